@@ -1,0 +1,5 @@
+"""Changeover: the vision agent that changes over with the line."""
+
+from typing import Final
+
+__version__: Final = "0.1.0"

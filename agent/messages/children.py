@@ -1,0 +1,211 @@
+"""What control and its children (camera processes, the worker) say to each other, over `processes.channel`.
+
+Each message is a tagged msgspec Struct, so a channel decodes to exactly these types and to nothing else: a worker that
+runs somebody's weights cannot make control run anything.
+"""
+
+from typing import Literal
+
+import msgspec
+
+from agent.messages.errors import Reason
+from agent.messages.references import ModelVersion
+
+Residency = Literal["resident", "weights", "cold"]
+Order = Literal["make-before-break", "break-before-make"]
+
+
+class Message(msgspec.Struct, frozen=True, tag=True):
+    """The root of all messages."""
+
+
+class SlotDescriptors(msgspec.Struct, frozen=True):
+    """File descriptors of one stream's frame slot, valid in the process that the message is sent to."""
+
+    memory: int
+    offered: int
+    taken: int
+
+
+# ---- control -> camera process
+
+
+class CameraSetup(Message, frozen=True):
+    """The first message to a camera process.
+
+    `fps` 0 means as fast as it comes. `wait_for_reader`: the source keeps every frame until it was taken.
+    """
+
+    stream: str
+    source: str
+    fps: float
+    loop: bool
+    wait_for_reader: bool
+    slot: SlotDescriptors
+
+
+# ---- camera process -> control
+
+
+class CameraOpened(Message, frozen=True):
+    """The source answered; frames follow. `detail` names what was opened."""
+
+    stream: str
+    width: int
+    height: int
+    fps: float
+    detail: str
+
+
+class CameraFailed(Message, frozen=True):
+    """The source could not be opened, or broke; the process tries again by itself, with back-off."""
+
+    stream: str
+    detail: str
+
+
+class CameraEnded(Message, frozen=True):
+    """A file or folder came to its end, without `loop`; the process stays until it is stopped."""
+
+    stream: str
+
+
+# ---- control -> worker
+
+
+class WorkerStream(msgspec.Struct, frozen=True):
+    """One stream that the worker serves."""
+
+    id: str
+    line: str
+    slot: SlotDescriptors
+
+
+class WorkerSetup(Message, frozen=True):
+    """The first message to a worker. `budget_bytes`: what resident models may take together."""
+
+    streams: tuple[WorkerStream, ...]
+    compute: str
+    budget_bytes: int
+    cache_dir: str
+    load_timeout_s: float
+
+
+class Assign(Message, frozen=True):
+    """Bring `model` onto every stream of `line`. The greatest `change` wins; an older one in progress is superseded."""
+
+    line: str
+    change: int
+    model: ModelVersion
+
+
+# ---- worker -> control
+
+
+class SwapReport(msgspec.Struct, frozen=True):
+    """How a swap went; times in ms, `frames_lost` as the contract defines it, summed over the line's streams."""
+
+    residency: Residency
+    order: Order
+    load_ms: float
+    warmup_ms: float
+    blind_ms: float
+    frames_lost: int
+
+
+class Swapped(Message, frozen=True):
+    """`model` is active and proven on every stream of `line`.
+
+    Order: in the pipe after the last detections of the model before, and before the first of this one.
+    """
+
+    line: str
+    change: int
+    model: str
+    report: SwapReport
+
+
+class SwapFailed(Message, frozen=True):
+    """The swap did not happen; `active` is what serves the line now (None: nothing)."""
+
+    line: str
+    change: int
+    model: str
+    active: str | None
+    reason: Reason
+    detail: str
+
+
+class Detections(Message, frozen=True, array_like=True):
+    """One inferred frame.
+
+    `model` is the reference of the model that inferred it. `captured_ns` is CLOCK_MONOTONIC. `tail` is the part of the
+    contract's JSON that only the worker knows, finished: `"model":...,"frame":...,"captured_at":...,"width":...,
+    "height":...,"objects":[...]}`. Control puts its own part before it. `counts` are pairs (label, objects).
+    """
+
+    stream: str
+    model: str
+    frame: int
+    captured_ns: int
+    tail: bytes
+    counts: tuple[tuple[str, int], ...]
+
+
+class InferenceFailed(Message, frozen=True):
+    """A frame could not be inferred (`detail` says why); `in_a_row` counts them since the last good one."""
+
+    stream: str
+    model: str
+    in_a_row: int
+    detail: str
+
+
+class ResidentModel(msgspec.Struct, frozen=True):
+    """One line of the `cache` topic."""
+
+    model: str
+    bytes: int
+    state: str
+    last_use: str
+    reserved_for: str | None = None
+
+
+class CacheState(Message, frozen=True):
+    """The worker's ledger, sent when it changes."""
+
+    budget_bytes: int
+    used_bytes: int
+    models: tuple[ResidentModel, ...]
+
+
+class Log(Message, frozen=True):
+    """One line worth an operator's attention: `level` is a name of the logging module."""
+
+    level: str
+    text: str
+
+
+# ---- every child -> control
+
+
+class Hello(Message, frozen=True):
+    """A child is up and reads its pipe. `versions` names the libraries that it runs."""
+
+    pid: int
+    versions: dict[str, str]
+
+
+class Beat(Message, frozen=True):
+    """Sent every 0.25 s by a thread of the child.
+
+    `busy_since_ns`: when the oldest call still under way (a read, an inference) began, CLOCK_MONOTONIC; 0 for none.
+    """
+
+    busy_since_ns: int = 0
+
+
+CameraMessage = CameraOpened | CameraFailed | CameraEnded | Hello | Beat | Log
+WorkerMessage = Swapped | SwapFailed | Detections | InferenceFailed | CacheState | Hello | Beat | Log
+ToCamera = CameraSetup
+ToWorker = WorkerSetup | Assign

@@ -1,0 +1,63 @@
+"""What control's inbox holds beside its children's messages."""
+
+import msgspec
+
+from agent.messages.children import Message
+
+
+class ChildUp(Message, frozen=True):
+    """A child said hello."""
+
+    child: str
+
+
+class ChildLost(Message, frozen=True):
+    """A child is gone (its pipe ended, it exited or was killed); `detail` says how."""
+
+    child: str
+    detail: str
+
+
+class ChildHung(Message, frozen=True):
+    """A child's beat, or its one call under way, is older than allowed; it is being killed."""
+
+    child: str
+    detail: str
+
+
+class LinkUp(Message, frozen=True):
+    """The broker accepted us; nothing of ours is subscribed or published yet. `protocol` is "5" or "3.1.1"."""
+
+    protocol: str
+
+
+class LinkDown(Message, frozen=True):
+    """The connection is gone, or an attempt failed; the client tries again by itself."""
+
+    detail: str
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """Where an answer is wanted, by MQTT 5's response topic."""
+
+    topic: str
+    correlation: bytes | None = None
+
+
+class Received(Message, frozen=True):
+    """A message from the broker, its topic as it was on the wire."""
+
+    topic: str
+    payload: bytes
+    retained: bool = False
+    reply: Reply | None = None
+
+
+class StopRequested(Message, frozen=True):
+    """SIGTERM or SIGINT; `signal` is its number."""
+
+    signal: int
+
+
+class ReloadRequested(Message, frozen=True):
+    """SIGHUP."""

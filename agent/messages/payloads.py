@@ -1,0 +1,188 @@
+"""The JSON payloads of contract.md, as types. `docs/schemas/` is generated from them; times are UTC text with ms."""
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from agent.messages.errors import Reason
+
+Phase = Literal["idle", "preparing", "switching", "ready", "degraded", "fault"]
+Rule = Literal[
+    "operator", "product", "schedule", "default", "bandwidth", "temperature", "memory", "rollback", "recovery"
+]
+StreamStatus = Literal["online", "stalled", "offline", "ended"]
+DeviceStatus = Literal["online", "stopped", "offline"]
+AckResult = Literal["accepted", "done", "noop", "rejected", "failed"]
+SwitchResult = Literal["switched", "failed", "rejected", "superseded"]
+Time = Annotated[str, msgspec.Meta(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$")]
+
+
+class Cause(msgspec.Struct, frozen=True):
+    """Which rule asked for a model; `topic` and `value` where a message did."""
+
+    rule: Rule
+    topic: str | None = None
+    value: str | None = None
+
+
+class LineState(msgspec.Struct, frozen=True):
+    """`line/{line}/state`."""
+
+    line: str
+    product: str | None
+    model: str | None
+    phase: Phase
+    wanted: str | None
+    cause: Cause
+    since: Time
+    boot: str
+    v: int = 1
+
+
+class Switch(msgspec.Struct, frozen=True):
+    """`line/{line}/switch`: one for each change of product or model."""
+
+    line: str
+    product: str | None
+    from_: str | None = msgspec.field(name="from")
+    to: str | None
+    cause: Cause
+    result: SwitchResult
+    reason: Reason | None
+    residency: Literal["resident", "weights", "cold"] | None
+    order: Literal["make-before-break", "break-before-make"] | None
+    requested_at: Time
+    ready_at: Time | None
+    load_ms: float
+    warmup_ms: float
+    total_ms: float
+    blind_ms: float
+    frames_lost: int
+    detail: str | None = None
+    v: int = 1
+
+
+class DetectedObject(msgspec.Struct, frozen=True):
+    """One object; `box` is x1, y1, x2, y2 in pixels of the captured frame."""
+
+    label: str
+    class_: int = msgspec.field(name="class")
+    score: float
+    box: tuple[float, float, float, float]
+
+
+class DetectionsPayload(msgspec.Struct, frozen=True):
+    """`stream/{id}/detections` and `stream/{id}/replay`."""
+
+    device: str
+    line: str
+    stream: str
+    product: str | None
+    ready: bool
+    model: str
+    boot: str
+    seq: int
+    frame: int
+    captured_at: Time
+    latency_ms: float
+    width: int
+    height: int
+    objects: list[DetectedObject]
+    v: int = 1
+
+
+class Summary(msgspec.Struct, frozen=True):
+    """`stream/{id}/summary`: one second of a stream whose `publish` is `summary`."""
+
+    seq: int
+    from_: Time = msgspec.field(name="from")
+    to: Time
+    frames: int
+    counts: dict[str, int]
+    v: int = 1
+
+
+class Ack(msgspec.Struct, frozen=True):
+    """`ack`, or the response topic of MQTT 5."""
+
+    id: str | None
+    topic: str
+    result: AckResult
+    reason: Reason | None = None
+    detail: str | None = None
+
+
+class Alert(msgspec.Struct, frozen=True):
+    """`alert`; `alerts` is the list of those that are on."""
+
+    code: str
+    on: bool
+    line: str | None = None
+    stream: str | None = None
+    detail: str | None = None
+
+
+class MetaStream(msgspec.Struct, frozen=True):
+    """A stream, as `meta` names it; never its source, which may hold a password."""
+
+    id: str
+    line: str
+
+
+class Meta(msgspec.Struct, frozen=True):
+    """`meta`."""
+
+    versions: dict[str, str]
+    device: str
+    backend: str
+    lines: list[str]
+    streams: list[MetaStream]
+    models: list[str]
+    configuration_hash: str
+    boot: str
+    clock_synced: bool
+    v: int = 1
+
+
+class CacheModel(msgspec.Struct, frozen=True):
+    """A resident model, as `cache` names it."""
+
+    model: str
+    bytes: int
+    state: str
+    last_use: str
+    reserved_for: str | None = None
+
+
+class Cache(msgspec.Struct, frozen=True):
+    """`cache`."""
+
+    budget_bytes: int
+    used_bytes: int
+    models: list[CacheModel]
+    v: int = 1
+
+
+class StreamHealth(msgspec.Struct, frozen=True):
+    """One stream in `health`; `fps` over the last report, latency capture to publish."""
+
+    fps: float
+    latency_ms: dict[str, float]
+    offered: int
+    inferred: int
+    dropped: int
+
+
+class Health(msgspec.Struct, frozen=True):
+    """`health`: every 5 s. Maps are empty, and values None, where nothing on the device can tell."""
+
+    at: Time
+    streams: dict[str, StreamHealth]
+    memory: dict[str, int]
+    load: list[float]
+    temperatures_c: dict[str, float]
+    power_w: float | None
+    outbox: dict[str, int]
+    outbox_age_s: float
+    round_trip_ms: float | None
+    v: int = 1

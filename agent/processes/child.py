@@ -1,0 +1,85 @@
+"""What every child does: say hello, beat, listen, and die with its parent."""
+
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from queue import SimpleQueue
+from typing import Any, Final, Generic
+
+from agent.messages.children import Beat, Hello, Message
+from agent.processes.channel import Channel, ChannelClosedError, Incoming
+
+BEAT_INTERVAL_S: Final = 0.25
+
+
+class Child(Generic[Incoming]):
+    """This process, seen from inside: its channel to control, its inbox, and what it is busy with.
+
+    `inbox` is filled by the listening thread. When control's end closes, the process ends at once: a child that
+    nobody owns must not hold a camera or memory.
+    """
+
+    def __init__(self, channel: Channel[Incoming]) -> None:
+        self.inbox: Final[SimpleQueue[Incoming]] = SimpleQueue()
+        self._channel: Final = channel
+        self._busy_since_ns: Final[dict[int, int]] = {}
+
+    def start(self, versions: dict[str, str]) -> None:
+        """Say hello and start listening and beating (daemon threads: they end with the process)."""
+        self.send(Hello(pid=os.getpid(), versions=versions))
+        for target in (self._listen, self._beat):
+            threading.Thread(target=target, name=target.__name__.strip("_"), daemon=True).start()
+
+    def send(self, message: Message) -> None:
+        """Send to control from any thread; if control is gone, so is this process."""
+        try:
+            self._channel.send(message)
+        except ChannelClosedError:
+            os._exit(0)
+
+    @contextmanager
+    def busy(self) -> Iterator[None]:
+        """Mark a call that could hang; control kills a child whose mark grows too old."""
+        thread = threading.get_ident()
+        self._busy_since_ns[thread] = time.monotonic_ns()
+        try:
+            yield
+        finally:
+            del self._busy_since_ns[thread]
+
+    def _listen(self) -> None:
+        while True:
+            try:
+                message = self._channel.receive()
+            except ChannelClosedError:
+                os._exit(0)
+            if message is not None:
+                self.inbox.put(message)
+
+    def _beat(self) -> None:
+        while True:
+            marks = list(self._busy_since_ns.values())
+            self.send(Beat(busy_since_ns=min(marks, default=0)))
+            time.sleep(BEAT_INTERVAL_S)
+
+
+def run_child(
+    incoming: Any,  # noqa: ANN401 - a union of types has no type
+    versions: dict[str, str],
+    main: Callable[[Child[Any]], None],
+) -> None:
+    """Entry of a child started as `python -m MODULE DESCRIPTOR`; returns when `main` does.
+
+    Interrupts are control's to handle: it closes the channel, and that ends the child.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="level=%(levelname)s logger=%(name)s %(message)s")
+    child: Child[Any] = Child(Channel(Connection(int(sys.argv[1])), incoming))
+    child.start(versions)
+    main(child)
