@@ -136,7 +136,7 @@ class SwapFailed(Message, frozen=True):
     detail: str
 
 
-class Detections(Message, frozen=True, array_like=True):
+class Detections(Message, frozen=True):
     """One inferred frame.
 
     `model` is the reference of the model that inferred it. `captured_ns` is CLOCK_MONOTONIC. `tail` is the part of the

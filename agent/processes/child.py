@@ -19,7 +19,7 @@ BEAT_INTERVAL_S: Final = 0.25
 
 
 class Child(Generic[Incoming]):
-    """This process, seen from inside: its channel to control, its inbox, and what it is busy with.
+    """The process that runs this, seen from inside: its channel to control, its inbox, and what it is busy with.
 
     `inbox` is filled by the listening thread. When control's end closes, the process ends at once: a child that
     nobody owns must not hold a camera or memory.
