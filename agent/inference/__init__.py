@@ -1,0 +1,1 @@
+"""The worker: models, their memory, and inference. The only code that touches a runtime."""

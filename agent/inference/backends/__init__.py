@@ -1,0 +1,99 @@
+"""The one protocol behind which every runtime stands. Importing this imports no runtime.
+
+A runtime has its own module beside this one, imported by `load` only when a model needs it.
+"""
+
+import importlib
+import importlib.util
+from pathlib import Path
+from typing import Final, Protocol, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.inference.backends.errors import InferenceError
+from agent.inference.yolo.objects import Objects
+from agent.messages.errors import ModelError, OutOfMemoryError
+from agent.messages.references import ModelVersion
+
+__all__ = [
+    "InferenceError",
+    "Model",
+    "ModelError",
+    "Objects",
+    "OutOfMemoryError",
+    "Prepared",
+    "backend_of",
+    "load",
+]
+
+BACKENDS: Final = ("openvino", "onnxruntime", "ultralytics")
+_GRAPHS: Final = (".onnx", ".xml")
+
+
+class Prepared(Protocol):
+    """A letterboxed picture that waits for its answer: give it to `answer` once, on any thread, or drop it."""
+
+
+class Model(Protocol):
+    """A loaded model. Every method may be called from any thread, concurrently; `close` comes last, and once.
+
+    `names`: the labels, by class index. `imgsz`: height and width of the input in pixels. `backend`: the runtime.
+    """
+
+    @property
+    def names(self) -> tuple[str, ...]: ...  # noqa: D102 - said above
+    @property
+    def imgsz(self) -> tuple[int, int]: ...  # noqa: D102 - said above
+    @property
+    def backend(self) -> str: ...  # noqa: D102 - said above
+
+    def prepare(self, image: NDArray[np.uint8]) -> Prepared:
+        """Letterbox `image`, uint8 (h, w, 3) BGR; after it the caller may overwrite the image."""
+
+    def answer(self, prepared: Prepared) -> Objects:
+        """Infer and decode.
+
+        Raises InferenceError where a retry with the next frame may help, OutOfMemoryError, and
+        ModelError("proof_failed") where the candidates hold NaN or infinity, or the output has a wrong shape.
+        """
+
+    def infer(self, image: NDArray[np.uint8]) -> Objects:
+        """Answer one picture: `prepare` and `answer` in one call."""
+
+    def check_outputs(self, image: NDArray[np.uint8]) -> Objects:
+        """Answer one picture as `infer` does, looking at every number of the raw output: for warming up and proving.
+
+        Raises what `answer` raises; ModelError("proof_failed") says what was found.
+        """
+
+    def close(self) -> None:
+        """Drop everything; the bytes come back once nothing is being answered any more."""
+
+
+class _BackendModule(Protocol):
+    def load(self, version: ModelVersion, compute: str, cache_dir: Path) -> Model: ...
+
+
+def backend_of(version: ModelVersion) -> str:
+    """Name the backend that serves `version`: the catalog's choice, else by the file's suffix."""
+    if version.backend != "auto":
+        return version.backend
+    if Path(version.path).suffix.lower() in _GRAPHS:
+        return "openvino" if importlib.util.find_spec("openvino") else "onnxruntime"
+    return "ultralytics"
+
+
+def load(version: ModelVersion, compute: str, cache_dir: Path) -> Model:
+    """Load `version` from its file; takes from a tenth of a second to minutes, and infers nothing.
+
+    `compute` is the device setting (auto, cpu, cuda:0, ...); `cache_dir` may hold what a runtime prepares for itself.
+    Raises ModelError ("file_missing", "load_failed", "proof_failed") and OutOfMemoryError; then nothing stays behind.
+    """
+    backend = backend_of(version)
+    if backend not in BACKENDS:
+        raise ModelError("load_failed", f"{version.reference}: no backend {backend!r}; there are {', '.join(BACKENDS)}")
+    if not Path(version.path).exists():
+        raise ModelError("file_missing", f"{version.reference}: there is no file {version.path}")
+    module = cast("_BackendModule", importlib.import_module(f"{__name__}.{backend}"))
+    return module.load(version, compute, cache_dir)

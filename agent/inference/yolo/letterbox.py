@@ -1,0 +1,72 @@
+"""Bring a picture into a model's input as ultralytics does: scaled, centred, padded with grey; and boxes back out."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+PAD: Final = 114
+_NUDGE: Final = 0.1  # LetterBox of ultralytics: an odd row of padding goes below, an odd column to the right
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a picture of `width` x `height` pixels lies in an input: scaled by `gain`, moved by `left` and `top`."""
+
+    width: int
+    height: int
+    gain: float
+    left: int
+    top: int
+
+    @classmethod
+    def of(cls, picture: tuple[int, int], imgsz: tuple[int, int]) -> "Placement":
+        """Place a picture in an input; both as (height, width)."""
+        (height, width), (rows, columns) = picture, imgsz
+        gain = min(rows / height, columns / width)
+        left = round((columns - round(width * gain)) / 2 - _NUDGE)
+        top = round((rows - round(height * gain)) / 2 - _NUDGE)
+        return cls(width, height, gain, left, top)
+
+    @property
+    def scaled(self) -> tuple[int, int]:
+        """The size of the scaled picture: width, height, at least 1."""
+        return max(1, round(self.width * self.gain)), max(1, round(self.height * self.gain))
+
+    def to_picture(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Map boxes (n, 4) of the input to pixels of the picture, clipped to it; returns a new array."""
+        shift = np.array((self.left, self.top) * 2, np.float32)
+        limit = np.array((self.width, self.height) * 2, np.float32)
+        moved: NDArray[np.float32] = (boxes - shift) / np.float32(self.gain)
+        return np.clip(moved, np.float32(0), limit, out=moved)
+
+
+class Canvas:
+    """A reusable input of `imgsz` (height, width): uint8 (height, width, 3), BGR. One thread at a time."""
+
+    def __init__(self, imgsz: tuple[int, int]) -> None:
+        self.pixels: Final[NDArray[np.uint8]] = np.full((*imgsz, 3), PAD, np.uint8)
+        self._imgsz: Final = imgsz
+        self._last: Placement | None = None
+
+    def draw(self, picture: NDArray[np.uint8]) -> Placement:
+        """Letterbox `picture`, uint8 (h, w, 3) BGR, into `pixels`; after it the picture may be overwritten."""
+        placement = Placement.of((picture.shape[0], picture.shape[1]), self._imgsz)
+        if placement != self._last:  # the padding of one camera's frames stays where it is
+            self.pixels.fill(PAD)
+            self._last = placement
+        columns, rows = placement.scaled
+        window = self.pixels[placement.top : placement.top + rows, placement.left : placement.left + columns]
+        if picture.shape[:2] == (rows, columns):
+            np.copyto(window, picture)
+        else:
+            _resize_into(picture, window)
+        return placement
+
+
+def _resize_into(picture: NDArray[np.uint8], window: NDArray[np.uint8]) -> None:
+    scaled = cv2.resize(picture, (window.shape[1], window.shape[0]), dst=window, interpolation=cv2.INTER_LINEAR)
+    if not np.may_share_memory(scaled, window):  # OpenCV answers with another array where it cannot write in place
+        np.copyto(window, scaled)
