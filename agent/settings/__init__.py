@@ -1,0 +1,41 @@
+"""The only reader of the configuration file and of the environment."""
+
+from agent.settings.fields import canonical_product
+from agent.settings.loading import load, read_toml
+from agent.settings.mistakes import Mistake, SettingsError, dotted, shown
+from agent.settings.model import (
+    BandwidthRule,
+    BindingSettings,
+    CatalogSettings,
+    DeviceSettings,
+    HttpSettings,
+    LineSettings,
+    MqttSettings,
+    OutboxSettings,
+    ScheduleRule,
+    Settings,
+    StreamSettings,
+)
+from agent.settings.units import MemoryBudget
+
+__all__ = [
+    "BandwidthRule",
+    "BindingSettings",
+    "CatalogSettings",
+    "DeviceSettings",
+    "HttpSettings",
+    "LineSettings",
+    "MemoryBudget",
+    "Mistake",
+    "MqttSettings",
+    "OutboxSettings",
+    "ScheduleRule",
+    "Settings",
+    "SettingsError",
+    "StreamSettings",
+    "canonical_product",
+    "dotted",
+    "load",
+    "read_toml",
+    "shown",
+]

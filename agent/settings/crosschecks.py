@@ -1,0 +1,105 @@
+"""What keys must keep to among each other. Reads the raw tables, so that one bad value hides no other mistake."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from agent.settings.fields import PRODUCT, canonical_product
+from agent.settings.mistakes import shown
+
+Raw = dict[str, Any]
+
+
+class Finding(NamedTuple):
+    """A mistake before anybody knows which file it came from."""
+
+    path: tuple[str | int, ...]
+    found: str
+    expected: str
+
+
+def crosschecks(raw: Raw) -> Iterator[Finding]:
+    """Yield what is wrong between the keys of `raw`."""
+    yield from _streams(raw)
+    yield from _products(raw)
+    yield from _lines_named(raw)
+    yield from _bindings(raw)
+    yield from _rules(raw)
+    yield from _mqtt(raw)
+
+
+def _rows(raw: Raw, name: str) -> Iterator[tuple[int, Raw]]:
+    rows = raw.get(name)
+    for index, row in enumerate(rows if isinstance(rows, list) else ()):
+        if isinstance(row, dict):
+            yield index, row
+
+
+def _lines(raw: Raw) -> dict[str, Any]:
+    lines = raw.get("line")
+    return lines if isinstance(lines, dict) else {}
+
+
+def _streams(raw: Raw) -> Iterator[Finding]:
+    first: dict[str, int] = {}
+    for index, row in _rows(raw, "stream"):
+        name = row.get("id")
+        if isinstance(name, str) and first.setdefault(name, index) != index:
+            yield Finding(("stream", index, "id"), shown(name), f"an id that stream[{first[name]}] does not have")
+    served = {row["line"] for _, row in _rows(raw, "stream") if isinstance(row.get("line"), str)}
+    for line in _lines(raw):
+        if line not in served:
+            yield Finding(("line", line), "no stream", f'at least one [[stream]] with line = "{line}"')
+
+
+def _products(raw: Raw) -> Iterator[Finding]:
+    for line, table in _lines(raw).items():
+        products = table.get("products") if isinstance(table, dict) else None
+        first: dict[str, str] = {}
+        for key in products if isinstance(products, dict) else ():
+            product = canonical_product(key)
+            if product is not None and first.setdefault(product, key) != key:
+                yield Finding(
+                    ("line", line, "products", key), f"the product {product} again", f"{PRODUCT}, each of them once"
+                )
+
+
+def _lines_named(raw: Raw) -> Iterator[Finding]:
+    known = ", ".join(_lines(raw)) or "none is configured"
+    for name in ("stream", "binding", "schedule", "bandwidth"):
+        for index, row in _rows(raw, name):
+            line = row.get("line")
+            if isinstance(line, str) and line not in _lines(raw):
+                yield Finding((name, index, "line"), shown(line), f"a configured line ({known})")
+
+
+def _bindings(raw: Raw) -> Iterator[Finding]:
+    first: dict[tuple[str, str], int] = {}
+    for index, row in _rows(raw, "binding"):
+        topic, line = row.get("topic"), row.get("line")
+        if not isinstance(topic, str) or not isinstance(line, str):
+            continue
+        if first.setdefault((topic, line), index) != index:
+            yield Finding(("binding", index), "the same topic and line again", f"only binding[{first[topic, line]}]")
+
+
+def _rules(raw: Raw) -> Iterator[Finding]:
+    for index, row in _rows(raw, "schedule"):
+        if ("variant" in row) == ("model" in row):
+            found = "both variant and model" if "variant" in row else "neither variant nor model"
+            yield Finding(("schedule", index), found, "one of the two")
+    for index, row in _rows(raw, "bandwidth"):
+        if "max_variant" not in row and "publish" not in row:
+            yield Finding(("bandwidth", index), "neither max_variant nor publish", "at least one of the two")
+
+
+def _mqtt(raw: Raw) -> Iterator[Finding]:
+    mqtt = raw.get("mqtt")
+    if not isinstance(mqtt, dict):
+        return
+    for one, other in (("cert_file", "key_file"), ("key_file", "cert_file"), ("password_file", "username")):
+        if mqtt.get(one) and not mqtt.get(other):
+            yield Finding(("mqtt", other), "nothing", f"a value, since mqtt.{one} is set")
+    url = mqtt.get("url")
+    for key in ("ca_file", "cert_file"):
+        if mqtt.get(key) and isinstance(url, str) and url.startswith("mqtt://"):
+            yield Finding(("mqtt", "url"), "mqtt://, which is not encrypted", f"mqtts://, since mqtt.{key} is set")

@@ -1,0 +1,192 @@
+"""The kinds of values that keys take, each with its validator. A validator's ValueError says what was expected."""
+
+import base64
+import binascii
+import datetime as dt
+import re
+import zoneinfo
+from pathlib import Path
+from typing import Annotated, Final
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, InstanceOf, PlainSerializer, ValidationInfo
+
+from agent.messages.references import ModelReference
+from agent.settings.units import MemoryBudget, parse_budget, parse_clock, parse_days, parse_duration, parse_size
+
+ID: Final = "an id of 1 to 64 letters, digits, dots, dashes or underscores"
+REFERENCE: Final = "a model reference NAME[:VARIANT][@VERSION]"
+PRODUCT: Final = 'a product of 1 to 64 printable characters, other than "0"'
+SOURCE: Final = "an rtsp:// or http:// URL, /dev/videoN, a file, a folder, gst:PIPELINE or csi:N"
+BROKER: Final = 'mqtt://HOST[:PORT], mqtts://HOST[:PORT] (credentials go into username and password_file) or "embedded"'
+_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_VARIANT: Final = "a variant such as n, s, m-int8: 1 to 64 letters, digits, dots, dashes or underscores"
+_COMPUTE: Final = re.compile(r"auto|cpu|gpu|npu|(cuda|gpu|npu|dla)(:\d+)?|\d+", re.IGNORECASE)
+_JSON_PATH: Final = re.compile(r"""\$(\.[^\s.\[\]'"*]+|\[\d+\]|\['[^']+'\]|\["[^"]+"\])*""")
+_STREAM_SCHEMES: Final = ("rtsp", "rtsps", "http", "https")
+_PRODUCT_LENGTH: Final = 64
+_TOPIC_BYTES: Final = 65535
+_KEY_BYTES: Final = 32
+
+
+def canonical_product(value: object) -> str | None:
+    """Return the product that a key or a payload names, trimmed, `17.0` as `17`; None where it can name none.
+
+    `"0"` comes back as it is: it is the word for "not ready", and only a configuration may not use it.
+    """
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, str):
+        return None
+    text = value.strip()
+    if match := re.fullmatch(r"(-?\d+)\.0+", text):
+        text = match[1]
+    return text if 1 <= len(text) <= _PRODUCT_LENGTH and text.isprintable() else None
+
+
+def _id(value: str) -> str:
+    if not _ID.fullmatch(value):
+        raise ValueError(ID)
+    return value
+
+
+def _variant(value: str) -> str:
+    if not _ID.fullmatch(value):
+        raise ValueError(_VARIANT)
+    return value
+
+
+def _product(value: object) -> str:
+    product = canonical_product(value)
+    if product is None or product == "0":
+        raise ValueError(PRODUCT)
+    return product
+
+
+def _reference(value: object) -> ModelReference:
+    reference = value if isinstance(value, ModelReference) else None
+    if isinstance(value, str):
+        reference = ModelReference.parse(value)
+    if reference is None:
+        raise ValueError(REFERENCE)
+    return reference
+
+
+def _absolute(value: Path, info: ValidationInfo) -> Path:
+    base = info.context.get("base") if isinstance(info.context, dict) else None
+    return Path(base or ".", value.expanduser()).absolute()
+
+
+def _source(value: str, info: ValidationInfo) -> str:
+    scheme, separator, _ = value.partition("://")
+    if separator:
+        if scheme.lower() not in _STREAM_SCHEMES or not _host_of(value):
+            raise ValueError(SOURCE)
+        return value
+    if not value.strip() or value in {"gst:", "csi:"} or not value.isprintable():
+        raise ValueError(SOURCE)
+    if value.startswith("csi:") and not value[4:].isdigit():
+        raise ValueError(SOURCE)
+    return value if value.startswith(("gst:", "csi:")) else str(_absolute(Path(value), info))
+
+
+def _host_of(url: str) -> str | None:
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return None
+    return parts.hostname if port != 0 else None
+
+
+def _broker(value: str) -> str:
+    if value == "embedded":
+        return value
+    scheme = value.partition("://")[0].lower()
+    if scheme not in {"mqtt", "mqtts"} or not _host_of(value):
+        raise ValueError(BROKER)
+    parts = urlsplit(value)
+    if "@" in parts.netloc or parts.path not in {"", "/"} or parts.query or parts.fragment:
+        raise ValueError(BROKER)
+    return value
+
+
+def _topic(value: str) -> str:
+    levels = value.split("/")
+    fits = len(value.encode()) <= _TOPIC_BYTES and not value.startswith("$")
+    if not value or not fits or any("+" in level or "#" in level or "\0" in level for level in levels):
+        raise ValueError("one topic, without the wildcards + and #")
+    return value
+
+
+def _root(value: str) -> str:
+    if not all(value.split("/")):
+        raise ValueError('topic levels such as "changeover/v1", none of them empty')
+    return _topic(value)
+
+
+def _json_path(value: str) -> str:
+    if not _JSON_PATH.fullmatch(value):
+        raise ValueError('a JSON path such as "$.recipe.id" or "$.parts[0]"')
+    return value
+
+
+def _timezone(value: str) -> str:
+    try:
+        zoneinfo.ZoneInfo(value)
+    except (ValueError, OSError, zoneinfo.ZoneInfoNotFoundError):
+        raise ValueError('a timezone such as "Europe/Berlin" or "UTC"') from None
+    return value
+
+
+def _compute(value: str) -> str:
+    if not _COMPUTE.fullmatch(value):
+        raise ValueError('"auto", "cpu", "cuda:0" or the like')
+    return value
+
+
+def _bind(value: str) -> str:
+    host, _, port = value.rpartition(":")
+    if value and not (host and port.isdecimal() and int(port) <= 65535):  # noqa: PLR2004 - the largest port
+        raise ValueError('HOST:PORT such as "127.0.0.1:9108", or "" for none')
+    return value
+
+
+def _public_key(value: str) -> str:
+    try:
+        raw = bytes.fromhex(value) if len(value) == 2 * _KEY_BYTES else base64.b64decode(value, validate=True)
+    except (ValueError, binascii.Error):
+        raw = b""
+    if len(raw) != _KEY_BYTES:
+        raise ValueError("an Ed25519 public key: 32 bytes in base64 or 64 hexadecimal digits")
+    return value
+
+
+def _protocol(value: object) -> object:
+    return str(value) if isinstance(value, int) else value
+
+
+def _clock_text(value: dt.time) -> str:
+    return value.isoformat()
+
+
+Id = Annotated[str, AfterValidator(_id)]
+Variant = Annotated[str, AfterValidator(_variant)]
+Product = Annotated[str, BeforeValidator(_product)]
+Reference = Annotated[InstanceOf[ModelReference], BeforeValidator(_reference), PlainSerializer(str)]
+FilePath = Annotated[Path, AfterValidator(_absolute)]
+Source = Annotated[str, AfterValidator(_source)]
+BrokerUrl = Annotated[str, AfterValidator(_broker)]
+Topic = Annotated[str, AfterValidator(_topic)]
+Root = Annotated[str, AfterValidator(_root)]
+JsonPath = Annotated[str, AfterValidator(_json_path)]
+Timezone = Annotated[str, AfterValidator(_timezone)]
+Compute = Annotated[str, AfterValidator(_compute)]
+Bind = Annotated[str, AfterValidator(_bind)]
+PublicKey = Annotated[str, AfterValidator(_public_key)]
+AsText = BeforeValidator(_protocol)
+Size = Annotated[int, BeforeValidator(parse_size)]
+Seconds = Annotated[float, BeforeValidator(parse_duration)]
+Budget = Annotated[InstanceOf[MemoryBudget], BeforeValidator(parse_budget), PlainSerializer(str)]
+Clock = Annotated[dt.time, BeforeValidator(parse_clock), PlainSerializer(_clock_text)]
+Days = Annotated[tuple[int, ...], BeforeValidator(parse_days)]

@@ -1,0 +1,58 @@
+"""A mistake in a file that a user wrote, said so that it can be mended without reading our code."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from agent.messages.errors import MistakeError
+
+_BARE: Final = re.compile(r"[A-Za-z0-9_-]+")
+_CREDENTIALS: Final = re.compile(r"(?<=://)[^/@\s]+(?=@)")
+_QUERY: Final = re.compile(r"\?\S*")
+_SHOWN: Final = 60
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """One mistake: where it stands, what was found there, and what was expected. Never holds a secret."""
+
+    file: str
+    key: str
+    found: str
+    expected: str
+
+    def __str__(self) -> str:
+        where = f"{self.file}: {self.key}" if self.key else self.file
+        return f"{where}: found {self.found}, expected {self.expected}"
+
+
+class SettingsError(MistakeError):
+    """Every mistake of one run."""
+
+    def __init__(self, mistakes: Iterable[Mistake]) -> None:
+        self.mistakes: Final = tuple(mistakes)
+        super().__init__("\n".join(str(mistake) for mistake in self.mistakes))
+
+
+def dotted(path: Sequence[str | int]) -> str:
+    """Write a path as a TOML reader would: `stream[1].fps`, `line."a b".default`."""
+    text = ""
+    for part in path:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        else:
+            text += ("." if text else "") + (part if _BARE.fullmatch(part) else f'"{part}"')
+    return text
+
+
+def shown(value: object) -> str:
+    """Show a value as it was found: short, and without what a URL may carry in user, password or query."""
+    if isinstance(value, dict):
+        return "a table"
+    if isinstance(value, (list, tuple)):
+        return f"a list of {len(value)}"
+    text = value if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else str(value)
+    text = _CREDENTIALS.sub("***", _QUERY.sub("?***", text) if "://" in text else text)
+    text = text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
+    return f'"{text}"' if isinstance(value, str) else text
