@@ -1,0 +1,98 @@
+"""What all backends have in common: a pool of requests around one head."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.inference.backends.errors import InferenceError, inferring
+from agent.inference.yolo.head import Head
+from agent.inference.yolo.letterbox import Canvas, Placement
+from agent.inference.yolo.objects import Objects
+
+
+class Request(Protocol):
+    """One inference at a time, with the buffers that it needs."""
+
+    canvas: Canvas
+
+    def run(self) -> NDArray[np.floating]:
+        """Infer what is on the canvas; the raw output stays valid until the next run."""
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A picture on a request's canvas: what every backend here prepares."""
+
+    request: Request
+    placement: Placement
+
+
+class Detector:
+    """A Model over a runtime that answers raw outputs.
+
+    Requests are made as callers come, kept, and used again: as many as there ever were pictures under way together.
+    """
+
+    def __init__(
+        self, backend: str, head: Head, imgsz: tuple[int, int], make_request: Callable[[], Request] | None
+    ) -> None:
+        self.backend: Final = backend
+        self.names: Final = head.names
+        self.imgsz: Final = imgsz
+        self._head: Final = head
+        self._make_request = make_request
+        self._idle: Final[list[Request]] = []
+        self._lock: Final = threading.Lock()
+
+    def prepare(self, image: NDArray[np.uint8]) -> Waiting:
+        """Letterbox `image`; see Model."""
+        with inferring(self._head.reference):
+            request = self._take()
+            return Waiting(request, request.canvas.draw(image))
+
+    def answer(self, prepared: Any) -> Objects:  # noqa: ANN401 - each backend knows its own
+        """Infer and decode; see Model."""
+        waiting = cast("Waiting", prepared)
+        return self._answer(waiting, self._head.decode)
+
+    def infer(self, image: NDArray[np.uint8]) -> Objects:
+        """Answer one picture; see Model."""
+        return self.answer(self.prepare(image))
+
+    def check_outputs(self, image: NDArray[np.uint8]) -> Objects:
+        """Answer one picture, looking at every number; see Model."""
+        return self._answer(self.prepare(image), self._decode_checked)
+
+    def close(self) -> None:
+        """Drop the runtime's model, then its requests: the other way round it holds the GIL for long."""
+        with self._lock:
+            self._make_request = None
+            self._idle.clear()
+
+    def _answer(self, waiting: Waiting, decode: Callable[[NDArray[np.floating], Placement], Objects]) -> Objects:
+        with inferring(self._head.reference):
+            objects = decode(waiting.request.run(), waiting.placement)
+        self._give_back(waiting.request)
+        return objects
+
+    def _decode_checked(self, raw: NDArray[np.floating], placement: Placement) -> Objects:
+        self._head.require_finite(raw)
+        return self._head.decode(raw, placement)
+
+    def _take(self) -> Request:
+        with self._lock:
+            if self._idle:
+                return self._idle.pop()
+            make_request = self._make_request
+        if make_request is None:
+            raise InferenceError(f"{self._head.reference}: is closed")
+        return make_request()
+
+    def _give_back(self, request: Request) -> None:
+        with self._lock:
+            if self._make_request is not None:
+                self._idle.append(request)
