@@ -1,0 +1,37 @@
+"""Back-off between attempts: full jitter, capped, written once for everything that tries again."""
+
+import random
+from typing import Final
+
+FIRST_S: Final = 0.2
+CAP_S: Final = 5.0
+
+
+class Backoff:
+    """Delays drawn evenly from 0 to a bound that doubles with each attempt, up to a cap.
+
+    Full jitter, so that devices and streams that failed together do not come back together:
+    https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/. For one thread.
+    """
+
+    def __init__(self, first_s: float = FIRST_S, cap_s: float = CAP_S, chance: random.Random | None = None) -> None:
+        """`first_s` bounds the first delay, `cap_s` every one; `chance` is given by tests."""
+        self._first_s: Final = first_s
+        self._cap_s: Final = cap_s
+        self._chance: Final = chance or random.Random()  # noqa: S311 - spreads load, guards nothing
+        self._bound_s = min(first_s, cap_s)
+
+    def next_s(self) -> float:
+        """Return how long to wait now, and double the bound for the time after."""
+        bound_s = self._bound_s
+        self._bound_s = min(self._cap_s, 2 * bound_s)
+        return self._chance.uniform(0, bound_s)
+
+    def next_at_cap_s(self) -> float:
+        """Return a delay drawn up to the cap: for what only somebody's change can cure."""
+        self._bound_s = self._cap_s
+        return self.next_s()
+
+    def reset(self) -> None:
+        """Start again from the first bound: an attempt succeeded."""
+        self._bound_s = min(self._first_s, self._cap_s)
