@@ -1,7 +1,8 @@
 """The only reader of the configuration file and of the environment."""
 
 from agent.settings.fields import canonical_product
-from agent.settings.loading import load, read_toml
+from agent.settings.findings import Finding, findings
+from agent.settings.loading import Draft, draft, load, read_toml
 from agent.settings.mistakes import Mistake, SettingsError, dotted, shown
 from agent.settings.model import (
     BandwidthRule,
@@ -23,6 +24,8 @@ __all__ = [
     "BindingSettings",
     "CatalogSettings",
     "DeviceSettings",
+    "Draft",
+    "Finding",
     "HttpSettings",
     "LineSettings",
     "MemoryBudget",
@@ -35,6 +38,8 @@ __all__ = [
     "StreamSettings",
     "canonical_product",
     "dotted",
+    "draft",
+    "findings",
     "load",
     "read_toml",
     "shown",

@@ -1,20 +1,13 @@
 """What keys must keep to among each other. Reads the raw tables, so that one bad value hides no other mistake."""
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 from agent.settings.fields import PRODUCT, canonical_product
+from agent.settings.findings import Finding
 from agent.settings.mistakes import shown
 
 Raw = dict[str, Any]
-
-
-class Finding(NamedTuple):
-    """A mistake before anybody knows which file it came from."""
-
-    path: tuple[str | int, ...]
-    found: str
-    expected: str
 
 
 def crosschecks(raw: Raw) -> Iterator[Finding]:

@@ -1,19 +1,18 @@
 """From a path and an environment to settings, or to every mistake in them."""
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 
 from agent.settings import environment
-from agent.settings.crosschecks import Finding, crosschecks
-from agent.settings.fields import ID, REFERENCE, SOURCE
-from agent.settings.mistakes import Mistake, SettingsError, dotted, shown
+from agent.settings.crosschecks import crosschecks
+from agent.settings.findings import Finding, findings
+from agent.settings.mistakes import Mistake, SettingsError, dotted
 from agent.settings.model import Settings
-from agent.settings.units import CLOCK
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -22,17 +21,6 @@ else:
 
 PLACES: Final = ("/etc/changeover/changeover.toml", "config/changeover.toml")
 _GROUPS: Final = ("device", "mqtt", "outbox", "catalog", "http")
-_WORTH_HIDING: Final = {"username", "password_file", "key_file", "source", "trusted_keys"}
-_REQUIRED: Final = {
-    "id": ID,
-    "line": "the line that it belongs to",
-    "source": SOURCE,
-    "default": REFERENCE,
-    "topic": "the topic to listen to",
-    "from": CLOCK,
-    "to": CLOCK,
-    "below_kbps": "a number of kbit/s",
-}
 
 
 def find_file(path: Path | None, environ: Mapping[str, str]) -> Path:
@@ -63,8 +51,23 @@ def read_toml(file: Path) -> dict[str, Any]:
         raise SettingsError([Mistake(str(file), "", found, "a file that can be read")]) from None
 
 
-def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
-    """Read the configuration. Raises SettingsError with every mistake in the file and in `environ`."""
+@dataclass(frozen=True)
+class Draft:
+    """A configuration as it was read, with its mistakes; `settings` where there are none."""
+
+    file: Path
+    raw: dict[str, Any]
+    overrides: dict[str, Any]
+    settings: Settings | None
+    mistakes: tuple[Mistake, ...]
+
+    def placed(self, finding: Finding) -> Mistake:
+        """Say whether a finding stands in the file or in the environment."""
+        return _placed(finding, self.file, self.overrides)
+
+
+def draft(path: Path | None, environ: Mapping[str, str]) -> Draft:
+    """Read the configuration and judge it. Raises SettingsError only where there is nothing to judge: no file, no TOML."""
     file = find_file(path, environ)
     values, mistakes = environment.overrides(environ)
     try:
@@ -73,63 +76,30 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
         raise SettingsError([*error.mistakes, *mistakes]) from None
     for group in _GROUPS:
         raw.setdefault(group, {})  # so that the defaults of relative paths know the file's folder too
-    settings, findings = _validated(raw, file)
-    mistakes = [_placed(finding, file, values) for finding in (*findings, *crosschecks(raw))] + mistakes
-    if settings is None or mistakes:
-        raise SettingsError(mistakes)
-    return settings
+    settings, found = _validated(raw, file)
+    placed = [_placed(finding, file, values) for finding in (*found, *crosschecks(raw))]
+    return Draft(file, raw, values, settings, (*placed, *mistakes))
+
+
+def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
+    """Read the configuration. Raises SettingsError with every mistake in the file and in `environ`."""
+    read = draft(path, environ)
+    if read.settings is None or read.mistakes:
+        raise SettingsError(read.mistakes)
+    return read.settings
 
 
 def _validated(raw: dict[str, Any], file: Path) -> tuple[Settings | None, list[Finding]]:
     try:
         return Settings.model_validate(raw, context={"base": file.absolute().parent}), []
     except ValidationError as error:
-        return None, [_finding(details) for details in error.errors(include_url=False)]
+        return None, findings(error, Settings)
 
 
 def _placed(finding: Finding, file: Path, values: dict[str, Any]) -> Mistake:
     if environment.comes_from(values, finding.path):
         return Mistake(environment.WHERE, environment.variable(finding.path), finding.found, finding.expected)
     return Mistake(str(file), dotted(finding.path), finding.found, finding.expected)
-
-
-def _finding(details: ErrorDetails) -> Finding:
-    path = tuple(part for part in details["loc"] if part != "[key]")
-    if details["type"] == "missing":
-        return Finding(path, "nothing", _REQUIRED.get(str(path[-1]), "a value"))
-    if details["type"] == "extra_forbidden":
-        return Finding(path, "an unknown key", f"one of {', '.join(_keys_beside(path))}")
-    found = shown(details["input"])
-    if _WORTH_HIDING.intersection(path) and isinstance(details["input"], str):
-        found = "a value that does not fit" if details["input"] else '""'
-    return Finding(path, found, _expected(details))
-
-
-def _expected(details: ErrorDetails) -> str:
-    context = details.get("ctx", {})
-    if details["type"] == "value_error":
-        return str(context["error"])
-    if details["type"] == "model_type":
-        return "a table"
-    if details["type"] in {"tuple_type", "list_type"}:
-        return "a list (a table in it begins with [[...]])"
-    text = details["msg"].removeprefix("Input should be ").partition(", unable")[0]
-    text = f"a number {text}" if text.startswith(("greater", "less")) else text
-    return text.replace("a valid dictionary", "a table")
-
-
-def _keys_beside(path: tuple[str | int, ...]) -> Iterator[str]:
-    group: Any = Settings
-    for part in path[:-1]:
-        fields = getattr(group, "model_fields", {})
-        group = _group_of(fields[part].annotation) if part in fields else group
-    for name, field in group.model_fields.items():
-        yield field.alias or name
-
-
-def _group_of(annotation: Any) -> Any:  # noqa: ANN401 - annotations have no common type
-    arguments = [part for part in getattr(annotation, "__args__", ()) if hasattr(part, "model_fields")]
-    return arguments[0] if arguments else annotation
 
 
 def _line_of(error: tomllib.TOMLDecodeError) -> int | None:

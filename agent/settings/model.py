@@ -12,8 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from agent.messages.errors import MistakeError
 from agent.settings import fields
+from agent.settings.units import CLOCK
 
 Publish = Literal["all", "changes", "summary"]
+_LINE: Final = "the id of a configured line"
 _SECRET: Final = re.compile(r"(?<=://)[^/@\s]+(?=@)|\?\S*")
 
 
@@ -112,9 +114,9 @@ class HttpSettings(Group):
 class StreamSettings(Group):
     """One `[[stream]]`. A `source` that is a path is absolute; `fps` 0 is as fast as it comes; `stall_s` 0 is never."""
 
-    id: fields.Id
-    line: str
-    source: fields.Source = Field(repr=False)
+    id: fields.Id = Field(description=fields.ID)
+    line: str = Field(description=_LINE)
+    source: fields.Source = Field(repr=False, description=fields.SOURCE)
     fps: Annotated[float, Field(ge=0, le=1000)] = 15.0
     loop: bool = False
     publish: Publish = "all"
@@ -124,7 +126,7 @@ class StreamSettings(Group):
 class LineSettings(Group):
     """One `[line.ID]`."""
 
-    default: fields.Reference
+    default: fields.Reference = Field(description=fields.REFERENCE)
     variant: fields.Variant = "n"
     changeover_timeout_s: Annotated[fields.Seconds, Field(gt=0)] = 30.0
     dwell_s: fields.Seconds = 2.0
@@ -135,8 +137,8 @@ class LineSettings(Group):
 class BindingSettings(Group):
     """One `[[binding]]`. `value` is a JSON path; None: the payload itself."""
 
-    topic: fields.Topic
-    line: str
+    topic: fields.Topic = Field(description="the topic to listen to")
+    line: str = Field(description=_LINE)
     value: fields.JsonPath | None = None
 
 
@@ -147,10 +149,10 @@ class ScheduleRule(Group):
     same is the whole day. Exactly one of `variant` and `model` is set.
     """
 
-    line: str
+    line: str = Field(description=_LINE)
     days: fields.Days = (0, 1, 2, 3, 4, 5, 6)
-    from_: Annotated[fields.Clock, Field(alias="from")]
-    to: fields.Clock
+    from_: Annotated[fields.Clock, Field(alias="from", description=CLOCK)]
+    to: fields.Clock = Field(description=CLOCK)
     timezone: fields.Timezone = "UTC"
     variant: fields.Variant | None = None
     model: fields.Reference | None = None
@@ -159,8 +161,8 @@ class ScheduleRule(Group):
 class BandwidthRule(Group):
     """One `[[bandwidth]]`. At least one of `max_variant` and `publish` is set."""
 
-    line: str
-    below_kbps: Annotated[float, Field(gt=0)]
+    line: str = Field(description=_LINE)
+    below_kbps: Annotated[float, Field(gt=0, description="a number of kbit/s")]
     max_variant: fields.Variant | None = None
     publish: Publish | None = None
 

@@ -1,0 +1,97 @@
+"""The versions that this device knows, and which of them a reference means."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from natsort import natsort_keygen
+from pydantic import ValidationError
+
+from agent.messages.references import ModelReference, ModelVersion
+from agent.models.entry import CatalogFile, rank_of
+from agent.settings.findings import Finding, findings
+from agent.settings.loading import read_toml
+from agent.settings.mistakes import Mistake, SettingsError, dotted, shown
+
+_natural = natsort_keygen()
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """The versions of one models.toml, in the file's order."""
+
+    file: Path
+    versions: tuple[ModelVersion, ...] = ()
+
+    @classmethod
+    def load(cls, file: Path) -> "Catalog":
+        """Read models.toml. Raises SettingsError with every mistake in it; looks at no model's file."""
+        raw = read_toml(file)
+        found = list(_crosschecks(raw))
+        try:
+            entries = CatalogFile.model_validate(raw, context={"base": file.absolute().parent}).model
+        except ValidationError as error:
+            found = [*findings(error, CatalogFile), *found]
+            entries = ()
+        if found:
+            raise SettingsError([Mistake(str(file), dotted(path), what, wanted) for path, what, wanted in found])
+        return cls(file, tuple(entry.version_of() for entry in entries))
+
+    def names(self) -> tuple[str, ...]:
+        """Return the models' names, in the file's order."""
+        return tuple(dict.fromkeys(version.name for version in self.versions))
+
+    def variants(self, name: str) -> tuple[str, ...]:
+        """Return the variants of a model, the smallest first."""
+        ranks = {version.variant: (version.rank, version.variant) for version in self.versions if version.name == name}
+        return tuple(sorted(ranks, key=ranks.__getitem__))
+
+    def find(self, reference: ModelReference, default_variant: str) -> ModelVersion | None:
+        """Return the version that `reference` means, or None where the catalog has none.
+
+        Without a version: the highest by natural sort. Without a variant: `default_variant`; where the model does not
+        come in it, the largest one below it, else the smallest there is.
+        """
+        versions = [version for version in self.versions if _matches(version, reference)]
+        if reference.variant is None and versions:
+            variant = self._nearest_variant(versions, default_variant)
+            versions = [version for version in versions if version.variant == variant]
+        return max(versions, key=lambda version: _natural(version.version), default=None)
+
+    def _nearest_variant(self, versions: list[ModelVersion], wanted: str) -> str:
+        ranked = sorted(versions, key=lambda version: (version.rank, version.variant))
+        if any(version.variant == wanted for version in ranked):
+            return wanted
+        limit = self._rank(wanted)
+        below = [version for version in ranked if version.rank < limit]
+        return (below[-1] if below else ranked[0]).variant
+
+    def _rank(self, variant: str) -> float:
+        ranks = [version.rank for version in self.versions if version.variant == variant]
+        return ranks[0] if ranks else rank_of(variant) or 0.0
+
+
+def _matches(version: ModelVersion, reference: ModelReference) -> bool:
+    return (
+        version.name == reference.name
+        and reference.variant in {None, version.variant}
+        and reference.version in {None, version.version}
+    )
+
+
+def _crosschecks(raw: dict[str, Any]) -> list[Finding]:
+    rows = raw.get("model")
+    found = []
+    first: dict[tuple[object, ...], int] = {}
+    for index, row in enumerate(rows if isinstance(rows, list) else ()):
+        if not isinstance(row, dict):
+            continue
+        variant = row.get("variant")
+        if isinstance(variant, str) and rank_of(variant) is None and "rank" not in row:
+            wanted = f"a number, since {shown(variant)} is none of n, s, m, l, x, nor one of them with a suffix"
+            found.append(Finding(("model", index, "rank"), "nothing", wanted))
+        key = tuple(str(row.get(part)) for part in ("name", "variant", "version"))
+        if first.setdefault(key, index) != index:
+            wanted = f"a version that model[{first[key]}] is not: releases are immutable"
+            found.append(Finding(("model", index, "version"), shown(row.get("version")), wanted))
+    return found

@@ -1,0 +1,53 @@
+"""What `changeover check` asks of a catalog beyond its own file: the models that lines name, and the models' files."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from agent.messages.errors import ModelError
+from agent.messages.references import ModelReference
+from agent.models.catalog import Catalog
+from agent.models.store import verify
+from agent.settings.findings import Finding
+from agent.settings.mistakes import Mistake, dotted
+
+
+def missing_models(raw: dict[str, Any], catalog: Catalog) -> Iterator[Finding]:
+    """Yield every key of a configuration's raw tables that names a model which `catalog` lacks."""
+    for path, text, variant in _named(raw):
+        reference = ModelReference.parse(text) if isinstance(text, str) else None
+        if reference is not None and catalog.find(reference, variant) is None:
+            known = ", ".join(version.reference for version in catalog.versions if version.name == reference.name)
+            models = f"a model of {catalog.file} ({', '.join(catalog.names()) or 'which is empty'})"
+            yield Finding(path, f'"{reference}"', f"one of {known}" if known else models)
+
+
+def _named(raw: dict[str, Any]) -> Iterator[tuple[tuple[str | int, ...], object, str]]:
+    lines = {name: line for name, line in _table(raw.get("line")).items() if isinstance(line, dict)}
+    for name, line in lines.items():
+        variant = str(line.get("variant", "n"))
+        yield ("line", name, "default"), line.get("default"), variant
+        for product, text in _table(line.get("products")).items():
+            yield ("line", name, "products", product), text, variant
+    rules = raw.get("schedule")
+    for index, rule in enumerate(rules if isinstance(rules, list) else ()):
+        if isinstance(rule, dict):
+            yield ("schedule", index, "model"), rule.get("model"), "n"
+
+
+def _table(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def artifact_mistakes(catalog: Catalog) -> Iterator[Mistake]:
+    """Yield what is wrong with the models' files: missing, damaged, without their golden pictures. Reads them whole."""
+    for index, version in enumerate(catalog.versions):
+        try:
+            verify(version)
+        except ModelError as error:
+            key = "file" if error.reason == "file_missing" else "sha256"
+            wanted = f"the file of {version.reference}" if key == "file" else version.sha256
+            yield Mistake(str(catalog.file), dotted(("model", index, key)), str(error), wanted)
+        if version.golden is not None and not Path(version.golden).is_dir():
+            wanted = f"a folder of pictures for {version.reference}"
+            yield Mistake(str(catalog.file), dotted(("model", index, "golden")), f"no folder {version.golden}", wanted)
