@@ -113,6 +113,13 @@ class SwapReport(msgspec.Struct, frozen=True):
     frames_lost: int
 
 
+class Breaking(Message, frozen=True):
+    """Sent before a break-before-make swap takes the line's model away: the line is blind from here to Swapped."""
+
+    line: str
+    change: int
+
+
 class Swapped(Message, frozen=True):
     """`model` is active and proven on every stream of `line`.
 
@@ -206,6 +213,6 @@ class Beat(Message, frozen=True):
 
 
 CameraMessage = CameraOpened | CameraFailed | CameraEnded | Hello | Beat | Log
-WorkerMessage = Swapped | SwapFailed | Detections | InferenceFailed | CacheState | Hello | Beat | Log
+WorkerMessage = Breaking | Swapped | SwapFailed | Detections | InferenceFailed | CacheState | Hello | Beat | Log
 ToCamera = CameraSetup
 ToWorker = WorkerSetup | Assign

@@ -37,6 +37,12 @@ class LinkDown(Message, frozen=True):
     detail: str
 
 
+class LinkTrouble(Message, frozen=True):
+    """The broker refused something of ours (a subscription, a message) while the connection stands."""
+
+    detail: str
+
+
 class Reply(msgspec.Struct, frozen=True):
     """Where an answer is wanted, by MQTT 5's response topic."""
 

@@ -3,12 +3,12 @@
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from typing import Any, Final, Generic
 
@@ -80,6 +80,6 @@ def run_child(
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="level=%(levelname)s logger=%(name)s %(message)s")
-    child: Child[Any] = Child(Channel(Connection(int(sys.argv[1])), incoming))
+    child: Child[Any] = Child(Channel(socket.socket(fileno=int(sys.argv[1])), incoming))
     child.start(versions)
     main(child)

@@ -1,0 +1,63 @@
+"""What a decision asks the application to do, in order. Topics are relative to `{root}/{device}/`."""
+
+from dataclasses import dataclass
+
+from agent.messages.events import Reply
+from agent.messages.payloads import Ack, Alert, Switch
+from agent.messages.references import ModelVersion
+
+
+@dataclass(frozen=True)
+class PublishState:
+    """Set a retained topic to its newest true value (QoS 1)."""
+
+    topic: str
+    payload: bytes
+
+
+@dataclass(frozen=True)
+class PublishLive:
+    """Send the heartbeat of a line: QoS 0, not retained, never kept."""
+
+    line: str
+    value: str
+
+
+@dataclass(frozen=True)
+class PublishEvent:
+    """Send one event (QoS 1, not retained), kept until the broker has acknowledged it."""
+
+    topic: str
+    payload: Switch | Alert
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Send an ack: to `reply` where MQTT 5 asked for that, else to the `ack` topic."""
+
+    ack: Ack
+    reply: Reply | None
+
+
+@dataclass(frozen=True)
+class AssignLine:
+    """Tell the worker which model is to serve a line."""
+
+    line: str
+    change: int
+    model: ModelVersion
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Subscribe once more to `filter_`, so that the broker shows what it retains there."""
+
+    filter_: str
+
+
+@dataclass(frozen=True)
+class Remember:
+    """Write the accepted choices to disk; they hold after a restart."""
+
+
+Action = PublishState | PublishLive | PublishEvent | Answer | AssignLine | Probe | Remember

@@ -1,0 +1,205 @@
+"""A changeover's life: begun, superseded, done, failed, timed out, and taken up again by a new worker."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from agent.control.actions import Action, Answer, AssignLine, PublishEvent, Remember
+from agent.control.policy import choose
+from agent.control.report import alert
+from agent.control.state import Changeover, Command, Line, Now, State
+from agent.messages.children import SwapFailed, Swapped, SwapReport
+from agent.messages.errors import Reason
+from agent.messages.payloads import Ack, AckResult, Alert, Cause, Switch, SwitchResult
+from agent.messages.references import ModelVersion
+
+_RESIDENT: Final = SwapReport("resident", "make-before-break", 0.0, 0.0, 0.0, 0)
+_KEPT_ANSWERS: Final = 1024
+_WORKERS_A_CHANGEOVER_MAY_LOSE: Final = 1
+"""A model whose load takes a second worker with it is held to be the cause."""
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    result: SwitchResult
+    reason: Reason | None = None
+    detail: str | None = None
+    report: SwapReport | None = None
+
+
+def begin(state: State, line: Line, commands: list[Command], now: Now) -> list[Action]:
+    """Take up the line's new choice: what was under way is superseded, and the worker told, unless it serves already.
+
+    The caller has withdrawn `ready` where the product changes.
+    """
+    wanted, cause = choose(state.plant, line)
+    actions = supersede(state, line, now)
+    if wanted is None:
+        return actions
+    line.fault, line.target_cause = None, cause
+    line.changeover = _changeover(line, wanted, cause, commands, now)
+    if state.worker_up and line.active == wanted.reference and line.target == wanted:
+        return actions + _finish(state, line, _RESIDENT, now)
+    for command in commands:
+        actions += answer(state, command, "accepted")
+    return actions + _assign(state, line, wanted)
+
+
+def supersede(state: State, line: Line, now: Now) -> list[Action]:
+    """End a changeover that a newer command has overtaken."""
+    overtaken = _Outcome("superseded", "superseded", "a newer command came")
+    return _close(state, line, overtaken, now) if line.changeover else []
+
+
+def resume(state: State, line: Line, now: Now) -> list[Action]:
+    """Give a new worker the line's assignment: the one recovery path, and the start-up path."""
+    if line.changeover is not None:
+        return _assign(state, line, line.changeover.to)
+    if line.target is None:
+        waiting, line.waiting = line.waiting, []
+        return begin(state, line, waiting, now)
+    line.changeover = _changeover(line, line.target, Cause("recovery"), [], now)
+    return _assign(state, line, line.target)
+
+
+def swapped(state: State, message: Swapped, now: Now) -> list[Action]:
+    """Note what serves now; the changeover that asked for it is done."""
+    line = state.lines[message.line]
+    line.active, line.blind = message.model, False
+    if line.changeover is None or message.change != line.change:
+        return []
+    line.settled = line.target
+    return _finish(state, line, message.report, now)
+
+
+def swap_failed(state: State, message: SwapFailed, now: Now) -> list[Action]:
+    """Keep what the worker kept, and say why the new model does not serve."""
+    line = state.lines[message.line]
+    line.active, line.blind = message.active, message.active is None and line.blind
+    if line.changeover is None or message.change != line.change:
+        return []
+    line.target = line.target if line.settled is None else line.settled
+    return _fail(state, line, message.reason, message.detail, now)
+
+
+def worker_lost(state: State, line: Line, now: Now) -> list[Action]:
+    """Note that nothing serves; a changeover goes on with the next worker, unless it seems to be what kills them."""
+    line.active, line.blind = None, False
+    pending = line.changeover
+    if pending is None:
+        return []
+    pending.workers_lost += 1
+    if pending.workers_lost <= _WORKERS_A_CHANGEOVER_MAY_LOSE or line.settled is None or line.settled == pending.to:
+        return []
+    line.target = line.settled
+    return _fail(state, line, "worker_lost", f"the worker died twice while {pending.to.reference} was loading", now)
+
+
+def expire(state: State, line: Line, now: Now) -> list[Action]:
+    """Fail a changeover that has taken too long, and give the line back to the model before."""
+    pending = line.changeover
+    if pending is None or now.monotonic_s < pending.deadline_s:
+        return []
+    if line.settled is None or line.settled == pending.to:
+        # Nothing else could serve: say so once, and let it go on.
+        pending.deadline_s = float("inf")
+        return alert(state, Alert("swap_failed", on=True, line=line.id, detail=f"timeout: {pending.to.reference}"))
+    timeout_s, settled = line.rules.changeover_timeout_s, line.settled
+    actions = _fail(state, line, "timeout", f"{pending.to.reference} did not serve within {timeout_s:g} s", now)
+    return actions + _assign(state, line, settled)
+
+
+def answer(
+    state: State, command: Command, result: AckResult, reason: Reason | None = None, detail: str | None = None
+) -> list[Action]:
+    """Answer a command; a final answer is kept, for a repetition of the same id."""
+    ack = Ack(command.id, command.topic, result, reason, detail)
+    if command.id is not None and result != "accepted":
+        state.answers[command.topic, command.id] = ack
+        while len(state.answers) > _KEPT_ANSWERS:
+            del state.answers[next(iter(state.answers))]
+    return [Answer(ack, command.reply)]
+
+
+def rejected(line: Line, cause: Cause, reason: Reason, now: Now) -> Action:
+    """Return the report of a change of product that was refused at once."""
+    switch = Switch(
+        line=line.id,
+        product=cause.value,
+        from_=line.active,
+        to=None,
+        cause=cause,
+        result="rejected",
+        reason=reason,
+        residency=None,
+        order=None,
+        requested_at=now.text(),
+        ready_at=None,
+        load_ms=0.0,
+        warmup_ms=0.0,
+        total_ms=0.0,
+        blind_ms=0.0,
+        frames_lost=0,
+    )
+    return PublishEvent(f"line/{line.id}/switch", switch)
+
+
+def _changeover(line: Line, to: ModelVersion, cause: Cause, commands: list[Command], now: Now) -> Changeover:
+    return Changeover(
+        cause=cause,
+        product=line.product,
+        from_=line.active,
+        to=to,
+        requested=now,
+        deadline_s=now.monotonic_s + line.rules.changeover_timeout_s,
+        commands=commands,
+    )
+
+
+def _assign(state: State, line: Line, model: ModelVersion) -> list[Action]:
+    line.change += 1
+    line.target = model
+    return [AssignLine(line.id, line.change, model)] if state.worker_up else []
+
+
+def _finish(state: State, line: Line, report: SwapReport, now: Now) -> list[Action]:
+    if line.changeover is not None and line.changeover.cause.rule != "recovery":
+        line.fault = None
+    actions = _close(state, line, _Outcome("switched", report=report), now)
+    return actions + alert(state, Alert("swap_failed", on=False, line=line.id))
+
+
+def _fail(state: State, line: Line, reason: Reason, detail: str, now: Now) -> list[Action]:
+    line.fault = reason
+    actions = _close(state, line, _Outcome("failed", reason, detail), now)
+    return actions + alert(state, Alert("swap_failed", on=True, line=line.id, detail=f"{reason}: {detail}"))
+
+
+def _close(state: State, line: Line, outcome: _Outcome, now: Now) -> list[Action]:
+    pending, line.changeover = line.changeover, None
+    report = outcome.report
+    assert pending is not None, "only a changeover under way can end"
+    total_ms = round((now.monotonic_s - pending.requested.monotonic_s) * 1000, 1)
+    switch = Switch(
+        line=line.id,
+        product=pending.product,
+        from_=pending.from_,
+        to=pending.to.reference,
+        cause=pending.cause,
+        result=outcome.result,
+        reason=outcome.reason,
+        residency=report.residency if report else None,
+        order=report.order if report else None,
+        requested_at=pending.requested.text(),
+        ready_at=now.text() if report else None,
+        load_ms=report.load_ms if report else 0.0,
+        warmup_ms=report.warmup_ms if report else 0.0,
+        total_ms=total_ms,
+        blind_ms=report.blind_ms if report else 0.0,
+        frames_lost=report.frames_lost if report else 0,
+        detail=outcome.detail,
+    )
+    actions: list[Action] = [PublishEvent(f"line/{line.id}/switch", switch), Remember()]
+    result: AckResult = "done" if outcome.result == "switched" else "failed"
+    for command in pending.commands:
+        actions += answer(state, command, result, outcome.reason, outcome.detail)
+    return actions

@@ -1,0 +1,107 @@
+"""`reconcile(state, event, now) -> actions`: the one place where control's state changes."""
+
+from collections.abc import Callable
+from typing import Final
+
+from agent.control import changeover, commands, report
+from agent.control.actions import Action
+from agent.control.events import StreamChanged, Tick, WorkerHung, WorkerLost, WorkerUp
+from agent.control.state import Line, Now, State
+from agent.messages.children import Breaking, InferenceFailed, SwapFailed, Swapped
+from agent.messages.events import LinkUp, Received
+from agent.messages.payloads import Alert
+
+Event = (
+    Tick
+    | LinkUp
+    | Received
+    | StreamChanged
+    | WorkerUp
+    | WorkerLost
+    | WorkerHung
+    | Breaking
+    | Swapped
+    | SwapFailed
+    | InferenceFailed
+)
+
+_Decision = Callable[[State, Line, Now], list[Action]]
+
+_LIVE_INTERVAL_S: Final = 1.0
+_INFERENCE_FAILURES: Final = 8
+"""Failures in a row before the line's people are told; one bad frame is no trouble."""
+
+
+def reconcile(state: State, event: Event, now: Now) -> list[Action]:
+    """Apply one event and return what is to be done, in this order.
+
+    Pure but for `state`: no I/O, no clock of its own, no exception for whatever a broker or a child may say.
+    """
+    actions = _apply(state, event, now)
+    for line in state.lines.values():
+        actions += report.describe(state, line, now)
+    return actions
+
+
+def _apply(state: State, event: Event, now: Now) -> list[Action]:
+    match event:
+        case Tick():
+            return _tick(state, now)
+        case Received():
+            return commands.received(state, event, now)
+        case LinkUp():
+            return commands.link_up(state)
+        case StreamChanged():
+            return report.stream_status(state, event.stream, event.status)
+        case WorkerUp() | WorkerLost() | WorkerHung():
+            return _worker(state, event, now)
+        case _:
+            return _swap(state, event, now)
+
+
+def _swap(state: State, event: Breaking | Swapped | SwapFailed | InferenceFailed, now: Now) -> list[Action]:
+    match event:
+        case Breaking():
+            state.lines[event.line].blind = True
+            return []
+        case Swapped():
+            return changeover.swapped(state, event, now)
+        case SwapFailed():
+            return changeover.swap_failed(state, event, now)
+        case InferenceFailed():
+            return _inference_failed(state, event)
+
+
+def _worker(state: State, event: WorkerUp | WorkerLost | WorkerHung, now: Now) -> list[Action]:
+    match event:
+        case WorkerHung():
+            state.worker_hung = event.hung
+            return report.alert(state, Alert("worker_hung", on=event.hung))
+        case WorkerUp():
+            state.worker_up, state.worker_hung = True, False
+            actions = report.alert(state, Alert("worker_lost", on=False))
+            return actions + report.alert(state, Alert("worker_hung", on=False)) + _each(state, changeover.resume, now)
+        case WorkerLost():
+            state.worker_up = False
+            # `ready` first: what the loss means for a changeover comes after.
+            actions = [action for line in state.lines.values() for action in report.withdraw_ready(line)]
+            actions += _each(state, changeover.worker_lost, now)
+            return actions + report.alert(state, Alert("worker_lost", on=True, detail=event.detail))
+
+
+def _tick(state: State, now: Now) -> list[Action]:
+    actions = _each(state, changeover.expire, now) + commands.probes(state, now)
+    if now.monotonic_s >= state.live_due_s:
+        state.live_due_s = max(state.live_due_s + _LIVE_INTERVAL_S, now.monotonic_s + _LIVE_INTERVAL_S / 2)
+        actions += report.heartbeat(state)
+    return actions
+
+
+def _each(state: State, decide: _Decision, now: Now) -> list[Action]:
+    return [action for line in state.lines.values() for action in decide(state, line, now)]
+
+
+def _inference_failed(state: State, event: InferenceFailed) -> list[Action]:
+    is_bad = event.in_a_row >= _INFERENCE_FAILURES
+    detail = f"{event.model}: {event.detail}" if is_bad else None
+    return report.alert(state, Alert("inference_failed", on=is_bad, stream=event.stream, detail=detail))

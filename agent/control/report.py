@@ -1,0 +1,110 @@
+"""What is said of lines, streams and alerts: derived from the state after every event, published where it changed."""
+
+import msgspec
+
+from agent.control.actions import Action, PublishEvent, PublishLive, PublishState
+from agent.control.policy import product_model, serves
+from agent.control.state import NOTHING, Line, Now, State
+from agent.messages.payloads import Alert, LineState, Phase, StreamStatus
+
+
+def withdraw_ready(line: Line) -> list[Action]:
+    """Say 0 before anything else happens; nothing where it is said already."""
+    return _say_ready(line, NOTHING)
+
+
+def describe(state: State, line: Line, now: Now) -> list[Action]:
+    """Publish what has changed of a line: `ready` first, then phase, model and state."""
+    actions = _say_ready(line, _ready(state, line))
+    model, phase = line.active or "none", _phase(state, line)
+    facts = (line.product, model, phase, line.target, line.target_cause)
+    if line.facts != facts:
+        line.facts, line.phase, line.since = facts, phase, now.text()
+    report = LineState(
+        line=line.id,
+        product=line.product,
+        model=line.active,
+        phase=phase,
+        wanted=line.target.reference if line.target else None,
+        cause=line.target_cause,
+        since=line.since,
+        boot=state.plant.boot,
+    )
+    actions += _say(line, "phase", phase.encode())
+    actions += _say(line, "model/state", model.encode())
+    return actions + _say(line, "state", msgspec.json.encode(report))
+
+
+def heartbeat(state: State) -> list[Action]:
+    """Send `live` for every line behind which everything moves."""
+    return [PublishLive(line.id, line.ready) for line in state.lines.values() if moves(state, line)]
+
+
+def moves(state: State, line: Line) -> bool:
+    """Return whether the worker and every stream of the line have made progress in time."""
+    return state.worker_up and not state.worker_hung and _streams_online(state, line)
+
+
+def stream_status(state: State, stream: str, status: StreamStatus) -> list[Action]:
+    """Note and publish a stream's status, with its alert (an ended file is no trouble)."""
+    state.streams[stream] = status
+    actions: list[Action] = [PublishState(f"stream/{stream}/status", status.encode())]
+    is_bad = status in {"stalled", "offline"}
+    return actions + alert(state, Alert("camera", is_bad, stream=stream, detail=status if is_bad else None))
+
+
+def alert(state: State, change: Alert) -> list[Action]:
+    """Turn an alert on or off; one message a change, and the list of those that are on."""
+    key = (change.code, change.line, change.stream)
+    if change.on == (key in state.alerts):
+        return []
+    if change.on:
+        state.alerts[key] = change
+    else:
+        del state.alerts[key]
+    return [PublishEvent("alert", change), say_alerts(state)]
+
+
+def say_alerts(state: State) -> Action:
+    """Return the retained list of alerts that are on."""
+    return PublishState("alerts", msgspec.json.encode(list(state.alerts.values())))
+
+
+def _ready(state: State, line: Line) -> str:
+    wanted = product_model(state.plant, line)
+    if wanted is None or line.product is None or line.blind or not moves(state, line):
+        return NOTHING
+    return line.product if serves(line.active, wanted) and not _changes_product(line) else NOTHING
+
+
+def _changes_product(line: Line) -> bool:
+    """Return whether the changeover under way replaces the model; one to another variant keeps `ready`."""
+    pending = line.changeover
+    return pending is not None and not serves(line.active, pending.to)
+
+
+def _phase(state: State, line: Line) -> Phase:
+    if line.fault == "unknown_product" or (line.fault and line.ready == NOTHING):
+        return "fault"
+    if line.changeover is not None and line.product is not None:
+        return "switching"
+    if line.fault or not moves(state, line):
+        return "degraded"
+    return "idle" if line.ready == NOTHING else "ready"
+
+
+def _streams_online(state: State, line: Line) -> bool:
+    return all(state.streams[stream] == "online" for stream in state.streams_of(line.id))
+
+
+def _say_ready(line: Line, value: str) -> list[Action]:
+    actions = _say(line, "ready", value.encode())
+    line.ready = value
+    return [*actions, PublishLive(line.id, value)] if actions else []
+
+
+def _say(line: Line, topic: str, payload: bytes) -> list[Action]:
+    if line.said.get(topic) == payload:
+        return []
+    line.said[topic] = payload
+    return [PublishState(f"line/{line.id}/{topic}", payload)]

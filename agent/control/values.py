@@ -1,0 +1,161 @@
+"""One tolerant decoder for whatever a PLC sends as a value.
+
+Understood: UTF-8, Latin-1, UTF-16 with and without a mark, padding by NUL and spaces, the header of an S7 STRING
+(two bytes: maximum length, length), JSON string, number, boolean, and `{"value": ...}` with `id`, `at` and `ttl_s`.
+"""
+
+import json
+import math
+from datetime import datetime
+from typing import Any, Final, NoReturn
+
+import msgspec
+
+from agent.messages.errors import MistakeError, Reason
+
+MAX_PAYLOAD_BYTES: Final = 4096
+_MAX_VALUE_CHARACTERS: Final = 64
+_SHORTEST_HEADER: Final = 2
+
+
+class ValueRefusedError(MistakeError):
+    """A payload that cannot be a value; `reason` is the ack's word."""
+
+    def __init__(self, reason: Reason, detail: str, command_id: str | None = None) -> None:
+        super().__init__(detail)
+        self.reason: Final = reason
+        self.command_id: Final = command_id
+
+
+class Value(msgspec.Struct, frozen=True):
+    """A decoded payload: `text` has 1 to 64 printable characters; `expires_unix_s` only where `at` was given."""
+
+    text: str
+    command_id: str | None = None
+    expires_unix_s: float | None = None
+
+
+def decode(payload: bytes) -> Value | None:
+    """Decode a payload of at most 4 KiB; None for an empty one (a cleared retained message is no command).
+
+    Raises ValueRefusedError.
+    """
+    if len(payload) > MAX_PAYLOAD_BYTES:
+        raise ValueRefusedError("too_large", f"{len(payload)} bytes; a value has at most {MAX_PAYLOAD_BYTES}")
+    if not payload:
+        return None
+    text = _text(payload)
+    parsed = _json(text)
+    if not isinstance(parsed, dict):
+        return Value(_canonical(parsed, None))
+    command_id = parsed.get("id")
+    if command_id is not None and not (isinstance(command_id, str) and 0 < len(command_id) <= _MAX_VALUE_CHARACTERS):
+        raise ValueRefusedError("not_understood", "id: expected a text of 1 to 64 characters")
+    if "value" not in parsed:
+        raise ValueRefusedError("not_understood", 'a JSON object needs a "value"', command_id)
+    return Value(_canonical(parsed["value"], command_id), command_id, _expiry(parsed, command_id))
+
+
+def _text(payload: bytes) -> str:
+    # A length below a space is no letter: such a header comes first, and what stands after the length is not the value.
+    has_header = len(payload) > _SHORTEST_HEADER and payload[1] < ord(" ")
+    for candidate in (_utf16, _s7 if has_header else _utf8, _utf8, _s7, _latin1):
+        text = candidate(payload)
+        if text is not None:
+            return text
+    raise ValueRefusedError("not_understood", f"{len(payload)} bytes that are no text in any encoding known here")
+
+
+def _utf16(payload: bytes) -> str | None:
+    if payload[:2] in {b"\xff\xfe", b"\xfe\xff"}:
+        return _printable(_decoded(payload, "utf-16"))
+    body = payload if len(payload) % 2 == 0 else b""
+    for zeros, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
+        # Products have mostly Latin names: every other byte is zero, and none between them, up to the padding.
+        high, low = body[zeros::2], body[1 - zeros :: 2].rstrip(b"\0")
+        if low and not any(high) and 0 not in low:
+            return _printable(_decoded(body, encoding))
+    return None
+
+
+def _utf8(payload: bytes) -> str | None:
+    return _printable(_decoded(payload, "utf-8-sig"))
+
+
+def _s7(payload: bytes) -> str | None:
+    if len(payload) < _SHORTEST_HEADER:
+        return None
+    maximum, length = payload[0], payload[1]
+    if length > maximum or len(payload) not in {2 + maximum, 2 + length}:
+        return None
+    return _printable(_decoded(payload[2 : 2 + length], "utf-8") or payload[2 : 2 + length].decode("latin-1"))
+
+
+def _latin1(payload: bytes) -> str | None:
+    return _printable(payload.decode("latin-1"))
+
+
+def _decoded(payload: bytes, encoding: str) -> str | None:
+    try:
+        return payload.decode(encoding)
+    except UnicodeDecodeError:
+        return None
+
+
+def _printable(text: str | None) -> str | None:
+    """Return the text without its padding; None if what remains has control characters or is nothing."""
+    if text is None:
+        return None
+    trimmed = text.strip(" \0\t\r\n")
+    inner = trimmed.replace("\n", " ").replace("\r", " ").replace("\t", " ") if trimmed[:1] == "{" else trimmed
+    return trimmed if inner and inner.isprintable() else None
+
+
+def _json(text: str) -> Any:  # noqa: ANN401 - JSON is any of its types
+    """Parse `text` as JSON where it looks like it; otherwise it is its own value."""
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        if text[0] in '{["':
+            raise ValueRefusedError("not_understood", f"broken JSON: {error}") from error
+        return text
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueRefusedError("not_understood", f"{name} is no value")
+
+
+def _canonical(value: Any, command_id: str | None) -> str:  # noqa: ANN401 - JSON is any of its types
+    """Return a value's one text: 17, 17.0 and "17" are "17"."""
+    match value:
+        case bool():
+            text = "true" if value else "false"
+        case int():
+            text = str(value)
+        case float() if math.isfinite(value):
+            text = str(int(value)) if value.is_integer() else repr(value)
+        case str():
+            text = _number(value.strip(" \0"))
+        case _:
+            raise ValueRefusedError("not_understood", "expected a text, a number or a boolean", command_id)
+    if not (1 <= len(text) <= _MAX_VALUE_CHARACTERS and text.isprintable()):
+        raise ValueRefusedError("not_understood", "expected 1 to 64 printable characters", command_id)
+    return text
+
+
+def _number(text: str) -> str:
+    """Cut a fraction of zero: a register sent as the text "17.0" is 17 too."""
+    whole, point, fraction = text.partition(".")
+    return whole if point and whole.isdecimal() and fraction and not fraction.strip("0") else text
+
+
+def _expiry(parsed: dict[str, Any], command_id: str | None) -> float | None:
+    """`at` + `ttl_s` as Unix seconds; without `at`, both are ignored."""
+    if parsed.get("at") is None:
+        return None
+    try:
+        at_unix_s = datetime.fromisoformat(str(parsed["at"]).replace("Z", "+00:00")).timestamp()
+        ttl_s = float(parsed.get("ttl_s", "nan"))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueRefusedError("not_understood", f"at, ttl_s: {error}", command_id) from error
+    return at_unix_s + ttl_s if math.isfinite(ttl_s) else None

@@ -1,0 +1,68 @@
+"""Control's one loop: descriptors that become ready, and one inbox for what other threads and signal handlers say."""
+
+import os
+import selectors
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from typing import Final
+
+Callback = Callable[[], None]
+
+_INBOX_BATCH: Final = 256
+"""Events handled before descriptors get their turn again."""
+
+
+class Loop:
+    """Everything but `put` belongs to the thread that calls `run_once`.
+
+    The inbox is a SimpleQueue, whose `put` may be called from a signal handler. It needs no bound of its own: what
+    fills it is bounded (one event for each connection, child or signal); detections come by descriptors.
+    """
+
+    def __init__(self) -> None:
+        self._inbox: Final[SimpleQueue[object]] = SimpleQueue()
+        self._selector: Final = selectors.DefaultSelector()
+        self._wake: Final = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._selector.register(self._wake, selectors.EVENT_READ, (self._drain_wake, None))
+
+    def put(self, event: object) -> None:
+        """Hand an event to the loop's thread, from any thread or signal handler."""
+        self._inbox.put(event)
+        os.eventfd_write(self._wake, 1)
+
+    def register(self, fd: int, *, read: Callback | None = None, write: Callback | None = None) -> None:
+        """Call `read` or `write` whenever `fd` is ready; replaces what was registered for it."""
+        mask = (selectors.EVENT_READ if read else 0) | (selectors.EVENT_WRITE if write else 0)
+        if fd in self._selector.get_map():
+            self._selector.modify(fd, mask, (read, write))
+        else:
+            self._selector.register(fd, mask, (read, write))
+
+    def unregister(self, fd: int) -> None:
+        """Forget `fd`; harmless where it is unknown."""
+        if fd in self._selector.get_map():
+            self._selector.unregister(fd)
+
+    def run_once(self, timeout_s: float, handle: Callable[[object], None]) -> None:
+        """Wait up to `timeout_s`, call back for every ready descriptor, then `handle` what the inbox holds."""
+        for key, mask in self._selector.select(timeout_s):
+            read, write = key.data
+            if mask & selectors.EVENT_READ and read:
+                read()
+            if mask & selectors.EVENT_WRITE and write and key.fd in self._selector.get_map():
+                write()
+        for _ in range(_INBOX_BATCH):
+            try:
+                event = self._inbox.get_nowait()
+            except Empty:
+                return
+            handle(event)
+        os.eventfd_write(self._wake, 1)
+
+    def close(self) -> None:
+        """Release the descriptors."""
+        self._selector.close()
+        os.close(self._wake)
+
+    def _drain_wake(self) -> None:
+        os.eventfd_read(self._wake)

@@ -1,0 +1,225 @@
+"""Starts control's children, reads what they say, notices when they die or hang, and starts them again.
+
+One recovery path: a child that died, hung or was asked to restart is killed, reaped, reported as ChildLost, and
+started again after a back-off with full jitter. All of it runs on control's loop; nothing here waits for a child.
+"""
+
+import logging
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from agent.messages.children import Beat, Hello, Message
+from agent.messages.events import ChildHung, ChildLost, ChildUp
+from agent.processes.backoff import Backoff
+from agent.processes.channel import Channel, ChannelClosedError, pair
+from agent.processes.loop import Loop
+
+_log: Final = logging.getLogger(__name__)
+_READ_BATCH: Final = 128
+_STEADY_S: Final = 30.0
+"""A child that lived this long starts its back-off anew."""
+_EXIT_PATIENCE_S: Final = 0.1
+"""A process that closed its channel is about to be reaped: its own exit code says more than our SIGKILL."""
+_HELLO_DEADLINE_S: Final = 30.0
+"""Imports from a cold flash are slow; a beat is owed only after the first message."""
+
+
+@dataclass(frozen=True)
+class ChildSpec:
+    """How to start one child, and when it counts as hung.
+
+    `setup` makes its first message, anew at each start. `beat_deadline_s`: since its last beat; `busy_deadline_s`:
+    since the call that it is in began.
+    """
+
+    name: str
+    module: str
+    incoming: Any
+    setup: Callable[[], Message]
+    descriptors: tuple[int, ...]
+    beat_deadline_s: float
+    busy_deadline_s: float
+    environment: Mapping[str, str] | None = None
+
+
+class Supervisor:
+    """Owns the children of one loop. `on_message(child, message)` gets whatever they say, and the Child* events."""
+
+    def __init__(self, loop: Loop, on_message: Callable[[str, Message], None]) -> None:
+        self._loop: Final = loop
+        self._on_message: Final = on_message
+        self._children: Final[dict[str, _Child]] = {}
+
+    def start(self, spec: ChildSpec) -> None:
+        """Start a child now, and again whenever it is lost, until `stop`."""
+        child = self._children[spec.name] = _Child(spec, self._loop, self._on_message)
+        child.spawn()
+
+    def send(self, name: str, message: Message) -> bool:
+        """Send to a child; False where it is not up (it gets the desired state after its hello anyway)."""
+        return self._children[name].send(message)
+
+    def restart(self, name: str, detail: str) -> None:
+        """Kill a child; it comes back by the recovery path."""
+        self._children[name].lose(detail)
+
+    def pid(self, name: str) -> int | None:
+        """Return the process id of a running child."""
+        return self._children[name].pid
+
+    def beat_age_s(self, name: str, now_s: float) -> float | None:
+        """Return how long a child has shown no progress; None where it is not up."""
+        return self._children[name].silent_s(now_s)
+
+    def tick(self, now_s: float) -> None:
+        """Look for hung children and start those whose back-off has passed; call it at least every 0.25 s."""
+        for child in self._children.values():
+            child.tick(now_s)
+
+    def stop(self) -> None:
+        """End all children: closing their channels ends them; what does not go within a second is killed."""
+        for child in self._children.values():
+            child.close()
+        deadline_s = time.monotonic() + 1.0
+        for child in self._children.values():
+            child.reap(max(0.0, deadline_s - time.monotonic()))
+        self._children.clear()
+
+
+class _Child:
+    def __init__(self, spec: ChildSpec, loop: Loop, on_message: Callable[[str, Message], None]) -> None:
+        self._spec: Final = spec
+        self._loop: Final = loop
+        self._on_message: Final = on_message
+        self._backoff: Final = Backoff(0.25, 10.0)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._channel: Channel[Any] | None = None
+        self._is_up = False
+        self._spawned_s = 0.0
+        self._last_beat_s = 0.0
+        self._busy_since_s = 0.0
+        self._start_again_s: float | None = None
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process else None
+
+    def spawn(self) -> None:
+        ours, theirs = pair()
+        self._start_again_s = None
+        self._is_up = False
+        self._channel = Channel(ours, self._spec.incoming, patient=False)
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", self._spec.module, str(theirs.fileno())],
+                pass_fds=(theirs.fileno(), *self._spec.descriptors),
+                stdin=subprocess.DEVNULL,
+                env=self._spec.environment,
+            )
+        self._spawned_s = self._last_beat_s = time.monotonic()
+        self._busy_since_s = 0.0
+        self._loop.register(ours.fileno(), read=self._read)
+        self.send(self._spec.setup())
+
+    def send(self, message: Message) -> bool:
+        if self._channel is None:
+            return False
+        try:
+            self._channel.send(message)
+        except ChannelClosedError as error:
+            self.lose(str(error))
+            return False
+        return True
+
+    def silent_s(self, now_s: float) -> float | None:
+        if not self._is_up:
+            return None
+        busy_s = now_s - self._busy_since_s if self._busy_since_s else 0.0
+        return max(now_s - self._last_beat_s, busy_s)
+
+    def tick(self, now_s: float) -> None:
+        if self._channel is None:
+            if self._start_again_s is not None and now_s >= self._start_again_s:
+                self.spawn()
+            return
+        detail = self._hang(now_s)
+        if detail:
+            self._on_message(self._spec.name, ChildHung(self._spec.name, detail))
+            self.lose(detail)
+
+    def lose(self, detail: str) -> None:
+        if self._channel is None:
+            return
+        self.close()
+        code = self.reap(_EXIT_PATIENCE_S)
+        if time.monotonic() - self._spawned_s > _STEADY_S:
+            self._backoff.reset()
+        wait_s = self._backoff.next_s()
+        self._start_again_s = time.monotonic() + wait_s
+        detail = f"{detail} (exit code {code}); starts again in {wait_s:.2f} s"
+        _log.warning("event=child_lost child=%r detail=%r", self._spec.name, detail)
+        self._on_message(self._spec.name, ChildLost(self._spec.name, detail))
+
+    def close(self) -> None:
+        if self._channel is not None:
+            self._loop.unregister(self._channel.fileno())
+            self._channel.close()
+            self._channel = None
+            self._is_up = False
+
+    def reap(self, patience_s: float) -> int | None:
+        if self._process is None:
+            return None
+        try:
+            code = self._process.wait(patience_s)
+        except subprocess.TimeoutExpired:
+            code = None
+        if code is None:
+            # SIGKILL also ends a stopped process; only one that is stuck in the kernel outlives the wait.
+            self._process.kill()
+            try:
+                code = self._process.wait(_EXIT_PATIENCE_S)
+            except subprocess.TimeoutExpired:
+                _log.error("event=child_stuck child=%r pid=%d", self._spec.name, self._process.pid)
+        self._process = None
+        return code
+
+    def _hang(self, now_s: float) -> str | None:
+        if not self._is_up:
+            late = now_s - self._spawned_s > _HELLO_DEADLINE_S
+            return f"no hello within {_HELLO_DEADLINE_S:.0f} s" if late else None
+        if now_s - self._last_beat_s > self._spec.beat_deadline_s:
+            return f"no beat for {now_s - self._last_beat_s:.1f} s"
+        if self._busy_since_s and now_s - self._busy_since_s > self._spec.busy_deadline_s:
+            return f"one call has lasted {now_s - self._busy_since_s:.1f} s"
+        return None
+
+    def _read(self) -> None:
+        for _ in range(_READ_BATCH):
+            if self._channel is None:
+                return
+            try:
+                message = self._channel.receive(0.0)
+            except ChannelClosedError as error:
+                self.lose(str(error))
+                return
+            if message is None:
+                return
+            self._take(message)
+
+    def _take(self, message: Message) -> None:
+        self._last_beat_s = time.monotonic()
+        match message:
+            case Beat():
+                self._busy_since_s = message.busy_since_ns / 1e9
+            case Hello():
+                self._is_up = True
+                _log.info("event=child_up child=%r pid=%d", self._spec.name, message.pid)
+                self._on_message(self._spec.name, message)
+                self._on_message(self._spec.name, ChildUp(self._spec.name))
+            case _:
+                self._on_message(self._spec.name, message)
