@@ -75,25 +75,36 @@ class _BackendModule(Protocol):
     def load(self, version: ModelVersion, compute: str, cache_dir: Path) -> Model: ...
 
 
-def backend_of(version: ModelVersion) -> str:
-    """Name the backend that serves `version`: the catalog's choice, else by the file's suffix."""
+def backend_of(version: ModelVersion, compute: str = "auto") -> str:
+    """Name the backend that serves `version`: the catalog's choice, else by the file's suffix and the device."""
     if version.backend != "auto":
         return version.backend
-    if Path(version.path).suffix.lower() in _GRAPHS:
-        return "openvino" if importlib.util.find_spec("openvino") else "onnxruntime"
-    return "ultralytics"
+    suffix = Path(version.path).suffix.lower()
+    if suffix not in _GRAPHS:
+        return "ultralytics"
+    nvidia = compute.partition(":")[0] in {"cuda", "tensorrt"}
+    if suffix == ".onnx" and (nvidia or not importlib.util.find_spec("openvino")):
+        return "onnxruntime"
+    return "openvino"
 
 
 def load(version: ModelVersion, compute: str, cache_dir: Path) -> Model:
-    """Load `version` from its file; takes from a tenth of a second to minutes, and infers nothing.
+    """Load `version` from its file; takes from a tenth of a second to minutes. It may infer a blank picture, or not.
 
     `compute` is the device setting (auto, cpu, cuda:0, ...); `cache_dir` may hold what a runtime prepares for itself.
     Raises ModelError ("file_missing", "load_failed", "proof_failed") and OutOfMemoryError; then nothing stays behind.
     """
-    backend = backend_of(version)
+    backend = backend_of(version, compute)
     if backend not in BACKENDS:
         raise ModelError("load_failed", f"{version.reference}: no backend {backend!r}; there are {', '.join(BACKENDS)}")
     if not Path(version.path).exists():
         raise ModelError("file_missing", f"{version.reference}: there is no file {version.path}")
-    module = cast("_BackendModule", importlib.import_module(f"{__name__}.{backend}"))
-    return module.load(version, compute, cache_dir)
+    return _module(version, backend).load(version, compute, cache_dir)
+
+
+def _module(version: ModelVersion, backend: str) -> _BackendModule:
+    try:
+        return cast("_BackendModule", importlib.import_module(f"{__name__}.{backend}"))
+    except ImportError as error:
+        what = f"{version.reference}: needs the extra: pip install 'changeover[{backend}]' ({error})"
+        raise ModelError("load_failed", what) from error

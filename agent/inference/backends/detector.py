@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, Protocol, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,8 @@ from agent.inference.backends.errors import InferenceError, inferring
 from agent.inference.yolo.head import Head
 from agent.inference.yolo.letterbox import Canvas, Placement
 from agent.inference.yolo.objects import Objects
+
+Untyped: TypeAlias = Any  # an object of a runtime that ships no types
 
 
 class Request(Protocol):
@@ -38,13 +40,20 @@ class Detector:
     """
 
     def __init__(
-        self, backend: str, head: Head, imgsz: tuple[int, int], make_request: Callable[[], Request] | None
+        self,
+        backend: str,
+        head: Head,
+        imgsz: tuple[int, int],
+        make_request: Callable[[], Request],
+        on_close: Callable[[], None] = lambda: None,
     ) -> None:
+        """`make_request` alone holds the runtime's model; `on_close` runs once that is dropped."""
         self.backend: Final = backend
         self.names: Final = head.names
         self.imgsz: Final = imgsz
         self._head: Final = head
-        self._make_request = make_request
+        self._make_request: Callable[[], Request] | None = make_request
+        self._on_close: Final = on_close
         self._idle: Final[list[Request]] = []
         self._lock: Final = threading.Lock()
 
@@ -54,7 +63,7 @@ class Detector:
             request = self._take()
             return Waiting(request, request.canvas.draw(image))
 
-    def answer(self, prepared: Any) -> Objects:  # noqa: ANN401 - each backend knows its own
+    def answer(self, prepared: object) -> Objects:
         """Infer and decode; see Model."""
         waiting = cast("Waiting", prepared)
         return self._answer(waiting, self._head.decode)
@@ -72,6 +81,7 @@ class Detector:
         with self._lock:
             self._make_request = None
             self._idle.clear()
+        self._on_close()
 
     def _answer(self, waiting: Waiting, decode: Callable[[NDArray[np.floating], Placement], Objects]) -> Objects:
         with inferring(self._head.reference):

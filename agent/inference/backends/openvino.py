@@ -3,12 +3,12 @@
 import sys
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.inference.backends.detector import Detector
+from agent.inference.backends.detector import Detector, Untyped
 from agent.inference.backends.errors import loading
 from agent.inference.yolo.head import Head
 from agent.inference.yolo.letterbox import Canvas
@@ -47,7 +47,7 @@ def load(version: ModelVersion, compute: str, cache_dir: Path, precision: str = 
 class _Request:
     """An infer request whose input is its canvas."""
 
-    def __init__(self, compiled: Any, imgsz: tuple[int, int]) -> None:  # noqa: ANN401 - openvino has no types
+    def __init__(self, compiled: Untyped, imgsz: tuple[int, int]) -> None:
         self.canvas: Canvas = Canvas(imgsz)
         self._request: Final = compiled.create_infer_request()
         self._request.set_input_tensor(ov.Tensor(self.canvas.pixels[np.newaxis], shared_memory=True))
@@ -59,7 +59,7 @@ class _Request:
 
 
 @cache
-def _core() -> Any:  # noqa: ANN401 - openvino has no types
+def _core() -> Untyped:
     return ov.Core()
 
 
@@ -76,7 +76,7 @@ def _options(precision: str) -> dict[str, str]:
     return options | {"INFERENCE_PRECISION_HINT": precision} if precision else options
 
 
-def _shape_input(version: ModelVersion, model: Any, facts: FileFacts) -> tuple[int, int]:  # noqa: ANN401
+def _shape_input(version: ModelVersion, model: Untyped, facts: FileFacts) -> tuple[int, int]:
     if len(model.inputs) != 1 or len(model.input().partial_shape) != _NCHW:
         raise ModelError("load_failed", f"{version.reference}: no detection model: its input is not one picture")
     sides = [side.get_length() if side.is_static else -1 for side in model.input().partial_shape]
@@ -88,13 +88,13 @@ def _shape_input(version: ModelVersion, model: Any, facts: FileFacts) -> tuple[i
     return imgsz
 
 
-def _single_output(version: ModelVersion, model: Any) -> list[int]:  # noqa: ANN401 - openvino has no types
+def _single_output(version: ModelVersion, model: Untyped) -> list[int]:
     if len(model.outputs) != 1:
         raise ModelError("load_failed", f"{version.reference}: no detection model: it has {len(model.outputs)} outputs")
     return [side.get_length() if side.is_static else -1 for side in model.output().partial_shape]
 
 
-def _with_pictures_in(model: Any) -> Any:  # noqa: ANN401 - openvino has no types
+def _with_pictures_in(model: Untyped) -> Untyped:
     """Fold colour order, scale and layout into the graph, so that it takes a canvas as it is."""
     steps = ov.preprocess.PrePostProcessor(model)
     inner = model.input().element_type
@@ -107,7 +107,7 @@ def _with_pictures_in(model: Any) -> Any:  # noqa: ANN401 - openvino has no type
     return steps.build()
 
 
-def _facts(model: Any, path: Path) -> FileFacts:  # noqa: ANN401 - openvino has no types
+def _facts(model: Untyped, path: Path) -> FileFacts:
     sidecar = path.parent / "metadata.yaml"  # beside an IR that ultralytics exported
     if path.suffix.lower() == ".xml" and sidecar.exists():
         import yaml  # type: ignore[import-untyped] # noqa: PLC0415 - only such an export needs it
@@ -120,6 +120,6 @@ def _facts(model: Any, path: Path) -> FileFacts:  # noqa: ANN401 - openvino has 
     return FileFacts()
 
 
-def _plain(info: Any) -> "Mapping[str, Any]":  # noqa: ANN401 - openvino has no types
+def _plain(info: Untyped) -> "Mapping[str, Untyped]":
     values = info.value if hasattr(info, "value") else info
     return {key: value.value if hasattr(value, "value") else value for key, value in dict(values).items()}

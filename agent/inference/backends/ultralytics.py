@@ -1,0 +1,132 @@
+"""Ultralytics: `.pt`, `.engine` and whatever else it reads. Imports torch at the first load, and not before.
+
+Only its loader and its forward pass are used; letterbox and decoding are ours, the same for every backend.
+"""
+
+import gc
+import os
+import threading
+from functools import cache, partial
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.inference.backends.detector import Detector, Untyped
+from agent.inference.backends.errors import loading
+from agent.inference.yolo.head import Head
+from agent.inference.yolo.letterbox import Canvas
+from agent.inference.yolo.metadata import FileFacts, agreed_imgsz, read_facts
+from agent.messages.errors import ModelError
+from agent.messages.references import ModelVersion
+
+_ENVIRONMENT: Final = {
+    "ULTRALYTICS_SAFE_LOAD": "true",  # a .pt file is a pickle: only classes of torch and ultralytics
+    "YOLO_AUTOINSTALL": "false",  # it would pip-install what a checkpoint names
+    "YOLO_VERBOSE": "false",
+    "YOLO_OFFLINE": "true",  # no usage events, no look for updates
+}
+_SAFE_SINCE: Final = (2, 6)  # before it, ultralytics' safe load silently is none
+_MULTIPLE: Final = 32
+
+
+def load(version: ModelVersion, compute: str, cache_dir: Path) -> Detector:
+    """Load whatever ultralytics reads; see `backends.load`. Its first inference runs here, on the loading thread."""
+    torch, auto_backend = import_ultralytics(cache_dir)
+    with loading(version):
+        device = torch.device(_device(torch, compute))
+        network = auto_backend(version.path, device=device, fuse=True, verbose=False)
+        network.eval()
+        facts = _facts(network)
+        imgsz = _input_size(version, network, facts)
+        make_request = partial(_Request, torch, network, device, imgsz, threading.Lock())
+        head = Head.of(version, facts, make_request().run().shape)
+    return Detector("ultralytics", head, imgsz, make_request, on_close=partial(_return_memory, torch))
+
+
+@cache
+def import_ultralytics(cache_dir: Path) -> tuple[Untyped, Untyped]:
+    """Import torch and ultralytics, safe and silent, once; returns torch and AutoBackend.
+
+    Raises ModelError("load_failed") where they are missing, too old, or were imported by somebody else unsafely.
+    """
+    os.environ.update(_ENVIRONMENT)
+    os.environ.setdefault("YOLO_CONFIG_DIR", str(cache_dir))
+    try:
+        import torch  # noqa: PLC0415 - first, as ultralytics would hold it to one thread; and only when needed
+        from ultralytics import utils  # noqa: PLC0415 - only when a model needs it
+        from ultralytics.nn.autobackend import AutoBackend  # noqa: PLC0415 - only when a model needs it
+    except ImportError as error:
+        what = f"a .pt or .engine file needs the extra: pip install 'changeover[ultralytics]' ({error})"
+        raise ModelError("load_failed", what) from error
+    release = tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2])
+    if release < _SAFE_SINCE:
+        raise ModelError("load_failed", f"torch {torch.__version__} cannot load a .pt file safely: 2.6 or newer can")
+    if not utils.SAFE_LOAD or utils.AUTOINSTALL or utils.ONLINE:
+        raise ModelError(
+            "load_failed", "ultralytics was imported without safe load and offline mode; restart the worker"
+        )
+    gc.freeze()  # or each collection holds the GIL for 140 ms
+    return torch, AutoBackend
+
+
+class _Request:
+    """A canvas, and a network that all requests of a model share: one at a time, so it is locked."""
+
+    def __init__(
+        self,
+        torch: Untyped,
+        network: Untyped,
+        device: Untyped,
+        imgsz: tuple[int, int],
+        lock: threading.Lock,
+    ) -> None:
+        self.canvas: Canvas = Canvas(imgsz)
+        self._torch: Final = torch
+        self._network: Final = network
+        self._device: Final = device
+        self._lock: Final = lock
+
+    def run(self) -> NDArray[np.float32]:
+        with self._lock, self._torch.inference_mode():
+            pixels = self._torch.from_numpy(self.canvas.pixels).to(self._device)
+            answer = self._network(pixels.permute(2, 0, 1).flip(0)[None].float() / 255)
+            first = answer[0] if isinstance(answer, list | tuple) else answer
+            raw: NDArray[np.float32] = first.float().cpu().numpy()
+        return raw
+
+
+def _device(torch: Untyped, compute: str) -> str:
+    if compute == "auto":
+        return "cuda:0" if torch.cuda.is_available() else "cpu"
+    return compute.replace("tensorrt", "cuda")
+
+
+def _facts(network: Untyped) -> FileFacts:
+    model = network.backend.model
+    trained = getattr(model, "args", None)
+    return read_facts(
+        {
+            "names": network.names,
+            "imgsz": getattr(network, "imgsz", None) or (trained.get("imgsz") if isinstance(trained, dict) else None),
+            "task": network.task or getattr(model, "task", None),
+            "end2end": bool(network.end2end),
+        }
+    )
+
+
+def _input_size(version: ModelVersion, network: Untyped, facts: FileFacts) -> tuple[int, int]:
+    free = network.format == "pt" or network.dynamic
+    imgsz = agreed_imgsz(version, facts, None if free else facts.imgsz)
+    if any(side % _MULTIPLE for side in imgsz):
+        raise ModelError(
+            "load_failed", f"{version.reference}: imgsz is {imgsz[0]}, and must be a multiple of {_MULTIPLE}"
+        )
+    return imgsz
+
+
+def _return_memory(torch: Untyped) -> None:
+    gc.collect()  # modules hold each other in cycles
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
