@@ -46,13 +46,17 @@ class Catalog:
         ranks = {version.variant: (version.rank, version.variant) for version in self.versions if version.name == name}
         return tuple(sorted(ranks, key=ranks.__getitem__))
 
+    def matching(self, reference: ModelReference | None) -> tuple[ModelVersion, ...]:
+        """Return the versions that `reference` leaves open, in the file's order; all of them for None."""
+        return tuple(version for version in self.versions if reference is None or _matches(version, reference))
+
     def find(self, reference: ModelReference, default_variant: str) -> ModelVersion | None:
         """Return the version that `reference` means, or None where the catalog has none.
 
         Without a version: the highest by natural sort. Without a variant: `default_variant`; where the model does not
         come in it, the largest one below it, else the smallest there is.
         """
-        versions = [version for version in self.versions if _matches(version, reference)]
+        versions = list(self.matching(reference))
         if reference.variant is None and versions:
             variant = self._nearest_variant(versions, default_variant)
             versions = [version for version in versions if version.variant == variant]

@@ -4,10 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from agent.messages.errors import ModelError
 from agent.messages.references import ModelReference
 from agent.models.catalog import Catalog
-from agent.models.store import verify
+from agent.models.store import mismatch
 from agent.settings.findings import Finding
 from agent.settings.mistakes import Mistake, dotted
 
@@ -42,9 +41,8 @@ def _table(value: object) -> dict[str, Any]:
 def artifact_mistakes(catalog: Catalog) -> Iterator[Mistake]:
     """Yield what is wrong with the models' files: missing, damaged, without their golden pictures. Reads them whole."""
     for index, version in enumerate(catalog.versions):
-        try:
-            verify(version)
-        except ModelError as error:
+        error = mismatch(version)
+        if error is not None:
             key = "file" if error.reason == "file_missing" else "sha256"
             wanted = f"the file of {version.reference}" if key == "file" else version.sha256
             yield Mistake(str(catalog.file), dotted(("model", index, key)), str(error), wanted)

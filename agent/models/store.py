@@ -24,15 +24,23 @@ def file_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def verify(version: ModelVersion) -> None:
-    """Raise ModelError unless the version's file is there and has its sha256."""
+def mismatch(version: ModelVersion) -> ModelError | None:
+    """Return what is wrong with the version's file: missing, or of another sha256. Reads it whole."""
     path = Path(version.path)
     try:
         found = file_sha256(path)
     except OSError as error:
-        raise ModelError("file_missing", f"{path}: {error.strerror or 'cannot be read'}") from None
-    if found != version.sha256:
-        raise ModelError("hash_mismatch", found)
+        return ModelError("file_missing", f"{path}: {error.strerror or 'cannot be read'}")
+    if found == version.sha256:
+        return None
+    return ModelError("hash_mismatch", f"{path} has sha256 {found}")
+
+
+def verify(version: ModelVersion) -> None:
+    """Raise ModelError unless the version's file is there and has its sha256."""
+    error = mismatch(version)
+    if error is not None:
+        raise error
 
 
 class Store:

@@ -20,7 +20,7 @@ class Finding(NamedTuple):
 
 
 def findings(error: ValidationError, root: type[BaseModel]) -> list[Finding]:
-    """Translate every error of a validation of `root`; of a missing key, its field's description is what was expected."""
+    """Translate every error of a validation of `root`; a field's description says what a missing key should be."""
     return [_finding(details, root) for details in error.errors(include_url=False)]
 
 

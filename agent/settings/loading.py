@@ -67,7 +67,7 @@ class Draft:
 
 
 def draft(path: Path | None, environ: Mapping[str, str]) -> Draft:
-    """Read the configuration and judge it. Raises SettingsError only where there is nothing to judge: no file, no TOML."""
+    """Read the configuration and judge it. Raises SettingsError where there is nothing to judge: no file, no TOML."""
     file = find_file(path, environ)
     values, mistakes = environment.overrides(environ)
     try:

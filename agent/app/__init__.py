@@ -1,0 +1,1 @@
+"""Control's composition root: builds the parts, starts what sends before what captures, and stops in reverse."""

@@ -1,0 +1,174 @@
+"""The command line. Each command imports what it needs when it runs, so that --help and completion answer at once."""
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+
+from agent import __version__
+from agent.messages.errors import EXIT_FAILED, EXIT_MISTAKE, MistakeError, TransientError
+
+if TYPE_CHECKING:
+    from agent.messages.references import ModelReference
+    from agent.models.store import Store
+    from agent.settings import Settings
+
+_config = click.option(
+    "--config",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The configuration; else $CHANGEOVER_CONFIG, /etc/changeover/changeover.toml, config/changeover.toml.",
+)
+
+
+def main() -> NoReturn:
+    """Run a command and exit: 0 good, 1 a retry may help, 2 a mistake, 3 could not start."""
+    try:
+        _commands(prog_name="changeover")
+    except MistakeError as error:
+        _fail(error, EXIT_MISTAKE)
+    except TransientError as error:
+        _fail(error, EXIT_FAILED)
+    sys.exit(0)
+
+
+def _fail(error: Exception, code: int) -> NoReturn:
+    click.echo(str(error), err=True)
+    sys.exit(code)
+
+
+def _print_version(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:  # noqa: FBT001 - click's call
+    if wanted:
+        click.echo(f"changeover {__version__}")
+        context.exit()
+
+
+@click.group(name="changeover", context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Print the version."
+)
+def _commands() -> None:
+    """Run the vision agent that changes over with the line: it hot-swaps YOLO models by MQTT."""
+
+
+def _settings(config: Path | None) -> "Settings":
+    from agent.settings import load
+
+    return load(config, os.environ)
+
+
+@_commands.command()
+@_config
+def run(config: Path | None) -> None:
+    """Run the service in the foreground; it logs to stderr."""
+    settings = _settings(config)
+    from agent.app.main import run as run_agent
+
+    sys.exit(run_agent(settings))
+
+
+@_commands.command()
+@click.option("--seconds", type=click.FloatRange(min=0, min_open=True), help="Stop after so long; else at Ctrl-C.")
+@click.option("--json", "as_json", is_flag=True, help="End with one line of JSON: what was seen.")
+@click.option("--no-view", is_flag=True, help="Without the live view.")
+def demo(seconds: float | None, *, as_json: bool, no_view: bool) -> None:
+    """Run a whole plant: embedded broker, two lines, a scripted PLC, a live view."""
+    from agent.demo.main import run as run_demo
+
+    sys.exit(run_demo(seconds=seconds, as_json=as_json, view=not no_view))
+
+
+@_commands.command()
+@_config
+def watch(config: Path | None) -> None:
+    """Show a device live in the terminal, from its topics alone."""
+    settings = _settings(config)
+    from agent.watch.main import run as run_watch
+
+    sys.exit(run_watch(settings))
+
+
+@_commands.command()
+@_config
+def check(config: Path | None) -> None:
+    """Check configuration, catalog and model files: every mistake in one run."""
+    from agent.app.check import check as check_all
+
+    checked = check_all(config, os.environ)
+    for mistake in checked.mistakes:
+        click.echo(str(mistake))
+    if checked.mistakes:
+        sys.exit(EXIT_MISTAKE)
+    click.echo(checked.summary)
+
+
+@_commands.group()
+def models() -> None:
+    """List, add, verify and remove models of the catalog. REF is NAME[:VARIANT][@VERSION]."""
+
+
+def _reference(_context: click.Context, _parameter: click.Parameter, value: str | None) -> "ModelReference | None":
+    from agent.messages.references import ModelReference
+
+    reference = ModelReference.parse(value) if value is not None else None
+    if value is not None and reference is None:
+        raise click.BadParameter(f"found {value!r}, expected NAME[:VARIANT][@VERSION]")
+    return reference
+
+
+def _store(settings: "Settings") -> "Store":
+    from agent.models.store import Store
+
+    return Store(settings.catalog.file, settings.catalog.store_dir)
+
+
+@models.command(name="list")
+@_config
+def list_models(config: Path | None) -> None:
+    """Print each version: reference, size, file."""
+    from agent.models.catalog import Catalog
+
+    for version in Catalog.load(_settings(config).catalog.file).versions:
+        path = Path(version.path)
+        size = f"{path.stat().st_size / 1e6:.1f} MB" if path.is_file() else "missing"
+        click.echo(f"{version.reference}\t{size}\t{version.path}")
+
+
+@models.command()
+@click.argument("ref", callback=_reference)
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--rank", type=float, help="The order of a variant that is not n, s, m, l or x (these are 1 to 5).")
+@_config
+def add(ref: "ModelReference", file: Path, rank: float | None, config: Path | None) -> None:
+    """Copy FILE into the store and enter it, with its sha256, as REF (in full: NAME:VARIANT@VERSION)."""
+    version = _store(_settings(config)).add(ref, file, rank)
+    click.echo(f"added {version.reference}\t{version.path}\tsha256 {version.sha256}")
+
+
+@models.command()
+@click.argument("ref", callback=_reference, required=False)
+@_config
+def verify(ref: "ModelReference | None", config: Path | None) -> None:
+    """Compare files with their sha256: of all versions, or of those that REF names."""
+    from agent.models.catalog import Catalog
+    from agent.models.store import mismatch
+
+    versions = Catalog.load(_settings(config).catalog.file).matching(ref)
+    if ref is not None and not versions:
+        raise MistakeError(f"the catalog has no {ref}")
+    errors = [mismatch(version) for version in versions]
+    for version, error in zip(versions, errors, strict=True):
+        verdict = "ok" if error is None else f"{error.reason}: {error}"
+        click.echo(f"{version.reference}\t{verdict}")
+    if any(errors):
+        sys.exit(EXIT_MISTAKE)
+
+
+@models.command()
+@click.argument("ref", callback=_reference)
+@_config
+def remove(ref: "ModelReference", config: Path | None) -> None:
+    """Take REF (in full) out of the catalog, and its file out of the store."""
+    click.echo(f"removed {_store(_settings(config)).remove(ref).reference}")
