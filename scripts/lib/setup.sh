@@ -1,0 +1,132 @@
+# Sets up a fresh Debian or Ubuntu for the scripts beside this folder; sourced by them, from the project's root.
+# Does only what is still missing, so a second run takes no time and needs no network.
+
+readonly VENV=".venv"
+readonly LOG=".cache/setup.log"
+
+say() { printf 'setup: %s\n' "$*" >&2; }
+
+fail() {
+  printf 'setup failed: %s\n' "$*" >&2
+  exit 1
+}
+
+# Runs a command, shown and logged; on failure ends with one line that says what the log's words mean.
+step() {
+  local what="$1"
+  shift
+  say "$what ..."
+  "$@" 2>&1 | tee "$LOG" >&2 || fail "$what: $(reason_of)"
+}
+
+reason_of() {
+  if grep -qiE 'no space left' "$LOG"; then
+    echo "no space left on the disk of $PWD or of ${TMPDIR:-/tmp}"
+  elif grep -qiE 'temporary failure|could not resolve|name or service|network is unreachable|connection (refused|timed out|broken)|NewConnectionError|failed to fetch|max retries|proxy' "$LOG"; then
+    echo "no network, or the package source does not answer"
+  elif grep -qiE 'permission denied|not permitted|read-only file system|EACCES' "$LOG"; then
+    echo "no permission to write there"
+  elif grep -qiE 'no matching distribution' "$LOG"; then
+    echo "no package for this Python and machine: $(grep -iE 'no matching distribution' "$LOG" | tail -n 1)"
+  elif grep -qiE 'unable to locate package|no installation candidate' "$LOG"; then
+    echo "$(grep -iE 'unable to locate package|no installation candidate' "$LOG" | tail -n 1)"
+  else
+    echo "see $LOG"
+  fi
+}
+
+as_root() {
+  if [ "$(id -u)" = 0 ]; then
+    env DEBIAN_FRONTEND=noninteractive "$@"
+  else
+    sudo env DEBIAN_FRONTEND=noninteractive "$@"
+  fi
+}
+
+install_packages() {
+  command -v apt-get >/dev/null || fail "needs the system packages $* (no apt-get here: install them by hand)"
+  if [ "$(id -u)" != 0 ]; then
+    command -v sudo >/dev/null || fail "needs root or sudo for: apt-get install $*"
+    sudo -n true 2>/dev/null || [ -t 0 ] || fail "sudo wants a password; run first: sudo apt-get install $*"
+  fi
+  step "apt-get update" as_root apt-get update -q
+  step "apt-get install $*" as_root apt-get install -q -y --no-install-recommends "$@"
+}
+
+has_library() {
+  local known
+  known="$(PATH="$PATH:/usr/sbin:/sbin" ldconfig -p)"
+  [[ "$known" == *"$1 "* ]]
+}
+
+# What opencv-python's wheel links to and does not bring.
+system_libraries() {
+  local missing=()
+  has_library libGL.so.1 || missing+=(libgl1)
+  has_library libgthread-2.0.so.0 || missing+=(libglib2.0-0)
+  has_library libxcb.so.1 || missing+=(libxcb1)
+  [ "${#missing[@]}" = 0 ] || install_packages "${missing[@]}"
+}
+
+broker() {
+  # Debian puts the broker into /usr/sbin, which is not on every user's PATH.
+  local missing=()
+  PATH="$PATH:/usr/sbin" command -v mosquitto >/dev/null || missing+=(mosquitto)
+  command -v mosquitto_sub >/dev/null || missing+=(mosquitto-clients)
+  [ "${#missing[@]}" = 0 ] || install_packages "${missing[@]}"
+}
+
+fits() { command -v "$1" >/dev/null && "$1" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; }
+
+find_python() {
+  local name
+  for name in "${PYTHON:-python3}" python3.13 python3.12 python3.11 python3.10; do
+    if fits "$name"; then
+      echo "$name"
+      return
+    fi
+  done
+}
+
+virtual_environment() {
+  local python version
+  if fits "$VENV/bin/python" && "$VENV/bin/python" -m pip --version >/dev/null 2>&1; then
+    return
+  fi
+  python="$(find_python)"
+  if [ -z "$python" ]; then
+    install_packages python3 python3-venv
+    python="$(find_python)"
+  fi
+  [ -n "$python" ] || fail "needs Python 3.10 or newer; this system has $(python3 --version 2>&1) (set PYTHON=... to another)"
+  if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
+    version="$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')"
+    install_packages "python$version-venv"
+  fi
+  step "making $VENV with $("$python" --version)" "$python" -m venv --clear "$VENV"
+}
+
+# packages EXTRAS STAMP...: installs this project with EXTRAS, unless that was done for this pyproject.toml. The first
+# STAMP names this set of extras, the others the smaller sets that it holds.
+packages() {
+  local extras="$1" stamp wanted
+  shift
+  wanted="$({ cat pyproject.toml; "$VENV/bin/python" --version; pwd; } | sha256sum)"
+  if [ -f "$VENV/.setup-$1" ] && [ "$(cat "$VENV/.setup-$1")" = "$wanted" ]; then
+    return
+  fi
+  step "installing changeover${extras:+ with $extras} (a few minutes at first)" \
+    "$VENV/bin/python" -m pip install --disable-pip-version-check --editable ".$extras"
+  for stamp in "$@"; do
+    echo "$wanted" >"$VENV/.setup-$stamp"
+  done
+}
+
+# Two scripts started at once must not install into each other.
+begin_setup() {
+  mkdir -p .cache 2>/dev/null && [ -w .cache ] || fail "no permission to write in $PWD"
+  exec 9>.cache/setup.lock
+  flock -n 9 || { say "waiting for another setup" && flock 9; }
+}
+
+end_setup() { exec 9>&-; }
