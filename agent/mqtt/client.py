@@ -1,0 +1,246 @@
+"""The link to the broker: always being made, or up. A fresh connection each time, nothing carried over in secret."""
+
+import logging
+import random
+import select
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from agent.messages.children import Message
+from agent.messages.events import LinkDown, LinkUp
+from agent.mqtt.connection import Acknowledged, Connection, LoopLike
+from agent.mqtt.dial import Attempt, Dialled, close
+from agent.mqtt.folded_log import FoldedLog
+from agent.mqtt.link_settings import LinkSettings
+from agent.mqtt.outgoing import Outgoing
+from agent.mqtt.protocol_choice import ProtocolChoice
+from agent.mqtt.round_trip import RoundTrip
+from agent.processes.backoff import Backoff
+
+CONNACK_TIMEOUT_S: Final = 5.0
+_FIRST_RETRY_S: Final = 0.5
+_LONGEST_RETRY_S: Final = 5.0
+_STEADY_S: Final = 5.0
+"""A connection that stood for so long starts the back-off anew; two clients of one id must not fight without it."""
+_log: Final = logging.getLogger(__name__)
+
+
+class Link:
+    """Connects, connects again, and says so: LinkUp, LinkDown, Received and LinkTrouble go to `put`.
+
+    Everything is called on the loop's thread; only dialling has one of its own. `tick` is owed at least each 0.5 s.
+    A message that `publish` took is acknowledged or, once `connection` is another number, lost: who keeps it, sends it
+    again.
+    """
+
+    def __init__(
+        self,
+        settings: LinkSettings,
+        loop: LoopLike,
+        put: Callable[[Message], None],
+        rng: random.Random | None = None,
+    ) -> None:
+        self.round_trip_ms: float | None = None
+        self._settings: Final = settings
+        self._loop: Final = loop
+        self._put: Final = put
+        self._choice: Final = ProtocolChoice(settings.protocol)
+        self._backoff: Final = Backoff(_FIRST_RETRY_S, _LONGEST_RETRY_S, rng or random.Random())  # noqa: S311 - jitter is no secret
+        self._folded: Final = FoldedLog(_log)
+        self._attempts = 0
+        self._attempt: Attempt | None = None
+        self._connection: Connection | None = None
+        self._number = 0
+        self._round_trip = RoundTrip(settings.keepalive_s)
+        self._connack_by_s = 0.0
+        self._up_since_s = 0.0
+        self._dial_at_s: float | None = None
+
+    @property
+    def connection(self) -> int:
+        """Which connection is up, counted from 1; 0 while none is."""
+        return self._number if self.is_up else 0
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the broker accepted us and is not known to be gone."""
+        return self._connection is not None and self._connection.accepted and self._connection.ended is None
+
+    @property
+    def in_flight(self) -> int:
+        """QoS 1 messages that the broker has not answered."""
+        return 0 if self._connection is None else self._connection.in_flight
+
+    @property
+    def window(self) -> int:
+        """How many `in_flight` may be."""
+        return 0 if self._connection is None else self._connection.window
+
+    @property
+    def has_room(self) -> bool:
+        """Whether one more QoS 1 message may be published now."""
+        return self._connection is not None and self._connection.has_room
+
+    def start(self) -> None:
+        """Begin to connect; returns at once."""
+        self._dial()
+
+    def handle(self, event: object) -> bool:
+        """Take an event of the loop's inbox; False: it was not the link's."""
+        if not isinstance(event, Dialled):
+            return False
+        attempt = self._attempt
+        if attempt is None or event.attempt != attempt.number:
+            if event.client is not None:
+                close(event.client)
+            return True
+        self._attempt = None
+        if event.client is None:
+            self._again(event.detail, at_once=False)
+            return True
+        self._connack_by_s = time.monotonic() + CONNACK_TIMEOUT_S
+        self._connection = Connection(event, self._loop, self, self._settings.ping_topic)
+        self._connection.attach()
+        return True
+
+    def publish(self, message: Outgoing, acknowledged: Acknowledged | None = None) -> bool:
+        """Send now, or return False: nothing is queued here.
+
+        At QoS 1 there must be room in the window, and `acknowledged` is called when the broker answered. QoS 0 is not
+        sent while the socket takes no more.
+        """
+        connection = self._connection
+        if connection is None or not connection.accepted:
+            return False
+        if not (connection.has_room if message.qos else not connection.is_choked):
+            return False
+        return connection.publish(message, acknowledged)
+
+    def subscribe(self, topics: Sequence[str]) -> None:
+        """Subscribe at QoS 1, on this connection; owed anew at each LinkUp."""
+        if self._connection is not None and self.is_up:
+            self._connection.subscribe(topics)
+
+    def tick(self, now_s: float) -> None:
+        """Do what is due by `now_s` (time.monotonic): pings, time-outs, the next attempt."""
+        if self._connection is not None:
+            self._connection.check()
+        if self._connection is not None:
+            self._check(self._connection, now_s)
+        elif self._dial_at_s is not None and now_s >= self._dial_at_s:
+            self._dial()
+
+    def stop(self, last: Sequence[Outgoing], timeout_s: float) -> bool:
+        """Send `last`, wait until everything is acknowledged, and disconnect so that the will is not sent.
+
+        Blocks up to `timeout_s`; False: it was not all acknowledged, and the broker sends the will.
+        """
+        deadline_s = time.monotonic() + timeout_s
+        self._dial_at_s = None
+        attempt, self._attempt = self._attempt, None
+        if attempt is not None:
+            attempt.abandon(timeout_s)
+        was_up = self.is_up
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return False
+        done = was_up and _finish(connection, last, deadline_s)
+        connection.end("stopped")
+        return done
+
+    # what a Connection tells its owner
+
+    def connection_up(self) -> None:
+        """See connection.Owner."""
+        connection = self._connection
+        if connection is None:
+            return
+        self._number += 1
+        self._up_since_s = time.monotonic()
+        self._round_trip = RoundTrip(self._settings.keepalive_s)
+        self._folded.over(f"connected to {self._where()}, MQTT {connection.protocol}")
+        if self._settings.ping_topic is not None:
+            connection.subscribe([self._settings.ping_topic])
+        self._put(LinkUp(protocol=connection.protocol))
+
+    def connection_down(self) -> None:
+        """See connection.Owner."""
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        at_once = False
+        if connection.accepted:
+            self._choice.lost()
+            if time.monotonic() - self._up_since_s >= _STEADY_S:
+                self._backoff.reset()
+        else:
+            at_once = self._choice.failed(unsupported=connection.unsupported, answered=connection.answered)
+        self._again(connection.ended or "the connection is lost", at_once=at_once)
+
+    def heard(self, message: Message) -> None:
+        """See connection.Owner."""
+        self._put(message)
+
+    def echoed(self, payload: bytes) -> None:
+        """See connection.Owner."""
+        self._round_trip.echoed(payload, time.monotonic())
+        self.round_trip_ms = self._round_trip.milliseconds
+
+    def _check(self, connection: Connection, now_s: float) -> None:
+        if not connection.accepted:
+            if now_s > self._connack_by_s:
+                self._drop(connection, f"no CONNACK within {CONNACK_TIMEOUT_S:g} s")
+            return
+        if self._round_trip.is_overdue(now_s):
+            self._drop(connection, f"no echo of a ping within {self._settings.keepalive_s} s")
+            return
+        if self._settings.ping_topic is not None and (payload := self._round_trip.due(time.monotonic())):
+            connection.publish(Outgoing(self._settings.ping_topic, payload, qos=0))
+
+    def _drop(self, connection: Connection, detail: str) -> None:
+        connection.end(detail)
+        self.connection_down()
+
+    def _again(self, detail: str, *, at_once: bool) -> None:
+        self.round_trip_ms = None
+        self._folded.warn(f"no link to {self._where()}: {detail}", time.monotonic())
+        self._put(LinkDown(detail=detail))
+        if at_once:
+            self._dial()
+        else:
+            self._dial_at_s = time.monotonic() + self._backoff.next_s()
+
+    def _dial(self) -> None:
+        self._dial_at_s = None
+        self._attempts += 1
+        self._attempt = Attempt(self._attempts, self._settings, self._choice.current, self._loop.put)
+        self._attempt.start()
+
+    def _where(self) -> str:
+        return f"{self._settings.host}:{self._settings.port}"
+
+
+def _finish(connection: Connection, last: Sequence[Outgoing], deadline_s: float) -> bool:
+    for message in last:
+        if not _drive_until(connection, lambda: connection.has_room, deadline_s):
+            return False
+        connection.publish(message)
+    if not _drive_until(connection, lambda: connection.in_flight == 0, deadline_s):
+        return False
+    connection.disconnect()
+    return _drive_until(connection, lambda: connection.fileno() is None, deadline_s)
+
+
+def _drive_until(connection: Connection, is_done: Callable[[], bool], deadline_s: float) -> bool:
+    poll = select.poll()
+    while not is_done():
+        fd = connection.fileno()
+        left_s = deadline_s - time.monotonic()
+        if fd is None or left_s <= 0:
+            return False
+        poll.register(fd, select.POLLIN | (select.POLLOUT if connection.is_choked else 0))
+        poll.poll(left_s * 1000)
+        poll.unregister(fd)
+        connection.drive()
+    return True

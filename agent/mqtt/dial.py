@@ -1,0 +1,145 @@
+"""Making a connection: the part that blocks, and so must not run on control's loop."""
+
+import logging
+import socket
+import ssl
+import threading
+from collections.abc import Callable
+from typing import Any, Final
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from agent.messages.children import Message
+from agent.mqtt.link_settings import LinkSettings, ProtocolVersion, Tls
+
+CONNECT_TIMEOUT_S: Final = 5.0
+MAXIMUM_PACKET_BYTES: Final = 128 * 1024
+"""Larger packets are kept from us by an MQTT 5 broker: a 50 MB message must not cost us 127 MB."""
+_VERSIONS: Final = {"5": MQTTProtocolVersion.MQTTv5, "3.1.1": MQTTProtocolVersion.MQTTv311}
+_log: Final = logging.getLogger(__name__)
+
+
+class Notes(logging.Logger):
+    """Keeps the last thing that paho complained of, for the reason of a lost connection, instead of a line for each."""
+
+    def __init__(self) -> None:
+        super().__init__("paho", logging.WARNING)
+        self.last: str | None = None
+        self.addHandler(_NoteHandler(self))
+
+
+class _NoteHandler(logging.Handler):
+    def __init__(self, notes: Notes) -> None:
+        super().__init__(logging.WARNING)
+        self._notes: Final = notes
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._notes.last = record.getMessage()
+        if self._notes.last.startswith("Caught exception"):
+            _log.error("a callback failed: %s", self._notes.last)
+
+
+class Dialled(Message, frozen=True):
+    """An attempt's end. `client` has sent its CONNECT, or is None and `detail` says why."""
+
+    attempt: int
+    protocol: ProtocolVersion
+    client: Any
+    notes: Any
+    detail: str = ""
+
+
+class Attempt:
+    """One try to connect (DNS, TCP, TLS, CONNECT), on a thread of its own; `done` is called from that thread.
+
+    Its owner ends it with `abandon`. The thread lives no longer than its time-outs; a resolver's are the system's.
+    """
+
+    def __init__(
+        self, number: int, settings: LinkSettings, protocol: ProtocolVersion, done: Callable[[Message], None]
+    ) -> None:
+        self.number: Final = number
+        self.protocol: Final = protocol
+        self._settings: Final = settings
+        self._done: Final = done
+        self._guard: Final = threading.Lock()
+        self._abandoned = False
+        self._thread: Final = threading.Thread(target=self._run, name="dial", daemon=True)
+
+    def start(self) -> None:
+        """Begin; returns at once."""
+        self._thread.start()
+
+    def abandon(self, timeout_s: float) -> None:
+        """Say nothing more, and close what still comes; waits up to `timeout_s` for the thread."""
+        with self._guard:
+            self._abandoned = True
+        self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        notes = Notes()
+        client = None
+        detail = ""
+        try:
+            client = build_client(self._settings, self.protocol, notes)
+            connect(client, self._settings, self.protocol)
+        except (OSError, ValueError) as error:
+            client, detail = None, f"{type(error).__name__}: {error}"
+        with self._guard:
+            if not self._abandoned:
+                self._done(Dialled(self.number, self.protocol, client, notes, detail))
+            elif client is not None:
+                close(client)
+
+
+def build_client(settings: LinkSettings, protocol: ProtocolVersion, notes: Notes) -> paho.Client:
+    """Return a client that is not connected yet. Raise OSError (ssl.SSLError too) where a TLS file cannot be used."""
+    client = paho.Client(
+        CallbackAPIVersion.VERSION2,
+        client_id=settings.client_id,
+        protocol=_VERSIONS[protocol],
+        clean_session=None if protocol == "5" else True,
+        reconnect_on_failure=False,
+    )
+    client.enable_logger(notes)
+    # an exception in a callback would leave paho's parser in the middle of a packet
+    client.suppress_exceptions = True
+    client.max_inflight_messages_set(0)
+    client.connect_timeout = CONNECT_TIMEOUT_S
+    client.on_socket_open = _set_no_delay
+    if settings.username:
+        # paho takes bytes as they are; its annotation says text only
+        client.username_pw_set(settings.username, settings.password)  # type: ignore[arg-type]
+    if settings.will is not None:
+        client.will_set(settings.will.topic, settings.will.payload, qos=1, retain=True)
+    if settings.tls is not None:
+        client.tls_set_context(_tls_context(settings.tls))
+    return client
+
+
+def connect(client: paho.Client, settings: LinkSettings, protocol: ProtocolVersion) -> None:
+    """Resolve, connect and send CONNECT; blocks. Raise OSError, or ValueError for a host that is none."""
+    properties = None
+    if protocol == "5":
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        properties.MaximumPacketSize = MAXIMUM_PACKET_BYTES
+    client.connect(settings.host, settings.port, settings.keepalive_s, properties=properties)
+
+
+def close(client: paho.Client) -> None:
+    """Close the socket without a DISCONNECT, so that the broker sends the will."""
+    client._reset_sockets()  # noqa: SLF001 - paho offers no way to drop a connection without a word
+
+
+def _tls_context(tls: Tls) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=tls.ca_file)
+    if tls.cert_file is not None:
+        context.load_cert_chain(tls.cert_file, tls.key_file)
+    return context
+
+
+def _set_no_delay(_client: paho.Client, _userdata: object, sock: Any) -> None:  # noqa: ANN401 - paho's SocketLike is no type of its API
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

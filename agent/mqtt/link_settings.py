@@ -1,0 +1,90 @@
+"""Where the broker is, and as whom to speak to it."""
+
+from dataclasses import dataclass, field
+from typing import Final, Literal, get_args
+from urllib.parse import unquote, urlsplit
+
+from agent.messages.errors import MistakeError
+
+ProtocolVersion = Literal["5", "3.1.1"]
+ProtocolSetting = Literal["auto", "5", "3.1.1"]
+PROTOCOL_VERSIONS: Final[tuple[ProtocolVersion, ...]] = get_args(ProtocolVersion)
+_DEFAULT_PORTS: Final = {"mqtt": 1883, "mqtts": 8883}
+
+
+@dataclass(frozen=True)
+class Tls:
+    """Files of a TLS connection; None as `ca_file` trusts the system's authorities."""
+
+    ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
+
+
+@dataclass(frozen=True)
+class Will:
+    """What the broker says, retained and at QoS 1, when this client is gone without a word."""
+
+    topic: str
+    payload: bytes
+
+
+@dataclass(frozen=True)
+class LinkSettings:
+    """One broker. `ping_topic` None: no round trips are measured, and only paho's keepalive notices a dead link."""
+
+    host: str
+    port: int
+    client_id: str
+    tls: Tls | None = None
+    username: str | None = None
+    password: bytes | None = field(default=None, repr=False)
+    protocol: ProtocolSetting = "auto"
+    keepalive_s: int = 10
+    will: Will | None = None
+    ping_topic: str | None = None
+
+
+@dataclass(frozen=True)
+class Address:
+    """What a broker's URL says."""
+
+    host: str
+    port: int
+    tls: bool
+    username: str | None = None
+    password: bytes | None = field(default=None, repr=False)
+
+
+def parse_url(url: str) -> Address:
+    """Read `mqtt://[USER[:PASSWORD]@]HOST[:PORT]`, or `mqtts://` for TLS; raise MistakeError on anything else."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise MistakeError(
+            f"not a broker's URL: {error}; expected mqtt://HOST[:PORT] or mqtts://HOST[:PORT]"
+        ) from error
+    if parts.scheme not in _DEFAULT_PORTS or not parts.hostname or parts.path.strip("/") or parts.query:
+        raise MistakeError("not a broker's URL; expected mqtt://HOST[:PORT] or mqtts://HOST[:PORT]")
+    return Address(
+        host=parts.hostname,
+        port=_DEFAULT_PORTS[parts.scheme] if port is None else port,
+        tls=parts.scheme == "mqtts",
+        username=None if parts.username is None else unquote(parts.username),
+        password=None if parts.password is None else unquote(parts.password).encode(),
+    )
+
+
+def settings_of(url: str, client_id: str = "", protocol: ProtocolSetting = "auto") -> LinkSettings:
+    """Return the settings of a plain client; an empty `client_id` lets the broker choose one."""
+    address = parse_url(url)
+    return LinkSettings(
+        host=address.host,
+        port=address.port,
+        client_id=client_id,
+        tls=Tls() if address.tls else None,
+        username=address.username,
+        password=address.password,
+        protocol=protocol,
+    )

@@ -1,0 +1,30 @@
+"""A message on its way to the broker."""
+
+from typing import Final
+
+import msgspec
+
+_TOPIC_LIMIT: Final = 4096
+_OVERHEAD_BYTES: Final = 512
+"""More than header and properties of a message take."""
+
+
+class Outgoing(msgspec.Struct, frozen=True):
+    """A message to publish. `correlation` goes along on MQTT 5 alone."""
+
+    topic: str
+    payload: bytes
+    qos: int = 1
+    retain: bool = False
+    correlation: bytes | None = None
+
+
+def refusal(message: Outgoing, maximum_packet_bytes: int | None) -> str | None:
+    """Return why a broker would never take `message`, or None; `maximum_packet_bytes` is from its CONNACK."""
+    topic = message.topic
+    if not topic or "+" in topic or "#" in topic or len(topic) > _TOPIC_LIMIT:
+        return "this is no topic to publish to"
+    size_bytes = len(message.payload) + 4 * len(topic) + _OVERHEAD_BYTES
+    if maximum_packet_bytes is not None and size_bytes > maximum_packet_bytes:
+        return f"{len(message.payload)} bytes are more than the broker takes"
+    return None

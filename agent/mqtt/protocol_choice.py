@@ -1,0 +1,30 @@
+"""Which version of MQTT to try next."""
+
+from typing import Final
+
+from agent.mqtt.link_settings import ProtocolSetting, ProtocolVersion
+
+
+class ProtocolChoice:
+    """`auto`: 5 first, 3.1.1 where a broker refuses that or just closes.
+
+    An outright refusal is remembered; a mere close (a broker going down closes too) holds for one connection.
+    """
+
+    def __init__(self, setting: ProtocolSetting) -> None:
+        self.current: ProtocolVersion = "5" if setting == "auto" else setting
+        self._auto: Final = setting == "auto"
+        self._refused_outright = False
+
+    def failed(self, *, unsupported: bool, answered: bool) -> bool:
+        """Note that no connection came about; return whether the other version is worth a try at once."""
+        if not self._auto or (answered and not unsupported):
+            return False
+        self._refused_outright = unsupported
+        self.current = "3.1.1" if self.current == "5" else "5"
+        return self.current == "3.1.1"
+
+    def lost(self) -> None:
+        """Note that a connection that stood is gone."""
+        if self._auto and not self._refused_outright:
+            self.current = "5"
