@@ -39,8 +39,9 @@ def _streams(raw: Raw) -> Iterator[Finding]:
         if isinstance(name, str) and first.setdefault(name, index) != index:
             yield Finding(("stream", index, "id"), shown(name), f"an id that stream[{first[name]}] does not have")
     served = {row["line"] for _, row in _rows(raw, "stream") if isinstance(row.get("line"), str)}
+    readable = isinstance(raw.get("stream", []), list)
     for line in _lines(raw):
-        if line not in served:
+        if readable and line not in served:
             yield Finding(("line", line), "no stream", f'at least one [[stream]] with line = "{line}"')
 
 

@@ -150,7 +150,7 @@ class ScheduleRule(Group):
     """
 
     line: str = Field(description=_LINE)
-    days: fields.Days = (0, 1, 2, 3, 4, 5, 6)
+    days: fields.Days = "mon-sun"  # type: ignore[assignment] # the validator makes numbers of it
     from_: Annotated[fields.Clock, Field(alias="from", description=CLOCK)]
     to: fields.Clock = Field(description=CLOCK)
     timezone: fields.Timezone = "UTC"

@@ -1,0 +1,181 @@
+"""What a good configuration becomes."""
+
+import datetime as dt
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from agent.messages.references import ModelReference
+from agent.settings import MemoryBudget, Settings
+
+Loader = Callable[..., Settings]
+
+EXAMPLE = """
+[device]
+id = "box-7"
+state_dir = "state"
+memory_budget = 0.4
+[mqtt]
+url = "mqtts://broker.plant:8884"
+protocol = 5
+username = "box-7"
+password_file = "secret"
+[outbox]
+max_bytes = "1.5GiB"
+max_age = "12h"
+[[stream]]
+id = "cam-1"
+line = "line-1"
+source = "rtsp://10.0.0.5/stream"
+[[stream]]
+id = "cam-2"
+line = "line-1"
+source = "/dev/video0"
+fps = 0
+stall_s = 0
+[line.line-1]
+default = "cap-check"
+variant = "m-int8"
+changeover_timeout_s = "1m"
+[line.line-1.products]
+"bottle-500" = "cap-check"
+" 17.0 " = "label-check:m@3"
+"Bottle-500" = "cap-check:s"
+[[binding]]
+topic = "plant/a/plc7/recipe"
+line = "line-1"
+value = "$.recipe.id"
+[[schedule]]
+line = "line-1"
+days = "fri-mon"
+from = "22:00"
+to = 06:00:00
+timezone = "Europe/Berlin"
+variant = "x"
+[[bandwidth]]
+line = "line-1"
+below_kbps = 500
+max_variant = "n"
+"""
+
+
+def test_every_table_becomes_attributes_of_the_same_name(loaded: Loader, tmp_path: Path) -> None:
+    settings = loaded(EXAMPLE)
+    assert settings.device.id == "box-7"
+    assert settings.device.state_dir == tmp_path / "state"
+    assert (settings.mqtt.host, settings.mqtt.port, settings.mqtt.tls) == ("broker.plant", 8884, True)
+    assert settings.mqtt.protocol == "5"
+    assert (settings.outbox.max_bytes, settings.outbox.max_age) == (3 * 2**29, 43200.0)
+    assert [stream.id for stream in settings.streams_of("line-1")] == ["cam-1", "cam-2"]
+    assert (settings.stream[1].fps, settings.stream[1].stall_s) == (0, 0)
+    assert settings.line["line-1"].changeover_timeout_s == 60
+    rule = settings.schedule[0]
+    assert (rule.days, rule.from_, rule.to) == ((0, 4, 5, 6), dt.time(22), dt.time(6))
+    assert settings.binding[0].value == "$.recipe.id"
+    assert settings.bandwidth[0].max_variant == "n"
+
+
+def test_products_are_trimmed_keep_their_case_and_name_models(loaded: Loader) -> None:
+    products = loaded(EXAMPLE).line["line-1"].products
+    assert products == {
+        "bottle-500": ModelReference("cap-check"),
+        "17": ModelReference("label-check", "m", "3"),
+        "Bottle-500": ModelReference("cap-check", "s"),
+    }
+
+
+def test_defaults(loaded: Loader, good: str, tmp_path: Path) -> None:
+    settings = loaded(good)
+    assert settings.mqtt.url == "mqtt://127.0.0.1:1883"
+    assert settings.mqtt.root == "changeover/v1"
+    assert settings.mqtt.keepalive_s == 10
+    assert settings.catalog.file == tmp_path / "models.toml"
+    assert settings.outbox.max_bytes == 256 * 2**20
+    assert settings.outbox.max_age == 7 * 86400
+    assert (settings.stream[0].fps, settings.stream[0].publish, settings.stream[0].loop) == (15, "all", False)
+    assert settings.stream[0].source == str(tmp_path / "clips/belt.avi")
+    line = settings.line["line-1"]
+    assert (line.variant, line.changeover_timeout_s, line.dwell_s, line.prepare_s) == ("n", 30, 2, 1800)
+
+
+def test_a_rule_holds_every_day_in_utc_unless_it_says_otherwise(loaded: Loader, good: str) -> None:
+    rule = loaded(good + "[[schedule]]\nline = 'line-1'\nfrom = '00:00'\nto = '24:00'\nmodel = 'x:s'\n").schedule[0]
+    assert (rule.days, rule.timezone, rule.variant, rule.model) == (
+        tuple(range(7)),
+        "UTC",
+        None,
+        ModelReference("x", "s"),
+    )
+
+
+def test_the_device_is_the_host_in_the_form_of_an_id(
+    loaded: Loader, good: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: "Box 7 (hall é)")
+    assert loaded(good).device.id == "Box-7--hall---"
+
+
+@pytest.mark.parametrize(
+    ("text", "budget", "of_1000_mb"),
+    [
+        ('"auto"', MemoryBudget(), 500_000_000),
+        ("0.4", MemoryBudget(fraction=0.4), 400_000_000),
+        ('"900MiB"', MemoryBudget(bytes=900 * 2**20), 900 * 2**20),
+        ("52428800", MemoryBudget(bytes=52428800), 52428800),
+    ],
+)
+def test_the_budget_is_a_size_a_share_or_auto(
+    loaded: Loader, good: str, text: str, budget: MemoryBudget, of_1000_mb: int
+) -> None:
+    settings = loaded(f"[device]\nmemory_budget = {text}\n{good}")
+    assert settings.device.memory_budget == budget
+    assert settings.device.memory_budget.resolve(1_000_000_000) == of_1000_mb
+
+
+def test_the_environment_overrides_the_file(loaded: Loader, good: str) -> None:
+    settings = loaded(
+        f'[mqtt]\nurl = "mqtt://a"\nroot = "x"\n{good}',
+        CHANGEOVER_MQTT__URL="mqtt://b:2000",
+        CHANGEOVER_DEVICE__MEMORY_BUDGET="0.25",
+        CHANGEOVER_OUTBOX__MAX_BYTES="1MiB",
+        CHANGEOVER_LINE__LINE_1__VARIANT="m",
+        CHANGEOVER_CATALOG__TRUSTED_KEYS="[]",
+        CHANGEOVER_CONFIG="/nowhere",
+        OTHER="1",
+    )
+    assert (settings.mqtt.host, settings.mqtt.port, settings.mqtt.root) == ("b", 2000, "x")
+    assert settings.device.memory_budget == MemoryBudget(fraction=0.25)
+    assert settings.outbox.max_bytes == 2**20
+    assert settings.line["line-1"].variant == "m"
+
+
+def test_streams_can_come_from_the_environment_as_json(loaded: Loader, good: str) -> None:
+    stream = '[{"id": "cam-9", "line": "line-1", "source": "rtsp://camera/1"}]'
+    assert [row.id for row in loaded(good, CHANGEOVER_STREAM=stream).stream] == ["cam-9"]
+
+
+def test_the_password_is_read_from_its_file_only(loaded: Loader, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("hunter2\n")
+    settings = loaded(EXAMPLE)
+    assert settings.mqtt.password() == "hunter2"
+    assert "hunter2" not in repr(settings)
+
+
+def test_the_hash_follows_every_value_but_no_secret(loaded: Loader, good: str) -> None:
+    base = loaded(good).configuration_hash
+    assert len(base) == 64
+    assert loaded(good).configuration_hash == base
+    assert loaded(good + "variant = 's'\n").configuration_hash != base
+    one, other = (
+        loaded(good.replace("clips/belt.avi", f"rtsp://user:{word}@cam/1?key={word}"))
+        for word in ("hunter2", "swordfish")
+    )
+    assert one.configuration_hash == other.configuration_hash
+    assert "hunter2" not in repr(one)
+
+
+def test_settings_cannot_be_changed(loaded: Loader, good: str) -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        loaded(good).mqtt.url = "mqtt://elsewhere"  # type: ignore[misc] # that it fails is the point
