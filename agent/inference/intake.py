@@ -1,0 +1,162 @@
+"""From a file to a model that is measured, warm and proven. Called by the loader's thread."""
+
+import gc
+import hashlib
+import importlib
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from agent.inference import memory, priority
+from agent.inference.backends import Model, backend_of
+from agent.inference.cache import Cache, Entry
+from agent.inference.footprints import Footprints
+from agent.inference.jobs import LoadTimes
+from agent.inference.proof import prove, warm_up
+from agent.inference.release import Releaser
+from agent.messages.errors import ModelError
+from agent.messages.references import ModelVersion
+
+_LOG: Final = logging.getLogger(__name__)
+_CHUNK_BYTES: Final = 1 << 20
+
+Load = Callable[[ModelVersion, str, Path], Model]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A file that is what the catalog says; `key` is its footprint's."""
+
+    version: ModelVersion
+    key: str
+    file_bytes: int
+    predicted_bytes: int
+    check_ms: float
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """A proven model. `before_bytes`: what the process held before it came."""
+
+    entry: Entry[Model]
+    model: Model
+    before_bytes: int
+    times: LoadTimes
+
+
+class Intake:
+    """Checks, loads, measures, warms up and proves. `is_serving` says whether frames must go before loads.
+
+    The first load of a backend brings its runtime with it, which stays; of that load a model is charged no more than
+    was predicted.
+    """
+
+    def __init__(  # noqa: PLR0913 - the worker's composition, spelt out
+        self,
+        cache: Cache[Model],
+        footprints: Footprints,
+        releaser: Releaser,
+        load: Load,
+        is_serving: Callable[[], bool],
+        *,
+        compute: str,
+        cache_dir: Path,
+    ) -> None:
+        self._cache: Final = cache
+        self._footprints: Final = footprints
+        self._releaser: Final = releaser
+        self._load: Final = load
+        self._is_serving: Final = is_serving
+        self._compute: Final = compute
+        self._cache_dir: Final = cache_dir
+        self._runtimes: Final[set[str]] = set()
+        self._has_loaded = False
+
+    def check(self, version: ModelVersion) -> Candidate:
+        """Compare the file to the catalog. Raises ModelError ("file_missing", "hash_mismatch"); charges nothing."""
+        began_ns = time.monotonic_ns()
+        path = Path(version.path)
+        with priority.low_priority(self._is_serving()):
+            sha256 = _sha256(version, path)
+        if sha256 != version.sha256.lower():
+            raise ModelError("hash_mismatch", f"{path} has sha256 {sha256}, the catalog says {version.sha256}")
+        file_bytes = path.stat().st_size
+        key = f"{sha256}/{backend_of(version)}/{self._compute}/{version.imgsz or 'own'}"
+        predicted_bytes = self._footprints.predicted_bytes(key, file_bytes)
+        return Candidate(version, key, file_bytes, predicted_bytes, _ms_since(began_ns))
+
+    def bring(self, candidate: Candidate, entry: Entry[Model]) -> Arrival:
+        """Load what `entry` was charged for, measure it, warm it up and prove it.
+
+        Raises ModelError and OutOfMemoryError; then nothing stays behind, and the charge ends with the bytes.
+        """
+        is_first = self._bring_runtime(backend_of(candidate.version))
+        memory.trim()
+        before_bytes = memory.process_bytes()
+        model: Model | None = None
+        began_ns = time.monotonic_ns()
+        try:
+            with priority.low_priority(self._has_loaded and self._is_serving()):
+                model = self._load(candidate.version, self._compute, self._cache_dir)
+                loaded_ms = _ms_since(began_ns)
+                warm_up(model)
+                prove(model, candidate.version)
+            times = LoadTimes(candidate.check_ms + loaded_ms, _ms_since(began_ns) - loaded_ms)
+            self._measure(candidate, entry, memory.process_bytes() - before_bytes, is_first=is_first)
+        except BaseException:
+            self.undo(entry, model, before_bytes)
+            raise
+        finally:
+            self._has_loaded = True
+        return Arrival(entry, model, before_bytes, times)
+
+    def undo(self, entry: Entry[Model], model: Model | None, before_bytes: int) -> None:
+        """Close what will not serve; the process should hold no more than before it came."""
+        self._cache.abandon(entry)
+        if model is not None:
+            model.close()
+        self._releaser.see_back(entry, before_bytes + entry.bytes)
+
+    def _measure(self, candidate: Candidate, entry: Entry[Model], grown_bytes: int, *, is_first: bool) -> None:
+        """Correct the charge: never below the file's own size, for the allocator may have had pages at hand."""
+        measured_bytes = max(grown_bytes, candidate.file_bytes)
+        if is_first:
+            measured_bytes = min(measured_bytes, candidate.predicted_bytes)
+        if not is_first or self._footprints.measured_bytes(candidate.key) is None:
+            self._footprints.remember(candidate.key, measured_bytes)
+        self._cache.measured(entry, measured_bytes)
+        predicted, reference = candidate.predicted_bytes, candidate.version.reference
+        _LOG.info("%s takes %d KiB, predicted %d", reference, measured_bytes >> 10, predicted >> 10)
+
+    def _bring_runtime(self, backend: str) -> bool:
+        """Import a backend's runtime before anything is measured; True the first time.
+
+        Its objects are frozen: a collection over them would hold up frames for a tenth of a second.
+        """
+        if backend in self._runtimes:
+            return False
+        self._runtimes.add(backend)
+        try:
+            importlib.import_module(f"agent.inference.backends.{backend}")
+        except ImportError as error:
+            _LOG.info("backend %s: %s", backend, error)  # the load says so, with a reason
+        gc.freeze()
+        return True
+
+
+def _sha256(version: ModelVersion, path: Path) -> str:
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK_BYTES):
+                digest.update(chunk)
+    except OSError as error:
+        raise ModelError("file_missing", f"{version.reference}: {path} cannot be read ({error.strerror})") from error
+    return digest.hexdigest()
+
+
+def _ms_since(began_ns: int) -> float:
+    return (time.monotonic_ns() - began_ns) / 1e6

@@ -1,0 +1,147 @@
+"""One line: the model that is active on all its streams, and the moment at which it changes."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final, Generic
+
+from agent.inference.cache import Cache, Entry, Held
+from agent.inference.tally import Mark, Tally
+
+
+@dataclass(eq=False)
+class _Turn(Generic[Held]):
+    """A model's time on a line. `inside` streams infer with it; `announced`: its answers may be sent."""
+
+    entry: Entry[Held]
+    inside: int = 0
+    announced: bool = False
+
+
+class Lease(Generic[Held]):
+    """A model under one frame. It cannot be released before the lease ends."""
+
+    def __init__(self, line: "Line[Held]", turn: _Turn[Held], model: Held) -> None:
+        self.model: Final = model
+        self.reference: Final = turn.entry.version.reference
+        self._line: Final = line
+        self._turn: Final = turn
+
+    def wait_for_turn(self) -> None:
+        """Return when answers of this model may be sent: at once, but for the moment of a flip.
+
+        That moment lasts until the streams that were still inferring with the model before have sent their answers.
+        """
+        self._line.wait_until_announced(self._turn)
+
+
+class Line(Generic[Held]):
+    """The gate between a line's streams and its swapper. `tallies` are its streams' counts, by stream.
+
+    Streams lease per frame; one swapper thread flips. The flip is one moment for all streams: frames that start after
+    it are inferred by the new model at once, and their answers wait until `announce` was called.
+    """
+
+    def __init__(self, name: str, cache: Cache[Held]) -> None:
+        self.name: Final = name
+        self.tallies: Final[dict[str, Tally]] = {}
+        self._cache: Final = cache
+        self._gate: Final = threading.Condition()
+        self._turn: _Turn[Held] | None = None
+        self._blind_since_ns = 0
+
+    @property
+    def active(self) -> Entry[Held] | None:
+        """The entry that serves the line, None while nothing does."""
+        turn = self._turn
+        return turn.entry if turn else None
+
+    @property
+    def active_reference(self) -> str | None:
+        """The reference that serves the line, None while nothing does."""
+        entry = self.active
+        return entry.version.reference if entry else None
+
+    @contextmanager
+    def lease(self, timeout_s: float) -> Iterator[Lease[Held] | None]:
+        """Look up and lease in one step; None where the line has no model within `timeout_s`."""
+        turn = self._enter(timeout_s)
+        if turn is None:
+            yield None
+            return
+        try:
+            yield Lease(self, turn, self._cache.lease(turn.entry))
+        finally:
+            self._leave(turn)
+
+    def flip(self, entry: Entry[Held], announce: Callable[[], None]) -> None:
+        """Make `entry`, claimed by this line, active for all streams, and call `announce` between the two.
+
+        `announce` comes after the last answer of the model before was sent, and before the first of this one. Blocks
+        for one inference at most. The claim on the model before ends.
+        """
+        with self._gate:
+            before, turn = self._turn, _Turn(entry)
+            self._turn = turn
+            self._gate.notify_all()
+            self._drain(before)
+        announce()
+        with self._gate:
+            turn.announced = True
+            self._blind_since_ns = 0
+            self._gate.notify_all()
+        if before is not None:
+            self._cache.unclaim(before.entry, self.name)
+
+    def vacate(self) -> Entry[Held] | None:
+        """Take the active model off the line, to make room; returns it, drained and unclaimed. Streams wait."""
+        with self._gate:
+            before, self._turn = self._turn, None
+            if before is None:
+                return None
+            self._blind_since_ns = time.monotonic_ns()
+            self._drain(before)
+        self._cache.unclaim(before.entry, self.name)
+        return before.entry
+
+    @property
+    def has_served(self) -> bool:
+        """Say whether a model serves the line, or did before it was taken off to make room."""
+        return self._turn is not None or self._blind_since_ns != 0
+
+    def blind_ms(self, now_ns: int) -> float:
+        """How long the line has been without the model that was taken off it; 0 if none was."""
+        since_ns = self._blind_since_ns
+        return (now_ns - since_ns) / 1e6 if since_ns else 0.0
+
+    def mark(self, now_ns: int) -> dict[str, Mark]:
+        """Note where every stream stands."""
+        return {stream: tally.mark(now_ns) for stream, tally in self.tallies.items()}
+
+    def lost_since(self, marks: dict[str, Mark]) -> int:
+        """Sum up the frames that the streams lost since `marks`, beyond their steady rate."""
+        return sum(self.tallies[stream].lost_since(mark) for stream, mark in marks.items())
+
+    def wait_until_announced(self, turn: _Turn[Held]) -> None:
+        """See Lease.wait_for_turn."""
+        with self._gate:
+            self._gate.wait_for(lambda: turn.announced)
+
+    def _drain(self, turn: _Turn[Held] | None) -> None:
+        if turn is not None:
+            self._gate.wait_for(lambda: not turn.inside)
+
+    def _enter(self, timeout_s: float) -> _Turn[Held] | None:
+        with self._gate:
+            self._gate.wait_for(lambda: self._turn is not None, timeout_s)
+            if self._turn is not None:
+                self._turn.inside += 1
+            return self._turn
+
+    def _leave(self, turn: _Turn[Held]) -> None:
+        self._cache.unlease(turn.entry)
+        with self._gate:
+            turn.inside -= 1
+            self._gate.notify_all()

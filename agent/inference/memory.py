@@ -1,0 +1,48 @@
+"""How many bytes this process holds, and how to make it give them back. Linux; any thread."""
+
+import ctypes
+import ctypes.util
+import functools
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+_STATUS: Final = Path("/proc/self/status")
+_POLL_S: Final = 0.02
+
+
+def process_bytes() -> int:
+    """Return resident bytes that a model can be behind: anonymous pages and pages of files.
+
+    Shared memory is left out: frame slots come and go with their cameras.
+    """
+    wanted = ("RssAnon:", "RssFile:")
+    lines = _STATUS.read_text(encoding="ascii", errors="replace").splitlines()
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(wanted))
+
+
+@functools.cache
+def _malloc_trim() -> Callable[[int], int] | None:
+    name = ctypes.util.find_library("c")
+    library = ctypes.CDLL(name or "libc.so.6")
+    trim: Callable[[int], int] | None = getattr(library, "malloc_trim", None)  # glibc only; musl gives back by itself
+    return trim
+
+
+def trim() -> None:
+    """Have the allocator hand free pages to the kernel: `del` alone keeps most of a model's bytes."""
+    malloc_trim = _malloc_trim()
+    if malloc_trim is not None:
+        malloc_trim(0)
+
+
+def wait_until_at_most(level_bytes: int, timeout_s: float) -> int:
+    """Trim and look until the process holds at most `level_bytes` or `timeout_s` is over; return what it holds."""
+    deadline_s = time.monotonic() + timeout_s
+    while True:
+        trim()
+        held_bytes = process_bytes()
+        if held_bytes <= level_bytes or time.monotonic() >= deadline_s:
+            return held_bytes
+        time.sleep(_POLL_S)

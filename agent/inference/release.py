@@ -1,0 +1,92 @@
+"""Unload models, and see their bytes come back."""
+
+import gc
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from agent.inference import memory
+from agent.inference.backends import Model, backend_of
+from agent.inference.cache import Cache, Entry
+
+_NOISE_BYTES: Final = 8 << 20  # pipelines allocate and free meanwhile
+_NOISE_SHARE: Final = 0.1
+_RUNTIMES_OWN_BYTES: Final = 64 << 20  # what a first load compiles stays, once, and is the runtime's
+_LOOK_S: Final = 0.2
+
+
+@dataclass(eq=False)
+class _Kept:
+    """Bytes that did not come back: `level_bytes` is what the process held then, beyond all other charges."""
+
+    entry: Entry[Model]
+    level_bytes: int
+
+
+class Releaser:
+    """Closes models and keeps their bytes charged until they are seen to be back.
+
+    For the loader's thread, and for one that it left behind: looking is done by one thread at a time.
+    """
+
+    def __init__(self, cache: Cache[Model], timeout_s: float, warn: Callable[[str], None]) -> None:
+        self._cache: Final = cache
+        self._timeout_s: Final = timeout_s
+        self._warn: Final = warn
+        self._looking: Final = threading.Lock()
+        self._kept: list[_Kept] = []
+        self._seen_backends: Final[set[str]] = set()
+
+    def release(self, entry: Entry[Model]) -> bool:
+        """Unload a standby model; False where somebody uses it."""
+        before_bytes = memory.process_bytes()
+        model = self._cache.begin_release(entry)
+        if model is None:
+            return False
+        model.close()
+        del model
+        self.see_back(entry, before_bytes)
+        return True
+
+    def see_back(self, entry: Entry[Model], before_bytes: int) -> None:
+        """Wait until a closed model's bytes are back from the `before_bytes` held with it; the rest stays charged."""
+        with self._looking:
+            self._see_back(entry, before_bytes)
+
+    def look_again(self) -> None:
+        """See whether bytes that were kept back have returned since."""
+        with self._looking:
+            if self._kept:
+                self._look_again()
+
+    def _see_back(self, entry: Entry[Model], before_bytes: int) -> None:
+        allowed_bytes = max(_NOISE_BYTES, int(entry.bytes * _NOISE_SHARE))
+        if (backend := backend_of(entry.version)) not in self._seen_backends:
+            self._seen_backends.add(backend)
+            allowed_bytes += _RUNTIMES_OWN_BYTES
+        level_bytes = before_bytes - max(0, entry.bytes - allowed_bytes)
+        held_bytes = memory.wait_until_at_most(level_bytes, _LOOK_S)
+        if held_bytes > level_bytes:
+            gc.collect()  # a runtime's objects may hold each other; the frozen rest is not looked at
+            held_bytes = memory.wait_until_at_most(level_bytes, self._timeout_s)
+        if held_bytes <= level_bytes:
+            self._cache.returned(entry, entry.bytes)
+            return
+        left_bytes = self._cache.returned(entry, before_bytes - held_bytes)
+        self._kept.append(_Kept(entry, held_bytes - self._charged_elsewhere()))
+        self._warn(f"{entry.version.reference}: {left_bytes >> 20} MiB were not given back; they stay charged")
+
+    def _look_again(self) -> None:
+        memory.trim()
+        still = []
+        for kept in self._kept:
+            level_bytes = memory.process_bytes() - self._charged_elsewhere()
+            returned_bytes = max(0, kept.level_bytes - level_bytes)
+            kept.level_bytes = min(kept.level_bytes, level_bytes)
+            if self._cache.returned(kept.entry, returned_bytes):
+                still.append(kept)
+        self._kept = still
+
+    def _charged_elsewhere(self) -> int:
+        return self._cache.used_bytes - sum(kept.entry.bytes for kept in self._kept)

@@ -1,0 +1,111 @@
+"""The worker's composition: ledger, loader, and for each line a swapper and its streams' pipelines."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Final
+
+from agent.inference.backends import Model, load
+from agent.inference.cache import Cache, Row
+from agent.inference.detections import utc_text
+from agent.inference.footprints import Footprints
+from agent.inference.intake import Intake, Load
+from agent.inference.line import Line
+from agent.inference.loader import Loader
+from agent.inference.pipeline import Outlet, Pipeline
+from agent.inference.release import Releaser
+from agent.inference.swapper import Swapper
+from agent.inference.tally import Tally
+from agent.messages.children import Assign, CacheState, Log, ResidentModel, SwapFailed, WorkerSetup, WorkerStream
+from agent.processes.frame_slot import FrameSlot, SlotReader
+
+_LOG: Final = logging.getLogger(__name__)
+_RELEASE_TIMEOUT_S: Final = 2.0
+
+
+class Worker:
+    """All that a worker process runs, from `start` to `stop`."""
+
+    def __init__(self, setup: WorkerSetup, outlet: Outlet, load_model: Load = load) -> None:
+        self._setup: Final = setup
+        self._outlet: Final = outlet
+        self._telling: Final = threading.Lock()
+        self._cache: Final[Cache[Model]] = Cache(setup.budget_bytes, self._tell_cache)
+        self._lines: Final = {name: Line(name, self._cache) for name in sorted({s.line for s in setup.streams})}
+        self._footprints: Final = Footprints(Path(setup.cache_dir))
+        self._loader: Final = self._make_loader(load_model)
+        self._swappers: Final = {n: Swapper(line, self._loader, outlet.send) for n, line in self._lines.items()}
+        self._running: Final = ExitStack()
+
+    def start(self) -> None:
+        """Read what was measured before, attach to the slots, and start every thread."""
+        self._footprints.read()
+        self._tell_cache()
+        for pipeline in [self._make_pipeline(stream) for stream in self._setup.streams]:
+            self._begin(pipeline.start, pipeline.stop)
+        self._begin(self._loader.start, self._loader.stop)
+        for swapper in self._swappers.values():
+            self._begin(swapper.start, swapper.stop)
+
+    def stop(self) -> None:
+        """Stop what `start` started, the other way round; returns when no thread of it infers or swaps any more."""
+        self._running.close()
+
+    def assign(self, assign: Assign) -> None:
+        """Hand an assignment to its line's swapper."""
+        swapper = self._swappers.get(assign.line)
+        if swapper is None:
+            detail = f"the worker has no line {assign.line!r}"
+            model = assign.model.reference
+            self._outlet.send(SwapFailed(assign.line, assign.change, model, None, "unknown_line", detail))
+            return
+        swapper.assign(assign)
+
+    def _begin(self, start: Callable[[], None], stop: Callable[[], None]) -> None:
+        start()
+        self._running.callback(stop)
+
+    def _make_loader(self, load_model: Load) -> Loader:
+        releaser = Releaser(self._cache, _RELEASE_TIMEOUT_S, self._warn)
+        intake = Intake(
+            self._cache,
+            self._footprints,
+            releaser,
+            load_model,
+            self._is_serving,
+            compute=self._setup.compute,
+            cache_dir=Path(self._setup.cache_dir),
+        )
+        return Loader(self._cache, intake, releaser, self._setup.load_timeout_s, self._warn)
+
+    def _make_pipeline(self, stream: WorkerStream) -> Pipeline:
+        slot = FrameSlot(stream.slot)  # only read: the descriptors stay as they were inherited
+
+        def read_slot() -> tuple[int, int]:
+            counters = slot.counters()
+            return counters.offered, counters.overwritten
+
+        line = self._lines[stream.line]
+        tally = line.tallies[stream.id] = Tally(read_slot)
+        return Pipeline(stream.id, SlotReader(stream.slot), line, tally, self._outlet)
+
+    def _is_serving(self) -> bool:
+        return any(line.active for line in self._lines.values())
+
+    def _warn(self, text: str) -> None:
+        _LOG.warning("%s", text)
+        self._outlet.send(Log("WARNING", text))
+
+    def _tell_cache(self) -> None:
+        with self._telling:  # so that the ledger read last is also the one sent last
+            rows = self._cache.rows()
+            models = tuple(_resident(row) for row in rows)
+            self._outlet.send(CacheState(self._cache.budget_bytes, sum(row.bytes for row in rows), models))
+
+
+def _resident(row: Row) -> ResidentModel:
+    last_use_unix_ns = time.time_ns() - (time.monotonic_ns() - row.last_use_ns)
+    return ResidentModel(row.reference, row.bytes, row.state, utc_text(last_use_unix_ns))
