@@ -74,7 +74,7 @@ class Connection:
         self._owner: Final = owner
         self._ping_topic: Final = ping_topic
         self._in_flight: Final[dict[int, tuple[str, Acknowledged | None]]] = {}
-        self._subscribing: Final[dict[int, Sequence[str]]] = {}
+        self._subscribing: Final[dict[int, str]] = {}
         self._heard: list[Message] = []
         self._echoes: list[bytes] = []
         self._arrived: list[Acknowledged] = []
@@ -131,12 +131,9 @@ class Connection:
 
     def subscribe(self, topics: Sequence[str]) -> None:
         """Subscribe at QoS 1; a refusal comes as LinkTrouble."""
-        if self.ended is not None or not topics:
-            return
-        rc, mid = self._client.subscribe([(topic, 1) for topic in topics])
-        if mid is not None:
-            self._subscribing[mid] = topics
-        self._driven(rc)
+        for topic in topics:
+            if self.ended is None:
+                self._subscribe(topic)
 
     def check(self) -> None:
         """Let paho send its own keepalive, and notice that it is not answered."""
@@ -162,6 +159,16 @@ class Connection:
         """Return the socket's descriptor while it is open."""
         sock = self._client.socket()
         return None if sock is None else sock.fileno()
+
+    def _subscribe(self, topic: str) -> None:
+        try:
+            rc, mid = self._client.subscribe(topic, qos=1)
+        except ValueError:
+            self._heard.append(LinkTrouble(detail=f"{topic} is no topic to subscribe to"))
+            return
+        if mid is not None:
+            self._subscribing[mid] = topic
+        self._driven(rc)
 
     def _read(self) -> None:
         rc = MQTTErrorCode.MQTT_ERR_SUCCESS
@@ -239,9 +246,10 @@ class Connection:
     def _on_subscribe(
         self, _client: paho.Client, _data: object, mid: int, reasons: list[ReasonCode], _properties: object
     ) -> None:
-        for topic, reason in zip(self._subscribing.pop(mid, ()), reasons, strict=False):
+        topic = self._subscribing.pop(mid, "")
+        for reason in reasons:
             if reason.is_failure:
-                self._heard.append(LinkTrouble(detail=f"subscription to {topic} refused: {reason.getName()}"))
+                self._heard.append(LinkTrouble(detail=f"the broker refused a subscription to {topic}"))
 
     def _on_message(self, _client: paho.Client, _data: object, message: paho.MQTTMessage) -> None:
         try:

@@ -87,13 +87,15 @@ class Publisher:
         self._pump()
 
     def send_detection(self, stream: str, seq: int, payload: bytes) -> None:
-        """Send a stream's next detections live, or keep them for its replay topic. seq grows by one."""
-        self._look()
-        is_live = self._announced and not self._states and self._link.has_room
-        if self._keep_detections:
-            self._send_or_keep(stream, seq, payload, is_live=is_live)
-        elif not (is_live and self._link.publish(self._live(stream, payload))):
-            self.detections_dropped += 1
+        """Send a stream's next detections live, or keep them for its replay topic. seq grows with each message."""
+        topics = self._topics
+        live, later = topics.of_stream(stream, "detections"), topics.of_stream(stream, "replay")
+        self._send_numbered(stream, seq, Outgoing(live, payload), later)
+
+    def send_summary(self, stream: str, seq: int, payload: bytes) -> None:
+        """Send a stream's next summary, now or later, on its one topic. seq counts on with the stream's detections."""
+        topic = self._topics.of_stream(stream, "summary")
+        self._send_numbered(stream, seq, Outgoing(topic, payload), topic)
 
     def send_live(self, topic: str, payload: bytes) -> None:
         """Send at QoS 0, now or never."""
@@ -154,17 +156,18 @@ class Publisher:
         ):
             pass
 
-    def _send_or_keep(self, stream: str, seq: int, payload: bytes, *, is_live: bool) -> None:
-        replay = Outgoing(self._topics.of_stream(stream, "replay"), payload)
-        if not is_live:
-            self._detections.keep(stream, seq, replay)
-            return
-        entry = self._detections.lend(stream, seq, replay)
-        if not self._link.publish(self._live(stream, payload), partial(self._arrived, self._detections, entry)):
-            self._look()
-
-    def _live(self, stream: str, payload: bytes) -> Outgoing:
-        return Outgoing(self._topics.of_stream(stream, "detections"), payload)
+    def _send_numbered(self, stream: str, seq: int, message: Outgoing, later: str) -> None:
+        self._look()
+        is_live = self._announced and not self._states and self._link.has_room
+        if not self._keep_detections:
+            if not (is_live and self._link.publish(message)):
+                self.detections_dropped += 1
+        elif is_live:
+            entry = self._detections.lend(stream, seq, Outgoing(later, message.payload))
+            if not self._link.publish(message, partial(self._arrived, self._detections, entry)):
+                self._look()
+        else:
+            self._detections.keep(stream, seq, Outgoing(later, message.payload))
 
     def _send_next(self, outbox: Outbox) -> bool:
         entry = outbox.next()
