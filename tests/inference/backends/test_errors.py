@@ -1,0 +1,58 @@
+"""What runtimes say, in the words that they use."""
+
+import errno
+
+import pytest
+
+from agent.inference.backends.errors import InferenceError, inferring, is_out_of_memory, loading
+from agent.messages.errors import ModelError, OutOfMemoryError
+from agent.messages.references import ModelVersion
+
+ENTRY = ModelVersion("cap", "n", "1", "cap.onnx", "")
+NO_MEMORY = [
+    MemoryError(),
+    OSError(errno.ENOMEM, "mmap"),
+    RuntimeError("std::bad_alloc"),
+    RuntimeError("CUDA out of memory. Tried to allocate 20.00 MiB"),
+    RuntimeError("NVML_SUCCESS == r INTERNAL ASSERT FAILED at CUDACachingAllocator.cpp:838"),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: you tried"),
+    RuntimeError("CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate(handle)"),
+    RuntimeError("[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : bfc_arena.cc Failed to allocate memory for requested"),
+    RuntimeError("[GPU] CL_OUT_OF_RESOURCES"),
+]
+
+
+@pytest.mark.parametrize("error", NO_MEMORY, ids=str)
+def test_no_memory_is_known_in_every_dress(error: Exception) -> None:
+    assert is_out_of_memory(error)
+    with pytest.raises(OutOfMemoryError), loading(ENTRY):
+        raise error
+    with pytest.raises(OutOfMemoryError), inferring("cap:n@1"):
+        raise error
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("shape mismatch"), ValueError("no such op"), OSError(errno.EIO, "read")]
+)
+def test_anything_else_is_not(error: Exception) -> None:
+    assert not is_out_of_memory(error)
+    with pytest.raises(ModelError, match="cap:n@1: ") as refused, loading(ENTRY):
+        raise error
+    assert refused.value.reason == "load_failed"
+    with pytest.raises(InferenceError, match="cap:n@1: "), inferring("cap:n@1"):
+        raise error
+
+
+def test_what_is_already_said_stays_as_it_is() -> None:
+    said = ModelError("proof_failed", "NaN")
+    for edge in (loading(ENTRY), inferring("cap:n@1")):
+        with pytest.raises(ModelError) as raised, edge:
+            raise said
+        assert raised.value is said
+
+
+def test_pages_become_a_line() -> None:
+    with pytest.raises(ModelError) as refused, loading(ENTRY):
+        raise RuntimeError("Exception from src/core.cpp:1:\n" + "very long\n" * 1000)
+    assert len(str(refused.value)) < 500
+    assert "\n" not in str(refused.value)

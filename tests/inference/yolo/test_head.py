@@ -1,0 +1,154 @@
+"""Known objects, drawn into a raw output of each layout, come back as they were."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from agent.inference.yolo.head import Head, Layout
+from agent.inference.yolo.letterbox import Placement
+from agent.inference.yolo.metadata import FileFacts
+from agent.messages.errors import ModelError
+from agent.messages.references import ModelVersion
+
+PICTURE = (480, 640)
+PLACEMENT = Placement.of(PICTURE, (320, 320))
+BOXES = np.array([[10, 20, 110, 220], [300, 200, 630, 470], [12, 21, 111, 221]], np.float32)
+SCORES = np.array([0.9, 0.8, 0.6], np.float32)
+CLASSES = np.array([0, 2, 1], np.int32)
+NAMES = ("bottle", "can", "tray")
+FACTS = FileFacts(names=NAMES, task="detect")
+
+VersionOf = Callable[..., ModelVersion]
+
+
+def in_input() -> NDArray[np.float32]:
+    shift = np.array([PLACEMENT.left, PLACEMENT.top] * 2, np.float32)
+    boxes: NDArray[np.float32] = BOXES * np.float32(PLACEMENT.gain) + shift
+    return boxes
+
+
+def anchors_output() -> NDArray[np.float32]:
+    raw = np.zeros((1, 7, 2100), np.float32)
+    boxes = in_input()
+    columns = [1999, 3, 700]
+    raw[0, :2, columns] = (boxes[:, :2] + boxes[:, 2:]) / 2
+    raw[0, 2:4, columns] = boxes[:, 2:] - boxes[:, :2]
+    raw[0, 4 + CLASSES, columns] = SCORES
+    raw[0, 4:, 5] = 0.25  # not above the threshold
+    return raw
+
+
+def rows_output() -> NDArray[np.float32]:
+    raw = np.zeros((1, 300, 6), np.float32)
+    raw[0, [0, 1, 2]] = np.column_stack((in_input(), SCORES, CLASSES))
+    raw[0, 3, 4] = 0.25
+    return raw
+
+
+@pytest.fixture
+def entry(version: VersionOf) -> ModelVersion:
+    return version("unused.onnx")
+
+
+@pytest.mark.parametrize(
+    ("raw", "layout"), [(anchors_output(), Layout.ANCHORS), (rows_output(), Layout.END_TO_END)], ids=["v8", "v26"]
+)
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_objects_come_back(
+    entry: ModelVersion, raw: NDArray[np.float32], layout: Layout, dtype: type[np.floating]
+) -> None:
+    head = Head.of(entry, FACTS, raw.shape)
+    assert head.layout is layout
+    objects = head.decode(raw.astype(dtype), PLACEMENT)
+    tolerance = 0.5 if dtype is np.float16 else 1e-3
+    np.testing.assert_allclose(objects.boxes, BOXES, atol=tolerance)
+    np.testing.assert_allclose(objects.scores, SCORES, atol=1e-3)
+    assert objects.classes.tolist() == CLASSES.tolist()
+    assert [array.dtype for array in (objects.boxes, objects.scores, objects.classes)] == ["f4", "f4", "i4"]
+
+
+@pytest.mark.parametrize("raw", [anchors_output(), rows_output()], ids=["v8", "v26"])
+def test_nothing_found_is_empty(entry: ModelVersion, raw: NDArray[np.float32]) -> None:
+    objects = Head.of(entry, FACTS, raw.shape).decode(np.zeros_like(raw), PLACEMENT)
+    assert len(objects) == 0
+    assert objects.boxes.shape == (0, 4)
+
+
+@pytest.mark.parametrize("raw", [anchors_output(), rows_output()], ids=["v8", "v26"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_candidate_that_is_no_number_is_refused(entry: ModelVersion, raw: NDArray[np.float32], value: float) -> None:
+    bad = raw.copy()
+    bad[0, 4] = value
+    with pytest.raises(ModelError, match="NaN or infinity among the candidates") as refused:
+        Head.of(entry, FACTS, raw.shape).decode(bad, PLACEMENT)
+    assert refused.value.reason == "proof_failed"
+
+
+def test_the_proof_looks_at_every_number(entry: ModelVersion) -> None:
+    raw = anchors_output()
+    head = Head.of(entry, FACTS, raw.shape)
+    head.require_finite(raw)
+    raw[0, 0, 10] = np.nan
+    head.decode(raw, PLACEMENT)
+    with pytest.raises(ModelError, match="1 of 14700 numbers"):
+        head.require_finite(raw)
+
+
+def test_a_class_without_a_name_is_refused(entry: ModelVersion) -> None:
+    raw = rows_output()
+    raw[0, 0, 5] = 3
+    with pytest.raises(ModelError, match="answered class 3 of 3"):
+        Head.of(entry, FACTS, raw.shape).decode(raw, PLACEMENT)
+
+
+def test_an_output_of_another_shape_is_refused(entry: ModelVersion) -> None:
+    head = Head.of(entry, FACTS, (1, 7, 2100))
+    with pytest.raises(ModelError, match="expected"):
+        head.decode(np.zeros((1, 7, 2099), np.float32), PLACEMENT)
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 2100), (1, 2100, 8), (1, 7), (2, 7, 2100), (1, 7, 20, 20)])
+def test_a_shape_that_is_no_detection_head_is_refused(entry: ModelVersion, shape: tuple[int, ...]) -> None:
+    with pytest.raises(ModelError, match="the output is") as refused:
+        Head.of(entry, FACTS, shape)
+    assert refused.value.reason == "proof_failed"
+
+
+def test_two_classes_are_not_taken_for_an_end_to_end_head(entry: ModelVersion) -> None:
+    assert Head.of(entry, FileFacts(names=("a", "b")), (1, 6, 8400)).layout is Layout.ANCHORS
+    assert Head.of(entry, FileFacts(names=("a", "b"), end2end=True), (1, 300, 6)).layout is Layout.END_TO_END
+
+
+def test_the_catalog_names_the_classes(version: VersionOf) -> None:
+    mine = version("unused.onnx", classes=("one", "two", "three"))
+    assert Head.of(mine, FACTS, (1, 7, 2100)).names == ("one", "two", "three")
+    assert Head.of(mine, FileFacts(), (1, 300, 6)).names == ("one", "two", "three")
+
+
+def test_another_count_of_names_is_refused(version: VersionOf) -> None:
+    mine = version("unused.onnx", classes=("one", "two"))
+    with pytest.raises(ModelError, match="the catalog names 2 classes, the file 3") as refused:
+        Head.of(mine, FACTS, (1, 7, 2100))
+    assert refused.value.reason == "proof_failed"
+    with pytest.raises(ModelError, match="with 2 class names"):
+        Head.of(mine, FileFacts(), (1, 7, 2100))
+
+
+def test_a_silent_file_gets_numbered_names_or_is_refused(entry: ModelVersion) -> None:
+    assert Head.of(entry, FileFacts(), (1, 7, 2100)).names == ("class0", "class1", "class2")
+    with pytest.raises(ModelError, match="give `classes` in the catalog"):
+        Head.of(entry, FileFacts(), (1, 300, 6))
+
+
+def test_another_task_is_refused(entry: ModelVersion) -> None:
+    with pytest.raises(ModelError, match="only detection models are served") as refused:
+        Head.of(entry, FileFacts(names=NAMES, task="segment"), (1, 39, 2100))
+    assert refused.value.reason == "load_failed"
+
+
+def test_the_confidence_of_the_catalog_holds(version: VersionOf) -> None:
+    strict = version("unused.onnx", confidence=0.7)
+    for raw in (anchors_output(), rows_output()):
+        assert Head.of(strict, FACTS, raw.shape).decode(raw, PLACEMENT).scores.tolist() == SCORES[:2].tolist()

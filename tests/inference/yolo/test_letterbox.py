@@ -1,0 +1,74 @@
+"""The letterbox against ultralytics' own arithmetic, and boxes there and back."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.inference.yolo.letterbox import PAD, Canvas, Placement
+
+SIDES = st.integers(8, 2000)
+
+
+@given(height=SIDES, width=SIDES, rows=st.sampled_from([64, 320, 640]), columns=st.sampled_from([64, 416, 640]))
+def test_boxes_find_back_to_the_picture(height: int, width: int, rows: int, columns: int) -> None:
+    placement = Placement.of((height, width), (rows, columns))
+    box = np.array([[width * 0.1, height * 0.2, width * 0.7, height * 0.9]], np.float32)
+    shift = np.array([placement.left, placement.top] * 2, np.float32)
+    back = placement.to_picture(box * np.float32(placement.gain) + shift)
+    np.testing.assert_allclose(back, box, rtol=1e-3, atol=1e-2)
+
+
+@given(height=SIDES, width=SIDES)
+def test_the_picture_lies_within_the_input(height: int, width: int) -> None:
+    placement = Placement.of((height, width), (640, 640))
+    scaled_width, scaled_height = placement.scaled
+    assert placement.left >= 0
+    assert placement.top >= 0
+    assert placement.left + scaled_width <= 640
+    assert placement.top + scaled_height <= 640
+
+
+def test_boxes_outside_are_clipped_to_the_picture() -> None:
+    placement = Placement.of((480, 640), (640, 640))
+    boxes = placement.to_picture(np.array([[-20, 0, 700, 640]], np.float32))
+    np.testing.assert_array_equal(boxes, [[0, 0, 640, 480]])
+
+
+def test_padding_is_grey_and_odd_padding_goes_below() -> None:
+    canvas = Canvas((64, 64))
+    placement = canvas.draw(np.full((33, 64, 3), 7, np.uint8))
+    assert (placement.top, placement.left) == (15, 0)
+    assert (canvas.pixels[:15] == PAD).all()
+    assert (canvas.pixels[15:48] == 7).all()
+    assert (canvas.pixels[48:] == PAD).all()
+
+
+def test_a_canvas_forgets_the_picture_before() -> None:
+    canvas = Canvas((64, 64))
+    canvas.draw(np.full((64, 64, 3), 1, np.uint8))
+    canvas.draw(np.full((128, 32, 3), 2, np.uint8))
+    assert set(np.unique(canvas.pixels)) == {2, PAD}
+    canvas.draw(np.full((32, 128, 3), 3, np.uint8))
+    assert set(np.unique(canvas.pixels)) == {3, PAD}
+
+
+def test_scaling_writes_into_the_canvas_itself() -> None:
+    canvas = Canvas((64, 64))
+    pixels = canvas.pixels
+    canvas.draw(np.full((500, 300, 3), 9, np.uint8))
+    assert canvas.pixels is pixels
+    assert (pixels[:, 32] == 9).all()
+
+
+def test_the_picture_may_be_overwritten_afterwards() -> None:
+    canvas = Canvas((64, 64))
+    picture = np.full((64, 64, 3), 5, np.uint8)
+    canvas.draw(picture)
+    picture.fill(0)
+    assert (canvas.pixels == 5).all()
+
+
+def test_a_picture_thinner_than_a_pixel_still_has_one() -> None:
+    canvas = Canvas((64, 64))
+    canvas.draw(np.full((2000, 3, 3), 5, np.uint8))
+    assert (canvas.pixels == 5).any()

@@ -1,0 +1,66 @@
+"""Suppression against a plain implementation of its definition, and its limits."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from agent.inference.yolo.suppress import MAX_OBJECTS, suppress
+
+
+def overlap(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    height = min(one[3], other[3]) - max(one[1], other[1])
+    common = max(width, 0) * max(height, 0)
+    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)]
+    return float(common / (sum(areas) - common))
+
+
+def by_definition(
+    boxes: NDArray[np.float32], scores: NDArray[np.float32], classes: NDArray[np.int32], iou: float
+) -> list[int]:
+    kept: list[int] = []
+    exact = boxes.astype(np.float64)
+    for index in np.argsort(-scores, kind="stable"):
+        rivals = [other for other in kept if classes[other] == classes[index]]
+        if all(overlap(exact[other], exact[index]) <= iou for other in rivals):
+            kept.append(int(index))
+    return kept
+
+
+@settings(deadline=None)
+@given(seed=st.integers(0, 10_000), count=st.integers(0, 60), iou=st.sampled_from([0.3, 0.45, 0.7]))
+def test_it_is_its_definition(seed: int, count: int, iou: float) -> None:
+    random = np.random.default_rng(seed)
+    corners = random.uniform(-40, 60, (count, 2))
+    boxes = np.concatenate((corners, corners + random.uniform(5, 60, (count, 2))), axis=1).astype(np.float32)
+    scores = random.uniform(0.25, 1, count).astype(np.float32)
+    classes = random.integers(0, 3, count).astype(np.int32)
+    assert suppress(boxes, scores, classes, iou).tolist() == by_definition(boxes, scores, classes, iou)
+
+
+def test_classes_do_not_suppress_each_other() -> None:
+    boxes = np.array([[-30, -30, 50, 50], [-30, -30, 50, 50]], np.float32)
+    kept = suppress(boxes, np.array([0.5, 0.6], np.float32), np.array([0, 1], np.int32), 0.7)
+    assert kept.tolist() == [1, 0]
+
+
+def test_no_more_than_the_limit_stay() -> None:
+    left = np.arange(400, dtype=np.float32) * 10
+    boxes = np.stack((left, np.zeros_like(left), left + 5, np.full_like(left, 5)), axis=1)
+    kept = suppress(boxes, np.linspace(0.3, 0.9, 400, dtype=np.float32), np.zeros(400, np.int32), 0.7)
+    assert kept.tolist() == list(range(399, 399 - MAX_OBJECTS, -1))
+
+
+@pytest.mark.torch
+def test_it_is_what_torchvision_does() -> None:
+    torch = pytest.importorskip("torch")
+    torchvision = pytest.importorskip("torchvision")
+    random = np.random.default_rng(7)
+    corners = random.uniform(0, 500, (2000, 2))
+    boxes = np.concatenate((corners, corners + random.uniform(20, 200, (2000, 2))), axis=1).astype(np.float32)
+    scores = random.uniform(0.25, 1, 2000).astype(np.float32)
+    classes = random.integers(0, 5, 2000).astype(np.int32)
+    theirs = torchvision.ops.batched_nms(*map(torch.from_numpy, (boxes, scores, classes)), 0.7)[:MAX_OBJECTS]
+    assert suppress(boxes, scores, classes, 0.7).tolist() == theirs.tolist()
