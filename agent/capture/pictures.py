@@ -1,0 +1,91 @@
+"""A folder of pictures as a source, or a single picture."""
+
+from pathlib import Path
+from typing import Final
+
+import cv2
+import numpy as np
+from natsort import natsorted
+
+from agent.capture.source import Buffer, Image, SourceInfo, Warn
+from agent.messages.errors import TransientError
+
+SUFFIXES: Final = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+
+
+class PictureSource:
+    """The pictures of a folder, in natural order (2.jpg before 10.jpg), as they are there when it is opened.
+
+    One that cannot be decoded is left out, with one warning for as long as it lies there.
+    """
+
+    def __init__(self, path: Path, warn: Warn) -> None:
+        self.name = f"folder {path}" if path.is_dir() else f"picture {path}"
+        self.live = False
+        self._path: Final = path
+        self._warn: Final = warn
+        self._left: list[Path] = []
+        self._bad: set[Path] = set()
+        self._ahead: Image | None = None
+        self._image: Image | None = None
+
+    def open(self) -> SourceInfo:
+        """List the pictures, and decode the first good one."""
+        paths = self._list()
+        if not paths:
+            raise TransientError(f"{self.name} holds no picture: put {', '.join(sorted(SUFFIXES))} files there")
+        self._bad.intersection_update(paths)
+        self._left = paths[::-1]
+        self._ahead = self._decode_next()
+        if self._ahead is None:
+            raise TransientError(f"{self.name} holds no picture that can be read: replace the damaged files")
+        height, width = self._ahead.shape[:2]
+        return SourceInfo(width=width, height=height, fps=0.0)
+
+    def grab(self) -> bool:
+        """Decode the next good picture; False when there is none left."""
+        self._image = self._decode_next() if self._ahead is None else self._ahead
+        self._ahead = None
+        return self._image is not None
+
+    def retrieve(self, buffer: Buffer) -> None:
+        """Copy the picture."""
+        assert self._image is not None
+        np.copyto(buffer(self._image.shape[0], self._image.shape[1]), self._image)
+
+    def close(self) -> None:
+        """Let go of the pictures in memory."""
+        self._left, self._ahead, self._image = [], None, None
+
+    def _list(self) -> list[Path]:
+        try:
+            found = list(self._path.iterdir()) if self._path.is_dir() else [self._path]
+        except OSError as error:
+            raise TransientError(f"{self.name} cannot be listed: {error.strerror}") from error
+        pictures = [path for path in found if is_picture(path) and not path.name.startswith(".")]
+        return natsorted(pictures, key=lambda path: path.name)
+
+    def _decode_next(self) -> Image | None:
+        while self._left:
+            path = self._left.pop()
+            image = _decode(path)
+            if image is not None:
+                self._bad.discard(path)
+                return image
+            if path not in self._bad:
+                self._bad.add(path)
+                self._warn(f"{path} is left out: it is no picture that can be read")
+        return None
+
+
+def is_picture(path: Path) -> bool:
+    """Tell by its name whether a file is taken for a picture."""
+    return path.suffix.lower() in SUFFIXES
+
+
+def _decode(path: Path) -> Image | None:
+    try:
+        image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    except cv2.error:  # a picture beyond cv2's own limits
+        return None
+    return None if image is None else np.asarray(image, np.uint8)

@@ -1,0 +1,35 @@
+"""The camera process: `python -m agent.capture.process DESCRIPTOR`. Loads cv2 and nothing heavier."""
+
+import os
+from typing import Any
+
+from agent.messages.children import CameraSetup
+from agent.processes.child import Child, run_child
+
+# Read by cv2 when it is loaded. Its own messages and FFmpeg's name URLs with their passwords; ours say what they would.
+QUIET = {"OPENCV_LOG_LEVEL": "SILENT", "OPENCV_FFMPEG_LOGLEVEL": "-8", "OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT": "2"}
+
+
+def main(child: Child[Any]) -> None:
+    """Read the source that the first message names; idle after its end, until control closes the channel."""
+    from agent.capture.camera import Camera  # noqa: PLC0415 - it loads cv2, after QUIET is set
+    from agent.capture.sources import create  # noqa: PLC0415
+    from agent.processes.frame_slot import SlotWriter  # noqa: PLC0415
+
+    setup: CameraSetup = child.inbox.get()
+    Camera(child, setup, SlotWriter(setup.slot), create).run()
+    child.inbox.get()
+
+
+def start() -> None:
+    """Prepare cv2 and run the child."""
+    os.environ.update(QUIET)
+    import cv2  # noqa: PLC0415 - it reads QUIET when it is loaded
+
+    # Decoding has its own threads; cv2's pool would only keep a core from the models.
+    cv2.setNumThreads(1)
+    run_child(CameraSetup, {"opencv": cv2.__version__}, main)
+
+
+if __name__ == "__main__":
+    start()

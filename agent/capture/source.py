@@ -1,0 +1,61 @@
+"""What every source offers, whatever its kind."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.uint8]
+# Gives a (height, width, 3) uint8 BGR array to fill; asking again puts the one before back.
+Buffer = Callable[[int, int], Image]
+Warn = Callable[[str], None]
+
+_USER: Final = re.compile(r"(\w://)\S*@")
+_QUERY: Final = re.compile(r"(\w://[^\s?]*\?)\S*")
+
+
+@dataclass(frozen=True)
+class SourceInfo:
+    """What was opened: size of its first frame in pixels and its own rate, each 0 where it does not say."""
+
+    width: int
+    height: int
+    fps: float
+
+
+class Source(Protocol):
+    """One camera, file or folder; for one thread. Opened, read to its end or till it breaks, closed, opened again.
+
+    `name` says what it is, fit to be shown: without credentials. `live`: a frame that is not grabbed in time is gone.
+    `open` and `grab` may block for about 2 s, and raise TransientError or MistakeError.
+    """
+
+    name: str
+    live: bool
+
+    def open(self) -> SourceInfo:
+        """Open, at the first frame."""
+        ...
+
+    def grab(self) -> bool:
+        """Wait for the next frame; False at the end of a file or folder, never for what is live."""
+        ...
+
+    def retrieve(self, buffer: Buffer) -> None:
+        """Decode the grabbed frame into what `buffer` gives for its size."""
+        ...
+
+    def close(self) -> None:
+        """Let go of it; closing what is not open does nothing."""
+        ...
+
+
+def redact(text: str) -> str:
+    """Hide what a URL in `text` may hold of a user, a password or a token.
+
+    Greedy up to the last @, since passwords are often pasted with / and @ unescaped; queries are hidden whole.
+    """
+    return _QUERY.sub(r"\1***", _USER.sub(r"\1***@", text))

@@ -1,0 +1,42 @@
+"""Which source a stream's `source` setting names."""
+
+import re
+from pathlib import Path
+from typing import Final
+
+from agent.capture.pictures import PictureSource, is_picture
+from agent.capture.source import Source, Warn, redact
+from agent.capture.video import device, network_stream, video_file
+from agent.messages.errors import MistakeError, TransientError
+
+_SCHEME: Final = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://")
+_STREAMS: Final = frozenset({"rtsp", "rtsps", "http", "https"})
+_LATER: Final = ("gst:", "csi:")
+_WANTED: Final = "use an rtsp, rtsps, http or https URL, /dev/video0, a video file or a folder of pictures"
+
+
+def create(text: str, warn: Warn) -> Source:
+    """Return the source that `text` names, not yet opened; `warn` is told of single frames that it must leave out.
+
+    Looks at the disk to tell a folder from a file, so it is called anew for each attempt. Raises MistakeError for what
+    can never be a source, TransientError for a file or folder that is not there (yet).
+    """
+    if text.startswith(_LATER):
+        raise MistakeError(f"not supported in this version: {text[:4]} sources; {_WANTED}")
+    if match := _SCHEME.match(text):
+        if match["scheme"].lower() not in _STREAMS:
+            raise MistakeError(f"{redact(text)} cannot be a source, there is no scheme {match['scheme']}://; {_WANTED}")
+        return network_stream(text)
+    if text.startswith("/dev/"):
+        return device(text)
+    return _on_disk(Path(text), warn)
+
+
+def _on_disk(path: Path, warn: Warn) -> Source:
+    if path.is_dir() or (path.is_file() and is_picture(path)):
+        return PictureSource(path, warn)
+    if path.is_file():
+        return video_file(path)
+    raise TransientError(
+        f"there is no file or folder {path}: put it there, or correct `source`; it is looked for again"
+    )

@@ -1,0 +1,125 @@
+"""Video files, network streams and V4L2 devices, through cv2.VideoCapture."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import cv2
+import numpy as np
+
+from agent.capture.source import Buffer, Image, SourceInfo, redact
+from agent.messages.errors import MistakeError, TransientError
+
+TIMEOUT_S: Final = 2.0
+_TIMEOUTS: Final = (
+    (cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, int(TIMEOUT_S * 1000)),
+    (cv2.CAP_PROP_READ_TIMEOUT_MSEC, int(TIMEOUT_S * 1000)),
+)
+_CHANNELS_BGR: Final = 3
+
+
+class VideoSource:
+    """A source that cv2.VideoCapture reads; `connect` opens it, and raises where it can say more than "no"."""
+
+    def __init__(self, name: str, connect: Callable[[], cv2.VideoCapture], advice: str, *, live: bool) -> None:
+        """`advice` says what to do when it cannot be opened."""
+        self.name = name
+        self.live = live
+        self._connect: Final = connect
+        self._advice: Final = advice
+        self._capture: cv2.VideoCapture | None = None
+        self._size = (1, 1)
+        self._frames = 0
+
+    def open(self) -> SourceInfo:
+        """Open within about 2 s; the size is the container's word, corrected by the first frame."""
+        capture = self._connect()
+        if not capture.isOpened():
+            raise TransientError(f"cannot open {self.name}: {self._advice}")
+        self._capture = capture
+        self._frames = 0
+        width, height = int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)), int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
+        self._size = (max(1, height), max(1, width))
+        return SourceInfo(width=width, height=height, fps=capture.get(cv2.CAP_PROP_FPS))
+
+    def grab(self) -> bool:
+        """Wait for a frame; a live stream that gives none within about 2 s is broken."""
+        assert self._capture is not None
+        if self._capture.grab():
+            self._frames += 1
+            return True
+        if self.live:
+            raise TransientError(f"{self.name} gave no frame for {TIMEOUT_S:g} s, or ended: is it still sending?")
+        if not self._frames:
+            raise TransientError(f"{self.name} holds no frame that can be read: put a whole video there")
+        return False
+
+    def retrieve(self, buffer: Buffer) -> None:
+        """Decode in place; a frame of another size than the last one costs one copy."""
+        assert self._capture is not None
+        view = buffer(*self._size)
+        good, image = self._capture.retrieve(view)
+        if not good:
+            raise TransientError(f"{self.name} gave a frame that cannot be decoded")
+        if image is view:
+            return
+        # cv2 leaves an array that does not fit alone, says nothing, and returns one of its own.
+        frame = _bgr(np.asarray(image), self.name)
+        self._size = (frame.shape[0], frame.shape[1])
+        np.copyto(buffer(*self._size), frame)
+
+    def close(self) -> None:
+        """Release the decoder and the connection."""
+        if self._capture is not None:
+            self._capture.release()
+        self._capture = None
+
+
+def video_file(path: Path) -> VideoSource:
+    """Return a video file, in any container that the cv2 at hand reads."""
+    advice = "it is no video that can be read here; is it whole, and did it play elsewhere?"
+    return VideoSource(f"video file {path}", lambda: cv2.VideoCapture(str(path)), advice, live=False)
+
+
+def network_stream(url: str) -> VideoSource:
+    """Return an RTSP or HTTP stream; every wait on the network ends after 2 s."""
+    advice = f"no answer within {TIMEOUT_S:g} s, or not a stream; check address, user and password, and the network"
+    return VideoSource(redact(url), lambda: _connect(url), advice, live=True)
+
+
+def device(path: str) -> VideoSource:
+    """Return a V4L2 device."""
+    advice = "the driver refused; is another program using it, and does it capture (v4l2-ctl --list-devices)?"
+    return VideoSource(f"device {path}", lambda: _connect_device(path), advice, live=True)
+
+
+def ffmpeg_options(url: str) -> str:
+    """Return cv2's FFmpeg options for `url`, as `key;value|key;value`.
+
+    RTSP over TCP: over UDP a lost packet shows as grey smears that a model takes for objects.
+    """
+    return "rtsp_transport;tcp" if url.lower().startswith(("rtsp:", "rtsps:")) else ""
+
+
+def _connect(url: str) -> cv2.VideoCapture:
+    # cv2 reads it at each opening, and there is no other way to hand options over. A camera process has one source.
+    os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = ffmpeg_options(url)
+    return cv2.VideoCapture(url, cv2.CAP_FFMPEG, [word for pair in _TIMEOUTS for word in pair])
+
+
+def _connect_device(path: str) -> cv2.VideoCapture:
+    if not Path(path).exists():
+        raise TransientError(f"there is no {path}: is the camera plugged in? `ls /dev/video*` shows those that are")
+    if not os.access(path, os.R_OK | os.W_OK):
+        raise TransientError(f"no permission to use {path}: add the service's user to the group `video`")
+    return cv2.VideoCapture(path, cv2.CAP_V4L2)
+
+
+def _bgr(image: Image, name: str) -> Image:
+    if image.dtype != np.uint8:
+        raise MistakeError(f"{name} gives {image.dtype} pixels: set it to an 8-bit format")
+    if image.ndim == _CHANNELS_BGR and image.shape[2] == _CHANNELS_BGR:
+        return image
+    code = cv2.COLOR_BGRA2BGR if image.ndim == _CHANNELS_BGR and image.shape[2] > 1 else cv2.COLOR_GRAY2BGR
+    return np.asarray(cv2.cvtColor(image, code), np.uint8)

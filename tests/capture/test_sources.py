@@ -1,0 +1,216 @@
+"""One suite for every kind of source, the dummy's and the real ones, then what is particular to each."""
+
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from agent.capture.dummy import DummySource
+from agent.capture.source import Image, Source, redact
+from agent.capture.sources import create
+from agent.capture.video import ffmpeg_options
+from agent.messages.errors import ChangeoverError, MistakeError, TransientError
+
+Make = Callable[..., Path]
+
+
+def unexpected(text: str) -> None:
+    raise AssertionError(text)
+
+
+def retrieve(source: Source) -> Image:
+    given: list[Image] = []
+
+    def buffer(height: int, width: int) -> Image:
+        given.append(np.full((height, width, 3), 255, np.uint8))
+        return given[-1]
+
+    source.retrieve(buffer)
+    return given[-1]
+
+
+def value(image: Image) -> int:
+    """Return the value that the whole image shows, within what JPEG changes."""
+    middle = int(np.median(image))
+    assert np.abs(image.astype(int) - middle).max() <= 4
+    return middle
+
+
+@pytest.fixture(params=["dummy", "video", "folder", "stream"])
+def source(request: pytest.FixtureRequest, tmp_path: Path) -> Source:
+    """Give a source of each kind, of three frames (or endless), whose values grow."""
+    if request.param == "dummy":
+        return DummySource(3)
+    if request.param == "stream":
+        return create(request.getfixturevalue("stream_url"), unexpected)
+    if request.param == "video":
+        return create(str(request.getfixturevalue("make_video")(frames=3)), unexpected)
+    for number in range(3):
+        request.getfixturevalue("make_picture")(f"folder/{number}.png", number)
+    return create(str(tmp_path / "folder"), unexpected)
+
+
+def test_frames_come_in_order_in_the_size_that_was_announced(source: Source) -> None:
+    info = source.open()
+    values = []
+    for _ in range(3):
+        assert source.grab()
+        image = retrieve(source)
+        assert image.shape == (48, 64, 3) == (info.height, info.width, 3)
+        values.append(value(image))
+    assert values == sorted(set(values))
+    source.close()
+
+
+def test_the_end_is_told_by_what_is_not_live(source: Source) -> None:
+    source.open()
+    for _ in range(3):
+        assert source.grab()
+    assert source.grab() is source.live
+    source.close()
+
+
+def test_it_can_be_closed_twice_and_opened_again_at_its_first_frame(source: Source) -> None:
+    for _ in range(2):
+        source.open()
+        assert source.grab()
+        assert value(retrieve(source)) <= 4
+        source.close()
+        source.close()
+
+
+def test_what_is_grabbed_need_not_be_retrieved(source: Source) -> None:
+    source.open()
+    source.grab()
+    first = value(retrieve(source))
+    source.grab()
+    source.grab()
+    assert value(retrieve(source)) > first
+    source.close()
+
+
+def test_names_hold_no_credentials(source: Source) -> None:
+    assert "secret" not in source.name
+    assert "hidden" not in source.name
+
+
+def test_pictures_come_in_natural_order_and_in_their_own_sizes(tmp_path: Path, make_picture: Make) -> None:
+    for name, grey, width in [("10.png", 10, 30), ("9.jpg", 90, 20), ("1.bmp", 110, 10)]:
+        make_picture(f"in/{name}", grey, width=width)
+    (tmp_path / "in" / "notes.txt").write_text("no picture")
+    source = create(str(tmp_path / "in"), unexpected)
+    source.open()
+    seen = []
+    while source.grab():
+        image = retrieve(source)
+        seen.append((value(image), image.shape[1]))
+    assert seen == [(110, 10), (90, 20), (10, 30)]
+
+
+def test_a_damaged_picture_is_left_out_with_one_warning(tmp_path: Path, make_picture: Make) -> None:
+    make_picture("in/1.png", 1)
+    (tmp_path / "in" / "2.png").write_bytes(b"damaged")
+    make_picture("in/3.png", 3)
+    warnings: list[str] = []
+    source = create(str(tmp_path / "in"), warnings.append)
+    for _ in range(2):
+        source.open()
+        values = []
+        while source.grab():
+            values.append(value(retrieve(source)))
+        source.close()
+        assert values == [1, 3]
+    assert len(warnings) == 1
+    assert "2.png" in warnings[0]
+
+
+def test_a_single_picture_is_a_source(make_picture: Make) -> None:
+    source = create(str(make_picture("one.png", 7)), unexpected)
+    source.open()
+    assert source.grab()
+    assert value(retrieve(source)) == 7
+    assert not source.grab()
+
+
+def test_a_video_of_another_size_than_it_announces_is_read_all_the_same(make_video: Make) -> None:
+    source = create(str(make_video()), unexpected)
+    source.open()
+    source._size = (10, 10)  # type: ignore[attr-defined] # what a wrong header would have said
+    source.grab()
+    assert retrieve(source).shape == (48, 64, 3)
+
+
+@pytest.mark.parametrize("text", ["gst:videotestsrc", "csi:0"])
+def test_what_comes_later_says_so(text: str) -> None:
+    with pytest.raises(MistakeError, match="not supported in this version"):
+        create(text, unexpected)
+
+
+def test_an_unknown_scheme_is_a_mistake_that_names_what_there_is() -> None:
+    with pytest.raises(MistakeError, match=r"ftp://.*rtsp") as caught:
+        create("ftp://user:secret@host/video.avi", unexpected)
+    assert "secret" not in str(caught.value)
+
+
+def _missing(path: Path) -> str:
+    return str(path / "missing.avi")
+
+
+def _no_video(path: Path) -> str:
+    (path / "text.avi").write_text("this is no video" * 1000)
+    return str(path / "text.avi")
+
+
+def _empty_folder(path: Path) -> str:
+    (path / "empty").mkdir()
+    return str(path / "empty")
+
+
+def _damaged_folder(path: Path) -> str:
+    (path / "damaged").mkdir()
+    (path / "damaged" / "1.jpg").write_text("no picture")
+    return str(path / "damaged")
+
+
+def _no_device(path: Path) -> str:
+    return f"/dev/{path.name}"
+
+
+@pytest.mark.parametrize("make", [_missing, _no_video, _empty_folder, _damaged_folder, _no_device])
+def test_what_cannot_be_opened_says_what_to_do_and_may_be_tried_again(
+    make: Callable[[Path], str], tmp_path: Path
+) -> None:
+    text = make(tmp_path)
+    with pytest.raises(TransientError, match="(?s)" + Path(text).name + ".*[:;,]"):
+        create(text, lambda _: None).open()
+
+
+@pytest.mark.parametrize("scheme", ["rtsp", "http"])
+def test_a_peer_that_never_answers_is_given_up(scheme: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        source = create(f"{scheme}://user:secret@127.0.0.1:{server.getsockname()[1]}/stream", unexpected)
+        with pytest.raises(ChangeoverError, match="no answer within 2 s") as caught:
+            source.open()
+    assert "secret" not in str(caught.value)
+
+
+def test_rtsp_goes_over_tcp() -> None:
+    assert ffmpeg_options("rtsp://10.0.0.5/stream") == "rtsp_transport;tcp"
+    assert ffmpeg_options("RTSPS://10.0.0.5/stream") == "rtsp_transport;tcp"
+    assert not ffmpeg_options("http://10.0.0.5/stream")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("rtsp://10.0.0.5/stream", "rtsp://10.0.0.5/stream"),
+        ("cannot open rtsp://u:p@10.0.0.5:554/s: no", "cannot open rtsp://***@10.0.0.5:554/s: no"),
+        ("rtsp://u:p/a@s@10.0.0.5/s", "rtsp://***@10.0.0.5/s"),
+        ("http://10.0.0.5/v.cgi?user=u&pwd=p now", "http://10.0.0.5/v.cgi?*** now"),
+        ("/data/a@b?c.avi", "/data/a@b?c.avi"),
+    ],
+)
+def test_credentials_are_hidden(text: str, shown: str) -> None:
+    assert redact(text) == shown
