@@ -35,7 +35,7 @@ def begin(state: State, line: Line, commands: list[Command], now: Now) -> list[A
     actions = supersede(state, line, now)
     if wanted is None:
         return actions
-    line.fault, line.target_cause = None, cause
+    line.fault, line.target_cause = line.standing_fault, cause
     line.changeover = _changeover(line, wanted, cause, commands, now)
     if state.worker_up and line.active == wanted.reference and line.target == wanted:
         return actions + _finish(state, line, _RESIDENT, now)
@@ -56,7 +56,9 @@ def resume(state: State, line: Line, now: Now) -> list[Action]:
         return _assign(state, line, line.changeover.to)
     if line.target is None:
         waiting, line.waiting = line.waiting, []
-        return begin(state, line, waiting, now)
+        actions = begin(state, line, waiting, now)
+        unknown = Alert("unknown_product", on=True, line=line.id, detail=f"no product {line.product!r}")
+        return actions + (alert(state, unknown) if line.standing_fault else [])
     line.changeover = _changeover(line, line.target, Cause("recovery"), [], now)
     return _assign(state, line, line.target)
 
@@ -65,9 +67,12 @@ def swapped(state: State, message: Swapped, now: Now) -> list[Action]:
     """Note what serves now; the changeover that asked for it is done."""
     line = state.lines[message.line]
     line.active, line.blind = message.model, False
-    if line.changeover is None or message.change != line.change:
+    if message.change != line.change:
         return []
+    line.unconfirmed.clear()
     line.settled = line.target
+    if line.changeover is None:
+        return []
     return _finish(state, line, message.report, now)
 
 
@@ -75,7 +80,10 @@ def swap_failed(state: State, message: SwapFailed, now: Now) -> list[Action]:
     """Keep what the worker kept, and say why the new model does not serve."""
     line = state.lines[message.line]
     line.active, line.blind = message.active, message.active is None and line.blind
-    if line.changeover is None or message.change != line.change:
+    if message.change != line.change:
+        return []
+    line.unconfirmed.clear()
+    if line.changeover is None:
         return []
     line.target = line.target if line.settled is None else line.settled
     return _fail(state, line, message.reason, message.detail, now)
@@ -84,6 +92,7 @@ def swap_failed(state: State, message: SwapFailed, now: Now) -> list[Action]:
 def worker_lost(state: State, line: Line, now: Now) -> list[Action]:
     """Note that nothing serves; a changeover goes on with the next worker, unless it seems to be what kills them."""
     line.active, line.blind = None, False
+    line.unconfirmed.clear()
     pending = line.changeover
     if pending is None:
         return []
@@ -158,12 +167,15 @@ def _changeover(line: Line, to: ModelVersion, cause: Cause, commands: list[Comma
 def _assign(state: State, line: Line, model: ModelVersion) -> list[Action]:
     line.change += 1
     line.target = model
-    return [AssignLine(line.id, line.change, model)] if state.worker_up else []
+    if not state.worker_up:
+        return []
+    line.unconfirmed.add(model)
+    return [AssignLine(line.id, line.change, model)]
 
 
 def _finish(state: State, line: Line, report: SwapReport, now: Now) -> list[Action]:
     if line.changeover is not None and line.changeover.cause.rule != "recovery":
-        line.fault = None
+        line.fault = line.standing_fault
     actions = _close(state, line, _Outcome("switched", report=report), now)
     return actions + alert(state, Alert("swap_failed", on=False, line=line.id))
 

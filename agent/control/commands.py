@@ -104,7 +104,7 @@ def _set_product(state: State, line: Line, value: Value, command: Command, now: 
     if product_model(state.plant, line) is None:
         return actions + answer(state, command, "rejected", "unknown_model", "the catalog lacks the product's model")
     if line.operator is not None:
-        line.fault = None if line.fault == "unknown_product" else line.fault
+        line.fault = line.standing_fault
         return actions + answer(state, command, "noop", "overridden", f"an operator chose {line.operator}")
     return actions + begin(state, line, [command], now)
 
@@ -151,8 +151,8 @@ def _give_back(state: State, line: Line, command: Command, now: Now) -> list[Act
     if line.operator is None:
         return answer(state, command, "noop")
     line.operator = line.operator_cause = None
-    if line.product is not None and not line.product_known:
-        line.fault = "unknown_product"
+    if line.standing_fault:
+        line.fault = line.standing_fault
         return answer(state, command, "done")
     return begin(state, line, [command], now)
 

@@ -74,13 +74,9 @@ def _ready(state: State, line: Line) -> str:
     wanted = product_model(state.plant, line)
     if wanted is None or line.product is None or line.blind or not moves(state, line):
         return NOTHING
-    return line.product if serves(line.active, wanted) and not _changes_product(line) else NOTHING
-
-
-def _changes_product(line: Line) -> bool:
-    """Return whether the changeover under way replaces the model; one to another variant keeps `ready`."""
-    pending = line.changeover
-    return pending is not None and not serves(line.active, pending.to)
+    # The worker may flip at any moment to what it was told and has not answered for: each of those must serve too.
+    possible = [line.active, *(model.reference for model in line.unconfirmed)]
+    return line.product if all(serves(model, wanted) for model in possible) else NOTHING
 
 
 def _phase(state: State, line: Line) -> Phase:

@@ -76,6 +76,7 @@ class Line:
     """One production line.
 
     `target` is what the worker was told, `settled` the target that it last confirmed, `active` what it reported.
+    `unconfirmed` are the models that it may still flip to: told since, and not yet answered for the newest `change`.
     `fault` outlives its changeover until the next one succeeds. `waiting` are commands from before a restart.
     `ready` is the value as it was last said; `facts` and `since` are the last change of the line's state.
     """
@@ -90,6 +91,7 @@ class Line:
     settled: ModelVersion | None = None
     target_cause: Cause = field(default_factory=lambda: Cause("default"))
     change: int = 0
+    unconfirmed: set[ModelVersion] = field(default_factory=set)
     active: str | None = None
     blind: bool = False
     changeover: Changeover | None = None
@@ -105,6 +107,12 @@ class Line:
     def product_known(self) -> bool:
         """Whether the line's product is one that the configuration maps to a model."""
         return self.product is not None and self.product in self.rules.products
+
+    @property
+    def standing_fault(self) -> Reason | None:
+        """What is wrong with the line's choice itself, whatever model serves."""
+        is_unknown = self.product is not None and not self.product_known and self.operator is None
+        return "unknown_product" if is_unknown else None
 
 
 @dataclass

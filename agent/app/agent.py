@@ -1,0 +1,180 @@
+"""One running agent: its parts, how events reach decisions, and in which order everything starts and stops."""
+
+import logging
+import time
+from contextlib import ExitStack
+from typing import Final
+
+from agent.app.announcer import Announcer
+from agent.app.context import Context
+from agent.app.link import make_link, make_publisher
+from agent.app.memory import SnapshotFile
+from agent.app.performer import Performer
+from agent.app.plant import plant_of
+from agent.app.publishing import Publishing
+from agent.app.streams import Streams
+from agent.app.worker import HUNG_AFTER_S, WORKER, worker_spec
+from agent.control import snapshot
+from agent.control.events import StreamChanged, Tick, WorkerHung, WorkerLost, WorkerUp
+from agent.control.reconciler import Event, reconcile
+from agent.control.state import Now, State
+from agent.health.memory import available_bytes
+from agent.messages import children as said
+from agent.messages.children import Message
+from agent.messages.events import ChildLost, ChildUp, LinkDown, LinkUp, Received, StopRequested
+from agent.messages.payloads import StreamStatus
+from agent.processes.loop import Loop
+from agent.processes.supervisor import ChildSpec, Supervisor
+
+_log: Final = logging.getLogger(__name__)
+_TICK_S: Final = 0.1
+_STOP_S: Final = 2.0
+
+
+class Agent:
+    """Built once, run once. Everything here happens on the thread that calls `run`."""
+
+    def __init__(self, context: Context) -> None:
+        settings = context.settings
+        self._context: Final = context
+        self._state: Final = State.of(plant_of(settings, context.catalog, context.boot))
+        self._loop: Final = Loop()
+        self._link: Final = make_link(settings, context.topics, self._loop)
+        self._publisher: Final = make_publisher(settings, self._link, context.topics)
+        self._supervisor: Final = Supervisor(self._loop, self._from_child)
+        self._streams: Final = Streams(settings.stream, self._supervisor, self._stream_changed)
+        self._publishing: Final = Publishing(
+            settings.device.id,
+            context.boot,
+            settings.stream,
+            self._publisher.send_detection,
+            lambda stream, _seq, payload: self._publisher.send_event(
+                context.topics.of_stream(stream, "summary"), payload
+            ),
+        )
+        self._memory: Final = SnapshotFile(settings.device.state_dir)
+        self._performer: Final = Performer(
+            context.topics,
+            self._publisher,
+            self._link,
+            assign=lambda message: self._supervisor.send(WORKER, message),
+            remember=lambda: self._memory.save(snapshot.take(self._state)),
+        )
+        self._announcer: Final = Announcer(context, self._state, self._publisher, self._link)
+        self._failing: Final[set[str]] = set()
+        self._is_hung = False
+        self._stopping = False
+
+    @property
+    def loop(self) -> Loop:
+        """The loop, for signal handlers to put into."""
+        return self._loop
+
+    def run(self) -> None:
+        """Serve until a StopRequested comes."""
+        with ExitStack() as undo:
+            undo.callback(self._loop.close)
+            undo.callback(self._streams.close)
+            self._start()
+            undo.callback(self._say_goodbye)
+            undo.callback(self._supervisor.stop)
+            while not self._stopping:
+                self._loop.run_once(_TICK_S, self._from_inbox)
+                self._tick()
+
+    def _start(self) -> None:
+        """Say what is true before anything runs, then start what sends, what infers, what captures."""
+        snapshot.restore(self._state, self._memory.load())
+        self._announcer.say_start()
+        self._decide(Tick())
+        self._link.start()
+        self._supervisor.start(self._worker_spec())
+        self._streams.start()
+
+    def _worker_spec(self) -> ChildSpec:
+        settings = self._context.settings
+        budget_bytes = settings.device.memory_budget.resolve(available_bytes())
+        _log.info("event=budget bytes=%d setting=%s", budget_bytes, settings.device.memory_budget)
+        return worker_spec(settings, self._streams.slots(), budget_bytes)
+
+    def _say_goodbye(self) -> None:
+        """Stop saying yes: `ready` 0 everywhere, then `stopped`, both acknowledged if a broker listens."""
+        done = self._publisher.stop(self._announcer.last_words(), _STOP_S)
+        _log.info("event=stopped acknowledged=%s", done)
+
+    def _decide(self, event: Event) -> None:
+        now = Now(time.monotonic(), time.time())
+        self._performer.perform(reconcile(self._state, event, now))
+        for line in self._state.lines.values():
+            self._publishing.line_changed(line.id, line.product, ready=line.ready != "0")
+
+    def _tick(self) -> None:
+        now_s = time.monotonic()
+        self._link.tick(now_s)
+        self._publisher.tick()
+        self._supervisor.tick(now_s)
+        self._streams.tick()
+        self._look_at_worker(now_s)
+        self._publishing.tick()
+        self._decide(Tick())
+        self._announcer.tick(now_s, self._streams, self._publishing, self._pids())
+
+    def _look_at_worker(self, now_s: float) -> None:
+        silent_s = self._supervisor.beat_age_s(WORKER, now_s)
+        is_hung = silent_s is not None and silent_s > HUNG_AFTER_S
+        if is_hung != self._is_hung:
+            self._is_hung = is_hung
+            self._decide(WorkerHung(is_hung))
+
+    def _pids(self) -> dict[str, int]:
+        names = {"worker": WORKER, **{f"camera_{id_}": child for id_, child in self._streams.children().items()}}
+        pids = {name: self._supervisor.pid(child) for name, child in names.items()}
+        return {name: pid for name, pid in pids.items() if pid is not None}
+
+    def _from_inbox(self, event: object) -> None:
+        if self._link.handle(event):
+            return
+        match event:
+            case StopRequested():
+                _log.info("event=stop_requested signal=%d", event.signal)
+                self._stopping = True
+            case LinkUp():
+                self._decide(event)
+                self._announcer.announce()
+            case LinkDown():
+                _log.debug("event=link_down detail=%r", event.detail)
+            case Received():
+                self._announcer.heard(event)
+                self._decide(event)
+
+    def _stream_changed(self, stream: str, status: StreamStatus) -> None:
+        _log.info("event=stream_%s stream=%s", status, stream)
+        self._decide(StreamChanged(stream, status))
+
+    def _from_child(self, child: str, message: Message) -> None:
+        if self._streams.owns(child):
+            self._streams.take(child, message)
+        else:
+            self._from_worker(message)
+
+    def _from_worker(self, message: Message) -> None:
+        match message:
+            case said.Detections():
+                self._publishing.publish(message)
+                if message.stream in self._failing:
+                    self._failing.remove(message.stream)
+                    self._decide(said.InferenceFailed(message.stream, message.model, 0, ""))
+            case said.InferenceFailed():
+                self._failing.add(message.stream)
+                self._decide(message)
+            case said.Breaking() | said.Swapped() | said.SwapFailed():
+                self._decide(message)
+            case said.CacheState():
+                self._announcer.say_cache(message)
+            case said.Hello():
+                self._announcer.say_versions(message.versions)
+            case ChildUp():
+                self._decide(WorkerUp())
+            case ChildLost():
+                self._is_hung = False
+                self._decide(WorkerLost(message.detail))

@@ -1,0 +1,113 @@
+"""What the device says of itself, beside its lines: status, meta, cache, health; and what it takes back."""
+
+from collections.abc import Mapping
+from typing import Final, Literal
+
+import msgspec
+
+from agent import __version__
+from agent.app.context import Context
+from agent.app.publishing import Publishing
+from agent.app.streams import Streams
+from agent.control import commands
+from agent.control.state import NOTHING, State
+from agent.health.clock import is_synchronised
+from agent.health.report import INTERVAL_S, LinkReading, Reporter, StreamReading
+from agent.messages.children import CacheState
+from agent.messages.events import Received
+from agent.messages.payloads import Cache, CacheModel, Meta, MetaStream
+from agent.mqtt.client import Link
+from agent.mqtt.publisher import Publisher
+
+_Retained = Literal["ready", "phase", "model/state", "state"]
+_LINE_TOPICS: Final[tuple[_Retained, ...]] = ("ready", "phase", "model/state", "state")
+
+
+class Announcer:
+    """Keeps the device's own retained topics true. For the loop's thread."""
+
+    def __init__(self, context: Context, state: State, publisher: Publisher, link: Link) -> None:
+        self._context: Final = context
+        self._topics: Final = context.topics
+        self._state: Final = state
+        self._publisher: Final = publisher
+        self._link: Final = link
+        self._reporter: Final = Reporter()
+        self._versions: dict[str, str] = {"changeover": __version__}
+        self._health_due_s = 0.0
+
+    def say_start(self) -> None:
+        """Set the first truth: online, every stream offline, no alert; lines follow from the first decision."""
+        self._publisher.send_state(self._topics.status, b"online")
+        self._publisher.send_state(self._topics.of_device("alerts"), b"[]")
+        for stream, status in self._state.streams.items():
+            self._publisher.send_state(self._topics.of_stream(stream, "status"), status.encode())
+        self._say_meta()
+
+    def say_versions(self, versions: dict[str, str]) -> None:
+        """Note what the worker runs on."""
+        self._versions |= versions
+        self._say_meta()
+
+    def say_cache(self, cache: CacheState) -> None:
+        """Publish the worker's ledger."""
+        models = [CacheModel(one.model, one.bytes, one.state, one.last_use, one.reserved_for) for one in cache.models]
+        payload = msgspec.json.encode(Cache(cache.budget_bytes, cache.used_bytes, models))
+        self._publisher.send_state(self._topics.of_device("cache"), payload)
+
+    def announce(self) -> None:
+        """Subscribe, then publish the truth of everything retained: owed after every connect."""
+        base = self._topics.base
+        # The last two show what an earlier configuration left behind; see `heard`.
+        self._link.subscribe([*commands.filters(base), f"{base}/line/+/phase", f"{base}/stream/+/status"])
+        self._publisher.announce()
+
+    def heard(self, message: Received) -> None:
+        """Clear the retained topics of a line or stream that is no longer configured."""
+        kind, _, rest = message.topic.removeprefix(f"{self._topics.base}/").partition("/")
+        id_, _, name = rest.partition("/")
+        if not message.retained or not message.payload:
+            return
+        if kind == "line" and name == "phase" and id_ not in self._state.lines:
+            for topic in _LINE_TOPICS:
+                self._publisher.send_state(self._topics.of_line(id_, topic), b"")
+        elif kind == "stream" and name == "status" and id_ not in self._state.streams:
+            self._publisher.send_state(self._topics.of_stream(id_, "status"), b"")
+
+    def tick(self, now_s: float, streams: Streams, publishing: Publishing, pids: Mapping[str, int]) -> None:
+        """Publish `health` when it is due."""
+        if now_s < self._health_due_s:
+            return
+        self._health_due_s = now_s + INTERVAL_S
+        counters, statistics = streams.counters(), publishing.statistics()
+        readings = {
+            id_: StreamReading(one.offered, one.overwritten + one.torn, *statistics[id_])
+            for id_, one in counters.items()
+        }
+        link = LinkReading(self._publisher.counters(), self._publisher.oldest_age_s, self._link.round_trip_ms)
+        health = self._reporter.report(now_s, readings, pids, link)
+        self._publisher.send_live(self._topics.of_device("health"), msgspec.json.encode(health))
+
+    def last_words(self) -> list[tuple[str, bytes]]:
+        """Return the retained values that a stopped agent leaves: nothing is ready, nothing runs."""
+        lines = self._state.lines
+        ready = [(self._topics.of_line(line, "ready"), NOTHING.encode()) for line in lines]
+        phases = [(self._topics.of_line(line, "phase"), b"idle") for line in lines]
+        models = [(self._topics.of_line(line, "model/state"), b"none") for line in lines]
+        streams = [(self._topics.of_stream(stream, "status"), b"offline") for stream in self._state.streams]
+        return [*ready, *phases, *models, *streams, (self._topics.status, b"stopped")]
+
+    def _say_meta(self) -> None:
+        settings = self._context.settings
+        meta = Meta(
+            versions=self._versions,
+            device=settings.device.id,
+            backend=self._versions.get("backend", ""),
+            lines=sorted(settings.line),
+            streams=[MetaStream(stream.id, stream.line) for stream in settings.stream],
+            models=[version.reference for version in self._context.catalog.versions],
+            configuration_hash=settings.configuration_hash,
+            boot=self._context.boot,
+            clock_synced=is_synchronised(),
+        )
+        self._publisher.send_state(self._topics.of_device("meta"), msgspec.json.encode(meta))

@@ -1,0 +1,140 @@
+"""The hot path through control: what the worker finished gets the line's half of the JSON, and goes out."""
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Final
+
+import msgspec
+
+from agent.messages.children import Detections
+from agent.messages.payloads import Summary
+from agent.settings import StreamSettings
+
+_MOMENTS: Final = 64
+"""Changes of a line that are remembered; a frame is never older than a few of them."""
+_HEARTBEAT_S: Final = 5.0
+_SUMMARY_S: Final = 1.0
+
+Send = Callable[[str, int, bytes], None]
+"""(stream, seq, payload)"""
+
+
+@dataclass(frozen=True)
+class _Moment:
+    since_ns: int
+    prefix: bytes
+
+
+@dataclass
+class _Output:
+    stream: StreamSettings
+    seq: int = 0
+    last_counts: tuple[tuple[str, int], ...] | None = None
+    last_sent_s: float = 0.0
+    inferred: int = 0
+    latencies_ms: deque[float] = field(default_factory=lambda: deque(maxlen=512))
+    window_since: float = 0.0
+    window_frames: int = 0
+    window_counts: dict[str, int] = field(default_factory=dict)
+
+
+class Publishing:
+    """Numbers and completes detections. One thread: control's loop."""
+
+    def __init__(
+        self, device: str, boot: str, streams: tuple[StreamSettings, ...], send: Send, send_summary: Send
+    ) -> None:
+        self._device: Final = device
+        self._send: Final = send
+        self._send_summary: Final = send_summary
+        self._boot: Final = msgspec.json.encode(boot)
+        self._outputs: Final = {stream.id: _Output(stream) for stream in streams}
+        self._moments: Final[dict[str, deque[_Moment]]] = {}
+        for line in {stream.line for stream in streams}:
+            self._moments[line] = deque([_Moment(0, self._prefix(line, None, ready=False))], _MOMENTS)
+
+    def line_changed(self, line: str, product: str | None, *, ready: bool) -> None:
+        """Frames captured from now on carry these words."""
+        prefix = self._prefix(line, product, ready=ready)
+        moments = self._moments.get(line)
+        if moments is not None and moments[-1].prefix != prefix:
+            moments.append(_Moment(time.monotonic_ns(), prefix))
+
+    def publish(self, message: Detections) -> None:
+        """Send one inferred frame, as the stream's `publish` wants it."""
+        output = self._outputs[message.stream]
+        latency_ms = (time.monotonic_ns() - message.captured_ns) / 1e6
+        output.inferred += 1
+        output.latencies_ms.append(latency_ms)
+        match output.stream.publish:
+            case "all":
+                self._send_detections(output, message, latency_ms)
+            case "changes":
+                is_due = time.monotonic() - output.last_sent_s >= _HEARTBEAT_S
+                if message.counts != output.last_counts or is_due:
+                    output.last_counts = message.counts
+                    self._send_detections(output, message, latency_ms)
+            case "summary":
+                self._count(output, message)
+
+    def tick(self) -> None:
+        """Send the summaries that are due."""
+        now = time.time()
+        for id_, output in self._outputs.items():
+            if output.stream.publish == "summary" and now - output.window_since >= _SUMMARY_S:
+                self._summarise(id_, output, now)
+
+    def statistics(self) -> dict[str, tuple[int, list[float]]]:
+        """Return, by stream, frames inferred in this boot and the newest latencies in ms."""
+        return {id_: (output.inferred, list(output.latencies_ms)) for id_, output in self._outputs.items()}
+
+    def _send_detections(self, output: _Output, message: Detections, latency_ms: float) -> None:
+        output.last_sent_s = time.monotonic()
+        payload = b'%b,"stream":%b,"seq":%d,"latency_ms":%.1f,%b' % (
+            self._moment(output.stream.line, message.captured_ns).prefix,
+            msgspec.json.encode(message.stream),
+            output.seq,
+            latency_ms,
+            message.tail,
+        )
+        self._send(message.stream, output.seq, payload)
+        output.seq += 1
+
+    def _moment(self, line: str, captured_ns: int) -> _Moment:
+        moments = self._moments[line]
+        return next((moment for moment in reversed(moments) if moment.since_ns <= captured_ns), moments[0])
+
+    def _prefix(self, line: str, product: str | None, *, ready: bool) -> bytes:
+        return b'{"v":1,"device":%b,"line":%b,"product":%b,"ready":%b,"boot":%b' % (
+            msgspec.json.encode(self._device),
+            msgspec.json.encode(line),
+            msgspec.json.encode(product),
+            msgspec.json.encode(ready),
+            self._boot,
+        )
+
+    def _count(self, output: _Output, message: Detections) -> None:
+        output.window_frames += 1
+        for label, count in message.counts:
+            output.window_counts[label] = output.window_counts.get(label, 0) + count
+
+    def _summarise(self, stream: str, output: _Output, now: float) -> None:
+        if output.window_since:
+            summary = Summary(
+                seq=output.seq,
+                from_=_text(output.window_since),
+                to=_text(now),
+                frames=output.window_frames,
+                counts=output.window_counts,
+            )
+            self._send_summary(stream, output.seq, msgspec.json.encode(summary))
+            output.seq += 1
+        output.window_since, output.window_frames, output.window_counts = now, 0, {}
+
+
+def _text(unix_s: float) -> str:
+    moment = datetime.fromtimestamp(unix_s, timezone.utc)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
