@@ -1,0 +1,188 @@
+"""The publisher's order, with a link that does what the test says."""
+
+from collections.abc import Callable, Sequence
+
+from agent.mqtt.outbox import Outbox
+from agent.mqtt.outgoing import Outgoing
+from agent.mqtt.publisher import Publisher
+from agent.mqtt.topics import Topics
+
+TOPICS = Topics("changeover/v1", "box-7")
+READY = TOPICS.of_line("line-1", "ready")
+
+
+class DummyLink:
+    """A link with a wire that can be read; `acknowledge` answers the oldest message."""
+
+    def __init__(self, window: int = 64) -> None:
+        self.connection = 0
+        self.window = window
+        self.wire: list[tuple[str, bytes]] = []
+        self._unanswered: list[Callable[[], None] | None] = []
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._unanswered)
+
+    @property
+    def has_room(self) -> bool:
+        return self.connection != 0 and self.in_flight < self.window
+
+    def publish(self, message: Outgoing, acknowledged: Callable[[], None] | None = None) -> bool:
+        if self.connection == 0 or (message.qos and not self.has_room):
+            return False
+        self.wire.append((message.topic.removeprefix("changeover/v1/box-7/"), message.payload))
+        if message.qos:
+            self._unanswered.append(acknowledged)
+        return True
+
+    def stop(self, last: Sequence[Outgoing], timeout_s: float) -> bool:
+        del timeout_s
+        return all(self.publish(message) for message in last)
+
+    def connect(self, number: int) -> None:
+        self.connection = number
+        self._unanswered.clear()
+
+    def acknowledge(self) -> None:
+        acknowledged = self._unanswered.pop(0)
+        if acknowledged is not None:
+            acknowledged()
+
+    def acknowledge_all(self) -> None:
+        while self._unanswered:
+            self.acknowledge()
+
+
+def make(link: DummyLink, *, keep_detections: bool = True) -> Publisher:
+    events, detections = Outbox(1 << 20, 3600), Outbox(1 << 20, 3600)
+    return Publisher(link, TOPICS, events, detections, keep_detections=keep_detections)
+
+
+def announced(link: DummyLink) -> Publisher:
+    publisher = make(link)
+    link.connect(1)
+    publisher.announce()
+    return publisher
+
+
+def test_nothing_is_said_on_a_connection_before_it_is_announced() -> None:
+    link = DummyLink()
+    publisher = make(link)
+    link.connect(1)
+    publisher.send_state(READY, b"0")
+    publisher.send_event(TOPICS.of_device("alert"), b"e")
+    publisher.send_live(TOPICS.of_line("line-1", "live"), b"0")
+    publisher.send_detection("cam-1", 0, b"d")
+    assert link.wire == []
+    publisher.announce()
+    assert link.wire == [("line/line-1/ready", b"0"), ("alert", b"e"), ("stream/cam-1/replay", b"d")]
+    assert publisher.live_dropped == 1
+
+
+def test_an_unchanged_state_is_said_once_and_a_changed_one_again() -> None:
+    link = DummyLink()
+    publisher = announced(link)
+    for value in (b"0", b"0", b"bottle-500", b"bottle-500", b"0"):
+        publisher.send_state(READY, value)
+    assert [payload for _, payload in link.wire] == [b"0", b"bottle-500", b"0"]
+
+
+def test_every_connection_hears_only_the_present_truth() -> None:
+    link = DummyLink()
+    publisher = announced(link)
+    publisher.send_state(READY, b"bottle-500")
+    link.connect(0)
+    publisher.send_state(READY, b"0")
+    publisher.send_state(READY, b"bottle-330")
+    link.connect(2)
+    link.wire.clear()
+    publisher.announce()
+    assert link.wire == [("line/line-1/ready", b"bottle-330")]
+
+
+def test_states_and_live_detections_keep_their_order_when_there_is_no_room() -> None:
+    link = DummyLink(window=2)
+    publisher = announced(link)
+    publisher.send_detection("cam-1", 0, b"old model")
+    publisher.send_state(READY, b"0")
+    publisher.send_detection("cam-1", 1, b"old model too")
+    publisher.send_state(READY, b"bottle-500")
+    publisher.send_detection("cam-1", 2, b"new model")
+    link.acknowledge_all()
+    publisher.send_detection("cam-1", 3, b"new model too")
+    assert link.wire == [
+        ("stream/cam-1/detections", b"old model"),
+        ("line/line-1/ready", b"0"),
+        ("line/line-1/ready", b"bottle-500"),
+        ("stream/cam-1/replay", b"old model too"),
+        ("stream/cam-1/replay", b"new model"),
+        ("stream/cam-1/detections", b"new model too"),
+    ]
+
+
+def test_replay_leaves_half_of_the_window_to_live_messages() -> None:
+    link = DummyLink(window=8)
+    publisher = make(link)
+    for seq in range(20):
+        publisher.send_detection("cam-1", seq, b"kept")
+    link.connect(1)
+    publisher.announce()
+    assert link.in_flight == 4
+    publisher.send_detection("cam-1", 20, b"live")
+    assert link.wire[-1] == ("stream/cam-1/detections", b"live")
+    link.acknowledge_all()
+    assert len(link.wire) == 21
+
+
+def test_an_event_in_flight_is_sent_again_on_the_next_connection_and_then_no_more() -> None:
+    link = DummyLink()
+    publisher = announced(link)
+    publisher.send_event(TOPICS.of_device("alert"), b"e")
+    for number in (2, 3):
+        link.connect(0)
+        publisher.tick()
+        link.connect(number)
+        publisher.announce()
+        assert [payload for _, payload in link.wire] == [b"e"] * number
+        if number == 2:
+            link.acknowledge_all()
+            link.wire.append(("", b"e"))
+
+
+def test_never_keeping_detections_counts_them() -> None:
+    link = DummyLink()
+    publisher = make(link, keep_detections=False)
+    publisher.send_detection("cam-1", 0, b"d")
+    link.connect(1)
+    publisher.announce()
+    publisher.send_detection("cam-1", 1, b"e")
+    assert link.wire == [("stream/cam-1/detections", b"e")]
+    assert publisher.detections_dropped == 1
+
+
+def test_states_that_find_no_room_for_ever_are_folded_into_the_truth() -> None:
+    link = DummyLink(window=1)
+    publisher = announced(link)
+    for count in range(3000):
+        publisher.send_state(READY, str(count).encode())
+    assert publisher.states_folded > 1000
+    link.acknowledge_all()
+    assert link.wire[-1] == ("line/line-1/ready", b"2999")
+
+
+def test_a_summary_comes_later_on_its_own_topic() -> None:
+    link = DummyLink()
+    publisher = make(link)
+    publisher.send_summary("cam-1", 0, b"kept")
+    link.connect(1)
+    publisher.announce()
+    publisher.send_summary("cam-1", 1, b"live")
+    assert link.wire == [("stream/cam-1/summary", b"kept"), ("stream/cam-1/summary", b"live")]
+
+
+def test_stop_says_the_last_words() -> None:
+    link = DummyLink()
+    publisher = announced(link)
+    assert publisher.stop([(READY, b"0"), (TOPICS.status, b"stopped")], 1)
+    assert link.wire == [("line/line-1/ready", b"0"), ("status", b"stopped")]

@@ -1,0 +1,104 @@
+"""A station: the link, its publisher and a loop, driven by the test itself, so that nothing happens unseen."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from agent.messages.events import LinkUp
+from agent.mqtt.client import Link
+from agent.mqtt.link_settings import LinkSettings, Will, settings_of
+from agent.mqtt.outbox import Outbox
+from agent.mqtt.peer import Peer, connected
+from agent.mqtt.publisher import Publisher
+from agent.mqtt.topics import Topics
+from agent.processes.loop import Loop
+
+DEADLINE_S = 30.0
+TICK_S = 0.1
+
+
+class Station:
+    """What control does with its link, without control."""
+
+    def __init__(self, port: int, **changes: Any) -> None:  # noqa: ANN401 - fields of LinkSettings
+        self.topics = Topics("changeover/v1", "box-7")
+        settings = LinkSettings(
+            host="127.0.0.1",
+            port=port,
+            client_id="box-7",
+            keepalive_s=10,
+            will=Will(self.topics.status, b"offline"),
+            ping_topic=self.topics.ping,
+        )
+        self.loop = Loop()
+        self.link = Link(replace(settings, **changes), self.loop, self.loop.put)
+        self.events = Outbox(1 << 20, 3600)
+        self.detections = Outbox(1 << 20, 3600)
+        self.publisher = Publisher(self.link, self.topics, self.events, self.detections)
+        self.heard: list[object] = []
+        self._ticked_s = 0.0
+
+    def ready(self, line: str, value: str) -> None:
+        self.publisher.send_state(self.topics.of_line(line, "ready"), value.encode())
+
+    def turn(self) -> None:
+        """Do one turn of the loop, and a tick where it is due."""
+        self.loop.run_once(0.02, self._handle)
+        if (now := time.monotonic()) - self._ticked_s >= TICK_S:
+            self._ticked_s = now
+            self.link.tick(now)
+            self.publisher.tick()
+
+    def until(self, is_done: Callable[[], object], deadline_s: float = DEADLINE_S) -> None:
+        limit_s = time.monotonic() + deadline_s
+        while not is_done():
+            assert time.monotonic() < limit_s, f"not within {deadline_s} s; heard: {self.heard[-5:]}"
+            self.turn()
+
+    def until_heard(self, kind: type[Any], deadline_s: float = DEADLINE_S) -> Any:  # noqa: ANN401 - an event of that kind
+        """Wait for the first event of a kind that was not waited for yet."""
+        self.until(lambda: any(isinstance(event, kind) for event in self.heard), deadline_s)
+        place = next(index for index, event in enumerate(self.heard) if isinstance(event, kind))
+        event = self.heard[place]
+        del self.heard[: place + 1]
+        return event
+
+    def until_acknowledged(self) -> None:
+        self.until(lambda: self.link.is_up and self.link.in_flight == 0 and not self.events.depth)
+
+    def close(self) -> None:
+        self.link.stop([], 2)
+        self.loop.close()
+
+    def _handle(self, event: object) -> None:
+        if self.link.handle(event):
+            return
+        if isinstance(event, LinkUp):
+            self.link.subscribe(self.topics.subscriptions())
+            self.publisher.announce()
+        self.heard.append(event)
+
+
+class Observer:
+    """Sees what is on the wire, in order."""
+
+    def __init__(self, peer: Peer) -> None:
+        self.peer = peer
+        self.seen: list[tuple[str, str]] = []
+
+    def look(self) -> None:
+        while (arrival := self.peer.receive(0)) is not None:
+            self.seen.append((arrival.topic.removeprefix("changeover/v1/box-7/"), arrival.payload.decode()))
+
+    def of(self, topic: str) -> list[str]:
+        self.look()
+        return [payload for seen, payload in self.seen if seen == topic]
+
+
+@contextmanager
+def observing(port: int) -> Iterator[Observer]:
+    with connected(settings_of(f"mqtt://127.0.0.1:{port}")) as peer:
+        peer.subscribe(["changeover/v1/box-7/#", "marker"])
+        yield Observer(peer)
