@@ -28,7 +28,7 @@ def check(config: Path | None, environ: Mapping[str, str]) -> Checked:
         read = draft(config, environ)
     except SettingsError as error:
         return Checked(error.mistakes)
-    mistakes = [*read.mistakes, *_unreadable(read), *_signatures(read)]
+    mistakes = [*read.mistakes, *_unreadable(read)]
     catalog = None
     try:
         catalog = _catalog(read)
@@ -54,14 +54,6 @@ def _catalog(read: Draft) -> Catalog | None:
         )
         raise SettingsError([found])
     return Catalog.load(where.file)
-
-
-def _signatures(read: Draft) -> Iterator[Mistake]:
-    # No model can carry a signature yet, so that with a key set every model would be refused.
-    if read.settings and (keys := read.settings.catalog.trusted_keys):
-        yield read.placed(
-            Finding(("catalog", "trusted_keys"), f"{len(keys)} keys", "none: models carry no signatures yet")
-        )
 
 
 def _unreadable(read: Draft) -> Iterator[Mistake]:

@@ -162,6 +162,13 @@ def _public_key(value: str) -> str:
     return value
 
 
+def _no_keys_yet(value: tuple[str, ...]) -> tuple[str, ...]:
+    # Models cannot carry a signature yet. To load them all the same would be to trust what the user does not.
+    if value:
+        raise ValueError("an empty list: this release cannot check signatures yet")
+    return value
+
+
 def _protocol(value: object) -> object:
     return str(value) if isinstance(value, int) else value
 
@@ -184,6 +191,7 @@ Timezone = Annotated[str, AfterValidator(_timezone)]
 Compute = Annotated[str, AfterValidator(_compute)]
 Bind = Annotated[str, AfterValidator(_bind)]
 PublicKey = Annotated[str, AfterValidator(_public_key)]
+TrustedKeys = Annotated[tuple[PublicKey, ...], AfterValidator(_no_keys_yet)]
 AsText = BeforeValidator(_protocol)
 Size = Annotated[int, BeforeValidator(parse_size)]
 Seconds = Annotated[float, BeforeValidator(parse_duration)]

@@ -102,7 +102,7 @@ class CatalogSettings(Group):
 
     file: fields.FilePath = Path("models.toml")
     store_dir: fields.FilePath = Path("/var/lib/changeover/models")
-    trusted_keys: tuple[fields.PublicKey, ...] = ()
+    trusted_keys: fields.TrustedKeys = ()
 
 
 class HttpSettings(Group):

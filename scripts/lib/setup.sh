@@ -22,6 +22,8 @@ step() {
 reason_of() {
   if grep -qiE 'no space left' "$LOG"; then
     echo "no space left on the disk of $PWD or of ${TMPDIR:-/tmp}"
+  elif grep -qiE 'certificate' "$LOG" && ! grep -qi 'Updating certificates' "$LOG"; then
+    echo "the package source's certificate is not trusted here (is a company's proxy in between?)"
   elif grep -qiE 'temporary failure|could not resolve|name or service|network is unreachable|connection (refused|timed out|broken)|NewConnectionError|failed to fetch|max retries|proxy' "$LOG"; then
     echo "no network, or the package source does not answer"
   elif grep -qiE 'permission denied|not permitted|read-only file system|EACCES' "$LOG"; then

@@ -1,0 +1,62 @@
+"""Commands answer at once, with the contract's exit codes."""
+
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+
+from agent import __version__
+
+Command = Callable[..., CompletedProcess[str]]
+COMMANDS = ("run", "demo", "check", "models", "watch")
+
+
+def test_version_and_help(changeover: Command) -> None:
+    assert changeover("--version").stdout == f"changeover {__version__}\n"
+    text = changeover("--help").stdout
+    assert all(command in text for command in COMMANDS)
+    for command in COMMANDS:
+        answer = changeover(command, "--help")
+        assert (answer.returncode, answer.stderr) == (0, "")
+        assert "Usage: changeover " in answer.stdout
+
+
+def test_completion_is_clicks_own(changeover: Command) -> None:
+    answer = changeover(_CHANGEOVER_COMPLETE="bash_complete", COMP_WORDS="changeover m", COMP_CWORD="1")
+    assert "models" in answer.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments", [["nonsense"], ["run", "--bogus"], ["demo", "--seconds", "-1"], ["models", "add", "a@"]]
+)
+def test_a_mistake_in_usage_is_2(changeover: Command, arguments: list[str]) -> None:
+    answer = changeover(*arguments)
+    assert answer.returncode == 2
+    assert "Error" in answer.stderr
+
+
+def test_run_shows_every_mistake_on_stderr(changeover: Command, config: Path) -> None:
+    config.write_text("[mqtt]\nprotocol = '9'\n[device]\nid = ''\n")
+    answer = changeover("run", "--config", str(config))
+    assert (answer.returncode, answer.stdout) == (2, "")
+    assert len(answer.stderr.splitlines()) == 2
+
+
+def test_models_are_listed_added_verified_and_removed(changeover: Command, config: Path, tmp_path: Path) -> None:
+    (tmp_path / "new.onnx").write_bytes(b"another")
+    environ = {"CHANGEOVER_CONFIG": str(config)}
+    assert changeover("models", "add", "cap-check:s@4", "new.onnx", **environ).returncode == 0
+    listed = changeover("models", "list", **environ).stdout.splitlines()
+    assert [line.split("\t")[0] for line in listed] == ["cap-check:n@3", "cap-check:s@4"]
+    assert changeover("models", "verify", **environ).stdout == "cap-check:n@3\tok\ncap-check:s@4\tok\n"
+    (tmp_path / "store" / "cap-check-s-4.onnx").write_bytes(b"damaged")
+    one = changeover("models", "verify", "cap-check:s", **environ)
+    assert one.returncode == 2
+    assert one.stdout.startswith("cap-check:s@4\thash_mismatch")
+    assert changeover("models", "remove", "cap-check:s@4", **environ).returncode == 0
+    assert not (tmp_path / "store" / "cap-check-s-4.onnx").exists()
+    again = changeover("models", "remove", "cap-check:s@4", **environ)
+    assert again.returncode == 2
+    assert "models list" in again.stderr
+    assert "Traceback" not in again.stderr

@@ -1,0 +1,105 @@
+"""Which version a reference means, and which mistakes a catalog can hold."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from agent.messages.references import ModelReference
+from agent.models.catalog import Catalog
+from agent.settings import SettingsError
+
+Writer = Callable[..., Catalog]
+SHA = "a" * 64
+
+
+def found(catalog: Catalog, text: str, default: str = "n") -> str | None:
+    reference = ModelReference.parse(text)
+    assert reference is not None
+    version = catalog.find(reference, default)
+    return None if version is None else version.reference
+
+
+def test_the_highest_version_is_by_natural_sort(written: Writer) -> None:
+    catalog = written(("cap", "n", "9"), ("cap", "n", "10"), ("cap", "n", "1.2"), ("cap", "s", "11"))
+    assert found(catalog, "cap") == "cap:n@10"
+    assert found(catalog, "cap@9") == "cap:n@9"
+    assert found(catalog, "cap:s") == "cap:s@11"
+    assert found(catalog, "cap", default="s") == "cap:s@11"
+
+
+def test_what_is_not_there_is_none(written: Writer) -> None:
+    catalog = written(("cap", "n", "3"))
+    assert found(catalog, "label") is None
+    assert found(catalog, "cap:m") is None
+    assert found(catalog, "cap@4") is None
+    assert found(catalog, "Cap") is None
+
+
+def test_variants_come_in_order(written: Writer) -> None:
+    rows = [("cap", variant, "1") for variant in ("x", "m", "n", "l-fp16", "s", "m-int8", "l")]
+    catalog = written(*rows, ("cap", "tiny", "1", "rank = 0.5"), ("other", "n", "1"))
+    assert catalog.variants("cap") == ("tiny", "n", "s", "m-int8", "m", "l-fp16", "l", "x")
+    assert catalog.variants("nobody") == ()
+    assert catalog.names() == ("cap", "other")
+
+
+@pytest.mark.parametrize(("default", "variant"), [("n", "s"), ("m", "s"), ("l-int8", "s"), ("x", "l")])
+def test_a_reference_without_variant_takes_the_nearest_that_there_is(
+    written: Writer, default: str, variant: str
+) -> None:
+    catalog = written(("cap", "s", "1"), ("cap", "l", "1"))
+    assert found(catalog, "cap", default) == f"cap:{variant}@1"
+
+
+def test_every_key_reaches_the_version(written: Writer, tmp_path: Path) -> None:
+    more = (
+        'backend = "onnxruntime"\nimgsz = 320\nconfidence = 0.3\niou = 0.5\nclasses = ["cap", "no-cap"]\ngolden = "g"'
+    )
+    (version,) = written(("cap", "n", "3", more)).versions
+    assert version.path == str(tmp_path / "cap-n-3.onnx")
+    assert (version.backend, version.imgsz, version.confidence, version.iou) == ("onnxruntime", 320, 0.3, 0.5)
+    assert version.classes == ("cap", "no-cap")
+    assert version.golden == str(tmp_path / "g")
+
+
+def test_a_file_url_is_a_path(tmp_path: Path) -> None:
+    text = f'[[model]]\nname="a"\nvariant="n"\nversion=3\nfile="file:///models/a%20b.onnx"\nsha256="{SHA.upper()}"\n'
+    (tmp_path / "models.toml").write_text(text)
+    (version,) = Catalog.load(tmp_path / "models.toml").versions
+    assert (version.path, version.version, version.sha256) == ("/models/a b.onnx", "3", SHA)
+
+
+def test_all_mistakes_come_in_one_run(tmp_path: Path) -> None:
+    rows = [
+        f'name = "a b"\nvariant = "n"\nversion = "1"\nfile = "a.onnx"\nsha256 = "{SHA}"',
+        'name = "a"\nvariant = "n"\nversion = "1"\nfile = "a.onnx"\nsha256 = "abc"',
+        f'name = "a"\nvariant = "n"\nversion = "1"\nfile = "a.tflite"\nsha256 = "{SHA}"\nbackend = "magic"',
+        f'name = "a"\nvariant = "big"\nversion = "1"\nfile = "https://host/a.onnx"\nsha256 = "{SHA}"',
+        f'name = "b"\nvariant = "n"\nversion = "1"\nfile = "b.pt"\nsha256 = "{SHA}"\nconfidence = 2\nclasses = [""]',
+        'name = "c"\nvariant = "n"\nbogus = 1',
+    ]
+    file = tmp_path / "models.toml"
+    file.write_text("extra = 1\n" + "".join(f"[[model]]\n{row}\n" for row in rows))
+    with pytest.raises(SettingsError) as caught:
+        Catalog.load(file)
+    mistakes = {mistake.key: str(mistake) for mistake in caught.value.mistakes}
+    assert set(mistakes) == {
+        "extra",
+        "model[0].name",
+        "model[1].sha256",
+        "model[2].file",
+        "model[2].backend",
+        "model[2].version",
+        "model[3].rank",
+        "model[3].file",
+        "model[4].confidence",
+        "model[4].classes[0]",
+        "model[5].bogus",
+        "model[5].version",
+        "model[5].file",
+        "model[5].sha256",
+    }
+    assert "https:// is not supported yet" in mistakes["model[3].file"]
+    assert "model[1]" in mistakes["model[2].version"]
+    assert all(text.startswith(f"{file}: ") for text in mistakes.values())
