@@ -1,0 +1,136 @@
+"""Entry of `changeover demo`: a whole plant in one process tree, a PLC that runs it, and a verdict."""
+
+import json
+import logging
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Final
+
+from agent.app.trial import embedded_broker
+from agent.demo import material, plant
+from agent.demo.conveyor.camera import ConveyorCamera
+from agent.demo.ledger import Ledger
+from agent.demo.plc import Belt, Plc
+from agent.messages.errors import EXIT_FAILED, EXIT_OK, TransientError
+from agent.models.catalog import Catalog
+from agent.mqtt.link_settings import LinkSettings
+from agent.mqtt.peer import Peer, connected
+from agent.watch.board import Board
+from agent.watch.view import LiveView
+
+_log: Final = logging.getLogger(__name__)
+_ROOT: Final = "changeover/v1"
+_BASE: Final = f"{_ROOT}/{plant.DEVICE}"
+_STOP_S: Final = 10.0
+_STARTS_WITHIN_S: Final = 60.0
+_TICK_S: Final = 0.05
+_FALL_LABELS: Final = frozenset({"Normal", "Fall"})
+
+
+def run(*, seconds: float | None, as_json: bool, view: bool) -> int:
+    """Run the plant for `seconds` (None: until Ctrl-C); return 0 only if everything that the PLC saw is right."""
+    shows = view and sys.stdout.isatty() and not as_json
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING if shows else logging.INFO, format="%(message)s")
+    _log.info("event=demo_material detail='fetching real pictures and a model, once'")
+    files = material.fetch()
+    with tempfile.TemporaryDirectory(prefix="changeover-demo-") as name:
+        ledger = _run_plant(Path(name), files, seconds, shows=shows)
+    verdict = ledger.verdict()
+    if as_json:
+        sys.stdout.write(json.dumps(ledger.report()) + "\n")
+    for complaint in verdict:
+        sys.stderr.write(f"not right: {complaint}\n")
+    return EXIT_FAILED if verdict else EXIT_OK
+
+
+def _run_plant(folder: Path, files: material.Material, seconds: float | None, *, shows: bool) -> Ledger:
+    with ExitStack() as undo:
+        port = undo.enter_context(embedded_broker(0))
+        camera = undo.enter_context(ConveyorCamera(fps=plant.BELT_FPS))
+        written = plant.write(folder, files, port, camera.url)
+        ledger = Ledger(_classes(Catalog.load(written.models)))
+        peer = undo.enter_context(connected(LinkSettings("127.0.0.1", port, "demo-plc", protocol="3.1.1")))
+        peer.subscribe([f"{_BASE}/#"])
+        process = undo.enter_context(_agent(written.config, folder / "agent.log" if shows else None))
+        board = Board(_BASE)
+        screen = LiveView() if shows else None
+        if screen is not None:
+            screen.start(board)
+            undo.callback(screen.stop)
+        plc = Plc(_BASE, peer.publish, Belt(camera.set_product), ledger.complaints.append, lambda: _refuse(ledger))
+        _Run(peer, process, ledger, board, plc, screen).until(seconds)
+        return ledger
+
+
+class _Run:
+    def __init__(  # noqa: PLR0913, PLR0917 - what one run brings together
+        self,
+        peer: Peer,
+        process: "subprocess.Popen[bytes]",
+        ledger: Ledger,
+        board: Board,
+        plc: Plc,
+        screen: LiveView | None,
+    ) -> None:
+        self._peer, self._process, self._ledger = peer, process, ledger
+        self._board, self._plc, self._screen = board, plc, screen
+
+    def until(self, seconds: float | None) -> None:
+        """Run the plant; the clock starts when the agent is online."""
+        try:
+            self._wait_online()
+            end_s = time.monotonic() + seconds if seconds is not None else float("inf")
+            while time.monotonic() < end_s:
+                self._turn()
+                self._plc.tick(time.monotonic())
+        except KeyboardInterrupt:
+            _log.info("event=demo_stopped detail='by the user'")
+
+    def _wait_online(self) -> None:
+        deadline_s = time.monotonic() + _STARTS_WITHIN_S
+        while self._ledger.ready.keys() != {plant.BELT, plant.WALKWAY}:
+            self._turn()
+            if time.monotonic() > deadline_s:
+                raise TransientError(f"the agent did not come online within {_STARTS_WITHIN_S:g} s")
+
+    def _turn(self) -> None:
+        if self._process.poll() is not None:
+            raise TransientError(f"the agent ended with exit code {self._process.returncode}")
+        arrival = self._peer.receive(_TICK_S)
+        while arrival is not None:
+            self._ledger.take(arrival.topic, arrival.payload)
+            self._plc.take(arrival.topic, arrival.payload, arrival.at_s)
+            self._board.take(arrival.topic, arrival.payload, retained=arrival.retained, now_s=arrival.at_s)
+            arrival = self._peer.receive(0)
+        if self._screen is not None:
+            self._screen.refresh()
+
+
+def _refuse(ledger: Ledger) -> None:
+    ledger.refused += 1
+
+
+def _classes(catalog: Catalog) -> dict[str, frozenset[str]]:
+    return {one.name: frozenset(one.classes) or _FALL_LABELS for one in catalog.versions}
+
+
+@contextmanager
+def _agent(config: Path, log: Path | None) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run the agent; on the way out stop it as systemd does."""
+    with ExitStack() as undo:
+        stderr = undo.enter_context(log.open("wb")) if log is not None else None
+        command = [sys.executable, "-m", "agent", "run", "--config", str(config)]
+        process = undo.enter_context(subprocess.Popen(command, stderr=stderr, stdin=subprocess.DEVNULL))
+        try:
+            yield process
+        finally:
+            process.terminate()
+            try:
+                process.wait(_STOP_S)
+            except subprocess.TimeoutExpired:
+                process.kill()

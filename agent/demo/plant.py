@@ -1,0 +1,99 @@
+"""The demo plant's files: one configuration, one catalog and a folder of pictures, made for one run."""
+
+import hashlib
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import tomlkit
+
+import agent
+from agent.demo.material import Material
+from agent.messages.errors import MistakeError
+
+DEVICE: Final = "demo"
+BELT: Final = "line-1"
+WALKWAY: Final = "line-2"
+BELT_STREAM: Final = "belt"
+PHOTOS_STREAM: Final = "walk-photos"
+CLIP_STREAM: Final = "walk-clip"
+BELT_FPS: Final = 15
+UNKNOWN: Final = "pallet-9"
+"""A product that the configuration does not know."""
+PRODUCTS: Final = {
+    "bottle-500": "cap-check",
+    "can-330": "ring-check",
+    "tray-12": "seal-check",
+    "bottle-500-fine": "cap-check:s",
+}
+"""What the PLC of the belt sends, and the model that each product is checked by."""
+PEOPLE: Final = {1080: 4, 720: 2}
+"""People to be found in each photograph, by its height: bus.jpg and zidane.jpg."""
+
+_PERSON_CONFIDENCE: Final = 0.25
+_BUDGET: Final = "500MiB"
+
+
+@dataclass(frozen=True)
+class Files:
+    """Where the files of one run lie."""
+
+    config: Path
+    models: Path
+
+
+def write(folder: Path, material: Material, broker_port: int, camera_url: str) -> Files:
+    """Write the plant's files into `folder`. Raises MistakeError where the demo's models are not there."""
+    pictures = folder / "photos"
+    pictures.mkdir()
+    for picture in (material.bus, material.zidane):
+        shutil.copy(picture, pictures)
+    models = folder / "models.toml"
+    models.write_text(tomlkit.dumps(_catalog(material)), encoding="utf-8")
+    config = folder / "changeover.toml"
+    config.write_text(tomlkit.dumps(_config(folder, material, broker_port, camera_url)), encoding="utf-8")
+    return Files(config, models)
+
+
+def demo_models() -> Path:
+    """Return the catalog of the models that the project trained."""
+    file = Path(agent.__file__).resolve().parents[1] / "config" / "demo" / "models.toml"
+    if not file.is_file():
+        raise MistakeError(f"the demo's models are missing: expected {file}; run the demo from the project's folder")
+    return file
+
+
+def _catalog(material: Material) -> dict[str, object]:
+    source = demo_models()
+    entries = tomlkit.parse(source.read_text(encoding="utf-8")).unwrap()["model"]
+    for entry in entries:
+        for key in ("file", "golden"):
+            if key in entry:
+                entry[key] = str(source.parent / entry[key])
+    fall = {
+        "name": "fall-check",
+        "variant": "s",
+        "version": "1",
+        "file": str(material.fall_onnx),
+        "sha256": hashlib.sha256(material.fall_onnx.read_bytes()).hexdigest(),
+        "confidence": _PERSON_CONFIDENCE,
+    }
+    return {"model": [*entries, fall]}
+
+
+def _config(folder: Path, material: Material, broker_port: int, camera_url: str) -> dict[str, object]:
+    belt = {"id": BELT_STREAM, "line": BELT, "source": camera_url, "fps": BELT_FPS}
+    photos = {"id": PHOTOS_STREAM, "line": WALKWAY, "source": str(folder / "photos"), "fps": 1, "loop": True}
+    clip = {"id": CLIP_STREAM, "line": WALKWAY, "source": str(material.clip), "fps": 2, "loop": True}
+    return {
+        "device": {"id": DEVICE, "state_dir": str(folder / "state"), "memory_budget": _BUDGET},
+        "mqtt": {"url": f"mqtt://127.0.0.1:{broker_port}"},
+        "catalog": {"file": "models.toml", "store_dir": str(folder / "store")},
+        "http": {"bind": ""},
+        "stream": [belt, photos, clip],
+        "line": {
+            BELT: {"default": "cap-check", "variant": "n", "products": PRODUCTS},
+            WALKWAY: {"default": "fall-check", "variant": "s", "products": {"open": "fall-check"}},
+        },
+    }
