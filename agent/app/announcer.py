@@ -19,6 +19,8 @@ from agent.messages.payloads import Cache, CacheModel, Meta, MetaStream
 from agent.mqtt.client import Link
 from agent.mqtt.publisher import Publisher
 
+_RUNTIMES: Final = ("openvino", "onnxruntime", "ultralytics")
+"""In the order in which `backend = "auto"` prefers them for an ONNX file."""
 _Retained = Literal["ready", "phase", "model/state", "state"]
 _LINE_TOPICS: Final[tuple[_Retained, ...]] = ("ready", "phase", "model/state", "state")
 
@@ -102,7 +104,7 @@ class Announcer:
         meta = Meta(
             versions=self._versions,
             device=settings.device.id,
-            backend=self._versions.get("backend", ""),
+            backend=next((name for name in _RUNTIMES if name in self._versions), ""),
             lines=sorted(settings.line),
             streams=[MetaStream(stream.id, stream.line) for stream in settings.stream],
             models=[version.reference for version in self._context.catalog.versions],

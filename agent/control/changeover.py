@@ -5,7 +5,7 @@ from typing import Final
 
 from agent.control.actions import Action, Answer, AssignLine, PublishEvent, Remember
 from agent.control.policy import choose
-from agent.control.report import alert
+from agent.control.report import alert, describe
 from agent.control.state import Changeover, Command, Line, Now, State
 from agent.messages.children import SwapFailed, Swapped, SwapReport
 from agent.messages.errors import Reason
@@ -42,6 +42,12 @@ def begin(state: State, line: Line, commands: list[Command], now: Now) -> list[A
     for command in commands:
         actions += answer(state, command, "accepted")
     return actions + _assign(state, line, wanted)
+
+
+def abandon(state: State, line: Line, now: Now) -> list[Action]:
+    """End a changeover that nothing replaces: the worker is to keep what it last confirmed."""
+    actions = supersede(state, line, now)
+    return actions + _assign(state, line, line.settled) if line.unconfirmed and line.settled is not None else actions
 
 
 def supersede(state: State, line: Line, now: Now) -> list[Action]:
@@ -176,8 +182,9 @@ def _assign(state: State, line: Line, model: ModelVersion) -> list[Action]:
 def _finish(state: State, line: Line, report: SwapReport, now: Now) -> list[Action]:
     if line.changeover is not None and line.changeover.cause.rule != "recovery":
         line.fault = line.standing_fault
-    actions = _close(state, line, _Outcome("switched", report=report), now)
-    return actions + alert(state, Alert("swap_failed", on=False, line=line.id))
+    closing = _close(state, line, _Outcome("switched", report=report), now)
+    # `ready` is what a PLC waits for: it goes out before the reports of how it came about.
+    return [*describe(state, line, now), *closing, *alert(state, Alert("swap_failed", on=False, line=line.id))]
 
 
 def _fail(state: State, line: Line, reason: Reason, detail: str, now: Now) -> list[Action]:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Final
 
 from agent.control.actions import Action, Answer, Probe, Remember
-from agent.control.changeover import answer, begin, rejected, supersede
+from agent.control.changeover import abandon, answer, begin, rejected
 from agent.control.policy import product_model
 from agent.control.report import alert, withdraw_ready
 from agent.control.state import Command, Line, Now, State
@@ -126,7 +126,7 @@ def _refuse_product(state: State, line: Line, cause: Cause, command: Command, no
     detail = f"no product {product!r} in the configuration of {line.id}"
     actions = withdraw_ready(line)
     if product != line.product:
-        actions += supersede(state, line, now)
+        actions += abandon(state, line, now)
         actions.append(rejected(line, cause, "unknown_product", now))
     line.product, line.product_cause, line.fault = product, cause, "unknown_product"
     actions += answer(state, command, "rejected", "unknown_product", detail)

@@ -73,6 +73,26 @@ def test_an_unknown_product_stops_the_line_and_the_old_one_restores_it(bench: Be
     assert bench.said("alerts") == "[]"
 
 
+def test_an_unknown_product_in_a_changeover_keeps_the_model_that_serves(bench: Bench) -> None:
+    bench.product("bottle-500")
+    bench.product("17")
+    actions = bench.product("mystery")
+    assert [(ack.result, ack.reason) for ack in acks(actions)] == [
+        ("failed", "superseded"),
+        ("rejected", "unknown_product"),
+    ]
+    assert assigned(actions) == ["cap-check:n@3"]
+    bench.swap()
+    assert bench.said("line/line-1/model/state") == "cap-check:n@3"
+    assert bench.said(READY) == "0"
+
+
+def test_ready_goes_out_before_the_reports_of_how_it_came_about(bench: Bench) -> None:
+    bench.product("17")
+    kinds = [a.topic if isinstance(a, PublishState) else type(a).__name__ for a in bench.swap()]
+    assert kinds.index(READY) < kinds.index("PublishEvent") < kinds.index("Answer")
+
+
 @pytest.mark.parametrize("payload", [b"", b"\x01", b"{broken", b"[1, 2]", b"x" * 65, bytes(5000), b"null"])
 def test_nonsense_changes_nothing_at_all(bench: Bench, payload: bytes) -> None:
     bench.product("bottle-500")
