@@ -156,6 +156,7 @@ class Link:
         connection = self._connection
         if connection is None:
             return
+        self._choice.accepted()
         self._number += 1
         self._up_since_s = time.monotonic()
         self._round_trip = RoundTrip(self._settings.keepalive_s)

@@ -12,7 +12,7 @@ import sys
 from typing import Final
 
 from amqtt.broker import Broker
-from amqtt.errors import AMQTTError
+from amqtt.errors import BrokerError
 
 from agent.messages.errors import EXIT_MISTAKE, EXIT_NOT_STARTED, EXIT_OK
 
@@ -28,6 +28,8 @@ def main(arguments: list[str]) -> int:
     logging.basicConfig(
         stream=sys.stderr, level=logging.ERROR, format="level=%(levelname)s logger=%(name)s %(message)s"
     )
+    # amqtt logs a traceback where one of our lines says it
+    logging.getLogger("amqtt").setLevel(logging.CRITICAL)
     return asyncio.run(_serve(int(arguments[0]), os.getppid()))
 
 
@@ -39,7 +41,7 @@ async def _serve(port: int, parent: int) -> int:
     broker = Broker(_configuration(port))
     try:
         await broker.start()
-    except AMQTTError as error:
+    except BrokerError as error:
         sys.stderr.write(f"the embedded broker cannot start on {HOST}:{port}: {error.__cause__ or error}\n")
         return EXIT_NOT_STARTED
     sys.stdout.write(f"listening on {HOST}:{_port_of(broker, port)}\n")

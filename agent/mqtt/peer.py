@@ -51,7 +51,7 @@ class Peer:
 
     def __init__(self, settings: LinkSettings) -> None:
         self.dropped = 0
-        self.protocol: ProtocolVersion = "3.1.1" if settings.protocol == "3.1.1" else "5"
+        self.protocol: ProtocolVersion = "5" if settings.protocol == "5" else "3.1.1"
         self._settings: Final = settings
         self._inbox: Final[Queue[Arrival]] = Queue(_INBOX_LIMIT)
         self._subscriptions: Final[dict[str, int]] = {}
@@ -61,11 +61,11 @@ class Peer:
         self._granted: Final[Queue[tuple[int, bool]]] = Queue(1000)
 
     def connect(self, timeout_s: float = 5.0) -> None:
-        """Connect; `auto` tries 5, then 3.1.1. Raise PeerError."""
+        """Connect; `auto` tries 3.1.1 (nothing here needs 5, and every broker answers it), then 5. Raise PeerError."""
         if self._try(timeout_s):
             return
-        if self._settings.protocol == "auto" and self.protocol == "5":
-            self.protocol = "3.1.1"
+        if self._settings.protocol == "auto" and self.protocol == "3.1.1":
+            self.protocol = "5"
             if self._try(timeout_s):
                 return
         raise PeerError(f"no link to {self._settings.host}:{self._settings.port}: {self._refusal or 'no answer'}")

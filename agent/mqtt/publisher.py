@@ -119,6 +119,22 @@ class Publisher:
         self._detections.expire()
         self._pump()
 
+    def counters(self) -> dict[str, int]:
+        """Return what waits for the broker and what was dropped since the start."""
+        return {
+            "events": self._events.depth,
+            "detections": self._detections.depth,
+            "bytes": self._events.size_bytes + self._detections.size_bytes,
+            "events_dropped": self._events.dropped,
+            "detections_dropped": self._detections.dropped + self.detections_dropped,
+            "live_dropped": self.live_dropped,
+        }
+
+    @property
+    def oldest_age_s(self) -> float:
+        """How long the oldest message has waited for its acknowledgement; 0 where none does."""
+        return max(self._events.oldest_age_s, self._detections.oldest_age_s)
+
     def stop(self, last: Sequence[tuple[str, bytes]], timeout_s: float) -> bool:
         """Send the last retained values (`ready` 0 of each line, then `status`), and disconnect when acknowledged."""
         self._truth.update(last)

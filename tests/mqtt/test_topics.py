@@ -1,0 +1,83 @@
+"""Topics out, topics in, and the broker's URL."""
+
+import pytest
+
+from agent.messages.errors import MistakeError
+from agent.mqtt.link_settings import Address, parse_url, settings_of
+from agent.mqtt.topics import Incoming, Topics, is_id
+
+TOPICS = Topics("changeover/v1", "box-7")
+BASE = "changeover/v1/box-7"
+
+
+@pytest.mark.parametrize(
+    ("topic", "expected"),
+    [
+        (f"{BASE}/line/line-1/product/set", Incoming("product/set", "line-1")),
+        (f"{BASE}/line/line-1/model/set", Incoming("model/set", "line-1")),
+        (f"{BASE}/line/line-1/prepare", Incoming("prepare", "line-1")),
+        (f"{BASE}/schedule/set", Incoming("schedule/set")),
+        (f"{BASE}/bandwidth/set", Incoming("bandwidth/set")),
+        (f"{BASE}/cmd/rollback", Incoming("cmd", "rollback")),
+        (f"{BASE}/ping", Incoming("ping")),
+        (f"{BASE}/cmd/", None),
+        (f"{BASE}/cmd/a/b", None),
+        (f"{BASE}/line/line-1/ready", None),
+        (f"{BASE}/line//product/set", None),
+        (f"{BASE}/line/a b/product/set", None),
+        (f"{BASE}x/ping", None),
+        ("plant/a/plc7/recipe", None),
+    ],
+)
+def test_incoming(topic: str, expected: Incoming | None) -> None:
+    assert TOPICS.parse(topic) == expected
+
+
+def test_outgoing() -> None:
+    assert TOPICS.status == f"{BASE}/status"
+    assert TOPICS.of_device("alerts") == f"{BASE}/alerts"
+    assert TOPICS.of_line("line-1", "model/state") == f"{BASE}/line/line-1/model/state"
+    assert TOPICS.of_stream("cam-1", "replay") == f"{BASE}/stream/cam-1/replay"
+
+
+def test_subscriptions_hold_bindings_once() -> None:
+    subscriptions = TOPICS.subscriptions(("plant/a", "plant/a"))
+    assert subscriptions.count("plant/a") == 1
+    assert f"{BASE}/line/+/product/set" in subscriptions
+    assert f"{BASE}/cmd/+" in subscriptions
+    assert f"{BASE}/ping" not in subscriptions
+
+
+def test_an_answer_never_goes_onto_a_topic_of_the_devices_own() -> None:
+    assert TOPICS.may_answer("plc/answers")
+    assert not TOPICS.may_answer(f"{BASE}/line/line-1/ready")
+    assert not TOPICS.may_answer("$SYS/broker")
+
+
+def test_ids() -> None:
+    assert is_id("line-1.A_b")
+    assert not any(is_id(text) for text in ("", "a/b", "a b", "x" * 65, "ä", "a\n"))
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("mqtt://127.0.0.1", Address("127.0.0.1", 1883, tls=False)),
+        ("mqtts://broker.plant:8884", Address("broker.plant", 8884, tls=True)),
+        ("mqtts://broker.plant", Address("broker.plant", 8883, tls=True)),
+        ("mqtt://me:p%40ss@[::1]:1884/", Address("::1", 1884, tls=False, username="me", password=b"p@ss")),
+    ],
+)
+def test_urls(url: str, expected: Address) -> None:
+    assert parse_url(url) == expected
+
+
+@pytest.mark.parametrize("url", ["", "embedded", "http://a", "mqtt://", "mqtt://a:x", "mqtt://a:99999", "mqtt://a/b"])
+def test_what_is_no_url_is_a_mistake(url: str) -> None:
+    with pytest.raises(MistakeError, match="mqtt://HOST"):
+        parse_url(url)
+
+
+def test_no_password_is_ever_shown() -> None:
+    assert "secret" not in repr(settings_of("mqtt://me:secret@a"))
+    assert "secret" not in repr(parse_url("mqtt://me:secret@a"))
