@@ -28,6 +28,8 @@ reason_of() {
     echo "no network, or the package source does not answer"
   elif grep -qiE 'permission denied|not permitted|read-only file system|EACCES' "$LOG"; then
     echo "no permission to write there"
+  elif grep -qi 'from versions: none' "$LOG"; then
+    echo "no network, or the package source has nothing for this Python and machine"
   elif grep -qiE 'no matching distribution' "$LOG"; then
     echo "no package for this Python and machine: $(grep -iE 'no matching distribution' "$LOG" | tail -n 1)"
   elif grep -qiE 'unable to locate package|no installation candidate' "$LOG"; then
