@@ -1,0 +1,1 @@
+"""A plant to try Changeover on: lines, cameras, a PLC and a live view."""

@@ -1,0 +1,57 @@
+"""Rendered data sets in YOLO's layout: images/, labels/ and a data.yaml."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Final
+
+import cv2
+
+from agent.demo.conveyor.chance import between
+from agent.demo.conveyor.scene import Conveyor, Part
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from agent.demo.conveyor.paint import Pixels
+
+FRAMES_A_SEED: Final = 8
+_JPEG_QUALITY: Final = 92
+_EMPTY_EVERY: Final = 20  # one seed in so many shows an empty belt
+_SPAN_S: Final = 60.0
+
+
+def frames(product: str, count: int, first_seed: int) -> Iterator[tuple[Pixels, list[Part]]]:
+    """Yield `count` frames with their truth, from `first_seed` on, a few far-apart moments of each seed."""
+    for number in range(count):
+        seed, moment = first_seed + number // FRAMES_A_SEED, number % FRAMES_A_SEED
+        if moment == 0:
+            empty = (seed - first_seed) % _EMPTY_EVERY == _EMPTY_EVERY - 1
+            conveyor = Conveyor(None if empty else product, seed)
+        yield conveyor.render(between(0, _SPAN_S, seed, moment))
+
+
+def write(folder: Path, split: str, product: str, count: int, first_seed: int) -> None:
+    """Write frames of a product below `folder`: images/SPLIT/*.jpg and labels/SPLIT/*.txt."""
+    images, labels = folder / "images" / split, folder / "labels" / split
+    images.mkdir(parents=True, exist_ok=True)
+    labels.mkdir(parents=True, exist_ok=True)
+    for number, (picture, parts) in enumerate(frames(product, count, first_seed)):
+        stem = f"{product}-{number:05d}"
+        cv2.imwrite(str(images / f"{stem}.jpg"), picture, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+        high, wide = picture.shape[:2]
+        (labels / f"{stem}.txt").write_text("".join(_line(part, wide, high) for part in parts))
+
+
+def describe(file: Path, folders: list[Path], names: tuple[str, ...]) -> Path:
+    """Write a data.yaml over the `train` and `val` splits of the folders (JSON, which is YAML); return it."""
+    splits = {split: [str(folder / "images" / split) for folder in folders] for split in ("train", "val")}
+    file.write_text(json.dumps({**splits, "names": dict(enumerate(names))}))
+    return file
+
+
+def _line(part: Part, wide: int, high: int) -> str:
+    x1, y1, x2, y2 = part.box
+    middle = ((x1 + x2) / 2 / wide, (y1 + y2) / 2 / high)
+    return f"{part.class_id} {middle[0]:.6f} {middle[1]:.6f} {(x2 - x1) / wide:.6f} {(y2 - y1) / high:.6f}\n"

@@ -1,0 +1,65 @@
+"""What the demo line makes: a PLC's product codes, the model that inspects each, and how its parts are painted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final, Protocol
+
+import numpy as np
+
+from agent.demo.conveyor import bottle, can, tray
+from agent.demo.conveyor.paint import Box, Canvas, Field, Sprite, cropped, finish
+
+GOOD: Final = 0
+DEFECTIVE: Final = 1
+_SPRITES_A_CLASS: Final = 5
+
+
+class Painter(Protocol):
+    """Paints one part, its chance taken from `rng`: canvas, shadow, anchor, box of what is inspected."""
+
+    def __call__(self, rng: np.random.Generator, *, good: bool) -> tuple[Canvas, Field, tuple[float, float], Box]:
+        """Paint one part that is good, or visibly defective."""
+
+
+@dataclass(frozen=True)
+class Product:
+    """A product of the demo line.
+
+    `classes` are the model's class names, good first. `pitch_px` is the distance between parts; `lanes` are the heights
+    (y of the anchor) at which they travel. Both in pixels of a picture 480 high.
+    """
+
+    code: str
+    model: str
+    classes: tuple[str, str]
+    paint: Painter
+    pitch_px: float
+    lanes: tuple[float, ...]
+
+
+PRODUCTS: Final[dict[str, Product]] = {
+    product.code: product
+    for product in (
+        Product("bottle-500", "cap-check", ("cap", "no-cap"), bottle.paint, 122, (392,)),
+        Product("can-330", "ring-check", ("ring", "no-ring"), can.paint, 156, (290, 410)),
+        Product("tray-12", "seal-check", ("sealed", "torn"), tray.paint, 268, (372,)),
+    )
+}
+
+
+@lru_cache(maxsize=8)
+def sprites(code: str, seed: int, scale: float, smear_px: int) -> tuple[tuple[Sprite, ...], tuple[Sprite, ...]]:
+    """Paint a product's parts, good and defective ones; the same arguments give the same pixels."""
+    rng = np.random.default_rng([seed, sum(code.encode())])
+    product = PRODUCTS[code]
+    good = tuple(_sprite(product, rng, scale, smear_px, good=True) for _ in range(_SPRITES_A_CLASS))
+    return good, tuple(_sprite(product, rng, scale, smear_px, good=False) for _ in range(_SPRITES_A_CLASS))
+
+
+def _sprite(product: Product, rng: np.random.Generator, scale: float, smear_px: int, *, good: bool) -> Sprite:
+    canvas, shadow, anchor, box = product.paint(rng, good=good)
+    light, keep = finish(canvas, shadow, scale, smear_px)
+    x1, y1, x2, y2 = (edge * scale for edge in box)
+    return cropped(Sprite(light, keep, (anchor[0] * scale, anchor[1] * scale), (x1, y1, x2, y2)))
