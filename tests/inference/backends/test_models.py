@@ -116,6 +116,14 @@ def test_the_catalogs_names_and_thresholds_hold(load: Load) -> None:
     assert len(model.infer(PICTURE)) == 0
 
 
+@pytest.mark.parametrize("end2end", [False, True], ids=["anchors", "rows"])
+def test_a_file_that_leaves_its_sizes_open(load: Load, *, end2end: bool) -> None:
+    model = load(dynamic=True, end2end=end2end)
+    assert model.imgsz == (64, 64)
+    np.testing.assert_allclose(model.infer(PICTURE).boxes, [[8, 16, 40, 48]], atol=1e-3)
+    assert load({"imgsz": 32}, dynamic=True, end2end=end2end).imgsz == (32, 32)
+
+
 def test_another_size_in_the_catalog_is_refused(load: Load) -> None:
     with pytest.raises(ModelError, match="the file takes 64 x 64"):
         load({"imgsz": 640})
