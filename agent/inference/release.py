@@ -65,7 +65,7 @@ class Releaser:
         if (backend := backend_of(entry.version)) not in self._seen_backends:
             self._seen_backends.add(backend)
             allowed_bytes += _RUNTIMES_OWN_BYTES
-        level_bytes = before_bytes - max(0, entry.bytes - allowed_bytes)
+        level_bytes = before_bytes - entry.bytes + allowed_bytes
         held_bytes = memory.wait_until_at_most(level_bytes, _LOOK_S)
         if held_bytes > level_bytes:
             gc.collect()  # a runtime's objects may hold each other; the frozen rest is not looked at
