@@ -45,7 +45,12 @@ def _print_version(context: click.Context, _parameter: click.Parameter, wanted: 
         context.exit()
 
 
-@click.group(name="changeover", context_settings={"help_option_names": ["-h", "--help"]})
+_COMPLETION = (
+    """Completion in bash: eval "$(_CHANGEOVER_COMPLETE=bash_source changeover)"; also zsh_source, fish_source."""
+)
+
+
+@click.group(name="changeover", context_settings={"help_option_names": ["-h", "--help"]}, epilog=_COMPLETION)
 @click.option(
     "--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Print the version."
 )

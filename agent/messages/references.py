@@ -33,6 +33,7 @@ class ModelVersion(msgspec.Struct, frozen=True):
     """One immutable release in the catalog, with where its file lies on this device.
 
     `path` is absolute; `golden` is a folder or None. `imgsz` None and `classes` empty mean "as the file says".
+    `weights_sha256` is that of the .bin beside an OpenVINO .xml, where the catalog knows it.
     `rank` orders variants (greater is larger); see `agent.models.catalog`.
     """
 
@@ -48,6 +49,7 @@ class ModelVersion(msgspec.Struct, frozen=True):
     classes: tuple[str, ...] = ()
     golden: str | None = None
     rank: float = 0.0
+    weights_sha256: str | None = None
 
     @property
     def reference(self) -> str:

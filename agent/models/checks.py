@@ -44,7 +44,7 @@ def artifact_mistakes(catalog: Catalog) -> Iterator[Mistake]:
         error = mismatch(version)
         if error is not None:
             key = "file" if error.reason == "file_missing" else "sha256"
-            wanted = f"the file of {version.reference}" if key == "file" else version.sha256
+            wanted = f"the file of {version.reference}" if key == "file" else f"the one that {version.reference} names"
             yield Mistake(str(catalog.file), dotted(("model", index, key)), str(error), wanted)
         if version.golden is not None and not Path(version.golden).is_dir():
             wanted = f"a folder of pictures for {version.reference}"

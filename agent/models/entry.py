@@ -64,6 +64,7 @@ class ModelEntry(Group):
     version: _Named = Field(description='a version such as "3"')
     file: Annotated[str, AfterValidator(_file)] = Field(description=_FILE)
     sha256: _Sha256 = Field(description=_SHA256)
+    weights_sha256: _Sha256 | None = None
     backend: Literal["auto", "openvino", "onnxruntime", "ultralytics"] = "auto"
     imgsz: Annotated[int, Field(ge=32, le=8192)] | None = None
     confidence: Annotated[float, Field(ge=0, le=1)] = 0.25
@@ -88,6 +89,7 @@ class ModelEntry(Group):
             classes=self.classes,
             golden=None if self.golden is None else str(self.golden),
             rank=rank or 0.0,
+            weights_sha256=self.weights_sha256,
         )
 
 

@@ -25,15 +25,19 @@ def file_sha256(path: Path) -> str:
 
 
 def mismatch(version: ModelVersion) -> ModelError | None:
-    """Return what is wrong with the version's file: missing, or of another sha256. Reads it whole."""
+    """Return what is wrong with the version's files: missing, or of another sha256. Reads them whole."""
     path = Path(version.path)
-    try:
-        found = file_sha256(path)
-    except OSError as error:
-        return ModelError("file_missing", f"{path}: {error.strerror or 'cannot be read'}")
-    if found == version.sha256:
-        return None
-    return ModelError("hash_mismatch", f"{path} has sha256 {found}")
+    wanted = {path: version.sha256}
+    if path.suffix == ".xml":
+        wanted[path.with_suffix(".bin")] = version.weights_sha256 or ""
+    for file, sha256 in wanted.items():
+        try:
+            found = file_sha256(file)
+        except OSError as error:
+            return ModelError("file_missing", f"{file}: {error.strerror or 'cannot be read'}")
+        if sha256 and found != sha256:
+            return ModelError("hash_mismatch", f"{file} has sha256 {found}, not {sha256}")
+    return None
 
 
 def verify(version: ModelVersion) -> None:
@@ -121,6 +125,8 @@ class Store:
         row.update({"name": reference.name, "variant": reference.variant, "version": reference.version})
         row["file"] = str(path.relative_to(base) if path.is_relative_to(base) else path)
         row["sha256"] = file_sha256(target)
+        if target.suffix == ".xml":
+            row["weights_sha256"] = file_sha256(target.with_suffix(".bin"))
         if rank is not None:
             row["rank"] = rank
         if "model" not in document:

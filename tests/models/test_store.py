@@ -49,6 +49,11 @@ def test_an_openvino_model_brings_its_weights(store: Store, tmp_path: Path) -> N
     (tmp_path / "m.bin").write_bytes(b"weights")
     version = store.add(reference("cap:n@3"), tmp_path / "m.xml")
     assert Path(version.path).with_suffix(".bin").read_bytes() == b"weights"
+    verify(version)
+    Path(version.path).with_suffix(".bin").write_bytes(b"damaged")
+    with pytest.raises(ModelError) as caught:
+        verify(version)
+    assert caught.value.reason == "hash_mismatch"
     store.remove(reference("cap:n@3"))
     assert not any((tmp_path / "store").iterdir())
 
