@@ -1,0 +1,107 @@
+"""Listens to a device on a thread of its own, so that a broker that does not answer never freezes the view."""
+
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from queue import Empty, Full, Queue
+from typing import Final
+
+from agent.mqtt.link_settings import LinkSettings
+from agent.mqtt.peer import Arrival, Peer, PeerError, connected
+from agent.processes.backoff import Backoff
+
+_SILENCE_S: Final = 2.5
+"""A device says `live` each second. After so long without a word, the broker is asked whether it is there."""
+_ANSWER_S: Final = 2.0
+_TURN_S: Final = 0.2
+_INBOX: Final = 10_000
+_STOP_S: Final = 1.0
+
+
+@dataclass(frozen=True)
+class LinkNews:
+    """The link came up, or is away and why; `at_s` is monotonic."""
+
+    is_up: bool
+    at_s: float
+    detail: str = ""
+
+
+class Feed:
+    """What `topic_filter` brings, and news of the link, in order.
+
+    Owns its thread from `start` to `stop`. News beyond the bound are dropped, the newest first, counted in `dropped`.
+    """
+
+    def __init__(self, settings: LinkSettings, topic_filter: str) -> None:
+        self.dropped = 0
+        self._settings: Final = settings
+        self._filter: Final = topic_filter
+        self._inbox: Final[Queue[Arrival | LinkNews]] = Queue(_INBOX)
+        self._stopping: Final = threading.Event()
+        self._thread: Final = threading.Thread(target=self._run, name="feed", daemon=True)
+
+    @property
+    def address(self) -> str:
+        """The broker's address, without a password."""
+        scheme = "mqtt" if self._settings.tls is None else "mqtts"
+        return f"{scheme}://{self._settings.host}:{self._settings.port}"
+
+    def start(self) -> None:
+        """Begin to connect; returns at once."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread; one that waits for a broker's answer is left to end by itself."""
+        self._stopping.set()
+        self._thread.join(_STOP_S)
+
+    def drain(self, until_s: float) -> Iterator[Arrival | LinkNews]:
+        """Yield what comes until the monotonic time `until_s`."""
+        while (news := self._next(until_s - time.monotonic())) is not None:
+            yield news
+
+    def _next(self, timeout_s: float) -> Arrival | LinkNews | None:
+        try:
+            return self._inbox.get(timeout=timeout_s) if timeout_s > 0 else None
+        except Empty:
+            return None
+
+    def _run(self) -> None:
+        backoff = Backoff()
+        while not self._stopping.is_set():
+            detail = self._attend(backoff)
+            self._put(LinkNews(is_up=False, at_s=time.monotonic(), detail=detail))
+            self._stopping.wait(backoff.next_s())
+
+    def _attend(self, backoff: Backoff) -> str:
+        """Connect and pass on what comes, until `stop` or until the broker is away; return why."""
+        try:
+            with connected(self._settings) as peer:
+                peer.subscribe([self._filter])
+                self._put(LinkNews(is_up=True, at_s=time.monotonic()))
+                backoff.reset()
+                self._listen(peer)
+        except PeerError as error:
+            return str(error)
+        return "stopped"
+
+    def _listen(self, peer: Peer) -> None:
+        """Pass on what comes; raise PeerError where the broker is silent and does not answer either."""
+        heard_s = time.monotonic()
+        while not self._stopping.is_set():
+            arrival = peer.receive(_TURN_S)
+            if arrival is not None:
+                heard_s = arrival.at_s
+                self._put(arrival)
+            elif time.monotonic() - heard_s > _SILENCE_S:
+                # asks the broker, and brings every retained topic once more
+                peer.subscribe([self._filter], timeout_s=_ANSWER_S)
+                heard_s = time.monotonic()
+
+    def _put(self, news: Arrival | LinkNews) -> None:
+        try:
+            self._inbox.put_nowait(news)
+        except Full:
+            self.dropped += 1
