@@ -1,0 +1,54 @@
+"""What a command's outcome is as an exit code; systemd restarts, or does not, by it."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Run = Callable[[str], subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def run(config: Path) -> Run:
+    """Run `changeover run` with a stand-in for the service, which does `body`."""
+
+    def with_service(body: str) -> subprocess.CompletedProcess[str]:
+        code = f"""
+import sys, types
+from agent.messages.errors import MistakeError, TransientError
+service = types.ModuleType("agent.app.main")
+def run(settings):
+    print(settings.stream[0].id)
+    {body}
+service.run = run
+sys.modules["agent.app.main"] = service
+sys.argv = ["changeover", "run", "--config", {str(config)!r}]
+from agent.cli import main
+main()
+"""
+        return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
+
+    return with_service
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "words"),
+    [
+        ("return 0", 0, ""),
+        ("return 3", 3, ""),
+        ("raise TransientError('the broker is away')", 1, "the broker is away"),
+        ("raise MistakeError('the key does not fit')", 2, "the key does not fit"),
+    ],
+)
+def test_the_exit_code_says_whether_to_try_again(run: Run, body: str, code: int, words: str) -> None:
+    answer = run(body)
+    assert (answer.returncode, answer.stdout) == (code, "cam-1\n")
+    assert answer.stderr.strip() == words
+
+
+def test_a_fault_of_our_own_is_not_dressed_up(run: Run) -> None:
+    answer = run("raise RuntimeError('a bug')")
+    assert answer.returncode == 1
+    assert "Traceback" in answer.stderr
