@@ -178,4 +178,4 @@ def test_the_hash_follows_every_value_but_no_secret(loaded: Loader, good: str) -
 
 def test_settings_cannot_be_changed(loaded: Loader, good: str) -> None:
     with pytest.raises(ValueError, match="frozen"):
-        loaded(good).mqtt.url = "mqtt://elsewhere"  # type: ignore[misc] # that it fails is the point
+        loaded(good).mqtt.url = "mqtt://elsewhere"
