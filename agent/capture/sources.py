@@ -29,7 +29,10 @@ def create(text: str, warn: Warn) -> Source:
         return network_stream(text)
     if text.startswith("/dev/"):
         return device(text)
-    return _on_disk(Path(text), warn)
+    try:
+        return _on_disk(Path(text), warn)
+    except OSError as error:
+        raise TransientError(f"{text} cannot be looked at: {error.strerror}; check its name and permissions") from error
 
 
 def _on_disk(path: Path, warn: Warn) -> Source:

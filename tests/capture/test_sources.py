@@ -180,7 +180,11 @@ def _no_device(path: Path) -> str:
     return f"/dev/{path.name}"
 
 
-@pytest.mark.parametrize("make", [_missing, _no_video, _empty_folder, _damaged_folder, _no_device])
+def _too_long(path: Path) -> str:
+    return str(path / ("x" * 300))
+
+
+@pytest.mark.parametrize("make", [_missing, _too_long, _no_video, _empty_folder, _damaged_folder, _no_device])
 def test_what_cannot_be_opened_says_what_to_do_and_may_be_tried_again(
     make: Callable[[Path], str], tmp_path: Path
 ) -> None:
