@@ -12,7 +12,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from agent.messages.children import Message
 from agent.messages.events import LinkTrouble, Received, Reply
-from agent.mqtt.dial import Dialled, Notes, close
+from agent.mqtt.dial import Client, Dialled, Notes, close
 from agent.mqtt.outgoing import Outgoing, refusal
 
 WINDOW: Final = 64
@@ -68,7 +68,7 @@ class Connection:
         self.ended: str | None = None
         self.window = WINDOW
         self._maximum_packet_bytes: int | None = None
-        self._client: Final[paho.Client] = dialled.client
+        self._client: Final[Client] = dialled.client
         self._notes: Final[Notes] = dialled.notes
         self._loop: Final = loop
         self._owner: Final = owner
@@ -104,6 +104,7 @@ class Connection:
         client.on_subscribe = self._on_subscribe
         client.on_message = self._on_message
         client.on_publish = self._on_publish
+        client.arrived = self._on_arrived
         client.on_socket_close = self._on_socket_close
         self._wait()
 
@@ -266,9 +267,13 @@ class Connection:
     def _on_publish(
         self, _client: paho.Client, _data: object, mid: int, reason: ReasonCode, _properties: object
     ) -> None:
-        topic, acknowledged = self._in_flight.pop(mid, ("", None))
-        if reason.is_failure:
+        if reason.is_failure and mid in self._in_flight:
+            topic, _ = self._in_flight[mid]
             self._heard.append(LinkTrouble(detail=f"{topic}: the broker refused a message: {reason.getName()}"))
+        self._on_arrived(mid)
+
+    def _on_arrived(self, mid: int) -> None:
+        _, acknowledged = self._in_flight.pop(mid, ("", None))
         if acknowledged is not None:
             self._arrived.append(acknowledged)
 
