@@ -68,8 +68,10 @@ def screenshot(board: Board, path_svg: Path, now_s: float | None = None, width: 
     """Write a board as an SVG picture that loads nothing from elsewhere. Raises OSError."""
     console = Console(record=True, width=width, file=io.StringIO(), force_terminal=True, color_system="truecolor")
     show(board, console, now_s)
-    drawn = console.export_svg(title="changeover watch")
-    path_svg.write_text(_FONT_FACES.sub("", drawn).replace("Fira Code,", "Fira Code, DejaVu Sans Mono,"), "utf-8")
+    drawn = _FONT_FACES.sub("", console.export_svg(title="changeover watch"))
+    # without it some viewers leave out the spaces at the start of a piece of text
+    drawn = drawn.replace("<svg ", '<svg xml:space="preserve" ', 1)
+    path_svg.write_text(drawn.replace("Fira Code,", "Fira Code, DejaVu Sans Mono,"), "utf-8")
 
 
 def run(settings: Settings) -> int:

@@ -28,7 +28,7 @@ class Column:
 class Section:
     """Rows below a line of titles. `least` and `most` bound the rows that are shown where the height is limited.
 
-    With `counts_rest`, the last row then says how many are left out.
+    With `counts_rest`, the last row then says how many are left out. `gap` is the space between columns.
     """
 
     columns: Sequence[Column]
@@ -36,6 +36,7 @@ class Section:
     least: int
     most: int
     counts_rest: bool = True
+    gap: int = 2
 
     @property
     def wanted(self) -> int:
@@ -44,7 +45,7 @@ class Section:
 
     def table(self, width: int, room: int | None) -> Table:
         """Return it with at most `room` rows below the titles; None: with all of them."""
-        table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="")
+        table = Table(box=None, padding=(0, self.gap, 0, 0), pad_edge=False, header_style="")
         kept = [place for place, column in enumerate(self.columns) if width >= WIDE or not column.wide_only]
         for place in kept:
             _add_column(table, self.columns[place])

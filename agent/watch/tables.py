@@ -49,6 +49,7 @@ _CHANGEOVERS: Final = (
     Column("LOST", right=True),
 )
 _ALERTS: Final = (Column("ALERT"), Column("WHERE"), Column("DETAIL", give_way=True))
+_PROCESSES: Final = frozenset({"control", "worker"})
 _NO_ALERT: Final = (Column("NO ALERT"),)
 
 
@@ -128,24 +129,23 @@ def processes(row: ProcessRow | None) -> Text:
     """Return one line: processes, outbox, round trip, load, temperature."""
     if row is None:
         return Text.assemble(text("PROCESSES", "bold"), "  -")
-    sizes = ", ".join(f"{name} {mib(size)}" for name, size in row.memory_bytes)
-    said = Text.assemble(text("PROCESSES", "bold"), "  ", text(f"{sizes} MiB" if sizes else "-"))
+    said = Text.assemble(text("PROCESSES", "bold"), "  ", text(_sizes(row.memory_bytes)))
     said.append("  ").append_text(text(f"outbox {row.outbox:.0f}", BUSY if row.outbox else ""))
     if row.outbox_dropped:
         said.append("  ").append_text(text(f"dropped {row.outbox_dropped:.0f}", BUSY))
     if row.round_trip_ms is not None:
         said.append("  round trip ").append_text(duration(row.round_trip_ms))
-    if row.load is not None:
-        said.append_text(text(f"  load {row.load:.1f}"))
     if row.hottest_c is not None:
         said.append_text(text(f"  {row.hottest_c:.0f} °C"))
+    if row.load is not None:
+        said.append_text(text(f"  load {row.load:.1f}"))
     said.no_wrap, said.overflow = True, "ellipsis"
     return said
 
 
 def changeovers(rows: tuple[Switch, ...]) -> Section:
     """Return the last changeovers, newest first."""
-    return Section(_CHANGEOVERS, [_changeover(row) for row in rows], least=2, most=len(rows), counts_rest=False)
+    return Section(_CHANGEOVERS, [_changeover(row) for row in rows], least=2, most=len(rows), counts_rest=False, gap=1)
 
 
 def _broker(row: BrokerRow) -> Text:
@@ -153,6 +153,13 @@ def _broker(row: BrokerRow) -> Text:
         return Text()
     said = ("up", GOOD) if row.is_up else ("away", BAD)
     return Text.assemble(text(row.address), " ", said, " ", age(row.age_s))
+
+
+def _sizes(memory_bytes: tuple[tuple[str, int], ...]) -> str:
+    named = [(name, size) for name, size in memory_bytes if name in _PROCESSES]
+    cameras = sum(size for name, size in memory_bytes if name not in _PROCESSES)
+    said = [*named, ("cameras", cameras)] if cameras else named
+    return ", ".join(f"{name} {mib(size)}" for name, size in said) + " MiB" if said else ""
 
 
 def _alert(row: Alert) -> list[Text]:
