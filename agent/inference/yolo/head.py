@@ -81,42 +81,35 @@ class Head:
         best = raw[_BOX:].max(axis=0)
         # NaN is greater than nothing: `not <=` lets it through to the check below.
         columns = np.flatnonzero(~(best <= self.confidence))
-        candidates = raw[:, columns].astype(np.float32)
+        candidates = self._finite(raw[:, columns])
         classes = candidates[_BOX:].argmax(axis=0).astype(np.int32)
         scores = candidates[_BOX:].max(axis=0)
         half = candidates[2:_BOX] / 2
         boxes = np.concatenate((candidates[:2] - half, candidates[:2] + half)).T
-        self._require_sane(boxes, scores, classes)
         kept = suppress(boxes, scores, classes, self.iou)
         return Objects(placement.to_picture(boxes[kept]), scores[kept], classes[kept])
 
     def _from_rows(self, raw: NDArray[np.floating], placement: Placement) -> Objects:
-        rows = raw[~(raw[:, _SCORE] <= self.confidence)].astype(np.float32)
-        boxes, scores = rows[:, :_BOX], rows[:, _SCORE]
-        self._require_sane(boxes, scores, rows[:, _SCORE + 1])
-        order = np.argsort(-scores, kind="stable")[:MAX_OBJECTS]
-        classes = rows[order, _SCORE + 1].astype(np.int32)
-        return Objects(placement.to_picture(boxes[order]), scores[order], classes)
+        rows = self._finite(raw[~(raw[:, _SCORE] <= self.confidence)])
+        rows = rows[np.argsort(-rows[:, _SCORE], kind="stable")[:MAX_OBJECTS]]
+        classes = rows[:, _SCORE + 1].astype(np.int32)
+        if classes.size and not 0 <= classes.min() <= classes.max() < len(self.names):
+            what = f"answered class {classes.max()} of {len(self.names)} classes"
+            raise ModelError("proof_failed", f"{self.reference}: {what}")
+        return Objects(placement.to_picture(rows[:, :_BOX]), rows[:, _SCORE].copy(), classes)
 
-    def _require_sane(
-        self,
-        boxes: NDArray[np.float32],
-        scores: NDArray[np.float32],
-        classes: NDArray[np.float32] | NDArray[np.int32],
-    ) -> None:
-        if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
+    def _finite(self, candidates: NDArray[np.floating]) -> NDArray[np.float32]:
+        if not np.isfinite(candidates).all():
             raise ModelError("proof_failed", f"{self.reference}: NaN or infinity among the candidates")
-        if classes.size and not (classes.min() >= 0 and classes.max() < len(self.names)):
-            raise ModelError(
-                "proof_failed", f"{self.reference}: answered class {classes.max():g} of {len(self.names)} classes"
-            )
+        return candidates.astype(np.float32)
 
 
 def _layout(version: ModelVersion, shape: Sequence[int], classes: int, facts: FileFacts) -> Layout:
     known = f"{version.reference}: the output is {tuple(shape)}"
     if len(shape) != 3 or shape[0] not in (-1, 1):  # noqa: PLR2004 - batch, and two more
         raise ModelError("proof_failed", f"{known}; a detection model answers {_expected()}")
-    if shape[2] == _ROW and (facts.end2end or shape[1] != _BOX + classes):
+    # v5 with one class has rows of six too, but thousands of them, and other numbers in them.
+    if shape[2] == _ROW and (facts.end2end or _BOX + classes != shape[1] <= MAX_OBJECTS):
         return Layout.END_TO_END
     if classes and shape[1] == _BOX + classes and not facts.end2end:
         return Layout.ANCHORS

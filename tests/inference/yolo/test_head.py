@@ -79,8 +79,13 @@ def test_nothing_found_is_empty(entry: ModelVersion, raw: NDArray[np.float32]) -
 @pytest.mark.parametrize("raw", [anchors_output(), rows_output()], ids=["v8", "v26"])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_a_candidate_that_is_no_number_is_refused(entry: ModelVersion, raw: NDArray[np.float32], value: float) -> None:
+    for place in ((0, slice(4)), (0, 4)):  # boxes, scores; or whole rows
+        refuse_with(entry, raw, place, value)
+
+
+def refuse_with(entry: ModelVersion, raw: NDArray[np.float32], place: tuple[int, int | slice], value: float) -> None:
     bad = raw.copy()
-    bad[0, 4] = value
+    bad[place] = value
     with pytest.raises(ModelError, match="NaN or infinity among the candidates") as refused:
         Head.of(entry, FACTS, raw.shape).decode(bad, PLACEMENT)
     assert refused.value.reason == "proof_failed"
@@ -114,6 +119,11 @@ def test_a_shape_that_is_no_detection_head_is_refused(entry: ModelVersion, shape
     with pytest.raises(ModelError, match="the output is") as refused:
         Head.of(entry, FACTS, shape)
     assert refused.value.reason == "proof_failed"
+
+
+def test_rows_of_version_5_are_not_taken_for_an_end_to_end_head(entry: ModelVersion) -> None:
+    with pytest.raises(ModelError, match="the output is"):
+        Head.of(entry, FileFacts(names=("cap",)), (1, 25200, 6))
 
 
 def test_two_classes_are_not_taken_for_an_end_to_end_head(entry: ModelVersion) -> None:
