@@ -78,20 +78,17 @@ class Intake:
     def check(self, version: ModelVersion) -> Candidate:
         """Compare the file to the catalog. Raises ModelError ("file_missing", "hash_mismatch"); charges nothing."""
         began_ns = time.monotonic_ns()
-        path = Path(version.path)
         with priority.low_priority(self._is_serving()):
-            sha256 = _sha256(version, path)
-        if sha256 != version.sha256.lower():
-            raise ModelError("hash_mismatch", f"{path} has sha256 {sha256}, the catalog says {version.sha256}")
-        file_bytes = path.stat().st_size
-        key = f"{sha256}/{backend_of(version)}/{self._compute}/{version.imgsz or 'own'}"
+            file_bytes = sum(_check_file(version, path, sha256) for path, sha256 in _files(version))
+        key = f"{version.sha256.lower()}/{backend_of(version)}/{self._compute}/{version.imgsz or 'own'}"
         predicted_bytes = self._footprints.predicted_bytes(key, file_bytes)
         return Candidate(version, key, file_bytes, predicted_bytes, _ms_since(began_ns))
 
-    def bring(self, candidate: Candidate, entry: Entry[Model]) -> Arrival:
+    def bring(self, candidate: Candidate, entry: Entry[Model], require_wanted: Callable[[], object]) -> Arrival:
         """Load what `entry` was charged for, measure it, warm it up and prove it.
 
-        Raises ModelError and OutOfMemoryError; then nothing stays behind, and the charge ends with the bytes.
+        Raises ModelError and OutOfMemoryError, and what `require_wanted` raises where nobody waits any more; then
+        nothing stays behind, and the charge ends with the bytes.
         """
         is_first = self._bring_runtime(backend_of(candidate.version))
         memory.trim()
@@ -102,8 +99,10 @@ class Intake:
             with priority.low_priority(self._has_loaded and self._is_serving()):
                 model = self._load(candidate.version, self._compute, self._cache_dir)
                 loaded_ms = _ms_since(began_ns)
+                require_wanted()
                 warm_up(model)
                 prove(model, candidate.version)
+            require_wanted()
             times = LoadTimes(candidate.check_ms + loaded_ms, _ms_since(began_ns) - loaded_ms)
             self._measure(candidate, entry, memory.process_bytes() - before_bytes, is_first=is_first)
         except BaseException:
@@ -147,15 +146,30 @@ class Intake:
         return True
 
 
-def _sha256(version: ModelVersion, path: Path) -> str:
+def _files(version: ModelVersion) -> list[tuple[Path, str | None]]:
+    """List a version's files with their sha256, None where the catalog gives none."""
+    path = Path(version.path)
+    files: list[tuple[Path, str | None]] = [(path, version.sha256)]
+    if path.suffix.lower() == ".xml":
+        files.append((path.with_suffix(".bin"), version.weights_sha256))  # the .xml says nothing of its weights
+    return files
+
+
+def _check_file(version: ModelVersion, path: Path, expected_sha256: str | None) -> int:
+    """Return the bytes of a file that has the sha256 that the catalog gives, if it gives one."""
     digest = hashlib.sha256()
+    file_bytes = 0
     try:
         with path.open("rb") as file:
             while chunk := file.read(_CHUNK_BYTES):
                 digest.update(chunk)
+                file_bytes += len(chunk)
     except OSError as error:
         raise ModelError("file_missing", f"{version.reference}: {path} cannot be read ({error.strerror})") from error
-    return digest.hexdigest()
+    found = digest.hexdigest()
+    if expected_sha256 is not None and found != expected_sha256.lower():
+        raise ModelError("hash_mismatch", f"{path} has sha256 {found}, the catalog says {expected_sha256}")
+    return file_bytes
 
 
 def _ms_since(began_ns: int) -> float:

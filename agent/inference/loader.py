@@ -176,7 +176,7 @@ class Loader:
     def _take_in(self, job: Job) -> None:
         candidate = self._intake.check(job.version)
         entry = self._admit(job, candidate.predicted_bytes)
-        arrival = self._intake.bring(candidate, entry)
+        arrival = self._intake.bring(candidate, entry, lambda: self._require_wanted(job))
         try:
             self._require_fit(job)
             self._hand_over(job, arrival)

@@ -74,7 +74,9 @@ class Releaser:
             self._cache.returned(entry, entry.bytes)
             return
         left_bytes = self._cache.returned(entry, before_bytes - held_bytes)
-        self._kept.append(_Kept(entry, held_bytes - self._charged_elsewhere()))
+        kept = _Kept(entry, held_bytes)
+        self._kept.append(kept)
+        kept.level_bytes -= self._charged_elsewhere()
         self._warn(f"{entry.version.reference}: {left_bytes >> 20} MiB were not given back; they stay charged")
 
     def _look_again(self) -> None:

@@ -1,188 +1,20 @@
-"""A real worker process, and what stands around it: slots with frames in them, and a pipe that somebody reads."""
+"""A worker process, slots that are fed, and models that betray themselves by their only label."""
 
-import hashlib
-import subprocess
-import sys
-import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Final, TypeVar
 
-import numpy as np
 import pytest
+from inference.worker.dummies import DummyRuntime, PlantOfDummies, start_dummies
+from inference.worker.plant import Feeder, PlantProcess, entry_of, start_plant
 
-from agent.messages.children import (
-    Assign,
-    CacheState,
-    Detections,
-    Message,
-    Swapped,
-    SwapFailed,
-    WorkerMessage,
-    WorkerSetup,
-    WorkerStream,
-)
+from agent.inference import memory
 from agent.messages.references import ModelVersion
-from agent.processes.channel import Channel, ChannelClosedError, pair
-from agent.processes.frame_slot import FrameSlot, SlotWriter
-
-DEADLINE_S: Final = 90.0
-BUDGET_BYTES: Final = 256 << 20
-SIDE: Final = 64
-
-Kind = TypeVar("Kind", bound=Message)
-
-
-class Feeder:
-    """Offers frames as fast as they are taken, on a thread, until it is stopped."""
-
-    def __init__(self, writer: SlotWriter, pause_s: float) -> None:
-        self._writer: Final = writer
-        self._pause_s: Final = pause_s
-        self._stopping: Final = threading.Event()
-        self.offered = 0
-        self._thread: Final = threading.Thread(target=self._run, daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Stop; the frame offered last has been taken then."""
-        self._stopping.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            offer(self._writer)
-            self.offered += 1
-            self._stopping.wait(self._pause_s)
-            while not self._writer.wait_taken(0.1):
-                if self._stopping.is_set():
-                    return
-
-
-def offer(writer: SlotWriter) -> int:
-    writer.buffer(SIDE, SIDE)[:] = 90
-    return writer.offer(time.monotonic_ns(), time.time_ns())
-
-
-class Plant:
-    """One worker process; `messages` is everything it said but beats, in the order of the pipe."""
-
-    def __init__(self, process: "subprocess.Popen[bytes]", channel: "Channel[WorkerMessage]") -> None:
-        self.process: Final = process
-        self.messages: Final[list[Message]] = []
-        self.writers: Final[dict[str, SlotWriter]] = {}
-        self.channel: Final = channel
-        self._arrived: Final = threading.Condition()
-        self._changes = 0
-        self._reader: Final = threading.Thread(target=self._read, daemon=True)
-
-    def start(self) -> None:
-        self._reader.start()
-
-    def stop(self) -> None:
-        self.process.kill()
-        self.process.wait(DEADLINE_S)
-        self._reader.join(DEADLINE_S)
-        self.channel.close()
-
-    def wait_until(self, is_there: Callable[[], bool]) -> None:
-        with self._arrived:
-            assert self._arrived.wait_for(is_there, DEADLINE_S), f"not in time; last: {self.messages[-5:]}"
-
-    def of(self, kind: type[Kind]) -> list[Kind]:
-        return [message for message in self.messages if isinstance(message, kind)]
-
-    def assign(self, version: ModelVersion, line: str = "line-1") -> int:
-        self._changes += 1
-        self.channel.send(Assign(line=line, change=self._changes, model=version))
-        return self._changes
-
-    def answer(self, change: int) -> Swapped | SwapFailed:
-        """Wait for what became of a change."""
-
-        def found() -> list[Swapped | SwapFailed]:
-            return [m for m in self.messages if isinstance(m, Swapped | SwapFailed) and m.change == change]
-
-        self.wait_until(lambda: bool(found()))
-        return found()[0]
-
-    def switch(self, version: ModelVersion, line: str = "line-1") -> Swapped:
-        answer = self.answer(self.assign(version, line))
-        assert isinstance(answer, Swapped), answer
-        return answer
-
-    def refusal(self, version: ModelVersion, line: str = "line-1") -> SwapFailed:
-        answer = self.answer(self.assign(version, line))
-        assert isinstance(answer, SwapFailed), answer
-        return answer
-
-    def detect(self, stream: str = "cam-1") -> Detections:
-        """Offer one frame and wait for its answer."""
-        number = offer(self.writers[stream])
-
-        def found() -> list[Detections]:
-            return [m for m in self.of(Detections) if m.stream == stream and m.frame == number]
-
-        self.wait_until(lambda: bool(found()))
-        return found()[0]
-
-    def resident(self) -> dict[str, str]:
-        """Read the ledger told last: states by reference."""
-        return {row.model: row.state for row in self.of(CacheState)[-1].models}
-
-    def wait_for_ledger(self, expected: dict[str, str]) -> None:
-        self.wait_until(lambda: self.resident() == expected)
-
-    def _read(self) -> None:
-        while True:
-            try:
-                message = self.channel.receive()
-            except ChannelClosedError:
-                return
-            with self._arrived:
-                if message is not None and type(message).__name__ != "Beat":
-                    self.messages.append(message)
-                self._arrived.notify_all()
-
-
-def start_plant(
-    stack: ExitStack,
-    cache_dir: Path,
-    streams: dict[str, str] | None = None,
-    budget_bytes: int = BUDGET_BYTES,
-    load_timeout_s: float = DEADLINE_S,
-) -> Plant:
-    """Start a worker for `streams` (lines by stream); `stack` ends everything."""
-    slots = {}
-    for stream in streams or {"cam-1": "line-1"}:
-        slots[stream] = FrameSlot.create(stream)
-        stack.callback(slots[stream].close)
-    ours, theirs = pair()
-    descriptors = [fd for slot in slots.values() for fd in _descriptors(slot)]
-    command = [sys.executable, "-m", "agent.inference.process", str(theirs.fileno())]
-    process = subprocess.Popen(command, pass_fds=[theirs.fileno(), *descriptors])
-    theirs.close()
-    plant = Plant(process, Channel(ours, WorkerMessage))
-    stack.callback(plant.stop)
-    lines = streams or {"cam-1": "line-1"}
-    members = tuple(WorkerStream(id=s, line=lines[s], slot=slot.descriptors()) for s, slot in slots.items())
-    plant.writers.update({stream: SlotWriter(slot.descriptors()) for stream, slot in slots.items()})
-    plant.channel.send(WorkerSetup(members, "cpu", budget_bytes, str(cache_dir), load_timeout_s))
-    plant.start()
-    return plant
-
-
-def _descriptors(slot: FrameSlot) -> tuple[int, int, int]:
-    descriptors = slot.descriptors()
-    return descriptors.memory, descriptors.offered, descriptors.taken
+from agent.processes.frame_slot import SlotWriter
 
 
 @pytest.fixture
-def new_plant(tmp_path: Path) -> Iterator[Callable[..., Plant]]:
+def new_plant(tmp_path: Path) -> Iterator[Callable[..., PlantProcess]]:
     """`start_plant`, with its stack and cache folder filled in."""
     with ExitStack() as stack:
         yield lambda **options: start_plant(stack, tmp_path / "cache", **options)
@@ -213,10 +45,19 @@ def make_version(tmp_path: Path, tiny_model: Callable[..., Path]) -> Callable[..
     return make
 
 
-def entry_of(name: str, path: Path, fields: dict[str, object] | None = None) -> ModelVersion:
-    known = {"name": name, "variant": "n", "version": "1", "path": str(path), "sha256": sha256_of(path)}
-    return ModelVersion(**(known | (fields or {})))  # type: ignore[arg-type] # the fields of one test
+@pytest.fixture
+def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DummyRuntime:
+    """Dummies to load, in a process that holds what they say and nothing else."""
+    made = DummyRuntime(tmp_path)
+    monkeypatch.setattr(memory, "process_bytes", made.process_bytes)
+    return made
 
 
-def sha256_of(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+@pytest.fixture
+def new_dummies(tmp_path: Path, runtime: DummyRuntime) -> Iterator[Callable[..., PlantOfDummies]]:
+    """`start_dummies`, with its stack, runtime and cache folder filled in."""
+    with ExitStack() as stack:
+        yield lambda **options: start_dummies(stack, runtime, tmp_path / "cache", **options)
+        for behaviour in runtime.behaviours.values():
+            behaviour.load_may_end.set()
+            behaviour.answer_may_end.set()

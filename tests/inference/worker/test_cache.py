@@ -90,10 +90,10 @@ def test_only_the_unused_can_be_released() -> None:
     assert cache.begin_release(entry) is None
     cache.lease(entry)
     cache.unclaim(entry, "line-1")
-    assert entry.state == "draining"
+    assert [row.state for row in cache.rows()] == ["draining"]
     assert cache.begin_release(entry) is None
     cache.unlease(entry)
-    assert entry.state == "resident"
+    assert [row.state for row in cache.rows()] == ["resident"]
     drop(cache, entry)
 
 

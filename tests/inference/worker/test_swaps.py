@@ -1,20 +1,17 @@
 """A real worker, real models, frames that never stop: which answer carries which name, and in which order."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import msgspec
+from inference.worker.plant import Feeder, PlantProcess
 
-from agent.messages.children import Assign, CacheState, Detections, Hello, Message, Swapped, SwapFailed
+from agent.messages.children import Assign, CacheState, Detections, Hello, Message, SwapFailed, Swapped
 from agent.messages.payloads import DetectedObject
 from agent.messages.references import ModelVersion
 
-if TYPE_CHECKING:
-    from tests.inference.worker.conftest import Feeder, Plant
-
 Make = Callable[..., ModelVersion]
-NewPlant = Callable[..., "Plant"]
-Feed = Callable[..., "Feeder"]
+NewPlant = Callable[..., PlantProcess]
+Feed = Callable[..., Feeder]
 SWAPS = 200
 TWO_STREAMS = {"cam-1": "line-1", "cam-2": "line-1"}
 
@@ -70,7 +67,7 @@ def test_200_swaps_beside_frames_lose_and_mix_nothing(new_plant: NewPlant, make_
     assert_labels_and_order(plant.messages)
 
 
-def frames_of(plant: "Plant") -> dict[str, list[int]]:
+def frames_of(plant: PlantProcess) -> dict[str, list[int]]:
     return {stream: [m.frame for m in plant.of(Detections) if m.stream == stream] for stream in plant.writers}
 
 
@@ -140,7 +137,7 @@ def test_an_older_change_than_the_newest_is_refused(new_plant: NewPlant, make_ve
     plant = new_plant()
     plant.switch(make_version("one"))
     late = Assign(line="line-1", change=-1, model=make_version("late"))
-    plant.channel.send(late)
+    plant.send(late)
     answer = plant.answer(-1)
     assert isinstance(answer, SwapFailed)
     assert (answer.reason, answer.active) == ("superseded", "one:n@1")

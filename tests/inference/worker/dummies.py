@@ -1,0 +1,176 @@
+"""Models without a runtime, which take and give back bytes of a memory that is only counted; and a worker of them."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from inference.worker.plant import DEADLINE_S, Plant, entry_of
+from numpy.typing import NDArray
+
+from agent.inference.pipeline import Outlet
+from agent.inference.worker import Worker
+from agent.inference.yolo.objects import Objects
+from agent.messages.children import Assign, WorkerSetup, WorkerStream
+from agent.messages.references import ModelVersion
+from agent.processes.frame_slot import FrameSlot, SlotWriter
+
+MIB: Final = 1 << 20
+PREDICTED_A_FILE_BYTE: Final = 6
+_BASE_BYTES: Final = 50 * MIB
+
+
+@dataclass
+class Behaviour:
+    """How one model behaves, changed at any time. A set `load_may_end` or `answer_may_end` blocks nothing."""
+
+    load_error: Exception | None = None
+    proof_error: Exception | None = None
+    answer_error: Exception | None = None
+    grows_bytes: int | None = None
+    leaks: bool = False
+    load_may_end: threading.Event = field(default_factory=threading.Event)
+    load_began: threading.Event = field(default_factory=threading.Event)
+    answer_may_end: threading.Event = field(default_factory=threading.Event)
+    answers_begun: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+
+    def __post_init__(self) -> None:
+        self.load_may_end.set()
+        self.answer_may_end.set()
+
+
+class DummyModel:
+    """One object whose label is the model's name."""
+
+    backend: Final = "dummy"
+    imgsz: Final = (64, 64)
+
+    def __init__(self, name: str, behaviour: Behaviour, close: Callable[[], None]) -> None:
+        self.names: Final = (name,)
+        self._behaviour: Final = behaviour
+        self._close: Final = close
+        self.is_closed = False
+
+    def prepare(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return np.array(image)
+
+    def answer(self, prepared: object) -> Objects:
+        del prepared
+        assert not self.is_closed, "a frame is inferred by a model that is closed"
+        self._behaviour.answers_begun.release()
+        assert self._behaviour.answer_may_end.wait(DEADLINE_S)
+        if self._behaviour.answer_error is not None:
+            raise self._behaviour.answer_error
+        assert not self.is_closed, "a model was closed under a frame"
+        return _one_object()
+
+    def infer(self, image: NDArray[np.uint8]) -> Objects:
+        return self.answer(self.prepare(image))
+
+    def check_outputs(self, image: NDArray[np.uint8]) -> Objects:
+        del image
+        if self._behaviour.proof_error is not None:
+            raise self._behaviour.proof_error
+        return _one_object()
+
+    def close(self) -> None:
+        assert not self.is_closed, "closed twice"
+        self.is_closed = True
+        self._close()
+
+
+def _one_object() -> Objects:
+    box = np.array([[1, 2, 30, 40]], np.float32)
+    return Objects(box, np.array([0.9], np.float32), np.zeros(1, np.int32))
+
+
+class DummyRuntime:
+    """Loads dummies; `held_bytes` is what a process with them would hold."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder: Final = folder
+        self.behaviours: Final[dict[str, Behaviour]] = {}
+        self.loads: Final[list[str]] = []
+        self.held_bytes = _BASE_BYTES
+        self._lock: Final = threading.Lock()
+
+    def make(self, name: str, size_mib: int = 60) -> ModelVersion:
+        """Make a version that takes `size_mib`, as a first prediction says."""
+        path = self._folder / f"{name}.dummy"
+        with path.open("wb") as file:
+            file.write(name.encode())
+            file.truncate(size_mib * MIB // PREDICTED_A_FILE_BYTE)
+        self.behaviours[name] = Behaviour()
+        return entry_of(name, path, {"backend": "dummy"})
+
+    def load(self, version: ModelVersion, compute: str, cache_dir: Path) -> DummyModel:
+        del compute, cache_dir
+        behaviour = self.behaviours[version.name]
+        size_bytes = behaviour.grows_bytes or Path(version.path).stat().st_size * PREDICTED_A_FILE_BYTE
+        self.loads.append(version.name)
+        behaviour.load_began.set()
+        assert behaviour.load_may_end.wait(DEADLINE_S)
+        if behaviour.load_error is not None:
+            raise behaviour.load_error
+        self._hold(size_bytes)
+        return DummyModel(version.name, behaviour, lambda: self._hold(0 if behaviour.leaks else -size_bytes))
+
+    def process_bytes(self) -> int:
+        return self.held_bytes
+
+    def _hold(self, more_bytes: int) -> None:
+        with self._lock:
+            self.held_bytes += more_bytes
+
+
+class PlantOfDummies(Plant):
+    """A worker of dummies, in this process."""
+
+    def __init__(self, worker: Callable[[Outlet], Worker]) -> None:
+        super().__init__(self._assign)
+        self.busy_now = 0
+        self.worker: Final = worker(Outlet(self.hear, self._busy))
+
+    def _assign(self, assign: Assign) -> None:
+        self.worker.assign(assign)
+
+    @contextmanager
+    def _busy(self) -> Iterator[None]:
+        self.busy_now += 1
+        try:
+            yield
+        finally:
+            self.busy_now -= 1
+
+
+def start_dummies(  # noqa: PLR0913 - each option is one thing that a test is about
+    stack: ExitStack,
+    runtime: DummyRuntime,
+    cache_dir: Path,
+    *,
+    lines: dict[str, str] | None = None,
+    budget_mib: int = 200,
+    load_timeout_s: float = DEADLINE_S,
+) -> PlantOfDummies:
+    """Start a worker for `lines` (by stream); `stack` ends it."""
+    line_of = lines or {"cam-1": "line-1"}
+    slots = {stream: FrameSlot.create(stream) for stream in line_of}
+    members = tuple(WorkerStream(stream, line_of[stream], slot.descriptors()) for stream, slot in slots.items())
+    setup = WorkerSetup(members, "cpu", budget_mib * MIB, str(cache_dir), load_timeout_s)
+    plant = PlantOfDummies(lambda outlet: Worker(setup, outlet, runtime.load))
+    for stream, slot in slots.items():
+        plant.writers[stream] = SlotWriter(slot.descriptors())
+    plant.worker.start()
+    stack.callback(plant.worker.stop)
+    return plant
+
+
+def wait_for(is_there: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + DEADLINE_S
+    while not is_there():
+        assert time.monotonic() < deadline_s, "not in time"
+        time.sleep(0.005)

@@ -1,0 +1,151 @@
+"""The moment of a swap, frame by frame, with models that answer when they are told to."""
+
+import threading
+from collections.abc import Callable
+
+from inference.worker.dummies import DummyRuntime, PlantOfDummies, wait_for
+from inference.worker.plant import Feeder, offer
+
+from agent.inference.backends import InferenceError
+from agent.messages.children import CacheState, Detections, InferenceFailed, Swapped
+from agent.messages.references import ModelVersion
+
+NewDummies = Callable[..., PlantOfDummies]
+Feed = Callable[..., Feeder]
+TWO_STREAMS = {"cam-1": "line-1", "cam-2": "line-1"}
+
+
+def two_models(plant: PlantOfDummies, runtime: DummyRuntime) -> tuple[ModelVersion, ModelVersion]:
+    """Make two resident models, the first one active."""
+    old, new = runtime.make("old"), runtime.make("new")
+    for version in (new, old):
+        plant.switch(version)
+    return old, new
+
+
+def models_said(plant: PlantOfDummies) -> list[str]:
+    """List models in the order of the pipe: `+` a swap, then stream and model of each answer."""
+    said = []
+    for message in plant.messages:
+        if isinstance(message, Swapped):
+            said.append(f"+{message.model}")
+        if isinstance(message, Detections):
+            said.append(f"{message.stream} {message.model}")
+    return said
+
+
+def test_a_frame_under_the_old_model_is_answered_before_the_swap_and_no_other_waits_for_it(
+    new_dummies: NewDummies, runtime: DummyRuntime
+) -> None:
+    plant = new_dummies(lines=TWO_STREAMS)
+    _, new = two_models(plant, runtime)
+    slow = runtime.behaviours["old"]
+    slow.answer_may_end.clear()
+    offer(plant.writers["cam-1"])
+    assert slow.answers_begun.acquire(timeout=60)
+    change = plant.assign(new)
+    wait_for(lambda: plant.worker._lines["line-1"].active_reference == "new:n@1")
+    offer(plant.writers["cam-2"])
+    assert runtime.behaviours["new"].answers_begun.acquire(timeout=60), "the other stream is held up by the flip"
+    assert models_said(plant)[2:] == []
+    slow.answer_may_end.set()
+    answer = plant.answer(change)
+    assert isinstance(answer, Swapped)
+    plant.wait_until(lambda: len(plant.of(Detections)) == 2)
+    assert models_said(plant)[2:] == ["cam-1 old:n@1", "+new:n@1", "cam-2 new:n@1"]
+
+
+def test_a_model_under_a_frame_is_not_closed(new_dummies: NewDummies, runtime: DummyRuntime) -> None:
+    plant = new_dummies(budget_mib=100)
+    old, large = runtime.make("old"), runtime.make("large", 90)
+    plant.switch(old)
+    slow = runtime.behaviours["old"]
+    slow.answer_may_end.clear()
+    offer(plant.writers["cam-1"])
+    assert slow.answers_begun.acquire(timeout=60)
+    change = plant.assign(large)
+    wait_for(lambda: plant.worker._lines["line-1"].active is None)
+    assert plant.resident()["old:n@1"] == "active"
+    assert "large" not in runtime.loads
+    slow.answer_may_end.set()
+    assert isinstance(plant.answer(change), Swapped)
+    assert models_said(plant) == ["+old:n@1", "cam-1 old:n@1", "+large:n@1"]
+
+
+def test_swaps_from_many_threads_mix_nothing(new_dummies: NewDummies, runtime: DummyRuntime, feed: Feed) -> None:
+    lines = {f"cam-{n}": f"line-{n % 2 + 1}" for n in range(4)}
+    plant = new_dummies(lines=lines, budget_mib=200)
+    versions = [runtime.make(name) for name in "abcd"]
+    for line in ("line-1", "line-2"):
+        plant.switch(versions[0], line)
+    feeders = [feed(writer, 0.001) for writer in plant.writers.values()]
+
+    def churn(line: str, step: int) -> None:
+        for turn in range(60):
+            plant.answer(plant.assign(versions[turn * step % 4], line))
+
+    threads = [threading.Thread(target=churn, args=args) for args in (("line-1", 1), ("line-2", 3))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for feeder in feeders:
+        feeder.stop()
+    plant.wait_until(lambda: len(plant.of(Detections)) == sum(feeder.offered for feeder in feeders))
+    assert_each_answer_is_its_lines(plant, lines)
+    assert not plant.of(InferenceFailed)
+    assert all(state.used_bytes <= state.budget_bytes for state in plant.of(CacheState))
+
+
+def assert_each_answer_is_its_lines(plant: PlantOfDummies, line_of: dict[str, str]) -> None:
+    active: dict[str, str | None] = {}
+    for message in plant.messages:
+        if isinstance(message, Swapped):
+            active[message.line] = message.model
+        if isinstance(message, Detections):
+            assert message.model == active[line_of[message.stream]]
+            assert message.counts == ((message.model.partition(":")[0], 1),)
+
+
+def test_failures_of_frames_are_told_folded_and_the_stream_goes_on(
+    new_dummies: NewDummies, runtime: DummyRuntime, feed: Feed
+) -> None:
+    plant = new_dummies()
+    plant.switch(runtime.make("a"))
+    behaviour = runtime.behaviours["a"]
+    behaviour.answer_error = InferenceError("the runtime stumbled")
+    feeder = feed(plant.writers["cam-1"], 0.001)
+    plant.wait_until(lambda: len(plant.of(InferenceFailed)) == 5)
+    behaviour.answer_error = RuntimeError("unheard of")
+    plant.wait_until(lambda: len(plant.of(InferenceFailed)) == 7)
+    behaviour.answer_error = None
+    plant.wait_until(lambda: bool(plant.of(Detections)))
+    feeder.stop()
+    assert [failed.in_a_row for failed in plant.of(InferenceFailed)][:7] == [1, 2, 4, 8, 16, 32, 64]
+    assert {failed.model for failed in plant.of(InferenceFailed)} == {"a:n@1"}
+    assert "stumbled" in plant.of(InferenceFailed)[0].detail
+    assert "unheard of" in plant.of(InferenceFailed)[6].detail
+    behaviour.answer_error = InferenceError("again")
+    offer(plant.writers["cam-1"])
+    plant.wait_until(lambda: plant.of(InferenceFailed)[-1].detail == "again")
+    assert plant.of(InferenceFailed)[-1].in_a_row == 1
+
+
+def test_an_inference_under_way_is_marked_and_a_load_is_not(new_dummies: NewDummies, runtime: DummyRuntime) -> None:
+    plant = new_dummies()
+    version = runtime.make("a")
+    behaviour = runtime.behaviours["a"]
+    behaviour.load_may_end.clear()
+    change = plant.assign(version)
+    assert behaviour.load_began.wait(60)
+    assert plant.busy_now == 0
+    behaviour.answer_may_end.clear()
+    behaviour.load_may_end.set()
+    wait_for(lambda: behaviour.answers_begun._value > 0 or plant.of(Swapped) != [])
+    plant.answer(change)
+    offer(plant.writers["cam-1"])
+    assert behaviour.answers_begun.acquire(timeout=60)
+    assert plant.busy_now == 1
+    behaviour.answer_may_end.set()
+    plant.wait_until(lambda: bool(plant.of(Detections)))
+    wait_for(lambda: plant.busy_now == 0)

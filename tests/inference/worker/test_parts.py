@@ -1,0 +1,119 @@
+"""The worker's small parts: counts of a stream, bytes of a process, priority of a thread, times as text."""
+
+import ctypes
+import os
+import threading
+
+import pytest
+
+from agent.inference import memory, priority
+from agent.inference.detections import utc_text
+from agent.inference.process import versions
+from agent.inference.tally import Tally
+
+SECOND_NS = 1_000_000_000
+
+
+class DummySlot:
+    offered = 0
+    overwritten = 0
+
+    def read(self) -> tuple[int, int]:
+        return self.offered, self.overwritten
+
+
+def run(tally: Tally, slot: DummySlot, seconds: range, overwritten_a_second: int) -> None:
+    """Let 30 frames a second go by."""
+    for second in seconds:
+        tally.tick(second * SECOND_NS)
+        slot.offered += 30
+        slot.overwritten += overwritten_a_second
+
+
+@pytest.mark.parametrize(("steady", "then", "lost"), [(0, 0, 0), (0, 7, 7), (10, 10, 0), (10, 15, 5), (10, 3, 0)])
+def test_only_what_exceeds_the_steady_rate_is_lost(steady: int, then: int, lost: int) -> None:
+    slot = DummySlot()
+    tally = Tally(slot.read)
+    run(tally, slot, range(8), steady)
+    mark = tally.mark(8 * SECOND_NS)
+    run(tally, slot, range(8, 9), then)
+    assert tally.lost_since(mark) == lost
+
+
+def test_an_old_rate_is_forgotten_and_discards_count() -> None:
+    slot = DummySlot()
+    tally = Tally(slot.read)
+    run(tally, slot, range(4), 20)
+    run(tally, slot, range(4, 20), 0)
+    mark = tally.mark(20 * SECOND_NS)
+    run(tally, slot, range(20, 21), 2)
+    tally.discard()
+    assert (mark.loss, tally.lost_since(mark)) == (0, 3)
+
+
+def test_without_frames_nothing_is_lost() -> None:
+    tally = Tally(DummySlot().read)
+    assert tally.lost_since(tally.mark(SECOND_NS)) == 0
+
+
+def test_bytes_are_seen_to_come_and_to_go() -> None:
+    before_bytes = memory.process_bytes()
+    block = ctypes.create_string_buffer(64 << 20)
+    ctypes.memset(block, 1, len(block))
+    held_bytes = memory.process_bytes()
+    assert held_bytes - before_bytes > 60 << 20
+    del block
+    assert memory.wait_until_at_most(held_bytes - (60 << 20), 10) <= held_bytes - (60 << 20)
+
+
+def test_waiting_for_bytes_that_never_come_ends() -> None:
+    assert memory.wait_until_at_most(0, 0.05) > 0
+
+
+def test_a_loads_own_threads_do_not_stay_idle() -> None:
+    seen: dict[str, int] = {}
+    may_end = threading.Event()
+    policies: dict[str, int] = {}
+
+    def helper() -> None:
+        seen["helper"] = threading.get_native_id()
+        may_end.wait(60)
+
+    def load() -> None:
+        with priority.low_priority(True):
+            policies["loading"] = os.sched_getscheduler(0)
+            thread = threading.Thread(target=helper, daemon=True)
+            thread.start()
+            while "helper" not in seen:
+                may_end.wait(0.001)
+        policies["after"] = os.sched_getscheduler(0)
+        policies["helper"] = os.sched_getscheduler(seen["helper"])
+
+    loader = threading.Thread(target=load)
+    loader.start()
+    loader.join(60)
+    may_end.set()
+    assert policies["loading"] == (os.SCHED_IDLE if priority.can_return() else os.SCHED_OTHER)
+    assert (policies["after"], policies["helper"]) == (os.SCHED_OTHER, os.SCHED_OTHER)
+
+
+def test_low_priority_is_asked_for() -> None:
+    with priority.low_priority(False):
+        assert os.sched_getscheduler(0) == os.SCHED_OTHER
+
+
+@pytest.mark.parametrize(
+    ("unix_ns", "text"),
+    [
+        (0, "1970-01-01T00:00:00.000Z"),
+        (1_767_247_200_000_000_000, "2026-01-01T06:00:00.000Z"),
+        (1_767_247_200_999_999_999, "2026-01-01T06:00:00.999Z"),
+        (1_767_247_200_005_000_000, "2026-01-01T06:00:00.005Z"),
+    ],
+)
+def test_times_are_utc_with_milliseconds(unix_ns: int, text: str) -> None:
+    assert utc_text(unix_ns) == text
+
+
+def test_versions_are_found_without_importing() -> None:
+    assert set(versions()) <= {"openvino", "onnxruntime", "ultralytics", "torch"}
