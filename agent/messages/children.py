@@ -99,6 +99,23 @@ class Assign(Message, frozen=True):
     model: ModelVersion
 
 
+class Prepare(Message, frozen=True):
+    """Load `model` beside what serves, and keep it for `line`: a changeover to it is announced.
+
+    The worker loads it as a standby (proven like any other; never break-before-make, never evicting what is active,
+    pinned or reserved), reserves it for `line` during `hold_s` seconds from its arrival, and answers once with Prepared
+    or PrepareFailed of the same `number`. Of a model that is resident it only reserves, and answers at once. The same
+    model again sets a new end of the reservation; another model is one more reservation beside it. An Assign of the
+    model to the line ends its reservation, and so does the end of `hold_s`; a reservation may then be evicted. An Assign
+    goes before every Prepare that still waits.
+    """
+
+    line: str
+    number: int
+    model: ModelVersion
+    hold_s: float
+
+
 # ---- worker -> control
 
 
@@ -139,6 +156,24 @@ class SwapFailed(Message, frozen=True):
     change: int
     model: str
     active: str | None
+    reason: Reason
+    detail: str
+
+
+class Prepared(Message, frozen=True):
+    """`model` is resident and proven, and reserved for `line`."""
+
+    line: str
+    number: int
+    model: str
+
+
+class PrepareFailed(Message, frozen=True):
+    """`model` could not be made resident beside what serves; nothing of it is kept."""
+
+    line: str
+    number: int
+    model: str
     reason: Reason
     detail: str
 
@@ -213,6 +248,18 @@ class Beat(Message, frozen=True):
 
 
 CameraMessage = CameraOpened | CameraFailed | CameraEnded | Hello | Beat | Log
-WorkerMessage = Breaking | Swapped | SwapFailed | Detections | InferenceFailed | CacheState | Hello | Beat | Log
+WorkerMessage = (
+    Breaking
+    | Swapped
+    | SwapFailed
+    | Prepared
+    | PrepareFailed
+    | Detections
+    | InferenceFailed
+    | CacheState
+    | Hello
+    | Beat
+    | Log
+)
 ToCamera = CameraSetup
-ToWorker = WorkerSetup | Assign
+ToWorker = WorkerSetup | Assign | Prepare

@@ -37,6 +37,10 @@ class LinkDown(Message, frozen=True):
     detail: str
 
 
+class LinkTakenOver(Message, frozen=True):
+    """The broker gave our session to another client of the same client id, or seems to have."""
+
+
 class LinkTrouble(Message, frozen=True):
     """The broker refused something of ours (a subscription, a message) while the connection stands."""
 

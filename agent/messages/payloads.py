@@ -17,16 +17,31 @@ SwitchResult = Literal["switched", "failed", "rejected", "superseded"]
 Time = Annotated[str, msgspec.Meta(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$")]
 
 
+class Overrode(msgspec.Struct, frozen=True):
+    """The rule that would have decided otherwise, and the model that it asks for."""
+
+    rule: Rule
+    model: str
+
+
 class Cause(msgspec.Struct, frozen=True):
-    """Which rule asked for a model; `topic` and `value` where a message did."""
+    """Which rule asked for a model; `topic` and `value` where a message did; `overrode` only where it overrode one."""
 
     rule: Rule
     topic: str | None = None
     value: str | None = None
+    overrode: Overrode | msgspec.UnsetType = msgspec.UNSET
+
+
+class NextChange(msgspec.Struct, frozen=True):
+    """The change that the schedule will make next, as far as is known now."""
+
+    at: Time
+    model: str
 
 
 class LineState(msgspec.Struct, frozen=True):
-    """`line/{line}/state`."""
+    """`line/{line}/state`; `next` only where the schedule will change the line's model."""
 
     line: str
     product: str | None
@@ -37,6 +52,7 @@ class LineState(msgspec.Struct, frozen=True):
     since: Time
     boot: str
     v: int = 1
+    next: NextChange | msgspec.UnsetType = msgspec.UNSET
 
 
 class Switch(msgspec.Struct, frozen=True):
