@@ -1,6 +1,7 @@
 """One running agent: its parts, how events reach decisions, and in which order everything starts and stops."""
 
 import logging
+import os
 import time
 from contextlib import ExitStack
 from typing import Final
@@ -129,7 +130,7 @@ class Agent:
     def _pids(self) -> dict[str, int]:
         names = {"worker": WORKER, **{f"camera_{id_}": child for id_, child in self._streams.children().items()}}
         pids = {name: self._supervisor.pid(child) for name, child in names.items()}
-        return {name: pid for name, pid in pids.items() if pid is not None}
+        return {"control": os.getpid(), **{name: pid for name, pid in pids.items() if pid is not None}}
 
     def _from_inbox(self, event: object) -> None:
         if self._link.handle(event):

@@ -21,7 +21,7 @@ from agent.models.catalog import Catalog
 from agent.mqtt.link_settings import LinkSettings
 from agent.mqtt.peer import Peer, connected
 from agent.watch.board import Board
-from agent.watch.view import LiveView
+from agent.watch.main import LiveView
 
 _log: Final = logging.getLogger(__name__)
 _ROOT: Final = "changeover/v1"
@@ -29,6 +29,7 @@ _BASE: Final = f"{_ROOT}/{plant.DEVICE}"
 _STOP_S: Final = 10.0
 _STARTS_WITHIN_S: Final = 60.0
 _TICK_S: Final = 0.05
+_DRAW_S: Final = 0.25
 _FALL_LABELS: Final = frozenset({"Normal", "Fall"})
 
 
@@ -58,6 +59,7 @@ def _run_plant(folder: Path, files: material.Material, seconds: float | None, *,
         peer.subscribe([f"{_BASE}/#"])
         process = undo.enter_context(_agent(written.config, folder / "agent.log" if shows else None))
         board = Board(_BASE)
+        board.broker_is(f"mqtt://127.0.0.1:{port}", time.monotonic(), is_up=True)
         screen = LiveView() if shows else None
         if screen is not None:
             screen.start(board)
@@ -79,6 +81,7 @@ class _Run:
     ) -> None:
         self._peer, self._process, self._ledger = peer, process, ledger
         self._board, self._plc, self._screen = board, plc, screen
+        self._drawn_s = 0.0
 
     def until(self, seconds: float | None) -> None:
         """Run the plant; the clock starts when the agent is online."""
@@ -105,9 +108,10 @@ class _Run:
         while arrival is not None:
             self._ledger.take(arrival.topic, arrival.payload)
             self._plc.take(arrival.topic, arrival.payload, arrival.at_s)
-            self._board.take(arrival.topic, arrival.payload, retained=arrival.retained, now_s=arrival.at_s)
+            self._board.take(arrival.topic, arrival.payload, arrival.retained, arrival.at_s)
             arrival = self._peer.receive(0)
-        if self._screen is not None:
+        if self._screen is not None and time.monotonic() - self._drawn_s > _DRAW_S:
+            self._drawn_s = time.monotonic()
             self._screen.refresh()
 
 
