@@ -16,7 +16,7 @@ from agent.inference.cache import Cache, Entry
 from agent.inference.footprints import Footprints
 from agent.inference.jobs import LoadTimes
 from agent.inference.proof import prove, warm_up
-from agent.inference.release import Releaser
+from agent.inference.release import RUNTIMES_OWN_BYTES, Releaser
 from agent.messages.errors import ModelError
 from agent.messages.references import ModelVersion
 
@@ -50,8 +50,8 @@ class Arrival:
 class Intake:
     """Checks, loads, measures, warms up and proves. `is_serving` says whether frames must go before loads.
 
-    The first load of a backend brings its runtime with it, which stays; of that load a model is charged no more than
-    was predicted.
+    The first load of a backend brings much of its runtime with it, which stays and is no model's: there a model is
+    charged what it was measured to take at another time, else what it brought less RUNTIMES_OWN_BYTES.
     """
 
     def __init__(  # noqa: PLR0913 - the worker's composition, spelt out
@@ -121,10 +121,12 @@ class Intake:
 
     def _measure(self, candidate: Candidate, entry: Entry[Model], grown_bytes: int, *, is_first: bool) -> None:
         """Correct the charge: never below the file's own size, for the allocator may have had pages at hand."""
+        known_bytes = self._footprints.measured_bytes(candidate.key)
         measured_bytes = max(grown_bytes, candidate.file_bytes)
         if is_first:
-            measured_bytes = min(measured_bytes, candidate.predicted_bytes)
-        if not is_first or self._footprints.measured_bytes(candidate.key) is None:
+            own_bytes = max(grown_bytes - RUNTIMES_OWN_BYTES, candidate.file_bytes)
+            measured_bytes = min(known_bytes or own_bytes, candidate.predicted_bytes)
+        if not is_first or known_bytes is None:
             self._footprints.remember(candidate.key, measured_bytes)
         self._cache.measured(entry, measured_bytes)
         predicted, reference = candidate.predicted_bytes, candidate.version.reference

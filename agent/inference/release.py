@@ -12,7 +12,7 @@ from agent.inference.cache import Cache, Entry
 
 _NOISE_BYTES: Final = 8 << 20  # pipelines allocate and free meanwhile
 _NOISE_SHARE: Final = 0.1
-_RUNTIMES_OWN_BYTES: Final = 64 << 20  # what a first load compiles stays, once, and is the runtime's
+RUNTIMES_OWN_BYTES: Final = 64 << 20  # threads, caches and kernels of a first load stay, once, and are the runtime's
 _LOOK_S: Final = 0.2
 
 
@@ -64,7 +64,7 @@ class Releaser:
         allowed_bytes = max(_NOISE_BYTES, int(entry.bytes * _NOISE_SHARE))
         if (backend := backend_of(entry.version)) not in self._seen_backends:
             self._seen_backends.add(backend)
-            allowed_bytes += _RUNTIMES_OWN_BYTES
+            allowed_bytes += RUNTIMES_OWN_BYTES
         level_bytes = before_bytes - entry.bytes + allowed_bytes
         held_bytes = memory.wait_until_at_most(level_bytes, _LOOK_S)
         if held_bytes > level_bytes:

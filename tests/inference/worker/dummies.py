@@ -13,6 +13,7 @@ from inference.worker.plant import DEADLINE_S, Plant, entry_of
 from numpy.typing import NDArray
 
 from agent.inference.pipeline import Outlet
+from agent.inference.release import RUNTIMES_OWN_BYTES
 from agent.inference.worker import Worker
 from agent.inference.yolo.objects import Objects
 from agent.messages.children import Assign, WorkerSetup, WorkerStream
@@ -89,13 +90,14 @@ def _one_object() -> Objects:
 
 
 class DummyRuntime:
-    """Loads dummies; `held_bytes` is what a process with them would hold."""
+    """Loads dummies; `held_bytes` is what they take together."""
 
     def __init__(self, folder: Path) -> None:
         self._folder: Final = folder
         self.behaviours: Final[dict[str, Behaviour]] = {}
         self.loads: Final[list[str]] = []
-        self.held_bytes = _BASE_BYTES
+        self.held_bytes = 0
+        self._own_bytes = 0
         self._lock: Final = threading.Lock()
 
     def make(self, name: str, size_mib: int = 60) -> ModelVersion:
@@ -117,10 +119,13 @@ class DummyRuntime:
         if behaviour.load_error is not None:
             raise behaviour.load_error
         self._hold(size_bytes)
+        if self._own_bytes == 0:
+            self._own_bytes = RUNTIMES_OWN_BYTES
         return DummyModel(version.name, behaviour, lambda: self._hold(0 if behaviour.leaks else -size_bytes))
 
     def process_bytes(self) -> int:
-        return self.held_bytes
+        """Return what the process holds: its base, the models, and from the first load on the runtime's own."""
+        return _BASE_BYTES + self._own_bytes + self.held_bytes
 
     def _hold(self, more_bytes: int) -> None:
         with self._lock:

@@ -1,6 +1,8 @@
 """A real worker process, and what stands around it: slots with frames in them, and a pipe that somebody reads."""
 
 import hashlib
+import os
+import socket
 import subprocess
 import sys
 import threading
@@ -144,10 +146,16 @@ class PlantProcess(Plant):
         self._reader.start()
 
     def stop(self) -> None:
+        """Kill; may be called again."""
         self.process.kill()
         self.process.wait(DEADLINE_S)
         self._reader.join(DEADLINE_S)
         self.channel.close()
+
+    def hang_up(self) -> None:
+        """Close control's end, as its death would."""
+        with socket.socket(fileno=os.dup(self.channel.fileno())) as ours:
+            ours.shutdown(socket.SHUT_RDWR)
 
     def _read(self) -> None:
         with suppress(ChannelClosedError):
