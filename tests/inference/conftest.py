@@ -1,113 +1,25 @@
-"""Models that answer the same whatever they see: small enough to build in a test, and known to the pixel."""
+"""What the tests of inference share: tiny models, and the walkway's real material."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-import onnx
 import pytest
-from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from support.tiny_models import version_of, write_tiny_model
 
 from agent.demo.material import Material, fetch
 from agent.messages.errors import TransientError
 from agent.messages.references import ModelVersion
 
-Box = tuple[float, float, float, float, float, int]  # x1, y1, x2, y2 in pixels of the input, score, class
-STRIDES = (8, 16, 32)
-OBJECTS = 300
-
-
-def write_tiny_model(  # noqa: PLR0913 - each option is one way for a model to be odd
-    path: Path,
-    names: Sequence[str] = ("cap", "no-cap"),
-    boxes: Sequence[Box] = ((8, 16, 40, 48, 0.9, 0),),
-    *,
-    imgsz: int = 64,
-    end2end: bool = False,
-    half: bool = False,
-    nan: bool = False,
-    shape: tuple[int, ...] | None = None,
-    task: str = "detect",
-    metadata: bool = True,
-    dynamic: bool = False,
-) -> Path:
-    """Write an ONNX detection model whose answer is `boxes`, whatever the picture; returns `path`.
-
-    `half`: float16 in and out. `nan`: one number that is no candidate's is NaN. `shape`: answers zeros of that shape.
-    `dynamic`: the file leaves the sizes of picture and answer open.
-    """
-    answer = _rows(boxes) if end2end else _anchors(boxes, len(names), imgsz)
-    if shape is not None:
-        answer = np.zeros(shape, np.float32)
-    if nan:
-        answer[0, 0, -1] = np.nan
-    model = _graph(answer.astype(np.float16 if half else np.float32), imgsz, dynamic=dynamic)
-    facts = {"names": repr(dict(enumerate(names))), "task": task, "imgsz": repr([imgsz, imgsz]), "stride": "32"}
-    if end2end:
-        facts["end2end"] = "True"
-    if metadata:
-        helper.set_model_props(model, facts)
-    onnx.save(model, path)
-    return path
-
-
-def _anchors(boxes: Sequence[Box], classes: int, imgsz: int) -> NDArray[np.float32]:
-    answer = np.zeros((1, 4 + classes, sum((imgsz // stride) ** 2 for stride in STRIDES)), np.float32)
-    for column, (x1, y1, x2, y2, score, index) in enumerate(boxes):
-        answer[0, :4, column] = (x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1
-        answer[0, 4 + index, column] = score
-    return answer
-
-
-def _rows(boxes: Sequence[Box]) -> NDArray[np.float32]:
-    answer = np.zeros((1, OBJECTS, 6), np.float32)
-    for row, box in enumerate(boxes):
-        answer[0, row] = box
-    return answer
-
-
-def _graph(answer: NDArray[np.floating], imgsz: int, *, dynamic: bool) -> onnx.ModelProto:
-    kind = helper.np_dtype_to_tensor_dtype(answer.dtype)
-    constants = {
-        "zero": np.zeros(1, answer.dtype),
-        "flat": np.array([1] * answer.ndim, np.int64),
-        "answer": answer,
-    }
-    taken: list[int | str] = ["batch", 3, "height", "width"] if dynamic else [1, 3, imgsz, imgsz]
-    given: list[int | str] = ["batch", "rows", "columns"] if dynamic else list(answer.shape)
-    graph = helper.make_graph(
-        [  # the answer must hang on the picture, or runtimes drop the input
-            helper.make_node("ReduceMean", ["images"], ["mean"], keepdims=1),
-            helper.make_node("Mul", ["mean", "zero"], ["nothing"]),
-            helper.make_node("Reshape", ["nothing", "flat"], ["flattened"]),
-            helper.make_node("Add", ["flattened", "answer"], ["output0"]),
-        ],
-        "tiny",
-        [helper.make_tensor_value_info("images", kind, taken)],
-        [helper.make_tensor_value_info("output0", kind, given)],
-        [numpy_helper.from_array(value, name) for name, value in constants.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    assert kind in {TensorProto.FLOAT, TensorProto.FLOAT16}
-    return model
-
-
-def version_of(path: Path, **options: object) -> ModelVersion:
-    """Catalog entry for a file; `options` are ModelVersion's fields."""
-    fields: dict[str, object] = {"name": "tiny", "variant": "n", "version": "1", "path": str(path), "sha256": ""}
-    return ModelVersion(**(fields | options))  # type: ignore[arg-type]
-
 
 @pytest.fixture(scope="session")
 def tiny_model() -> Callable[..., Path]:
-    """`write_tiny_model`, for tests, which cannot import this module."""
+    """`write_tiny_model`."""
     return write_tiny_model
 
 
 @pytest.fixture(scope="session")
 def version() -> Callable[..., ModelVersion]:
-    """`version_of`, for tests, which cannot import this module."""
+    """`version_of`."""
     return version_of
 
 

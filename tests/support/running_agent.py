@@ -1,0 +1,145 @@
+"""A whole agent as a user runs it: its own process tree, a real broker, videos, models whose labels betray them."""
+
+import hashlib
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import psutil
+import tomlkit
+
+from agent.mqtt.peer import Arrival, Peer
+from support.tiny_models import write_tiny_model
+
+BASE = "changeover/v1/box"
+DEADLINE_S = 60.0
+FPS = 10
+PRODUCTS = {"bottle-500": "alpha", "17": "beta", "crate": "alpha"}
+
+
+class RunningAgent:
+    """One agent, started and stopped by a test; everything that it published is in `heard`, in order."""
+
+    def __init__(self, folder: Path, url: str, peer: Peer, changes: Callable[[dict[str, Any]], None]) -> None:
+        self.folder = folder
+        self.heard: list[Arrival] = []
+        self._peer = peer
+        self._log = folder / "agent.log"
+        self._process: subprocess.Popen[bytes] | None = None
+        self.config = folder / "changeover.toml"
+        settings = _write_plant(folder, url)
+        changes(settings)
+        self.config.write_text(tomlkit.dumps(settings))
+        peer.subscribe([f"{BASE}/#"])
+
+    def start(self) -> None:
+        with self._log.open("ab") as log:
+            command = [sys.executable, "-m", "agent", "run", "--config", str(self.config)]
+            self._process = subprocess.Popen(command, stderr=log, stdin=subprocess.DEVNULL)
+
+    @property
+    def process(self) -> "subprocess.Popen[bytes]":
+        assert self._process is not None
+        return self._process
+
+    def child(self, module: str, number: int = 0) -> psutil.Process:
+        """Return a child by the module that it runs."""
+        found = [
+            child
+            for child in psutil.Process(self.process.pid).children()
+            if any(module in word for word in child.cmdline())
+        ]
+        return sorted(found, key=lambda child: child.create_time())[number]
+
+    def send(self, topic: str, payload: str, *, retain: bool = False) -> None:
+        self._peer.publish(f"{BASE}/{topic}", payload, retain=retain)
+
+    def until(self, is_done: Callable[[], object], deadline_s: float = DEADLINE_S) -> None:
+        limit_s = time.monotonic() + deadline_s
+        while not is_done():
+            assert time.monotonic() < limit_s, f"not within {deadline_s} s\n{self._log.read_text()[-3000:]}"
+            arrival = self._peer.receive(0.05)
+            while arrival is not None:
+                self.heard.append(arrival)
+                arrival = self._peer.receive(0)
+
+    def until_said(self, topic: str, value: str, since: int = 0) -> Arrival:
+        """Wait for a payload on a topic of the device, among what came after the first `since` messages."""
+        found: list[Arrival] = []
+
+        def is_said() -> bool:
+            found.extend(one for one in self.on(topic, since) if one.payload == value.encode())
+            return bool(found)
+
+        self.until(is_said)
+        return found[0]
+
+    def on(self, topic: str, since: int = 0) -> list[Arrival]:
+        return [one for one in self.heard[since:] if one.topic == f"{BASE}/{topic}"]
+
+    def detections(self, stream: str, since: int = 0) -> list[dict[str, Any]]:
+        return [json.loads(one.payload) for one in self.on(f"stream/{stream}/detections", since)]
+
+    def ready(self, product: str, line: str = "line-1") -> int:
+        """Ask for a product and wait for `ready`; return how much had been heard before."""
+        mark = len(self.heard)
+        self.send(f"line/{line}/product/set", product)
+        self.until_said(f"line/{line}/ready", product, mark)
+        return mark
+
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(DEADLINE_S)
+
+    def kill(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+            self._process.wait(DEADLINE_S)
+
+
+def shared_memory() -> set[Path]:
+    """Return what lies in /dev/shm."""
+    return set(Path("/dev/shm").iterdir())
+
+
+def _write_plant(folder: Path, url: str) -> dict[str, Any]:
+    models = [_model(folder, "alpha", "a"), _model(folder, "beta", "b")]
+    (folder / "models.toml").write_text(tomlkit.dumps({"model": models}))
+    for name in ("one", "two", "three"):
+        _video(folder / f"{name}.avi")
+    streams = [
+        {"id": f"cam-{number}", "line": line, "source": f"{name}.avi", "fps": FPS, "loop": True}
+        for number, (name, line) in enumerate([("one", "line-1"), ("two", "line-1"), ("three", "line-2")], 1)
+    ]
+    return {
+        "device": {"id": "box", "state_dir": "state", "memory_budget": "400MiB"},
+        "mqtt": {"url": url},
+        "catalog": {"file": "models.toml", "store_dir": "store"},
+        "http": {"bind": ""},
+        "stream": streams,
+        "line": {
+            "line-1": {"default": "alpha", "products": dict(PRODUCTS)},
+            "line-2": {"default": "beta", "products": {"open": "beta"}},
+        },
+    }
+
+
+def _model(folder: Path, name: str, letter: str) -> dict[str, Any]:
+    """Make a model whose labels begin with its own letter."""
+    path = write_tiny_model(folder / f"{name}.onnx", names=(f"{letter}-good", f"{letter}-bad"))
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    return {"name": name, "variant": "n", "version": "1", "file": path.name, "sha256": sha256}
+
+
+def _video(path: Path) -> None:
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (128, 96))
+    for shade in range(20):
+        writer.write(np.full((96, 128, 3), shade * 10, np.uint8))
+    writer.release()
