@@ -1,0 +1,149 @@
+"""The supervisor and its loop, with children that really die, freeze, hang and flood."""
+
+import os
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from agent.messages.children import CameraMessage, CameraOpened, CameraSetup, Hello, Message, SlotDescriptors
+from agent.messages.events import ChildHung, ChildLost, ChildUp
+from agent.processes.loop import Loop
+from agent.processes.supervisor import ChildSpec, Supervisor
+
+DEADLINE_S = 60.0
+TESTS = Path(__file__).parents[1]
+
+
+class Post:
+    """A loop with a supervisor, and everything that its children said."""
+
+    def __init__(self) -> None:
+        self.loop = Loop()
+        self.said: list[tuple[str, Message]] = []
+        self.supervisor = Supervisor(self.loop, lambda child, message: self.said.append((child, message)))
+
+    def start(self, source: str, *, beat_deadline_s: float = 30.0, busy_deadline_s: float = 30.0) -> None:
+        setup = CameraSetup("cam", source, 1, loop=False, wait_for_reader=False, slot=SlotDescriptors(0, 0, 0))
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)])}
+        spec = ChildSpec(
+            name=source,
+            module="support.odd_child",
+            incoming=CameraMessage,
+            setup=lambda: setup,
+            descriptors=(),
+            beat_deadline_s=beat_deadline_s,
+            busy_deadline_s=busy_deadline_s,
+            environment=environment,
+        )
+        self.supervisor.start(spec)
+
+    def until(self, is_done: Callable[[], object]) -> None:
+        limit_s = time.monotonic() + DEADLINE_S
+        while not is_done():
+            assert time.monotonic() < limit_s, self.said[-5:]
+            self.loop.run_once(0.05, lambda _event: None)
+            self.supervisor.tick(time.monotonic())
+
+    def heard(self, kind: type[Message], child: str | None = None) -> list[Message]:
+        return [message for name, message in self.said if isinstance(message, kind) and child in {None, name}]
+
+
+@pytest.fixture
+def post() -> Iterator[Post]:
+    post = Post()
+    yield post
+    post.supervisor.stop()
+    post.loop.close()
+    assert not psutil.Process().children(), "no child is left behind"
+
+
+def test_a_child_gets_its_setup_and_is_heard(post: Post) -> None:
+    post.start("work")
+    post.until(lambda: post.heard(CameraOpened))
+    assert [type(message) for _, message in post.said] == [Hello, ChildUp, CameraOpened]
+    assert post.supervisor.beat_age_s("work", time.monotonic()) is not None
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_killed_child_is_an_event_and_comes_back(post: Post, number: signal.Signals) -> None:
+    post.start("work")
+    post.until(lambda: post.heard(CameraOpened))
+    pid = post.supervisor.pid("work")
+    assert pid is not None
+    os.kill(pid, number)
+    post.until(lambda: len(post.heard(CameraOpened)) == 2)
+    lost = post.heard(ChildLost)
+    assert len(lost) == 1
+    assert isinstance(lost[0], ChildLost)
+    assert f"exit code {-number}" in lost[0].detail
+    assert post.supervisor.pid("work") != pid
+
+
+def test_a_child_that_ends_by_itself_is_started_again_with_its_exit_code_said(post: Post) -> None:
+    post.start("exit")
+    post.until(lambda: len(post.heard(ChildLost)) >= 3)
+    lost = post.heard(ChildLost)[0]
+    assert isinstance(lost, ChildLost)
+    assert "exit code 7" in lost.detail
+
+
+def test_a_frozen_child_is_killed_when_its_beat_is_due(post: Post) -> None:
+    post.start("stop", beat_deadline_s=1.0)
+    post.until(lambda: post.heard(ChildLost))
+    assert post.heard(ChildHung)
+
+
+def test_a_child_that_hangs_in_one_call_is_killed_though_it_beats(post: Post) -> None:
+    post.start("hang", busy_deadline_s=1.0)
+    post.until(lambda: post.heard(ChildLost))
+    hung = post.heard(ChildHung)[0]
+    assert isinstance(hung, ChildHung)
+    assert "one call" in hung.detail
+
+
+def test_a_flooding_child_does_not_starve_another(post: Post) -> None:
+    post.start("flood")
+    post.until(lambda: len(post.said) > 1000)
+    post.start("work")
+    post.until(lambda: post.heard(CameraOpened, "work"))
+
+
+def test_children_end_with_the_channel_even_without_a_word(post: Post) -> None:
+    post.start("work")
+    post.until(lambda: post.heard(CameraOpened))
+    pid = post.supervisor.pid("work")
+    assert pid is not None
+    post.supervisor.stop()
+    assert not psutil.pid_exists(pid)
+
+
+def test_the_loop_takes_events_from_threads_and_signal_handlers_in_order() -> None:
+    loop = Loop()
+    got: list[object] = []
+    before = signal.signal(signal.SIGUSR1, lambda number, _frame: loop.put(number))
+    try:
+        threads = [threading.Thread(target=_put_numbers, args=(loop,)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        os.kill(os.getpid(), signal.SIGUSR1)
+        limit_s = time.monotonic() + DEADLINE_S
+        while len(got) < 4001:
+            assert time.monotonic() < limit_s
+            loop.run_once(1.0, got.append)
+        for thread in threads:
+            thread.join()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+        loop.close()
+    assert Counter(got) == Counter([*range(1000)] * 4 + [int(signal.SIGUSR1)])
+
+
+def _put_numbers(loop: Loop) -> None:
+    for number in range(1000):
+        loop.put(number)

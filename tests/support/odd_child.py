@@ -1,0 +1,32 @@
+"""A child process that does as it is told, well or badly; `python -m support.odd_child FD`."""
+
+import os
+import signal
+import time
+
+from agent.messages.children import CameraFailed, CameraOpened, CameraSetup
+from agent.processes.child import Child, run_child
+
+
+def main(child: Child[CameraSetup]) -> None:
+    """Misbehave as the first message's `source` says."""
+    setup = child.inbox.get()
+    match setup.source:
+        case "exit":
+            os._exit(7)
+        case "stop":
+            os.kill(os.getpid(), signal.SIGSTOP)
+        case "hang":
+            with child.busy():
+                time.sleep(3600)
+        case "flood":
+            while True:
+                child.send(CameraFailed(setup.stream, "x" * 1000))
+        case _:
+            child.send(CameraOpened(setup.stream, 1, 1, 0.0, setup.source))
+            while True:
+                child.inbox.get()
+
+
+if __name__ == "__main__":
+    run_child(CameraSetup, {"odd": "1"}, main)
