@@ -40,7 +40,7 @@ def run(*, seconds: float | None, as_json: bool, view: bool) -> int:
     _log.info("event=demo_material detail='fetching real pictures and a model, once'")
     files = material.fetch()
     with tempfile.TemporaryDirectory(prefix="changeover-demo-") as name:
-        ledger = _run_plant(Path(name), files, seconds, shows=shows)
+        ledger, _ = run_plant(Path(name), files, seconds, shows=shows)
     verdict = ledger.verdict()
     if as_json:
         sys.stdout.write(json.dumps(ledger.report()) + "\n")
@@ -49,7 +49,8 @@ def run(*, seconds: float | None, as_json: bool, view: bool) -> int:
     return EXIT_FAILED if verdict else EXIT_OK
 
 
-def _run_plant(folder: Path, files: material.Material, seconds: float | None, *, shows: bool) -> Ledger:
+def run_plant(folder: Path, files: material.Material, seconds: float | None, *, shows: bool) -> tuple[Ledger, Board]:
+    """Run the plant in `folder`; return what the PLC counted, and what the live view showed last."""
     with ExitStack() as undo:
         port = undo.enter_context(embedded_broker(0))
         camera = undo.enter_context(ConveyorCamera(fps=plant.BELT_FPS))
@@ -66,7 +67,7 @@ def _run_plant(folder: Path, files: material.Material, seconds: float | None, *,
             undo.callback(screen.stop)
         plc = Plc(_BASE, peer.publish, Belt(camera.set_product), ledger.complaints.append, lambda: _refuse(ledger))
         _Run(peer, process, ledger, board, plc, screen).until(seconds)
-        return ledger
+        return ledger, board
 
 
 class _Run:
