@@ -13,9 +13,9 @@ RUNTIMES = {"openvino", "onnxruntime", "torch", "ultralytics"}
 def loaded_after(statement: str) -> set[str]:
     """Return the top-level modules that a fresh interpreter holds after `statement`."""
     code = f"import sys\n{statement}\nprint(*{{name.partition('.')[0] for name in sys.modules}})"
-    answer = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120, cwd=ROOT
-    )
+    command = [sys.executable, "-c", code]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, cwd=ROOT)
+    assert answer.returncode == 0, answer.stderr
     return set(answer.stdout.splitlines()[-1].split())
 
 
