@@ -1,8 +1,11 @@
 """Brokers that encrypt, and brokers that forbid."""
 
 import shutil
+import socket
+import ssl
 import subprocess
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +57,29 @@ def test_over_tls_nothing_is_left_lying_in_the_buffer(
 
 def received(station: Station) -> list[Any]:
     return [getattr(event, "payload", None) for event in station.heard if hasattr(event, "payload")]
+
+
+def test_two_messages_in_one_record_of_tls_are_both_heard(
+    certificate: tuple[Path, Path], make_station: Callable[..., Station]
+) -> None:
+    key, own = certificate
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(own, key)
+    with socket.create_server(("127.0.0.1", 0)) as listening, ThreadPoolExecutor(1) as pool:
+        accepting = pool.submit(_accept, listening, context)
+        tls = Tls(ca_file=str(own))
+        station = make_station(listening.getsockname()[1], tls=tls, protocol="3.1.1", ping_topic=None)
+        with accepting.result(30):
+            station.until(lambda: received(station) == [b"1", b"2"])
+            station.link.stop([], 0)
+
+
+def _accept(listening: socket.socket, context: ssl.SSLContext) -> ssl.SSLSocket:
+    connection = context.wrap_socket(listening.accept()[0], server_side=True)
+    connection.recv(4096)
+    connack = b"\x20\x02\x00\x00"
+    connection.sendall(connack + b"\x30\x04\x00\x01a1" + b"\x30\x04\x00\x01a2")
+    return connection
 
 
 def test_a_stranger_with_the_brokers_name_is_not_spoken_to(

@@ -91,6 +91,20 @@ def test_a_burst_beyond_the_window_is_replayed(
         assert _seqs(observer, REPLAY) == list(range(window, 200))
 
 
+def test_more_than_the_socket_takes_is_written_when_it_takes_again(
+    mosquitto: Mosquitto, make_station: Callable[..., Station]
+) -> None:
+    station = make_station(mosquitto.port, protocol="3.1.1", keepalive_s=60, ping_topic=None)
+    station.until_heard(LinkUp)
+    mosquitto.freeze()
+    for seq in range(10):
+        station.publisher.send_detection("cam-1", seq, bytes(10_000_000))
+    assert station.link.in_flight == 1
+    assert not station.link.has_room
+    mosquitto.thaw()
+    station.until(lambda: station.link.in_flight == 0)
+
+
 def _send(station: Station, seqs: Any) -> None:  # noqa: ANN401 - any iterable of int
     for seq in seqs:
         station.publisher.send_detection("cam-1", seq, json.dumps({"seq": seq}).encode())

@@ -17,6 +17,7 @@ class DummyLink:
     def __init__(self, window: int = 64) -> None:
         self.connection = 0
         self.window = window
+        self.is_choked = False
         self.wire: list[tuple[str, bytes]] = []
         self._unanswered: list[Callable[[], None] | None] = []
 
@@ -26,7 +27,7 @@ class DummyLink:
 
     @property
     def has_room(self) -> bool:
-        return self.connection != 0 and self.in_flight < self.window
+        return self.connection != 0 and self.in_flight < self.window and not self.is_choked
 
     def publish(self, message: Outgoing, acknowledged: Callable[[], None] | None = None) -> bool:
         if self.connection == 0 or (message.qos and not self.has_room):
@@ -119,6 +120,17 @@ def test_states_and_live_detections_keep_their_order_when_there_is_no_room() -> 
         ("stream/cam-1/replay", b"new model"),
         ("stream/cam-1/detections", b"new model too"),
     ]
+
+
+def test_no_live_detection_overtakes_a_state_that_found_the_socket_full() -> None:
+    link = DummyLink()
+    publisher = announced(link)
+    link.is_choked = True
+    publisher.send_state(READY, b"bottle-500")
+    link.is_choked = False
+    publisher.send_detection("cam-1", 0, b"new model")
+    publisher.tick()
+    assert link.wire == [("line/line-1/ready", b"bottle-500"), ("stream/cam-1/replay", b"new model")]
 
 
 def test_replay_leaves_half_of_the_window_to_live_messages() -> None:
