@@ -1,9 +1,10 @@
 """What is loaded, evicted, refused or taken off a line to make room, to the byte: with dummies."""
 
 from collections.abc import Callable
+from pathlib import Path
 
-from inference.worker.dummies import MIB, DummyRuntime, PlantOfDummies, wait_for
-from inference.worker.plant import Feeder
+from inference.worker.dummies import MIB, Behaviour, DummyRuntime, PlantOfDummies, wait_for
+from inference.worker.plant import Feeder, entry_of, sha256_of
 
 from agent.inference.footprints import Footprints
 from agent.messages.children import CacheState, Detections, Log, SwapFailed, Swapped
@@ -269,3 +270,24 @@ def test_a_load_that_breaks_unheard_of_is_a_failed_load(new_dummies: NewDummies,
     assert (refusal.reason, refusal.active) == ("load_failed", "good:n@1")
     runtime.behaviours["odd"].load_error = None
     plant.switch(odd)
+
+
+def test_the_weights_beside_an_xml_are_checked_and_predicted(
+    new_dummies: NewDummies, runtime: DummyRuntime, tmp_path: Path
+) -> None:
+    plant = new_dummies(budget_mib=200)
+    graph, weights = tmp_path / "ir.xml", tmp_path / "ir.bin"
+    graph.write_text("<net/>")
+    weights.write_bytes(bytes(2 * MIB))
+    known: dict[str, object] = {"backend": "dummy", "weights_sha256": sha256_of(weights)}
+    version = entry_of("ir", graph, known)
+    runtime.behaviours["ir"] = Behaviour()
+    weights.write_bytes(bytes(2 * MIB - 1) + b"1")
+    refusal = plant.refusal(version)
+    assert (refusal.reason, "ir.bin" in refusal.detail) == ("hash_mismatch", True)
+    weights.unlink()
+    assert plant.refusal(version).reason == "file_missing"
+    weights.write_bytes(bytes(2 * MIB))
+    plant.switch(version)
+    loading = [row.bytes for state in plant.of(CacheState) for row in state.models if row.state == "loading"]
+    assert max(loading) == 6 * (2 * MIB + len("<net/>"))
