@@ -71,7 +71,7 @@ def run(config: Path | None) -> None:
     settings = _settings(config)
     from agent.app.main import run as run_agent
 
-    sys.exit(run_agent(settings))
+    sys.exit(run_agent(settings, lambda: _settings(config)))
 
 
 @_commands.command()

@@ -10,19 +10,29 @@ from agent.app.announcer import Announcer
 from agent.app.context import Context
 from agent.app.link import make_link, make_publisher
 from agent.app.memory import SnapshotFile
-from agent.app.performer import Performer
+from agent.app.performer import Calls, Performer
 from agent.app.plant import plant_of
 from agent.app.publishing import Publishing
+from agent.app.reloading import read_again
 from agent.app.streams import Streams
 from agent.app.worker import HUNG_AFTER_S, WORKER, worker_spec
 from agent.control import snapshot
-from agent.control.events import StreamChanged, Tick, WorkerHung, WorkerLost, WorkerUp
+from agent.control.events import Reloaded, StreamChanged, Tick, WorkerHung, WorkerLost, WorkerUp
 from agent.control.reconciler import Event, reconcile
 from agent.control.state import Now, State
 from agent.health.memory import available_bytes
 from agent.messages import children as said
 from agent.messages.children import Message
-from agent.messages.events import ChildLost, ChildUp, LinkDown, LinkUp, Received, StopRequested
+from agent.messages.events import (
+    ChildLost,
+    ChildUp,
+    LinkDown,
+    LinkTakenOver,
+    LinkUp,
+    Received,
+    ReloadRequested,
+    StopRequested,
+)
 from agent.messages.payloads import StreamStatus
 from agent.processes.loop import Loop
 from agent.processes.supervisor import ChildSpec, Supervisor
@@ -37,7 +47,7 @@ class Agent:
 
     def __init__(self, context: Context) -> None:
         settings = context.settings
-        self._context: Final = context
+        self._context = context
         self._state: Final = State.of(plant_of(settings, context.catalog, context.boot))
         self._loop: Final = Loop()
         self._link: Final = make_link(settings, context.topics, self._loop)
@@ -58,8 +68,12 @@ class Agent:
             context.topics,
             self._publisher,
             self._link,
-            assign=lambda message: self._supervisor.send(WORKER, message),
-            remember=lambda: self._memory.save(snapshot.take(self._state)),
+            Calls(
+                tell_worker=lambda message: self._supervisor.send(WORKER, message),
+                remember=lambda: self._memory.save(snapshot.take(self._state)),
+                set_publish=self._publishing.set_publish,
+                reload=self._reload,
+            ),
         )
         self._announcer: Final = Announcer(context, self._state, self._publisher, self._link)
         self._failing: Final[set[str]] = set()
@@ -120,6 +134,11 @@ class Agent:
         self._decide(Tick())
         self._announcer.tick(now_s, self._streams, self._publishing, self._pids())
 
+    def _reload(self) -> None:
+        self._context, reloaded = read_again(self._context)
+        _log.info("event=reloaded ok=%s detail=%r", reloaded.plant is not None, reloaded.detail)
+        self._loop.put(reloaded)
+
     def _look_at_worker(self, now_s: float) -> None:
         silent_s = self._supervisor.beat_age_s(WORKER, now_s)
         is_hung = silent_s is not None and silent_s > HUNG_AFTER_S
@@ -142,6 +161,13 @@ class Agent:
             case LinkUp():
                 self._decide(event)
                 self._announcer.announce()
+            case LinkTakenOver():
+                self._decide(event)
+            case ReloadRequested():
+                self._reload()
+            case Reloaded():
+                self._decide(event)
+                self._announcer.say_configuration(self._context)
             case LinkDown():
                 _log.debug("event=link_down detail=%r", event.detail)
             case Received():
@@ -168,7 +194,7 @@ class Agent:
             case said.InferenceFailed():
                 self._failing.add(message.stream)
                 self._decide(message)
-            case said.Breaking() | said.Swapped() | said.SwapFailed():
+            case said.Breaking() | said.Swapped() | said.SwapFailed() | said.Prepared() | said.PrepareFailed():
                 self._decide(message)
             case said.CacheState():
                 self._announcer.say_cache(message)

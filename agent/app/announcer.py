@@ -9,7 +9,7 @@ from agent import __version__
 from agent.app.context import Context
 from agent.app.publishing import Publishing
 from agent.app.streams import Streams
-from agent.control import commands
+from agent.control import identity, routes
 from agent.control.state import NOTHING, State
 from agent.health.clock import is_synchronised
 from agent.health.report import INTERVAL_S, LinkReading, Reporter, StreamReading
@@ -29,7 +29,7 @@ class Announcer:
     """Keeps the device's own retained topics true. For the loop's thread."""
 
     def __init__(self, context: Context, state: State, publisher: Publisher, link: Link) -> None:
-        self._context: Final = context
+        self._context = context
         self._topics: Final = context.topics
         self._state: Final = state
         self._publisher: Final = publisher
@@ -51,6 +51,12 @@ class Announcer:
         self._versions |= versions
         self._say_meta()
 
+    def say_configuration(self, context: Context) -> None:
+        """Note that configuration and catalog were read again: subscribe to what is new, and say what is known."""
+        self._context = context
+        self._link.subscribe(routes.filters(self._state.plant))
+        self._say_meta()
+
     def say_cache(self, cache: CacheState) -> None:
         """Publish the worker's ledger."""
         models = [CacheModel(one.model, one.bytes, one.state, one.last_use, one.reserved_for) for one in cache.models]
@@ -61,7 +67,8 @@ class Announcer:
         """Subscribe, then publish the truth of everything retained: owed after every connect."""
         base = self._topics.base
         # The last two show what an earlier configuration left behind; see `heard`.
-        self._link.subscribe([*commands.filters(base), f"{base}/line/+/phase", f"{base}/stream/+/status"])
+        left_behind = [f"{base}/line/+/phase", f"{base}/stream/+/status"]
+        self._link.subscribe([*routes.filters(self._state.plant), identity.topic(base), *left_behind])
         self._publisher.announce()
 
     def heard(self, message: Received) -> None:

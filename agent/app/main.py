@@ -3,31 +3,36 @@
 import logging
 import signal
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
 from types import FrameType
 
 from agent.app.agent import Agent
 from agent.app.context import Context
 from agent.messages.errors import EXIT_OK
-from agent.messages.events import StopRequested
+from agent.messages.events import ReloadRequested, StopRequested
 from agent.models.catalog import Catalog
 from agent.settings import Settings
 
 
-def run(settings: Settings) -> int:
-    """Serve until SIGTERM or SIGINT; return the exit code."""
+def run(settings: Settings, reread: Callable[[], Settings] | None = None) -> int:
+    """Serve until SIGTERM or SIGINT; return the exit code. `reread` is asked at a reload, also by SIGHUP."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="level=%(levelname)s logger=%(name)s %(message)s")
     with ExitStack() as undo:
         if settings.mqtt.embedded:
             from agent.app.trial import at_port, embedded_broker  # noqa: PLC0415 - only a trial brings its own
 
             settings = at_port(settings, undo.enter_context(embedded_broker(settings.mqtt.port)))
-        agent = Agent(Context(settings, Catalog.load(settings.catalog.file)))
+        agent = Agent(Context(settings, Catalog.load(settings.catalog.file), reread=reread))
 
         def stop(number: int, _frame: FrameType | None) -> None:
             agent.loop.put(StopRequested(number))
 
+        def reload(_number: int, _frame: FrameType | None) -> None:
+            agent.loop.put(ReloadRequested())
+
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, stop)
+        signal.signal(signal.SIGHUP, reload)
         agent.run()
     return EXIT_OK

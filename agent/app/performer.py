@@ -1,6 +1,8 @@
 """Carries out what was decided, in order: to the broker, to the worker, to the disk."""
 
+import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -9,34 +11,43 @@ from agent.control.actions import (
     Action,
     Answer,
     AssignLine,
+    Hold,
+    PrepareModel,
     Probe,
+    Publish,
     PublishEvent,
     PublishLive,
     PublishState,
+    Reload,
     Remember,
+    SetPublish,
 )
-from agent.messages.children import Assign
+from agent.messages.children import Assign, Prepare
 from agent.mqtt.client import Link
 from agent.mqtt.publisher import Publisher
 from agent.mqtt.topics import Topics
+
+_log: Final = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Calls:
+    """Whom to call for what is not said to the broker."""
+
+    tell_worker: Callable[[Assign | Prepare], object]
+    remember: Callable[[], None]
+    set_publish: Callable[[str, Publish | None], None]
+    reload: Callable[[], None]
 
 
 class Performer:
     """Knows where each action goes; decides nothing."""
 
-    def __init__(
-        self,
-        topics: Topics,
-        publisher: Publisher,
-        link: Link,
-        assign: Callable[[Assign], object],
-        remember: Callable[[], None],
-    ) -> None:
+    def __init__(self, topics: Topics, publisher: Publisher, link: Link, calls: Calls) -> None:
         self._topics: Final = topics
         self._publisher: Final = publisher
         self._link: Final = link
-        self._assign: Final = assign
-        self._remember: Final = remember
+        self._calls: Final = calls
 
     def perform(self, actions: list[Action]) -> None:
         """Carry out `actions`, in their order."""
@@ -55,11 +66,24 @@ class Performer:
             case Answer():
                 self._answer(action)
             case AssignLine():
-                self._assign(Assign(action.line, action.change, action.model))
+                self._calls.tell_worker(Assign(action.line, action.change, action.model))
+            case PrepareModel():
+                self._calls.tell_worker(Prepare(action.line, action.number, action.model, action.hold_s))
+            case _:
+                self._perform_rare(action)
+
+    def _perform_rare(self, action: SetPublish | Probe | Reload | Hold | Remember) -> None:
+        match action:
+            case SetPublish():
+                self._calls.set_publish(action.stream, action.publish)
             case Probe():
                 self._link.subscribe([action.filter_])
+            case Reload():
+                self._calls.reload()
+            case Hold():
+                _log.warning("event=stand_back seconds=%g", action.seconds)
             case Remember():
-                self._remember()
+                self._calls.remember()
 
     def _answer(self, action: Answer) -> None:
         payload, reply = msgspec.json.encode(action.ack), action.reply

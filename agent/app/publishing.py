@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -18,6 +18,7 @@ _MOMENTS: Final = 64
 _HEARTBEAT_S: Final = 5.0
 _SUMMARY_S: Final = 1.0
 
+Publish = Literal["all", "changes", "summary"]
 Send = Callable[[str, int, bytes], None]
 """(stream, seq, payload)"""
 
@@ -31,6 +32,7 @@ class _Moment:
 @dataclass
 class _Output:
     stream: StreamSettings
+    publish: Publish
     seq: int = 0
     last_counts: tuple[tuple[str, int], ...] | None = None
     last_sent_s: float = 0.0
@@ -51,7 +53,7 @@ class Publishing:
         self._send: Final = send
         self._send_summary: Final = send_summary
         self._boot: Final = msgspec.json.encode(boot)
-        self._outputs: Final = {stream.id: _Output(stream) for stream in streams}
+        self._outputs: Final = {stream.id: _Output(stream, stream.publish) for stream in streams}
         self._moments: Final[dict[str, deque[_Moment]]] = {}
         for line in {stream.line for stream in streams}:
             self._moments[line] = deque([_Moment(0, self._prefix(line, None, ready=False))], _MOMENTS)
@@ -69,7 +71,7 @@ class Publishing:
         latency_ms = (time.monotonic_ns() - message.captured_ns) / 1e6
         output.inferred += 1
         output.latencies_ms.append(latency_ms)
-        match output.stream.publish:
+        match output.publish:
             case "all":
                 self._send_detections(output, message, latency_ms)
             case "changes":
@@ -80,11 +82,22 @@ class Publishing:
             case "summary":
                 self._count(output, message)
 
+    def set_publish(self, stream: str, publish: Publish | None) -> None:
+        """Publish a stream in another way from now on; None: as its configuration says."""
+        output = self._outputs[stream]
+        if output.publish == "summary" and output.window_frames:
+            self._summarise(stream, output, time.time())
+        before, output.publish = output.publish, publish or output.stream.publish
+        if before != output.publish:
+            # A summary counts from here; `changes` says first what is there now.
+            output.window_since, output.window_frames, output.window_counts = 0.0, 0, {}
+            output.last_counts = None
+
     def tick(self) -> None:
         """Send the summaries that are due."""
         now = time.time()
         for id_, output in self._outputs.items():
-            if output.stream.publish == "summary" and now - output.window_since >= _SUMMARY_S:
+            if output.publish == "summary" and now - output.window_since >= _SUMMARY_S:
                 self._summarise(id_, output, now)
 
     def statistics(self) -> dict[str, tuple[int, list[float]]]:

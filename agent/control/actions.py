@@ -1,10 +1,13 @@
 """What a decision asks the application to do, in order. Topics are relative to `{root}/{device}/`."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from agent.messages.events import Reply
 from agent.messages.payloads import Ack, Alert, Switch
 from agent.messages.references import ModelVersion
+
+Publish = Literal["all", "changes", "summary"]
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,24 @@ class AssignLine:
 
 
 @dataclass(frozen=True)
+class PrepareModel:
+    """Tell the worker to load a model beside what serves, and to keep it for a line during `hold_s`."""
+
+    line: str
+    number: int
+    model: ModelVersion
+    hold_s: float
+
+
+@dataclass(frozen=True)
+class SetPublish:
+    """Say of a stream's detections what `publish` allows; None: what its configuration says."""
+
+    stream: str
+    publish: Publish | None
+
+
+@dataclass(frozen=True)
 class Probe:
     """Subscribe once more to `filter_`, so that the broker shows what it retains there."""
 
@@ -56,8 +77,32 @@ class Probe:
 
 
 @dataclass(frozen=True)
+class Reload:
+    """Read configuration and catalog again; Reloaded tells how it went."""
+
+
+@dataclass(frozen=True)
+class Hold:
+    """Leave the broker, and do not come back for `seconds`."""
+
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Remember:
     """Write the accepted choices to disk; they hold after a restart."""
 
 
-Action = PublishState | PublishLive | PublishEvent | Answer | AssignLine | Probe | Remember
+Action = (
+    PublishState
+    | PublishLive
+    | PublishEvent
+    | Answer
+    | AssignLine
+    | PrepareModel
+    | SetPublish
+    | Probe
+    | Reload
+    | Hold
+    | Remember
+)

@@ -14,6 +14,7 @@ from agent.messages.references import ModelVersion
 
 _RESIDENT: Final = SwapReport("resident", "make-before-break", 0.0, 0.0, 0.0, 0)
 _KEPT_ANSWERS: Final = 1024
+_KEPT_HISTORY: Final = 32
 _WORKERS_A_CHANGEOVER_MAY_LOSE: Final = 1
 """A model whose load takes a second worker with it is held to be the cause."""
 
@@ -31,12 +32,18 @@ def begin(state: State, line: Line, commands: list[Command], now: Now) -> list[A
 
     The caller has withdrawn `ready` where the product changes.
     """
-    wanted, cause = choose(state.plant, line)
+    choice = choose(state.plant, line)
+    wanted, cause = choice.wanted, choice.asker if commands else choice.cause
     actions = supersede(state, line, now)
     if wanted is None:
-        return actions
+        lacks = f"the catalog has nothing for {cause.rule} {cause.value or ''}".rstrip()
+        return actions + [
+            one for command in commands for one in answer(state, command, "rejected", "unknown_model", lacks)
+        ]
     line.fault, line.target_cause = line.standing_fault, cause
+    line.chosen, line.degraded = wanted, choice.degraded
     line.changeover = _changeover(line, wanted, cause, commands, now)
+    line.changeover.decided = choice.asked.reference if choice.asked is not None else None
     if state.worker_up and line.active == wanted.reference and line.target == wanted:
         return actions + _finish(state, line, _RESIDENT, now)
     for command in commands:
@@ -129,7 +136,7 @@ def answer(
     """Answer a command; a final answer is kept, for a repetition of the same id."""
     ack = Ack(command.id, command.topic, result, reason, detail)
     if command.id is not None and result != "accepted":
-        state.answers[command.topic, command.id] = ack
+        state.answers[command.topic, command.line, command.id] = ack
         while len(state.answers) > _KEPT_ANSWERS:
             del state.answers[next(iter(state.answers))]
     return [Answer(ack, command.reply)]
@@ -182,9 +189,19 @@ def _assign(state: State, line: Line, model: ModelVersion) -> list[Action]:
 def _finish(state: State, line: Line, report: SwapReport, now: Now) -> list[Action]:
     if line.changeover is not None and line.changeover.cause.rule != "recovery":
         line.fault = line.standing_fault
+        _note(line, line.changeover)
     closing = _close(state, line, _Outcome("switched", report=report), now)
     # `ready` is what a PLC waits for: it goes out before the reports of how it came about.
     return [*describe(state, line, now), *closing, *alert(state, Alert("swap_failed", on=False, line=line.id))]
+
+
+def _note(line: Line, done: Changeover) -> None:
+    """Add what serves by decision to the history that a rollback looks into."""
+    if done.decided is None or done.cause.rule == "rollback":
+        return
+    if done.decided in line.history:
+        line.history.remove(done.decided)
+    line.history = [*line.history, done.decided][-_KEPT_HISTORY:]
 
 
 def _fail(state: State, line: Line, reason: Reason, detail: str, now: Now) -> list[Action]:

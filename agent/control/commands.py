@@ -1,67 +1,79 @@
 """What comes from the broker: understood, or refused with a reason and without a change."""
 
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
+from agent.control import bandwidth, choices, identity, preparing, scheduling, verbs
 from agent.control.actions import Action, Answer, Probe, Remember
-from agent.control.changeover import abandon, answer, begin, rejected
-from agent.control.policy import product_model
-from agent.control.report import alert, withdraw_ready
+from agent.control.changeover import answer
+from agent.control.routes import RETAINABLE, Route, routes
 from agent.control.state import Command, Line, Now, State
-from agent.control.values import Value, ValueRefusedError, decode
-from agent.messages.events import Received
-from agent.messages.payloads import Alert, Cause
-from agent.messages.references import ModelReference
+from agent.control.values import Document, Value, ValueRefusedError, decode, document
+from agent.messages.events import Received, Reply
 
-PRODUCT_SET: Final = "product/set"
-MODEL_SET: Final = "model/set"
-GIVE_BACK: Final = "auto"
 _PROBE_INTERVAL_S: Final = 1.0
-_WAITING_COMMANDS: Final = 64
-"""Repetitions of one command that are answered when its changeover ends; more are answered at once."""
+_LONGEST_REPLY: Final = 512
+_LONGEST_CORRELATION_BYTES: Final = 1024
+_KNOWN_TOPICS: Final = 1024
+"""Topics of lines that are not ours are noted up to here; beyond, their retained messages are passed over."""
 
-_Handler = Callable[[State, Line, Value, Command, Now], list[Action]]
-
-
-def filters(base: str) -> list[str]:
-    """Return the topic filters to subscribe to."""
-    return [f"{base}/line/+/{PRODUCT_SET}", f"{base}/line/+/{MODEL_SET}"]
+_OfLine = Callable[[State, Line, Value, Command, Now], list[Action]]
 
 
 def received(state: State, message: Received, now: Now) -> list[Action]:
     """Take one message. Whatever it is, the answer is a list of actions, never an exception."""
-    line_id, _, verb = message.topic.removeprefix(f"{state.plant.base}/line/").partition("/")
-    line = state.lines.get(line_id)
-    if verb not in _HANDLERS or (line is not None and not _is_command(state, message)):
+    found = routes(state.plant, message.topic)
+    if not found:
+        return identity.heard(state, message, now)
+    if message.retained and found[0].kind not in RETAINABLE:
+        return _refuse_retained(state, message)
+    if not _is_command(state, message, found):
         return []
+    return [action for route in found for action in _take(state, route, message, now)]
+
+
+def _take(state: State, route: Route, message: Received, now: Now) -> list[Action]:
+    line_id = route.name if route.kind != "cmd" else None
+    reply = _bounded(message.reply)
     try:
-        value = decode(message.payload)
+        if route.kind in {"schedule/set", "cmd"}:
+            value: Value | Document | None = document(message.payload)
+        else:
+            value = decode(message.payload, route.read)
     except ValueRefusedError as error:
-        command = Command(message.topic, error.command_id, message.reply)
+        command = Command(message.topic, error.command_id, reply, line_id)
         return answer(state, command, "rejected", error.reason, str(error))
     if value is None:
         return []
-    command = Command(message.topic, value.command_id, message.reply)
-    if line is None:
-        return answer(state, command, "rejected", "unknown_line", f"no line {line_id[:64]!r} on this device")
-    return _handle(state, line, value, command, now)
-
-
-def _handle(state: State, line: Line, value: Value, command: Command, now: Now) -> list[Action]:
-    first = state.answers.get((command.topic, command.id)) if command.id else None
+    command = Command(message.topic, value.command_id, reply, line_id)
+    first = state.answers.get((command.topic, command.line, command.id)) if command.id else None
     if first is not None:
         return [Answer(first, command.reply)]
     if value.expires_unix_s is not None and now.unix_s > value.expires_unix_s:
         return answer(state, command, "rejected", "expired", "its time to live had passed when it came")
-    verb = command.topic.removeprefix(f"{state.plant.base}/line/{line.id}/")
-    return [*_HANDLERS[verb](state, line, value, command, now), Remember()]
+    actions = _dispatch(state, route, value, command, now)
+    return actions if _is_repetition(actions) else [*actions, Remember()]
 
 
-def link_up(state: State) -> list[Action]:
+def _dispatch(state: State, route: Route, value: Any, command: Command, now: Now) -> list[Action]:  # noqa: ANN401 - as decoded for the kind
+    match route.kind:
+        case "schedule/set":
+            return scheduling.set_schedule(state, value.content, command, now)
+        case "bandwidth/set":
+            return bandwidth.set_bandwidth(state, value.text, command)
+        case "cmd":
+            return verbs.run(state, route.name, value.content, command, now)
+    line = state.lines.get(route.name)
+    if line is None:
+        return answer(state, command, "rejected", "unknown_line", f"no line {route.name[:64]!r} on this device")
+    return _OF_A_LINE[route.kind](state, line, value, command, now)
+
+
+def link_up(state: State, now: Now) -> list[Action]:
     """Forget what was seen of retained messages: the first one of each topic on a new link may be news."""
     state.probed.clear()
     state.probe_due.clear()
-    return []
+    return identity.link_up(state, now)
 
 
 def probes(state: State, now: Now) -> list[Action]:
@@ -73,88 +85,50 @@ def probes(state: State, now: Now) -> list[Action]:
     return [Probe(filter_) for filter_ in due]
 
 
-def _is_command(state: State, message: Received) -> bool:
+def _is_command(state: State, message: Received, found: list[Route]) -> bool:
     """Tell a command from a retained message that is known already."""
+    is_ours = not found[0].name or any(route.name in state.lines for route in found)
     if not message.retained:
-        state.probed.add(message.topic)
-        state.probe_due.update(_filter_of(state, message.topic))
+        if is_ours and found[0].kind in RETAINABLE:
+            state.probed.add(message.topic)
+            state.probe_due.add(found[0].filter_)
         return True
     is_first = message.topic not in state.probed
+    if not is_ours:
+        is_first = is_first and len(state.probed) < _KNOWN_TOPICS
+        state.probed.update([message.topic] if is_first else [])
+        return is_first
     state.probed.add(message.topic)
     is_news = state.retained.get(message.topic) != message.payload
     state.retained[message.topic] = message.payload
     return is_first and is_news
 
 
-def _filter_of(state: State, topic: str) -> list[str]:
-    verb = topic.removeprefix(f"{state.plant.base}/line/").partition("/")[2]
-    return [filter_ for filter_ in filters(state.plant.base) if filter_.endswith(f"+/{verb}")]
+def _refuse_retained(state: State, message: Received) -> list[Action]:
+    """Refuse what a broker would repeat at each connect; its id, if it has one, is answered."""
+    try:
+        read = document(message.payload)
+    except ValueRefusedError as error:
+        read = Document(None, error.command_id)
+    if read is None:
+        return []
+    command = Command(message.topic, read.command_id, _bounded(message.reply))
+    return answer(state, command, "rejected", "retained", "commands are not to be retained; clear it")
 
 
-def _set_product(state: State, line: Line, value: Value, command: Command, now: Now) -> list[Action]:
-    product = value.text
-    cause = Cause("product", command.topic, product)
-    if product not in line.rules.products:
-        return _refuse_product(state, line, cause, command, now)
-    if product == line.product and line.fault is None:
-        return _repeat_product(state, line, command)
-    actions = withdraw_ready(line)
-    line.product, line.product_cause = product, cause
-    actions += alert(state, Alert("unknown_product", on=False, line=line.id))
-    if product_model(state.plant, line) is None:
-        return actions + answer(state, command, "rejected", "unknown_model", "the catalog lacks the product's model")
-    if line.operator is not None:
-        line.fault = line.standing_fault
-        return actions + answer(state, command, "noop", "overridden", f"an operator chose {line.operator}")
-    return actions + begin(state, line, [command], now)
+def _bounded(reply: Reply | None) -> Reply | None:
+    if reply is None or len(reply.topic) > _LONGEST_REPLY:
+        return None
+    return reply if len(reply.correlation or b"") <= _LONGEST_CORRELATION_BYTES else None
 
 
-def _repeat_product(state: State, line: Line, command: Command) -> list[Action]:
-    """Change nothing; while the product's changeover is under way, its end answers this command too."""
-    pending = line.changeover
-    if pending is None or pending.product != line.product:
-        return answer(state, command, "noop")
-    if len(pending.commands) >= _WAITING_COMMANDS:
-        return answer(state, command, "noop", None, "the same changeover is under way")
-    pending.commands.append(command)
-    return answer(state, command, "accepted")
+def _is_repetition(actions: list[Action]) -> bool:
+    """Whether nothing has changed, so that a value sent at 100 Hz costs no write to the disk."""
+    return all(isinstance(one, Answer) and (one.ack.result, one.ack.reason) == ("noop", None) for one in actions)
 
 
-def _refuse_product(state: State, line: Line, cause: Cause, command: Command, now: Now) -> list[Action]:
-    """Stop the line for a product that nothing here can check: `ready` 0, the model kept."""
-    product = cause.value
-    detail = f"no product {product!r} in the configuration of {line.id}"
-    actions = withdraw_ready(line)
-    if product != line.product:
-        actions += abandon(state, line, now)
-        actions.append(rejected(line, cause, "unknown_product", now))
-    line.product, line.product_cause, line.fault = product, cause, "unknown_product"
-    actions += answer(state, command, "rejected", "unknown_product", detail)
-    return actions + alert(state, Alert("unknown_product", on=True, line=line.id, detail=detail))
-
-
-def _set_model(state: State, line: Line, value: Value, command: Command, now: Now) -> list[Action]:
-    if value.text == GIVE_BACK:
-        return _give_back(state, line, command, now)
-    reference = ModelReference.parse(value.text)
-    wanted = state.plant.find(reference, line.rules.variant) if reference else None
-    if reference is None or wanted is None:
-        return answer(state, command, "rejected", "unknown_model", f"the catalog has no {value.text!r}")
-    is_same = wanted == line.target and line.operator is not None
-    line.operator, line.operator_cause = reference, Cause("operator", command.topic, value.text)
-    if is_same and line.changeover is None and line.fault is None:
-        return answer(state, command, "noop")
-    return begin(state, line, [command], now)
-
-
-def _give_back(state: State, line: Line, command: Command, now: Now) -> list[Action]:
-    if line.operator is None:
-        return answer(state, command, "noop")
-    line.operator = line.operator_cause = None
-    if line.standing_fault:
-        line.fault = line.standing_fault
-        return answer(state, command, "done")
-    return begin(state, line, [command], now)
-
-
-_HANDLERS: Final[dict[str, _Handler]] = {PRODUCT_SET: _set_product, MODEL_SET: _set_model}
+_OF_A_LINE: Final[dict[str, _OfLine]] = {
+    "product/set": choices.set_product,
+    "model/set": choices.set_model,
+    "prepare": preparing.prepare,
+}

@@ -1,7 +1,9 @@
 """What the application tells `reconcile`, beside the worker's and the broker's own messages."""
 
 from dataclasses import dataclass
+from typing import Literal
 
+from agent.control.plant import Plant
 from agent.messages.payloads import StreamStatus
 
 
@@ -35,3 +37,30 @@ class WorkerHung:
     """The worker has stopped (or taken up again) making progress, and is not given up yet."""
 
     hung: bool
+
+
+@dataclass(frozen=True)
+class AckRate:
+    """The rate at which the broker acknowledges, in kbit/s; None while the outbox has not been behind for 5 s."""
+
+    kbps: float | None
+
+
+@dataclass(frozen=True)
+class CapChanged:
+    """Temperature or memory allow no variant above `max_variant` now; None lifts the cap. `value` is for people."""
+
+    rule: Literal["temperature", "memory"]
+    max_variant: str | None
+    value: str | None = None
+
+
+@dataclass(frozen=True)
+class Reloaded:
+    """Configuration and catalog were read again: the plant that they describe, or None and what is wrong.
+
+    The lines and streams are those of before: others need a restart.
+    """
+
+    plant: Plant | None
+    detail: str = ""

@@ -1,35 +1,128 @@
-"""Which model a line should run, and why: operator > product > schedule > the line's default."""
+"""Which model a line should run, and why.
 
-from agent.control.state import Line, Plant
-from agent.messages.payloads import Cause
+Model: rollback > operator > product > schedule > the line's default. Variant: explicit in the reference > schedule >
+the line's. Caps then lower the variant, never the model.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from agent.control.plant import Plant
+from agent.control.schedule import Window, in_words
+from agent.control.state import Cap, Line
+from agent.messages.payloads import Cause, Overrode
 from agent.messages.references import ModelReference, ModelVersion
 
 
-def choose(plant: Plant, line: Line) -> tuple[ModelVersion | None, Cause]:
-    """Return the model for `line`, and its cause; None where the choice names nothing that the catalog has.
+@dataclass(frozen=True)
+class Choice:
+    """What a line should run. `wanted` is None where the choice names nothing that the catalog has.
+
+    `asked` is the same without caps; `cause` names the rule that decides now, `asker` the one that chose the model.
+    `degraded`: a cap allows no variant that the catalog has, so it is the smallest.
+    """
+
+    wanted: ModelVersion | None
+    asked: ModelVersion | None
+    cause: Cause
+    asker: Cause
+    degraded: bool = False
+
+
+def choose(plant: Plant, line: Line, window: Window | None = None) -> Choice:
+    """Return the choice for `line`, in `window` instead of the schedule's present one where it is given.
 
     An unknown product chooses nothing: what serves is kept; where nothing does yet, it is the default.
     """
-    if line.operator is not None:
-        return _find(plant, line, line.operator), line.operator_cause or Cause("operator")
-    if line.product is not None and (line.product_known or line.target is not None):
-        reference = line.rules.products.get(line.product)
-        cause = line.product_cause or Cause("product", value=line.product)
-        return (_find(plant, line, reference) if reference else None), cause
-    return _find(plant, line, line.rules.default), Cause("default")
+    window = line.window if window is None else window
+    (reference, asker), *below = _askers(line, window)
+    asked = _find(plant, line, window, reference)
+    if asked is None or reference is None:
+        return Choice(None, None, asker, asker)
+    overridden = ((_find(plant, line, window, one), cause) for one, cause in below)
+    asker = _over(
+        asker, next(((model, cause) for model, cause in overridden if model and cause.rule != "default"), None)
+    )
+    cause = _variant_cause(plant, line, window, reference, asked) or asker
+    wanted, cap, degraded = _capped(plant, line, reference, asked)
+    if cap is not None:
+        cause = Cause(cap.rule, cap.topic, cap.value, Overrode(asker.rule, asked.reference))
+    return Choice(wanted, asked, cause, cause if cap is not None else asker, degraded)
 
 
-def product_model(plant: Plant, line: Line) -> ModelVersion | None:
-    """Return the model that the line's product asks for, whoever overrides it; None without a known product."""
+def would_run(plant: Plant, line: Line, reference: ModelReference) -> ModelVersion | None:
+    """Return what the line would run now if `reference` were its choice; None where the catalog has nothing for it."""
+    asked = _find(plant, line, line.window, reference)
+    return _capped(plant, line, reference, asked)[0] if asked is not None else None
+
+
+def product_model(plant: Plant, line: Line) -> ModelReference | None:
+    """Return what serves the line's product, whoever overrides it; None without one, or where the catalog lacks it."""
     reference = line.rules.products.get(line.product) if line.product is not None else None
-    return _find(plant, line, reference) if reference else None
+    if reference is None or plant.find(reference, line.rules.variant) is None:
+        return None
+    if line.rollback is not None and line.rollback.name == reference.name:
+        return ModelReference(reference.name)
+    return reference
 
 
-def serves(active: str | None, wanted: ModelVersion) -> bool:
-    """Return whether the active model is the wanted one, in any variant: two variants are equally ready."""
+def serves(active: str | None, product: ModelReference) -> bool:
+    """Return whether the active model is the product's, in any variant: two variants are equally ready.
+
+    So are two versions, unless the product's reference names one.
+    """
     reference = ModelReference.parse(active) if active else None
-    return reference is not None and (reference.name, reference.version) == (wanted.name, wanted.version)
+    if reference is None or reference.name != product.name:
+        return False
+    return product.version is None or reference.version == product.version
 
 
-def _find(plant: Plant, line: Line, reference: ModelReference) -> ModelVersion | None:
-    return plant.find(reference, line.rules.variant)
+def _askers(line: Line, window: Window) -> Iterator[tuple[ModelReference | None, Cause]]:
+    """Yield what each rule asks for, the one that decides first; never nothing at all."""
+    if line.rollback is not None:
+        yield line.rollback, line.rollback_cause or Cause("rollback")
+    if line.operator is not None:
+        yield line.operator, line.operator_cause or Cause("operator")
+    if line.product is not None and (line.product_known or line.target is not None):
+        yield line.rules.products.get(line.product), line.product_cause or Cause("product", value=line.product)
+    if window.model_rule is not None:
+        yield window.model, Cause("schedule", value=in_words(window.model_rule))
+    yield line.rules.default, Cause("default")
+
+
+def _find(plant: Plant, line: Line, window: Window, reference: ModelReference | None) -> ModelVersion | None:
+    return plant.find(reference, window.variant or line.rules.variant) if reference is not None else None
+
+
+def _over(cause: Cause, below: tuple[ModelVersion | None, Cause] | None) -> Cause:
+    if below is None or below[0] is None:
+        return cause
+    return Cause(cause.rule, cause.topic, cause.value, Overrode(below[1].rule, below[0].reference))
+
+
+def _variant_cause(
+    plant: Plant, line: Line, window: Window, reference: ModelReference, asked: ModelVersion
+) -> Cause | None:
+    """Return the schedule as the cause where its variant makes the difference."""
+    rule = window.variant_rule
+    usual = plant.find(reference, line.rules.variant)
+    if rule is None or reference.variant is not None or usual is None or usual == asked:
+        return None
+    asker = next(_askers(line, window))[1]
+    return Cause("schedule", value=in_words(rule), overrode=Overrode(asker.rule, usual.reference))
+
+
+def _capped(
+    plant: Plant, line: Line, reference: ModelReference, asked: ModelVersion
+) -> tuple[ModelVersion, Cap | None, bool]:
+    """Return the largest allowed variant and the cap that asked for it; else the smallest, and True for too large."""
+    cap = min(line.caps, key=lambda one: plant.rank(asked.name, one.max_variant), default=None)
+    if cap is None or asked.rank <= (limit := plant.rank(asked.name, cap.max_variant)):
+        return asked, None, False
+    variants = [ModelReference(asked.name, variant, reference.version) for variant in plant.variants(asked.name)]
+    found = [version for variant in variants if (version := plant.find(variant, line.rules.variant)) is not None]
+    allowed = [version for version in found if version.rank <= limit]
+    if allowed:
+        return allowed[-1], cap, False
+    smallest = next((version for version in found if version.rank < asked.rank), asked)
+    return smallest, cap if smallest != asked else None, True

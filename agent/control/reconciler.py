@@ -3,18 +3,31 @@
 from collections.abc import Callable
 from typing import Final
 
-from agent.control import changeover, commands, report
+from agent.control import bandwidth, changeover, commands, identity, preparing, report, scheduling, verbs
 from agent.control.actions import Action
-from agent.control.events import StreamChanged, Tick, WorkerHung, WorkerLost, WorkerUp
-from agent.control.state import Line, Now, State
-from agent.messages.children import Breaking, InferenceFailed, SwapFailed, Swapped
-from agent.messages.events import LinkUp, Received
+from agent.control.events import (
+    AckRate,
+    CapChanged,
+    Reloaded,
+    StreamChanged,
+    Tick,
+    WorkerHung,
+    WorkerLost,
+    WorkerUp,
+)
+from agent.control.state import Cap, Line, Now, State
+from agent.messages.children import Breaking, InferenceFailed, Prepared, PrepareFailed, SwapFailed, Swapped
+from agent.messages.events import LinkTakenOver, LinkUp, Received
 from agent.messages.payloads import Alert
 
 Event = (
     Tick
     | LinkUp
+    | LinkTakenOver
     | Received
+    | AckRate
+    | CapChanged
+    | Reloaded
     | StreamChanged
     | WorkerUp
     | WorkerLost
@@ -22,6 +35,8 @@ Event = (
     | Breaking
     | Swapped
     | SwapFailed
+    | Prepared
+    | PrepareFailed
     | InferenceFailed
 )
 
@@ -47,27 +62,54 @@ def _apply(state: State, event: Event, now: Now) -> list[Action]:
     match event:
         case Tick():
             return _tick(state, now)
-        case Received():
-            return commands.received(state, event, now)
-        case LinkUp():
-            return commands.link_up(state)
+        case LinkUp() | LinkTakenOver() | Received():
+            return _broker(state, event, now)
         case StreamChanged():
             return report.stream_status(state, event.stream, event.status)
+        case AckRate() | CapChanged() | Reloaded():
+            return _world(state, event)
         case WorkerUp() | WorkerLost() | WorkerHung():
             return _worker(state, event, now)
         case _:
-            return _swap(state, event, now)
+            return _models(state, event, now)
 
 
-def _swap(state: State, event: Breaking | Swapped | SwapFailed | InferenceFailed, now: Now) -> list[Action]:
+def _broker(state: State, event: LinkUp | LinkTakenOver | Received, now: Now) -> list[Action]:
+    match event:
+        case Received():
+            return commands.received(state, event, now)
+        case LinkUp():
+            return commands.link_up(state, now)
+        case LinkTakenOver():
+            return identity.taken_over(state, now)
+
+
+def _world(state: State, event: AckRate | CapChanged | Reloaded) -> list[Action]:
+    match event:
+        case AckRate():
+            return bandwidth.measured(state, event)
+        case Reloaded():
+            return verbs.reloaded(state, event)
+        case CapChanged(rule, None):
+            state.stress.pop(rule, None)
+        case CapChanged(rule, str(variant)):
+            state.stress[rule] = Cap(rule, variant, value=event.value)
+    return []
+
+
+def _models(
+    state: State, event: Breaking | Swapped | SwapFailed | Prepared | PrepareFailed | InferenceFailed, now: Now
+) -> list[Action]:
     match event:
         case Breaking():
             state.lines[event.line].blind = True
             return []
         case Swapped():
-            return changeover.swapped(state, event, now)
+            return changeover.swapped(state, event, now) + preparing.used(state, state.lines[event.line])
         case SwapFailed():
             return changeover.swap_failed(state, event, now)
+        case Prepared() | PrepareFailed():
+            return preparing.ended(state, event)
         case InferenceFailed():
             return _inference_failed(state, event)
 
@@ -80,17 +122,20 @@ def _worker(state: State, event: WorkerUp | WorkerLost | WorkerHung, now: Now) -
         case WorkerUp():
             state.worker_up, state.worker_hung = True, False
             actions = report.alert(state, Alert("worker_lost", on=False))
-            return actions + report.alert(state, Alert("worker_hung", on=False)) + _each(state, changeover.resume, now)
+            actions += report.alert(state, Alert("worker_hung", on=False))
+            return actions + _each(state, changeover.resume, now) + _each(state, preparing.worker_up, now)
         case WorkerLost():
             state.worker_up = False
             # `ready` first: what the loss means for a changeover comes after.
             actions = [action for line in state.lines.values() for action in report.withdraw_ready(line)]
-            actions += _each(state, changeover.worker_lost, now)
+            actions += _each(state, changeover.worker_lost, now) + _each(state, preparing.worker_lost, now)
             return actions + report.alert(state, Alert("worker_lost", on=True, detail=event.detail))
 
 
 def _tick(state: State, now: Now) -> list[Action]:
-    actions = _each(state, changeover.expire, now) + commands.probes(state, now)
+    actions = _each(state, changeover.expire, now) + _each(state, preparing.tick, now) + commands.probes(state, now)
+    scheduling.tick(state, now)
+    actions += identity.tick(state, now) + bandwidth.tick(state) + _each(state, scheduling.follow, now)
     if now.monotonic_s >= state.live_due_s:
         state.live_due_s = max(state.live_due_s + _LIVE_INTERVAL_S, now.monotonic_s + _LIVE_INTERVAL_S / 2)
         actions += report.heartbeat(state)

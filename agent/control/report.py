@@ -29,6 +29,7 @@ def describe(state: State, line: Line, now: Now) -> list[Action]:
         cause=line.target_cause,
         since=line.since,
         boot=state.plant.boot,
+        next=line.next if line.next is not None else msgspec.UNSET,
     )
     actions += _say(line, "phase", phase.encode())
     actions += _say(line, "model/state", model.encode())
@@ -74,6 +75,8 @@ def _ready(state: State, line: Line) -> str:
     wanted = product_model(state.plant, line)
     if wanted is None or line.product is None or line.blind or not moves(state, line):
         return NOTHING
+    if state.identity.suspected_until_s is not None:
+        return NOTHING
     # The worker may flip at any moment to what it was told and has not answered for: each of those must serve too.
     possible = [line.active, *(model.reference for model in line.unconfirmed)]
     return line.product if all(serves(model, wanted) for model in possible) else NOTHING
@@ -84,8 +87,10 @@ def _phase(state: State, line: Line) -> Phase:
         return "fault"
     if line.changeover is not None and line.product is not None:
         return "switching"
-    if line.fault or not moves(state, line):
+    if line.fault or line.degraded or not moves(state, line):
         return "degraded"
+    if any(one.loading for one in line.preparations):
+        return "preparing"
     return "idle" if line.ready == NOTHING else "ready"
 
 

@@ -1,65 +1,63 @@
 """All that control knows: what was chosen, what the worker and the cameras reported, and what was said of it."""
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Final
 
+from agent.control.plant import LineRules, Plant
+from agent.control.schedule import NO_WINDOW, Timetable, Window
 from agent.messages.errors import Reason
 from agent.messages.events import Reply
-from agent.messages.payloads import Ack, Alert, Cause, Phase, StreamStatus
+from agent.messages.payloads import Ack, Alert, Cause, NextChange, Phase, Rule, StreamStatus
 from agent.messages.references import ModelReference, ModelVersion
+from agent.settings import ScheduleRule
 
 NOTHING: Final = "0"
 """The value of `ready` that names no product."""
 
 
+def utc_text(unix_s: float) -> str:
+    """Return UTC with milliseconds, as every payload has it."""
+    moment = datetime.fromtimestamp(unix_s, timezone.utc)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 @dataclass(frozen=True)
 class Now:
-    """One moment on both clocks: decisions use the monotonic one, texts for people the other."""
+    """One moment on both clocks: decisions use the monotonic one; schedules and texts for people the other."""
 
     monotonic_s: float
     unix_s: float
+    clock_synced: bool = True
 
     def text(self) -> str:
         """Return UTC with milliseconds, as every payload has it."""
-        moment = datetime.fromtimestamp(self.unix_s, timezone.utc)
-        return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-@dataclass(frozen=True)
-class LineRules:
-    """What the configuration says of a line; products map a PLC's code to a model reference."""
-
-    default: ModelReference
-    variant: str
-    products: Mapping[str, ModelReference]
-    changeover_timeout_s: float
-
-
-@dataclass(frozen=True)
-class Plant:
-    """The configured world. `find(reference, variant)` asks the catalog; `variant` is for a reference without one."""
-
-    base: str
-    boot: str
-    lines: Mapping[str, LineRules]
-    streams: Mapping[str, str]
-    find: Callable[[ModelReference, str], ModelVersion | None]
+        return utc_text(self.unix_s)
 
 
 @dataclass(frozen=True)
 class Command:
-    """Who asked, and where the answer goes."""
+    """Who asked, and where the answer goes. `line` is the one that it is about, also where the topic does not say."""
 
     topic: str
     id: str | None = None
     reply: Reply | None = None
+    line: str | None = None
+
+
+@dataclass(frozen=True)
+class Cap:
+    """The largest variant allowed; `rule` says what holds it down, `value` is what was measured or sent."""
+
+    rule: Rule
+    max_variant: str
+    topic: str | None = None
+    value: str | None = None
 
 
 @dataclass
 class Changeover:
-    """A change of product or model that is under way on one line."""
+    """A change of product or model that is under way on one line; `decided` is the choice without caps."""
 
     cause: Cause
     product: str | None
@@ -68,7 +66,30 @@ class Changeover:
     requested: Now
     deadline_s: float
     commands: list[Command]
+    decided: str | None = None
     workers_lost: int = 0
+
+
+@dataclass
+class Preparation:
+    """A model that is being loaded ahead for a line, or is kept for it until `until_s` (monotonic)."""
+
+    text: str
+    model: ModelVersion
+    number: int
+    until_s: float
+    deadline_s: float
+    commands: list[Command]
+    loading: bool = True
+    workers_lost: int = 0
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A `prepare` from before a restart, with those who wait for its answer."""
+
+    text: str
+    commands: tuple[Command, ...]
 
 
 @dataclass
@@ -76,9 +97,12 @@ class Line:
     """One production line.
 
     `target` is what the worker was told, `settled` the target that it last confirmed, `active` what it reported.
+    `chosen` is the model of the last decision: rules act only where it changes, so that a failure is not tried again.
     `unconfirmed` are the models that it may still flip to: told since, and not yet answered for the newest `change`.
     `fault` outlives its changeover until the next one succeeds. `waiting` are commands from before a restart.
     `ready` is the value as it was last said; `facts` and `since` are the last change of the line's state.
+    `next` is the change that the schedule will make, worked out from `next_basis`; `announced` the one prepared for.
+    `history` are references that served by decision, the newest last: what a rollback returns to.
     """
 
     id: str
@@ -87,6 +111,22 @@ class Line:
     product_cause: Cause | None = None
     operator: ModelReference | None = None
     operator_cause: Cause | None = None
+    rollback: ModelReference | None = None
+    rollback_cause: Cause | None = None
+    history: list[str] = field(default_factory=list)
+    window: Window = NO_WINDOW
+    caps: tuple[Cap, ...] = ()
+    bandwidth_on: frozenset[int] = frozenset()
+    publish: str | None = None
+    dwell_until_s: float = 0.0
+    chosen: ModelVersion | None = None
+    degraded: bool = False
+    next: NextChange | None = None
+    next_change: tuple[float, str] | None = None
+    next_basis: tuple[object, ...] = ()
+    announced: NextChange | None = None
+    preparations: list[Preparation] = field(default_factory=list)
+    to_prepare: list[Waiting] = field(default_factory=list)
     target: ModelVersion | None = None
     settled: ModelVersion | None = None
     target_cause: Cause = field(default_factory=lambda: Cause("default"))
@@ -116,11 +156,47 @@ class Line:
 
 
 @dataclass
+class Scheduling:
+    """The rules in force, the wall clock that they were last read by, and whether that clock is believed.
+
+    `text` is what `schedule/set` sent; None: the configuration's own. `offset_s` is wall clock minus monotonic clock.
+    """
+
+    rules: tuple[ScheduleRule, ...] = ()
+    text: str | None = None
+    timetables: dict[str, Timetable] = field(default_factory=dict)
+    offset_s: float = 0.0
+    valid_until_s: float = 0.0
+    is_running: bool = False
+    waits_until_s: float | None = None
+
+
+@dataclass
+class Bandwidth:
+    """`kbps` as somebody set it (None: `auto`), and the agent's own measure (None: unknown)."""
+
+    kbps: float | None = None
+    measured_kbps: float | None = None
+    topic: str | None = None
+
+
+@dataclass
+class Identity:
+    """Whether another device seems to use this one's id. Times are monotonic; `boots` are this device's own."""
+
+    takeovers_s: list[float] = field(default_factory=list)
+    links: int = 0
+    suspected_until_s: float | None = None
+    boots: tuple[str, ...] = ()
+
+
+@dataclass
 class State:
     """Everything; changed by `reconcile` alone, on control's thread.
 
-    `retained` is the payload that each product topic's broker is believed to retain; `probed` the topics whose retained
-    message has been seen or asked for since the link came up. `answers` keeps final acks by (topic, id), newest last.
+    `retained` is the payload that each topic's broker is believed to retain; `probed` the topics whose retained
+    message has been seen or asked for since the link came up. `answers` keeps final acks by (topic, line, id), newest
+    last. `stress` are caps by temperature and memory, for all lines.
     """
 
     plant: Plant
@@ -128,11 +204,17 @@ class State:
     streams: dict[str, StreamStatus]
     worker_up: bool = False
     worker_hung: bool = False
+    scheduling: Scheduling = field(default_factory=Scheduling)
+    bandwidth: Bandwidth = field(default_factory=Bandwidth)
+    identity: Identity = field(default_factory=Identity)
+    stress: dict[Rule, Cap] = field(default_factory=dict)
+    preparations: int = 0
+    reloading: list[Command] = field(default_factory=list)
     alerts: dict[tuple[str, str | None, str | None], Alert] = field(default_factory=dict)
     retained: dict[str, bytes] = field(default_factory=dict)
     probed: set[str] = field(default_factory=set)
     probe_due: set[str] = field(default_factory=set)
-    answers: dict[tuple[str, str], Ack] = field(default_factory=dict)
+    answers: dict[tuple[str, str | None, str], Ack] = field(default_factory=dict)
     live_due_s: float = 0.0
     probe_due_s: float = 0.0
 
@@ -143,6 +225,7 @@ class State:
             plant=plant,
             lines={id_: Line(id_, rules) for id_, rules in plant.lines.items()},
             streams=dict.fromkeys(plant.streams, "offline"),
+            scheduling=Scheduling(rules=plant.schedule),
         )
 
     def streams_of(self, line: str) -> list[str]:

@@ -1,12 +1,14 @@
 """One tolerant decoder for whatever a PLC sends as a value.
 
 Understood: UTF-8, Latin-1, UTF-16 with and without a mark, padding by NUL and spaces, the header of an S7 STRING
-(two bytes: maximum length, length), JSON string, number, boolean, and `{"value": ...}` with `id`, `at` and `ttl_s`.
+(two bytes: maximum length, length), JSON string, number, boolean, `{"value": ...}` with `id`, `at` and `ttl_s`, and any
+JSON document with a path to its value.
 """
 
 import json
 import math
-from datetime import datetime
+from collections.abc import Callable
+from datetime import datetime, timezone
 from typing import Any, Final, NoReturn
 
 import msgspec
@@ -14,6 +16,7 @@ import msgspec
 from agent.messages.errors import MistakeError, Reason
 
 MAX_PAYLOAD_BYTES: Final = 4096
+MAX_DOCUMENT_BYTES: Final = 65536
 _MAX_VALUE_CHARACTERS: Final = 64
 _SHORTEST_HEADER: Final = 2
 
@@ -35,25 +38,64 @@ class Value(msgspec.Struct, frozen=True):
     expires_unix_s: float | None = None
 
 
-def decode(payload: bytes) -> Value | None:
+class Document(msgspec.Struct, frozen=True):
+    """A decoded JSON document (or a plain text); where it was `{"value": ...}`, `content` is that value."""
+
+    content: Any
+    command_id: str | None = None
+    expires_unix_s: float | None = None
+
+
+def decode(payload: bytes, read: Callable[[object], object] | None = None) -> Value | None:
     """Decode a payload of at most 4 KiB; None for an empty one (a cleared retained message is no command).
 
-    Raises ValueRefusedError.
+    With `read` the payload is a JSON document of somebody else's, and `read` finds the value in it (or raises
+    LookupError); what that document calls `id`, `at` and `ttl_s` is not ours. Raises ValueRefusedError.
     """
-    if len(payload) > MAX_PAYLOAD_BYTES:
-        raise ValueRefusedError("too_large", f"{len(payload)} bytes; a value has at most {MAX_PAYLOAD_BYTES}")
-    if not payload:
+    if not _has_content(payload, MAX_PAYLOAD_BYTES):
         return None
-    text = _text(payload)
-    parsed = _json(text)
+    parsed = _json(_text(payload))
+    if read is not None:
+        return Value(_canonical(_found(parsed, read), None))
     if not isinstance(parsed, dict):
         return Value(_canonical(parsed, None))
-    command_id = parsed.get("id")
-    if command_id is not None and not (isinstance(command_id, str) and 0 < len(command_id) <= _MAX_VALUE_CHARACTERS):
-        raise ValueRefusedError("not_understood", "id: expected a text of 1 to 64 characters")
+    command_id = _command_id(parsed)
     if "value" not in parsed:
         raise ValueRefusedError("not_understood", 'a JSON object needs a "value"', command_id)
     return Value(_canonical(parsed["value"], command_id), command_id, _expiry(parsed, command_id))
+
+
+def document(payload: bytes) -> Document | None:
+    """Decode a payload of at most 64 KiB that may be any JSON; None for an empty one. Raises ValueRefusedError."""
+    if not _has_content(payload, MAX_DOCUMENT_BYTES):
+        return None
+    parsed = _json(_text(payload))
+    if not isinstance(parsed, dict):
+        return Document(parsed)
+    command_id = _command_id(parsed)
+    return Document(parsed.get("value", parsed), command_id, _expiry(parsed, command_id))
+
+
+def _has_content(payload: bytes, limit_bytes: int) -> bool:
+    if len(payload) > limit_bytes:
+        raise ValueRefusedError("too_large", f"{len(payload)} bytes; at most {limit_bytes} are read here")
+    return bool(payload)
+
+
+def _command_id(parsed: dict[str, Any]) -> str | None:
+    command_id = parsed.get("id")
+    if command_id is None:
+        return None
+    if not (isinstance(command_id, str) and 0 < len(command_id) <= _MAX_VALUE_CHARACTERS and command_id.isprintable()):
+        raise ValueRefusedError("not_understood", "id: expected a text of 1 to 64 printable characters")
+    return command_id
+
+
+def _found(parsed: object, read: Callable[[object], object]) -> object:
+    try:
+        return read(parsed)
+    except LookupError as error:
+        raise ValueRefusedError("not_understood", str(error)) from error
 
 
 def _text(payload: bytes) -> str:
@@ -107,7 +149,8 @@ def _printable(text: str | None) -> str | None:
     if text is None:
         return None
     trimmed = text.strip(" \0\t\r\n")
-    inner = trimmed.replace("\n", " ").replace("\r", " ").replace("\t", " ") if trimmed[:1] == "{" else trimmed
+    is_json = trimmed[:1] in {"{", "["}
+    inner = trimmed.replace("\n", " ").replace("\r", " ").replace("\t", " ") if is_json else trimmed
     return trimmed if inner and inner.isprintable() else None
 
 
@@ -154,7 +197,8 @@ def _expiry(parsed: dict[str, Any], command_id: str | None) -> float | None:
     if parsed.get("at") is None:
         return None
     try:
-        at_unix_s = datetime.fromisoformat(str(parsed["at"]).replace("Z", "+00:00")).timestamp()
+        at = datetime.fromisoformat(str(parsed["at"]).replace("Z", "+00:00"))
+        at_unix_s = (at if at.tzinfo is not None else at.replace(tzinfo=timezone.utc)).timestamp()
         ttl_s = float(parsed.get("ttl_s", "nan"))
     except (TypeError, ValueError, OverflowError) as error:
         raise ValueRefusedError("not_understood", f"at, ttl_s: {error}", command_id) from error

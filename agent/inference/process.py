@@ -28,8 +28,9 @@ def main(child: Child[Any]) -> None:
     worker.start()
     gc.freeze()  # what is there now stays: collections need not look at it
     try:
-        while isinstance(message := child.inbox.get(), Assign):
-            worker.assign(message)
+        while not isinstance(message := child.inbox.get(), WorkerSetup):
+            if isinstance(message, Assign):
+                worker.assign(message)
     finally:
         worker.stop()
 

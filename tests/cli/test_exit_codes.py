@@ -19,7 +19,7 @@ def run(config: Path) -> Run:
 import sys, types
 from agent.messages.errors import MistakeError, TransientError
 service = types.ModuleType("agent.app.main")
-def run(settings):
+def run(settings, reread):
     print(settings.stream[0].id)
     {body}
 service.run = run

@@ -4,8 +4,9 @@ from dataclasses import dataclass, field
 
 from agent.control.actions import Action, Answer, AssignLine, PublishEvent, PublishLive, PublishState
 from agent.control.events import StreamChanged, Tick, WorkerLost, WorkerUp
+from agent.control.plant import LineRules, Plant
 from agent.control.reconciler import Event, reconcile
-from agent.control.state import LineRules, Now, Plant, State
+from agent.control.state import Now, State
 from agent.messages.children import SwapFailed, Swapped, SwapReport
 from agent.messages.errors import Reason
 from agent.messages.events import LinkUp, Received, Reply
@@ -14,9 +15,9 @@ from agent.messages.references import ModelReference, ModelVersion
 
 BASE = "changeover/v1/box"
 VERSIONS = (
-    ModelVersion("cap-check", "n", "3", "/models/cap-n.onnx", "aa"),
-    ModelVersion("cap-check", "s", "3", "/models/cap-s.onnx", "bb"),
-    ModelVersion("label-check", "n", "1", "/models/label-n.onnx", "cc"),
+    ModelVersion("cap-check", "n", "3", "/models/cap-n.onnx", "aa", rank=1),
+    ModelVersion("cap-check", "s", "3", "/models/cap-s.onnx", "bb", rank=2),
+    ModelVersion("label-check", "n", "1", "/models/label-n.onnx", "cc", rank=1),
 )
 REPORT = SwapReport("cold", "make-before-break", 120.0, 20.0, 0.0, 0)
 
