@@ -115,16 +115,16 @@ def test_failures_of_frames_are_told_folded_and_the_stream_goes_on(
     behaviour = runtime.behaviours["a"]
     behaviour.answer_error = InferenceError("the runtime stumbled")
     feeder = feed(plant.writers["cam-1"], 0.001)
-    plant.wait_until(lambda: len(plant.of(InferenceFailed)) == 5)
+    plant.wait_until(lambda: len(plant.of(InferenceFailed)) >= 5)
     behaviour.answer_error = RuntimeError("unheard of")
-    plant.wait_until(lambda: len(plant.of(InferenceFailed)) == 7)
+    plant.wait_until(lambda: "unheard of" in plant.of(InferenceFailed)[-1].detail)
     behaviour.answer_error = None
     plant.wait_until(lambda: bool(plant.of(Detections)))
     feeder.stop()
-    assert [failed.in_a_row for failed in plant.of(InferenceFailed)][:7] == [1, 2, 4, 8, 16, 32, 64]
+    counts = [failed.in_a_row for failed in plant.of(InferenceFailed)]
+    assert counts == [2**power for power in range(len(counts))]
     assert {failed.model for failed in plant.of(InferenceFailed)} == {"a:n@1"}
     assert "stumbled" in plant.of(InferenceFailed)[0].detail
-    assert "unheard of" in plant.of(InferenceFailed)[6].detail
     behaviour.answer_error = InferenceError("again")
     offer(plant.writers["cam-1"])
     plant.wait_until(lambda: plant.of(InferenceFailed)[-1].detail == "again")

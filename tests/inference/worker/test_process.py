@@ -96,8 +96,7 @@ def test_real_models_under_a_real_budget(new_plant: NewPlant, make_heavy: Make, 
     feeder = feed(second.writers["cam-1"], 0.002)
     report = second.switch(a).report
     assert (report.order, report.frames_lost) == ("make-before-break", 0)
-    second.wait_until(lambda: "b:n@1" not in second.resident())
-    assert second.resident() == {"a:n@1": "active", "c:n@1": "resident"}
+    second.wait_for_ledger({"a:n@1": "active", "c:n@1": "resident"})
     second.stop()
     feeder.stop()
 
