@@ -35,6 +35,6 @@ def embedded_broker(port: int) -> Iterator[int]:
 
 
 def at_port(settings: Settings, port: int) -> Settings:
-    """Return the settings with the embedded broker's address in them."""
-    mqtt = settings.mqtt.model_copy(update={"url": f"mqtt://127.0.0.1:{port}"})
+    """Return the settings with the embedded broker's address in them, and the one protocol that it speaks."""
+    mqtt = settings.mqtt.model_copy(update={"url": f"mqtt://127.0.0.1:{port}", "protocol": "3.1.1"})
     return settings.model_copy(update={"mqtt": mqtt})

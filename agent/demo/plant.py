@@ -88,7 +88,7 @@ def _config(folder: Path, material: Material, broker_port: int, camera_url: str)
     clip = {"id": CLIP_STREAM, "line": WALKWAY, "source": str(material.clip), "fps": 2, "loop": True}
     return {
         "device": {"id": DEVICE, "state_dir": str(folder / "state"), "memory_budget": _BUDGET},
-        "mqtt": {"url": f"mqtt://127.0.0.1:{broker_port}"},
+        "mqtt": {"url": f"mqtt://127.0.0.1:{broker_port}", "protocol": "3.1.1"},
         "catalog": {"file": "models.toml", "store_dir": str(folder / "store")},
         "http": {"bind": ""},
         "stream": [belt, photos, clip],
