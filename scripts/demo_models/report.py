@@ -127,7 +127,8 @@ truth may differ.
 
 ## How they were made
 - A YOLO11n from its YAML learnt good from defective on all three products: {frames} frames each, {base_epochs} epochs,
-  {base_s} s. Each product's nano was fine-tuned from it: {frames} frames, {epochs} epochs.
+  {base_s} s. Each product's nano was fine-tuned from it: {frames} frames, {epochs} epochs with the first layers frozen;
+  `ring-check`, whose classes differ by a few grey pixels, then for 5 more with all layers.
 - The `s` variant has the architecture of YOLO11s. It grew out of the nano of the same product (each channel twice,
   with a little noise), and was fine-tuned for {small_epochs} epochs.
 - {versions};
