@@ -87,13 +87,15 @@ class Line(Generic[Held]):
             self._turn = turn
             self._gate.notify_all()
             self._drain(before)
-        announce()
-        with self._gate:
-            turn.announced = True
-            self._blind_since_ns = 0
-            self._gate.notify_all()
-        if before is not None:
-            self._cache.unclaim(before.entry, self.name)
+        try:
+            announce()
+        finally:  # whatever happens there, the streams must not wait for ever
+            with self._gate:
+                turn.announced = True
+                self._blind_since_ns = 0
+                self._gate.notify_all()
+            if before is not None:
+                self._cache.unclaim(before.entry, self.name)
 
     def vacate(self) -> Entry[Held] | None:
         """Take the active model off the line, to make room; returns it, drained and unclaimed. Streams wait."""
