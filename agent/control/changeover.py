@@ -5,7 +5,7 @@ from typing import Final
 
 from agent.control.actions import Action, Answer, AssignLine, PublishEvent, Remember
 from agent.control.policy import choose
-from agent.control.report import alert, describe
+from agent.control.report import alert, describe, withdraw_unless_ready
 from agent.control.state import Changeover, Command, Line, Now, State
 from agent.messages.children import SwapFailed, Swapped, SwapReport
 from agent.messages.errors import Reason
@@ -34,21 +34,23 @@ def begin(state: State, line: Line, commands: list[Command], now: Now) -> list[A
     """
     choice = choose(state.plant, line)
     wanted, cause = choice.wanted, choice.asker if commands else choice.cause
-    actions = supersede(state, line, now)
+    overtaken = supersede(state, line, now)
     if wanted is None:
         lacks = f"the catalog has nothing for {cause.rule} {cause.value or ''}".rstrip()
-        return actions + [
+        return overtaken + [
             one for command in commands for one in answer(state, command, "rejected", "unknown_model", lacks)
         ]
     line.fault, line.target_cause = line.standing_fault, cause
     line.chosen, line.degraded = wanted, choice.degraded
     line.changeover = _changeover(line, wanted, cause, commands, now)
     line.changeover.decided = choice.asked.reference if choice.asked is not None else None
-    if state.worker_up and line.active == wanted.reference and line.target == wanted:
-        return actions + _finish(state, line, _RESIDENT, now)
+    if state.worker_up and line.active == wanted.reference and line.target == wanted and not line.unconfirmed:
+        return overtaken + _finish(state, line, _RESIDENT, now)
+    assign = _assign(state, line, wanted)
+    actions = withdraw_unless_ready(state, line) + overtaken
     for command in commands:
         actions += answer(state, command, "accepted")
-    return actions + _assign(state, line, wanted)
+    return actions + assign
 
 
 def abandon(state: State, line: Line, now: Now) -> list[Action]:

@@ -13,6 +13,11 @@ def withdraw_ready(line: Line) -> list[Action]:
     return _say_ready(line, NOTHING)
 
 
+def withdraw_unless_ready(state: State, line: Line) -> list[Action]:
+    """Say 0 where the line is not ready any more; that it became ready is said once all else is decided."""
+    return withdraw_ready(line) if _ready(state, line) == NOTHING else []
+
+
 def describe(state: State, line: Line, now: Now) -> list[Action]:
     """Publish what has changed of a line: `ready` first, then phase, model and state."""
     actions = _say_ready(line, _ready(state, line))
