@@ -106,7 +106,7 @@ class Prepare(Message, frozen=True):
     pinned or reserved), reserves it for `line` during `hold_s` seconds from its arrival, and answers once with Prepared
     or PrepareFailed of the same `number`. Of a model that is resident it only reserves, and answers at once. The same
     model again sets a new end of the reservation; another model is one more reservation beside it. An Assign of the
-    model to the line ends its reservation, and so does the end of `hold_s`; a reservation may then be evicted. An Assign
+    model to the line ends its reservation, and so does the end of `hold_s`; the model may then be evicted. An Assign
     goes before every Prepare that still waits.
     """
 

@@ -36,7 +36,7 @@ def test_products_change_over_and_nothing_is_lost_or_wrongly_named(running: Runn
     for product in ["17", "bottle-500", "17", "crate"]:
         mark = running.ready(product)
         wanted = PRODUCTS[product]
-        running.until(lambda m=mark, w=wanted: any(d["model"] == f"{w}:n@1" for d in running.detections("cam-2", m)))
+        running.until_inferred("cam-2", f"{wanted}:n@1", mark)
     assert_lawful(running)
     reports = [json.loads(one.payload) for one in running.on("line/line-1/switch")]
     assert [(one["product"], one["result"]) for one in reports[-4:]] == [

@@ -87,6 +87,10 @@ class RunningAgent:
     def detections(self, stream: str, since: int = 0) -> list[dict[str, Any]]:
         return [json.loads(one.payload) for one in self.on(f"stream/{stream}/detections", since)]
 
+    def until_inferred(self, stream: str, model: str, since: int = 0) -> None:
+        """Wait for a stream's first detections by a model."""
+        self.until(lambda: any(one["model"] == model for one in self.detections(stream, since)))
+
     def ready(self, product: str, line: str = "line-1") -> int:
         """Ask for a product and wait for `ready`; return how much had been heard before."""
         mark = len(self.heard)
