@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse  # noqa: TC003 - named in a signature that is read at run time nowhere, and cheap
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING
@@ -12,7 +11,7 @@ import torch
 from demo_models.verify import BACKENDS, CONFIDENCE, GOLDEN_PICTURES, Scores, version_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from agent.demo.conveyor import Product
@@ -50,8 +49,8 @@ def write_catalog(target: Path, rows: list[Row], imgsz: int, golden: Callable[[s
     target.write_text("\n".join(entries))
 
 
-def write_page(target: Path, rows: list[Row], work: Path, options: argparse.Namespace) -> None:
-    """Write the page of what was measured."""
+def write_page(target: Path, rows: list[Row], work: Path, facts: Mapping[str, object]) -> None:
+    """Write the page of what was measured; `facts` are the options of the run, and `again`, its second rounds."""
     base_s = float((work / "done" / "base.seconds").read_text())
     with_amx = torch.cpu._is_amx_tile_supported()  # noqa: SLF001 - there is no public word for it
     versions = ", ".join(f"{name} {version(name)}" for name in ("ultralytics", "torch", "onnxruntime", "openvino"))
@@ -66,7 +65,7 @@ def write_page(target: Path, rows: list[Row], work: Path, options: argparse.Name
             mode="bf16 autocast" if with_amx else "float32, no AMX",
             confidence=CONFIDENCE,
             golden=GOLDEN_PICTURES,
-            **vars(options),
+            **facts,
         )
     )
 
@@ -128,7 +127,7 @@ truth may differ.
 ## How they were made
 - A YOLO11n from its YAML learnt good from defective on all three products: {frames} frames each, {base_epochs} epochs,
   {base_s} s. Each product's nano was fine-tuned from it: {frames} frames, {epochs} epochs with the first layers frozen;
-  `ring-check`, whose classes differ by a few grey pixels, then for 5 more with all layers.
+  then {again} more epochs with all layers.
 - The `s` variant has the architecture of YOLO11s. It grew out of the nano of the same product (each channel twice,
   with a little noise), and was fine-tuned for {small_epochs} epochs.
 - {versions};

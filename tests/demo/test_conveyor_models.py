@@ -1,0 +1,64 @@
+"""The models that the demo's line 1 ships: whole, of the promised size, proved, and right about frames never seen."""
+
+from hashlib import sha256
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from agent.demo.conveyor import PRODUCTS, Conveyor, Part
+from agent.inference.backends import load
+from agent.inference.detections import objects_of
+from agent.inference.proof import prove
+from agent.messages.payloads import DetectedObject
+from agent.messages.references import ModelVersion
+from agent.models.catalog import Catalog
+
+FOLDER = Path(__file__).parents[2] / "config" / "demo"
+LIMIT_BYTES = {"n": 6_000_000, "s": 20_000_000}
+VERSIONS = Catalog.load(FOLDER / "models.toml").versions
+IDS = [version.reference for version in VERSIONS]
+UNSEEN_SEED = 980_000
+
+
+def test_each_product_has_a_nano_and_one_has_more() -> None:
+    shipped = {(version.name, version.variant): version.classes for version in VERSIONS}
+    for product in PRODUCTS.values():
+        assert shipped[product.model, "n"] == product.classes
+    assert {variant for _, variant in shipped} == {"n", "s"}
+
+
+@pytest.mark.parametrize("version", VERSIONS, ids=IDS)
+def test_a_file_is_what_the_catalog_says(version: ModelVersion) -> None:
+    data = Path(version.path).read_bytes()
+    assert sha256(data).hexdigest() == version.sha256
+    assert len(data) <= LIMIT_BYTES[version.variant]
+
+
+@pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
+@pytest.mark.parametrize("version", VERSIONS, ids=IDS)
+def test_a_model_passes_its_proof_and_tells_parts_apart(version: ModelVersion, backend: str, tmp_path: Path) -> None:
+    version = msgspec.structs.replace(version, backend=backend)
+    model = load(version, "cpu", tmp_path)
+    try:
+        prove(model, version)
+        code = next(product.code for product in PRODUCTS.values() if product.model == version.name)
+        for seed in range(UNSEEN_SEED, UNSEEN_SEED + 4):
+            picture, parts = Conveyor(code, seed).render(17.0)
+            found = objects_of(model.infer(picture), model.names)
+            assert [_label_at(part, found) for part in parts if _is_whole(part)] == [
+                part.label for part in parts if _is_whole(part)
+            ]
+    finally:
+        model.close()
+
+
+def _is_whole(part: Part) -> bool:
+    return part.box[0] > 1 and part.box[2] < 639
+
+
+def _label_at(part: Part, found: list[DetectedObject]) -> str | None:
+    """Return the label of the surest object over the part's middle."""
+    x, y = (part.box[0] + part.box[2]) / 2, (part.box[1] + part.box[3]) / 2
+    over = [item for item in found if item.box[0] < x < item.box[2] and item.box[1] < y < item.box[3]]
+    return max(over, key=lambda item: item.score).label if over else None
