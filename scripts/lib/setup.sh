@@ -80,6 +80,11 @@ broker() {
   [ "${#missing[@]}" = 0 ] || install_packages "${missing[@]}"
 }
 
+# Tests give the demo a network of its own (unshare is in every system).
+network_tools() {
+  PATH="$PATH:/usr/sbin:/sbin" command -v ip >/dev/null || install_packages iproute2
+}
+
 fits() { command -v "$1" >/dev/null && "$1" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; }
 
 find_python() {
