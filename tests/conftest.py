@@ -5,7 +5,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from support.brokers import Mosquitto
+
+# No test may depend on how fast this machine is today.
+settings.register_profile("changeover", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("changeover")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
