@@ -96,6 +96,27 @@ def watch(config: Path | None) -> None:
 
 
 @_commands.command()
+@click.argument("line")
+@click.argument("product_or_ref")
+@click.option("--model", "is_model", is_flag=True, help="Ask for a model, above the product; `auto` gives that back.")
+@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON: the answer and the report.")
+@click.option(
+    "--timeout", type=click.FloatRange(min=0, min_open=True), help="Seconds to wait; else the line's, and 10."
+)
+@_config
+def switch(  # noqa: PLR0913 - one parameter an argument and option
+    line: str, product_or_ref: str, timeout: float | None, config: Path | None, *, is_model: bool, as_json: bool
+) -> None:
+    """Turn LINE over to a product (or to a model), wait until it is ready, and print the changeover report."""
+    settings = _settings(config)
+    from agent.switch.main import Asked
+    from agent.switch.main import run as run_switch
+
+    asked = Asked(line, product_or_ref, is_model=is_model, as_json=as_json, timeout_s=timeout)
+    sys.exit(run_switch(settings, asked))
+
+
+@_commands.command()
 @_config
 def check(config: Path | None) -> None:
     """Check configuration, catalog and model files: every mistake in one run."""

@@ -1,10 +1,13 @@
 """Where the broker is, and as whom to speak to it."""
 
 from dataclasses import dataclass, field
-from typing import Final, Literal, get_args
+from typing import TYPE_CHECKING, Final, Literal, get_args
 from urllib.parse import unquote, urlsplit
 
 from agent.messages.errors import MistakeError
+
+if TYPE_CHECKING:
+    from agent.settings import MqttSettings
 
 ProtocolVersion = Literal["5", "3.1.1"]
 ProtocolSetting = Literal["auto", "5", "3.1.1"]
@@ -87,4 +90,23 @@ def settings_of(url: str, client_id: str = "", protocol: ProtocolSetting = "auto
         username=address.username,
         password=address.password,
         protocol=protocol,
+    )
+
+
+def for_client(mqtt: "MqttSettings") -> LinkSettings:
+    """Return the settings of a plain client of the configured broker; the broker chooses its client id.
+
+    Raises MistakeError where the password file cannot be read.
+    """
+    password = mqtt.password()
+    files = (mqtt.ca_file, mqtt.cert_file, mqtt.key_file)
+    return LinkSettings(
+        host=mqtt.host,
+        port=mqtt.port,
+        client_id="",
+        tls=Tls(*(str(file) if file is not None else None for file in files)) if mqtt.tls else None,
+        username=mqtt.username or None,
+        password=None if password is None else password.encode(),
+        protocol=mqtt.protocol,
+        keepalive_s=mqtt.keepalive_s,
     )

@@ -14,9 +14,9 @@ from rich.live import Live
 from rich.text import Text
 
 from agent.messages.errors import EXIT_FAILED, EXIT_OK
-from agent.mqtt.link_settings import LinkSettings, Tls
+from agent.mqtt.link_settings import for_client
 from agent.mqtt.topics import Topics
-from agent.settings import MqttSettings, Settings
+from agent.settings import Settings
 from agent.watch.board import Board
 from agent.watch.feed import Feed, LinkNews
 from agent.watch.view import View
@@ -80,7 +80,7 @@ def run(settings: Settings) -> int:
     Returns the exit code: 1 only where there was no terminal and no broker. Raises MistakeError for the password file.
     """
     topics = Topics(settings.mqtt.root, settings.device.id)
-    feed = Feed(_link_settings(settings.mqtt), f"{topics.base}/#")
+    feed = Feed(for_client(settings.mqtt), f"{topics.base}/#")
     board = Board(topics.base)
     board.broker_is(feed.address, time.monotonic(), is_up=False)
     console = Console()
@@ -129,18 +129,3 @@ def _terminated_as_interrupted() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _link_settings(mqtt: MqttSettings) -> LinkSettings:
-    password = mqtt.password()
-    files = (mqtt.ca_file, mqtt.cert_file, mqtt.key_file)
-    return LinkSettings(
-        host=mqtt.host,
-        port=mqtt.port,
-        client_id="",
-        tls=Tls(*(str(file) if file is not None else None for file in files)) if mqtt.tls else None,
-        username=mqtt.username or None,
-        password=None if password is None else password.encode(),
-        protocol=mqtt.protocol,
-        keepalive_s=mqtt.keepalive_s,
-    )

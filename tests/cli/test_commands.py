@@ -9,7 +9,7 @@ import pytest
 from agent import __version__
 
 Command = Callable[..., CompletedProcess[str]]
-COMMANDS = ("run", "demo", "check", "models", "watch")
+COMMANDS = ("run", "demo", "check", "models", "switch", "watch")
 
 
 def test_version_and_help(changeover: Command) -> None:

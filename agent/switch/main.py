@@ -1,0 +1,106 @@
+"""Entry of `changeover switch`."""
+
+import time
+from dataclasses import dataclass
+from typing import Final
+
+import click
+
+from agent.messages.errors import EXIT_OK, MistakeError, TransientError
+from agent.mqtt.link_settings import for_client
+from agent.mqtt.peer import Peer, PeerError, connected
+from agent.mqtt.topics import Topics
+from agent.settings import Settings
+from agent.switch.progress import Progress
+from agent.switch.request import Request, make_request
+from agent.switch.words import as_json, error_of, late, printable, readable
+
+_KNOWN_WITHIN_S: Final = 3.0
+"""What a broker retains comes at once; a device that said nothing by then never spoke to this broker."""
+_BROKER_ANSWERS_WITHIN_S: Final = 3.0
+_MARGIN_S: Final = 10.0
+_TIMEOUT_S: Final = 30.0
+"""`changeover_timeout_s` of a line that is not in the configuration at hand."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The command line: `text` is a product, or with `is_model` a model reference. `timeout_s` None: the line's own."""
+
+    line: str
+    text: str
+    is_model: bool = False
+    as_json: bool = False
+    timeout_s: float | None = None
+
+
+def run(settings: Settings, asked: Asked) -> int:
+    """Ask the configured device, wait for what comes of it, print the report; return 0.
+
+    Raises MistakeError where somebody has to change something, TransientError where a retry may help; the report, as
+    far as there is one, is printed before.
+    """
+    line = settings.line.get(asked.line)
+    products = frozenset(line.products) if line is not None else None
+    request = make_request(asked.line, asked.text, is_model=asked.is_model, products=products)
+    timeout_s = asked.timeout_s or (line.changeover_timeout_s if line is not None else _TIMEOUT_S) + _MARGIN_S
+    topics = Topics(settings.mqtt.root, settings.device.id)
+    progress = Progress(topics, request)
+    with connected(for_client(settings.mqtt)) as peer:
+        peer.subscribe(progress.topics())
+        _meet(peer, progress, topics, request)
+        progress.sent = True
+        peer.publish(f"{topics.base}/line/{request.line}/{request.name}", request.payload)
+        is_settled = _follow(peer, progress, topics.device, timeout_s)
+        error = error_of(request, progress) if is_settled else _late(peer, request, progress, timeout_s)
+    _print(request, progress, is_json=asked.as_json)
+    if error is not None:
+        raise error
+    return EXIT_OK
+
+
+def _meet(peer: Peer, progress: Progress, topics: Topics, request: Request) -> None:
+    """Learn from what the broker retains whether there is such a device and line; raise where there is not."""
+    deadline_s = time.monotonic() + _KNOWN_WITHIN_S
+    while progress.status is None or progress.lines is None:
+        arrival = peer.receive(deadline_s - time.monotonic())
+        if arrival is None:
+            break
+        progress.take(arrival.topic, arrival.payload)
+    if progress.status is None:
+        raise TransientError(f"the broker knows nothing of {topics.device} (below {topics.base}): is it running?")
+    if progress.status != "online":
+        raise TransientError(printable(f"{topics.device} is {progress.status}; nothing was sent"))
+    if progress.lines is not None and request.line not in progress.lines:
+        has = ", ".join(progress.lines) or "none"
+        raise MistakeError(printable(f"{topics.device} has no line {request.line}; it has {has}; nothing was sent"))
+
+
+def _follow(peer: Peer, progress: Progress, device: str, timeout_s: float) -> bool:
+    """Fold in what comes until it is settled; False after `timeout_s`. Raise TransientError where the device goes."""
+    deadline_s = time.monotonic() + timeout_s
+    while not progress.is_settled:
+        arrival = peer.receive(deadline_s - time.monotonic())
+        if arrival is None:
+            return False
+        progress.take(arrival.topic, arrival.payload)
+        if progress.status != "online":
+            raise TransientError(printable(f"{device} is {progress.status or 'gone'} before it was done"))
+    return True
+
+
+def _late(peer: Peer, request: Request, progress: Progress, timeout_s: float) -> TransientError:
+    try:
+        # asks the broker whether it is there at all
+        peer.subscribe(progress.topics(), timeout_s=_BROKER_ANSWERS_WITHIN_S)
+    except PeerError as error:
+        return TransientError(f"{request.line}: the broker is away: {error}")
+    return late(request, progress, timeout_s)
+
+
+def _print(request: Request, progress: Progress, *, is_json: bool) -> None:
+    if is_json:
+        click.echo(as_json(request, progress))
+    elif progress.is_reached or progress.report is not None:
+        for line in readable(request, progress):
+            click.echo(line)

@@ -1,0 +1,141 @@
+"""What a device says of one request: messages folded in, and whether it is settled. Pure."""
+
+from typing import Final, TypeVar
+
+import msgspec
+
+from agent.messages.payloads import Ack, Alert, LineState, Meta, Switch
+from agent.messages.references import ModelReference
+from agent.mqtt.topics import Topics
+from agent.switch.request import Request
+
+_REPORTS: Final = {"done": {"switched"}, "failed": {"failed", "superseded"}, "rejected": {"rejected"}}
+"""Which report belongs to which final answer."""
+_LONGEST: Final = 512
+_Payload = TypeVar("_Payload")
+
+
+class Progress:
+    """One line of one device, as far as its answer to `request` goes. For one thread.
+
+    Messages come in the order of the wire; what cannot be read is passed over. `sent` is set when the request is out.
+    """
+
+    def __init__(self, topics: Topics, request: Request) -> None:
+        self.sent = False
+        self.status: str | None = None
+        self.ready: str | None = None
+        self.phase: str | None = None
+        self.model: str | None = None
+        self.ack: Ack | None = None
+        self.report: Switch | None = None
+        self._topics: Final = topics
+        self._request: Final = request
+        self._line: Final = f"{topics.base}/line/{request.line}/"
+        self._streams: Final = f"{topics.base}/stream/"
+        self._stream_status: Final[dict[str, str | None]] = {}
+        self._meta: Meta | None = None
+        self._alerts: list[Alert] = []
+        self._is_noted = False
+
+    def topics(self) -> list[str]:
+        """Return what to subscribe to."""
+        device = [self._topics.status, *(self._topics.of_device(name) for name in ("meta", "ack", "alerts"))]
+        names = ("ready", "phase", "model/state", "state", "switch")
+        return [*device, *(f"{self._line}{name}" for name in names), self._topics.of_stream("+", "status")]
+
+    def take(self, topic: str, payload: bytes) -> None:
+        """Fold one message in."""
+        if topic.startswith(self._line):
+            self._take_line(topic.removeprefix(self._line), payload)
+        elif topic == self._topics.status:
+            self.status = _word(payload)
+        elif topic == self._topics.of_device("meta"):
+            self._meta = _decoded(payload, Meta)
+        elif topic == self._topics.of_device("alerts"):
+            self._alerts = _decoded(payload, list[Alert]) or []
+        elif topic == self._topics.of_device("ack"):
+            self._answered(_decoded(payload, Ack))
+        elif topic.startswith(self._streams):
+            self._stream_status[topic.removeprefix(self._streams).partition("/")[0]] = _word(payload)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the last word is said: refused or failed, or the line is where it was asked to be."""
+        if self.ack is None:
+            return False
+        if self.ack.result in _REPORTS and self.ack.result != "done":
+            return True
+        return self.is_reached or self.is_overridden
+
+    @property
+    def is_reached(self) -> bool:
+        """Whether the device has answered well and the line is where it was asked to be."""
+        if self.ack is None or self.ack.result not in {"done", "noop"}:
+            return False
+        if not self._request.is_model:
+            return self.ready == self._request.text
+        return self._request.gives_back or self._serves_model()
+
+    @property
+    def is_overridden(self) -> bool:
+        """Whether the product is noted, and an operator's choice of another model keeps the line from being ready."""
+        is_behind = self.ack is not None and self.ack.reason == "overridden" and self._is_noted
+        return is_behind and not self.is_reached
+
+    @property
+    def lines(self) -> list[str] | None:
+        """The device's lines, None before it has named them."""
+        return self._meta.lines if self._meta is not None else None
+
+    def troubles(self) -> list[str]:
+        """Return what may keep the line from being ready: its streams that are not online, and alerts."""
+        streams = [one.id for one in self._meta.streams if one.line == self._request.line] if self._meta else []
+        said = ((id_, self._stream_status.get(id_)) for id_ in streams)
+        away = [f"{id_} {status or 'unknown'}" for id_, status in said if status != "online"]
+        alerts = [one for one in self._alerts if one.on and one.stream is None]
+        ours = [one for one in alerts if one.line in {None, self._request.line}]
+        return away + [f"alert {one.code} {one.detail or ''}".rstrip() for one in ours]
+
+    def _take_line(self, name: str, payload: bytes) -> None:
+        match name:
+            case "ready":
+                self.ready = _word(payload)
+            case "phase":
+                self.phase = _word(payload)
+            case "model/state":
+                self.model = _word(payload)
+            case "state":
+                state = _decoded(payload, LineState)
+                # said after `ready` of the same decision: whoever sees it has seen that too
+                self._is_noted = self.ack is not None and state is not None and state.product == self._request.text
+            case "switch":
+                self.report = _decoded(payload, Switch) if self.sent else None
+
+    def _answered(self, ack: Ack | None) -> None:
+        if ack is None or ack.id != self._request.id or not ack.topic.startswith(self._line):
+            return
+        self.ack = ack
+        if ack.result != "accepted" and not self._is_own(self.report, ack):
+            self.report = None
+
+    @staticmethod
+    def _is_own(report: Switch | None, ack: Ack) -> bool:
+        """Tell a request's own report, the last one before its answer, from one that came before by chance."""
+        return report is not None and report.result in _REPORTS.get(ack.result, ()) and report.reason == ack.reason
+
+    def _serves_model(self) -> bool:
+        asked, active = ModelReference.parse(self._request.text), ModelReference.parse(self.model or "")
+        # a cap may lower the variant, never the model
+        return asked is not None and active is not None and asked.name == active.name
+
+
+def _word(payload: bytes) -> str | None:
+    return payload[:_LONGEST].decode(errors="replace") or None
+
+
+def _decoded(payload: bytes, kind: type[_Payload]) -> _Payload | None:
+    try:
+        return msgspec.json.decode(payload, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None

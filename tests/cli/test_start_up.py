@@ -1,0 +1,44 @@
+"""`--help`, `--version` and completion load next to nothing: that, and not a clock, is what keeps them quick."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+OURS = {"agent", "agent.cli", "agent.messages", "agent.messages.errors"}
+HEAVY = {"pydantic", "pydantic_settings", "msgspec", "numpy", "cv2", "openvino", "onnxruntime", "torch", "paho", "rich"}
+
+CODE = """
+import json, sys
+from agent.cli import main
+try:
+    main()
+finally:
+    sys.stderr.write(json.dumps(sorted(sys.modules)))
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environ"),
+    [
+        (["--help"], {}),
+        (["--version"], {}),
+        (["switch", "--help"], {}),
+        (["watch", "--help"], {}),
+        (["models", "add", "--help"], {}),
+        ([], {"_CHANGEOVER_COMPLETE": "bash_source"}),
+        ([], {"_CHANGEOVER_COMPLETE": "bash_complete", "COMP_WORDS": "changeover s", "COMP_CWORD": "1"}),
+        ([], {"_CHANGEOVER_COMPLETE": "bash_complete", "COMP_WORDS": "changeover switch --", "COMP_CWORD": "2"}),
+    ],
+    ids=["help", "version", "switch", "watch", "models", "completion", "complete", "options"],
+)
+def test_what_is_answered_at_once_loads_no_library_but_click(arguments: list[str], environ: dict[str, str]) -> None:
+    command = [sys.executable, "-c", CODE, *arguments]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, env=os.environ | environ)
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stdout
+    loaded = set(json.loads(answer.stderr))
+    assert {name for name in loaded if name.partition(".")[0] == "agent"} == OURS
+    assert not {name.partition(".")[0] for name in loaded} & HEAVY
