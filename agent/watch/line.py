@@ -4,7 +4,7 @@ from typing import Final, get_args
 
 import msgspec
 
-from agent.messages.payloads import LineState, Phase
+from agent.messages.payloads import Cause, LineState, NextChange, Overrode, Phase
 from agent.watch.rows import LineRow
 from agent.watch.words import Said, one_of, plain
 
@@ -45,8 +45,13 @@ class LineFold:
             model=self._words.get("model/state") or (state.model if state else None),
             wanted=state.wanted if state else None,
             phase=self._words.get("phase"),
-            cause=state.cause.rule if state else None,
+            cause=_in_words(state.cause) if state else None,
+            next_change=state.next if state and isinstance(state.next, NextChange) else None,
             ready=self._words.get("ready"),
             live=self._live,
             live_age_s=max(0.0, now_s - self._live_at_s),
         )
+
+
+def _in_words(cause: Cause) -> str:
+    return f"{cause.rule}, not {cause.overrode.rule}" if isinstance(cause.overrode, Overrode) else cause.rule

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
-from agent.messages.payloads import Alert, CacheModel, Switch
+from agent.messages.payloads import Alert, CacheModel, NextChange, Switch
 
 LIVE_LIMIT_S: Final = 3.0
 """A `live` older than this stops the PLC, and so it is shown as stale."""
@@ -33,7 +33,10 @@ class DeviceRow:
 
 @dataclass(frozen=True)
 class LineRow:
-    """One line. `live_age_s` counts from the last `live`, or from the first look where none came."""
+    """One line. `live_age_s` counts from the last `live`, or from the first look where none came.
+
+    `cause` names the rule that decides, and the one that it overrides.
+    """
 
     line: str
     product: str | None = None
@@ -44,6 +47,7 @@ class LineRow:
     ready: str | None = None
     live: str | None = None
     live_age_s: float = 0.0
+    next_change: NextChange | None = None
 
     @property
     def is_stale(self) -> bool:

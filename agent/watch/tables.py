@@ -6,7 +6,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from agent.messages.payloads import Alert, CacheModel, Switch
+from agent.messages.payloads import Alert, CacheModel, NextChange, Switch
 from agent.watch.rows import BrokerRow, LineRow, MemoryRow, ProcessRow, Snapshot, StreamRow
 from agent.watch.section import WIDE, Column, Section
 from agent.watch.shown import BAD, BUSY, GOOD, age, clock, duration, mib, number, rate, text, word
@@ -20,6 +20,8 @@ _LINES: Final = (
     Column("LIVE", right=True),
     Column("CAUSE", wide_only=True),
 )
+_NEXT: Final = Column("NEXT", give_way=True, wide_only=True)
+"""Only where a schedule will change a line."""
 _STREAMS: Final = (
     Column("STREAM"),
     Column("LINE", wide_only=True),
@@ -89,7 +91,10 @@ def alerts(rows: tuple[Alert, ...]) -> Section:
 
 def lines(rows: tuple[LineRow, ...]) -> Section:
     """Return the lines: what they make, what runs, and whether a PLC may go by it."""
-    return Section(_LINES, [_line(row) for row in rows], least=2, most=len(rows))
+    if not any(row.next_change for row in rows):
+        return Section(_LINES, [_line(row) for row in rows], least=2, most=len(rows))
+    told = [[*_line(row), _next(row.next_change)] for row in rows]
+    return Section((*_LINES, _NEXT), told, least=2, most=len(rows))
 
 
 def streams(rows: tuple[StreamRow, ...]) -> Section:
@@ -176,6 +181,10 @@ def _line(row: LineRow) -> list[Text]:
         _live(row),
         text(row.cause),
     ]
+
+
+def _next(change: NextChange | None) -> Text:
+    return text(f"{clock(change.at)[:5]} {change.model}" if change is not None else None)
 
 
 def _ready(row: LineRow) -> Text:

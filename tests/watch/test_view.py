@@ -163,3 +163,14 @@ def test_a_live_view_on_anything_else_draws_nothing(normal: Board) -> None:
         view.refresh()
         view.stop()
     assert capture.get() == ""
+
+
+def test_it_says_what_an_operator_overrides_and_what_the_schedule_will_do(normal: Board) -> None:
+    assert "NEXT" not in drawn(normal, 112, 120, None)
+    state = line_state("line-1", "bottle-500", "cap-check:n@3", "ready", "operator")
+    state["cause"]["overrode"] = {"rule": "product", "model": "cap-check:m@3"}
+    state["next"] = {"at": "2026-01-01T22:00:00.000Z", "model": "cap-check:x@3"}
+    tell(normal, "line/line-1/state", state, 112)
+    said = drawn(normal, 112, 120, None)
+    assert re.search(r"line-1 .*operator, not product +\d\d:00 cap-check:x@3", said)
+    assert "operator" not in drawn(normal, 112, 80, None), "what matters most has the room there"
