@@ -18,12 +18,19 @@ def reader(path: str) -> Callable[[object], object]:
     from jsonpath import JSONPathError, compile  # noqa: A004, PLC0415 - see above; the library's own name
 
     try:
-        compiled = compile(_SHORTHAND.sub(_bracketed, path))
+        compiled = compile(path)
     except JSONPathError as error:
-        raise MistakeError(f"binding.value: {path!r} is no JSON path: {error}") from None
+        try:
+            compiled = compile(_SHORTHAND.sub(_bracketed, path))
+        except JSONPathError:
+            raise MistakeError(f"binding.value: {path!r} is no JSON path: {error}") from None
 
     def read(parsed: object) -> object:
-        found = compiled.findall(parsed) if isinstance(parsed, (dict, list)) else []
+        try:
+            found = compiled.findall(parsed) if isinstance(parsed, (dict, list)) else []
+        except (JSONPathError, RecursionError) as error:
+            # A document may be nested as deep as its 4 KiB allow; one without end is no value either.
+            raise LookupError(f"nothing at {path} in the document: {error}") from None
         if len(found) != 1:
             raise LookupError(f"nothing at {path} in the document")
         return found[0]
@@ -32,6 +39,6 @@ def reader(path: str) -> Callable[[object], object]:
 
 
 def _bracketed(match: re.Match[str]) -> str:
-    # Names such as `recipe-id` or `1st` need quotes in the standard (RFC 9535), and none in our configuration.
+    # Names such as `1st` or `order no` need quotes in the standard (RFC 9535), and none in our configuration.
     name = match[1].replace("\\", "\\\\")
     return f"['{name}']"

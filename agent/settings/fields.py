@@ -22,7 +22,8 @@ BROKER: Final = 'mqtt://HOST[:PORT], mqtts://HOST[:PORT] (credentials go into us
 _ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _VARIANT: Final = "a variant such as n, s, m-int8: 1 to 64 letters, digits, dots, dashes or underscores"
 _COMPUTE: Final = re.compile(r"auto|cpu|gpu|npu|(cuda|gpu|npu|dla)(:\d+)?|\d+", re.IGNORECASE)
-_JSON_PATH: Final = re.compile(r"""\$(\.[^\s.\[\]'"*]+|\[\d+\]|\['[^']+'\]|\["[^"]+"\])*""")
+_JSON_PATH: Final = re.compile(r"""\$(\.[^\s.\[\]'"*]+|\[\d+\]|\['[^']+'\]|\["[^"]+"\]|\[\?[^\[\]]+\])*""")
+_FILTER: Final = "[?"
 _STREAM_SCHEMES: Final = ("rtsp", "rtsps", "http", "https")
 _PRODUCT_LENGTH: Final = 64
 _TOPIC_BYTES: Final = 65535
@@ -126,9 +127,20 @@ def _root(value: str) -> str:
 
 
 def _json_path(value: str) -> str:
-    if not _JSON_PATH.fullmatch(value):
-        raise ValueError('a JSON path such as "$.recipe.id" or "$.parts[0]"')
+    if not _JSON_PATH.fullmatch(value) or (_FILTER in value and not _compiles(value)):
+        raise ValueError('a JSON path such as "$.recipe.id", "$.parts[0]" or "$.tags[?(@.name == \'recipe\')].value"')
     return value
+
+
+def _compiles(path: str) -> bool:
+    # only a filter can be wrong in more ways than the pattern above knows, and pays for the library
+    from jsonpath import JSONPathError, compile  # noqa: A004, PLC0415 - see above; the library's own name
+
+    try:
+        compile(path)
+    except JSONPathError:
+        return False
+    return True
 
 
 def _timezone(value: str) -> str:

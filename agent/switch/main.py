@@ -66,7 +66,7 @@ def _meet(peer: Peer, progress: Progress, topics: Topics, request: Request) -> N
         arrival = peer.receive(deadline_s - time.monotonic())
         if arrival is None:
             break
-        progress.take(arrival.topic, arrival.payload)
+        progress.take(arrival.topic, arrival.payload, retained=arrival.retained)
     if progress.status is None:
         raise TransientError(f"the broker knows nothing of {topics.device} (below {topics.base}): is it running?")
     if progress.status != "online":
@@ -83,7 +83,7 @@ def _follow(peer: Peer, progress: Progress, device: str, timeout_s: float) -> bo
         arrival = peer.receive(deadline_s - time.monotonic())
         if arrival is None:
             return False
-        progress.take(arrival.topic, arrival.payload)
+        progress.take(arrival.topic, arrival.payload, retained=arrival.retained)
         if progress.status != "online":
             raise TransientError(printable(f"{device} is {progress.status or 'gone'} before it was done"))
     return True

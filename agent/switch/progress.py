@@ -44,10 +44,10 @@ class Progress:
         names = ("ready", "phase", "model/state", "state", "switch")
         return [*device, *(f"{self._line}{name}" for name in names), self._topics.of_stream("+", "status")]
 
-    def take(self, topic: str, payload: bytes) -> None:
-        """Fold one message in."""
+    def take(self, topic: str, payload: bytes, *, retained: bool = False) -> None:
+        """Fold one message in; what was retained tells what was before."""
         if topic.startswith(self._line):
-            self._take_line(topic.removeprefix(self._line), payload)
+            self._take_line(topic.removeprefix(self._line), payload, is_new=self.sent and not retained)
         elif topic == self._topics.status:
             self.status = _word(payload)
         elif topic == self._topics.of_device("meta"):
@@ -97,7 +97,7 @@ class Progress:
         ours = [one for one in alerts if one.line in {None, self._request.line}]
         return away + [f"alert {one.code} {one.detail or ''}".rstrip() for one in ours]
 
-    def _take_line(self, name: str, payload: bytes) -> None:
+    def _take_line(self, name: str, payload: bytes, *, is_new: bool) -> None:
         match name:
             case "ready":
                 self.ready = _word(payload)
@@ -105,12 +105,12 @@ class Progress:
                 self.phase = _word(payload)
             case "model/state":
                 self.model = _word(payload)
-            case "state":
+            case "state" if is_new:
                 state = _decoded(payload, LineState)
                 # said after `ready` of the same decision: whoever sees it has seen that too
-                self._is_noted = self.ack is not None and state is not None and state.product == self._request.text
-            case "switch":
-                self.report = _decoded(payload, Switch) if self.sent else None
+                self._is_noted = state is not None and state.product == self._request.text
+            case "switch" if is_new:
+                self.report = _decoded(payload, Switch)
 
     def _answered(self, ack: Ack | None) -> None:
         if ack is None or ack.id != self._request.id or not ack.topic.startswith(self._line):

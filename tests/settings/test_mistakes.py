@@ -60,6 +60,12 @@ ALONE = [
     (STREAM + LINE + "[[binding]]\ntopic = 'a/#'\nline = 'line-1'\n", "binding[0].topic", '"a/#"', "wildcards"),
     (STREAM + LINE + "[[binding]]\ntopic = 'a'\nline = 'nope'\n", "binding[0].line", '"nope"', "line-1"),
     (STREAM + LINE + "[[binding]]\ntopic = 'a'\nline = 'line-1'\nvalue = 'x.y'\n", "binding[0].value", '"x.y"', "$."),
+    (
+        STREAM + LINE + "[[binding]]\ntopic = 'a'\nline = 'line-1'\nvalue = '$.a[?(@.b ==)].c'\n",
+        "binding[0].value",
+        "@.b ==",
+        "$.",
+    ),
     (STREAM + LINE + RULE.replace("22:00", "25:00"), "schedule[0].from", '"25:00"', "22:00"),
     (STREAM + LINE + RULE.replace("06:00", "6"), "schedule[0].to", '"6"', "22:00"),
     (STREAM + LINE + RULE + "days = 'fry'\n", "schedule[0].days", '"fry"', "mon-fri"),

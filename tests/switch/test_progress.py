@@ -92,7 +92,7 @@ def test_an_operators_model_that_serves_the_product_too_is_good() -> None:
     assert not story.progress.is_settled, "whether the line is ready comes after the answer"
     story.say(f"{LINE}/ready", "17").say(f"{LINE}/state", state("17"))
     assert story.progress.is_reached
-    story = Story().say(f"{LINE}/ready", "0").answer("noop", "overridden").say(f"{LINE}/state", state("17"))
+    story = Story().say(f"{LINE}/ready", "0").say(f"{LINE}/state", state("17")).answer("noop", "overridden")
     assert story.progress.is_settled
     assert isinstance(error_of(story.request, story.progress), MistakeError)
 
