@@ -10,17 +10,19 @@ from rich.text import Text
 from agent.watch.shown import text
 
 WIDE: Final = 96
-"""From this width on, columns that are `wide_only` are shown."""
+USUAL: Final = 76
+NARROW: Final = 60
+"""Widths of a terminal from which on columns are shown that can be done without."""
 _HEADER: Final = "bold underline"
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column. Those that `give_way` are cut with an ellipsis where the width does not suffice."""
+    """One column, shown from a width on. Those that `give_way` are cut with an ellipsis where it does not suffice."""
 
     title: str
     right: bool = False
-    wide_only: bool = False
+    from_width: int = 0
     give_way: bool = False
 
 
@@ -46,7 +48,7 @@ class Section:
     def table(self, width: int, room: int | None) -> Table:
         """Return it with at most `room` rows below the titles; None: with all of them."""
         table = Table(box=None, padding=(0, self.gap, 0, 0), pad_edge=False, header_style="")
-        kept = [place for place, column in enumerate(self.columns) if width >= WIDE or not column.wide_only]
+        kept = [place for place, column in enumerate(self.columns) if width >= column.from_width]
         for place in kept:
             _add_column(table, self.columns[place])
         shown = len(self.rows) if room is None else min(room, len(self.rows))

@@ -8,28 +8,28 @@ from rich.text import Text
 
 from agent.messages.payloads import Alert, CacheModel, NextChange, Switch
 from agent.watch.rows import BrokerRow, LineRow, MemoryRow, ProcessRow, Snapshot, StreamRow
-from agent.watch.section import WIDE, Column, Section
+from agent.watch.section import NARROW, USUAL, WIDE, Column, Section
 from agent.watch.shown import BAD, BUSY, GOOD, age, clock, duration, mib, number, rate, text, word
 
 _LINES: Final = (
     Column("LINE"),
     Column("PRODUCT", give_way=True),
-    Column("MODEL", give_way=True),
+    Column("MODEL", give_way=True, from_width=NARROW),
     Column("PHASE"),
     Column("READY", give_way=True),
     Column("LIVE", right=True),
-    Column("CAUSE", wide_only=True),
+    Column("CAUSE", give_way=True, from_width=USUAL),
 )
-_NEXT: Final = Column("NEXT", give_way=True, wide_only=True)
+_NEXT: Final = Column("NEXT", give_way=True, from_width=WIDE)
 """Only where a schedule will change a line."""
 _STREAMS: Final = (
     Column("STREAM"),
-    Column("LINE", wide_only=True),
+    Column("LINE", from_width=WIDE),
     Column("STATUS"),
     Column("FPS", right=True),
-    Column("P50", right=True),
-    Column("P99", right=True),
-    Column("DROPPED", right=True),
+    Column("P50", right=True, from_width=NARROW),
+    Column("P99", right=True, from_width=NARROW),
+    Column("DROPPED", right=True, from_width=NARROW),
     Column("OBJECTS", give_way=True),
 )
 _MODELS: Final = (
@@ -39,16 +39,16 @@ _MODELS: Final = (
     Column("RESERVED FOR", give_way=True),
 )
 _CHANGEOVERS: Final = (
-    Column("TIME"),
+    Column("TIME", from_width=NARROW),
     Column("LINE"),
     Column("PRODUCT", give_way=True),
-    Column("FROM", give_way=True, wide_only=True),
+    Column("FROM", give_way=True, from_width=WIDE),
     Column("TO", give_way=True),
     Column("RESULT", give_way=True),
-    Column("RESIDENCY", wide_only=True),
+    Column("RESIDENCY", from_width=WIDE),
     Column("TOTAL", right=True),
-    Column("BLIND", right=True),
-    Column("LOST", right=True),
+    Column("BLIND", right=True, from_width=NARROW),
+    Column("LOST", right=True, from_width=NARROW),
 )
 _ALERTS: Final = (Column("ALERT"), Column("WHERE"), Column("DETAIL", give_way=True))
 _PROCESSES: Final = frozenset({"control", "worker"})

@@ -173,4 +173,12 @@ def test_it_says_what_an_operator_overrides_and_what_the_schedule_will_do(normal
     tell(normal, "line/line-1/state", state, 112)
     said = drawn(normal, 112, 120, None)
     assert re.search(r"line-1 .*operator, not product +\d\d:00 cap-check:x@3", said)
-    assert "operator" not in drawn(normal, 112, 80, None), "what matters most has the room there"
+    assert re.search(r"line-1 .*operator", drawn(normal, 112, 80, None))
+
+
+def test_a_narrow_terminal_keeps_what_a_conveyor_goes_by(fault: Board) -> None:
+    said = drawn(fault, 118, 52, 20)
+    assert all(len(line) <= 52 for line in said.splitlines())
+    assert re.search(r"line-1 +bottle-750 +fault +0 +0\.5 s", said)
+    assert re.search(r"line-2 +walkway +degraded +walkway +6\.4 s old", said)
+    assert re.search(r"walk-1 +stalled", said)
