@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from agent import __version__
-from agent.messages.errors import EXIT_FAILED, EXIT_MISTAKE, MistakeError, TransientError
+from agent.messages.errors import EXIT_FAILED, EXIT_MISTAKE, EXIT_OK, MistakeError, TransientError
 
 if TYPE_CHECKING:
     from agent.messages.references import ModelReference
@@ -132,7 +132,7 @@ def check(config: Path | None) -> None:
 
 @_commands.group()
 def models() -> None:
-    """List, add, verify and remove models of the catalog. REF is NAME[:VARIANT][@VERSION]."""
+    """List, add, prepare, verify and remove models of the catalog. REF is NAME[:VARIANT][@VERSION]."""
 
 
 def _reference(_context: click.Context, _parameter: click.Parameter, value: str | None) -> "ModelReference | None":
@@ -190,6 +190,28 @@ def verify(ref: "ModelReference | None", config: Path | None) -> None:
         click.echo(f"{version.reference}\t{verdict}")
     if any(errors):
         sys.exit(EXIT_MISTAKE)
+
+
+@models.command()
+@click.argument("ref", callback=_reference)
+@_config
+def prepare(ref: "ModelReference", config: Path | None) -> None:
+    """Prepare what REF names for this device ahead, so that its first load is as fast as later ones."""
+    from agent.models.catalog import Catalog
+    from agent.models.prepare import Preparation, Request
+
+    settings = _settings(config)
+    versions = Catalog.load(settings.catalog.file).matching(ref)
+    if not versions:
+        raise MistakeError(f"the catalog has no {ref}")
+    codes = {EXIT_OK}
+    for version in versions:
+        device = settings.device
+        request = Request(version, device.compute, str(device.cache_dir), device.prepared_max_bytes)
+        outcome = Preparation(request, lambda step: click.echo(f"... {step}", err=True)).run()
+        click.echo(f"{version.reference}\t{outcome.result}: {outcome.detail}")
+        codes.add(outcome.exit_code)
+    sys.exit(max(codes))
 
 
 @models.command()

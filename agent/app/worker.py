@@ -24,8 +24,9 @@ def worker_spec(settings: Settings, slots: dict[str, FrameSlot], budget_bytes: i
         streams=streams,
         compute=settings.device.compute,
         budget_bytes=budget_bytes,
-        cache_dir=str(settings.device.state_dir / "cache"),
+        cache_dir=str(settings.device.cache_dir),
         load_timeout_s=longest_s,
+        prepared_max_bytes=settings.device.prepared_max_bytes,
     )
     return ChildSpec(
         name=WORKER,

@@ -50,6 +50,8 @@ class Arrival:
 class Intake:
     """Checks, loads, measures, warms up and proves. `is_serving` says whether frames must go before loads.
 
+    `arrived` is called with each version that was loaded and proven.
+
     The first load of a backend brings much of its runtime with it, which stays and is no model's: there a model is
     charged what it was measured to take at another time, else what it brought less RUNTIMES_OWN_BYTES.
     """
@@ -62,6 +64,7 @@ class Intake:
         load: Load,
         is_serving: Callable[[], bool],
         *,
+        arrived: Callable[[ModelVersion], None],
         compute: str,
         cache_dir: Path,
     ) -> None:
@@ -70,6 +73,7 @@ class Intake:
         self._releaser: Final = releaser
         self._load: Final = load
         self._is_serving: Final = is_serving
+        self._arrived: Final = arrived
         self._compute: Final = compute
         self._cache_dir: Final = cache_dir
         self._runtimes: Final[set[str]] = set()
@@ -110,6 +114,7 @@ class Intake:
             raise
         finally:
             self._has_loaded = True
+        self._arrived(candidate.version)
         return Arrival(entry, model, before_bytes, times)
 
     def undo(self, entry: Entry[Model], model: Model | None, before_bytes: int) -> None:

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
+from agent.inference.artifact_maker import ArtifactMaker
 from agent.inference.backends import Model, load
 from agent.inference.cache import Cache, Row
 from agent.inference.detections import utc_text
@@ -36,6 +37,7 @@ class Worker:
         self._cache: Final[Cache[Model]] = Cache(setup.budget_bytes, self._tell_cache)
         self._lines: Final = {name: Line(name, self._cache) for name in sorted({s.line for s in setup.streams})}
         self._footprints: Final = Footprints(Path(setup.cache_dir))
+        self._artifacts: Final = ArtifactMaker(setup.compute, Path(setup.cache_dir), setup.prepared_max_bytes)
         self._loader: Final = self._make_loader(load_model)
         self._swappers: Final = {n: Swapper(line, self._loader, outlet.send) for n, line in self._lines.items()}
         self._running: Final = ExitStack()
@@ -46,6 +48,7 @@ class Worker:
         self._tell_cache()
         for pipeline in [self._make_pipeline(stream) for stream in self._setup.streams]:
             self._begin(pipeline.start, pipeline.stop)
+        self._begin(self._artifacts.start, self._artifacts.stop)
         self._begin(self._loader.start, self._loader.stop)
         for swapper in self._swappers.values():
             self._begin(swapper.start, swapper.stop)
@@ -76,6 +79,7 @@ class Worker:
             releaser,
             load_model,
             self._is_serving,
+            arrived=self._artifacts.ask,
             compute=self._setup.compute,
             cache_dir=Path(self._setup.cache_dir),
         )

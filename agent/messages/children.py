@@ -82,13 +82,17 @@ class WorkerStream(msgspec.Struct, frozen=True):
 
 
 class WorkerSetup(Message, frozen=True):
-    """The first message to a worker. `budget_bytes`: what resident models may take together."""
+    """The first message to a worker. `budget_bytes`: what resident models may take together.
+
+    `prepared_max_bytes`: what prepared artifacts may take on the disk, under `cache_dir`.
+    """
 
     streams: tuple[WorkerStream, ...]
     compute: str
     budget_bytes: int
     cache_dir: str
     load_timeout_s: float
+    prepared_max_bytes: int = 2 << 30
 
 
 class Assign(Message, frozen=True):

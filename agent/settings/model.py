@@ -44,6 +44,12 @@ class DeviceSettings(Group):
     state_dir: fields.FilePath = Path("/var/lib/changeover")
     memory_budget: fields.Budget = "auto"  # type: ignore[assignment] # the validator makes a MemoryBudget of it
     compute: fields.Compute = "auto"
+    prepared_max_bytes: fields.Size = 2 * 2**30
+
+    @property
+    def cache_dir(self) -> Path:
+        """What the worker may lose: measures, and artifacts that it prepared."""
+        return self.state_dir / "cache"
 
 
 class MqttSettings(Group):

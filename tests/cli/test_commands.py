@@ -5,6 +5,7 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
+from support.tiny_models import write_tiny_model
 
 from agent import __version__
 
@@ -60,3 +61,24 @@ def test_models_are_listed_added_verified_and_removed(changeover: Command, confi
     assert again.returncode == 2
     assert "models list" in again.stderr
     assert "Traceback" not in again.stderr
+
+
+def test_models_are_prepared_ahead(changeover: Command, config: Path, tmp_path: Path) -> None:
+    pytest.importorskip("agent.inference.backends.openvino")
+    environ = {"CHANGEOVER_CONFIG": str(config), "CHANGEOVER_DEVICE__STATE_DIR": str(tmp_path / "state")}
+    write_tiny_model(tmp_path / "new.onnx")
+    assert changeover("models", "add", "label-check:s@4", "new.onnx", **environ).returncode == 0
+    first = changeover("models", "prepare", "label-check", **environ)
+    assert (first.returncode, first.stdout.split(":")[1]) == (0, "s@4\tprepared"), first.stderr
+    assert "... compiling with openvino" in first.stderr
+    again = changeover("models", "prepare", "label-check", **environ)
+    assert again.stdout.startswith("label-check:s@4\tpresent")
+    (tmp_path / "store" / "label-check-s-4.onnx").write_bytes(b"damaged")
+    environ["CHANGEOVER_DEVICE__STATE_DIR"] = str(tmp_path / "other")
+    damaged = changeover("models", "prepare", "label-check", **environ)
+    assert (damaged.returncode, "has sha256" in damaged.stdout) == (2, True)
+
+
+def test_preparing_what_is_not_there_is_a_mistake(changeover: Command, config: Path) -> None:
+    answer = changeover("models", "prepare", "label-check", CHANGEOVER_CONFIG=str(config))
+    assert (answer.returncode, answer.stderr) == (2, "the catalog has no label-check\n")

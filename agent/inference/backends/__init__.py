@@ -11,6 +11,7 @@ from typing import Final, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from agent.inference.artifacts import Made, key_of
 from agent.inference.backends.errors import InferenceError
 from agent.inference.yolo.objects import Objects
 from agent.messages.errors import ModelError, OutOfMemoryError
@@ -18,13 +19,16 @@ from agent.messages.references import ModelVersion
 
 __all__ = [
     "InferenceError",
+    "Made",
     "Model",
     "ModelError",
     "Objects",
     "OutOfMemoryError",
     "Prepared",
+    "artifact_key",
     "backend_of",
     "load",
+    "make",
 ]
 
 BACKENDS: Final = ("openvino", "onnxruntime", "ultralytics")
@@ -73,6 +77,7 @@ class Model(Protocol):
 
 class _BackendModule(Protocol):
     def load(self, version: ModelVersion, compute: str, cache_dir: Path) -> Model: ...
+    def make(self, version: ModelVersion, compute: str, folder: Path) -> Made: ...
 
 
 def backend_of(version: ModelVersion, compute: str = "auto") -> str:
@@ -91,7 +96,8 @@ def backend_of(version: ModelVersion, compute: str = "auto") -> str:
 def load(version: ModelVersion, compute: str, cache_dir: Path) -> Model:
     """Load `version` from its file; takes from a tenth of a second to minutes. It may infer a blank picture, or not.
 
-    `compute` is the device setting (auto, cpu, cuda:0, ...); `cache_dir` may hold what a runtime prepares for itself.
+    `compute` is the device setting (auto, cpu, cuda:0, ...); `cache_dir` holds prepared artifacts and
+    what a runtime keeps for itself.
     Raises ModelError ("file_missing", "load_failed", "proof_failed") and OutOfMemoryError; then nothing stays behind.
     """
     backend = backend_of(version, compute)
@@ -100,6 +106,20 @@ def load(version: ModelVersion, compute: str, cache_dir: Path) -> Model:
     if not Path(version.path).exists():
         raise ModelError("file_missing", f"{version.reference}: there is no file {version.path}")
     return _module(version, backend).load(version, compute, cache_dir)
+
+
+def artifact_key(version: ModelVersion, compute: str) -> str | None:
+    """Name the artifact that `load` takes instead of the version's file where it is there; None where it takes none."""
+    return key_of(version, backend_of(version, compute), compute)
+
+
+def make(version: ModelVersion, compute: str, folder: Path) -> Made:
+    """Make, in `folder`, what `load` takes instead of the version's file. Takes seconds, and much memory.
+
+    For versions that have an `artifact_key`. Raises what `load` raises, OSError, and ModelError("proof_failed") where
+    what was made answers something else than the file.
+    """
+    return _module(version, backend_of(version, compute)).make(version, compute, folder)
 
 
 def _module(version: ModelVersion, backend: str) -> _BackendModule:

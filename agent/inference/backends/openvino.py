@@ -1,55 +1,110 @@
-"""OpenVINO: ONNX and IR files on CPUs, Intel GPUs and NPUs."""
+"""OpenVINO: ONNX and IR files on CPUs, Intel GPUs and NPUs; and blobs that it prepared of them, on CPUs."""
 
-import sys
-from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from agent.inference.artifacts import Artifacts, Made, key_of
+from agent.inference.backends import openvino_graph
+from agent.inference.backends.alike import require_alike
 from agent.inference.backends.detector import Detector, Untyped
-from agent.inference.backends.errors import loading
+from agent.inference.backends.errors import brief, is_out_of_memory, loading
+from agent.inference.backends.openvino_graph import core, ov
+from agent.inference.mapped import Mapped
 from agent.inference.yolo.head import Head
 from agent.inference.yolo.letterbox import Canvas
-from agent.inference.yolo.metadata import FileFacts, agreed_imgsz, read_facts
 from agent.messages.errors import ModelError
 from agent.messages.references import ModelVersion
 
-# Importing openvino sends a usage event to its maker, unless this module of its own cannot be imported.
-sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type] # None is how an import is refused
-
-import openvino as ov  # noqa: E402 - only after the line above
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-_CHANNELS: Final = 3
-_NCHW: Final = 4
+_BLOB: Final = "model.blob"
 
 
 def load(version: ModelVersion, compute: str, cache_dir: Path, precision: str = "") -> Detector:
-    """Load an ONNX or IR file; see `backends.load`.
+    """Load the blob that was prepared of an ONNX or IR file, else the file; see `backends.load`.
 
     `precision` is OpenVINO's inference precision ("f32", "bf16", "f16"); empty leaves it to the runtime.
     """
-    del cache_dir  # nothing is kept yet: a blob in there would be trusted more than the file whose sha256 is known
     device = _device(version, compute)
     with loading(version):
-        model = _core().read_model(version.path)
-        facts = _facts(model, Path(version.path))
-        imgsz = _shape_input(version, model, facts)
-        head = Head.of(version, facts, _single_output(version, model))
-        compiled = _core().compile_model(_with_pictures_in(model), device, _options(precision))
-    return Detector("openvino", head, imgsz, partial(_Request, compiled, imgsz))
+        return _load_prepared(version, compute, cache_dir, precision) or _load_source(version, device, precision)
+
+
+def make(version: ModelVersion, compute: str, folder: Path, precision: str = "") -> Made:
+    """Make a blob of the version's file in `folder`, with weights in float16, and hold its answer to the file's.
+
+    Raises what `load` raises, and ModelError("proof_failed") where the blob answers something else.
+    """
+    device = _device(version, compute)
+    with loading(version):
+        source = openvino_graph.read(version)
+        ov.save_model(source.graph, folder / "half.xml", compress_to_fp16=True)
+        made = Made(_BLOB, source.facts, source.imgsz, source.shape)
+        del source  # the weights that follow are as many again
+        compiled = core().compile_model(core().read_model(folder / "half.xml"), device, _options(precision))
+        with (folder / _BLOB).open("wb") as blob:
+            blob.write(compiled.export_model().getbuffer())
+        del compiled
+        head = Head.of(version, made.facts, made.shape)
+        prepared = _import(Mapped(folder / _BLOB), head, made.imgsz, precision)
+        require_alike(version, _load_source(version, device, precision), prepared)
+    return made
+
+
+def _load_source(version: ModelVersion, device: str, precision: str) -> Detector:
+    source = openvino_graph.read(version)
+    head = Head.of(version, source.facts, source.shape)
+    compiled = core().compile_model(source.graph, device, _options(precision))
+    return Detector("openvino", head, source.imgsz, _Requests(compiled, source.imgsz))
+
+
+def _load_prepared(version: ModelVersion, compute: str, cache_dir: Path, precision: str) -> Detector | None:
+    artifacts, key = Artifacts(cache_dir), key_of(version, "openvino", compute, precision)
+    opened = artifacts.open(key) if key else None
+    if key is None or opened is None:
+        return None
+    artifact, mapped = opened
+    head = Head.of(version, artifact.facts, artifact.shape)
+    try:
+        return _import(mapped, head, artifact.imgsz, precision)
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        artifacts.discard(key, brief(error))
+        return None
+
+
+def _import(mapped: Mapped, head: Head, imgsz: tuple[int, int], precision: str) -> Detector:
+    """Import a blob; what the runtime leaves in the mapping it reads there until its last request is gone."""
+    with mapped.dropping_pages():
+        tensor = ov.Tensor(mapped.array, shared_memory=True)
+        compiled = core().import_model(tensor, "CPU", _options(precision))
+    return Detector("openvino", head, imgsz, _Requests(compiled, imgsz, mapped))
+
+
+class _Requests:
+    """Makes requests. Requests do not hold the compiled model: dropped before them, it costs the GIL no time."""
+
+    def __init__(self, compiled: Untyped, imgsz: tuple[int, int], mapped: Mapped | None = None) -> None:
+        self._compiled: Untyped = compiled
+        self._imgsz: Final = imgsz
+        self._mapped: Final = mapped
+
+    def __call__(self) -> "_Request":
+        return _Request(self._compiled, self._imgsz, self._mapped)
+
+    def __del__(self) -> None:
+        self._compiled = None  # before the mapping that it may read, whatever order attributes go in
 
 
 class _Request:
-    """An infer request whose input is its canvas."""
+    """An infer request whose input is its canvas. `mapped` outlives it, as the runtime may read weights there."""
 
-    def __init__(self, compiled: Untyped, imgsz: tuple[int, int]) -> None:
+    def __init__(self, compiled: Untyped, imgsz: tuple[int, int], mapped: Mapped | None = None) -> None:
         self.canvas: Canvas = Canvas(imgsz)
-        self._request: Final = compiled.create_infer_request()
+        self._mapped: Final = mapped
+        self._request: Untyped = compiled.create_infer_request()
         self._request.set_input_tensor(ov.Tensor(self.canvas.pixels[np.newaxis], shared_memory=True))
 
     def run(self) -> NDArray[np.float32]:
@@ -57,16 +112,14 @@ class _Request:
         raw: NDArray[np.float32] = self._request.get_output_tensor().data
         return raw
 
-
-@cache
-def _core() -> Untyped:
-    return ov.Core()
+    def __del__(self) -> None:
+        self._request = None  # before the canvas and the mapping, whatever order attributes go in
 
 
 def _device(version: ModelVersion, compute: str) -> str:
     device = "CPU" if compute in {"auto", "cpu"} else compute.upper()
-    if device.partition(":")[0].partition(".")[0] not in {"AUTO", "HETERO", "MULTI", *_core().available_devices}:
-        have = ", ".join(_core().available_devices)
+    if device.partition(":")[0].partition(".")[0] not in {"AUTO", "HETERO", "MULTI", *core().available_devices}:
+        have = ", ".join(core().available_devices)
         raise ModelError("load_failed", f"{version.reference}: compute is {compute!r}, and OpenVINO here has {have}")
     return device
 
@@ -74,52 +127,3 @@ def _device(version: ModelVersion, compute: str) -> str:
 def _options(precision: str) -> dict[str, str]:
     options = {"PERFORMANCE_HINT": "LATENCY"}
     return options | {"INFERENCE_PRECISION_HINT": precision} if precision else options
-
-
-def _shape_input(version: ModelVersion, model: Untyped, facts: FileFacts) -> tuple[int, int]:
-    if len(model.inputs) != 1 or len(model.input().partial_shape) != _NCHW:
-        raise ModelError("load_failed", f"{version.reference}: no detection model: its input is not one picture")
-    sides = [side.get_length() if side.is_static else -1 for side in model.input().partial_shape]
-    if sides[1] not in {_CHANNELS, -1}:
-        raise ModelError("load_failed", f"{version.reference}: takes {sides}, expected (1, 3, height, width)")
-    fixed = (sides[2], sides[3]) if min(sides[2:]) > 0 else None
-    imgsz = agreed_imgsz(version, facts, fixed)
-    model.reshape([1, _CHANNELS, *imgsz])
-    return imgsz
-
-
-def _single_output(version: ModelVersion, model: Untyped) -> list[int]:
-    if len(model.outputs) != 1:
-        raise ModelError("load_failed", f"{version.reference}: no detection model: it has {len(model.outputs)} outputs")
-    return [side.get_length() if side.is_static else -1 for side in model.output().partial_shape]
-
-
-def _with_pictures_in(model: Untyped) -> Untyped:
-    """Fold colour order, scale and layout into the graph, so that it takes a canvas as it is."""
-    steps = ov.preprocess.PrePostProcessor(model)
-    inner = model.input().element_type
-    tensor = steps.input().tensor()
-    tensor.set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC")).set_color_format(ov.preprocess.ColorFormat.BGR)
-    steps.input().model().set_layout(ov.Layout("NCHW"))
-    to_float = steps.input().preprocess().convert_color(ov.preprocess.ColorFormat.RGB).convert_element_type(ov.Type.f32)
-    to_float.scale(255.0).convert_element_type(inner)
-    steps.output().tensor().set_element_type(ov.Type.f32)
-    return steps.build()
-
-
-def _facts(model: Untyped, path: Path) -> FileFacts:
-    sidecar = path.parent / "metadata.yaml"  # beside an IR that ultralytics exported
-    if path.suffix.lower() == ".xml" and sidecar.exists():
-        import yaml  # type: ignore[import-untyped] # noqa: PLC0415 - only such an export needs it
-
-        return read_facts(yaml.safe_load(sidecar.read_text()) or {})
-    if model.has_rt_info("framework"):  # the metadata of an ONNX file, also in an IR made from it
-        return read_facts(_plain(model.get_rt_info("framework")))
-    if model.has_rt_info(["model_info", "labels"]):
-        return read_facts({"names": str(model.get_rt_info(["model_info", "labels"]).value).split()})
-    return FileFacts()
-
-
-def _plain(info: Untyped) -> "Mapping[str, Untyped]":
-    values = info.value if hasattr(info, "value") else info
-    return {key: value.value if hasattr(value, "value") else value for key, value in dict(values).items()}

@@ -1,0 +1,54 @@
+"""Whether what was prepared answers as its source does: it was made by a compiler that nobody here has read."""
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.inference.backends.detector import Detector
+from agent.messages.errors import ModelError
+from agent.messages.references import ModelVersion
+
+_BOX: Final = 4
+_ROW: Final = 6
+_WITHIN: Final = 0.05  # of the largest number: float16 weights and bfloat16 sums stay far below it
+_SHARE: Final = 0.99
+_NEVER_BEYOND: Final = 0.25
+
+
+def require_alike(version: ModelVersion, source: Detector, prepared: Detector) -> None:
+    """Answer one picture with both, and close both. Raises ModelError("proof_failed") where the answers differ."""
+    height, width = source.imgsz
+    picture = np.random.default_rng(20).integers(0, 256, (height, width, 3), np.uint8)
+    try:
+        pairs = zip(_parts(_raw(source, picture)), _parts(_raw(prepared, picture)), strict=True)
+        shares = [_share_alike(want, got) for want, got in pairs]
+    finally:
+        source.close()
+        prepared.close()
+    if min(shares) < _SHARE:
+        what = f"what was prepared answers as the file does in {min(shares):.0%} of its numbers only"
+        raise ModelError("proof_failed", f"{version.reference}: {what}")
+
+
+def _raw(model: Detector, picture: NDArray[np.uint8]) -> NDArray[np.float32]:
+    return np.array(model.prepare(picture).request.run(), np.float32)
+
+
+def _parts(raw: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
+    """Split boxes from scores, as their scales differ; of rows that are sorted by score only the scores compare."""
+    if raw.shape[-1] == _ROW:
+        return (np.sort(raw[..., _BOX].ravel()),)
+    return raw[:, :_BOX], raw[:, _BOX:]
+
+
+def _share_alike(want: NDArray[np.float32], got: NDArray[np.float32]) -> float:
+    if want.shape != got.shape:
+        return 0.0
+    largest = np.nanmax(np.abs(want), initial=1e-6)
+    with np.errstate(invalid="ignore"):
+        apart = np.abs(want - got) / largest
+    apart[np.isnan(want) & np.isnan(got)] = 0
+    if not (apart <= _NEVER_BEYOND).all():
+        return 0.0
+    return float(np.mean(apart <= _WITHIN))

@@ -1,0 +1,95 @@
+"""Prepare an artifact in a short-lived process of low priority: a runtime's compiler is kept out of this one."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Final, Literal, cast
+
+import msgspec
+
+from agent.messages.errors import EXIT_FAILED, EXIT_MISTAKE, EXIT_OK, Reason
+from agent.messages.references import ModelVersion
+
+PREPARED_MAX_BYTES: Final = 2 << 30
+_MODULE: Final = "agent.inference.prepare"
+
+
+class Request(msgspec.Struct, frozen=True):
+    """What to prepare; `compute` is the device setting, `max_bytes` what all artifacts may take on the disk."""
+
+    model: ModelVersion
+    compute: str
+    cache_dir: str
+    max_bytes: int = PREPARED_MAX_BYTES
+
+
+class Step(msgspec.Struct, frozen=True, tag=True):
+    """What the process does now."""
+
+    text: str
+
+
+class Outcome(msgspec.Struct, frozen=True, tag=True):
+    """How it went, with a word on it.
+
+    `present`: it was there already. `unneeded`: this model is served from its file as it is. `failed`: see `reason`
+    for a mistake in the model; without one it was the disk or the memory, and a retry may help.
+    """
+
+    result: Literal["prepared", "present", "unneeded", "failed"]
+    detail: str
+    reason: Reason | None = None
+
+    @property
+    def exit_code(self) -> int:
+        """What a command that did only this ends with."""
+        if self.result != "failed":
+            return EXIT_OK
+        return EXIT_MISTAKE if self.reason else EXIT_FAILED
+
+
+class Preparation:
+    """One process that prepares one artifact. `run` blocks, on any thread; `kill` may be called from another."""
+
+    def __init__(self, request: Request, tell: Callable[[str], None]) -> None:
+        """`tell` is called with each step, by the thread that runs."""
+        self._request: Final = request
+        self._tell: Final = tell
+        self._process: subprocess.Popen[bytes] | None = None
+        self._is_killed = False
+
+    def run(self) -> Outcome:
+        """Prepare, and return how it went."""
+        command = [sys.executable, "-m", _MODULE]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=_environment()) as process:
+            self._process = process
+            if self._is_killed:
+                process.kill()
+            assert process.stdin is not None
+            try:
+                process.stdin.write(msgspec.json.encode(self._request) + b"\n")
+                process.stdin.flush()  # and left open: its end tells the process that nobody waits any more
+            except BrokenPipeError:
+                pass  # it has ended already; what it said is below
+            outcome = self._listen(process)
+        return outcome or Outcome("failed", f"the process that prepares ended with {process.returncode}")
+
+    def kill(self) -> None:
+        """End it, whatever it does; nothing half made is found later."""
+        self._is_killed = True
+        if self._process is not None:
+            self._process.kill()
+
+    def _listen(self, process: "subprocess.Popen[bytes]") -> Outcome | None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            told = msgspec.json.decode(line, type=Step | Outcome)
+            if isinstance(told, Outcome):
+                return told
+            self._tell(cast("Step", told).text)
+        return None
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}

@@ -1,0 +1,117 @@
+"""Artifacts are made in the background, once, and a failure costs nothing but speed."""
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from agent.inference import artifact_maker
+from agent.inference.artifact_maker import ArtifactMaker
+from agent.inference.artifacts import Artifacts
+from agent.inference.backends import artifact_key
+from agent.messages.references import ModelVersion
+from agent.models.prepare import Outcome, Request
+
+DEADLINE_S = 60.0
+PLENTY = 1 << 30
+
+NewMaker = Callable[..., ArtifactMaker]
+
+
+@pytest.fixture
+def new_maker(tmp_path: Path) -> Iterator[NewMaker]:
+    with ExitStack() as stack:
+
+        def start(**options: float) -> ArtifactMaker:
+            maker = ArtifactMaker("cpu", tmp_path / "cache", PLENTY, **({"quiet_s": 0.0} | options))
+            maker.start()
+            stack.callback(maker.stop)
+            return maker
+
+        yield start
+
+
+@pytest.fixture
+def entry(tiny_model: Callable[..., Path], version: Callable[..., ModelVersion], tmp_path: Path) -> ModelVersion:
+    path = tiny_model(tmp_path / "tiny.onnx")
+    return version(path, sha256=hashlib.sha256(path.read_bytes()).hexdigest(), backend="openvino")
+
+
+class Recorder:
+    """Stands in for the process: notes what is asked for, and answers `outcome`."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        self.requests: list[Request] = []
+        self.outcome = outcome
+
+    def __call__(self, request: Request, tell: Callable[[str], None]) -> "Recorder":
+        del tell
+        self.requests.append(request)
+        return self
+
+    def run(self) -> Outcome:
+        return self.outcome
+
+    def kill(self) -> None:
+        pass
+
+
+def wait_until(is_there: Callable[[], object]) -> None:
+    deadline_s = time.monotonic() + DEADLINE_S
+    while not is_there():
+        assert time.monotonic() < deadline_s, "not in time"
+        time.sleep(0.01)
+
+
+def test_what_is_asked_for_is_there_a_while_later(new_maker: NewMaker, entry: ModelVersion, tmp_path: Path) -> None:
+    pytest.importorskip("agent.inference.backends.openvino")
+    new_maker().ask(entry)
+    wait_until(lambda: Artifacts(tmp_path / "cache").find(artifact_key(entry, "cpu")))
+
+
+def test_a_failure_is_said_once(
+    new_maker: NewMaker, entry: ModelVersion, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    recorder = Recorder(Outcome("failed", "No space left on device"))
+    monkeypatch.setattr(artifact_maker, "Preparation", recorder)
+    maker = new_maker()
+    maker.ask(entry)
+    wait_until(lambda: "No space left" in caplog.text)
+    maker.ask(entry)
+    maker.stop()
+    assert len(recorder.requests) == 1
+    assert caplog.text.count("No space left") == 1
+
+
+def test_nothing_is_asked_for_what_has_no_artifact(
+    new_maker: NewMaker, entry: ModelVersion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = Recorder(Outcome("prepared", ""))
+    monkeypatch.setattr(artifact_maker, "Preparation", recorder)
+    maker = new_maker()
+    maker.ask(ModelVersion("tiny", "n", "1", entry.path, "00", backend="ultralytics"))
+    maker.ask(entry)
+    wait_until(lambda: recorder.requests)
+    assert [request.model for request in recorder.requests] == [entry]
+
+
+def test_a_device_without_memory_is_spared(
+    new_maker: NewMaker, entry: ModelVersion, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(artifact_maker, "_BYTES_A_FILE_BYTE", 1 << 40)
+    recorder = Recorder(Outcome("prepared", ""))
+    monkeypatch.setattr(artifact_maker, "Preparation", recorder)
+    new_maker().ask(entry)
+    wait_until(lambda: "it may take" in caplog.text)
+    assert not recorder.requests
+
+
+def test_requests_are_bounded(new_maker: NewMaker, entry: ModelVersion) -> None:
+    maker = new_maker(quiet_s=DEADLINE_S)
+    for number in range(20):
+        maker.ask(ModelVersion("tiny", "n", "1", entry.path, f"{number:02}"))
+    assert maker.left_out >= 20 - 16 - 1
+    maker.stop()
