@@ -9,49 +9,96 @@ import msgspec
 
 _LOG: Final = logging.getLogger(__name__)
 _FILE: Final = "footprints.json"
-_BYTES_A_FILE_BYTE: Final = 6  # resident bytes were 4.6 to 6.2 times the file's size: predict high
 _LIMIT: Final = 512  # entries; the oldest measure goes first
+_SOURCE_BYTES_A_FILE_BYTE: Final = 6.0  # resident bytes were 4.6 to 6.2 times the file's size: predict high
+_ARTIFACT_BYTES_A_FILE_BYTE: Final = 3.5  # and of artifacts 2.8 to 3.2 times, and at 640 x 640 some 20 MiB
+_ARTIFACT_BYTES: Final = 24 << 20
+_TOLERANCE_BYTES: Final = 2 << 20
+_TOLERANCE_PART: Final = 20
+_USUAL_AREA: Final = 640 * 640
+
+
+class Footprint(msgspec.Struct, frozen=True):
+    """What a model takes and what bringing it costs.
+
+    `is_final`: these bytes were seen to come back at a release. What a load grew the process by may hold kernels and
+    caches that a runtime makes once and keeps, and which are no model's.
+    """
+
+    bytes: int
+    load_ms: float = 0.0
+    warmup_ms: float = 0.0
+    is_final: bool = False
 
 
 class Footprints:
-    """Measured bytes by artifact, backend, compute and input size. One thread at a time.
+    """Footprints by artifact, backend, compute and input size. One thread at a time.
 
     The file is a cache: if it is broken or cannot be written, predictions are worse and nothing else is.
     """
 
     def __init__(self, folder: Path) -> None:
         self._path: Final = folder / _FILE
-        self._bytes: dict[str, int] = {}
+        self._known: dict[str, Footprint] = {}
 
     def read(self) -> None:
         """Take up what earlier runs measured."""
         try:
-            known = msgspec.json.decode(self._path.read_bytes(), type=dict[str, int])
+            known = msgspec.json.decode(self._path.read_bytes(), type=dict[str, Footprint])
         except FileNotFoundError:
             return
         except (OSError, msgspec.DecodeError) as error:
             _LOG.warning("%s is not readable (%s); footprints are measured anew", self._path, error)
             return
-        self._bytes = {key: size for key, size in known.items() if size > 0}
+        self._known = {key: footprint for key, footprint in known.items() if footprint.bytes > 0}
+
+    def known(self, key: str) -> Footprint | None:
+        """Return what was measured last, None where nothing was."""
+        return self._known.get(key)
 
     def measured_bytes(self, key: str) -> int | None:
-        """Return what was measured last, None where nothing was."""
-        return self._bytes.get(key)
+        """Return the bytes that were measured last, None where nothing was."""
+        known = self._known.get(key)
+        return known.bytes if known else None
 
-    def predicted_bytes(self, key: str, file_bytes: int) -> int:
-        """Return what to charge before a load: what was measured last, else a high guess from the file's size."""
-        return self._bytes.get(key) or file_bytes * _BYTES_A_FILE_BYTE
-
-    def remember(self, key: str, measured_bytes: int) -> None:
+    def remember(self, key: str, footprint: Footprint) -> None:
         """Keep a measure, on disk too; the file is whole at every moment."""
-        self._bytes.pop(key, None)
-        self._bytes[key] = measured_bytes
-        while len(self._bytes) > _LIMIT:
-            del self._bytes[next(iter(self._bytes))]
+        self._known.pop(key, None)
+        self._known[key] = footprint
+        while len(self._known) > _LIMIT:
+            del self._known[next(iter(self._known))]
+        self._write()
+
+    def came_back(self, key: str, returned_bytes: int) -> None:
+        """Correct a measure by what a release gave back, where that is clearly less."""
+        known = self._known.get(key)
+        if known is None or returned_bytes <= 0:
+            return
+        size_bytes = returned_bytes if returned_bytes < known.bytes - tolerance_bytes(known.bytes) else known.bytes
+        if (size_bytes, True) != (known.bytes, known.is_final):
+            self.remember(key, msgspec.structs.replace(known, bytes=size_bytes, is_final=True))
+
+    def _write(self) -> None:
         draft = self._path.with_suffix(".new")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            draft.write_bytes(msgspec.json.format(msgspec.json.encode(self._bytes)))
+            draft.write_bytes(msgspec.json.format(msgspec.json.encode(self._known)))
             os.replace(draft, self._path)  # noqa: PTH105 - replaces atomically, and says so
         except OSError as error:
             _LOG.warning("cannot remember footprints in %s: %s", self._path, error)
+
+
+def tolerance_bytes(size_bytes: int) -> int:
+    """Return by how much two measures of one model may differ and be the same: pipelines allocate meanwhile."""
+    return max(_TOLERANCE_BYTES, size_bytes // _TOLERANCE_PART)
+
+
+def guess_source_bytes(file_bytes: int) -> int:
+    """Guess, high, what a model takes that was never measured, from its source's size."""
+    return int(file_bytes * _SOURCE_BYTES_A_FILE_BYTE)
+
+
+def guess_artifact_bytes(file_bytes: int, imgsz: tuple[int, int]) -> int:
+    """Guess, high, what a model takes that was never measured, from its artifact's size and its input's."""
+    buffers_bytes = _ARTIFACT_BYTES * imgsz[0] * imgsz[1] // _USUAL_AREA
+    return int(file_bytes * _ARTIFACT_BYTES_A_FILE_BYTE) + buffers_bytes

@@ -1,9 +1,9 @@
 """From a file to a model that is measured, warm and proven. Called by the loader's thread."""
 
 import gc
-import hashlib
 import importlib
 import logging
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,17 +11,18 @@ from pathlib import Path
 from typing import Final
 
 from agent.inference import memory, priority
-from agent.inference.backends import Model, backend_of
+from agent.inference.artifacts import Artifacts
+from agent.inference.backends import Model, artifact_key, backend_of
 from agent.inference.cache import Cache, Entry
-from agent.inference.footprints import Footprints
+from agent.inference.file_check import FileCheck
+from agent.inference.footprints import Footprint, Footprints, guess_artifact_bytes, guess_source_bytes, tolerance_bytes
 from agent.inference.jobs import LoadTimes
 from agent.inference.proof import prove, warm_up
-from agent.inference.release import RUNTIMES_OWN_BYTES, Releaser
-from agent.messages.errors import ModelError
+from agent.inference.release import Releaser
+from agent.inference.runtime_account import RUNTIMES_OWN_BYTES, RuntimeAccount
 from agent.messages.references import ModelVersion
 
 _LOG: Final = logging.getLogger(__name__)
-_CHUNK_BYTES: Final = 1 << 20
 
 Load = Callable[[ModelVersion, str, Path], Model]
 
@@ -35,6 +36,7 @@ class Candidate:
     file_bytes: int
     predicted_bytes: int
     check_ms: float
+    has_artifact: bool
 
 
 @dataclass(frozen=True)
@@ -64,29 +66,44 @@ class Intake:
         load: Load,
         is_serving: Callable[[], bool],
         *,
+        account: RuntimeAccount,
         arrived: Callable[[ModelVersion], None],
         compute: str,
         cache_dir: Path,
     ) -> None:
         self._cache: Final = cache
         self._footprints: Final = footprints
+        self._account: Final = account
         self._releaser: Final = releaser
         self._load: Final = load
         self._is_serving: Final = is_serving
         self._arrived: Final = arrived
         self._compute: Final = compute
         self._cache_dir: Final = cache_dir
+        self._artifacts: Final = Artifacts(cache_dir)
+        self._files: Final = FileCheck()
         self._runtimes: Final[set[str]] = set()
         self._has_loaded = False
 
     def check(self, version: ModelVersion) -> Candidate:
-        """Compare the file to the catalog. Raises ModelError ("file_missing", "hash_mismatch"); charges nothing."""
+        """Compare the file to the catalog. Raises ModelError ("file_missing", "hash_mismatch"); charges nothing.
+
+        Where an artifact is there to be loaded, which is hashed then, it is enough that the file did not change.
+        """
         began_ns = time.monotonic_ns()
+        artifact = self._artifacts.find(artifact_key(version, self._compute))
         with priority.low_priority(self._is_serving()):
-            file_bytes = sum(_check_file(version, path, sha256) for path, sha256 in _files(version))
+            if artifact is None:
+                file_bytes = self._files.require_right(version)
+                guess_bytes = guess_source_bytes(file_bytes)
+            else:
+                self._files.require_unchanged(version)
+                file_bytes = artifact.bytes
+                guess_bytes = guess_artifact_bytes(artifact.bytes, artifact.imgsz)
         key = f"{version.sha256.lower()}/{backend_of(version)}/{self._compute}/{version.imgsz or 'own'}"
-        predicted_bytes = self._footprints.predicted_bytes(key, file_bytes)
-        return Candidate(version, key, file_bytes, predicted_bytes, _ms_since(began_ns))
+        key += "/artifact" if artifact else ""
+        predicted_bytes = self._footprints.measured_bytes(key) or guess_bytes
+        return Candidate(version, key, file_bytes, predicted_bytes, _ms_since(began_ns), artifact is not None)
 
     def bring(self, candidate: Candidate, entry: Entry[Model], require_wanted: Callable[[], object]) -> Arrival:
         """Load what `entry` was charged for, measure it, warm it up and prove it.
@@ -103,12 +120,14 @@ class Intake:
             with priority.low_priority(self._has_loaded and self._is_serving()):
                 model = self._load(candidate.version, self._compute, self._cache_dir)
                 loaded_ms = _ms_since(began_ns)
+                self._require_hashed(candidate)
                 require_wanted()
                 warm_up(model)
                 prove(model, candidate.version)
             require_wanted()
             times = LoadTimes(candidate.check_ms + loaded_ms, _ms_since(began_ns) - loaded_ms)
-            self._measure(candidate, entry, memory.process_bytes() - before_bytes, is_first=is_first)
+            grown_bytes = memory.process_bytes() - before_bytes
+            self._measure(candidate, entry, self._own_bytes(candidate, grown_bytes, is_first=is_first), times)
         except BaseException:
             self.undo(entry, model, before_bytes)
             raise
@@ -124,15 +143,40 @@ class Intake:
             model.close()
         self._releaser.see_back(entry, before_bytes + entry.bytes)
 
-    def _measure(self, candidate: Candidate, entry: Entry[Model], grown_bytes: int, *, is_first: bool) -> None:
-        """Correct the charge: never below the file's own size, for the allocator may have had pages at hand."""
-        known_bytes = self._footprints.measured_bytes(candidate.key)
-        measured_bytes = max(grown_bytes, candidate.file_bytes)
+    def _require_hashed(self, candidate: Candidate) -> None:
+        """Hash a file that was read after all, as its artifact turned out to be of no use."""
+        version = candidate.version
+        if candidate.has_artifact and not self._artifacts.find(artifact_key(version, self._compute)):
+            self._files.require_right(version)
+
+    def _own_bytes(self, candidate: Candidate, grown_bytes: int, *, is_first: bool) -> int:
+        """Say what the model takes of what the process grew by: the rest is its runtime's, and stays with it.
+
+        Never below the file's own size, for the allocator may have had pages at hand.
+        """
+        known = self._footprints.known(candidate.key)
+        own_bytes = max(grown_bytes, candidate.file_bytes)
         if is_first:
             own_bytes = max(grown_bytes - RUNTIMES_OWN_BYTES, candidate.file_bytes)
-            measured_bytes = min(known_bytes or own_bytes, candidate.predicted_bytes)
-        if not is_first or known_bytes is None:
-            self._footprints.remember(candidate.key, measured_bytes)
+            return min(known.bytes if known else own_bytes, candidate.predicted_bytes)
+        if known is None or not known.is_final:
+            return own_bytes
+        excess_bytes = own_bytes - known.bytes
+        if abs(excess_bytes) <= tolerance_bytes(known.bytes):
+            return known.bytes
+        backend = backend_of(candidate.version)
+        if 0 < excess_bytes <= self._account.left_bytes(backend):
+            self._account.keep(backend, excess_bytes)
+            return known.bytes
+        return own_bytes
+
+    def _measure(self, candidate: Candidate, entry: Entry[Model], measured_bytes: int, times: LoadTimes) -> None:
+        """Correct the charge, and remember it."""
+        known = self._footprints.known(candidate.key)
+        is_final = known is not None and known.is_final and known.bytes == measured_bytes
+        footprint = Footprint(measured_bytes, round(times.load_ms, 3), round(times.warmup_ms, 3), is_final)
+        self._footprints.remember(candidate.key, footprint)
+        self._releaser.expect(entry, candidate.key)
         self._cache.measured(entry, measured_bytes)
         predicted, reference = candidate.predicted_bytes, candidate.version.reference
         _LOG.info("%s takes %d KiB, predicted %d", reference, measured_bytes >> 10, predicted >> 10)
@@ -149,34 +193,9 @@ class Intake:
             importlib.import_module(f"agent.inference.backends.{backend}")
         except ImportError as error:
             _LOG.info("backend %s: %s", backend, error)  # the load says so, with a reason
-        gc.freeze()
+        if "torch" not in sys.modules:  # its backend froze what it brought; its models hold cycles, to be collected
+            gc.freeze()
         return True
-
-
-def _files(version: ModelVersion) -> list[tuple[Path, str | None]]:
-    """List a version's files with their sha256, None where the catalog gives none."""
-    path = Path(version.path)
-    files: list[tuple[Path, str | None]] = [(path, version.sha256)]
-    if path.suffix.lower() == ".xml":
-        files.append((path.with_suffix(".bin"), version.weights_sha256))  # the .xml says nothing of its weights
-    return files
-
-
-def _check_file(version: ModelVersion, path: Path, expected_sha256: str | None) -> int:
-    """Return the bytes of a file that has the sha256 that the catalog gives, if it gives one."""
-    digest = hashlib.sha256()
-    file_bytes = 0
-    try:
-        with path.open("rb") as file:
-            while chunk := file.read(_CHUNK_BYTES):
-                digest.update(chunk)
-                file_bytes += len(chunk)
-    except OSError as error:
-        raise ModelError("file_missing", f"{version.reference}: {path} cannot be read ({error.strerror})") from error
-    found = digest.hexdigest()
-    if expected_sha256 is not None and found != expected_sha256.lower():
-        raise ModelError("hash_mismatch", f"{path} has sha256 {found}, the catalog says {expected_sha256}")
-    return file_bytes
 
 
 def _ms_since(began_ns: int) -> float:

@@ -9,11 +9,12 @@ from typing import Final
 from agent.inference import memory
 from agent.inference.backends import Model, backend_of
 from agent.inference.cache import Cache, Entry
+from agent.inference.footprints import Footprints
+from agent.inference.runtime_account import RuntimeAccount
 
 _NOISE_BYTES: Final = 8 << 20  # pipelines allocate and free meanwhile
 _NOISE_SHARE: Final = 0.1
-RUNTIMES_OWN_BYTES: Final = 64 << 20  # threads, caches and kernels of a first load stay, once, and are the runtime's
-_LOOK_S: Final = 0.2
+_LOOK_S: Final = 0.5
 
 
 @dataclass(eq=False)
@@ -30,13 +31,26 @@ class Releaser:
     For the loader's thread, and for one that it left behind: looking is done by one thread at a time.
     """
 
-    def __init__(self, cache: Cache[Model], timeout_s: float, warn: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        cache: Cache[Model],
+        footprints: Footprints,
+        account: RuntimeAccount,
+        timeout_s: float,
+        warn: Callable[[str], None],
+    ) -> None:
         self._cache: Final = cache
+        self._footprints: Final = footprints
+        self._account: Final = account
         self._timeout_s: Final = timeout_s
         self._warn: Final = warn
         self._looking: Final = threading.Lock()
         self._kept: list[_Kept] = []
-        self._seen_backends: Final[set[str]] = set()
+        self._keys: Final[dict[Entry[Model], str]] = {}
+
+    def expect(self, entry: Entry[Model], key: str) -> None:
+        """Note which footprint a release of `entry` will correct."""
+        self._keys[entry] = key
 
     def release(self, entry: Entry[Model]) -> bool:
         """Unload a standby model; False where somebody uses it."""
@@ -46,13 +60,19 @@ class Releaser:
             return False
         model.close()
         del model
-        self.see_back(entry, before_bytes)
+        returned_bytes = self.see_back(entry, before_bytes)
+        key = self._keys.pop(entry, None)
+        if key is not None and returned_bytes is not None:
+            self._footprints.came_back(key, returned_bytes)
         return True
 
-    def see_back(self, entry: Entry[Model], before_bytes: int) -> None:
-        """Wait until a closed model's bytes are back from the `before_bytes` held with it; the rest stays charged."""
+    def see_back(self, entry: Entry[Model], before_bytes: int) -> int | None:
+        """Wait until a closed model's bytes are back from the `before_bytes` held with it; the rest stays charged.
+
+        Returns what came back, None where that is not all.
+        """
         with self._looking:
-            self._see_back(entry, before_bytes)
+            return self._see_back(entry, before_bytes)
 
     def look_again(self) -> None:
         """See whether bytes that were kept back have returned since."""
@@ -60,24 +80,33 @@ class Releaser:
             if self._kept:
                 self._look_again()
 
-    def _see_back(self, entry: Entry[Model], before_bytes: int) -> None:
-        allowed_bytes = max(_NOISE_BYTES, int(entry.bytes * _NOISE_SHARE))
-        if (backend := backend_of(entry.version)) not in self._seen_backends:
-            self._seen_backends.add(backend)
-            allowed_bytes += RUNTIMES_OWN_BYTES
-        level_bytes = before_bytes - entry.bytes + allowed_bytes
-        held_bytes = memory.wait_until_at_most(level_bytes, _LOOK_S)
-        if held_bytes > level_bytes:
-            gc.collect()  # a runtime's objects may hold each other; the frozen rest is not looked at
-            held_bytes = memory.wait_until_at_most(level_bytes, self._timeout_s)
-        if held_bytes <= level_bytes:
-            self._cache.returned(entry, entry.bytes)
-            return
+    def _see_back(self, entry: Entry[Model], before_bytes: int) -> int | None:
+        charged_bytes = entry.bytes
+        level_bytes = before_bytes - charged_bytes + max(_NOISE_BYTES, int(charged_bytes * _NOISE_SHARE))
+        backend = backend_of(entry.version)
+        allowed_bytes = self._account.left_bytes(backend)
+        held_bytes = self._wait(level_bytes, allowed_bytes)
+        returned_bytes = before_bytes - held_bytes
+        if held_bytes <= level_bytes + allowed_bytes:
+            self._account.keep(backend, held_bytes - level_bytes)
+            self._cache.returned(entry, charged_bytes)
+            return returned_bytes
         left_bytes = self._cache.returned(entry, before_bytes - held_bytes)
         kept = _Kept(entry, held_bytes)
         self._kept.append(kept)
         kept.level_bytes -= self._charged_elsewhere()
         self._warn(f"{entry.version.reference}: {left_bytes >> 20} MiB were not given back; they stay charged")
+        return None
+
+    def _wait(self, level_bytes: int, allowed_bytes: int) -> int:
+        """Look until the process is at `level_bytes`, or for a while and at `allowed_bytes` more; return its bytes."""
+        held_bytes = memory.wait_until_at_most(level_bytes, _LOOK_S)
+        if held_bytes > level_bytes:
+            gc.collect()  # a runtime's objects may hold each other; the frozen rest is not looked at
+            held_bytes = memory.wait_until_at_most(level_bytes, _LOOK_S)
+        if held_bytes > level_bytes + allowed_bytes:
+            held_bytes = memory.wait_until_at_most(level_bytes + allowed_bytes, self._timeout_s)
+        return held_bytes
 
     def _look_again(self) -> None:
         memory.trim()

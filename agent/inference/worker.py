@@ -18,6 +18,7 @@ from agent.inference.line import Line
 from agent.inference.loader import Loader
 from agent.inference.pipeline import Outlet, Pipeline
 from agent.inference.release import Releaser
+from agent.inference.runtime_account import RuntimeAccount
 from agent.inference.swapper import Swapper
 from agent.inference.tally import Tally
 from agent.messages.children import Assign, CacheState, Log, ResidentModel, SwapFailed, WorkerSetup, WorkerStream
@@ -72,13 +73,15 @@ class Worker:
         self._running.callback(stop)
 
     def _make_loader(self, load_model: Load) -> Loader:
-        releaser = Releaser(self._cache, _RELEASE_TIMEOUT_S, self._warn)
+        account = RuntimeAccount()
+        releaser = Releaser(self._cache, self._footprints, account, _RELEASE_TIMEOUT_S, self._warn)
         intake = Intake(
             self._cache,
             self._footprints,
             releaser,
             load_model,
             self._is_serving,
+            account=account,
             arrived=self._artifacts.ask,
             compute=self._setup.compute,
             cache_dir=Path(self._setup.cache_dir),

@@ -13,7 +13,7 @@ from inference.worker.plant import DEADLINE_S, Plant, entry_of
 from numpy.typing import NDArray
 
 from agent.inference.pipeline import Outlet
-from agent.inference.release import RUNTIMES_OWN_BYTES
+from agent.inference.runtime_account import RUNTIMES_OWN_BYTES
 from agent.inference.worker import Worker
 from agent.inference.yolo.objects import Objects
 from agent.messages.children import Assign, WorkerSetup, WorkerStream

@@ -1,0 +1,86 @@
+"""Whether a version's files are what the catalog says, byte for byte."""
+
+import hashlib
+import os
+import time
+from pathlib import Path
+from typing import Final
+
+from agent.messages.errors import ModelError
+from agent.messages.references import ModelVersion
+
+_CHUNK_BYTES: Final = 1 << 20  # the GIL is free while a chunk is hashed
+_SETTLED_NS: Final = 2_000_000_000  # a file changed so lately may change again within the clock of its file system
+_LIMIT: Final = 256
+
+_Seen = tuple[int, int, int, int, int]
+
+
+class FileCheck:
+    """Compares files to the catalog, and remembers for this process which ones it has seen to be right.
+
+    What is remembered is a file's device, inode, size and times of change and of its inode's change: who writes it,
+    replaces it or sets its times changes at least the last. Only for files that no runtime is going to read, as an
+    artifact is there, whose own bytes are hashed. One thread at a time.
+    """
+
+    def __init__(self) -> None:
+        self._right: Final[dict[tuple[Path, str], _Seen]] = {}
+
+    def require_right(self, version: ModelVersion) -> int:
+        """Hash all files of `version` and return their bytes. Raises ModelError ("file_missing", "hash_mismatch")."""
+        return sum(self._hash(version, path, sha256) for path, sha256 in _files(version))
+
+    def require_unchanged(self, version: ModelVersion) -> int:
+        """Return the bytes of files that are as they were when they were right; hash those that are not."""
+        return sum(
+            size if (size := self._known_bytes(path, sha256)) is not None else self._hash(version, path, sha256)
+            for path, sha256 in _files(version)
+        )
+
+    def _known_bytes(self, path: Path, sha256: str | None) -> int | None:
+        try:
+            info = path.stat()
+        except OSError:
+            return None
+        return info.st_size if self._right.get((path, sha256 or "")) == _seen(info) else None
+
+    def _hash(self, version: ModelVersion, path: Path, sha256: str | None) -> int:
+        digest = hashlib.sha256()
+        file_bytes = 0
+        try:
+            with path.open("rb") as file:
+                before = os.fstat(file.fileno())
+                while chunk := file.read(_CHUNK_BYTES):
+                    digest.update(chunk)
+                    file_bytes += len(chunk)
+                after = os.fstat(file.fileno())
+        except OSError as error:
+            raise ModelError(
+                "file_missing", f"{version.reference}: {path} cannot be read ({error.strerror})"
+            ) from error
+        found = digest.hexdigest()
+        if sha256 is not None and found != sha256.lower():
+            raise ModelError("hash_mismatch", f"{path} has sha256 {found}, the catalog says {sha256}")
+        self._remember((path, sha256 or ""), before, after)
+        return file_bytes
+
+    def _remember(self, key: tuple[Path, str], before: os.stat_result, after: os.stat_result) -> None:
+        self._right.pop(key, None)
+        if _seen(before) == _seen(after) and time.time_ns() - after.st_ctime_ns > _SETTLED_NS:
+            self._right[key] = _seen(after)
+        while len(self._right) > _LIMIT:
+            del self._right[next(iter(self._right))]
+
+
+def _seen(info: os.stat_result) -> _Seen:
+    return info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns
+
+
+def _files(version: ModelVersion) -> list[tuple[Path, str | None]]:
+    """List a version's files with their sha256, None where the catalog gives none."""
+    path = Path(version.path)
+    files: list[tuple[Path, str | None]] = [(path, version.sha256)]
+    if path.suffix.lower() == ".xml":
+        files.append((path.with_suffix(".bin"), version.weights_sha256))  # the .xml says nothing of its weights
+    return files
