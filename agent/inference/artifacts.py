@@ -32,7 +32,7 @@ _RECORD: Final = "artifact.json"
 _DRAFT: Final = ".draft-"
 _DRAFT_LIVES_S: Final = 3600.0
 _PRIVATE: Final = 0o077
-_PACKAGES: Final = {"openvino": "openvino"}
+_PACKAGES: Final = {"openvino": "openvino", "onnxruntime": "onnxruntime"}
 
 
 class Artifact(msgspec.Struct, frozen=True):

@@ -5,6 +5,8 @@ from typing import Final
 
 RUNTIMES_OWN_BYTES: Final = 64 << 20
 """What one runtime may come to keep over all loads, apart from what its very first load brought."""
+_SHARED_BYTES: Final = {"onnxruntime": 192 << 20}
+"""The same for a runtime whose models share an arena: what one model's frames needed serves another's, and stays."""
 
 
 class RuntimeAccount:
@@ -17,10 +19,14 @@ class RuntimeAccount:
     def left_bytes(self, backend: str) -> int:
         """Return what a backend may still keep."""
         with self._lock:
-            return RUNTIMES_OWN_BYTES - self._kept_bytes.get(backend, 0)
+            return _limit_bytes(backend) - self._kept_bytes.get(backend, 0)
 
     def keep(self, backend: str, kept_bytes: int) -> None:
-        """Note bytes that stay with the runtime; no more than are left."""
+        """Note bytes that stay with the runtime, or, below 0, that came back from it."""
         with self._lock:
-            kept = self._kept_bytes.get(backend, 0) + max(0, kept_bytes)
-            self._kept_bytes[backend] = min(RUNTIMES_OWN_BYTES, kept)
+            kept = self._kept_bytes.get(backend, 0) + kept_bytes
+            self._kept_bytes[backend] = max(0, min(_limit_bytes(backend), kept))
+
+
+def _limit_bytes(backend: str) -> int:
+    return _SHARED_BYTES.get(backend, RUNTIMES_OWN_BYTES)

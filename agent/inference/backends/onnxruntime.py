@@ -1,7 +1,7 @@
 """ONNX Runtime: ONNX files, with its providers (CUDA, TensorRT, ...) as a matter of configuration."""
 
 import logging
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,8 +10,11 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from agent.inference.artifacts import Artifacts, Made, key_of
+from agent.inference.backends import onnxruntime_arena as arena
+from agent.inference.backends.alike import require_alike
 from agent.inference.backends.detector import Detector, Untyped
-from agent.inference.backends.errors import loading
+from agent.inference.backends.errors import brief, is_out_of_memory, loading
 from agent.inference.yolo.head import Head
 from agent.inference.yolo.letterbox import Canvas
 from agent.inference.yolo.metadata import FileFacts, agreed_imgsz, read_facts
@@ -22,7 +25,7 @@ _log: Final = logging.getLogger(__name__)
 _NCHW: Final = 4
 _CHANNELS: Final = 3
 _ERRORS_ONLY: Final = 3
-_SAME_AS_REQUESTED: Final = 1
+_OPTIMISED: Final = "model.onnx"
 _DTYPES: Final[dict[str, np.dtype[Any]]] = {
     "tensor(float)": np.dtype(np.float32),
     "tensor(float16)": np.dtype(np.float16),
@@ -35,18 +38,63 @@ ort.disable_telemetry_events()
 
 
 def load(version: ModelVersion, compute: str, cache_dir: Path) -> Detector:
-    """Load an ONNX file; see `backends.load`. TensorRT keeps the engines that it builds in `cache_dir`."""
+    """Load the graph that was optimised of an ONNX file, else the file; see `backends.load`.
+
+    TensorRT keeps the engines that it builds in `cache_dir`.
+    """
     providers = _available(version, wanted_providers(compute, cache_dir))
     with loading(version):
-        _share_arena()
+        arena.share()
+        if [name for name, _ in providers] == [_CPU] and (prepared := _load_prepared(version, compute, cache_dir)):
+            return prepared
         session = ort.InferenceSession(version.path, _options(), providers=providers)
         got = session.get_providers()
         if got[0] != providers[0][0]:
             _log.warning("model=%s provider=%s did not start; running on %s", version.reference, providers[0][0], got)
+        return _detector(version, session, read_facts(session.get_modelmeta().custom_metadata_map))
+
+
+def make(version: ModelVersion, compute: str, folder: Path) -> Made:
+    """Write the graph that ONNX Runtime makes of the version's file into `folder`; see `backends.make`."""
+    if _available(version, wanted_providers(compute, folder)) != [(_CPU, {})]:
+        raise ModelError("load_failed", f"{version.reference}: only for the CPU is a graph optimised ahead")
+    with loading(version):
+        arena.share()
+        options = _options()
+        options.optimized_model_filepath = str(folder / _OPTIMISED)
+        session = ort.InferenceSession(version.path, options, providers=[_CPU])
         facts = read_facts(session.get_modelmeta().custom_metadata_map)
-        imgsz = _input_size(version, session, facts)
-        head = Head.of(version, facts, _output_shape(version, session, imgsz))
-    return Detector("onnxruntime", head, imgsz, partial(_Request, session, imgsz, head.shape))
+        source = _detector(version, session, facts)
+        shape = tuple(_output_shape(version, session, source.imgsz))
+        require_alike(version, source, _detector(version, _optimised(folder / _OPTIMISED), facts))
+    return Made(_OPTIMISED, facts, source.imgsz, shape)
+
+
+def _load_prepared(version: ModelVersion, compute: str, cache_dir: Path) -> Detector | None:
+    artifacts, key = Artifacts(cache_dir), key_of(version, "onnxruntime", compute)
+    opened = artifacts.open(key) if key else None
+    if key is None or opened is None:
+        return None
+    try:
+        session = _optimised(artifacts.folder / key / opened[0].file)
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        artifacts.discard(key, brief(error))
+        return None
+    return _detector(version, session, opened[0].facts)
+
+
+def _optimised(path: Path) -> Untyped:
+    options = _options()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return ort.InferenceSession(str(path), options, providers=[_CPU])
+
+
+def _detector(version: ModelVersion, session: Untyped, facts: FileFacts) -> Detector:
+    imgsz = _input_size(version, session, facts)
+    head = Head.of(version, facts, _output_shape(version, session, imgsz))
+    return Detector("onnxruntime", head, imgsz, partial(_Request, session, imgsz, head.shape), on_close=arena.shrink)
 
 
 def wanted_providers(compute: str, cache_dir: Path) -> list[Provider]:
@@ -92,17 +140,11 @@ class _Request:
         return self._output.astype(np.float32, copy=False)
 
 
-@cache
-def _share_arena() -> None:
-    """One arena for all sessions: with one each, eight resident models took twice the memory."""
-    info = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
-    ort.create_and_register_allocator(info, ort.OrtArenaCfg({"arena_extend_strategy": _SAME_AS_REQUESTED}))
-
-
 def _options() -> Untyped:
     options = ort.SessionOptions()
     options.log_severity_level = _ERRORS_ONLY
     options.add_session_config_entry("session.use_env_allocators", "1")
+    options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")  # weights end with it
     return options
 
 

@@ -22,7 +22,7 @@ Make = Callable[..., ModelVersion]
 PICTURE = np.zeros((64, 64, 3), np.uint8)
 
 
-@pytest.fixture(params=["openvino"])
+@pytest.fixture(params=["openvino", "onnxruntime"])
 def make(request: pytest.FixtureRequest, tiny_model: WriteTiny, version: VersionOf, tmp_path: Path) -> Make:
     """Write a tiny model with `options`; `entry` holds fields of its catalog entry, which names its sha256."""
     pytest.importorskip(f"agent.inference.backends.{request.param}")
@@ -182,7 +182,7 @@ def test_closed_models_unmap_their_artifacts(make: Make, tmp_path: Path) -> None
     assert len(model.check_outputs(PICTURE)) == 1
     model.close()
     maps = Path("/proc/self/maps").read_text(encoding="utf-8")
-    assert "model.blob" not in maps
+    assert "/prepared/" not in maps
 
 
 def test_a_use_is_noted(make: Make, tmp_path: Path) -> None:
