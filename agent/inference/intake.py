@@ -115,17 +115,24 @@ class Intake:
         memory.trim()
         before_bytes = memory.process_bytes()
         model: Model | None = None
+        loaded_ms = 0.0
+
+        def load() -> None:
+            nonlocal model, loaded_ms
+            model = self._load(candidate.version, self._compute, self._cache_dir)
+            loaded_ms = _ms_since(began_ns)
+            self._require_hashed(candidate)
+            require_wanted()
+            warm_up(model)
+            prove(model, candidate.version)
+
         began_ns = time.monotonic_ns()
         try:
-            with priority.low_priority(self._has_loaded and self._is_serving()):
-                model = self._load(candidate.version, self._compute, self._cache_dir)
-                loaded_ms = _ms_since(began_ns)
-                self._require_hashed(candidate)
-                require_wanted()
-                warm_up(model)
-                prove(model, candidate.version)
+            priority.run_aside(load, is_wanted=self._has_loaded and self._is_serving())
             require_wanted()
+            assert model is not None
             times = LoadTimes(candidate.check_ms + loaded_ms, _ms_since(began_ns) - loaded_ms)
+            memory.trim()
             grown_bytes = memory.process_bytes() - before_bytes
             self._measure(candidate, entry, self._own_bytes(candidate, grown_bytes, is_first=is_first), times)
         except BaseException:

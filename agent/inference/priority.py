@@ -1,22 +1,28 @@
 """The loader's place behind the lines that run: SCHED_IDLE for its thread, and the way back for what it started.
 
 A runtime's own threads inherit the policy of the thread that starts them and keep it; answers of a model whose threads
-stayed idle would starve. So whatever a load started is put back afterwards, and where that is not allowed (no
-RLIMIT_NICE of at least 20 - a unit's `LimitNICE=` - and not root) loads run like anything else.
+stayed idle would starve. So whatever a load started is put back afterwards. Where that is not allowed (no RLIMIT_NICE
+of at least 20 - a unit's `LimitNICE=` - and not root) a load gets a thread of its own, which ends with it: idle if the
+cores have time to spare, else a little behind the lines, for nobody could hurry it then.
 """
 
 import functools
 import logging
 import os
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 _LOG: Final = logging.getLogger(__name__)
 _TASKS: Final = Path("/proc/self/task")
+_STAT: Final = Path("/proc/stat")
 _NO_PARAMETER: Final = os.sched_param(0)
+_WINDOW_S: Final = 0.1
+_SPARE_SHARE: Final = 0.2
+_BEHIND_NICE: Final = 5
 
 
 def set_idle(thread: int) -> None:
@@ -47,7 +53,7 @@ def can_return() -> bool:
     thread.start()
     thread.join()
     if returned != [True]:
-        _LOG.info("loads run at normal priority: this process may not leave SCHED_IDLE (see LimitNICE=)")
+        _LOG.info("loads run on threads of their own: this process may not leave SCHED_IDLE (see LimitNICE=)")
     return returned == [True]
 
 
@@ -74,3 +80,48 @@ def low_priority(wanted: bool) -> Iterator[None]:  # noqa: FBT001 - reads as `lo
         set_normal(0)
         for thread in _idle_threads() - before:
             set_normal(thread)
+
+
+def run_aside(work: Callable[[], None], *, is_wanted: bool) -> None:
+    """Run `work` behind whatever else runs, if `is_wanted`; returns when it is done, and raises what it raises."""
+    if not is_wanted or can_return():
+        with low_priority(is_wanted):
+            work()
+        return
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        _step_back()
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001 - raised again below, in the thread that waits
+            failures.append(error)
+
+    thread = threading.Thread(target=run, name="load-aside", daemon=True)
+    thread.start()
+    thread.join()
+    if failures:
+        raise failures[0]
+
+
+def _step_back() -> None:
+    """Give the calling thread, which has no way back, as little as it can do with."""
+    with suppress(OSError):
+        if _idle_share(_WINDOW_S) >= _SPARE_SHARE:
+            set_idle(0)
+        else:
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _BEHIND_NICE)
+
+
+def _idle_share(window_s: float) -> float:
+    """Say which share of the cores' time nobody wanted in a window that begins now."""
+    before = _ticks()
+    time.sleep(window_s)
+    after = _ticks()
+    return (after[0] - before[0]) / max(1, after[1] - before[1])
+
+
+def _ticks() -> tuple[int, int]:
+    """Return the idle and all clock ticks of the cores since the start."""
+    ticks = [int(word) for word in _STAT.read_text(encoding="ascii").split("\n", 1)[0].split()[1:9]]
+    return ticks[3] + ticks[4], sum(ticks)
