@@ -3,6 +3,7 @@
 import ctypes
 import ctypes.util
 import functools
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,13 +14,21 @@ _POLL_S: Final = 0.02
 
 
 def process_bytes() -> int:
-    """Return resident bytes that a model can be behind: anonymous pages and pages of files.
+    """Return bytes that a model can be behind: resident anonymous pages and pages of files, and a GPU's.
 
-    Shared memory is left out: frame slots come and go with their cameras.
+    Shared memory is left out: frame slots come and go with their cameras. Unseen on a GPU so far.
     """
     wanted = ("RssAnon:", "RssFile:")
     lines = _STATUS.read_text(encoding="ascii", errors="replace").splitlines()
-    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(wanted))
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(wanted)) + device_bytes()
+
+
+def device_bytes() -> int:
+    """Return what torch holds of all GPUs for this process; 0 where it was not imported, or uses none."""
+    cuda = getattr(sys.modules.get("torch"), "cuda", None)
+    if cuda is None or not cuda.is_initialized():
+        return 0
+    return sum(int(cuda.memory_reserved(index)) for index in range(cuda.device_count()))
 
 
 @functools.cache

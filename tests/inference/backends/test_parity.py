@@ -14,7 +14,10 @@ from agent.demo.material import Material
 from agent.inference import backends
 from agent.inference.backends import Model, Objects, openvino
 from agent.inference.backends.detector import Untyped, Waiting
+from agent.inference.prepare import prepare
 from agent.messages.references import ModelVersion
+from agent.models.prepare import Request
+from agent.models.store import file_sha256
 
 pytestmark = [
     pytest.mark.torch,
@@ -27,6 +30,7 @@ Load = Callable[..., Model]
 RAW_LIMIT = 1e-3
 IMGSZ = 320
 LOUDER = 4
+PREPARED = "prepared"
 
 
 @pytest.fixture(scope="module")
@@ -131,12 +135,20 @@ def exported(
 
 @pytest.fixture
 def load(version: VersionOf, cache_dir: Path) -> Iterator[Load]:
-    """Load a file by backend and, for OpenVINO, precision; `entry` holds fields of its catalog entry."""
+    """Load a file by backend and, for OpenVINO, precision; `entry` holds fields of its catalog entry.
+
+    As precision, PREPARED has an artifact made of the file first, and loads that.
+    """
     loaded: list[Model] = []
 
     def load_one(path: Path, backend: str, precision: str = "", **entry: object) -> Model:
         mine = version(path, backend=backend, **entry)
-        if precision:
+        if precision == PREPARED:
+            mine = version(path, backend=backend, sha256=file_sha256(path), **entry)
+            outcome = prepare(Request(mine, "cpu", str(cache_dir)), print)
+            assert outcome.result in {"prepared", "present"}, outcome
+            loaded.append(backends.load(mine, "cpu", cache_dir))
+        elif precision:
             loaded.append(openvino.load(mine, "cpu", cache_dir, precision=precision))
         else:
             loaded.append(backends.load(mine, "cpu", cache_dir))
@@ -153,7 +165,9 @@ def raw_of(model: Model, picture: NDArray[np.uint8]) -> NDArray[np.float32]:
     return waiting.request.run().astype(np.float32)
 
 
-@pytest.mark.parametrize(("backend", "precision"), [("openvino", "f32"), ("onnxruntime", "")])
+@pytest.mark.parametrize(
+    ("backend", "precision"), [("openvino", "f32"), ("onnxruntime", ""), ("onnxruntime", PREPARED)]
+)
 def test_raw_outputs_are_torchs(
     exported: Exported, load: Load, picture: NDArray[np.uint8], backend: str, precision: str
 ) -> None:
@@ -167,12 +181,17 @@ def test_raw_outputs_are_torchs(
         assert change > 10 * RAW_LIMIT, "the network says nothing of the picture"
 
 
-@pytest.mark.parametrize("backend", ["openvino", "onnxruntime", "ultralytics"])
-def test_whole_models_are_recognised(exported: Exported, load: Load, picture: NDArray[np.uint8], backend: str) -> None:
+@pytest.mark.parametrize(
+    ("backend", "precision"),
+    [("openvino", ""), ("openvino", PREPARED), ("onnxruntime", ""), ("onnxruntime", PREPARED), ("ultralytics", "")],
+)
+def test_whole_models_are_recognised(
+    exported: Exported, load: Load, picture: NDArray[np.uint8], backend: str, precision: str
+) -> None:
     if backend == "ultralytics":
         model = load(exported.pt, backend, confidence=1e-6, imgsz=IMGSZ)
     else:
-        model = load(exported.onnx, backend, confidence=1e-6)
+        model = load(exported.onnx, backend, precision, confidence=1e-6)
     objects = model.check_outputs(picture)
     assert len(model.names) == 80
     assert model.imgsz == (IMGSZ, IMGSZ)
@@ -210,7 +229,9 @@ RUNS = [
     pytest.param(("openvino", ""), 0.03, id="openvino"),
     pytest.param(("openvino", "f32"), 0.02, id="openvino-f32"),
     pytest.param(("openvino", "bf16"), 0.03, id="openvino-bf16"),  # float32 where the processor has no bf16
+    pytest.param(("openvino", PREPARED), 0.03, id="openvino-prepared"),
     pytest.param(("onnxruntime", ""), 0.02, id="onnxruntime"),
+    pytest.param(("onnxruntime", PREPARED), 0.02, id="onnxruntime-prepared"),
     pytest.param(("ultralytics", ""), 0.02, id="ultralytics"),
 ]
 

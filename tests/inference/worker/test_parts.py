@@ -2,7 +2,9 @@
 
 import ctypes
 import os
+import sys
 import threading
+from types import SimpleNamespace
 
 import pytest
 
@@ -68,6 +70,16 @@ def test_bytes_are_seen_to_come_and_to_go() -> None:
 
 def test_waiting_for_bytes_that_never_come_ends() -> None:
     assert memory.wait_until_at_most(0, 0.05) > 0
+
+
+def test_what_torch_holds_of_gpus_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda = SimpleNamespace(is_initialized=lambda: True, device_count=lambda: 2, memory_reserved=lambda index: 7 + index)
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
+    assert memory.device_bytes() == 15
+    cuda.is_initialized = lambda: False
+    assert memory.device_bytes() == 0
+    monkeypatch.delitem(sys.modules, "torch")
+    assert memory.device_bytes() == 0
 
 
 def test_a_loads_own_threads_do_not_stay_idle() -> None:
