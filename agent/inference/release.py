@@ -60,6 +60,11 @@ class Releaser:
             if self._kept:
                 self._look_again()
 
+    def kept(self) -> tuple[tuple[str, int], ...]:
+        """Return references and bytes of what was released and is not back."""
+        with self._looking:
+            return tuple((kept.entry.version.reference, kept.entry.bytes) for kept in self._kept if kept.entry.bytes)
+
     def _see_back(self, entry: Entry[Model], before_bytes: int) -> None:
         allowed_bytes = max(_NOISE_BYTES, int(entry.bytes * _NOISE_SHARE))
         if (backend := backend_of(entry.version)) not in self._seen_backends:

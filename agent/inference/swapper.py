@@ -13,7 +13,7 @@ from agent.inference.jobs import Failure, Job, LoadTimes
 from agent.inference.line import Line
 from agent.inference.loader import Loader
 from agent.inference.tally import Mark
-from agent.messages.children import Assign, Message, Order, Residency, SwapFailed, Swapped, SwapReport
+from agent.messages.children import Assign, Breaking, Message, Order, Residency, SwapFailed, Swapped, SwapReport
 from agent.messages.errors import ModelError, OutOfMemoryError, Reason
 from agent.messages.references import ModelVersion
 
@@ -123,7 +123,7 @@ class Swapper:
 
         self._line.flip(entry, announce)
         self._fallback = None
-        self._loader.settle()
+        self._loader.used(entry.version)
 
     def _swapped(self, task: _Task, residency: Residency, times: LoadTimes, *, frames_lost: int) -> Swapped:
         blind_ms = self._line.blind_ms(time.monotonic_ns())
@@ -165,6 +165,9 @@ class Swapper:
         return True
 
     def _leave_for(self, job: Job) -> None:
+        task = self._task
+        if task is not None and self._line.active is not None:
+            self._send(Breaking(task.assign.line, task.assign.change))
         left = self._line.vacate()
         if left is not None:
             self._fallback = left.version

@@ -1,4 +1,4 @@
-"""The worker's composition: ledger, loader, and for each line a swapper and its streams' pipelines."""
+"""The worker's composition: ledger, loader, preparer, and for each line a swapper and its streams' pipelines."""
 
 import logging
 import threading
@@ -16,10 +16,22 @@ from agent.inference.intake import Intake, Load
 from agent.inference.line import Line
 from agent.inference.loader import Loader
 from agent.inference.pipeline import Outlet, Pipeline
+from agent.inference.preparer import Preparer
 from agent.inference.release import Releaser
+from agent.inference.room import Room
 from agent.inference.swapper import Swapper
 from agent.inference.tally import Tally
-from agent.messages.children import Assign, CacheState, Log, ResidentModel, SwapFailed, WorkerSetup, WorkerStream
+from agent.messages.children import (
+    Assign,
+    CacheState,
+    Log,
+    Prepare,
+    PrepareFailed,
+    ResidentModel,
+    SwapFailed,
+    WorkerSetup,
+    WorkerStream,
+)
 from agent.processes.frame_slot import FrameSlot, SlotReader
 
 _LOG: Final = logging.getLogger(__name__)
@@ -38,6 +50,7 @@ class Worker:
         self._footprints: Final = Footprints(Path(setup.cache_dir))
         self._loader: Final = self._make_loader(load_model)
         self._swappers: Final = {n: Swapper(line, self._loader, outlet.send) for n, line in self._lines.items()}
+        self._preparer: Final = Preparer(self._loader, outlet.send)
         self._running: Final = ExitStack()
 
     def start(self) -> None:
@@ -47,6 +60,7 @@ class Worker:
         for pipeline in [self._make_pipeline(stream) for stream in self._setup.streams]:
             self._begin(pipeline.start, pipeline.stop)
         self._begin(self._loader.start, self._loader.stop)
+        self._begin(self._preparer.start, self._preparer.stop)
         for swapper in self._swappers.values():
             self._begin(swapper.start, swapper.stop)
 
@@ -64,6 +78,15 @@ class Worker:
             return
         swapper.assign(assign)
 
+    def prepare(self, prepare: Prepare) -> None:
+        """Hand an announcement to the preparer."""
+        if prepare.line not in self._lines:
+            detail = f"the worker has no line {prepare.line!r}"
+            model = prepare.model.reference
+            self._outlet.send(PrepareFailed(prepare.line, prepare.number, model, "unknown_line", detail))
+            return
+        self._preparer.prepare(prepare)
+
     def _begin(self, start: Callable[[], None], stop: Callable[[], None]) -> None:
         start()
         self._running.callback(stop)
@@ -79,7 +102,8 @@ class Worker:
             compute=self._setup.compute,
             cache_dir=Path(self._setup.cache_dir),
         )
-        return Loader(self._cache, intake, releaser, self._setup.load_timeout_s, self._warn)
+        room = Room(self._cache, releaser, self._outlet.send)
+        return Loader(self._cache, intake, room, self._setup.load_timeout_s, self._warn)
 
     def _make_pipeline(self, stream: WorkerStream) -> Pipeline:
         slot = FrameSlot(stream.slot)  # only read: the descriptors stay as they were inherited
@@ -108,4 +132,5 @@ class Worker:
 
 def _resident(row: Row) -> ResidentModel:
     last_use_unix_ns = time.time_ns() - (time.monotonic_ns() - row.last_use_ns)
-    return ResidentModel(row.reference, row.bytes, row.state, utc_text(last_use_unix_ns))
+    reserved_for = ",".join(row.reserved_for) or None
+    return ResidentModel(row.reference, row.bytes, row.state, utc_text(last_use_unix_ns), reserved_for)

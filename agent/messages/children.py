@@ -13,6 +13,17 @@ from agent.messages.references import ModelVersion
 
 Residency = Literal["resident", "weights", "cold"]
 Order = Literal["make-before-break", "break-before-make"]
+Verdict = Literal["evicted", "refused"]
+CacheReason = Literal[
+    "room",  # evicted: a line wants another model
+    "announced",  # evicted: another model is announced
+    "break",  # evicted: its own line left it, to make room
+    "excess",  # evicted: models were measured to take more than was predicted
+    "too_large",  # refused: by itself it takes more than the budget
+    "in_use",  # refused: what may be evicted is not enough
+    "outgrew",  # refused: loaded, measured, and found to take more than there is room for
+    "out_of_memory",  # refused: the device or the runtime had no memory
+]
 
 
 class Message(msgspec.Struct, frozen=True, tag=True):
@@ -204,7 +215,7 @@ class InferenceFailed(Message, frozen=True):
 
 
 class ResidentModel(msgspec.Struct, frozen=True):
-    """One line of the `cache` topic."""
+    """One line of the `cache` topic; `reserved_for` names lines, with a comma between them."""
 
     model: str
     bytes: int
@@ -219,6 +230,43 @@ class CacheState(Message, frozen=True):
     budget_bytes: int
     used_bytes: int
     models: tuple[ResidentModel, ...]
+
+
+class Weighed(msgspec.Struct, frozen=True):
+    """What a standby model was held to be worth: `rate` uses a changeover, `score` in ms a changeover and MiB."""
+
+    model: str
+    bytes: int
+    rate: float
+    reload_ms: float
+    score: float
+
+
+class CacheDecided(Message, frozen=True):
+    """Why a model was evicted, or refused for want of memory.
+
+    `wanted` is the model that an eviction makes room for, and `needed_bytes` what was short then. `predicted_bytes` and
+    `actual_bytes` are, of an eviction, what it was to bring and what was seen to be back at once; of a refusal, what
+    the load was predicted and then measured to take (None: it was not loaded, or not measured). `candidates` are the
+    standby models that it was decided among, the cheapest first.
+    """
+
+    at: str
+    verdict: Verdict
+    reason: CacheReason
+    model: str
+    wanted: str | None
+    needed_bytes: int
+    predicted_bytes: int
+    actual_bytes: int | None
+    candidates: tuple[Weighed, ...] = ()
+
+
+class MemoryKept(Message, frozen=True):
+    """Bytes of released models that did not come back, and stay charged; sent when they change, 0 when all are back."""
+
+    bytes: int
+    models: tuple[str, ...]
 
 
 class Log(Message, frozen=True):
@@ -257,6 +305,8 @@ WorkerMessage = (
     | Detections
     | InferenceFailed
     | CacheState
+    | CacheDecided
+    | MemoryKept
     | Hello
     | Beat
     | Log

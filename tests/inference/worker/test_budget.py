@@ -24,6 +24,7 @@ def test_the_model_used_longest_ago_is_evicted(new_dummies: NewDummies, runtime:
     a, b, c, d = (runtime.make(name) for name in "abcd")
     for version in (a, b, c, a):
         plant.switch(version)
+    plant.cost_the_same()
     plant.switch(d)
     plant.wait_for_ledger({"a:n@1": "resident", "c:n@1": "resident", "d:n@1": "active"})
     assert plant.switch(c).report.residency == "resident"
