@@ -196,12 +196,15 @@ class Agent:
                 self._decide(message)
             case said.Breaking() | said.Swapped() | said.SwapFailed() | said.Prepared() | said.PrepareFailed():
                 self._decide(message)
-            case said.CacheState():
+            case said.CacheState() | said.CacheDecided() | said.MemoryKept():
                 self._announcer.say_cache(message)
+                if isinstance(message, said.MemoryKept):
+                    self._decide(message)
             case said.Hello():
                 self._announcer.say_versions(message.versions)
             case ChildUp():
                 self._decide(WorkerUp())
             case ChildLost():
                 self._is_hung = False
+                self._announcer.say_no_cache()
                 self._decide(WorkerLost(message.detail))

@@ -16,7 +16,7 @@ from agent.control.events import (
     WorkerUp,
 )
 from agent.control.state import Cap, Line, Now, State
-from agent.messages.children import Breaking, InferenceFailed, Prepared, PrepareFailed, SwapFailed, Swapped
+from agent.messages.children import Breaking, InferenceFailed, MemoryKept, Prepared, PrepareFailed, SwapFailed, Swapped
 from agent.messages.events import LinkTakenOver, LinkUp, Received
 from agent.messages.payloads import Alert
 
@@ -38,6 +38,7 @@ Event = (
     | Prepared
     | PrepareFailed
     | InferenceFailed
+    | MemoryKept
 )
 
 _Decision = Callable[[State, Line, Now], list[Action]]
@@ -98,7 +99,9 @@ def _world(state: State, event: AckRate | CapChanged | Reloaded) -> list[Action]
 
 
 def _models(
-    state: State, event: Breaking | Swapped | SwapFailed | Prepared | PrepareFailed | InferenceFailed, now: Now
+    state: State,
+    event: Breaking | Swapped | SwapFailed | Prepared | PrepareFailed | InferenceFailed | MemoryKept,
+    now: Now,
 ) -> list[Action]:
     match event:
         case Breaking():
@@ -112,6 +115,9 @@ def _models(
             return preparing.ended(state, event)
         case InferenceFailed():
             return _inference_failed(state, event)
+        case MemoryKept():
+            detail = f"{event.bytes >> 20} MiB of {', '.join(event.models)}" if event.bytes else None
+            return report.alert(state, Alert("memory_kept", on=event.bytes > 0, detail=detail))
 
 
 def _worker(state: State, event: WorkerUp | WorkerLost | WorkerHung, now: Now) -> list[Action]:
@@ -129,6 +135,7 @@ def _worker(state: State, event: WorkerUp | WorkerLost | WorkerHung, now: Now) -
             # `ready` first: what the loss means for a changeover comes after.
             actions = [action for line in state.lines.values() for action in report.withdraw_ready(line)]
             actions += _each(state, changeover.worker_lost, now) + _each(state, preparing.worker_lost, now)
+            actions += report.alert(state, Alert("memory_kept", on=False))
             return actions + report.alert(state, Alert("worker_lost", on=True, detail=event.detail))
 
 

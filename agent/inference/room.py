@@ -10,10 +10,11 @@ from typing import Final
 from agent.inference.backends import Model
 from agent.inference.cache import Cache, Entry, Standing
 from agent.inference.detections import utc_text
-from agent.inference.eviction import Eviction, Standby
+from agent.inference.eviction import Eviction, Score, Standby
 from agent.inference.release import Releaser
-from agent.messages.children import CacheDecided, CacheReason, MemoryKept, Message, Verdict, Weighed
+from agent.messages.children import CacheDecided, MemoryKept, Message
 from agent.messages.errors import OutOfMemoryError
+from agent.messages.payloads import CacheCandidate, CacheDecision, CacheReason, Verdict
 from agent.messages.references import ModelVersion
 
 _LOOK_AGAIN_S: Final = 5.0  # at bytes that did not come back
@@ -199,22 +200,22 @@ class Room:
     def _tell(self, fate: _Fate, standing: Standing[Model]) -> None:
         with self._weighing:
             scores = self._policy.scores(_as_data(standing.standby))[:_TOLD]
-        self._send(
-            CacheDecided(
-                at=utc_text(time.time_ns()),
-                verdict=fate.verdict,
-                reason=fate.reason,
-                model=fate.version.reference,
-                wanted=fate.wanted.reference if fate.wanted is not None else None,
-                needed_bytes=max(0, standing.short_bytes),
-                predicted_bytes=fate.predicted_bytes,
-                actual_bytes=fate.actual_bytes,
-                candidates=tuple(
-                    Weighed(one.reference, one.bytes, round(one.rate, 4), round(one.reload_ms, 1), round(one.score, 4))
-                    for one in scores
-                ),
-            )
+        decision = CacheDecision(
+            at=utc_text(time.time_ns()),
+            verdict=fate.verdict,
+            reason=fate.reason,
+            model=fate.version.reference,
+            wanted=fate.wanted.reference if fate.wanted is not None else None,
+            needed_bytes=max(0, standing.short_bytes),
+            predicted_bytes=fate.predicted_bytes,
+            actual_bytes=fate.actual_bytes,
+            candidates=[_as_told(one) for one in scores],
         )
+        self._send(CacheDecided(decision))
+
+
+def _as_told(one: Score) -> CacheCandidate:
+    return CacheCandidate(one.reference, one.bytes, round(one.rate, 4), round(one.reload_ms, 1), round(one.score, 4))
 
 
 def _as_data(standby: tuple[Entry[Model], ...]) -> list[Standby]:

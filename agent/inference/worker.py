@@ -1,4 +1,4 @@
-"""The worker's composition: ledger, loader, preparer, and for each line a swapper and its streams' pipelines."""
+"""The worker's composition: ledger, loader, reserver, and for each line a swapper and its streams' pipelines."""
 
 import logging
 import threading
@@ -16,8 +16,8 @@ from agent.inference.intake import Intake, Load
 from agent.inference.line import Line
 from agent.inference.loader import Loader
 from agent.inference.pipeline import Outlet, Pipeline
-from agent.inference.preparer import Preparer
 from agent.inference.release import Releaser
+from agent.inference.reserver import Reserver
 from agent.inference.room import Room
 from agent.inference.swapper import Swapper
 from agent.inference.tally import Tally
@@ -50,7 +50,7 @@ class Worker:
         self._footprints: Final = Footprints(Path(setup.cache_dir))
         self._loader: Final = self._make_loader(load_model)
         self._swappers: Final = {n: Swapper(line, self._loader, outlet.send) for n, line in self._lines.items()}
-        self._preparer: Final = Preparer(self._loader, outlet.send)
+        self._reserver: Final = Reserver(self._loader, outlet.send)
         self._running: Final = ExitStack()
 
     def start(self) -> None:
@@ -60,7 +60,7 @@ class Worker:
         for pipeline in [self._make_pipeline(stream) for stream in self._setup.streams]:
             self._begin(pipeline.start, pipeline.stop)
         self._begin(self._loader.start, self._loader.stop)
-        self._begin(self._preparer.start, self._preparer.stop)
+        self._begin(self._reserver.start, self._reserver.stop)
         for swapper in self._swappers.values():
             self._begin(swapper.start, swapper.stop)
 
@@ -79,13 +79,13 @@ class Worker:
         swapper.assign(assign)
 
     def prepare(self, prepare: Prepare) -> None:
-        """Hand an announcement to the preparer."""
+        """Hand an announcement to the reserver."""
         if prepare.line not in self._lines:
             detail = f"the worker has no line {prepare.line!r}"
             model = prepare.model.reference
             self._outlet.send(PrepareFailed(prepare.line, prepare.number, model, "unknown_line", detail))
             return
-        self._preparer.prepare(prepare)
+        self._reserver.prepare(prepare)
 
     def _begin(self, start: Callable[[], None], stop: Callable[[], None]) -> None:
         start()

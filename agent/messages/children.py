@@ -9,21 +9,11 @@ from typing import Literal
 import msgspec
 
 from agent.messages.errors import Reason
+from agent.messages.payloads import CacheDecision
 from agent.messages.references import ModelVersion
 
 Residency = Literal["resident", "weights", "cold"]
 Order = Literal["make-before-break", "break-before-make"]
-Verdict = Literal["evicted", "refused"]
-CacheReason = Literal[
-    "room",  # evicted: a line wants another model
-    "announced",  # evicted: another model is announced
-    "break",  # evicted: its own line left it, to make room
-    "excess",  # evicted: models were measured to take more than was predicted
-    "too_large",  # refused: by itself it takes more than the budget
-    "in_use",  # refused: what may be evicted is not enough
-    "outgrew",  # refused: loaded, measured, and found to take more than there is room for
-    "out_of_memory",  # refused: the device or the runtime had no memory
-]
 
 
 class Message(msgspec.Struct, frozen=True, tag=True):
@@ -232,34 +222,10 @@ class CacheState(Message, frozen=True):
     models: tuple[ResidentModel, ...]
 
 
-class Weighed(msgspec.Struct, frozen=True):
-    """What a standby model was held to be worth: `rate` uses a changeover, `score` in ms a changeover and MiB."""
-
-    model: str
-    bytes: int
-    rate: float
-    reload_ms: float
-    score: float
-
-
 class CacheDecided(Message, frozen=True):
-    """Why a model was evicted, or refused for want of memory.
+    """A model was evicted, or refused for want of memory."""
 
-    `wanted` is the model that an eviction makes room for, and `needed_bytes` what was short then. `predicted_bytes` and
-    `actual_bytes` are, of an eviction, what it was to bring and what was seen to be back at once; of a refusal, what
-    the load was predicted and then measured to take (None: it was not loaded, or not measured). `candidates` are the
-    standby models that it was decided among, the cheapest first.
-    """
-
-    at: str
-    verdict: Verdict
-    reason: CacheReason
-    model: str
-    wanted: str | None
-    needed_bytes: int
-    predicted_bytes: int
-    actual_bytes: int | None
-    candidates: tuple[Weighed, ...] = ()
+    decision: CacheDecision
 
 
 class MemoryKept(Message, frozen=True):

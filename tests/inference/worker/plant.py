@@ -15,6 +15,7 @@ from typing import Final, TypeVar
 from agent.messages.children import (
     Assign,
     Beat,
+    CacheDecided,
     CacheState,
     Detections,
     Message,
@@ -27,6 +28,7 @@ from agent.messages.children import (
     WorkerSetup,
     WorkerStream,
 )
+from agent.messages.payloads import CacheDecision
 from agent.messages.references import ModelVersion
 from agent.processes.channel import Channel, ChannelClosedError, pair
 from agent.processes.frame_slot import FrameSlot, SlotWriter
@@ -219,6 +221,10 @@ def start_plant(
 def _descriptors(slot: FrameSlot) -> tuple[int, int, int]:
     descriptors = slot.descriptors()
     return descriptors.memory, descriptors.offered, descriptors.taken
+
+
+def decisions(plant: Plant) -> list[CacheDecision]:
+    return [message.decision for message in plant.of(CacheDecided)]
 
 
 def entry_of(name: str, path: Path, fields: dict[str, object] | None = None) -> ModelVersion:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 from inference.worker.dummies import DummyRuntime, PlantOfDummies, wait_for
-from inference.worker.plant import Feeder
+from inference.worker.plant import Feeder, decisions
 
 from agent.messages.children import (
     Breaking,
@@ -71,21 +71,21 @@ def test_a_resident_model_is_reserved_at_once_also_while_it_serves(
 def test_a_reservation_ends_with_its_time_and_the_model_may_go(new_dummies: NewDummies, runtime: DummyRuntime) -> None:
     plant = new_dummies(budget_mib=130)
     a, b, c = (runtime.make(name) for name in "abc")
-    plant.switch(a)
+    for version in (b, a):
+        plant.switch(version)
     plant.prepare(b, hold_s=0.3)
     plant.wait_for_ledger({"a:n@1": "active", "b:n@1": "resident"})
     assert plant.reserved()["b:n@1"] is None
     assert plant.switch(c).report.order == "make-before-break"
-    assert runtime.loads == ["a", "b", "c"]
+    assert runtime.loads == ["b", "a", "c"]
 
 
 def test_the_same_model_again_sets_a_new_end(new_dummies: NewDummies, runtime: DummyRuntime) -> None:
     plant = new_dummies(budget_mib=130)
     a, b = runtime.make("a"), runtime.make("b")
     plant.switch(a)
-    first, second = plant.announce(b, hold_s=600), plant.announce(b, hold_s=0.3)
-    assert isinstance(plant.outcome(first), Prepared)
-    assert isinstance(plant.outcome(second), Prepared)
+    plant.prepare(b, hold_s=600)
+    plant.prepare(b, hold_s=0.3)
     plant.wait_for_ledger({"a:n@1": "active", "b:n@1": "resident"})
     assert runtime.loads == ["a", "b"]
 
@@ -100,12 +100,12 @@ def test_standby_models_make_room_for_an_announced_one_and_nothing_else_does(
     plant.cost_the_same()
     plant.prepare(d)
     plant.wait_for_ledger({"a:n@1": "active", "c:n@1": "resident", "d:n@1": "reserved"})
-    assert [(one.reason, one.model, one.wanted) for one in plant.of(CacheDecided)] == [("announced", "b:n@1", "d:n@1")]
+    assert [(one.reason, one.model, one.wanted) for one in decisions(plant)] == [("announced", "b:n@1", "d:n@1")]
     plant.prepare(c, "line-2")
     told = failure(plant, plant.announce(e))
     assert (told.reason, told.model) == ("no_memory", "e:n@1")
     assert not plant.of(Breaking)
-    assert plant.of(CacheDecided)[-1].reason == "in_use"
+    assert decisions(plant)[-1].reason == "in_use"
     plant.wait_for_ledger({"a:n@1": "active", "c:n@1": "reserved", "d:n@1": "reserved"})
 
 
@@ -179,7 +179,7 @@ def test_what_a_line_announced_yields_to_what_it_wants_where_it_would_be_refused
     plant.prepare(b)
     plant.switch(large)
     plant.wait_for_ledger({"large:n@1": "active"})
-    assert [(one.reason, one.model) for one in plant.of(CacheDecided)] == [("break", "a:n@1"), ("room", "b:n@1")]
+    assert [(one.reason, one.model) for one in decisions(plant)] == [("break", "a:n@1"), ("room", "b:n@1")]
 
 
 def test_another_lines_announcement_never_yields(new_dummies: NewDummies, runtime: DummyRuntime) -> None:

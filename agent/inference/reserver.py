@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from agent.inference.jobs import Failure, Job
+from agent.inference.jobs import DroppedError, Failure, Job
 from agent.inference.loader import Loader
 from agent.messages.children import Message, Prepare, Prepared, PrepareFailed
 from agent.messages.errors import ModelError, Reason
@@ -30,7 +30,7 @@ class _Announcement:
         return time.monotonic() >= self.until_s
 
 
-class Preparer:
+class Reserver:
     """The thread that answers each Prepare once. Owner: the worker.
 
     It loads nothing itself: the loader does, after everything that a line waits for. A reservation begins when its
@@ -43,7 +43,7 @@ class Preparer:
         self._arrived: Final[list[tuple[Prepare, float]]] = []
         self._pending: list[_Announcement] = []
         self._stopping = False
-        self._thread: Final = threading.Thread(target=self._run, name="preparer", daemon=True)
+        self._thread: Final = threading.Thread(target=self._run, name="reserver", daemon=True)
 
     def start(self) -> None:
         """Begin to take announcements."""
@@ -104,10 +104,10 @@ class Preparer:
             if job.entry is not None:
                 self._pending.remove(one)
                 self._send(Prepared(message.line, message.number, message.model.reference))
-            elif job.failure is not None:
+            elif job.failure is not None and not isinstance(job.failure, DroppedError):
                 self._pending.remove(one)
                 self._failed(message, job.failure)
-            elif one.is_over:
+            elif job.failure is not None or one.is_over:
                 self._give_up(one, "timeout", f"{message.model.reference} was not loaded within {message.hold_s:g} s")
 
     def _give_up(self, one: _Announcement, reason: Reason, detail: str) -> None:
