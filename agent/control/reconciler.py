@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Final
 
-from agent.control import bandwidth, changeover, commands, identity, preparing, report, scheduling, verbs
+from agent.control import bandwidth, changeover, commands, failing, identity, preparing, report, scheduling, verbs
 from agent.control.actions import Action
 from agent.control.events import (
     AckRate,
@@ -44,8 +44,6 @@ Event = (
 _Decision = Callable[[State, Line, Now], list[Action]]
 
 _LIVE_INTERVAL_S: Final = 1.0
-_INFERENCE_FAILURES: Final = 8
-"""Failures in a row before the line's people are told; one bad frame is no trouble."""
 
 
 def reconcile(state: State, event: Event, now: Now) -> list[Action]:
@@ -114,7 +112,7 @@ def _models(
         case Prepared() | PrepareFailed():
             return preparing.ended(state, event)
         case InferenceFailed():
-            return _inference_failed(state, event)
+            return failing.inference_failed(state, event, now)
         case MemoryKept():
             detail = f"{event.bytes >> 20} MiB of {', '.join(event.models)}" if event.bytes else None
             return report.alert(state, Alert("memory_kept", on=event.bytes > 0, detail=detail))
@@ -143,6 +141,7 @@ def _tick(state: State, now: Now) -> list[Action]:
     actions = _each(state, changeover.expire, now) + _each(state, preparing.tick, now) + commands.probes(state, now)
     scheduling.tick(state, now)
     actions += identity.tick(state, now) + bandwidth.tick(state) + _each(state, scheduling.follow, now)
+    actions += _each(state, failing.follow, now)
     if now.monotonic_s >= state.live_due_s:
         state.live_due_s = max(state.live_due_s + _LIVE_INTERVAL_S, now.monotonic_s + _LIVE_INTERVAL_S / 2)
         actions += report.heartbeat(state)
@@ -151,9 +150,3 @@ def _tick(state: State, now: Now) -> list[Action]:
 
 def _each(state: State, decide: _Decision, now: Now) -> list[Action]:
     return [action for line in state.lines.values() for action in decide(state, line, now)]
-
-
-def _inference_failed(state: State, event: InferenceFailed) -> list[Action]:
-    is_bad = event.in_a_row >= _INFERENCE_FAILURES
-    detail = f"{event.model}: {event.detail}" if is_bad else None
-    return report.alert(state, Alert("inference_failed", on=is_bad, stream=event.stream, detail=detail))
