@@ -44,6 +44,7 @@ class Loader:
         self._jobs: Final[dict[ModelVersion, Job]] = {}
         self._current: Job | None = None
         self._is_hurried = False
+        self._ends_changed = False  # of a reservation: what is to be waited for is another moment now
         self._stopping = False
         self._thread = self._new_thread()
 
@@ -78,7 +79,8 @@ class Loader:
         """
         with self.turn:
             if self._cache.reserve(version, line, until_s):
-                self.turn.notify_all()  # the loader ends it in time
+                self._ends_changed = True
+                self.turn.notify_all()
                 return None
             job = self._join(version)
             job.announced[line] = until_s
@@ -161,10 +163,13 @@ class Loader:
                 return
 
     def _wait_for_work(self) -> bool:
-        due_s = self._room.due_s()
         with self.turn:
-            self.turn.wait_for(lambda: self._stopping or self._waiting or self._room.has_excess(), due_s)
+            self._ends_changed = False
+            self.turn.wait_for(self._has_work, self._room.due_s())
             return not self._stopping
+
+    def _has_work(self) -> bool:
+        return self._stopping or self._ends_changed or bool(self._waiting) or self._room.has_excess()
 
     def _next(self) -> Job | None:
         with self.turn:

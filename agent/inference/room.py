@@ -58,6 +58,14 @@ class _Fate:
     wanted: ModelVersion | None = None
 
 
+@dataclass(frozen=True)
+class _View:
+    """The ledger as it was when something was decided, and what its standby models were worth then."""
+
+    standing: Standing[Model]
+    candidates: list[CacheCandidate]
+
+
 class Room:
     """The budget's keeper. `used` may be called from any thread, all else is for the loader's.
 
@@ -88,28 +96,27 @@ class Room:
             entry = self._cache.charge(want.version, predicted_bytes)
             if entry is not None:
                 return entry
-            standing = self._cache.standing(predicted_bytes, lines)
-            plan = self._plan(standing)
+            view = self._look(predicted_bytes, lines)
+            plan = self._plan(view.standing)
             if plan is None:
                 alone = predicted_bytes > self._cache.budget_bytes
-                raise self._refuse(want, standing, "too_large" if alone else "in_use", predicted_bytes, None)
-            self._carry_out(plan, want, standing, lines)
+                raise self._refuse(want, view, "too_large" if alone else "in_use", predicted_bytes, None)
+            self._carry_out(plan, want, view, lines)
 
     def require_fit(self, want: Want, entry: Entry[Model]) -> None:
         """Look again now that a load is measured: it may take more than was predicted. Raises NoRoomError.
 
         What its lines let go at the flip counts: until then the budget may be exceeded by one model.
         """
-        lines = want.lines()
-        standing = self._cache.standing(0, lines)
-        evict = self._choose(standing.standby, standing.short_bytes)
+        view = self._look(0, want.lines())
+        evict = self._choose(view.standing.standby, view.standing.short_bytes)
         if evict is None:
-            plan = self._plan(standing)
+            plan = self._plan(view.standing)
             if plan is None or plan.announced:
-                raise self._refuse(want, standing, "outgrew", entry.predicted_bytes, entry.bytes)
+                raise self._refuse(want, view, "outgrew", entry.predicted_bytes, entry.bytes)
             evict = plan.evict
         for victim in evict:
-            self._evict(victim, "excess", want, standing)
+            self._evict(victim, "excess", want, view)
 
     def has_excess(self) -> bool:
         """Say whether the budget is exceeded and evicting helps."""
@@ -119,9 +126,9 @@ class Room:
     def tidy(self) -> None:
         """End what is over, evict what is too much, and see what has come back since."""
         self._cache.expire()
-        standing = self._cache.standing(0, ())
-        for victim in self._choose(standing.standby, standing.short_bytes) or ():
-            self._evict(victim, "excess", None, standing)
+        view = self._look(0, ())
+        for victim in self._choose(view.standing.standby, view.standing.short_bytes) or ():
+            self._evict(victim, "excess", None, view)
         self.look_again()
 
     def due_s(self) -> float | None:
@@ -141,7 +148,13 @@ class Room:
     def out_of_memory(self, version: ModelVersion, entry: Entry[Model] | None) -> None:
         """Tell that a runtime had no memory for a load, whatever the budget says."""
         predicted_bytes = entry.predicted_bytes if entry is not None else 0
-        self._tell(_Fate("refused", "out_of_memory", version, predicted_bytes), self._cache.standing(0, ()))
+        self._tell(_Fate("refused", "out_of_memory", version, predicted_bytes), self._look(0, ()))
+
+    def _look(self, needed_bytes: int, lines: frozenset[str] | tuple[()]) -> _View:
+        standing = self._cache.standing(needed_bytes, lines)
+        with self._weighing:
+            scores = self._policy.scores(_as_data(standing.standby))
+        return _View(standing, [_as_told(one) for one in scores[:_TOLD]])
 
     def _plan(self, standing: Standing[Model]) -> _Plan | None:
         for leave in _fewest_first(standing.leave):
@@ -160,7 +173,7 @@ class Room:
             chosen = self._policy.choose(_as_data(standby), short_bytes)
         return None if chosen is None else tuple(entry for entry in standby if entry.version.reference in chosen)
 
-    def _carry_out(self, plan: _Plan, want: Want, standing: Standing[Model], lines: frozenset[str]) -> None:
+    def _carry_out(self, plan: _Plan, want: Want, view: _View, lines: frozenset[str]) -> None:
         if plan.leave:
             want.leave({line for entry in plan.leave for line in entry.claims})
         for entry in (*plan.leave, *plan.announced):
@@ -168,48 +181,41 @@ class Room:
                 self._cache.unreserve(entry.version, line)
         why: CacheReason = "room" if lines else "announced"
         for entry in plan.leave:
-            self._evict(entry, "break", want, standing)
+            self._evict(entry, "break", want, view)
         for entry in (*plan.announced, *plan.evict):
-            self._evict(entry, why, want, standing)
+            self._evict(entry, why, want, view)
 
-    def _evict(self, entry: Entry[Model], reason: CacheReason, want: Want | None, standing: Standing[Model]) -> None:
+    def _evict(self, entry: Entry[Model], reason: CacheReason, want: Want | None, view: _View) -> None:
         charged_bytes = entry.bytes
         if self._releaser.release(entry):
             wanted = want.version if want is not None else None
             seen_bytes = charged_bytes - entry.bytes
-            self._tell(_Fate("evicted", reason, entry.version, charged_bytes, seen_bytes, wanted), standing)
+            self._tell(_Fate("evicted", reason, entry.version, charged_bytes, seen_bytes, wanted), view)
             self.look_again()
 
     def _refuse(
-        self,
-        want: Want,
-        standing: Standing[Model],
-        reason: CacheReason,
-        predicted_bytes: int,
-        measured_bytes: int | None,
+        self, want: Want, view: _View, reason: CacheReason, predicted_bytes: int, measured_bytes: int | None
     ) -> NoRoomError:
-        self._tell(_Fate("refused", reason, want.version, predicted_bytes, measured_bytes), standing)
+        self._tell(_Fate("refused", reason, want.version, predicted_bytes, measured_bytes), view)
         needed_bytes = predicted_bytes if measured_bytes is None else measured_bytes
+        standing, budget_bytes = view.standing, self._cache.budget_bytes
         kept = ", ".join(f"{e.version.reference} {e.state} {e.bytes >> 10} KiB" for e in standing.kept) or "nothing"
         return NoRoomError(
-            f"{want.version.reference} takes {needed_bytes >> 10} KiB; of a budget of "
-            f"{self._cache.budget_bytes >> 10} KiB {max(0, standing.short_bytes) >> 10} KiB are short, "
-            f"more than may be released; kept: {kept}"
+            f"{want.version.reference} takes {needed_bytes >> 10} KiB; of a budget of {budget_bytes >> 10} KiB "
+            f"{max(0, standing.short_bytes) >> 10} KiB are short, more than may be released; kept: {kept}"
         )
 
-    def _tell(self, fate: _Fate, standing: Standing[Model]) -> None:
-        with self._weighing:
-            scores = self._policy.scores(_as_data(standing.standby))[:_TOLD]
+    def _tell(self, fate: _Fate, view: _View) -> None:
         decision = CacheDecision(
             at=utc_text(time.time_ns()),
             verdict=fate.verdict,
             reason=fate.reason,
             model=fate.version.reference,
             wanted=fate.wanted.reference if fate.wanted is not None else None,
-            needed_bytes=max(0, standing.short_bytes),
+            needed_bytes=max(0, view.standing.short_bytes),
             predicted_bytes=fate.predicted_bytes,
             actual_bytes=fate.actual_bytes,
-            candidates=[_as_told(one) for one in scores],
+            candidates=view.candidates,
         )
         self._send(CacheDecided(decision))
 
