@@ -223,6 +223,10 @@ def _descriptors(slot: FrameSlot) -> tuple[int, int, int]:
     return descriptors.memory, descriptors.offered, descriptors.taken
 
 
+def bytes_of(plant: Plant, name: str) -> int:
+    return next(row.bytes for row in plant.of(CacheState)[-1].models if row.model == f"{name}:n@1")
+
+
 def decisions(plant: Plant) -> list[CacheDecision]:
     return [message.decision for message in plant.of(CacheDecided)]
 
