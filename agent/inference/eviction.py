@@ -2,15 +2,25 @@
 
 The expected loss of a model is its use rate x what it takes to bring it back; per byte that it gives, that is its
 score. Imports nothing of the worker, so that a simulator can ask the same policy.
+
+The rate comes from the model's own last gaps (changeovers from one use to the next): those that it has outlived since
+its last use say nothing any more, the others say when it will be wanted. A mean would be led astray by one long pause
+after which a product runs in turn again, and could not see that a levelled sequence brings nothing back too early.
+Where a model has few gaps of its own, those of the whole plant stand in.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter, deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 MINIMUM_AGE_S: Final = 10.0
-_HALF_LIFE_USES: Final = 8.0  # of the mean gap between two uses: a plant's habits change with its orders
+_HORIZON: Final = 3.0  # changeovers: a use so far ahead counts 1/e of one that is next
+_OWN_GAPS: Final = 16  # of a model
+_FADING: Final = 0.8  # weight of a model's gap over that of the next newer one: a plant's habits change with its orders
+_PLANTS_GAPS: Final = 200
+_PLANTS_WEIGHT: Final = 1.0  # of the plant's gaps together, beside 1 for a model's newest
 _EXACT: Final = 10  # of so many candidates every set is weighed (1024 sets, under a millisecond)
 _REMEMBERED: Final = 256  # references; the one used longest ago is forgotten first
 _MIB: Final = 1 << 20
@@ -44,7 +54,7 @@ class Score:
 @dataclass
 class _Habit:
     last: int  # the number of the changeover that used it last
-    mean_gap: float | None = None  # changeovers from one use to the next; None before the second
+    gaps: deque[int] = field(default_factory=lambda: deque(maxlen=_OWN_GAPS))  # the newest first
 
 
 class Eviction:
@@ -55,32 +65,43 @@ class Eviction:
 
     def __init__(self, minimum_age_s: float = MINIMUM_AGE_S) -> None:
         self._minimum_age_s: Final = minimum_age_s
-        self._habits: Final[dict[str, _Habit]] = {}
-        self._changeovers = 0
+        self._habits: Final[dict[tuple[str, str], _Habit]] = {}  # by reference and line
+        self._gaps: Final[deque[int]] = deque(maxlen=_PLANTS_GAPS)
+        self._changeovers: Final[Counter[str]] = Counter()  # by line
 
-    def used(self, reference: str) -> None:
-        """Note a changeover to `reference`, on whatever line; it need not be resident yet."""
-        self._changeovers += 1
-        habit = self._habits.pop(reference, None) or _Habit(self._changeovers)
-        gap = self._changeovers - habit.last
-        if gap:
-            weight = 1.0 - 0.5 ** (1.0 / _HALF_LIFE_USES)
-            habit.mean_gap = gap if habit.mean_gap is None else habit.mean_gap + weight * (gap - habit.mean_gap)
-        habit.last = self._changeovers
-        self._habits[reference] = habit
+    def used(self, reference: str, line: str = "") -> None:
+        """Note a changeover of `line` to `reference`; it need not be resident yet."""
+        self._changeovers[line] += 1
+        now = self._changeovers[line]
+        habit = self._habits.pop((reference, line), None) or _Habit(now)
+        if gap := now - habit.last:
+            habit.gaps.appendleft(gap)
+            self._gaps.append(gap)
+        habit.last = now
+        self._habits[reference, line] = habit
         if len(self._habits) > _REMEMBERED:
             del self._habits[next(iter(self._habits))]
 
     def rate(self, reference: str) -> float:
-        """Return the uses a changeover to expect: 1 / the mean gap, or less once it has not been used for longer.
+        """Return the uses a changeover to expect of the next few, the nearer ones counting for more.
 
-        0 for a model that was never used.
+        Each line counts by its share of all changeovers. At most 1 / _HORIZON x exp(-1 / _HORIZON), about 0.24, for a
+        model that is wanted next; 0 for one never used.
         """
-        habit = self._habits.get(reference)
-        if habit is None:
-            return 0.0
-        since = self._changeovers - habit.last + 1
-        return 1.0 / max(habit.mean_gap or 0.0, since)
+        habits = [
+            (line, self._habits[reference, line]) for line in self._changeovers if (reference, line) in self._habits
+        ]
+        return sum(self._rate(habit, line) * self._changeovers[line] for line, habit in habits) / max(
+            1, self._changeovers.total()
+        )
+
+    def _rate(self, habit: _Habit, line: str) -> float:
+        since = self._changeovers[line] - habit.last
+        own, own_weight = _nearness(since, ((gap, _FADING**place) for place, gap in enumerate(habit.gaps)))
+        # beside the plant's gaps, one guess: a model unused for t changeovers stays unused for as many again
+        plants, plants_weight = _nearness(since, ((gap, 1.0) for gap in self._gaps))
+        guess = (plants + _HORIZON / (since + 1 + _HORIZON)) / (plants_weight + 1)
+        return (own + _PLANTS_WEIGHT * guess) / (own_weight + _PLANTS_WEIGHT) / _HORIZON
 
     def scores(self, candidates: Sequence[Standby]) -> tuple[Score, ...]:
         """Value the candidates, the cheapest first."""
@@ -106,6 +127,16 @@ class Eviction:
         rate = self.rate(one.reference)
         score = rate * one.reload_ms / (max(one.bytes, 1) / _MIB)
         return Score(one.reference, one.bytes, rate, one.reload_ms, score, one.age_s < self._minimum_age_s)
+
+
+def _nearness(since: int, gaps: Iterable[tuple[int, float]]) -> tuple[float, float]:
+    """Sum the nearness of the use that each gap foretells, times its weight, and the weights; outlived ones are out."""
+    nearness = weights = 0.0
+    for gap, weight in gaps:
+        if gap > since:
+            nearness += weight * math.exp((since - gap) / _HORIZON)
+            weights += weight
+    return nearness, weights
 
 
 def _loss_ms(one: Score) -> float:

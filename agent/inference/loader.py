@@ -118,9 +118,12 @@ class Loader:
             self._is_hurried = True
             priority.set_normal(self._thread.native_id)
 
-    def used(self, version: ModelVersion) -> None:
-        """Note a changeover to `version`; standby models are evicted until the budget holds, where it does not."""
-        self._room.used(version.reference)
+    def used(self, version: ModelVersion, line: str) -> None:
+        """Note that `line` changes over to `version`, whatever comes of it: what is evicted is decided by that."""
+        self._room.used(version.reference, line)
+
+    def settle(self) -> None:
+        """Have standby models evicted until the budget holds, where measuring brought it over."""
         with self.turn:
             self.turn.notify_all()
 

@@ -82,10 +82,10 @@ class Room:
         self._weighing: Final = threading.Lock()
         self._kept_told = MemoryKept(0, ())
 
-    def used(self, reference: str) -> None:
-        """Note a changeover to a model."""
+    def used(self, reference: str, line: str) -> None:
+        """Note a changeover of `line` to a model."""
         with self._weighing:
-            self._policy.used(reference)
+            self._policy.used(reference, line)
 
     def admit(self, want: Want, predicted_bytes: int) -> Entry[Model]:
         """Make room and charge the load, or raise NoRoomError; nothing is released before it is known to help."""

@@ -108,10 +108,12 @@ class Swapper:
             return
         found = self._loader.obtain(model, self._line.name)
         if isinstance(found, Job):
+            self._loader.used(model, self._line.name)  # what goes for it is chosen in the knowledge of it
             entry = self._wait_for(found, may_adopt=True)
             self._flip(entry, "cold", found.times)
         else:
             self._flip(found, "resident", _NO_TIMES)
+            self._loader.used(model, self._line.name)
 
     def _flip(self, entry: Entry[Model], residency: Residency, times: LoadTimes) -> None:
         task = self._task  # the newest one, where it adopted the load
@@ -123,7 +125,7 @@ class Swapper:
 
         self._line.flip(entry, announce)
         self._fallback = None
-        self._loader.used(entry.version)
+        self._loader.settle()
 
     def _swapped(self, task: _Task, residency: Residency, times: LoadTimes, *, frames_lost: int) -> Swapped:
         blind_ms = self._line.blind_ms(time.monotonic_ns())

@@ -61,10 +61,12 @@ def start_churn(new_plant: NewPlant, versions: list[ModelVersion]) -> tuple[Plan
     return plant, psutil.Process(plant.process.pid).memory_info().rss
 
 
-def assert_flawless(plant: PlantProcess, changes: list[int], offered: int, held_bytes: int) -> None:
+def assert_flawless(plant: PlantProcess, changes: list[int], offered: dict[str, int], held_bytes: int) -> None:
     answers = [plant.answer(change) for change in changes]
-    plant.wait_until(lambda: len(plant.of(Detections)) >= offered)
-    assert len(plant.of(Detections)) == offered, "a frame was inferred by nobody, or twice"
+    plant.wait_until(lambda: all(frames_of(plant, stream)[-1:] == [count - 1] for stream, count in offered.items()))
+    missing = {stream: set(range(count)) - set(frames_of(plant, stream)) for stream, count in offered.items()}
+    assert not any(missing.values()), f"frames were inferred by nobody: {missing}"
+    assert len(plant.of(Detections)) == sum(offered.values())
     assert not plant.of(InferenceFailed)
     assert not [log for log in plant.of(Log) if log.level != "INFO"]
     assert set(Counter(one.reason for one in answers if isinstance(one, SwapFailed))) <= {"superseded"}
@@ -76,6 +78,10 @@ def assert_flawless(plant: PlantProcess, changes: list[int], offered: int, held_
     assert all(state.used_bytes <= state.budget_bytes for state in states)
     grown_bytes = psutil.Process(plant.process.pid).memory_info().rss - held_bytes
     assert grown_bytes <= states[-1].budget_bytes // 2 + DRIFT_BYTES, "two models may be resident now, one was then"
+
+
+def frames_of(plant: PlantProcess, stream: str) -> list[int]:
+    return [message.frame for message in plant.of(Detections) if message.stream == stream]
 
 
 def assert_named_truly(plant: PlantProcess) -> None:
@@ -101,7 +107,8 @@ def test_a_short_churn_loses_no_frame_and_leaks_nothing(new_plant: NewPlant, mak
     plant.answer(changes[-1])
     for feeder in feeders:
         feeder.stop()
-    assert_flawless(plant, changes, sum(feeder.offered for feeder in feeders), held_bytes)
+    offered = dict(zip(plant.writers, (feeder.offered for feeder in feeders), strict=True))
+    assert_flawless(plant, changes, offered, held_bytes)
 
 
 @pytest.mark.soak
@@ -122,4 +129,5 @@ def test_a_long_churn_loses_no_frame_and_leaks_nothing(new_plant: NewPlant, make
     stopping.set()
     for thread in threads:
         thread.join()
-    assert_flawless(plant, changes, sum(camera.offered for camera in cameras), held_bytes)
+    offered = dict(zip(plant.writers, (camera.offered for camera in cameras), strict=True))
+    assert_flawless(plant, changes, offered, held_bytes)

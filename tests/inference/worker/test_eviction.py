@@ -33,10 +33,30 @@ def test_the_one_used_longest_ago_goes_where_all_else_is_equal() -> None:
 
 
 def test_a_habit_counts_for_more_than_the_last_use() -> None:
-    policy = used("rare", *["often", "x"] * 5, "rare")
-    assert policy.rate("often") == 1 / 3
-    assert policy.rate("rare") == 1 / 11
+    policy = used("rare", *["often", "x"] * 5, "often", "rare")
     assert choose(policy, [standby("often"), standby("rare")], 50) == {"rare"}, "though it was used last"
+
+
+def test_of_a_levelled_sequence_the_one_that_comes_back_last_goes() -> None:
+    policy = used(*"abcd" * 5)
+    assert choose(policy, [standby(name) for name in "abcd"], 50) == {"d"}, "though it was used last"
+    assert choose(policy, [standby(name) for name in "abcd"], 250) == {"b", "c", "d"}
+
+
+def test_a_product_that_runs_again_after_a_long_pause_is_not_judged_by_the_pause() -> None:
+    policy = used(*"ab" * 5, *"cd" * 10, *"ab")
+    assert choose(policy, [standby(name) for name in "abcd"], 150) == {"c", "d"}
+
+
+def test_a_line_that_changes_often_makes_nothing_of_another_line_older() -> None:
+    policy = used("once", *"ab" * 5)
+    for name in "xy" * 20:
+        policy.used(name, "other")
+    assert policy.rate("a") > policy.rate("once") > 0
+    assert choose(policy, [standby("a"), standby("once")], 50) == {"once"}
+    alone = used("once", *"ab" * 5)
+    shares = policy.rate("a") / policy.rate("once"), alone.rate("a") / alone.rate("once")
+    assert shares[0] == pytest.approx(shares[1], rel=0.35), "all of the line counts for less, and nothing more"
 
 
 def test_a_habit_that_ended_is_forgotten() -> None:
@@ -85,9 +105,11 @@ def test_nothing_is_chosen_where_nothing_is_short_and_none_where_nothing_helps()
 
 def test_scores_say_how_they_came_about() -> None:
     policy = used("a", "b", "a", "b")
-    first, second = policy.scores([standby("b", 50, 200.0), standby("a", 50, 100.0, 1.0)])
-    assert (first.reference, first.rate, first.reload_ms, first.score, first.is_young) == ("a", 0.5, 100.0, 1.0, True)
-    assert (second.reference, second.rate, second.score, second.is_young) == ("b", 0.5, 2.0, False)
+    first, second = policy.scores([standby("b", 50, 200.0), standby("a", 50, 50.0, 1.0)])
+    assert (first.reference, first.bytes, first.reload_ms, first.is_young) == ("a", 50 * MIB, 50.0, True)
+    assert (first.rate, first.score) == (policy.rate("a"), policy.rate("a") * 50.0 / 50)
+    assert (second.reference, second.score, second.is_young) == ("b", policy.rate("b") * 200.0 / 50, False)
+    assert policy.rate("a") > policy.rate("b") > 0, "its turn is next"
 
 
 def test_a_thousand_models_are_not_remembered() -> None:
@@ -95,8 +117,7 @@ def test_a_thousand_models_are_not_remembered() -> None:
     for number in range(1000):
         policy.used(str(number))
     assert policy.rate("0") == 0
-    assert policy.rate("999") == 1
-    assert policy.rate("900") == 1 / 100
+    assert policy.rate("999") > policy.rate("900") > 0
 
 
 CANDIDATES = st.lists(st.tuples(st.integers(0, 200), st.floats(0, 5000), st.booleans()), max_size=14)
