@@ -98,6 +98,7 @@ def test_a_line_says_that_it_breaks_before_it_is_blind(
     for feeder in feeders:
         feeder.stop()
     plant.wait_until(lambda: len(plant.of(Detections)) == sum(feeder.offered for feeder in feeders))
+    plant.detect("cam-1")
     assert order_of(plant.messages) == ["a", "breaking", "a", "swapped", "b"]
 
 
