@@ -54,16 +54,16 @@ class Releaser:
         with self._looking:
             self._see_back(entry, before_bytes)
 
+    def kept(self) -> tuple[tuple[str, int], ...]:
+        """Return references and bytes of what was released and is not back."""
+        with self._looking:
+            return tuple((kept.entry.version.reference, kept.entry.bytes) for kept in self._kept if kept.entry.bytes)
+
     def look_again(self) -> None:
         """See whether bytes that were kept back have returned since."""
         with self._looking:
             if self._kept:
                 self._look_again()
-
-    def kept(self) -> tuple[tuple[str, int], ...]:
-        """Return references and bytes of what was released and is not back."""
-        with self._looking:
-            return tuple((kept.entry.version.reference, kept.entry.bytes) for kept in self._kept if kept.entry.bytes)
 
     def _see_back(self, entry: Entry[Model], before_bytes: int) -> None:
         allowed_bytes = max(_NOISE_BYTES, int(entry.bytes * _NOISE_SHARE))
