@@ -6,6 +6,7 @@ import time
 from contextlib import ExitStack
 from typing import Final
 
+from agent.app import budget
 from agent.app.announcer import Announcer
 from agent.app.context import Context
 from agent.app.link import make_link, make_publisher
@@ -20,7 +21,6 @@ from agent.control import snapshot
 from agent.control.events import Reloaded, StreamChanged, Tick, WorkerHung, WorkerLost, WorkerUp
 from agent.control.reconciler import Event, reconcile
 from agent.control.state import Now, State
-from agent.health.memory import available_bytes
 from agent.messages import children as said
 from agent.messages.children import Message
 from agent.messages.events import (
@@ -108,9 +108,7 @@ class Agent:
 
     def _worker_spec(self) -> ChildSpec:
         settings = self._context.settings
-        budget_bytes = settings.device.memory_budget.resolve(available_bytes())
-        _log.info("event=budget bytes=%d setting=%s", budget_bytes, settings.device.memory_budget)
-        return worker_spec(settings, self._streams.slots(), budget_bytes)
+        return worker_spec(settings, self._streams.slots(), budget.decide(settings))
 
     def _say_goodbye(self) -> None:
         """Stop saying yes: `ready` 0 everywhere, then `stopped`, both acknowledged if a broker listens."""
@@ -196,12 +194,15 @@ class Agent:
                 self._decide(message)
             case said.Breaking() | said.Swapped() | said.SwapFailed() | said.Prepared() | said.PrepareFailed():
                 self._decide(message)
-            case said.CacheState():
+            case said.CacheState() | said.CacheDecided() | said.MemoryKept():
                 self._announcer.say_cache(message)
+                if isinstance(message, said.MemoryKept):
+                    self._decide(message)
             case said.Hello():
                 self._announcer.say_versions(message.versions)
             case ChildUp():
                 self._decide(WorkerUp())
             case ChildLost():
                 self._is_hung = False
+                self._announcer.say_no_cache()
                 self._decide(WorkerLost(message.detail))

@@ -7,15 +7,16 @@ import msgspec
 
 from agent import __version__
 from agent.app.context import Context
+from agent.app.ledger import Ledger
 from agent.app.publishing import Publishing
 from agent.app.streams import Streams
 from agent.control import identity, routes
 from agent.control.state import NOTHING, State
 from agent.health.clock import is_synchronised
 from agent.health.report import INTERVAL_S, LinkReading, Reporter, StreamReading
-from agent.messages.children import CacheState
+from agent.messages.children import CacheDecided, CacheState, MemoryKept
 from agent.messages.events import Received
-from agent.messages.payloads import Cache, CacheModel, Meta, MetaStream
+from agent.messages.payloads import Meta, MetaStream
 from agent.mqtt.client import Link
 from agent.mqtt.publisher import Publisher
 
@@ -35,6 +36,7 @@ class Announcer:
         self._publisher: Final = publisher
         self._link: Final = link
         self._reporter: Final = Reporter()
+        self._ledger: Final = Ledger()
         self._versions: dict[str, str] = {"changeover": __version__}
         self._health_due_s = 0.0
 
@@ -57,11 +59,15 @@ class Announcer:
         self._link.subscribe(routes.filters(self._state.plant))
         self._say_meta()
 
-    def say_cache(self, cache: CacheState) -> None:
-        """Publish the worker's ledger."""
-        models = [CacheModel(one.model, one.bytes, one.state, one.last_use, one.reserved_for) for one in cache.models]
-        payload = msgspec.json.encode(Cache(cache.budget_bytes, cache.used_bytes, models))
-        self._publisher.send_state(self._topics.of_device("cache"), payload)
+    def say_cache(self, message: CacheState | CacheDecided | MemoryKept) -> None:
+        """Publish the worker's ledger, and why it is so."""
+        self._ledger.take(message)
+        self._say_ledger()
+
+    def say_no_cache(self) -> None:
+        """Note that the worker is gone, with every model that it held."""
+        self._ledger.worker_lost()
+        self._say_ledger()
 
     def announce(self) -> None:
         """Subscribe, then publish the truth of everything retained: owed after every connect."""
@@ -105,6 +111,11 @@ class Announcer:
         models = [(self._topics.of_line(line, "model/state"), b"none") for line in lines]
         streams = [(self._topics.of_stream(stream, "status"), b"offline") for stream in self._state.streams]
         return [*ready, *phases, *models, *streams, (self._topics.status, b"stopped")]
+
+    def _say_ledger(self) -> None:
+        cache = self._ledger.payload()
+        if cache is not None:
+            self._publisher.send_state(self._topics.of_device("cache"), msgspec.json.encode(cache))
 
     def _say_meta(self) -> None:
         settings = self._context.settings

@@ -15,6 +15,8 @@ from agent.messages.references import ModelVersion
 _RESIDENT: Final = SwapReport("resident", "make-before-break", 0.0, 0.0, 0.0, 0)
 _KEPT_ANSWERS: Final = 1024
 _KEPT_HISTORY: Final = 32
+TRIAL_S: Final = 60.0
+"""For so long after a swap, a model whose frames fail in a row is taken back; later it is the camera, or the device."""
 _WORKERS_A_CHANGEOVER_MAY_LOSE: Final = 1
 """A model whose load takes a second worker with it is held to be the cause."""
 
@@ -73,7 +75,7 @@ def resume(state: State, line: Line, now: Now) -> list[Action]:
         waiting, line.waiting = line.waiting, []
         actions = begin(state, line, waiting, now)
         unknown = Alert("unknown_product", on=True, line=line.id, detail=f"no product {line.product!r}")
-        return actions + (alert(state, unknown) if line.standing_fault else [])
+        return actions + (alert(state, unknown) if line.product is not None and not line.product_known else [])
     line.changeover = _changeover(line, line.target, Cause("recovery"), [], now)
     return _assign(state, line, line.target)
 
@@ -88,6 +90,8 @@ def swapped(state: State, message: Swapped, now: Now) -> list[Action]:
     line.settled = line.target
     if line.changeover is None:
         return []
+    if line.changeover.cause.rule != "recovery":
+        line.on_trial_until_s = now.monotonic_s + TRIAL_S
     return _finish(state, line, message.report, now)
 
 

@@ -25,7 +25,7 @@ def set_product(state: State, line: Line, value: Value, command: Command, now: N
     if product == line.product and line.fault is None:
         return _repeat_product(state, line, command)
     actions = withdraw_ready(line)
-    if product != line.product:
+    if product != line.product or line.was_taken_back:
         line.rollback = line.rollback_cause = None
     line.product, line.product_cause = product, cause
     actions += alert(state, Alert("unknown_product", on=False, line=line.id))

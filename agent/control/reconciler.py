@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Final
 
-from agent.control import bandwidth, changeover, commands, identity, preparing, report, scheduling, verbs
+from agent.control import bandwidth, changeover, commands, failing, identity, preparing, report, scheduling, verbs
 from agent.control.actions import Action
 from agent.control.events import (
     AckRate,
@@ -16,7 +16,7 @@ from agent.control.events import (
     WorkerUp,
 )
 from agent.control.state import Cap, Line, Now, State
-from agent.messages.children import Breaking, InferenceFailed, Prepared, PrepareFailed, SwapFailed, Swapped
+from agent.messages.children import Breaking, InferenceFailed, MemoryKept, Prepared, PrepareFailed, SwapFailed, Swapped
 from agent.messages.events import LinkTakenOver, LinkUp, Received
 from agent.messages.payloads import Alert
 
@@ -38,13 +38,12 @@ Event = (
     | Prepared
     | PrepareFailed
     | InferenceFailed
+    | MemoryKept
 )
 
 _Decision = Callable[[State, Line, Now], list[Action]]
 
 _LIVE_INTERVAL_S: Final = 1.0
-_INFERENCE_FAILURES: Final = 8
-"""Failures in a row before the line's people are told; one bad frame is no trouble."""
 
 
 def reconcile(state: State, event: Event, now: Now) -> list[Action]:
@@ -98,7 +97,9 @@ def _world(state: State, event: AckRate | CapChanged | Reloaded) -> list[Action]
 
 
 def _models(
-    state: State, event: Breaking | Swapped | SwapFailed | Prepared | PrepareFailed | InferenceFailed, now: Now
+    state: State,
+    event: Breaking | Swapped | SwapFailed | Prepared | PrepareFailed | InferenceFailed | MemoryKept,
+    now: Now,
 ) -> list[Action]:
     match event:
         case Breaking():
@@ -111,7 +112,10 @@ def _models(
         case Prepared() | PrepareFailed():
             return preparing.ended(state, event)
         case InferenceFailed():
-            return _inference_failed(state, event)
+            return failing.inference_failed(state, event, now)
+        case MemoryKept():
+            detail = f"{event.bytes >> 20} MiB of {', '.join(event.models)}" if event.bytes else None
+            return report.alert(state, Alert("memory_kept", on=event.bytes > 0, detail=detail))
 
 
 def _worker(state: State, event: WorkerUp | WorkerLost | WorkerHung, now: Now) -> list[Action]:
@@ -129,6 +133,7 @@ def _worker(state: State, event: WorkerUp | WorkerLost | WorkerHung, now: Now) -
             # `ready` first: what the loss means for a changeover comes after.
             actions = [action for line in state.lines.values() for action in report.withdraw_ready(line)]
             actions += _each(state, changeover.worker_lost, now) + _each(state, preparing.worker_lost, now)
+            actions += report.alert(state, Alert("memory_kept", on=False))
             return actions + report.alert(state, Alert("worker_lost", on=True, detail=event.detail))
 
 
@@ -136,6 +141,7 @@ def _tick(state: State, now: Now) -> list[Action]:
     actions = _each(state, changeover.expire, now) + _each(state, preparing.tick, now) + commands.probes(state, now)
     scheduling.tick(state, now)
     actions += identity.tick(state, now) + bandwidth.tick(state) + _each(state, scheduling.follow, now)
+    actions += _each(state, failing.follow, now)
     if now.monotonic_s >= state.live_due_s:
         state.live_due_s = max(state.live_due_s + _LIVE_INTERVAL_S, now.monotonic_s + _LIVE_INTERVAL_S / 2)
         actions += report.heartbeat(state)
@@ -144,9 +150,3 @@ def _tick(state: State, now: Now) -> list[Action]:
 
 def _each(state: State, decide: _Decision, now: Now) -> list[Action]:
     return [action for line in state.lines.values() for action in decide(state, line, now)]
-
-
-def _inference_failed(state: State, event: InferenceFailed) -> list[Action]:
-    is_bad = event.in_a_row >= _INFERENCE_FAILURES
-    detail = f"{event.model}: {event.detail}" if is_bad else None
-    return report.alert(state, Alert("inference_failed", on=is_bad, stream=event.stream, detail=detail))

@@ -103,6 +103,7 @@ class Line:
     `ready` is the value as it was last said; `facts` and `since` are the last change of the line's state.
     `next` is the change that the schedule will make, worked out from `next_basis`; `announced` the one prepared for.
     `history` are references that served by decision, the newest last: what a rollback returns to.
+    Until `on_trial_until_s` (monotonic) a model that fails is taken back to the one before.
     """
 
     id: str
@@ -114,6 +115,7 @@ class Line:
     rollback: ModelReference | None = None
     rollback_cause: Cause | None = None
     history: list[str] = field(default_factory=list)
+    on_trial_until_s: float = 0.0
     window: Window = NO_WINDOW
     caps: tuple[Cap, ...] = ()
     bandwidth_on: frozenset[int] = frozenset()
@@ -151,8 +153,17 @@ class Line:
     @property
     def standing_fault(self) -> Reason | None:
         """What is wrong with the line's choice itself, whatever model serves."""
-        is_unknown = self.product is not None and not self.product_known and self.operator is None
-        return "unknown_product" if is_unknown else None
+        if self.operator is not None or self.product is None:
+            return None
+        if not self.product_known:
+            return "unknown_product"
+        is_another = self.rollback is not None and self.rollback.name != self.rules.products[self.product].name
+        return "proof_failed" if is_another and self.was_taken_back else None
+
+    @property
+    def was_taken_back(self) -> bool:
+        """Whether the rollback in force is the agent's own: its model failed, and nobody asked for it."""
+        return self.rollback is not None and self.rollback_cause is not None and self.rollback_cause.topic is None
 
 
 @dataclass

@@ -8,7 +8,7 @@ from agent.control.events import Reloaded
 from agent.control.policy import choose
 from agent.control.state import Command, Line, Now, State
 from agent.messages.payloads import Cause
-from agent.messages.references import ModelReference
+from agent.messages.references import ModelReference, ModelVersion
 
 _VERBS: Final = ("rollback", "reload")
 _WAITING_RELOADS: Final = 16
@@ -56,21 +56,27 @@ def _reload(state: State, command: Command) -> list[Action]:
     return [*answer(state, command, "accepted"), *([Reload()] if len(state.reloading) == 1 else [])]
 
 
+def previous(state: State, line: Line, present: ModelVersion | None) -> ModelReference | None:
+    """Return the newest reference of the present model that served the line before; None where there is none."""
+    for text in reversed(line.history):
+        reference = ModelReference.parse(text)
+        if reference is None or present is None or reference.name != present.name:
+            continue
+        if str(reference) != present.reference and state.plant.find(reference, line.rules.variant) is not None:
+            return reference
+    return None
+
+
 def _roll_back(state: State, line: Line, command: Command, now: Now) -> list[Action]:
     """Return the line to its previous reference of the same model."""
     present = choose(state.plant, line).asked
-    name = present.name if present is not None else None
-    for place in range(len(line.history) - 1, -1, -1):
-        reference = ModelReference.parse(line.history[place])
-        if reference is None or reference.name != name or (present is not None and str(reference) == present.reference):
-            continue
-        if state.plant.find(reference, line.rules.variant) is None:
-            continue
-        line.history = line.history[: place + 1]
-        line.rollback, line.rollback_cause = reference, Cause("rollback", command.topic, line.id)
-        return begin(state, line, [command], now)
-    detail = f"{line.id} has served no other reference of {name or 'its model'}"
-    return answer(state, command, "rejected", "nothing_to_roll_back", detail)
+    reference = previous(state, line, present)
+    if reference is None:
+        detail = f"{line.id} has served no other reference of {present.name if present else 'its model'}"
+        return answer(state, command, "rejected", "nothing_to_roll_back", detail)
+    line.history = line.history[: line.history.index(str(reference)) + 1]
+    line.rollback, line.rollback_cause = reference, Cause("rollback", command.topic, line.id)
+    return begin(state, line, [command], now)
 
 
 def _only_line(state: State, name: Any) -> Line | None:  # noqa: ANN401 - JSON is any of its types

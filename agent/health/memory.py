@@ -9,7 +9,7 @@ _CGROUP: Final = Path("/sys/fs/cgroup")
 
 
 def available_bytes() -> int:
-    """Return what can still be allocated without swapping: MemAvailable, within the cgroup's limit.
+    """Return what can still be allocated without swapping: MemAvailable, within the limits of the cgroups.
 
     On a Jetson, CPU and GPU share this memory.
     """
@@ -45,9 +45,25 @@ def _own_cgroups() -> list[Path]:
 
 
 def _cgroup_free(folder: Path) -> int | None:
+    """Return what a cgroup may still take; the file cache that it could drop counts as free."""
+    limits = [limit for name in ("memory.max", "memory.high") if (limit := _number(folder / name)) is not None]
+    current = _number(folder / "memory.current")
+    if not limits or current is None:
+        return None
+    return max(0, min(limits) - current + _inactive_file(folder))
+
+
+def _number(path: Path) -> int | None:
+    """Read one number; None where there is none (`max`)."""
     try:
-        limit = (folder / "memory.max").read_text(encoding="ascii").strip()
-        current = int((folder / "memory.current").read_text(encoding="ascii"))
+        return int(path.read_text(encoding="ascii"))
     except (OSError, ValueError):
         return None
-    return None if limit == "max" else max(0, int(limit) - current)
+
+
+def _inactive_file(folder: Path) -> int:
+    try:
+        text = (folder / "memory.stat").read_text(encoding="ascii")
+        return next(int(line.split()[1]) for line in text.splitlines() if line.startswith("inactive_file "))
+    except (OSError, StopIteration, ValueError):
+        return 0

@@ -1,89 +1,54 @@
 """The ledger: which models are resident, what they take, who uses them. Imports no runtime and does no I/O.
 
 Bytes are charged before a load begins, corrected when it is measured, and stay charged until they are seen to be back.
-A model on a line is claimed by it, a model under a frame is leased; neither can be released.
+A model on a line is claimed by it, a model under a frame is leased, an announced one is reserved; none of them can be
+released. Which of the others goes is the eviction policy's matter.
 """
 
 import threading
 import time
-from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
-from typing import Final, Generic, Literal, Protocol, TypeVar
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Final, Generic
 
+from agent.inference.entry import Closable, Entry, Held, Row
 from agent.messages.references import ModelVersion
 
-Phase = Literal["loading", "resident", "releasing"]  # how far an entry is; it only moves forward
-State = Literal["loading", "resident", "active", "draining", "releasing"]
+__all__ = ["Cache", "Closable", "Entry", "Held", "Row", "Standing"]
+
+_NOBODY: Final[Mapping[str, float]] = {}
 
 
-class Closable(Protocol):
-    """What the ledger knows of a model."""
+@dataclass(frozen=True)
+class Standing(Generic[Held]):
+    """What a load would find: how many bytes it is short of, and what could go.
 
-    def close(self) -> None:
-        """Drop everything."""
-
-
-Held = TypeVar("Held", bound=Closable)
-
-
-@dataclass(eq=False)
-class Entry(Generic[Held]):
-    """One model in the ledger. Owned and changed by the cache alone, under its lock.
-
-    `claims` are the lines that it serves or is about to serve; `leases` counts the frames that it is inferring.
+    `standby`: nobody uses or reserves these. `leave`: these serve only lines that would take them off for the load.
+    `announced`: these are reserved, but only for such lines. `kept`: the rest that is resident. Some of it may be gone
+    or in use by the time that somebody acts on it.
     """
 
-    version: ModelVersion
-    bytes: int
-    last_use_ns: int
-    phase: Phase = "loading"
-    model: Held | None = None
-    claims: set[str] = field(default_factory=set)
-    leases: int = 0
-
-    @property
-    def state(self) -> State:
-        """The word that the `cache` topic carries."""
-        if self.phase != "resident":
-            return self.phase
-        if self.claims:
-            return "active"
-        return "draining" if self.leases else "resident"
-
-    @property
-    def is_evictable(self) -> bool:
-        """Say whether nobody would miss it."""
-        return self.phase == "resident" and not self.claims and not self.leases
-
-
-@dataclass(frozen=True)
-class Row:
-    """One entry as it was when the ledger was read; `last_use_ns` is CLOCK_MONOTONIC."""
-
-    reference: str
-    bytes: int
-    state: State
-    last_use_ns: int
-
-
-@dataclass(frozen=True)
-class Plan(Generic[Held]):
-    """What makes room: standby models to evict, and active ones to take off their lines first."""
-
-    evict: tuple[Entry[Held], ...] = ()
-    leave: tuple[Entry[Held], ...] = ()
+    short_bytes: int
+    standby: tuple[Entry[Held], ...]
+    leave: tuple[Entry[Held], ...]
+    announced: tuple[Entry[Held], ...]
+    kept: tuple[Entry[Held], ...]
 
 
 class Cache(Generic[Held]):
     """Models by version within `budget_bytes`. Every method may be called from any thread, and returns at once.
 
-    `changed` is called after each change, without the lock. Invariants: bytes are never negative; a reservation
-    never brings the sum over the budget, only `loaded` may, by what a model was measured above its prediction.
+    `changed` is called after each change, without the lock; `clock` gives monotonic seconds. Invariants: bytes are
+    never negative; `charge` never brings the sum over the budget, only `measured` may, by what a model was measured
+    above its prediction.
     """
 
-    def __init__(self, budget_bytes: int, changed: Callable[[], None]) -> None:
+    def __init__(
+        self, budget_bytes: int, changed: Callable[[], None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.budget_bytes: Final = budget_bytes
         self._changed: Final = changed
+        self._clock: Final = clock
         self._lock: Final = threading.Lock()
         self._entries: Final[list[Entry[Held]]] = []
 
@@ -96,24 +61,40 @@ class Cache(Generic[Held]):
     def rows(self) -> tuple[Row, ...]:
         """Read the ledger, the model used last first."""
         with self._lock:
-            rows = [Row(e.version.reference, e.bytes, e.state, e.last_use_ns) for e in self._entries]
+            rows = [
+                Row(e.version.reference, e.bytes, e.state, e.last_use_ns, tuple(sorted(e.reservations)))
+                for e in self._entries
+            ]
         return tuple(sorted(rows, key=lambda row: -row.last_use_ns))
 
     def claim(self, version: ModelVersion, line: str) -> Entry[Held] | None:
-        """Look up a resident model and keep it for `line`, in one step; None where it is not resident."""
+        """Look up a resident model and keep it for `line`, in one step; None where it is not resident.
+
+        The line's reservation of it ends: the changeover that it was kept for has come.
+        """
         with self._lock:
             entry = self._find(version)
             if entry is None or entry.phase != "resident":
                 return None
             entry.claims.add(line)
+            entry.reservations.pop(line, None)
         self._changed()
         return entry
+
+    def hand_over(self, line: str, before: Entry[Held] | None, entry: Entry[Held]) -> None:
+        """Note that `entry`, claimed, serves `line` now; the claim on the model before ends."""
+        with self._lock:
+            if line not in entry.claims:
+                raise AssertionError(f"{entry.version.reference} serves {line}, which has no claim on it")
+            entry.serving.add(line)
+            if before is not None and before is not entry:
+                self._end_claim(before, line)
+        self._changed()
 
     def unclaim(self, entry: Entry[Held], line: str) -> None:
         """End a claim; without another one the model is on standby."""
         with self._lock:
-            entry.claims.discard(line)
-            entry.last_use_ns = time.monotonic_ns()
+            self._end_claim(entry, line)
         self._changed()
 
     def lease(self, entry: Entry[Held]) -> Held:
@@ -132,29 +113,58 @@ class Cache(Generic[Held]):
             entry.leases -= 1
             entry.last_use_ns = time.monotonic_ns()
 
-    def plan(self, needed_bytes: int, leaving: Collection[str]) -> Plan[Held] | None:
-        """Say what to release so that `needed_bytes` fit; None where nothing makes them fit.
-
-        Standby models go first, the one used longest ago first. Only if all of them are not enough, models whose
-        every line is among `leaving` go too: then those first, so that no more is evicted than must be.
-        """
+    def reserve(self, version: ModelVersion, line: str, until_s: float) -> bool:
+        """Keep a resident model for `line` until `until_s`, or a new end of that; False where it is not resident."""
         with self._lock:
-            short = self._used() + needed_bytes - self.budget_bytes
-            standby = sorted((e for e in self._entries if e.is_evictable), key=lambda e: e.last_use_ns)
-            if short <= sum(entry.bytes for entry in standby):
-                return Plan(evict=_enough(standby, short))
-            leave = tuple(e for e in self._entries if e.claims and e.claims <= set(leaving))
-            rest = short - sum(entry.bytes for entry in leave)
-            if rest > sum(entry.bytes for entry in standby):
-                return None
-            return Plan(evict=_enough(standby, rest), leave=leave)
+            entry = self._find(version)
+            if entry is None or entry.phase != "resident":
+                return False
+            entry.reservations[line] = until_s
+        self._changed()
+        return True
 
-    def reserve(self, version: ModelVersion, predicted_bytes: int) -> Entry[Held] | None:
+    def unreserve(self, version: ModelVersion, line: str) -> None:
+        """End a reservation, if there is one."""
+        with self._lock:
+            entry = self._find(version)
+            had = entry is not None and entry.reservations.pop(line, None) is not None
+        if had:
+            self._changed()
+
+    def expire(self) -> float | None:
+        """End reservations whose time is over; returns the seconds until the next one ends, None without any."""
+        with self._lock:
+            now_s, had = self._clock(), 0
+            for entry in self._entries:
+                over = [line for line, until_s in entry.reservations.items() if until_s <= now_s]
+                for line in over:
+                    del entry.reservations[line]
+                had += len(over)
+            ends_s = [until_s for entry in self._entries for until_s in entry.reservations.values()]
+        if had:
+            self._changed()
+        return max(0.0, min(ends_s) - now_s) if ends_s else None
+
+    def standing(self, needed_bytes: int, leaving: Collection[str]) -> Standing[Held]:
+        """Say what could go so that `needed_bytes` more fit, where the lines in `leaving` would give up their model."""
+        with self._lock:
+            resident = [entry for entry in self._entries if entry.phase == "resident"]
+            lines = set(leaving)
+            standby = tuple(e for e in resident if e.is_evictable)
+            theirs = [e for e in resident if e not in standby and e.claims <= lines and e.reservations.keys() <= lines]
+            leave = tuple(e for e in theirs if e.claims)
+            announced = tuple(e for e in theirs if not e.claims and not e.leases)
+            kept = tuple(e for e in resident if e not in standby and e not in leave and e not in announced)
+            short_bytes = self._used() + needed_bytes - self.budget_bytes
+            return Standing(short_bytes, standby, leave, announced, kept)
+
+    def charge(self, version: ModelVersion, predicted_bytes: int) -> Entry[Held] | None:
         """Charge a load before it begins; None where it does not fit, or the version is in the ledger already."""
+        predicted_bytes = max(0, predicted_bytes)
         with self._lock:
             if self._find(version) or self._used() + predicted_bytes > self.budget_bytes:
                 return None
-            entry: Entry[Held] = Entry(version, max(0, predicted_bytes), time.monotonic_ns())
+            entry: Entry[Held] = Entry(version, predicted_bytes, time.monotonic_ns(), predicted_bytes)
             self._entries.append(entry)
         self._changed()
         return entry
@@ -167,18 +177,27 @@ class Cache(Generic[Held]):
         self._changed()
         return max(0, excess)
 
-    def loaded(self, entry: Entry[Held], model: Held, claims: Collection[str]) -> None:
-        """Make a proven model resident, claimed by those who wait for it."""
+    def loaded(
+        self,
+        entry: Entry[Held],
+        model: Held,
+        claims: Collection[str],
+        reservations: Mapping[str, float] = _NOBODY,
+        reload_ms: float = 0.0,
+    ) -> None:
+        """Make a proven model resident: claimed by those who wait for it, reserved for those who announced it."""
         with self._lock:
             if entry.phase != "loading":
                 raise AssertionError(f"{entry.version.reference} was loaded while {entry.state}")
             entry.model, entry.phase = model, "resident"
             entry.claims.update(claims)
+            entry.reservations.update(reservations)
+            entry.reload_ms, entry.resident_since_s = reload_ms, self._clock()
             entry.last_use_ns = time.monotonic_ns()
         self._changed()
 
     def begin_release(self, entry: Entry[Held]) -> Held | None:
-        """Take a standby model out of use and return it for closing; None where somebody uses it."""
+        """Take a standby model out of use and return it for closing; None where somebody uses or reserves it."""
         with self._lock:
             if not entry.is_evictable:
                 return None
@@ -209,15 +228,10 @@ class Cache(Generic[Held]):
         """Return the entry that is or will be usable; one whose bytes are on their way back is not."""
         return next((e for e in self._entries if e.version == version and e.phase != "releasing"), None)
 
+    def _end_claim(self, entry: Entry[Held], line: str) -> None:
+        entry.claims.discard(line)
+        entry.serving.discard(line)
+        entry.last_use_ns = time.monotonic_ns()
+
     def _used(self) -> int:
         return sum(entry.bytes for entry in self._entries)
-
-
-def _enough(standby: list[Entry[Held]], short_bytes: int) -> tuple[Entry[Held], ...]:
-    chosen = []
-    for entry in standby:
-        if short_bytes <= 0:
-            break
-        chosen.append(entry)
-        short_bytes -= entry.bytes
-    return tuple(chosen)

@@ -1,5 +1,6 @@
-"""A load that lines wait for, as the lines and the loader see it."""
+"""A load that lines wait for or have announced, as the lines and the loader see it."""
 
+import time
 from dataclasses import dataclass, field
 
 from agent.inference.backends import Model
@@ -22,13 +23,16 @@ class LoadTimes:
 class Job:
     """One model on its way in. Every field is guarded by the loader's `turn`.
 
-    `interested` lines wait for it; without any it is dropped at its next step. `leaving` lines are asked to take their
-    active model off, to make room. `is_abandoned`: its thread hangs, and another one took over.
+    `interested` lines wait for it, `announced` ones want it kept until a moment (monotonic, s); without any it is
+    dropped at its next step. `leaving` lines are asked to take their active model off, to make room. `is_abandoned`:
+    its thread hangs, and another one took over. `asked_of` are the lines that could have left when it was refused.
     """
 
     version: ModelVersion
     interested: set[str] = field(default_factory=set)
+    announced: dict[str, float] = field(default_factory=dict)
     leaving: set[str] = field(default_factory=set)
+    asked_of: frozenset[str] = frozenset()
     started_ns: int = 0
     times: LoadTimes = LoadTimes()
     entry: Entry[Model] | None = None
@@ -39,6 +43,16 @@ class Job:
     def is_done(self) -> bool:
         """Say whether `entry` or `failure` tells how it went."""
         return self.entry is not None or self.failure is not None
+
+    @property
+    def is_wanted(self) -> bool:
+        """Say whether somebody waits for it, or has announced it for a time that is not over."""
+        return bool(self.interested or self.reservations())
+
+    def reservations(self) -> dict[str, float]:
+        """Return who announced it for a time that is not over, with the end of each reservation."""
+        now_s = time.monotonic()
+        return {line: until_s for line, until_s in self.announced.items() if until_s > now_s} if self.announced else {}
 
 
 class DroppedError(ModelError):

@@ -94,8 +94,7 @@ class Line(Generic[Held]):
                 turn.announced = True
                 self._blind_since_ns = 0
                 self._gate.notify_all()
-            if before is not None:
-                self._cache.unclaim(before.entry, self.name)
+            self._cache.hand_over(self.name, before.entry if before is not None else None, entry)
 
     def vacate(self) -> Entry[Held] | None:
         """Take the active model off the line, to make room; returns it, drained and unclaimed. Streams wait."""

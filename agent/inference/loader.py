@@ -10,9 +10,9 @@ from typing import Final
 from agent.inference import priority
 from agent.inference.backends import Model
 from agent.inference.cache import Cache, Entry
-from agent.inference.intake import Arrival, Intake
+from agent.inference.intake import Arrival, Candidate, Intake
 from agent.inference.jobs import DroppedError, Failure, Job
-from agent.inference.release import Releaser
+from agent.inference.room import NoRoomError, Room, Want
 from agent.messages.errors import ChangeoverError, ModelError, OutOfMemoryError
 from agent.messages.references import ModelVersion
 
@@ -22,33 +22,29 @@ _LOOK_S: Final = 0.1
 
 
 class Loader:
-    """One thread that loads and releases; lines obtain and wait. Owner: the worker.
+    """One thread that loads and releases; lines obtain and wait, or announce. Owner: the worker.
 
-    Single-flight: lines that ask for one model share one job. A job whose time is over is abandoned with its thread,
-    its bytes stay charged until that thread comes back, and another thread goes on with the queue, which holds one job
-    for each line at most. `turn` guards the jobs; whoever waits for a line's work waits on it. No lock is held across
-    a load.
+    Single-flight: lines that ask for one model share one job. A job that a line waits for goes before all that are only
+    announced. A job whose time is over is abandoned with its thread, its bytes stay charged until that thread comes
+    back, and another thread goes on with the queue, which holds one job for each line and announcement at most. `turn`
+    guards the jobs; whoever waits for a line's work waits on it. No lock is held across a load.
     """
 
     def __init__(
-        self,
-        cache: Cache[Model],
-        intake: Intake,
-        releaser: Releaser,
-        timeout_s: float,
-        warn: Callable[[str], None],
+        self, cache: Cache[Model], intake: Intake, room: Room, timeout_s: float, warn: Callable[[str], None]
     ) -> None:
         """Store; `timeout_s` is for one load, from its file's check to its proof."""
         self.turn: Final = threading.Condition()
         self._cache: Final = cache
         self._intake: Final = intake
-        self._releaser: Final = releaser
+        self._room: Final = room
         self._timeout_s: Final = timeout_s
         self._warn: Final = warn
         self._waiting: Final[deque[Job]] = deque()
         self._jobs: Final[dict[ModelVersion, Job]] = {}
         self._current: Job | None = None
         self._is_hurried = False
+        self._ends_changed = False  # of a reservation: what is to be waited for is another moment now
         self._stopping = False
         self._thread = self._new_thread()
 
@@ -72,14 +68,22 @@ class Loader:
             entry = self._cache.claim(version, line)
             if entry is not None:
                 return entry
-            job = self._jobs.get(version)
-            if job is not None and job.is_abandoned:
-                raise ModelError("load_timeout", f"{version.reference}: an earlier load of it still hangs")
-            if job is None:
-                job = self._jobs[version] = Job(version)
-                self._waiting.append(job)
+            job = self._join(version)
             job.interested.add(line)
-            self.turn.notify_all()
+            return job
+
+    def announce(self, version: ModelVersion, line: str, until_s: float) -> Job | None:
+        """Reserve a resident model for `line` until `until_s` (monotonic), or ask for one that is not; None: it is.
+
+        Raises ModelError("load_timeout") where an earlier load of it still hangs.
+        """
+        with self.turn:
+            if self._cache.reserve(version, line, until_s):
+                self._ends_changed = True
+                self.turn.notify_all()
+                return None
+            job = self._join(version)
+            job.announced[line] = until_s
             return job
 
     def withdraw(self, job: Job, line: str) -> None:
@@ -87,11 +91,18 @@ class Loader:
         with self.turn:
             job.interested.discard(line)
             job.leaving.discard(line)
-            if job in self._waiting and not job.interested:
-                self._waiting.remove(job)
-                del self._jobs[job.version]
+            self._forget_unwanted(job)
             if job.entry is not None:
                 self._cache.unclaim(job.entry, line)
+            self.turn.notify_all()
+
+    def retract(self, job: Job, line: str) -> None:
+        """Take back a line's announcement, however far it is."""
+        with self.turn:
+            job.announced.pop(line, None)
+            self._forget_unwanted(job)
+            if job.entry is not None:
+                self._cache.unreserve(job.version, line)
             self.turn.notify_all()
 
     def wait(self, is_over: Callable[[], bool]) -> None:
@@ -107,6 +118,10 @@ class Loader:
             self._is_hurried = True
             priority.set_normal(self._thread.native_id)
 
+    def used(self, version: ModelVersion, line: str) -> None:
+        """Note that `line` changes over to `version`, whatever comes of it: what is evicted is decided by that."""
+        self._room.used(version.reference, line)
+
     def settle(self) -> None:
         """Have standby models evicted until the budget holds, where measuring brought it over."""
         with self.turn:
@@ -114,6 +129,21 @@ class Loader:
 
     def _new_thread(self) -> threading.Thread:
         return threading.Thread(target=self._run, name="loader", daemon=True)
+
+    def _join(self, version: ModelVersion) -> Job:
+        job = self._jobs.get(version)
+        if job is not None and job.is_abandoned:
+            raise ModelError("load_timeout", f"{version.reference}: an earlier load of it still hangs")
+        if job is None:
+            job = self._jobs[version] = Job(version)
+            self._waiting.append(job)
+        self.turn.notify_all()
+        return job
+
+    def _forget_unwanted(self, job: Job) -> None:
+        if job in self._waiting and not job.is_wanted:
+            self._waiting.remove(job)
+            del self._jobs[job.version]
 
     def _abandon(self, job: Job) -> None:
         detail = f"{job.version.reference}: not loaded within {self._timeout_s:g} s"
@@ -127,7 +157,7 @@ class Loader:
 
     def _run(self) -> None:
         while self._wait_for_work():
-            self._evict_excess()
+            self._room.tidy()
             job = self._next()
             if job is None:
                 continue
@@ -137,14 +167,20 @@ class Loader:
 
     def _wait_for_work(self) -> bool:
         with self.turn:
-            self.turn.wait_for(lambda: self._stopping or self._waiting or self._excess())
+            self._ends_changed = False
+            self.turn.wait_for(self._has_work, self._room.due_s())
             return not self._stopping
+
+    def _has_work(self) -> bool:
+        return self._stopping or self._ends_changed or bool(self._waiting) or self._room.has_excess()
 
     def _next(self) -> Job | None:
         with self.turn:
             if not self._waiting:
                 return None
-            job = self._current = self._waiting.popleft()
+            job = next((one for one in self._waiting if one.interested), self._waiting[0])
+            self._waiting.remove(job)
+            self._current = job
             job.started_ns = time.monotonic_ns()
             self._is_hurried = False
             return job
@@ -167,37 +203,38 @@ class Loader:
             del self._jobs[job.version]
             return
         self._current = None
-        if isinstance(failure, DroppedError) and job.interested and not self._stopping:
-            self._waiting.append(job)  # somebody came back for it while it was being dropped
+        if self._is_to_be_tried_again(job, failure):
+            self._waiting.append(job)
             return
         job.failure = failure
         del self._jobs[job.version]
 
+    def _is_to_be_tried_again(self, job: Job, failure: Failure | None) -> bool:
+        """Say whether somebody came for a job while it was being dropped, or who could make more room for it."""
+        if self._stopping:
+            return False
+        if isinstance(failure, DroppedError):
+            return job.is_wanted
+        return isinstance(failure, NoRoomError) and not job.interested <= job.asked_of
+
     def _take_in(self, job: Job) -> None:
+        want = Want(job.version, lambda: self._require_wanted(job), lambda lines: self._ask_to_leave(job, lines))
         candidate = self._intake.check(job.version)
-        entry = self._admit(job, candidate.predicted_bytes)
-        arrival = self._intake.bring(candidate, entry, lambda: self._require_wanted(job))
+        entry = self._room.admit(want, candidate.predicted_bytes)
+        arrival = self._bring(job, candidate, entry)
         try:
-            self._require_fit(job)
+            self._room.require_fit(want, entry)
             self._hand_over(job, arrival)
         except ChangeoverError:
             self._intake.undo(entry, arrival.model, arrival.before_bytes)
             raise
 
-    def _admit(self, job: Job, needed_bytes: int) -> Entry[Model]:
-        """Make room and charge the load, or raise OutOfMemoryError; nothing is released before it is known to help."""
-        self._releaser.look_again()
-        while True:
-            leaving = self._require_wanted(job)
-            entry = self._cache.reserve(job.version, needed_bytes)
-            if entry is not None:
-                return entry
-            plan = self._cache.plan(needed_bytes, leaving)
-            if plan is None:
-                raise OutOfMemoryError(self._no_room(job, needed_bytes))
-            if plan.leave:
-                self._ask_to_leave(job, {line for entry in plan.leave for line in entry.claims})
-            self._evict(*plan.leave, *plan.evict)
+    def _bring(self, job: Job, candidate: Candidate, entry: Entry[Model]) -> Arrival:
+        try:
+            return self._intake.bring(candidate, entry, lambda: self._require_wanted(job))
+        except OutOfMemoryError:
+            self._room.out_of_memory(job.version, entry)
+            raise
 
     def _ask_to_leave(self, job: Job, lines: set[str]) -> None:
         with self.turn:
@@ -205,44 +242,19 @@ class Loader:
             self.turn.notify_all()
             self.turn.wait_for(lambda: job.is_abandoned or not job.leaving)
 
-    def _require_fit(self, job: Job) -> None:
-        """Look again now that the model is measured: it may take more than was predicted.
-
-        What its lines let go at the flip counts: until then the budget may be exceeded by one model.
-        """
-        self._evict_excess()
-        if self._cache.plan(0, self._require_wanted(job)) is None:
-            raise OutOfMemoryError(self._no_room(job, 0))
-
     def _hand_over(self, job: Job, arrival: Arrival) -> None:
-        """Give a proven model to everybody who waits, in one step."""
+        """Give a proven model to everybody who waits, in one step, and keep it for who announced it."""
         with self.turn:
-            self._cache.loaded(arrival.entry, arrival.model, self._require_wanted(job))
-            job.times = arrival.times
+            lines, times = self._require_wanted(job), arrival.times
+            kept_for = {line: until_s for line, until_s in job.reservations().items() if line not in lines}
+            self._cache.loaded(arrival.entry, arrival.model, lines, kept_for, times.load_ms + times.warmup_ms)
+            job.times = times
             job.entry = arrival.entry
 
-    def _excess(self) -> tuple[Entry[Model], ...]:
-        plan = self._cache.plan(0, ())
-        return plan.evict if plan else ()
-
-    def _evict_excess(self) -> None:
-        self._evict(*self._excess())
-
-    def _evict(self, *victims: Entry[Model]) -> None:
-        for victim in victims:
-            if self._releaser.release(victim):
-                _LOG.info("evicted %s to make room", victim.version.reference)
-
-    def _no_room(self, job: Job, needed_bytes: int) -> str:
-        needed, used, budget = needed_bytes >> 10, self._cache.used_bytes >> 10, self._cache.budget_bytes >> 10
-        return (
-            f"{job.version.reference} needs {needed} KiB more beside {used} KiB that are taken, of a budget of "
-            f"{budget} KiB, and what may be released is not enough"
-        )
-
     def _require_wanted(self, job: Job) -> frozenset[str]:
-        """Return who waits for the job, or raise DroppedError where nobody does."""
+        """Return who waits for the job, or raise DroppedError where nobody does, or has announced it."""
         with self.turn:
-            if job.is_abandoned or not job.interested or self._stopping:
+            if job.is_abandoned or not job.is_wanted or self._stopping:
                 raise DroppedError(job)
-            return frozenset(job.interested)
+            job.asked_of = frozenset(job.interested)
+            return job.asked_of

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from agent.inference.pipeline import Outlet
 from agent.inference.worker import Worker
-from agent.messages.children import Assign, ToWorker, WorkerSetup
+from agent.messages.children import Assign, Prepare, ToWorker, WorkerSetup
 from agent.messages.errors import MistakeError
 from agent.processes.child import Child, run_child
 
@@ -29,8 +29,11 @@ def main(child: Child[Any]) -> None:
     gc.freeze()  # what is there now stays: collections need not look at it
     try:
         while not isinstance(message := child.inbox.get(), WorkerSetup):
-            if isinstance(message, Assign):
-                worker.assign(message)
+            match message:
+                case Assign():
+                    worker.assign(message)
+                case Prepare():
+                    worker.prepare(message)
     finally:
         worker.stop()
 

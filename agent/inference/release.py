@@ -74,6 +74,11 @@ class Releaser:
         with self._looking:
             return self._see_back(entry, before_bytes)
 
+    def kept(self) -> tuple[tuple[str, int], ...]:
+        """Return references and bytes of what was released and is not back."""
+        with self._looking:
+            return tuple((kept.entry.version.reference, kept.entry.bytes) for kept in self._kept if kept.entry.bytes)
+
     def look_again(self) -> None:
         """See whether bytes that were kept back have returned since."""
         with self._looking:

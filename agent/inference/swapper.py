@@ -13,7 +13,7 @@ from agent.inference.jobs import Failure, Job, LoadTimes
 from agent.inference.line import Line
 from agent.inference.loader import Loader
 from agent.inference.tally import Mark
-from agent.messages.children import Assign, Message, Order, Residency, SwapFailed, Swapped, SwapReport
+from agent.messages.children import Assign, Breaking, Message, Order, Residency, SwapFailed, Swapped, SwapReport
 from agent.messages.errors import ModelError, OutOfMemoryError, Reason
 from agent.messages.references import ModelVersion
 
@@ -108,10 +108,12 @@ class Swapper:
             return
         found = self._loader.obtain(model, self._line.name)
         if isinstance(found, Job):
+            self._loader.used(model, self._line.name)  # what goes for it is chosen in the knowledge of it
             entry = self._wait_for(found, may_adopt=True)
             self._flip(entry, "cold", found.times)
         else:
             self._flip(found, "resident", _NO_TIMES)
+            self._loader.used(model, self._line.name)
 
     def _flip(self, entry: Entry[Model], residency: Residency, times: LoadTimes) -> None:
         task = self._task  # the newest one, where it adopted the load
@@ -165,6 +167,9 @@ class Swapper:
         return True
 
     def _leave_for(self, job: Job) -> None:
+        task = self._task
+        if task is not None and self._line.active is not None:
+            self._send(Breaking(task.assign.line, task.assign.change))
         left = self._line.vacate()
         if left is not None:
             self._fallback = left.version

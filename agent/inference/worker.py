@@ -1,4 +1,4 @@
-"""The worker's composition: ledger, loader, and for each line a swapper and its streams' pipelines."""
+"""The worker's composition: ledger, loader, reserver, and for each line a swapper and its streams' pipelines."""
 
 import logging
 import threading
@@ -18,10 +18,22 @@ from agent.inference.line import Line
 from agent.inference.loader import Loader
 from agent.inference.pipeline import Outlet, Pipeline
 from agent.inference.release import Releaser
+from agent.inference.reserver import Reserver
+from agent.inference.room import Room
 from agent.inference.runtime_account import RuntimeAccount
 from agent.inference.swapper import Swapper
 from agent.inference.tally import Tally
-from agent.messages.children import Assign, CacheState, Log, ResidentModel, SwapFailed, WorkerSetup, WorkerStream
+from agent.messages.children import (
+    Assign,
+    CacheState,
+    Log,
+    Prepare,
+    PrepareFailed,
+    ResidentModel,
+    SwapFailed,
+    WorkerSetup,
+    WorkerStream,
+)
 from agent.processes.frame_slot import FrameSlot, SlotReader
 
 _LOG: Final = logging.getLogger(__name__)
@@ -41,6 +53,7 @@ class Worker:
         self._artifacts: Final = ArtifactMaker(setup.compute, Path(setup.cache_dir), setup.prepared_max_bytes)
         self._loader: Final = self._make_loader(load_model)
         self._swappers: Final = {n: Swapper(line, self._loader, outlet.send) for n, line in self._lines.items()}
+        self._reserver: Final = Reserver(self._loader, outlet.send)
         self._running: Final = ExitStack()
 
     def start(self) -> None:
@@ -51,6 +64,7 @@ class Worker:
             self._begin(pipeline.start, pipeline.stop)
         self._begin(self._artifacts.start, self._artifacts.stop)
         self._begin(self._loader.start, self._loader.stop)
+        self._begin(self._reserver.start, self._reserver.stop)
         for swapper in self._swappers.values():
             self._begin(swapper.start, swapper.stop)
 
@@ -67,6 +81,15 @@ class Worker:
             self._outlet.send(SwapFailed(assign.line, assign.change, model, None, "unknown_line", detail))
             return
         swapper.assign(assign)
+
+    def prepare(self, prepare: Prepare) -> None:
+        """Hand an announcement to the reserver."""
+        if prepare.line not in self._lines:
+            detail = f"the worker has no line {prepare.line!r}"
+            model = prepare.model.reference
+            self._outlet.send(PrepareFailed(prepare.line, prepare.number, model, "unknown_line", detail))
+            return
+        self._reserver.prepare(prepare)
 
     def _begin(self, start: Callable[[], None], stop: Callable[[], None]) -> None:
         start()
@@ -86,7 +109,8 @@ class Worker:
             compute=self._setup.compute,
             cache_dir=Path(self._setup.cache_dir),
         )
-        return Loader(self._cache, intake, releaser, self._setup.load_timeout_s, self._warn)
+        room = Room(self._cache, releaser, self._outlet.send)
+        return Loader(self._cache, intake, room, self._setup.load_timeout_s, self._warn)
 
     def _make_pipeline(self, stream: WorkerStream) -> Pipeline:
         slot = FrameSlot(stream.slot)  # only read: the descriptors stay as they were inherited
@@ -115,4 +139,5 @@ class Worker:
 
 def _resident(row: Row) -> ResidentModel:
     last_use_unix_ns = time.time_ns() - (time.monotonic_ns() - row.last_use_ns)
-    return ResidentModel(row.reference, row.bytes, row.state, utc_text(last_use_unix_ns))
+    reserved_for = ",".join(row.reserved_for) or None
+    return ResidentModel(row.reference, row.bytes, row.state, utc_text(last_use_unix_ns), reserved_for)

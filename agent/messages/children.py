@@ -9,6 +9,7 @@ from typing import Literal
 import msgspec
 
 from agent.messages.errors import Reason
+from agent.messages.payloads import CacheDecision
 from agent.messages.references import ModelVersion
 
 Residency = Literal["resident", "weights", "cold"]
@@ -208,7 +209,7 @@ class InferenceFailed(Message, frozen=True):
 
 
 class ResidentModel(msgspec.Struct, frozen=True):
-    """One line of the `cache` topic."""
+    """One line of the `cache` topic; `reserved_for` names lines, with a comma between them."""
 
     model: str
     bytes: int
@@ -223,6 +224,19 @@ class CacheState(Message, frozen=True):
     budget_bytes: int
     used_bytes: int
     models: tuple[ResidentModel, ...]
+
+
+class CacheDecided(Message, frozen=True):
+    """A model was evicted, or refused for want of memory."""
+
+    decision: CacheDecision
+
+
+class MemoryKept(Message, frozen=True):
+    """Bytes of released models that did not come back, and stay charged; sent when they change, 0 when all are back."""
+
+    bytes: int
+    models: tuple[str, ...]
 
 
 class Log(Message, frozen=True):
@@ -261,6 +275,8 @@ WorkerMessage = (
     | Detections
     | InferenceFailed
     | CacheState
+    | CacheDecided
+    | MemoryKept
     | Hello
     | Beat
     | Log

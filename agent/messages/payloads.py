@@ -13,6 +13,17 @@ Rule = Literal[
 StreamStatus = Literal["online", "stalled", "offline", "ended"]
 DeviceStatus = Literal["online", "stopped", "offline"]
 AckResult = Literal["accepted", "done", "noop", "rejected", "failed"]
+Verdict = Literal["evicted", "refused"]
+CacheReason = Literal[
+    "room",  # evicted: a line wants another model
+    "announced",  # evicted: another model is announced
+    "break",  # evicted: its own line left it, to make room
+    "excess",  # evicted: models were measured to take more than was predicted
+    "too_large",  # refused: by itself it takes more than the budget
+    "in_use",  # refused: what may be evicted is not enough
+    "outgrew",  # refused: loaded, measured, and found to take more than there is room for
+    "out_of_memory",  # refused: the device or the runtime had no memory
+]
 SwitchResult = Literal["switched", "failed", "rejected", "superseded"]
 Time = Annotated[str, msgspec.Meta(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$")]
 
@@ -161,7 +172,7 @@ class Meta(msgspec.Struct, frozen=True):
 
 
 class CacheModel(msgspec.Struct, frozen=True):
-    """A resident model, as `cache` names it."""
+    """A model in memory, as `cache` names it; `reserved_for` names lines, with a comma between them."""
 
     model: str
     bytes: int
@@ -170,12 +181,49 @@ class CacheModel(msgspec.Struct, frozen=True):
     reserved_for: str | None = None
 
 
+class CacheCandidate(msgspec.Struct, frozen=True):
+    """What a standby model was held to be worth: `rate` uses a changeover, `score` in ms a changeover and MiB."""
+
+    model: str
+    bytes: int
+    rate: float
+    reload_ms: float
+    score: float
+
+
+class CacheDecision(msgspec.Struct, frozen=True):
+    """Why a model was evicted, or refused for want of memory.
+
+    `wanted` is the model that an eviction makes room for, and `needed_bytes` what was short then. `predicted_bytes` and
+    `actual_bytes` are, of an eviction, what it was to bring and what was seen to be back at once; of a refusal, what
+    the load was predicted and then measured to take (None: it was not loaded, or not measured). `candidates` are the
+    standby models that it was decided among, the cheapest first.
+    """
+
+    at: Time
+    verdict: Verdict
+    reason: CacheReason
+    model: str
+    wanted: str | None
+    needed_bytes: int
+    predicted_bytes: int
+    actual_bytes: int | None
+    candidates: list[CacheCandidate]
+
+
 class Cache(msgspec.Struct, frozen=True):
-    """`cache`."""
+    """`cache`. `kept_bytes` were released and did not come back; they are still in `used_bytes`.
+
+    `decisions` are the newest, the last one last; `evicted` and `refused` count all of them in this boot, by reason.
+    """
 
     budget_bytes: int
     used_bytes: int
     models: list[CacheModel]
+    kept_bytes: int = 0
+    decisions: list[CacheDecision] = []
+    evicted: dict[CacheReason, int] = {}
+    refused: dict[CacheReason, int] = {}
     v: int = 1
 
 

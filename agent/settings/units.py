@@ -6,9 +6,6 @@ from typing import Final
 
 import msgspec
 
-AUTO_SHARE: Final = 0.5
-"""Of the memory that is free at the start: room is left for the runtime, the cameras and the rest of the device."""
-
 _BYTES: Final = {
     "b": 1,
     "kb": 10**3,
@@ -32,17 +29,16 @@ DAYS: Final = 'days such as "mon-fri" or "sat,sun"'
 
 
 class MemoryBudget(msgspec.Struct, frozen=True):
-    """What resident models may take together: `bytes`, or `fraction` of the device's memory, or neither (auto)."""
+    """What resident models may take together: `bytes`, or `fraction` of what is available, or neither (auto)."""
 
     bytes: int | None = None
     fraction: float | None = None
 
-    def resolve(self, available_bytes: int) -> int:
-        """Return the budget in bytes on a device whose available memory is `available_bytes`."""
+    def resolve(self, available_bytes: int, auto_bytes: int) -> int:
+        """Return the budget in bytes; a fraction is of `available_bytes`, and `auto_bytes` what `auto` comes to."""
         if self.bytes is not None:
             return self.bytes
-        share = AUTO_SHARE if self.fraction is None else self.fraction
-        return int(available_bytes * share)
+        return auto_bytes if self.fraction is None else int(available_bytes * self.fraction)
 
     def __str__(self) -> str:
         if self.bytes is not None:

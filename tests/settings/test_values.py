@@ -120,7 +120,7 @@ def test_the_device_is_the_host_in_the_form_of_an_id(
 @pytest.mark.parametrize(
     ("text", "budget", "of_1000_mb"),
     [
-        ('"auto"', MemoryBudget(), 500_000_000),
+        ('"auto"', MemoryBudget(), 123),
         ("0.4", MemoryBudget(fraction=0.4), 400_000_000),
         ('"900MiB"', MemoryBudget(bytes=900 * 2**20), 900 * 2**20),
         ("52428800", MemoryBudget(bytes=52428800), 52428800),
@@ -131,7 +131,7 @@ def test_the_budget_is_a_size_a_share_or_auto(
 ) -> None:
     settings = loaded(f"[device]\nmemory_budget = {text}\n{good}")
     assert settings.device.memory_budget == budget
-    assert settings.device.memory_budget.resolve(1_000_000_000) == of_1000_mb
+    assert settings.device.memory_budget.resolve(1_000_000_000, 123) == of_1000_mb
 
 
 def test_the_environment_overrides_the_file(loaded: Loader, good: str) -> None:

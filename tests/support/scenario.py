@@ -21,7 +21,16 @@ from agent.control.events import AckRate, CapChanged, StreamChanged, Tick, Worke
 from agent.control.plant import Plant
 from agent.control.reconciler import Event, reconcile
 from agent.control.state import Now, State
-from agent.messages.children import Breaking, Prepared, PrepareFailed, SwapFailed, Swapped, SwapReport
+from agent.messages.children import (
+    Breaking,
+    InferenceFailed,
+    MemoryKept,
+    Prepared,
+    PrepareFailed,
+    SwapFailed,
+    Swapped,
+    SwapReport,
+)
 from agent.messages.events import LinkTakenOver, LinkUp, Received, Reply
 from agent.messages.references import ModelVersion
 from agent.models.catalog import Catalog
@@ -187,6 +196,12 @@ class Play:
                 self._give(LinkTakenOver())
             case {"cap": rule, "max_variant": variant}:
                 self._give(CapChanged(rule, variant, event.get("value")))
+            case {"fails": stream, "in_a_row": in_a_row}:
+                line = self.state.lines[self.state.plant.streams[stream]]
+                model = event.get("model") or line.active or ""
+                self._give(InferenceFailed(stream, model, in_a_row, "said the worker"))
+            case {"kept_bytes": kept_bytes}:
+                self._give(MemoryKept(kept_bytes, ("cap-check:n@3",) if kept_bytes else ()))
             case {"rate_kbps": kbps}:
                 self._give(AckRate(kbps))
             case {"start": _} | {"end": _} | {"cold": _}:

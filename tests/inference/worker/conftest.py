@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from inference.worker.dummies import DummyRuntime, PlantOfDummies, start_dummies
+from inference.worker.heavy import add_weight
 from inference.worker.plant import Feeder, PlantProcess, entry_of, start_plant
 
 from agent.inference import memory
@@ -41,6 +42,18 @@ def make_version(tmp_path: Path, tiny_model: Callable[..., Path]) -> Callable[..
     def make(name: str, fields: dict[str, object] | None = None, **options: object) -> ModelVersion:
         path = tiny_model(tmp_path / f"{name}.onnx", **({"names": (name,)} | options))
         return entry_of(name, path, fields)
+
+    return make
+
+
+@pytest.fixture
+def make_heavy(tmp_path: Path, tiny_model: Callable[..., Path]) -> Callable[[str, int], ModelVersion]:
+    """Like `make_version`, with a weight in the graph that no runtime can do without."""
+
+    def make(name: str, seed: int) -> ModelVersion:
+        path = tiny_model(tmp_path / f"{name}.onnx", names=(name,))
+        add_weight(path, seed)
+        return entry_of(name, path)
 
     return make
 

@@ -16,7 +16,7 @@ from agent.inference.pipeline import Outlet
 from agent.inference.runtime_account import RUNTIMES_OWN_BYTES
 from agent.inference.worker import Worker
 from agent.inference.yolo.objects import Objects
-from agent.messages.children import Assign, WorkerSetup, WorkerStream
+from agent.messages.children import Assign, Prepare, WorkerSetup, WorkerStream
 from agent.messages.references import ModelVersion
 from agent.processes.frame_slot import FrameSlot, SlotWriter
 
@@ -136,12 +136,20 @@ class PlantOfDummies(Plant):
     """A worker of dummies, in this process."""
 
     def __init__(self, worker: Callable[[Outlet], Worker]) -> None:
-        super().__init__(self._assign)
+        super().__init__(self._give)
         self.busy_now = 0
         self.worker: Final = worker(Outlet(self.hear, self._busy))
 
-    def _assign(self, assign: Assign) -> None:
-        self.worker.assign(assign)
+    def cost_the_same(self, reload_ms: float = 100.0, **others_ms: float) -> None:
+        """Have every resident model cost the same to load again, but for those named."""
+        for entry in self.worker._cache._entries:
+            entry.reload_ms = others_ms.get(entry.version.name, reload_ms)
+
+    def _give(self, message: Assign | Prepare) -> None:
+        if isinstance(message, Prepare):
+            self.worker.prepare(message)
+        else:
+            self.worker.assign(message)
 
     @contextmanager
     def _busy(self) -> Iterator[None]:

@@ -15,15 +15,20 @@ from typing import Final, TypeVar
 from agent.messages.children import (
     Assign,
     Beat,
+    CacheDecided,
     CacheState,
     Detections,
     Message,
+    Prepare,
+    Prepared,
+    PrepareFailed,
     SwapFailed,
     Swapped,
     WorkerMessage,
     WorkerSetup,
     WorkerStream,
 )
+from agent.messages.payloads import CacheDecision
 from agent.messages.references import ModelVersion
 from agent.processes.channel import Channel, ChannelClosedError, pair
 from agent.processes.frame_slot import FrameSlot, SlotWriter
@@ -71,7 +76,7 @@ def offer(writer: SlotWriter) -> int:
 class Plant:
     """A worker, and everything that it said but beats, in the order of the pipe."""
 
-    def __init__(self, send: Callable[[Assign], None]) -> None:
+    def __init__(self, send: Callable[[Assign | Prepare], None]) -> None:
         self.send: Final = send
         self.messages: Final[list[Message]] = []
         self.writers: Final[dict[str, SlotWriter]] = {}
@@ -95,6 +100,25 @@ class Plant:
         self._changes += 1
         self.send(Assign(line=line, change=self._changes, model=version))
         return self._changes
+
+    def announce(self, version: ModelVersion, line: str = "line-1", hold_s: float = 600.0) -> int:
+        self._changes += 1
+        self.send(Prepare(line=line, number=self._changes, model=version, hold_s=hold_s))
+        return self._changes
+
+    def outcome(self, number: int) -> Prepared | PrepareFailed:
+        """Wait for what became of an announcement."""
+
+        def found() -> list[Prepared | PrepareFailed]:
+            return [m for m in self.messages if isinstance(m, Prepared | PrepareFailed) and m.number == number]
+
+        self.wait_until(lambda: bool(found()))
+        return found()[0]
+
+    def prepare(self, version: ModelVersion, line: str = "line-1", hold_s: float = 600.0) -> Prepared:
+        outcome = self.outcome(self.announce(version, line, hold_s))
+        assert isinstance(outcome, Prepared), outcome
+        return outcome
 
     def answer(self, change: int) -> Swapped | SwapFailed:
         """Wait for what became of a change."""
@@ -128,6 +152,10 @@ class Plant:
     def resident(self) -> dict[str, str]:
         """Read the ledger told last: states by reference."""
         return {row.model: row.state for row in self.of(CacheState)[-1].models}
+
+    def reserved(self) -> dict[str, str | None]:
+        """Read the ledger told last: for whom models are reserved, by reference."""
+        return {row.model: row.reserved_for for row in self.of(CacheState)[-1].models}
 
     def wait_for_ledger(self, expected: dict[str, str]) -> None:
         self.wait_until(lambda: self.resident() == expected)
@@ -193,6 +221,14 @@ def start_plant(
 def _descriptors(slot: FrameSlot) -> tuple[int, int, int]:
     descriptors = slot.descriptors()
     return descriptors.memory, descriptors.offered, descriptors.taken
+
+
+def bytes_of(plant: Plant, name: str) -> int:
+    return next(row.bytes for row in plant.of(CacheState)[-1].models if row.model == f"{name}:n@1")
+
+
+def decisions(plant: Plant) -> list[CacheDecision]:
+    return [message.decision for message in plant.of(CacheDecided)]
 
 
 def entry_of(name: str, path: Path, fields: dict[str, object] | None = None) -> ModelVersion:

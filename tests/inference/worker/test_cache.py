@@ -8,11 +8,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from agent.inference.cache import Cache, Entry, Plan
+from agent.inference.cache import Cache, Entry, Standing
 from agent.messages.references import ModelVersion
 
 BUDGET_BYTES = 100
 LINES = ("line-1", "line-2")
+USABLE = ("resident", "active", "pinned", "reserved", "draining")
 
 
 @dataclass
@@ -30,13 +31,22 @@ def version(name: str) -> ModelVersion:
     return ModelVersion(name=name, variant="n", version="1", path=f"/{name}", sha256=name)
 
 
-def new_cache(changes: list[None] | None = None) -> Cache[DummyModel]:
+class Clock:
+    """Monotonic seconds that pass when they are told to."""
+
+    now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def new_cache(changes: list[None] | None = None, clock: Clock | None = None) -> Cache[DummyModel]:
     seen = changes if changes is not None else []
-    return Cache(BUDGET_BYTES, lambda: seen.append(None))
+    return Cache(BUDGET_BYTES, lambda: seen.append(None), clock or Clock())
 
 
 def bring(cache: Cache[DummyModel], name: str, size: int, claims: tuple[str, ...] = ()) -> Entry[DummyModel]:
-    entry = cache.reserve(version(name), size)
+    entry = cache.charge(version(name), size)
     assert entry is not None
     cache.loaded(entry, DummyModel(), claims)
     return entry
@@ -49,18 +59,21 @@ def drop(cache: Cache[DummyModel], entry: Entry[DummyModel]) -> None:
     assert cache.returned(entry, entry.bytes) == 0
 
 
-def names(plan: Plan[DummyModel] | None) -> tuple[list[str], list[str]]:
-    assert plan is not None
-    return [e.version.name for e in plan.evict], [e.version.name for e in plan.leave]
+def names(entries: tuple[Entry[DummyModel], ...]) -> set[str]:
+    return {entry.version.name for entry in entries}
+
+
+def could_go(standing: Standing[DummyModel]) -> tuple[set[str], set[str], set[str], set[str]]:
+    return names(standing.standby), names(standing.leave), names(standing.announced), names(standing.kept)
 
 
 def test_bytes_are_charged_from_before_the_load_until_they_are_back() -> None:
     changes: list[None] = []
     cache = new_cache(changes)
-    entry = cache.reserve(version("a"), 60)
+    entry = cache.charge(version("a"), 60)
     assert entry is not None
     assert (cache.used_bytes, entry.state) == (60, "loading")
-    assert cache.reserve(version("b"), 41) is None
+    assert cache.charge(version("b"), 41) is None
     assert cache.measured(entry, 50) == 0
     cache.loaded(entry, DummyModel(), ())
     assert (cache.used_bytes, entry.state) == (50, "resident")
@@ -97,39 +110,68 @@ def test_only_the_unused_can_be_released() -> None:
     drop(cache, entry)
 
 
-def test_the_one_used_longest_ago_goes_first_and_no_more_than_must() -> None:
+def test_a_model_is_pinned_until_its_line_has_flipped_and_active_from_then_on() -> None:
     cache = new_cache()
-    entries = [bring(cache, name, 30) for name in "abc"]
-    cache.lease(entries[0])
-    cache.unlease(entries[0])
-    assert names(cache.plan(10, ())) == ([], [])
-    assert names(cache.plan(20, ())) == (["b"], [])
-    assert names(cache.plan(60, ())) == (["b", "c"], [])
-    assert names(cache.plan(100, ())) == (["b", "c", "a"], [])
-    assert cache.plan(101, LINES) is None
+    old, new = bring(cache, "old", 10, ("line-1",)), bring(cache, "new", 10, ("line-1", "line-2"))
+    assert (old.state, new.state) == ("pinned", "pinned")
+    cache.hand_over("line-1", None, old)
+    cache.hand_over("line-1", old, new)
+    assert (old.state, new.state) == ("resident", "active")
+    cache.unclaim(new, "line-1")
+    assert new.state == "pinned", "the other line has not flipped yet"
+    with pytest.raises(AssertionError):
+        cache.hand_over("line-1", None, new)
 
 
-def test_the_active_one_goes_only_if_its_lines_leave_and_nothing_else_helps() -> None:
+def test_a_reserved_model_stays_until_its_time_is_over() -> None:
+    clock = Clock()
+    changes: list[None] = []
+    cache = new_cache(changes, clock)
+    entry = bring(cache, "a", 40)
+    assert not cache.reserve(version("b"), "line-1", 10)
+    assert cache.reserve(version("a"), "line-1", 10)
+    assert cache.reserve(version("a"), "line-2", 20)
+    assert (entry.state, cache.begin_release(entry)) == ("reserved", None)
+    assert cache.rows()[0].reserved_for == ("line-1", "line-2")
+    told = len(changes)
+    assert (cache.expire(), len(changes)) == (10, told)
+    clock.now_s = 10
+    assert (cache.expire(), len(changes), entry.state) == (10, told + 1, "reserved")
+    assert cache.reserve(version("a"), "line-2", 15)
+    clock.now_s = 15
+    assert (cache.expire(), entry.state) == (None, "resident")
+    drop(cache, entry)
+
+
+def test_the_changeover_that_a_model_was_kept_for_ends_its_reservation() -> None:
     cache = new_cache()
-    bring(cache, "a", 50, ("line-1",))
-    bring(cache, "s", 30)
-    assert names(cache.plan(50, ("line-1",))) == (["s"], [])
-    assert names(cache.plan(60, ("line-1",))) == ([], ["a"])
-    assert names(cache.plan(90, ("line-1",))) == (["s"], ["a"])
-    assert cache.plan(60, ("line-2",)) is None
-    assert cache.plan(101, LINES) is None
+    entry = bring(cache, "a", 40)
+    cache.reserve(version("a"), "line-1", 10)
+    cache.reserve(version("a"), "line-2", 10)
+    cache.claim(version("a"), "line-1")
+    assert (entry.state, entry.reservations) == ("pinned", {"line-2": 10})
+    cache.unclaim(entry, "line-1")
+    cache.unreserve(version("a"), "line-2")
+    assert entry.is_evictable
 
 
-def test_a_model_that_two_lines_use_stays_for_the_one_that_remains() -> None:
+def test_what_could_go_is_told_by_who_holds_it() -> None:
     cache = new_cache()
-    bring(cache, "a", 80, LINES)
-    assert cache.plan(60, ("line-1",)) is None
-    assert names(cache.plan(60, LINES)) == ([], ["a"])
+    for name, claims, reserved in (("s", (), ()), ("a", LINES[:1], ()), ("b", LINES, ()), ("r", (), LINES[:1])):
+        bring(cache, name, 20, claims)
+        for line in reserved:
+            cache.reserve(version(name), line, 10)
+    assert cache.standing(30, ()).short_bytes == 10
+    assert could_go(cache.standing(30, ())) == ({"s"}, set(), set(), {"a", "b", "r"})
+    assert could_go(cache.standing(30, LINES[:1])) == ({"s"}, {"a"}, {"r"}, {"b"})
+    assert could_go(cache.standing(30, LINES)) == ({"s"}, {"a", "b"}, {"r"}, set())
+    cache.reserve(version("a"), "line-2", 10)
+    assert could_go(cache.standing(30, LINES[:1])) == ({"s"}, set(), {"r"}, {"a", "b"})
 
 
 def test_misuse_is_loud() -> None:
     cache = new_cache()
-    entry = cache.reserve(version("a"), 10)
+    entry = cache.charge(version("a"), 10)
     assert entry is not None
     for misuse in (lambda: cache.lease(entry), lambda: cache.unlease(entry), lambda: cache.returned(entry, 1)):
         with pytest.raises(AssertionError):
@@ -144,7 +186,8 @@ class Ledger(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.cache: Cache[DummyModel] = new_cache()
+        self.clock = Clock()
+        self.cache: Cache[DummyModel] = new_cache(clock=self.clock)
         self.entries: list[Entry[DummyModel]] = []
         self.charged: dict[int, int] = {}
         self.excess = 0
@@ -155,9 +198,9 @@ class Ledger(RuleBasedStateMachine):
         return data.draw(st.sampled_from(fitting)) if fitting else None
 
     @rule(size=st.integers(0, 130), name=st.integers(0, 6))
-    def reserve(self, size: int, name: int) -> None:
+    def charge(self, size: int, name: int) -> None:
         used = self.cache.used_bytes
-        entry = self.cache.reserve(version(str(name)), size)
+        entry = self.cache.charge(version(str(name)), size)
         if entry is None:
             known = {e.version.name for e in self.entries if e.state != "releasing"}
             assert used + size > BUDGET_BYTES or str(name) in known
@@ -172,10 +215,10 @@ class Ledger(RuleBasedStateMachine):
             self.cache.measured(entry, size)
             self.charged[id(entry)] = max(0, size)
 
-    @rule(data=st.data(), claims=st.sets(st.sampled_from(LINES)))
-    def finish(self, data: st.DataObject, claims: set[str]) -> None:
+    @rule(data=st.data(), claims=st.sets(st.sampled_from(LINES)), announced=st.sets(st.sampled_from(LINES)))
+    def finish(self, data: st.DataObject, claims: set[str], announced: set[str]) -> None:
         if (entry := self.pick(data, "loading")) is not None:
-            self.cache.loaded(entry, DummyModel(), claims)
+            self.cache.loaded(entry, DummyModel(), claims, dict.fromkeys(announced, self.clock.now_s + 5))
 
     @rule(data=st.data())
     def fail(self, data: st.DataObject) -> None:
@@ -184,17 +227,45 @@ class Ledger(RuleBasedStateMachine):
 
     @rule(data=st.data(), line=st.sampled_from(LINES))
     def claim(self, data: st.DataObject, line: str) -> None:
-        if (entry := self.pick(data, "resident", "active", "draining")) is not None:
+        if (entry := self.pick(data, *USABLE)) is not None:
             assert self.cache.claim(entry.version, line) is entry
+            assert line not in entry.reservations
+
+    @rule(data=st.data(), line=st.sampled_from(LINES))
+    def hand_over(self, data: st.DataObject, line: str) -> None:
+        claimed = [entry for entry in self.entries if line in entry.claims]
+        if claimed:
+            before = data.draw(st.sampled_from(claimed))
+            entry = data.draw(st.sampled_from(claimed))
+            self.cache.hand_over(line, before, entry)
+            assert entry.state == "active"
+
+    @rule(data=st.data(), line=st.sampled_from(LINES), hold_s=st.integers(0, 9))
+    def announce(self, data: st.DataObject, line: str, hold_s: int) -> None:
+        if (entry := self.pick(data, *USABLE)) is not None:
+            assert self.cache.reserve(entry.version, line, self.clock.now_s + hold_s)
+
+    @rule(data=st.data(), line=st.sampled_from(LINES))
+    def take_back(self, data: st.DataObject, line: str) -> None:
+        if (entry := self.pick(data, *USABLE)) is not None:
+            self.cache.unreserve(entry.version, line)
+
+    @rule(passes_s=st.integers(1, 5))
+    def time_passes(self, passes_s: int) -> None:
+        self.clock.now_s += passes_s
+        next_s = self.cache.expire()
+        ends_s = [until_s for entry in self.entries for until_s in entry.reservations.values()]
+        assert all(until_s > self.clock.now_s for until_s in ends_s)
+        assert next_s == (min(ends_s) - self.clock.now_s if ends_s else None)
 
     @rule(data=st.data(), line=st.sampled_from(LINES))
     def unclaim(self, data: st.DataObject, line: str) -> None:
-        if (entry := self.pick(data, "active")) is not None:
+        if (entry := self.pick(data, "active", "pinned")) is not None:
             self.cache.unclaim(entry, line)
 
     @rule(data=st.data())
     def lease(self, data: st.DataObject) -> None:
-        if (entry := self.pick(data, "active")) is not None:
+        if (entry := self.pick(data, "active", "pinned")) is not None:
             assert not self.cache.lease(entry).is_closed
 
     @rule(data=st.data())
@@ -205,8 +276,8 @@ class Ledger(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def release(self, data: st.DataObject) -> None:
-        if (entry := self.pick(data, "resident", "active", "draining")) is not None:
-            may = not entry.claims and not entry.leases
+        if (entry := self.pick(data, *USABLE)) is not None:
+            may = not entry.claims and not entry.leases and not entry.reservations
             model = self.cache.begin_release(entry)
             assert (model is not None) == may
             if model is not None:
@@ -223,14 +294,15 @@ class Ledger(RuleBasedStateMachine):
             self.entries.remove(entry)
 
     @rule(needed=st.integers(0, 130), leaving=st.sets(st.sampled_from(LINES)))
-    def plan(self, needed: int, leaving: set[str]) -> None:
-        plan = self.cache.plan(needed, leaving)
-        if plan is None:
-            return
-        freed = sum(entry.bytes for entry in (*plan.evict, *plan.leave))
-        assert self.cache.used_bytes - freed + needed <= BUDGET_BYTES
-        assert all(entry.is_evictable for entry in plan.evict)
-        assert all(entry.claims and entry.claims <= leaving for entry in plan.leave)
+    def look(self, needed: int, leaving: set[str]) -> None:
+        standing = self.cache.standing(needed, leaving)
+        assert standing.short_bytes == self.cache.used_bytes + needed - BUDGET_BYTES
+        assert all(entry.is_evictable for entry in standing.standby)
+        assert all(e.claims and e.claims | set(e.reservations) <= leaving for e in standing.leave)
+        assert all(e.reservations and set(e.reservations) <= leaving and not e.claims for e in standing.announced)
+        resident = [entry for entry in self.entries if entry.phase == "resident"]
+        told = (*standing.standby, *standing.leave, *standing.announced, *standing.kept)
+        assert sorted(map(id, told)) == sorted(map(id, resident)), "each is told once"
 
     @invariant()
     def the_account_agrees(self) -> None:
@@ -240,11 +312,17 @@ class Ledger(RuleBasedStateMachine):
         assert 0 <= self.cache.used_bytes <= BUDGET_BYTES + self.excess
 
     @invariant()
-    def a_model_in_use_is_open(self) -> None:
+    def a_model_in_use_or_reserved_is_open(self) -> None:
         for entry in self.entries:
-            if entry.claims or entry.leases:
+            if entry.claims or entry.leases or entry.reservations:
                 assert entry.model is not None
                 assert not entry.model.is_closed
+
+    @invariant()
+    def a_line_is_served_by_what_it_claims(self) -> None:
+        for entry in self.entries:
+            assert entry.serving <= entry.claims
+            assert (entry.state == "active") == bool(entry.serving)
 
 
 Ledger.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)

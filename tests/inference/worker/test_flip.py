@@ -121,6 +121,7 @@ def test_failures_of_frames_are_told_folded_and_the_stream_goes_on(
     behaviour.answer_error = None
     plant.wait_until(lambda: bool(plant.of(Detections)))
     feeder.stop()
+    plant.wait_until(lambda: plant.of(Detections)[-1].frame == feeder.offered - 1)
     counts = [failed.in_a_row for failed in plant.of(InferenceFailed)]
     assert counts == [2**power for power in range(len(counts))]
     assert {failed.model for failed in plant.of(InferenceFailed)} == {"a:n@1"}

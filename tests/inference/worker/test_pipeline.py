@@ -44,7 +44,7 @@ class TearingSlot:
 def line_with_model() -> Line[Model]:
     cache: Cache[Model] = Cache(100, lambda: None)
     line: Line[Model] = Line("line-1", cache)
-    entry = cache.reserve(ModelVersion(name="a", variant="n", version="1", path="", sha256=""), 1)
+    entry = cache.charge(ModelVersion(name="a", variant="n", version="1", path="", sha256=""), 1)
     assert entry is not None
     cache.loaded(entry, DummyModel("a", Behaviour(), lambda: None), {"line-1"})
     line.flip(entry, lambda: None)

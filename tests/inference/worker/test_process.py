@@ -5,11 +5,8 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-import onnx
-import pytest
-from inference.worker.plant import DEADLINE_S, Feeder, PlantProcess, entry_of
-from onnx import TensorProto, helper, numpy_helper
+from inference.worker.heavy import WEIGHTS
+from inference.worker.plant import DEADLINE_S, Feeder, PlantProcess, bytes_of
 
 from agent.messages.children import CacheState, Detections, Hello, Swapped
 from agent.messages.references import ModelVersion
@@ -17,7 +14,6 @@ from agent.messages.references import ModelVersion
 NewPlant = Callable[..., PlantProcess]
 Make = Callable[..., ModelVersion]
 Feed = Callable[..., Feeder]
-WEIGHTS = 3072  # squared, float32: 36 MiB
 
 
 def mapped(plant: PlantProcess) -> str:
@@ -41,42 +37,6 @@ def test_it_ends_with_control(new_plant: NewPlant, make_version: Make, feed: Fee
     plant.wait_until(lambda: len(plant.of(Detections)) > 5)
     plant.hang_up()
     assert plant.process.wait(DEADLINE_S) == 0
-
-
-@pytest.fixture
-def make_heavy(tmp_path: Path, tiny_model: Callable[..., Path]) -> Make:
-    """Like `make_version`, with a weight in the graph that no runtime can do without."""
-
-    def make(name: str, seed: int) -> ModelVersion:
-        path = tiny_model(tmp_path / f"{name}.onnx", names=(name,))
-        _add_weight(path, seed)
-        return entry_of(name, path)
-
-    return make
-
-
-def _add_weight(path: Path, seed: int) -> None:
-    """Let the answer hang on a matrix: mean -> row of WEIGHTS -> matrix -> mean, in place of the mean."""
-    model = onnx.load(path)
-    matrix = np.random.default_rng(seed).standard_normal((WEIGHTS, WEIGHTS), np.float32)
-    constants = {"matrix": matrix, "row": np.ones((1, WEIGHTS), np.float32), "one": np.array([1, 1], np.int64)}
-    model.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
-    nodes = [
-        helper.make_node("Reshape", ["mean", "one"], ["cell"]),
-        helper.make_node("Mul", ["cell", "row"], ["cells"]),
-        helper.make_node("MatMul", ["cells", "matrix"], ["product"]),
-        helper.make_node("ReduceMean", ["product"], ["means"], keepdims=1),
-    ]
-    first, rest = model.graph.node[0], list(model.graph.node[1:])
-    rest[0].input[0] = "means"
-    del model.graph.node[:]
-    model.graph.node.extend([first, *nodes, *rest])
-    assert model.graph.input[0].type.tensor_type.elem_type == TensorProto.FLOAT
-    onnx.save(model, path)
-
-
-def bytes_of(plant: PlantProcess, name: str) -> int:
-    return next(row.bytes for row in plant.of(CacheState)[-1].models if row.model == f"{name}:n@1")
 
 
 def test_real_models_under_a_real_budget(new_plant: NewPlant, make_heavy: Make, feed: Feed) -> None:

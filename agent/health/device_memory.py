@@ -1,0 +1,49 @@
+"""Free memory of a discrete NVIDIA GPU, by the driver's own library (NVML). Nothing else of a runtime is loaded.
+
+Written against NVIDIA's documentation and tested with a stand-in for the library: no GPU was at hand.
+"""
+
+import ctypes
+import logging
+import re
+from collections.abc import Callable
+from typing import Any, Final
+
+_log: Final = logging.getLogger(__name__)
+_LIBRARY: Final = "libnvidia-ml.so.1"
+_CUDA: Final = re.compile(r"(?:cuda|tensorrt)(?::(\d+))?")
+
+
+class _Memory(ctypes.Structure):
+    """`nvmlMemory_t`, in bytes."""
+
+    _fields_ = (("total", ctypes.c_ulonglong), ("free", ctypes.c_ulonglong), ("used", ctypes.c_ulonglong))
+
+
+def free_device_bytes(compute: str, open_library: Callable[[str], Any] = ctypes.CDLL) -> int | None:
+    """Return the free memory of the GPU that the setting `compute` names; None where it has none of its own.
+
+    So for a CPU, and for a Jetson, where CPU and GPU share one memory and NVML tells none.
+    """
+    match = _CUDA.fullmatch(compute)
+    if match is None:
+        return None
+    try:
+        library = open_library(_LIBRARY)
+    except OSError:
+        return None
+    if library.nvmlInit_v2() != 0:
+        return None
+    try:
+        return _free_bytes(library, int(match[1] or 0))
+    finally:
+        library.nvmlShutdown()
+
+
+def _free_bytes(library: Any, index: int) -> int | None:  # noqa: ANN401 - a library's functions have no types
+    device, memory = ctypes.c_void_p(), _Memory()
+    if library.nvmlDeviceGetHandleByIndex_v2(index, ctypes.byref(device)) != 0:
+        _log.warning("event=no_gpu index=%d", index)
+        return None
+    answer = library.nvmlDeviceGetMemoryInfo(device, ctypes.byref(memory))
+    return int(memory.free) if answer == 0 else None

@@ -1,0 +1,170 @@
+"""Which standby models to evict: the set whose loss is expected to cost the least time. Plain data in and out.
+
+The expected loss of a model is its use rate x what it takes to bring it back; per byte that it gives, that is its
+score. Imports nothing of the worker, so that a simulator can ask the same policy.
+
+The rate comes from the model's own last gaps (changeovers from one use to the next): those that it has outlived since
+its last use say nothing any more, the others say when it will be wanted. A mean would be led astray by one long pause
+after which a product runs in turn again, and could not see that a levelled sequence brings nothing back too early.
+Where a model has few gaps of its own, those of the whole plant stand in.
+"""
+
+import math
+from collections import Counter, deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+MINIMUM_AGE_S: Final = 10.0
+_HORIZON: Final = 3.0  # changeovers: a use so far ahead counts 1/e of one that is next
+_OWN_GAPS: Final = 16  # of a model
+_FADING: Final = 0.8  # weight of a model's gap over that of the next newer one: a plant's habits change with its orders
+_PLANTS_GAPS: Final = 200
+_PLANTS_WEIGHT: Final = 1.0  # of the plant's gaps together, beside 1 for a model's newest
+_EXACT: Final = 10  # of so many candidates every set is weighed (1024 sets, under a millisecond)
+_REMEMBERED: Final = 256  # references; the one used longest ago is forgotten first
+_MIB: Final = 1 << 20
+
+
+@dataclass(frozen=True)
+class Standby:
+    """A model that may be evicted: `reload_ms` is what its load and proof take, `age_s` how long it is resident."""
+
+    reference: str
+    bytes: int
+    reload_ms: float
+    age_s: float = math.inf
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a candidate was held to be worth: `rate` uses a changeover, and `score` in ms a changeover and MiB.
+
+    `is_young`: it has not been resident for MINIMUM_AGE_S yet.
+    """
+
+    reference: str
+    bytes: int
+    rate: float
+    reload_ms: float
+    score: float
+    is_young: bool = False
+
+
+@dataclass
+class _Habit:
+    last: int  # the number of the changeover that used it last
+    gaps: deque[int] = field(default_factory=lambda: deque(maxlen=_OWN_GAPS))  # the newest first
+
+
+class Eviction:
+    """The policy, with what it remembers of each model's uses. One thread at a time.
+
+    The clock is the device's changeovers, not seconds: a weekend makes nothing older. What was evicted is remembered.
+    """
+
+    def __init__(self, minimum_age_s: float = MINIMUM_AGE_S) -> None:
+        self._minimum_age_s: Final = minimum_age_s
+        self._habits: Final[dict[tuple[str, str], _Habit]] = {}  # by reference and line
+        self._gaps: Final[deque[int]] = deque(maxlen=_PLANTS_GAPS)
+        self._changeovers: Final[Counter[str]] = Counter()  # by line
+
+    def used(self, reference: str, line: str = "") -> None:
+        """Note a changeover of `line` to `reference`; it need not be resident yet."""
+        self._changeovers[line] += 1
+        now = self._changeovers[line]
+        habit = self._habits.pop((reference, line), None) or _Habit(now)
+        if gap := now - habit.last:
+            habit.gaps.appendleft(gap)
+            self._gaps.append(gap)
+        habit.last = now
+        self._habits[reference, line] = habit
+        if len(self._habits) > _REMEMBERED:
+            del self._habits[next(iter(self._habits))]
+
+    def rate(self, reference: str) -> float:
+        """Return the uses a changeover to expect of the next few, the nearer ones counting for more.
+
+        Each line counts by its share of all changeovers. At most 1 / _HORIZON x exp(-1 / _HORIZON), about 0.24, for a
+        model that is wanted next; 0 for one never used.
+        """
+        habits = [
+            (line, self._habits[reference, line]) for line in self._changeovers if (reference, line) in self._habits
+        ]
+        return sum(self._rate(habit, line) * self._changeovers[line] for line, habit in habits) / max(
+            1, self._changeovers.total()
+        )
+
+    def _rate(self, habit: _Habit, line: str) -> float:
+        since = self._changeovers[line] - habit.last
+        own, own_weight = _nearness(since, ((gap, _FADING**place) for place, gap in enumerate(habit.gaps)))
+        # beside the plant's gaps, one guess: a model unused for t changeovers stays unused for as many again
+        plants, plants_weight = _nearness(since, ((gap, 1.0) for gap in self._gaps))
+        guess = (plants + _HORIZON / (since + 1 + _HORIZON)) / (plants_weight + 1)
+        return (own + _PLANTS_WEIGHT * guess) / (own_weight + _PLANTS_WEIGHT) / _HORIZON
+
+    def scores(self, candidates: Sequence[Standby]) -> tuple[Score, ...]:
+        """Value the candidates, the cheapest first."""
+        scores = [self._score(one) for one in candidates]
+        return tuple(sorted(scores, key=lambda one: (one.score, one.reference)))
+
+    def choose(self, candidates: Sequence[Standby], short_bytes: int) -> tuple[str, ...] | None:
+        """Return the references to evict so that `short_bytes` come free; None where all together are too few.
+
+        The set has the least expected loss, and no member that it could do without. Young models are spared as long as
+        the others are enough, and only so long: what is wanted now goes before what was wanted a moment ago.
+        """
+        if short_bytes <= 0:
+            return ()
+        scores = self.scores(candidates)
+        for pool in ([one for one in scores if not one.is_young], scores):
+            if sum(one.bytes for one in pool) >= short_bytes:
+                chosen = _exact(pool, short_bytes) if len(pool) <= _EXACT else _greedy(pool, short_bytes)
+                return tuple(one.reference for one in chosen)
+        return None
+
+    def _score(self, one: Standby) -> Score:
+        rate = self.rate(one.reference)
+        score = rate * one.reload_ms / (max(one.bytes, 1) / _MIB)
+        return Score(one.reference, one.bytes, rate, one.reload_ms, score, one.age_s < self._minimum_age_s)
+
+
+def _nearness(since: int, gaps: Iterable[tuple[int, float]]) -> tuple[float, float]:
+    """Sum the nearness of the use that each gap foretells, times its weight, and the weights; outlived ones are out."""
+    nearness = weights = 0.0
+    for gap, weight in gaps:
+        if gap > since:
+            nearness += weight * math.exp((since - gap) / _HORIZON)
+            weights += weight
+    return nearness, weights
+
+
+def _loss_ms(one: Score) -> float:
+    return one.rate * one.reload_ms
+
+
+def _exact(pool: Sequence[Score], short_bytes: int) -> list[Score]:
+    """Weigh every set: the least loss, then the fewest bytes, then the fewest models."""
+    losses, sizes, best = [0.0], [0], (math.inf, 0, 0, 0)
+    for members in range(1, 1 << len(pool)):
+        rest = members & (members - 1)
+        one = pool[(members ^ rest).bit_length() - 1]
+        losses.append(losses[rest] + _loss_ms(one))
+        sizes.append(sizes[rest] + one.bytes)
+        if sizes[members] >= short_bytes:
+            best = min(best, (losses[members], sizes[members], members.bit_count(), members))
+    return [one for place, one in enumerate(pool) if best[3] >> place & 1]
+
+
+def _greedy(pool: Sequence[Score], short_bytes: int) -> list[Score]:
+    """Take the cheapest by score until it is enough, then leave out what was not needed, the dearest first."""
+    chosen: list[Score] = []
+    for one in pool:
+        if short_bytes > 0:
+            chosen.append(one)
+            short_bytes -= one.bytes
+    for one in sorted(chosen, key=_loss_ms, reverse=True):
+        if short_bytes + one.bytes <= 0:
+            chosen.remove(one)
+            short_bytes += one.bytes
+    return chosen

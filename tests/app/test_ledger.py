@@ -1,0 +1,71 @@
+"""What `cache` says of the worker's ledger, and what the log does."""
+
+import logging
+
+import msgspec
+import pytest
+
+from agent.app.ledger import Ledger
+from agent.messages.children import CacheDecided, CacheState, MemoryKept, ResidentModel
+from agent.messages.payloads import CacheCandidate, CacheDecision, CacheReason, Verdict
+
+AT = "2026-01-01T06:00:00.000Z"
+
+
+def decided(verdict: Verdict, reason: CacheReason, model: str = "a:n@1") -> CacheDecided:
+    candidates = [CacheCandidate(model, 60, 0.25, 120.0, 0.5), CacheCandidate("b:n@1", 70, 0.5, 120.0, 0.857)]
+    return CacheDecided(CacheDecision(AT, verdict, reason, model, "c:n@1", 40, 60, None, candidates))
+
+
+def test_nothing_is_said_before_a_worker_has_told_its_ledger() -> None:
+    ledger = Ledger()
+    ledger.take(decided("evicted", "room"))
+    ledger.worker_lost()
+    assert ledger.payload() is None
+
+
+def test_decisions_are_told_the_newest_last_and_counted_by_reason() -> None:
+    ledger = Ledger()
+    ledger.take(CacheState(200, 130, (ResidentModel("c:n@1", 130, "reserved", AT, "line-1,line-2"),)))
+    for number in range(9):
+        ledger.take(decided("evicted", "room", f"m{number}:n@1"))
+    ledger.take(decided("refused", "in_use"))
+    cache = ledger.payload()
+    assert cache is not None
+    assert [one.model for one in cache.decisions] == [*(f"m{number}:n@1" for number in range(2, 9)), "a:n@1"]
+    assert (cache.evicted, cache.refused) == ({"room": 9}, {"in_use": 1})
+    assert ledger.counts() == (cache.evicted, cache.refused)
+    told = msgspec.json.decode(msgspec.json.encode(cache))
+    assert told["models"][0]["reserved_for"] == "line-1,line-2"
+    assert told["decisions"][-1]["candidates"][0] == {
+        "model": "a:n@1",
+        "bytes": 60,
+        "rate": 0.25,
+        "reload_ms": 120.0,
+        "score": 0.5,
+    }
+
+
+def test_with_the_worker_its_memory_is_gone_and_the_counts_stay() -> None:
+    ledger = Ledger()
+    ledger.take(CacheState(200, 130, (ResidentModel("c:n@1", 130, "active", AT),)))
+    ledger.take(MemoryKept(50, ("a:n@1",)))
+    ledger.take(decided("refused", "too_large"))
+    kept = ledger.payload()
+    assert kept is not None
+    assert kept.kept_bytes == 50
+    ledger.worker_lost()
+    cache = ledger.payload()
+    assert cache is not None
+    assert (cache.budget_bytes, cache.used_bytes, cache.models, cache.kept_bytes) == (200, 0, [], 0)
+    assert cache.refused == {"too_large": 1}
+
+
+def test_each_decision_is_one_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        Ledger().take(decided("evicted", "room"))
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        "event=model_evicted model=a:n@1 reason=room wanted=c:n@1 needed_bytes=40 predicted_bytes=60 "
+        "actual_bytes=None scores=a:n@1=0.5,b:n@1=0.857"
+    )
