@@ -34,7 +34,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     """The file `control.json` in the state directory.
 
     `retained` are the payloads believed retained, by topic; `schedule` and `kbps` what was set by message, if it was;
-    `boots` this device's own, the newest last.
+    `reloading` are commands that wait for the end of a reload; `boots` this device's own, the newest last.
     """
 
     lines: dict[str, LineSnapshot] = {}
@@ -43,6 +43,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     schedule: str | None = None
     kbps: float | None = None
     kbps_topic: str | None = None
+    reloading: tuple[Command, ...] = ()
     boots: tuple[str, ...] = ()
     v: int = 1
 
@@ -56,6 +57,7 @@ def take(state: State) -> Snapshot:
         schedule=state.scheduling.text,
         kbps=state.bandwidth.kbps,
         kbps_topic=state.bandwidth.topic,
+        reloading=tuple(state.reloading),
         boots=(*state.identity.boots, state.plant.boot)[-identity.OWN_BOOTS :],
     )
 
@@ -71,6 +73,7 @@ def restore(state: State, snapshot: Snapshot) -> None:
             state.answers[answered.topic, answered.line, answered.ack.id] = answered.ack
     scheduling.restore(state, snapshot.schedule)
     state.bandwidth.kbps, state.bandwidth.topic = snapshot.kbps, snapshot.kbps_topic
+    state.reloading = list(snapshot.reloading)
     state.identity.boots = snapshot.boots
 
 
