@@ -84,6 +84,18 @@ class RunningAgent:
     def on(self, topic: str, since: int = 0) -> list[Arrival]:
         return [one for one in self.heard[since:] if one.topic == f"{BASE}/{topic}"]
 
+    def value(self, topic: str) -> str | None:
+        """Return the newest payload of a topic, as far as it was heard."""
+        return next((one.payload.decode() for one in reversed(self.on(topic))), None)
+
+    def answers(self, id_: str, since: int = 0) -> list[dict[str, Any]]:
+        """Return the acks of one id."""
+        said = (json.loads(one.payload) for one in self.on("ack", since))
+        return [one for one in said if one["id"] == id_]
+
+    def log(self) -> str:
+        return self._log.read_text()
+
     def detections(self, stream: str, since: int = 0) -> list[dict[str, Any]]:
         return [json.loads(one.payload) for one in self.on(f"stream/{stream}/detections", since)]
 
