@@ -32,7 +32,7 @@ def speaking(protocol: str) -> Callable[[dict[str, Any]], None]:
         settings["mqtt"]["protocol"] = protocol
         settings["binding"] = [
             {"topic": PLAIN, "line": "line-1"},
-            {"topic": PATH, "line": "line-1", "value": "$..recipe"},
+            {"topic": PATH, "line": "line-1", "value": "$.recipe"},
         ]
 
     return change
