@@ -81,6 +81,10 @@ class Announcer:
         left_behind = [f"{base}/line/+/ready", f"{base}/line/+/phase", f"{base}/stream/+/status"]
         self._link.subscribe([*routes.filters(self._state.plant), identity.topic(base), *left_behind])
         self._publisher.announce()
+        # A heartbeat from before may be young still: one that names nothing ends it.
+        for line in self._state.lines.values():
+            if line.ready == NOTHING:
+                self._publisher.send_live(self._topics.of_line(line.id, "live"), NOTHING.encode())
 
     def heard(self, message: Received) -> None:
         """Clear the retained topics of a line or stream that is no longer configured."""

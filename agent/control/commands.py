@@ -54,9 +54,9 @@ def _take(state: State, route: Route, message: Received, now: Now) -> list[Actio
     if value.expires_unix_s is not None and now.unix_s > value.expires_unix_s:
         return answer(state, command, "rejected", "expired", "its time to live had passed when it came")
     actions = _dispatch(state, route, value, command, now)
-    if any(isinstance(one, Answer) and one.ack.result in {"accepted", "done"} for one in actions):
+    if any(isinstance(one, Answer) and (one.ack.id or one.ack.result in {"accepted", "done"}) for one in actions):
         return [*actions, Remember()]
-    # What was refused or repeated waits for the next second: a flood of it is not worth a write each.
+    # What was refused waits for the next second, where nobody can ask for it by an id: a flood is not worth its writes.
     state.unsaved = state.unsaved or not _is_repetition(actions)
     return actions
 
@@ -76,10 +76,14 @@ def _dispatch(state: State, route: Route, value: Any, command: Command, now: Now
 
 
 def link_up(state: State, now: Now) -> list[Action]:
-    """Forget what was seen of retained messages: the first one of each topic on a new link may be news."""
+    """Forget what was seen of retained messages: the first one of each topic on a new link may be news.
+
+    Final answers that were written down before a restart, and perhaps not said any more, are said now.
+    """
     state.probed.clear()
     state.probe_due.clear()
-    return identity.link_up(state, now)
+    retold, state.retelling = state.retelling, []
+    return [*identity.link_up(state, now), *(Answer(ack, reply) for ack, reply in retold)]
 
 
 def probes(state: State, now: Now) -> list[Action]:

@@ -63,17 +63,14 @@ def reconcile(state: State, event: Event, now: Now) -> list[Action]:
 
 
 def _in_order(state: State, actions: list[Action]) -> list[Action]:
-    """Write to disk once, after final answers and before interim ones.
-
-    Whenever the process is killed, then, a command that was told `accepted` is known to the next one, and one that is
-    known as answered was told so.
-    """
+    """Write to disk once, after all that cannot wait and before the answers: see decision 0022."""
     if not any(isinstance(one, Remember) for one in actions):
         return actions
+    answers = [one for one in actions if isinstance(one, Answer)]
+    others = [one for one in actions if not isinstance(one, (Answer, Remember))]
     state.unsaved = False
-    interim = [one for one in actions if isinstance(one, Answer) and one.ack.result == "accepted"]
-    others = [one for one in actions if one not in interim and not isinstance(one, Remember)]
-    return [*others, Remember(), *interim]
+    state.telling = [(one.ack, one.reply) for one in answers if one.ack.result != "accepted"]
+    return [*others, Remember(), *answers]
 
 
 def _apply(state: State, event: Event, now: Now) -> list[Action]:
