@@ -26,7 +26,8 @@ def run(state: State, verb: str, content: object, command: Command, now: Now) ->
     name = content.get("line")
     line = state.lines.get(name) if isinstance(name, str) else _only_line(state, name)
     if line is None:
-        return answer(state, command, "rejected", "unknown_line", f"no line {str(name)[:64]!r} on this device")
+        detail = "say which line" if name is None else f"no line {str(name)[:64]!r} on this device"
+        return answer(state, command, "rejected", "unknown_line", detail)
     return _roll_back(state, line, command, now)
 
 
