@@ -104,6 +104,7 @@ class Agent:
         with ExitStack() as undo:
             undo.callback(self._loop.close)
             undo.callback(self._streams.close)
+            undo.callback(self._memory.close)
             self._start()
             undo.callback(self._say_goodbye)
             undo.callback(self._supervisor.stop)
