@@ -68,7 +68,7 @@ def test_zero_in_flight_when_a_frozen_broker_is_killed(plant: tuple[RunningAgent
     agent.until_said("line/line-1/ready", "0", mark)
     agent.until_said("status", "online", mark)
     assert agent.retained("line/line-1/ready") == "0"
-    assert agent.retained("line/line-2/model/state") == "beta:n@1"
+    agent.until(lambda: agent.retained("line/line-2/model/state") == "beta:n@1")
 
 
 def test_the_agents_own_measure_says_less_on_a_way_that_takes_nothing(
