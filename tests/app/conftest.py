@@ -25,7 +25,7 @@ def make_agent(mosquitto: Mosquitto, tmp_path: Path) -> Iterator[Callable[..., R
     made: list[RunningAgent] = []
     with connected(LinkSettings("127.0.0.1", mosquitto.port, "plc")) as peer:
 
-        def make(changes: Callable[[dict[str, Any]], None] = _as_it_is, name: str = "box") -> RunningAgent:
+        def make(changes: Callable[[dict[str, Any]], None] = _as_it_is, name: str = "") -> RunningAgent:
             agent = RunningAgent(tmp_path / name, mosquitto.url, peer, changes)
             made.append(agent)
             agent.start()
