@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Final
 
 from agent.control import bandwidth, changeover, commands, failing, identity, preparing, report, scheduling, verbs
-from agent.control.actions import Action, Answer, PublishState, Remember
+from agent.control.actions import Action, Answer, AssignLine, PrepareModel, PublishState, Remember
 from agent.control.events import (
     AckRate,
     CapChanged,
@@ -66,11 +66,14 @@ def _in_order(state: State, actions: list[Action]) -> list[Action]:
     """Write to disk once, after all that cannot wait and before the answers: see decision 0022."""
     if not any(isinstance(one, Remember) for one in actions):
         return actions
-    answers = [one for one in actions if isinstance(one, Answer)]
-    others = [one for one in actions if not isinstance(one, (Answer, Remember))]
+    finals = [one for one in actions if isinstance(one, Answer) and one.ack.result != "accepted"]
     state.unsaved = False
-    state.telling = [(one.ack, one.reply) for one in answers if one.ack.result != "accepted"]
-    return [*others, Remember(), *answers]
+    state.telling = [(one.ack, one.reply) for one in finals]
+    rest = [one for one in actions if not isinstance(one, Remember)]
+    place = next((number for number, one in enumerate(rest) if isinstance(one, Answer)), len(rest))
+    work = [one for one in rest[place:] if isinstance(one, (AssignLine, PrepareModel))]
+    said = [one for one in rest[place:] if not isinstance(one, (AssignLine, PrepareModel))]
+    return [*rest[:place], *work, Remember(), *said]
 
 
 def _apply(state: State, event: Event, now: Now) -> list[Action]:
