@@ -58,10 +58,8 @@ class Agent:
             settings.device.id,
             context.boot,
             settings.stream,
-            self._publisher.send_detection,
-            lambda stream, _seq, payload: self._publisher.send_event(
-                context.topics.of_stream(stream, "summary"), payload
-            ),
+            lambda stream, _seq, payload: self._publisher.send_detection(stream, payload),
+            lambda stream, _seq, payload: self._publisher.send_summary(stream, payload),
         )
         self._memory: Final = SnapshotFile(settings.device.state_dir)
         self._performer: Final = Performer(
@@ -100,6 +98,7 @@ class Agent:
     def _start(self) -> None:
         """Say what is true before anything runs, then start what sends, what infers, what captures."""
         snapshot.restore(self._state, self._memory.load())
+        self._publisher.start(self._loop)
         self._announcer.say_start()
         self._decide(Tick())
         self._link.start()
