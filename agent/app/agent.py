@@ -29,6 +29,7 @@ from agent.messages.events import (
     LinkDown,
     LinkTakenOver,
     LinkUp,
+    Noticed,
     Received,
     ReloadRequested,
     StopRequested,
@@ -158,7 +159,7 @@ class Agent:
             case LinkUp():
                 self._decide(event)
                 self._announcer.announce()
-            case LinkTakenOver():
+            case LinkTakenOver() | Noticed():
                 self._decide(event)
             case ReloadRequested():
                 self._reload()

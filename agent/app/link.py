@@ -13,21 +13,23 @@ from agent.processes.loop import Loop
 from agent.settings import MqttSettings, Settings
 
 OUTBOX_FILE: Final = "outbox.db"
+_SESSION_S: Final = 120
+"""Commands of an outage so short are still meant; older ones would surprise."""
 
 
 def make_link(settings: Settings, topics: Topics, loop: Loop) -> Link:
     """Return the link, not yet started."""
     mqtt = settings.mqtt
-    password = mqtt.password()
     link_settings = LinkSettings(
         host=mqtt.host,
         port=mqtt.port,
         client_id=f"changeover-{settings.device.id}",
         tls=_tls(mqtt),
         username=mqtt.username or None,
-        password=password.encode() if password is not None else None,
+        password_file=str(mqtt.password_file) if mqtt.password_file is not None else None,
         protocol=mqtt.protocol,
         keepalive_s=mqtt.keepalive_s,
+        session_s=_SESSION_S,
         will=Will(topics.status, b"offline"),
         ping_topic=topics.ping,
     )

@@ -6,11 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Final, Protocol
+from typing import Final
 
+from agent.mqtt.connection import LoopLike
 from agent.mqtt.entry import Entry, Kind
 from agent.mqtt.keeper import Done, Fetched, Keeper, Told
 from agent.mqtt.lane import Lane
+from agent.mqtt.notices import OUTBOX_DAMAGED, OUTBOX_DISK, QUIET_S, Notices
 from agent.mqtt.outgoing import Outgoing
 from agent.mqtt.store import Bounds
 
@@ -25,18 +27,6 @@ _FETCH: Final = 64
 def boottime_s() -> float:
     """Return the outbox's clock: it counts sleep, and nobody sets it."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
-class Descriptors(Protocol):
-    """What the outbox needs of control's loop."""
-
-    def register(
-        self, fd: int, *, read: Callable[[], None] | None = None, write: Callable[[], None] | None = None
-    ) -> None:
-        """Call back whenever `fd` is ready."""
-
-    def unregister(self, fd: int) -> None:
-        """Forget `fd`."""
 
 
 @dataclass(frozen=True)
@@ -79,14 +69,16 @@ class Outbox:
         self._oldest_on_disk_s: float | None = None
         self._handed_bytes = 0
         self._when_written: Final[dict[int, Callable[[], None]]] = {}
-        self._loop: Descriptors | None = None
+        self._loop: LoopLike | None = None
+        self._notices: Notices | None = None
         self._wake = -1
 
-    def start(self, loop: Descriptors) -> None:
-        """Open the file, on the keeper's thread; harmless without one."""
+    def start(self, loop: LoopLike) -> None:
+        """Open the file, on the keeper's thread; harmless without one. Noticed is put where the disk is in trouble."""
         if self._keeper is None or self._loop is not None:
             return
         self._loop = loop
+        self._notices = Notices(loop.put)
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         loop.register(self._wake, read=self._heard)
         self._keeper.start()
@@ -202,6 +194,8 @@ class Outbox:
             while lane.waiting and lane.waiting[0].kept_s < now_s - self._bounds.max_age_s:
                 self._drop(kind)
         self._bound_memory()
+        if self._notices is not None:
+            _tell_trouble(self.trouble, self._notices)
 
     def _entry(self, kind: Kind, message: Outgoing) -> Entry:
         self._number += 1
@@ -277,3 +271,12 @@ class Outbox:
         if before is not None and not done.failed:
             for lane in self._lanes.values():
                 lane.read_anew()
+
+
+def _tell_trouble(trouble: Trouble, notices: Notices) -> None:
+    if trouble.unwritable is not None:
+        notices.on(OUTBOX_DISK, trouble.unwritable)
+    else:
+        notices.off(OUTBOX_DISK, QUIET_S)
+    if trouble.damaged is not None:
+        notices.on(OUTBOX_DAMAGED, trouble.damaged)

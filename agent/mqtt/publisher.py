@@ -7,8 +7,9 @@ from time import monotonic
 from typing import Final, Literal, Protocol
 
 from agent.mqtt.ack_rate import AckRate
+from agent.mqtt.connection import LoopLike
 from agent.mqtt.entry import Entry, Kind
-from agent.mqtt.outbox import Descriptors, Outbox
+from agent.mqtt.outbox import Outbox
 from agent.mqtt.outgoing import Outgoing
 from agent.mqtt.pace import Pace
 from agent.mqtt.topics import Topics
@@ -75,7 +76,7 @@ class Publisher:
         self._rate: Final = AckRate()
         outbox.on_change = self._pump
 
-    def start(self, loop: Descriptors) -> None:
+    def start(self, loop: LoopLike) -> None:
         """Open the outbox's file; returns at once."""
         self._outbox.start(loop)
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from agent.messages.events import LinkUp
+from agent.messages.events import LinkUp, Noticed
 from agent.mqtt.client import Link
 from agent.mqtt.entry import Kind
 from agent.mqtt.link_settings import LinkSettings, Will, settings_of
@@ -50,6 +50,7 @@ class Station:
         self.publisher = Publisher(self.link, self.topics, self.outbox, detections)
         self.publisher.start(self.loop)
         self.heard: list[object] = []
+        self.noticed: list[Noticed] = []
         self._ticked_s = 0.0
 
     def ready(self, line: str, value: str) -> None:
@@ -93,6 +94,8 @@ class Station:
         if isinstance(event, LinkUp):
             self.link.subscribe(self.topics.subscriptions())
             self.publisher.announce()
+        if isinstance(event, Noticed):
+            self.noticed.append(event)
         self.heard.append(event)
 
 
