@@ -25,6 +25,8 @@ _FIRST_RETRY_S: Final = 0.5
 _LONGEST_RETRY_S: Final = 5.0
 _STEADY_S: Final = 5.0
 """A connection that stood for so long starts the back-off anew; two clients of one id must not fight without it."""
+_SHORT_LIVES: Final = 2
+"""So many connections in a row that the broker closed soon, and was there again at once: somebody else has our id."""
 _GOODBYE_S: Final = 0.5
 """How long `hold` may wait for the last acknowledgements, and then for the broker's close."""
 _log: Final = logging.getLogger(__name__)
@@ -61,7 +63,7 @@ class Link:
         self._up_since_s = 0.0
         self._dial_at_s: float | None = None
         self._lost_s: float | None = None
-        self._maybe_taken_over = False
+        self._short_lives = 0
         self._notices: Final = Notices(put)
         self._troubles: Final = FoldedLog(_log)
 
@@ -105,7 +107,7 @@ class Link:
             return True
         self._attempt = None
         if event.client is None:
-            self._maybe_taken_over = False
+            self._short_lives = 0
             self._refused(event.detail, is_refusal=event.refused)
             self._again(event.detail, at_once=False)
             return True
@@ -186,10 +188,9 @@ class Link:
         if connection is None:
             return
         self._choice.accepted()
-        if self._maybe_taken_over:
+        if self._short_lives >= _SHORT_LIVES:
             # Few brokers say so: they close on the older of two clients of one id, and are there all the time.
             self._put(LinkTakenOver())
-        self._maybe_taken_over = False
         self._number += 1
         self._up_since_s = time.monotonic()
         self._round_trip = RoundTrip(self._settings.keepalive_s)
@@ -232,10 +233,10 @@ class Link:
     def _lost(self, connection: Connection) -> None:
         now_s = self._lost_s = time.monotonic()
         self._choice.lost()
-        if now_s - self._up_since_s >= _STEADY_S:
+        is_steady = now_s - self._up_since_s >= _STEADY_S
+        self._short_lives = 0 if is_steady or not connection.was_closed else self._short_lives + 1
+        if is_steady:
             self._backoff.reset()
-        else:
-            self._maybe_taken_over = connection.was_closed
 
     def _refused(self, detail: str, *, is_refusal: bool) -> None:
         if is_refusal:

@@ -1,5 +1,6 @@
 """How fast what was kept is sent again: as fast as live messages do not notice."""
 
+import math
 from typing import Final
 
 RATE_PER_S: Final = 1000.0
@@ -7,14 +8,18 @@ RATE_PER_S: Final = 1000.0
 TARGET_S: Final = 0.02
 """Delay that replay may add on the way to the broker before it slows down."""
 _FIRST: Final = 4
+_MOST: Final = 64.0
+_GROWTH: Final = 1.5
+_ROUND_S: Final = 0.25
 _BURST: Final = 100.0
 _WINDOW_S: Final = 30.0
 
 
 class Pace:
-    """Additive increase, and a halving when acknowledgements come late.
+    """More on the wire while acknowledgements come in time, half as many when not one of a round did.
 
-    Late is measured against the shortest wait of the last minute. After LEDBAT (RFC 6817): whoever fills a buffer on
+    Late is measured against the shortest wait of the last minute, and only the least late of a round counts: a broker
+    that writes to its disk for a moment is not a way that is full. After LEDBAT (RFC 6817): whoever fills a buffer on
     the way gives way first. Times are seconds of one monotonic clock.
     """
 
@@ -24,7 +29,8 @@ class Pace:
         self._filled_s: float | None = None
         self._shortest_s: list[float] = []
         self._window_since_s = 0.0
-        self._halved_s = 0.0
+        self._round_since_s = 0.0
+        self._least_late_s = math.inf
         self._was_rated = False
 
     def may_send(self, in_flight: int, half_window: int, now_s: float) -> bool:
@@ -46,11 +52,12 @@ class Pace:
     def arrived(self, took_s: float, now_s: float) -> None:
         """Note how long a replayed message waited for its acknowledgement."""
         late_s = took_s - self._base_s(took_s, now_s)
-        if late_s <= TARGET_S:
-            self._limit += 1 / self._limit
-        elif now_s - self._halved_s > took_s:
-            self._halved_s = now_s
-            self._limit = max(1.0, self._limit / 2)
+        self._least_late_s = min(late_s, self._least_late_s)
+        if now_s - self._round_since_s < max(_ROUND_S, took_s):
+            return
+        is_late = self._least_late_s > TARGET_S
+        self._limit = max(1.0, self._limit / 2) if is_late else min(_MOST, self._limit * _GROWTH)
+        self._round_since_s, self._least_late_s = now_s, math.inf
 
     def lost(self) -> None:
         """Begin anew: another connection may be another way."""

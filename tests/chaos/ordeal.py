@@ -145,7 +145,7 @@ class Ordeal:
     def _fill_disk(self) -> None:
         if not os.path.ismount(self._state):
             return
-        with (self._state / "ballast").open("wb") as file, suppress(OSError):
+        with suppress(OSError), (self._state / "ballast").open("wb") as file:
             while True:
                 file.write(bytes(65536))
                 file.flush()

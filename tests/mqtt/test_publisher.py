@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Sequence
 
+import pytest
+
 from agent.mqtt.outbox import Outbox
 from agent.mqtt.outgoing import Outgoing
 from agent.mqtt.publisher import Keep, Publisher
@@ -198,3 +200,24 @@ def test_stop_says_the_last_words() -> None:
     publisher = announced(link)
     assert publisher.stop([(READY, b"0"), (TOPICS.status, b"stopped")], 1)
     assert link.wire == [("line/line-1/ready", b"0"), ("status", b"stopped")]
+
+
+def test_the_acknowledged_rate_is_told_while_messages_wait_for_the_wire(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = 100.0
+    monkeypatch.setattr("agent.mqtt.publisher.monotonic", lambda: now_s)
+    link = DummyLink(window=2)
+    publisher = announced(link)
+    publisher.tick()
+    assert publisher.acknowledged_kbps(now_s) is None
+    for _ in range(40):
+        publisher.send_detection("cam-1", bytes(1000 - len("changeover/v1/box-7/stream/cam-1/replay")))
+    for _ in range(16):
+        publisher.tick()
+        now_s += 0.5
+        link.acknowledge()
+    rate = publisher.acknowledged_kbps(now_s)
+    assert rate is not None
+    assert 14 <= rate <= 18, "two messages of 1000 bytes a second"
+    link.connect(0)
+    publisher.tick()
+    assert publisher.acknowledged_kbps(now_s) is None, "without a link nothing is known"
