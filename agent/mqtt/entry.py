@@ -22,7 +22,8 @@ class Kind(IntEnum):
 class Entry:
     """`number` orders all messages of a boot; those of older boots have numbers below 1.
 
-    `kept_s` is when it came, on CLOCK_BOOTTIME. `handed`: the keeper has it to write; `written`: it is on disk.
+    `kept_s` is when it came, on CLOCK_BOOTTIME. `handed`: the keeper has it to write, since `handed_s`; `written`: it is
+    on disk.
     """
 
     number: int
@@ -30,6 +31,7 @@ class Entry:
     message: Outgoing
     kept_s: float
     handed: bool = False
+    handed_s: float = 0.0
     written: bool = False
 
     @property

@@ -30,10 +30,12 @@ class Lane:
         self.disk = Total()
         self.asked = 0
         self.is_asking = False
+        self.asked_s = 0.0
         self.cursor = _BEFORE_ALL
         self.waiting_bytes = 0
         self._deleting: Final[set[int]] = set()
         self._has_disk: Final = has_disk
+        self._is_hung = False
         self._is_read = not has_disk
 
     @property
@@ -67,7 +69,7 @@ class Lane:
         """Take the oldest message that can be sent now; what is on disk and not read yet comes before newer ones."""
         if self.ahead and (not self.waiting or self.ahead[0].number < self.waiting[0].number):
             entry = self.ahead.pop(0)
-        elif self.waiting and (self._is_read or self.waiting[0].number <= self.cursor) and not self._writes_older():
+        elif self.waiting and (self._is_hung or self._is_next()):
             entry = self.drop_oldest()
         else:
             return None
@@ -134,6 +136,13 @@ class Lane:
         """Note what is gone from the disk."""
         self._deleting.difference_update(numbers)
 
+    def look(self, late_s: float) -> bool:
+        """Return whether the disk owes an answer since before `late_s`; then what is in memory waits for it no more."""
+        first = next(iter(self.writing.values()), None)
+        is_asking = self.is_asking and self.asked_s < late_s
+        self._is_hung = is_asking or (first is not None and first.handed_s < late_s)
+        return self._is_hung
+
     def fetched(self, answer: Fetched) -> None:
         """Take what was read."""
         if answer.asked != self.asked:
@@ -146,8 +155,10 @@ class Lane:
             entry for entry in answer.entries if entry.number not in self.taken and entry.number not in self._deleting
         )
 
-    def _writes_older(self) -> bool:
-        return bool(self.writing) and min(self.writing) < self.waiting[0].number
+    def _is_next(self) -> bool:
+        """Whether nothing on disk, or on its way there, is older than what waits."""
+        number = self.waiting[0].number
+        return (self._is_read or number <= self.cursor) and (not self.writing or min(self.writing) > number)
 
     def _merge(self, entries: list[Entry]) -> None:
         self.waiting = deque(merge(entries, self.waiting, key=_NUMBER))

@@ -22,6 +22,8 @@ DOUBT_S: Final = 1.0
 """An answer that takes longer puts the link in doubt: what waits for it goes to disk."""
 _EVENT_DOUBT_S: Final = 0.1
 _FETCH: Final = 64
+_HUNG_S: Final = 3.0
+"""A disk that takes longer to answer holds up nothing new: for that, the order with what it holds is given up."""
 
 
 def boottime_s() -> float:
@@ -68,6 +70,7 @@ class Outbox:
         self._dropped_there: dict[Kind, int] = dict.fromkeys(Kind, 0)
         self._oldest_on_disk_s: float | None = None
         self._handed_bytes = 0
+        self._is_hung = False
         self._when_written: Final[dict[int, Callable[[], None]]] = {}
         self._loop: LoopLike | None = None
         self._notices: Notices | None = None
@@ -98,7 +101,8 @@ class Outbox:
     @property
     def can_write(self) -> bool:
         """Whether the disk takes messages just now."""
-        return self._loop is not None and self.trouble.unwritable is None and self._handed_bytes < MEMORY_BYTES
+        is_well = self.trouble.unwritable is None and not self._is_hung
+        return self._loop is not None and is_well and self._handed_bytes < MEMORY_BYTES
 
     def depth(self, kind: Kind) -> int:
         """How many messages of a class are not acknowledged."""
@@ -117,6 +121,11 @@ class Outbox:
     def size_bytes(self) -> int:
         """What all of them take."""
         return sum(lane.size_bytes for lane in self._lanes.values())
+
+    @property
+    def waiting_bytes(self) -> int:
+        """What is in memory alone, and not on its way to the disk."""
+        return sum(lane.waiting_bytes for lane in self._lanes.values())
 
     @property
     def disk_bytes(self) -> int:
@@ -158,7 +167,7 @@ class Outbox:
         lane = self._lanes[kind]
         entry = lane.next()
         if self._keeper is not None and self._loop is not None and lane.wants_more and len(lane.ahead) < _FETCH // 2:
-            lane.is_asking = True
+            lane.is_asking, lane.asked_s = True, self._clock()
             self._keeper.fetch(kind, lane.cursor, _FETCH, lane.asked)
         return entry
 
@@ -185,6 +194,8 @@ class Outbox:
     def tick(self, *, is_up: bool) -> None:
         """Put on disk what the link leaves in doubt, and drop what is too old; owed each 0.5 s."""
         now_s = self._clock()
+        hung = [lane.look(now_s - _HUNG_S) for lane in self._lanes.values()]
+        self._is_hung = any(hung)
         for kind, lane in self._lanes.items():
             doubt_s = _EVENT_DOUBT_S if kind is Kind.EVENT else DOUBT_S
             self._hand_waiting(lane, now_s - doubt_s if is_up and kind not in self._at_once else now_s)
@@ -209,7 +220,7 @@ class Outbox:
 
     def _hand(self, entry: Entry) -> None:
         if self._keeper is not None and self.can_write:
-            entry.handed = True
+            entry.handed, entry.handed_s = True, self._clock()
             self._handed_bytes += entry.size_bytes
             self._keeper.write(entry)
 
@@ -218,7 +229,7 @@ class Outbox:
         self._dropped_here[kind] += 1
 
     def _bound_memory(self) -> None:
-        over_bytes = sum(lane.waiting_bytes for lane in self._lanes.values()) - self._memory_bytes
+        over_bytes = self.waiting_bytes - self._memory_bytes
         for kind in reversed(Kind):
             lane = self._lanes[kind]
             while over_bytes > 0 and lane.waiting:

@@ -147,6 +147,10 @@ class Publisher:
         """Expire what is too old, put on disk what is in doubt, and go on with what waits; owed each 0.5 s."""
         self._look()
         self._outbox.tick(is_up=self._announced)
+        if self._fresh and not self._outbox.can_write:
+            # the disk hangs: what waits for it goes without
+            for fresh in list(self._fresh):
+                self._written(fresh)
         self._pump()
         is_behind = self._announced and (bool(self._states) or self._outbox.has_unsent)
         self._rate.look(monotonic(), is_behind=is_behind and not self._pace.take_rated())

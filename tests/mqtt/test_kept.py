@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,7 +23,7 @@ from agent.mqtt.store import Bounds, Store
 from agent.processes.loop import Loop
 
 DEADLINE_S = 60
-WIDE = Bounds(1 << 30, 3600)
+WIDE = Bounds(1 << 30, 1e9)
 
 
 class Bench:
@@ -383,3 +384,30 @@ def test_the_file_is_a_plain_database(tmp_path: Path, make_bench: Callable[..., 
         assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     database.close()
+
+
+def test_a_disk_that_hangs_holds_up_no_event(
+    tmp_path: Path, make_bench: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = threading.Event()
+
+    def hang(*_: object) -> Store:
+        assert answers.wait(DEADLINE_S)
+        raise OSError("gone")
+
+    monkeypatch.setattr("agent.mqtt.keeper.Store", hang)
+    bench = make_bench(tmp_path / "outbox.db")
+    bench.keep(1, Kind.EVENT)
+    assert bench.outbox.next(Kind.EVENT) is None, "what is on disk comes first"
+    taken: list[Entry] = []
+
+    def is_taken() -> bool:
+        bench.outbox.tick(is_up=True)
+        bench.keep(2, Kind.EVENT)
+        taken.extend(entry for entry in [bench.outbox.next(Kind.EVENT)] if entry is not None)
+        return bool(taken)
+
+    bench.until(is_taken)
+    assert names(taken) == [2]
+    assert not bench.outbox.can_write
+    answers.set()

@@ -11,7 +11,7 @@ from agent.mqtt.entry import Entry, Kind
 from agent.mqtt.outgoing import Outgoing
 from agent.mqtt.store import Bounds, Store, set_aside
 
-WIDE = Bounds(1 << 30, 3600)
+WIDE = Bounds(1 << 30, 1e9)
 
 
 class Moment:
@@ -58,7 +58,7 @@ def test_reading_goes_on_behind_a_number(tmp_path: Path) -> None:
 
 
 def test_bytes_are_bounded_and_detections_go_before_events(tmp_path: Path) -> None:
-    store = Store(tmp_path / "outbox.db", Bounds(100_000, 3600))
+    store = Store(tmp_path / "outbox.db", Bounds(100_000, 1e9))
     store.write(entries(range(1, 51), Kind.EVENT, size=1000), {}, sync=False)
     for start in range(100, 1100, 10):
         store.write(entries(range(start, start + 10), size=1000), {}, sync=False)
@@ -73,7 +73,7 @@ def test_bytes_are_bounded_and_detections_go_before_events(tmp_path: Path) -> No
 
 def test_the_file_stays_near_its_bound_and_shrinks_when_all_has_arrived(tmp_path: Path) -> None:
     path = tmp_path / "outbox.db"
-    store = Store(path, Bounds(4 << 20, 3600))
+    store = Store(path, Bounds(4 << 20, 1e9))
     for start in range(1, 20_001, 100):
         store.write(entries(range(start, start + 100), size=500), {}, sync=False)
     whole = sum(file.stat().st_size for file in tmp_path.iterdir())
