@@ -22,8 +22,8 @@ class Kind(IntEnum):
 class Entry:
     """`number` orders all messages of a boot; those of older boots have numbers below 1.
 
-    `kept_s` is when it came, on CLOCK_BOOTTIME. `handed`: the keeper has it to write, since `handed_s`; `written`: it is
-    on disk.
+    `kept_s` is when it came, on CLOCK_BOOTTIME. `handed`: the keeper has it to write, since `handed_s`. `written`: it
+    is on disk.
     """
 
     number: int
