@@ -42,9 +42,10 @@ class LinkTakenOver(Message, frozen=True):
 
 
 class LinkTrouble(Message, frozen=True):
-    """The broker refused something of ours (a subscription, a message) while the connection stands."""
+    """Something could not pass while the connection stands. `refused`: the broker would not have it."""
 
     detail: str
+    refused: bool = False
 
 
 class Noticed(Message, frozen=True):

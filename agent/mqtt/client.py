@@ -222,7 +222,8 @@ class Link:
         """See connection.Owner."""
         if isinstance(message, LinkTrouble):
             self._troubles.warn(message.detail, time.monotonic())
-            self._notices.on(RIGHTS_MISSING, message.detail)
+            if message.refused:
+                self._notices.on(RIGHTS_MISSING, message.detail)
         self._put(message)
 
     def echoed(self, payload: bytes) -> None:

@@ -259,7 +259,7 @@ class Connection:
         topic = self._subscribing.pop(mid, "")
         for reason in reasons:
             if reason.is_failure:
-                self._heard.append(LinkTrouble(detail=f"the broker refused a subscription to {topic}"))
+                self._heard.append(LinkTrouble(f"the broker refused a subscription to {topic}", refused=True))
 
     def _on_message(self, _client: paho.Client, _data: object, message: paho.MQTTMessage) -> None:
         try:
@@ -278,7 +278,8 @@ class Connection:
     ) -> None:
         if reason.is_failure and mid in self._in_flight:
             topic, _ = self._in_flight[mid]
-            self._heard.append(LinkTrouble(detail=f"{topic}: the broker refused a message: {reason.getName()}"))
+            detail = f"{topic}: the broker refused a message: {reason.getName()}"
+            self._heard.append(LinkTrouble(detail, refused=True))
         self._on_arrived(mid)
 
     def _on_arrived(self, mid: int) -> None:

@@ -101,6 +101,7 @@ def test_what_the_broker_would_never_take_is_told_and_not_kept(
     station.until_heard(LinkUp)
     station.publisher.send_event("plc/+/answers", b"x")
     station.until(lambda: any("no topic" in str(event) for event in station.heard))
+    assert [notice.detail for notice in station.noticed if "no topic" in str(notice.detail)] == []
     station.until(lambda: station.depth(Kind.EVENT) == 0)
     station.link.stop([], 1)
 
