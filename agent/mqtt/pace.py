@@ -3,7 +3,7 @@
 import math
 from typing import Final
 
-RATE_PER_S: Final = 1000.0
+RATE_PER_S: Final = 500.0
 """Replayed messages a second, at most: a day's backlog must not take a core from who infers."""
 TARGET_S: Final = 0.02
 """Delay that replay may add on the way to the broker before it slows down."""
