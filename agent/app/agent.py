@@ -40,6 +40,7 @@ from agent.messages.events import (
     LinkDown,
     LinkTakenOver,
     LinkUp,
+    Noticed,
     Received,
     ReloadRequested,
     StopRequested,
@@ -51,8 +52,6 @@ from agent.processes.supervisor import ChildSpec, Supervisor
 _log: Final = logging.getLogger(__name__)
 _TICK_S: Final = 0.1
 _STOP_S: Final = 2.0
-_TAKEN_OVER: Final = "taken over"
-"""How MQTT 5's reason for it ends. 3.1.1 gives none: there the other device's `meta` tells."""
 
 
 class Agent:
@@ -71,10 +70,8 @@ class Agent:
             settings.device.id,
             context.boot,
             settings.stream,
-            self._publisher.send_detection,
-            lambda stream, _seq, payload: self._publisher.send_event(
-                context.topics.of_stream(stream, "summary"), payload
-            ),
+            lambda stream, _seq, payload: self._publisher.send_detection(stream, payload),
+            lambda stream, _seq, payload: self._publisher.send_summary(stream, payload),
         )
         self._memory: Final = SnapshotFile(settings.device.state_dir)
         self._performer: Final = Performer(
@@ -116,6 +113,7 @@ class Agent:
     def _start(self) -> None:
         """Say what is true before anything runs, then start what sends, what infers, what captures."""
         snapshot.restore(self._state, self._memory.load())
+        self._publisher.start(self._loop)
         self._announcer.say_start()
         self._decide(Tick())
         if self._state.reloading:
@@ -183,6 +181,8 @@ class Agent:
             case LinkUp():
                 self._decide(event)
                 self._announcer.announce()
+            case LinkTakenOver() | Noticed():
+                self._decide(event)
             case ReloadRequested():
                 self._reload()
             case Reloaded():
@@ -190,8 +190,6 @@ class Agent:
                 self._announcer.say_configuration(self._context)
             case LinkDown():
                 _log.debug("event=link_down detail=%r", event.detail)
-                if event.detail.endswith(_TAKEN_OVER):
-                    self._decide(LinkTakenOver())
             case Received():
                 self._take(event)
 

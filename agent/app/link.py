@@ -3,32 +3,33 @@
 from typing import Final
 
 from agent.mqtt.client import Link
+from agent.mqtt.entry import Kind
 from agent.mqtt.link_settings import LinkSettings, Tls, Will
 from agent.mqtt.outbox import Outbox
 from agent.mqtt.publisher import Publisher
+from agent.mqtt.store import Bounds
 from agent.mqtt.topics import Topics
 from agent.processes.loop import Loop
 from agent.settings import MqttSettings, Settings
 
-_EVENT_BYTES: Final = 16 * 2**20
-"""Events are small and few; days of them fit, beside the detections' `max_bytes`."""
-_DETECTION_BYTES: Final = 64 * 2**20
-"""Detections wait in memory in this version, so `[outbox] max_bytes` counts only up to here."""
+OUTBOX_FILE: Final = "outbox.db"
+_SESSION_S: Final = 120
+"""Commands of an outage so short are still meant; older ones would surprise."""
 
 
 def make_link(settings: Settings, topics: Topics, loop: Loop) -> Link:
     """Return the link, not yet started."""
     mqtt = settings.mqtt
-    password = mqtt.password()
     link_settings = LinkSettings(
         host=mqtt.host,
         port=mqtt.port,
         client_id=f"changeover-{settings.device.id}",
         tls=_tls(mqtt),
         username=mqtt.username or None,
-        password=password.encode() if password is not None else None,
+        password_file=str(mqtt.password_file) if mqtt.password_file is not None else None,
         protocol=mqtt.protocol,
         keepalive_s=mqtt.keepalive_s,
+        session_s=_SESSION_S,
         will=Will(topics.status, b"offline"),
         ping_topic=topics.ping,
     )
@@ -36,11 +37,11 @@ def make_link(settings: Settings, topics: Topics, loop: Loop) -> Link:
 
 
 def make_publisher(settings: Settings, link: Link, topics: Topics) -> Publisher:
-    """Return what sends over `link`, with its outboxes."""
+    """Return what sends over `link`, with its outbox in the state directory."""
     outbox = settings.outbox
-    events = Outbox(_EVENT_BYTES, outbox.max_age)
-    detections = Outbox(min(outbox.max_bytes, _DETECTION_BYTES), outbox.max_age)
-    return Publisher(link, topics, events, detections, keep_detections=outbox.detections != "never")
+    at_once = frozenset({Kind.SUMMARY, Kind.DETECTION} if outbox.detections == "always" else ())
+    kept = Outbox(Bounds(outbox.max_bytes, outbox.max_age), settings.device.state_dir / OUTBOX_FILE, at_once=at_once)
+    return Publisher(link, topics, kept, outbox.detections)
 
 
 def _tls(mqtt: MqttSettings) -> Tls | None:

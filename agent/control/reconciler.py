@@ -19,13 +19,14 @@ from agent.control.events import (
 )
 from agent.control.state import Cap, Line, Now, State
 from agent.messages.children import Breaking, InferenceFailed, MemoryKept, Prepared, PrepareFailed, SwapFailed, Swapped
-from agent.messages.events import LinkTakenOver, LinkUp, Received
+from agent.messages.events import LinkTakenOver, LinkUp, Noticed, Received
 from agent.messages.payloads import Alert
 
 Event = (
     Tick
     | LinkUp
     | LinkTakenOver
+    | Noticed
     | Received
     | AckRate
     | CapChanged
@@ -84,7 +85,7 @@ def _apply(state: State, event: Event, now: Now) -> list[Action]:
             return _broker(state, event, now)
         case StreamChanged():
             return report.stream_status(state, event.stream, event.status)
-        case AckRate() | CapChanged() | Reloaded():
+        case AckRate() | CapChanged() | Reloaded() | Noticed():
             return _world(state, event)
         case WorkerUp() | WorkerLost() | WorkerHung() | Stopping() | Stopped():
             return _worker(state, event, now)
@@ -102,8 +103,10 @@ def _broker(state: State, event: LinkUp | LinkTakenOver | Received, now: Now) ->
             return identity.taken_over(state, now)
 
 
-def _world(state: State, event: AckRate | CapChanged | Reloaded) -> list[Action]:
+def _world(state: State, event: AckRate | CapChanged | Reloaded | Noticed) -> list[Action]:
     match event:
+        case Noticed():
+            return report.alert(state, Alert(event.code, event.on, detail=event.detail))
         case AckRate():
             return bandwidth.measured(state, event)
         case Reloaded():

@@ -42,9 +42,18 @@ class LinkTakenOver(Message, frozen=True):
 
 
 class LinkTrouble(Message, frozen=True):
-    """The broker refused something of ours (a subscription, a message) while the connection stands."""
+    """Something could not pass while the connection stands. `refused`: the broker would not have it."""
 
     detail: str
+    refused: bool = False
+
+
+class Noticed(Message, frozen=True):
+    """Something that people must know began or ended; control makes an alert of it. `code` is the alert's."""
+
+    code: str
+    on: bool
+    detail: str | None = None
 
 
 class Reply(msgspec.Struct, frozen=True):

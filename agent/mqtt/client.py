@@ -2,19 +2,21 @@
 
 import logging
 import random
-import select
 import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
 from agent.messages.children import Message
-from agent.messages.events import LinkDown, LinkUp
+from agent.messages.events import LinkDown, LinkTakenOver, LinkTrouble, LinkUp
 from agent.mqtt.connection import Acknowledged, Connection, LoopLike
 from agent.mqtt.dial import Attempt, Dialled, close
+from agent.mqtt.farewell import drive_until, finish, leave
 from agent.mqtt.folded_log import FoldedLog
 from agent.mqtt.link_settings import LinkSettings
+from agent.mqtt.notices import BROKER_REFUSED, RIGHTS_MISSING, Notices
 from agent.mqtt.outgoing import Outgoing
 from agent.mqtt.protocol_choice import ProtocolChoice
+from agent.mqtt.refusals import CERTIFICATE_REFUSED, is_refused_certificate
 from agent.mqtt.round_trip import RoundTrip
 from agent.processes.backoff import Backoff
 
@@ -23,13 +25,15 @@ _FIRST_RETRY_S: Final = 0.5
 _LONGEST_RETRY_S: Final = 5.0
 _STEADY_S: Final = 5.0
 """A connection that stood for so long starts the back-off anew; two clients of one id must not fight without it."""
+_SHORT_LIVES: Final = 2
+"""So many connections in a row that the broker closed soon, and was there again at once: somebody else has our id."""
 _GOODBYE_S: Final = 0.5
 """How long `hold` may wait for the last acknowledgements, and then for the broker's close."""
 _log: Final = logging.getLogger(__name__)
 
 
 class Link:
-    """Connects, connects again, and says so: LinkUp, LinkDown, Received and LinkTrouble go to `put`.
+    """Connects, connects again, and says so by `put`: LinkUp, LinkDown, LinkTakenOver, Received, LinkTrouble, Noticed.
 
     Everything is called on the loop's thread; only dialling has one of its own. `tick` is owed at least each 0.5 s.
     A message that `publish` took is acknowledged or, once `connection` is another number, lost: who keeps it, sends it
@@ -58,6 +62,10 @@ class Link:
         self._connack_by_s = 0.0
         self._up_since_s = 0.0
         self._dial_at_s: float | None = None
+        self._lost_s: float | None = None
+        self._short_lives = 0
+        self._notices: Final = Notices(put)
+        self._troubles: Final = FoldedLog(_log)
 
     @property
     def connection(self) -> int:
@@ -99,6 +107,8 @@ class Link:
             return True
         self._attempt = None
         if event.client is None:
+            self._short_lives = 0
+            self._refused(event.detail, is_refusal=event.refused)
             self._again(event.detail, at_once=False)
             return True
         self._connack_by_s = time.monotonic() + CONNACK_TIMEOUT_S
@@ -146,10 +156,10 @@ class Link:
             return
         if connection.accepted and connection.ended is None:
             deadline_s = time.monotonic() + _GOODBYE_S
-            _drive_until(connection, lambda: connection.in_flight == 0, deadline_s)
-            _leave(connection, deadline_s + _GOODBYE_S)
+            drive_until(connection, lambda: connection.in_flight == 0, deadline_s)
+            leave(connection, deadline_s + _GOODBYE_S)
         connection.end("held back")
-        self.round_trip_ms = None
+        self.round_trip_ms, self._lost_s = None, time.monotonic()
         self._put(LinkDown(detail=f"held back for {seconds:g} s"))
 
     def stop(self, last: Sequence[Outgoing], timeout_s: float) -> bool:
@@ -166,7 +176,7 @@ class Link:
         connection, self._connection = self._connection, None
         if connection is None:
             return False
-        done = was_up and _finish(connection, last, deadline_s)
+        done = was_up and finish(connection, last, deadline_s)
         connection.end("stopped")
         return done
 
@@ -178,12 +188,17 @@ class Link:
         if connection is None:
             return
         self._choice.accepted()
+        if self._short_lives >= _SHORT_LIVES:
+            # Few brokers say so: they close on the older of two clients of one id, and are there all the time.
+            self._put(LinkTakenOver())
         self._number += 1
         self._up_since_s = time.monotonic()
         self._round_trip = RoundTrip(self._settings.keepalive_s)
         self._folded.over(f"connected to {self._where()}, MQTT {connection.protocol}")
         if self._settings.ping_topic is not None:
             connection.subscribe([self._settings.ping_topic])
+        self._notices.off(BROKER_REFUSED)
+        self._notices.off(RIGHTS_MISSING)
         self._put(LinkUp(protocol=connection.protocol))
 
     def connection_down(self) -> None:
@@ -192,16 +207,23 @@ class Link:
         if connection is None:
             return
         at_once = False
+        detail = connection.ended or "the connection is lost"
+        is_refusal = connection.refused
+        if self._settings.tls is not None and not connection.answered and is_refused_certificate(detail):
+            detail, is_refusal = CERTIFICATE_REFUSED, True
         if connection.accepted:
-            self._choice.lost()
-            if time.monotonic() - self._up_since_s >= _STEADY_S:
-                self._backoff.reset()
+            self._lost(connection)
         else:
             at_once = self._choice.failed(unsupported=connection.unsupported, answered=connection.answered)
-        self._again(connection.ended or "the connection is lost", at_once=at_once)
+        self._refused(detail, is_refusal=is_refusal)
+        self._again(detail, at_once=at_once)
 
     def heard(self, message: Message) -> None:
         """See connection.Owner."""
+        if isinstance(message, LinkTrouble):
+            self._troubles.warn(message.detail, time.monotonic())
+            if message.refused:
+                self._notices.on(RIGHTS_MISSING, message.detail)
         self._put(message)
 
     def echoed(self, payload: bytes) -> None:
@@ -209,11 +231,27 @@ class Link:
         self._round_trip.echoed(payload, time.monotonic())
         self.round_trip_ms = self._round_trip.milliseconds
 
+    def _lost(self, connection: Connection) -> None:
+        now_s = self._lost_s = time.monotonic()
+        self._choice.lost()
+        is_steady = now_s - self._up_since_s >= _STEADY_S
+        self._short_lives = 0 if is_steady or not connection.was_closed else self._short_lives + 1
+        if is_steady:
+            self._backoff.reset()
+
+    def _refused(self, detail: str, *, is_refusal: bool) -> None:
+        if is_refusal:
+            self._notices.on(BROKER_REFUSED, detail)
+
     def _check(self, connection: Connection, now_s: float) -> None:
         if not connection.accepted:
             if now_s > self._connack_by_s:
                 self._drop(connection, f"no CONNACK within {CONNACK_TIMEOUT_S:g} s")
             return
+        if self._round_trip.is_silent(now_s):
+            # in 3.1.1 a broker answers what it drops for want of rights as if it took it
+            topic = self._settings.ping_topic
+            self._notices.on(RIGHTS_MISSING, f"{topic}: our own message to ourselves never came back")
         if self._round_trip.is_overdue(now_s):
             self._drop(connection, f"no echo of a ping within {self._settings.keepalive_s} s")
             return
@@ -236,36 +274,9 @@ class Link:
     def _dial(self) -> None:
         self._dial_at_s = None
         self._attempts += 1
-        self._attempt = Attempt(self._attempts, self._settings, self._choice.current, self._loop.put)
+        recent = self._lost_s is not None and time.monotonic() - self._lost_s < self._settings.session_s
+        self._attempt = Attempt(self._attempts, self._settings, self._choice.current, self._loop.put, resumes=recent)
         self._attempt.start()
 
     def _where(self) -> str:
         return f"{self._settings.host}:{self._settings.port}"
-
-
-def _finish(connection: Connection, last: Sequence[Outgoing], deadline_s: float) -> bool:
-    for message in last:
-        if not _drive_until(connection, lambda: connection.has_room, deadline_s):
-            return False
-        connection.publish(message)
-    return _drive_until(connection, lambda: connection.in_flight == 0, deadline_s) and _leave(connection, deadline_s)
-
-
-def _leave(connection: Connection, deadline_s: float) -> bool:
-    # closing a socket that was not read to its end resets it, and may take the goodbye back
-    connection.disconnect()
-    return _drive_until(connection, lambda: connection.fileno() is None, deadline_s)
-
-
-def _drive_until(connection: Connection, is_done: Callable[[], bool], deadline_s: float) -> bool:
-    poll = select.poll()
-    while not is_done():
-        fd = connection.fileno()
-        left_s = deadline_s - time.monotonic()
-        if fd is None or left_s <= 0:
-            return False
-        poll.register(fd, select.POLLIN | (select.POLLOUT if connection.is_choked else 0))
-        poll.poll(left_s * 1000)
-        poll.unregister(fd)
-        connection.drive()
-    return True

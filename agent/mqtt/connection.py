@@ -11,9 +11,10 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from agent.messages.children import Message
-from agent.messages.events import LinkTrouble, Received, Reply
+from agent.messages.events import LinkTakenOver, LinkTrouble, Received, Reply
 from agent.mqtt.dial import Client, Dialled, Notes, close
 from agent.mqtt.outgoing import Outgoing, refusal
+from agent.mqtt.refusals import is_refusal
 
 WINDOW: Final = 64
 """QoS 1 messages on the wire without an answer, at most; an MQTT 5 broker may ask for fewer."""
@@ -21,6 +22,7 @@ PAYLOAD_LIMIT_BYTES: Final = 64 * 1024
 """Longer payloads are cut to one byte more, so that whoever reads them sees that they are too large."""
 _READS_AT_ONCE: Final = 64
 _UNSUPPORTED: Final = "Unsupported protocol version"
+_TAKEN_OVER: Final = "Session taken over"
 
 Acknowledged = Callable[[], None]
 
@@ -50,7 +52,7 @@ class Owner(Protocol):
         """Read in `ended` why. Called once, after everything that was heard before."""
 
     def heard(self, message: Message) -> None:
-        """Received or LinkTrouble."""
+        """Received, LinkTrouble or LinkTakenOver."""
 
     def echoed(self, payload: bytes) -> None:
         """Take the link's own ping, come back."""
@@ -65,6 +67,8 @@ class Connection:
         self.accepted = False
         self.answered = False
         self.unsupported = False
+        self.refused = False
+        self.was_closed = False
         self.ended: str | None = None
         self.window = WINDOW
         self._maximum_packet_bytes: int | None = None
@@ -231,6 +235,7 @@ class Connection:
         self.answered = True
         if reason.is_failure:
             self.unsupported = reason.getName() == _UNSUPPORTED
+            self.refused = is_refusal(reason.getName())
             self.ended = f"the broker refused: {reason.getName()}"
             return
         self.window = min(WINDOW, getattr(properties, "ReceiveMaximum", WINDOW))
@@ -241,8 +246,12 @@ class Connection:
         self, _client: paho.Client, _data: object, flags: paho.DisconnectFlags, reason: ReasonCode, _properties: object
     ) -> None:
         if self.ended is None:
-            word = "the broker said" if flags.is_disconnect_packet_from_server else "the connection is lost"
+            by_broker = flags.is_disconnect_packet_from_server
+            word = "the broker said" if by_broker else "the connection is lost"
             self.ended = f"{word}: {self._notes.last or reason.getName()}"
+            self.was_closed = not by_broker
+            if by_broker and reason.getName() == _TAKEN_OVER:
+                self._heard.append(LinkTakenOver())
 
     def _on_subscribe(
         self, _client: paho.Client, _data: object, mid: int, reasons: list[ReasonCode], _properties: object
@@ -250,7 +259,7 @@ class Connection:
         topic = self._subscribing.pop(mid, "")
         for reason in reasons:
             if reason.is_failure:
-                self._heard.append(LinkTrouble(detail=f"the broker refused a subscription to {topic}"))
+                self._heard.append(LinkTrouble(f"the broker refused a subscription to {topic}", refused=True))
 
     def _on_message(self, _client: paho.Client, _data: object, message: paho.MQTTMessage) -> None:
         try:
@@ -269,7 +278,8 @@ class Connection:
     ) -> None:
         if reason.is_failure and mid in self._in_flight:
             topic, _ = self._in_flight[mid]
-            self._heard.append(LinkTrouble(detail=f"{topic}: the broker refused a message: {reason.getName()}"))
+            detail = f"{topic}: the broker refused a message: {reason.getName()}"
+            self._heard.append(LinkTrouble(detail, refused=True))
         self._on_arrived(mid)
 
     def _on_arrived(self, mid: int) -> None:

@@ -4,16 +4,21 @@ import logging
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, Final, Literal
 
 import paho.mqtt.client as paho
+from paho.mqtt.client import MQTT_CLEAN_START_FIRST_ONLY
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from agent.messages.children import Message
 from agent.mqtt.link_settings import LinkSettings, ProtocolVersion, Tls
+from agent.mqtt.refusals import Failure, explain
 
 CONNECT_TIMEOUT_S: Final = 5.0
 MAXIMUM_PACKET_BYTES: Final = 128 * 1024
@@ -81,13 +86,17 @@ class Client(paho.Client):
 
 
 class Dialled(Message, frozen=True):
-    """An attempt's end. `client` has sent its CONNECT, or is None and `detail` says why."""
+    """An attempt's end. `client` has sent its CONNECT, or is None and `detail` says why.
+
+    `refused`: only somebody's change can cure it.
+    """
 
     attempt: int
     protocol: ProtocolVersion
     client: Any
     notes: Any
     detail: str = ""
+    refused: bool = False
 
 
 class Attempt:
@@ -97,9 +106,17 @@ class Attempt:
     """
 
     def __init__(
-        self, number: int, settings: LinkSettings, protocol: ProtocolVersion, done: Callable[[Message], None]
+        self,
+        number: int,
+        settings: LinkSettings,
+        protocol: ProtocolVersion,
+        done: Callable[[Message], None],
+        *,
+        resumes: bool = False,
     ) -> None:
+        """`resumes`: in 3.1.1, take up the session of the last connection; in 5 the broker knows when it is over."""
         self.number: Final = number
+        self._resumes: Final = resumes
         self.protocol: Final = protocol
         self._settings: Final = settings
         self._done: Final = done
@@ -120,26 +137,33 @@ class Attempt:
     def _run(self) -> None:
         notes = Notes()
         client = None
-        detail = ""
+        failure = Failure("", is_refusal=False)
         try:
+            if self.protocol == "3.1.1" and self._settings.session_s and not self._resumes:
+                forget_session(self._settings)
             client = build_client(self._settings, self.protocol, notes)
             connect(client, self._settings, self.protocol)
         except (OSError, ValueError) as error:
-            client, detail = None, f"{type(error).__name__}: {error}"
+            client, failure = None, explain(error, self._settings.host)
         with self._guard:
             if not self._abandoned:
-                self._done(Dialled(self.number, self.protocol, client, notes, detail))
+                self._done(
+                    Dialled(self.number, self.protocol, client, notes, failure.detail, refused=failure.is_refusal)
+                )
             elif client is not None:
                 close(client)
 
 
 def build_client(settings: LinkSettings, protocol: ProtocolVersion, notes: Notes) -> Client:
-    """Return a client that is not connected yet. Raise OSError (ssl.SSLError too) where a TLS file cannot be used."""
+    """Return a client that is not connected yet.
+
+    Raise OSError (ssl.SSLError too) where a file of TLS or the password's cannot be used.
+    """
     client = Client(
         CallbackAPIVersion.VERSION2,
         client_id=settings.client_id,
         protocol=_VERSIONS[protocol],
-        clean_session=None if protocol == "5" else True,
+        clean_session=None if protocol == "5" else settings.session_s == 0,
         reconnect_on_failure=False,
     )
     client.enable_logger(notes)
@@ -150,7 +174,7 @@ def build_client(settings: LinkSettings, protocol: ProtocolVersion, notes: Notes
     client.on_socket_open = _set_no_delay
     if settings.username:
         # paho takes bytes as they are; its annotation says text only
-        client.username_pw_set(settings.username, settings.password)  # type: ignore[arg-type]
+        client.username_pw_set(settings.username, _password(settings))  # type: ignore[arg-type]
     if settings.will is not None:
         client.will_set(settings.will.topic, settings.will.payload, qos=1, retain=True)
     if settings.tls is not None:
@@ -164,12 +188,32 @@ def connect(client: paho.Client, settings: LinkSettings, protocol: ProtocolVersi
     if protocol == "5":
         properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         properties.MaximumPacketSize = MAXIMUM_PACKET_BYTES
-    client.connect(settings.host, settings.port, settings.keepalive_s, properties=properties)
+        properties.SessionExpiryInterval = settings.session_s
+    starts_clean = settings.session_s == 0 if protocol == "5" else MQTT_CLEAN_START_FIRST_ONLY
+    client.connect(settings.host, settings.port, settings.keepalive_s, clean_start=starts_clean, properties=properties)
+
+
+def forget_session(settings: LinkSettings) -> None:
+    """Have a 3.1.1 broker forget what it kept for us: it has no clock for that. Blocks; raises OSError."""
+    client = build_client(replace(settings, session_s=0, will=None), "3.1.1", Notes())
+    client.connect(settings.host, settings.port, settings.keepalive_s)
+    deadline_s = time.monotonic() + CONNECT_TIMEOUT_S
+    while not client.is_connected() and time.monotonic() < deadline_s:
+        if client.loop(0.1):
+            break
+    client.disconnect()
+    close(client)
 
 
 def close(client: paho.Client) -> None:
     """Close the socket without a DISCONNECT, so that the broker sends the will."""
     client._reset_sockets()  # noqa: SLF001 - paho offers no way to drop a connection without a word
+
+
+def _password(settings: LinkSettings) -> bytes | None:
+    if settings.password_file is None:
+        return settings.password
+    return Path(settings.password_file).read_bytes().rstrip(b"\r\n")
 
 
 def _tls_context(tls: Tls) -> ssl.SSLContext:

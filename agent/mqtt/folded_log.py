@@ -4,6 +4,7 @@ import logging
 from typing import Final
 
 _AGAIN_S: Final = 60.0
+_REASONS: Final = 16
 
 
 class FoldedLog:
@@ -11,20 +12,21 @@ class FoldedLog:
 
     def __init__(self, logger: logging.Logger) -> None:
         self._logger: Final = logger
-        self._reason: str | None = None
-        self._said_s = 0.0
-        self._folded = 0
+        self._said: Final[dict[str, tuple[float, int]]] = {}
 
     def warn(self, reason: str, now_s: float) -> None:
-        """Log `reason`, unless it was the last one and a minute has not passed."""
-        if reason == self._reason and now_s - self._said_s < _AGAIN_S:
-            self._folded += 1
+        """Log `reason`, unless it was logged within a minute."""
+        said_s, folded = self._said.get(reason, (now_s - _AGAIN_S, 0))
+        if now_s - said_s < _AGAIN_S:
+            self._said[reason] = (said_s, folded + 1)
             return
-        repeats = f" ({self._folded} more times)" if reason == self._reason and self._folded else ""
-        self._logger.warning("%s%s", reason, repeats)
-        self._reason, self._said_s, self._folded = reason, now_s, 0
+        self._logger.warning("%s%s", reason, f" ({folded} more times)" if folded else "")
+        self._said.pop(reason, None)
+        self._said[reason] = (now_s, 0)
+        if len(self._said) > _REASONS:
+            del self._said[next(iter(self._said))]
 
     def over(self, text: str) -> None:
         """Log that it is good again; the next reason is a new one."""
         self._logger.info("%s", text)
-        self._reason, self._folded = None, 0
+        self._said.clear()

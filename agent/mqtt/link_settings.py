@@ -34,7 +34,11 @@ class Will:
 
 @dataclass(frozen=True)
 class LinkSettings:
-    """One broker. `ping_topic` None: no round trips are measured, and only paho's keepalive notices a dead link."""
+    """One broker. `ping_topic` None: no round trips are measured, and only paho's keepalive notices a dead link.
+
+    `password_file` is read at each attempt, and stands above `password`. `session_s`: for how long the broker keeps
+    what is sent to us at QoS 1 while we are away; 0: not at all.
+    """
 
     host: str
     port: int
@@ -42,8 +46,10 @@ class LinkSettings:
     tls: Tls | None = None
     username: str | None = None
     password: bytes | None = field(default=None, repr=False)
+    password_file: str | None = None
     protocol: ProtocolSetting = "auto"
     keepalive_s: int = 10
+    session_s: int = 0
     will: Will | None = None
     ping_topic: str | None = None
 

@@ -1,132 +1,293 @@
-"""Messages that the broker has not acknowledged, in memory. One outbox keeps events, another one detections."""
+"""Messages that the broker has not acknowledged: in memory while all is well, on disk as soon as it is not."""
 
-from collections import deque
+import os
+import time
 from collections.abc import Callable
-from heapq import merge
-from operator import attrgetter
-from time import monotonic
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Final
 
-import msgspec
-
+from agent.mqtt.connection import LoopLike
+from agent.mqtt.entry import Entry, Kind
+from agent.mqtt.keeper import Done, Fetched, Keeper, Told
+from agent.mqtt.lane import Lane
+from agent.mqtt.notices import OUTBOX_DAMAGED, OUTBOX_DISK, QUIET_S, Notices
 from agent.mqtt.outgoing import Outgoing
+from agent.mqtt.store import Bounds
 
-_OVERHEAD_BYTES: Final = 256
-"""What an entry takes beside its payload."""
+MEMORY_BYTES: Final = 4 * 2**20
+"""What may wait in memory, and as much again on its way to the disk; without a disk that is all there is."""
+DOUBT_S: Final = 1.0
+"""An answer that takes longer puts the link in doubt: what waits for it goes to disk."""
+_EVENT_DOUBT_S: Final = 0.1
+_FETCH: Final = 64
+_HUNG_S: Final = 3.0
+"""A disk that takes longer to answer holds up nothing new: for that, the order with what it holds is given up."""
 
 
-class Entry(msgspec.Struct, frozen=True):
-    """One message. `seq` orders the messages of a `stream`; `kept_s` is when it came, on the outbox's clock."""
+def boottime_s() -> float:
+    """Return the outbox's clock: it counts sleep, and nobody sets it."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
-    stream: str
-    seq: int
-    message: Outgoing
-    kept_s: float
 
-    @property
-    def size_bytes(self) -> int:
-        """What it counts for."""
-        return len(self.message.payload) + _OVERHEAD_BYTES
+@dataclass(frozen=True)
+class Trouble:
+    """What is wrong with the disk: it takes nothing just now, or a damaged file was set aside. None: nothing."""
+
+    unwritable: str | None = None
+    damaged: str | None = None
 
 
 class Outbox:
-    """Bounded by bytes and age; the oldest go first, and are counted in `dropped`. For one thread.
+    """Bounded by bytes and age; the oldest detections go first, then summaries, events last; all counted in `dropped`.
 
-    An entry is waiting, or taken (it is on the wire). `acknowledged` ends it; `back` makes every taken one wait again,
-    in the order of seq within its stream. Taken ones are few (the link's window), and are not dropped.
+    For one thread, the loop's. With a `path` messages are put on disk: those of `at_once` as they come, the others when
+    they were not acknowledged within a second (events: 0.1 s), or when the connection is gone. What cannot be written
+    stays in memory, up to MEMORY_BYTES. An entry is waiting or taken; `acknowledged` ends it, and `back` makes every
+    taken one wait again, in the order in which they came.
     """
 
-    def __init__(self, max_bytes: int, max_age_s: float, clock: Callable[[], float] = monotonic) -> None:
-        self.dropped = 0
-        self._max_bytes: Final = max_bytes
-        self._max_age_s: Final = max_age_s
+    def __init__(
+        self,
+        bounds: Bounds,
+        path: Path | None = None,
+        *,
+        at_once: frozenset[Kind] = frozenset(),
+        clock: Callable[[], float] = boottime_s,
+    ) -> None:
+        self.trouble = Trouble()
+        self.on_change: Callable[[], None] = lambda: None
+        self._bounds: Final = bounds
+        self._at_once: Final = at_once
         self._clock: Final = clock
-        self._waiting: Final[dict[str, deque[Entry]]] = {}
-        self._waiting_count = 0
-        self._waiting_bytes = 0
-        self._taken: Final[dict[tuple[str, int], Entry]] = {}
+        self._memory_bytes: Final = min(MEMORY_BYTES, bounds.max_bytes)
+        self._told: Final[SimpleQueue[Told]] = SimpleQueue()
+        self._keeper: Final = Keeper(path, bounds, self._tell) if path is not None else None
+        self._lanes: Final = {kind: Lane(has_disk=path is not None) for kind in Kind}
+        self._number = 0
+        self._dropped_here: Final = dict.fromkeys(Kind, 0)
+        self._dropped_there: dict[Kind, int] = dict.fromkeys(Kind, 0)
+        self._oldest_on_disk_s: float | None = None
+        self._handed_bytes = 0
+        self._is_hung = False
+        self._when_written: Final[dict[int, Callable[[], None]]] = {}
+        self._loop: LoopLike | None = None
+        self._notices: Notices | None = None
+        self._wake = -1
+
+    def start(self, loop: LoopLike) -> None:
+        """Open the file, on the keeper's thread; harmless without one. Noticed is put where the disk is in trouble."""
+        if self._keeper is None or self._loop is not None:
+            return
+        self._loop = loop
+        self._notices = Notices(loop.put)
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        loop.register(self._wake, read=self._heard)
+        self._keeper.start()
+
+    def stop(self) -> None:
+        """Write what is left, and close the file; waits for a slow disk."""
+        if self._keeper is None or self._loop is None:
+            return
+        self.back()
+        self.tick(is_up=False)
+        is_over = self._keeper.stop()
+        self._loop.unregister(self._wake)
+        self._loop = None
+        if is_over:
+            os.close(self._wake)
 
     @property
-    def depth(self) -> int:
-        """How many messages are not acknowledged."""
-        return self._waiting_count + len(self._taken)
+    def can_write(self) -> bool:
+        """Whether the disk takes messages just now."""
+        is_well = self.trouble.unwritable is None and not self._is_hung
+        return self._loop is not None and is_well and self._handed_bytes < MEMORY_BYTES
+
+    def depth(self, kind: Kind) -> int:
+        """How many messages of a class are not acknowledged."""
+        return self._lanes[kind].depth
+
+    def dropped(self, kind: Kind) -> int:
+        """How many messages of a class were dropped since the start."""
+        return self._dropped_here[kind] + self._dropped_there[kind]
 
     @property
-    def waiting(self) -> int:
-        """How many of them are not on the wire."""
-        return self._waiting_count
+    def has_unsent(self) -> bool:
+        """Whether any message is not on the wire."""
+        return any(lane.unsent for lane in self._lanes.values())
 
     @property
     def size_bytes(self) -> int:
-        """What they take."""
-        return self._waiting_bytes + sum(entry.size_bytes for entry in self._taken.values())
+        """What all of them take."""
+        return sum(lane.size_bytes for lane in self._lanes.values())
+
+    @property
+    def waiting_bytes(self) -> int:
+        """What is in memory alone, and not on its way to the disk."""
+        return sum(lane.waiting_bytes for lane in self._lanes.values())
+
+    @property
+    def disk_bytes(self) -> int:
+        """What is on disk of it."""
+        return sum(lane.disk.size_bytes for lane in self._lanes.values())
 
     @property
     def oldest_age_s(self) -> float:
-        """The age of the oldest waiting one; 0 with none."""
-        oldest = self._oldest()
-        return 0.0 if oldest is None else self._clock() - oldest.kept_s
+        """The age of the oldest; 0 with none."""
+        known = [lane.waiting[0].kept_s for lane in self._lanes.values() if lane.waiting]
+        known += [entry.kept_s for lane in self._lanes.values() for entry in lane.taken.values()]
+        if self._oldest_on_disk_s is not None:
+            known.append(self._oldest_on_disk_s)
+        return max(0.0, self._clock() - min(known)) if known else 0.0
 
-    def keep(self, stream: str, seq: int, message: Outgoing) -> None:
-        """Let a message wait; its seq is greater than all before it in its stream."""
-        entry = Entry(stream, seq, message, self._clock())
-        self._waiting.setdefault(stream, deque()).append(entry)
-        self._count(entry, 1)
-        self._trim()
+    def keep(self, kind: Kind, message: Outgoing) -> None:
+        """Let a message wait."""
+        entry = self._entry(kind, message)
+        self._lanes[kind].wait(entry)
+        if kind in self._at_once:
+            self._hand_waiting(self._lanes[kind], entry.kept_s)
+        self._bound_memory()
 
-    def lend(self, stream: str, seq: int, message: Outgoing) -> Entry:
+    def lend(self, kind: Kind, message: Outgoing) -> Entry:
         """Keep a message that goes on the wire at once; `message` is what to send should it have to wait after all."""
-        entry = self._taken[stream, seq] = Entry(stream, seq, message, self._clock())
+        entry = self._entry(kind, message)
+        self._lanes[kind].taken[entry.number] = entry
         return entry
 
-    def next(self) -> Entry | None:
-        """Take the oldest waiting message."""
-        entry = self._oldest()
-        if entry is None:
-            return None
-        self._remove_first(entry.stream)
-        self._taken[entry.stream, entry.seq] = entry
+    def lend_written(self, kind: Kind, message: Outgoing, when_written: Callable[[], None]) -> Entry:
+        """Keep a message that goes on the wire when it is on disk, or when that turns out to be impossible."""
+        entry = self.lend(kind, message)
+        self._when_written[entry.number] = when_written
+        self._hand(entry)
+        return entry
+
+    def next(self, kind: Kind) -> Entry | None:
+        """Take the oldest message of a class. None: there is none, or it is being read; then `on_change` follows."""
+        lane = self._lanes[kind]
+        entry = lane.next()
+        if self._keeper is not None and self._loop is not None and lane.wants_more and len(lane.ahead) < _FETCH // 2:
+            lane.is_asking, lane.asked_s = True, self._clock()
+            self._keeper.fetch(kind, lane.cursor, _FETCH, lane.asked)
         return entry
 
     def acknowledged(self, entry: Entry) -> None:
         """Forget a taken message: it arrived."""
-        self._taken.pop((entry.stream, entry.seq), None)
+        self._when_written.pop(entry.number, None)
+        from_disk = entry.handed and self._keeper is not None and self._keeper.forget(entry)
+        if entry.handed and not entry.written and not from_disk:
+            self._handed_bytes -= entry.size_bytes
+        self._lanes[entry.kind].forget(entry, from_disk=from_disk)
+
+    def release(self, entry: Entry) -> None:
+        """Let one taken message wait again."""
+        self._when_written.pop(entry.number, None)
+        self._lanes[entry.kind].release(entry)
 
     def back(self) -> None:
         """Let every taken message wait again: the connection that they were on is gone."""
-        by_stream: dict[str, list[Entry]] = {}
-        for entry in sorted(self._taken.values(), key=_SEQ):
-            by_stream.setdefault(entry.stream, []).append(entry)
-            self._count(entry, 1)
-        self._taken.clear()
-        for stream, entries in by_stream.items():
-            self._waiting[stream] = deque(merge(entries, self._waiting.get(stream, ()), key=_SEQ))
-        self._trim()
+        self._when_written.clear()
+        for lane in self._lanes.values():
+            lane.back()
+        self._bound_memory()
 
-    def expire(self) -> None:
-        """Drop what is older than the bound on age."""
-        self._trim()
+    def tick(self, *, is_up: bool) -> None:
+        """Put on disk what the link leaves in doubt, and drop what is too old; owed each 0.5 s."""
+        now_s = self._clock()
+        hung = [lane.look(now_s - _HUNG_S) for lane in self._lanes.values()]
+        self._is_hung = any(hung)
+        for kind, lane in self._lanes.items():
+            doubt_s = _EVENT_DOUBT_S if kind is Kind.EVENT else DOUBT_S
+            self._hand_waiting(lane, now_s - doubt_s if is_up and kind not in self._at_once else now_s)
+            for entry in lane.taken.values():
+                if not entry.handed and entry.kept_s <= now_s - doubt_s:
+                    self._hand(entry)
+            while lane.waiting and lane.waiting[0].kept_s < now_s - self._bounds.max_age_s:
+                self._drop(kind)
+        self._bound_memory()
+        if self._notices is not None:
+            _tell_trouble(self.trouble, self._notices)
 
-    def _oldest(self) -> Entry | None:
-        heads = [entries[0] for entries in self._waiting.values()]
-        return min(heads, key=_KEPT) if heads else None
+    def _entry(self, kind: Kind, message: Outgoing) -> Entry:
+        self._number += 1
+        return Entry(self._number, kind, message, self._clock())
 
-    def _trim(self) -> None:
-        old_s = self._clock() - self._max_age_s
-        while (oldest := self._oldest()) and (self._waiting_bytes > self._max_bytes or oldest.kept_s < old_s):
-            self._remove_first(oldest.stream)
-            self.dropped += 1
+    def _hand_waiting(self, lane: Lane, up_to_s: float) -> None:
+        while self.can_write and lane.waiting and lane.waiting[0].kept_s <= up_to_s:
+            entry = lane.drop_oldest()
+            lane.writing[entry.number] = entry
+            self._hand(entry)
 
-    def _remove_first(self, stream: str) -> None:
-        entries = self._waiting[stream]
-        self._count(entries.popleft(), -1)
-        if not entries:
-            del self._waiting[stream]
+    def _hand(self, entry: Entry) -> None:
+        if self._keeper is not None and self.can_write:
+            entry.handed, entry.handed_s = True, self._clock()
+            self._handed_bytes += entry.size_bytes
+            self._keeper.write(entry)
 
-    def _count(self, entry: Entry, sign: int) -> None:
-        self._waiting_count += sign
-        self._waiting_bytes += sign * entry.size_bytes
+    def _drop(self, kind: Kind) -> None:
+        self._lanes[kind].drop_oldest()
+        self._dropped_here[kind] += 1
+
+    def _bound_memory(self) -> None:
+        over_bytes = self.waiting_bytes - self._memory_bytes
+        for kind in reversed(Kind):
+            lane = self._lanes[kind]
+            while over_bytes > 0 and lane.waiting:
+                over_bytes -= lane.waiting[0].size_bytes
+                self._drop(kind)
+
+    # what the keeper tells
+
+    def _tell(self, told: Told) -> None:
+        self._told.put(told)
+        os.eventfd_write(self._wake, 1)
+
+    def _heard(self) -> None:
+        os.eventfd_read(self._wake)
+        while True:
+            try:
+                told = self._told.get_nowait()
+            except Empty:
+                break
+            match told:
+                case Fetched():
+                    self._lanes[told.kind].fetched(told)
+                case Done():
+                    self._done(told)
+        self.on_change()
+
+    def _done(self, done: Done) -> None:
+        state = done.state
+        for entry in done.entries:
+            self._handed_bytes -= entry.size_bytes
+            if done.failed:
+                self._lanes[entry.kind].unwritten(entry)
+            else:
+                self._lanes[entry.kind].written(entry)
+        for kind, numbers in done.forgotten.items():
+            self._lanes[kind].forgotten(numbers)
+        for kind, total in state.totals.items():
+            self._lanes[kind].disk = total
+        self._dropped_there.update(state.dropped)
+        self._oldest_on_disk_s = state.oldest_kept_s
+        self._note_trouble(done)
+        for entry in done.entries:
+            if (when_written := self._when_written.pop(entry.number, None)) is not None:
+                when_written()
+        self._bound_memory()
+
+    def _note_trouble(self, done: Done) -> None:
+        before = self.trouble.unwritable
+        self.trouble = Trouble(done.state.trouble if done.failed else None, done.state.damaged)
+        if before is not None and not done.failed:
+            for lane in self._lanes.values():
+                lane.read_anew()
 
 
-_SEQ: Final = attrgetter("seq")
-_KEPT: Final = attrgetter("kept_s")
+def _tell_trouble(trouble: Trouble, notices: Notices) -> None:
+    if trouble.unwritable is not None:
+        notices.on(OUTBOX_DISK, trouble.unwritable)
+    else:
+        notices.off(OUTBOX_DISK, QUIET_S)
+    if trouble.damaged is not None:
+        notices.on(OUTBOX_DAMAGED, trouble.damaged)

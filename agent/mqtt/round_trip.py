@@ -38,5 +38,9 @@ class RoundTrip:
         """Say whether the last ping has been waiting for longer than the keepalive."""
         return self.milliseconds is not None and self._sent_s is not None and now_s - self._sent_s > self._limit_s
 
+    def is_silent(self, now_s: float) -> bool:
+        """Say whether not one ping came back, the first of them longer ago than the keepalive."""
+        return self.milliseconds is None and self._sent_s is not None and now_s - self._sent_s > self._limit_s
+
     def _payload(self) -> bytes:
         return f"{self._token}-{self._count}".encode()

@@ -3,6 +3,7 @@
 import base64
 import binascii
 import datetime as dt
+import os
 import re
 import zoneinfo
 from pathlib import Path
@@ -28,6 +29,8 @@ _STREAM_SCHEMES: Final = ("rtsp", "rtsps", "http", "https")
 _PRODUCT_LENGTH: Final = 64
 _TOPIC_BYTES: Final = 65535
 _KEY_BYTES: Final = 32
+_CREDENTIALS: Final = "$CREDENTIALS_DIRECTORY"
+"""Where systemd puts a service's credentials: systemd.exec(5), LoadCredential=."""
 
 
 def canonical_product(value: object) -> str | None:
@@ -76,6 +79,16 @@ def _reference(value: object) -> ModelReference:
 def _absolute(value: Path, info: ValidationInfo) -> Path:
     base = info.context.get("base") if isinstance(info.context, dict) else None
     return Path(base or ".", value.expanduser()).absolute()
+
+
+def _secret(value: Path, info: ValidationInfo) -> Path:
+    start, *rest = value.parts or ("",)
+    if start != _CREDENTIALS:
+        return _absolute(value, info)
+    folder = os.environ.get(_CREDENTIALS[1:])
+    if not folder or not rest:
+        raise ValueError(f"{_CREDENTIALS}/NAME, in a service with LoadCredential=NAME:FILE")
+    return Path(folder, *rest)
 
 
 def _source(value: str, info: ValidationInfo) -> str:
@@ -194,6 +207,7 @@ Variant = Annotated[str, AfterValidator(_variant)]
 Product = Annotated[str, BeforeValidator(_product)]
 Reference = Annotated[InstanceOf[ModelReference], BeforeValidator(_reference), PlainSerializer(str)]
 FilePath = Annotated[Path, AfterValidator(_absolute)]
+SecretPath = Annotated[Path, AfterValidator(_secret)]
 Source = Annotated[str, AfterValidator(_source)]
 BrokerUrl = Annotated[str, AfterValidator(_broker)]
 Topic = Annotated[str, AfterValidator(_topic)]

@@ -59,10 +59,10 @@ class MqttSettings(Group):
     root: fields.Root = "changeover/v1"
     protocol: Annotated[Literal["auto", "5", "3.1.1"], fields.AsText] = "auto"
     username: str = Field(default="", repr=False)
-    password_file: fields.FilePath | None = None
-    ca_file: fields.FilePath | None = None
-    cert_file: fields.FilePath | None = None
-    key_file: fields.FilePath | None = None
+    password_file: fields.SecretPath | None = None
+    ca_file: fields.SecretPath | None = None
+    cert_file: fields.SecretPath | None = None
+    key_file: fields.SecretPath | None = None
     keepalive_s: Annotated[int, Field(ge=1, le=65535)] = 10
 
     @property

@@ -50,9 +50,9 @@ def test_over_tls_nothing_is_left_lying_in_the_buffer(
             plc.publish("changeover/v1/box-7/line/line-1/product/set", str(count), qos=0)
         station.until(lambda: len(received(station)) == 300)
         assert received(station) == [str(count).encode() for count in range(300)]
-        for seq in range(100):
-            station.publisher.send_detection("cam-1", seq, b"x" * 10_000)
-        station.until(lambda: station.detections.depth == 0)
+        for _ in range(100):
+            station.publisher.send_detection("cam-1", b"x" * 10_000)
+        station.until(lambda: station.depth() == 0)
 
 
 def received(station: Station) -> list[Any]:

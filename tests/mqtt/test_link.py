@@ -39,7 +39,7 @@ def test_after_connecting_ready_comes_first_and_status_last(
 def test_auto_falls_back_to_3_1_1_where_5_is_refused(
     embedded: int, make_station: Callable[..., Station], observe: Callable[[int], Any]
 ) -> None:
-    station = make_station(embedded)
+    station = make_station(embedded, session_s=60)
     station.ready("line-1", "0")
     assert station.until_heard(LinkUp).protocol == "3.1.1"
     station.until_acknowledged()

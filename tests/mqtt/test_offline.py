@@ -10,6 +10,7 @@ from support.brokers import Mosquitto
 from support.station import Observer, Station
 
 from agent.messages.events import LinkDown, LinkUp
+from agent.mqtt.entry import Kind
 
 DETECTIONS = "stream/cam-1/detections"
 REPLAY = "stream/cam-1/replay"
@@ -22,7 +23,7 @@ def test_an_event_before_the_first_connection_arrives(
         station = make_station(mosquitto.port)
         station.publisher.send_event(station.topics.of_device("alert"), b"first")
         station.until(lambda: observer.of("alert") == ["first"])
-    station.until(lambda: station.events.depth == 0)
+    station.until(lambda: station.depth(Kind.EVENT) == 0)
 
 
 @pytest.mark.parametrize("protocol", ["5", "3.1.1"])
@@ -51,7 +52,7 @@ def test_what_was_in_flight_or_came_later_arrives_after_a_kill(
         assert _seqs(observer, REPLAY) == list(range(10, 30))
         assert _seqs(observer, DETECTIONS) == [30, 31, 32]
         assert observer.of("alert") == ["in flight", "offline"]
-    assert station.detections.depth == 0
+    assert station.depth() == 0
 
 
 def test_500_messages_a_second_arrive_all_once_and_in_order(
@@ -66,13 +67,13 @@ def test_500_messages_a_second_arrive_all_once_and_in_order(
             while time.monotonic() < began_s + seq / 500:
                 station.turn()
         station.until(lambda: len(observer.of(DETECTIONS)) + len(observer.of(REPLAY)) >= 1000)
-        station.until(lambda: station.detections.depth == 0)
+        station.until(lambda: station.depth() == 0)
         live, later = _seqs(observer, DETECTIONS), _seqs(observer, REPLAY)
     # on a slow machine some find no room in the window, and come later; none twice, none lost, each topic in order
     assert live == sorted(live)
     assert later == sorted(later)
     assert sorted(live + later) == list(range(1000))
-    assert station.detections.dropped == 0
+    assert station.outbox.dropped(Kind.DETECTION) == 0
 
 
 def test_a_burst_beyond_the_window_is_replayed(
@@ -84,8 +85,8 @@ def test_a_burst_beyond_the_window_is_replayed(
         window = station.link.window
         _send(station, range(200))
         assert station.link.in_flight == window
-        assert station.detections.waiting == 200 - window
-        station.until(lambda: station.detections.depth == 0)
+        assert station.depth() == 200
+        station.until(lambda: station.depth() == 0)
         station.until(lambda: len(observer.of(DETECTIONS)) + len(observer.of(REPLAY)) >= 200)
         assert _seqs(observer, DETECTIONS) == list(range(window))
         assert _seqs(observer, REPLAY) == list(range(window, 200))
@@ -97,8 +98,8 @@ def test_more_than_the_socket_takes_is_written_when_it_takes_again(
     station = make_station(mosquitto.port, protocol="3.1.1", keepalive_s=60, ping_topic=None)
     station.until_heard(LinkUp)
     mosquitto.freeze()
-    for seq in range(10):
-        station.publisher.send_detection("cam-1", seq, bytes(10_000_000))
+    for _ in range(10):
+        station.publisher.send_detection("cam-1", bytes(10_000_000))
     assert station.link.in_flight == 1
     assert not station.link.has_room
     mosquitto.thaw()
@@ -107,7 +108,7 @@ def test_more_than_the_socket_takes_is_written_when_it_takes_again(
 
 def _send(station: Station, seqs: Any) -> None:  # noqa: ANN401 - any iterable of int
     for seq in seqs:
-        station.publisher.send_detection("cam-1", seq, json.dumps({"seq": seq}).encode())
+        station.publisher.send_detection("cam-1", json.dumps({"seq": seq}).encode())
 
 
 def _seqs(observer: Observer, topic: str) -> list[int]:

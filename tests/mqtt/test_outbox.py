@@ -1,10 +1,14 @@
-"""The outbox's bounds and order."""
+"""The outbox's bounds and order, in memory alone."""
+
+from collections.abc import Callable
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.mqtt.outbox import Entry, Outbox
+from agent.mqtt.entry import Entry, Kind
+from agent.mqtt.outbox import Outbox
 from agent.mqtt.outgoing import Outgoing
+from agent.mqtt.store import Bounds
 
 
 class Clock:
@@ -15,85 +19,105 @@ class Clock:
         return self.now_s
 
 
-def keep(outbox: Outbox, seq: int, stream: str = "cam-1", size_bytes: int = 100) -> None:
-    outbox.keep(stream, seq, Outgoing("topic", bytes(size_bytes)))
+def make(max_bytes: int = 1 << 20, max_age_s: float = 3600, clock: Callable[[], float] | None = None) -> Outbox:
+    return Outbox(Bounds(max_bytes, max_age_s), clock=clock or Clock())
 
 
-def take_all(outbox: Outbox) -> list[Entry]:
+def keep(outbox: Outbox, number: int, size_bytes: int = 100, kind: Kind = Kind.DETECTION) -> None:
+    outbox.keep(kind, message(number, size_bytes))
+
+
+def message(number: int, size_bytes: int = 100) -> Outgoing:
+    return Outgoing(str(number), bytes(size_bytes))
+
+
+def take_all(outbox: Outbox, kind: Kind = Kind.DETECTION) -> list[int]:
     taken = []
-    while (entry := outbox.next()) is not None:
-        taken.append(entry)
+    while (entry := outbox.next(kind)) is not None:
+        taken.append(int(entry.message.topic))
     return taken
 
 
 def test_the_oldest_go_first_by_bytes_and_are_counted() -> None:
-    clock = Clock()
-    outbox = Outbox(10_000, 3600, clock)
-    for seq in range(20):
-        clock.now_s = seq
-        keep(outbox, seq, stream=f"cam-{seq % 2}", size_bytes=1000)
-    assert outbox.dropped == 20 - outbox.depth
+    outbox = make(10_000)
+    for number in range(20):
+        keep(outbox, number, 1000)
+    assert outbox.dropped(Kind.DETECTION) == 20 - outbox.depth(Kind.DETECTION)
     assert outbox.size_bytes <= 10_000
-    assert [entry.seq for entry in take_all(outbox)] == list(range(20 - outbox.depth, 20))
+    assert take_all(outbox) == list(range(outbox.dropped(Kind.DETECTION), 20))
 
 
 def test_the_oldest_go_first_by_age_and_are_counted() -> None:
     clock = Clock()
-    outbox = Outbox(1 << 20, 60, clock)
+    outbox = make(max_age_s=60, clock=clock)
     keep(outbox, 0)
     clock.now_s = 50
     keep(outbox, 1)
     assert outbox.oldest_age_s == 50
     clock.now_s = 70
-    outbox.expire()
-    assert (outbox.depth, outbox.dropped) == (1, 1)
+    outbox.tick(is_up=False)
+    assert (outbox.depth(Kind.DETECTION), outbox.dropped(Kind.DETECTION)) == (1, 1)
     assert outbox.oldest_age_s == 20
 
 
+def test_detections_never_push_out_events_and_summaries_go_in_between() -> None:
+    outbox = make(10_000)
+    for number in range(3):
+        keep(outbox, number, 1000, Kind.EVENT)
+        keep(outbox, number, 1000, Kind.SUMMARY)
+    for number in range(50):
+        keep(outbox, number, 1000)
+    assert (outbox.dropped(Kind.EVENT), outbox.dropped(Kind.SUMMARY)) == (0, 0)
+    for number in range(3, 7):
+        keep(outbox, number, 1000, Kind.EVENT)
+    assert (outbox.dropped(Kind.DETECTION), outbox.dropped(Kind.SUMMARY), outbox.dropped(Kind.EVENT)) == (50, 2, 0)
+    assert take_all(outbox, Kind.EVENT) == list(range(7))
+
+
 def test_taken_ones_count_until_acknowledged() -> None:
-    outbox = Outbox(1 << 20, 3600)
+    outbox = make()
     keep(outbox, 0)
-    entry = outbox.next()
+    entry = outbox.next(Kind.DETECTION)
     assert entry is not None
-    assert (outbox.depth, outbox.waiting) == (1, 0)
+    assert outbox.depth(Kind.DETECTION) == 1
+    assert not outbox.has_unsent
     assert outbox.size_bytes == entry.size_bytes
     outbox.acknowledged(entry)
-    assert (outbox.depth, outbox.size_bytes) == (0, 0)
+    assert (outbox.depth(Kind.DETECTION), outbox.size_bytes) == (0, 0)
     outbox.back()
-    assert outbox.next() is None
+    assert outbox.next(Kind.DETECTION) is None
 
 
 def test_what_is_larger_than_the_bound_is_dropped() -> None:
-    outbox = Outbox(1000, 3600)
-    keep(outbox, 0, size_bytes=2000)
-    assert (outbox.depth, outbox.dropped, outbox.size_bytes) == (0, 1, 0)
+    outbox = make(1000)
+    keep(outbox, 0, 2000)
+    assert (outbox.depth(Kind.DETECTION), outbox.dropped(Kind.DETECTION), outbox.size_bytes) == (0, 1, 0)
 
 
-@given(st.lists(st.sampled_from(["keep", "lend", "next", "acknowledge", "back"]), max_size=60))
-def test_each_message_comes_in_order_of_seq_and_none_is_lost(steps: list[str]) -> None:
-    clock = Clock()
-    outbox = Outbox(1 << 30, 3600, clock)
+@given(st.lists(st.sampled_from(["keep", "lend", "next", "acknowledge", "release", "back"]), max_size=60))
+def test_each_message_comes_in_order_and_none_is_lost(steps: list[str]) -> None:
+    outbox = make(1 << 30)
     taken: list[Entry] = []
     done: set[int] = set()
-    seq = 0
+    count = 0
     for step in steps:
-        clock.now_s += 1
         if step == "keep":
-            keep(outbox, seq)
-            seq += 1
+            keep(outbox, count)
+            count += 1
         elif step == "lend":
-            taken.append(outbox.lend("cam-1", seq, Outgoing("topic", b"")))
-            seq += 1
-        elif step == "next" and (entry := outbox.next()) is not None:
+            taken.append(outbox.lend(Kind.DETECTION, message(count)))
+            count += 1
+        elif step == "next" and (entry := outbox.next(Kind.DETECTION)) is not None:
             taken.append(entry)
         elif step == "acknowledge" and taken:
             entry = taken.pop(0)
             outbox.acknowledged(entry)
-            done.add(entry.seq)
+            done.add(int(entry.message.topic))
+        elif step == "release" and taken:
+            outbox.release(taken.pop())
         elif step == "back":
             outbox.back()
             taken.clear()
-    assert outbox.depth == seq - len(done)
+    assert outbox.depth(Kind.DETECTION) == count - len(done)
     outbox.back()
-    left = [entry.seq for entry in take_all(outbox)]
-    assert left == [number for number in range(seq) if number not in done]
+    assert take_all(outbox) == [number for number in range(count) if number not in done]

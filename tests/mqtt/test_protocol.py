@@ -9,6 +9,7 @@ import pytest
 from support.station import Station
 
 from agent.messages.events import LinkDown, LinkTrouble, LinkUp
+from agent.mqtt.entry import Kind
 from agent.mqtt.protocol_choice import ProtocolChoice
 
 CONNACK = b"\x20\x02\x00\x00"
@@ -100,7 +101,8 @@ def test_what_the_broker_would_never_take_is_told_and_not_kept(
     station.until_heard(LinkUp)
     station.publisher.send_event("plc/+/answers", b"x")
     station.until(lambda: any("no topic" in str(event) for event in station.heard))
-    station.until(lambda: station.events.depth == 0)
+    assert [notice.detail for notice in station.noticed if "no topic" in str(notice.detail)] == []
+    station.until(lambda: station.depth(Kind.EVENT) == 0)
     station.link.stop([], 1)
 
 

@@ -2,9 +2,12 @@
 
 from collections.abc import Callable, Sequence
 
+import pytest
+
 from agent.mqtt.outbox import Outbox
 from agent.mqtt.outgoing import Outgoing
-from agent.mqtt.publisher import Publisher
+from agent.mqtt.publisher import Keep, Publisher
+from agent.mqtt.store import Bounds
 from agent.mqtt.topics import Topics
 
 TOPICS = Topics("changeover/v1", "box-7")
@@ -55,9 +58,8 @@ class DummyLink:
             self.acknowledge()
 
 
-def make(link: DummyLink, *, keep_detections: bool = True) -> Publisher:
-    events, detections = Outbox(1 << 20, 3600), Outbox(1 << 20, 3600)
-    return Publisher(link, TOPICS, events, detections, keep_detections=keep_detections)
+def make(link: DummyLink, detections: Keep = "offline") -> Publisher:
+    return Publisher(link, TOPICS, Outbox(Bounds(1 << 20, 3600)), detections)
 
 
 def announced(link: DummyLink) -> Publisher:
@@ -74,7 +76,7 @@ def test_nothing_is_said_on_a_connection_before_it_is_announced() -> None:
     publisher.send_state(READY, b"0")
     publisher.send_event(TOPICS.of_device("alert"), b"e")
     publisher.send_live(TOPICS.of_line("line-1", "live"), b"0")
-    publisher.send_detection("cam-1", 0, b"d")
+    publisher.send_detection("cam-1", b"d")
     assert link.wire == []
     publisher.announce()
     assert link.wire == [("line/line-1/ready", b"0"), ("alert", b"e"), ("stream/cam-1/replay", b"d")]
@@ -105,13 +107,13 @@ def test_every_connection_hears_only_the_present_truth() -> None:
 def test_states_and_live_detections_keep_their_order_when_there_is_no_room() -> None:
     link = DummyLink(window=2)
     publisher = announced(link)
-    publisher.send_detection("cam-1", 0, b"old model")
+    publisher.send_detection("cam-1", b"old model")
     publisher.send_state(READY, b"0")
-    publisher.send_detection("cam-1", 1, b"old model too")
+    publisher.send_detection("cam-1", b"old model too")
     publisher.send_state(READY, b"bottle-500")
-    publisher.send_detection("cam-1", 2, b"new model")
+    publisher.send_detection("cam-1", b"new model")
     link.acknowledge_all()
-    publisher.send_detection("cam-1", 3, b"new model too")
+    publisher.send_detection("cam-1", b"new model too")
     assert link.wire == [
         ("stream/cam-1/detections", b"old model"),
         ("line/line-1/ready", b"0"),
@@ -128,7 +130,7 @@ def test_no_live_detection_overtakes_a_state_that_found_the_socket_full() -> Non
     link.is_choked = True
     publisher.send_state(READY, b"bottle-500")
     link.is_choked = False
-    publisher.send_detection("cam-1", 0, b"new model")
+    publisher.send_detection("cam-1", b"new model")
     publisher.tick()
     assert link.wire == [("line/line-1/ready", b"bottle-500"), ("stream/cam-1/replay", b"new model")]
 
@@ -136,12 +138,12 @@ def test_no_live_detection_overtakes_a_state_that_found_the_socket_full() -> Non
 def test_replay_leaves_half_of_the_window_to_live_messages() -> None:
     link = DummyLink(window=8)
     publisher = make(link)
-    for seq in range(20):
-        publisher.send_detection("cam-1", seq, b"kept")
+    for _ in range(20):
+        publisher.send_detection("cam-1", b"kept")
     link.connect(1)
     publisher.announce()
     assert link.in_flight == 4
-    publisher.send_detection("cam-1", 20, b"live")
+    publisher.send_detection("cam-1", b"live")
     assert link.wire[-1] == ("stream/cam-1/detections", b"live")
     link.acknowledge_all()
     assert len(link.wire) == 21
@@ -164,13 +166,13 @@ def test_an_event_in_flight_is_sent_again_on_the_next_connection_and_then_no_mor
 
 def test_never_keeping_detections_counts_them() -> None:
     link = DummyLink()
-    publisher = make(link, keep_detections=False)
-    publisher.send_detection("cam-1", 0, b"d")
+    publisher = make(link, "never")
+    publisher.send_detection("cam-1", b"d")
     link.connect(1)
     publisher.announce()
-    publisher.send_detection("cam-1", 1, b"e")
+    publisher.send_detection("cam-1", b"e")
     assert link.wire == [("stream/cam-1/detections", b"e")]
-    assert publisher.detections_dropped == 1
+    assert publisher.counters()["detections_dropped"] == 1
 
 
 def test_states_that_find_no_room_for_ever_are_folded_into_the_truth() -> None:
@@ -186,10 +188,10 @@ def test_states_that_find_no_room_for_ever_are_folded_into_the_truth() -> None:
 def test_a_summary_comes_later_on_its_own_topic() -> None:
     link = DummyLink()
     publisher = make(link)
-    publisher.send_summary("cam-1", 0, b"kept")
+    publisher.send_summary("cam-1", b"kept")
     link.connect(1)
     publisher.announce()
-    publisher.send_summary("cam-1", 1, b"live")
+    publisher.send_summary("cam-1", b"live")
     assert link.wire == [("stream/cam-1/summary", b"kept"), ("stream/cam-1/summary", b"live")]
 
 
@@ -198,3 +200,24 @@ def test_stop_says_the_last_words() -> None:
     publisher = announced(link)
     assert publisher.stop([(READY, b"0"), (TOPICS.status, b"stopped")], 1)
     assert link.wire == [("line/line-1/ready", b"0"), ("status", b"stopped")]
+
+
+def test_the_acknowledged_rate_is_told_while_messages_wait_for_the_wire(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = 100.0
+    monkeypatch.setattr("agent.mqtt.publisher.monotonic", lambda: now_s)
+    link = DummyLink(window=2)
+    publisher = announced(link)
+    publisher.tick()
+    assert publisher.acknowledged_kbps(now_s) is None
+    for _ in range(40):
+        publisher.send_detection("cam-1", bytes(1000 - len("changeover/v1/box-7/stream/cam-1/replay")))
+    for _ in range(16):
+        publisher.tick()
+        now_s += 0.5
+        link.acknowledge()
+    rate = publisher.acknowledged_kbps(now_s)
+    assert rate is not None
+    assert 14 <= rate <= 18, "two messages of 1000 bytes a second"
+    link.connect(0)
+    publisher.tick()
+    assert publisher.acknowledged_kbps(now_s) is None, "without a link nothing is known"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent.messages.references import ModelReference
-from agent.settings import MemoryBudget, Settings
+from agent.settings import MemoryBudget, Settings, SettingsError
 
 Loader = Callable[..., Settings]
 
@@ -179,3 +179,15 @@ def test_the_hash_follows_every_value_but_no_secret(loaded: Loader, good: str) -
 def test_settings_cannot_be_changed(loaded: Loader, good: str) -> None:
     with pytest.raises(ValueError, match="frozen"):
         loaded(good).mqtt.url = "mqtt://elsewhere"
+
+
+def test_a_secret_may_be_a_credential_of_systemds(
+    loaded: Loader, good: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = good + "\n[mqtt]\nusername = 'box'\npassword_file = '$CREDENTIALS_DIRECTORY/mqtt-password'\n"
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    with pytest.raises(SettingsError, match="LoadCredential"):
+        loaded(text)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    (tmp_path / "mqtt-password").write_text("hunter2\n")
+    assert loaded(text).mqtt.password() == "hunter2"

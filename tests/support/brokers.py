@@ -30,6 +30,10 @@ class Mosquitto:
             lines += ["autosave_on_changes true", "autosave_interval 1"]
         self._configuration.write_text("\n".join(lines) + "\n")
 
+    def configure(self, text: str) -> None:
+        """Take another configuration, which must listen on `port`."""
+        self._configuration.write_text(f"user root\n{text}" if os.geteuid() == 0 else text)
+
     @property
     def url(self) -> str:
         return f"mqtt://127.0.0.1:{self.port}"

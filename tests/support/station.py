@@ -4,14 +4,17 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from agent.messages.events import LinkUp
+from agent.messages.events import LinkUp, Noticed
 from agent.mqtt.client import Link
+from agent.mqtt.entry import Kind
 from agent.mqtt.link_settings import LinkSettings, Will, settings_of
 from agent.mqtt.outbox import Outbox
 from agent.mqtt.peer import Peer, connected
-from agent.mqtt.publisher import Publisher
+from agent.mqtt.publisher import Keep, Publisher
+from agent.mqtt.store import Bounds
 from agent.mqtt.topics import Topics
 from agent.processes.loop import Loop
 
@@ -22,7 +25,14 @@ TICK_S = 0.1
 class Station:
     """What control does with its link, without control."""
 
-    def __init__(self, port: int, **changes: Any) -> None:  # noqa: ANN401 - fields of LinkSettings
+    def __init__(
+        self,
+        port: int,
+        *,
+        path: Path | None = None,
+        detections: Keep = "offline",
+        **changes: Any,  # noqa: ANN401 - fields of LinkSettings
+    ) -> None:
         self.topics = Topics("changeover/v1", "box-7")
         settings = LinkSettings(
             host="127.0.0.1",
@@ -34,10 +44,13 @@ class Station:
         )
         self.loop = Loop()
         self.link = Link(replace(settings, **changes), self.loop, self.loop.put)
-        self.events = Outbox(1 << 20, 3600)
-        self.detections = Outbox(1 << 20, 3600)
-        self.publisher = Publisher(self.link, self.topics, self.events, self.detections)
+        self.outbox = Outbox(
+            Bounds(1 << 20, 3600), path, at_once=frozenset(Kind) if detections == "always" else frozenset()
+        )
+        self.publisher = Publisher(self.link, self.topics, self.outbox, detections)
+        self.publisher.start(self.loop)
         self.heard: list[object] = []
+        self.noticed: list[Noticed] = []
         self._ticked_s = 0.0
 
     def ready(self, line: str, value: str) -> None:
@@ -50,6 +63,9 @@ class Station:
             self._ticked_s = now
             self.link.tick(now)
             self.publisher.tick()
+
+    def depth(self, kind: Kind = Kind.DETECTION) -> int:
+        return self.outbox.depth(kind)
 
     def until(self, is_done: Callable[[], object], deadline_s: float = DEADLINE_S) -> None:
         limit_s = time.monotonic() + deadline_s
@@ -66,10 +82,10 @@ class Station:
         return event
 
     def until_acknowledged(self) -> None:
-        self.until(lambda: self.link.is_up and self.link.in_flight == 0 and not self.events.depth)
+        self.until(lambda: self.link.is_up and self.link.in_flight == 0 and not self.depth(Kind.EVENT))
 
     def close(self) -> None:
-        self.link.stop([], 2)
+        self.publisher.stop([], 2)
         self.loop.close()
 
     def _handle(self, event: object) -> None:
@@ -78,6 +94,8 @@ class Station:
         if isinstance(event, LinkUp):
             self.link.subscribe(self.topics.subscriptions())
             self.publisher.announce()
+        if isinstance(event, Noticed):
+            self.noticed.append(event)
         self.heard.append(event)
 
 

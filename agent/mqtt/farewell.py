@@ -1,0 +1,39 @@
+"""The end of a connection in good order, when nobody turns the loop any more. Times are time.monotonic."""
+
+import select
+import time
+from collections.abc import Callable, Sequence
+
+from agent.mqtt.connection import Connection
+from agent.mqtt.outgoing import Outgoing
+
+
+def finish(connection: Connection, last: Sequence[Outgoing], deadline_s: float) -> bool:
+    """Send `last`, see everything acknowledged, and say goodbye; False: not all of that by `deadline_s`."""
+    for message in last:
+        if not drive_until(connection, lambda: connection.has_room, deadline_s):
+            return False
+        connection.publish(message)
+    return drive_until(connection, lambda: connection.in_flight == 0, deadline_s) and leave(connection, deadline_s)
+
+
+def leave(connection: Connection, deadline_s: float) -> bool:
+    """Say goodbye, so that no will is sent, and wait for the broker to close."""
+    # closing a socket that was not read to its end resets it, and may take the goodbye back
+    connection.disconnect()
+    return drive_until(connection, lambda: connection.fileno() is None, deadline_s)
+
+
+def drive_until(connection: Connection, is_done: Callable[[], bool], deadline_s: float) -> bool:
+    """Read and write without the loop; False: it was not done by `deadline_s`, or the connection ended before."""
+    poll = select.poll()
+    while not is_done():
+        fd = connection.fileno()
+        left_s = deadline_s - time.monotonic()
+        if fd is None or left_s <= 0:
+            return False
+        poll.register(fd, select.POLLIN | (select.POLLOUT if connection.is_choked else 0))
+        poll.poll(left_s * 1000)
+        poll.unregister(fd)
+        connection.drive()
+    return True

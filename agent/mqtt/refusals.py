@@ -1,0 +1,75 @@
+"""Why a connection did not come about, in words that say what to do; and whether only somebody's change can cure it."""
+
+import ssl
+from dataclasses import dataclass
+from typing import Final
+
+from agent.messages.errors import MistakeError
+
+_EXPIRED: Final = 10
+_NOT_YET: Final = 9
+_OTHER_HOST: Final = (62, 64)
+_UNKNOWN: Final = (2, 18, 19, 20, 21)
+"""OpenSSL's X509_V_ERR_...: https://docs.openssl.org/3.0/man3/X509_STORE_CTX_get_error/."""
+_CLIENT_ALERTS: Final = ("CERTIFICATE_REQUIRED", "BAD_CERTIFICATE", "CERTIFICATE_UNKNOWN", "UNKNOWN_CA", "EXPIRED")
+CERTIFICATE_REFUSED: Final = (
+    "the broker did not accept our certificate, or wants one: see mqtt.cert_file and mqtt.key_file"
+)
+_REFUSALS: Final = (
+    "Bad user name or password",
+    "Not authorized",
+    "Banned",
+    "Client identifier not valid",
+    "Bad authentication method",
+)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """`detail` for people; `is_refusal`: trying again cannot help before somebody changes something."""
+
+    detail: str
+    is_refusal: bool
+
+
+def explain(error: Exception, host: str) -> Failure:
+    """Say what an attempt's exception means."""
+    said = f"{type(error).__name__}: {error}"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return Failure(f"{_certificate(error.verify_code, host)} ({said})", is_refusal=True)
+    if isinstance(error, ssl.SSLError):
+        return Failure(f"{_handshake(str(error.reason))} ({said})", is_refusal=True)
+    if isinstance(error, (FileNotFoundError, PermissionError, IsADirectoryError, MistakeError)):
+        return Failure(f"a file of mqtt.ca_file, cert_file, key_file or password_file: {said}", is_refusal=True)
+    return Failure(said, is_refusal=False)
+
+
+def is_refusal(connack_reason: str) -> bool:
+    """Whether a CONNACK's reason is about who we are."""
+    return connack_reason in _REFUSALS
+
+
+def is_refused_certificate(said: str) -> bool:
+    """Whether a TLS connection that ended before its CONNACK, with these words, tells of a refused certificate.
+
+    With TLS 1.3 a broker looks at it after our handshake is over, and its alert may be lost with the connection.
+    """
+    words = said.upper().replace(" ", "_")
+    return any(word in words for word in (*_CLIENT_ALERTS, "EOF_OCCURRED", "RESET_BY_PEER"))
+
+
+def _certificate(code: int, host: str) -> str:
+    if code == _EXPIRED:
+        return "the broker's certificate has expired"
+    if code == _NOT_YET:
+        return "the broker's certificate is not valid yet: look at this device's clock"
+    if code in _OTHER_HOST:
+        return f"the broker's certificate is not for {host}: mqtt.url must name the host that the certificate names"
+    if code in _UNKNOWN:
+        return "the broker's certificate comes from an authority that is not trusted: see mqtt.ca_file"
+    return "the broker's certificate is not good"
+
+
+def _handshake(reason: str) -> str:
+    is_ours = any(word in reason.upper().replace(" ", "_") for word in _CLIENT_ALERTS)
+    return CERTIFICATE_REFUSED if is_ours else "TLS did not come about"

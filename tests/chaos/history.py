@@ -1,0 +1,88 @@
+"""What went over the wire, and whether it was lawful."""
+
+import threading
+from collections import Counter
+from dataclasses import dataclass, field
+
+Key = tuple[str, str, int]
+
+
+@dataclass(frozen=True)
+class Sending:
+    """One passage of a message: on which connection, and on which topic."""
+
+    connection: int
+    topic: str
+    key: Key
+
+
+@dataclass
+class Verdict:
+    """Numbers over all boots and streams."""
+
+    messages: int = 0
+    lost: list[Key] = field(default_factory=list)
+    repeated: int = 0
+    out_of_order: list[tuple[str, Key, Key]] = field(default_factory=list)
+
+    @property
+    def repeated_share(self) -> float:
+        return self.repeated / max(1, self.messages)
+
+
+class History:
+    """Written by the proxy's thread, read by the test's."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._passed: list[Sending] = []
+        self._acknowledged: Counter[Key] = Counter()
+        self._first: list[Sending] = []
+
+    def passed(self, sending: Sending) -> None:
+        """Note a message that the agent sent, whether or not it reached the broker."""
+        with self._guard:
+            self._passed.append(sending)
+
+    def acknowledged(self, sending: Sending) -> None:
+        """Note that the broker answered; whether the agent heard of it is another matter."""
+        with self._guard:
+            if not self._acknowledged[sending.key]:
+                self._first.append(sending)
+            self._acknowledged[sending.key] += 1
+
+    def open(self) -> int:
+        """Return how many messages are not acknowledged of those that must have existed."""
+        return len(self.verdict().lost)
+
+    def boots(self) -> list[str]:
+        """Return the boots in the order in which they were first seen."""
+        with self._guard:
+            return list(dict.fromkeys(sending.key[0] for sending in self._passed))
+
+    def verdict(self) -> Verdict:
+        """Judge: of each boot and stream every seq up to the largest seen was acknowledged, once, in order by topic."""
+        with self._guard:
+            passed, first, counts = list(self._passed), list(self._first), Counter(self._acknowledged)
+        largest: dict[tuple[str, str], int] = {}
+        for sending in passed:
+            boot, stream, seq = sending.key
+            largest[boot, stream] = max(seq, largest.get((boot, stream), 0))
+        everything = [(boot, stream, seq) for (boot, stream), top in largest.items() for seq in range(top + 1)]
+        return Verdict(
+            messages=len(everything),
+            lost=[key for key in everything if not counts[key]],
+            repeated=sum(count - 1 for count in counts.values() if count > 1),
+            out_of_order=_out_of_order(first),
+        )
+
+
+def _out_of_order(first: list[Sending]) -> list[tuple[str, Key, Key]]:
+    newest: dict[tuple[str, str], Key] = {}
+    wrong = []
+    for sending in first:
+        before = newest.get((sending.topic, sending.key[0]))
+        if before is not None and before[2] > sending.key[2]:
+            wrong.append((sending.topic, before, sending.key))
+        newest[sending.topic, sending.key[0]] = sending.key
+    return wrong

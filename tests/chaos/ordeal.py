@@ -1,0 +1,175 @@
+"""One run: an agent with two streams at 15 fps, a broker, a proxy between them, and what goes wrong."""
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from chaos.faults import Fault
+from chaos.history import History, Verdict
+from chaos.proxy import Proxy
+from support.brokers import Mosquitto
+from support.running_agent import BASE, RunningAgent
+
+from agent.mqtt.link_settings import LinkSettings
+from agent.mqtt.peer import Peer
+
+FPS: Final = 15
+SLOW_BYTES_PER_S: Final = 8000.0
+DISK: Final = "24m"
+DRAIN_S: Final = 240.0
+_DISK_FULL_REST_S: Final = 8.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the wire says, what the agent says it dropped, and how many boots it took."""
+
+    verdict: Verdict
+    dropped: int
+    boots: int
+    messages_per_s: float
+
+
+class Ordeal:
+    """Owns everything of one run, in a `with` block."""
+
+    def __init__(self, folder: Path, mode: str, *, keepalive_s: int = 4) -> None:
+        self.history = History()
+        self._folder = folder
+        self._undo = ExitStack()
+        (folder / "broker").mkdir(parents=True)
+        self.broker = Mosquitto(folder / "broker", persistence=True, more=("max_queued_messages 100000",))
+        self.proxy = Proxy(self.broker.port, self.history)
+        self._peer = Peer(LinkSettings("127.0.0.1", self.broker.port, ""))
+        self._mode = mode
+        self._keepalive_s = keepalive_s
+        self._state = folder / "state"
+        self._dropped: dict[str, int] = {}
+        self._agent: RunningAgent | None = None
+
+    @property
+    def agent(self) -> RunningAgent:
+        assert self._agent is not None
+        return self._agent
+
+    def __enter__(self) -> "Ordeal":  # noqa: PYI034 - Self is not in typing before 3.11
+        undo = self._undo
+        self._mount()
+        self.broker.start()
+        undo.callback(self.broker.kill)
+        self.proxy.start()
+        undo.callback(self.proxy.stop)
+        self._peer.connect()
+        undo.callback(self._peer.close)
+        self._agent = RunningAgent(self._folder, f"mqtt://127.0.0.1:{self.proxy.port}", self._peer, self._settings)
+        self._agent.start()
+        undo.callback(self._agent.kill)
+        self._agent.until_said("status", "online")
+        self._agent.until(lambda: self.history.verdict().messages > 2 * FPS)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._undo.close()
+
+    def suffer(self, faults: Iterable[Fault]) -> Outcome:
+        """Go through all faults, let everything be replayed, and judge."""
+        began_s = time.monotonic()
+        for fault in faults:
+            self._watch(fault.after_s)
+            self._begin(fault)
+            self._watch(fault.lasts_s / 2)
+            if fault.kills:
+                self._kill_agent()
+            self._watch(fault.lasts_s / 2)
+            self._end(fault)
+        passed_s = time.monotonic() - began_s
+        self._drain()
+        verdict = self.history.verdict()
+        return Outcome(verdict, sum(self._dropped.values()), len(self.history.boots()), verdict.messages / passed_s)
+
+    def _settings(self, settings: dict[str, Any]) -> None:
+        settings["stream"] = settings["stream"][:2]
+        for stream in settings["stream"]:
+            stream["fps"] = FPS
+        del settings["line"]["line-2"]
+        settings["device"]["state_dir"] = str(self._state)
+        settings["mqtt"]["keepalive_s"] = self._keepalive_s
+        settings["outbox"] = {"detections": self._mode}
+
+    def _mount(self) -> None:
+        """Give the agent's state a small disk of its own, where we may."""
+        self._state.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", f"size={DISK}", "tmpfs", str(self._state)]
+        if os.geteuid() == 0 and subprocess.run(command, check=False, capture_output=True).returncode == 0:
+            self._undo.callback(subprocess.run, ["umount", "-l", str(self._state)], check=False)
+
+    def _begin(self, fault: Fault) -> None:
+        begin: dict[str, Callable[[], object]] = {
+            "delay": lambda: setattr(self.proxy, "delay_s", fault.delay_s),
+            "cut": self.proxy.cut,
+            "refuse": self.proxy.refuse,
+            "black hole": lambda: setattr(self.proxy, "is_hole", True),
+            "half-open": self.proxy.half_open,
+            "slow": lambda: setattr(self.proxy, "bytes_per_s", SLOW_BYTES_PER_S),
+            "broker killed": self.broker.kill,
+            "broker frozen": self.broker.freeze,
+            "agent killed": self._kill_agent,
+            "disk full": self._fill_disk,
+        }
+        begin[fault.kind]()
+
+    def _end(self, fault: Fault) -> None:
+        self.proxy.heal()
+        match fault.kind:
+            case "black hole":
+                # what it swallowed is gone, and no connection survives that
+                self.proxy.cut()
+            case "broker killed":
+                self.broker.start()
+            case "broker frozen":
+                self.broker.thaw()
+            case "disk full":
+                (self._state / "ballast").unlink(missing_ok=True)
+                self._watch(_DISK_FULL_REST_S)
+
+    def _kill_agent(self) -> None:
+        self.agent.kill()
+        self.agent.start()
+
+    def _fill_disk(self) -> None:
+        if not os.path.ismount(self._state):
+            return
+        with suppress(OSError), (self._state / "ballast").open("wb") as file:
+            while True:
+                file.write(bytes(65536))
+                file.flush()
+
+    def _watch(self, seconds: float) -> None:
+        limit_s = time.monotonic() + seconds
+        while (left_s := limit_s - time.monotonic()) > 0:
+            self._note(min(left_s, 0.1))
+
+    def _note(self, timeout_s: float) -> None:
+        arrival = self._peer.receive(timeout_s)
+        while arrival is not None:
+            if arrival.topic == f"{BASE}/health":
+                outbox = json.loads(arrival.payload)["outbox"]
+                boot = self.history.boots()[-1]
+                self._dropped[boot] = outbox["detections_dropped"] + outbox["events_dropped"]
+            arrival = self._peer.receive(0)
+
+    def _drain(self) -> None:
+        """Wait until nothing is open for a while, or so long that it never will be."""
+        limit_s = time.monotonic() + DRAIN_S
+        calm_s = 0.0
+        while calm_s < 5 and time.monotonic() < limit_s:
+            self._watch(1)
+            calm_s = calm_s + 1 if self.history.open() <= 2 * FPS else 0
+        self.agent.stop()
+        self._note(0.5)

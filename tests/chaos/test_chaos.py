@@ -1,0 +1,83 @@
+"""The agent under faults: nothing that it promised to keep is lost, nothing comes out of order, little comes twice."""
+
+import os
+from collections.abc import Callable
+
+import pytest
+from chaos.faults import Fault, drawn
+from chaos.history import History, Sending
+from chaos.ordeal import Ordeal
+
+SECONDS = float(os.environ.get("CHANGEOVER_TEST_CHAOS_SECONDS", "600"))
+SEEDS = [int(seed) for seed in os.environ.get("CHANGEOVER_TEST_CHAOS_SEEDS", "1,2,3,4,5").split(",")]
+SHORT = [
+    Fault(1, "cut", 0.3),
+    Fault(1, "black hole", 6, kills=True),
+    Fault(2, "broker killed", 2),
+    Fault(5, "half-open", 3),
+    Fault(4, "agent killed", 0.5),
+    Fault(8, "slow", 4),
+]
+
+
+def test_a_few_faults_lose_nothing(make_ordeal: Callable[..., Ordeal]) -> None:
+    outcome = make_ordeal("always").suffer(SHORT)
+    assert outcome.boots == 3
+    assert outcome.verdict.messages > 300
+    assert (outcome.verdict.lost, outcome.verdict.out_of_order, outcome.dropped) == ([], [], 0)
+    assert outcome.verdict.repeated_share <= 0.05
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(SECONDS + 900)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_always_random_faults_lose_nothing(make_ordeal: Callable[..., Ordeal], seed: int) -> None:
+    outcome = make_ordeal("always").suffer(drawn(seed, SECONDS))
+    assert (outcome.verdict.lost, outcome.verdict.out_of_order, outcome.dropped) == ([], [], 0)
+    assert outcome.verdict.repeated_share <= 0.005
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(SECONDS + 900)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_offline_random_faults_lose_only_what_a_kill_finds_in_memory(
+    make_ordeal: Callable[..., Ordeal], seed: int
+) -> None:
+    outcome = make_ordeal("offline").suffer(drawn(seed, SECONDS))
+    assert (outcome.verdict.out_of_order, outcome.dropped) == ([], 0)
+    # two streams at 15 fps, and a second's doubt at each kill
+    assert len(outcome.verdict.lost) <= 45 * (outcome.boots - 1)
+
+
+@pytest.mark.soak
+def test_twenty_restarts_of_the_broker_lose_nothing(make_ordeal: Callable[..., Ordeal]) -> None:
+    outcome = make_ordeal("offline").suffer([Fault(2, "broker killed", 1.0)] * 20)
+    assert (outcome.verdict.lost, outcome.verdict.out_of_order, outcome.dropped) == ([], [], 0)
+
+
+def test_the_checker_sees_gaps_repeats_and_disorder() -> None:
+    history = History()
+
+    def pass_(seq: int, *, topic: str = "replay", boot: str = "a", acknowledged: bool = True) -> None:
+        sending = Sending(1, topic, (boot, "cam-1", seq))
+        history.passed(sending)
+        if acknowledged:
+            history.acknowledged(sending)
+
+    for seq in (0, 1, 4):
+        pass_(seq, topic="detections")
+    pass_(3)
+    pass_(2)
+    pass_(2)
+    pass_(6, acknowledged=False)
+    pass_(0, boot="b")
+    verdict = history.verdict()
+    assert verdict.messages == 8
+    assert verdict.lost == [("a", "cam-1", 5), ("a", "cam-1", 6)]
+    assert verdict.repeated == 1
+    assert verdict.out_of_order == [("replay", ("a", "cam-1", 3), ("a", "cam-1", 2))]
+
+
+def test_a_seed_is_a_run_that_can_be_repeated() -> None:
+    assert list(drawn(7, 300)) == list(drawn(7, 300))
+    assert {fault.kind for fault in drawn(7, 300)} >= {"disk full", "broker frozen", "half-open", "agent killed"}

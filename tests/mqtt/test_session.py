@@ -1,0 +1,79 @@
+"""What the broker keeps for the agent while it is away for a short time."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from support.brokers import Mosquitto
+from support.station import Station
+
+from agent.messages.events import LinkDown, LinkTakenOver, LinkUp, Received
+from agent.mqtt.link_settings import settings_of
+from agent.mqtt.peer import Peer, connected
+
+PRODUCT = "changeover/v1/box-7/line/line-1/product/set"
+
+
+@pytest.fixture
+def plc(mosquitto: Mosquitto) -> Iterator[Peer]:
+    with connected(settings_of(mosquitto.url)) as peer:
+        yield peer
+
+
+def products(station: Station) -> list[bytes]:
+    return [event.payload for event in station.heard if isinstance(event, Received) and event.topic == PRODUCT]
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+def test_commands_of_a_short_outage_arrive_in_order(
+    mosquitto: Mosquitto, plc: Peer, make_station: Callable[..., Station], protocol: str
+) -> None:
+    station = make_station(mosquitto.port, protocol=protocol, session_s=60)
+    station.until_heard(LinkUp)
+    station.until(lambda: station.link.round_trip_ms is not None)
+    station.link.hold(1.0)
+    assert not station.link.is_up
+    for count in range(10):
+        plc.publish(PRODUCT, str(count))
+    station.until_heard(LinkDown)
+    station.until(lambda: len(products(station)) >= 10)
+    assert products(station) == [str(count).encode() for count in range(10)]
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+def test_commands_of_a_long_outage_do_not_surprise(
+    mosquitto: Mosquitto, plc: Peer, make_station: Callable[..., Station], protocol: str
+) -> None:
+    station = make_station(mosquitto.port, protocol=protocol, session_s=1)
+    station.until_heard(LinkUp)
+    station.until(lambda: station.link.round_trip_ms is not None)
+    station.link.hold(4.0)
+    plc.publish(PRODUCT, "old")
+    station.until_heard(LinkUp)
+    station.until(lambda: station.link.round_trip_ms is not None)
+    plc.publish(PRODUCT, "new")
+    station.until(lambda: products(station))
+    assert products(station) == [b"new"]
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+def test_another_client_of_the_same_id_is_told(
+    mosquitto: Mosquitto, make_station: Callable[..., Station], protocol: str
+) -> None:
+    one = make_station(mosquitto.port, protocol=protocol, session_s=60)
+    one.until_heard(LinkUp)
+    two = make_station(mosquitto.port, protocol=protocol, session_s=60)
+
+    def is_told() -> bool:
+        two.turn()
+        return any(isinstance(event, LinkTakenOver) for event in one.heard)
+
+    one.until(is_told)
+
+
+def test_a_broker_that_is_killed_takes_nothing_over(mosquitto: Mosquitto, make_station: Callable[..., Station]) -> None:
+    station = make_station(mosquitto.port, protocol="5")
+    station.until_heard(LinkUp)
+    mosquitto.restart()
+    station.until_heard(LinkDown)
+    station.until_heard(LinkUp)
+    assert not any(isinstance(event, LinkTakenOver) for event in station.heard)
