@@ -106,6 +106,7 @@ class Link:
                 close(event.client)
             return True
         self._attempt = None
+        attempt.join()
         if event.client is None:
             self._short_lives = 0
             self._refused(event.detail, is_refusal=event.refused)

@@ -128,6 +128,10 @@ class Attempt:
         """Begin; returns at once."""
         self._thread.start()
 
+    def join(self) -> None:
+        """Wait for a thread that has called `done` already, and so is at its end: it must not outlive its loop."""
+        self._thread.join()
+
     def abandon(self, timeout_s: float) -> None:
         """Say nothing more, and close what still comes; waits up to `timeout_s` for the thread."""
         with self._guard:
