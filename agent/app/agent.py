@@ -9,18 +9,25 @@ from typing import Final
 from agent.app import budget
 from agent.app.announcer import Announcer
 from agent.app.context import Context
+from agent.app.facts import Parts, gather
 from agent.app.link import make_link, make_publisher
 from agent.app.memory import SnapshotFile
 from agent.app.performer import Calls, Performer
 from agent.app.plant import plant_of
 from agent.app.publishing import Publishing
 from agent.app.reloading import read_again
+from agent.app.scraping import Asked, Scraping
+from agent.app.service import Service
 from agent.app.streams import Streams
+from agent.app.vitals import Vitals
 from agent.app.worker import HUNG_AFTER_S, WORKER, worker_spec
 from agent.control import snapshot
-from agent.control.events import Reloaded, StreamChanged, Tick, WorkerHung, WorkerLost, WorkerUp
+from agent.control.events import Noticed, Reloaded, StreamChanged, Tick, WorkerHung, WorkerLost, WorkerUp
 from agent.control.reconciler import Event, reconcile
 from agent.control.state import Now, State
+from agent.health.device import Device
+from agent.health.metrics import Metrics
+from agent.health.systemd import Notifier
 from agent.messages import children as said
 from agent.messages.children import Message
 from agent.messages.events import (
@@ -45,11 +52,13 @@ _STOP_S: Final = 2.0
 class Agent:
     """Built once, run once. Everything here happens on the thread that calls `run`."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, device: Device | None = None) -> None:
+        """`device` is given by tests; left out, it is the one that we run on."""
         settings = context.settings
         self._context = context
         self._state: Final = State.of(plant_of(settings, context.catalog, context.boot))
         self._loop: Final = Loop()
+        self._metrics: Final = Metrics()
         self._link: Final = make_link(settings, context.topics, self._loop)
         self._publisher: Final = make_publisher(settings, self._link, context.topics)
         self._supervisor: Final = Supervisor(self._loop, self._from_child)
@@ -63,6 +72,7 @@ class Agent:
                 context.topics.of_stream(stream, "summary"), payload
             ),
         )
+        self._publishing.observe = self._metrics.inferred
         self._memory: Final = SnapshotFile(settings.device.state_dir)
         self._performer: Final = Performer(
             context.topics,
@@ -73,9 +83,24 @@ class Agent:
                 remember=lambda: self._memory.save(snapshot.take(self._state)),
                 set_publish=self._publishing.set_publish,
                 reload=self._reload,
+                count_switch=self._metrics.switched,
             ),
         )
         self._announcer: Final = Announcer(context, self._state, self._publisher, self._link)
+        self._vitals: Final = Vitals(self._state, settings.device.hot_c, self._decide, device)
+        self._scraping: Final = Scraping(
+            settings.http.bind, self._metrics, self._loop.put, lambda alert: self._decide(Noticed(alert))
+        )
+        self._service: Final = Service(self._state, Notifier())
+        self._parts: Final = Parts(
+            settings.device.id,
+            self._state,
+            self._streams,
+            self._publishing,
+            self._publisher,
+            self._link,
+            self._vitals,
+        )
         self._failing: Final[set[str]] = set()
         self._is_hung = False
         self._stopping = False
@@ -90,9 +115,13 @@ class Agent:
         with ExitStack() as undo:
             undo.callback(self._loop.close)
             undo.callback(self._streams.close)
+            undo.callback(self._service.close)
+            undo.callback(self._vitals.stop)
             self._start()
+            undo.callback(self._scraping.stop)
             undo.callback(self._say_goodbye)
             undo.callback(self._supervisor.stop)
+            undo.callback(self._service.stopping)
             while not self._stopping:
                 self._loop.run_once(_TICK_S, self._from_inbox)
                 self._tick()
@@ -102,6 +131,8 @@ class Agent:
         snapshot.restore(self._state, self._memory.load())
         self._announcer.say_start()
         self._decide(Tick())
+        self._vitals.start()
+        self._scraping.start(time.monotonic())
         self._link.start()
         self._supervisor.start(self._worker_spec())
         self._streams.start()
@@ -130,9 +161,13 @@ class Agent:
         self._look_at_worker(now_s)
         self._publishing.tick()
         self._decide(Tick())
-        self._announcer.tick(now_s, self._streams, self._publishing, self._pids())
+        self._vitals.tick(now_s, self._pids)
+        self._announcer.tick(now_s, self._streams, self._publishing, self._vitals)
+        self._scraping.tick(now_s)
+        self._service.tick(now_s, self._silent_s(now_s), link_up=self._link.is_up)
 
     def _reload(self) -> None:
+        self._service.reloading()
         self._context, reloaded = read_again(self._context)
         _log.info("event=reloaded ok=%s detail=%r", reloaded.plant is not None, reloaded.detail)
         self._loop.put(reloaded)
@@ -144,9 +179,14 @@ class Agent:
             self._is_hung = is_hung
             self._decide(WorkerHung(is_hung))
 
+    def _children(self) -> dict[str, str]:
+        return {"worker": WORKER, **{f"camera_{id_}": child for id_, child in self._streams.children().items()}}
+
+    def _silent_s(self, now_s: float) -> dict[str, float | None]:
+        return {name: self._supervisor.beat_age_s(child, now_s) for name, child in self._children().items()}
+
     def _pids(self) -> dict[str, int]:
-        names = {"worker": WORKER, **{f"camera_{id_}": child for id_, child in self._streams.children().items()}}
-        pids = {name: self._supervisor.pid(child) for name, child in names.items()}
+        pids = {name: self._supervisor.pid(child) for name, child in self._children().items()}
         return {"control": os.getpid(), **{name: pid for name, pid in pids.items() if pid is not None}}
 
     def _from_inbox(self, event: object) -> None:
@@ -166,6 +206,9 @@ class Agent:
             case Reloaded():
                 self._decide(event)
                 self._announcer.say_configuration(self._context)
+                self._service.reloaded(event.detail, ok=event.plant is not None)
+            case Asked():
+                event.answers.put(gather(self._parts, self._announcer.cache, time.monotonic()))
             case LinkDown():
                 _log.debug("event=link_down detail=%r", event.detail)
             case Received():
@@ -192,7 +235,10 @@ class Agent:
             case said.InferenceFailed():
                 self._failing.add(message.stream)
                 self._decide(message)
-            case said.Breaking() | said.Swapped() | said.SwapFailed() | said.Prepared() | said.PrepareFailed():
+            case said.Swapped():
+                self._metrics.swapped(message)
+                self._decide(message)
+            case said.Breaking() | said.SwapFailed() | said.Prepared() | said.PrepareFailed():
                 self._decide(message)
             case said.CacheState() | said.CacheDecided() | said.MemoryKept():
                 self._announcer.say_cache(message)

@@ -8,6 +8,7 @@ from agent.control.actions import Action
 from agent.control.events import (
     AckRate,
     CapChanged,
+    Noticed,
     Reloaded,
     StreamChanged,
     Tick,
@@ -27,6 +28,7 @@ Event = (
     | Received
     | AckRate
     | CapChanged
+    | Noticed
     | Reloaded
     | StreamChanged
     | WorkerUp
@@ -65,7 +67,7 @@ def _apply(state: State, event: Event, now: Now) -> list[Action]:
             return _broker(state, event, now)
         case StreamChanged():
             return report.stream_status(state, event.stream, event.status)
-        case AckRate() | CapChanged() | Reloaded():
+        case AckRate() | CapChanged() | Noticed() | Reloaded():
             return _world(state, event)
         case WorkerUp() | WorkerLost() | WorkerHung():
             return _worker(state, event, now)
@@ -83,12 +85,14 @@ def _broker(state: State, event: LinkUp | LinkTakenOver | Received, now: Now) ->
             return identity.taken_over(state, now)
 
 
-def _world(state: State, event: AckRate | CapChanged | Reloaded) -> list[Action]:
+def _world(state: State, event: AckRate | CapChanged | Noticed | Reloaded) -> list[Action]:
     match event:
         case AckRate():
             return bandwidth.measured(state, event)
         case Reloaded():
             return verbs.reloaded(state, event)
+        case Noticed(alert):
+            return report.alert(state, alert)
         case CapChanged(rule, None):
             state.stress.pop(rule, None)
         case CapChanged(rule, str(variant)):
