@@ -272,6 +272,6 @@ class Health(msgspec.Struct, frozen=True):
     outbox: dict[str, int]
     outbox_age_s: float
     round_trip_ms: float | None
-    device: DeviceHealth
-    caps: dict[str, str]
     v: int = 1
+    device: DeviceHealth | msgspec.UnsetType = msgspec.UNSET
+    caps: dict[str, str] = msgspec.field(default_factory=dict)
