@@ -73,6 +73,7 @@ class Agent:
             ),
         )
         self._publishing.observe = self._metrics.inferred
+        self._metrics.expect(settings.line, [stream.id for stream in settings.stream])
         self._memory: Final = SnapshotFile(settings.device.state_dir)
         self._performer: Final = Performer(
             context.topics,
@@ -109,6 +110,11 @@ class Agent:
     def loop(self) -> Loop:
         """The loop, for signal handlers to put into."""
         return self._loop
+
+    @property
+    def http_port(self) -> int:
+        """The port on which /metrics is served; 0 while it is not."""
+        return self._scraping.port
 
     def run(self) -> None:
         """Serve until a StopRequested comes."""

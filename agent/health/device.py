@@ -49,7 +49,9 @@ class Device:
 
     def watch(self, pids: dict[str, int]) -> None:
         """Measure these processes' memory from now on."""
-        self._host.pids = pids
+        if self._host.pids != pids:
+            self._host.pids = pids
+            self._host_sampler.hurry()
 
     def reading(self, now_s: float) -> Reading:
         """Return what the sources say together; those that are silent for STALE_S are left out."""

@@ -1,17 +1,18 @@
 """`/metrics`: counts that grow as events come, and the facts of the moment, in Prometheus' text format."""
 
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Iterable, Iterator
+from typing import Final, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.metrics_core import Metric
 
 from agent.health import families
 from agent.health.facts import Facts
-from agent.messages.children import Swapped
-from agent.messages.payloads import Switch
+from agent.messages.children import Residency, Swapped
+from agent.messages.payloads import Switch, SwitchResult
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+_NO_RESIDENCY: Final = "none"
 _FRAME_S: Final = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5)
 _SWAP_S: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
@@ -31,6 +32,18 @@ class Metrics:
         self._inference_s: Final = self._histogram("inference_seconds", "One inference.", _FRAME_S, "stream")
         self._latency_s: Final = self._histogram("latency_seconds", "Capture to publishing.", _FRAME_S, "stream")
 
+    def expect(self, lines: Iterable[str], streams: Iterable[str]) -> None:
+        """Begin at 0 what may come: a counter that is first seen at 1 has never increased, to Prometheus."""
+        for line in lines:
+            for result in get_args(SwitchResult):
+                for residency in (*get_args(Residency), _NO_RESIDENCY):
+                    self._swaps.labels(line, result, residency)
+        for stream in streams:
+            self._inference_s.labels(stream)
+            self._latency_s.labels(stream)
+        for residency in get_args(Residency):
+            self._swap_s.labels(residency)
+
     def swapped(self, message: Swapped) -> None:
         """Count what the worker did, also where nobody had asked for a change (a start, a recovery)."""
         report = message.report
@@ -40,7 +53,7 @@ class Metrics:
 
     def switched(self, switch: Switch) -> None:
         """Count one change of product or model, however it ended."""
-        residency = switch.residency or "none"
+        residency = switch.residency or _NO_RESIDENCY
         self._swaps.labels(switch.line, switch.result, residency).inc()
         if switch.result == "switched":
             self._swap_s.labels(residency).observe(switch.total_ms / 1000)

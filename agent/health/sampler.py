@@ -43,7 +43,8 @@ class Sampler(Generic[Value]):
         self._clock: Final = clock
         self._newest: tuple[float, Value] | None = None
         self._backoff: Final = Backoff(interval_s, _LONGEST_RETRY_S)
-        self._stopping: Final = threading.Event()
+        self._hurry: Final = threading.Event()
+        self._is_stopping = False
         self._thread: Final = threading.Thread(target=self._run, name=f"sampler {name}", daemon=True)
 
     def start(self) -> None:
@@ -52,8 +53,13 @@ class Sampler(Generic[Value]):
 
     def stop(self) -> None:
         """End the thread after the read in hand; one that hangs is left behind, and ends with the process."""
-        self._stopping.set()
+        self._is_stopping = True
+        self._hurry.set()
         self._thread.join(_STOP_S)
+
+    def hurry(self) -> None:
+        """Read again at once: what is to be read has changed."""
+        self._hurry.set()
 
     def newest(self, now_s: float, max_age_s: float) -> Value | None:
         """Return the last value read, None where there is none of the last `max_age_s`. For any thread."""
@@ -67,8 +73,9 @@ class Sampler(Generic[Value]):
 
     def _run(self) -> None:
         try:
-            while not self._stopping.wait(self._step()):
-                pass
+            while not self._is_stopping:
+                self._hurry.wait(self._step())
+                self._hurry.clear()
         except ProbeAbsentError as error:
             _log.info("event=source_absent source=%s detail=%r", self.name, str(error))
         finally:

@@ -4,11 +4,14 @@ import logging
 import os
 import socket
 import time
+from collections import deque
 from collections.abc import MutableMapping
 from typing import Final
 
 _log: Final = logging.getLogger(__name__)
 _STATUS_LENGTH: Final = 200
+_OWED_AT_MOST: Final = 16
+"""Words that wait for a manager that does not read; the oldest go first."""
 
 
 class Notifier:
@@ -24,6 +27,7 @@ class Notifier:
         """How long the manager waits between two signs of life; None where it does not."""
         self._socket: Final = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
         self._status = ""
+        self._owed: Final[deque[str]] = deque(maxlen=_OWED_AT_MOST)
 
     def ready(self) -> None:
         """Say that the service is up, or that a reload is over."""
@@ -40,27 +44,37 @@ class Notifier:
     def status(self, text: str) -> None:
         """Set the line that `systemctl status` shows; one that did not change is not sent again."""
         text = " ".join(text.split())[:_STATUS_LENGTH]
-        if text != self._status and self._send(f"STATUS={text}"):
+        if text != self._status:
             self._status = text
+            self._send(f"STATUS={text}")
+        else:
+            self._flush()
 
     def alive(self) -> None:
         """Give one sign of life."""
-        self._send("WATCHDOG=1")
+        if not self._owed:
+            self._send("WATCHDOG=1")
 
     def close(self) -> None:
         """Release the socket."""
         self._socket.close()
 
-    def _send(self, text: str) -> bool:
-        if not self._address:
-            return False
+    def _send(self, text: str) -> None:
+        if self._address:
+            self._owed.append(text)
+            self._flush()
+
+    def _flush(self) -> None:
+        """Send what is owed, in order. A manager that does not read now must not hold us up: it hears it later."""
         try:
-            # A manager that does not read must not hold us up; what is lost is said again, or is no loss.
-            self._socket.sendto(text.encode(), socket.MSG_DONTWAIT, self._address)
+            while self._owed:
+                self._socket.sendto(self._owed[0].encode(), socket.MSG_DONTWAIT, self._address)
+                self._owed.popleft()
+        except BlockingIOError:
+            _log.info("event=notify_waits owed=%d", len(self._owed))
         except OSError as error:
             _log.warning("event=notify_failed detail=%r", str(error))
-            return False
-        return True
+            self._owed.clear()
 
 
 class Watchdog:

@@ -119,3 +119,14 @@ def test_processes_are_measured_by_name() -> None:
     assert memory is not None
     assert memory.processes["control"] > 2**20
     assert memory.processes["gone"] == 0
+
+
+def test_a_reading_that_is_wanted_now_does_not_wait_for_its_time() -> None:
+    numbers = iter(range(10**6))
+    sampler = Sampler("numbers", lambda: next(numbers), 3600.0)
+    sampler.start()
+    until(lambda: sampler.newest(time.monotonic(), 1e9) == 0)
+    sampler.hurry()
+    until(lambda: sampler.newest(time.monotonic(), 1e9) == 1)
+    sampler.stop()
+    assert not sampler._thread.is_alive()
