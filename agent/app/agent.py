@@ -22,7 +22,7 @@ from agent.app.streams import Streams
 from agent.app.vitals import Vitals
 from agent.app.worker import HUNG_AFTER_S, WORKER, worker_spec
 from agent.control import snapshot
-from agent.control.events import Noticed, Reloaded, StreamChanged, Tick, WorkerHung, WorkerLost, WorkerUp
+from agent.control.events import Reloaded, StreamChanged, Tick, WorkerHung, WorkerLost, WorkerUp
 from agent.control.reconciler import Event, reconcile
 from agent.control.state import Now, State
 from agent.health.device import Device
@@ -89,9 +89,7 @@ class Agent:
         )
         self._announcer: Final = Announcer(context, self._state, self._publisher, self._link)
         self._vitals: Final = Vitals(self._state, settings.device.hot_c, self._decide, device)
-        self._scraping: Final = Scraping(
-            settings.http.bind, self._metrics, self._loop.put, lambda alert: self._decide(Noticed(alert))
-        )
+        self._scraping: Final = Scraping(settings.http.bind, self._metrics, self._loop.put, self._decide)
         self._service: Final = Service(self._state, Notifier())
         self._parts: Final = Parts(
             settings.device.id,

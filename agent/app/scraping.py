@@ -12,7 +12,7 @@ from agent.health.facts import Facts
 from agent.health.metrics import CONTENT_TYPE, Metrics
 from agent.health.web import Page, Web
 from agent.messages.errors import TransientError
-from agent.messages.payloads import Alert
+from agent.messages.events import Noticed
 
 _log: Final = logging.getLogger(__name__)
 _ANSWER_S: Final = 2.0
@@ -32,7 +32,7 @@ class Scraping:
     """Owns the HTTP server. `put` fills control's inbox, with one question at a time: the server has one thread."""
 
     def __init__(
-        self, bind: str, metrics: Metrics, put: Callable[[Asked], None], notice: Callable[[Alert], None]
+        self, bind: str, metrics: Metrics, put: Callable[[Asked], None], notice: Callable[[Noticed], None]
     ) -> None:
         """`bind` "" serves nothing."""
         self._metrics: Final = metrics
@@ -56,11 +56,11 @@ class Scraping:
         except TransientError as error:
             self._retry_s = now_s + _RETRY_S
             _log.error("event=http_unavailable detail=%r", str(error))
-            self._notice(Alert(ALERT, on=True, detail=str(error)))
+            self._notice(Noticed(ALERT, on=True, detail=str(error)))
             return
         self._retry_s = None
         _log.info("event=http_serving port=%d", self._web.port)
-        self._notice(Alert(ALERT, on=False))
+        self._notice(Noticed(ALERT, on=False))
 
     def stop(self) -> None:
         """Serve no more."""

@@ -4,13 +4,13 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from agent.control.events import CapChanged, Noticed
+from agent.control.events import CapChanged
 from agent.control.state import State
 from agent.health.device import Device, own_probes
 from agent.health.host import Host, HostReading
 from agent.health.reading import Reading
 from agent.health.stress import Cap, Rule, Stress
-from agent.messages.payloads import Alert
+from agent.messages.events import Noticed
 from agent.messages.references import ModelReference
 
 _log: Final = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ class Vitals:
         log = _log.warning if is_on else _log.info
         log("event=cap rule=%s max_variant=%s value=%r", cap.rule, cap.max_variant, cap.value)
         self._decide(CapChanged(cap.rule, cap.max_variant, cap.value))
-        self._decide(Noticed(Alert(_ALERTS[cap.rule], on=is_on, detail=cap.value if is_on else None)))
+        self._decide(Noticed(_ALERTS[cap.rule], is_on, cap.value if is_on else None))
 
     def _largest_rank(self) -> float | None:
         plant = self._state.plant

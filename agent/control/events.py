@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from agent.control.plant import Plant
-from agent.messages.payloads import Alert, StreamStatus
+from agent.messages.payloads import StreamStatus
 
 
 @dataclass(frozen=True)
@@ -53,13 +53,6 @@ class CapChanged:
     rule: Literal["temperature", "memory"]
     max_variant: str | None
     value: str | None = None
-
-
-@dataclass(frozen=True)
-class Noticed:
-    """The device itself has found something, or is rid of it; nothing but the alert follows."""
-
-    alert: Alert
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from agent.control.actions import Action
 from agent.control.events import (
     AckRate,
     CapChanged,
-    Noticed,
     Reloaded,
     StreamChanged,
     Tick,
@@ -18,17 +17,17 @@ from agent.control.events import (
 )
 from agent.control.state import Cap, Line, Now, State
 from agent.messages.children import Breaking, InferenceFailed, MemoryKept, Prepared, PrepareFailed, SwapFailed, Swapped
-from agent.messages.events import LinkTakenOver, LinkUp, Received
+from agent.messages.events import LinkTakenOver, LinkUp, Noticed, Received
 from agent.messages.payloads import Alert
 
 Event = (
     Tick
     | LinkUp
     | LinkTakenOver
+    | Noticed
     | Received
     | AckRate
     | CapChanged
-    | Noticed
     | Reloaded
     | StreamChanged
     | WorkerUp
@@ -67,7 +66,7 @@ def _apply(state: State, event: Event, now: Now) -> list[Action]:
             return _broker(state, event, now)
         case StreamChanged():
             return report.stream_status(state, event.stream, event.status)
-        case AckRate() | CapChanged() | Noticed() | Reloaded():
+        case AckRate() | CapChanged() | Reloaded() | Noticed():
             return _world(state, event)
         case WorkerUp() | WorkerLost() | WorkerHung():
             return _worker(state, event, now)
@@ -85,14 +84,14 @@ def _broker(state: State, event: LinkUp | LinkTakenOver | Received, now: Now) ->
             return identity.taken_over(state, now)
 
 
-def _world(state: State, event: AckRate | CapChanged | Noticed | Reloaded) -> list[Action]:
+def _world(state: State, event: AckRate | CapChanged | Reloaded | Noticed) -> list[Action]:
     match event:
+        case Noticed():
+            return report.alert(state, Alert(event.code, event.on, detail=event.detail))
         case AckRate():
             return bandwidth.measured(state, event)
         case Reloaded():
             return verbs.reloaded(state, event)
-        case Noticed(alert):
-            return report.alert(state, alert)
         case CapChanged(rule, None):
             state.stress.pop(rule, None)
         case CapChanged(rule, str(variant)):

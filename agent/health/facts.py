@@ -32,11 +32,13 @@ class LineFacts:
 
 @dataclass(frozen=True)
 class CacheFacts:
-    """The worker's ledger: bytes of each resident model by (reference, state)."""
+    """The worker's ledger: bytes of each resident model by (reference, state), and decisions counted by reason."""
 
     budget_bytes: int = 0
     used_bytes: int = 0
     models: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    evicted: Mapping[str, int] = field(default_factory=dict)
+    refused: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,8 @@ def _cache(cache: CacheFacts) -> Iterator[Metric]:
     yield _gauge("resident_models", "Models that are loaded.", _one(len(cache.models)))
     models = [(key, size) for key, size in cache.models.items()]
     yield _gauge("resident_model_bytes", "Bytes charged for a loaded model.", models, "model", "state")
+    yield _counter("evictions", "Models unloaded to make room, by reason.", _labelled(cache.evicted), "reason")
+    yield _counter("refusals", "Models refused for want of memory, by reason.", _labelled(cache.refused), "reason")
     yield _gauge("memory_budget_bytes", "Bytes that resident models may take together.", _one(cache.budget_bytes))
     yield _gauge("memory_used_bytes", "Bytes that are charged to the budget.", _one(cache.used_bytes))
 

@@ -24,8 +24,6 @@ class Metrics:
         self._registry: Final = CollectorRegistry()
         self._hits: Final = self._counter("cache_hits", "Swaps to a model that was resident.")
         self._misses: Final = self._counter("cache_misses", "Swaps to a model that had to be loaded.")
-        self._evictions: Final = self._counter("evictions", "Models unloaded to make room, by reason.", "reason")
-        self._refusals: Final = self._counter("refusals", "Models refused for want of memory, by reason.", "reason")
         self._swaps: Final = self._counter("swaps", "Changes of product or model.", "line", "result", "residency")
         self._load_s: Final = self._histogram("model_load_seconds", "Loading and warming up a model.", _SWAP_S)
         self._swap_s: Final = self._histogram("swap_seconds", "Request of a change to ready.", _SWAP_S, "residency")
@@ -57,14 +55,6 @@ class Metrics:
         self._swaps.labels(switch.line, switch.result, residency).inc()
         if switch.result == "switched":
             self._swap_s.labels(residency).observe(switch.total_ms / 1000)
-
-    def evicted(self, reason: str) -> None:
-        """Count one eviction."""
-        self._evictions.labels(reason).inc()
-
-    def refused(self, reason: str) -> None:
-        """Count one model that there was no memory for."""
-        self._refusals.labels(reason).inc()
 
     def inferred(self, stream: str, inference_ms: float, latency_ms: float) -> None:
         """Count one inferred frame."""

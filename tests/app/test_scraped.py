@@ -45,6 +45,10 @@ def agent(mosquitto: Mosquitto, tmp_path: Path) -> Iterator[AgentHere]:
         made.kill()
 
 
+def without_data(server: Prometheus) -> set[str]:
+    return {query for query in dashboard_queries() if not server.ask(query)}
+
+
 def value(server: Prometheus, query: str) -> float:
     found = server.ask(query)
     return sum(float(one["value"][1]) for one in found) if found else math.nan
@@ -57,8 +61,7 @@ def test_every_query_has_data_and_every_rule_is_evaluated(agent: AgentHere, tmp_
         agent.until(lambda: value(server, "up") == 1)
         for product in ("17", "crate", "17"):
             agent.ready(product)
-        missing = dict.fromkeys(dashboard_queries())
-        agent.until(lambda: not [missing.pop(query) for query in list(missing) if server.ask(query)] and not missing)
+        agent.until(lambda: without_data(server) == set())
         assert value(server, 'changeover_swaps_total{line="line-1",result="switched"}') >= 3
         assert value(server, "sum(changeover_line_ready)") == 2
         assert value(server, "changeover_temperature_celsius") == 50.0

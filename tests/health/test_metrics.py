@@ -22,8 +22,6 @@ def filled() -> Metrics:
     metrics.swapped(Swapped("line-1", 2, "cap-check:n@3", SwapReport("resident", "make-before-break", 0, 0, 0, 0)))
     metrics.switched(switch("switched", "resident"))
     metrics.switched(switch("failed", None))
-    metrics.evicted("room")
-    metrics.refused("too_large")
     metrics.inferred("cam-1", 21.0, 34.0)
     return metrics
 

@@ -22,8 +22,6 @@ needs_promtool = pytest.mark.skipif(shutil.which("promtool") is None, reason="ne
 def exported() -> set[str]:
     metrics = Metrics()
     metrics.expect(["line-1"], ["cam-1"])
-    metrics.evicted("room")
-    metrics.refused("too_large")
     return {sample.name for family in parse(metrics.render(FACTS).decode()) for sample in family.samples}
 
 

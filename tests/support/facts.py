@@ -24,7 +24,11 @@ FACTS = Facts(
         "cam-2": StreamFacts("line-2", "offline", 0, 0, 0, 0),
     },
     cache=CacheFacts(
-        400_000_000, 130_000_000, {("cap-check:n@3", "active"): 70_000_000, ("b:n@1", "standby"): 60_000_000}
+        400_000_000,
+        130_000_000,
+        {("cap-check:n@3", "active"): 70_000_000, ("b:n@1", "standby"): 60_000_000},
+        evicted={"room": 1, "announced": 0},
+        refused={"too_large": 1},
     ),
     link=LinkFacts(
         is_up=True,
