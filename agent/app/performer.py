@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from agent.app import journal
 from agent.control.actions import (
     Action,
     Answer,
@@ -64,6 +65,7 @@ class Performer:
                 self._publisher.send_live(self._topics.of_line(action.line, "live"), action.value.encode())
             case PublishEvent():
                 topic = f"{self._topics.base}/{action.topic}"
+                journal.tell(action.payload)
                 if isinstance(action.payload, Switch):
                     self._calls.count_switch(action.payload)
                 self._publisher.send_event(topic, msgspec.json.encode(action.payload))
