@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Final, TextIO
+from typing import TYPE_CHECKING, Final, TextIO
 
 from agent.processes.redact import redact
 
@@ -73,7 +73,13 @@ class Formatter(logging.Formatter):
         return f"at={seconds}.{int(record.msecs):03d}Z process={record.process}"
 
 
-class Handler(logging.StreamHandler[TextIO]):
+if TYPE_CHECKING:
+    _StreamHandler = logging.StreamHandler[TextIO]
+else:
+    _StreamHandler = logging.StreamHandler  # generic only since Python 3.11
+
+
+class Handler(_StreamHandler):
     """Writes each warning or error once, then once a minute with the number of repeats.
 
     Two lines are the same where they differ only in decimal fractions (durations, in this agent's lines).
