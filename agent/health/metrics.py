@@ -29,6 +29,7 @@ class Metrics:
         self._swap_s: Final = self._histogram("swap_seconds", "Request of a change to ready.", _SWAP_S, "residency")
         self._inference_s: Final = self._histogram("inference_seconds", "One inference.", _FRAME_S, "stream")
         self._latency_s: Final = self._histogram("latency_seconds", "Capture to publishing.", _FRAME_S, "stream")
+        self._by_stream: Final[dict[str, tuple[Histogram, Histogram]]] = {}
 
     def expect(self, lines: Iterable[str], streams: Iterable[str]) -> None:
         """Begin at 0 what may come: a counter that is first seen at 1 has never increased, to Prometheus."""
@@ -37,8 +38,7 @@ class Metrics:
                 for residency in (*get_args(Residency), _NO_RESIDENCY):
                     self._swaps.labels(line, result, residency)
         for stream in streams:
-            self._inference_s.labels(stream)
-            self._latency_s.labels(stream)
+            self._of_stream(stream)
         for residency in get_args(Residency):
             self._swap_s.labels(residency)
 
@@ -58,12 +58,20 @@ class Metrics:
 
     def inferred(self, stream: str, inference_ms: float, latency_ms: float) -> None:
         """Count one inferred frame."""
-        self._inference_s.labels(stream).observe(inference_ms / 1000)
-        self._latency_s.labels(stream).observe(latency_ms / 1000)
+        inference_s, latency_s = self._of_stream(stream)
+        inference_s.observe(inference_ms / 1000)
+        latency_s.observe(latency_ms / 1000)
 
     def render(self, facts: Facts) -> bytes:
         """Return the text of everything."""
         return generate_latest(_Everything(self._registry, facts))
+
+    def _of_stream(self, stream: str) -> tuple[Histogram, Histogram]:
+        """Return a stream's own histograms; looking them up by label costs more than all the rest of counting."""
+        known = self._by_stream.get(stream)
+        if known is None:
+            known = self._by_stream[stream] = (self._inference_s.labels(stream), self._latency_s.labels(stream))
+        return known
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(name, text, labels, namespace=families.NAMESPACE, registry=self._registry)
