@@ -12,6 +12,7 @@ from agent.app.streams import Streams
 from agent.app.vitals import Vitals
 from agent.control import identity, routes
 from agent.control.state import NOTHING, State
+from agent.health.cadence import Cadence
 from agent.health.clock import is_synchronised
 from agent.health.report import INTERVAL_S, DeviceReading, LinkReading, Reporter, StreamReading
 from agent.messages.children import CacheDecided, CacheState, MemoryKept
@@ -38,7 +39,7 @@ class Announcer:
         self._reporter: Final = Reporter()
         self._ledger: Final = Ledger()
         self._versions: dict[str, str] = {"changeover": __version__}
-        self._health_due_s = 0.0
+        self._cadence: Final = Cadence(INTERVAL_S)
 
     @property
     def cache(self) -> Cache | None:
@@ -96,10 +97,8 @@ class Announcer:
 
     def tick(self, now_s: float, streams: Streams, publishing: Publishing, vitals: Vitals) -> None:
         """Publish `health` when it is due; the first one as soon as something was measured."""
-        if now_s < self._health_due_s or vitals.memory is None:
+        if vitals.memory is None or not self._cadence.is_due(now_s):
             return
-        # From the time at which it was due, so that reports do not drift; not to make up for those that were missed.
-        self._health_due_s = max(self._health_due_s + INTERVAL_S, now_s + INTERVAL_S / 2)
         counters, statistics = streams.counters(), publishing.statistics()
         readings = {
             id_: StreamReading(one.offered, one.overwritten + one.torn, *statistics[id_])

@@ -15,7 +15,7 @@ from agent.messages.references import ModelReference
 
 _log: Final = logging.getLogger(__name__)
 _LOOK_INTERVAL_S: Final = 1.0
-_ALERTS: Final[dict[Rule, str]] = {"temperature": "hot", "memory": "memory_pressure"}
+ALERTS: Final[dict[Rule, str]] = {"temperature": "hot", "memory": "memory_pressure"}
 
 Decide = Callable[[CapChanged | Noticed], None]
 
@@ -65,7 +65,7 @@ class Vitals:
         log = _log.warning if is_on else _log.info
         log("event=cap rule=%s max_variant=%s value=%r", cap.rule, cap.max_variant, cap.value)
         self._decide(CapChanged(cap.rule, cap.max_variant, cap.value))
-        self._decide(Noticed(_ALERTS[cap.rule], is_on, cap.value if is_on else None))
+        self._decide(Noticed(ALERTS[cap.rule], is_on, cap.value if is_on else None))
 
     def _largest_rank(self) -> float | None:
         plant = self._state.plant
