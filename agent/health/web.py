@@ -2,8 +2,10 @@
 
 import logging
 import socket
+import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -13,7 +15,9 @@ from agent.messages.errors import TransientError
 
 _log: Final = logging.getLogger(__name__)
 _CLIENT_S: Final = 2.0
-"""A client that is slower than that is dropped, since others wait behind it."""
+"""A client that says nothing for so long is dropped, since others wait behind it."""
+_WHOLE_S: Final = 6.0
+"""And so is one that takes longer for all of it, however busily it drips."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +83,9 @@ class _Server(HTTPServer):
         self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
 
     def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002 - socketserver's call
-        """Log what a client's going away looks like, and go on."""
-        _log.debug("event=http_failed", exc_info=True)
+        """Go on: after a client's going away without a word, after a mistake of ours with one."""
+        is_client = isinstance(sys.exc_info()[1], OSError)
+        _log.log(logging.DEBUG if is_client else logging.ERROR, "event=http_failed", exc_info=True)
 
 
 class _Server6(_Server):
@@ -93,6 +98,15 @@ def _handler(pages: Pages) -> type[BaseHTTPRequestHandler]:
         server_version = "changeover"
         sys_version = ""
 
+        def handle(self) -> None:
+            guard = threading.Timer(_WHOLE_S, self._cut)
+            guard.daemon = True
+            guard.start()
+            try:
+                super().handle()
+            finally:
+                guard.cancel()
+
         def do_GET(self) -> None:
             self._answer(with_body=True)
 
@@ -101,6 +115,10 @@ def _handler(pages: Pages) -> type[BaseHTTPRequestHandler]:
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name that http.server gives
             """Say nothing of each scrape."""
+
+        def _cut(self) -> None:
+            with suppress(OSError):  # it was over already
+                self.connection.shutdown(socket.SHUT_RDWR)
 
         def _answer(self, *, with_body: bool) -> None:
             make = pages.get(self.path.partition("?")[0])

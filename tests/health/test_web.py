@@ -9,6 +9,7 @@ from http import HTTPStatus
 
 import pytest
 
+from agent.health import web as module
 from agent.health.web import Page, Web
 from agent.messages.errors import TransientError
 
@@ -45,9 +46,10 @@ def test_pages_and_strangers(web: Web) -> None:
     assert ask(web, "/metrics", "POST")[0] == 501
 
 
-def test_a_bug_in_a_page_ends_one_answer_and_not_the_server(web: Web) -> None:
+def test_a_bug_in_a_page_ends_one_answer_and_not_the_server(web: Web, caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises((http.client.HTTPException, ConnectionError)):
         ask(web, "/broken")
+    assert [one.getMessage() for one in caplog.records] == ["event=http_failed"]
     assert ask(web, "/metrics")[0] == 200
 
 
@@ -57,6 +59,17 @@ def test_a_client_that_says_nothing_is_dropped_and_others_are_served(web: Web) -
         assert ask(web, "/metrics")[0] == 200
         mute.settimeout(DEADLINE_S)
         assert mute.recv(100) == b""
+
+
+def test_a_client_that_drips_is_cut_off(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_WHOLE_S", 0.5)
+    with socket.create_connection(("127.0.0.1", web.port)) as drip, suppress(OSError):
+        limit_s = time.monotonic() + DEADLINE_S
+        while time.monotonic() < limit_s:
+            drip.sendall(b"G")
+            time.sleep(0.05)
+    assert time.monotonic() < limit_s
+    assert ask(web, "/metrics")[0] == 200
 
 
 def test_rubbish_is_answered_or_dropped(web: Web) -> None:
