@@ -52,10 +52,11 @@ class Sampler(Generic[Value]):
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread after the read in hand; one that hangs is left behind, and ends with the process."""
+        """End the thread after the read in hand; one that hangs is left behind. Harmless where it never started."""
         self._is_stopping = True
         self._hurry.set()
-        self._thread.join(_STOP_S)
+        if self._thread.ident is not None:
+            self._thread.join(_STOP_S)
 
     def hurry(self) -> None:
         """Read again at once: what is to be read has changed."""

@@ -63,7 +63,7 @@ class Web:
         self._thread.start()
 
     def stop(self) -> None:
-        """Serve no more; returns within 3 s."""
+        """Serve no more; returns when the request in hand is over, within 6 s."""
         server, self._server = self._server, None
         if server is not None and self._thread is not None:
             server.shutdown()

@@ -28,7 +28,6 @@ _STREAM_SCHEMES: Final = ("rtsp", "rtsps", "http", "https")
 _PRODUCT_LENGTH: Final = 64
 _TOPIC_BYTES: Final = 65535
 _KEY_BYTES: Final = 32
-_COOLEST_C, _HOTTEST_C = 40.0, 120.0
 
 
 def canonical_product(value: object) -> str | None:
@@ -180,6 +179,9 @@ def _no_keys_yet(value: tuple[str, ...]) -> tuple[str, ...]:
     if value:
         raise ValueError("an empty list: this release cannot check signatures yet")
     return value
+
+
+_COOLEST_C, _HOTTEST_C = 40.0, 120.0
 
 
 def _hot(value: object) -> float | None:

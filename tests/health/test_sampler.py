@@ -71,6 +71,10 @@ def test_a_failing_source_is_asked_again_and_closed_at_the_end(caplog: pytest.Lo
     assert "event=source_failed source=flaky detail='OSError: i2c timed out'" in caplog.text
 
 
+def test_what_was_never_started_can_be_stopped() -> None:
+    Sampler("idle", int, 1.0).stop()
+
+
 def test_an_absent_source_ends_its_thread() -> None:
     asked: list[int] = []
 
