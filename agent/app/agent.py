@@ -226,8 +226,10 @@ class Agent:
     def _from_child(self, child: str, message: Message) -> None:
         if self._streams.owns(child):
             self._streams.take(child, message)
-        else:
-            self._from_worker(message)
+            return
+        if isinstance(message, said.Swapped):
+            self._metrics.swapped(message)
+        self._from_worker(message)
 
     def _from_worker(self, message: Message) -> None:
         match message:
@@ -239,10 +241,7 @@ class Agent:
             case said.InferenceFailed():
                 self._failing.add(message.stream)
                 self._decide(message)
-            case said.Swapped():
-                self._metrics.swapped(message)
-                self._decide(message)
-            case said.Breaking() | said.SwapFailed() | said.Prepared() | said.PrepareFailed():
+            case said.Breaking() | said.Swapped() | said.SwapFailed() | said.Prepared() | said.PrepareFailed():
                 self._decide(message)
             case said.CacheState() | said.CacheDecided() | said.MemoryKept():
                 self._announcer.say_cache(message)

@@ -1,6 +1,7 @@
 """Gathers what control knows at one moment, for a scrape."""
 
 from dataclasses import dataclass
+from typing import Final, get_args
 
 from agent import __version__
 from agent.app.publishing import Publishing
@@ -10,9 +11,12 @@ from agent.control import report
 from agent.control.state import NOTHING, State
 from agent.health.clock import is_synchronised
 from agent.health.facts import AlertFacts, CacheFacts, Facts, LineFacts, LinkFacts, StreamFacts
-from agent.messages.payloads import Cache
+from agent.messages.payloads import Cache, CacheReason
 from agent.mqtt.client import Link
 from agent.mqtt.publisher import Publisher
+
+_NEVER: Final[dict[str, int]] = dict.fromkeys(get_args(CacheReason), 0)
+"""A counter that is first seen at 1 has never increased, to Prometheus."""
 
 
 @dataclass(frozen=True)
@@ -82,4 +86,5 @@ def _cache(cache: Cache | None) -> CacheFacts:
     sizes: dict[tuple[str, str], int] = {}
     for one in cache.models:
         sizes[one.model, one.state] = sizes.get((one.model, one.state), 0) + one.bytes
-    return CacheFacts(cache.budget_bytes, cache.used_bytes, sizes)
+    evicted, refused = ({**_NEVER, **counts} for counts in (cache.evicted, cache.refused))
+    return CacheFacts(cache.budget_bytes, cache.used_bytes, sizes, evicted, refused)

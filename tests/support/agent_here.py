@@ -1,7 +1,7 @@
 """A whole agent on a thread of the test's own process, so that a test can give it sensors; its children are real."""
 
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from agent.app.agent import Agent
 from agent.app.context import Context
@@ -22,7 +22,7 @@ class DummyHost(Host):
         self.reading = HostReading(8 * 2**30, 4 * 2**30, 4 * 2**30, stalled=0.0, halted=0.0)
 
     def read(self) -> HostReading:
-        return self.reading
+        return replace(self.reading, processes=dict.fromkeys(self.pids, 1_000_000))
 
 
 @dataclass
