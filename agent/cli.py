@@ -130,6 +130,18 @@ def check(config: Path | None) -> None:
     click.echo(checked.summary)
 
 
+@_commands.command()
+@click.argument("name", type=click.Choice(["cache", "memory", "swap"]))
+@click.option("--json", "as_json", is_flag=True, help="End with one line of JSON, the figures.")
+@click.option("--swaps", type=click.IntRange(min=1), help="How many swaps in a row; 1000 unless --quick.")
+@click.option("--quick", is_flag=True, help="Few repeats: to see that it runs, not for figures.")
+def bench(name: str, *, as_json: bool, swaps: int | None, quick: bool) -> None:
+    """Measure the agent beside what it set out from. Some minutes; progress goes to stderr."""
+    from agent.bench.main import run as run_bench
+
+    sys.exit(run_bench(name, swaps=swaps or (40 if quick else 1000), quick=quick, as_json=as_json))
+
+
 @_commands.group()
 def models() -> None:
     """List, add, prepare, verify and remove models of the catalog. REF is NAME[:VARIANT][@VERSION]."""

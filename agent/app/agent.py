@@ -8,6 +8,7 @@ from typing import Final
 
 from agent.app import budget
 from agent.app.announcer import Announcer
+from agent.app.clock import Clock
 from agent.app.context import Context
 from agent.app.facts import Parts, gather
 from agent.app.link import make_link, make_publisher
@@ -22,9 +23,19 @@ from agent.app.streams import Streams
 from agent.app.vitals import Vitals
 from agent.app.worker import HUNG_AFTER_S, WORKER, worker_spec
 from agent.control import snapshot
-from agent.control.events import Reloaded, StreamChanged, Tick, WorkerHung, WorkerLost, WorkerUp
+from agent.control.events import (
+    AckRate,
+    Reloaded,
+    Stopped,
+    Stopping,
+    StreamChanged,
+    Tick,
+    WorkerHung,
+    WorkerLost,
+    WorkerUp,
+)
 from agent.control.reconciler import Event, reconcile
-from agent.control.state import Now, State
+from agent.control.state import State
 from agent.health.device import Device
 from agent.health.metrics import Metrics
 from agent.health.systemd import Notifier
@@ -47,6 +58,8 @@ from agent.processes.supervisor import ChildSpec, Supervisor
 _log: Final = logging.getLogger(__name__)
 _TICK_S: Final = 0.1
 _STOP_S: Final = 2.0
+_TAKEN_OVER: Final = "taken over"
+"""How MQTT 5's reason for it ends. 3.1.1 gives none: there the other device's `meta` tells."""
 
 
 class Agent:
@@ -88,6 +101,7 @@ class Agent:
             ),
         )
         self._announcer: Final = Announcer(context, self._state, self._publisher, self._link)
+        self._clock: Final = Clock()
         self._vitals: Final = Vitals(self._state, settings.device.hot_c, self._decide, device)
         self._scraping: Final = Scraping(settings.http.bind, self._metrics, self._loop.put, self._decide)
         self._service: Final = Service(self._state, Notifier())
@@ -119,12 +133,14 @@ class Agent:
         with ExitStack() as undo:
             undo.callback(self._loop.close)
             undo.callback(self._streams.close)
+            undo.callback(self._memory.close)
             undo.callback(self._service.close)
             undo.callback(self._vitals.stop)
             undo.callback(self._scraping.stop)
             self._start()
             undo.callback(self._say_goodbye)
             undo.callback(self._supervisor.stop)
+            undo.callback(lambda: self._decide(Stopping()))
             undo.callback(self._service.stopping)
             while not self._stopping:
                 self._loop.run_once(_TICK_S, self._from_inbox)
@@ -135,6 +151,8 @@ class Agent:
         snapshot.restore(self._state, self._memory.load())
         self._announcer.say_start()
         self._decide(Tick())
+        if self._state.reloading:
+            self._reload()
         self._vitals.start()
         self._scraping.start(time.monotonic())
         self._link.start()
@@ -146,13 +164,13 @@ class Agent:
         return worker_spec(settings, self._streams.slots(), budget.decide(settings))
 
     def _say_goodbye(self) -> None:
-        """Stop saying yes: `ready` 0 everywhere, then `stopped`, both acknowledged if a broker listens."""
-        done = self._publisher.stop(self._announcer.last_words(), _STOP_S)
+        """Leave the truth behind: `ready` 0 everywhere, then `stopped`, both acknowledged if a broker listens."""
+        left = reconcile(self._state, Stopped(), self._clock.now())
+        done = self._publisher.stop(self._announcer.last_words(left), _STOP_S)
         _log.info("event=stopped acknowledged=%s", done)
 
     def _decide(self, event: Event) -> None:
-        now = Now(time.monotonic(), time.time())
-        self._performer.perform(reconcile(self._state, event, now))
+        self._performer.perform(reconcile(self._state, event, self._clock.now()))
         for line in self._state.lines.values():
             self._publishing.line_changed(line.id, line.product, ready=line.ready != "0")
 
@@ -164,6 +182,7 @@ class Agent:
         self._streams.tick()
         self._look_at_worker(now_s)
         self._publishing.tick()
+        self._look_at_rate(now_s)
         self._decide(Tick())
         self._vitals.tick(now_s, self._pids)
         self._announcer.tick(now_s, self._streams, self._publishing, self._vitals)
@@ -182,6 +201,11 @@ class Agent:
         if is_hung != self._is_hung:
             self._is_hung = is_hung
             self._decide(WorkerHung(is_hung))
+
+    def _look_at_rate(self, now_s: float) -> None:
+        kbps = self._publisher.acknowledged_kbps(now_s)
+        if kbps != self._state.bandwidth.measured_kbps:
+            self._decide(AckRate(kbps))
 
     def _children(self) -> dict[str, str]:
         return {"worker": WORKER, **{f"camera_{id_}": child for id_, child in self._streams.children().items()}}
@@ -203,8 +227,6 @@ class Agent:
             case LinkUp():
                 self._decide(event)
                 self._announcer.announce()
-            case LinkTakenOver():
-                self._decide(event)
             case ReloadRequested():
                 self._reload()
             case Reloaded():
@@ -215,9 +237,18 @@ class Agent:
                 event.answers.put(gather(self._parts, self._announcer.cache, time.monotonic()))
             case LinkDown():
                 _log.debug("event=link_down detail=%r", event.detail)
+                if event.detail.endswith(_TAKEN_OVER):
+                    self._decide(LinkTakenOver())
             case Received():
-                self._announcer.heard(event)
-                self._decide(event)
+                self._take(event)
+
+    def _take(self, message: Received) -> None:
+        """Take a message; one that nobody foresaw must not end the agent, and end it again after each restart."""
+        try:
+            self._announcer.heard(message)
+            self._decide(message)
+        except Exception:  # noqa: BLE001 - see above; the loop's edge
+            _log.exception("event=message_failed topic=%r bytes=%d", message.topic[:200], len(message.payload))
 
     def _stream_changed(self, stream: str, status: StreamStatus) -> None:
         _log.info("event=stream_%s stream=%s", status, stream)

@@ -1,5 +1,6 @@
 """What the device says of itself, beside its lines: status, meta, cache, health; and what it takes back."""
 
+from collections.abc import Iterable
 from typing import Final, Literal
 
 import msgspec
@@ -11,6 +12,7 @@ from agent.app.publishing import Publishing
 from agent.app.streams import Streams
 from agent.app.vitals import Vitals
 from agent.control import identity, routes
+from agent.control.actions import Action, PublishState
 from agent.control.state import NOTHING, State
 from agent.health.cadence import Cadence
 from agent.health.clock import is_synchronised
@@ -20,10 +22,13 @@ from agent.messages.events import Received
 from agent.messages.payloads import Cache, Meta, MetaStream
 from agent.mqtt.client import Link
 from agent.mqtt.publisher import Publisher
+from agent.mqtt.topics import is_id
 
 _RUNTIMES: Final = ("openvino", "onnxruntime", "ultralytics")
 """In the order in which `backend = "auto"` prefers them for an ONNX file."""
 _Retained = Literal["ready", "phase", "model/state", "state"]
+_MOST_CLEARED: Final = 1024
+"""A broker full of strangers' retained topics must not fill our memory with their names."""
 _LINE_TOPICS: Final[tuple[_Retained, ...]] = ("ready", "phase", "model/state", "state")
 
 
@@ -39,6 +44,7 @@ class Announcer:
         self._reporter: Final = Reporter()
         self._ledger: Final = Ledger()
         self._versions: dict[str, str] = {"changeover": __version__}
+        self._cleared: Final[set[str]] = set()
         self._cadence: Final = Cadence(INTERVAL_S)
 
     @property
@@ -78,27 +84,37 @@ class Announcer:
     def announce(self) -> None:
         """Subscribe, then publish the truth of everything retained: owed after every connect."""
         base = self._topics.base
-        # The last two show what an earlier configuration left behind; see `heard`.
-        left_behind = [f"{base}/line/+/phase", f"{base}/stream/+/status"]
+        # The last three show what an earlier configuration left behind; see `heard`.
+        left_behind = [f"{base}/line/+/ready", f"{base}/line/+/phase", f"{base}/stream/+/status"]
         self._link.subscribe([*routes.filters(self._state.plant), identity.topic(base), *left_behind])
         self._publisher.announce()
+        # A heartbeat from before may be young still: one that names nothing ends it.
+        for line in self._state.lines.values():
+            if line.ready == NOTHING:
+                self._publisher.send_live(self._topics.of_line(line.id, "live"), NOTHING.encode())
 
     def heard(self, message: Received) -> None:
         """Clear the retained topics of a line or stream that is no longer configured."""
         kind, _, rest = message.topic.removeprefix(f"{self._topics.base}/").partition("/")
         id_, _, name = rest.partition("/")
-        if not message.retained or not message.payload:
+        if not message.retained or not message.payload or not is_id(id_):
             return
-        if kind == "line" and name == "phase" and id_ not in self._state.lines:
-            for topic in _LINE_TOPICS:
-                self._publisher.send_state(self._topics.of_line(id_, topic), b"")
+        if kind == "line" and name in {"ready", "phase"} and id_ not in self._state.lines:
+            self._clear([self._topics.of_line(id_, topic) for topic in _LINE_TOPICS])
         elif kind == "stream" and name == "status" and id_ not in self._state.streams:
-            self._publisher.send_state(self._topics.of_stream(id_, "status"), b"")
+            self._clear([self._topics.of_stream(id_, "status")])
+
+    def _clear(self, topics: list[str]) -> None:
+        if len(self._cleared) < _MOST_CLEARED:
+            self._cleared.update(topics)
+            for topic in topics:
+                self._publisher.send_state(topic, b"")
 
     def tick(self, now_s: float, streams: Streams, publishing: Publishing, vitals: Vitals) -> None:
-        """Publish `health` when it is due; the first one as soon as something was measured."""
+        """Publish `health` when it is due, the first as soon as something was measured; look at the clock again."""
         if vitals.memory is None or not self._cadence.is_due(now_s):
             return
+        self._say_meta()
         counters, statistics = streams.counters(), publishing.statistics()
         readings = {
             id_: StreamReading(one.offered, one.overwritten + one.torn, *statistics[id_])
@@ -109,14 +125,14 @@ class Announcer:
         health = self._reporter.report(now_s, readings, device, link)
         self._publisher.send_live(self._topics.of_device("health"), msgspec.json.encode(health))
 
-    def last_words(self) -> list[tuple[str, bytes]]:
-        """Return the retained values that a stopped agent leaves: nothing is ready, nothing runs."""
-        lines = self._state.lines
-        ready = [(self._topics.of_line(line, "ready"), NOTHING.encode()) for line in lines]
-        phases = [(self._topics.of_line(line, "phase"), b"idle") for line in lines]
-        models = [(self._topics.of_line(line, "model/state"), b"none") for line in lines]
-        streams = [(self._topics.of_stream(stream, "status"), b"offline") for stream in self._state.streams]
-        return [*ready, *phases, *models, *streams, (self._topics.status, b"stopped")]
+    def last_words(self, left: Iterable[Action]) -> list[tuple[str, bytes]]:
+        """Return the retained values that a stopped agent leaves: `ready` 0, what is `left`, `stopped`."""
+        ready = [(self._topics.of_line(line, "ready"), NOTHING.encode()) for line in self._state.lines]
+        rest = [(f"{self._topics.base}/{one.topic}", one.payload) for one in left if isinstance(one, PublishState)]
+        self._ledger.worker_lost()
+        ledger = self._ledger.payload()
+        cache = [(self._topics.of_device("cache"), msgspec.json.encode(ledger))] if ledger is not None else []
+        return [*ready, *rest, *cache, (self._topics.status, b"stopped")]
 
     def _say_ledger(self) -> None:
         cache = self._ledger.payload()

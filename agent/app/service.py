@@ -43,7 +43,8 @@ class Service:
 
     def reloading(self) -> None:
         """Note that configuration is being read again."""
-        self._notifier.reloading()
+        if self._is_ready:
+            self._notifier.reloading()
 
     def reloaded(self, detail: str, *, ok: bool) -> None:
         """Note how that went; it is told until the next time."""

@@ -14,6 +14,9 @@ from agent.messages.references import ModelVersion
 
 _RESIDENT: Final = SwapReport("resident", "make-before-break", 0.0, 0.0, 0.0, 0)
 _KEPT_ANSWERS: Final = 1024
+_LONGEST_KEPT_TOPIC: Final = 512
+"""Longer topics are none of ours: what they were answered is found anew rather than kept."""
+_LONGEST_DETAIL: Final = 500
 _KEPT_HISTORY: Final = 32
 TRIAL_S: Final = 60.0
 """For so long after a swap, a model whose frames fail in a row is taken back; later it is the camera, or the device."""
@@ -62,9 +65,12 @@ def abandon(state: State, line: Line, now: Now) -> list[Action]:
 
 
 def supersede(state: State, line: Line, now: Now) -> list[Action]:
-    """End a changeover that a newer command has overtaken."""
+    """End a changeover that a newer command has overtaken, or one from before a restart that no worker has begun."""
     overtaken = _Outcome("superseded", "superseded", "a newer command came")
-    return _close(state, line, overtaken, now) if line.changeover else []
+    if line.changeover is not None:
+        return _close(state, line, overtaken, now)
+    waiting, line.waiting = line.waiting, []
+    return [one for command in waiting for one in answer(state, command, "failed", overtaken.reason, overtaken.detail)]
 
 
 def resume(state: State, line: Line, now: Now) -> list[Action]:
@@ -127,21 +133,27 @@ def expire(state: State, line: Line, now: Now) -> list[Action]:
     pending = line.changeover
     if pending is None or now.monotonic_s < pending.deadline_s:
         return []
-    if line.settled is None or line.settled == pending.to:
-        # Nothing else could serve: say so once, and let it go on.
+    settled = line.settled
+    detail = f"{pending.to.reference} did not serve within {line.rules.changeover_timeout_s:g} s"
+    if settled is None or settled == pending.to:
+        # Nothing else could serve: say so once, answer those who wait, and let it go on.
         pending.deadline_s = float("inf")
-        return alert(state, Alert("swap_failed", on=True, line=line.id, detail=f"timeout: {pending.to.reference}"))
-    timeout_s, settled = line.rules.changeover_timeout_s, line.settled
-    actions = _fail(state, line, "timeout", f"{pending.to.reference} did not serve within {timeout_s:g} s", now)
-    return actions + _assign(state, line, settled)
+        line.fault = line.fault if pending.cause.rule == "recovery" else "timeout"
+        waiting, pending.commands = pending.commands, []
+        actions = [one for command in waiting for one in answer(state, command, "failed", "timeout", detail)]
+        failed = Alert("swap_failed", on=True, line=line.id, detail=f"timeout: {detail}")
+        return [*actions, *alert(state, failed), *([Remember()] if waiting else [])]
+    return _fail(state, line, "timeout", detail, now) + _assign(state, line, settled)
 
 
 def answer(
     state: State, command: Command, result: AckResult, reason: Reason | None = None, detail: str | None = None
 ) -> list[Action]:
     """Answer a command; a final answer is kept, for a repetition of the same id."""
-    ack = Ack(command.id, command.topic, result, reason, detail)
-    if command.id is not None and result != "accepted":
+    # A lone surrogate, which JSON may bring, is no text that could be sent back.
+    words = detail[:_LONGEST_DETAIL].encode("utf-8", "replace").decode() if detail is not None else None
+    ack = Ack(command.id, command.topic, result, reason, words)
+    if command.id is not None and result != "accepted" and len(command.topic) <= _LONGEST_KEPT_TOPIC:
         state.answers[command.topic, command.line, command.id] = ack
         while len(state.answers) > _KEPT_ANSWERS:
             del state.answers[next(iter(state.answers))]

@@ -4,6 +4,7 @@ from typing import Final
 
 from agent.control.actions import Action
 from agent.control.changeover import abandon, answer, begin, rejected
+from agent.control.pending import WAITING_COMMANDS
 from agent.control.policy import choose, product_model
 from agent.control.report import alert, withdraw_ready
 from agent.control.state import Command, Line, Now, State
@@ -12,8 +13,6 @@ from agent.messages.payloads import Alert, Cause
 from agent.messages.references import ModelReference
 
 GIVE_BACK: Final = "auto"
-WAITING_COMMANDS: Final = 64
-"""Repetitions of one command that are answered when its changeover ends; more are answered at once."""
 
 
 def set_product(state: State, line: Line, value: Value, command: Command, now: Now) -> list[Action]:
@@ -63,7 +62,11 @@ def join(state: State, line: Line, others: list[Command], command: Command) -> l
 
 
 def _repeat_product(state: State, line: Line, command: Command) -> list[Action]:
-    """Change nothing; while the product's changeover is under way, its end answers this command too."""
+    """Change nothing; while the product's changeover is under way (or waits for a worker), its end answers this too."""
+    if line.operator is not None:
+        return answer(state, command, "noop", "overridden", f"an operator chose {line.operator}")
+    if line.target is None:
+        return join(state, line, line.waiting, command)
     pending = line.changeover
     if pending is None or pending.product != line.product or line.ready == line.product:
         return answer(state, command, "noop")
@@ -76,7 +79,10 @@ def _refuse_product(state: State, line: Line, cause: Cause, command: Command, no
     detail = f"no product {product!r} in the configuration of {line.id}"
     actions = withdraw_ready(line)
     if product != line.product:
-        actions += abandon(state, line, now)
+        # An operator's choice outlives it; what the product before had asked for does not.
+        if line.operator is None:
+            line.rollback = line.rollback_cause = None
+            actions += abandon(state, line, now)
         actions.append(rejected(line, cause, "unknown_product", now))
     line.product, line.product_cause, line.fault = product, cause, "unknown_product"
     actions += answer(state, command, "rejected", "unknown_product", detail)

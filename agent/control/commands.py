@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, Final
 
-from agent.control import bandwidth, choices, identity, preparing, scheduling, verbs
+from agent.control import bandwidth, choices, identity, pending, preparing, scheduling, verbs
 from agent.control.actions import Action, Answer, Probe, Remember
 from agent.control.changeover import answer
 from agent.control.routes import RETAINABLE, Route, routes
@@ -16,6 +16,8 @@ _LONGEST_REPLY: Final = 512
 _LONGEST_CORRELATION_BYTES: Final = 1024
 _KNOWN_TOPICS: Final = 1024
 """Topics of lines that are not ours are noted up to here; beyond, their retained messages are passed over."""
+_LONGEST_FOREIGN_TOPIC: Final = 512
+"""So are retained messages of longer topics, which no line of ours could have."""
 
 _OfLine = Callable[[State, Line, Value, Command, Now], list[Action]]
 
@@ -26,7 +28,7 @@ def received(state: State, message: Received, now: Now) -> list[Action]:
     if not found:
         return identity.heard(state, message, now)
     if message.retained and found[0].kind not in RETAINABLE:
-        return _refuse_retained(state, message)
+        return _refuse_retained(state, found[0], message)
     if not _is_command(state, message, found):
         return []
     return [action for route in found for action in _take(state, route, message, now)]
@@ -42,17 +44,21 @@ def _take(state: State, route: Route, message: Received, now: Now) -> list[Actio
             value = decode(message.payload, route.read)
     except ValueRefusedError as error:
         command = Command(message.topic, error.command_id, reply, line_id)
-        return answer(state, command, "rejected", error.reason, str(error))
+        return pending.again(state, command) or answer(state, command, "rejected", error.reason, str(error))
     if value is None:
         return []
     command = Command(message.topic, value.command_id, reply, line_id)
-    first = state.answers.get((command.topic, command.line, command.id)) if command.id else None
-    if first is not None:
-        return [Answer(first, command.reply)]
+    repeated = pending.again(state, command)
+    if repeated:
+        return repeated
     if value.expires_unix_s is not None and now.unix_s > value.expires_unix_s:
         return answer(state, command, "rejected", "expired", "its time to live had passed when it came")
     actions = _dispatch(state, route, value, command, now)
-    return actions if _is_repetition(actions) else [*actions, Remember()]
+    if any(isinstance(one, Answer) and (one.ack.id or one.ack.result in {"accepted", "done"}) for one in actions):
+        return [*actions, Remember()]
+    # What was refused waits for the next second, where nobody can ask for it by an id: a flood is not worth its writes.
+    state.unsaved = state.unsaved or not _is_repetition(actions)
+    return actions
 
 
 def _dispatch(state: State, route: Route, value: Any, command: Command, now: Now) -> list[Action]:  # noqa: ANN401 - as decoded for the kind
@@ -70,10 +76,14 @@ def _dispatch(state: State, route: Route, value: Any, command: Command, now: Now
 
 
 def link_up(state: State, now: Now) -> list[Action]:
-    """Forget what was seen of retained messages: the first one of each topic on a new link may be news."""
+    """Forget what was seen of retained messages: the first one of each topic on a new link may be news.
+
+    Final answers that were written down before a restart, and perhaps not said any more, are said now.
+    """
     state.probed.clear()
     state.probe_due.clear()
-    return identity.link_up(state, now)
+    retold, state.retelling = state.retelling, []
+    return [*identity.link_up(state, now), *(Answer(ack, reply) for ack, reply in retold)]
 
 
 def probes(state: State, now: Now) -> list[Action]:
@@ -92,19 +102,27 @@ def _is_command(state: State, message: Received, found: list[Route]) -> bool:
         if is_ours and found[0].kind in RETAINABLE:
             state.probed.add(message.topic)
             state.probe_due.add(found[0].filter_)
+            _cleared(state, message)
         return True
     is_first = message.topic not in state.probed
     if not is_ours:
-        is_first = is_first and len(state.probed) < _KNOWN_TOPICS
+        is_first = is_first and len(state.probed) < _KNOWN_TOPICS and len(message.topic) <= _LONGEST_FOREIGN_TOPIC
         state.probed.update([message.topic] if is_first else [])
         return is_first
     state.probed.add(message.topic)
     is_news = state.retained.get(message.topic) != message.payload
-    state.retained[message.topic] = message.payload
+    if is_news:
+        state.retained[message.topic], state.unsaved = message.payload, True
     return is_first and is_news
 
 
-def _refuse_retained(state: State, message: Received) -> list[Action]:
+def _cleared(state: State, message: Received) -> None:
+    """Forget what was believed retained when an empty message came; a probe shows it again if it still is."""
+    if not message.payload and state.retained.pop(message.topic, None) is not None:
+        state.unsaved = True
+
+
+def _refuse_retained(state: State, route: Route, message: Received) -> list[Action]:
     """Refuse what a broker would repeat at each connect; its id, if it has one, is answered."""
     try:
         read = document(message.payload)
@@ -112,8 +130,11 @@ def _refuse_retained(state: State, message: Received) -> list[Action]:
         read = Document(None, error.command_id)
     if read is None:
         return []
-    command = Command(message.topic, read.command_id, _bounded(message.reply))
-    return answer(state, command, "rejected", "retained", "commands are not to be retained; clear it")
+    line_id = route.name if route.kind != "cmd" else None
+    command = Command(message.topic, read.command_id, _bounded(message.reply), line_id)
+    repeated = pending.again(state, command)
+    # The first delivery of it was live, and may have been carried out: then this is its repetition.
+    return repeated or answer(state, command, "rejected", "retained", "commands are not to be retained; clear it")
 
 
 def _bounded(reply: Reply | None) -> Reply | None:
@@ -123,8 +144,11 @@ def _bounded(reply: Reply | None) -> Reply | None:
 
 
 def _is_repetition(actions: list[Action]) -> bool:
-    """Whether nothing has changed, so that a value sent at 100 Hz costs no write to the disk."""
-    return all(isinstance(one, Answer) and (one.ack.result, one.ack.reason) == ("noop", None) for one in actions)
+    """Whether nothing has changed and nobody gave it an id: a value sent at 100 Hz costs no write to the disk."""
+    return all(
+        isinstance(one, Answer) and (one.ack.result, one.ack.reason, one.ack.id) == ("noop", None, None)
+        for one in actions
+    )
 
 
 _OF_A_LINE: Final[dict[str, _OfLine]] = {

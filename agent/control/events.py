@@ -40,6 +40,16 @@ class WorkerHung:
 
 
 @dataclass(frozen=True)
+class Stopping:
+    """The agent is about to stop: nothing is ready any more, while everything still runs."""
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """Worker and cameras are gone for good."""
+
+
+@dataclass(frozen=True)
 class AckRate:
     """The rate at which the broker acknowledges, in kbit/s; None while the outbox has not been behind for 5 s."""
 

@@ -36,7 +36,7 @@ def heard(state: State, message: Received, now: Now) -> list[Action]:
         return []
     try:
         boot = msgspec.json.decode(message.payload, type=_Meta).boot
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return []
     identity = state.identity
     if boot == state.plant.boot or boot in identity.boots or (message.retained and identity.links <= 1):

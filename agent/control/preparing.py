@@ -5,6 +5,7 @@ from typing import Final
 
 from agent.control.actions import Action, PrepareModel
 from agent.control.changeover import answer
+from agent.control.pending import WAITING_COMMANDS
 from agent.control.policy import would_run
 from agent.control.state import Command, Line, Now, Preparation, State, Waiting
 from agent.control.values import Value
@@ -15,7 +16,6 @@ from agent.messages.references import ModelReference, ModelVersion
 
 _AT_ONCE: Final = 8
 """Models loaded ahead or kept for one line; the oldest gives way to a ninth."""
-_WAITING_COMMANDS: Final = 64
 _WORKERS_A_PREPARATION_MAY_LOSE: Final = 1
 _MARGIN_S: Final = 60.0
 """What the schedule announces is kept a little beyond its moment: clocks are put right, dwell times pass."""
@@ -116,7 +116,7 @@ def used(state: State, line: Line) -> list[Action]:
 
 def pending(line: Line) -> tuple[Waiting, ...]:
     """Return what is to be taken up again after a restart."""
-    loading = (Waiting(one.text, tuple(one.commands)) for one in line.preparations if one.commands)
+    loading = (Waiting(one.text, list(one.commands)) for one in line.preparations if one.commands)
     return (*line.to_prepare, *loading)
 
 
@@ -148,7 +148,7 @@ def _again(state: State, line: Line, one: Preparation, wish: _Wish, now: Now) ->
     is_longer = until_s > one.until_s
     one.until_s = max(one.until_s, until_s)
     for command in wish.commands:
-        if one.loading and len(one.commands) < _WAITING_COMMANDS:
+        if one.loading and len(one.commands) < WAITING_COMMANDS:
             one.commands.append(command)
             actions += answer(state, command, "accepted")
         else:

@@ -4,11 +4,13 @@ from collections.abc import Callable
 from typing import Final
 
 from agent.control import bandwidth, changeover, commands, failing, identity, preparing, report, scheduling, verbs
-from agent.control.actions import Action
+from agent.control.actions import Action, Answer, AssignLine, PrepareModel, PublishState, Remember
 from agent.control.events import (
     AckRate,
     CapChanged,
     Reloaded,
+    Stopped,
+    Stopping,
     StreamChanged,
     Tick,
     WorkerHung,
@@ -29,6 +31,8 @@ Event = (
     | AckRate
     | CapChanged
     | Reloaded
+    | Stopping
+    | Stopped
     | StreamChanged
     | WorkerUp
     | WorkerLost
@@ -45,6 +49,7 @@ Event = (
 _Decision = Callable[[State, Line, Now], list[Action]]
 
 _LIVE_INTERVAL_S: Final = 1.0
+_SAVE_INTERVAL_S: Final = 1.0
 
 
 def reconcile(state: State, event: Event, now: Now) -> list[Action]:
@@ -55,7 +60,21 @@ def reconcile(state: State, event: Event, now: Now) -> list[Action]:
     actions = _apply(state, event, now)
     for line in state.lines.values():
         actions += report.describe(state, line, now)
-    return actions
+    return _in_order(state, actions)
+
+
+def _in_order(state: State, actions: list[Action]) -> list[Action]:
+    """Write to disk once, after all that cannot wait and before the answers: see decision 0022."""
+    if not any(isinstance(one, Remember) for one in actions):
+        return actions
+    finals = [one for one in actions if isinstance(one, Answer) and one.ack.result != "accepted"]
+    state.unsaved = False
+    state.telling = [(one.ack, one.reply) for one in finals]
+    rest = [one for one in actions if not isinstance(one, Remember)]
+    place = next((number for number, one in enumerate(rest) if isinstance(one, Answer)), len(rest))
+    work = [one for one in rest[place:] if isinstance(one, (AssignLine, PrepareModel))]
+    said = [one for one in rest[place:] if not isinstance(one, (AssignLine, PrepareModel))]
+    return [*rest[:place], *work, Remember(), *said]
 
 
 def _apply(state: State, event: Event, now: Now) -> list[Action]:
@@ -68,7 +87,7 @@ def _apply(state: State, event: Event, now: Now) -> list[Action]:
             return report.stream_status(state, event.stream, event.status)
         case AckRate() | CapChanged() | Reloaded() | Noticed():
             return _world(state, event)
-        case WorkerUp() | WorkerLost() | WorkerHung():
+        case WorkerUp() | WorkerLost() | WorkerHung() | Stopping() | Stopped():
             return _worker(state, event, now)
         case _:
             return _models(state, event, now)
@@ -121,8 +140,10 @@ def _models(
             return report.alert(state, Alert("memory_kept", on=event.bytes > 0, detail=detail))
 
 
-def _worker(state: State, event: WorkerUp | WorkerLost | WorkerHung, now: Now) -> list[Action]:
+def _worker(state: State, event: WorkerUp | WorkerLost | WorkerHung | Stopping | Stopped, now: Now) -> list[Action]:
     match event:
+        case Stopping() | Stopped():
+            return _stop(state, event)
         case WorkerHung():
             state.worker_hung = event.hung
             return report.alert(state, Alert("worker_hung", on=event.hung))
@@ -140,11 +161,25 @@ def _worker(state: State, event: WorkerUp | WorkerLost | WorkerHung, now: Now) -
             return actions + report.alert(state, Alert("worker_lost", on=True, detail=event.detail))
 
 
+def _stop(state: State, event: Stopping | Stopped) -> list[Action]:
+    state.stopping = True
+    if isinstance(event, Stopping):
+        return [action for line in state.lines.values() for action in report.withdraw_ready(line)]
+    state.worker_up = False
+    for line in state.lines.values():
+        line.active = None
+    state.streams = dict.fromkeys(state.streams, "offline")
+    return [PublishState(f"stream/{stream}/status", b"offline") for stream in state.streams]
+
+
 def _tick(state: State, now: Now) -> list[Action]:
     actions = _each(state, changeover.expire, now) + _each(state, preparing.tick, now) + commands.probes(state, now)
     scheduling.tick(state, now)
     actions += identity.tick(state, now) + bandwidth.tick(state) + _each(state, scheduling.follow, now)
     actions += _each(state, failing.follow, now)
+    if state.unsaved and now.monotonic_s >= state.save_due_s:
+        state.save_due_s = now.monotonic_s + _SAVE_INTERVAL_S
+        actions.append(Remember())
     if now.monotonic_s >= state.live_due_s:
         state.live_due_s = max(state.live_due_s + _LIVE_INTERVAL_S, now.monotonic_s + _LIVE_INTERVAL_S / 2)
         actions += report.heartbeat(state)

@@ -80,7 +80,7 @@ def _ready(state: State, line: Line) -> str:
     wanted = product_model(state.plant, line)
     if wanted is None or line.product is None or line.blind or not moves(state, line):
         return NOTHING
-    if state.identity.suspected_until_s is not None:
+    if state.stopping or state.identity.suspected_until_s is not None:
         return NOTHING
     # The worker may flip at any moment to what it was told and has not answered for: each of those must serve too.
     possible = [line.active, *(model.reference for model in line.unconfirmed)]
@@ -88,6 +88,8 @@ def _ready(state: State, line: Line) -> str:
 
 
 def _phase(state: State, line: Line) -> Phase:
+    if state.stopping:
+        return "idle"
     if line.fault == "unknown_product" or (line.fault and line.ready == NOTHING):
         return "fault"
     if line.changeover is not None and line.product is not None:

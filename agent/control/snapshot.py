@@ -4,6 +4,7 @@ import msgspec
 
 from agent.control import identity, preparing, scheduling
 from agent.control.state import Command, Line, State, Waiting
+from agent.messages.events import Reply
 from agent.messages.payloads import Ack, Cause
 from agent.messages.references import ModelReference
 
@@ -30,11 +31,18 @@ class Answered(msgspec.Struct, frozen=True):
     line: str | None = None
 
 
+class Told(msgspec.Struct, frozen=True):
+    """A final answer that was about to be said when the snapshot was taken."""
+
+    ack: Ack
+    reply: Reply | None = None
+
+
 class Snapshot(msgspec.Struct, frozen=True):
     """The file `control.json` in the state directory.
 
     `retained` are the payloads believed retained, by topic; `schedule` and `kbps` what was set by message, if it was;
-    `boots` this device's own, the newest last.
+    `reloading` are commands that wait for the end of a reload; `boots` this device's own, the newest last.
     """
 
     lines: dict[str, LineSnapshot] = {}
@@ -43,6 +51,8 @@ class Snapshot(msgspec.Struct, frozen=True):
     schedule: str | None = None
     kbps: float | None = None
     kbps_topic: str | None = None
+    telling: tuple[Told, ...] = ()
+    reloading: tuple[Command, ...] = ()
     boots: tuple[str, ...] = ()
     v: int = 1
 
@@ -56,6 +66,8 @@ def take(state: State) -> Snapshot:
         schedule=state.scheduling.text,
         kbps=state.bandwidth.kbps,
         kbps_topic=state.bandwidth.topic,
+        telling=tuple(Told(ack, reply) for ack, reply in (*state.retelling, *state.telling)),
+        reloading=tuple(state.reloading),
         boots=(*state.identity.boots, state.plant.boot)[-identity.OWN_BOOTS :],
     )
 
@@ -71,6 +83,8 @@ def restore(state: State, snapshot: Snapshot) -> None:
             state.answers[answered.topic, answered.line, answered.ack.id] = answered.ack
     scheduling.restore(state, snapshot.schedule)
     state.bandwidth.kbps, state.bandwidth.topic = snapshot.kbps, snapshot.kbps_topic
+    state.retelling = [(told.ack, told.reply) for told in snapshot.telling]
+    state.reloading = list(snapshot.reloading)
     state.identity.boots = snapshot.boots
 
 

@@ -84,12 +84,12 @@ class Preparation:
     workers_lost: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass
 class Waiting:
     """A `prepare` from before a restart, with those who wait for its answer."""
 
     text: str
-    commands: tuple[Command, ...]
+    commands: list[Command]
 
 
 @dataclass
@@ -207,7 +207,9 @@ class State:
 
     `retained` is the payload that each topic's broker is believed to retain; `probed` the topics whose retained
     message has been seen or asked for since the link came up. `answers` keeps final acks by (topic, line, id), newest
-    last. `stress` are caps by temperature and memory, for all lines.
+    last; `telling` are those that the last write to disk was for, `retelling` those of the write before a restart.
+    `unsaved`: something that has to hold after a restart is not yet on disk, and may wait for a second. `stress` are
+    caps by temperature and memory, for all lines. `stopping`: nothing is ready any more.
     """
 
     plant: Plant
@@ -226,6 +228,11 @@ class State:
     probed: set[str] = field(default_factory=set)
     probe_due: set[str] = field(default_factory=set)
     answers: dict[tuple[str, str | None, str], Ack] = field(default_factory=dict)
+    telling: list[tuple[Ack, Reply | None]] = field(default_factory=list)
+    retelling: list[tuple[Ack, Reply | None]] = field(default_factory=list)
+    unsaved: bool = False
+    save_due_s: float = 0.0
+    stopping: bool = False
     live_due_s: float = 0.0
     probe_due_s: float = 0.0
 

@@ -100,12 +100,23 @@ def _found(parsed: object, read: Callable[[object], object]) -> object:
 
 def _text(payload: bytes) -> str:
     # A length below a space is no letter: such a header comes first, and what stands after the length is not the value.
-    has_header = len(payload) > _SHORTEST_HEADER and payload[1] < ord(" ")
+    has_header = len(payload) > _SHORTEST_HEADER and payload[1] < ord(" ") and not _is_laid_out(payload)
     for candidate in (_utf16, _s7 if has_header else _utf8, _utf8, _s7, _latin1):
         text = candidate(payload)
         if text is not None:
             return text
     raise ValueRefusedError("not_understood", f"{len(payload)} bytes that are no text in any encoding known here")
+
+
+def _is_laid_out(payload: bytes) -> bool:
+    """Whether this is a JSON document over several lines: in a short one, brace and line feed look like a header."""
+    if payload[:1] not in {b"{", b"["}:
+        return False
+    try:
+        json.loads(payload)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _utf16(payload: bytes) -> str | None:

@@ -6,8 +6,9 @@ from agent.control.actions import Action, Reload
 from agent.control.changeover import answer, begin
 from agent.control.events import Reloaded
 from agent.control.policy import choose
+from agent.control.report import alert, withdraw_unless_ready
 from agent.control.state import Command, Line, Now, State
-from agent.messages.payloads import Cause
+from agent.messages.payloads import Alert, Cause
 from agent.messages.references import ModelReference, ModelVersion
 
 _VERBS: Final = ("rollback", "reload")
@@ -25,7 +26,8 @@ def run(state: State, verb: str, content: object, command: Command, now: Now) ->
     name = content.get("line")
     line = state.lines.get(name) if isinstance(name, str) else _only_line(state, name)
     if line is None:
-        return answer(state, command, "rejected", "unknown_line", f"no line {str(name)[:64]!r} on this device")
+        detail = "say which line" if name is None else f"no line {str(name)[:64]!r} on this device"
+        return answer(state, command, "rejected", "unknown_line", detail)
     return _roll_back(state, line, command, now)
 
 
@@ -44,9 +46,23 @@ def reloaded(state: State, event: Reloaded) -> list[Action]:
     for line in state.lines.values():
         line.rules = event.plant.lines[line.id]
         line.bandwidth_on = frozenset()
+        actions += withdraw_unless_ready(state, line)
+        actions += _recheck_product(state, line)
     for command in waiting:
         actions += answer(state, command, "done", None, event.detail or None)
     return actions
+
+
+def _recheck_product(state: State, line: Line) -> list[Action]:
+    """Refuse a product that is none any more; take up one that has become known."""
+    if (line.fault == "unknown_product") == (line.product is not None and not line.product_known):
+        return []
+    if line.fault == "unknown_product":
+        line.fault = None
+        return alert(state, Alert("unknown_product", on=False, line=line.id))
+    line.fault = "unknown_product"
+    detail = f"no product {line.product!r} in the configuration of {line.id} any more"
+    return alert(state, Alert("unknown_product", on=True, line=line.id, detail=detail))
 
 
 def _reload(state: State, command: Command) -> list[Action]:

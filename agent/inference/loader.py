@@ -114,9 +114,9 @@ class Loader:
         age_s = (time.monotonic_ns() - job.started_ns) / 1e9
         if age_s > self._timeout_s:
             self._abandon(job)
-        elif age_s > _PATIENCE_S and not self._is_hurried and self._thread.native_id is not None:
+        elif age_s > _PATIENCE_S and not self._is_hurried:
             self._is_hurried = True
-            priority.set_normal(self._thread.native_id)
+            priority.hurry()
 
     def used(self, version: ModelVersion, line: str) -> None:
         """Note that `line` changes over to `version`, whatever comes of it: what is evicted is decided by that."""

@@ -39,6 +39,15 @@ def set_normal(thread: int) -> bool:
     return True
 
 
+def hurry() -> None:
+    """Give all threads of this process that step back their usual share again: a load has waited long enough.
+
+    The runtime's own threads that the load has started are among them; those that it starts from here on inherit it.
+    """
+    for thread in _idle_threads():
+        set_normal(thread)
+
+
 @functools.cache
 def can_return() -> bool:
     """Say whether a thread of this process may leave SCHED_IDLE again; tried once, on a thread of its own."""

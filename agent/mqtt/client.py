@@ -23,6 +23,8 @@ _FIRST_RETRY_S: Final = 0.5
 _LONGEST_RETRY_S: Final = 5.0
 _STEADY_S: Final = 5.0
 """A connection that stood for so long starts the back-off anew; two clients of one id must not fight without it."""
+_GOODBYE_S: Final = 0.5
+"""How long `hold` may wait for the last acknowledgements, and then for the broker's close."""
 _log: Final = logging.getLogger(__name__)
 
 
@@ -131,6 +133,25 @@ class Link:
         elif self._dial_at_s is not None and now_s >= self._dial_at_s:
             self._dial()
 
+    def hold(self, seconds: float) -> None:
+        """Leave the broker by a DISCONNECT (no will is sent), and do not connect again before `seconds` have passed.
+
+        What was published is acknowledged before, as far as 0.5 s allow; with a silent broker this blocks for 1 s.
+        LinkDown is put where a connection stood.
+        """
+        self._attempt = None
+        self._dial_at_s = time.monotonic() + seconds
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        if connection.accepted and connection.ended is None:
+            deadline_s = time.monotonic() + _GOODBYE_S
+            _drive_until(connection, lambda: connection.in_flight == 0, deadline_s)
+            _leave(connection, deadline_s + _GOODBYE_S)
+        connection.end("held back")
+        self.round_trip_ms = None
+        self._put(LinkDown(detail=f"held back for {seconds:g} s"))
+
     def stop(self, last: Sequence[Outgoing], timeout_s: float) -> bool:
         """Send `last`, wait until everything is acknowledged, and disconnect so that the will is not sent.
 
@@ -227,8 +248,11 @@ def _finish(connection: Connection, last: Sequence[Outgoing], deadline_s: float)
         if not _drive_until(connection, lambda: connection.has_room, deadline_s):
             return False
         connection.publish(message)
-    if not _drive_until(connection, lambda: connection.in_flight == 0, deadline_s):
-        return False
+    return _drive_until(connection, lambda: connection.in_flight == 0, deadline_s) and _leave(connection, deadline_s)
+
+
+def _leave(connection: Connection, deadline_s: float) -> bool:
+    # closing a socket that was not read to its end resets it, and may take the goodbye back
     connection.disconnect()
     return _drive_until(connection, lambda: connection.fileno() is None, deadline_s)
 

@@ -18,6 +18,11 @@ class Outgoing(msgspec.Struct, frozen=True):
     retain: bool = False
     correlation: bytes | None = None
 
+    @property
+    def size_bytes(self) -> int:
+        """What it takes of the way to the broker, without headers."""
+        return len(self.payload) + len(self.topic)
+
 
 def refusal(message: Outgoing, maximum_packet_bytes: int | None) -> str | None:
     """Return why a broker would never take `message`, or None; `maximum_packet_bytes` is from its CONNACK."""

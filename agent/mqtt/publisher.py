@@ -3,8 +3,10 @@
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
+from time import monotonic
 from typing import Final, Protocol
 
+from agent.mqtt.ack_rate import AckRate
 from agent.mqtt.outbox import Entry, Outbox
 from agent.mqtt.outgoing import Outgoing
 from agent.mqtt.topics import Topics
@@ -64,6 +66,7 @@ class Publisher:
         self._connection = 0
         self._announced = False
         self._event_count = 0
+        self._rate: Final = AckRate()
 
     def send_state(self, topic: str, payload: bytes) -> None:
         """Set a retained value. One that did not change is not sent again; an empty one clears the topic."""
@@ -118,6 +121,7 @@ class Publisher:
         self._events.expire()
         self._detections.expire()
         self._pump()
+        self._rate.look(monotonic(), is_behind=self._announced and self._is_waiting)
 
     def counters(self) -> dict[str, int]:
         """Return what waits for the broker and what was dropped since the start."""
@@ -134,6 +138,18 @@ class Publisher:
     def oldest_age_s(self) -> float:
         """How long the oldest message has waited for its acknowledgement; 0 where none does."""
         return max(self._events.oldest_age_s, self._detections.oldest_age_s)
+
+    def acknowledged_kbps(self, now_s: float) -> float | None:
+        """Return the acknowledged rate in kbit/s; None while the outbox has not been behind for 5 s.
+
+        Behind is what waits on a connection that stands: without one nothing is known of the way. `now_s` is
+        time.monotonic.
+        """
+        return self._rate.kbps(now_s)
+
+    @property
+    def _is_waiting(self) -> bool:
+        return bool(self._states or self._events.waiting or self._detections.waiting)
 
     def stop(self, last: Sequence[tuple[str, bytes]], timeout_s: float) -> bool:
         """Send the last retained values (`ready` 0 of each line, then `status`), and disconnect when acknowledged."""
@@ -159,7 +175,8 @@ class Publisher:
     def _pump(self) -> None:
         while self._announced and self._states and self._link.has_room:
             topic, payload = self._states.popleft()
-            self._link.publish(Outgoing(topic, payload, retain=True), self._pump)
+            message = Outgoing(topic, payload, retain=True)
+            self._link.publish(message, partial(self._state_arrived, message))
         while self._announced and not self._states and self._link.has_room and self._send_next(self._events):
             pass
         # live messages have the right of way: replay leaves them half the window
@@ -191,4 +208,9 @@ class Publisher:
 
     def _arrived(self, outbox: Outbox, entry: Entry) -> None:
         outbox.acknowledged(entry)
+        self._rate.arrived(entry.message.size_bytes)
+        self._pump()
+
+    def _state_arrived(self, message: Outgoing) -> None:
+        self._rate.arrived(message.size_bytes)
         self._pump()

@@ -9,14 +9,14 @@ from typing import Final
 Callback = Callable[[], None]
 
 _INBOX_BATCH: Final = 256
-"""Events handled before descriptors get their turn again."""
+"""Events handled before descriptors get their turn again; more where one turn has brought more."""
 
 
 class Loop:
     """Everything but `put` belongs to the thread that calls `run_once`.
 
-    The inbox is a SimpleQueue, whose `put` may be called from a signal handler. It needs no bound of its own: what
-    fills it is bounded (one event for each connection, child or signal); detections come by descriptors.
+    The inbox is a SimpleQueue, whose `put` may be called from a signal handler. Its bound is that each turn handles all
+    that was in it when the turn's reads were done: a flood of messages waits in the socket, then at the broker.
     """
 
     def __init__(self) -> None:
@@ -51,7 +51,7 @@ class Loop:
                 read()
             if mask & selectors.EVENT_WRITE and write and key.fd in self._selector.get_map():
                 write()
-        for _ in range(_INBOX_BATCH):
+        for _ in range(max(_INBOX_BATCH, self._inbox.qsize())):
             try:
                 event = self._inbox.get_nowait()
             except Empty:

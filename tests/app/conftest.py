@@ -18,12 +18,15 @@ def _as_it_is(_settings: dict[str, Any]) -> None:
 
 @pytest.fixture
 def make_agent(mosquitto: Mosquitto, tmp_path: Path) -> Iterator[Callable[..., RunningAgent]]:
-    """`make_agent(changes)` writes a plant, lets `changes` edit its settings, and starts the agent."""
+    """`make_agent(changes, name)` writes a plant, lets `changes` edit its settings, and starts the agent.
+
+    All of them hear with one ear: where there are two, only one may wait for messages.
+    """
     made: list[RunningAgent] = []
     with connected(LinkSettings("127.0.0.1", mosquitto.port, "plc")) as peer:
 
-        def make(changes: Callable[[dict[str, Any]], None] = _as_it_is) -> RunningAgent:
-            agent = RunningAgent(tmp_path, mosquitto.url, peer, changes)
+        def make(changes: Callable[[dict[str, Any]], None] = _as_it_is, name: str = "") -> RunningAgent:
+            agent = RunningAgent(tmp_path / name, mosquitto.url, peer, changes)
             made.append(agent)
             agent.start()
             return agent

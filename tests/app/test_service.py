@@ -115,8 +115,8 @@ def test_ready_waits_for_loops_and_neither_for_a_broker_nor_for_a_frame(make: Ma
     wait(lambda: manager.has("READY=1"))
     wait(lambda: manager.has("STATUS=0 of 2 lines ready, 0 of 3 streams online, broker away"))
     wait(lambda: manager.heard.count("WATCHDOG=1") > 3)
-    assert "event=service_ready missing=''" in agent.log
-    assert all(f"event=child_up child={child!r}" in agent.log for child in ("worker", "camera cam-1", "camera cam-3"))
+    assert "event=service_ready missing=''" in agent.log()
+    assert all(f"event=child_up child={child!r}" in agent.log() for child in ("worker", "camera cam-1", "camera cam-3"))
 
 
 def test_status_watchdog_and_the_end(make: Make, manager: Manager) -> None:
@@ -184,7 +184,7 @@ def test_sighup_with_a_mistake_keeps_what_runs_and_says_what_is_wrong(make: Make
     agent.process.send_signal(signal.SIGHUP)
     wait(lambda: manager.has("READY=1", said))
     wait(lambda: any("; reload refused: " in one and "defualt" in one for one in manager.heard[said:]))
-    assert "event=reloaded ok=False" in agent.log
+    assert "event=reloaded ok=False" in agent.log()
     agent.until(lambda: agent.detections("cam-1", mark))
     assert not agent.on("line/line-1/ready", mark)
 
@@ -250,7 +250,7 @@ def test_a_taken_port_is_an_alert_and_nothing_worse(make: Make) -> None:
         agent = make(lambda settings: settings["http"].update(bind=f"127.0.0.1:{port}"))
         agent.ready("bottle-500")
         agent.until(lambda: any(b'"http_unavailable"' in one.payload for one in agent.on("alerts")))
-    assert len(re.findall("event=http_unavailable", agent.log)) == 1
+    assert len(re.findall("event=http_unavailable", agent.log())) == 1
 
 
 def test_every_line_of_every_process_is_an_event(make: Make, mosquitto: Mosquitto) -> None:
@@ -265,9 +265,9 @@ def test_every_line_of_every_process_is_an_event(make: Make, mosquitto: Mosquitt
     agent.logged("event=child_lost child='worker'")
     agent.stop()
     shape = re.compile(r"at=\S+Z process=\d+ level=[A-Z]+ logger=[\w.]+ event=\w+( .*)?")
-    odd = [line for line in agent.log.splitlines() if not shape.fullmatch(line)]
+    odd = [line for line in agent.log().splitlines() if not shape.fullmatch(line)]
     assert odd == []
-    assert "s3cret" not in agent.log
+    assert "s3cret" not in agent.log()
 
 
 def test_the_journal_gets_priorities_from_children_too(make: Make, tmp_path: Path, manager: Manager) -> None:
@@ -278,6 +278,6 @@ def test_the_journal_gets_priorities_from_children_too(make: Make, tmp_path: Pat
     agent = make(lambda settings: settings["stream"][2].update(source="no-such-file.avi"))
     agent.logged("event=camera_failed stream=cam-3")
     agent.ready("bottle-500")
-    lines = agent.log.splitlines()
+    lines = agent.log().splitlines()
     assert all(re.match(r"<[2-7]>process=\d+ level=", line) for line in lines)
     assert any(line.startswith("<4>") for line in lines)

@@ -120,3 +120,13 @@ def _outcome(payload: bytes) -> Value | str | None:
         return decode(payload)
     except ValueRefusedError as error:
         return error.reason
+
+
+def test_a_short_json_document_over_several_lines_is_no_s7_string() -> None:
+    document = b'{\n"value": "17", "comment": "%b"}'
+    payload = document % (b"x" * (125 - len(document % b"")))
+    assert (len(payload), payload[0], payload[1]) == (125, 123, 10), (
+        "as an S7 STRING[123] of ten characters would begin"
+    )
+    assert decode(payload) == Value("17")
+    assert decode(bytes([123, 10]) + b"bottle-500" + bytes(113)) == Value("bottle-500")

@@ -69,3 +69,28 @@ def test_what_work_raises_is_raised(error: Exception) -> None:
 
 def test_the_share_of_idle_time_is_a_share() -> None:
     assert 0.0 <= priority._idle_share(0.02) <= 1.0
+
+
+def test_a_hurried_load_takes_the_threads_along_that_it_started() -> None:
+    if not priority.can_return():
+        pytest.skip("this user may not leave SCHED_IDLE")
+    seen: list[int] = []
+    is_idle, is_hurried = threading.Event(), threading.Event()
+
+    def of_the_runtime() -> None:
+        seen.append(os.sched_getscheduler(0))
+        is_idle.set()
+        is_hurried.wait(60)
+        seen.append(os.sched_getscheduler(0))
+
+    def work() -> None:
+        thread = threading.Thread(target=of_the_runtime)
+        thread.start()
+        is_idle.wait(60)
+        priority.hurry()
+        is_hurried.set()
+        thread.join()
+        seen.append(os.sched_getscheduler(0))
+
+    priority.run_aside(work, is_wanted=True)
+    assert seen == [os.SCHED_IDLE, os.SCHED_OTHER, os.SCHED_OTHER]

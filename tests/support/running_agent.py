@@ -17,7 +17,8 @@ import numpy as np
 import psutil
 import tomlkit
 
-from agent.mqtt.peer import Arrival, Peer
+from agent.mqtt.link_settings import settings_of
+from agent.mqtt.peer import Arrival, Peer, connected
 from support.tiny_models import write_tiny_model
 
 BASE = "changeover/v1/box"
@@ -33,9 +34,11 @@ class RunningAgent:
         self.folder = folder
         self.heard: list[Arrival] = []
         self._peer = peer
+        self._url = url
         self._log = folder / "agent.log"
         self._process: subprocess.Popen[bytes] | None = None
         self.environment: dict[str, str] = {}
+        folder.mkdir(exist_ok=True)
         self.config = folder / "changeover.toml"
         settings = _write_plant(folder, url)
         changes(settings)
@@ -53,15 +56,10 @@ class RunningAgent:
         assert self._process is not None
         return self._process
 
-    @property
-    def log(self) -> str:
-        """Return what it has logged so far."""
-        return self._log.read_text() if self._log.exists() else ""
-
     def logged(self, pattern: str) -> re.Match[str]:
         """Wait for a line that `pattern` is found in."""
-        self.until(lambda: re.search(pattern, self.log))
-        found = re.search(pattern, self.log)
+        self.until(lambda: re.search(pattern, self.log()))
+        found = re.search(pattern, self.log())
         assert found is not None
         return found
 
@@ -77,16 +75,21 @@ class RunningAgent:
     def send(self, topic: str, payload: str, *, retain: bool = False) -> None:
         self._peer.publish(f"{BASE}/{topic}", payload, retain=retain)
 
+    def send_at_once(self, *messages: tuple[str, str]) -> None:
+        """Send without waiting in between."""
+        for topic, payload in messages:
+            self._peer.publish(f"{BASE}/{topic}", payload, qos=0)
+
     def until(self, is_done: Callable[[], object], deadline_s: float = DEADLINE_S) -> None:
         limit_s = time.monotonic() + deadline_s
         while not is_done():
-            assert time.monotonic() < limit_s, f"not within {deadline_s} s\n{self.log[-3000:]}"
+            assert time.monotonic() < limit_s, f"not within {deadline_s} s\n{self.log()[-3000:]}"
             arrival = self._peer.receive(0.05)
             while arrival is not None:
                 self.heard.append(arrival)
                 arrival = self._peer.receive(0)
 
-    def until_said(self, topic: str, value: str, since: int = 0) -> Arrival:
+    def until_said(self, topic: str, value: str, since: int = 0, deadline_s: float = DEADLINE_S) -> Arrival:
         """Wait for a payload on a topic of the device, among what came after the first `since` messages."""
         found: list[Arrival] = []
 
@@ -94,11 +97,31 @@ class RunningAgent:
             found.extend(one for one in self.on(topic, since) if one.payload == value.encode())
             return bool(found)
 
-        self.until(is_said)
+        self.until(is_said, deadline_s)
         return found[0]
 
     def on(self, topic: str, since: int = 0) -> list[Arrival]:
         return [one for one in self.heard[since:] if one.topic == f"{BASE}/{topic}"]
+
+    def value(self, topic: str) -> str | None:
+        """Return the newest payload of a topic, as far as it was heard."""
+        return next((one.payload.decode() for one in reversed(self.on(topic))), None)
+
+    def retained(self, topic: str) -> str | None:
+        """Ask the broker what it retains on a topic of the device."""
+        with connected(settings_of(self._url)) as peer:
+            peer.subscribe([f"{BASE}/{topic}"])
+            arrival = peer.receive(1.0)
+            return arrival.payload.decode() if arrival is not None else None
+
+    def answers(self, id_: str, since: int = 0) -> list[dict[str, Any]]:
+        """Return the acks of one id."""
+        said = (json.loads(one.payload) for one in self.on("ack", since))
+        return [one for one in said if one["id"] == id_]
+
+    def log(self) -> str:
+        """Return what it has logged so far."""
+        return self._log.read_text() if self._log.exists() else ""
 
     def detections(self, stream: str, since: int = 0) -> list[dict[str, Any]]:
         return [json.loads(one.payload) for one in self.on(f"stream/{stream}/detections", since)]

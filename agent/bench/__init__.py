@@ -1,0 +1,1 @@
+"""The benchmarks of `changeover bench`: the agent beside what it set out from, in one run, as ratios."""

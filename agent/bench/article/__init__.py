@@ -1,0 +1,1 @@
+"""What needs torch and ultralytics, each in a process of its own: building models, and the reference manager."""

@@ -1,0 +1,96 @@
+"""What the `cache` topic said, and when: predictions beside measures, and releases beside what the kernel saw."""
+
+from dataclasses import dataclass, field
+
+from agent.bench.figures import median
+from agent.bench.probes import Probe
+from agent.messages.payloads import Cache
+
+_BACK_WITHIN_S = 0.5
+_LOOK_BACK_S = 0.1
+_CALM_AFTER_S = 0.3
+
+
+@dataclass(frozen=True)
+class Release:
+    """A model whose release the ledger announced at `at_s`, with the bytes that it was charged."""
+
+    at_s: float
+    model: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Load:
+    """A model that came in: what it was charged before and after it was measured, and when it was loading."""
+
+    model: str
+    predicted_bytes: int
+    measured_bytes: int
+    begun_s: float
+    ended_s: float
+
+    @property
+    def error(self) -> float:
+        """By what share of the measure the prediction was off."""
+        return abs(self.measured_bytes - self.predicted_bytes) / max(1, self.measured_bytes)
+
+
+@dataclass
+class LedgerWatch:
+    """Follows the ledger of one agent. `take` is called with every message, in order."""
+
+    releases: list[Release] = field(default_factory=list)
+    loads: list[Load] = field(default_factory=list)
+    used: list[tuple[float, int]] = field(default_factory=list)
+    _charged: dict[str, tuple[float, int]] = field(default_factory=dict)
+    _states: dict[str, str] = field(default_factory=dict)
+
+    def take(self, at_s: float, cache: Cache) -> None:
+        """Note what changed."""
+        self.used.append((at_s, cache.used_bytes))
+        for one in cache.models:
+            before = self._states.get(one.model)
+            if one.state == "loading" and before != "loading":
+                self._charged[one.model] = (at_s, one.bytes)
+            elif before == "loading" and one.state not in {"loading", "releasing"}:
+                begun_s, predicted_bytes = self._charged[one.model]
+                self.loads.append(Load(one.model, predicted_bytes, one.bytes, begun_s, at_s))
+            elif one.state == "releasing" and before not in {None, "releasing", "loading"}:
+                self.releases.append(Release(at_s, one.model, one.bytes))
+        self._states = {one.model: one.state for one in cache.models}
+
+    def after_load(self, number: int) -> list[Load]:
+        """Return each model's loads from its `number`th on (1 is the first)."""
+        counts: dict[str, int] = {}
+        found = []
+        for one in self.loads:
+            counts[one.model] = counts.get(one.model, 0) + 1
+            if counts[one.model] >= number:
+                found.append(one)
+        return found
+
+
+def returned_shares(releases: list[Release], rss: Probe) -> list[float]:
+    """Return, for each release, the share of the model's bytes that the kernel saw back within half a second.
+
+    The trough counts: the next load may begin as soon as the bytes are back.
+    """
+    shares = []
+    for one in releases:
+        before = rss.between(one.at_s - _LOOK_BACK_S, one.at_s)
+        after = rss.between(one.at_s, one.at_s + _BACK_WITHIN_S)
+        if before and after and one.bytes:
+            shares.append((max(before) - min(after)) / one.bytes)
+    return shares
+
+
+def transients(loads: list[Load], rss: Probe) -> list[int]:
+    """Return, for each load, what the process held at its peak beyond what it held once the model was resident."""
+    found = []
+    for one in loads:
+        during = rss.between(one.begun_s, one.ended_s)
+        after = rss.between(one.ended_s + _CALM_AFTER_S, one.ended_s + 2 * _CALM_AFTER_S)
+        if during and after:
+            found.append(max(0, max(during) - int(median(after))))
+    return found

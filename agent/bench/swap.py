@@ -1,0 +1,27 @@
+"""`changeover bench swap`: how long a line waits for a model, what it loses, and whether it ever errs."""
+
+from typing import Any
+
+from agent.bench import swap_cold, swap_load, swap_resident
+from agent.bench.models import SIZES, ensure
+from agent.bench.options import Options
+
+
+def run(options: Options) -> dict[str, Any]:
+    """Measure resident swaps, cold ones beside the reference manager's, and loads beside a paced line."""
+    models = ensure(options.models_dir)
+    targets = {size: "n-b" if size == "n" else size for size in SIZES}
+    resident = swap_resident.measure(models, options.folder / "resident", ("n", "n-b"), options.swaps)
+    cold = swap_cold.measure(models, options.folder / "cold", targets, 1 if options.quick else 3)
+    load = swap_load.measure(models, options.folder / "load", ("n", "n-b", "x"), 3 if options.quick else 12)
+    return {
+        "resident": resident,
+        "cold": cold,
+        "load": load,
+        "command_to_ready_ms": resident["command_to_ready_ms"],
+        "vs_article": cold["vs_article"],
+        "p50_during_load": load["p50_during_load"],
+        "p99_during_load": load["p99_during_load"],
+        "wrong_model": resident["wrong_model"] + cold["wrong_model"] + load["wrong_model"],
+        "frames_lost": resident["frames_lost"] + load["frames_lost"],
+    }

@@ -1,0 +1,41 @@
+"""Commands that came before: what one id was answered, or that its answer is still to come."""
+
+from typing import Final
+
+from agent.control.actions import Action, Answer
+from agent.control.state import Command, Line, State
+from agent.messages.payloads import Ack
+
+WAITING_COMMANDS: Final = 64
+"""Repetitions of one command that are answered when it ends; more of them are answered at once."""
+
+
+def again(state: State, command: Command) -> list[Action]:
+    """Return the answer to a repetition of a command, by its id; nothing where the command is new.
+
+    Its final answer is said again, byte for byte; before there is one, the repetition waits for it too.
+    """
+    if command.id is None:
+        return []
+    first = state.answers.get((command.topic, command.line, command.id))
+    if first is not None:
+        return [Answer(first, command.reply)]
+    waiting = _waiting(state, command)
+    if waiting is None:
+        return []
+    if len(waiting) < WAITING_COMMANDS:
+        waiting.append(command)
+    return [Answer(Ack(command.id, command.topic, "accepted"), command.reply)]
+
+
+def _waiting(state: State, command: Command) -> list[Command] | None:
+    """Return the commands among which the first of this id waits; None where there is none."""
+    lists = [state.reloading, *(one for line in state.lines.values() for one in _lists(line))]
+    key = (command.topic, command.line, command.id)
+    return next((one for one in lists if any(key == (each.topic, each.line, each.id) for each in one)), None)
+
+
+def _lists(line: Line) -> list[list[Command]]:
+    changing = line.changeover.commands if line.changeover is not None else line.waiting
+    loading = [one.commands for one in line.preparations]
+    return [changing, *loading, *(one.commands for one in line.to_prepare)]

@@ -1,0 +1,28 @@
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support.tiny_models import write_tiny_model
+
+from agent.bench.labels import labels_of
+from agent.bench.models import BenchModel, Models
+
+Make = Callable[..., Models]
+
+
+@pytest.fixture
+def tiny_models(tmp_path: Path) -> Make:
+    """`tiny_models("n", "s")` writes models that betray themselves; `liar="s"`: that one gives the labels of "n"."""
+
+    def make(*names: str, liar: str = "") -> Models:
+        folder = tmp_path / "models"
+        folder.mkdir()
+        made = {}
+        for name in names:
+            labels = labels_of("n" if name == liar else name)
+            path = write_tiny_model(folder / f"{name}.onnx", names=labels)
+            made[name] = BenchModel(name, path, hashlib.sha256(path.read_bytes()).hexdigest())
+        return Models(made, None, 64)
+
+    return make

@@ -1,0 +1,86 @@
+"""The measurements, short, with a real agent, a real broker and tiny models: figures come, and lies are found."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from agent.bench import memory, swap_cold, swap_load, swap_resident
+from agent.bench.device import started
+from agent.bench.models import Models
+from agent.bench.plant import Plant, Station
+from agent.bench.rehearsal import rehearse
+
+pytestmark = pytest.mark.timeout(600)
+Make = Callable[..., Models]
+
+
+def test_resident_swaps_are_counted_through_both_kinds_of_broker(tiny_models: Make, tmp_path: Path) -> None:
+    figures = swap_resident.measure(tiny_models("n", "n-b"), tmp_path, ("n", "n-b"), swaps=5)
+    assert (figures["swaps"], figures["residency"]) == (5, {"resident": 5})
+    assert figures["wrong_model"] == 0
+    assert figures["command_to_first_frame_ms"]["p50"] > 0
+    assert set(figures["command_to_ready_ms"]) == {"set_tcp_nodelay", "mosquitto_defaults"}
+    assert all(one["count"] for one in figures["command_to_ready_ms"].values())
+    assert psutil.Process().children(recursive=True) == [], "nothing is left running"
+
+
+def test_a_model_that_gives_anothers_labels_is_found(tiny_models: Make, tmp_path: Path) -> None:
+    figures = swap_resident.measure(tiny_models("n", "n-b", liar="n-b"), tmp_path, ("n", "n-b"), swaps=2)
+    assert figures["wrong_model"] > 0
+
+
+def test_a_paced_line_is_measured_while_another_loads(
+    tiny_models: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(swap_load, "full_speed", lambda *_: 20.0)
+    monkeypatch.setattr(swap_load, "_STEADY_S", 1.0)
+    monkeypatch.setattr(swap_load, "rehearse", lambda *_: dict.fromkeys("nsx", 100 << 20))
+    monkeypatch.setattr(swap_load, "_is_cold", lambda _report: True)  # tiny models may all fit
+    figures = swap_load.measure(tiny_models("n", "s", "x"), tmp_path, ("n", "s", "x"), repeats=2)
+    assert (figures["paced_fps"], figures["repeats"]) == (10.0, 2)
+    assert figures["steady_ms"]["count"] > figures["repeats"]
+    assert figures["p50_during_load"] > 0
+
+
+def test_a_rehearsal_learns_what_models_take(tiny_models: Make, tmp_path: Path) -> None:
+    plant = Plant(tmp_path / "plant", tiny_models("n", "s"), (Station("1", 10, "n"),), "")
+    footprints = rehearse(plant, ["n", "s"])
+    assert set(footprints) == {"n", "s"}
+    assert min(footprints.values()) > 0
+
+
+def test_memory_is_followed_from_outside(tiny_models: Make, tmp_path: Path) -> None:
+    plant = Plant(tmp_path / "plant", tiny_models("n", "s", "m"), (Station("1", 10, "n"),), str(300 << 20))
+    figures = memory._in_turn(plant, ("n", "s", "m"), rounds=2)
+    assert figures["peak_pss_bytes"] > figures["control_bytes"] + figures["worker_bytes"] > 20 << 20
+    assert figures["camera_bytes"] > 10 << 20
+    assert figures["worker_base_bytes"] > 20 << 20
+    assert figures["samples"] > 50
+    assert figures["over_budget_bytes_max"] == 0
+    assert len(figures["pss_over_time"]) > 2
+
+
+def test_drift_is_looked_at_in_one_state(tiny_models: Make, tmp_path: Path) -> None:
+    models = tiny_models("n", "s", "m", "l", "x")
+    plant = Plant(tmp_path / "plant", models, (Station("1", 10, "n"),), "300MiB")
+    figures = memory._drift(plant, swaps=6)
+    assert figures["drift_swaps"] >= 6
+    assert figures["drift_bytes"] == figures["drift_readings_bytes"][-1] - figures["drift_readings_bytes"][0]
+    assert figures["wrong_model"] == 0
+
+
+def test_an_agent_that_ends_is_told_with_the_end_of_its_log(tiny_models: Make, tmp_path: Path) -> None:
+    plant = Plant(tmp_path / "plant", tiny_models("n"), (Station("1", 10, "n"),), "300MiB")
+    with started(plant) as device:
+        psutil.Process(device.pid).terminate()
+        with pytest.raises(Exception, match="the agent's log ends with"):
+            device.until(lambda: False, "for ever")
+
+
+def test_a_tight_budget_holds_home_and_the_largest_but_no_third() -> None:
+    targets = {"n": "n-b", "x": "x"}
+    sizes = {"n": 35, "n-b": 36, "x": 188}
+    budget = swap_cold.tight_budget(sizes, "n", targets)
+    assert sizes["n"] + sizes["x"] < budget < sizes["n"] + sizes["x"] + sizes["n-b"]

@@ -1,0 +1,55 @@
+"""Standing back from the broker for a while."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from support.brokers import Mosquitto
+from support.station import Station
+
+from agent.messages.events import LinkDown, LinkUp
+
+BACK_S = 1.5
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+def test_it_leaves_with_all_said_and_without_a_will_and_comes_back_no_sooner(
+    mosquitto: Mosquitto, make_station: Callable[..., Station], observe: Callable[[int], Any], protocol: str
+) -> None:
+    station = make_station(mosquitto.port, protocol=protocol)
+    station.publisher.send_state(station.topics.status, b"online")
+    station.until_heard(LinkUp)
+    station.until_acknowledged()
+    with observe(mosquitto.port) as observer:
+        station.ready("line-1", "0")
+        began_s = time.monotonic()
+        station.link.hold(BACK_S)
+        assert not station.link.is_up
+        assert "held back" in station.until_heard(LinkDown).detail
+        station.until_heard(LinkUp)
+        assert time.monotonic() - began_s >= BACK_S
+        station.until(lambda: len(observer.of("status")) >= 2)
+    assert observer.of("line/line-1/ready") == ["0", "0"], "said before it left, and as the truth when it came back"
+    assert "offline" not in observer.of("status")
+
+
+def test_an_attempt_under_way_is_given_up(mosquitto: Mosquitto, make_station: Callable[..., Station]) -> None:
+    station = make_station(mosquitto.port)
+    began_s = time.monotonic()
+    station.link.hold(BACK_S)
+    station.until_heard(LinkUp)
+    assert time.monotonic() - began_s >= BACK_S
+
+
+def test_a_frozen_broker_holds_nobody_up_for_long(mosquitto: Mosquitto, make_station: Callable[..., Station]) -> None:
+    station = make_station(mosquitto.port)
+    station.until_heard(LinkUp)
+    station.until_acknowledged()
+    mosquitto.freeze()
+    station.ready("line-1", "0")
+    began_s = time.monotonic()
+    station.link.hold(BACK_S)
+    assert time.monotonic() - began_s < 10
+    mosquitto.thaw()
+    station.until_heard(LinkUp)
