@@ -10,13 +10,17 @@ from agent.app import budget
 from agent.app.announcer import Announcer
 from agent.app.clock import Clock
 from agent.app.context import Context
+from agent.app.facts import Parts, gather
 from agent.app.link import make_link, make_publisher
 from agent.app.memory import SnapshotFile
 from agent.app.performer import Calls, Performer
 from agent.app.plant import plant_of
 from agent.app.publishing import Publishing
 from agent.app.reloading import read_again
+from agent.app.scraping import Asked, Scraping
+from agent.app.service import Service
 from agent.app.streams import Streams
+from agent.app.vitals import Vitals
 from agent.app.worker import HUNG_AFTER_S, WORKER, worker_spec
 from agent.control import snapshot
 from agent.control.events import (
@@ -32,6 +36,9 @@ from agent.control.events import (
 )
 from agent.control.reconciler import Event, reconcile
 from agent.control.state import State
+from agent.health.device import Device
+from agent.health.metrics import Metrics
+from agent.health.systemd import Notifier
 from agent.messages import children as said
 from agent.messages.children import Message
 from agent.messages.events import (
@@ -57,11 +64,13 @@ _STOP_S: Final = 2.0
 class Agent:
     """Built once, run once. Everything here happens on the thread that calls `run`."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, device: Device | None = None) -> None:
+        """`device` is given by tests; left out, it is the one that we run on."""
         settings = context.settings
         self._context = context
         self._state: Final = State.of(plant_of(settings, context.catalog, context.boot))
         self._loop: Final = Loop()
+        self._metrics: Final = Metrics()
         self._link: Final = make_link(settings, context.topics, self._loop)
         self._publisher: Final = make_publisher(settings, self._link, context.topics)
         self._supervisor: Final = Supervisor(self._loop, self._from_child)
@@ -73,6 +82,8 @@ class Agent:
             lambda stream, _seq, payload: self._publisher.send_detection(stream, payload),
             lambda stream, _seq, payload: self._publisher.send_summary(stream, payload),
         )
+        self._publishing.observe = self._metrics.inferred
+        self._metrics.expect(settings.line, [stream.id for stream in settings.stream])
         self._memory: Final = SnapshotFile(settings.device.state_dir)
         self._performer: Final = Performer(
             context.topics,
@@ -83,10 +94,23 @@ class Agent:
                 remember=lambda: self._memory.save(snapshot.take(self._state)),
                 set_publish=self._publishing.set_publish,
                 reload=self._reload,
+                count_switch=self._metrics.switched,
             ),
         )
         self._announcer: Final = Announcer(context, self._state, self._publisher, self._link)
         self._clock: Final = Clock()
+        self._vitals: Final = Vitals(self._state, settings.device.hot_c, self._decide, device)
+        self._scraping: Final = Scraping(settings.http.bind, self._metrics, self._loop.put, self._decide)
+        self._service: Final = Service(self._state, Notifier())
+        self._parts: Final = Parts(
+            settings.device.id,
+            self._state,
+            self._streams,
+            self._publishing,
+            self._publisher,
+            self._link,
+            self._vitals,
+        )
         self._failing: Final[set[str]] = set()
         self._is_hung = False
         self._stopping = False
@@ -96,16 +120,25 @@ class Agent:
         """The loop, for signal handlers to put into."""
         return self._loop
 
+    @property
+    def http_port(self) -> int:
+        """The port on which /metrics is served; 0 while it is not."""
+        return self._scraping.port
+
     def run(self) -> None:
         """Serve until a StopRequested comes."""
         with ExitStack() as undo:
             undo.callback(self._loop.close)
             undo.callback(self._streams.close)
             undo.callback(self._memory.close)
+            undo.callback(self._service.close)
+            undo.callback(self._vitals.stop)
+            undo.callback(self._scraping.stop)
             self._start()
             undo.callback(self._say_goodbye)
             undo.callback(self._supervisor.stop)
             undo.callback(lambda: self._decide(Stopping()))
+            undo.callback(self._service.stopping)
             while not self._stopping:
                 self._loop.run_once(_TICK_S, self._from_inbox)
                 self._tick()
@@ -118,6 +151,8 @@ class Agent:
         self._decide(Tick())
         if self._state.reloading:
             self._reload()
+        self._vitals.start()
+        self._scraping.start(time.monotonic())
         self._link.start()
         self._supervisor.start(self._worker_spec())
         self._streams.start()
@@ -147,9 +182,13 @@ class Agent:
         self._publishing.tick()
         self._look_at_rate(now_s)
         self._decide(Tick())
-        self._announcer.tick(now_s, self._streams, self._publishing, self._pids())
+        self._vitals.tick(now_s, self._pids)
+        self._announcer.tick(now_s, self._streams, self._publishing, self._vitals)
+        self._scraping.tick(now_s)
+        self._service.tick(now_s, self._silent_s(now_s), link_up=self._link.is_up)
 
     def _reload(self) -> None:
+        self._service.reloading()
         self._context, reloaded = read_again(self._context)
         _log.info("event=reloaded ok=%s detail=%r", reloaded.plant is not None, reloaded.detail)
         self._loop.put(reloaded)
@@ -166,9 +205,14 @@ class Agent:
         if kbps != self._state.bandwidth.measured_kbps:
             self._decide(AckRate(kbps))
 
+    def _children(self) -> dict[str, str]:
+        return {"worker": WORKER, **{f"camera_{id_}": child for id_, child in self._streams.children().items()}}
+
+    def _silent_s(self, now_s: float) -> dict[str, float | None]:
+        return {name: self._supervisor.beat_age_s(child, now_s) for name, child in self._children().items()}
+
     def _pids(self) -> dict[str, int]:
-        names = {"worker": WORKER, **{f"camera_{id_}": child for id_, child in self._streams.children().items()}}
-        pids = {name: self._supervisor.pid(child) for name, child in names.items()}
+        pids = {name: self._supervisor.pid(child) for name, child in self._children().items()}
         return {"control": os.getpid(), **{name: pid for name, pid in pids.items() if pid is not None}}
 
     def _from_inbox(self, event: object) -> None:
@@ -188,6 +232,9 @@ class Agent:
             case Reloaded():
                 self._decide(event)
                 self._announcer.say_configuration(self._context)
+                self._service.reloaded(event.detail, ok=event.plant is not None)
+            case Asked():
+                event.answers.put(gather(self._parts, self._announcer.cache, time.monotonic()))
             case LinkDown():
                 _log.debug("event=link_down detail=%r", event.detail)
             case Received():
@@ -208,8 +255,10 @@ class Agent:
     def _from_child(self, child: str, message: Message) -> None:
         if self._streams.owns(child):
             self._streams.take(child, message)
-        else:
-            self._from_worker(message)
+            return
+        if isinstance(message, said.Swapped):
+            self._metrics.swapped(message)
+        self._from_worker(message)
 
     def _from_worker(self, message: Message) -> None:
         match message:

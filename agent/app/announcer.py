@@ -1,6 +1,6 @@
 """What the device says of itself, beside its lines: status, meta, cache, health; and what it takes back."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Final, Literal
 
 import msgspec
@@ -10,14 +10,16 @@ from agent.app.context import Context
 from agent.app.ledger import Ledger
 from agent.app.publishing import Publishing
 from agent.app.streams import Streams
+from agent.app.vitals import Vitals
 from agent.control import identity, routes
 from agent.control.actions import Action, PublishState
 from agent.control.state import NOTHING, State
+from agent.health.cadence import Cadence
 from agent.health.clock import is_synchronised
-from agent.health.report import INTERVAL_S, LinkReading, Reporter, StreamReading
+from agent.health.report import INTERVAL_S, DeviceReading, LinkReading, Reporter, StreamReading
 from agent.messages.children import CacheDecided, CacheState, MemoryKept
 from agent.messages.events import Received
-from agent.messages.payloads import Meta, MetaStream
+from agent.messages.payloads import Cache, Meta, MetaStream
 from agent.mqtt.client import Link
 from agent.mqtt.publisher import Publisher
 from agent.mqtt.topics import is_id
@@ -42,8 +44,13 @@ class Announcer:
         self._reporter: Final = Reporter()
         self._ledger: Final = Ledger()
         self._versions: dict[str, str] = {"changeover": __version__}
-        self._health_due_s = 0.0
         self._cleared: Final[set[str]] = set()
+        self._cadence: Final = Cadence(INTERVAL_S)
+
+    @property
+    def cache(self) -> Cache | None:
+        """What `cache` says now; None as long as no worker has told its ledger."""
+        return self._ledger.payload()
 
     def say_start(self) -> None:
         """Set the first truth: online, every stream offline, no alert; lines follow from the first decision."""
@@ -103,19 +110,19 @@ class Announcer:
             for topic in topics:
                 self._publisher.send_state(topic, b"")
 
-    def tick(self, now_s: float, streams: Streams, publishing: Publishing, pids: Mapping[str, int]) -> None:
-        """Publish `health` when it is due, and look whether the clock was put right."""
-        if now_s < self._health_due_s:
+    def tick(self, now_s: float, streams: Streams, publishing: Publishing, vitals: Vitals) -> None:
+        """Publish `health` when it is due, the first as soon as something was measured; look at the clock again."""
+        if vitals.memory is None or not self._cadence.is_due(now_s):
             return
         self._say_meta()
-        self._health_due_s = now_s + INTERVAL_S
         counters, statistics = streams.counters(), publishing.statistics()
         readings = {
             id_: StreamReading(one.offered, one.overwritten + one.torn, *statistics[id_])
             for id_, one in counters.items()
         }
         link = LinkReading(self._publisher.counters(), self._publisher.oldest_age_s, self._link.round_trip_ms)
-        health = self._reporter.report(now_s, readings, pids, link)
+        device = DeviceReading(vitals.reading, vitals.memory, vitals.ages_s(now_s), vitals.caps)
+        health = self._reporter.report(now_s, readings, device, link)
         self._publisher.send_live(self._topics.of_device("health"), msgspec.json.encode(health))
 
     def last_words(self, left: Iterable[Action]) -> list[tuple[str, bytes]]:

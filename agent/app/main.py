@@ -1,8 +1,6 @@
 """Entry of the service: `changeover run`."""
 
-import logging
 import signal
-import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from types import FrameType
@@ -12,12 +10,13 @@ from agent.app.context import Context
 from agent.messages.errors import EXIT_OK
 from agent.messages.events import ReloadRequested, StopRequested
 from agent.models.catalog import Catalog
+from agent.processes.logs import set_up
 from agent.settings import Settings
 
 
 def run(settings: Settings, reread: Callable[[], Settings] | None = None) -> int:
     """Serve until SIGTERM or SIGINT; return the exit code. `reread` is asked at a reload, also by SIGHUP."""
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="level=%(levelname)s logger=%(name)s %(message)s")
+    set_up()
     with ExitStack() as undo:
         if settings.mqtt.embedded:
             from agent.app.trial import at_port, embedded_broker  # noqa: PLC0415 - only a trial brings its own

@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from agent.app import journal
 from agent.control.actions import (
     Action,
     Answer,
@@ -23,6 +24,7 @@ from agent.control.actions import (
     SetPublish,
 )
 from agent.messages.children import Assign, Prepare
+from agent.messages.payloads import Switch
 from agent.mqtt.client import Link
 from agent.mqtt.publisher import Publisher
 from agent.mqtt.topics import Topics
@@ -38,6 +40,7 @@ class Calls:
     remember: Callable[[], None]
     set_publish: Callable[[str, Publish | None], None]
     reload: Callable[[], None]
+    count_switch: Callable[[Switch], None]
 
 
 class Performer:
@@ -62,6 +65,9 @@ class Performer:
                 self._publisher.send_live(self._topics.of_line(action.line, "live"), action.value.encode())
             case PublishEvent():
                 topic = f"{self._topics.base}/{action.topic}"
+                journal.tell(action.payload)
+                if isinstance(action.payload, Switch):
+                    self._calls.count_switch(action.payload)
                 self._publisher.send_event(topic, msgspec.json.encode(action.payload))
             case Answer():
                 self._answer(action)

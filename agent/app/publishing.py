@@ -2,10 +2,10 @@
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
 
 import msgspec
 
@@ -21,6 +21,19 @@ _SUMMARY_S: Final = 1.0
 Publish = Literal["all", "changes", "summary"]
 Send = Callable[[str, int, bytes], None]
 """(stream, seq, payload)"""
+Observe = Callable[[str, float, float], None]
+"""(stream, inference_ms, latency_ms)"""
+_LABELS: Final = 256
+"""Labels that are counted by name, a stream; objects of further ones are counted as _OTHER."""
+_OTHER: Final = "(other)"
+
+
+class Counted(Protocol):
+    """One stream since the boot. `published` counts its messages, `objects` what was found, by label."""
+
+    inferred: int
+    published: int
+    objects: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -37,6 +50,8 @@ class _Output:
     last_counts: tuple[tuple[str, int], ...] | None = None
     last_sent_s: float = 0.0
     inferred: int = 0
+    published: int = 0
+    objects: dict[str, int] = field(default_factory=dict)
     latencies_ms: deque[float] = field(default_factory=lambda: deque(maxlen=512))
     window_since: float = 0.0
     window_frames: int = 0
@@ -44,11 +59,12 @@ class _Output:
 
 
 class Publishing:
-    """Numbers and completes detections. One thread: control's loop."""
+    """Numbers and completes detections; `observe` is called for each. One thread: control's loop."""
 
     def __init__(
         self, device: str, boot: str, streams: tuple[StreamSettings, ...], send: Send, send_summary: Send
     ) -> None:
+        self.observe: Observe | None = None
         self._device: Final = device
         self._send: Final = send
         self._send_summary: Final = send_summary
@@ -71,6 +87,11 @@ class Publishing:
         latency_ms = (time.monotonic_ns() - message.captured_ns) / 1e6
         output.inferred += 1
         output.latencies_ms.append(latency_ms)
+        if self.observe is not None:
+            self.observe(message.stream, message.inference_ms, latency_ms)
+        for label, count in message.counts:
+            known = label if label in output.objects or len(output.objects) < _LABELS else _OTHER
+            output.objects[known] = output.objects.get(known, 0) + count
         match output.publish:
             case "all":
                 self._send_detections(output, message, latency_ms)
@@ -104,6 +125,10 @@ class Publishing:
         """Return, by stream, frames inferred in this boot and the newest latencies in ms."""
         return {id_: (output.inferred, list(output.latencies_ms)) for id_, output in self._outputs.items()}
 
+    def counted(self) -> Mapping[str, Counted]:
+        """Return what was counted, by stream."""
+        return self._outputs
+
     def _send_detections(self, output: _Output, message: Detections, latency_ms: float) -> None:
         output.last_sent_s = time.monotonic()
         payload = b'%b,"stream":%b,"seq":%d,"latency_ms":%.1f,%b' % (
@@ -115,6 +140,7 @@ class Publishing:
         )
         self._send(message.stream, output.seq, payload)
         output.seq += 1
+        output.published += 1
 
     def _moment(self, line: str, captured_ns: int) -> _Moment:
         moments = self._moments[line]
@@ -145,6 +171,7 @@ class Publishing:
             )
             self._send_summary(stream, output.seq, msgspec.json.encode(summary))
             output.seq += 1
+            output.published += 1
         output.window_since, output.window_frames, output.window_counts = now, 0, {}
 
 

@@ -1,17 +1,19 @@
 """The streams of the device: their slots, their camera processes, and how they are doing."""
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from agent.messages.children import CameraEnded, CameraFailed, CameraMessage, CameraOpened, CameraSetup, Message
+from agent.messages.children import CameraEnded, CameraFailed, CameraMessage, CameraOpened, CameraSetup, Log, Message
 from agent.messages.events import ChildLost
 from agent.messages.payloads import StreamStatus
 from agent.processes.frame_slot import FrameSlot, SlotCounters
 from agent.processes.supervisor import ChildSpec, Supervisor
 from agent.settings import StreamSettings
 
+_log: Final = logging.getLogger(__name__)
 _CAMERA_MODULE: Final = "agent.capture.process"
 _BEAT_DEADLINE_S: Final = 1.5
 _BUSY_DEADLINE_S: Final = 10.0
@@ -79,9 +81,12 @@ class Streams:
         """Note what a camera process says, or that it is gone."""
         stream = self._by_child[child]
         match message:
+            case Log():
+                _log.warning("event=camera_warned stream=%s detail=%r", stream.settings.id, message.text)
             case CameraOpened():
                 stream.opened_ns, stream.detail = time.monotonic_ns(), message.detail
             case CameraFailed():
+                _log.warning("event=camera_failed stream=%s detail=%r", stream.settings.id, message.detail)
                 self._set(stream, "stalled" if stream.status == "online" else "offline", message.detail)
                 stream.opened_ns = 0
             case CameraEnded():

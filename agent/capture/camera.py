@@ -6,10 +6,11 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Final, Protocol
 
 from agent.capture.pacer import Pacer
-from agent.capture.source import Image, Source, SourceInfo, Warn, redact
+from agent.capture.source import Image, Source, SourceInfo, Warn
 from agent.messages.children import CameraEnded, CameraFailed, CameraOpened, CameraSetup, Log, Message
 from agent.messages.errors import MistakeError, TransientError
 from agent.processes.backoff import Backoff
+from agent.processes.redact import redact
 
 READER_POLL_S: Final = 1.0
 

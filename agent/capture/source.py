@@ -1,9 +1,8 @@
 """What every source offers, whatever its kind."""
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +11,6 @@ Image = NDArray[np.uint8]
 # Gives a (height, width, 3) uint8 BGR array to fill; asking again puts the one before back.
 Buffer = Callable[[int, int], Image]
 Warn = Callable[[str], None]
-
-_USER: Final = re.compile(r"(\w://)\S*@")
-_QUERY: Final = re.compile(r"(\w://[^\s?]*\?)\S*")
 
 
 @dataclass(frozen=True)
@@ -51,11 +47,3 @@ class Source(Protocol):
     def close(self) -> None:
         """Let go of it; closing what is not open does nothing."""
         ...
-
-
-def redact(text: str) -> str:
-    """Hide what a URL in `text` may hold of a user, a password or a token.
-
-    Greedy up to the last @, since passwords are often pasted with / and @ unescaped; queries are hidden whole.
-    """
-    return _QUERY.sub(r"\1***", _USER.sub(r"\1***@", text))

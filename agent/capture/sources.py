@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Final
 
 from agent.capture.pictures import PictureSource, is_picture
-from agent.capture.source import Source, Warn, redact
+from agent.capture.source import Source, Warn
 from agent.capture.video import device, network_stream, video_file
 from agent.messages.errors import MistakeError, TransientError
+from agent.processes.redact import redact
 
 _SCHEME: Final = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://")
 _STREAMS: Final = frozenset({"rtsp", "rtsps", "http", "https"})

@@ -8,8 +8,9 @@ from typing import Final
 import cv2
 import numpy as np
 
-from agent.capture.source import Buffer, Image, SourceInfo, redact
+from agent.capture.source import Buffer, Image, SourceInfo
 from agent.messages.errors import MistakeError, TransientError
+from agent.processes.redact import redact
 
 TIMEOUT_S: Final = 2.0
 _TIMEOUTS: Final = (

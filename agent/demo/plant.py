@@ -90,7 +90,7 @@ def _config(folder: Path, material: Material, broker_port: int, camera_url: str)
         "device": {"id": DEVICE, "state_dir": str(folder / "state"), "memory_budget": _BUDGET},
         "mqtt": {"url": f"mqtt://127.0.0.1:{broker_port}", "protocol": "3.1.1"},
         "catalog": {"file": "models.toml", "store_dir": str(folder / "store")},
-        "http": {"bind": ""},
+        "http": {"bind": "127.0.0.1:0"},
         "stream": [belt, photos, clip],
         "line": {
             BELT: {"default": "cap-check", "variant": "n", "products": PRODUCTS},

@@ -1,4 +1,4 @@
-"""The `health` topic: how streams, memory and the link are doing, every 5 s."""
+"""The `health` topic: how streams, memory, device and link are doing, every 5 s."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Final
 
-import psutil
-
-from agent.health.memory import available_bytes, resident_bytes
-from agent.messages.payloads import Health, StreamHealth
+from agent.health.host import HostReading
+from agent.health.reading import Reading
+from agent.messages.payloads import DeviceHealth, Health, StreamHealth
 
 INTERVAL_S: Final = 5.0
 _PERCENTILES: Final = (50, 95, 99)
@@ -34,6 +33,16 @@ class LinkReading:
     round_trip_ms: float | None
 
 
+@dataclass(frozen=True)
+class DeviceReading:
+    """What the probes found, and what followed from it."""
+
+    reading: Reading
+    memory: HostReading | None
+    ages_s: Mapping[str, float]
+    caps: Mapping[str, str]
+
+
 class Reporter:
     """Turns counters since the boot into rates since the last report."""
 
@@ -42,22 +51,23 @@ class Reporter:
         self._at_s = 0.0
 
     def report(
-        self, now_s: float, streams: Mapping[str, StreamReading], processes: Mapping[str, int], link: LinkReading
+        self, now_s: float, streams: Mapping[str, StreamReading], device: DeviceReading, link: LinkReading
     ) -> Health:
-        """Return the report. `processes` maps names to pids; `now_s` is monotonic."""
+        """Return the report; `now_s` is monotonic."""
         passed_s, self._at_s = now_s - self._at_s, now_s
         health = {id_: self._stream(id_, reading, passed_s) for id_, reading in streams.items()}
-        memory = {f"{name}_bytes": resident_bytes(pid) for name, pid in processes.items()}
         return Health(
             at=datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             streams=health,
-            memory={**memory, "available_bytes": available_bytes()},
+            memory=_memory(device.memory),
             load=[round(one, 2) for one in os.getloadavg()],
-            temperatures_c=_temperatures(),
-            power_w=None,
+            temperatures_c={name: round(zone.celsius, 1) for name, zone in device.reading.zones.items()},
+            power_w=device.reading.power_w,
             outbox=link.outbox,
             outbox_age_s=round(link.outbox_age_s, 1),
             round_trip_ms=link.round_trip_ms,
+            device=_device(device),
+            caps=dict(device.caps),
         )
 
     def _stream(self, id_: str, reading: StreamReading, passed_s: float) -> StreamHealth:
@@ -78,9 +88,24 @@ def _percentile(values: Sequence[float], share: int) -> float:
     return round(ordered[min(len(ordered) - 1, len(ordered) * share // 100)], 1) if ordered else 0.0
 
 
-def _temperatures() -> dict[str, float]:
-    return {
-        f"{chip}_{sensor.label or index}": float(sensor.current)
-        for chip, sensors in psutil.sensors_temperatures().items()
-        for index, sensor in enumerate(sensors)
-    }
+def _memory(memory: HostReading | None) -> dict[str, int]:
+    if memory is None:
+        return {}
+    processes = {f"{name}_bytes": size for name, size in memory.processes.items()}
+    return {**processes, "available_bytes": memory.available_bytes, "total_bytes": memory.total_bytes}
+
+
+def _device(device: DeviceReading) -> DeviceHealth:
+    reading, memory = device.reading, device.memory
+    return DeviceHealth(
+        sources=reading.source,
+        board=reading.board,
+        system=reading.system,
+        power_mode=reading.power_mode,
+        rails_w=dict(reading.rails_w),
+        limits_c={name: zone.limit_c for name, zone in reading.zones.items() if zone.limit_c is not None},
+        gpu_load=reading.gpu_load,
+        slowed=list(reading.slowed) if reading.slowed is not None else None,
+        memory_stalled=memory.stalled if memory is not None else None,
+        ages_s={name: round(age_s, 1) for name, age_s in device.ages_s.items()},
+    )

@@ -8,6 +8,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Final
 
+from msgspec.structs import replace
+
 from agent.inference.backends import Model
 from agent.inference.detections import encode, objects_of
 from agent.inference.line import Lease, Line
@@ -86,9 +88,12 @@ class Pipeline:
         if not whole:
             self._tally.discard()
             return
+        began_ns = time.monotonic_ns()
         with self._outlet.busy():
             answer = lease.model.answer(prepared)
+        inference_ms = round((time.monotonic_ns() - began_ns) / 1e6, 3)
         message = encode(self._stream, lease.reference, frame, size, objects_of(answer, lease.model.names))
+        message = replace(message, inference_ms=inference_ms)
         self._failed_in_a_row = 0
         lease.wait_for_turn()
         self._outlet.send(message)

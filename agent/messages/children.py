@@ -189,6 +189,7 @@ class Detections(Message, frozen=True):
     `model` is the reference of the model that inferred it. `captured_ns` is CLOCK_MONOTONIC. `tail` is the part of the
     contract's JSON that only the worker knows, finished: `"model":...,"frame":...,"captured_at":...,"width":...,
     "height":...,"objects":[...]}`. Control puts its own part before it. `counts` are pairs (label, objects).
+    `inference_ms` is what the model took for it.
     """
 
     stream: str
@@ -197,6 +198,7 @@ class Detections(Message, frozen=True):
     captured_ns: int
     tail: bytes
     counts: tuple[tuple[str, int], ...]
+    inference_ms: float = 0.0
 
 
 class InferenceFailed(Message, frozen=True):

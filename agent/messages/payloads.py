@@ -237,8 +237,31 @@ class StreamHealth(msgspec.Struct, frozen=True):
     dropped: int
 
 
+class DeviceHealth(msgspec.Struct, frozen=True):
+    """The device in `health`; `sources` are what was asked, the best first.
+
+    `rails_w` are the rails beside the total, `slowed` the parts held down now (null: nobody can tell), `gpu_load` and
+    `memory_stalled` shares from 0 to 1, `limits_c` where a zone begins to slow the device down, `ages_s` how old each
+    source's last answer is.
+    """
+
+    sources: str
+    board: str
+    system: str
+    power_mode: str
+    rails_w: dict[str, float]
+    limits_c: dict[str, float]
+    gpu_load: float | None
+    slowed: list[str] | None
+    memory_stalled: float | None
+    ages_s: dict[str, float]
+
+
 class Health(msgspec.Struct, frozen=True):
-    """`health`: every 5 s. Maps are empty, and values None, where nothing on the device can tell."""
+    """`health`: every 5 s. Maps are empty, and values None, where nothing on the device can tell.
+
+    `caps` are the largest variants allowed by rule, where temperature or memory hold one down.
+    """
 
     at: Time
     streams: dict[str, StreamHealth]
@@ -250,3 +273,5 @@ class Health(msgspec.Struct, frozen=True):
     outbox_age_s: float
     round_trip_ms: float | None
     v: int = 1
+    device: DeviceHealth | msgspec.UnsetType = msgspec.UNSET
+    caps: dict[str, str] = msgspec.field(default_factory=dict)

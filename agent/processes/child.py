@@ -1,6 +1,5 @@
 """What every child does: say hello, beat, listen, and die with its parent."""
 
-import logging
 import os
 import signal
 import socket
@@ -14,6 +13,7 @@ from typing import Any, Final, Generic
 
 from agent.messages.children import Beat, Hello, Message
 from agent.processes.channel import Channel, ChannelClosedError, Incoming
+from agent.processes.logs import set_up
 
 BEAT_INTERVAL_S: Final = 0.25
 
@@ -79,7 +79,7 @@ def run_child(
     Interrupts are control's to handle: it closes the channel, and that ends the child.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="level=%(levelname)s logger=%(name)s %(message)s")
+    set_up()
     child: Child[Any] = Child(Channel(socket.socket(fileno=int(sys.argv[1])), incoming))
     child.start(versions)
     main(child)

@@ -24,6 +24,8 @@ _STEADY_S: Final = 30.0
 """A child that lived this long starts its back-off anew."""
 _EXIT_PATIENCE_S: Final = 0.1
 """A process that closed its channel is about to be reaped: its own exit code says more than our SIGKILL."""
+_LAST_PATIENCE_S: Final = 2.0
+"""At the end nobody waits for the loop: a killed process may take its time on a busy machine."""
 _HELLO_DEADLINE_S: Final = 30.0
 """Imports from a cold flash are slow; a beat is owed only after the first message."""
 
@@ -86,7 +88,7 @@ class Supervisor:
             child.close()
         deadline_s = time.monotonic() + 1.0
         for child in self._children.values():
-            child.reap(max(0.0, deadline_s - time.monotonic()))
+            child.reap(max(0.0, deadline_s - time.monotonic()), _LAST_PATIENCE_S)
         self._children.clear()
 
 
@@ -171,7 +173,7 @@ class _Child:
             self._channel = None
             self._is_up = False
 
-    def reap(self, patience_s: float) -> int | None:
+    def reap(self, patience_s: float, killed_patience_s: float = _EXIT_PATIENCE_S) -> int | None:
         if self._process is None:
             return None
         try:
@@ -182,7 +184,7 @@ class _Child:
             # SIGKILL also ends a stopped process; only one that is stuck in the kernel outlives the wait.
             self._process.kill()
             try:
-                code = self._process.wait(_EXIT_PATIENCE_S)
+                code = self._process.wait(killed_patience_s)
             except subprocess.TimeoutExpired:
                 _log.error("event=child_stuck child=%r pid=%d", self._spec.name, self._process.pid)
         self._process = None

@@ -194,6 +194,21 @@ def _no_keys_yet(value: tuple[str, ...]) -> tuple[str, ...]:
     return value
 
 
+_COOLEST_C, _HOTTEST_C = 40.0, 120.0
+
+
+def _hot(value: object) -> float | None:
+    if value in {"auto", None}:
+        return None
+    try:
+        celsius = float(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else 0.0
+    except ValueError:
+        celsius = 0.0
+    if not _COOLEST_C <= celsius <= _HOTTEST_C:
+        raise ValueError(f'"auto", or a temperature of {_COOLEST_C:g} to {_HOTTEST_C:g} degrees Celsius')
+    return celsius
+
+
 def _protocol(value: object) -> object:
     return str(value) if isinstance(value, int) else value
 
@@ -221,6 +236,7 @@ TrustedKeys = Annotated[tuple[PublicKey, ...], AfterValidator(_no_keys_yet)]
 AsText = BeforeValidator(_protocol)
 Size = Annotated[int, BeforeValidator(parse_size)]
 Seconds = Annotated[float, BeforeValidator(parse_duration)]
+Hot = Annotated[float | None, BeforeValidator(_hot)]
 Budget = Annotated[InstanceOf[MemoryBudget], BeforeValidator(parse_budget), PlainSerializer(str)]
 Clock = Annotated[dt.time, BeforeValidator(parse_clock), PlainSerializer(_clock_text)]
 Days = Annotated[tuple[int, ...], BeforeValidator(parse_days)]

@@ -38,13 +38,14 @@ def host_id() -> str:
 
 
 class DeviceSettings(Group):
-    """`[device]`."""
+    """`[device]`. `hot_c` in °C; None: as each sensor's own limit says."""
 
     id: fields.Id = Field(default_factory=host_id)
     state_dir: fields.FilePath = Path("/var/lib/changeover")
     memory_budget: fields.Budget = "auto"  # type: ignore[assignment] # the validator makes a MemoryBudget of it
     compute: fields.Compute = "auto"
     prepared_max_bytes: fields.Size = 2 * 2**30
+    hot_c: fields.Hot = "auto"  # type: ignore[assignment] # the validator makes a number of it, or None
 
     @property
     def cache_dir(self) -> Path:

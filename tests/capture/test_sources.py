@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from agent.capture.dummy import DummySource
-from agent.capture.source import Image, Source, redact
+from agent.capture.source import Image, Source
 from agent.capture.sources import create
 from agent.capture.video import ffmpeg_options
 from agent.messages.errors import ChangeoverError, MistakeError, TransientError
+from agent.processes.redact import redact
 
 Make = Callable[..., Path]
 CV2_GIVES_UP_S = 29.0  # without our time-outs

@@ -134,6 +134,13 @@ def test_the_budget_is_a_size_a_share_or_auto(
     assert settings.device.memory_budget.resolve(1_000_000_000, 123) == of_1000_mb
 
 
+@pytest.mark.parametrize(("text", "celsius"), [('"auto"', None), ("80", 80.0), ('"72.5"', 72.5)])
+def test_where_it_gets_hot_is_a_temperature_or_auto(
+    loaded: Loader, good: str, text: str, celsius: float | None
+) -> None:
+    assert loaded(f"[device]\nhot_c = {text}\n{good}").device.hot_c == celsius
+
+
 def test_the_environment_overrides_the_file(loaded: Loader, good: str) -> None:
     settings = loaded(
         f'[mqtt]\nurl = "mqtt://a"\nroot = "x"\n{good}',

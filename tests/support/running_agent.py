@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import re
 import signal
 import subprocess
 import sys
@@ -35,6 +37,7 @@ class RunningAgent:
         self._url = url
         self._log = folder / "agent.log"
         self._process: subprocess.Popen[bytes] | None = None
+        self.environment: dict[str, str] = {}
         folder.mkdir(exist_ok=True)
         self.config = folder / "changeover.toml"
         settings = _write_plant(folder, url)
@@ -45,12 +48,20 @@ class RunningAgent:
     def start(self) -> None:
         with self._log.open("ab") as log:
             command = [sys.executable, "-m", "agent", "run", "--config", str(self.config)]
-            self._process = subprocess.Popen(command, stderr=log, stdin=subprocess.DEVNULL)
+            environment = {**os.environ, **self.environment}
+            self._process = subprocess.Popen(command, stderr=log, stdin=subprocess.DEVNULL, env=environment)
 
     @property
     def process(self) -> "subprocess.Popen[bytes]":
         assert self._process is not None
         return self._process
+
+    def logged(self, pattern: str) -> re.Match[str]:
+        """Wait for a line that `pattern` is found in."""
+        self.until(lambda: re.search(pattern, self.log()))
+        found = re.search(pattern, self.log())
+        assert found is not None
+        return found
 
     def child(self, module: str, number: int = 0) -> psutil.Process:
         """Return a child by the module that it runs."""
@@ -72,7 +83,7 @@ class RunningAgent:
     def until(self, is_done: Callable[[], object], deadline_s: float = DEADLINE_S) -> None:
         limit_s = time.monotonic() + deadline_s
         while not is_done():
-            assert time.monotonic() < limit_s, f"not within {deadline_s} s\n{self._log.read_text()[-3000:]}"
+            assert time.monotonic() < limit_s, f"not within {deadline_s} s\n{self.log()[-3000:]}"
             arrival = self._peer.receive(0.05)
             while arrival is not None:
                 self.heard.append(arrival)
@@ -109,7 +120,8 @@ class RunningAgent:
         return [one for one in said if one["id"] == id_]
 
     def log(self) -> str:
-        return self._log.read_text()
+        """Return what it has logged so far."""
+        return self._log.read_text() if self._log.exists() else ""
 
     def detections(self, stream: str, since: int = 0) -> list[dict[str, Any]]:
         return [json.loads(one.payload) for one in self.on(f"stream/{stream}/detections", since)]
@@ -141,7 +153,7 @@ def shared_memory() -> set[Path]:
 
 
 def _write_plant(folder: Path, url: str) -> dict[str, Any]:
-    models = [_model(folder, "alpha", "a"), _model(folder, "beta", "b")]
+    models = [model_entry(folder, "alpha", "a"), model_entry(folder, "beta", "b")]
     (folder / "models.toml").write_text(tomlkit.dumps({"model": models}))
     for name in ("one", "two", "three"):
         _video(folder / f"{name}.avi")
@@ -162,11 +174,11 @@ def _write_plant(folder: Path, url: str) -> dict[str, Any]:
     }
 
 
-def _model(folder: Path, name: str, letter: str) -> dict[str, Any]:
-    """Make a model whose labels begin with its own letter."""
-    path = write_tiny_model(folder / f"{name}.onnx", names=(f"{letter}-good", f"{letter}-bad"))
+def model_entry(folder: Path, name: str, letter: str, variant: str = "n") -> dict[str, Any]:
+    """Make a model whose labels begin with its own letter; return its entry in the catalog."""
+    path = write_tiny_model(folder / f"{name}-{variant}.onnx", names=(f"{letter}-good", f"{letter}-bad"))
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    return {"name": name, "variant": "n", "version": "1", "file": path.name, "sha256": sha256}
+    return {"name": name, "variant": variant, "version": "1", "file": path.name, "sha256": sha256}
 
 
 def _video(path: Path) -> None:

@@ -1,0 +1,37 @@
+"""What happened on the lines, as one log line each: changes and alerts."""
+
+import logging
+from typing import Final
+
+from agent.messages.payloads import Alert, Switch
+
+_log: Final = logging.getLogger(__name__)
+
+
+def tell(event: Switch | Alert) -> None:
+    """Log a change of product or model, or an alert that came or went."""
+    match event:
+        case Switch():
+            _log.log(
+                logging.INFO if event.result in {"switched", "superseded"} else logging.WARNING,
+                "event=switch line=%s product=%r from=%s to=%s result=%s reason=%s residency=%s total_ms=%.1f rule=%s",
+                event.line,
+                event.product,
+                event.from_,
+                event.to,
+                event.result,
+                event.reason,
+                event.residency,
+                event.total_ms,
+                event.cause.rule,
+            )
+        case Alert():
+            _log.log(
+                logging.WARNING if event.on else logging.INFO,
+                "event=alert code=%s on=%s line=%s stream=%s detail=%r",
+                event.code,
+                event.on,
+                event.line,
+                event.stream,
+                event.detail,
+            )

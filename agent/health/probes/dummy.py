@@ -1,0 +1,23 @@
+"""A probe that says what it is told to, for tests and for a plant without sensors."""
+
+from agent.health.reading import Reading
+
+
+class DummyProbe:
+    """Says `reading`; raises `error` instead while there is one."""
+
+    def __init__(self, reading: Reading | None = None) -> None:
+        self.name = "dummy"
+        self.reading = reading or Reading("dummy")
+        self.error: Exception | None = None
+        self.closed = 0
+
+    def read(self) -> Reading:
+        """Return the reading, or raise the error."""
+        if self.error is not None:
+            raise self.error
+        return self.reading
+
+    def close(self) -> None:
+        """Count the call."""
+        self.closed += 1

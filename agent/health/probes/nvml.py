@@ -1,0 +1,120 @@
+"""NVML (nvidia-ml-py): NVIDIA's graphics cards, and what of a Jetson's GPU it knows. Optional; not seen on hardware."""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any, Final
+
+from agent.health.probes import ProbeAbsentError, plausible
+from agent.health.reading import Reading, Zone
+
+_log: Final = logging.getLogger(__name__)
+_REASONS: Final = {0x04: "power", 0x08: "hardware", 0x20: "heat", 0x40: "heat", 0x80: "power"}
+"""Bits of nvmlDeviceGetCurrentClocksEventReasons that hold a card down, as nvml.h has them."""
+
+
+class NvmlProbe:
+    """Initialises the library at the first read, and again after an error."""
+
+    def __init__(self, load: Callable[[], Any] | None = None) -> None:
+        """`load` returns the module `pynvml`; left out, the installed one."""
+        self.name: Final = "nvml"
+        self._load: Final = load or _library
+        self._library: Any = None
+
+    def read(self) -> Reading:
+        """Ask every card; raises the library's NVMLError where NVML itself fails."""
+        try:
+            return _reading(self._open())
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Shut the library down."""
+        library, self._library = self._library, None
+        if library is not None:
+            with suppress(library.NVMLError):
+                library.nvmlShutdown()
+
+    def _open(self) -> Any:  # noqa: ANN401 - the library has no types
+        if self._library is None:
+            library = self._load()
+            try:
+                library.nvmlInit()
+            except library.NVMLError_LibraryNotFound:
+                raise ProbeAbsentError("this device has no NVIDIA driver with NVML") from None
+            self._library = library
+        return self._library
+
+
+def _library() -> Any:  # noqa: ANN401 - the library has no types
+    try:
+        import pynvml  # noqa: PLC0415 - optional
+    except ImportError as error:
+        raise ProbeAbsentError(f"nvidia-ml-py is not installed: {error}") from None
+    return pynvml
+
+
+def _reading(nvml: Any) -> Reading:  # noqa: ANN401 - the library has no types
+    zones, rails, loads, slowed = {}, {}, [], []
+    for index in range(nvml.nvmlDeviceGetCount()):
+        name = f"gpu{index}" if index else "gpu"
+        card = _Card(nvml, nvml.nvmlDeviceGetHandleByIndex(index))
+        if (zone := card.zone()) is not None:
+            zones[name] = zone
+        if (power_w := card.power_w()) is not None:
+            rails[name] = power_w
+        loads.append(card.load())
+        slowed += [f"{name}: {reason}" for reason in card.slowed()]
+    known = [load for load in loads if load is not None]
+    return Reading(
+        source="nvml",
+        system=_driver(nvml),
+        zones=zones,
+        rails_w=rails,
+        power_w=round(sum(rails.values()), 3) if rails else None,
+        gpu_load=max(known, default=None),
+        slowed=tuple(dict.fromkeys(slowed)),
+    )
+
+
+def _driver(nvml: Any) -> str:  # noqa: ANN401 - the library has no types
+    version = nvml.nvmlSystemGetDriverVersion()
+    return f"NVIDIA driver {version.decode() if isinstance(version, bytes) else version}"
+
+
+class _Card:
+    """One card. What it does not support (much of it on a Jetson) is None."""
+
+    def __init__(self, nvml: Any, handle: Any) -> None:  # noqa: ANN401 - the library has no types
+        self._nvml: Final = nvml
+        self._handle: Final = handle
+
+    def zone(self) -> Zone | None:
+        # The second is deprecated since NVML 13, the first unknown before it.
+        asked = ("nvmlDeviceGetTemperatureV", "nvmlDeviceGetTemperature")
+        answers = (self._ask(function, self._nvml.NVML_TEMPERATURE_GPU) for function in asked)
+        celsius = plausible.celsius(next((one for one in answers if one is not None), None))
+        threshold = self._ask("nvmlDeviceGetTemperatureThreshold", self._nvml.NVML_TEMPERATURE_THRESHOLD_SLOWDOWN)
+        return Zone(celsius, plausible.limit_c(threshold)) if celsius is not None else None
+
+    def power_w(self) -> float | None:
+        """Return the card's power; the library counts mW."""
+        milliwatts = self._ask("nvmlDeviceGetPowerUsage")
+        return plausible.watts(milliwatts / 1000) if milliwatts is not None else None
+
+    def load(self) -> float | None:
+        """Return the share of the last period in which a kernel ran; the library counts percent."""
+        rates = self._ask("nvmlDeviceGetUtilizationRates")
+        return plausible.share(rates.gpu / 100) if rates is not None else None
+
+    def slowed(self) -> Iterator[str]:
+        reasons = self._ask("nvmlDeviceGetCurrentClocksEventReasons")
+        yield from (word for bit, word in _REASONS.items() if reasons and reasons & bit)
+
+    def _ask(self, function: str, *arguments: Any) -> Any:  # noqa: ANN401 - the library has no types
+        try:
+            return getattr(self._nvml, function)(self._handle, *arguments)
+        except (self._nvml.NVMLError, AttributeError):
+            return None

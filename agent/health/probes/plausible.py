@@ -1,0 +1,35 @@
+"""Whether a number can be what its unit says: sources have changed theirs from one release to the next."""
+
+import math
+from typing import Final
+
+_COLDEST_C, _HOTTEST_C = -55.0, 150.0
+_MOST_W: Final = 2000.0
+LEAST_LIMIT_C: Final = 40.0
+"""A trip point below it guides a fan, or is a placeholder: nothing slows down at room temperature."""
+
+
+def celsius(value: object) -> float | None:
+    """Return a temperature in °C; None for what cannot be one (offline sensors say -256)."""
+    return _within(value, _COLDEST_C, _HOTTEST_C)
+
+
+def limit_c(value: object) -> float | None:
+    """Return a temperature at which a device slows down; None for what cannot be one."""
+    return _within(value, LEAST_LIMIT_C, _HOTTEST_C)
+
+
+def watts(value: object) -> float | None:
+    """Return a power in W; None for what cannot be one."""
+    return _within(value, 0.0, _MOST_W)
+
+
+def share(value: object) -> float | None:
+    """Return a share, 0 to 1; None for what is none."""
+    return _within(value, 0.0, 1.0)
+
+
+def _within(value: object, least: float, most: float) -> float | None:
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value):
+        return None
+    return float(value) if least <= value <= most else None

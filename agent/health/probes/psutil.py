@@ -1,0 +1,39 @@
+"""psutil: temperatures of any Linux box whose kernel names them, where nothing better does."""
+
+from typing import Final
+
+import psutil
+
+from agent.health.probes import plausible
+from agent.health.reading import Reading, Zone
+
+_BELOW_CRITICAL_C: Final = 10.0
+"""Where a sensor knows only the temperature that switches it off, slowing begins about so far below."""
+
+
+class PsutilProbe:
+    """Always there; often with nothing to say (virtual machines have no sensors)."""
+
+    def __init__(self) -> None:
+        self.name: Final = "psutil"
+
+    def read(self) -> Reading:
+        """Return the sensors' temperatures."""
+        zones = {}
+        for chip, sensors in psutil.sensors_temperatures().items():
+            for index, sensor in enumerate(sensors):
+                celsius = plausible.celsius(sensor.current)
+                if celsius is not None:
+                    zones[f"{chip}_{sensor.label or index}"] = Zone(celsius, _limit_c(sensor.high, sensor.critical))
+        return Reading(source="psutil", zones=zones, fallback=True)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def _limit_c(high: float | None, critical: float | None) -> float | None:
+    """Return the warning mark, which some drivers set equal to the critical one."""
+    if (found := plausible.limit_c(high)) is not None and found != critical:
+        return found
+    last = plausible.limit_c(critical)
+    return last - _BELOW_CRITICAL_C if last is not None else None

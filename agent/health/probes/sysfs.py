@@ -1,0 +1,145 @@
+"""The kernel's own files: thermal zones and trip points, cooling devices, GPU load, power monitors, the board's name.
+
+Enough for a Jetson without jetson-stats, and for most boxes. Written from the kernel's documents (thermal/sysfs-api,
+hwmon/sysfs-interface, devfreq) and NVIDIA's; the Jetson parts are not seen on hardware here.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from agent.health.probes import plausible
+from agent.health.reading import Reading, Zone
+
+_TOTALS: Final = ("VDD_IN", "POM_5V_IN")
+"""The rail that feeds all others, on the boards that have one; without it the total is their sum."""
+_POWER_MONITORS: Final = ("ina3221", "ina226", "ina238", "ina219")
+_GPUS: Final = frozenset({"gp10b", "gv11b", "ga10b", "gb10b"})
+_NO_SLOWING: Final = re.compile(r"fan|lcd|backlight|display|tcc offset", re.IGNORECASE)
+_ENDING: Final = re.compile(r"[-_]therm(al)?$")
+_BELOW_CRITICAL_C: Final = 10.0
+_JETPACKS: Final = {32: 4, 34: 5, 35: 5, 36: 6, 38: 7, 39: 7}
+"""By the major number of L4T."""
+
+
+class SysfsProbe:
+    """Reads below `root`, which is / but in tests. Holds no file open."""
+
+    def __init__(self, root: Path = Path("/")) -> None:
+        self.name: Final = "sysfs"
+        self._root: Final = root
+
+    def read(self) -> Reading:
+        """Return what the files say; what is not there, or does not answer (a switched-off zone), is left out."""
+        rails = dict(self._rails())
+        total = next((rails.pop(name) for name in _TOTALS if name in rails), None)
+        return Reading(
+            source="sysfs",
+            board=self._board(),
+            system=self._system(),
+            power_mode=self._power_mode(),
+            zones=dict(self._zones()),
+            rails_w=rails,
+            power_w=total if total is not None else (round(sum(rails.values()), 3) if rails else None),
+            gpu_load=max(self._gpu_loads(), default=None),
+            slowed=self._slowed(),
+        )
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def _board(self) -> str:
+        model = _text(self._root / "proc/device-tree/model")
+        dmi = self._root / "sys/class/dmi/id"
+        return model or " ".join(filter(None, [_text(dmi / "sys_vendor"), _text(dmi / "product_name")]))
+
+    def _system(self) -> str:
+        """Return L4T's number, from a line such as `# R36 (release), REVISION: 4.7, GCID: ...`."""
+        match = re.search(r"R(\d+) \(release\), REVISION: ([\d.]+)", _text(self._root / "etc/nv_tegra_release"))
+        if match is None:
+            return ""
+        jetpack = _JETPACKS.get(int(match[1]))
+        return f"L4T {match[1]}.{match[2]}" + (f", JetPack {jetpack}" if jetpack else "")
+
+    def _power_mode(self) -> str:
+        """Return the name that nvpmodel's configuration gives to the mode which its status file names."""
+        mode = re.search(r"pmode:(\d+)", _text(self._root / "var/lib/nvpmodel/status"))
+        if mode is None:
+            return ""
+        names = re.findall(r"POWER_MODEL ID=(\d+) NAME=(\S+)", _text(self._root / "etc/nvpmodel.conf"))
+        known: dict[int, str] = {int(number): name for number, name in names}
+        return known.get(int(mode[1]), f"mode {int(mode[1])}")
+
+    def _zones(self) -> Iterator[tuple[str, Zone]]:
+        for folder in self._each("sys/class/thermal", "thermal_zone*"):
+            celsius = plausible.celsius(_scaled(folder / "temp", 1000))
+            name = _ENDING.sub("", _text(folder / "type"))
+            if celsius is not None and name:
+                yield name, Zone(celsius, _limit_c(folder))
+
+    def _slowed(self) -> tuple[str, ...] | None:
+        """Name the cooling devices that are at work, but for what only blows or dims."""
+        found = [
+            (_text(one / "type"), _scaled(one / "cur_state")) for one in self._each("sys/class/thermal", "cooling_*")
+        ]
+        slowing = [(kind, state) for kind, state in found if not _NO_SLOWING.search(kind)]
+        return tuple(dict.fromkeys(kind for kind, state in slowing if state and state > 0)) if slowing else None
+
+    def _gpu_loads(self) -> Iterator[float]:
+        """Yield the load of each integrated GPU; its driver counts tenths of a percent."""
+        for folder in self._each("sys/class/devfreq", "*"):
+            name = _text(folder / "device/of_node/name").lower()
+            load = _scaled(folder / "device/load", 1000)
+            if (name in _GPUS or "gpu" in name) and (share := plausible.share(load)) is not None:
+                yield share
+
+    def _rails(self) -> Iterator[tuple[str, float]]:
+        for folder in self._each("sys/class/hwmon", "hwmon*"):
+            if _text(folder / "name").startswith(_POWER_MONITORS):
+                yield from _monitored(folder)
+
+    def _each(self, folder: str, pattern: str) -> list[Path]:
+        return sorted((self._root / folder).glob(pattern))
+
+
+def _monitored(folder: Path) -> Iterator[tuple[str, float]]:
+    """Yield the rails of one power monitor: microwatts, or millivolts times milliamperes of the channel so labelled."""
+    for path in sorted(folder.glob("power*_input")):
+        label = _text(folder / path.name.replace("_input", "_label")) or _text(folder / "name")
+        if (power_w := plausible.watts(_scaled(path, 1e6))) is not None:
+            yield label, power_w
+    for path in sorted(folder.glob("in*_label")):
+        label, channel = _text(path), path.name.removeprefix("in").removesuffix("_label")
+        volts, amperes = _scaled(folder / f"in{channel}_input", 1000), _scaled(folder / f"curr{channel}_input", 1000)
+        # "NC" is not connected; the sum of shunt voltages has a label too, and no current.
+        if "NC" not in label and volts is not None and amperes is not None:
+            power_w = plausible.watts(volts * amperes)
+            if power_w is not None:
+                yield label, round(power_w, 3)
+
+
+def _limit_c(folder: Path) -> float | None:
+    """Return the lowest passive trip point, else a hot one, else somewhat below the critical one."""
+    trips: dict[str, list[float]] = {}
+    for path in folder.glob("trip_point_*_type"):
+        limit = plausible.limit_c(_scaled(folder / path.name.replace("_type", "_temp"), 1000))
+        if limit is not None:
+            trips.setdefault(_text(path), []).append(limit)
+    if "passive" in trips or "hot" in trips:
+        return min(trips.get("passive") or trips["hot"])
+    return min(trips["critical"]) - _BELOW_CRITICAL_C if "critical" in trips else None
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").rstrip("\0\n ").lstrip()
+    except OSError:
+        return ""
+
+
+def _scaled(path: Path, divisor: float = 1) -> float | None:
+    try:
+        return float(_text(path)) / divisor
+    except ValueError:
+        return None

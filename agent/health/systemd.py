@@ -1,0 +1,110 @@
+"""What the service manager is told (sd_notify(3)): ready, reloading, stopping, one line of status, signs of life."""
+
+import logging
+import os
+import socket
+import time
+from collections import deque
+from collections.abc import MutableMapping
+from typing import Final
+
+_log: Final = logging.getLogger(__name__)
+_STATUS_LENGTH: Final = 200
+_OWED_AT_MOST: Final = 16
+"""Words that wait for a manager that does not read; the oldest go first."""
+
+
+class Notifier:
+    """Sends over $NOTIFY_SOCKET; without one, nothing is sent and nothing fails. For one thread.
+
+    The variables are taken out of the environment: no child of ours speaks for the service.
+    """
+
+    def __init__(self, environ: MutableMapping[str, str] | None = None) -> None:
+        environ = os.environ if environ is None else environ
+        self._address: Final = _address(environ.pop("NOTIFY_SOCKET", ""))
+        self.watchdog_s: Final = _watchdog_s(environ)
+        """How long the manager waits between two signs of life; None where it does not."""
+        self._socket: Final = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        self._status = ""
+        self._owed: Final[deque[str]] = deque(maxlen=_OWED_AT_MOST)
+
+    def ready(self) -> None:
+        """Say that the service is up, or that a reload is over."""
+        self._send("READY=1")
+
+    def reloading(self) -> None:
+        """Say that configuration is being read again; `ready` ends it."""
+        self._send(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
+
+    def stopping(self) -> None:
+        """Say that the service is on its way down."""
+        self._send("STOPPING=1")
+
+    def status(self, text: str) -> None:
+        """Set the line that `systemctl status` shows; one that did not change is not sent again."""
+        text = " ".join(text.split())[:_STATUS_LENGTH]
+        if text != self._status:
+            self._status = text
+            self._send(f"STATUS={text}")
+        else:
+            self._flush()
+
+    def alive(self) -> None:
+        """Give one sign of life."""
+        if not self._owed:
+            self._send("WATCHDOG=1")
+
+    def close(self) -> None:
+        """Release the socket."""
+        self._socket.close()
+
+    def _send(self, text: str) -> None:
+        if self._address:
+            self._owed.append(text)
+            self._flush()
+
+    def _flush(self) -> None:
+        """Send what is owed, in order. A manager that does not read now must not hold us up: it hears it later."""
+        try:
+            while self._owed:
+                self._socket.sendto(self._owed[0].encode(), socket.MSG_DONTWAIT, self._address)
+                self._owed.popleft()
+        except BlockingIOError:
+            _log.info("event=notify_waits owed=%d", len(self._owed))
+        except OSError as error:
+            _log.warning("event=notify_failed detail=%r", str(error))
+            self._owed.clear()
+
+
+class Watchdog:
+    """Gives signs of life, three in each period that the manager allows, and withholds them while a loop is late."""
+
+    def __init__(self, notifier: Notifier) -> None:
+        self._notifier: Final = notifier
+        self._interval_s: Final = notifier.watchdog_s / 3 if notifier.watchdog_s else None
+        self._due_s = 0.0
+        self._late: list[str] = []
+
+    def tick(self, now_s: float, late: list[str]) -> None:
+        """Give a sign of life if one is due; `late` names the loops that have not reported in time."""
+        if late != self._late:
+            self._late = late
+            if late:
+                _log.error("event=watchdog_withheld loops=%s", ",".join(late))
+        if self._interval_s is not None and not late and now_s >= self._due_s:
+            self._due_s = now_s + self._interval_s
+            self._notifier.alive()
+
+
+def _address(path: str) -> str:
+    """Return the socket's address; an @ stands for the null byte of an abstract one."""
+    return f"\0{path[1:]}" if path.startswith("@") else path
+
+
+def _watchdog_s(environ: MutableMapping[str, str]) -> float | None:
+    """Read WATCHDOG_USEC, unless WATCHDOG_PID says that it is another process' (sd_watchdog_enabled(3))."""
+    text, pid = environ.pop("WATCHDOG_USEC", ""), environ.pop("WATCHDOG_PID", "")
+    if not text.isdecimal() or int(text) == 0 or (pid.isdecimal() and int(pid) != os.getpid()):
+        return None
+    return int(text) / 1e6

@@ -1,0 +1,119 @@
+"""The HTTP server: pages, strangers, slow clients, and an address that cannot be had."""
+
+import http.client
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from http import HTTPStatus
+
+import pytest
+
+from agent.health import web as module
+from agent.health.web import Page, Web
+from agent.messages.errors import TransientError
+
+DEADLINE_S = 60.0
+
+
+@pytest.fixture
+def web() -> Iterator[Web]:
+    def broken() -> Page:
+        raise RuntimeError("a bug")
+
+    pages = {"/metrics": lambda: Page(HTTPStatus.OK, "text/plain", b"changeover 1\n"), "/broken": broken}
+    made = Web("127.0.0.1:0", pages)
+    made.start()
+    yield made
+    made.stop()
+
+
+def ask(web: Web, path: str, method: str = "GET") -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", web.port, timeout=DEADLINE_S)
+    try:
+        connection.request(method, path)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    finally:
+        connection.close()
+
+
+def test_pages_and_strangers(web: Web) -> None:
+    assert ask(web, "/metrics") == (200, b"changeover 1\n")
+    assert ask(web, "/metrics?from=afar") == (200, b"changeover 1\n")
+    assert ask(web, "/metrics", "HEAD") == (200, b"")
+    assert ask(web, "/passwd") == (404, b"here are /broken, /metrics\n")
+    assert ask(web, "/metrics", "POST")[0] == 501
+
+
+def test_a_bug_in_a_page_ends_one_answer_and_not_the_server(web: Web, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises((http.client.HTTPException, ConnectionError)):
+        ask(web, "/broken")
+    assert [one.getMessage() for one in caplog.records] == ["event=http_failed"]
+    assert ask(web, "/metrics")[0] == 200
+
+
+def test_a_client_that_says_nothing_is_dropped_and_others_are_served(web: Web) -> None:
+    with socket.create_connection(("127.0.0.1", web.port)) as mute:
+        mute.sendall(b"GET /met")
+        assert ask(web, "/metrics")[0] == 200
+        mute.settimeout(DEADLINE_S)
+        assert mute.recv(100) == b""
+
+
+def test_a_client_that_drips_is_cut_off(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_WHOLE_S", 0.5)
+    with socket.create_connection(("127.0.0.1", web.port)) as drip, suppress(OSError):
+        limit_s = time.monotonic() + DEADLINE_S
+        while time.monotonic() < limit_s:
+            drip.sendall(b"G")
+            time.sleep(0.05)
+    assert time.monotonic() < limit_s
+    assert ask(web, "/metrics")[0] == 200
+
+
+def test_rubbish_is_answered_or_dropped(web: Web) -> None:
+    for rubbish in (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" * 20, b"GET " + b"a" * 100_000, b"\r\n\r\n"):
+        with socket.create_connection(("127.0.0.1", web.port)) as client, suppress(OSError):
+            client.settimeout(DEADLINE_S)
+            client.sendall(rubbish)
+            client.shutdown(socket.SHUT_WR)
+            while client.recv(4096):
+                pass
+    assert ask(web, "/metrics")[0] == 200
+
+
+@pytest.mark.parametrize("bind", ["192.0.2.1:9108", "no-such-host.invalid:9108"])
+def test_an_address_that_is_not_ours_is_a_transient_error(bind: str) -> None:
+    with pytest.raises(TransientError, match="cannot be served"):
+        Web(bind, {}).start()
+
+
+def test_a_taken_port_is_a_transient_error_and_free_again_later(web: Web) -> None:
+    second = Web(f"127.0.0.1:{web.port}", {})
+    with pytest.raises(TransientError):
+        second.start()
+    web.stop()
+    second.start()
+    second.stop()
+
+
+def test_ipv6_loopback() -> None:
+    if not socket.has_ipv6:
+        pytest.skip("no IPv6 here")
+    web = Web("[::1]:0", {})
+    try:
+        web.start()
+    except TransientError:
+        pytest.skip("no IPv6 loopback here")
+    with socket.create_connection(("::1", web.port)):
+        pass
+    web.stop()
+
+
+def test_it_stops_soon_also_while_a_client_hangs(web: Web) -> None:
+    with socket.create_connection(("127.0.0.1", web.port)):
+        began_s = time.monotonic()
+        web.stop()
+        assert time.monotonic() - began_s < DEADLINE_S
+        assert web.port == 0
