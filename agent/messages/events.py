@@ -56,14 +56,6 @@ class Noticed(Message, frozen=True):
     detail: str | None = None
 
 
-class Noticed(Message, frozen=True):
-    """Something that people must know began or ended; control makes an alert of it. `code` is the alert's."""
-
-    code: str
-    on: bool
-    detail: str | None = None
-
-
 class Reply(msgspec.Struct, frozen=True):
     """Where an answer is wanted, by MQTT 5's response topic."""
 
