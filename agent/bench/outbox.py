@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+from agent.bench.broker import mosquitto
+from agent.bench.options import Options
 from agent.messages.errors import TransientError
 from agent.messages.events import LinkUp
 from agent.mqtt.client import Link
@@ -30,6 +32,14 @@ _STEADY_S: Final = 20.0
 _PAYLOAD_BYTES: Final = 600
 _LIMIT_S: Final = 900.0
 _CHAOS: Final = Path(__file__).parents[2] / "tests" / "chaos"
+
+
+def run(options: Options) -> dict[str, Any]:
+    """Replay an hour's detections beside live ones, then go through a minute of faults."""
+    with mosquitto(options.folder / "broker", nodelay=True) as port:
+        if options.quick:
+            return measure(port, options.folder, stored=HOUR // 50, chaos_s=0)
+        return measure(port, options.folder)
 
 
 def measure(port: int, folder: Path, *, stored: int = HOUR, chaos_s: float = 60.0) -> dict[str, Any]:
@@ -147,7 +157,7 @@ def _percentiles(values: list[float]) -> dict[str, float]:
 
 def _under_faults(seconds: float) -> dict[str, Any]:
     """Run the fault script of the tests, where the sources are at hand; else its figures are None."""
-    if not _CHAOS.is_dir():
+    if not seconds or not _CHAOS.is_dir():
         return {"lost": None, "repeated": None}
     paths = os.pathsep.join([str(_CHAOS.parent), str(_CHAOS.parents[1])])
     command = [sys.executable, "-m", "chaos", "--mode", "always", "--seed", "1", "--seconds", str(seconds)]

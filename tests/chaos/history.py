@@ -60,10 +60,15 @@ class History:
         with self._guard:
             return list(dict.fromkeys(sending.key[0] for sending in self._passed))
 
-    def verdict(self) -> Verdict:
-        """Judge: of each boot and stream every seq up to the largest seen was acknowledged, once, in order by topic."""
+    def verdict(self, without: str | None = None) -> Verdict:
+        """Judge: of each boot and stream every seq up to the largest seen was acknowledged, once, in order by topic.
+
+        `without` is a boot that is left out: the last one, whose end nobody waits for.
+        """
         with self._guard:
-            passed, first, counts = list(self._passed), list(self._first), Counter(self._acknowledged)
+            passed = [sending for sending in self._passed if sending.key[0] != without]
+            first = [sending for sending in self._first if sending.key[0] != without]
+            counts = Counter({key: count for key, count in self._acknowledged.items() if key[0] != without})
         largest: dict[tuple[str, str], int] = {}
         for sending in passed:
             boot, stream, seq = sending.key
