@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from agent.app import scraping, vitals
+from agent.mqtt import notices
 
 ROOT = Path(__file__).parents[2]
 RAISED = re.compile(r'(?:Alert|Noticed)\(\s*"(\w+)"')
@@ -13,6 +14,7 @@ def test_each_code_has_a_row_in_the_documents() -> None:
     sources = [path.read_text() for path in (ROOT / "agent").rglob("*.py")]
     raised = {code for text in sources for code in RAISED.findall(text)}
     raised |= {scraping.ALERT, *vitals.ALERTS.values()}
+    raised |= {notices.BROKER_REFUSED, notices.RIGHTS_MISSING, notices.OUTBOX_DISK, notices.OUTBOX_DAMAGED}
     rows = set(re.findall(r"^\| `(\w+)` \|", (ROOT / "docs" / "health.md").read_text(), re.MULTILINE))
     assert {"worker_lost", "unknown_product", "swap_failed"} <= raised
     assert raised - rows == set()

@@ -115,7 +115,7 @@ def test_ready_waits_for_loops_and_neither_for_a_broker_nor_for_a_frame(make: Ma
     wait(lambda: manager.has("READY=1"))
     wait(lambda: manager.has("STATUS=0 of 2 lines ready, 0 of 3 streams online, broker away"))
     wait(lambda: manager.heard.count("WATCHDOG=1") > 3)
-    assert "event=service_ready missing=''" in agent.log()
+    agent.logged("event=service_ready missing=''")
     assert all(f"event=child_up child={child!r}" in agent.log() for child in ("worker", "camera cam-1", "camera cam-3"))
 
 
