@@ -4,6 +4,7 @@ import base64
 import binascii
 import datetime as dt
 import re
+import shlex
 import zoneinfo
 from pathlib import Path
 from typing import Annotated, Final
@@ -12,12 +13,13 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, InstanceOf, PlainSerializer, ValidationInfo
 
 from agent.messages.references import ModelReference
+from agent.messages.sources import is_camera, split
 from agent.settings.units import MemoryBudget, parse_budget, parse_clock, parse_days, parse_duration, parse_size
 
 ID: Final = "an id of 1 to 64 letters, digits, dots, dashes or underscores"
 REFERENCE: Final = "a model reference NAME[:VARIANT][@VERSION]"
 PRODUCT: Final = 'a product of 1 to 64 printable characters, other than "0"'
-SOURCE: Final = "an rtsp:// or http:// URL, /dev/videoN, a file, a folder, gst:PIPELINE or csi:N"
+SOURCE: Final = "an rtsp:// or http:// URL, /dev/videoN, csi:N, gst:PIPELINE, a file or a folder"
 BROKER: Final = 'mqtt://HOST[:PORT], mqtts://HOST[:PORT] (credentials go into username and password_file) or "embedded"'
 _ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _VARIANT: Final = "a variant such as n, s, m-int8: 1 to 64 letters, digits, dots, dashes or underscores"
@@ -79,16 +81,33 @@ def _absolute(value: Path, info: ValidationInfo) -> Path:
 
 
 def _source(value: str, info: ValidationInfo) -> str:
+    if value.startswith("gst:"):
+        return _pipeline(value)
     scheme, separator, _ = value.partition("://")
     if separator:
         if scheme.lower() not in _STREAM_SCHEMES or not _host_of(value):
             raise ValueError(SOURCE)
         return value
-    if not value.strip() or value in {"gst:", "csi:"} or not value.isprintable():
+    if not value.strip() or not value.isprintable():
         raise ValueError(SOURCE)
-    if value.startswith("csi:") and not value[4:].isdigit():
-        raise ValueError(SOURCE)
-    return value if value.startswith(("gst:", "csi:")) else str(_absolute(Path(value), info))
+    if is_camera(value):
+        camera, _ = split(value)
+        if camera.startswith("csi:") and not camera[4:].isdigit():
+            raise ValueError(SOURCE)
+        return value
+    return str(_absolute(Path(value), info))
+
+
+def _pipeline(value: str) -> str:
+    try:
+        words = shlex.split(value.removeprefix("gst:"))
+    except ValueError:
+        words = []
+    if not words or not value.isprintable():
+        raise ValueError(
+            'gst:PIPELINE as gst-launch-1.0 takes it, without a sink: "gst:v4l2src ! image/jpeg ! jpegdec"'
+        )
+    return value
 
 
 def _host_of(url: str) -> str | None:

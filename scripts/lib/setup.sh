@@ -81,6 +81,15 @@ broker() {
   [ "${#missing[@]}" = 0 ] || install_packages "${missing[@]}"
 }
 
+# Tests read pipelines, and a camera's RTSP server of their own.
+gstreamer() {
+  local missing=()
+  command -v gst-launch-1.0 >/dev/null || missing+=(gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good)
+  /usr/bin/python3 -c 'import gi; gi.require_version("GstRtspServer", "1.0")' 2>/dev/null ||
+    missing+=(python3-gi gir1.2-gst-rtsp-server-1.0)
+  [ "${#missing[@]}" = 0 ] || install_packages "${missing[@]}"
+}
+
 # Tests give the demo a network of its own (unshare is in every system).
 network_tools() {
   PATH="$PATH:/usr/sbin:/sbin" command -v ip >/dev/null || install_packages iproute2

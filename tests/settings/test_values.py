@@ -179,3 +179,17 @@ def test_the_hash_follows_every_value_but_no_secret(loaded: Loader, good: str) -
 def test_settings_cannot_be_changed(loaded: Loader, good: str) -> None:
     with pytest.raises(ValueError, match="frozen"):
         loaded(good).mqtt.url = "mqtt://elsewhere"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "/dev/video0?format=MJPG&size=1280x720&rate=30",
+        "/dev/v4l/by-id/usb-camera-index0?rate=7.5",
+        "csi:0",
+        "csi:1?size=1920x1080",
+        "gst:rtspsrc location=rtsp://user:pw@camera/1 ! rtph264depay ! avdec_h264",
+    ],
+)
+def test_a_camera_of_the_device_is_kept_as_it_was_written(source: str, loaded: Loader, good: str) -> None:
+    assert loaded(good.replace("clips/belt.avi", source)).stream[0].source == source
