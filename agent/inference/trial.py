@@ -13,6 +13,7 @@ import msgspec
 from agent.inference import memory
 from agent.inference.backends import load
 from agent.inference.proof import prove, warm_up
+from agent.inference.release import RUNTIMES_OWN_BYTES
 from agent.messages.errors import ChangeoverError
 from agent.messages.references import ModelVersion
 from agent.models.store import verify
@@ -28,7 +29,7 @@ class Tried(msgspec.Struct, frozen=True):
 
 
 def attempt(version: ModelVersion, compute: str, cache_dir: Path) -> Tried:
-    """Try `version`. `bytes` holds the runtime's own share too: it is the first model of its process."""
+    """Try `version`. `bytes` is what it brought, less what its runtime keeps: it is the first model of its process."""
     try:
         verify(version)
         before_bytes = memory.process_bytes()
@@ -39,7 +40,8 @@ def attempt(version: ModelVersion, compute: str, cache_dir: Path) -> Tried:
     except ChangeoverError as error:
         return Tried(error=str(error))
     load_ms = (time.monotonic() - begun_s) * 1000
-    return Tried(None, model.backend, round(load_ms, 1), memory.process_bytes() - before_bytes)
+    brought_bytes = max(0, memory.process_bytes() - before_bytes - RUNTIMES_OWN_BYTES)
+    return Tried(None, model.backend, round(load_ms, 1), brought_bytes)
 
 
 if __name__ == "__main__":

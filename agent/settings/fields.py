@@ -21,6 +21,7 @@ REFERENCE: Final = "a model reference NAME[:VARIANT][@VERSION]"
 PRODUCT: Final = 'a product of 1 to 64 printable characters, other than "0"'
 SOURCE: Final = "an rtsp:// or http:// URL, /dev/videoN, csi:N, gst:PIPELINE, a file or a folder"
 BROKER: Final = 'mqtt://HOST[:PORT], mqtts://HOST[:PORT] (credentials go into username and password_file) or "embedded"'
+CREDENTIALS: Final = "/etc/changeover/credentials"
 _ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _VARIANT: Final = "a variant such as n, s, m-int8: 1 to 64 letters, digits, dots, dashes or underscores"
 _COMPUTE: Final = re.compile(r"auto|cpu|gpu|npu|(cuda|gpu|npu|dla)(:\d+)?|\d+", re.IGNORECASE)
@@ -78,6 +79,17 @@ def _reference(value: object) -> ModelReference:
 def _absolute(value: Path, info: ValidationInfo) -> Path:
     base = info.context.get("base") if isinstance(info.context, dict) else None
     return Path(base or ".", value.expanduser()).absolute()
+
+
+def _secret(value: Path, info: ValidationInfo) -> Path:
+    """Return a file, or what `credential:NAME` means: where systemd put it, else where root keeps it."""
+    name = str(value).removeprefix("credential:")
+    if name == str(value):
+        return _absolute(value, info)
+    if not _ID.fullmatch(name):
+        raise ValueError('a file, or "credential:NAME" with the name of a file in /etc/changeover/credentials')
+    folder = info.context.get("credentials") if isinstance(info.context, dict) else None
+    return Path(folder or CREDENTIALS, name)
 
 
 def _source(value: str, info: ValidationInfo) -> str:
@@ -213,6 +225,7 @@ Variant = Annotated[str, AfterValidator(_variant)]
 Product = Annotated[str, BeforeValidator(_product)]
 Reference = Annotated[InstanceOf[ModelReference], BeforeValidator(_reference), PlainSerializer(str)]
 FilePath = Annotated[Path, AfterValidator(_absolute)]
+SecretPath = Annotated[Path, AfterValidator(_secret)]
 Source = Annotated[str, AfterValidator(_source)]
 BrokerUrl = Annotated[str, AfterValidator(_broker)]
 Topic = Annotated[str, AfterValidator(_topic)]

@@ -59,10 +59,10 @@ class MqttSettings(Group):
     root: fields.Root = "changeover/v1"
     protocol: Annotated[Literal["auto", "5", "3.1.1"], fields.AsText] = "auto"
     username: str = Field(default="", repr=False)
-    password_file: fields.FilePath | None = None
+    password_file: fields.SecretPath | None = None
     ca_file: fields.FilePath | None = None
     cert_file: fields.FilePath | None = None
-    key_file: fields.FilePath | None = None
+    key_file: fields.SecretPath | None = None
     keepalive_s: Annotated[int, Field(ge=1, le=65535)] = 10
 
     @property
@@ -197,5 +197,7 @@ class Settings(Group):
         values = self.model_dump(mode="json", by_alias=True)
         for stream in values["stream"]:
             stream["source"] = _SECRET.sub("", stream["source"])
+        for key in ("password_file", "key_file"):  # the same in the service, where systemd puts them elsewhere
+            values["mqtt"][key] = Path(values["mqtt"][key] or "").name
         text = json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()

@@ -35,7 +35,7 @@ def doctor(tmp_path: Path) -> Doctor:
         def all_changes(settings: dict[str, Any]) -> None:
             write_picture(tmp_path / "one.png")
             settings["stream"][0]["source"] = "one.png"
-            settings["device"]["memory_budget"] = "100MiB"
+            settings["device"]["memory_budget"] = "200MiB"
             settings["outbox"] = {"max_bytes": "1MiB"}
             changes(settings)
 
@@ -60,7 +60,7 @@ def test_what_is_good_is_said_line_by_line(doctor: Doctor, mosquitto: Mosquitto,
     for subject in ("rights to read", "rights to write", "camera cam-1", "model alpha:n@1", "model beta:n@1"):
         assert f"{subject}: " in good
     assert "clock: " in answer.stdout
-    assert "104 MB for models" in good
+    assert "210 MB for models" in good
     saved = cv2.imread(str(tmp_path / "state" / "doctor" / "cam-1.jpg"))
     assert saved is not None
     assert saved.shape == (48, 64, 3)

@@ -193,3 +193,11 @@ def test_settings_cannot_be_changed(loaded: Loader, good: str) -> None:
 )
 def test_a_camera_of_the_device_is_kept_as_it_was_written(source: str, loaded: Loader, good: str) -> None:
     assert loaded(good.replace("clips/belt.avi", source)).stream[0].source == source
+
+
+def test_a_secret_lies_where_systemd_put_it_else_where_root_keeps_it(loaded: Loader, good: str) -> None:
+    text = good + '[mqtt]\nusername = "u"\npassword_file = "credential:mqtt-password"\n'
+    inside = loaded(text, CREDENTIALS_DIRECTORY="/run/credentials/changeover.service")
+    assert inside.mqtt.password_file == Path("/run/credentials/changeover.service/mqtt-password")
+    assert loaded(text).mqtt.password_file == Path("/etc/changeover/credentials/mqtt-password")
+    assert inside.configuration_hash == loaded(text).configuration_hash
