@@ -72,9 +72,6 @@ def _as_a_service(settings: dict[str, Any]) -> None:
 def installed(machine: Machine, plant: RunningAgent) -> Machine:
     """Give the machine with the first version installed."""
     assert plant.config.exists()
-    d = machine.root / "etc/systemd/system/changeover.service.d"
-    d.mkdir(parents=True)
-    (d / "override.conf").write_text("[Service]\nType=exec\nWatchdogSec=0\n")
     machine.install("one")
     return machine
 
