@@ -51,12 +51,14 @@ class _Asker:
         if self._process is None:
             return
         try:
-            said, _ = self._process.communicate(timeout=patience_s)
+            self._process.wait(patience_s)
         except subprocess.TimeoutExpired:
             if time.monotonic() > self._due_s:
                 self._process.kill()
             return
-        self._answer = said.strip() == b"yes"
+        assert self._process.stdout is not None
+        with self._process.stdout as end:
+            self._answer = end.read().strip() == b"yes"
         self._process = None
 
 

@@ -32,6 +32,31 @@ def test_it_runs_as_a_user_without_rights_and_keeps_its_data(running: Machine) -
     assert owner.split("\n")[:2] == ["changeover 750", "root 700"]
 
 
+def test_the_doctor_finds_it_well_inside_its_own_sandbox(running: Machine, plant: RunningAgent) -> None:
+    assert plant.config.exists()
+    answer = running.run("changeover", "doctor", "--as-service", check=False)
+    said = answer.stdout.splitlines()
+    assert (answer.returncode, [line for line in said if line.startswith("fail")]) == (0, []), answer.stderr
+    for line in ("can be written by changeover", "model alpha:n@1: loads in", "camera cam-1: video file"):
+        assert [one for one in said if one.startswith("ok") and line in one], answer.stdout
+    assert "not tried beside it" in answer.stdout
+    saved = running.root / "var/lib/changeover/doctor/cam-1.jpg"
+    assert saved.stat().st_size > 0
+
+
+def test_a_reload_keeps_the_process_and_takes_a_new_product(running: Machine, plant: RunningAgent) -> None:
+    pid, right = running.shows("MainPID"), plant.config.read_text()
+    plant.config.write_text(right.replace('17 = "beta"', '17 = "beta"\n"box-1" = "alpha"'))
+    assert plant.config.read_text() != right
+    try:
+        running.run("systemctl", "reload", "changeover")
+        plant.send("line/line-1/product/set", "box-1", retain=True)
+        plant.until_said("line/line-1/ready", "box-1")
+    finally:
+        plant.config.write_text(right)
+    assert running.shows("MainPID") == pid
+
+
 def test_a_killed_main_process_is_back_and_ready_again(running: Machine, plant: RunningAgent) -> None:
     restarts, mark = _restarts(running), len(plant.heard)
     running.main_process().send_signal(signal.SIGKILL)
