@@ -12,15 +12,15 @@ from typing import Final
 
 import psutil
 
+from agent.app.budget import CAMERA_BYTES, PROCESSES_BYTES, decide
 from agent.doctor.finding import Finding, fail, note, ok
 from agent.health.clock import is_synchronised
+from agent.health.device_memory import free_device_bytes
 from agent.health.memory import available_bytes
 from agent.settings import Settings
 
 _BOARDS: Final = ("/proc/device-tree/model", "/sys/class/dmi/id/product_name")
 _RUNTIMES: Final = ("openvino", "onnxruntime", "torch", "ultralytics", "tensorrt")
-_RUNTIME_BYTES: Final = 300 * 10**6
-"""Worker, cameras and control beside the models: 190 + 75 + 45 MB were measured."""
 _SPARE_BYTES: Final = 200 * 2**20
 
 
@@ -61,11 +61,13 @@ def _version(name: str) -> str:
 
 
 def _budget(settings: Settings) -> Finding:
-    free = available_bytes()
-    budget = settings.device.memory_budget.resolve(free)
-    text = f"{budget / 1e6:.0f} MB for models ({settings.device.memory_budget}), of {free / 1e6:.0f} MB that are free"
-    if budget + _RUNTIME_BYTES > free:
-        return fail("memory", f"{text}: lower device.memory_budget, the agent itself takes about 300 MB")
+    free_bytes, budget_bytes = available_bytes(), decide(settings)
+    own_bytes = PROCESSES_BYTES + CAMERA_BYTES * len(settings.stream)
+    text = f"{budget_bytes / 1e6:.0f} MB for models (memory_budget {settings.device.memory_budget})"
+    text += f", of {free_bytes / 1e6:.0f} MB that are free"
+    if free_device_bytes(settings.device.compute) is None and budget_bytes + own_bytes > free_bytes:
+        advice = f"lower device.memory_budget, the agent's own processes take up to {own_bytes / 1e6:.0f} MB"
+        return fail("memory", f"{text}: {advice}")
     return ok("memory", text)
 
 

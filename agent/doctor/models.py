@@ -5,9 +5,9 @@ from typing import Final
 
 import msgspec
 
+from agent.app.budget import decide
 from agent.doctor.apart import run_apart
 from agent.doctor.finding import Finding, fail, note, ok
-from agent.health.memory import available_bytes
 from agent.messages.errors import TransientError
 from agent.messages.references import ModelReference, ModelVersion
 from agent.models.catalog import Catalog
@@ -35,7 +35,7 @@ def try_models(settings: Settings) -> Iterator[Finding]:
             yield fail(f"model {reference}", f"is not in {catalog.file}: `changeover models add {reference} FILE`")
         else:
             used[version.reference] = version
-    budget_bytes = settings.device.memory_budget.resolve(available_bytes())
+    budget_bytes = decide(settings)
     for version in used.values():
         yield _try(version, settings, budget_bytes)
     if left := len(catalog.versions) - len(used):
@@ -54,7 +54,7 @@ def _named(settings: Settings) -> Iterator[tuple[ModelReference, str]]:
 
 def _try(version: ModelVersion, settings: Settings, budget_bytes: int) -> Finding:
     subject = f"model {version.reference}"
-    arguments = [settings.device.compute, str(settings.device.state_dir / "cache")]
+    arguments = [settings.device.compute, str(settings.device.cache_dir)]
     try:
         said = run_apart(_MODULE, arguments, msgspec.json.encode(version), _DEADLINE_S)
     except TransientError as error:

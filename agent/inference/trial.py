@@ -13,7 +13,7 @@ import msgspec
 from agent.inference import memory
 from agent.inference.backends import load
 from agent.inference.proof import prove, warm_up
-from agent.inference.release import RUNTIMES_OWN_BYTES
+from agent.inference.runtime_account import RUNTIMES_OWN_BYTES
 from agent.messages.errors import ChangeoverError
 from agent.messages.references import ModelVersion
 from agent.models.store import verify
