@@ -16,6 +16,18 @@ def test_a_dry_run_shows_every_step_and_does_none(running: Machine) -> None:
     assert _programs(running) == before
 
 
+def test_on_a_jetson_the_system_s_own_python_packages_are_used(installed: Machine) -> None:
+    mark = installed.root / "etc" / "nv_tegra_release"
+    mark.touch()
+    try:
+        said = installed.install("two", "--dry-run")
+    finally:
+        mark.unlink()
+    assert "/usr/bin/python3 -m venv --system-site-packages" in said.stdout
+    assert "--constraint" in said.stdout
+    assert "JetPack's cv2: not found" in said.stderr
+
+
 def test_a_wrong_configuration_stops_an_upgrade_before_anything_changed(running: Machine, plant: RunningAgent) -> None:
     right = plant.config.read_text()
     pid = running.shows("MainPID")
