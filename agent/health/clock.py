@@ -13,6 +13,8 @@ _TIMEX_BYTES: Final = 512
 
 _COMMAND: Final = ("timedatectl", "show", "--property=NTPSynchronized", "--value")
 _INTERVAL_S: Final = 10.0
+_STEADY_INTERVAL_S: Final = 600.0
+"""Once it is synchronised: a question starts a process here and a service there."""
 _FIRST_S: Final = 2.0
 
 
@@ -60,6 +62,8 @@ class _Asker:
         with self._process.stdout as end:
             self._answer = end.read().strip() == b"yes"
         self._process = None
+        if self._answer:
+            self._due_s = time.monotonic() + _STEADY_INTERVAL_S
 
 
 _asker: Final = _Asker()
