@@ -142,6 +142,23 @@ def bench(name: str, *, as_json: bool, swaps: int | None, quick: bool) -> None:
     sys.exit(run_bench(name, swaps=swaps or (40 if quick else 1000), quick=quick, as_json=as_json))
 
 
+@_commands.command()
+@_config
+@click.option("--as-service", is_flag=True, help="Inside the service's sandbox: as its user, with its devices only.")
+@click.option("--inside", is_flag=True, hidden=True)
+def doctor(config: Path | None, *, as_service: bool, inside: bool) -> None:
+    """Try device, runtime, cameras, broker and models: one line each, ok or what to do."""
+    if as_service:
+        from agent.doctor.service import run_inside
+
+        place = ["--config", str(config.absolute())] if config is not None else []
+        sys.exit(run_inside(["doctor", "--inside", *place]))
+    settings = _settings(config)
+    from agent.doctor.main import run as run_doctor
+
+    sys.exit(run_doctor(settings, click.echo, inside=inside))
+
+
 @_commands.group()
 def models() -> None:
     """List, add, prepare, verify and remove models of the catalog. REF is NAME[:VARIANT][@VERSION]."""

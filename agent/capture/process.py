@@ -4,6 +4,7 @@ import os
 from typing import Any
 
 from agent.messages.children import CameraSetup
+from agent.processes import oom
 from agent.processes.child import Child, run_child
 
 # Read by cv2 when it is loaded. Its own messages and FFmpeg's name URLs with their passwords; ours say what they would.
@@ -17,6 +18,7 @@ def main(child: Child[Any]) -> None:
     from agent.processes.frame_slot import SlotWriter  # noqa: PLC0415
 
     setup: CameraSetup = child.inbox.get()
+    oom.volunteer(oom.CAMERA)
     Camera(child, setup, SlotWriter(setup.slot), create).run()
     child.inbox.get()
 

@@ -4,16 +4,17 @@ import re
 from pathlib import Path
 from typing import Final
 
+from agent.capture import gstreamer
 from agent.capture.pictures import PictureSource, is_picture
 from agent.capture.source import Source, Warn
-from agent.capture.video import device, network_stream, video_file
+from agent.capture.video import device, gst_pipeline, has_gstreamer, network_stream, video_file
 from agent.messages.errors import MistakeError, TransientError
+from agent.messages.sources import is_camera, split
 from agent.processes.redact import redact
 
 _SCHEME: Final = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://")
 _STREAMS: Final = frozenset({"rtsp", "rtsps", "http", "https"})
-_LATER: Final = ("gst:", "csi:")
-_WANTED: Final = "use an rtsp, rtsps, http or https URL, /dev/video0, a video file or a folder of pictures"
+_WANTED: Final = "use an rtsp, rtsps, http or https URL, /dev/video0, csi:0, gst:PIPELINE, a video file or a folder"
 
 
 def create(text: str, warn: Warn) -> Source:
@@ -22,18 +23,26 @@ def create(text: str, warn: Warn) -> Source:
     Looks at the disk to tell a folder from a file, so it is called anew for each attempt. Raises MistakeError for what
     can never be a source, TransientError for a file or folder that is not there (yet).
     """
-    if text.startswith(_LATER):
-        raise MistakeError(f"not supported in this version: {text[:4]} sources; {_WANTED}")
+    if text.startswith("gst:"):
+        return gst_pipeline(text) if has_gstreamer() else gstreamer.pipeline(text)
+    if is_camera(text):
+        return _camera(text)
     if match := _SCHEME.match(text):
         if match["scheme"].lower() not in _STREAMS:
             raise MistakeError(f"{redact(text)} cannot be a source, there is no scheme {match['scheme']}://; {_WANTED}")
         return network_stream(text)
-    if text.startswith("/dev/"):
-        return device(text)
     try:
         return _on_disk(Path(text), warn)
     except OSError as error:
         raise TransientError(f"{text} cannot be looked at: {error.strerror}; check its name and permissions") from error
+
+
+def _camera(text: str) -> Source:
+    try:
+        name, asked = split(text)
+    except ValueError as error:
+        raise MistakeError(f"{text} names no camera: expected {error}") from None
+    return device(name, asked) if name.startswith("/dev/") else gstreamer.argus(name.removeprefix("csi:"), asked)
 
 
 def _on_disk(path: Path, warn: Warn) -> Source:

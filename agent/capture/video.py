@@ -1,7 +1,7 @@
 """Video files, network streams and V4L2 devices, through cv2.VideoCapture."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from agent.capture.source import Buffer, Image, SourceInfo
 from agent.messages.errors import MistakeError, TransientError
+from agent.messages.sources import CameraFormat
 from agent.processes.redact import redact
 
 TIMEOUT_S: Final = 2.0
@@ -89,10 +90,26 @@ def network_stream(url: str) -> VideoSource:
     return VideoSource(redact(url), lambda: _connect(url), advice, live=True)
 
 
-def device(path: str) -> VideoSource:
-    """Return a V4L2 device."""
+def device(path: str, asked: CameraFormat) -> VideoSource:
+    """Return a V4L2 device; where it does not take what is asked of it, `open` raises MistakeError."""
     advice = "the driver refused; is another program using it, and does it capture (v4l2-ctl --list-devices)?"
-    return VideoSource(f"device {path}", lambda: _connect_device(path), advice, live=True)
+    return VideoSource(f"device {path}", lambda: _connect_device(path, asked), advice, live=True)
+
+
+def has_gstreamer() -> bool:
+    """Tell whether this cv2 reads GStreamer pipelines itself, as a JetPack's does."""
+    return bool(cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER))
+
+
+def gst_pipeline(text: str) -> VideoSource:
+    """Return `gst:PIPELINE` through cv2. Not seen with a cv2 that can."""
+    words = text.removeprefix("gst:")
+    tail = "videoconvert ! video/x-raw,format=BGR ! appsink drop=true max-buffers=1 sync=false"
+    advice = "the pipeline does not start; try it with gst-launch-1.0 and fakesink"
+    name = f"pipeline of {redact(words.split()[0])}"
+    return VideoSource(
+        name, lambda: cv2.VideoCapture(f"{words} ! {tail}", cv2.CAP_GSTREAMER, _flat(_TIMEOUTS)), advice, live=True
+    )
 
 
 def ffmpeg_options(url: str) -> str:
@@ -106,15 +123,40 @@ def ffmpeg_options(url: str) -> str:
 def _connect(url: str) -> cv2.VideoCapture:
     # cv2 reads it at each opening, and there is no other way to hand options over. A camera process has one source.
     os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = ffmpeg_options(url)
-    return cv2.VideoCapture(url, cv2.CAP_FFMPEG, [word for pair in _TIMEOUTS for word in pair])
+    return cv2.VideoCapture(url, cv2.CAP_FFMPEG, _flat(_TIMEOUTS))
 
 
-def _connect_device(path: str) -> cv2.VideoCapture:
+def _flat(pairs: Iterable[tuple[int, int]]) -> list[int]:
+    return [word for pair in pairs for word in pair]
+
+
+def _connect_device(path: str, asked: CameraFormat) -> cv2.VideoCapture:
     if not Path(path).exists():
         raise TransientError(f"there is no {path}: is the camera plugged in? `ls /dev/video*` shows those that are")
     if not os.access(path, os.R_OK | os.W_OK):
         raise TransientError(f"no permission to use {path}: add the service's user to the group `video`")
-    return cv2.VideoCapture(path, cv2.CAP_V4L2)
+    wanted = v4l2_properties(asked)
+    capture = cv2.VideoCapture(path, cv2.CAP_V4L2, _flat(wanted))
+    different = [(key, value) for key, value in wanted if capture.isOpened() and int(capture.get(key)) != value]
+    if different:
+        capture.release()
+        raise MistakeError(
+            f"device {path} does not give the format, size and rate that `source` asks of it: "
+            f"`v4l2-ctl --list-formats-ext -d {path}` shows what it can"
+        )
+    return capture
+
+
+def v4l2_properties(asked: CameraFormat) -> list[tuple[int, int]]:
+    """Return cv2's properties for `asked`, in the order in which a driver has to hear them: format, size, rate."""
+    wanted = []
+    if asked.pixel_format is not None:
+        wanted.append((cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*asked.pixel_format.ljust(4))))
+    if asked.size is not None:
+        wanted += [(cv2.CAP_PROP_FRAME_WIDTH, asked.size[0]), (cv2.CAP_PROP_FRAME_HEIGHT, asked.size[1])]
+    if asked.rate is not None:
+        wanted.append((cv2.CAP_PROP_FPS, round(asked.rate)))
+    return wanted
 
 
 def _bgr(image: Image, name: str) -> Image:

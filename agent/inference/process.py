@@ -9,6 +9,7 @@ from agent.inference.pipeline import Outlet
 from agent.inference.worker import Worker
 from agent.messages.children import Assign, Prepare, ToWorker, WorkerSetup
 from agent.messages.errors import MistakeError
+from agent.processes import oom
 from agent.processes.child import Child, run_child
 
 _LIBRARIES: Final = ("openvino", "onnxruntime", "ultralytics", "torch")
@@ -24,6 +25,7 @@ def main(child: Child[Any]) -> None:
     setup = child.inbox.get()
     if not isinstance(setup, WorkerSetup):
         raise MistakeError(f"the first message to a worker is its set-up, not {type(setup).__name__}")
+    oom.volunteer(oom.WORKER)
     worker = Worker(setup, Outlet(child.send, child.busy))
     worker.start()
     gc.freeze()  # what is there now stays: collections need not look at it

@@ -59,6 +59,7 @@ class Peer:
         self._answered: Final = threading.Event()
         self._refusal: str | None = None
         self._granted: Final[Queue[tuple[int, bool]]] = Queue(1000)
+        self._refused: Final[dict[int, str]] = {}
 
     def connect(self, timeout_s: float = 5.0) -> None:
         """Connect; `auto` tries 3.1.1 (nothing here needs 5, and every broker answers it), then 5. Raise PeerError."""
@@ -96,15 +97,18 @@ class Peer:
     def publish(
         self, topic: str, payload: bytes | str, *, qos: int = 1, retain: bool = False, timeout_s: float = 5.0
     ) -> None:
-        """Publish, and wait for the acknowledgement at QoS 1; raise PeerError without one."""
+        """Publish, and wait for the acknowledgement at QoS 1; raise PeerError without one, or (MQTT 5) when refused."""
         info = self._connected().publish(topic, payload, qos, retain)
         try:
             info.wait_for_publish(timeout_s)
             arrived = info.is_published()
+            refusal = self._refused.pop(info.mid, None)
         except (RuntimeError, ValueError) as error:
             raise PeerError(f"{topic} was not published: {error}") from error
         if not arrived:
             raise PeerError(f"{topic} was not acknowledged within {timeout_s:g} s")
+        if refusal is not None:
+            raise PeerError(f"{topic} was refused: {refusal}")
 
     def receive(self, timeout_s: float) -> Arrival | None:
         """Return the next message, None when `timeout_s` passes without one."""
@@ -133,6 +137,7 @@ class Peer:
         client.on_connect = self._on_connect
         client.on_subscribe = self._on_subscribe
         client.on_message = self._on_message
+        client.on_publish = self._on_publish
         try:
             connect(client, self._settings, self.protocol)
         except (OSError, ValueError) as error:
@@ -160,6 +165,12 @@ class Peer:
     ) -> None:
         if not self._granted.full():
             self._granted.put((mid, not any(reason.is_failure for reason in reasons)))
+
+    def _on_publish(
+        self, _client: paho.Client, _data: object, mid: int, reason: ReasonCode, _properties: object
+    ) -> None:
+        if reason.is_failure and len(self._refused) < _INBOX_LIMIT:
+            self._refused[mid] = reason.getName()
 
     def _on_message(self, _client: paho.Client, _data: object, message: paho.MQTTMessage) -> None:
         try:

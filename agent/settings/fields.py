@@ -3,8 +3,8 @@
 import base64
 import binascii
 import datetime as dt
-import os
 import re
+import shlex
 import zoneinfo
 from pathlib import Path
 from typing import Annotated, Final
@@ -13,13 +13,15 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, InstanceOf, PlainSerializer, ValidationInfo
 
 from agent.messages.references import ModelReference
+from agent.messages.sources import is_camera, split
 from agent.settings.units import MemoryBudget, parse_budget, parse_clock, parse_days, parse_duration, parse_size
 
 ID: Final = "an id of 1 to 64 letters, digits, dots, dashes or underscores"
 REFERENCE: Final = "a model reference NAME[:VARIANT][@VERSION]"
 PRODUCT: Final = 'a product of 1 to 64 printable characters, other than "0"'
-SOURCE: Final = "an rtsp:// or http:// URL, /dev/videoN, a file, a folder, gst:PIPELINE or csi:N"
+SOURCE: Final = "an rtsp:// or http:// URL, /dev/videoN, csi:N, gst:PIPELINE, a file or a folder"
 BROKER: Final = 'mqtt://HOST[:PORT], mqtts://HOST[:PORT] (credentials go into username and password_file) or "embedded"'
+CREDENTIALS: Final = "/etc/changeover/credentials"
 _ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _VARIANT: Final = "a variant such as n, s, m-int8: 1 to 64 letters, digits, dots, dashes or underscores"
 _COMPUTE: Final = re.compile(r"auto|cpu|gpu|npu|(cuda|gpu|npu|dla)(:\d+)?|\d+", re.IGNORECASE)
@@ -29,7 +31,6 @@ _STREAM_SCHEMES: Final = ("rtsp", "rtsps", "http", "https")
 _PRODUCT_LENGTH: Final = 64
 _TOPIC_BYTES: Final = 65535
 _KEY_BYTES: Final = 32
-_CREDENTIALS: Final = "$CREDENTIALS_DIRECTORY"
 """Where systemd puts a service's credentials: systemd.exec(5), LoadCredential=."""
 
 
@@ -82,26 +83,44 @@ def _absolute(value: Path, info: ValidationInfo) -> Path:
 
 
 def _secret(value: Path, info: ValidationInfo) -> Path:
-    start, *rest = value.parts or ("",)
-    if start != _CREDENTIALS:
+    """Return a file, or what `credential:NAME` means: where systemd put it, else where root keeps it."""
+    name = str(value).removeprefix("credential:")
+    if name == str(value):
         return _absolute(value, info)
-    folder = os.environ.get(_CREDENTIALS[1:])
-    if not folder or not rest:
-        raise ValueError(f"{_CREDENTIALS}/NAME, in a service with LoadCredential=NAME:FILE")
-    return Path(folder, *rest)
+    if not _ID.fullmatch(name):
+        raise ValueError('a file, or "credential:NAME" with the name of a file in /etc/changeover/credentials')
+    folder = info.context.get("credentials") if isinstance(info.context, dict) else None
+    return Path(folder or CREDENTIALS, name)
 
 
 def _source(value: str, info: ValidationInfo) -> str:
+    if value.startswith("gst:"):
+        return _pipeline(value)
     scheme, separator, _ = value.partition("://")
     if separator:
         if scheme.lower() not in _STREAM_SCHEMES or not _host_of(value):
             raise ValueError(SOURCE)
         return value
-    if not value.strip() or value in {"gst:", "csi:"} or not value.isprintable():
+    if not value.strip() or not value.isprintable():
         raise ValueError(SOURCE)
-    if value.startswith("csi:") and not value[4:].isdigit():
-        raise ValueError(SOURCE)
-    return value if value.startswith(("gst:", "csi:")) else str(_absolute(Path(value), info))
+    if is_camera(value):
+        camera, _ = split(value)
+        if camera.startswith("csi:") and not camera[4:].isdigit():
+            raise ValueError(SOURCE)
+        return value
+    return str(_absolute(Path(value), info))
+
+
+def _pipeline(value: str) -> str:
+    try:
+        words = shlex.split(value.removeprefix("gst:"))
+    except ValueError:
+        words = []
+    if not words or not value.isprintable():
+        raise ValueError(
+            'gst:PIPELINE as gst-launch-1.0 takes it, without a sink: "gst:v4l2src ! image/jpeg ! jpegdec"'
+        )
+    return value
 
 
 def _host_of(url: str) -> str | None:

@@ -20,6 +20,8 @@ else:
     import tomli as tomllib
 
 PLACES: Final = ("/etc/changeover/changeover.toml", "config/changeover.toml")
+_CREDENTIALS: Final = "CREDENTIALS_DIRECTORY"
+"""Where systemd puts what the unit's LoadCredential= names, for this service only."""
 _GROUPS: Final = ("device", "mqtt", "outbox", "catalog", "http")
 
 
@@ -76,7 +78,7 @@ def draft(path: Path | None, environ: Mapping[str, str]) -> Draft:
         raise SettingsError([*error.mistakes, *mistakes]) from None
     for group in _GROUPS:
         raw.setdefault(group, {})  # so that the defaults of relative paths know the file's folder too
-    settings, found = _validated(raw, file)
+    settings, found = _validated(raw, file, environ.get(_CREDENTIALS))
     placed = [_placed(finding, file, values) for finding in (*found, *crosschecks(raw))]
     return Draft(file, raw, values, settings, (*placed, *mistakes))
 
@@ -89,9 +91,9 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
     return read.settings
 
 
-def _validated(raw: dict[str, Any], file: Path) -> tuple[Settings | None, list[Finding]]:
+def _validated(raw: dict[str, Any], file: Path, credentials: str | None) -> tuple[Settings | None, list[Finding]]:
     try:
-        return Settings.model_validate(raw, context={"base": file.absolute().parent}), []
+        return Settings.model_validate(raw, context={"base": file.absolute().parent, "credentials": credentials}), []
     except ValidationError as error:
         return None, findings(error, Settings)
 

@@ -198,5 +198,7 @@ class Settings(Group):
         values = self.model_dump(mode="json", by_alias=True)
         for stream in values["stream"]:
             stream["source"] = _SECRET.sub("", stream["source"])
+        for key in ("password_file", "key_file"):  # the same in the service, where systemd puts them elsewhere
+            values["mqtt"][key] = Path(values["mqtt"][key] or "").name
         text = json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()

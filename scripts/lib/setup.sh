@@ -1,8 +1,9 @@
+# shellcheck shell=bash
 # Sets up a fresh Debian or Ubuntu for the scripts beside this folder; sourced by them, from the project's root.
 # Does only what is still missing, so a second run takes no time and needs no network.
 
 readonly VENV=".venv"
-readonly LOG=".cache/setup.log"
+readonly LOG="${LOG:-.cache/setup.log}"
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 
@@ -33,7 +34,7 @@ reason_of() {
   elif grep -qiE 'no matching distribution' "$LOG"; then
     echo "no package for this Python and machine: $(grep -iE 'no matching distribution' "$LOG" | tail -n 1)"
   elif grep -qiE 'unable to locate package|no installation candidate' "$LOG"; then
-    echo "$(grep -iE 'unable to locate package|no installation candidate' "$LOG" | tail -n 1)"
+    grep -iE 'unable to locate package|no installation candidate' "$LOG" | tail -n 1
   else
     echo "see $LOG"
   fi
@@ -77,6 +78,15 @@ broker() {
   local missing=()
   PATH="$PATH:/usr/sbin" command -v mosquitto >/dev/null || missing+=(mosquitto)
   command -v mosquitto_sub >/dev/null || missing+=(mosquitto-clients)
+  [ "${#missing[@]}" = 0 ] || install_packages "${missing[@]}"
+}
+
+# Tests read pipelines, and a camera's RTSP server of their own.
+gstreamer() {
+  local missing=()
+  command -v gst-launch-1.0 >/dev/null || missing+=(gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good)
+  /usr/bin/python3 -c 'import gi; gi.require_version("GstRtspServer", "1.0")' 2>/dev/null ||
+    missing+=(python3-gi gir1.2-gst-rtsp-server-1.0)
   [ "${#missing[@]}" = 0 ] || install_packages "${missing[@]}"
 }
 
@@ -153,7 +163,7 @@ packages() {
 
 # Two scripts started at once must not install into each other.
 begin_setup() {
-  mkdir -p .cache 2>/dev/null && [ -w .cache ] || fail "no permission to write in $PWD"
+  { mkdir -p .cache 2>/dev/null && [ -w .cache ]; } || fail "no permission to write in $PWD"
   exec 9>.cache/setup.lock
   flock -n 9 || { say "waiting for another setup" && flock 9; }
 }

@@ -151,13 +151,6 @@ def test_a_source_that_appears_later_is_picked_up(
     take(reader)
 
 
-def test_what_is_not_supported_yet_says_so_and_the_process_stays(start: Start) -> None:
-    camera = start("gst:videotestsrc ! appsink")
-    assert "not supported in this version" in camera.expect(CameraFailed).detail
-    camera.expect(Beat)
-    assert camera.process.poll() is None
-
-
 def test_a_network_stream_that_stalls_is_reported_and_picked_up_again(
     start: Start, slot: FrameSlot, stream_url: str, stall: threading.Event, stderr: Path
 ) -> None:

@@ -145,12 +145,6 @@ def test_a_video_of_another_size_than_it_announces_is_read_all_the_same(make_vid
     assert retrieve(source).shape == (48, 64, 3)
 
 
-@pytest.mark.parametrize("text", ["gst:videotestsrc", "csi:0"])
-def test_what_comes_later_says_so(text: str) -> None:
-    with pytest.raises(MistakeError, match="not supported in this version"):
-        create(text, unexpected)
-
-
 def test_an_unknown_scheme_is_a_mistake_that_names_what_there_is() -> None:
     with pytest.raises(MistakeError, match=r"ftp://.*rtsp") as caught:
         create("ftp://user:secret@host/video.avi", unexpected)

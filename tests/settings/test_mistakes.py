@@ -42,6 +42,10 @@ ALONE = [
     (STREAM + "fps = 'fast'\n" + LINE, "stream[0].fps", '"fast"', "number"),
     (STREAM + "publish = 'some'\n" + LINE, "stream[0].publish", '"some"', "summary"),
     (STREAM.replace("a.avi", "ftp://x/y") + LINE, "stream[0].source", "does not fit", "rtsp://"),
+    (STREAM.replace("a.avi", "/dev/video0?size=big") + LINE, "stream[0].source", "does not fit", "size=1280x720"),
+    (STREAM + LINE + "[mqtt]\nusername='u'\npassword_file='credential:../x'", "mqtt.password_file", "fit", "NAME"),
+    (STREAM.replace("a.avi", "csi:left") + LINE, "stream[0].source", "does not fit", "csi:N"),
+    (STREAM.replace("a.avi", "gst:a ! 'b") + LINE, "stream[0].source", "does not fit", "without a sink"),
     (STREAM + STREAM + LINE, "stream[1].id", '"cam-1"', "stream[0]"),
     (STREAM.replace('id = "cam-1"', "") + LINE, "stream[0].id", "nothing", "letters"),
     (

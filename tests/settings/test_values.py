@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent.messages.references import ModelReference
-from agent.settings import MemoryBudget, Settings, SettingsError
+from agent.settings import MemoryBudget, Settings
 
 Loader = Callable[..., Settings]
 
@@ -188,13 +188,23 @@ def test_settings_cannot_be_changed(loaded: Loader, good: str) -> None:
         loaded(good).mqtt.url = "mqtt://elsewhere"
 
 
-def test_a_secret_may_be_a_credential_of_systemds(
-    loaded: Loader, good: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    text = good + "\n[mqtt]\nusername = 'box'\npassword_file = '$CREDENTIALS_DIRECTORY/mqtt-password'\n"
-    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
-    with pytest.raises(SettingsError, match="LoadCredential"):
-        loaded(text)
-    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
-    (tmp_path / "mqtt-password").write_text("hunter2\n")
-    assert loaded(text).mqtt.password() == "hunter2"
+@pytest.mark.parametrize(
+    "source",
+    [
+        "/dev/video0?format=MJPG&size=1280x720&rate=30",
+        "/dev/v4l/by-id/usb-camera-index0?rate=7.5",
+        "csi:0",
+        "csi:1?size=1920x1080",
+        "gst:rtspsrc location=rtsp://user:pw@camera/1 ! rtph264depay ! avdec_h264",
+    ],
+)
+def test_a_camera_of_the_device_is_kept_as_it_was_written(source: str, loaded: Loader, good: str) -> None:
+    assert loaded(good.replace("clips/belt.avi", source)).stream[0].source == source
+
+
+def test_a_secret_lies_where_systemd_put_it_else_where_root_keeps_it(loaded: Loader, good: str) -> None:
+    text = good + '[mqtt]\nusername = "u"\npassword_file = "credential:mqtt-password"\n'
+    inside = loaded(text, CREDENTIALS_DIRECTORY="/run/credentials/changeover.service")
+    assert inside.mqtt.password_file == Path("/run/credentials/changeover.service/mqtt-password")
+    assert loaded(text).mqtt.password_file == Path("/etc/changeover/credentials/mqtt-password")
+    assert inside.configuration_hash == loaded(text).configuration_hash

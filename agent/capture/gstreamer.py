@@ -1,0 +1,210 @@
+"""GStreamer pipelines as sources: a gst-launch-1.0 of their own, whose frames come down a pipe.
+
+Frames travel as YUV4MPEG2: it names its size and marks each frame, so that nothing of it has to be guessed or parsed
+out of log lines, and takes half the bytes of BGR.
+"""
+
+import os
+import re
+import selectors
+import shlex
+import shutil
+import signal
+import subprocess
+import time
+from contextlib import suppress
+from fractions import Fraction
+from typing import Final
+
+import cv2
+import numpy as np
+
+from agent.capture.source import Buffer, Image, SourceInfo
+from agent.messages.errors import MistakeError, TransientError
+from agent.messages.sources import CameraFormat
+from agent.processes.redact import redact
+
+OPEN_TIMEOUT_S: Final = 8.0
+"""Longer than for a network stream: a first start reads every plugin there is, and Argus takes seconds."""
+READ_TIMEOUT_S: Final = 2.0
+PROGRAM: Final = "gst-launch-1.0"
+# The newest frame wins here too; bt601 is what cv2 takes I420 for.
+TAIL: Final = (
+    "queue leaky=downstream max-size-buffers=1 max-size-bytes=0 max-size-time=0 ! videoconvert "
+    "! video/x-raw,format=I420,colorimetry=bt601 ! y4menc ! fdsink fd=1 sync=false"
+)
+_MAGIC: Final = b"YUV4MPEG2 "
+_FRAME: Final = b"FRAME"
+_LINE_BYTES: Final = 512
+_WIDTH_STEP: Final = 8
+"""Rows of other widths are padded by some versions of y4menc and not by others."""
+_PIPE_BYTES: Final = 2**20
+_COMPLAINT_BYTES: Final = 4096
+_COMPLAINT: Final = re.compile(r"(?:ERROR|WARNING: erroneous pipeline)[^:]*: (?:from element \S+: )?(.*)")
+
+
+class GstSource:
+    """A pipeline without its sink, such as `v4l2src ! image/jpeg ! jpegdec`; for one thread.
+
+    gst-launch-1.0 is killed by `close`, by the kernel if this process dies, and anew at each opening.
+    """
+
+    def __init__(self, name: str, pipeline: str) -> None:
+        self.name = name
+        self.live = True
+        self._pipeline: Final = pipeline
+        self._process: subprocess.Popen[bytes] | None = None
+        self._selector: selectors.DefaultSelector | None = None
+        self._frame: Image = np.empty((0, 0), np.uint8)
+        self._complaints = b""
+
+    def open(self) -> SourceInfo:
+        """Start the pipeline; returns when its first frame is on the way, within OPEN_TIMEOUT_S."""
+        self._start()
+        deadline_s = time.monotonic() + OPEN_TIMEOUT_S
+        header = self._line(deadline_s)
+        width, height, fps = self._read_header(header)
+        self._frame = np.empty((height * 3 // 2, width), np.uint8)
+        return SourceInfo(width=width, height=height, fps=fps)
+
+    def grab(self) -> bool:
+        """Take the next frame off the pipe; a pipeline that gives none within READ_TIMEOUT_S, or ends, is broken."""
+        deadline_s = time.monotonic() + READ_TIMEOUT_S
+        if not self._line(deadline_s).startswith(_FRAME):
+            raise TransientError(f"{self.name} sent no whole frame")
+        self._fill(self._frame.data.cast("B"), deadline_s)
+        return True
+
+    def retrieve(self, buffer: Buffer) -> None:
+        """Convert the frame in place."""
+        height, width = self._frame.shape[0] * 2 // 3, self._frame.shape[1]
+        cv2.cvtColor(self._frame, cv2.COLOR_YUV2BGR_I420, dst=buffer(height, width))
+
+    def close(self) -> None:
+        """Kill the pipeline and whatever it started."""
+        process, self._process = self._process, None
+        if self._selector is not None:
+            self._selector.close()
+            self._selector = None
+        if process is None:
+            return
+        for end in (process.stdout, process.stderr):
+            assert end is not None
+            end.close()
+        with suppress(ProcessLookupError):  # it went by itself
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+    def _start(self) -> None:
+        program, dies_with_us = shutil.which(PROGRAM), shutil.which("setpriv")
+        if program is None:
+            raise TransientError(
+                f"{self.name} needs {PROGRAM}: apt-get install gstreamer1.0-tools gstreamer1.0-plugins-good"
+            )
+        # A stalled pipeline never writes, so it would not see the pipe close: the kernel has to end it.
+        guard = [dies_with_us, "--pdeathsig", "KILL", "--"] if dies_with_us else []
+        words = [*shlex.split(self._pipeline), "!", *shlex.split(TAIL)]
+        self._complaints = b""
+        self._process = subprocess.Popen(
+            [*guard, program, "-q", *words],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            pipesize=_PIPE_BYTES,
+            bufsize=0,
+            start_new_session=True,
+        )
+        self._selector = selectors.DefaultSelector()
+        for end in (self._process.stdout, self._process.stderr):
+            assert end is not None
+            os.set_blocking(end.fileno(), False)
+            self._selector.register(end.fileno(), selectors.EVENT_READ)
+
+    def _read_header(self, header: bytes) -> tuple[int, int, float]:
+        """Return width, height and frames a second (0: not said) of a stream header (yuv4mpeg(5))."""
+        tags = {word[:1]: word[1:].decode("ascii", "replace") for word in header[len(_MAGIC) :].split()}
+        if not header.startswith(_MAGIC) or not {b"W", b"H"} <= tags.keys():
+            raise TransientError(f"{self.name} sent something else than frames")
+        width, height = int(tags[b"W"]), int(tags[b"H"])
+        if width % _WIDTH_STEP or height % 2:
+            advice = "scale or crop it to a width that 8 divides, and an even height (videoscale, videocrop)"
+            raise MistakeError(f"{self.name} gives {width}x{height}: {advice}")
+        over, _, under = tags.get(b"F", "0:1").partition(":")
+        return width, height, float(Fraction(int(over), int(under or 1) or 1))
+
+    def _line(self, deadline_s: float) -> bytes:
+        line = bytearray()
+        byte = memoryview(bytearray(1))
+        while not line.endswith(b"\n"):
+            if len(line) > _LINE_BYTES:
+                raise TransientError(f"{self.name} sent something else than frames")
+            self._fill(byte, deadline_s)
+            line += byte
+        return bytes(line)
+
+    def _fill(self, view: memoryview, deadline_s: float) -> None:
+        assert self._process is not None
+        assert self._process.stdout is not None
+        done = 0
+        while done < len(view):
+            self._wait(deadline_s)
+            count = self._process.stdout.readinto(view[done:])  # type: ignore[attr-defined] # unbuffered: a FileIO
+            if count == 0:
+                self._wait_for_end()
+                raise TransientError(f"{self.name} ended{self._reason()}")
+            done += count or 0
+
+    def _wait(self, deadline_s: float) -> None:
+        """Return when the pipe may have bytes; keep what it complains of meanwhile, so that it never blocks on that."""
+        assert self._selector is not None
+        left_s = deadline_s - time.monotonic()
+        ready = self._selector.select(max(0.0, left_s))
+        if not ready:
+            raise TransientError(f"{self.name} gave no frame in time{self._reason()}: is the camera there and free?")
+        self._listen()
+
+    def _listen(self) -> None:
+        assert self._process is not None
+        assert self._process.stderr is not None
+        end = self._process.stderr
+        said = end.read()
+        if said == b"" and self._selector is not None and end.fileno() in self._selector.get_map():
+            self._selector.unregister(end.fileno())
+        self._complaints = (self._complaints + (said or b""))[-_COMPLAINT_BYTES:]
+
+    def _wait_for_end(self) -> None:
+        assert self._process is not None
+        try:
+            self._process.wait(1.0)
+        except subprocess.TimeoutExpired:
+            return
+        self._listen()
+
+    def _reason(self) -> str:
+        text = redact(self._complaints.decode("utf-8", "replace"))
+        found = _COMPLAINT.search(text)
+        return f" ({found[1].strip()})" if found else ""
+
+
+def pipeline(text: str) -> GstSource:
+    """Return `gst:PIPELINE`, named by its first element: the rest may hold a password."""
+    words = text.removeprefix("gst:")
+    try:
+        first = shlex.split(words)[0]
+    except (ValueError, IndexError):
+        raise MistakeError(
+            "gst: needs a pipeline with its quotes closed, such as gst:v4l2src ! image/jpeg ! jpegdec"
+        ) from None
+    return GstSource(f"pipeline of {redact(first)}", words)
+
+
+def argus(sensor: str, asked: CameraFormat) -> GstSource:
+    """Return a Jetson's CSI camera, read through Argus. Not seen on hardware yet."""
+    caps = "video/x-raw(memory:NVMM),format=NV12"
+    if asked.size is not None:
+        caps += f",width={asked.size[0]},height={asked.size[1]}"
+    if asked.rate is not None:
+        rate = Fraction(asked.rate).limit_denominator(1001)
+        caps += f",framerate={rate.numerator}/{rate.denominator}"
+    converted = "nvvidconv ! video/x-raw,format=I420"
+    return GstSource(f"CSI camera {sensor}", f"nvarguscamerasrc sensor-id={sensor} ! '{caps}' ! {converted}")

@@ -1,0 +1,137 @@
+"""The broker: connection, round trip, and the rights on each topic."""
+
+import secrets
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from typing import Final, Literal, ParamSpec
+
+from agent.doctor.finding import Finding, fail, note, ok
+from agent.messages.errors import MistakeError
+from agent.mqtt.link_settings import LinkSettings, Tls
+from agent.mqtt.peer import Peer, PeerError
+from agent.mqtt.topics import Topics
+from agent.settings import Settings
+
+Arguments = ParamSpec("Arguments")
+
+_SLOW_MS: Final = 20.0
+"""A broker on the plant's own network answers in 1 to 5 ms; one that waits for more before it sends, in 40 to 80."""
+_ROUNDS: Final = 7
+_RETAINED_S: Final = 1.0
+_Line = Literal["ready", "live", "phase", "model/state", "state", "switch"]
+_LINE: Final[tuple[_Line, ...]] = ("ready", "live", "phase", "model/state", "state", "switch")
+_Stream = Literal["detections", "replay", "summary", "status"]
+_STREAM: Final[tuple[_Stream, ...]] = ("detections", "replay", "summary", "status")
+_Device = Literal["status", "meta", "cache", "health", "alert", "alerts", "ack"]
+_DEVICE: Final[tuple[_Device, ...]] = ("status", "meta", "cache", "health", "alert", "alerts", "ack")
+
+
+def try_broker(settings: Settings) -> Iterator[Finding]:
+    """Connect beside the agent, under a client id of its own."""
+    where = f"{settings.mqtt.host}:{settings.mqtt.port}"
+    if settings.mqtt.embedded:
+        yield note("broker", "embedded: the agent brings its own, for a trial only")
+        return
+    try:
+        peer = _connect(settings)
+    except (PeerError, MistakeError) as error:
+        yield fail("broker", f"{error}; check mqtt.url, the network, username and password_file, and the broker's log")
+        return
+    try:
+        yield ok("broker", f"connected to {where} with MQTT {peer.protocol}{', TLS' if settings.mqtt.tls else ''}")
+        topics = Topics(settings.mqtt.root, settings.device.id)
+        yield _round_trip(peer, topics)
+        yield _may_listen(peer, settings, topics)
+        yield _may_speak(peer, settings, topics)
+    finally:
+        peer.close()
+
+
+def _connect(settings: Settings) -> Peer:
+    """Connect with MQTT 5 where it may be: it says when a publish is not allowed."""
+    mqtt = settings.mqtt
+    password = mqtt.password()
+    files = (mqtt.ca_file, mqtt.cert_file, mqtt.key_file)
+    error: PeerError | None = None
+    for protocol in ("5", "3.1.1") if mqtt.protocol == "auto" else (mqtt.protocol,):
+        peer = Peer(
+            LinkSettings(
+                host=mqtt.host,
+                port=mqtt.port,
+                client_id=f"changeover-doctor-{secrets.token_hex(4)}",
+                tls=Tls(*(str(file) if file else None for file in files)) if mqtt.tls else None,
+                username=mqtt.username or None,
+                password=password.encode() if password is not None else None,
+                protocol=protocol,
+                keepalive_s=mqtt.keepalive_s,
+            )
+        )
+        try:
+            peer.connect()
+        except PeerError as refused:
+            error = refused
+        else:
+            return peer
+    assert error is not None, "there is at least one protocol"
+    raise error
+
+
+def _round_trip(peer: Peer, topics: Topics) -> Finding:
+    subject = "broker round trip"
+    times_ms = []
+    try:
+        peer.subscribe([topics.ping])
+        for _ in range(_ROUNDS):
+            begun_s = time.monotonic()
+            peer.publish(topics.ping, "doctor")
+            if peer.receive(5.0) is None:
+                return note(subject, f"no echo on {topics.ping}: may this user read and write it?")
+            times_ms.append((time.monotonic() - begun_s) * 1000)
+    except PeerError as error:
+        return fail(subject, f"{error}; give this user the right to read and write {topics.ping}")
+    middle_ms = statistics.median(times_ms)
+    if middle_ms > _SLOW_MS:
+        advice = "if the broker is a mosquitto, `set_tcp_nodelay true` in its configuration makes it about 1 ms"
+        return note(subject, f"{middle_ms:.1f} ms, which is slow; {advice}")
+    return ok(subject, f"{middle_ms:.1f} ms")
+
+
+def _may_listen(peer: Peer, settings: Settings, topics: Topics) -> Finding:
+    wanted = topics.subscriptions(tuple(binding.topic for binding in settings.binding))
+    refused = [topic for topic in wanted if _is_refused(peer.subscribe, [topic])]
+    if refused:
+        return fail("rights to read", f"refused: {', '.join(refused)}; give them to this user in the broker's rules")
+    return ok("rights to read", f"{len(wanted)} topics")
+
+
+def _may_speak(peer: Peer, settings: Settings, topics: Topics) -> Finding:
+    """Try to publish what changes nothing: only while the agent is away, never retained, `0` where a PLC listens."""
+    subject = "rights to write"
+    if _is_online(peer, topics):
+        return ok(subject, "the agent itself is online with this broker; not tried beside it")
+    wanted = {topics.of_line(line, name): b"0" for line in settings.line for name in _LINE}
+    wanted |= {topics.of_stream(stream.id, name): b"" for stream in settings.stream for name in _STREAM}
+    wanted |= {topics.of_device(name): b"" for name in _DEVICE}
+    refused = [topic for topic, payload in wanted.items() if _is_refused(peer.publish, topic, payload)]
+    if refused:
+        return fail(subject, f"refused: {', '.join(refused)}; give them to this user in the broker's rules")
+    if peer.protocol != "5":
+        return note(subject, "MQTT 3.1.1 does not say when a publish is not allowed: see the broker's rules")
+    return ok(subject, f"{len(wanted)} topics")
+
+
+def _is_refused(call: Callable[Arguments, None], *arguments: Arguments.args, **named: Arguments.kwargs) -> bool:
+    try:
+        call(*arguments, **named)
+    except PeerError:
+        return True
+    return False
+
+
+def _is_online(peer: Peer, topics: Topics) -> bool:
+    try:
+        peer.subscribe([topics.status])
+    except PeerError:
+        return False
+    return any(one.topic == topics.status and one.payload == b"online" for one in peer.arrivals(_RETAINED_S))

@@ -1,0 +1,130 @@
+"""The device itself: what it is, its memory, disk, clock, and what this user may do on it."""
+
+import os
+import platform
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+from agent.app.budget import CAMERA_BYTES, PROCESSES_BYTES, decide
+from agent.doctor.finding import Finding, fail, note, ok
+from agent.health.clock import is_synchronised
+from agent.health.device_memory import free_device_bytes
+from agent.health.memory import available_bytes
+from agent.settings import Settings
+
+_BOARDS: Final = ("/proc/device-tree/model", "/sys/class/dmi/id/product_name")
+_RUNTIMES: Final = ("openvino", "onnxruntime", "torch", "ultralytics", "tensorrt")
+_SPARE_BYTES: Final = 200 * 2**20
+
+
+def try_host(settings: Settings) -> Iterator[Finding]:
+    """Look at device, runtime, memory, disk, clock and permissions."""
+    yield _device()
+    yield _runtimes(settings.device.compute)
+    yield _budget(settings)
+    yield from _folders(settings)
+    yield _clock(settings)
+
+
+def _device() -> Finding:
+    board = next((name for path in _BOARDS if (name := _read(path))), "unknown board")
+    memory = psutil.virtual_memory().total / 1e9
+    return ok("device", f"{board}, {platform.machine()}, {os.cpu_count()} cores, {memory:.1f} GB")
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace").strip("\0\n ")
+    except OSError:
+        return ""
+
+
+def _runtimes(compute: str) -> Finding:
+    found = [f"{name} {_version(name)}" for name in _RUNTIMES if _version(name)]
+    if not {"openvino", "onnxruntime", "torch"} & {one.split()[0] for one in found}:
+        return fail("runtime", "none is installed: install the package again, or its extra onnxruntime or ultralytics")
+    return ok("runtime", f"{', '.join(found)}; compute {compute}")
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _budget(settings: Settings) -> Finding:
+    free_bytes, budget_bytes = available_bytes(), decide(settings)
+    own_bytes = PROCESSES_BYTES + CAMERA_BYTES * len(settings.stream)
+    text = f"{budget_bytes / 1e6:.0f} MB for models (memory_budget {settings.device.memory_budget})"
+    text += f", of {free_bytes / 1e6:.0f} MB that are free"
+    if free_device_bytes(settings.device.compute) is None and budget_bytes + own_bytes > free_bytes:
+        advice = f"lower device.memory_budget, the agent's own processes take up to {own_bytes / 1e6:.0f} MB"
+        return fail("memory", f"{text}: {advice}")
+    return ok("memory", text)
+
+
+def _folders(settings: Settings) -> Iterator[Finding]:
+    needs_bytes = settings.outbox.max_bytes + _SPARE_BYTES
+    for key, folder in (
+        ("device.state_dir", settings.device.state_dir),
+        ("catalog.store_dir", settings.catalog.store_dir),
+    ):
+        error = _unwritable(folder)
+        if error:
+            yield fail(
+                "permissions",
+                f"{folder} ({key}) {error}: give it to the user that runs the agent (this one is {_user()})",
+            )
+        else:
+            yield ok("permissions", f"{folder} ({key}) can be written by {_user()}")
+    free_bytes = shutil.disk_usage(_existing(settings.device.state_dir)).free
+    text = f"{free_bytes / 1e9:.1f} GB free at {settings.device.state_dir}"
+    if free_bytes < needs_bytes:
+        yield fail("disk", f"{text}, less than outbox.max_bytes and something to spare: make room, or lower it")
+    else:
+        yield ok("disk", text)
+
+
+def picture_folder(settings: Settings) -> Path:
+    """Return where the cameras' pictures go: beside the data, or where this user may write."""
+    folder = settings.device.state_dir / "doctor"
+    return folder if not _unwritable(folder) else Path(tempfile.gettempdir()) / f"changeover-doctor-{os.getuid()}"
+
+
+def _unwritable(folder: Path) -> str:
+    """Say why nothing can be written below `folder`; one that is not there yet is judged by where it would be."""
+    try:
+        with tempfile.TemporaryFile(dir=_existing(folder)):
+            return ""
+    except OSError as error:
+        return f"cannot be written ({error.strerror})"
+
+
+def _existing(folder: Path) -> Path:
+    while not folder.is_dir():
+        folder = folder.parent
+    return folder
+
+
+def _user() -> str:
+    try:
+        return psutil.Process().username()
+    except KeyError:
+        return str(os.getuid())
+
+
+def _clock(settings: Settings) -> Finding:
+    zones = sorted({rule.timezone for rule in settings.schedule})
+    text = f"{time.strftime('%Y-%m-%d %H:%M:%S %Z')}{', schedules in ' + ', '.join(zones) if zones else ''}"
+    if is_synchronised():
+        return ok("clock", f"{text}, synchronised")
+    advice = "not synchronised (yet): see `timedatectl`; times in messages and schedules may be wrong until it is"
+    return note("clock", f"{text}, {advice}")

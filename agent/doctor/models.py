@@ -1,0 +1,69 @@
+"""Every model of the catalog that a line names: file, load, golden pictures, in a process of its own."""
+
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+
+from agent.app.budget import decide
+from agent.doctor.apart import run_apart
+from agent.doctor.finding import Finding, fail, note, ok
+from agent.messages.errors import TransientError
+from agent.messages.references import ModelReference, ModelVersion
+from agent.models.catalog import Catalog
+from agent.settings import Settings
+
+_MODULE: Final = "agent.inference.trial"
+_DEADLINE_S: Final = 300.0
+"""An engine may be built at its first load."""
+
+
+class _Tried(msgspec.Struct, frozen=True):
+    error: str | None = None
+    backend: str = ""
+    load_ms: float = 0.0
+    bytes: int = 0
+
+
+def try_models(settings: Settings) -> Iterator[Finding]:
+    """Try each version that a line, a product or a schedule means; the others are only counted."""
+    catalog = Catalog.load(settings.catalog.file)
+    used: dict[str, ModelVersion] = {}
+    for reference, variant in _named(settings):
+        version = catalog.find(reference, variant)
+        if version is None:
+            yield fail(f"model {reference}", f"is not in {catalog.file}: `changeover models add {reference} FILE`")
+        else:
+            used[version.reference] = version
+    budget_bytes = decide(settings)
+    for version in used.values():
+        yield _try(version, settings, budget_bytes)
+    if left := len(catalog.versions) - len(used):
+        yield note("models", f"{left} more in the catalog are not named by any line, and were not tried")
+
+
+def _named(settings: Settings) -> Iterator[tuple[ModelReference, str]]:
+    for line in settings.line.values():
+        yield line.default, line.variant
+        for reference in line.products.values():
+            yield reference, line.variant
+    for rule in settings.schedule:
+        if rule.model is not None and rule.line in settings.line:
+            yield rule.model, settings.line[rule.line].variant
+
+
+def _try(version: ModelVersion, settings: Settings, budget_bytes: int) -> Finding:
+    subject = f"model {version.reference}"
+    arguments = [settings.device.compute, str(settings.device.cache_dir)]
+    try:
+        said = run_apart(_MODULE, arguments, msgspec.json.encode(version), _DEADLINE_S)
+    except TransientError as error:
+        return fail(subject, f"{error}; the runtime does not stand this model on this device")
+    tried = msgspec.json.decode(said, type=_Tried)
+    if tried.error is not None:
+        return fail(subject, tried.error)
+    golden = "golden pictures as expected" if version.golden else "no golden pictures to prove it on"
+    text = f"loads in {tried.load_ms:.0f} ms on {tried.backend} and takes about {tried.bytes / 1e6:.0f} MB, {golden}"
+    if tried.bytes > budget_bytes:
+        return note(subject, f"{text}; that is more than the budget of {budget_bytes / 1e6:.0f} MB")
+    return ok(subject, text)

@@ -1,0 +1,19 @@
+"""Which process the kernel takes first when memory runs out: the worker, then a camera, never control before them."""
+
+import logging
+from pathlib import Path
+from typing import Final
+
+WORKER: Final = 500
+CAMERA: Final = 250
+_SCORE: Final = Path("/proc/self/oom_score_adj")
+_log: Final = logging.getLogger(__name__)
+
+
+def volunteer(score: int) -> None:
+    """Raise this process' `oom_score_adj` to `score`, which needs no rights; one that is higher already stays."""
+    try:
+        if int(_SCORE.read_text(encoding="ascii")) < score:
+            _SCORE.write_text(str(score), encoding="ascii")
+    except (OSError, ValueError) as error:
+        _log.warning("event=oom_score_unset detail=%r", str(error))

@@ -1,0 +1,135 @@
+"""`changeover doctor` as a user calls it, beside a real broker, with real cameras' stand-ins and models."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import tomlkit
+from support.brokers import Mosquitto, free_port
+from support.running_agent import RunningAgent
+
+from agent.doctor.broker import try_broker
+from agent.doctor.service import sandbox_of
+from agent.mqtt.link_settings import LinkSettings
+from agent.mqtt.peer import connected
+from agent.settings import load
+
+UNIT = Path(__file__).parents[2] / "systemd" / "changeover.service"
+Doctor = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def write_picture(path: Path) -> None:
+    assert cv2.imwrite(str(path), np.random.default_rng(1).integers(0, 255, (48, 64, 3), np.uint8))
+
+
+@pytest.fixture
+def doctor(tmp_path: Path) -> Doctor:
+    """Give a function that writes a plant beside a broker, lets `changes` spoil it, and calls the doctor."""
+
+    def call(broker: Mosquitto, changes: Callable[[dict[str, Any]], None]) -> "subprocess.CompletedProcess[str]":
+        def all_changes(settings: dict[str, Any]) -> None:
+            write_picture(tmp_path / "one.png")
+            settings["stream"][0]["source"] = "one.png"
+            settings["device"]["memory_budget"] = "200MiB"
+            settings["outbox"] = {"max_bytes": "1MiB"}
+            changes(settings)
+
+        with connected(LinkSettings("127.0.0.1", broker.port, "plc")) as peer:
+            config = RunningAgent(tmp_path, broker.url, peer, all_changes).config
+        command = [sys.executable, "-m", "agent", "doctor", "--config", str(config)]
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
+
+    return call
+
+
+def lines(answer: "subprocess.CompletedProcess[str]", verdict: str) -> list[str]:
+    return [line[6:] for line in answer.stdout.splitlines() if line.startswith(f"{verdict:<5} ")]
+
+
+def test_what_is_good_is_said_line_by_line(doctor: Doctor, mosquitto: Mosquitto, tmp_path: Path) -> None:
+    answer = doctor(mosquitto, lambda _settings: None)
+    assert (answer.returncode, lines(answer, "fail"), answer.stderr) == (0, [], "")
+    good = "\n".join(lines(answer, "ok"))
+    for subject in ("device", "runtime", "memory", "permissions", "disk", "broker", "broker round trip"):
+        assert f"{subject}: " in good
+    for subject in ("rights to read", "rights to write", "camera cam-1", "model alpha:n@1", "model beta:n@1"):
+        assert f"{subject}: " in good
+    assert "clock: " in answer.stdout
+    assert "210 MB for models" in good
+    saved = cv2.imread(str(tmp_path / "state" / "doctor" / "cam-1.jpg"))
+    assert saved is not None
+    assert saved.shape == (48, 64, 3)
+
+
+def test_each_thing_that_is_wrong_fails_with_what_to_do(
+    doctor: Doctor, make_mosquitto: Callable[..., Mosquitto], tmp_path: Path
+) -> None:
+    rules = tmp_path / "rules"
+    rules.write_text("topic readwrite changeover/v1/box/ping\ntopic read changeover/v1/box/#\ntopic read odd/#\n")
+    broker = make_mosquitto(more=(f"acl_file {rules}",))
+
+    def spoil(settings: dict[str, Any]) -> None:
+        settings["stream"][0]["source"] = "gst:nosuchsrc"
+        settings["stream"][1]["source"] = "/dev/video99?size=640x480"
+        settings["device"]["memory_budget"] = "900GiB"
+        settings["device"]["state_dir"] = "/proc/nowhere"
+        settings["outbox"] = {"max_bytes": "9TiB"}
+        (tmp_path / "alpha.onnx").write_bytes(b"another file")
+
+    answer = doctor(broker, spoil)
+    assert (answer.returncode, answer.stderr) == (1, "")
+    failed = dict(line.split(": ", 1) for line in lines(answer, "fail"))
+    assert failed.keys() == {
+        *("memory", "permissions", "disk", "rights to write", "camera cam-1", "camera cam-2", "model alpha:n@1")
+    }
+    assert "lower device.memory_budget" in failed["memory"]
+    assert 'no element "nosuchsrc"' in failed["camera cam-1"]
+    assert "plugged in" in failed["camera cam-2"]
+    assert "line/line-1/ready" in failed["rights to write"]
+    assert "sha256" in failed["model alpha:n@1"]
+
+
+def test_no_broker_is_one_line_and_the_rest_goes_on(
+    doctor: Doctor, mosquitto: Mosquitto, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CHANGEOVER_MQTT__URL", f"mqtt://127.0.0.1:{free_port()}")
+    answer = doctor(mosquitto, lambda _settings: None)
+    assert answer.returncode == 1
+    (failed,) = lines(answer, "fail")
+    assert failed.startswith("broker: no link to 127.0.0.1:")
+    assert "mqtt.url" in failed
+    assert any(line.startswith("model beta") for line in lines(answer, "ok"))
+
+
+def test_a_slow_broker_is_told_how_to_be_quick(
+    mosquitto: Mosquitto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.doctor.broker._SLOW_MS", 0.0)
+    file = tmp_path / "changeover.toml"
+    file.write_text(tomlkit.dumps({"mqtt": {"url": mosquitto.url}}))
+    said = [str(finding) for finding in try_broker(load(file, {}))]
+    assert [one for one in said if one.startswith("note  broker round trip") and "set_tcp_nodelay true" in one]
+
+
+def test_a_wrong_configuration_is_a_mistake(tmp_path: Path) -> None:
+    file = tmp_path / "wrong.toml"
+    file.write_text(tomlkit.dumps({"device": {"idd": "x"}}))
+    command = [sys.executable, "-m", "agent", "doctor", "--config", str(file)]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert answer.returncode == 2
+    assert "device.idd" in answer.stderr
+
+
+def test_the_sandbox_is_the_units_own_without_what_makes_it_a_service() -> None:
+    text = UNIT.read_text(encoding="utf-8") + "\n# /etc/systemd/x.conf\n[Service]\nDeviceAllow=char-nvidia rw\n"
+    found = sandbox_of(text)
+    assert "User=changeover" in found
+    assert "SystemCallFilter=@system-service" in found
+    assert "LoadCredential=mqtt-password:/etc/changeover/credentials/mqtt-password" in found
+    assert found[-1] == "DeviceAllow=char-nvidia rw"
+    assert not [one for one in found if one.startswith(("Exec", "Type", "Restart", "Watchdog", "WantedBy", "After"))]
