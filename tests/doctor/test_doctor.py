@@ -79,7 +79,7 @@ def test_each_thing_that_is_wrong_fails_with_what_to_do(
         settings["device"]["memory_budget"] = "900GiB"
         settings["device"]["state_dir"] = "/proc/nowhere"
         settings["outbox"] = {"max_bytes": "9TiB"}
-        (tmp_path / "alpha.onnx").write_bytes(b"another file")
+        (tmp_path / "alpha-n.onnx").write_bytes(b"another file")
 
     answer = doctor(broker, spoil)
     assert (answer.returncode, answer.stderr) == (1, "")
