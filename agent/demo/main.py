@@ -65,7 +65,8 @@ def run_plant(folder: Path, files: material.Material, seconds: float | None, *, 
         if screen is not None:
             screen.start(board)
             undo.callback(screen.stop)
-        plc = Plc(_BASE, peer.publish, Belt(camera.set_product), ledger.complaints.append, lambda: _refuse(ledger))
+        belt = Belt(lambda product: camera.set_product(plant.FINER.get(product, product) if product else None))
+        plc = Plc(_BASE, peer.publish, belt, ledger.complaints.append, lambda: _refuse(ledger))
         _Run(peer, process, ledger, board, plc, screen).until(seconds)
         return ledger, board
 

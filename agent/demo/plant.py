@@ -28,6 +28,8 @@ PRODUCTS: Final = {
     "bottle-500-fine": "cap-check:s",
 }
 """What the PLC of the belt sends, and the model that each product is checked by."""
+FINER: Final = {"bottle-500-fine": "bottle-500"}
+"""Products that put the same parts on the belt as another one, and are only checked more finely."""
 PEOPLE: Final = {1080: 4, 720: 2}
 """People to be found in each photograph, by its height: bus.jpg and zidane.jpg."""
 

@@ -15,7 +15,7 @@ _LIVE_MAX_AGE_S: Final = 3.0
 _PATIENCE_S: Final = 45.0
 _RUN_S: Final = 4.0
 _REFUSAL_S: Final = 1.5
-_SCRIPT: Final = ("bottle-500", "can-330", UNKNOWN, "can-330", "tray-12", "bottle-500-fine", "bottle-500", "tray-12")
+SCRIPT: Final = ("bottle-500", "can-330", UNKNOWN, "can-330", "tray-12", "bottle-500-fine", "bottle-500", "tray-12")
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Plc:
         self._belt: Final = belt
         self._complain: Final = complain
         self._refused: Final = refused
-        self._script: Final = cycle(_SCRIPT)
+        self._script: Final = cycle(SCRIPT)
         self._product: str | None = None
         self._asked_s = 0.0
         self._next_s: float | None = None
