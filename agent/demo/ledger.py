@@ -106,9 +106,10 @@ class Ledger:
         reference = ModelReference.parse(one.model)
         if reference is None or not labels <= self.classes[reference.name]:
             self.wrong_model += 1
-        elif one.stream == BELT_STREAM and one.ready:
-            wanted = ModelReference.parse(PRODUCTS.get(one.product or "", ""))
-            self.unlawful_ready += wanted is None or wanted.name != reference.name
+        elif one.stream == BELT_STREAM:
+            # On the wire: while `ready` names a product, no answer of the line comes from another product's model.
+            wanted = ModelReference.parse(PRODUCTS.get(self.ready.get(BELT, ""), ""))
+            self.unlawful_ready += wanted is not None and wanted.name != reference.name
         if one.stream == PHOTOS_STREAM:
             self.people.setdefault(one.height, Counter())[len(one.objects)] += 1
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from agent.app.trial import embedded_broker
-from agent.demo import material, plant
+from agent.demo import material, plant, prepared
 from agent.demo.conveyor.camera import ConveyorCamera
 from agent.demo.ledger import Ledger
 from agent.demo.plc import Belt, Plc
@@ -55,6 +55,7 @@ def run_plant(folder: Path, files: material.Material, seconds: float | None, *, 
         port = undo.enter_context(embedded_broker(0))
         camera = undo.enter_context(ConveyorCamera(fps=plant.BELT_FPS))
         written = plant.write(folder, files, port, camera.url)
+        prepared.prepare(written.models, written.cache)
         ledger = Ledger(_classes(Catalog.load(written.models)))
         peer = undo.enter_context(connected(LinkSettings("127.0.0.1", port, "demo-plc", protocol="3.1.1")))
         peer.subscribe([f"{_BASE}/#"])

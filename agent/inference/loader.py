@@ -7,17 +7,16 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from agent.inference import priority
 from agent.inference.backends import Model
 from agent.inference.cache import Cache, Entry
 from agent.inference.intake import Arrival, Candidate, Intake
 from agent.inference.jobs import DroppedError, Failure, Job
+from agent.inference.patience import Patience
 from agent.inference.room import NoRoomError, Room, Want
 from agent.messages.errors import ChangeoverError, ModelError, OutOfMemoryError
 from agent.messages.references import ModelVersion
 
 _LOG: Final = logging.getLogger(__name__)
-_PATIENCE_S: Final = 3.0  # at SCHED_IDLE a load beside a saturated line would never end
 _LOOK_S: Final = 0.1
 
 
@@ -43,7 +42,7 @@ class Loader:
         self._waiting: Final[deque[Job]] = deque()
         self._jobs: Final[dict[ModelVersion, Job]] = {}
         self._current: Job | None = None
-        self._is_hurried = False
+        self._patience = Patience()
         self._ends_changed = False  # of a reservation: what is to be waited for is another moment now
         self._stopping = False
         self._thread = self._new_thread()
@@ -114,9 +113,8 @@ class Loader:
         age_s = (time.monotonic_ns() - job.started_ns) / 1e9
         if age_s > self._timeout_s:
             self._abandon(job)
-        elif age_s > _PATIENCE_S and not self._is_hurried:
-            self._is_hurried = True
-            priority.hurry()
+        else:
+            self._patience.look(age_s)
 
     def used(self, version: ModelVersion, line: str) -> None:
         """Note that `line` changes over to `version`, whatever comes of it: what is evicted is decided by that."""
@@ -182,7 +180,7 @@ class Loader:
             self._waiting.remove(job)
             self._current = job
             job.started_ns = time.monotonic_ns()
-            self._is_hurried = False
+            self._patience = Patience()
             return job
 
     def _perform(self, job: Job) -> None:

@@ -11,7 +11,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -23,6 +23,7 @@ _NO_PARAMETER: Final = os.sched_param(0)
 _WINDOW_S: Final = 0.1
 _SPARE_SHARE: Final = 0.2
 _BEHIND_NICE: Final = 5
+_TICKS_A_SECOND: Final = os.sysconf("SC_CLK_TCK")
 
 
 def set_idle(thread: int) -> None:
@@ -32,11 +33,13 @@ def set_idle(thread: int) -> None:
 
 def set_normal(thread: int) -> bool:
     """Give a thread its usual share again; False where it is gone or that is not allowed."""
-    try:
-        os.sched_setscheduler(thread, os.SCHED_OTHER, _NO_PARAMETER)
-    except OSError:
-        return False
-    return True
+    return _set_nice(thread, _usual_nice())
+
+
+def step_up() -> None:
+    """Let all threads of this process that are idle run a little behind the others: a load starves where it is."""
+    for thread in _idle_threads():
+        _set_nice(thread, _usual_nice() + _BEHIND_NICE)
 
 
 def hurry() -> None:
@@ -44,8 +47,24 @@ def hurry() -> None:
 
     The runtime's own threads that the load has started are among them; those that it starts from here on inherit it.
     """
-    for thread in _idle_threads():
+    for thread in stepped_back():
         set_normal(thread)
+
+
+def cpu_s(threads: Iterable[int]) -> dict[int, float]:
+    """Return the CPU time that each thread of this process has had; those that are gone are left out."""
+    found = {}
+    for thread in threads:
+        with suppress(OSError):
+            words = (_TASKS / str(thread) / "stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2]
+            user, system = words.split()[11:13]  # fields 14 and 15 of proc(5), after the name
+            found[thread] = (int(user) + int(system)) / _TICKS_A_SECOND
+    return found
+
+
+def threads() -> set[int]:
+    """Return all threads of this process."""
+    return {int(task.name) for task in _TASKS.iterdir()}
 
 
 @functools.cache
@@ -58,6 +77,7 @@ def can_return() -> bool:
             set_idle(0)
             returned.append(set_normal(0))
 
+    _usual_nice()
     thread = threading.Thread(target=probe, name="priority-probe")
     thread.start()
     thread.join()
@@ -66,12 +86,38 @@ def can_return() -> bool:
     return returned == [True]
 
 
+@functools.cache
+def _usual_nice() -> int:
+    """Return how nice this process is; asked once, before any of its threads steps back."""
+    return os.getpriority(os.PRIO_PROCESS, os.getpid())
+
+
+def _set_nice(thread: int, nice: int) -> bool:
+    try:
+        os.sched_setscheduler(thread, os.SCHED_OTHER, _NO_PARAMETER)
+        if os.getpriority(os.PRIO_PROCESS, thread) != nice:
+            os.setpriority(os.PRIO_PROCESS, thread, nice)
+    except OSError:
+        return False
+    return True
+
+
 def _idle_threads() -> set[int]:
     found = set()
-    for task in _TASKS.iterdir():
+    for thread in threads():
         with suppress(OSError):  # a thread may end while we look
-            if os.sched_getscheduler(int(task.name)) == os.SCHED_IDLE:
-                found.add(int(task.name))
+            if os.sched_getscheduler(thread) == os.SCHED_IDLE:
+                found.add(thread)
+    return found
+
+
+def stepped_back() -> set[int]:
+    """Return the threads of this process that step back for others."""
+    found, behind = _idle_threads(), _usual_nice() + _BEHIND_NICE
+    for thread in threads():
+        with suppress(OSError):
+            if os.getpriority(os.PRIO_PROCESS, thread) == behind:
+                found.add(thread)
     return found
 
 
@@ -81,13 +127,13 @@ def low_priority(wanted: bool) -> Iterator[None]:  # noqa: FBT001 - reads as `lo
     if not (wanted and can_return()):
         yield
         return
-    before = _idle_threads()
+    before = stepped_back()
     set_idle(0)
     try:
         yield
     finally:
         set_normal(0)
-        for thread in _idle_threads() - before:
+        for thread in stepped_back() - before:
             set_normal(thread)
 
 

@@ -2,10 +2,13 @@
 
 import os
 import threading
+import time
+from collections.abc import Iterator
 
 import pytest
 
 from agent.inference import priority
+from agent.inference.patience import Patience
 
 
 def where() -> tuple[int, int, int]:
@@ -94,3 +97,73 @@ def test_a_hurried_load_takes_the_threads_along_that_it_started() -> None:
 
     priority.run_aside(work, is_wanted=True)
     assert seen == [os.SCHED_IDLE, os.SCHED_OTHER, os.SCHED_OTHER]
+
+
+@pytest.fixture
+def aside_thread() -> Iterator[int]:
+    """Yield the id of a thread that loads at low priority until the test is over."""
+    if not priority.can_return():
+        pytest.skip("this user may not leave SCHED_IDLE")
+    ids: list[int] = []
+    is_aside, is_over = threading.Event(), threading.Event()
+
+    def work() -> None:
+        ids.append(threading.get_native_id())
+        is_aside.set()
+        is_over.wait(60)
+
+    thread = threading.Thread(target=priority.run_aside, args=(work,), kwargs={"is_wanted": True})
+    thread.start()
+    is_aside.wait(60)
+    yield ids[0]
+    is_over.set()
+    thread.join()
+
+
+def place_of(thread: int) -> tuple[int, int]:
+    return os.sched_getscheduler(thread), os.getpriority(os.PRIO_PROCESS, thread)
+
+
+def ran(monkeypatch: pytest.MonkeyPatch, share: float, age_s: float) -> None:
+    """Have the stepped back threads look as if they had run for a share of one core."""
+    monkeypatch.setattr(priority, "cpu_s", lambda threads: dict.fromkeys(list(threads)[:1], share * age_s))
+
+
+def test_a_load_that_starves_runs_a_little_behind_and_at_last_like_anything_else(
+    aside_thread: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(priority, "cpu_s", lambda _threads: {})
+    usual = os.getpriority(os.PRIO_PROCESS, os.getpid())
+    patience = Patience()
+    patience.look(0.2)
+    assert place_of(aside_thread) == (os.SCHED_IDLE, usual)
+    ran(monkeypatch, 0.1, 1.0)
+    patience.look(1.0)
+    assert place_of(aside_thread) == (os.SCHED_OTHER, usual + 5)
+    patience.look(3.5)
+    assert place_of(aside_thread) == (os.SCHED_OTHER, usual)
+
+
+def test_a_load_that_gets_on_stays_idle(aside_thread: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(priority, "cpu_s", lambda _threads: {})
+    patience = Patience()
+    ran(monkeypatch, 0.5, 1.0)
+    patience.look(1.0)
+    assert place_of(aside_thread)[0] == os.SCHED_IDLE
+
+
+def test_what_a_load_stepped_up_is_put_back_after_it() -> None:
+    if not priority.can_return():
+        pytest.skip("this user may not leave SCHED_IDLE")
+    before = where()
+    priority.run_aside(priority.step_up, is_wanted=True)
+    assert where() == before
+
+
+def test_the_time_that_a_thread_ran_is_counted() -> None:
+    own = threading.get_native_id()
+    before_s = priority.cpu_s([own])[own]
+    while time.thread_time() < before_s + 0.2:
+        pass
+    assert priority.cpu_s([own])[own] > before_s
+    assert priority.cpu_s([2**22 + 1]) == {}
