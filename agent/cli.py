@@ -131,7 +131,7 @@ def check(config: Path | None) -> None:
 
 
 @_commands.command()
-@click.argument("name", type=click.Choice(["cache", "memory", "outbox", "swap"]))
+@click.argument("name", type=click.Choice(["cache", "memory", "outbox", "recovery", "swap"]))
 @click.option("--json", "as_json", is_flag=True, help="End with one line of JSON, the figures.")
 @click.option("--swaps", type=click.IntRange(min=1), help="How many swaps in a row; 1000 unless --quick.")
 @click.option("--quick", is_flag=True, help="Few repeats: to see that it runs, not for figures.")

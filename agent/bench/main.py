@@ -19,7 +19,7 @@ from agent.bench.figures import rounded
 from agent.bench.options import Options
 from agent.messages.errors import EXIT_FAILED, EXIT_OK
 
-NAMES: Final = ("cache", "memory", "outbox", "swap")
+NAMES: Final = ("cache", "memory", "outbox", "recovery", "swap")
 """Each is a module beside this one, with `run(options)` that returns its figures."""
 _LIBRARIES: Final = ("openvino", "onnxruntime", "torch", "ultralytics", "opencv-python", "paho-mqtt")
 

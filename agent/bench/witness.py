@@ -25,13 +25,17 @@ class Seen:
 
 @dataclass
 class Witness:
-    """Takes every message of the device. `on_cache` hears of each change of the ledger at once."""
+    """Takes every message of the device. `on_cache` hears of each change of the ledger at once.
+
+    `ready` is the last value of each line; `said_ready` all of them: (when, line, value).
+    """
 
     on_cache: Callable[[float, Cache], None] = lambda _at_s, _cache: None
     status: str = ""
     wrong_model: int = 0
     frames: dict[str, list[Seen]] = field(default_factory=lambda: defaultdict(list))
     ready: dict[str, tuple[float, str]] = field(default_factory=dict)
+    said_ready: list[tuple[float, str, str]] = field(default_factory=list)
     switches: list[tuple[float, Switch]] = field(default_factory=list)
     cache: Cache | None = None
 
@@ -43,6 +47,7 @@ class Witness:
             self._take_detections(arrival.at_s, msgspec.json.decode(arrival.payload, type=DetectionsPayload))
         elif name == "ready":
             self.ready[owner] = (arrival.at_s, arrival.payload.decode())
+            self.said_ready.append((arrival.at_s, owner, arrival.payload.decode()))
         elif name == "switch":
             self.switches.append((arrival.at_s, msgspec.json.decode(arrival.payload, type=Switch)))
         elif kind == "cache":

@@ -6,9 +6,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from agent.bench import memory, swap_cold, swap_load, swap_resident
+from agent.bench import memory, recovery, swap_cold, swap_load, swap_resident
 from agent.bench.device import started
 from agent.bench.models import Models
+from agent.bench.options import Options
 from agent.bench.plant import Plant, Station
 from agent.bench.rehearsal import rehearse
 
@@ -84,3 +85,12 @@ def test_a_tight_budget_holds_home_and_the_largest_but_no_third() -> None:
     sizes = {"n": 35, "n-b": 36, "x": 188}
     budget = swap_cold.tight_budget(sizes, "n", targets)
     assert sizes["n"] + sizes["x"] < budget < sizes["n"] + sizes["x"] + sizes["n-b"]
+
+
+def test_each_part_that_is_struck_comes_back(tiny_models: Make, tmp_path: Path) -> None:
+    figures = recovery.measure(tiny_models("n"), Options(tmp_path), rounds=1)
+    for what in ("worker_killed", "camera_killed", "camera_frozen"):
+        zero_s, again_s = (figures[f"{what}_{name}"]["max"] for name in ("ready_0_s", "ready_again_s"))
+        assert 0 < zero_s < again_s
+    assert figures["stopped_s"]["max"] > 0
+    assert figures["control_bytes"]["max"] > 10 << 20

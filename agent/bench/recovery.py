@@ -1,0 +1,121 @@
+"""`changeover bench recovery`: how long a line stands when a part of the agent dies, and what its processes hold."""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import psutil
+
+from agent.bench.children import say
+from agent.bench.device import Device, started
+from agent.bench.figures import median
+from agent.bench.models import Models, ensure
+from agent.bench.options import Options
+from agent.bench.plant import Plant, Station
+from agent.bench.witness import gaps
+
+_FPS: Final = 5.0
+_PRODUCT: Final = "n"
+_BUDGET: Final = "1GiB"
+_SETTLE_S: Final = 6.0
+_STEADY_S: Final = 2.0
+_ROUNDS: Final = 5
+_CAMERA: Final = "agent.capture.process"
+_WORKER: Final = "agent.inference.process"
+
+Figures = dict[str, float]
+
+
+def run(options: Options) -> dict[str, Any]:
+    """Measure with a nano on two lines; each round is an agent of its own, so that no back-off has grown."""
+    return measure(ensure(options.models_dir), options, 1 if options.quick else _ROUNDS)
+
+
+def measure(models: Models, options: Options, rounds: int) -> dict[str, Any]:
+    """Return the median and the most of each figure over all rounds; times in seconds, memory as PSS in bytes."""
+    plant = Plant(
+        options.folder / "recovery", models, (Station("1", _FPS, _PRODUCT), Station("2", _FPS, _PRODUCT)), _BUDGET
+    )
+    found: dict[str, list[float]] = {}
+    for number in range(rounds):
+        say(f"recovery: round {number + 1} of {rounds}")
+        for name, value in _round(plant).items():
+            found.setdefault(name, []).append(value)
+    figures = {name: {"median": median(values), "max": max(values)} for name, values in found.items()}
+    return {"rounds": rounds, **figures}
+
+
+def _round(plant: Plant) -> Figures:
+    with started(plant) as device:
+        for station in plant.stations:
+            device.bring(station.line, _PRODUCT)
+        device.during(_SETTLE_S)
+        figures = _memory(device)
+        figures |= _named("worker_killed", _strike(device, _WORKER, signal.SIGKILL, ("cam-1", "cam-2")))
+        device.during(_STEADY_S)
+        figures |= _named("camera_killed", _beside(device, signal.SIGKILL))
+        device.during(_STEADY_S)
+        figures |= _named("camera_frozen", _beside(device, signal.SIGSTOP))
+        return figures | {"stopped_s": _stop(device)}
+
+
+def _named(what: str, figures: Figures) -> Figures:
+    return {f"{what}_{name}": value for name, value in figures.items()}
+
+
+def _strike(device: Device, module: str, number: signal.Signals, streams: tuple[str, ...]) -> Figures:
+    """Send a signal to the first process of a module; return when `ready` was 0, and when all was well again."""
+    witness, mark = device.witness, len(device.witness.said_ready)
+    pid = _child(device, module)
+    began_s = time.monotonic()
+    os.kill(pid, number)
+
+    def said(value: str) -> Callable[[], list[float]]:
+        return lambda: [at_s for at_s, line, word in witness.said_ready[mark:] if (line, word) == ("line-1", value)]
+
+    device.until(said("0"), "ready 0")
+    zero_s = said("0")()[0]
+    device.until(said(_PRODUCT), "ready again")
+
+    def serving() -> list[float]:
+        firsts = [next((one.at_s for one in witness.frames[name] if one.at_s > zero_s), 0.0) for name in streams]
+        return firsts if all(firsts) else []
+
+    device.until(serving, "detections again")
+    return {
+        "ready_0_s": zero_s - began_s,
+        "serving_again_s": max(serving()) - began_s,
+        "ready_again_s": said(_PRODUCT)()[0] - began_s,
+    }
+
+
+def _beside(device: Device, number: signal.Signals) -> Figures:
+    """Strike the first line's camera; count what the other line's stream missed meanwhile."""
+    mark = max(0, len(device.witness.frames["cam-2"]) - 1)
+    figures = _strike(device, _CAMERA, number, ("cam-1",))
+    return figures | {"other_stream_missed": gaps(device.witness.frames["cam-2"][mark:]).missing}
+
+
+def _child(device: Device, module: str) -> int:
+    """Return the process of a module that was started first: of the cameras, that of the first stream."""
+    children = psutil.Process(device.pid).children()
+    found = [one for one in children if any(module in word for word in one.cmdline())]
+    return min(found, key=lambda one: one.create_time()).pid
+
+
+def _memory(device: Device) -> Figures:
+    pids = {"control": device.pid, "worker": _child(device, _WORKER), "camera": _child(device, _CAMERA)}
+    return {f"{name}_bytes": psutil.Process(pid).memory_full_info().pss for name, pid in pids.items()}
+
+
+def _stop(device: Device) -> float:
+    """Stop the agent as systemd does; return how long it took to be gone."""
+    agent = psutil.Process(device.pid)
+    began_s = time.monotonic()
+    agent.terminate()
+    device.until(lambda: device.witness.status == "stopped", "stopped")
+    while psutil.pid_exists(device.pid) and agent.status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.005)
+    return time.monotonic() - began_s
