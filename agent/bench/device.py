@@ -102,9 +102,22 @@ class Device:
         return at_s, report
 
     def bring(self, line: str, product: str) -> None:
-        """Have a line make `product`; it may do so already, for an agent goes on where it stopped."""
-        if self.witness.ready.get(line, (0.0, ""))[1] != product:
-            self.report_of(line, product)
+        """Have a line make `product`; it may do so already, or be about to: an agent goes on where it stopped."""
+        mark = len(self.witness.switches)
+        if self._is_ready(line, product):
+            return
+        self.ask(line, product)
+
+        def refused() -> list[Switch]:
+            said = [one for _, one in self.witness.switches[mark:] if (one.line, one.product) == (line, product)]
+            return [one for one in said if one.result in {"failed", "rejected"}]
+
+        self.until(lambda: refused() or self._is_ready(line, product), f"{product} brought in")
+        if refused():
+            raise TransientError(f"{product}: {refused()[0].reason}: {refused()[0].detail}")
+
+    def _is_ready(self, line: str, product: str) -> bool:
+        return self.witness.ready.get(line, (0.0, ""))[1] == product
 
     def change_over(self, line: str, product: str) -> Changeover:
         """Ask for a product of a line with one stream; return when its model has answered."""
