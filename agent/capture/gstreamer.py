@@ -19,7 +19,7 @@ from typing import Final
 import cv2
 import numpy as np
 
-from agent.capture.source import Buffer, Image, SourceInfo
+from agent.capture.source import Buffer, Image, SilentError, SourceInfo
 from agent.messages.errors import MistakeError, TransientError
 from agent.messages.sources import CameraFormat
 from agent.processes.redact import redact
@@ -72,7 +72,10 @@ class GstSource:
         deadline_s = time.monotonic() + READ_TIMEOUT_S
         if not self._line(deadline_s).startswith(_FRAME):
             raise TransientError(f"{self.name} sent no whole frame")
-        self._fill(self._frame.data.cast("B"), deadline_s)
+        try:
+            self._fill(self._frame.data.cast("B"), deadline_s)
+        except SilentError as error:  # in mid-frame: what comes next would be taken for a frame's beginning
+            raise TransientError(str(error)) from error
         return True
 
     def retrieve(self, buffer: Buffer) -> None:
@@ -160,7 +163,7 @@ class GstSource:
         left_s = deadline_s - time.monotonic()
         ready = self._selector.select(max(0.0, left_s))
         if not ready:
-            raise TransientError(f"{self.name} gave no frame in time{self._reason()}: is the camera there and free?")
+            raise SilentError(f"{self.name} gave no frame in time{self._reason()}: is the camera there and free?")
         self._listen()
 
     def _listen(self) -> None:
