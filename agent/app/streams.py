@@ -21,6 +21,8 @@ _BUSY_DEADLINE_S: Final = 10.0
 """Opening and reading have time-outs of 2 s; a driver that ignores them is cured by killing the process."""
 _STALL_MARGIN_S: Final = 0.3
 """A stall is said a little early, so that the word is on the broker within `stall_s`."""
+_PERIODS_ALLOWED: Final = 1.25
+"""A stream that is to bring a frame each 5 s has not stalled after 3."""
 
 
 @dataclass
@@ -119,7 +121,10 @@ class Streams:
         waiting = counters.offered - counters.overwritten - counters.taken
         if waiting and stream.waits_for_reader:
             return False
-        allowed_s = max(stream.settings.stall_s - _STALL_MARGIN_S, stream.settings.stall_s / 2)
+        period_s = 1 / stream.settings.fps if stream.settings.fps else 0.0
+        allowed_s = max(
+            stream.settings.stall_s - _STALL_MARGIN_S, stream.settings.stall_s / 2, _PERIODS_ALLOWED * period_s
+        )
         seen_ns = max(counters.last_offered_ns, stream.opened_ns)
         return time.monotonic_ns() - seen_ns > allowed_s * 1e9
 
