@@ -22,6 +22,7 @@ import numpy as np
 from agent.capture.source import Buffer, Image, SilentError, SourceInfo
 from agent.messages.errors import MistakeError, TransientError
 from agent.messages.sources import CameraFormat
+from agent.processes.ending import ending_with_us
 from agent.processes.redact import redact
 
 OPEN_TIMEOUT_S: Final = 8.0
@@ -99,17 +100,16 @@ class GstSource:
         process.wait()
 
     def _start(self) -> None:
-        program, dies_with_us = shutil.which(PROGRAM), shutil.which("setpriv")
+        program = shutil.which(PROGRAM)
         if program is None:
             raise TransientError(
                 f"{self.name} needs {PROGRAM}: apt-get install gstreamer1.0-tools gstreamer1.0-plugins-good"
             )
-        # A stalled pipeline never writes, so it would not see the pipe close: the kernel has to end it.
-        guard = [dies_with_us, "--pdeathsig", "KILL", "--"] if dies_with_us else []
         words = [*shlex.split(self._pipeline), "!", *shlex.split(TAIL)]
         self._complaints = b""
         self._process = subprocess.Popen(
-            [*guard, program, "-q", *words],
+            # A stalled pipeline never writes, so it would not see the pipe close: the kernel has to end it.
+            ending_with_us([program, "-q", *words]),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
