@@ -83,6 +83,7 @@ broker() {
   local missing=()
   PATH="$PATH:/usr/sbin" command -v mosquitto >/dev/null || missing+=(mosquitto)
   command -v mosquitto_sub >/dev/null || missing+=(mosquitto-clients)
+  command -v openssl >/dev/null || missing+=(openssl) # makes the tests' certificates
   [ "${#missing[@]}" = 0 ] || install_packages "${missing[@]}"
 }
 
