@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from agent import __version__
-from agent.messages.errors import EXIT_FAILED, EXIT_MISTAKE, EXIT_OK, MistakeError, TransientError
+from agent.messages.errors import (
+    EXIT_FAILED,
+    EXIT_MISTAKE,
+    EXIT_NOT_STARTED,
+    EXIT_OK,
+    MistakeError,
+    NotStartedError,
+    TransientError,
+)
 
 if TYPE_CHECKING:
     from agent.messages.references import ModelReference
@@ -29,6 +37,8 @@ def main() -> NoReturn:
         _commands(prog_name="changeover")
     except MistakeError as error:
         _fail(error, EXIT_MISTAKE)
+    except NotStartedError as error:
+        _fail(error, EXIT_NOT_STARTED)
     except TransientError as error:
         _fail(error, EXIT_FAILED)
     sys.exit(0)

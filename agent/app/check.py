@@ -8,7 +8,7 @@ from typing import Final
 from pydantic import ValidationError
 
 from agent.models.catalog import Catalog
-from agent.models.checks import artifact_mistakes, missing_models
+from agent.models.checks import artifact_mistakes, missing_models, unknown_variants
 from agent.settings import CatalogSettings, Draft, Finding, Mistake, Settings, SettingsError, draft
 
 _READABLE: Final = ("password_file", "ca_file", "cert_file", "key_file")
@@ -35,7 +35,8 @@ def check(config: Path | None, environ: Mapping[str, str]) -> Checked:
     except SettingsError as error:
         mistakes += error.mistakes
     if catalog is not None:
-        mistakes += [read.placed(finding) for finding in missing_models(read.raw, catalog)]
+        named = (*missing_models(read.raw, catalog), *unknown_variants(read.raw, catalog))
+        mistakes += [read.placed(finding) for finding in named]
         mistakes += artifact_mistakes(catalog)
     if mistakes or read.settings is None or catalog is None:
         return Checked(tuple(mistakes))

@@ -7,7 +7,7 @@ from types import FrameType
 
 from agent.app.agent import Agent
 from agent.app.context import Context
-from agent.messages.errors import EXIT_OK
+from agent.messages.errors import EXIT_OK, NotStartedError
 from agent.messages.events import ReloadRequested, StopRequested
 from agent.models.catalog import Catalog
 from agent.processes.logs import set_up
@@ -22,7 +22,13 @@ def run(settings: Settings, reread: Callable[[], Settings] | None = None) -> int
             from agent.app.trial import at_port, embedded_broker  # noqa: PLC0415 - only a trial brings its own
 
             settings = at_port(settings, undo.enter_context(embedded_broker(settings.mqtt.port)))
-        agent = Agent(Context(settings, Catalog.load(settings.catalog.file), reread=reread))
+        catalog = Catalog.load(settings.catalog.file)
+        try:
+            agent = Agent(Context(settings, catalog, reread=reread))
+        except OSError as error:
+            raise NotStartedError(
+                f"the agent cannot start: {error}; is there memory, and are there descriptors?"
+            ) from error
 
         def stop(number: int, _frame: FrameType | None) -> None:
             agent.loop.put(StopRequested(number))

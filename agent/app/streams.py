@@ -9,6 +9,7 @@ from typing import Final
 from agent.messages.children import CameraEnded, CameraFailed, CameraMessage, CameraOpened, CameraSetup, Log, Message
 from agent.messages.events import ChildLost
 from agent.messages.payloads import StreamStatus
+from agent.messages.sources import is_live
 from agent.processes.frame_slot import FrameSlot, SlotCounters
 from agent.processes.supervisor import ChildSpec, Supervisor
 from agent.settings import StreamSettings
@@ -20,7 +21,8 @@ _BUSY_DEADLINE_S: Final = 10.0
 """Opening and reading have time-outs of 2 s; a driver that ignores them is cured by killing the process."""
 _STALL_MARGIN_S: Final = 0.3
 """A stall is said a little early, so that the word is on the broker within `stall_s`."""
-_FILES: Final = ("/dev/", "gst:", "csi:")
+_PERIODS_ALLOWED: Final = 1.25
+"""A stream that is to bring a frame each 5 s has not stalled after 3."""
 
 
 @dataclass
@@ -38,8 +40,7 @@ class _Stream:
 
     @property
     def waits_for_reader(self) -> bool:
-        is_live = "://" in self.settings.source or self.settings.source.startswith(_FILES)
-        return self.settings.fps == 0 and not is_live
+        return self.settings.fps == 0 and not is_live(self.settings.source)
 
 
 class Streams:
@@ -120,7 +121,10 @@ class Streams:
         waiting = counters.offered - counters.overwritten - counters.taken
         if waiting and stream.waits_for_reader:
             return False
-        allowed_s = max(stream.settings.stall_s - _STALL_MARGIN_S, stream.settings.stall_s / 2)
+        period_s = 1 / stream.settings.fps if stream.settings.fps else 0.0
+        allowed_s = max(
+            stream.settings.stall_s - _STALL_MARGIN_S, stream.settings.stall_s / 2, _PERIODS_ALLOWED * period_s
+        )
         seen_ns = max(counters.last_offered_ns, stream.opened_ns)
         return time.monotonic_ns() - seen_ns > allowed_s * 1e9
 
@@ -140,6 +144,7 @@ def _spec(stream: _Stream) -> ChildSpec:
         loop=stream.settings.loop,
         wait_for_reader=stream.waits_for_reader,
         slot=slot,
+        triggered=stream.settings.stall_s == 0 and is_live(stream.settings.source),
     )
     return ChildSpec(
         name=stream.child,

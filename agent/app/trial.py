@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from agent.messages.errors import TransientError
+from agent.messages.errors import NotStartedError
 from agent.settings import Settings
 
 _STOP_S: Final = 5.0
@@ -16,7 +16,7 @@ _STOP_S: Final = 5.0
 def embedded_broker(port: int) -> Iterator[int]:
     """Run the embedded broker on loopback while the context lasts; yield its port (a free one for 0).
 
-    Raises TransientError where it cannot start, for example because the port is taken.
+    Raises NotStartedError where it cannot start, for example because the port is taken.
     """
     command = [sys.executable, "-m", "agent.mqtt.embedded", str(port)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True) as process:
@@ -24,7 +24,7 @@ def embedded_broker(port: int) -> Iterator[int]:
             assert process.stdout is not None, "it was asked for"
             said = process.stdout.readline()
             if not said:
-                raise TransientError(f"the embedded broker did not start on port {port}; see the line above")
+                raise NotStartedError(f"the embedded broker did not start on port {port}; see the line above")
             yield int(said.rpartition(":")[2])
         finally:
             process.terminate()

@@ -2,11 +2,11 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Final, Protocol
 
 from agent.capture.pacer import Pacer
-from agent.capture.source import Image, Source, SourceInfo, Warn
+from agent.capture.source import Image, SilentError, Source, SourceInfo, Warn
 from agent.messages.children import CameraEnded, CameraFailed, CameraOpened, CameraSetup, Log, Message
 from agent.messages.errors import MistakeError, TransientError
 from agent.processes.backoff import Backoff
@@ -74,6 +74,7 @@ class Camera:
         self._pacer: Final = Pacer(setup.fps)
         self._backoff: Final = Backoff()
         self._told: str | None = None
+        self._was_open = False
 
     def run(self) -> None:
         """Return when a file or folder came to its end; try again for ever after anything else."""
@@ -85,7 +86,10 @@ class Camera:
         try:
             self._serve()
         except TransientError as error:
-            self._failed(error)
+            # A triggered camera whose connection grew old is no news, unless it cannot be opened again.
+            if not (self._setup.triggered and self._was_open):
+                self._failed(error)
+            self._was_open = False
             self._clock.sleep(self._backoff.next_s())
         except MistakeError as error:
             self._failed(error)
@@ -125,7 +129,7 @@ class Camera:
     def _newest(self, source: Source) -> Iterator[tuple[int, int]]:
         """Grab all the time, so that no driver or network buffer grows old; yield what is due."""
         while True:
-            captured = self._grab(source)
+            captured = self._grab_patiently(source)
             now_s = self._clock.monotonic()
             if captured and self._pacer.is_due(now_s):
                 self._pacer.step(now_s)
@@ -144,14 +148,23 @@ class Camera:
             self._pacer.step(now_s)
             yield captured
 
+    def _grab_patiently(self, source: Source) -> tuple[int, int] | None:
+        try:
+            return self._grab(source)
+        except SilentError:
+            if not self._setup.triggered:
+                raise
+            return None
+
     def _grab(self, source: Source) -> tuple[int, int] | None:
-        with self._control.busy():
+        # Waiting for a trigger is no hang, however long it lasts.
+        with nullcontext() if self._setup.triggered else self._control.busy():
             if not source.grab():
                 return None
         return time.monotonic_ns(), time.time_ns()
 
     def _opened(self, source: Source, info: SourceInfo) -> None:
-        self._told = None
+        self._told, self._was_open = None, True
         self._control.send(
             CameraOpened(
                 stream=self._setup.stream, width=info.width, height=info.height, fps=info.fps, detail=source.name

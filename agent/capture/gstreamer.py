@@ -19,9 +19,10 @@ from typing import Final
 import cv2
 import numpy as np
 
-from agent.capture.source import Buffer, Image, SourceInfo
+from agent.capture.source import Buffer, Image, SilentError, SourceInfo
 from agent.messages.errors import MistakeError, TransientError
 from agent.messages.sources import CameraFormat
+from agent.processes.ending import ending_with_us
 from agent.processes.redact import redact
 
 OPEN_TIMEOUT_S: Final = 8.0
@@ -72,7 +73,10 @@ class GstSource:
         deadline_s = time.monotonic() + READ_TIMEOUT_S
         if not self._line(deadline_s).startswith(_FRAME):
             raise TransientError(f"{self.name} sent no whole frame")
-        self._fill(self._frame.data.cast("B"), deadline_s)
+        try:
+            self._fill(self._frame.data.cast("B"), deadline_s)
+        except SilentError as error:  # in mid-frame: what comes next would be taken for a frame's beginning
+            raise TransientError(str(error)) from error
         return True
 
     def retrieve(self, buffer: Buffer) -> None:
@@ -96,17 +100,16 @@ class GstSource:
         process.wait()
 
     def _start(self) -> None:
-        program, dies_with_us = shutil.which(PROGRAM), shutil.which("setpriv")
+        program = shutil.which(PROGRAM)
         if program is None:
             raise TransientError(
                 f"{self.name} needs {PROGRAM}: apt-get install gstreamer1.0-tools gstreamer1.0-plugins-good"
             )
-        # A stalled pipeline never writes, so it would not see the pipe close: the kernel has to end it.
-        guard = [dies_with_us, "--pdeathsig", "KILL", "--"] if dies_with_us else []
         words = [*shlex.split(self._pipeline), "!", *shlex.split(TAIL)]
         self._complaints = b""
         self._process = subprocess.Popen(
-            [*guard, program, "-q", *words],
+            # A stalled pipeline never writes, so it would not see the pipe close: the kernel has to end it.
+            ending_with_us([program, "-q", *words]),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -160,7 +163,7 @@ class GstSource:
         left_s = deadline_s - time.monotonic()
         ready = self._selector.select(max(0.0, left_s))
         if not ready:
-            raise TransientError(f"{self.name} gave no frame in time{self._reason()}: is the camera there and free?")
+            raise SilentError(f"{self.name} gave no frame in time{self._reason()}: is the camera there and free?")
         self._listen()
 
     def _listen(self) -> None:

@@ -1,6 +1,7 @@
 """The camera process: `python -m agent.capture.process DESCRIPTOR`. Loads cv2 and nothing heavier."""
 
 import os
+from functools import partial
 from typing import Any
 
 from agent.messages.children import CameraSetup
@@ -15,11 +16,13 @@ def main(child: Child[Any]) -> None:
     """Read the source that the first message names; idle after its end, until control closes the channel."""
     from agent.capture.camera import Camera  # noqa: PLC0415 - it loads cv2, after QUIET is set
     from agent.capture.sources import create  # noqa: PLC0415
+    from agent.capture.video import TRIGGERED_PATIENCE_S  # noqa: PLC0415
     from agent.processes.frame_slot import SlotWriter  # noqa: PLC0415
 
     setup: CameraSetup = child.inbox.get()
     oom.volunteer(oom.CAMERA)
-    Camera(child, setup, SlotWriter(setup.slot), create).run()
+    maker = partial(create, patience_s=TRIGGERED_PATIENCE_S) if setup.triggered else create
+    Camera(child, setup, SlotWriter(setup.slot), maker).run()
     child.inbox.get()
 
 

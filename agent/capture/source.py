@@ -7,10 +7,16 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from agent.messages.errors import TransientError
+
 Image = NDArray[np.uint8]
 # Gives a (height, width, 3) uint8 BGR array to fill; asking again puts the one before back.
 Buffer = Callable[[int, int], Image]
 Warn = Callable[[str], None]
+
+
+class SilentError(TransientError):
+    """No frame came in time from what is live; grabbing again goes on waiting for one."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +32,8 @@ class Source(Protocol):
     """One camera, file or folder; for one thread. Opened, read to its end or till it breaks, closed, opened again.
 
     `name` says what it is, fit to be shown: without credentials. `live`: a frame that is not grabbed in time is gone.
-    `open` and `grab` may block for about 2 s, and raise TransientError or MistakeError.
+    `open` and `grab` may block for about 2 s, and raise TransientError or MistakeError. `grab` raises SilentError, a
+    TransientError, where the source is as it was and only no frame came.
     """
 
     name: str

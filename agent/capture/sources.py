@@ -7,7 +7,7 @@ from typing import Final
 from agent.capture import gstreamer
 from agent.capture.pictures import PictureSource, is_picture
 from agent.capture.source import Source, Warn
-from agent.capture.video import device, gst_pipeline, has_gstreamer, network_stream, video_file
+from agent.capture.video import TIMEOUT_S, device, gst_pipeline, has_gstreamer, network_stream, video_file
 from agent.messages.errors import MistakeError, TransientError
 from agent.messages.sources import is_camera, split
 from agent.processes.redact import redact
@@ -17,9 +17,10 @@ _STREAMS: Final = frozenset({"rtsp", "rtsps", "http", "https"})
 _WANTED: Final = "use an rtsp, rtsps, http or https URL, /dev/video0, csi:0, gst:PIPELINE, a video file or a folder"
 
 
-def create(text: str, warn: Warn) -> Source:
+def create(text: str, warn: Warn, patience_s: float = TIMEOUT_S) -> Source:
     """Return the source that `text` names, not yet opened; `warn` is told of single frames that it must leave out.
 
+    `patience_s` is how long a read of a network stream waits.
     Looks at the disk to tell a folder from a file, so it is called anew for each attempt. Raises MistakeError for what
     can never be a source, TransientError for a file or folder that is not there (yet).
     """
@@ -30,7 +31,7 @@ def create(text: str, warn: Warn) -> Source:
     if match := _SCHEME.match(text):
         if match["scheme"].lower() not in _STREAMS:
             raise MistakeError(f"{redact(text)} cannot be a source, there is no scheme {match['scheme']}://; {_WANTED}")
-        return network_stream(text)
+        return network_stream(text, patience_s)
     try:
         return _on_disk(Path(text), warn)
     except OSError as error:

@@ -1,6 +1,7 @@
-"""One try of one source, in a process of its own: `python -m agent.capture.trial SOURCE PICTURE`.
+"""One try of one source, in a process of its own: `python -m agent.capture.trial PICTURE`, the source on its stdin.
 
-Opens it, takes one frame, saves it as PICTURE, and prints one line of JSON: what it is, or why not. For `doctor`.
+Opens it, takes one frame, saves it as PICTURE, and prints one line of JSON: what it is, or why not. For `doctor`. The
+source does not stand among the arguments, which every user of the device can read: it may hold a password.
 """
 
 import json
@@ -9,10 +10,14 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from agent.capture.process import QUIET
 from agent.messages.errors import ChangeoverError
 from agent.processes.redact import redact
+
+if TYPE_CHECKING:
+    from agent.capture.source import Image
 
 
 def main(text: str, picture: Path) -> dict[str, object]:
@@ -24,9 +29,9 @@ def main(text: str, picture: Path) -> dict[str, object]:
 
     begun_s = time.monotonic()
     source = create(text, lambda _warning: None)
-    image = np.zeros((1, 1, 3), np.uint8)
+    image: Image = np.zeros((1, 1, 3), np.uint8)
 
-    def buffer(height: int, width: int) -> "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]":
+    def buffer(height: int, width: int) -> "Image":
         nonlocal image
         image = np.zeros((height, width, 3), np.uint8)
         return image
@@ -39,8 +44,8 @@ def main(text: str, picture: Path) -> dict[str, object]:
         source.close()
     saved = False
     with suppress(OSError, cv2.error):
-        picture.parent.mkdir(parents=True, exist_ok=True)
-        saved = bool(cv2.imwrite(str(picture), image))
+        save(picture, cv2.imencode(picture.suffix, image)[1].tobytes())
+        saved = True
     height, width = image.shape[:2]
     return {
         "name": source.name,
@@ -53,11 +58,32 @@ def main(text: str, picture: Path) -> dict[str, object]:
     }
 
 
+def save(picture: Path, data: bytes) -> None:
+    """Write a file anew, in a folder that is made if need be; both belong to whom the folder above belongs.
+
+    For root, who tries cameras for the service: what lies there is another user's, so no link in it is followed.
+    """
+    picture.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+    above = picture.parent.parent.stat()
+    folder = os.open(picture.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        with suppress(FileNotFoundError):
+            os.unlink(picture.name, dir_fd=folder)
+        file = os.open(picture.name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640, dir_fd=folder)
+        with os.fdopen(file, "wb") as stream:
+            stream.write(data)
+            if os.geteuid() == 0:
+                os.fchown(file, above.st_uid, above.st_gid)
+                os.fchown(folder, above.st_uid, above.st_gid)
+    finally:
+        os.close(folder)
+
+
 def run() -> None:
-    """Try what the arguments name; never with a traceback for what a camera did."""
+    """Try what stdin names; never with a traceback for what a camera did."""
     os.environ.update(QUIET)
     try:
-        said = main(sys.argv[1], Path(sys.argv[2]))
+        said = main(sys.stdin.buffer.read().decode(), Path(sys.argv[1]))
     except ChangeoverError as error:
         said = {"error": redact(str(error))}
     sys.stdout.write(json.dumps(said) + "\n")

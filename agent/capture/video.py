@@ -1,6 +1,7 @@
 """Video files, network streams and V4L2 devices, through cv2.VideoCapture."""
 
 import os
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
@@ -8,28 +9,31 @@ from typing import Final
 import cv2
 import numpy as np
 
-from agent.capture.source import Buffer, Image, SourceInfo
+from agent.capture.source import Buffer, Image, SilentError, SourceInfo
 from agent.messages.errors import MistakeError, TransientError
 from agent.messages.sources import CameraFormat
 from agent.processes.redact import redact
 
 TIMEOUT_S: Final = 2.0
-_TIMEOUTS: Final = (
-    (cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, int(TIMEOUT_S * 1000)),
-    (cv2.CAP_PROP_READ_TIMEOUT_MSEC, int(TIMEOUT_S * 1000)),
-)
+TRIGGERED_PATIENCE_S: Final = 60.0
+"""How long a read of a triggered network stream waits, before the connection is made anew."""
+_SILENT_S: Final = 0.9 * TIMEOUT_S
+"""A grab that fails sooner was not waiting for a frame: what it reads is broken."""
 _CHANNELS_BGR: Final = 3
 
 
 class VideoSource:
     """A source that cv2.VideoCapture reads; `connect` opens it, and raises where it can say more than "no"."""
 
-    def __init__(self, name: str, connect: Callable[[], cv2.VideoCapture], advice: str, *, live: bool) -> None:
-        """`advice` says what to do when it cannot be opened."""
+    def __init__(
+        self, name: str, connect: Callable[[], cv2.VideoCapture], advice: str, *, live: bool, waits: bool = False
+    ) -> None:
+        """`advice` says what to do when it cannot be opened; `waits`: it can be read on after a time-out."""
         self.name = name
         self.live = live
         self._connect: Final = connect
         self._advice: Final = advice
+        self._waits: Final = waits
         self._capture: cv2.VideoCapture | None = None
         self._size = (1, 1)
         self._frames = 0
@@ -48,11 +52,16 @@ class VideoSource:
     def grab(self) -> bool:
         """Wait for a frame; a live stream that gives none within about 2 s is broken."""
         assert self._capture is not None
+        begun_s = time.monotonic()
         if self._capture.grab():
             self._frames += 1
             return True
+        waited_s = time.monotonic() - begun_s
         if self.live:
-            raise TransientError(f"{self.name} gave no frame for {TIMEOUT_S:g} s, or ended: is it still sending?")
+            kind = SilentError if self._waits and waited_s >= _SILENT_S else TransientError
+            raise kind(
+                f"{self.name} gave no frame for {max(TIMEOUT_S, waited_s):.0f} s, or ended: is it still sending?"
+            )
         if not self._frames:
             raise TransientError(f"{self.name} holds no frame that can be read: put a whole video there")
         return False
@@ -84,16 +93,16 @@ def video_file(path: Path) -> VideoSource:
     return VideoSource(f"video file {path}", lambda: cv2.VideoCapture(str(path)), advice, live=False)
 
 
-def network_stream(url: str) -> VideoSource:
-    """Return an RTSP or HTTP stream; every wait on the network ends after 2 s."""
+def network_stream(url: str, patience_s: float = TIMEOUT_S) -> VideoSource:
+    """Return an RTSP or HTTP stream; opening ends after 2 s, and so does a read unless `patience_s` says otherwise."""
     advice = f"no answer within {TIMEOUT_S:g} s, or not a stream; check address, user and password, and the network"
-    return VideoSource(redact(url), lambda: _connect(url), advice, live=True)
+    return VideoSource(redact(url), lambda: _connect(url, patience_s), advice, live=True)
 
 
 def device(path: str, asked: CameraFormat) -> VideoSource:
     """Return a V4L2 device; where it does not take what is asked of it, `open` raises MistakeError."""
     advice = "the driver refused; is another program using it, and does it capture (v4l2-ctl --list-devices)?"
-    return VideoSource(f"device {path}", lambda: _connect_device(path, asked), advice, live=True)
+    return VideoSource(f"device {path}", lambda: _connect_device(path, asked), advice, live=True, waits=True)
 
 
 def has_gstreamer() -> bool:
@@ -107,9 +116,11 @@ def gst_pipeline(text: str) -> VideoSource:
     tail = "videoconvert ! video/x-raw,format=BGR ! appsink drop=true max-buffers=1 sync=false"
     advice = "the pipeline does not start; try it with gst-launch-1.0 and fakesink"
     name = f"pipeline of {redact(words.split()[0])}"
-    return VideoSource(
-        name, lambda: cv2.VideoCapture(f"{words} ! {tail}", cv2.CAP_GSTREAMER, _flat(_TIMEOUTS)), advice, live=True
-    )
+
+    def connect() -> cv2.VideoCapture:
+        return cv2.VideoCapture(f"{words} ! {tail}", cv2.CAP_GSTREAMER, _flat(_timeouts(TIMEOUT_S)))
+
+    return VideoSource(name, connect, advice, live=True, waits=True)
 
 
 def ffmpeg_options(url: str) -> str:
@@ -120,10 +131,17 @@ def ffmpeg_options(url: str) -> str:
     return "rtsp_transport;tcp" if url.lower().startswith(("rtsp:", "rtsps:")) else ""
 
 
-def _connect(url: str) -> cv2.VideoCapture:
+def _timeouts(patience_s: float) -> tuple[tuple[int, int], ...]:
+    return (
+        (cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, int(TIMEOUT_S * 1000)),
+        (cv2.CAP_PROP_READ_TIMEOUT_MSEC, int(patience_s * 1000)),
+    )
+
+
+def _connect(url: str, patience_s: float) -> cv2.VideoCapture:
     # cv2 reads it at each opening, and there is no other way to hand options over. A camera process has one source.
     os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = ffmpeg_options(url)
-    return cv2.VideoCapture(url, cv2.CAP_FFMPEG, _flat(_TIMEOUTS))
+    return cv2.VideoCapture(url, cv2.CAP_FFMPEG, _flat(_timeouts(patience_s)))
 
 
 def _flat(pairs: Iterable[tuple[int, int]]) -> list[int]:
@@ -137,7 +155,7 @@ def _connect_device(path: str, asked: CameraFormat) -> cv2.VideoCapture:
         raise TransientError(f"no permission to use {path}: add the service's user to the group `video`")
     wanted = v4l2_properties(asked)
     capture = cv2.VideoCapture(path, cv2.CAP_V4L2, _flat(wanted))
-    different = [(key, value) for key, value in wanted if capture.isOpened() and int(capture.get(key)) != value]
+    different = [(key, value) for key, value in wanted if capture.isOpened() and round(capture.get(key)) != value]
     if different:
         capture.release()
         raise MistakeError(

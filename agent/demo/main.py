@@ -2,6 +2,7 @@
 
 import json
 import logging
+import signal
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,7 @@ from agent.messages.errors import EXIT_FAILED, EXIT_OK, TransientError
 from agent.models.catalog import Catalog
 from agent.mqtt.link_settings import LinkSettings
 from agent.mqtt.peer import Peer, connected
+from agent.processes.ending import ending_with_us
 from agent.watch.board import Board
 from agent.watch.main import LiveView
 
@@ -34,7 +36,11 @@ _FALL_LABELS: Final = frozenset({"Normal", "Fall"})
 
 
 def run(*, seconds: float | None, as_json: bool, view: bool) -> int:
-    """Run the plant for `seconds` (None: until Ctrl-C); return 0 only if everything that the PLC saw is right."""
+    """Run the plant for `seconds` (None: until Ctrl-C); return 0 only if everything that the PLC saw is right.
+
+    SIGTERM ends it as Ctrl-C does, with all that it started.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     shows = view and sys.stdout.isatty() and not as_json
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING if shows else logging.INFO, format="%(message)s")
     _log.info("event=demo_material detail='fetching real pictures and a model, once'")
@@ -128,11 +134,13 @@ def _classes(catalog: Catalog) -> dict[str, frozenset[str]]:
 
 @contextmanager
 def _agent(config: Path, log: Path | None) -> Iterator["subprocess.Popen[bytes]"]:
-    """Run the agent; on the way out stop it as systemd does."""
+    """Run the agent; on the way out stop it as systemd does. It ends by itself where this process is killed."""
     with ExitStack() as undo:
         stderr = undo.enter_context(log.open("wb")) if log is not None else None
         command = [sys.executable, "-m", "agent", "run", "--config", str(config)]
-        process = undo.enter_context(subprocess.Popen(command, stderr=stderr, stdin=subprocess.DEVNULL))
+        process = undo.enter_context(
+            subprocess.Popen(ending_with_us(command, "TERM"), stderr=stderr, stdin=subprocess.DEVNULL)
+        )
         try:
             yield process
         finally:

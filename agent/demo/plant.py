@@ -35,6 +35,7 @@ FINER: Final = {"bottle-500-fine": "bottle-500"}
 PEOPLE: Final = {1080: 4, 720: 2}
 """People to be found in each photograph, by its height: bus.jpg and zidane.jpg."""
 
+_PROJECT: Final = Path(agent.__file__).resolve().parents[1]
 _PERSON_CONFIDENCE: Final = 0.25
 _BUDGET: Final = "500MiB"
 _STATE: Final = "state"
@@ -63,10 +64,11 @@ def write(folder: Path, material: Material, broker_port: int, camera_url: str) -
 
 
 def demo_models() -> Path:
-    """Return the catalog of the models that the project trained."""
-    file = Path(agent.__file__).resolve().parents[1] / "config" / "demo" / "models.toml"
-    if not file.is_file():
-        raise MistakeError(f"the demo's models are missing: expected {file}; run the demo from the project's folder")
+    """Return the catalog of the models that the project trained: beside this code, else in the folder we run in."""
+    places = [folder / "config" / "demo" / "models.toml" for folder in (_PROJECT, Path.cwd())]
+    file = next((place for place in places if place.is_file()), None)
+    if file is None:
+        raise MistakeError(f"the demo's models are missing: expected {places[1]}; run the demo in the project's folder")
     return file
 
 

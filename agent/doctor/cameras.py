@@ -43,7 +43,7 @@ def try_cameras(settings: Settings, *, held: bool) -> Iterator[Finding]:
 
 def _try(stream: StreamSettings, subject: str, picture: Path) -> Finding:
     try:
-        said = run_apart(_MODULE, [stream.source, str(picture)], b"", _DEADLINE_S)
+        said = run_apart(_MODULE, [str(picture)], stream.source.encode(), _DEADLINE_S)
     except TransientError as error:
         return fail(subject, f"{error}; is its driver well? `dmesg | tail` may say more")
     tried = msgspec.json.decode(said, type=_Tried)

@@ -6,7 +6,6 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from importlib import metadata
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +16,7 @@ from agent.doctor.finding import Finding, fail, note, ok
 from agent.health.clock import is_synchronised
 from agent.health.device_memory import free_device_bytes
 from agent.health.memory import available_bytes
+from agent.processes.installed import version_of
 from agent.settings import Settings
 
 _BOARDS: Final = ("/proc/device-tree/model", "/sys/class/dmi/id/product_name")
@@ -47,17 +47,10 @@ def _read(path: str) -> str:
 
 
 def _runtimes(compute: str) -> Finding:
-    found = [f"{name} {_version(name)}" for name in _RUNTIMES if _version(name)]
+    found = [f"{name} {version}" for name in _RUNTIMES if (version := version_of(name))]
     if not {"openvino", "onnxruntime", "torch"} & {one.split()[0] for one in found}:
         return fail("runtime", "none is installed: install the package again, or its extra onnxruntime or ultralytics")
     return ok("runtime", f"{', '.join(found)}; compute {compute}")
-
-
-def _version(name: str) -> str:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return ""
 
 
 def _budget(settings: Settings) -> Finding:

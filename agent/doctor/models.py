@@ -48,8 +48,11 @@ def _named(settings: Settings) -> Iterator[tuple[ModelReference, str]]:
         for reference in line.products.values():
             yield reference, line.variant
     for rule in settings.schedule:
-        if rule.model is not None and rule.line in settings.line:
-            yield rule.model, settings.line[rule.line].variant
+        ruled = settings.line.get(rule.line)
+        if ruled is not None and rule.model is not None:
+            yield rule.model, ruled.variant
+        elif ruled is not None and rule.variant is not None:
+            yield from ((reference, rule.variant) for reference in (ruled.default, *ruled.products.values()))
 
 
 def _try(version: ModelVersion, settings: Settings, budget_bytes: int) -> Finding:

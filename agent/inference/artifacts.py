@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
-from importlib import metadata
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +23,7 @@ import msgspec
 from agent.inference.mapped import Mapped
 from agent.inference.yolo.metadata import FileFacts
 from agent.messages.references import ModelVersion
+from agent.processes.installed import version_of
 
 _LOG: Final = logging.getLogger(__name__)
 _FORMAT: Final = "1"  # raised when artifacts are made or read in another way
@@ -32,7 +32,7 @@ _RECORD: Final = "artifact.json"
 _DRAFT: Final = ".draft-"
 _DRAFT_LIVES_S: Final = 3600.0
 _PRIVATE: Final = 0o077
-_PACKAGES: Final = {"openvino": "openvino", "onnxruntime": "onnxruntime"}
+_BACKENDS: Final = ("openvino", "onnxruntime")
 
 
 class Artifact(msgspec.Struct, frozen=True):
@@ -183,19 +183,16 @@ def key_of(version: ModelVersion, backend: str, compute: str, precision: str = "
     Only CPUs: what another device's driver makes of a model depends on more than can be read without it.
     """
     is_known = version.sha256 and (version.weights_sha256 or not version.path.lower().endswith(".xml"))
-    if backend not in _PACKAGES or compute not in {"auto", "cpu"} or not is_known:
+    if backend not in _BACKENDS or compute not in {"auto", "cpu"} or not is_known:
         return None
     source = (version.sha256.lower(), (version.weights_sha256 or "").lower(), str(version.imgsz))
-    parts = (_FORMAT, *source, backend, _release(_PACKAGES[backend]), _processor(), precision)
+    parts = (_FORMAT, *source, backend, _release(backend), _processor(), precision)
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
 @cache
-def _release(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return ""
+def _release(library: str) -> str:
+    return version_of(library) or ""
 
 
 @cache

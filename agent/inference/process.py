@@ -1,8 +1,6 @@
 """The worker process: `python -m agent.inference.process DESCRIPTOR`. Imports no runtime until a model needs it."""
 
 import gc
-from importlib import metadata
-from importlib.util import find_spec
 from typing import Any, Final
 
 from agent.inference.pipeline import Outlet
@@ -11,13 +9,14 @@ from agent.messages.children import Assign, Prepare, ToWorker, WorkerSetup
 from agent.messages.errors import MistakeError
 from agent.processes import oom
 from agent.processes.child import Child, run_child
+from agent.processes.installed import version_of
 
 _LIBRARIES: Final = ("openvino", "onnxruntime", "ultralytics", "torch")
 
 
 def versions() -> dict[str, str]:
     """Name the runtimes that are installed, with their versions, importing none."""
-    return {library: metadata.version(library) for library in _LIBRARIES if find_spec(library)}
+    return {library: version for library in _LIBRARIES if (version := version_of(library))}
 
 
 def main(child: Child[Any]) -> None:

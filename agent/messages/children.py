@@ -34,7 +34,8 @@ class SlotDescriptors(msgspec.Struct, frozen=True):
 class CameraSetup(Message, frozen=True):
     """The first message to a camera process.
 
-    `fps` 0 means as fast as it comes. `wait_for_reader`: the source keeps every frame until it was taken.
+    `fps` 0 means as fast as it comes. `wait_for_reader`: the source keeps every frame until it was taken. `triggered`:
+    frames come when something triggers the camera, so that their absence says nothing.
     """
 
     stream: str
@@ -43,6 +44,7 @@ class CameraSetup(Message, frozen=True):
     loop: bool
     wait_for_reader: bool
     slot: SlotDescriptors
+    triggered: bool = False
 
 
 # ---- camera process -> control

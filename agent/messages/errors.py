@@ -42,6 +42,10 @@ class TransientError(ChangeoverError):
     """The world is at fault just now: the same call may succeed later."""
 
 
+class NotStartedError(TransientError):
+    """What the service cannot be without could not be had at its start: memory, descriptors, a port of its own."""
+
+
 class MistakeError(ChangeoverError):
     """A setting, a file or a payload is wrong: a retry cannot help before somebody changes it."""
 

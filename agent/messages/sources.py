@@ -13,6 +13,7 @@ EXPECTED: Final = (
     "/dev/videoN or csi:N, with ?format=MJPG&size=1280x720&rate=30 or a part of that "
     "(a format of four characters, for /dev/ only; a size of even numbers; a rate in frames a second)"
 )
+_FILES: Final = "/dev/shm/"  # noqa: S108 - where nothing of ours is put, but others put videos
 _PIXEL_FORMAT: Final = re.compile(r"[A-Z0-9]{2,4} {0,2}")
 _SIZE: Final = re.compile(r"([1-9]\d{0,4})x([1-9]\d{0,4})")
 _RATE: Final = re.compile(r"\d{1,4}(\.\d+)?")
@@ -27,8 +28,13 @@ class CameraFormat(msgspec.Struct, frozen=True):
 
 
 def is_camera(source: str) -> bool:
-    """Tell whether `source` names a camera of the device."""
-    return source.startswith(("/dev/", "csi:"))
+    """Tell whether `source` names a camera of the device; /dev/shm holds files."""
+    return source.startswith(("/dev/", "csi:")) and not source.startswith(_FILES)
+
+
+def is_live(source: str) -> bool:
+    """Tell whether `source` names a camera or a stream, whose frames do not wait; not a file or folder."""
+    return is_camera(source) or source.startswith("gst:") or "://" in source
 
 
 def split(source: str) -> tuple[str, CameraFormat]:

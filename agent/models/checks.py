@@ -6,6 +6,7 @@ from typing import Any
 
 from agent.messages.references import ModelReference
 from agent.models.catalog import Catalog
+from agent.models.entry import rank_of
 from agent.models.store import mismatch
 from agent.settings.findings import Finding
 from agent.settings.mistakes import Mistake, dotted
@@ -19,6 +20,25 @@ def missing_models(raw: dict[str, Any], catalog: Catalog) -> Iterator[Finding]:
             known = ", ".join(version.reference for version in catalog.versions if version.name == reference.name)
             models = f"a model of {catalog.file} ({', '.join(catalog.names()) or 'which is empty'})"
             yield Finding(path, f'"{reference}"', f"one of {known}" if known else models)
+
+
+def unknown_variants(raw: dict[str, Any], catalog: Catalog) -> Iterator[Finding]:
+    """Yield every key of a configuration's raw tables that names a variant which has no place among the others."""
+    known = {version.variant for version in catalog.versions}
+    for path, text in _variants(raw):
+        is_word = isinstance(text, str) and ModelReference.parse(f"model:{text}") is not None
+        if is_word and text not in known and rank_of(str(text)) is None:
+            wanted = f"n, s, m, l, x, one of them with a suffix, or a variant of {catalog.file}"
+            yield Finding(path, f'"{text}"', f"{wanted} ({', '.join(sorted(known)) or 'which is empty'})")
+
+
+def _variants(raw: dict[str, Any]) -> Iterator[tuple[tuple[str | int, ...], object]]:
+    for name, line in _table(raw.get("line")).items():
+        yield ("line", name, "variant"), _table(line).get("variant")
+    for table, key in (("schedule", "variant"), ("bandwidth", "max_variant")):
+        rules = raw.get(table)
+        for index, rule in enumerate(rules if isinstance(rules, list) else ()):
+            yield (table, index, key), _table(rule).get(key)
 
 
 def _named(raw: dict[str, Any]) -> Iterator[tuple[tuple[str | int, ...], object, str]]:

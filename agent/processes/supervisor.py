@@ -5,10 +5,12 @@ started again after a back-off with full jitter. All of it runs on control's loo
 """
 
 import logging
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -111,21 +113,34 @@ class _Child:
         return self._process.pid if self._process else None
 
     def spawn(self) -> None:
-        ours, theirs = pair()
         self._start_again_s = None
         self._is_up = False
-        self._channel = Channel(ours, self._spec.incoming, patient=False)
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", self._spec.module, str(theirs.fileno())],
-                pass_fds=(theirs.fileno(), *self._spec.descriptors),
-                stdin=subprocess.DEVNULL,
-                env=self._spec.environment,
-            )
         self._spawned_s = self._last_beat_s = time.monotonic()
         self._busy_since_s = 0.0
+        try:
+            ours = self._start_process()
+        except OSError as error:  # no memory for a process just now, or no descriptors: control must not go as well
+            # Nothing was lost by it: what the child before it lost was told then.
+            self._start_again(f"cannot be started: {error}")
+            return
+        self._channel = Channel(ours, self._spec.incoming, patient=False)
         self._loop.register(ours.fileno(), read=self._read)
         self.send(self._spec.setup())
+
+    def _start_process(self) -> socket.socket:
+        """Return control's end of the new process' channel."""
+        ours, theirs = pair()
+        with ExitStack() as undo:
+            undo.callback(ours.close)
+            with theirs:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-m", self._spec.module, str(theirs.fileno())],
+                    pass_fds=(theirs.fileno(), *self._spec.descriptors),
+                    stdin=subprocess.DEVNULL,
+                    env=self._spec.environment,
+                )
+            undo.pop_all()
+        return ours
 
     def send(self, message: Message) -> bool:
         if self._channel is None:
@@ -158,13 +173,17 @@ class _Child:
             return
         self.close()
         code = self.reap(_EXIT_PATIENCE_S)
+        detail = self._start_again(f"{detail} (exit code {code})")
+        self._on_message(self._spec.name, ChildLost(self._spec.name, detail))
+
+    def _start_again(self, detail: str) -> str:
         if time.monotonic() - self._spawned_s > _STEADY_S:
             self._backoff.reset()
         wait_s = self._backoff.next_s()
         self._start_again_s = time.monotonic() + wait_s
-        detail = f"{detail} (exit code {code}); starts again in {wait_s:.2f} s"
+        detail = f"{detail}; starts again in {wait_s:.2f} s"
         _log.warning("event=child_lost child=%r detail=%r", self._spec.name, detail)
-        self._on_message(self._spec.name, ChildLost(self._spec.name, detail))
+        return detail
 
     def close(self) -> None:
         if self._channel is not None:

@@ -98,6 +98,8 @@ _PAGE = """# The models of the demo's line 1
 
 Written by `scripts/train_demo_models`, which renders the frames, trains, exports and measures. Nothing in here comes
 from anywhere else: no pretrained weights, no pictures but the project's own (`agent/demo/conveyor`).
+The exporter of ultralytics writes "AGPL-3.0 License" and its maker's name into each file's metadata: see "Licences" in
+the project's README.
 
 | product | model | good | defective |
 |---|---|---|---|

@@ -54,8 +54,13 @@ install_packages() {
     command -v sudo >/dev/null || fail "needs root or sudo for: apt-get install $*"
     sudo -n true 2>/dev/null || [ -t 0 ] || fail "sudo wants a password; run first: sudo apt-get install $*"
   fi
-  step "apt-get update" as_root apt-get update -q
-  step "apt-get install $*" as_root apt-get install -q -y --no-install-recommends "$@"
+  step "apt-get install $*" update_and_install "$@"
+}
+
+# One step, as an update without a network is no failure to apt-get; then the installation knows no such package.
+update_and_install() {
+  as_root apt-get update -q
+  as_root apt-get install -q -y --no-install-recommends "$@"
 }
 
 has_library() {
@@ -78,6 +83,7 @@ broker() {
   local missing=()
   PATH="$PATH:/usr/sbin" command -v mosquitto >/dev/null || missing+=(mosquitto)
   command -v mosquitto_sub >/dev/null || missing+=(mosquitto-clients)
+  command -v openssl >/dev/null || missing+=(openssl) # makes the tests' certificates
   [ "${#missing[@]}" = 0 ] || install_packages "${missing[@]}"
 }
 

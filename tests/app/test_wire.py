@@ -128,6 +128,31 @@ def test_a_stalled_camera_is_zero_within_three_seconds(make_agent: Callable[...,
         assert "stalled" in {one.payload.decode() for one in agent.on("stream/cam-2/status")}
 
 
+def test_a_triggered_camera_may_be_silent_for_long_and_its_line_stays_ready(
+    make_agent: Callable[..., RunningAgent],
+) -> None:
+    with network_camera() as camera:
+
+        def triggered(settings: dict[str, Any]) -> None:
+            settings["stream"][1] |= {"source": camera.url, "stall_s": 0}
+
+        agent = make_agent(triggered)
+        agent.until_said("status", "online")
+        agent.ready("bottle-500")
+        mark = len(agent.heard)
+        camera.is_sending.clear()
+        silent_until_s = (
+            time.monotonic() + 12
+        )  # the time-outs of other cameras, and of calls that hang, are over by then
+        agent.until(lambda: time.monotonic() > silent_until_s)
+        assert {one.payload for one in agent.on("line/line-1/live", mark)} == {b"bottle-500"}
+        assert not agent.on("stream/cam-2/status", mark)
+        mark = len(agent.heard)
+        camera.is_sending.set()
+        agent.until(lambda: len(agent.on("stream/cam-2/detections", mark)) > 3)
+        assert not agent.on("stream/cam-2/status", mark)
+
+
 def test_two_commands_in_one_moment_are_both_answered_and_the_later_one_holds(running: RunningAgent) -> None:
     products = ("17", "bottle-500", "crate")
     for number in range(10):

@@ -8,7 +8,7 @@ import pytest
 
 from agent.capture.camera import Camera
 from agent.capture.dummy import DummySource
-from agent.capture.source import Image, Source, Warn
+from agent.capture.source import Image, SilentError, Source, Warn
 from agent.messages.children import CameraEnded, CameraFailed, CameraOpened, CameraSetup, Message, SlotDescriptors
 from agent.messages.errors import MistakeError, TransientError
 
@@ -86,9 +86,11 @@ class Writer:
         return self.waited % 3 == 0
 
 
-def setup(fps: float = 0.0, *, loop: bool = False, wait_for_reader: bool = False) -> CameraSetup:
+def setup(
+    fps: float = 0.0, *, loop: bool = False, wait_for_reader: bool = False, triggered: bool = False
+) -> CameraSetup:
     slot = SlotDescriptors(memory=-1, offered=-1, taken=-1)
-    return CameraSetup("cam-1", "dummy", fps, loop, wait_for_reader, slot)
+    return CameraSetup("cam-1", "dummy", fps, loop, wait_for_reader, slot, triggered)
 
 
 def always(source: Source) -> Callable[[str, Warn], Source]:
@@ -202,3 +204,69 @@ def test_a_source_is_closed_whatever_happened() -> None:
     with pytest.raises(Over):
         Camera(Control(), setup(), Writer(clock, enough=1), always(Closing(2)), clock).run()
     assert closed == [True]
+
+
+def silent_but_for(numbers: set[int]) -> DummySource:
+    """Give a live source, opened once, that has a frame at its n-th grab only where n is one of `numbers`."""
+    calls = 0
+
+    def before() -> None:
+        nonlocal calls
+        calls += 1
+        if calls > 1 and calls - 1 not in numbers:
+            raise SilentError("no frame in time")
+
+    return DummySource(1000, live=True, before=before)
+
+
+def test_a_triggered_camera_waits_for_its_trigger_without_a_word() -> None:
+    clock, control = Clock(), Control()
+    writer = Writer(clock, enough=3)
+    with pytest.raises(Over):
+        Camera(control, setup(triggered=True), writer, always(silent_but_for({5, 90, 91})), clock).run()
+    assert writer.values() == [0, 1, 2]
+    assert control.kinds() == [CameraOpened]
+    assert clock.slept_s == []
+
+
+def test_any_other_camera_that_is_silent_has_failed() -> None:
+    clock, control = Clock(), Control()
+    sources = iter([silent_but_for({1, 2})])
+
+    def create(_text: str, _warn: Warn) -> Source:
+        source = next(sources, None)
+        if source is None:
+            raise Over
+        return source
+
+    with pytest.raises(Over):
+        Camera(control, setup(), Writer(clock), create, clock).run()
+    assert control.kinds() == [CameraOpened, CameraFailed]
+
+
+def test_waiting_for_a_trigger_is_not_taken_for_a_hang() -> None:
+    control = Control()
+    depths: list[int] = []
+    source = DummySource(2, live=True, before=lambda: depths.append(control.depth))
+    clock = Clock()
+    with pytest.raises(Over):
+        Camera(control, setup(triggered=True), Writer(clock, enough=2), always(source), clock).run()
+    assert depths == [1, 0, 0]
+
+
+def test_a_triggered_camera_that_breaks_is_told_of_once_it_cannot_be_opened_again() -> None:
+    clock, control = Clock(), Control()
+    attempts = 0
+
+    def create(_text: str, _warn: Warn) -> Source:
+        nonlocal attempts
+        attempts += 1
+        if attempts == 3:
+            raise TransientError("unplugged")
+        if attempts == 5:
+            raise Over
+        return DummySource(1, live=True)
+
+    with pytest.raises(Over):
+        Camera(control, setup(triggered=True), Writer(clock), create, clock).run()
+    assert control.kinds() == [CameraOpened, CameraOpened, CameraFailed, CameraOpened]

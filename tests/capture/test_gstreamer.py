@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
@@ -15,7 +16,7 @@ import pytest
 from support.brokers import free_port
 
 from agent.capture.gstreamer import GstSource, argus
-from agent.capture.source import Image, Source
+from agent.capture.source import Image, SilentError, Source
 from agent.capture.sources import create
 from agent.capture.video import device, v4l2_properties
 from agent.messages.errors import MistakeError, TransientError
@@ -145,6 +146,20 @@ def test_a_pipeline_that_never_gives_a_frame_is_given_up_and_killed(monkeypatch:
     assert pipelines() == []
 
 
+def test_a_silent_pipeline_is_read_on_when_its_next_frame_comes(opened: Callable[[str], Source]) -> None:
+    source = opened("gst:videotestsrc is-live=true ! video/x-raw,framerate=1/5")
+    assert source.grab()
+    with pytest.raises(SilentError, match="no frame in time"):
+        source.grab()
+    deadline_s = time.monotonic() + DEADLINE_S
+    grabbed = False
+    while not grabbed and time.monotonic() < deadline_s:
+        with suppress(SilentError):
+            grabbed = source.grab()
+    assert grabbed
+    assert len(pipelines()) == 1
+
+
 def test_a_pipeline_that_ends_or_cannot_start_says_why(opened: Callable[[str], Source]) -> None:
     source = opened("gst:videotestsrc num-buffers=3 is-live=true")
     with pytest.raises(TransientError, match="ended"):
@@ -206,6 +221,38 @@ def test_an_rtsp_camera_is_read_and_noticed_when_it_freezes(
     source.close()
     source.open()
     assert source.grab()
+
+
+def test_a_driver_that_gives_nothing_in_time_is_silent_and_one_that_is_gone_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits_s = 0.2
+
+    class Driver:
+        def __init__(self, *_: object) -> None:
+            pass
+
+        def isOpened(self) -> bool:  # noqa: N802 - cv2's name
+            return True
+
+        def get(self, key: int) -> float:
+            return 29.97 if key == cv2.CAP_PROP_FPS else 48.0
+
+        def grab(self) -> bool:
+            time.sleep(waits_s)
+            return False
+
+    (tmp_path / "video0").touch()
+    monkeypatch.setattr("cv2.VideoCapture", Driver)
+    monkeypatch.setattr("agent.capture.video._SILENT_S", 0.1)
+    source = device(str(tmp_path / "video0"), CameraFormat(rate=30))
+    source.open()
+    with pytest.raises(SilentError):
+        source.grab()
+    waits_s = 0.0
+    with pytest.raises(TransientError) as caught:
+        source.grab()
+    assert not isinstance(caught.value, SilentError)
 
 
 def test_a_csi_camera_is_argus_with_what_is_asked_of_it() -> None:

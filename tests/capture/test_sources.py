@@ -13,6 +13,7 @@ from agent.capture.source import Image, Source
 from agent.capture.sources import create
 from agent.capture.video import ffmpeg_options
 from agent.messages.errors import ChangeoverError, MistakeError, TransientError
+from agent.messages.sources import is_live
 from agent.processes.redact import redact
 
 Make = Callable[..., Path]
@@ -217,3 +218,18 @@ def test_rtsp_goes_over_tcp() -> None:
 )
 def test_credentials_are_hidden(text: str, shown: str) -> None:
     assert redact(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "live"),
+    [
+        ("rtsp://10.0.0.5/x", True),
+        ("/dev/video0?size=640x480", True),
+        ("gst:videotestsrc", True),
+        ("csi:0", True),
+        ("/data/line.avi", False),
+        ("/dev/shm/line.avi", False),
+    ],
+)
+def test_files_are_told_from_cameras_by_their_names(text: str, live: bool) -> None:  # noqa: FBT001 - a parameter
+    assert is_live(text) is live

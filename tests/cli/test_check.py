@@ -55,6 +55,24 @@ def test_missing_files_are_named_by_their_keys(config: Path) -> None:
     assert "catalog.file" in [mistake.key for mistake in check(config, {}).mistakes]
 
 
+def test_a_variant_without_a_place_among_the_others_is_a_mistake(config: Path) -> None:
+    rules = [
+        '[[schedule]]\nline = "line-1"\nfrom = "22:00"\nto = "06:00"\nvariant = "night"\n',
+        '[[bandwidth]]\nline = "line-1"\nbelow_kbps = 500\nmax_variant = "small"\n',
+        '[[bandwidth]]\nline = "line-1"\nbelow_kbps = 300\nmax_variant = "n-int8"\n',
+    ]
+    config.write_text(config.read_text().replace('default = "cap', 'variant = "mm"\ndefault = "cap') + "".join(rules))
+    mistakes = check(config, {}).mistakes
+    wanted = ["line.line-1.variant", "schedule[0].variant", "bandwidth[0].max_variant"]
+    assert [mistake.key for mistake in mistakes] == wanted
+    assert mistakes[0].found == '"mm"'
+    assert mistakes[0].expected.startswith("n, s, m, l, x,")
+    catalog = config.with_name("models.toml")
+    catalog.write_text(catalog.read_text().replace('variant = "n"', 'variant = "mm"\nrank = 7'))
+    config.write_text(config.read_text().replace("cap-check:n@3", "cap-check"))
+    assert [mistake.key for mistake in check(config, {}).mistakes] == wanted[1:]
+
+
 def test_models_that_nobody_can_trust_are_a_mistake(config: Path) -> None:
     config.write_text(config.read_text().replace("[catalog]", f"[catalog]\ntrusted_keys = ['{'ab' * 32}']"))
     (mistake,) = check(config, {}).mistakes

@@ -3,11 +3,14 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from agent.demo import material
@@ -55,6 +58,25 @@ def test_the_whole_demo_runs_without_a_network_and_nothing_tries_to_leave(tmp_pa
             assert seen["people"] == PEOPLE
             return
     pytest.fail(f"not everything was seen within {_ROUNDS_S[-1]} s: {seen}")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_demo_that_is_ended_from_outside_leaves_nobody_behind(number: signal.Signals, tmp_path: Path) -> None:
+    material.fetch()
+    command = [sys.executable, "-m", "agent", "demo", "--no-view"]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, env=environment) as demo:
+        deadline_s = time.monotonic() + 60
+        started: list[psutil.Process] = []
+        while not any("inference" in " ".join(one.cmdline()) for one in started):
+            assert time.monotonic() < deadline_s
+            time.sleep(0.2)
+            started = psutil.Process(demo.pid).children(recursive=True)
+        demo.send_signal(number)
+        demo.wait(30)
+    assert psutil.wait_procs(started, 30)[1] == []
+    if number == signal.SIGTERM:
+        assert list(tmp_path.iterdir()) == []
 
 
 def _run(folder: Path, seconds: int) -> "subprocess.CompletedProcess[str]":

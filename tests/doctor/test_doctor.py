@@ -14,10 +14,11 @@ from support.brokers import Mosquitto, free_port
 from support.running_agent import RunningAgent
 
 from agent.doctor.broker import try_broker
+from agent.doctor.models import _named
 from agent.doctor.service import sandbox_of
 from agent.mqtt.link_settings import LinkSettings
 from agent.mqtt.peer import connected
-from agent.settings import load
+from agent.settings import Settings, load
 
 UNIT = Path(__file__).parents[2] / "systemd" / "changeover.service"
 Doctor = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -92,6 +93,19 @@ def test_each_thing_that_is_wrong_fails_with_what_to_do(
     assert "plugged in" in failed["camera cam-2"]
     assert "line/line-1/ready" in failed["rights to write"]
     assert "sha256" in failed["model alpha:n@1"]
+
+
+def test_the_variants_that_a_schedule_brings_are_tried_too() -> None:
+    rule = {"line": "line-1", "from": "22:00", "to": "06:00"}
+    raw = {
+        "line": {"line-1": {"default": "alpha", "products": {"17": "beta", "18": "beta:m"}}},
+        "schedule": [rule | {"variant": "x"}, rule | {"model": "gamma"}],
+    }
+    named = {(str(reference), variant) for reference, variant in _named(Settings.model_validate(raw))}
+    assert named == {
+        *(("alpha", "n"), ("beta", "n"), ("beta:m", "n"), ("gamma", "n")),
+        *(("alpha", "x"), ("beta", "x"), ("beta:m", "x")),
+    }
 
 
 def test_no_broker_is_one_line_and_the_rest_goes_on(

@@ -1,12 +1,15 @@
 """The supervisor and its loop, with children that really die, freeze, hang and flood."""
 
+import errno
 import os
 import signal
+import subprocess
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -91,6 +94,25 @@ def test_a_child_that_ends_by_itself_is_started_again_with_its_exit_code_said(po
     lost = post.heard(ChildLost)[0]
     assert isinstance(lost, ChildLost)
     assert "exit code 7" in lost.detail
+
+
+def test_a_process_that_cannot_be_had_is_tried_again_and_ends_nobody(
+    post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left, popen = [errno.ENOMEM, errno.EAGAIN], subprocess.Popen
+    descriptors = psutil.Process().num_fds()
+
+    def scarce(*arguments: Any, **named: Any) -> "subprocess.Popen[bytes]":  # noqa: ANN401 - as Popen takes them
+        if left:
+            raise OSError(left.pop(), "not now")
+        assert psutil.Process().num_fds() <= descriptors + 3
+        return popen(*arguments, **named)
+
+    monkeypatch.setattr("agent.processes.supervisor.subprocess.Popen", scarce)
+    post.start("work")
+    post.until(lambda: post.heard(CameraOpened))
+    assert not left
+    assert [type(message) for _, message in post.said] == [Hello, ChildUp, CameraOpened]
 
 
 def test_a_frozen_child_is_killed_when_its_beat_is_due(post: Post) -> None:

@@ -38,6 +38,23 @@ def test_a_failure_ends_with_one_line_that_says_why(tmp_path: Path, said: str, r
     assert "not reached" not in answer.stdout
 
 
+def test_a_fresh_system_without_a_network_says_that_and_not_that_a_package_is_unknown(tmp_path: Path) -> None:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    apt = programs / "apt-get"
+    apt.write_text(
+        "#!/bin/sh\nif [ $1 = update ]; then echo \"W: Failed to fetch http://x/  Temporary failure resolving 'x'\"; "
+        "else echo 'E: Unable to locate package libgl1'; exit 100; fi\n"
+    )
+    apt.chmod(0o755)
+    (programs / "sudo").write_text('#!/bin/sh\n[ "$1" = -n ] && shift\nexec "$@"\n')
+    (programs / "sudo").chmod(0o755)
+    answer = shell(tmp_path, f"PATH={programs}:$PATH\ninstall_packages libgl1\necho not reached")
+    assert answer.returncode == 1
+    assert "no network" in answer.stderr.splitlines()[-1]
+    assert "not reached" not in answer.stdout
+
+
 def test_what_is_installed_is_not_installed_again(tmp_path: Path) -> None:
     python = tmp_path / ".venv" / "bin" / "python"
     python.parent.mkdir(parents=True)

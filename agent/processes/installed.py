@@ -1,0 +1,18 @@
+"""Which libraries are installed, and in which version; without importing any."""
+
+from importlib import metadata
+from importlib.util import find_spec
+
+
+def version_of(library: str) -> str | None:
+    """Return the version of the package that brings the module `library`; None where there is no such module.
+
+    The package may have another name than its module: onnxruntime comes as onnxruntime-gpu, too.
+    """
+    if not find_spec(library):
+        return None
+    try:
+        return metadata.version(library)
+    except metadata.PackageNotFoundError:
+        packages = metadata.packages_distributions().get(library, [])
+        return metadata.version(packages[0]) if packages else "unknown"

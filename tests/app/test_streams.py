@@ -1,0 +1,88 @@
+"""How control judges its streams by what their slots say, on a clock of the test's own."""
+
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from agent.app.streams import Streams
+from agent.messages.children import CameraOpened
+from agent.processes.frame_slot import SlotWriter
+from agent.processes.loop import Loop
+from agent.processes.supervisor import Supervisor
+from agent.settings import StreamSettings
+
+
+class Watched:
+    """One stream without a camera process; the test offers its frames."""
+
+    def __init__(self, settings: StreamSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.said: list[str] = []
+        self.restarts = 0
+        self.loop = Loop()
+        supervisor = Supervisor(self.loop, lambda _child, _message: None)
+        self.streams = Streams((settings,), supervisor, lambda _stream, status: self.said.append(status))
+        self._now_ns = time.monotonic_ns()
+        monkeypatch.setattr(supervisor, "restart", self._restarted)
+        monkeypatch.setattr(time, "monotonic_ns", lambda: self._now_ns)
+        self.writer = SlotWriter(self.streams.slots()[settings.id].descriptors())
+        self.streams.take(f"camera {settings.id}", CameraOpened(settings.id, 4, 4, 0.0, "a camera"))
+
+    def _restarted(self, _child: str, _detail: str) -> None:
+        self.restarts += 1
+
+    def pass_s(self, seconds: float) -> None:
+        for _ in range(round(seconds / 0.1)):
+            self._now_ns += 100_000_000
+            self.streams.tick()
+
+    def offer(self) -> None:
+        self.writer.buffer(4, 4)
+        self.writer.offer(self._now_ns, self._now_ns)
+
+    def close(self) -> None:
+        self.streams.close()
+        self.loop.close()
+
+
+@pytest.fixture
+def watch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Watched]]:
+    made: list[Watched] = []
+
+    def make(fps: float = 15, stall_s: float = 3) -> Watched:
+        settings = StreamSettings(id="cam-1", line="line-1", source="rtsp://10.0.0.5/x", fps=fps, stall_s=stall_s)
+        made.append(Watched(settings, monkeypatch))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def test_a_stream_without_a_frame_stalls_within_the_time_that_it_is_given(watch: Callable[..., Watched]) -> None:
+    stream = watch()
+    stream.pass_s(0.1)
+    stream.offer()
+    stream.pass_s(2.5)
+    assert stream.said == ["online"]
+    stream.pass_s(0.4)
+    assert (stream.said[-1], stream.restarts > 0) == ("stalled", True)
+
+
+def test_a_stream_that_is_to_bring_a_frame_now_and_then_does_not_stall_in_between(
+    watch: Callable[..., Watched],
+) -> None:
+    stream = watch(fps=0.2)
+    for _ in range(5):
+        stream.pass_s(5.2)
+        stream.offer()
+    stream.pass_s(0.1)
+    assert (stream.said, stream.restarts) == (["online"], 0)
+    stream.pass_s(7)
+    assert stream.said[-1] == "stalled"
+
+
+def test_a_triggered_stream_is_online_once_it_is_open_and_never_stalls(watch: Callable[..., Watched]) -> None:
+    stream = watch(stall_s=0)
+    stream.pass_s(60)
+    assert (stream.said, stream.restarts) == (["online"], 0)
