@@ -61,7 +61,10 @@ def begin(state: State, line: Line, commands: list[Command], now: Now) -> list[A
 def abandon(state: State, line: Line, now: Now) -> list[Action]:
     """End a changeover that nothing replaces: the worker is to keep what it last confirmed."""
     actions = supersede(state, line, now)
-    return actions + _assign(state, line, line.settled) if line.unconfirmed and line.settled is not None else actions
+    if line.unconfirmed and line.settled is not None:
+        actions += _assign(state, line, line.settled)
+    line.chosen = line.target
+    return actions
 
 
 def supersede(state: State, line: Line, now: Now) -> list[Action]:
