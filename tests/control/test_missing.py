@@ -138,3 +138,14 @@ def test_an_unknown_product_is_a_fault_also_under_an_operator_and_over_a_restart
     assert words(again.model("label-check")) == [("noop", None)]
     assert words(again.product("bottle-500")) == [("noop", "overridden")]
     assert again.said("line/line-1/phase") == "idle"
+
+
+def test_who_joins_a_recovery_that_does_not_end_is_answered_each_time(bench: Bench) -> None:
+    bench.product("bottle-500")
+    bench.lose_worker()
+    bench.give(WorkerUp())
+    bench.wait(31)
+    for _ in range(2):
+        assert words(bench.product("bottle-500")) == [("accepted", None)]
+        assert words(bench.wait(31)) == [("failed", "timeout")]
+    assert states(bench.swap(), READY) == ["bottle-500"]
