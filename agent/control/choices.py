@@ -22,7 +22,8 @@ def set_product(state: State, line: Line, value: Value, command: Command, now: N
     if product not in line.rules.products:
         return _refuse_product(state, line, cause, command, now)
     lacks_model = state.plant.find(line.rules.products[product], line.rules.variant) is None
-    is_well = line.fault is None or line.ready == product
+    has_choice = line.target is not None or not state.worker_up
+    is_well = has_choice and (line.fault is None or line.ready == product)
     if product == line.product and is_well and not lacks_model:
         return _repeat_product(state, line, command)
     actions = withdraw_ready(line)

@@ -149,3 +149,14 @@ def test_who_joins_a_recovery_that_does_not_end_is_answered_each_time(bench: Ben
         assert words(bench.product("bottle-500")) == [("accepted", None)]
         assert words(bench.wait(31)) == [("failed", "timeout")]
     assert states(bench.swap(), READY) == ["bottle-500"]
+
+
+def test_a_product_on_a_line_that_has_nothing_to_run_is_answered(bench: Bench) -> None:
+    bench.product("big")
+    bench.swap()
+    bench.state.lines["line-1"].rollback = ModelReference("cap-check", "gone")
+    again = Bench()
+    snapshot.restore(again.state, snapshot.take(bench.state))
+    again.give(Tick(), LinkUp("5"), WorkerUp())
+    assert words(again.product("big")) == [("rejected", "unknown_model")]
+    assert again.said("line/line-1/phase") == "fault"
