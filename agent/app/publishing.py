@@ -16,6 +16,7 @@ from agent.settings import StreamSettings
 _MOMENTS: Final = 64
 """Changes of a line that are remembered; a frame is never older than a few of them."""
 _HEARTBEAT_S: Final = 5.0
+_LEAST_FIRST: Final = ("summary", "changes", "all")
 _SUMMARY_S: Final = 1.0
 
 Publish = Literal["all", "changes", "summary"]
@@ -53,7 +54,7 @@ class _Output:
     published: int = 0
     objects: dict[str, int] = field(default_factory=dict)
     latencies_ms: deque[float] = field(default_factory=lambda: deque(maxlen=512))
-    window_since: float = 0.0
+    window_since_s: float | None = None
     window_frames: int = 0
     window_counts: dict[str, int] = field(default_factory=dict)
 
@@ -104,22 +105,24 @@ class Publishing:
                 self._count(output, message)
 
     def set_publish(self, stream: str, publish: Publish | None) -> None:
-        """Publish a stream in another way from now on; None: as its configuration says."""
+        """Publish a stream in another way from now on, but never more than its configuration says; None: as that."""
         output = self._outputs[stream]
         if output.publish == "summary" and output.window_frames:
-            self._summarise(stream, output, time.time())
-        before, output.publish = output.publish, publish or output.stream.publish
+            self._summarise(stream, output, time.monotonic())
+        own = output.stream.publish
+        before, output.publish = output.publish, min(publish or own, own, key=_LEAST_FIRST.index)
         if before != output.publish:
             # A summary counts from here; `changes` says first what is there now.
-            output.window_since, output.window_frames, output.window_counts = 0.0, 0, {}
+            output.window_since_s, output.window_frames, output.window_counts = None, 0, {}
             output.last_counts = None
 
     def tick(self) -> None:
         """Send the summaries that are due."""
-        now = time.time()
+        now_s = time.monotonic()
         for id_, output in self._outputs.items():
-            if output.publish == "summary" and now - output.window_since >= _SUMMARY_S:
-                self._summarise(id_, output, now)
+            since_s = output.window_since_s
+            if output.publish == "summary" and (since_s is None or now_s - since_s >= _SUMMARY_S):
+                self._summarise(id_, output, now_s)
 
     def statistics(self) -> dict[str, tuple[int, list[float]]]:
         """Return, by stream, frames inferred in this boot and the newest latencies in ms."""
@@ -160,19 +163,21 @@ class Publishing:
         for label, count in message.counts:
             output.window_counts[label] = output.window_counts.get(label, 0) + count
 
-    def _summarise(self, stream: str, output: _Output, now: float) -> None:
-        if output.window_since:
+    def _summarise(self, stream: str, output: _Output, now_s: float) -> None:
+        if output.window_since_s is not None:
+            # A window is a second by the monotonic clock, wherever the wall clock goes meanwhile.
+            to_unix_s = time.time()
             summary = Summary(
                 seq=output.seq,
-                from_=_text(output.window_since),
-                to=_text(now),
+                from_=_text(to_unix_s - (now_s - output.window_since_s)),
+                to=_text(to_unix_s),
                 frames=output.window_frames,
                 counts=output.window_counts,
             )
             self._send_summary(stream, output.seq, msgspec.json.encode(summary))
             output.seq += 1
             output.published += 1
-        output.window_since, output.window_frames, output.window_counts = now, 0, {}
+        output.window_since_s, output.window_frames, output.window_counts = now_s, 0, {}
 
 
 def _text(unix_s: float) -> str:

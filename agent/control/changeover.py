@@ -61,7 +61,10 @@ def begin(state: State, line: Line, commands: list[Command], now: Now) -> list[A
 def abandon(state: State, line: Line, now: Now) -> list[Action]:
     """End a changeover that nothing replaces: the worker is to keep what it last confirmed."""
     actions = supersede(state, line, now)
-    return actions + _assign(state, line, line.settled) if line.unconfirmed and line.settled is not None else actions
+    if line.unconfirmed and line.settled is not None:
+        actions += _assign(state, line, line.settled)
+    line.chosen = line.target
+    return actions
 
 
 def supersede(state: State, line: Line, now: Now) -> list[Action]:
@@ -136,8 +139,8 @@ def expire(state: State, line: Line, now: Now) -> list[Action]:
     settled = line.settled
     detail = f"{pending.to.reference} did not serve within {line.rules.changeover_timeout_s:g} s"
     if settled is None or settled == pending.to:
-        # Nothing else could serve: say so once, answer those who wait, and let it go on.
-        pending.deadline_s = float("inf")
+        # Nothing else could serve: say so once, answer those who wait (also who joins later), and let it go on.
+        pending.deadline_s = now.monotonic_s + line.rules.changeover_timeout_s
         line.fault = line.fault if pending.cause.rule == "recovery" else "timeout"
         waiting, pending.commands = pending.commands, []
         actions = [one for command in waiting for one in answer(state, command, "failed", "timeout", detail)]

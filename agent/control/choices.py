@@ -5,7 +5,7 @@ from typing import Final
 from agent.control.actions import Action
 from agent.control.changeover import abandon, answer, begin, rejected
 from agent.control.pending import WAITING_COMMANDS
-from agent.control.policy import choose, product_model
+from agent.control.policy import choose
 from agent.control.report import alert, withdraw_ready
 from agent.control.state import Command, Line, Now, State
 from agent.control.values import Value
@@ -21,17 +21,20 @@ def set_product(state: State, line: Line, value: Value, command: Command, now: N
     cause = Cause("product", command.topic, product)
     if product not in line.rules.products:
         return _refuse_product(state, line, cause, command, now)
-    if product == line.product and line.fault is None:
+    lacks_model = state.plant.find(line.rules.products[product], line.rules.variant) is None
+    has_choice = line.target is not None or not state.worker_up
+    is_well = has_choice and (line.fault is None or line.ready == product)
+    if product == line.product and is_well and not lacks_model:
         return _repeat_product(state, line, command)
     actions = withdraw_ready(line)
     if product != line.product or line.was_taken_back:
         line.rollback = line.rollback_cause = None
-    line.product, line.product_cause = product, cause
+    is_another, line.product, line.product_cause = product != line.product, product, cause
     actions += alert(state, Alert("unknown_product", on=False, line=line.id))
-    if product_model(state.plant, line) is None:
-        return actions + answer(state, command, "rejected", "unknown_model", "the catalog lacks the product's model")
+    if lacks_model:
+        return actions + _refuse_model(state, line, command, now, is_another=is_another)
     if line.operator is not None:
-        line.fault = line.standing_fault
+        line.fault = line.standing_fault if line.fault == "unknown_product" else line.fault
         return actions + answer(state, command, "noop", "overridden", f"an operator chose {line.operator}")
     return actions + begin(state, line, [command], now)
 
@@ -48,7 +51,7 @@ def set_model(state: State, line: Line, value: Value, command: Command, now: Now
     line.rollback = line.rollback_cause = None
     line.operator, line.operator_cause = reference, Cause("operator", command.topic, value.text)
     pending = line.changeover
-    if before is not None and before == choose(state.plant, line).asked and line.fault is None:
+    if before is not None and before == choose(state.plant, line).asked and line.fault == line.standing_fault:
         return answer(state, command, "noop") if pending is None else join(state, line, pending.commands, command)
     return begin(state, line, [command], now)
 
@@ -89,11 +92,23 @@ def _refuse_product(state: State, line: Line, cause: Cause, command: Command, no
     return actions + alert(state, Alert("unknown_product", on=True, line=line.id, detail=detail))
 
 
+def _refuse_model(state: State, line: Line, command: Command, now: Now, *, is_another: bool) -> list[Action]:
+    """Stop the line for a product whose model the catalog lacks, as for one that is unknown."""
+    assert line.product is not None, "it was just taken"
+    actions: list[Action] = []
+    if is_another:
+        actions += abandon(state, line, now) if line.operator is None else []
+        actions.append(rejected(line, line.product_cause or Cause("product"), "unknown_model", now))
+    line.fault = line.standing_fault
+    detail = f"the catalog lacks {line.rules.products[line.product]}, the model of {line.product!r}"
+    return actions + answer(state, command, "rejected", "unknown_model", detail)
+
+
 def _give_back(state: State, line: Line, command: Command, now: Now) -> list[Action]:
     if line.operator is None and line.rollback is None:
         return answer(state, command, "noop")
     line.operator = line.operator_cause = line.rollback = line.rollback_cause = None
-    if line.standing_fault:
+    if line.standing_fault or choose(state.plant, line).wanted is None:
         line.fault = line.standing_fault
         return [*abandon(state, line, now), *answer(state, command, "done")]
     return begin(state, line, [command], now)

@@ -66,6 +66,14 @@ def product_model(plant: Plant, line: Line) -> ModelReference | None:
     return reference
 
 
+def missing(plant: Plant, line: Line) -> ModelReference | None:
+    """Return what the line's product or its present choice names and the catalog lacks; None where nothing is."""
+    product = line.rules.products.get(line.product) if line.product is not None else None
+    chosen, _ = next(_askers(line, line.window))
+    named = [one for one in (product, chosen) if one is not None]
+    return next((one for one in named if plant.find(one, line.rules.variant) is None), None)
+
+
 def serves(active: str | None, product: ModelReference) -> bool:
     """Return whether the active model is the product's, in any variant: two variants are equally ready.
 

@@ -44,7 +44,10 @@ def look_ahead(state: State, line: Line, now: Now, at_unix_s: float) -> list[Act
     """Announce what the schedule will change to, `prepare_s` ahead of it; once for each change."""
     ahead = line.next
     left_s = at_unix_s - now.unix_s
-    if ahead is None or ahead == line.announced or left_s > line.rules.prepare_s or not state.worker_up:
+    if left_s > line.rules.prepare_s:
+        line.announced = None  # also where the clock went back after it was announced
+        return []
+    if ahead is None or ahead == line.announced or not state.worker_up:
         return []
     line.announced = ahead
     reference = ModelReference.parse(ahead.model)

@@ -176,7 +176,8 @@ def _tick(state: State, now: Now) -> list[Action]:
     actions = _each(state, changeover.expire, now) + _each(state, preparing.tick, now) + commands.probes(state, now)
     scheduling.tick(state, now)
     actions += identity.tick(state, now) + bandwidth.tick(state) + _each(state, scheduling.follow, now)
-    actions += _each(state, failing.follow, now)
+    actions += _each(state, failing.follow, now) + _each(state, report.miss_model, now)
+    actions += report.miss_cameras(state, now)
     if state.unsaved and now.monotonic_s >= state.save_due_s:
         state.save_due_s = now.monotonic_s + _SAVE_INTERVAL_S
         actions.append(Remember())

@@ -1,11 +1,16 @@
 """What is said of lines, streams and alerts: derived from the state after every event, published where it changed."""
 
+from typing import Final
+
 import msgspec
 
 from agent.control.actions import Action, PublishEvent, PublishLive, PublishState
-from agent.control.policy import product_model, serves
+from agent.control.policy import missing, product_model, serves
 from agent.control.state import NOTHING, Line, Now, State
 from agent.messages.payloads import Alert, LineState, Phase, StreamStatus
+
+CAMERA_PATIENCE_S: Final = 10.0
+"""A camera opens within a few seconds of the start, or something is wrong with it."""
 
 
 def withdraw_ready(line: Line) -> list[Action]:
@@ -59,6 +64,27 @@ def stream_status(state: State, stream: str, status: StreamStatus) -> list[Actio
     return actions + alert(state, Alert("camera", is_bad, stream=stream, detail=status if is_bad else None))
 
 
+def miss_cameras(state: State, now: Now) -> list[Action]:
+    """Raise the alert of streams that have not come by some time after the start: no change of theirs will tell it."""
+    if state.cameras_due_s is None:
+        state.cameras_due_s = now.monotonic_s + CAMERA_PATIENCE_S
+    if now.monotonic_s < state.cameras_due_s or state.stopping:
+        return []
+    absent = [stream for stream, status in state.streams.items() if status == "offline"]
+    return [
+        action
+        for stream in absent
+        for action in alert(state, Alert("camera", on=True, stream=stream, detail="offline since the start"))
+    ]
+
+
+def miss_model(state: State, line: Line, _now: Now) -> list[Action]:
+    """Keep the alert of a model that the line's product or choice names and the catalog lacks."""
+    reference = missing(state.plant, line)
+    detail = f"the catalog lacks {reference}" if reference is not None else None
+    return alert(state, Alert("unknown_model", on=reference is not None, line=line.id, detail=detail))
+
+
 def alert(state: State, change: Alert) -> list[Action]:
     """Turn an alert on or off; one message a change, and the list of those that are on."""
     key = (change.code, change.line, change.stream)
@@ -90,7 +116,7 @@ def _ready(state: State, line: Line) -> str:
 def _phase(state: State, line: Line) -> Phase:
     if state.stopping:
         return "idle"
-    if line.fault == "unknown_product" or (line.fault and line.ready == NOTHING):
+    if _is_at_fault(state, line):
         return "fault"
     if line.changeover is not None and line.product is not None:
         return "switching"
@@ -99,6 +125,12 @@ def _phase(state: State, line: Line) -> Phase:
     if any(one.loading for one in line.preparations):
         return "preparing"
     return "idle" if line.ready == NOTHING else "ready"
+
+
+def _is_at_fault(state: State, line: Line) -> bool:
+    if line.fault == "unknown_product" or (line.fault and line.ready == NOTHING):
+        return True
+    return line.changeover is None and missing(state.plant, line) is not None
 
 
 def _streams_online(state: State, line: Line) -> bool:

@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import ValidationError
 
-from agent.messages.errors import MistakeError
+from agent.control.values import ValueRefusedError
 from agent.messages.references import ModelReference
 from agent.settings import ScheduleRule, findings
 
@@ -89,11 +89,11 @@ def in_words(rule: ScheduleRule) -> str:
 
 
 def parse(content: object, lines: Sequence[str]) -> tuple[ScheduleRule, ...]:
-    """Read a JSON list of rules, as `schedule/set` brings it. Raises MistakeError that names the rule."""
+    """Read a JSON list of rules, as `schedule/set` brings it. Raises ValueRefusedError that names the rule."""
     if not isinstance(content, list):
-        raise MistakeError('expected a JSON list of rules, or "config"')
+        raise ValueRefusedError("not_understood", 'expected a JSON list of rules, or "config"')
     if len(content) > MAX_RULES:
-        raise MistakeError(f"{len(content)} rules; a schedule has at most {MAX_RULES}")
+        raise ValueRefusedError("not_understood", f"{len(content)} rules; a schedule has at most {MAX_RULES}")
     return tuple(_rule(number, one, lines) for number, one in enumerate(content, 1))
 
 
@@ -103,11 +103,13 @@ def _rule(number: int, content: object, lines: Sequence[str]) -> ScheduleRule:
     except ValidationError as error:
         path, found, expected = findings(error, ScheduleRule)[0]
         where = ".".join(str(part) for part in path) or "the rule"
-        raise MistakeError(f"rule {number}: {where}: found {found}, expected {expected}"[:300]) from None
+        detail = f"rule {number}: {where}: found {found}, expected {expected}"[:300]
+        raise ValueRefusedError("not_understood", detail) from None
     if rule.line not in lines:
-        raise MistakeError(f"rule {number}: line: found {rule.line[:64]!r}, expected a configured line")
+        detail = f"rule {number}: line: found {rule.line[:64]!r}, expected a configured line"
+        raise ValueRefusedError("unknown_line", detail)
     if (rule.variant is None) == (rule.model is None):
-        raise MistakeError(f"rule {number}: expected one of variant and model")
+        raise ValueRefusedError("not_understood", f"rule {number}: expected one of variant and model")
     return rule
 
 

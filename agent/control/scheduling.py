@@ -11,8 +11,9 @@ from agent.control.policy import Choice, choose
 from agent.control.report import alert
 from agent.control.schedule import NO_TIMETABLE, Timetable
 from agent.control.state import Command, Line, Now, State, utc_text
-from agent.messages.errors import MistakeError
+from agent.control.values import ValueRefusedError
 from agent.messages.payloads import Alert, NextChange
+from agent.settings import ScheduleRule
 
 FILES_OWN: Final = "config"
 _CLOCK_PATIENCE_S: Final = 60.0
@@ -25,9 +26,9 @@ def set_schedule(state: State, content: object, command: Command, now: Now) -> l
     """Replace the schedule, or give it back to the configuration's own."""
     scheduling = state.scheduling
     try:
-        rules = state.plant.schedule if content == FILES_OWN else schedule.parse(content, list(state.lines))
-    except MistakeError as error:
-        return answer(state, command, "rejected", "not_understood", str(error))
+        rules = state.plant.schedule if content == FILES_OWN else _read(state.plant, content)
+    except ValueRefusedError as error:
+        return answer(state, command, "rejected", error.reason, str(error))
     text = None if content == FILES_OWN else json.dumps(content, separators=(",", ":"))
     if text == scheduling.text:
         return answer(state, command, "noop")
@@ -37,13 +38,21 @@ def set_schedule(state: State, content: object, command: Command, now: Now) -> l
     return answer(state, command, "done")
 
 
+def _read(plant: Plant, content: object) -> tuple[ScheduleRule, ...]:
+    rules = schedule.parse(content, list(plant.lines))
+    for number, rule in enumerate(rules, 1):
+        if rule.model is not None and plant.find(rule.model, plant.lines[rule.line].variant) is None:
+            raise ValueRefusedError("unknown_model", f"rule {number}: model: the catalog has no {rule.model}")
+    return rules
+
+
 def restore(state: State, text: str | None) -> None:
     """Put back a schedule that was set before a restart; one that does not fit the lines any more is left out."""
     if text is None:
         return
     try:
         state.scheduling.rules = schedule.parse(json.loads(text), list(state.lines))
-    except MistakeError:
+    except ValueRefusedError:
         return
     state.scheduling.text = text
 
@@ -66,7 +75,8 @@ def follow(state: State, line: Line, now: Now) -> list[Action]:
     choice = choose(state.plant, line)
     line.degraded = choice.degraded
     actions = _look_ahead(state, line, choice, now)
-    if line.target is None or line.changeover is not None or choice.wanted in {None, line.chosen}:
+    is_waiting = line.target is None and not state.worker_up
+    if is_waiting or line.changeover is not None or choice.wanted in {None, line.chosen}:
         return actions
     if now.monotonic_s < line.dwell_until_s:
         return actions

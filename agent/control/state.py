@@ -153,10 +153,12 @@ class Line:
     @property
     def standing_fault(self) -> Reason | None:
         """What is wrong with the line's choice itself, whatever model serves."""
-        if self.operator is not None or self.product is None:
+        if self.product is None:
             return None
         if not self.product_known:
             return "unknown_product"
+        if self.operator is not None:
+            return None
         is_another = self.rollback is not None and self.rollback.name != self.rules.products[self.product].name
         return "proof_failed" if is_another and self.was_taken_back else None
 
@@ -209,7 +211,8 @@ class State:
     message has been seen or asked for since the link came up. `answers` keeps final acks by (topic, line, id), newest
     last; `telling` are those that the last write to disk was for, `retelling` those of the write before a restart.
     `unsaved`: something that has to hold after a restart is not yet on disk, and may wait for a second. `stress` are
-    caps by temperature and memory, for all lines. `stopping`: nothing is ready any more.
+    caps by temperature and memory, for all lines. `stopping`: nothing is ready any more. From
+    `cameras_due_s` (monotonic) on, a camera that has not come is missed.
     """
 
     plant: Plant
@@ -234,6 +237,7 @@ class State:
     save_due_s: float = 0.0
     stopping: bool = False
     live_due_s: float = 0.0
+    cameras_due_s: float | None = None
     probe_due_s: float = 0.0
 
     @classmethod

@@ -7,6 +7,7 @@ JSON document with a path to its value.
 
 import json
 import math
+import re
 from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import Any, Final, NoReturn
@@ -19,6 +20,9 @@ MAX_PAYLOAD_BYTES: Final = 4096
 MAX_DOCUMENT_BYTES: Final = 65536
 _MAX_VALUE_CHARACTERS: Final = 64
 _SHORTEST_HEADER: Final = 2
+_WHOLE: Final = re.compile(r"(-?\d+)\.0+")
+_FRACTION: Final = re.compile(r"(?<=\d\.)\d+")
+_PADDING: Final = " \0\t\r\n"
 
 
 class ValueRefusedError(MistakeError):
@@ -36,6 +40,14 @@ class Value(msgspec.Struct, frozen=True):
     text: str
     command_id: str | None = None
     expires_unix_s: float | None = None
+
+
+class _Written(float):
+    """A JSON number with a point or an exponent, as it was written: the product `0.50` is not `0.5`."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.text: Final = text
 
 
 class Document(msgspec.Struct, frozen=True):
@@ -99,6 +111,8 @@ def _found(parsed: object, read: Callable[[object], object]) -> object:
 
 
 def _text(payload: bytes) -> str:
+    if _is_empty_s7(payload):
+        raise ValueRefusedError("not_understood", "an S7 STRING without a character")
     # A length below a space is no letter: such a header comes first, and what stands after the length is not the value.
     has_header = len(payload) > _SHORTEST_HEADER and payload[1] < ord(" ") and not _is_laid_out(payload)
     for candidate in (_utf16, _s7 if has_header else _utf8, _utf8, _s7, _latin1):
@@ -131,6 +145,15 @@ def _utf16(payload: bytes) -> str | None:
     return None
 
 
+def _is_empty_s7(payload: bytes) -> bool:
+    """Whether this is an S7 STRING of length 0, whose maximum alone would read as a letter: 254 as `þ`, 64 as `@`.
+
+    One letter or digit of ASCII, in UTF-16 or padded by chance to that length, is taken for what it says all the same.
+    """
+    maximum, letter = payload[0], payload[:1]
+    return not any(payload[1:]) and len(payload) in {2, 2 + maximum} and not letter.isalnum()
+
+
 def _utf8(payload: bytes) -> str | None:
     return _printable(_decoded(payload, "utf-8-sig"))
 
@@ -159,7 +182,7 @@ def _printable(text: str | None) -> str | None:
     """Return the text without its padding; None if what remains has control characters or is nothing."""
     if text is None:
         return None
-    trimmed = text.strip(" \0\t\r\n")
+    trimmed = text.strip(_PADDING)
     is_json = trimmed[:1] in {"{", "["}
     inner = trimmed.replace("\n", " ").replace("\r", " ").replace("\t", " ") if is_json else trimmed
     return trimmed if inner and inner.isprintable() else None
@@ -168,7 +191,7 @@ def _printable(text: str | None) -> str | None:
 def _json(text: str) -> Any:  # noqa: ANN401 - JSON is any of its types
     """Parse `text` as JSON where it looks like it; otherwise it is its own value."""
     try:
-        return json.loads(text, parse_constant=_refuse_constant)
+        return json.loads(text, parse_constant=_refuse_constant, parse_float=_Written)
     except (ValueError, RecursionError) as error:
         if text[0] in '{["':
             raise ValueRefusedError("not_understood", f"broken JSON: {error}") from error
@@ -186,10 +209,10 @@ def _canonical(value: Any, command_id: str | None) -> str:  # noqa: ANN401 - JSO
             text = "true" if value else "false"
         case int():
             text = str(value)
-        case float() if math.isfinite(value):
-            text = str(int(value)) if value.is_integer() else repr(value)
+        case _Written() if math.isfinite(value):
+            text = _number(value)
         case str():
-            text = _number(value.strip(" \0"))
+            text = _whole(value.strip(_PADDING))
         case _:
             raise ValueRefusedError("not_understood", "expected a text, a number or a boolean", command_id)
     if not (1 <= len(text) <= _MAX_VALUE_CHARACTERS and text.isprintable()):
@@ -197,10 +220,18 @@ def _canonical(value: Any, command_id: str | None) -> str:  # noqa: ANN401 - JSO
     return text
 
 
-def _number(text: str) -> str:
+def _number(number: _Written) -> str:
+    """Return a number as it was written: `0.50` and `4E2` may be products. A REAL such as `1.700000E+01` is `17`."""
+    mantissa, exponent, _ = number.text.lower().partition("e")
+    if not exponent or "." not in mantissa:
+        return _whole(number.text)
+    return str(int(number)) if number.is_integer() else repr(float(number))
+
+
+def _whole(text: str) -> str:
     """Cut a fraction of zero: a register sent as the text "17.0" is 17 too."""
-    whole, point, fraction = text.partition(".")
-    return whole if point and whole.isdecimal() and fraction and not fraction.strip("0") else text
+    match = _WHOLE.fullmatch(text)
+    return match[1] if match else text
 
 
 def _expiry(parsed: dict[str, Any], command_id: str | None) -> float | None:
@@ -208,7 +239,9 @@ def _expiry(parsed: dict[str, Any], command_id: str | None) -> float | None:
     if parsed.get("at") is None:
         return None
     try:
-        at = datetime.fromisoformat(str(parsed["at"]).replace("Z", "+00:00"))
+        # Python 3.10 reads 3 or 6 digits of a second alone; .NET writes 7.
+        text = _FRACTION.sub(lambda digits: digits[0][:6].ljust(6, "0"), str(parsed["at"]).replace("Z", "+00:00"))
+        at = datetime.fromisoformat(text)
         at_unix_s = (at if at.tzinfo is not None else at.replace(tzinfo=timezone.utc)).timestamp()
         ttl_s = float(parsed.get("ttl_s", "nan"))
     except (TypeError, ValueError, OverflowError) as error:

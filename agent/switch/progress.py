@@ -105,7 +105,7 @@ class Progress:
                 self.phase = _word(payload)
             case "model/state":
                 self.model = _word(payload)
-            case "state" if is_new:
+            case "state":
                 state = _decoded(payload, LineState)
                 # said after `ready` of the same decision: whoever sees it has seen that too
                 self._is_noted = state is not None and state.product == self._request.text

@@ -49,6 +49,16 @@ def test_a_register_is_its_text(payload: bytes) -> None:
         ("Käse".encode(), "Käse"),
         ("Käse".encode("latin-1"), "Käse"),
         (b"x" * 64, "x" * 64),
+        (b"0.50", "0.50"),
+        (b'{"value": 1.50}', "1.50"),
+        (b"4E10", "4E10"),
+        (b"12e-3", "12e-3"),
+        (b"1.700000E+01", "17"),
+        (b"-17.00", "-17"),
+        (b'"-17.0"', "-17"),
+        (b'{"value": "bottle-500\\r\\n"}', "bottle-500"),
+        (bytes([55, 0]) + bytes(52), "7"),
+        (b"-", "-"),
     ],
 )
 def test_other_values(payload: bytes, text: str) -> None:
@@ -80,6 +90,11 @@ def test_other_values(payload: bytes, text: str) -> None:
         (b'{"value": 1, "id": 5}', "not_understood"),
         (b'{"value": 1, "at": "yesterday", "ttl_s": 3}', "not_understood"),
         (b"9" * 4000, "not_understood"),
+        (bytes([254, 0]) + bytes(254), "not_understood"),
+        (bytes([254, 0]) + b"bottle-500" + bytes(244), "not_understood"),
+        (bytes([254, 0]), "not_understood"),
+        (bytes([64, 0]) + bytes(64), "not_understood"),
+        (bytes([32, 0]) + bytes(32), "not_understood"),
     ],
 )
 def test_refused_with_a_reason(payload: bytes, reason: str) -> None:
@@ -96,6 +111,12 @@ def test_an_object_carries_id_and_time_to_live() -> None:
     value = decode(b'{"value": "17", "id": "a1", "at": "2026-01-01T06:00:00Z", "ttl_s": 30}')
     assert value == Value("17", "a1", 1767247230.0)
     assert decode(b'{"value": "17", "ttl_s": 30}') == Value("17")
+
+
+@pytest.mark.parametrize("fraction", ["5", "50", "500", "5000", "500000", "5000000", "500000000"])
+def test_a_moment_may_have_any_number_of_digits(fraction: str) -> None:
+    value = decode(b'{"value": 17, "at": "2026-01-01T06:00:00.%bZ", "ttl_s": 30}' % fraction.encode())
+    assert value == Value("17", None, 1767247230.5)
 
 
 @given(st.binary(max_size=300))

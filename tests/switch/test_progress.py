@@ -97,6 +97,14 @@ def test_an_operators_model_that_serves_the_product_too_is_good() -> None:
     assert isinstance(error_of(story.request, story.progress), MistakeError)
 
 
+def test_a_product_that_was_noted_before_under_an_operator_is_settled_by_its_answer() -> None:
+    story = Story().say(f"{LINE}/ready", "0")
+    story.progress.take(f"{TOPICS.base}/{LINE}/state", msgspec.json.encode(state("17")), retained=True)
+    story.answer("noop", "overridden")
+    assert story.progress.is_settled, "nothing changed, so no other state will come"
+    assert isinstance(error_of(story.request, story.progress), MistakeError)
+
+
 def state(product: str) -> dict[str, Any]:
     named = {"line": "line-1", "product": product, "model": "a:n@1", "phase": "idle", "wanted": "a:n@1"}
     return named | {"cause": {"rule": "operator"}, "since": "2026-01-01T06:00:00.000Z", "boot": "9f3a51c2"}

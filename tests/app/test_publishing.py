@@ -1,0 +1,96 @@
+"""What a stream publishes: never more than its configuration says, and summaries by a clock that does not jump."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import pytest
+
+from agent.app import publishing
+from agent.app.publishing import Publishing
+from agent.messages.children import Detections
+from agent.settings import StreamSettings
+
+
+@dataclass
+class Clocks:
+    """Both clocks, in one hand."""
+
+    monotonic_s: float = 100.0
+    unix_s: float = 1767247200.0
+
+    def monotonic(self) -> float:
+        return self.monotonic_s
+
+    def monotonic_ns(self) -> int:
+        return int(self.monotonic_s * 1e9)
+
+    def time(self) -> float:
+        return self.unix_s
+
+    def pass_(self, seconds: float) -> None:
+        self.monotonic_s += seconds
+        self.unix_s += seconds
+
+
+@dataclass
+class Wire:
+    """What was sent."""
+
+    detections: list[Any] = field(default_factory=list)
+    summaries: list[Any] = field(default_factory=list)
+
+
+@pytest.fixture
+def clocks(monkeypatch: pytest.MonkeyPatch) -> Clocks:
+    clocks = Clocks()
+    monkeypatch.setattr(publishing, "time", clocks)
+    return clocks
+
+
+def make(wire: Wire, publish: publishing.Publish) -> Publishing:
+    stream = StreamSettings(id="cam-1", line="line-1", source="/dev/video0", publish=publish)
+    return Publishing(
+        "box-7",
+        "9f3a51c2",
+        (stream,),
+        lambda _stream, _seq, payload: wire.detections.append(msgspec.json.decode(payload)),
+        lambda _stream, _seq, payload: wire.summaries.append(msgspec.json.decode(payload)),
+    )
+
+
+def frame(*counts: tuple[str, int]) -> Detections:
+    return Detections("cam-1", "cap-check:n@3", 0, 0, b'"objects":[]}', counts)
+
+
+@pytest.mark.parametrize("jump_s", [-3600.0, 3600.0])
+def test_summaries_go_on_each_second_wherever_the_wall_clock_goes(clocks: Clocks, jump_s: float) -> None:
+    wire = Wire()
+    one = make(wire, "summary")
+    one.tick()
+    clocks.unix_s += jump_s
+    for _ in range(30):
+        clocks.pass_(0.1)
+        one.publish(frame(("cap", 2)))
+        one.tick()
+    assert len(wire.summaries) in {2, 3}
+    assert all(said["counts"] == {"cap": 2 * said["frames"]} for said in wire.summaries)
+    assert sum(said["frames"] for said in wire.summaries) in range(20, 31)
+    assert all(said["from"] < said["to"] for said in wire.summaries)
+    assert [said["seq"] for said in wire.summaries] == list(range(len(wire.summaries)))
+
+
+@pytest.mark.parametrize(
+    ("own", "rule", "detections"),
+    [("all", "all", 3), ("all", "changes", 1), ("all", "summary", 0), ("changes", "all", 1), ("summary", "changes", 0)],
+)
+def test_a_bandwidth_rule_never_makes_a_stream_say_more(
+    clocks: Clocks, own: publishing.Publish, rule: publishing.Publish, detections: int
+) -> None:
+    wire = Wire()
+    one = make(wire, own)
+    one.set_publish("cam-1", rule)
+    for _ in range(3):
+        clocks.pass_(0.1)
+        one.publish(frame(("cap", 2)))
+    assert len(wire.detections) == detections
