@@ -54,6 +54,7 @@ class _Output:
     objects: dict[str, int] = field(default_factory=dict)
     latencies_ms: deque[float] = field(default_factory=lambda: deque(maxlen=512))
     window_since: float = 0.0
+    window_began_s: float = 0.0
     window_frames: int = 0
     window_counts: dict[str, int] = field(default_factory=dict)
 
@@ -111,15 +112,16 @@ class Publishing:
         before, output.publish = output.publish, publish or output.stream.publish
         if before != output.publish:
             # A summary counts from here; `changes` says first what is there now.
-            output.window_since, output.window_frames, output.window_counts = 0.0, 0, {}
+            output.window_since, output.window_began_s, output.window_frames, output.window_counts = 0.0, 0.0, 0, {}
             output.last_counts = None
 
     def tick(self) -> None:
         """Send the summaries that are due."""
-        now = time.time()
+        now_s = time.monotonic()
         for id_, output in self._outputs.items():
-            if output.publish == "summary" and now - output.window_since >= _SUMMARY_S:
-                self._summarise(id_, output, now)
+            # not by the wall clock: set back by an hour, it would say nothing for as long
+            if output.publish == "summary" and now_s - output.window_began_s >= _SUMMARY_S:
+                self._summarise(id_, output, time.time())
 
     def statistics(self) -> dict[str, tuple[int, list[float]]]:
         """Return, by stream, frames inferred in this boot and the newest latencies in ms."""
@@ -173,6 +175,7 @@ class Publishing:
             output.seq += 1
             output.published += 1
         output.window_since, output.window_frames, output.window_counts = now, 0, {}
+        output.window_began_s = time.monotonic()
 
 
 def _text(unix_s: float) -> str:
