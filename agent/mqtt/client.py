@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from agent.messages.children import Message
-from agent.messages.events import LinkDown, LinkTakenOver, LinkTrouble, LinkUp
+from agent.messages.events import LinkDown, LinkTakenOver, LinkTrouble, LinkUp, Received
 from agent.mqtt.connection import Acknowledged, Connection, LoopLike
 from agent.mqtt.dial import Attempt, Dialled, close
 from agent.mqtt.farewell import drive_until, finish, leave
@@ -184,7 +184,7 @@ class Link:
     # what a Connection tells its owner
 
     def connection_up(self) -> None:
-        """See connection.Owner."""
+        """See owner.Owner."""
         connection = self._connection
         if connection is None:
             return
@@ -203,7 +203,7 @@ class Link:
         self._put(LinkUp(protocol=connection.protocol))
 
     def connection_down(self) -> None:
-        """See connection.Owner."""
+        """See owner.Owner."""
         connection, self._connection = self._connection, None
         if connection is None:
             return
@@ -220,15 +220,17 @@ class Link:
         self._again(detail, at_once=at_once)
 
     def heard(self, message: Message) -> None:
-        """See connection.Owner."""
+        """See owner.Owner."""
         if isinstance(message, LinkTrouble):
             self._troubles.warn(message.detail, time.monotonic())
             if message.refused:
                 self._notices.on(RIGHTS_MISSING, message.detail)
+        elif isinstance(message, Received):
+            self._round_trip.heard(time.monotonic())
         self._put(message)
 
     def echoed(self, payload: bytes) -> None:
-        """See connection.Owner."""
+        """See owner.Owner."""
         self._round_trip.echoed(payload, time.monotonic())
         self.round_trip_ms = self._round_trip.milliseconds
 
@@ -253,7 +255,7 @@ class Link:
             # in 3.1.1 a broker answers what it drops for want of rights as if it took it
             topic = self._settings.ping_topic
             self._notices.on(RIGHTS_MISSING, f"{topic}: our own message to ourselves never came back")
-        if self._round_trip.is_overdue(now_s):
+        if self._round_trip.is_overdue(now_s, connection.arrived_s):
             self._drop(connection, f"no echo of a ping within {self._settings.keepalive_s} s")
             return
         if self._settings.ping_topic is not None and (payload := self._round_trip.due(time.monotonic())):
