@@ -12,7 +12,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from agent.messages.events import LinkTakenOver, LinkTrouble, Received, Reply
 from agent.mqtt.dial import Client, Dialled, Notes, close
-from agent.mqtt.outgoing import Outgoing, refusal
+from agent.mqtt.outgoing import Outgoing, may_publish_to, refusal
 from agent.mqtt.owner import Owner
 from agent.mqtt.refusals import is_refusal
 
@@ -285,6 +285,6 @@ class Connection:
 
 def _reply(properties: Properties | None) -> Reply | None:
     topic = getattr(properties, "ResponseTopic", None)
-    if not topic or "+" in topic or "#" in topic:
+    if not topic or not may_publish_to(topic):
         return None
     return Reply(topic, getattr(properties, "CorrelationData", None))

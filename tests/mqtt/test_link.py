@@ -5,6 +5,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from support.brokers import Mosquitto
 from support.station import Station
 
 from agent.messages.events import LinkDown, LinkUp, Received
+from agent.mqtt.connection import _reply
 from agent.mqtt.link_settings import settings_of
 from agent.mqtt.peer import connected
 
@@ -222,6 +224,24 @@ def test_an_answer_finds_its_way_by_response_topic_and_correlation_data(
         station.until(lambda: asking.poll() is not None)
         assert asking.stdout is not None
         assert asking.stdout.read().split() == ["done", "c-1"]
+
+
+@pytest.mark.parametrize(
+    "asked", ["a/" * 250 + "b", "answers/#", "a\u00ad/b"], ids=["too deep", "a wildcard", "not printable"]
+)
+def test_a_response_topic_that_would_end_the_link_is_not_used(
+    mosquitto: Mosquitto, make_station: Callable[..., Station], asked: str
+) -> None:
+    station = make_station(mosquitto.port)
+    station.until_heard(LinkUp)
+    _until_round_trip(station)
+    connection = station.link.connection
+    properties = SimpleNamespace(ResponseTopic=asked, CorrelationData=b"c-1")
+    assert _reply(properties) is None  # type: ignore[arg-type]
+    station.publisher.send_event(asked, b"done", b"c-1")
+    station.publisher.send_event(station.topics.of_device("ack"), b"done")
+    station.until_acknowledged()
+    assert station.link.connection == connection, "the broker has closed on it"
 
 
 def _until_round_trip(station: Station) -> None:
