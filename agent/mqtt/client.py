@@ -150,15 +150,17 @@ class Link:
         What was published is acknowledged before, as far as 0.5 s allow; with a silent broker this blocks for 1 s.
         LinkDown is put where a connection stood.
         """
+        if self._connection is not None and self.is_up:
+            # still ours: what waited for room follows as acknowledgements come
+            drive_until(self._connection, lambda: self.in_flight == 0, time.monotonic() + _GOODBYE_S)
         self._attempt = None
-        self._dial_at_s = time.monotonic() + seconds
+        self._short_lives = 0
         connection, self._connection = self._connection, None
+        self._dial_at_s = time.monotonic() + seconds
         if connection is None:
             return
         if connection.accepted and connection.ended is None:
-            deadline_s = time.monotonic() + _GOODBYE_S
-            drive_until(connection, lambda: connection.in_flight == 0, deadline_s)
-            leave(connection, deadline_s + _GOODBYE_S)
+            leave(connection, time.monotonic() + _GOODBYE_S)
         connection.end("held back")
         self.round_trip_ms, self._lost_s = None, time.monotonic()
         self._put(LinkDown(detail=f"held back for {seconds:g} s"))
@@ -189,9 +191,6 @@ class Link:
         if connection is None:
             return
         self._choice.accepted()
-        if self._short_lives >= _SHORT_LIVES:
-            # Few brokers say so: they close on the older of two clients of one id, and are there all the time.
-            self._put(LinkTakenOver())
         self._number += 1
         self._up_since_s = time.monotonic()
         self._round_trip = RoundTrip(self._settings.keepalive_s)
@@ -201,6 +200,10 @@ class Link:
         self._notices.off(BROKER_REFUSED)
         self._notices.off(RIGHTS_MISSING)
         self._put(LinkUp(protocol=connection.protocol))
+        if self._short_lives >= _SHORT_LIVES:
+            # Few brokers say so: they close on the older of two clients of one id, and are there all the time. After
+            # LinkUp: whoever stands back for that says the truth before.
+            self._put(LinkTakenOver())
 
     def connection_down(self) -> None:
         """See owner.Owner."""
