@@ -62,6 +62,7 @@ class Link:
         self._connack_by_s = 0.0
         self._up_since_s = 0.0
         self._dial_at_s: float | None = None
+        self._tried_since_s: float | None = None
         self._lost_s: float | None = None
         self._short_lives = 0
         self._notices: Final = Notices(put)
@@ -192,7 +193,7 @@ class Link:
             return
         self._choice.accepted()
         self._number += 1
-        self._up_since_s = time.monotonic()
+        self._up_since_s, self._tried_since_s = time.monotonic(), None
         self._round_trip = RoundTrip(self._settings.keepalive_s)
         self._folded.over(f"connected to {self._where()}, MQTT {connection.protocol}")
         if self._settings.ping_topic is not None:
@@ -275,10 +276,13 @@ class Link:
         if at_once:
             self._dial()
         else:
-            self._dial_at_s = time.monotonic() + self._backoff.next_s()
+            # an attempt that waited for an answer in vain has waited already: 5 s and no more, whoever is silent
+            now_s = time.monotonic()
+            waited_s = now_s - (self._tried_since_s or now_s)
+            self._dial_at_s = now_s + max(0.0, self._backoff.next_s() - waited_s)
 
     def _dial(self) -> None:
-        self._dial_at_s = None
+        self._dial_at_s, self._tried_since_s = None, time.monotonic()
         self._attempts += 1
         recent = self._lost_s is not None and time.monotonic() - self._lost_s < self._settings.session_s
         self._attempt = Attempt(self._attempts, self._settings, self._choice.current, self._loop.put, resumes=recent)

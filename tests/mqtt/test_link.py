@@ -1,6 +1,7 @@
 """The link against real brokers: it comes up, says the truth, notices loss, and is not deaf afterwards."""
 
 import logging
+import socket
 import subprocess
 import time
 from collections.abc import Callable
@@ -187,6 +188,20 @@ def test_nobody_listening_is_tried_again(make_station: Callable[..., Station], m
         assert "refused" in station.until_heard(LinkDown).detail
     mosquitto.start()
     station.until_heard(LinkUp)
+
+
+def test_a_broker_that_says_nothing_costs_its_time_out_and_no_more(
+    make_station: Callable[..., Station], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.mqtt.client.CONNACK_TIMEOUT_S", 1.0)
+    monkeypatch.setattr("agent.mqtt.client.Backoff.next_s", lambda _: 1.0)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        station = make_station(silent.getsockname()[1], protocol="5")
+        station.until_heard(LinkDown)
+        began_s = time.monotonic()
+        for _ in range(4):
+            assert "CONNACK" in station.until_heard(LinkDown).detail
+        assert time.monotonic() - began_s < 4 * (1.0 + 0.5), "not twice that"
 
 
 @pytest.mark.parametrize("protocol", ["5", "3.1.1"])
