@@ -149,11 +149,14 @@ class Link:
         """Leave the broker by a DISCONNECT (no will is sent), and do not connect again before `seconds` have passed.
 
         What was published is acknowledged before, as far as 0.5 s allow; with a silent broker this blocks for 1 s.
-        LinkDown is put where a connection stood.
+        LinkDown is put where a connection stood. One that breaks meanwhile holds nothing back: what was to be said
+        comes on the next, at once, and the reason to hold back shows itself there again.
         """
         if self._connection is not None and self.is_up:
             # still ours: what waited for room follows as acknowledgements come
             drive_until(self._connection, lambda: self.in_flight == 0, time.monotonic() + _GOODBYE_S)
+            if self._connection is None:
+                return
         self._attempt = None
         self._short_lives = 0
         connection, self._connection = self._connection, None
