@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from agent.messages.children import Message
-from agent.messages.events import LinkDown, LinkTakenOver, LinkTrouble, LinkUp
+from agent.messages.events import LinkDown, LinkTakenOver, LinkTrouble, LinkUp, Received
 from agent.mqtt.connection import Acknowledged, Connection, LoopLike
 from agent.mqtt.dial import Attempt, Dialled, close
 from agent.mqtt.farewell import drive_until, finish, leave
@@ -62,6 +62,7 @@ class Link:
         self._connack_by_s = 0.0
         self._up_since_s = 0.0
         self._dial_at_s: float | None = None
+        self._tried_since_s: float | None = None
         self._lost_s: float | None = None
         self._short_lives = 0
         self._notices: Final = Notices(put)
@@ -148,17 +149,22 @@ class Link:
         """Leave the broker by a DISCONNECT (no will is sent), and do not connect again before `seconds` have passed.
 
         What was published is acknowledged before, as far as 0.5 s allow; with a silent broker this blocks for 1 s.
-        LinkDown is put where a connection stood.
+        LinkDown is put where a connection stood. One that breaks meanwhile holds nothing back: what was to be said
+        comes on the next, at once, and the reason to hold back shows itself there again.
         """
+        if self._connection is not None and self.is_up:
+            # still ours: what waited for room follows as acknowledgements come
+            drive_until(self._connection, lambda: self.in_flight == 0, time.monotonic() + _GOODBYE_S)
+            if self._connection is None:
+                return
         self._attempt = None
-        self._dial_at_s = time.monotonic() + seconds
+        self._short_lives = 0
         connection, self._connection = self._connection, None
+        self._dial_at_s = time.monotonic() + seconds
         if connection is None:
             return
         if connection.accepted and connection.ended is None:
-            deadline_s = time.monotonic() + _GOODBYE_S
-            drive_until(connection, lambda: connection.in_flight == 0, deadline_s)
-            leave(connection, deadline_s + _GOODBYE_S)
+            leave(connection, time.monotonic() + _GOODBYE_S)
         connection.end("held back")
         self.round_trip_ms, self._lost_s = None, time.monotonic()
         self._put(LinkDown(detail=f"held back for {seconds:g} s"))
@@ -184,16 +190,13 @@ class Link:
     # what a Connection tells its owner
 
     def connection_up(self) -> None:
-        """See connection.Owner."""
+        """See owner.Owner."""
         connection = self._connection
         if connection is None:
             return
         self._choice.accepted()
-        if self._short_lives >= _SHORT_LIVES:
-            # Few brokers say so: they close on the older of two clients of one id, and are there all the time.
-            self._put(LinkTakenOver())
         self._number += 1
-        self._up_since_s = time.monotonic()
+        self._up_since_s, self._tried_since_s = time.monotonic(), None
         self._round_trip = RoundTrip(self._settings.keepalive_s)
         self._folded.over(f"connected to {self._where()}, MQTT {connection.protocol}")
         if self._settings.ping_topic is not None:
@@ -201,9 +204,13 @@ class Link:
         self._notices.off(BROKER_REFUSED)
         self._notices.off(RIGHTS_MISSING)
         self._put(LinkUp(protocol=connection.protocol))
+        if self._short_lives >= _SHORT_LIVES:
+            # Few brokers say so: they close on the older of two clients of one id, and are there all the time. After
+            # LinkUp: whoever stands back for that says the truth before.
+            self._put(LinkTakenOver())
 
     def connection_down(self) -> None:
-        """See connection.Owner."""
+        """See owner.Owner."""
         connection, self._connection = self._connection, None
         if connection is None:
             return
@@ -220,15 +227,17 @@ class Link:
         self._again(detail, at_once=at_once)
 
     def heard(self, message: Message) -> None:
-        """See connection.Owner."""
+        """See owner.Owner."""
         if isinstance(message, LinkTrouble):
             self._troubles.warn(message.detail, time.monotonic())
             if message.refused:
                 self._notices.on(RIGHTS_MISSING, message.detail)
+        elif isinstance(message, Received):
+            self._round_trip.heard(time.monotonic())
         self._put(message)
 
     def echoed(self, payload: bytes) -> None:
-        """See connection.Owner."""
+        """See owner.Owner."""
         self._round_trip.echoed(payload, time.monotonic())
         self.round_trip_ms = self._round_trip.milliseconds
 
@@ -253,7 +262,7 @@ class Link:
             # in 3.1.1 a broker answers what it drops for want of rights as if it took it
             topic = self._settings.ping_topic
             self._notices.on(RIGHTS_MISSING, f"{topic}: our own message to ourselves never came back")
-        if self._round_trip.is_overdue(now_s):
+        if self._round_trip.is_overdue(now_s, connection.arrived_s):
             self._drop(connection, f"no echo of a ping within {self._settings.keepalive_s} s")
             return
         if self._settings.ping_topic is not None and (payload := self._round_trip.due(time.monotonic())):
@@ -270,10 +279,13 @@ class Link:
         if at_once:
             self._dial()
         else:
-            self._dial_at_s = time.monotonic() + self._backoff.next_s()
+            # an attempt that waited for an answer in vain has waited already: 5 s and no more, whoever is silent
+            now_s = time.monotonic()
+            waited_s = now_s - (self._tried_since_s or now_s)
+            self._dial_at_s = now_s + max(0.0, self._backoff.next_s() - waited_s)
 
     def _dial(self) -> None:
-        self._dial_at_s = None
+        self._dial_at_s, self._tried_since_s = None, time.monotonic()
         self._attempts += 1
         recent = self._lost_s is not None and time.monotonic() - self._lost_s < self._settings.session_s
         self._attempt = Attempt(self._attempts, self._settings, self._choice.current, self._loop.put, resumes=recent)

@@ -2,7 +2,7 @@
 
 import ssl
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import MQTTErrorCode
@@ -10,11 +10,14 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from agent.messages.children import Message
 from agent.messages.events import LinkTakenOver, LinkTrouble, Received, Reply
 from agent.mqtt.dial import Client, Dialled, Notes, close
-from agent.mqtt.outgoing import Outgoing, refusal
+from agent.mqtt.outgoing import Outgoing, may_publish_to, refusal
+from agent.mqtt.owner import Owner
 from agent.mqtt.refusals import is_refusal
+
+if TYPE_CHECKING:
+    from agent.messages.children import Message
 
 WINDOW: Final = 64
 """QoS 1 messages on the wire without an answer, at most; an MQTT 5 broker may ask for fewer."""
@@ -40,22 +43,6 @@ class LoopLike(Protocol):
 
     def put(self, event: object) -> None:
         """Hand an event to the loop's thread, from any thread."""
-
-
-class Owner(Protocol):
-    """Whom a connection tells what happened; on the loop's thread, never inside one of paho's callbacks."""
-
-    def connection_up(self) -> None:
-        """CONNACK came, and was good."""
-
-    def connection_down(self) -> None:
-        """Read in `ended` why. Called once, after everything that was heard before."""
-
-    def heard(self, message: Message) -> None:
-        """Received, LinkTrouble or LinkTakenOver."""
-
-    def echoed(self, payload: bytes) -> None:
-        """Take the link's own ping, come back."""
 
 
 class Connection:
@@ -89,6 +76,11 @@ class Connection:
     def in_flight(self) -> int:
         """QoS 1 messages without an answer."""
         return len(self._in_flight)
+
+    @property
+    def arrived_s(self) -> float:
+        """When the last packet came (time.monotonic)."""
+        return self._client.arrived_s
 
     @property
     def is_choked(self) -> bool:
@@ -293,6 +285,6 @@ class Connection:
 
 def _reply(properties: Properties | None) -> Reply | None:
     topic = getattr(properties, "ResponseTopic", None)
-    if not topic or "+" in topic or "#" in topic:
+    if not topic or not may_publish_to(topic):
         return None
     return Reply(topic, getattr(properties, "CorrelationData", None))

@@ -184,7 +184,7 @@ class Keeper:
         if store is not None and not is_resting:
             try:
                 store.write(entries, forgotten, sync=sync)
-            except sqlite3.Error as error:
+            except (sqlite3.Error, OSError) as error:
                 self._fail(error, now_s)
             else:
                 failed = False

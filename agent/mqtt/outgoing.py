@@ -5,6 +5,8 @@ from typing import Final
 import msgspec
 
 _TOPIC_LIMIT: Final = 4096
+_LEVELS_LIMIT: Final = 100
+"""Mosquitto takes 200 levels, EMQX 128; a client that publishes to more is thrown out."""
 _OVERHEAD_BYTES: Final = 512
 """More than header and properties of a message take."""
 
@@ -27,9 +29,16 @@ class Outgoing(msgspec.Struct, frozen=True):
 def refusal(message: Outgoing, maximum_packet_bytes: int | None) -> str | None:
     """Return why a broker would never take `message`, or None; `maximum_packet_bytes` is from its CONNACK."""
     topic = message.topic
-    if not topic or "+" in topic or "#" in topic or len(topic) > _TOPIC_LIMIT:
+    if not may_publish_to(topic):
         return "this is no topic to publish to"
-    size_bytes = len(message.payload) + 4 * len(topic) + _OVERHEAD_BYTES
+    size_bytes = len(message.payload) + len(message.correlation or b"") + 4 * len(topic) + _OVERHEAD_BYTES
     if maximum_packet_bytes is not None and size_bytes > maximum_packet_bytes:
         return f"{len(message.payload)} bytes are more than the broker takes"
     return None
+
+
+def may_publish_to(topic: str) -> bool:
+    """Whether every broker takes a message on `topic`; one that closes on it would be tried again for ever."""
+    if not topic or len(topic) > _TOPIC_LIMIT or topic.count("/") > _LEVELS_LIMIT:
+        return False
+    return topic.isprintable() and "+" not in topic and "#" not in topic

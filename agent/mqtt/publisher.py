@@ -1,7 +1,6 @@
 """What control says, and how surely: state, events, detections and live values each in their own way."""
 
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from time import monotonic
 from typing import Final, Literal, Protocol
@@ -13,6 +12,7 @@ from agent.mqtt.outbox import Outbox
 from agent.mqtt.outgoing import Outgoing
 from agent.mqtt.pace import Pace
 from agent.mqtt.topics import Topics
+from agent.mqtt.wire import Live, Wire
 
 _STATES_LIMIT: Final = 1024
 """States that wait for room in the window, at most; then only the present truth waits."""
@@ -50,12 +50,12 @@ class Sending(Protocol):
 class Publisher:
     """Speaks on a connection only after `announce`, which is owed at each LinkUp, after subscribing.
 
-    On the wire, states and live detections keep the order in which they were given: a detection that cannot go at once
-    goes to the outbox, and later to the replay topic. Nothing retained is ever sent from an older time: a new
-    connection begins with the present truth. For the loop's thread.
+    On the wire, states and live detections keep the order in which they were given: a detection that finds no room in
+    the window within a second (`Wire`) goes to the outbox, and later to the replay topic. Nothing retained is ever
+    sent from an older time: a new connection begins with the present truth. For the loop's thread.
 
     `detections`: `always` sends a detection when it is on disk; `offline` sends it from memory, and the outbox puts on
-    disk what is not acknowledged soon; `never` drops what cannot go at once.
+    disk what is not acknowledged soon; `never` drops what cannot go live.
     """
 
     def __init__(self, link: Sending, topics: Topics, outbox: Outbox, detections: Keep = "offline") -> None:
@@ -67,8 +67,7 @@ class Publisher:
         self._outbox: Final = outbox
         self._keep: Final = detections
         self._truth: Final[dict[str, bytes]] = {}
-        self._states: Final[deque[tuple[str, bytes]]] = deque()
-        self._fresh: Final[deque[_Fresh]] = deque()
+        self._wire: Final = Wire()
         self._connection = 0
         self._announced = False
         self._replaying = 0
@@ -88,10 +87,11 @@ class Publisher:
         self._truth[topic] = payload
         if not self._announced:
             return
-        self._demote()
-        self._states.append((topic, payload))
-        if len(self._states) > _STATES_LIMIT:
-            self.states_folded += len(self._states)
+        # a state must not wait for the disk
+        self._demote(self._wire.take_unwritten())
+        self._wire.add_state(Outgoing(topic, payload, retain=True))
+        if self._wire.states > _STATES_LIMIT:
+            self.states_folded += self._wire.states
             self.announce()
         self._pump()
 
@@ -106,17 +106,19 @@ class Publisher:
         self._look()
         live = Outgoing(self._topics.of_stream(stream, "detections"), payload)
         later = Outgoing(self._topics.of_stream(stream, "replay"), payload)
-        if self._keep == "never":
-            if not (self._may_go_live and self._link.publish(live, partial(self._rate.arrived, live.size_bytes))):
-                self._dropped[Kind.DETECTION] += 1
-        elif self._keep == "always" and self._announced and self._outbox.can_write:
-            fresh = _Fresh(live)
-            fresh.entry = self._outbox.lend_written(Kind.DETECTION, later, partial(self._written, fresh))
-            self._fresh.append(fresh)
-        elif self._may_go_live and not self._fresh:
-            self._go_live(live, self._outbox.lend(Kind.DETECTION, later))
+        if not self._announced or not (self._may_go_live or self._wire.takes(live)):
+            self._later(later)
+            return
+        waiting = Live(live, monotonic())
+        if self._keep == "always" and self._outbox.can_write:
+            waiting.is_written = False
+            waiting.entry = self._outbox.lend_written(Kind.DETECTION, later, partial(_written, waiting))
+        elif self._keep != "never":
+            waiting.entry = self._outbox.lend(Kind.DETECTION, later)
+        if waiting.is_written and self._may_go_live:
+            self._go_live(waiting)
         else:
-            self._outbox.keep(Kind.DETECTION, later)
+            self._wire.add_live(waiting)
 
     def send_summary(self, stream: str, payload: bytes) -> None:
         """Send a stream's next summary behind those before it: there is one topic for now and later."""
@@ -139,20 +141,22 @@ class Publisher:
         self._look()
         self._announced = self._connection != 0
         if self._announced:
-            self._states.clear()
-            self._states.extend(sorted(self._truth.items(), key=self._rank))
+            self._demote(self._wire.clear())
+            for topic, payload in sorted(self._truth.items(), key=self._rank):
+                self._wire.add_state(Outgoing(topic, payload, retain=True))
             self._pump()
 
     def tick(self) -> None:
         """Expire what is too old, put on disk what is in doubt, and go on with what waits; owed each 0.5 s."""
         self._look()
+        self._demote(self._wire.take_late(monotonic()))
         self._outbox.tick(is_up=self._announced)
-        if self._fresh and not self._outbox.can_write:
+        if not self._outbox.can_write:
             # the disk hangs: what waits for it goes without
-            for fresh in list(self._fresh):
-                self._written(fresh)
+            for live in self._wire.unwritten():
+                _written(live)
         self._pump()
-        is_behind = self._announced and (bool(self._states) or self._outbox.has_unsent)
+        is_behind = self._announced and (bool(self._wire) or self._outbox.has_unsent)
         self._rate.look(monotonic(), is_behind=is_behind and not self._pace.take_rated())
 
     def counters(self) -> dict[str, int]:
@@ -185,7 +189,7 @@ class Publisher:
 
         What was not acknowledged is on disk when this returns.
         """
-        self._demote()
+        self._demote(self._wire.clear())
         self._truth.update(last)
         done = self._link.stop([Outgoing(topic, payload, retain=True) for topic, payload in last], timeout_s)
         self._outbox.stop()
@@ -193,7 +197,7 @@ class Publisher:
 
     @property
     def _may_go_live(self) -> bool:
-        return self._announced and not self._states and self._link.has_room
+        return self._announced and not self._wire and self._link.has_room
 
     def _look(self) -> None:
         """Notice that the connection is another one: what was on the wire goes back, states are announced anew."""
@@ -202,8 +206,7 @@ class Publisher:
         self._connection = self._link.connection
         self._announced = False
         self._replaying = 0
-        self._states.clear()
-        self._fresh.clear()
+        self._dropped[Kind.DETECTION] += sum(live.entry is None for live in self._wire.clear())
         self._outbox.back()
         self._pace.lost()
 
@@ -214,18 +217,22 @@ class Publisher:
         return 2 if topic == self._topics.status else 1
 
     def _pump(self) -> None:
-        while self._announced and self._states and self._link.has_room:
-            topic, payload = self._states.popleft()
-            message = Outgoing(topic, payload, retain=True)
-            self._link.publish(message, partial(self._state_arrived, message))
-        for kind in (Kind.EVENT, Kind.SUMMARY):
-            while self._announced and not self._states and self._link.has_room and self._send_next(kind):
-                pass
+        while self._announced and self._link.has_room:
+            # answers to a command do not wait behind detections
+            if not self._wire.states and self._send_next(Kind.EVENT):
+                continue
+            first = self._wire.next()
+            if isinstance(first, Live):
+                self._go_live(first)
+            elif first is not None:
+                self._link.publish(first, partial(self._sent_arrived, first))
+            elif self._wire.states or not self._send_next(Kind.SUMMARY):
+                break
         self._replay()
 
     def _replay(self) -> None:
         """Send what was kept; live messages have the right of way, and half of the window for themselves."""
-        while self._announced and not self._states and self._link.has_room:
+        while self._announced and not self._wire.states and self._link.has_room:
             now_s, others = monotonic(), self._link.in_flight - self._replaying
             if not self._pace.may_send(self._replaying, max(1, self._link.window // 2) - others, now_s):
                 return
@@ -241,26 +248,28 @@ class Publisher:
         entry = self._outbox.next(kind)
         return entry is not None and self._link.publish(entry.message, partial(self._arrived, entry))
 
-    def _go_live(self, live: Outgoing, entry: Entry) -> None:
-        if not self._link.publish(live, partial(self._arrived, entry)):
-            self._outbox.release(entry)
+    def _go_live(self, live: Live) -> None:
+        if live.entry is None:
+            arrived = partial(self._sent_arrived, live.message)
+        else:
+            arrived = partial(self._arrived, live.entry)
+        if not self._link.publish(live.message, arrived):
+            self._demote([live])
             self._look()
 
-    def _written(self, fresh: "_Fresh") -> None:
-        fresh.is_written = True
-        while self._fresh and self._fresh[0].is_written:
-            first = self._fresh.popleft()
-            if first.entry is not None and self._may_go_live:
-                self._go_live(first.live, first.entry)
-            elif first.entry is not None:
-                self._outbox.release(first.entry)
+    def _later(self, message: Outgoing) -> None:
+        if self._keep == "never":
+            self._dropped[Kind.DETECTION] += 1
+        else:
+            self._outbox.keep(Kind.DETECTION, message)
 
-    def _demote(self) -> None:
-        """Send on the replay topic what was to go live: a state must not wait for the disk, nor be overtaken."""
-        while self._fresh:
-            entry = self._fresh.popleft().entry
-            if entry is not None:
-                self._outbox.release(entry)
+    def _demote(self, lives: Iterable[Live]) -> None:
+        """Send on the replay topic what was to go live, or drop what is not kept."""
+        for live in lives:
+            if live.entry is None:
+                self._dropped[Kind.DETECTION] += 1
+            else:
+                self._outbox.release(live.entry)
 
     def _arrived(self, entry: Entry) -> None:
         self._outbox.acknowledged(entry)
@@ -273,15 +282,11 @@ class Publisher:
         self._pace.arrived(now_s - sent_s, now_s)
         self._arrived(entry)
 
-    def _state_arrived(self, message: Outgoing) -> None:
+    def _sent_arrived(self, message: Outgoing) -> None:
         self._rate.arrived(message.size_bytes)
         self._pump()
 
 
-class _Fresh:
-    """A detection that goes live when it is on disk."""
-
-    def __init__(self, live: Outgoing) -> None:
-        self.live: Final = live
-        self.entry: Entry | None = None
-        self.is_written = False
+def _written(live: Live) -> None:
+    """Note that a detection is on disk; the outbox's `on_change` follows."""
+    live.is_written, live.since_s = True, monotonic()

@@ -16,6 +16,7 @@ Kind = Literal[
     "broker frozen",
     "agent killed",
     "disk full",
+    "clock set",
 ]
 _LONGEST_S: Final[dict[Kind, float]] = {
     "delay": 10,
@@ -28,20 +29,27 @@ _LONGEST_S: Final[dict[Kind, float]] = {
     "broker frozen": 12,
     "agent killed": 0.5,
     "disk full": 10,
+    "clock set": 2,
 }
+_SET_S: Final = 86400.0
+
 _DEADLY: Final[tuple[Kind, ...]] = ("refuse", "black hole", "broker killed", "broker frozen")
 """While these last, the agent may be killed too: then all that it kept is on its disk or gone."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """`after_s` of peace, then `kind` for `lasts_s`; `kills` the agent in the middle of it."""
+    """`after_s` of peace, then `kind` for `lasts_s`; `kills` the agent in the middle of it.
+
+    `ahead_s`: what the agent's wall clock is set to, beside the right time; it stays so.
+    """
 
     after_s: float
     kind: Kind
     lasts_s: float
     kills: bool = False
     delay_s: float = 0.0
+    ahead_s: float = 0.0
 
 
 def drawn(seed: int, seconds: float) -> Iterator[Fault]:
@@ -62,6 +70,7 @@ def drawn(seed: int, seconds: float) -> Iterator[Fault]:
             lasts_s=chance.uniform(0.3, 1) * _LONGEST_S[kind],
             kills=kind in _DEADLY and chance.random() < 0.3,
             delay_s=chance.uniform(0.02, 0.4),
+            ahead_s=chance.uniform(-_SET_S, _SET_S),
         )
         passed_s += fault.after_s + fault.lasts_s + (8 if kind == "disk full" else 0)
         yield fault

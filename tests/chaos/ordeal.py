@@ -2,6 +2,7 @@
 
 import json
 import os
+import struct
 import subprocess
 import time
 from collections.abc import Callable, Iterable
@@ -22,6 +23,7 @@ from agent.mqtt.peer import Peer
 FPS: Final = 15
 SLOW_BYTES_PER_S: Final = 8000.0
 DISK: Final = "24m"
+CLOCK: Final = Path(__file__).with_name("clock")
 DRAIN_S: Final = 240.0
 _CALM_S: Final = 5.0
 _DISK_FULL_REST_S: Final = 8.0
@@ -51,6 +53,7 @@ class Ordeal:
         self._mode = mode
         self._keepalive_s = keepalive_s
         self._state = folder / "state"
+        self._clock = folder / "clock"
         self._dropped: dict[str, int] = {}
         self._agent: RunningAgent | None = None
 
@@ -69,6 +72,9 @@ class Ordeal:
         self._peer.connect()
         undo.callback(self._peer.close)
         self._agent = RunningAgent(self._folder, f"mqtt://127.0.0.1:{self.proxy.port}", self._peer, self._settings)
+        self._set_clock(0.0)
+        path = os.pathsep.join([str(CLOCK), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+        self._agent.environment = {"PYTHONPATH": path, "CHANGEOVER_TEST_CLOCK": str(self._clock)}
         self._agent.start()
         undo.callback(self._agent.kill)
         self._agent.until_said("status", "online")
@@ -123,6 +129,7 @@ class Ordeal:
             "broker frozen": self.broker.freeze,
             "agent killed": self._kill_agent,
             "disk full": self._fill_disk,
+            "clock set": lambda: self._set_clock(fault.ahead_s),
         }
         begin[fault.kind]()
 
@@ -143,6 +150,11 @@ class Ordeal:
     def _kill_agent(self) -> None:
         self.agent.kill()
         self.agent.start()
+
+    def _set_clock(self, ahead_s: float) -> None:
+        # in place: the agent has it mapped
+        with self._clock.open("r+b" if self._clock.exists() else "wb") as file:
+            file.write(struct.pack("d", ahead_s))
 
     def _fill_disk(self) -> None:
         if not os.path.ismount(self._state):

@@ -16,7 +16,8 @@ SHORT = [
     Fault(2, "broker killed", 2),
     Fault(5, "half-open", 3),
     Fault(4, "agent killed", 0.5),
-    Fault(8, "slow", 4),
+    Fault(4, "clock set", 1, ahead_s=-7200),
+    Fault(4, "slow", 4),
 ]
 
 
@@ -80,4 +81,10 @@ def test_the_checker_sees_gaps_repeats_and_disorder() -> None:
 
 def test_a_seed_is_a_run_that_can_be_repeated() -> None:
     assert list(drawn(7, 300)) == list(drawn(7, 300))
-    assert {fault.kind for fault in drawn(7, 300)} >= {"disk full", "broker frozen", "half-open", "agent killed"}
+    assert {fault.kind for fault in drawn(7, 300)} >= {
+        "disk full",
+        "broker frozen",
+        "half-open",
+        "agent killed",
+        "clock set",
+    }

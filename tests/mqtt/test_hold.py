@@ -34,6 +34,39 @@ def test_it_leaves_with_all_said_and_without_a_will_and_comes_back_no_sooner(
     assert "offline" not in observer.of("status")
 
 
+def test_what_waited_for_room_is_said_before_it_leaves(
+    mosquitto: Mosquitto, make_station: Callable[..., Station], observe: Callable[[int], Any]
+) -> None:
+    station = make_station(mosquitto.port, protocol="5")
+    station.until_heard(LinkUp)
+    station.until_acknowledged()
+    with observe(mosquitto.port) as observer:
+        lines = [f"line-{number}" for number in range(3 * station.link.window)]
+        for line in lines:
+            station.ready(line, "0")
+        station.publisher.send_event(station.topics.of_device("alert"), b"stands back")
+        station.link.hold(BACK_S)
+        station.until(lambda: observer.of("alert") == ["stands back"], BACK_S)
+        assert not station.link.is_up
+        assert all(observer.of(f"line/{line}/ready") == ["0"] for line in lines)
+
+
+def test_a_connection_that_breaks_before_all_is_said_is_made_again_at_once(
+    mosquitto: Mosquitto, make_station: Callable[..., Station], observe: Callable[[int], Any]
+) -> None:
+    station = make_station(mosquitto.port)
+    station.until_heard(LinkUp)
+    station.until_acknowledged()
+    mosquitto.freeze()
+    station.ready("line-1", "0")
+    mosquitto.kill()
+    station.link.hold(3600.0)
+    mosquitto.start()
+    with observe(mosquitto.port) as observer:
+        station.until_heard(LinkUp)
+        station.until(lambda: observer.of("line/line-1/ready") == ["0"])
+
+
 def test_an_attempt_under_way_is_given_up(mosquitto: Mosquitto, make_station: Callable[..., Station]) -> None:
     station = make_station(mosquitto.port)
     began_s = time.monotonic()

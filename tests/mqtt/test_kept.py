@@ -1,6 +1,7 @@
 """The outbox with its file: what reaches the disk, what comes back from it, and what happens when it does not work."""
 
 import contextlib
+import errno
 import os
 import signal
 import sqlite3
@@ -361,6 +362,26 @@ def test_what_arrived_is_not_sent_again_though_a_full_disk_cannot_forget_it(
     bench.until(lambda: bench.outbox.trouble.unwritable or bench.outbox.depth(Kind.DETECTION) == 50)
     bench.outbox.back()
     assert names(bench.take(50)) == list(range(50, 100))
+
+
+def test_a_system_that_has_no_descriptor_left_is_no_end_of_the_outbox(
+    tmp_path: Path, make_bench: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    bench = make_bench(tmp_path / "outbox.db")
+    monkeypatch.setattr(bench.outbox._keeper, "_retry_s", 0.1)
+    bench.keep(0)
+    bench.until_written()
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "write", fails)
+        bench.keep(1)
+        bench.outbox.tick(is_up=False)
+        bench.until(lambda: bench.outbox.trouble.unwritable)
+    bench.until(lambda: bench.outbox.trouble.unwritable is None)
+    bench.until_written()
+    assert names(bench.take(2)) == [0, 1]
 
 
 def test_a_second_agent_on_the_same_file_keeps_off(tmp_path: Path, make_bench: Callable[..., Bench]) -> None:

@@ -1,10 +1,12 @@
 """The link against real brokers: it comes up, says the truth, notices loss, and is not deaf afterwards."""
 
 import logging
+import socket
 import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from support.brokers import Mosquitto
 from support.station import Station
 
 from agent.messages.events import LinkDown, LinkUp, Received
+from agent.mqtt.connection import _reply
 from agent.mqtt.link_settings import settings_of
 from agent.mqtt.peer import connected
 
@@ -187,6 +190,20 @@ def test_nobody_listening_is_tried_again(make_station: Callable[..., Station], m
     station.until_heard(LinkUp)
 
 
+def test_a_broker_that_says_nothing_costs_its_time_out_and_no_more(
+    make_station: Callable[..., Station], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.mqtt.client.CONNACK_TIMEOUT_S", 1.0)
+    monkeypatch.setattr("agent.mqtt.client.Backoff.next_s", lambda _: 1.0)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        station = make_station(silent.getsockname()[1], protocol="5")
+        station.until_heard(LinkDown)
+        began_s = time.monotonic()
+        for _ in range(4):
+            assert "CONNACK" in station.until_heard(LinkDown).detail
+        assert time.monotonic() - began_s < 4 * (1.0 + 0.5), "not twice that"
+
+
 @pytest.mark.parametrize("protocol", ["5", "3.1.1"])
 def test_a_huge_message_is_kept_away_or_cut(
     mosquitto: Mosquitto, make_station: Callable[..., Station], protocol: str
@@ -222,6 +239,24 @@ def test_an_answer_finds_its_way_by_response_topic_and_correlation_data(
         station.until(lambda: asking.poll() is not None)
         assert asking.stdout is not None
         assert asking.stdout.read().split() == ["done", "c-1"]
+
+
+@pytest.mark.parametrize(
+    "asked", ["a/" * 250 + "b", "answers/#", "a\u00ad/b"], ids=["too deep", "a wildcard", "not printable"]
+)
+def test_a_response_topic_that_would_end_the_link_is_not_used(
+    mosquitto: Mosquitto, make_station: Callable[..., Station], asked: str
+) -> None:
+    station = make_station(mosquitto.port)
+    station.until_heard(LinkUp)
+    _until_round_trip(station)
+    connection = station.link.connection
+    properties = SimpleNamespace(ResponseTopic=asked, CorrelationData=b"c-1")
+    assert _reply(properties) is None  # type: ignore[arg-type]
+    station.publisher.send_event(asked, b"done", b"c-1")
+    station.publisher.send_event(station.topics.of_device("ack"), b"done")
+    station.until_acknowledged()
+    assert station.link.connection == connection, "the broker has closed on it"
 
 
 def _until_round_trip(station: Station) -> None:

@@ -76,16 +76,34 @@ def test_500_messages_a_second_arrive_all_once_and_in_order(
     assert station.outbox.dropped(Kind.DETECTION) == 0
 
 
-def test_a_burst_beyond_the_window_is_replayed(
+def test_a_burst_beyond_the_window_waits_for_room_and_is_live(
     mosquitto: Mosquitto, make_station: Callable[..., Station], observe: Callable[[int], Any]
 ) -> None:
     with observe(mosquitto.port) as observer:
         station = make_station(mosquitto.port)
         station.until_heard(LinkUp)
-        window = station.link.window
         _send(station, range(200))
-        assert station.link.in_flight == window
+        assert station.link.in_flight == station.link.window
         assert station.depth() == 200
+        station.until(lambda: station.depth() == 0)
+        station.until(lambda: len(observer.of(DETECTIONS)) >= 200)
+        assert _seqs(observer, DETECTIONS) == list(range(200))
+        assert not observer.of(REPLAY)
+
+
+def test_what_a_silent_broker_leaves_without_room_is_replayed(
+    mosquitto: Mosquitto, make_station: Callable[..., Station], observe: Callable[[int], Any]
+) -> None:
+    with observe(mosquitto.port) as observer:
+        station = make_station(mosquitto.port)
+        station.until_heard(LinkUp)
+        station.until_acknowledged()
+        window = station.link.window
+        mosquitto.freeze()
+        _send(station, range(200))
+        late_s = time.monotonic() + 1.5
+        station.until(lambda: time.monotonic() > late_s)
+        mosquitto.thaw()
         station.until(lambda: station.depth() == 0)
         station.until(lambda: len(observer.of(DETECTIONS)) + len(observer.of(REPLAY)) >= 200)
         assert _seqs(observer, DETECTIONS) == list(range(window))

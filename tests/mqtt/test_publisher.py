@@ -117,11 +117,66 @@ def test_states_and_live_detections_keep_their_order_when_there_is_no_room() -> 
     assert link.wire == [
         ("stream/cam-1/detections", b"old model"),
         ("line/line-1/ready", b"0"),
+        ("stream/cam-1/detections", b"old model too"),
         ("line/line-1/ready", b"bottle-500"),
-        ("stream/cam-1/replay", b"old model too"),
-        ("stream/cam-1/replay", b"new model"),
+        ("stream/cam-1/detections", b"new model"),
         ("stream/cam-1/detections", b"new model too"),
     ]
+
+
+def test_a_state_is_held_up_for_a_moment_and_a_detection_is_live_for_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = 100.0
+    monkeypatch.setattr("agent.mqtt.publisher.monotonic", lambda: now_s)
+    link = DummyLink(window=1)
+    publisher = announced(link)
+    for payload in (b"1", b"2", b"3"):
+        publisher.send_detection("cam-1", payload)
+    publisher.send_state(READY, b"0")
+    publisher.send_detection("cam-1", b"4")
+    now_s += 0.2
+    publisher.tick()
+    link.acknowledge()
+    assert link.wire[1:] == [("line/line-1/ready", b"0")]
+    publisher.send_detection("cam-1", b"5")
+    now_s += 0.9
+    publisher.tick()
+    link.acknowledge_all()
+    assert link.wire[2:] == [
+        ("stream/cam-1/detections", b"5"),
+        ("stream/cam-1/replay", b"2"),
+        ("stream/cam-1/replay", b"3"),
+        ("stream/cam-1/replay", b"4"),
+    ]
+
+
+def test_what_waits_to_go_live_is_bounded_and_an_event_goes_before_it() -> None:
+    link = DummyLink(window=1)
+    publisher = announced(link)
+    for number in range(300):
+        publisher.send_detection("cam-1", str(number).encode())
+    publisher.send_event(TOPICS.of_device("alert"), b"e")
+    link.acknowledge_all()
+    assert link.wire[1] == ("alert", b"e")
+    live = [int(payload) for topic, payload in link.wire if topic.endswith("detections")]
+    later = [int(payload) for topic, payload in link.wire if topic.endswith("replay")]
+    assert live == list(range(257))
+    assert later == list(range(257, 300))
+
+
+@pytest.mark.parametrize("detections", ["offline", "never"])
+def test_what_waits_to_go_live_goes_back_with_the_connection(detections: Keep) -> None:
+    link = DummyLink(window=1)
+    publisher = make(link, detections)
+    link.connect(1)
+    publisher.announce()
+    for number in range(3):
+        publisher.send_detection("cam-1", str(number).encode())
+    link.connect(2)
+    publisher.announce()
+    link.acknowledge_all()
+    kept = [("stream/cam-1/replay", str(number).encode()) for number in range(3)] if detections == "offline" else []
+    assert link.wire[1:] == kept
+    assert publisher.counters()["detections_dropped"] == (0 if kept else 2)
 
 
 def test_no_live_detection_overtakes_a_state_that_found_the_socket_full() -> None:
@@ -132,7 +187,7 @@ def test_no_live_detection_overtakes_a_state_that_found_the_socket_full() -> Non
     link.is_choked = False
     publisher.send_detection("cam-1", b"new model")
     publisher.tick()
-    assert link.wire == [("line/line-1/ready", b"bottle-500"), ("stream/cam-1/replay", b"new model")]
+    assert link.wire == [("line/line-1/ready", b"bottle-500"), ("stream/cam-1/detections", b"new model")]
 
 
 def test_replay_leaves_half_of_the_window_to_live_messages() -> None:

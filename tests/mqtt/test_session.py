@@ -1,5 +1,6 @@
 """What the broker keeps for the agent while it is away for a short time."""
 
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -68,6 +69,16 @@ def test_another_client_of_the_same_id_is_told(
         return any(isinstance(event, LinkTakenOver) for event in one.heard)
 
     one.until(is_told)
+    place = next(place for place, event in enumerate(one.heard) if isinstance(event, LinkTakenOver))
+    if protocol == "3.1.1":
+        assert isinstance(one.heard[place - 1], LinkUp), "who stands back for it has said the truth before"
+    two.publisher.stop([], 2)
+    one.link.hold(1.0)
+    one.heard.clear()
+    one.until_heard(LinkUp)
+    quiet_s = time.monotonic() + 1
+    one.until(lambda: time.monotonic() > quiet_s)
+    assert not any(isinstance(event, LinkTakenOver) for event in one.heard), "the other is gone"
 
 
 def test_a_broker_that_is_killed_takes_nothing_over(mosquitto: Mosquitto, make_station: Callable[..., Station]) -> None:
