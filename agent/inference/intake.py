@@ -135,7 +135,8 @@ class Intake:
             memory.trim()
             grown_bytes = memory.process_bytes() - before_bytes
             self._measure(candidate, entry, self._own_bytes(candidate, grown_bytes, is_first=is_first), times)
-        except BaseException:
+        except BaseException as error:
+            memory.let_go(error)
             self.undo(entry, model, before_bytes)
             raise
         finally:
@@ -198,8 +199,8 @@ class Intake:
         self._runtimes.add(backend)
         try:
             importlib.import_module(f"agent.inference.backends.{backend}")
-        except ImportError as error:
-            _LOG.info("backend %s: %s", backend, error)  # the load says so, with a reason
+        except Exception as error:  # noqa: BLE001 - a library may fail as it likes; the load says so, with a reason
+            _LOG.info("backend %s: %r", backend, error)
         if "torch" not in sys.modules:  # its backend froze what it brought; its models hold cycles, to be collected
             gc.freeze()
         return True

@@ -13,7 +13,7 @@ from agent.inference.intake import Arrival, Candidate, Intake
 from agent.inference.jobs import DroppedError, Failure, Job
 from agent.inference.patience import Patience
 from agent.inference.room import NoRoomError, Room, Want
-from agent.messages.errors import ChangeoverError, ModelError, OutOfMemoryError
+from agent.messages.errors import ModelError, OutOfMemoryError
 from agent.messages.references import ModelVersion
 
 _LOG: Final = logging.getLogger(__name__)
@@ -223,7 +223,7 @@ class Loader:
         try:
             self._room.require_fit(want, entry)
             self._hand_over(job, arrival)
-        except ChangeoverError:
+        except BaseException:
             self._intake.undo(entry, arrival.model, arrival.before_bytes)
             raise
 

@@ -1,0 +1,53 @@
+"""Loads that end in an odd way: nothing of them stays, and nothing goes for them in vain."""
+
+from collections.abc import Callable
+
+import pytest
+from inference.worker.dummies import MIB, DummyRuntime, PlantOfDummies
+
+from agent.inference.room import Room
+from agent.messages.children import Log
+from agent.messages.errors import ModelError
+
+NewDummies = Callable[..., PlantOfDummies]
+
+
+def test_bytes_in_the_frames_of_a_failure_come_back_at_once(new_dummies: NewDummies, runtime: DummyRuntime) -> None:
+    plant = new_dummies(budget_mib=400)
+    good, bad = runtime.make("good"), runtime.make("bad", 120)
+    plant.switch(good)
+    behaviour = runtime.behaviours["bad"]
+    behaviour.load_error, behaviour.hoards_bytes = ModelError("load_failed", "no"), 300 * MIB
+    assert plant.refusal(bad).reason == "load_failed"
+    plant.wait_for_ledger({"good:n@1": "active"})
+    assert runtime.held_bytes == 60 * MIB
+    assert not plant.of(Log), "nothing was missed for a while"
+
+
+def test_a_runtime_whose_import_fails_in_its_own_way_charges_nothing_for_ever(
+    new_dummies: NewDummies, runtime: DummyRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(name: str) -> object:
+        raise ValueError(name)
+
+    monkeypatch.setattr("agent.inference.intake.importlib.import_module", fail)
+    plant = new_dummies()
+    plant.switch(runtime.make("a"))
+    plant.wait_for_ledger({"a:n@1": "active"})
+
+
+def test_a_load_that_breaks_after_its_proof_leaves_nothing(
+    new_dummies: NewDummies, runtime: DummyRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError("too many open files")
+
+    plant = new_dummies()
+    good, odd = runtime.make("good"), runtime.make("odd")
+    plant.switch(good)
+    with monkeypatch.context() as broken:
+        broken.setattr(Room, "require_fit", fail)
+        assert plant.refusal(odd).reason == "load_failed"
+    plant.wait_for_ledger({"good:n@1": "active"})
+    assert runtime.held_bytes == 60 * MIB
+    plant.switch(odd)
