@@ -152,9 +152,11 @@ class Intake:
         self._releaser.see_back(entry, before_bytes + entry.bytes)
 
     def _require_hashed(self, candidate: Candidate) -> None:
-        """Hash a file that was read after all, as its artifact turned out to be of no use."""
+        """Hash a file that was read: its artifact was of no use after all, or it changed since it was hashed."""
         version = candidate.version
-        if candidate.has_artifact and not self._artifacts.find(artifact_key(version, self._compute)):
+        if not candidate.has_artifact:
+            self._files.require_unchanged(version)
+        elif not self._artifacts.find(artifact_key(version, self._compute)):
             self._files.require_right(version)
 
     def _own_bytes(self, candidate: Candidate, grown_bytes: int, *, is_first: bool) -> int:

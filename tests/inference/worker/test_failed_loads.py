@@ -1,12 +1,13 @@
 """Loads that end in an odd way: nothing of them stays, and nothing goes for them in vain."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from inference.worker.dummies import MIB, DummyRuntime, PlantOfDummies
 
 from agent.inference.room import Room
-from agent.messages.children import Log
+from agent.messages.children import Log, SwapFailed
 from agent.messages.errors import ModelError
 
 NewDummies = Callable[..., PlantOfDummies]
@@ -51,3 +52,19 @@ def test_a_load_that_breaks_after_its_proof_leaves_nothing(
     plant.wait_for_ledger({"good:n@1": "active"})
     assert runtime.held_bytes == 60 * MIB
     plant.switch(odd)
+
+
+def test_a_file_that_is_replaced_while_it_is_loaded_is_refused(new_dummies: NewDummies, runtime: DummyRuntime) -> None:
+    plant = new_dummies()
+    good, other = runtime.make("good"), runtime.make("other")
+    plant.switch(good)
+    behaviour = runtime.behaviours["other"]
+    behaviour.load_may_end.clear()
+    change = plant.assign(other)
+    assert behaviour.load_began.wait(60)
+    Path(other.path).write_bytes(b"not what was hashed")
+    behaviour.load_may_end.set()
+    answer = plant.answer(change)
+    assert isinstance(answer, SwapFailed)
+    assert (answer.reason, answer.active) == ("hash_mismatch", "good:n@1")
+    plant.wait_for_ledger({"good:n@1": "active"})
