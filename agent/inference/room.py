@@ -175,10 +175,13 @@ class Room:
 
     def _carry_out(self, plan: _Plan, want: Want, view: _View, lines: frozenset[str]) -> None:
         if plan.leave:
-            want.leave({line for entry in plan.leave for line in entry.claims})
+            want.leave({line for entry in plan.leave for line in tuple(entry.claims)})
+            want.lines()  # what nobody waits for any more evicts nothing
         for entry in (*plan.leave, *plan.announced):
             for line in lines:
                 self._cache.unreserve(entry.version, line)
+        if not all(entry.is_evictable for entry in plan.leave):
+            return  # one of them stays after all, and the plan with it
         why: CacheReason = "room" if lines else "announced"
         for entry in plan.leave:
             self._evict(entry, "break", want, view)

@@ -4,10 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from inference.worker.dummies import MIB, DummyRuntime, PlantOfDummies
+from inference.worker.dummies import MIB, DummyRuntime, PlantOfDummies, wait_for
+from inference.worker.plant import decisions, offer
 
 from agent.inference.room import Room
-from agent.messages.children import Log, SwapFailed
+from agent.messages.children import Breaking, Log, SwapFailed, Swapped
 from agent.messages.errors import ModelError
 
 NewDummies = Callable[..., PlantOfDummies]
@@ -68,3 +69,27 @@ def test_a_file_that_is_replaced_while_it_is_loaded_is_refused(new_dummies: NewD
     assert isinstance(answer, SwapFailed)
     assert (answer.reason, answer.active) == ("hash_mismatch", "good:n@1")
     plant.wait_for_ledger({"good:n@1": "active"})
+
+
+def test_a_line_that_is_overtaken_while_it_leaves_costs_nobody_a_model(
+    new_dummies: NewDummies, runtime: DummyRuntime
+) -> None:
+    plant = new_dummies(budget_mib=100)
+    spare, serving, large = runtime.make("spare", 30), runtime.make("serving"), runtime.make("large", 90)
+    plant.switch(spare)
+    plant.switch(serving)
+    behaviour = runtime.behaviours["serving"]
+    behaviour.answer_may_end.clear()
+    offer(plant.writers["cam-1"])
+    assert behaviour.answers_begun.acquire(timeout=60)
+    overtaken = plant.assign(large)
+    plant.wait_until(lambda: bool(plant.of(Breaking)))
+    newest = plant.assign(spare)
+    behaviour.answer_may_end.set()
+    assert isinstance(plant.answer(overtaken), SwapFailed)
+    answer = plant.answer(newest)
+    assert isinstance(answer, Swapped)
+    assert answer.report.residency == "resident"
+    wait_for(lambda: not plant.worker._loader._jobs)
+    assert not decisions(plant)
+    plant.wait_for_ledger({"spare:n@1": "active", "serving:n@1": "resident"})
