@@ -100,7 +100,7 @@ class Intake:
                 self._files.require_unchanged(version)
                 file_bytes = artifact.bytes
                 guess_bytes = guess_artifact_bytes(artifact.bytes, artifact.imgsz)
-        key = f"{version.sha256.lower()}/{backend_of(version)}/{self._compute}/{version.imgsz or 'own'}"
+        key = f"{version.sha256.lower()}/{self._backend(version)}/{self._compute}/{version.imgsz or 'own'}"
         key += "/artifact" if artifact else ""
         predicted_bytes = self._footprints.measured_bytes(key) or guess_bytes
         return Candidate(version, key, file_bytes, predicted_bytes, _ms_since(began_ns), artifact is not None)
@@ -111,7 +111,7 @@ class Intake:
         Raises ModelError and OutOfMemoryError, and what `require_wanted` raises where nobody waits any more; then
         nothing stays behind, and the charge ends with the bytes.
         """
-        is_first = self._bring_runtime(backend_of(candidate.version))
+        is_first = self._bring_runtime(self._backend(candidate.version))
         memory.trim()
         before_bytes = memory.process_bytes()
         model: Model | None = None
@@ -151,6 +151,9 @@ class Intake:
             model.close()
         self._releaser.see_back(entry, before_bytes + entry.bytes)
 
+    def _backend(self, version: ModelVersion) -> str:
+        return backend_of(version, self._compute)
+
     def _require_hashed(self, candidate: Candidate) -> None:
         """Hash a file that was read: its artifact was of no use after all, or it changed since it was hashed."""
         version = candidate.version
@@ -174,7 +177,7 @@ class Intake:
         excess_bytes = own_bytes - known.bytes
         if abs(excess_bytes) <= tolerance_bytes(known.bytes):
             return known.bytes
-        backend = backend_of(candidate.version)
+        backend = self._backend(candidate.version)
         if 0 < excess_bytes <= self._account.left_bytes(backend):
             self._account.keep(backend, excess_bytes)
             return known.bytes

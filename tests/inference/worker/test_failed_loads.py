@@ -7,9 +7,11 @@ import pytest
 from inference.worker.dummies import MIB, DummyRuntime, PlantOfDummies, wait_for
 from inference.worker.plant import decisions, offer
 
+from agent.inference.intake import Intake
 from agent.inference.room import Room
 from agent.messages.children import Breaking, Log, SwapFailed, Swapped
 from agent.messages.errors import ModelError
+from agent.messages.references import ModelVersion
 
 NewDummies = Callable[..., PlantOfDummies]
 
@@ -93,3 +95,18 @@ def test_a_line_that_is_overtaken_while_it_leaves_costs_nobody_a_model(
     wait_for(lambda: not plant.worker._loader._jobs)
     assert not decisions(plant)
     plant.wait_for_ledger({"spare:n@1": "active", "serving:n@1": "resident"})
+
+
+def test_a_footprint_belongs_to_the_backend_that_serves_on_the_device(
+    new_dummies: NewDummies, make_version: Callable[..., ModelVersion], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Intake] = []
+    begin = Intake.__init__
+
+    def note(self: Intake, *parts: object, **named: object) -> None:
+        made.append(self)
+        begin(self, *parts, **(named | {"compute": "cuda:0"}))  # type: ignore[arg-type] # as the worker gives them
+
+    monkeypatch.setattr(Intake, "__init__", note)
+    new_dummies()
+    assert "/onnxruntime/cuda:0/" in made[0].check(make_version("a")).key
