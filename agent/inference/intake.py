@@ -29,12 +29,13 @@ Load = Callable[[ModelVersion, str, Path], Model]
 
 @dataclass(frozen=True)
 class Candidate:
-    """A file that is what the catalog says; `key` is its footprint's."""
+    """A file that is what the catalog says; `key` is its footprint's. `is_guessed`: it was never measured here."""
 
     version: ModelVersion
     key: str
     file_bytes: int
     predicted_bytes: int
+    is_guessed: bool
     check_ms: float
     has_artifact: bool
 
@@ -52,7 +53,7 @@ class Arrival:
 class Intake:
     """Checks, loads, measures, warms up and proves. `is_serving` says whether frames must go before loads.
 
-    `arrived` is called with each version that was loaded and proven.
+    `improve` is called with each version that was loaded and proven, or refused by a guess: it should have an artifact.
 
     The first load of a backend brings much of its runtime with it, which stays and is no model's: there a model is
     charged what it was measured to take at another time, else what it brought less RUNTIMES_OWN_BYTES.
@@ -67,7 +68,7 @@ class Intake:
         is_serving: Callable[[], bool],
         *,
         account: RuntimeAccount,
-        arrived: Callable[[ModelVersion], None],
+        improve: Callable[[ModelVersion], None],
         compute: str,
         cache_dir: Path,
     ) -> None:
@@ -77,7 +78,7 @@ class Intake:
         self._releaser: Final = releaser
         self._load: Final = load
         self._is_serving: Final = is_serving
-        self._arrived: Final = arrived
+        self._improve: Final = improve
         self._compute: Final = compute
         self._cache_dir: Final = cache_dir
         self._artifacts: Final = Artifacts(cache_dir)
@@ -102,8 +103,14 @@ class Intake:
                 guess_bytes = guess_artifact_bytes(artifact.bytes, artifact.imgsz)
         key = f"{version.sha256.lower()}/{self._backend(version)}/{self._compute}/{version.imgsz or 'own'}"
         key += "/artifact" if artifact else ""
-        predicted_bytes = self._footprints.measured_bytes(key) or guess_bytes
-        return Candidate(version, key, file_bytes, predicted_bytes, _ms_since(began_ns), artifact is not None)
+        known_bytes = self._footprints.measured_bytes(key)
+        sizes = (file_bytes, known_bytes or guess_bytes, known_bytes is None)
+        return Candidate(version, key, *sizes, _ms_since(began_ns), artifact is not None)
+
+    def refused(self, candidate: Candidate) -> None:
+        """Note that there is no room for it; where only a guess says so, an artifact takes less, guessed better."""
+        if candidate.is_guessed and not candidate.has_artifact:
+            self._improve(candidate.version)
 
     def bring(self, candidate: Candidate, entry: Entry[Model], require_wanted: Callable[[], object]) -> Arrival:
         """Load what `entry` was charged for, measure it, warm it up and prove it.
@@ -141,7 +148,7 @@ class Intake:
             raise
         finally:
             self._has_loaded = True
-        self._arrived(candidate.version)
+        self._improve(candidate.version)
         return Arrival(entry, model, before_bytes, times)
 
     def undo(self, entry: Entry[Model], model: Model | None, before_bytes: int) -> None:

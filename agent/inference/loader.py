@@ -218,13 +218,20 @@ class Loader:
     def _take_in(self, job: Job) -> None:
         want = Want(job.version, lambda: self._require_wanted(job), lambda lines: self._ask_to_leave(job, lines))
         candidate = self._intake.check(job.version)
-        entry = self._room.admit(want, candidate.predicted_bytes)
+        entry = self._admit(want, candidate)
         arrival = self._bring(job, candidate, entry)
         try:
             self._room.require_fit(want, entry)
             self._hand_over(job, arrival)
         except BaseException:
             self._intake.undo(entry, arrival.model, arrival.before_bytes)
+            raise
+
+    def _admit(self, want: Want, candidate: Candidate) -> Entry[Model]:
+        try:
+            return self._room.admit(want, candidate.predicted_bytes)
+        except NoRoomError:
+            self._intake.refused(candidate)
             raise
 
     def _bring(self, job: Job, candidate: Candidate, entry: Entry[Model]) -> Arrival:

@@ -201,10 +201,11 @@ class Room:
     ) -> NoRoomError:
         self._tell(_Fate("refused", reason, want.version, predicted_bytes, measured_bytes), view)
         needed_bytes = predicted_bytes if measured_bytes is None else measured_bytes
+        takes = "is predicted to take" if measured_bytes is None else "takes"
         standing, budget_bytes = view.standing, self._cache.budget_bytes
         kept = ", ".join(f"{e.version.reference} {e.state} {e.bytes >> 10} KiB" for e in standing.kept) or "nothing"
         return NoRoomError(
-            f"{want.version.reference} takes {needed_bytes >> 10} KiB; of a budget of {budget_bytes >> 10} KiB "
+            f"{want.version.reference} {takes} {needed_bytes >> 10} KiB; of a budget of {budget_bytes >> 10} KiB "
             f"{max(0, standing.short_bytes) >> 10} KiB are short, more than may be released; kept: {kept}"
         )
 

@@ -106,7 +106,7 @@ class Worker:
             load_model,
             self._is_serving,
             account=account,
-            arrived=self._artifacts.ask,
+            improve=self._artifacts.ask,
             compute=compute,
             cache_dir=Path(self._setup.cache_dir),
         )

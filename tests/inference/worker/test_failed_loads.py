@@ -7,6 +7,7 @@ import pytest
 from inference.worker.dummies import MIB, DummyRuntime, PlantOfDummies, wait_for
 from inference.worker.plant import decisions, offer
 
+from agent.inference.artifact_maker import ArtifactMaker
 from agent.inference.intake import Intake
 from agent.inference.room import Room
 from agent.messages.children import Breaking, Log, SwapFailed, Swapped
@@ -95,6 +96,23 @@ def test_a_line_that_is_overtaken_while_it_leaves_costs_nobody_a_model(
     wait_for(lambda: not plant.worker._loader._jobs)
     assert not decisions(plant)
     plant.wait_for_ledger({"spare:n@1": "active", "serving:n@1": "resident"})
+
+
+def test_what_only_a_guess_refuses_is_prepared_so_that_the_next_guess_is_better(
+    new_dummies: NewDummies, runtime: DummyRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(ArtifactMaker, "ask", lambda _, version: asked.append(version.name))
+    plant = new_dummies(budget_mib=100)
+    plant.switch(runtime.make("first", 10))
+    guessed, measured = runtime.make("guessed", 120), runtime.make("measured", 60)
+    refusal = plant.refusal(guessed)
+    assert "guessed:n@1 is predicted to take" in refusal.detail
+    assert asked == ["first", "guessed"]
+    runtime.behaviours["measured"].grows_bytes = 130 * MIB
+    assert "measured:n@1 takes" in plant.refusal(measured).detail
+    plant.refusal(measured)
+    assert asked == ["first", "guessed", "measured"], "once at its load; what was measured is no guess"
 
 
 def test_a_footprint_belongs_to_the_backend_that_serves_on_the_device(
