@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
+from agent.control import blind
 from agent.control.actions import Action, Answer, AssignLine, PublishEvent, Remember
 from agent.control.policy import choose
 from agent.control.report import alert, describe, withdraw_unless_ready
@@ -22,6 +23,8 @@ TRIAL_S: Final = 60.0
 """For so long after a swap, a model whose frames fail in a row is taken back; later it is the camera, or the device."""
 _WORKERS_A_CHANGEOVER_MAY_LOSE: Final = 1
 """A model whose load takes a second worker with it is held to be the cause."""
+_INSIST_S: Final = 10.0
+"""How long a line on which nothing serves waits for its next try: what was missing may be there again."""
 
 
 @dataclass(frozen=True)
@@ -89,16 +92,31 @@ def resume(state: State, line: Line, now: Now) -> list[Action]:
     return _assign(state, line, line.target)
 
 
+def insist(state: State, line: Line, now: Now) -> list[Action]:
+    """Ask again for the line's model where nothing serves or is under way: not even the one before came back."""
+    is_idle = line.active is None and line.changeover is None and not line.unconfirmed
+    if not (is_idle and state.worker_up) or line.target is None:
+        line.insist_at_s = now.monotonic_s + _INSIST_S
+        return []
+    return _assign(state, line, line.target) if now.monotonic_s >= line.insist_at_s else []
+
+
 def swapped(state: State, message: Swapped, now: Now) -> list[Action]:
     """Note what serves now; the changeover that asked for it is done."""
     line = state.lines[message.line]
     line.active, line.blind = message.model, False
+    actions = _confirmed(state, line, message, now)
+    blind.end(line)
+    return actions
+
+
+def _confirmed(state: State, line: Line, message: Swapped, now: Now) -> list[Action]:
     if message.change != line.change:
         return []
     line.unconfirmed.clear()
     line.settled = line.target
     if line.changeover is None:
-        return []
+        return _come_late(state, line)
     if line.changeover.cause.rule != "recovery":
         line.on_trial_until_s = now.monotonic_s + TRIAL_S
     return _finish(state, line, message.report, now)
@@ -108,6 +126,12 @@ def swap_failed(state: State, message: SwapFailed, now: Now) -> list[Action]:
     """Keep what the worker kept, and say why the new model does not serve."""
     line = state.lines[message.line]
     line.active, line.blind = message.active, message.active is None and line.blind
+    actions = _refused(state, line, message, now)
+    blind.end(line)
+    return actions
+
+
+def _refused(state: State, line: Line, message: SwapFailed, now: Now) -> list[Action]:
     if message.change != line.change:
         return []
     line.unconfirmed.clear()
@@ -119,6 +143,8 @@ def swap_failed(state: State, message: SwapFailed, now: Now) -> list[Action]:
 
 def worker_lost(state: State, line: Line, now: Now) -> list[Action]:
     """Note that nothing serves; a changeover goes on with the next worker, unless it seems to be what kills them."""
+    if line.active is not None:
+        blind.begin(line, now)
     line.active, line.blind = None, False
     line.unconfirmed.clear()
     pending = line.changeover
@@ -216,6 +242,14 @@ def _finish(state: State, line: Line, report: SwapReport, now: Now) -> list[Acti
     return [*describe(state, line, now), *closing, *alert(state, Alert("swap_failed", on=False, line=line.id))]
 
 
+def _come_late(state: State, line: Line) -> list[Action]:
+    """Take back the fault of the changeover to a model that failed then, and serves now."""
+    if line.chosen is None or line.target != line.chosen:
+        return []
+    line.fault = line.standing_fault
+    return alert(state, Alert("swap_failed", on=False, line=line.id))
+
+
 def _note(line: Line, done: Changeover) -> None:
     """Add what serves by decision to the history that a rollback looks into."""
     if done.decided is None or done.cause.rule == "rollback":
@@ -236,6 +270,8 @@ def _close(state: State, line: Line, outcome: _Outcome, now: Now) -> list[Action
     report = outcome.report
     assert pending is not None, "only a changeover under way can end"
     total_ms = round((now.monotonic_s - pending.requested.monotonic_s) * 1000, 1)
+    blind_ms = blind.so_far_ms(line, report, now)
+    order = report.order if report is not None else None
     switch = Switch(
         line=line.id,
         product=pending.product,
@@ -245,13 +281,13 @@ def _close(state: State, line: Line, outcome: _Outcome, now: Now) -> list[Action
         result=outcome.result,
         reason=outcome.reason,
         residency=report.residency if report else None,
-        order=report.order if report else None,
+        order="break-before-make" if blind_ms else order,
         requested_at=pending.requested.text(),
         ready_at=now.text() if report else None,
         load_ms=report.load_ms if report else 0.0,
         warmup_ms=report.warmup_ms if report else 0.0,
         total_ms=total_ms,
-        blind_ms=report.blind_ms if report else 0.0,
+        blind_ms=blind_ms,
         frames_lost=report.frames_lost if report else 0,
         detail=outcome.detail,
     )

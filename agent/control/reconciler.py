@@ -3,7 +3,18 @@
 from collections.abc import Callable
 from typing import Final
 
-from agent.control import bandwidth, changeover, commands, failing, identity, preparing, report, scheduling, verbs
+from agent.control import (
+    bandwidth,
+    blind,
+    changeover,
+    commands,
+    failing,
+    identity,
+    preparing,
+    report,
+    scheduling,
+    verbs,
+)
 from agent.control.actions import Action, Answer, AssignLine, PrepareModel, PublishState, Remember
 from agent.control.events import (
     AckRate,
@@ -126,6 +137,7 @@ def _models(
     match event:
         case Breaking():
             state.lines[event.line].blind = True
+            blind.begin(state.lines[event.line], now)
             return []
         case Swapped():
             return changeover.swapped(state, event, now) + preparing.used(state, state.lines[event.line])
@@ -173,7 +185,8 @@ def _stop(state: State, event: Stopping | Stopped) -> list[Action]:
 
 
 def _tick(state: State, now: Now) -> list[Action]:
-    actions = _each(state, changeover.expire, now) + _each(state, preparing.tick, now) + commands.probes(state, now)
+    actions = _each(state, changeover.expire, now) + _each(state, changeover.insist, now)
+    actions += _each(state, preparing.tick, now) + commands.probes(state, now)
     scheduling.tick(state, now)
     actions += identity.tick(state, now) + bandwidth.tick(state) + _each(state, scheduling.follow, now)
     actions += _each(state, failing.follow, now) + _each(state, report.miss_model, now)

@@ -103,7 +103,8 @@ class Line:
     `ready` is the value as it was last said; `facts` and `since` are the last change of the line's state.
     `next` is the change that the schedule will make, worked out from `next_basis`; `announced` the one prepared for.
     `history` are references that served by decision, the newest last: what a rollback returns to.
-    Until `on_trial_until_s` (monotonic) a model that fails is taken back to the one before.
+    Until `on_trial_until_s` (monotonic) a model that fails is taken back to the one before. The line has lost its model
+    since `blind_since_s` (None: it has one, or never had); where nothing serves it is asked for again at `insist_at_s`.
     """
 
     id: str
@@ -136,6 +137,8 @@ class Line:
     unconfirmed: set[ModelVersion] = field(default_factory=set)
     active: str | None = None
     blind: bool = False
+    blind_since_s: float | None = None
+    insist_at_s: float = 0.0
     changeover: Changeover | None = None
     fault: Reason | None = None
     ready: str = NOTHING

@@ -29,12 +29,13 @@ Load = Callable[[ModelVersion, str, Path], Model]
 
 @dataclass(frozen=True)
 class Candidate:
-    """A file that is what the catalog says; `key` is its footprint's."""
+    """A file that is what the catalog says; `key` is its footprint's. `is_guessed`: it was never measured here."""
 
     version: ModelVersion
     key: str
     file_bytes: int
     predicted_bytes: int
+    is_guessed: bool
     check_ms: float
     has_artifact: bool
 
@@ -52,7 +53,7 @@ class Arrival:
 class Intake:
     """Checks, loads, measures, warms up and proves. `is_serving` says whether frames must go before loads.
 
-    `arrived` is called with each version that was loaded and proven.
+    `improve` is called with each version that was loaded and proven, or refused by a guess: it should have an artifact.
 
     The first load of a backend brings much of its runtime with it, which stays and is no model's: there a model is
     charged what it was measured to take at another time, else what it brought less RUNTIMES_OWN_BYTES.
@@ -67,7 +68,7 @@ class Intake:
         is_serving: Callable[[], bool],
         *,
         account: RuntimeAccount,
-        arrived: Callable[[ModelVersion], None],
+        improve: Callable[[ModelVersion], None],
         compute: str,
         cache_dir: Path,
     ) -> None:
@@ -77,7 +78,7 @@ class Intake:
         self._releaser: Final = releaser
         self._load: Final = load
         self._is_serving: Final = is_serving
-        self._arrived: Final = arrived
+        self._improve: Final = improve
         self._compute: Final = compute
         self._cache_dir: Final = cache_dir
         self._artifacts: Final = Artifacts(cache_dir)
@@ -100,10 +101,16 @@ class Intake:
                 self._files.require_unchanged(version)
                 file_bytes = artifact.bytes
                 guess_bytes = guess_artifact_bytes(artifact.bytes, artifact.imgsz)
-        key = f"{version.sha256.lower()}/{backend_of(version)}/{self._compute}/{version.imgsz or 'own'}"
+        key = f"{version.sha256.lower()}/{self._backend(version)}/{self._compute}/{version.imgsz or 'own'}"
         key += "/artifact" if artifact else ""
-        predicted_bytes = self._footprints.measured_bytes(key) or guess_bytes
-        return Candidate(version, key, file_bytes, predicted_bytes, _ms_since(began_ns), artifact is not None)
+        known_bytes = self._footprints.measured_bytes(key)
+        sizes = (file_bytes, known_bytes or guess_bytes, known_bytes is None)
+        return Candidate(version, key, *sizes, _ms_since(began_ns), artifact is not None)
+
+    def refused(self, candidate: Candidate) -> None:
+        """Note that there is no room for it; where only a guess says so, an artifact takes less, guessed better."""
+        if candidate.is_guessed and not candidate.has_artifact:
+            self._improve(candidate.version)
 
     def bring(self, candidate: Candidate, entry: Entry[Model], require_wanted: Callable[[], object]) -> Arrival:
         """Load what `entry` was charged for, measure it, warm it up and prove it.
@@ -111,7 +118,7 @@ class Intake:
         Raises ModelError and OutOfMemoryError, and what `require_wanted` raises where nobody waits any more; then
         nothing stays behind, and the charge ends with the bytes.
         """
-        is_first = self._bring_runtime(backend_of(candidate.version))
+        is_first = self._bring_runtime(self._backend(candidate.version))
         memory.trim()
         before_bytes = memory.process_bytes()
         model: Model | None = None
@@ -135,12 +142,13 @@ class Intake:
             memory.trim()
             grown_bytes = memory.process_bytes() - before_bytes
             self._measure(candidate, entry, self._own_bytes(candidate, grown_bytes, is_first=is_first), times)
-        except BaseException:
+        except BaseException as error:
+            memory.let_go(error)
             self.undo(entry, model, before_bytes)
             raise
         finally:
             self._has_loaded = True
-        self._arrived(candidate.version)
+        self._improve(candidate.version)
         return Arrival(entry, model, before_bytes, times)
 
     def undo(self, entry: Entry[Model], model: Model | None, before_bytes: int) -> None:
@@ -150,10 +158,15 @@ class Intake:
             model.close()
         self._releaser.see_back(entry, before_bytes + entry.bytes)
 
+    def _backend(self, version: ModelVersion) -> str:
+        return backend_of(version, self._compute)
+
     def _require_hashed(self, candidate: Candidate) -> None:
-        """Hash a file that was read after all, as its artifact turned out to be of no use."""
+        """Hash a file that was read: its artifact was of no use after all, or it changed since it was hashed."""
         version = candidate.version
-        if candidate.has_artifact and not self._artifacts.find(artifact_key(version, self._compute)):
+        if not candidate.has_artifact:
+            self._files.require_unchanged(version)
+        elif not self._artifacts.find(artifact_key(version, self._compute)):
             self._files.require_right(version)
 
     def _own_bytes(self, candidate: Candidate, grown_bytes: int, *, is_first: bool) -> int:
@@ -171,7 +184,7 @@ class Intake:
         excess_bytes = own_bytes - known.bytes
         if abs(excess_bytes) <= tolerance_bytes(known.bytes):
             return known.bytes
-        backend = backend_of(candidate.version)
+        backend = self._backend(candidate.version)
         if 0 < excess_bytes <= self._account.left_bytes(backend):
             self._account.keep(backend, excess_bytes)
             return known.bytes
@@ -198,8 +211,8 @@ class Intake:
         self._runtimes.add(backend)
         try:
             importlib.import_module(f"agent.inference.backends.{backend}")
-        except ImportError as error:
-            _LOG.info("backend %s: %s", backend, error)  # the load says so, with a reason
+        except Exception as error:  # noqa: BLE001 - a library may fail as it likes; the load says so, with a reason
+            _LOG.info("backend %s: %r", backend, error)
         if "torch" not in sys.modules:  # its backend froze what it brought; its models hold cycles, to be collected
             gc.freeze()
         return True

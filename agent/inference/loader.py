@@ -13,7 +13,7 @@ from agent.inference.intake import Arrival, Candidate, Intake
 from agent.inference.jobs import DroppedError, Failure, Job
 from agent.inference.patience import Patience
 from agent.inference.room import NoRoomError, Room, Want
-from agent.messages.errors import ChangeoverError, ModelError, OutOfMemoryError
+from agent.messages.errors import ModelError, OutOfMemoryError
 from agent.messages.references import ModelVersion
 
 _LOG: Final = logging.getLogger(__name__)
@@ -218,13 +218,20 @@ class Loader:
     def _take_in(self, job: Job) -> None:
         want = Want(job.version, lambda: self._require_wanted(job), lambda lines: self._ask_to_leave(job, lines))
         candidate = self._intake.check(job.version)
-        entry = self._room.admit(want, candidate.predicted_bytes)
+        entry = self._admit(want, candidate)
         arrival = self._bring(job, candidate, entry)
         try:
             self._room.require_fit(want, entry)
             self._hand_over(job, arrival)
-        except ChangeoverError:
+        except BaseException:
             self._intake.undo(entry, arrival.model, arrival.before_bytes)
+            raise
+
+    def _admit(self, want: Want, candidate: Candidate) -> Entry[Model]:
+        try:
+            return self._room.admit(want, candidate.predicted_bytes)
+        except NoRoomError:
+            self._intake.refused(candidate)
             raise
 
     def _bring(self, job: Job, candidate: Candidate, entry: Entry[Model]) -> Arrival:

@@ -5,6 +5,7 @@ import ctypes.util
 import functools
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -44,6 +45,14 @@ def trim() -> None:
     malloc_trim = _malloc_trim()
     if malloc_trim is not None:
         malloc_trim(0)
+
+
+def let_go(error: BaseException) -> None:
+    """Drop what the frames that an error came through hold: a model that failed would stay while it is handled."""
+    link: BaseException | None = error
+    while link is not None:
+        traceback.clear_frames(link.__traceback__)
+        link = link.__context__
 
 
 def wait_until_at_most(level_bytes: int, timeout_s: float) -> int:

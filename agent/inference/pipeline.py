@@ -44,6 +44,7 @@ class Pipeline:
         self._tally: Final = tally
         self._outlet: Final = outlet
         self._failed_in_a_row = 0
+        self._failing = ""  # the reference that they failed by
         self._stopping: Final = threading.Event()
         self._thread: Final = threading.Thread(target=self._run, name=stream, daemon=True)
 
@@ -99,10 +100,10 @@ class Pipeline:
         self._outlet.send(message)
 
     def _failed(self, lease: Lease[Model], detail: str) -> None:
-        """Count the frame, and tell of the first, second, fourth, eighth... in a row."""
+        """Count the frame, and tell of a model's first, second, fourth, eighth... in a row."""
         self._tally.discard()
-        self._failed_in_a_row += 1
-        count = self._failed_in_a_row
+        count = self._failed_in_a_row + 1 if lease.reference == self._failing else 1
+        self._failed_in_a_row, self._failing = count, lease.reference
         if count & (count - 1) == 0:
             lease.wait_for_turn()
             self._outlet.send(InferenceFailed(self._stream, lease.reference, count, detail))

@@ -3,15 +3,17 @@
 It runs where nobody else wants the cores, is the first to go where memory ends, and ends when its input does.
 """
 
+import errno
 import logging
 import os
+import shutil
 import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 import msgspec
 
@@ -19,8 +21,11 @@ from agent.inference import backends
 from agent.inference.artifacts import Artifacts
 from agent.inference.priority import set_idle
 from agent.messages.errors import ModelError, OutOfMemoryError
+from agent.messages.references import ModelVersion
 from agent.models.prepare import Outcome, Request, Step
 from agent.models.store import verify
+
+_FULL_BYTES: Final = 1 << 20  # free on a disk that had no room for the next part of an artifact
 
 
 def main() -> None:
@@ -51,7 +56,7 @@ def prepare(request: Request, tell: Callable[[str], None]) -> Outcome:
         tell(f"checking {version.path}")
         verify(version)
         tell(f"compiling with {backends.backend_of(version, request.compute)}, and comparing the answers")
-        make = partial(backends.make, version, request.compute)
+        make = partial(_make, version, request.compute)
         made = artifacts.add(key, version.reference, request.max_bytes, make)
     except ModelError as error:
         return Outcome("failed", str(error), error.reason)
@@ -60,6 +65,16 @@ def prepare(request: Request, tell: Callable[[str], None]) -> Outcome:
     except OSError as error:
         return Outcome("failed", f"{error.filename or artifacts.folder}: {error.strerror or error}")
     return Outcome("prepared", f"{made.bytes / 1e6:.1f} MB")
+
+
+def _make(version: ModelVersion, compute: str, folder: Path) -> backends.Made:
+    """Make an artifact in `folder`. A disk that is full shows in what runtimes say of it: files that are cut."""
+    try:
+        return backends.make(version, compute, folder)
+    except ModelError as error:
+        if shutil.disk_usage(folder).free < _FULL_BYTES:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
+        raise
 
 
 def _step_back() -> None:

@@ -31,17 +31,20 @@ class Releaser:
     For the loader's thread, and for one that it left behind: looking is done by one thread at a time.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the worker's composition, spelt out
         self,
         cache: Cache[Model],
         footprints: Footprints,
         account: RuntimeAccount,
         timeout_s: float,
         warn: Callable[[str], None],
+        *,
+        compute: str,
     ) -> None:
         self._cache: Final = cache
         self._footprints: Final = footprints
         self._account: Final = account
+        self._compute: Final = compute
         self._timeout_s: Final = timeout_s
         self._warn: Final = warn
         self._looking: Final = threading.Lock()
@@ -88,7 +91,7 @@ class Releaser:
     def _see_back(self, entry: Entry[Model], before_bytes: int) -> int | None:
         charged_bytes = entry.bytes
         level_bytes = before_bytes - charged_bytes + max(_NOISE_BYTES, int(charged_bytes * _NOISE_SHARE))
-        backend = backend_of(entry.version)
+        backend = backend_of(entry.version, self._compute)
         allowed_bytes = self._account.left_bytes(backend)
         held_bytes = self._wait(level_bytes, allowed_bytes)
         returned_bytes = before_bytes - held_bytes

@@ -175,10 +175,13 @@ class Room:
 
     def _carry_out(self, plan: _Plan, want: Want, view: _View, lines: frozenset[str]) -> None:
         if plan.leave:
-            want.leave({line for entry in plan.leave for line in entry.claims})
+            want.leave({line for entry in plan.leave for line in tuple(entry.claims)})
+            want.lines()  # what nobody waits for any more evicts nothing
         for entry in (*plan.leave, *plan.announced):
             for line in lines:
                 self._cache.unreserve(entry.version, line)
+        if not all(entry.is_evictable for entry in plan.leave):
+            return  # one of them stays after all, and the plan with it
         why: CacheReason = "room" if lines else "announced"
         for entry in plan.leave:
             self._evict(entry, "break", want, view)
@@ -198,10 +201,11 @@ class Room:
     ) -> NoRoomError:
         self._tell(_Fate("refused", reason, want.version, predicted_bytes, measured_bytes), view)
         needed_bytes = predicted_bytes if measured_bytes is None else measured_bytes
+        takes = "is predicted to take" if measured_bytes is None else "takes"
         standing, budget_bytes = view.standing, self._cache.budget_bytes
         kept = ", ".join(f"{e.version.reference} {e.state} {e.bytes >> 10} KiB" for e in standing.kept) or "nothing"
         return NoRoomError(
-            f"{want.version.reference} takes {needed_bytes >> 10} KiB; of a budget of {budget_bytes >> 10} KiB "
+            f"{want.version.reference} {takes} {needed_bytes >> 10} KiB; of a budget of {budget_bytes >> 10} KiB "
             f"{max(0, standing.short_bytes) >> 10} KiB are short, more than may be released; kept: {kept}"
         )
 

@@ -174,8 +174,9 @@ class Swapper:
         if left is not None:
             self._fallback = left.version
         with self._loader.turn:
-            job.leaving.discard(self._line.name)
-            self._loader.turn.notify_all()
+            if not self._is_overtaken():  # else nothing is to go for a load that this line gives up
+                job.leaving.discard(self._line.name)
+                self._loader.turn.notify_all()
 
     def _is_overtaken(self) -> bool:
         return self._stopping or self._pending is not None

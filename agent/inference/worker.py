@@ -97,7 +97,8 @@ class Worker:
 
     def _make_loader(self, load_model: Load) -> Loader:
         account = RuntimeAccount()
-        releaser = Releaser(self._cache, self._footprints, account, _RELEASE_TIMEOUT_S, self._warn)
+        compute = self._setup.compute
+        releaser = Releaser(self._cache, self._footprints, account, _RELEASE_TIMEOUT_S, self._warn, compute=compute)
         intake = Intake(
             self._cache,
             self._footprints,
@@ -105,8 +106,8 @@ class Worker:
             load_model,
             self._is_serving,
             account=account,
-            arrived=self._artifacts.ask,
-            compute=self._setup.compute,
+            improve=self._artifacts.ask,
+            compute=compute,
             cache_dir=Path(self._setup.cache_dir),
         )
         room = Room(self._cache, releaser, self._outlet.send)

@@ -204,7 +204,7 @@ class Detections(Message, frozen=True):
 
 
 class InferenceFailed(Message, frozen=True):
-    """A frame could not be inferred (`detail` says why); `in_a_row` counts them since the last good one."""
+    """A frame could not be inferred (`detail` says why); `in_a_row` counts `model`'s since the last good one."""
 
     stream: str
     model: str

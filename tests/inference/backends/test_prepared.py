@@ -2,8 +2,10 @@
 
 import hashlib
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -155,6 +157,20 @@ def test_a_disk_that_cannot_be_written_is_no_mistake_of_the_model(make: Make, tm
     (tmp_path / "file").write_text("")
     outcome = prepared(make(), tmp_path / "file")
     assert (outcome.result, outcome.reason) == ("failed", None)
+
+
+def test_a_disk_that_fills_up_is_no_mistake_of_the_model(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut(version: ModelVersion, compute: str, folder: Path) -> backends.Made:
+        raise ModelError("load_failed", f"{version.reference} on {compute}: {folder}/half.xml cannot be read")
+
+    monkeypatch.setattr(backends, "make", cut)
+    assert prepared(make(), tmp_path).reason == "load_failed"
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
+    outcome = prepared(make(), tmp_path)
+    assert (outcome.result, outcome.reason, outcome.exit_code) == ("failed", None, 1)
+    assert "No space left" in outcome.detail
 
 
 def test_a_process_prepares_and_says_what_it_does(make: Make, tmp_path: Path) -> None:

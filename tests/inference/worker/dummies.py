@@ -27,12 +27,16 @@ _BASE_BYTES: Final = 50 * MIB
 
 @dataclass
 class Behaviour:
-    """How one model behaves, changed at any time. A set `load_may_end` or `answer_may_end` blocks nothing."""
+    """How one model behaves, changed at any time. A set `load_may_end` or `answer_may_end` blocks nothing.
+
+    `hoards_bytes` are held by the frame of its load, for as long as that is there.
+    """
 
     load_error: Exception | None = None
     proof_error: Exception | None = None
     answer_error: Exception | None = None
     grows_bytes: int | None = None
+    hoards_bytes: int = 0
     leaks: bool = False
     load_may_end: threading.Event = field(default_factory=threading.Event)
     load_began: threading.Event = field(default_factory=threading.Event)
@@ -84,6 +88,18 @@ class DummyModel:
         self._close()
 
 
+class Hoard:
+    """Bytes that are held until nobody refers to it."""
+
+    def __init__(self, size_bytes: int, hold: Callable[[int], None]) -> None:
+        self._size_bytes: Final = size_bytes
+        self._hold: Final = hold
+        hold(size_bytes)
+
+    def __del__(self) -> None:
+        self._hold(-self._size_bytes)
+
+
 def _one_object() -> Objects:
     box = np.array([[1, 2, 30, 40]], np.float32)
     return Objects(box, np.array([0.9], np.float32), np.zeros(1, np.int32))
@@ -116,8 +132,10 @@ class DummyRuntime:
         self.loads.append(version.name)
         behaviour.load_began.set()
         assert behaviour.load_may_end.wait(DEADLINE_S)
+        hoard = Hoard(behaviour.hoards_bytes, self._hold)
         if behaviour.load_error is not None:
             raise behaviour.load_error
+        del hoard
         self._hold(size_bytes)
         if self._own_bytes == 0:
             self._own_bytes = RUNTIMES_OWN_BYTES

@@ -1,17 +1,20 @@
 """A stream's thread, with a slot that tears its frames."""
 
+from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from typing import cast
 
 import numpy as np
-from inference.worker.dummies import Behaviour, DummyModel, wait_for
+from inference.worker.dummies import Behaviour, DummyModel, DummyRuntime, PlantOfDummies, wait_for
+from inference.worker.plant import offer
 
-from agent.inference.backends import Model
+from agent.inference.backends import InferenceError, Model
 from agent.inference.cache import Cache
 from agent.inference.line import Line
 from agent.inference.pipeline import Outlet, Pipeline
 from agent.inference.tally import Tally
-from agent.messages.children import Detections, Message
+from agent.messages.children import Detections, InferenceFailed, Message
 from agent.messages.references import ModelVersion
 from agent.processes.frame_slot import Frame, SlotReader
 
@@ -49,6 +52,25 @@ def line_with_model() -> Line[Model]:
     cache.loaded(entry, DummyModel("a", Behaviour(), lambda: None), {"line-1"})
     line.flip(entry, lambda: None)
     return line
+
+
+def _has_told(plant: PlantOfDummies, count: int) -> bool:
+    return len(plant.of(InferenceFailed)) == count
+
+
+def test_failures_in_a_row_are_one_models(new_dummies: Callable[..., PlantOfDummies], runtime: DummyRuntime) -> None:
+    plant = new_dummies()
+    versions = [runtime.make(name) for name in "ab"]
+    for number, version in enumerate(versions, 1):
+        plant.switch(version)
+        behaviour = runtime.behaviours[version.name]
+        behaviour.answer_error = InferenceError("no")
+        for _ in range(5):
+            offer(plant.writers["cam-1"])
+            assert behaviour.answers_begun.acquire(timeout=60)
+        wait_for(partial(_has_told, plant, 3 * number))
+    told = [(one.model, one.in_a_row) for one in plant.of(InferenceFailed)]
+    assert told == [("a:n@1", 1), ("a:n@1", 2), ("a:n@1", 4), ("b:n@1", 1), ("b:n@1", 2), ("b:n@1", 4)]
 
 
 def test_a_torn_frame_is_discarded_and_counted() -> None:

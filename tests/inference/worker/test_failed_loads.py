@@ -1,0 +1,130 @@
+"""Loads that end in an odd way: nothing of them stays, and nothing goes for them in vain."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from inference.worker.dummies import MIB, DummyRuntime, PlantOfDummies, wait_for
+from inference.worker.plant import decisions, offer
+
+from agent.inference.artifact_maker import ArtifactMaker
+from agent.inference.intake import Intake
+from agent.inference.room import Room
+from agent.messages.children import Breaking, Log, SwapFailed, Swapped
+from agent.messages.errors import ModelError
+from agent.messages.references import ModelVersion
+
+NewDummies = Callable[..., PlantOfDummies]
+
+
+def test_bytes_in_the_frames_of_a_failure_come_back_at_once(new_dummies: NewDummies, runtime: DummyRuntime) -> None:
+    plant = new_dummies(budget_mib=400)
+    good, bad = runtime.make("good"), runtime.make("bad", 120)
+    plant.switch(good)
+    behaviour = runtime.behaviours["bad"]
+    behaviour.load_error, behaviour.hoards_bytes = ModelError("load_failed", "no"), 300 * MIB
+    assert plant.refusal(bad).reason == "load_failed"
+    plant.wait_for_ledger({"good:n@1": "active"})
+    assert runtime.held_bytes == 60 * MIB
+    assert not plant.of(Log), "nothing was missed for a while"
+
+
+def test_a_runtime_whose_import_fails_in_its_own_way_charges_nothing_for_ever(
+    new_dummies: NewDummies, runtime: DummyRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(name: str) -> object:
+        raise ValueError(name)
+
+    monkeypatch.setattr("agent.inference.intake.importlib.import_module", fail)
+    plant = new_dummies()
+    plant.switch(runtime.make("a"))
+    plant.wait_for_ledger({"a:n@1": "active"})
+
+
+def test_a_load_that_breaks_after_its_proof_leaves_nothing(
+    new_dummies: NewDummies, runtime: DummyRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError("too many open files")
+
+    plant = new_dummies()
+    good, odd = runtime.make("good"), runtime.make("odd")
+    plant.switch(good)
+    with monkeypatch.context() as broken:
+        broken.setattr(Room, "require_fit", fail)
+        assert plant.refusal(odd).reason == "load_failed"
+    plant.wait_for_ledger({"good:n@1": "active"})
+    assert runtime.held_bytes == 60 * MIB
+    plant.switch(odd)
+
+
+def test_a_file_that_is_replaced_while_it_is_loaded_is_refused(new_dummies: NewDummies, runtime: DummyRuntime) -> None:
+    plant = new_dummies()
+    good, other = runtime.make("good"), runtime.make("other")
+    plant.switch(good)
+    behaviour = runtime.behaviours["other"]
+    behaviour.load_may_end.clear()
+    change = plant.assign(other)
+    assert behaviour.load_began.wait(60)
+    Path(other.path).write_bytes(b"not what was hashed")
+    behaviour.load_may_end.set()
+    answer = plant.answer(change)
+    assert isinstance(answer, SwapFailed)
+    assert (answer.reason, answer.active) == ("hash_mismatch", "good:n@1")
+    plant.wait_for_ledger({"good:n@1": "active"})
+
+
+def test_a_line_that_is_overtaken_while_it_leaves_costs_nobody_a_model(
+    new_dummies: NewDummies, runtime: DummyRuntime
+) -> None:
+    plant = new_dummies(budget_mib=100)
+    spare, serving, large = runtime.make("spare", 30), runtime.make("serving"), runtime.make("large", 90)
+    plant.switch(spare)
+    plant.switch(serving)
+    behaviour = runtime.behaviours["serving"]
+    behaviour.answer_may_end.clear()
+    offer(plant.writers["cam-1"])
+    assert behaviour.answers_begun.acquire(timeout=60)
+    overtaken = plant.assign(large)
+    plant.wait_until(lambda: bool(plant.of(Breaking)))
+    newest = plant.assign(spare)
+    behaviour.answer_may_end.set()
+    assert isinstance(plant.answer(overtaken), SwapFailed)
+    answer = plant.answer(newest)
+    assert isinstance(answer, Swapped)
+    assert answer.report.residency == "resident"
+    wait_for(lambda: not plant.worker._loader._jobs)
+    assert not decisions(plant)
+    plant.wait_for_ledger({"spare:n@1": "active", "serving:n@1": "resident"})
+
+
+def test_what_only_a_guess_refuses_is_prepared_so_that_the_next_guess_is_better(
+    new_dummies: NewDummies, runtime: DummyRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(ArtifactMaker, "ask", lambda _, version: asked.append(version.name))
+    plant = new_dummies(budget_mib=100)
+    plant.switch(runtime.make("first", 10))
+    guessed, measured = runtime.make("guessed", 120), runtime.make("measured", 60)
+    refusal = plant.refusal(guessed)
+    assert "guessed:n@1 is predicted to take" in refusal.detail
+    assert asked == ["first", "guessed"]
+    runtime.behaviours["measured"].grows_bytes = 130 * MIB
+    assert "measured:n@1 takes" in plant.refusal(measured).detail
+    plant.refusal(measured)
+    assert asked == ["first", "guessed", "measured"], "once at its load; what was measured is no guess"
+
+
+def test_a_footprint_belongs_to_the_backend_that_serves_on_the_device(
+    new_dummies: NewDummies, make_version: Callable[..., ModelVersion], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Intake] = []
+    begin = Intake.__init__
+
+    def note(self: Intake, *parts: object, **named: object) -> None:
+        made.append(self)
+        begin(self, *parts, **(named | {"compute": "cuda:0"}))  # type: ignore[arg-type] # as the worker gives them
+
+    monkeypatch.setattr(Intake, "__init__", note)
+    new_dummies()
+    assert "/onnxruntime/cuda:0/" in made[0].check(make_version("a")).key
