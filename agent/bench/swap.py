@@ -13,7 +13,7 @@ def run(options: Options) -> dict[str, Any]:
     targets = {size: "n-b" if size == "n" else size for size in SIZES}
     resident = swap_resident.measure(models, options.folder / "resident", ("n", "n-b"), options.swaps)
     cold = swap_cold.measure(models, options.folder / "cold", targets, 1 if options.quick else 3)
-    load = swap_load.measure(models, options.folder / "load", ("n", "n-b", "x"), 3 if options.quick else 12)
+    load = swap_load.measure(models, options.folder / "load", ("n", "m", "x"), 3 if options.quick else 12)
     return {
         "resident": resident,
         "cold": cold,

@@ -25,8 +25,9 @@ _SHARE: Final = 0.5  # of full speed
 def measure(models: Models, folder: Path, names: tuple[str, str, str], repeats: int) -> dict[str, Any]:
     """Return the latency of a paced line during loads, over that of the steady phases just before them.
 
-    `names`: the paced line's model, a small and a large one of another line, which hardly ever gets a frame. Before
-    each load the other line goes to the small model, for which the large one must leave.
+    `names`: the paced line's model, a smaller and a large one of another line, which hardly ever gets a frame. Before
+    each load the other line goes to the smaller model, for which the large one must leave: so it is no nano, whose
+    footprint a correction may halve.
     """
     paced, small, large = names
     fps = full_speed(models, folder / "full", paced) * _SHARE
