@@ -3,7 +3,6 @@
 import os
 import signal
 import time
-from collections.abc import Callable
 from typing import Any, Final
 
 import psutil
@@ -53,7 +52,7 @@ def _round(plant: Plant) -> Figures:
             device.bring(station.line, _PRODUCT)
         device.during(_SETTLE_S)
         figures = _memory(device)
-        figures |= _named("worker_killed", _strike(device, _WORKER, signal.SIGKILL, ("cam-1", "cam-2")))
+        figures |= _named("worker_killed", _strike(device, _WORKER, signal.SIGKILL)[1])
         device.during(_STEADY_S)
         figures |= _named("camera_killed", _beside(device, signal.SIGKILL))
         device.during(_STEADY_S)
@@ -65,41 +64,47 @@ def _named(what: str, figures: Figures) -> Figures:
     return {f"{what}_{name}": value for name, value in figures.items()}
 
 
-def _strike(device: Device, module: str, number: signal.Signals, streams: tuple[str, ...]) -> Figures:
-    """Send a signal to the first process of a module; return when `ready` was 0, and when all was well again."""
+def _strike(device: Device, module: str, number: signal.Signals) -> tuple[str, Figures]:
+    """Send a signal to a process of a module; return the line that heard of it first, and when all was well again."""
     witness, mark = device.witness, len(device.witness.said_ready)
     pid = _child(device, module)
     began_s = time.monotonic()
     os.kill(pid, number)
+    device.until(lambda: [one for one in witness.said_ready[mark:] if one[2] == "0"], "ready 0")
+    zero_s, line, _ = next(one for one in witness.said_ready[mark:] if one[2] == "0")
 
-    def said(value: str) -> Callable[[], list[float]]:
-        return lambda: [at_s for at_s, line, word in witness.said_ready[mark:] if (line, word) == ("line-1", value)]
-
-    device.until(said("0"), "ready 0")
-    zero_s = said("0")()[0]
-    device.until(said(_PRODUCT), "ready again")
+    def again() -> list[float]:
+        return [at_s for at_s, name, word in witness.said_ready[mark:] if (name, word) == (line, _PRODUCT)]
 
     def serving() -> list[float]:
+        streams = witness.frames if module == _WORKER else [_stream_of(line)]
         firsts = [next((one.at_s for one in witness.frames[name] if one.at_s > zero_s), 0.0) for name in streams]
         return firsts if all(firsts) else []
 
+    device.until(again, "ready again")
     device.until(serving, "detections again")
-    return {
+    return line, {
         "ready_0_s": zero_s - began_s,
         "serving_again_s": max(serving()) - began_s,
-        "ready_again_s": said(_PRODUCT)()[0] - began_s,
+        "ready_again_s": again()[0] - began_s,
     }
 
 
 def _beside(device: Device, number: signal.Signals) -> Figures:
-    """Strike the first line's camera; count what the other line's stream missed meanwhile."""
-    mark = max(0, len(device.witness.frames["cam-2"]) - 1)
-    figures = _strike(device, _CAMERA, number, ("cam-1",))
-    return figures | {"other_stream_missed": gaps(device.witness.frames["cam-2"][mark:]).missing}
+    """Strike one line's camera; count what the other line's stream missed meanwhile."""
+    frames = device.witness.frames
+    marks = {stream: max(0, len(seen) - 1) for stream, seen in frames.items()}
+    line, figures = _strike(device, _CAMERA, number)
+    others = [gaps(frames[stream][mark:]).missing for stream, mark in marks.items() if stream != _stream_of(line)]
+    return figures | {"other_stream_missed": sum(others)}
+
+
+def _stream_of(line: str) -> str:
+    return f"cam-{line.removeprefix('line-')}"
 
 
 def _child(device: Device, module: str) -> int:
-    """Return the process of a module that was started first: of the cameras, that of the first stream."""
+    """Return the process of a module; of several the one that was started first."""
     children = psutil.Process(device.pid).children()
     found = [one for one in children if any(module in word for word in one.cmdline())]
     return min(found, key=lambda one: one.create_time()).pid
