@@ -12,6 +12,7 @@ from agent.watch.words import one_of
 _CHANGEOVERS: Final = 8
 _ALERTS: Final = 64
 _AVAILABLE: Final = "available_bytes"
+_OF_THE_DEVICE: Final = frozenset({_AVAILABLE, "total_bytes"})
 
 
 class DeviceFold:
@@ -57,7 +58,9 @@ class DeviceFold:
             return None
         return ProcessRow(
             memory_bytes=tuple(
-                (name.removesuffix("_bytes"), size) for name, size in health.memory.items() if name != _AVAILABLE
+                (name.removesuffix("_bytes"), size)
+                for name, size in health.memory.items()
+                if name not in _OF_THE_DEVICE
             ),
             available_bytes=health.memory.get(_AVAILABLE),
             load=health.load[0] if health.load else None,

@@ -60,11 +60,11 @@ def header(board: Snapshot, width: int) -> Table:
     device = board.device
     left = Text.assemble(text(device.device, "bold"), "  ", word(device.status), no_wrap=True, overflow="ellipsis")
     backend = device.backend if width >= WIDE else ""
+    if device.is_clock_synced is False:
+        left.append("  clock not synced", BUSY)
     for name, value in (("boot", device.boot), ("changeover", device.version), ("on", backend)):
         if value:
             left.append_text(text(f"  {name} {value}"))
-    if device.is_clock_synced is False:
-        left.append("  clock not synced", BUSY)
     if board.broken:
         left.append(f"  {board.broken} not understood", BUSY)
     if board.missed:

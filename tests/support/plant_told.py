@@ -100,6 +100,7 @@ def health(**streams: dict[str, Any]) -> dict[str, Any]:
             "cam-1_bytes": 74 << 20,
             "walk-1_bytes": 75 << 20,
             "available_bytes": 5210 << 20,
+            "total_bytes": 7620 << 20,
         },
         "load": [1.42, 1.2, 1.0],
         "temperatures_c": {"cpu": 51.5},

@@ -164,6 +164,7 @@ def test_memory_and_processes_come_from_cache_and_health(normal: Board) -> None:
     assert now.memory.models[0].model == "cap-check:n@3"
     assert now.processes is not None
     assert dict(now.processes.memory_bytes)["worker"] == 236 << 20
+    assert not {"available", "total"} & dict(now.processes.memory_bytes).keys(), "the device's own is no process"
     assert now.processes.available_bytes == 5210 << 20
 
 
