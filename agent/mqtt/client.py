@@ -148,7 +148,8 @@ class Link:
     def hold(self, seconds: float) -> None:
         """Leave the broker by a DISCONNECT (no will is sent), and do not connect again before `seconds` have passed.
 
-        What was published is acknowledged before, as far as 0.5 s allow; with a silent broker this blocks for 1 s.
+        What was published is acknowledged before, as far as 0.5 s allow; with a silent broker this blocks for 1 s. An
+        event that waits behind older ones on the disk stays there, and comes when the hold is over.
         LinkDown is put where a connection stood. One that breaks meanwhile holds nothing back: what was to be said
         comes on the next, at once, and the reason to hold back shows itself there again.
         """
