@@ -88,7 +88,7 @@ class Performer:
                 self._calls.reload()
             case Hold():
                 _log.warning("event=stand_back seconds=%g", action.seconds)
-                self._link.hold(action.seconds)
+                self._publisher.hold(action.seconds)
             case Remember():
                 self._calls.remember()
 

@@ -10,7 +10,7 @@ from agent.messages.children import Message
 from agent.messages.events import LinkDown, LinkTakenOver, LinkTrouble, LinkUp, Received
 from agent.mqtt.connection import Acknowledged, Connection, LoopLike
 from agent.mqtt.dial import Attempt, Dialled, close
-from agent.mqtt.farewell import drive_until, finish, leave
+from agent.mqtt.farewell import Beside, drive_until, finish, leave
 from agent.mqtt.folded_log import FoldedLog
 from agent.mqtt.link_settings import LinkSettings
 from agent.mqtt.notices import BROKER_REFUSED, RIGHTS_MISSING, Notices
@@ -145,17 +145,18 @@ class Link:
         elif self._dial_at_s is not None and now_s >= self._dial_at_s:
             self._dial()
 
-    def hold(self, seconds: float) -> None:
+    def hold(self, seconds: float, owes: Callable[[], bool] = lambda: False, beside: Beside | None = None) -> None:
         """Leave the broker by a DISCONNECT (no will is sent), and do not connect again before `seconds` have passed.
 
-        What was published is acknowledged before, as far as 0.5 s allow; with a silent broker this blocks for 1 s. An
-        event that waits behind older ones on the disk stays there, and comes when the hold is over.
+        What was published is acknowledged before, as far as 0.5 s allow, and what `owes` says is still to come, while
+        `beside` is heard; with a silent broker this blocks for 1 s.
         LinkDown is put where a connection stood. One that breaks meanwhile holds nothing back: what was to be said
         comes on the next, at once, and the reason to hold back shows itself there again.
         """
         if self._connection is not None and self.is_up:
             # still ours: what waited for room follows as acknowledgements come
-            drive_until(self._connection, lambda: self.in_flight == 0, time.monotonic() + _GOODBYE_S)
+            limit_s = time.monotonic() + _GOODBYE_S
+            drive_until(self._connection, lambda: not (self.in_flight or owes()), limit_s, beside)
             if self._connection is None:
                 return
         self._attempt = None

@@ -3,9 +3,18 @@
 import select
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from agent.mqtt.connection import Connection
 from agent.mqtt.outgoing import Outgoing
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What else is to be heard meanwhile: `read` is called whenever `fd` is ready."""
+
+    fd: int
+    read: Callable[[], None]
 
 
 def finish(connection: Connection, last: Sequence[Outgoing], deadline_s: float) -> bool:
@@ -24,16 +33,23 @@ def leave(connection: Connection, deadline_s: float) -> bool:
     return drive_until(connection, lambda: connection.fileno() is None, deadline_s)
 
 
-def drive_until(connection: Connection, is_done: Callable[[], bool], deadline_s: float) -> bool:
+def drive_until(
+    connection: Connection, is_done: Callable[[], bool], deadline_s: float, beside: Beside | None = None
+) -> bool:
     """Read and write without the loop; False: it was not done by `deadline_s`, or the connection ended before."""
     poll = select.poll()
+    if beside is not None:
+        poll.register(beside.fd, select.POLLIN)
     while not is_done():
         fd = connection.fileno()
         left_s = deadline_s - time.monotonic()
         if fd is None or left_s <= 0:
             return False
         poll.register(fd, select.POLLIN | (select.POLLOUT if connection.is_choked else 0))
-        poll.poll(left_s * 1000)
+        ready = {one for one, _ in poll.poll(left_s * 1000)}
         poll.unregister(fd)
-        connection.drive()
+        if beside is not None and beside.fd in ready:
+            beside.read()
+        if fd in ready:
+            connection.drive()
     return True

@@ -10,6 +10,7 @@ from typing import Final
 
 from agent.mqtt.connection import LoopLike
 from agent.mqtt.entry import Entry, Kind
+from agent.mqtt.farewell import Beside
 from agent.mqtt.keeper import Done, Fetched, Keeper, Told
 from agent.mqtt.lane import Lane
 from agent.mqtt.notices import OUTBOX_DAMAGED, OUTBOX_DISK, QUIET_S, Notices
@@ -58,6 +59,7 @@ class Outbox:
     ) -> None:
         self.trouble = Trouble()
         self.on_change: Callable[[], None] = lambda: None
+        self.ear: Beside | None = None  # what the disk answers, for who waits without the loop
         self._bounds: Final = bounds
         self._at_once: Final = at_once
         self._clock: Final = clock
@@ -84,6 +86,7 @@ class Outbox:
         self._notices = Notices(loop.put)
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         loop.register(self._wake, read=self._heard)
+        self.ear = Beside(self._wake, self._heard)
         self._keeper.start()
 
     def stop(self) -> None:
@@ -94,7 +97,7 @@ class Outbox:
         self.tick(is_up=False)
         is_over = self._keeper.stop()
         self._loop.unregister(self._wake)
-        self._loop = None
+        self._loop = self.ear = None
         if is_over:
             os.close(self._wake)
 

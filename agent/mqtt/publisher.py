@@ -8,6 +8,7 @@ from typing import Final, Literal, Protocol
 from agent.mqtt.ack_rate import AckRate
 from agent.mqtt.connection import LoopLike
 from agent.mqtt.entry import Entry, Kind
+from agent.mqtt.farewell import Beside
 from agent.mqtt.outbox import Outbox
 from agent.mqtt.outgoing import Outgoing
 from agent.mqtt.pace import Pace
@@ -42,6 +43,9 @@ class Sending(Protocol):
 
     def publish(self, message: Outgoing, acknowledged: Callable[[], None] | None = None) -> bool:
         """Send now; False: not now."""
+
+    def hold(self, seconds: float, owes: Callable[[], bool], beside: Beside | None) -> None:
+        """Leave the broker for so long, once nothing is owed."""
 
     def stop(self, last: Sequence[Outgoing], timeout_s: float) -> bool:
         """Send `last`, wait for their acknowledgement, disconnect."""
@@ -183,6 +187,10 @@ class Publisher:
         known of the way. `now_s` is time.monotonic.
         """
         return self._rate.kbps(now_s)
+
+    def hold(self, seconds: float) -> None:
+        """Say what is owed, events that wait for the disk too, leave the broker, and stay away; see `Link.hold`."""
+        self._link.hold(seconds, lambda: self._outbox.depth(Kind.EVENT) > 0, self._outbox.ear)
 
     def stop(self, last: Sequence[tuple[str, bytes]], timeout_s: float) -> bool:
         """Send the last retained values (`ready` 0 of each line, then `status`), and disconnect when acknowledged.

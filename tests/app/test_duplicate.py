@@ -30,7 +30,7 @@ def stand_back(make_agent: Callable[..., RunningAgent], protocol: str) -> tuple[
     first.ready("bottle-500")
     mark = len(first.heard)
     second = make_agent(speaking(protocol), "twin")
-    # an event behind older ones that are still being read from the disk comes when the hold is over
+    # a link that breaks, or a disk that is slow, just then: it is said when the hold is over
     first.until(lambda: is_alert(first, on=True, since=mark), HOLD_AND_QUIET_S + 60)
     first.until(lambda: all("stand_back" in one.log() for one in (first, second)), 120)
     return first, second

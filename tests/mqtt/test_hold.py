@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,7 +25,7 @@ def test_it_leaves_with_all_said_and_without_a_will_and_comes_back_no_sooner(
     with observe(mosquitto.port) as observer:
         station.ready("line-1", "0")
         began_s = time.monotonic()
-        station.link.hold(BACK_S)
+        station.publisher.hold(BACK_S)
         assert not station.link.is_up
         assert "held back" in station.until_heard(LinkDown).detail
         station.until_heard(LinkUp)
@@ -45,10 +46,23 @@ def test_what_waited_for_room_is_said_before_it_leaves(
         for line in lines:
             station.ready(line, "0")
         station.publisher.send_event(station.topics.of_device("alert"), b"stands back")
-        station.link.hold(BACK_S)
+        station.publisher.hold(BACK_S)
         station.until(lambda: observer.of("alert") == ["stands back"], BACK_S)
         assert not station.link.is_up
         assert all(observer.of(f"line/{line}/ready") == ["0"] for line in lines)
+
+
+def test_an_event_that_waits_for_the_disk_is_said_before_it_leaves(
+    mosquitto: Mosquitto, make_station: Callable[..., Station], observe: Callable[[int], Any], tmp_path: Path
+) -> None:
+    with observe(mosquitto.port) as observer:
+        station = make_station(mosquitto.port, path=tmp_path / "outbox.db")
+        station.until_heard(LinkUp)
+        # a new connection begins with what the disk holds, and nothing was heard of that yet
+        station.publisher.send_event(station.topics.of_device("alert"), b"stands back")
+        station.publisher.hold(BACK_S)
+        station.until(lambda: observer.of("alert") == ["stands back"], BACK_S)
+        assert not station.link.is_up
 
 
 def test_a_connection_that_breaks_before_all_is_said_is_made_again_at_once(
@@ -60,7 +74,7 @@ def test_a_connection_that_breaks_before_all_is_said_is_made_again_at_once(
     mosquitto.freeze()
     station.ready("line-1", "0")
     mosquitto.kill()
-    station.link.hold(3600.0)
+    station.publisher.hold(3600.0)
     mosquitto.start()
     with observe(mosquitto.port) as observer:
         station.until_heard(LinkUp)
@@ -70,7 +84,7 @@ def test_a_connection_that_breaks_before_all_is_said_is_made_again_at_once(
 def test_an_attempt_under_way_is_given_up(mosquitto: Mosquitto, make_station: Callable[..., Station]) -> None:
     station = make_station(mosquitto.port)
     began_s = time.monotonic()
-    station.link.hold(BACK_S)
+    station.publisher.hold(BACK_S)
     station.until_heard(LinkUp)
     assert time.monotonic() - began_s >= BACK_S
 
@@ -82,7 +96,7 @@ def test_a_frozen_broker_holds_nobody_up_for_long(mosquitto: Mosquitto, make_sta
     mosquitto.freeze()
     station.ready("line-1", "0")
     began_s = time.monotonic()
-    station.link.hold(BACK_S)
+    station.publisher.hold(BACK_S)
     assert time.monotonic() - began_s < 10
     mosquitto.thaw()
     station.until_heard(LinkUp)

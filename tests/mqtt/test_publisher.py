@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
+from agent.mqtt.farewell import Beside
 from agent.mqtt.outbox import Outbox
 from agent.mqtt.outgoing import Outgoing
 from agent.mqtt.publisher import Keep, Publisher
@@ -39,6 +40,12 @@ class DummyLink:
         if message.qos:
             self._unanswered.append(acknowledged)
         return True
+
+    def hold(self, seconds: float, owes: Callable[[], bool], beside: Beside | None) -> None:
+        del seconds, beside
+        while owes() and self._unanswered:
+            self.acknowledge()
+        self.connect(0)
 
     def stop(self, last: Sequence[Outgoing], timeout_s: float) -> bool:
         del timeout_s
