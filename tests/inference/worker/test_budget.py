@@ -191,7 +191,7 @@ def test_bytes_that_do_not_come_back_stay_charged_until_they_do(new_dummies: New
 
 
 def test_a_hanging_load_is_left_behind_and_stays_charged(new_dummies: NewDummies, runtime: DummyRuntime) -> None:
-    plant = new_dummies(budget_mib=200, load_timeout_s=0.5)
+    plant = new_dummies(budget_mib=200, load_timeout_s=4)
     good, stuck, other = (runtime.make(name) for name in ("good", "stuck", "other"))
     plant.switch(good)
     runtime.behaviours["stuck"].load_may_end.clear()

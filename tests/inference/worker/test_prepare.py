@@ -209,7 +209,7 @@ def test_an_announcement_whose_time_is_over_before_its_load_is_given_up(
 def test_an_announced_load_that_hangs_is_left_behind_though_no_line_waits_for_it(
     new_dummies: NewDummies, runtime: DummyRuntime
 ) -> None:
-    plant = new_dummies(budget_mib=200, load_timeout_s=0.3)
+    plant = new_dummies(budget_mib=200, load_timeout_s=4)
     first, stuck, other = (runtime.make(name) for name in ("first", "stuck", "other"))
     plant.switch(first)
     runtime.behaviours["stuck"].load_may_end.clear()
