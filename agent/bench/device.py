@@ -50,6 +50,7 @@ class Device:
     """One agent and one peer, until the end of its `started` block. For one thread."""
 
     def __init__(self, plant: Plant, pid: int, peer: Peer, log: Path, is_up: Callable[[], bool]) -> None:
+        self.start_s = 0.0  # from its start to a detection of every stream
         self.witness: Final = Witness()
         self.pid: Final = pid
         self._plant: Final = plant
@@ -161,7 +162,9 @@ def started(plant: Plant, *, nodelay: bool = True) -> Iterator[Device]:
         peer.subscribe([f"{BASE}/#"])
         log = plant.folder / "agent.log"
         command = [sys.executable, "-m", "agent", "run", "--config", config]
+        began_s = time.monotonic()
         agent = undo.enter_context(running(command, log))
         device = Device(plant, agent.pid, peer, log, lambda: agent.poll() is None)
         device.wait_until_serving()
+        device.start_s = time.monotonic() - began_s
         yield device

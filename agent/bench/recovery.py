@@ -1,4 +1,4 @@
-"""`changeover bench recovery`: how long a line stands when a part of the agent dies, and what its processes hold."""
+"""`changeover bench recovery`: how long a line stands at a start or when a part dies, and what the processes hold."""
 
 import os
 import signal
@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import psutil
 
+from agent.bench import rehearsal
 from agent.bench.children import say
 from agent.bench.device import Device, started
 from agent.bench.figures import median
@@ -37,6 +38,7 @@ def measure(models: Models, options: Options, rounds: int) -> dict[str, Any]:
     plant = Plant(
         options.folder / "recovery", models, (Station("1", _FPS, _PRODUCT), Station("2", _FPS, _PRODUCT)), _BUDGET
     )
+    rehearsal.prepare(plant.write(port=1), [models[_PRODUCT].reference])
     found: dict[str, list[float]] = {}
     for number in range(rounds):
         say(f"recovery: round {number + 1} of {rounds}")
@@ -51,7 +53,7 @@ def _round(plant: Plant) -> Figures:
         for station in plant.stations:
             device.bring(station.line, _PRODUCT)
         device.during(_SETTLE_S)
-        figures = _memory(device)
+        figures = {"first_detections_s": device.start_s} | _memory(device)
         figures |= _named("worker_killed", _strike(device, _WORKER, signal.SIGKILL)[1])
         device.during(_STEADY_S)
         figures |= _named("camera_killed", _beside(device, signal.SIGKILL))

@@ -27,7 +27,7 @@ def rehearse(plant: Plant, names: Iterable[str]) -> dict[str, int]:
     home = replace(plant.stations[0], fps=_FPS)
     roomy = replace(plant, stations=(home,), budget=str(_ROOM))
     say("rehearsal: preparing models, learning footprints")
-    _prepare(roomy.write(port=1), [plant.models[name].reference for name in names])
+    prepare(roomy.write(port=1), [plant.models[name].reference for name in names])
     footprints: dict[str, int] = {}
     for _ in range(_ROUNDS):
         with started(roomy) as device:
@@ -50,7 +50,7 @@ def _charged(device: Device, reference: str) -> int:
     return found()
 
 
-def _prepare(config: Path, references: Iterable[str]) -> None:
+def prepare(config: Path, references: Iterable[str]) -> None:
     """Have artifacts prepared ahead, as an operator would."""
     for reference in references:
         command = [sys.executable, "-m", "agent", "models", "prepare", reference, "--config", str(config)]

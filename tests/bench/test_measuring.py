@@ -92,5 +92,6 @@ def test_each_part_that_is_struck_comes_back(tiny_models: Make, tmp_path: Path) 
     for what in ("worker_killed", "camera_killed", "camera_frozen"):
         zero_s, again_s = (figures[f"{what}_{name}"]["max"] for name in ("ready_0_s", "ready_again_s"))
         assert 0 < zero_s < again_s
+    assert figures["first_detections_s"]["max"] > 0
     assert figures["stopped_s"]["max"] > 0
     assert figures["control_bytes"]["max"] > 10 << 20
