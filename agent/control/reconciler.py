@@ -61,6 +61,8 @@ _Decision = Callable[[State, Line, Now], list[Action]]
 
 _LIVE_INTERVAL_S: Final = 1.0
 _SAVE_INTERVAL_S: Final = 1.0
+_CALM_S: Final = 10.0
+"""A worker that hangs again within this time hangs on and off: one alert, not one a second. `ready` follows each time."""
 
 
 def reconcile(state: State, event: Event, now: Now) -> list[Action]:
@@ -158,9 +160,10 @@ def _worker(state: State, event: WorkerUp | WorkerLost | WorkerHung | Stopping |
             return _stop(state, event)
         case WorkerHung():
             state.worker_hung = event.hung
-            return report.alert(state, Alert("worker_hung", on=event.hung))
+            state.worker_calm_s = None if event.hung else now.monotonic_s + _CALM_S
+            return report.alert(state, Alert("worker_hung", on=True)) if event.hung else []
         case WorkerUp():
-            state.worker_up, state.worker_hung = True, False
+            state.worker_up, state.worker_hung, state.worker_calm_s = True, False, None
             actions = report.alert(state, Alert("worker_lost", on=False))
             actions += report.alert(state, Alert("worker_hung", on=False))
             return actions + _each(state, changeover.resume, now) + _each(state, preparing.worker_up, now)
@@ -191,6 +194,9 @@ def _tick(state: State, now: Now) -> list[Action]:
     actions += identity.tick(state, now) + bandwidth.tick(state) + _each(state, scheduling.follow, now)
     actions += _each(state, failing.follow, now) + _each(state, report.miss_model, now)
     actions += report.miss_cameras(state, now)
+    if state.worker_calm_s is not None and now.monotonic_s >= state.worker_calm_s:
+        state.worker_calm_s = None
+        actions += report.alert(state, Alert("worker_hung", on=False))
     if state.unsaved and now.monotonic_s >= state.save_due_s:
         state.save_due_s = now.monotonic_s + _SAVE_INTERVAL_S
         actions.append(Remember())

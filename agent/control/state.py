@@ -214,7 +214,8 @@ class State:
     message has been seen or asked for since the link came up. `answers` keeps final acks by (topic, line, id), newest
     last; `telling` are those that the last write to disk was for, `retelling` those of the write before a restart.
     `unsaved`: something that has to hold after a restart is not yet on disk, and may wait for a second. `stress` are
-    caps by temperature and memory, for all lines. `stopping`: nothing is ready any more. From
+    caps by temperature and memory, for all lines. `worker_calm_s` (monotonic): when its alert ends, unless it hangs again
+    before. `stopping`: nothing is ready any more. From
     `cameras_due_s` (monotonic) on, a camera that has not come is missed.
     """
 
@@ -223,6 +224,7 @@ class State:
     streams: dict[str, StreamStatus]
     worker_up: bool = False
     worker_hung: bool = False
+    worker_calm_s: float | None = None
     scheduling: Scheduling = field(default_factory=Scheduling)
     bandwidth: Bandwidth = field(default_factory=Bandwidth)
     identity: Identity = field(default_factory=Identity)

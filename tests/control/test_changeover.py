@@ -231,6 +231,16 @@ def test_a_hung_worker_and_a_stalled_camera_take_ready_and_the_heartbeat(bench: 
         assert states(bench.give(back), READY) == ["bottle-500"]
 
 
+def test_a_worker_that_hangs_on_and_off_is_one_alert(bench: Bench) -> None:
+    bench.product("bottle-500")
+    said = []
+    for _ in range(5):
+        said += alerts(bench.give(WorkerHung(hung=True))) + alerts(bench.wait(2))
+        said += alerts(bench.give(WorkerHung(hung=False))) + alerts(bench.wait(2))
+    assert [(one.code, one.on) for one in said] == [("worker_hung", True)]
+    assert [(one.code, one.on) for one in alerts(bench.wait(10))] == [("worker_hung", False)]
+
+
 def test_the_heartbeat_comes_every_second(bench: Bench) -> None:
     bench.product("bottle-500")
     assert lives(bench.wait(10)) == ["bottle-500"] * 10
