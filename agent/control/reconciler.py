@@ -62,7 +62,7 @@ _Decision = Callable[[State, Line, Now], list[Action]]
 _LIVE_INTERVAL_S: Final = 1.0
 _SAVE_INTERVAL_S: Final = 1.0
 _CALM_S: Final = 10.0
-"""A worker that hangs again within this time hangs on and off: one alert, not one a second. `ready` follows each time."""
+"""A worker that hangs again within this time hangs on and off: that is one alert, while `ready` follows each time."""
 
 
 def reconcile(state: State, event: Event, now: Now) -> list[Action]:

@@ -214,9 +214,9 @@ class State:
     message has been seen or asked for since the link came up. `answers` keeps final acks by (topic, line, id), newest
     last; `telling` are those that the last write to disk was for, `retelling` those of the write before a restart.
     `unsaved`: something that has to hold after a restart is not yet on disk, and may wait for a second. `stress` are
-    caps by temperature and memory, for all lines. `worker_calm_s` (monotonic): when its alert ends, unless it hangs again
-    before. `stopping`: nothing is ready any more. From
-    `cameras_due_s` (monotonic) on, a camera that has not come is missed.
+    caps by temperature and memory, for all lines. `worker_calm_s` (monotonic): when `worker_hung` ends, unless it hangs
+    again before. `stopping`: nothing is ready any more. From `cameras_due_s` (monotonic) on, a camera that has not come
+    is missed.
     """
 
     plant: Plant
