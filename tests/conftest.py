@@ -1,4 +1,4 @@
-"""What holds for all tests: a real broker, one whole agent at a time, and that those marked `torch` need torch."""
+"""What holds for all tests: a real broker, and that those marked `torch` are left out where torch is not installed."""
 
 import importlib.util
 from collections.abc import Callable, Iterator
@@ -12,15 +12,8 @@ from support.brokers import Mosquitto
 settings.register_profile("changeover", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("changeover")
 
-_HERE = Path(__file__).parent
-_AGENTS = [_HERE / room for room in ("app", "bench", "chaos", "cli", "demo", "doctor", "switch", "watch")]
-"""Rooms whose tests start agents of several processes: beside each other they would starve on a small machine."""
-
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    for item in items:
-        if any(room in item.path.parents for room in _AGENTS):
-            item.add_marker(pytest.mark.xdist_group("agents"))
     if importlib.util.find_spec("torch") is not None:
         return
     left_out = [item for item in items if item.get_closest_marker("torch")]
