@@ -21,12 +21,13 @@ from typing import Final
 import msgspec
 
 from agent.inference.mapped import Mapped
+from agent.inference.profile import Profile
 from agent.inference.yolo.metadata import FileFacts
 from agent.messages.references import ModelVersion
 from agent.processes.installed import version_of
 
 _LOG: Final = logging.getLogger(__name__)
-_FORMAT: Final = "1"  # raised when artifacts are made or read in another way
+_FORMAT: Final = "2"  # raised when artifacts are made or read in another way
 _FOLDER: Final = "prepared"
 _RECORD: Final = "artifact.json"
 _DRAFT: Final = ".draft-"
@@ -38,7 +39,8 @@ _BACKENDS: Final = ("openvino", "onnxruntime")
 class Artifact(msgspec.Struct, frozen=True):
     """One prepared artifact: `file` beside its record, `bytes` long. `facts` and `shape` are those of its source.
 
-    `imgsz` is height and width of the input; `shape` that of the raw output, -1 where it is open.
+    `imgsz` is height and width of the input; `shape` that of the raw output, -1 where open; `profile` what it is
+    served with.
     """
 
     file: str
@@ -48,6 +50,7 @@ class Artifact(msgspec.Struct, frozen=True):
     facts: FileFacts
     imgsz: tuple[int, int]
     shape: tuple[int, ...]
+    profile: Profile = Profile()
 
 
 class Made(msgspec.Struct, frozen=True):
@@ -57,6 +60,7 @@ class Made(msgspec.Struct, frozen=True):
     facts: FileFacts
     imgsz: tuple[int, int]
     shape: tuple[int, ...]
+    profile: Profile = Profile()
 
 
 class Artifacts:
@@ -93,11 +97,6 @@ class Artifacts:
             return None
         self._used(key)
         return found, mapped
-
-    def path(self, key: str) -> Path | None:
-        """Return an artifact's file as `open` would map it, for a runtime that reads files by itself."""
-        opened = self.open(key)
-        return self._file(key, opened[0]) if opened else None
 
     def discard(self, key: str, why: str) -> None:
         """Remove an artifact that cannot be used; it will be made again."""
@@ -223,6 +222,7 @@ def _record(draft: Path, source: str, made: Made) -> Artifact:
         if left != file:
             left.unlink()
     size_bytes = file.stat().st_size
-    artifact = Artifact(made.file, digest.hexdigest(), size_bytes, source, made.facts, made.imgsz, made.shape)
+    known = (made.facts, made.imgsz, made.shape, made.profile)
+    artifact = Artifact(made.file, digest.hexdigest(), size_bytes, source, *known)
     (draft / _RECORD).write_bytes(msgspec.json.encode(artifact))
     return artifact

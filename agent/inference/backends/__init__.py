@@ -11,8 +11,10 @@ from typing import Final, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.inference.artifacts import Made, key_of
-from agent.inference.backends.errors import InferenceError
+from agent.inference.artifacts import Artifact, Artifacts, Made, key_of
+from agent.inference.backends.errors import InferenceError, brief, is_out_of_memory
+from agent.inference.mapped import Mapped
+from agent.inference.yolo.head import Head
 from agent.inference.yolo.objects import Objects
 from agent.messages.errors import ModelError, OutOfMemoryError
 from agent.messages.references import ModelVersion
@@ -77,6 +79,7 @@ class Model(Protocol):
 
 class _BackendModule(Protocol):
     def load(self, version: ModelVersion, compute: str, cache_dir: Path) -> Model: ...
+    def restore(self, head: Head, artifact: Artifact, mapped: Mapped, path: Path) -> Model: ...
     def make(self, version: ModelVersion, compute: str, folder: Path) -> Made: ...
 
 
@@ -94,10 +97,10 @@ def backend_of(version: ModelVersion, compute: str = "auto") -> str:
 
 
 def load(version: ModelVersion, compute: str, cache_dir: Path) -> Model:
-    """Load `version` from its file; takes from a tenth of a second to minutes. It may infer a blank picture, or not.
+    """Load `version` from its artifact, else its file; takes from a tenth of a second to minutes.
 
-    `compute` is the device setting (auto, cpu, cuda:0, ...); `cache_dir` holds prepared artifacts and
-    what a runtime keeps for itself.
+    It may infer a blank picture, or not. `compute` is the device setting (auto, cpu, cuda:0, ...); `cache_dir` holds
+    prepared artifacts and what a runtime keeps for itself.
     Raises ModelError ("file_missing", "load_failed", "proof_failed") and OutOfMemoryError; then nothing stays behind.
     """
     backend = backend_of(version, compute)
@@ -105,7 +108,25 @@ def load(version: ModelVersion, compute: str, cache_dir: Path) -> Model:
         raise ModelError("load_failed", f"{version.reference}: no backend {backend!r}; there are {', '.join(BACKENDS)}")
     if not Path(version.path).exists():
         raise ModelError("file_missing", f"{version.reference}: there is no file {version.path}")
-    return _module(version, backend).load(version, compute, cache_dir)
+    return _load_prepared(version, compute, cache_dir) or _module(version, backend).load(version, compute, cache_dir)
+
+
+def _load_prepared(version: ModelVersion, compute: str, cache_dir: Path) -> Model | None:
+    """Load the version's artifact; one that its runtime refuses is removed, and will be made again."""
+    key, artifacts = artifact_key(version, compute), Artifacts(cache_dir)
+    opened = artifacts.open(key) if key else None
+    if key is None or opened is None:
+        return None
+    artifact, mapped = opened
+    head = Head.of(version, artifact.facts, artifact.shape)
+    module = _module(version, backend_of(version, compute))
+    try:
+        return module.restore(head, artifact, mapped, artifacts.folder / key / artifact.file)
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise OutOfMemoryError(f"{version.reference}: no memory to load it ({brief(error)})") from error
+        artifacts.discard(key, brief(error))
+        return None
 
 
 def artifact_key(version: ModelVersion, compute: str) -> str | None:

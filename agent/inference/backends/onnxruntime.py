@@ -10,11 +10,13 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from agent.inference.artifacts import Artifacts, Made, key_of
+from agent.inference.artifacts import Artifact, Made
 from agent.inference.backends import onnxruntime_arena as arena
 from agent.inference.backends.alike import require_alike
 from agent.inference.backends.detector import Detector, Untyped
-from agent.inference.backends.errors import brief, is_out_of_memory, loading
+from agent.inference.backends.errors import loading
+from agent.inference.mapped import Mapped
+from agent.inference.profile import Profile
 from agent.inference.yolo.head import Head
 from agent.inference.yolo.letterbox import Canvas
 from agent.inference.yolo.metadata import FileFacts, agreed_imgsz, read_facts
@@ -31,6 +33,7 @@ _DTYPES: Final[dict[str, np.dtype[Any]]] = {
     "tensor(float16)": np.dtype(np.float16),
 }
 _CPU: Final = "CPUExecutionProvider"
+_UNMEASURED: Final = Profile()
 
 Provider = tuple[str, dict[str, str]]
 
@@ -38,15 +41,13 @@ ort.disable_telemetry_events()
 
 
 def load(version: ModelVersion, compute: str, cache_dir: Path) -> Detector:
-    """Load the graph that was optimised of an ONNX file, else the file; see `backends.load`.
+    """Load an ONNX file; see `backends.load`.
 
     TensorRT keeps the engines that it builds in `cache_dir`.
     """
     providers = _available(version, wanted_providers(compute, cache_dir))
     with loading(version):
         arena.share()
-        if [name for name, _ in providers] == [_CPU] and (prepared := _load_prepared(version, compute, cache_dir)):
-            return prepared
         session = ort.InferenceSession(version.path, _options(), providers=providers)
         got = session.get_providers()
         if got[0] != providers[0][0]:
@@ -70,23 +71,16 @@ def make(version: ModelVersion, compute: str, folder: Path) -> Made:
     return Made(_OPTIMISED, facts, source.imgsz, shape)
 
 
-def _load_prepared(version: ModelVersion, compute: str, cache_dir: Path) -> Detector | None:
-    artifacts, key = Artifacts(cache_dir), key_of(version, "onnxruntime", compute)
-    opened = artifacts.open(key) if key else None
-    if key is None or opened is None:
-        return None
-    try:
-        session = _optimised(artifacts.folder / key / opened[0].file)
-    except Exception as error:
-        if is_out_of_memory(error):
-            raise
-        artifacts.discard(key, brief(error))
-        return None
-    return _detector(version, session, opened[0].facts)
+def restore(head: Head, artifact: Artifact, mapped: Mapped, path: Path) -> Detector:
+    """Load a graph that `make` wrote, with what its profile says; raises whatever the runtime raises."""
+    del mapped  # ONNX Runtime reads files by itself
+    arena.share()
+    return _bound(head, _optimised(path, artifact.profile), artifact.imgsz, artifact.profile)
 
 
-def _optimised(path: Path) -> Untyped:
+def _optimised(path: Path, profile: Profile = _UNMEASURED) -> Untyped:
     options = _options()
+    options.intra_op_num_threads = profile.threads
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     return ort.InferenceSession(str(path), options, providers=[_CPU])
 
@@ -94,7 +88,12 @@ def _optimised(path: Path) -> Untyped:
 def _detector(version: ModelVersion, session: Untyped, facts: FileFacts) -> Detector:
     imgsz = _input_size(version, session, facts)
     head = Head.of(version, facts, _output_shape(version, session, imgsz))
-    return Detector("onnxruntime", head, imgsz, partial(_Request, session, imgsz, head.shape), on_close=arena.shrink)
+    return _bound(head, session, imgsz, _UNMEASURED)
+
+
+def _bound(head: Head, session: Untyped, imgsz: tuple[int, int], profile: Profile) -> Detector:
+    make_request = partial(_Request, session, imgsz, head.shape)
+    return Detector("onnxruntime", head, imgsz, make_request, on_close=arena.shrink, profile=profile)
 
 
 def wanted_providers(compute: str, cache_dir: Path) -> list[Provider]:
