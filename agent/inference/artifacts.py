@@ -16,7 +16,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -63,6 +63,25 @@ class Made(msgspec.Struct, frozen=True):
     profile: Profile = Profile()
 
 
+class Opened(NamedTuple):
+    """An artifact whose bytes are those that were written: mapped, and where they lie."""
+
+    artifact: Artifact
+    mapped: Mapped
+    path: Path
+
+    @classmethod
+    def made(cls, folder: Path, made: Made) -> "Opened":
+        """Map what was just made in `folder`, before it is kept."""
+        path = folder / made.file
+        known = (made.facts, made.imgsz, made.shape, made.profile)
+        return cls(Artifact(made.file, "", path.stat().st_size, "", *known), Mapped(path), path)
+
+    def with_profile(self, profile: Profile) -> "Opened":
+        """Return it as it would be served with another profile."""
+        return self._replace(artifact=msgspec.structs.replace(self.artifact, profile=profile))
+
+
 class Artifacts:
     """The artifacts under `cache_dir`. Any thread, and several processes at once: each one appears whole or not."""
 
@@ -83,7 +102,7 @@ class Artifacts:
             return None
         return found if size_bytes == found.bytes and Path(found.file).name == found.file else None
 
-    def open(self, key: str) -> tuple[Artifact, Mapped] | None:
+    def open(self, key: str) -> Opened | None:
         """Map an artifact whose sha256 is the recorded one, and note its use; one that is damaged is removed."""
         found = self.find(key)
         if found is None:
@@ -96,7 +115,15 @@ class Artifacts:
             self.discard(key, "its bytes are not those that were written")
             return None
         self._used(key)
-        return found, mapped
+        return Opened(found, mapped, self._file(key, found))
+
+    def profiled(self, key: str, profile: Profile) -> None:
+        """Note another profile of an artifact, for loads from now on. Raises OSError."""
+        found = self.find(key)
+        if found is not None:
+            draft = self.folder / key / f"{_DRAFT}{_RECORD}"
+            draft.write_bytes(msgspec.json.encode(msgspec.structs.replace(found, profile=profile)))
+            draft.replace(self.folder / key / _RECORD)
 
     def discard(self, key: str, why: str) -> None:
         """Remove an artifact that cannot be used; it will be made again."""
@@ -176,16 +203,26 @@ class Artifacts:
         return self.folder / key / artifact.file
 
 
-def key_of(version: ModelVersion, backend: str, compute: str, precision: str = "") -> str | None:
+def key_of(
+    version: ModelVersion, backend: str, compute: str, precision: str = "", *, is_graph: bool = False
+) -> str | None:
     """Name the artifact of a version: by all that it depends on. None where a source cannot be known for sure.
 
-    Only CPUs: what another device's driver makes of a model depends on more than can be read without it.
+    `is_graph`: it is a checkpoint's graph as it was exported, the same for every device. Else only CPUs: what another
+    device's driver makes of a model depends on more than can be read without it.
     """
     is_known = version.sha256 and (version.weights_sha256 or not version.path.lower().endswith(".xml"))
-    if backend not in _BACKENDS or compute not in {"auto", "cpu"} or not is_known:
+    if backend not in _BACKENDS or not is_known:
         return None
-    source = (version.sha256.lower(), (version.weights_sha256 or "").lower(), str(version.imgsz))
-    parts = (_FORMAT, *source, backend, _release(backend), _processor(), precision)
+    source = (_FORMAT, version.sha256.lower(), (version.weights_sha256 or "").lower(), str(version.imgsz))
+    if is_graph:
+        return _digest(*source, "graph")
+    if compute not in {"auto", "cpu"}:
+        return None
+    return _digest(*source, backend, _release(backend), _processor(), precision)
+
+
+def _digest(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 

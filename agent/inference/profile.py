@@ -1,19 +1,18 @@
-"""How a prepared artifact runs on this device: what was chosen for it, and what was measured."""
+"""How a prepared artifact runs on this device: what was chosen for it, and what that was measured to cost."""
 
 import msgspec
 
 
 class Profile(msgspec.Struct, frozen=True):
-    """What an artifact is served with, and what that was measured to cost.
+    """What an artifact is served with, and what it takes so.
 
     `precision`: the runtime's inference precision ("f32", "bf16", "f16"); empty leaves it to the runtime. `batch`:
     pictures in one inference. `requests`: inferences under way together that the runtime gains from. `threads`: its
-    threads; 0 leaves them to it. `load_ms`, `warmup_ms`: as a load measures them. `inference_ms`: between two answers
-    while `requests` pictures are under way, median. `bytes`: what the model brought to a process of its own, less what
-    its runtime keeps; 0 where nothing was measured.
+    threads; 0 leaves them to it.
 
-    `is_alone`: nobody else had the cores meanwhile. Without it the times say nothing of the device, and the rest is the
-    runtime's default.
+    `load_ms`, `warmup_ms`: as a load measures them. `inference_ms`: from one answer to the next while `requests`
+    pictures are under way. `bytes`: what the model brings to a process that has its runtime. All 0 where nothing was
+    measured, as others had the cores; the rest is then the runtime's default.
     """
 
     precision: str = ""
@@ -24,4 +23,15 @@ class Profile(msgspec.Struct, frozen=True):
     warmup_ms: float = 0.0
     inference_ms: float = 0.0
     bytes: int = 0
-    is_alone: bool = False
+
+    @property
+    def is_measured(self) -> bool:
+        """Say whether the figures mean anything."""
+        return self.inference_ms > 0
+
+    def __str__(self) -> str:
+        chosen = f"{self.precision or 'its own precision'}, {self.requests} at once"
+        if not self.is_measured:
+            return f"{chosen}, not measured: others had the cores"
+        times = f"{self.inference_ms:.1f} ms a picture, load {self.load_ms:.0f} + {self.warmup_ms:.0f} ms"
+        return f"{chosen}, {times}, {self.bytes / 1e6:.0f} MB resident"

@@ -70,7 +70,7 @@ class Detector:
         """Letterbox `image`; see Model."""
         with inferring(self._head.reference):
             request = self._take()
-            return Waiting(request, request.canvas.draw(image))
+            return Waiting(request, request.canvas.draw(image, stretch=self._head.is_stretched))
 
     def answer(self, prepared: object) -> Objects:
         """Infer and decode; see Model."""

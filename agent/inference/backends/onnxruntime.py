@@ -1,6 +1,7 @@
 """ONNX Runtime: ONNX files, with its providers (CUDA, TensorRT, ...) as a matter of configuration."""
 
 import logging
+import shutil
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -10,12 +11,11 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from agent.inference.artifacts import Artifact, Made
+from agent.inference.artifacts import Made, Opened
 from agent.inference.backends import onnxruntime_arena as arena
 from agent.inference.backends.alike import require_alike
 from agent.inference.backends.detector import Detector, Untyped
 from agent.inference.backends.errors import loading
-from agent.inference.mapped import Mapped
 from agent.inference.profile import Profile
 from agent.inference.yolo.head import Head
 from agent.inference.yolo.letterbox import Canvas
@@ -45,37 +45,67 @@ def load(version: ModelVersion, compute: str, cache_dir: Path) -> Detector:
 
     TensorRT keeps the engines that it builds in `cache_dir`.
     """
-    providers = _available(version, wanted_providers(compute, cache_dir))
+    providers = _available(version.reference, wanted_providers(compute, cache_dir))
     with loading(version):
-        arena.share()
-        session = ort.InferenceSession(version.path, _options(), providers=providers)
-        got = session.get_providers()
-        if got[0] != providers[0][0]:
-            _log.warning("model=%s provider=%s did not start; running on %s", version.reference, providers[0][0], got)
+        session = _started(version.reference, version.path, providers)
         return _detector(version, session, read_facts(session.get_modelmeta().custom_metadata_map))
 
 
-def make(version: ModelVersion, compute: str, folder: Path) -> Made:
-    """Write the graph that ONNX Runtime makes of the version's file into `folder`; see `backends.make`."""
-    if _available(version, wanted_providers(compute, folder)) != [(_CPU, {})]:
-        raise ModelError("load_failed", f"{version.reference}: only for the CPU is a graph optimised ahead")
+def load_for(version: ModelVersion, compute: str, precision: str) -> Detector:
+    """Load an ONNX file on the CPU; see `backends.load_for`. ONNX Runtime computes in what the file holds."""
+    del compute, precision
+    return load(version, "cpu", Path())
+
+
+def precisions(compute: str) -> tuple[str, ...]:
+    """Name the one that a file has; see `backends.precisions`."""
+    del compute
+    return ("",)
+
+
+def make(version: ModelVersion, compute: str, folder: Path, precision: str = "") -> Made:
+    """Write the graph that ONNX Runtime makes of the version's file into `folder`; see `backends.make`.
+
+    For a GPU the graph is kept as it is: its providers compile it for the device that they find. Not seen on a GPU.
+    """
+    providers = _available(version.reference, wanted_providers(compute, folder))
+    is_cpu = providers == [(_CPU, {})]
     with loading(version):
         arena.share()
         options = _options()
-        options.optimized_model_filepath = str(folder / _OPTIMISED)
+        if is_cpu:
+            options.optimized_model_filepath = str(folder / _OPTIMISED)
         session = ort.InferenceSession(version.path, options, providers=[_CPU])
         facts = read_facts(session.get_modelmeta().custom_metadata_map)
         source = _detector(version, session, facts)
         shape = tuple(_output_shape(version, session, source.imgsz))
-        require_alike(version, source, _detector(version, _optimised(folder / _OPTIMISED), facts))
-    return Made(_OPTIMISED, facts, source.imgsz, shape)
+        if not is_cpu:
+            source.close()
+            shutil.copyfile(version.path, folder / _OPTIMISED)
+        else:
+            require_alike(version, source, _detector(version, _optimised(folder / _OPTIMISED), facts))
+    return Made(_OPTIMISED, facts, source.imgsz, shape, Profile(precision))
 
 
-def restore(head: Head, artifact: Artifact, mapped: Mapped, path: Path) -> Detector:
+def restore(head: Head, opened: Opened, compute: str, cache_dir: Path) -> Detector:
     """Load a graph that `make` wrote, with what its profile says; raises whatever the runtime raises."""
-    del mapped  # ONNX Runtime reads files by itself
     arena.share()
-    return _bound(head, _optimised(path, artifact.profile), artifact.imgsz, artifact.profile)
+    artifact = opened.artifact
+    providers = _available(head.reference, wanted_providers(compute, cache_dir))
+    if providers == [(_CPU, {})]:
+        session = _optimised(opened.path, artifact.profile)  # it reads files by itself
+    else:
+        session = _started(head.reference, str(opened.path), providers)
+    return _bound(head, session, artifact.imgsz, artifact.profile)
+
+
+def _started(reference: str, path: str, providers: list[Provider]) -> Untyped:
+    arena.share()
+    session = ort.InferenceSession(path, _options(), providers=providers)
+    got = session.get_providers()
+    if got[0] != providers[0][0]:
+        _log.warning("model=%s provider=%s did not start; running on %s", reference, providers[0][0], got)
+    return session
 
 
 def _optimised(path: Path, profile: Profile = _UNMEASURED) -> Untyped:
@@ -147,11 +177,11 @@ def _options() -> Untyped:
     return options
 
 
-def _available(version: ModelVersion, wanted: list[Provider]) -> list[Provider]:
+def _available(reference: str, wanted: list[Provider]) -> list[Provider]:
     have = ort.get_available_providers()
     for name, _ in wanted:
         if name not in have:
-            _log.warning("model=%s provider=%s is not in this onnxruntime; passed over", version.reference, name)
+            _log.warning("model=%s provider=%s is not in this onnxruntime; passed over", reference, name)
     return [provider for provider in wanted if provider[0] in have]
 
 

@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.inference.artifacts import Artifact, Made
+from agent.inference.artifacts import Made, Opened
 from agent.inference.backends import openvino_graph
 from agent.inference.backends.alike import require_alike
 from agent.inference.backends.detector import Detector, Untyped
@@ -28,22 +28,34 @@ def load(version: ModelVersion, compute: str, cache_dir: Path, precision: str = 
     `precision` is OpenVINO's inference precision ("f32", "bf16", "f16"); empty leaves it to the runtime.
     """
     del cache_dir  # OpenVINO keeps nothing
+    return load_for(version, compute, precision)
+
+
+def load_for(version: ModelVersion, compute: str, precision: str) -> Detector:
+    """Load an ONNX or IR file; see `backends.load_for`."""
     device = _device(version, compute)
     with loading(version):
         return _load_source(version, device, Profile(precision))
 
 
-def make(version: ModelVersion, compute: str, folder: Path) -> Made:
+def precisions(compute: str) -> tuple[str, ...]:
+    """Name what this processor computes in; see `backends.precisions`."""
+    del compute  # artifacts are for CPUs
+    has = core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return ("f32", *(hint for word, hint in (("BF16", "bf16"), ("FP16", "f16")) if word in has))
+
+
+def make(version: ModelVersion, compute: str, folder: Path, precision: str = "") -> Made:
     """Make a blob of the version's file in `folder`, with weights in float16, and hold its answer to the file's.
 
     Raises what `load` raises, and ModelError("proof_failed") where the blob answers something else.
     """
     device = _device(version, compute)
-    profile = Profile()
+    profile = Profile(precision)
     with loading(version):
         source = openvino_graph.read(version)
         ov.save_model(source.graph, folder / "half.xml", compress_to_fp16=True)
-        made = Made(_BLOB, source.facts, source.imgsz, source.shape)
+        made = Made(_BLOB, source.facts, source.imgsz, source.shape, profile)
         del source  # the weights that follow are as many again
         compiled = core().compile_model(core().read_model(folder / "half.xml"), device, _options(profile))
         with (folder / _BLOB).open("wb") as blob:
@@ -62,10 +74,10 @@ def _load_source(version: ModelVersion, device: str, profile: Profile) -> Detect
     return Detector("openvino", head, source.imgsz, _Requests(compiled, source.imgsz))
 
 
-def restore(head: Head, artifact: Artifact, mapped: Mapped, path: Path) -> Detector:
+def restore(head: Head, opened: Opened, compute: str, cache_dir: Path) -> Detector:
     """Import a blob that `make` wrote, with what its profile says; raises whatever the runtime raises."""
-    del path  # the mapping is what was compared with its sha256
-    return _import(mapped, head, artifact.imgsz, artifact.profile)
+    del compute, cache_dir  # blobs are for CPUs
+    return _import(opened.mapped, head, opened.artifact.imgsz, opened.artifact.profile)
 
 
 def _import(mapped: Mapped, head: Head, imgsz: tuple[int, int], profile: Profile) -> Detector:

@@ -165,8 +165,8 @@ def test_a_disk_that_cannot_be_written_is_no_mistake_of_the_model(make: Make, tm
 def test_a_disk_that_fills_up_is_no_mistake_of_the_model(
     make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def cut(version: ModelVersion, compute: str, folder: Path) -> backends.Made:
-        raise ModelError("load_failed", f"{version.reference} on {compute}: {folder}/half.xml cannot be read")
+    def cut(version: ModelVersion, compute: str, folder: Path, precision: str) -> backends.Made:
+        raise ModelError("load_failed", f"{version.reference} on {compute}: {folder}/{precision}.xml cannot be read")
 
     monkeypatch.setattr(backends, "make", cut)
     assert prepared(make(), tmp_path).reason == "load_failed"
@@ -220,7 +220,7 @@ def test_an_artifact_is_served_with_its_profile(make: Make, tmp_path: Path) -> N
     profile = Profile(precision="f32" if entry.backend == "openvino" else "", requests=2, threads=2)
 
     def make_with_profile(folder: Path) -> backends.Made:
-        return replace(backends.make(entry, "cpu", folder), profile=profile)
+        return replace(backends.make(entry, "cpu", folder, profile.precision), profile=profile)
 
     Artifacts(tmp_path).add(key, entry.reference, 1 << 30, make_with_profile)
     model = load(entry, tmp_path)
