@@ -193,13 +193,19 @@ def _store(settings: "Settings") -> "Store":
 @models.command(name="list")
 @_config
 def list_models(config: Path | None) -> None:
-    """Print each version: reference, size, file."""
+    """Print each version: reference, size, file, and how it is served where it was prepared."""
+    from agent.inference.artifacts import Artifacts
+    from agent.inference.backends.choice import artifact_key
     from agent.models.catalog import Catalog
 
-    for version in Catalog.load(_settings(config).catalog.file).versions:
+    settings = _settings(config)
+    artifacts = Artifacts(settings.device.cache_dir)
+    for version in Catalog.load(settings.catalog.file).versions:
         path = Path(version.path)
         size = f"{path.stat().st_size / 1e6:.1f} MB" if path.is_file() else "missing"
-        click.echo(f"{version.reference}\t{size}\t{version.path}")
+        artifact = artifacts.find(artifact_key(version, settings.device.compute))
+        prepared = f"\tprepared: {artifact.profile}" if artifact else ""
+        click.echo(f"{version.reference}\t{size}\t{version.path}{prepared}")
 
 
 @models.command()

@@ -54,7 +54,8 @@ class Placement:
     def from_shares(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
         """Map boxes (n, 4) in shares of a stretched picture to its pixels, clipped to it; returns a new array."""
         limit = np.array((self.width, self.height) * 2, np.float32)
-        return np.clip(boxes * limit, np.float32(0), limit)
+        scaled: NDArray[np.float32] = boxes * limit
+        return np.clip(scaled, np.float32(0), limit, out=scaled)
 
 
 class Canvas:
