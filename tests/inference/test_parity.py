@@ -24,9 +24,9 @@ VersionOf = Callable[..., ModelVersion]
 
 def objects(*rows: tuple[float, float, int]) -> Objects:
     """Build objects of (left, score, class), 10 pixels wide."""
-    lefts, scores, classes = (np.array(column) for column in zip(*rows, strict=True)) if rows else ([], [], [])
-    boxes = np.array([[left, 0, left + 10, 10] for left in lefts], np.float32).reshape(-1, 4)
-    return Objects(boxes, np.asarray(scores, np.float32), np.asarray(classes, np.int32))
+    boxes = np.array([[left, 0, left + 10, 10] for left, _, _ in rows], np.float32).reshape(-1, 4)
+    scores = np.array([score for _, score, _ in rows], np.float32)
+    return Objects(boxes, scores, np.array([index for _, _, index in rows], np.int32))
 
 
 def compared(want: Objects, got: Objects) -> tuple[int, int]:

@@ -30,8 +30,8 @@ Load = Callable[..., Model]
 RAW_LIMIT = 1e-3
 IMGSZ = 320
 LOUDER = 4
+QUIETER = 0.1  # for v9, whose many layers make more of any rounding, in any two runtimes
 QUERIES = 300
-DEEPER = 3  # v9 has twice the layers of the others: rounding grows with them in any two runtimes
 PREPARED = "prepared"
 ARCHITECTURES = ["yolov5n", "yolov8n", "yolov9t", "yolov10n", "yolo11n", "yolo12n", "yolo26n", "rtdetr-resnet50"]
 
@@ -69,7 +69,7 @@ def letterboxed(torch: Untyped, picture: NDArray[np.uint8], *, stretch: bool = F
     return torch.from_numpy(np.ascontiguousarray(pixels[..., ::-1].transpose(2, 0, 1)))[None].float() / 255
 
 
-def awaken(torch: Untyped, network: Untyped, tensor: Untyped) -> None:
+def awaken(torch: Untyped, network: Untyped, tensor: Untyped, louder: float) -> None:
     """Let random weights say something of a picture.
 
     Norms take its own statistics, or every signal dies on its way to the head; the head's last layers lose their
@@ -84,7 +84,7 @@ def awaken(torch: Untyped, network: Untyped, tensor: Untyped) -> None:
         for layer in network.model[-1].modules():
             if isinstance(layer, torch.nn.Conv2d) and layer.bias is not None:
                 layer.bias.zero_()
-                layer.weight.mul_(LOUDER)
+                layer.weight.mul_(louder)
     for norm in norms:
         norm.momentum = 0.03
     network.eval()
@@ -99,7 +99,7 @@ def export(torch: Untyped, name: str, folder: Path, picture: NDArray[np.uint8]) 
     fresh = RTDETR(f"{name}.yaml") if is_query else YOLO(f"{name}.yaml")
     tensor = letterboxed(torch, picture, stretch=is_query)
     if not is_query:  # its decoder says something of a picture as it is
-        awaken(torch, fresh.model, tensor)
+        awaken(torch, fresh.model, tensor, QUIETER if name == "yolov9t" else LOUDER)
     fresh.save(pt)
     exported = Path(YOLO(pt).export(format="onnx", imgsz=IMGSZ, simplify=False, opset=17, device="cpu"))
     kept = exported.rename(folder / f"{name}-whole.onnx")
@@ -187,7 +187,7 @@ def test_raw_outputs_are_torchs(
         want, got, blue = (_part(answer, part) for answer in (exported.raw, raw, swapped))
         error, change = (np.abs(answer - want).max() / np.abs(want).max() for answer in (got, blue))
         print(f"{exported.pt.stem} {backend} {part}: {error:.1e}, colours swapped {change:.1e}")  # noqa: T201 - with -s
-        assert error <= RAW_LIMIT * (DEEPER if exported.pt.stem.startswith("yolov9") else 1)
+        assert error <= RAW_LIMIT
         assert change > 10 * RAW_LIMIT, "the network says nothing of the picture"
 
 
