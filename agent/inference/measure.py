@@ -38,6 +38,7 @@ def measure(load: Load, base: Profile) -> Profile:
     time.sleep(_LOOK_S)
     if others.share() > _OTHERS_SHARE:
         return base
+    load(base).close()  # brings the runtime, which is no model's
     others = _Others()
     ways: list[_Way] = []
     try:

@@ -47,7 +47,7 @@ class Outcome(msgspec.Struct, frozen=True, tag=True):
     result: Literal["prepared", "present", "unneeded", "failed"]
     detail: str
     reason: Reason | None = None
-    profile: dict[str, float | str] | None = None
+    profile: dict[str, int | float | str] | None = None
 
     @property
     def exit_code(self) -> int:
