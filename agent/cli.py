@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from agent.models.store import Store
     from agent.settings import Settings
 
+_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 _config = click.option(
     "--config",
     metavar="FILE",
@@ -192,13 +193,19 @@ def _store(settings: "Settings") -> "Store":
 @models.command(name="list")
 @_config
 def list_models(config: Path | None) -> None:
-    """Print each version: reference, size, file."""
+    """Print each version: reference, size, file, and how it is served where it was prepared."""
+    from agent.inference.artifacts import Artifacts
+    from agent.inference.backends.choice import artifact_key
     from agent.models.catalog import Catalog
 
-    for version in Catalog.load(_settings(config).catalog.file).versions:
+    settings = _settings(config)
+    artifacts = Artifacts(settings.device.cache_dir)
+    for version in Catalog.load(settings.catalog.file).versions:
         path = Path(version.path)
         size = f"{path.stat().st_size / 1e6:.1f} MB" if path.is_file() else "missing"
-        click.echo(f"{version.reference}\t{size}\t{version.path}")
+        artifact = artifacts.find(artifact_key(version, settings.device.compute))
+        prepared = f"\tprepared: {artifact.profile}" if artifact else ""
+        click.echo(f"{version.reference}\t{size}\t{version.path}{prepared}")
 
 
 @models.command()
@@ -233,8 +240,11 @@ def verify(ref: "ModelReference | None", config: Path | None) -> None:
 
 @models.command()
 @click.argument("ref", callback=_reference)
+@click.option("--images", type=_FOLDER, help="Pictures that decide between precisions; else the catalog's golden ones.")
+@click.option("--trusted", is_flag=True, help="Open a .pt file also where this kernel cannot shut its process in.")
+@click.option("--json", "as_json", is_flag=True, help="One line of JSON a model: how it went, its profile.")
 @_config
-def prepare(ref: "ModelReference", config: Path | None) -> None:
+def prepare(ref: "ModelReference", images: Path | None, config: Path | None, *, trusted: bool, as_json: bool) -> None:
     """Prepare what REF names for this device ahead, so that its first load is as fast as later ones."""
     from agent.models.catalog import Catalog
     from agent.models.prepare import Preparation, Request
@@ -246,9 +256,12 @@ def prepare(ref: "ModelReference", config: Path | None) -> None:
     codes = {EXIT_OK}
     for version in versions:
         device = settings.device
-        request = Request(version, device.compute, str(device.cache_dir), device.prepared_max_bytes)
+        folder = str(images.absolute()) if images else None
+        options = (device.compute, str(device.cache_dir), device.prepared_max_bytes, folder)
+        request = Request(version, *options, is_trusted=trusted)
         outcome = Preparation(request, lambda step: click.echo(f"... {step}", err=True)).run()
-        click.echo(f"{version.reference}\t{outcome.result}: {outcome.detail}")
+        words = f"{version.reference}\t{outcome.result}: {outcome.detail}"
+        click.echo(outcome.as_json(version.reference) if as_json else words)
         codes.add(outcome.exit_code)
     sys.exit(max(codes))
 

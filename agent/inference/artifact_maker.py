@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from agent.inference.artifacts import Artifacts
-from agent.inference.backends import artifact_key
+from agent.inference.backends import artifact_key, is_checkpoint
 from agent.messages.references import ModelVersion
 from agent.models.prepare import Preparation, Request
 
@@ -15,6 +15,7 @@ _LOG: Final = logging.getLogger(__name__)
 _LIMIT: Final = 16  # one that is left out is asked for again at its next load
 _QUIET_S: Final = 5.0
 _BYTES_A_FILE_BYTE: Final = 8  # what a compiler takes at its worst
+_EXPORT_BYTES: Final = 1 << 30  # torch, and what it takes to trace a network
 
 
 class ArtifactMaker:
@@ -106,6 +107,7 @@ def _has_memory(version: ModelVersion) -> bool:
     """Say whether the device can spare what a compiler takes; said where not, as it is not tried again."""
     try:
         needed_bytes = Path(version.path).stat().st_size * _BYTES_A_FILE_BYTE
+        needed_bytes += _EXPORT_BYTES if is_checkpoint(version) else 0
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         free_bytes = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
     except (OSError, StopIteration):

@@ -16,17 +16,18 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
 from agent.inference.mapped import Mapped
+from agent.inference.profile import Profile
 from agent.inference.yolo.metadata import FileFacts
 from agent.messages.references import ModelVersion
 from agent.processes.installed import version_of
 
 _LOG: Final = logging.getLogger(__name__)
-_FORMAT: Final = "1"  # raised when artifacts are made or read in another way
+_FORMAT: Final = "2"  # raised when artifacts are made or read in another way
 _FOLDER: Final = "prepared"
 _RECORD: Final = "artifact.json"
 _DRAFT: Final = ".draft-"
@@ -38,7 +39,8 @@ _BACKENDS: Final = ("openvino", "onnxruntime")
 class Artifact(msgspec.Struct, frozen=True):
     """One prepared artifact: `file` beside its record, `bytes` long. `facts` and `shape` are those of its source.
 
-    `imgsz` is height and width of the input; `shape` that of the raw output, -1 where it is open.
+    `imgsz` is height and width of the input; `shape` that of the raw output, -1 where open; `profile` what it is
+    served with.
     """
 
     file: str
@@ -48,6 +50,7 @@ class Artifact(msgspec.Struct, frozen=True):
     facts: FileFacts
     imgsz: tuple[int, int]
     shape: tuple[int, ...]
+    profile: Profile = Profile()
 
 
 class Made(msgspec.Struct, frozen=True):
@@ -57,6 +60,26 @@ class Made(msgspec.Struct, frozen=True):
     facts: FileFacts
     imgsz: tuple[int, int]
     shape: tuple[int, ...]
+    profile: Profile = Profile()
+
+
+class Opened(NamedTuple):
+    """An artifact whose bytes are those that were written: mapped, and where they lie."""
+
+    artifact: Artifact
+    mapped: Mapped
+    path: Path
+
+    @classmethod
+    def made(cls, folder: Path, made: Made) -> "Opened":
+        """Map what was just made in `folder`, before it is kept."""
+        path = folder / made.file
+        known = (made.facts, made.imgsz, made.shape, made.profile)
+        return cls(Artifact(made.file, "", path.stat().st_size, "", *known), Mapped(path), path)
+
+    def with_profile(self, profile: Profile) -> "Opened":
+        """Return it as it would be served with another profile."""
+        return self._replace(artifact=msgspec.structs.replace(self.artifact, profile=profile))
 
 
 class Artifacts:
@@ -79,7 +102,7 @@ class Artifacts:
             return None
         return found if size_bytes == found.bytes and Path(found.file).name == found.file else None
 
-    def open(self, key: str) -> tuple[Artifact, Mapped] | None:
+    def open(self, key: str) -> Opened | None:
         """Map an artifact whose sha256 is the recorded one, and note its use; one that is damaged is removed."""
         found = self.find(key)
         if found is None:
@@ -92,12 +115,15 @@ class Artifacts:
             self.discard(key, "its bytes are not those that were written")
             return None
         self._used(key)
-        return found, mapped
+        return Opened(found, mapped, self._file(key, found))
 
-    def path(self, key: str) -> Path | None:
-        """Return an artifact's file as `open` would map it, for a runtime that reads files by itself."""
-        opened = self.open(key)
-        return self._file(key, opened[0]) if opened else None
+    def profiled(self, key: str, profile: Profile) -> None:
+        """Note another profile of an artifact, for loads from now on. Raises OSError."""
+        found = self.find(key)
+        if found is not None:
+            draft = self.folder / key / f"{_DRAFT}{_RECORD}"
+            draft.write_bytes(msgspec.json.encode(msgspec.structs.replace(found, profile=profile)))
+            draft.replace(self.folder / key / _RECORD)
 
     def discard(self, key: str, why: str) -> None:
         """Remove an artifact that cannot be used; it will be made again."""
@@ -177,16 +203,26 @@ class Artifacts:
         return self.folder / key / artifact.file
 
 
-def key_of(version: ModelVersion, backend: str, compute: str, precision: str = "") -> str | None:
+def key_of(
+    version: ModelVersion, backend: str, compute: str, precision: str = "", *, is_graph: bool = False
+) -> str | None:
     """Name the artifact of a version: by all that it depends on. None where a source cannot be known for sure.
 
-    Only CPUs: what another device's driver makes of a model depends on more than can be read without it.
+    `is_graph`: it is a checkpoint's graph as it was exported, the same for every device. Else only CPUs: what another
+    device's driver makes of a model depends on more than can be read without it.
     """
     is_known = version.sha256 and (version.weights_sha256 or not version.path.lower().endswith(".xml"))
-    if backend not in _BACKENDS or compute not in {"auto", "cpu"} or not is_known:
+    if backend not in _BACKENDS or not is_known:
         return None
-    source = (version.sha256.lower(), (version.weights_sha256 or "").lower(), str(version.imgsz))
-    parts = (_FORMAT, *source, backend, _release(backend), _processor(), precision)
+    source = (_FORMAT, version.sha256.lower(), (version.weights_sha256 or "").lower(), str(version.imgsz))
+    if is_graph:
+        return _digest(*source, "graph")
+    if compute not in {"auto", "cpu"}:
+        return None
+    return _digest(*source, backend, _release(backend), _processor(), precision)
+
+
+def _digest(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
@@ -223,6 +259,7 @@ def _record(draft: Path, source: str, made: Made) -> Artifact:
         if left != file:
             left.unlink()
     size_bytes = file.stat().st_size
-    artifact = Artifact(made.file, digest.hexdigest(), size_bytes, source, made.facts, made.imgsz, made.shape)
+    known = (made.facts, made.imgsz, made.shape, made.profile)
+    artifact = Artifact(made.file, digest.hexdigest(), size_bytes, source, *known)
     (draft / _RECORD).write_bytes(msgspec.json.encode(artifact))
     return artifact

@@ -29,9 +29,13 @@ Load = Callable[[ModelVersion, str, Path], Model]
 
 @dataclass(frozen=True)
 class Candidate:
-    """A file that is what the catalog says; `key` is its footprint's. `is_guessed`: it was never measured here."""
+    """A file that is what the catalog says; `key` is its footprint's. `is_guessed`: it was never measured here.
+
+    `backend` serves it: of a checkpoint, that is another one once it has an artifact.
+    """
 
     version: ModelVersion
+    backend: str
     key: str
     file_bytes: int
     predicted_bytes: int
@@ -101,11 +105,12 @@ class Intake:
                 self._files.require_unchanged(version)
                 file_bytes = artifact.bytes
                 guess_bytes = guess_artifact_bytes(artifact.bytes, artifact.imgsz)
-        key = f"{version.sha256.lower()}/{self._backend(version)}/{self._compute}/{version.imgsz or 'own'}"
+        backend = backend_of(version, self._compute, is_prepared=artifact is not None)
+        key = f"{version.sha256.lower()}/{backend}/{self._compute}/{version.imgsz or 'own'}"
         key += "/artifact" if artifact else ""
         known_bytes = self._footprints.measured_bytes(key)
         sizes = (file_bytes, known_bytes or guess_bytes, known_bytes is None)
-        return Candidate(version, key, *sizes, _ms_since(began_ns), artifact is not None)
+        return Candidate(version, backend, key, *sizes, _ms_since(began_ns), artifact is not None)
 
     def refused(self, candidate: Candidate) -> None:
         """Note that there is no room for it; where only a guess says so, an artifact takes less, guessed better."""
@@ -118,7 +123,7 @@ class Intake:
         Raises ModelError and OutOfMemoryError, and what `require_wanted` raises where nobody waits any more; then
         nothing stays behind, and the charge ends with the bytes.
         """
-        is_first = self._bring_runtime(self._backend(candidate.version))
+        is_first = self._bring_runtime(candidate.backend)
         memory.trim()
         before_bytes = memory.process_bytes()
         model: Model | None = None
@@ -158,9 +163,6 @@ class Intake:
             model.close()
         self._releaser.see_back(entry, before_bytes + entry.bytes)
 
-    def _backend(self, version: ModelVersion) -> str:
-        return backend_of(version, self._compute)
-
     def _require_hashed(self, candidate: Candidate) -> None:
         """Hash a file that was read: its artifact was of no use after all, or it changed since it was hashed."""
         version = candidate.version
@@ -184,7 +186,7 @@ class Intake:
         excess_bytes = own_bytes - known.bytes
         if abs(excess_bytes) <= tolerance_bytes(known.bytes):
             return known.bytes
-        backend = self._backend(candidate.version)
+        backend = candidate.backend
         if 0 < excess_bytes <= self._account.left_bytes(backend):
             self._account.keep(backend, excess_bytes)
             return known.bytes
@@ -196,7 +198,7 @@ class Intake:
         is_final = known is not None and known.is_final and known.bytes == measured_bytes
         footprint = Footprint(measured_bytes, round(times.load_ms, 3), round(times.warmup_ms, 3), is_final)
         self._footprints.remember(candidate.key, footprint)
-        self._releaser.expect(entry, candidate.key)
+        self._releaser.expect(entry, candidate.key, candidate.backend)
         self._cache.measured(entry, measured_bytes)
         predicted, reference = candidate.predicted_bytes, candidate.version.reference
         _LOG.info("%s takes %d KiB, predicted %d", reference, measured_bytes >> 10, predicted >> 10)

@@ -8,19 +8,25 @@ import logging
 import os
 import shutil
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, Literal
 
 import msgspec
+from msgspec.structs import replace
 
-from agent.inference import backends
-from agent.inference.artifacts import Artifacts
+from agent.inference import backends, checkpoint
+from agent.inference.artifacts import Artifact, Artifacts, Made, Opened
+from agent.inference.backends.detector import Detector
+from agent.inference.measure import measure
+from agent.inference.precision import make_best
 from agent.inference.priority import set_idle
-from agent.messages.errors import ModelError, OutOfMemoryError
+from agent.inference.profile import Profile
+from agent.messages.errors import MistakeError, ModelError, OutOfMemoryError, Reason
 from agent.messages.references import ModelVersion
 from agent.models.prepare import Outcome, Request, Step
 from agent.models.store import verify
@@ -45,36 +51,76 @@ def main() -> None:
 def prepare(request: Request, tell: Callable[[str], None]) -> Outcome:
     """Make the artifact of the request, unless it is there; `tell` is called with each step."""
     artifacts = Artifacts(Path(request.cache_dir))
-    version = request.model
-    key = backends.artifact_key(version, request.compute)
+    key = backends.artifact_key(request.model, request.compute)
     if key is None:
         return Outcome("unneeded", "this model is served from its file as it is")
     tell("looking for an artifact that is whole")
-    if artifacts.open(key):
-        return Outcome("present", "an artifact of it is there")
     try:
-        tell(f"checking {version.path}")
-        verify(version)
-        tell(f"compiling with {backends.backend_of(version, request.compute)}, and comparing the answers")
-        make = partial(_make, version, request.compute)
-        made = artifacts.add(key, version.reference, request.max_bytes, make)
-    except ModelError as error:
-        return Outcome("failed", str(error), error.reason)
-    except OutOfMemoryError as error:
-        return Outcome("failed", str(error))
+        found = artifacts.open(key)
+        if found is not None:
+            return _present(request, artifacts, key, found, tell)
+        tell(f"checking {request.model.path}")
+        verify(request.model)
+        made = artifacts.add(key, request.model.reference, request.max_bytes, partial(_make, request, tell))
+    except (MistakeError, OutOfMemoryError) as error:
+        return Outcome("failed", str(error), _reason(error))
     except OSError as error:
         return Outcome("failed", f"{error.filename or artifacts.folder}: {error.strerror or error}")
-    return Outcome("prepared", f"{made.bytes / 1e6:.1f} MB")
+    return _told("prepared", made)
 
 
-def _make(version: ModelVersion, compute: str, folder: Path) -> backends.Made:
+def _reason(error: MistakeError | OutOfMemoryError) -> Reason | None:
+    """Name what no retry can cure."""
+    if isinstance(error, OutOfMemoryError):
+        return None
+    return error.reason if isinstance(error, ModelError) else "load_failed"
+
+
+def _present(request: Request, artifacts: Artifacts, key: str, found: Opened, tell: Callable[[str], None]) -> Outcome:
+    """Measure an artifact that was made while others had the cores."""
+    artifact = found.artifact
+    if not artifact.profile.is_measured:
+        tell("measuring")
+        profile = _measured(request, request.model, found)
+        artifacts.profiled(key, profile)
+        artifact = replace(artifact, profile=profile)
+    return _told("present", artifact)
+
+
+def _told(result: Literal["prepared", "present"], artifact: Artifact) -> Outcome:
+    detail = f"{artifact.bytes / 1e6:.1f} MB, {artifact.profile}"
+    return Outcome(result, detail, profile=msgspec.to_builtins(artifact.profile))
+
+
+def _make(request: Request, tell: Callable[[str], None], folder: Path) -> Made:
     """Make an artifact in `folder`. A disk that is full shows in what runtimes say of it: files that are cut."""
     try:
-        return backends.make(version, compute, folder)
+        if not backends.is_checkpoint(request.model):
+            return _make_of_graph(request, request.model, tell, folder)
+        with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as inner:
+            tell("exporting the checkpoint, shut in")
+            graph = checkpoint.export(request.model, Path(inner), tell, is_trusted=request.is_trusted)
+            return _make_of_graph(request, replace(request.model, path=str(graph)), tell, folder)
     except ModelError as error:
         if shutil.disk_usage(folder).free < _FULL_BYTES:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
         raise
+
+
+def _make_of_graph(request: Request, version: ModelVersion, tell: Callable[[str], None], folder: Path) -> Made:
+    runtime = backends.backend_of(version, request.compute, is_prepared=True)
+    tell(f"compiling with {runtime}, and comparing the answers")
+    images = request.images or version.golden
+    made = make_best(version, request.compute, folder, Path(images) if images else None, tell)
+    tell("measuring")
+    return replace(made, profile=_measured(request, version, Opened.made(folder, made)))
+
+
+def _measured(request: Request, version: ModelVersion, opened: Opened) -> Profile:
+    def load(profile: Profile) -> Detector:
+        return backends.restore(version, opened.with_profile(profile), request.compute, Path(request.cache_dir))
+
+    return measure(load, opened.artifact.profile)
 
 
 def _step_back() -> None:

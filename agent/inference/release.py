@@ -50,10 +50,12 @@ class Releaser:
         self._looking: Final = threading.Lock()
         self._kept: list[_Kept] = []
         self._keys: Final[dict[Entry[Model], str]] = {}
+        self._backends: Final[dict[Entry[Model], str]] = {}
 
-    def expect(self, entry: Entry[Model], key: str) -> None:
-        """Note which footprint a release of `entry` will correct."""
+    def expect(self, entry: Entry[Model], key: str, backend: str) -> None:
+        """Note which footprint a release of `entry` will correct, and which backend brought it."""
         self._keys[entry] = key
+        self._backends[entry] = backend
 
     def release(self, entry: Entry[Model]) -> bool:
         """Unload a standby model; False where somebody uses it."""
@@ -91,7 +93,7 @@ class Releaser:
     def _see_back(self, entry: Entry[Model], before_bytes: int) -> int | None:
         charged_bytes = entry.bytes
         level_bytes = before_bytes - charged_bytes + max(_NOISE_BYTES, int(charged_bytes * _NOISE_SHARE))
-        backend = backend_of(entry.version, self._compute)
+        backend = self._backends.pop(entry, None) or backend_of(entry.version, self._compute)
         allowed_bytes = self._account.left_bytes(backend)
         held_bytes = self._wait(level_bytes, allowed_bytes)
         returned_bytes = before_bytes - held_bytes

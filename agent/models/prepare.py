@@ -16,12 +16,18 @@ _MODULE: Final = "agent.inference.prepare"
 
 
 class Request(msgspec.Struct, frozen=True):
-    """What to prepare; `compute` is the device setting, `max_bytes` what all artifacts may take on the disk."""
+    """What to prepare; `compute` is the device setting, `max_bytes` what all artifacts may take on the disk.
+
+    `images`: a folder of pictures that decide between precisions; without, the catalog's golden ones. `is_trusted`: a
+    checkpoint may be opened where the kernel cannot shut its process in.
+    """
 
     model: ModelVersion
     compute: str
     cache_dir: str
     max_bytes: int = PREPARED_MAX_BYTES
+    images: str | None = None
+    is_trusted: bool = False
 
 
 class Step(msgspec.Struct, frozen=True, tag=True):
@@ -34,12 +40,14 @@ class Outcome(msgspec.Struct, frozen=True, tag=True):
     """How it went, with a word on it.
 
     `present`: it was there already. `unneeded`: this model is served from its file as it is. `failed`: see `reason`
-    for a mistake in the model; without one it was the disk or the memory, and a retry may help.
+    for a mistake in the model; without one it was the disk or the memory, and a retry may help. `profile`: how what was
+    prepared is served, and what it takes (inference/profile.py).
     """
 
     result: Literal["prepared", "present", "unneeded", "failed"]
     detail: str
     reason: Reason | None = None
+    profile: dict[str, int | float | str] | None = None
 
     @property
     def exit_code(self) -> int:
@@ -47,6 +55,11 @@ class Outcome(msgspec.Struct, frozen=True, tag=True):
         if self.result != "failed":
             return EXIT_OK
         return EXIT_MISTAKE if self.reason else EXIT_FAILED
+
+    def as_json(self, reference: str) -> str:
+        """Write it as one line: `model`, `result`, `detail`, `reason`, `profile`."""
+        line = {"model": reference, "result": self.result, "detail": self.detail, "reason": self.reason}
+        return msgspec.json.encode(line | {"profile": self.profile}).decode()
 
 
 class Preparation:

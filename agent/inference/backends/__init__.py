@@ -4,18 +4,22 @@ A runtime has its own module beside this one, imported by `load` only when a mod
 """
 
 import importlib
-import importlib.util
 from pathlib import Path
-from typing import Final, Protocol, cast
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.inference.artifacts import Made, key_of
-from agent.inference.backends.errors import InferenceError
+from agent.inference.artifacts import Artifacts, Made, Opened
+from agent.inference.backends.choice import artifact_key, backend_of, is_checkpoint
+from agent.inference.backends.errors import InferenceError, brief, is_out_of_memory
+from agent.inference.yolo.head import Head
 from agent.inference.yolo.objects import Objects
 from agent.messages.errors import ModelError, OutOfMemoryError
 from agent.messages.references import ModelVersion
+
+if TYPE_CHECKING:
+    from agent.inference.backends.detector import Detector
 
 __all__ = [
     "InferenceError",
@@ -27,12 +31,15 @@ __all__ = [
     "Prepared",
     "artifact_key",
     "backend_of",
+    "is_checkpoint",
     "load",
+    "load_for",
     "make",
+    "precisions",
+    "restore",
 ]
 
 BACKENDS: Final = ("openvino", "onnxruntime", "ultralytics")
-_GRAPHS: Final = (".onnx", ".xml")
 
 
 class Prepared(Protocol):
@@ -77,27 +84,20 @@ class Model(Protocol):
 
 class _BackendModule(Protocol):
     def load(self, version: ModelVersion, compute: str, cache_dir: Path) -> Model: ...
-    def make(self, version: ModelVersion, compute: str, folder: Path) -> Made: ...
 
 
-def backend_of(version: ModelVersion, compute: str = "auto") -> str:
-    """Name the backend that serves `version`: the catalog's choice, else by the file's suffix and the device."""
-    if version.backend != "auto":
-        return version.backend
-    suffix = Path(version.path).suffix.lower()
-    if suffix not in _GRAPHS:
-        return "ultralytics"
-    nvidia = compute.partition(":")[0] in {"cuda", "tensorrt"}
-    if suffix == ".onnx" and (nvidia or not importlib.util.find_spec("openvino")):
-        return "onnxruntime"
-    return "openvino"
+class _GraphModule(_BackendModule, Protocol):
+    def load_for(self, version: ModelVersion, compute: str, precision: str) -> "Detector": ...
+    def restore(self, head: Head, opened: Opened, compute: str, cache_dir: Path) -> "Detector": ...
+    def precisions(self, compute: str) -> tuple[str, ...]: ...
+    def make(self, version: ModelVersion, compute: str, folder: Path, precision: str) -> Made: ...
 
 
 def load(version: ModelVersion, compute: str, cache_dir: Path) -> Model:
-    """Load `version` from its file; takes from a tenth of a second to minutes. It may infer a blank picture, or not.
+    """Load `version` from its artifact, else its file; takes from a tenth of a second to minutes.
 
-    `compute` is the device setting (auto, cpu, cuda:0, ...); `cache_dir` holds prepared artifacts and
-    what a runtime keeps for itself.
+    It may infer a blank picture, or not. `compute` is the device setting (auto, cpu, cuda:0, ...); `cache_dir` holds
+    prepared artifacts and what a runtime keeps for itself.
     Raises ModelError ("file_missing", "load_failed", "proof_failed") and OutOfMemoryError; then nothing stays behind.
     """
     backend = backend_of(version, compute)
@@ -105,21 +105,56 @@ def load(version: ModelVersion, compute: str, cache_dir: Path) -> Model:
         raise ModelError("load_failed", f"{version.reference}: no backend {backend!r}; there are {', '.join(BACKENDS)}")
     if not Path(version.path).exists():
         raise ModelError("file_missing", f"{version.reference}: there is no file {version.path}")
-    return _module(version, backend).load(version, compute, cache_dir)
+    return _load_prepared(version, compute, cache_dir) or _module(version, backend).load(version, compute, cache_dir)
 
 
-def artifact_key(version: ModelVersion, compute: str) -> str | None:
-    """Name the artifact that `load` takes instead of the version's file where it is there; None where it takes none."""
-    return key_of(version, backend_of(version, compute), compute)
+def _load_prepared(version: ModelVersion, compute: str, cache_dir: Path) -> "Detector | None":
+    """Load the version's artifact; one that its runtime refuses is removed, and will be made again."""
+    key, artifacts = artifact_key(version, compute), Artifacts(cache_dir)
+    opened = artifacts.open(key) if key else None
+    if key is None or opened is None:
+        return None
+    try:
+        return restore(version, opened, compute, cache_dir)
+    except ModelError:  # the catalog and the artifact do not agree; that is no fault of the artifact's
+        raise
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise OutOfMemoryError(f"{version.reference}: no memory to load it ({brief(error)})") from error
+        artifacts.discard(key, brief(error))
+        return None
 
 
-def make(version: ModelVersion, compute: str, folder: Path) -> Made:
+def restore(version: ModelVersion, opened: Opened, compute: str, cache_dir: Path) -> "Detector":
+    """Load an artifact of `version` as its profile says.
+
+    Raises ModelError where it and the catalog do not agree, and whatever the runtime raises.
+    """
+    head = Head.of(version, opened.artifact.facts, opened.artifact.shape)
+    return _graph_module(version, compute).restore(head, opened, compute, cache_dir)
+
+
+def precisions(version: ModelVersion, compute: str) -> tuple[str, ...]:
+    """Name the precisions that the device has for an artifact of `version`; the first is the one to hold others to."""
+    return _graph_module(version, compute).precisions(compute)
+
+
+def load_for(version: ModelVersion, compute: str, precision: str) -> "Detector":
+    """Load a graph's file in a precision, by the runtime that will serve its artifact. Raises what `load` raises."""
+    return _graph_module(version, compute).load_for(version, compute, precision)
+
+
+def make(version: ModelVersion, compute: str, folder: Path, precision: str = "") -> Made:
     """Make, in `folder`, what `load` takes instead of the version's file. Takes seconds, and much memory.
 
-    For versions that have an `artifact_key`. Raises what `load` raises, OSError, and ModelError("proof_failed") where
-    what was made answers something else than the file.
+    For versions that have an `artifact_key`; of a checkpoint, `path` is what was exported of it. Raises what `load`
+    raises, OSError, and ModelError("proof_failed") where what was made answers something else than the file.
     """
-    return _module(version, backend_of(version, compute)).make(version, compute, folder)
+    return _graph_module(version, compute).make(version, compute, folder, precision)
+
+
+def _graph_module(version: ModelVersion, compute: str) -> _GraphModule:
+    return cast("_GraphModule", _module(version, backend_of(version, compute, is_prepared=True)))
 
 
 def _module(version: ModelVersion, backend: str) -> _BackendModule:

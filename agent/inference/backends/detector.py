@@ -9,11 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.inference.backends.errors import InferenceError, inferring
+from agent.inference.profile import Profile
 from agent.inference.yolo.head import Head
 from agent.inference.yolo.letterbox import Canvas, Placement
 from agent.inference.yolo.objects import Objects
 
 Untyped: TypeAlias = Any  # an object of a runtime that ships no types
+
+_UNMEASURED: Final = Profile()
 
 
 class Request(Protocol):
@@ -39,18 +42,24 @@ class Detector:
     Requests are made as callers come, kept, and used again: as many as there ever were pictures under way together.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a runtime brings, spelt out
         self,
         backend: str,
         head: Head,
         imgsz: tuple[int, int],
         make_request: Callable[[], Request],
+        *,
         on_close: Callable[[], None] = lambda: None,
+        profile: Profile = _UNMEASURED,
     ) -> None:
-        """`make_request` alone holds the runtime's model; `on_close` runs once that is dropped."""
+        """`make_request` alone holds the runtime's model; `on_close` runs once that is dropped.
+
+        `profile` is that of the artifact that it was made from.
+        """
         self.backend: Final = backend
         self.names: Final = head.names
         self.imgsz: Final = imgsz
+        self.profile: Final = profile
         self._head: Final = head
         self._make_request: Callable[[], Request] | None = make_request
         self._on_close: Final = on_close
@@ -61,7 +70,7 @@ class Detector:
         """Letterbox `image`; see Model."""
         with inferring(self._head.reference):
             request = self._take()
-            return Waiting(request, request.canvas.draw(image))
+            return Waiting(request, request.canvas.draw(image, stretch=self._head.is_stretched))
 
     def answer(self, prepared: object) -> Objects:
         """Infer and decode; see Model."""

@@ -1,6 +1,7 @@
 """ONNX Runtime: ONNX files, with its providers (CUDA, TensorRT, ...) as a matter of configuration."""
 
 import logging
+import shutil
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -10,11 +11,12 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from agent.inference.artifacts import Artifacts, Made, key_of
+from agent.inference.artifacts import Made, Opened
 from agent.inference.backends import onnxruntime_arena as arena
 from agent.inference.backends.alike import require_alike
 from agent.inference.backends.detector import Detector, Untyped
-from agent.inference.backends.errors import brief, is_out_of_memory, loading
+from agent.inference.backends.errors import loading
+from agent.inference.profile import Profile
 from agent.inference.yolo.head import Head
 from agent.inference.yolo.letterbox import Canvas
 from agent.inference.yolo.metadata import FileFacts, agreed_imgsz, read_facts
@@ -31,6 +33,7 @@ _DTYPES: Final[dict[str, np.dtype[Any]]] = {
     "tensor(float16)": np.dtype(np.float16),
 }
 _CPU: Final = "CPUExecutionProvider"
+_UNMEASURED: Final = Profile()
 
 Provider = tuple[str, dict[str, str]]
 
@@ -38,55 +41,76 @@ ort.disable_telemetry_events()
 
 
 def load(version: ModelVersion, compute: str, cache_dir: Path) -> Detector:
-    """Load the graph that was optimised of an ONNX file, else the file; see `backends.load`.
+    """Load an ONNX file; see `backends.load`.
 
     TensorRT keeps the engines that it builds in `cache_dir`.
     """
-    providers = _available(version, wanted_providers(compute, cache_dir))
+    providers = _available(version.reference, wanted_providers(compute, cache_dir))
     with loading(version):
-        arena.share()
-        if [name for name, _ in providers] == [_CPU] and (prepared := _load_prepared(version, compute, cache_dir)):
-            return prepared
-        session = ort.InferenceSession(version.path, _options(), providers=providers)
-        got = session.get_providers()
-        if got[0] != providers[0][0]:
-            _log.warning("model=%s provider=%s did not start; running on %s", version.reference, providers[0][0], got)
+        session = _started(version.reference, version.path, providers)
         return _detector(version, session, read_facts(session.get_modelmeta().custom_metadata_map))
 
 
-def make(version: ModelVersion, compute: str, folder: Path) -> Made:
-    """Write the graph that ONNX Runtime makes of the version's file into `folder`; see `backends.make`."""
-    if _available(version, wanted_providers(compute, folder)) != [(_CPU, {})]:
-        raise ModelError("load_failed", f"{version.reference}: only for the CPU is a graph optimised ahead")
+def load_for(version: ModelVersion, compute: str, precision: str) -> Detector:
+    """Load an ONNX file on the CPU; see `backends.load_for`. ONNX Runtime computes in what the file holds."""
+    del compute, precision
+    return load(version, "cpu", Path())
+
+
+def precisions(compute: str) -> tuple[str, ...]:
+    """Name the one that a file has; see `backends.precisions`."""
+    del compute
+    return ("",)
+
+
+def make(version: ModelVersion, compute: str, folder: Path, precision: str = "") -> Made:
+    """Write the graph that ONNX Runtime makes of the version's file into `folder`; see `backends.make`.
+
+    For a GPU the graph is kept as it is: its providers compile it for the device that they find. Not seen on a GPU.
+    """
+    providers = _available(version.reference, wanted_providers(compute, folder))
+    is_cpu = providers == [(_CPU, {})]
     with loading(version):
         arena.share()
         options = _options()
-        options.optimized_model_filepath = str(folder / _OPTIMISED)
+        if is_cpu:
+            options.optimized_model_filepath = str(folder / _OPTIMISED)
         session = ort.InferenceSession(version.path, options, providers=[_CPU])
         facts = read_facts(session.get_modelmeta().custom_metadata_map)
         source = _detector(version, session, facts)
         shape = tuple(_output_shape(version, session, source.imgsz))
-        require_alike(version, source, _detector(version, _optimised(folder / _OPTIMISED), facts))
-    return Made(_OPTIMISED, facts, source.imgsz, shape)
+        if not is_cpu:
+            source.close()
+            shutil.copyfile(version.path, folder / _OPTIMISED)
+        else:
+            require_alike(version, source, _detector(version, _optimised(folder / _OPTIMISED), facts))
+    return Made(_OPTIMISED, facts, source.imgsz, shape, Profile(precision))
 
 
-def _load_prepared(version: ModelVersion, compute: str, cache_dir: Path) -> Detector | None:
-    artifacts, key = Artifacts(cache_dir), key_of(version, "onnxruntime", compute)
-    opened = artifacts.open(key) if key else None
-    if key is None or opened is None:
-        return None
-    try:
-        session = _optimised(artifacts.folder / key / opened[0].file)
-    except Exception as error:
-        if is_out_of_memory(error):
-            raise
-        artifacts.discard(key, brief(error))
-        return None
-    return _detector(version, session, opened[0].facts)
+def restore(head: Head, opened: Opened, compute: str, cache_dir: Path) -> Detector:
+    """Load a graph that `make` wrote, with what its profile says; raises whatever the runtime raises."""
+    arena.share()
+    artifact = opened.artifact
+    providers = _available(head.reference, wanted_providers(compute, cache_dir))
+    if providers == [(_CPU, {})]:
+        session = _optimised(opened.path, artifact.profile)  # it reads files by itself
+    else:
+        session = _started(head.reference, str(opened.path), providers)
+    return _bound(head, session, artifact.imgsz, artifact.profile)
 
 
-def _optimised(path: Path) -> Untyped:
+def _started(reference: str, path: str, providers: list[Provider]) -> Untyped:
+    arena.share()
+    session = ort.InferenceSession(path, _options(), providers=providers)
+    got = session.get_providers()
+    if got[0] != providers[0][0]:
+        _log.warning("model=%s provider=%s did not start; running on %s", reference, providers[0][0], got)
+    return session
+
+
+def _optimised(path: Path, profile: Profile = _UNMEASURED) -> Untyped:
     options = _options()
+    options.intra_op_num_threads = profile.threads
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     return ort.InferenceSession(str(path), options, providers=[_CPU])
 
@@ -94,7 +118,12 @@ def _optimised(path: Path) -> Untyped:
 def _detector(version: ModelVersion, session: Untyped, facts: FileFacts) -> Detector:
     imgsz = _input_size(version, session, facts)
     head = Head.of(version, facts, _output_shape(version, session, imgsz))
-    return Detector("onnxruntime", head, imgsz, partial(_Request, session, imgsz, head.shape), on_close=arena.shrink)
+    return _bound(head, session, imgsz, _UNMEASURED)
+
+
+def _bound(head: Head, session: Untyped, imgsz: tuple[int, int], profile: Profile) -> Detector:
+    make_request = partial(_Request, session, imgsz, head.shape)
+    return Detector("onnxruntime", head, imgsz, make_request, on_close=arena.shrink, profile=profile)
 
 
 def wanted_providers(compute: str, cache_dir: Path) -> list[Provider]:
@@ -148,11 +177,11 @@ def _options() -> Untyped:
     return options
 
 
-def _available(version: ModelVersion, wanted: list[Provider]) -> list[Provider]:
+def _available(reference: str, wanted: list[Provider]) -> list[Provider]:
     have = ort.get_available_providers()
     for name, _ in wanted:
         if name not in have:
-            _log.warning("model=%s provider=%s is not in this onnxruntime; passed over", version.reference, name)
+            _log.warning("model=%s provider=%s is not in this onnxruntime; passed over", reference, name)
     return [provider for provider in wanted if provider[0] in have]
 
 

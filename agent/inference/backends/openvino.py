@@ -6,13 +6,14 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.inference.artifacts import Artifacts, Made, key_of
+from agent.inference.artifacts import Made, Opened
 from agent.inference.backends import openvino_graph
 from agent.inference.backends.alike import require_alike
 from agent.inference.backends.detector import Detector, Untyped
-from agent.inference.backends.errors import brief, is_out_of_memory, loading
+from agent.inference.backends.errors import loading
 from agent.inference.backends.openvino_graph import core, ov
 from agent.inference.mapped import Mapped
+from agent.inference.profile import Profile
 from agent.inference.yolo.head import Head
 from agent.inference.yolo.letterbox import Canvas
 from agent.messages.errors import ModelError
@@ -22,13 +23,26 @@ _BLOB: Final = "model.blob"
 
 
 def load(version: ModelVersion, compute: str, cache_dir: Path, precision: str = "") -> Detector:
-    """Load the blob that was prepared of an ONNX or IR file, else the file; see `backends.load`.
+    """Load an ONNX or IR file; see `backends.load`.
 
     `precision` is OpenVINO's inference precision ("f32", "bf16", "f16"); empty leaves it to the runtime.
     """
+    del cache_dir  # OpenVINO keeps nothing
+    return load_for(version, compute, precision)
+
+
+def load_for(version: ModelVersion, compute: str, precision: str) -> Detector:
+    """Load an ONNX or IR file; see `backends.load_for`."""
     device = _device(version, compute)
     with loading(version):
-        return _load_prepared(version, compute, cache_dir, precision) or _load_source(version, device, precision)
+        return _load_source(version, device, Profile(precision))
+
+
+def precisions(compute: str) -> tuple[str, ...]:
+    """Name what this processor computes in; see `backends.precisions`."""
+    del compute  # artifacts are for CPUs
+    has = core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return ("f32", *(hint for word, hint in (("BF16", "bf16"), ("FP16", "f16")) if word in has))
 
 
 def make(version: ModelVersion, compute: str, folder: Path, precision: str = "") -> Made:
@@ -37,50 +51,41 @@ def make(version: ModelVersion, compute: str, folder: Path, precision: str = "")
     Raises what `load` raises, and ModelError("proof_failed") where the blob answers something else.
     """
     device = _device(version, compute)
+    profile = Profile(precision)
     with loading(version):
         source = openvino_graph.read(version)
         ov.save_model(source.graph, folder / "half.xml", compress_to_fp16=True)
-        made = Made(_BLOB, source.facts, source.imgsz, source.shape)
+        made = Made(_BLOB, source.facts, source.imgsz, source.shape, profile)
         del source  # the weights that follow are as many again
-        compiled = core().compile_model(core().read_model(folder / "half.xml"), device, _options(precision))
+        compiled = core().compile_model(core().read_model(folder / "half.xml"), device, _options(profile))
         with (folder / _BLOB).open("wb") as blob:
             blob.write(compiled.export_model().getbuffer())
         del compiled
         head = Head.of(version, made.facts, made.shape)
-        prepared = _import(Mapped(folder / _BLOB), head, made.imgsz, precision)
-        require_alike(version, _load_source(version, device, precision), prepared)
+        prepared = _import(Mapped(folder / _BLOB), head, made.imgsz, profile)
+        require_alike(version, _load_source(version, device, profile), prepared)
     return made
 
 
-def _load_source(version: ModelVersion, device: str, precision: str) -> Detector:
+def _load_source(version: ModelVersion, device: str, profile: Profile) -> Detector:
     source = openvino_graph.read(version)
     head = Head.of(version, source.facts, source.shape)
-    compiled = core().compile_model(source.graph, device, _options(precision))
+    compiled = core().compile_model(source.graph, device, _options(profile))
     return Detector("openvino", head, source.imgsz, _Requests(compiled, source.imgsz))
 
 
-def _load_prepared(version: ModelVersion, compute: str, cache_dir: Path, precision: str) -> Detector | None:
-    artifacts, key = Artifacts(cache_dir), key_of(version, "openvino", compute, precision)
-    opened = artifacts.open(key) if key else None
-    if key is None or opened is None:
-        return None
-    artifact, mapped = opened
-    head = Head.of(version, artifact.facts, artifact.shape)
-    try:
-        return _import(mapped, head, artifact.imgsz, precision)
-    except Exception as error:
-        if is_out_of_memory(error):
-            raise
-        artifacts.discard(key, brief(error))
-        return None
+def restore(head: Head, opened: Opened, compute: str, cache_dir: Path) -> Detector:
+    """Import a blob that `make` wrote, with what its profile says; raises whatever the runtime raises."""
+    del compute, cache_dir  # blobs are for CPUs
+    return _import(opened.mapped, head, opened.artifact.imgsz, opened.artifact.profile)
 
 
-def _import(mapped: Mapped, head: Head, imgsz: tuple[int, int], precision: str) -> Detector:
+def _import(mapped: Mapped, head: Head, imgsz: tuple[int, int], profile: Profile) -> Detector:
     """Import a blob; what the runtime leaves in the mapping it reads there until its last request is gone."""
     with mapped.dropping_pages():
         tensor = ov.Tensor(mapped.array, shared_memory=True)
-        compiled = core().import_model(tensor, "CPU", _options(precision))
-    return Detector("openvino", head, imgsz, _Requests(compiled, imgsz, mapped))
+        compiled = core().import_model(tensor, "CPU", _options(profile))
+    return Detector("openvino", head, imgsz, _Requests(compiled, imgsz, mapped), profile=profile)
 
 
 class _Requests:
@@ -124,6 +129,11 @@ def _device(version: ModelVersion, compute: str) -> str:
     return device
 
 
-def _options(precision: str) -> dict[str, str]:
-    options = {"PERFORMANCE_HINT": "LATENCY"}
-    return options | {"INFERENCE_PRECISION_HINT": precision} if precision else options
+def _options(profile: Profile) -> dict[str, str]:
+    """Translate a profile; with several requests the runtime gives each its share of the cores."""
+    options = {"PERFORMANCE_HINT": "THROUGHPUT" if profile.requests > 1 else "LATENCY"}
+    if profile.requests > 1:
+        options["NUM_STREAMS"] = str(profile.requests)
+    if profile.threads:
+        options["INFERENCE_NUM_THREADS"] = str(profile.threads)
+    return options | {"INFERENCE_PRECISION_HINT": profile.precision} if profile.precision else options

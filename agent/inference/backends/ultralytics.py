@@ -6,6 +6,7 @@ Only its loader and its forward pass are used; letterbox and decoding are ours, 
 import gc
 import os
 import threading
+from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
 from typing import Final
@@ -29,6 +30,7 @@ _ENVIRONMENT: Final = {
 }
 _SAFE_SINCE: Final = (2, 6)  # before it, ultralytics' safe load silently is none
 _MULTIPLE: Final = 32
+_EXTRA: Final = "a .pt or .engine file needs the extra: pip install 'changeover[ultralytics]'"
 
 
 def load(version: ModelVersion, compute: str, cache_dir: Path) -> Detector:
@@ -45,6 +47,26 @@ def load(version: ModelVersion, compute: str, cache_dir: Path) -> Detector:
     return Detector("ultralytics", head, imgsz, make_request, on_close=partial(_return_memory, torch))
 
 
+def exporter(folder: Path) -> Callable[[Path, int | None, int], Path]:
+    """Import what exports a checkpoint to ONNX, with `folder` for its settings.
+
+    What is returned takes the checkpoint, the input's side (None: the checkpoint's own) and the opset, and returns the
+    ONNX file, which lies beside the checkpoint. Raises ModelError where a library is missing.
+    """
+    import_ultralytics(folder)
+    try:
+        import onnx  # noqa: F401, PLC0415 - ultralytics would look for it late, and say little
+        from ultralytics import YOLO  # noqa: PLC0415 - only when a model needs it
+    except ImportError as error:
+        raise ModelError("load_failed", f"{_EXTRA} ({error})") from error
+
+    def export(checkpoint: Path, imgsz: int | None, opset: int) -> Path:
+        size = {"imgsz": imgsz} if imgsz else {}
+        return Path(YOLO(checkpoint).export(format="onnx", opset=opset, simplify=False, device="cpu", **size))
+
+    return export
+
+
 @cache
 def import_ultralytics(cache_dir: Path) -> tuple[Untyped, Untyped]:
     """Import torch and ultralytics, safe and silent, once; returns torch and AutoBackend.
@@ -58,8 +80,7 @@ def import_ultralytics(cache_dir: Path) -> tuple[Untyped, Untyped]:
         from ultralytics import utils  # noqa: PLC0415 - only when a model needs it
         from ultralytics.nn.autobackend import AutoBackend  # noqa: PLC0415 - only when a model needs it
     except ImportError as error:
-        what = f"a .pt or .engine file needs the extra: pip install 'changeover[ultralytics]' ({error})"
-        raise ModelError("load_failed", what) from error
+        raise ModelError("load_failed", f"{_EXTRA} ({error})") from error
     release = tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2])
     if release < _SAFE_SINCE:
         raise ModelError("load_failed", f"torch {torch.__version__} cannot load a .pt file safely: 2.6 or newer can")
@@ -112,6 +133,7 @@ def _facts(network: Untyped) -> FileFacts:
             "imgsz": getattr(network, "imgsz", None) or (trained.get("imgsz") if isinstance(trained, dict) else None),
             "task": network.task or getattr(model, "task", None),
             "end2end": bool(network.end2end),
+            "head": type(model.model[-1]).__name__ if network.format == "pt" else None,
         }
     )
 

@@ -13,13 +13,17 @@ _NUDGE: Final = 0.1  # LetterBox of ultralytics: an odd row of padding goes belo
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a picture of `width` x `height` pixels lies in an input: scaled by `gain`, moved by `left` and `top`."""
+    """Where a picture of `width` x `height` pixels lies in an input: scaled by `gain`, moved by `left` and `top`.
+
+    `fills`: columns and rows of an input that it is stretched over, whatever its shape.
+    """
 
     width: int
     height: int
     gain: float
     left: int
     top: int
+    fills: tuple[int, int] | None = None
 
     @classmethod
     def of(cls, picture: tuple[int, int], imgsz: tuple[int, int]) -> "Placement":
@@ -30,10 +34,15 @@ class Placement:
         top = round((rows - round(height * gain)) / 2 - _NUDGE)
         return cls(width, height, gain, left, top)
 
+    @classmethod
+    def stretched(cls, picture: tuple[int, int], imgsz: tuple[int, int]) -> "Placement":
+        """Stretch a picture over all of an input; both as (height, width). Boxes come back by `from_shares`."""
+        return cls(picture[1], picture[0], 1.0, 0, 0, (imgsz[1], imgsz[0]))
+
     @property
     def scaled(self) -> tuple[int, int]:
         """The size of the scaled picture: width, height, at least 1."""
-        return max(1, round(self.width * self.gain)), max(1, round(self.height * self.gain))
+        return self.fills or (max(1, round(self.width * self.gain)), max(1, round(self.height * self.gain)))
 
     def to_picture(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
         """Map boxes (n, 4) of the input to pixels of the picture, clipped to it; returns a new array."""
@@ -41,6 +50,12 @@ class Placement:
         limit = np.array((self.width, self.height) * 2, np.float32)
         moved: NDArray[np.float32] = (boxes - shift) / np.float32(self.gain)
         return np.clip(moved, np.float32(0), limit, out=moved)
+
+    def from_shares(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Map boxes (n, 4) in shares of a stretched picture to its pixels, clipped to it; returns a new array."""
+        limit = np.array((self.width, self.height) * 2, np.float32)
+        scaled: NDArray[np.float32] = boxes * limit
+        return np.clip(scaled, np.float32(0), limit, out=scaled)
 
 
 class Canvas:
@@ -51,9 +66,10 @@ class Canvas:
         self._imgsz: Final = imgsz
         self._last: Placement | None = None
 
-    def draw(self, picture: NDArray[np.uint8]) -> Placement:
-        """Letterbox `picture`, uint8 (h, w, 3) BGR, into `pixels`; after it the picture may be overwritten."""
-        placement = Placement.of((picture.shape[0], picture.shape[1]), self._imgsz)
+    def draw(self, picture: NDArray[np.uint8], *, stretch: bool = False) -> Placement:
+        """Letterbox `picture`, uint8 (h, w, 3) BGR, into `pixels`, or stretch it; after it it may be overwritten."""
+        place = Placement.stretched if stretch else Placement.of
+        placement = place((picture.shape[0], picture.shape[1]), self._imgsz)
         if placement != self._last:  # the padding of one camera's frames stays where it is
             self.pixels.fill(PAD)
             self._last = placement

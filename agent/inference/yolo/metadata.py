@@ -13,12 +13,13 @@ DETECT: Final = "detect"
 
 @dataclass(frozen=True)
 class FileFacts:
-    """What a file says of itself; None and empty where it is silent. `imgsz` is height, width."""
+    """What a file says of itself; None and empty where it is silent. `imgsz` is height, width; `head` a class name."""
 
     names: tuple[str, ...] = ()
     imgsz: tuple[int, int] | None = None
     task: str | None = None
     end2end: bool | None = None
+    head: str | None = None
 
 
 def read_facts(metadata: Mapping[str, Any]) -> FileFacts:
@@ -29,6 +30,7 @@ def read_facts(metadata: Mapping[str, Any]) -> FileFacts:
         imgsz=_imgsz(_value(metadata.get("imgsz"))),
         task=str(metadata["task"]) if metadata.get("task") else None,
         end2end=end2end if isinstance(end2end, bool) else None,
+        head=str(metadata["head"]) if metadata.get("head") else None,
     )
 
 

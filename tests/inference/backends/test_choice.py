@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent.inference import backends
-from agent.inference.backends import ModelError
+from agent.inference.backends import ModelError, choice
 from agent.messages.references import ModelVersion
 
 WriteTiny = Callable[..., Path]
@@ -32,6 +32,37 @@ def test_a_file_finds_its_backend(version: VersionOf, file: str, compute: str, e
 
 def test_the_catalogs_choice_comes_first(version: VersionOf) -> None:
     assert backends.backend_of(version(Path("cap.onnx"), backend="ultralytics")) == "ultralytics"
+
+
+@pytest.mark.parametrize(
+    ("backend", "compute", "expected"),
+    [
+        ("auto", "auto", "openvino"),
+        ("onnxruntime", "cpu", "onnxruntime"),
+        ("ultralytics", "cpu", None),
+        ("auto", "cuda:0", None),  # where ONNX Runtime for it is not installed, torch serves best
+    ],
+)
+def test_a_checkpoint_changes_its_backend_once_it_is_prepared(
+    version: VersionOf, monkeypatch: pytest.MonkeyPatch, backend: str, compute: str, expected: str | None
+) -> None:
+    monkeypatch.setattr(choice, "_has_nvidia", lambda: False)
+    monkeypatch.setattr(choice, "_is_installed", lambda _: False)
+    entry = version(Path("cap.pt"), sha256="00", backend=backend)
+    assert backends.backend_of(entry, compute) == "ultralytics"
+    assert backends.backend_of(entry, compute, is_prepared=True) == (expected or "ultralytics")
+    assert (backends.artifact_key(entry, compute) is None) == (expected is None)
+
+
+def test_a_checkpoint_on_nvidia_is_prepared_as_a_graph_for_onnxruntime(
+    version: VersionOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choice, "_has_nvidia", lambda: True)
+    monkeypatch.setattr(choice, "_is_installed", lambda package: package == "onnxruntime-gpu")
+    entry = version(Path("cap.pt"), sha256="00")
+    assert backends.backend_of(entry, "auto", is_prepared=True) == "onnxruntime"
+    assert backends.artifact_key(entry, "cuda:0") == backends.artifact_key(entry, "tensorrt:1")
+    assert backends.artifact_key(version(Path("cap.onnx"), sha256="00"), "cuda:0") is None
 
 
 def test_an_unknown_backend_is_refused(version: VersionOf, tmp_path: Path) -> None:

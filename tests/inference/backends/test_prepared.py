@@ -9,11 +9,14 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from agent.inference import backends
 from agent.inference.artifacts import Artifacts
 from agent.inference.backends import Model, ModelError
+from agent.inference.backends.detector import Detector
 from agent.inference.prepare import prepare
+from agent.inference.profile import Profile
 from agent.messages.references import ModelVersion
 from agent.models.prepare import Outcome, Preparation, Request
 
@@ -162,8 +165,8 @@ def test_a_disk_that_cannot_be_written_is_no_mistake_of_the_model(make: Make, tm
 def test_a_disk_that_fills_up_is_no_mistake_of_the_model(
     make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def cut(version: ModelVersion, compute: str, folder: Path) -> backends.Made:
-        raise ModelError("load_failed", f"{version.reference} on {compute}: {folder}/half.xml cannot be read")
+    def cut(version: ModelVersion, compute: str, folder: Path, precision: str) -> backends.Made:
+        raise ModelError("load_failed", f"{version.reference} on {compute}: {folder}/{precision}.xml cannot be read")
 
     monkeypatch.setattr(backends, "make", cut)
     assert prepared(make(), tmp_path).reason == "load_failed"
@@ -208,3 +211,21 @@ def test_a_use_is_noted(make: Make, tmp_path: Path) -> None:
     os.utime(folder, (1, 1))
     load(entry, tmp_path).close()
     assert folder.stat().st_mtime > 1
+
+
+def test_an_artifact_is_served_with_its_profile(make: Make, tmp_path: Path) -> None:
+    entry = make()
+    key = backends.artifact_key(entry, "cpu")
+    assert key is not None
+    profile = Profile(precision="f32" if entry.backend == "openvino" else "", requests=2, threads=2)
+
+    def make_with_profile(folder: Path) -> backends.Made:
+        return replace(backends.make(entry, "cpu", folder, profile.precision), profile=profile)
+
+    Artifacts(tmp_path).add(key, entry.reference, 1 << 30, make_with_profile)
+    model = load(entry, tmp_path)
+    assert isinstance(model, Detector)
+    assert model.profile == profile
+    waiting = [model.prepare(PICTURE) for _ in range(profile.requests)]
+    assert [len(model.answer(one)) for one in waiting] == [1, 1]
+    model.close()

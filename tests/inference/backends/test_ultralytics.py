@@ -13,6 +13,8 @@ from agent.demo.material import Material
 from agent.inference import backends
 from agent.inference.backends import ModelError
 from agent.messages.references import ModelVersion
+from agent.models.prepare import Preparation, Request
+from agent.models.store import file_sha256
 
 VersionOf = Callable[..., ModelVersion]
 
@@ -158,3 +160,36 @@ def test_nothing_leaves_the_device(walkway: Material, tmp_path: Path, backend: s
     pytest.importorskip(f"agent.inference.backends.{backend}")
     path = walkway.fall_pt if backend == "ultralytics" else walkway.fall_onnx
     assert in_a_process_of_its_own(WATCHED, path, tmp_path, Path(backend)) == ""
+
+
+@pytest.mark.torch
+def test_a_prepared_checkpoint_is_served_without_torch(version: VersionOf, walkway: Material, tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    entry = version(walkway.fall_pt, sha256=file_sha256(walkway.fall_pt), imgsz=320)
+    steps: list[str] = []
+    outcome = Preparation(Request(entry, "cpu", str(tmp_path)), steps.append).run()
+    assert outcome.result == "prepared", outcome
+    assert "exported behind limits, writes, calls" in steps
+    said = in_a_process_of_its_own(
+        """
+import numpy as np
+sys.modules["torch"] = None
+model = backends.load(ModelVersion("m", "n", "1", sys.argv[1], sys.argv[3], imgsz=320), "cpu", Path(sys.argv[2]))
+print(model.backend, model.names, model.imgsz, len(model.check_outputs(np.zeros((64, 64, 3), np.uint8))))
+""",
+        walkway.fall_pt,
+        tmp_path,
+        Path(entry.sha256),
+    )
+    assert said == "openvino ('Normal', 'Fall') (320, 320) 0"
+
+
+@pytest.mark.torch
+def test_a_hostile_checkpoint_is_refused_before_it_runs(version: VersionOf, tmp_path: Path) -> None:
+    path = tmp_path / "trap.pt"
+    path.write_bytes(pickle.dumps({"model": Trap(tmp_path / "ran")}))
+    entry = version(path, sha256=file_sha256(path))
+    outcome = Preparation(Request(entry, "cpu", str(tmp_path / "cache")), print).run()
+    assert (outcome.result, outcome.reason) == ("failed", "load_failed")
+    assert not (tmp_path / "ran").exists()
+    assert list((tmp_path / "cache" / "prepared").iterdir()) == []

@@ -47,6 +47,69 @@ def rows_output() -> NDArray[np.float32]:
     return raw
 
 
+def objectness_output() -> NDArray[np.float32]:
+    raw = np.zeros((1, 6300, 8), np.float32)
+    boxes = in_input()
+    rows = [1999, 3, 700]
+    raw[0, rows, :2] = (boxes[:, :2] + boxes[:, 2:]) / 2
+    raw[0, rows, 2:4] = boxes[:, 2:] - boxes[:, :2]
+    raw[0, rows, 4] = SCORES / 0.95
+    raw[0, rows, 5 + CLASSES] = 0.95
+    raw[0, 5, 4:] = 0.4  # each above the threshold, their product is not
+    return raw
+
+
+def shares() -> NDArray[np.float32]:
+    """Centres and sizes in shares of the picture."""
+    corners = BOXES / np.array([PICTURE[1], PICTURE[0]] * 2, np.float32)
+    centres_and_sizes = ((corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2])
+    return np.concatenate(centres_and_sizes, axis=1).astype(np.float32)
+
+
+def queries_output() -> NDArray[np.float32]:
+    raw = np.zeros((1, 300, 7), np.float32)
+    rows = [200, 3, 70]
+    raw[0, rows, :4] = shares()
+    raw[0, rows, 4 + CLASSES] = SCORES
+    raw[0, 5, 4:] = 0.25
+    return raw
+
+
+def query_rows_output() -> NDArray[np.float32]:
+    raw = np.zeros((1, 300, 6), np.float32)
+    raw[0, [0, 1, 2]] = np.column_stack((shares(), SCORES, CLASSES))
+    return raw
+
+
+RT_DETR = FileFacts(names=NAMES, task="detect", end2end=False, head="RTDETRDecoder")
+
+
+@pytest.mark.parametrize(
+    ("raw", "facts", "layout"),
+    [
+        (objectness_output(), FACTS, Layout.OBJECTNESS),
+        (queries_output(), FACTS, Layout.QUERIES),
+        (query_rows_output(), RT_DETR, Layout.QUERY_ROWS),
+    ],
+    ids=["v5", "rt-detr", "rt-detr-rows"],
+)
+def test_objects_of_other_heads_come_back(
+    entry: ModelVersion, raw: NDArray[np.float32], facts: FileFacts, layout: Layout
+) -> None:
+    head = Head.of(entry, facts, raw.shape)
+    assert head.layout is layout
+    placement = Placement.stretched(PICTURE, (320, 320)) if head.is_stretched else PLACEMENT
+    objects = head.decode(raw, placement)
+    np.testing.assert_allclose(objects.boxes, BOXES, atol=1e-3)
+    np.testing.assert_allclose(objects.scores, SCORES, atol=1e-5)
+    assert objects.classes.tolist() == CLASSES.tolist()
+    assert len(head.decode(np.zeros_like(raw), placement)) == 0
+    bad = raw.copy()
+    bad[0, np.flatnonzero(raw[0, :, 4] > 0.3)[0], :5] = np.nan
+    with pytest.raises(ModelError, match="NaN or infinity"):
+        head.decode(bad, placement)
+
+
 @pytest.fixture
 def entry(version: VersionOf) -> ModelVersion:
     return version("unused.onnx")
@@ -114,16 +177,32 @@ def test_an_output_of_another_shape_is_refused(entry: ModelVersion) -> None:
         head.decode(np.zeros((1, 7, 2099), np.float32), PLACEMENT)
 
 
-@pytest.mark.parametrize("shape", [(1, 8, 2100), (1, 2100, 8), (1, 7), (2, 7, 2100), (1, 7, 20, 20)])
+@pytest.mark.parametrize("shape", [(1, 8, 2100), (1, 2100, 7), (1, 300, 8), (1, 7), (2, 7, 2100), (1, 7, 20, 20)])
 def test_a_shape_that_is_no_detection_head_is_refused(entry: ModelVersion, shape: tuple[int, ...]) -> None:
     with pytest.raises(ModelError, match="the output is") as refused:
         Head.of(entry, FACTS, shape)
     assert refused.value.reason == "proof_failed"
 
 
-def test_rows_of_version_5_are_not_taken_for_an_end_to_end_head(entry: ModelVersion) -> None:
-    with pytest.raises(ModelError, match="the output is"):
-        Head.of(entry, FileFacts(names=("cap",)), (1, 25200, 6))
+@pytest.mark.parametrize(
+    ("names", "shape", "facts", "layout"),
+    [
+        (1, (1, 25200, 6), {}, Layout.OBJECTNESS),
+        (1, (1, 300, 6), {"end2end": True}, Layout.END_TO_END),
+        (2, (1, 300, 6), {}, Layout.END_TO_END),
+        (2, (1, 300, 6), {"end2end": False}, Layout.QUERIES),
+        (2, (1, 300, 6), {"end2end": False, "head": "RTDETRDecoder"}, Layout.QUERY_ROWS),
+        (3, (1, 300, 6), {"end2end": False, "head": "RTDETRDecoder"}, Layout.QUERY_ROWS),
+        (3, (1, 300, 7), {}, Layout.QUERIES),
+        (3, (1, -1, 8), {}, Layout.OBJECTNESS),
+        (3, (1, 7, 8400), {"head": "Detect"}, Layout.ANCHORS),
+    ],
+)
+def test_layouts_of_like_shapes_are_told_apart(
+    entry: ModelVersion, names: int, shape: tuple[int, ...], facts: dict[str, object], layout: Layout
+) -> None:
+    known = FileFacts(names=tuple("abc"[:names]), **facts)  # type: ignore[arg-type]
+    assert Head.of(entry, known, shape).layout is layout
 
 
 def test_two_classes_are_not_taken_for_an_end_to_end_head(entry: ModelVersion) -> None:

@@ -72,3 +72,15 @@ def test_a_picture_thinner_than_a_pixel_still_has_one() -> None:
     canvas = Canvas((64, 64))
     canvas.draw(np.full((2000, 3, 3), 5, np.uint8))
     assert (canvas.pixels == 5).any()
+
+
+def test_a_stretched_picture_fills_the_canvas_and_leaves_no_trace_of_the_one_before() -> None:
+    canvas = Canvas((64, 96))
+    canvas.draw(np.full((10, 10, 3), 200, np.uint8))
+    placement = canvas.draw(np.full((30, 20, 3), 50, np.uint8), stretch=True)
+    assert (canvas.pixels == 50).all()
+    shares = np.array([[0, 0, 0.5, 0.5], [0.25, 0.5, 1.5, 1]], np.float32)
+    np.testing.assert_allclose(placement.from_shares(shares), [[0, 0, 10, 15], [5, 15, 20, 30]])
+    canvas.draw(np.full((64, 64, 3), 7, np.uint8))
+    assert (canvas.pixels[:, :16] == PAD).all()
+    assert (canvas.pixels[:, 16:80] == 7).all()

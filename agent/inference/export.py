@@ -1,0 +1,70 @@
+"""The process that opens a checkpoint, which is a pickle: `python -m agent.inference.export`, inside the sandbox.
+
+Reads an `Export` from its standard input, shuts itself in, and has ultralytics write an ONNX file into its folder. Its
+answer is a file there too: nothing that it says is taken for more than a word on a failure.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from agent.inference import sandbox
+from agent.inference.backends.errors import brief, is_out_of_memory
+from agent.inference.sandbox import Limits, kernel
+from agent.messages.errors import ChangeoverError
+
+CHECKPOINT: Final = "model.pt"
+EXPORTED: Final = "model.onnx"
+ANSWER: Final = "answer.json"
+_OPSET: Final = 17  # the newest that TensorRT 8.6 and ONNX Runtime 1.16 read whole; RT-DETR needs 16
+
+
+class Export(msgspec.Struct, frozen=True):
+    """What to export: CHECKPOINT in `folder`, for pictures of `imgsz` (None: its own). `parent` is who waits."""
+
+    folder: str
+    imgsz: int | None
+    parent: int
+    limits: Limits
+    is_trusted: bool
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """How it went: `error` None where EXPORTED is there. `walls` are those that stood."""
+
+    walls: tuple[str, ...]
+    error: str | None = None
+    is_out_of_memory: bool = False
+
+
+def main() -> None:
+    """Export, answer, and end."""
+    asked = msgspec.json.decode(sys.stdin.buffer.read(), type=Export)
+    kernel.die_with_parent(asked.parent)
+    folder = Path(asked.folder)
+    walls: tuple[str, ...] = ()
+    try:
+        walls = sandbox.enter(folder, asked.limits, is_trusted=asked.is_trusted)
+        _export(folder, asked)
+        answer = Answer(walls)
+    except ChangeoverError as error:
+        answer = Answer(walls, str(error))
+    except Exception as error:  # noqa: BLE001 - the edge to torch, ultralytics and to whatever a pickle does
+        answer = Answer(walls, brief(error), is_out_of_memory(error))
+    (folder / ANSWER).write_bytes(msgspec.json.encode(answer))
+    os._exit(0)
+
+
+def _export(folder: Path, asked: Export) -> None:
+    from agent.inference.backends.ultralytics import exporter  # noqa: PLC0415 - torch comes inside the walls
+
+    export = exporter(folder)
+    sandbox.limit_memory(asked.limits)
+    export(folder / CHECKPOINT, asked.imgsz, _OPSET).rename(folder / EXPORTED)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""A process that may compute and write into one folder, and nothing else: for files that run code when they are read.
+
+The kernel holds four walls around it. None needs rights, so they stand for root, for a user, and inside the service's
+own sandbox alike: a filter of system calls (no socket, no other process), Landlock (no write beside the folder), limits
+(memory, time, a file's size), and who started it, who kills it where it is late or fills the disk.
+"""
+
+import os
+import resource
+import threading
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from agent.inference.sandbox import kernel, landlock, syscalls
+from agent.messages.errors import MistakeError
+
+_DESCRIPTORS: Final = 256
+_GRACE_S: Final = 5
+_STATM: Final = Path("/proc/self/statm")
+
+
+class IsolationError(MistakeError):
+    """One of the walls cannot be had on this kernel; the message says which."""
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """What a process in the sandbox may use. `memory_bytes` is beyond what its libraries take."""
+
+    memory_bytes: int
+    cpu_s: int
+    wall_s: float
+    disk_bytes: int
+
+
+def enter(folder: Path, limits: Limits, *, is_trusted: bool = False) -> tuple[str, ...]:
+    """Shut this process in, for good: before the first library that starts a thread. Returns which walls stand.
+
+    Raises IsolationError where the kernel lacks one, unless `is_trusted`: then the others stand.
+    """
+    if threading.active_count() > 1:
+        raise IsolationError("a process with several threads cannot be shut in")
+    missing = missing_walls()
+    if missing and not is_trusted:
+        raise IsolationError("; ".join(missing.values()))
+    kernel.give_up_rights()
+    _limit(limits)
+    if "writes" not in missing:
+        landlock.restrict_writes(folder)
+    if "calls" not in missing:
+        syscalls.restrict()
+    return tuple(wall for wall in ("limits", "writes", "calls") if wall not in missing)
+
+
+def limit_memory(limits: Limits) -> None:
+    """Let this process map `memory_bytes` more than it does now: called once its libraries are there."""
+    mapped_bytes = int(_STATM.read_text(encoding="ascii").split()[0]) * resource.getpagesize()
+    most_bytes = mapped_bytes + limits.memory_bytes
+    resource.setrlimit(resource.RLIMIT_AS, (most_bytes, most_bytes))
+
+
+def missing_walls() -> dict[str, str]:
+    """Name the walls that this kernel cannot hold, with what is missing."""
+    missing = {}
+    if not landlock.version():
+        missing["writes"] = "the kernel has no Landlock (5.13 or newer, CONFIG_SECURITY_LANDLOCK, `lsm=landlock,...`)"
+    is_filtering = Path("/proc/sys/kernel/seccomp/actions_avail").exists()
+    if not is_filtering or os.uname().machine not in syscalls.NUMBERS:
+        missing["calls"] = f"no filter of system calls for this kernel on {os.uname().machine}"
+    return missing
+
+
+def _limit(limits: Limits) -> None:
+    wanted = {
+        resource.RLIMIT_CPU: (limits.cpu_s, limits.cpu_s + _GRACE_S),  # the first asks, the second kills
+        resource.RLIMIT_FSIZE: (limits.disk_bytes, limits.disk_bytes),
+        resource.RLIMIT_NOFILE: (_DESCRIPTORS, _DESCRIPTORS),
+        resource.RLIMIT_CORE: (0, 0),
+    }
+    for what, (soft, hard) in wanted.items():
+        most = resource.getrlimit(what)[1]
+        allowed = hard if most == resource.RLIM_INFINITY else min(hard, most)
+        resource.setrlimit(what, (min(soft, allowed), allowed))

@@ -1,0 +1,48 @@
+"""Calls to the kernel that Python has no words for."""
+
+import ctypes
+import os
+from typing import Final
+
+_NO_NEW_PRIVS: Final = 38
+_PDEATHSIG: Final = 1
+_SIGKILL: Final = 9
+_CAPABILITY_VERSION: Final = 0x20080522
+_libc: Final = ctypes.CDLL(None, use_errno=True)
+_libc.syscall.restype = ctypes.c_long
+
+
+def call(number: int, *arguments: object) -> int:
+    """Make a system call by its number. Raises OSError."""
+    return _checked(_libc.syscall(ctypes.c_long(number), *map(_wide, arguments)))
+
+
+def control(option: int, *arguments: object) -> int:
+    """Call prctl. Raises OSError."""
+    wide = [*map(_wide, arguments), *(ctypes.c_ulong(0) for _ in range(4 - len(arguments)))]
+    return _checked(_libc.prctl(ctypes.c_int(option), *wide))
+
+
+def die_with_parent(parent: int) -> None:
+    """Have this process killed when the thread that started it ends; at once where `parent` is gone already."""
+    control(_PDEATHSIG, _SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def give_up_rights() -> None:
+    """Drop every capability of the caller, for good, and gain none by running a program."""
+    control(_NO_NEW_PRIVS, 1)
+    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION, 0)
+    _checked(_libc.capset(ctypes.byref(header), ctypes.byref((ctypes.c_uint32 * 6)())))
+
+
+def _wide(argument: object) -> object:
+    return ctypes.c_ulong(argument) if isinstance(argument, int) else argument
+
+
+def _checked(answer: int) -> int:
+    if answer < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return answer
