@@ -1,6 +1,7 @@
 """ONNX Runtime: ONNX files, with its providers (CUDA, TensorRT, ...) as a matter of configuration."""
 
 import logging
+import threading
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -94,7 +95,8 @@ def _optimised(path: Path) -> Untyped:
 def _detector(version: ModelVersion, session: Untyped, facts: FileFacts) -> Detector:
     imgsz = _input_size(version, session, facts)
     head = Head.of(version, facts, _output_shape(version, session, imgsz))
-    return Detector("onnxruntime", head, imgsz, partial(_Request, session, imgsz, head.shape), on_close=arena.shrink)
+    make_request = partial(_Request, session, imgsz, head.shape, threading.Lock())
+    return Detector("onnxruntime", head, imgsz, make_request, on_close=arena.shrink)
 
 
 def wanted_providers(compute: str, cache_dir: Path) -> list[Provider]:
@@ -114,11 +116,17 @@ def wanted_providers(compute: str, cache_dir: Path) -> list[Provider]:
 
 
 class _Request:
-    """Buffers bound to a session: nothing is allocated for a frame."""
+    """Buffers bound to a session: nothing is allocated for a frame.
 
-    def __init__(self, session: Untyped, imgsz: tuple[int, int], shape: tuple[int, ...]) -> None:
+    One request runs at a time: two would share the session's threads, and each take twice as long.
+    """
+
+    def __init__(
+        self, session: Untyped, imgsz: tuple[int, int], shape: tuple[int, ...], running: threading.Lock
+    ) -> None:
         self.canvas: Canvas = Canvas(imgsz)
         self._session: Final = session
+        self._running: Final = running
         self._plane: Final = np.empty(imgsz, np.uint8)
         self._scaled: Final = np.empty((1, _CHANNELS, *imgsz), np.float32)
         dtype = _DTYPES[session.get_inputs()[0].type]
@@ -136,7 +144,8 @@ class _Request:
             cv2.multiply(self._plane, 1 / 255, dst=self._scaled[0, channel], dtype=cv2.CV_32F)  # type: ignore[call-overload]
         if self._input is not self._scaled:
             np.copyto(self._input, self._scaled, casting="same_kind")
-        self._session.run_with_iobinding(self._binding)
+        with self._running:
+            self._session.run_with_iobinding(self._binding)
         return self._output.astype(np.float32, copy=False)
 
 
