@@ -17,10 +17,11 @@ _COUNTS: Final = (1, 2, 4, 8)
 _SMALL: Final = 64
 """Side of the pictures in which control is measured: what models take shall not matter there."""
 _CAMERAS: Final = 8
-_DEMANDED_FPS: Final = 3.0
+_PACED_FPS: Final = 3.0
 _LATENCY_FPS: Final = 10.0
 _SHARE: Final = 0.5
-"""What the demanded scene asks of the machine that the demand was written for (24 of about 45 forwards a second)."""
+"""What the demanded scene asks of the machine that it was written for: 24 of about 45 forwards a second. Beside it stands
+a scene of as many streams as ask the same share of this machine."""
 
 
 def run(options: Options) -> dict[str, Any]:
@@ -44,13 +45,14 @@ def measure(models: Models, small: Models, options: Options, sizes: tuple[str, .
     prepare(plant.write(port=1), [models[scene.name].reference])
     with pipeline_speed.forward(plant, scene.name) as runtime:
         beyond = pipeline_stages.beyond_forward(scene, _LATENCY_FPS, options.rounds, runtime)
-    at_share = pipeline_stages.paced(scene, _CAMERAS, round(_SHARE * forwards_per_s / _CAMERAS, 2))
+    fitting = max(1, round(_SHARE * forwards_per_s / _PACED_FPS))
+    at_share = pipeline_stages.paced(scene, fitting, _PACED_FPS)
     return {
         **{figure: {size: one.get(figure) for size, one in speed.items()} for figure in _RATIOS},
         "speed": speed,
         "by_streams": pipeline_stages.by_streams(scene, _COUNTS),
-        "paced": pipeline_stages.paced(scene, _CAMERAS, _DEMANDED_FPS),
-        "paced_at_share": at_share | {"share": _SHARE},
+        "paced": pipeline_stages.paced(scene, _CAMERAS, _PACED_FPS),
+        "paced_at_share": at_share | {"share": fitting * _PACED_FPS / forwards_per_s},
         "beyond_forward": beyond,
         "control": pipeline_control.measure(small, folder / "control", "n", seconds),
         "seconds": seconds,

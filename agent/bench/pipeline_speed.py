@@ -45,7 +45,9 @@ def measure(models: Models, folder: Path, name: str, rounds: int, seconds: float
                 found = one.ask(seconds)
                 rates.setdefault(other, []).append(found["frames_per_s"])
                 threads = found["torch_threads"]
-    return _figures(rates, threads)
+    figures = _figures(rates, threads)
+    say(f"frames a second with {name}: {figures['frames_per_s']}")
+    return figures
 
 
 def forward(plant: Plant, name: str) -> AbstractContextManager[Contestant]:
