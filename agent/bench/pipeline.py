@@ -20,8 +20,8 @@ _CAMERAS: Final = 8
 _PACED_FPS: Final = 3.0
 _LATENCY_FPS: Final = 10.0
 _SHARE: Final = 0.5
-"""What the demanded scene asks of the machine that it was written for: 24 of about 45 forwards a second. Beside it stands
-a scene of as many streams as ask the same share of this machine."""
+"""What the demanded scene asks of the machine that it was written for: 24 of about 45 forwards a second. Beside it
+stands a scene of as many streams as ask the same share of this machine."""
 
 
 def run(options: Options) -> dict[str, Any]:
