@@ -142,15 +142,20 @@ def check(config: Path | None) -> None:
 
 
 @_commands.command()
-@click.argument("name", type=click.Choice(["cache", "memory", "outbox", "recovery", "swap"]))
+@click.argument("name", type=click.Choice(["cache", "memory", "outbox", "pipeline", "recovery", "swap"]))
 @click.option("--json", "as_json", is_flag=True, help="End with one line of JSON, the figures.")
 @click.option("--swaps", type=click.IntRange(min=1), help="How many swaps in a row; 1000 unless --quick.")
+@click.option("--rounds", type=click.IntRange(min=1), help="pipeline: how many rounds of pairs; 5 unless --quick.")
+@click.option("--seconds", type=click.FloatRange(min=1), help="pipeline: length of one look; 20 unless --quick.")
 @click.option("--quick", is_flag=True, help="Few repeats: to see that it runs, not for figures.")
-def bench(name: str, *, as_json: bool, swaps: int | None, quick: bool) -> None:
+def bench(  # noqa: PLR0913 - each is an option of the command line
+    name: str, *, as_json: bool, swaps: int | None, rounds: int | None, seconds: float | None, quick: bool
+) -> None:
     """Measure the agent beside what it set out from. Some minutes; progress goes to stderr."""
     from agent.bench.main import run as run_bench
 
-    sys.exit(run_bench(name, swaps=swaps or (40 if quick else 1000), quick=quick, as_json=as_json))
+    repeats = {"swaps": swaps or (40 if quick else 1000), "rounds": rounds or 0}
+    sys.exit(run_bench(name, **repeats, seconds=seconds or 0.0, quick=quick, as_json=as_json))
 
 
 @_commands.command()

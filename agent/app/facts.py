@@ -76,6 +76,7 @@ def _streams(parts: Parts) -> dict[str, StreamFacts]:
             dropped=slot.overwritten + slot.torn,
             published=counted.published,
             objects=counted.objects,
+            stages_s={stage: total_ms / 1000 for stage, total_ms in counted.stages_ms.items()},
         )
     return facts
 

@@ -9,7 +9,7 @@ from typing import Final, Literal, Protocol
 
 import msgspec
 
-from agent.messages.children import Detections
+from agent.messages.children import Detections, StageTimes
 from agent.messages.payloads import Summary
 from agent.settings import StreamSettings
 
@@ -27,14 +27,19 @@ Observe = Callable[[str, float, float], None]
 _LABELS: Final = 256
 """Labels that are counted by name, a stream; objects of further ones are counted as _OTHER."""
 _OTHER: Final = "(other)"
+STAGES: Final = ("capture", "wait", "preprocess", "infer", "decode", "publish")
 
 
 class Counted(Protocol):
-    """One stream since the boot. `published` counts its messages, `objects` what was found, by label."""
+    """One stream since the boot. `published` counts its messages, `objects` what was found, by label.
+
+    `stages_ms` is where the time of all its frames went, together.
+    """
 
     inferred: int
     published: int
     objects: dict[str, int]
+    stages_ms: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,7 @@ class _Output:
     inferred: int = 0
     published: int = 0
     objects: dict[str, int] = field(default_factory=dict)
+    stages_ms: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
     latencies_ms: deque[float] = field(default_factory=lambda: deque(maxlen=512))
     window_since_s: float | None = None
     window_frames: int = 0
@@ -88,8 +94,9 @@ class Publishing:
         latency_ms = (time.monotonic_ns() - message.captured_ns) / 1e6
         output.inferred += 1
         output.latencies_ms.append(latency_ms)
+        _add_stages(output.stages_ms, message.stages_ms, latency_ms)
         if self.observe is not None:
-            self.observe(message.stream, message.inference_ms, latency_ms)
+            self.observe(message.stream, message.stages_ms.infer, latency_ms)
         for label, count in message.counts:
             known = label if label in output.objects or len(output.objects) < _LABELS else _OTHER
             output.objects[known] = output.objects.get(known, 0) + count
@@ -178,6 +185,16 @@ class Publishing:
             output.seq += 1
             output.published += 1
         output.window_since_s, output.window_frames, output.window_counts = now_s, 0, {}
+
+
+def _add_stages(totals_ms: dict[str, float], one: StageTimes, latency_ms: float) -> None:
+    """Add one frame's stages; what the worker's leave of the whole is the way through control."""
+    totals_ms["capture"] += one.capture
+    totals_ms["wait"] += one.wait
+    totals_ms["preprocess"] += one.preprocess
+    totals_ms["infer"] += one.infer
+    totals_ms["decode"] += one.decode
+    totals_ms["publish"] += latency_ms - one.capture - one.wait - one.preprocess - one.infer - one.decode
 
 
 def _text(unix_s: float) -> str:

@@ -83,7 +83,7 @@ class Device:
 
     def wait_until_serving(self) -> None:
         """Wait until the agent is online and every stream that gets frames has an answer."""
-        streams = [one.stream for one in self._plant.stations if one.stalls]
+        streams = [stream for one in self._plant.stations if one.stalls for stream in one.streams]
         self.until(lambda: self.witness.status == "online", "online")
         self.until(lambda: all(self.witness.frames[stream] for stream in streams), "first detections")
 

@@ -19,17 +19,19 @@ from agent.bench.figures import rounded
 from agent.bench.options import Options
 from agent.messages.errors import EXIT_FAILED, EXIT_OK
 
-NAMES: Final = ("cache", "memory", "outbox", "recovery", "swap")
+NAMES: Final = ("cache", "memory", "outbox", "pipeline", "recovery", "swap")
 """Each is a module beside this one, with `run(options)` that returns its figures."""
 _LIBRARIES: Final = ("openvino", "onnxruntime", "torch", "ultralytics", "opencv-python", "paho-mqtt")
 
 
-def run(name: str, *, swaps: int, quick: bool, as_json: bool) -> int:
+def run(  # noqa: PLR0913 - the command line's options
+    name: str, *, swaps: int, quick: bool, as_json: bool, rounds: int = 0, seconds: float = 0.0
+) -> int:
     """Run one benchmark; write its figures to stdout: one line of JSON, or a readable form of the same."""
     signal.signal(signal.SIGTERM, _interrupt)  # so that what was started is ended
     began_s = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="changeover-bench-") as folder:
-        options = Options(Path(folder), swaps, quick)
+        options = Options(Path(folder), swaps, quick, rounds, seconds)
         try:
             figures = importlib.import_module(f"agent.bench.{name}").run(options)
         except KeyboardInterrupt:

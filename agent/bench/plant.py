@@ -19,15 +19,17 @@ _TIMEOUT_S: Final = 150  # beyond what a load takes where a busy machine leaves 
 
 @dataclass(frozen=True)
 class Station:
-    """One line with one stream: `line-{id}` and `cam-{id}`. `fps` 0 is as fast as it goes; `default` names a model.
+    """One line, `line-{id}`, with one stream, `cam-{id}`; or with several `cameras`, `cam-{id}-1`...
 
-    `stalls`: whether a stream without frames is stalled; one that hardly ever gets a frame is not.
+    `fps` 0 is as fast as it goes; `default` names a model. `stalls`: whether a stream without frames is stalled; one
+    that hardly ever gets a frame is not.
     """
 
     id: str
     fps: float
     default: str
     stalls: bool = True
+    cameras: int = 1
 
     @property
     def line(self) -> str:
@@ -36,8 +38,13 @@ class Station:
 
     @property
     def stream(self) -> str:
-        """The stream's id."""
+        """The stream's id, where there is one."""
         return f"cam-{self.id}"
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """The ids of all its streams."""
+        return (self.stream,) if self.cameras == 1 else tuple(f"{self.stream}-{n + 1}" for n in range(self.cameras))
 
 
 @dataclass(frozen=True)
@@ -48,6 +55,12 @@ class Plant:
     models: Models
     stations: tuple[Station, ...]
     budget: str
+    http_port: int = 0
+
+    @property
+    def cache_dir(self) -> Path:
+        """Where its agent keeps prepared artifacts."""
+        return self.folder / "state" / "cache"
 
     def write(self, port: int) -> Path:
         """Write all files for an agent at the broker on `port`; return the configuration's."""
@@ -67,8 +80,8 @@ class Plant:
             "device": {"id": DEVICE, "state_dir": str(self.folder / "state"), "memory_budget": self.budget},
             "mqtt": {"url": f"mqtt://127.0.0.1:{port}", "root": _ROOT},
             "catalog": {"file": "models.toml", "store_dir": str(self.folder / "store")},
-            "http": {"bind": ""},
-            "stream": [_stream(one, pictures) for one in self.stations],
+            "http": {"bind": f"127.0.0.1:{self.http_port}" if self.http_port else ""},
+            "stream": [_stream(id_, one, pictures) for one in self.stations for id_ in one.streams],
             "line": {
                 one.line: {
                     "default": self.models[one.default].reference,
@@ -103,9 +116,9 @@ def _entry(model: BenchModel) -> dict[str, object]:
     }
 
 
-def _stream(station: Station, pictures: Path) -> dict[str, object]:
+def _stream(id_: str, station: Station, pictures: Path) -> dict[str, object]:
     settings: dict[str, object] = {
-        "id": station.stream,
+        "id": id_,
         "line": station.line,
         "source": str(pictures),
         "fps": station.fps,

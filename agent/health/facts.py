@@ -9,7 +9,10 @@ from agent.health.reading import Reading
 
 @dataclass(frozen=True)
 class StreamFacts:
-    """One stream, counted since the boot. `published`: detections messages (or summaries) that it led to."""
+    """One stream, counted since the boot. `published`: detections messages (or summaries) that it led to.
+
+    `stages_s`: where the time of all its frames went, together, by stage.
+    """
 
     line: str
     status: str
@@ -18,6 +21,7 @@ class StreamFacts:
     dropped: int
     published: int
     objects: Mapping[str, int] = field(default_factory=dict)
+    stages_s: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,8 @@ def _streams(facts: Facts) -> Iterator[Metric]:
         yield _counter(name, text, zip(keys.values(), values, strict=True), "stream", "line")
     objects = [((id_, label), count) for id_, one in streams for label, count in one.objects.items()]
     yield _counter("objects", "Objects found, by label.", objects, "stream", "label")
+    stages = [((id_, stage), seconds) for id_, one in streams for stage, seconds in one.stages_s.items()]
+    yield _counter("frame_stage_seconds", "Where the time of all frames went.", stages, "stream", "stage")
 
 
 def _cache(cache: CacheFacts) -> Iterator[Metric]:

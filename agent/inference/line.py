@@ -5,26 +5,40 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final, Generic
+from typing import Final, Generic, Protocol, TypeVar
 
-from agent.inference.cache import Cache, Entry, Held
+from agent.inference.cache import Cache, Closable, Entry
+from agent.inference.places import Place, Places
 from agent.inference.tally import Mark, Tally
+
+
+class Served(Closable, Protocol):
+    """What a line knows of a model."""
+
+    @property
+    def places(self) -> Places:
+        """How many of its frames may be in flight, whatever lines they are of."""
+
+
+Held = TypeVar("Held", bound=Served)
 
 
 @dataclass(eq=False)
 class _Turn(Generic[Held]):
-    """A model's time on a line. `inside` streams infer with it; `announced`: its answers may be sent."""
+    """A model's time on a line. `inside` are its frames in flight; `announced`: its answers may be sent."""
 
     entry: Entry[Held]
+    places: Places
     inside: int = 0
     announced: bool = False
 
 
 class Lease(Generic[Held]):
-    """A model under one frame. It cannot be released before the lease ends."""
+    """A model under one frame, and the frame's place with it. It cannot be released before the lease ends."""
 
-    def __init__(self, line: "Line[Held]", turn: _Turn[Held], model: Held) -> None:
+    def __init__(self, line: "Line[Held]", turn: _Turn[Held], model: Held, place: Place) -> None:
         self.model: Final = model
+        self.place: Final = place
         self.reference: Final = turn.entry.version.reference
         self._line: Final = line
         self._turn: Final = turn
@@ -40,8 +54,9 @@ class Lease(Generic[Held]):
 class Line(Generic[Held]):
     """The gate between a line's streams and its swapper. `tallies` are its streams' counts, by stream.
 
-    Streams lease per frame; one swapper thread flips. The flip is one moment for all streams: frames that start after
-    it are inferred by the new model at once, and their answers wait until `announce` was called.
+    Streams lease per frame, when the model has a place for it; one swapper thread flips. The flip is one moment for all
+    streams: frames that start after it are inferred by the new model at once, and their answers wait until `announce`
+    was called.
     """
 
     def __init__(self, name: str, cache: Cache[Held]) -> None:
@@ -66,24 +81,26 @@ class Line(Generic[Held]):
 
     @contextmanager
     def lease(self, timeout_s: float) -> Iterator[Lease[Held] | None]:
-        """Look up and lease in one step; None where the line has no model within `timeout_s`."""
-        turn = self._enter(timeout_s)
-        if turn is None:
+        """Look up and lease in one step, once the model has a place; None where that is not within `timeout_s`."""
+        entered = self._enter(timeout_s)
+        if entered is None:
             yield None
             return
+        turn, place = entered
         try:
-            yield Lease(self, turn, self._cache.lease(turn.entry))
+            yield Lease(self, turn, self._cache.lease(turn.entry), place)
         finally:
-            self._leave(turn)
+            self._leave(turn, place)
 
     def flip(self, entry: Entry[Held], announce: Callable[[], None]) -> None:
         """Make `entry`, claimed by this line, active for all streams, and call `announce` between the two.
 
         `announce` comes after the last answer of the model before was sent, and before the first of this one. Blocks
-        for one inference at most. The claim on the model before ends.
+        for the frames in flight, as many as a model has places. The claim on the model before ends.
         """
+        assert entry.model is not None, "what is claimed is resident"
         with self._gate:
-            before, turn = self._turn, _Turn(entry)
+            before, turn = self._turn, _Turn(entry, entry.model.places)
             self._turn = turn
             self._gate.notify_all()
             self._drain(before)
@@ -132,17 +149,35 @@ class Line(Generic[Held]):
 
     def _drain(self, turn: _Turn[Held] | None) -> None:
         if turn is not None:
+            turn.places.wake()  # who waits for a place with this model shall ask the next one
             self._gate.wait_for(lambda: not turn.inside)
 
-    def _enter(self, timeout_s: float) -> _Turn[Held] | None:
-        with self._gate:
-            self._gate.wait_for(lambda: self._turn is not None, timeout_s)
-            if self._turn is not None:
-                self._turn.inside += 1
-            return self._turn
+    def _enter(self, timeout_s: float) -> tuple[_Turn[Held], Place] | None:
+        deadline_s = time.monotonic() + timeout_s
+        while (left_s := deadline_s - time.monotonic()) > 0:
+            with self._gate:
+                self._gate.wait_for(lambda: self._turn is not None, left_s)
+                turn = self._turn
+            # Without a lease, so that no flip waits for who only waits himself.
+            place = turn.places.take(left_s, self._is_over(turn)) if turn is not None else None
+            if turn is not None and place is not None and self._came_in(turn, place):
+                return turn, place
+        return None
 
-    def _leave(self, turn: _Turn[Held]) -> None:
+    def _is_over(self, turn: _Turn[Held]) -> Callable[[], bool]:
+        return lambda: self._turn is not turn
+
+    def _came_in(self, turn: _Turn[Held], place: Place) -> bool:
+        with self._gate:
+            if self._turn is turn:
+                turn.inside += 1
+                return True
+        place.give_back()
+        return False
+
+    def _leave(self, turn: _Turn[Held], place: Place) -> None:
         self._cache.unlease(turn.entry)
+        place.give_back()
         with self._gate:
             turn.inside -= 1
             self._gate.notify_all()

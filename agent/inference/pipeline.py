@@ -4,22 +4,25 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from typing import Final
 
 from msgspec.structs import replace
 
-from agent.inference.backends import Model
+from agent.inference.backends import Model, Prepared
 from agent.inference.detections import encode, objects_of
+from agent.inference.in_order import InOrder
 from agent.inference.line import Lease, Line
 from agent.inference.tally import Tally
-from agent.messages.children import InferenceFailed, Message
+from agent.messages.children import Detections, InferenceFailed, Message, StageTimes
 from agent.messages.errors import ChangeoverError
 from agent.processes.frame_slot import Frame, SlotReader
 
 _LOG: Final = logging.getLogger(__name__)
 _LOOK_UP_S: Final = 0.25  # how often a thread without a frame or a model sees whether it should stop
+_THREADS: Final = 4
+"""Frames of one stream that can be in flight. How many are, the model's places decide; a thread too many waits."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +33,28 @@ class Outlet:
     busy: Callable[[], AbstractContextManager[None]]
 
 
-class Pipeline:
-    """The thread of one stream, named by it. Owner: the worker.
+@dataclass(frozen=True)
+class _Taken:
+    """A frame in hand, whose image is given back: drawn (`prepared`), or torn (None), or why it could not be drawn.
 
-    It takes a frame only when a model is there for it: while the line has none, the slot keeps the newest frame and
-    counts what it overwrites, and a source that waits for its reader waits.
+    `size`: height, width. `number`: its place in the order of the stream's answers.
+    """
+
+    number: int
+    lease: Lease[Model]
+    frame: Frame
+    size: tuple[int, int]
+    taken_ns: int
+    prepared: Prepared | Exception | None
+    prepared_ns: int
+
+
+class Pipeline:
+    """The threads of one stream, named by it. Owner: the worker.
+
+    It takes a frame only when the line's model has a place for it: until then the slot keeps the newest frame and
+    counts what it overwrites, and a source that waits for its reader waits. One thread takes and draws at a time; while
+    one frame is inferred another is drawn, decoded or sent. Answers leave in the order in which frames were taken.
     """
 
     def __init__(self, stream: str, slot: SlotReader, line: Line[Model], tally: Tally, outlet: Outlet) -> None:
@@ -46,64 +66,108 @@ class Pipeline:
         self._failed_in_a_row = 0
         self._failing = ""  # the reference that they failed by
         self._stopping: Final = threading.Event()
-        self._thread: Final = threading.Thread(target=self._run, name=stream, daemon=True)
+        self._taking: Final = threading.Lock()
+        self._order: Final = InOrder()
+        names = [f"{stream} {number}" for number in range(_THREADS)]
+        self._threads: Final = [threading.Thread(target=self._run, name=name, daemon=True) for name in names]
 
     def start(self) -> None:
         """Begin to take frames."""
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def stop(self) -> None:
-        """Return when the frame in hand was answered."""
+        """Return when the frames in hand were answered."""
         self._stopping.set()
-        self._thread.join()
+        for thread in self._threads:
+            thread.join()
 
     def _run(self) -> None:
         while not self._stopping.is_set():
-            if self._slot.wait(_LOOK_UP_S):
-                self._step()
+            self._step()
 
     def _step(self) -> None:
-        with self._line.lease(_LOOK_UP_S) as lease:
-            if lease is not None:
-                self._take(lease)
+        """Bring one frame through; a function of its own, for a thread that waits must hold no model."""
+        with ExitStack() as held:
+            with self._taking:
+                taken = self._take(held)
+            if taken is not None:
+                self._answer(taken)
 
-    def _take(self, lease: Lease[Model]) -> None:
-        frame = self._slot.take()
-        if frame is None:
-            return
-        self._tally.tick(time.monotonic_ns())
-        try:
-            self._answer(lease, frame)
-        except ChangeoverError as error:
-            self._failed(lease, str(error))
-        except Exception as error:  # noqa: BLE001 - the stream's loop must outlive whatever one frame does
-            _LOG.exception("stream %s: frame %d", self._stream, frame.number)
-            self._failed(lease, repr(error))
-
-    def _answer(self, lease: Lease[Model], frame: Frame) -> None:
+    def _take(self, held: ExitStack) -> _Taken | None:
+        """Take the newest frame and draw it, with a lease that `held` ends. Needs `_taking`."""
+        if self._stopping.is_set() or not self._slot.wait(_LOOK_UP_S):
+            return None
+        lease = held.enter_context(self._line.lease(_LOOK_UP_S))
+        frame = self._slot.take() if lease is not None else None
+        if lease is None or frame is None:
+            return None
+        taken_ns = time.monotonic_ns()
+        self._tally.tick(taken_ns)
         size = (frame.image.shape[0], frame.image.shape[1])
+        prepared = self._draw(lease, frame)
+        return _Taken(self._order.number(), lease, frame, size, taken_ns, prepared, time.monotonic_ns())
+
+    def _draw(self, lease: Lease[Model], frame: Frame) -> Prepared | Exception | None:
+        prepared: Prepared | Exception
         try:
             prepared = lease.model.prepare(frame.image)
-        finally:
-            whole = self._slot.release(frame)
-        if not whole:
-            self._tally.discard()
-            return
-        began_ns = time.monotonic_ns()
-        with self._outlet.busy():
-            answer = lease.model.answer(prepared)
-        inference_ms = round((time.monotonic_ns() - began_ns) / 1e6, 3)
-        message = encode(self._stream, lease.reference, frame, size, objects_of(answer, lease.model.names))
-        message = replace(message, inference_ms=inference_ms)
-        self._failed_in_a_row = 0
-        lease.wait_for_turn()
-        self._outlet.send(message)
+        except Exception as error:  # noqa: BLE001 - told in its turn, by `_infer`
+            prepared = error
+        whole = self._slot.release(frame)
+        return prepared if whole else None
+
+    def _answer(self, taken: _Taken) -> None:
+        message = self._infer(taken)
+        with self._order.after_those_before(taken.number):
+            if isinstance(message, Detections):
+                self._failed_in_a_row = 0
+                taken.lease.wait_for_turn()
+                self._outlet.send(replace(message, stages_ms=_stages_ms(taken)))
+            else:
+                self._tally.discard()
+                if message is not None:
+                    self._failed(taken.lease, message)
+
+    def _infer(self, taken: _Taken) -> Detections | str | None:
+        """Return the answer, or why there is none; None for a torn frame, which the slot has counted."""
+        lease, prepared = taken.lease, taken.prepared
+        if prepared is None or isinstance(prepared, Exception):
+            return self._why(taken.frame, prepared) if prepared is not None else None
+        try:
+            with self._outlet.busy():
+                answer = lease.model.answer(prepared, lease.place)
+            objects = objects_of(answer, lease.model.names)
+            return encode(self._stream, lease.reference, taken.frame, taken.size, objects)
+        except Exception as error:  # noqa: BLE001 - the stream's loop must outlive whatever one frame does
+            return self._why(taken.frame, error)
+
+    def _why(self, frame: Frame, error: Exception) -> str:
+        if isinstance(error, ChangeoverError):
+            return str(error)
+        _LOG.error("stream %s: frame %d", self._stream, frame.number, exc_info=error)
+        return repr(error)
 
     def _failed(self, lease: Lease[Model], detail: str) -> None:
-        """Count the frame, and tell of a model's first, second, fourth, eighth... in a row."""
-        self._tally.discard()
+        """Tell of a model's first, second, fourth, eighth... frame in a row without an answer."""
         count = self._failed_in_a_row + 1 if lease.reference == self._failing else 1
         self._failed_in_a_row, self._failing = count, lease.reference
         if count & (count - 1) == 0:
             lease.wait_for_turn()
             self._outlet.send(InferenceFailed(self._stream, lease.reference, count, detail))
+
+
+def _stages_ms(taken: _Taken) -> StageTimes:
+    frame, place = taken.frame, taken.lease.place
+    waited_ns = taken.taken_ns - frame.offered_ns + place.began_ns - taken.prepared_ns
+    return StageTimes(
+        capture=_ms(frame.offered_ns - frame.captured_ns),
+        wait=_ms(waited_ns),
+        preprocess=_ms(taken.prepared_ns - taken.taken_ns),
+        infer=_ms(place.ended_ns - place.began_ns),
+        decode=_ms(time.monotonic_ns() - place.ended_ns),
+    )
+
+
+def _ms(duration_ns: int) -> float:
+    return round(duration_ns / 1e6, 3)

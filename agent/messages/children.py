@@ -185,13 +185,22 @@ class PrepareFailed(Message, frozen=True):
     detail: str
 
 
+class StageTimes(msgspec.Struct, frozen=True, array_like=True):
+    """Where a frame's time went, in ms: to the slot; in it, and for the model; onto its input; the model; to JSON."""
+
+    capture: float = 0.0
+    wait: float = 0.0
+    preprocess: float = 0.0
+    infer: float = 0.0
+    decode: float = 0.0
+
+
 class Detections(Message, frozen=True):
     """One inferred frame.
 
     `model` is the reference of the model that inferred it. `captured_ns` is CLOCK_MONOTONIC. `tail` is the part of the
     contract's JSON that only the worker knows, finished: `"model":...,"frame":...,"captured_at":...,"width":...,
     "height":...,"objects":[...]}`. Control puts its own part before it. `counts` are pairs (label, objects).
-    `inference_ms` is what the model took for it.
     """
 
     stream: str
@@ -200,7 +209,7 @@ class Detections(Message, frozen=True):
     captured_ns: int
     tail: bytes
     counts: tuple[tuple[str, int], ...]
-    inference_ms: float = 0.0
+    stages_ms: StageTimes = StageTimes()
 
 
 class InferenceFailed(Message, frozen=True):

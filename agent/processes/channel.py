@@ -54,12 +54,14 @@ class Channel(Generic[Incoming]):
     def receive(self, timeout_s: float | None = None) -> Incoming | None:
         """Return the next message, None when `timeout_s` passes without one; without a time-out, wait for ever."""
         try:
-            if timeout_s is not None and not _readable(self._end, timeout_s):
+            if timeout_s and not _readable(self._end, timeout_s):
                 return None
-            size = self._end.recv_into(self._buffer)
+            size = self._end.recv_into(self._buffer, 0, 0 if timeout_s is None else socket.MSG_DONTWAIT)
             if size == 0:
                 raise ChannelClosedError("the other side closed the channel")
             return self._decoder.decode(self._buffer[:size])
+        except BlockingIOError:
+            return None
         except (OSError, msgspec.DecodeError) as error:
             raise ChannelClosedError(f"cannot receive: {error}") from error
 

@@ -54,8 +54,8 @@ class SlotCounters:
 class Frame:
     """A leased frame. `image`: (height, width, 3) uint8 BGR in shared memory, valid until the release.
 
-    `number` counts what was offered in this boot, from 0. `captured_ns` is CLOCK_MONOTONIC, `captured_unix_ns` the
-    wall clock. `dropped`: frames overwritten since the one taken before.
+    `number` counts what was offered in this boot, from 0. `captured_ns` and `offered_ns` are CLOCK_MONOTONIC,
+    `captured_unix_ns` the wall clock. `dropped`: frames overwritten since the one taken before.
     """
 
     image: "NDArray[np.uint8]"
@@ -65,6 +65,7 @@ class Frame:
     dropped: int
     buffer: int = field(repr=False)
     sequence: int = field(repr=False)
+    offered_ns: int = 0
 
 
 class FrameSlot:
@@ -151,9 +152,10 @@ class SlotWriter:
         words[at + layout.FRAME] = number
         words[at + layout.CAPTURED_NS] = captured_ns
         words[at + layout.CAPTURED_UNIX_NS] = captured_unix_ns
+        offered_ns = words[at + layout.OFFERED_NS] = time.monotonic_ns()
         layout.fence()
         words[at + layout.SEQUENCE] += 1
-        words[layout.LAST_OFFERED_NS] = time.monotonic_ns()
+        words[layout.LAST_OFFERED_NS] = offered_ns
         layout.fence()
         words[layout.LATEST] = number << 2 | self._writing
         self._writing = None
@@ -250,7 +252,8 @@ class SlotReader:
         at = layout.group(buffer)
         sequence = self._words[at + layout.SEQUENCE]
         layout.fence()
-        width, height, frame, captured_ns, captured_unix_ns = self._words[at + layout.WIDTH : at + layout.GROUP_WORDS]
+        facts = self._words[at + layout.WIDTH : at + layout.GROUP_WORDS]
+        width, height, frame, captured_ns, captured_unix_ns, offered_ns = facts
         layout.fence()
         if sequence & 1 or frame != number or self._words[at + layout.SEQUENCE] != sequence:
             return None
@@ -262,6 +265,7 @@ class SlotReader:
             dropped=number - last - 1,
             buffer=buffer,
             sequence=sequence,
+            offered_ns=offered_ns,
         )
 
 

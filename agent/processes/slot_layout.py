@@ -30,8 +30,8 @@ TURN: Final = 10
 _RECORDS: Final = 11
 # One group for each buffer, written by the camera process; SEQUENCE is odd while the buffer is being written.
 _GROUPS: Final = 32
-GROUP_WORDS: Final = 6
-SEQUENCE, WIDTH, HEIGHT, FRAME, CAPTURED_NS, CAPTURED_UNIX_NS = range(GROUP_WORDS)
+GROUP_WORDS: Final = 7
+SEQUENCE, WIDTH, HEIGHT, FRAME, CAPTURED_NS, CAPTURED_UNIX_NS, OFFERED_NS = range(GROUP_WORDS)
 
 _FENCE: Final = threading.Lock()
 

@@ -4,6 +4,7 @@ A runtime has its own module beside this one, imported by `load` only when a mod
 """
 
 import importlib
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from agent.inference.artifacts import Artifacts, Made, Opened
 from agent.inference.backends.choice import artifact_key, backend_of, is_checkpoint
 from agent.inference.backends.errors import InferenceError, brief, is_out_of_memory
+from agent.inference.places import Places
 from agent.inference.yolo.head import Head
 from agent.inference.yolo.objects import Objects
 from agent.messages.errors import ModelError, OutOfMemoryError
@@ -40,6 +42,7 @@ __all__ = [
 ]
 
 BACKENDS: Final = ("openvino", "onnxruntime", "ultralytics")
+_NOBODY: Final = nullcontext()
 
 
 class Prepared(Protocol):
@@ -50,6 +53,7 @@ class Model(Protocol):
     """A loaded model. Every method may be called from any thread, concurrently; `close` comes last, and once.
 
     `names`: the labels, by class index. `imgsz`: height and width of the input in pixels. `backend`: the runtime.
+    `places`: how many pictures may be under way together; who brings more gets them answered, at a price in memory.
     """
 
     @property
@@ -58,12 +62,14 @@ class Model(Protocol):
     def imgsz(self) -> tuple[int, int]: ...  # noqa: D102 - said above
     @property
     def backend(self) -> str: ...  # noqa: D102 - said above
+    @property
+    def places(self) -> Places: ...  # noqa: D102 - said above
 
     def prepare(self, image: NDArray[np.uint8]) -> Prepared:
         """Letterbox `image`, uint8 (h, w, 3) BGR; after it the caller may overwrite the image."""
 
-    def answer(self, prepared: Prepared) -> Objects:
-        """Infer and decode.
+    def answer(self, prepared: Prepared, during: AbstractContextManager[object] = _NOBODY) -> Objects:
+        """Infer and decode; `during` is entered for the inference alone.
 
         Raises InferenceError where a retry with the next frame may help, OutOfMemoryError, and
         ModelError("proof_failed") where the candidates hold NaN or infinity, or the output has a wrong shape.

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeAlias, cast
 
@@ -9,12 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.inference.backends.errors import InferenceError, inferring
+from agent.inference.places import Places
 from agent.inference.profile import Profile
 from agent.inference.yolo.head import Head
 from agent.inference.yolo.letterbox import Canvas, Placement
 from agent.inference.yolo.objects import Objects
 
 Untyped: TypeAlias = Any  # an object of a runtime that ships no types
+During: TypeAlias = AbstractContextManager[object]
+_NOBODY: Final[During] = nullcontext()
+_Decode: TypeAlias = Callable[[NDArray[np.floating], Placement], Objects]
 
 _UNMEASURED: Final = Profile()
 
@@ -39,7 +44,8 @@ class Waiting:
 class Detector:
     """A Model over a runtime that answers raw outputs.
 
-    Requests are made as callers come, kept, and used again: as many as there ever were pictures under way together.
+    There is a request for each place, made with it: what a model takes is known when it is loaded. Callers without a
+    place may need more; those are kept too.
     """
 
     def __init__(  # noqa: PLR0913 - what a runtime brings, spelt out
@@ -54,16 +60,18 @@ class Detector:
     ) -> None:
         """`make_request` alone holds the runtime's model; `on_close` runs once that is dropped.
 
-        `profile` is that of the artifact that it was made from.
+        `profile` is that of the artifact that it was made from: so many `requests` the runtime infers together; of
+        others it takes the one that it was asked for first.
         """
         self.backend: Final = backend
         self.names: Final = head.names
         self.imgsz: Final = imgsz
         self.profile: Final = profile
+        self.places: Final = Places(max(1, profile.requests))
         self._head: Final = head
         self._make_request: Callable[[], Request] | None = make_request
         self._on_close: Final = on_close
-        self._idle: Final[list[Request]] = []
+        self._idle: Final = [make_request() for _ in range(self.places.count)]
         self._lock: Final = threading.Lock()
 
     def prepare(self, image: NDArray[np.uint8]) -> Waiting:
@@ -72,10 +80,9 @@ class Detector:
             request = self._take()
             return Waiting(request, request.canvas.draw(image, stretch=self._head.is_stretched))
 
-    def answer(self, prepared: object) -> Objects:
+    def answer(self, prepared: object, during: During = _NOBODY) -> Objects:
         """Infer and decode; see Model."""
-        waiting = cast("Waiting", prepared)
-        return self._answer(waiting, self._head.decode)
+        return self._answer(cast("Waiting", prepared), self._head.decode, during)
 
     def infer(self, image: NDArray[np.uint8]) -> Objects:
         """Answer one picture; see Model."""
@@ -83,7 +90,7 @@ class Detector:
 
     def check_outputs(self, image: NDArray[np.uint8]) -> Objects:
         """Answer one picture, looking at every number; see Model."""
-        return self._answer(self.prepare(image), self._decode_checked)
+        return self._answer(self.prepare(image), self._decode_checked, _NOBODY)
 
     def close(self) -> None:
         """Drop the runtime's model, then its requests: the other way round it holds the GIL for long."""
@@ -92,9 +99,11 @@ class Detector:
             self._idle.clear()
         self._on_close()
 
-    def _answer(self, waiting: Waiting, decode: Callable[[NDArray[np.floating], Placement], Objects]) -> Objects:
+    def _answer(self, waiting: Waiting, decode: _Decode, during: During) -> Objects:
         with inferring(self._head.reference):
-            objects = decode(waiting.request.run(), waiting.placement)
+            with during:
+                raw = waiting.request.run()
+            objects = decode(raw, waiting.placement)
         self._give_back(waiting.request)
         return objects
 

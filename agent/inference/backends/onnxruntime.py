@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+import threading
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -122,7 +123,8 @@ def _detector(version: ModelVersion, session: Untyped, facts: FileFacts) -> Dete
 
 
 def _bound(head: Head, session: Untyped, imgsz: tuple[int, int], profile: Profile) -> Detector:
-    make_request = partial(_Request, session, imgsz, head.shape)
+    turns = threading.Semaphore(max(1, profile.requests))
+    make_request = partial(_Request, session, imgsz, head.shape, turns)
     return Detector("onnxruntime", head, imgsz, make_request, on_close=arena.shrink, profile=profile)
 
 
@@ -143,11 +145,17 @@ def wanted_providers(compute: str, cache_dir: Path) -> list[Provider]:
 
 
 class _Request:
-    """Buffers bound to a session: nothing is allocated for a frame."""
+    """Buffers bound to a session: nothing is allocated for a frame.
 
-    def __init__(self, session: Untyped, imgsz: tuple[int, int], shape: tuple[int, ...]) -> None:
+    So many requests run at a time as the profile says: more would share the session's threads, and each take longer.
+    """
+
+    def __init__(
+        self, session: Untyped, imgsz: tuple[int, int], shape: tuple[int, ...], running: threading.Semaphore
+    ) -> None:
         self.canvas: Canvas = Canvas(imgsz)
         self._session: Final = session
+        self._running: Final = running
         self._plane: Final = np.empty(imgsz, np.uint8)
         self._scaled: Final = np.empty((1, _CHANNELS, *imgsz), np.float32)
         dtype = _DTYPES[session.get_inputs()[0].type]
@@ -165,7 +173,8 @@ class _Request:
             cv2.multiply(self._plane, 1 / 255, dst=self._scaled[0, channel], dtype=cv2.CV_32F)  # type: ignore[call-overload]
         if self._input is not self._scaled:
             np.copyto(self._input, self._scaled, casting="same_kind")
-        self._session.run_with_iobinding(self._binding)
+        with self._running:
+            self._session.run_with_iobinding(self._binding)
         return self._output.astype(np.float32, copy=False)
 
 

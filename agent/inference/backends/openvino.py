@@ -113,7 +113,8 @@ class _Request:
         self._request.set_input_tensor(ov.Tensor(self.canvas.pixels[np.newaxis], shared_memory=True))
 
     def run(self) -> NDArray[np.float32]:
-        self._request.infer()
+        self._request.start_async()  # `infer` would also copy the answer
+        self._request.wait()
         raw: NDArray[np.float32] = self._request.get_output_tensor().data
         return raw
 

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -13,6 +13,7 @@ from inference.worker.plant import DEADLINE_S, Plant, entry_of
 from numpy.typing import NDArray
 
 from agent.inference.pipeline import Outlet
+from agent.inference.places import Places
 from agent.inference.runtime_account import RUNTIMES_OWN_BYTES
 from agent.inference.worker import Worker
 from agent.inference.yolo.objects import Objects
@@ -23,6 +24,7 @@ from agent.processes.frame_slot import FrameSlot, SlotWriter
 MIB: Final = 1 << 20
 PREDICTED_A_FILE_BYTE: Final = 6
 _BASE_BYTES: Final = 50 * MIB
+_NOBODY: Final = nullcontext()
 
 
 @dataclass
@@ -58,16 +60,19 @@ class DummyModel:
         self.names: Final = (name,)
         self._behaviour: Final = behaviour
         self._close: Final = close
+        self.places: Final = Places()
+        self._one_by_one: Final = threading.Lock()
         self.is_closed = False
 
     def prepare(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return np.array(image)
 
-    def answer(self, prepared: object) -> Objects:
+    def answer(self, prepared: object, during: AbstractContextManager[object] = _NOBODY) -> Objects:
         del prepared
         assert not self.is_closed, "a frame is inferred by a model that is closed"
-        self._behaviour.answers_begun.release()
-        assert self._behaviour.answer_may_end.wait(DEADLINE_S)
+        with during, self._one_by_one:
+            self._behaviour.answers_begun.release()
+            assert self._behaviour.answer_may_end.wait(DEADLINE_S)
         if self._behaviour.answer_error is not None:
             raise self._behaviour.answer_error
         assert not self.is_closed, "a model was closed under a frame"

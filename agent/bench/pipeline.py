@@ -1,0 +1,59 @@
+"""`changeover bench pipeline`: how much of the runtime's speed the whole agent keeps, and where a frame's time goes."""
+
+from dataclasses import replace
+from typing import Any, Final
+
+from agent.bench import pipeline_control, pipeline_speed, pipeline_stages
+from agent.bench.models import Models, ensure
+from agent.bench.options import Options
+from agent.bench.pipeline_stages import Scene
+from agent.bench.rehearsal import prepare
+
+_SIZES: Final = ("n", "m")
+_RATIOS: Final = ("vs_forward", "vs_ultralytics", "vs_torch")
+_ROUNDS: Final = 5
+_SECONDS: Final = 20.0
+_COUNTS: Final = (1, 2, 4, 8)
+_SMALL: Final = 64
+"""Side of the pictures in which control is measured: what models take shall not matter there."""
+_CAMERAS: Final = 8
+_PACED_FPS: Final = 3.0
+_LATENCY_FPS: Final = 10.0
+_SHARE: Final = 0.5
+"""What the demanded scene asks of the machine that it was written for: 24 of about 45 forwards a second. Beside it
+stands a scene of as many streams as ask the same share of this machine."""
+
+
+def run(options: Options) -> dict[str, Any]:
+    """Measure two models in pairs with others, then one of them by stages, paced, and without much of a model."""
+    models = ensure(options.models_dir)
+    small = ensure(options.models_dir / "small", ("n",), _SMALL)
+    rounds = options.rounds or (1 if options.quick else _ROUNDS)
+    seconds = options.seconds or (4.0 if options.quick else _SECONDS)
+    return measure(models, small, replace(options, rounds=rounds, seconds=seconds))
+
+
+def measure(models: Models, small: Models, options: Options, sizes: tuple[str, ...] = _SIZES) -> dict[str, Any]:
+    """Return every figure, of the first of `sizes` where they are not of all."""
+    seconds, folder = options.seconds, options.folder
+    speed = {
+        size: pipeline_speed.measure(models, folder / f"speed-{size}", size, options.rounds, seconds) for size in sizes
+    }
+    forwards_per_s = speed[sizes[0]]["forwards_per_s"]
+    scene = Scene(models, folder / "streams", sizes[0], seconds)
+    plant = scene.plant(_LATENCY_FPS, 1)
+    prepare(plant.write(port=1), [models[scene.name].reference])
+    with pipeline_speed.forward(plant, scene.name) as runtime:
+        beyond = pipeline_stages.beyond_forward(scene, _LATENCY_FPS, options.rounds, runtime)
+    fitting = max(1, round(_SHARE * forwards_per_s / _PACED_FPS))
+    at_share = pipeline_stages.paced(scene, fitting, _PACED_FPS)
+    return {
+        **{figure: {size: one.get(figure) for size, one in speed.items()} for figure in _RATIOS},
+        "speed": speed,
+        "by_streams": pipeline_stages.by_streams(scene, _COUNTS),
+        "paced": pipeline_stages.paced(scene, _CAMERAS, _PACED_FPS),
+        "paced_at_share": at_share | {"share": fitting * _PACED_FPS / forwards_per_s},
+        "beyond_forward": beyond,
+        "control": pipeline_control.measure(small, folder / "control", "n", seconds),
+        "seconds": seconds,
+    }
