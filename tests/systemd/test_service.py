@@ -2,9 +2,11 @@
 
 import json
 import signal
+import time
 from pathlib import Path
 
 import psutil
+import pytest
 from support.machine import UNIT, Machine
 from support.running_agent import RunningAgent
 
@@ -73,6 +75,22 @@ def test_a_frozen_control_loop_is_restarted_by_the_watchdog(running: Machine, pl
     plant.until_said("line/line-1/ready", "bottle-500", mark)
     assert _restarts(running) == restarts + 1
     assert "Watchdog timeout" in running.journal()
+
+
+@pytest.mark.soak
+def test_a_start_is_followed_by_detections(running: Machine, plant: RunningAgent) -> None:
+    took_s = sorted(_start_s(running, plant) for _ in range(5))
+    assert took_s[0] > 0
+    print(f"start to the first detection: {[round(one, 2) for one in took_s]} s")  # noqa: T201 - figures for the docs
+
+
+def _start_s(machine: Machine, plant: RunningAgent) -> float:
+    """Start the stopped service; return how long its first detection took."""
+    machine.run("systemctl", "stop", "changeover")
+    mark, began_s = len(plant.heard), time.monotonic()
+    machine.run("systemctl", "start", "--no-block", "changeover")
+    plant.until(lambda: plant.detections("cam-1", mark))
+    return plant.on("stream/cam-1/detections", mark)[0].at_s - began_s
 
 
 def test_what_the_kernel_would_kill_first_is_the_worker(running: Machine) -> None:
