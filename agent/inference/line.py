@@ -80,9 +80,9 @@ class Line(Generic[Held]):
         return entry.version.reference if entry else None
 
     @contextmanager
-    def lease(self, timeout_s: float) -> Iterator[Lease[Held] | None]:
+    def lease(self, timeout_s: float, stream: str = "") -> Iterator[Lease[Held] | None]:
         """Look up and lease in one step, once the model has a place; None where that is not within `timeout_s`."""
-        entered = self._enter(timeout_s)
+        entered = self._enter(timeout_s, stream)
         if entered is None:
             yield None
             return
@@ -152,14 +152,14 @@ class Line(Generic[Held]):
             turn.places.wake()  # who waits for a place with this model shall ask the next one
             self._gate.wait_for(lambda: not turn.inside)
 
-    def _enter(self, timeout_s: float) -> tuple[_Turn[Held], Place] | None:
+    def _enter(self, timeout_s: float, stream: str) -> tuple[_Turn[Held], Place] | None:
         deadline_s = time.monotonic() + timeout_s
         while (left_s := deadline_s - time.monotonic()) > 0:
             with self._gate:
                 self._gate.wait_for(lambda: self._turn is not None, left_s)
                 turn = self._turn
             # Without a lease, so that no flip waits for who only waits himself.
-            place = turn.places.take(left_s, self._is_over(turn)) if turn is not None else None
+            place = turn.places.take(left_s, self._is_over(turn), stream) if turn is not None else None
             if turn is not None and place is not None and self._came_in(turn, place):
                 return turn, place
         return None

@@ -98,7 +98,7 @@ class Pipeline:
         """Take the newest frame and draw it, with a lease that `held` ends. Needs `_taking`."""
         if self._stopping.is_set() or not self._slot.wait(_LOOK_UP_S):
             return None
-        lease = held.enter_context(self._line.lease(_LOOK_UP_S))
+        lease = held.enter_context(self._line.lease(_LOOK_UP_S, self._stream))
         frame = self._slot.take() if lease is not None else None
         if lease is None or frame is None:
             return None

@@ -2,8 +2,8 @@
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Literal
 
@@ -39,13 +39,18 @@ class Place:
         self._places.end(self)
 
 
+@dataclass(eq=False)
+class _Waiter:
+    who: str
+
+
 class Places:
     """The places of one model, for all streams that it serves. Any thread.
 
     There are `at_once` places for frames that are inferred together, and one for the next. The runtime infers in the
     order in which it was asked. The last place is given late, when an inference is about to end: so the frame is drawn
-    while another is inferred, and is hardly older for it. Whoever has waited longest comes first: a stream that asks
-    again stands behind all others.
+    while another is inferred, and is hardly older for it. Of the streams that wait, the one served longest ago comes
+    first, however often it had to ask.
     """
 
     def __init__(self, at_once: int = 1, clock_ns: Callable[[], int] = time.monotonic_ns) -> None:
@@ -53,16 +58,18 @@ class Places:
         self._at_once: Final = at_once
         self._clock_ns: Final = clock_ns
         self._turn: Final = threading.Condition()
-        self._waiting: Final[deque[object]] = deque()
+        self._waiting: Final[list[_Waiter]] = []
+        self._given = 0
+        self._last_given: Final[dict[str, int]] = {}
         self._taken: Final[list[Place]] = []
         self._last_ended_ns = 0
         self._usual_run_ns = 0.0
         self._usual_lead_ns = 0.0
 
-    def take(self, timeout_s: float, is_over: Callable[[], bool] = lambda: False) -> Place | None:
-        """Take a place. None when `timeout_s` has passed, or when `is_over`, asked now and after `wake`."""
+    def take(self, timeout_s: float, is_over: Callable[[], bool] = lambda: False, who: str = "") -> Place | None:
+        """Take a place for stream `who`. None when `timeout_s` has passed, or `is_over`, asked now and after `wake`."""
         deadline_ns = self._clock_ns() + int(timeout_s * 1e9)
-        me = object()
+        me = _Waiter(who)
         with self._turn:
             self._waiting.append(me)
             try:
@@ -98,20 +105,28 @@ class Places:
             self._taken.remove(place)
             self._turn.notify_all()
 
-    def _wait(self, me: object, deadline_ns: int, is_over: Callable[[], bool]) -> Place | None:
+    def _wait(self, me: "_Waiter", deadline_ns: int, is_over: Callable[[], bool]) -> Place | None:
         while not is_over():
             now_ns = self._clock_ns()
             left_ns = float(deadline_ns - now_ns)
-            if self._waiting[0] is me and (early_ns := self._early_ns(now_ns)) is not None:
+            if self._first() is me and (early_ns := self._early_ns(now_ns)) is not None:
                 if early_ns <= 0:
-                    place = Place(self, now_ns)
-                    self._taken.append(place)
-                    return place
+                    return self._give(me, now_ns)
                 left_ns = min(left_ns, early_ns)
             if now_ns >= deadline_ns:
                 return None
             self._turn.wait(left_ns / 1e9)
         return None
+
+    def _first(self) -> "_Waiter":
+        return min(self._waiting, key=lambda one: self._last_given.get(one.who, -1))
+
+    def _give(self, me: "_Waiter", now_ns: int) -> Place:
+        self._given += 1
+        self._last_given[me.who] = self._given
+        place = Place(self, now_ns)
+        self._taken.append(place)
+        return place
 
     def _early_ns(self, now_ns: int) -> float | None:
         """Say how much too early it is for one more frame; None: something else has to happen before."""

@@ -1,4 +1,4 @@
-"""A model's places: as many frames as it infers, and the next one when it is almost time; first come, first served."""
+"""A model's places: as many frames as it infers, and the next one when it is almost time; whose turn is next."""
 
 import threading
 
@@ -111,6 +111,29 @@ def test_who_waits_longest_is_next() -> None:
     for thread in threads:
         thread.join()
     assert order == [0, 1, 2]
+
+
+def test_a_stream_that_was_served_stands_behind_one_that_was_not_however_often_that_asks() -> None:
+    places, served = Places(), list[str]()
+    held = places.take(60, who="cam-1")
+    assert held is not None
+
+    def wait(who: str) -> None:
+        place = places.take(60, who=who)
+        assert place is not None
+        served.append(who)
+        place.give_back()
+
+    threads = []
+    for number, who in enumerate(["cam-1", "cam-2"], 1):
+        assert places.take(0, who="cam-2") is None, "it asked, in vain, and asks again"
+        threads.append(threading.Thread(target=wait, args=(who,)))
+        threads[-1].start()
+        wait_for(lambda number=number: len(places._waiting) == number)  # type: ignore[misc] # of this turn
+    held.give_back()
+    for thread in threads:
+        thread.join()
+    assert served == ["cam-2", "cam-1"]
 
 
 def test_who_waits_is_told_that_it_is_over() -> None:
