@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -143,8 +144,12 @@ class RunningAgent:
 
     def kill(self) -> None:
         if self._process is not None and self._process.poll() is None:
+            children = psutil.Process(self._process.pid).children()
             self._process.kill()
             self._process.wait(DEADLINE_S)
+            for child in children:
+                with suppress(psutil.NoSuchProcess):
+                    child.resume()  # one that a test stopped ends by itself then
 
 
 def shared_memory() -> set[Path]:
