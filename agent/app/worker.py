@@ -12,6 +12,10 @@ WORKER: Final = "worker"
 HUNG_AFTER_S: Final = 2.0
 """Without progress for so long, `ready` is withdrawn; the contract allows 3 s."""
 _MODULE: Final = "agent.inference.process"
+_ENVIRONMENT: Final = {
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "MALLOC_ARENA_MAX": "2",  # else each thread of each stream keeps a frame's worth of freed memory to itself
+}
 _GIVEN_UP_AFTER_S: Final = 10.0
 """Importing a large runtime may hold Python for seconds; a worker that shows nothing for longer is killed."""
 
@@ -36,5 +40,5 @@ def worker_spec(settings: Settings, slots: dict[str, FrameSlot], budget_bytes: i
         descriptors=tuple(fd for one in streams for fd in (one.slot.memory, one.slot.offered, one.slot.taken)),
         beat_deadline_s=_GIVEN_UP_AFTER_S,
         busy_deadline_s=_GIVEN_UP_AFTER_S,
-        environment={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"},
+        environment={**os.environ, **_ENVIRONMENT},
     )
