@@ -16,6 +16,7 @@ class Contestant:
     """One such process, which answers each line with one line of JSON."""
 
     def __init__(self, process: "subprocess.Popen[str]", log: Path) -> None:
+        self.pid: Final = process.pid
         self._process: Final = process
         self._log: Final = log
 

@@ -123,6 +123,7 @@ class Intake:
         Raises ModelError and OutOfMemoryError, and what `require_wanted` raises where nobody waits any more; then
         nothing stays behind, and the charge ends with the bytes.
         """
+        self._releaser.expect(entry, candidate.key, candidate.backend)
         is_first = self._bring_runtime(candidate.backend)
         memory.trim()
         before_bytes = memory.process_bytes()
@@ -198,7 +199,6 @@ class Intake:
         is_final = known is not None and known.is_final and known.bytes == measured_bytes
         footprint = Footprint(measured_bytes, round(times.load_ms, 3), round(times.warmup_ms, 3), is_final)
         self._footprints.remember(candidate.key, footprint)
-        self._releaser.expect(entry, candidate.key, candidate.backend)
         self._cache.measured(entry, measured_bytes)
         predicted, reference = candidate.predicted_bytes, candidate.version.reference
         _LOG.info("%s takes %d KiB, predicted %d", reference, measured_bytes >> 10, predicted >> 10)

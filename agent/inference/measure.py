@@ -5,13 +5,12 @@ import statistics
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Final
 
 import numpy as np
 from msgspec.structs import replace
 
-from agent.inference import memory
+from agent.inference import memory, priority
 from agent.inference.backends.detector import Detector
 from agent.inference.profile import Profile
 from agent.inference.yolo.letterbox import PAD
@@ -23,7 +22,6 @@ _GAIN: Final = 1.1  # what two at once must bring: each picture waits longer for
 _OTHERS_SHARE: Final = 0.1
 _LOOK_S: Final = 0.2
 _TICKS_A_SECOND: Final = os.sysconf("SC_CLK_TCK")
-_STAT: Final = Path("/proc/stat")
 
 Load = Callable[[Profile], Detector]
 
@@ -132,6 +130,6 @@ class _Others:
 
 
 def _busy_s() -> float:
-    """Return the time that all cores were busy, since the device started: all of the first line but idle and iowait."""
-    times = [int(word) for word in _STAT.read_text(encoding="ascii").split("\n", 1)[0].split()[1:9]]
-    return (sum(times) - times[3] - times[4]) / _TICKS_A_SECOND
+    """Return the time that all cores were busy, since the device started."""
+    idle, whole = priority.ticks()
+    return (whole - idle) / _TICKS_A_SECOND

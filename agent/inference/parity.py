@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.inference.backends import Model, Objects
-from agent.inference.proof import IOU_AT_LEAST, SCORE_WITHIN
+from agent.inference.proof import IOU_AT_LEAST, PICTURES, SCORE_WITHIN, iou
+from agent.inference.yolo.letterbox import PAD
 from agent.messages.errors import MistakeError
 
 _SHARE: Final = 0.99
 _LIMIT: Final = 64
-_SUFFIXES: Final = {".jpg", ".jpeg", ".png", ".bmp"}
 _SIZE: Final = (480, 640)
 _RENDERED: Final = 4
 _SHAPES: Final = 12
@@ -45,13 +45,13 @@ def pictures(folder: Path | None) -> list[Picture]:
     if folder is None:
         return list(_rendered())
     try:
-        files = sorted(path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES)[:_LIMIT]
+        files = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURES)[:_LIMIT]
     except OSError as error:
         raise MistakeError(f"{folder}: {error.strerror}") from error
     read = [cv2.imread(str(path), cv2.IMREAD_COLOR) for path in files]
     found = [np.asarray(picture, np.uint8) for picture in read if picture is not None]
     if not found:
-        raise MistakeError(f"{folder} holds no picture ({', '.join(sorted(_SUFFIXES))})")
+        raise MistakeError(f"{folder} holds no picture ({', '.join(PICTURES)})")
     return found
 
 
@@ -83,7 +83,7 @@ def _pairs(want: Objects, got: Objects) -> Iterator[tuple[int, int]]:
             for other in free
             if got.classes[other] == want.classes[one]
             and abs(got.scores[other] - want.scores[one]) <= SCORE_WITHIN
-            and (overlap := _overlap(want.boxes[one], got.boxes[other])) >= IOU_AT_LEAST
+            and (overlap := iou(want.boxes[one].tolist(), got.boxes[other].tolist())) >= IOU_AT_LEAST
         }
         if fits:
             nearest = max(fits, key=fits.__getitem__)
@@ -96,18 +96,11 @@ def _alone(objects: Objects, paired: set[int], confidence: float) -> int:
     return sum(1 for at in np.flatnonzero(clear) if int(at) not in paired)
 
 
-def _overlap(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
-    sides = np.minimum(one[2:], other[2:]) - np.maximum(one[:2], other[:2])
-    shared = float(np.clip(sides, 0, None).prod())
-    areas = float((one[2:] - one[:2]).prod() + (other[2:] - other[:2]).prod())
-    return shared / (areas - shared) if areas > shared else 0.0
-
-
 def _rendered() -> Iterator[Picture]:
     """Draw shapes on grey, the same each time: better than nothing, where nobody gave a picture."""
     chance = np.random.default_rng(0)
     for _ in range(_RENDERED):
-        picture = np.full((*_SIZE, 3), 114, np.uint8)
+        picture = np.full((*_SIZE, 3), PAD, np.uint8)
         for _ in range(_SHAPES):
             centre = tuple(int(chance.integers(0, side)) for side in reversed(_SIZE))
             colour = [int(value) for value in chance.integers(0, 256, 3)]

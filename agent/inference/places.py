@@ -105,7 +105,7 @@ class Places:
             self._taken.remove(place)
             self._turn.notify_all()
 
-    def _wait(self, me: "_Waiter", deadline_ns: int, is_over: Callable[[], bool]) -> Place | None:
+    def _wait(self, me: _Waiter, deadline_ns: int, is_over: Callable[[], bool]) -> Place | None:
         while not is_over():
             now_ns = self._clock_ns()
             left_ns = float(deadline_ns - now_ns)
@@ -118,10 +118,10 @@ class Places:
             self._turn.wait(left_ns / 1e9)
         return None
 
-    def _first(self) -> "_Waiter":
+    def _first(self) -> _Waiter:
         return min(self._waiting, key=lambda one: self._last_given.get(one.who, -1))
 
-    def _give(self, me: "_Waiter", now_ns: int) -> Place:
+    def _give(self, me: _Waiter, now_ns: int) -> Place:
         self._given += 1
         self._last_given[me.who] = self._given
         place = Place(self, now_ns)

@@ -4,6 +4,7 @@ import shutil
 import statistics
 import time
 from collections.abc import Callable
+from operator import itemgetter
 from pathlib import Path
 from typing import Final
 
@@ -33,7 +34,7 @@ def make_best(
         expected = parity.answers(source, seen)
     finally:
         source.close()
-    times_ms: dict[float, tuple[str, Made]] = {}
+    tried: list[tuple[float, str, Made]] = []
     for name in names:
         try:
             made, found, took_ms = _try(version, compute, folder / name, name, seen)
@@ -45,8 +46,8 @@ def make_best(
         alike = parity.compare(expected, found, version.confidence)
         tell(f"{name}: {alike}, {took_ms:.1f} ms a picture")
         if alike.is_enough or name == names[0]:
-            times_ms[took_ms] = (name, made)
-    name, made = times_ms[min(times_ms)]
+            tried.append((took_ms, name, made))
+    _, name, made = min(tried, key=itemgetter(0))
     return _keep(folder, name, made, names)
 
 

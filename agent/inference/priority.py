@@ -170,13 +170,13 @@ def _step_back() -> None:
 
 def _idle_share(window_s: float) -> float:
     """Say which share of the cores' time nobody wanted in a window that begins now."""
-    before = _ticks()
+    before = ticks()
     time.sleep(window_s)
-    after = _ticks()
+    after = ticks()
     return (after[0] - before[0]) / max(1, after[1] - before[1])
 
 
-def _ticks() -> tuple[int, int]:
+def ticks() -> tuple[int, int]:
     """Return the idle and all clock ticks of the cores since the start."""
-    ticks = [int(word) for word in _STAT.read_text(encoding="ascii").split("\n", 1)[0].split()[1:9]]
-    return ticks[3] + ticks[4], sum(ticks)
+    counts = [int(word) for word in _STAT.read_text(encoding="ascii").split("\n", 1)[0].split()[1:9]]
+    return counts[3] + counts[4], sum(counts)

@@ -24,7 +24,7 @@ from agent.messages.references import ModelVersion
 IOU_AT_LEAST: Final = 0.8
 SCORE_WITHIN: Final = 0.05
 _GREY: Final = 114
-_PICTURES: Final = (".jpg", ".jpeg", ".png", ".bmp")
+PICTURES: Final = (".jpg", ".jpeg", ".png", ".bmp")
 
 Box = tuple[float, float, float, float]
 
@@ -66,8 +66,8 @@ def compare(expected: list[DetectedObject], found: list[DetectedObject], confide
     """Say what differs between expected and found objects, None where nothing does that matters."""
     left = list(found)
     for want in sorted(expected, key=lambda item: -item.score):
-        match = max((f for f in left if f.label == want.label), key=lambda f: _iou(want.box, f.box), default=None)
-        if match is None or _iou(want.box, match.box) < IOU_AT_LEAST:
+        match = max((f for f in left if f.label == want.label), key=lambda f: iou(want.box, f.box), default=None)
+        if match is None or iou(want.box, match.box) < IOU_AT_LEAST:
             if _is_borderline(want, confidence):
                 continue
             return f"no {want.label} at {list(want.box)} (score {want.score})"
@@ -82,7 +82,8 @@ def _is_borderline(item: DetectedObject, confidence: float) -> bool:
     return abs(item.score - confidence) <= SCORE_WITHIN
 
 
-def _iou(one: Box, other: Box) -> float:
+def iou(one: Box, other: Box) -> float:
+    """Return the shared area of two boxes (x1, y1, x2, y2) over that of both together; 0 where both are empty."""
     width = min(one[2], other[2]) - max(one[0], other[0])
     height = min(one[3], other[3]) - max(one[1], other[1])
     shared = max(0.0, width) * max(0.0, height)
@@ -97,7 +98,7 @@ def _golden(folder: Path) -> Iterator[tuple[Path, list[DetectedObject]]]:
         raise ModelError("proof_failed", f"the golden pictures cannot be read: {error}") from error
     for picture in files:
         beside = picture.with_suffix(".json")
-        if picture.suffix.lower() in _PICTURES and beside in files:
+        if picture.suffix.lower() in PICTURES and beside in files:
             yield picture, _read_expected(beside)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from agent.inference import memory
-from agent.inference.backends import Model, backend_of
+from agent.inference.backends import Model
 from agent.inference.cache import Cache, Entry
 from agent.inference.footprints import Footprints
 from agent.inference.runtime_account import RuntimeAccount
@@ -25,37 +25,40 @@ class _Kept:
     level_bytes: int
 
 
+@dataclass(frozen=True)
+class _Known:
+    """What a release needs of a load: `key` is its footprint's, `backend` the runtime that brought it."""
+
+    key: str
+    backend: str
+
+
 class Releaser:
     """Closes models and keeps their bytes charged until they are seen to be back.
 
     For the loader's thread, and for one that it left behind: looking is done by one thread at a time.
     """
 
-    def __init__(  # noqa: PLR0913 - the worker's composition, spelt out
+    def __init__(
         self,
         cache: Cache[Model],
         footprints: Footprints,
         account: RuntimeAccount,
         timeout_s: float,
         warn: Callable[[str], None],
-        *,
-        compute: str,
     ) -> None:
         self._cache: Final = cache
         self._footprints: Final = footprints
         self._account: Final = account
-        self._compute: Final = compute
         self._timeout_s: Final = timeout_s
         self._warn: Final = warn
         self._looking: Final = threading.Lock()
         self._kept: list[_Kept] = []
-        self._keys: Final[dict[Entry[Model], str]] = {}
-        self._backends: Final[dict[Entry[Model], str]] = {}
+        self._known: Final[dict[Entry[Model], _Known]] = {}
 
     def expect(self, entry: Entry[Model], key: str, backend: str) -> None:
-        """Note which footprint a release of `entry` will correct, and which backend brought it."""
-        self._keys[entry] = key
-        self._backends[entry] = backend
+        """Note, before `entry` is loaded, which footprint its release will correct, and which backend brings it."""
+        self._known[entry] = _Known(key, backend)
 
     def release(self, entry: Entry[Model]) -> bool:
         """Unload a standby model; False where somebody uses it."""
@@ -65,9 +68,9 @@ class Releaser:
             return False
         model.close()
         del model
+        key = self._known[entry].key
         returned_bytes = self.see_back(entry, before_bytes)
-        key = self._keys.pop(entry, None)
-        if key is not None and returned_bytes is not None:
+        if returned_bytes is not None:
             self._footprints.came_back(key, returned_bytes)
         return True
 
@@ -93,7 +96,7 @@ class Releaser:
     def _see_back(self, entry: Entry[Model], before_bytes: int) -> int | None:
         charged_bytes = entry.bytes
         level_bytes = before_bytes - charged_bytes + max(_NOISE_BYTES, int(charged_bytes * _NOISE_SHARE))
-        backend = self._backends.pop(entry, None) or backend_of(entry.version, self._compute)
+        backend = self._known.pop(entry).backend
         allowed_bytes = self._account.left_bytes(backend)
         held_bytes = self._wait(level_bytes, allowed_bytes)
         returned_bytes = before_bytes - held_bytes

@@ -98,7 +98,7 @@ class Worker:
     def _make_loader(self, load_model: Load) -> Loader:
         account = RuntimeAccount()
         compute = self._setup.compute
-        releaser = Releaser(self._cache, self._footprints, account, _RELEASE_TIMEOUT_S, self._warn, compute=compute)
+        releaser = Releaser(self._cache, self._footprints, account, _RELEASE_TIMEOUT_S, self._warn)
         intake = Intake(
             self._cache,
             self._footprints,

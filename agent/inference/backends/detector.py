@@ -21,7 +21,7 @@ During: TypeAlias = AbstractContextManager[object]
 _NOBODY: Final[During] = nullcontext()
 _Decode: TypeAlias = Callable[[NDArray[np.floating], Placement], Objects]
 
-_UNMEASURED: Final = Profile()
+UNMEASURED: Final = Profile()
 
 
 class Request(Protocol):
@@ -56,7 +56,7 @@ class Detector:
         make_request: Callable[[], Request],
         *,
         on_close: Callable[[], None] = lambda: None,
-        profile: Profile = _UNMEASURED,
+        profile: Profile = UNMEASURED,
     ) -> None:
         """`make_request` alone holds the runtime's model; `on_close` runs once that is dropped.
 

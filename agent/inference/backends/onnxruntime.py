@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from agent.inference.artifacts import Made, Opened
 from agent.inference.backends import onnxruntime_arena as arena
 from agent.inference.backends.alike import require_alike
-from agent.inference.backends.detector import Detector, Untyped
+from agent.inference.backends.detector import UNMEASURED, Detector, Untyped
 from agent.inference.backends.errors import loading
 from agent.inference.profile import Profile
 from agent.inference.yolo.head import Head
@@ -34,7 +34,6 @@ _DTYPES: Final[dict[str, np.dtype[Any]]] = {
     "tensor(float16)": np.dtype(np.float16),
 }
 _CPU: Final = "CPUExecutionProvider"
-_UNMEASURED: Final = Profile()
 
 Provider = tuple[str, dict[str, str]]
 
@@ -109,7 +108,7 @@ def _started(reference: str, path: str, providers: list[Provider]) -> Untyped:
     return session
 
 
-def _optimised(path: Path, profile: Profile = _UNMEASURED) -> Untyped:
+def _optimised(path: Path, profile: Profile = UNMEASURED) -> Untyped:
     options = _options()
     options.intra_op_num_threads = profile.threads
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -119,12 +118,12 @@ def _optimised(path: Path, profile: Profile = _UNMEASURED) -> Untyped:
 def _detector(version: ModelVersion, session: Untyped, facts: FileFacts) -> Detector:
     imgsz = _input_size(version, session, facts)
     head = Head.of(version, facts, _output_shape(version, session, imgsz))
-    return _bound(head, session, imgsz, _UNMEASURED)
+    return _bound(head, session, imgsz, UNMEASURED)
 
 
 def _bound(head: Head, session: Untyped, imgsz: tuple[int, int], profile: Profile) -> Detector:
-    turns = threading.Semaphore(max(1, profile.requests))
-    make_request = partial(_Request, session, imgsz, head.shape, turns)
+    running = threading.Semaphore(max(1, profile.requests))
+    make_request = partial(_Request, session, imgsz, head.shape, running)
     return Detector("onnxruntime", head, imgsz, make_request, on_close=arena.shrink, profile=profile)
 
 
