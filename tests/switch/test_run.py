@@ -67,8 +67,13 @@ def test_a_device_that_goes_in_the_middle_is_said_at_once(mosquitto: Mosquitto) 
 
 
 def test_a_broker_that_dies_in_the_middle_is_said(mosquitto: Mosquitto) -> None:
+    def accept_and_kill(peer: Peer, id_: str) -> None:
+        # once the broker has acknowledged this, it has acknowledged the command before
+        ack(peer, id_, "accepted")
+        mosquitto.kill()
+
     with (
-        pretended(mosquitto, lambda _peer, _id: mosquitto.kill()),
+        pretended(mosquitto, accept_and_kill),
         pytest.raises(TransientError, match="line-1: the broker is away"),
     ):
         run(settings(mosquitto), ASKED)
