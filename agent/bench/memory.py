@@ -24,6 +24,7 @@ _SETTLE_S: Final = 1.0
 _MARGIN: Final = 0.05  # of the largest model
 _MIB: Final = 1 << 20
 _SMALL_MISS_BYTES: Final = 8 * _MIB
+_FIRST_LOADS: Final = 3  # of each model: kernels compiled in them stay, and belong to the runtime
 _CHECKPOINTS: Final = 10
 _LONGEST_S: Final = 330.0
 _SEED: Final = 9
@@ -173,6 +174,7 @@ def _drift(plant: Plant, swaps: int) -> dict[str, Any]:
     """Swap at random among the small sizes, and look at the same state again and again: the largest alone."""
     with ExitStack() as undo:
         watched = _watch(undo, plant)
+        first_loads = [_load_all(watched) for _ in range(_FIRST_LOADS)]
         looks = list(_looks(watched, swaps))
         wrong = watched.device.witness.wrong_model
         residency = [str(one.residency) for _, one in watched.device.witness.switches]
@@ -181,24 +183,35 @@ def _drift(plant: Plant, swaps: int) -> dict[str, Any]:
         "drift_bytes": held[-1] - held[0],
         "drift_swaps": looks[-1][0] - looks[0][0],
         "drift_readings_bytes": held,
+        "first_loads_readings_bytes": first_loads,
         "drift_residency": {kind: residency.count(kind) for kind in sorted(set(residency))},
         "wrong_model": wrong,
     }
+
+
+def _load_all(watched: _Watched) -> int:
+    """Bring every size in, the largest last, and return what all processes hold with it alone."""
+    for name in SIZES:
+        watched.device.bring("line-1", name)
+    watched.device.during(_SETTLE_S)
+    return _held(watched)
+
+
+def _held(watched: _Watched) -> int:
+    return int(percentile(watched.family.last(_SETTLE_S / 2), 50))
 
 
 def _looks(watched: _Watched, swaps: int) -> Iterator[tuple[int, int]]:
     """Yield how many swaps there were, and what all processes hold with the largest model alone."""
     chance = random.Random(_SEED)  # noqa: S311 - no secret
     device, every = watched.device, max(1, swaps // _CHECKPOINTS)
-    for name in SIZES:  # each kernel is compiled before the first look
-        device.bring("line-1", name)
     done, before, end_s = 0, "x", time.monotonic() + _LONGEST_S
     while True:
         if before != "x":
             device.report_of("line-1", "x")
             done += 1
         device.during(_SETTLE_S)
-        yield done, int(percentile(watched.family.last(_SETTLE_S / 2), 50))
+        yield done, _held(watched)
         if done >= swaps or time.monotonic() > end_s:
             return
         say(f"drift: {done} of {swaps} swaps")

@@ -14,6 +14,7 @@ def run(options: Options) -> dict[str, Any]:
     resident = swap_resident.measure(models, options.folder / "resident", ("n", "n-b"), options.swaps)
     cold = swap_cold.measure(models, options.folder / "cold", targets, 1 if options.quick else 3)
     load = swap_load.measure(models, options.folder / "load", ("n", "m", "x"), 3 if options.quick else 12)
+    cold["half_loaded"] = swap_cold.measure_paced(models, options.folder / "cold", targets, load["paced_fps"], cold)
     return {
         "resident": resident,
         "cold": cold,
@@ -22,6 +23,9 @@ def run(options: Options) -> dict[str, Any]:
         "vs_article": cold["vs_article"],
         "p50_during_load": load["p50_during_load"],
         "p99_during_load": load["p99_during_load"],
-        "wrong_model": resident["wrong_model"] + cold["wrong_model"] + load["wrong_model"],
+        "wrong_model": resident["wrong_model"]
+        + cold["wrong_model"]
+        + cold["half_loaded"]["wrong_model"]
+        + load["wrong_model"],
         "frames_lost": resident["frames_lost"] + load["frames_lost"],
     }

@@ -14,6 +14,7 @@ from agent.bench.reference import Kind, reference
 from agent.bench.rehearsal import rehearse
 from agent.bench.swap_resident import FPS
 
+_HOME: Final = "n"
 _CYCLES: Final = 2  # per round
 _SETTLE_S: Final = 0.7
 _VARIANTS: Final[tuple[Kind, ...]] = ("openvino", "onnx")
@@ -40,26 +41,45 @@ def measure(models: Models, folder: Path, targets: dict[str, str], rounds: int) 
     A round is some cycles of the agent's, then as many of the reference manager's, which has the machine to itself.
     The budget holds the nano and the largest model, and no third beside them: the largest evicts all others.
     """
-    home = "n"
-    plant = Plant(folder, models, (Station("1", FPS, home),), "")
-    footprints = rehearse(plant, list(dict.fromkeys([home, *targets.values()])))
-    plant = replace(plant, budget=str(tight_budget(footprints, home, targets)))
+    plant = Plant(folder, models, (Station("1", FPS, _HOME),), "")
+    footprints = rehearse(plant, list(dict.fromkeys([_HOME, *targets.values()])))
+    plant = replace(plant, budget=str(tight_budget(footprints, _HOME, targets)))
     times = _Times()
     for number in range(rounds):
         say(f"cold swaps: round {number + 1} of {rounds}")
         before = {size: len(times.agent[size]) for size in targets}
-        with started(plant) as device:
-            device.during(_SETTLE_S)
-            for _ in range(_CYCLES):
-                _agents_cycle(device, home, targets, times)
-            times.wrong += device.witness.wrong_model
-        theirs = _references_cycles(models, folder, home, targets, "pt", times)
+        _agents_cycles(plant, targets, times)
+        theirs = _references_cycles(models, folder, targets, "pt", times)
         for size in targets:
             times.ratios[size].append(median(times.agent[size][before[size] :]) / median(theirs[size]))
     for kind in _VARIANTS:
         say(f"cold swaps: the reference manager on {kind} files")
-        _references_cycles(models, folder, home, targets, kind, times)
-    return _figures(times, targets)
+        _references_cycles(models, folder, targets, kind, times)
+    return _figures(times, targets) | {"budget": plant.budget}
+
+
+def measure_paced(
+    models: Models, folder: Path, targets: dict[str, str], fps: float, demanded: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the figures of the same swaps from a nano at `fps`, which leaves the machine something to load with.
+
+    `demanded` are the figures of `measure` in the same folder: its budget, and the reference manager's times.
+    """
+    say(f"cold swaps from a nano at {fps:.1f} fps")
+    plant = Plant(folder, models, (Station("1", round(fps, 1), _HOME),), demanded["budget"])
+    times = _Times()
+    _agents_cycles(plant, targets, times)
+    ours = {size: median(times.agent[size]) for size in targets}
+    ratios = {size: ours[size] / demanded["reference_ms"]["pt"][size] for size in targets}
+    return {
+        "fps": fps,
+        "by_model": ours,
+        "vs_article": median(ratios.values()),
+        "vs_article_by_model": ratios,
+        "frames_lost": times.lost,
+        "wrong_model": times.wrong,
+        "not_cold": times.not_cold,
+    }
 
 
 def tight_budget(footprints: dict[str, int], home: str, targets: dict[str, str]) -> int:
@@ -68,7 +88,15 @@ def tight_budget(footprints: dict[str, int], home: str, targets: dict[str, str])
     return footprints[home] + max(sizes) + min(sizes) // 2
 
 
-def _agents_cycle(device: Device, home: str, targets: dict[str, str], times: _Times) -> None:
+def _agents_cycles(plant: Plant, targets: dict[str, str], times: _Times) -> None:
+    with started(plant) as device:
+        device.during(_SETTLE_S)
+        for _ in range(_CYCLES):
+            _agents_cycle(device, targets, times)
+        times.wrong += device.witness.wrong_model
+
+
+def _agents_cycle(device: Device, targets: dict[str, str], times: _Times) -> None:
     for size, name in targets.items():
         done = device.change_over("line-1", name)
         if done.report.residency == "cold":
@@ -78,24 +106,24 @@ def _agents_cycle(device: Device, home: str, targets: dict[str, str], times: _Ti
         times.lost += done.report.frames_lost
         times.blind_ms.append(done.report.blind_ms)
         device.during(_SETTLE_S)
-        device.change_over("line-1", home)
+        device.change_over("line-1", _HOME)
         device.during(_SETTLE_S)
 
 
-def _references_cycles(  # noqa: PLR0913, PLR0917 - one call a kind of file
-    models: Models, folder: Path, home: str, targets: dict[str, str], kind: Kind, times: _Times
+def _references_cycles(
+    models: Models, folder: Path, targets: dict[str, str], kind: Kind, times: _Times
 ) -> dict[str, list[float]]:
-    """Swap the reference manager, with room for one model, from `home` to each size and back; return this round's."""
+    """Swap the reference manager, with room for one model, from a nano to each size and back; return this round's."""
     found: dict[str, list[float]] = defaultdict(list)
     with reference(models, folder / "reference.log", most=1) as manager:
-        manager.swap_ms(home, kind)
+        manager.swap_ms(_HOME, kind)
         for _ in range(_CYCLES):
             for size in targets:
-                if size == home:
-                    manager.swap_ms(next(one for one in targets if one != home), kind)
+                if size == _HOME:
+                    manager.swap_ms(next(one for one in targets if one != _HOME), kind)
                 found[size].append(manager.swap_ms(size, kind))
-                if size != home:
-                    manager.swap_ms(home, kind)
+                if size != _HOME:
+                    manager.swap_ms(_HOME, kind)
     for size, values in found.items():
         times.reference[kind][size] += values
     return found

@@ -67,6 +67,11 @@ class Cache(Generic[Held]):
             ]
         return tuple(sorted(rows, key=lambda row: -row.last_use_ns))
 
+    def serving(self) -> set[str]:
+        """Return the lines that a model serves."""
+        with self._lock:
+            return {line for entry in self._entries for line in entry.serving}
+
     def claim(self, version: ModelVersion, line: str) -> Entry[Held] | None:
         """Look up a resident model and keep it for `line`, in one step; None where it is not resident.
 

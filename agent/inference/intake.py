@@ -17,12 +17,16 @@ from agent.inference.cache import Cache, Entry
 from agent.inference.file_check import FileCheck
 from agent.inference.footprints import Footprint, Footprints, guess_artifact_bytes, guess_source_bytes, tolerance_bytes
 from agent.inference.jobs import LoadTimes
+from agent.inference.priority import Place
 from agent.inference.proof import prove, warm_up
 from agent.inference.release import Releaser
 from agent.inference.runtime_account import RUNTIMES_OWN_BYTES, RuntimeAccount
+from agent.inference.spare import Spare
 from agent.messages.references import ModelVersion
 
 _LOG: Final = logging.getLogger(__name__)
+
+_SPARE_SHARE: Final = 0.2  # of all cores
 
 Load = Callable[[ModelVersion, str, Path], Model]
 
@@ -55,7 +59,7 @@ class Arrival:
 
 
 class Intake:
-    """Checks, loads, measures, warms up and proves. `is_serving` says whether frames must go before loads.
+    """Checks, loads, measures, warms up and proves. What is to `spare` says how far behind the lines' frames.
 
     `improve` is called with each version that was loaded and proven, or refused by a guess: it should have an artifact.
 
@@ -69,7 +73,7 @@ class Intake:
         footprints: Footprints,
         releaser: Releaser,
         load: Load,
-        is_serving: Callable[[], bool],
+        spare: Spare,
         *,
         account: RuntimeAccount,
         improve: Callable[[ModelVersion], None],
@@ -81,7 +85,7 @@ class Intake:
         self._account: Final = account
         self._releaser: Final = releaser
         self._load: Final = load
-        self._is_serving: Final = is_serving
+        self._spare: Final = spare
         self._improve: Final = improve
         self._compute: Final = compute
         self._cache_dir: Final = cache_dir
@@ -90,14 +94,16 @@ class Intake:
         self._runtimes: Final[set[str]] = set()
         self._has_loaded = False
 
-    def check(self, version: ModelVersion) -> Candidate:
+    def check(self, version: ModelVersion, waiting: frozenset[str]) -> Candidate:
         """Compare the file to the catalog. Raises ModelError ("file_missing", "hash_mismatch"); charges nothing.
+
+        `waiting` are the lines that wait for it.
 
         Where an artifact is there to be loaded, which is hashed then, it is enough that the file did not change.
         """
         began_ns = time.monotonic_ns()
         artifact = self._artifacts.find(artifact_key(version, self._compute))
-        with priority.low_priority(self._is_serving()):
+        with self._spare.in_use(), priority.low_priority(self._place(waiting)):
             if artifact is None:
                 file_bytes = self._files.require_right(version)
                 guess_bytes = guess_source_bytes(file_bytes)
@@ -117,7 +123,7 @@ class Intake:
         if candidate.is_guessed and not candidate.has_artifact:
             self._improve(candidate.version)
 
-    def bring(self, candidate: Candidate, entry: Entry[Model], require_wanted: Callable[[], object]) -> Arrival:
+    def bring(self, candidate: Candidate, entry: Entry[Model], require_wanted: Callable[[], frozenset[str]]) -> Arrival:
         """Load what `entry` was charged for, measure it, warm it up and prove it.
 
         Raises ModelError and OutOfMemoryError, and what `require_wanted` raises where nobody waits any more; then
@@ -141,7 +147,9 @@ class Intake:
 
         began_ns = time.monotonic_ns()
         try:
-            priority.run_aside(load, is_wanted=self._has_loaded and self._is_serving())
+            place = self._place(require_wanted()) if self._has_loaded else "usual"
+            with self._spare.in_use():
+                priority.run_aside(load, place)
             require_wanted()
             assert model is not None
             times = LoadTimes(candidate.check_ms + loaded_ms, _ms_since(began_ns) - loaded_ms)
@@ -163,6 +171,19 @@ class Intake:
         if model is not None:
             model.close()
         self._releaser.see_back(entry, before_bytes + entry.bytes)
+
+    def _place(self, waiting: frozenset[str]) -> Place:
+        """Say where a load runs that `waiting` lines wait for.
+
+        Idle where the cores have time to spare: it costs no frame there. Elsewhere idle threads starve, and whoever
+        waits for what one holds starves with it.
+        """
+        serving = self._cache.serving()
+        if not serving:
+            return "usual"
+        if self._spare.share >= _SPARE_SHARE:
+            return "idle"
+        return "usual" if serving <= waiting else "behind"
 
     def _require_hashed(self, candidate: Candidate) -> None:
         """Hash a file that was read: its artifact was of no use after all, or it changed since it was hashed."""

@@ -42,7 +42,7 @@ class Loader:
         self._waiting: Final[deque[Job]] = deque()
         self._jobs: Final[dict[ModelVersion, Job]] = {}
         self._current: Job | None = None
-        self._patience = Patience()
+        self._patience = Patience(timeout_s)
         self._ends_changed = False  # of a reservation: what is to be waited for is another moment now
         self._stopping = False
         self._thread = self._new_thread()
@@ -114,7 +114,8 @@ class Loader:
         if age_s > self._timeout_s:
             self._abandon(job)
         else:
-            self._patience.look(age_s)
+            is_own = self._cache.serving() <= job.interested
+            self._patience.look(age_s, is_awaited=bool(job.interested), is_own=is_own)
 
     def used(self, version: ModelVersion, line: str) -> None:
         """Note that `line` changes over to `version`, whatever comes of it: what is evicted is decided by that."""
@@ -180,7 +181,7 @@ class Loader:
             self._waiting.remove(job)
             self._current = job
             job.started_ns = time.monotonic_ns()
-            self._patience = Patience()
+            self._patience = Patience(self._timeout_s)
             return job
 
     def _perform(self, job: Job) -> None:
@@ -217,7 +218,7 @@ class Loader:
 
     def _take_in(self, job: Job) -> None:
         want = Want(job.version, lambda: self._require_wanted(job), lambda lines: self._ask_to_leave(job, lines))
-        candidate = self._intake.check(job.version)
+        candidate = self._intake.check(job.version, want.lines())
         entry = self._admit(want, candidate)
         arrival = self._bring(job, candidate, entry)
         try:

@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 from msgspec.structs import replace
 
-from agent.inference import memory, priority
+from agent.inference import memory, spare
 from agent.inference.backends.detector import Detector
 from agent.inference.profile import Profile
 from agent.inference.yolo.letterbox import PAD
@@ -131,5 +131,5 @@ class _Others:
 
 def _busy_s() -> float:
     """Return the time that all cores were busy, since the device started."""
-    idle, whole = priority.ticks()
+    idle, whole = spare.ticks()
     return (whole - idle) / _TICKS_A_SECOND

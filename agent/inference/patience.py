@@ -4,31 +4,67 @@ from typing import Final
 
 from agent.inference import priority
 
-_FIRST_LOOK_S: Final = 0.5
-_LAST_S: Final = 3.0
-_ENOUGH: Final = 0.25
-"""Of one core. A line that leaves less than this to whatever is idle would hold up a changeover for its own frames."""
+_ENOUGH: Final = 0.1
+"""Of one core. Much of a load runs on threads of its runtime that nobody lowers: its own has only a part of it."""
+_OWN_S: Final = 0.5
+_BEHIND_S: Final = 1.0
+_HURRIED_S: Final = 3.0
+_LONGEST_SHARE: Final = 0.5  # of a load's time: what has not got on by then would come to nothing
 
 
 class Patience:
     """One load's, from its beginning on; looked at now and then, with the loader's `turn` held.
 
+    A load starves while it could run, and gets less than a tenth of a core: one that waits for a disk, or for bytes to
+    come back, does not. Where other lines serve than those that wait for it, it steps up by degrees; where only those
+    do, it runs like anything else then; where nobody waits for it, it stays idle. After half of its time it runs like
+    anything else, whatever it got.
+
     Without the right to change priorities back (see `priority`) nothing here has an effect.
     """
 
-    def __init__(self) -> None:
-        self._begun_s: Final = priority.cpu_s(priority.threads())
+    def __init__(self, timeout_s: float) -> None:
+        self._longest_s: Final = timeout_s * _LONGEST_SHARE
+        self._begun_s = priority.cpu_s(priority.threads())
+        self._looked_s = 0.0
+        self._wanted_s = 0.0
         self._is_behind = False
         self._is_over = False
 
-    def look(self, age_s: float) -> None:
-        """Do what is due for a load that began `age_s` ago."""
-        if age_s > _LAST_S and not self._is_over:
-            self._is_over = True
-            priority.hurry()
-        elif age_s > _FIRST_LOOK_S and not (self._is_behind or self._is_over) and self._ran_s() < _ENOUGH * age_s:
-            self._is_behind = True
-            priority.step_up()
+    def look(self, age_s: float, *, is_awaited: bool, is_own: bool) -> None:
+        """Do what is due for a load that began `age_s` ago.
+
+        `is_awaited`: a line waits for it; `is_own`: all lines that serve do.
+        """
+        if self._is_over:
+            return
+        since_s, self._looked_s = age_s - self._looked_s, age_s
+        if priority.is_any_runnable(priority.stepped_back()):
+            self._wanted_s += since_s
+        if age_s > self._longest_s:
+            self._hurry()
+        elif is_awaited and self._wanted_s > self._enough_s(is_own=is_own):
+            self._step(is_own=is_own)
+
+    def _enough_s(self, *, is_own: bool) -> float:
+        if is_own:
+            return _OWN_S
+        return _HURRIED_S if self._is_behind else _BEHIND_S
+
+    def _step(self, *, is_own: bool) -> None:
+        """Go a step up if it starved, and look at how it fares from here on."""
+        if self._ran_s() < _ENOUGH * self._wanted_s:
+            if is_own or self._is_behind:
+                self._hurry()
+            else:
+                self._is_behind = True
+                priority.step_up()
+        self._begun_s = priority.cpu_s(priority.threads())
+        self._wanted_s = 0.0
+
+    def _hurry(self) -> None:
+        self._is_over = True
+        priority.hurry()
 
     def _ran_s(self) -> float:
         """Return the CPU time that the load's own threads have had."""

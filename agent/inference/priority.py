@@ -2,26 +2,24 @@
 
 A runtime's own threads inherit the policy of the thread that starts them and keep it; answers of a model whose threads
 stayed idle would starve. So whatever a load started is put back afterwards. Where that is not allowed (no RLIMIT_NICE
-of at least 20 - a unit's `LimitNICE=` - and not root) a load gets a thread of its own, which ends with it: idle if the
-cores have time to spare, else a little behind the lines, for nobody could hurry it then.
+of at least 20 - a unit's `LimitNICE=` - and not root) a load gets a thread of its own, which ends with it.
 """
 
 import functools
 import logging
 import os
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
+
+Place = Literal["usual", "behind", "idle"]
+"""Where a load runs: like anything else, a little behind the lines, or only where nobody else wants the core."""
 
 _LOG: Final = logging.getLogger(__name__)
 _TASKS: Final = Path("/proc/self/task")
-_STAT: Final = Path("/proc/stat")
 _NO_PARAMETER: Final = os.sched_param(0)
-_WINDOW_S: Final = 0.1
-_SPARE_SHARE: Final = 0.2
 _BEHIND_NICE: Final = 5
 _TICKS_A_SECOND: Final = os.sysconf("SC_CLK_TCK")
 
@@ -55,11 +53,25 @@ def cpu_s(threads: Iterable[int]) -> dict[int, float]:
     """Return the CPU time that each thread of this process has had; those that are gone are left out."""
     found = {}
     for thread in threads:
-        with suppress(OSError):
-            words = (_TASKS / str(thread) / "stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2]
-            user, system = words.split()[11:13]  # fields 14 and 15 of proc(5), after the name
+        fields = _fields(thread)
+        if fields:
+            user, system = fields[11:13]  # fields 14 and 15 of proc(5), after the name
             found[thread] = (int(user) + int(system)) / _TICKS_A_SECOND
     return found
+
+
+def is_any_runnable(threads: Iterable[int]) -> bool:
+    """Say whether one of these threads of this process runs or waits for a core, not for anything else."""
+    return any(_fields(thread)[:1] == ["R"] for thread in threads)
+
+
+def _fields(thread: int) -> list[str]:
+    """Return what the kernel says of a thread, from its state (field 3 of proc(5)) on; nothing where it is gone."""
+    try:
+        text = (_TASKS / str(thread) / "stat").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return []
+    return text.rpartition(")")[2].split()
 
 
 def threads() -> set[int]:
@@ -122,13 +134,13 @@ def stepped_back() -> set[int]:
 
 
 @contextmanager
-def low_priority(wanted: bool) -> Iterator[None]:  # noqa: FBT001 - reads as `low_priority(line.serves)`
-    """Run the block at SCHED_IDLE if `wanted` and possible; threads that it started come out at normal priority."""
-    if not (wanted and can_return()):
+def low_priority(place: Place) -> Iterator[None]:
+    """Run the block at its `place` if that can be left again; threads that it started come out at normal priority."""
+    if place == "usual" or not can_return():
         yield
         return
     before = stepped_back()
-    set_idle(0)
+    _step_back(place)
     try:
         yield
     finally:
@@ -137,16 +149,16 @@ def low_priority(wanted: bool) -> Iterator[None]:  # noqa: FBT001 - reads as `lo
             set_normal(thread)
 
 
-def run_aside(work: Callable[[], None], *, is_wanted: bool) -> None:
-    """Run `work` behind whatever else runs, if `is_wanted`; returns when it is done, and raises what it raises."""
-    if not is_wanted or can_return():
-        with low_priority(is_wanted):
+def run_aside(work: Callable[[], None], place: Place) -> None:
+    """Run `work` at its `place`; returns when it is done, and raises what it raises."""
+    if place == "usual" or can_return():
+        with low_priority(place):
             work()
         return
     failures: list[BaseException] = []
 
     def run() -> None:
-        _step_back()
+        _step_back(place)
         try:
             work()
         except BaseException as error:  # noqa: BLE001 - raised again below, in the thread that waits
@@ -159,24 +171,10 @@ def run_aside(work: Callable[[], None], *, is_wanted: bool) -> None:
         raise failures[0]
 
 
-def _step_back() -> None:
-    """Give the calling thread, which has no way back, as little as it can do with."""
+def _step_back(place: Place) -> None:
+    """Put the calling thread behind the lines."""
     with suppress(OSError):
-        if _idle_share(_WINDOW_S) >= _SPARE_SHARE:
+        if place == "idle":
             set_idle(0)
         else:
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _BEHIND_NICE)
-
-
-def _idle_share(window_s: float) -> float:
-    """Say which share of the cores' time nobody wanted in a window that begins now."""
-    before = ticks()
-    time.sleep(window_s)
-    after = ticks()
-    return (after[0] - before[0]) / max(1, after[1] - before[1])
-
-
-def ticks() -> tuple[int, int]:
-    """Return the idle and all clock ticks of the cores since the start."""
-    counts = [int(word) for word in _STAT.read_text(encoding="ascii").split("\n", 1)[0].split()[1:9]]
-    return counts[3] + counts[4], sum(counts)
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _usual_nice() + _BEHIND_NICE)

@@ -21,6 +21,7 @@ from agent.inference.release import Releaser
 from agent.inference.reserver import Reserver
 from agent.inference.room import Room
 from agent.inference.runtime_account import RuntimeAccount
+from agent.inference.spare import Spare
 from agent.inference.swapper import Swapper
 from agent.inference.tally import Tally
 from agent.messages.children import (
@@ -51,6 +52,7 @@ class Worker:
         self._lines: Final = {name: Line(name, self._cache) for name in sorted({s.line for s in setup.streams})}
         self._footprints: Final = Footprints(Path(setup.cache_dir))
         self._artifacts: Final = ArtifactMaker(setup.compute, Path(setup.cache_dir), setup.prepared_max_bytes)
+        self._spare: Final = Spare()
         self._loader: Final = self._make_loader(load_model)
         self._swappers: Final = {n: Swapper(line, self._loader, outlet.send) for n, line in self._lines.items()}
         self._reserver: Final = Reserver(self._loader, outlet.send)
@@ -63,6 +65,7 @@ class Worker:
         for pipeline in [self._make_pipeline(stream) for stream in self._setup.streams]:
             self._begin(pipeline.start, pipeline.stop)
         self._begin(self._artifacts.start, self._artifacts.stop)
+        self._begin(self._spare.start, self._spare.stop)
         self._begin(self._loader.start, self._loader.stop)
         self._begin(self._reserver.start, self._reserver.stop)
         for swapper in self._swappers.values():
@@ -104,7 +107,7 @@ class Worker:
             self._footprints,
             releaser,
             load_model,
-            self._is_serving,
+            self._spare,
             account=account,
             improve=self._artifacts.ask,
             compute=compute,
@@ -123,9 +126,6 @@ class Worker:
         line = self._lines[stream.line]
         tally = line.tallies[stream.id] = Tally(read_slot)
         return Pipeline(stream.id, SlotReader(stream.slot), line, tally, self._outlet)
-
-    def _is_serving(self) -> bool:
-        return any(line.active for line in self._lines.values())
 
     def _warn(self, text: str) -> None:
         _LOG.warning("%s", text)

@@ -69,6 +69,8 @@ def test_drift_is_looked_at_in_one_state(tiny_models: Make, tmp_path: Path) -> N
     figures = memory._drift(plant, swaps=6)
     assert figures["drift_swaps"] >= 6
     assert figures["drift_bytes"] == figures["drift_readings_bytes"][-1] - figures["drift_readings_bytes"][0]
+    assert len(figures["first_loads_readings_bytes"]) == 3
+    assert min(figures["first_loads_readings_bytes"]) > 0
     assert figures["wrong_model"] == 0
 
 
@@ -85,6 +87,15 @@ def test_a_tight_budget_holds_home_and_the_largest_but_no_third() -> None:
     sizes = {"n": 35, "n-b": 36, "x": 188}
     budget = swap_cold.tight_budget(sizes, "n", targets)
     assert sizes["n"] + sizes["x"] < budget < sizes["n"] + sizes["x"] + sizes["n-b"]
+
+
+def test_cold_swaps_from_a_paced_line_are_held_to_the_same_times(tiny_models: Make, tmp_path: Path) -> None:
+    models = tiny_models("n", "s")
+    demanded = {"budget": str(300 << 20), "reference_ms": {"pt": {"s": 1000.0}}}
+    figures = swap_cold.measure_paced(models, tmp_path, {"s": "s"}, 10.0, demanded)
+    assert figures["by_model"]["s"] > 0
+    assert figures["vs_article"] == figures["vs_article_by_model"]["s"] == figures["by_model"]["s"] / 1000
+    assert (figures["wrong_model"], figures["not_cold"]) == (0, 1), "both fit: only the first swap loads"
 
 
 def test_each_part_that_is_struck_comes_back(tiny_models: Make, tmp_path: Path) -> None:

@@ -4,11 +4,13 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import pytest
 
 from agent.inference import priority
 from agent.inference.patience import Patience
+from agent.inference.priority import Place
 
 
 def where() -> tuple[int, int, int]:
@@ -17,9 +19,9 @@ def where() -> tuple[int, int, int]:
     return thread, os.sched_getscheduler(0), os.getpriority(os.PRIO_PROCESS, thread)
 
 
-def aside(*, is_wanted: bool = True) -> tuple[int, int, int]:
+def aside(place: Place = "idle") -> tuple[int, int, int]:
     seen: list[tuple[int, int, int]] = []
-    priority.run_aside(lambda: seen.append(where()), is_wanted=is_wanted)
+    priority.run_aside(lambda: seen.append(where()), place)
     return seen[0]
 
 
@@ -36,27 +38,27 @@ def test_with_rights_the_caller_steps_back_and_returns() -> None:
     assert where() == before
 
 
-@pytest.mark.usefixtures("no_rights")
-def test_without_rights_a_thread_of_its_own_steps_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(priority, "_idle_share", lambda window_s: 0.5 + window_s)
+def test_with_rights_a_load_on_busy_cores_runs_a_little_behind() -> None:
+    if not priority.can_return():
+        pytest.skip("this user may not leave SCHED_IDLE")
     before = where()
-    thread, policy, _ = aside()
-    assert (thread != before[0], policy) == (True, os.SCHED_IDLE)
+    assert aside("behind") == (before[0], os.SCHED_OTHER, before[2] + 5)
     assert where() == before
 
 
 @pytest.mark.usefixtures("no_rights")
-def test_on_busy_cores_a_load_that_nobody_can_hurry_is_not_starved(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(priority, "_idle_share", lambda window_s: 0.1 * window_s)
+@pytest.mark.parametrize(("place", "policy", "nicer"), [("idle", os.SCHED_IDLE, 0), ("behind", os.SCHED_OTHER, 5)])
+def test_without_rights_a_thread_of_its_own_steps_back(place: Place, policy: int, nicer: int) -> None:
     before = where()
-    _, policy, nice = aside()
-    assert (policy, nice) == (os.SCHED_OTHER, 5)
+    thread, *found = aside(place)
+    assert thread != before[0]
+    assert found == [policy, before[2] + nicer]
     assert where() == before
 
 
 @pytest.mark.usefixtures("no_rights")
 def test_a_first_load_runs_like_anything_else() -> None:
-    assert aside(is_wanted=False) == where()
+    assert aside("usual") == where()
 
 
 @pytest.mark.usefixtures("no_rights")
@@ -66,12 +68,8 @@ def test_what_work_raises_is_raised(error: Exception) -> None:
         raise error
 
     with pytest.raises(type(error)) as raised:
-        priority.run_aside(work, is_wanted=True)
+        priority.run_aside(work, "idle")
     assert raised.value is error
-
-
-def test_the_share_of_idle_time_is_a_share() -> None:
-    assert 0.0 <= priority._idle_share(0.02) <= 1.0
 
 
 def test_a_hurried_load_takes_the_threads_along_that_it_started() -> None:
@@ -95,7 +93,7 @@ def test_a_hurried_load_takes_the_threads_along_that_it_started() -> None:
         thread.join()
         seen.append(os.sched_getscheduler(0))
 
-    priority.run_aside(work, is_wanted=True)
+    priority.run_aside(work, "idle")
     assert seen == [os.SCHED_IDLE, os.SCHED_OTHER, os.SCHED_OTHER]
 
 
@@ -112,7 +110,7 @@ def aside_thread() -> Iterator[int]:
         is_aside.set()
         is_over.wait(60)
 
-    thread = threading.Thread(target=priority.run_aside, args=(work,), kwargs={"is_wanted": True})
+    thread = threading.Thread(target=priority.run_aside, args=(work, "idle"))
     thread.start()
     is_aside.wait(60)
     yield ids[0]
@@ -124,39 +122,126 @@ def place_of(thread: int) -> tuple[int, int]:
     return os.sched_getscheduler(thread), os.getpriority(os.PRIO_PROCESS, thread)
 
 
-def ran(monkeypatch: pytest.MonkeyPatch, share: float, age_s: float) -> None:
-    """Have the stepped back threads look as if they had run for a share of one core."""
-    monkeypatch.setattr(priority, "cpu_s", lambda threads: dict.fromkeys(list(threads)[:1], share * age_s))
+@dataclass
+class Load:
+    """A load that is looked at each tenth of a second: what it got of a core, and whether it wanted one."""
+
+    monkeypatch: pytest.MonkeyPatch
+    timeout_s: float = 60.0
+    age_s: float = 0.0
+    ran_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.monkeypatch.setattr(priority, "cpu_s", lambda threads: dict.fromkeys(threads, self.ran_s))
+        self.patience = Patience(self.timeout_s)
+
+    def goes_on(
+        self, seconds: float, *, share: float, wants: bool = True, awaited: bool = True, own: bool = False
+    ) -> None:
+        self.monkeypatch.setattr(priority, "is_any_runnable", lambda _threads: wants)
+        for _ in range(round(seconds * 10)):
+            self.age_s += 0.1
+            self.ran_s += 0.1 * share
+            self.patience.look(self.age_s, is_awaited=awaited, is_own=own)
+
+
+USUAL = os.getpriority(os.PRIO_PROCESS, os.getpid())
+IDLE, BEHIND, LIKE_ANYTHING_ELSE = (
+    (os.SCHED_IDLE, USUAL),
+    (os.SCHED_OTHER, USUAL + 5),
+    (os.SCHED_OTHER, USUAL),
+)
 
 
 def test_a_load_that_starves_runs_a_little_behind_and_at_last_like_anything_else(
     aside_thread: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(priority, "cpu_s", lambda _threads: {})
-    usual = os.getpriority(os.PRIO_PROCESS, os.getpid())
-    patience = Patience()
-    patience.look(0.2)
-    assert place_of(aside_thread) == (os.SCHED_IDLE, usual)
-    ran(monkeypatch, 0.1, 1.0)
-    patience.look(1.0)
-    assert place_of(aside_thread) == (os.SCHED_OTHER, usual + 5)
-    patience.look(3.5)
-    assert place_of(aside_thread) == (os.SCHED_OTHER, usual)
+    load = Load(monkeypatch)
+    load.goes_on(0.9, share=0.05)
+    assert place_of(aside_thread) == IDLE
+    load.goes_on(0.3, share=0.05)
+    assert place_of(aside_thread) == BEHIND
+    load.goes_on(2.5, share=0.08)
+    assert place_of(aside_thread) == BEHIND
+    load.goes_on(1.0, share=0.08)
+    assert place_of(aside_thread) == LIKE_ANYTHING_ELSE
 
 
-def test_a_load_that_gets_on_stays_idle(aside_thread: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(priority, "cpu_s", lambda _threads: {})
-    patience = Patience()
-    ran(monkeypatch, 0.5, 1.0)
-    patience.look(1.0)
-    assert place_of(aside_thread)[0] == os.SCHED_IDLE
+def test_a_load_that_gets_on_stays_idle_for_half_of_its_time(
+    aside_thread: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = Load(monkeypatch, timeout_s=30)
+    load.goes_on(14.5, share=0.2)
+    assert place_of(aside_thread) == IDLE
+    load.goes_on(1.0, share=0.2)
+    assert place_of(aside_thread) == LIKE_ANYTHING_ELSE
+
+
+def test_a_load_that_starves_only_late_steps_up_then(aside_thread: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    load = Load(monkeypatch)
+    load.goes_on(5.0, share=1.0)
+    assert place_of(aside_thread) == IDLE
+    load.goes_on(2.5, share=0.02)
+    assert place_of(aside_thread) == BEHIND
+
+
+def test_a_load_that_waits_for_something_else_than_a_core_stays_idle(
+    aside_thread: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = Load(monkeypatch)
+    load.goes_on(5.0, share=0.0, wants=False)
+    assert place_of(aside_thread) == IDLE
+
+
+def test_a_starving_load_that_every_serving_line_waits_for_goes_before_their_frames(
+    aside_thread: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = Load(monkeypatch)
+    load.goes_on(0.4, share=0.05, own=True)
+    assert place_of(aside_thread) == IDLE
+    load.goes_on(0.3, share=0.05, own=True)
+    assert place_of(aside_thread) == LIKE_ANYTHING_ELSE
+
+
+def test_a_load_of_its_own_line_that_gets_on_costs_it_no_frame(
+    aside_thread: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = Load(monkeypatch)
+    load.goes_on(5.0, share=0.2, own=True)
+    assert place_of(aside_thread) == IDLE
+
+
+def test_a_starving_load_that_is_only_announced_stays_idle(aside_thread: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    load = Load(monkeypatch)
+    load.goes_on(20.0, share=0.0, awaited=False)
+    assert place_of(aside_thread) == IDLE
+    load.goes_on(0.8, share=0.0)
+    assert place_of(aside_thread) == BEHIND
+
+
+def test_a_thread_that_computes_is_runnable_and_one_that_waits_is_not() -> None:
+    is_over = threading.Event()
+    ids: list[int] = []
+
+    def wait() -> None:
+        ids.append(threading.get_native_id())
+        is_over.wait(60)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    while not ids or priority.is_any_runnable(ids):
+        time.sleep(0.001)
+    assert priority.is_any_runnable([*ids, threading.get_native_id()])
+    is_over.set()
+    thread.join()
+    assert not priority.is_any_runnable([2**22 + 1])
 
 
 def test_what_a_load_stepped_up_is_put_back_after_it() -> None:
     if not priority.can_return():
         pytest.skip("this user may not leave SCHED_IDLE")
     before = where()
-    priority.run_aside(priority.step_up, is_wanted=True)
+    priority.run_aside(priority.step_up, "idle")
     assert where() == before
 
 

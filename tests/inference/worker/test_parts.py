@@ -92,7 +92,7 @@ def test_a_loads_own_threads_do_not_stay_idle() -> None:
         may_end.wait(60)
 
     def load() -> None:
-        with priority.low_priority(True):
+        with priority.low_priority("idle"):
             policies["loading"] = os.sched_getscheduler(0)
             thread = threading.Thread(target=helper, daemon=True)
             thread.start()
@@ -110,7 +110,7 @@ def test_a_loads_own_threads_do_not_stay_idle() -> None:
 
 
 def test_low_priority_is_asked_for() -> None:
-    with priority.low_priority(False):
+    with priority.low_priority("usual"):
         assert os.sched_getscheduler(0) == os.SCHED_OTHER
 
 

@@ -1,0 +1,86 @@
+"""What the cores have to spare is known before a load, and not taken from what a load leaves."""
+
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from agent.inference import spare
+from agent.inference.spare import Spare
+
+DEADLINE_S = 60.0
+
+
+class Cores:
+    """Counts clock ticks of which a share is idle; `looked` tells of each look."""
+
+    def __init__(self) -> None:
+        self.idle_of_ten = 10
+        self.looked = threading.Condition()
+        self.looks = 0
+        self._idle = self._all = 0
+
+    def ticks(self) -> tuple[int, int]:
+        with self.looked:
+            self._idle += self.idle_of_ten
+            self._all += 10
+            self.looks += 1
+            self.looked.notify_all()
+            return self._idle, self._all
+
+    def wait_until(self, is_so: Callable[[], bool]) -> None:
+        """Wait for something that comes with a look."""
+        with self.looked:
+            assert self.looked.wait_for(is_so, DEADLINE_S)
+
+
+@pytest.fixture
+def cores(monkeypatch: pytest.MonkeyPatch) -> Cores:
+    found = Cores()
+    monkeypatch.setattr(spare, "ticks", found.ticks)
+    return found
+
+
+@pytest.fixture
+def watch() -> Iterator[Spare]:
+    one = Spare(window_s=0.01)
+    one.start()
+    yield one
+    one.stop()
+
+
+def test_the_share_follows_the_cores(cores: Cores, watch: Spare) -> None:
+    cores.wait_until(lambda: watch.share == 1.0)
+    cores.idle_of_ten = 3
+    cores.wait_until(lambda: watch.share == 0.3)
+
+
+def test_what_a_load_leaves_is_not_looked_at(cores: Cores, watch: Spare) -> None:
+    cores.idle_of_ten = 6
+    cores.wait_until(lambda: watch.share == 0.6)
+    with watch.in_use():
+        cores.idle_of_ten = 0
+        seen = cores.looks
+        assert not threading.Event().wait(0.1)
+        assert cores.looks <= seen + 1, "one may have been under way"
+        assert watch.share == 0.6
+    cores.idle_of_ten = 4
+    cores.wait_until(lambda: watch.share == 0.4)
+
+
+def test_without_a_count_it_is_taken_that_some_is_to_spare(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> tuple[int, int]:
+        raise FileNotFoundError("/proc/stat")
+
+    monkeypatch.setattr(spare, "ticks", fail)
+    one = Spare()
+    one.share = 0.1
+    one.start()
+    one._thread.join(DEADLINE_S)
+    assert one.share == 1.0
+    one.stop()
+
+
+def test_the_kernel_counts_idle_time_as_a_part_of_all() -> None:
+    idle, everything = spare.ticks()
+    assert 0 <= idle <= everything
