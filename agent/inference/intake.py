@@ -103,7 +103,7 @@ class Intake:
         """
         began_ns = time.monotonic_ns()
         artifact = self._artifacts.find(artifact_key(version, self._compute))
-        with self._spare.in_use(), priority.low_priority(self._place(waiting)):
+        with priority.low_priority(self._place(waiting)):
             if artifact is None:
                 file_bytes = self._files.require_right(version)
                 guess_bytes = guess_source_bytes(file_bytes)
@@ -148,8 +148,7 @@ class Intake:
         began_ns = time.monotonic_ns()
         try:
             place = self._place(require_wanted()) if self._has_loaded else "usual"
-            with self._spare.in_use():
-                priority.run_aside(load, place)
+            priority.run_aside(load, place)
             require_wanted()
             assert model is not None
             times = LoadTimes(candidate.check_ms + loaded_ms, _ms_since(began_ns) - loaded_ms)

@@ -13,6 +13,7 @@ from agent.inference.intake import Arrival, Candidate, Intake
 from agent.inference.jobs import DroppedError, Failure, Job
 from agent.inference.patience import Patience
 from agent.inference.room import NoRoomError, Room, Want
+from agent.inference.spare import Spare
 from agent.messages.errors import ModelError, OutOfMemoryError
 from agent.messages.references import ModelVersion
 
@@ -29,14 +30,21 @@ class Loader:
     guards the jobs; whoever waits for a line's work waits on it. No lock is held across a load.
     """
 
-    def __init__(
-        self, cache: Cache[Model], intake: Intake, room: Room, timeout_s: float, warn: Callable[[str], None]
+    def __init__(  # noqa: PLR0913, PLR0917 - the worker's composition, spelt out
+        self,
+        cache: Cache[Model],
+        intake: Intake,
+        room: Room,
+        spare: Spare,
+        timeout_s: float,
+        warn: Callable[[str], None],
     ) -> None:
         """Store; `timeout_s` is for one load, from its file's check to its proof."""
         self.turn: Final = threading.Condition()
         self._cache: Final = cache
         self._intake: Final = intake
         self._room: Final = room
+        self._spare: Final = spare
         self._timeout_s: Final = timeout_s
         self._warn: Final = warn
         self._waiting: Final[deque[Job]] = deque()
@@ -187,7 +195,8 @@ class Loader:
     def _perform(self, job: Job) -> None:
         failure: Failure | None = None
         try:
-            self._take_in(job)
+            with self._spare.in_use():
+                self._take_in(job)
         except (ModelError, OutOfMemoryError) as error:
             failure = error
         except Exception as error:  # noqa: BLE001 - the loader must outlive whatever a runtime does

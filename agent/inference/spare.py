@@ -1,6 +1,7 @@
 """Which share of the cores' time nobody wants: what decides how far a load may step back."""
 
 import logging
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,12 +11,15 @@ from typing import Final
 _LOG: Final = logging.getLogger(__name__)
 _STAT: Final = Path("/proc/stat")
 _WINDOW_S: Final = 0.5
+_CORES: Final = os.cpu_count() or 1
+_FEWEST_TICKS: Final = 10  # of each core; a shorter window may have fallen into one frame
 
 
 class Spare:
     """A thread that looks at the cores twice a second, but not while a load takes what is to spare. Owner: the worker.
 
-    `share` is that of the last window without a load: 1.0 before the first, and for good where the kernel says nothing.
+    `share` is that of the last window without a load, cut short where one began: 1.0 before the first, and for good
+    where the kernel says nothing.
     """
 
     def __init__(self, window_s: float = _WINDOW_S) -> None:
@@ -23,7 +27,7 @@ class Spare:
         self._window_s: Final = window_s
         self._changed: Final = threading.Condition()
         self._loads = 0
-        self._spells = 0  # of quiet; a window that a load fell into is of no use
+        self._before: tuple[int, int] | None = None  # at the begin of a window, None outside of any
         self._stopping = False
         self._thread: Final = threading.Thread(target=self._run, name="spare", daemon=True)
 
@@ -42,8 +46,8 @@ class Spare:
     def in_use(self) -> Iterator[None]:
         """Look away during the block: something of this process takes what is to spare. From any thread."""
         with self._changed:
+            self._close()
             self._loads += 1
-            self._spells += 1
             self._changed.notify_all()
         try:
             yield
@@ -53,26 +57,28 @@ class Spare:
                 self._changed.notify_all()
 
     def _run(self) -> None:
-        try:
-            while self._look():
-                pass
-        except (OSError, ValueError, IndexError) as error:
-            _LOG.info("the cores' time cannot be read, so loads take it that some is to spare: %s", error)
-            self.share = 1.0
-
-    def _look(self) -> bool:
-        """Take one window, if no load falls into it; False at the end."""
         with self._changed:
-            self._changed.wait_for(lambda: self._stopping or not self._loads)
-            spell, before = self._spells, ticks()
-            self._changed.wait_for(lambda: self._stopping or self._spells != spell, self._window_s)
-            if self._spells == spell and not self._stopping:
-                after = ticks()
-                self.share = (after[0] - before[0]) / max(1, after[1] - before[1])
-            return not self._stopping
+            while not self._stopping:
+                self._changed.wait_for(lambda: self._stopping or not self._loads)
+                self._before = ticks()
+                if self._before is None:
+                    return
+                self._changed.wait_for(lambda: self._stopping or self._before is None, self._window_s)
+                self._close()
+
+    def _close(self) -> None:
+        """End the window in hand, and take what it says if it is long enough. Needs the lock."""
+        before, self._before = self._before, None
+        after = ticks() if before is not None else None
+        if before is not None and after is not None and after[1] - before[1] >= _FEWEST_TICKS * _CORES:
+            self.share = (after[0] - before[0]) / (after[1] - before[1])
 
 
-def ticks() -> tuple[int, int]:
-    """Return the idle and all clock ticks of the cores since the start. Raises OSError, ValueError, IndexError."""
-    counts = [int(word) for word in _STAT.read_text(encoding="ascii").split("\n", 1)[0].split()[1:9]]
-    return counts[3] + counts[4], sum(counts)
+def ticks() -> tuple[int, int] | None:
+    """Return the idle and all clock ticks of the cores since the start; None where the kernel does not say."""
+    try:
+        counts = [int(word) for word in _STAT.read_text(encoding="ascii").split("\n", 1)[0].split()[1:9]]
+        return counts[3] + counts[4], sum(counts)
+    except (OSError, ValueError, IndexError) as error:
+        _LOG.info("the cores' time cannot be read, so loads take it that some is to spare: %s", error)
+        return None

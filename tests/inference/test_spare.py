@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -16,14 +17,15 @@ class Cores:
 
     def __init__(self) -> None:
         self.idle_of_ten = 10
+        self.ticks_a_look = 10_000
         self.looked = threading.Condition()
         self.looks = 0
         self._idle = self._all = 0
 
     def ticks(self) -> tuple[int, int]:
         with self.looked:
-            self._idle += self.idle_of_ten
-            self._all += 10
+            self._idle += self.idle_of_ten * self.ticks_a_look // 10
+            self._all += self.ticks_a_look
             self.looks += 1
             self.looked.notify_all()
             return self._idle, self._all
@@ -62,25 +64,43 @@ def test_what_a_load_leaves_is_not_looked_at(cores: Cores, watch: Spare) -> None
         cores.idle_of_ten = 0
         seen = cores.looks
         assert not threading.Event().wait(0.1)
-        assert cores.looks <= seen + 1, "one may have been under way"
+        assert cores.looks == seen
         assert watch.share == 0.6
     cores.idle_of_ten = 4
     cores.wait_until(lambda: watch.share == 0.4)
 
 
-def test_without_a_count_it_is_taken_that_some_is_to_spare(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail() -> tuple[int, int]:
-        raise FileNotFoundError("/proc/stat")
+def test_a_window_that_a_load_cuts_short_counts(cores: Cores) -> None:
+    one = Spare(window_s=DEADLINE_S)
+    one.start()
+    cores.wait_until(lambda: cores.looks == 1)
+    cores.idle_of_ten = 2
+    with one.in_use():
+        assert one.share == 0.2, "on busy cores loads may follow each other too fast for a whole one"
+    one.stop()
 
-    monkeypatch.setattr(spare, "ticks", fail)
+
+def test_a_moment_between_two_loads_says_nothing(cores: Cores) -> None:
+    one = Spare(window_s=DEADLINE_S)
+    one.start()
+    cores.wait_until(lambda: cores.looks == 1)
+    cores.ticks_a_look = 9
+    with one.in_use():
+        assert one.share == 1.0
+    one.stop()
+
+
+def test_without_a_count_it_is_taken_that_some_is_to_spare(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spare, "_STAT", Path("/nowhere/stat"))
     one = Spare()
-    one.share = 0.1
     one.start()
     one._thread.join(DEADLINE_S)
-    assert one.share == 1.0
+    with one.in_use():
+        assert one.share == 1.0
     one.stop()
 
 
 def test_the_kernel_counts_idle_time_as_a_part_of_all() -> None:
-    idle, everything = spare.ticks()
-    assert 0 <= idle <= everything
+    found = spare.ticks()
+    assert found is not None
+    assert 0 <= found[0] <= found[1]

@@ -48,6 +48,7 @@ def test_what_is_more_than_a_runtime_may_keep_is_the_models(new_dummies: NewDumm
     plant = new_dummies(budget_mib=200)
     model, *others = (runtime.make(name) for name in ("model", "one", "two", "three"))
     for version in (model, *others):
+        plant.cost_the_same(model=1.0)  # so that it goes, however long each load took
         plant.switch(version)
         plant.cost_the_same()  # or how long each load took today would decide who leaves
     plant.wait_until(lambda: model.reference not in plant.resident())
