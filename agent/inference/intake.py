@@ -17,7 +17,7 @@ from agent.inference.cache import Cache, Entry
 from agent.inference.file_check import FileCheck
 from agent.inference.footprints import Footprint, Footprints, guess_artifact_bytes, guess_source_bytes, tolerance_bytes
 from agent.inference.jobs import LoadTimes
-from agent.inference.priority import Place
+from agent.inference.priority import Rung
 from agent.inference.proof import prove, warm_up
 from agent.inference.release import Releaser
 from agent.inference.runtime_account import RUNTIMES_OWN_BYTES, RuntimeAccount
@@ -103,7 +103,7 @@ class Intake:
         """
         began_ns = time.monotonic_ns()
         artifact = self._artifacts.find(artifact_key(version, self._compute))
-        with priority.low_priority(self._place(waiting)):
+        with priority.low_priority(self._rung(waiting)):
             if artifact is None:
                 file_bytes = self._files.require_right(version)
                 guess_bytes = guess_source_bytes(file_bytes)
@@ -147,8 +147,8 @@ class Intake:
 
         began_ns = time.monotonic_ns()
         try:
-            place = self._place(require_wanted()) if self._has_loaded else "usual"
-            priority.run_aside(load, place)
+            rung = self._rung(require_wanted()) if self._has_loaded else "usual"
+            priority.run_aside(load, rung)
             require_wanted()
             assert model is not None
             times = LoadTimes(candidate.check_ms + loaded_ms, _ms_since(began_ns) - loaded_ms)
@@ -171,7 +171,7 @@ class Intake:
             model.close()
         self._releaser.see_back(entry, before_bytes + entry.bytes)
 
-    def _place(self, waiting: frozenset[str]) -> Place:
+    def _rung(self, waiting: frozenset[str]) -> Rung:
         """Say where a load runs that `waiting` lines wait for.
 
         Idle where the cores have time to spare: it costs no frame there. Elsewhere idle threads starve, and whoever

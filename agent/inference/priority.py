@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, Literal
 
-Place = Literal["usual", "behind", "idle"]
+Rung = Literal["usual", "behind", "idle"]
 """Where a load runs: like anything else, a little behind the lines, or only where nobody else wants the core."""
 
 _LOG: Final = logging.getLogger(__name__)
@@ -134,13 +134,13 @@ def stepped_back() -> set[int]:
 
 
 @contextmanager
-def low_priority(place: Place) -> Iterator[None]:
-    """Run the block at its `place` if that can be left again; threads that it started come out at normal priority."""
-    if place == "usual" or not can_return():
+def low_priority(rung: Rung) -> Iterator[None]:
+    """Run the block at its `rung` if that can be left again; threads that it started come out at normal priority."""
+    if rung == "usual" or not can_return():
         yield
         return
     before = stepped_back()
-    _step_back(place)
+    _step_back(rung)
     try:
         yield
     finally:
@@ -149,16 +149,16 @@ def low_priority(place: Place) -> Iterator[None]:
             set_normal(thread)
 
 
-def run_aside(work: Callable[[], None], place: Place) -> None:
-    """Run `work` at its `place`; returns when it is done, and raises what it raises."""
-    if place == "usual" or can_return():
-        with low_priority(place):
+def run_aside(work: Callable[[], None], rung: Rung) -> None:
+    """Run `work` at its `rung`; returns when it is done, and raises what it raises."""
+    if rung == "usual" or can_return():
+        with low_priority(rung):
             work()
         return
     failures: list[BaseException] = []
 
     def run() -> None:
-        _step_back(place)
+        _step_back(rung)
         try:
             work()
         except BaseException as error:  # noqa: BLE001 - raised again below, in the thread that waits
@@ -171,10 +171,10 @@ def run_aside(work: Callable[[], None], place: Place) -> None:
         raise failures[0]
 
 
-def _step_back(place: Place) -> None:
+def _step_back(rung: Rung) -> None:
     """Put the calling thread behind the lines."""
     with suppress(OSError):
-        if place == "idle":
+        if rung == "idle":
             set_idle(0)
         else:
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _usual_nice() + _BEHIND_NICE)

@@ -10,7 +10,7 @@ import pytest
 
 from agent.inference import priority
 from agent.inference.patience import Patience
-from agent.inference.priority import Place
+from agent.inference.priority import Rung
 
 
 def where() -> tuple[int, int, int]:
@@ -19,9 +19,9 @@ def where() -> tuple[int, int, int]:
     return thread, os.sched_getscheduler(0), os.getpriority(os.PRIO_PROCESS, thread)
 
 
-def aside(place: Place = "idle") -> tuple[int, int, int]:
+def aside(rung: Rung = "idle") -> tuple[int, int, int]:
     seen: list[tuple[int, int, int]] = []
-    priority.run_aside(lambda: seen.append(where()), place)
+    priority.run_aside(lambda: seen.append(where()), rung)
     return seen[0]
 
 
@@ -47,10 +47,10 @@ def test_with_rights_a_load_on_busy_cores_runs_a_little_behind() -> None:
 
 
 @pytest.mark.usefixtures("no_rights")
-@pytest.mark.parametrize(("place", "policy", "nicer"), [("idle", os.SCHED_IDLE, 0), ("behind", os.SCHED_OTHER, 5)])
-def test_without_rights_a_thread_of_its_own_steps_back(place: Place, policy: int, nicer: int) -> None:
+@pytest.mark.parametrize(("rung", "policy", "nicer"), [("idle", os.SCHED_IDLE, 0), ("behind", os.SCHED_OTHER, 5)])
+def test_without_rights_a_thread_of_its_own_steps_back(rung: Rung, policy: int, nicer: int) -> None:
     before = where()
-    thread, *found = aside(place)
+    thread, *found = aside(rung)
     assert thread != before[0]
     assert found == [policy, before[2] + nicer]
     assert where() == before
