@@ -48,7 +48,7 @@ def warm_up(model: Model) -> None:
 def prove(model: Model, version: ModelVersion) -> None:
     """Compare the model's answers to its golden pictures, if the catalog gives any.
 
-    Raises ModelError("proof_failed") saying what differed first, and what `Model.infer` raises.
+    Raises ModelError("proof_failed") saying what differed first, and what `Model.check_outputs` raises.
     """
     if version.golden is None:
         return
@@ -56,7 +56,7 @@ def prove(model: Model, version: ModelVersion) -> None:
     if not pairs:
         raise ModelError("proof_failed", f"{version.golden} holds no golden picture beside its JSON")
     for picture, expected in pairs:
-        found = objects_of(model.infer(_read_picture(picture)), model.names)
+        found = objects_of(model.check_outputs(_read_picture(picture)), model.names)
         difference = compare(expected, found, version.confidence)
         if difference:
             raise ModelError("proof_failed", f"{picture.name}: {difference}")

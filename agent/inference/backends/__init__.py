@@ -81,6 +81,7 @@ class Model(Protocol):
     def check_outputs(self, image: NDArray[np.uint8]) -> Objects:
         """Answer one picture as `infer` does, looking at every number of the raw output: for warming up and proving.
 
+        The calling thread computes with the runtime's, so that its priority counts: on a load's it steps back.
         Raises what `answer` raises; ModelError("proof_failed") says what was found.
         """
 

@@ -29,8 +29,11 @@ class Request(Protocol):
 
     canvas: Canvas
 
-    def run(self) -> NDArray[np.floating]:
-        """Infer what is on the canvas; the raw output stays valid until the next run."""
+    def run(self, *, here: bool = False) -> NDArray[np.floating]:
+        """Infer what is on the canvas; the raw output stays valid until the next run.
+
+        `here`: with the calling thread among those that compute, so that its priority counts.
+        """
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ class Detector:
 
     def check_outputs(self, image: NDArray[np.uint8]) -> Objects:
         """Answer one picture, looking at every number; see Model."""
-        return self._answer(self.prepare(image), self._decode_checked, _NOBODY)
+        return self._answer(self.prepare(image), self._decode_checked, _NOBODY, here=True)
 
     def close(self) -> None:
         """Drop the runtime's model, then its requests: the other way round it holds the GIL for long."""
@@ -99,10 +102,10 @@ class Detector:
             self._idle.clear()
         self._on_close()
 
-    def _answer(self, waiting: Waiting, decode: _Decode, during: During) -> Objects:
+    def _answer(self, waiting: Waiting, decode: _Decode, during: During, *, here: bool = False) -> Objects:
         with inferring(self._head.reference):
             with during:
-                raw = waiting.request.run()
+                raw = waiting.request.run(here=here)
             objects = decode(raw, waiting.placement)
         self._give_back(waiting.request)
         return objects

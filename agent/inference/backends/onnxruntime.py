@@ -166,7 +166,8 @@ class _Request:
         name, array = session.get_outputs()[0].name, self._output
         self._binding.bind_output(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
 
-    def run(self) -> NDArray[np.float32]:
+    def run(self, *, here: bool = False) -> NDArray[np.float32]:
+        del here  # it always is
         for channel in range(_CHANNELS):  # BGR to RGB, plane by plane
             cv2.extractChannel(self.canvas.pixels, _CHANNELS - 1 - channel, self._plane)
             cv2.multiply(self._plane, 1 / 255, dst=self._scaled[0, channel], dtype=cv2.CV_32F)  # type: ignore[call-overload]

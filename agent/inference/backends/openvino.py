@@ -112,9 +112,12 @@ class _Request:
         self._request: Untyped = compiled.create_infer_request()
         self._request.set_input_tensor(ov.Tensor(self.canvas.pixels[np.newaxis], shared_memory=True))
 
-    def run(self) -> NDArray[np.float32]:
-        self._request.start_async()  # `infer` would also copy the answer
-        self._request.wait()
+    def run(self, *, here: bool = False) -> NDArray[np.float32]:
+        if here:
+            self._request.infer()
+        else:
+            self._request.start_async()  # `infer` would also copy the answer
+            self._request.wait()
         raw: NDArray[np.float32] = self._request.get_output_tensor().data
         return raw
 

@@ -109,7 +109,8 @@ class _Request:
         self._device: Final = device
         self._lock: Final = lock
 
-    def run(self) -> NDArray[np.float32]:
+    def run(self, *, here: bool = False) -> NDArray[np.float32]:
+        del here  # it always is
         with self._lock, self._torch.inference_mode():
             pixels = self._torch.from_numpy(self.canvas.pixels).to(self._device)
             answer = self._network(pixels.permute(2, 0, 1).flip(0)[None].float() / 255)
