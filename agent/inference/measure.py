@@ -10,9 +10,10 @@ from typing import Final
 import numpy as np
 from msgspec.structs import replace
 
-from agent.inference import memory, spare
+from agent.inference import memory
 from agent.inference.backends.detector import Detector
 from agent.inference.profile import Profile
+from agent.inference.spare import ticks
 from agent.inference.yolo.letterbox import PAD
 
 _ROUNDS: Final = 3
@@ -125,11 +126,11 @@ class _Others:
 
     def share(self) -> float:
         began_s, busy_s, own_s = self._began
-        taken_s = (_busy_s() - busy_s) - (time.process_time() - own_s)
+        taken_s = max(0.0, (_busy_s() - busy_s) - (time.process_time() - own_s))
         return taken_s / ((time.monotonic() - began_s) * (os.cpu_count() or 1))
 
 
 def _busy_s() -> float:
-    """Return the time that all cores were busy, since the device started."""
-    idle, whole = spare.ticks()
+    """Return the time that all cores were busy, since the device started; 0 where the kernel does not say."""
+    idle, whole = ticks() or (0, 0)
     return (whole - idle) / _TICKS_A_SECOND
