@@ -3,16 +3,19 @@
 from dataclasses import replace
 from typing import Any, Final
 
-from agent.bench import pipeline_control, pipeline_speed, pipeline_stages
+from agent.bench import pipeline_accuracy, pipeline_control, pipeline_speed, pipeline_stages
+from agent.bench.children import say
 from agent.bench.models import Models, ensure
 from agent.bench.options import Options
 from agent.bench.pipeline_stages import Scene
 from agent.bench.rehearsal import prepare
+from agent.demo import material
 
 _SIZES: Final = ("n", "m")
 _RATIOS: Final = ("vs_forward", "vs_ultralytics", "vs_torch")
 _ROUNDS: Final = 5
 _SECONDS: Final = 20.0
+_FRAMES: Final = 200  # rendered, of each of the demo's models
 _COUNTS: Final = (1, 2, 4, 8)
 _SMALL: Final = 64
 """Side of the pictures in which control is measured: what models take shall not matter there."""
@@ -28,9 +31,11 @@ def run(options: Options) -> dict[str, Any]:
     """Measure two models in pairs with others, then one of them by stages, paced, and without much of a model."""
     models = ensure(options.models_dir)
     small = ensure(options.models_dir / "small", ("n",), _SMALL)
+    say("the demo's models and the real pictures")
+    accuracy = pipeline_accuracy.measure(material.fetch(), options.folder / "accuracy", 8 if options.quick else _FRAMES)
     rounds = options.rounds or (1 if options.quick else _ROUNDS)
     seconds = options.seconds or (4.0 if options.quick else _SECONDS)
-    return measure(models, small, replace(options, rounds=rounds, seconds=seconds))
+    return measure(models, small, replace(options, rounds=rounds, seconds=seconds)) | {"accuracy": accuracy}
 
 
 def measure(models: Models, small: Models, options: Options, sizes: tuple[str, ...] = _SIZES) -> dict[str, Any]:

@@ -1,0 +1,35 @@
+"""What an artifact finds beside its checkpoint, with the real ultralytics and the demo's models."""
+
+from pathlib import Path
+
+import pytest
+
+from agent.bench import pipeline_accuracy
+from agent.bench.contestant import contestant
+from agent.demo import material
+from agent.messages.errors import TransientError
+
+pytestmark = [pytest.mark.torch, pytest.mark.timeout(900)]
+
+
+def test_artifacts_are_scored_beside_their_checkpoints(tmp_path: Path) -> None:
+    folder = tmp_path / "accuracy"
+    found = pipeline_accuracy.measure(material.fetch(), folder, frames=6)
+    assert set(found["rendered"]) == {"cap-check:n@1", "cap-check:s@1", "ring-check:n@1", "seal-check:n@1"}
+    for scores in found["rendered"].values():
+        assert 0.5 < scores["checkpoint"] <= 1, "weights that were restored find what the shipped file finds"
+        assert scores["artifact"] == pytest.approx(scores["checkpoint"], abs=0.05)
+        assert scores["share"] >= 0.99
+    assert found["real"]["boxes"] > 6, "six people in the photographs, and some in the clip"
+    assert found["real"]["share"] >= 0.99
+
+    arguments = (tmp_path / "log", folder / "models.toml", folder / "state" / "cache")
+    with contestant("agent.bench.article.accuracy", *arguments) as judge:
+        of_another = judge.ask("score", "cap-check:n@1", "tray-12", 6)
+    assert of_another["artifact"] < 0.2, "what is not there is no hit"
+
+    with (
+        contestant("agent.bench.article.accuracy", *arguments[:2], tmp_path / "nothing") as judge,
+        pytest.raises(TransientError, match="safe load"),
+    ):
+        judge.ask("score", "cap-check:n@1", "bottle-500", 1)
