@@ -19,7 +19,8 @@ from agent.inference.yolo.letterbox import PAD
 _ROUNDS: Final = 3
 _ROUND_S: Final = 0.5
 _ENOUGH: Final = 40  # inferences of one request in a round
-_GAIN: Final = 1.1  # what two at once must bring: each picture waits longer for its answer
+_GAIN: Final = 1.1  # in pictures, that several at once must bring
+_MOST_ADDED_MS: Final = 25.0  # for which a picture may wait longer then: a swap waits for two answers of its model
 _OTHERS_SHARE: Final = 0.1
 _LOOK_S: Final = 0.2
 _TICKS_A_SECOND: Final = os.sysconf("SC_CLK_TCK")
@@ -53,8 +54,14 @@ def measure(load: Load, base: Profile) -> Profile:
 
 def _best(ways: "list[_Way]") -> Profile:
     one, *more = ways
-    best = min(more, key=lambda way: way.picture_ms, default=one)
-    return (best if one.picture_ms >= _GAIN * best.picture_ms else one).profile()
+    worth = [way for way in more if is_worth(one.picture_ms, way.picture_ms, way.requests)]
+    return min(worth, key=lambda way: way.picture_ms, default=one).profile()
+
+
+def is_worth(alone_ms: float, together_ms: float, requests: int) -> bool:
+    """Say whether to infer so many pictures at once: `together_ms` each, where one alone takes `alone_ms`."""
+    added_ms = requests * together_ms - alone_ms
+    return alone_ms >= _GAIN * together_ms and added_ms <= _MOST_ADDED_MS
 
 
 def _counts() -> tuple[int, ...]:
@@ -82,6 +89,11 @@ class _Way:
             bytes=max(0, memory.process_bytes() - before_bytes),
         )
         self._rounds_ms: Final[list[float]] = []
+
+    @property
+    def requests(self) -> int:
+        """How many pictures it infers at once."""
+        return self._profile.requests
 
     @property
     def picture_ms(self) -> float:

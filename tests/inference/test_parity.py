@@ -10,7 +10,7 @@ import pytest
 from agent.inference import parity, precision
 from agent.inference.backends import Objects, openvino
 from agent.inference.backends.detector import Detector
-from agent.inference.measure import measure
+from agent.inference.measure import is_worth, measure
 from agent.inference.prepare import prepare
 from agent.inference.profile import Profile
 from agent.messages.errors import MistakeError
@@ -126,3 +126,10 @@ def test_an_artifact_that_was_not_measured_is_measured_later(
     steps: list[str] = []
     assert prepare(request, steps.append).profile == second.profile
     assert "measuring" not in steps
+
+
+def test_two_at_once_must_bring_more_and_cost_little_time() -> None:
+    assert is_worth(22.0, 16.0, 2), "ten ms longer for each, and a third more of them"
+    assert not is_worth(70.0, 61.0, 2), "a picture would wait for 52 ms more"
+    assert not is_worth(20.0, 19.0, 2), "hardly more pictures"
+    assert not is_worth(20.0, 25.0, 2), "fewer"
