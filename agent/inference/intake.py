@@ -132,7 +132,7 @@ class Intake:
         self._releaser.expect(entry, candidate.key, candidate.backend)
         is_first = self._bring_runtime(candidate.backend)
         memory.trim()
-        before_bytes = memory.process_bytes()
+        before = memory.level()
         model: Model | None = None
         loaded_ms = 0.0
 
@@ -153,16 +153,16 @@ class Intake:
             assert model is not None
             times = LoadTimes(candidate.check_ms + loaded_ms, _ms_since(began_ns) - loaded_ms)
             memory.trim()
-            grown_bytes = memory.process_bytes() - before_bytes
-            self._measure(candidate, entry, self._own_bytes(candidate, grown_bytes, is_first=is_first), times)
+            own_bytes = self._own_bytes(candidate, before, is_first=is_first)
+            self._measure(candidate, entry, own_bytes, times)
         except BaseException as error:
             memory.let_go(error)
-            self.undo(entry, model, before_bytes)
+            self.undo(entry, model, before.held_bytes)
             raise
         finally:
             self._has_loaded = True
         self._improve(candidate.version)
-        return Arrival(entry, model, before_bytes, times)
+        return Arrival(entry, model, before.held_bytes, times)
 
     def undo(self, entry: Entry[Model], model: Model | None, before_bytes: int) -> None:
         """Close what will not serve; the process should hold no more than before it came."""
@@ -192,13 +192,16 @@ class Intake:
         elif not self._artifacts.find(artifact_key(version, self._compute)):
             self._files.require_right(version)
 
-    def _own_bytes(self, candidate: Candidate, grown_bytes: int, *, is_first: bool) -> int:
-        """Say what the model takes of what the process grew by: the rest is its runtime's, and stays with it.
+    def _own_bytes(self, candidate: Candidate, before: memory.Level, *, is_first: bool) -> int:
+        """Say what the model takes of what came since `before`: the rest is its runtime's, and stays with it.
 
-        Never below the file's own size, for the allocator may have had pages at hand.
+        Never below the file's own size. The process may grow by less, where the allocator had pages at hand: those
+        were held to be the runtime's, and are no more.
         """
-        known = self._footprints.known(candidate.key)
+        known, now = self._footprints.known(candidate.key), memory.level()
+        grown_bytes = now.above(before)
         own_bytes = max(grown_bytes, candidate.file_bytes)
+        self._account.keep(candidate.backend, min(0, now.held_bytes - before.held_bytes - own_bytes))
         if is_first:
             own_bytes = max(grown_bytes - RUNTIMES_OWN_BYTES, candidate.file_bytes)
             return min(known.bytes if known else own_bytes, candidate.predicted_bytes)

@@ -1,4 +1,8 @@
-"""How many bytes this process holds, and how to make it give them back. Linux; any thread."""
+"""How many bytes this process holds, and how to make it give them back. Linux; any thread.
+
+Two counts, as an allocator keeps free pages at hand that a small block in each holds fast: what the process holds does
+not fall by all of a model's bytes then, and does not grow by all of the next one's.
+"""
 
 import ctypes
 import ctypes.util
@@ -7,8 +11,9 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final, cast
 
 _STATUS: Final = Path("/proc/self/status")
 _POLL_S: Final = 0.02
@@ -32,11 +37,59 @@ def device_bytes() -> int:
     return sum(int(cuda.memory_reserved(index)) for index in range(cuda.device_count()))
 
 
+@dataclass(frozen=True)
+class Level:
+    """What the process holds, and what its allocator has given out of that; 0 where no allocator tells."""
+
+    held_bytes: int
+    allocated_bytes: int
+
+    def above(self, other: "Level") -> int:
+        """Return what certainly came since `other`: by the larger of the two differences."""
+        return max(self.held_bytes - other.held_bytes, self.allocated_bytes - other.allocated_bytes)
+
+
+def level() -> Level:
+    """Look at both; some pages lie idle with the allocator unless it was trimmed."""
+    return Level(process_bytes(), allocated_bytes())
+
+
+class _Mallinfo2(ctypes.Structure):
+    """See mallinfo(3)."""
+
+    _fields_: ClassVar = [
+        *((name, ctypes.c_size_t) for name in ("arena", "ordblks", "smblks", "hblks", "hblkhd")),
+        *((name, ctypes.c_size_t) for name in ("usmblks", "fsmblks", "uordblks", "fordblks", "keepcost")),
+    ]
+    hblkhd: int
+    uordblks: int
+
+
+def allocated_bytes() -> int:
+    """Return what malloc has given out, in all of its arenas; 0 where its library does not tell (glibc before 2.33)."""
+    mallinfo2 = _mallinfo2()
+    if mallinfo2 is None:
+        return 0
+    found = mallinfo2()
+    return found.uordblks + found.hblkhd
+
+
+@functools.cache
+def _mallinfo2() -> Callable[[], _Mallinfo2] | None:
+    function = getattr(_libc(), "mallinfo2", None)
+    if function is not None:
+        function.restype = _Mallinfo2
+    return cast("Callable[[], _Mallinfo2] | None", function)
+
+
+@functools.cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(ctypes.util.find_library("c") or "libc.so.6")
+
+
 @functools.cache
 def _malloc_trim() -> Callable[[int], int] | None:
-    name = ctypes.util.find_library("c")
-    library = ctypes.CDLL(name or "libc.so.6")
-    trim: Callable[[int], int] | None = getattr(library, "malloc_trim", None)  # glibc only; musl gives back by itself
+    trim: Callable[[int], int] | None = getattr(_libc(), "malloc_trim", None)  # glibc only; musl gives back by itself
     return trim
 
 

@@ -62,16 +62,16 @@ class Releaser:
 
     def release(self, entry: Entry[Model]) -> bool:
         """Unload a standby model; False where somebody uses it."""
-        before_bytes = memory.process_bytes()
+        before = memory.level()
         model = self._cache.begin_release(entry)
         if model is None:
             return False
         model.close()
         del model
         key = self._known[entry].key
-        returned_bytes = self.see_back(entry, before_bytes)
+        returned_bytes = self.see_back(entry, before.held_bytes)
         if returned_bytes is not None:
-            self._footprints.came_back(key, returned_bytes)
+            self._footprints.came_back(key, returned_bytes, before.allocated_bytes - memory.allocated_bytes())
         return True
 
     def see_back(self, entry: Entry[Model], before_bytes: int) -> int | None:

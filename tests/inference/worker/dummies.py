@@ -111,14 +111,16 @@ def _one_object() -> Objects:
 
 
 class DummyRuntime:
-    """Loads dummies; `held_bytes` is what they take together."""
+    """Loads dummies; `held_bytes` is what they take together, `pages_at_hand_bytes` what the allocator holds fast."""
 
     def __init__(self, folder: Path) -> None:
         self._folder: Final = folder
         self.behaviours: Final[dict[str, Behaviour]] = {}
         self.loads: Final[list[str]] = []
         self.held_bytes = 0
+        self.pages_at_hand_bytes = 0
         self._own_bytes = 0
+        self._to_keep_bytes = 0
         self._lock: Final = threading.Lock()
 
     def make(self, name: str, size_mib: int = 60) -> ModelVersion:
@@ -148,11 +150,23 @@ class DummyRuntime:
 
     def process_bytes(self) -> int:
         """Return what the process holds: its base, the models, and from the first load on the runtime's own."""
+        return self.allocated_bytes() + self.pages_at_hand_bytes
+
+    def allocated_bytes(self) -> int:
+        """Return the same without what the allocator has at hand."""
         return _BASE_BYTES + self._own_bytes + self.held_bytes
+
+    def keep_pages(self, kept_bytes: int) -> None:
+        """Have so much of what is given back next stay with the allocator."""
+        with self._lock:
+            self._to_keep_bytes = kept_bytes
 
     def _hold(self, more_bytes: int) -> None:
         with self._lock:
             self.held_bytes += more_bytes
+            kept_bytes = min(self._to_keep_bytes, max(0, -more_bytes))
+            self._to_keep_bytes -= kept_bytes
+            self.pages_at_hand_bytes = max(0, self.pages_at_hand_bytes + kept_bytes - max(0, more_bytes))
 
 
 class PlantOfDummies(Plant):

@@ -56,3 +56,12 @@ def test_what_is_more_than_a_runtime_may_keep_is_the_models(new_dummies: NewDumm
     plant.switch(model)
     assert charged_mib(plant, model) == 180
     assert not [log for log in plant.of(Log) if "not given back" in log.text]
+
+
+def test_pages_that_the_allocator_had_at_hand_are_charged(new_dummies: NewDummies, runtime: DummyRuntime) -> None:
+    plant = new_dummies(budget_mib=130)
+    runtime.keep_pages(40 * MIB)
+    final_after_a_release(plant, runtime)
+    assert runtime.pages_at_hand_bytes == 0, "the last one came into what another left, and the process grew by less"
+    rows = plant.of(CacheState)[-1].models
+    assert [row.bytes // MIB for row in rows] == [60, 60]

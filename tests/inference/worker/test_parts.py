@@ -68,6 +68,18 @@ def test_bytes_are_seen_to_come_and_to_go() -> None:
     assert memory.wait_until_at_most(held_bytes - (60 << 20), 10) <= held_bytes - (60 << 20)
 
 
+def test_what_the_allocator_gave_out_is_told_of_every_arena() -> None:
+    before = memory.level()
+    blocks: list[ctypes.Array[ctypes.c_char]] = []
+    thread = threading.Thread(target=lambda: blocks.extend(ctypes.create_string_buffer(5000) for _ in range(4000)))
+    thread.start()
+    thread.join()
+    assert memory.level().above(before) > 18 << 20
+    if before.allocated_bytes:  # where the C library tells
+        assert memory.allocated_bytes() - before.allocated_bytes > 18 << 20
+    blocks.clear()
+
+
 def test_waiting_for_bytes_that_never_come_ends() -> None:
     assert memory.wait_until_at_most(0, 0.05) > 0
 
