@@ -1,10 +1,13 @@
 """`changeover bench swap`: how long a line waits for a model, what it loses, and whether it ever errs."""
 
-from typing import Any
+from typing import Any, Final
 
 from agent.bench import swap_cold, swap_load, swap_resident
 from agent.bench.models import SIZES, ensure
 from agent.bench.options import Options
+
+_SMALL: Final = 320
+"""Side of the pictures of the scene in which a line at 15 fps leaves a small processor time to spare."""
 
 
 def run(options: Options) -> dict[str, Any]:
@@ -12,6 +15,8 @@ def run(options: Options) -> dict[str, Any]:
     models = ensure(options.models_dir)
     targets = {size: "n-b" if size == "n" else size for size in SIZES}
     resident = swap_resident.measure(models, options.folder / "resident", ("n", "n-b"), options.swaps)
+    small = ensure(options.models_dir / "small-320", ("n", "n-b"), _SMALL)
+    resident["at_320"] = swap_resident.measure(small, options.folder / "small", ("n", "n-b"), options.swaps // 3)
     cold = swap_cold.measure(models, options.folder / "cold", targets, 1 if options.quick else 3)
     load = swap_load.measure(models, options.folder / "load", ("n", "m", "x"), 3 if options.quick else 12)
     cold["half_loaded"] = swap_cold.measure_paced(models, options.folder / "cold", targets, load["paced_fps"], cold)
@@ -24,6 +29,7 @@ def run(options: Options) -> dict[str, Any]:
         "p50_during_load": load["p50_during_load"],
         "p99_during_load": load["p99_during_load"],
         "wrong_model": resident["wrong_model"]
+        + resident["at_320"]["wrong_model"]
         + cold["wrong_model"]
         + cold["half_loaded"]["wrong_model"]
         + load["wrong_model"],
