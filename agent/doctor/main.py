@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 
 from agent.doctor.broker import try_broker
 from agent.doctor.cameras import try_cameras
+from agent.doctor.checkpoints import try_checkpoints
 from agent.doctor.finding import Finding, Try, fail
 from agent.doctor.host import try_host
 from agent.doctor.models import try_models
@@ -20,6 +21,7 @@ def run(settings: Settings, say: Callable[[str], None], *, inside: bool) -> int:
         "broker": lambda: try_broker(settings),
         "cameras": lambda: try_cameras(settings, held=held),
         "models": lambda: try_models(settings),
+        "checkpoints": try_checkpoints,
     }
     failed = False
     for name, try_it in tries.items():

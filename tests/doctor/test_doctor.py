@@ -14,8 +14,12 @@ from support.brokers import Mosquitto, free_port
 from support.running_agent import RunningAgent
 
 from agent.doctor.broker import try_broker
+from agent.doctor.checkpoints import try_checkpoints
 from agent.doctor.models import _named
 from agent.doctor.service import sandbox_of
+from agent.inference import sandbox
+from agent.inference.sandbox import missing_walls
+from agent.inference.sandbox.trial import main
 from agent.mqtt.link_settings import LinkSettings
 from agent.mqtt.peer import connected
 from agent.settings import Settings, load
@@ -61,6 +65,7 @@ def test_what_is_good_is_said_line_by_line(doctor: Doctor, mosquitto: Mosquitto,
     for subject in ("rights to read", "rights to write", "camera cam-1", "model alpha:n@1", "model beta:n@1"):
         assert f"{subject}: " in good
     assert "clock: " in answer.stdout
+    assert "checkpoints: " in answer.stdout
     assert "210 MB for models" in good
     saved = cv2.imread(str(tmp_path / "state" / "doctor" / "cam-1.jpg"))
     assert saved is not None
@@ -93,6 +98,41 @@ def test_each_thing_that_is_wrong_fails_with_what_to_do(
     assert "plugged in" in failed["camera cam-2"]
     assert "line/line-1/ready" in failed["rights to write"]
     assert "sha256" in failed["model alpha:n@1"]
+
+
+@pytest.mark.skipif(bool(missing_walls()), reason="this kernel cannot shut a process in")
+def test_checkpoints_are_tried_for_real_and_leave_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    (finding,) = try_checkpoints()
+    assert str(finding).startswith("ok    checkpoints: a .pt is opened behind limits, writes, calls")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        (
+            b'{"error": "the kernel has no Landlock"}',
+            "note  checkpoints: the kernel has no Landlock: a .pt is not prepared",
+        ),
+        (
+            b'{"walls": ["calls"], "could": ["open a socket"]}',
+            "fail  checkpoints: a process shut in could open a socket",
+        ),
+    ],
+)
+def test_a_wall_that_is_missing_or_leaks_is_said(said: bytes, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent.doctor.checkpoints.run_apart", lambda *_: said)
+    (finding,) = try_checkpoints()
+    assert str(finding).startswith(words)
+
+
+@pytest.mark.skipif(bool(missing_walls()), reason="this kernel cannot shut a process in")
+def test_what_a_process_shut_in_can_do_all_the_same_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sandbox, "enter", lambda *_: ("limits",))
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    assert main(folder) == {"walls": ("limits",), "could": ["open a socket", "write beside its folder"]}
 
 
 def test_the_variants_that_a_schedule_brings_are_tried_too() -> None:

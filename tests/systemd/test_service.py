@@ -10,6 +10,8 @@ import pytest
 from support.machine import UNIT, Machine
 from support.running_agent import RunningAgent
 
+from agent.inference.sandbox import missing_walls
+
 
 def _restarts(machine: Machine) -> int:
     return int(machine.shows("NRestarts"))
@@ -41,6 +43,8 @@ def test_the_doctor_finds_it_well_inside_its_own_sandbox(running: Machine, plant
     assert (answer.returncode, [line for line in said if line.startswith("fail")]) == (0, []), answer.stderr
     for words in ("can be written by changeover", "model alpha:n@1: loads in", "camera cam-1: video file"):
         assert [line for line in said if words in line], answer.stdout
+    if not missing_walls():
+        assert [line for line in said if "checkpoints: a .pt is opened behind limits, writes, calls" in line], said
     assert "not tried beside it" in answer.stdout
     saved = running.root / "var/lib/changeover/doctor/cam-1.jpg"
     assert saved.stat().st_size > 0

@@ -34,7 +34,10 @@ def give_up_rights() -> None:
     """Drop every capability of the caller, for good, and gain none by running a program."""
     control(_NO_NEW_PRIVS, 1)
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION, 0)
-    _checked(_libc.capset(ctypes.byref(header), ctypes.byref((ctypes.c_uint32 * 6)())))
+    held = (ctypes.c_uint32 * 6)()
+    _checked(_libc.capget(ctypes.byref(header), ctypes.byref(held)))
+    if any(held):  # a service without any may be forbidden the very call
+        _checked(_libc.capset(ctypes.byref(header), ctypes.byref((ctypes.c_uint32 * 6)())))
 
 
 def _wide(argument: object) -> object:

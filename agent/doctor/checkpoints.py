@@ -1,0 +1,37 @@
+"""Whether a `.pt` file can be opened here as one that nobody trusts."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+import msgspec
+
+from agent.doctor.apart import run_apart
+from agent.doctor.finding import Finding, fail, note, ok
+from agent.processes.installed import version_of
+
+_MODULE: Final = "agent.inference.sandbox.trial"
+_SUBJECT: Final = "checkpoints"
+_DEADLINE_S: Final = 30.0
+
+
+class _Tried(msgspec.Struct, frozen=True):
+    error: str | None = None
+    walls: tuple[str, ...] = ()
+    could: tuple[str, ...] = ()
+
+
+def try_checkpoints() -> Iterator[Finding]:
+    """Shut a process in, and have it try to get out."""
+    with TemporaryDirectory(prefix="changeover-doctor-") as above:
+        folder = Path(above) / "folder"
+        folder.mkdir()
+        tried = msgspec.json.decode(run_apart(_MODULE, [str(folder)], b"", _DEADLINE_S), type=_Tried)
+    if tried.error is not None:
+        yield note(_SUBJECT, f"{tried.error}: a .pt is not prepared here; prepare it elsewhere as .onnx")
+    elif tried.could:
+        yield fail(_SUBJECT, f"a process shut in could {' and '.join(tried.could)}: add no .pt that you did not make")
+    else:
+        extra = "" if version_of("ultralytics") else ", once the extra `ultralytics` is installed"
+        yield ok(_SUBJECT, f"a .pt is opened behind {', '.join(tried.walls)}{extra}")

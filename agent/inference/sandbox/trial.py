@@ -1,0 +1,50 @@
+"""One try of the sandbox, in a process of its own: `python -m agent.inference.sandbox.trial FOLDER`. For `doctor`.
+
+Shuts itself in, tries what must be refused then, and prints one line of JSON: the walls that stand, or why they do not.
+"""
+
+import json
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from agent.inference import sandbox
+from agent.inference.sandbox import Limits
+from agent.messages.errors import ChangeoverError
+
+_LIMITS: Final = Limits(memory_bytes=64 << 20, cpu_s=10, wall_s=10.0, disk_bytes=1 << 20)
+
+
+def main(folder: Path) -> dict[str, object]:
+    """Try it; return what is to be printed."""
+    walls = sandbox.enter(folder, _LIMITS)
+    (folder / "inside").write_bytes(b"")
+    beside = folder.with_name(f"{folder.name}-beside")
+    forbidden: dict[str, Callable[[], object]] = {
+        "open a socket": lambda: socket.socket().close(),
+        "write beside its folder": beside.touch,
+    }
+    return {"walls": walls, "could": [what for what, do in forbidden.items() if not _is_refused(do)]}
+
+
+def _is_refused(do: Callable[[], object]) -> bool:
+    try:
+        do()
+    except PermissionError:
+        return True
+    return False
+
+
+def run() -> None:
+    """Try what the arguments name; what stands in the way is an answer too."""
+    try:
+        said = main(Path(sys.argv[1]))
+    except (ChangeoverError, OSError) as error:
+        said = {"error": str(error)}
+    sys.stdout.write(json.dumps(said) + "\n")
+
+
+if __name__ == "__main__":
+    run()
