@@ -16,7 +16,8 @@ def run(options: Options) -> dict[str, Any]:
     targets = {size: "n-b" if size == "n" else size for size in SIZES}
     resident = swap_resident.measure(models, options.folder / "resident", ("n", "n-b"), options.swaps)
     small = ensure(options.models_dir / "small-320", ("n", "n-b"), _SMALL)
-    resident["at_320"] = swap_resident.measure(small, options.folder / "small", ("n", "n-b"), options.swaps // 3)
+    fewer = max(1, options.swaps // 3)
+    resident["at_320"] = swap_resident.measure(small, options.folder / "small", ("n", "n-b"), fewer)
     cold = swap_cold.measure(models, options.folder / "cold", targets, 1 if options.quick else 3)
     load = swap_load.measure(models, options.folder / "load", ("n", "m", "x"), 3 if options.quick else 12)
     cold["half_loaded"] = swap_cold.measure_paced(models, options.folder / "cold", targets, load["paced_fps"], cold)

@@ -3,6 +3,8 @@
 import logging
 import threading
 from collections import deque
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Final
 
@@ -22,15 +24,23 @@ class ArtifactMaker:
     """A thread that runs one preparation at a time, some seconds after the last load. Owner: the worker.
 
     A failure is logged once a model and costs nothing but speed: the model serves from its source. `left_out` counts
-    requests beyond the bound.
+    requests beyond the bound. Each preparation runs `during`: it takes what the cores have to spare.
     """
 
-    def __init__(self, compute: str, cache_dir: Path, max_bytes: int, quiet_s: float = _QUIET_S) -> None:
+    def __init__(
+        self,
+        compute: str,
+        cache_dir: Path,
+        max_bytes: int,
+        quiet_s: float = _QUIET_S,
+        during: Callable[[], AbstractContextManager[object]] = nullcontext,
+    ) -> None:
         self._compute: Final = compute
         self._artifacts: Final = Artifacts(cache_dir)
         self._cache_dir: Final = cache_dir
         self._max_bytes: Final = max_bytes
         self._quiet_s: Final = quiet_s
+        self._during: Final = during
         self.left_out = 0
         self._wanted: Final[deque[ModelVersion]] = deque()
         self._seen: Final[set[str]] = set()
@@ -73,7 +83,8 @@ class ArtifactMaker:
         while (preparation := self._next()) is not None:
             version, running = preparation
             try:
-                outcome = running.run()
+                with self._during():
+                    outcome = running.run()
             except Exception:  # noqa: BLE001 - the thread must outlive whatever one preparation does
                 _LOG.exception("preparing %s", version.reference)
                 continue

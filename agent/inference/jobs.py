@@ -1,6 +1,7 @@
 """A load that lines wait for or have announced, as the lines and the loader see it."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from agent.inference.backends import Model
@@ -25,7 +26,8 @@ class Job:
 
     `interested` lines wait for it, `announced` ones want it kept until a moment (monotonic, s); without any it is
     dropped at its next step. `leaving` lines are asked to take their active model off, to make room. `is_abandoned`:
-    its thread hangs, and another one took over. `asked_of` are the lines that could have left when it was refused.
+    its thread hangs, and another one took over; `let_go` ends its use of what the cores have to spare. `asked_of` are
+    the lines that could have left when it was refused.
     """
 
     version: ModelVersion
@@ -38,6 +40,7 @@ class Job:
     entry: Entry[Model] | None = None
     failure: Failure | None = None
     is_abandoned: bool = False
+    let_go: Callable[[], None] = lambda: None
 
     @property
     def is_done(self) -> bool:

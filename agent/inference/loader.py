@@ -157,6 +157,7 @@ class Loader:
         self._warn(f"{detail}; its thread is left behind, and its bytes stay charged")
         job.is_abandoned = True
         job.failure = ModelError("load_timeout", detail)
+        job.let_go()
         self._current = None
         self._thread = self._new_thread()
         self._thread.start()
@@ -195,7 +196,7 @@ class Loader:
     def _perform(self, job: Job) -> None:
         failure: Failure | None = None
         try:
-            with self._spare.in_use():
+            with self._spare.in_use() as job.let_go:
                 self._take_in(job)
         except (ModelError, OutOfMemoryError) as error:
             failure = error

@@ -37,6 +37,7 @@ class Patience:
         `is_awaited`: a line waits for it; `is_own`: all lines that serve do.
         """
         if self._is_over:
+            priority.hurry()  # the load may have stepped back again since, in its next part
             return
         since_s, self._looked_s = age_s - self._looked_s, age_s
         if priority.is_any_runnable(priority.stepped_back()):

@@ -3,7 +3,7 @@
 import logging
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -11,22 +11,23 @@ from typing import Final
 _LOG: Final = logging.getLogger(__name__)
 _STAT: Final = Path("/proc/stat")
 _WINDOW_S: Final = 0.5
-_CORES: Final = os.cpu_count() or 1
+_CORES: Final = frozenset(f"cpu{core}" for core in os.sched_getaffinity(0))
 _FEWEST_TICKS: Final = 10  # of each core; a shorter window may have fallen into one frame
 
 
 class Spare:
     """A thread that looks at the cores twice a second, but not while a load takes what is to spare. Owner: the worker.
 
-    `share` is that of the last window without a load, cut short where one began: 1.0 before the first, and for good
-    where the kernel says nothing.
+    `share` is that of the last window without a load, cut short where one began: 0.0 before the first, as the loads of
+    a start come before anything is known, and 1.0 for good where the kernel says nothing. It is that of the cores that
+    we may run on; a limit in time (`CPUQuota=`) is not seen.
     """
 
     def __init__(self, window_s: float = _WINDOW_S) -> None:
-        self.share = 1.0
+        self.share = 0.0
         self._window_s: Final = window_s
         self._changed: Final = threading.Condition()
-        self._loads = 0
+        self._loads: Final[set[object]] = set()
         self._before: tuple[int, int] | None = None  # at the begin of a window, None outside of any
         self._stopping = False
         self._thread: Final = threading.Thread(target=self._run, name="spare", daemon=True)
@@ -43,18 +44,26 @@ class Spare:
         self._thread.join()
 
     @contextmanager
-    def in_use(self) -> Iterator[None]:
-        """Look away during the block: something of this process takes what is to spare. From any thread."""
+    def in_use(self) -> Iterator[Callable[[], None]]:
+        """Look away during the block: something of ours takes what is to spare. From any thread.
+
+        Yields what ends it before the block does: for a block that may hang.
+        """
+        load = object()
+
+        def end() -> None:
+            with self._changed:
+                self._loads.discard(load)
+                self._changed.notify_all()
+
         with self._changed:
             self._close()
-            self._loads += 1
+            self._loads.add(load)
             self._changed.notify_all()
         try:
-            yield
+            yield end
         finally:
-            with self._changed:
-                self._loads -= 1
-                self._changed.notify_all()
+            end()
 
     def _run(self) -> None:
         with self._changed:
@@ -62,6 +71,7 @@ class Spare:
                 self._changed.wait_for(lambda: self._stopping or not self._loads)
                 self._before = ticks()
                 if self._before is None:
+                    self.share = 1.0
                     return
                 self._changed.wait_for(lambda: self._stopping or self._before is None, self._window_s)
                 self._close()
@@ -70,15 +80,16 @@ class Spare:
         """End the window in hand, and take what it says if it is long enough. Needs the lock."""
         before, self._before = self._before, None
         after = ticks() if before is not None else None
-        if before is not None and after is not None and after[1] - before[1] >= _FEWEST_TICKS * _CORES:
+        if before is not None and after is not None and after[1] - before[1] >= _FEWEST_TICKS * len(_CORES):
             self.share = (after[0] - before[0]) / (after[1] - before[1])
 
 
 def ticks() -> tuple[int, int] | None:
-    """Return the idle and all clock ticks of the cores since the start; None where the kernel does not say."""
+    """Return the idle and all clock ticks of our cores since the start; None where the kernel does not say."""
     try:
-        counts = [int(word) for word in _STAT.read_text(encoding="ascii").split("\n", 1)[0].split()[1:9]]
-        return counts[3] + counts[4], sum(counts)
+        rows = [line.split() for line in _STAT.read_text(encoding="ascii").splitlines()]
+        counts = [[int(word) for word in row[1:9]] for row in rows if row[0] in _CORES]
+        return (sum(row[3] + row[4] for row in counts), sum(map(sum, counts))) if counts else None
     except (OSError, ValueError, IndexError) as error:
         _LOG.info("the cores' time cannot be read, so loads take it that some is to spare: %s", error)
         return None

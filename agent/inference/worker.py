@@ -51,8 +51,10 @@ class Worker:
         self._cache: Final[Cache[Model]] = Cache(setup.budget_bytes, self._tell_cache)
         self._lines: Final = {name: Line(name, self._cache) for name in sorted({s.line for s in setup.streams})}
         self._footprints: Final = Footprints(Path(setup.cache_dir))
-        self._artifacts: Final = ArtifactMaker(setup.compute, Path(setup.cache_dir), setup.prepared_max_bytes)
         self._spare: Final = Spare()
+        self._artifacts: Final = ArtifactMaker(
+            setup.compute, Path(setup.cache_dir), setup.prepared_max_bytes, during=self._spare.in_use
+        )
         self._loader: Final = self._make_loader(load_model)
         self._swappers: Final = {n: Swapper(line, self._loader, outlet.send) for n, line in self._lines.items()}
         self._reserver: Final = Reserver(self._loader, outlet.send)

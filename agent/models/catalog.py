@@ -1,8 +1,10 @@
 """The versions that this device knows, and which of them a reference means."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from natsort import natsort_keygen
 from pydantic import ValidationError
@@ -14,6 +16,8 @@ from agent.settings.loading import read_toml
 from agent.settings.mistakes import Mistake, SettingsError, dotted, shown
 
 _natural = natsort_keygen()
+_REMEMBERED: Final = 256
+"""Lines ask for the same few references with each tick; an operator may ask for any number of others."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,13 @@ class Catalog:
         Without a version: the highest by natural sort. Without a variant: `default_variant`; where the model does not
         come in it, the largest one below it, else the smallest there is.
         """
+        return self._find_remembered(reference, default_variant)
+
+    @cached_property
+    def _find_remembered(self) -> Callable[[ModelReference, str], ModelVersion | None]:
+        return lru_cache(_REMEMBERED)(self._find)
+
+    def _find(self, reference: ModelReference, default_variant: str) -> ModelVersion | None:
         versions = list(self.matching(reference))
         if reference.variant is None and versions:
             variant = self._nearest_variant(versions, default_variant)

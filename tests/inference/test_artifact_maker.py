@@ -25,8 +25,8 @@ NewMaker = Callable[..., ArtifactMaker]
 def new_maker(tmp_path: Path) -> Iterator[NewMaker]:
     with ExitStack() as stack:
 
-        def start(**options: float) -> ArtifactMaker:
-            maker = ArtifactMaker("cpu", tmp_path / "cache", PLENTY, **({"quiet_s": 0.0} | options))
+        def start(quiet_s: float = 0.0) -> ArtifactMaker:
+            maker = ArtifactMaker("cpu", tmp_path / "cache", PLENTY, quiet_s)
             maker.start()
             stack.callback(maker.stop)
             return maker

@@ -86,8 +86,17 @@ def test_a_moment_between_two_loads_says_nothing(cores: Cores) -> None:
     cores.wait_until(lambda: cores.looks == 1)
     cores.ticks_a_look = 9
     with one.in_use():
-        assert one.share == 1.0
+        assert one.share == 0.0, "nor does anything else know what is to spare"
     one.stop()
+
+
+def test_a_load_that_hangs_does_not_blind_it(cores: Cores, watch: Spare) -> None:
+    with watch.in_use() as let_go:
+        let_go()
+        cores.idle_of_ten = 7
+        cores.wait_until(lambda: watch.share == 0.7)
+    cores.idle_of_ten = 5
+    cores.wait_until(lambda: watch.share == 0.5)
 
 
 def test_without_a_count_it_is_taken_that_some_is_to_spare(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,6 +107,14 @@ def test_without_a_count_it_is_taken_that_some_is_to_spare(monkeypatch: pytest.M
     with one.in_use():
         assert one.share == 1.0
     one.stop()
+
+
+def test_other_cores_than_ours_do_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stat = tmp_path / "stat"
+    stat.write_text("cpu  9 9 9 9 9 9 9 9 0 0\ncpu0 1 2 3 40 5 6 7 8 0 0\ncpu1 0 0 0 900 0 0 0 0 0 0\nintr 1\n")
+    monkeypatch.setattr(spare, "_STAT", stat)
+    monkeypatch.setattr(spare, "_CORES", frozenset({"cpu0"}))
+    assert spare.ticks() == (45, 72)
 
 
 def test_the_kernel_counts_idle_time_as_a_part_of_all() -> None:

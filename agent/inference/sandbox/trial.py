@@ -32,7 +32,7 @@ def main(folder: Path) -> dict[str, object]:
 def _is_refused(do: Callable[[], object]) -> bool:
     try:
         do()
-    except PermissionError:
+    except OSError:
         return True
     return False
 
