@@ -196,7 +196,9 @@ class Loader:
     def _perform(self, job: Job) -> None:
         failure: Failure | None = None
         try:
-            with self._spare.in_use() as job.let_go:
+            with self._spare.in_use() as let_go:
+                with self.turn:
+                    job.let_go = let_go
                 self._take_in(job)
         except (ModelError, OutOfMemoryError) as error:
             failure = error

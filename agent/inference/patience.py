@@ -36,15 +36,13 @@ class Patience:
 
         `is_awaited`: a line waits for it; `is_own`: all lines that serve do.
         """
-        if self._is_over:
-            priority.hurry()  # the load may have stepped back again since, in its next part
+        if self._is_over or age_s > self._longest_s:
+            self._hurry()  # again too: a load steps back anew with each of its parts
             return
         since_s, self._looked_s = age_s - self._looked_s, age_s
         if priority.is_any_runnable(priority.stepped_back()):
             self._wanted_s += since_s
-        if age_s > self._longest_s:
-            self._hurry()
-        elif is_awaited and self._wanted_s > self._enough_s(is_own=is_own):
+        if is_awaited and self._wanted_s > self._enough_s(is_own=is_own):
             self._step(is_own=is_own)
 
     def _enough_s(self, *, is_own: bool) -> float:

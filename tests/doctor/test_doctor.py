@@ -100,11 +100,12 @@ def test_each_thing_that_is_wrong_fails_with_what_to_do(
     assert "sha256" in failed["model alpha:n@1"]
 
 
-@pytest.mark.skipif(bool(missing_walls()), reason="this kernel cannot shut a process in")
 def test_checkpoints_are_tried_for_real_and_leave_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     (finding,) = try_checkpoints()
-    assert str(finding).startswith("ok    checkpoints: a .pt is opened behind limits, writes, calls")
+    wall = next(iter(missing_walls().values()), "")
+    words = f"note  checkpoints: {wall}" if wall else "ok    checkpoints: a .pt is opened behind limits, writes, calls"
+    assert str(finding).startswith(words)
     assert not list(tmp_path.iterdir())
 
 
@@ -127,7 +128,6 @@ def test_a_wall_that_is_missing_or_leaks_is_said(said: bytes, words: str, monkey
     assert str(finding).startswith(words)
 
 
-@pytest.mark.skipif(bool(missing_walls()), reason="this kernel cannot shut a process in")
 def test_what_a_process_shut_in_can_do_all_the_same_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sandbox, "enter", lambda *_: ("limits",))
     folder = tmp_path / "folder"

@@ -3,7 +3,7 @@
 import hashlib
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -19,14 +19,15 @@ DEADLINE_S = 60.0
 PLENTY = 1 << 30
 
 NewMaker = Callable[..., ArtifactMaker]
+During = Callable[[], AbstractContextManager[object]]
 
 
 @pytest.fixture
 def new_maker(tmp_path: Path) -> Iterator[NewMaker]:
     with ExitStack() as stack:
 
-        def start(quiet_s: float = 0.0) -> ArtifactMaker:
-            maker = ArtifactMaker("cpu", tmp_path / "cache", PLENTY, quiet_s)
+        def start(quiet_s: float = 0.0, during: During = nullcontext) -> ArtifactMaker:
+            maker = ArtifactMaker("cpu", tmp_path / "cache", PLENTY, quiet_s, during)
             maker.start()
             stack.callback(maker.stop)
             return maker
@@ -84,6 +85,23 @@ def test_a_failure_is_said_once(
     maker.stop()
     assert len(recorder.requests) == 1
     assert caplog.text.count("No space left") == 1
+
+
+def test_a_preparation_runs_within_what_it_is_given(
+    new_maker: NewMaker, entry: ModelVersion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = Recorder(Outcome("prepared", ""))
+    monkeypatch.setattr(artifact_maker, "Preparation", recorder)
+    seen: list[int] = []
+
+    @contextmanager
+    def during() -> Iterator[None]:
+        yield
+        seen.append(len(recorder.requests))
+
+    new_maker(during=during).ask(entry)
+    wait_until(lambda: seen)
+    assert seen == [1]
 
 
 def test_nothing_is_asked_for_what_has_no_artifact(

@@ -175,6 +175,9 @@ def test_a_load_that_gets_on_stays_idle_for_half_of_its_time(
     assert place_of(aside_thread) == IDLE
     load.goes_on(1.0, share=0.2)
     assert place_of(aside_thread) == LIKE_ANYTHING_ELSE
+    priority.set_idle(aside_thread)
+    load.goes_on(0.1, share=0.2)
+    assert place_of(aside_thread) == LIKE_ANYTHING_ELSE, "its next part stepped back anew"
 
 
 def test_a_load_that_starves_only_late_steps_up_then(aside_thread: int, monkeypatch: pytest.MonkeyPatch) -> None:

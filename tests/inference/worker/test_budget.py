@@ -199,6 +199,7 @@ def test_a_hanging_load_is_left_behind_and_stays_charged(new_dummies: NewDummies
     assert (refusal.reason, refusal.active) == ("load_timeout", "good:n@1")
     assert plant.resident()["stuck:n@1"] == "loading"
     assert any("left behind" in log.text for log in plant.of(Log))
+    assert not plant.worker._spare._loads, "what the cores have to spare is looked at again"
     again = plant.refusal(stuck)
     assert again.reason == "load_timeout"
     plant.switch(other)
