@@ -1,6 +1,7 @@
 """A process that is measured beside the agent: told by lines on its input, idle while it is told nothing."""
 
 import json
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,11 +22,14 @@ class Contestant:
         self._log: Final = log
 
     def ask(self, *words: object) -> dict[str, Any]:
-        """Have it do something, and return what it says of it; raises TransientError where it fails."""
+        """Have it do something, said in words that are quoted as for a shell, and return what it says of it.
+
+        Raises TransientError where it fails.
+        """
         assert self._process.stdin is not None, "it was asked for"
         assert self._process.stdout is not None, "it was asked for"
         try:
-            self._process.stdin.write(" ".join(map(str, words)) + "\n")
+            self._process.stdin.write(shlex.join(map(str, words)) + "\n")
             self._process.stdin.flush()
             answer = self._process.stdout.readline()
         except OSError:

@@ -71,18 +71,32 @@ class LedgerWatch:
         return found
 
 
-def returned_shares(releases: list[Release], rss: Probe) -> list[float]:
-    """Return, for each release, the share of the model's bytes that the kernel saw back within half a second.
+def returned_shares(watch: LedgerWatch, since_s: float, rss: Probe) -> list[float]:
+    """Return, for each release since then, the share of its bytes that the kernel saw back within half a second.
 
-    The trough counts: the next load may begin as soon as the bytes are back.
+    Releases that follow each other within that time, with no load between them, count as one: bytes of the one that is
+    looked at are not told from the other's. The trough counts: the next load may begin as soon as the bytes are back.
     """
     shares = []
-    for one in releases:
-        before = rss.between(one.at_s - _LOOK_BACK_S, one.at_s)
-        after = rss.between(one.at_s, one.at_s + _BACK_WITHIN_S)
-        if before and after and one.bytes:
-            shares.append((max(before) - min(after)) / one.bytes)
+    for some in _together([one for one in watch.releases if one.at_s >= since_s], watch.loads):
+        begun_s, ended_s = some[0].at_s, some[-1].at_s
+        before = rss.between(begun_s - _LOOK_BACK_S, begun_s)
+        after = rss.between(begun_s, ended_s + _BACK_WITHIN_S)
+        charged_bytes = sum(one.bytes for one in some)
+        if before and after and charged_bytes:
+            shares.append((max(before) - min(after)) / charged_bytes)
     return shares
+
+
+def _together(releases: list[Release], loads: list[Load]) -> list[list[Release]]:
+    found: list[list[Release]] = []
+    for one in releases:
+        before_s = found[-1][-1].at_s if found else -_BACK_WITHIN_S
+        is_alone = one.at_s - before_s >= _BACK_WITHIN_S or any(before_s < load.begun_s < one.at_s for load in loads)
+        if is_alone or not found:
+            found.append([])
+        found[-1].append(one)
+    return found
 
 
 def transients(loads: list[Load], rss: Probe) -> list[int]:

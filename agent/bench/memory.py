@@ -105,7 +105,7 @@ def _base(watched: _Watched) -> int:
 def _figures(watched: _Watched, begun_s: float, base_bytes: int, budget_bytes: int) -> dict[str, Any]:
     ended_s = time.monotonic()
     held = watched.worker.between(begun_s, ended_s)
-    shares = returned_shares([one for one in watched.ledger.releases if one.at_s >= begun_s], watched.worker)
+    shares = returned_shares(watched.ledger, begun_s, watched.worker)
     over = [max(0, rss - base_bytes - budget_bytes) for rss in held]
     return {
         "pss_over_time": _over_time(watched.family),

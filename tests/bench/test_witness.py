@@ -3,6 +3,8 @@
 import json
 from typing import Any
 
+import pytest
+
 from agent.bench.device import Changeover
 from agent.bench.ledger_watch import LedgerWatch, Load, Release, returned_shares, transients
 from agent.bench.plant import BASE
@@ -111,7 +113,20 @@ def test_a_release_is_measured_by_what_the_kernel_saw_back() -> None:
     probe = Probe(lambda: 0, 1)
     levels = [(9.95, 200), (10.05, 180), (10.3, 152), (10.4, 190), (11.0, 100)]
     probe.readings.extend(Reading(at_s, mib * MIB) for at_s, mib in levels)
-    assert returned_shares(watch.releases, probe) == [0.96], "the trough counts, and what comes back later does not"
+    assert returned_shares(watch, 0, probe) == [0.96], "the trough counts, and what comes back later does not"
+    assert returned_shares(watch, 11, probe) == []
+
+
+@pytest.mark.parametrize(("load_s", "shares"), [((), [0.9]), ((10.15, 10.18), [1.8, 1.4])])
+def test_models_that_go_together_are_measured_together(load_s: tuple[float, ...], shares: list[float]) -> None:
+    watch = LedgerWatch(
+        releases=[Release(10.0, "a", 50 * MIB), Release(10.2, "b", 50 * MIB)],
+        loads=[Load("c", 0, 0, *load_s)] if load_s else [],
+    )
+    probe = Probe(lambda: 0, 1)
+    levels = [(9.95, 200), (10.05, 180), (10.15, 180), (10.3, 130), (10.45, 110)]
+    probe.readings.extend(Reading(at_s, mib * MIB) for at_s, mib in levels)
+    assert returned_shares(watch, 0, probe) == shares
 
 
 def test_a_loads_transient_is_its_peak_beyond_what_stays() -> None:

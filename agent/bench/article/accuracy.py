@@ -6,10 +6,13 @@ fits, and keep candidates above the same score; everything else of a checkpoint'
     restore ONNX CHECKPOINT SIZE NAME...   write a float32 checkpoint with the weights of a shipped file
     score REFERENCE PRODUCT FRAMES         mAP of both on so many rendered frames of a product, and boxes as below
     match REFERENCE FILE...                boxes of both on real pictures, and on some frames of clips
+
+Words are quoted as for a shell.
 """
 
 import json
 import os
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import closing
@@ -146,7 +149,7 @@ def main() -> None:
     os.dup2(2, 1)  # what libraries print is no answer
     judge = Judge(Path(sys.argv[1]), Path(sys.argv[2]))
     for line in sys.stdin:
-        answers.write(json.dumps(judge.do(*line.split())) + "\n")
+        answers.write(json.dumps(judge.do(*shlex.split(line))) + "\n")
         answers.flush()
 
 
