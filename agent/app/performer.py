@@ -72,7 +72,7 @@ class Performer:
             case Answer():
                 self._answer(action)
             case AssignLine():
-                self._calls.tell_worker(Assign(action.line, action.change, action.model))
+                self._calls.tell_worker(Assign(action.line, action.change, action.model, action.keeps_ready))
             case PrepareModel():
                 self._calls.tell_worker(Prepare(action.line, action.number, action.model, action.hold_s))
             case _:

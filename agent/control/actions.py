@@ -44,11 +44,12 @@ class Answer:
 
 @dataclass(frozen=True)
 class AssignLine:
-    """Tell the worker which model is to serve a line."""
+    """Tell the worker which model is to serve a line; `keeps_ready`: what serves until then is right for it, too."""
 
     line: str
     change: int
     model: ModelVersion
+    keeps_ready: bool
 
 
 @dataclass(frozen=True)

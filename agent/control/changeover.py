@@ -6,7 +6,7 @@ from typing import Final
 from agent.control import blind
 from agent.control.actions import Action, Answer, AssignLine, PublishEvent, Remember
 from agent.control.policy import choose
-from agent.control.report import alert, describe, withdraw_unless_ready
+from agent.control.report import alert, describe, serves_product, withdraw_unless_ready
 from agent.control.state import Changeover, Command, Line, Now, State
 from agent.messages.children import SwapFailed, Swapped, SwapReport
 from agent.messages.errors import Reason
@@ -230,7 +230,7 @@ def _assign(state: State, line: Line, model: ModelVersion) -> list[Action]:
     if not state.worker_up:
         return []
     line.unconfirmed.add(model)
-    return [AssignLine(line.id, line.change, model)]
+    return [AssignLine(line.id, line.change, model, keeps_ready=serves_product(state, line))]
 
 
 def _finish(state: State, line: Line, report: SwapReport, now: Now) -> list[Action]:

@@ -81,13 +81,14 @@ def _refuse_product(state: State, line: Line, cause: Cause, command: Command, no
     product = cause.value
     detail = f"no product {product!r} in the configuration of {line.id}"
     actions = withdraw_ready(line)
-    if product != line.product:
+    is_another, line.product = product != line.product, product
+    if is_another:
         # An operator's choice outlives it; what the product before had asked for does not.
         if line.operator is None:
             line.rollback = line.rollback_cause = None
             actions += abandon(state, line, now)
         actions.append(rejected(line, cause, "unknown_product", now))
-    line.product, line.product_cause, line.fault = product, cause, "unknown_product"
+    line.product_cause, line.fault = cause, "unknown_product"
     actions += answer(state, command, "rejected", "unknown_product", detail)
     return actions + alert(state, Alert("unknown_product", on=True, line=line.id, detail=detail))
 

@@ -18,6 +18,16 @@ def withdraw_ready(line: Line) -> list[Action]:
     return _say_ready(line, NOTHING)
 
 
+def serves_product(state: State, line: Line) -> bool:
+    """Say whether whatever may serve the line now is right for its product."""
+    wanted = product_model(state.plant, line)
+    if wanted is None or line.product is None or line.blind:
+        return False
+    # The worker may flip at any moment to what it was told and has not answered for: each of those must serve too.
+    possible = [line.active, *(model.reference for model in line.unconfirmed)]
+    return all(serves(model, wanted) for model in possible)
+
+
 def withdraw_unless_ready(state: State, line: Line) -> list[Action]:
     """Say 0 where the line is not ready any more; that it became ready is said once all else is decided."""
     return withdraw_ready(line) if _ready(state, line) == NOTHING else []
@@ -103,14 +113,9 @@ def say_alerts(state: State) -> Action:
 
 
 def _ready(state: State, line: Line) -> str:
-    wanted = product_model(state.plant, line)
-    if wanted is None or line.product is None or line.blind or not moves(state, line):
+    if state.stopping or state.identity.suspected_until_s is not None or not moves(state, line):
         return NOTHING
-    if state.stopping or state.identity.suspected_until_s is not None:
-        return NOTHING
-    # The worker may flip at any moment to what it was told and has not answered for: each of those must serve too.
-    possible = [line.active, *(model.reference for model in line.unconfirmed)]
-    return line.product if all(serves(model, wanted) for model in possible) else NOTHING
+    return line.product if line.product is not None and serves_product(state, line) else NOTHING
 
 
 def _phase(state: State, line: Line) -> Phase:

@@ -69,20 +69,20 @@ class Footprints:
             del self._known[next(iter(self._known))]
         self._write()
 
-    def came_back(self, key: str, returned_bytes: int, freed_bytes: int = 0) -> None:
-        """Correct a measure by what a release gave back to the kernel, or at least to the allocator.
+    def came_back(self, key: str, returned_bytes: int, brought_bytes: int = 0) -> None:
+        """Correct a measure by what a release gave back, where that differs clearly.
 
-        It is lowered where both are clearly less, and raised where the allocator was given clearly more: of what the
-        kernel has back, some may be another's.
+        It is raised to no more than the `brought_bytes` of the same model's load: the rest is another's.
         """
         known = self._known.get(key)
-        if known is None or max(returned_bytes, freed_bytes) <= 0:
+        if known is None or returned_bytes <= 0:
             return
-        size_bytes, slack_bytes = known.bytes, tolerance_bytes(known.bytes)
-        if max(returned_bytes, freed_bytes) < size_bytes - slack_bytes:
-            size_bytes = max(returned_bytes, freed_bytes)
-        elif freed_bytes > size_bytes + slack_bytes:
-            size_bytes = freed_bytes
+        size_bytes, own_bytes = known.bytes, min(returned_bytes, brought_bytes)
+        slack_bytes = tolerance_bytes(size_bytes)
+        if returned_bytes < size_bytes - slack_bytes:
+            size_bytes = returned_bytes
+        elif own_bytes > size_bytes + slack_bytes:
+            size_bytes = own_bytes
         if (size_bytes, True) != (known.bytes, known.is_final):
             self.remember(key, msgspec.structs.replace(known, bytes=size_bytes, is_final=True))
 

@@ -21,12 +21,9 @@ from agent.inference.priority import Rung
 from agent.inference.proof import prove, warm_up
 from agent.inference.release import Releaser
 from agent.inference.runtime_account import RUNTIMES_OWN_BYTES, RuntimeAccount
-from agent.inference.spare import Spare
 from agent.messages.references import ModelVersion
 
 _LOG: Final = logging.getLogger(__name__)
-
-_SPARE_SHARE: Final = 0.2  # of all cores
 
 Load = Callable[[ModelVersion, str, Path], Model]
 
@@ -59,7 +56,7 @@ class Arrival:
 
 
 class Intake:
-    """Checks, loads, measures, warms up and proves. What is to `spare` says how far behind the lines' frames.
+    """Checks, loads, measures, warms up and proves; each part at the rung that the loader says.
 
     `improve` is called with each version that was loaded and proven, or refused by a guess: it should have an artifact.
 
@@ -73,7 +70,6 @@ class Intake:
         footprints: Footprints,
         releaser: Releaser,
         load: Load,
-        spare: Spare,
         *,
         account: RuntimeAccount,
         improve: Callable[[ModelVersion], None],
@@ -85,25 +81,21 @@ class Intake:
         self._account: Final = account
         self._releaser: Final = releaser
         self._load: Final = load
-        self._spare: Final = spare
         self._improve: Final = improve
         self._compute: Final = compute
         self._cache_dir: Final = cache_dir
         self._artifacts: Final = Artifacts(cache_dir)
         self._files: Final = FileCheck()
         self._runtimes: Final[set[str]] = set()
-        self._has_loaded = False
 
-    def check(self, version: ModelVersion, waiting: frozenset[str]) -> Candidate:
+    def check(self, version: ModelVersion, rung: Rung) -> Candidate:
         """Compare the file to the catalog. Raises ModelError ("file_missing", "hash_mismatch"); charges nothing.
-
-        `waiting` are the lines that wait for it.
 
         Where an artifact is there to be loaded, which is hashed then, it is enough that the file did not change.
         """
         began_ns = time.monotonic_ns()
         artifact = self._artifacts.find(artifact_key(version, self._compute))
-        with priority.low_priority(self._rung(waiting)):
+        with priority.low_priority(rung):
             if artifact is None:
                 file_bytes = self._files.require_right(version)
                 guess_bytes = guess_source_bytes(file_bytes)
@@ -123,11 +115,13 @@ class Intake:
         if candidate.is_guessed and not candidate.has_artifact:
             self._improve(candidate.version)
 
-    def bring(self, candidate: Candidate, entry: Entry[Model], require_wanted: Callable[[], frozenset[str]]) -> Arrival:
+    def bring(
+        self, candidate: Candidate, entry: Entry[Model], rung: Callable[[], Rung], require_wanted: Callable[[], object]
+    ) -> Arrival:
         """Load what `entry` was charged for, measure it, warm it up and prove it.
 
-        Raises ModelError and OutOfMemoryError, and what `require_wanted` raises where nobody waits any more; then
-        nothing stays behind, and the charge ends with the bytes.
+        Raises ModelError and OutOfMemoryError, and what `rung` and `require_wanted` raise where nobody waits any more;
+        then nothing stays behind, and the charge ends with the bytes.
         """
         self._releaser.expect(entry, candidate.key, candidate.backend)
         is_first = self._bring_runtime(candidate.backend)
@@ -147,20 +141,17 @@ class Intake:
 
         began_ns = time.monotonic_ns()
         try:
-            rung = self._rung(require_wanted()) if self._has_loaded else "usual"
-            priority.run_aside(load, rung)
+            priority.run_aside(load, rung())
             require_wanted()
             assert model is not None
             times = LoadTimes(candidate.check_ms + loaded_ms, _ms_since(began_ns) - loaded_ms)
             memory.trim()
-            own_bytes = self._own_bytes(candidate, before, is_first=is_first)
+            own_bytes = self._weigh(candidate, entry, before, is_first=is_first)
             self._measure(candidate, entry, own_bytes, times)
         except BaseException as error:
             memory.let_go(error)
             self.undo(entry, model, before.held_bytes)
             raise
-        finally:
-            self._has_loaded = True
         self._improve(candidate.version)
         return Arrival(entry, model, before.held_bytes, times)
 
@@ -171,19 +162,6 @@ class Intake:
             model.close()
         self._releaser.see_back(entry, before_bytes + entry.bytes)
 
-    def _rung(self, waiting: frozenset[str]) -> Rung:
-        """Say where a load runs that `waiting` lines wait for.
-
-        Idle where the cores have time to spare: it costs no frame there. Elsewhere idle threads starve, and whoever
-        waits for what one holds starves with it.
-        """
-        serving = self._cache.serving()
-        if not serving:
-            return "usual"
-        if self._spare.share >= _SPARE_SHARE:
-            return "idle"
-        return "usual" if serving <= waiting else "behind"
-
     def _require_hashed(self, candidate: Candidate) -> None:
         """Hash a file that was read: its artifact was of no use after all, or it changed since it was hashed."""
         version = candidate.version
@@ -192,18 +170,23 @@ class Intake:
         elif not self._artifacts.find(artifact_key(version, self._compute)):
             self._files.require_right(version)
 
-    def _own_bytes(self, candidate: Candidate, before: memory.Level, *, is_first: bool) -> int:
-        """Say what the model takes of what came since `before`: the rest is its runtime's, and stays with it.
+    def _weigh(self, candidate: Candidate, entry: Entry[Model], before: memory.Level, *, is_first: bool) -> int:
+        """Look at what came since `before`, and return what of it the model takes.
 
-        Never below the file's own size. The process may grow by less, where the allocator had pages at hand: those
-        were held to be the runtime's, and are no more.
+        That is no less than its file does. The process may have grown by less, where the allocator had pages at hand:
+        those were held to be the runtime's, and are no more.
         """
-        known, now = self._footprints.known(candidate.key), memory.level()
+        now = memory.level()
         grown_bytes = now.above(before)
-        own_bytes = max(grown_bytes, candidate.file_bytes)
+        self._releaser.brought(entry, grown_bytes)
+        own_bytes = max(grown_bytes - (RUNTIMES_OWN_BYTES if is_first else 0), candidate.file_bytes)
         self._account.keep(candidate.backend, min(0, now.held_bytes - before.held_bytes - own_bytes))
+        return self._own_bytes(candidate, own_bytes, is_first=is_first)
+
+    def _own_bytes(self, candidate: Candidate, own_bytes: int, *, is_first: bool) -> int:
+        """Say how much of `own_bytes` is the model's by what is known of it: the rest is its runtime's, and stays."""
+        known = self._footprints.known(candidate.key)
         if is_first:
-            own_bytes = max(grown_bytes - RUNTIMES_OWN_BYTES, candidate.file_bytes)
             return min(known.bytes if known else own_bytes, candidate.predicted_bytes)
         if known is None or not known.is_final:
             return own_bytes

@@ -24,14 +24,15 @@ class LoadTimes:
 class Job:
     """One model on its way in. Every field is guarded by the loader's `turn`.
 
-    `interested` lines wait for it, `announced` ones want it kept until a moment (monotonic, s); without any it is
-    dropped at its next step. `leaving` lines are asked to take their active model off, to make room. `is_abandoned`:
-    its thread hangs, and another one took over; `let_go` ends its use of what the cores have to spare. `asked_of` are
-    the lines that could have left when it was refused.
+    `interested` lines wait for it, some of which are `ready` meanwhile. `announced` ones want it kept until a moment
+    (monotonic, s). Without any it is dropped at its next step. `leaving` lines are asked to take their active model
+    off, to make room. `is_abandoned`: its thread hangs, and another one took over; `let_go` ends its use of what the
+    cores have to spare. `asked_of` are the lines that could have left when it was refused.
     """
 
     version: ModelVersion
     interested: set[str] = field(default_factory=set)
+    ready: set[str] = field(default_factory=set)
     announced: dict[str, float] = field(default_factory=dict)
     leaving: set[str] = field(default_factory=set)
     asked_of: frozenset[str] = frozenset()
@@ -41,6 +42,23 @@ class Job:
     failure: Failure | None = None
     is_abandoned: bool = False
     let_go: Callable[[], None] = lambda: None
+
+    def join(self, line: str, *, is_ready: bool) -> None:
+        """Have `line` wait for it; `is_ready`: what serves it meanwhile is right for its product."""
+        self.interested.add(line)
+        self.ready.discard(line)
+        if is_ready:
+            self.ready.add(line)
+
+    def leave(self, line: str) -> None:
+        """End a line's interest."""
+        for lines in (self.interested, self.ready, self.leaving):
+            lines.discard(line)
+
+    @property
+    def unready(self) -> set[str]:
+        """The lines that have nothing right for their product until it is there."""
+        return self.interested - self.ready
 
     @property
     def is_done(self) -> bool:

@@ -11,7 +11,8 @@ from agent.inference.backends import Model
 from agent.inference.cache import Cache, Entry
 from agent.inference.intake import Arrival, Candidate, Intake
 from agent.inference.jobs import DroppedError, Failure, Job
-from agent.inference.patience import Patience
+from agent.inference.patience import Patience, first_rung
+from agent.inference.priority import Rung
 from agent.inference.room import NoRoomError, Room, Want
 from agent.inference.spare import Spare
 from agent.messages.errors import ModelError, OutOfMemoryError
@@ -66,8 +67,10 @@ class Loader:
             self.turn.notify_all()
         self._thread.join(self._timeout_s)
 
-    def obtain(self, version: ModelVersion, line: str) -> Entry[Model] | Job:
+    def obtain(self, version: ModelVersion, line: str, *, is_ready: bool) -> Entry[Model] | Job:
         """Claim a resident model, or ask for one that is not, or join its load: in one step.
+
+        `is_ready`: what serves the line while it waits is right for its product.
 
         Raises ModelError("load_timeout") where an earlier load of it still hangs.
         """
@@ -76,7 +79,7 @@ class Loader:
             if entry is not None:
                 return entry
             job = self._join(version)
-            job.interested.add(line)
+            job.join(line, is_ready=is_ready)
             return job
 
     def announce(self, version: ModelVersion, line: str, until_s: float) -> Job | None:
@@ -96,8 +99,7 @@ class Loader:
     def withdraw(self, job: Job, line: str) -> None:
         """End a line's interest in a job, however far it is."""
         with self.turn:
-            job.interested.discard(line)
-            job.leaving.discard(line)
+            job.leave(line)
             self._forget_unwanted(job)
             if job.entry is not None:
                 self._cache.unclaim(job.entry, line)
@@ -122,7 +124,7 @@ class Loader:
         if age_s > self._timeout_s:
             self._abandon(job)
         else:
-            is_own = self._cache.serving() <= job.interested
+            is_own = self._cache.serving() <= job.unready
             self._patience.look(age_s, is_awaited=bool(job.interested), is_own=is_own)
 
     def used(self, version: ModelVersion, line: str) -> None:
@@ -230,7 +232,7 @@ class Loader:
 
     def _take_in(self, job: Job) -> None:
         want = Want(job.version, lambda: self._require_wanted(job), lambda lines: self._ask_to_leave(job, lines))
-        candidate = self._intake.check(job.version, want.lines())
+        candidate = self._intake.check(job.version, self._rung(job))
         entry = self._admit(want, candidate)
         arrival = self._bring(job, candidate, entry)
         try:
@@ -249,10 +251,18 @@ class Loader:
 
     def _bring(self, job: Job, candidate: Candidate, entry: Entry[Model]) -> Arrival:
         try:
-            return self._intake.bring(candidate, entry, lambda: self._require_wanted(job))
+            return self._intake.bring(candidate, entry, lambda: self._rung(job), lambda: self._require_wanted(job))
         except OutOfMemoryError:
             self._room.out_of_memory(job.version, entry)
             raise
+
+    def _rung(self, job: Job) -> Rung:
+        """Say where the next part of a load runs; raises DroppedError where nobody wants it."""
+        with self.turn:
+            self._require_wanted(job)
+            rung = first_rung(self._spare.share, self._cache.serving(), job.unready)
+            self._patience.begin(rung)
+            return rung
 
     def _ask_to_leave(self, job: Job, lines: set[str]) -> None:
         with self.turn:

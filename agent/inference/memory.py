@@ -1,7 +1,7 @@
 """How many bytes this process holds, and how to make it give them back. Linux; any thread.
 
-Two counts, as an allocator keeps free pages at hand that a small block in each holds fast: what the process holds does
-not fall by all of a model's bytes then, and does not grow by all of the next one's.
+What the allocator gave out is counted beside what the process holds: it keeps free pages at hand that a small block in
+each holds fast. What the process holds does not fall by all of a model's bytes then, nor grow by all of the next one's.
 """
 
 import ctypes
@@ -24,9 +24,14 @@ def process_bytes() -> int:
 
     Shared memory is left out: frame slots come and go with their cameras. Unseen on a GPU so far.
     """
-    wanted = ("RssAnon:", "RssFile:")
+    return sum(resident_bytes()) + device_bytes()
+
+
+def resident_bytes() -> tuple[int, int]:
+    """Return how much of its anonymous pages is resident, and of files that it maps."""
     lines = _STATUS.read_text(encoding="ascii", errors="replace").splitlines()
-    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(wanted)) + device_bytes()
+    found = {name: int(size.split()[0]) * 1024 for name, size in (line.split(":") for line in lines if "Rss" in line)}
+    return found.get("RssAnon", 0), found.get("RssFile", 0)
 
 
 def device_bytes() -> int:
@@ -39,19 +44,34 @@ def device_bytes() -> int:
 
 @dataclass(frozen=True)
 class Level:
-    """What the process holds, and what its allocator has given out of that; 0 where no allocator tells."""
+    """What the process holds: in anonymous pages, and mapped from files or on a GPU.
 
-    held_bytes: int
+    `allocated_bytes` is what its allocator has given out, which lies in the former; 0 where no allocator tells.
+    """
+
+    anonymous_bytes: int
+    mapped_bytes: int
     allocated_bytes: int
 
+    @property
+    def held_bytes(self) -> int:
+        """What `process_bytes` says."""
+        return self.anonymous_bytes + self.mapped_bytes
+
     def above(self, other: "Level") -> int:
-        """Return what certainly came since `other`: by the larger of the two differences."""
-        return max(self.held_bytes - other.held_bytes, self.allocated_bytes - other.allocated_bytes)
+        """Return what certainly came since `other`.
+
+        A part may have come into pages at hand and another part be mapped: the two are added, each at its larger count.
+        """
+        anonymous_bytes = self.anonymous_bytes - other.anonymous_bytes
+        allocated_bytes = self.allocated_bytes - other.allocated_bytes
+        return max(anonymous_bytes, allocated_bytes) + max(0, self.mapped_bytes - other.mapped_bytes)
 
 
 def level() -> Level:
-    """Look at both; some pages lie idle with the allocator unless it was trimmed."""
-    return Level(process_bytes(), allocated_bytes())
+    """Look at all of it; some pages lie idle with the allocator unless it was trimmed."""
+    anonymous_bytes, file_bytes = resident_bytes()
+    return Level(anonymous_bytes, file_bytes + device_bytes(), allocated_bytes())
 
 
 class _Mallinfo2(ctypes.Structure):

@@ -1,8 +1,10 @@
-"""How long a load steps back: idle while that gets it on, a little behind the lines once it starves, and no longer."""
+"""How far a load steps back, and how long: idle where that gets it on, behind the lines once it starves, no longer."""
 
+from collections.abc import Set as AbstractSet
 from typing import Final
 
 from agent.inference import priority
+from agent.inference.priority import Rung
 
 _ENOUGH: Final = 0.1
 """Of one core. Much of a load runs on threads of its runtime that nobody lowers: its own has only a part of it."""
@@ -10,15 +12,29 @@ _OWN_S: Final = 0.5
 _BEHIND_S: Final = 1.0
 _HURRIED_S: Final = 3.0
 _LONGEST_SHARE: Final = 0.5  # of a load's time: what has not got on by then would come to nothing
+_SPARE_SHARE: Final = 0.2
+"""Of all cores. With less than that to spare idle threads starve, and whoever waits for what one holds."""
+
+
+def first_rung(spare_share: float, serving: AbstractSet[str], unready: AbstractSet[str]) -> Rung:
+    """Say where a load begins beside lines that are `serving`, with `unready` ones among those that wait for it.
+
+    The frames of an unready line are of no use to its product: those may wait for the load. All others may not.
+    """
+    if not serving:
+        return "usual"
+    if spare_share >= _SPARE_SHARE:
+        return "idle"
+    return "usual" if serving <= unready else "behind"
 
 
 class Patience:
     """One load's, from its beginning on; looked at now and then, with the loader's `turn` held.
 
     A load starves while it could run, and gets less than a tenth of a core: one that waits for a disk, or for bytes to
-    come back, does not. Where other lines serve than those that wait for it, it steps up by degrees; where only those
-    do, it runs like anything else then; where nobody waits for it, it stays idle. After half of its time it runs like
-    anything else, whatever it got.
+    come back, does not. Where others serve than unready lines that wait for it, it steps up by degrees; where only
+    those do, it runs like anything else then; where nobody waits for it, it stays where it is. After half of its time
+    it runs like anything else, whatever it got.
 
     Without the right to change priorities back (see `priority`) nothing here has an effect.
     """
@@ -31,10 +47,14 @@ class Patience:
         self._is_behind = False
         self._is_over = False
 
+    def begin(self, rung: Rung) -> None:
+        """Note that a part of the load begins at `rung`."""
+        self._is_behind = rung == "behind"
+
     def look(self, age_s: float, *, is_awaited: bool, is_own: bool) -> None:
         """Do what is due for a load that began `age_s` ago.
 
-        `is_awaited`: a line waits for it; `is_own`: all lines that serve do.
+        `is_awaited`: a line waits for it; `is_own`: all lines that serve do, and are not ready.
         """
         if self._is_over or age_s > self._longest_s:
             self._hurry()  # again too: a load steps back anew with each of its parts

@@ -25,12 +25,13 @@ class _Kept:
     level_bytes: int
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Known:
-    """What a release needs of a load: `key` is its footprint's, `backend` the runtime that brought it."""
+    """What a release needs of a load: `key` is its footprint's, `backend` the runtime that brought `brought_bytes`."""
 
     key: str
     backend: str
+    brought_bytes: int = 0
 
 
 class Releaser:
@@ -60,24 +61,28 @@ class Releaser:
         """Note, before `entry` is loaded, which footprint its release will correct, and which backend brings it."""
         self._known[entry] = _Known(key, backend)
 
+    def brought(self, entry: Entry[Model], brought_bytes: int) -> None:
+        """Note how much came with a model: its release gives back no more of its own."""
+        self._known[entry].brought_bytes = brought_bytes
+
     def release(self, entry: Entry[Model]) -> bool:
         """Unload a standby model; False where somebody uses it."""
+        memory.trim()  # or pages that lay idle would seem to come back with it
         before = memory.level()
         model = self._cache.begin_release(entry)
         if model is None:
             return False
         model.close()
         del model
-        key = self._known[entry].key
-        returned_bytes = self.see_back(entry, before.held_bytes)
-        if returned_bytes is not None:
-            self._footprints.came_back(key, returned_bytes, before.allocated_bytes - memory.allocated_bytes())
+        known = self._known[entry]
+        if self.see_back(entry, before.held_bytes):
+            self._footprints.came_back(known.key, before.above(memory.level()), known.brought_bytes)
         return True
 
-    def see_back(self, entry: Entry[Model], before_bytes: int) -> int | None:
+    def see_back(self, entry: Entry[Model], before_bytes: int) -> bool:
         """Wait until a closed model's bytes are back from the `before_bytes` held with it; the rest stays charged.
 
-        Returns what came back, None where that is not all.
+        Returns whether all are.
         """
         with self._looking:
             return self._see_back(entry, before_bytes)
@@ -93,23 +98,22 @@ class Releaser:
             if self._kept:
                 self._look_again()
 
-    def _see_back(self, entry: Entry[Model], before_bytes: int) -> int | None:
+    def _see_back(self, entry: Entry[Model], before_bytes: int) -> bool:
         charged_bytes = entry.bytes
         level_bytes = before_bytes - charged_bytes + max(_NOISE_BYTES, int(charged_bytes * _NOISE_SHARE))
         backend = self._known.pop(entry).backend
         allowed_bytes = self._account.left_bytes(backend)
         held_bytes = self._wait(level_bytes, allowed_bytes)
-        returned_bytes = before_bytes - held_bytes
         if held_bytes <= level_bytes + allowed_bytes:
             self._account.keep(backend, held_bytes - level_bytes)
             self._cache.returned(entry, charged_bytes)
-            return returned_bytes
+            return True
         left_bytes = self._cache.returned(entry, before_bytes - held_bytes)
         kept = _Kept(entry, held_bytes)
         self._kept.append(kept)
         kept.level_bytes -= self._charged_elsewhere()
         self._warn(f"{entry.version.reference}: {left_bytes >> 20} MiB were not given back; they stay charged")
-        return None
+        return False
 
     def _wait(self, level_bytes: int, allowed_bytes: int) -> int:
         """Look until the process is at `level_bytes`, or for a while and at `allowed_bytes` more; return its bytes."""

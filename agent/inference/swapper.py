@@ -106,7 +106,7 @@ class Swapper:
         if active is not None and active.version == model:
             self._send(self._swapped(task, "resident", _NO_TIMES, frames_lost=0))
             return
-        found = self._loader.obtain(model, self._line.name)
+        found = self._loader.obtain(model, self._line.name, is_ready=task.assign.keeps_ready)
         if isinstance(found, Job):
             self._loader.used(model, self._line.name)  # what goes for it is chosen in the knowledge of it
             entry = self._wait_for(found, may_adopt=True)
@@ -164,6 +164,7 @@ class Swapper:
             return False
         self._superseded(self._task)
         self._task, self._pending = newer, None
+        job.join(self._line.name, is_ready=newer.assign.keeps_ready)
         return True
 
     def _leave_for(self, job: Job) -> None:
@@ -197,7 +198,7 @@ class Swapper:
 
     def _restore(self, fallback: ModelVersion, announce: Callable[[], None]) -> None:
         """Bring back what served before it had to make room for a model that then failed."""
-        found = self._loader.obtain(fallback, self._line.name)
+        found = self._loader.obtain(fallback, self._line.name, is_ready=False)
         entry = self._wait_for(found, may_adopt=False) if isinstance(found, Job) else found
         self._line.flip(entry, announce)
         self._fallback = None

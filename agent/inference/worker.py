@@ -109,7 +109,6 @@ class Worker:
             self._footprints,
             releaser,
             load_model,
-            self._spare,
             account=account,
             improve=self._artifacts.ask,
             compute=compute,

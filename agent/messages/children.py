@@ -99,11 +99,16 @@ class WorkerSetup(Message, frozen=True):
 
 
 class Assign(Message, frozen=True):
-    """Bring `model` onto every stream of `line`. The greatest `change` wins; an older one in progress is superseded."""
+    """Bring `model` onto every stream of `line`. The greatest `change` wins; an older one in progress is superseded.
+
+    `keeps_ready`: what serves meanwhile is right for the line's product as well, as another variant is; so its frames
+    count.
+    """
 
     line: str
     change: int
     model: ModelVersion
+    keeps_ready: bool = False
 
 
 class Prepare(Message, frozen=True):

@@ -161,6 +161,16 @@ def test_a_variant_of_the_same_model_keeps_ready(bench: Bench) -> None:
     assert bench.said("line/line-1/model/state") == "cap-check:s@3"
 
 
+def test_the_worker_is_told_whether_the_line_is_ready_until_it_has_swapped(bench: Bench) -> None:
+    told = [bench.product(value) for value in ("bottle-500", "17")]
+    bench.swap()
+    told.append(bench.product("bottle-500"))
+    bench.swap()
+    told += [bench.model("cap-check:s"), bench.model("label-check:n")]
+    keeps = [[one.keeps_ready for one in actions if isinstance(one, AssignLine)] for actions in told]
+    assert keeps == [[], [False], [False], [True], [False]]
+
+
 def test_blind_time_takes_ready_away_even_between_variants(bench: Bench) -> None:
     bench.product("bottle-500")
     bench.model("cap-check:s")

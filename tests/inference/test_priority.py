@@ -167,6 +167,18 @@ def test_a_load_that_starves_runs_a_little_behind_and_at_last_like_anything_else
     assert place_of(aside_thread) == LIKE_ANYTHING_ELSE
 
 
+def test_a_load_that_began_behind_the_lines_has_only_the_second_degree_before_it(
+    aside_thread: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = Load(monkeypatch)
+    priority.step_up()
+    load.patience.begin("behind")
+    load.goes_on(2.9, share=0.05)
+    assert place_of(aside_thread) == BEHIND
+    load.goes_on(0.3, share=0.05)
+    assert place_of(aside_thread) == LIKE_ANYTHING_ELSE
+
+
 def test_a_load_that_gets_on_stays_idle_for_half_of_its_time(
     aside_thread: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -31,7 +31,8 @@ _NOBODY: Final = nullcontext()
 class Behaviour:
     """How one model behaves, changed at any time. A set `load_may_end` or `answer_may_end` blocks nothing.
 
-    `hoards_bytes` are held by the frame of its load, for as long as that is there.
+    `hoards_bytes` are held by the frame of its load, for as long as that is there; of what it takes, `maps_bytes` are
+    a file's.
     """
 
     load_error: Exception | None = None
@@ -39,6 +40,7 @@ class Behaviour:
     answer_error: Exception | None = None
     grows_bytes: int | None = None
     hoards_bytes: int = 0
+    maps_bytes: int = 0
     leaks: bool = False
     load_may_end: threading.Event = field(default_factory=threading.Event)
     load_began: threading.Event = field(default_factory=threading.Event)
@@ -111,14 +113,19 @@ def _one_object() -> Objects:
 
 
 class DummyRuntime:
-    """Loads dummies; `held_bytes` is what they take together, `pages_at_hand_bytes` what the allocator holds fast."""
+    """Loads dummies, which take `held_bytes` and `mapped_bytes` together.
+
+    `pages_at_hand_bytes` is what the allocator holds fast, and `brings_bytes` what the first load has for the runtime.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder: Final = folder
         self.behaviours: Final[dict[str, Behaviour]] = {}
         self.loads: Final[list[str]] = []
         self.held_bytes = 0
+        self.mapped_bytes = 0
         self.pages_at_hand_bytes = 0
+        self.brings_bytes = RUNTIMES_OWN_BYTES
         self._own_bytes = 0
         self._to_keep_bytes = 0
         self._lock: Final = threading.Lock()
@@ -143,17 +150,25 @@ class DummyRuntime:
         if behaviour.load_error is not None:
             raise behaviour.load_error
         del hoard
+        mapped_bytes = behaviour.maps_bytes
+        size_bytes -= mapped_bytes
         self._hold(size_bytes)
+        self.mapped_bytes += mapped_bytes
         if self._own_bytes == 0:
-            self._own_bytes = RUNTIMES_OWN_BYTES
-        return DummyModel(version.name, behaviour, lambda: self._hold(0 if behaviour.leaks else -size_bytes))
+            self._own_bytes = self.brings_bytes
 
-    def process_bytes(self) -> int:
+        def close() -> None:
+            self._hold(0 if behaviour.leaks else -size_bytes)
+            self.mapped_bytes -= mapped_bytes
+
+        return DummyModel(version.name, behaviour, close)
+
+    def resident_bytes(self) -> tuple[int, int]:
         """Return what the process holds: its base, the models, and from the first load on the runtime's own."""
-        return self.allocated_bytes() + self.pages_at_hand_bytes
+        return self.allocated_bytes() + self.pages_at_hand_bytes, self.mapped_bytes
 
     def allocated_bytes(self) -> int:
-        """Return the same without what the allocator has at hand."""
+        """Return the same without what the allocator has at hand, and without files."""
         return _BASE_BYTES + self._own_bytes + self.held_bytes
 
     def keep_pages(self, kept_bytes: int) -> None:

@@ -96,9 +96,9 @@ class Plant:
     def of(self, kind: type[Kind]) -> list[Kind]:
         return [message for message in self.messages if isinstance(message, kind)]
 
-    def assign(self, version: ModelVersion, line: str = "line-1") -> int:
+    def assign(self, version: ModelVersion, line: str = "line-1", *, keeps_ready: bool = False) -> int:
         self._changes += 1
-        self.send(Assign(line=line, change=self._changes, model=version))
+        self.send(Assign(line=line, change=self._changes, model=version, keeps_ready=keeps_ready))
         return self._changes
 
     def announce(self, version: ModelVersion, line: str = "line-1", hold_s: float = 600.0) -> int:

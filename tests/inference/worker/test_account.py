@@ -36,6 +36,16 @@ def test_what_came_back_is_remembered_as_final(new_dummies: NewDummies, runtime:
     assert (known.bytes, known.is_final) == (60 * MIB, True)
 
 
+def test_a_runtime_that_brings_little_makes_its_first_model_no_smaller(
+    new_dummies: NewDummies, runtime: DummyRuntime
+) -> None:
+    runtime.brings_bytes = 20 * MIB
+    plant = new_dummies(budget_mib=130)
+    model = final_after_a_release(plant, runtime)
+    plant.switch(model)
+    assert charged_mib(plant, model) == 60
+
+
 def test_kernels_of_a_later_load_are_the_runtimes(new_dummies: NewDummies, runtime: DummyRuntime) -> None:
     plant = new_dummies(budget_mib=130)
     model = final_after_a_release(plant, runtime)
@@ -65,3 +75,23 @@ def test_pages_that_the_allocator_had_at_hand_are_charged(new_dummies: NewDummie
     assert runtime.pages_at_hand_bytes == 0, "the last one came into what another left, and the process grew by less"
     rows = plant.of(CacheState)[-1].models
     assert [row.bytes // MIB for row in rows] == [60, 60]
+
+
+def test_a_part_that_is_mapped_is_charged_beside_one_that_came_into_pages_at_hand(
+    new_dummies: NewDummies, runtime: DummyRuntime
+) -> None:
+    plant = new_dummies(budget_mib=130)
+    first, model, last = (runtime.make(name) for name in ("first", "model", "last"))
+    runtime.behaviours["model"].maps_bytes = 25 * MIB
+    runtime.keep_pages(30 * MIB)
+    for version in (first, last, model):
+        plant.switch(version)
+        plant.cost_the_same()  # or how long each load took today would decide who leaves
+    plant.wait_until(lambda: first.reference not in plant.resident())
+    assert runtime.pages_at_hand_bytes == 0
+    assert charged_mib(plant, model) == 60
+    plant.switch(last)
+    plant.switch(first)
+    plant.wait_until(lambda: model.reference not in plant.resident())
+    plant.switch(model)
+    assert charged_mib(plant, model) == 60, "and what came back of it was both parts, too"

@@ -127,4 +127,4 @@ def test_a_footprint_belongs_to_the_backend_that_serves_on_the_device(
 
     monkeypatch.setattr(Intake, "__init__", note)
     new_dummies()
-    assert "/onnxruntime/cuda:0/" in made[0].check(make_version("a"), frozenset()).key
+    assert "/onnxruntime/cuda:0/" in made[0].check(make_version("a"), "usual").key

@@ -35,10 +35,12 @@ def test_a_release_tells_what_was_the_models_own(tmp_path: Path) -> None:
     footprints.came_back("a", 90 << 20)
     footprints.came_back("a", -5)
     assert footprints.measured_bytes("a") == 54 << 20
-    footprints.came_back("a", 30 << 20, 54 << 20)
-    assert footprints.measured_bytes("a") == 54 << 20, "the allocator kept pages, the model's bytes it has back"
-    footprints.came_back("a", 30 << 20, 70 << 20)
-    assert footprints.measured_bytes("a") == 70 << 20, "it was measured where the allocator had pages at hand"
+    footprints.came_back("a", 90 << 20, 55 << 20)
+    assert footprints.measured_bytes("a") == 54 << 20, "what came back beside what it brought is another's"
+    footprints.came_back("a", 90 << 20, 70 << 20)
+    assert footprints.measured_bytes("a") == 70 << 20, "it was measured too low once"
+    footprints.came_back("a", 68 << 20, 90 << 20)
+    assert footprints.measured_bytes("a") == 70 << 20, "what it brought and left is its runtime's"
     footprints.came_back("unknown", 5)
     assert footprints.known("unknown") is None
 

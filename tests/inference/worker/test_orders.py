@@ -6,6 +6,8 @@ import pytest
 from inference.worker.dummies import MIB, DummyRuntime, PlantOfDummies, wait_for
 from inference.worker.plant import Feeder, decisions
 
+from agent.inference.backends import Model
+from agent.inference.cache import Entry
 from agent.messages.children import (
     Breaking,
     CacheState,
@@ -17,6 +19,7 @@ from agent.messages.children import (
     Swapped,
 )
 from agent.messages.errors import ModelError, OutOfMemoryError
+from agent.messages.references import ModelVersion
 
 NewDummies = Callable[..., PlantOfDummies]
 Feed = Callable[..., Feeder]
@@ -202,6 +205,30 @@ def test_the_old_model_asked_for_again_while_its_successor_loads_comes_back(
     assert isinstance(plant.answer(back), Swapped)
     plant.wait_for_ledger({"a:n@1": "active"})
     assert plant.detect().model == "a:n@1"
+
+
+def test_a_load_that_nobody_wants_any_more_just_after_it_was_charged_is_charged_no_more(
+    new_dummies: NewDummies, runtime: DummyRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant = new_dummies()
+    a, b = runtime.make("a"), runtime.make("b")
+    plant.switch(a)
+    cache, loader = plant.worker._cache, plant.worker._loader
+    charge = cache.charge
+
+    def charge_and_overtake(version: ModelVersion, predicted_bytes: int) -> Entry[Model] | None:
+        entry = charge(version, predicted_bytes)
+        plant.assign(a)
+        wait_for(lambda: not loader._jobs[b].interested)
+        return entry
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cache, "charge", charge_and_overtake)
+        plant.refusal(b)
+        wait_for(lambda: not loader._jobs)
+    plant.wait_for_ledger({"a:n@1": "active"})
+    assert runtime.loads == ["a"]
+    plant.switch(b)
 
 
 def test_many_resident_swaps_lose_no_frame_and_no_byte(
