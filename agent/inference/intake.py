@@ -126,7 +126,7 @@ class Intake:
         self._releaser.expect(entry, candidate.key, candidate.backend)
         is_first = self._bring_runtime(candidate.backend)
         memory.trim()
-        before = memory.level()
+        before_bytes = memory.process_bytes()
         model: Model | None = None
         loaded_ms = 0.0
 
@@ -146,14 +146,15 @@ class Intake:
             assert model is not None
             times = LoadTimes(candidate.check_ms + loaded_ms, _ms_since(began_ns) - loaded_ms)
             memory.trim()
-            own_bytes = self._weigh(candidate, entry, before, is_first=is_first)
-            self._measure(candidate, entry, own_bytes, times)
+            grown_bytes = memory.process_bytes() - before_bytes
+            self._releaser.brought(entry, grown_bytes)
+            self._measure(candidate, entry, self._own_bytes(candidate, grown_bytes, is_first=is_first), times)
         except BaseException as error:
             memory.let_go(error)
-            self.undo(entry, model, before.held_bytes)
+            self.undo(entry, model, before_bytes)
             raise
         self._improve(candidate.version)
-        return Arrival(entry, model, before.held_bytes, times)
+        return Arrival(entry, model, before_bytes, times)
 
     def undo(self, entry: Entry[Model], model: Model | None, before_bytes: int) -> None:
         """Close what will not serve; the process should hold no more than before it came."""
@@ -170,22 +171,13 @@ class Intake:
         elif not self._artifacts.find(artifact_key(version, self._compute)):
             self._files.require_right(version)
 
-    def _weigh(self, candidate: Candidate, entry: Entry[Model], before: memory.Level, *, is_first: bool) -> int:
-        """Look at what came since `before`, and return what of it the model takes.
+    def _own_bytes(self, candidate: Candidate, grown_bytes: int, *, is_first: bool) -> int:
+        """Say what the model takes of what the process grew by: the rest is its runtime's, and stays with it.
 
-        That is no less than its file does. The process may have grown by less, where the allocator had pages at hand:
-        those were held to be the runtime's, and are no more.
+        Never below the file's own size, for the allocator may have had pages at hand.
         """
-        now = memory.level()
-        grown_bytes = now.above(before)
-        self._releaser.brought(entry, grown_bytes)
-        own_bytes = max(grown_bytes - (RUNTIMES_OWN_BYTES if is_first else 0), candidate.file_bytes)
-        self._account.keep(candidate.backend, min(0, now.held_bytes - before.held_bytes - own_bytes))
-        return self._own_bytes(candidate, own_bytes, is_first=is_first)
-
-    def _own_bytes(self, candidate: Candidate, own_bytes: int, *, is_first: bool) -> int:
-        """Say how much of `own_bytes` is the model's by what is known of it: the rest is its runtime's, and stays."""
         known = self._footprints.known(candidate.key)
+        own_bytes = max(grown_bytes - (RUNTIMES_OWN_BYTES if is_first else 0), candidate.file_bytes)
         if is_first:
             return min(known.bytes if known else own_bytes, candidate.predicted_bytes)
         if known is None or not known.is_final:

@@ -68,21 +68,22 @@ class Releaser:
     def release(self, entry: Entry[Model]) -> bool:
         """Unload a standby model; False where somebody uses it."""
         memory.trim()  # or pages that lay idle would seem to come back with it
-        before = memory.level()
+        before_bytes = memory.process_bytes()
         model = self._cache.begin_release(entry)
         if model is None:
             return False
         model.close()
         del model
         known = self._known[entry]
-        if self.see_back(entry, before.held_bytes):
-            self._footprints.came_back(known.key, before.above(memory.level()), known.brought_bytes)
+        returned_bytes = self.see_back(entry, before_bytes)
+        if returned_bytes is not None:
+            self._footprints.came_back(known.key, returned_bytes, known.brought_bytes)
         return True
 
-    def see_back(self, entry: Entry[Model], before_bytes: int) -> bool:
+    def see_back(self, entry: Entry[Model], before_bytes: int) -> int | None:
         """Wait until a closed model's bytes are back from the `before_bytes` held with it; the rest stays charged.
 
-        Returns whether all are.
+        Returns what came back, None where that is not all.
         """
         with self._looking:
             return self._see_back(entry, before_bytes)
@@ -98,7 +99,7 @@ class Releaser:
             if self._kept:
                 self._look_again()
 
-    def _see_back(self, entry: Entry[Model], before_bytes: int) -> bool:
+    def _see_back(self, entry: Entry[Model], before_bytes: int) -> int | None:
         charged_bytes = entry.bytes
         level_bytes = before_bytes - charged_bytes + max(_NOISE_BYTES, int(charged_bytes * _NOISE_SHARE))
         backend = self._known.pop(entry).backend
@@ -107,13 +108,13 @@ class Releaser:
         if held_bytes <= level_bytes + allowed_bytes:
             self._account.keep(backend, held_bytes - level_bytes)
             self._cache.returned(entry, charged_bytes)
-            return True
+            return before_bytes - held_bytes
         left_bytes = self._cache.returned(entry, before_bytes - held_bytes)
         kept = _Kept(entry, held_bytes)
         self._kept.append(kept)
         kept.level_bytes -= self._charged_elsewhere()
         self._warn(f"{entry.version.reference}: {left_bytes >> 20} MiB were not given back; they stay charged")
-        return False
+        return None
 
     def _wait(self, level_bytes: int, allowed_bytes: int) -> int:
         """Look until the process is at `level_bytes`, or for a while and at `allowed_bytes` more; return its bytes."""

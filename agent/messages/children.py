@@ -99,16 +99,12 @@ class WorkerSetup(Message, frozen=True):
 
 
 class Assign(Message, frozen=True):
-    """Bring `model` onto every stream of `line`. The greatest `change` wins; an older one in progress is superseded.
-
-    `keeps_ready`: what serves meanwhile is right for the line's product as well, as another variant is; so its frames
-    count.
-    """
+    """Bring `model` onto every stream of `line`. The greatest `change` wins; an older one in progress is superseded."""
 
     line: str
     change: int
     model: ModelVersion
-    keeps_ready: bool = False
+    keeps_ready: bool = False  # what serves meanwhile is right for the product, too: its frames count
 
 
 class Prepare(Message, frozen=True):

@@ -62,8 +62,7 @@ def make_heavy(tmp_path: Path, tiny_model: Callable[..., Path]) -> Callable[[str
 def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DummyRuntime:
     """Dummies to load, in a process that holds what they say and nothing else."""
     made = DummyRuntime(tmp_path)
-    monkeypatch.setattr(memory, "resident_bytes", made.resident_bytes)
-    monkeypatch.setattr(memory, "allocated_bytes", made.allocated_bytes)
+    monkeypatch.setattr(memory, "process_bytes", made.process_bytes)
     return made
 
 

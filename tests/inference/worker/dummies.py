@@ -31,8 +31,7 @@ _NOBODY: Final = nullcontext()
 class Behaviour:
     """How one model behaves, changed at any time. A set `load_may_end` or `answer_may_end` blocks nothing.
 
-    `hoards_bytes` are held by the frame of its load, for as long as that is there; of what it takes, `maps_bytes` are
-    a file's.
+    `hoards_bytes` are held by the frame of its load, for as long as that is there.
     """
 
     load_error: Exception | None = None
@@ -40,7 +39,6 @@ class Behaviour:
     answer_error: Exception | None = None
     grows_bytes: int | None = None
     hoards_bytes: int = 0
-    maps_bytes: int = 0
     leaks: bool = False
     load_may_end: threading.Event = field(default_factory=threading.Event)
     load_began: threading.Event = field(default_factory=threading.Event)
@@ -113,21 +111,15 @@ def _one_object() -> Objects:
 
 
 class DummyRuntime:
-    """Loads dummies, which take `held_bytes` and `mapped_bytes` together.
-
-    `pages_at_hand_bytes` is what the allocator holds fast, and `brings_bytes` what the first load has for the runtime.
-    """
+    """Loads dummies, which take `held_bytes` together; `brings_bytes` is what the first load has for the runtime."""
 
     def __init__(self, folder: Path) -> None:
         self._folder: Final = folder
         self.behaviours: Final[dict[str, Behaviour]] = {}
         self.loads: Final[list[str]] = []
         self.held_bytes = 0
-        self.mapped_bytes = 0
-        self.pages_at_hand_bytes = 0
         self.brings_bytes = RUNTIMES_OWN_BYTES
         self._own_bytes = 0
-        self._to_keep_bytes = 0
         self._lock: Final = threading.Lock()
 
     def make(self, name: str, size_mib: int = 60) -> ModelVersion:
@@ -150,38 +142,18 @@ class DummyRuntime:
         if behaviour.load_error is not None:
             raise behaviour.load_error
         del hoard
-        mapped_bytes = behaviour.maps_bytes
-        size_bytes -= mapped_bytes
         self._hold(size_bytes)
-        self.mapped_bytes += mapped_bytes
         if self._own_bytes == 0:
             self._own_bytes = self.brings_bytes
+        return DummyModel(version.name, behaviour, lambda: self._hold(0 if behaviour.leaks else -size_bytes))
 
-        def close() -> None:
-            self._hold(0 if behaviour.leaks else -size_bytes)
-            self.mapped_bytes -= mapped_bytes
-
-        return DummyModel(version.name, behaviour, close)
-
-    def resident_bytes(self) -> tuple[int, int]:
+    def process_bytes(self) -> int:
         """Return what the process holds: its base, the models, and from the first load on the runtime's own."""
-        return self.allocated_bytes() + self.pages_at_hand_bytes, self.mapped_bytes
-
-    def allocated_bytes(self) -> int:
-        """Return the same without what the allocator has at hand, and without files."""
         return _BASE_BYTES + self._own_bytes + self.held_bytes
-
-    def keep_pages(self, kept_bytes: int) -> None:
-        """Have so much of what is given back next stay with the allocator."""
-        with self._lock:
-            self._to_keep_bytes = kept_bytes
 
     def _hold(self, more_bytes: int) -> None:
         with self._lock:
             self.held_bytes += more_bytes
-            kept_bytes = min(self._to_keep_bytes, max(0, -more_bytes))
-            self._to_keep_bytes -= kept_bytes
-            self.pages_at_hand_bytes = max(0, self.pages_at_hand_bytes + kept_bytes - max(0, more_bytes))
 
 
 class PlantOfDummies(Plant):

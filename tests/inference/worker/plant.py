@@ -12,6 +12,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Final, TypeVar
 
+from agent.app.worker import ENVIRONMENT
 from agent.messages.children import (
     Assign,
     Beat,
@@ -206,7 +207,7 @@ def start_plant(
     ours, theirs = pair()
     descriptors = [fd for slot in slots.values() for fd in _descriptors(slot)]
     command = [sys.executable, "-m", "agent.inference.process", str(theirs.fileno())]
-    process = subprocess.Popen(command, pass_fds=[theirs.fileno(), *descriptors])
+    process = subprocess.Popen(command, pass_fds=[theirs.fileno(), *descriptors], env={**os.environ, **ENVIRONMENT})
     theirs.close()
     plant = PlantProcess(process, Channel(ours, WorkerMessage))
     stack.callback(plant.stop)

@@ -66,32 +66,3 @@ def test_what_is_more_than_a_runtime_may_keep_is_the_models(new_dummies: NewDumm
     plant.switch(model)
     assert charged_mib(plant, model) == 180
     assert not [log for log in plant.of(Log) if "not given back" in log.text]
-
-
-def test_pages_that_the_allocator_had_at_hand_are_charged(new_dummies: NewDummies, runtime: DummyRuntime) -> None:
-    plant = new_dummies(budget_mib=130)
-    runtime.keep_pages(40 * MIB)
-    final_after_a_release(plant, runtime)
-    assert runtime.pages_at_hand_bytes == 0, "the last one came into what another left, and the process grew by less"
-    rows = plant.of(CacheState)[-1].models
-    assert [row.bytes // MIB for row in rows] == [60, 60]
-
-
-def test_a_part_that_is_mapped_is_charged_beside_one_that_came_into_pages_at_hand(
-    new_dummies: NewDummies, runtime: DummyRuntime
-) -> None:
-    plant = new_dummies(budget_mib=130)
-    first, model, last = (runtime.make(name) for name in ("first", "model", "last"))
-    runtime.behaviours["model"].maps_bytes = 25 * MIB
-    runtime.keep_pages(30 * MIB)
-    for version in (first, last, model):
-        plant.switch(version)
-        plant.cost_the_same()  # or how long each load took today would decide who leaves
-    plant.wait_until(lambda: first.reference not in plant.resident())
-    assert runtime.pages_at_hand_bytes == 0
-    assert charged_mib(plant, model) == 60
-    plant.switch(last)
-    plant.switch(first)
-    plant.wait_until(lambda: model.reference not in plant.resident())
-    plant.switch(model)
-    assert charged_mib(plant, model) == 60, "and what came back of it was both parts, too"
