@@ -4,6 +4,7 @@ import os
 from typing import Final
 
 from agent.messages.children import WorkerMessage, WorkerSetup, WorkerStream
+from agent.models import environment
 from agent.processes.frame_slot import FrameSlot
 from agent.processes.supervisor import ChildSpec
 from agent.settings import Settings
@@ -12,13 +13,6 @@ WORKER: Final = "worker"
 HUNG_AFTER_S: Final = 2.0
 """Without progress for so long, `ready` is withdrawn; the contract allows 3 s."""
 _MODULE: Final = "agent.inference.process"
-ENVIRONMENT: Final = {
-    "OMP_WAIT_POLICY": "PASSIVE",
-    "MALLOC_ARENA_MAX": "2",  # else each thread of each stream keeps a frame's worth of freed memory to itself
-    # Fixed: else the first large block that is freed raises both, up to 64 MiB that an arena keeps (decision 48).
-    "MALLOC_MMAP_THRESHOLD_": str(1 << 20),
-    "MALLOC_TRIM_THRESHOLD_": str(2 << 20),
-}
 _GIVEN_UP_AFTER_S: Final = 10.0
 """Importing a large runtime may hold Python for seconds; a worker that shows nothing for longer is killed."""
 
@@ -43,5 +37,5 @@ def worker_spec(settings: Settings, slots: dict[str, FrameSlot], budget_bytes: i
         descriptors=tuple(fd for one in streams for fd in (one.slot.memory, one.slot.offered, one.slot.taken)),
         beat_deadline_s=_GIVEN_UP_AFTER_S,
         busy_deadline_s=_GIVEN_UP_AFTER_S,
-        environment={**os.environ, **ENVIRONMENT},
+        environment={**os.environ, **environment.FOR_MODELS},
     )

@@ -1,6 +1,7 @@
 """What the `cache` topic said, and when: predictions beside measures, and releases beside what the kernel saw."""
 
 from dataclasses import dataclass, field
+from math import inf
 
 from agent.bench.figures import median
 from agent.bench.probes import Probe
@@ -78,10 +79,12 @@ def returned_shares(watch: LedgerWatch, since_s: float, rss: Probe) -> list[floa
     looked at are not told from the other's. The trough counts: the next load may begin as soon as the bytes are back.
     """
     shares = []
-    for some in _together([one for one in watch.releases if one.at_s >= since_s], watch.loads):
+    groups = _together([one for one in watch.releases if one.at_s >= since_s], watch.loads)
+    for number, some in enumerate(groups):
         begun_s, ended_s = some[0].at_s, some[-1].at_s
+        until_s = groups[number + 1][0].at_s if number + 1 < len(groups) else inf
         before = rss.between(begun_s - _LOOK_BACK_S, begun_s)
-        after = rss.between(begun_s, ended_s + _BACK_WITHIN_S)
+        after = rss.between(begun_s, min(until_s, ended_s + _BACK_WITHIN_S))
         charged_bytes = sum(one.bytes for one in some)
         if before and after and charged_bytes:
             shares.append((max(before) - min(after)) / charged_bytes)

@@ -230,7 +230,8 @@ def _assign(state: State, line: Line, model: ModelVersion) -> list[Action]:
     if not state.worker_up:
         return []
     line.unconfirmed.add(model)
-    return [AssignLine(line.id, line.change, model, keeps_ready=serves_product(state, line))]
+    is_rollback = line.changeover is not None and line.changeover.cause.rule == "rollback"  # from what fails
+    return [AssignLine(line.id, line.change, model, serves_product(state, line) and not is_rollback)]
 
 
 def _finish(state: State, line: Line, report: SwapReport, now: Now) -> list[Action]:

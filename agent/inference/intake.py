@@ -174,10 +174,11 @@ class Intake:
     def _own_bytes(self, candidate: Candidate, grown_bytes: int, *, is_first: bool) -> int:
         """Say what the model takes of what the process grew by: the rest is its runtime's, and stays with it.
 
-        Never below the file's own size, for the allocator may have had pages at hand.
+        Never below the file's own size, but where less was seen to come back: a device's memory may not be ours to see.
         """
         known = self._footprints.known(candidate.key)
-        own_bytes = max(grown_bytes - (RUNTIMES_OWN_BYTES if is_first else 0), candidate.file_bytes)
+        least_bytes = min(candidate.file_bytes, known.bytes) if known and known.is_final else candidate.file_bytes
+        own_bytes = max(grown_bytes - (RUNTIMES_OWN_BYTES if is_first else 0), least_bytes)
         if is_first:
             return min(known.bytes if known else own_bytes, candidate.predicted_bytes)
         if known is None or not known.is_final:

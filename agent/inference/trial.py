@@ -40,6 +40,7 @@ def attempt(version: ModelVersion, compute: str, cache_dir: Path) -> Tried:
     except ChangeoverError as error:
         return Tried(error=str(error))
     load_ms = (time.monotonic() - begun_s) * 1000
+    memory.trim()
     brought_bytes = max(0, memory.process_bytes() - before_bytes - RUNTIMES_OWN_BYTES)
     return Tried(None, model.backend, round(load_ms, 1), brought_bytes)
 

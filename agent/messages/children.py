@@ -104,7 +104,7 @@ class Assign(Message, frozen=True):
     line: str
     change: int
     model: ModelVersion
-    keeps_ready: bool = False  # what serves meanwhile is right for the product, too: its frames count
+    keeps_ready: bool = False  # what serves meanwhile is right for the product, too, so its frames count
 
 
 class Prepare(Message, frozen=True):

@@ -10,6 +10,7 @@ import msgspec
 
 from agent.messages.errors import EXIT_FAILED, EXIT_MISTAKE, EXIT_OK, Reason
 from agent.messages.references import ModelVersion
+from agent.models import environment
 
 PREPARED_MAX_BYTES: Final = 2 << 30
 _MODULE: Final = "agent.inference.prepare"
@@ -105,4 +106,4 @@ class Preparation:
 
 
 def _environment() -> dict[str, str]:
-    return {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
+    return {**os.environ, **environment.FOR_MODELS}

@@ -117,7 +117,7 @@ def test_a_release_is_measured_by_what_the_kernel_saw_back() -> None:
     assert returned_shares(watch, 11, probe) == []
 
 
-@pytest.mark.parametrize(("load_s", "shares"), [((), [0.9]), ((10.15, 10.18), [1.8, 1.4])])
+@pytest.mark.parametrize(("load_s", "shares"), [((), [0.9]), ((10.15, 10.18), [0.4, 1.4])])
 def test_models_that_go_together_are_measured_together(load_s: tuple[float, ...], shares: list[float]) -> None:
     watch = LedgerWatch(
         releases=[Release(10.0, "a", 50 * MIB), Release(10.2, "b", 50 * MIB)],

@@ -7,7 +7,7 @@ from agent.control import snapshot
 from agent.control.actions import AssignLine, PublishState
 from agent.control.events import StreamChanged, Tick, WorkerHung, WorkerUp
 from agent.control.state import State
-from agent.messages.children import Breaking, Swapped
+from agent.messages.children import Breaking, InferenceFailed, Swapped
 from agent.messages.events import LinkUp, Received
 
 READY = "line/line-1/ready"
@@ -169,6 +169,15 @@ def test_the_worker_is_told_whether_the_line_is_ready_until_it_has_swapped(bench
     told += [bench.model("cap-check:s"), bench.model("label-check:n")]
     keeps = [[one.keeps_ready for one in actions if isinstance(one, AssignLine)] for actions in told]
     assert keeps == [[], [False], [False], [True], [False]]
+
+
+def test_frames_of_a_model_that_fails_are_of_no_use_until_another_version_is_back(bench: Bench) -> None:
+    bench.product("bottle-500")
+    bench.model("cap-check:s")
+    bench.swap()
+    taken_back = bench.give(InferenceFailed("cam-1", "cap-check:s@3", 100, "said the worker"))
+    (back,) = (one for one in taken_back if isinstance(one, AssignLine))
+    assert (back.model.reference, back.keeps_ready) == ("cap-check:n@3", False)
 
 
 def test_blind_time_takes_ready_away_even_between_variants(bench: Bench) -> None:

@@ -12,7 +12,6 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Final, TypeVar
 
-from agent.app.worker import ENVIRONMENT
 from agent.messages.children import (
     Assign,
     Beat,
@@ -31,6 +30,7 @@ from agent.messages.children import (
 )
 from agent.messages.payloads import CacheDecision
 from agent.messages.references import ModelVersion
+from agent.models import environment
 from agent.processes.channel import Channel, ChannelClosedError, pair
 from agent.processes.frame_slot import FrameSlot, SlotWriter
 
@@ -207,7 +207,9 @@ def start_plant(
     ours, theirs = pair()
     descriptors = [fd for slot in slots.values() for fd in _descriptors(slot)]
     command = [sys.executable, "-m", "agent.inference.process", str(theirs.fileno())]
-    process = subprocess.Popen(command, pass_fds=[theirs.fileno(), *descriptors], env={**os.environ, **ENVIRONMENT})
+    process = subprocess.Popen(
+        command, pass_fds=[theirs.fileno(), *descriptors], env={**os.environ, **environment.FOR_MODELS}
+    )
     theirs.close()
     plant = PlantProcess(process, Channel(ours, WorkerMessage))
     stack.callback(plant.stop)

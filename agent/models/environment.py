@@ -1,0 +1,11 @@
+"""What every process that loads models is started with, on top of what its starter has."""
+
+from typing import Final
+
+FOR_MODELS: Final = {
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "MALLOC_ARENA_MAX": "1",  # malloc_trim gives back the top of the main arena only
+    # As high as glibc would move them: a runtime that allocates for each frame finds its pages again (decision 48).
+    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(64 << 20),
+}
