@@ -73,7 +73,7 @@ class LedgerWatch:
 
 
 def returned_shares(watch: LedgerWatch, since_s: float, rss: Probe) -> list[float]:
-    """Return, for each release since then, the share of its bytes that the kernel saw back within half a second.
+    """Return, for each release since then, the share of its bytes that were back in half a second, or until the next.
 
     Releases that follow each other within that time, with no load between them, count as one: bytes of the one that is
     looked at are not told from the other's. The trough counts: the next load may begin as soon as the bytes are back.

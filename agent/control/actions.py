@@ -44,7 +44,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class AssignLine:
-    """Tell the worker which model is to serve a line; `keeps_ready`: the frames until then are of use to it, too."""
+    """Tell the worker which model is to serve a line; `keeps_ready`: what serves until then is right for it, too."""
 
     line: str
     change: int

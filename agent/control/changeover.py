@@ -230,8 +230,7 @@ def _assign(state: State, line: Line, model: ModelVersion) -> list[Action]:
     if not state.worker_up:
         return []
     line.unconfirmed.add(model)
-    is_rollback = line.changeover is not None and line.changeover.cause.rule == "rollback"  # from what fails
-    return [AssignLine(line.id, line.change, model, serves_product(state, line) and not is_rollback)]
+    return [AssignLine(line.id, line.change, model, keeps_ready=serves_product(state, line))]
 
 
 def _finish(state: State, line: Line, report: SwapReport, now: Now) -> list[Action]:

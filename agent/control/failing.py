@@ -1,8 +1,9 @@
 """Models that fail on the line: told as an alert, and taken back where a swap has just brought them."""
 
+from dataclasses import replace
 from typing import Final
 
-from agent.control.actions import Action
+from agent.control.actions import Action, AssignLine
 from agent.control.changeover import begin
 from agent.control.policy import choose
 from agent.control.report import alert
@@ -49,7 +50,9 @@ def _take_back(state: State, line: Line, event: InferenceFailed, now: Now) -> li
         return []
     line.on_trial_until_s = 0.0
     line.rollback, line.rollback_cause = reference, Cause("rollback", value=event.model)
-    return begin(state, line, [], now)
+    actions = begin(state, line, [], now)
+    # The line may stay ready, by its model's name; but frames that fail are worth no delay of what takes them over.
+    return [replace(one, keeps_ready=False) if isinstance(one, AssignLine) else one for one in actions]
 
 
 def _other(state: State, line: Line, failed: str) -> ModelReference | None:

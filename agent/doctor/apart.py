@@ -1,10 +1,12 @@
 """Runs a try in a process of its own, so that a driver that hangs or a runtime that crashes costs that try only."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
 
 from agent.messages.errors import TransientError
+from agent.models import environment
 
 _TOLD_BYTES = 400
 
@@ -13,7 +15,14 @@ def run_apart(module: str, arguments: Sequence[str], given: bytes, deadline_s: f
     """Return the last line that `module` prints. Raises TransientError where it hangs, or dies without a word."""
     command = [sys.executable, "-m", module, *arguments]
     try:
-        answer = subprocess.run(command, input=given, capture_output=True, check=False, timeout=deadline_s)
+        answer = subprocess.run(
+            command,
+            input=given,
+            capture_output=True,
+            check=False,
+            timeout=deadline_s,
+            env=os.environ | environment.FOR_MODELS,
+        )
     except subprocess.TimeoutExpired:
         raise TransientError(f"nothing came of it within {deadline_s:.0f} s") from None
     lines = answer.stdout.splitlines()

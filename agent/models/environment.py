@@ -1,4 +1,4 @@
-"""What every process that loads models is started with, on top of what its starter has."""
+"""What the worker, preparations and doctor's trials are started with, on top of what their starter has."""
 
 from typing import Final
 

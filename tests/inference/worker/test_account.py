@@ -49,11 +49,11 @@ def test_a_runtime_that_brings_little_makes_its_first_model_no_smaller(
 def test_a_model_that_was_seen_to_take_less_than_its_file_is_charged_that(
     new_dummies: NewDummies, runtime: DummyRuntime
 ) -> None:
-    plant = new_dummies(budget_mib=128)
-    model, *others = (runtime.make(name) for name in ("model", "one", "two"))
+    plant = new_dummies(budget_mib=500)
+    model, *others = (runtime.make(name, size_mib) for name, size_mib in (("model", 444), ("one", 400), ("two", 440)))
     runtime.behaviours["model"].grows_bytes = 4 * MIB
     plant.switch(model)
-    assert charged_mib(plant, model) == 10, "its file's size, until more is known"
+    assert charged_mib(plant, model) == 74, "its file's size, until more is known"
     for version in others:
         plant.switch(version)
     plant.wait_until(lambda: model.reference not in plant.resident())

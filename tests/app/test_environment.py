@@ -1,0 +1,49 @@
+"""What loads models, or measures what they take, runs with one arena (decision 48)."""
+
+import subprocess
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.app.worker import worker_spec
+from agent.doctor.apart import run_apart
+from agent.models import prepare
+from agent.models.environment import FOR_MODELS
+from agent.processes.frame_slot import FrameSlot
+from agent.settings import load
+
+CONFIG = """
+[[stream]]
+id = "cam-1"
+line = "line-1"
+source = "belt.avi"
+
+[line.line-1]
+default = "cap-check"
+"""
+
+
+def test_the_worker_has_it(tmp_path: Path) -> None:
+    (tmp_path / "changeover.toml").write_text(CONFIG, encoding="utf-8")
+    with closing(FrameSlot.create("cam-1")) as slot:
+        spec = worker_spec(load(tmp_path / "changeover.toml", {}), {"cam-1": slot}, 1 << 30)
+    assert spec.environment is not None
+    assert spec.environment.items() >= FOR_MODELS.items()
+
+
+def test_a_preparation_has_it() -> None:
+    assert prepare._environment().items() >= FOR_MODELS.items()
+
+
+def test_a_trial_of_doctors_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, Any] = {}
+
+    def run(command: list[str], **named: Any) -> "subprocess.CompletedProcess[bytes]":  # noqa: ANN401 - subprocess.run's
+        given.update(named)
+        return subprocess.CompletedProcess(command, 0, b"{}\n", b"")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    assert run_apart("a.trial", [], b"", 1.0) == b"{}"
+    assert given["env"].items() >= FOR_MODELS.items()
