@@ -94,9 +94,9 @@ def returned_shares(watch: LedgerWatch, since_s: float, rss: Probe) -> list[floa
 def _together(releases: list[Release], loads: list[Load]) -> list[list[Release]]:
     found: list[list[Release]] = []
     for one in releases:
-        before_s = found[-1][-1].at_s if found else -_BACK_WITHIN_S
+        before_s = found[-1][-1].at_s if found else -inf
         is_alone = one.at_s - before_s >= _BACK_WITHIN_S or any(before_s < load.begun_s < one.at_s for load in loads)
-        if is_alone or not found:
+        if is_alone:
             found.append([])
         found[-1].append(one)
     return found

@@ -3,7 +3,6 @@
 import subprocess
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -38,12 +37,12 @@ def test_a_preparation_has_it() -> None:
 
 
 def test_a_trial_of_doctors_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    given: dict[str, Any] = {}
+    given: dict[str, str] = {}
 
-    def run(command: list[str], **named: Any) -> "subprocess.CompletedProcess[bytes]":  # noqa: ANN401 - subprocess.run's
-        given.update(named)
+    def run(command: list[str], *, env: dict[str, str], **_: object) -> "subprocess.CompletedProcess[bytes]":
+        given.update(env)
         return subprocess.CompletedProcess(command, 0, b"{}\n", b"")
 
     monkeypatch.setattr(subprocess, "run", run)
     assert run_apart("a.trial", [], b"", 1.0) == b"{}"
-    assert given["env"].items() >= FOR_MODELS.items()
+    assert given.items() >= FOR_MODELS.items()

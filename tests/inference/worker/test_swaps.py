@@ -136,7 +136,7 @@ def test_a_newer_assignment_supersedes(new_plant: NewPlant, make_version: Make) 
 def test_an_older_change_than_the_newest_is_refused(new_plant: NewPlant, make_version: Make) -> None:
     plant = new_plant()
     plant.switch(make_version("one"))
-    late = Assign(line="line-1", change=-1, model=make_version("late"), keeps_ready=False)
+    late = Assign(line="line-1", change=-1, model=make_version("late"))
     plant.send(late)
     answer = plant.answer(-1)
     assert isinstance(answer, SwapFailed)
