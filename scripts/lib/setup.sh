@@ -78,10 +78,17 @@ system_libraries() {
   [ "${#missing[@]}" = 0 ] || install_packages "${missing[@]}"
 }
 
+# What the demo starts as its broker. The package's own service stays off where it came for that alone.
+mosquitto_program() {
+  # Debian puts it into /usr/sbin, which is not on every user's PATH.
+  ! PATH="$PATH:/usr/sbin" command -v mosquitto >/dev/null || return 0
+  install_packages mosquitto
+  [ ! -d /run/systemd/system ] || as_root systemctl disable --quiet --now mosquitto.service
+}
+
 broker() {
-  # Debian puts the broker into /usr/sbin, which is not on every user's PATH.
   local missing=()
-  PATH="$PATH:/usr/sbin" command -v mosquitto >/dev/null || missing+=(mosquitto)
+  mosquitto_program
   command -v mosquitto_sub >/dev/null || missing+=(mosquitto-clients)
   command -v openssl >/dev/null || missing+=(openssl) # makes the tests' certificates
   [ "${#missing[@]}" = 0 ] || install_packages "${missing[@]}"
