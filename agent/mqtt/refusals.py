@@ -39,7 +39,9 @@ def explain(error: Exception, host: str) -> Failure:
         return Failure(f"{_certificate(error.verify_code, host)} ({said})", is_refusal=True)
     if isinstance(error, ssl.SSLError):
         return Failure(f"{_handshake(str(error.reason))} ({said})", is_refusal=True)
-    if isinstance(error, (FileNotFoundError, PermissionError, IsADirectoryError, MistakeError)):
+    if isinstance(error, MistakeError):
+        return Failure(str(error), is_refusal=True)
+    if isinstance(error, (FileNotFoundError, PermissionError, IsADirectoryError)):
         return Failure(f"a file of mqtt.ca_file, cert_file, key_file or password_file: {said}", is_refusal=True)
     return Failure(said, is_refusal=False)
 
