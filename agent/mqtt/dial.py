@@ -170,7 +170,7 @@ class Attempt:
 def build_client(settings: LinkSettings, protocol: ProtocolVersion, notes: Notes) -> Client:
     """Return a client that is not connected yet.
 
-    Raise OSError (ssl.SSLError too) where a file of TLS or the password's cannot be used, LockedKeyError for such a key.
+    Raise OSError (ssl.SSLError too) or LockedKeyError where a file of TLS or the password's cannot be used.
     """
     client = Client(
         CallbackAPIVersion.VERSION2,
