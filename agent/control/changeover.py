@@ -43,6 +43,8 @@ def begin(state: State, line: Line, commands: list[Command], now: Now) -> list[A
     choice = choose(state.plant, line)
     wanted, cause = choice.wanted, choice.asker if commands else choice.cause
     overtaken = supersede(state, line, now)
+    if commands:
+        line.left_by_cap = None
     if wanted is None:
         lacks = f"the catalog has nothing for {cause.rule} {cause.value or ''}".rstrip()
         return overtaken + [
@@ -145,7 +147,7 @@ def worker_lost(state: State, line: Line, now: Now) -> list[Action]:
     """Note that nothing serves; a changeover goes on with the next worker, unless it seems to be what kills them."""
     if line.active is not None:
         blind.begin(line, now)
-    line.active, line.blind = None, False
+    line.active, line.blind, line.left_by_cap = None, False, None
     line.unconfirmed.clear()
     pending = line.changeover
     if pending is None:
@@ -260,7 +262,7 @@ def _note(line: Line, done: Changeover) -> None:
 
 
 def _fail(state: State, line: Line, reason: Reason, detail: str, now: Now) -> list[Action]:
-    line.fault = reason
+    line.fault, line.left_by_cap = reason, None
     actions = _close(state, line, _Outcome("failed", reason, detail), now)
     return actions + alert(state, Alert("swap_failed", on=True, line=line.id, detail=f"{reason}: {detail}"))
 
