@@ -14,7 +14,8 @@ from agent.messages.payloads import Ack, AckResult, Alert, Cause, Switch, Switch
 from agent.messages.references import ModelVersion
 
 _RESIDENT: Final = SwapReport("resident", "make-before-break", 0.0, 0.0, 0.0, 0)
-_KEPT_ANSWERS: Final = 1024
+KEPT_ANSWERS: Final = 1024
+"""Final answers that are kept for a repetition of their ids; the oldest go."""
 _LONGEST_KEPT_TOPIC: Final = 512
 """Longer topics are none of ours: what they were answered is found anew rather than kept."""
 _LONGEST_DETAIL: Final = 500
@@ -186,7 +187,7 @@ def answer(
     ack = Ack(command.id, command.topic, result, reason, words)
     if command.id is not None and result != "accepted" and len(command.topic) <= _LONGEST_KEPT_TOPIC:
         state.answers[command.topic, command.line, command.id] = ack
-        while len(state.answers) > _KEPT_ANSWERS:
+        while len(state.answers) > KEPT_ANSWERS:
             del state.answers[next(iter(state.answers))]
     return [Answer(ack, command.reply)]
 

@@ -96,6 +96,16 @@ def miss_model(state: State, line: Line, _now: Now) -> list[Action]:
     return alert(state, Alert("unknown_model", on=reference is not None, line=line.id, detail=detail))
 
 
+def miss_choice(state: State, line: Line, _now: Now) -> list[Action]:
+    """Keep the alert of a line whose last choice is not known since a restart, until it has a product again."""
+    if line.choice_lost and (line.product is not None or line.operator is not None):
+        line.choice_lost, state.unsaved = False, True
+    detail = "its last choice could not be written before a restart; send its product again"
+    return alert(
+        state, Alert("choice_lost", line.choice_lost, line=line.id, detail=detail if line.choice_lost else None)
+    )
+
+
 def alert(state: State, change: Alert) -> list[Action]:
     """Turn an alert on or off; one message a change, and the list of those that are on."""
     key = (change.code, change.line, change.stream)

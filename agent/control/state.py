@@ -103,6 +103,7 @@ class Line:
     `ready` is the value as it was last said; `facts` and `since` are the last change of the line's state.
     `next` is the change that the schedule will make, worked out from `next_basis`; `announced` the one prepared for.
     `history` are references that served by decision, the newest last: what a rollback returns to.
+    `choice_lost`: its product was not known after a restart, because the disk took nothing before, and is not yet.
     `left_by_cap` is the variant that a cap left of the reference beside it, while nothing has replaced it.
     Until `on_trial_until_s` (monotonic) a model that fails is taken back to the one before. The line has lost its model
     since `blind_since_s` (None: it has one, or never had); where nothing serves it is asked for again at `insist_at_s`.
@@ -117,6 +118,7 @@ class Line:
     rollback: ModelReference | None = None
     rollback_cause: Cause | None = None
     history: list[str] = field(default_factory=list)
+    choice_lost: bool = False
     left_by_cap: tuple[ModelReference, str] | None = None
     on_trial_until_s: float = 0.0
     window: Window = NO_WINDOW

@@ -108,12 +108,12 @@ def test_what_root_leaves_in_the_services_folder_is_the_services(tmp_path: Path)
 
 
 def test_it_is_given_back_and_taken_from_nobody(tmp_path: Path) -> None:
-    with taken(tmp_path / "state", "one"):
-        with (
-            pytest.raises(NotStartedError, match=rf"process {os.getpid()}, device one"),
-            taken(tmp_path / "state", "b"),
-        ):
-            pass
+    with (
+        taken(tmp_path / "state", "one"),
+        pytest.raises(NotStartedError, match=rf"process {os.getpid()}, device one"),
+        taken(tmp_path / "state", "b"),
+    ):
+        pass
     with taken(tmp_path / "state", "two"):
         pass
 
