@@ -217,9 +217,7 @@ class Link:
         if connection is None:
             return
         if connection.found_session:
-            # what it holds is too old to be meant; a goodbye, because the will must not speak
-            connection.disconnect()
-            connection.end("forgets an old session")
+            # what it holds is too old to be meant
             self._dial(session="forget")
             return
         at_once = False

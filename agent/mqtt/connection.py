@@ -14,7 +14,7 @@ from agent.messages.events import LinkTakenOver, LinkTrouble, Received, Reply
 from agent.mqtt.dial import Client, Dialled, Notes, close
 from agent.mqtt.outgoing import Outgoing, may_publish_to, refusal
 from agent.mqtt.owner import Owner
-from agent.mqtt.refusals import is_refusal
+from agent.mqtt.refusals import is_refusal, missing_service
 
 if TYPE_CHECKING:
     from agent.messages.children import Message
@@ -195,6 +195,10 @@ class Connection:
             self._wait()
         elif not self._told_down:
             self._told_down = True
+            if self.found_session:
+                self._client.disconnect()  # because the will must not speak
+            if not self.accepted:
+                close(self._client)  # what we refuse, the broker holds open
             self._owner.connection_down()
 
     def _deliver(self) -> None:
@@ -240,6 +244,12 @@ class Connection:
             return
         if flags.session_present and not self._resumes:
             self.found_session, self.ended = True, "the broker kept an old session"
+            return
+        missing = missing_service(
+            getattr(properties, "MaximumQoS", 2), retains=bool(getattr(properties, "RetainAvailable", 1))
+        )
+        if missing is not None:
+            self.refused, self.ended = True, missing
             return
         self.window = min(WINDOW, getattr(properties, "ReceiveMaximum", WINDOW))
         self._maximum_packet_bytes = getattr(properties, "MaximumPacketSize", None)

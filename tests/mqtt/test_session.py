@@ -111,7 +111,7 @@ def test_what_waits_in_a_session_of_before_the_start_is_forgotten_and_no_will_is
     before = make_station(mosquitto.port, protocol="3.1.1", session_s=60)
     before.until_heard(LinkUp)
     before.until(lambda: before.link.round_trip_ms is not None)
-    before.publisher.stop([], 20)
+    assert before.publisher.stop([], 20)
     plc.subscribe([before.topics.status])
     plc.publish(PRODUCT, "old")
     after = make_station(mosquitto.port, protocol="3.1.1", session_s=60)
