@@ -7,7 +7,7 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 
-from agent.messages.references import ModelVersion
+from agent.messages.references import Layout, ModelVersion, Task
 from agent.settings import fields
 from agent.settings.model import Group
 
@@ -72,6 +72,8 @@ class ModelEntry(Group):
     classes: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     golden: fields.FilePath | None = None
     rank: float | None = None
+    layout: Layout = ""
+    task: Task = ""
 
     def version_of(self) -> ModelVersion:
         """Return the entry as the rest of the agent knows it."""
@@ -90,6 +92,8 @@ class ModelEntry(Group):
             golden=None if self.golden is None else str(self.golden),
             rank=rank or 0.0,
             weights_sha256=self.weights_sha256,
+            layout=self.layout,
+            task=self.task,
         )
 
 

@@ -137,7 +137,8 @@ def restore(version: ModelVersion, opened: Opened, compute: str, cache_dir: Path
 
     Raises ModelError where it and the catalog do not agree, and whatever the runtime raises.
     """
-    head = Head.of(version, opened.artifact.facts, opened.artifact.shape)
+    artifact = opened.artifact
+    head = Head.of(version, artifact.facts, artifact.shape, artifact.imgsz)
     return _graph_module(version, compute).restore(head, opened, compute, cache_dir)
 
 

@@ -30,7 +30,9 @@ def suppress(
 
 def _by_score(scores: NDArray[np.float32]) -> NDArray[np.intp]:
     """Order the best MAX_CANDIDATES, the first of equals first."""
-    return np.argsort(-scores, kind="stable")[:MAX_CANDIDATES]
+    order = np.argsort(-scores, kind="stable")
+    best: NDArray[np.intp] = order[:MAX_CANDIDATES]
+    return best
 
 
 class _Kept:
@@ -44,7 +46,8 @@ class _Kept:
         self.count = 0
 
     def indices(self) -> NDArray[np.intp]:
-        return self._indices[: self.count].copy()
+        kept: NDArray[np.intp] = self._indices[: self.count].copy()
+        return kept
 
     def add(self, block: NDArray[np.intp]) -> None:
         """Keep those of `block`, sorted by score, that nothing of greater score overlaps."""
@@ -87,4 +90,5 @@ class _Kept:
         with np.errstate(divide="ignore", invalid="ignore"):  # of two empty boxes neither is the other's rival
             shared /= union
         found: NDArray[np.bool_] = shared > self._iou
-        return np.logical_and(found, self._classes[ones][:, np.newaxis] == self._classes[others], out=found)
+        np.logical_and(found, self._classes[ones][:, np.newaxis] == self._classes[others], out=found)
+        return found
