@@ -82,7 +82,7 @@ class Model(Protocol):
         """Answer one picture as `infer` does, looking at every number of the raw output: for warming up and proving.
 
         The calling thread computes with the runtime's, so that its priority counts: on a load's it steps back.
-        Raises what `answer` raises; ModelError("proof_failed") says what was found.
+        Raises what `answer` raises; ModelError says what was found: "proof_failed", or "implausible".
         """
 
     def close(self) -> None:
