@@ -95,6 +95,7 @@ class Agent:
                 set_publish=self._publishing.set_publish,
                 reload=self._reload,
                 count_switch=self._metrics.switched,
+                is_bound=lambda topic: any(one.topic == topic for one in self._state.plant.bindings),
             ),
         )
         self._announcer: Final = Announcer(context, self._state, self._publisher, self._link)
