@@ -54,7 +54,7 @@ def group(buffer: int) -> int:
 
 
 def is_possible(buffer: int, height: int, width: int) -> bool:
-    """Say whether a frame of this size can lie in this buffer: the words are the other process', and may be anything."""
+    """Say whether a frame can be so; its writer is another process, whose words may be anything."""
     return 0 <= buffer < BUFFERS and height > 0 and width > 0 and height * width * 3 <= CAPACITY_BYTES
 
 
