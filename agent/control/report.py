@@ -8,6 +8,7 @@ from agent.control.actions import Action, PublishEvent, PublishLive, PublishStat
 from agent.control.policy import missing, product_model, serves
 from agent.control.state import NOTHING, Line, Now, State
 from agent.messages.payloads import Alert, LineState, Phase, StreamStatus
+from agent.messages.references import ModelReference
 
 CAMERA_PATIENCE_S: Final = 10.0
 """A camera opens within a few seconds of the start, or something is wrong with it."""
@@ -26,6 +27,12 @@ def serves_product(state: State, line: Line) -> bool:
     # The worker may flip at any moment to what it was told and has not answered for: each of those must serve too.
     possible = [line.active, *(model.reference for model in line.unconfirmed)]
     return all(serves(model, wanted) for model in possible)
+
+
+def right_models(state: State, line: Line) -> tuple[ModelReference, ...]:
+    """Return which models are right for the line's product now; see `serves`."""
+    wanted = product_model(state.plant, line)
+    return (wanted,) if wanted is not None else ()
 
 
 def withdraw_unless_ready(state: State, line: Line) -> list[Action]:
@@ -63,7 +70,10 @@ def heartbeat(state: State) -> list[Action]:
 
 def moves(state: State, line: Line) -> bool:
     """Return whether the worker and every stream of the line have made progress in time."""
-    return state.worker_up and not state.worker_hung and _streams_online(state, line)
+    if not state.worker_up or state.worker_hung or not _streams_online(state, line):
+        return False
+    answering = [state.answering[stream] for stream in state.streams_of(line.id) if stream in state.answering]
+    return all(one.unanswered_since_s is None for one in answering)
 
 
 def stream_status(state: State, stream: str, status: StreamStatus) -> list[Action]:
