@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 from support.plant_bench import Bench, alerts, lives, states
 
-from agent.control.actions import RestartWorker
+from agent.control.actions import Action, RestartWorker
 from agent.control.events import FramesSeen, Seen, Tick, WorkerUp
 from agent.messages.children import Breaking
 
@@ -28,9 +28,9 @@ class Frames:
         period_s: float = 0.1,
         takes_s: float = 0.05,
         fate: str = "answered",
-    ) -> list[object]:
+    ) -> list[Action]:
         """Let time pass; return the actions. `fate` of the frames of `stream`: answered, failed, lost or waiting."""
-        actions: list[object] = []
+        actions: list[Action] = []
         due_s, ends_s = self.bench.now_s, 0.0
         for _ in range(round(seconds / STEP_S)):
             self.bench.now_s += STEP_S

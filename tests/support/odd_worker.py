@@ -64,8 +64,8 @@ def patch() -> None:
         with after(order, number):
             yield
 
-    Pipeline._step = stop  # type: ignore[method-assign] # that is what this process is for
-    InOrder.after_those_before = stand  # type: ignore[method-assign]
+    Pipeline._step = stop  # type: ignore[assignment,method-assign] # that is what this process is for
+    InOrder.after_those_before = stand  # type: ignore[assignment,method-assign]
     Worker.__init__.__defaults__ = (odd_load,)
 
 
