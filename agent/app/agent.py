@@ -91,7 +91,7 @@ class Agent:
         )
         self._publishing.observe = self._metrics.inferred
         self._metrics.expect(settings.line, [stream.id for stream in settings.stream])
-        self._memory: Final = SnapshotFile(settings.device.state_dir)
+        self._memory: Final = SnapshotFile(settings.device.state_dir, self._loop.put)
         self._performer: Final = Performer(
             context.topics,
             self._publisher,
@@ -103,6 +103,7 @@ class Agent:
                 reload=self._reload,
                 restart_worker=lambda detail: self._supervisor.restart(WORKER, detail),
                 count_switch=self._metrics.switched,
+                is_bound=lambda topic: any(one.topic == topic for one in self._state.plant.bindings),
             ),
         )
         self._announcer: Final = Announcer(context, self._state, self._publisher, self._link)
@@ -218,6 +219,7 @@ class Agent:
         self._look_at_rate(now_s)
         self._decide(FramesSeen(self._answers.seen(self._streams.counters(), self._state.lines.values())))
         self._decide(Tick())
+        self._memory.tick(now_s)
         self._vitals.tick(now_s, self._pids)
         self._announcer.tick(now_s, self._streams, self._publishing, self._vitals, self._metrics.trouble)
         self._scraping.tick(now_s)

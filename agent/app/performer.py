@@ -43,6 +43,8 @@ class Calls:
     reload: Callable[[], None]
     restart_worker: Callable[[str], None]
     count_switch: Callable[[Switch], None]
+    is_bound: Callable[[str], bool]
+    """Whether a topic is that of a binding."""
 
 
 class Performer:
@@ -99,7 +101,8 @@ class Performer:
 
     def _answer(self, action: Answer) -> None:
         payload, reply = msgspec.json.encode(action.ack), action.reply
-        if reply is not None and self._topics.may_answer(reply.topic):
+        # who may write one topic alone must not reach a line through its answer
+        if reply is not None and self._topics.may_answer(reply.topic) and not self._calls.is_bound(reply.topic):
             self._publisher.send_event(reply.topic, payload, reply.correlation)
         else:
             self._publisher.send_event(self._topics.of_device("ack"), payload)
