@@ -25,7 +25,7 @@ from agent.app.service import Service
 from agent.app.streams import Streams
 from agent.app.vitals import Vitals
 from agent.app.worker import HUNG_AFTER_S, WORKER, worker_spec
-from agent.control import report, snapshot
+from agent.control import snapshot
 from agent.control.events import (
     AckRate,
     FramesSeen,
@@ -39,6 +39,7 @@ from agent.control.events import (
     WorkerLost,
     WorkerUp,
 )
+from agent.control.policy import ready_models
 from agent.control.reconciler import Event, reconcile
 from agent.control.state import NOTHING, State
 from agent.health.device import Device
@@ -199,7 +200,7 @@ class Agent:
             is_ready = line.ready != NOTHING
             # A frame of the moment in between was not captured ready: neither as `ready` goes, nor as it comes.
             since_ns = said_ns if is_ready else decided_ns
-            right = report.right_models(self._state, line) if is_ready else ()
+            right = ready_models(self._state.plant, line) if is_ready else ()
             self._publishing.line_changed(line.id, line.product, since_ns, right)
 
     def _tick_if_due(self) -> None:

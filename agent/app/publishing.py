@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
+from functools import lru_cache
 from typing import Final, Literal, Protocol
 
 import msgspec
@@ -56,7 +57,12 @@ class _Moment:
 
     def prefix(self, model: str) -> bytes:
         """Return what was true of a frame of this moment that `model` inferred."""
-        return self.ready if any(serves(model, one) for one in self.right) else self.not_ready
+        return self.ready if _is_right(model, self.right) else self.not_ready
+
+
+@lru_cache(1024)  # it is asked for each detection, and a reference takes longer to read than all else here
+def _is_right(model: str, right: tuple[ModelReference, ...]) -> bool:
+    return serves(model, right)
 
 
 @dataclass

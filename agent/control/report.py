@@ -8,7 +8,6 @@ from agent.control.actions import Action, PublishEvent, PublishLive, PublishStat
 from agent.control.policy import missing, note_cap, ready_models, serves
 from agent.control.state import NOTHING, Line, Now, State
 from agent.messages.payloads import Alert, LineState, Phase, StreamStatus
-from agent.messages.references import ModelReference
 
 CAMERA_PATIENCE_S: Final = 10.0
 """A camera opens within a few seconds of the start, or something is wrong with it."""
@@ -27,12 +26,6 @@ def serves_product(state: State, line: Line) -> bool:
     # The worker may flip at any moment to what it was told and has not answered for: each of those must serve too.
     possible = [line.active, *(model.reference for model in line.unconfirmed)]
     return all(serves(model, allowed) for model in possible)
-
-
-def right_models(state: State, line: Line) -> tuple[ModelReference, ...]:
-    """Return which models are right for the line's product now; see `serves`."""
-    wanted = product_model(state.plant, line)
-    return (wanted,) if wanted is not None else ()
 
 
 def withdraw_unless_ready(state: State, line: Line) -> list[Action]:
