@@ -19,6 +19,7 @@ _NEWEST: Final = 0.25
 class _Stream:
     line: str
     steady: bool
+    taken_s: float = 0.0
     answered_s: float = 0.0
     infer_s: float = 0.0
     missed_s: float = 0.0
@@ -44,6 +45,7 @@ class Answers:
         for one in streams:
             stream = self._streams[one.stream]
             stream.answered_s = max(stream.answered_s, one.answered_ns / 1e9)
+            stream.taken_s = one.taken_ns / 1e9
             stream.missed_s, stream.missed = one.missed_ns / 1e9, one.missed
 
     def worker_lost(self) -> None:
@@ -62,6 +64,7 @@ class Answers:
         return {
             id_: Seen(
                 offered_s=counters[id_].last_offered_ns / 1e9,
+                taken_s=stream.taken_s,
                 answered_s=stream.answered_s,
                 missed_s=stream.missed_s,
                 missed=stream.missed,

@@ -111,5 +111,8 @@ def _restart(state: State, line: Line, stream: str, seen: Seen, now: Now) -> lis
 
 
 def _detail(since_s: float, seen: Seen, now: Now) -> str:
-    what = f"{seen.missed} in a row failed" if seen.missed else "none was answered"
-    return f"frames come, {what} for {now.monotonic_s - since_s:.1f} s"
+    """Say what people begin to look at: the model, what holds its answers, or what keeps frames from it."""
+    what = "are taken and not answered" if seen.taken_s >= since_s else "are not taken"
+    if seen.missed:
+        what = f"fail, {seen.missed} in a row"
+    return f"frames come and {what}, for {now.monotonic_s - since_s:.1f} s"

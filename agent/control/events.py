@@ -25,12 +25,13 @@ class StreamChanged:
 class Seen:
     """What is known of one stream's frames. Times are monotonic, 0 for never.
 
-    The newest frame came at `offered_s`, the newest answer at `answered_s`. `missed` frames in a row were taken and got
-    no answer, the last one at `missed_s`. `waiting`: a frame was not taken yet. `turn_s`: how long a model takes for
-    one frame of each of its streams. `steady`: frames are expected to come by themselves.
+    The newest frame came at `offered_s`, one was last taken at `taken_s`, and last answered at `answered_s`. `missed`
+    frames in a row were taken and got no answer, the last one at `missed_s`. `waiting`: a frame was not taken yet.
+    `turn_s`: how long a model takes for one frame of each of its streams. `steady`: frames come by themselves.
     """
 
     offered_s: float = 0.0
+    taken_s: float = 0.0
     answered_s: float = 0.0
     missed_s: float = 0.0
     missed: int = 0

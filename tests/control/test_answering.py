@@ -67,6 +67,21 @@ def frames(bench: Bench) -> Frames:
     return made
 
 
+@pytest.mark.parametrize(
+    ("fate", "taken", "words"),
+    [
+        ("failed", True, "frames come and fail, "),
+        ("lost", True, "frames come and are taken and not answered"),
+        ("waiting", False, "frames come and are not taken"),
+    ],
+)
+def test_the_alert_says_what_becomes_of_the_frames(frames: Frames, fate: str, *, taken: bool, words: str) -> None:
+    frames.seen["cam-1"] = replace(frames.seen["cam-1"], taken_s=1e9 if taken else 0.0)
+    (raised,) = [one for one in alerts(frames.run(2.7, fate=fate)) if one.on]
+    assert raised.detail is not None
+    assert raised.detail.startswith(words)
+
+
 @pytest.mark.parametrize("fate", ["failed", "lost", "waiting"])
 def test_whatever_keeps_the_answers_ready_is_withdrawn_in_time_and_comes_back(frames: Frames, fate: str) -> None:
     bench = frames.bench
