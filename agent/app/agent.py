@@ -255,9 +255,9 @@ class Agent:
         except Exception:  # noqa: BLE001 - see above; the loop's edge
             _log.exception("event=message_failed topic=%r bytes=%d", message.topic[:200], len(message.payload))
 
-    def _stream_changed(self, stream: str, status: StreamStatus) -> None:
+    def _stream_changed(self, stream: str, status: StreamStatus, detail: str) -> None:
         _log.info("event=stream_%s stream=%s", status, stream)
-        self._decide(StreamChanged(stream, status))
+        self._decide(StreamChanged(stream, status, detail))
 
     def _from_child(self, child: str, message: Message) -> None:
         if self._streams.owns(child):
