@@ -12,6 +12,7 @@ from urllib.parse import quote, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, InstanceOf, PlainSerializer, ValidationInfo
 
+from agent.messages.numbers import canonical_number
 from agent.messages.references import ModelReference
 from agent.messages.sources import is_camera, split
 from agent.settings.units import MemoryBudget, parse_budget, parse_clock, parse_days, parse_duration, parse_size
@@ -46,9 +47,10 @@ def canonical_product(value: object) -> str | None:
         value = str(value)
     if not isinstance(value, str):
         return None
-    text = value.strip()
-    if match := re.fullmatch(r"(-?\d+)\.0+", text):
-        text = match[1]
+    try:
+        text = canonical_number(value.strip())
+    except ValueError:
+        return None
     return text if 1 <= len(text) <= _PRODUCT_LENGTH and text.isprintable() else None
 
 

@@ -91,7 +91,7 @@ class MqttSettings(Group):
         if self.password_file is None:
             return None
         try:
-            return self.password_file.read_text(encoding="utf-8").rstrip("\r\n")
+            return self.password_file.read_text(encoding="utf-8-sig").rstrip("\r\n")
         except (OSError, UnicodeDecodeError) as error:
             raise MistakeError(f"mqtt.password_file cannot be read: {type(error).__name__}") from None
 
