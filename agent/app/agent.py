@@ -287,9 +287,9 @@ class Agent:
         except Exception:  # noqa: BLE001 - see above; the loop's edge
             _log.exception("event=message_failed topic=%r bytes=%d", message.topic[:200], len(message.payload))
 
-    def _stream_changed(self, stream: str, status: StreamStatus) -> None:
+    def _stream_changed(self, stream: str, status: StreamStatus, detail: str) -> None:
         _log.info("event=stream_%s stream=%s", status, stream)
-        self._decide(StreamChanged(stream, status))
+        self._decide(StreamChanged(stream, status, detail))
 
     def _from_child(self, child: str, message: Message) -> None:
         """Take what a child says, or what became of it; nothing of it may end control."""

@@ -15,10 +15,11 @@ class Tick:
 
 @dataclass(frozen=True)
 class StreamChanged:
-    """A stream's status is another one now."""
+    """A stream's status is another one now, or there is news of why; `detail` says it."""
 
     stream: str
     status: StreamStatus
+    detail: str = ""
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,7 @@ def _apply(state: State, event: Event, now: Now) -> list[Action]:
         case LinkUp() | LinkTakenOver() | Received():
             return _broker(state, event, now)
         case StreamChanged():
-            return report.stream_status(state, event.stream, event.status)
+            return report.stream_status(state, event.stream, event.status, event.detail)
         case AckRate() | CapChanged() | Reloaded() | Noticed():
             return _world(state, event)
         case FramesSeen() | WorkerUp() | WorkerLost() | WorkerHung() | WorkerCrashed() | Stopping() | Stopped():

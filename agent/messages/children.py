@@ -34,8 +34,7 @@ class SlotDescriptors(msgspec.Struct, frozen=True):
 class CameraSetup(Message, frozen=True):
     """The first message to a camera process.
 
-    `fps` 0 means as fast as it comes. `wait_for_reader`: the source keeps every frame until it was taken. `triggered`:
-    frames come when something triggers the camera, so that their absence says nothing.
+    `fps` 0: unpaced. `wait_for_reader`: frames are kept until taken. `triggered`: silence is no fault.
     """
 
     stream: str
@@ -45,6 +44,8 @@ class CameraSetup(Message, frozen=True):
     wait_for_reader: bool
     slot: SlotDescriptors
     triggered: bool = False
+    open_s: float = 10.0
+    read_s: float = 3.0
 
 
 # ---- camera process -> control

@@ -100,6 +100,8 @@ gstreamer() {
   command -v gst-launch-1.0 >/dev/null || missing+=(gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good)
   /usr/bin/python3 -I -c 'import gi; gi.require_version("GstRtspServer", "1.0")' 2>/dev/null ||
     missing+=(python3-gi gir1.2-gst-rtsp-server-1.0)
+  gst-inspect-1.0 x265enc >/dev/null 2>&1 || missing+=(gstreamer1.0-plugins-bad)
+  gst-inspect-1.0 x264enc >/dev/null 2>&1 || missing+=(gstreamer1.0-plugins-ugly)
   [ "${#missing[@]}" = 0 ] || install_packages "${missing[@]}"
 }
 
