@@ -84,7 +84,7 @@ class Agent:
         )
         self._publishing.observe = self._metrics.inferred
         self._metrics.expect(settings.line, [stream.id for stream in settings.stream])
-        self._memory: Final = SnapshotFile(settings.device.state_dir)
+        self._memory: Final = SnapshotFile(settings.device.state_dir, self._loop.put)
         self._performer: Final = Performer(
             context.topics,
             self._publisher,
@@ -190,6 +190,7 @@ class Agent:
         self._publishing.tick()
         self._look_at_rate(now_s)
         self._decide(Tick())
+        self._memory.tick(now_s)
         self._vitals.tick(now_s, self._pids)
         self._announcer.tick(now_s, self._streams, self._publishing, self._vitals)
         self._scraping.tick(now_s)
