@@ -25,7 +25,9 @@ from agent.mqtt.tls import tls_context
 
 CONNECT_TIMEOUT_S: Final = 5.0
 MAXIMUM_PACKET_BYTES: Final = 128 * 1024
-"""Larger packets an MQTT 5 broker keeps from us, and in 3.1.1 they end the connection: 50 MB must not cost us 127."""
+"""Larger packets are kept from us by an MQTT 5 broker."""
+LARGEST_READ_BYTES: Final = 256 * 1024
+"""A larger packet ends the connection, which 3.1.1 alone leaves to us; smaller ones are cut, answered, and heard."""
 _MID_BYTES: Final = 2
 _FAILURE: Final = 0x80
 _VERSIONS: Final = {"5": MQTTProtocolVersion.MQTTv5, "3.1.1": MQTTProtocolVersion.MQTTv311}
@@ -68,9 +70,9 @@ class Client(paho.Client):
 
     def _sock_recv(self, bufsize: int) -> bytes:
         # paho asks here for the whole rest of a packet, before it has kept any of it
-        if bufsize > MAXIMUM_PACKET_BYTES:
+        if bufsize > LARGEST_READ_BYTES:
             self.too_large_bytes = bufsize
-            raise OSError(f"a message of {bufsize} bytes, where {MAXIMUM_PACKET_BYTES} are taken")
+            raise OSError(f"a message of {bufsize} bytes, where {LARGEST_READ_BYTES} are taken")
         return super()._sock_recv(bufsize)
 
     def _packet_handle(self) -> MQTTErrorCode:
