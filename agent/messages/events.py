@@ -42,10 +42,14 @@ class LinkTakenOver(Message, frozen=True):
 
 
 class LinkTrouble(Message, frozen=True):
-    """Something could not pass while the connection stands. `refused`: the broker would not have it."""
+    """Something could not pass while the connection stands. `refused`: the broker would not have it.
+
+    `too_large`: it is longer than the broker, or we, take.
+    """
 
     detail: str
     refused: bool = False
+    too_large: bool = False
 
 
 class Noticed(Message, frozen=True):

@@ -13,11 +13,12 @@ from agent.mqtt.dial import Attempt, Dialled, SessionUse, close
 from agent.mqtt.farewell import Beside, drive_until, finish, leave
 from agent.mqtt.folded_log import FoldedLog
 from agent.mqtt.link_settings import LinkSettings
-from agent.mqtt.notices import BROKER_REFUSED, RIGHTS_MISSING, Notices
+from agent.mqtt.notices import BROKER_REFUSED, MESSAGE_TOO_LARGE, QUIET_S, RIGHTS_MISSING, Notices
 from agent.mqtt.outgoing import Outgoing
 from agent.mqtt.protocol_choice import ProtocolChoice
 from agent.mqtt.refusals import CERTIFICATE_REFUSED, is_refused_certificate
 from agent.mqtt.round_trip import RoundTrip
+from agent.mqtt.sizes import Sizes
 from agent.processes.backoff import Backoff
 
 CONNACK_TIMEOUT_S: Final = 5.0
@@ -65,6 +66,9 @@ class Link:
         self._tried_since_s: float | None = None
         self._lost_s: float | None = None
         self._short_lives = 0
+        self._sizes: Final = Sizes()
+        self._too_large_s: float | None = None
+        self._starts_clean = False
         self._notices: Final = Notices(put)
         self._troubles: Final = FoldedLog(_log)
 
@@ -114,7 +118,7 @@ class Link:
             self._again(event.detail, at_once=False)
             return True
         self._connack_by_s = time.monotonic() + CONNACK_TIMEOUT_S
-        self._connection = Connection(event, self._loop, self, self._settings.ping_topic)
+        self._connection = Connection(event, self._loop, self, self._settings.ping_topic, self._sizes)
         self._connection.attach()
         return True
 
@@ -236,6 +240,8 @@ class Link:
         """See owner.Owner."""
         if isinstance(message, LinkTrouble):
             self._troubles.warn(message.detail, time.monotonic())
+            if message.too_large:
+                self._too_large(message.detail)
             if message.refused:
                 self._notices.on(RIGHTS_MISSING, message.detail)
         elif isinstance(message, Received):
@@ -250,10 +256,21 @@ class Link:
     def _lost(self, connection: Connection) -> None:
         now_s = self._lost_s = time.monotonic()
         self._choice.lost()
+        set_aside = self._sizes.closed(by_broker=connection.was_closed)
+        if set_aside is not None:
+            self._too_large(f"{set_aside}: the broker closed three times after it, so it is not sent any more")
+        if connection.too_large:
+            # what the broker keeps for our session would come again and again
+            self._starts_clean = True
+            self._too_large(f"a message to this device: {connection.ended}")
         is_steady = now_s - self._up_since_s >= _STEADY_S
         self._short_lives = 0 if is_steady or not connection.was_closed else self._short_lives + 1
         if is_steady:
             self._backoff.reset()
+
+    def _too_large(self, detail: str) -> None:
+        self._too_large_s = time.monotonic()
+        self._notices.on(MESSAGE_TOO_LARGE, detail)
 
     def _refused(self, detail: str, *, is_refusal: bool) -> None:
         if is_refusal:
@@ -264,6 +281,9 @@ class Link:
             if now_s > self._connack_by_s:
                 self._drop(connection, f"no CONNACK within {CONNACK_TIMEOUT_S:g} s")
             return
+        if self._too_large_s is not None and self._too_large_s < self._up_since_s < now_s - QUIET_S:
+            self._too_large_s = None
+            self._notices.off(MESSAGE_TOO_LARGE)
         if self._round_trip.is_silent(now_s):
             # in 3.1.1 a broker answers what it drops for want of rights as if it took it
             topic = self._settings.ping_topic
@@ -294,8 +314,11 @@ class Link:
         self._dial_at_s, self._tried_since_s = None, time.monotonic()
         self._attempts += 1
         recent = self._lost_s is not None and time.monotonic() - self._lost_s < self._settings.session_s
-        if recent:
+        if self._starts_clean:
+            session = "forget"
+        elif recent:
             session = "resume"
+        self._starts_clean = False
         self._attempt = Attempt(self._attempts, self._settings, self._choice.current, self._loop.put, session=session)
         self._attempt.start()
 

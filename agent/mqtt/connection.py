@@ -12,9 +12,10 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from agent.messages.events import LinkTakenOver, LinkTrouble, Received, Reply
 from agent.mqtt.dial import Client, Dialled, Notes, close
-from agent.mqtt.outgoing import Outgoing, may_publish_to, refusal
+from agent.mqtt.outgoing import Outgoing, may_publish_to
 from agent.mqtt.owner import Owner
 from agent.mqtt.refusals import is_refusal, missing_service
+from agent.mqtt.sizes import Sizes, packet_bytes
 
 if TYPE_CHECKING:
     from agent.messages.children import Message
@@ -48,7 +49,7 @@ class LoopLike(Protocol):
 class Connection:
     """One paho client, driven on the loop's thread. Paho's callbacks only write down what they are told."""
 
-    def __init__(self, dialled: Dialled, loop: LoopLike, owner: Owner, ping_topic: str | None) -> None:
+    def __init__(self, dialled: Dialled, loop: LoopLike, owner: Owner, ping_topic: str | None, sizes: Sizes) -> None:
         """`dialled` holds a client whose CONNECT is sent."""
         self.protocol: Final = dialled.protocol
         self.accepted = False
@@ -58,6 +59,7 @@ class Connection:
         self.was_closed = False
         self.found_session = False
         """Whether the broker offered a session that is not wanted any more; the connection ends for that."""
+        self.too_large = False
         self.ended: str | None = None
         self.window = WINDOW
         self._maximum_packet_bytes: int | None = None
@@ -67,6 +69,7 @@ class Connection:
         self._loop: Final = loop
         self._owner: Final = owner
         self._ping_topic: Final = ping_topic
+        self._sizes: Final = sizes
         self._in_flight: Final[dict[int, tuple[str, Acknowledged | None]]] = {}
         self._subscribing: Final[dict[int, str]] = {}
         self._heard: list[Message] = []
@@ -115,9 +118,12 @@ class Connection:
         """
         if self.ended is not None:
             return False
-        refused = refusal(message, self._maximum_packet_bytes)
+        size_bytes = packet_bytes(message, self.protocol)
+        refused = self._refusal(message.topic, size_bytes)
         if refused is not None:
-            self._refuse(message.topic, refused, acknowledged)
+            self._heard.append(refused)
+            if acknowledged is not None:
+                self._arrived.append(acknowledged)
             return True
         properties = None
         if message.correlation is not None and self.protocol == "5":
@@ -126,6 +132,7 @@ class Connection:
         info = self._client.publish(message.topic, message.payload, message.qos, message.retain, properties)
         if info.rc == MQTTErrorCode.MQTT_ERR_SUCCESS and message.qos:
             self._in_flight[info.mid] = (message.topic, acknowledged)
+        self._sizes.sent(info.mid if message.qos else 0, message.topic, size_bytes)
         self._driven(info.rc)
         return self.ended is None
 
@@ -215,10 +222,18 @@ class Connection:
         for acknowledged in arrived:
             acknowledged()
 
-    def _refuse(self, topic: str, why: str, acknowledged: Acknowledged | None) -> None:
-        self._heard.append(LinkTrouble(detail=f"{topic}: {why}"))
-        if acknowledged is not None:
-            self._arrived.append(acknowledged)
+    def _refusal(self, topic: str, size_bytes: int) -> LinkTrouble | None:
+        """Return why the broker would never take such a message, or None."""
+        if not may_publish_to(topic):
+            return LinkTrouble(detail=f"{topic}: this is no topic to publish to")
+        limit_bytes = self._maximum_packet_bytes
+        if limit_bytes is not None and size_bytes > limit_bytes:
+            detail = f"{topic}: {size_bytes} bytes, where the broker takes {limit_bytes}"
+            return LinkTrouble(detail=detail, too_large=True)
+        if self._sizes.is_set_aside(topic, size_bytes):
+            detail = f"{topic}: {size_bytes} bytes, and the broker closed three times on as many or fewer"
+            return LinkTrouble(detail=detail, too_large=True)
+        return None
 
     def _wait(self) -> None:
         fd = self.fileno()
@@ -262,7 +277,8 @@ class Connection:
             by_broker = flags.is_disconnect_packet_from_server
             word = "the broker said" if by_broker else "the connection is lost"
             self.ended = f"{word}: {self._notes.last or reason.getName()}"
-            self.was_closed = not by_broker
+            self.too_large = self._client.too_large_bytes > 0
+            self.was_closed = not by_broker and not self.too_large
             if by_broker and reason.getName() == _TAKEN_OVER:
                 self._heard.append(LinkTakenOver())
 
@@ -281,6 +297,7 @@ class Connection:
             self._heard.append(LinkTrouble(detail="a message with a topic that is not UTF-8 was dropped"))
             return
         if topic == self._ping_topic:
+            self._sizes.answered(lambda sent: sent.topic == topic)
             self._echoes.append(bytes(message.payload))
         else:
             payload = bytes(message.payload[: PAYLOAD_LIMIT_BYTES + 1])
@@ -296,6 +313,7 @@ class Connection:
         self._on_arrived(mid)
 
     def _on_arrived(self, mid: int) -> None:
+        self._sizes.answered(lambda sent: sent.mid == mid)
         _, acknowledged = self._in_flight.pop(mid, ("", None))
         if acknowledged is not None:
             self._arrived.append(acknowledged)

@@ -27,7 +27,9 @@ SessionUse = Literal["fresh", "resume", "forget"]
 """A session that the broker kept: ends the connection; is taken up; is dropped by a clean connection before ours."""
 CONNECT_TIMEOUT_S: Final = 5.0
 MAXIMUM_PACKET_BYTES: Final = 128 * 1024
-"""Larger packets are kept from us by an MQTT 5 broker: a 50 MB message must not cost us 127 MB."""
+"""Larger packets are kept from us by an MQTT 5 broker."""
+LARGEST_READ_BYTES: Final = 256 * 1024
+"""A larger packet ends the connection, which 3.1.1 alone leaves to us; smaller ones are cut, answered, and heard."""
 _MID_BYTES: Final = 2
 _FAILURE: Final = 0x80
 _VERSIONS: Final = {"5": MQTTProtocolVersion.MQTTv5, "3.1.1": MQTTProtocolVersion.MQTTv311}
@@ -62,9 +64,18 @@ class Client(paho.Client):
     failed left its socket open.
     """
 
+    too_large_bytes = 0
+    """The length of the message that ended the connection, because nothing so long is taken into memory."""
     arrived: Callable[[int], None] | None = None
     arrived_s = 0.0
     """When the last packet came, whatever it was (time.monotonic)."""
+
+    def _sock_recv(self, bufsize: int) -> bytes:
+        # paho asks here for the whole rest of a packet, before it has kept any of it
+        if bufsize > LARGEST_READ_BYTES:
+            self.too_large_bytes = bufsize
+            raise OSError(f"a message of {bufsize} bytes, where {LARGEST_READ_BYTES} are taken")
+        return super()._sock_recv(bufsize)
 
     def _packet_handle(self) -> MQTTErrorCode:
         self.arrived_s = time.monotonic()

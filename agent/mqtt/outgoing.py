@@ -7,8 +7,6 @@ import msgspec
 _TOPIC_LIMIT: Final = 4096
 _LEVELS_LIMIT: Final = 100
 """Mosquitto takes 200 levels, EMQX 128; a client that publishes to more is thrown out."""
-_OVERHEAD_BYTES: Final = 512
-"""More than header and properties of a message take."""
 
 
 class Outgoing(msgspec.Struct, frozen=True):
@@ -24,17 +22,6 @@ class Outgoing(msgspec.Struct, frozen=True):
     def size_bytes(self) -> int:
         """What it takes of the way to the broker, without headers."""
         return len(self.payload) + len(self.topic)
-
-
-def refusal(message: Outgoing, maximum_packet_bytes: int | None) -> str | None:
-    """Return why a broker would never take `message`, or None; `maximum_packet_bytes` is from its CONNACK."""
-    topic = message.topic
-    if not may_publish_to(topic):
-        return "this is no topic to publish to"
-    size_bytes = len(message.payload) + len(message.correlation or b"") + 4 * len(topic) + _OVERHEAD_BYTES
-    if maximum_packet_bytes is not None and size_bytes > maximum_packet_bytes:
-        return f"{len(message.payload)} bytes are more than the broker takes"
-    return None
 
 
 def may_publish_to(topic: str) -> bool:

@@ -13,7 +13,7 @@ from support.brokers import Mosquitto
 from support.running_agent import BASE, RunningAgent
 
 from agent.mqtt.link_settings import LinkSettings
-from agent.mqtt.peer import connected
+from agent.mqtt.peer import Arrival, connected
 
 RECIPE = "plant/a/plc7/recipe"
 
@@ -46,7 +46,8 @@ def test_an_answer_never_reaches_a_binding_or_another_device(
             # the binding reads the answer's id: as a product, it would turn the line over
             payload = json.dumps({"id": "crate", "value": f"no-such-{number}"})
             _ask(mosquitto, f"{BASE}/line/line-1/prepare", payload, answer_to)
-        limit_s, heard = time.monotonic() + 60, []
+        heard: list[Arrival] = []
+        limit_s = time.monotonic() + 60
         while not any(one.topic == "plant/answers" for one in heard):
             assert time.monotonic() < limit_s, heard
             if (one := ear.receive(1.0)) is not None:

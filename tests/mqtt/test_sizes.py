@@ -1,0 +1,153 @@
+"""Messages that are too large, in both directions: exact lengths, one alert, and the rest goes on."""
+
+from collections.abc import Callable
+
+import pytest
+from support.brokers import Mosquitto
+from support.station import Station
+
+from agent.messages.events import LinkDown, LinkUp, Received
+from agent.mqtt.link_settings import LinkSettings, ProtocolVersion
+from agent.mqtt.outgoing import Outgoing
+from agent.mqtt.peer import connected
+from agent.mqtt.sizes import Sizes, packet_bytes
+
+LIMIT_BYTES = 600
+TOPIC = "changeover/v1/box-7/meta"
+
+
+def _of(size_bytes: int, protocol: ProtocolVersion, topic: str = TOPIC) -> Outgoing:
+    """Return a message that takes exactly so many bytes on the wire."""
+    rest = packet_bytes(Outgoing(topic, b"x" * 300), protocol) - 300
+    return Outgoing(topic, b"x" * (size_bytes - rest), retain=True)
+
+
+def _told(station: Station) -> list[str]:
+    return [one.detail or "" for one in station.noticed if one.on and one.code == "message_too_large"]
+
+
+def test_a_packet_of_exactly_the_limit_goes_and_one_byte_more_is_an_alert(
+    make_mosquitto: Callable[..., Mosquitto], make_station: Callable[..., Station]
+) -> None:
+    broker = make_mosquitto(more=(f"max_packet_size {LIMIT_BYTES}",))
+    station = make_station(broker.port, protocol="5")
+    station.until_heard(LinkUp)
+    answered: list[str] = []
+    assert station.link.publish(_of(LIMIT_BYTES + 1, "5"), lambda: answered.append("larger"))
+    assert station.link.publish(_of(LIMIT_BYTES, "5"), lambda: answered.append("exact"))
+    station.until(lambda: len(answered) == 2)
+    assert [TOPIC in detail for detail in _told(station)] == [True]
+    assert not any(isinstance(one, LinkDown) for one in station.heard)
+    with connected(LinkSettings("127.0.0.1", broker.port, "later", protocol="5")) as later:
+        later.subscribe([TOPIC])
+        arrival = later.receive(30.0)
+    assert arrival is not None
+    assert len(arrival.payload) == len(_of(LIMIT_BYTES, "5").payload)
+
+
+def test_what_a_silent_broker_closes_on_three_times_is_set_aside_and_the_rest_goes_on(
+    make_mosquitto: Callable[..., Mosquitto], make_station: Callable[..., Station]
+) -> None:
+    broker = make_mosquitto(more=(f"max_packet_size {LIMIT_BYTES}",))
+    station = make_station(broker.port, protocol="3.1.1")
+    for _ in range(3):
+        station.until_heard(LinkUp)
+        station.link.publish(_of(200, "3.1.1", "changeover/v1/box-7/status"))
+        station.link.publish(_of(780, "3.1.1"))
+        station.until_heard(LinkDown)
+    station.until_heard(LinkUp)
+    assert [TOPIC in detail for detail in _told(station)] == [True]
+    answered: list[str] = []
+    station.link.publish(_of(780, "3.1.1"), lambda: answered.append("set aside"))
+    station.link.publish(_of(LIMIT_BYTES, "3.1.1"), lambda: answered.append("exact"))
+    station.link.publish(_of(200, "3.1.1", "changeover/v1/box-7/status"), lambda: answered.append("other"))
+    station.until(lambda: len(answered) == 3)
+    assert not any(isinstance(one, LinkDown) for one in station.heard)
+
+
+def test_a_message_that_is_answered_is_not_suspected_any_more() -> None:
+    sizes = Sizes()
+    for _ in range(2):
+        sizes.sent(1, "health", 780)
+        assert sizes.closed(by_broker=True) is None
+    sizes.sent(2, "health", 780)
+    sizes.answered(lambda one: one.mid == 2)
+    for _ in range(2):
+        sizes.sent(3, "health", 780)
+        assert sizes.closed(by_broker=True) is None
+    assert not sizes.is_set_aside("health", 780)
+    sizes.sent(4, "health", 780)
+    assert sizes.closed(by_broker=True) == "health"
+    assert sizes.is_set_aside("health", 780)
+    assert not sizes.is_set_aside("health", 600)
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+@pytest.mark.parametrize("correlation", [None, b"", b"c" * 200])
+@pytest.mark.parametrize("qos", [0, 1])
+@pytest.mark.parametrize("size", [0, 1, 100, 127, 128, 16_383, 16_384, 70_000])
+def test_lengths_are_those_of_paho(protocol: ProtocolVersion, correlation: bytes | None, qos: int, size: int) -> None:
+    message = Outgoing("changeover/v1/käse", b"x" * size, qos, correlation=correlation)
+    assert packet_bytes(message, protocol) == _encoded_bytes(message, protocol)
+
+
+def _encoded_bytes(message: Outgoing, protocol: ProtocolVersion) -> int:
+    import paho.mqtt.client as paho  # noqa: PLC0415 - the reference
+    from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion  # noqa: PLC0415
+    from paho.mqtt.packettypes import PacketTypes  # noqa: PLC0415
+    from paho.mqtt.properties import Properties  # noqa: PLC0415
+
+    version = MQTTProtocolVersion.MQTTv5 if protocol == "5" else MQTTProtocolVersion.MQTTv311
+    client = paho.Client(CallbackAPIVersion.VERSION2, protocol=version)
+    properties = None
+    if protocol == "5" and message.correlation is not None:
+        properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+        properties.CorrelationData = message.correlation
+    packets: list[bytes] = []
+
+    def keep(_command: int, packet: bytes, *_more: object) -> int:
+        packets.append(bytes(packet))
+        return 0
+
+    client._packet_queue = keep  # type: ignore[assignment, method-assign]
+    client._sock = object()  # type: ignore[assignment]
+    client._send_publish(1, message.topic.encode(), message.payload, message.qos, False, False, None, properties)
+    client._sock = None
+    return len(packets[0])
+
+
+def test_a_huge_message_to_us_ends_the_connection_and_is_not_kept(
+    mosquitto: Mosquitto, make_station: Callable[..., Station]
+) -> None:
+    station = make_station(mosquitto.port, protocol="3.1.1", session_s=120)
+    topic = "changeover/v1/box-7/line/line-1/product/set"
+    station.until_heard(LinkUp)
+    station.link.subscribe([topic])
+    before_bytes = _resident_bytes()
+    with connected(LinkSettings("127.0.0.1", mosquitto.port, "plc")) as plc:
+        station.until(lambda: station.link.in_flight == 0)
+        for _ in range(3):
+            _until_it_hears(station, plc.publish, topic)
+            plc.publish(topic, b"x" * 50_000_000, timeout_s=60)
+            assert "50000" in station.until_heard(LinkDown).detail
+            station.until_heard(LinkUp)
+            station.link.subscribe([topic])
+        _until_it_hears(station, plc.publish, topic)
+    assert len(_told(station)) == 1, "told once, and still on"
+    assert _resident_bytes() - before_bytes < 10_000_000 + 50_000_000, "one copy is this test's own"
+
+
+def _until_it_hears(station: Station, publish: Callable[[str, bytes], None], topic: str) -> None:
+    before = sum(isinstance(one, Received) for one in station.heard)
+
+    def heard() -> bool:
+        publish(topic, b"17")
+        return sum(isinstance(one, Received) for one in station.heard) > before
+
+    station.until(heard)
+
+
+def _resident_bytes() -> int:
+    import psutil  # noqa: PLC0415 - of this one test
+
+    return int(psutil.Process().memory_info().rss)
