@@ -42,10 +42,9 @@ class LinkTakenOver(Message, frozen=True):
 
 
 class LinkTrouble(Message, frozen=True):
-    """Something could not pass while the connection stands. `refused`: the broker would not have it."""
+    """Something could not pass while the connection stands."""
 
     detail: str
-    refused: bool = False
 
 
 class Noticed(Message, frozen=True):

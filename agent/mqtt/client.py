@@ -8,15 +8,16 @@ from typing import Final
 
 from agent.messages.children import Message
 from agent.messages.events import LinkDown, LinkTakenOver, LinkTrouble, LinkUp, Received
-from agent.mqtt.connection import Acknowledged, Connection, LoopLike
+from agent.mqtt.connection import Answered, Connection, LoopLike
 from agent.mqtt.dial import Attempt, Dialled, close
 from agent.mqtt.farewell import Beside, drive_until, finish, leave
 from agent.mqtt.folded_log import FoldedLog
 from agent.mqtt.link_settings import LinkSettings
-from agent.mqtt.notices import BROKER_REFUSED, RIGHTS_MISSING, Notices
+from agent.mqtt.notices import BROKER_REFUSED, Notices
 from agent.mqtt.outgoing import Outgoing
 from agent.mqtt.protocol_choice import ProtocolChoice
 from agent.mqtt.refusals import CERTIFICATE_REFUSED, is_refused_certificate
+from agent.mqtt.rights import Rights
 from agent.mqtt.round_trip import RoundTrip
 from agent.processes.backoff import Backoff
 
@@ -36,7 +37,7 @@ class Link:
     """Connects, connects again, and says so by `put`: LinkUp, LinkDown, LinkTakenOver, Received, LinkTrouble, Noticed.
 
     Everything is called on the loop's thread; only dialling has one of its own. `tick` is owed at least each 0.5 s.
-    A message that `publish` took is acknowledged or, once `connection` is another number, lost: who keeps it, sends it
+    A message that `publish` took is answered or, once `connection` is another number, lost: who keeps it, sends it
     again.
     """
 
@@ -66,6 +67,7 @@ class Link:
         self._lost_s: float | None = None
         self._short_lives = 0
         self._notices: Final = Notices(put)
+        self._rights: Final = Rights(self._notices)
         self._troubles: Final = FoldedLog(_log)
 
     @property
@@ -114,14 +116,14 @@ class Link:
             self._again(event.detail, at_once=False)
             return True
         self._connack_by_s = time.monotonic() + CONNACK_TIMEOUT_S
-        self._connection = Connection(event, self._loop, self, self._settings.ping_topic)
+        self._connection = Connection(event, self._loop, self, self._rights, self._settings.ping_topic)
         self._connection.attach()
         return True
 
-    def publish(self, message: Outgoing, acknowledged: Acknowledged | None = None) -> bool:
+    def publish(self, message: Outgoing, answered: Answered | None = None) -> bool:
         """Send now, or return False: nothing is queued here.
 
-        At QoS 1 there must be room in the window, and `acknowledged` is called when the broker answered. QoS 0 is not
+        At QoS 1 there must be room in the window, and `answered` is called with the broker's answer. QoS 0 is not
         sent while the socket takes no more.
         """
         connection = self._connection
@@ -129,7 +131,16 @@ class Link:
             return False
         if not (connection.has_room if message.qos else not connection.is_choked):
             return False
-        return connection.publish(message, acknowledged)
+        return connection.publish(message, answered)
+
+    def deny(self, topic: str, why: str) -> None:
+        """Raise the alert of missing rights for a topic, until a message on it is accepted."""
+        self._rights.deny(topic, why)
+
+    def give_up(self, detail: str) -> None:
+        """Close without a word, so that the broker sends the will, and connect anew."""
+        if self._connection is not None:
+            self._drop(self._connection, detail)
 
     def subscribe(self, topics: Sequence[str]) -> None:
         """Subscribe at QoS 1, on this connection; owed anew at each LinkUp."""
@@ -138,6 +149,7 @@ class Link:
 
     def tick(self, now_s: float) -> None:
         """Do what is due by `now_s` (time.monotonic): pings, time-outs, the next attempt."""
+        self._rights.tell()
         if self._connection is not None:
             self._connection.check()
         if self._connection is not None:
@@ -204,7 +216,6 @@ class Link:
         if self._settings.ping_topic is not None:
             connection.subscribe([self._settings.ping_topic])
         self._notices.off(BROKER_REFUSED)
-        self._notices.off(RIGHTS_MISSING)
         self._put(LinkUp(protocol=connection.protocol))
         if self._short_lives >= _SHORT_LIVES:
             # Few brokers say so: they close on the older of two clients of one id, and are there all the time. After
@@ -232,8 +243,6 @@ class Link:
         """See owner.Owner."""
         if isinstance(message, LinkTrouble):
             self._troubles.warn(message.detail, time.monotonic())
-            if message.refused:
-                self._notices.on(RIGHTS_MISSING, message.detail)
         elif isinstance(message, Received):
             self._round_trip.heard(time.monotonic())
         self._put(message)
@@ -242,6 +251,8 @@ class Link:
         """See owner.Owner."""
         self._round_trip.echoed(payload, time.monotonic())
         self.round_trip_ms = self._round_trip.milliseconds
+        if self._settings.ping_topic is not None:
+            self._rights.grant(self._settings.ping_topic)
 
     def _lost(self, connection: Connection) -> None:
         now_s = self._lost_s = time.monotonic()
@@ -262,8 +273,7 @@ class Link:
             return
         if self._round_trip.is_silent(now_s):
             # in 3.1.1 a broker answers what it drops for want of rights as if it took it
-            topic = self._settings.ping_topic
-            self._notices.on(RIGHTS_MISSING, f"{topic}: our own message to ourselves never came back")
+            self._rights.deny(self._settings.ping_topic or "", "our own message to ourselves never came back")
         if self._round_trip.is_overdue(now_s, connection.arrived_s):
             self._drop(connection, f"no echo of a ping within {self._settings.keepalive_s} s")
             return

@@ -14,7 +14,8 @@ from agent.messages.events import LinkTakenOver, LinkTrouble, Received, Reply
 from agent.mqtt.dial import Client, Dialled, Notes, close
 from agent.mqtt.outgoing import Outgoing, may_publish_to, refusal
 from agent.mqtt.owner import Owner
-from agent.mqtt.refusals import is_refusal
+from agent.mqtt.refusals import Outcome, is_refusal, outcome_of
+from agent.mqtt.rights import Rights
 
 if TYPE_CHECKING:
     from agent.messages.children import Message
@@ -27,7 +28,8 @@ _READS_AT_ONCE: Final = 64
 _UNSUPPORTED: Final = "Unsupported protocol version"
 _TAKEN_OVER: Final = "Session taken over"
 
-Acknowledged = Callable[[], None]
+Answered = Callable[[Outcome], None]
+"""Told once how the broker answered a message at QoS 1."""
 
 
 class LoopLike(Protocol):
@@ -48,7 +50,7 @@ class LoopLike(Protocol):
 class Connection:
     """One paho client, driven on the loop's thread. Paho's callbacks only write down what they are told."""
 
-    def __init__(self, dialled: Dialled, loop: LoopLike, owner: Owner, ping_topic: str | None) -> None:
+    def __init__(self, dialled: Dialled, loop: LoopLike, owner: Owner, rights: Rights, ping_topic: str | None) -> None:
         """`dialled` holds a client whose CONNECT is sent."""
         self.protocol: Final = dialled.protocol
         self.accepted = False
@@ -63,12 +65,13 @@ class Connection:
         self._notes: Final[Notes] = dialled.notes
         self._loop: Final = loop
         self._owner: Final = owner
+        self._rights: Final = rights
         self._ping_topic: Final = ping_topic
-        self._in_flight: Final[dict[int, tuple[str, Acknowledged | None]]] = {}
+        self._in_flight: Final[dict[int, tuple[str, Answered | None]]] = {}
         self._subscribing: Final[dict[int, str]] = {}
         self._heard: list[Message] = []
         self._echoes: list[bytes] = []
-        self._arrived: list[Acknowledged] = []
+        self._arrived: list[tuple[Answered, Outcome]] = []
         self._told_up = self._told_down = False
         self._waits_to_write: bool | None = None
 
@@ -104,17 +107,17 @@ class Connection:
         client.on_socket_close = self._on_socket_close
         self._wait()
 
-    def publish(self, message: Outgoing, acknowledged: Acknowledged | None = None) -> bool:
+    def publish(self, message: Outgoing, answered: Answered | None = None) -> bool:
         """Write a message to the socket. True: it is off the caller's hands; False: the connection is gone.
 
-        At QoS 1 `acknowledged` is called once the broker answered. What the broker would never take is dropped, said as
-        LinkTrouble, and counts as answered.
+        At QoS 1 `answered` is called with the broker's answer. What the broker would never take is not sent: that is
+        said as LinkTrouble, and answered with `Outcome.NEVER`.
         """
         if self.ended is not None:
             return False
         refused = refusal(message, self._maximum_packet_bytes)
         if refused is not None:
-            self._refuse(message.topic, refused, acknowledged)
+            self._refuse(message.topic, refused, answered)
             return True
         properties = None
         if message.correlation is not None and self.protocol == "5":
@@ -122,7 +125,7 @@ class Connection:
             properties.CorrelationData = message.correlation
         info = self._client.publish(message.topic, message.payload, message.qos, message.retain, properties)
         if info.rc == MQTTErrorCode.MQTT_ERR_SUCCESS and message.qos:
-            self._in_flight[info.mid] = (message.topic, acknowledged)
+            self._in_flight[info.mid] = (message.topic, answered)
         self._driven(info.rc)
         return self.ended is None
 
@@ -205,13 +208,13 @@ class Connection:
             self._owner.echoed(payload)
         for message in heard:
             self._owner.heard(message)
-        for acknowledged in arrived:
-            acknowledged()
+        for answered, outcome in arrived:
+            answered(outcome)
 
-    def _refuse(self, topic: str, why: str, acknowledged: Acknowledged | None) -> None:
+    def _refuse(self, topic: str, why: str, answered: Answered | None) -> None:
         self._heard.append(LinkTrouble(detail=f"{topic}: {why}"))
-        if acknowledged is not None:
-            self._arrived.append(acknowledged)
+        if answered is not None:
+            self._arrived.append((answered, Outcome.NEVER))
 
     def _wait(self) -> None:
         fd = self.fileno()
@@ -251,7 +254,8 @@ class Connection:
         topic = self._subscribing.pop(mid, "")
         for reason in reasons:
             if reason.is_failure:
-                self._heard.append(LinkTrouble(f"the broker refused a subscription to {topic}", refused=True))
+                self._rights.deny(topic, f"the broker refused a subscription: {reason.getName()}")
+                self._heard.append(LinkTrouble(f"the broker refused a subscription to {topic}"))
 
     def _on_message(self, _client: paho.Client, _data: object, message: paho.MQTTMessage) -> None:
         try:
@@ -268,16 +272,21 @@ class Connection:
     def _on_publish(
         self, _client: paho.Client, _data: object, mid: int, reason: ReasonCode, _properties: object
     ) -> None:
-        if reason.is_failure and mid in self._in_flight:
+        outcome = outcome_of(reason.value)
+        if outcome is not Outcome.ACCEPTED and mid in self._in_flight:
             topic, _ = self._in_flight[mid]
-            detail = f"{topic}: the broker refused a message: {reason.getName()}"
-            self._heard.append(LinkTrouble(detail, refused=True))
-        self._on_arrived(mid)
+            why = f"the broker refused a message: {reason.getName()}"
+            if outcome is Outcome.DENIED:
+                self._rights.deny(topic, why)
+            self._heard.append(LinkTrouble(f"{topic}: {why}"))
+        self._on_arrived(mid, outcome)
 
-    def _on_arrived(self, mid: int) -> None:
-        _, acknowledged = self._in_flight.pop(mid, ("", None))
-        if acknowledged is not None:
-            self._arrived.append(acknowledged)
+    def _on_arrived(self, mid: int, outcome: Outcome = Outcome.ACCEPTED) -> None:
+        topic, answered = self._in_flight.pop(mid, ("", None))
+        if outcome is Outcome.ACCEPTED and self._rights.missing:
+            self._rights.grant(topic)
+        if answered is not None:
+            self._arrived.append((answered, outcome))
 
     def _on_socket_close(self, _client: paho.Client, _data: object, sock: Any) -> None:  # noqa: ANN401 - paho's SocketLike is no type of its API
         self._loop.unregister(sock.fileno())
