@@ -31,6 +31,15 @@ class LinkUp(Message, frozen=True):
     protocol: str
 
 
+class Listening(Message, frozen=True):
+    """Every subscription is granted or given up, and a ping came back through them: now the truth may be published.
+
+    `connection` is the link's number of the connection that this is about.
+    """
+
+    connection: int
+
+
 class LinkDown(Message, frozen=True):
     """The connection is gone, or an attempt failed; the client tries again by itself."""
 
