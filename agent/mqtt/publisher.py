@@ -218,6 +218,10 @@ class Publisher:
 
     def hold(self, seconds: float) -> None:
         """Say what is owed, events that wait for the disk too, leave the broker, and stay away; see `Link.hold`."""
+        self._look()
+        if self._connection and not self._announced:
+            # a twin may be heard of before we speak, and must hear of us
+            self.announce()
         self._link.hold(seconds, lambda: self._outbox.depth(Kind.EVENT) > 0, self._outbox.ear)
 
     def stop(self, last: Sequence[tuple[str, bytes]], timeout_s: float) -> bool:

@@ -170,6 +170,10 @@ class MiniBroker:
             length = int.from_bytes(rest[:2], "big")
             client.will = topic, rest[2 : 2 + length]
         with self._guard:
+            for other in [one for one in self._clients if one.id == client.id]:
+                if other.version == 5:
+                    other.send(0xE0, b"\x8e\0")
+                _shut(other.sock)
             self._clients.append(client)
             self.connects += self._is_watched(client)
         properties = self.rules.connack_properties if self._is_watched(client) else b""
