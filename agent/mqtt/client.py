@@ -31,6 +31,8 @@ _STEADY_S: Final = 5.0
 """A connection that stood for so long starts the back-off anew; two clients of one id must not fight without it."""
 _SHORT_LIVES: Final = 2
 """So many connections in a row that the broker closed soon are an alert; a single one may be a broker's restart."""
+_SILENT_CLOSES: Final = 4
+"""So many connects in a row without a CONNACK are an alert: both versions of MQTT were tried, twice."""
 _GOODBYE_S: Final = 0.5
 """How long `hold` may wait for the last acknowledgements, and then for the broker's close."""
 _log: Final = logging.getLogger(__name__)
@@ -69,6 +71,7 @@ class Link:
         self._tried_since_s: float | None = None
         self._lost_s: float | None = None
         self._short_lives = 0
+        self._closed_on_connect = 0
         self._notices: Final = Notices(put)
         self._rights: Final = Rights(self._notices)
         self._denials: Final = Denials()
@@ -223,6 +226,7 @@ class Link:
         if connection is None:
             return
         self._choice.accepted()
+        self._closed_on_connect = 0
         self._number += 1
         self._up_since_s, self._tried_since_s = time.monotonic(), None
         self._round_trip = RoundTrip(self._settings.keepalive_s)
@@ -253,6 +257,11 @@ class Link:
             self._lost(connection)
         else:
             at_once = self._choice.failed(unsupported=connection.unsupported, answered=connection.answered)
+            self._closed_on_connect += not connection.answered and connection.is_unexplained
+            if self._closed_on_connect >= _SILENT_CLOSES and not is_refusal:
+                will = f", will on {self._settings.will.topic}" if self._settings.will is not None else ""
+                what = f"CONNECT (client id {self._settings.client_id}{will})"
+                detail, is_refusal = f"the broker closes the connection on {what}: {detail}", True
         self._refused(detail, is_refusal=is_refusal)
         self._again(detail, at_once=at_once)
 

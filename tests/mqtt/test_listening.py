@@ -177,6 +177,20 @@ def test_a_broker_that_closes_soon_on_nothing_is_told_with_what_was_sent_last(
     assert not any(isinstance(one, LinkTakenOver) for one in station.heard)
 
 
+@pytest.mark.parametrize("protocol", ["auto", "3.1.1"])
+def test_a_broker_that_closes_on_connect_is_told_and_tried_again(
+    broker: MiniBroker, make_station: Callable[..., Station], protocol: str
+) -> None:
+    broker.rules = Rules(on_connect=lambda: CLOSE)
+    station = make_station(broker.port, protocol=protocol)
+    station.publisher.send_state(station.topics.status, b"online")
+    station.until(lambda: ("broker_refused", True) in codes(station), 60)
+    assert f"will on {BASE}/status" in str(station.noticed[0].detail)
+    broker.rules = Rules()
+    station.until(lambda: broker.accepted("/status") == [b"online"])
+    assert codes(station)[-1] == ("broker_refused", False)
+
+
 def protocol_of(station: Station) -> str:
     return next(one.protocol for one in station.heard if isinstance(one, LinkUp))
 

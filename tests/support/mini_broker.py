@@ -36,6 +36,7 @@ class Rules:
 
     on_publish: Callable[[str, bytes], int] = lambda _topic, _payload: ACCEPT
     on_subscribe: Callable[[str], int] = lambda _filter: ACCEPT
+    on_connect: Callable[[], int] = lambda: ACCEPT
     wildcards: bool = True
     granted_after_s: float = 0.0
     active_after_s: float = 0.0
@@ -169,6 +170,9 @@ class MiniBroker:
             topic, rest = _text(rest)
             length = int.from_bytes(rest[:2], "big")
             client.will = topic, rest[2 : 2 + length]
+        if self.rules.on_connect() == CLOSE and self._is_watched(client):
+            _shut(client.sock)
+            return
         with self._guard:
             for other in [one for one in self._clients if one.id == client.id]:
                 if other.version == 5:
