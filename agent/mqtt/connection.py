@@ -137,7 +137,7 @@ class Connection:
         if refused is not None:
             self._refuse(message.topic, refused, answered)
             return True
-        packet = Unanswered(publish(message.topic), message.size_bytes)
+        packet = Unanswered(publish(message.topic), message.size_bytes, has_answer=message.qos > 0)
         if self._denials.refuses(packet.packet, packet.size_bytes):
             if message.qos:
                 self._refuse(message.topic, "left out: the broker closes on it", answered, Outcome.DENIED)

@@ -13,10 +13,11 @@ _MOST: Final = 256
 
 @dataclass(frozen=True)
 class Unanswered:
-    """A packet that the broker had not answered when it closed."""
+    """A packet that the broker had not answered when it closed; `has_answer`: none comes at QoS 0."""
 
     packet: str
     size_bytes: int = 0
+    has_answer: bool = True
 
 
 def subscribe(filter_: str) -> str:
@@ -39,6 +40,7 @@ class Denials:
     def __init__(self) -> None:
         self.has_wildcards = True
         self.is_careful = False
+        self._closes = 0
         self._strikes: Final[dict[str, int]] = {}
         self._left_out: Final[dict[str, int]] = {}
         self._until_s = 0.0
@@ -54,7 +56,7 @@ class Denials:
         if now_s >= self._until_s and (self._left_out or not self.has_wildcards):
             self._left_out.clear()
             self._strikes.clear()
-            self.has_wildcards, self.is_careful = True, False
+            self.has_wildcards, self.is_careful, self._closes = True, False, 0
 
     def takes_no_wildcards(self, now_s: float) -> None:
         """Note that the broker said so."""
@@ -63,15 +65,15 @@ class Denials:
 
     def closed(self, unanswered: Sequence[Unanswered], now_s: float) -> bool:
         """Note a close without a reason, with what was unanswered, oldest first; True: something is left out now."""
-        found: Unanswered | None = None
-        for one in unanswered[:_MOST]:
+        suspects = _suspects(unanswered)
+        for one in suspects:
             if one.packet in self._strikes or len(self._strikes) < _MOST:
                 self._strikes[one.packet] = self._strikes.get(one.packet, 0) + 1
-            if self._strikes.get(one.packet, 0) >= _STRIKES:
-                found = one
         was_careful = self.is_careful
-        self.is_careful = self.is_careful or any(count >= _SUSPICIOUS for count in self._strikes.values())
-        if found is None or not was_careful:
+        self._closes += bool(suspects)
+        self.is_careful = self._closes >= _SUSPICIOUS
+        found = max(suspects, key=lambda one: self._strikes.get(one.packet, 0), default=None)
+        if found is None or not was_careful or self._strikes.get(found.packet, 0) < _STRIKES:
             return False
         self._leave_out(found)
         self._until_s = now_s + _LEFT_OUT_S
@@ -84,7 +86,7 @@ class Denials:
     def steady(self) -> None:
         """Note that a connection stood for some time, with nothing unanswered for long."""
         self._strikes.clear()
-        self.is_careful = False
+        self.is_careful, self._closes = False, 0
 
     def refuses(self, packet: str, size_bytes: int = 0) -> bool:
         """Whether a packet is left out."""
@@ -96,6 +98,12 @@ class Denials:
         self._strikes.pop(found.packet, None)
         if _is_replaced(found.packet):
             self.has_wildcards = False
+
+
+def _suspects(unanswered: Sequence[Unanswered]) -> list[Unanswered]:
+    """Return what the broker may have closed on: it works in order, so nothing behind the first without its answer."""
+    first = next((place for place, one in enumerate(unanswered) if one.has_answer), len(unanswered))
+    return list(unanswered[: first + 1][-_MOST:])
 
 
 def _is_replaced(packet: str) -> bool:
