@@ -152,7 +152,12 @@ def bench(  # noqa: PLR0913 - each is an option of the command line
     name: str, *, as_json: bool, swaps: int | None, rounds: int | None, seconds: float | None, quick: bool
 ) -> None:
     """Measure the agent beside what it set out from. Some minutes; progress goes to stderr."""
-    from agent.bench.main import run as run_bench
+    try:
+        from agent.bench.main import run as run_bench
+    except ModuleNotFoundError as error:
+        if error.name not in {"agent.bench", "agent.bench.main"}:
+            raise
+        raise MistakeError("the benchmarks are not installed: run scripts/bench in a checkout of the project") from None
 
     repeats = {"swaps": swaps or (40 if quick else 1000), "rounds": rounds or 0}
     sys.exit(run_bench(name, **repeats, seconds=seconds or 0.0, quick=quick, as_json=as_json))

@@ -1,13 +1,19 @@
 """Model references, `NAME[:VARIANT][@VERSION]`, and what the catalog says of a version."""
 
 import re
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 import msgspec
 
 _REFERENCE: Final = re.compile(
     r"(?P<name>[A-Za-z0-9._-]{1,64})(?::(?P<variant>[A-Za-z0-9._-]{1,64}))?(?:@(?P<version>[A-Za-z0-9._-]{1,64}))?"
 )
+
+Layout: TypeAlias = Literal[
+    "", "v3", "v5", "v6", "v7", "v8", "v9", "v10", "v11", "v12", "v26", "rows", "rtdetr", "rtdetr-rows", "detr", "yolox"
+]
+"""A catalog's word for what a model answers; see `agent.inference.yolo.layouts`."""
+Task: TypeAlias = Literal["", "detect", "segment", "pose", "obb", "classify"]
 
 
 class ModelReference(msgspec.Struct, frozen=True):
@@ -41,7 +47,8 @@ class ModelVersion(msgspec.Struct, frozen=True):
 
     `path` is absolute; `golden` is a folder or None. `imgsz` None and `classes` empty mean "as the file says".
     `files` are the further files that a runtime reads with it: the .bin of an OpenVINO .xml, ONNX external data, names.
-    `rank` orders variants (greater is larger); see `agent.models.catalog`.
+    `rank` orders variants (greater is larger); see `agent.models.catalog`. `layout` and `task` say what
+    a file holds that does not say it itself.
     """
 
     name: str
@@ -57,6 +64,8 @@ class ModelVersion(msgspec.Struct, frozen=True):
     golden: str | None = None
     rank: float = 0.0
     files: tuple[ModelFile, ...] = ()
+    layout: Layout = ""
+    task: Task = ""
 
     @property
     def reference(self) -> str:

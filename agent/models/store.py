@@ -174,7 +174,7 @@ class Store:
     def _document(self) -> Any:  # noqa: ANN401 - tomlkit's tables answer as dict, list and more, untyped
         import tomlkit  # noqa: PLC0415 - only these two commands write TOML; the agent never loads it
 
-        text = self._catalog_file.read_text(encoding="utf-8") if self._catalog_file.exists() else ""
+        text = self._catalog_file.read_text(encoding="utf-8-sig") if self._catalog_file.exists() else ""
         return tomlkit.parse(text)
 
     def _enter(self, release: Release, folder: Path, files: tuple[ModelFile, ...]) -> None:

@@ -16,7 +16,7 @@ from agent.mqtt.denials import Denials, Unanswered, publish, subscribe
 from agent.mqtt.dial import Client, Dialled, Notes, close
 from agent.mqtt.outgoing import Outgoing, may_publish_to, refusal
 from agent.mqtt.owner import Owner
-from agent.mqtt.refusals import Outcome, is_refusal, outcome_of
+from agent.mqtt.refusals import Outcome, is_refusal, missing_service, outcome_of
 from agent.mqtt.rights import Rights
 
 if TYPE_CHECKING:
@@ -242,6 +242,8 @@ class Connection:
             self._wait()
         elif not self._told_down:
             self._told_down = True
+            if not self.accepted:
+                close(self._client)  # what we refuse, the broker holds open
             self._owner.connection_down()
 
     def _deliver(self) -> None:
@@ -282,6 +284,12 @@ class Connection:
             self.unsupported = reason.getName() == _UNSUPPORTED
             self.refused = is_refusal(reason.getName())
             self.ended = f"the broker refused: {reason.getName()}"
+            return
+        missing = missing_service(
+            getattr(properties, "MaximumQoS", 2), retains=bool(getattr(properties, "RetainAvailable", 1))
+        )
+        if missing is not None:
+            self.refused, self.ended = True, missing
             return
         self.window = 1 if self._denials.is_careful else min(WINDOW, getattr(properties, "ReceiveMaximum", WINDOW))
         if getattr(properties, "WildcardSubscriptionAvailable", 1) == 0:
