@@ -53,6 +53,7 @@ from agent.messages.events import (
     LinkDown,
     LinkTakenOver,
     LinkUp,
+    Listening,
     Noticed,
     Received,
     ReloadRequested,
@@ -261,9 +262,8 @@ class Agent:
             case StopRequested():
                 _log.info("event=stop_requested signal=%d", event.signal)
                 self._stopping = True
-            case LinkUp():
-                self._decide(event)
-                self._announcer.announce()
+            case LinkUp() | Listening():
+                self._link_changed(event)
             case LinkTakenOver() | Noticed():
                 self._decide(event)
             case ReloadRequested():
@@ -278,6 +278,13 @@ class Agent:
                 _log.debug("event=link_down detail=%r", event.detail)
             case Received():
                 self._take(event)
+
+    def _link_changed(self, event: LinkUp | Listening) -> None:
+        if isinstance(event, LinkUp):
+            self._decide(event)
+            self._announcer.listen()
+        elif event.connection == self._link.connection:
+            self._announcer.announce()
 
     def _take(self, message: Received) -> None:
         """Take a message; one that nobody foresaw must not end the agent, and end it again after each restart."""

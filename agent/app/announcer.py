@@ -24,6 +24,7 @@ from agent.messages.payloads import Cache, Meta, MetaStream
 from agent.mqtt.client import Link
 from agent.mqtt.outgoing import Outgoing
 from agent.mqtt.publisher import Publisher
+from agent.mqtt.subscription import Subscription
 from agent.mqtt.topics import is_id
 
 _RUNTIMES: Final = ("openvino", "onnxruntime", "ultralytics")
@@ -70,7 +71,7 @@ class Announcer:
     def say_configuration(self, context: Context) -> None:
         """Note that configuration and catalog were read again: subscribe to what is new, and say what is known."""
         self._context = context
-        self._link.subscribe(routes.filters(self._state.plant))
+        self._link.listen(self._commands())
         self._say_meta()
 
     def say_cache(self, message: CacheState | CacheDecided | MemoryKept) -> None:
@@ -83,18 +84,26 @@ class Announcer:
         self._ledger.worker_lost()
         self._say_ledger()
 
-    def announce(self) -> None:
-        """Subscribe, then publish the truth of everything retained: owed after every connect."""
+    def listen(self) -> None:
+        """Subscribe: owed after every connect, before `announce`."""
         base = self._topics.base
-        # The last four show what an earlier configuration, or somebody else, left behind; see `heard`.
-        left_behind = [f"{base}/line/+/{name}" for name in ("ready", "phase", "live")]
-        left_behind.append(f"{base}/stream/+/status")
-        self._link.subscribe([*routes.filters(self._state.plant), identity.topic(base), *left_behind])
+        # What an earlier configuration, or somebody else, left behind (see `heard`), and another device of our id; left
+        # again before anything is published, because each message of our own would come back, for nothing.
+        retained = [*(f"{base}/line/+/{name}" for name in ("ready", "phase", "live")), f"{base}/stream/+/status"]
+        passing = [Subscription(topic, is_passing=True) for topic in (identity.topic(base), *retained)]
+        self._link.listen([*self._commands(), *passing])
+
+    def announce(self) -> None:
+        """Publish the truth of everything retained: owed after every connect, once the subscriptions deliver."""
         self._publisher.announce()
         # A heartbeat from before may be young still: one that names nothing ends it.
         for line in self._state.lines.values():
             if line.ready == NOTHING:
                 self._publisher.send_live(self._topics.of_line(line.id, "live"), NOTHING.encode())
+
+    def _commands(self) -> list[Subscription]:
+        plant = self._state.plant
+        return [Subscription(filter_, routes.exact(plant, filter_)) for filter_ in routes.filters(plant)]
 
     def heard(self, message: Received) -> None:
         """Clear the retained topics of a line or stream that is no longer configured, and any retained `live`."""

@@ -87,7 +87,7 @@ class Performer:
             case SetPublish():
                 self._calls.set_publish(action.stream, action.publish)
             case Probe():
-                self._link.subscribe([action.filter_])
+                self._link.ask_again(action.filter_)
             case Reload():
                 self._calls.reload()
             case Hold():

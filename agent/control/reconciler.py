@@ -126,7 +126,7 @@ def _broker(state: State, event: LinkUp | LinkTakenOver | Received, now: Now) ->
 def _world(state: State, event: AckRate | CapChanged | Reloaded | Noticed) -> list[Action]:
     match event:
         case Noticed():
-            return report.alert(state, Alert(event.code, event.on, detail=event.detail))
+            return report.notice(state, Alert(event.code, event.on, detail=event.detail))
         case AckRate():
             return bandwidth.measured(state, event)
         case Reloaded():

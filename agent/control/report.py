@@ -125,6 +125,16 @@ def alert(state: State, change: Alert) -> list[Action]:
     return [PublishEvent("alert", change), say_alerts(state)]
 
 
+def notice(state: State, change: Alert) -> list[Action]:
+    """Turn an alert on or off, or renew one that is on with another detail."""
+    key = (change.code, change.line, change.stream)
+    before = state.alerts.get(key)
+    if before is None or not change.on or before.detail == change.detail:
+        return alert(state, change)
+    state.alerts[key] = change
+    return [PublishEvent("alert", change), say_alerts(state)]
+
+
 def say_alerts(state: State) -> Action:
     """Return the retained list of alerts that are on."""
     return PublishState("alerts", msgspec.json.encode(list(state.alerts.values())))

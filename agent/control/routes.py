@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from agent.control.plant import Plant, Read
+from agent.control.verbs import VERBS
 
 Kind = Literal["product/set", "model/set", "prepare", "schedule/set", "bandwidth/set", "cmd"]
 _OF_A_LINE: Final[tuple[Kind, ...]] = ("product/set", "model/set", "prepare")
@@ -27,6 +28,15 @@ def filters(plant: Plant) -> list[str]:
     device = [f"{plant.base}/{kind}" for kind in _OF_THE_DEVICE]
     bound = dict.fromkeys(binding.topic for binding in plant.bindings)
     return [*lines, *device, f"{plant.base}/cmd/+", *bound]
+
+
+def exact(plant: Plant, filter_: str) -> tuple[str, ...]:
+    """Return the topics that a filter stands for, for a broker that takes no wildcard."""
+    start, wildcard, end = filter_.partition("+")
+    if not wildcard:
+        return ()
+    names = VERBS if filter_ == f"{plant.base}/cmd/+" else tuple(plant.lines)
+    return tuple(f"{start}{name}{end}" for name in names)
 
 
 def routes(plant: Plant, topic: str) -> list[Route]:

@@ -11,14 +11,14 @@ from agent.control.state import Command, Line, Now, State
 from agent.messages.payloads import Alert, Cause
 from agent.messages.references import ModelReference, ModelVersion
 
-_VERBS: Final = ("rollback", "reload")
+VERBS: Final = ("rollback", "reload")
 _WAITING_RELOADS: Final = 16
 
 
 def run(state: State, verb: str, content: object, command: Command, now: Now) -> list[Action]:
     """Carry out one command of an operator."""
-    if verb not in _VERBS:
-        return _refuse(state, command, f"the verbs are {', '.join(_VERBS)}")
+    if verb not in VERBS:
+        return _refuse(state, command, f"the verbs are {', '.join(VERBS)}")
     if not isinstance(content, dict):
         return _refuse(state, command, 'expected a JSON object such as {"id": "a1", "line": "line-1"}')
     if verb == "reload":

@@ -74,7 +74,7 @@ def _cache(cache: CacheFacts) -> Iterator[Metric]:
 
 
 def _link(link: LinkFacts) -> Iterator[Metric]:
-    drops = {name.removesuffix("_dropped"): count for name, count in link.outbox.items() if name.endswith("_dropped")}
+    drops, refusals = _ending(link.outbox, "_dropped"), _ending(link.outbox, "_refused")
     sizes = {name: size for name, size in link.outbox.items() if name.endswith("bytes")}
     depths = {name: link.outbox[name] for name in drops if name in link.outbox}
     round_trip_s = link.round_trip_ms / 1000 if link.round_trip_ms is not None else None
@@ -85,6 +85,7 @@ def _link(link: LinkFacts) -> Iterator[Metric]:
     yield _gauge("outbox_disk_bytes", "What they take on disk.", _one(sizes.get("disk_bytes")))
     yield _gauge("outbox_oldest_age_seconds", "How long the oldest has waited.", _one(link.outbox_age_s))
     yield _counter("outbox_dropped", "Messages given up, by kind.", _labelled(drops), "kind")
+    yield _counter("outbox_refused", "Refusals by the broker, by kind; most are retried.", _labelled(refusals), "kind")
 
 
 def _device(reading: Reading) -> Iterator[Metric]:
@@ -140,3 +141,7 @@ def _filled(family: GaugeMetricFamily | CounterMetricFamily, samples: _Samples) 
         if value is not None:
             family.add_metric(labels, float(value))
     return family
+
+
+def _ending(counts: Mapping[str, int], end: str) -> dict[str, int]:
+    return {name.removesuffix(end): count for name, count in counts.items() if name.endswith(end)}

@@ -31,6 +31,15 @@ class LinkUp(Message, frozen=True):
     protocol: str
 
 
+class Listening(Message, frozen=True):
+    """Every subscription is granted or given up, and a ping came back through them: now the truth may be published.
+
+    `connection` is the link's number of the connection that this is about.
+    """
+
+    connection: int
+
+
 class LinkDown(Message, frozen=True):
     """The connection is gone, or an attempt failed; the client tries again by itself."""
 
@@ -42,13 +51,9 @@ class LinkTakenOver(Message, frozen=True):
 
 
 class LinkTrouble(Message, frozen=True):
-    """Something could not pass while the connection stands. `refused`: the broker would not have it.
-
-    `too_large`: it is longer than the broker, or we, take.
-    """
+    """Something could not pass while the connection stands. `too_large`: it is longer than the broker, or we, take."""
 
     detail: str
-    refused: bool = False
     too_large: bool = False
 
 

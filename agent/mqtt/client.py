@@ -7,18 +7,21 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from agent.messages.children import Message
-from agent.messages.events import LinkDown, LinkTakenOver, LinkTrouble, LinkUp, Received
-from agent.mqtt.connection import Acknowledged, Connection, LoopLike
+from agent.messages.events import LinkDown, LinkTrouble, LinkUp, Listening, Received
+from agent.mqtt.connection import Answered, Connection, LoopLike
+from agent.mqtt.denials import Denials
 from agent.mqtt.dial import Attempt, Dialled, SessionUse, close
 from agent.mqtt.farewell import Beside, drive_until, finish, leave
 from agent.mqtt.folded_log import FoldedLog
 from agent.mqtt.link_settings import LinkSettings
-from agent.mqtt.notices import BROKER_REFUSED, MESSAGE_TOO_LARGE, QUIET_S, RIGHTS_MISSING, Notices
+from agent.mqtt.listener import Listener
+from agent.mqtt.notices import BROKER_REFUSED, MESSAGE_TOO_LARGE, QUIET_S, Notices
 from agent.mqtt.outgoing import Outgoing
 from agent.mqtt.protocol_choice import ProtocolChoice
 from agent.mqtt.refusals import CERTIFICATE_REFUSED, is_refused_certificate
+from agent.mqtt.rights import Rights
 from agent.mqtt.round_trip import RoundTrip
-from agent.mqtt.sizes import Sizes
+from agent.mqtt.subscription import Subscription
 from agent.processes.backoff import Backoff
 
 CONNACK_TIMEOUT_S: Final = 5.0
@@ -27,18 +30,20 @@ _LONGEST_RETRY_S: Final = 5.0
 _STEADY_S: Final = 5.0
 """A connection that stood for so long starts the back-off anew; two clients of one id must not fight without it."""
 _SHORT_LIVES: Final = 2
-"""So many connections in a row that the broker closed soon, and was there again at once: somebody else has our id."""
+"""So many connections in a row that the broker closed soon are an alert; a single one may be a broker's restart."""
+_SILENT_CLOSES: Final = 4
+"""So many connects in a row without a CONNACK are an alert: both versions of MQTT were tried, twice."""
 _GOODBYE_S: Final = 0.5
 """How long `hold` may wait for the last acknowledgements, and then for the broker's close."""
 _log: Final = logging.getLogger(__name__)
 
 
 class Link:
-    """Connects, connects again, and says so by `put`: LinkUp, LinkDown, LinkTakenOver, Received, LinkTrouble, Noticed.
+    """Connects, connects again, and puts what happened.
 
-    Everything is called on the loop's thread; only dialling has one of its own. `tick` is owed at least each 0.5 s.
-    A message that `publish` took is acknowledged or, once `connection` is another number, lost: who keeps it, sends it
-    again.
+    That is LinkUp, Listening, LinkDown, LinkTakenOver, Received, LinkTrouble and Noticed. Everything is called on the
+    loop's thread; only dialling has one of its own. `tick` is owed at least each 0.5 s. A message that `publish` took
+    is answered or, once `connection` is another number, lost: who keeps it, sends it again.
     """
 
     def __init__(
@@ -66,10 +71,15 @@ class Link:
         self._tried_since_s: float | None = None
         self._lost_s: float | None = None
         self._short_lives = 0
-        self._sizes: Final = Sizes()
         self._too_large_s: float | None = None
         self._starts_clean = False
+        self._closed_on_connect = 0
         self._notices: Final = Notices(put)
+        self._rights: Final = Rights(self._notices)
+        self._denials: Final = Denials()
+        self._listener: Listener | None = None
+        self._is_closing = False
+        self._echoes = True
         self._troubles: Final = FoldedLog(_log)
 
     @property
@@ -118,14 +128,15 @@ class Link:
             self._again(event.detail, at_once=False)
             return True
         self._connack_by_s = time.monotonic() + CONNACK_TIMEOUT_S
-        self._connection = Connection(event, self._loop, self, self._settings.ping_topic, self._sizes)
+        self._listener = None
+        self._connection = Connection(event, self._loop, self, self._rights, self._denials, self._settings.ping_topic)
         self._connection.attach()
         return True
 
-    def publish(self, message: Outgoing, acknowledged: Acknowledged | None = None) -> bool:
+    def publish(self, message: Outgoing, answered: Answered | None = None) -> bool:
         """Send now, or return False: nothing is queued here.
 
-        At QoS 1 there must be room in the window, and `acknowledged` is called when the broker answered. QoS 0 is not
+        At QoS 1 there must be room in the window, and `answered` is called with the broker's answer. QoS 0 is not
         sent while the socket takes no more.
         """
         connection = self._connection
@@ -133,15 +144,31 @@ class Link:
             return False
         if not (connection.has_room if message.qos else not connection.is_choked):
             return False
-        return connection.publish(message, acknowledged)
+        return connection.publish(message, answered)
 
-    def subscribe(self, topics: Sequence[str]) -> None:
-        """Subscribe at QoS 1, on this connection; owed anew at each LinkUp."""
-        if self._connection is not None and self.is_up:
-            self._connection.subscribe(topics)
+    def deny(self, topic: str, why: str) -> None:
+        """Raise the alert of missing rights for a topic, until a message on it is accepted."""
+        self._rights.deny(topic, why)
+
+    def give_up(self, detail: str) -> None:
+        """Close without a word, so that the broker sends the will, and connect anew."""
+        if self._connection is not None:
+            self._drop(self._connection, detail)
+
+    def listen(self, subscriptions: Sequence[Subscription]) -> None:
+        """Subscribe at QoS 1, on this connection; owed anew at each LinkUp. Listening follows once that delivers."""
+        if self._listener is not None and self.is_up:
+            self._listener.want(subscriptions, time.monotonic())
+            self._ping(time.monotonic())
+
+    def ask_again(self, filter_: str) -> None:
+        """Subscribe once more to what is granted, so that the broker shows what it retains there."""
+        if self._listener is not None and self.is_up:
+            self._listener.ask_again(filter_)
 
     def tick(self, now_s: float) -> None:
         """Do what is due by `now_s` (time.monotonic): pings, time-outs, the next attempt."""
+        self._rights.tell()
         if self._connection is not None:
             self._connection.check()
         if self._connection is not None:
@@ -201,19 +228,22 @@ class Link:
         if connection is None:
             return
         self._choice.accepted()
+        self._closed_on_connect = 0
         self._number += 1
         self._up_since_s, self._tried_since_s = time.monotonic(), None
         self._round_trip = RoundTrip(self._settings.keepalive_s)
         self._folded.over(f"connected to {self._where()}, MQTT {connection.protocol}")
-        if self._settings.ping_topic is not None:
-            connection.subscribe([self._settings.ping_topic])
-        self._notices.off(BROKER_REFUSED)
-        self._notices.off(RIGHTS_MISSING)
+        self._listener = Listener(
+            connection,
+            self._denials,
+            self._rights,
+            self._settings.ping_topic,
+            lambda: self._put(Listening(self._number)),
+            self._up_since_s,
+        )
+        if not self._is_closing:
+            self._notices.off(BROKER_REFUSED)
         self._put(LinkUp(protocol=connection.protocol))
-        if self._short_lives >= _SHORT_LIVES:
-            # Few brokers say so: they close on the older of two clients of one id, and are there all the time. After
-            # LinkUp: whoever stands back for that says the truth before.
-            self._put(LinkTakenOver())
 
     def connection_down(self) -> None:
         """See owner.Owner."""
@@ -233,8 +263,19 @@ class Link:
             self._lost(connection)
         else:
             at_once = self._choice.failed(unsupported=connection.unsupported, answered=connection.answered)
+            self._closed_on_connect += not connection.answered and connection.is_unexplained
+            if self._closed_on_connect >= _SILENT_CLOSES and not is_refusal:
+                will = f", will on {self._settings.will.topic}" if self._settings.will is not None else ""
+                what = f"CONNECT (client id {self._settings.client_id}{will})"
+                detail, is_refusal = f"the broker closes the connection on {what}: {detail}", True
         self._refused(detail, is_refusal=is_refusal)
         self._again(detail, at_once=at_once)
+
+    def subscribed(self, filter_: str, code: int) -> None:
+        """See owner.Owner."""
+        if self._listener is not None:
+            self._listener.answered(filter_, code, time.monotonic())
+            self._ping(time.monotonic())
 
     def heard(self, message: Message) -> None:
         """See owner.Owner."""
@@ -242,8 +283,6 @@ class Link:
             self._troubles.warn(message.detail, time.monotonic())
             if message.too_large:
                 self._too_large(message.detail)
-            if message.refused:
-                self._notices.on(RIGHTS_MISSING, message.detail)
         elif isinstance(message, Received):
             self._round_trip.heard(time.monotonic())
         self._put(message)
@@ -252,21 +291,41 @@ class Link:
         """See owner.Owner."""
         self._round_trip.echoed(payload, time.monotonic())
         self.round_trip_ms = self._round_trip.milliseconds
+        if self._settings.ping_topic is not None:
+            self._rights.grant(self._settings.ping_topic)
+        if self._listener is not None and self._round_trip.is_own(payload):
+            self._echoes = True
+            self._listener.echoed()
 
     def _lost(self, connection: Connection) -> None:
         now_s = self._lost_s = time.monotonic()
         self._choice.lost()
-        set_aside = self._sizes.closed(by_broker=connection.was_closed)
-        if set_aside is not None:
-            self._too_large(f"{set_aside}: the broker closed three times after it, so it is not sent any more")
         if connection.too_large:
             # what the broker keeps for our session would come again and again
             self._starts_clean = True
             self._too_large(f"a message to this device: {connection.ended}")
         is_steady = now_s - self._up_since_s >= _STEADY_S
-        self._short_lives = 0 if is_steady or not connection.was_closed else self._short_lives + 1
+        self._short_lives = self._short_lives + 1 if connection.is_unexplained and not is_steady else 0
         if is_steady:
             self._backoff.reset()
+        if connection.is_unexplained:
+            self._look_for_denials(connection, now_s)
+
+    def _look_for_denials(self, connection: Connection, now_s: float) -> None:
+        """Find out what the broker closed on, and tell it: one alert, renewed where something is left out."""
+        unanswered = connection.unanswered
+        if self._denials.closed(unanswered, now_s):
+            self._backoff.reset()
+        elif self._short_lives < _SHORT_LIVES:
+            return
+        last = ", ".join(dict.fromkeys(one.packet for one in unanswered[-5:])) or "nothing that it did not answer"
+        self._is_closing = True
+        detail = self._denials.detail
+        self._notices.on(
+            BROKER_REFUSED,
+            detail or f"the broker closes the connection soon ({connection.ended}); sent last: {last}",
+            renew=detail is not None,
+        )
 
     def _too_large(self, detail: str) -> None:
         self._too_large_s = time.monotonic()
@@ -284,15 +343,32 @@ class Link:
         if self._too_large_s is not None and self._too_large_s < self._up_since_s < now_s - QUIET_S:
             self._too_large_s = None
             self._notices.off(MESSAGE_TOO_LARGE)
+        if self._listener is not None:
+            self._listener.tick(now_s, is_echo_expected=self._echoes)
+        if now_s - self._up_since_s >= _STEADY_S and (self._listener is None or self._listener.is_done):
+            self._steady()
         if self._round_trip.is_silent(now_s):
+            self._echoes = False
             # in 3.1.1 a broker answers what it drops for want of rights as if it took it
-            topic = self._settings.ping_topic
-            self._notices.on(RIGHTS_MISSING, f"{topic}: our own message to ourselves never came back")
+            self._rights.deny(self._settings.ping_topic or "", "our own message to ourselves never came back")
         if self._round_trip.is_overdue(now_s, connection.arrived_s):
             self._drop(connection, f"no echo of a ping within {self._settings.keepalive_s} s")
             return
-        if self._settings.ping_topic is not None and (payload := self._round_trip.due(time.monotonic())):
-            connection.publish(Outgoing(self._settings.ping_topic, payload, qos=0))
+        self._ping(now_s)
+
+    def _ping(self, now_s: float) -> None:
+        """Send a ping to ourselves where one is due; until we know that we hear, soon again."""
+        topic, listener, connection = self._settings.ping_topic, self._listener, self._connection
+        if topic is None or connection is None or listener is None or not listener.may_ping:
+            return
+        if payload := self._round_trip.due(now_s, is_eager=not listener.is_done):
+            connection.publish(Outgoing(topic, payload, qos=0))
+
+    def _steady(self) -> None:
+        self._denials.steady()
+        if self._is_closing and self._denials.detail is None:
+            self._is_closing = False
+            self._notices.off(BROKER_REFUSED)
 
     def _drop(self, connection: Connection, detail: str) -> None:
         connection.end(detail)
@@ -313,6 +389,7 @@ class Link:
     def _dial(self, *, session: SessionUse = "fresh") -> None:
         self._dial_at_s, self._tried_since_s = None, time.monotonic()
         self._attempts += 1
+        self._denials.connecting(time.monotonic())
         recent = self._lost_s is not None and time.monotonic() - self._lost_s < self._settings.session_s
         if self._starts_clean:
             session = "forget"

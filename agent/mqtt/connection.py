@@ -1,6 +1,7 @@
 """One connection to the broker, driven by control's loop: from its CONNECT to its loss, and never again."""
 
 import ssl
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -11,11 +12,13 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from agent.messages.events import LinkTakenOver, LinkTrouble, Received, Reply
+from agent.mqtt.denials import Denials, Unanswered, publish, subscribe
 from agent.mqtt.dial import Client, Dialled, Notes, close
 from agent.mqtt.outgoing import Outgoing, may_publish_to
 from agent.mqtt.owner import Owner
-from agent.mqtt.refusals import is_refusal, missing_service
-from agent.mqtt.sizes import Sizes, packet_bytes
+from agent.mqtt.refusals import Outcome, is_refusal, missing_service, outcome_of
+from agent.mqtt.rights import Rights
+from agent.mqtt.sizes import packet_bytes
 
 if TYPE_CHECKING:
     from agent.messages.children import Message
@@ -27,8 +30,13 @@ PAYLOAD_LIMIT_BYTES: Final = 64 * 1024
 _READS_AT_ONCE: Final = 64
 _UNSUPPORTED: Final = "Unsupported protocol version"
 _TAKEN_OVER: Final = "Session taken over"
+_INVALID_FILTER: Final = 0x8F
+_NO_WILDCARDS: Final = 0xA2
+_NOT_ABOUT_A_PACKET: Final = frozenset({0x89, 0x8B, 0x8D, 0x8E, 0x93, 0x98, 0x9C, 0x9D, 0x9F, 0xA0, 0xA2})
+"""Reasons of a DISCONNECT that say more than that a packet was not welcome."""
 
-Acknowledged = Callable[[], None]
+Answered = Callable[[Outcome], None]
+"""Told once how the broker answered a message at QoS 1."""
 
 
 class LoopLike(Protocol):
@@ -49,14 +57,22 @@ class LoopLike(Protocol):
 class Connection:
     """One paho client, driven on the loop's thread. Paho's callbacks only write down what they are told."""
 
-    def __init__(self, dialled: Dialled, loop: LoopLike, owner: Owner, ping_topic: str | None, sizes: Sizes) -> None:
+    def __init__(  # noqa: PLR0913, PLR0917 - parts of one link
+        self,
+        dialled: Dialled,
+        loop: LoopLike,
+        owner: Owner,
+        rights: Rights,
+        denials: Denials,
+        ping_topic: str | None,
+    ) -> None:
         """`dialled` holds a client whose CONNECT is sent."""
         self.protocol: Final = dialled.protocol
         self.accepted = False
         self.answered = False
         self.unsupported = False
         self.refused = False
-        self.was_closed = False
+        self.is_unexplained = False
         self.found_session = False
         """Whether the broker offered a session that is not wanted any more; the connection ends for that."""
         self.too_large = False
@@ -68,13 +84,17 @@ class Connection:
         self._notes: Final[Notes] = dialled.notes
         self._loop: Final = loop
         self._owner: Final = owner
+        self._rights: Final = rights
+        self._denials: Final = denials
         self._ping_topic: Final = ping_topic
-        self._sizes: Final = sizes
-        self._in_flight: Final[dict[int, tuple[str, Acknowledged | None]]] = {}
+        self._in_flight: Final[dict[int, tuple[str, Answered | None]]] = {}
+        self._sent: Final[dict[int | str, tuple[int, Unanswered]]] = {}
+        self._sent_count = 0
         self._subscribing: Final[dict[int, str]] = {}
         self._heard: list[Message] = []
         self._echoes: list[bytes] = []
-        self._arrived: list[Acknowledged] = []
+        self._subacks: list[tuple[str, int]] = []
+        self._arrived: list[tuple[Answered, Outcome]] = []
         self._told_up = self._told_down = False
         self._waits_to_write: bool | None = None
 
@@ -110,37 +130,61 @@ class Connection:
         client.on_socket_close = self._on_socket_close
         self._wait()
 
-    def publish(self, message: Outgoing, acknowledged: Acknowledged | None = None) -> bool:
+    def publish(self, message: Outgoing, answered: Answered | None = None) -> bool:
         """Write a message to the socket. True: it is off the caller's hands; False: the connection is gone.
 
-        At QoS 1 `acknowledged` is called once the broker answered. What the broker would never take is dropped, said as
-        LinkTrouble, and counts as answered.
+        At QoS 1 `answered` is called with the broker's answer. What the broker would never take is not sent: that is
+        said as LinkTrouble, and answered with `Outcome.NEVER`.
         """
         if self.ended is not None:
             return False
         size_bytes = packet_bytes(message, self.protocol)
         refused = self._refusal(message.topic, size_bytes)
         if refused is not None:
-            self._heard.append(refused)
-            if acknowledged is not None:
-                self._arrived.append(acknowledged)
+            self._refuse(refused, answered)
             return True
+        packet = Unanswered(publish(message.topic), size_bytes, has_answer=message.qos > 0)
+        if self._denials.refuses(packet.packet, packet.size_bytes):
+            if message.qos:
+                trouble = LinkTrouble(f"{message.topic}: left out: the broker closes on it")
+                self._refuse(trouble, answered, Outcome.DENIED)
+            return bool(message.qos)
         properties = None
         if message.correlation is not None and self.protocol == "5":
             properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
             properties.CorrelationData = message.correlation
         info = self._client.publish(message.topic, message.payload, message.qos, message.retain, properties)
         if info.rc == MQTTErrorCode.MQTT_ERR_SUCCESS and message.qos:
-            self._in_flight[info.mid] = (message.topic, acknowledged)
-        self._sizes.sent(info.mid if message.qos else 0, message.topic, size_bytes)
+            self._in_flight[info.mid] = (message.topic, answered)
+        self._note_sent(info.mid if message.qos else packet.packet, packet)
         self._driven(info.rc)
         return self.ended is None
 
-    def subscribe(self, topics: Sequence[str]) -> None:
-        """Subscribe at QoS 1; a refusal comes as LinkTrouble."""
-        for topic in topics:
-            if self.ended is None:
-                self._subscribe(topic)
+    @property
+    def unanswered(self) -> list[Unanswered]:
+        """What was sent and not answered, oldest first; at QoS 0, what nothing later was answered after."""
+        return [packet for _, packet in sorted(self._sent.values(), key=lambda one: one[0])]
+
+    def subscribe(self, topic: str) -> None:
+        """Subscribe at QoS 1; the owner is told the answer."""
+        if self.ended is not None:
+            return
+        try:
+            rc, mid = self._client.subscribe(topic, qos=1)
+        except ValueError:
+            self._heard.append(LinkTrouble(detail=f"{topic} is no topic to subscribe to"))
+            self._subacks.append((topic, _INVALID_FILTER))
+            return
+        if mid is not None:
+            self._subscribing[mid] = topic
+            self._note_sent(mid, Unanswered(subscribe(topic)))
+        self._driven(rc)
+
+    def unsubscribe(self, topics: Sequence[str]) -> None:
+        """Hear these topics no more."""
+        if self.ended is None:
+            rc, _ = self._client.unsubscribe(list(topics))
+            self._driven(rc)
 
     def check(self) -> None:
         """Let paho send its own keepalive, and notice that it is not answered."""
@@ -167,15 +211,18 @@ class Connection:
         sock = self._client.socket()
         return None if sock is None else sock.fileno()
 
-    def _subscribe(self, topic: str) -> None:
-        try:
-            rc, mid = self._client.subscribe(topic, qos=1)
-        except ValueError:
-            self._heard.append(LinkTrouble(detail=f"{topic} is no topic to subscribe to"))
+    def _note_sent(self, key: int | str, packet: Unanswered) -> None:
+        self._sent_count += 1
+        self._sent[key] = self._sent_count, packet
+
+    def _note_answered(self, mid: int) -> None:
+        """Note that the broker did not close on a packet, nor on what was sent before it at QoS 0."""
+        number, packet = self._sent.pop(mid, (0, None))
+        if packet is None:
             return
-        if mid is not None:
-            self._subscribing[mid] = topic
-        self._driven(rc)
+        passed = [key for key, (other, _) in self._sent.items() if isinstance(key, str) and other < number]
+        for one in [packet, *(self._sent.pop(key)[1] for key in passed)]:
+            self._denials.passed(one.packet)
 
     def _read(self) -> None:
         rc = MQTTErrorCode.MQTT_ERR_SUCCESS
@@ -209,18 +256,21 @@ class Connection:
             self._owner.connection_down()
 
     def _deliver(self) -> None:
-        if not (self._echoes or self._heard or self._arrived):
+        if not (self._echoes or self._heard or self._arrived or self._subacks):
             return
         # taken before they are told: what is told may publish, and so come back here
         echoes, self._echoes = self._echoes, []
         heard, self._heard = self._heard, []
         arrived, self._arrived = self._arrived, []
+        subacks, self._subacks = self._subacks, []
+        for filter_, code in subacks:
+            self._owner.subscribed(filter_, code)
         for payload in echoes:
             self._owner.echoed(payload)
         for message in heard:
             self._owner.heard(message)
-        for acknowledged in arrived:
-            acknowledged()
+        for answered, outcome in arrived:
+            answered(outcome)
 
     def _refusal(self, topic: str, size_bytes: int) -> LinkTrouble | None:
         """Return why the broker would never take such a message, or None."""
@@ -230,10 +280,12 @@ class Connection:
         if limit_bytes is not None and size_bytes > limit_bytes:
             detail = f"{topic}: {size_bytes} bytes, where the broker takes {limit_bytes}"
             return LinkTrouble(detail=detail, too_large=True)
-        if self._sizes.is_set_aside(topic, size_bytes):
-            detail = f"{topic}: {size_bytes} bytes, and the broker closed three times on as many or fewer"
-            return LinkTrouble(detail=detail, too_large=True)
         return None
+
+    def _refuse(self, trouble: LinkTrouble, answered: Answered | None, outcome: Outcome = Outcome.NEVER) -> None:
+        self._heard.append(trouble)
+        if answered is not None:
+            self._arrived.append((answered, outcome))
 
     def _wait(self) -> None:
         fd = self.fileno()
@@ -266,7 +318,9 @@ class Connection:
         if missing is not None:
             self.refused, self.ended = True, missing
             return
-        self.window = min(WINDOW, getattr(properties, "ReceiveMaximum", WINDOW))
+        self.window = 1 if self._denials.is_careful else min(WINDOW, getattr(properties, "ReceiveMaximum", WINDOW))
+        if getattr(properties, "WildcardSubscriptionAvailable", 1) == 0:
+            self._denials.takes_no_wildcards(time.monotonic())
         self._maximum_packet_bytes = getattr(properties, "MaximumPacketSize", None)
         self.accepted = True
 
@@ -278,17 +332,18 @@ class Connection:
             word = "the broker said" if by_broker else "the connection is lost"
             self.ended = f"{word}: {self._notes.last or reason.getName()}"
             self.too_large = self._client.too_large_bytes > 0
-            self.was_closed = not by_broker and not self.too_large
+            self.is_unexplained = not self.too_large and (not by_broker or reason.value not in _NOT_ABOUT_A_PACKET)
             if by_broker and reason.getName() == _TAKEN_OVER:
                 self._heard.append(LinkTakenOver())
+            if by_broker and reason.value == _NO_WILDCARDS:
+                self._denials.takes_no_wildcards(time.monotonic())
 
     def _on_subscribe(
         self, _client: paho.Client, _data: object, mid: int, reasons: list[ReasonCode], _properties: object
     ) -> None:
         topic = self._subscribing.pop(mid, "")
-        for reason in reasons:
-            if reason.is_failure:
-                self._heard.append(LinkTrouble(f"the broker refused a subscription to {topic}", refused=True))
+        self._note_answered(mid)
+        self._subacks += [(topic, reason.value) for reason in reasons]
 
     def _on_message(self, _client: paho.Client, _data: object, message: paho.MQTTMessage) -> None:
         try:
@@ -297,8 +352,8 @@ class Connection:
             self._heard.append(LinkTrouble(detail="a message with a topic that is not UTF-8 was dropped"))
             return
         if topic == self._ping_topic:
-            self._sizes.answered(lambda sent: sent.topic == topic)
             self._echoes.append(bytes(message.payload))
+            self._sent.pop(publish(topic), None)
         else:
             payload = bytes(message.payload[: PAYLOAD_LIMIT_BYTES + 1])
             self._heard.append(Received(topic, payload, retained=message.retain, reply=_reply(message.properties)))
@@ -306,17 +361,22 @@ class Connection:
     def _on_publish(
         self, _client: paho.Client, _data: object, mid: int, reason: ReasonCode, _properties: object
     ) -> None:
-        if reason.is_failure and mid in self._in_flight:
+        outcome = outcome_of(reason.value)
+        if outcome is not Outcome.ACCEPTED and mid in self._in_flight:
             topic, _ = self._in_flight[mid]
-            detail = f"{topic}: the broker refused a message: {reason.getName()}"
-            self._heard.append(LinkTrouble(detail, refused=True))
-        self._on_arrived(mid)
+            why = f"the broker refused a message: {reason.getName()}"
+            if outcome is Outcome.DENIED:
+                self._rights.deny(topic, why)
+            self._heard.append(LinkTrouble(f"{topic}: {why}"))
+        self._on_arrived(mid, outcome)
 
-    def _on_arrived(self, mid: int) -> None:
-        self._sizes.answered(lambda sent: sent.mid == mid)
-        _, acknowledged = self._in_flight.pop(mid, ("", None))
-        if acknowledged is not None:
-            self._arrived.append(acknowledged)
+    def _on_arrived(self, mid: int, outcome: Outcome = Outcome.ACCEPTED) -> None:
+        topic, answered = self._in_flight.pop(mid, ("", None))
+        self._note_answered(mid)
+        if outcome is Outcome.ACCEPTED and self._rights.missing:
+            self._rights.grant(topic)
+        if answered is not None:
+            self._arrived.append((answered, outcome))
 
     def _on_socket_close(self, _client: paho.Client, _data: object, sock: Any) -> None:  # noqa: ANN401 - paho's SocketLike is no type of its API
         self._loop.unregister(sock.fileno())

@@ -4,9 +4,15 @@ import select
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Final
 
 from agent.mqtt.connection import Connection
 from agent.mqtt.outgoing import Outgoing
+from agent.mqtt.refusals import Outcome
+
+_AGAIN_S: Final = 0.1
+"""Last words that were refused are said again after so long."""
 
 
 @dataclass(frozen=True)
@@ -18,12 +24,24 @@ class Beside:
 
 
 def finish(connection: Connection, last: Sequence[Outgoing], deadline_s: float) -> bool:
-    """Send `last`, see everything acknowledged, and say goodbye; False: not all of that by `deadline_s`."""
-    for message in last:
-        if not drive_until(connection, lambda: connection.has_room, deadline_s):
+    """Send `last`, see everything accepted, and say goodbye; False: not all of that by `deadline_s`."""
+    while True:
+        refused: list[Outgoing] = []
+        for message in last:
+            if not drive_until(connection, lambda: connection.has_room, deadline_s):
+                return False
+            connection.publish(message, partial(_note_refused, refused, message))
+        if not drive_until(connection, lambda: connection.in_flight == 0, deadline_s):
             return False
-        connection.publish(message)
-    return drive_until(connection, lambda: connection.in_flight == 0, deadline_s) and leave(connection, deadline_s)
+        if not refused:
+            return leave(connection, deadline_s)
+        last = refused
+        drive_until(connection, lambda: False, min(deadline_s, time.monotonic() + _AGAIN_S))
+
+
+def _note_refused(refused: list[Outgoing], message: Outgoing, outcome: Outcome) -> None:
+    if outcome is not Outcome.ACCEPTED:
+        refused.append(message)
 
 
 def leave(connection: Connection, deadline_s: float) -> bool:

@@ -28,15 +28,17 @@ class Notices:
         self._put: Final = put
         self._clock: Final = clock
         self._on: Final[dict[str, float]] = {}
+        self._details: Final[dict[str, str]] = {}
 
-    def on(self, code: str, detail: str) -> None:
-        """Note a sign of trouble."""
-        if code not in self._on:
+    def on(self, code: str, detail: str, *, renew: bool = False) -> None:
+        """Note a sign of trouble; with `renew`, another detail than before is told as well."""
+        if code not in self._on or (renew and self._details[code] != detail):
+            self._details[code] = detail
             self._put(Noticed(code, on=True, detail=detail))
         self._on[code] = self._clock()
 
     def off(self, code: str, quiet_s: float = 0.0) -> None:
         """Note that all is well, and say so if there was no sign of trouble for `quiet_s`."""
         if code in self._on and self._clock() - self._on[code] >= quiet_s:
-            del self._on[code]
+            del self._on[code], self._details[code]
             self._put(Noticed(code, on=False))

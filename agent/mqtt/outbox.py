@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -173,6 +173,10 @@ class Outbox:
             lane.is_asking, lane.asked_s = True, self._clock()
             self._keeper.fetch(kind, lane.cursor, _FETCH, lane.asked)
         return entry
+
+    def has_older_on_the_wire(self, entry: Entry, parked: Collection[int]) -> bool:
+        """Whether an older message of its class is taken; `parked` ones are taken, and not on the wire."""
+        return any(number < entry.number and number not in parked for number in self._lanes[entry.kind].taken)
 
     def acknowledged(self, entry: Entry) -> None:
         """Forget a taken message: it arrived."""

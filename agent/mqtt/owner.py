@@ -14,6 +14,9 @@ class Owner(Protocol):
     def connection_down(self) -> None:
         """Read in `ended` why. Called once, after everything that was heard before."""
 
+    def subscribed(self, filter_: str, code: int) -> None:
+        """Take the answer to a SUBSCRIBE: a granted QoS, or a reason code of 0x80 or more."""
+
     def heard(self, message: Message) -> None:
         """Received, LinkTrouble or LinkTakenOver."""
 

@@ -6,12 +6,16 @@ from time import monotonic
 from typing import Final, Literal, Protocol
 
 from agent.mqtt.ack_rate import AckRate
-from agent.mqtt.connection import LoopLike
+from agent.mqtt.connection import Answered, LoopLike
 from agent.mqtt.entry import Entry, Kind
 from agent.mqtt.farewell import Beside
+from agent.mqtt.offers import Offers
 from agent.mqtt.outbox import Outbox
 from agent.mqtt.outgoing import Outgoing
 from agent.mqtt.pace import Pace
+from agent.mqtt.refusals import Outcome
+from agent.mqtt.retries import Retries
+from agent.mqtt.standing import READY_ZERO_S, Standing
 from agent.mqtt.topics import Topics
 from agent.mqtt.wire import Live, Wire
 
@@ -41,8 +45,14 @@ class Sending(Protocol):
     def has_room(self) -> bool:
         """Whether one more QoS 1 message may go."""
 
-    def publish(self, message: Outgoing, acknowledged: Callable[[], None] | None = None) -> bool:
+    def publish(self, message: Outgoing, answered: Answered | None = None) -> bool:
         """Send now; False: not now."""
+
+    def deny(self, topic: str, why: str) -> None:
+        """Note that the broker does not take messages on a topic."""
+
+    def give_up(self, detail: str) -> None:
+        """Close without a word, so that the broker sends the will, and connect anew."""
 
     def hold(self, seconds: float, owes: Callable[[], bool], beside: Beside | None) -> None:
         """Leave the broker for so long, once nothing is owed."""
@@ -65,12 +75,16 @@ class Publisher:
     def __init__(self, link: Sending, topics: Topics, outbox: Outbox, detections: Keep = "offline") -> None:
         self.live_dropped = 0
         self.states_folded = 0
+        self.states_refused = 0
+        self._refused: Final = dict.fromkeys(Kind, 0)
         self._dropped: Final = dict.fromkeys(Kind, 0)
         self._link: Final = link
         self._topics: Final = topics
         self._outbox: Final = outbox
         self._keep: Final = detections
-        self._truth: Final[dict[str, bytes]] = {}
+        self._retries: Final = Retries()
+        self._standing: Final = Standing(topics, self._retries)
+        self._offers: Final = Offers(outbox, self._retries)
         self._wire: Final = Wire()
         self._connection = 0
         self._announced = False
@@ -86,14 +100,14 @@ class Publisher:
     def send_state(self, topic: str, payload: bytes) -> None:
         """Set a retained value. One that did not change is not sent again; an empty one clears the topic."""
         self._look()
-        if self._truth.get(topic) == payload:
+        if self._standing.truth.get(topic) == payload:
             return
-        self._truth[topic] = payload
+        self._standing.truth[topic] = payload
         if not self._announced:
             return
         # a state must not wait for the disk
         self._demote(self._wire.take_unwritten())
-        self._wire.add_state(Outgoing(topic, payload, retain=True))
+        self._wire.add_state(self._standing.changed(topic, monotonic()))
         if self._wire.states > _STATES_LIMIT:
             self.states_folded += self._wire.states
             self.announce()
@@ -110,7 +124,8 @@ class Publisher:
         self._look()
         live = Outgoing(self._topics.of_stream(stream, "detections"), payload)
         later = Outgoing(self._topics.of_stream(stream, "replay"), payload)
-        if not self._announced or not (self._may_go_live or self._wire.takes(live)):
+        is_refused = self._retries.is_held(monotonic()) or self._retries.is_denied(live.topic, monotonic())
+        if not self._announced or is_refused or not (self._may_go_live or self._wire.takes(live)):
             self._later(later)
             return
         waiting = Live(live, monotonic())
@@ -131,7 +146,9 @@ class Publisher:
         if self._keep != "never":
             self._outbox.keep(Kind.SUMMARY, message)
             self._pump()
-        elif not (self._may_go_live and self._link.publish(message, partial(self._rate.arrived, message.size_bytes))):
+            return
+        answered = partial(self._unkept_answered, Kind.SUMMARY, message)
+        if not (self._may_go_live and self._link.publish(message, answered)):
             self._dropped[Kind.SUMMARY] += 1
 
     def send_live(self, topic: str, payload: bytes) -> None:
@@ -141,38 +158,49 @@ class Publisher:
             self.live_dropped += 1
 
     def announce(self) -> None:
-        """Send the truth of everything retained: every line's `ready` first, the device's `status` last."""
+        """Send the truth of everything retained: every line's `ready` first, the device's `status` last.
+
+        `status` waits until the broker has accepted each `ready`.
+        """
         self._look()
-        self._announced = self._connection != 0
+        is_fresh, self._announced = not self._announced, self._connection != 0
         if self._announced:
             self._demote(self._wire.clear())
-            for topic, payload in sorted(self._truth.items(), key=self._rank):
-                self._wire.add_state(Outgoing(topic, payload, retain=True))
+            for message in self._standing.begin(monotonic(), is_fresh=is_fresh):
+                self._wire.add_state(message)
             self._pump()
 
     def tick(self) -> None:
         """Expire what is too old, put on disk what is in doubt, and go on with what waits; owed each 0.5 s."""
         self._look()
+        self._give_up_if_due()
         self._demote(self._wire.take_late(monotonic()))
         self._outbox.tick(is_up=self._announced)
         if not self._outbox.can_write:
             # the disk hangs: what waits for it goes without
             for live in self._wire.unwritten():
                 _written(live)
+        self._offers.unpark(monotonic())
         self._pump()
         is_behind = self._announced and (bool(self._wire) or self._outbox.has_unsent)
+        is_behind = is_behind and not self._retries.is_careful(monotonic())
         self._rate.look(monotonic(), is_behind=is_behind and not self._pace.take_rated())
 
     def counters(self) -> dict[str, int]:
-        """Return what waits for the broker and what was dropped since the start, by class."""
+        """Return what waits for the broker, and what was dropped and refused since the start, by class."""
         outbox = self._outbox
-        dropped = {f"{_PLURAL[kind]}_dropped": outbox.dropped(kind) + self._dropped[kind] for kind in Kind}
+        dropped = {
+            f"{_PLURAL[kind]}_dropped": outbox.dropped(kind) + self._dropped[kind] + self._offers.dropped[kind]
+            for kind in Kind
+        }
         return {
             **{_PLURAL[kind]: outbox.depth(kind) for kind in Kind},
             "bytes": outbox.size_bytes,
             "disk_bytes": outbox.disk_bytes,
             **dropped,
             "live_dropped": self.live_dropped,
+            **{f"{_PLURAL[kind]}_refused": self._refused[kind] for kind in Kind},
+            "states_refused": self.states_refused,
         }
 
     @property
@@ -190,6 +218,10 @@ class Publisher:
 
     def hold(self, seconds: float) -> None:
         """Say what is owed, events that wait for the disk too, leave the broker, and stay away; see `Link.hold`."""
+        self._look()
+        if self._connection and not self._announced:
+            # a twin may be heard of before we speak, and must hear of us
+            self.announce()
         self._link.hold(seconds, lambda: self._outbox.depth(Kind.EVENT) > 0, self._outbox.ear)
 
     def stop(self, last: Sequence[tuple[str, bytes]], timeout_s: float) -> bool:
@@ -198,7 +230,7 @@ class Publisher:
         What was not acknowledged is on disk when this returns.
         """
         self._demote(self._wire.clear())
-        self._truth.update(last)
+        self._standing.truth.update(last)
         done = self._link.stop([Outgoing(topic, payload, retain=True) for topic, payload in last], timeout_s)
         self._outbox.stop()
         return done
@@ -215,17 +247,21 @@ class Publisher:
         self._announced = False
         self._replaying = 0
         self._dropped[Kind.DETECTION] += sum(live.entry is None for live in self._wire.clear())
+        self._offers.clear()
         self._outbox.back()
         self._pace.lost()
+        self._retries.begin()
 
-    def _rank(self, item: tuple[str, bytes]) -> int:
-        topic = item[0]
-        if topic.startswith(f"{self._topics.base}/line/") and topic.endswith("/ready"):
-            return 0
-        return 2 if topic == self._topics.status else 1
+    def _give_up_if_due(self) -> None:
+        topic = self._standing.overdue(monotonic()) if self._announced else None
+        if topic is not None:
+            self._link.give_up(f"{topic}: `ready` 0 was not accepted within {READY_ZERO_S:g} s")
+            self._look()
 
     def _pump(self) -> None:
         while self._announced and self._link.has_room:
+            for message in self._standing.due(monotonic()):
+                self._wire.add_state(message)
             # answers to a command do not wait behind detections
             if not self._wire.states and self._send_next(Kind.EVENT):
                 continue
@@ -233,7 +269,7 @@ class Publisher:
             if isinstance(first, Live):
                 self._go_live(first)
             elif first is not None:
-                self._link.publish(first, partial(self._sent_arrived, first))
+                self._link.publish(first, partial(self._state_answered, first))
             elif self._wire.states or not self._send_next(Kind.SUMMARY):
                 break
         self._replay()
@@ -244,24 +280,24 @@ class Publisher:
             now_s, others = monotonic(), self._link.in_flight - self._replaying
             if not self._pace.may_send(self._replaying, max(1, self._link.window // 2) - others, now_s):
                 return
-            entry = self._outbox.next(Kind.DETECTION)
+            entry = self._offers.next(Kind.DETECTION, now_s)
             if entry is None:
                 return
             self._pace.sent()
             self._replaying += 1
-            if not self._link.publish(entry.message, partial(self._replayed, entry, now_s)):
+            if not self._link.publish(entry.message, partial(self._replay_answered, entry, now_s)):
                 return
 
     def _send_next(self, kind: Kind) -> bool:
-        entry = self._outbox.next(kind)
-        return entry is not None and self._link.publish(entry.message, partial(self._arrived, entry))
+        entry = self._offers.next(kind, monotonic())
+        return entry is not None and self._link.publish(entry.message, partial(self._kept_answered, entry))
 
     def _go_live(self, live: Live) -> None:
         if live.entry is None:
-            arrived = partial(self._sent_arrived, live.message)
+            answered: Answered = partial(self._unkept_answered, Kind.DETECTION, live.message)
         else:
-            arrived = partial(self._arrived, live.entry)
-        if not self._link.publish(live.message, arrived):
+            answered = partial(self._live_answered, live.entry, live.message.topic)
+        if not self._link.publish(live.message, answered):
             self._demote([live])
             self._look()
 
@@ -279,20 +315,69 @@ class Publisher:
             else:
                 self._outbox.release(live.entry)
 
-    def _arrived(self, entry: Entry) -> None:
+    # what the broker answers
+
+    def _state_answered(self, message: Outgoing, outcome: Outcome) -> None:
+        self.states_refused += outcome is not Outcome.ACCEPTED
+        self._standing.answered(message, self._noted(message.topic, outcome))
+        self._rate.arrived(message.size_bytes)
+        self._pump()
+
+    def _live_answered(self, entry: Entry, topic: str, outcome: Outcome) -> None:
+        outcome = self._noted(topic, outcome)
+        if outcome in {Outcome.LATER, Outcome.DENIED}:
+            self._refused[entry.kind] += 1
+            self._outbox.release(entry)
+            self._pump()
+        else:
+            self._settle(entry, outcome)
+
+    def _kept_answered(self, entry: Entry, outcome: Outcome) -> None:
+        topic = entry.message.topic
+        if outcome is Outcome.DENIED and not topic.startswith(f"{self._topics.base}/"):
+            # an answer that somebody wanted on a topic of his own: he may not have meant one that is open to us
+            outcome = Outcome.NEVER
+        outcome = self._noted(topic, outcome)
+        if outcome is Outcome.LATER:
+            self._refused[entry.kind] += 1
+            self._outbox.release(entry)
+            self._pump()
+        elif outcome is Outcome.DENIED:
+            self._refused[entry.kind] += 1
+            self._offers.park(entry)
+            self._pump()
+        else:
+            self._settle(entry, outcome)
+
+    def _replay_answered(self, entry: Entry, sent_s: float, outcome: Outcome) -> None:
+        self._replaying -= 1
+        now_s = monotonic()
+        if outcome is Outcome.ACCEPTED:
+            self._pace.arrived(now_s - sent_s, now_s)
+        self._kept_answered(entry, outcome)
+
+    def _unkept_answered(self, kind: Kind, message: Outgoing, outcome: Outcome) -> None:
+        self._noted(message.topic, outcome)
+        if outcome is not Outcome.ACCEPTED:
+            self._refused[kind] += 1
+            self._dropped[kind] += 1
+        self._rate.arrived(message.size_bytes)
+        self._pump()
+
+    def _settle(self, entry: Entry, outcome: Outcome) -> None:
+        """Forget a message that arrived, or that no broker will ever take."""
+        if outcome is Outcome.NEVER:
+            self._refused[entry.kind] += 1
+            self._dropped[entry.kind] += 1
         self._outbox.acknowledged(entry)
         self._rate.arrived(entry.message.size_bytes)
         self._pump()
 
-    def _replayed(self, entry: Entry, sent_s: float) -> None:
-        self._replaying -= 1
-        now_s = monotonic()
-        self._pace.arrived(now_s - sent_s, now_s)
-        self._arrived(entry)
-
-    def _sent_arrived(self, message: Outgoing) -> None:
-        self._rate.arrived(message.size_bytes)
-        self._pump()
+    def _noted(self, topic: str, outcome: Outcome) -> Outcome:
+        noted = self._retries.answered(topic, outcome, monotonic())
+        if noted is not outcome:
+            self._link.deny(topic, "the broker refuses its messages again and again, and takes others")
+        return noted
 
 
 def _written(live: Live) -> None:

@@ -1,7 +1,8 @@
-"""Why a connection did not come about, in words that say what to do; and whether only somebody's change can cure it."""
+"""What a broker refused, a connection or a message: why, in words that say what to do, and whether a retry helps."""
 
 import ssl
 from dataclasses import dataclass
+from enum import Enum
 from typing import Final
 
 from agent.messages.errors import MistakeError
@@ -24,6 +25,31 @@ _REFUSALS: Final = (
     "QoS not supported",
     "Retain not supported",
 )
+
+
+_FAILURE: Final = 0x80
+_DENIED: Final = frozenset({0x87, 0x90})
+"""Not authorized; topic name invalid."""
+_UNFIT: Final = frozenset({0x95, 0x99})
+"""Packet too large; payload format invalid."""
+
+
+class Outcome(Enum):
+    """How the broker answered one message; each kind of refusal asks for another retry."""
+
+    ACCEPTED = "accepted"
+    LATER = "refused for the moment"
+    DENIED = "refused for want of rights"
+    NEVER = "refused for what it is"
+
+
+def outcome_of(reason_code: int) -> Outcome:
+    """Classify a reason code of PUBACK or SUBACK; an unknown refusal may pass, so it is retried."""
+    if reason_code < _FAILURE:
+        return Outcome.ACCEPTED
+    if reason_code in _DENIED:
+        return Outcome.DENIED
+    return Outcome.NEVER if reason_code in _UNFIT else Outcome.LATER
 
 
 @dataclass(frozen=True)

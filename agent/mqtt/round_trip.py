@@ -4,6 +4,7 @@ import secrets
 from typing import Final
 
 _DEAF: Final = 3
+_EAGER_S: Final = 0.25
 
 
 class RoundTrip:
@@ -26,11 +27,11 @@ class RoundTrip:
         self._heard_s = 0.0
         self._next_s: float | None = None
 
-    def due(self, now_s: float) -> bytes | None:
-        """Return a payload if a ping is to be sent now; one that did not come back is sent anew."""
-        if self._sent_s is not None and now_s - self._sent_s <= self._limit_s:
+    def due(self, now_s: float, *, is_eager: bool = False) -> bytes | None:
+        """Return a payload if a ping is to be sent now; one that did not come back is sent anew, soon if `is_eager`."""
+        if self._sent_s is not None and now_s - self._sent_s <= (_EAGER_S if is_eager else self._limit_s):
             return None
-        if self._next_s is not None and now_s < self._next_s:
+        if self._next_s is not None and now_s < self._next_s and not is_eager:
             return None
         if self._sent_s is None:
             self._waits_since_s = now_s
@@ -45,6 +46,10 @@ class RoundTrip:
         if self._sent_s is not None and payload == self._payload():
             self.milliseconds = (now_s - self._sent_s) * 1000
             self._sent_s = None
+
+    def is_own(self, payload: bytes) -> bool:
+        """Whether a ping is one of this connection."""
+        return payload.startswith(self._token.encode())
 
     def heard(self, now_s: float) -> None:
         """Note that the broker delivered a message to us."""

@@ -34,6 +34,9 @@ def main() -> int:
         "out_of_order": len(verdict.out_of_order),
         "examples": [*verdict.lost[:4], *verdict.out_of_order[:4]],
         "dropped": outcome.dropped,
+        "lies": outcome.lies,
+        "products_named": outcome.named,
+        "refused": outcome.refused,
         "boots": outcome.boots,
     }
     sys.stdout.write(json.dumps(figures) + "\n")

@@ -17,6 +17,7 @@ Kind = Literal[
     "agent killed",
     "disk full",
     "clock set",
+    "refusals",
 ]
 _LONGEST_S: Final[dict[Kind, float]] = {
     "delay": 10,
@@ -30,6 +31,7 @@ _LONGEST_S: Final[dict[Kind, float]] = {
     "agent killed": 0.5,
     "disk full": 10,
     "clock set": 2,
+    "refusals": 15,
 }
 _SET_S: Final = 86400.0
 
@@ -41,7 +43,8 @@ _DEADLY: Final[tuple[Kind, ...]] = ("refuse", "black hole", "broker killed", "br
 class Fault:
     """`after_s` of peace, then `kind` for `lasts_s`; `kills` the agent in the middle of it.
 
-    `ahead_s`: what the agent's wall clock is set to, beside the right time; it stays so.
+    `share`: how many of its messages are refused. `ahead_s`: what the agent's wall clock is set to, beside the right
+    time; it stays so.
     """
 
     after_s: float
@@ -50,6 +53,7 @@ class Fault:
     kills: bool = False
     delay_s: float = 0.0
     ahead_s: float = 0.0
+    share: float = 0.0
 
 
 def drawn(seed: int, seconds: float) -> Iterator[Fault]:
@@ -71,6 +75,7 @@ def drawn(seed: int, seconds: float) -> Iterator[Fault]:
             kills=kind in _DEADLY and chance.random() < 0.3,
             delay_s=chance.uniform(0.02, 0.4),
             ahead_s=chance.uniform(-_SET_S, _SET_S),
+            share=chance.choice([0.1, 0.5, 1.0]),
         )
         passed_s += fault.after_s + fault.lasts_s + (8 if kind == "disk full" else 0)
         yield fault

@@ -1,5 +1,6 @@
 """One run: an agent with two streams at 15 fps, a broker, a proxy between them, and what goes wrong."""
 
+import itertools
 import json
 import os
 import struct
@@ -14,11 +15,12 @@ from typing import Any, Final
 from chaos.faults import Fault
 from chaos.history import History, Verdict
 from chaos.proxy import Proxy
+from chaos.truth import Truth
 from support.brokers import Mosquitto
 from support.running_agent import BASE, RunningAgent
 
 from agent.mqtt.link_settings import LinkSettings
-from agent.mqtt.peer import Peer
+from agent.mqtt.peer import Peer, PeerError
 
 FPS: Final = 15
 SLOW_BYTES_PER_S: Final = 8000.0
@@ -26,17 +28,26 @@ DISK: Final = "24m"
 CLOCK: Final = Path(__file__).with_name("clock")
 DRAIN_S: Final = 240.0
 _CALM_S: Final = 5.0
+_ORDER_S: Final = 3.0
+_TRUTHS: Final = {f"{BASE}/line/line-1/ready": "ready", f"{BASE}/status": "status"}
 _DISK_FULL_REST_S: Final = 8.0
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the wire says, what the agent says it dropped, and how many boots it took."""
+    """What the wire says, what the agent says it dropped, and how many boots it took.
+
+    `lies`: how often the broker named a product for longer than it may, against the agent's will; `named`: how often it
+    named one at all; `refused`: how many messages the broker would not take.
+    """
 
     verdict: Verdict
     dropped: int
     boots: int
     messages_per_s: float
+    lies: int = 0
+    named: int = 0
+    refused: int = 0
 
 
 class Ordeal:
@@ -55,6 +66,10 @@ class Ordeal:
         self._state = folder / "state"
         self._clock = folder / "clock"
         self._dropped: dict[str, int] = {}
+        self._truth = Truth()
+        self._is_unheard = False
+        self._orders = itertools.cycle(["bottle-500", "pallet", "17", "pallet"])
+        self._order_s = 0.0
         self._agent: RunningAgent | None = None
 
     @property
@@ -67,6 +82,7 @@ class Ordeal:
         self._mount()
         self.broker.start()
         undo.callback(self.broker.kill)
+        self.proxy.on_state = self._wanted
         self.proxy.start()
         undo.callback(self.proxy.stop)
         self._peer.connect()
@@ -99,7 +115,10 @@ class Ordeal:
         self._drain()
         *boots, last = self.history.boots()
         verdict = self.history.verdict(without=last)
-        return Outcome(verdict, sum(self._dropped.values()), len(boots), verdict.messages / passed_s)
+        dropped = sum(self._dropped.values())
+        truth = self._truth
+        rate = verdict.messages / passed_s
+        return Outcome(verdict, dropped, len(boots), rate, truth.lies, truth.named, self.proxy.refused)
 
     def _settings(self, settings: dict[str, Any]) -> None:
         settings["stream"] = settings["stream"][:2]
@@ -130,11 +149,14 @@ class Ordeal:
             "agent killed": self._kill_agent,
             "disk full": self._fill_disk,
             "clock set": lambda: self._set_clock(fault.ahead_s),
+            "refusals": lambda: setattr(self.proxy, "refused_share", fault.share),
         }
+        self._is_unheard = fault.kind in {"broker killed", "broker frozen"}
         begin[fault.kind]()
 
     def _end(self, fault: Fault) -> None:
         self.proxy.heal()
+        self._is_unheard = False
         match fault.kind:
             case "black hole":
                 # what it swallowed is gone, and no connection survives that
@@ -147,8 +169,27 @@ class Ordeal:
                 (self._state / "ballast").unlink(missing_ok=True)
                 self._watch(_DISK_FULL_REST_S)
 
+    def _wanted(self, topic: str, payload: bytes) -> None:
+        if topic == f"{BASE}/line/line-1/ready":
+            self._truth.wants(payload)
+
+    def _order(self) -> None:
+        """Be a PLC that changes its mind: every other product is none."""
+        if self._is_unheard or time.monotonic() < self._order_s:
+            return
+        self._order_s = time.monotonic() + _ORDER_S
+        with suppress(PeerError):
+            self._peer.publish(f"{BASE}/line/line-1/product/set", next(self._orders), timeout_s=0.5)
+
+    def _look(self) -> None:
+        if self._is_unheard:
+            self._truth.forget()
+        else:
+            self._truth.look()
+
     def _kill_agent(self) -> None:
         self.agent.kill()
+        self._truth.wants(b"0")
         self.agent.start()
 
     def _set_clock(self, ahead_s: float) -> None:
@@ -168,6 +209,8 @@ class Ordeal:
         limit_s = time.monotonic() + seconds
         while (left_s := limit_s - time.monotonic()) > 0:
             self._note(min(left_s, 0.1))
+            self._order()
+            self._look()
 
     def _note(self, timeout_s: float) -> None:
         arrival = self._peer.receive(timeout_s)
@@ -176,6 +219,8 @@ class Ordeal:
                 outbox = json.loads(arrival.payload)["outbox"]
                 boot = self.history.boots()[-1]
                 self._dropped[boot] = outbox["detections_dropped"] + outbox["events_dropped"]
+            elif arrival.topic in _TRUTHS:
+                self._truth.says(_TRUTHS[arrival.topic], arrival.payload)
             arrival = self._peer.receive(0)
 
     def _drain(self) -> None:

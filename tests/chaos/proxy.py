@@ -2,16 +2,20 @@
 
 import asyncio
 import contextlib
+import random
 import threading
 from collections.abc import Callable
 from typing import Final
 
 from chaos.history import History, Sending
-from chaos.wire import PUBACK, PUBLISH, Reader
+from chaos.wire import PUBACK, PUBLISH, Reader, whole
 from support.brokers import free_port
 
 _CHUNK: Final = 4096
 _SLOW_CHUNK: Final = 512
+_RETAIN: Final = 1
+_MQTT5: Final = 5
+_FOR_THE_MOMENT: Final = (0x80, 0x83, 0x97)
 
 
 class Proxy:
@@ -23,6 +27,10 @@ class Proxy:
         self.bytes_per_s: float | None = None
         self.is_hole = False
         self.refuses = False
+        self.refused_share = 0.0
+        self.refused = 0
+        self.on_state: Callable[[str, bytes], None] = lambda _topic, _payload: None
+        self._chance = random.Random(1)
         self._target = target
         self._history = history
         self._count = 0
@@ -46,6 +54,7 @@ class Proxy:
     def heal(self) -> None:
         """Be a wire again; connections that are broken stay so."""
         self.delay_s, self.bytes_per_s, self.is_hole, self.refuses = 0.0, None, False, False
+        self.refused_share = 0.0
 
     def cut(self) -> None:
         """Break all connections, as a cable that is pulled between two switches does not."""
@@ -55,6 +64,13 @@ class Proxy:
         """Break all connections, and take no new one."""
         self.refuses = True
         self.cut()
+
+    def refuses_next(self) -> int | None:
+        """Draw whether the next message is refused for the moment, and with which reason code."""
+        if self._chance.random() >= self.refused_share:
+            return None
+        self.refused += 1
+        return self._chance.choice(_FOR_THE_MOMENT)
 
     def half_open(self) -> None:
         """Let the broker's end be gone without a word to the agent."""
@@ -110,6 +126,7 @@ class _Pair:
         self._is_abandoned = False
         self._waiting: dict[int, Sending] = {}
         self._up, self._down = Reader(), Reader()
+        self._to_agent: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
 
     def close(self) -> None:
         for writer in (self._agent, self._broker):
@@ -133,8 +150,8 @@ class _Pair:
         except (OSError, asyncio.TimeoutError):
             self.close()
             return
-        up = asyncio.create_task(self._carry(agent, answer[1], self._sent))
-        down = asyncio.create_task(self._carry(broker, self._agent, self._answered))
+        up = asyncio.create_task(self._carry(agent, answer[1], self._sent, asyncio.Queue(64)))
+        down = asyncio.create_task(self._carry(broker, self._agent, self._answered, self._to_agent))
         _, pending = await asyncio.wait({up, down}, return_when=asyncio.FIRST_COMPLETED)
         if self._is_abandoned:
             await asyncio.wait({up})
@@ -144,15 +161,18 @@ class _Pair:
         self.close()
 
     async def _carry(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, look: Callable[[bytes], None]
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        look: Callable[[bytes], bytes],
+        line: "asyncio.Queue[tuple[float, bytes]]",
     ) -> None:
         loop = asyncio.get_running_loop()
-        line: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(64)
         carrier = asyncio.create_task(self._deliver(line, writer))
         try:
             while data := await reader.read(_SLOW_CHUNK if self._proxy.bytes_per_s else _CHUNK):
-                look(data)
-                await line.put((loop.time() + self._proxy.delay_s, data))
+                if passing := look(data):
+                    await line.put((loop.time() + self._proxy.delay_s, passing))
         except OSError:
             return
         finally:
@@ -171,16 +191,31 @@ class _Pair:
                     writer.write(data)
                     await writer.drain()
 
-    def _sent(self, data: bytes) -> None:
+    def _sent(self, data: bytes) -> bytes:
+        """Return what goes on to the broker: whole packets, without those that are refused here in its place."""
+        passing = b""
         for kind, body, flags in self._up.feed(data):
             message = self._up.published(body, flags) if kind == PUBLISH else None
             if message is not None and message.key is not None:
                 sending = Sending(self._number, message.topic, message.key)
                 self._waiting[message.packet] = sending
                 self._history.passed(sending)
+            if message is not None and flags & _RETAIN:
+                self._proxy.on_state(message.topic, message.payload)
+            code = self._proxy.refuses_next() if message is not None and self._up.version >= _MQTT5 else None
+            if message is None or code is None:
+                passing += whole(kind, flags, body)
+                continue
+            self._waiting.pop(message.packet, None)
+            answer = whole(PUBACK, 0, message.packet.to_bytes(2, "big") + bytes([code, 0]))
+            self._to_agent.put_nowait((asyncio.get_running_loop().time() + self._proxy.delay_s, answer))
+        return passing
 
-    def _answered(self, data: bytes) -> None:
-        for kind, body, _flags in self._down.feed(data):
+    def _answered(self, data: bytes) -> bytes:
+        passing = b""
+        for kind, body, flags in self._down.feed(data):
             sending = self._waiting.pop(int.from_bytes(body[:2], "big"), None) if kind == PUBACK else None
             if sending is not None:
                 self._history.acknowledged(sending)
+            passing += whole(kind, flags, body)
+        return passing

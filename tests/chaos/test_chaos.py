@@ -2,11 +2,13 @@
 
 import os
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 from chaos.faults import Fault, drawn
 from chaos.history import History, Sending
 from chaos.ordeal import Ordeal
+from chaos.truth import LIMIT_S, Truth
 
 SECONDS = float(os.environ.get("CHANGEOVER_TEST_CHAOS_SECONDS", "600"))
 SEEDS = [int(seed) for seed in os.environ.get("CHANGEOVER_TEST_CHAOS_SEEDS", "1,2,3,4,5").split(",")]
@@ -18,12 +20,17 @@ SHORT = [
     Fault(4, "agent killed", 0.5),
     Fault(4, "clock set", 1, ahead_s=-7200),
     Fault(4, "slow", 4),
+    Fault(4, "refusals", 4, share=1.0),
+    Fault(4, "refusals", 8, share=0.5),
 ]
 
 
 def test_a_few_faults_lose_nothing(make_ordeal: Callable[..., Ordeal]) -> None:
     outcome = make_ordeal("always").suffer(SHORT)
     assert outcome.boots == 3
+    assert outcome.lies == 0
+    assert outcome.named > 1
+    assert outcome.refused > 20
     assert outcome.verdict.messages > 300
     assert (outcome.verdict.lost, outcome.verdict.out_of_order, outcome.dropped) == ([], [], 0)
     assert outcome.verdict.repeated_share <= 0.05
@@ -34,7 +41,7 @@ def test_a_few_faults_lose_nothing(make_ordeal: Callable[..., Ordeal]) -> None:
 @pytest.mark.parametrize("seed", SEEDS)
 def test_always_random_faults_lose_nothing(make_ordeal: Callable[..., Ordeal], seed: int) -> None:
     outcome = make_ordeal("always").suffer(drawn(seed, SECONDS))
-    assert (outcome.verdict.lost, outcome.verdict.out_of_order, outcome.dropped) == ([], [], 0)
+    assert (outcome.verdict.lost, outcome.verdict.out_of_order, outcome.dropped, outcome.lies) == ([], [], 0, 0)
     assert outcome.verdict.repeated_share <= 0.005
 
 
@@ -45,7 +52,7 @@ def test_offline_random_faults_lose_only_what_a_kill_finds_in_memory(
     make_ordeal: Callable[..., Ordeal], seed: int
 ) -> None:
     outcome = make_ordeal("offline").suffer(drawn(seed, SECONDS))
-    assert (outcome.verdict.out_of_order, outcome.dropped) == ([], 0)
+    assert (outcome.verdict.out_of_order, outcome.dropped, outcome.lies) == ([], 0, 0)
     # two streams at 15 fps, and a second's doubt at each kill
     assert len(outcome.verdict.lost) <= 45 * (outcome.boots - 1)
 
@@ -77,6 +84,26 @@ def test_the_checker_sees_gaps_repeats_and_disorder() -> None:
     assert verdict.lost == [("a", "cam-1", 5), ("a", "cam-1", 6)]
     assert verdict.repeated == 1
     assert verdict.out_of_order == [("replay", ("a", "cam-1", 3), ("a", "cam-1", 2))]
+
+
+def test_the_checker_sees_a_product_that_is_named_for_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = 100.0
+    monkeypatch.setattr("chaos.truth.time", SimpleNamespace(monotonic=lambda: now_s))
+    truth = Truth()
+    truth.wants(b"17")
+    truth.says("ready", b"17")
+    truth.says("status", b"online")
+    for value in (b"17", b"0"):
+        truth.wants(value)
+        truth.look()
+        now_s += LIMIT_S + 1
+        truth.look()
+        assert truth.lies == (value == b"0")
+    truth.says("status", b"offline")
+    truth.look()
+    now_s += LIMIT_S + 1
+    truth.look()
+    assert truth.lies == 1
 
 
 def test_a_seed_is_a_run_that_can_be_repeated() -> None:

@@ -29,6 +29,16 @@ class Published:
         return found[1].decode(), levels[-2], int(found[2])
 
 
+def whole(kind: int, flags: int, body: bytes) -> bytes:
+    """Return a packet as it is on the wire."""
+    length, size = b"", len(body)
+    while True:
+        size, byte = size // 128, size % 128
+        length += bytes([byte | (128 if size else 0)])
+        if not size:
+            return bytes([kind << 4 | flags]) + length + body
+
+
 class Reader:
     """Takes one direction of one connection, byte by byte if need be."""
 

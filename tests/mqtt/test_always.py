@@ -13,7 +13,7 @@ import pytest
 from support.brokers import Mosquitto
 from support.station import Station
 
-from agent.messages.events import LinkDown, LinkUp
+from agent.messages.events import LinkDown, LinkUp, Listening
 from agent.mqtt.entry import Kind
 from agent.mqtt.outbox import DOUBT_S
 
@@ -34,7 +34,7 @@ def test_always_puts_a_detection_on_disk_before_it_goes_live(
 ) -> None:
     with observe(mosquitto.port) as observer:
         station = make_station(mosquitto.port, path=tmp_path / "outbox.db", detections="always")
-        station.until_heard(LinkUp)
+        station.until_heard(Listening)
         station.until(lambda: station.outbox.can_write)
         send(station, 1)
         assert station.link.in_flight == 0, "not before it is written"

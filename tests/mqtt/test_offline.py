@@ -9,7 +9,7 @@ import pytest
 from support.brokers import Mosquitto
 from support.station import Observer, Station
 
-from agent.messages.events import LinkDown, LinkUp
+from agent.messages.events import LinkDown, LinkUp, Listening
 from agent.mqtt.entry import Kind
 
 DETECTIONS = "stream/cam-1/detections"
@@ -81,7 +81,7 @@ def test_a_burst_beyond_the_window_waits_for_room_and_is_live(
 ) -> None:
     with observe(mosquitto.port) as observer:
         station = make_station(mosquitto.port)
-        station.until_heard(LinkUp)
+        station.until_heard(Listening)
         _send(station, range(200))
         assert station.link.in_flight == station.link.window
         assert station.depth() == 200
@@ -114,7 +114,7 @@ def test_more_than_the_socket_takes_is_written_when_it_takes_again(
     mosquitto: Mosquitto, make_station: Callable[..., Station]
 ) -> None:
     station = make_station(mosquitto.port, protocol="3.1.1", keepalive_s=60, ping_topic=None)
-    station.until_heard(LinkUp)
+    station.until_heard(Listening)
     mosquitto.freeze()
     for _ in range(10):
         station.publisher.send_detection("cam-1", bytes(10_000_000))

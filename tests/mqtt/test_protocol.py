@@ -8,7 +8,7 @@ from contextlib import suppress
 import pytest
 from support.station import Station
 
-from agent.messages.events import LinkDown, LinkTrouble, LinkUp
+from agent.messages.events import LinkDown, LinkUp, Listening
 from agent.mqtt.entry import Kind
 from agent.mqtt.protocol_choice import ProtocolChoice
 
@@ -88,9 +88,11 @@ def test_a_broker_that_closes_on_5_is_spoken_to_in_3_1_1(
 
 def test_a_refused_subscription_is_told(old_broker: OldBroker, make_station: Callable[..., Station]) -> None:
     station = make_station(old_broker.port, protocol="3.1.1")
-    station.until_heard(LinkUp)
-    details = [station.until_heard(LinkTrouble).detail for _ in range(3)]
-    assert "the broker refused a subscription to changeover/v1/box-7/line/+/product/set" in details
+    station.until_heard(Listening)
+    station.until(lambda: station.noticed)
+    assert station.noticed[0].code == "rights_missing"
+    detail = "changeover/v1/box-7/line/+/product/set: the broker refused a subscription: 0x80"
+    assert detail in str(station.noticed[0].detail)
     station.link.stop([], 1)
 
 

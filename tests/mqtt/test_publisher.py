@@ -4,10 +4,12 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
+from agent.mqtt.connection import Answered
 from agent.mqtt.farewell import Beside
 from agent.mqtt.outbox import Outbox
 from agent.mqtt.outgoing import Outgoing
 from agent.mqtt.publisher import Keep, Publisher
+from agent.mqtt.refusals import Outcome
 from agent.mqtt.store import Bounds
 from agent.mqtt.topics import Topics
 
@@ -23,7 +25,9 @@ class DummyLink:
         self.window = window
         self.is_choked = False
         self.wire: list[tuple[str, bytes]] = []
-        self._unanswered: list[Callable[[], None] | None] = []
+        self.given_up: list[str] = []
+        self.denied: list[str] = []
+        self._unanswered: list[Answered | None] = []
 
     @property
     def in_flight(self) -> int:
@@ -33,13 +37,21 @@ class DummyLink:
     def has_room(self) -> bool:
         return self.connection != 0 and self.in_flight < self.window and not self.is_choked
 
-    def publish(self, message: Outgoing, acknowledged: Callable[[], None] | None = None) -> bool:
+    def publish(self, message: Outgoing, answered: Answered | None = None) -> bool:
         if self.connection == 0 or (message.qos and not self.has_room):
             return False
         self.wire.append((message.topic.removeprefix("changeover/v1/box-7/"), message.payload))
         if message.qos:
-            self._unanswered.append(acknowledged)
+            self._unanswered.append(answered)
         return True
+
+    def deny(self, topic: str, why: str) -> None:
+        del why
+        self.denied.append(topic)
+
+    def give_up(self, detail: str) -> None:
+        self.given_up.append(detail)
+        self.connect(0)
 
     def hold(self, seconds: float, owes: Callable[[], bool], beside: Beside | None) -> None:
         del seconds, beside
@@ -55,10 +67,10 @@ class DummyLink:
         self.connection = number
         self._unanswered.clear()
 
-    def acknowledge(self) -> None:
-        acknowledged = self._unanswered.pop(0)
-        if acknowledged is not None:
-            acknowledged()
+    def acknowledge(self, outcome: Outcome = Outcome.ACCEPTED) -> None:
+        answered = self._unanswered.pop(0)
+        if answered is not None:
+            answered(outcome)
 
     def acknowledge_all(self) -> None:
         while self._unanswered:

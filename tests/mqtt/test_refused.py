@@ -13,7 +13,7 @@ from support.station import Station
 
 from agent.messages.events import LinkDown, LinkUp
 from agent.mqtt.folded_log import FoldedLog
-from agent.mqtt.link_settings import Tls
+from agent.mqtt.tls import Tls
 
 
 @pytest.fixture

@@ -11,8 +11,9 @@ from support.certificates import Authority
 from support.station import Station
 
 from agent.messages.events import LinkDown, LinkUp, Received
-from agent.mqtt.link_settings import LinkSettings, Tls
+from agent.mqtt.link_settings import LinkSettings
 from agent.mqtt.peer import PeerError, connected
+from agent.mqtt.tls import Tls
 
 SHIPPED = Path(__file__).parents[2] / "config" / "mosquitto"
 USERS = ("box-7", "box-8", "plc-line-1", "plc-line-2", "operator", "viewer", "stranger")

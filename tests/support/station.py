@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from agent.messages.events import LinkUp, Noticed
+from agent.messages.events import LinkDown, LinkUp, Listening, Noticed
 from agent.mqtt.client import Link
 from agent.mqtt.entry import Kind
 from agent.mqtt.link_settings import LinkSettings, Will, settings_of
@@ -15,6 +15,7 @@ from agent.mqtt.outbox import Outbox
 from agent.mqtt.peer import Peer, connected
 from agent.mqtt.publisher import Keep, Publisher
 from agent.mqtt.store import Bounds
+from agent.mqtt.subscription import Subscription
 from agent.mqtt.topics import Topics
 from agent.processes.loop import Loop
 
@@ -50,6 +51,8 @@ class Station:
         self.publisher = Publisher(self.link, self.topics, self.outbox, detections)
         self.publisher.start(self.loop)
         self.heard: list[object] = []
+        self.is_listening = False
+        self.wishes = [Subscription(filter_) for filter_ in self.topics.subscriptions()]
         self.noticed: list[Noticed] = []
         self._ticked_s = 0.0
 
@@ -82,7 +85,7 @@ class Station:
         return event
 
     def until_acknowledged(self) -> None:
-        self.until(lambda: self.link.is_up and self.link.in_flight == 0 and not self.depth(Kind.EVENT))
+        self.until(lambda: self.is_listening and self.link.in_flight == 0 and not self.depth(Kind.EVENT))
 
     def close(self) -> None:
         self.publisher.stop([], 2)
@@ -92,8 +95,12 @@ class Station:
         if self.link.handle(event):
             return
         if isinstance(event, LinkUp):
-            self.link.subscribe(self.topics.subscriptions())
+            self.link.listen(self.wishes)
+        if isinstance(event, Listening) and event.connection == self.link.connection:
+            self.is_listening = True
             self.publisher.announce()
+        if isinstance(event, LinkDown):
+            self.is_listening = False
         if isinstance(event, Noticed):
             self.noticed.append(event)
         self.heard.append(event)
