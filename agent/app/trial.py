@@ -1,11 +1,11 @@
 """A broker of the agent's own, for a trial without one."""
 
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from agent import isolated
 from agent.messages.errors import NotStartedError
 from agent.settings import Settings
 
@@ -18,8 +18,10 @@ def embedded_broker(port: int) -> Iterator[int]:
 
     Raises NotStartedError where it cannot start, for example because the port is taken.
     """
-    command = [sys.executable, "-m", "agent.mqtt.embedded", str(port)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True) as process:
+    command = isolated.command("agent.mqtt.embedded", port)
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True, cwd=isolated.FOLDER
+    ) as process:
         try:
             assert process.stdout is not None, "it was asked for"
             said = process.stdout.readline()

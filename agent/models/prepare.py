@@ -2,12 +2,12 @@
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from typing import Final, Literal, cast
 
 import msgspec
 
+from agent import isolated
 from agent.messages.errors import EXIT_FAILED, EXIT_MISTAKE, EXIT_OK, Reason
 from agent.messages.references import ModelVersion
 from agent.models import environment
@@ -75,8 +75,9 @@ class Preparation:
 
     def run(self) -> Outcome:
         """Prepare, and return how it went."""
-        command = [sys.executable, "-m", _MODULE]
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=_environment()) as process:
+        command = isolated.command(_MODULE)
+        pipe = subprocess.PIPE
+        with subprocess.Popen(command, stdin=pipe, stdout=pipe, env=_environment(), cwd=isolated.FOLDER) as process:
             self._process = process
             if self._is_killed:
                 process.kill()
