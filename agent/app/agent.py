@@ -277,7 +277,14 @@ class Agent:
             case said.InferenceFailed():
                 self._failing.add(message.stream)
                 self._decide(message)
-            case said.Breaking() | said.Swapped() | said.SwapFailed() | said.Prepared() | said.PrepareFailed():
+            case (
+                said.Breaking()
+                | said.Preparing()
+                | said.Swapped()
+                | said.SwapFailed()
+                | said.Prepared()
+                | said.PrepareFailed()
+            ):
                 self._decide(message)
             case said.CacheState() | said.CacheDecided() | said.MemoryKept():
                 self._announcer.say_cache(message)

@@ -34,7 +34,8 @@ class ModelVersion(msgspec.Struct, frozen=True):
 
     `path` is absolute; `golden` is a folder or None. `imgsz` None and `classes` empty mean "as the file says".
     `weights_sha256` is that of the .bin beside an OpenVINO .xml, where the catalog knows it.
-    `rank` orders variants (greater is larger); see `agent.models.catalog`.
+    `rank` orders variants (greater is larger); see `agent.models.catalog`. `unsafe`: a file that runs code when it is
+    read may be opened without walls.
     """
 
     name: str
@@ -50,6 +51,7 @@ class ModelVersion(msgspec.Struct, frozen=True):
     golden: str | None = None
     rank: float = 0.0
     weights_sha256: str | None = None
+    unsafe: bool = False
 
     @property
     def reference(self) -> str:

@@ -72,6 +72,7 @@ class ModelEntry(Group):
     classes: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     golden: fields.FilePath | None = None
     rank: float | None = None
+    unsafe: bool = False
 
     def version_of(self) -> ModelVersion:
         """Return the entry as the rest of the agent knows it."""
@@ -90,6 +91,7 @@ class ModelEntry(Group):
             golden=None if self.golden is None else str(self.golden),
             rank=rank or 0.0,
             weights_sha256=self.weights_sha256,
+            unsafe=self.unsafe,
         )
 
 

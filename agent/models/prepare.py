@@ -19,8 +19,8 @@ _MODULE: Final = "agent.inference.prepare"
 class Request(msgspec.Struct, frozen=True):
     """What to prepare; `compute` is the device setting, `max_bytes` what all artifacts may take on the disk.
 
-    `images`: a folder of pictures that decide between precisions; without, the catalog's golden ones. `is_trusted`: a
-    checkpoint may be opened where the kernel cannot shut its process in.
+    `images`: a folder of pictures that decide between precisions; without, the catalog's golden ones. `is_awaited`: a
+    line waits for it, so it does not step behind all others.
     """
 
     model: ModelVersion
@@ -28,7 +28,7 @@ class Request(msgspec.Struct, frozen=True):
     cache_dir: str
     max_bytes: int = PREPARED_MAX_BYTES
     images: str | None = None
-    is_trusted: bool = False
+    is_awaited: bool = False
 
 
 class Step(msgspec.Struct, frozen=True, tag=True):

@@ -26,7 +26,7 @@ def main(folder: Path) -> dict[str, object]:
     forbidden: dict[str, Callable[[], object]] = {
         "open a socket": lambda: socket.socket().close(),
         "write beside its folder": beside.touch,
-        "read beside its folder": lambda: os.listdir(folder.parent),
+        "read beside its folder": lambda: list(folder.parent.iterdir()),
         "start a process": _fork,
     }
     return {"walls": walls, "could": [what for what, do in forbidden.items() if not _is_refused(do)]}
