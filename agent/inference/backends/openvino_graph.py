@@ -10,6 +10,7 @@ from agent.inference.backends.detector import Untyped
 from agent.inference.yolo.metadata import FileFacts, agreed_imgsz, read_facts
 from agent.messages.errors import ModelError
 from agent.messages.references import ModelVersion
+from agent.models.model_files import read_sidecar, sidecar_of
 
 # Importing openvino sends a usage event to its maker, unless this module of its own cannot be imported.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type] # None is how an import is refused
@@ -82,11 +83,9 @@ def _with_pictures_in(model: Untyped) -> Untyped:
 
 
 def _facts(model: Untyped, path: Path) -> FileFacts:
-    sidecar = path.parent / "metadata.yaml"  # beside an IR that ultralytics exported
-    if path.suffix.lower() == ".xml" and sidecar.exists():
-        import yaml  # type: ignore[import-untyped] # noqa: PLC0415 - only such an export needs it
-
-        return read_facts(yaml.safe_load(sidecar.read_text()) or {})
+    sidecar = sidecar_of(path) if path.suffix.lower() == ".xml" else None
+    if sidecar:
+        return read_facts(read_sidecar(sidecar))
     if model.has_rt_info("framework"):  # the metadata of an ONNX file, also in an IR made from it
         return read_facts(_plain(model.get_rt_info("framework")))
     if model.has_rt_info(["model_info", "labels"]):
