@@ -106,7 +106,7 @@ def load(path, **fields):
 
 
 def test_a_missing_extra_is_named(tmp_path: Path) -> None:
-    (tmp_path / "cap.pt").touch()
+    (tmp_path / "cap.pt").write_bytes(pickle.dumps({"model": 1}))
     said = in_a_process_of_its_own(
         """
 sys.modules["torch"] = None
