@@ -67,6 +67,10 @@ class Streams:
         """Return whether `child` is one of the camera processes."""
         return child in self._by_child
 
+    def of(self, child: str) -> str:
+        """Return the stream of a camera process."""
+        return self._by_child[child].settings.id
+
     def slots(self) -> dict[str, FrameSlot]:
         """Return the slot of each stream, for the worker."""
         return {id_: stream.slot for id_, stream in self._streams.items()}

@@ -64,7 +64,10 @@ def heartbeat(state: State) -> list[Action]:
 
 def moves(state: State, line: Line) -> bool:
     """Return whether the worker and every stream of the line have made progress in time."""
-    return state.worker_up and not state.worker_hung and _streams_online(state, line)
+    if not state.worker_up or state.worker_hung or not _streams_online(state, line):
+        return False
+    answering = [state.answering[stream] for stream in state.streams_of(line.id) if stream in state.answering]
+    return all(one.unanswered_since_s is None for one in answering)
 
 
 def stream_status(state: State, stream: str, status: StreamStatus) -> list[Action]:

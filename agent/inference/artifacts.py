@@ -230,7 +230,7 @@ def key_of(
     if backend not in _BACKENDS or not is_known:
         return None
     files = (part for file in version.files for part in (file.name, file.sha256.lower()))
-    source = (_FORMAT, version.sha256.lower(), *files, str(version.imgsz))
+    source = (_FORMAT, version.sha256.lower(), *files, str(version.imgsz), version.layout)
     if is_graph:
         return _digest(*source, "graph")
     if compute not in {"auto", "cpu"}:

@@ -9,16 +9,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from agent.inference import drawn
 from agent.inference.backends import Model, Objects
 from agent.inference.proof import IOU_AT_LEAST, PICTURES, SCORE_WITHIN, iou
-from agent.inference.yolo.letterbox import PAD
 from agent.messages.errors import MistakeError
 
 _SHARE: Final = 0.99
 _LIMIT: Final = 64
-_SIZE: Final = (480, 640)
-_RENDERED: Final = 4
-_SHAPES: Final = 12
 
 Picture = NDArray[np.uint8]
 
@@ -43,7 +40,7 @@ class Parity:
 def pictures(folder: Path | None) -> list[Picture]:
     """Read at most 64 pictures of a folder; without one, draw some. Raises MistakeError where it holds none."""
     if folder is None:
-        return list(_rendered())
+        return list(drawn.busy())
     try:
         files = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURES)[:_LIMIT]
     except OSError as error:
@@ -94,15 +91,3 @@ def _pairs(want: Objects, got: Objects) -> Iterator[tuple[int, int]]:
 def _alone(objects: Objects, paired: set[int], confidence: float) -> int:
     clear = np.abs(objects.scores - confidence) > SCORE_WITHIN
     return sum(1 for at in np.flatnonzero(clear) if int(at) not in paired)
-
-
-def _rendered() -> Iterator[Picture]:
-    """Draw shapes on grey, the same each time: better than nothing, where nobody gave a picture."""
-    chance = np.random.default_rng(0)
-    for _ in range(_RENDERED):
-        picture = np.full((*_SIZE, 3), PAD, np.uint8)
-        for _ in range(_SHAPES):
-            centre = tuple(int(chance.integers(0, side)) for side in reversed(_SIZE))
-            colour = [int(value) for value in chance.integers(0, 256, 3)]
-            cv2.ellipse(picture, centre, chance.integers(10, 120, 2).tolist(), 0, 0, 360, colour, -1)
-        yield cv2.GaussianBlur(picture, (5, 5), 0).astype(np.uint8)

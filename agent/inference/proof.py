@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from agent.inference import drawn
 from agent.inference.backends import Model
 from agent.inference.detections import objects_of
 from agent.messages.errors import ModelError
@@ -23,7 +24,6 @@ from agent.messages.references import ModelVersion
 
 IOU_AT_LEAST: Final = 0.8
 SCORE_WITHIN: Final = 0.05
-_GREY: Final = 114
 PICTURES: Final = (".jpg", ".jpeg", ".png", ".bmp")
 
 Box = tuple[float, float, float, float]
@@ -34,15 +34,17 @@ class _Expected(msgspec.Struct, frozen=True):
 
 
 def warm_up(model: Model) -> None:
-    """Answer an empty picture, looking at every number; the first inference is the slow one, and may be the wrong one.
+    """Answer a blank picture and a busy one, looking at every number; the first inference is the slow one.
 
+    On a blank picture alone many a wrong reading finds nothing, as the right one does.
     Raises what `Model.check_outputs` raises, and ModelError("proof_failed").
     """
-    found = model.check_outputs(np.full((*model.imgsz, 3), _GREY, np.uint8))
-    if not (np.isfinite(found.boxes).all() and np.isfinite(found.scores).all()):
-        raise ModelError("proof_failed", "the answer to an empty picture holds NaN or infinity")
-    if len(found) and not 0 <= int(found.classes.min()) <= int(found.classes.max()) < len(model.names):
-        raise ModelError("proof_failed", f"the answer names classes beyond the model's {len(model.names)}")
+    for picture in (drawn.blank(model.imgsz), next(drawn.busy())):
+        found = model.check_outputs(picture)
+        if not (np.isfinite(found.boxes).all() and np.isfinite(found.scores).all()):
+            raise ModelError("proof_failed", "the answer to a drawn picture holds NaN or infinity")
+        if len(found) and not 0 <= int(found.classes.min()) <= int(found.classes.max()) < len(model.names):
+            raise ModelError("proof_failed", f"the answer names classes beyond the model's {len(model.names)}")
 
 
 def prove(model: Model, version: ModelVersion) -> None:

@@ -18,6 +18,8 @@ Reason = Literal[
     "superseded",
     "file_missing",
     "hash_mismatch",
+    "unclear_layout",
+    "implausible",
     "unsigned",
     "load_failed",
     "load_timeout",

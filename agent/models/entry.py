@@ -7,7 +7,7 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 
-from agent.messages.references import ModelFile, ModelVersion
+from agent.messages.references import Layout, ModelFile, ModelVersion, Task
 from agent.models.model_files import is_inside
 from agent.settings import fields
 from agent.settings.model import Group
@@ -84,6 +84,8 @@ class ModelEntry(Group):
     classes: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     golden: fields.FilePath | None = None
     rank: float | None = None
+    layout: Layout = ""
+    task: Task = ""
     unsafe: bool = False
 
     def version_of(self) -> ModelVersion:
@@ -103,6 +105,8 @@ class ModelEntry(Group):
             golden=None if self.golden is None else str(self.golden),
             rank=rank or 0.0,
             files=self._further_files(),
+            layout=self.layout,
+            task=self.task,
             unsafe=self.unsafe,
         )
 

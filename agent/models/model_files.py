@@ -14,7 +14,7 @@ from agent.models import ir_file, onnx_file
 
 _HEAD_BYTES: Final = 512
 _STRIDE: Final = 32
-_SIDECAR_BYTES: Final = 1 << 20
+_SIDECAR_BYTES: Final = 128 << 10
 _PICTURE_SIDES: Final = 4
 _COLOURS: Final = 3
 METADATA: Final = "metadata.yaml"
@@ -188,7 +188,7 @@ def read_sidecar(path: Path) -> dict[str, Any]:
 
     try:
         if path.stat().st_size > _SIDECAR_BYTES:
-            raise ModelError("load_failed", f"{path} is longer than {_SIDECAR_BYTES >> 20} MiB")
+            raise ModelError("load_failed", f"{path} is longer than {_SIDECAR_BYTES >> 10} KiB")
         facts = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError):
         raise ModelError("load_failed", f"{path} is no YAML: export the model again") from None

@@ -85,7 +85,7 @@ class Model(Protocol):
         """Answer one picture as `infer` does, looking at every number of the raw output: for warming up and proving.
 
         The calling thread computes with the runtime's, so that its priority counts: on a load's it steps back.
-        Raises what `answer` raises; ModelError("proof_failed") says what was found.
+        Raises what `answer` raises; ModelError says what was found: "proof_failed", or "implausible".
         """
 
     def close(self) -> None:
@@ -146,7 +146,8 @@ def restore(version: ModelVersion, opened: Opened, compute: str, cache_dir: Path
 
     Raises ModelError where it and the catalog do not agree, and whatever the runtime raises.
     """
-    head = Head.of(version, opened.artifact.facts, opened.artifact.shape)
+    artifact = opened.artifact
+    head = Head.of(version, artifact.facts, artifact.shape, artifact.imgsz)
     return _graph_module(version, compute).restore(head, opened, compute, cache_dir)
 
 

@@ -81,7 +81,7 @@ class Detector:
         """Letterbox `image`; see Model."""
         with inferring(self._head.reference):
             request = self._take()
-            return Waiting(request, request.canvas.draw(image, stretch=self._head.is_stretched))
+            return Waiting(request, request.canvas.draw(image, self._head.fit))
 
     def answer(self, prepared: object, during: During = _NOBODY) -> Objects:
         """Infer and decode; see Model."""
@@ -111,7 +111,7 @@ class Detector:
         return objects
 
     def _decode_checked(self, raw: NDArray[np.floating], placement: Placement) -> Objects:
-        self._head.require_finite(raw)
+        self._head.require_right(raw)
         return self._head.decode(raw, placement)
 
     def _take(self) -> Request:

@@ -3,6 +3,8 @@
 import logging
 import shutil
 import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -17,10 +19,13 @@ from agent.inference.backends import onnxruntime_arena as arena
 from agent.inference.backends.alike import require_alike
 from agent.inference.backends.detector import UNMEASURED, Detector, Untyped
 from agent.inference.backends.errors import loading
+from agent.inference.backends.onnx_steps import steps_of
+from agent.inference.backends.outputs import require_first
 from agent.inference.profile import Profile
 from agent.inference.yolo.head import Head
 from agent.inference.yolo.letterbox import Canvas
 from agent.inference.yolo.metadata import FileFacts, agreed_imgsz, read_facts
+from agent.inference.yolo.scaling import takes_bytes
 from agent.messages.errors import ModelError
 from agent.messages.references import ModelVersion
 
@@ -32,7 +37,10 @@ _OPTIMISED: Final = "model.onnx"
 _DTYPES: Final[dict[str, np.dtype[Any]]] = {
     "tensor(float)": np.dtype(np.float32),
     "tensor(float16)": np.dtype(np.float16),
+    "tensor(uint8)": np.dtype(np.uint8),
 }
+_ROW: Final = 6
+_ANSWER: Final = 3
 _CPU: Final = "CPUExecutionProvider"
 
 Provider = tuple[str, dict[str, str]]
@@ -48,7 +56,7 @@ def load(version: ModelVersion, compute: str, cache_dir: Path) -> Detector:
     providers = _available(version.reference, wanted_providers(compute, cache_dir))
     with loading(version):
         session = _started(version.reference, version.path, providers)
-        return _detector(version, session, read_facts(session.get_modelmeta().custom_metadata_map))
+        return _detector(version, session, _facts(version, session))
 
 
 def load_for(version: ModelVersion, compute: str, precision: str) -> Detector:
@@ -76,9 +84,9 @@ def make(version: ModelVersion, compute: str, folder: Path, precision: str = "")
         if is_cpu:
             options.optimized_model_filepath = str(folder / _OPTIMISED)
         session = ort.InferenceSession(version.path, options, providers=[_CPU])
-        facts = read_facts(session.get_modelmeta().custom_metadata_map)
+        facts = _facts(version, session)
         source = _detector(version, session, facts)
-        shape = tuple(_output_shape(version, session, source.imgsz))
+        shape = tuple(_output_shape(session, source.imgsz))
         if not is_cpu:
             source.close()
             shutil.copyfile(version.path, folder / _OPTIMISED)
@@ -96,7 +104,7 @@ def restore(head: Head, opened: Opened, compute: str, cache_dir: Path) -> Detect
         session = _optimised(opened.path, artifact.profile)  # it reads files by itself
     else:
         session = _started(head.reference, str(opened.path), providers)
-    return _bound(head, session, artifact.imgsz, artifact.profile)
+    return _bound(head, session, artifact.profile)
 
 
 def _started(reference: str, path: str, providers: list[Provider]) -> Untyped:
@@ -117,14 +125,23 @@ def _optimised(path: Path, profile: Profile = UNMEASURED) -> Untyped:
 
 def _detector(version: ModelVersion, session: Untyped, facts: FileFacts) -> Detector:
     imgsz = _input_size(version, session, facts)
-    head = Head.of(version, facts, _output_shape(version, session, imgsz))
-    return _bound(head, session, imgsz, UNMEASURED)
+    require_first(version, [_sides(output.shape) for output in session.get_outputs()])
+    head = Head.of(version, facts, _output_shape(session, imgsz), imgsz)
+    return _bound(head, session, UNMEASURED)
 
 
-def _bound(head: Head, session: Untyped, imgsz: tuple[int, int], profile: Profile) -> Detector:
+def _facts(version: ModelVersion, session: Untyped) -> FileFacts:
+    """Read what the file says, and whether it takes pixels as 0 to 255."""
+    facts = read_facts(session.get_modelmeta().custom_metadata_map)
+    entry = session.get_inputs()[0]
+    is_bytes = entry.type == "tensor(uint8)" or takes_bytes(entry.name, steps_of(Path(version.path)))
+    return replace(facts, takes_bytes=is_bytes)
+
+
+def _bound(head: Head, session: Untyped, profile: Profile) -> Detector:
     running = threading.Semaphore(max(1, profile.requests))
-    make_request = partial(_Request, session, imgsz, head.shape, running)
-    return Detector("onnxruntime", head, imgsz, make_request, on_close=arena.shrink, profile=profile)
+    make_request = partial(_Request, session, head, running)
+    return Detector("onnxruntime", head, head.imgsz, make_request, on_close=arena.shrink, profile=profile)
 
 
 def wanted_providers(compute: str, cache_dir: Path) -> list[Provider]:
@@ -144,38 +161,51 @@ def wanted_providers(compute: str, cache_dir: Path) -> list[Provider]:
 
 
 class _Request:
-    """Buffers bound to a session: nothing is allocated for a frame.
+    """Buffers bound to a session: nothing is allocated for a frame, unless the picture decides how many rows come out.
 
     So many requests run at a time as the profile says: more would share the session's threads, and each take longer.
     """
 
-    def __init__(
-        self, session: Untyped, imgsz: tuple[int, int], shape: tuple[int, ...], running: threading.Semaphore
-    ) -> None:
-        self.canvas: Canvas = Canvas(imgsz)
+    def __init__(self, session: Untyped, head: Head, running: threading.Semaphore) -> None:
+        self.canvas: Canvas = Canvas(head.imgsz)
         self._session: Final = session
         self._running: Final = running
-        self._plane: Final = np.empty(imgsz, np.uint8)
-        self._scaled: Final = np.empty((1, _CHANNELS, *imgsz), np.float32)
+        self._planes: Final = range(_CHANNELS) if head.takes_bgr else range(_CHANNELS - 1, -1, -1)
+        self._scale: Final = 1.0 if head.takes_bytes else 1 / 255
+        self._plane: Final = np.empty(head.imgsz, np.uint8)
+        self._scaled: Final = np.empty((1, _CHANNELS, *head.imgsz), np.float32)
         dtype = _DTYPES[session.get_inputs()[0].type]
         self._input: Final = self._scaled if dtype == np.float32 else np.empty(self._scaled.shape, dtype)
-        self._output: Final = np.empty(shape, _DTYPES[session.get_outputs()[0].type])
         self._binding: Final = session.io_binding()
-        name, array = session.get_inputs()[0].name, self._input
-        self._binding.bind_input(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
-        name, array = session.get_outputs()[0].name, self._output
-        self._binding.bind_output(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+        _bind(self._binding.bind_input, session.get_inputs()[0].name, self._input)
+        output = session.get_outputs()[0]
+        is_fixed = min(head.shape) > 0
+        self._output: Final = np.empty(head.shape, _DTYPES[output.type]) if is_fixed else None
+        self._open_output: Final = output.name
+        if self._output is not None:
+            _bind(self._binding.bind_output, output.name, self._output)
 
     def run(self, *, here: bool = False) -> NDArray[np.float32]:
         del here  # it always is
-        for channel in range(_CHANNELS):  # BGR to RGB, plane by plane
-            cv2.extractChannel(self.canvas.pixels, _CHANNELS - 1 - channel, self._plane)
-            cv2.multiply(self._plane, 1 / 255, dst=self._scaled[0, channel], dtype=cv2.CV_32F)  # type: ignore[call-overload]
-        if self._input is not self._scaled:
+        for target, channel in enumerate(self._planes):  # RGB unless the model is used to BGR, plane by plane
+            cv2.extractChannel(self.canvas.pixels, channel, self._plane)
+            if self._input.dtype == np.uint8:
+                np.copyto(self._input[0, target], self._plane)
+            else:
+                cv2.multiply(self._plane, self._scale, dst=self._scaled[0, target], dtype=cv2.CV_32F)  # type: ignore[call-overload]
+        if self._input.dtype == np.float16:
             np.copyto(self._input, self._scaled, casting="same_kind")
+        if self._output is None:  # bound anew, as the runtime would fill the rows of the frame before
+            self._binding.clear_binding_outputs()
+            self._binding.bind_output(self._open_output, "cpu")
         with self._running:
             self._session.run_with_iobinding(self._binding)
-        return self._output.astype(np.float32, copy=False)
+        answer = self._output if self._output is not None else self._binding.get_outputs()[0].numpy()
+        return answer.astype(np.float32, copy=False)
+
+
+def _bind(bind: Callable[..., None], name: str, array: NDArray[Any]) -> None:
+    bind(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
 
 
 def _options() -> Untyped:
@@ -196,22 +226,34 @@ def _available(reference: str, wanted: list[Provider]) -> list[Provider]:
 
 def _input_size(version: ModelVersion, session: Untyped, facts: FileFacts) -> tuple[int, int]:
     inputs = session.get_inputs()
-    if len(inputs) != 1 or len(inputs[0].shape) != _NCHW or inputs[0].type not in _DTYPES:
-        raise ModelError("load_failed", f"{version.reference}: no detection model: its input is not one float picture")
-    batch, channels, *sides = (side if isinstance(side, int) else -1 for side in inputs[0].shape)
+    if len(inputs) != 1 or len(inputs[0].shape) != _NCHW:
+        raise ModelError("load_failed", f"{version.reference}: no detection model: its input is not one picture")
+    if inputs[0].type not in _DTYPES:
+        raise ModelError("load_failed", f"{version.reference}: takes {inputs[0].type}, expected float or uint8")
+    batch, channels, *sides = _sides(inputs[0].shape)
     if channels not in {_CHANNELS, -1} or batch not in {1, -1}:
         raise ModelError("load_failed", f"{version.reference}: takes {inputs[0].shape}, expected (1, 3, height, width)")
     return agreed_imgsz(version, facts, (sides[0], sides[1]) if min(sides) > 0 else None)
 
 
-def _output_shape(version: ModelVersion, session: Untyped, imgsz: tuple[int, int]) -> list[int]:
-    """Return the output's shape; where the file leaves it open, one run tells."""
-    outputs = session.get_outputs()
-    if len(outputs) != 1 or outputs[0].type not in _DTYPES:
-        raise ModelError("load_failed", f"{version.reference}: no detection model: it has {len(outputs)} outputs")
-    shape = outputs[0].shape
-    if all(isinstance(side, int) for side in shape):
-        return list(shape)
-    dtype = _DTYPES[session.get_inputs()[0].type]
-    picture = np.zeros((1, _CHANNELS, *imgsz), dtype)
-    return list(session.run(None, {session.get_inputs()[0].name: picture})[0].shape)
+def _sides(shape: Sequence[int | str | None]) -> tuple[int, ...]:
+    """Return a shape with -1 for what the file leaves open."""
+    return tuple(side if isinstance(side, int) else -1 for side in shape)
+
+
+def _output_shape(session: Untyped, imgsz: tuple[int, int]) -> tuple[int, ...]:
+    """Return the answer's shape. What the file leaves open one run tells, but how many rows of six there are.
+
+    That may follow the picture, and stays open.
+    """
+    output = session.get_outputs()[0]
+    if output.type not in _DTYPES or output.type == "tensor(uint8)":
+        raise ModelError("load_failed", f"answers {output.type}, expected float")
+    said = _sides(output.shape)
+    if said and min(said) >= 0:
+        return said
+    entry = session.get_inputs()[0]
+    picture = np.zeros((1, _CHANNELS, *imgsz), _DTYPES[entry.type])
+    seen: tuple[int, ...] = session.run([output.name], {entry.name: picture})[0].shape
+    is_open = len(seen) == len(said) == _ANSWER and seen[2] == _ROW and said[1] < 0
+    return (seen[0], -1, _ROW) if is_open else seen

@@ -55,13 +55,13 @@ def make(version: ModelVersion, compute: str, folder: Path, precision: str = "")
     with loading(version):
         source = openvino_graph.read(version)
         ov.save_model(source.graph, folder / "half.xml", compress_to_fp16=True)
-        made = Made(_BLOB, source.facts, source.imgsz, source.shape, profile)
+        head = source.head
+        made = Made(_BLOB, source.facts, head.imgsz, head.shape, profile)
         del source  # the weights that follow are as many again
         compiled = core().compile_model(core().read_model(folder / "half.xml"), device, _options(profile))
         with (folder / _BLOB).open("wb") as blob:
             blob.write(compiled.export_model().getbuffer())
         del compiled
-        head = Head.of(version, made.facts, made.shape)
         prepared = _import(Mapped(folder / _BLOB), head, made.imgsz, profile)
         require_alike(version, _load_source(version, device, profile), prepared)
     return made
@@ -69,9 +69,8 @@ def make(version: ModelVersion, compute: str, folder: Path, precision: str = "")
 
 def _load_source(version: ModelVersion, device: str, profile: Profile) -> Detector:
     source = openvino_graph.read(version)
-    head = Head.of(version, source.facts, source.shape)
     compiled = core().compile_model(source.graph, device, _options(profile))
-    return Detector("openvino", head, source.imgsz, _Requests(compiled, source.imgsz))
+    return Detector("openvino", source.head, source.head.imgsz, _Requests(compiled, source.head.imgsz))
 
 
 def restore(head: Head, opened: Opened, compute: str, cache_dir: Path) -> Detector:

@@ -1,13 +1,21 @@
 """What OpenVINO reads: a detection model of an ONNX or IR file as a graph that takes a canvas as it is."""
 
+import math
 import sys
-from dataclasses import dataclass
+from collections import defaultdict
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
+
 from agent.inference.backends.detector import Untyped
+from agent.inference.backends.outputs import require_first
+from agent.inference.yolo.head import Head
+from agent.inference.yolo.literals import MOST_CHARACTERS
 from agent.inference.yolo.metadata import FileFacts, agreed_imgsz, read_facts
+from agent.inference.yolo.scaling import Constant, Step, takes_bytes
 from agent.messages.errors import ModelError
 from agent.messages.references import ModelVersion
 from agent.models.model_files import read_sidecar, sidecar_of
@@ -24,16 +32,16 @@ __all__ = ["Source", "core", "ov", "read"]
 
 _CHANNELS: Final = 3
 _NCHW: Final = 4
+_MOST_NUMBERS: Final = 16
 
 
 @dataclass(frozen=True)
 class Source:
-    """A file that was read. `shape` is that of the raw output, -1 where open; `imgsz` is height and width."""
+    """A file that was read, as a graph that takes a canvas, and what reads its answer."""
 
     graph: Untyped
     facts: FileFacts
-    imgsz: tuple[int, int]
-    shape: tuple[int, ...]
+    head: Head
 
 
 @cache
@@ -47,49 +55,97 @@ def read(version: ModelVersion) -> Source:
     model = core().read_model(version.path)
     facts = _facts(model, Path(version.path))
     imgsz = _shape_input(version, model, facts)
-    shape = _single_output(version, model)
-    return Source(_with_pictures_in(model), facts, imgsz, shape)
+    require_first(version, [_sides(output) for output in model.outputs])
+    if len(model.outputs) > 1:
+        model = ov.Model([model.get_results()[0]], model.get_parameters(), "first")
+    facts = replace(facts, takes_bytes=_takes_bytes(model))
+    head = Head.of(version, facts, _sides(model.output()), imgsz)
+    return Source(_with_pictures_in(model, head), facts, head)
+
+
+def _sides(port: Untyped) -> tuple[int, ...]:
+    shape = port.partial_shape
+    if shape.rank.is_dynamic:
+        return ()
+    return tuple(side.get_length() if side.is_static else -1 for side in shape)
 
 
 def _shape_input(version: ModelVersion, model: Untyped, facts: FileFacts) -> tuple[int, int]:
-    if len(model.inputs) != 1 or len(model.input().partial_shape) != _NCHW:
+    if len(model.inputs) != 1 or len(_sides(model.input())) != _NCHW:
         raise ModelError("load_failed", f"{version.reference}: no detection model: its input is not one picture")
-    sides = [side.get_length() if side.is_static else -1 for side in model.input().partial_shape]
-    if sides[1] not in {_CHANNELS, -1}:
-        raise ModelError("load_failed", f"{version.reference}: takes {sides}, expected (1, 3, height, width)")
+    kind = model.input().element_type
+    if not (kind.is_real() or kind == ov.Type.u8):
+        raise ModelError("load_failed", f"{version.reference}: takes {kind.get_type_name()}, expected float or uint8")
+    sides = _sides(model.input())
+    if sides[1] not in {_CHANNELS, -1} or sides[0] not in {1, -1}:
+        raise ModelError("load_failed", f"{version.reference}: takes {list(sides)}, expected (1, 3, height, width)")
     fixed = (sides[2], sides[3]) if min(sides[2:]) > 0 else None
     imgsz = agreed_imgsz(version, facts, fixed)
     model.reshape([1, _CHANNELS, *imgsz])
     return imgsz
 
 
-def _single_output(version: ModelVersion, model: Untyped) -> tuple[int, ...]:
-    if len(model.outputs) != 1:
-        raise ModelError("load_failed", f"{version.reference}: no detection model: it has {len(model.outputs)} outputs")
-    return tuple(side.get_length() if side.is_static else -1 for side in model.output().partial_shape)
-
-
-def _with_pictures_in(model: Untyped) -> Untyped:
+def _with_pictures_in(model: Untyped, head: Head) -> Untyped:
     """Fold colour order, scale and layout into the graph, so that it takes a canvas as it is."""
     steps = ov.preprocess.PrePostProcessor(model)
     inner = model.input().element_type
+    colours = ov.preprocess.ColorFormat
     tensor = steps.input().tensor()
-    tensor.set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC")).set_color_format(ov.preprocess.ColorFormat.BGR)
+    tensor.set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC")).set_color_format(colours.BGR)
     steps.input().model().set_layout(ov.Layout("NCHW"))
-    to_float = steps.input().preprocess().convert_color(ov.preprocess.ColorFormat.RGB).convert_element_type(ov.Type.f32)
-    to_float.scale(255.0).convert_element_type(inner)
+    inside = steps.input().preprocess()
+    if not head.takes_bgr:
+        inside.convert_color(colours.RGB)
+    if head.takes_bytes:
+        inside.convert_element_type(inner)
+    else:
+        inside.convert_element_type(ov.Type.f32).scale(255.0).convert_element_type(inner)
     steps.output().tensor().set_element_type(ov.Type.f32)
     return steps.build()
 
 
+def _takes_bytes(model: Untyped) -> bool:
+    """Say whether pixels go in as 0 to 255: as integers, or as numbers that the graph scales by itself."""
+    if model.input().element_type == ov.Type.u8:
+        return True
+    followers: dict[str, list[Step]] = defaultdict(list)
+    for node in model.get_ops():
+        sources = [port.get_source_output() for port in node.inputs()]
+        constants = [found for source in sources if (found := _constant(source.get_node())) is not None]
+        step = Step(node.get_type_name(), tuple(constants), tuple(map(_name, node.outputs())))
+        for source in sources:
+            followers[_name(source)].append(step)
+    return takes_bytes(_name(model.get_parameters()[0].output(0)), followers)
+
+
+def _name(port: Untyped) -> str:
+    return f"{port.get_node().get_friendly_name()}:{port.get_index()}"
+
+
+def _constant(node: Untyped) -> Constant | None:
+    """Return a small constant of floating numbers, also one that is kept in float16."""
+    if node.get_type_name() == "Convert":
+        node = node.input_value(0).get_node()
+    is_small = node.get_type_name() == "Constant" and node.get_element_type().is_real()
+    if not is_small or node.get_output_size() != 1 or _count(node) > _MOST_NUMBERS:
+        return None
+    found: Constant = np.asarray(node.get_data(), np.float64).ravel()
+    return found
+
+
+def _count(node: Untyped) -> int:
+    return math.prod(_sides(node.output(0)))
+
+
 def _facts(model: Untyped, path: Path) -> FileFacts:
     sidecar = sidecar_of(path) if path.suffix.lower() == ".xml" else None
-    if sidecar:
+    if sidecar is not None:
         return read_facts(read_sidecar(sidecar))
     if model.has_rt_info("framework"):  # the metadata of an ONNX file, also in an IR made from it
         return read_facts(_plain(model.get_rt_info("framework")))
     if model.has_rt_info(["model_info", "labels"]):
-        return read_facts({"names": str(model.get_rt_info(["model_info", "labels"]).value).split()})
+        labels = str(model.get_rt_info(["model_info", "labels"]).value)
+        return read_facts({"names": labels.split() if len(labels) <= MOST_CHARACTERS else None})
     return FileFacts()
 
 

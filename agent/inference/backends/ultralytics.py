@@ -43,7 +43,7 @@ def load(version: ModelVersion, compute: str, cache_dir: Path) -> Detector:
         facts = _facts(network)
         imgsz = _input_size(version, network, facts)
         make_request = partial(_Request, torch, network, device, imgsz, threading.Lock())
-        head = Head.of(version, facts, make_request().run().shape)
+        head = Head.of(version, facts, make_request().run().shape, imgsz)
     return Detector("ultralytics", head, imgsz, make_request, on_close=partial(_return_memory, torch))
 
 
@@ -126,6 +126,10 @@ def _device(torch: Untyped, compute: str) -> str:
 
 
 def _facts(network: Untyped) -> FileFacts:
+    """Read an exported file's metadata; of a checkpoint, what its network is."""
+    if network.format != "pt":
+        said = dict(network.metadata)
+        return read_facts(said | {"names": said.get("names") and network.names})
     model = network.backend.model
     trained = getattr(model, "args", None)
     return read_facts(
@@ -134,7 +138,7 @@ def _facts(network: Untyped) -> FileFacts:
             "imgsz": getattr(network, "imgsz", None) or (trained.get("imgsz") if isinstance(trained, dict) else None),
             "task": network.task or getattr(model, "task", None),
             "end2end": bool(network.end2end),
-            "head": type(model.model[-1]).__name__ if network.format == "pt" else None,
+            "head": type(model.model[-1]).__name__,
         }
     )
 

@@ -1,6 +1,7 @@
 """Bring a picture into a model's input as ultralytics does: scaled, centred, padded with grey; and boxes back out."""
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import Final
 
 import cv2
@@ -9,6 +10,14 @@ from numpy.typing import NDArray
 
 PAD: Final = 114
 _NUDGE: Final = 0.1  # LetterBox of ultralytics: an odd row of padding goes below, an odd column to the right
+
+
+class Fit(Enum):
+    """How a picture is brought into an input of another shape."""
+
+    CENTRED = "scaled, with grey around it (ultralytics)"
+    CORNER = "scaled, with grey to the right and below (YOLOX)"
+    STRETCHED = "stretched over all of it (RT-DETR)"
 
 
 @dataclass(frozen=True)
@@ -26,18 +35,17 @@ class Placement:
     fills: tuple[int, int] | None = None
 
     @classmethod
-    def of(cls, picture: tuple[int, int], imgsz: tuple[int, int]) -> "Placement":
-        """Place a picture in an input; both as (height, width)."""
+    def of(cls, picture: tuple[int, int], imgsz: tuple[int, int], fit: Fit = Fit.CENTRED) -> "Placement":
+        """Place a picture in an input; both as (height, width). Boxes of a stretched one come back by `from_shares`."""
         (height, width), (rows, columns) = picture, imgsz
+        if fit is Fit.STRETCHED:
+            return cls(width, height, 1.0, 0, 0, (columns, rows))
         gain = min(rows / height, columns / width)
+        if fit is Fit.CORNER:
+            return cls(width, height, gain, 0, 0)
         left = round((columns - round(width * gain)) / 2 - _NUDGE)
         top = round((rows - round(height * gain)) / 2 - _NUDGE)
         return cls(width, height, gain, left, top)
-
-    @classmethod
-    def stretched(cls, picture: tuple[int, int], imgsz: tuple[int, int]) -> "Placement":
-        """Stretch a picture over all of an input; both as (height, width). Boxes come back by `from_shares`."""
-        return cls(picture[1], picture[0], 1.0, 0, 0, (imgsz[1], imgsz[0]))
 
     @property
     def scaled(self) -> tuple[int, int]:
@@ -66,10 +74,9 @@ class Canvas:
         self._imgsz: Final = imgsz
         self._last: Placement | None = None
 
-    def draw(self, picture: NDArray[np.uint8], *, stretch: bool = False) -> Placement:
-        """Letterbox `picture`, uint8 (h, w, 3) BGR, into `pixels`, or stretch it; after it it may be overwritten."""
-        place = Placement.stretched if stretch else Placement.of
-        placement = place((picture.shape[0], picture.shape[1]), self._imgsz)
+    def draw(self, picture: NDArray[np.uint8], fit: Fit = Fit.CENTRED) -> Placement:
+        """Bring `picture`, uint8 (h, w, 3) BGR, into `pixels`; after it the picture may be overwritten."""
+        placement = Placement.of((picture.shape[0], picture.shape[1]), self._imgsz, fit)
         if placement != self._last:  # the padding of one camera's frames stays where it is
             self.pixels.fill(PAD)
             self._last = placement

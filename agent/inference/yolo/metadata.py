@@ -1,48 +1,90 @@
-"""What exporters write into a model file about it: class names, input size, task."""
+"""What exporters write into a model file about it: class names, input size, task, and how its answer is to be read."""
 
-import ast
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from agent.inference.yolo.literals import MOST_CHARACTERS, read_literal
 from agent.messages.errors import ModelError
 from agent.messages.references import ModelVersion
 
 DETECT: Final = "detect"
+RTDETR: Final = "rtdetr"
+YOLO: Final = "yolo"
+
+_ULTRALYTICS: Final = re.compile(r"Ultralytics (.*?) model\b", re.IGNORECASE | re.DOTALL)
+_RTDETR_WORD: Final = re.compile(r"rt-?detr", re.IGNORECASE)
+_YOLO_WORD: Final = re.compile(r"yolo", re.IGNORECASE)
+_RTDETR_HEAD: Final = "RTDETRDecoder"
+_RELEASE: Final = re.compile(r"(\d{1,5})\.(\d{1,5})\.(\d{1,5})")
+_LARGEST_SIDE: Final = 8192
+_BY_ULTRALYTICS: Final = ("args", "head", "end2end", "channels")
+"""Keys that ultralytics alone writes; YOLOv5's own exporter writes `stride` and `names`."""
 
 
 @dataclass(frozen=True)
 class FileFacts:
-    """What a file says of itself; None and empty where it is silent. `imgsz` is height, width; `head` a class name."""
+    """What a file says of itself; None and empty where it is silent.
+
+    `imgsz` is height, width. `family`: RTDETR or YOLO, by `head` or `description`. `end2end` and `has_nms` (of `args`):
+    the exporter's words. `release`: of ultralytics. `takes_bytes`: pixels go in as 0 to 255, and are scaled inside.
+    """
 
     names: tuple[str, ...] = ()
     imgsz: tuple[int, int] | None = None
     task: str | None = None
     end2end: bool | None = None
     head: str | None = None
+    family: str | None = None
+    has_nms: bool | None = None
+    release: tuple[int, int, int] | None = None
+    is_ultralytics: bool = False
+    takes_bytes: bool = False
 
 
 def read_facts(metadata: Mapping[str, Any]) -> FileFacts:
-    """Read the metadata of an ultralytics export, its values as text or as what they mean; strangers give no facts."""
-    end2end = _value(metadata.get("end2end"))
+    """Read an exporter's metadata, its values as text or as what they mean; strangers give no facts.
+
+    Values longer than MOST_CHARACTERS, or nested deep, count as not there.
+    """
+    end2end = read_literal(metadata.get("end2end"))
+    head = _word(metadata.get("head"))
+    description = _word(metadata.get("description")) or ""
+    is_ultralytics = bool(_ULTRALYTICS.match(description)) or any(metadata.get(key) for key in _BY_ULTRALYTICS)
     return FileFacts(
-        names=_names(_value(metadata.get("names"))),
-        imgsz=_imgsz(_value(metadata.get("imgsz"))),
-        task=str(metadata["task"]) if metadata.get("task") else None,
+        names=_names(read_literal(metadata.get("names"))),
+        imgsz=_imgsz(read_literal(metadata.get("imgsz"))),
+        task=_word(metadata.get("task")),
         end2end=end2end if isinstance(end2end, bool) else None,
-        head=str(metadata["head"]) if metadata.get("head") else None,
+        head=head,
+        family=_family(head, description),
+        has_nms=_has_nms(read_literal(metadata.get("args"))),
+        release=_release(metadata.get("version")) if is_ultralytics else None,
+        is_ultralytics=is_ultralytics,
     )
 
 
 def agreed_names(version: ModelVersion, facts: FileFacts) -> tuple[str, ...]:
-    """Return the catalog's class names, else the file's; refuse a file of another task, and counts that differ."""
-    if facts.task not in {None, DETECT}:
-        raise ModelError("load_failed", f"{version.reference}: a {facts.task} model; only detection models are served")
+    """Return the catalog's class names, else the file's.
+
+    Raises ModelError for a file of another task, for counts that differ, and where nobody names the classes.
+    """
+    if version.task and facts.task not in {None, version.task}:
+        raise ModelError(
+            "load_failed", f"{version.reference}: the catalog says {version.task}, the file {facts.task}: a task is one"
+        )
+    task = version.task or facts.task
+    if task not in {None, DETECT}:
+        raise ModelError("load_failed", f"{version.reference}: a {task} model; only detection models are served")
     if version.classes and facts.names and len(version.classes) != len(facts.names):
         raise ModelError(
             "proof_failed",
             f"{version.reference}: the catalog names {len(version.classes)} classes, the file {len(facts.names)}",
         )
+    if not (version.classes or facts.names):
+        what = "the file names no classes that can be read; give `classes` in the catalog"
+        raise ModelError("load_failed", f"{version.reference}: {what}")
     return version.classes or facts.names
 
 
@@ -58,24 +100,55 @@ def agreed_imgsz(version: ModelVersion, facts: FileFacts, fixed: tuple[int, int]
     return fixed
 
 
-def _value(text: object) -> object:
-    if not isinstance(text, str):
-        return text
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return {"true": True, "false": False}.get(text.lower(), text)
+def _word(value: object) -> str | None:
+    is_said = isinstance(value, str) and 0 < len(value) <= MOST_CHARACTERS and value != "None"
+    return str(value) if is_said else None
+
+
+def _family(head: str | None, description: str) -> str | None:
+    """Name the family by the head's class, else by the word that ultralytics makes of the network's file.
+
+    The word alone: what follows it is where the training data lay.
+    """
+    if head:
+        return RTDETR if head == _RTDETR_HEAD else YOLO
+    said = _ULTRALYTICS.match(description)
+    word = said.group(1) if said else ""
+    if _RTDETR_WORD.search(word):
+        return RTDETR
+    return YOLO if _YOLO_WORD.search(word) else None
+
+
+def _has_nms(args: object) -> bool | None:
+    return bool(args["nms"]) if isinstance(args, Mapping) and "nms" in args else None
+
+
+def _release(value: object) -> tuple[int, int, int] | None:
+    found = _RELEASE.match(value) if isinstance(value, str) else None
+    return (int(found[1]), int(found[2]), int(found[3])) if found else None
 
 
 def _names(value: object) -> tuple[str, ...]:
+    """Return names in the order of their index; none where an index is missing, for then none is sure."""
     if isinstance(value, Mapping):
-        return tuple(str(name) for _, name in sorted(value.items(), key=lambda item: int(item[0])))
-    return tuple(map(str, value)) if isinstance(value, list | tuple) else ()
+        by_index = {_index(key): name for key, name in value.items()}
+        value = [by_index.get(index) for index in range(len(value))]
+    if not isinstance(value, list | tuple) or not all(isinstance(name, str | int | float) for name in value):
+        return ()
+    return tuple(map(str, value))
+
+
+def _index(key: object) -> int | None:
+    try:
+        return int(key)  # type: ignore[call-overload, no-any-return] # anything else is refused below
+    except (TypeError, ValueError):
+        return None
 
 
 def _imgsz(value: object) -> tuple[int, int] | None:
     if isinstance(value, int):
-        return value, value
-    if isinstance(value, list | tuple) and value and all(isinstance(side, int) for side in value):
-        return value[0], value[-1]
-    return None
+        value = [value]
+    if not isinstance(value, list | tuple) or not value or not all(isinstance(side, int) for side in value):
+        return None
+    height, width = value[0], value[-1]
+    return (height, width) if min(height, width) > 0 and max(height, width) <= _LARGEST_SIDE else None

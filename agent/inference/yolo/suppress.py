@@ -1,13 +1,14 @@
-"""Non-maximum suppression, class by class, as ultralytics does it."""
+"""Non-maximum suppression, class by class, as ultralytics does it, in time that follows what is kept."""
 
 from typing import Final
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 MAX_CANDIDATES: Final = 30_000
 MAX_OBJECTS: Final = 300
+_CHUNK: Final = 256  # rivals of each other compared at once: that takes the square of it
+_MOST: Final = 1024  # compared at once to those that are kept
 
 
 def suppress(
@@ -16,12 +17,78 @@ def suppress(
     """Return the indices that stay, by score, greatest first, at most MAX_OBJECTS.
 
     Of two boxes (x1, y1, x2, y2) of one class whose overlap is greater than `iou`, the one with the lower score goes.
+    Candidates are looked at in blocks, the best first, and no more once MAX_OBJECTS are kept.
     """
-    order = np.argsort(-scores, kind="stable")[:MAX_CANDIDATES]
-    if len(order) < 2:  # noqa: PLR2004 - one box has no rival
-        return order
-    corners = boxes[order].astype(np.float64)
-    corners -= corners.min(axis=0)[[0, 1, 0, 1]]  # OpenCV keeps classes apart by offsets that suppose no negative edge
-    corners[:, 2:] -= corners[:, :2]
-    kept = cv2.dnn.NMSBoxesBatched(corners, scores[order], classes[order], -1.0, iou)  # type: ignore[arg-type]
-    return order[np.asarray(kept, np.intp)[:MAX_OBJECTS]]
+    order = _by_score(scores)
+    kept = _Kept(boxes, classes, iou)
+    start, size = 0, _CHUNK
+    while start < len(order) and kept.count < MAX_OBJECTS:
+        kept.add(order[start : start + size])
+        start, size = start + size, min(2 * size, _MOST)
+    return kept.indices()
+
+
+def _by_score(scores: NDArray[np.float32]) -> NDArray[np.intp]:
+    """Order the best MAX_CANDIDATES, the first of equals first."""
+    order = np.argsort(-scores, kind="stable")
+    best: NDArray[np.intp] = order[:MAX_CANDIDATES]
+    return best
+
+
+class _Kept:
+    """What stays so far; a candidate is compared to it, and to those of its own block."""
+
+    def __init__(self, boxes: NDArray[np.float32], classes: NDArray[np.int32], iou: float) -> None:
+        self._boxes: Final = boxes.astype(np.float32, copy=False)
+        self._classes: Final = classes
+        self._iou: Final = np.float32(iou)
+        self._indices: Final = np.empty(MAX_OBJECTS, np.intp)
+        self.count = 0
+
+    def indices(self) -> NDArray[np.intp]:
+        kept: NDArray[np.intp] = self._indices[: self.count].copy()
+        return kept
+
+    def add(self, block: NDArray[np.intp]) -> None:
+        """Keep those of `block`, sorted by score, that nothing of greater score overlaps."""
+        left = self._without_rivals(block, 0)
+        while len(left) and self.count < MAX_OBJECTS:
+            before = self.count
+            self._add_chunk(left[:_CHUNK])
+            left = self._without_rivals(left[_CHUNK:], before)
+
+    def _without_rivals(self, candidates: NDArray[np.intp], first: int) -> NDArray[np.intp]:
+        """Leave out what overlaps one that was kept as the `first` or later."""
+        if first == self.count or not len(candidates):
+            return candidates
+        return candidates[~self._overlaps(candidates, self._indices[first : self.count]).any(axis=1)]
+
+    def _add_chunk(self, chunk: NDArray[np.intp]) -> None:
+        beats = self._overlaps(chunk, chunk)
+        stays = np.ones(len(chunk), bool)
+        for at in range(len(chunk)):
+            if stays[at]:
+                stays[at + 1 :] &= ~beats[at, at + 1 :]
+        kept = chunk[stays][: MAX_OBJECTS - self.count]
+        self._indices[self.count : self.count + len(kept)] = kept
+        self.count += len(kept)
+
+    def _overlaps(self, ones: NDArray[np.intp], others: NDArray[np.intp]) -> NDArray[np.bool_]:
+        """Say, (ones, others), which are of one class and share more than `iou` of their area; in float32, as torch."""
+        left, top, right, bottom = self._boxes[ones].T[:, :, np.newaxis]
+        other_left, other_top, other_right, other_bottom = self._boxes[others].T[:, np.newaxis]
+        shared = np.minimum(right, other_right)
+        shared -= np.maximum(left, other_left)
+        np.maximum(shared, 0, out=shared)
+        height = np.minimum(bottom, other_bottom)
+        height -= np.maximum(top, other_top)
+        np.maximum(height, 0, out=height)
+        shared *= height
+        areas = (right - left) * (bottom - top), (other_right - other_left) * (other_bottom - other_top)
+        union = np.add(*areas, out=height)
+        union -= shared
+        with np.errstate(divide="ignore", invalid="ignore"):  # of two empty boxes neither is the other's rival
+            shared /= union
+        found: NDArray[np.bool_] = shared > self._iou
+        np.logical_and(found, self._classes[ones][:, np.newaxis] == self._classes[others], out=found)
+        return found

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from numpy.typing import NDArray
+from support.exported import LOUDER, QUIETER, awaken, letterboxed
 
 from agent.demo.material import Material
 from agent.inference import backends
@@ -29,8 +30,6 @@ VersionOf = Callable[..., ModelVersion]
 Load = Callable[..., Model]
 RAW_LIMIT = 1e-3
 IMGSZ = 320
-LOUDER = 4
-QUIETER = 0.1  # for v9, whose many layers make more of any rounding, in any two runtimes
 QUERIES = 300
 PREPARED = "prepared"
 ARCHITECTURES = ["yolov5n", "yolov8n", "yolov9t", "yolov10n", "yolo11n", "yolo12n", "yolo26n", "rtdetr-resnet50"]
@@ -62,34 +61,6 @@ class Exported:
     pt: Path
 
 
-def letterboxed(torch: Untyped, picture: NDArray[np.uint8], *, stretch: bool = False) -> Untyped:
-    from ultralytics.data.augment import LetterBox  # noqa: PLC0415 - only after torch was imported safely
-
-    pixels = LetterBox((IMGSZ, IMGSZ), auto=False, scale_fill=stretch)(image=picture)
-    return torch.from_numpy(np.ascontiguousarray(pixels[..., ::-1].transpose(2, 0, 1)))[None].float() / 255
-
-
-def awaken(torch: Untyped, network: Untyped, tensor: Untyped, louder: float) -> None:
-    """Let random weights say something of a picture.
-
-    Norms take its own statistics, or every signal dies on its way to the head; the head's last layers lose their
-    biases, which hold all scores near 0.
-    """
-    network.train()
-    norms = [module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
-    for norm in norms:
-        norm.momentum = 1.0
-    with torch.no_grad():
-        network(tensor)
-        for layer in network.model[-1].modules():
-            if isinstance(layer, torch.nn.Conv2d) and layer.bias is not None:
-                layer.bias.zero_()
-                layer.weight.mul_(louder)
-    for norm in norms:
-        norm.momentum = 0.03
-    network.eval()
-
-
 def export(torch: Untyped, name: str, folder: Path, picture: NDArray[np.uint8]) -> Exported:
     from ultralytics import RTDETR, YOLO  # noqa: PLC0415 - only after torch was imported safely
 
@@ -97,7 +68,7 @@ def export(torch: Untyped, name: str, folder: Path, picture: NDArray[np.uint8]) 
     pt = folder / f"{name}-random.pt"  # a yolov5n.pt it would look for on the web, under another name
     is_query = name.startswith("rtdetr")
     fresh = RTDETR(f"{name}.yaml") if is_query else YOLO(f"{name}.yaml")
-    tensor = letterboxed(torch, picture, stretch=is_query)
+    tensor = letterboxed(torch, picture, IMGSZ, stretch=is_query)
     if not is_query:  # its decoder says something of a picture as it is
         awaken(torch, fresh.model, tensor, QUIETER if name == "yolov9t" else LOUDER)
     fresh.save(pt)

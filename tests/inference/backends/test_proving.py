@@ -23,13 +23,13 @@ class Noted:
 
     def run(self, *, here: bool = False) -> NDArray[np.float32]:
         self._here.append(here)
-        return np.zeros((1, 5, 8), np.float32)
+        return np.zeros((1, 5, 21), np.float32)
 
 
 def test_only_a_proof_computes_where_it_is_asked_for(tmp_path: Path) -> None:
     (tmp_path / "a.onnx").write_bytes(b"a")
     here: list[bool] = []
-    head = Head.of(entry_of("a", tmp_path / "a.onnx"), FileFacts(names=("cap",)), (1, 5, 8))
+    head = Head.of(entry_of("a", tmp_path / "a.onnx"), FileFacts(names=("cap",)), (1, 5, 21), (SIDE, SIDE))
     detector = Detector("openvino", head, (SIDE, SIDE), lambda: Noted(here))
     picture = np.zeros((SIDE, SIDE, 3), np.uint8)
     detector.check_outputs(picture)

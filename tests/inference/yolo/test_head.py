@@ -1,6 +1,6 @@
 """Known objects, drawn into a raw output of each layout, come back as they were."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from agent.inference.yolo.head import Head, Layout
 from agent.inference.yolo.letterbox import Placement
-from agent.inference.yolo.metadata import FileFacts
+from agent.inference.yolo.metadata import RTDETR, FileFacts
 from agent.messages.errors import ModelError
 from agent.messages.references import ModelVersion
 
@@ -19,14 +19,24 @@ SCORES = np.array([0.9, 0.8, 0.6], np.float32)
 CLASSES = np.array([0, 2, 1], np.int32)
 NAMES = ("bottle", "can", "tray")
 FACTS = FileFacts(names=NAMES, task="detect")
+END_TO_END = FileFacts(names=NAMES, task="detect", end2end=True)
+IMGSZ = (320, 320)
 
 VersionOf = Callable[..., ModelVersion]
+
+
+def head_of(entry: ModelVersion, facts: FileFacts, shape: Sequence[int]) -> Head:
+    return Head.of(entry, facts, shape, IMGSZ)
 
 
 def in_input() -> NDArray[np.float32]:
     shift = np.array([PLACEMENT.left, PLACEMENT.top] * 2, np.float32)
     boxes: NDArray[np.float32] = BOXES * np.float32(PLACEMENT.gain) + shift
     return boxes
+
+
+def facts_of(raw: NDArray[np.float32]) -> FileFacts:
+    return END_TO_END if raw.shape[-1] == 6 else FACTS
 
 
 def anchors_output() -> NDArray[np.float32]:
@@ -81,7 +91,7 @@ def query_rows_output() -> NDArray[np.float32]:
     return raw
 
 
-RT_DETR = FileFacts(names=NAMES, task="detect", end2end=False, head="RTDETRDecoder")
+RT_DETR = FileFacts(names=NAMES, task="detect", end2end=False, head="RTDETRDecoder", family=RTDETR)
 
 
 @pytest.mark.parametrize(
@@ -96,9 +106,9 @@ RT_DETR = FileFacts(names=NAMES, task="detect", end2end=False, head="RTDETRDecod
 def test_objects_of_other_heads_come_back(
     entry: ModelVersion, raw: NDArray[np.float32], facts: FileFacts, layout: Layout
 ) -> None:
-    head = Head.of(entry, facts, raw.shape)
+    head = head_of(entry, facts, raw.shape)
     assert head.layout is layout
-    placement = Placement.stretched(PICTURE, (320, 320)) if head.is_stretched else PLACEMENT
+    placement = Placement.of(PICTURE, IMGSZ, head.fit)
     objects = head.decode(raw, placement)
     np.testing.assert_allclose(objects.boxes, BOXES, atol=1e-3)
     np.testing.assert_allclose(objects.scores, SCORES, atol=1e-5)
@@ -122,7 +132,7 @@ def entry(version: VersionOf) -> ModelVersion:
 def test_objects_come_back(
     entry: ModelVersion, raw: NDArray[np.float32], layout: Layout, dtype: type[np.floating]
 ) -> None:
-    head = Head.of(entry, FACTS, raw.shape)
+    head = head_of(entry, facts_of(raw), raw.shape)
     assert head.layout is layout
     objects = head.decode(raw.astype(dtype), PLACEMENT)
     tolerance = 0.5 if dtype is np.float16 else 1e-3
@@ -134,7 +144,7 @@ def test_objects_come_back(
 
 @pytest.mark.parametrize("raw", [anchors_output(), rows_output()], ids=["v8", "v26"])
 def test_nothing_found_is_empty(entry: ModelVersion, raw: NDArray[np.float32]) -> None:
-    objects = Head.of(entry, FACTS, raw.shape).decode(np.zeros_like(raw), PLACEMENT)
+    objects = head_of(entry, facts_of(raw), raw.shape).decode(np.zeros_like(raw), PLACEMENT)
     assert len(objects) == 0
     assert objects.boxes.shape == (0, 4)
 
@@ -150,29 +160,29 @@ def refuse_with(entry: ModelVersion, raw: NDArray[np.float32], place: tuple[int,
     bad = raw.copy()
     bad[place] = value
     with pytest.raises(ModelError, match="NaN or infinity among the candidates") as refused:
-        Head.of(entry, FACTS, raw.shape).decode(bad, PLACEMENT)
+        head_of(entry, facts_of(raw), raw.shape).decode(bad, PLACEMENT)
     assert refused.value.reason == "proof_failed"
 
 
 def test_the_proof_looks_at_every_number(entry: ModelVersion) -> None:
     raw = anchors_output()
-    head = Head.of(entry, FACTS, raw.shape)
-    head.require_finite(raw)
+    head = head_of(entry, FACTS, raw.shape)
+    head.require_right(raw)
     raw[0, 0, 10] = np.nan
     head.decode(raw, PLACEMENT)
     with pytest.raises(ModelError, match="1 of 14700 numbers"):
-        head.require_finite(raw)
+        head.require_right(raw)
 
 
 def test_a_class_without_a_name_is_refused(entry: ModelVersion) -> None:
     raw = rows_output()
     raw[0, 0, 5] = 3
     with pytest.raises(ModelError, match="answered class 3 of 3"):
-        Head.of(entry, FACTS, raw.shape).decode(raw, PLACEMENT)
+        head_of(entry, END_TO_END, raw.shape).decode(raw, PLACEMENT)
 
 
 def test_an_output_of_another_shape_is_refused(entry: ModelVersion) -> None:
-    head = Head.of(entry, FACTS, (1, 7, 2100))
+    head = head_of(entry, FACTS, (1, 7, 2100))
     with pytest.raises(ModelError, match="expected"):
         head.decode(np.zeros((1, 7, 2099), np.float32), PLACEMENT)
 
@@ -180,64 +190,39 @@ def test_an_output_of_another_shape_is_refused(entry: ModelVersion) -> None:
 @pytest.mark.parametrize("shape", [(1, 8, 2100), (1, 2100, 7), (1, 300, 8), (1, 7), (2, 7, 2100), (1, 7, 20, 20)])
 def test_a_shape_that_is_no_detection_head_is_refused(entry: ModelVersion, shape: tuple[int, ...]) -> None:
     with pytest.raises(ModelError, match="the output is") as refused:
-        Head.of(entry, FACTS, shape)
+        head_of(entry, FACTS, shape)
     assert refused.value.reason == "proof_failed"
-
-
-@pytest.mark.parametrize(
-    ("names", "shape", "facts", "layout"),
-    [
-        (1, (1, 25200, 6), {}, Layout.OBJECTNESS),
-        (1, (1, 300, 6), {"end2end": True}, Layout.END_TO_END),
-        (2, (1, 300, 6), {}, Layout.END_TO_END),
-        (2, (1, 300, 6), {"end2end": False}, Layout.QUERIES),
-        (2, (1, 300, 6), {"end2end": False, "head": "RTDETRDecoder"}, Layout.QUERY_ROWS),
-        (3, (1, 300, 6), {"end2end": False, "head": "RTDETRDecoder"}, Layout.QUERY_ROWS),
-        (3, (1, 300, 7), {}, Layout.QUERIES),
-        (3, (1, -1, 8), {}, Layout.OBJECTNESS),
-        (3, (1, 7, 8400), {"head": "Detect"}, Layout.ANCHORS),
-    ],
-)
-def test_layouts_of_like_shapes_are_told_apart(
-    entry: ModelVersion, names: int, shape: tuple[int, ...], facts: dict[str, object], layout: Layout
-) -> None:
-    known = FileFacts(names=tuple("abc"[:names]), **facts)  # type: ignore[arg-type]
-    assert Head.of(entry, known, shape).layout is layout
-
-
-def test_two_classes_are_not_taken_for_an_end_to_end_head(entry: ModelVersion) -> None:
-    assert Head.of(entry, FileFacts(names=("a", "b")), (1, 6, 8400)).layout is Layout.ANCHORS
-    assert Head.of(entry, FileFacts(names=("a", "b"), end2end=True), (1, 300, 6)).layout is Layout.END_TO_END
 
 
 def test_the_catalog_names_the_classes(version: VersionOf) -> None:
     mine = version("unused.onnx", classes=("one", "two", "three"))
-    assert Head.of(mine, FACTS, (1, 7, 2100)).names == ("one", "two", "three")
-    assert Head.of(mine, FileFacts(), (1, 300, 6)).names == ("one", "two", "three")
+    assert head_of(mine, FACTS, (1, 7, 2100)).names == ("one", "two", "three")
+    assert head_of(mine, FileFacts(end2end=True), (1, 300, 6)).names == ("one", "two", "three")
 
 
 def test_another_count_of_names_is_refused(version: VersionOf) -> None:
     mine = version("unused.onnx", classes=("one", "two"))
     with pytest.raises(ModelError, match="the catalog names 2 classes, the file 3") as refused:
-        Head.of(mine, FACTS, (1, 7, 2100))
+        head_of(mine, FACTS, (1, 7, 2100))
     assert refused.value.reason == "proof_failed"
     with pytest.raises(ModelError, match="with 2 class names"):
-        Head.of(mine, FileFacts(), (1, 7, 2100))
+        head_of(mine, FileFacts(), (1, 7, 2100))
 
 
-def test_a_silent_file_gets_numbered_names_or_is_refused(entry: ModelVersion) -> None:
-    assert Head.of(entry, FileFacts(), (1, 7, 2100)).names == ("class0", "class1", "class2")
-    with pytest.raises(ModelError, match="give `classes` in the catalog"):
-        Head.of(entry, FileFacts(), (1, 300, 6))
+@pytest.mark.parametrize("shape", [(1, 7, 2100), (1, 300, 6), (1, 56, 2100)])
+def test_a_file_that_names_no_classes_is_refused(entry: ModelVersion, shape: tuple[int, ...]) -> None:
+    with pytest.raises(ModelError, match="give `classes` in the catalog") as refused:
+        head_of(entry, FileFacts(), shape)
+    assert refused.value.reason == "load_failed"
 
 
 def test_another_task_is_refused(entry: ModelVersion) -> None:
     with pytest.raises(ModelError, match="only detection models are served") as refused:
-        Head.of(entry, FileFacts(names=NAMES, task="segment"), (1, 39, 2100))
+        head_of(entry, FileFacts(names=NAMES, task="segment"), (1, 39, 2100))
     assert refused.value.reason == "load_failed"
 
 
 def test_the_confidence_of_the_catalog_holds(version: VersionOf) -> None:
     strict = version("unused.onnx", confidence=0.7)
     for raw in (anchors_output(), rows_output()):
-        assert Head.of(strict, FACTS, raw.shape).decode(raw, PLACEMENT).scores.tolist() == SCORES[:2].tolist()
+        assert head_of(strict, facts_of(raw), raw.shape).decode(raw, PLACEMENT).scores.tolist() == SCORES[:2].tolist()

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.inference.yolo.letterbox import PAD, Canvas, Placement
+from agent.inference.yolo.letterbox import PAD, Canvas, Fit, Placement
 
 SIDES = st.integers(8, 2000)
 
@@ -77,10 +77,18 @@ def test_a_picture_thinner_than_a_pixel_still_has_one() -> None:
 def test_a_stretched_picture_fills_the_canvas_and_leaves_no_trace_of_the_one_before() -> None:
     canvas = Canvas((64, 96))
     canvas.draw(np.full((10, 10, 3), 200, np.uint8))
-    placement = canvas.draw(np.full((30, 20, 3), 50, np.uint8), stretch=True)
+    placement = canvas.draw(np.full((30, 20, 3), 50, np.uint8), Fit.STRETCHED)
     assert (canvas.pixels == 50).all()
     shares = np.array([[0, 0, 0.5, 0.5], [0.25, 0.5, 1.5, 1]], np.float32)
     np.testing.assert_allclose(placement.from_shares(shares), [[0, 0, 10, 15], [5, 15, 20, 30]])
     canvas.draw(np.full((64, 64, 3), 7, np.uint8))
     assert (canvas.pixels[:, :16] == PAD).all()
     assert (canvas.pixels[:, 16:80] == 7).all()
+
+
+def test_a_picture_in_the_corner_leaves_grey_to_the_right_and_below() -> None:
+    canvas = Canvas((64, 64))
+    placement = canvas.draw(np.full((32, 128, 3), 7, np.uint8), Fit.CORNER)
+    assert (canvas.pixels[:16] == 7).all()
+    assert (canvas.pixels[16:] == PAD).all()
+    np.testing.assert_allclose(placement.to_picture(np.array([[8, 4, 16, 8]], np.float32)), [[16, 8, 32, 16]])

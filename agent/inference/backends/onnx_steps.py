@@ -1,0 +1,134 @@
+"""What an ONNX file does to its input first: read from the file, as ONNX Runtime shows nobody its graph.
+
+The field numbers are those of onnx.proto3. Tensors of more than a few numbers are stepped over.
+"""
+
+import mmap
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from agent.inference.yolo.scaling import Constant, Step
+
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_MODEL_GRAPH: Final = 7
+_GRAPH_NODE, _GRAPH_INITIALIZER = 1, 5
+_NODE_INPUT, _NODE_OUTPUT, _NODE_KIND, _NODE_ATTRIBUTE = 1, 2, 4, 5
+_ATTRIBUTE_TENSOR: Final = 5
+_TENSOR_DIMS, _TENSOR_TYPE, _TENSOR_FLOATS, _TENSOR_NAME, _TENSOR_RAW, _TENSOR_DOUBLES = 1, 2, 4, 8, 9, 10
+_DTYPES: Final = {1: np.float32, 10: np.float16, 11: np.float64}
+_MOST_BYTES: Final = 256
+_VARINT_BITS: Final = 70
+
+_Value = int | memoryview
+
+
+def steps_of(path: Path) -> dict[str, list[Step]]:
+    """Return, by a tensor's name, the operations that take it, with their constants. Raises OSError, ValueError."""
+    with path.open("rb") as file:
+        mapped = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))  # closed by its last view
+    try:
+        graph = next((value for field, value in _fields(mapped) if field == _MODEL_GRAPH), memoryview(b""))
+        return _steps(_view(graph))
+    except IndexError:
+        raise ValueError("is no ONNX file") from None
+
+
+def _steps(graph: memoryview) -> dict[str, list[Step]]:
+    constants: dict[str, Constant] = {}
+    followers: dict[str, list[Step]] = defaultdict(list)
+    nodes = []
+    for field, value in _fields(graph):
+        if field == _GRAPH_NODE:
+            nodes.append(_view(value))
+        elif field == _GRAPH_INITIALIZER:
+            constants.update(_tensor(_view(value)))
+    for node in map(_node, nodes):
+        constants.update(dict.fromkeys(node.outputs, node.tensor) if node.tensor is not None else {})
+        known = tuple(constants[name] for name in node.inputs if name in constants)
+        for name in node.inputs:
+            followers[name].append(Step(node.kind, known, node.outputs))
+    return followers
+
+
+class _Node(NamedTuple):
+    kind: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    tensor: Constant | None
+
+
+def _node(view: memoryview) -> _Node:
+    """Read a NodeProto; its `tensor` where it is a small constant itself."""
+    texts: dict[int, list[str]] = {_NODE_INPUT: [], _NODE_OUTPUT: [], _NODE_KIND: []}
+    tensor = None
+    for field, value in _fields(view):
+        if field in texts:
+            texts[field].append(_text(value))
+        elif field == _NODE_ATTRIBUTE:
+            tensor = next(
+                (_tensor(_view(part)) for at, part in _fields(_view(value)) if at == _ATTRIBUTE_TENSOR), tensor
+            )
+    kind = "".join(texts[_NODE_KIND])
+    values = list(tensor.values()) if tensor and kind == "Constant" else []
+    return _Node(kind, tuple(texts[_NODE_INPUT]), tuple(texts[_NODE_OUTPUT]), values[0] if values else None)
+
+
+def _tensor(view: memoryview) -> dict[str, Constant]:
+    """Read a small tensor of floating numbers, by its name; nothing of any other."""
+    name, dtype, numbers = "", None, b""
+    for field, value in _fields(view):
+        if field == _TENSOR_NAME:
+            name = _text(value)
+        elif field == _TENSOR_TYPE and isinstance(value, int):
+            dtype = _DTYPES.get(value)
+        elif field in {_TENSOR_RAW, _TENSOR_FLOATS, _TENSOR_DOUBLES} and not isinstance(value, int):
+            numbers += bytes(value[: _MOST_BYTES + 1])
+    if dtype is None or not numbers or len(numbers) > _MOST_BYTES or len(numbers) % np.dtype(dtype).itemsize:
+        return {}
+    return {name: np.frombuffer(numbers, dtype).astype(np.float64)}
+
+
+def _fields(view: memoryview) -> Iterator[tuple[int, _Value]]:
+    """Yield (field number, value) of a message. Raises IndexError where it ends too early, ValueError otherwise."""
+    at = 0
+    while at < len(view):
+        tag, at = _varint(view, at)
+        kind = tag & 7
+        if kind == _VARINT:
+            value, at = _varint(view, at)
+            yield tag >> 3, value
+            continue
+        if kind not in {_BYTES, _FIXED32, _FIXED64}:
+            raise ValueError("is no ONNX file")
+        size = 4 if kind == _FIXED32 else 8
+        if kind == _BYTES:
+            size, at = _varint(view, at)
+        if at + size > len(view):
+            raise IndexError(at)
+        yield tag >> 3, view[at : at + size]
+        at += size
+
+
+def _varint(view: memoryview, at: int) -> tuple[int, int]:
+    value = 0
+    for shift in range(0, _VARINT_BITS, 7):
+        byte = view[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:  # noqa: PLR2004 - the bit that says whether another byte follows
+            return value, at
+    raise ValueError("is no ONNX file")
+
+
+def _view(value: _Value) -> memoryview:
+    if isinstance(value, int):
+        raise ValueError("is no ONNX file")  # noqa: TRY004 - the bytes are wrong, not our types
+    return value
+
+
+def _text(value: _Value) -> str:
+    return str(_view(value), "utf-8", "replace")

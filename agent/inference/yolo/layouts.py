@@ -1,0 +1,200 @@
+"""The one table of layouts: what a raw output can be, by what the file says, then by its shape.
+
+Where two readings are left, the model is refused and both are named: a guess would be served in silence.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+from agent.inference.yolo.metadata import RTDETR, YOLO, FileFacts
+from agent.inference.yolo.suppress import MAX_OBJECTS
+from agent.messages.errors import ModelError
+from agent.messages.references import ModelVersion
+
+OPEN: Final = -1  # a side that the file leaves open
+_BOX: Final = 4
+_ROW: Final = 6  # a box, score, label
+_ANCHORS_A_CELL: Final = 3
+_STRIDES: Final = ((8, 16, 32), (8, 16, 32, 64), (4, 8, 16, 32), (16, 32))
+_QUERY_ROWS_SINCE: Final = (8, 4, 60)
+
+
+class Layout(Enum):
+    """What the raw output holds."""
+
+    ANCHORS = "(1, 4 + classes, anchors): centre and size, a score a class (v5u, v8, v9, 11, 12)"
+    OBJECTNESS = "(1, anchors, 5 + classes): centre and size, a score for any object, one a class (v5)"
+    END_TO_END = "(1, objects, 6): corners, score, class (v10, 26, suppression in the graph)"
+    QUERIES = "(1, queries, 4 + classes): centre and size in shares of the picture, a score a class (RT-DETR)"
+    QUERY_ROWS = "(1, queries, 6): centre and size in shares of the picture, score, class (RT-DETR since 2026)"
+    GRID = "(1, cells, 5 + classes): offsets from cells, a score for any object, one a class (YOLOX, not decoded)"
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """An output: `rows` and `columns` as they stand in its shape, OPEN where not known."""
+
+    rows: int
+    columns: int
+    classes: int
+    imgsz: tuple[int, int]
+    facts: FileFacts
+
+    @property
+    def is_query_count(self) -> bool:
+        """Say whether there are as many rows as a detection transformer has queries, which is never left open."""
+        return 0 < self.rows <= MAX_OBJECTS
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """One row of the table.
+
+    `words`: the catalog's for it, its own first. `fits`: the shape allows it. `denied`, `affirmed`: the file says
+    that it is not, or that it is.
+    """
+
+    layout: Layout
+    words: tuple[str, ...]
+    fits: Callable[[_Seen], bool]
+    denied: Callable[[FileFacts], bool]
+    affirmed: Callable[[_Seen], bool]
+
+
+def recognise(
+    version: ModelVersion, facts: FileFacts, shape: Sequence[int], imgsz: tuple[int, int], classes: int
+) -> Layout:
+    """Return the layout of an output of `shape`: the catalog's word, else what the file says, else the only one left.
+
+    Raises ModelError("unclear_layout") where two are left, and ModelError("proof_failed") where none is.
+    """
+    known = f"{version.reference}: the output is {tuple(shape)}"
+    if len(shape) != 3 or shape[0] not in (OPEN, 1):  # noqa: PLR2004 - batch, and two more
+        raise ModelError("proof_failed", f"{known}; a detection model answers {_expected()}")
+    seen = _Seen(shape[1], shape[2], classes, imgsz, facts)
+    fitting = [reading for reading in _TABLE if reading.fits(seen)]
+    if version.layout:
+        return _named(version.layout, fitting, known)
+    left = [reading for reading in fitting if not reading.denied(facts)]
+    left = [reading for reading in left if reading.affirmed(seen)] or left
+    if not left:
+        raise ModelError("proof_failed", f"{known}, with {classes} class names; expected {_expected()}")
+    if len(left) > 1:
+        raise ModelError(
+            "unclear_layout", f"{known} and could be {_choice(left)}: say which by `layout` in the catalog"
+        )
+    return left[0].layout
+
+
+def _named(word: str, fitting: list[_Reading], known: str) -> Layout:
+    """Return the reading that the catalog names: the one whose own word it is, before others that it covers."""
+    named = [reading for reading in fitting if word in reading.words]
+    if not named:
+        served = ", ".join(sorted({word for reading in _TABLE for word in reading.words}))
+        fits = _choice(fitting) if fitting else f"none of {served}"
+        raise ModelError("proof_failed", f'{known}; the catalog says layout = "{word}", and it could be {fits}')
+    return min(named, key=lambda reading: reading.words.index(word)).layout
+
+
+def _choice(readings: list[_Reading]) -> str:
+    return " or ".join(f'"{reading.words[0]}" {reading.layout.value}' for reading in readings)
+
+
+def _expected() -> str:
+    return " or ".join(layout.value for layout in Layout)
+
+
+def _cell_counts(imgsz: tuple[int, int]) -> set[int]:
+    """Count the cells of an input, by each set of strides that there is: a dense head answers for each of them."""
+    return {sum(-(-imgsz[0] // stride) * -(-imgsz[1] // stride) for stride in strides) for strides in _STRIDES}
+
+
+def _has_suppression(facts: FileFacts) -> bool:
+    return bool(facts.end2end or facts.has_nms)
+
+
+def _is_anchors(seen: _Seen) -> bool:
+    is_dense = seen.columns == OPEN or seen.columns > seen.rows or seen.columns in _cell_counts(seen.imgsz)
+    return seen.rows == _BOX + seen.classes and is_dense
+
+
+def _is_objectness(seen: _Seen) -> bool:
+    cells = _cell_counts(seen.imgsz)
+    is_cells = seen.rows in cells or seen.rows in {_ANCHORS_A_CELL * count for count in cells}
+    is_dense = seen.rows == OPEN or seen.rows > MAX_OBJECTS or is_cells
+    return seen.columns == _BOX + 1 + seen.classes and is_dense
+
+
+def _says_anchors_of_boxes(seen: _Seen) -> bool:
+    """Say whether YOLOv5's own exporter wrote it, or one that writes names as it does: others write none."""
+    return bool(seen.facts.names) and seen.facts.imgsz is None and not seen.facts.is_ultralytics
+
+
+def _is_grid(seen: _Seen) -> bool:
+    return seen.columns == _BOX + 1 + seen.classes and seen.rows in _cell_counts(seen.imgsz)
+
+
+def _says_rows(seen: _Seen) -> bool:
+    return _has_suppression(seen.facts) or seen.facts.family == YOLO
+
+
+def _is_query_rows_by_release(facts: FileFacts) -> bool | None:
+    if facts.head:
+        return True  # it is written since later than that
+    return facts.release >= _QUERY_ROWS_SINCE if facts.release else None
+
+
+_TABLE: Final = (
+    _Reading(
+        Layout.ANCHORS,
+        ("v8", "v9", "v11", "v12"),
+        _is_anchors,
+        denied=lambda facts: facts.family == RTDETR or _has_suppression(facts),
+        affirmed=lambda seen: seen.facts.family == YOLO,
+    ),
+    _Reading(
+        Layout.OBJECTNESS,
+        ("v5", "v3", "v6", "v7"),
+        _is_objectness,
+        denied=lambda facts: facts.is_ultralytics,
+        affirmed=_says_anchors_of_boxes,
+    ),
+    _Reading(
+        Layout.END_TO_END,
+        ("rows", "v10", "v26"),
+        lambda seen: seen.columns == _ROW,
+        denied=lambda facts: facts.family == RTDETR or (facts.end2end is False and not facts.has_nms),
+        affirmed=_says_rows,
+    ),
+    _Reading(
+        Layout.QUERIES,
+        ("rtdetr",),
+        lambda seen: seen.columns == _BOX + seen.classes and seen.is_query_count,
+        denied=lambda facts: (
+            facts.family == YOLO
+            or _is_query_rows_by_release(facts) is True
+            or (facts.family != RTDETR and _has_suppression(facts))
+        ),
+        affirmed=lambda seen: seen.facts.family == RTDETR,
+    ),
+    _Reading(
+        Layout.QUERY_ROWS,
+        ("rtdetr-rows", "rtdetr"),
+        lambda seen: seen.columns == _ROW and seen.is_query_count,
+        denied=lambda facts: (
+            facts.family == YOLO
+            or _is_query_rows_by_release(facts) is False
+            or (facts.family != RTDETR and _has_suppression(facts))
+        ),
+        affirmed=lambda seen: seen.facts.family == RTDETR,
+    ),
+    _Reading(
+        Layout.GRID,
+        ("yolox",),
+        _is_grid,
+        denied=lambda facts: bool(facts.names),
+        affirmed=lambda _: False,
+    ),
+)

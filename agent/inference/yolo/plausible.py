@@ -1,0 +1,160 @@
+"""Whether a raw output can be an answer of its layout: what is odd in it shows a file that is something else.
+
+Judged is what the layout promises, never how much is found: an honest model may find nothing, and one that was never
+trained finds anything. What is zero throughout (padding) is left out.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.inference.yolo.layouts import Layout
+
+_BOX: Final = 4
+_SCORE, _LABEL = 4, 5
+_WITHIN: Final = 0.01  # what float16 and bfloat16 make of 0 and 1
+_TINY_PIXELS: Final = 4.0
+"""No decoded box of an input ends so near to its corner, unless none is anywhere else: so do shares and cells."""
+_SHARE_LIMIT: Final = 2.0
+"""A box in shares may leave the picture a little; one in pixels does so at once."""
+_CROWD: Final = 32
+"""So many boxes of a dense head lie apart, as each has a place of its own."""
+_SPREAD: Final = 0.1
+_SURE: Final = 0.25
+_MOST: Final = 0.5
+_NEARLY_ALL: Final = 0.95  # a head without distributions may turn boxes that it is not sure of
+_FEW: Final = 8
+_CELLS_AWAY: Final = 16.0
+
+_Rows = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Promise:
+    """What the answer should be: of `layout`, to an input of `imgsz`, with so many `classes`, held to `confidence`."""
+
+    layout: Layout
+    imgsz: tuple[int, int]
+    classes: int
+    confidence: float
+
+
+def oddity(raw: NDArray[np.floating], promise: Promise) -> str | None:
+    """Say what is odd in `raw`, (rows, columns) as the layout has them; None where nothing is."""
+    rows = np.asarray(raw.T if promise.layout is Layout.ANCHORS else raw, np.float32)
+    rows = rows[rows.any(axis=1)]
+    return next(_CHECKS[promise.layout](rows, promise), None) if len(rows) else None
+
+
+def _anchors(rows: _Rows, promise: Promise) -> Iterator[str]:
+    yield from _odd_scores(rows[:, _BOX:])
+    yield from _odd_boxes(rows[:, :_BOX], promise.imgsz)
+
+
+def _objectness(rows: _Rows, promise: Promise) -> Iterator[str]:
+    yield from _odd_scores(rows[:, _BOX:])
+    yield from _odd_classes(rows[:, _BOX], rows[:, _BOX + 1 :], promise.confidence)
+    yield from _odd_boxes(rows[:, :_BOX], promise.imgsz)
+
+
+def _end_to_end(rows: _Rows, promise: Promise) -> Iterator[str]:
+    yield from _odd_scores(rows[:, _SCORE : _SCORE + 1])
+    yield from _odd_labels(rows[:, _LABEL], promise.classes)
+    yield from _in_the_corner(rows[:, :_BOX])
+    turned = (rows[:, 2] < rows[:, 0]) | (rows[:, 3] < rows[:, 1])
+    sure = turned[rows[:, _SCORE] > max(promise.confidence, _SURE)]
+    if sure.sum() > _MOST * len(sure) or (len(turned) >= _CROWD and turned.mean() > _NEARLY_ALL):
+        yield f"{turned.mean():.0%} of its boxes end before they begin, so they are no corners"
+
+
+def _queries(rows: _Rows, _: Promise) -> Iterator[str]:
+    yield from _odd_scores(rows[:, _BOX:])
+    yield from _odd_shares(rows[:, :_BOX])
+    yield from _all_whole(rows[:, _BOX:])
+
+
+def _query_rows(rows: _Rows, promise: Promise) -> Iterator[str]:
+    yield from _odd_scores(rows[:, _SCORE : _SCORE + 1])
+    yield from _odd_labels(rows[:, _LABEL], promise.classes)
+    yield from _odd_shares(rows[:, :_BOX])
+
+
+def _grid(rows: _Rows, promise: Promise) -> Iterator[str]:
+    yield from _odd_scores(rows[:, _BOX:])
+    yield from _odd_classes(rows[:, _BOX], rows[:, _BOX + 1 :], promise.confidence)
+    furthest = float(np.quantile(np.abs(rows[:, :_BOX]), 0.95))
+    if furthest > _CELLS_AWAY:
+        yield f"its boxes are {furthest:.0f} cells away from their own, so they are decoded already"
+
+
+_CHECKS: Final[dict[Layout, Callable[[_Rows, Promise], Iterator[str]]]] = {
+    Layout.ANCHORS: _anchors,
+    Layout.OBJECTNESS: _objectness,
+    Layout.END_TO_END: _end_to_end,
+    Layout.QUERIES: _queries,
+    Layout.QUERY_ROWS: _query_rows,
+    Layout.GRID: _grid,
+}
+
+
+def _odd_scores(scores: _Rows) -> Iterator[str]:
+    least, most = float(scores.min()), float(scores.max())
+    if least < -_WITHIN or most > 1 + _WITHIN:
+        yield f"its scores go from {least:.4g} to {most:.4g}, beyond 0 and 1"
+
+
+def _odd_labels(labels: _Rows, classes: int) -> Iterator[str]:
+    if (labels != np.round(labels)).any():
+        yield f"where labels should be it has {_example(labels[labels != np.round(labels)])}, no whole number"
+    elif labels.min() < 0 or labels.max() >= classes:
+        yield f"it has label {labels.max() if labels.max() >= classes else labels.min():.0f}, of {classes} classes"
+
+
+def _odd_classes(objectness: _Rows, scores: _Rows, confidence: float) -> Iterator[str]:
+    """Yield what shows that a class's score is a label."""
+    sure = objectness > max(confidence, _WITHIN)
+    if sure.any() and not scores[sure].any():
+        yield "no row can ever pass the threshold: where there is an object, each class scores 0"
+    yield from _all_whole(scores)
+
+
+def _all_whole(scores: _Rows) -> Iterator[str]:
+    """Yield what is odd in a column that holds several whole numbers and nothing else, beside one that does not."""
+    whole = (scores == np.round(scores)).all(axis=0)
+    varied = (scores.min(axis=0) != scores.max(axis=0)) & whole
+    if len(scores) >= _FEW and varied.any():
+        yield "a column that should hold scores holds whole numbers only, as labels are"
+
+
+def _odd_shares(boxes: _Rows) -> Iterator[str]:
+    furthest = float(np.abs(boxes).max())
+    if furthest > _SHARE_LIMIT:
+        yield f"it has a box at {furthest:.4g}, and a share of the picture is at most 1"
+    elif boxes[:, 2:].min() < -_WITHIN:
+        yield f"it has a box of size {boxes[:, 2:].min():.4g}"
+
+
+def _in_the_corner(boxes: _Rows) -> Iterator[str]:
+    furthest = float(np.abs(boxes).max())
+    if 0 < furthest <= _TINY_PIXELS:
+        yield f"no box goes beyond {furthest:.4g} pixels, so they are in shares or in cells"
+
+
+def _odd_boxes(boxes: _Rows, imgsz: tuple[int, int]) -> Iterator[str]:
+    """Yield what is odd in centres and sizes (n, 4) of a dense head, in pixels of the input."""
+    yield from _in_the_corner(boxes)
+    negative = (boxes[:, 2:] < 0).any(axis=1).mean()
+    if negative > _NEARLY_ALL:
+        yield f"{negative:.0%} of its boxes have a size below 0"
+    if len(boxes) >= _CROWD:
+        low, high = np.quantile(boxes[:, :2], (0.02, 0.98), axis=0)
+        for side, spread, name in zip(reversed(imgsz), high - low, ("wide", "high"), strict=True):
+            if spread < _SPREAD * side:
+                yield f"all its boxes lie within {spread:.4g} pixels of an input {side} {name}: their cells are missing"
+
+
+def _example(values: _Rows) -> str:
+    return f"{float(values[0]):.4g}"
