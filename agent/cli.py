@@ -143,6 +143,14 @@ def check(config: Path | None) -> None:
     if checked.mistakes:
         sys.exit(EXIT_MISTAKE)
     click.echo(checked.summary)
+    if checked.settings is None or checked.catalog is None:
+        return
+    from agent.inference.artifacts import Artifacts
+    from agent.inference.backends.choice import unprepared
+
+    device = checked.settings.device
+    for word in unprepared(checked.catalog.versions, device.compute, Artifacts(device.cache_dir)):
+        click.echo(f"note: {word}")
 
 
 @_commands.command()
@@ -259,10 +267,9 @@ def verify(ref: "ModelReference | None", config: Path | None) -> None:
 @models.command()
 @click.argument("ref", callback=_reference)
 @click.option("--images", type=_FOLDER, help="Pictures that decide between precisions; else the catalog's golden ones.")
-@click.option("--trusted", is_flag=True, help="Open a .pt file also where this kernel cannot shut its process in.")
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON a model: how it went, its profile.")
 @_config
-def prepare(ref: "ModelReference", images: Path | None, config: Path | None, *, trusted: bool, as_json: bool) -> None:
+def prepare(ref: "ModelReference", images: Path | None, config: Path | None, *, as_json: bool) -> None:
     """Prepare what REF names for this device ahead, so that its first load is as fast as later ones."""
     from agent.models.catalog import Catalog
     from agent.models.prepare import Preparation, Request
@@ -276,7 +283,7 @@ def prepare(ref: "ModelReference", images: Path | None, config: Path | None, *, 
         device = settings.device
         folder = str(images.absolute()) if images else None
         options = (device.compute, str(device.cache_dir), device.prepared_max_bytes, folder)
-        request = Request(version, *options, is_trusted=trusted)
+        request = Request(version, *options)
         outcome = Preparation(request, lambda step: click.echo(f"... {step}", err=True)).run()
         words = f"{version.reference}\t{outcome.result}: {outcome.detail}"
         click.echo(outcome.as_json(version.reference) if as_json else words)

@@ -334,7 +334,7 @@ class Agent:
             case said.Swapped():
                 self._metrics.swapped(message)
                 self._decide(message)
-            case said.Breaking() | said.SwapFailed() | said.Prepared() | said.PrepareFailed():
+            case said.Breaking() | said.Preparing() | said.SwapFailed() | said.Prepared() | said.PrepareFailed():
                 self._decide(message)
             case said.CacheState() | said.CacheDecided() | said.MemoryKept():
                 self._announcer.say_cache(message)

@@ -174,5 +174,6 @@ class Announcer:
             configuration_hash=settings.configuration_hash,
             boot=self._context.boot,
             clock_synced=is_synchronised(),
+            unsafe=[version.reference for version in self._context.catalog.versions if version.unsafe],
         )
         self._publisher.send_state(self._topics.of_device("meta"), msgspec.json.encode(meta))

@@ -18,10 +18,12 @@ _READABLE: Final = ("password_file", "ca_file", "cert_file", "key_file")
 
 @dataclass(frozen=True)
 class Checked:
-    """What a check found: mistakes, or one line about what is configured."""
+    """What a check found: mistakes, or one line about what is configured, with both of its files as they were read."""
 
     mistakes: tuple[Mistake, ...]
     summary: str = ""
+    settings: Settings | None = None
+    catalog: Catalog | None = None
 
 
 def check(config: Path | None, environ: Mapping[str, str]) -> Checked:
@@ -42,7 +44,7 @@ def check(config: Path | None, environ: Mapping[str, str]) -> Checked:
         mistakes += artifact_mistakes(catalog)
     if mistakes or read.settings is None or catalog is None:
         return Checked(tuple(mistakes))
-    return Checked((), _summary(read.file, read.settings, catalog))
+    return Checked((), _summary(read.file, read.settings, catalog), read.settings, catalog)
 
 
 def _catalog(read: Draft) -> Catalog | None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
+from agent import isolated
 from agent.messages.children import CameraEnded, CameraFailed, CameraMessage, CameraOpened, CameraSetup, Log, Message
 from agent.messages.events import ChildLost
 from agent.messages.payloads import StreamStatus
@@ -165,7 +166,7 @@ def _spec(stream: _Stream) -> ChildSpec:
     )
     return ChildSpec(
         name=stream.child,
-        module=_CAMERA_MODULE,
+        command=tuple(isolated.command(_CAMERA_MODULE)),
         incoming=CameraMessage,
         setup=lambda: setup,
         descriptors=(slot.memory, slot.offered, slot.taken),

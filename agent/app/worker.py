@@ -3,6 +3,7 @@
 import os
 from typing import Final
 
+from agent import isolated
 from agent.messages.children import WorkerMessage, WorkerSetup, WorkerStream
 from agent.models import environment
 from agent.processes.frame_slot import FrameSlot
@@ -31,7 +32,7 @@ def worker_spec(settings: Settings, slots: dict[str, FrameSlot], budget_bytes: i
     )
     return ChildSpec(
         name=WORKER,
-        module=_MODULE,
+        command=tuple(isolated.command(_MODULE)),
         incoming=WorkerMessage,
         setup=lambda: setup,
         descriptors=tuple(fd for one in streams for fd in (one.slot.memory, one.slot.offered, one.slot.taken)),

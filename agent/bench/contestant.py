@@ -3,12 +3,12 @@
 import json
 import shlex
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from agent import isolated
 from agent.bench.children import end
 from agent.messages.errors import TransientError
 
@@ -42,8 +42,8 @@ class Contestant:
 
 @contextmanager
 def contestant(module: str, log: Path, *arguments: object) -> Iterator[Contestant]:
-    """Run `python -m module arguments`."""
-    command = [sys.executable, "-m", module, *map(str, arguments)]
+    """Run `module` with `arguments`, isolated."""
+    command = isolated.command(module, *arguments)
     with (
         log.open("ab") as errors,
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True) as process,

@@ -1,6 +1,5 @@
 """A whole agent under measurement, and the PLC that drives it over MQTT."""
 
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -10,6 +9,7 @@ from typing import Final
 
 import psutil
 
+from agent import isolated
 from agent.bench.broker import mosquitto
 from agent.bench.children import running
 from agent.bench.plant import BASE, Plant
@@ -161,7 +161,7 @@ def started(plant: Plant, *, nodelay: bool = True) -> Iterator[Device]:
         peer = undo.enter_context(connected(LinkSettings("127.0.0.1", port, "bench-plc", protocol="3.1.1")))
         peer.subscribe([f"{BASE}/#"])
         log = plant.folder / "agent.log"
-        command = [sys.executable, "-m", "agent", "run", "--config", config]
+        command = isolated.command("agent", "run", "--config", config)
         began_s = time.monotonic()
         agent = undo.enter_context(running(command, log))
         device = Device(plant, agent.pid, peer, log, lambda: agent.poll() is None)

@@ -4,7 +4,6 @@ import fcntl
 import hashlib
 import json
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
+from agent import isolated
 from agent.bench.children import say
 from agent.messages.errors import MistakeError, TransientError
 
@@ -82,7 +82,7 @@ def _build(folder: Path, names: Sequence[str], imgsz: int) -> None:
     if not all(find_spec(library) for library in ("ultralytics", "torch", "onnx")):
         raise MistakeError("the benchmarks build their models with ultralytics: pip install 'changeover[bench]'")
     say(f"models go to {folder}")
-    command = [sys.executable, "-m", _BUILD, str(folder), str(imgsz), *names]
+    command = isolated.command(_BUILD, folder, imgsz, *names)
     log = folder / "build.log"
     with log.open("wb") as output:
         answer = subprocess.run(command, stdout=output, stderr=output, check=False, timeout=_BUILD_S)

@@ -1,12 +1,12 @@
 """What a measurement starts from: every model prepared for this device, and its footprint known."""
 
 import subprocess
-import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from agent import isolated
 from agent.bench.children import say
 from agent.bench.device import Device, started
 from agent.bench.plant import Plant
@@ -53,7 +53,7 @@ def _charged(device: Device, reference: str) -> int:
 def prepare(config: Path, references: Iterable[str]) -> None:
     """Have artifacts prepared ahead, as an operator would."""
     for reference in references:
-        command = [sys.executable, "-m", "agent", "models", "prepare", reference, "--config", str(config)]
+        command = isolated.command("agent", "models", "prepare", reference, "--config", config)
         answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_PREPARE_S)
         if answer.returncode == EXIT_MISTAKE:
             say("nothing is prepared ahead: " + answer.stderr.strip().splitlines()[-1])

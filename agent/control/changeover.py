@@ -8,7 +8,7 @@ from agent.control.actions import Action, Answer, AssignLine, PublishEvent, Reme
 from agent.control.policy import choose
 from agent.control.report import alert, describe, serves_product, withdraw_unless_ready
 from agent.control.state import Changeover, Command, Line, Now, State
-from agent.messages.children import SwapFailed, Swapped, SwapReport
+from agent.messages.children import Preparing, SwapFailed, Swapped, SwapReport
 from agent.messages.errors import Reason
 from agent.messages.payloads import Ack, AckResult, Alert, Cause, Switch, SwitchResult
 from agent.messages.references import ModelVersion
@@ -104,6 +104,12 @@ def insist(state: State, line: Line, now: Now) -> list[Action]:
     return _assign(state, line, line.target) if now.monotonic_s >= line.insist_at_s else []
 
 
+def preparing(line: Line, message: Preparing) -> None:
+    """Note that the model of the line's changeover is being prepared, or is not any more."""
+    if line.changeover is not None and message.change == line.change:
+        line.changeover.preparing = message.on
+
+
 def swapped(state: State, message: Swapped, now: Now) -> list[Action]:
     """Note what serves now; the changeover that asked for it is done."""
     line = state.lines[message.line]
@@ -167,6 +173,7 @@ def expire(state: State, line: Line, now: Now) -> list[Action]:
         return []
     settled = line.settled
     detail = f"{pending.to.reference} did not serve within {line.rules.changeover_timeout_s:g} s"
+    detail += "; its .pt is still being prepared, which goes on" if pending.preparing else ""
     if settled is None or settled == pending.to:
         # Nothing else could serve: say so once, answer those who wait (also who joins later), and let it go on.
         pending.deadline_s = now.monotonic_s + line.rules.changeover_timeout_s

@@ -46,7 +46,7 @@ class Plant:
 
     `find(reference, variant)` asks the catalog; `variant` is for a reference without one. `variants(name)` are those of
     a model, the smallest first; `rank(name, variant)` is where a variant stands among them, also one that the model
-    does not come in.
+    does not come in. `unsafe` are the catalog's versions that may be opened without walls.
     """
 
     base: str
@@ -58,3 +58,4 @@ class Plant:
     rank: Callable[[str, str], float] = _no_rank
     bindings: tuple[Binding, ...] = ()
     schedule: tuple[ScheduleRule, ...] = ()
+    unsafe: tuple[str, ...] = ()

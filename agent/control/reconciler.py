@@ -32,7 +32,16 @@ from agent.control.events import (
     WorkerUp,
 )
 from agent.control.state import Cap, Line, Now, State
-from agent.messages.children import Breaking, InferenceFailed, MemoryKept, Prepared, PrepareFailed, SwapFailed, Swapped
+from agent.messages.children import (
+    Breaking,
+    InferenceFailed,
+    MemoryKept,
+    Prepared,
+    PrepareFailed,
+    Preparing,
+    SwapFailed,
+    Swapped,
+)
 from agent.messages.events import LinkTakenOver, LinkUp, Noticed, Received
 from agent.messages.payloads import Alert
 
@@ -54,6 +63,7 @@ Event = (
     | WorkerCrashed
     | FramesSeen
     | Breaking
+    | Preparing
     | Swapped
     | SwapFailed
     | Prepared
@@ -138,15 +148,18 @@ def _world(state: State, event: AckRate | CapChanged | Reloaded | Noticed) -> li
     return []
 
 
-def _models(
+def _models(  # noqa: PLR0911 - one event a line
     state: State,
-    event: Breaking | Swapped | SwapFailed | Prepared | PrepareFailed | InferenceFailed | MemoryKept,
+    event: Breaking | Preparing | Swapped | SwapFailed | Prepared | PrepareFailed | InferenceFailed | MemoryKept,
     now: Now,
 ) -> list[Action]:
     match event:
         case Breaking():
             state.lines[event.line].blind = True
             blind.begin(state.lines[event.line], now)
+            return []
+        case Preparing():
+            changeover.preparing(state.lines[event.line], event)
             return []
         case Swapped():
             return changeover.swapped(state, event, now) + preparing.used(state, state.lines[event.line])
@@ -209,7 +222,7 @@ def _tick(state: State, now: Now) -> list[Action]:
     actions += identity.tick(state, now) + bandwidth.tick(state) + _each(state, scheduling.follow, now)
     actions += _each(state, failing.follow, now) + _each(state, report.miss_model, now)
     actions += _each(state, report.miss_choice, now)
-    actions += report.miss_cameras(state, now)
+    actions += report.miss_cameras(state, now) + report.warn_of_unsafe(state)
     if state.worker_calm_s is not None and now.monotonic_s >= state.worker_calm_s:
         state.worker_calm_s = None
         actions += report.alert(state, Alert("worker_hung", on=False))

@@ -103,6 +103,13 @@ def miss_model(state: State, line: Line, _now: Now) -> list[Action]:
     return alert(state, Alert("unknown_model", on=reference is not None, line=line.id, detail=detail))
 
 
+def warn_of_unsafe(state: State) -> list[Action]:
+    """Keep the alert of models whose files may run code in the worker."""
+    unsafe = state.plant.unsafe
+    detail = f"opened without walls: {', '.join(unsafe)}" if unsafe else None
+    return alert(state, Alert("unsafe_model", on=bool(unsafe), detail=detail))
+
+
 def miss_choice(state: State, line: Line, _now: Now) -> list[Action]:
     """Keep the alert of a line whose last choice is not known since a restart, until it has a product again."""
     if line.choice_lost and (line.product is not None or line.operator is not None):
@@ -146,11 +153,13 @@ def _ready(state: State, line: Line) -> str:
     return line.product if line.product is not None and serves_product(state, line) else NOTHING
 
 
-def _phase(state: State, line: Line) -> Phase:
+def _phase(state: State, line: Line) -> Phase:  # noqa: PLR0911 - one phase a line
     if state.stopping:
         return "idle"
     if _is_at_fault(state, line):
         return "fault"
+    if line.changeover is not None and line.changeover.preparing:
+        return "preparing"
     if line.changeover is not None and line.product is not None:
         return "switching"
     if line.fault or line.degraded or not moves(state, line):

@@ -57,7 +57,10 @@ class Cap:
 
 @dataclass
 class Changeover:
-    """A change of product or model that is under way on one line; `decided` is the choice without caps."""
+    """A change of product or model that is under way on one line; `decided` is the choice without caps.
+
+    `preparing`: the model's checkpoint is being prepared, before it can be loaded.
+    """
 
     cause: Cause
     product: str | None
@@ -68,6 +71,7 @@ class Changeover:
     commands: list[Command]
     decided: str | None = None
     workers_lost: int = 0
+    preparing: bool = False
 
 
 @dataclass

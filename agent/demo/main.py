@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
+from agent import isolated
 from agent.app.trial import embedded_broker
 from agent.demo import material, plant, prepared
 from agent.demo.conveyor.camera import ConveyorCamera
@@ -156,9 +157,11 @@ def _agent(config: Path, log: Path | None) -> Iterator["subprocess.Popen[bytes]"
     """Run the agent; on the way out stop it as systemd does. It ends by itself where this process is killed."""
     with ExitStack() as undo:
         stderr = undo.enter_context(log.open("wb")) if log is not None else None
-        command = [sys.executable, "-m", "agent", "run", "--config", str(config)]
+        command = isolated.command("agent", "run", "--config", config.absolute())
         process = undo.enter_context(
-            subprocess.Popen(ending_with_us(command, "TERM"), stderr=stderr, stdin=subprocess.DEVNULL)
+            subprocess.Popen(
+                ending_with_us(command, "TERM"), stderr=stderr, stdin=subprocess.DEVNULL, cwd=isolated.FOLDER
+            )
         )
         try:
             yield process

@@ -2,9 +2,9 @@
 
 import os
 import subprocess
-import sys
 from collections.abc import Sequence
 
+from agent import isolated
 from agent.messages.errors import TransientError
 from agent.models import environment
 
@@ -13,15 +13,15 @@ _TOLD_BYTES = 400
 
 def run_apart(module: str, arguments: Sequence[str], given: bytes, deadline_s: float) -> bytes:
     """Return the last line that `module` prints. Raises TransientError where it hangs, or dies without a word."""
-    command = [sys.executable, "-m", module, *arguments]
     try:
         answer = subprocess.run(
-            command,
+            isolated.command(module, *arguments),
             input=given,
             capture_output=True,
             check=False,
             timeout=deadline_s,
             env=os.environ | environment.FOR_MODELS,
+            cwd=isolated.FOLDER,
         )
     except subprocess.TimeoutExpired:
         raise TransientError(f"nothing came of it within {deadline_s:.0f} s") from None

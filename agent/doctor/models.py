@@ -23,6 +23,7 @@ class _Tried(msgspec.Struct, frozen=True):
     backend: str = ""
     load_ms: float = 0.0
     bytes: int = 0
+    is_unprepared: bool = False
 
 
 def try_models(settings: Settings) -> Iterator[Finding]:
@@ -63,6 +64,8 @@ def _try(version: ModelVersion, settings: Settings, budget_bytes: int) -> Findin
     except TransientError as error:
         return fail(subject, f"{error}; the runtime does not stand this model on this device")
     tried = msgspec.json.decode(said, type=_Tried)
+    if tried.is_unprepared:
+        return note(subject, f"{tried.error}; a changeover to it would wait for that")
     if tried.error is not None:
         return fail(subject, tried.error)
     golden = "golden pictures as expected" if version.golden else "no golden pictures to prove it on"

@@ -3,9 +3,9 @@
 import os
 import shutil
 import subprocess
-import sys
 from typing import Final
 
+from agent import isolated
 from agent.messages.errors import MistakeError
 
 UNIT: Final = "changeover.service"
@@ -34,7 +34,7 @@ def run_inside(arguments: list[str]) -> int:
         raise MistakeError(f"--as-service needs the service: there is no {UNIT} (scripts/install)")
     properties = [f"--property={one}" for one in sandbox_of(unit.stdout)]
     command = [systemd_run, "--quiet", "--pipe", "--wait", "--collect", *properties]
-    return subprocess.run([*command, sys.executable, "-m", "agent", *arguments], check=False).returncode
+    return subprocess.run([*command, *isolated.command("agent", *arguments)], check=False).returncode
 
 
 def sandbox_of(text: str) -> list[str]:

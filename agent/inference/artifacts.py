@@ -102,6 +102,10 @@ class Artifacts:
             return None
         return found if size_bytes == found.bytes and Path(found.file).name == found.file else None
 
+    def is_there(self, key: str) -> bool:
+        """Say whether something is recorded under `key`, whoever owns it: to be told of, not to be opened."""
+        return (self.folder / key / _RECORD).exists()
+
     def open(self, key: str) -> Opened | None:
         """Map an artifact whose sha256 is the recorded one, and note its use; one that is damaged is removed."""
         found = self.find(key)
@@ -201,6 +205,17 @@ class Artifacts:
 
     def _file(self, key: str, artifact: Artifact) -> Path:
         return self.folder / key / artifact.file
+
+
+def become_owner(folder: Path) -> None:
+    """Run by root for a service of another user, become that user: an artifact is read by who owns it alone."""
+    while not folder.exists():
+        folder = folder.parent
+    info = folder.stat()
+    if os.geteuid() == 0 and info.st_uid != 0:
+        os.setgroups([])
+        os.setgid(info.st_gid)
+        os.setuid(info.st_uid)
 
 
 def key_of(

@@ -4,15 +4,15 @@ import os
 import signal
 import stat
 import subprocess
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from agent import isolated
 from agent.inference.export import ANSWER, CHECKPOINT, EXPORTED, Answer, Export
 from agent.inference.sandbox import Limits
 from agent.messages.errors import ModelError, OutOfMemoryError
@@ -21,7 +21,7 @@ from agent.models.store import file_sha256
 
 _MODULE: Final = "agent.inference.export"
 _LOG_FILE: Final = "log.txt"
-_LOOK_S: Final = 0.1
+_LOOK_S: Final = 0.02  # a disk takes tens of MB in it
 _TAIL: Final = 400
 _BLOCK_BYTES: Final = 512  # of st_blocks, whatever the file system
 _ANSWER_BYTES: Final = 1 << 16
@@ -30,7 +30,9 @@ _MEMORY_BYTES: Final = 2 << 30  # threads' stacks and arenas are mapped, though 
 _DISK_BYTES: Final = 64 << 20
 _CPU_S: Final = 1200
 _WALL_S: Final = 3600.0  # behind lines that want the cores
-_KEPT: Final = ("PATH", "LANG", "LC_ALL", "PYTHONPATH", "LD_LIBRARY_PATH", "OMP_NUM_THREADS", "OMP_WAIT_POLICY")
+_KEPT: Final = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH")
+_ONE_THREAD: Final = {"OMP_NUM_THREADS": "1", "OMP_THREAD_LIMIT": "1", "OPENBLAS_NUM_THREADS": "1"}  # none can start
+_ENTRY_BYTES: Final = 4096  # what a name takes, of a file that holds nothing
 
 
 def limits_of(size_bytes: int) -> Limits:
@@ -40,16 +42,23 @@ def limits_of(size_bytes: int) -> Limits:
 
 
 def export(
-    version: ModelVersion, folder: Path, tell: Callable[[str], None], *, is_trusted: bool, module: str = _MODULE
+    version: ModelVersion,
+    folder: Path,
+    tell: Callable[[str], None],
+    *,
+    is_trusted: bool,
+    opener: Sequence[str] = (),
 ) -> Path:
     """Export the version's checkpoint into the empty `folder` and return the ONNX file. Blocks, for a minute or so.
+
+    `opener` is the command that opens it, where it is not `agent.inference.export`.
 
     Raises ModelError ("load_failed", "hash_mismatch") saying what the process did, OutOfMemoryError and OSError.
     """
     size_bytes = _bring(version, folder / CHECKPOINT)
     limits = limits_of(size_bytes)
     asked = Export(str(folder), version.imgsz, os.getpid(), limits, is_trusted)
-    code = _run(version, [sys.executable, "-m", module], msgspec.json.encode(asked), folder, limits)
+    code = _run(version, opener or isolated.command(_MODULE), msgspec.json.encode(asked), folder, limits)
     answer = _answer(folder)
     if answer is None:
         raise _ended(version, code, folder)
@@ -74,12 +83,18 @@ def _bring(version: ModelVersion, target: Path) -> int:
     return size_bytes
 
 
-def _run(version: ModelVersion, command: list[str], request: bytes, folder: Path, limits: Limits) -> int:
+def _run(version: ModelVersion, command: Sequence[str], request: bytes, folder: Path, limits: Limits) -> int:
     deadline_s = time.monotonic() + limits.wall_s
     with (
         (folder / _LOG_FILE).open("wb") as log,
         subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=log, stderr=log, cwd=folder, env=_environment(folder)
+            command,
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=log,
+            cwd=folder,
+            env=_environment(folder),
+            start_new_session=True,  # without the terminal that somebody may sit at
         ) as process,
     ):
         assert process.stdin is not None
@@ -104,7 +119,8 @@ def _excess(folder: Path, limits: Limits, deadline_s: float) -> str | None:
 
 def _used_bytes(folder: Path) -> int:
     used_bytes = 0
-    for path, _, files in os.walk(folder):
+    for path, folders, files in os.walk(folder):
+        used_bytes += _ENTRY_BYTES * (len(folders) + len(files))
         for file in files:
             with suppress(OSError):  # gone meanwhile
                 used_bytes += Path(path, file).lstat().st_blocks * _BLOCK_BYTES
@@ -115,7 +131,7 @@ def _environment(folder: Path) -> dict[str, str]:
     """Name what the process may know: no secret of the service's, no folder but its own."""
     kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
     own = ("HOME", "TMPDIR", "YOLO_CONFIG_DIR", "MPLCONFIGDIR", "TORCH_HOME", "XDG_CACHE_HOME")
-    return kept | dict.fromkeys(own, str(folder)) | {"MALLOC_ARENA_MAX": "2", "PYTHONDONTWRITEBYTECODE": "1"}
+    return kept | dict.fromkeys(own, str(folder)) | {"MALLOC_ARENA_MAX": "2"} | _ONE_THREAD
 
 
 def _answer(folder: Path) -> Answer | None:

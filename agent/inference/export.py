@@ -1,4 +1,4 @@
-"""The process that opens a checkpoint, which is a pickle: `python -m agent.inference.export`, inside the sandbox.
+"""The process that opens a checkpoint, which is a pickle: inside the sandbox.
 
 Reads an `Export` from its standard input, shuts itself in, and has ultralytics write an ONNX file into its folder. Its
 answer is a file there too: nothing that it says is taken for more than a word on a failure.
@@ -6,6 +6,7 @@ answer is a file there too: nothing that it says is taken for more than a word o
 
 import os
 import sys
+import tempfile
 from pathlib import Path
 from typing import Final
 
@@ -61,9 +62,11 @@ def main() -> None:
 def _export(folder: Path, asked: Export) -> None:
     from agent.inference.backends.ultralytics import exporter  # noqa: PLC0415 - torch comes inside the walls
 
+    tempfile.tempdir = str(folder)  # or it would try whether files can be removed there; they cannot
     export = exporter(folder)
     sandbox.limit_memory(asked.limits)
-    export(folder / CHECKPOINT, asked.imgsz, _OPSET).rename(folder / EXPORTED)
+    written = export(folder / CHECKPOINT, asked.imgsz, _OPSET)
+    assert written == folder / EXPORTED, "it is named after the checkpoint"
 
 
 if __name__ == "__main__":

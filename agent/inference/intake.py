@@ -12,7 +12,7 @@ from typing import Final
 
 from agent.inference import memory, priority
 from agent.inference.artifacts import Artifacts
-from agent.inference.backends import Model, artifact_key, backend_of
+from agent.inference.backends import Model, artifact_key, backend_of, require_openable
 from agent.inference.cache import Cache, Entry
 from agent.inference.file_check import FileCheck
 from agent.inference.footprints import Footprint, Footprints, guess_artifact_bytes, guess_source_bytes, tolerance_bytes
@@ -91,12 +91,14 @@ class Intake:
     def check(self, version: ModelVersion, rung: Rung) -> Candidate:
         """Compare the file to the catalog. Raises ModelError ("file_missing", "hash_mismatch"); charges nothing.
 
+        Raises NotPreparedError where the file is a checkpoint, whose artifact comes first.
         Where an artifact is there to be loaded, which is hashed then, it is enough that the file did not change.
         """
         began_ns = time.monotonic_ns()
         artifact = self._artifacts.find(artifact_key(version, self._compute))
         with priority.low_priority(rung):
             if artifact is None:
+                require_openable(version, self._compute)
                 file_bytes = self._files.require_right(version)
                 guess_bytes = guess_source_bytes(file_bytes)
             else:

@@ -27,7 +27,8 @@ class Job:
     `interested` lines wait for it, some of which are `ready` meanwhile. `announced` ones want it kept until a moment
     (monotonic, s). Without any it is dropped at its next step. `leaving` lines are asked to take their active model
     off, to make room. `is_abandoned`: its thread hangs, and another one took over; `let_go` ends its use of what the
-    cores have to spare. `asked_of` are the lines that could have left when it was refused.
+    cores have to spare. `asked_of` are the lines that could have left when it was refused. `is_preparing`: its
+    checkpoint is being prepared, once, before it is loaded.
     """
 
     version: ModelVersion
@@ -41,6 +42,8 @@ class Job:
     entry: Entry[Model] | None = None
     failure: Failure | None = None
     is_abandoned: bool = False
+    is_preparing: bool = False
+    was_prepared: bool = False
     let_go: Callable[[], None] = lambda: None
 
     def join(self, line: str, *, is_ready: bool) -> None:

@@ -7,7 +7,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from agent.inference.backends import Model
+from agent.inference.artifact_maker import ArtifactMaker
+from agent.inference.backends import Model, NotPreparedError
 from agent.inference.cache import Cache, Entry
 from agent.inference.intake import Arrival, Candidate, Intake
 from agent.inference.jobs import DroppedError, Failure, Job
@@ -29,7 +30,8 @@ class Loader:
     Single-flight: lines that ask for one model share one job. A job that a line waits for goes before all that are only
     announced. A job whose time is over is abandoned with its thread, its bytes stay charged until that thread comes
     back, and another thread goes on with the queue, which holds one job for each line and announcement at most. `turn`
-    guards the jobs; whoever waits for a line's work waits on it. No lock is held across a load.
+    guards the jobs; whoever waits for a line's work waits on it. No lock is held across a load. A checkpoint without an
+    artifact is prepared first, by the maker's thread, while other models are loaded.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 - the worker's composition, spelt out
@@ -38,6 +40,7 @@ class Loader:
         intake: Intake,
         room: Room,
         spare: Spare,
+        artifacts: ArtifactMaker,
         timeout_s: float,
         warn: Callable[[str], None],
     ) -> None:
@@ -47,6 +50,7 @@ class Loader:
         self._intake: Final = intake
         self._room: Final = room
         self._spare: Final = spare
+        self._artifacts: Final = artifacts
         self._timeout_s: Final = timeout_s
         self._warn: Final = warn
         self._waiting: Final[deque[Job]] = deque()
@@ -219,11 +223,26 @@ class Loader:
             del self._jobs[job.version]
             return
         self._current = None
+        if isinstance(failure, NotPreparedError) and job.is_wanted and not (job.was_prepared or self._stopping):
+            job.is_preparing = job.was_prepared = True
+            self._artifacts.prepare_first(job.version, lambda failure: self._prepared(job, failure))
+            return
         if self._is_to_be_tried_again(job, failure):
             self._waiting.append(job)
             return
         job.failure = failure
         del self._jobs[job.version]
+
+    def _prepared(self, job: Job, failure: Failure | None) -> None:
+        """Go on with a job whose checkpoint has its artifact, or could not get one. On the maker's thread."""
+        with self.turn:
+            job.is_preparing = False
+            if failure is None and job.is_wanted:
+                self._waiting.append(job)
+            else:
+                job.failure = failure or DroppedError(job)
+                del self._jobs[job.version]
+            self.turn.notify_all()
 
     def _is_to_be_tried_again(self, job: Job, failure: Failure | None) -> bool:
         """Say whether somebody came for a job while it was being dropped, or who could make more room for it."""

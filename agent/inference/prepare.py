@@ -1,4 +1,4 @@
-"""The process that prepares one artifact: `python -m agent.inference.prepare`, a request on its standard input.
+"""The process that prepares one artifact: a request on its standard input.
 
 It runs where nobody else wants the cores, is the first to go where memory ends, and ends when its input does.
 """
@@ -20,7 +20,7 @@ import msgspec
 from msgspec.structs import replace
 
 from agent.inference import backends, checkpoint
-from agent.inference.artifacts import Artifact, Artifacts, Made, Opened
+from agent.inference.artifacts import Artifact, Artifacts, Made, Opened, become_owner
 from agent.inference.backends.detector import Detector
 from agent.inference.measure import measure
 from agent.inference.precision import make_best
@@ -31,17 +31,18 @@ from agent.messages.references import ModelVersion
 from agent.models.prepare import Outcome, Request, Step
 from agent.models.store import verify
 
+_AWAITED_NICE: Final = 10
 _FULL_BYTES: Final = 1 << 20  # free on a disk that had no room for the next part of an artifact
 
 
 def main() -> None:
     """Read a request, tell the steps and the outcome as lines of JSON, and end."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="level=%(levelname)s logger=%(name)s %(message)s")
-    _step_back()
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a runtime prints is no answer
     request = msgspec.json.decode(sys.stdin.buffer.readline(), type=Request)
-    _become_owner(Path(request.cache_dir))
+    _step_back(is_awaited=request.is_awaited)
+    become_owner(Path(request.cache_dir))
     threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
     _tell(out, prepare(request, lambda text: _tell(out, Step(text))))
     out.flush()
@@ -101,7 +102,7 @@ def _make(request: Request, tell: Callable[[str], None], folder: Path) -> Made:
             return made
         with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as inner:
             tell("exporting the checkpoint, shut in")
-            graph = checkpoint.export(request.model, Path(inner), tell, is_trusted=request.is_trusted)
+            graph = checkpoint.export(request.model, Path(inner), tell, is_trusted=request.model.unsafe)
             return _make_of_graph(request, replace(request.model, path=str(graph)), tell, folder)
     except ModelError as error:
         if shutil.disk_usage(folder).free < _FULL_BYTES:
@@ -125,23 +126,15 @@ def _measured(request: Request, version: ModelVersion, opened: Opened) -> Profil
     return measure(load, opened.artifact.profile)
 
 
-def _step_back() -> None:
-    """Take the lowest priority; what cannot be had is no failure."""
+def _step_back(*, is_awaited: bool) -> None:
+    """Take the lowest priority, or one behind the lines; what cannot be had is no failure."""
     with suppress(OSError):
-        set_idle(0)
+        if is_awaited:
+            os.nice(_AWAITED_NICE)
+        else:
+            set_idle(0)
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
-
-
-def _become_owner(folder: Path) -> None:
-    """Run by root for a service of another user, become that user: an artifact is read by who owns it alone."""
-    while not folder.exists():
-        folder = folder.parent
-    info = folder.stat()
-    if os.geteuid() == 0 and info.st_uid != 0:
-        os.setgroups([])
-        os.setgid(info.st_gid)
-        os.setuid(info.st_uid)
 
 
 def _end_with_parent() -> None:

@@ -12,7 +12,17 @@ from agent.inference.jobs import Failure, Job, LoadTimes
 from agent.inference.line import Line
 from agent.inference.loader import Loader
 from agent.inference.tally import Mark
-from agent.messages.children import Assign, Breaking, Message, Order, Residency, SwapFailed, Swapped, SwapReport
+from agent.messages.children import (
+    Assign,
+    Breaking,
+    Message,
+    Order,
+    Preparing,
+    Residency,
+    SwapFailed,
+    Swapped,
+    SwapReport,
+)
 from agent.messages.errors import ModelError, OutOfMemoryError, Reason
 from agent.messages.references import ModelVersion
 from agent.processes.threads import RestartedThread
@@ -147,7 +157,9 @@ class Swapper:
     def _wait_for(self, job: Job, *, may_adopt: bool) -> Entry[Model]:
         """Return the job's entry, claimed. Raises what the load raised, or _OvertakenError: then nothing is claimed."""
         name, turn = self._line.name, self._loader.turn
+        said: Preparing | None = None
         while True:
+            said = self._say_preparing(job, said)
             with turn:
                 self._loader.wait(lambda: job.is_done or name in job.leaving or self._is_overtaken())
                 if self._is_overtaken() and not (may_adopt and self._adopt(job)):
@@ -160,6 +172,16 @@ class Swapper:
                 is_asked_to_leave = name in job.leaving
             if is_asked_to_leave:
                 self._leave_for(job)
+
+    def _say_preparing(self, job: Job, said: Preparing | None) -> Preparing | None:
+        """Tell control that the assignment's model is being prepared, or is not any more; return what was said last."""
+        task = self._task
+        if task is None or (said is None and not job.is_preparing):
+            return said
+        now = Preparing(task.assign.line, task.assign.change, job.is_preparing)
+        if now != said:
+            self._send(now)
+        return now
 
     def _adopt(self, job: Job) -> bool:
         """Let a newer assignment of the same model take over the load in progress. Needs `turn` held."""

@@ -1,4 +1,4 @@
-"""One try of one model, in a process of its own: `python -m agent.inference.trial COMPUTE CACHE_DIR`.
+"""One try of one model, in a process of its own, with the arguments COMPUTE and CACHE_DIR.
 
 Reads a version from stdin, compares its file to the catalog, loads it, warms it up and proves it on its golden
 pictures; prints one line of JSON. For `doctor`: what a runtime does here, crash or hang, happens to this process only.
@@ -11,7 +11,8 @@ from pathlib import Path
 import msgspec
 
 from agent.inference import memory
-from agent.inference.backends import load
+from agent.inference.artifacts import become_owner
+from agent.inference.backends import NotPreparedError, load
 from agent.inference.proof import prove, warm_up
 from agent.inference.runtime_account import RUNTIMES_OWN_BYTES
 from agent.messages.errors import ChangeoverError
@@ -20,12 +21,13 @@ from agent.models.store import verify
 
 
 class Tried(msgspec.Struct, frozen=True):
-    """What came of it; `error` None: it serves."""
+    """What came of it; `error` None: it serves. `is_unprepared`: it is a checkpoint, and was not opened."""
 
     error: str | None = None
     backend: str = ""
     load_ms: float = 0.0
     bytes: int = 0
+    is_unprepared: bool = False
 
 
 def attempt(version: ModelVersion, compute: str, cache_dir: Path) -> Tried:
@@ -37,6 +39,8 @@ def attempt(version: ModelVersion, compute: str, cache_dir: Path) -> Tried:
         model = load(version, compute, cache_dir)
         warm_up(model)
         prove(model, version)
+    except NotPreparedError as error:
+        return Tried(error=str(error), is_unprepared=True)
     except ChangeoverError as error:
         return Tried(error=str(error))
     load_ms = (time.monotonic() - begun_s) * 1000
@@ -47,4 +51,5 @@ def attempt(version: ModelVersion, compute: str, cache_dir: Path) -> Tried:
 
 if __name__ == "__main__":
     wanted = msgspec.json.decode(sys.stdin.buffer.read(), type=ModelVersion)
+    become_owner(Path(sys.argv[2]))
     sys.stdout.buffer.write(msgspec.json.encode(attempt(wanted, sys.argv[1], Path(sys.argv[2]))) + b"\n")

@@ -122,7 +122,7 @@ class Worker:
             cache_dir=Path(self._setup.cache_dir),
         )
         room = Room(self._cache, releaser, self._outlet.send)
-        return Loader(self._cache, intake, room, self._spare, self._setup.load_timeout_s, self._warn)
+        return Loader(self._cache, intake, room, self._spare, self._artifacts, self._setup.load_timeout_s, self._warn)
 
     def _make_pipeline(self, stream: WorkerStream) -> Pipeline:
         slot = FrameSlot(stream.slot)  # only read: the descriptors stay as they were inherited

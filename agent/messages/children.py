@@ -146,6 +146,14 @@ class Breaking(Message, frozen=True):
     change: int
 
 
+class Preparing(Message, frozen=True):
+    """The model of a change is being prepared, which comes before its load; `on` False: that is over."""
+
+    line: str
+    change: int
+    on: bool
+
+
 class Swapped(Message, frozen=True):
     """`model` is active and proven on every stream of `line`.
 
@@ -306,6 +314,7 @@ class Beat(Message, frozen=True):
 CameraMessage = CameraOpened | CameraFailed | CameraEnded | Hello | Beat | Log
 WorkerMessage = (
     Breaking
+    | Preparing
     | Swapped
     | SwapFailed
     | Prepared

@@ -157,7 +157,7 @@ class MetaStream(msgspec.Struct, frozen=True):
 
 
 class Meta(msgspec.Struct, frozen=True):
-    """`meta`."""
+    """`meta`; `unsafe` are the models whose files may be opened without walls."""
 
     versions: dict[str, str]
     device: str
@@ -169,6 +169,7 @@ class Meta(msgspec.Struct, frozen=True):
     boot: str
     clock_synced: bool
     v: int = 1
+    unsafe: list[str] = msgspec.field(default_factory=list)
 
 
 class CacheModel(msgspec.Struct, frozen=True):

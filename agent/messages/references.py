@@ -52,8 +52,8 @@ class ModelVersion(msgspec.Struct, frozen=True):
 
     `path` is absolute; `golden` is a folder or None. `imgsz` None and `classes` empty mean "as the file says".
     `files` are the further files that a runtime reads with it: the .bin of an OpenVINO .xml, ONNX external data, names.
-    `rank` orders variants (greater is larger); see `agent.models.catalog`. `layout` and `task` say what
-    a file holds that does not say it itself.
+    `rank` orders variants (greater is larger); see `agent.models.catalog`. `layout` and `task` say what a file
+    holds that does not say it itself. `unsafe`: a file that runs code when it is read may be opened without walls.
     """
 
     name: str
@@ -71,6 +71,7 @@ class ModelVersion(msgspec.Struct, frozen=True):
     files: tuple[ModelFile, ...] = ()
     layout: Layout = ""
     task: Task = ""
+    unsafe: bool = False
 
     @property
     def reference(self) -> str:

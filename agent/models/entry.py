@@ -86,6 +86,7 @@ class ModelEntry(Group):
     rank: float | None = None
     layout: Layout = ""
     task: Task = ""
+    unsafe: bool = False
 
     def version_of(self) -> ModelVersion:
         """Return the entry as the rest of the agent knows it."""
@@ -106,6 +107,7 @@ class ModelEntry(Group):
             files=self._further_files(),
             layout=self.layout,
             task=self.task,
+            unsafe=self.unsafe,
         )
 
     def _further_files(self) -> tuple[ModelFile, ...]:

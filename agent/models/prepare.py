@@ -2,12 +2,12 @@
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from typing import Final, Literal, cast
 
 import msgspec
 
+from agent import isolated
 from agent.messages.errors import EXIT_FAILED, EXIT_MISTAKE, EXIT_OK, Reason
 from agent.messages.references import ModelVersion
 from agent.models import environment
@@ -19,8 +19,8 @@ _MODULE: Final = "agent.inference.prepare"
 class Request(msgspec.Struct, frozen=True):
     """What to prepare; `compute` is the device setting, `max_bytes` what all artifacts may take on the disk.
 
-    `images`: a folder of pictures that decide between precisions; without, the catalog's golden ones. `is_trusted`: a
-    checkpoint may be opened where the kernel cannot shut its process in.
+    `images`: a folder of pictures that decide between precisions; without, the catalog's golden ones. `is_awaited`: a
+    line waits for it, so it does not step behind all others.
     """
 
     model: ModelVersion
@@ -28,7 +28,7 @@ class Request(msgspec.Struct, frozen=True):
     cache_dir: str
     max_bytes: int = PREPARED_MAX_BYTES
     images: str | None = None
-    is_trusted: bool = False
+    is_awaited: bool = False
 
 
 class Step(msgspec.Struct, frozen=True, tag=True):
@@ -75,8 +75,9 @@ class Preparation:
 
     def run(self) -> Outcome:
         """Prepare, and return how it went."""
-        command = [sys.executable, "-m", _MODULE]
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=_environment()) as process:
+        command = isolated.command(_MODULE)
+        pipe = subprocess.PIPE
+        with subprocess.Popen(command, stdin=pipe, stdout=pipe, env=_environment(), cwd=isolated.FOLDER) as process:
             self._process = process
             if self._is_killed:
                 process.kill()

@@ -7,13 +7,13 @@ started again after a back-off with full jitter. All of it runs on control's loo
 import logging
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Final
 
+from agent import isolated
 from agent.messages.children import Beat, Hello, Message
 from agent.messages.events import ChildHung, ChildLost, ChildUp
 from agent.processes.backoff import Backoff
@@ -36,12 +36,12 @@ _HELLO_DEADLINE_S: Final = 30.0
 class ChildSpec:
     """How to start one child, and when it counts as hung.
 
-    `setup` makes its first message, anew at each start. `beat_deadline_s`: since its last beat; `busy_deadline_s`:
-    since the call that it is in began.
+    `command` gets one more word, the descriptor of its channel. `setup` makes its first message, anew at each start.
+    `beat_deadline_s`: since its last beat; `busy_deadline_s`: since the call that it is in began.
     """
 
     name: str
-    module: str
+    command: tuple[str, ...]
     incoming: Any
     setup: Callable[[], Message]
     descriptors: tuple[int, ...]
@@ -134,7 +134,8 @@ class _Child:
             undo.callback(ours.close)
             with theirs:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-m", self._spec.module, str(theirs.fileno())],
+                    [*self._spec.command, str(theirs.fileno())],
+                    cwd=isolated.FOLDER,
                     pass_fds=(theirs.fileno(), *self._spec.descriptors),
                     stdin=subprocess.DEVNULL,
                     env=self._spec.environment,

@@ -104,7 +104,7 @@ def test_checkpoints_are_tried_for_real_and_leave_nothing(tmp_path: Path, monkey
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     (finding,) = try_checkpoints()
     wall = next(iter(missing_walls().values()), "")
-    words = f"note  checkpoints: {wall}" if wall else "ok    checkpoints: a .pt is opened behind limits, writes, calls"
+    words = f"note  checkpoints: {wall}" if wall else "ok    checkpoints: a .pt is opened behind limits, files, calls"
     assert str(finding).startswith(words)
     assert not list(tmp_path.iterdir())
 
@@ -132,7 +132,12 @@ def test_what_a_process_shut_in_can_do_all_the_same_is_noticed(tmp_path: Path, m
     monkeypatch.setattr(sandbox, "enter", lambda *_: ("limits",))
     folder = tmp_path / "folder"
     folder.mkdir()
-    assert main(folder) == {"walls": ("limits",), "could": ["open a socket", "write beside its folder"]}
+    assert main(folder) == {
+        "walls": ("limits",),
+        "could": [
+            *("open a socket", "write beside its folder", "read beside its folder", "start a process"),
+        ],
+    }
 
 
 def test_the_variants_that_a_schedule_brings_are_tried_too() -> None:

@@ -103,3 +103,8 @@ def test_all_mistakes_come_in_one_run(tmp_path: Path) -> None:
     assert "https:// is not supported yet" in mistakes["model[3].file"]
     assert "model[1]" in mistakes["model[2].version"]
     assert all(text.startswith(f"{file}: ") for text in mistakes.values())
+
+
+def test_no_model_is_unsafe_unless_its_entry_says_so(written: Writer) -> None:
+    catalog = written(("a", "n", "1"), ("a", "n", "2", "unsafe = true"))
+    assert [version.unsafe for version in catalog.versions] == [False, True]

@@ -4,6 +4,7 @@ import errno
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -33,16 +34,14 @@ class Post:
 
     def start(self, source: str, *, beat_deadline_s: float = 30.0, busy_deadline_s: float = 30.0) -> None:
         setup = CameraSetup("cam", source, 1, loop=False, wait_for_reader=False, slot=SlotDescriptors(0, 0, 0))
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)])}
         spec = ChildSpec(
             name=source,
-            module="support.odd_child",
+            command=(sys.executable, "-I", str(TESTS / "support" / "odd_child.py")),
             incoming=CameraMessage,
             setup=lambda: setup,
             descriptors=(),
             beat_deadline_s=beat_deadline_s,
             busy_deadline_s=busy_deadline_s,
-            environment=environment,
         )
         self.supervisor.start(spec)
 

@@ -44,7 +44,7 @@ def test_the_doctor_finds_it_well_inside_its_own_sandbox(running: Machine, plant
     for words in ("can be written by changeover", "model alpha:n@1: loads in", "camera cam-1: video file"):
         assert [line for line in said if words in line], answer.stdout
     if not missing_walls():
-        assert [line for line in said if "checkpoints: a .pt is opened behind limits, writes, calls" in line], said
+        assert [line for line in said if "checkpoints: a .pt is opened behind limits, files, calls" in line], said
     assert "not tried beside it" in answer.stdout
     saved = running.root / "var/lib/changeover/doctor/cam-1.jpg"
     assert saved.stat().st_size > 0

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.inference.artifacts import Artifacts, Made, Opened
-from agent.inference.backends.choice import artifact_key, backend_of, is_checkpoint
-from agent.inference.backends.errors import InferenceError, brief, is_out_of_memory
+from agent.inference.backends.choice import artifact_key, backend_of, is_checkpoint, require_openable
+from agent.inference.backends.errors import InferenceError, NotPreparedError, brief, is_out_of_memory
 from agent.inference.places import Places
 from agent.inference.yolo.head import Head
 from agent.inference.yolo.objects import Objects
@@ -29,6 +29,7 @@ __all__ = [
     "Made",
     "Model",
     "ModelError",
+    "NotPreparedError",
     "Objects",
     "OutOfMemoryError",
     "Prepared",
@@ -39,6 +40,7 @@ __all__ = [
     "load_for",
     "make",
     "precisions",
+    "require_openable",
     "restore",
 ]
 
@@ -106,7 +108,8 @@ def load(version: ModelVersion, compute: str, cache_dir: Path) -> Model:
 
     It may infer a blank picture, or not. `compute` is the device setting (auto, cpu, cuda:0, ...); `cache_dir` holds
     prepared artifacts and what a runtime keeps for itself.
-    Raises ModelError ("file_missing", "load_failed", "proof_failed") and OutOfMemoryError; then nothing stays behind.
+    Raises ModelError ("file_missing", "load_failed", "proof_failed"), NotPreparedError and OutOfMemoryError; then
+    nothing stays behind. A file that runs code when it is read is opened where its version is `unsafe`, and else never.
     """
     backend = backend_of(version, compute)
     if backend not in BACKENDS:
@@ -116,6 +119,7 @@ def load(version: ModelVersion, compute: str, cache_dir: Path) -> Model:
     prepared = _load_prepared(version, compute, cache_dir)
     if prepared is not None:
         return prepared
+    require_openable(version, compute)
     require_sound(version)
     return _module(version, backend).load(version, compute, cache_dir)
 

@@ -1,26 +1,32 @@
 """Which runtime serves which file on which device, and from which artifact. Imports no runtime."""
 
 import importlib.util
+from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Final
 
-from agent.inference.artifacts import key_of
+from agent.inference.artifacts import Artifacts, key_of
+from agent.inference.backends.errors import NotPreparedError
+from agent.messages.errors import ModelError
 from agent.messages.references import ModelVersion
 from agent.processes.installed import version_of
 
 _CHECKPOINT: Final = ".pt"
+_ENGINE: Final = ".engine"  # TensorRT runs what it says; what this device builds of a graph stays in its cache folder
+_CODE: Final = (_CHECKPOINT, _ENGINE)
 _GRAPHS: Final = (".onnx", ".xml")
 _ON_NVIDIA: Final = "onnxruntime-gpu"
+_UNSAFE: Final = "`unsafe = true` in the catalog, for a file that you made yourself"
 _NVIDIA_NODES: Final = ("/dev/nvidia0", "/dev/nvhost-ctrl-gpu", "/dev/nvgpu")
 
 
 def backend_of(version: ModelVersion, compute: str = "auto", *, is_prepared: bool = False) -> str:
     """Name the backend that serves `version`: the catalog's choice, else by the file's suffix and the device.
 
-    A checkpoint (.pt) is opened by ultralytics, which needs torch; once it `is_prepared`, another runtime serves what
-    was made of it, and torch is not needed any more.
+    A checkpoint (.pt) that is `unsafe` is opened by ultralytics, which needs torch; once it `is_prepared`, another
+    runtime serves what was made of it, and torch is not needed any more.
     """
     if is_checkpoint(version):
         return (_runtime_of_checkpoint(version, compute) if is_prepared else None) or "ultralytics"
@@ -45,6 +51,46 @@ def artifact_key(version: ModelVersion, compute: str) -> str | None:
 def is_checkpoint(version: ModelVersion) -> bool:
     """Say whether the version's file is a pickle, to be exported in the sandbox before anything is made of it."""
     return Path(version.path).suffix.lower() == _CHECKPOINT
+
+
+def unprepared(versions: Iterable[ModelVersion], compute: str, artifacts: Artifacts) -> Iterator[str]:
+    """Yield a word on each version that is not served before it is prepared, or never as it is: what to do."""
+    for version in versions:
+        key = artifact_key(version, compute)
+        if key is not None and artifacts.is_there(key):
+            continue
+        try:
+            require_openable(version, compute)
+        except ModelError as error:
+            yield str(error)
+
+
+def require_openable(version: ModelVersion, compute: str) -> None:
+    """Refuse a file that runs code when it is read: only what was prepared of it is opened, or who says `unsafe`.
+
+    Raises NotPreparedError where preparing it helps, else ModelError("load_failed") with what to do.
+    """
+    suffix = Path(version.path).suffix.lower()
+    if suffix not in _CODE or version.unsafe:
+        return
+    if not is_checkpoint(version):
+        what = (
+            f"a {suffix} file runs code when it is read, and none was built here: use the .onnx that it was built from"
+        )
+        raise ModelError("load_failed", f"{version.reference}: {what}, or {_UNSAFE}")
+    if artifact_key(version, compute) is None:
+        raise ModelError("load_failed", f"{version.reference}: {_unprepared(version, compute)}, or {_UNSAFE}")
+    words = f"its .pt is not prepared, and is not opened before: `changeover models prepare {version.reference}`"
+    raise NotPreparedError(f"{version.reference}: {words}")
+
+
+def _unprepared(version: ModelVersion, compute: str) -> str:
+    """Say why a checkpoint cannot be prepared here, and what to do."""
+    if version.backend == "ultralytics":
+        return 'backend = "ultralytics" would open the .pt as it is: leave `backend` out, and it is prepared'
+    if _is_for_nvidia(compute):
+        return "a .pt is served here once it is prepared, which needs onnxruntime-gpu: install it, or give an .onnx"
+    return "a .pt is served once it is prepared, which needs openvino or onnxruntime: install one"
 
 
 def _runtime_of_checkpoint(version: ModelVersion, compute: str) -> str | None:

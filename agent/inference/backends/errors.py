@@ -41,6 +41,13 @@ class InferenceError(TransientError):
     """A runtime failed on one frame; the next one may be answered."""
 
 
+class NotPreparedError(ModelError):
+    """A checkpoint has no artifact yet; once it is prepared, the same load may succeed."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__("load_failed", detail)
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Say whether a runtime means that there was no memory, whatever type and words it chose."""
     if isinstance(error, MemoryError | OutOfMemoryError):

@@ -1,11 +1,11 @@
 """A process that may compute and write into one folder, and nothing else: for files that run code when they are read.
 
 The kernel holds four walls around it. None needs rights, so they stand for root, for a user, and inside the service's
-own sandbox alike: a filter of system calls (no socket, no other process), Landlock (no write beside the folder), limits
-(memory, time, a file's size), and who started it, who kills it where it is late or fills the disk.
+own sandbox alike: a list of system calls (no socket, no thread, no other process), Landlock (what it may read; no write
+beside the folder), limits (memory, time, a file's size), and who started it, who kills it where it is late or fills
+the disk.
 """
 
-import os
 import resource
 import threading
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 
 from agent.inference.sandbox import kernel, landlock, syscalls
+from agent.inference.sandbox.readable import readable
 from agent.messages.errors import MistakeError
 
 _DESCRIPTORS: Final = 256
@@ -46,29 +47,33 @@ def enter(folder: Path, limits: Limits, *, is_trusted: bool = False) -> tuple[st
         raise IsolationError("; ".join(missing.values()))
     kernel.give_up_rights()
     _limit(limits)
-    if "writes" not in missing:
-        landlock.restrict_writes(folder)
+    if "files" not in missing:
+        landlock.restrict(folder, readable())
     if "calls" not in missing:
         syscalls.restrict()
-    return tuple(wall for wall in ("limits", "writes", "calls") if wall not in missing)
+    return tuple(wall for wall in ("limits", "files", "calls") if wall not in missing)
 
 
 def limit_memory(limits: Limits) -> None:
     """Let this process map `memory_bytes` more than it does now: called once its libraries are there."""
-    mapped_bytes = int(_STATM.read_text(encoding="ascii").split()[0]) * resource.getpagesize()
-    most_bytes = mapped_bytes + limits.memory_bytes
+    most_bytes = _mapped_bytes() + limits.memory_bytes
     resource.setrlimit(resource.RLIMIT_AS, (most_bytes, most_bytes))
 
 
 def missing_walls() -> dict[str, str]:
     """Name the walls that this kernel cannot hold, with what is missing."""
     missing = {}
-    if not landlock.version():
-        missing["writes"] = "the kernel has no Landlock (5.13 or newer, CONFIG_SECURITY_LANDLOCK, `lsm=landlock,...`)"
-    is_filtering = Path("/proc/sys/kernel/seccomp/actions_avail").exists()
-    if not is_filtering or os.uname().machine not in syscalls.NUMBERS:
-        missing["calls"] = f"no filter of system calls for this kernel on {os.uname().machine}"
+    if not syscalls.is_there():
+        missing["calls"] = (
+            "no filter of system calls (the package libseccomp2, and a kernel with CONFIG_SECCOMP_FILTER)"
+        )
+    if "calls" in missing or not landlock.version():  # whose calls are known by name there
+        missing["files"] = "the kernel has no Landlock (5.13 or newer, CONFIG_SECURITY_LANDLOCK, `lsm=landlock,...`)"
     return missing
+
+
+def _mapped_bytes() -> int:
+    return int(_STATM.read_text(encoding="ascii").split()[0]) * resource.getpagesize()
 
 
 def _limit(limits: Limits) -> None:

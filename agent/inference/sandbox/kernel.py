@@ -2,18 +2,37 @@
 
 import ctypes
 import os
+from functools import cache
 from typing import Final
 
 _NO_NEW_PRIVS: Final = 38
 _PDEATHSIG: Final = 1
 _SIGKILL: Final = 9
 _CAPABILITY_VERSION: Final = 0x20080522
+_SECCOMP: Final = "libseccomp.so.2"  # of every Debian and Ubuntu: apt and systemd need it
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
 
 
-def call(number: int, *arguments: object) -> int:
-    """Make a system call by its number. Raises OSError."""
+@cache
+def seccomp() -> ctypes.CDLL:
+    """Load libseccomp, which knows the calls of each processor by name. Raises OSError."""
+    library = ctypes.CDLL(_SECCOMP)
+    library.seccomp_init.restype = ctypes.c_void_p
+    return library
+
+
+def number_of(name: str) -> int | None:
+    """Return the number that this processor has for a system call; None where it, or libseccomp, knows none."""
+    number = int(seccomp().seccomp_syscall_resolve_name(name.encode()))
+    return number if number >= 0 else None  # libseccomp has negative ones for calls of other processors
+
+
+def call(name: str, *arguments: object) -> int:
+    """Make a system call by its name. Raises OSError."""
+    number = number_of(name)
+    if number is None:
+        raise OSError(f"libseccomp knows no {name}")
     return _checked(_libc.syscall(ctypes.c_long(number), *map(_wide, arguments)))
 
 

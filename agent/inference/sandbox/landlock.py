@@ -1,19 +1,22 @@
-"""Landlock: writing beneath one folder and nowhere else. The kernel has it from 5.13 on, where it was built in."""
+"""Landlock: which files may be read, and which written. The kernel has it from 5.13 on, where it was built in."""
 
 import ctypes
 import os
 import struct
+from collections.abc import Iterable
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Final
 
 from agent.inference.sandbox import kernel
 
-# Numbers of linux/landlock.h; those of the calls are the same on every processor.
-_CREATE, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
+# Numbers of linux/landlock.h.
 _VERSION: Final = 1
 _PATH_BENEATH: Final = 1
+_EXECUTE: Final = 1 << 0
 _WRITE_FILE: Final = 1 << 1
+_READ_FILE: Final = 1 << 2
+_READ_FOLDER: Final = 1 << 3
 _REMOVE: Final = 1 << 4 | 1 << 5
 _MAKE: Final = 1 << 7 | 1 << 8  # folders and files; no devices, sockets, pipes or links
 _MAKE_OTHERS: Final = 1 << 6 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12
@@ -21,7 +24,7 @@ _TRUNCATE: Final = 1 << 14
 _TRUNCATES_SINCE: Final = 3
 
 
-class _Folder:
+class _Place:
     """A descriptor that only names a place."""
 
     def __init__(self, path: Path) -> None:
@@ -34,26 +37,32 @@ class _Folder:
 def version() -> int:
     """Return the kernel's version of Landlock; 0 where it has none."""
     with suppress(OSError):
-        return kernel.call(_CREATE, None, 0, _VERSION)
+        return kernel.call("landlock_create_ruleset", None, 0, _VERSION)
     return 0
 
 
-def restrict_writes(folder: Path) -> None:
-    """Let this thread, and all that it starts, write beneath `folder` and into /dev/null only. Raises OSError.
+def restrict(folder: Path, readable: Iterable[Path]) -> None:
+    """Let this thread, and all that it starts, write beneath `folder` and read there and beneath `readable` only.
 
-    Moving files into `folder` from elsewhere, or out of it, is refused too, and so are links.
+    Nothing is removed or renamed, not even in `folder`: a file without a name counts for no folder. No program is run.
+    Raises OSError.
     """
     truncate = _TRUNCATE if version() >= _TRUNCATES_SINCE else 0  # before it, `syscalls` refuses what could
-    handled = struct.pack("=Q", _WRITE_FILE | _REMOVE | _MAKE | _MAKE_OTHERS | truncate)
-    rules = kernel.call(_CREATE, ctypes.c_char_p(handled), len(handled), 0)
+    read, write = _READ_FILE | _READ_FOLDER, _WRITE_FILE | _MAKE | truncate
+    handled = struct.pack("=Q", _EXECUTE | read | write | _REMOVE | _MAKE_OTHERS)
+    rules = kernel.call("landlock_create_ruleset", ctypes.c_char_p(handled), len(handled), 0)
     try:
-        _allow(rules, folder, _WRITE_FILE | _REMOVE | _MAKE | truncate)
-        _allow(rules, Path("/dev/null"), _WRITE_FILE | truncate)
-        kernel.call(_RESTRICT_SELF, rules, 0)
+        _allow(rules, folder, read | write)
+        _allow(rules, Path("/dev/null"), _READ_FILE | _WRITE_FILE | truncate)
+        for path in readable:
+            with suppress(FileNotFoundError):
+                _allow(rules, path, read if path.is_dir() else _READ_FILE)
+        kernel.call("landlock_restrict_self", rules, 0)
     finally:
         os.close(rules)
 
 
 def _allow(rules: int, path: Path, rights: int) -> None:
-    with closing(_Folder(path)) as place:
-        kernel.call(_ADD_RULE, rules, _PATH_BENEATH, ctypes.c_char_p(struct.pack("=Qi", rights, place.number)), 0)
+    with closing(_Place(path)) as place:
+        rule = ctypes.c_char_p(struct.pack("=Qi", rights, place.number))
+        kernel.call("landlock_add_rule", rules, _PATH_BENEATH, rule, 0)

@@ -1,9 +1,10 @@
-"""One try of the sandbox, in a process of its own: `python -m agent.inference.sandbox.trial FOLDER`. For `doctor`.
+"""One try of the sandbox, in a process of its own, which gets a FOLDER. For `doctor`.
 
 Shuts itself in, tries what must be refused then, and prints one line of JSON: the walls that stand, or why they do not.
 """
 
 import json
+import os
 import socket
 import sys
 from collections.abc import Callable
@@ -25,8 +26,15 @@ def main(folder: Path) -> dict[str, object]:
     forbidden: dict[str, Callable[[], object]] = {
         "open a socket": lambda: socket.socket().close(),
         "write beside its folder": beside.touch,
+        "read beside its folder": lambda: list(folder.parent.iterdir()),
+        "start a process": _fork,
     }
     return {"walls": walls, "could": [what for what, do in forbidden.items() if not _is_refused(do)]}
+
+
+def _fork() -> None:
+    if os.fork() == 0:
+        os._exit(0)
 
 
 def _is_refused(do: Callable[[], object]) -> bool:

@@ -123,6 +123,7 @@ def load(version: VersionOf, cache_dir: Path) -> Iterator[Load]:
     loaded: list[Model] = []
 
     def load_one(path: Path, backend: str, precision: str = "", **entry: object) -> Model:
+        entry["unsafe"] = path.suffix == ".pt"
         mine = version(path, backend=backend, **entry)
         if precision == PREPARED:
             mine = version(path, backend=backend, sha256=file_sha256(path), **entry)

@@ -43,7 +43,7 @@ def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.torch
 def test_a_pickle_that_runs_code_does_not_run(version: VersionOf, cache_dir: Path, tmp_path: Path) -> None:
-    entry = version(tmp_path / "trap.pt")
+    entry = version(tmp_path / "trap.pt", unsafe=True)
     module = pytest.importorskip("agent.inference.backends.ultralytics")
     torch, _ = module.import_ultralytics(cache_dir)
     torch.save({"model": Trap(tmp_path / "ran")}, tmp_path / "trap.pt")
@@ -59,7 +59,7 @@ def test_a_file_that_is_no_model(version: VersionOf, cache_dir: Path, tmp_path: 
     path = tmp_path / "broken.pt"
     path.write_bytes(content)
     with pytest.raises(ModelError) as refused:
-        backends.load(version(path), "cpu", cache_dir)
+        backends.load(version(path, unsafe=True), "cpu", cache_dir)
     assert refused.value.reason == "load_failed"
 
 
@@ -68,25 +68,25 @@ def test_a_truncated_model(version: VersionOf, cache_dir: Path, tmp_path: Path, 
     path = tmp_path / "cut.pt"
     path.write_bytes(walkway.fall_pt.read_bytes()[:1_000_000])
     with pytest.raises(ModelError) as refused:
-        backends.load(version(path), "cpu", cache_dir)
+        backends.load(version(path, unsafe=True), "cpu", cache_dir)
     assert refused.value.reason == "load_failed"
 
 
 @pytest.mark.torch
 def test_the_catalogs_size_and_names_hold(version: VersionOf, cache_dir: Path, walkway: Material) -> None:
-    entry = version(walkway.fall_pt, imgsz=320, classes=("upright", "down"))
+    entry = version(walkway.fall_pt, imgsz=320, classes=("upright", "down"), unsafe=True)
     model = backends.load(entry, "cpu", cache_dir)
     assert (model.backend, model.imgsz, model.names) == ("ultralytics", (320, 320), ("upright", "down"))
     assert len(model.check_outputs(np.zeros((240, 320, 3), np.uint8))) == 0
     model.close()
     with pytest.raises(ModelError, match="must be a multiple of 32"):
-        backends.load(version(walkway.fall_pt, imgsz=300), "cpu", cache_dir)
+        backends.load(version(walkway.fall_pt, imgsz=300, unsafe=True), "cpu", cache_dir)
 
 
 @pytest.mark.torch
 def test_a_device_that_is_not_there_is_refused(version: VersionOf, cache_dir: Path, walkway: Material) -> None:
     with pytest.raises(ModelError) as refused:
-        backends.load(version(walkway.fall_pt), "cuda:63", cache_dir)
+        backends.load(version(walkway.fall_pt, unsafe=True), "cuda:63", cache_dir)
     assert refused.value.reason == "load_failed"
 
 
@@ -101,12 +101,12 @@ from pathlib import Path
 from agent.inference import backends
 from agent.messages.references import ModelVersion
 def load(path, **fields):
-    return backends.load(ModelVersion("m", "n", "1", path, "", **fields), "cpu", Path(sys.argv[2]))
+    return backends.load(ModelVersion("m", "n", "1", path, "", unsafe=True, **fields), "cpu", Path(sys.argv[2]))
 """
 
 
 def test_a_missing_extra_is_named(tmp_path: Path) -> None:
-    (tmp_path / "cap.pt").touch()
+    (tmp_path / "cap.pt").write_bytes(pickle.dumps({"model": 1}))
     said = in_a_process_of_its_own(
         """
 sys.modules["torch"] = None
@@ -169,7 +169,7 @@ def test_a_prepared_checkpoint_is_served_without_torch(version: VersionOf, walkw
     steps: list[str] = []
     outcome = Preparation(Request(entry, "cpu", str(tmp_path)), steps.append).run()
     assert outcome.result == "prepared", outcome
-    assert "exported behind limits, writes, calls" in steps
+    assert "exported behind limits, files, calls" in steps
     said = in_a_process_of_its_own(
         """
 import numpy as np

@@ -4,7 +4,6 @@ import hashlib
 import os
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Final, TypeVar
 
+from agent import isolated
 from agent.messages.children import (
     Assign,
     Beat,
@@ -206,7 +206,7 @@ def start_plant(
         stack.callback(slots[stream].close)
     ours, theirs = pair()
     descriptors = [fd for slot in slots.values() for fd in _descriptors(slot)]
-    command = [sys.executable, "-m", "agent.inference.process", str(theirs.fileno())]
+    command = isolated.command("agent.inference.process", theirs.fileno())
     process = subprocess.Popen(
         command, pass_fds=[theirs.fileno(), *descriptors], env={**os.environ, **environment.FOR_MODELS}
     )
