@@ -152,7 +152,12 @@ def bench(  # noqa: PLR0913 - each is an option of the command line
     name: str, *, as_json: bool, swaps: int | None, rounds: int | None, seconds: float | None, quick: bool
 ) -> None:
     """Measure the agent beside what it set out from. Some minutes; progress goes to stderr."""
-    from agent.bench.main import run as run_bench
+    try:
+        from agent.bench.main import run as run_bench
+    except ModuleNotFoundError as error:
+        if error.name not in {"agent.bench", "agent.bench.main"}:
+            raise
+        raise MistakeError("the benchmarks are not installed: run scripts/bench in a checkout of the project") from None
 
     repeats = {"swaps": swaps or (40 if quick else 1000), "rounds": rounds or 0}
     sys.exit(run_bench(name, **repeats, seconds=seconds or 0.0, quick=quick, as_json=as_json))
@@ -215,12 +220,16 @@ def list_models(config: Path | None) -> None:
 
 @models.command()
 @click.argument("ref", callback=_reference)
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("file", type=click.Path(exists=True, path_type=Path))
+@click.option("--classes", metavar="NAME,NAME", help="The classes' names in their order; needed where FILE has none.")
 @click.option("--rank", type=float, help="The order of a variant that is not n, s, m, l or x (these are 1 to 5).")
 @_config
-def add(ref: "ModelReference", file: Path, rank: float | None, config: Path | None) -> None:
-    """Copy FILE into the store and enter it, with its sha256, as REF (in full: NAME:VARIANT@VERSION)."""
-    version = _store(_settings(config)).add(ref, file, rank)
+def add(ref: "ModelReference", file: Path, classes: str | None, rank: float | None, config: Path | None) -> None:
+    """Copy FILE, or an exported OpenVINO folder, into the store and enter it as REF (in full: NAME:VARIANT@VERSION)."""
+    from agent.models.store import Release
+
+    names = tuple(name.strip() for name in (classes or "").split(",") if name.strip())
+    version = _store(_settings(config)).add(Release(ref, names, rank), file)
     click.echo(f"added {version.reference}\t{version.path}\tsha256 {version.sha256}")
 
 
@@ -275,5 +284,5 @@ def prepare(ref: "ModelReference", images: Path | None, config: Path | None, *, 
 @click.argument("ref", callback=_reference)
 @_config
 def remove(ref: "ModelReference", config: Path | None) -> None:
-    """Take REF (in full) out of the catalog, and its file out of the store."""
+    """Take REF (in full) out of the catalog, and its files out of the store."""
     click.echo(f"removed {_store(_settings(config)).remove(ref).reference}")

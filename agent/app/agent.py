@@ -84,7 +84,7 @@ class Agent:
         )
         self._publishing.observe = self._metrics.inferred
         self._metrics.expect(settings.line, [stream.id for stream in settings.stream])
-        self._memory: Final = SnapshotFile(settings.device.state_dir)
+        self._memory: Final = SnapshotFile(settings.device.state_dir, self._loop.put)
         self._performer: Final = Performer(
             context.topics,
             self._publisher,
@@ -95,6 +95,7 @@ class Agent:
                 set_publish=self._publishing.set_publish,
                 reload=self._reload,
                 count_switch=self._metrics.switched,
+                is_bound=lambda topic: any(one.topic == topic for one in self._state.plant.bindings),
             ),
         )
         self._announcer: Final = Announcer(context, self._state, self._publisher, self._link)
@@ -189,6 +190,7 @@ class Agent:
         self._publishing.tick()
         self._look_at_rate(now_s)
         self._decide(Tick())
+        self._memory.tick(now_s)
         self._vitals.tick(now_s, self._pids)
         self._announcer.tick(now_s, self._streams, self._publishing, self._vitals)
         self._scraping.tick(now_s)

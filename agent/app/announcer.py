@@ -13,6 +13,7 @@ from agent.app.streams import Streams
 from agent.app.vitals import Vitals
 from agent.control import identity, routes
 from agent.control.actions import Action, PublishState
+from agent.control.report import moves
 from agent.control.state import NOTHING, State
 from agent.health.cadence import Cadence
 from agent.health.clock import is_synchronised
@@ -21,6 +22,7 @@ from agent.messages.children import CacheDecided, CacheState, MemoryKept
 from agent.messages.events import Received
 from agent.messages.payloads import Cache, Meta, MetaStream
 from agent.mqtt.client import Link
+from agent.mqtt.outgoing import Outgoing
 from agent.mqtt.publisher import Publisher
 from agent.mqtt.topics import is_id
 
@@ -84,8 +86,9 @@ class Announcer:
     def announce(self) -> None:
         """Subscribe, then publish the truth of everything retained: owed after every connect."""
         base = self._topics.base
-        # The last three show what an earlier configuration left behind; see `heard`.
-        left_behind = [f"{base}/line/+/ready", f"{base}/line/+/phase", f"{base}/stream/+/status"]
+        # The last four show what an earlier configuration, or somebody else, left behind; see `heard`.
+        left_behind = [f"{base}/line/+/{name}" for name in ("ready", "phase", "live")]
+        left_behind.append(f"{base}/stream/+/status")
         self._link.subscribe([*routes.filters(self._state.plant), identity.topic(base), *left_behind])
         self._publisher.announce()
         # A heartbeat from before may be young still: one that names nothing ends it.
@@ -94,15 +97,24 @@ class Announcer:
                 self._publisher.send_live(self._topics.of_line(line.id, "live"), NOTHING.encode())
 
     def heard(self, message: Received) -> None:
-        """Clear the retained topics of a line or stream that is no longer configured."""
+        """Clear the retained topics of a line or stream that is no longer configured, and any retained `live`."""
         kind, _, rest = message.topic.removeprefix(f"{self._topics.base}/").partition("/")
         id_, _, name = rest.partition("/")
         if not message.retained or not message.payload or not is_id(id_):
             return
-        if kind == "line" and name in {"ready", "phase"} and id_ not in self._state.lines:
+        if kind == "line" and name == "live":
+            self._clear_live(id_)
+        elif kind == "line" and name in {"ready", "phase"} and id_ not in self._state.lines:
             self._clear([self._topics.of_line(id_, topic) for topic in _LINE_TOPICS])
         elif kind == "stream" and name == "status" and id_ not in self._state.streams:
             self._clear([self._topics.of_stream(id_, "status")])
+
+    def _clear_live(self, line: str) -> None:
+        """Clear a `live` that somebody retained, and say the true one: whoever listens has just heard an empty one."""
+        self._link.publish(Outgoing(self._topics.of_line(line, "live"), b"", qos=0, retain=True))
+        known = self._state.lines.get(line)
+        if known is not None and moves(self._state, known):
+            self._publisher.send_live(self._topics.of_line(line, "live"), known.ready.encode())
 
     def _clear(self, topics: list[str]) -> None:
         if len(self._cleared) < _MOST_CLEARED:

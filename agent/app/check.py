@@ -9,6 +9,8 @@ from pydantic import ValidationError
 
 from agent.models.catalog import Catalog
 from agent.models.checks import artifact_mistakes, missing_models, unknown_variants
+from agent.mqtt.link_settings import tls_of
+from agent.mqtt.tls import LockedKeyError
 from agent.settings import CatalogSettings, Draft, Finding, Mistake, Settings, SettingsError, draft
 
 _READABLE: Final = ("password_file", "ca_file", "cert_file", "key_file")
@@ -28,7 +30,7 @@ def check(config: Path | None, environ: Mapping[str, str]) -> Checked:
         read = draft(config, environ)
     except SettingsError as error:
         return Checked(error.mistakes)
-    mistakes = [*read.mistakes, *_unreadable(read)]
+    mistakes = [*read.mistakes, *_unreadable(read), *_locked_key(read)]
     catalog = None
     try:
         catalog = _catalog(read)
@@ -66,6 +68,15 @@ def _unreadable(read: Draft) -> Iterator[Mistake]:
         except OSError as error:
             found = (error.strerror or type(error).__name__).lower()
             yield read.placed(Finding(("mqtt", key), found, "a file that this user can read"))
+
+
+def _locked_key(read: Draft) -> Iterator[Mistake]:
+    try:
+        if read.settings is not None:
+            tls_of(read.settings.mqtt)
+    except LockedKeyError:
+        expected = "a key without one: `openssl pkey -in KEY -out NEW-KEY`"
+        yield read.placed(Finding(("mqtt", "key_file"), "a key with a passphrase", expected))
 
 
 def _summary(file: Path, settings: Settings, catalog: Catalog) -> str:

@@ -4,13 +4,13 @@ from typing import Final
 
 from agent.mqtt.client import Link
 from agent.mqtt.entry import Kind
-from agent.mqtt.link_settings import LinkSettings, Tls, Will
+from agent.mqtt.link_settings import LinkSettings, Will, tls_of
 from agent.mqtt.outbox import Outbox
 from agent.mqtt.publisher import Publisher
 from agent.mqtt.store import Bounds
 from agent.mqtt.topics import Topics
 from agent.processes.loop import Loop
-from agent.settings import MqttSettings, Settings
+from agent.settings import Settings
 
 OUTBOX_FILE: Final = "outbox.db"
 _SESSION_S: Final = 120
@@ -18,13 +18,13 @@ _SESSION_S: Final = 120
 
 
 def make_link(settings: Settings, topics: Topics, loop: Loop) -> Link:
-    """Return the link, not yet started."""
+    """Return the link, not yet started. Raises MistakeError for a private key with a passphrase."""
     mqtt = settings.mqtt
     link_settings = LinkSettings(
         host=mqtt.host,
         port=mqtt.port,
         client_id=f"changeover-{settings.device.id}",
-        tls=_tls(mqtt),
+        tls=tls_of(mqtt),
         username=mqtt.username or None,
         password_file=str(mqtt.password_file) if mqtt.password_file is not None else None,
         protocol=mqtt.protocol,
@@ -42,10 +42,3 @@ def make_publisher(settings: Settings, link: Link, topics: Topics) -> Publisher:
     at_once = frozenset({Kind.SUMMARY, Kind.DETECTION} if outbox.detections == "always" else ())
     kept = Outbox(Bounds(outbox.max_bytes, outbox.max_age), settings.device.state_dir / OUTBOX_FILE, at_once=at_once)
     return Publisher(link, topics, kept, outbox.detections)
-
-
-def _tls(mqtt: MqttSettings) -> Tls | None:
-    if not mqtt.tls:
-        return None
-    files = (mqtt.ca_file, mqtt.cert_file, mqtt.key_file)
-    return Tls(*(str(file) if file is not None else None for file in files))

@@ -41,6 +41,8 @@ class Calls:
     set_publish: Callable[[str, Publish | None], None]
     reload: Callable[[], None]
     count_switch: Callable[[Switch], None]
+    is_bound: Callable[[str], bool]
+    """Whether a topic is that of a binding."""
 
 
 class Performer:
@@ -94,7 +96,8 @@ class Performer:
 
     def _answer(self, action: Answer) -> None:
         payload, reply = msgspec.json.encode(action.ack), action.reply
-        if reply is not None and self._topics.may_answer(reply.topic):
+        # who may write one topic alone must not reach a line through its answer
+        if reply is not None and self._topics.may_answer(reply.topic) and not self._calls.is_bound(reply.topic):
             self._publisher.send_event(reply.topic, payload, reply.correlation)
         else:
             self._publisher.send_event(self._topics.of_device("ack"), payload)

@@ -1,9 +1,9 @@
-"""`changeover bench cache`: how long lines wait for models over the shipped traces, by who chooses what to evict."""
+"""`changeover bench cache`: how long lines wait for models over nine traces, by who chooses what to evict."""
 
 from collections.abc import Callable
 from typing import Any, Final
 
-from agent.bench.changeovers import Trace, read_all
+from agent.bench.changeovers import Trace, generate_all
 from agent.bench.children import say
 from agent.bench.figures import median
 from agent.bench.optimum import Optimum
@@ -29,7 +29,7 @@ COSTS: Final = {
 
 def run(options: Options) -> dict[str, Any]:
     """Play every shipped trace with the agent's policy, LRU and the optimum, unannounced and announced."""
-    traces = read_all()[: 2 if options.quick else None]
+    traces = generate_all()[: 2 if options.quick else None]
     by_trace: dict[str, dict[str, Any]] = {}
     for trace in traces:
         say(f"cache: {trace.header.trace}")

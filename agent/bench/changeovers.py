@@ -1,18 +1,13 @@
-"""Traces of changeovers: what plants ask for, and when. Generated from a seed, shipped in `traces/`, read from there.
-
-A trace is a file of JSON lines: first its header, then one line for each changeover, in the order of time.
-"""
+"""Traces of changeovers: what plants ask for, and when. Each is generated from its seed, the same on every machine."""
 
 import random
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Final, Literal
 
 import msgspec
 
 from agent.bench.models import SIZES
 
-FOLDER: Final = Path(__file__).parent / "traces"
 Kind = Literal["shifts", "campaigns", "mixed", "operator"]
 Size = Literal["n", "s", "m", "l", "x"]
 _LENGTH: Final = 1200  # changeovers
@@ -47,29 +42,15 @@ class Trace(msgspec.Struct, frozen=True):
     changeovers: tuple[Changeover, ...]
 
 
-def read_all(folder: Path = FOLDER) -> list[Trace]:
-    """Read the shipped traces, by name."""
-    return [read(path) for path in sorted(folder.glob("*.jsonl"))]
-
-
-def read(path: Path) -> Trace:
-    """Read one trace."""
-    first, *rest = path.read_bytes().splitlines()
-    changeovers = tuple(msgspec.json.decode(line, type=Changeover) for line in rest)
-    return Trace(msgspec.json.decode(first, type=Header), changeovers)
-
-
 def as_lines(trace: Trace) -> bytes:
-    """Return a trace as its file holds it."""
+    """Return a trace as lines of JSON: its header, then its changeovers in the order of time."""
     parts = [msgspec.json.encode(one) for one in (trace.header, *trace.changeovers)]
     return b"\n".join(parts) + b"\n"
 
 
 def generate_all() -> list[Trace]:
-    """Make what is shipped."""
+    """Make the traces that the benchmark plays, by name."""
     return [
-        generate("shifts-1", "shifts", seed=21, models=8),
-        generate("shifts-2", "shifts", seed=22, models=12),
         generate("campaigns-1", "campaigns", seed=23, models=8),
         generate("campaigns-2", "campaigns", seed=24, models=12),
         generate("mixed-1", "mixed", seed=25, models=8),
@@ -77,6 +58,8 @@ def generate_all() -> list[Trace]:
         generate("mixed-two-lines", "mixed", seed=27, models=10, lines=2),
         generate("operator-1", "operator", seed=28, models=8),
         generate("operator-2", "operator", seed=29, models=12),
+        generate("shifts-1", "shifts", seed=21, models=8),
+        generate("shifts-2", "shifts", seed=22, models=12),
     ]
 
 

@@ -21,9 +21,9 @@ import numpy as np
 
 from agent.capture.source import Buffer, Image, SilentError, SourceInfo
 from agent.messages.errors import MistakeError, TransientError
+from agent.messages.redact import redact
 from agent.messages.sources import CameraFormat
 from agent.processes.ending import ending_with_us
-from agent.processes.redact import redact
 
 OPEN_TIMEOUT_S: Final = 8.0
 """Longer than for a network stream: a first start reads every plugin there is, and Argus takes seconds."""

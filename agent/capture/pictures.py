@@ -1,5 +1,6 @@
 """A folder of pictures as a source, or a single picture."""
 
+import re
 from pathlib import Path
 from typing import Final
 
@@ -12,11 +13,19 @@ from agent.messages.errors import TransientError
 
 SUFFIXES: Final = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 
+_JPEG: Final = b"\xff\xd8"
+_PNG: Final = b"\x89PNG\r\n\x1a\n"
+_PNG_END: Final = b"IEND\xaeB`\x82"
+_SCAN: Final = 0xDA
+_END: Final = 0xD9
+_AFTER_SCAN: Final = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")
+"""The next marker in coded data, where FF is followed by 00 and restart markers belong to it."""
+
 
 class PictureSource:
     """The pictures of a folder, in natural order (2.jpg before 10.jpg), as they are there when it is opened.
 
-    One that cannot be decoded is left out, with one warning for as long as it lies there.
+    One that cannot be decoded, or lacks a part, is left out, with one warning for as long as it lies there.
     """
 
     def __init__(self, path: Path, warn: Warn) -> None:
@@ -74,7 +83,7 @@ class PictureSource:
                 return image
             if path not in self._bad:
                 self._bad.add(path)
-                self._warn(f"{path} is left out: it is no picture that can be read")
+                self._warn(f"{path} is left out: it is no whole picture that can be read")
         return None
 
 
@@ -85,7 +94,38 @@ def is_picture(path: Path) -> bool:
 
 def _decode(path: Path) -> Image | None:
     try:
-        image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    except cv2.error:  # a picture beyond cv2's own limits
+        data = path.read_bytes()
+        if not data or not is_whole(data):
+            return None
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except (OSError, cv2.error):  # unreadable, or beyond cv2's own limits
         return None
     return None if image is None else np.asarray(image, np.uint8)
+
+
+def is_whole(data: bytes) -> bool:
+    """Tell whether a JPEG or PNG has its end, because cv2 fills what is missing; other formats cv2 refuses itself."""
+    if data.startswith(_JPEG):
+        return _has_jpeg_end(data)
+    return not data.startswith(_PNG) or _PNG_END in data
+
+
+def _has_jpeg_end(data: bytes) -> bool:
+    """Walk the segments, because a thumbnail in one of them has an end of its own (ITU-T T.81, B.1.1)."""
+    at = len(_JPEG)
+    while at + 4 <= len(data):
+        if data[at] != 0xFF:  # noqa: PLR2004 - what every marker begins with
+            return False
+        marker = data[at + 1]
+        if marker == 0xFF:  # noqa: PLR2004 - a fill byte
+            at += 1
+            continue
+        if marker == _END:
+            return True
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        if marker == _SCAN:
+            found = _AFTER_SCAN.search(data, at)
+            if found is None:
+                return False
+            at = found.end() - 2
+    return data[at : at + 2] == bytes((0xFF, _END))

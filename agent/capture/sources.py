@@ -9,8 +9,8 @@ from agent.capture.pictures import PictureSource, is_picture
 from agent.capture.source import Source, Warn
 from agent.capture.video import TIMEOUT_S, device, gst_pipeline, has_gstreamer, network_stream, video_file
 from agent.messages.errors import MistakeError, TransientError
+from agent.messages.redact import redact
 from agent.messages.sources import is_camera, split
-from agent.processes.redact import redact
 
 _SCHEME: Final = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://")
 _STREAMS: Final = frozenset({"rtsp", "rtsps", "http", "https"})

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from agent.capture.process import QUIET
 from agent.messages.errors import ChangeoverError
-from agent.processes.redact import redact
+from agent.messages.redact import redact
 
 if TYPE_CHECKING:
     from agent.capture.source import Image

@@ -11,8 +11,8 @@ import numpy as np
 
 from agent.capture.source import Buffer, Image, SilentError, SourceInfo
 from agent.messages.errors import MistakeError, TransientError
+from agent.messages.redact import redact
 from agent.messages.sources import CameraFormat
-from agent.processes.redact import redact
 
 TIMEOUT_S: Final = 2.0
 TRIGGERED_PATIENCE_S: Final = 60.0

@@ -14,7 +14,8 @@ from agent.messages.payloads import Ack, AckResult, Alert, Cause, Switch, Switch
 from agent.messages.references import ModelVersion
 
 _RESIDENT: Final = SwapReport("resident", "make-before-break", 0.0, 0.0, 0.0, 0)
-_KEPT_ANSWERS: Final = 1024
+KEPT_ANSWERS: Final = 1024
+"""Final answers that are kept for a repetition of their ids; the oldest go."""
 _LONGEST_KEPT_TOPIC: Final = 512
 """Longer topics are none of ours: what they were answered is found anew rather than kept."""
 _LONGEST_DETAIL: Final = 500
@@ -43,6 +44,8 @@ def begin(state: State, line: Line, commands: list[Command], now: Now) -> list[A
     choice = choose(state.plant, line)
     wanted, cause = choice.wanted, choice.asker if commands else choice.cause
     overtaken = supersede(state, line, now)
+    if commands:
+        line.left_by_cap = None
     if wanted is None:
         lacks = f"the catalog has nothing for {cause.rule} {cause.value or ''}".rstrip()
         return overtaken + [
@@ -145,7 +148,7 @@ def worker_lost(state: State, line: Line, now: Now) -> list[Action]:
     """Note that nothing serves; a changeover goes on with the next worker, unless it seems to be what kills them."""
     if line.active is not None:
         blind.begin(line, now)
-    line.active, line.blind = None, False
+    line.active, line.blind, line.left_by_cap = None, False, None
     line.unconfirmed.clear()
     pending = line.changeover
     if pending is None:
@@ -184,7 +187,7 @@ def answer(
     ack = Ack(command.id, command.topic, result, reason, words)
     if command.id is not None and result != "accepted" and len(command.topic) <= _LONGEST_KEPT_TOPIC:
         state.answers[command.topic, command.line, command.id] = ack
-        while len(state.answers) > _KEPT_ANSWERS:
+        while len(state.answers) > KEPT_ANSWERS:
             del state.answers[next(iter(state.answers))]
     return [Answer(ack, command.reply)]
 
@@ -260,7 +263,7 @@ def _note(line: Line, done: Changeover) -> None:
 
 
 def _fail(state: State, line: Line, reason: Reason, detail: str, now: Now) -> list[Action]:
-    line.fault = reason
+    line.fault, line.left_by_cap = reason, None
     actions = _close(state, line, _Outcome("failed", reason, detail), now)
     return actions + alert(state, Alert("swap_failed", on=True, line=line.id, detail=f"{reason}: {detail}"))
 

@@ -56,14 +56,47 @@ def would_run(plant: Plant, line: Line, reference: ModelReference) -> ModelVersi
     return _capped(plant, line, reference, asked)[0] if asked is not None else None
 
 
-def product_model(plant: Plant, line: Line) -> ModelReference | None:
-    """Return what serves the line's product, whoever overrides it; None without one, or where the catalog lacks it."""
-    reference = line.rules.products.get(line.product) if line.product is not None else None
-    if reference is None or plant.find(reference, line.rules.variant) is None:
-        return None
-    if line.rollback is not None and line.rollback.name == reference.name:
-        return ModelReference(reference.name)
-    return reference
+def ready_models(plant: Plant, line: Line) -> tuple[ModelReference, ...]:
+    """Return the models that are right for the line's product; none without one, or where the catalog lacks it.
+
+    A reference that names a variant allows that one alone, or what a cap leaves of it. What a cap left is still right
+    after it was lifted, until the named variant serves or cannot. A rollback frees the version, never the variant.
+    """
+    own = line.rules.products.get(line.product) if line.product is not None else None
+    asked = plant.find(own, line.rules.variant) if own is not None else None
+    if own is None or asked is None:
+        return ()
+    is_rolled_back = line.rollback is not None and line.rollback.name == own.name
+    version = None if is_rolled_back else own.version
+    if own.variant is None:
+        return (ModelReference(own.name, None, version),)
+    capped = _capped(plant, line, own, asked)[0].variant
+    variants = dict.fromkeys([own.variant, capped, *_left_by_cap(plant, line, own, capped)])
+    return tuple(ModelReference(own.name, variant, version) for variant in variants)
+
+
+def note_cap(plant: Plant, line: Line) -> None:
+    """Note the variant that serves only because a cap leaves no larger one, while it does."""
+    own = line.rules.products.get(line.product) if line.product is not None else None
+    active = ModelReference.parse(line.active) if line.active else None
+    is_own = own is not None and active is not None and active.name == own.name
+    if own is None or own.variant is None or active is None or not is_own or active.variant is None:
+        line.left_by_cap = None
+        return
+    capped = would_run(plant, line, own)
+    if active.variant != own.variant and capped is not None and capped.variant == active.variant:
+        line.left_by_cap = (own, active.variant)
+    elif line.left_by_cap != (own, active.variant):
+        line.left_by_cap = None
+
+
+def _left_by_cap(plant: Plant, line: Line, own: ModelReference, capped: str) -> list[str]:
+    """Return the variant that an earlier cap left, where the line is about to run the product's own again."""
+    if line.left_by_cap is None or line.left_by_cap[0] != own:
+        return []
+    wanted = choose(plant, line).wanted
+    is_returning = wanted is not None and wanted.name == own.name and wanted.variant in {own.variant, capped}
+    return [line.left_by_cap[1]] if is_returning else []
 
 
 def missing(plant: Plant, line: Line) -> ModelReference | None:
@@ -74,15 +107,13 @@ def missing(plant: Plant, line: Line) -> ModelReference | None:
     return next((one for one in named if plant.find(one, line.rules.variant) is None), None)
 
 
-def serves(active: str | None, product: ModelReference) -> bool:
-    """Return whether the active model is the product's, in any variant: two variants are equally ready.
-
-    So are two versions, unless the product's reference names one.
-    """
-    reference = ModelReference.parse(active) if active else None
-    if reference is None or reference.name != product.name:
-        return False
-    return product.version is None or reference.version == product.version
+def serves(active: str | None, allowed: tuple[ModelReference, ...]) -> bool:
+    """Return whether the active model is one of those allowed; what a reference leaves open may be anything."""
+    model = ModelReference.parse(active) if active else None
+    return model is not None and any(
+        model.name == one.name and one.variant in {None, model.variant} and one.version in {None, model.version}
+        for one in allowed
+    )
 
 
 def _askers(line: Line, window: Window) -> Iterator[tuple[ModelReference | None, Cause]]:

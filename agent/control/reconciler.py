@@ -193,6 +193,7 @@ def _tick(state: State, now: Now) -> list[Action]:
     scheduling.tick(state, now)
     actions += identity.tick(state, now) + bandwidth.tick(state) + _each(state, scheduling.follow, now)
     actions += _each(state, failing.follow, now) + _each(state, report.miss_model, now)
+    actions += _each(state, report.miss_choice, now)
     actions += report.miss_cameras(state, now)
     if state.worker_calm_s is not None and now.monotonic_s >= state.worker_calm_s:
         state.worker_calm_s = None

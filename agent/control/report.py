@@ -5,7 +5,7 @@ from typing import Final
 import msgspec
 
 from agent.control.actions import Action, PublishEvent, PublishLive, PublishState
-from agent.control.policy import missing, product_model, serves
+from agent.control.policy import missing, note_cap, ready_models, serves
 from agent.control.state import NOTHING, Line, Now, State
 from agent.messages.payloads import Alert, LineState, Phase, StreamStatus
 
@@ -20,12 +20,12 @@ def withdraw_ready(line: Line) -> list[Action]:
 
 def serves_product(state: State, line: Line) -> bool:
     """Say whether whatever may serve the line now is right for its product."""
-    wanted = product_model(state.plant, line)
-    if wanted is None or line.product is None or line.blind:
+    allowed = ready_models(state.plant, line)
+    if not allowed or line.blind:
         return False
     # The worker may flip at any moment to what it was told and has not answered for: each of those must serve too.
     possible = [line.active, *(model.reference for model in line.unconfirmed)]
-    return all(serves(model, wanted) for model in possible)
+    return all(serves(model, allowed) for model in possible)
 
 
 def withdraw_unless_ready(state: State, line: Line) -> list[Action]:
@@ -35,6 +35,7 @@ def withdraw_unless_ready(state: State, line: Line) -> list[Action]:
 
 def describe(state: State, line: Line, now: Now) -> list[Action]:
     """Publish what has changed of a line: `ready` first, then phase, model and state."""
+    note_cap(state.plant, line)
     actions = _say_ready(line, _ready(state, line))
     model, phase = line.active or "none", _phase(state, line)
     facts = (line.product, model, phase, line.target, line.target_cause)
@@ -93,6 +94,16 @@ def miss_model(state: State, line: Line, _now: Now) -> list[Action]:
     reference = missing(state.plant, line)
     detail = f"the catalog lacks {reference}" if reference is not None else None
     return alert(state, Alert("unknown_model", on=reference is not None, line=line.id, detail=detail))
+
+
+def miss_choice(state: State, line: Line, _now: Now) -> list[Action]:
+    """Keep the alert of a line whose last choice is not known since a restart, until it has a product again."""
+    if line.choice_lost and (line.product is not None or line.operator is not None):
+        line.choice_lost, state.unsaved = False, True
+    detail = "its last choice could not be written before a restart; send its product again"
+    return alert(
+        state, Alert("choice_lost", line.choice_lost, line=line.id, detail=detail if line.choice_lost else None)
+    )
 
 
 def alert(state: State, change: Alert) -> list[Action]:

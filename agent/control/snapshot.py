@@ -1,8 +1,12 @@
 """What of control's state outlives the process: the accepted choices, and commands that still wait for an answer."""
 
+from collections.abc import Collection
+from typing import Any, Final
+
 import msgspec
 
 from agent.control import identity, preparing, scheduling
+from agent.control.changeover import KEPT_ANSWERS
 from agent.control.state import Command, Line, State, Waiting
 from agent.messages.events import Reply
 from agent.messages.payloads import Ack, Cause
@@ -10,7 +14,7 @@ from agent.messages.references import ModelReference
 
 
 class LineSnapshot(msgspec.Struct, frozen=True):
-    """One line's choices."""
+    """One line's choices; `lost`: newer ones could not be written before a restart."""
 
     product: str | None = None
     product_cause: Cause | None = None
@@ -21,6 +25,12 @@ class LineSnapshot(msgspec.Struct, frozen=True):
     rollback_cause: Cause | None = None
     history: tuple[str, ...] = ()
     preparing: tuple[Waiting, ...] = ()
+    lost: bool = False
+
+    @property
+    def choices(self) -> tuple[object, ...]:
+        """What decides which product the line is for, and which model serves it."""
+        return (self.product, self.operator, self.rollback)
 
 
 class Answered(msgspec.Struct, frozen=True):
@@ -39,10 +49,11 @@ class Told(msgspec.Struct, frozen=True):
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """The file `control.json` in the state directory.
+    """What is kept in the state folder: whole in `control.json`, and what changed since then in a log beside it.
 
     `retained` are the payloads believed retained, by topic; `schedule` and `kbps` what was set by message, if it was;
     `reloading` are commands that wait for the end of a reload; `boots` this device's own, the newest last.
+    Logs with numbers below `first_log` are in it.
     """
 
     lines: dict[str, LineSnapshot] = {}
@@ -54,7 +65,67 @@ class Snapshot(msgspec.Struct, frozen=True):
     telling: tuple[Told, ...] = ()
     reloading: tuple[Command, ...] = ()
     boots: tuple[str, ...] = ()
+    first_log: int = 0
     v: int = 1
+
+
+class Change(msgspec.Struct, frozen=True, omit_defaults=True):
+    """From one snapshot to the next: only what differs. A retained payload of None: none is believed any more."""
+
+    lines: dict[str, LineSnapshot] = {}
+    retained: dict[str, bytes | None] = {}
+    answers: tuple[Answered, ...] = ()
+    schedule: str | msgspec.UnsetType | None = msgspec.UNSET
+    kbps: float | msgspec.UnsetType | None = msgspec.UNSET
+    kbps_topic: str | msgspec.UnsetType | None = msgspec.UNSET
+    telling: tuple[Told, ...] | msgspec.UnsetType = msgspec.UNSET
+    reloading: tuple[Command, ...] | msgspec.UnsetType = msgspec.UNSET
+    boots: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+
+
+_SINGLE: Final = ("schedule", "kbps", "kbps_topic", "telling", "reloading", "boots")
+
+
+def change(before: Snapshot, after: Snapshot) -> Change:
+    """Return what leads from one snapshot to the next; applied twice it leads to the same."""
+    known = set(before.answers)
+    gone = dict.fromkeys(before.retained.keys() - after.retained.keys())
+    single: dict[str, Any] = {
+        name: getattr(after, name) for name in _SINGLE if getattr(after, name) != getattr(before, name)
+    }
+    return Change(
+        lines={id_: line for id_, line in after.lines.items() if before.lines.get(id_) != line},
+        retained=gone | {topic: one for topic, one in after.retained.items() if before.retained.get(topic) != one},
+        answers=tuple(one for one in after.answers if one not in known),
+        **single,
+    )
+
+
+def changed(before: Snapshot, *changes: Change) -> Snapshot:
+    """Return the snapshot that changes lead to, in their order."""
+    lines, retained = dict(before.lines), dict(before.retained)
+    answers = {(one.topic, one.line, one.ack.id): one for one in before.answers}
+    single: dict[str, Any] = {}
+    for one in changes:
+        lines |= one.lines
+        for topic, payload in one.retained.items():
+            if payload is None:
+                retained.pop(topic, None)
+            else:
+                retained[topic] = payload
+        answers |= {(each.topic, each.line, each.ack.id): each for each in one.answers}
+        single |= {name: value for name in _SINGLE if (value := getattr(one, name)) is not msgspec.UNSET}
+    kept = tuple(answers.values())[-KEPT_ANSWERS:]
+    return msgspec.structs.replace(before, lines=lines, retained=retained, answers=kept, **single)
+
+
+def without_choices(kept: Snapshot, lines: Collection[str]) -> Snapshot:
+    """Return a snapshot in which some lines wait for their products, because newer choices could not be written.
+
+    What the broker is believed to retain stays: a retained product that is known was there before the one that is lost.
+    """
+    lost = {id_: LineSnapshot(history=line.history, lost=True) for id_, line in kept.lines.items() if id_ in lines}
+    return msgspec.structs.replace(kept, lines=kept.lines | lost)
 
 
 def take(state: State) -> Snapshot:
@@ -99,6 +170,7 @@ def _line(line: Line) -> LineSnapshot:
         rollback_cause=line.rollback_cause,
         history=tuple(line.history),
         preparing=preparing.pending(line),
+        lost=line.choice_lost,
     )
 
 
@@ -108,4 +180,5 @@ def _restore_line(line: Line, kept: LineSnapshot) -> None:
     line.rollback, line.rollback_cause = kept.rollback, kept.rollback_cause
     line.waiting, line.history = list(kept.waiting), list(kept.history)
     line.to_prepare = list(kept.preparing)
+    line.choice_lost = kept.lost
     line.fault = line.standing_fault

@@ -103,6 +103,8 @@ class Line:
     `ready` is the value as it was last said; `facts` and `since` are the last change of the line's state.
     `next` is the change that the schedule will make, worked out from `next_basis`; `announced` the one prepared for.
     `history` are references that served by decision, the newest last: what a rollback returns to.
+    `choice_lost`: its product was not known after a restart, because the disk took nothing before, and is not yet.
+    `left_by_cap` is the variant that a cap left of the reference beside it, while nothing has replaced it.
     Until `on_trial_until_s` (monotonic) a model that fails is taken back to the one before. The line has lost its model
     since `blind_since_s` (None: it has one, or never had); where nothing serves it is asked for again at `insist_at_s`.
     """
@@ -116,6 +118,8 @@ class Line:
     rollback: ModelReference | None = None
     rollback_cause: Cause | None = None
     history: list[str] = field(default_factory=list)
+    choice_lost: bool = False
+    left_by_cap: tuple[ModelReference, str] | None = None
     on_trial_until_s: float = 0.0
     window: Window = NO_WINDOW
     caps: tuple[Cap, ...] = ()
@@ -162,13 +166,20 @@ class Line:
             return "unknown_product"
         if self.operator is not None:
             return None
-        is_another = self.rollback is not None and self.rollback.name != self.rules.products[self.product].name
-        return "proof_failed" if is_another and self.was_taken_back else None
+        return "proof_failed" if self.was_taken_back and self._is_rolled_back_to_another else None
 
     @property
     def was_taken_back(self) -> bool:
         """Whether the rollback in force is the agent's own: its model failed, and nobody asked for it."""
         return self.rollback is not None and self.rollback_cause is not None and self.rollback_cause.topic is None
+
+    @property
+    def _is_rolled_back_to_another(self) -> bool:
+        """Whether the rollback names another model than the product's, or another variant than the one it names."""
+        if self.rollback is None or self.product is None:
+            return False
+        own = self.rules.products[self.product]
+        return self.rollback.name != own.name or own.variant not in {None, self.rollback.variant}
 
 
 @dataclass

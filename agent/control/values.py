@@ -1,8 +1,7 @@
 """One tolerant decoder for whatever a PLC sends as a value.
 
-Understood: UTF-8, Latin-1, UTF-16 with and without a mark, padding by NUL and spaces, the header of an S7 STRING
-(two bytes: maximum length, length), JSON string, number, boolean, `{"value": ...}` with `id`, `at` and `ttl_s`, and any
-JSON document with a path to its value.
+Understood: text in each form of `plc_text`, numbers as controllers write them, JSON string, number, boolean,
+`{"value": ...}` with `id`, `at` and `ttl_s`, and any JSON document with a path to its value.
 """
 
 import json
@@ -14,13 +13,13 @@ from typing import Any, Final, NoReturn
 
 import msgspec
 
+from agent.control.plc_text import NoTextError, text_of
 from agent.messages.errors import MistakeError, Reason
+from agent.messages.numbers import canonical_number
 
 MAX_PAYLOAD_BYTES: Final = 4096
 MAX_DOCUMENT_BYTES: Final = 65536
 _MAX_VALUE_CHARACTERS: Final = 64
-_SHORTEST_HEADER: Final = 2
-_WHOLE: Final = re.compile(r"(-?\d+)\.0+")
 _FRACTION: Final = re.compile(r"(?<=\d\.)\d+")
 _PADDING: Final = " \0\t\r\n"
 
@@ -111,81 +110,10 @@ def _found(parsed: object, read: Callable[[object], object]) -> object:
 
 
 def _text(payload: bytes) -> str:
-    if _is_empty_s7(payload):
-        raise ValueRefusedError("not_understood", "an S7 STRING without a character")
-    # A length below a space is no letter: such a header comes first, and what stands after the length is not the value.
-    has_header = len(payload) > _SHORTEST_HEADER and payload[1] < ord(" ") and not _is_laid_out(payload)
-    for candidate in (_utf16, _s7 if has_header else _utf8, _utf8, _s7, _latin1):
-        text = candidate(payload)
-        if text is not None:
-            return text
-    raise ValueRefusedError("not_understood", f"{len(payload)} bytes that are no text in any encoding known here")
-
-
-def _is_laid_out(payload: bytes) -> bool:
-    """Whether this is a JSON document over several lines: in a short one, brace and line feed look like a header."""
-    if payload[:1] not in {b"{", b"["}:
-        return False
     try:
-        json.loads(payload)
-    except (ValueError, RecursionError):
-        return False
-    return True
-
-
-def _utf16(payload: bytes) -> str | None:
-    if payload[:2] in {b"\xff\xfe", b"\xfe\xff"}:
-        return _printable(_decoded(payload, "utf-16"))
-    body = payload if len(payload) % 2 == 0 else b""
-    for zeros, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
-        # Products have mostly Latin names: every other byte is zero, and none between them, up to the padding.
-        high, low = body[zeros::2], body[1 - zeros :: 2].rstrip(b"\0")
-        if low and not any(high) and 0 not in low:
-            return _printable(_decoded(body, encoding))
-    return None
-
-
-def _is_empty_s7(payload: bytes) -> bool:
-    """Whether this is an S7 STRING of length 0, whose maximum alone would read as a letter: 254 as `þ`, 64 as `@`.
-
-    One letter or digit of ASCII, in UTF-16 or padded by chance to that length, is taken for what it says all the same.
-    """
-    maximum, letter = payload[0], payload[:1]
-    return not any(payload[1:]) and len(payload) in {2, 2 + maximum} and not letter.isalnum()
-
-
-def _utf8(payload: bytes) -> str | None:
-    return _printable(_decoded(payload, "utf-8-sig"))
-
-
-def _s7(payload: bytes) -> str | None:
-    if len(payload) < _SHORTEST_HEADER:
-        return None
-    maximum, length = payload[0], payload[1]
-    if length > maximum or len(payload) not in {2 + maximum, 2 + length}:
-        return None
-    return _printable(_decoded(payload[2 : 2 + length], "utf-8") or payload[2 : 2 + length].decode("latin-1"))
-
-
-def _latin1(payload: bytes) -> str | None:
-    return _printable(payload.decode("latin-1"))
-
-
-def _decoded(payload: bytes, encoding: str) -> str | None:
-    try:
-        return payload.decode(encoding)
-    except UnicodeDecodeError:
-        return None
-
-
-def _printable(text: str | None) -> str | None:
-    """Return the text without its padding; None if what remains has control characters or is nothing."""
-    if text is None:
-        return None
-    trimmed = text.strip(_PADDING)
-    is_json = trimmed[:1] in {"{", "["}
-    inner = trimmed.replace("\n", " ").replace("\r", " ").replace("\t", " ") if is_json else trimmed
-    return trimmed if inner and inner.isprintable() else None
+        return text_of(payload)
+    except NoTextError as error:
+        raise ValueRefusedError("not_understood", str(error)) from error
 
 
 def _json(text: str) -> Any:  # noqa: ANN401 - JSON is any of its types
@@ -210,9 +138,9 @@ def _canonical(value: Any, command_id: str | None) -> str:  # noqa: ANN401 - JSO
         case int():
             text = str(value)
         case _Written() if math.isfinite(value):
-            text = _number(value)
+            text = _number(value.text)
         case str():
-            text = _whole(value.strip(_PADDING))
+            text = _number(value.strip(_PADDING))
         case _:
             raise ValueRefusedError("not_understood", "expected a text, a number or a boolean", command_id)
     if not (1 <= len(text) <= _MAX_VALUE_CHARACTERS and text.isprintable()):
@@ -220,18 +148,11 @@ def _canonical(value: Any, command_id: str | None) -> str:  # noqa: ANN401 - JSO
     return text
 
 
-def _number(number: _Written) -> str:
-    """Return a number as it was written: `0.50` and `4E2` may be products. A REAL such as `1.700000E+01` is `17`."""
-    mantissa, exponent, _ = number.text.lower().partition("e")
-    if not exponent or "." not in mantissa:
-        return _whole(number.text)
-    return str(int(number)) if number.is_integer() else repr(float(number))
-
-
-def _whole(text: str) -> str:
-    """Cut a fraction of zero: a register sent as the text "17.0" is 17 too."""
-    match = _WHOLE.fullmatch(text)
-    return match[1] if match else text
+def _number(text: str) -> str:
+    try:
+        return canonical_number(text)
+    except ValueError as error:
+        raise ValueRefusedError("not_understood", str(error)) from error
 
 
 def _expiry(parsed: dict[str, Any], command_id: str | None) -> float | None:

@@ -8,7 +8,7 @@ from typing import Final, Literal, ParamSpec
 
 from agent.doctor.finding import Finding, fail, note, ok
 from agent.messages.errors import MistakeError
-from agent.mqtt.link_settings import LinkSettings, Tls
+from agent.mqtt.link_settings import LinkSettings, tls_of
 from agent.mqtt.peer import Peer, PeerError
 from agent.mqtt.topics import Topics
 from agent.settings import Settings
@@ -35,7 +35,10 @@ def try_broker(settings: Settings) -> Iterator[Finding]:
         return
     try:
         peer = _connect(settings)
-    except (PeerError, MistakeError) as error:
+    except MistakeError as error:
+        yield fail("broker", str(error))
+        return
+    except PeerError as error:
         yield fail("broker", f"{error}; check mqtt.url, the network, username and password_file, and the broker's log")
         return
     try:
@@ -52,7 +55,6 @@ def _connect(settings: Settings) -> Peer:
     """Connect with MQTT 5 where it may be: it says when a publish is not allowed."""
     mqtt = settings.mqtt
     password = mqtt.password()
-    files = (mqtt.ca_file, mqtt.cert_file, mqtt.key_file)
     error: PeerError | None = None
     for protocol in ("5", "3.1.1") if mqtt.protocol == "auto" else (mqtt.protocol,):
         peer = Peer(
@@ -60,7 +62,7 @@ def _connect(settings: Settings) -> Peer:
                 host=mqtt.host,
                 port=mqtt.port,
                 client_id=f"changeover-doctor-{secrets.token_hex(4)}",
-                tls=Tls(*(str(file) if file else None for file in files)) if mqtt.tls else None,
+                tls=tls_of(mqtt),
                 username=mqtt.username or None,
                 password=password.encode() if password is not None else None,
                 protocol=protocol,

@@ -1,23 +1,28 @@
-"""A few pages by HTTP, on one thread of their own: they can be late or absent, and the agent never is for them."""
+"""A few pages by HTTP, on threads of their own: they can be late or absent, and the agent never is for them."""
 
 import logging
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from typing import Final
+from socketserver import ThreadingMixIn
+from typing import Any, Final
 
 from agent.messages.errors import TransientError
 
 _log: Final = logging.getLogger(__name__)
 _CLIENT_S: Final = 2.0
-"""A client that says nothing for so long is dropped, since others wait behind it."""
+"""A client that says nothing for so long is dropped."""
 _WHOLE_S: Final = 6.0
 """And so is one that takes longer for all of it, however busily it drips."""
+_CLIENTS: Final = 64
+"""Clients at a time, a thread each; one more, and the oldest is dropped, because who drips is older than who asks."""
+_POLL_S: Final = 0.25
 
 
 @dataclass(frozen=True)
@@ -30,11 +35,11 @@ class Page:
 
 
 Pages = dict[str, Callable[[], Page]]
-"""By path. Called on the server's thread, one at a time."""
+"""By path. Called on the server's threads, one at a time."""
 
 
 class Web:
-    """One request at a time, in the order in which they come; a few wait in the kernel, further ones are refused there.
+    """A thread for each of a bounded number of clients, so that nobody waits behind one that drips.
 
     Owner: whoever calls `start` and `stop`.
     """
@@ -44,7 +49,7 @@ class Web:
         host, _, port = bind.rpartition(":")
         self._address: Final = (host.strip("[]"), int(port))
         self._pages: Final = pages
-        self._server: HTTPServer | None = None
+        self._server: _Server | None = None
         self._thread: threading.Thread | None = None
 
     @property
@@ -59,20 +64,62 @@ class Web:
             self._server = kind(self._address, _handler(self._pages))
         except (OSError, OverflowError) as error:
             raise TransientError(f"{self._address[0]}:{self._address[1]} cannot be served: {error}") from error
-        self._thread = threading.Thread(target=self._server.serve_forever, name="http", daemon=True)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(_POLL_S,), name="http", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """Serve no more; returns when the request in hand is over, within 6 s."""
+        """Serve no more: every client is cut off; returns when its thread is over."""
         server, self._server = self._server, None
         if server is not None and self._thread is not None:
             server.shutdown()
+            server.cut()
             server.server_close()
             self._thread.join()
 
 
-class _Server(HTTPServer):
-    request_queue_size = 8
+class _Server(ThreadingMixIn, HTTPServer):
+    request_queue_size = _CLIENTS
+    daemon_threads = False  # those are not waited for
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        self._guard: Final = threading.Lock()
+        self._since_s: Final[dict[socket.socket, float]] = {}
+        """Clients that are connected, the oldest first."""
+        super().__init__(address, handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - socketserver's call
+        """Serve a client on a thread of its own; where there are too many, drop the oldest."""
+        with self._guard:
+            self._since_s[request] = time.monotonic()
+            crowd = list(self._since_s)[: max(0, len(self._since_s) - _CLIENTS)]
+        for one in crowd:
+            self._drop(one)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:  # noqa: ANN401 - socketserver's call
+        """Forget a client, and close its connection."""
+        with self._guard:
+            self._since_s.pop(request, None)
+        super().shutdown_request(request)
+
+    def service_actions(self) -> None:
+        """Drop clients that take too long; called at each poll."""
+        self.cut(_WHOLE_S)
+
+    def cut(self, older_s: float = 0.0) -> None:
+        """Drop every client that has been here for `older_s` seconds."""
+        limit_s = time.monotonic() - older_s
+        with self._guard:
+            late = [one for one, since_s in self._since_s.items() if since_s <= limit_s]
+        for one in late:
+            self._drop(one)
+
+    def _drop(self, client: socket.socket) -> None:
+        # its thread, which reads or writes, closes it
+        with self._guard:
+            self._since_s.pop(client, None)
+        with suppress(OSError):  # it was over already
+            client.shutdown(socket.SHUT_RDWR)
 
     def server_bind(self) -> None:
         """Bind, without HTTPServer's look-up of the host's name, which may take as long as a name server does."""
@@ -93,19 +140,12 @@ class _Server6(_Server):
 
 
 def _handler(pages: Pages) -> type[BaseHTTPRequestHandler]:
+    turn = threading.Lock()
+
     class Handler(BaseHTTPRequestHandler):
         timeout = _CLIENT_S
         server_version = "changeover"
         sys_version = ""
-
-        def handle(self) -> None:
-            guard = threading.Timer(_WHOLE_S, self._cut)
-            guard.daemon = True
-            guard.start()
-            try:
-                super().handle()
-            finally:
-                guard.cancel()
 
         def do_GET(self) -> None:
             self._answer(with_body=True)
@@ -116,13 +156,10 @@ def _handler(pages: Pages) -> type[BaseHTTPRequestHandler]:
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name that http.server gives
             """Say nothing of each scrape."""
 
-        def _cut(self) -> None:
-            with suppress(OSError):  # it was over already
-                self.connection.shutdown(socket.SHUT_RDWR)
-
         def _answer(self, *, with_body: bool) -> None:
             make = pages.get(self.path.partition("?")[0])
-            page = make() if make is not None else _absent(pages)
+            with turn:
+                page = make() if make is not None else _absent(pages)
             self.send_response(page.status)
             self.send_header("Content-Type", page.content_type)
             self.send_header("Content-Length", str(len(page.body)))

@@ -211,16 +211,11 @@ def key_of(
     `is_graph`: it is a checkpoint's graph as it was exported, the same for every device. Else only CPUs: what another
     device's driver makes of a model depends on more than can be read without it.
     """
-    is_known = version.sha256 and (version.weights_sha256 or not version.path.lower().endswith(".xml"))
+    is_known = version.sha256 and (version.files or not version.path.lower().endswith(".xml"))
     if backend not in _BACKENDS or not is_known:
         return None
-    source = (
-        _FORMAT,
-        version.sha256.lower(),
-        (version.weights_sha256 or "").lower(),
-        str(version.imgsz),
-        version.layout,
-    )
+    files = (part for file in version.files for part in (file.name, file.sha256.lower()))
+    source = (_FORMAT, version.sha256.lower(), *files, str(version.imgsz), version.layout)
     if is_graph:
         return _digest(*source, "graph")
     if compute not in {"auto", "cpu"}:

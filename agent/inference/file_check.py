@@ -38,14 +38,14 @@ class FileCheck:
             for path, sha256 in _files(version)
         )
 
-    def _known_bytes(self, path: Path, sha256: str | None) -> int | None:
+    def _known_bytes(self, path: Path, sha256: str) -> int | None:
         try:
             info = path.stat()
         except OSError:
             return None
-        return info.st_size if self._right.get((path, sha256 or "")) == _seen(info) else None
+        return info.st_size if self._right.get((path, sha256)) == _seen(info) else None
 
-    def _hash(self, version: ModelVersion, path: Path, sha256: str | None) -> int:
+    def _hash(self, version: ModelVersion, path: Path, sha256: str) -> int:
         digest = hashlib.sha256()
         file_bytes = 0
         try:
@@ -60,9 +60,9 @@ class FileCheck:
                 "file_missing", f"{version.reference}: {path} cannot be read ({error.strerror})"
             ) from error
         found = digest.hexdigest()
-        if sha256 is not None and found != sha256.lower():
+        if found != sha256.lower():
             raise ModelError("hash_mismatch", f"{path} has sha256 {found}, the catalog says {sha256}")
-        self._remember((path, sha256 or ""), before, after)
+        self._remember((path, sha256), before, after)
         return file_bytes
 
     def _remember(self, key: tuple[Path, str], before: os.stat_result, after: os.stat_result) -> None:
@@ -77,10 +77,7 @@ def _seen(info: os.stat_result) -> _Seen:
     return info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns
 
 
-def _files(version: ModelVersion) -> list[tuple[Path, str | None]]:
-    """List a version's files with their sha256, None where the catalog gives none."""
+def _files(version: ModelVersion) -> list[tuple[Path, str]]:
+    """List a version's files with their sha256. Whether these are all is asked where a runtime is to read them."""
     path = Path(version.path)
-    files: list[tuple[Path, str | None]] = [(path, version.sha256)]
-    if path.suffix.lower() == ".xml":
-        files.append((path.with_suffix(".bin"), version.weights_sha256))  # the .xml says nothing of its weights
-    return files
+    return [(path, version.sha256), *((path.parent / file.name, file.sha256) for file in version.files)]

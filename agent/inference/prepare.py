@@ -96,7 +96,9 @@ def _make(request: Request, tell: Callable[[str], None], folder: Path) -> Made:
     """Make an artifact in `folder`. A disk that is full shows in what runtimes say of it: files that are cut."""
     try:
         if not backends.is_checkpoint(request.model):
-            return _make_of_graph(request, request.model, tell, folder)
+            made = _make_of_graph(request, request.model, tell, folder)
+            verify(request.model)  # again, because runtimes read files by name: what was read is what was compared
+            return made
         with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as inner:
             tell("exporting the checkpoint, shut in")
             graph = checkpoint.export(request.model, Path(inner), tell, is_trusted=request.is_trusted)

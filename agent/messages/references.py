@@ -35,11 +35,18 @@ class ModelReference(msgspec.Struct, frozen=True):
         return f"{self.name}{variant}{version}"
 
 
+class ModelFile(msgspec.Struct, frozen=True):
+    """A further file of a model: its name relative to the folder of the model's file, and its sha256."""
+
+    name: str
+    sha256: str
+
+
 class ModelVersion(msgspec.Struct, frozen=True):
     """One immutable release in the catalog, with where its file lies on this device.
 
     `path` is absolute; `golden` is a folder or None. `imgsz` None and `classes` empty mean "as the file says".
-    `weights_sha256` is that of the .bin beside an OpenVINO .xml, where the catalog knows it.
+    `files` are the further files that a runtime reads with it: the .bin of an OpenVINO .xml, ONNX external data, names.
     `rank` orders variants (greater is larger); see `agent.models.catalog`. `layout` and `task` say what
     a file holds that does not say it itself.
     """
@@ -56,7 +63,7 @@ class ModelVersion(msgspec.Struct, frozen=True):
     classes: tuple[str, ...] = ()
     golden: str | None = None
     rank: float = 0.0
-    weights_sha256: str | None = None
+    files: tuple[ModelFile, ...] = ()
     layout: Layout = ""
     task: Task = ""
 

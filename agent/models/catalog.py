@@ -94,6 +94,11 @@ def _matches(version: ModelVersion, reference: ModelReference) -> bool:
     )
 
 
+def _names_weights(row: dict[str, Any], file: str) -> bool:
+    files = row.get("files")
+    return "weights_sha256" in row or (isinstance(files, dict) and Path(file).with_suffix(".bin").name in files)
+
+
 def _crosschecks(raw: dict[str, Any]) -> list[Finding]:
     rows = raw.get("model")
     found = []
@@ -105,6 +110,10 @@ def _crosschecks(raw: dict[str, Any]) -> list[Finding]:
         if isinstance(variant, str) and rank_of(variant) is None and "rank" not in row:
             wanted = f"a number, since {shown(variant)} is none of n, s, m, l, x, nor one of them with a suffix"
             found.append(Finding(("model", index, "rank"), "nothing", wanted))
+        file = row.get("file")
+        if isinstance(file, str) and file.lower().endswith(".xml") and not _names_weights(row, file):
+            wanted = f"the sha256 of {Path(file).with_suffix('.bin').name} (`changeover models add` writes it)"
+            found.append(Finding(("model", index, "weights_sha256"), "nothing", wanted))
         key = tuple(str(row.get(part)) for part in ("name", "variant", "version"))
         if first.setdefault(key, index) != index:
             wanted = f"a version that model[{first[key]}] is not: releases are immutable"

@@ -63,8 +63,8 @@ def artifact_mistakes(catalog: Catalog) -> Iterator[Mistake]:
     for index, version in enumerate(catalog.versions):
         error = mismatch(version)
         if error is not None:
-            key = "file" if error.reason == "file_missing" else "sha256"
-            wanted = f"the file of {version.reference}" if key == "file" else f"the one that {version.reference} names"
+            key = "sha256" if error.reason == "hash_mismatch" else "file"
+            wanted = f"{'the one' if key == 'sha256' else 'the file'} of {version.reference}"
             yield Mistake(str(catalog.file), dotted(("model", index, key)), str(error), wanted)
         if version.golden is not None and not Path(version.golden).is_dir():
             wanted = f"a folder of pictures for {version.reference}"

@@ -7,13 +7,15 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 
-from agent.messages.references import Layout, ModelVersion, Task
+from agent.messages.references import Layout, ModelFile, ModelVersion, Task
+from agent.models.model_files import is_inside
 from agent.settings import fields
 from agent.settings.model import Group
 
 SUFFIXES: Final = (".onnx", ".xml", ".pt", ".engine")
 _FILE: Final = f"a path or file:// URL of a file that ends in {', '.join(SUFFIXES)}"
 _SHA256: Final = "64 hexadecimal digits (`changeover models add` writes them)"
+_FILE_NAME: Final = "the name of a file beside `file`"
 _NAME: Final = "a name of 1 to 64 letters, digits, dots, dashes or underscores"
 _ORDER: Final = ("n", "s", "m", "l", "x")
 
@@ -52,6 +54,13 @@ def _sha256(value: str) -> str:
     return value.lower()
 
 
+def _file_name(value: str) -> str:
+    if not is_inside(value):
+        raise ValueError(_FILE_NAME)
+    return value
+
+
+_FileName = Annotated[str, AfterValidator(_file_name)]
 _Named = Annotated[str, BeforeValidator(_named)]
 _Sha256 = Annotated[str, AfterValidator(_sha256)]
 
@@ -65,6 +74,9 @@ class ModelEntry(Group):
     file: Annotated[str, AfterValidator(_file)] = Field(description=_FILE)
     sha256: _Sha256 = Field(description=_SHA256)
     weights_sha256: _Sha256 | None = None
+    """The .bin beside an .xml; the same as a row of `files`."""
+    files: dict[_FileName, _Sha256] = Field(default_factory=dict)
+    """Further files that are read with it: name relative to the folder of `file` = sha256."""
     backend: Literal["auto", "openvino", "onnxruntime", "ultralytics"] = "auto"
     imgsz: Annotated[int, Field(ge=32, le=8192)] | None = None
     confidence: Annotated[float, Field(ge=0, le=1)] = 0.25
@@ -91,10 +103,15 @@ class ModelEntry(Group):
             classes=self.classes,
             golden=None if self.golden is None else str(self.golden),
             rank=rank or 0.0,
-            weights_sha256=self.weights_sha256,
+            files=self._further_files(),
             layout=self.layout,
             task=self.task,
         )
+
+    def _further_files(self) -> tuple[ModelFile, ...]:
+        path = Path(self.file)
+        files = {path.with_suffix(".bin").name: self.weights_sha256} if self.weights_sha256 else {}
+        return tuple(ModelFile(name, sha256) for name, sha256 in (files | self.files).items())
 
 
 class CatalogFile(Group):

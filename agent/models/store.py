@@ -4,15 +4,23 @@ import hashlib
 import os
 import shutil
 import tempfile
+import time
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from agent.messages.errors import MistakeError, ModelError
-from agent.messages.references import ModelReference, ModelVersion
+from agent.messages.references import ModelFile, ModelReference, ModelVersion
+from agent.models import model_files
 from agent.models.catalog import Catalog
 from agent.models.entry import SUFFIXES, rank_of
 
 _CHUNK_BYTES: Final = 2**20
+_DRAFT: Final = ".draft-"
+_DRAFT_LIVES_S: Final = 3600.0
+_BLOBS: Final = "sha256"
+_MANIFEST_DIGITS: Final = 16
 
 
 def file_sha256(path: Path) -> str:
@@ -25,18 +33,20 @@ def file_sha256(path: Path) -> str:
 
 
 def mismatch(version: ModelVersion) -> ModelError | None:
-    """Return what is wrong with the version's files: missing, or of another sha256. Reads them whole."""
+    """Return what is wrong with the version's files: missing, of another sha256, or without one. Reads them whole."""
     path = Path(version.path)
-    wanted = {path: version.sha256}
-    if path.suffix == ".xml":
-        wanted[path.with_suffix(".bin")] = version.weights_sha256 or ""
-    for file, sha256 in wanted.items():
+    for file, sha256 in ((path, version.sha256), *((path.parent / more.name, more.sha256) for more in version.files)):
         try:
             found = file_sha256(file)
         except OSError as error:
             return ModelError("file_missing", f"{file}: {error.strerror or 'cannot be read'}")
-        if sha256 and found != sha256:
+        if found != sha256:
             return ModelError("hash_mismatch", f"{file} has sha256 {found}, not {sha256}")
+    try:
+        model_files.require_declared(version)
+    except ModelError as error:
+        # A file that no runtime can read has the bytes that the catalog says all the same.
+        return error if error.reason == "hash_mismatch" else None
     return None
 
 
@@ -47,29 +57,52 @@ def verify(version: ModelVersion) -> None:
         raise error
 
 
+@dataclass(frozen=True)
+class Release:
+    """What `models add` was told of a file. `classes` empty: the file names them. `rank` None: the variant has one."""
+
+    reference: ModelReference
+    classes: tuple[str, ...] = ()
+    rank: float | None = None
+
+
 class Store:
-    """Adds and removes versions: the file in `store_dir`, the entry in `catalog_file`, whose comments stay."""
+    """Adds and removes versions: the files in `store_dir`, the entry in `catalog_file`, whose comments stay.
+
+    A release lies in a folder of its own that is named by the sha256 of its files, so two releases never meet.
+    """
 
     def __init__(self, catalog_file: Path, store_dir: Path) -> None:
         self._catalog_file = catalog_file
         self._store_dir = store_dir
 
-    def add(self, reference: ModelReference, file: Path, rank: float | None = None) -> ModelVersion:
-        """Copy `file` into the store and enter it as `reference`, which must be full. Raises MistakeError."""
-        self._check_new(reference, file, rank)
-        target = self._store_dir / f"{reference.name}-{reference.variant}-{reference.version}{file.suffix}"
+    def add(self, release: Release, source: Path) -> ModelVersion:
+        """Copy the model in `source`, a file or an exported folder, into the store and enter it. Raises MistakeError.
+
+        What is entered are the sha256 of the bytes that were copied, hashed while they were read.
+        """
+        file = _model_in(source)
+        self._check_new(release, file)
         try:
             self._store_dir.mkdir(parents=True, exist_ok=True)
-            _copy(file, target)
-            if file.suffix == ".xml":
-                _copy(file.with_suffix(".bin"), target.with_suffix(".bin"))
-            self._enter(reference, target, rank)
+            self._sweep()
+            draft = Path(tempfile.mkdtemp(prefix=_DRAFT, dir=self._store_dir))
+            try:
+                files = _bring(file, draft)
+                _require_sound(draft, files, file, release)
+                folder = self._keep(draft, files)
+                self._enter(release, folder, files)
+            finally:
+                shutil.rmtree(draft, ignore_errors=True)
+        except ModelError as error:
+            raise MistakeError(str(error)) from None
         except OSError as error:
-            raise MistakeError(f"{error.filename or target}: {error.strerror}; is it writable for this user?") from None
-        return next(version for version in self._catalog().versions if version.reference == str(reference))
+            where = error.filename or self._store_dir
+            raise MistakeError(f"{where}: {error.strerror or error}; is it writable for this user?") from None
+        return next(version for version in self._catalog().versions if version.reference == str(release.reference))
 
     def remove(self, reference: ModelReference) -> ModelVersion:
-        """Take a version, named in full, out of the catalog, and its file out of the store. Raises MistakeError."""
+        """Take a version, named in full, out of the catalog, and its files out of the store. Raises MistakeError."""
         versions = self._catalog().versions
         index = next((at for at, version in enumerate(versions) if version.reference == str(reference)), None)
         if index is None:
@@ -79,31 +112,60 @@ class Store:
         del document["model"][index]
         try:
             self._write(document)
-            if not any(other.path == version.path for at, other in enumerate(versions) if at != index):
-                self._delete(Path(version.path))
+            self._delete(version, [other for at, other in enumerate(versions) if at != index])
         except OSError as error:
             raise MistakeError(f"{error.filename}: {error.strerror}; is it writable for this user?") from None
         return version
 
-    def _delete(self, path: Path) -> None:
-        if path.parent != self._store_dir.absolute():
-            return  # a file that the user keeps elsewhere is the user's
-        path.unlink(missing_ok=True)
-        if path.suffix == ".xml":
-            path.with_suffix(".bin").unlink(missing_ok=True)
+    def _delete(self, version: ModelVersion, others: list[ModelVersion]) -> None:
+        """Delete the files that no other version names; a file that the user keeps elsewhere is the user's."""
+        folder = Path(version.path).parent
+        if folder.parent == self._blobs:
+            if not any(Path(other.path).parent == folder for other in others):
+                shutil.rmtree(folder)
+        elif folder == self._store_dir.absolute():  # as releases lay before they were named by their sha256
+            kept = {path for other in others for path in _paths(other)}
+            for path in set(_paths(version)) - kept:
+                path.unlink(missing_ok=True)
+
+    @property
+    def _blobs(self) -> Path:
+        return self._store_dir.absolute() / _BLOBS
+
+    def _keep(self, draft: Path, files: tuple[ModelFile, ...]) -> Path:
+        """Give a draft its lasting name; the same files that are there already stay as they are."""
+        folder = self._blobs / _folder_name(files)
+        folder.parent.mkdir(exist_ok=True)
+        if folder.exists():
+            if _holds(folder, files):
+                return folder
+            folder.rename(self._store_dir / f"{_DRAFT}{folder.name}-{time.monotonic_ns()}")  # damaged: swept later
+        for inner in (draft, *(path for path in draft.rglob("*") if path.is_dir())):
+            inner.chmod(0o755)  # the service reads what an administrator added
+        draft.rename(folder)
+        _sync(folder.parent)
+        return folder
+
+    def _sweep(self) -> None:
+        """Remove what an `add` that was killed left unfinished."""
+        for draft in self._store_dir.glob(f"{_DRAFT}*"):
+            with suppress(OSError):
+                if time.time() - draft.stat().st_ctime > _DRAFT_LIVES_S:
+                    shutil.rmtree(draft, ignore_errors=True)
 
     def _catalog(self) -> Catalog:
         return Catalog.load(self._catalog_file) if self._catalog_file.exists() else Catalog(self._catalog_file)
 
-    def _check_new(self, reference: ModelReference, file: Path, rank: float | None) -> None:
+    def _check_new(self, release: Release, file: Path) -> None:
+        reference = release.reference
         if reference.variant is None or reference.version is None:
             raise MistakeError(f"found {reference}, expected a full reference NAME:VARIANT@VERSION")
-        if rank is None and rank_of(reference.variant) is None:
+        if release.rank is None and rank_of(reference.variant) is None:
             raise MistakeError(f'the variant "{reference.variant}" is none of n, s, m, l, x: say its order with --rank')
         if file.suffix not in SUFFIXES:
             raise MistakeError(f"{file}: expected a file that ends in {', '.join(SUFFIXES)}")
-        if not file.is_file() or (file.suffix == ".xml" and not file.with_suffix(".bin").is_file()):
-            raise MistakeError(f"{file}: no such file (an .xml needs its .bin beside it)")
+        if not file.is_file():
+            raise MistakeError(f"{file}: no such file")
         if any(version.reference == str(reference) for version in self._catalog().versions):
             raise MistakeError(
                 f"{reference} is in {self._catalog_file} already, and releases are immutable: give a new version"
@@ -112,23 +174,28 @@ class Store:
     def _document(self) -> Any:  # noqa: ANN401 - tomlkit's tables answer as dict, list and more, untyped
         import tomlkit  # noqa: PLC0415 - only these two commands write TOML; the agent never loads it
 
-        text = self._catalog_file.read_text(encoding="utf-8") if self._catalog_file.exists() else ""
+        text = self._catalog_file.read_text(encoding="utf-8-sig") if self._catalog_file.exists() else ""
         return tomlkit.parse(text)
 
-    def _enter(self, reference: ModelReference, target: Path, rank: float | None) -> None:
+    def _enter(self, release: Release, folder: Path, files: tuple[ModelFile, ...]) -> None:
         import tomlkit  # noqa: PLC0415 - as above
 
         document = self._document()
         row = tomlkit.table()
         base = self._catalog_file.absolute().parent
-        path = target.absolute()
+        path = folder / files[0].name
+        reference = release.reference
         row.update({"name": reference.name, "variant": reference.variant, "version": reference.version})
         row["file"] = str(path.relative_to(base) if path.is_relative_to(base) else path)
-        row["sha256"] = file_sha256(target)
-        if target.suffix == ".xml":
-            row["weights_sha256"] = file_sha256(target.with_suffix(".bin"))
-        if rank is not None:
-            row["rank"] = rank
+        row["sha256"] = files[0].sha256
+        if len(files) > 1:
+            further = tomlkit.inline_table()
+            further.update({file.name: file.sha256 for file in files[1:]})
+            row["files"] = further
+        if release.classes:
+            row["classes"] = list(release.classes)
+        if release.rank is not None:
+            row["rank"] = release.rank
         if "model" not in document:
             document["model"] = tomlkit.aot()
         document["model"].append(row)
@@ -147,18 +214,91 @@ class Store:
         Path(stream.name).replace(self._catalog_file)
 
 
-def _copy(source: Path, target: Path) -> None:
-    """Copy a file so that `target` is there whole, or not at all."""
-    if target.exists() and target.samefile(source):
-        return
-    with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as stream:
-        try:
-            with source.open("rb") as origin:
-                shutil.copyfileobj(origin, stream, _CHUNK_BYTES)
-            stream.flush()
-            os.fchmod(stream.fileno(), 0o644)
-            os.fsync(stream.fileno())
-        except OSError:
-            Path(stream.name).unlink()
-            raise
-    Path(stream.name).replace(target)
+def _model_in(source: Path) -> Path:
+    """Return the model's file: `source`, or the one .xml of a folder that an exporter wrote."""
+    if not source.is_dir():
+        return source
+    found = sorted(source.glob("*.xml"))
+    if len(found) != 1:
+        raise MistakeError(f"{source} is a folder with {len(found)} .xml files, expected an OpenVINO export with one")
+    return found[0]
+
+
+def _bring(file: Path, draft: Path) -> tuple[ModelFile, ...]:
+    """Copy a model's files into `draft` under the store's names; return them hashed, the model's own file first."""
+    main = f"model{file.suffix}"
+    files = [ModelFile(main, _copy(file, draft / main))]
+    model_files.require_kind(file)
+    for name in model_files.companions(file):
+        source = file.parent / name
+        if not source.is_file():
+            raise ModelError("file_missing", f"{file} needs {name} beside it")
+        kept = _kept_name(file, name)
+        if kept == main:
+            raise ModelError("load_failed", f"{file} keeps weights in a file named {name}: rename that")
+        (draft / kept).parent.mkdir(parents=True, exist_ok=True)
+        files.append(ModelFile(kept, _copy(source, draft / kept)))
+    return tuple(files)
+
+
+def _kept_name(file: Path, name: str) -> str:
+    """Name a further file as its reader looks for it: an ONNX file says the names, an .xml goes by its own."""
+    if file.suffix == ".xml" and name != model_files.METADATA:
+        return f"model{Path(name).suffix}"
+    return name
+
+
+def _require_sound(draft: Path, files: tuple[ModelFile, ...], source: Path, release: Release) -> None:
+    """Inspect what was copied; words name the file that the user gave."""
+    copy = draft / files[0].name
+    try:
+        found = model_files.inspect(copy)
+    except ModelError as error:
+        words = str(error).replace(str(copy.with_suffix("")), str(source.with_suffix("")))
+        raise ModelError(error.reason, words) from None
+    if set(model_files.companions(copy)) != {file.name for file in files[1:]}:
+        raise ModelError("load_failed", f"{source} changed while it was read: try again")
+    if found.has_names is False and not release.classes:
+        raise ModelError("load_failed", f"{source} does not name its classes: give them, --classes cap,no-cap")
+
+
+def _paths(version: ModelVersion) -> list[Path]:
+    path = Path(version.path)
+    return [path, *(path.parent / file.name for file in version.files)]
+
+
+def _folder_name(files: tuple[ModelFile, ...]) -> str:
+    """Name a release's folder by its bytes: the sha256 of its file, and of the list where there are more."""
+    if len(files) == 1:
+        return files[0].sha256
+    text = "".join(f"{file.sha256}  {file.name}\n" for file in sorted(files, key=lambda file: file.name))
+    return f"{files[0].sha256}-{hashlib.sha256(text.encode()).hexdigest()[:_MANIFEST_DIGITS]}"
+
+
+def _holds(folder: Path, files: tuple[ModelFile, ...]) -> bool:
+    try:
+        return all(file_sha256(folder / file.name) == file.sha256 for file in files)
+    except OSError:
+        return False
+
+
+def _copy(source: Path, target: Path) -> str:
+    """Copy a file, on the disk when this returns; return the sha256 of the bytes that were read."""
+    digest = hashlib.sha256()
+    with source.open("rb") as origin, target.open("xb") as copy:
+        while chunk := origin.read(_CHUNK_BYTES):
+            digest.update(chunk)
+            copy.write(chunk)
+        copy.flush()
+        os.fchmod(copy.fileno(), 0o644)
+        os.fsync(copy.fileno())
+    return digest.hexdigest()
+
+
+def _sync(folder: Path) -> None:
+    """Have a folder's names on the disk."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

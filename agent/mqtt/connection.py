@@ -14,7 +14,7 @@ from agent.messages.events import LinkTakenOver, LinkTrouble, Received, Reply
 from agent.mqtt.dial import Client, Dialled, Notes, close
 from agent.mqtt.outgoing import Outgoing, may_publish_to, refusal
 from agent.mqtt.owner import Owner
-from agent.mqtt.refusals import is_refusal
+from agent.mqtt.refusals import is_refusal, missing_service
 
 if TYPE_CHECKING:
     from agent.messages.children import Message
@@ -192,6 +192,8 @@ class Connection:
             self._wait()
         elif not self._told_down:
             self._told_down = True
+            if not self.accepted:
+                close(self._client)  # what we refuse, the broker holds open
             self._owner.connection_down()
 
     def _deliver(self) -> None:
@@ -229,6 +231,12 @@ class Connection:
             self.unsupported = reason.getName() == _UNSUPPORTED
             self.refused = is_refusal(reason.getName())
             self.ended = f"the broker refused: {reason.getName()}"
+            return
+        missing = missing_service(
+            getattr(properties, "MaximumQoS", 2), retains=bool(getattr(properties, "RetainAvailable", 1))
+        )
+        if missing is not None:
+            self.refused, self.ended = True, missing
             return
         self.window = min(WINDOW, getattr(properties, "ReceiveMaximum", WINDOW))
         self._maximum_packet_bytes = getattr(properties, "MaximumPacketSize", None)

@@ -1,5 +1,6 @@
 """Making a connection: the part that blocks, and so must not run on control's loop."""
 
+import codecs
 import logging
 import socket
 import ssl
@@ -17,8 +18,10 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from agent.messages.children import Message
-from agent.mqtt.link_settings import LinkSettings, ProtocolVersion, Tls
+from agent.messages.errors import MistakeError
+from agent.mqtt.link_settings import LinkSettings, ProtocolVersion
 from agent.mqtt.refusals import Failure, explain
+from agent.mqtt.tls import tls_context
 
 CONNECT_TIMEOUT_S: Final = 5.0
 MAXIMUM_PACKET_BYTES: Final = 128 * 1024
@@ -153,7 +156,7 @@ class Attempt:
                 forget_session(self._settings)
             client = build_client(self._settings, self.protocol, notes)
             connect(client, self._settings, self.protocol)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, MistakeError) as error:
             client, failure = None, explain(error, self._settings.host)
         with self._guard:
             if not self._abandoned:
@@ -167,7 +170,7 @@ class Attempt:
 def build_client(settings: LinkSettings, protocol: ProtocolVersion, notes: Notes) -> Client:
     """Return a client that is not connected yet.
 
-    Raise OSError (ssl.SSLError too) where a file of TLS or the password's cannot be used.
+    Raise OSError (ssl.SSLError too) or LockedKeyError where a file of TLS or the password's cannot be used.
     """
     client = Client(
         CallbackAPIVersion.VERSION2,
@@ -188,7 +191,7 @@ def build_client(settings: LinkSettings, protocol: ProtocolVersion, notes: Notes
     if settings.will is not None:
         client.will_set(settings.will.topic, settings.will.payload, qos=1, retain=True)
     if settings.tls is not None:
-        client.tls_set_context(_tls_context(settings.tls))
+        client.tls_set_context(tls_context(settings.tls))
     return client
 
 
@@ -223,14 +226,7 @@ def close(client: paho.Client) -> None:
 def _password(settings: LinkSettings) -> bytes | None:
     if settings.password_file is None:
         return settings.password
-    return Path(settings.password_file).read_bytes().rstrip(b"\r\n")
-
-
-def _tls_context(tls: Tls) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=tls.ca_file)
-    if tls.cert_file is not None:
-        context.load_cert_chain(tls.cert_file, tls.key_file)
-    return context
+    return Path(settings.password_file).read_bytes().removeprefix(codecs.BOM_UTF8).rstrip(b"\r\n")
 
 
 def _set_no_delay(_client: paho.Client, _userdata: object, sock: Any) -> None:  # noqa: ANN401 - paho's SocketLike is no type of its API

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Final, Literal, get_args
 from urllib.parse import unquote, urlsplit
 
 from agent.messages.errors import MistakeError
+from agent.mqtt.tls import Tls, check_key
 
 if TYPE_CHECKING:
     from agent.settings import MqttSettings
@@ -13,15 +14,6 @@ ProtocolVersion = Literal["5", "3.1.1"]
 ProtocolSetting = Literal["auto", "5", "3.1.1"]
 PROTOCOL_VERSIONS: Final[tuple[ProtocolVersion, ...]] = get_args(ProtocolVersion)
 _DEFAULT_PORTS: Final = {"mqtt": 1883, "mqtts": 8883}
-
-
-@dataclass(frozen=True)
-class Tls:
-    """Files of a TLS connection; None as `ca_file` trusts the system's authorities."""
-
-    ca_file: str | None = None
-    cert_file: str | None = None
-    key_file: str | None = None
 
 
 @dataclass(frozen=True)
@@ -102,17 +94,26 @@ def settings_of(url: str, client_id: str = "", protocol: ProtocolSetting = "auto
 def for_client(mqtt: "MqttSettings") -> LinkSettings:
     """Return the settings of a plain client of the configured broker; the broker chooses its client id.
 
-    Raises MistakeError where the password file cannot be read.
+    Raises MistakeError where the password file cannot be read, or the key has a passphrase.
     """
     password = mqtt.password()
-    files = (mqtt.ca_file, mqtt.cert_file, mqtt.key_file)
     return LinkSettings(
         host=mqtt.host,
         port=mqtt.port,
         client_id="",
-        tls=Tls(*(str(file) if file is not None else None for file in files)) if mqtt.tls else None,
+        tls=tls_of(mqtt),
         username=mqtt.username or None,
         password=None if password is None else password.encode(),
         protocol=mqtt.protocol,
         keepalive_s=mqtt.keepalive_s,
     )
+
+
+def tls_of(mqtt: "MqttSettings") -> Tls | None:
+    """Return the files of a configured TLS connection, None without TLS. Raises MistakeError for a locked key."""
+    if not mqtt.tls:
+        return None
+    files = (mqtt.ca_file, mqtt.cert_file, mqtt.key_file)
+    tls = Tls(*(str(file) if file is not None else None for file in files))
+    check_key(tls)
+    return tls

@@ -21,6 +21,8 @@ _REFUSALS: Final = (
     "Banned",
     "Client identifier not valid",
     "Bad authentication method",
+    "QoS not supported",
+    "Retain not supported",
 )
 
 
@@ -39,7 +41,9 @@ def explain(error: Exception, host: str) -> Failure:
         return Failure(f"{_certificate(error.verify_code, host)} ({said})", is_refusal=True)
     if isinstance(error, ssl.SSLError):
         return Failure(f"{_handshake(str(error.reason))} ({said})", is_refusal=True)
-    if isinstance(error, (FileNotFoundError, PermissionError, IsADirectoryError, MistakeError)):
+    if isinstance(error, MistakeError):
+        return Failure(str(error), is_refusal=True)
+    if isinstance(error, (FileNotFoundError, PermissionError, IsADirectoryError)):
         return Failure(f"a file of mqtt.ca_file, cert_file, key_file or password_file: {said}", is_refusal=True)
     return Failure(said, is_refusal=False)
 
@@ -47,6 +51,15 @@ def explain(error: Exception, host: str) -> Failure:
 def is_refusal(connack_reason: str) -> bool:
     """Whether a CONNACK's reason is about who we are."""
     return connack_reason in _REFUSALS
+
+
+def missing_service(maximum_qos: int, *, retains: bool) -> str | None:
+    """Return why a broker cannot carry `ready`, by what its CONNACK (MQTT 5) offers, or None."""
+    if maximum_qos < 1:
+        return "the broker has no QoS 1 (Maximum QoS 0), so commands and `ready` could be lost: allow it there"
+    if not retains:
+        return "the broker retains nothing (Retain Available 0), so nobody could read `ready`: allow it there"
+    return None
 
 
 def is_refused_certificate(said: str) -> bool:

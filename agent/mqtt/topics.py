@@ -83,8 +83,8 @@ class Topics:
         return _of_a_line(rest)
 
     def may_answer(self, response_topic: str) -> bool:
-        """Whether an answer may go to a topic that a client named: never onto one of the device's own."""
-        return not response_topic.startswith((f"{self.base}/", "$")) and response_topic != ""
+        """Whether an answer may go to a topic that a client named: never onto one of this or another device's."""
+        return response_topic not in {"", self.root} and not response_topic.startswith((f"{self.root}/", "$"))
 
 
 def _of_a_line(rest: str) -> Incoming | None:

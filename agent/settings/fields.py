@@ -8,10 +8,11 @@ import shlex
 import zoneinfo
 from pathlib import Path
 from typing import Annotated, Final
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, InstanceOf, PlainSerializer, ValidationInfo
 
+from agent.messages.numbers import canonical_number
 from agent.messages.references import ModelReference
 from agent.messages.sources import is_camera, split
 from agent.settings.units import MemoryBudget, parse_budget, parse_clock, parse_days, parse_duration, parse_size
@@ -28,6 +29,9 @@ _COMPUTE: Final = re.compile(r"auto|cpu|gpu|npu|(cuda|gpu|npu|dla)(:\d+)?|\d+", 
 _JSON_PATH: Final = re.compile(r"""\$(\.[^\s.\[\]'"*]+|\[\d+\]|\['[^']+'\]|\["[^"]+"\]|\[\?[^\[\]]+\])*""")
 _FILTER: Final = "[?"
 _STREAM_SCHEMES: Final = ("rtsp", "rtsps", "http", "https")
+_UNENCODED: Final = re.compile(r"[^A-Za-z0-9._~!$&'()*+,;=:%-]|%(?![0-9A-Fa-f]{2})")
+_HOST_AFTER: Final = re.compile(r"@(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::\d+)?(?:[/?]|$)")
+_PLAIN_HOST: Final = re.compile(r"(?:localhost|[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+|\[[0-9A-Fa-f:.]+\]):\d+")
 _PRODUCT_LENGTH: Final = 64
 _TOPIC_BYTES: Final = 65535
 _KEY_BYTES: Final = 32
@@ -43,9 +47,10 @@ def canonical_product(value: object) -> str | None:
         value = str(value)
     if not isinstance(value, str):
         return None
-    text = value.strip()
-    if match := re.fullmatch(r"(-?\d+)\.0+", text):
-        text = match[1]
+    try:
+        text = canonical_number(value.strip())
+    except ValueError:
+        return None
     return text if 1 <= len(text) <= _PRODUCT_LENGTH and text.isprintable() else None
 
 
@@ -96,8 +101,9 @@ def _secret(value: Path, info: ValidationInfo) -> Path:
 def _source(value: str, info: ValidationInfo) -> str:
     if value.startswith("gst:"):
         return _pipeline(value)
-    scheme, separator, _ = value.partition("://")
+    scheme, separator, rest = value.partition("://")
     if separator:
+        _check_credentials(rest)
         if scheme.lower() not in _STREAM_SCHEMES or not _host_of(value):
             raise ValueError(SOURCE)
         return value
@@ -109,6 +115,20 @@ def _source(value: str, info: ValidationInfo) -> str:
             raise ValueError(SOURCE)
         return value
     return str(_absolute(Path(value), info))
+
+
+def _check_credentials(rest: str) -> None:
+    """Raise ValueError for a user or password that is not percent-encoded; `rest` is a URL without its scheme."""
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    user_info, separator, _ = authority.rpartition("@")
+    # A / ? or # in a password ends what a reader takes for the host: `user:` without a port, and an @ after it.
+    cut = ":" in authority or rest[len(authority) :].startswith("#")
+    if not separator and cut and _HOST_AFTER.search(rest) and not _PLAIN_HOST.fullmatch(authority):
+        user_info = rest.rpartition("@")[0]
+    wrong = sorted(set(_UNENCODED.findall(user_info)))
+    if wrong:
+        how = ", ".join(f"{quote(one, safe='')} for {one if one.strip() else 'a space'}" for one in wrong)
+        raise ValueError(f"a URL with user and password percent-encoded: write {how}")
 
 
 def _pipeline(value: str) -> str:

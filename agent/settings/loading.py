@@ -41,7 +41,7 @@ def find_file(path: Path | None, environ: Mapping[str, str]) -> Path:
 def read_toml(file: Path) -> dict[str, Any]:
     """Read a TOML file. Raises SettingsError, with the line where TOML's own rules are broken."""
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        return tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except tomllib.TOMLDecodeError as error:
         line = _line_of(error)
         where = f"{file}:{line}" if line else str(file)

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from agent.messages.errors import MistakeError
+from agent.messages.redact import redact
 
 _BARE: Final = re.compile(r"[A-Za-z0-9_-]+")
-_CREDENTIALS: Final = re.compile(r"(?<=://)[^/@\s]+(?=@)")
-_QUERY: Final = re.compile(r"\?\S*")
 _SHOWN: Final = 60
 
 
@@ -53,6 +52,6 @@ def shown(value: object) -> str:
     if isinstance(value, (list, tuple)):
         return f"a list of {len(value)}"
     text = value if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else str(value)
-    text = _CREDENTIALS.sub("***", _QUERY.sub("?***", text) if "://" in text else text)
+    text = redact(text)
     text = text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
     return f'"{text}"' if isinstance(value, str) else text

@@ -5,18 +5,18 @@ import json
 import re
 import socket
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from agent.messages.errors import MistakeError
+from agent.messages.redact import redact
 from agent.settings import fields
 from agent.settings.units import CLOCK
 
 Publish = Literal["all", "changes", "summary"]
 _LINE: Final = "the id of a configured line"
-_SECRET: Final = re.compile(r"(?<=://)[^/@\s]+(?=@)|\?\S*")
 
 
 class Group(BaseModel):
@@ -91,7 +91,7 @@ class MqttSettings(Group):
         if self.password_file is None:
             return None
         try:
-            return self.password_file.read_text(encoding="utf-8").rstrip("\r\n")
+            return self.password_file.read_text(encoding="utf-8-sig").rstrip("\r\n")
         except (OSError, UnicodeDecodeError) as error:
             raise MistakeError(f"mqtt.password_file cannot be read: {type(error).__name__}") from None
 
@@ -119,7 +119,10 @@ class HttpSettings(Group):
 
 
 class StreamSettings(Group):
-    """One `[[stream]]`. A `source` that is a path is absolute; `fps` 0 is as fast as it comes; `stall_s` 0 is never."""
+    """One `[[stream]]`. A `source` that is a path is absolute; `fps` 0 is as fast as it comes; `stall_s` 0 is never.
+
+    `open_s`: how long a network camera may take to answer.
+    """
 
     id: fields.Id = Field(description=fields.ID)
     line: str = Field(description=_LINE)
@@ -128,6 +131,7 @@ class StreamSettings(Group):
     loop: bool = False
     publish: Publish = "all"
     stall_s: fields.Seconds = 3.0
+    open_s: Annotated[fields.Seconds, Field(gt=0)] = 10.0
 
 
 class LineSettings(Group):
@@ -194,11 +198,17 @@ class Settings(Group):
 
     @property
     def configuration_hash(self) -> str:
-        """sha256 of all values in a canonical form, without what a URL carries of secrets."""
+        """sha256 of all values in a canonical form, without a secret that any of them holds."""
         values = self.model_dump(mode="json", by_alias=True)
-        for stream in values["stream"]:
-            stream["source"] = _SECRET.sub("", stream["source"])
         for key in ("password_file", "key_file"):  # the same in the service, where systemd puts them elsewhere
             values["mqtt"][key] = Path(values["mqtt"][key] or "").name
-        text = json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        text = json.dumps(_without_secrets(values), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _without_secrets(value: Any) -> Any:  # noqa: ANN401 - what JSON can hold
+    if isinstance(value, dict):
+        return {key: _without_secrets(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_without_secrets(one) for one in value]
+    return redact(value) if isinstance(value, str) else value

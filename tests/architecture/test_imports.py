@@ -53,4 +53,4 @@ def test_help_and_version_load_next_to_nothing(option: str) -> None:
 def test_files_stay_short() -> None:
     lengths = {path: len(path.read_text().splitlines()) for path in (ROOT / "agent").rglob("*.py")}
     assert lengths
-    assert {str(path): length for path, length in lengths.items() if length > 300} == {}
+    assert {str(path): length for path, length in lengths.items() if length > 400} == {}

@@ -5,16 +5,18 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from agent.capture.dummy import DummySource
+from agent.capture.pictures import is_whole
 from agent.capture.source import Image, Source
 from agent.capture.sources import create
 from agent.capture.video import ffmpeg_options
 from agent.messages.errors import ChangeoverError, MistakeError, TransientError
+from agent.messages.redact import redact
 from agent.messages.sources import is_live
-from agent.processes.redact import redact
 
 Make = Callable[..., Path]
 CV2_GIVES_UP_S = 29.0  # without our time-outs
@@ -130,6 +132,60 @@ def test_a_damaged_picture_is_left_out_with_one_warning(tmp_path: Path, make_pic
     assert "2.png" in warnings[0]
 
 
+def _cut(data: bytes) -> bytes:
+    return data[: len(data) * 2 // 3]
+
+
+def _zeroed(data: bytes) -> bytes:
+    return _cut(data).ljust(len(data), b"\0")
+
+
+def _behind_a_thumbnail(data: bytes) -> bytes:
+    thumbnail = b"Exif\0\0" + data[:2000] + b"\xff\xd9"
+    return _cut(data[:2] + b"\xff\xe1" + (len(thumbnail) + 2).to_bytes(2, "big") + thumbnail + data[2:])
+
+
+def _nothing(_data: bytes) -> bytes:
+    return b""
+
+
+@pytest.mark.parametrize(
+    ("suffix", "damage"),
+    [
+        *((suffix, damage) for suffix in (".jpg", ".png", ".bmp", ".ppm", ".webp") for damage in (_cut, _nothing)),
+        (".jpg", _zeroed),
+        (".jpg", _behind_a_thumbnail),
+        (".png", _zeroed),
+    ],
+)
+def test_a_picture_of_which_a_part_is_missing_is_left_out(
+    suffix: str, damage: Callable[[bytes], bytes], tmp_path: Path, make_picture: Make
+) -> None:
+    noise = np.random.default_rng(1).integers(0, 255, (120, 160, 3), np.uint8)
+    whole = cv2.imencode(suffix, noise)[1].tobytes()
+    make_picture("in/1.png", 1)
+    (tmp_path / "in" / f"2{suffix}").write_bytes(damage(whole))
+    (tmp_path / "in" / f"3{suffix}").write_bytes(whole)
+    (tmp_path / "in" / f"4{suffix}").write_bytes(whole + b"what some cameras write behind the end")
+    warnings: list[str] = []
+    source = create(str(tmp_path / "in"), warnings.append)
+    source.open()
+    shapes = []
+    while source.grab():
+        shapes.append(retrieve(source).shape)
+    assert shapes == [(48, 64, 3), (120, 160, 3), (120, 160, 3)]
+    assert [f"2{suffix}" in warning for warning in warnings] == [True]
+
+
+def test_a_progressive_jpeg_is_whole_only_with_its_last_scan() -> None:
+    noise = np.random.default_rng(1).integers(0, 255, (120, 160, 3), np.uint8)
+    whole = cv2.imencode(".jpg", noise, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1, cv2.IMWRITE_JPEG_RST_INTERVAL, 4])[
+        1
+    ].tobytes()
+    assert is_whole(whole)
+    assert not any(is_whole(whole[:length]) for length in range(3, len(whole) - 1))
+
+
 def test_a_single_picture_is_a_source(make_picture: Make) -> None:
     source = create(str(make_picture("one.png", 7)), unexpected)
     source.open()
@@ -214,6 +270,19 @@ def test_rtsp_goes_over_tcp() -> None:
         ("rtsp://u:p/a@s@10.0.0.5/s", "rtsp://***@10.0.0.5/s"),
         ("http://10.0.0.5/v.cgi?user=u&pwd=p now", "http://10.0.0.5/v.cgi?*** now"),
         ("/data/a@b?c.avi", "/data/a@b?c.avi"),
+        ("rtsp://10.0.0.5/user=admin_password=x1_channel=1.sdp now", "rtsp://10.0.0.5/user=admin_password=*** now"),
+        ("rtsp://10.0.0.5/user=admin&password=x/1&channel=1", "rtsp://10.0.0.5/user=admin&password=***&channel=1"),
+        ("rtsp://10.0.0.5/usr=a&pwd=x1&pw=x2/s", "rtsp://10.0.0.5/usr=a&pwd=***&pw=***"),
+        ("http://10.0.0.5/passwd=x1", "http://10.0.0.5/passwd=***"),
+        ("http://10.0.0.5/pass=x1&ch=2", "http://10.0.0.5/pass=***&ch=2"),
+        ("http://10.0.0.5/loginuse=a&loginpas=x1", "http://10.0.0.5/loginuse=a&loginpas=***"),
+        ("http://10.0.0.5/live/token/x1", "http://10.0.0.5/live/token/***"),
+        ("http://10.0.0.5/accessToken=x1", "http://10.0.0.5/accessToken=***"),
+        ("http://10.0.0.5/a#auth=x1", "http://10.0.0.5/a#auth=***"),
+        ("rtsp://10.0.0.5/password%3Dx1", "rtsp://10.0.0.5/password%3D***"),
+        ("rtspsrc user-id=a user-pw=x1 ! fakesink", "rtspsrc user-id=a user-pw=*** ! fakesink"),
+        ("event=passed side=left keys=3 bypass=1", "event=passed side=left keys=3 bypass=1"),
+        ("rtsp://10.0.0.5/stream1/sidewalk/key-1", "rtsp://10.0.0.5/stream1/sidewalk/key-1"),
     ],
 )
 def test_credentials_are_hidden(text: str, shown: str) -> None:

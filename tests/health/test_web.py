@@ -2,9 +2,10 @@
 
 import http.client
 import socket
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from http import HTTPStatus
 
 import pytest
@@ -70,6 +71,50 @@ def test_a_client_that_drips_is_cut_off(web: Web, monkeypatch: pytest.MonkeyPatc
             time.sleep(0.05)
     assert time.monotonic() < limit_s
     assert ask(web, "/metrics")[0] == 200
+
+
+def test_it_answers_soon_beside_fifty_clients_that_drip(web: Web) -> None:
+    over = threading.Event()
+    threads = [threading.Thread(target=drip, args=(web, over), daemon=True) for _ in range(50)]
+    for thread in threads:
+        thread.start()
+    try:
+        waits_s = []
+        for _ in range(8):
+            began_s = time.monotonic()
+            assert ask(web, "/metrics")[0] == 200
+            waits_s.append(time.monotonic() - began_s)
+            time.sleep(0.2)
+        # one after the other, even two of them would hold an answer up for 4 s
+        assert sorted(waits_s)[4] < 1, waits_s
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join(DEADLINE_S)
+
+
+def drip(web: Web, over: threading.Event) -> None:
+    """Begin a request, and never end it; begin anew when dropped."""
+    while not over.is_set():
+        with suppress(OSError), socket.create_connection(("127.0.0.1", web.port), DEADLINE_S) as client:
+            client.sendall(b"GET /metrics HTTP/1.1\r\nX: ")
+            while not over.wait(0.2):
+                client.sendall(b"x")
+
+
+def test_a_crowd_gives_way_to_who_comes_last(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_CLIENTS", 4)
+    monkeypatch.setattr(module, "_CLIENT_S", DEADLINE_S)
+    before = threading.active_count()
+    with ExitStack() as crowd:
+        clients = [crowd.enter_context(socket.create_connection(("127.0.0.1", web.port))) for _ in range(12)]
+        assert ask(web, "/metrics")[0] == 200
+        clients[0].settimeout(DEADLINE_S)
+        assert clients[0].recv(100) == b"", "the oldest was dropped"
+        limit_s = time.monotonic() + DEADLINE_S
+        while threading.active_count() > before + 4 and time.monotonic() < limit_s:
+            time.sleep(0.05)
+        assert threading.active_count() <= before + 4
 
 
 def test_rubbish_is_answered_or_dropped(web: Web) -> None:

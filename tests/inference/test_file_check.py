@@ -9,7 +9,7 @@ import pytest
 
 from agent.inference.file_check import FileCheck
 from agent.messages.errors import ModelError
-from agent.messages.references import ModelVersion
+from agent.messages.references import ModelFile, ModelVersion
 
 VersionOf = Callable[..., ModelVersion]
 
@@ -37,7 +37,7 @@ def hashed(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     paths: list[Path] = []
     read = FileCheck._hash
 
-    def note(self: FileCheck, version: ModelVersion, path: Path, sha256: str | None) -> int:
+    def note(self: FileCheck, version: ModelVersion, path: Path, sha256: str) -> int:
         paths.append(path)
         return read(self, version, path, sha256)
 
@@ -114,7 +114,9 @@ def test_a_file_that_has_just_changed_is_not_known(
 def test_the_weights_beside_a_graph_count_too(version: VersionOf, tmp_path: Path) -> None:
     (tmp_path / "cap.xml").write_bytes(b"graph")
     (tmp_path / "cap.bin").write_bytes(b"weights")
-    entry = version(tmp_path / "cap.xml", sha256=sha256_of(b"graph"), weights_sha256=sha256_of(b"weights"))
+    entry = version(
+        tmp_path / "cap.xml", sha256=sha256_of(b"graph"), files=(ModelFile("cap.bin", sha256_of(b"weights")),)
+    )
     check = FileCheck()
     assert check.require_unchanged(entry) == 12
     (tmp_path / "cap.bin").write_bytes(b"WEIGHTS")

@@ -5,30 +5,30 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support.tiny_models import write_tiny_model
 
 from agent.models.catalog import Catalog
 
 Writer = Callable[..., Catalog]
 
 
-def entry(name: str, variant: str, version: str, file: str, more: str = "") -> str:
-    sha256 = hashlib.sha256(file.encode()).hexdigest()
+def entry(row: tuple[str, ...], path: Path) -> str:
+    name, variant, version, *more = row
     return (
         f'[[model]]\nname = "{name}"\nvariant = "{variant}"\nversion = "{version}"\n'
-        f'file = "{file}"\nsha256 = "{sha256}"\n{more}\n'
+        f'file = "{path.name}"\nsha256 = "{hashlib.sha256(path.read_bytes()).hexdigest()}"\n{"".join(more)}\n'
     )
 
 
 @pytest.fixture
 def written(tmp_path: Path) -> Writer:
-    """Write models.toml, load it. A row is (name, variant, version[, more keys]); each file holds its own name."""
+    """Write models.toml, load it. A row is (name, variant, version[, more keys]); each file is a model of that name."""
 
     def write(*rows: tuple[str, ...]) -> Catalog:
         text = ""
-        for name, variant, version, *more in rows:
-            file = f"{name}-{variant}-{version}.onnx"
-            (tmp_path / file).write_text(file)
-            text += entry(name, variant, version, file, *more)
+        for row in rows:
+            name = "-".join(row[:3])
+            text += entry(row, write_tiny_model(tmp_path / f"{name}.onnx", names=(name,)))
         catalog_file = tmp_path / "models.toml"
         catalog_file.write_text(text)
         return Catalog.load(catalog_file)

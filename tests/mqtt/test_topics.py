@@ -51,7 +51,10 @@ def test_subscriptions_hold_bindings_once() -> None:
 def test_an_answer_never_goes_onto_a_topic_of_the_devices_own() -> None:
     assert TOPICS.may_answer("plc/answers")
     assert not TOPICS.may_answer(f"{BASE}/line/line-1/ready")
+    assert not TOPICS.may_answer(f"{TOPICS.root}/another-device/line/line-1/product/set")
+    assert not TOPICS.may_answer(TOPICS.root)
     assert not TOPICS.may_answer("$SYS/broker")
+    assert not TOPICS.may_answer("$share/group/plc/answers")
 
 
 def test_ids() -> None:

@@ -184,3 +184,25 @@ def test_the_file_is_looked_for_where_the_contract_says(tmp_path: Path, monkeypa
 def test_tls_and_credentials_go_together(mistakes: Failing) -> None:
     keys = [mistake.key for mistake in mistakes("[mqtt]\npassword_file = 'p'\ncert_file = 'c'\n" + STREAM + LINE)]
     assert keys == ["mqtt.key_file", "mqtt.username"]
+
+
+@pytest.mark.parametrize(
+    ("source", "how"),
+    [
+        ("rtsp://admin:pa#hunter2@10.0.0.5/s", "%23 for #"),
+        ("rtsp://admin:p@hunter2@10.0.0.5:554/s", "%40 for @"),
+        ("rtsp://admin:p/hunter2@10.0.0.5/s", "%2F for /"),
+        ("rtsp://admin:12/hunter2@10.0.0.5/s", "%2F for /"),
+        ("http://admin:p?hunter2@cam.plant/s", "%3F for ?"),
+        ("rtsp://admin:p%hunter2@10.0.0.5/s", "%25 for %"),
+        ("rtsp://admin:p hunter2@10.0.0.5/s", "%20 for a space"),
+        ("rtsp://admin:#/@hunter2@10.0.0.5/s", "%23 for #, %2F for /, %40 for @"),
+        ("rtsp://us#er:hunter2@[::1]:554/s", "%23 for #"),
+    ],
+)
+def test_a_password_that_is_not_percent_encoded_is_named_with_the_cure(
+    source: str, how: str, mistakes: Failing
+) -> None:
+    (found,) = mistakes(STREAM.replace("a.avi", source) + LINE)
+    assert (found.key, found.expected.endswith(f"write {how}")) == ("stream[0].source", True), found
+    assert "hunter2" not in str(found)

@@ -183,6 +183,38 @@ def test_the_hash_follows_every_value_but_no_secret(loaded: Loader, good: str) -
     assert "hunter2" not in repr(one)
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        "rtsp://cam/user=admin_password={}_channel=1.sdp",
+        "http://cam/usr=admin&pwd={}&pw={}",
+        "http://cam/live?passwd={}",
+        "gst:rtspsrc location=rtsp://cam/1 user-pw={} ! rtph264depay ! avdec_h264",
+    ],
+)
+def test_no_secret_of_a_source_enters_the_hash(source: str, loaded: Loader, good: str) -> None:
+    one, other = (
+        loaded(good.replace("clips/belt.avi", source.format(*[word] * 2))) for word in ("hunter2", "swordfish")
+    )
+    assert one.configuration_hash == other.configuration_hash
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "rtsp://admin:p%23a%40b%2Fc@10.0.0.5:554/s",
+        "rtsp://user:it's!$&()*+,;=:fine@cam/s",
+        "http://10.0.0.5:8080/stream@1.example/x",
+        "http://cam.plant:80/a@b.example",
+        "rtsp://cam/a@b#c",
+    ],
+)
+def test_a_source_whose_password_is_percent_encoded_or_that_has_none_is_taken(
+    source: str, loaded: Loader, good: str
+) -> None:
+    assert loaded(good.replace("clips/belt.avi", source)).stream[0].source == source
+
+
 def test_settings_cannot_be_changed(loaded: Loader, good: str) -> None:
     with pytest.raises(ValueError, match="frozen"):
         loaded(good).mqtt.url = "mqtt://elsewhere"

@@ -8,7 +8,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from agent.messages.references import ModelVersion
+from agent.messages.references import ModelFile, ModelVersion
+from agent.models import model_files
+from agent.models.store import file_sha256
 
 Box = tuple[float, float, float, float, float, int]  # x1, y1, x2, y2 in pixels of the input, score, class
 STRIDES = (8, 16, 32)
@@ -91,6 +93,9 @@ def _graph(answer: NDArray[np.floating], imgsz: int, *, dynamic: bool) -> onnx.M
 
 
 def version_of(path: Path, **options: object) -> ModelVersion:
-    """Catalog entry for a file; `options` are ModelVersion's fields."""
+    """Catalog entry for a file, and for what lies beside it; `options` are ModelVersion's fields."""
     fields: dict[str, object] = {"name": "tiny", "variant": "n", "version": "1", "path": str(path), "sha256": ""}
+    if path.suffix == ".xml" and path.exists():
+        names = model_files.companions(path)
+        fields["files"] = tuple(ModelFile(name, file_sha256(path.parent / name)) for name in names)
     return ModelVersion(**(fields | options))  # type: ignore[arg-type]

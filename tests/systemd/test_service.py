@@ -33,7 +33,7 @@ def test_it_runs_as_a_user_without_rights_and_keeps_its_data(running: Machine) -
     assert 0 not in main.uids()
     assert "CapBnd:\t0000000000000000" in running.run("cat", f"/proc/{running.shows('MainPID')}/status").stdout
     owner = running.run("stat", "--format=%U %a", "/var/lib/changeover", "/etc/changeover/credentials").stdout
-    assert owner.split("\n")[:2] == ["changeover 750", "root 700"]
+    assert owner.split("\n")[:2] == ["changeover 700", "root 700"]
 
 
 def test_the_doctor_finds_it_well_inside_its_own_sandbox(running: Machine, plant: RunningAgent) -> None:

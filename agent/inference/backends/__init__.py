@@ -19,6 +19,7 @@ from agent.inference.yolo.head import Head
 from agent.inference.yolo.objects import Objects
 from agent.messages.errors import ModelError, OutOfMemoryError
 from agent.messages.references import ModelVersion
+from agent.models.model_files import require_sound
 
 if TYPE_CHECKING:
     from agent.inference.backends.detector import Detector
@@ -112,7 +113,11 @@ def load(version: ModelVersion, compute: str, cache_dir: Path) -> Model:
         raise ModelError("load_failed", f"{version.reference}: no backend {backend!r}; there are {', '.join(BACKENDS)}")
     if not Path(version.path).exists():
         raise ModelError("file_missing", f"{version.reference}: there is no file {version.path}")
-    return _load_prepared(version, compute, cache_dir) or _module(version, backend).load(version, compute, cache_dir)
+    prepared = _load_prepared(version, compute, cache_dir)
+    if prepared is not None:
+        return prepared
+    require_sound(version)
+    return _module(version, backend).load(version, compute, cache_dir)
 
 
 def _load_prepared(version: ModelVersion, compute: str, cache_dir: Path) -> "Detector | None":
@@ -149,6 +154,7 @@ def precisions(version: ModelVersion, compute: str) -> tuple[str, ...]:
 
 def load_for(version: ModelVersion, compute: str, precision: str) -> "Detector":
     """Load a graph's file in a precision, by the runtime that will serve its artifact. Raises what `load` raises."""
+    require_sound(version)
     return _graph_module(version, compute).load_for(version, compute, precision)
 
 
@@ -158,6 +164,7 @@ def make(version: ModelVersion, compute: str, folder: Path, precision: str = "")
     For versions that have an `artifact_key`; of a checkpoint, `path` is what was exported of it. Raises what `load`
     raises, OSError, and ModelError("proof_failed") where what was made answers something else than the file.
     """
+    require_sound(version)
     return _graph_module(version, compute).make(version, compute, folder, precision)
 
 

@@ -1,6 +1,7 @@
 """What runtimes say when they fail, brought into the one error tree."""
 
 import errno
+import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,23 @@ _OUT_OF_MEMORY: Final = re.compile(
     re.IGNORECASE,
 )
 _DETAIL_LIMIT: Final = 400
+_LOG: Final = logging.getLogger(__name__)
+_CPP: Final = re.compile(r"\.(cpp|cc|h|hpp|cu):\d+|\[ONNXRuntimeError\]|Check '|\w::\w")
+_UNREADABLE: Final = "its runtime cannot read it (the log has the runtime's own words)"
+
+_OPERATION: Final = "its runtime has no operation {0}"
+_NOTHING: Final = "a part of it takes {0!r}, which nothing gives"
+
+# What runtimes say in their makers' words, and what it means to whoever brought the file.
+_PLAIN: Final = (
+    (re.compile(r"No conversion rule found for operations: ([^-]\S*?)(?:-\d+)?(?:\s|$)"), _OPERATION),
+    (re.compile(r"No Op registered for (\S+) with"), _OPERATION),
+    (re.compile(r"Opset (\d+) is under development"), "its ONNX opset {0} is too new: export it with a lower one"),
+    (re.compile(r"Unsupported model IR version: (\d+)"), "its ONNX IR version {0} is too new for its runtime"),
+    (re.compile(r"Input tensor isn't found for node \"([^\"]*)\""), _NOTHING),
+    (re.compile(r"Node input '([^']*)' is not a graph input"), _NOTHING),
+    (re.compile(r"\b(?:Unable to read|Incorrect weights|out of bounds)", re.IGNORECASE), "its weights are damaged"),
+)
 
 
 class InferenceError(TransientError):
@@ -38,6 +56,16 @@ def brief(error: BaseException) -> str:
     return f"{type(error).__name__}: {words}"[:_DETAIL_LIMIT]
 
 
+def plain(error: BaseException) -> str:
+    """Say what is wrong with a file, without a runtime's C++: those words go to the log."""
+    words = " ".join(str(error).split())
+    if not _CPP.search(words):
+        return brief(error)
+    _LOG.warning("event=load_refused words=%r", words[: 4 * _DETAIL_LIMIT])
+    found = ((pattern.search(words), text) for pattern, text in _PLAIN)
+    return next((text.format(*match.groups()) for match, text in found if match), _UNREADABLE)
+
+
 @contextmanager
 def loading(version: ModelVersion) -> Iterator[None]:
     """Turn whatever a runtime raises while it loads `version` into ModelError or OutOfMemoryError."""
@@ -48,7 +76,7 @@ def loading(version: ModelVersion) -> Iterator[None]:
     except Exception as error:  # the edge to a runtime: each raises what it likes
         if is_out_of_memory(error):
             raise OutOfMemoryError(f"{version.reference}: no memory to load it ({brief(error)})") from error
-        raise ModelError("load_failed", f"{version.reference}: {brief(error)}") from error
+        raise ModelError("load_failed", f"{version.reference}: {plain(error)}") from error
 
 
 @contextmanager

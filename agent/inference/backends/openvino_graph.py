@@ -13,12 +13,12 @@ import numpy as np
 from agent.inference.backends.detector import Untyped
 from agent.inference.backends.outputs import require_first
 from agent.inference.yolo.head import Head
-from agent.inference.yolo.literals import MOST_CHARACTERS
 from agent.inference.yolo.metadata import FileFacts, agreed_imgsz, read_facts
 from agent.inference.yolo.scaling import Constant, Step, takes_bytes
-from agent.inference.yolo.sidecar import read_sidecar
 from agent.messages.errors import ModelError
 from agent.messages.references import ModelVersion
+from agent.models.literals import MOST_CHARACTERS
+from agent.models.model_files import read_sidecar, sidecar_of
 
 # Importing openvino sends a usage event to its maker, unless this module of its own cannot be imported.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type] # None is how an import is refused
@@ -138,9 +138,9 @@ def _count(node: Untyped) -> int:
 
 
 def _facts(model: Untyped, path: Path) -> FileFacts:
-    sidecar = read_sidecar(path) if path.suffix.lower() == ".xml" else None
-    if sidecar is not None:
-        return read_facts(sidecar)
+    sidecar = sidecar_of(path) if path.suffix.lower() == ".xml" else None
+    if sidecar:
+        return read_facts(read_sidecar(sidecar))
     if model.has_rt_info("framework"):  # the metadata of an ONNX file, also in an IR made from it
         return read_facts(_plain(model.get_rt_info("framework")))
     if model.has_rt_info(["model_info", "labels"]):

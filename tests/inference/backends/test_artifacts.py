@@ -10,7 +10,7 @@ import pytest
 from agent.inference.artifacts import Artifacts, Made, key_of
 from agent.inference.mapped import Mapped
 from agent.inference.yolo.metadata import FileFacts
-from agent.messages.references import ModelVersion
+from agent.messages.references import ModelFile, ModelVersion
 
 VersionOf = Callable[..., ModelVersion]
 FACTS = FileFacts(("cap", "no-cap"), (64, 64), "detect", end2end=False)
@@ -152,7 +152,7 @@ def test_a_key_changes_with_all_that_an_artifact_depends_on(version: VersionOf) 
     others = [
         key_of(version(Path("cap.onnx"), sha256="01"), "openvino", "cpu"),
         key_of(version(Path("cap.onnx"), sha256="00", imgsz=320), "openvino", "cpu"),
-        key_of(version(Path("cap.xml"), sha256="00", weights_sha256="02"), "openvino", "cpu"),
+        key_of(version(Path("cap.xml"), sha256="00", files=(ModelFile("cap.bin", "02"),)), "openvino", "cpu"),
         key_of(base, "openvino", "cpu", "f32"),
         key_of(base, "openvino", "cpu"),
     ]

@@ -6,12 +6,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from numpy.typing import NDArray
+from onnx import helper
 
 from agent.inference import backends
 from agent.inference.backends import InferenceError, Model, ModelError
-from agent.messages.references import ModelVersion
+from agent.messages.references import ModelFile, ModelVersion
 
 WriteTiny = Callable[..., Path]
 VersionOf = Callable[..., ModelVersion]
@@ -161,3 +163,42 @@ def test_a_closed_model_answers_no_more(load: Load) -> None:
     assert len(model.answer(under_way)) == 1
     with pytest.raises(InferenceError, match="is closed"):
         model.infer(PICTURE)
+
+
+def test_weights_beside_a_file_are_read_only_where_the_entry_has_their_sha256(
+    backend: str, tiny_model: WriteTiny, version: VersionOf, tmp_path: Path
+) -> None:
+    path = tiny_model(tmp_path / "tiny.onnx")
+    onnx.save(onnx.load(path), path, save_as_external_data=True, location="tiny.data", size_threshold=1024)
+    with pytest.raises(ModelError, match=r"tiny\.data is read with tiny\.onnx, and has no sha256"):
+        backends.load(version(path, backend=backend), "auto", tmp_path)
+    declared = (ModelFile("tiny.data", "0" * 64),)
+    model = backends.load(version(path, backend=backend, files=declared), "auto", tmp_path)
+    np.testing.assert_allclose(model.infer(PICTURE).boxes, [[8, 16, 40, 48]], atol=1e-3)
+    model.close()
+
+
+def odd_model(path: Path, node: onnx.NodeProto, opset: int = 17) -> Path:
+    taken, given = (helper.make_tensor_value_info(name, 1, [1, 3, 64, 64]) for name in ("images", "output0"))
+    graph = helper.make_graph([node], "g", [taken], [given])
+    path.write_bytes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)]).SerializeToString())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("node", "words"),
+    [
+        (helper.make_node("Sorcery", ["images"], ["output0"]), "Sorcery"),
+        (helper.make_node("Conv", ["images", "nothing"], ["output0"]), "'nothing', which nothing gives"),
+        (helper.make_node("Reshape", ["images", "images"], ["output0"]), "cannot read it"),
+    ],
+)
+def test_what_a_runtime_says_of_a_file_is_said_in_plain_words(
+    backend: str, version: VersionOf, tmp_path: Path, node: onnx.NodeProto, words: str
+) -> None:
+    path = odd_model(tmp_path / "odd.onnx", node)
+    with pytest.raises(ModelError) as refused:
+        backends.load(version(path, backend=backend), "auto", tmp_path)
+    assert words in str(refused.value)
+    assert ".cpp" not in str(refused.value)
+    assert "ONNXRuntimeError" not in str(refused.value)

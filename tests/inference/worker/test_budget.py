@@ -9,6 +9,7 @@ from inference.worker.plant import Feeder, entry_of, sha256_of
 from agent.inference.footprints import Footprints
 from agent.messages.children import CacheState, Detections, Log, SwapFailed, Swapped
 from agent.messages.errors import ModelError, OutOfMemoryError
+from agent.messages.references import ModelFile
 
 NewDummies = Callable[..., PlantOfDummies]
 Feed = Callable[..., Feeder]
@@ -281,7 +282,7 @@ def test_the_weights_beside_an_xml_are_checked_and_predicted(
     graph, weights = tmp_path / "ir.xml", tmp_path / "ir.bin"
     graph.write_text("<net/>")
     weights.write_bytes(bytes(2 * MIB))
-    known: dict[str, object] = {"backend": "dummy", "weights_sha256": sha256_of(weights)}
+    known: dict[str, object] = {"backend": "dummy", "files": (ModelFile("ir.bin", sha256_of(weights)),)}
     version = entry_of("ir", graph, known)
     runtime.behaviours["ir"] = Behaviour()
     weights.write_bytes(bytes(2 * MIB - 1) + b"1")

@@ -110,6 +110,40 @@ def test_only_the_unused_can_be_released() -> None:
     drop(cache, entry)
 
 
+def test_a_version_in_the_ledger_is_not_charged_twice() -> None:
+    cache = new_cache()
+    assert cache.charge(version("a"), 10) is not None
+    assert cache.charge(version("a"), 10) is None
+    assert cache.used_bytes == 10
+
+
+def test_bytes_that_grew_meanwhile_are_not_charged_to_a_release() -> None:
+    cache = new_cache()
+    entry = bring(cache, "a", 40)
+    cache.begin_release(entry)
+    assert cache.returned(entry, -5) == 40
+
+
+def test_a_model_under_two_frames_stays_until_both_are_answered() -> None:
+    cache = new_cache()
+    entry = bring(cache, "a", 10, ("line-1",))
+    cache.lease(entry)
+    cache.lease(entry)
+    cache.unclaim(entry, "line-1")
+    cache.unlease(entry)
+    assert cache.begin_release(entry) is None
+    cache.unlease(entry)
+    drop(cache, entry)
+
+
+def test_a_model_that_was_announced_while_it_loaded_is_reserved() -> None:
+    cache = new_cache(clock=Clock())
+    entry = cache.charge(version("a"), 10)
+    assert entry is not None
+    cache.loaded(entry, DummyModel(), (), {"line-1": 10.0})
+    assert (entry.state, cache.begin_release(entry)) == ("reserved", None)
+
+
 def test_a_model_is_pinned_until_its_line_has_flipped_and_active_from_then_on() -> None:
     cache = new_cache()
     old, new = bring(cache, "old", 10, ("line-1",)), bring(cache, "new", 10, ("line-1", "line-2"))

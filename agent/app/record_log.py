@@ -1,0 +1,78 @@
+"""A file of records that is only appended to: a line each, with a checksum, so that a torn end is known as one."""
+
+import os
+import zlib
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+
+@dataclass(frozen=True)
+class Content:
+    """The records of a log, and how many bytes they take.
+
+    `is_damaged`: one is missing that others follow, which is not the torn end that a loss of power leaves.
+    """
+
+    records: list[bytes]
+    size_bytes: int
+    is_damaged: bool
+
+
+class RecordLog:
+    """An open log. `append` and `close` are for one thread; `sync` may be called from another one meanwhile."""
+
+    def __init__(self, path: Path, size_bytes: int = 0) -> None:
+        """Open a log, made if need be, whose first `size_bytes` are good; raises OSError."""
+        self.path: Final = path
+        self.size_bytes = size_bytes
+        self._descriptor: Final = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+
+    def append(self, record: bytes) -> None:
+        """Add a record without a line feed in it, whole or not at all; raises OSError. It outlives the process."""
+        line = b"%08x %b\n" % (zlib.crc32(record), record)
+        written = 0
+        try:
+            while written < len(line):
+                written += os.pwrite(self._descriptor, line[written:], self.size_bytes + written)
+            # what a shorter record overwrote of a failed one may be left behind it
+            if os.fstat(self._descriptor).st_size > self.size_bytes + written:
+                os.ftruncate(self._descriptor, self.size_bytes + written)
+        except OSError:
+            with suppress(OSError):
+                os.ftruncate(self._descriptor, self.size_bytes)
+            raise
+        self.size_bytes += written
+
+    def sync(self) -> None:
+        """Bring all records onto the medium; raises OSError."""
+        os.fdatasync(self._descriptor)
+
+    def close(self) -> None:
+        """Close the file."""
+        with suppress(OSError):
+            os.close(self._descriptor)
+
+
+def read_log(path: Path) -> Content:
+    """Return what is in a log; raises OSError."""
+    records: list[bytes] = []
+    size_bytes, is_damaged = 0, False
+    for record, begin, end in _records(path.read_bytes()):
+        if record is not None:
+            is_damaged = is_damaged or begin != size_bytes
+            records.append(record)
+            size_bytes = end
+    return Content(records, size_bytes, is_damaged)
+
+
+def _records(data: bytes) -> Iterator[tuple[bytes | None, int, int]]:
+    """Yield each line's record, None for a damaged one, and where the line begins and ends."""
+    begin = 0
+    for line in data.split(b"\n")[:-1]:
+        end = begin + len(line) + 1
+        checksum, _, record = line.partition(b" ")
+        yield (record if checksum == b"%08x" % zlib.crc32(record) else None), begin, end
+        begin = end

@@ -1,0 +1,211 @@
+"""The text in a PLC's memory: strings as controllers lay them out, told from numbers in binary.
+
+Two to eight bytes with a NUL may be either; then it is a number, because a refusal is seen when a line is set up, and a
+wrong product is not.
+"""
+
+import json
+import struct
+from collections.abc import Callable, Iterator
+from typing import Final
+
+_LETTER: Final = ord(" ")
+"""A length below is no character of a text, so it is the header of a counted string."""
+_BEYOND_ASCII: Final = 128
+_NUMBER_SIZES: Final = (2, 4, 8)
+_LARGEST_INTEGER: Final = 0x2FFF
+"""Beyond it, two bytes may be two digits: `17` padded to four bytes is 14129 as a DINT, and taken for text."""
+_LARGEST_REAL: Final = 9999
+_WIDE: Final = 2
+_PADDING: Final = " \t\r\n"
+
+
+class NoTextError(ValueError):
+    """Bytes that hold no text; the message says what they may be."""
+
+
+def text_of(payload: bytes) -> str:
+    """Return the text that `payload` holds, without its padding. Raises NoTextError."""
+    if _is_number(payload):
+        raise NoTextError(f"{len(payload)} bytes that may be a number in binary: send it as text, such as 49")
+    if _is_empty_string(payload):
+        raise NoTextError("an S7 STRING or WSTRING without a character")
+    for form in _forms(payload):
+        text = form(payload)
+        if text is not None:
+            return text
+    raise NoTextError(f"{len(payload)} bytes that are no text in any form known here")
+
+
+def _forms(payload: bytes) -> Iterator[Callable[[bytes], str | None]]:
+    yield _marked_utf16
+    yield _s7_wstring
+    yield _logix_string
+    if len(payload) > _WIDE and _is_counted_for_sure(payload):
+        # what stands after the length is not the value, however well it reads
+        yield _s7_string
+    yield _utf16
+    yield _utf8
+    yield _s7_string
+    yield _latin1
+
+
+def _is_number(payload: bytes) -> bool:
+    """Whether this is an INT, DINT, LINT, REAL or LREAL rather than a text padded to its size."""
+    size = len(payload)
+    if size not in _NUMBER_SIZES:
+        return False
+    negative = b"\xff" * max(1, size - 2)
+    if payload.startswith(negative) or payload.endswith(negative):
+        return True
+    if 0 not in payload:
+        return False
+    if size - payload.count(0) <= 1 or int.from_bytes(payload, "little") <= _LARGEST_INTEGER:
+        return True
+    if size == _NUMBER_SIZES[0]:
+        return False
+    reals = (struct.unpack(order + ("f" if size == _NUMBER_SIZES[1] else "d"), payload)[0] for order in "<>")
+    return any(1 <= abs(real) <= _LARGEST_REAL and float(real).is_integer() for real in reals)
+
+
+def _is_empty_string(payload: bytes) -> bool:
+    """Whether this is an S7 STRING or WSTRING of length 0, whose maximum alone would read as a letter: 254 as `þ`.
+
+    One letter or digit of ASCII that is padded by chance to that length is taken for what it says all the same; not
+    where old characters follow.
+    """
+    if len(payload) > 1 and payload[1] == 0:
+        is_whole = len(payload) in {2, 2 + payload[0]}
+        return is_whole and (any(payload[2:]) or not payload[:1].isalnum()) and not _utf16(payload)
+    if len(payload) >= 2 * _WIDE and payload[2:4] == b"\0\0":
+        maximum = int.from_bytes(payload[:2], "big")
+        is_whole = len(payload) in {4, 4 + 2 * maximum}
+        return is_whole and (any(payload[4:]) or not payload[1:2].isalnum())
+    return False
+
+
+def _is_counted_for_sure(payload: bytes) -> bool:
+    """Whether the first two bytes can only be the header of an S7 STRING, even where both are letters."""
+    maximum, length = payload[0], payload[1]
+    if length < _LETTER:
+        return not _is_laid_out(payload)
+    return len(payload) == 2 + maximum and payload.find(0) == 2 + length
+
+
+def _is_laid_out(payload: bytes) -> bool:
+    """Whether this is a JSON document over several lines: in a short one, brace and line feed look like a header."""
+    if payload[:1] not in {b"{", b"["}:
+        return False
+    try:
+        json.loads(payload)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _s7_string(payload: bytes) -> str | None:
+    if len(payload) < _WIDE:
+        return None
+    data = _counted(payload, 2, payload[0], payload[1], 1)
+    if data is None or 0 in data:
+        return None
+    return _printable(_decoded(data, "utf-8") or data.decode("latin-1"))
+
+
+def _s7_wstring(payload: bytes) -> str | None:
+    if len(payload) < 2 * _WIDE:
+        return None
+    maximum, length = struct.unpack(">HH", payload[:4])
+    data = _counted(payload, 4, maximum, length, _WIDE)
+    if data is None:
+        return None
+    ends = len(payload) == 4 + 2 * maximum and payload[4 + 2 * length :][:2] == b"\0\0"
+    if length >= _LETTER and maximum < _BEYOND_ASCII and not ends:
+        return None  # two letters of a text in UTF-16
+    text = _decoded(data, "utf-16-be")
+    return None if text is None or "\0" in text else _printable(text)
+
+
+def _logix_string(payload: bytes) -> str | None:
+    length = int.from_bytes(payload[:4], "little")
+    data = payload[4 : 4 + length]
+    if not data or len(data) != length or 0 in data:
+        return None
+    return _printable(_decoded(data, "utf-8") or data.decode("latin-1"))
+
+
+def _counted(payload: bytes, start: int, maximum: int, length: int, width: int) -> bytes | None:
+    """Return what a header counts, where the payload is as long as it says, or padded with NUL beyond its maximum."""
+    used, whole = start + length * width, start + maximum * width
+    if not 0 < length <= maximum or len(payload) < used:
+        return None
+    if len(payload) != used and (len(payload) < whole or any(payload[whole:])):
+        return None
+    return payload[start:used]
+
+
+def _marked_utf16(payload: bytes) -> str | None:
+    if payload[:2] not in {b"\xff\xfe", b"\xfe\xff"}:
+        return None
+    return _printable(_before_nul(_decoded(payload[: len(payload) // 2 * 2], "utf-16")))
+
+
+def _utf16(payload: bytes) -> str | None:
+    """Read UTF-16 without a mark up to its first NUL: products have mostly Latin names, so every other byte is zero."""
+    if len(payload) % 2:
+        return None
+    for zeros, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
+        high, low = payload[zeros::2], payload[1 - zeros :: 2]
+        end = next((at for at, pair in enumerate(zip(high, low, strict=True)) if pair == (0, 0)), len(low))
+        if end == 0 or any(high[:end]) or 0 in low[:end]:
+            continue
+        if end == 1 and not (low[:1].isalnum() and _may_be_left_over(payload)):
+            return None
+        return _printable(_decoded(payload[: 2 * end], encoding))
+    return None
+
+
+def _utf8(payload: bytes) -> str | None:
+    text = _iec_string(payload)
+    return None if text is None else _printable(_decoded(text, "utf-8-sig"))
+
+
+def _latin1(payload: bytes) -> str | None:
+    text = _iec_string(payload)
+    return None if text is None else _printable(text.decode("latin-1"))
+
+
+def _iec_string(payload: bytes) -> bytes | None:
+    """Return what stands before the first NUL; None where the bytes behind it are those of no text.
+
+    An IEC STRING sent by SIZEOF still has the characters of a longer value behind its NUL.
+    """
+    text, nul, rest = payload.partition(b"\0")
+    if nul and not (text and _may_be_left_over(rest) and (len(text) > 1 or text.isalnum())):
+        return None
+    return text
+
+
+def _may_be_left_over(rest: bytes) -> bool:
+    return all(byte == 0 or byte >= _LETTER or byte in b"\t\r\n" for byte in rest)
+
+
+def _before_nul(text: str | None) -> str | None:
+    return None if text is None else text.partition("\0")[0]
+
+
+def _decoded(payload: bytes, encoding: str) -> str | None:
+    try:
+        return payload.decode(encoding)
+    except UnicodeDecodeError:
+        return None
+
+
+def _printable(text: str | None) -> str | None:
+    """Return the text without its padding; None if what remains has control characters or is nothing."""
+    if text is None:
+        return None
+    trimmed = text.strip(_PADDING)
+    is_json = trimmed[:1] in {"{", "["}
+    inner = trimmed.replace("\n", " ").replace("\r", " ").replace("\t", " ") if is_json else trimmed
+    return trimmed if inner and inner.isprintable() else None

@@ -1,0 +1,26 @@
+"""Numbers that controllers write as text: one product, however its number is written."""
+
+import math
+import re
+from typing import Final
+
+_WHOLE: Final = re.compile(r"(-?\d+)\.0+")
+_PLUS: Final = re.compile(r"\+0*(\d+(?:\.\d*)?(?:[eE][+-]?\d+)?)")
+_REAL: Final = re.compile(r"([+-]?(?:\d+[.,]\d*|[.,]\d+))[eE]([+-]?\d+)")
+
+
+def canonical_number(text: str) -> str:
+    """Return a number's one text, and any other text as it is: `0.50`, `007` and `4E2` may be products.
+
+    A REAL with point and exponent such as `+1.700000E+01` is `17`, and so are `+17`, `17.0` and `+00017`. Raises
+    ValueError for one beyond all bounds.
+    """
+    if match := _REAL.fullmatch(text):
+        real = float(f"{match[1].replace(',', '.')}e{match[2]}")
+        if not math.isfinite(real):
+            raise ValueError(f"{text} is no value")
+        return str(int(real)) if real.is_integer() else repr(real)
+    if match := _PLUS.fullmatch(text):
+        text = match[1]
+    match = _WHOLE.fullmatch(text)
+    return match[1] if match else text

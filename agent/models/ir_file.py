@@ -1,0 +1,53 @@
+"""The parts of an OpenVINO IR file that `models add` asks for: what goes in, its names, how long its weights are."""
+
+import xml.etree.ElementTree as ET
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+_MOST_BYTES: Final = 64 << 20
+
+
+class NotIrError(Exception):
+    """The bytes are no OpenVINO IR file; the message says why, for a user."""
+
+
+@dataclass(frozen=True)
+class IrFile:
+    """`inputs`: the sides of each input, None where open. `weights_bytes`: what the .bin must hold at the least."""
+
+    inputs: tuple[tuple[int | None, ...], ...]
+    has_names: bool
+    weights_bytes: int
+
+
+def read(path: Path) -> IrFile:
+    """Read an .xml file. Raises NotIrError, and OSError."""
+    if path.stat().st_size > _MOST_BYTES:
+        raise NotIrError(f"is longer than {_MOST_BYTES >> 20} MiB, which no OpenVINO .xml is")
+    inputs: list[tuple[int | None, ...]] = []
+    has_names, weights_bytes, root, kind = False, 0, "", ""
+    try:
+        for event, element in ET.iterparse(path, events=("start", "end")):  # noqa: S314 - below a bound; expat limits entities
+            if event == "start":
+                root = root or element.tag
+                kind = element.get("type", "") if element.tag == "layer" else kind
+                continue
+            if element.tag == "data" and kind == "Parameter":
+                inputs.append(tuple(_side(word) for word in element.get("shape", "").split(",") if word.strip()))
+            elif element.tag == "data" and kind == "Const":
+                weights_bytes = max(weights_bytes, int(element.get("offset", 0)) + int(element.get("size", 0)))
+            has_names = has_names or (element.tag in {"names", "labels"} and bool(element.get("value")))
+            if element.tag == "layer":
+                element.clear()
+    except ET.ParseError as error:
+        raise NotIrError(f"is no OpenVINO .xml, or is cut ({error})") from None
+    except ValueError:
+        raise NotIrError("is no OpenVINO .xml: a number in it is none") from None
+    if root != "net":
+        raise NotIrError(f"is no OpenVINO .xml: it begins with <{root}>, not with <net>")
+    return IrFile(tuple(inputs), has_names, weights_bytes)
+
+
+def _side(word: str) -> int | None:
+    return int(word) if word.strip().isdecimal() else None

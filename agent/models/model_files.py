@@ -1,0 +1,234 @@
+"""The files that one model consists of, and whether they can be what their names say. Loads no runtime."""
+
+import zipfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
+
+from agent.messages.errors import ModelError
+from agent.messages.references import ModelVersion
+from agent.models import ir_file, onnx_file
+from agent.models.literals import MOST_CHARACTERS, read_literal
+
+_HEAD_BYTES: Final = 512
+_STRIDE: Final = 32
+_SIDECAR_BYTES: Final = 2 * MOST_CHARACTERS  # its reader takes a hundred times that
+_PICTURE_SIDES: Final = 4
+_COLOURS: Final = 3
+METADATA: Final = "metadata.yaml"
+_ZIP: Final = b"PK\x03\x04"
+_PICKLES: Final = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+
+# Beginnings of what downloads leave instead of a model.
+_STRANGERS: Final = (
+    (b"version https://git-lfs", "is a Git LFS pointer, not the model: fetch it with `git lfs pull`"),
+    (b"<!doctype html", "is an HTML page, not a model: what was downloaded is a web page (a login, an error?)"),
+    (b"<html", "is an HTML page, not a model: what was downloaded is a web page (a login, an error?)"),
+    (b"{", "is a JSON text, not a model: what was downloaded is a server's answer"),
+    (b"\x1f\x8b", "is a gzip archive: unpack it first"),
+    (b"7z\xbc\xaf", "is a 7z archive: unpack it first"),
+    (b"rar!", "is a RAR archive: unpack it first"),
+)
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """What was found in a model's files. `has_names`: they name their classes; None where only its runtime can tell."""
+
+    has_names: bool | None
+
+
+def companions(path: Path) -> tuple[str, ...]:
+    """Name, relative to the folder of `path`, the further files that are read with it.
+
+    Raises ModelError where they cannot be told, or lie outside that folder; OSError where `path` cannot be read.
+    """
+    suffix = path.suffix.lower()
+    if suffix == ".xml":
+        sidecar = sidecar_of(path)
+        return (path.with_suffix(".bin").name, *((sidecar.name,) if sidecar else ()))
+    if suffix != ".onnx":
+        return ()
+    try:
+        names = onnx_file.read(path).external
+    except onnx_file.NotOnnxError as error:
+        raise ModelError("load_failed", f"{path} {error}") from None
+    for name in names:
+        if not is_inside(name) or name == path.name:
+            raise ModelError("load_failed", f"{path} keeps weights in {name!r}, which is no file beside it")
+    return names
+
+
+def sidecar_of(path: Path) -> Path | None:
+    """Return the YAML file of names that exporters write beside an .xml: ultralytics' one, else YOLOv5's."""
+    return next((file for file in (path.parent / METADATA, path.with_suffix(".yaml")) if file.is_file()), None)
+
+
+def is_inside(name: str) -> bool:
+    """Say whether a relative name stays inside its folder."""
+    path = PurePosixPath(name)
+    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and "\0" not in name
+
+
+def require_declared(version: ModelVersion) -> None:
+    """Raise ModelError where a runtime would read a file that has no sha256 in the version's entry."""
+    path = Path(version.path)
+    try:
+        missing = undeclared(version, companions(path))
+    except OSError as error:
+        raise ModelError("file_missing", f"{version.reference}: {path}: {error.strerror}") from None
+    except ModelError as error:
+        raise ModelError(error.reason, f"{version.reference}: {error}") from None
+    if missing:
+        what = f"{version.reference}: {', '.join(missing)} is read with {path.name}, and has no sha256 in its entry"
+        raise ModelError("hash_mismatch", f"{what}: remove the entry, and `changeover models add` it again")
+
+
+def require_sound(version: ModelVersion) -> None:
+    """Raise ModelError, in a user's words, where no runtime should be given the version's files."""
+    require_declared(version)
+    try:
+        inspect(Path(version.path))
+    except OSError as error:
+        raise ModelError("file_missing", f"{version.reference}: {version.path}: {error.strerror}") from None
+    except ModelError as error:
+        raise ModelError(error.reason, f"{version.reference}: {error}") from None
+
+
+def undeclared(version: ModelVersion, names: Iterable[str]) -> tuple[str, ...]:
+    """Return those of `names` that the version's entry gives no sha256 for."""
+    declared = {file.name for file in version.files}
+    return tuple(name for name in names if name not in declared)
+
+
+def inspect(path: Path) -> Inspected:
+    """Look whether a model's files are whole, and a model with one picture as its input.
+
+    Raises ModelError in a user's words, and OSError.
+    """
+    require_kind(path)
+    suffix = path.suffix.lower()
+    if suffix == ".onnx":
+        return _inspect_onnx(path)
+    if suffix == ".xml":
+        return _inspect_ir(path)
+    if suffix == ".pt":
+        _inspect_checkpoint(path)
+    return Inspected(None)
+
+
+def require_kind(path: Path) -> None:
+    """Raise ModelError where a file's first bytes are of something else than its name says."""
+    if path.stat().st_size == 0:
+        raise ModelError("load_failed", f"{path} is empty")
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+    stranger = _stranger(head, path.suffix.lower())
+    if stranger:
+        raise ModelError("load_failed", f"{path} {stranger}")
+
+
+def _stranger(head: bytes, suffix: str) -> str | None:
+    """Say what a file is instead, by its first bytes."""
+    start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    for beginning, words in _STRANGERS:
+        if start.startswith(beginning):
+            return words
+    is_pickle = head.startswith((_ZIP, *_PICKLES))
+    if suffix != ".pt" and is_pickle:
+        return f"is no {suffix} file but a PyTorch checkpoint or a zip: name it .pt, or export it"
+    if suffix != ".xml" and start.startswith((b"<?xml", b"<net")):
+        return f"is no {suffix} file but an XML text: an OpenVINO model is added by its .xml, or a storage's error came"
+    if suffix == ".pt" and not is_pickle:
+        return "is no PyTorch checkpoint: it begins as neither a zip nor a pickle"
+    if head[4:8] == b"TFL3":
+        return "is a TensorFlow Lite model: export it to ONNX"
+    return None
+
+
+def _inspect_onnx(path: Path) -> Inspected:
+    try:
+        found = onnx_file.read(path)
+    except onnx_file.NotOnnxError as error:
+        raise ModelError("load_failed", f"{path} {error}") from None
+    for name in companions(path):
+        if not (path.parent / name).is_file():
+            raise ModelError("file_missing", f"{path} keeps weights in {name}, which is not beside it")
+    if len(found.inputs) != 1:
+        raise ModelError("load_failed", f"{path} takes {len(found.inputs)} inputs, expected one picture")
+    _require_picture(path, found.inputs[0], _stride(found.metadata))
+    return Inspected(bool(read_literal(found.metadata.get("names", ""))))
+
+
+def _inspect_ir(path: Path) -> Inspected:
+    try:
+        found = ir_file.read(path)
+    except ir_file.NotIrError as error:
+        raise ModelError("load_failed", f"{path} {error}") from None
+    weights = path.with_suffix(".bin")
+    if not weights.is_file():
+        raise ModelError("file_missing", f"{path} needs {weights.name} beside it, which holds its weights")
+    there_bytes = weights.stat().st_size
+    if there_bytes < found.weights_bytes:
+        whole = f"{there_bytes / 1e6:.1f} of {found.weights_bytes / 1e6:.1f} MB are there"
+        raise ModelError("load_failed", f"{weights} is cut: {whole}")
+    sidecar = sidecar_of(path)
+    facts = read_sidecar(sidecar) if sidecar else {}
+    if len(found.inputs) != 1:
+        raise ModelError("load_failed", f"{path} takes {len(found.inputs)} inputs, expected one picture")
+    _require_picture(path, found.inputs[0], _stride(facts))
+    return Inspected(found.has_names or bool(facts.get("names")))
+
+
+def read_sidecar(path: Path) -> dict[str, Any]:
+    """Read the YAML that an exporter wrote beside a model. Raises ModelError where it is none, or too long."""
+    import yaml  # type: ignore[import-untyped] # noqa: PLC0415 - only such an export needs it
+
+    try:
+        if path.stat().st_size > _SIDECAR_BYTES:
+            raise ModelError("load_failed", f"{path} is longer than {_SIDECAR_BYTES >> 10} KiB")
+        facts = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError):
+        raise ModelError("load_failed", f"{path} is no YAML: export the model again") from None
+    return facts if isinstance(facts, dict) else {}
+
+
+def _inspect_checkpoint(path: Path) -> None:
+    with path.open("rb") as file:
+        if file.read(len(_ZIP)) != _ZIP:
+            return  # a pickle as torch wrote it before 1.6: only its reader can tell where it ends
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, OSError, ValueError):
+        size = f"{path.stat().st_size / 1e6:.1f} MB are there"
+        raise ModelError("load_failed", f"{path} is cut: its end is missing ({size}); fetch it again") from None
+    if any("/code/" in f"/{name}" for name in names):
+        raise ModelError("load_failed", f"{path} is a TorchScript file: export the checkpoint to ONNX")
+    if not any(name.endswith("data.pkl") for name in names):
+        raise ModelError("load_failed", f"{path} is a zip, but no PyTorch checkpoint")
+
+
+def _require_picture(path: Path, sides: tuple[int | None, ...], stride: int) -> None:
+    if len(sides) != _PICTURE_SIDES:
+        raise ModelError("load_failed", f"{path} takes {_shown(sides)}, expected a picture of (1, 3, height, width)")
+    batch, channels, height, width = sides
+    if channels not in {_COLOURS, None}:
+        if width == _COLOURS:
+            raise ModelError("load_failed", f"{path} takes {_shown(sides)}, colours last (NHWC): export it as NCHW")
+        raise ModelError("load_failed", f"{path} takes {channels} channels, expected a picture of {_COLOURS} colours")
+    if batch not in {1, None}:
+        raise ModelError("load_failed", f"{path} takes {batch} pictures at once: export it with batch=1")
+    for side in (height, width):
+        if side is not None and side % stride:
+            raise ModelError("load_failed", f"{path} takes {height} x {width}, expected a multiple of {stride}")
+
+
+def _shown(sides: tuple[int | None, ...]) -> str:
+    return f"({', '.join('?' if side is None else str(side) for side in sides)})"
+
+
+def _stride(facts: dict[str, Any]) -> int:
+    value = read_literal(str(facts.get("stride", "")))
+    return value if isinstance(value, int) and 0 < value <= 1 << 10 else _STRIDE

@@ -1,0 +1,227 @@
+"""The parts of an ONNX file that decide which files are read and what goes in: no runtime, no onnx package.
+
+An ONNX file is a protobuf message (onnx.proto3 of the ONNX project, whose field numbers stand here). Only lengths and a
+few small fields are read; tensors are stepped over.
+"""
+
+import mmap
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+_VARINT, _FIXED64, _BYTES, _GROUP, _GROUP_END, _FIXED32 = range(6)
+_SKIPPED_BYTES: Final = {_FIXED64: 8, _FIXED32: 4, _GROUP: 0, _GROUP_END: 0}
+_VARINT_BYTES: Final = 10
+_MOST_DEPTH: Final = 64
+_WORD_OF_EXTERNAL: Final = b"location"  # the key without which no tensor lies in another file
+
+# ModelProto, GraphProto, NodeProto, AttributeProto, FunctionProto: where tensors and graphs may stand.
+_MODEL_GRAPH, _MODEL_METADATA, _MODEL_FUNCTION, _MODEL_TRAINING = 7, 14, 25, 20
+_GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_INPUT, _GRAPH_SPARSE = 1, 5, 11, 15
+_NODE_ATTRIBUTE, _FUNCTION_NODE, _FUNCTION_ATTRIBUTE = 5, 7, 11
+_ATTRIBUTE_TENSORS: Final = frozenset({5, 10})
+_ATTRIBUTE_GRAPHS: Final = frozenset({6, 11})
+_ATTRIBUTE_SPARSE: Final = frozenset({22, 23})
+_SPARSE_TENSORS: Final = frozenset({1, 2})
+_TENSOR_NAME, _TENSOR_EXTERNAL = 8, 13
+_TRAINING_GRAPHS: Final = frozenset({1, 2})
+
+
+Sides = tuple[int | None, ...]
+
+
+class NotOnnxError(Exception):
+    """The bytes are no ONNX file; the message says why, for a user."""
+
+
+@dataclass(frozen=True)
+class OnnxFile:
+    """`inputs`: the sides of each input, None where open. `metadata`: what the exporter wrote.
+
+    `external`: the files, relative to this one's folder, that hold tensors.
+    """
+
+    inputs: tuple[Sides, ...]
+    metadata: dict[str, str]
+    external: tuple[str, ...]
+
+
+def read(path: Path) -> OnnxFile:
+    """Read a file's structure. Raises NotOnnxError, and OSError."""
+    with path.open("rb") as file:
+        if path.stat().st_size == 0:
+            raise NotOnnxError("is empty")
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    try:
+        return _model(memoryview(mapped), has_external=mapped.find(_WORD_OF_EXTERNAL) >= 0)
+    except (IndexError, UnicodeDecodeError):
+        raise NotOnnxError("is no ONNX file") from None
+
+
+def _model(view: memoryview, *, has_external: bool) -> OnnxFile:
+    inputs: tuple[Sides, ...] = ()
+    metadata: dict[str, str] = {}
+    external: dict[str, None] = {}
+    has_graph = False
+    for field, value in _fields(view, is_file=True):
+        if field == _MODEL_METADATA:
+            key, text = _pair(_message(value))
+            metadata[key] = text
+        elif field == _MODEL_GRAPH:
+            has_graph = True
+            inputs = _inputs(_message(value))
+    if not has_graph:
+        raise NotOnnxError("is no ONNX file: it holds no graph")
+    if has_external:
+        external = dict.fromkeys(_locations_of_model(view))
+    return OnnxFile(inputs, metadata, tuple(external))
+
+
+def _locations_of_model(view: memoryview) -> Iterator[str]:
+    for field, value in _fields(view):
+        if field == _MODEL_GRAPH:
+            yield from _locations_of_graph(_message(value), 0)
+        elif field == _MODEL_FUNCTION:
+            yield from _locations_of_function(_message(value))
+        elif field == _MODEL_TRAINING:
+            for inner, graph in _fields(_message(value)):
+                if inner in _TRAINING_GRAPHS:
+                    yield from _locations_of_graph(_message(graph), 0)
+
+
+def _locations_of_function(view: memoryview) -> Iterator[str]:
+    for field, value in _fields(view):
+        if field == _FUNCTION_NODE:
+            yield from _locations_of_node(_message(value), 0)
+        elif field == _FUNCTION_ATTRIBUTE:
+            yield from _locations_of_attribute(_message(value), 0)
+
+
+def _locations_of_graph(view: memoryview, depth: int) -> Iterator[str]:
+    if depth > _MOST_DEPTH:
+        raise NotOnnxError("nests its graphs too deep")
+    for field, value in _fields(view):
+        if field == _GRAPH_NODE:
+            yield from _locations_of_node(_message(value), depth)
+        elif field == _GRAPH_INITIALIZER:
+            yield from _locations_of_tensor(_message(value))
+        elif field == _GRAPH_SPARSE:
+            yield from _locations_of_sparse(_message(value))
+
+
+def _locations_of_node(view: memoryview, depth: int) -> Iterator[str]:
+    for field, value in _fields(view):
+        if field == _NODE_ATTRIBUTE:
+            yield from _locations_of_attribute(_message(value), depth)
+
+
+def _locations_of_attribute(view: memoryview, depth: int) -> Iterator[str]:
+    for field, value in _fields(view):
+        if field in _ATTRIBUTE_TENSORS:
+            yield from _locations_of_tensor(_message(value))
+        elif field in _ATTRIBUTE_GRAPHS:
+            yield from _locations_of_graph(_message(value), depth + 1)
+        elif field in _ATTRIBUTE_SPARSE:
+            yield from _locations_of_sparse(_message(value))
+
+
+def _locations_of_sparse(view: memoryview) -> Iterator[str]:
+    for field, value in _fields(view):
+        if field in _SPARSE_TENSORS:
+            yield from _locations_of_tensor(_message(value))
+
+
+def _locations_of_tensor(view: memoryview) -> Iterator[str]:
+    for field, value in _fields(view):
+        if field == _TENSOR_EXTERNAL:
+            key, text = _pair(_message(value))
+            if key == "location":
+                yield text
+
+
+def _inputs(graph: memoryview) -> tuple[Sides, ...]:
+    """List what goes in; older files name their weights among the inputs, too."""
+    found: dict[str, Sides] = {}
+    weights = set()
+    for field, value in _fields(graph):
+        if field == _GRAPH_INPUT:
+            name, sides = _input(_message(value))
+            found[name] = sides
+        elif field == _GRAPH_INITIALIZER:
+            weights |= {_text(inner) for name, inner in _fields(_message(value)) if name == _TENSOR_NAME}
+    return tuple(sides for name, sides in found.items() if name not in weights)
+
+
+def _input(view: memoryview) -> tuple[str, Sides]:
+    """Read a ValueInfoProto: name 1, type 2 > tensor_type 1 > shape 2 > dim 1 > dim_value 1."""
+    name = "".join(_text(value) for field, value in _fields(view) if field == 1)
+    shapes = [shape for kind in _inner(view, 2) for tensor in _inner(kind, 1) for shape in _inner(tensor, 2)]
+    return name, tuple(_side(dim) for shape in shapes for dim in _inner(shape, 1))
+
+
+def _side(dim: memoryview) -> int | None:
+    return next((value for field, value in _fields(dim) if field == 1 and isinstance(value, int)), None)
+
+
+def _inner(view: memoryview, wanted: int) -> list[memoryview]:
+    return [_message(inner) for field, inner in _fields(view) if field == wanted]
+
+
+def _pair(view: memoryview) -> tuple[str, str]:
+    """Read a StringStringEntryProto."""
+    values = dict(_fields(view))
+    return _text(values.get(1, memoryview(b""))), _text(values.get(2, memoryview(b"")))
+
+
+def _text(value: int | memoryview) -> str:
+    return str(_message(value), "utf-8")
+
+
+def _message(value: int | memoryview) -> memoryview:
+    if isinstance(value, int):
+        raise NotOnnxError("is no ONNX file")
+    return value
+
+
+def _fields(view: memoryview, *, is_file: bool = False) -> Iterator[tuple[int, int | memoryview]]:
+    """Yield (field number, value) of a message; raises NotOnnxError where the bytes are none, or end too early."""
+    at, end = 0, len(view)
+    depth = 0  # of groups, which ONNX does not use and every reader steps over
+    while at < end:
+        tag, at = _varint(view, at)
+        field, kind = tag >> 3, tag & 7
+        value, next_at = _value(view, at, kind)
+        if next_at > end:
+            words = f"{end / 1e6:.1f} of {next_at / 1e6:.1f} MB are there"
+            raise NotOnnxError(f"is cut: {words}" if is_file and kind == _BYTES else "is no ONNX file, or is damaged")
+        depth += (kind == _GROUP) - (kind == _GROUP_END)
+        if not field or depth < 0:
+            raise NotOnnxError("is no ONNX file")
+        if value is not None and not depth:
+            yield field, value
+        at = next_at
+
+
+def _value(view: memoryview, at: int, kind: int) -> tuple[int | memoryview | None, int]:
+    """Return a field's value, None for those that ONNX's structure does not use, and where the next field begins."""
+    if kind == _VARINT:
+        return _varint(view, at)
+    if kind == _BYTES:
+        size, at = _varint(view, at)
+        return view[at : at + size], at + size
+    if kind not in _SKIPPED_BYTES:
+        raise NotOnnxError("is no ONNX file")
+    return None, at + _SKIPPED_BYTES[kind]
+
+
+def _varint(view: memoryview, at: int) -> tuple[int, int]:
+    value = shift = 0
+    for _ in range(_VARINT_BYTES):
+        byte = view[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:  # noqa: PLR2004 - the bit that says whether another byte follows
+            return value, at
+        shift += 7
+    raise NotOnnxError("is no ONNX file")

@@ -1,0 +1,50 @@
+"""The TLS context of a connection. A private key with a passphrase is a mistake: nobody is there to type one."""
+
+import ssl
+from dataclasses import dataclass
+from typing import NoReturn
+
+from agent.messages.errors import MistakeError
+
+
+@dataclass(frozen=True)
+class Tls:
+    """Files of a TLS connection; None as `ca_file` trusts the system's authorities."""
+
+    ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
+
+
+class LockedKeyError(MistakeError):
+    """A private key that needs a passphrase."""
+
+
+def tls_context(tls: Tls) -> ssl.SSLContext:
+    """Return the context of `tls`. Raises OSError (ssl.SSLError too) for a bad file, and LockedKeyError."""
+    context = ssl.create_default_context(cafile=tls.ca_file)
+    _load_own(context, tls)
+    return context
+
+
+def check_key(tls: Tls) -> None:
+    """Raise LockedKeyError where the key has a passphrase; any other fault of the files is for who connects to say."""
+    try:
+        _load_own(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), tls)
+    except (OSError, ValueError):
+        return
+
+
+def _load_own(context: ssl.SSLContext, tls: Tls) -> None:
+    if tls.cert_file is None:
+        return
+    key_file = tls.key_file or tls.cert_file
+
+    def refuse() -> NoReturn:
+        # without this OpenSSL asks on the terminal, with signals held back
+        raise LockedKeyError(
+            f"mqtt.key_file: found a key with a passphrase, {key_file}, expected one without: "
+            "`openssl pkey -in KEY -out NEW-KEY`, readable by this service's user alone"
+        )
+
+    context.load_cert_chain(tls.cert_file, tls.key_file, password=refuse)

@@ -1,0 +1,55 @@
+"""Files that belong to one user alone: mode 0600 in folders of 0700, whoever writes them."""
+
+import os
+import stat
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+FOLDER_MODE: Final = 0o700
+FILE_MODE: Final = 0o600
+UMASK: Final = 0o077
+_SHARED: Final = stat.S_ISVTX | stat.S_IWOTH
+"""A folder that others may write to, such as /tmp, is not ours to close."""
+
+
+def make_private(path: Path) -> None:
+    """Close a file or folder to others; root also gives it to the owner of the folder that it lies in.
+
+    Links are left as they are, and so is what is another user's: it cannot be changed. A file that is missing is none.
+    """
+    with suppress(OSError):
+        # by descriptor: root must not be led to another file between a look and a change
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            _close_to_others(descriptor, path.parent.stat())
+        finally:
+            os.close(descriptor)
+
+
+def _close_to_others(descriptor: int, above: os.stat_result) -> None:
+    info = os.fstat(descriptor)
+    is_folder = stat.S_ISDIR(info.st_mode)
+    if not is_folder and (not stat.S_ISREG(info.st_mode) or info.st_nlink != 1):
+        return
+    wanted = FOLDER_MODE if is_folder else FILE_MODE
+    if stat.S_IMODE(info.st_mode) != wanted:
+        os.fchmod(descriptor, wanted)
+    # root by hand, then the service: what root leaves behind must be the service's to read
+    if os.geteuid() == 0 and (info.st_uid, info.st_gid) != (above.st_uid, above.st_gid):
+        os.fchown(descriptor, above.st_uid, above.st_gid)
+
+
+def make_private_tree(folder: Path) -> None:
+    """Close a folder and all that is in it to others."""
+    make_private(folder)
+    if folder.is_symlink() or not folder.is_dir():
+        return
+    with suppress(OSError):
+        for path in sorted(folder.iterdir()):
+            make_private_tree(path)
+
+
+def is_shared(descriptor: int) -> bool:
+    """Say whether a folder is one that others may write to by design."""
+    return bool(os.fstat(descriptor).st_mode & _SHARED == _SHARED)
