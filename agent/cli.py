@@ -86,7 +86,11 @@ def run(config: Path | None) -> None:
 
 
 @_commands.command()
-@click.option("--seconds", type=click.FloatRange(min=0, min_open=True), help="Stop after so long; else at Ctrl-C.")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Stop after so long, on a busy machine up to twice; else at Ctrl-C.",
+)
 @click.option("--json", "as_json", is_flag=True, help="End with one line of JSON: what was seen.")
 @click.option("--no-view", is_flag=True, help="Without the live view.")
 def demo(seconds: float | None, *, as_json: bool, no_view: bool) -> None:

@@ -3,14 +3,17 @@
 import logging
 import os
 import time
+from collections import deque
 from contextlib import ExitStack
 from typing import Final
 
 from agent.app import budget
 from agent.app.announcer import Announcer
+from agent.app.answers import Answers
 from agent.app.clock import Clock
 from agent.app.context import Context
 from agent.app.facts import Parts, gather
+from agent.app.gate import Gate
 from agent.app.link import make_link, make_publisher
 from agent.app.memory import SnapshotFile
 from agent.app.performer import Calls, Performer
@@ -25,17 +28,20 @@ from agent.app.worker import HUNG_AFTER_S, WORKER, worker_spec
 from agent.control import snapshot
 from agent.control.events import (
     AckRate,
+    FramesSeen,
     Reloaded,
     Stopped,
     Stopping,
     StreamChanged,
     Tick,
+    WorkerCrashed,
     WorkerHung,
     WorkerLost,
     WorkerUp,
 )
+from agent.control.policy import ready_models
 from agent.control.reconciler import Event, reconcile
-from agent.control.state import State
+from agent.control.state import NOTHING, State
 from agent.health.device import Device
 from agent.health.metrics import Metrics
 from agent.health.systemd import Notifier
@@ -75,6 +81,8 @@ class Agent:
         self._publisher: Final = make_publisher(settings, self._link, context.topics)
         self._supervisor: Final = Supervisor(self._loop, self._from_child)
         self._streams: Final = Streams(settings.stream, self._supervisor, self._stream_changed)
+        self._gate: Final = Gate(settings.line, [stream.id for stream in settings.stream])
+        self._answers: Final = Answers(settings.stream)
         self._publishing: Final = Publishing(
             settings.device.id,
             context.boot,
@@ -94,6 +102,7 @@ class Agent:
                 remember=lambda: self._memory.save(snapshot.take(self._state)),
                 set_publish=self._publishing.set_publish,
                 reload=self._reload,
+                restart_worker=lambda detail: self._supervisor.restart(WORKER, detail),
                 count_switch=self._metrics.switched,
                 is_bound=lambda topic: any(one.topic == topic for one in self._state.plant.bindings),
             ),
@@ -113,6 +122,8 @@ class Agent:
             self._vitals,
         )
         self._failing: Final[set[str]] = set()
+        self._undecided: Final[deque[Event]] = deque()
+        self._is_deciding = False
         self._is_hung = False
         self._stopping = False
         self._tick_due_s = 0.0
@@ -170,9 +181,27 @@ class Agent:
         _log.info("event=stopped acknowledged=%s", done)
 
     def _decide(self, event: Event) -> None:
+        """Decide and perform, one event after the other: what an action brings about comes after its decision."""
+        self._undecided.append(event)
+        if self._is_deciding:
+            return
+        self._is_deciding = True
+        try:
+            while self._undecided:
+                self._decide_one(self._undecided.popleft())
+        finally:
+            self._is_deciding = False
+
+    def _decide_one(self, event: Event) -> None:
+        decided_ns = time.monotonic_ns()
         self._performer.perform(reconcile(self._state, event, self._clock.now()))
+        said_ns = time.monotonic_ns()
         for line in self._state.lines.values():
-            self._publishing.line_changed(line.id, line.product, ready=line.ready != "0")
+            is_ready = line.ready != NOTHING
+            # A frame of the moment in between was not captured ready: neither as `ready` goes, nor as it comes.
+            since_ns = said_ns if is_ready else decided_ns
+            right = ready_models(self._state.plant, line) if is_ready else ()
+            self._publishing.line_changed(line.id, line.product, since_ns, right)
 
     def _tick_if_due(self) -> None:
         """Tick by the clock alone: with each message, it took most of what control takes of the processor."""
@@ -189,10 +218,11 @@ class Agent:
         self._look_at_worker(now_s)
         self._publishing.tick()
         self._look_at_rate(now_s)
+        self._decide(FramesSeen(self._answers.seen(self._streams.counters(), self._state.lines.values())))
         self._decide(Tick())
         self._memory.tick(now_s)
         self._vitals.tick(now_s, self._pids)
-        self._announcer.tick(now_s, self._streams, self._publishing, self._vitals)
+        self._announcer.tick(now_s, self._streams, self._publishing, self._vitals, self._metrics.trouble)
         self._scraping.tick(now_s)
         self._service.tick(now_s, self._silent_s(now_s), link_up=self._link.is_up)
 
@@ -257,39 +287,76 @@ class Agent:
         except Exception:  # noqa: BLE001 - see above; the loop's edge
             _log.exception("event=message_failed topic=%r bytes=%d", message.topic[:200], len(message.payload))
 
-    def _stream_changed(self, stream: str, status: StreamStatus) -> None:
+    def _stream_changed(self, stream: str, status: StreamStatus, detail: str) -> None:
         _log.info("event=stream_%s stream=%s", status, stream)
-        self._decide(StreamChanged(stream, status))
+        self._decide(StreamChanged(stream, status, detail))
 
     def _from_child(self, child: str, message: Message) -> None:
-        if self._streams.owns(child):
-            self._streams.take(child, message)
+        """Take what a child says, or what became of it; nothing of it may end control."""
+        kind = "worker" if child == WORKER else "camera"
+        refusal = self._why_not(child, message)
+        if refusal is not None:
+            self._metrics.refused(kind)
+            _log.warning(
+                "event=message_refused child=%r kind=%s detail=%r", child, type(message).__name__, refusal[:200]
+            )
             return
-        if isinstance(message, said.Swapped):
-            self._metrics.swapped(message)
-        self._from_worker(message)
+        try:
+            if kind == "camera":
+                self._streams.take(child, message)
+            else:
+                self._from_worker(message)
+        except Exception:  # noqa: BLE001 - see above; the loop's edge
+            self._metrics.refused(kind)
+            _log.exception("event=message_failed child=%r kind=%s", child, type(message).__name__)
+
+    def _why_not(self, child: str, message: Message) -> str | None:
+        if child == WORKER:
+            return self._gate.why_not(message, time.monotonic_ns())
+        return self._gate.why_not_of_camera(self._streams.of(child), message)
 
     def _from_worker(self, message: Message) -> None:
         match message:
             case said.Detections():
-                self._publishing.publish(message)
-                if message.stream in self._failing:
-                    self._failing.remove(message.stream)
-                    self._decide(said.InferenceFailed(message.stream, message.model, 0, ""))
+                self._detected(message)
+            case said.Beat():
+                self._answers.told(message.streams)
             case said.InferenceFailed():
                 self._failing.add(message.stream)
                 self._decide(message)
-            case said.Breaking() | said.Swapped() | said.SwapFailed() | said.Prepared() | said.PrepareFailed():
+            case said.Swapped():
+                self._metrics.swapped(message)
+                self._decide(message)
+            case said.Breaking() | said.SwapFailed() | said.Prepared() | said.PrepareFailed():
                 self._decide(message)
             case said.CacheState() | said.CacheDecided() | said.MemoryKept():
                 self._announcer.say_cache(message)
                 if isinstance(message, said.MemoryKept):
                     self._decide(message)
+            case _:
+                self._of_worker(message)
+
+    def _detected(self, message: said.Detections) -> None:
+        self._answers.answered(message)
+        self._publishing.publish(message)
+        if message.stream in self._failing:
+            self._failing.remove(message.stream)
+            self._decide(said.InferenceFailed(message.stream, message.model, 0, ""))
+
+    def _of_worker(self, message: Message) -> None:
+        """Take what is about the worker itself."""
+        match message:
+            case said.ThreadCrashed():
+                _log.error("event=thread_crashed thread=%r detail=%r", message.thread, message.detail)
+                self._metrics.crashed()
+                self._decide(WorkerCrashed(f"{message.thread}: {message.detail}"))
             case said.Hello():
                 self._announcer.say_versions(message.versions)
             case ChildUp():
                 self._decide(WorkerUp())
             case ChildLost():
                 self._is_hung = False
+                self._metrics.worker_lost()
+                self._answers.worker_lost()
                 self._announcer.say_no_cache()
                 self._decide(WorkerLost(message.detail))

@@ -1,6 +1,6 @@
 """What the device says of itself, beside its lines: status, meta, cache, health; and what it takes back."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final, Literal
 
 import msgspec
@@ -122,7 +122,9 @@ class Announcer:
             for topic in topics:
                 self._publisher.send_state(topic, b"")
 
-    def tick(self, now_s: float, streams: Streams, publishing: Publishing, vitals: Vitals) -> None:
+    def tick(
+        self, now_s: float, streams: Streams, publishing: Publishing, vitals: Vitals, worker: Mapping[str, int]
+    ) -> None:
         """Publish `health` when it is due, the first as soon as something was measured; look at the clock again."""
         if vitals.memory is None or not self._cadence.is_due(now_s):
             return
@@ -133,7 +135,7 @@ class Announcer:
             for id_, one in counters.items()
         }
         link = LinkReading(self._publisher.counters(), self._publisher.oldest_age_s, self._link.round_trip_ms)
-        device = DeviceReading(vitals.reading, vitals.memory, vitals.ages_s(now_s), vitals.caps)
+        device = DeviceReading(vitals.reading, vitals.memory, vitals.ages_s(now_s), vitals.caps, worker)
         health = self._reporter.report(now_s, readings, device, link)
         self._publisher.send_live(self._topics.of_device("health"), msgspec.json.encode(health))
 

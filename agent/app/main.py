@@ -23,7 +23,8 @@ def run(settings: Settings, reread: Callable[[], Settings] | None = None) -> int
         if settings.mqtt.embedded:
             from agent.app.trial import at_port, embedded_broker  # noqa: PLC0415 - only a trial brings its own
 
-            settings = at_port(settings, undo.enter_context(embedded_broker(settings.mqtt.port)))
+            broker = undo.enter_context(embedded_broker(settings.mqtt.port))
+            settings = at_port(settings, broker.port)
         catalog = Catalog.load(settings.catalog.file)
         try:
             agent = Agent(Context(settings, catalog, reread=reread))

@@ -21,6 +21,7 @@ from agent.control.actions import (
     PublishState,
     Reload,
     Remember,
+    RestartWorker,
     SetPublish,
 )
 from agent.messages.children import Assign, Prepare
@@ -40,6 +41,7 @@ class Calls:
     remember: Callable[[], None]
     set_publish: Callable[[str, Publish | None], None]
     reload: Callable[[], None]
+    restart_worker: Callable[[str], None]
     count_switch: Callable[[Switch], None]
     is_bound: Callable[[str], bool]
     """Whether a topic is that of a binding."""
@@ -80,7 +82,7 @@ class Performer:
             case _:
                 self._perform_rare(action)
 
-    def _perform_rare(self, action: SetPublish | Probe | Reload | Hold | Remember) -> None:
+    def _perform_rare(self, action: SetPublish | Probe | Reload | Hold | RestartWorker | Remember) -> None:
         match action:
             case SetPublish():
                 self._calls.set_publish(action.stream, action.publish)
@@ -91,6 +93,9 @@ class Performer:
             case Hold():
                 _log.warning("event=stand_back seconds=%g", action.seconds)
                 self._publisher.hold(action.seconds)
+            case RestartWorker():
+                _log.warning("event=worker_given_up detail=%r", action.detail)
+                self._calls.restart_worker(action.detail)
             case Remember():
                 self._calls.remember()
 

@@ -3,14 +3,17 @@
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
+from functools import lru_cache
 from typing import Final, Literal, Protocol
 
 import msgspec
 
+from agent.control.policy import serves
 from agent.messages.children import Detections, StageTimes
 from agent.messages.payloads import Summary
+from agent.messages.references import ModelReference
 from agent.settings import StreamSettings
 
 _MOMENTS: Final = 64
@@ -44,8 +47,22 @@ class Counted(Protocol):
 
 @dataclass(frozen=True)
 class _Moment:
+    """A line from one moment on. `right` models make a detection of its frames ready; none where it was not ready."""
+
     since_ns: int
-    prefix: bytes
+    product: str | None
+    ready: bytes
+    not_ready: bytes
+    right: tuple[ModelReference, ...] = ()
+
+    def prefix(self, model: str) -> bytes:
+        """Return what was true of a frame of this moment that `model` inferred."""
+        return self.ready if _is_right(model, self.right) else self.not_ready
+
+
+@lru_cache(1024)  # it is asked for each detection, and a reference takes longer to read than all else here
+def _is_right(model: str, right: tuple[ModelReference, ...]) -> bool:
+    return serves(model, right)
 
 
 @dataclass
@@ -79,14 +96,17 @@ class Publishing:
         self._outputs: Final = {stream.id: _Output(stream, stream.publish) for stream in streams}
         self._moments: Final[dict[str, deque[_Moment]]] = {}
         for line in {stream.line for stream in streams}:
-            self._moments[line] = deque([_Moment(0, self._prefix(line, None, ready=False))], _MOMENTS)
+            self._moments[line] = deque([self._new_moment(line, None, 0)], _MOMENTS)
 
-    def line_changed(self, line: str, product: str | None, *, ready: bool) -> None:
-        """Frames captured from now on carry these words."""
-        prefix = self._prefix(line, product, ready=ready)
+    def line_changed(
+        self, line: str, product: str | None, since_ns: int, right: tuple[ModelReference, ...] = ()
+    ) -> None:
+        """Frames captured from `since_ns` (monotonic) on carry these words; `right` models make them ready."""
         moments = self._moments.get(line)
-        if moments is not None and moments[-1].prefix != prefix:
-            moments.append(_Moment(time.monotonic_ns(), prefix))
+        if moments is None:
+            return
+        if (moments[-1].product, moments[-1].right) != (product, right):
+            moments.append(self._new_moment(line, product, since_ns, right))
 
     def publish(self, message: Detections) -> None:
         """Send one inferred frame, as the stream's `publish` wants it."""
@@ -142,7 +162,7 @@ class Publishing:
     def _send_detections(self, output: _Output, message: Detections, latency_ms: float) -> None:
         output.last_sent_s = time.monotonic()
         payload = b'%b,"stream":%b,"seq":%d,"latency_ms":%.1f,%b' % (
-            self._moment(output.stream.line, message.captured_ns).prefix,
+            self._moment(output.stream.line, message.captured_ns).prefix(message.model),
             msgspec.json.encode(message.stream),
             output.seq,
             latency_ms,
@@ -154,7 +174,15 @@ class Publishing:
 
     def _moment(self, line: str, captured_ns: int) -> _Moment:
         moments = self._moments[line]
-        return next((moment for moment in reversed(moments) if moment.since_ns <= captured_ns), moments[0])
+        known = next((moment for moment in reversed(moments) if moment.since_ns <= captured_ns), None)
+        # Of a frame that is older than all that is remembered, nobody can say that the line was ready.
+        return known if known is not None else replace(moments[0], right=())
+
+    def _new_moment(
+        self, line: str, product: str | None, since_ns: int, right: tuple[ModelReference, ...] = ()
+    ) -> _Moment:
+        ready, not_ready = (self._prefix(line, product, ready=one) for one in (True, False))
+        return _Moment(since_ns, product, ready, not_ready, right)
 
     def _prefix(self, line: str, product: str | None, *, ready: bool) -> bytes:
         return b'{"v":1,"device":%b,"line":%b,"product":%b,"ready":%b,"boot":%b' % (

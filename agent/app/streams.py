@@ -17,8 +17,10 @@ from agent.settings import StreamSettings
 _log: Final = logging.getLogger(__name__)
 _CAMERA_MODULE: Final = "agent.capture.process"
 _BEAT_DEADLINE_S: Final = 1.5
-_BUSY_DEADLINE_S: Final = 10.0
-"""Opening and reading have time-outs of 2 s; a driver that ignores them is cured by killing the process."""
+_DRIVER_MARGIN_S: Final = 8.0
+"""Opening and reading have time-outs; a driver that ignores them is cured by killing the process this much later."""
+_TRIGGERED_READ_S: Final = 60.0
+"""A connection to a triggered camera that brought nothing for this long is made anew."""
 _STALL_MARGIN_S: Final = 0.3
 """A stall is said a little early, so that the word is on the broker within `stall_s`."""
 _PERIODS_ALLOWED: Final = 1.25
@@ -39,18 +41,28 @@ class _Stream:
         self.child = f"camera {self.settings.id}"
 
     @property
+    def period_s(self) -> float:
+        return 1 / self.settings.fps if self.settings.fps else 0.0
+
+    @property
+    def read_s(self) -> float:
+        if self.settings.stall_s == 0:
+            return _TRIGGERED_READ_S
+        return max(self.settings.stall_s, _PERIODS_ALLOWED * self.period_s)
+
+    @property
     def waits_for_reader(self) -> bool:
         return self.settings.fps == 0 and not is_live(self.settings.source)
 
 
 class Streams:
-    """Owns slots and camera processes. `on_change(stream, status)` is called on the loop's thread."""
+    """Owns slots and camera processes. `on_change(stream, status, detail)` is called on the loop's thread."""
 
     def __init__(
         self,
         settings: tuple[StreamSettings, ...],
         supervisor: Supervisor,
-        on_change: Callable[[str, StreamStatus], None],
+        on_change: Callable[[str, StreamStatus, str], None],
     ) -> None:
         self._supervisor: Final = supervisor
         self._on_change: Final = on_change
@@ -65,6 +77,10 @@ class Streams:
     def owns(self, child: str) -> bool:
         """Return whether `child` is one of the camera processes."""
         return child in self._by_child
+
+    def of(self, child: str) -> str:
+        """Return the stream of a camera process."""
+        return self._by_child[child].settings.id
 
     def slots(self) -> dict[str, FrameSlot]:
         """Return the slot of each stream, for the worker."""
@@ -88,7 +104,7 @@ class Streams:
                 stream.opened_ns, stream.detail = time.monotonic_ns(), message.detail
             case CameraFailed():
                 _log.warning("event=camera_failed stream=%s detail=%r", stream.settings.id, message.detail)
-                self._set(stream, "stalled" if stream.status == "online" else "offline", message.detail)
+                self._set(stream, "stalled" if stream.status == "online" else "offline", message.detail, news=True)
                 stream.opened_ns = 0
             case CameraEnded():
                 stream.ended = True
@@ -121,18 +137,17 @@ class Streams:
         waiting = counters.offered - counters.overwritten - counters.taken
         if waiting and stream.waits_for_reader:
             return False
-        period_s = 1 / stream.settings.fps if stream.settings.fps else 0.0
-        allowed_s = max(
-            stream.settings.stall_s - _STALL_MARGIN_S, stream.settings.stall_s / 2, _PERIODS_ALLOWED * period_s
-        )
+        stall_s = stream.settings.stall_s
+        allowed_s = max(stall_s - _STALL_MARGIN_S, stall_s / 2, _PERIODS_ALLOWED * stream.period_s)
         seen_ns = max(counters.last_offered_ns, stream.opened_ns)
         return time.monotonic_ns() - seen_ns > allowed_s * 1e9
 
-    def _set(self, stream: _Stream, status: StreamStatus, detail: str) -> None:
+    def _set(self, stream: _Stream, status: StreamStatus, detail: str, *, news: bool = False) -> None:
+        """Tell of another status, or of `news` about the same one."""
         stream.detail = detail
-        if status != stream.status:
+        if news or status != stream.status:
             stream.status = status
-            self._on_change(stream.settings.id, status)
+            self._on_change(stream.settings.id, status, detail)
 
 
 def _spec(stream: _Stream) -> ChildSpec:
@@ -145,6 +160,8 @@ def _spec(stream: _Stream) -> ChildSpec:
         wait_for_reader=stream.waits_for_reader,
         slot=slot,
         triggered=stream.settings.stall_s == 0 and is_live(stream.settings.source),
+        open_s=stream.settings.open_s,
+        read_s=stream.read_s,
     )
     return ChildSpec(
         name=stream.child,
@@ -153,5 +170,5 @@ def _spec(stream: _Stream) -> ChildSpec:
         setup=lambda: setup,
         descriptors=(slot.memory, slot.offered, slot.taken),
         beat_deadline_s=_BEAT_DEADLINE_S,
-        busy_deadline_s=_BUSY_DEADLINE_S,
+        busy_deadline_s=max(stream.settings.open_s, stream.read_s) + _DRIVER_MARGIN_S,
     )

@@ -75,6 +75,7 @@ class Camera:
         self._backoff: Final = Backoff()
         self._told: str | None = None
         self._was_open = False
+        self._heard_s = 0.0
 
     def run(self) -> None:
         """Return when a file or folder came to its end; try again for ever after anything else."""
@@ -120,6 +121,7 @@ class Camera:
 
     def _read(self, source: Source) -> None:
         frames = self._newest if source.live else self._each
+        self._heard_s = self._clock.monotonic()
         for captured_ns, captured_unix_ns in frames(source):
             with self._control.busy():
                 source.retrieve(self._writer.buffer)
@@ -149,12 +151,15 @@ class Camera:
             yield captured
 
     def _grab_patiently(self, source: Source) -> tuple[int, int] | None:
+        """Go on waiting where the source is well, since a frame that is due later than its time-out is no fault."""
         try:
-            return self._grab(source)
+            captured = self._grab(source)
         except SilentError:
-            if not self._setup.triggered:
+            if not self._setup.triggered and self._clock.monotonic() - self._heard_s >= self._setup.read_s:
                 raise
             return None
+        self._heard_s = self._clock.monotonic()
+        return captured
 
     def _grab(self, source: Source) -> tuple[int, int] | None:
         # Waiting for a trigger is no hang, however long it lasts.

@@ -6,10 +6,10 @@ from typing import Final
 
 import cv2
 import numpy as np
-from natsort import natsorted
 
 from agent.capture.source import Buffer, Image, SourceInfo, Warn
 from agent.messages.errors import TransientError
+from agent.messages.references import natural_key
 
 SUFFIXES: Final = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 
@@ -72,7 +72,7 @@ class PictureSource:
         except OSError as error:
             raise TransientError(f"{self.name} cannot be listed: {error.strerror}") from error
         pictures = [path for path in found if is_picture(path) and not path.name.startswith(".")]
-        return natsorted(pictures, key=lambda path: path.name)
+        return sorted(pictures, key=lambda path: natural_key(path.name))
 
     def _decode_next(self) -> Image | None:
         while self._left:

@@ -15,13 +15,13 @@ QUIET = {"OPENCV_LOG_LEVEL": "SILENT", "OPENCV_FFMPEG_LOGLEVEL": "-8", "OPENCV_V
 def main(child: Child[Any]) -> None:
     """Read the source that the first message names; idle after its end, until control closes the channel."""
     from agent.capture.camera import Camera  # noqa: PLC0415 - it loads cv2, after QUIET is set
+    from agent.capture.source import Patience  # noqa: PLC0415
     from agent.capture.sources import create  # noqa: PLC0415
-    from agent.capture.video import TRIGGERED_PATIENCE_S  # noqa: PLC0415
     from agent.processes.frame_slot import SlotWriter  # noqa: PLC0415
 
     setup: CameraSetup = child.inbox.get()
     oom.volunteer(oom.CAMERA)
-    maker = partial(create, patience_s=TRIGGERED_PATIENCE_S) if setup.triggered else create
+    maker = partial(create, patience=Patience(setup.open_s, setup.read_s, first_frame=not setup.triggered))
     Camera(child, setup, SlotWriter(setup.slot), maker).run()
     child.inbox.get()
 

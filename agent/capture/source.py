@@ -20,6 +20,18 @@ class SilentError(TransientError):
 
 
 @dataclass(frozen=True)
+class Patience:
+    """How long a network camera may take to open, and to bring its next frame, in seconds.
+
+    `first_frame`: it is open only once a frame came; not so where something triggers it.
+    """
+
+    open_s: float = 10.0
+    read_s: float = 3.0
+    first_frame: bool = True
+
+
+@dataclass(frozen=True)
 class SourceInfo:
     """What was opened: size of its first frame in pixels and its own rate, each 0 where it does not say."""
 
@@ -32,8 +44,8 @@ class Source(Protocol):
     """One camera, file or folder; for one thread. Opened, read to its end or till it breaks, closed, opened again.
 
     `name` says what it is, fit to be shown: without credentials. `live`: a frame that is not grabbed in time is gone.
-    `open` and `grab` may block for about 2 s, and raise TransientError or MistakeError. `grab` raises SilentError, a
-    TransientError, where the source is as it was and only no frame came.
+    `open` and `grab` may block for as long as their Patience, and raise TransientError or MistakeError. `grab` raises
+    SilentError, a TransientError, where the source is as it was and only no frame came.
     """
 
     name: str

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Final
 
 from agent.capture import gstreamer
+from agent.capture.ffmpeg import network_stream, video_file
 from agent.capture.pictures import PictureSource, is_picture
-from agent.capture.source import Source, Warn
-from agent.capture.video import TIMEOUT_S, device, gst_pipeline, has_gstreamer, network_stream, video_file
+from agent.capture.source import Patience, Source, Warn
+from agent.capture.video import device, gst_pipeline, has_gstreamer
 from agent.messages.errors import MistakeError, TransientError
 from agent.messages.redact import redact
 from agent.messages.sources import is_camera, split
@@ -17,10 +18,10 @@ _STREAMS: Final = frozenset({"rtsp", "rtsps", "http", "https"})
 _WANTED: Final = "use an rtsp, rtsps, http or https URL, /dev/video0, csi:0, gst:PIPELINE, a video file or a folder"
 
 
-def create(text: str, warn: Warn, patience_s: float = TIMEOUT_S) -> Source:
+def create(text: str, warn: Warn, patience: Patience = Patience()) -> Source:  # noqa: B008 - frozen
     """Return the source that `text` names, not yet opened; `warn` is told of single frames that it must leave out.
 
-    `patience_s` is how long a read of a network stream waits.
+    `patience` is how long a network stream may take.
     Looks at the disk to tell a folder from a file, so it is called anew for each attempt. Raises MistakeError for what
     can never be a source, TransientError for a file or folder that is not there (yet).
     """
@@ -31,7 +32,7 @@ def create(text: str, warn: Warn, patience_s: float = TIMEOUT_S) -> Source:
     if match := _SCHEME.match(text):
         if match["scheme"].lower() not in _STREAMS:
             raise MistakeError(f"{redact(text)} cannot be a source, there is no scheme {match['scheme']}://; {_WANTED}")
-        return network_stream(text, patience_s)
+        return network_stream(text, patience)
     try:
         return _on_disk(Path(text), warn)
     except OSError as error:

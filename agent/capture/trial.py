@@ -1,4 +1,4 @@
-"""One try of one source, in a process of its own: `python -m agent.capture.trial PICTURE`, the source on its stdin.
+"""One try of one source, by itself: `python -m agent.capture.trial PICTURE OPEN_S READ_S`, the source on its stdin.
 
 Opens it, takes one frame, saves it as PICTURE, and prints one line of JSON: what it is, or why not. For `doctor`. The
 source does not stand among the arguments, which every user of the device can read: it may hold a password.
@@ -20,15 +20,16 @@ if TYPE_CHECKING:
     from agent.capture.source import Image
 
 
-def main(text: str, picture: Path) -> dict[str, object]:
+def main(text: str, picture: Path, open_s: float, read_s: float) -> dict[str, object]:
     """Try it; return what is to be printed."""
     import cv2  # noqa: PLC0415 - it reads QUIET when it is loaded
     import numpy as np  # noqa: PLC0415
 
+    from agent.capture.source import Patience  # noqa: PLC0415 - the same
     from agent.capture.sources import create  # noqa: PLC0415 - it loads cv2
 
     begun_s = time.monotonic()
-    source = create(text, lambda _warning: None)
+    source = create(text, lambda _warning: None, Patience(open_s, read_s))
     image: Image = np.zeros((1, 1, 3), np.uint8)
 
     def buffer(height: int, width: int) -> "Image":
@@ -83,7 +84,7 @@ def run() -> None:
     """Try what stdin names; never with a traceback for what a camera did."""
     os.environ.update(QUIET)
     try:
-        said = main(sys.stdin.buffer.read().decode(), Path(sys.argv[1]))
+        said = main(sys.stdin.buffer.read().decode(), Path(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3]))
     except ChangeoverError as error:
         said = {"error": redact(str(error))}
     sys.stdout.write(json.dumps(said) + "\n")

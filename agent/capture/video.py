@@ -1,4 +1,4 @@
-"""Video files, network streams and V4L2 devices, through cv2.VideoCapture."""
+"""V4L2 devices, and pipelines where cv2 has GStreamer, through cv2.VideoCapture."""
 
 import os
 import time
@@ -15,8 +15,6 @@ from agent.messages.redact import redact
 from agent.messages.sources import CameraFormat
 
 TIMEOUT_S: Final = 2.0
-TRIGGERED_PATIENCE_S: Final = 60.0
-"""How long a read of a triggered network stream waits, before the connection is made anew."""
 _SILENT_S: Final = 0.9 * TIMEOUT_S
 """A grab that fails sooner was not waiting for a frame: what it reads is broken."""
 _CHANNELS_BGR: Final = 3
@@ -87,18 +85,6 @@ class VideoSource:
         self._capture = None
 
 
-def video_file(path: Path) -> VideoSource:
-    """Return a video file, in any container that the cv2 at hand reads."""
-    advice = "it is no video that can be read here; is it whole, and did it play elsewhere?"
-    return VideoSource(f"video file {path}", lambda: cv2.VideoCapture(str(path)), advice, live=False)
-
-
-def network_stream(url: str, patience_s: float = TIMEOUT_S) -> VideoSource:
-    """Return an RTSP or HTTP stream; opening ends after 2 s, and so does a read unless `patience_s` says otherwise."""
-    advice = f"no answer within {TIMEOUT_S:g} s, or not a stream; check address, user and password, and the network"
-    return VideoSource(redact(url), lambda: _connect(url, patience_s), advice, live=True)
-
-
 def device(path: str, asked: CameraFormat) -> VideoSource:
     """Return a V4L2 device; where it does not take what is asked of it, `open` raises MistakeError."""
     advice = "the driver refused; is another program using it, and does it capture (v4l2-ctl --list-devices)?"
@@ -118,30 +104,14 @@ def gst_pipeline(text: str) -> VideoSource:
     name = f"pipeline of {redact(words.split()[0])}"
 
     def connect() -> cv2.VideoCapture:
-        return cv2.VideoCapture(f"{words} ! {tail}", cv2.CAP_GSTREAMER, _flat(_timeouts(TIMEOUT_S)))
+        return cv2.VideoCapture(f"{words} ! {tail}", cv2.CAP_GSTREAMER, _flat(_timeouts()))
 
     return VideoSource(name, connect, advice, live=True, waits=True)
 
 
-def ffmpeg_options(url: str) -> str:
-    """Return cv2's FFmpeg options for `url`, as `key;value|key;value`.
-
-    RTSP over TCP: over UDP a lost packet shows as grey smears that a model takes for objects.
-    """
-    return "rtsp_transport;tcp" if url.lower().startswith(("rtsp:", "rtsps:")) else ""
-
-
-def _timeouts(patience_s: float) -> tuple[tuple[int, int], ...]:
-    return (
-        (cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, int(TIMEOUT_S * 1000)),
-        (cv2.CAP_PROP_READ_TIMEOUT_MSEC, int(patience_s * 1000)),
-    )
-
-
-def _connect(url: str, patience_s: float) -> cv2.VideoCapture:
-    # cv2 reads it at each opening, and there is no other way to hand options over. A camera process has one source.
-    os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = ffmpeg_options(url)
-    return cv2.VideoCapture(url, cv2.CAP_FFMPEG, _flat(_timeouts(patience_s)))
+def _timeouts() -> tuple[tuple[int, int], ...]:
+    time_ms = int(TIMEOUT_S * 1000)
+    return (cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, time_ms), (cv2.CAP_PROP_READ_TIMEOUT_MSEC, time_ms)
 
 
 def _flat(pairs: Iterable[tuple[int, int]]) -> list[int]:

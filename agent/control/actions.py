@@ -90,6 +90,13 @@ class Hold:
 
 
 @dataclass(frozen=True)
+class RestartWorker:
+    """End the worker; another one comes, and is given the same assignments. `detail` says why."""
+
+    detail: str
+
+
+@dataclass(frozen=True)
 class Remember:
     """Write the accepted choices to disk; they hold after a restart."""
 
@@ -105,5 +112,6 @@ Action = (
     | Probe
     | Reload
     | Hold
+    | RestartWorker
     | Remember
 )

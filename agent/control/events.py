@@ -1,5 +1,6 @@
 """What the application tells `reconcile`, beside the worker's and the broker's own messages."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,10 +15,37 @@ class Tick:
 
 @dataclass(frozen=True)
 class StreamChanged:
-    """A stream's status is another one now."""
+    """A stream's status is another one now, or there is news of why; `detail` says it."""
 
     stream: str
     status: StreamStatus
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What is known of one stream's frames. Times are monotonic, 0 for never.
+
+    The newest frame came at `offered_s`, one was last taken at `taken_s`, and last answered at `answered_s`. `missed`
+    frames in a row were taken and got no answer, the last one at `missed_s`. `waiting`: a frame was not taken yet.
+    `turn_s`: how long a model takes for one frame of each of its streams. `steady`: frames come by themselves.
+    """
+
+    offered_s: float = 0.0
+    taken_s: float = 0.0
+    answered_s: float = 0.0
+    missed_s: float = 0.0
+    missed: int = 0
+    waiting: bool = False
+    turn_s: float = 0.0
+    steady: bool = True
+
+
+@dataclass(frozen=True)
+class FramesSeen:
+    """How the frames of every stream fare; sent with each tick."""
+
+    streams: Mapping[str, Seen]
 
 
 @dataclass(frozen=True)
@@ -47,6 +75,13 @@ class Stopping:
 @dataclass(frozen=True)
 class Stopped:
     """Worker and cameras are gone for good."""
+
+
+@dataclass(frozen=True)
+class WorkerCrashed:
+    """A thread of the worker ended by an exception, and was started again."""
+
+    detail: str
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Final
 
 from agent.control import (
+    answering,
     bandwidth,
     blind,
     changeover,
@@ -19,11 +20,13 @@ from agent.control.actions import Action, Answer, AssignLine, PrepareModel, Publ
 from agent.control.events import (
     AckRate,
     CapChanged,
+    FramesSeen,
     Reloaded,
     Stopped,
     Stopping,
     StreamChanged,
     Tick,
+    WorkerCrashed,
     WorkerHung,
     WorkerLost,
     WorkerUp,
@@ -48,6 +51,8 @@ Event = (
     | WorkerUp
     | WorkerLost
     | WorkerHung
+    | WorkerCrashed
+    | FramesSeen
     | Breaking
     | Swapped
     | SwapFailed
@@ -63,6 +68,8 @@ _LIVE_INTERVAL_S: Final = 1.0
 _SAVE_INTERVAL_S: Final = 1.0
 _CALM_S: Final = 10.0
 """A worker that hangs again within this time hangs on and off: that is one alert, while `ready` follows each time."""
+_CRASH_CALM_S: Final = 60.0
+"""A crash is over at once; its alert stays for so long after the last, so that somebody can see it."""
 
 
 def reconcile(state: State, event: Event, now: Now) -> list[Action]:
@@ -97,10 +104,10 @@ def _apply(state: State, event: Event, now: Now) -> list[Action]:
         case LinkUp() | LinkTakenOver() | Received():
             return _broker(state, event, now)
         case StreamChanged():
-            return report.stream_status(state, event.stream, event.status)
+            return report.stream_status(state, event.stream, event.status, event.detail)
         case AckRate() | CapChanged() | Reloaded() | Noticed():
             return _world(state, event)
-        case WorkerUp() | WorkerLost() | WorkerHung() | Stopping() | Stopped():
+        case FramesSeen() | WorkerUp() | WorkerLost() | WorkerHung() | WorkerCrashed() | Stopping() | Stopped():
             return _worker(state, event, now)
         case _:
             return _models(state, event, now)
@@ -154,10 +161,17 @@ def _models(
             return report.alert(state, Alert("memory_kept", on=event.bytes > 0, detail=detail))
 
 
-def _worker(state: State, event: WorkerUp | WorkerLost | WorkerHung | Stopping | Stopped, now: Now) -> list[Action]:
+def _worker(
+    state: State, event: FramesSeen | WorkerUp | WorkerLost | WorkerHung | WorkerCrashed | Stopping | Stopped, now: Now
+) -> list[Action]:
     match event:
         case Stopping() | Stopped():
             return _stop(state, event)
+        case FramesSeen():
+            return answering.look(state, event.streams, now)
+        case WorkerCrashed():
+            state.crash_calm_s = now.monotonic_s + _CRASH_CALM_S
+            return report.alert(state, Alert("thread_crashed", on=True, detail=event.detail))
         case WorkerHung():
             state.worker_hung = event.hung
             state.worker_calm_s = None if event.hung else now.monotonic_s + _CALM_S
@@ -169,6 +183,7 @@ def _worker(state: State, event: WorkerUp | WorkerLost | WorkerHung | Stopping |
             return actions + _each(state, changeover.resume, now) + _each(state, preparing.worker_up, now)
         case WorkerLost():
             state.worker_up = False
+            answering.worker_lost(state)
             # `ready` first: what the loss means for a changeover comes after.
             actions = [action for line in state.lines.values() for action in report.withdraw_ready(line)]
             actions += _each(state, changeover.worker_lost, now) + _each(state, preparing.worker_lost, now)
@@ -198,6 +213,9 @@ def _tick(state: State, now: Now) -> list[Action]:
     if state.worker_calm_s is not None and now.monotonic_s >= state.worker_calm_s:
         state.worker_calm_s = None
         actions += report.alert(state, Alert("worker_hung", on=False))
+    if state.crash_calm_s is not None and now.monotonic_s >= state.crash_calm_s:
+        state.crash_calm_s = None
+        actions += report.alert(state, Alert("thread_crashed", on=False))
     if state.unsaved and now.monotonic_s >= state.save_due_s:
         state.save_due_s = now.monotonic_s + _SAVE_INTERVAL_S
         actions.append(Remember())

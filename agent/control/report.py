@@ -64,15 +64,22 @@ def heartbeat(state: State) -> list[Action]:
 
 def moves(state: State, line: Line) -> bool:
     """Return whether the worker and every stream of the line have made progress in time."""
-    return state.worker_up and not state.worker_hung and _streams_online(state, line)
+    if not state.worker_up or state.worker_hung or not _streams_online(state, line):
+        return False
+    answering = [state.answering[stream] for stream in state.streams_of(line.id) if stream in state.answering]
+    return all(one.unanswered_since_s is None for one in answering)
 
 
-def stream_status(state: State, stream: str, status: StreamStatus) -> list[Action]:
-    """Note and publish a stream's status, with its alert (an ended file is no trouble)."""
+def stream_status(state: State, stream: str, status: StreamStatus, detail: str) -> list[Action]:
+    """Note and publish a stream's status, with its alert, which tells why; an ended file is no trouble."""
     state.streams[stream] = status
     actions: list[Action] = [PublishState(f"stream/{stream}/status", status.encode())]
     is_bad = status in {"stalled", "offline"}
-    return actions + alert(state, Alert("camera", is_bad, stream=stream, detail=status if is_bad else None))
+    why = f"{status}: {detail}" if detail else status
+    change = Alert("camera", is_bad, stream=stream, detail=why if is_bad else None)
+    if is_bad and detail:
+        state.alerts.pop((change.code, change.line, change.stream), None)
+    return actions + alert(state, change)
 
 
 def miss_cameras(state: State, now: Now) -> list[Action]:

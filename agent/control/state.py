@@ -218,6 +218,22 @@ class Identity:
 
 
 @dataclass
+class Answering:
+    """Whether one stream's frames are answered; times are monotonic.
+
+    A frame has waited for its answer since `owed_since_s`; `unanswered_since_s` is when that was too long. The model
+    `served_by` serves since `served_since_s`. `restarts` new workers were started for it, until all was well for long.
+    """
+
+    owed_since_s: float | None = None
+    unanswered_since_s: float | None = None
+    served_by: str | None = None
+    served_since_s: float = 0.0
+    restarts: int = 0
+    well_since_s: float = 0.0
+
+
+@dataclass
 class State:
     """Everything; changed by `reconcile` alone, on control's thread.
 
@@ -226,7 +242,8 @@ class State:
     last; `telling` are those that the last write to disk was for, `retelling` those of the write before a restart.
     `unsaved`: something that has to hold after a restart is not yet on disk, and may wait for a second. `stress` are
     caps by temperature and memory, for all lines. `worker_calm_s` (monotonic): when `worker_hung` ends, unless it hangs
-    again before. `stopping`: nothing is ready any more. From `cameras_due_s` (monotonic) on, a camera that has not come
+    again before; `crash_calm_s` is the same for `thread_crashed`. `answering` is by stream, as it was at `looked_s`
+    (monotonic). `stopping`: nothing is ready any more. From `cameras_due_s` (monotonic) on, a camera that has not come
     is missed.
     """
 
@@ -236,6 +253,9 @@ class State:
     worker_up: bool = False
     worker_hung: bool = False
     worker_calm_s: float | None = None
+    answering: dict[str, Answering] = field(default_factory=dict)
+    looked_s: float = 0.0
+    crash_calm_s: float | None = None
     scheduling: Scheduling = field(default_factory=Scheduling)
     bandwidth: Bandwidth = field(default_factory=Bandwidth)
     identity: Identity = field(default_factory=Identity)

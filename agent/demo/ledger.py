@@ -70,10 +70,20 @@ class Ledger:
         ordered = sorted(self.latencies_ms)
         return round(ordered[min(len(ordered) - 1, len(ordered) * share // 100)], 1) if ordered else 0.0
 
+    def has_seen_all(self) -> bool:
+        """Return whether everything that the verdict asks for was seen, right or wrong."""
+        return len(self._good()) >= _FEWEST_CHANGEOVERS and self.refused > 0 and self.people.keys() == PEOPLE.keys()
+
+    def _good(self) -> list[Switch]:
+        return [one for one in self.commanded() if one.result == "switched"]
+
     def verdict(self) -> list[str]:
-        """Return everything that is not as it should be; nothing where all is right."""
+        """Return everything that is not as it should be; nothing where all is right.
+
+        `frames_lost` is reported and not judged, because it says how busy the machine is.
+        """
         commanded = self.commanded()
-        good = [one for one in commanded if one.result == "switched"]
+        good = self._good()
         bad = [one for one in commanded if one.result not in {"switched", "rejected"}]
         found = list(self.complaints)
         found += [f"{one.product}: {one.result}, {one.reason}: {one.detail}" for one in bad]
@@ -82,9 +92,6 @@ class Ledger:
         for name in ("wrong_model", "unlawful_ready", "missing_messages", "repeated_messages"):
             if getattr(self, name):
                 found.append(f"{name}: {getattr(self, name)}")
-        lost = sum(one.frames_lost for one in good)
-        if lost:
-            found.append(f"frames_lost: {lost}")
         if not self.refused:
             found.append("the unknown product was not refused")
         return found + self._people_verdict()

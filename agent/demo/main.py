@@ -20,7 +20,7 @@ from agent.demo.plc import Belt, Plc
 from agent.messages.errors import EXIT_FAILED, EXIT_OK, TransientError
 from agent.models.catalog import Catalog
 from agent.mqtt.link_settings import LinkSettings
-from agent.mqtt.peer import Peer, connected
+from agent.mqtt.peer import Peer, PeerError, connected
 from agent.processes.ending import ending_with_us
 from agent.watch.board import Board
 from agent.watch.main import LiveView
@@ -58,7 +58,7 @@ def run(*, seconds: float | None, as_json: bool, view: bool) -> int:
 def run_plant(folder: Path, files: material.Material, seconds: float | None, *, shows: bool) -> tuple[Ledger, Board]:
     """Run the plant in `folder`; return what the PLC counted, and what the live view showed last."""
     with ExitStack() as undo:
-        port = undo.enter_context(embedded_broker(0))
+        port = undo.enter_context(embedded_broker(0)).port
         camera = undo.enter_context(ConveyorCamera(fps=plant.BELT_FPS))
         written = plant.write(folder, files, port, camera.url)
         prepared.prepare(written.models, written.cache)
@@ -73,7 +73,13 @@ def run_plant(folder: Path, files: material.Material, seconds: float | None, *, 
             screen.start(board)
             undo.callback(screen.stop)
         belt = Belt(lambda product: camera.set_product(plant.FINER.get(product, product) if product else None))
-        plc = Plc(_BASE, peer.publish, belt, ledger.complaints.append, lambda: _refuse(ledger))
+        plc = Plc(
+            _BASE,
+            lambda topic, product: _order(peer, topic, product),
+            belt,
+            ledger.complaints.append,
+            lambda: _refuse(ledger),
+        )
         _Run(peer, process, ledger, board, plc, screen).until(seconds)
         return ledger, board
 
@@ -93,11 +99,16 @@ class _Run:
         self._drawn_s = 0.0
 
     def until(self, seconds: float | None) -> None:
-        """Run the plant; the clock starts when the agent is online."""
+        """Run the plant; the clock starts when the agent is online.
+
+        A busy machine gets as long again to show what the verdict asks for.
+        """
         try:
             self._wait_online()
-            end_s = time.monotonic() + seconds if seconds is not None else float("inf")
-            while time.monotonic() < end_s:
+            begun_s, enough_s = time.monotonic(), float("inf") if seconds is None else seconds
+            while (ran_s := time.monotonic() - begun_s) < enough_s or (
+                ran_s < 2 * enough_s and not self._ledger.has_seen_all()
+            ):
                 self._turn()
                 self._plc.tick(time.monotonic())
         except KeyboardInterrupt:
@@ -116,12 +127,20 @@ class _Run:
         arrival = self._peer.receive(_TICK_S)
         while arrival is not None:
             self._ledger.take(arrival.topic, arrival.payload)
-            self._plc.take(arrival.topic, arrival.payload, arrival.at_s)
+            self._plc.take(arrival.topic, arrival.payload, arrival.at_s, retained=arrival.retained)
             self._board.take(arrival.topic, arrival.payload, arrival.retained, arrival.at_s)
             arrival = self._peer.receive(0)
         if self._screen is not None and time.monotonic() - self._drawn_s > _DRAW_S:
             self._drawn_s = time.monotonic()
             self._screen.refresh()
+
+
+def _order(peer: Peer, topic: str, product: str) -> None:
+    """Send the PLC's order. One that is not acknowledged is sent again anyway."""
+    try:
+        peer.publish(topic, product)
+    except PeerError as error:
+        _log.warning("event=plc_order_unanswered detail=%r", str(error))
 
 
 def _refuse(ledger: Ledger) -> None:

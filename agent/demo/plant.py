@@ -96,7 +96,7 @@ def _config(folder: Path, material: Material, broker_port: int, camera_url: str)
     clip = {"id": CLIP_STREAM, "line": WALKWAY, "source": str(material.clip), "fps": _WALKWAY_FPS, "loop": True}
     return {
         "device": {"id": DEVICE, "state_dir": str(folder / _STATE), "memory_budget": _BUDGET},
-        "mqtt": {"url": f"mqtt://127.0.0.1:{broker_port}", "protocol": "3.1.1"},
+        "mqtt": {"url": f"mqtt://127.0.0.1:{broker_port}"},
         "catalog": {"file": "models.toml", "store_dir": str(folder / "store")},
         "http": {"bind": "127.0.0.1:0"},
         "stream": [belt, photos, clip],

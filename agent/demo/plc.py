@@ -1,4 +1,4 @@
-"""The demo's scripted PLC: announces a product, waits for `live` to name it, and only then lets the belt run."""
+"""The demo's scripted PLC, as docs/plc.md asks: it repeats its order, and lets the belt run only as `live` allows."""
 
 import json
 import logging
@@ -12,9 +12,10 @@ from agent.demo.plant import BELT, UNKNOWN, WALKWAY
 _log: Final = logging.getLogger(__name__)
 _LIVE_MAX_AGE_S: Final = 3.0
 """The interlock of the contract: a PLC may run while the last `live` is its product and younger than this."""
+_REPEAT_S: Final = 1.0
+"""An order that is not retained is sent again: the same value at any rate is one change."""
 _PATIENCE_S: Final = 45.0
 _RUN_S: Final = 4.0
-_REFUSAL_S: Final = 1.5
 SCRIPT: Final = ("bottle-500", "can-330", UNKNOWN, "can-330", "tray-12", "bottle-500-fine", "bottle-500", "tray-12")
 
 
@@ -23,6 +24,47 @@ class Belt:
     """What the PLC moves: which product's parts are on the belt, or None while it stands empty."""
 
     show: Callable[[str | None], None]
+
+
+class Interlock:
+    """FB_VisionInterlock of docs/plc.md: a line may run while the last `live` is its product and younger than 3 s."""
+
+    def __init__(self) -> None:
+        self.product: str | None = None
+        self.last = ""
+        self._heard_s = float("-inf")
+
+    def order(self, product: str) -> None:
+        """Change the product: what was said of the one before says nothing of this one."""
+        if product != self.product:
+            self.product, self.last = product, ""
+
+    def take(self, live: str, now_s: float) -> None:
+        """Note a message on `live`."""
+        self.last, self._heard_s = live, now_s
+
+    def may_run(self, now_s: float) -> bool:
+        """Return whether the line may run."""
+        return self.product is not None and self.last == self.product and now_s - self._heard_s < _LIVE_MAX_AGE_S
+
+
+class Order:
+    """A product code on its way to the device: sent now and each second, for as long as it is asked for."""
+
+    def __init__(self, topic: str, publish: Callable[[str, str], None]) -> None:
+        self._topic: Final = topic
+        self._publish: Final = publish
+        self._due_s = float("-inf")
+
+    def tick(self, product: str, now_s: float) -> None:
+        """Send `product` where that is due."""
+        if now_s >= self._due_s:
+            self._due_s = now_s + _REPEAT_S
+            self._publish(self._topic, product)
+
+    def at_once(self) -> None:
+        """Have the next tick send."""
+        self._due_s = float("-inf")
 
 
 class Plc:
@@ -37,68 +79,79 @@ class Plc:
         refused: Callable[[], None],
     ) -> None:
         self._base: Final = base
-        self._publish: Final = publish
         self._belt: Final = belt
         self._complain: Final = complain
         self._refused: Final = refused
         self._script: Final = cycle(SCRIPT)
-        self._product: str | None = None
+        self._line: Final = Interlock()
+        self._walkway: Final = Interlock()
+        self._orders: Final = {line: Order(f"{base}/line/{line}/product/set", publish) for line in (BELT, WALKWAY)}
         self._asked_s = 0.0
         self._next_s: float | None = None
-        self._live = ("0", 0.0)
-        self._ready = "0"
-        self._is_open = False
+        self._shown: str | None = None
         self._rejected = False
+        self._walkway.order("open")
 
-    def take(self, topic: str, payload: bytes, now_s: float) -> None:
-        """Note what the device says of the belt's line."""
-        if topic == f"{self._base}/line/{BELT}/live":
-            self._live = (payload.decode(), now_s)
-        elif topic == f"{self._base}/line/{BELT}/ready":
-            self._ready = payload.decode()
-        elif topic == f"{self._base}/ack":
+    def take(self, topic: str, payload: bytes, now_s: float, *, retained: bool = False) -> None:
+        """Note what the device says. A retained `live` is none of the device's."""
+        if topic == f"{self._base}/ack":
             ack = json.loads(payload)
             self._rejected |= ack["result"] == "rejected" and ack["reason"] == "unknown_product"
-        elif topic == f"{self._base}/line/{WALKWAY}/model/state" and not self._is_open:
-            self._is_open = True
-            self._publish(f"{self._base}/line/{WALKWAY}/product/set", "open")
+        elif retained:
+            return
+        elif topic == f"{self._base}/line/{BELT}/live":
+            self._line.take(payload.decode(), now_s)
+        elif topic == f"{self._base}/line/{WALKWAY}/live":
+            self._walkway.take(payload.decode(), now_s)
 
     def may_run(self, now_s: float) -> bool:
         """Return whether the interlock lets the belt run."""
-        value, heard_s = self._live
-        return self._product is not None and value == self._product and now_s - heard_s < _LIVE_MAX_AGE_S
+        return self._line.may_run(now_s)
 
     def tick(self, now_s: float) -> None:
-        """Go on with the script."""
-        if self._product is None:
+        """Go on with the script, and move the belt as the interlock says."""
+        if self._line.product is None:
             self._ask(now_s)
-        elif self._product == UNKNOWN:
+        elif self._line.product == UNKNOWN:
             self._wait_for_refusal(now_s)
         elif self._next_s is None:
             self._wait_for_ready(now_s)
         elif now_s >= self._next_s:
             self._ask(now_s)
+        self._order(now_s)
+        self._move(now_s)
+
+    def _order(self, now_s: float) -> None:
+        for line, interlock in ((BELT, self._line), (WALKWAY, self._walkway)):
+            if interlock.product is not None and not interlock.may_run(now_s):
+                self._orders[line].tick(interlock.product, now_s)
+
+    def _move(self, now_s: float) -> None:
+        shown = self._line.product if self._line.may_run(now_s) else None
+        if shown != self._shown:
+            self._shown = shown
+            self._belt.show(shown)
 
     def _ask(self, now_s: float) -> None:
-        self._product, self._asked_s, self._next_s, self._rejected = next(self._script), now_s, None, False
-        self._belt.show(None)
-        _log.info("event=plc_asks product=%s", self._product)
-        self._publish(f"{self._base}/line/{BELT}/product/set", self._product)
+        product = next(self._script)
+        self._asked_s, self._next_s, self._rejected = now_s, None, False
+        self._line.order(product)
+        self._orders[BELT].at_once()
+        _log.info("event=plc_asks product=%s", product)
 
     def _wait_for_ready(self, now_s: float) -> None:
         if self.may_run(now_s):
-            _log.info("event=plc_runs product=%s waited_ms=%.0f", self._product, (now_s - self._asked_s) * 1000)
-            self._belt.show(self._product)
+            waited_ms = (now_s - self._asked_s) * 1000
+            _log.info("event=plc_runs product=%s waited_ms=%.0f", self._line.product, waited_ms)
             self._next_s = now_s + _RUN_S
         elif now_s - self._asked_s > _PATIENCE_S:
-            self._complain(f"{self._product} was not ready within {_PATIENCE_S:g} s")
+            self._complain(f"{self._line.product} was not ready within {_PATIENCE_S:g} s")
             self._ask(now_s)
 
     def _wait_for_refusal(self, now_s: float) -> None:
-        if now_s - self._asked_s < _REFUSAL_S:
-            return
-        if self._rejected and self._ready == "0":
+        if self._rejected and self._line.last == "0":
             self._refused()
-        else:
-            self._complain(f"{UNKNOWN} should be rejected with ready 0: {self._rejected=}, ready {self._ready!r}")
-        self._ask(now_s)
+            self._ask(now_s)
+        elif now_s - self._asked_s > _PATIENCE_S:
+            self._complain(f"{UNKNOWN} should be rejected, and live 0: {self._rejected=}, live {self._line.last!r}")
+            self._ask(now_s)

@@ -8,6 +8,7 @@ from typing import Final, Literal, ParamSpec
 
 from agent.doctor.finding import Finding, fail, note, ok
 from agent.messages.errors import MistakeError
+from agent.mqtt.embedded import find_mosquitto
 from agent.mqtt.link_settings import LinkSettings, tls_of
 from agent.mqtt.peer import Peer, PeerError
 from agent.mqtt.topics import Topics
@@ -31,7 +32,10 @@ def try_broker(settings: Settings) -> Iterator[Finding]:
     """Connect beside the agent, under a client id of its own."""
     where = f"{settings.mqtt.host}:{settings.mqtt.port}"
     if settings.mqtt.embedded:
-        yield note("broker", "embedded: the agent brings its own, for a trial only")
+        if find_mosquitto() is None:
+            yield fail("broker", "embedded, but mosquitto is missing: apt-get install mosquitto, or set mqtt.url")
+        else:
+            yield note("broker", "embedded: the agent starts a mosquitto of its own, for a trial only")
         return
     try:
         peer = _connect(settings)

@@ -43,7 +43,9 @@ def try_cameras(settings: Settings, *, held: bool) -> Iterator[Finding]:
 
 def _try(stream: StreamSettings, subject: str, picture: Path) -> Finding:
     try:
-        said = run_apart(_MODULE, [str(picture)], stream.source.encode(), _DEADLINE_S)
+        patience_s = (stream.open_s, stream.stall_s or stream.open_s)
+        words = [str(picture), *map(str, patience_s)]
+        said = run_apart(_MODULE, words, stream.source.encode(), sum(patience_s) + _DEADLINE_S)
     except TransientError as error:
         return fail(subject, f"{error}; is its driver well? `dmesg | tail` may say more")
     tried = msgspec.json.decode(said, type=_Tried)

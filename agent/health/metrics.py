@@ -25,6 +25,10 @@ class Metrics:
         self._hits: Final = self._counter("cache_hits", "Swaps to a model that was resident.")
         self._misses: Final = self._counter("cache_misses", "Swaps to a model that had to be loaded.")
         self._swaps: Final = self._counter("swaps", "Changes of product or model.", "line", "result", "residency")
+        self.trouble: Final = {"thread_crashes": 0, "lost": 0, "refused_messages": 0}
+        self._crashes: Final = self._counter("thread_crashes", "Threads of the worker that crashed and were restarted.")
+        self._workers_lost: Final = self._counter("workers_lost", "Worker processes that ended, or had to be.")
+        self._refused: Final = self._counter("refused_messages", "Messages of children that cannot be.", "child")
         self._load_s: Final = self._histogram("model_load_seconds", "Loading and warming up a model.", _SWAP_S)
         self._swap_s: Final = self._histogram("swap_seconds", "Request of a change to ready.", _SWAP_S, "residency")
         self._inference_s: Final = self._histogram("inference_seconds", "One inference.", _FRAME_S, "stream")
@@ -39,6 +43,8 @@ class Metrics:
                     self._swaps.labels(line, result, residency)
         for stream in streams:
             self._of_stream(stream)
+        for child in ("worker", "camera"):
+            self._refused.labels(child)
         for residency in get_args(Residency):
             self._swap_s.labels(residency)
 
@@ -55,6 +61,21 @@ class Metrics:
         self._swaps.labels(switch.line, switch.result, residency).inc()
         if switch.result == "switched":
             self._swap_s.labels(residency).observe(switch.total_ms / 1000)
+
+    def crashed(self) -> None:
+        """Count a thread that crashed."""
+        self._crashes.inc()
+        self.trouble["thread_crashes"] += 1
+
+    def refused(self, child: str) -> None:
+        """Count a message that was refused; `child` is worker or camera."""
+        self._refused.labels(child).inc()
+        self.trouble["refused_messages"] += 1
+
+    def worker_lost(self) -> None:
+        """Count a worker that is gone."""
+        self._workers_lost.inc()
+        self.trouble["lost"] += 1
 
     def inferred(self, stream: str, inference_ms: float, latency_ms: float) -> None:
         """Count one inferred frame."""

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Final
 
@@ -41,6 +41,7 @@ class DeviceReading:
     memory: HostReading | None
     ages_s: Mapping[str, float]
     caps: Mapping[str, str]
+    worker: Mapping[str, int] = field(default_factory=dict)
 
 
 class Reporter:
@@ -68,6 +69,7 @@ class Reporter:
             round_trip_ms=link.round_trip_ms,
             device=_device(device),
             caps=dict(device.caps),
+            worker=dict(device.worker),
         )
 
     def _stream(self, id_: str, reading: StreamReading, passed_s: float) -> StreamHealth:

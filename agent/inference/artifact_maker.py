@@ -12,6 +12,7 @@ from agent.inference.artifacts import Artifacts
 from agent.inference.backends import artifact_key, is_checkpoint
 from agent.messages.references import ModelVersion
 from agent.models.prepare import Preparation, Request
+from agent.processes.threads import RestartedThread
 
 _LOG: Final = logging.getLogger(__name__)
 _LIMIT: Final = 16  # one that is left out is asked for again at its next load
@@ -48,7 +49,7 @@ class ArtifactMaker:
         self._asked_again = False
         self._stopping = False
         self._running: Preparation | None = None
-        self._thread: Final = threading.Thread(target=self._run, name="artifact-maker", daemon=True)
+        self._thread: Final = RestartedThread(self._run, "artifact-maker")
 
     def start(self) -> None:
         """Begin to serve requests."""

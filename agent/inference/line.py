@@ -88,7 +88,12 @@ class Line(Generic[Held]):
             return
         turn, place = entered
         try:
-            yield Lease(self, turn, self._cache.lease(turn.entry), place)
+            model = self._cache.lease(turn.entry)
+        except BaseException:
+            self._give_up(turn, place)
+            raise
+        try:
+            yield Lease(self, turn, model, place)
         finally:
             self._leave(turn, place)
 
@@ -99,12 +104,13 @@ class Line(Generic[Held]):
         for the frames in flight, as many as a model has places. The claim on the model before ends.
         """
         assert entry.model is not None, "what is claimed is resident"
+        turn = _Turn(entry, entry.model.places)
         with self._gate:
-            before, turn = self._turn, _Turn(entry, entry.model.places)
-            self._turn = turn
+            before, self._turn = self._turn, turn
             self._gate.notify_all()
-            self._drain(before)
         try:
+            with self._gate:
+                self._drain(before)
             announce()
         finally:  # whatever happens there, the streams must not wait for ever
             with self._gate:
@@ -176,7 +182,13 @@ class Line(Generic[Held]):
         return False
 
     def _leave(self, turn: _Turn[Held], place: Place) -> None:
-        self._cache.unlease(turn.entry)
+        try:
+            self._cache.unlease(turn.entry)
+        finally:
+            self._give_up(turn, place)
+
+    def _give_up(self, turn: _Turn[Held], place: Place) -> None:
+        """Let go of what a frame held: whatever happened to it, no flip and no other stream may wait for it."""
         place.give_back()
         with self._gate:
             turn.inside -= 1

@@ -17,6 +17,7 @@ from agent.inference.room import NoRoomError, Room, Want
 from agent.inference.spare import Spare
 from agent.messages.errors import ModelError, OutOfMemoryError
 from agent.messages.references import ModelVersion
+from agent.processes.threads import RestartedThread
 
 _LOG: Final = logging.getLogger(__name__)
 _LOOK_S: Final = 0.1
@@ -137,7 +138,7 @@ class Loader:
             self.turn.notify_all()
 
     def _new_thread(self) -> threading.Thread:
-        return threading.Thread(target=self._run, name="loader", daemon=True)
+        return RestartedThread(self._run, "loader")
 
     def _join(self, version: ModelVersion) -> Job:
         job = self._jobs.get(version)
@@ -196,20 +197,22 @@ class Loader:
             return job
 
     def _perform(self, job: Job) -> None:
-        failure: Failure | None = None
+        failure: Failure | None = ModelError("load_failed", f"{job.version.reference}: the loader crashed")
         try:
             with self._spare.in_use() as let_go:
                 with self.turn:
                     job.let_go = let_go
                 self._take_in(job)
+            failure = None
         except (ModelError, OutOfMemoryError) as error:
             failure = error
         except Exception as error:  # noqa: BLE001 - the loader must outlive whatever a runtime does
             _LOG.exception("loading %s", job.version.reference)
             failure = ModelError("load_failed", f"{job.version.reference}: {error!r}")
-        with self.turn:
-            self._close(job, failure)
-            self.turn.notify_all()
+        finally:  # also where the thread crashes: who waits for the job must hear of it
+            with self.turn:
+                self._close(job, failure)
+                self.turn.notify_all()
 
     def _close(self, job: Job, failure: Failure | None) -> None:
         if job.is_abandoned:

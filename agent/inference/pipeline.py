@@ -15,9 +15,10 @@ from agent.inference.detections import encode, objects_of
 from agent.inference.in_order import InOrder
 from agent.inference.line import Lease, Line
 from agent.inference.tally import Tally
-from agent.messages.children import Detections, InferenceFailed, Message, StageTimes
+from agent.messages.children import Detections, InferenceFailed, Message, StageTimes, StreamProgress
 from agent.messages.errors import ChangeoverError
 from agent.processes.frame_slot import Frame, SlotReader
+from agent.processes.threads import RestartedThread
 
 _LOG: Final = logging.getLogger(__name__)
 _LOOK_UP_S: Final = 0.25  # how often a thread without a frame or a model sees whether it should stop
@@ -45,7 +46,7 @@ class _Taken:
     frame: Frame
     size: tuple[int, int]
     taken_ns: int
-    prepared: Prepared | Exception | None
+    prepared: Prepared | BaseException | None
     prepared_ns: int
 
 
@@ -65,16 +66,24 @@ class Pipeline:
         self._outlet: Final = outlet
         self._failed_in_a_row = 0
         self._failing = ""  # the reference that they failed by
+        self._taken_ns = 0
+        self._answered_ns = 0
+        self._missed_ns = 0
+        self._missed = 0  # frames taken since the last answer that got none
         self._stopping: Final = threading.Event()
         self._taking: Final = threading.Lock()
         self._order: Final = InOrder()
         names = [f"{stream} {number}" for number in range(_THREADS)]
-        self._threads: Final = [threading.Thread(target=self._run, name=name, daemon=True) for name in names]
+        self._threads: Final = [RestartedThread(self._run, name) for name in names]
 
     def start(self) -> None:
         """Begin to take frames."""
         for thread in self._threads:
             thread.start()
+
+    def progress(self) -> StreamProgress:
+        """Say when a frame was last taken and last answered, and what became of those since. From any thread."""
+        return StreamProgress(self._stream, self._taken_ns, self._answered_ns, self._missed_ns, self._missed)
 
     def stop(self) -> None:
         """Return when the frames in hand were answered."""
@@ -102,39 +111,50 @@ class Pipeline:
         frame = self._slot.take() if lease is not None else None
         if lease is None or frame is None:
             return None
-        taken_ns = time.monotonic_ns()
-        self._tally.tick(taken_ns)
+        taken_ns = self._taken_ns = time.monotonic_ns()
         size = (frame.image.shape[0], frame.image.shape[1])
         prepared = self._draw(lease, frame)
+        self._tally.tick(taken_ns)
         return _Taken(self._order.number(), lease, frame, size, taken_ns, prepared, time.monotonic_ns())
 
-    def _draw(self, lease: Lease[Model], frame: Frame) -> Prepared | Exception | None:
-        prepared: Prepared | Exception
+    def _draw(self, lease: Lease[Model], frame: Frame) -> Prepared | BaseException | None:
+        prepared: Prepared | BaseException
         try:
             prepared = lease.model.prepare(frame.image)
-        except Exception as error:  # noqa: BLE001 - told in its turn, by `_infer`
+        except BaseException as error:  # noqa: BLE001 - told in its turn, by `_infer`
             prepared = error
         whole = self._slot.release(frame)
         return prepared if whole else None
 
     def _answer(self, taken: _Taken) -> None:
-        message = self._infer(taken)
-        with self._order.after_those_before(taken.number):
-            if isinstance(message, Detections):
-                self._failed_in_a_row = 0
-                taken.lease.wait_for_turn()
-                self._outlet.send(replace(message, stages_ms=_stages_ms(taken)))
-            else:
-                self._tally.discard()
-                if message is not None:
-                    self._failed(taken.lease, message)
+        message: Detections | str | None = None
+        try:
+            message = self._infer(taken)
+        finally:  # also where the thread crashes: the frames behind wait for this one's turn to pass
+            with self._order.after_those_before(taken.number):
+                self._tell(taken, message)
+
+    def _tell(self, taken: _Taken, message: Detections | str | None) -> None:
+        if isinstance(message, Detections):
+            taken.lease.wait_for_turn()
+            self._outlet.send(replace(message, stages_ms=_stages_ms(taken)))
+            self._failed_in_a_row = self._missed = 0
+            self._answered_ns = time.monotonic_ns()
+            return
+        self._missed += 1
+        self._missed_ns = time.monotonic_ns()
+        self._tally.discard()
+        if message is not None:
+            self._failed(taken.lease, message)
 
     def _infer(self, taken: _Taken) -> Detections | str | None:
         """Return the answer, or why there is none; None for a torn frame, which the slot has counted."""
         lease, prepared = taken.lease, taken.prepared
-        if prepared is None or isinstance(prepared, Exception):
-            return self._why(taken.frame, prepared) if prepared is not None else None
+        if prepared is None:
+            return None
         try:
+            if isinstance(prepared, BaseException):
+                raise prepared  # noqa: TRY301 - told as any other failure, or a crash
             with self._outlet.busy():
                 answer = lease.model.answer(prepared, lease.place)
             objects = objects_of(answer, lease.model.names)

@@ -1,16 +1,21 @@
 """The worker process: `python -m agent.inference.process DESCRIPTOR`. Imports no runtime until a model needs it."""
 
 import gc
+import logging
+import threading
+import traceback
 from typing import Any, Final
 
 from agent.inference.pipeline import Outlet
 from agent.inference.worker import Worker
-from agent.messages.children import Assign, Prepare, ToWorker, WorkerSetup
+from agent.messages.children import Assign, Prepare, ThreadCrashed, ToWorker, WorkerSetup
 from agent.messages.errors import MistakeError
 from agent.processes import oom
 from agent.processes.child import Child, run_child
 from agent.processes.installed import version_of
 
+_LOG: Final = logging.getLogger(__name__)
+_LONGEST_DETAIL: Final = 500
 _LIBRARIES: Final = ("openvino", "onnxruntime", "ultralytics", "torch")
 
 
@@ -25,7 +30,9 @@ def main(child: Child[Any]) -> None:
     if not isinstance(setup, WorkerSetup):
         raise MistakeError(f"the first message to a worker is its set-up, not {type(setup).__name__}")
     oom.volunteer(oom.WORKER)
+    threading.excepthook = lambda crash: _tell(child, crash)
     worker = Worker(setup, Outlet(child.send, child.busy))
+    child.progress = worker.progress
     worker.start()
     gc.freeze()  # what is there now stays: collections need not look at it
     try:
@@ -37,6 +44,15 @@ def main(child: Child[Any]) -> None:
                     worker.prepare(message)
     finally:
         worker.stop()
+
+
+def _tell(child: Child[Any], crash: threading.ExceptHookArgs) -> None:
+    """Tell control of a thread that crashed."""
+    name = crash.thread.name if crash.thread is not None else "?"
+    detail = "".join(traceback.format_exception_only(crash.exc_type, crash.exc_value)).strip()[:_LONGEST_DETAIL]
+    trace = (crash.exc_type, crash.exc_value or crash.exc_type(), crash.exc_traceback)
+    _LOG.error("event=crashed thread=%r", name, exc_info=trace)
+    child.send(ThreadCrashed(name, detail))
 
 
 if __name__ == "__main__":

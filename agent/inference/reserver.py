@@ -2,7 +2,6 @@
 
 import logging
 import os
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from agent.inference.loader import Loader
 from agent.messages.children import Message, Prepare, Prepared, PrepareFailed
 from agent.messages.errors import ModelError, Reason
 from agent.messages.references import ModelVersion
+from agent.processes.threads import RestartedThread
 
 _LOG: Final = logging.getLogger(__name__)
 _A_LINE: Final = 8  # announcements that wait; the oldest of a line gives way to a ninth
@@ -43,7 +43,7 @@ class Reserver:
         self._arrived: Final[list[tuple[Prepare, float]]] = []
         self._pending: list[_Announcement] = []
         self._stopping = False
-        self._thread: Final = threading.Thread(target=self._run, name="reserver", daemon=True)
+        self._thread: Final = RestartedThread(self._run, "reserver")
 
     def start(self) -> None:
         """Begin to take announcements."""

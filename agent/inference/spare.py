@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from agent.processes.threads import RestartedThread
+
 _LOG: Final = logging.getLogger(__name__)
 _STAT: Final = Path("/proc/stat")
 _WINDOW_S: Final = 0.5
@@ -30,7 +32,7 @@ class Spare:
         self._loads: Final[set[object]] = set()
         self._before: tuple[int, int] | None = None  # at the begin of a window, None outside of any
         self._stopping = False
-        self._thread: Final = threading.Thread(target=self._run, name="spare", daemon=True)
+        self._thread: Final = RestartedThread(self._run, "spare")
 
     def start(self) -> None:
         """Begin to look."""

@@ -1,7 +1,6 @@
 """Bring a line to the model that it was assigned: obtain it, flip, report. A failure keeps what served before."""
 
 import logging
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from agent.inference.tally import Mark
 from agent.messages.children import Assign, Breaking, Message, Order, Residency, SwapFailed, Swapped, SwapReport
 from agent.messages.errors import ModelError, OutOfMemoryError, Reason
 from agent.messages.references import ModelVersion
+from agent.processes.threads import RestartedThread
 
 _LOG: Final = logging.getLogger(__name__)
 _NO_TIMES: Final = LoadTimes()
@@ -50,7 +50,7 @@ class Swapper:
         self._newest_change: int | None = None
         self._fallback: ModelVersion | None = None
         self._stopping = False
-        self._thread: Final = threading.Thread(target=self._run, name=f"swapper {line.name}", daemon=True)
+        self._thread: Final = RestartedThread(self._run, f"swapper {line.name}")
 
     def start(self) -> None:
         """Begin to take assignments."""
@@ -78,11 +78,15 @@ class Swapper:
 
     def _run(self) -> None:
         while (task := self._next()) is not None:
+            is_settled = False
             try:
                 self._settle(task)
-            except Exception:  # noqa: BLE001, PERF203 - the line's loop must outlive whatever one swap does
+                is_settled = True
+            except Exception:  # noqa: BLE001 - the line's loop must outlive whatever one swap does
                 _LOG.exception("line %s: %s", self._line.name, task.assign.model.reference)
-                self._tell_failed(self._task or task, "load_failed", "the worker failed; see its log")
+            finally:  # also where the thread crashes: control waits for an answer
+                if not is_settled:
+                    self._tell_failed(self._task or task, "load_failed", "the worker failed; see its log")
 
     def _settle(self, task: _Task) -> None:
         """Swap, or say why not."""

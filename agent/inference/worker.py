@@ -31,6 +31,7 @@ from agent.messages.children import (
     Prepare,
     PrepareFailed,
     ResidentModel,
+    StreamProgress,
     SwapFailed,
     WorkerSetup,
     WorkerStream,
@@ -58,13 +59,15 @@ class Worker:
         self._loader: Final = self._make_loader(load_model)
         self._swappers: Final = {n: Swapper(line, self._loader, outlet.send) for n, line in self._lines.items()}
         self._reserver: Final = Reserver(self._loader, outlet.send)
+        self._pipelines: Final[list[Pipeline]] = []
         self._running: Final = ExitStack()
 
     def start(self) -> None:
         """Read what was measured before, attach to the slots, and start every thread."""
         self._footprints.read()
         self._tell_cache()
-        for pipeline in [self._make_pipeline(stream) for stream in self._setup.streams]:
+        self._pipelines.extend(self._make_pipeline(stream) for stream in self._setup.streams)
+        for pipeline in self._pipelines:
             self._begin(pipeline.start, pipeline.stop)
         self._begin(self._artifacts.start, self._artifacts.stop)
         self._begin(self._spare.start, self._spare.stop)
@@ -76,6 +79,10 @@ class Worker:
     def stop(self) -> None:
         """Stop what `start` started, the other way round; returns when no thread of it infers or swaps any more."""
         self._running.close()
+
+    def progress(self) -> tuple[StreamProgress, ...]:
+        """Say how every stream's frames fare. From any thread."""
+        return tuple(pipeline.progress() for pipeline in tuple(self._pipelines))
 
     def assign(self, assign: Assign) -> None:
         """Hand an assignment to its line's swapper."""

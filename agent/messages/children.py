@@ -34,8 +34,7 @@ class SlotDescriptors(msgspec.Struct, frozen=True):
 class CameraSetup(Message, frozen=True):
     """The first message to a camera process.
 
-    `fps` 0 means as fast as it comes. `wait_for_reader`: the source keeps every frame until it was taken. `triggered`:
-    frames come when something triggers the camera, so that their absence says nothing.
+    `fps` 0: unpaced. `wait_for_reader`: frames are kept until taken. `triggered`: silence is no fault.
     """
 
     stream: str
@@ -45,6 +44,8 @@ class CameraSetup(Message, frozen=True):
     wait_for_reader: bool
     slot: SlotDescriptors
     triggered: bool = False
+    open_s: float = 10.0
+    read_s: float = 3.0
 
 
 # ---- camera process -> control
@@ -253,6 +254,13 @@ class MemoryKept(Message, frozen=True):
     models: tuple[str, ...]
 
 
+class ThreadCrashed(Message, frozen=True):
+    """A thread of the child ended by an exception; `detail` says which. The child starts its own threads again."""
+
+    thread: str
+    detail: str
+
+
 class Log(Message, frozen=True):
     """One line worth an operator's attention: `level` is a name of the logging module."""
 
@@ -270,13 +278,29 @@ class Hello(Message, frozen=True):
     versions: dict[str, str]
 
 
+class StreamProgress(msgspec.Struct, frozen=True, array_like=True):
+    """How a stream's frames fare in the worker. Times are CLOCK_MONOTONIC, 0 for never.
+
+    `taken_ns` and `answered_ns`: when a frame was last taken, and last answered. `missed` frames in a row were taken
+    and got no answer (failed, or torn), the last of them at `missed_ns`.
+    """
+
+    stream: str
+    taken_ns: int
+    answered_ns: int
+    missed_ns: int
+    missed: int
+
+
 class Beat(Message, frozen=True):
     """Sent every 0.25 s by a thread of the child.
 
     `busy_since_ns`: when the oldest call still under way (a read, an inference) began, CLOCK_MONOTONIC; 0 for none.
+    `streams`: of the worker, how its streams' frames fare.
     """
 
     busy_since_ns: int = 0
+    streams: tuple[StreamProgress, ...] = ()
 
 
 CameraMessage = CameraOpened | CameraFailed | CameraEnded | Hello | Beat | Log
@@ -291,6 +315,7 @@ WorkerMessage = (
     | CacheState
     | CacheDecided
     | MemoryKept
+    | ThreadCrashed
     | Hello
     | Beat
     | Log

@@ -260,7 +260,8 @@ class DeviceHealth(msgspec.Struct, frozen=True):
 class Health(msgspec.Struct, frozen=True):
     """`health`: every 5 s. Maps are empty, and values None, where nothing on the device can tell.
 
-    `caps` are the largest variants allowed by rule, where temperature or memory hold one down.
+    `caps` are the largest variants allowed by rule, where temperature or memory hold one down. `worker` counts threads
+    that crashed, worker processes that were lost, and messages of children that were refused, since the boot.
     """
 
     at: Time
@@ -275,3 +276,4 @@ class Health(msgspec.Struct, frozen=True):
     v: int = 1
     device: DeviceHealth | msgspec.UnsetType = msgspec.UNSET
     caps: dict[str, str] = msgspec.field(default_factory=dict)
+    worker: dict[str, int] = msgspec.field(default_factory=dict)

@@ -42,6 +42,11 @@ class ModelFile(msgspec.Struct, frozen=True):
     sha256: str
 
 
+def natural_key(text: str) -> list[str | int]:
+    """Return a key that sorts numbers inside a text by their value: 1.9 before 1.10."""
+    return [int(part) if place % 2 else part for place, part in enumerate(re.split("([0-9]+)", text))]
+
+
 class ModelVersion(msgspec.Struct, frozen=True):
     """One immutable release in the catalog, with where its file lies on this device.
 

@@ -6,16 +6,14 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Final
 
-from natsort import natsort_keygen
 from pydantic import ValidationError
 
-from agent.messages.references import ModelReference, ModelVersion
+from agent.messages.references import ModelReference, ModelVersion, natural_key
 from agent.models.entry import CatalogFile, rank_of
 from agent.settings.findings import Finding, findings
 from agent.settings.loading import read_toml
 from agent.settings.mistakes import Mistake, SettingsError, dotted, shown
 
-_natural = natsort_keygen()
 _REMEMBERED: Final = 256
 """Lines ask for the same few references with each tick; an operator may ask for any number of others."""
 
@@ -71,7 +69,7 @@ class Catalog:
         if reference.variant is None and versions:
             variant = self._nearest_variant(versions, default_variant)
             versions = [version for version in versions if version.variant == variant]
-        return max(versions, key=lambda version: _natural(version.version), default=None)
+        return max(versions, key=lambda version: natural_key(version.version), default=None)
 
     def _nearest_variant(self, versions: list[ModelVersion], wanted: str) -> str:
         ranked = sorted(versions, key=lambda version: (version.rank, version.variant))

@@ -9,7 +9,7 @@ from typing import Final
 from agent.messages.children import Message
 from agent.messages.events import LinkDown, LinkTakenOver, LinkTrouble, LinkUp, Received
 from agent.mqtt.connection import Acknowledged, Connection, LoopLike
-from agent.mqtt.dial import Attempt, Dialled, close
+from agent.mqtt.dial import Attempt, Dialled, SessionUse, close
 from agent.mqtt.farewell import Beside, drive_until, finish, leave
 from agent.mqtt.folded_log import FoldedLog
 from agent.mqtt.link_settings import LinkSettings
@@ -216,6 +216,10 @@ class Link:
         connection, self._connection = self._connection, None
         if connection is None:
             return
+        if connection.found_session:
+            # what it holds is too old to be meant
+            self._dial(session="forget")
+            return
         at_once = False
         detail = connection.ended or "the connection is lost"
         is_refusal = connection.refused
@@ -286,11 +290,13 @@ class Link:
             waited_s = now_s - (self._tried_since_s or now_s)
             self._dial_at_s = now_s + max(0.0, self._backoff.next_s() - waited_s)
 
-    def _dial(self) -> None:
+    def _dial(self, *, session: SessionUse = "fresh") -> None:
         self._dial_at_s, self._tried_since_s = None, time.monotonic()
         self._attempts += 1
         recent = self._lost_s is not None and time.monotonic() - self._lost_s < self._settings.session_s
-        self._attempt = Attempt(self._attempts, self._settings, self._choice.current, self._loop.put, resumes=recent)
+        if recent:
+            session = "resume"
+        self._attempt = Attempt(self._attempts, self._settings, self._choice.current, self._loop.put, session=session)
         self._attempt.start()
 
     def _where(self) -> str:

@@ -56,9 +56,12 @@ class Connection:
         self.unsupported = False
         self.refused = False
         self.was_closed = False
+        self.found_session = False
+        """Whether the broker offered a session that is not wanted any more; the connection ends for that."""
         self.ended: str | None = None
         self.window = WINDOW
         self._maximum_packet_bytes: int | None = None
+        self._resumes: Final = dialled.resumes
         self._client: Final[Client] = dialled.client
         self._notes: Final[Notes] = dialled.notes
         self._loop: Final = loop
@@ -173,7 +176,7 @@ class Connection:
             rc = self._client.loop_read()
             sock = self._client.socket()
             # TLS may hold whole packets that the descriptor no longer shows
-            if rc or not isinstance(sock, ssl.SSLSocket) or not sock.pending():
+            if rc or self.ended is not None or not isinstance(sock, ssl.SSLSocket) or not sock.pending():
                 break
         self._driven(rc)
 
@@ -192,6 +195,8 @@ class Connection:
             self._wait()
         elif not self._told_down:
             self._told_down = True
+            if self.found_session:
+                self._client.disconnect()  # because the will must not speak
             if not self.accepted:
                 close(self._client)  # what we refuse, the broker holds open
             self._owner.connection_down()
@@ -224,13 +229,21 @@ class Connection:
     # paho's callbacks
 
     def _on_connect(
-        self, _client: paho.Client, _data: object, _flags: object, reason: ReasonCode, properties: Properties | None
+        self,
+        _client: paho.Client,
+        _data: object,
+        flags: paho.ConnectFlags,
+        reason: ReasonCode,
+        properties: Properties | None,
     ) -> None:
         self.answered = True
         if reason.is_failure:
             self.unsupported = reason.getName() == _UNSUPPORTED
             self.refused = is_refusal(reason.getName())
             self.ended = f"the broker refused: {reason.getName()}"
+            return
+        if flags.session_present and not self._resumes:
+            self.found_session, self.ended = True, "the broker kept an old session"
             return
         missing = missing_service(
             getattr(properties, "MaximumQoS", 2), retains=bool(getattr(properties, "RetainAvailable", 1))

@@ -23,6 +23,8 @@ from agent.mqtt.link_settings import LinkSettings, ProtocolVersion
 from agent.mqtt.refusals import Failure, explain
 from agent.mqtt.tls import tls_context
 
+SessionUse = Literal["fresh", "resume", "forget"]
+"""A session that the broker kept: ends the connection; is taken up; is dropped by a clean connection before ours."""
 CONNECT_TIMEOUT_S: Final = 5.0
 MAXIMUM_PACKET_BYTES: Final = 128 * 1024
 """Larger packets are kept from us by an MQTT 5 broker: a 50 MB message must not cost us 127 MB."""
@@ -106,6 +108,8 @@ class Dialled(Message, frozen=True):
     notes: Any
     detail: str = ""
     refused: bool = False
+    resumes: bool = True
+    """Whether a session that the broker has of us is still wanted."""
 
 
 class Attempt:
@@ -121,11 +125,11 @@ class Attempt:
         protocol: ProtocolVersion,
         done: Callable[[Message], None],
         *,
-        resumes: bool = False,
+        session: SessionUse = "fresh",
     ) -> None:
-        """`resumes`: in 3.1.1, take up the session of the last connection; in 5 the broker knows when it is over."""
+        """`session`: what a broker may have of us; in MQTT 5 it knows itself when that is over."""
         self.number: Final = number
-        self._resumes: Final = resumes
+        self._session: Final = session
         self.protocol: Final = protocol
         self._settings: Final = settings
         self._done: Final = done
@@ -152,17 +156,24 @@ class Attempt:
         client = None
         failure = Failure("", is_refusal=False)
         try:
-            if self.protocol == "3.1.1" and self._settings.session_s and not self._resumes:
+            if self._session == "forget":
                 forget_session(self._settings)
             client = build_client(self._settings, self.protocol, notes)
             connect(client, self._settings, self.protocol)
         except (OSError, ValueError, MistakeError) as error:
             client, failure = None, explain(error, self._settings.host)
+        dialled = Dialled(
+            self.number,
+            self.protocol,
+            client,
+            notes,
+            failure.detail,
+            refused=failure.is_refusal,
+            resumes=self._session != "fresh" or self.protocol == "5",
+        )
         with self._guard:
             if not self._abandoned:
-                self._done(
-                    Dialled(self.number, self.protocol, client, notes, failure.detail, refused=failure.is_refusal)
-                )
+                self._done(dialled)
             elif client is not None:
                 close(client)
 

@@ -1,77 +1,182 @@
-"""A broker for trials and the demo: `python -m agent.mqtt.embedded PORT`, on loopback, open to all, MQTT 3.1.1 only.
+"""A mosquitto of our own on loopback, for trials and the demo: started, watched, restarted and stopped by its owner."""
 
-It says `listening on HOST:PORT` on stdout once it does, keeps nothing on disk, and ends on SIGTERM, SIGINT, or when the
-process that started it is gone.
-"""
-
-import asyncio
 import logging
 import os
-import signal
-import sys
-from typing import Final
+import pwd
+import shutil
+import socket
+import subprocess
+import threading
+from typing import Any, Final
 
-from amqtt.broker import Broker
-from amqtt.errors import BrokerError
-
-from agent.messages.errors import EXIT_MISTAKE, EXIT_NOT_STARTED, EXIT_OK
+from agent.messages.errors import NotStartedError
+from agent.processes.backoff import Backoff
+from agent.processes.ending import ending_with_us
 
 HOST: Final = "127.0.0.1"
-_PARENT_CHECK_S: Final = 0.5
+_ACCOUNT: Final = "mosquitto"
+_PLACES: Final = "/usr/sbin:/usr/local/sbin"
+"""Where packages put it, and a user's PATH does not look."""
+_RUNNING: Final = " running"
+_ERROR: Final = "Error: "
+_START_S: Final = 20.0
+_STOP_S: Final = 5.0
+_TRIES: Final = 5
+_LONGEST_LINE: Final = 4096
+_log: Final = logging.getLogger(__name__)
 
 
-def main(arguments: list[str]) -> int:
-    """Serve until stopped; return an exit code. PORT 0 takes a free one."""
-    if len(arguments) != 1 or not arguments[0].isdecimal():
-        sys.stderr.write("usage: python -m agent.mqtt.embedded PORT\n")
-        return EXIT_MISTAKE
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.ERROR, format="level=%(levelname)s logger=%(name)s %(message)s"
+class EmbeddedBroker:
+    """One mosquitto, open to all on one port of loopback, which keeps nothing on disk.
+
+    Threading: one thread starts it, waits for its end, and starts it again on the same port. `restarts` counts that.
+    """
+
+    def __init__(self, port: int) -> None:
+        """`port` 0 takes a free one."""
+        self.port = port
+        self.restarts = 0
+        self._chooses: Final = port == 0
+        self._process: subprocess.Popen[bytes] | None = None
+        self._guard: Final = threading.Lock()
+        self._settled: Final = threading.Event()
+        self._stopping: Final = threading.Event()
+        self._is_running = False
+        self._last_error = ""
+        self._thread: Final = threading.Thread(target=self._run, name="embedded broker", daemon=True)
+
+    @property
+    def pid(self) -> int | None:
+        """The process that serves now, if any."""
+        return self._process.pid if self._process is not None and self._process.poll() is None else None
+
+    def start(self) -> None:
+        """Return when it listens; raise NotStartedError with the reason where it cannot."""
+        program = find_mosquitto()
+        if program is None:
+            raise NotStartedError(
+                "the embedded broker needs mosquitto: apt-get install mosquitto, or set mqtt.url to your own broker"
+            )
+        self._thread.start()
+        self._settled.wait(_START_S)
+        if not self._is_running:
+            self.stop()
+            why = self._last_error or "mosquitto says nothing"
+            raise NotStartedError(f"the embedded broker cannot start on {HOST}:{self.port}: {why}")
+
+    def stop(self) -> None:
+        """End it, and wait until it is gone."""
+        self._stopping.set()
+        with self._guard:
+            process = self._process
+        if process is not None:
+            process.terminate()
+            try:
+                process.wait(_STOP_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+        self._thread.join()
+
+    def _run(self) -> None:
+        backoff = Backoff()
+        for _ in range(_TRIES if self._chooses else 1):
+            if self._chooses:
+                self.port = _free_port()
+            self._serve()
+            if self._is_running or self._stopping.is_set():
+                break
+        self._settled.set()
+        while self._is_running and not self._stopping.wait(backoff.next_s()):
+            self.restarts += 1
+            self._serve()
+
+    def _serve(self) -> None:
+        """Run one mosquitto until it ends. Reading its log to the end is what notices that."""
+        process = self._spawn()
+        if process is None:
+            return
+        log = process.stderr
+        assert log is not None, "it was asked for"
+        with log:
+            while line := log.readline(_LONGEST_LINE):
+                self._take(line.decode(errors="replace").strip())
+        code = process.wait()
+        if self._is_running and not self._stopping.is_set():
+            _log.error("event=embedded_broker_lost port=%d exit_code=%d detail=%r", self.port, code, self._last_error)
+
+    def _spawn(self) -> "subprocess.Popen[bytes] | None":
+        program = find_mosquitto()
+        with self._guard:
+            if self._stopping.is_set() or program is None:
+                return None
+            configuration = _configuration_file(self.port)
+            try:
+                command = ending_with_us([program, "-c", f"/proc/self/fd/{configuration}"])
+                self._process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.PIPE,
+                    pass_fds=(configuration,),
+                    start_new_session=True,  # because a Ctrl-C must not take it before the agent has said goodbye
+                    **_without_root(),
+                )
+            except OSError as error:
+                self._last_error = str(error)
+                return None
+            finally:
+                os.close(configuration)
+            return self._process
+
+    def _take(self, line: str) -> None:
+        if line.endswith(_RUNNING):
+            self._is_running = True
+            self._settled.set()
+            _log.info("event=embedded_broker port=%d version=%r", self.port, line.removesuffix(_RUNNING))
+        elif line.startswith((_ERROR, "Warning: ")):
+            self._last_error = line.removeprefix(_ERROR)
+            _log.log(
+                logging.WARNING if self._is_running else logging.DEBUG, "event=embedded_broker_says detail=%r", line
+            )
+
+
+def find_mosquitto() -> str | None:
+    """Return the program, or None where it is not installed."""
+    return shutil.which("mosquitto", path=f"{os.environ.get('PATH', os.defpath)}:{_PLACES}")
+
+
+def _configuration_file(port: int) -> int:
+    """Return a descriptor of the configuration, in memory: nothing lies on disk when we are killed."""
+    lines = (
+        f"listener {port} {HOST}",
+        "allow_anonymous true",
+        "persistence false",
+        "set_tcp_nodelay true",
+        "log_dest stderr",
+        "log_timestamp false",
+        "log_type error",
+        "log_type warning",
+        "log_type information",
+        "connection_messages false",
+        *(["user root"] if os.geteuid() == 0 else []),  # because who it runs as is decided here, where we are root
     )
-    # amqtt logs a traceback where one of our lines says it
-    logging.getLogger("amqtt").setLevel(logging.CRITICAL)
-    return asyncio.run(_serve(int(arguments[0]), os.getppid()))
+    fd = os.memfd_create("mosquitto.conf")
+    os.write(fd, ("\n".join(lines) + "\n").encode())
+    return fd
 
 
-async def _serve(port: int, parent: int) -> int:
-    stopped = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopped.set)
-    broker = Broker(_configuration(port))
+def _without_root() -> dict[str, Any]:
+    """Return who it runs as where we are root: its package's account, if there is one."""
+    if os.geteuid() != 0:
+        return {}
     try:
-        await broker.start()
-    except BrokerError as error:
-        sys.stderr.write(f"the embedded broker cannot start on {HOST}:{port}: {error.__cause__ or error}\n")
-        return EXIT_NOT_STARTED
-    sys.stdout.write(f"listening on {HOST}:{_port_of(broker, port)}\n")
-    sys.stdout.flush()
-    while not stopped.is_set() and os.getppid() == parent:
-        await _wait(stopped, _PARENT_CHECK_S)
-    await broker.shutdown()
-    return EXIT_OK
+        account = pwd.getpwnam(_ACCOUNT)
+    except KeyError:
+        return {}
+    return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
 
 
-async def _wait(stopped: asyncio.Event, timeout_s: float) -> None:
-    try:
-        await asyncio.wait_for(stopped.wait(), timeout_s)
-    except asyncio.TimeoutError:
-        return
-
-
-def _configuration(port: int) -> dict[str, object]:
-    return {
-        "listeners": {"default": {"type": "tcp", "bind": f"{HOST}:{port}", "max_connections": 100}},
-        # named, because the default ones log each packet and publish $SYS topics
-        "plugins": {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}},
-    }
-
-
-def _port_of(broker: Broker, asked: int) -> int:
-    for server in broker._servers.values():  # noqa: SLF001 - amqtt offers no way to learn a port that the system chose
-        return int(server.instance.sockets[0].getsockname()[1])
-    return asked
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])

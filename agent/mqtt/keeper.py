@@ -5,12 +5,16 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
+from agent.mqtt.damage import is_damage
 from agent.mqtt.entry import Entry, Kind
-from agent.mqtt.store import Bounds, Store, Total, set_aside
+from agent.mqtt.salvage import salvaged
+from agent.mqtt.store import Bounds, Store, Total, draft_of, kernel_moment, remove, set_aside
 
 SYNC_S: Final = 1.0
 """So much is lost at most when the power fails; events are safe from that as soon as they are written."""
@@ -19,6 +23,8 @@ _GATHER_S: Final = 0.01
 """How long writes gather before they are committed together."""
 _EXPIRE_S: Final = 30.0
 _STOP_S: Final = 10.0
+_SALVAGED: Final = 256
+"""How many messages of a damaged file are written together."""
 _log: Final = logging.getLogger(__name__)
 
 
@@ -91,6 +97,7 @@ class Keeper:
         self._trouble: str | None = None
         self._damaged: str | None = None
         self._is_dirty = False
+        self._owed: list[Entry] = []
         self._synced_s = self._expired_s = -_EXPIRE_S
         self._try_at_s = 0.0
 
@@ -128,16 +135,35 @@ class Keeper:
             self._mail.fetches[kind] = (after, limit, asked)
             self._wake.notify()
 
+    @property
+    def is_running(self) -> bool:
+        """Whether the thread is there: it ends by `stop` alone, whatever comes."""
+        return self._thread.is_alive()
+
     # the thread
 
     def _run(self) -> None:
-        is_over = False
-        while not is_over:
+        while not self._turn():
+            pass
+        self._close()
+
+    def _turn(self) -> bool:
+        """Do what is to be done next; return whether it was the last."""
+        is_last = False
+        try:
             mail = self._wait()
-            is_over = mail.stop
-            self._serve(mail, is_last=is_over)
-        if self._store is not None:
-            self._store.close()
+            is_last = mail.stop
+            self._owed = list(mail.entries.values())
+            self._serve(mail, is_last=is_last)
+        except Exception as error:  # noqa: BLE001 - the thread's edge: its owner is told, and keeps what it handed over
+            self._fail(error, time.monotonic())
+            self._say(Done(self._owed, {}, failed=True, state=DiskState(self._trouble, self._damaged)))
+            time.sleep(_GATHER_S)
+        return is_last
+
+    def _say(self, done: Done) -> None:
+        self._owed = []
+        self._tell(done)
 
     def _wait(self) -> _Mailbox:
         """Return what is to be done; nothing where time alone asks for something."""
@@ -160,6 +186,8 @@ class Keeper:
         now_s = time.monotonic()
         if self._store is None or self._trouble is not None:
             return max(0.0, self._try_at_s - now_s)
+        if any(self._undone.values()):
+            return 0.0
         due_s = self._synced_s + SYNC_S if self._is_dirty else self._expired_s + _EXPIRE_S
         return max(0.0, due_s - now_s)
 
@@ -168,7 +196,7 @@ class Keeper:
             self._undone[kind] |= numbers
         entries = list(mail.entries.values())
         is_due = self._due_in_s() == 0 and not self._has_rest()
-        if entries or any(mail.done.values()) or is_due or (is_last and self._is_dirty):
+        if entries or any(self._undone.values()) or is_due or (is_last and self._is_dirty):
             self._write(entries, sync=is_last or any(entry.kind is Kind.EVENT for entry in entries))
         for kind, (after, limit, asked) in mail.fetches.items():
             self._fetch(kind, after, limit, asked)
@@ -184,12 +212,12 @@ class Keeper:
         if store is not None and not is_resting:
             try:
                 store.write(entries, forgotten, sync=sync)
-            except (sqlite3.Error, OSError) as error:
+            except Exception as error:  # noqa: BLE001 - whatever a file holds, the thread goes on
                 self._fail(error, now_s)
             else:
                 failed = False
                 self._written(now_s, is_synced=sync, has_changes=bool(entries))
-        self._tell(Done(entries, {} if failed else forgotten, failed, self._state()))
+        self._say(Done(entries, {} if failed else forgotten, failed, self._state()))
 
     def _written(self, now_s: float, *, is_synced: bool, has_changes: bool) -> None:
         self._trouble = None
@@ -203,12 +231,15 @@ class Keeper:
 
     def _fetch(self, kind: Kind, after: int, limit: int, asked: int) -> None:
         entries: list[Entry] = []
-        try:
-            if self._store is not None:
-                entries = self._store.read(kind, after, limit)
-        except sqlite3.Error as error:
-            self._fail(error, time.monotonic())
-            self._tell(Done([], {}, failed=True, state=self._state()))
+        # the second time from the new file, where the old one was damaged
+        for _ in range(2):
+            try:
+                store = self._open(time.monotonic())
+                entries = store.read(kind, after, limit) if store is not None else []
+                break
+            except Exception as error:  # noqa: BLE001 - as above
+                self._fail(error, time.monotonic())
+                self._say(Done([], {}, failed=True, state=self._state()))
         left = [entry for entry in entries if entry.number not in self._undone[kind]]
         self._tell(Fetched(kind, asked, left, is_end=len(entries) < limit))
 
@@ -218,7 +249,7 @@ class Keeper:
             if self._store is None and now_s >= self._try_at_s:
                 try:
                     self._store = Store(self._path, self._bounds, self._base)
-                except (sqlite3.Error, OSError) as error:
+                except Exception as error:  # noqa: BLE001 - as above
                     self._fail(error, now_s)
                 else:
                     self._base = self._store.base
@@ -226,26 +257,63 @@ class Keeper:
 
     def _fail(self, error: Exception, now_s: float) -> None:
         self._try_at_s = now_s + self._retry_s
-        trouble: str | None = str(error)
-        if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
+        trouble: str | None = str(error) or type(error).__name__
+        if is_damage(error):
             trouble = self._replace_damaged(str(error), now_s)
+        elif not isinstance(error, (sqlite3.Error, OSError)):
+            _log.error("event=outbox_failed file=%s", self._path, exc_info=error)
+            self._close()
         if trouble is not None and trouble != self._trouble:
             _log.error("event=outbox_trouble file=%s detail=%r", self._path, trouble)
         self._trouble = trouble
 
     def _replace_damaged(self, detail: str, now_s: float) -> str | None:
-        """Set the file aside, with all that it held; return what speaks against that."""
-        for kind, total in self._store.totals.items() if self._store is not None else ():
-            self._dropped[kind] += total.count
+        """Keep what can be read of the file, and set it aside; return what speaks against that."""
+        before = {kind: total.count for kind, total in self._store.totals.items()} if self._store is not None else {}
         self._close()
+        draft, kept = draft_of(self._path), dict.fromkeys(Kind, 0)
+        try:
+            before = {kind: max(before.get(kind, 0), count) for kind, count in self._salvage(draft, kept).items()}
+        except (sqlite3.Error, OSError) as error:
+            _log.warning("event=outbox_not_salvaged file=%s detail=%r", self._path, str(error))
+            kept = dict.fromkeys(Kind, 0)
         try:
             name = set_aside(self._path)
+            if any(kept.values()):
+                draft.replace(self._path)
+            else:
+                remove(draft)
         except OSError as error:
             return f"{detail}; and it cannot be set aside: {error.strerror}"
-        self._damaged = f"{detail}; set aside as {name.name}"
+        lost = {kind: max(0, before.get(kind, 0) - kept[kind]) for kind in Kind}
+        for kind, count in lost.items():
+            self._dropped[kind] += count
+        self._damaged = (
+            f"{detail}; {sum(kept.values())} messages kept, {sum(lost.values())} lost; set aside as {name.name}"
+        )
         self._try_at_s = now_s
         _log.error("event=outbox_damaged file=%s detail=%r", self._path, self._damaged)
         return None
+
+    def _salvage(self, draft: Path, kept: dict[Kind, int]) -> dict[Kind, int]:
+        """Write what can be read into a new file, and note how many; return how many there were, as far as is told."""
+        remove(draft)
+        if not self._path.exists() or not self._path.stat().st_size:
+            return dict.fromkeys(Kind, 0)
+        boot, now_s = kernel_moment()
+        base = self._base or 0
+        with salvaged(self._path, now_s) as old, closing(Store(draft, self._bounds, base)) as new:
+            offset_s = old.offset_s(boot)
+            for kind in Kind:
+                entries = old.entries(kind, base, offset_s)
+                while chunk := list(islice(entries, _SALVAGED)):
+                    new.write(chunk, {}, sync=False)
+            kept.update({kind: total.count for kind, total in new.totals.items()})
+            for kind, count in new.dropped.items():
+                self._dropped[kind] += count
+                kept[kind] += count
+            new.write([], {}, sync=True)
+            return {kind: old.held(kind) for kind in Kind}
 
     def _close(self) -> None:
         store, self._store = self._store, None
@@ -266,6 +334,6 @@ class Keeper:
         oldest_kept_s = None
         try:
             oldest_kept_s = store.oldest_kept_s()
-        except sqlite3.Error:
+        except Exception:  # noqa: BLE001 - a file that is damaged shows it where it is read
             _log.debug("event=outbox_age_unknown file=%s", self._path)
         return DiskState(self._trouble, self._damaged, dict(store.totals), dropped, oldest_kept_s)

@@ -199,6 +199,8 @@ class Outbox:
         now_s = self._clock()
         hung = [lane.look(now_s - _HUNG_S) for lane in self._lanes.values()]
         self._is_hung = any(hung)
+        if self._keeper is not None and self._loop is not None and not self._keeper.is_running:
+            self._keeper_is_gone()
         for kind, lane in self._lanes.items():
             doubt_s = _EVENT_DOUBT_S if kind is Kind.EVENT else DOUBT_S
             self._hand_waiting(lane, now_s - doubt_s if is_up and kind not in self._at_once else now_s)
@@ -240,6 +242,14 @@ class Outbox:
                 self._drop(kind)
 
     # what the keeper tells
+
+    def _keeper_is_gone(self) -> None:
+        """Go on in memory with what was handed over: nobody will answer for it."""
+        self.trouble = Trouble("the thread that writes it has ended", self.trouble.damaged)
+        self._handed_bytes = 0
+        for lane in self._lanes.values():
+            for entry in (*lane.writing.values(), *(one for one in lane.taken.values() if not one.written)):
+                lane.unwritten(entry)
 
     def _tell(self, told: Told) -> None:
         self._told.put(told)

@@ -5,8 +5,9 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+from agent.mqtt.damage import DamagedError, check_tables, is_number, is_time, is_topic, sound
 from agent.mqtt.entry import Entry, Kind
 from agent.mqtt.outgoing import Outgoing
 
@@ -16,6 +17,7 @@ _SET_ASIDE: Final = 3
 """Damaged files that are kept; a dying disk must not fill itself with them."""
 _SUFFIXES: Final = ("", "-wal", "-shm", "-journal")
 _VACUUM_PAGES: Final = 256
+_COUNTED: Final = 20_000
 _SETTINGS: Final = (
     "PRAGMA locking_mode=EXCLUSIVE",  # one agent a file; and no shared memory, whose loss would be a SIGBUS
     "PRAGMA auto_vacuum=INCREMENTAL",
@@ -68,16 +70,16 @@ class Store:
         self.dropped: Final[dict[Kind, int]] = dict.fromkeys(Kind, 0)
         self._bounds: Final = bounds
         self._moment: Final = moment
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._db: Final = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+        _look_before(path)
+        if not path.exists():
+            _make(path, moment)
+        self._db: Final = _connect(path)
         try:
-            for setting in _SETTINGS:
-                self._db.execute(setting).fetchall()
-            self._db.execute("PRAGMA journal_mode=WAL").fetchall()
-            self._make_tables()
-            self.totals = self._read_totals()
-            self._offset_s: Final = self._read_clock()
-            self.base: Final = self._largest() if base is None else base
+            with sound():
+                self._check_version()
+                self.totals = self._read_totals()
+                self._offset_s: Final = self._read_clock()
+                self.base: Final = self._largest() if base is None else base
         except sqlite3.Error:
             self._db.close()
             raise
@@ -91,12 +93,14 @@ class Store:
         totals, dropped = dict(self.totals), dict(self.dropped)
         self._db.execute("BEGIN IMMEDIATE")
         try:
-            for kind, numbers in done.items():
-                self._forget(kind, numbers, totals)
+            with sound():
+                for kind, numbers in done.items():
+                    self._forget(kind, numbers, totals)
             for entry in entries:
                 self._insert(entry, totals)
-            self._trim(totals, dropped)
-            self._write_state(totals)
+            with sound():
+                self._trim(totals, dropped)
+                self._write_state(totals)
             self._db.execute("COMMIT")
         except BaseException:
             if self._db.in_transaction:
@@ -113,17 +117,7 @@ class Store:
             " WHERE number > ? ORDER BY number LIMIT ?",
             (after + self.base, limit),
         ).fetchall()
-        return [
-            Entry(
-                number=number - self.base,
-                kind=kind,
-                message=Outgoing(topic, payload, correlation=correlation),
-                kept_s=kept_s - self._offset_s,
-                handed=True,
-                written=True,
-            )
-            for number, kept_s, topic, payload, correlation in rows
-        ]
+        return [self._entry(kind, row) for row in rows]
 
     def oldest_kept_s(self) -> float | None:
         """Return when the oldest message came, None where there is none."""
@@ -131,49 +125,57 @@ class Store:
             f"SELECT * FROM (SELECT kept_s FROM {_table(kind)} ORDER BY number LIMIT 1)" for kind in Kind
         )
         (oldest,) = self._db.execute(f"SELECT min(kept_s) FROM ({query})").fetchone()
-        return None if oldest is None else float(oldest) - self._offset_s
+        with sound():
+            return None if oldest is None else float(oldest) - self._offset_s
 
     def close(self) -> None:
         """Close the file; what was written stays."""
         self._db.close()
 
-    def _make_tables(self) -> None:
+    def _entry(self, kind: Kind, row: tuple[Any, ...]) -> Entry:
+        number, kept_s, topic, payload, correlation = row
+        is_whole = isinstance(payload, bytes) and isinstance(correlation, (bytes, type(None)))
+        if not (is_number(number) and is_time(kept_s) and is_topic(topic) and is_whole):
+            raise DamagedError(f"message {number} of {_table(kind)} is none")
+        message = Outgoing(topic, payload, correlation=correlation)
+        return Entry(number - self.base, kind, message, kept_s - self._offset_s, handed=True, written=True)
+
+    def _check_version(self) -> None:
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
-        if version == _VERSION:
-            return
-        if version != 0:
-            raise sqlite3.DatabaseError(f"version {version} of the outbox's file is not known here")
-        tables = [
-            f"CREATE TABLE {_table(kind)} (number INTEGER PRIMARY KEY, kept_s REAL NOT NULL, size INTEGER NOT NULL,"
-            " topic TEXT NOT NULL, payload BLOB NOT NULL, correlation BLOB)"
-            for kind in Kind
-        ]
-        totals = [f"INSERT INTO total VALUES ({int(kind)}, 0, 0)" for kind in Kind]
-        boot, now_s = self._moment()
-        self._db.execute("BEGIN IMMEDIATE")
-        for statement in (
-            *tables,
-            "CREATE TABLE total (kind INTEGER PRIMARY KEY, count INTEGER NOT NULL, bytes INTEGER NOT NULL)",
-            *totals,
-            "CREATE TABLE clock (elapsed_s REAL NOT NULL, kernel_boot TEXT NOT NULL, boottime_s REAL NOT NULL)",
-        ):
-            self._db.execute(statement)
-        self._db.execute("INSERT INTO clock VALUES (0, ?, ?)", (boot, now_s))
-        self._db.execute(f"PRAGMA user_version={_VERSION}")
-        self._db.execute("COMMIT")
+        if version != _VERSION:
+            raise DamagedError(f"version {version} of the outbox's file is not known here")
+        check_tables(self._db)
 
     def _read_totals(self) -> dict[Kind, Total]:
         rows = self._db.execute("SELECT kind, count, bytes FROM total").fetchall()
-        return {Kind(kind): Total(count, size_bytes) for kind, count, size_bytes in rows}
+        totals = {Kind(kind): Total(count, size_bytes) for kind, count, size_bytes in rows}
+        for kind in Kind:
+            total = totals[kind]
+            if not (is_number(total.count) and is_number(total.size_bytes)) or min(total.count, total.size_bytes) < 0:
+                raise DamagedError(f"the total of {_table(kind)} is {total.count!r}, {total.size_bytes!r} bytes")
+            if self._count(kind) != min(total.count, _COUNTED):
+                raise DamagedError(f"the total of {_table(kind)} says {total.count}, and there are others")
+        return totals
+
+    def _count(self, kind: Kind) -> int:
+        """Count messages, up to a limit: a large file is believed, because to count it takes seconds."""
+        query = f"SELECT count(*) FROM (SELECT 1 FROM {_table(kind)} LIMIT {_COUNTED})"
+        return int(self._db.execute(query).fetchone()[0])
 
     def _read_clock(self) -> float:
-        elapsed_s, kernel_boot, boottime_s = self._db.execute("SELECT * FROM clock").fetchone()
+        rows = self._db.execute("SELECT elapsed_s, kernel_boot, boottime_s FROM clock").fetchall()
+        if len(rows) != 1 or not (is_time(rows[0][0]) and is_time(rows[0][2])):
+            raise DamagedError(f"the outbox's clock says {rows!r}"[:200])
+        elapsed_s, kernel_boot, boottime_s = rows[0]
         boot, now_s = self._moment()
         return float(elapsed_s - (boottime_s if boot == kernel_boot and boottime_s <= now_s else now_s))
 
     def _largest(self) -> int:
-        numbers = [self._db.execute(f"SELECT max(number) FROM {_table(kind)}").fetchone()[0] for kind in Kind]
-        return max([number for number in numbers if number is not None], default=0)
+        rows = [self._db.execute(f"SELECT min(number), max(number) FROM {_table(kind)}").fetchone() for kind in Kind]
+        numbers = [number for row in rows for number in row if number is not None]
+        if not all(map(is_number, numbers)):
+            raise DamagedError(f"a message has the number {max(numbers, key=abs)}")
+        return max(numbers, default=0)
 
     def _insert(self, entry: Entry, totals: dict[Kind, Total]) -> None:
         message = entry.message
@@ -242,6 +244,69 @@ class Store:
         if free > _VACUUM_PAGES:
             # execute() would do one step of it, which is one page
             self._db.executescript("PRAGMA incremental_vacuum")
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    db = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+    try:
+        for setting in _SETTINGS:
+            db.execute(setting).fetchall()
+        db.execute("PRAGMA journal_mode=WAL").fetchall()
+    except sqlite3.Error:
+        db.close()
+        raise
+    return db
+
+
+def _look_before(path: Path) -> None:
+    """Raise DamagedError for an empty file, which SQLite takes for a new one: we make none without its tables."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    log = Path(f"{path}-wal")
+    if path.exists() and not path.stat().st_size:
+        raise DamagedError("the file is empty: what it held is lost")
+    if not path.exists() and log.exists() and log.stat().st_size:
+        raise DamagedError("the file is gone, and its log is there: what it held is lost")
+
+
+def _make(path: Path, moment: Callable[[], tuple[str, float]]) -> None:
+    """Make a file with its tables, whole or not at all, for this user alone."""
+    draft = draft_of(path)
+    remove(draft)
+    draft.touch(mode=0o600)
+    db = _connect(draft)
+    try:
+        _make_tables(db, moment)
+    finally:
+        db.close()
+    draft.replace(path)
+
+
+def _make_tables(db: sqlite3.Connection, moment: Callable[[], tuple[str, float]]) -> None:
+    boot, now_s = moment()
+    db.execute("BEGIN IMMEDIATE")
+    for kind in Kind:
+        db.execute(
+            f"CREATE TABLE {_table(kind)} (number INTEGER PRIMARY KEY, kept_s REAL NOT NULL, size INTEGER NOT NULL,"
+            " topic TEXT NOT NULL, payload BLOB NOT NULL, correlation BLOB)"
+        )
+    db.execute("CREATE TABLE total (kind INTEGER PRIMARY KEY, count INTEGER NOT NULL, bytes INTEGER NOT NULL)")
+    for kind in Kind:
+        db.execute(f"INSERT INTO total VALUES ({int(kind)}, 0, 0)")
+    db.execute("CREATE TABLE clock (elapsed_s REAL NOT NULL, kernel_boot TEXT NOT NULL, boottime_s REAL NOT NULL)")
+    db.execute("INSERT INTO clock VALUES (0, ?, ?)", (boot, now_s))
+    db.execute(f"PRAGMA user_version={_VERSION}")
+    db.execute("COMMIT")
+
+
+def draft_of(path: Path) -> Path:
+    """Return where a file is made that is to be at `path` once it is whole."""
+    return path.with_name(f"{path.stem}.new{path.suffix}")
+
+
+def remove(path: Path) -> None:
+    """Remove a file with those that SQLite keeps beside it. Raises OSError."""
+    for suffix in _SUFFIXES:
+        Path(f"{path}{suffix}").unlink(missing_ok=True)
 
 
 def set_aside(path: Path) -> Path:

@@ -1,5 +1,6 @@
 """What every child does: say hello, beat, listen, and die with its parent."""
 
+import logging
 import os
 import signal
 import socket
@@ -11,30 +12,34 @@ from contextlib import contextmanager
 from queue import SimpleQueue
 from typing import Any, Final, Generic
 
-from agent.messages.children import Beat, Hello, Message
+from agent.messages.children import Beat, Hello, Message, StreamProgress
 from agent.processes.channel import Channel, ChannelClosedError, Incoming
 from agent.processes.logs import set_up
 
+_LOG: Final = logging.getLogger(__name__)
 BEAT_INTERVAL_S: Final = 0.25
+_CRASHED: Final = 70  # EX_SOFTWARE
 
 
 class Child(Generic[Incoming]):
     """The process that runs this, seen from inside: its channel to control, its inbox, and what it is busy with.
 
-    `inbox` is filled by the listening thread. When control's end closes, the process ends at once: a child that
-    nobody owns must not hold a camera or memory.
+    `inbox` is filled by the listening thread, and `progress` is asked for each beat. When control's end closes, the
+    process ends at once: a child that nobody owns must not hold a camera or memory.
     """
 
     def __init__(self, channel: Channel[Incoming]) -> None:
         self.inbox: Final[SimpleQueue[Incoming]] = SimpleQueue()
         self._channel: Final = channel
         self._busy_since_ns: Final[dict[int, int]] = {}
+        self.progress: Callable[[], tuple[StreamProgress, ...]] = tuple
 
     def start(self, versions: dict[str, str]) -> None:
         """Say hello and start listening and beating (daemon threads: they end with the process)."""
         self.send(Hello(pid=os.getpid(), versions=versions))
         for target in (self._listen, self._beat):
-            threading.Thread(target=target, name=target.__name__.strip("_"), daemon=True).start()
+            name = target.__name__.strip("_")
+            threading.Thread(target=self._run, args=(target,), name=name, daemon=True).start()
 
     def send(self, message: Message) -> None:
         """Send to control from any thread; if control is gone, so is this process."""
@@ -53,6 +58,14 @@ class Child(Generic[Incoming]):
         finally:
             del self._busy_since_ns[thread]
 
+    def _run(self, target: Callable[[], None]) -> None:
+        """Run one of the two threads that the process is nothing without: it ends with them."""
+        try:
+            target()
+        except BaseException:  # noqa: BLE001 - the process ends by it
+            _LOG.exception("event=crashed thread=%s", threading.current_thread().name)
+            os._exit(_CRASHED)
+
     def _listen(self) -> None:
         while True:
             try:
@@ -65,7 +78,7 @@ class Child(Generic[Incoming]):
     def _beat(self) -> None:
         while True:
             marks = list(self._busy_since_ns.values())
-            self.send(Beat(busy_since_ns=min(marks, default=0)))
+            self.send(Beat(min(marks, default=0), self.progress()))
             time.sleep(BEAT_INTERVAL_S)
 
 

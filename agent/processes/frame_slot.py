@@ -11,7 +11,8 @@ a fence between its store and its load, which closes the race: either the writer
 that LATEST moved on, and tries again. What no fence closes (a mark that a later reader put aside, a machine on which
 the fence is weaker than we think) is caught by each buffer's sequence, as in a seqlock: odd while written, greater
 after. It is compared before the image is handed out and again at release, with fences that keep the pixels'
-loads and stores inside. A frame that fails there is torn: discarded, and counted.
+loads and stores inside. A frame that fails there is torn: discarded, and counted. So is a frame of a size that cannot
+be: the reader believes no word of the writer's before it has checked it.
 
 A writer that dies in mid-write leaves an odd sequence on a buffer that LATEST does not name, so nobody reads it. A
 reader that dies leaves its mark, which costs one buffer until the next reader attaches.
@@ -25,7 +26,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from mmap import PROT_READ, mmap
 from select import POLLIN, poll
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from agent.messages.children import SlotDescriptors
 from agent.messages.errors import MistakeError
@@ -132,8 +133,7 @@ class SlotWriter:
 
         Asking again without an offer puts the one before back. Raises MistakeError for a frame beyond the capacity.
         """
-        size_bytes = height * width * 3
-        if min(height, width) < 1 or size_bytes > layout.CAPACITY_BYTES:
+        if not layout.is_possible(0, height, width):
             raise MistakeError(
                 f"a frame of {width}x{height} is not supported: a frame has at least one pixel and at most "
                 f"{layout.CAPACITY_BYTES} bytes (7680x4320 in BGR); set the camera to a smaller size"
@@ -203,6 +203,9 @@ class SlotReader:
         """Put aside the mark of a reader that is dead; wake up for a frame that it was told of and never took."""
         self._leased = None
         self._words[layout.MARK] = layout.NOBODY
+        latest, frame, taken = layout.load_progress(self._words)
+        if frame > latest >> 2:  # a record of a frame that never was: no frame would be newer for ever
+            layout.store_taken(self._words, latest >> 2, taken)
         _wake_for_waiting(self._words, self._offered)
 
     def fileno(self) -> int:
@@ -211,10 +214,14 @@ class SlotReader:
 
     def wait(self, timeout_s: float | None) -> bool:
         """Wait for an offer; False when `timeout_s` passes (None: for ever). After True, `take` may still find none."""
-        return _poll(self._offered, timeout_s)
+        # A writer that died between its last two steps has offered without a word.
+        return _poll(self._offered, timeout_s) or _is_waiting(self._words)
 
     def take(self) -> Frame | None:
-        """Lease the newest frame if it was not taken before; the one leased before must have been released."""
+        """Lease the newest frame if it was not taken before; the one leased before must have been released.
+
+        A frame that cannot be is discarded, and counted as torn.
+        """
         if self._leased is not None:
             raise RuntimeError("take() before the frame taken last was released")
         # Before LATEST is loaded: an offer that comes in between wakes us once more, rather than never.
@@ -226,11 +233,15 @@ class SlotReader:
             layout.fence()
             if words[layout.LATEST] != latest:
                 continue
-            self._leased = self._lease(latest, last)
-            if self._leased is None:
-                break
+            facts = self._facts(latest)
+            if facts is None and words[layout.LATEST] != latest:
+                break  # it was overwritten meanwhile: the next offer wakes us
             layout.store_taken(words, latest >> 2, taken + 1)
             os.eventfd_write(self._taken, 1)
+            if facts is None:
+                words[layout.TORN] += 1
+                break
+            self._leased = self._lease(latest, last, facts)
             return self._leased
         words[layout.MARK] = layout.NOBODY
         return None
@@ -247,26 +258,44 @@ class SlotReader:
             self._words[layout.TORN] += 1
         return whole
 
-    def _lease(self, latest: int, last: int) -> Frame | None:
-        number, buffer = latest >> 2, latest & 3
-        at = layout.group(buffer)
+    def _facts(self, latest: int) -> "_Facts | None":
+        """Return what the writer says of the newest frame; None where that is not whole, or cannot be."""
+        number, at = latest >> 2, layout.group(latest & 3)
         sequence = self._words[at + layout.SEQUENCE]
         layout.fence()
-        facts = self._words[at + layout.WIDTH : at + layout.GROUP_WORDS]
-        width, height, frame, captured_ns, captured_unix_ns, offered_ns = facts
+        width, height, frame, captured_ns, captured_unix_ns, offered_ns = self._words[
+            at + layout.WIDTH : at + layout.GROUP_WORDS
+        ]
         layout.fence()
         if sequence & 1 or frame != number or self._words[at + layout.SEQUENCE] != sequence:
             return None
+        if not layout.is_possible(latest & 3, height, width):
+            return None
+        return _Facts(sequence, width, height, captured_ns, captured_unix_ns, offered_ns)
+
+    def _lease(self, latest: int, last: int, facts: "_Facts") -> Frame:
+        number, buffer = latest >> 2, latest & 3
         return Frame(
-            image=_image(self._memory, buffer, height, width),
+            image=_image(self._memory, buffer, facts.height, facts.width),
             number=number,
-            captured_ns=captured_ns,
-            captured_unix_ns=captured_unix_ns,
+            captured_ns=facts.captured_ns,
+            captured_unix_ns=facts.captured_unix_ns,
             dropped=number - last - 1,
             buffer=buffer,
-            sequence=sequence,
-            offered_ns=offered_ns,
+            sequence=facts.sequence,
+            offered_ns=facts.offered_ns,
         )
+
+
+class _Facts(NamedTuple):
+    """What the writer says of one whole frame of a possible size."""
+
+    sequence: int
+    width: int
+    height: int
+    captured_ns: int
+    captured_unix_ns: int
+    offered_ns: int
 
 
 def _image(memory: mmap, buffer: int, height: int, width: int) -> "NDArray[np.uint8]":
@@ -277,9 +306,13 @@ def _image(memory: mmap, buffer: int, height: int, width: int) -> "NDArray[np.ui
 
 
 def _wake_for_waiting(words: "memoryview[int]", offered: int) -> None:
-    latest, frame, _ = layout.load_progress(words)
-    if latest >> 2 > frame:
+    if _is_waiting(words):
         os.eventfd_write(offered, 1)
+
+
+def _is_waiting(words: "memoryview[int]") -> bool:
+    latest, frame, _ = layout.load_progress(words)
+    return latest >> 2 > frame
 
 
 def _poll(descriptor: int, timeout_s: float | None) -> bool:

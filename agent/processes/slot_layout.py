@@ -53,6 +53,11 @@ def group(buffer: int) -> int:
     return _GROUPS + buffer * GROUP_WORDS
 
 
+def is_possible(buffer: int, height: int, width: int) -> bool:
+    """Say whether a frame can be so; its writer is another process, whose words may be anything."""
+    return 0 <= buffer < BUFFERS and height > 0 and width > 0 and height * width * 3 <= CAPACITY_BYTES
+
+
 def pixels(buffer: int) -> int:
     """Return where a buffer's pixels begin, in bytes."""
     return HEADER_BYTES + buffer * CAPACITY_BYTES

@@ -237,6 +237,8 @@ class _Child:
         match message:
             case Beat():
                 self._busy_since_s = message.busy_since_ns / 1e9
+                if message.streams:
+                    self._on_message(self._spec.name, message)
             case Hello():
                 self._is_up = True
                 _log.info("event=child_up child=%r pid=%d", self._spec.name, message.pid)

@@ -78,10 +78,17 @@ system_libraries() {
   [ "${#missing[@]}" = 0 ] || install_packages "${missing[@]}"
 }
 
+# What the demo starts as its broker. The package's own service stays off where it came for that alone.
+mosquitto_program() {
+  # Debian puts it into /usr/sbin, which is not on every user's PATH.
+  ! PATH="$PATH:/usr/sbin" command -v mosquitto >/dev/null || return 0
+  install_packages mosquitto
+  [ ! -d /run/systemd/system ] || as_root systemctl disable --quiet --now mosquitto.service
+}
+
 broker() {
-  # Debian puts the broker into /usr/sbin, which is not on every user's PATH.
   local missing=()
-  PATH="$PATH:/usr/sbin" command -v mosquitto >/dev/null || missing+=(mosquitto)
+  mosquitto_program
   command -v mosquitto_sub >/dev/null || missing+=(mosquitto-clients)
   command -v openssl >/dev/null || missing+=(openssl) # makes the tests' certificates
   [ "${#missing[@]}" = 0 ] || install_packages "${missing[@]}"
@@ -91,8 +98,10 @@ broker() {
 gstreamer() {
   local missing=()
   command -v gst-launch-1.0 >/dev/null || missing+=(gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good)
-  /usr/bin/python3 -c 'import gi; gi.require_version("GstRtspServer", "1.0")' 2>/dev/null ||
+  /usr/bin/python3 -I -c 'import gi; gi.require_version("GstRtspServer", "1.0")' 2>/dev/null ||
     missing+=(python3-gi gir1.2-gst-rtsp-server-1.0)
+  gst-inspect-1.0 x265enc >/dev/null 2>&1 || missing+=(gstreamer1.0-plugins-bad)
+  gst-inspect-1.0 x264enc >/dev/null 2>&1 || missing+=(gstreamer1.0-plugins-ugly)
   [ "${#missing[@]}" = 0 ] || install_packages "${missing[@]}"
 }
 
@@ -121,7 +130,8 @@ monitoring_tools() {
 
 as_root_quietly() { [ "$(id -u)" = 0 ] && "$@"; }
 
-fits() { command -v "$1" >/dev/null && "$1" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; }
+# Python is run isolated (-I) everywhere: a file beside us that is named like a module must not run, least of all as root.
+fits() { command -v "$1" >/dev/null && "$1" -I -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; }
 
 find_python() {
   local name
@@ -135,7 +145,7 @@ find_python() {
 
 virtual_environment() {
   local python version
-  if fits "$VENV/bin/python" && "$VENV/bin/python" -m pip --version >/dev/null 2>&1; then
+  if fits "$VENV/bin/python" && "$VENV/bin/python" -I -m pip --version >/dev/null 2>&1; then
     return
   fi
   python="$(find_python)"
@@ -144,11 +154,11 @@ virtual_environment() {
     python="$(find_python)"
   fi
   [ -n "$python" ] || fail "needs Python 3.10 or newer; this system has $(python3 --version 2>&1) (set PYTHON=... to another)"
-  if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
-    version="$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')"
+  if ! "$python" -I -c 'import ensurepip, venv' 2>/dev/null; then
+    version="$("$python" -I -c 'import sys; print("%d.%d" % sys.version_info[:2])')"
     install_packages "python$version-venv"
   fi
-  step "making $VENV with $("$python" --version)" "$python" -m venv --clear "$VENV"
+  step "making $VENV with $("$python" --version)" "$python" -I -m venv --clear "$VENV"
 }
 
 # packages EXTRAS STAMP...: installs this project with EXTRAS, unless that was done for this pyproject.toml. The first
@@ -161,7 +171,7 @@ packages() {
     return
   fi
   step "installing changeover${extras:+ with $extras} (a few minutes at first)" \
-    "$VENV/bin/python" -m pip install --disable-pip-version-check --editable ".$extras"
+    "$VENV/bin/python" -I -m pip install --disable-pip-version-check --editable ".$extras"
   for stamp in "$@"; do
     echo "$wanted" >"$VENV/.setup-$stamp"
   done

@@ -9,6 +9,7 @@ import pytest
 from agent.app import publishing
 from agent.app.publishing import Publishing
 from agent.messages.children import Detections
+from agent.messages.references import ModelReference
 from agent.settings import StreamSettings
 
 
@@ -94,3 +95,38 @@ def test_a_bandwidth_rule_never_makes_a_stream_say_more(
         clocks.pass_(0.1)
         one.publish(frame(("cap", 2)))
     assert len(wire.detections) == detections
+
+
+def told(one: Publishing, wire: Wire, captured_s: float, model: str) -> tuple[str | None, bool]:
+    one.publish(Detections("cam-1", model, 0, int(captured_s * 1e9), b'"objects":[]}', ()))
+    return wire.detections[-1]["product"], wire.detections[-1]["ready"]
+
+
+def test_ready_is_captured_ready_and_inferred_by_the_products_own_model(clocks: Clocks) -> None:
+    del clocks
+    wire = Wire()
+    one = make(wire, "all")
+    caps, labels = (ModelReference("cap-check"),), (ModelReference("label-check", "n", "1"),)
+    one.line_changed("line-1", "bottle", int(10e9), caps)
+    one.line_changed("line-1", "17", int(20e9))
+    one.line_changed("line-1", "17", int(21e9), labels)
+    one.line_changed("line-1", "bottle", int(30e9))
+    assert told(one, wire, 5, "cap-check:n@3") == (None, False)
+    assert told(one, wire, 15, "cap-check:n@3") == ("bottle", True)
+    assert told(one, wire, 15, "cap-check:s@3") == ("bottle", True)
+    assert told(one, wire, 15, "label-check:n@1") == ("bottle", False), "inferred after the flip"
+    assert told(one, wire, 20.5, "label-check:n@1") == ("17", False), "captured before the line was ready"
+    assert told(one, wire, 25, "cap-check:n@3") == ("17", False), "inferred before the flip"
+    assert told(one, wire, 25, "label-check:n@1") == ("17", True)
+    assert told(one, wire, 25, "label-check:n@2") == ("17", False), "the product names a version"
+    assert told(one, wire, 35, "label-check:n@1") == ("bottle", False)
+
+
+def test_of_a_frame_older_than_what_is_remembered_nobody_says_ready(clocks: Clocks) -> None:
+    del clocks
+    wire = Wire()
+    one = make(wire, "all")
+    for moment in range(1, 200):
+        one.line_changed("line-1", f"p{moment}", moment * 10**9, (ModelReference("cap-check"),))
+    assert told(one, wire, 199, "cap-check:n@3") == ("p199", True)
+    assert told(one, wire, 100, "cap-check:n@3")[1] is False

@@ -21,7 +21,7 @@ class Watched:
         self.restarts = 0
         self.loop = Loop()
         supervisor = Supervisor(self.loop, lambda _child, _message: None)
-        self.streams = Streams((settings,), supervisor, lambda _stream, status: self.said.append(status))
+        self.streams = Streams((settings,), supervisor, lambda _stream, status, _detail: self.said.append(status))
         self._now_ns = time.monotonic_ns()
         monkeypatch.setattr(supervisor, "restart", self._restarted)
         monkeypatch.setattr(time, "monotonic_ns", lambda: self._now_ns)

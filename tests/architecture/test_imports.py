@@ -28,7 +28,7 @@ def test_imports_go_downwards_only() -> None:
 @pytest.mark.parametrize(
     ("module", "never"),
     [
-        ("agent.app.main", RUNTIMES | {"cv2", "amqtt", "rich"}),
+        ("agent.app.main", RUNTIMES | {"cv2", "rich"}),
         ("agent.capture.process", RUNTIMES | {"paho", "pydantic"}),
         ("agent.inference.process", {"torch", "ultralytics", "paho", "pydantic"}),
         ("agent.control", RUNTIMES | {"cv2", "paho", "numpy"}),

@@ -206,7 +206,7 @@ def test_a_source_is_closed_whatever_happened() -> None:
     assert closed == [True]
 
 
-def silent_but_for(numbers: set[int]) -> DummySource:
+def silent_but_for(numbers: set[int], passing: Callable[[], None] = lambda: None) -> DummySource:
     """Give a live source, opened once, that has a frame at its n-th grab only where n is one of `numbers`."""
     calls = 0
 
@@ -214,6 +214,7 @@ def silent_but_for(numbers: set[int]) -> DummySource:
         nonlocal calls
         calls += 1
         if calls > 1 and calls - 1 not in numbers:
+            passing()
             raise SilentError("no frame in time")
 
     return DummySource(1000, live=True, before=before)
@@ -231,7 +232,11 @@ def test_a_triggered_camera_waits_for_its_trigger_without_a_word() -> None:
 
 def test_any_other_camera_that_is_silent_has_failed() -> None:
     clock, control = Clock(), Control()
-    sources = iter([silent_but_for({1, 2})])
+
+    def pass_a_time_out() -> None:
+        clock.now_s += 1
+
+    sources = iter([silent_but_for({1, 2}, pass_a_time_out)])
 
     def create(_text: str, _warn: Warn) -> Source:
         source = next(sources, None)

@@ -24,7 +24,7 @@ def test_no_argument_of_any_process_holds_the_cameras_password(
     stream_url: str, stall: threading.Event, tmp_path: Path
 ) -> None:
     stall.set()  # so that it takes the time that it takes to look at it
-    command = [sys.executable, "-m", "agent.capture.trial", str(tmp_path / "doctor" / "cam-1.jpg")]
+    command = [sys.executable, "-m", "agent.capture.trial", str(tmp_path / "doctor" / "cam-1.jpg"), "2", "2"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as trial:
         assert trial.stdin is not None
         assert trial.stdout is not None
@@ -51,7 +51,7 @@ def test_the_doctor_hands_the_source_over_unseen(monkeypatch: pytest.MonkeyPatch
         '[[stream]]\nid = "cam-1"\nline = "l"\nsource = "rtsp://user:secret@127.0.0.1/x"\n'
     )
     assert [one.text for one in cameras.try_cameras(load(file, {}), held=False)] == ["enough"]
-    assert seen == [([str(tmp_path / "doctor" / "cam-1.jpg")], b"rtsp://user:secret@127.0.0.1/x")]
+    assert seen == [([str(tmp_path / "doctor" / "cam-1.jpg"), "10.0", "3.0"], b"rtsp://user:secret@127.0.0.1/x")]
 
 
 def test_a_picture_takes_the_place_of_the_one_before(tmp_path: Path, make_picture: Callable[..., Path]) -> None:

@@ -1,12 +1,14 @@
 """Stations and observers for every test of the link."""
 
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from support.brokers import Mosquitto
+from support.old_broker import refusing_5
 from support.station import Station, observing
+
+from agent.mqtt.embedded import EmbeddedBroker
 
 
 @pytest.fixture
@@ -32,12 +34,16 @@ def make_station() -> Iterator[Callable[..., Station]]:
 
 
 @pytest.fixture
-def embedded() -> Iterator[int]:
-    """Start an embedded broker; yields its port."""
-    command = [sys.executable, "-m", "agent.mqtt.embedded", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        yield int(line.rpartition(":")[2])
-        process.terminate()
-        assert process.wait(20) == 0
+def embedded() -> Iterator[EmbeddedBroker]:
+    """Start an embedded broker."""
+    broker = EmbeddedBroker(0)
+    broker.start()
+    yield broker
+    broker.stop()
+
+
+@pytest.fixture
+def old_broker(mosquitto: Mosquitto) -> Iterator[int]:
+    """Start a broker that refuses MQTT 5 as one of 3.1.1 alone does; yields its port."""
+    with refusing_5(mosquitto.port) as port:
+        yield port

@@ -40,13 +40,13 @@ def test_after_connecting_ready_comes_first_and_status_last(
 
 
 def test_auto_falls_back_to_3_1_1_where_5_is_refused(
-    embedded: int, make_station: Callable[..., Station], observe: Callable[[int], Any]
+    old_broker: int, make_station: Callable[..., Station], observe: Callable[[int], Any]
 ) -> None:
-    station = make_station(embedded, session_s=60)
+    station = make_station(old_broker, session_s=60)
     station.ready("line-1", "0")
     assert station.until_heard(LinkUp).protocol == "3.1.1"
     station.until_acknowledged()
-    with observe(embedded) as observer:
+    with observe(old_broker) as observer:
         station.until(lambda: observer.of("line/line-1/ready") == ["0"])
 
 

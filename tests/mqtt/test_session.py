@@ -88,3 +88,40 @@ def test_a_broker_that_is_killed_takes_nothing_over(mosquitto: Mosquitto, make_s
     station.until_heard(LinkDown)
     station.until_heard(LinkUp)
     assert not any(isinstance(event, LinkTakenOver) for event in station.heard)
+
+
+def connects(broker: Mosquitto, client: str = "box-7") -> int:
+    """Return how often the broker was connected to by `client`, as its log says."""
+    return sum(f" as {client} " in line for line in broker.log().splitlines() if "New client connected" in line)
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+def test_a_broker_that_knows_nothing_of_us_is_connected_to_once(
+    mosquitto: Mosquitto, make_station: Callable[..., Station], protocol: str
+) -> None:
+    station = make_station(mosquitto.port, protocol=protocol, session_s=60)
+    station.until_heard(LinkUp)
+    station.until(lambda: station.link.round_trip_ms is not None)
+    assert connects(mosquitto) == 1
+
+
+def test_what_waits_in_a_session_of_before_the_start_is_forgotten_and_no_will_is_sent(
+    mosquitto: Mosquitto, plc: Peer, make_station: Callable[..., Station]
+) -> None:
+    before = make_station(mosquitto.port, protocol="3.1.1", session_s=60)
+    before.until_heard(LinkUp)
+    before.until(lambda: before.link.round_trip_ms is not None)
+    assert before.publisher.stop([], 20)
+    plc.subscribe([before.topics.status])
+    plc.publish(PRODUCT, "old")
+    after = make_station(mosquitto.port, protocol="3.1.1", session_s=60)
+    after.until_heard(LinkUp)
+    after.until(lambda: after.link.round_trip_ms is not None)
+    assert not any(isinstance(event, LinkDown) for event in after.heard)
+    plc.publish(PRODUCT, "new")
+    after.until(lambda: products(after))
+    assert products(after) == [b"new"]
+    plc.publish(before.topics.status, "marker")
+    arrival = plc.receive(30)
+    assert arrival is not None
+    assert arrival.payload == b"marker", "a will was sent"

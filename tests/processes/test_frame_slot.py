@@ -217,6 +217,63 @@ def test_a_frame_of_no_possible_size_is_a_mistake(slot: FrameSlot, height: int, 
         SlotWriter(slot.descriptors()).buffer(height, width)
 
 
+IMPOSSIBLE_WORDS = [
+    (layout.WIDTH, 0),
+    (layout.HEIGHT, 0),
+    (layout.WIDTH, -6),
+    (layout.HEIGHT, -(2**63)),
+    (layout.WIDTH, 2**62),
+    (layout.HEIGHT, layout.CAPACITY_BYTES // 18 + 1),
+    (layout.FRAME, 77),
+    (layout.SEQUENCE, 1),
+]
+
+
+@pytest.mark.parametrize(("word", "value"), IMPOSSIBLE_WORDS)
+def test_a_frame_that_cannot_be_is_discarded_and_counted(slot: FrameSlot, word: int, value: int) -> None:
+    writer, reader = SlotWriter(slot.descriptors()), SlotReader(slot.descriptors())
+    offer(writer, 0)
+    buffer = writer._words[layout.LATEST] & 3
+    writer._words[layout.group(buffer) + word] = value
+    assert reader.wait(0)
+    assert reader.take() is None
+    assert not reader.wait(0)
+    assert writer.wait_taken(0), "a source that waits for its reader goes on"
+    counters = slot.counters()
+    assert (counters.offered, counters.taken, counters.torn) == (1, 1, 1)
+    offer(writer, 1)
+    assert take_uniform(reader) == (1, 0)
+
+
+def test_a_frame_in_a_buffer_that_is_not_there_is_discarded_and_counted(slot: FrameSlot) -> None:
+    writer, reader = SlotWriter(slot.descriptors()), SlotReader(slot.descriptors())
+    offer(writer, 0)
+    writer._words[layout.LATEST] |= 3
+    assert reader.take() is None
+    assert slot.counters().torn == 1
+    offer(writer, 1)
+    assert take_uniform(reader) == (1, 0)
+
+
+def test_a_frame_that_nobody_was_woken_for_is_found(slot: FrameSlot) -> None:
+    writer, reader = SlotWriter(slot.descriptors()), SlotReader(slot.descriptors())
+    offer(writer, 0)
+    os.eventfd_read(reader.fileno())
+    assert reader.wait(0)
+    assert take_uniform(reader) == (0, 0)
+
+
+def test_a_new_reader_heals_a_record_of_a_frame_that_never_was(slot: FrameSlot) -> None:
+    writer, reader = SlotWriter(slot.descriptors()), SlotReader(slot.descriptors())
+    offer(writer, 0)
+    layout.store_taken(reader._words, 1 << 40, 1)
+    offer(writer, 1)
+    assert reader.take() is None
+    reader = SlotReader(slot.descriptors())
+    offer(writer, 2)
+    assert take_uniform(reader) == (2, 0)
+
+
 def test_no_torn_frame_is_accepted_and_the_counts_agree_under_stress(slot: FrameSlot, spawn: Spawn) -> None:
     reader = SlotReader(slot.descriptors())
     writer = spawn(WRITER, 120, 160, 4000, 0)

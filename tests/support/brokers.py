@@ -38,6 +38,10 @@ class Mosquitto:
     def url(self) -> str:
         return f"mqtt://127.0.0.1:{self.port}"
 
+    def log(self) -> str:
+        """Return all that it logged."""
+        return (self._folder / "log").read_text()
+
     def start(self, deadline_s: float = 20) -> None:
         """Return when it listens; another process may have taken the port for a moment, so this tries again."""
         limit_s = time.monotonic() + deadline_s

@@ -139,7 +139,7 @@ def _count(node: Untyped) -> int:
 
 def _facts(model: Untyped, path: Path) -> FileFacts:
     sidecar = sidecar_of(path) if path.suffix.lower() == ".xml" else None
-    if sidecar:
+    if sidecar is not None:
         return read_facts(read_sidecar(sidecar))
     if model.has_rt_info("framework"):  # the metadata of an ONNX file, also in an IR made from it
         return read_facts(_plain(model.get_rt_info("framework")))

@@ -1,0 +1,157 @@
+"""Video files and network streams through FFmpeg's libraries, which tell each frame's size and each error's cause."""
+
+import logging
+import re
+import time
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, cast
+
+import av
+import av.logging
+import numpy as np
+from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
+
+from agent.capture.source import Buffer, Image, Patience, SourceInfo
+from agent.messages.errors import TransientError
+from agent.messages.redact import redact
+
+_FILE_PATIENCE: Final = Patience(open_s=10.0, read_s=10.0)
+"""A disk that takes longer is a share whose server went away."""
+_SPENT: Final = 0.9
+"""A failure after this part of the time that it had was a time-out, whatever FFmpeg calls it."""
+_ADVICE: Final = (
+    (r"\b401\b|\b403\b|nauthorized|orbidden", "check user and password in `source`, percent-encoded"),
+    (r"\b404\b|Not Found", "check the path in `source`"),
+    (r"\b453\b|\b503\b", "it has no place for another viewer: close one, or ask it for a smaller stream"),
+    (r"\b461\b|ransport", "it takes neither TCP nor UDP from here: see its streaming settings"),
+    (r"resolve", "check the name in `source`, and this device's DNS"),
+    (r"refused", "check address and port; is its stream switched on?"),
+    (r"unreachable|No route", "check the address, and the network between"),
+    (r"Invalid data", "what it sends is no video that can be read here: a web page, or a damaged file?"),
+)
+
+# Its own lines name URLs with their passwords; the last one is kept with each error, and said by us.
+logging.getLogger("libav").addHandler(logging.NullHandler())
+logging.getLogger("libav").propagate = False
+av.logging.set_level(av.logging.ERROR)
+
+
+class FfmpegSource:
+    """A file or network stream; for one thread. A frame is decoded by `grab`, and drawn in its own size."""
+
+    def __init__(self, name: str, url: str, options: dict[str, str], patience: Patience, *, live: bool) -> None:
+        self.name = name
+        self.live = live
+        self._url: Final = url
+        self._options: Final = options
+        self._patience: Final = patience
+        self._reformatter: Final = VideoReformatter()
+        self._container: av.container.InputContainer | None = None
+        self._frames: Iterator[VideoFrame] = iter(())
+        self._ahead: deque[VideoFrame] = deque()
+        self._frame: VideoFrame | None = None
+        self._until_s = 0.0
+
+    def open(self) -> SourceInfo:
+        """Connect and, unless a trigger brings frames, wait for the first one: both within `open_s`."""
+        begun_s = time.monotonic()
+        self._until_s = begun_s + self._patience.open_s
+        try:
+            timeouts_s = (self._patience.open_s, self._patience.read_s)
+            container = self._container = av.open(self._url, options=self._options, timeout=timeouts_s)
+            if not container.streams.video:
+                raise TransientError(f"cannot open {self.name}: there is no video in it; is it the right path?")
+            stream = container.streams.video[0]
+            if not self.live:
+                stream.thread_type = "AUTO"  # by frames, too: on a live stream that costs a delay of some frames
+            self._frames = self._decoded(container, stream)
+            if self._patience.first_frame:
+                self._ahead.append(next(self._frames))
+        except av.FFmpegError as error:
+            raise TransientError(f"cannot open {self.name}: {self._cause(error, begun_s)}") from None
+        except StopIteration:
+            raise TransientError(f"{self.name} holds no frame that can be read: put a whole video there") from None
+        first = self._ahead[0] if self._ahead else stream.codec_context
+        turned = bool(self._ahead and self._ahead[0].rotation % 180)
+        width, height = (first.height, first.width) if turned else (first.width, first.height)
+        return SourceInfo(width=width, height=height, fps=float(stream.average_rate or 0))
+
+    def grab(self) -> bool:
+        """Decode the next frame; a live stream that gives none within `read_s` is broken."""
+        begun_s = time.monotonic()
+        self._until_s = begun_s + self._patience.read_s
+        try:
+            self._frame = self._ahead.popleft() if self._ahead else next(self._frames)
+        except StopIteration:
+            if self.live:
+                raise TransientError(f"{self.name} ended: is it still sending?") from None
+            return False
+        except av.FFmpegError as error:
+            raise TransientError(f"{self.name} broke: {self._cause(error, begun_s)}") from None
+        return True
+
+    def retrieve(self, buffer: Buffer) -> None:
+        """Convert into what `buffer` gives for the frame's own size."""
+        assert self._frame is not None
+        image = _bgr(self._reformatter.reformat(self._frame, format="bgr24"))
+        image = np.rot90(image, self._frame.rotation // 90)  # as a phone's file asks for
+        np.copyto(buffer(image.shape[0], image.shape[1]), image)
+
+    def close(self) -> None:
+        """Close the connection or the file."""
+        self._frames, self._frame = iter(()), None
+        self._ahead.clear()
+        if self._container is not None:
+            self._container.close()
+        self._container = None
+
+    def _decoded(self, container: "av.container.InputContainer", stream: "av.VideoStream") -> Iterator[VideoFrame]:
+        for packet in container.demux():
+            if packet.stream_index == stream.index:
+                try:
+                    yield from packet.decode()  # type: ignore[misc] # of a video stream these are video frames
+                except av.InvalidDataError:  # one damaged packet; what follows may be well
+                    continue
+            if self.live and time.monotonic() > self._until_s:  # sound goes on coming, or nothing that can be decoded
+                raise av.ExitError(0, "no frame in time")
+
+    def _cause(self, error: av.FFmpegError, begun_s: float) -> str:
+        waited_s = time.monotonic() - begun_s
+        if self.live and waited_s >= _SPENT * (self._until_s - begun_s):
+            return (
+                f"no frame, and no answer that says why, within {waited_s:.1f} s; "
+                "is it on, is it sending, and is the network between fast enough?"
+            )
+        log = cast("tuple[int, str, str] | None", error.log)
+        said = redact((log[2] if log else error.strerror or str(error)).strip())
+        advice = (advice for cause, advice in _ADVICE if re.search(cause, said))
+        return f"{said}; {next(advice, 'is it a whole stream?')}"
+
+
+def video_file(path: Path) -> FfmpegSource:
+    """Return a video file, in any container that FFmpeg reads."""
+    return FfmpegSource(f"video file {path}", f"file:{path}", {}, _FILE_PATIENCE, live=False)
+
+
+def network_stream(url: str, patience: Patience) -> FfmpegSource:
+    """Return an RTSP or HTTP stream."""
+    return FfmpegSource(redact(url), url, ffmpeg_options(url), patience, live=True)
+
+
+def ffmpeg_options(url: str) -> dict[str, str]:
+    """Return FFmpeg's options for `url`.
+
+    RTSP goes over TCP where the camera takes it: over UDP a lost packet shows as grey smears, which a model takes for
+    objects. The rate of frames is not waited for: at one frame in 3 s that would take a minute.
+    """
+    options = {"fpsprobesize": "0"}
+    return options | {"rtsp_flags": "prefer_tcp"} if url.lower().startswith(("rtsp:", "rtsps:")) else options
+
+
+def _bgr(frame: VideoFrame) -> Image:
+    plane = frame.planes[0]
+    rows: Image = np.frombuffer(memoryview(cast("bytes", plane)), np.uint8).reshape(-1, plane.line_size)
+    return rows[: frame.height, : frame.width * 3].reshape(frame.height, frame.width, 3)

@@ -1,0 +1,68 @@
+# shellcheck shell=bash
+# Puts the packages of one version into a venv, each of them held against the lock. Sourced after setup.sh and service.sh.
+# Reads: HERE, the checkout; WORK, a folder of ours; WHEELS, SHA256 and EXTRAS, as scripts/install was given them, or empty.
+
+readonly LOCKED=(--no-input --disable-pip-version-check --require-hashes --only-binary :all:)
+
+is_jetson() { [ -e /etc/nv_tegra_release ] || grep -qs Jetson /proc/device-tree/model; }
+
+wheel_of_this() {
+  find "${WHEELS:-$WORK/wheel}" -maxdepth 1 -name 'changeover-*.whl' | sort -V | tail -n 1
+}
+
+# Builds changeover's wheel from a copy, so that root leaves nothing behind in a user's checkout.
+build_wheel() {
+  local python="$WORK/build/bin/python"
+  mkdir "$WORK/source"
+  cp -r "$HERE/agent" "$HERE/pyproject.toml" "$HERE/README.md" "$HERE/LICENSE" "$WORK/source/"
+  "$1" -I -m venv "$WORK/build"
+  "$python" -I -m pip install "${LOCKED[@]}" --requirement "$HERE/lock/build.txt"
+  "$python" -I -m pip wheel --no-input --no-index --no-deps --no-build-isolation --wheel-dir "$WORK/wheel" "$WORK/source"
+}
+
+# The requirement that pip holds changeover's own wheel against. What is written beside the wheel shows damage;
+# against who could write there, the hash has to come another way: --sha256.
+own_requirement() {
+  local wheel="$1" hash="$SHA256"
+  if [ -z "$hash" ] && [ -n "$WHEELS" ]; then
+    hash="$(cut -d' ' -f1 "$wheel.sha256" 2>/dev/null)" ||
+      fail "$wheel.sha256 is missing: make the folder with scripts/wheels, or give --sha256"
+  elif [ -z "$hash" ]; then
+    hash="$(sha256sum "$wheel" | cut -d' ' -f1)" # built a moment ago, in a folder of ours
+  fi
+  [[ "$hash" =~ ^[0-9a-f]{64}$ ]] || fail "$wheel.sha256 holds no sha256"
+  echo "changeover==$(basename "$wheel" | cut -d- -f2) --hash=sha256:$hash"
+}
+
+needs_lock_of_extras() {
+  local name
+  for name in ${EXTRAS//,/ }; do
+    [[ "$name" =~ ^[a-z]+$ && -f "$HERE/lock/$name.txt" ]] ||
+      misused "there is no extra $name (ultralytics, onnxruntime, nvidia, jetson)"
+  done
+}
+
+lock_files() {
+  local folder="$HERE/lock" name
+  ! is_jetson || folder="$HERE/lock/jetpack"
+  for name in base ${EXTRAS//,/ }; do echo "$folder/$name.txt"; done
+}
+
+# Installs into the venv $1. Nothing is installed whose sha256 is not in the lock: neither another version nor another file of the same name.
+install_packages_of() {
+  local folder="$1" python="$1/bin/python" options=("${LOCKED[@]}") file
+  while read -r file; do options+=(--requirement "$file"); done < <(lock_files)
+  options+=(--requirement "$WORK/own.txt")
+  if [ -n "$WHEELS" ]; then
+    options+=(--no-index --find-links "$WHEELS")
+  else
+    options+=(--find-links "$WORK/wheel")
+  fi
+  if [ -n "$DRY_RUN" ]; then
+    run "$python" -I -m pip install "${options[@]}"
+    return
+  fi
+  [ -n "$WHEELS" ] || step "building changeover" build_wheel "$python"
+  own_requirement "$(wheel_of_this)" >"$WORK/own.txt"
+  step "installing packages" "$python" -I -m pip install "${options[@]}"
+}

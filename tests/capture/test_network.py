@@ -1,0 +1,264 @@
+"""Network cameras of many kinds: RTSP servers, scripted answers, and streams that are slow or change their size."""
+
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from agent.capture.source import Image, Patience, Source
+from agent.capture.sources import create
+from agent.messages.errors import TransientError
+
+SERVER = Path(__file__).parents[1] / "support" / "rtsp_server.py"
+SYSTEM_PYTHON = "/usr/bin/python3"
+_NEEDED = 'import gi; gi.require_version("GstRtspServer", "1.0"); gi.require_version("Gst", "1.0")'
+_CODERS = ("x264enc", "x265enc")
+
+
+def _has_rtsp_server() -> bool:
+    commands = [[SYSTEM_PYTHON, "-c", _NEEDED], *(["gst-inspect-1.0", coder] for coder in _CODERS)]
+    try:
+        return all(subprocess.run(one, capture_output=True, check=False).returncode == 0 for one in commands)
+    except OSError:
+        return False
+
+
+needs_rtsp_server = pytest.mark.skipif(
+    not _has_rtsp_server(),
+    reason="needs python3-gi, gir1.2-gst-rtsp-server-1.0, gstreamer1.0-plugins-{bad,ugly}: scripts/test installs them",
+)
+
+
+def unexpected(text: str) -> None:
+    raise AssertionError(text)
+
+
+def frame_of(source: Source) -> Image:
+    given: list[Image] = []
+
+    def buffer(height: int, width: int) -> Image:
+        given.append(np.zeros((height, width, 3), np.uint8))
+        return given[-1]
+
+    assert source.grab()
+    source.retrieve(buffer)
+    return given[-1]
+
+
+@pytest.fixture
+def rtsp() -> Iterator[Callable[..., str]]:
+    """Give a function that starts an RTSP camera and returns its HOST:PORT."""
+    with ExitStack() as running:
+
+        def start(mode: str, *credentials: str) -> str:
+            process = subprocess.Popen(
+                [SYSTEM_PYTHON, str(SERVER), mode, *credentials], stdout=subprocess.PIPE, text=True
+            )
+            running.enter_context(process)
+            running.callback(process.kill)
+            assert process.stdout is not None
+            return f"127.0.0.1:{int(process.stdout.readline())}"
+
+        yield start
+
+
+@needs_rtsp_server
+@pytest.mark.parametrize("mode", ["h264", "h265", "mjpeg", "udp", "gop10", "audio"])
+def test_an_rtsp_camera_is_read_whatever_it_sends_and_how(mode: str, rtsp: Callable[..., str]) -> None:
+    source = create(f"rtsp://{rtsp(mode)}/cam", unexpected, Patience(open_s=60, read_s=60))
+    try:
+        info = source.open()
+        assert (info.width, info.height) == (320, 240)
+        for _ in range(3):
+            image = frame_of(source)
+            assert image.shape == (240, 320, 3)
+            assert image.std() > 5  # the ball, not one grey
+    finally:
+        source.close()
+
+
+@needs_rtsp_server
+@pytest.mark.parametrize("mode", ["basic", "digest"])
+def test_an_rtsp_camera_lets_in_who_knows_its_password_and_says_who_does_not(
+    mode: str, rtsp: Callable[..., str]
+) -> None:
+    place = rtsp(mode, "user", "p@s/s#1")
+    good = create(f"rtsp://user:p%40s%2Fs%231@{place}/cam", unexpected, Patience(open_s=60, read_s=60))
+    assert good.open().width == 320
+    good.close()
+    for user in ("", "user:hunter2@"):
+        with pytest.raises(TransientError, match=r"401 \(Unauthorized\); check user and password") as caught:
+            create(f"rtsp://{user}{place}/cam", unexpected).open()
+        assert "hunter2" not in str(caught.value)
+
+
+@needs_rtsp_server
+def test_an_rtsp_camera_says_that_the_path_is_wrong(rtsp: Callable[..., str]) -> None:
+    with pytest.raises(TransientError, match=r"404 \(Not Found\); check the path"):
+        create(f"rtsp://{rtsp('h264')}/nothing", unexpected).open()
+
+
+class Answering:
+    """A server that gives one scripted answer to whatever is asked, with the request's CSeq."""
+
+    def __init__(self, answers: dict[str, str]) -> None:
+        self._answers = answers
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.place = f"127.0.0.1:{self._server.getsockname()[1]}"
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                peer, _ = self._server.accept()
+            except OSError:
+                return
+            with peer:
+                self._answer(peer)
+
+    def _answer(self, peer: socket.socket) -> None:
+        peer.settimeout(5)
+        try:
+            while request := peer.recv(4096).decode("latin-1"):
+                sequence = next((line for line in request.split("\r\n") if line.lower().startswith("cseq")), "X: y")
+                method = request.split()[0]
+                answer = self._answers.get(method, self._answers["*"])
+                peer.sendall(answer.replace("CSEQ", sequence).encode())
+                if method == "GET":
+                    return
+        except OSError:
+            return
+
+    def close(self) -> None:
+        self._server.shutdown(socket.SHUT_RDWR)
+        self._server.close()
+        self._thread.join()
+
+
+def _rtsp(status: str, headers: str = "", body: str = "") -> str:
+    return f"RTSP/1.0 {status}\r\nCSEQ\r\n{headers}Content-Length: {len(body)}\r\n\r\n{body}"
+
+
+SDP = "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=x\r\nc=IN IP4 0.0.0.0\r\nt=0 0\r\nm=video 0 RTP/AVP 26\r\na=control:t1\r\n"
+DESCRIBED = _rtsp("200 OK", "Content-Type: application/sdp\r\n", SDP)
+OPTIONS = _rtsp("200 OK", "Public: OPTIONS, DESCRIBE, SETUP, PLAY\r\n")
+PAGE = "<html><body>Log in</body></html>"
+
+
+@pytest.mark.parametrize(
+    ("scheme", "answers", "said"),
+    [
+        ("rtsp", {"*": _rtsp("403 Forbidden"), "OPTIONS": OPTIONS}, "403.*check user and password"),
+        ("rtsp", {"*": _rtsp("453 Not Enough Bandwidth"), "OPTIONS": OPTIONS}, "453.*another viewer"),
+        (
+            "rtsp",
+            {"*": _rtsp("453 Not Enough Bandwidth"), "OPTIONS": OPTIONS, "DESCRIBE": DESCRIBED},
+            "453.*another viewer",
+        ),
+        (
+            "rtsp",
+            {"*": _rtsp("461 Unsupported Transport"), "OPTIONS": OPTIONS, "DESCRIBE": DESCRIBED},
+            "neither TCP nor UDP",
+        ),
+        ("rtsp", {"*": _rtsp("500 Internal Server Error"), "OPTIONS": OPTIONS}, "500"),
+        ("http", {"*": "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"}, "404.*check the path"),
+        ("http", {"*": "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n"}, "401.*user and password"),
+        (
+            "http",
+            {"*": f"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {len(PAGE)}\r\n\r\n{PAGE}"},
+            "a web page",
+        ),
+    ],
+)
+def test_what_a_camera_answers_is_told_in_its_own_words(scheme: str, answers: dict[str, str], said: str) -> None:
+    server = Answering(answers)
+    try:
+        with pytest.raises(TransientError, match=said):
+            create(f"{scheme}://{server.place}/cam", unexpected).open()
+    finally:
+        server.close()
+
+
+@pytest.mark.parametrize("scheme", ["rtsp", "http"])
+def test_a_name_that_does_not_resolve_and_a_closed_port_are_told(scheme: str) -> None:
+    with pytest.raises(TransientError, match=r"resolve.*DNS"):
+        create(f"{scheme}://camera.invalid/cam", unexpected).open()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    with pytest.raises(TransientError, match=r"refused.*check address and port"):
+        create(f"{scheme}://127.0.0.1:{port}/cam", unexpected).open()
+
+
+def test_a_camera_that_starts_on_demand_and_sends_a_frame_now_and_then_is_read() -> None:
+    picture = cv2.imencode(".jpg", np.full((48, 64, 3), 90, np.uint8))[1].tobytes()
+    part = b"--f\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(picture) + picture + b"\r\n"
+    over = threading.Event()
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        peer, _ = server.accept()
+        with peer:
+            peer.recv(4096)
+            over.wait(3)
+            peer.sendall(b"HTTP/1.0 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=f\r\n\r\n")
+            while not over.is_set():
+                try:
+                    peer.sendall(part)
+                except OSError:
+                    return
+                over.wait(2.5)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    source = create(f"http://127.0.0.1:{server.getsockname()[1]}/", unexpected, Patience(open_s=60, read_s=60))
+    try:
+        source.open()
+        begun_s = time.monotonic()
+        assert [frame_of(source).shape for _ in range(5)] == [(48, 64, 3)] * 5
+        assert time.monotonic() - begun_s > 2.5  # it did wait for one
+    finally:
+        over.set()
+        source.close()
+        thread.join()
+        server.close()
+
+
+def test_an_h264_stream_that_changes_its_size_is_not_scaled_to_the_first_one(tmp_path: Path) -> None:
+    parts = []
+    sizes = [(240, 320), (640, 480)]
+    for number, (height, width) in enumerate(sizes):
+        part = tmp_path / f"{number}.ts"
+        with av.open(str(part), "w") as container:
+            stream = container.add_stream("libx264", rate=10)
+            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+            for _ in range(10):
+                picture = av.VideoFrame.from_ndarray(np.full((height, width, 3), 90, np.uint8), format="bgr24")
+                container.mux(stream.encode(picture))
+            container.mux(stream.encode())
+        parts.append(part.read_bytes())
+    file = tmp_path / "camera.ts"
+    file.write_bytes(b"".join(parts))
+    source = create(str(file), unexpected)
+    source.open()
+    assert [frame_of(source).shape[:2] for _ in range(20)] == [size for size in sizes for _ in range(10)]
+    source.close()
+
+
+def test_a_stream_that_changes_its_size_goes_on_at_its_true_size(tmp_path: Path) -> None:
+    file = tmp_path / "size_changes.mjpeg"
+    sizes = [(240, 320)] * 5 + [(640, 480)] * 5 + [(120, 160)] * 5
+    file.write_bytes(b"".join(cv2.imencode(".jpg", np.full((*size, 3), 90, np.uint8))[1].tobytes() for size in sizes))
+    source = create(str(file), unexpected)
+    source.open()
+    assert [frame_of(source).shape[:2] for _ in sizes] == sizes
+    assert not source.grab()
+    source.close()

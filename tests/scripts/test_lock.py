@@ -1,0 +1,118 @@
+"""lock/: complete, hashed, from nowhere in particular, and no more in it than a device needs."""
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packaging.markers import Marker
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).parents[2]
+LOCK = ROOT / "lock"
+MOST = 25
+EXTRAS = ("ultralytics", "onnxruntime", "nvidia", "jetson")
+TARGETS = [(version, machine) for version in ("3.10", "3.11", "3.12") for machine in ("x86_64", "aarch64")]
+BASES = [(LOCK / "base.txt", target) for target in TARGETS] + [
+    (LOCK / "jetpack/base.txt", (version, "aarch64")) for version in ("3.10", "3.12")
+]
+each_base = pytest.mark.parametrize(
+    ("file", "target"), BASES, ids=[f"{file.parent.name}-{version}-{machine}" for file, (version, machine) in BASES]
+)
+
+
+def entries(file: Path) -> list[tuple[Requirement, list[str]]]:
+    """Return what a lock file names, each with its hashes."""
+    found = []
+    for entry in re.split(r"\n(?=\S)", file.read_text(encoding="utf-8").strip().replace("\\\n", " ")):
+        words, *hashes = re.split(r"\s+--hash=sha256:", entry.strip())
+        found.append((Requirement(words), hashes))
+    return found
+
+
+def environment(target: tuple[str, str]) -> dict[str, str]:
+    version, machine = target
+    return {
+        "python_version": version,
+        "python_full_version": f"{version}.4",
+        "platform_machine": machine,
+        "sys_platform": "linux",
+    }
+
+
+def locked(file: Path, target: tuple[str, str]) -> dict[str, str]:
+    """Return the versions by name that hold for one Python on one machine."""
+    found: dict[str, str] = {}
+    for requirement, _ in entries(file):
+        if requirement.marker is None or requirement.marker.evaluate(environment(target)):
+            name = canonicalize_name(requirement.name)
+            assert name not in found, f"two of {name}"
+            found[name] = str(requirement.specifier).removeprefix("==")
+    return found
+
+
+def wanted(target: tuple[str, str], extra: str | None = None) -> list[Requirement]:
+    """Return what pyproject.toml asks for there."""
+    project: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    texts = project["optional-dependencies"][extra] if extra else project["dependencies"]
+    return [
+        one
+        for one in map(Requirement, texts)
+        if one.marker is None or Marker(str(one.marker)).evaluate(environment(target))
+    ]
+
+
+def test_each_entry_has_one_version_and_its_hashes_and_no_file_names_where_to_fetch() -> None:
+    files = sorted(LOCK.rglob("*.txt"))
+    assert {file.relative_to(LOCK).as_posix() for file in files} == {
+        "build.txt",
+        *(f"{folder}{name}.txt" for folder in ("", "jetpack/") for name in ("base", *EXTRAS)),
+    }
+    for file in files:
+        text = file.read_text(encoding="utf-8")
+        assert not re.search(r"://|--(extra-)?index-url|--find-links|--trusted-host", text), file
+        for requirement, hashes in entries(file):
+            assert re.fullmatch(r"==[^,*]+", str(requirement.specifier)), (file, requirement)
+            assert hashes, (file, requirement)
+            assert all(re.fullmatch("[0-9a-f]{64}", one) for one in hashes), (file, requirement)
+
+
+@each_base
+def test_the_base_is_complete_and_small(file: Path, target: tuple[str, str]) -> None:
+    found = locked(file, target)
+    assert len(found) <= MOST, sorted(found)
+    for one in wanted(target):
+        if one.name == "numpy" and file.parent.name == "jetpack":
+            assert found["numpy"].startswith("1."), "what JetPack's OpenCV and torch were compiled for"
+        assert one.specifier.contains(found[canonicalize_name(one.name)]), one
+
+
+@pytest.mark.parametrize("extra", EXTRAS)
+@pytest.mark.parametrize("target", TARGETS)
+def test_an_extra_fits_beside_the_base(extra: str, target: tuple[str, str]) -> None:
+    base, more = locked(LOCK / "base.txt", target), locked(LOCK / f"{extra}.txt", target)
+    assert base.items() <= more.items()
+    for one in wanted(target, extra):
+        assert one.specifier.contains(more[canonicalize_name(one.name)]), one
+
+
+def test_any_extras_fit_together() -> None:
+    for target in TARGETS:
+        together: dict[str, str] = {}
+        for extra in EXTRAS:
+            for name, version in locked(LOCK / f"{extra}.txt", target).items():
+                assert together.setdefault(name, version) == version, (target, extra, name)
+
+
+def test_each_package_of_the_base_is_in_the_docs_with_what_it_is_for() -> None:
+    told = dict(re.findall(r"^\| `([^`]+)` \| (.+?) \|", (ROOT / "docs/packages.md").read_text("utf-8"), re.MULTILINE))
+    assert all(told.values())
+    there = {name for file, target in BASES for name in locked(file, target)}
+    assert told.keys() == there
