@@ -1,9 +1,7 @@
 """The files that one model consists of, and whether they can be what their names say. Loads no runtime."""
 
-import ast
 import zipfile
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
@@ -11,10 +9,11 @@ from typing import Any, Final
 from agent.messages.errors import ModelError
 from agent.messages.references import ModelVersion
 from agent.models import ir_file, onnx_file
+from agent.models.literals import MOST_CHARACTERS, read_literal
 
 _HEAD_BYTES: Final = 512
 _STRIDE: Final = 32
-_SIDECAR_BYTES: Final = 128 << 10
+_SIDECAR_BYTES: Final = 2 * MOST_CHARACTERS  # its reader takes a hundred times that
 _PICTURE_SIDES: Final = 4
 _COLOURS: Final = 3
 METADATA: Final = "metadata.yaml"
@@ -159,7 +158,7 @@ def _inspect_onnx(path: Path) -> Inspected:
     if len(found.inputs) != 1:
         raise ModelError("load_failed", f"{path} takes {len(found.inputs)} inputs, expected one picture")
     _require_picture(path, found.inputs[0], _stride(found.metadata))
-    return Inspected(bool(_literal(found.metadata.get("names", ""))))
+    return Inspected(bool(read_literal(found.metadata.get("names", ""))))
 
 
 def _inspect_ir(path: Path) -> Inspected:
@@ -231,13 +230,5 @@ def _shown(sides: tuple[int | None, ...]) -> str:
 
 
 def _stride(facts: dict[str, Any]) -> int:
-    value = _literal(str(facts.get("stride", "")))
+    value = read_literal(str(facts.get("stride", "")))
     return value if isinstance(value, int) and 0 < value <= 1 << 10 else _STRIDE
-
-
-def _literal(text: str) -> object:
-    if len(text) > _SIDECAR_BYTES:
-        return None
-    with suppress(ValueError, SyntaxError, MemoryError, RecursionError):
-        return ast.literal_eval(text)
-    return None

@@ -13,11 +13,11 @@ import numpy as np
 from agent.inference.backends.detector import Untyped
 from agent.inference.backends.outputs import require_first
 from agent.inference.yolo.head import Head
-from agent.inference.yolo.literals import MOST_CHARACTERS
 from agent.inference.yolo.metadata import FileFacts, agreed_imgsz, read_facts
 from agent.inference.yolo.scaling import Constant, Step, takes_bytes
 from agent.messages.errors import ModelError
 from agent.messages.references import ModelVersion
+from agent.models.literals import MOST_CHARACTERS
 from agent.models.model_files import read_sidecar, sidecar_of
 
 # Importing openvino sends a usage event to its maker, unless this module of its own cannot be imported.

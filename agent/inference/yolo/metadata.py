@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from agent.inference.yolo.literals import MOST_CHARACTERS, read_literal
 from agent.messages.errors import ModelError
 from agent.messages.references import ModelVersion
+from agent.models.literals import MOST_CHARACTERS, read_literal
 
 DETECT: Final = "detect"
 RTDETR: Final = "rtdetr"

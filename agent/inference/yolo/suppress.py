@@ -1,5 +1,6 @@
 """Non-maximum suppression, class by class, as ultralytics does it, in time that follows what is kept."""
 
+from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
@@ -7,6 +8,7 @@ from numpy.typing import NDArray
 
 MAX_CANDIDATES: Final = 30_000
 MAX_OBJECTS: Final = 300
+_BEST: Final = 1024  # sorted first
 _CHUNK: Final = 256  # rivals of each other compared at once: that takes the square of it
 _MOST: Final = 1024  # compared at once to those that are kept
 
@@ -19,27 +21,36 @@ def suppress(
     Of two boxes (x1, y1, x2, y2) of one class whose overlap is greater than `iou`, the one with the lower score goes.
     Candidates are looked at in blocks, the best first, and no more once MAX_OBJECTS are kept.
     """
-    order = _by_score(scores)
     kept = _Kept(boxes, classes, iou)
-    start, size = 0, _CHUNK
-    while start < len(order) and kept.count < MAX_OBJECTS:
-        kept.add(order[start : start + size])
-        start, size = start + size, min(2 * size, _MOST)
+    for order in _by_score(scores):
+        start, size = 0, _CHUNK
+        while start < len(order) and kept.count < MAX_OBJECTS:
+            kept.add(order[start : start + size])
+            start, size = start + size, min(2 * size, _MOST)
+        if kept.count == MAX_OBJECTS:
+            break
     return kept.indices()
 
 
-def _by_score(scores: NDArray[np.float32]) -> NDArray[np.intp]:
-    """Order the best MAX_CANDIDATES, the first of equals first."""
-    order = np.argsort(-scores, kind="stable")
-    best: NDArray[np.intp] = order[:MAX_CANDIDATES]
-    return best
+def _by_score(scores: NDArray[np.float32]) -> Iterator[NDArray[np.intp]]:
+    """Yield the best candidates in their order, then the others up to MAX_CANDIDATES; the first of equals comes first.
+
+    Mostly the best are enough, and to sort all of many takes longer than all that follows.
+    """
+    if len(scores) <= 2 * _BEST:
+        yield np.argsort(-scores, kind="stable")
+        return
+    least = np.partition(scores, -_BEST)[-_BEST]
+    best, others = np.flatnonzero(scores >= least), np.flatnonzero(scores < least)
+    yield best[np.argsort(-scores[best], kind="stable")][:MAX_CANDIDATES]
+    yield others[np.argsort(-scores[others], kind="stable")][: max(0, MAX_CANDIDATES - len(best))]
 
 
 class _Kept:
     """What stays so far; a candidate is compared to it, and to those of its own block."""
 
     def __init__(self, boxes: NDArray[np.float32], classes: NDArray[np.int32], iou: float) -> None:
-        self._boxes: Final = boxes.astype(np.float32, copy=False)
+        self._edges: Final = np.ascontiguousarray(boxes.T, np.float32)
         self._classes: Final = classes
         self._iou: Final = np.float32(iou)
         self._indices: Final = np.empty(MAX_OBJECTS, np.intp)
@@ -51,11 +62,12 @@ class _Kept:
 
     def add(self, block: NDArray[np.intp]) -> None:
         """Keep those of `block`, sorted by score, that nothing of greater score overlaps."""
-        left = self._without_rivals(block, 0)
+        left, before = block, 0
         while len(left) and self.count < MAX_OBJECTS:
+            left = self._without_rivals(left, before)
             before = self.count
             self._add_chunk(left[:_CHUNK])
-            left = self._without_rivals(left[_CHUNK:], before)
+            left = left[_CHUNK:]
 
     def _without_rivals(self, candidates: NDArray[np.intp], first: int) -> NDArray[np.intp]:
         """Leave out what overlaps one that was kept as the `first` or later."""
@@ -75,8 +87,8 @@ class _Kept:
 
     def _overlaps(self, ones: NDArray[np.intp], others: NDArray[np.intp]) -> NDArray[np.bool_]:
         """Say, (ones, others), which are of one class and share more than `iou` of their area; in float32, as torch."""
-        left, top, right, bottom = self._boxes[ones].T[:, :, np.newaxis]
-        other_left, other_top, other_right, other_bottom = self._boxes[others].T[:, np.newaxis]
+        left, top, right, bottom = self._edges[:, ones, np.newaxis]
+        other_left, other_top, other_right, other_bottom = self._edges[:, np.newaxis, others]
         shared = np.minimum(right, other_right)
         shared -= np.maximum(left, other_left)
         np.maximum(shared, 0, out=shared)

@@ -135,8 +135,13 @@ REFUSED: dict[str, tuple[files.Array, Entry, str]] = {
     "nms read as rt-detr": (files.rows(), {"classes": AB, "layout": "rtdetr"}, "implausible"),
     "rt-detr read as rows": (files.query_rows(), {"classes": AB, "layout": "rows"}, "implausible"),
     "label and score swapped": (files.rows()[:, :, [0, 1, 2, 3, 5, 4]], CAP | {"layout": "rows"}, "implausible"),
+    "a centre read as corners": (
+        np.array([[[120, 160, 80, 120, 0.9, 0]]], np.float32),
+        CAP | {"layout": "rows"},
+        "implausible",
+    ),
     "centres read as corners": (
-        np.tile(np.array([[[300, 200, 20, 30, 0.1, 0]]], np.float32), (1, 9, 1)),
+        np.tile(np.array([[[300, 200, 20, 30, 0.1, 0]]], np.float32), (1, 40, 1)),
         CAP | {"layout": "rows"},
         "implausible",
     ),

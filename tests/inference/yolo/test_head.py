@@ -1,6 +1,7 @@
 """Known objects, drawn into a raw output of each layout, come back as they were."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -122,7 +123,7 @@ def test_objects_of_other_heads_come_back(
 
 @pytest.fixture
 def entry(version: VersionOf) -> ModelVersion:
-    return version("unused.onnx")
+    return version(Path("unused.onnx"))
 
 
 @pytest.mark.parametrize(
@@ -195,13 +196,13 @@ def test_a_shape_that_is_no_detection_head_is_refused(entry: ModelVersion, shape
 
 
 def test_the_catalog_names_the_classes(version: VersionOf) -> None:
-    mine = version("unused.onnx", classes=("one", "two", "three"))
+    mine = version(Path("unused.onnx"), classes=("one", "two", "three"))
     assert head_of(mine, FACTS, (1, 7, 2100)).names == ("one", "two", "three")
     assert head_of(mine, FileFacts(end2end=True), (1, 300, 6)).names == ("one", "two", "three")
 
 
 def test_another_count_of_names_is_refused(version: VersionOf) -> None:
-    mine = version("unused.onnx", classes=("one", "two"))
+    mine = version(Path("unused.onnx"), classes=("one", "two"))
     with pytest.raises(ModelError, match="the catalog names 2 classes, the file 3") as refused:
         head_of(mine, FACTS, (1, 7, 2100))
     assert refused.value.reason == "proof_failed"
@@ -223,6 +224,6 @@ def test_another_task_is_refused(entry: ModelVersion) -> None:
 
 
 def test_the_confidence_of_the_catalog_holds(version: VersionOf) -> None:
-    strict = version("unused.onnx", confidence=0.7)
+    strict = version(Path("unused.onnx"), confidence=0.7)
     for raw in (anchors_output(), rows_output()):
         assert head_of(strict, facts_of(raw), raw.shape).decode(raw, PLACEMENT).scores.tolist() == SCORES[:2].tolist()

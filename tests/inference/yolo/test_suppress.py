@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from agent.inference.yolo.suppress import MAX_OBJECTS, suppress
+from agent.inference.yolo.suppress import MAX_OBJECTS, _Kept, suppress
 
 
 def overlap(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
@@ -51,6 +51,57 @@ def test_no_more_than_the_limit_stay() -> None:
     boxes = np.stack((left, np.zeros_like(left), left + 5, np.full_like(left, 5)), axis=1)
     kept = suppress(boxes, np.linspace(0.3, 0.9, 400, dtype=np.float32), np.zeros(400, np.int32), 0.7)
     assert kept.tolist() == list(range(399, 399 - MAX_OBJECTS, -1))
+
+
+@pytest.mark.parametrize("scores", ["equal", "falling", "rising", "by chance"])
+def test_of_many_candidates_only_the_best_are_compared(monkeypatch: pytest.MonkeyPatch, scores: str) -> None:
+    compared = count_pairs(monkeypatch)
+    count = 25_200
+    random = np.random.default_rng(3)
+    steps = np.linspace(0.3, 0.9, count, dtype=np.float32)
+    given = {"equal": np.full(count, 0.9, np.float32), "falling": steps[::-1], "rising": steps}
+    chosen = given.get(scores, random.permutation(steps).astype(np.float32))
+    left = np.arange(count, dtype=np.float32) * 4
+    boxes = np.stack((left, np.zeros_like(left), left + 2, np.full_like(left, 2)), axis=1)
+    kept = suppress(boxes, chosen, np.zeros(count, np.int32), 0.7)
+    assert kept.tolist() == np.argsort(-chosen, kind="stable")[:MAX_OBJECTS].tolist()
+    assert sum(compared) < 2 * MAX_OBJECTS * 1024, "of 635 million pairs"
+
+
+@pytest.mark.parametrize("clusters", [1, 40, 299])
+def test_rivals_of_what_is_kept_are_compared_to_that_alone(monkeypatch: pytest.MonkeyPatch, clusters: int) -> None:
+    compared = count_pairs(monkeypatch)
+    count = 25_200
+    random = np.random.default_rng(4)
+    left = (np.arange(count, dtype=np.float32) % clusters) * 100
+    boxes = np.stack((left, np.zeros_like(left), left + 50, np.full_like(left, 50)), axis=1)
+    scores = random.permutation(np.linspace(0.3, 0.9, count)).astype(np.float32)
+    assert len(suppress(boxes, scores, np.zeros(count, np.int32), 0.7)) == clusters
+    assert sum(compared) < 2 * count * clusters + 20 * 1024 * 1024
+
+
+def count_pairs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    compared: list[int] = []
+    overlaps = _Kept._overlaps
+
+    def counted(self: _Kept, ones: NDArray[np.intp], others: NDArray[np.intp]) -> NDArray[np.bool_]:
+        compared.append(len(ones) * len(others))
+        return overlaps(self, ones, others)
+
+    monkeypatch.setattr(_Kept, "_overlaps", counted)
+    return compared
+
+
+@settings(deadline=None, max_examples=5)
+@given(seed=st.integers(0, 10_000), count=st.integers(2_049, 4_000))
+def test_many_are_suppressed_as_few_are(seed: int, count: int) -> None:
+    random = np.random.default_rng(seed)
+    corners = random.uniform(0, 400, (count, 2))
+    boxes = np.concatenate((corners, corners + random.uniform(60, 200, (count, 2))), axis=1).astype(np.float32)
+    scores = random.choice(np.linspace(0.25, 1, 50), count).astype(np.float32)  # many are equal
+    classes = random.integers(0, 2, count).astype(np.int32)
+    found = suppress(boxes, scores, classes, 0.45).tolist()
+    assert found == by_definition(boxes, scores, classes, 0.45)[:MAX_OBJECTS]
 
 
 @pytest.mark.torch
