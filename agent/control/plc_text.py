@@ -17,6 +17,7 @@ _LARGEST_INTEGER: Final = 0x2FFF
 """Beyond it, two bytes may be two digits: `17` padded to four bytes is 14129 as a DINT, and taken for text."""
 _LARGEST_REAL: Final = 9999
 _WIDE: Final = 2
+_UTF16_MARKS: Final = (b"\xff\xfe", b"\xfe\xff")
 _PADDING: Final = " \t\r\n"
 
 
@@ -38,7 +39,9 @@ def text_of(payload: bytes) -> str:
 
 
 def _forms(payload: bytes) -> Iterator[Callable[[bytes], str | None]]:
-    yield _marked_utf16
+    if payload[:2] in _UTF16_MARKS:
+        yield _marked_utf16
+        return  # its bytes would read as letters of Latin-1
     yield _s7_wstring
     yield _logix_string
     if len(payload) > _WIDE and _is_counted_for_sure(payload):
@@ -145,8 +148,6 @@ def _counted(payload: bytes, start: int, maximum: int, length: int, width: int) 
 
 
 def _marked_utf16(payload: bytes) -> str | None:
-    if payload[:2] not in {b"\xff\xfe", b"\xfe\xff"}:
-        return None
     return _printable(_before_nul(_decoded(payload[: len(payload) // 2 * 2], "utf-16")))
 
 

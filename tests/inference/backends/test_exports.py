@@ -27,6 +27,7 @@ pytestmark = [
 ]
 
 VersionOf = Callable[..., ModelVersion]
+Options = tuple[tuple[str, object], ...]
 
 CONFIDENCE: Final = 0.3
 IOU: Final = 0.7
@@ -57,12 +58,21 @@ def every() -> Iterator[Export]:
             yield Export(network, classes, side, (IR,))
         yield Export(network, 1, 96, (NMS, CONF))
         yield Export(network, 1, 64, (OPSET,))
-        for options in ((DYNAMIC,), (HALF,), (NMS, CONF, DYNAMIC), (IR, NMS, CONF), (IR, DYNAMIC), (IR, HALF)):
+        plain: tuple[Options, ...] = (
+            (DYNAMIC,),
+            (HALF,),
+            (NMS, CONF, DYNAMIC),
+            (IR, NMS, CONF),
+            (IR, DYNAMIC),
+            (IR, HALF),
+        )
+        for options in plain:
             yield Export(network, 2, 96, options)
     for network in ONE_TO_ONE:
-        for options in ((END_TO_END,), (END_TO_END, DYNAMIC), (END_TO_END, HALF), (END_TO_END, IR)):
+        ends: tuple[Options, ...] = ((END_TO_END,), (END_TO_END, DYNAMIC), (END_TO_END, HALF), (END_TO_END, IR))
+        for more in ends:
             for classes in (1, 2, 80):
-                yield Export(network, classes, 96, options)
+                yield Export(network, classes, 96, more)
     for network in TRANSFORMERS:
         for classes in (1, 2, 80):
             yield Export(network, classes, 160, ())
@@ -188,4 +198,5 @@ def require_alike(found: Objects, right: Objects, share: float) -> None:
 
 
 def boxes(objects: Objects) -> NDArray[np.float32]:
-    return objects.boxes[:3].round(1)
+    first: NDArray[np.float32] = objects.boxes[:3].round(1)
+    return first
