@@ -135,7 +135,7 @@ def switch(  # noqa: PLR0913 - one parameter an argument and option
 @_config
 def check(config: Path | None) -> None:
     """Check configuration, catalog and model files: every mistake in one run."""
-    from agent.app.check import check as check_all
+    from agent.app.configuration.check import check as check_all
 
     checked = check_all(config, os.environ)
     for mistake in checked.mistakes:
@@ -145,11 +145,11 @@ def check(config: Path | None) -> None:
     click.echo(checked.summary)
     if checked.settings is None or checked.catalog is None:
         return
-    from agent.inference.artifacts import Artifacts
+    from agent.inference.artifacts.artifact_store import ArtifactStore
     from agent.inference.backends.choice import unprepared
 
     device = checked.settings.device
-    for word in unprepared(checked.catalog.versions, device.compute, Artifacts(device.cache_dir)):
+    for word in unprepared(checked.catalog.versions, device.compute, ArtifactStore(device.cache_dir)):
         click.echo(f"note: {word}")
 
 
@@ -216,12 +216,12 @@ def _store(settings: "Settings") -> "Store":
 @_config
 def list_models(config: Path | None) -> None:
     """Print each version: reference, size, file, and how it is served where it was prepared."""
-    from agent.inference.artifacts import Artifacts
+    from agent.inference.artifacts.artifact_store import ArtifactStore
     from agent.inference.backends.choice import artifact_key
     from agent.models.catalog import Catalog
 
     settings = _settings(config)
-    artifacts = Artifacts(settings.device.cache_dir)
+    artifacts = ArtifactStore(settings.device.cache_dir)
     for version in Catalog.load(settings.catalog.file).versions:
         path = Path(version.path)
         size = f"{path.stat().st_size / 1e6:.1f} MB" if path.is_file() else "missing"
@@ -272,7 +272,7 @@ def verify(ref: "ModelReference | None", config: Path | None) -> None:
 def prepare(ref: "ModelReference", images: Path | None, config: Path | None, *, as_json: bool) -> None:
     """Prepare what REF names for this device ahead, so that its first load is as fast as later ones."""
     from agent.models.catalog import Catalog
-    from agent.models.prepare import Preparation, Request
+    from agent.models.preparation import Preparation, Request
 
     settings = _settings(config)
     versions = Catalog.load(settings.catalog.file).matching(ref)

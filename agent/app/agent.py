@@ -7,24 +7,24 @@ from collections import deque
 from contextlib import ExitStack
 from typing import Final
 
-from agent.app import budget
-from agent.app.announcer import Announcer
-from agent.app.answers import Answers
+from agent.app.children import memory_budget
+from agent.app.children.cameras import Cameras
+from agent.app.children.frame_answers import Answers
+from agent.app.children.message_gate import Gate
+from agent.app.children.worker import HUNG_AFTER_S, WORKER, worker_spec
 from agent.app.clock import Clock
+from agent.app.configuration.plant_builder import plant_of
+from agent.app.configuration.reload import read_again
 from agent.app.context import Context
-from agent.app.facts import Parts, gather
-from agent.app.gate import Gate
-from agent.app.link import make_link, make_publisher
-from agent.app.memory import SnapshotFile
-from agent.app.performer import Calls, Performer
-from agent.app.plant import plant_of
-from agent.app.publishing import Publishing
-from agent.app.reloading import read_again
-from agent.app.scraping import Asked, Scraping
-from agent.app.service import Service
-from agent.app.streams import Streams
-from agent.app.vitals import Vitals
-from agent.app.worker import HUNG_AFTER_S, WORKER, worker_spec
+from agent.app.observability.device_monitor import DeviceMonitor
+from agent.app.observability.device_topics import DeviceTopics
+from agent.app.observability.http_endpoints import Asked, HttpEndpoints
+from agent.app.observability.metrics_snapshot import Parts, gather
+from agent.app.observability.systemd_status import SystemdStatus
+from agent.app.outbound.action_executor import ActionExecutor, Calls
+from agent.app.outbound.broker_factory import make_link, make_publisher
+from agent.app.outbound.detections import DetectionPublisher
+from agent.app.state_disk.snapshot_file import SnapshotFile
 from agent.control import snapshot
 from agent.control.events import (
     AckRate,
@@ -39,11 +39,11 @@ from agent.control.events import (
     WorkerLost,
     WorkerUp,
 )
-from agent.control.policy import ready_models
+from agent.control.lines.policy import ready_models
 from agent.control.reconciler import Event, reconcile
 from agent.control.state import NOTHING, State
-from agent.health.device import Device
-from agent.health.metrics import Metrics
+from agent.health.metrics.exposition import Metrics
+from agent.health.sensors.probe_threads import Device
 from agent.health.systemd import Notifier
 from agent.messages import children as said
 from agent.messages.children import Message
@@ -81,10 +81,10 @@ class Agent:
         self._link: Final = make_link(settings, context.topics, self._loop)
         self._publisher: Final = make_publisher(settings, self._link, context.topics)
         self._supervisor: Final = Supervisor(self._loop, self._from_child)
-        self._streams: Final = Streams(settings.stream, self._supervisor, self._stream_changed)
+        self._streams: Final = Cameras(settings.stream, self._supervisor, self._stream_changed)
         self._gate: Final = Gate(settings.line, [stream.id for stream in settings.stream])
         self._answers: Final = Answers(settings.stream)
-        self._publishing: Final = Publishing(
+        self._publishing: Final = DetectionPublisher(
             settings.device.id,
             context.boot,
             settings.stream,
@@ -94,7 +94,7 @@ class Agent:
         self._publishing.observe = self._metrics.inferred
         self._metrics.expect(settings.line, [stream.id for stream in settings.stream])
         self._memory: Final = SnapshotFile(settings.device.state_dir, self._loop.put)
-        self._performer: Final = Performer(
+        self._performer: Final = ActionExecutor(
             context.topics,
             self._publisher,
             self._link,
@@ -108,11 +108,11 @@ class Agent:
                 is_bound=lambda topic: any(one.topic == topic for one in self._state.plant.bindings),
             ),
         )
-        self._announcer: Final = Announcer(context, self._state, self._publisher, self._link)
+        self._announcer: Final = DeviceTopics(context, self._state, self._publisher, self._link)
         self._clock: Final = Clock()
-        self._vitals: Final = Vitals(self._state, settings.device.hot_c, self._decide, device)
-        self._scraping: Final = Scraping(settings.http.bind, self._metrics, self._loop.put, self._decide)
-        self._service: Final = Service(self._state, Notifier())
+        self._vitals: Final = DeviceMonitor(self._state, settings.device.hot_c, self._decide, device)
+        self._scraping: Final = HttpEndpoints(settings.http.bind, self._metrics, self._loop.put, self._decide)
+        self._service: Final = SystemdStatus(self._state, Notifier())
         self._parts: Final = Parts(
             settings.device.id,
             self._state,
@@ -173,7 +173,7 @@ class Agent:
 
     def _worker_spec(self) -> ChildSpec:
         settings = self._context.settings
-        return worker_spec(settings, self._streams.slots(), budget.decide(settings))
+        return worker_spec(settings, self._streams.slots(), memory_budget.decide(settings))
 
     def _say_goodbye(self) -> None:
         """Leave the truth behind: `ready` 0 everywhere, then `stopped`, both acknowledged if a broker listens."""

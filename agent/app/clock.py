@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Final
 
 from agent.control.state import Now
-from agent.health.clock import is_synchronised
+from agent.health.clock_sync import is_synchronised
 
 _LOOK_INTERVAL_S: Final = 1.0
 """Asking the kernel takes 0.1 ms: too much for each message, and nothing for each second."""

@@ -7,7 +7,7 @@ from types import FrameType
 
 from agent.app.agent import Agent
 from agent.app.context import Context
-from agent.app.state_folder import taken
+from agent.app.state_disk.state_folder import taken
 from agent.messages.errors import EXIT_OK, NotStartedError
 from agent.messages.events import ReloadRequested, StopRequested
 from agent.models.catalog import Catalog
@@ -21,7 +21,7 @@ def run(settings: Settings, reread: Callable[[], Settings] | None = None) -> int
     with ExitStack() as undo:
         undo.enter_context(taken(settings.device.state_dir, settings.device.id))
         if settings.mqtt.embedded:
-            from agent.app.trial import at_port, embedded_broker  # noqa: PLC0415 - only a trial brings its own
+            from agent.app.embedded_broker import at_port, embedded_broker  # noqa: PLC0415 - only a trial brings its own
 
             broker = undo.enter_context(embedded_broker(settings.mqtt.port))
             settings = at_port(settings, broker.port)

@@ -14,14 +14,17 @@ from types import FrameType
 from typing import Any, Final
 
 from agent import __version__
-from agent.bench.children import say
 from agent.bench.figures import rounded
 from agent.bench.options import Options
+from agent.bench.plant.children import say
 from agent.messages.errors import EXIT_FAILED, EXIT_OK
 
 NAMES: Final = ("cache", "memory", "outbox", "pipeline", "recovery", "swap")
 """Each is a module beside this one, with `run(options)` that returns its figures."""
 _LIBRARIES: Final = ("openvino", "onnxruntime", "torch", "ultralytics", "opencv-python", "paho-mqtt")
+
+
+_MODULES: Final = {name: f"{name}.{name}" for name in ("pipeline", "swap", "cache", "memory")}
 
 
 def run(  # noqa: PLR0913 - the command line's options
@@ -33,7 +36,7 @@ def run(  # noqa: PLR0913 - the command line's options
     with tempfile.TemporaryDirectory(prefix="changeover-bench-") as folder:
         options = Options(Path(folder), swaps, quick, rounds, seconds)
         try:
-            figures = importlib.import_module(f"agent.bench.{name}").run(options)
+            figures = importlib.import_module(f"agent.bench.{_MODULES.get(name, name)}").run(options)
         except KeyboardInterrupt:
             say("stopped before its end; there are no figures")
             return EXIT_FAILED

@@ -9,17 +9,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from agent.bench.broker import mosquitto
 from agent.bench.options import Options
+from agent.bench.plant.broker import mosquitto
 from agent.messages.errors import TransientError
 from agent.messages.events import LinkUp
-from agent.mqtt.client import Link
-from agent.mqtt.entry import Kind
-from agent.mqtt.link_settings import LinkSettings
-from agent.mqtt.outbox import Outbox
-from agent.mqtt.peer import Peer, connected
-from agent.mqtt.publisher import Publisher
-from agent.mqtt.store import Bounds
+from agent.mqtt.blocking_client import BlockingClient, connected
+from agent.mqtt.endpoint.link_settings import LinkSettings
+from agent.mqtt.link.link import Link
+from agent.mqtt.outbox.outbox import Outbox
+from agent.mqtt.outbox.outbox_item import Kind
+from agent.mqtt.outbox.sqlite_store import Bounds
+from agent.mqtt.publishing.publisher import Publisher
 from agent.mqtt.topics import Topics
 from agent.processes.loop import Loop
 
@@ -100,7 +100,7 @@ class _Station:
         self._link.start()
         self._until(lambda: self._link.round_trip_ms is not None)
 
-    def live_while(self, peer: Peer, goes_on: Callable[[], bool]) -> tuple[list[float], float]:
+    def live_while(self, peer: BlockingClient, goes_on: Callable[[], bool]) -> tuple[list[float], float]:
         """Send live detections at 30 a second; return each one's way to a subscriber in ms, and how long it went on."""
         began_s, due_s = time.monotonic(), time.monotonic()
         sent_s: dict[bytes, float] = {}

@@ -7,14 +7,14 @@ from typing import Any, Final
 
 import psutil
 
-from agent.bench import rehearsal
-from agent.bench.children import say
-from agent.bench.device import Device, started
 from agent.bench.figures import median
-from agent.bench.models import Models, ensure
 from agent.bench.options import Options
-from agent.bench.plant import Plant, Station
-from agent.bench.witness import gaps
+from agent.bench.plant import warm_up
+from agent.bench.plant.children import say
+from agent.bench.plant.device import Device, started
+from agent.bench.plant.models import Models, ensure
+from agent.bench.plant.observer import gaps
+from agent.bench.plant.plant import Plant, Station
 
 _FPS: Final = 5.0
 _PRODUCT: Final = "n"
@@ -38,7 +38,7 @@ def measure(models: Models, options: Options, rounds: int) -> dict[str, Any]:
     plant = Plant(
         options.folder / "recovery", models, (Station("1", _FPS, _PRODUCT), Station("2", _FPS, _PRODUCT)), _BUDGET
     )
-    rehearsal.prepare(plant.write(port=1), [models[_PRODUCT].reference])
+    warm_up.prepare(plant.write(port=1), [models[_PRODUCT].reference])
     found: dict[str, list[float]] = {}
     for number in range(rounds):
         say(f"recovery: round {number + 1} of {rounds}")

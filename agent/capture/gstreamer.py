@@ -23,7 +23,7 @@ from agent.capture.source import Buffer, Image, SilentError, SourceInfo
 from agent.messages.errors import MistakeError, TransientError
 from agent.messages.redact import redact
 from agent.messages.sources import CameraFormat
-from agent.processes.ending import ending_with_us
+from agent.processes.parent_death import ending_with_us
 
 OPEN_TIMEOUT_S: Final = 8.0
 """Longer than for a network stream: a first start reads every plugin there is, and Argus takes seconds."""

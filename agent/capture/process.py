@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 from agent.messages.children import CameraSetup
-from agent.processes import oom
+from agent.processes import oom_score
 from agent.processes.child import Child, run_child
 
 # Read by cv2 when it is loaded. Its own messages and FFmpeg's name URLs with their passwords; ours say what they would.
@@ -17,10 +17,10 @@ def main(child: Child[Any]) -> None:
     from agent.capture.camera import Camera  # noqa: PLC0415 - it loads cv2, after QUIET is set
     from agent.capture.source import Patience  # noqa: PLC0415
     from agent.capture.sources import create  # noqa: PLC0415
-    from agent.processes.frame_slot import SlotWriter  # noqa: PLC0415
+    from agent.processes.slots.frame_slot import SlotWriter  # noqa: PLC0415
 
     setup: CameraSetup = child.inbox.get()
-    oom.volunteer(oom.CAMERA)
+    oom_score.volunteer(oom_score.CAMERA)
     maker = partial(create, patience=Patience(setup.open_s, setup.read_s, first_frame=not setup.triggered))
     Camera(child, setup, SlotWriter(setup.slot), maker).run()
     child.inbox.get()

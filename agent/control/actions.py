@@ -71,7 +71,7 @@ class SetPublish:
 
 
 @dataclass(frozen=True)
-class Probe:
+class RequeryRetained:
     """Subscribe once more to `filter_`, so that the broker shows what it retains there."""
 
     filter_: str
@@ -83,7 +83,7 @@ class Reload:
 
 
 @dataclass(frozen=True)
-class Hold:
+class DisconnectFor:
     """Leave the broker, and do not come back for `seconds`."""
 
     seconds: float
@@ -97,7 +97,7 @@ class RestartWorker:
 
 
 @dataclass(frozen=True)
-class Remember:
+class SaveSnapshot:
     """Write the accepted choices to disk; they hold after a restart."""
 
 
@@ -109,9 +109,9 @@ Action = (
     | AssignLine
     | PrepareModel
     | SetPublish
-    | Probe
+    | RequeryRetained
     | Reload
-    | Hold
+    | DisconnectFor
     | RestartWorker
-    | Remember
+    | SaveSnapshot
 )

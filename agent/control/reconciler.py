@@ -3,20 +3,7 @@
 from collections.abc import Callable
 from typing import Final
 
-from agent.control import (
-    answering,
-    bandwidth,
-    blind,
-    changeover,
-    commands,
-    failing,
-    identity,
-    preparing,
-    report,
-    scheduling,
-    verbs,
-)
-from agent.control.actions import Action, Answer, AssignLine, PrepareModel, PublishState, Remember
+from agent.control.actions import Action, Answer, AssignLine, PrepareModel, PublishState, SaveSnapshot
 from agent.control.events import (
     AckRate,
     CapChanged,
@@ -31,6 +18,8 @@ from agent.control.events import (
     WorkerLost,
     WorkerUp,
 )
+from agent.control.inputs import auto_rollback, bandwidth, commands, duplicate_device, operator_commands, schedule
+from agent.control.lines import blind_time, changeover, preload, report, unanswered_frames
 from agent.control.state import Cap, Line, Now, State
 from agent.messages.children import (
     Breaking,
@@ -89,22 +78,22 @@ def reconcile(state: State, event: Event, now: Now) -> list[Action]:
     """
     actions = _apply(state, event, now)
     for line in state.lines.values():
-        actions += report.describe(state, line, now)
+        actions += report.publish_changes(state, line, now)
     return _in_order(state, actions)
 
 
 def _in_order(state: State, actions: list[Action]) -> list[Action]:
     """Write to disk once, after all that cannot wait and before the answers: see decision 0022."""
-    if not any(isinstance(one, Remember) for one in actions):
+    if not any(isinstance(one, SaveSnapshot) for one in actions):
         return actions
     finals = [one for one in actions if isinstance(one, Answer) and one.ack.result != "accepted"]
     state.unsaved = False
     state.telling = [(one.ack, one.reply) for one in finals]
-    rest = [one for one in actions if not isinstance(one, Remember)]
+    rest = [one for one in actions if not isinstance(one, SaveSnapshot)]
     place = next((number for number, one in enumerate(rest) if isinstance(one, Answer)), len(rest))
     work = [one for one in rest[place:] if isinstance(one, (AssignLine, PrepareModel))]
     said = [one for one in rest[place:] if not isinstance(one, (AssignLine, PrepareModel))]
-    return [*rest[:place], *work, Remember(), *said]
+    return [*rest[:place], *work, SaveSnapshot(), *said]
 
 
 def _apply(state: State, event: Event, now: Now) -> list[Action]:
@@ -130,7 +119,7 @@ def _broker(state: State, event: LinkUp | LinkTakenOver | Received, now: Now) ->
         case LinkUp():
             return commands.link_up(state, now)
         case LinkTakenOver():
-            return identity.taken_over(state, now)
+            return duplicate_device.taken_over(state, now)
 
 
 def _world(state: State, event: AckRate | CapChanged | Reloaded | Noticed) -> list[Action]:
@@ -140,7 +129,7 @@ def _world(state: State, event: AckRate | CapChanged | Reloaded | Noticed) -> li
         case AckRate():
             return bandwidth.measured(state, event)
         case Reloaded():
-            return verbs.reloaded(state, event)
+            return operator_commands.reloaded(state, event)
         case CapChanged(rule, None):
             state.stress.pop(rule, None)
         case CapChanged(rule, str(variant)):
@@ -156,19 +145,19 @@ def _models(  # noqa: PLR0911 - one event a line
     match event:
         case Breaking():
             state.lines[event.line].blind = True
-            blind.begin(state.lines[event.line], now)
+            blind_time.begin(state.lines[event.line], now)
             return []
         case Preparing():
             changeover.preparing(state.lines[event.line], event)
             return []
         case Swapped():
-            return changeover.swapped(state, event, now) + preparing.used(state, state.lines[event.line])
+            return changeover.swapped(state, event, now) + preload.used(state, state.lines[event.line])
         case SwapFailed():
             return changeover.swap_failed(state, event, now)
         case Prepared() | PrepareFailed():
-            return preparing.ended(state, event)
+            return preload.ended(state, event)
         case InferenceFailed():
-            return failing.inference_failed(state, event, now)
+            return auto_rollback.inference_failed(state, event, now)
         case MemoryKept():
             detail = f"{event.bytes >> 20} MiB of {', '.join(event.models)}" if event.bytes else None
             return report.alert(state, Alert("memory_kept", on=event.bytes > 0, detail=detail))
@@ -181,7 +170,7 @@ def _worker(
         case Stopping() | Stopped():
             return _stop(state, event)
         case FramesSeen():
-            return answering.look(state, event.streams, now)
+            return unanswered_frames.look(state, event.streams, now)
         case WorkerCrashed():
             state.crash_calm_s = now.monotonic_s + _CRASH_CALM_S
             return report.alert(state, Alert("thread_crashed", on=True, detail=event.detail))
@@ -193,13 +182,13 @@ def _worker(
             state.worker_up, state.worker_hung, state.worker_calm_s = True, False, None
             actions = report.alert(state, Alert("worker_lost", on=False))
             actions += report.alert(state, Alert("worker_hung", on=False))
-            return actions + _each(state, changeover.resume, now) + _each(state, preparing.worker_up, now)
+            return actions + _each(state, changeover.resume, now) + _each(state, preload.worker_up, now)
         case WorkerLost():
             state.worker_up = False
-            answering.worker_lost(state)
+            unanswered_frames.worker_lost(state)
             # `ready` first: what the loss means for a changeover comes after.
-            actions = [action for line in state.lines.values() for action in report.withdraw_ready(line)]
-            actions += _each(state, changeover.worker_lost, now) + _each(state, preparing.worker_lost, now)
+            actions = [action for line in state.lines.values() for action in report.clear_ready(line)]
+            actions += _each(state, changeover.worker_lost, now) + _each(state, preload.worker_lost, now)
             actions += report.alert(state, Alert("memory_kept", on=False))
             return actions + report.alert(state, Alert("worker_lost", on=True, detail=event.detail))
 
@@ -207,7 +196,7 @@ def _worker(
 def _stop(state: State, event: Stopping | Stopped) -> list[Action]:
     state.stopping = True
     if isinstance(event, Stopping):
-        return [action for line in state.lines.values() for action in report.withdraw_ready(line)]
+        return [action for line in state.lines.values() for action in report.clear_ready(line)]
     state.worker_up = False
     for line in state.lines.values():
         line.active = None
@@ -216,11 +205,11 @@ def _stop(state: State, event: Stopping | Stopped) -> list[Action]:
 
 
 def _tick(state: State, now: Now) -> list[Action]:
-    actions = _each(state, changeover.expire, now) + _each(state, changeover.insist, now)
-    actions += _each(state, preparing.tick, now) + commands.probes(state, now)
-    scheduling.tick(state, now)
-    actions += identity.tick(state, now) + bandwidth.tick(state) + _each(state, scheduling.follow, now)
-    actions += _each(state, failing.follow, now) + _each(state, report.miss_model, now)
+    actions = _each(state, changeover.expire, now) + _each(state, changeover.retry_if_nothing_serves, now)
+    actions += _each(state, preload.tick, now) + commands.probes(state, now)
+    schedule.tick(state, now)
+    actions += duplicate_device.tick(state, now) + bandwidth.tick(state) + _each(state, schedule.follow, now)
+    actions += _each(state, auto_rollback.follow, now) + _each(state, report.miss_model, now)
     actions += _each(state, report.miss_choice, now)
     actions += report.miss_cameras(state, now) + report.warn_of_unsafe(state)
     if state.worker_calm_s is not None and now.monotonic_s >= state.worker_calm_s:
@@ -231,7 +220,7 @@ def _tick(state: State, now: Now) -> list[Action]:
         actions += report.alert(state, Alert("thread_crashed", on=False))
     if state.unsaved and now.monotonic_s >= state.save_due_s:
         state.save_due_s = now.monotonic_s + _SAVE_INTERVAL_S
-        actions.append(Remember())
+        actions.append(SaveSnapshot())
     if now.monotonic_s >= state.live_due_s:
         state.live_due_s = max(state.live_due_s + _LIVE_INTERVAL_S, now.monotonic_s + _LIVE_INTERVAL_S / 2)
         actions += report.heartbeat(state)

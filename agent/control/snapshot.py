@@ -5,8 +5,9 @@ from typing import Any, Final
 
 import msgspec
 
-from agent.control import identity, preparing, scheduling
-from agent.control.changeover import KEPT_ANSWERS
+from agent.control.inputs import duplicate_device, schedule
+from agent.control.lines import preload
+from agent.control.lines.changeover import KEPT_ANSWERS
 from agent.control.state import Command, Line, State, Waiting
 from agent.messages.events import Reply
 from agent.messages.payloads import Ack, Cause
@@ -139,7 +140,7 @@ def take(state: State) -> Snapshot:
         kbps_topic=state.bandwidth.topic,
         telling=tuple(Told(ack, reply) for ack, reply in (*state.retelling, *state.telling)),
         reloading=tuple(state.reloading),
-        boots=(*state.identity.boots, state.plant.boot)[-identity.OWN_BOOTS :],
+        boots=(*state.identity.boots, state.plant.boot)[-duplicate_device.OWN_BOOTS :],
     )
 
 
@@ -152,7 +153,7 @@ def restore(state: State, snapshot: Snapshot) -> None:
     for answered in snapshot.answers:
         if answered.ack.id is not None:
             state.answers[answered.topic, answered.line, answered.ack.id] = answered.ack
-    scheduling.restore(state, snapshot.schedule)
+    schedule.restore(state, snapshot.schedule)
     state.bandwidth.kbps, state.bandwidth.topic = snapshot.kbps, snapshot.kbps_topic
     state.retelling = [(told.ack, told.reply) for told in snapshot.telling]
     state.reloading = list(snapshot.reloading)
@@ -169,7 +170,7 @@ def _line(line: Line) -> LineSnapshot:
         rollback=line.rollback,
         rollback_cause=line.rollback_cause,
         history=tuple(line.history),
-        preparing=preparing.pending(line),
+        preparing=preload.pending(line),
         lost=line.choice_lost,
     )
 

@@ -5,7 +5,7 @@ from datetime import datetime, timezone
 from typing import Final
 
 from agent.control.plant import LineRules, Plant
-from agent.control.schedule import NO_WINDOW, Timetable, Window
+from agent.control.weekly_schedule import NO_WINDOW, Timetable, Window
 from agent.messages.errors import Reason
 from agent.messages.events import Reply
 from agent.messages.payloads import Ack, Alert, Cause, NextChange, Phase, Rule, StreamStatus

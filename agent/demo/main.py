@@ -13,17 +13,17 @@ from pathlib import Path
 from typing import Final
 
 from agent import isolated
-from agent.app.trial import embedded_broker
+from agent.app.embedded_broker import embedded_broker
 from agent.demo import material, plant, prepared
 from agent.demo.conveyor.camera import ConveyorCamera
 from agent.demo.ledger import Ledger
 from agent.demo.plc import Belt, Plc
 from agent.messages.errors import EXIT_FAILED, EXIT_OK, TransientError
 from agent.models.catalog import Catalog
-from agent.mqtt.link_settings import LinkSettings
-from agent.mqtt.peer import Peer, PeerError, connected
-from agent.processes.ending import ending_with_us
-from agent.watch.board import Board
+from agent.mqtt.blocking_client import BlockingClient, BlockingClientError, connected
+from agent.mqtt.endpoint.link_settings import LinkSettings
+from agent.processes.parent_death import ending_with_us
+from agent.watch.board.board import Board
 from agent.watch.main import LiveView
 
 _log: Final = logging.getLogger(__name__)
@@ -88,7 +88,7 @@ def run_plant(folder: Path, files: material.Material, seconds: float | None, *, 
 class _Run:
     def __init__(  # noqa: PLR0913, PLR0917 - what one run brings together
         self,
-        peer: Peer,
+        peer: BlockingClient,
         process: "subprocess.Popen[bytes]",
         ledger: Ledger,
         board: Board,
@@ -136,11 +136,11 @@ class _Run:
             self._screen.refresh()
 
 
-def _order(peer: Peer, topic: str, product: str) -> None:
+def _order(peer: BlockingClient, topic: str, product: str) -> None:
     """Send the PLC's order. One that is not acknowledged is sent again anyway."""
     try:
         peer.publish(topic, product)
-    except PeerError as error:
+    except BlockingClientError as error:
         _log.warning("event=plc_order_unanswered detail=%r", str(error))
 
 

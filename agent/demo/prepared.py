@@ -7,7 +7,7 @@ from typing import Final
 
 from agent.demo.material import default_cache_dir
 from agent.models.catalog import Catalog
-from agent.models.prepare import Preparation, Request
+from agent.models.preparation import Preparation, Request
 
 _log: Final = logging.getLogger(__name__)
 

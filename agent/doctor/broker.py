@@ -8,9 +8,9 @@ from typing import Final, Literal, ParamSpec
 
 from agent.doctor.finding import Finding, fail, note, ok
 from agent.messages.errors import MistakeError
+from agent.mqtt.blocking_client import BlockingClient, BlockingClientError
 from agent.mqtt.embedded import find_mosquitto
-from agent.mqtt.link_settings import LinkSettings, tls_of
-from agent.mqtt.peer import Peer, PeerError
+from agent.mqtt.endpoint.link_settings import LinkSettings, tls_of
 from agent.mqtt.topics import Topics
 from agent.settings import Settings
 
@@ -42,7 +42,7 @@ def try_broker(settings: Settings) -> Iterator[Finding]:
     except MistakeError as error:
         yield fail("broker", str(error))
         return
-    except PeerError as error:
+    except BlockingClientError as error:
         yield fail("broker", f"{error}; check mqtt.url, the network, username and password_file, and the broker's log")
         return
     try:
@@ -55,13 +55,13 @@ def try_broker(settings: Settings) -> Iterator[Finding]:
         peer.close()
 
 
-def _connect(settings: Settings) -> Peer:
+def _connect(settings: Settings) -> BlockingClient:
     """Connect with MQTT 5 where it may be: it says when a publish is not allowed."""
     mqtt = settings.mqtt
     password = mqtt.password()
-    error: PeerError | None = None
+    error: BlockingClientError | None = None
     for protocol in ("5", "3.1.1") if mqtt.protocol == "auto" else (mqtt.protocol,):
-        peer = Peer(
+        peer = BlockingClient(
             LinkSettings(
                 host=mqtt.host,
                 port=mqtt.port,
@@ -75,7 +75,7 @@ def _connect(settings: Settings) -> Peer:
         )
         try:
             peer.connect()
-        except PeerError as refused:
+        except BlockingClientError as refused:
             error = refused
         else:
             return peer
@@ -83,7 +83,7 @@ def _connect(settings: Settings) -> Peer:
     raise error
 
 
-def _round_trip(peer: Peer, topics: Topics) -> Finding:
+def _round_trip(peer: BlockingClient, topics: Topics) -> Finding:
     subject = "broker round trip"
     times_ms = []
     try:
@@ -94,7 +94,7 @@ def _round_trip(peer: Peer, topics: Topics) -> Finding:
             if peer.receive(5.0) is None:
                 return note(subject, f"no echo on {topics.ping}: may this user read and write it?")
             times_ms.append((time.monotonic() - begun_s) * 1000)
-    except PeerError as error:
+    except BlockingClientError as error:
         return fail(subject, f"{error}; give this user the right to read and write {topics.ping}")
     middle_ms = statistics.median(times_ms)
     if middle_ms > _SLOW_MS:
@@ -103,7 +103,7 @@ def _round_trip(peer: Peer, topics: Topics) -> Finding:
     return ok(subject, f"{middle_ms:.1f} ms")
 
 
-def _may_listen(peer: Peer, settings: Settings, topics: Topics) -> Finding:
+def _may_listen(peer: BlockingClient, settings: Settings, topics: Topics) -> Finding:
     wanted = topics.subscriptions(tuple(binding.topic for binding in settings.binding))
     refused = [topic for topic in wanted if _is_refused(peer.subscribe, [topic])]
     if refused:
@@ -111,7 +111,7 @@ def _may_listen(peer: Peer, settings: Settings, topics: Topics) -> Finding:
     return ok("rights to read", f"{len(wanted)} topics")
 
 
-def _may_speak(peer: Peer, settings: Settings, topics: Topics) -> Finding:
+def _may_speak(peer: BlockingClient, settings: Settings, topics: Topics) -> Finding:
     """Try to publish what changes nothing: only while the agent is away, never retained, `0` where a PLC listens."""
     subject = "rights to write"
     if _is_online(peer, topics):
@@ -130,14 +130,14 @@ def _may_speak(peer: Peer, settings: Settings, topics: Topics) -> Finding:
 def _is_refused(call: Callable[Arguments, None], *arguments: Arguments.args, **named: Arguments.kwargs) -> bool:
     try:
         call(*arguments, **named)
-    except PeerError:
+    except BlockingClientError:
         return True
     return False
 
 
-def _is_online(peer: Peer, topics: Topics) -> bool:
+def _is_online(peer: BlockingClient, topics: Topics) -> bool:
     try:
         peer.subscribe([topics.status])
-    except PeerError:
+    except BlockingClientError:
         return False
     return any(one.topic == topics.status and one.payload == b"online" for one in peer.arrivals(_RETAINED_S))

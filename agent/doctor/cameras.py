@@ -6,14 +6,14 @@ from typing import Final
 
 import msgspec
 
-from agent.doctor.apart import run_apart
 from agent.doctor.finding import Finding, fail, note, ok
 from agent.doctor.host import picture_folder
+from agent.doctor.subprocess_runner import run_apart
 from agent.messages.errors import TransientError
 from agent.messages.sources import is_camera
 from agent.settings import Settings, StreamSettings
 
-_MODULE: Final = "agent.capture.trial"
+_MODULE: Final = "agent.capture.probe_process"
 _DEADLINE_S: Final = 30.0
 _FLAT: Final = 2.0
 """A frame whose pixels differ by less (standard deviation, of 255) shows nothing."""

@@ -7,11 +7,11 @@ from typing import Final
 
 import msgspec
 
-from agent.doctor.apart import run_apart
 from agent.doctor.finding import Finding, fail, note, ok
-from agent.processes.installed import version_of
+from agent.doctor.subprocess_runner import run_apart
+from agent.processes.package_version import version_of
 
-_MODULE: Final = "agent.inference.sandbox.trial"
+_MODULE: Final = "agent.inference.sandbox.probe_process"
 _SUBJECT: Final = "checkpoints"
 _DEADLINE_S: Final = 30.0
 

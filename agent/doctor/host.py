@@ -11,12 +11,12 @@ from typing import Final
 
 import psutil
 
-from agent.app.budget import CAMERA_BYTES, PROCESSES_BYTES, decide
+from agent.app.children.memory_budget import CAMERA_BYTES, PROCESSES_BYTES, decide
 from agent.doctor.finding import Finding, fail, note, ok
-from agent.health.clock import is_synchronised
-from agent.health.device_memory import free_device_bytes
-from agent.health.memory import available_bytes
-from agent.processes.installed import version_of
+from agent.health.clock_sync import is_synchronised
+from agent.health.sensors.available_memory import available_bytes
+from agent.health.sensors.gpu_memory import free_device_bytes
+from agent.processes.package_version import version_of
 from agent.settings import Settings
 
 _BOARDS: Final = ("/proc/device-tree/model", "/sys/class/dmi/id/product_name")

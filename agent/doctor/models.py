@@ -5,15 +5,15 @@ from typing import Final
 
 import msgspec
 
-from agent.app.budget import decide
-from agent.doctor.apart import run_apart
+from agent.app.children.memory_budget import decide
 from agent.doctor.finding import Finding, fail, note, ok
+from agent.doctor.subprocess_runner import run_apart
 from agent.messages.errors import TransientError
 from agent.messages.references import ModelReference, ModelVersion
 from agent.models.catalog import Catalog
 from agent.settings import Settings
 
-_MODULE: Final = "agent.inference.trial"
+_MODULE: Final = "agent.inference.validation.probe_process"
 _DEADLINE_S: Final = 300.0
 """An engine may be built at its first load."""
 

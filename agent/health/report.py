@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Final
 
-from agent.health.host import HostReading
-from agent.health.reading import Reading
+from agent.health.sensors.host import HostReading
+from agent.health.sensors.reading import Reading
 from agent.messages.payloads import DeviceHealth, Health, StreamHealth
 
 INTERVAL_S: Final = 5.0

@@ -6,13 +6,13 @@ import threading
 import traceback
 from typing import Any, Final
 
-from agent.inference.pipeline import Outlet
+from agent.inference.serving.stream_pipeline import Outlet
 from agent.inference.worker import Worker
 from agent.messages.children import Assign, Prepare, ThreadCrashed, ToWorker, WorkerSetup
 from agent.messages.errors import MistakeError
-from agent.processes import oom
+from agent.processes import oom_score
 from agent.processes.child import Child, run_child
-from agent.processes.installed import version_of
+from agent.processes.package_version import version_of
 
 _LOG: Final = logging.getLogger(__name__)
 _LONGEST_DETAIL: Final = 500
@@ -29,7 +29,7 @@ def main(child: Child[Any]) -> None:
     setup = child.inbox.get()
     if not isinstance(setup, WorkerSetup):
         raise MistakeError(f"the first message to a worker is its set-up, not {type(setup).__name__}")
-    oom.volunteer(oom.WORKER)
+    oom_score.volunteer(oom_score.WORKER)
     threading.excepthook = lambda crash: _tell(child, crash)
     worker = Worker(setup, Outlet(child.send, child.busy))
     child.progress = worker.progress

@@ -8,22 +8,22 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
-from agent.inference.artifact_maker import ArtifactMaker
 from agent.inference.backends import Model, load
-from agent.inference.cache import Cache, Row
-from agent.inference.detections import utc_text
-from agent.inference.footprints import Footprints
-from agent.inference.intake import Intake, Load
-from agent.inference.line import Line
-from agent.inference.loader import Loader
-from agent.inference.pipeline import Outlet, Pipeline
-from agent.inference.release import Releaser
-from agent.inference.reserver import Reserver
-from agent.inference.room import Room
-from agent.inference.runtime_account import RuntimeAccount
-from agent.inference.spare import Spare
-from agent.inference.swapper import Swapper
-from agent.inference.tally import Tally
+from agent.inference.memory.admission import AdmissionController
+from agent.inference.memory.cache import Cache, Row
+from agent.inference.memory.footprints import Footprints
+from agent.inference.memory.runtime_overhead import RuntimeOverhead
+from agent.inference.memory.unloader import Unloader
+from agent.inference.preparing.background_builder import BackgroundBuilder
+from agent.inference.scheduling.idle_cpu import IdleCpuSampler
+from agent.inference.serving.frame_loss import FrameLossCounter
+from agent.inference.serving.line_gate import ActiveModelGate
+from agent.inference.serving.stream_pipeline import Outlet, StreamPipeline
+from agent.inference.swapping.load_queue import LoadQueue
+from agent.inference.swapping.model_loading import Load, ModelLoader
+from agent.inference.swapping.preloader import Preloader
+from agent.inference.swapping.swapper import Swapper
+from agent.inference.yolo.detections import utc_text
 from agent.messages.children import (
     Assign,
     CacheState,
@@ -36,7 +36,7 @@ from agent.messages.children import (
     WorkerSetup,
     WorkerStream,
 )
-from agent.processes.frame_slot import FrameSlot, SlotReader
+from agent.processes.slots.frame_slot import FrameSlot, SlotReader
 
 _LOG: Final = logging.getLogger(__name__)
 _RELEASE_TIMEOUT_S: Final = 2.0
@@ -50,16 +50,18 @@ class Worker:
         self._outlet: Final = outlet
         self._telling: Final = threading.Lock()
         self._cache: Final[Cache[Model]] = Cache(setup.budget_bytes, self._tell_cache)
-        self._lines: Final = {name: Line(name, self._cache) for name in sorted({s.line for s in setup.streams})}
+        self._lines: Final = {
+            name: ActiveModelGate(name, self._cache) for name in sorted({s.line for s in setup.streams})
+        }
         self._footprints: Final = Footprints(Path(setup.cache_dir))
-        self._spare: Final = Spare()
-        self._artifacts: Final = ArtifactMaker(
+        self._spare: Final = IdleCpuSampler()
+        self._artifacts: Final = BackgroundBuilder(
             setup.compute, Path(setup.cache_dir), setup.prepared_max_bytes, during=self._spare.in_use
         )
         self._loader: Final = self._make_loader(load_model)
         self._swappers: Final = {n: Swapper(line, self._loader, outlet.send) for n, line in self._lines.items()}
-        self._reserver: Final = Reserver(self._loader, outlet.send)
-        self._pipelines: Final[list[Pipeline]] = []
+        self._reserver: Final = Preloader(self._loader, outlet.send)
+        self._pipelines: Final[list[StreamPipeline]] = []
         self._running: Final = ExitStack()
 
     def start(self) -> None:
@@ -107,11 +109,11 @@ class Worker:
         start()
         self._running.callback(stop)
 
-    def _make_loader(self, load_model: Load) -> Loader:
-        account = RuntimeAccount()
+    def _make_loader(self, load_model: Load) -> LoadQueue:
+        account = RuntimeOverhead()
         compute = self._setup.compute
-        releaser = Releaser(self._cache, self._footprints, account, _RELEASE_TIMEOUT_S, self._warn)
-        intake = Intake(
+        releaser = Unloader(self._cache, self._footprints, account, _RELEASE_TIMEOUT_S, self._warn)
+        intake = ModelLoader(
             self._cache,
             self._footprints,
             releaser,
@@ -121,10 +123,12 @@ class Worker:
             compute=compute,
             cache_dir=Path(self._setup.cache_dir),
         )
-        room = Room(self._cache, releaser, self._outlet.send)
-        return Loader(self._cache, intake, room, self._spare, self._artifacts, self._setup.load_timeout_s, self._warn)
+        room = AdmissionController(self._cache, releaser, self._outlet.send)
+        return LoadQueue(
+            self._cache, intake, room, self._spare, self._artifacts, self._setup.load_timeout_s, self._warn
+        )
 
-    def _make_pipeline(self, stream: WorkerStream) -> Pipeline:
+    def _make_pipeline(self, stream: WorkerStream) -> StreamPipeline:
         slot = FrameSlot(stream.slot)  # only read: the descriptors stay as they were inherited
 
         def read_slot() -> tuple[int, int]:
@@ -132,8 +136,8 @@ class Worker:
             return counters.offered, counters.overwritten
 
         line = self._lines[stream.line]
-        tally = line.tallies[stream.id] = Tally(read_slot)
-        return Pipeline(stream.id, SlotReader(stream.slot), line, tally, self._outlet)
+        tally = line.tallies[stream.id] = FrameLossCounter(read_slot)
+        return StreamPipeline(stream.id, SlotReader(stream.slot), line, tally, self._outlet)
 
     def _warn(self, text: str) -> None:
         _LOG.warning("%s", text)

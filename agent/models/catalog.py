@@ -9,7 +9,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from agent.messages.references import ModelReference, ModelVersion, natural_key
-from agent.models.entry import CatalogFile, rank_of
+from agent.models.catalog_entry import CatalogFile, rank_of
 from agent.settings.findings import Finding, findings
 from agent.settings.loading import read_toml
 from agent.settings.mistakes import Mistake, SettingsError, dotted, shown

@@ -6,7 +6,7 @@ from typing import Any
 
 from agent.messages.references import ModelReference
 from agent.models.catalog import Catalog
-from agent.models.entry import rank_of
+from agent.models.catalog_entry import rank_of
 from agent.models.store import mismatch
 from agent.settings.findings import Finding
 from agent.settings.mistakes import Mistake, dotted

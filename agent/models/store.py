@@ -14,7 +14,7 @@ from agent.messages.errors import MistakeError, ModelError
 from agent.messages.references import ModelFile, ModelReference, ModelVersion
 from agent.models import model_files
 from agent.models.catalog import Catalog
-from agent.models.entry import SUFFIXES, rank_of
+from agent.models.catalog_entry import SUFFIXES, rank_of
 
 _CHUNK_BYTES: Final = 2**20
 _DRAFT: Final = ".draft-"

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from agent.messages.errors import NotStartedError
 from agent.processes.backoff import Backoff
-from agent.processes.ending import ending_with_us
+from agent.processes.parent_death import ending_with_us
 
 HOST: Final = "127.0.0.1"
 _ACCOUNT: Final = "mosquitto"

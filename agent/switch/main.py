@@ -7,8 +7,8 @@ from typing import Final
 import click
 
 from agent.messages.errors import EXIT_OK, MistakeError, TransientError
-from agent.mqtt.link_settings import for_client
-from agent.mqtt.peer import Peer, PeerError, connected
+from agent.mqtt.blocking_client import BlockingClient, BlockingClientError, connected
+from agent.mqtt.endpoint.link_settings import for_client
 from agent.mqtt.topics import Topics
 from agent.settings import Settings
 from agent.switch.progress import Progress
@@ -59,7 +59,7 @@ def run(settings: Settings, asked: Asked) -> int:
     return EXIT_OK
 
 
-def _meet(peer: Peer, progress: Progress, topics: Topics, request: Request) -> None:
+def _meet(peer: BlockingClient, progress: Progress, topics: Topics, request: Request) -> None:
     """Learn from what the broker retains whether there is such a device and line; raise where there is not."""
     deadline_s = time.monotonic() + _KNOWN_WITHIN_S
     while progress.status is None or progress.lines is None:
@@ -76,7 +76,7 @@ def _meet(peer: Peer, progress: Progress, topics: Topics, request: Request) -> N
         raise MistakeError(printable(f"{topics.device} has no line {request.line}; it has {has}; nothing was sent"))
 
 
-def _follow(peer: Peer, progress: Progress, device: str, timeout_s: float) -> bool:
+def _follow(peer: BlockingClient, progress: Progress, device: str, timeout_s: float) -> bool:
     """Fold in what comes until it is settled; False after `timeout_s`. Raise TransientError where the device goes."""
     deadline_s = time.monotonic() + timeout_s
     while not progress.is_settled:
@@ -89,11 +89,11 @@ def _follow(peer: Peer, progress: Progress, device: str, timeout_s: float) -> bo
     return True
 
 
-def _late(peer: Peer, request: Request, progress: Progress, timeout_s: float) -> TransientError:
+def _late(peer: BlockingClient, request: Request, progress: Progress, timeout_s: float) -> TransientError:
     try:
         # asks the broker whether it is there at all
         peer.subscribe(progress.topics(), timeout_s=_BROKER_ANSWERS_WITHIN_S)
-    except PeerError as error:
+    except BlockingClientError as error:
         return TransientError(f"{request.line}: the broker is away: {error}")
     return late(request, progress, timeout_s)
 

@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from agent.control.values import decode
+from agent.control.decoding.values import decode
 from agent.messages.errors import MistakeError
 from agent.messages.references import ModelReference
 from agent.mqtt.topics import is_id

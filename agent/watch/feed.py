@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from queue import Empty, Full, Queue
 from typing import Final
 
-from agent.mqtt.link_settings import LinkSettings
-from agent.mqtt.peer import Arrival, Peer, PeerError, connected
+from agent.mqtt.blocking_client import Arrival, BlockingClient, BlockingClientError, connected
+from agent.mqtt.endpoint.link_settings import LinkSettings
 from agent.processes.backoff import Backoff
 
 _SILENCE_S: Final = 2.5
@@ -83,11 +83,11 @@ class Feed:
                 self._put(LinkNews(is_up=True, at_s=time.monotonic()))
                 backoff.reset()
                 self._listen(peer)
-        except PeerError as error:
+        except BlockingClientError as error:
             return str(error)
         return "stopped"
 
-    def _listen(self, peer: Peer) -> None:
+    def _listen(self, peer: BlockingClient) -> None:
         """Pass on what comes; raise PeerError where the broker is silent and does not answer either."""
         heard_s = time.monotonic()
         while not self._stopping.is_set():

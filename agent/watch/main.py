@@ -14,12 +14,12 @@ from rich.live import Live
 from rich.text import Text
 
 from agent.messages.errors import EXIT_FAILED, EXIT_OK
-from agent.mqtt.link_settings import for_client
+from agent.mqtt.endpoint.link_settings import for_client
 from agent.mqtt.topics import Topics
 from agent.settings import Settings
-from agent.watch.board import Board
+from agent.watch.board.board import Board
 from agent.watch.feed import Feed, LinkNews
-from agent.watch.view import View
+from agent.watch.screen.view import View
 
 _REFRESH_S: Final = 0.25
 _SNAPSHOT_S: Final = 3.0

@@ -14,8 +14,8 @@ from ultralytics import YOLO
 
 from agent.demo.conveyor import PRODUCTS, Conveyor, Product
 from agent.inference.backends import Model, load
-from agent.inference.detections import objects_of
-from agent.inference.proof import prove
+from agent.inference.validation.golden import prove
+from agent.inference.yolo.detections import objects_of
 from agent.messages.references import ModelVersion
 
 if TYPE_CHECKING:

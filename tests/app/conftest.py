@@ -8,8 +8,8 @@ import pytest
 from support.brokers import Mosquitto
 from support.running_agent import RunningAgent
 
-from agent.mqtt.link_settings import LinkSettings
-from agent.mqtt.peer import connected
+from agent.mqtt.blocking_client import connected
+from agent.mqtt.endpoint.link_settings import LinkSettings
 
 
 def _as_it_is(_settings: dict[str, Any]) -> None:

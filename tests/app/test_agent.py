@@ -9,8 +9,8 @@ import pytest
 from support.brokers import Mosquitto
 from support.running_agent import BASE, PRODUCTS, RunningAgent, shared_memory
 
-from agent.mqtt.link_settings import LinkSettings
-from agent.mqtt.peer import connected
+from agent.mqtt.blocking_client import connected
+from agent.mqtt.endpoint.link_settings import LinkSettings
 
 
 def assert_lawful(agent: RunningAgent) -> None:

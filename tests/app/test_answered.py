@@ -16,10 +16,10 @@ from support.agent_here import AgentHere, Sensors
 from support.brokers import Mosquitto
 
 from agent.app.agent import Agent
-from agent.mqtt.link_settings import LinkSettings
-from agent.mqtt.peer import connected
-from agent.processes import slot_layout as layout
-from agent.processes.frame_slot import FrameSlot
+from agent.mqtt.blocking_client import connected
+from agent.mqtt.endpoint.link_settings import LinkSettings
+from agent.processes.slots import slot_layout as layout
+from agent.processes.slots.frame_slot import FrameSlot
 
 ODD_WORKER = Path(__file__).parents[1] / "support" / "odd_worker.py"
 

@@ -10,8 +10,8 @@ import pytest
 from support.brokers import Mosquitto
 from support.running_agent import RunningAgent
 
-from agent.mqtt.link_settings import LinkSettings
-from agent.mqtt.peer import connected
+from agent.mqtt.blocking_client import connected
+from agent.mqtt.endpoint.link_settings import LinkSettings
 
 FROZEN_S = 20.0
 """Longer than it takes to fill the window and to be behind for 5 s, on a slow machine too."""

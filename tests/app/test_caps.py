@@ -13,11 +13,11 @@ from support.agent_here import AgentHere, Sensors
 from support.brokers import Mosquitto
 from support.running_agent import DEADLINE_S, model_entry
 
-from agent.health import stress
 from agent.health.probes.dummy import DummyProbe
-from agent.health.reading import Reading, Zone
-from agent.mqtt.link_settings import LinkSettings
-from agent.mqtt.peer import connected
+from agent.health.sensors import stress_caps
+from agent.health.sensors.reading import Reading, Zone
+from agent.mqtt.blocking_client import connected
+from agent.mqtt.endpoint.link_settings import LinkSettings
 
 COOL = Reading("dummy", board="Test Box", zones={"cpu": Zone(50.0, 99.0)}, power_w=7.8, slowed=())
 HOT = replace(COOL, zones={"cpu": Zone(96.0, 99.0)})
@@ -57,7 +57,7 @@ def newest(agent: AgentHere, topic: str) -> Any:  # noqa: ANN401 - JSON is any o
 def test_heat_lowers_the_variant_and_a_cool_device_takes_the_large_one_again(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stress, "CALM_S", 1.0)
+    monkeypatch.setattr(stress_caps, "CALM_S", 1.0)
     sensors = Sensors(DummyProbe(COOL))
     agent = make(sensors)
     agent.until_said("line/line-1/model/state", "alpha:s@1")

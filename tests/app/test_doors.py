@@ -12,8 +12,8 @@ from paho.mqtt.properties import Properties
 from support.brokers import Mosquitto
 from support.running_agent import BASE, RunningAgent
 
-from agent.mqtt.link_settings import LinkSettings
-from agent.mqtt.peer import Arrival, connected
+from agent.mqtt.blocking_client import Arrival, connected
+from agent.mqtt.endpoint.link_settings import LinkSettings
 
 RECIPE = "plant/a/plc7/recipe"
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from agent.app.worker import worker_spec
-from agent.doctor.apart import run_apart
-from agent.models import prepare
-from agent.models.environment import FOR_MODELS
-from agent.processes.frame_slot import FrameSlot
+from agent.app.children.worker import worker_spec
+from agent.doctor.subprocess_runner import run_apart
+from agent.models import preparation
+from agent.models.child_environment import FOR_MODELS
+from agent.processes.slots.frame_slot import FrameSlot
 from agent.settings import load
 
 CONFIG = """
@@ -33,7 +33,7 @@ def test_the_worker_has_it(tmp_path: Path) -> None:
 
 
 def test_a_preparation_has_it() -> None:
-    assert prepare._environment().items() >= FOR_MODELS.items()
+    assert preparation._environment().items() >= FOR_MODELS.items()
 
 
 def test_a_trial_of_doctors_has_it(monkeypatch: pytest.MonkeyPatch) -> None:

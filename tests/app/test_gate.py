@@ -10,12 +10,12 @@ import pytest
 from support.agent_here import AgentHere, Sensors
 from support.brokers import Mosquitto
 
-from agent.app.gate import Gate
-from agent.app.worker import WORKER
+from agent.app.children.message_gate import Gate
+from agent.app.children.worker import WORKER
 from agent.messages import children as said
 from agent.messages.children import Message, StageTimes, StreamProgress, SwapReport
-from agent.mqtt.link_settings import LinkSettings
-from agent.mqtt.peer import connected
+from agent.mqtt.blocking_client import connected
+from agent.mqtt.endpoint.link_settings import LinkSettings
 
 NOW_NS = 1_000_000_000
 GATE = Gate(["line-1"], ["cam-1"])

@@ -13,11 +13,11 @@ import pytest
 from support.facts import FACTS
 from support.plant_bench import plant
 
-from agent.app.journal import tell
-from agent.app.scraping import Asked, Scraping
-from agent.app.service import Service
+from agent.app.observability.http_endpoints import Asked, HttpEndpoints
+from agent.app.observability.systemd_status import SystemdStatus
+from agent.app.outbound.event_log import tell
 from agent.control.state import State
-from agent.health.metrics import Metrics
+from agent.health.metrics.exposition import Metrics
 from agent.health.systemd import Notifier
 from agent.messages.events import Noticed
 from agent.messages.payloads import Alert
@@ -60,7 +60,7 @@ def manager() -> Iterator[Manager]:
 def test_ready_waits_for_the_worker_for_ever_and_for_a_camera_process_for_a_while(
     manager: Manager, silent: dict[str, float | None], ready_at_s: int | None
 ) -> None:
-    service = Service(State.of(plant()), manager)
+    service = SystemdStatus(State.of(plant()), manager)
     came = None
     for second in range(300):
         service.tick(1000.0 + second, silent, link_up=False)
@@ -71,7 +71,7 @@ def test_ready_waits_for_the_worker_for_ever_and_for_a_camera_process_for_a_whil
 
 
 def test_a_reload_before_the_service_is_ready_does_not_make_it_ready(manager: Manager) -> None:
-    service = Service(State.of(plant()), manager)
+    service = SystemdStatus(State.of(plant()), manager)
     service.tick(1000.0, {"worker": None}, link_up=True)
     service.reloading()
     service.reloaded("", ok=True)
@@ -79,7 +79,7 @@ def test_a_reload_before_the_service_is_ready_does_not_make_it_ready(manager: Ma
 
 
 def test_signs_of_life_stop_for_a_child_that_nobody_restarts(manager: Manager) -> None:
-    service = Service(State.of(plant()), manager)
+    service = SystemdStatus(State.of(plant()), manager)
     service.tick(1000.0, {"worker": 0.1}, link_up=True)
     assert manager.heard.count("alive") == 1
     service.tick(1002.0, {"worker": 19.0}, link_up=True)
@@ -124,7 +124,7 @@ Ask = Callable[[str], tuple[int, str]]
 
 @pytest.fixture
 def ask(control: Control) -> Iterator[Ask]:
-    scraping = Scraping("127.0.0.1:0", Metrics(), control.put, control.noticed.append)
+    scraping = HttpEndpoints("127.0.0.1:0", Metrics(), control.put, control.noticed.append)
     scraping.start(0.0)
 
     def get(path: str) -> tuple[int, str]:
@@ -172,7 +172,7 @@ def test_a_control_that_is_stuck_is_said_on_both_pages(ask: Ask, control: Contro
 def test_a_taken_port_is_tried_again_each_minute(control: Control) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        scraping = Scraping(f"127.0.0.1:{port}", Metrics(), control.put, control.noticed.append)
+        scraping = HttpEndpoints(f"127.0.0.1:{port}", Metrics(), control.put, control.noticed.append)
         scraping.start(0.0)
         scraping.tick(59.0)
         assert [one.on for one in control.noticed] == [True]
@@ -187,7 +187,7 @@ def test_a_taken_port_is_tried_again_each_minute(control: Control) -> None:
 
 
 def test_no_bind_serves_nothing(control: Control) -> None:
-    scraping = Scraping("", Metrics(), control.put, control.noticed.append)
+    scraping = HttpEndpoints("", Metrics(), control.put, control.noticed.append)
     scraping.start(0.0)
     scraping.tick(1000.0)
     assert (scraping.port, control.noticed) == (0, [])

@@ -11,7 +11,7 @@ from support.hostile import payloads, unreadable
 from support.plc import plc
 from support.running_agent import BASE, RunningAgent
 
-from agent.mqtt.link_settings import ProtocolVersion
+from agent.mqtt.endpoint.link_settings import ProtocolVersion
 
 PLAIN, PATH = "plant/a/plc7/recipe", "plant/a/plc8/order"
 HOSTILE = (

@@ -5,7 +5,7 @@ import logging
 import msgspec
 import pytest
 
-from agent.app.ledger import Ledger
+from agent.app.observability.cache_topic import CacheTopic
 from agent.messages.children import CacheDecided, CacheState, MemoryKept, ResidentModel
 from agent.messages.payloads import CacheCandidate, CacheDecision, CacheReason, Verdict
 
@@ -18,14 +18,14 @@ def decided(verdict: Verdict, reason: CacheReason, model: str = "a:n@1") -> Cach
 
 
 def test_nothing_is_said_before_a_worker_has_told_its_ledger() -> None:
-    ledger = Ledger()
+    ledger = CacheTopic()
     ledger.take(decided("evicted", "room"))
     ledger.worker_lost()
     assert ledger.payload() is None
 
 
 def test_decisions_are_told_the_newest_last_and_counted_by_reason() -> None:
-    ledger = Ledger()
+    ledger = CacheTopic()
     ledger.take(CacheState(200, 130, (ResidentModel("c:n@1", 130, "reserved", AT, "line-1,line-2"),)))
     for number in range(9):
         ledger.take(decided("evicted", "room", f"m{number}:n@1"))
@@ -47,7 +47,7 @@ def test_decisions_are_told_the_newest_last_and_counted_by_reason() -> None:
 
 
 def test_with_the_worker_its_memory_is_gone_and_the_counts_stay() -> None:
-    ledger = Ledger()
+    ledger = CacheTopic()
     ledger.take(CacheState(200, 130, (ResidentModel("c:n@1", 130, "active", AT),)))
     ledger.take(MemoryKept(50, ("a:n@1",)))
     ledger.take(decided("refused", "too_large"))
@@ -63,7 +63,7 @@ def test_with_the_worker_its_memory_is_gone_and_the_counts_stay() -> None:
 
 def test_each_decision_is_one_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
-        Ledger().take(decided("evicted", "room"))
+        CacheTopic().take(decided("evicted", "room"))
     (record,) = caplog.records
     assert record.getMessage() == (
         "event=model_evicted model=a:n@1 reason=room wanted=c:n@1 needed_bytes=40 predicted_bytes=60 "

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from agent.app import memory
-from agent.app.memory import STATE_DISK, SnapshotFile
-from agent.control.changeover import KEPT_ANSWERS
+from agent.app.state_disk import snapshot_file
+from agent.app.state_disk.snapshot_file import STATE_DISK, SnapshotFile
+from agent.control.lines.changeover import KEPT_ANSWERS
 from agent.control.snapshot import Answered, LineSnapshot, Snapshot, Told
 from agent.messages.events import Noticed
 from agent.messages.payloads import Ack
@@ -114,7 +114,7 @@ def test_every_field_comes_back_and_what_went_is_gone(tmp_path: Path) -> None:
 
 def test_an_answer_costs_what_it_takes_and_the_oldest_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Folding the log into the snapshot is within the bound, and loses nothing."""
-    monkeypatch.setattr(memory, "LOG_BYTES", 1 << 19)
+    monkeypatch.setattr(snapshot_file, "LOG_BYTES", 1 << 19)
     file = opened(tmp_path)
     before = _written_bytes()
     count = 4 * KEPT_ANSWERS
@@ -281,7 +281,7 @@ def test_with_a_limit_on_files_it_is_the_same(tmp_path: Path) -> None:
     file.close()
     script = (
         "import sys, resource, pathlib\n"
-        "from agent.app.memory import SnapshotFile\n"
+        "from agent.app.state_disk.snapshot_file import SnapshotFile\n"
         "from agent.control.snapshot import LineSnapshot, Snapshot\n"
         "told = []\n"
         "file = SnapshotFile(pathlib.Path(sys.argv[1]), told.append)\n"

@@ -18,7 +18,7 @@ from support.page import Step, matches, steps, toml
 from support.running_agent import RunningAgent
 from support.tiny_models import write_tiny_model
 
-from agent.control.routes import Kind
+from agent.control.inputs.routes import Kind
 from agent.messages.errors import Reason
 from agent.mqtt.topics import Topics
 

@@ -6,7 +6,7 @@ from contextlib import suppress
 import pytest
 
 from agent.app.clock import Clock
-from agent.app.json_path import reader
+from agent.app.configuration.json_path import reader
 
 
 def test_the_wall_clock_is_asked_about_once_a_second() -> None:

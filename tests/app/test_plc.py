@@ -9,7 +9,7 @@ from support.brokers import Mosquitto
 from support.plc import FORMS, plc
 from support.running_agent import BASE, RunningAgent
 
-from agent.mqtt.link_settings import ProtocolVersion
+from agent.mqtt.endpoint.link_settings import ProtocolVersion
 
 PLAIN, PATH, BOTH = "plant/a/plc7/recipe", "plant/a/plc7/order", "plant/a/shared"
 

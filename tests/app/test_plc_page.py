@@ -6,8 +6,8 @@ import pytest
 import tomlkit
 from support.page import blocks
 
-from agent.app.json_path import reader
-from agent.control.values import decode
+from agent.app.configuration.json_path import reader
+from agent.control.decoding.values import decode
 from agent.settings.model import BindingSettings
 
 PAGE = Path(__file__).parents[2] / "docs" / "plc.md"

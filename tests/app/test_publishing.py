@@ -6,8 +6,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from agent.app import publishing
-from agent.app.publishing import Publishing
+from agent.app.outbound import detections
+from agent.app.outbound.detections import DetectionPublisher
 from agent.messages.children import Detections
 from agent.messages.references import ModelReference
 from agent.settings import StreamSettings
@@ -45,13 +45,13 @@ class Wire:
 @pytest.fixture
 def clocks(monkeypatch: pytest.MonkeyPatch) -> Clocks:
     clocks = Clocks()
-    monkeypatch.setattr(publishing, "time", clocks)
+    monkeypatch.setattr(detections, "time", clocks)
     return clocks
 
 
-def make(wire: Wire, publish: publishing.Publish) -> Publishing:
+def make(wire: Wire, publish: detections.Publish) -> DetectionPublisher:
     stream = StreamSettings(id="cam-1", line="line-1", source="/dev/video0", publish=publish)
-    return Publishing(
+    return DetectionPublisher(
         "box-7",
         "9f3a51c2",
         (stream,),
@@ -86,7 +86,7 @@ def test_summaries_go_on_each_second_wherever_the_wall_clock_goes(clocks: Clocks
     [("all", "all", 3), ("all", "changes", 1), ("all", "summary", 0), ("changes", "all", 1), ("summary", "changes", 0)],
 )
 def test_a_bandwidth_rule_never_makes_a_stream_say_more(
-    clocks: Clocks, own: publishing.Publish, rule: publishing.Publish, detections: int
+    clocks: Clocks, own: detections.Publish, rule: detections.Publish, detections: int
 ) -> None:
     wire = Wire()
     one = make(wire, own)
@@ -97,7 +97,7 @@ def test_a_bandwidth_rule_never_makes_a_stream_say_more(
     assert len(wire.detections) == detections
 
 
-def told(one: Publishing, wire: Wire, captured_s: float, model: str) -> tuple[str | None, bool]:
+def told(one: DetectionPublisher, wire: Wire, captured_s: float, model: str) -> tuple[str | None, bool]:
     one.publish(Detections("cam-1", model, 0, int(captured_s * 1e9), b'"objects":[]}', ()))
     return wire.detections[-1]["product"], wire.detections[-1]["ready"]
 

@@ -11,8 +11,8 @@ from support.random_run import RandomRun
 from support.running_agent import BASE, RunningAgent
 from support.witness import Sent, Witness
 
-from agent.mqtt.link_settings import LinkSettings
-from agent.mqtt.peer import Arrival, Peer
+from agent.mqtt.blocking_client import Arrival, BlockingClient
+from agent.mqtt.endpoint.link_settings import LinkSettings
 
 MODELS = {"line-1": {"bottle-500": "a", "17": "b", "crate": "a"}, "line-2": {"open": "b", "shut": "a"}}
 SHORT_S = 35.0
@@ -21,11 +21,11 @@ SEED = int(os.environ.get("SOAK_SEED", "1"))
 
 
 @pytest.fixture
-def ears(request: pytest.FixtureRequest) -> Callable[[int], tuple[Peer, Peer]]:
+def ears(request: pytest.FixtureRequest) -> Callable[[int], tuple[BlockingClient, BlockingClient]]:
     """Give a PLC, and a witness that hears everything of the device in its publisher's order, by the broker's port."""
 
-    def connect(port: int) -> tuple[Peer, Peer]:
-        plc, ear = (Peer(LinkSettings("127.0.0.1", port, name)) for name in ("plc", "witness"))
+    def connect(port: int) -> tuple[BlockingClient, BlockingClient]:
+        plc, ear = (BlockingClient(LinkSettings("127.0.0.1", port, name)) for name in ("plc", "witness"))
         for one in (plc, ear):
             one.connect()
             request.addfinalizer(one.close)
@@ -42,7 +42,7 @@ def ears(request: pytest.FixtureRequest) -> Callable[[int], tuple[Peer, Peer]]:
 )
 def test_a_bad_day(  # noqa: PLR0913, PLR0917 - fixtures
     make_mosquitto: Callable[..., Mosquitto],
-    ears: Callable[[int], tuple[Peer, Peer]],
+    ears: Callable[[int], tuple[BlockingClient, BlockingClient]],
     tmp_path: Path,
     persistence: bool,  # noqa: FBT001 - a parameter of the test
     seconds: float,

@@ -14,9 +14,9 @@ from support.monitoring import Prometheus, dashboard_queries, prometheus
 from support.running_agent import DEADLINE_S
 
 from agent.health.probes.dummy import DummyProbe
-from agent.health.reading import Reading, Zone
-from agent.mqtt.link_settings import LinkSettings
-from agent.mqtt.peer import connected
+from agent.health.sensors.reading import Reading, Zone
+from agent.mqtt.blocking_client import connected
+from agent.mqtt.endpoint.link_settings import LinkSettings
 
 pytestmark = [
     pytest.mark.prometheus,

@@ -14,8 +14,8 @@ from support.brokers import free_port
 from support.mini_broker import ACCEPT, CLOSE, MiniBroker, Rules
 from support.running_agent import BASE, RunningAgent
 
-from agent.mqtt.link_settings import settings_of
-from agent.mqtt.peer import Peer, connected
+from agent.mqtt.blocking_client import BlockingClient, connected
+from agent.mqtt.endpoint.link_settings import settings_of
 
 FIELD = Path(__file__).parents[3] / "shared" / "cases" / "field" / "mini_broker5.py"
 each_protocol = pytest.mark.parametrize("protocol", ["5", "3.1.1"])
@@ -116,7 +116,7 @@ def test_cases_from_the_field(tmp_path: Path, mode: str) -> None:
         settings["stream"] = [{**settings["stream"][0], "line": "a"}]
         settings["line"] = {"a": {"default": "alpha", "products": {"bottle": "alpha"}}}
 
-    class Deaf(Peer):
+    class Deaf(BlockingClient):
         """The scripted broker takes one client alone."""
 
         def subscribe(self, *_: object, **__: object) -> None:

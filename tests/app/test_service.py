@@ -18,8 +18,8 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 from support.brokers import Mosquitto
 from support.running_agent import DEADLINE_S, RunningAgent
 
-from agent.mqtt.link_settings import LinkSettings
-from agent.mqtt.peer import connected
+from agent.mqtt.blocking_client import connected
+from agent.mqtt.endpoint.link_settings import LinkSettings
 
 Make = Callable[..., RunningAgent]
 

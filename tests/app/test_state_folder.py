@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from support.running_agent import RunningAgent
 
-from agent.app.state_folder import HOLDER_FILE, taken
+from agent.app.state_disk.state_folder import HOLDER_FILE, taken
 from agent.messages.errors import EXIT_NOT_STARTED, NotStartedError
 
 SERVICE = 12345

@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from agent.app.streams import Streams
+from agent.app.children.cameras import Cameras
 from agent.messages.children import CameraOpened
-from agent.processes.frame_slot import SlotWriter
 from agent.processes.loop import Loop
+from agent.processes.slots.frame_slot import SlotWriter
 from agent.processes.supervisor import Supervisor
 from agent.settings import StreamSettings
 
@@ -21,7 +21,7 @@ class Watched:
         self.restarts = 0
         self.loop = Loop()
         supervisor = Supervisor(self.loop, lambda _child, _message: None)
-        self.streams = Streams((settings,), supervisor, lambda _stream, status, _detail: self.said.append(status))
+        self.streams = Cameras((settings,), supervisor, lambda _stream, status, _detail: self.said.append(status))
         self._now_ns = time.monotonic_ns()
         monkeypatch.setattr(supervisor, "restart", self._restarted)
         monkeypatch.setattr(time, "monotonic_ns", lambda: self._now_ns)

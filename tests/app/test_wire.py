@@ -12,9 +12,9 @@ from support.brokers import Mosquitto
 from support.mjpeg import network_camera
 from support.running_agent import BASE, RunningAgent
 
-from agent.health.clock import is_synchronised
-from agent.mqtt.link_settings import LinkSettings
-from agent.mqtt.peer import connected
+from agent.health.clock_sync import is_synchronised
+from agent.mqtt.blocking_client import connected
+from agent.mqtt.endpoint.link_settings import LinkSettings
 
 LINES = ("line-1", "line-2")
 

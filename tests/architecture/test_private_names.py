@@ -31,7 +31,7 @@ PAHO = {
 }
 PYDANTIC_SETTINGS = {"_load_env_vars"}
 USES = {
-    "paho-mqtt": (("agent/mqtt/dial.py", "agent/mqtt/peer.py"), PAHO),
+    "paho-mqtt": (("agent/mqtt/link/connector.py", "agent/mqtt/blocking_client.py"), PAHO),
     "pydantic-settings": (("agent/settings/environment.py",), PYDANTIC_SETTINGS),
 }
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from support.tiny_models import write_tiny_model
 
-from agent.bench.labels import labels_of
-from agent.bench.models import BenchModel, Models
+from agent.bench.plant.labels import labels_of
+from agent.bench.plant.models import BenchModel, Models
 
 Make = Callable[..., Models]
 

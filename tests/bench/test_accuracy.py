@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.bench import pipeline_accuracy
-from agent.bench.contestant import contestant
+from agent.bench.article.competitor import contestant
+from agent.bench.pipeline import accuracy
 from agent.demo import material
 from agent.messages.errors import TransientError
 
@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.torch, pytest.mark.timeout(900)]
 
 def test_artifacts_are_scored_beside_their_checkpoints(tmp_path: Path) -> None:
     folder = tmp_path / "accuracy"
-    found = pipeline_accuracy.measure(material.fetch(), folder, frames=6)
+    found = accuracy.measure(material.fetch(), folder, frames=6)
     assert set(found["rendered"]) == {"cap-check:n@1", "cap-check:s@1", "ring-check:n@1", "seal-check:n@1"}
     for scores in found["rendered"].values():
         assert 0.5 < scores["checkpoint"] <= 1, "weights that were restored find what the shipped file finds"

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agent.bench.labels import is_label_of, marker_of
-from agent.bench.memory import all_resident
-from agent.bench.models import Models, ensure
-from agent.bench.reference import reference
+from agent.bench.article.reference import reference
+from agent.bench.memory.memory import all_resident
+from agent.bench.plant.labels import is_label_of, marker_of
+from agent.bench.plant.models import Models, ensure
 from agent.inference.backends import load
-from agent.inference.detections import objects_of
+from agent.inference.yolo.detections import objects_of
 from agent.messages.errors import TransientError
 from agent.messages.references import ModelVersion
 

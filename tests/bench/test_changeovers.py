@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from agent.bench.changeovers import Trace, as_lines, generate, generate_all
+from agent.bench.cache.changeovers import Trace, as_lines, generate, generate_all
 
 TRACES = {trace.header.trace: trace for trace in generate_all()}
 

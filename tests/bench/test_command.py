@@ -9,8 +9,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from agent.bench.children import end, running
 from agent.bench.main import machine
+from agent.bench.plant.children import end, running
 
 
 def changeover(*arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -42,7 +42,7 @@ def test_a_machine_is_known_by_what_figures_depend_on() -> None:
 def test_a_child_that_will_not_end_is_ended_with_its_own_children(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agent.bench.children._STOP_S", 1.0)
+    monkeypatch.setattr("agent.bench.plant.children._STOP_S", 1.0)
     code = (
         "import signal, subprocess, sys, time\n"
         "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"

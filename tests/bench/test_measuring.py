@@ -6,19 +6,21 @@ from pathlib import Path
 import psutil
 import pytest
 
-from agent.bench import memory, recovery, swap_cold, swap_load, swap_resident
-from agent.bench.device import started
-from agent.bench.models import Models
+from agent.bench import recovery
+from agent.bench.memory import memory
 from agent.bench.options import Options
-from agent.bench.plant import Plant, Station
-from agent.bench.rehearsal import rehearse
+from agent.bench.plant.device import started
+from agent.bench.plant.models import Models
+from agent.bench.plant.plant import Plant, Station
+from agent.bench.plant.warm_up import rehearse
+from agent.bench.swap import beside_a_load, cold_swaps, resident_swaps
 
 pytestmark = pytest.mark.timeout(600)
 Make = Callable[..., Models]
 
 
 def test_resident_swaps_are_counted_through_both_kinds_of_broker(tiny_models: Make, tmp_path: Path) -> None:
-    figures = swap_resident.measure(tiny_models("n", "n-b"), tmp_path, ("n", "n-b"), swaps=5)
+    figures = resident_swaps.measure(tiny_models("n", "n-b"), tmp_path, ("n", "n-b"), swaps=5)
     assert (figures["swaps"], figures["residency"]) == (5, {"resident": 5})
     assert figures["wrong_model"] == 0
     assert figures["command_to_first_frame_ms"]["p50"] > 0
@@ -28,18 +30,18 @@ def test_resident_swaps_are_counted_through_both_kinds_of_broker(tiny_models: Ma
 
 
 def test_a_model_that_gives_anothers_labels_is_found(tiny_models: Make, tmp_path: Path) -> None:
-    figures = swap_resident.measure(tiny_models("n", "n-b", liar="n-b"), tmp_path, ("n", "n-b"), swaps=2)
+    figures = resident_swaps.measure(tiny_models("n", "n-b", liar="n-b"), tmp_path, ("n", "n-b"), swaps=2)
     assert figures["wrong_model"] > 0
 
 
 def test_a_paced_line_is_measured_while_another_loads(
     tiny_models: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(swap_load, "full_speed", lambda *_: 20.0)
-    monkeypatch.setattr(swap_load, "_STEADY_S", 1.0)
-    monkeypatch.setattr(swap_load, "rehearse", lambda *_: dict.fromkeys("nsx", 100 << 20))
-    monkeypatch.setattr(swap_load, "_is_cold", lambda _report: True)  # tiny models may all fit
-    figures = swap_load.measure(tiny_models("n", "s", "x"), tmp_path, ("n", "s", "x"), repeats=2)
+    monkeypatch.setattr(beside_a_load, "full_speed", lambda *_: 20.0)
+    monkeypatch.setattr(beside_a_load, "_STEADY_S", 1.0)
+    monkeypatch.setattr(beside_a_load, "rehearse", lambda *_: dict.fromkeys("nsx", 100 << 20))
+    monkeypatch.setattr(beside_a_load, "_is_cold", lambda _report: True)  # tiny models may all fit
+    figures = beside_a_load.measure(tiny_models("n", "s", "x"), tmp_path, ("n", "s", "x"), repeats=2)
     assert (figures["paced_fps"], figures["repeats"]) == (10.0, 2)
     assert figures["steady_ms"]["count"] > figures["repeats"]
     assert figures["p50_during_load"] > 0
@@ -85,14 +87,14 @@ def test_an_agent_that_ends_is_told_with_the_end_of_its_log(tiny_models: Make, t
 def test_a_tight_budget_holds_home_and_the_largest_but_no_third() -> None:
     targets = {"n": "n-b", "x": "x"}
     sizes = {"n": 35, "n-b": 36, "x": 188}
-    budget = swap_cold.tight_budget(sizes, "n", targets)
+    budget = cold_swaps.tight_budget(sizes, "n", targets)
     assert sizes["n"] + sizes["x"] < budget < sizes["n"] + sizes["x"] + sizes["n-b"]
 
 
 def test_cold_swaps_from_a_paced_line_are_held_to_the_same_times(tiny_models: Make, tmp_path: Path) -> None:
     models = tiny_models("n", "s")
     demanded = {"budget": str(300 << 20), "reference_ms": {"pt": {"s": 1000.0}}}
-    figures = swap_cold.measure_paced(models, tmp_path, {"s": "s"}, 10.0, demanded)
+    figures = cold_swaps.measure_paced(models, tmp_path, {"s": "s"}, 10.0, demanded)
     assert figures["by_model"]["s"] > 0
     assert figures["vs_article"] == figures["vs_article_by_model"]["s"] == figures["by_model"]["s"] / 1000
     assert (figures["wrong_model"], figures["not_cold"]) == (0, 1), "both fit: only the first swap loads"

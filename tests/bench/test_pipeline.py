@@ -7,13 +7,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from agent.bench import pipeline_control, pipeline_speed, pipeline_stages
-from agent.bench.contestant import contestant
+from agent.bench.article.competitor import contestant
 from agent.bench.figures import median
-from agent.bench.models import Models
-from agent.bench.pipeline_control import cpu_s
-from agent.bench.pipeline_stages import Scene
-from agent.bench.rehearsal import prepare
+from agent.bench.pipeline import control_cost, stages, throughput
+from agent.bench.pipeline.control_cost import cpu_s
+from agent.bench.pipeline.stages import Scene
+from agent.bench.plant.models import Models
+from agent.bench.plant.warm_up import prepare
 from agent.messages.errors import TransientError
 
 pytestmark = pytest.mark.timeout(600)
@@ -21,10 +21,10 @@ Make = Callable[..., Models]
 
 
 def test_the_agent_is_compared_with_the_bare_runtime_in_each_round(tiny_models: Make, tmp_path: Path) -> None:
-    figures = pipeline_speed.measure(tiny_models("n"), tmp_path, "n", rounds=2, seconds=1.0)
+    figures = throughput.measure(tiny_models("n"), tmp_path, "n", rounds=2, seconds=1.0)
     rounds = figures["rounds"]
     assert {len(rates) for rates in rounds.values()} == {2}
-    assert len([name for name in rounds if name.startswith("forward")]) == len(pipeline_speed.SETTINGS)
+    assert len([name for name in rounds if name.startswith("forward")]) == len(throughput.SETTINGS)
     best = rounds[f"forward {figures['best_forward']}"]
     assert (
         median(best) == figures["forwards_per_s"] == max(median(rounds[n]) for n in rounds if n.startswith("forward"))
@@ -34,7 +34,7 @@ def test_the_agent_is_compared_with_the_bare_runtime_in_each_round(tiny_models: 
 
 
 def test_a_frames_stages_add_up_and_every_stream_is_served(tiny_models: Make, tmp_path: Path) -> None:
-    found = pipeline_stages.by_streams(Scene(tiny_models("n"), tmp_path / "plant", "n", 1.0), (1, 2))
+    found = stages.by_streams(Scene(tiny_models("n"), tmp_path / "plant", "n", 1.0), (1, 2))
     assert set(found) == {"1", "2"}
     for one in found.values():
         assert set(one["stages_ms"]) == {"capture", "wait", "preprocess", "infer", "decode", "publish"}
@@ -43,7 +43,7 @@ def test_a_frames_stages_add_up_and_every_stream_is_served(tiny_models: Make, tm
 
 
 def test_paced_streams_are_counted_by_their_frames(tiny_models: Make, tmp_path: Path) -> None:
-    found = pipeline_stages.paced(Scene(tiny_models("n"), tmp_path / "plant", "n", 2.0), cameras=3, fps=5.0)
+    found = stages.paced(Scene(tiny_models("n"), tmp_path / "plant", "n", 2.0), cameras=3, fps=5.0)
     assert found["offered"] > 0
     assert 0 < found["inferred_share"] <= 1
     assert found["latency_ms"]["count"] >= found["offered"] * found["inferred_share"]
@@ -53,8 +53,8 @@ def test_a_paced_forward_is_taken_from_the_latency(tiny_models: Make, tmp_path: 
     scene = Scene(tiny_models("n"), tmp_path / "plant", "n", 1.0)
     plant = scene.plant(10.0, 1)
     prepare(plant.write(port=1), [scene.models["n"].reference])
-    with pipeline_speed.forward(plant, "n") as runtime:
-        found = pipeline_stages.beyond_forward(scene, 10.0, 1, runtime)
+    with throughput.forward(plant, "n") as runtime:
+        found = stages.beyond_forward(scene, 10.0, 1, runtime)
     assert found["forward_ms"]["count"] == 10
     assert found["beyond_ms"]["p50"] == found["latency_ms"]["p50"] - found["forward_ms"]["p50"]
 
@@ -62,8 +62,8 @@ def test_a_paced_forward_is_taken_from_the_latency(tiny_models: Make, tmp_path: 
 def test_controls_part_is_of_the_messages_that_arrived(
     tiny_models: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline_control, "SCENES", {"20": (2, 10.0)})
-    found = pipeline_control.measure(tiny_models("n"), tmp_path, "n", 1.0)
+    monkeypatch.setattr(control_cost, "SCENES", {"20": (2, 10.0)})
+    found = control_cost.measure(tiny_models("n"), tmp_path, "n", 1.0)
     assert found["20"]["messages_per_s"] > 0
     assert found["20"]["ms_per_message"] > 0
 
@@ -76,7 +76,7 @@ def test_a_process_takes_what_its_threads_take() -> None:
 
 def test_a_contestant_that_fails_is_told_with_the_end_of_its_log(tmp_path: Path) -> None:
     with (
-        contestant("agent.bench.forward", tmp_path / "log", tmp_path, "nothing") as one,
+        contestant("agent.bench.pipeline.forward", tmp_path / "log", tmp_path, "nothing") as one,
         pytest.raises(TransientError, match="there is no artifact nothing"),
     ):
         one.ask("LATENCY", 1, 1)

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.bench.cache import COSTS, play, summary
-from agent.bench.changeovers import Changeover, Header, Trace, generate
-from agent.bench.optimum import Optimum
-from agent.bench.policies import Agents, Lru
-from agent.bench.simulator import Cost, Simulator
+from agent.bench.cache.belady_bound import Optimum
+from agent.bench.cache.cache import COSTS, play, summary
+from agent.bench.cache.changeovers import Changeover, Header, Trace, generate
+from agent.bench.cache.policies import Agents, Lru
+from agent.bench.cache.simulator import Cost, Simulator
 
 SMALL, LARGE = Cost(10, 1.0), Cost(30, 5.0)
 COST = {"a": SMALL, "b": SMALL, "c": SMALL, "x": LARGE}

@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 
-from agent.bench.device import Changeover
-from agent.bench.ledger_watch import LedgerWatch, Load, Release, returned_shares, transients
-from agent.bench.plant import BASE
-from agent.bench.probes import Probe, Reading
-from agent.bench.swap_resident import lost
-from agent.bench.witness import Seen, Witness, gaps
+from agent.bench.memory.ledger_watch import LedgerWatch, Load, Release, returned_shares, transients
+from agent.bench.memory.process_memory import Probe, Reading
+from agent.bench.plant.device import Changeover
+from agent.bench.plant.observer import Seen, Witness, gaps
+from agent.bench.plant.plant import BASE
+from agent.bench.swap.resident_swaps import lost
 from agent.messages.payloads import Cache, CacheModel, Cause, Switch
-from agent.mqtt.peer import Arrival
+from agent.mqtt.blocking_client import Arrival
 
 MIB = 1 << 20
 

@@ -24,7 +24,7 @@ from agent.messages.children import (
     Message,
 )
 from agent.processes.channel import Channel, ChannelClosedError, pair
-from agent.processes.frame_slot import FrameSlot, SlotReader
+from agent.processes.slots.frame_slot import FrameSlot, SlotReader
 
 DEADLINE_S = 60.0
 CV2_GIVES_UP_S = 29.0  # without our time-outs

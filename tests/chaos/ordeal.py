@@ -19,8 +19,8 @@ from chaos.truth import Truth
 from support.brokers import Mosquitto
 from support.running_agent import BASE, RunningAgent
 
-from agent.mqtt.link_settings import LinkSettings
-from agent.mqtt.peer import Peer, PeerError
+from agent.mqtt.blocking_client import BlockingClient, BlockingClientError
+from agent.mqtt.endpoint.link_settings import LinkSettings
 
 FPS: Final = 15
 SLOW_BYTES_PER_S: Final = 8000.0
@@ -60,7 +60,7 @@ class Ordeal:
         (folder / "broker").mkdir(parents=True)
         self.broker = Mosquitto(folder / "broker", persistence=True, more=("max_queued_messages 100000",))
         self.proxy = Proxy(self.broker.port, self.history)
-        self._peer = Peer(LinkSettings("127.0.0.1", self.broker.port, ""))
+        self._peer = BlockingClient(LinkSettings("127.0.0.1", self.broker.port, ""))
         self._mode = mode
         self._keepalive_s = keepalive_s
         self._state = folder / "state"
@@ -178,7 +178,7 @@ class Ordeal:
         if self._is_unheard or time.monotonic() < self._order_s:
             return
         self._order_s = time.monotonic() + _ORDER_S
-        with suppress(PeerError):
+        with suppress(BlockingClientError):
             self._peer.publish(f"{BASE}/line/line-1/product/set", next(self._orders), timeout_s=0.5)
 
     def _look(self) -> None:

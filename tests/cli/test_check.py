@@ -6,7 +6,7 @@ from subprocess import CompletedProcess
 
 import pytest
 
-from agent.app.check import check
+from agent.app.configuration.check import check
 
 Command = Callable[..., CompletedProcess[str]]
 

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from agent.app.check import check
+from agent.app.configuration.check import check
 from agent.settings import Settings, load
 
 EXAMPLE = Path(__file__).parents[2] / "config" / "changeover.toml"

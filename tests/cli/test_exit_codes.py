@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.app.trial import embedded_broker
+from agent.app.embedded_broker import embedded_broker
 from agent.messages.errors import NotStartedError
 
 Run = Callable[[str], subprocess.CompletedProcess[str]]

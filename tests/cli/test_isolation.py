@@ -16,19 +16,19 @@ from support.brokers import Mosquitto
 from support.running_agent import RunningAgent
 
 from agent import isolated
-from agent.mqtt.link_settings import LinkSettings
-from agent.mqtt.peer import connected
+from agent.mqtt.blocking_client import connected
+from agent.mqtt.endpoint.link_settings import LinkSettings
 
 TRAP = "import os, sys\nopen(os.environ['TRAPPED'], 'a').write(__name__ + ' ' + ' '.join(sys.orig_argv) + chr(10))\n"
 OURS = ("agent", "support")
 CHILDREN = (  # of each one that control, a command or a trial starts, what it needs to get to its imports and past them
     "agent.capture.process",
-    "agent.capture.trial",
-    "agent.inference.export",
-    "agent.inference.prepare",
+    "agent.capture.probe_process",
+    "agent.inference.preparing.export_process",
+    "agent.inference.preparing.build_process",
     "agent.inference.process",
-    "agent.inference.sandbox.trial",
-    "agent.inference.trial",
+    "agent.inference.sandbox.probe_process",
+    "agent.inference.validation.probe_process",
     "agent.mqtt.embedded",
 )
 
@@ -73,7 +73,7 @@ def plant(folder: Path, broker: Mosquitto) -> Path:
 def test_the_traps_catch_who_is_not_isolated(tmp_path: Path) -> None:
     write_traps(tmp_path / "traps", {"msgspec"})
     environment = {**os.environ, "TRAPPED": str(tmp_path / "caught")}
-    command = [sys.executable, "-m", "agent.inference.trial"]
+    command = [sys.executable, "-m", "agent.inference.validation.probe_process"]
     subprocess.run(
         command,
         cwd=tmp_path / "traps",

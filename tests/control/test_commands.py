@@ -9,7 +9,7 @@ import pytest
 from support.plant_bench import BASE, Bench, acks, alerts, assigned, plant, states, switches
 
 from agent.control import snapshot
-from agent.control.actions import Action, Answer, AssignLine, PublishState, Remember
+from agent.control.actions import Action, Answer, AssignLine, PublishState, SaveSnapshot
 from agent.control.events import Reloaded, StreamChanged, Tick, WorkerUp
 from agent.control.state import State
 from agent.messages.events import LinkUp, Received, Reply
@@ -135,11 +135,11 @@ def test_the_same_product_before_the_worker_is_up_is_answered_when_it_serves(ben
 def test_what_is_answered_is_on_disk_and_what_cannot_wait_goes_before(bench: Bench) -> None:
     send(bench, "line/line-1/product/set", id="p1", value="17")
     actions = send(bench, "line/line-1/product/set", id="p2", value="big")
-    steps = [type(one).__name__ for one in actions if isinstance(one, (AssignLine, Answer, Remember))]
-    assert steps == ["AssignLine", "Remember", "Answer", "Answer"]
+    steps = [type(one).__name__ for one in actions if isinstance(one, (AssignLine, Answer, SaveSnapshot))]
+    assert steps == ["AssignLine", "SaveSnapshot", "Answer", "Answer"]
     done = bench.swap()
     kinds = [one.topic if isinstance(one, PublishState) else type(one).__name__ for one in done]
-    assert kinds.index(READY) < kinds.index("Remember") < kinds.index("Answer")
+    assert kinds.index(READY) < kinds.index("SaveSnapshot") < kinds.index("Answer")
 
 
 def test_a_final_answer_that_the_killed_process_may_not_have_said_is_said_by_the_next(bench: Bench) -> None:
@@ -158,7 +158,7 @@ def test_a_flood_of_refusals_is_written_once_a_second_and_one_without_id_never(b
         bench.now_s += 0.01
         bench.give(Tick())
         bench.product(f"mystery-{number}")
-    assert 3 <= len([one for one in bench.log if isinstance(one, Remember)]) <= 5
+    assert 3 <= len([one for one in bench.log if isinstance(one, SaveSnapshot)]) <= 5
     bench.product("bottle-500")
     bench.wait(2)
     bench.log.clear()
@@ -166,7 +166,7 @@ def test_a_flood_of_refusals_is_written_once_a_second_and_one_without_id_never(b
         bench.now_s += 0.01
         bench.product("bottle-500")
         bench.give(Tick())
-    assert not [one for one in bench.log if isinstance(one, Remember)]
+    assert not [one for one in bench.log if isinstance(one, SaveSnapshot)]
     assert not states(bench.log, READY)
 
 
@@ -174,7 +174,7 @@ def test_an_answer_without_a_change_outlives_a_restart_too(bench: Bench) -> None
     bench.product("bottle-500")
     first = send(bench, "line/line-1/product/set", id="n1", value="bottle-500")
     assert words(first) == [("n1", "noop", None)]
-    assert any(isinstance(one, Remember) for one in first)
+    assert any(isinstance(one, SaveSnapshot) for one in first)
     again = restarted(bench)
     assert acks(send(again, "line/line-1/product/set", id="n1", value="bottle-500")) == acks(first)
 
@@ -213,7 +213,7 @@ def test_what_a_probe_shows_is_written_down(bench: Bench) -> None:
     bench.swap()
     bench.wait(2)
     bench.product("17", retained=True)
-    assert any(isinstance(one, Remember) for one in bench.wait(1.25))
+    assert any(isinstance(one, SaveSnapshot) for one in bench.wait(1.25))
     again = restarted(bench)
     assert not acks(again.product("17", retained=True))
 

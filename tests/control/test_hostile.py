@@ -9,7 +9,7 @@ import pytest
 from support.hostile import payloads, unreadable
 from support.plant_bench import BASE, Bench, acks, plant
 
-from agent.app.json_path import reader
+from agent.app.configuration.json_path import reader
 from agent.control import snapshot
 from agent.control.actions import Action, Answer, PublishEvent, PublishState
 from agent.control.events import Reloaded

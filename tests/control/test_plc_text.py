@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from agent.control.values import Value, ValueRefusedError, decode
+from agent.control.decoding.values import Value, ValueRefusedError, decode
 from agent.settings.fields import canonical_product
 
 _TEXT = st.text(st.characters(codec="ascii", categories=["L", "Nd"], include_characters="-_."), min_size=1, max_size=30)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.control.values import Value, ValueRefusedError, decode
+from agent.control.decoding.values import Value, ValueRefusedError, decode
 
 
 @pytest.mark.parametrize(

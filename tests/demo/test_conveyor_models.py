@@ -8,8 +8,8 @@ import pytest
 
 from agent.demo.conveyor import PRODUCTS, Conveyor, Part
 from agent.inference.backends import load
-from agent.inference.detections import objects_of
-from agent.inference.proof import prove
+from agent.inference.validation.golden import prove
+from agent.inference.yolo.detections import objects_of
 from agent.messages.payloads import DetectedObject
 from agent.messages.references import ModelVersion
 from agent.models.catalog import Catalog

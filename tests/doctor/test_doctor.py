@@ -19,9 +19,9 @@ from agent.doctor.models import _named
 from agent.doctor.service import sandbox_of
 from agent.inference import sandbox
 from agent.inference.sandbox import missing_walls
-from agent.inference.sandbox.trial import main
-from agent.mqtt.link_settings import LinkSettings
-from agent.mqtt.peer import connected
+from agent.inference.sandbox.probe_process import main
+from agent.mqtt.blocking_client import connected
+from agent.mqtt.endpoint.link_settings import LinkSettings
 from agent.settings import Settings, load
 
 UNIT = Path(__file__).parents[2] / "systemd" / "changeover.service"

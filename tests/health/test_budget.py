@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from agent.app import budget
-from agent.health import memory
-from agent.health.device_memory import free_device_bytes
+from agent.app.children import memory_budget
+from agent.health.sensors import available_memory
+from agent.health.sensors.gpu_memory import free_device_bytes
 from agent.settings import load
 
 MIB = 1 << 20
@@ -20,8 +20,8 @@ MIB = 1 << 20
     [(8000, 1, 6848), (8000, 4, 6560), (2000, 2, 1352), (600, 1, 188), (300, 1, 75), (0, 1, 0)],
 )
 def test_auto_is_what_is_available_less_the_reserve(available_mib: int, streams: int, expected_mib: int) -> None:
-    own_bytes = budget.PROCESSES_BYTES + streams * budget.CAMERA_BYTES
-    assert budget.auto_bytes(available_mib * MIB, own_bytes) == expected_mib * MIB
+    own_bytes = memory_budget.PROCESSES_BYTES + streams * memory_budget.CAMERA_BYTES
+    assert memory_budget.auto_bytes(available_mib * MIB, own_bytes) == expected_mib * MIB
 
 
 def write_settings(folder: Path, device: str) -> Path:
@@ -46,9 +46,11 @@ def write_settings(folder: Path, device: str) -> Path:
 def test_the_budget_is_of_the_memory_that_the_models_will_lie_in(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str, expected_mib: int
 ) -> None:
-    monkeypatch.setattr(budget, "available_bytes", lambda: 4000 * MIB)
-    monkeypatch.setattr(budget, "free_device_bytes", lambda compute: 10000 * MIB if compute == "cuda:1" else None)
-    assert budget.decide(load(write_settings(tmp_path, device), {})) == expected_mib * MIB
+    monkeypatch.setattr(memory_budget, "available_bytes", lambda: 4000 * MIB)
+    monkeypatch.setattr(
+        memory_budget, "free_device_bytes", lambda compute: 10000 * MIB if compute == "cuda:1" else None
+    )
+    assert memory_budget.decide(load(write_settings(tmp_path, device), {})) == expected_mib * MIB
 
 
 class DummyNvml:
@@ -111,7 +113,7 @@ def cgroup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
         (folder / "changeover.service").mkdir(parents=True)
         for name, text in files.items():
             (folder / name).write_text(text)
-        monkeypatch.setattr(memory, "_own_cgroups", lambda: [folder / "changeover.service", folder])
+        monkeypatch.setattr(available_memory, "_own_cgroups", lambda: [folder / "changeover.service", folder])
         monkeypatch.setattr("psutil.virtual_memory", lambda: type("M", (), {"available": 4000 * MIB}))
         return folder
 
@@ -139,4 +141,4 @@ def test_a_cgroups_limit_holds_and_its_file_cache_is_free(
     cgroup: Write, files: dict[str, str], expected_mib: int
 ) -> None:
     cgroup(files)
-    assert memory.available_bytes() == expected_mib * MIB
+    assert available_memory.available_bytes() == expected_mib * MIB

@@ -2,11 +2,11 @@
 
 import random
 
-from agent.health.cadence import Cadence
+from agent.health.interval_timer import IntervalTimer
 
 
 def test_an_hour_has_720_reports_each_at_its_time() -> None:
-    cadence, chance = Cadence(5.0), random.Random(7)
+    cadence, chance = IntervalTimer(5.0), random.Random(7)
     now_s, came = 12345.678, []
     while now_s < 12345.678 + 3600:
         if cadence.is_due(now_s):
@@ -20,7 +20,7 @@ def test_an_hour_has_720_reports_each_at_its_time() -> None:
 
 
 def test_a_pause_is_not_made_up_for() -> None:
-    cadence = Cadence(5.0)
+    cadence = IntervalTimer(5.0)
     assert cadence.is_due(100.0)
     assert cadence.is_due(161.0)
     assert not cadence.is_due(161.1)

@@ -9,8 +9,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families as parse
 from support.facts import FACTS
 
-from agent.health.metrics import Metrics
-from agent.health.reading import Reading
+from agent.health.metrics.exposition import Metrics
+from agent.health.sensors.reading import Reading
 from agent.messages.children import Swapped, SwapReport
 from agent.messages.payloads import Cause, Switch
 

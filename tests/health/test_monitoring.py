@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 from support.facts import FACTS
 from support.monitoring import DASHBOARD, RULES, dashboard_queries
 
-from agent.health.metrics import Metrics
+from agent.health.metrics.exposition import Metrics
 
 METRIC = re.compile(r"changeover(?:_[a-z]+)+")
 HERE = Path(__file__).parent

@@ -14,7 +14,7 @@ from agent.health.probes.jtop import JtopProbe
 from agent.health.probes.nvml import NvmlProbe
 from agent.health.probes.psutil import PsutilProbe
 from agent.health.probes.sysfs import SysfsProbe
-from agent.health.reading import Reading, Zone
+from agent.health.sensors.reading import Reading, Zone
 from agent.messages.errors import TransientError
 
 ORIN = recording("jtop-orin-nx")

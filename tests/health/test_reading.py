@@ -1,6 +1,6 @@
 """Several sources make one reading, the best first."""
 
-from agent.health.reading import Reading, Zone, merged
+from agent.health.sensors.reading import Reading, Zone, merged
 
 
 def test_nothing_makes_an_empty_reading() -> None:

@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 import pytest
 
-from agent.health.device import Device
-from agent.health.host import Host
 from agent.health.probes import ProbeAbsentError
 from agent.health.probes.dummy import DummyProbe
-from agent.health.reading import Reading, Zone
-from agent.health.sampler import Sampler
+from agent.health.sensors.host import Host
+from agent.health.sensors.probe_threads import Device
+from agent.health.sensors.reading import Reading, Zone
+from agent.health.sensors.sampler import Sampler
 
 DEADLINE_S = 60.0
 

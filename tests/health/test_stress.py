@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from agent.health.host import HostReading
-from agent.health.reading import Reading, Zone
-from agent.health.stress import CALM_S, STEP_S, Cap, Stress
+from agent.health.sensors.host import HostReading
+from agent.health.sensors.reading import Reading, Zone
+from agent.health.sensors.stress_caps import CALM_S, STEP_S, Cap, Stress
 
 GIB = 2**30
 PLENTY = HostReading(8 * GIB, 4 * GIB, 4 * GIB, stalled=0.0, halted=0.0)

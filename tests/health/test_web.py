@@ -10,26 +10,26 @@ from http import HTTPStatus
 
 import pytest
 
-from agent.health import web as module
-from agent.health.web import Page, Web
+from agent.health.metrics import http_server as module
+from agent.health.metrics.http_server import HttpServer, Page
 from agent.messages.errors import TransientError
 
 DEADLINE_S = 60.0
 
 
 @pytest.fixture
-def web() -> Iterator[Web]:
+def web() -> Iterator[HttpServer]:
     def broken() -> Page:
         raise RuntimeError("a bug")
 
     pages = {"/metrics": lambda: Page(HTTPStatus.OK, "text/plain", b"changeover 1\n"), "/broken": broken}
-    made = Web("127.0.0.1:0", pages)
+    made = HttpServer("127.0.0.1:0", pages)
     made.start()
     yield made
     made.stop()
 
 
-def ask(web: Web, path: str, method: str = "GET") -> tuple[int, bytes]:
+def ask(web: HttpServer, path: str, method: str = "GET") -> tuple[int, bytes]:
     connection = http.client.HTTPConnection("127.0.0.1", web.port, timeout=DEADLINE_S)
     try:
         connection.request(method, path)
@@ -39,7 +39,7 @@ def ask(web: Web, path: str, method: str = "GET") -> tuple[int, bytes]:
         connection.close()
 
 
-def test_pages_and_strangers(web: Web) -> None:
+def test_pages_and_strangers(web: HttpServer) -> None:
     assert ask(web, "/metrics") == (200, b"changeover 1\n")
     assert ask(web, "/metrics?from=afar") == (200, b"changeover 1\n")
     assert ask(web, "/metrics", "HEAD") == (200, b"")
@@ -47,14 +47,14 @@ def test_pages_and_strangers(web: Web) -> None:
     assert ask(web, "/metrics", "POST")[0] == 501
 
 
-def test_a_bug_in_a_page_ends_one_answer_and_not_the_server(web: Web, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_bug_in_a_page_ends_one_answer_and_not_the_server(web: HttpServer, caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises((http.client.HTTPException, ConnectionError)):
         ask(web, "/broken")
     assert [one.getMessage() for one in caplog.records] == ["event=http_failed"]
     assert ask(web, "/metrics")[0] == 200
 
 
-def test_a_client_that_says_nothing_is_dropped_and_others_are_served(web: Web) -> None:
+def test_a_client_that_says_nothing_is_dropped_and_others_are_served(web: HttpServer) -> None:
     with socket.create_connection(("127.0.0.1", web.port)) as mute:
         mute.sendall(b"GET /met")
         assert ask(web, "/metrics")[0] == 200
@@ -62,7 +62,7 @@ def test_a_client_that_says_nothing_is_dropped_and_others_are_served(web: Web) -
         assert mute.recv(100) == b""
 
 
-def test_a_client_that_drips_is_cut_off(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_that_drips_is_cut_off(web: HttpServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_WHOLE_S", 0.5)
     with socket.create_connection(("127.0.0.1", web.port)) as drip, suppress(OSError):
         limit_s = time.monotonic() + DEADLINE_S
@@ -73,7 +73,7 @@ def test_a_client_that_drips_is_cut_off(web: Web, monkeypatch: pytest.MonkeyPatc
     assert ask(web, "/metrics")[0] == 200
 
 
-def test_it_answers_soon_beside_fifty_clients_that_drip(web: Web) -> None:
+def test_it_answers_soon_beside_fifty_clients_that_drip(web: HttpServer) -> None:
     over = threading.Event()
     threads = [threading.Thread(target=drip, args=(web, over), daemon=True) for _ in range(50)]
     for thread in threads:
@@ -93,7 +93,7 @@ def test_it_answers_soon_beside_fifty_clients_that_drip(web: Web) -> None:
             thread.join(DEADLINE_S)
 
 
-def drip(web: Web, over: threading.Event) -> None:
+def drip(web: HttpServer, over: threading.Event) -> None:
     """Begin a request, and never end it; begin anew when dropped."""
     while not over.is_set():
         with suppress(OSError), socket.create_connection(("127.0.0.1", web.port), DEADLINE_S) as client:
@@ -102,7 +102,7 @@ def drip(web: Web, over: threading.Event) -> None:
                 client.sendall(b"x")
 
 
-def test_a_crowd_gives_way_to_who_comes_last(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_crowd_gives_way_to_who_comes_last(web: HttpServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_CLIENTS", 4)
     monkeypatch.setattr(module, "_CLIENT_S", DEADLINE_S)
     before = threading.active_count()
@@ -117,7 +117,7 @@ def test_a_crowd_gives_way_to_who_comes_last(web: Web, monkeypatch: pytest.Monke
         assert threading.active_count() <= before + 4
 
 
-def test_rubbish_is_answered_or_dropped(web: Web) -> None:
+def test_rubbish_is_answered_or_dropped(web: HttpServer) -> None:
     for rubbish in (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" * 20, b"GET " + b"a" * 100_000, b"\r\n\r\n"):
         with socket.create_connection(("127.0.0.1", web.port)) as client, suppress(OSError):
             client.settimeout(DEADLINE_S)
@@ -131,11 +131,11 @@ def test_rubbish_is_answered_or_dropped(web: Web) -> None:
 @pytest.mark.parametrize("bind", ["192.0.2.1:9108", "no-such-host.invalid:9108"])
 def test_an_address_that_is_not_ours_is_a_transient_error(bind: str) -> None:
     with pytest.raises(TransientError, match="cannot be served"):
-        Web(bind, {}).start()
+        HttpServer(bind, {}).start()
 
 
-def test_a_taken_port_is_a_transient_error_and_free_again_later(web: Web) -> None:
-    second = Web(f"127.0.0.1:{web.port}", {})
+def test_a_taken_port_is_a_transient_error_and_free_again_later(web: HttpServer) -> None:
+    second = HttpServer(f"127.0.0.1:{web.port}", {})
     with pytest.raises(TransientError):
         second.start()
     web.stop()
@@ -146,7 +146,7 @@ def test_a_taken_port_is_a_transient_error_and_free_again_later(web: Web) -> Non
 def test_ipv6_loopback() -> None:
     if not socket.has_ipv6:
         pytest.skip("no IPv6 here")
-    web = Web("[::1]:0", {})
+    web = HttpServer("[::1]:0", {})
     try:
         web.start()
     except TransientError:
@@ -156,7 +156,7 @@ def test_ipv6_loopback() -> None:
     web.stop()
 
 
-def test_it_stops_soon_also_while_a_client_hangs(web: Web) -> None:
+def test_it_stops_soon_also_while_a_client_hangs(web: HttpServer) -> None:
     with socket.create_connection(("127.0.0.1", web.port)):
         began_s = time.monotonic()
         web.stop()

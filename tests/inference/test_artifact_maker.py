@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from agent.inference import artifact_maker
-from agent.inference.artifact_maker import ArtifactMaker
-from agent.inference.artifacts import Artifacts
+from agent.inference.artifacts.artifact_store import ArtifactStore
 from agent.inference.backends import artifact_key
+from agent.inference.preparing import background_builder
+from agent.inference.preparing.background_builder import BackgroundBuilder
 from agent.messages.references import ModelVersion
-from agent.models.prepare import Outcome, Request
+from agent.models.preparation import Outcome, Request
 
 DEADLINE_S = 60.0
 PLENTY = 1 << 30
 
-NewMaker = Callable[..., ArtifactMaker]
+NewMaker = Callable[..., BackgroundBuilder]
 During = Callable[[], AbstractContextManager[object]]
 
 
@@ -26,8 +26,8 @@ During = Callable[[], AbstractContextManager[object]]
 def new_maker(tmp_path: Path) -> Iterator[NewMaker]:
     with ExitStack() as stack:
 
-        def start(quiet_s: float = 0.0, during: During = nullcontext) -> ArtifactMaker:
-            maker = ArtifactMaker("cpu", tmp_path / "cache", PLENTY, quiet_s, during)
+        def start(quiet_s: float = 0.0, during: During = nullcontext) -> BackgroundBuilder:
+            maker = BackgroundBuilder("cpu", tmp_path / "cache", PLENTY, quiet_s, during)
             maker.start()
             stack.callback(maker.stop)
             return maker
@@ -70,14 +70,14 @@ def wait_until(is_there: Callable[[], object]) -> None:
 def test_what_is_asked_for_is_there_a_while_later(new_maker: NewMaker, entry: ModelVersion, tmp_path: Path) -> None:
     pytest.importorskip("agent.inference.backends.openvino")
     new_maker().ask(entry)
-    wait_until(lambda: Artifacts(tmp_path / "cache").find(artifact_key(entry, "cpu")))
+    wait_until(lambda: ArtifactStore(tmp_path / "cache").find(artifact_key(entry, "cpu")))
 
 
 def test_a_failure_is_said_once(
     new_maker: NewMaker, entry: ModelVersion, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     recorder = Recorder(Outcome("failed", "No space left on device"))
-    monkeypatch.setattr(artifact_maker, "Preparation", recorder)
+    monkeypatch.setattr(background_builder, "Preparation", recorder)
     maker = new_maker()
     maker.ask(entry)
     wait_until(lambda: "No space left" in caplog.text)
@@ -91,7 +91,7 @@ def test_a_preparation_runs_within_what_it_is_given(
     new_maker: NewMaker, entry: ModelVersion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder = Recorder(Outcome("prepared", ""))
-    monkeypatch.setattr(artifact_maker, "Preparation", recorder)
+    monkeypatch.setattr(background_builder, "Preparation", recorder)
     seen: list[int] = []
 
     @contextmanager
@@ -108,7 +108,7 @@ def test_nothing_is_asked_for_what_has_no_artifact(
     new_maker: NewMaker, entry: ModelVersion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder = Recorder(Outcome("prepared", ""))
-    monkeypatch.setattr(artifact_maker, "Preparation", recorder)
+    monkeypatch.setattr(background_builder, "Preparation", recorder)
     maker = new_maker()
     maker.ask(ModelVersion("tiny", "n", "1", entry.path, "00", backend="ultralytics"))
     maker.ask(entry)
@@ -119,9 +119,9 @@ def test_nothing_is_asked_for_what_has_no_artifact(
 def test_a_device_without_memory_is_spared(
     new_maker: NewMaker, entry: ModelVersion, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(artifact_maker, "_BYTES_A_FILE_BYTE", 1 << 40)
+    monkeypatch.setattr(background_builder, "_BYTES_A_FILE_BYTE", 1 << 40)
     recorder = Recorder(Outcome("prepared", ""))
-    monkeypatch.setattr(artifact_maker, "Preparation", recorder)
+    monkeypatch.setattr(background_builder, "Preparation", recorder)
     new_maker().ask(entry)
     wait_until(lambda: "it may take" in caplog.text)
     assert not recorder.requests

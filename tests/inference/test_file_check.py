@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.inference.file_check import FileCheck
+from agent.inference.swapping.file_check import FileCheck
 from agent.messages.errors import ModelError
 from agent.messages.references import ModelFile, ModelVersion
 
@@ -21,7 +21,7 @@ def sha256_of(content: bytes) -> str:
 @pytest.fixture
 def entry(version: VersionOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModelVersion:
     """Write a file that counts as old at once."""
-    monkeypatch.setattr("agent.inference.file_check._SETTLED_NS", -1)
+    monkeypatch.setattr("agent.inference.swapping.file_check._SETTLED_NS", -1)
     path = tmp_path / "cap.onnx"
     path.write_bytes(b"content")
     scratch = tmp_path / "scratch"
@@ -104,7 +104,7 @@ def test_a_file_that_is_gone_is_missing(entry: ModelVersion) -> None:
 def test_a_file_that_has_just_changed_is_not_known(
     entry: ModelVersion, hashed: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agent.inference.file_check._SETTLED_NS", 3_600_000_000_000)
+    monkeypatch.setattr("agent.inference.swapping.file_check._SETTLED_NS", 3_600_000_000_000)
     check = FileCheck()
     for _ in range(2):
         check.require_unchanged(entry)

@@ -7,15 +7,16 @@ import cv2
 import numpy as np
 import pytest
 
-from agent.inference import parity, precision
+from agent.inference.artifacts.profile import Profile
 from agent.inference.backends import Objects, openvino
 from agent.inference.backends.detector import Detector
-from agent.inference.measure import is_worth, measure
-from agent.inference.prepare import prepare
-from agent.inference.profile import Profile
+from agent.inference.preparing import precision
+from agent.inference.preparing.autotune import is_worth, measure
+from agent.inference.preparing.build_process import prepare
+from agent.inference.validation import parity
 from agent.messages.errors import MistakeError
 from agent.messages.references import ModelVersion
-from agent.models.prepare import Request
+from agent.models.preparation import Request
 from agent.models.store import file_sha256
 
 WriteTiny = Callable[..., Path]
@@ -99,7 +100,7 @@ def test_pictures_that_are_given_decide(entry: ModelVersion, tmp_path: Path, mon
 
 
 def test_nothing_is_measured_where_others_have_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agent.inference.measure._Others.share", lambda _: 0.5)
+    monkeypatch.setattr("agent.inference.preparing.autotune._Others.share", lambda _: 0.5)
 
     def load(profile: Profile) -> Detector:
         raise AssertionError(profile)
@@ -114,11 +115,11 @@ def test_an_artifact_that_was_not_measured_is_measured_later(
 ) -> None:
     request = Request(entry, "cpu", str(tmp_path / "cache"))
     with monkeypatch.context() as busy:
-        busy.setattr("agent.inference.measure._Others.share", lambda _: 0.5)
+        busy.setattr("agent.inference.preparing.autotune._Others.share", lambda _: 0.5)
         first = prepare(request, print)
     assert first.profile is not None
     assert first.profile["inference_ms"] == 0
-    monkeypatch.setattr("agent.inference.measure._Others.share", lambda _: 0.0)
+    monkeypatch.setattr("agent.inference.preparing.autotune._Others.share", lambda _: 0.0)
     second = prepare(request, print)
     assert second.result == "present"
     assert second.profile is not None

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from agent.inference import priority
-from agent.inference.patience import Patience
-from agent.inference.priority import Rung
+from agent.inference.scheduling import thread_priority
+from agent.inference.scheduling.load_priority import LoadPriorityMonitor
+from agent.inference.scheduling.thread_priority import LoadPriority
 
 
 def where() -> tuple[int, int, int]:
@@ -19,19 +19,19 @@ def where() -> tuple[int, int, int]:
     return thread, os.sched_getscheduler(0), os.getpriority(os.PRIO_PROCESS, thread)
 
 
-def aside(rung: Rung = "idle") -> tuple[int, int, int]:
+def aside(rung: LoadPriority = "idle") -> tuple[int, int, int]:
     seen: list[tuple[int, int, int]] = []
-    priority.run_aside(lambda: seen.append(where()), rung)
+    thread_priority.run_aside(lambda: seen.append(where()), rung)
     return seen[0]
 
 
 @pytest.fixture
 def no_rights(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(priority, "can_return", lambda: False)
+    monkeypatch.setattr(thread_priority, "can_return", lambda: False)
 
 
 def test_with_rights_the_caller_steps_back_and_returns() -> None:
-    if not priority.can_return():
+    if not thread_priority.can_return():
         pytest.skip("this user may not leave SCHED_IDLE")
     before = where()
     assert aside() == (before[0], os.SCHED_IDLE, before[2])
@@ -39,7 +39,7 @@ def test_with_rights_the_caller_steps_back_and_returns() -> None:
 
 
 def test_with_rights_a_load_on_busy_cores_runs_a_little_behind() -> None:
-    if not priority.can_return():
+    if not thread_priority.can_return():
         pytest.skip("this user may not leave SCHED_IDLE")
     before = where()
     assert aside("behind") == (before[0], os.SCHED_OTHER, before[2] + 5)
@@ -48,7 +48,7 @@ def test_with_rights_a_load_on_busy_cores_runs_a_little_behind() -> None:
 
 @pytest.mark.usefixtures("no_rights")
 @pytest.mark.parametrize(("rung", "policy", "nicer"), [("idle", os.SCHED_IDLE, 0), ("behind", os.SCHED_OTHER, 5)])
-def test_without_rights_a_thread_of_its_own_steps_back(rung: Rung, policy: int, nicer: int) -> None:
+def test_without_rights_a_thread_of_its_own_steps_back(rung: LoadPriority, policy: int, nicer: int) -> None:
     before = where()
     thread, *found = aside(rung)
     assert thread != before[0]
@@ -68,12 +68,12 @@ def test_what_work_raises_is_raised(error: Exception) -> None:
         raise error
 
     with pytest.raises(type(error)) as raised:
-        priority.run_aside(work, "idle")
+        thread_priority.run_aside(work, "idle")
     assert raised.value is error
 
 
 def test_a_hurried_load_takes_the_threads_along_that_it_started() -> None:
-    if not priority.can_return():
+    if not thread_priority.can_return():
         pytest.skip("this user may not leave SCHED_IDLE")
     seen: list[int] = []
     is_idle, is_hurried = threading.Event(), threading.Event()
@@ -88,19 +88,19 @@ def test_a_hurried_load_takes_the_threads_along_that_it_started() -> None:
         thread = threading.Thread(target=of_the_runtime)
         thread.start()
         is_idle.wait(60)
-        priority.hurry()
+        thread_priority.restore_normal()
         is_hurried.set()
         thread.join()
         seen.append(os.sched_getscheduler(0))
 
-    priority.run_aside(work, "idle")
+    thread_priority.run_aside(work, "idle")
     assert seen == [os.SCHED_IDLE, os.SCHED_OTHER, os.SCHED_OTHER]
 
 
 @pytest.fixture
 def aside_thread() -> Iterator[int]:
     """Yield the id of a thread that loads at low priority until the test is over."""
-    if not priority.can_return():
+    if not thread_priority.can_return():
         pytest.skip("this user may not leave SCHED_IDLE")
     ids: list[int] = []
     is_aside, is_over = threading.Event(), threading.Event()
@@ -110,7 +110,7 @@ def aside_thread() -> Iterator[int]:
         is_aside.set()
         is_over.wait(60)
 
-    thread = threading.Thread(target=priority.run_aside, args=(work, "idle"))
+    thread = threading.Thread(target=thread_priority.run_aside, args=(work, "idle"))
     thread.start()
     is_aside.wait(60)
     yield ids[0]
@@ -132,13 +132,13 @@ class Load:
     ran_s: float = 0.0
 
     def __post_init__(self) -> None:
-        self.monkeypatch.setattr(priority, "cpu_s", lambda threads: dict.fromkeys(threads, self.ran_s))
-        self.patience = Patience(self.timeout_s)
+        self.monkeypatch.setattr(thread_priority, "cpu_s", lambda threads: dict.fromkeys(threads, self.ran_s))
+        self.patience = LoadPriorityMonitor(self.timeout_s)
 
     def goes_on(
         self, seconds: float, *, share: float, wants: bool = True, awaited: bool = True, own: bool = False
     ) -> None:
-        self.monkeypatch.setattr(priority, "is_any_runnable", lambda _threads: wants)
+        self.monkeypatch.setattr(thread_priority, "is_any_runnable", lambda _threads: wants)
         for _ in range(round(seconds * 10)):
             self.age_s += 0.1
             self.ran_s += 0.1 * share
@@ -171,7 +171,7 @@ def test_a_load_that_began_behind_the_lines_has_only_the_second_degree_before_it
     aside_thread: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     load = Load(monkeypatch)
-    priority.step_up()
+    thread_priority.raise_priority()
     load.patience.begin("behind")
     load.goes_on(2.9, share=0.05)
     assert place_of(aside_thread) == BEHIND
@@ -187,7 +187,7 @@ def test_a_load_that_gets_on_stays_idle_for_half_of_its_time(
     assert place_of(aside_thread) == IDLE
     load.goes_on(1.0, share=0.2)
     assert place_of(aside_thread) == LIKE_ANYTHING_ELSE
-    priority.set_idle(aside_thread)
+    thread_priority.set_idle(aside_thread)
     load.goes_on(0.1, share=0.2)
     assert place_of(aside_thread) == LIKE_ANYTHING_ELSE, "its next part stepped back anew"
 
@@ -244,26 +244,26 @@ def test_a_thread_that_computes_is_runnable_and_one_that_waits_is_not() -> None:
 
     thread = threading.Thread(target=wait)
     thread.start()
-    while not ids or priority.is_any_runnable(ids):
+    while not ids or thread_priority.is_any_runnable(ids):
         time.sleep(0.001)
-    assert priority.is_any_runnable([*ids, threading.get_native_id()])
+    assert thread_priority.is_any_runnable([*ids, threading.get_native_id()])
     is_over.set()
     thread.join()
-    assert not priority.is_any_runnable([2**22 + 1])
+    assert not thread_priority.is_any_runnable([2**22 + 1])
 
 
 def test_what_a_load_stepped_up_is_put_back_after_it() -> None:
-    if not priority.can_return():
+    if not thread_priority.can_return():
         pytest.skip("this user may not leave SCHED_IDLE")
     before = where()
-    priority.run_aside(priority.step_up, "idle")
+    thread_priority.run_aside(thread_priority.raise_priority, "idle")
     assert where() == before
 
 
 def test_the_time_that_a_thread_ran_is_counted() -> None:
     own = threading.get_native_id()
-    before_s = priority.cpu_s([own])[own]
+    before_s = thread_priority.cpu_s([own])[own]
     while time.thread_time() < before_s + 0.2:
         pass
-    assert priority.cpu_s([own])[own] > before_s
-    assert priority.cpu_s([2**22 + 1]) == {}
+    assert thread_priority.cpu_s([own])[own] > before_s
+    assert thread_priority.cpu_s([2**22 + 1]) == {}

@@ -15,7 +15,7 @@ import pytest
 from support import walled
 from support.walled import OPENER, Attack, Hostile
 
-from agent.inference import checkpoint
+from agent.inference.preparing import checkpoint
 from agent.inference.sandbox import Limits, missing_walls
 from agent.messages.errors import ModelError
 from agent.messages.references import ModelVersion

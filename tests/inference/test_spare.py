@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.inference import spare
-from agent.inference.spare import Spare
+from agent.inference.scheduling import idle_cpu
+from agent.inference.scheduling.idle_cpu import IdleCpuSampler
 
 DEADLINE_S = 60.0
 
@@ -39,25 +39,25 @@ class Cores:
 @pytest.fixture
 def cores(monkeypatch: pytest.MonkeyPatch) -> Cores:
     found = Cores()
-    monkeypatch.setattr(spare, "ticks", found.ticks)
+    monkeypatch.setattr(idle_cpu, "ticks", found.ticks)
     return found
 
 
 @pytest.fixture
-def watch() -> Iterator[Spare]:
-    one = Spare(window_s=0.01)
+def watch() -> Iterator[IdleCpuSampler]:
+    one = IdleCpuSampler(window_s=0.01)
     one.start()
     yield one
     one.stop()
 
 
-def test_the_share_follows_the_cores(cores: Cores, watch: Spare) -> None:
+def test_the_share_follows_the_cores(cores: Cores, watch: IdleCpuSampler) -> None:
     cores.wait_until(lambda: watch.share == 1.0)
     cores.idle_of_ten = 3
     cores.wait_until(lambda: watch.share == 0.3)
 
 
-def test_what_a_load_leaves_is_not_looked_at(cores: Cores, watch: Spare) -> None:
+def test_what_a_load_leaves_is_not_looked_at(cores: Cores, watch: IdleCpuSampler) -> None:
     cores.idle_of_ten = 6
     cores.wait_until(lambda: watch.share == 0.6)
     with watch.in_use():
@@ -71,7 +71,7 @@ def test_what_a_load_leaves_is_not_looked_at(cores: Cores, watch: Spare) -> None
 
 
 def test_a_window_that_a_load_cuts_short_counts(cores: Cores) -> None:
-    one = Spare(window_s=DEADLINE_S)
+    one = IdleCpuSampler(window_s=DEADLINE_S)
     one.start()
     cores.wait_until(lambda: cores.looks == 1)
     cores.idle_of_ten = 2
@@ -81,7 +81,7 @@ def test_a_window_that_a_load_cuts_short_counts(cores: Cores) -> None:
 
 
 def test_a_moment_between_two_loads_says_nothing(cores: Cores) -> None:
-    one = Spare(window_s=DEADLINE_S)
+    one = IdleCpuSampler(window_s=DEADLINE_S)
     one.start()
     cores.wait_until(lambda: cores.looks == 1)
     cores.ticks_a_look = 9
@@ -90,7 +90,7 @@ def test_a_moment_between_two_loads_says_nothing(cores: Cores) -> None:
     one.stop()
 
 
-def test_a_load_that_hangs_does_not_blind_it(cores: Cores, watch: Spare) -> None:
+def test_a_load_that_hangs_does_not_blind_it(cores: Cores, watch: IdleCpuSampler) -> None:
     with watch.in_use() as let_go:
         let_go()
         cores.idle_of_ten = 7
@@ -100,8 +100,8 @@ def test_a_load_that_hangs_does_not_blind_it(cores: Cores, watch: Spare) -> None
 
 
 def test_without_a_count_it_is_taken_that_some_is_to_spare(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spare, "_STAT", Path("/nowhere/stat"))
-    one = Spare()
+    monkeypatch.setattr(idle_cpu, "_STAT", Path("/nowhere/stat"))
+    one = IdleCpuSampler()
     one.start()
     one._thread.join(DEADLINE_S)
     with one.in_use():
@@ -112,12 +112,12 @@ def test_without_a_count_it_is_taken_that_some_is_to_spare(monkeypatch: pytest.M
 def test_other_cores_than_ours_do_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stat = tmp_path / "stat"
     stat.write_text("cpu  9 9 9 9 9 9 9 9 0 0\ncpu0 1 2 3 40 5 6 7 8 0 0\ncpu1 0 0 0 900 0 0 0 0 0 0\nintr 1\n")
-    monkeypatch.setattr(spare, "_STAT", stat)
-    monkeypatch.setattr(spare, "_CORES", frozenset({"cpu0"}))
-    assert spare.ticks() == (45, 72)
+    monkeypatch.setattr(idle_cpu, "_STAT", stat)
+    monkeypatch.setattr(idle_cpu, "_CORES", frozenset({"cpu0"}))
+    assert idle_cpu.ticks() == (45, 72)
 
 
 def test_the_kernel_counts_idle_time_as_a_part_of_all() -> None:
-    found = spare.ticks()
+    found = idle_cpu.ticks()
     assert found is not None
     assert 0 <= found[0] <= found[1]

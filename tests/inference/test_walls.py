@@ -10,7 +10,7 @@ import pytest
 from support import walled
 from support.walled import LIMITS, Attack
 
-from agent.inference import checkpoint
+from agent.inference.preparing import checkpoint
 from agent.inference.sandbox import Limits, missing_walls, syscalls
 
 pytestmark = pytest.mark.skipif(bool(missing_walls()), reason=f"this kernel lacks {', '.join(missing_walls())}")

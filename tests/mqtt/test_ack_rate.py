@@ -1,6 +1,6 @@
 """The agent's own measure of the way to the broker."""
 
-from agent.mqtt.ack_rate import AckRate
+from agent.mqtt.publishing.ack_rate import AckRate
 
 
 def test_nothing_is_known_before_it_has_been_behind_for_five_seconds() -> None:

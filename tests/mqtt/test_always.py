@@ -14,8 +14,8 @@ from support.brokers import Mosquitto
 from support.station import Station
 
 from agent.messages.events import LinkDown, LinkUp, Listening
-from agent.mqtt.entry import Kind
-from agent.mqtt.outbox import DOUBT_S
+from agent.mqtt.outbox.outbox import DOUBT_S
+from agent.mqtt.outbox.outbox_item import Kind
 
 DETECTIONS, REPLAY = "stream/cam-1/detections", "stream/cam-1/replay"
 

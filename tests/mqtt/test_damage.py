@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from agent.messages.events import Noticed
-from agent.mqtt.entry import Entry, Kind
-from agent.mqtt.keeper import Keeper
-from agent.mqtt.outbox import Outbox
-from agent.mqtt.outgoing import Outgoing
-from agent.mqtt.store import Bounds, Store
+from agent.mqtt.message import OutgoingMessage
+from agent.mqtt.outbox.outbox import Outbox
+from agent.mqtt.outbox.outbox_item import Kind, OutboxItem
+from agent.mqtt.outbox.sqlite_store import Bounds, SqliteStore
+from agent.mqtt.outbox.writer_thread import WriterThread
 from agent.processes.loop import Loop
 
 WIDE = Bounds(1 << 30, 1e9)
@@ -110,12 +110,15 @@ def make_bench(tmp_path: Path) -> Iterator[Callable[[], Bench]]:
 
 
 def write(path: Path) -> None:
-    store = Store(path, WIDE)
+    store = SqliteStore(path, WIDE)
     now_s = time.clock_gettime(time.CLOCK_BOOTTIME)
     entries = [
-        Entry(number, Kind.DETECTION, Outgoing(f"t/{number}", bytes(500)), now_s) for number in range(1, COUNT + 1)
+        OutboxItem(number, Kind.DETECTION, OutgoingMessage(f"t/{number}", bytes(500)), now_s)
+        for number in range(1, COUNT + 1)
     ]
-    events = [Entry(number, Kind.EVENT, Outgoing(f"t/{number}", bytes(100)), now_s) for number in range(401, 411)]
+    events = [
+        OutboxItem(number, Kind.EVENT, OutgoingMessage(f"t/{number}", bytes(100)), now_s) for number in range(401, 411)
+    ]
     store.write([*entries, *events], {}, sync=True)
     store.close()
 
@@ -132,7 +135,7 @@ def test_a_wrong_row_costs_itself_alone(tmp_path: Path, make_bench: Callable[[],
     write(path)
     spoil(path, WRONG_ROWS[damage])
     bench = make_bench()
-    bench.outbox.keep(Kind.DETECTION, Outgoing("t/999", b"new"))
+    bench.outbox.keep(Kind.DETECTION, OutgoingMessage("t/999", b"new"))
     bench.outbox.on_change = lambda: None
     taken = bench.take_all() if damage != "a size that is a word" else _after_a_forgetting(bench)
     assert set(range(1, COUNT + 1)) - set(taken) <= {150, COUNT, 1}
@@ -197,7 +200,7 @@ def test_an_empty_file_is_said(tmp_path: Path, make_bench: Callable[[], Bench]) 
     write(path)
     os.truncate(path, 0)
     bench = make_bench()
-    bench.outbox.keep(Kind.DETECTION, Outgoing("t/1", b"new"))
+    bench.outbox.keep(Kind.DETECTION, OutgoingMessage("t/1", b"new"))
     bench.until(lambda: bench.told)
     assert "is empty" in str(bench.told)
     bench.until(lambda: bench.outbox.disk_bytes)
@@ -216,7 +219,7 @@ def test_a_new_file_is_no_damage_also_after_a_kill_while_it_is_made(
 ) -> None:
     (tmp_path / "outbox.new.db").write_bytes(b"half of it")
     bench = make_bench()
-    bench.outbox.keep(Kind.DETECTION, Outgoing("t/1", b"new"))
+    bench.outbox.keep(Kind.DETECTION, OutgoingMessage("t/1", b"new"))
     bench.until(lambda: bench.outbox.disk_bytes)
     assert bench.told is None
     assert not (tmp_path / "outbox.new.db").exists()
@@ -240,13 +243,13 @@ def test_damage_while_it_runs_keeps_the_numbers(tmp_path: Path, make_bench: Call
     bench.until(is_done)
     assert taken == [number for number in range(1, COUNT + 1) if number != 150 or 150 in taken]
     bench.close()
-    store = Store(path, WIDE)
+    store = SqliteStore(path, WIDE)
     assert store.totals[Kind.DETECTION].count == 0
     assert store.totals[Kind.EVENT].count == 10
     store.close()
 
 
-class _FailingKeeper(Keeper):
+class _FailingKeeper(WriterThread):
     """A keeper with a mistake in it that nobody thought of."""
 
     fails = 0
@@ -269,7 +272,7 @@ def test_any_exception_in_the_thread_is_told_and_the_thread_goes_on(
     keeper = _FailingKeeper(tmp_path / "outbox.db", WIDE, told.append, retry_s=0.1)
     keeper.start()
     for number in range(1, 6):
-        keeper.write(Entry(number, Kind.EVENT, Outgoing(f"t/{number}", b"x"), 1.0))
+        keeper.write(OutboxItem(number, Kind.EVENT, OutgoingMessage(f"t/{number}", b"x"), 1.0))
         limit_s = time.monotonic() + DEADLINE_S
         while not told and time.monotonic() < limit_s:
             time.sleep(0.01)
@@ -281,9 +284,9 @@ def test_any_exception_in_the_thread_is_told_and_the_thread_goes_on(
 
 
 def test_a_thread_that_is_gone_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Keeper, "_run", lambda _self: None)
+    monkeypatch.setattr(WriterThread, "_run", lambda _self: None)
     bench = Bench(tmp_path / "outbox.db")
-    bench.outbox.keep(Kind.EVENT, Outgoing("t/1", b"x"))
+    bench.outbox.keep(Kind.EVENT, OutgoingMessage("t/1", b"x"))
     bench.until(lambda: [one for one in bench.noticed if (one.code, one.on) == ("outbox_disk", True)])
     bench.until(lambda: bench.outbox.next(Kind.EVENT))
     bench.outbox.back()

@@ -13,9 +13,9 @@ import pytest
 from support.brokers import Mosquitto
 
 from agent.messages.errors import NotStartedError
+from agent.mqtt.blocking_client import BlockingClient, connected
 from agent.mqtt.embedded import EmbeddedBroker, find_mosquitto
-from agent.mqtt.link_settings import LinkSettings, Will
-from agent.mqtt.peer import Peer, connected
+from agent.mqtt.endpoint.link_settings import LinkSettings, Will
 
 DEADLINE_S = 60
 
@@ -32,7 +32,7 @@ def test_it_retains_acknowledges_and_sends_wills(embedded: EmbeddedBroker, proto
     def settings(name: str, will: Will | None = None) -> LinkSettings:
         return LinkSettings("127.0.0.1", embedded.port, name, protocol=protocol, will=will)  # type: ignore[arg-type]
 
-    leaving = Peer(settings("leaving", Will("status", b"offline")))
+    leaving = BlockingClient(settings("leaving", Will("status", b"offline")))
     with connected(settings("staying")) as peer:
         peer.publish("kept", b"value", retain=True)
         leaving.connect()

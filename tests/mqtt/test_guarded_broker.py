@@ -14,9 +14,9 @@ from support.brokers import Mosquitto
 from support.station import Station
 
 from agent.messages.events import LinkDown, LinkTrouble, LinkUp
-from agent.mqtt.link_settings import LinkSettings
-from agent.mqtt.peer import connected
-from agent.mqtt.tls import Tls
+from agent.mqtt.blocking_client import connected
+from agent.mqtt.endpoint.link_settings import LinkSettings
+from agent.mqtt.endpoint.tls import Tls
 
 
 @pytest.fixture

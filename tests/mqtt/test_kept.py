@@ -17,10 +17,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.mqtt.entry import Entry, Kind
-from agent.mqtt.outbox import DOUBT_S, Outbox
-from agent.mqtt.outgoing import Outgoing
-from agent.mqtt.store import Bounds, Store
+from agent.mqtt.message import OutgoingMessage
+from agent.mqtt.outbox.outbox import DOUBT_S, Outbox
+from agent.mqtt.outbox.outbox_item import Kind, OutboxItem
+from agent.mqtt.outbox.sqlite_store import Bounds, SqliteStore
 from agent.processes.loop import Loop
 
 DEADLINE_S = 60
@@ -36,7 +36,7 @@ class Bench:
         self.outbox.start(self.loop)
 
     def keep(self, number: int, kind: Kind = Kind.DETECTION, size: int = 100) -> None:
-        self.outbox.keep(kind, Outgoing(str(number), bytes(size)))
+        self.outbox.keep(kind, OutgoingMessage(str(number), bytes(size)))
 
     def until(self, is_done: Callable[[], object]) -> None:
         limit_s = time.monotonic() + DEADLINE_S
@@ -49,8 +49,8 @@ class Bench:
         lanes = self.outbox._lanes.values()
         self.until(lambda: not any(lane.waiting or lane.writing for lane in lanes) and not self.outbox._handed_bytes)
 
-    def take(self, count: int, kind: Kind = Kind.DETECTION) -> list[Entry]:
-        taken: list[Entry] = []
+    def take(self, count: int, kind: Kind = Kind.DETECTION) -> list[OutboxItem]:
+        taken: list[OutboxItem] = []
 
         def is_done() -> bool:
             while len(taken) < count and (entry := self.outbox.next(kind)) is not None:
@@ -90,12 +90,12 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def names(entries: list[Entry]) -> list[int]:
+def names(entries: list[OutboxItem]) -> list[int]:
     return [int(entry.message.topic) for entry in entries]
 
 
 def on_disk(path: Path, kind: Kind = Kind.DETECTION) -> list[int]:
-    store = Store(path, WIDE)
+    store = SqliteStore(path, WIDE)
     found = names(store.read(kind, -(2**62), 100_000))
     store.close()
     return found
@@ -130,9 +130,9 @@ def test_what_is_acknowledged_soon_never_reaches_the_disk(tmp_path: Path, make_b
     bench.until(lambda: bench.outbox.disk_bytes == 0)
     before = [(file.stat().st_size, file.stat().st_mtime_ns) for file in sorted(tmp_path.iterdir())]
     for number in range(500):
-        bench.outbox.keep(Kind.EVENT, Outgoing(str(number), b"x"))
+        bench.outbox.keep(Kind.EVENT, OutgoingMessage(str(number), b"x"))
         bench.outbox.acknowledged(bench.take(1, Kind.EVENT)[0])
-        bench.outbox.acknowledged(bench.outbox.lend(Kind.DETECTION, Outgoing(str(number), b"x")))
+        bench.outbox.acknowledged(bench.outbox.track_in_flight(Kind.DETECTION, OutgoingMessage(str(number), b"x")))
         bench.outbox.tick(is_up=True)
     bench.loop.run_once(0.1, lambda _: None)
     assert [(file.stat().st_size, file.stat().st_mtime_ns) for file in sorted(tmp_path.iterdir())] == before
@@ -140,8 +140,8 @@ def test_what_is_acknowledged_soon_never_reaches_the_disk(tmp_path: Path, make_b
 
 def test_an_answer_that_takes_long_puts_the_link_in_doubt(tmp_path: Path, make_bench: Callable[..., Bench]) -> None:
     bench = make_bench(tmp_path / "outbox.db")
-    entry = bench.outbox.lend(Kind.DETECTION, Outgoing("7", b"x"))
-    event = bench.outbox.lend(Kind.EVENT, Outgoing("8", b"x"))
+    entry = bench.outbox.track_in_flight(Kind.DETECTION, OutgoingMessage("7", b"x"))
+    event = bench.outbox.track_in_flight(Kind.EVENT, OutgoingMessage("8", b"x"))
     limit_s = time.monotonic() + DEADLINE_S
     while not (entry.written and event.written):
         assert time.monotonic() < limit_s
@@ -157,7 +157,9 @@ def test_an_answer_that_takes_long_puts_the_link_in_doubt(tmp_path: Path, make_b
 def test_a_message_lent_when_written_is_on_disk_by_then(tmp_path: Path, make_bench: Callable[..., Bench]) -> None:
     bench = make_bench(tmp_path / "outbox.db", at_once=frozenset(Kind))
     told: list[bool] = []
-    entry = bench.outbox.lend_written(Kind.DETECTION, Outgoing("7", b"x"), lambda: told.append(entry.written))
+    entry = bench.outbox.track_in_flight_once_written(
+        Kind.DETECTION, OutgoingMessage("7", b"x"), lambda: told.append(entry.written)
+    )
     bench.until(lambda: told)
     assert told == [True]
     assert bench.outbox.next(Kind.DETECTION) is None, "it is about to be sent"
@@ -175,12 +177,12 @@ class Walk:
         self.bench = bench
         self.count = 0
         self.done: set[int] = set()
-        self._taken: list[Entry] = []
+        self._taken: list[OutboxItem] = []
 
     def step(self, step: str) -> None:
         outbox = self.bench.outbox
         if step in {"keep", "lend", "written"}:
-            self._add(step, Outgoing(str(self.count), b"x"))
+            self._add(step, OutgoingMessage(str(self.count), b"x"))
         elif step == "next" and (entry := outbox.next(Kind.DETECTION)) is not None:
             self._taken.append(entry)
         elif step == "acknowledge" and self._taken:
@@ -195,15 +197,15 @@ class Walk:
         elif step in {"turn", "tick", "down"}:
             self._pass_time(step)
 
-    def _add(self, step: str, message: Outgoing) -> None:
+    def _add(self, step: str, message: OutgoingMessage) -> None:
         outbox = self.bench.outbox
         self.count += 1
         if step == "keep":
             outbox.keep(Kind.DETECTION, message)
         elif step == "lend":
-            self._taken.append(outbox.lend(Kind.DETECTION, message))
+            self._taken.append(outbox.track_in_flight(Kind.DETECTION, message))
         else:
-            self._taken.append(outbox.lend_written(Kind.DETECTION, message, lambda: None))
+            self._taken.append(outbox.track_in_flight_once_written(Kind.DETECTION, message, lambda: None))
 
     def _pass_time(self, step: str) -> None:
         if step == "turn":
@@ -236,10 +238,10 @@ def test_each_message_comes_in_order_and_none_is_lost_whatever_happens(
 KEEPS = """
 import sys
 from pathlib import Path
-from agent.mqtt.entry import Kind
-from agent.mqtt.outbox import Outbox
-from agent.mqtt.outgoing import Outgoing
-from agent.mqtt.store import Bounds
+from agent.mqtt.outbox.outbox_item import Kind
+from agent.mqtt.outbox.outbox import Outbox
+from agent.mqtt.message import Outgoing
+from agent.mqtt.outbox.sqlite_store import Bounds
 from agent.processes.loop import Loop
 loop = Loop()
 outbox = Outbox(Bounds(1 << 30, 3600), Path(sys.argv[1]))
@@ -291,9 +293,11 @@ def test_a_damaged_file_is_set_aside_and_told_and_a_new_one_serves(
 
 def test_damage_that_shows_later_loses_only_what_was_in_it(tmp_path: Path, make_bench: Callable[..., Bench]) -> None:
     path = tmp_path / "outbox.db"
-    first = Store(path, WIDE)
+    first = SqliteStore(path, WIDE)
     first.write(
-        [Entry(number, Kind.DETECTION, Outgoing(str(number), bytes(500)), 0) for number in range(999)], {}, sync=True
+        [OutboxItem(number, Kind.DETECTION, OutgoingMessage(str(number), bytes(500)), 0) for number in range(999)],
+        {},
+        sync=True,
     )
     first.close()
     with path.open("r+b") as file:
@@ -378,7 +382,7 @@ def test_a_system_that_has_no_descriptor_left_is_no_end_of_the_outbox(
     bench.keep(0)
     bench.until_written()
     with monkeypatch.context() as patch:
-        patch.setattr(Store, "write", fails)
+        patch.setattr(SqliteStore, "write", fails)
         bench.keep(1)
         bench.outbox.tick(is_up=False)
         bench.until(lambda: bench.outbox.trouble.unwritable)
@@ -415,15 +419,15 @@ def test_a_disk_that_hangs_holds_up_no_event(
 ) -> None:
     answers = threading.Event()
 
-    def hang(*_: object) -> Store:
+    def hang(*_: object) -> SqliteStore:
         assert answers.wait(DEADLINE_S)
         raise OSError("gone")
 
-    monkeypatch.setattr("agent.mqtt.keeper.Store", hang)
+    monkeypatch.setattr("agent.mqtt.outbox.writer_thread.SqliteStore", hang)
     bench = make_bench(tmp_path / "outbox.db")
     bench.keep(1, Kind.EVENT)
     assert bench.outbox.next(Kind.EVENT) is None, "what is on disk comes first"
-    taken: list[Entry] = []
+    taken: list[OutboxItem] = []
 
     def is_taken() -> bool:
         bench.outbox.tick(is_up=True)

@@ -14,9 +14,9 @@ from support.brokers import Mosquitto
 from support.station import Station
 
 from agent.messages.events import LinkDown, LinkUp, Received
-from agent.mqtt.connection import _reply
-from agent.mqtt.link_settings import settings_of
-from agent.mqtt.peer import connected
+from agent.mqtt.blocking_client import connected
+from agent.mqtt.endpoint.link_settings import settings_of
+from agent.mqtt.link.connection import _reply
 
 each_protocol = pytest.mark.parametrize("protocol", ["auto", "5", "3.1.1"])
 
@@ -172,7 +172,7 @@ def test_a_wrong_password_is_tried_again_with_one_line_of_log(
     station = make_station(broker.port, username="box-7", password=b"wrong")
     for _ in range(3):
         assert "uthori" in station.until_heard(LinkDown).detail
-    lines = [record for record in caplog.records if record.name == "agent.mqtt.client"]
+    lines = [record for record in caplog.records if record.name == "agent.mqtt.link.link"]
     assert len(lines) == 1
     assert "wrong" not in caplog.text
     broker.kill()
@@ -193,8 +193,8 @@ def test_nobody_listening_is_tried_again(make_station: Callable[..., Station], m
 def test_a_broker_that_says_nothing_costs_its_time_out_and_no_more(
     make_station: Callable[..., Station], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agent.mqtt.client.CONNACK_TIMEOUT_S", 1.0)
-    monkeypatch.setattr("agent.mqtt.client.Backoff.next_s", lambda _: 1.0)
+    monkeypatch.setattr("agent.mqtt.link.link.CONNACK_TIMEOUT_S", 1.0)
+    monkeypatch.setattr("agent.mqtt.link.link.Backoff.next_s", lambda _: 1.0)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         station = make_station(silent.getsockname()[1], protocol="5")
         station.until_heard(LinkDown)

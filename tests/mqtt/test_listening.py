@@ -8,19 +8,19 @@ from support.mini_broker import ACCEPT, CLOSE, MUTE, MiniBroker, Rules
 from support.station import Station
 
 from agent.messages.events import LinkTakenOver, LinkUp, Listening, Received
-from agent.mqtt.denials import Denials, Unanswered
-from agent.mqtt.link_settings import settings_of
-from agent.mqtt.peer import connected
-from agent.mqtt.subscription import Subscription
+from agent.mqtt.access.denials import Denials, Unanswered
+from agent.mqtt.access.topic_filter import TopicFilter
+from agent.mqtt.blocking_client import connected
+from agent.mqtt.endpoint.link_settings import settings_of
 
 BASE = "changeover/v1/box-7"
 EXACT = f"{BASE}/line/line-1/product/set"
 WISHES = [
-    Subscription(f"{BASE}/line/+/product/set", (EXACT,)),
-    Subscription(f"{BASE}/schedule/set"),
-    Subscription(f"{BASE}/cmd/+", (f"{BASE}/cmd/reload",)),
-    Subscription(f"{BASE}/meta", is_passing=True),
-    Subscription(f"{BASE}/line/+/ready", is_passing=True),
+    TopicFilter(f"{BASE}/line/+/product/set", (EXACT,)),
+    TopicFilter(f"{BASE}/schedule/set"),
+    TopicFilter(f"{BASE}/cmd/+", (f"{BASE}/cmd/reload",)),
+    TopicFilter(f"{BASE}/meta", is_passing=True),
+    TopicFilter(f"{BASE}/line/+/ready", is_passing=True),
 ]
 each_protocol = pytest.mark.parametrize("protocol", ["5", "3.1.1"])
 

@@ -1,13 +1,13 @@
 """Trouble is told when it begins and when it is over."""
 
 from agent.messages.events import Noticed
-from agent.mqtt.notices import Notices
+from agent.mqtt.alert_latch import AlertLatch
 
 
 def test_trouble_that_comes_and_goes_is_told_once_until_it_was_quiet() -> None:
     said: list[object] = []
     now_s = 0.0
-    notices = Notices(said.append, lambda: now_s)
+    notices = AlertLatch(said.append, lambda: now_s)
     while now_s < 60:
         now_s += 5
         notices.on("outbox_disk", "full")

@@ -10,7 +10,7 @@ from support.brokers import Mosquitto
 from support.station import Observer, Station
 
 from agent.messages.events import LinkDown, LinkUp, Listening
-from agent.mqtt.entry import Kind
+from agent.mqtt.outbox.outbox_item import Kind
 
 DETECTIONS = "stream/cam-1/detections"
 REPLAY = "stream/cam-1/replay"

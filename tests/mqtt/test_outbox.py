@@ -5,10 +5,10 @@ from collections.abc import Callable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.mqtt.entry import Entry, Kind
-from agent.mqtt.outbox import Outbox
-from agent.mqtt.outgoing import Outgoing
-from agent.mqtt.store import Bounds
+from agent.mqtt.message import OutgoingMessage
+from agent.mqtt.outbox.outbox import Outbox
+from agent.mqtt.outbox.outbox_item import Kind, OutboxItem
+from agent.mqtt.outbox.sqlite_store import Bounds
 
 
 class Clock:
@@ -27,8 +27,8 @@ def keep(outbox: Outbox, number: int, size_bytes: int = 100, kind: Kind = Kind.D
     outbox.keep(kind, message(number, size_bytes))
 
 
-def message(number: int, size_bytes: int = 100) -> Outgoing:
-    return Outgoing(str(number), bytes(size_bytes))
+def message(number: int, size_bytes: int = 100) -> OutgoingMessage:
+    return OutgoingMessage(str(number), bytes(size_bytes))
 
 
 def take_all(outbox: Outbox, kind: Kind = Kind.DETECTION) -> list[int]:
@@ -97,7 +97,7 @@ def test_what_is_larger_than_the_bound_is_dropped() -> None:
 @given(st.lists(st.sampled_from(["keep", "lend", "next", "acknowledge", "release", "back"]), max_size=60))
 def test_each_message_comes_in_order_and_none_is_lost(steps: list[str]) -> None:
     outbox = make(1 << 30)
-    taken: list[Entry] = []
+    taken: list[OutboxItem] = []
     done: set[int] = set()
     count = 0
     for step in steps:
@@ -105,7 +105,7 @@ def test_each_message_comes_in_order_and_none_is_lost(steps: list[str]) -> None:
             keep(outbox, count)
             count += 1
         elif step == "lend":
-            taken.append(outbox.lend(Kind.DETECTION, message(count)))
+            taken.append(outbox.track_in_flight(Kind.DETECTION, message(count)))
             count += 1
         elif step == "next" and (entry := outbox.next(Kind.DETECTION)) is not None:
             taken.append(entry)

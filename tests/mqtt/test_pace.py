@@ -1,9 +1,9 @@
 """How fast what was kept is sent again."""
 
-from agent.mqtt.pace import RATE_PER_S, Pace
+from agent.mqtt.publishing.replay_rate import RATE_PER_S, ReplayRateLimiter
 
 
-def carry(pace: Pace, seconds: float, per_s: float, base_s: float = 0.001) -> tuple[int, float]:
+def carry(pace: ReplayRateLimiter, seconds: float, per_s: float, base_s: float = 0.001) -> tuple[int, float]:
     """Use a way that carries `per_s` messages a second, in order; return how many went, and the longest wait."""
     now_s, free_s, sent, longest_s = 0.0, 0.0, 0, 0.0
     wire: list[tuple[float, float]] = []
@@ -22,7 +22,7 @@ def carry(pace: Pace, seconds: float, per_s: float, base_s: float = 0.001) -> tu
 
 
 def test_a_fast_way_is_used_up_to_the_rate_and_no_further() -> None:
-    pace = Pace()
+    pace = ReplayRateLimiter()
     sent, _ = carry(pace, 10, per_s=20_000)
     assert 0.8 * RATE_PER_S * 10 < sent <= RATE_PER_S * 10 + 100
     assert pace.take_rated()
@@ -30,7 +30,7 @@ def test_a_fast_way_is_used_up_to_the_rate_and_no_further() -> None:
 
 
 def test_a_slow_way_is_used_but_not_filled() -> None:
-    pace = Pace()
+    pace = ReplayRateLimiter()
     sent, longest_s = carry(pace, 60, per_s=15)
     assert sent > 0.8 * 15 * 60
     assert longest_s < 0.5, "the first ones, before it is known how slow it is; a window of 32 would be 2 s"
@@ -38,12 +38,12 @@ def test_a_slow_way_is_used_but_not_filled() -> None:
 
 
 def test_a_long_way_is_no_slow_one() -> None:
-    sent, _ = carry(Pace(), 30, per_s=20_000, base_s=0.15)
+    sent, _ = carry(ReplayRateLimiter(), 30, per_s=20_000, base_s=0.15)
     assert sent > 0.8 * 32 / 0.15 * 30, "as much as half of the window carries"
 
 
 def test_half_of_the_window_is_never_passed() -> None:
-    pace = Pace()
+    pace = ReplayRateLimiter()
     for count in range(200):
         pace.arrived(0.001, count / 100)
     assert pace.may_send(7, 8, 10)

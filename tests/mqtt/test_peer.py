@@ -5,8 +5,8 @@ import time
 import pytest
 from support.brokers import Mosquitto, free_port
 
-from agent.mqtt.link_settings import ProtocolSetting, settings_of
-from agent.mqtt.peer import Peer, PeerError, connected
+from agent.mqtt.blocking_client import BlockingClient, BlockingClientError, connected
+from agent.mqtt.endpoint.link_settings import ProtocolSetting, settings_of
 
 
 def url(port: int) -> str:
@@ -35,12 +35,12 @@ def test_it_hears_again_after_the_broker_came_back(mosquitto: Mosquitto) -> None
         while arrival is None and time.monotonic() < deadline_s:
             try:
                 other.publish("a", b"again", qos=1, timeout_s=1)
-            except PeerError:
+            except BlockingClientError:
                 time.sleep(0.05)
             arrival = peer.receive(0.5)
         assert arrival is not None
 
 
 def test_nobody_there_is_an_error() -> None:
-    with pytest.raises(PeerError, match="no link to"):
-        Peer(settings_of(url(free_port()))).connect()
+    with pytest.raises(BlockingClientError, match="no link to"):
+        BlockingClient(settings_of(url(free_port()))).connect()

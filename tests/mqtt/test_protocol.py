@@ -9,8 +9,8 @@ import pytest
 from support.station import Station
 
 from agent.messages.events import LinkDown, LinkUp, Listening
-from agent.mqtt.entry import Kind
-from agent.mqtt.protocol_choice import ProtocolChoice
+from agent.mqtt.link.protocol_choice import ProtocolChoice
+from agent.mqtt.outbox.outbox_item import Kind
 
 CONNACK = b"\x20\x02\x00\x00"
 SUBSCRIBE = 8

@@ -10,9 +10,9 @@ from support.mini_broker import ACCEPT, CLOSE, MUTE, MiniBroker, Rules
 from support.station import Station
 
 from agent.messages.events import LinkUp
-from agent.mqtt.entry import Kind
-from agent.mqtt.refusals import Outcome, outcome_of
-from agent.mqtt.retries import Retries
+from agent.mqtt.endpoint.connect_errors import Outcome, outcome_of
+from agent.mqtt.outbox.outbox_item import Kind
+from agent.mqtt.publishing.retry_backoff import Retries
 
 FOR_THE_MOMENT = [0x80, 0x83, 0x97]
 
@@ -123,7 +123,7 @@ def test_three_seconds_of_refusals_at_15_fps_lose_nothing_and_keep_the_order(
 def test_a_topic_without_rights_is_an_alert_that_names_it_and_the_others_go_on(
     broker: MiniBroker, make_station: Callable[..., Station], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agent.mqtt.retries._DENIED_FIRST_S", 1.0)
+    monkeypatch.setattr("agent.mqtt.publishing.retry_backoff._DENIED_FIRST_S", 1.0)
     station = up(make_station, broker)
     is_denied = True
     broker.rules = Rules(on_publish=lambda topic, _: 0x87 if topic.endswith("/ack") and is_denied else ACCEPT)

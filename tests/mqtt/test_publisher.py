@@ -4,13 +4,13 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from agent.mqtt.connection import Answered
-from agent.mqtt.farewell import Beside
-from agent.mqtt.outbox import Outbox
-from agent.mqtt.outgoing import Outgoing
-from agent.mqtt.publisher import Keep, Publisher
-from agent.mqtt.refusals import Outcome
-from agent.mqtt.store import Bounds
+from agent.mqtt.endpoint.connect_errors import Outcome
+from agent.mqtt.link.connection import Answered
+from agent.mqtt.link.graceful_disconnect import Beside
+from agent.mqtt.message import OutgoingMessage
+from agent.mqtt.outbox.outbox import Outbox
+from agent.mqtt.outbox.sqlite_store import Bounds
+from agent.mqtt.publishing.publisher import Keep, Publisher
 from agent.mqtt.topics import Topics
 
 TOPICS = Topics("changeover/v1", "box-7")
@@ -37,7 +37,7 @@ class DummyLink:
     def has_room(self) -> bool:
         return self.connection != 0 and self.in_flight < self.window and not self.is_choked
 
-    def publish(self, message: Outgoing, answered: Answered | None = None) -> bool:
+    def publish(self, message: OutgoingMessage, answered: Answered | None = None) -> bool:
         if self.connection == 0 or (message.qos and not self.has_room):
             return False
         self.wire.append((message.topic.removeprefix("changeover/v1/box-7/"), message.payload))
@@ -59,7 +59,7 @@ class DummyLink:
             self.acknowledge()
         self.connect(0)
 
-    def stop(self, last: Sequence[Outgoing], timeout_s: float) -> bool:
+    def stop(self, last: Sequence[OutgoingMessage], timeout_s: float) -> bool:
         del timeout_s
         return all(self.publish(message) for message in last)
 
@@ -145,7 +145,7 @@ def test_states_and_live_detections_keep_their_order_when_there_is_no_room() -> 
 
 def test_a_state_is_held_up_for_a_moment_and_a_detection_is_live_for_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     now_s = 100.0
-    monkeypatch.setattr("agent.mqtt.publisher.monotonic", lambda: now_s)
+    monkeypatch.setattr("agent.mqtt.publishing.publisher.monotonic", lambda: now_s)
     link = DummyLink(window=1)
     publisher = announced(link)
     for payload in (b"1", b"2", b"3"):
@@ -278,7 +278,7 @@ def test_stop_says_the_last_words() -> None:
 
 def test_the_acknowledged_rate_is_told_while_messages_wait_for_the_wire(monkeypatch: pytest.MonkeyPatch) -> None:
     now_s = 100.0
-    monkeypatch.setattr("agent.mqtt.publisher.monotonic", lambda: now_s)
+    monkeypatch.setattr("agent.mqtt.publishing.publisher.monotonic", lambda: now_s)
     link = DummyLink(window=2)
     publisher = announced(link)
     publisher.tick()

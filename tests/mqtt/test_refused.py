@@ -12,8 +12,8 @@ from support.certificates import Authority
 from support.station import Station
 
 from agent.messages.events import LinkDown, LinkUp
-from agent.mqtt.folded_log import FoldedLog
-from agent.mqtt.tls import Tls
+from agent.mqtt.endpoint.tls import Tls
+from agent.mqtt.link.log_dedup import LogDedup
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def assert_refused(station: Station, words: str, caplog: pytest.LogCaptureFixtur
     while len(details) < 3:
         details.append(station.until_heard(LinkDown).detail)
     assert all(words in detail for detail in details), details
-    lines = [record.getMessage() for record in caplog.records if record.name == "agent.mqtt.client"]
+    lines = [record.getMessage() for record in caplog.records if record.name == "agent.mqtt.link.link"]
     assert len(lines) == 1, lines
     assert words in lines[0]
 
@@ -129,7 +129,7 @@ def test_missing_rights_are_told_by_an_alert(
 
 
 def test_reasons_that_alternate_are_one_line_each_a_minute(caplog: pytest.LogCaptureFixture) -> None:
-    folded = FoldedLog(logging.getLogger("folded"))
+    folded = LogDedup(logging.getLogger("folded"))
     for second in range(0, 120, 2):
         folded.warn("one", float(second))
         folded.warn("other", float(second + 1))

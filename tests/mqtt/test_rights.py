@@ -11,9 +11,9 @@ from support.certificates import Authority
 from support.station import Station
 
 from agent.messages.events import LinkDown, LinkUp, Received
-from agent.mqtt.link_settings import LinkSettings
-from agent.mqtt.peer import PeerError, connected
-from agent.mqtt.tls import Tls
+from agent.mqtt.blocking_client import BlockingClientError, connected
+from agent.mqtt.endpoint.link_settings import LinkSettings
+from agent.mqtt.endpoint.tls import Tls
 
 SHIPPED = Path(__file__).parents[2] / "config" / "mosquitto"
 USERS = ("box-7", "box-8", "plc-line-1", "plc-line-2", "operator", "viewer", "stranger")
@@ -116,5 +116,8 @@ def test_nobody_comes_in_without_a_password_or_by_plain_text(
     ]
     for change in changes:
         make_station(plant.broker.port, **change).until_heard(LinkDown)
-    with pytest.raises(PeerError), connected(LinkSettings("127.0.0.1", plant.broker.port, "x", tls=plant.tls)):
+    with (
+        pytest.raises(BlockingClientError),
+        connected(LinkSettings("127.0.0.1", plant.broker.port, "x", tls=plant.tls)),
+    ):
         pass

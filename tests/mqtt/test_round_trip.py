@@ -1,13 +1,13 @@
 """The ping to itself: when a link is dead, when it is deaf, and when it is merely busy."""
 
-from agent.mqtt.round_trip import RoundTrip
+from agent.mqtt.link.echo_ping import EchoPing
 
 KEEPALIVE_S = 10.0
 
 
-def echoed_once() -> RoundTrip:
+def echoed_once() -> EchoPing:
     """Return one whose first ping came back at 0 s; the next is due at 5 s."""
-    pings = RoundTrip(KEEPALIVE_S)
+    pings = EchoPing(KEEPALIVE_S)
     payload = pings.due(0.0)
     assert payload is not None
     pings.echoed(payload, 0.0)
@@ -43,7 +43,7 @@ def test_acknowledgements_alone_are_life_for_a_slow_way_but_not_for_ever() -> No
 
 
 def test_where_no_ping_ever_came_back_it_is_silent_and_never_overdue() -> None:
-    pings = RoundTrip(KEEPALIVE_S)
+    pings = EchoPing(KEEPALIVE_S)
     for second in range(60):
         pings.due(float(second))
         assert not pings.is_overdue(float(second), arrived_s=0.0)

@@ -7,7 +7,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from agent.mqtt.schemas import PAYLOADS, main, schema, text_of
+from agent.messages.schema_writer import PAYLOADS, main, schema, text_of
 
 FOLDER = Path(__file__).parents[2] / "docs" / "schemas"
 AT = "2026-01-01T06:00:00.000Z"

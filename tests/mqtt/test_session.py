@@ -8,14 +8,14 @@ from support.mini_broker import MiniBroker
 from support.station import Station
 
 from agent.messages.events import LinkDown, LinkTakenOver, LinkUp, Listening, Received
-from agent.mqtt.link_settings import settings_of
-from agent.mqtt.peer import Peer, connected
+from agent.mqtt.blocking_client import BlockingClient, connected
+from agent.mqtt.endpoint.link_settings import settings_of
 
 PRODUCT = "changeover/v1/box-7/line/line-1/product/set"
 
 
 @pytest.fixture
-def plc(mosquitto: Mosquitto) -> Iterator[Peer]:
+def plc(mosquitto: Mosquitto) -> Iterator[BlockingClient]:
     with connected(settings_of(mosquitto.url)) as peer:
         yield peer
 
@@ -26,7 +26,7 @@ def products(station: Station) -> list[bytes]:
 
 @pytest.mark.parametrize("protocol", ["5", "3.1.1"])
 def test_commands_of_a_short_outage_arrive_in_order(
-    mosquitto: Mosquitto, plc: Peer, make_station: Callable[..., Station], protocol: str
+    mosquitto: Mosquitto, plc: BlockingClient, make_station: Callable[..., Station], protocol: str
 ) -> None:
     station = make_station(mosquitto.port, protocol=protocol, session_s=60)
     station.until_heard(LinkUp)
@@ -42,7 +42,7 @@ def test_commands_of_a_short_outage_arrive_in_order(
 
 @pytest.mark.parametrize("protocol", ["5", "3.1.1"])
 def test_commands_of_a_long_outage_do_not_surprise(
-    mosquitto: Mosquitto, plc: Peer, make_station: Callable[..., Station], protocol: str
+    mosquitto: Mosquitto, plc: BlockingClient, make_station: Callable[..., Station], protocol: str
 ) -> None:
     station = make_station(mosquitto.port, protocol=protocol, session_s=1)
     station.until_heard(LinkUp)
@@ -108,7 +108,7 @@ def test_a_broker_that_knows_nothing_of_us_is_connected_to_once(
 
 
 def test_what_waits_in_a_session_of_before_the_start_is_forgotten_and_no_will_is_sent(
-    mosquitto: Mosquitto, plc: Peer, make_station: Callable[..., Station]
+    mosquitto: Mosquitto, plc: BlockingClient, make_station: Callable[..., Station]
 ) -> None:
     before = make_station(mosquitto.port, protocol="3.1.1", session_s=60)
     before.until_heard(LinkUp)

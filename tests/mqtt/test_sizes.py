@@ -7,20 +7,20 @@ from support.brokers import Mosquitto
 from support.station import Station
 
 from agent.messages.events import LinkDown, LinkUp, Received
-from agent.mqtt.link_settings import LinkSettings, ProtocolVersion
-from agent.mqtt.outgoing import Outgoing
-from agent.mqtt.peer import connected
-from agent.mqtt.sizes import packet_bytes
-from agent.mqtt.subscription import Subscription
+from agent.mqtt.access.topic_filter import TopicFilter
+from agent.mqtt.blocking_client import connected
+from agent.mqtt.endpoint.link_settings import LinkSettings, ProtocolVersion
+from agent.mqtt.message import OutgoingMessage
+from agent.mqtt.packet_size import packet_bytes
 
 LIMIT_BYTES = 600
 TOPIC = "changeover/v1/box-7/meta"
 
 
-def _of(size_bytes: int, protocol: ProtocolVersion, topic: str = TOPIC) -> Outgoing:
+def _of(size_bytes: int, protocol: ProtocolVersion, topic: str = TOPIC) -> OutgoingMessage:
     """Return a message that takes exactly so many bytes on the wire."""
-    rest = packet_bytes(Outgoing(topic, b"x" * 300), protocol) - 300
-    return Outgoing(topic, b"x" * (size_bytes - rest), retain=True)
+    rest = packet_bytes(OutgoingMessage(topic, b"x" * 300), protocol) - 300
+    return OutgoingMessage(topic, b"x" * (size_bytes - rest), retain=True)
 
 
 def _told(station: Station, code: str = "message_too_large") -> list[str]:
@@ -71,11 +71,11 @@ def test_what_a_silent_broker_closes_on_three_times_is_set_aside_and_the_rest_go
 @pytest.mark.parametrize("qos", [0, 1])
 @pytest.mark.parametrize("size", [0, 1, 100, 127, 128, 16_383, 16_384, 70_000])
 def test_lengths_are_those_of_paho(protocol: ProtocolVersion, correlation: bytes | None, qos: int, size: int) -> None:
-    message = Outgoing("changeover/v1/käse", b"x" * size, qos, correlation=correlation)
+    message = OutgoingMessage("changeover/v1/käse", b"x" * size, qos, correlation=correlation)
     assert packet_bytes(message, protocol) == _encoded_bytes(message, protocol)
 
 
-def _encoded_bytes(message: Outgoing, protocol: ProtocolVersion) -> int:
+def _encoded_bytes(message: OutgoingMessage, protocol: ProtocolVersion) -> int:
     import paho.mqtt.client as paho  # noqa: PLC0415 - the reference
     from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion  # noqa: PLC0415
     from paho.mqtt.packettypes import PacketTypes  # noqa: PLC0415
@@ -106,7 +106,7 @@ def test_a_huge_message_to_us_ends_the_connection_and_is_not_kept(
     station = make_station(mosquitto.port, protocol="3.1.1", session_s=120)
     topic = "changeover/v1/box-7/line/line-1/product/set"
     station.until_heard(LinkUp)
-    station.link.listen([Subscription(topic)])
+    station.link.listen([TopicFilter(topic)])
     before_bytes = _resident_bytes()
     with connected(LinkSettings("127.0.0.1", mosquitto.port, "plc")) as plc:
         station.until(lambda: station.link.in_flight == 0)
@@ -115,7 +115,7 @@ def test_a_huge_message_to_us_ends_the_connection_and_is_not_kept(
             plc.publish(topic, b"x" * 50_000_000, timeout_s=60)
             assert "50000" in station.until_heard(LinkDown).detail
             station.until_heard(LinkUp)
-            station.link.listen([Subscription(topic)])
+            station.link.listen([TopicFilter(topic)])
         _until_it_hears(station, plc.publish, topic)
     assert len(_told(station)) == 1, "told once, and still on"
     assert _resident_bytes() - before_bytes < 10_000_000 + 50_000_000, "one copy is this test's own"

@@ -3,7 +3,7 @@
 import pytest
 
 from agent.messages.errors import MistakeError
-from agent.mqtt.link_settings import Address, parse_url, settings_of
+from agent.mqtt.endpoint.link_settings import Address, parse_url, settings_of
 from agent.mqtt.topics import Incoming, Topics, is_id
 
 TOPICS = Topics("changeover/v1", "box-7")

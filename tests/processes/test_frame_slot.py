@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from agent.messages.errors import MistakeError
-from agent.processes import slot_layout as layout
-from agent.processes.frame_slot import FrameSlot, SlotReader, SlotWriter
+from agent.processes.slots import slot_layout as layout
+from agent.processes.slots.frame_slot import FrameSlot, SlotReader, SlotWriter
 
 DEADLINE_S = 60.0
 
@@ -20,7 +20,7 @@ DEADLINE_S = 60.0
 WRITER = """
 import sys, time
 from agent.messages.children import SlotDescriptors
-from agent.processes.frame_slot import SlotWriter
+from agent.processes.slots.frame_slot import SlotWriter
 memory, offered, taken, height, width, count, keep_all = map(int, sys.argv[1:])
 writer = SlotWriter(SlotDescriptors(memory=memory, offered=offered, taken=taken))
 number = -1
@@ -35,7 +35,7 @@ while count < 0 or number + 1 < count:
 HOLDER = """
 import sys, time
 from agent.messages.children import SlotDescriptors
-from agent.processes.frame_slot import SlotReader
+from agent.processes.slots.frame_slot import SlotReader
 memory, offered, taken = map(int, sys.argv[1:])
 reader = SlotReader(SlotDescriptors(memory=memory, offered=offered, taken=taken))
 frame = reader.take()
@@ -399,7 +399,7 @@ def test_nobody_can_cut_the_memory_short(slot: FrameSlot) -> None:
 
 def test_control_stays_without_numpy() -> None:
     code = (
-        "import sys; from agent.processes.frame_slot import FrameSlot;"
+        "import sys; from agent.processes.slots.frame_slot import FrameSlot;"
         "FrameSlot.create('x').counters(); sys.exit('numpy' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.processes.installed import version_of
+from agent.processes.package_version import version_of
 
 
 def test_a_module_of_a_package_with_another_name_has_a_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

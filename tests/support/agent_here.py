@@ -5,9 +5,9 @@ from dataclasses import dataclass, field, replace
 
 from agent.app.agent import Agent
 from agent.app.context import Context
-from agent.health.device import Device
-from agent.health.host import Host, HostReading
 from agent.health.probes.dummy import DummyProbe
+from agent.health.sensors.host import Host, HostReading
+from agent.health.sensors.probe_threads import Device
 from agent.messages.events import StopRequested
 from agent.models.catalog import Catalog
 from agent.settings import load

@@ -1,8 +1,8 @@
 """One moment of a plant, with something of every kind in it."""
 
-from agent.health.facts import AlertFacts, CacheFacts, Facts, LineFacts, LinkFacts, StreamFacts
-from agent.health.host import HostReading
-from agent.health.reading import Reading, Zone
+from agent.health.metrics.snapshot import AlertFacts, CacheFacts, Facts, LineFacts, LinkFacts, StreamFacts
+from agent.health.sensors.host import HostReading
+from agent.health.sensors.reading import Reading, Zone
 
 FACTS = Facts(
     info={

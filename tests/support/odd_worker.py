@@ -13,8 +13,8 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from agent.inference import process
 from agent.inference.backends import load
-from agent.inference.in_order import InOrder
-from agent.inference.pipeline import Pipeline
+from agent.inference.serving.sequencer import Sequencer
+from agent.inference.serving.stream_pipeline import StreamPipeline
 from agent.inference.worker import Worker
 from agent.messages.children import ToWorker
 from agent.processes.child import run_child
@@ -50,22 +50,22 @@ def odd_load(*arguments: Any) -> Any:  # noqa: ANN401 - as `load`
 
 def patch() -> None:
     """Make the process as odd as its file says."""
-    step, after = Pipeline._step, InOrder.after_those_before
+    step, after = StreamPipeline._step, Sequencer.after_those_before
 
-    def stop(pipeline: Pipeline) -> None:
+    def stop(pipeline: StreamPipeline) -> None:
         if ordered("stop"):
             threading.Event().wait()  # for ever, and marked by nothing: as good as dead
         step(pipeline)
 
     @contextmanager
-    def stand(order: InOrder, number: int) -> Iterator[None]:
+    def stand(order: Sequencer, number: int) -> Iterator[None]:
         while ordered("stand"):
             time.sleep(0.02)
         with after(order, number):
             yield
 
-    Pipeline._step = stop  # type: ignore[assignment,method-assign] # that is what this process is for
-    InOrder.after_those_before = stand  # type: ignore[assignment,method-assign]
+    StreamPipeline._step = stop  # type: ignore[assignment,method-assign] # that is what this process is for
+    Sequencer.after_those_before = stand  # type: ignore[assignment,method-assign]
     Worker.__init__.__defaults__ = (odd_load,)
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from agent.watch.board import Board
+from agent.watch.board.board import Board
 
 BASE = "changeover/v1/box-7"
 

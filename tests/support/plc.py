@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from agent.mqtt.link_settings import LinkSettings, ProtocolVersion
-from agent.mqtt.peer import Peer, connected
+from agent.mqtt.blocking_client import BlockingClient, connected
+from agent.mqtt.endpoint.link_settings import LinkSettings, ProtocolVersion
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ FORMS = (
 
 
 @contextmanager
-def plc(port: int, protocol: ProtocolVersion) -> Iterator[Peer]:
+def plc(port: int, protocol: ProtocolVersion) -> Iterator[BlockingClient]:
     """Connect as a PLC does, with its own client id."""
     with connected(LinkSettings("127.0.0.1", port, f"plc7-{protocol}", protocol=protocol)) as peer:
         yield peer

@@ -10,7 +10,7 @@ from itertools import count
 
 import psutil
 
-from agent.mqtt.peer import Peer, PeerError
+from agent.mqtt.blocking_client import BlockingClient, BlockingClientError
 from support.brokers import Mosquitto
 from support.running_agent import BASE, RunningAgent
 from support.witness import Sent, Witness
@@ -29,7 +29,13 @@ class RandomRun:
     """`run` plays for a while, `settle` lets everything heal. One thread; `heard` holds nothing but the witness."""
 
     def __init__(  # noqa: PLR0913, PLR0917 - the whole plant
-        self, agent: RunningAgent, broker: Mosquitto, plc: Peer, ear: Peer, witness: Witness, seed: int
+        self,
+        agent: RunningAgent,
+        broker: Mosquitto,
+        plc: BlockingClient,
+        ear: BlockingClient,
+        witness: Witness,
+        seed: int,
     ) -> None:
         self.faults: dict[str, int] = {}
         self._agent, self._broker, self._plc, self._ear = agent, broker, plc, ear
@@ -139,7 +145,7 @@ class RandomRun:
     def _publish(self, topic: str, payload: str) -> None:
         try:
             self._plc.publish(topic, payload, qos=0)
-        except PeerError:
+        except BlockingClientError:
             """No broker, no command: it is repeated."""
 
     # what goes wrong

@@ -18,8 +18,8 @@ import numpy as np
 import psutil
 import tomlkit
 
-from agent.mqtt.link_settings import settings_of
-from agent.mqtt.peer import Arrival, Peer, connected
+from agent.mqtt.blocking_client import Arrival, BlockingClient, connected
+from agent.mqtt.endpoint.link_settings import settings_of
 from support.tiny_models import write_tiny_model
 
 BASE = "changeover/v1/box"
@@ -31,7 +31,7 @@ PRODUCTS = {"bottle-500": "alpha", "17": "beta", "crate": "alpha"}
 class RunningAgent:
     """One agent, started and stopped by a test; everything that it published is in `heard`, in order."""
 
-    def __init__(self, folder: Path, url: str, peer: Peer, changes: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(self, folder: Path, url: str, peer: BlockingClient, changes: Callable[[dict[str, Any]], None]) -> None:
         self.folder = folder
         self.heard: list[Arrival] = []
         self._peer = peer

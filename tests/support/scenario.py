@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from agent.app.plant import plant_of
+from agent.app.configuration.plant_builder import plant_of
 from agent.control import snapshot
 from agent.control.actions import Action, AssignLine, PrepareModel
 from agent.control.events import AckRate, CapChanged, StreamChanged, Tick, WorkerHung, WorkerLost, WorkerUp

@@ -10,13 +10,13 @@ from agent.control.actions import (
     Action,
     Answer,
     AssignLine,
-    Hold,
+    DisconnectFor,
     PrepareModel,
-    Probe,
     PublishEvent,
     PublishLive,
     PublishState,
     Reload,
+    RequeryRetained,
     SetPublish,
 )
 
@@ -80,9 +80,9 @@ def _done(action: Action) -> dict[str, Any] | None:
             return {"topic": "<prepare>", "line": action.line, "model": model, "hold_s": hold_s}
         case SetPublish():
             return {"topic": "<publish>", "stream": action.stream, "publish": action.publish}
-        case Hold():
+        case DisconnectFor():
             return {"topic": "<hold>", "seconds": action.seconds}
-        case Probe():
+        case RequeryRetained():
             said = {"topic": "<probe>", "filter": action.filter_}
         case _:
             return {"topic": "<reload>"} if isinstance(action, Reload) else None

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from agent.messages.events import LinkDown, LinkUp, Listening, Noticed
-from agent.mqtt.client import Link
-from agent.mqtt.entry import Kind
-from agent.mqtt.link_settings import LinkSettings, Will, settings_of
-from agent.mqtt.outbox import Outbox
-from agent.mqtt.peer import Peer, connected
-from agent.mqtt.publisher import Keep, Publisher
-from agent.mqtt.store import Bounds
-from agent.mqtt.subscription import Subscription
+from agent.mqtt.access.topic_filter import TopicFilter
+from agent.mqtt.blocking_client import BlockingClient, connected
+from agent.mqtt.endpoint.link_settings import LinkSettings, Will, settings_of
+from agent.mqtt.link.link import Link
+from agent.mqtt.outbox.outbox import Outbox
+from agent.mqtt.outbox.outbox_item import Kind
+from agent.mqtt.outbox.sqlite_store import Bounds
+from agent.mqtt.publishing.publisher import Keep, Publisher
 from agent.mqtt.topics import Topics
 from agent.processes.loop import Loop
 
@@ -52,7 +52,7 @@ class Station:
         self.publisher.start(self.loop)
         self.heard: list[object] = []
         self.is_listening = False
-        self.wishes = [Subscription(filter_) for filter_ in self.topics.subscriptions()]
+        self.wishes = [TopicFilter(filter_) for filter_ in self.topics.subscriptions()]
         self.noticed: list[Noticed] = []
         self._ticked_s = 0.0
 
@@ -109,7 +109,7 @@ class Station:
 class Observer:
     """Sees what is on the wire, in order."""
 
-    def __init__(self, peer: Peer) -> None:
+    def __init__(self, peer: BlockingClient) -> None:
         self.peer = peer
         self.seen: list[tuple[str, str]] = []
 

@@ -10,7 +10,7 @@ from unittest.mock import patch
 
 import pytest
 
-from agent.inference import checkpoint
+from agent.inference.preparing import checkpoint
 from agent.inference.sandbox import Limits
 from agent.messages.errors import ModelError, OutOfMemoryError
 from agent.messages.references import ModelVersion

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from agent.mqtt.peer import Arrival
+from agent.mqtt.blocking_client import Arrival
 
 FRESH_S = 3.0
 """A PLC may run on a `live` that is younger."""

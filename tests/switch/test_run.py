@@ -10,8 +10,8 @@ from support.brokers import Mosquitto
 from support.plant_told import BASE, meta
 
 from agent.messages.errors import MistakeError, TransientError
-from agent.mqtt.link_settings import settings_of
-from agent.mqtt.peer import Peer, connected
+from agent.mqtt.blocking_client import BlockingClient, connected
+from agent.mqtt.endpoint.link_settings import settings_of
 from agent.settings import Settings
 from agent.switch.main import Asked, run
 
@@ -24,7 +24,7 @@ def settings(broker: Mosquitto) -> Settings:
 
 
 @contextmanager
-def pretended(broker: Mosquitto, answer: Callable[[Peer, str], None]) -> Iterator[None]:
+def pretended(broker: Mosquitto, answer: Callable[[BlockingClient, str], None]) -> Iterator[None]:
     """Say of a device that it is online, and `answer` the first command (called with its id)."""
     with connected(settings_of(broker.url)) as peer:
         peer.subscribe([PRODUCT_SET])
@@ -43,7 +43,7 @@ def pretended(broker: Mosquitto, answer: Callable[[Peer, str], None]) -> Iterato
         thread.join(60)
 
 
-def ack(peer: Peer, id_: str, result: str, reason: str | None = None) -> None:
+def ack(peer: BlockingClient, id_: str, result: str, reason: str | None = None) -> None:
     said = {"id": id_, "topic": PRODUCT_SET, "result": result, "reason": reason, "detail": "\x1b[2Jwhy"}
     peer.publish(f"{BASE}/ack", msgspec.json.encode(said))
 
@@ -57,7 +57,7 @@ def test_nobody_behind_an_old_online(mosquitto: Mosquitto) -> None:
 
 
 def test_a_device_that_goes_in_the_middle_is_said_at_once(mosquitto: Mosquitto) -> None:
-    def go(peer: Peer, id_: str) -> None:
+    def go(peer: BlockingClient, id_: str) -> None:
         ack(peer, id_, "accepted")
         peer.publish(f"{BASE}/status", "offline", retain=True)
 
@@ -67,7 +67,7 @@ def test_a_device_that_goes_in_the_middle_is_said_at_once(mosquitto: Mosquitto) 
 
 
 def test_a_broker_that_dies_in_the_middle_is_said(mosquitto: Mosquitto) -> None:
-    def accept_and_kill(peer: Peer, id_: str) -> None:
+    def accept_and_kill(peer: BlockingClient, id_: str) -> None:
         # once the broker has acknowledged this, it has acknowledged the command before
         ack(peer, id_, "accepted")
         mosquitto.kill()
@@ -82,7 +82,7 @@ def test_a_broker_that_dies_in_the_middle_is_said(mosquitto: Mosquitto) -> None:
 def test_an_answer_that_is_not_ours_does_not_end_it_and_ours_does(
     mosquitto: Mosquitto, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def answer(peer: Peer, id_: str) -> None:
+    def answer(peer: BlockingClient, id_: str) -> None:
         ack(peer, "somebody-else", "rejected", "unknown_product")
         ack(peer, id_, "noop")
 

@@ -13,8 +13,8 @@ from support.brokers import Mosquitto
 from support.machine import Machine
 from support.running_agent import RunningAgent
 
-from agent.mqtt.link_settings import LinkSettings
-from agent.mqtt.peer import connected
+from agent.mqtt.blocking_client import connected
+from agent.mqtt.endpoint.link_settings import LinkSettings
 
 PREPARED = os.environ.get("CHANGEOVER_TEST_MACHINE")
 

@@ -3,7 +3,7 @@
 import pytest
 from support.plant_told import fault_board, normal_board
 
-from agent.watch.board import Board
+from agent.watch.board.board import Board
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 from support.plant_told import BASE, detections, fault_board, health, line_state, meta, normal_board, switch, tell
 
-from agent.watch.board import Board
-from agent.watch.view import View
+from agent.watch.board.board import Board
+from agent.watch.screen.view import View
 
 TOPICS = [
     "status",

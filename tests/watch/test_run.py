@@ -18,8 +18,8 @@ from support.brokers import Mosquitto, free_port
 from support.plant_told import BASE, detections, line_state, meta
 
 from agent.messages.errors import EXIT_FAILED, EXIT_OK
-from agent.mqtt.link_settings import settings_of
-from agent.mqtt.peer import Peer, connected
+from agent.mqtt.blocking_client import BlockingClient, connected
+from agent.mqtt.endpoint.link_settings import settings_of
 from agent.settings import Settings
 from agent.watch.main import run
 
@@ -30,7 +30,7 @@ def settings(port: int) -> Settings:
     return Settings.model_validate({"device": {"id": "box-7"}, "mqtt": {"url": f"mqtt://127.0.0.1:{port}"}})
 
 
-def publish_plant(peer: Peer, ready: str = "bottle-500") -> None:
+def publish_plant(peer: BlockingClient, ready: str = "bottle-500") -> None:
     state = line_state("line-1", "bottle-500", "cap-check:n@3", "ready", "product")
     told: dict[str, object] = {"meta": meta({"line-1": ["cam-1"]}), "line/line-1/state": state}
     for topic, payload in told.items():

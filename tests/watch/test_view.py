@@ -8,9 +8,9 @@ from rich.console import Console
 from rich.text import Text
 from support.plant_told import BASE, line_state, resident, tell
 
-from agent.watch.board import Board
+from agent.watch.board.board import Board
 from agent.watch.main import LiveView, screenshot, show
-from agent.watch.view import View
+from agent.watch.screen.view import View
 
 SIZES = [(80, 24), (100, 30), (120, 40)]
 COLOURS = {"color(1)": "red", "color(2)": "green", "color(3)": "yellow"}

@@ -35,7 +35,7 @@ from ultralytics.utils.metrics import ap_per_class, box_iou
 from agent.bench.article.weights import restore
 from agent.demo.conveyor import Part, dataset
 from agent.inference.backends import Objects, load
-from agent.inference.parity import compare
+from agent.inference.validation.parity import compare
 from agent.messages.references import ModelReference, ModelVersion
 from agent.models.catalog import Catalog
 

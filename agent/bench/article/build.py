@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from agent.bench.labels import CLASSES, labels_of, marker_of
+from agent.bench.plant.labels import CLASSES, labels_of, marker_of
 
 # before the imports below
 os.environ |= {"YOLO_AUTOINSTALL": "false", "YOLO_OFFLINE": "true", "YOLO_VERBOSE": "false"}

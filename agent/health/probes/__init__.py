@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from agent.health.reading import Reading
+from agent.health.sensors.reading import Reading
 from agent.messages.errors import MistakeError
 
 

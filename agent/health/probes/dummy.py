@@ -1,6 +1,6 @@
 """A probe that says what it is told to, for tests and for a plant without sensors."""
 
-from agent.health.reading import Reading
+from agent.health.sensors.reading import Reading
 
 
 class DummyProbe:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from agent.health.probes import ProbeAbsentError, plausible
-from agent.health.reading import Reading, Zone
+from agent.health.sensors.reading import Reading, Zone
 from agent.messages.errors import TransientError
 
 _log: Final = logging.getLogger(__name__)

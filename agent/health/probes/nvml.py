@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from agent.health.probes import ProbeAbsentError, plausible
-from agent.health.reading import Reading, Zone
+from agent.health.sensors.reading import Reading, Zone
 
 _log: Final = logging.getLogger(__name__)
 _REASONS: Final = {0x04: "power", 0x08: "hardware", 0x20: "heat", 0x40: "heat", 0x80: "power"}

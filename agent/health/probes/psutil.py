@@ -5,7 +5,7 @@ from typing import Final
 import psutil
 
 from agent.health.probes import plausible
-from agent.health.reading import Reading, Zone
+from agent.health.sensors.reading import Reading, Zone
 
 _BELOW_CRITICAL_C: Final = 10.0
 """Where a sensor knows only the temperature that switches it off, slowing begins about so far below."""

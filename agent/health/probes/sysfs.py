@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from agent.health.probes import plausible
-from agent.health.reading import Reading, Zone
+from agent.health.sensors.reading import Reading, Zone
 
 _TOTALS: Final = ("VDD_IN", "POM_5V_IN")
 """The rail that feeds all others, on the boards that have one; without it the total is their sum."""

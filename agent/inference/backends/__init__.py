@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Final, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.inference.artifacts import Artifacts, Made, Opened
+from agent.inference.artifacts.artifact_store import ArtifactStore, Made, Opened
 from agent.inference.backends.choice import artifact_key, backend_of, is_checkpoint, require_openable
 from agent.inference.backends.errors import InferenceError, NotPreparedError, brief, is_out_of_memory
-from agent.inference.places import Places
+from agent.inference.backends.in_flight import InFlightLimiter
 from agent.inference.yolo.head import Head
 from agent.inference.yolo.objects import Objects
 from agent.messages.errors import ModelError, OutOfMemoryError
@@ -66,7 +66,7 @@ class Model(Protocol):
     @property
     def backend(self) -> str: ...  # noqa: D102 - said above
     @property
-    def places(self) -> Places: ...  # noqa: D102 - said above
+    def places(self) -> InFlightLimiter: ...  # noqa: D102 - said above
 
     def prepare(self, image: NDArray[np.uint8]) -> Prepared:
         """Letterbox `image`, uint8 (h, w, 3) BGR; after it the caller may overwrite the image."""
@@ -126,7 +126,7 @@ def load(version: ModelVersion, compute: str, cache_dir: Path) -> Model:
 
 def _load_prepared(version: ModelVersion, compute: str, cache_dir: Path) -> "Detector | None":
     """Load the version's artifact; one that its runtime refuses is removed, and will be made again."""
-    key, artifacts = artifact_key(version, compute), Artifacts(cache_dir)
+    key, artifacts = artifact_key(version, compute), ArtifactStore(cache_dir)
     opened = artifacts.open(key) if key else None
     if key is None or opened is None:
         return None

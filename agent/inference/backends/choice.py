@@ -7,11 +7,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Final
 
-from agent.inference.artifacts import Artifacts, key_of
+from agent.inference.artifacts.artifact_store import ArtifactStore, key_of
 from agent.inference.backends.errors import NotPreparedError
 from agent.messages.errors import ModelError
 from agent.messages.references import ModelVersion
-from agent.processes.installed import version_of
+from agent.processes.package_version import version_of
 
 _CHECKPOINT: Final = ".pt"
 _ENGINE: Final = ".engine"  # TensorRT runs what it says; what this device builds of a graph stays in its cache folder
@@ -53,7 +53,7 @@ def is_checkpoint(version: ModelVersion) -> bool:
     return Path(version.path).suffix.lower() == _CHECKPOINT
 
 
-def unprepared(versions: Iterable[ModelVersion], compute: str, artifacts: Artifacts) -> Iterator[str]:
+def unprepared(versions: Iterable[ModelVersion], compute: str, artifacts: ArtifactStore) -> Iterator[str]:
     """Yield a word on each version that is not served before it is prepared, or never as it is: what to do."""
     for version in versions:
         key = artifact_key(version, compute)

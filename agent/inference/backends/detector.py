@@ -9,9 +9,9 @@ from typing import Any, Final, Protocol, TypeAlias, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from agent.inference.artifacts.profile import Profile
 from agent.inference.backends.errors import InferenceError, inferring
-from agent.inference.places import Places
-from agent.inference.profile import Profile
+from agent.inference.backends.in_flight import InFlightLimiter
 from agent.inference.yolo.head import Head
 from agent.inference.yolo.letterbox import Canvas, Placement
 from agent.inference.yolo.objects import Objects
@@ -70,7 +70,7 @@ class Detector:
         self.names: Final = head.names
         self.imgsz: Final = imgsz
         self.profile: Final = profile
-        self.places: Final = Places(max(1, profile.requests))
+        self.places: Final = InFlightLimiter(max(1, profile.requests))
         self._head: Final = head
         self._make_request: Callable[[], Request] | None = make_request
         self._on_close: Final = on_close

@@ -14,14 +14,14 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from agent.inference.artifacts import Made, Opened
+from agent.inference.artifacts.artifact_store import Made, Opened
+from agent.inference.artifacts.profile import Profile
 from agent.inference.backends import onnxruntime_arena as arena
 from agent.inference.backends.alike import require_alike
 from agent.inference.backends.detector import UNMEASURED, Detector, Untyped
 from agent.inference.backends.errors import loading
 from agent.inference.backends.onnx_steps import steps_of
 from agent.inference.backends.outputs import require_first
-from agent.inference.profile import Profile
 from agent.inference.yolo.head import Head
 from agent.inference.yolo.letterbox import Canvas
 from agent.inference.yolo.metadata import FileFacts, agreed_imgsz, read_facts

@@ -6,14 +6,14 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.inference.artifacts import Made, Opened
+from agent.inference.artifacts.artifact_store import Made, Opened
+from agent.inference.artifacts.mapped_file import MappedFile
+from agent.inference.artifacts.profile import Profile
 from agent.inference.backends import openvino_graph
 from agent.inference.backends.alike import require_alike
 from agent.inference.backends.detector import Detector, Untyped
 from agent.inference.backends.errors import loading
 from agent.inference.backends.openvino_graph import core, ov
-from agent.inference.mapped import Mapped
-from agent.inference.profile import Profile
 from agent.inference.yolo.head import Head
 from agent.inference.yolo.letterbox import Canvas
 from agent.messages.errors import ModelError
@@ -62,7 +62,7 @@ def make(version: ModelVersion, compute: str, folder: Path, precision: str = "")
         with (folder / _BLOB).open("wb") as blob:
             blob.write(compiled.export_model().getbuffer())
         del compiled
-        prepared = _import(Mapped(folder / _BLOB), head, made.imgsz, profile)
+        prepared = _import(MappedFile(folder / _BLOB), head, made.imgsz, profile)
         require_alike(version, _load_source(version, device, profile), prepared)
     return made
 
@@ -79,7 +79,7 @@ def restore(head: Head, opened: Opened, compute: str, cache_dir: Path) -> Detect
     return _import(opened.mapped, head, opened.artifact.imgsz, opened.artifact.profile)
 
 
-def _import(mapped: Mapped, head: Head, imgsz: tuple[int, int], profile: Profile) -> Detector:
+def _import(mapped: MappedFile, head: Head, imgsz: tuple[int, int], profile: Profile) -> Detector:
     """Import a blob; what the runtime leaves in the mapping it reads there until its last request is gone."""
     with mapped.dropping_pages():
         tensor = ov.Tensor(mapped.array, shared_memory=True)
@@ -90,7 +90,7 @@ def _import(mapped: Mapped, head: Head, imgsz: tuple[int, int], profile: Profile
 class _Requests:
     """Makes requests. Requests do not hold the compiled model: dropped before them, it costs the GIL no time."""
 
-    def __init__(self, compiled: Untyped, imgsz: tuple[int, int], mapped: Mapped | None = None) -> None:
+    def __init__(self, compiled: Untyped, imgsz: tuple[int, int], mapped: MappedFile | None = None) -> None:
         self._compiled: Untyped = compiled
         self._imgsz: Final = imgsz
         self._mapped: Final = mapped
@@ -105,7 +105,7 @@ class _Requests:
 class _Request:
     """An infer request whose input is its canvas. `mapped` outlives it, as the runtime may read weights there."""
 
-    def __init__(self, compiled: Untyped, imgsz: tuple[int, int], mapped: Mapped | None = None) -> None:
+    def __init__(self, compiled: Untyped, imgsz: tuple[int, int], mapped: MappedFile | None = None) -> None:
         self.canvas: Canvas = Canvas(imgsz)
         self._mapped: Final = mapped
         self._request: Untyped = compiled.create_infer_request()

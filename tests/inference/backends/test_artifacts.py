@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.inference.artifacts import Artifacts, Made, key_of
-from agent.inference.mapped import Mapped
+from agent.inference.artifacts.artifact_store import ArtifactStore, Made, key_of
+from agent.inference.artifacts.mapped_file import MappedFile
 from agent.inference.yolo.metadata import FileFacts
 from agent.messages.references import ModelFile, ModelVersion
 
@@ -18,8 +18,8 @@ PLENTY = 1 << 20
 
 
 @pytest.fixture
-def artifacts(tmp_path: Path) -> Artifacts:
-    return Artifacts(tmp_path / "cache")
+def artifacts(tmp_path: Path) -> ArtifactStore:
+    return ArtifactStore(tmp_path / "cache")
 
 
 def writer(content: bytes) -> Callable[[Path], Made]:
@@ -31,18 +31,18 @@ def writer(content: bytes) -> Callable[[Path], Made]:
     return write
 
 
-def age(artifacts: Artifacts, key: str, seconds: float) -> None:
+def age(artifacts: ArtifactStore, key: str, seconds: float) -> None:
     then = (artifacts.folder / key).stat().st_mtime - seconds
     os.utime(artifacts.folder / key, (then, then))
 
 
-def blob_of(artifacts: Artifacts, key: str) -> Path:
+def blob_of(artifacts: ArtifactStore, key: str) -> Path:
     return artifacts.folder / key / "model.blob"
 
 
-def test_what_was_made_is_found_with_what_is_known_of_it(artifacts: Artifacts) -> None:
+def test_what_was_made_is_found_with_what_is_known_of_it(artifacts: ArtifactStore) -> None:
     made = artifacts.add("a", "cap:n@1", PLENTY, writer(b"abc"))
-    opened = Artifacts(artifacts.folder.parent).open("a")
+    opened = ArtifactStore(artifacts.folder.parent).open("a")
     assert opened is not None
     assert opened[0] == made
     assert (made.facts, made.imgsz, made.shape, made.bytes) == (FACTS, (64, 64), (1, 6, 84), 3)
@@ -50,14 +50,14 @@ def test_what_was_made_is_found_with_what_is_known_of_it(artifacts: Artifacts) -
     assert sorted(path.name for path in (artifacts.folder / "a").iterdir()) == ["artifact.json", "model.blob"]
 
 
-def test_nothing_is_found_where_nothing_is(artifacts: Artifacts) -> None:
+def test_nothing_is_found_where_nothing_is(artifacts: ArtifactStore) -> None:
     assert artifacts.find("a") is None
     assert artifacts.open("a") is None
     assert artifacts.find(None) is None
 
 
 @pytest.mark.parametrize("content", [b"abd", b"", b"abcd"], ids=["changed", "empty", "longer"])
-def test_damaged_bytes_are_never_handed_out(artifacts: Artifacts, content: bytes) -> None:
+def test_damaged_bytes_are_never_handed_out(artifacts: ArtifactStore, content: bytes) -> None:
     artifacts.add("a", "cap:n@1", PLENTY, writer(b"abc"))
     blob_of(artifacts, "a").write_bytes(content)
     assert artifacts.open("a") is None
@@ -67,7 +67,7 @@ def test_damaged_bytes_are_never_handed_out(artifacts: Artifacts, content: bytes
     assert bytes(opened[1].array) == b"new"
 
 
-def test_a_damaged_one_is_removed(artifacts: Artifacts, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_one_is_removed(artifacts: ArtifactStore, caplog: pytest.LogCaptureFixture) -> None:
     artifacts.add("a", "cap:n@1", PLENTY, writer(b"abc"))
     blob_of(artifacts, "a").write_bytes(b"abd")
     assert artifacts.open("a") is None
@@ -76,13 +76,13 @@ def test_a_damaged_one_is_removed(artifacts: Artifacts, caplog: pytest.LogCaptur
 
 
 @pytest.mark.parametrize("record", [b"", b"{", b'{"file": "../../x"}', b"[]"])
-def test_a_spoilt_record_is_nothing(artifacts: Artifacts, record: bytes) -> None:
+def test_a_spoilt_record_is_nothing(artifacts: ArtifactStore, record: bytes) -> None:
     artifacts.add("a", "cap:n@1", PLENTY, writer(b"abc"))
     (artifacts.folder / "a" / "artifact.json").write_bytes(record)
     assert artifacts.open("a") is None
 
 
-def test_a_record_cannot_point_elsewhere(artifacts: Artifacts) -> None:
+def test_a_record_cannot_point_elsewhere(artifacts: ArtifactStore) -> None:
     artifacts.add("a", "cap:n@1", PLENTY, writer(b"abc"))
     record = artifacts.folder / "a" / "artifact.json"
     (artifacts.folder / "a" / "artifact.json").write_bytes(record.read_bytes().replace(b"model.blob", b"../b"))
@@ -91,25 +91,25 @@ def test_a_record_cannot_point_elsewhere(artifacts: Artifacts) -> None:
 
 
 @pytest.mark.parametrize("which", ["all", "one"])
-def test_what_others_may_write_is_not_trusted(artifacts: Artifacts, which: str) -> None:
+def test_what_others_may_write_is_not_trusted(artifacts: ArtifactStore, which: str) -> None:
     artifacts.add("a", "cap:n@1", PLENTY, writer(b"abc"))
     (artifacts.folder if which == "all" else artifacts.folder / "a").chmod(0o770)
     assert artifacts.open("a") is None
 
 
-def test_a_linked_folder_is_not_trusted(artifacts: Artifacts, tmp_path: Path) -> None:
+def test_a_linked_folder_is_not_trusted(artifacts: ArtifactStore, tmp_path: Path) -> None:
     artifacts.add("a", "cap:n@1", PLENTY, writer(b"abc"))
     (artifacts.folder / "a").rename(tmp_path / "elsewhere")
     (artifacts.folder / "a").symlink_to(tmp_path / "elsewhere")
     assert artifacts.open("a") is None
 
 
-def test_folders_are_this_users_alone(artifacts: Artifacts) -> None:
+def test_folders_are_this_users_alone(artifacts: ArtifactStore) -> None:
     artifacts.add("a", "cap:n@1", PLENTY, writer(b"abc"))
     assert [path.stat().st_mode & 0o777 for path in (artifacts.folder, artifacts.folder / "a")] == [0o700, 0o700]
 
 
-def test_the_one_used_longest_ago_makes_room(artifacts: Artifacts) -> None:
+def test_the_one_used_longest_ago_makes_room(artifacts: ArtifactStore) -> None:
     for number, key in enumerate("abc"):
         artifacts.add(key, key, PLENTY, writer(bytes(20_000)))
         age(artifacts, key, 100 - number)
@@ -119,7 +119,7 @@ def test_the_one_used_longest_ago_makes_room(artifacts: Artifacts) -> None:
     assert artifacts.used_bytes() <= 75_000
 
 
-def test_one_that_is_over_the_quota_alone_costs_no_other(artifacts: Artifacts) -> None:
+def test_one_that_is_over_the_quota_alone_costs_no_other(artifacts: ArtifactStore) -> None:
     artifacts.add("a", "a", PLENTY, writer(b"abc"))
     with pytest.raises(OSError, match="may take 50000") as refused:
         artifacts.add("b", "b", 50_000, writer(bytes(60_000)))
@@ -128,7 +128,7 @@ def test_one_that_is_over_the_quota_alone_costs_no_other(artifacts: Artifacts) -
     assert [path.name for path in artifacts.folder.iterdir()] == ["a"]
 
 
-def test_a_failure_leaves_nothing(artifacts: Artifacts) -> None:
+def test_a_failure_leaves_nothing(artifacts: ArtifactStore) -> None:
     def fail(folder: Path) -> Made:
         (folder / "half").write_bytes(b"abc")
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -138,7 +138,7 @@ def test_a_failure_leaves_nothing(artifacts: Artifacts) -> None:
     assert list(artifacts.folder.iterdir()) == []
 
 
-def test_drafts_of_the_killed_go_after_an_hour(artifacts: Artifacts) -> None:
+def test_drafts_of_the_killed_go_after_an_hour(artifacts: ArtifactStore) -> None:
     artifacts.folder.mkdir(parents=True)
     for name, age_s in ((".draft-old", 7200), (".draft-new", 0)):
         (artifacts.folder / name).mkdir()
@@ -171,7 +171,7 @@ def test_there_is_no_key_for_what_cannot_be_known(version: VersionOf) -> None:
 def test_dropped_pages_come_back_as_they_were(tmp_path: Path) -> None:
     content = os.urandom(9 << 20)
     (tmp_path / "file").write_bytes(content)
-    mapped = Mapped(tmp_path / "file")
+    mapped = MappedFile(tmp_path / "file")
     with mapped.dropping_pages():
         assert mapped.array.tobytes() == content
     assert _resident_kib(tmp_path / "file") == 0

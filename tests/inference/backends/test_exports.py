@@ -13,10 +13,11 @@ import pytest
 from numpy.typing import NDArray
 from support.exported import Export, Picture, Untyped, make, save_random, stripped, without
 
-from agent.inference import backends, drawn
+from agent.inference import backends
 from agent.inference.backends import Model, Objects, openvino
-from agent.inference.parity import compare
-from agent.inference.proof import warm_up
+from agent.inference.validation import drawn_pictures
+from agent.inference.validation.golden import warm_up
+from agent.inference.validation.parity import compare
 from agent.messages.errors import ModelError
 from agent.messages.references import ModelVersion
 
@@ -96,7 +97,7 @@ def torch(tmp_path_factory: pytest.TempPathFactory) -> Untyped:
 
 @pytest.fixture(scope="session")
 def picture() -> Picture:
-    return next(drawn.busy())
+    return next(drawn_pictures.busy())
 
 
 @pytest.fixture(scope="session")
@@ -148,7 +149,7 @@ def load(backend: str, version: VersionOf, tmp_path: Path) -> Iterator[Callable[
         else:
             loaded.append(backends.load(mine, "cpu", tmp_path))
         warm_up(loaded[-1])
-        for picture in drawn.busy():
+        for picture in drawn_pictures.busy():
             loaded[-1].check_outputs(picture)
         return loaded[-1]
 

@@ -9,7 +9,7 @@ from support import answering_models as files
 
 from agent.inference import backends
 from agent.inference.backends import Model
-from agent.inference.proof import warm_up
+from agent.inference.validation.golden import warm_up
 from agent.messages.errors import ModelError
 from agent.messages.references import ModelVersion
 

@@ -15,9 +15,9 @@ from agent.demo.material import Material
 from agent.inference import backends
 from agent.inference.backends import Model, Objects, openvino
 from agent.inference.backends.detector import Untyped, Waiting
-from agent.inference.prepare import prepare
+from agent.inference.preparing.build_process import prepare
 from agent.messages.references import ModelVersion
-from agent.models.prepare import Request
+from agent.models.preparation import Request
 from agent.models.store import file_sha256
 
 pytestmark = [

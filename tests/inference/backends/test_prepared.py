@@ -12,13 +12,13 @@ import pytest
 from msgspec.structs import replace
 
 from agent.inference import backends
-from agent.inference.artifacts import Artifacts
+from agent.inference.artifacts.artifact_store import ArtifactStore
+from agent.inference.artifacts.profile import Profile
 from agent.inference.backends import Model, ModelError
 from agent.inference.backends.detector import Detector
-from agent.inference.prepare import prepare
-from agent.inference.profile import Profile
+from agent.inference.preparing.build_process import prepare
 from agent.messages.references import ModelVersion
-from agent.models.prepare import Outcome, Preparation, Request
+from agent.models.preparation import Outcome, Preparation, Request
 
 WriteTiny = Callable[..., Path]
 VersionOf = Callable[..., ModelVersion]
@@ -50,7 +50,7 @@ def load(entry: ModelVersion, cache_dir: Path) -> Model:
 
 def artifact_file(entry: ModelVersion, cache_dir: Path) -> Path:
     key = backends.artifact_key(entry, "cpu")
-    found = Artifacts(cache_dir).find(key)
+    found = ArtifactStore(cache_dir).find(key)
     assert key is not None
     assert found is not None
     return cache_dir / "prepared" / key / found.file
@@ -99,7 +99,7 @@ def test_an_artifact_that_the_runtime_refuses_is_removed(make: Make, tmp_path: P
     entry = make()
     key = backends.artifact_key(entry, "cpu")
     assert key is not None
-    artifacts = Artifacts(tmp_path)
+    artifacts = ArtifactStore(tmp_path)
 
     def garbage(folder: Path) -> backends.Made:
         made = backends.make(entry, "cpu", folder)
@@ -191,7 +191,7 @@ def test_a_killed_process_leaves_nothing_to_be_found(make: Make, tmp_path: Path)
     preparation.append(Preparation(Request(entry, "cpu", str(tmp_path)), lambda _: preparation[0].kill()))
     outcome = preparation[0].run()
     assert outcome.result == "failed"
-    assert Artifacts(tmp_path).find(backends.artifact_key(entry, "cpu")) is None
+    assert ArtifactStore(tmp_path).find(backends.artifact_key(entry, "cpu")) is None
 
 
 def test_closed_models_unmap_their_artifacts(make: Make, tmp_path: Path) -> None:
@@ -222,7 +222,7 @@ def test_an_artifact_is_served_with_its_profile(make: Make, tmp_path: Path) -> N
     def make_with_profile(folder: Path) -> backends.Made:
         return replace(backends.make(entry, "cpu", folder, profile.precision), profile=profile)
 
-    Artifacts(tmp_path).add(key, entry.reference, 1 << 30, make_with_profile)
+    ArtifactStore(tmp_path).add(key, entry.reference, 1 << 30, make_with_profile)
     model = load(entry, tmp_path)
     assert isinstance(model, Detector)
     assert model.profile == profile

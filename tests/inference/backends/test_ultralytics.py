@@ -13,7 +13,7 @@ from agent.demo.material import Material
 from agent.inference import backends
 from agent.inference.backends import ModelError
 from agent.messages.references import ModelVersion
-from agent.models.prepare import Preparation, Request
+from agent.models.preparation import Preparation, Request
 from agent.models.store import file_sha256
 
 VersionOf = Callable[..., ModelVersion]

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from agent.inference import backends
-from agent.inference.artifacts import Artifacts
+from agent.inference.artifacts.artifact_store import ArtifactStore
 from agent.inference.backends import NotPreparedError
 from agent.inference.backends.choice import artifact_key, unprepared
-from agent.inference.trial import attempt
+from agent.inference.validation.probe_process import attempt
 from agent.messages.errors import ModelError
 from agent.messages.references import ModelVersion
 from agent.models.store import file_sha256
@@ -86,7 +86,7 @@ def test_unsafe_opens_it_as_it_is(trap: VersionOf, tmp_path: Path) -> None:
 
 
 def test_what_is_not_prepared_is_named(trap: VersionOf, version: VersionOf, tmp_path: Path) -> None:
-    artifacts = Artifacts(tmp_path / "cache")
+    artifacts = ArtifactStore(tmp_path / "cache")
     entry = trap()
     others = (version(tmp_path / "cap.onnx"), trap(unsafe=True), trap(".engine", unsafe=True))
     (word,) = unprepared((entry, *others), "cpu", artifacts)

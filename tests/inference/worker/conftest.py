@@ -9,9 +9,9 @@ from inference.worker.dummies import DummyRuntime, PlantOfDummies, start_dummies
 from inference.worker.heavy import add_weight
 from inference.worker.plant import Feeder, PlantProcess, entry_of, start_plant
 
-from agent.inference import memory
+from agent.inference.memory import process_memory
 from agent.messages.references import ModelVersion
-from agent.processes.frame_slot import SlotWriter
+from agent.processes.slots.frame_slot import SlotWriter
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def make_heavy(tmp_path: Path, tiny_model: Callable[..., Path]) -> Callable[[str
 def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DummyRuntime:
     """Dummies to load, in a process that holds what they say and nothing else."""
     made = DummyRuntime(tmp_path)
-    monkeypatch.setattr(memory, "process_bytes", made.process_bytes)
+    monkeypatch.setattr(process_memory, "process_bytes", made.process_bytes)
     return made
 
 

@@ -12,14 +12,14 @@ import numpy as np
 from inference.worker.plant import DEADLINE_S, Plant, entry_of
 from numpy.typing import NDArray
 
-from agent.inference.pipeline import Outlet
-from agent.inference.places import Places
-from agent.inference.runtime_account import RUNTIMES_OWN_BYTES
+from agent.inference.backends.in_flight import InFlightLimiter
+from agent.inference.memory.runtime_overhead import RUNTIMES_OWN_BYTES
+from agent.inference.serving.stream_pipeline import Outlet
 from agent.inference.worker import Worker
 from agent.inference.yolo.objects import Objects
 from agent.messages.children import Assign, Prepare, WorkerSetup, WorkerStream
 from agent.messages.references import ModelVersion
-from agent.processes.frame_slot import FrameSlot, SlotWriter
+from agent.processes.slots.frame_slot import FrameSlot, SlotWriter
 
 MIB: Final = 1 << 20
 PREDICTED_A_FILE_BYTE: Final = 6
@@ -60,7 +60,7 @@ class DummyModel:
         self.names: Final = (name,)
         self._behaviour: Final = behaviour
         self._close: Final = close
-        self.places: Final = Places()
+        self.places: Final = InFlightLimiter()
         self._one_by_one: Final = threading.Lock()
         self.is_closed = False
 

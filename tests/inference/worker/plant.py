@@ -30,9 +30,9 @@ from agent.messages.children import (
 )
 from agent.messages.payloads import CacheDecision
 from agent.messages.references import ModelVersion
-from agent.models import environment
+from agent.models import child_environment
 from agent.processes.channel import Channel, ChannelClosedError, pair
-from agent.processes.frame_slot import FrameSlot, SlotWriter
+from agent.processes.slots.frame_slot import FrameSlot, SlotWriter
 
 DEADLINE_S: Final = 60.0
 BUDGET_BYTES: Final = 256 << 20
@@ -208,7 +208,7 @@ def start_plant(
     descriptors = [fd for slot in slots.values() for fd in _descriptors(slot)]
     command = isolated.command("agent.inference.process", theirs.fileno())
     process = subprocess.Popen(
-        command, pass_fds=[theirs.fileno(), *descriptors], env={**os.environ, **environment.FOR_MODELS}
+        command, pass_fds=[theirs.fileno(), *descriptors], env={**os.environ, **child_environment.FOR_MODELS}
     )
     theirs.close()
     plant = PlantProcess(process, Channel(ours, WorkerMessage))

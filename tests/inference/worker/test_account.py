@@ -5,7 +5,7 @@ from pathlib import Path
 
 from inference.worker.dummies import MIB, DummyRuntime, PlantOfDummies
 
-from agent.inference.footprints import Footprints
+from agent.inference.memory.footprints import Footprints
 from agent.messages.children import CacheState, Log
 from agent.messages.references import ModelVersion
 

@@ -8,9 +8,9 @@ import pytest
 from inference.worker.plant import PlantProcess, entry_of, sha256_of
 from support.tiny_models import write_tiny_model
 
-from agent.inference.prepare import prepare
+from agent.inference.preparing.build_process import prepare
 from agent.messages.references import ModelFile, ModelVersion
-from agent.models.prepare import Request
+from agent.models.preparation import Request
 
 ov = pytest.importorskip("agent.inference.backends.openvino").ov
 

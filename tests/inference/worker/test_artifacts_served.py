@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from inference.worker.plant import PlantProcess
 
-from agent.inference.artifacts import Artifacts
+from agent.inference.artifacts.artifact_store import ArtifactStore
 from agent.inference.backends import artifact_key
-from agent.inference.prepare import prepare
+from agent.inference.preparing.build_process import prepare
 from agent.messages.references import ModelVersion
-from agent.models.prepare import Request
+from agent.models.preparation import Request
 
 pytest.importorskip("agent.inference.backends.openvino")
 
@@ -47,7 +47,7 @@ def test_a_file_of_another_sha256_is_refused_whatever_was_made_of_the_right_one(
 
 
 def test_a_damaged_artifact_costs_nothing_but_time(new_plant: NewPlant, prepared: ModelVersion, tmp_path: Path) -> None:
-    artifacts, key = Artifacts(tmp_path / "cache"), artifact_key(prepared, "cpu")
+    artifacts, key = ArtifactStore(tmp_path / "cache"), artifact_key(prepared, "cpu")
     found = artifacts.find(key)
     assert key is not None
     assert found is not None

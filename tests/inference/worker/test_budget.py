@@ -6,7 +6,7 @@ from pathlib import Path
 from inference.worker.dummies import MIB, Behaviour, DummyRuntime, PlantOfDummies, wait_for
 from inference.worker.plant import Feeder, entry_of, sha256_of
 
-from agent.inference.footprints import Footprints
+from agent.inference.memory.footprints import Footprints
 from agent.messages.children import CacheState, Detections, Log, SwapFailed, Swapped
 from agent.messages.errors import ModelError, OutOfMemoryError
 from agent.messages.references import ModelFile

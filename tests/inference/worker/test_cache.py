@@ -8,7 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from agent.inference.cache import Cache, Entry, Standing
+from agent.inference.memory.cache import Cache, Entry, EvictionCandidates
 from agent.messages.references import ModelVersion
 
 BUDGET_BYTES = 100
@@ -63,7 +63,7 @@ def names(entries: tuple[Entry[DummyModel], ...]) -> set[str]:
     return {entry.version.name for entry in entries}
 
 
-def could_go(standing: Standing[DummyModel]) -> tuple[set[str], set[str], set[str], set[str]]:
+def could_go(standing: EvictionCandidates[DummyModel]) -> tuple[set[str], set[str], set[str], set[str]]:
     return names(standing.standby), names(standing.leave), names(standing.announced), names(standing.kept)
 
 
@@ -148,13 +148,13 @@ def test_a_model_is_pinned_until_its_line_has_flipped_and_active_from_then_on() 
     cache = new_cache()
     old, new = bring(cache, "old", 10, ("line-1",)), bring(cache, "new", 10, ("line-1", "line-2"))
     assert (old.state, new.state) == ("pinned", "pinned")
-    cache.hand_over("line-1", None, old)
-    cache.hand_over("line-1", old, new)
+    cache.activate("line-1", None, old)
+    cache.activate("line-1", old, new)
     assert (old.state, new.state) == ("resident", "active")
     cache.unclaim(new, "line-1")
     assert new.state == "pinned", "the other line has not flipped yet"
     with pytest.raises(AssertionError):
-        cache.hand_over("line-1", None, new)
+        cache.activate("line-1", None, new)
 
 
 def test_a_reserved_model_stays_until_its_time_is_over() -> None:
@@ -266,12 +266,12 @@ class Ledger(RuleBasedStateMachine):
             assert line not in entry.reservations
 
     @rule(data=st.data(), line=st.sampled_from(LINES))
-    def hand_over(self, data: st.DataObject, line: str) -> None:
+    def activate(self, data: st.DataObject, line: str) -> None:
         claimed = [entry for entry in self.entries if line in entry.claims]
         if claimed:
             before = data.draw(st.sampled_from(claimed))
             entry = data.draw(st.sampled_from(claimed))
-            self.cache.hand_over(line, before, entry)
+            self.cache.activate(line, before, entry)
             assert entry.state == "active"
 
     @rule(data=st.data(), line=st.sampled_from(LINES), hold_s=st.integers(0, 9))
@@ -319,7 +319,7 @@ class Ledger(RuleBasedStateMachine):
 
     @precondition(lambda self: any(e.state == "releasing" for e in self.entries))
     @rule(data=st.data(), share=st.integers(0, 130))
-    def see_back(self, data: st.DataObject, share: int) -> None:
+    def wait_freed(self, data: st.DataObject, share: int) -> None:
         entry = self.pick(data, "releasing")
         assert entry is not None
         left = self.cache.returned(entry, share)

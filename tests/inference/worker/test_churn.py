@@ -18,7 +18,7 @@ from inference.worker.plant import Feeder, PlantProcess, bytes_of, offer
 
 from agent.messages.children import CacheState, Detections, InferenceFailed, Log, SwapFailed, Swapped
 from agent.messages.references import ModelVersion
-from agent.processes.frame_slot import SlotWriter
+from agent.processes.slots.frame_slot import SlotWriter
 
 NewPlant = Callable[..., PlantProcess]
 MakeHeavy = Callable[[str, int], ModelVersion]

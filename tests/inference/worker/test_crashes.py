@@ -9,12 +9,12 @@ import pytest
 from inference.worker.dummies import DummyRuntime, PlantOfDummies, wait_for
 from inference.worker.plant import PlantProcess, offer
 
-from agent.inference import pipeline as pipelines
-from agent.inference.pipeline import Pipeline
+from agent.inference.serving import stream_pipeline as pipelines
+from agent.inference.serving.stream_pipeline import StreamPipeline
 from agent.messages.children import Detections, SwapFailed, ThreadCrashed
 from agent.messages.references import ModelVersion
-from agent.processes import slot_layout as layout
-from agent.processes.frame_slot import SlotWriter
+from agent.processes.slots import slot_layout as layout
+from agent.processes.slots.frame_slot import SlotWriter
 from agent.processes.threads import RestartedThread
 
 
@@ -119,7 +119,7 @@ def test_a_crash_between_slot_and_model_ends_no_stream(
 
     with monkeypatch.context() as patched:
         patched.setattr(pipelines, "encode", crash)
-        patched.setattr(Pipeline, "_failed", crash)
+        patched.setattr(StreamPipeline, "_failed", crash)
         for count in range(1, 6):
             offer(plant.writers["cam-1"])
             wait_for(partial(_is_count, crashes, count))

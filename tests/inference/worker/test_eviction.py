@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.inference.eviction import MINIMUM_AGE_S, Eviction, Standby
+from agent.inference.memory.eviction import MINIMUM_AGE_S, Eviction, Standby
 
 MIB = 1 << 20
 

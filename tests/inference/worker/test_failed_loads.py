@@ -7,9 +7,9 @@ import pytest
 from inference.worker.dummies import MIB, DummyRuntime, PlantOfDummies, wait_for
 from inference.worker.plant import decisions, offer
 
-from agent.inference.artifact_maker import ArtifactMaker
-from agent.inference.intake import Intake
-from agent.inference.room import Room
+from agent.inference.memory.admission import AdmissionController
+from agent.inference.preparing.background_builder import BackgroundBuilder
+from agent.inference.swapping.model_loading import ModelLoader
 from agent.messages.children import Breaking, Log, SwapFailed, Swapped
 from agent.messages.errors import ModelError
 from agent.messages.references import ModelVersion
@@ -35,7 +35,7 @@ def test_a_runtime_whose_import_fails_in_its_own_way_charges_nothing_for_ever(
     def fail(name: str) -> object:
         raise ValueError(name)
 
-    monkeypatch.setattr("agent.inference.intake.importlib.import_module", fail)
+    monkeypatch.setattr("agent.inference.swapping.model_loading.importlib.import_module", fail)
     plant = new_dummies()
     plant.switch(runtime.make("a"))
     plant.wait_for_ledger({"a:n@1": "active"})
@@ -51,7 +51,7 @@ def test_a_load_that_breaks_after_its_proof_leaves_nothing(
     good, odd = runtime.make("good"), runtime.make("odd")
     plant.switch(good)
     with monkeypatch.context() as broken:
-        broken.setattr(Room, "require_fit", fail)
+        broken.setattr(AdmissionController, "require_fit", fail)
         assert plant.refusal(odd).reason == "load_failed"
     plant.wait_for_ledger({"good:n@1": "active"})
     assert runtime.held_bytes == 60 * MIB
@@ -102,7 +102,7 @@ def test_what_only_a_guess_refuses_is_prepared_so_that_the_next_guess_is_better(
     new_dummies: NewDummies, runtime: DummyRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
-    monkeypatch.setattr(ArtifactMaker, "ask", lambda _, version: asked.append(version.name))
+    monkeypatch.setattr(BackgroundBuilder, "ask", lambda _, version: asked.append(version.name))
     plant = new_dummies(budget_mib=100)
     plant.switch(runtime.make("first", 10))
     guessed, measured = runtime.make("guessed", 120), runtime.make("measured", 60)
@@ -118,13 +118,13 @@ def test_what_only_a_guess_refuses_is_prepared_so_that_the_next_guess_is_better(
 def test_a_footprint_belongs_to_the_backend_that_serves_on_the_device(
     new_dummies: NewDummies, make_version: Callable[..., ModelVersion], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made: list[Intake] = []
-    begin = Intake.__init__
+    made: list[ModelLoader] = []
+    begin = ModelLoader.__init__
 
-    def note(self: Intake, *parts: object, **named: object) -> None:
+    def note(self: ModelLoader, *parts: object, **named: object) -> None:
         made.append(self)
         begin(self, *parts, **(named | {"compute": "cuda:0"}))  # type: ignore[arg-type] # as the worker gives them
 
-    monkeypatch.setattr(Intake, "__init__", note)
+    monkeypatch.setattr(ModelLoader, "__init__", note)
     new_dummies()
     assert "/onnxruntime/cuda:0/" in made[0].check(make_version("a"), "usual").key

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.inference.footprints import Footprint, Footprints, guess_artifact_bytes, guess_source_bytes
+from agent.inference.memory.footprints import Footprint, Footprints, guess_artifact_bytes, guess_source_bytes
 
 
 def test_a_guess_is_high_until_something_was_measured(tmp_path: Path) -> None:

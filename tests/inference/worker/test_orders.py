@@ -7,7 +7,7 @@ from inference.worker.dummies import MIB, DummyRuntime, PlantOfDummies, wait_for
 from inference.worker.plant import Feeder, decisions
 
 from agent.inference.backends import Model
-from agent.inference.cache import Entry
+from agent.inference.memory.cache import Entry
 from agent.messages.children import (
     Breaking,
     CacheState,

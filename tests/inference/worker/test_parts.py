@@ -9,11 +9,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from agent.inference import memory, priority
-from agent.inference.detections import utc_text
+from agent.inference.memory import process_memory
 from agent.inference.process import versions
-from agent.inference.tally import Tally
-from agent.models import environment
+from agent.inference.scheduling import thread_priority
+from agent.inference.serving.frame_loss import FrameLossCounter
+from agent.inference.yolo.detections import utc_text
+from agent.models import child_environment
 
 SECOND_NS = 1_000_000_000
 
@@ -26,7 +27,7 @@ class DummySlot:
         return self.offered, self.overwritten
 
 
-def run(tally: Tally, slot: DummySlot, seconds: range, overwritten_a_second: int) -> None:
+def run(tally: FrameLossCounter, slot: DummySlot, seconds: range, overwritten_a_second: int) -> None:
     """Let 30 frames a second go by."""
     for second in seconds:
         tally.tick(second * SECOND_NS)
@@ -37,7 +38,7 @@ def run(tally: Tally, slot: DummySlot, seconds: range, overwritten_a_second: int
 @pytest.mark.parametrize(("steady", "then", "lost"), [(0, 0, 0), (0, 7, 7), (10, 10, 0), (10, 15, 5), (10, 3, 0)])
 def test_only_what_exceeds_the_steady_rate_is_lost(steady: int, then: int, lost: int) -> None:
     slot = DummySlot()
-    tally = Tally(slot.read)
+    tally = FrameLossCounter(slot.read)
     run(tally, slot, range(8), steady)
     mark = tally.mark(8 * SECOND_NS)
     run(tally, slot, range(8, 9), then)
@@ -46,7 +47,7 @@ def test_only_what_exceeds_the_steady_rate_is_lost(steady: int, then: int, lost:
 
 def test_an_old_rate_is_forgotten_and_discards_count() -> None:
     slot = DummySlot()
-    tally = Tally(slot.read)
+    tally = FrameLossCounter(slot.read)
     run(tally, slot, range(4), 20)
     run(tally, slot, range(4, 20), 0)
     mark = tally.mark(20 * SECOND_NS)
@@ -56,18 +57,18 @@ def test_an_old_rate_is_forgotten_and_discards_count() -> None:
 
 
 def test_without_frames_nothing_is_lost() -> None:
-    tally = Tally(DummySlot().read)
+    tally = FrameLossCounter(DummySlot().read)
     assert tally.lost_since(tally.mark(SECOND_NS)) == 0
 
 
 def test_bytes_are_seen_to_come_and_to_go() -> None:
-    before_bytes = memory.process_bytes()
+    before_bytes = process_memory.process_bytes()
     block = ctypes.create_string_buffer(64 << 20)
     ctypes.memset(block, 1, len(block))
-    held_bytes = memory.process_bytes()
+    held_bytes = process_memory.process_bytes()
     assert held_bytes - before_bytes > 60 << 20
     del block
-    assert memory.wait_until_at_most(held_bytes - (60 << 20), 10) <= held_bytes - (60 << 20)
+    assert process_memory.wait_until_at_most(held_bytes - (60 << 20), 10) <= held_bytes - (60 << 20)
 
 
 _A_MODEL_COMES_AND_GOES = """
@@ -98,24 +99,24 @@ def test_a_workers_allocator_keeps_nothing_large_that_was_freed() -> None:
     command = [sys.executable, "-c", _A_MODEL_COMES_AND_GOES]
     kept_mib = int(
         subprocess.run(
-            command, env=os.environ | environment.FOR_MODELS, capture_output=True, check=True, timeout=60
+            command, env=os.environ | child_environment.FOR_MODELS, capture_output=True, check=True, timeout=60
         ).stdout
     )
     assert kept_mib < 8, "a second arena keeps all 32"
 
 
 def test_waiting_for_bytes_that_never_come_ends() -> None:
-    assert memory.wait_until_at_most(0, 0.05) > 0
+    assert process_memory.wait_until_at_most(0, 0.05) > 0
 
 
 def test_what_torch_holds_of_gpus_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     cuda = SimpleNamespace(is_initialized=lambda: True, device_count=lambda: 2, memory_reserved=lambda index: 7 + index)
     monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
-    assert memory.device_bytes() == 15
+    assert process_memory.device_bytes() == 15
     cuda.is_initialized = lambda: False
-    assert memory.device_bytes() == 0
+    assert process_memory.device_bytes() == 0
     monkeypatch.delitem(sys.modules, "torch")
-    assert memory.device_bytes() == 0
+    assert process_memory.device_bytes() == 0
 
 
 def test_a_loads_own_threads_do_not_stay_idle() -> None:
@@ -128,7 +129,7 @@ def test_a_loads_own_threads_do_not_stay_idle() -> None:
         may_end.wait(60)
 
     def load() -> None:
-        with priority.low_priority("idle"):
+        with thread_priority.low_priority("idle"):
             policies["loading"] = os.sched_getscheduler(0)
             thread = threading.Thread(target=helper, daemon=True)
             thread.start()
@@ -141,12 +142,12 @@ def test_a_loads_own_threads_do_not_stay_idle() -> None:
     loader.start()
     loader.join(60)
     may_end.set()
-    assert policies["loading"] == (os.SCHED_IDLE if priority.can_return() else os.SCHED_OTHER)
+    assert policies["loading"] == (os.SCHED_IDLE if thread_priority.can_return() else os.SCHED_OTHER)
     assert (policies["after"], policies["helper"]) == (os.SCHED_OTHER, os.SCHED_OTHER)
 
 
 def test_low_priority_is_asked_for() -> None:
-    with priority.low_priority("usual"):
+    with thread_priority.low_priority("usual"):
         assert os.sched_getscheduler(0) == os.SCHED_OTHER
 
 

@@ -10,13 +10,13 @@ from inference.worker.dummies import Behaviour, DummyModel, DummyRuntime, PlantO
 from inference.worker.plant import offer
 
 from agent.inference.backends import InferenceError, Model
-from agent.inference.cache import Cache
-from agent.inference.line import Line
-from agent.inference.pipeline import Outlet, Pipeline
-from agent.inference.tally import Tally
+from agent.inference.memory.cache import Cache
+from agent.inference.serving.frame_loss import FrameLossCounter
+from agent.inference.serving.line_gate import ActiveModelGate
+from agent.inference.serving.stream_pipeline import Outlet, StreamPipeline
 from agent.messages.children import Detections, InferenceFailed, Message
 from agent.messages.references import ModelVersion
-from agent.processes.frame_slot import Frame, SlotReader
+from agent.processes.slots.frame_slot import Frame, SlotReader
 
 FRAMES = 6
 
@@ -44,9 +44,9 @@ class TearingSlot:
         return self.offered, 0
 
 
-def line_with_model() -> Line[Model]:
+def line_with_model() -> ActiveModelGate[Model]:
     cache: Cache[Model] = Cache(100, lambda: None)
-    line: Line[Model] = Line("line-1", cache)
+    line: ActiveModelGate[Model] = ActiveModelGate("line-1", cache)
     entry = cache.charge(ModelVersion(name="a", variant="n", version="1", path="", sha256=""), 1)
     assert entry is not None
     cache.loaded(entry, DummyModel("a", Behaviour(), lambda: None), {"line-1"})
@@ -75,10 +75,10 @@ def test_failures_in_a_row_are_one_models(new_dummies: Callable[..., PlantOfDumm
 
 def test_a_torn_frame_is_discarded_and_counted() -> None:
     slot, sent = TearingSlot(), list[Message]()
-    tally = Tally(slot.read)
+    tally = FrameLossCounter(slot.read)
     mark = tally.mark(0)
     outlet = Outlet(sent.append, nullcontext)
-    pipeline = Pipeline("cam-1", cast("SlotReader", slot), line_with_model(), tally, outlet)
+    pipeline = StreamPipeline("cam-1", cast("SlotReader", slot), line_with_model(), tally, outlet)
     pipeline.start()
     wait_for(lambda: len(sent) == FRAMES // 2 and slot.offered == FRAMES)
     pipeline.stop()

@@ -4,7 +4,7 @@ import threading
 
 from inference.worker.dummies import wait_for
 
-from agent.inference.places import Place, Places
+from agent.inference.backends.in_flight import InFlightLimiter, Slot
 
 MS = 1_000_000
 RUN_MS = 100
@@ -23,13 +23,13 @@ class Clock:
         self.now_ns += milliseconds * MS
 
 
-def taken(places: Places) -> Place:
+def taken(places: InFlightLimiter) -> Slot:
     place = places.take(0)
     assert place is not None
     return place
 
 
-def infer(places: Places, clock: Clock) -> None:
+def infer(places: InFlightLimiter, clock: Clock) -> None:
     """Let the model learn how long it usually takes."""
     place = taken(places)
     with place:
@@ -39,7 +39,7 @@ def infer(places: Places, clock: Clock) -> None:
 
 def test_the_next_frame_is_let_in_when_an_inference_is_about_to_end() -> None:
     clock = Clock()
-    places = Places(clock_ns=clock)
+    places = InFlightLimiter(clock_ns=clock)
     infer(places, clock)
     first = taken(places)
     assert places.take(0) is None, "the first is drawn, and goes before"
@@ -53,7 +53,7 @@ def test_the_next_frame_is_let_in_when_an_inference_is_about_to_end() -> None:
 
 def test_an_idle_model_takes_a_frame_at_once() -> None:
     clock = Clock()
-    places = Places(clock_ns=clock)
+    places = InFlightLimiter(clock_ns=clock)
     infer(places, clock)
     first = taken(places)
     with first:
@@ -64,7 +64,7 @@ def test_an_idle_model_takes_a_frame_at_once() -> None:
 
 def test_a_frame_that_waited_for_the_model_is_not_charged_for_it() -> None:
     clock = Clock()
-    places = Places(clock_ns=clock)
+    places = InFlightLimiter(clock_ns=clock)
     infer(places, clock)
     first = taken(places)
     first.__enter__()
@@ -80,7 +80,7 @@ def test_a_frame_that_waited_for_the_model_is_not_charged_for_it() -> None:
 
 def test_several_are_inferred_together_where_the_runtime_gains_by_it() -> None:
     clock = Clock()
-    places = Places(at_once=2, clock_ns=clock)
+    places = InFlightLimiter(at_once=2, clock_ns=clock)
     infer(places, clock)
     first, second = taken(places), taken(places)
     with first, second:
@@ -90,7 +90,7 @@ def test_several_are_inferred_together_where_the_runtime_gains_by_it() -> None:
 
 
 def test_who_waits_longest_is_next() -> None:
-    places, order = Places(), list[int]()
+    places, order = InFlightLimiter(), list[int]()
     held = [taken(places)]
     with held[0]:
         held.append(taken(places))
@@ -114,7 +114,7 @@ def test_who_waits_longest_is_next() -> None:
 
 
 def test_a_stream_that_was_served_stands_behind_one_that_was_not_however_often_that_asks() -> None:
-    places, served = Places(), list[str]()
+    places, served = InFlightLimiter(), list[str]()
     held = places.take(60, who="cam-1")
     assert held is not None
 
@@ -137,9 +137,9 @@ def test_a_stream_that_was_served_stands_behind_one_that_was_not_however_often_t
 
 
 def test_who_waits_is_told_that_it_is_over() -> None:
-    places, over = Places(), threading.Event()
+    places, over = InFlightLimiter(), threading.Event()
     held = [taken(places)]
-    answers: list[Place | None] = []
+    answers: list[Slot | None] = []
     with held[0]:
         held.append(taken(places))
         thread = threading.Thread(target=lambda: answers.append(places.take(600, over.is_set)))

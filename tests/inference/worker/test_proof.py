@@ -2,7 +2,7 @@
 
 import pytest
 
-from agent.inference.proof import compare
+from agent.inference.validation.golden import compare
 from agent.messages.payloads import DetectedObject
 
 Box = tuple[float, float, float, float]

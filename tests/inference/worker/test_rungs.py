@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pytest
 from inference.worker.dummies import DummyRuntime, PlantOfDummies, wait_for
 
-from agent.inference import patience, priority
-from agent.inference.priority import Rung
+from agent.inference.scheduling import load_priority, thread_priority
+from agent.inference.scheduling.thread_priority import LoadPriority
 
 NewDummies = Callable[..., PlantOfDummies]
 TWO_LINES = {"cam-1": "line-1", "cam-2": "line-2"}
@@ -14,22 +14,22 @@ NEVER_ENOUGH, ALWAYS_ENOUGH = 2.0, 0.0
 
 
 @pytest.fixture
-def rungs(monkeypatch: pytest.MonkeyPatch) -> list[Rung]:
+def rungs(monkeypatch: pytest.MonkeyPatch) -> list[LoadPriority]:
     """Note where each load runs."""
-    seen: list[Rung] = []
+    seen: list[LoadPriority] = []
 
-    def note(work: Callable[[], None], rung: Rung) -> None:
+    def note(work: Callable[[], None], rung: LoadPriority) -> None:
         seen.append(rung)
         work()
 
-    monkeypatch.setattr(priority, "run_aside", note)
+    monkeypatch.setattr(thread_priority, "run_aside", note)
     return seen
 
 
 def test_what_is_to_spare_is_enough_for_a_load(
-    new_dummies: NewDummies, runtime: DummyRuntime, rungs: list[Rung], monkeypatch: pytest.MonkeyPatch
+    new_dummies: NewDummies, runtime: DummyRuntime, rungs: list[LoadPriority], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(patience, "_SPARE_SHARE", ALWAYS_ENOUGH)
+    monkeypatch.setattr(load_priority, "_SPARE_SHARE", ALWAYS_ENOUGH)
     plant = new_dummies(lines=TWO_LINES)
     a, b, c = (runtime.make(name, 30) for name in "abc")
     plant.switch(a)
@@ -39,9 +39,9 @@ def test_what_is_to_spare_is_enough_for_a_load(
 
 
 def test_on_busy_cores_a_load_goes_before_frames_of_its_own_line_only(
-    new_dummies: NewDummies, runtime: DummyRuntime, rungs: list[Rung], monkeypatch: pytest.MonkeyPatch
+    new_dummies: NewDummies, runtime: DummyRuntime, rungs: list[LoadPriority], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(patience, "_SPARE_SHARE", NEVER_ENOUGH)
+    monkeypatch.setattr(load_priority, "_SPARE_SHARE", NEVER_ENOUGH)
     plant = new_dummies(lines=TWO_LINES)
     a, b, c, d = (runtime.make(name, 30) for name in "abcd")
     plant.switch(a)
@@ -53,9 +53,9 @@ def test_on_busy_cores_a_load_goes_before_frames_of_its_own_line_only(
 
 
 def test_on_busy_cores_frames_of_a_line_that_keeps_ready_go_before_its_load(
-    new_dummies: NewDummies, runtime: DummyRuntime, rungs: list[Rung], monkeypatch: pytest.MonkeyPatch
+    new_dummies: NewDummies, runtime: DummyRuntime, rungs: list[LoadPriority], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(patience, "_SPARE_SHARE", NEVER_ENOUGH)
+    monkeypatch.setattr(load_priority, "_SPARE_SHARE", NEVER_ENOUGH)
     plant = new_dummies()
     a, b = (runtime.make(name, 30) for name in "ab")
     plant.switch(a)

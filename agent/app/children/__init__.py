@@ -1,0 +1,1 @@
+"""Starts and hears camera processes and the worker."""

@@ -1,0 +1,175 @@
+"""The streams of the device: their slots, their camera processes, and how they are doing."""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from agent import isolated
+from agent.messages.children import CameraEnded, CameraFailed, CameraMessage, CameraOpened, CameraSetup, Log, Message
+from agent.messages.events import ChildLost
+from agent.messages.payloads import StreamStatus
+from agent.messages.sources import is_live
+from agent.processes.slots.frame_slot import FrameSlot, SlotCounters
+from agent.processes.supervisor import ChildSpec, Supervisor
+from agent.settings import StreamSettings
+
+_log: Final = logging.getLogger(__name__)
+_CAMERA_MODULE: Final = "agent.capture.process"
+_BEAT_DEADLINE_S: Final = 1.5
+_DRIVER_MARGIN_S: Final = 8.0
+"""Opening and reading have time-outs; a driver that ignores them is cured by killing the process this much later."""
+_TRIGGERED_READ_S: Final = 60.0
+"""A connection to a triggered camera that brought nothing for this long is made anew."""
+_STALL_MARGIN_S: Final = 0.3
+"""A stall is said a little early, so that the word is on the broker within `stall_s`."""
+_PERIODS_ALLOWED: Final = 1.25
+"""A stream that is to bring a frame each 5 s has not stalled after 3."""
+
+
+@dataclass
+class _Stream:
+    settings: StreamSettings
+    slot: FrameSlot
+    status: StreamStatus = "offline"
+    opened_ns: int = 0
+    ended: bool = False
+    detail: str = ""
+    child: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.child = f"camera {self.settings.id}"
+
+    @property
+    def period_s(self) -> float:
+        return 1 / self.settings.fps if self.settings.fps else 0.0
+
+    @property
+    def read_s(self) -> float:
+        if self.settings.stall_s == 0:
+            return _TRIGGERED_READ_S
+        return max(self.settings.stall_s, _PERIODS_ALLOWED * self.period_s)
+
+    @property
+    def waits_for_reader(self) -> bool:
+        return self.settings.fps == 0 and not is_live(self.settings.source)
+
+
+class Cameras:
+    """Owns slots and camera processes. `on_change(stream, status, detail)` is called on the loop's thread."""
+
+    def __init__(
+        self,
+        settings: tuple[StreamSettings, ...],
+        supervisor: Supervisor,
+        on_change: Callable[[str, StreamStatus, str], None],
+    ) -> None:
+        self._supervisor: Final = supervisor
+        self._on_change: Final = on_change
+        self._streams: Final = {one.id: _Stream(one, FrameSlot.create(one.id)) for one in settings}
+        self._by_child: Final = {stream.child: stream for stream in self._streams.values()}
+
+    def start(self) -> None:
+        """Start one camera process a stream."""
+        for stream in self._streams.values():
+            self._supervisor.start(_spec(stream))
+
+    def owns(self, child: str) -> bool:
+        """Return whether `child` is one of the camera processes."""
+        return child in self._by_child
+
+    def of(self, child: str) -> str:
+        """Return the stream of a camera process."""
+        return self._by_child[child].settings.id
+
+    def slots(self) -> dict[str, FrameSlot]:
+        """Return the slot of each stream, for the worker."""
+        return {id_: stream.slot for id_, stream in self._streams.items()}
+
+    def counters(self) -> dict[str, SlotCounters]:
+        """Return each stream's counters."""
+        return {id_: stream.slot.counters() for id_, stream in self._streams.items()}
+
+    def children(self) -> dict[str, str]:
+        """Return the name of each stream's camera process."""
+        return {id_: stream.child for id_, stream in self._streams.items()}
+
+    def take(self, child: str, message: CameraMessage | ChildLost | Message) -> None:
+        """Note what a camera process says, or that it is gone."""
+        stream = self._by_child[child]
+        match message:
+            case Log():
+                _log.warning("event=camera_warned stream=%s detail=%r", stream.settings.id, message.text)
+            case CameraOpened():
+                stream.opened_ns, stream.detail = time.monotonic_ns(), message.detail
+            case CameraFailed():
+                _log.warning("event=camera_failed stream=%s detail=%r", stream.settings.id, message.detail)
+                self._set(stream, "stalled" if stream.status == "online" else "offline", message.detail, news=True)
+                stream.opened_ns = 0
+            case CameraEnded():
+                stream.ended = True
+                self._set(stream, "ended", "the source came to its end")
+            case ChildLost():
+                stream.opened_ns, stream.ended = 0, False
+                if stream.status != "stalled":
+                    self._set(stream, "offline", message.detail)
+
+    def tick(self) -> None:
+        """Find streams that came to life or stalled; a stalled camera's process is killed, and comes back."""
+        for stream in self._streams.values():
+            if not stream.opened_ns or stream.ended:
+                continue
+            counters = stream.slot.counters()
+            if self._is_late(stream, counters):
+                self._set(stream, "stalled", f"no frame for {stream.settings.stall_s:g} s")
+                self._supervisor.restart(stream.child, "the camera stalled")
+            elif counters.last_offered_ns > stream.opened_ns or stream.settings.stall_s == 0:
+                self._set(stream, "online", stream.detail)
+
+    def close(self) -> None:
+        """Release the slots; the children are the supervisor's."""
+        for stream in self._streams.values():
+            stream.slot.close()
+
+    def _is_late(self, stream: _Stream, counters: SlotCounters) -> bool:
+        if stream.settings.stall_s == 0:
+            return False
+        waiting = counters.offered - counters.overwritten - counters.taken
+        if waiting and stream.waits_for_reader:
+            return False
+        stall_s = stream.settings.stall_s
+        allowed_s = max(stall_s - _STALL_MARGIN_S, stall_s / 2, _PERIODS_ALLOWED * stream.period_s)
+        seen_ns = max(counters.last_offered_ns, stream.opened_ns)
+        return time.monotonic_ns() - seen_ns > allowed_s * 1e9
+
+    def _set(self, stream: _Stream, status: StreamStatus, detail: str, *, news: bool = False) -> None:
+        """Tell of another status, or of `news` about the same one."""
+        stream.detail = detail
+        if news or status != stream.status:
+            stream.status = status
+            self._on_change(stream.settings.id, status, detail)
+
+
+def _spec(stream: _Stream) -> ChildSpec:
+    slot = stream.slot.descriptors()
+    setup = CameraSetup(
+        stream=stream.settings.id,
+        source=stream.settings.source,
+        fps=stream.settings.fps,
+        loop=stream.settings.loop,
+        wait_for_reader=stream.waits_for_reader,
+        slot=slot,
+        triggered=stream.settings.stall_s == 0 and is_live(stream.settings.source),
+        open_s=stream.settings.open_s,
+        read_s=stream.read_s,
+    )
+    return ChildSpec(
+        name=stream.child,
+        command=tuple(isolated.command(_CAMERA_MODULE)),
+        incoming=CameraMessage,
+        setup=lambda: setup,
+        descriptors=(slot.memory, slot.offered, slot.taken),
+        beat_deadline_s=_BEAT_DEADLINE_S,
+        busy_deadline_s=max(stream.settings.open_s, stream.read_s) + _DRIVER_MARGIN_S,
+    )

@@ -1,0 +1,76 @@
+"""What control knows of frames and their answers, from slots, beats and the answers themselves."""
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from agent.control.events import Seen
+from agent.control.state import Line
+from agent.messages.children import Detections, StreamProgress
+from agent.processes.slots.frame_slot import SlotCounters
+from agent.settings import StreamSettings
+
+_NEWEST: Final = 0.25
+"""The weight of the newest inference in what one usually takes."""
+
+
+@dataclass
+class _Stream:
+    line: str
+    steady: bool
+    taken_s: float = 0.0
+    answered_s: float = 0.0
+    infer_s: float = 0.0
+    missed_s: float = 0.0
+    missed: int = 0
+
+
+class Answers:
+    """For the loop's thread."""
+
+    def __init__(self, streams: tuple[StreamSettings, ...]) -> None:
+        self._streams: Final = {one.id: _Stream(one.line, steady=one.stall_s > 0) for one in streams}
+
+    def answered(self, message: Detections) -> None:
+        """Note an answer."""
+        stream = self._streams[message.stream]
+        stream.answered_s = time.monotonic()
+        stream.missed = 0
+        infer_s = message.stages_ms.infer / 1000
+        stream.infer_s += (infer_s - stream.infer_s) * (_NEWEST if stream.infer_s else 1.0)
+
+    def told(self, streams: Iterable[StreamProgress]) -> None:
+        """Note what the worker says of its streams; an answer on the way counts from when the worker gave it."""
+        for one in streams:
+            stream = self._streams[one.stream]
+            stream.answered_s = max(stream.answered_s, one.answered_ns / 1e9)
+            stream.taken_s = one.taken_ns / 1e9
+            stream.missed_s, stream.missed = one.missed_ns / 1e9, one.missed
+
+    def worker_lost(self) -> None:
+        """Note that no frame of before will be answered; the next worker begins anew."""
+        for stream in self._streams.values():
+            stream.missed, stream.infer_s = 0, 0.0
+
+    def seen(self, counters: Mapping[str, SlotCounters], lines: Iterable[Line]) -> dict[str, Seen]:
+        """Return how every stream's frames fare now."""
+        active = {line.id: line.active for line in lines}
+        turns_s: dict[str | None, float] = {}
+        for stream in self._streams.values():
+            model = active[stream.line]
+            longest_s = max((one.infer_s for one in self._streams.values() if active[one.line] == model), default=0.0)
+            turns_s[model] = turns_s.get(model, 0.0) + longest_s
+        return {
+            id_: Seen(
+                offered_s=counters[id_].last_offered_ns / 1e9,
+                taken_s=stream.taken_s,
+                answered_s=stream.answered_s,
+                missed_s=stream.missed_s,
+                missed=stream.missed,
+                waiting=counters[id_].offered > counters[id_].overwritten + counters[id_].taken,
+                turn_s=turns_s[active[stream.line]],
+                steady=stream.steady,
+            )
+            for id_, stream in self._streams.items()
+        }

@@ -1,0 +1,42 @@
+"""The worker as control sees it: how to start it, and what it is to know first."""
+
+import os
+from typing import Final
+
+from agent import isolated
+from agent.messages.children import WorkerMessage, WorkerSetup, WorkerStream
+from agent.models import child_environment
+from agent.processes.slots.frame_slot import FrameSlot
+from agent.processes.supervisor import ChildSpec
+from agent.settings import Settings
+
+WORKER: Final = "worker"
+HUNG_AFTER_S: Final = 2.0
+"""Without progress for so long, `ready` is withdrawn; the contract allows 3 s."""
+_MODULE: Final = "agent.inference.process"
+_GIVEN_UP_AFTER_S: Final = 10.0
+"""Importing a large runtime may hold Python for seconds; a worker that shows nothing for longer is killed."""
+
+
+def worker_spec(settings: Settings, slots: dict[str, FrameSlot], budget_bytes: int) -> ChildSpec:
+    """Return how to start the worker. Its memory goes first when the kernel has to choose (see process)."""
+    streams = tuple(WorkerStream(stream.id, stream.line, slots[stream.id].descriptors()) for stream in settings.stream)
+    longest_s = max((line.changeover_timeout_s for line in settings.line.values()), default=30.0)
+    setup = WorkerSetup(
+        streams=streams,
+        compute=settings.device.compute,
+        budget_bytes=budget_bytes,
+        cache_dir=str(settings.device.cache_dir),
+        load_timeout_s=longest_s,
+        prepared_max_bytes=settings.device.prepared_max_bytes,
+    )
+    return ChildSpec(
+        name=WORKER,
+        command=tuple(isolated.command(_MODULE)),
+        incoming=WorkerMessage,
+        setup=lambda: setup,
+        descriptors=tuple(fd for one in streams for fd in (one.slot.memory, one.slot.offered, one.slot.taken)),
+        beat_deadline_s=_GIVEN_UP_AFTER_S,
+        busy_deadline_s=_GIVEN_UP_AFTER_S,
+        environment={**os.environ, **child_environment.FOR_MODELS},
+    )

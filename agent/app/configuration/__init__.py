@@ -1,0 +1,1 @@
+"""Checks, reads and reloads the configuration."""

@@ -1,0 +1,92 @@
+"""`changeover check`: every mistake in configuration, catalog and the files that they name, in one run."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from pydantic import ValidationError
+
+from agent.models.catalog import Catalog
+from agent.models.checks import artifact_mistakes, missing_models, unknown_variants
+from agent.mqtt.endpoint.link_settings import tls_of
+from agent.mqtt.endpoint.tls import LockedKeyError
+from agent.settings import CatalogSettings, Draft, Finding, Mistake, Settings, SettingsError, draft
+
+_READABLE: Final = ("password_file", "ca_file", "cert_file", "key_file")
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What a check found: mistakes, or one line about what is configured, with both of its files as they were read."""
+
+    mistakes: tuple[Mistake, ...]
+    summary: str = ""
+    settings: Settings | None = None
+    catalog: Catalog | None = None
+
+
+def check(config: Path | None, environ: Mapping[str, str]) -> Checked:
+    """Check the configuration in `config` (None: at its usual places) and all that it names. Reads models whole."""
+    try:
+        read = draft(config, environ)
+    except SettingsError as error:
+        return Checked(error.mistakes)
+    mistakes = [*read.mistakes, *_unreadable(read), *_locked_key(read)]
+    catalog = None
+    try:
+        catalog = _catalog(read)
+    except SettingsError as error:
+        mistakes += error.mistakes
+    if catalog is not None:
+        named = (*missing_models(read.raw, catalog), *unknown_variants(read.raw, catalog))
+        mistakes += [read.placed(finding) for finding in named]
+        mistakes += artifact_mistakes(catalog)
+    if mistakes or read.settings is None or catalog is None:
+        return Checked(tuple(mistakes))
+    return Checked((), _summary(read.file, read.settings, catalog), read.settings, catalog)
+
+
+def _catalog(read: Draft) -> Catalog | None:
+    """Load the catalog, also where another part of the configuration is wrong; None where its name is."""
+    try:
+        where = CatalogSettings.model_validate(read.raw["catalog"], context={"base": read.file.absolute().parent})
+    except ValidationError:
+        return None
+    if not where.file.exists():
+        found = read.placed(
+            Finding(("catalog", "file"), f"no file {where.file}", "the catalog: `changeover models add`")
+        )
+        raise SettingsError([found])
+    return Catalog.load(where.file)
+
+
+def _unreadable(read: Draft) -> Iterator[Mistake]:
+    for key in _READABLE if read.settings else ():
+        path = getattr(read.settings.mqtt, key) if read.settings else None
+        try:
+            if path is not None:
+                path.read_bytes()
+        except OSError as error:
+            found = (error.strerror or type(error).__name__).lower()
+            yield read.placed(Finding(("mqtt", key), found, "a file that this user can read"))
+
+
+def _locked_key(read: Draft) -> Iterator[Mistake]:
+    try:
+        if read.settings is not None:
+            tls_of(read.settings.mqtt)
+    except LockedKeyError:
+        expected = "a key without one: `openssl pkey -in KEY -out NEW-KEY`"
+        yield read.placed(Finding(("mqtt", "key_file"), "a key with a passphrase", expected))
+
+
+def _summary(file: Path, settings: Settings, catalog: Catalog) -> str:
+    counts = {
+        "line": len(settings.line),
+        "stream": len(settings.stream),
+        "product": sum(len(line.products) for line in settings.line.values()),
+        "model": len(catalog.versions),
+    }
+    words = ", ".join(f"{number} {word}" if number == 1 else f"{number} {word}s" for word, number in counts.items())
+    return f"ok: {words} ({file}, configuration {settings.configuration_hash[:12]})"

@@ -1,0 +1,65 @@
+"""Reads configuration and catalog again, while everything runs."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from pydantic import BaseModel
+
+from agent.app.configuration.plant_builder import plant_of
+from agent.app.context import Context
+from agent.control.events import Reloaded
+from agent.messages.errors import MistakeError
+from agent.models.catalog import Catalog
+from agent.settings import Settings
+
+_FOR_LIFE: Final = ("device", "mqtt", "outbox", "http", "stream")
+"""What is built at the start; a change of these needs a restart."""
+_NAMED: Final = 8
+"""Changes that are named; of further ones, how many."""
+
+
+def read_again(context: Context) -> tuple[Context, Reloaded]:
+    """Return what holds from now on: the old context, and what is wrong, where there is a mistake in the new one."""
+    if context.reread is None:
+        return context, Reloaded(None, "this agent was started without a configuration file")
+    try:
+        settings = context.reread()
+        catalog = Catalog.load(settings.catalog.file)
+        if settings.line.keys() != context.settings.line.keys():
+            others = sorted(settings.line.keys() ^ context.settings.line.keys())
+            return context, Reloaded(None, f"other lines need a restart: {', '.join(others)}")
+        fresh = Context(_kept(context.settings, settings), catalog, context.boot, context.reread)
+        return fresh, Reloaded(plant_of(fresh.settings, catalog, context.boot), _left_out(context.settings, settings))
+    except MistakeError as error:
+        return context, Reloaded(None, str(error))
+
+
+def _kept(before: Settings, read: Settings) -> Settings:
+    return read.model_copy(update={name: getattr(before, name) for name in _FOR_LIFE})
+
+
+def _left_out(before: Settings, read: Settings) -> str:
+    """Name the keys whose change waits for a restart, never their values, which may be secret."""
+    changed = [key for name in _FOR_LIFE for key in _changes(name, getattr(before, name), getattr(read, name))]
+    more = f" and {len(changed) - _NAMED} more" if len(changed) > _NAMED else ""
+    return f"a change of {', '.join(changed[:_NAMED])}{more} needs a restart" if changed else ""
+
+
+def _changes(name: str, before: object, read: object) -> Iterator[str]:
+    if before == read:
+        return
+    if isinstance(before, tuple) and isinstance(read, tuple):
+        yield from _stream_changes({one.id: one for one in before}, {one.id: one for one in read})
+    elif isinstance(before, BaseModel) and isinstance(read, BaseModel):
+        keys = type(before).model_fields
+        yield from (f"{name}.{key}" for key in keys if getattr(before, key) != getattr(read, key))
+
+
+def _stream_changes(before: dict[str, BaseModel], read: dict[str, BaseModel]) -> Iterator[str]:
+    for id_ in sorted(before.keys() | read.keys()):
+        if id_ in before and id_ in read:
+            yield from _changes(f"stream {id_}", before[id_], read[id_])
+        else:
+            yield f"stream {id_}"
+    if before == read:
+        yield "the streams' order"

@@ -1,0 +1,1 @@
+"""Publishes what the device says of itself."""

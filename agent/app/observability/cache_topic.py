@@ -1,0 +1,72 @@
+"""What the worker's ledger says, as `cache` carries it, with the decisions that led there and their counts."""
+
+import logging
+from collections import Counter, deque
+from typing import Final
+
+from agent.messages.children import CacheDecided, CacheState, MemoryKept
+from agent.messages.payloads import Cache, CacheDecision, CacheModel, CacheReason
+
+_log: Final = logging.getLogger(__name__)
+_TOLD: Final = 8
+
+
+class CacheTopic:
+    """Folds the worker's messages. Counts are of this boot, over the worker's restarts. One thread: control's loop."""
+
+    def __init__(self) -> None:
+        self._state: CacheState | None = None
+        self._kept_bytes = 0
+        self._decisions: Final[deque[CacheDecision]] = deque(maxlen=_TOLD)
+        self._evicted: Final[Counter[CacheReason]] = Counter()
+        self._refused: Final[Counter[CacheReason]] = Counter()
+
+    def take(self, message: CacheState | CacheDecided | MemoryKept) -> None:
+        """Note what the worker says."""
+        match message:
+            case CacheState():
+                self._state = message
+            case MemoryKept():
+                self._kept_bytes = message.bytes
+            case CacheDecided():
+                self._decide(message.decision)
+
+    def worker_lost(self) -> None:
+        """Note that the worker is gone, and gave all its memory back that way."""
+        self._kept_bytes = 0
+        if self._state is not None:
+            self._state = CacheState(self._state.budget_bytes, 0, ())
+
+    def payload(self) -> Cache | None:
+        """Return what `cache` says now; None as long as no worker has told its ledger."""
+        if self._state is None:
+            return None
+        models = [CacheModel(m.model, m.bytes, m.state, m.last_use, m.reserved_for) for m in self._state.models]
+        return Cache(
+            self._state.budget_bytes,
+            self._state.used_bytes,
+            models,
+            kept_bytes=self._kept_bytes,
+            decisions=list(self._decisions),
+            evicted=dict(self._evicted),
+            refused=dict(self._refused),
+        )
+
+    def counts(self) -> tuple[dict[CacheReason, int], dict[CacheReason, int]]:
+        """Return how many models were evicted and refused in this boot, by reason."""
+        return dict(self._evicted), dict(self._refused)
+
+    def _decide(self, decision: CacheDecision) -> None:
+        self._decisions.append(decision)
+        (self._evicted if decision.verdict == "evicted" else self._refused)[decision.reason] += 1
+        _log.info(
+            "event=model_%s model=%s reason=%s wanted=%s needed_bytes=%d predicted_bytes=%d actual_bytes=%s scores=%s",
+            decision.verdict,
+            decision.model,
+            decision.reason,
+            decision.wanted,
+            decision.needed_bytes,
+            decision.predicted_bytes,
+            decision.actual_bytes,
+            ",".join(f"{one.model}={one.score:g}" for one in decision.candidates) or "none",
+        )

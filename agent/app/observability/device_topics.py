@@ -1,0 +1,184 @@
+"""What the device says of itself, beside its lines: status, meta, cache, health; and what it takes back."""
+
+from collections.abc import Iterable, Mapping
+from typing import Final, Literal
+
+import msgspec
+
+from agent import __version__
+from agent.app.children.cameras import Cameras
+from agent.app.context import Context
+from agent.app.observability.cache_topic import CacheTopic
+from agent.app.observability.device_monitor import DeviceMonitor
+from agent.app.outbound.detections import DetectionPublisher
+from agent.control.actions import Action, PublishState
+from agent.control.inputs import duplicate_device, routes
+from agent.control.lines.report import moves
+from agent.control.state import NOTHING, State
+from agent.health.clock_sync import is_synchronised
+from agent.health.interval_timer import IntervalTimer
+from agent.health.report import INTERVAL_S, DeviceReading, LinkReading, Reporter, StreamReading
+from agent.messages.children import CacheDecided, CacheState, MemoryKept
+from agent.messages.events import Received
+from agent.messages.payloads import Cache, Meta, MetaStream
+from agent.mqtt.access.topic_filter import TopicFilter
+from agent.mqtt.link.link import Link
+from agent.mqtt.message import OutgoingMessage
+from agent.mqtt.publishing.publisher import Publisher
+from agent.mqtt.topics import is_id
+
+_RUNTIMES: Final = ("openvino", "onnxruntime", "ultralytics")
+"""In the order in which `backend = "auto"` prefers them for an ONNX file."""
+_Retained = Literal["ready", "phase", "model/state", "state"]
+_MOST_CLEARED: Final = 1024
+"""A broker full of strangers' retained topics must not fill our memory with their names."""
+_LINE_TOPICS: Final[tuple[_Retained, ...]] = ("ready", "phase", "model/state", "state")
+
+
+class DeviceTopics:
+    """Keeps the device's own retained topics true. For the loop's thread."""
+
+    def __init__(self, context: Context, state: State, publisher: Publisher, link: Link) -> None:
+        self._context = context
+        self._topics: Final = context.topics
+        self._state: Final = state
+        self._publisher: Final = publisher
+        self._link: Final = link
+        self._reporter: Final = Reporter()
+        self._ledger: Final = CacheTopic()
+        self._versions: dict[str, str] = {"changeover": __version__}
+        self._cleared: Final[set[str]] = set()
+        self._cadence: Final = IntervalTimer(INTERVAL_S)
+
+    @property
+    def cache(self) -> Cache | None:
+        """What `cache` says now; None as long as no worker has told its ledger."""
+        return self._ledger.payload()
+
+    def say_start(self) -> None:
+        """Set the first truth: online, every stream offline, no alert; lines follow from the first decision."""
+        self._publisher.send_state(self._topics.status, b"online")
+        self._publisher.send_state(self._topics.of_device("alerts"), b"[]")
+        for stream, status in self._state.streams.items():
+            self._publisher.send_state(self._topics.of_stream(stream, "status"), status.encode())
+        self._say_meta()
+
+    def say_versions(self, versions: dict[str, str]) -> None:
+        """Note what the worker runs on."""
+        self._versions |= versions
+        self._say_meta()
+
+    def say_configuration(self, context: Context) -> None:
+        """Note that configuration and catalog were read again: subscribe to what is new, and say what is known."""
+        self._context = context
+        self._link.listen(self._commands())
+        self._say_meta()
+
+    def say_cache(self, message: CacheState | CacheDecided | MemoryKept) -> None:
+        """Publish the worker's ledger, and why it is so."""
+        self._ledger.take(message)
+        self._say_ledger()
+
+    def say_no_cache(self) -> None:
+        """Note that the worker is gone, with every model that it held."""
+        self._ledger.worker_lost()
+        self._say_ledger()
+
+    def listen(self) -> None:
+        """Subscribe: owed after every connect, before `announce`."""
+        base = self._topics.base
+        # What an earlier configuration, or somebody else, left behind (see `heard`), and another device of our id; left
+        # again before anything is published, because each message of our own would come back, for nothing.
+        retained = [*(f"{base}/line/+/{name}" for name in ("ready", "phase", "live")), f"{base}/stream/+/status"]
+        passing = [TopicFilter(topic, is_passing=True) for topic in (duplicate_device.topic(base), *retained)]
+        self._link.listen([*self._commands(), *passing])
+
+    def announce(self) -> None:
+        """Publish the truth of everything retained: owed after every connect, once the subscriptions deliver."""
+        self._publisher.announce()
+        # A heartbeat from before may be young still: one that names nothing ends it.
+        for line in self._state.lines.values():
+            if line.ready == NOTHING:
+                self._publisher.send_live(self._topics.of_line(line.id, "live"), NOTHING.encode())
+
+    def _commands(self) -> list[TopicFilter]:
+        plant = self._state.plant
+        return [TopicFilter(filter_, routes.exact(plant, filter_)) for filter_ in routes.filters(plant)]
+
+    def heard(self, message: Received) -> None:
+        """Clear the retained topics of a line or stream that is no longer configured, and any retained `live`."""
+        kind, _, rest = message.topic.removeprefix(f"{self._topics.base}/").partition("/")
+        id_, _, name = rest.partition("/")
+        if not message.retained or not message.payload or not is_id(id_):
+            return
+        if kind == "line" and name == "live":
+            self._clear_live(id_)
+        elif kind == "line" and name in {"ready", "phase"} and id_ not in self._state.lines:
+            self._clear([self._topics.of_line(id_, topic) for topic in _LINE_TOPICS])
+        elif kind == "stream" and name == "status" and id_ not in self._state.streams:
+            self._clear([self._topics.of_stream(id_, "status")])
+
+    def _clear_live(self, line: str) -> None:
+        """Clear a `live` that somebody retained, and say the true one: whoever listens has just heard an empty one."""
+        self._link.publish(OutgoingMessage(self._topics.of_line(line, "live"), b"", qos=0, retain=True))
+        known = self._state.lines.get(line)
+        if known is not None and moves(self._state, known):
+            self._publisher.send_live(self._topics.of_line(line, "live"), known.ready.encode())
+
+    def _clear(self, topics: list[str]) -> None:
+        if len(self._cleared) < _MOST_CLEARED:
+            self._cleared.update(topics)
+            for topic in topics:
+                self._publisher.send_state(topic, b"")
+
+    def tick(
+        self,
+        now_s: float,
+        streams: Cameras,
+        publishing: DetectionPublisher,
+        vitals: DeviceMonitor,
+        worker: Mapping[str, int],
+    ) -> None:
+        """Publish `health` when it is due, the first as soon as something was measured; look at the clock again."""
+        if vitals.memory is None or not self._cadence.is_due(now_s):
+            return
+        self._say_meta()
+        counters, statistics = streams.counters(), publishing.statistics()
+        readings = {
+            id_: StreamReading(one.offered, one.overwritten + one.torn, *statistics[id_])
+            for id_, one in counters.items()
+        }
+        link = LinkReading(self._publisher.counters(), self._publisher.oldest_age_s, self._link.round_trip_ms)
+        device = DeviceReading(vitals.reading, vitals.memory, vitals.ages_s(now_s), vitals.caps, worker)
+        health = self._reporter.report(now_s, readings, device, link)
+        self._publisher.send_live(self._topics.of_device("health"), msgspec.json.encode(health))
+
+    def last_words(self, left: Iterable[Action]) -> list[tuple[str, bytes]]:
+        """Return the retained values that a stopped agent leaves: `ready` 0, what is `left`, `stopped`."""
+        ready = [(self._topics.of_line(line, "ready"), NOTHING.encode()) for line in self._state.lines]
+        rest = [(f"{self._topics.base}/{one.topic}", one.payload) for one in left if isinstance(one, PublishState)]
+        self._ledger.worker_lost()
+        ledger = self._ledger.payload()
+        cache = [(self._topics.of_device("cache"), msgspec.json.encode(ledger))] if ledger is not None else []
+        return [*ready, *rest, *cache, (self._topics.status, b"stopped")]
+
+    def _say_ledger(self) -> None:
+        cache = self._ledger.payload()
+        if cache is not None:
+            self._publisher.send_state(self._topics.of_device("cache"), msgspec.json.encode(cache))
+
+    def _say_meta(self) -> None:
+        settings = self._context.settings
+        meta = Meta(
+            versions=self._versions,
+            device=settings.device.id,
+            backend=next((name for name in _RUNTIMES if name in self._versions), ""),
+            lines=sorted(settings.line),
+            streams=[MetaStream(stream.id, stream.line) for stream in settings.stream],
+            models=[version.reference for version in self._context.catalog.versions],
+            configuration_hash=settings.configuration_hash,
+            boot=self._context.boot,
+            clock_synced=is_synchronised(),
+            unsafe=[version.reference for version in self._context.catalog.versions if version.unsafe],
+        )
+        self._publisher.send_state(self._topics.of_device("meta"), msgspec.json.encode(meta))

@@ -1,0 +1,82 @@
+"""What the service manager hears of a running agent: when it is up, that it moves, and one line of how it is."""
+
+import logging
+from collections.abc import Mapping
+from typing import Final
+
+from agent.app.children.worker import WORKER
+from agent.control.state import NOTHING, State
+from agent.health.systemd import Notifier, Watchdog
+
+_log: Final = logging.getLogger(__name__)
+_PATIENCE_S: Final = 30.0
+"""One camera process that does not come up must not keep the others from being called a service."""
+_LATE_S: Final = 20.0
+"""The supervisor kills a silent child within 10 s: one that is silent for longer shows that nobody supervises."""
+_STATUS_INTERVAL_S: Final = 1.0
+
+
+class SystemdStatus:
+    """For the loop's thread: each `tick` is that loop's own report; the children's are their ages of silence.
+
+    READY when the worker and every camera process are up, and the link has begun to connect: neither the first frame
+    nor the broker is waited for. After _PATIENCE_S the worker alone is enough; without a worker there is no service.
+    """
+
+    def __init__(self, state: State, notifier: Notifier) -> None:
+        self._state: Final = state
+        self._notifier: Final = notifier
+        self._watchdog: Final = Watchdog(notifier)
+        self._started_s: float | None = None
+        self._is_ready = False
+        self._reload_note = ""
+        self._status_due_s = 0.0
+
+    def tick(self, now_s: float, silent_s: Mapping[str, float | None], *, link_up: bool) -> None:
+        """Report. `silent_s` is how long each child has shown no progress; None: it is not up."""
+        self._started_s = now_s if self._started_s is None else self._started_s
+        self._look_ready(now_s - self._started_s, [name for name, one in silent_s.items() if one is None])
+        self._watchdog.tick(now_s, [name for name, one in silent_s.items() if one is not None and one > _LATE_S])
+        if now_s >= self._status_due_s:
+            self._status_due_s = now_s + _STATUS_INTERVAL_S
+            self._notifier.status(self._status(link_up=link_up))
+
+    def reloading(self) -> None:
+        """Note that configuration is being read again."""
+        if self._is_ready:
+            self._notifier.reloading()
+
+    def reloaded(self, detail: str, *, ok: bool) -> None:
+        """Note how that went; it is told until the next time."""
+        self._reload_note = "" if ok and not detail else f"; reload{'' if ok else ' refused'}: {detail}"
+        if self._is_ready:
+            self._notifier.ready()
+        self._status_due_s = 0.0
+
+    def stopping(self) -> None:
+        """Note that the agent is on its way down."""
+        self._notifier.stopping()
+        self._notifier.status("stopping")
+
+    def close(self) -> None:
+        """Release the socket."""
+        self._notifier.close()
+
+    def _look_ready(self, passed_s: float, missing: list[str]) -> None:
+        if self._is_ready or (missing and (WORKER in missing or passed_s < _PATIENCE_S)):
+            return
+        self._is_ready = True
+        self._notifier.ready()
+        _log.info("event=service_ready missing=%r", ",".join(missing))
+
+    def _status(self, *, link_up: bool) -> str:
+        lines, streams = self._state.lines.values(), self._state.streams.values()
+        ready = sum(line.ready != NOTHING for line in lines)
+        online = sum(status == "online" for status in streams)
+        alerts = sorted({code for code, _, _ in self._state.alerts})
+        return (
+            f"{ready} of {len(lines)} lines ready, {online} of {len(streams)} streams online, "
+            f"broker {'connected' if link_up else 'away'}"
+            + (f"; alerts: {', '.join(alerts)}" if alerts else "")
+            + self._reload_note
+        )

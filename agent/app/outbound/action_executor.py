@@ -1,0 +1,110 @@
+"""Carries out what was decided, in order: to the broker, to the worker, to the disk."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from agent.app.outbound import event_log
+from agent.control.actions import (
+    Action,
+    Answer,
+    AssignLine,
+    DisconnectFor,
+    PrepareModel,
+    Publish,
+    PublishEvent,
+    PublishLive,
+    PublishState,
+    Reload,
+    RequeryRetained,
+    RestartWorker,
+    SaveSnapshot,
+    SetPublish,
+)
+from agent.messages.children import Assign, Prepare
+from agent.messages.payloads import Switch
+from agent.mqtt.link.link import Link
+from agent.mqtt.publishing.publisher import Publisher
+from agent.mqtt.topics import Topics
+
+_log: Final = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Calls:
+    """Whom to call for what is not said to the broker."""
+
+    tell_worker: Callable[[Assign | Prepare], object]
+    remember: Callable[[], None]
+    set_publish: Callable[[str, Publish | None], None]
+    reload: Callable[[], None]
+    restart_worker: Callable[[str], None]
+    count_switch: Callable[[Switch], None]
+    is_bound: Callable[[str], bool]
+    """Whether a topic is that of a binding."""
+
+
+class ActionExecutor:
+    """Knows where each action goes; decides nothing."""
+
+    def __init__(self, topics: Topics, publisher: Publisher, link: Link, calls: Calls) -> None:
+        self._topics: Final = topics
+        self._publisher: Final = publisher
+        self._link: Final = link
+        self._calls: Final = calls
+
+    def perform(self, actions: list[Action]) -> None:
+        """Carry out `actions`, in their order."""
+        for action in actions:
+            self._perform(action)
+
+    def _perform(self, action: Action) -> None:
+        match action:
+            case PublishState():
+                self._publisher.send_state(f"{self._topics.base}/{action.topic}", action.payload)
+            case PublishLive():
+                self._publisher.send_live(self._topics.of_line(action.line, "live"), action.value.encode())
+            case PublishEvent():
+                topic = f"{self._topics.base}/{action.topic}"
+                event_log.tell(action.payload)
+                if isinstance(action.payload, Switch):
+                    self._calls.count_switch(action.payload)
+                self._publisher.send_event(topic, msgspec.json.encode(action.payload))
+            case Answer():
+                self._answer(action)
+            case AssignLine():
+                self._calls.tell_worker(Assign(action.line, action.change, action.model, action.keeps_ready))
+            case PrepareModel():
+                self._calls.tell_worker(Prepare(action.line, action.number, action.model, action.hold_s))
+            case _:
+                self._perform_rare(action)
+
+    def _perform_rare(
+        self, action: SetPublish | RequeryRetained | Reload | DisconnectFor | RestartWorker | SaveSnapshot
+    ) -> None:
+        match action:
+            case SetPublish():
+                self._calls.set_publish(action.stream, action.publish)
+            case RequeryRetained():
+                self._link.ask_again(action.filter_)
+            case Reload():
+                self._calls.reload()
+            case DisconnectFor():
+                _log.warning("event=stand_back seconds=%g", action.seconds)
+                self._publisher.hold(action.seconds)
+            case RestartWorker():
+                _log.warning("event=worker_given_up detail=%r", action.detail)
+                self._calls.restart_worker(action.detail)
+            case SaveSnapshot():
+                self._calls.remember()
+
+    def _answer(self, action: Answer) -> None:
+        payload, reply = msgspec.json.encode(action.ack), action.reply
+        # who may write one topic alone must not reach a line through its answer
+        if reply is not None and self._topics.may_answer(reply.topic) and not self._calls.is_bound(reply.topic):
+            self._publisher.send_event(reply.topic, payload, reply.correlation)
+        else:
+            self._publisher.send_event(self._topics.of_device("ack"), payload)

@@ -1,0 +1,1 @@
+"""Keeps control's state on disk, for one agent alone."""

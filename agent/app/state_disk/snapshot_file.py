@@ -1,0 +1,286 @@
+"""Keeps control's snapshot on disk: each change is appended at once, and synced soon after."""
+
+import logging
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from errno import EDQUOT, EFBIG, ENOSPC
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from agent.app.state_disk.disk_thread import DiskThread, replace
+from agent.app.state_disk.record_log import RecordLog, read_log
+from agent.control.snapshot import Change, LineSnapshot, Snapshot, change, changed, without_choices
+from agent.messages.events import Noticed
+
+STATE_DISK: Final = "state_disk"
+"""The alert: what was chosen and answered cannot be written."""
+LOG_BYTES: Final = 2 << 20
+"""A log that is longer is folded into the snapshot; that costs less than a KB for each command."""
+_RETRY_S: Final = 5.0
+_STALE: Final = "control.stale"
+_SUFFIX: Final = ".json"
+_LONGEST_NAMES: Final = 200
+_FULL: Final = {ENOSPC, EDQUOT, EFBIG}
+"""A disk that is merely full still renames files, so that a lost choice has been marked there."""
+_log: Final = logging.getLogger(__name__)
+
+
+class SnapshotFile:
+    """`control.json`, a whole snapshot, and `control-N.log`, what changed since then.
+
+    A change is in the log when `save` returns: it outlives a killed process. A thread of this object's own brings it
+    onto the medium, for a loss of power, so that a slow flash never holds the caller up. A device whose state folder
+    cannot be written goes on, and says so to `tell`; the next start then knows its lines' choices to be old, by
+    the name that `control.json` then has (decision 66). All methods are for one thread.
+    """
+
+    def __init__(self, state_dir: Path, tell: Callable[[Noticed], None] = lambda _notice: None) -> None:
+        self._folder: Final = state_dir
+        self._path: Final = state_dir / "control.json"
+        self._older_copy: Final = state_dir / "control.synced.json"
+        self._tell: Final = tell
+        self._disk: Final = DiskThread(state_dir)
+        self._written = Snapshot()
+        self._wanted = Snapshot()
+        self._log: RecordLog | None = None
+        self._number = 0
+        self._fold_at_bytes = LOG_BYTES
+        self._trouble = ""
+        self._is_unmarked = False
+        self._is_unsynced = False
+        self._is_loaded = False
+        self._retry_at_s: float | None = None
+
+    def load(self) -> Snapshot:
+        """Return what was kept, and make it ready to be written; an empty snapshot where there is nothing.
+
+        Lines whose newest choice may be another one than is kept have none.
+        """
+        self._is_loaded = True
+        whole, old_lines = self._read_whole()
+        records, is_damaged = self._read_logs(whole.first_log)
+        kept = changed(whole, *records)
+        if not (is_damaged or old_lines):
+            self._written = self._wanted = kept
+            try:
+                self._open_log()
+            except OSError as error:
+                self._fail(error)
+                # nothing could have been marked here: a choice may be missing, and nobody would know
+                is_damaged = error.errno not in _FULL
+        if is_damaged or old_lines:
+            lost = [id_ for id_, line in kept.lines.items() if any(line.choices)] if is_damaged else old_lines
+            self._written = self._wanted = kept = without_choices(kept, lost)
+            self._number = max(whole.first_log, *map(_number, self._logs()), 0)
+            self._rewrite()
+        return msgspec.structs.replace(kept, first_log=0)
+
+    def save(self, snapshot: Snapshot) -> None:
+        """Write what differs from what is on disk."""
+        if not self._is_loaded:
+            self.load()
+        self._wanted = snapshot
+        if self._trouble or self._log is None:
+            self._mark_if_old()
+            return
+        difference = change(self._written, snapshot)
+        if difference == Change():
+            return
+        try:
+            self._log.append(msgspec.json.encode(difference))
+        except OSError as error:
+            self._fail(error)
+            self._mark_if_old()
+            return
+        self._written = snapshot
+        self._disk.sync(self._log)
+        if self._log.size_bytes >= self._fold_at_bytes:
+            self._fold()
+
+    def tick(self, now_s: float) -> None:
+        """Try again what could not be written, each 5 s; `now_s` is monotonic."""
+        if (trouble := self._disk.trouble()) is not None:
+            self._is_unsynced = True
+            self._fail(trouble)
+        if self._trouble and self._retry_at_s is None:
+            self._retry_at_s = now_s + _RETRY_S
+        if self._retry_at_s is not None and now_s >= self._retry_at_s:
+            self._retry_at_s = None
+            self._retry()
+        if self._trouble:
+            self._mark_if_old()  # the thread may just have written an older one
+
+    def close(self) -> None:
+        """Write one whole snapshot, as older versions read it; waits for the disk, as long as 2 s allow."""
+        if self._trouble:
+            self._retry()
+        elif self._log is not None:
+            self._fold()
+        self._disk.close()
+
+    # reading
+
+    def _read_whole(self) -> tuple[Snapshot, list[str]]:
+        """Return the snapshot in the newest file that can be read, and the lines whose choices are known to be old."""
+        kept = self._read(self._path)
+        stale = self._stale()
+        if kept is not None or stale is None:
+            return kept or self._read(self._older_copy) or Snapshot(), []
+        kept = self._read(stale) or Snapshot()
+        named = stale.name[len(_STALE) : -len(_SUFFIX)].strip(".")
+        return kept, named.split(",") if named else list(kept.lines)
+
+    def _stale(self) -> Path | None:
+        found = sorted(self._folder.glob(f"{_STALE}*{_SUFFIX}")) if self._folder.is_dir() else []
+        return found[-1] if found else None
+
+    def _read(self, path: Path) -> Snapshot | None:
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=Snapshot)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+            _log.error("event=snapshot_unreadable file=%s detail=%r", path, str(error))
+            _set_aside(path)
+            return None
+
+    def _read_logs(self, first: int) -> tuple[list[Change], bool]:
+        """Return all changes since the snapshot, and whether some are damaged that others follow."""
+        changes: list[Change] = []
+        is_damaged = False
+        try:
+            for path in self._logs(first):
+                content = read_log(path)
+                changes += [msgspec.json.decode(record, type=Change) for record in content.records]
+                is_damaged = is_damaged or content.is_damaged
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+            _log.error("event=snapshot_unreadable folder=%s detail=%r", self._folder, str(error))
+            return changes, True
+        if is_damaged:
+            _log.error("event=snapshot_damaged folder=%s", self._folder)
+        return changes, is_damaged
+
+    def _logs(self, first: int = 0) -> list[Path]:
+        found = self._folder.glob("control-*.log") if self._folder.is_dir() else ()
+        return sorted((path for path in found if _number(path) >= max(1, first)), key=_number)
+
+    # writing
+
+    def _open_log(self) -> None:
+        """Go on with the newest log, and try whether it takes anything; make a whole snapshot where there is none."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        logs = self._logs(self._written.first_log)
+        self._number = max(1, self._written.first_log, *(_number(path) for path in logs))
+        path = self._folder / f"control-{self._number}.log"
+        if not self._path.exists():
+            replace(self._path, msgspec.json.encode(self._written), sync=False)
+        self._log = RecordLog(path, read_log(path).size_bytes if path in logs else 0)
+        self._log.append(msgspec.json.encode(Change()))
+        self._disk.sync(self._log)
+
+    def _fold(self) -> None:
+        """Begin a new log, and have the thread write the snapshot that makes the older ones needless."""
+        old, logs = self._log, self._logs()
+        try:
+            self._log = RecordLog(self._folder / f"control-{self._number + 1}.log")
+        except OSError as error:
+            self._fold_at_bytes += LOG_BYTES
+            _log.warning("event=snapshot_not_folded folder=%s detail=%r", self._folder, str(error))
+            return
+        self._number, self._fold_at_bytes = self._number + 1, LOG_BYTES
+        self._disk.fold(self._path, self._whole(self._written), [*logs, self._older_copy], old)
+
+    def _retry(self) -> None:
+        """Write what is missing: by the log, which needs the least space, or all of it where that failed otherwise."""
+        if self._disk.is_folding:
+            return  # an older snapshot of the thread's could come to lie over a newer one
+        if self._log is None or self._is_unsynced:
+            self._rewrite()
+            return
+        try:
+            self._log.append(msgspec.json.encode(change(self._written, self._wanted)))
+            if not self._path.exists() and (stale := self._stale()) is not None:
+                stale.replace(self._path)
+        except OSError as error:
+            self._fail(error)
+            return
+        self._written, self._trouble = self._wanted, ""
+        self._disk.sync(self._log)
+        self._disk.sync_folder()
+        self._tell(Noticed(STATE_DISK, on=False))
+
+    def _rewrite(self) -> None:
+        """Write all of it anew, and begin a new log; what could not be appended before is then on disk, too."""
+        self._number += 1
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            replace(self._path, self._whole(self._wanted), sync=False)
+            old, self._log = self._log, RecordLog(self._folder / f"control-{self._number}.log")
+        except OSError as error:
+            self._fail(error)
+            return
+        needless = [path for path in self._logs() if _number(path) < self._number]
+        for path in (*needless, *self._folder.glob(f"{_STALE}*{_SUFFIX}"), self._older_copy):
+            with suppress(OSError):
+                path.unlink()
+        self._written, self._trouble, self._fold_at_bytes = self._wanted, "", LOG_BYTES
+        self._is_unsynced = False
+        self._disk.fold(self._path, None, [], old)
+        self._tell(Noticed(STATE_DISK, on=False))
+
+    def _whole(self, snapshot: Snapshot) -> bytes:
+        return msgspec.json.encode(msgspec.structs.replace(snapshot, first_log=self._number))
+
+    def _fail(self, error: OSError) -> None:
+        detail = error.strerror or str(error)
+        if detail != self._trouble:
+            _log.error("event=snapshot_unwritten folder=%s detail=%r", self._folder, str(error))
+            text = f"{self._folder}: {detail}; after a restart, lines wait for their products"
+            self._tell(Noticed(STATE_DISK, on=True, detail=text))
+        self._trouble = detail
+
+    def _mark_if_old(self) -> None:
+        """Let the next start know, by the file's name, which lines have another choice than is on disk."""
+        before, after = self._written.lines, self._wanted.lines
+        lines = [
+            id_
+            for id_, line in after.items()
+            if line.lost or (kept := before.get(id_, LineSnapshot())).lost or kept.choices != line.choices
+        ]
+        found = self._path if self._path.exists() else self._stale()
+        if not lines or found is None:
+            return
+        names = ",".join(sorted(lines))
+        marked = self._folder / (f"{_STALE}.{names}{_SUFFIX}" if len(names) <= _LONGEST_NAMES else _STALE + _SUFFIX)
+        if found == marked:
+            return
+        try:
+            found.replace(marked)
+        except OSError as error:
+            self._forget(error)
+        self._disk.sync_folder()
+
+    def _forget(self, error: OSError) -> None:
+        """Remove what is old where it cannot be marked: no choice is better than an old one."""
+        if not self._is_unmarked:
+            _log.error("event=snapshot_unmarked file=%s detail=%r", self._path, str(error))
+        self._is_unmarked = True
+        with suppress(OSError):
+            self._path.unlink()
+            for path in self._logs():
+                path.unlink()
+
+
+def _number(path: Path) -> int:
+    digits = path.stem.partition("-")[2]
+    return int(digits) if digits.isdecimal() else 0
+
+
+def _set_aside(path: Path) -> None:
+    try:
+        os.replace(path, path.with_suffix(".damaged.json"))  # noqa: PTH105 - says that it replaces
+    except OSError:
+        _log.warning("event=snapshot_kept file=%s detail=%r", path, "cannot be set aside")

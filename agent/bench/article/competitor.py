@@ -1,0 +1,54 @@
+"""A process that is measured beside the agent: told by lines on its input, idle while it is told nothing."""
+
+import json
+import shlex
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from agent import isolated
+from agent.bench.plant.children import end
+from agent.messages.errors import TransientError
+
+
+class Contestant:
+    """One such process, which answers each line with one line of JSON."""
+
+    def __init__(self, process: "subprocess.Popen[str]", log: Path) -> None:
+        self.pid: Final = process.pid
+        self._process: Final = process
+        self._log: Final = log
+
+    def ask(self, *words: object) -> dict[str, Any]:
+        """Have it do something, said in words that are quoted as for a shell, and return what it says of it.
+
+        Raises TransientError where it fails.
+        """
+        assert self._process.stdin is not None, "it was asked for"
+        assert self._process.stdout is not None, "it was asked for"
+        try:
+            self._process.stdin.write(shlex.join(map(str, words)) + "\n")
+            self._process.stdin.flush()
+            answer = self._process.stdout.readline()
+        except OSError:
+            answer = ""
+        if not answer:
+            raise TransientError(f"{self._process.args!r} failed: {self._log.read_text(errors='replace')[-800:]}")
+        found: dict[str, Any] = json.loads(answer)
+        return found
+
+
+@contextmanager
+def contestant(module: str, log: Path, *arguments: object) -> Iterator[Contestant]:
+    """Run `module` with `arguments`, isolated."""
+    command = isolated.command(module, *arguments)
+    with (
+        log.open("ab") as errors,
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True) as process,
+    ):
+        try:
+            yield Contestant(process, log)
+        finally:
+            end(process)

@@ -1,0 +1,1 @@
+"""Plays traces of changeovers against eviction policies."""

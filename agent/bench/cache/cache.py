@@ -1,0 +1,103 @@
+"""`changeover bench cache`: how long lines wait for models over nine traces, by who chooses what to evict."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from agent.bench.cache.belady_bound import Optimum
+from agent.bench.cache.changeovers import Trace, generate_all
+from agent.bench.cache.policies import Agents, Lru
+from agent.bench.cache.simulator import Cost, Outcome, Policy, Simulator, costs_of
+from agent.bench.figures import median
+from agent.bench.options import Options
+from agent.bench.plant.children import say
+
+BUDGETS: Final = (0.5, 0.6, 0.7, 0.8)
+"""Shares of what all models of a trace take together; the smallest ones only where each line can get each model."""
+ROOMY: Final = 0.7
+_LEAD_S: Final = 120.0
+_MIB: Final = 1 << 20
+
+COSTS: Final = {
+    "n": Cost(35 * _MIB, 0.156),
+    "s": Cost(62 * _MIB, 0.190),
+    "m": Cost(91 * _MIB, 0.250),
+    "l": Cost(110 * _MIB, 0.300),
+    "x": Cost(188 * _MIB, 0.452),
+}
+"""yolo11 on OpenVINO from prepared artifacts (two x86-64 cores): bytes while resident, load and proof in seconds."""
+
+
+def run(options: Options) -> dict[str, Any]:
+    """Play every shipped trace with the agent's policy, LRU and the optimum, unannounced and announced."""
+    traces = generate_all()[: 2 if options.quick else None]
+    by_trace: dict[str, dict[str, Any]] = {}
+    for trace in traces:
+        say(f"cache: {trace.header.trace}")
+        by_trace[trace.header.trace] = play(trace)
+    return summary(by_trace) | {"by_trace": by_trace, "budgets": BUDGETS, "announced_ahead_s": _LEAD_S}
+
+
+def play(trace: Trace) -> dict[str, Any]:
+    """Return the stall in ms a changeover by budget: LRU's, the agent's, the agent's when announced, the optimum's."""
+    costs = costs_of(trace, COSTS)
+    whole = sum(one.bytes for one in costs.values())
+    lines = len({one.line for one in trace.changeovers})
+    least = sum(sorted((one.bytes for one in costs.values()), reverse=True)[:lines])
+    budgets = {}
+    for share in BUDGETS:
+        if whole * share < least:
+            continue
+        budget_bytes = int(whole * share)
+
+        def simulated(policy: Callable[[], Policy], lead_s: float | None = None, room: int = budget_bytes) -> Outcome:
+            return Simulator(costs, room, policy(), lead_s).run(trace.changeovers)
+
+        agents, announced = simulated(Agents), simulated(Agents, _LEAD_S)
+        count = len(trace.changeovers)
+        budgets[str(share)] = {
+            "lru_ms": simulated(Lru).stall_s / count * 1000,
+            "agent_ms": agents.stall_s / count * 1000,
+            "announced_ms": announced.stall_s / count * 1000,
+            "optimum_ms": Optimum(costs, budget_bytes).stall_s(trace.changeovers) / count * 1000,
+            "found_resident": agents.found / count,
+            "announced_found_resident": announced.found / count,
+        }
+    return {"kind": trace.header.kind, "changeovers": len(trace.changeovers), "models": len(costs), "budgets": budgets}
+
+
+def summary(by_trace: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Work out the ratios of each trace, over all its budgets together, and the worst budget's beside."""
+
+    def ratio(of: str, over: str) -> dict[str, float]:
+        return {name: _total(one, of) / _total(one, over) for name, one in by_trace.items()}
+
+    def worst(of: str, over: str) -> dict[str, float]:
+        return {
+            name: max(budget[of] / budget[over] for budget in one["budgets"].values()) for name, one in by_trace.items()
+        }
+
+    roomy = [
+        budget["announced_found_resident"]
+        for one in by_trace.values()
+        for share, budget in one["budgets"].items()
+        if float(share) >= ROOMY
+    ]
+    unannounced = ratio("agent_ms", "lru_ms")
+    mixed = [name for name, one in by_trace.items() if one["kind"] == "mixed"]
+    return {
+        "vs_lru": {"unannounced": unannounced, "announced": ratio("announced_ms", "lru_ms")},
+        "vs_lru_worst_budget": worst("agent_ms", "lru_ms"),
+        "vs_lru_most": max(unannounced.values()),
+        "vs_lru_most_of_mixed": max((unannounced[name] for name in mixed), default=float("nan")),
+        "vs_belady": {
+            "unannounced": ratio("agent_ms", "optimum_ms"),
+            "announced": ratio("announced_ms", "optimum_ms"),
+        },
+        "belady_vs_lru": ratio("optimum_ms", "lru_ms"),
+        "announced_found_resident": min(roomy, default=float("nan")),
+        "announced_found_resident_median": median(roomy),
+    }
+
+
+def _total(one: dict[str, Any], key: str) -> float:
+    return float(sum(budget[key] for budget in one["budgets"].values()))

@@ -1,0 +1,39 @@
+"""Who chooses what to evict in the simulator: the agent's own policy, and LRU beside it."""
+
+from typing import Final
+
+from agent.bench.cache.simulator import Standby
+from agent.inference.memory import eviction
+
+
+class Lru:
+    """The one used longest ago goes first."""
+
+    def used(self, model: str, line: str) -> None:
+        """Remember nothing: the simulator says how long each has been idle."""
+
+    def choose(self, candidates: list[Standby], short_bytes: int) -> list[str]:
+        """See Policy."""
+        chosen = []
+        for one in sorted(candidates, key=lambda one: -one.idle_s):
+            if short_bytes <= 0:
+                break
+            chosen.append(one.model)
+            short_bytes -= one.bytes
+        return chosen
+
+
+class Agents:
+    """The worker's own."""
+
+    def __init__(self) -> None:
+        self._eviction: Final = eviction.Eviction()
+
+    def used(self, model: str, line: str) -> None:
+        """See Policy."""
+        self._eviction.used(model, line)
+
+    def choose(self, candidates: list[Standby], short_bytes: int) -> list[str]:
+        """See Policy."""
+        standby = [eviction.Standby(one.model, one.bytes, one.load_s * 1000, one.age_s) for one in candidates]
+        return list(self._eviction.choose(standby, short_bytes) or ())

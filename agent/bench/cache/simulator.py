@@ -1,0 +1,162 @@
+"""A cache of models under a trace of changeovers, without a runtime: what was resident when it was asked for.
+
+It follows the worker's rules: what serves a line is not evicted unless the new model cannot fit beside it, then the
+line's old model goes first; standby models go by the policy; a reserved one stays; a load takes its size's time, and
+the line waits for it.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from agent.bench.cache.changeovers import Changeover, Trace
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one size takes: bytes while resident, seconds to bring in and prove."""
+
+    bytes: int
+    load_s: float
+
+
+@dataclass(frozen=True)
+class Standby:
+    """A model that may be evicted, as a policy sees it."""
+
+    model: str
+    bytes: int
+    load_s: float
+    age_s: float
+    idle_s: float
+
+
+class Policy(Protocol):
+    """Chooses what to evict. Told of every changeover, in order, before it is asked."""
+
+    def used(self, model: str, line: str) -> None:
+        """Note that `line` changes over to `model`."""
+
+    def choose(self, candidates: list[Standby], short_bytes: int) -> list[str]:
+        """Return models whose bytes together are at least `short_bytes`; all candidates are enough."""
+
+
+@dataclass
+class Outcome:
+    """What a trace cost. `stall_s`: how long lines waited for loads.
+
+    `broken_reservations`: of one line's announced models, for another line's changeover that would not fit otherwise.
+    """
+
+    changeovers: int = 0
+    found: int = 0
+    stall_s: float = 0.0
+    evictions: int = 0
+    broken_reservations: int = 0
+
+
+class Simulator:
+    """One cache of `budget_bytes`. `lead_s`: how long before a changeover it is announced; None: never."""
+
+    def __init__(
+        self, costs: Mapping[str, Cost], budget_bytes: int, policy: Policy, lead_s: float | None = None
+    ) -> None:
+        self.outcome: Final = Outcome()
+        self._costs: Final = costs
+        self._budget_bytes: Final = budget_bytes
+        self._policy: Final = policy
+        self._lead_s: Final = lead_s
+        self._since: Final[dict[str, float]] = {}  # resident models, since when
+        self._last_use: Final[dict[str, float]] = {}
+        self._active: Final[dict[str, str]] = {}
+        self._reserved: Final[dict[tuple[str, str], float]] = {}  # line and model, when its load is over
+
+    def run(self, trace: Iterable[Changeover]) -> Outcome:
+        """Play a trace through; return what it cost."""
+        for at_s, is_announcement, one in sorted(self._events(trace), key=lambda event: event[0]):
+            if is_announcement:
+                self._announce(at_s, one)
+            else:
+                self._change_over(at_s, one)
+        return self.outcome
+
+    def _events(self, trace: Iterable[Changeover]) -> Iterable[tuple[float, bool, Changeover]]:
+        """Yield changeovers and, where they are announced, when: `lead_s` ahead, not before the one before them."""
+        before_s: dict[str, float] = {}
+        for one in trace:
+            yield float(one.at_s), False, one
+            if self._lead_s is not None:
+                yield max(one.at_s - self._lead_s, before_s.get(one.line, float("-inf"))), True, one
+            before_s[one.line] = float(one.at_s)
+
+    def _announce(self, at_s: float, one: Changeover) -> None:
+        """Bring a model in beside what serves, if it fits, and keep it for its line."""
+        key = (one.line, one.model)
+        if one.model in self._since:
+            self._reserved[key] = at_s
+        elif self._make_room(at_s, one.model, leaving=None):
+            self._since[one.model] = at_s
+            self._reserved[key] = at_s + self._costs[one.model].load_s
+
+    def _change_over(self, at_s: float, one: Changeover) -> None:
+        self._policy.used(one.model, one.line)
+        self.outcome.changeovers += 1
+        done_s = self._reserved.pop((one.line, one.model), at_s)
+        if one.model not in self._since:
+            fits = self._make_room(at_s, one.model, one.line)
+            assert fits, f"{one.model} does not fit at all"
+            self._since[one.model] = at_s
+            done_s = at_s + self._costs[one.model].load_s
+        wait_s = max(0.0, done_s - at_s)
+        self.outcome.stall_s += wait_s
+        self.outcome.found += wait_s == 0
+        if one.line in self._active:
+            self._last_use[self._active[one.line]] = at_s
+        self._active[one.line] = one.model
+
+    def _make_room(self, at_s: float, model: str, leaving: str | None) -> bool:
+        """Evict until `model` fits; False where it does not.
+
+        Only where that is not enough, the line `leaving` gives up what serves it, then what was announced for it, and
+        at last the other lines what was announced for them.
+        """
+        if self._evict(at_s, model):
+            return True
+        if leaving is None:
+            return False
+        self._active.pop(leaving, None)
+        if self._evict(at_s, model):
+            return True
+        for mine in (True, False):
+            for key in [key for key in self._reserved if (key[0] == leaving) is mine]:
+                del self._reserved[key]
+                self.outcome.broken_reservations += not mine
+                if self._evict(at_s, model):
+                    return True
+        return False
+
+    def _evict(self, at_s: float, model: str) -> bool:
+        short = sum(self._costs[one].bytes for one in self._since) + self._costs[model].bytes - self._budget_bytes
+        standby = [self._standby(at_s, one) for one in self._since if self._may_go(one)]
+        if short > sum(one.bytes for one in standby):
+            return False
+        for victim in self._policy.choose(standby, short) if short > 0 else []:
+            del self._since[victim]
+            self.outcome.evictions += 1
+        return True
+
+    def _may_go(self, model: str) -> bool:
+        return model not in self._active.values() and not self._is_reserved(model)
+
+    def _is_reserved(self, model: str) -> bool:
+        return any(reserved == model for _line, reserved in self._reserved)
+
+    def _standby(self, at_s: float, model: str) -> Standby:
+        cost = self._costs[model]
+        since_s = self._since[model]
+        return Standby(model, cost.bytes, cost.load_s, at_s - since_s, at_s - self._last_use.get(model, since_s))
+
+
+def costs_of(trace: Trace, by_size: Mapping[str, Cost]) -> dict[str, Cost]:
+    """Return what each model of a trace takes."""
+    return {model: by_size[size] for model, size in trace.header.models.items()}

@@ -1,0 +1,1 @@
+"""Measures what the agent's processes hold."""

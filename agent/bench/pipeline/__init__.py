@@ -1,0 +1,1 @@
+"""Measures how much of the runtime's speed the agent keeps."""

@@ -1,0 +1,88 @@
+"""`python -m agent.bench.pipeline.forward CACHE_DIR KEY`: the bare runtime on an artifact that the agent prepared.
+
+Each line on its input, `HINT REQUESTS SECONDS`, has it infer for so long with OpenVINO's settings for latency or
+throughput; `paced FPS SECONDS` has it infer one picture at a time at that rate. It answers with one line of JSON.
+"""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from agent.inference.artifacts.artifact_store import ArtifactStore
+from agent.inference.backends.openvino_graph import core, ov
+
+_SEED: Final = 5
+_WARM_UP: Final = 3
+
+
+class Forward:
+    """The compiled artifact, once for each hint, on one picture in as many requests as are asked for."""
+
+    def __init__(self, cache_dir: Path, key: str) -> None:
+        opened = ArtifactStore(cache_dir).open(key)
+        assert opened is not None, f"there is no artifact {key} in {cache_dir}"
+        self._artifact, self._mapped = opened.artifact, opened.mapped
+        self._compiled = {hint: self._import(hint) for hint in ("LATENCY", "THROUGHPUT")}
+
+    def frames_per_s(self, hint: str, requests: int, seconds: float) -> dict[str, float]:
+        """Keep `requests` under way."""
+        queue = ov.AsyncInferQueue(self._compiled[hint], requests)
+        for request in queue:
+            request.set_input_tensor(ov.Tensor(self._picture()))
+        for _ in range(_WARM_UP * requests):
+            queue.start_async()
+        queue.wait_all()
+        began_s, done = time.monotonic(), 0
+        while time.monotonic() - began_s < seconds:
+            queue.start_async()
+            done += 1
+        queue.wait_all()
+        return {"frames_per_s": done / (time.monotonic() - began_s)}
+
+    def paced(self, fps: float, seconds: float) -> dict[str, list[float]]:
+        """Infer a picture each 1/fps seconds, and say how long each took."""
+        request = self._compiled["LATENCY"].create_infer_request()
+        request.set_input_tensor(ov.Tensor(self._picture()))
+        for _ in range(_WARM_UP):
+            request.infer()
+        took_ms: list[float] = []
+        due_s = time.monotonic()
+        for _ in range(int(fps * seconds)):
+            time.sleep(max(0.0, due_s - time.monotonic()))
+            due_s += 1 / fps
+            began_ns = time.monotonic_ns()
+            request.start_async()
+            request.wait()
+            took_ms.append((time.monotonic_ns() - began_ns) / 1e6)
+        return {"took_ms": took_ms}
+
+    def _import(self, hint: str) -> "ov.CompiledModel":
+        tensor = ov.Tensor(self._mapped.array, shared_memory=True)
+        return core().import_model(tensor, "CPU", {"PERFORMANCE_HINT": hint})
+
+    def _picture(self) -> "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]":
+        return np.random.default_rng(_SEED).integers(0, 256, (1, *self._artifact.imgsz, 3), np.uint8)
+
+
+def main() -> None:
+    """Serve until the input ends."""
+    answers = os.fdopen(os.dup(1), "w", encoding="ascii")
+    os.dup2(2, 1)  # what the runtime prints is no answer
+    forward = Forward(Path(sys.argv[1]), sys.argv[2])
+    for line in sys.stdin:
+        what, number, seconds = line.split()
+        if what == "paced":
+            answer: dict[str, object] = dict(forward.paced(float(number), float(seconds)))
+        else:
+            answer = dict(forward.frames_per_s(what, int(number), float(seconds)))
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+
+
+if __name__ == "__main__":
+    main()

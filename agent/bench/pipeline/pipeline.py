@@ -1,0 +1,73 @@
+"""`changeover bench pipeline`: how much of the runtime's speed the whole agent keeps, and where a frame's time goes."""
+
+from dataclasses import replace
+from typing import Any, Final
+
+from agent.bench.options import Options
+from agent.bench.pipeline import accuracy, control_cost, stages, throughput
+from agent.bench.pipeline.stages import Scene
+from agent.bench.plant.children import say
+from agent.bench.plant.models import Models, ensure
+from agent.bench.plant.warm_up import prepare
+from agent.demo import material
+from agent.messages.errors import TransientError
+
+_SIZES: Final = ("n", "m")
+_RATIOS: Final = ("vs_forward", "vs_ultralytics", "vs_torch")
+_ROUNDS: Final = 5
+_SECONDS: Final = 20.0
+_FRAMES: Final = 200  # rendered, of each of the demo's models
+_COUNTS: Final = (1, 2, 4, 8)
+_SMALL: Final = 64
+"""Side of the pictures in which control is measured: what models take shall not matter there."""
+_CAMERAS: Final = 8
+_PACED_FPS: Final = 3.0
+_LATENCY_FPS: Final = 10.0
+_SHARE: Final = 0.5
+"""What the demanded scene asks of the machine that it was written for: 24 of about 45 forwards a second. Beside it
+stands a scene of as many streams as ask the same share of this machine."""
+
+
+def run(options: Options) -> dict[str, Any]:
+    """Measure two models in pairs with others, then one of them by stages, paced, and without much of a model."""
+    models = ensure(options.models_dir)
+    small = ensure(options.models_dir / "small", ("n",), _SMALL)
+    rounds = options.rounds or (1 if options.quick else _ROUNDS)
+    seconds = options.seconds or (4.0 if options.quick else _SECONDS)
+    figures = measure(models, small, replace(options, rounds=rounds, seconds=seconds))
+    return figures | {"accuracy": _accuracy(options)}
+
+
+def _accuracy(options: Options) -> dict[str, Any]:
+    say("the demo's models and the real pictures")
+    try:
+        found = material.fetch()
+    except TransientError as error:
+        return {"unavailable": str(error)}
+    return accuracy.measure(found, options.folder / "accuracy", 8 if options.quick else _FRAMES)
+
+
+def measure(models: Models, small: Models, options: Options, sizes: tuple[str, ...] = _SIZES) -> dict[str, Any]:
+    """Return every figure, of the first of `sizes` where they are not of all."""
+    seconds, folder = options.seconds, options.folder
+    speed = {
+        size: throughput.measure(models, folder / f"speed-{size}", size, options.rounds, seconds) for size in sizes
+    }
+    forwards_per_s = speed[sizes[0]]["forwards_per_s"]
+    scene = Scene(models, folder / "streams", sizes[0], seconds)
+    plant = scene.plant(_LATENCY_FPS, 1)
+    prepare(plant.write(port=1), [models[scene.name].reference])
+    with throughput.forward(plant, scene.name) as runtime:
+        beyond = stages.beyond_forward(scene, _LATENCY_FPS, options.rounds, runtime)
+    fitting = max(1, round(_SHARE * forwards_per_s / _PACED_FPS))
+    at_share = stages.paced(scene, fitting, _PACED_FPS)
+    return {
+        **{figure: {size: one.get(figure) for size, one in speed.items()} for figure in _RATIOS},
+        "speed": speed,
+        "by_streams": stages.by_streams(scene, _COUNTS),
+        "paced": stages.paced(scene, _CAMERAS, _PACED_FPS),
+        "paced_at_share": at_share | {"share": fitting * _PACED_FPS / forwards_per_s},
+        "beyond_forward": beyond,
+        "control": control_cost.measure(small, folder / "control", "n", seconds),
+        "seconds": seconds,
+    }

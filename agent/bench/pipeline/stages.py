@@ -1,0 +1,149 @@
+"""Where a frame's time goes, for one stream and for many; and what paced streams wait."""
+
+import os
+import signal
+import time
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import psutil
+from prometheus_client.parser import text_string_to_metric_families
+
+from agent.bench.article.competitor import Contestant
+from agent.bench.figures import curve, median, percentile, spread
+from agent.bench.pipeline.throughput import rate
+from agent.bench.plant.children import free_port, say
+from agent.bench.plant.device import Device, started
+from agent.bench.plant.models import Models
+from agent.bench.plant.observer import Seen, gaps
+from agent.bench.plant.plant import Plant, Station
+
+_SETTLE_S: Final = 2.0
+_BUDGET: Final = "2GiB"
+_CAMERA: Final = "agent.capture.process"
+_STAGE_TOTAL: Final = "changeover_frame_stage_seconds_total"
+_STOOD: Final = 1.3  # periods that a camera stands before it goes on in its turn: its grid of due times starts anew
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One model on one line; `folder` keeps what was prepared of it. A look at it takes `seconds`."""
+
+    models: Models
+    folder: Path
+    name: str
+    seconds: float
+
+    def plant(self, fps: float, cameras: int, http_port: int = 0) -> Plant:
+        """Return the plant in which so many streams bring frames at `fps`."""
+        return Plant(self.folder, self.models, (Station("1", fps, self.name, cameras=cameras),), _BUDGET, http_port)
+
+
+def by_streams(scene: Scene, counts: tuple[int, ...]) -> dict[str, Any]:
+    """Return, by the count of streams that all go as fast as they can, the mean of each stage in ms and the rate."""
+    found = {}
+    for count in counts:
+        say(f"stages of {count} streams")
+        plant = scene.plant(0, count, free_port())
+        with started(plant) as device:
+            device.during(_SETTLE_S)
+            marks, before_s = _marks(device), _stages_s(plant.http_port)
+            device.during(scene.seconds)
+            after_s = _stages_s(plant.http_port)
+            windows = _windows(device, marks)
+        frames = sum(len(window) for window in windows)
+        rates = [rate(window) for window in windows]
+        found[str(count)] = {
+            "stages_ms": {stage: (after_s[stage] - before_s[stage]) * 1000 / frames for stage in after_s},
+            "frames_per_s": sum(rates),
+            "slowest_over_fastest": min(rates) / max(rates),
+            "frames": frames,
+        }
+    return found
+
+
+def paced(scene: Scene, cameras: int, fps: float) -> dict[str, Any]:
+    """Return what `cameras` streams at `fps` get whose frames come evenly one after the other: inferred, latency."""
+    say(f"{cameras} streams at {fps:.2f} fps")
+    with started(scene.plant(fps, cameras)) as device:
+        device.during(_SETTLE_S)
+        _stagger(device, 1 / fps)
+        device.during(_SETTLE_S)
+        marks = _marks(device)
+        device.during(scene.seconds)
+        windows = _windows(device, marks)
+    counted = [gaps(window) for window in windows]
+    offered, missing = sum(one.offered for one in counted), sum(one.missing for one in counted)
+    latencies = [one.latency_ms for window in windows for one in window]
+    return {
+        "streams": cameras,
+        "fps": fps,
+        "offered": offered,
+        "inferred_share": 1 - missing / offered if offered else 0.0,
+        "latency_ms": spread(latencies) | {"curve": curve(latencies)},
+    }
+
+
+def beyond_forward(scene: Scene, fps: float, rounds: int, runtime: Contestant) -> dict[str, Any]:
+    """Return capture to publish of one stream at `fps`, beyond what a bare forward takes at the same pace.
+
+    The median forward of each round is taken from that round's percentiles; the medians of the rounds count.
+    """
+    ours: list[list[float]] = []
+    theirs: list[list[float]] = []
+    for number in range(rounds):
+        say(f"latency at {fps:g} fps: round {number + 1} of {rounds}")
+        with started(scene.plant(fps, 1)) as device:
+            device.during(_SETTLE_S)
+            marks = _marks(device)
+            device.during(scene.seconds)
+            ours.append([one.latency_ms for window in _windows(device, marks) for one in window])
+        theirs.append(runtime.ask("paced", fps, scene.seconds)["took_ms"])
+
+    def beyond(share: float, of_forward: float) -> float:
+        pairs = zip(ours, theirs, strict=True)
+        return median(percentile(one, share) - percentile(other, of_forward) for one, other in pairs)
+
+    return {
+        "fps": fps,
+        "beyond_ms": {"p50": beyond(50, 50), "p99": beyond(99, 50)},
+        "p99_beyond_forwards_p99_ms": beyond(99, 99),
+        "latency_ms": spread([one for window in ours for one in window]),
+        "forward_ms": spread([one for window in theirs for one in window]),
+    }
+
+
+def _marks(device: Device) -> dict[str, int]:
+    return {stream: len(frames) for stream, frames in device.witness.frames.items()}
+
+
+def _windows(device: Device, marks: dict[str, int]) -> list[list[Seen]]:
+    return [frames[marks[stream] :] for stream, frames in device.witness.frames.items()]
+
+
+def _stages_s(port: int) -> dict[str, float]:
+    """Read from the agent's own metrics where the time of all frames went."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        text = answer.read().decode()
+    totals: dict[str, float] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            if sample.name == _STAGE_TOTAL:
+                stage = sample.labels["stage"]
+                totals[stage] = totals.get(stage, 0.0) + sample.value
+    return totals
+
+
+def _stagger(device: Device, period_s: float) -> None:
+    """Have the cameras' frames come one after the other: each stands for a while, and goes on at its own moment."""
+    cameras = [one for one in psutil.Process(device.pid).children() if any(_CAMERA in word for word in one.cmdline())]
+    for number, camera in enumerate(cameras):
+        os.kill(camera.pid, signal.SIGSTOP)
+        now_s = time.monotonic()
+        earliest_s = now_s + _STOOD * period_s
+        wanted_s = number * period_s / len(cameras)
+        left_s = (wanted_s - earliest_s) % period_s
+        time.sleep(earliest_s + left_s - time.monotonic())
+        os.kill(camera.pid, signal.SIGCONT)

@@ -1,0 +1,1 @@
+"""Builds the plant that benchmarks measure."""

@@ -1,0 +1,62 @@
+"""What a measurement starts from: every model prepared for this device, and its footprint known."""
+
+import subprocess
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from agent import isolated
+from agent.bench.plant.children import say
+from agent.bench.plant.device import Device, started
+from agent.bench.plant.plant import Plant
+from agent.messages.errors import EXIT_MISTAKE, TransientError
+
+_ROOM: Final = 0.7  # of the device's available memory
+_ROUNDS: Final = 2  # a first load in a process brings much of its runtime with it
+_PREPARE_S: Final = 600.0
+_FPS: Final = 2.0  # so that the largest keeps up
+_SETTLE_S: Final = 1.0
+
+
+def rehearse(plant: Plant, names: Iterable[str]) -> dict[str, int]:
+    """Load each model under a generous budget, in two runs of the agent; return what each takes, by its `cache` topic.
+
+    Only the plant's first line takes part. Its folder keeps what was prepared and measured, for the runs that follow.
+    """
+    home = replace(plant.stations[0], fps=_FPS)
+    roomy = replace(plant, stations=(home,), budget=str(_ROOM))
+    say("rehearsal: preparing models, learning footprints")
+    prepare(roomy.write(port=1), [plant.models[name].reference for name in names])
+    footprints: dict[str, int] = {}
+    for _ in range(_ROUNDS):
+        with started(roomy) as device:
+            for name in names:
+                device.bring(home.line, name)
+                footprints[name] = _charged(device, plant.models[name].reference)
+            device.bring(home.line, home.default)
+            device.during(_SETTLE_S)
+    return footprints
+
+
+def _charged(device: Device, reference: str) -> int:
+    """Return what an active model is charged."""
+
+    def found() -> int:
+        models = device.witness.cache.models if device.witness.cache is not None else []
+        return sum(one.bytes for one in models if (one.model, one.state) == (reference, "active"))
+
+    device.until(found, f"{reference} in the ledger")
+    return found()
+
+
+def prepare(config: Path, references: Iterable[str]) -> None:
+    """Have artifacts prepared ahead, as an operator would."""
+    for reference in references:
+        command = isolated.command("agent", "models", "prepare", reference, "--config", config)
+        answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_PREPARE_S)
+        if answer.returncode == EXIT_MISTAKE:
+            say("nothing is prepared ahead: " + answer.stderr.strip().splitlines()[-1])
+            return
+        if answer.returncode:
+            raise TransientError(f"{reference} could not be prepared: {answer.stderr[-500:]}")

@@ -1,0 +1,1 @@
+"""Measures swaps, and lines beside loads."""

@@ -1,0 +1,1 @@
+"""Reads what PLCs and operators send. Imports settings and messages only."""

@@ -1,0 +1,170 @@
+"""One tolerant decoder for whatever a PLC sends as a value.
+
+Understood: text in each form of `plc_text`, numbers as controllers write them, JSON string, number, boolean,
+`{"value": ...}` with `id`, `at` and `ttl_s`, and any JSON document with a path to its value.
+"""
+
+import json
+import math
+import re
+from collections.abc import Callable
+from datetime import datetime, timezone
+from typing import Any, Final, NoReturn
+
+import msgspec
+
+from agent.control.decoding.plc_text import NoTextError, text_of
+from agent.messages.errors import MistakeError, Reason
+from agent.messages.numbers import canonical_number
+
+MAX_PAYLOAD_BYTES: Final = 4096
+MAX_DOCUMENT_BYTES: Final = 65536
+_MAX_VALUE_CHARACTERS: Final = 64
+_FRACTION: Final = re.compile(r"(?<=\d\.)\d+")
+_PADDING: Final = " \0\t\r\n"
+
+
+class ValueRefusedError(MistakeError):
+    """A payload that cannot be a value; `reason` is the ack's word."""
+
+    def __init__(self, reason: Reason, detail: str, command_id: str | None = None) -> None:
+        super().__init__(detail)
+        self.reason: Final = reason
+        self.command_id: Final = command_id
+
+
+class Value(msgspec.Struct, frozen=True):
+    """A decoded payload: `text` has 1 to 64 printable characters; `expires_unix_s` only where `at` was given."""
+
+    text: str
+    command_id: str | None = None
+    expires_unix_s: float | None = None
+
+
+class _Written(float):
+    """A JSON number with a point or an exponent, as it was written: the product `0.50` is not `0.5`."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.text: Final = text
+
+
+class Document(msgspec.Struct, frozen=True):
+    """A decoded JSON document (or a plain text); where it was `{"value": ...}`, `content` is that value."""
+
+    content: Any
+    command_id: str | None = None
+    expires_unix_s: float | None = None
+
+
+def decode(payload: bytes, read: Callable[[object], object] | None = None) -> Value | None:
+    """Decode a payload of at most 4 KiB; None for an empty one (a cleared retained message is no command).
+
+    With `read` the payload is a JSON document of somebody else's, and `read` finds the value in it (or raises
+    LookupError); what that document calls `id`, `at` and `ttl_s` is not ours. Raises ValueRefusedError.
+    """
+    if not _has_content(payload, MAX_PAYLOAD_BYTES):
+        return None
+    parsed = _json(_text(payload))
+    if read is not None:
+        return Value(_canonical(_found(parsed, read), None))
+    if not isinstance(parsed, dict):
+        return Value(_canonical(parsed, None))
+    command_id = _command_id(parsed)
+    if "value" not in parsed:
+        raise ValueRefusedError("not_understood", 'a JSON object needs a "value"', command_id)
+    return Value(_canonical(parsed["value"], command_id), command_id, _expiry(parsed, command_id))
+
+
+def document(payload: bytes) -> Document | None:
+    """Decode a payload of at most 64 KiB that may be any JSON; None for an empty one. Raises ValueRefusedError."""
+    if not _has_content(payload, MAX_DOCUMENT_BYTES):
+        return None
+    parsed = _json(_text(payload))
+    if not isinstance(parsed, dict):
+        return Document(parsed)
+    command_id = _command_id(parsed)
+    return Document(parsed.get("value", parsed), command_id, _expiry(parsed, command_id))
+
+
+def _has_content(payload: bytes, limit_bytes: int) -> bool:
+    if len(payload) > limit_bytes:
+        raise ValueRefusedError("too_large", f"{len(payload)} bytes; at most {limit_bytes} are read here")
+    return bool(payload)
+
+
+def _command_id(parsed: dict[str, Any]) -> str | None:
+    command_id = parsed.get("id")
+    if command_id is None:
+        return None
+    if not (isinstance(command_id, str) and 0 < len(command_id) <= _MAX_VALUE_CHARACTERS and command_id.isprintable()):
+        raise ValueRefusedError("not_understood", "id: expected a text of 1 to 64 printable characters")
+    return command_id
+
+
+def _found(parsed: object, read: Callable[[object], object]) -> object:
+    try:
+        return read(parsed)
+    except LookupError as error:
+        raise ValueRefusedError("not_understood", str(error)) from error
+
+
+def _text(payload: bytes) -> str:
+    try:
+        return text_of(payload)
+    except NoTextError as error:
+        raise ValueRefusedError("not_understood", str(error)) from error
+
+
+def _json(text: str) -> Any:  # noqa: ANN401 - JSON is any of its types
+    """Parse `text` as JSON where it looks like it; otherwise it is its own value."""
+    try:
+        return json.loads(text, parse_constant=_refuse_constant, parse_float=_Written)
+    except (ValueError, RecursionError) as error:
+        if text[0] in '{["':
+            raise ValueRefusedError("not_understood", f"broken JSON: {error}") from error
+        return text
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueRefusedError("not_understood", f"{name} is no value")
+
+
+def _canonical(value: Any, command_id: str | None) -> str:  # noqa: ANN401 - JSON is any of its types
+    """Return a value's one text: 17, 17.0 and "17" are "17"."""
+    match value:
+        case bool():
+            text = "true" if value else "false"
+        case int():
+            text = str(value)
+        case _Written() if math.isfinite(value):
+            text = _number(value.text)
+        case str():
+            text = _number(value.strip(_PADDING))
+        case _:
+            raise ValueRefusedError("not_understood", "expected a text, a number or a boolean", command_id)
+    if not (1 <= len(text) <= _MAX_VALUE_CHARACTERS and text.isprintable()):
+        raise ValueRefusedError("not_understood", "expected 1 to 64 printable characters", command_id)
+    return text
+
+
+def _number(text: str) -> str:
+    try:
+        return canonical_number(text)
+    except ValueError as error:
+        raise ValueRefusedError("not_understood", str(error)) from error
+
+
+def _expiry(parsed: dict[str, Any], command_id: str | None) -> float | None:
+    """`at` + `ttl_s` as Unix seconds; without `at`, both are ignored."""
+    if parsed.get("at") is None:
+        return None
+    try:
+        # Python 3.10 reads 3 or 6 digits of a second alone; .NET writes 7.
+        text = _FRACTION.sub(lambda digits: digits[0][:6].ljust(6, "0"), str(parsed["at"]).replace("Z", "+00:00"))
+        at = datetime.fromisoformat(text)
+        at_unix_s = (at if at.tzinfo is not None else at.replace(tzinfo=timezone.utc)).timestamp()
+        ttl_s = float(parsed.get("ttl_s", "nan"))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueRefusedError("not_understood", f"at, ttl_s: {error}", command_id) from error
+    return at_unix_s + ttl_s if math.isfinite(ttl_s) else None

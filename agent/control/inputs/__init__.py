@@ -1,0 +1,1 @@
+"""Decides what each command, rule and report changes. Imports lines and below."""

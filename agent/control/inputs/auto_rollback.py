@@ -1,0 +1,67 @@
+"""Models that fail on the line: told as an alert, and taken back where a swap has just brought them."""
+
+from dataclasses import replace
+from typing import Final
+
+from agent.control.actions import Action, AssignLine
+from agent.control.inputs.operator_commands import previous
+from agent.control.lines.changeover import begin
+from agent.control.lines.policy import choose
+from agent.control.lines.report import alert
+from agent.control.state import Line, Now, State
+from agent.messages.children import InferenceFailed
+from agent.messages.payloads import Alert, Cause
+from agent.messages.references import ModelReference
+
+FAILURES: Final = 8
+"""Failed frames in a row before the line's people are told; one bad frame is no trouble."""
+
+
+def inference_failed(state: State, event: InferenceFailed, now: Now) -> list[Action]:
+    """Tell of a stream whose frames fail in a row, and roll back its line where the model is still on trial."""
+    is_bad = event.in_a_row >= FAILURES
+    detail = f"{event.model}: {event.detail}" if is_bad else None
+    actions = alert(state, Alert("inference_failed", on=is_bad, stream=event.stream, detail=detail))
+    line = state.lines.get(state.plant.streams.get(event.stream, ""))
+    if not is_bad or line is None or not _is_on_trial(line, event.model, now):
+        return actions
+    return actions + _take_back(state, line, event, now)
+
+
+def follow(state: State, line: Line, _now: Now) -> list[Action]:
+    """Keep the alert of a rollback that nobody asked for, until the next choice ends the rollback."""
+    cause = line.rollback_cause
+    detail = None
+    if line.was_taken_back and cause is not None:
+        detail = f"{cause.value} failed on {FAILURES} frames in a row; {line.rollback} serves instead"
+    return alert(state, Alert("rolled_back", on=detail is not None, line=line.id, detail=detail))
+
+
+def _is_on_trial(line: Line, model: str, now: Now) -> bool:
+    """Whether the failing model serves since a swap a moment ago, which nothing has answered yet."""
+    is_serving = line.active == model and line.changeover is None
+    return is_serving and line.rollback is None and now.monotonic_s < line.on_trial_until_s
+
+
+def _take_back(state: State, line: Line, event: InferenceFailed, now: Now) -> list[Action]:
+    """Return to the previous reference of the same model, else to what served before: as after a failed swap."""
+    reference = previous(state, line, choose(state.plant, line).asked) or _other(state, line, event.model)
+    if reference is None:
+        return []
+    line.on_trial_until_s = 0.0
+    line.rollback, line.rollback_cause = reference, Cause("rollback", value=event.model)
+    actions = begin(state, line, [], now)
+    # The line may stay ready, by its model's name; but frames that fail are worth no delay of what takes them over.
+    return [replace(one, keeps_ready=False) if isinstance(one, AssignLine) else one for one in actions]
+
+
+def _other(state: State, line: Line, failed: str) -> ModelReference | None:
+    """Return the newest reference that served the line, of another model than the one that failed."""
+    name = failed.partition(":")[0]
+    for text in reversed(line.history):
+        reference = ModelReference.parse(text)
+        if reference is None or reference.name == name:
+            continue
+        if state.plant.find(reference, line.rules.variant) is not None:
+            return reference
+    return None

@@ -1,0 +1,76 @@
+"""What the way to the broker can carry, and what lines have to leave out where it is too little."""
+
+import math
+from typing import Final
+
+from agent.control.actions import Action, Publish, SetPublish
+from agent.control.events import AckRate
+from agent.control.lines.changeover import answer
+from agent.control.state import Cap, Command, Line, State
+
+AUTO: Final = "auto"
+_HYSTERESIS: Final = 1.2
+_LEAST_FIRST: Final[tuple[Publish, ...]] = ("summary", "changes", "all")
+
+
+def set_bandwidth(state: State, text: str, command: Command) -> list[Action]:
+    """Set the bandwidth in kbit/s, or give it back to the agent's own measure."""
+    kbps = _kbps(text)
+    if kbps is None and text != AUTO:
+        return answer(state, command, "rejected", "not_understood", 'expected kbit/s such as 500, or "auto"')
+    bandwidth = state.bandwidth
+    if kbps == bandwidth.kbps:
+        return answer(state, command, "noop")
+    bandwidth.kbps, bandwidth.topic = kbps, command.topic if kbps is not None else None
+    return [*tick(state), *answer(state, command, "done")]
+
+
+def measured(state: State, event: AckRate) -> list[Action]:
+    """Note the agent's own measure; None: unknown, which is no cap."""
+    state.bandwidth.measured_kbps = event.kbps
+    return []
+
+
+def tick(state: State) -> list[Action]:
+    """Apply each line's rules to the present bandwidth: caps wait for the dwell time, `publish` does not."""
+    bandwidth = state.bandwidth
+    kbps = bandwidth.kbps if bandwidth.kbps is not None else bandwidth.measured_kbps
+    actions: list[Action] = []
+    for line in state.lines.values():
+        line.bandwidth_on = frozenset(
+            index for index, rule in enumerate(line.rules.bandwidth) if _holds(line, index, rule.below_kbps, kbps)
+        )
+        on = [line.rules.bandwidth[index] for index in sorted(line.bandwidth_on)]
+        value = f"{kbps:g}" if kbps is not None else None
+        caps = [Cap("bandwidth", one.max_variant, bandwidth.topic, value) for one in on if one.max_variant is not None]
+        line.caps = (*_kept(line, caps), *state.stress.values())
+        actions += _say(state, line, {one.publish for one in on if one.publish is not None})
+    return actions
+
+
+def _holds(line: Line, index: int, below_kbps: float, kbps: float | None) -> bool:
+    limit_kbps = below_kbps * (_HYSTERESIS if index in line.bandwidth_on else 1.0)
+    return kbps is not None and kbps < limit_kbps
+
+
+def _kept(line: Line, caps: list[Cap]) -> list[Cap]:
+    """Keep the word of a cap that still holds: a measure that moves a little is no new cause."""
+    before = [one for one in line.caps if one.rule == "bandwidth"]
+    is_same = [(one.max_variant, one.topic) for one in before] == [(one.max_variant, one.topic) for one in caps]
+    return before if is_same else caps
+
+
+def _say(state: State, line: Line, wanted: set[Publish]) -> list[Action]:
+    publish = next((one for one in _LEAST_FIRST if one in wanted), None)
+    if publish == line.publish:
+        return []
+    line.publish = publish
+    return [SetPublish(stream, publish) for stream in state.streams_of(line.id)]
+
+
+def _kbps(text: str) -> float | None:
+    try:
+        kbps = float(text)
+    except ValueError:
+        return None
+    return kbps if math.isfinite(kbps) and kbps >= 0 else None

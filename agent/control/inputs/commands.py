@@ -1,0 +1,159 @@
+"""What comes from the broker: understood, or refused with a reason and without a change."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from agent.control.actions import Action, Answer, RequeryRetained, SaveSnapshot
+from agent.control.decoding.values import Document, Value, ValueRefusedError, decode, document
+from agent.control.inputs import bandwidth, duplicate_device, operator_commands, schedule, selection
+from agent.control.inputs.routes import RETAINABLE, Route, routes
+from agent.control.lines import command_replay, preload
+from agent.control.lines.changeover import answer
+from agent.control.state import Command, Line, Now, State
+from agent.messages.events import Received, Reply
+
+_PROBE_INTERVAL_S: Final = 1.0
+_LONGEST_REPLY: Final = 512
+_LONGEST_CORRELATION_BYTES: Final = 1024
+_KNOWN_TOPICS: Final = 1024
+"""Topics of lines that are not ours are noted up to here; beyond, their retained messages are passed over."""
+_LONGEST_FOREIGN_TOPIC: Final = 512
+"""So are retained messages of longer topics, which no line of ours could have."""
+
+_OfLine = Callable[[State, Line, Value, Command, Now], list[Action]]
+
+
+def received(state: State, message: Received, now: Now) -> list[Action]:
+    """Take one message. Whatever it is, the answer is a list of actions, never an exception."""
+    found = routes(state.plant, message.topic)
+    if not found:
+        return duplicate_device.heard(state, message, now)
+    if message.retained and found[0].kind not in RETAINABLE:
+        return _refuse_retained(state, found[0], message)
+    if not _is_command(state, message, found):
+        return []
+    return [action for route in found for action in _take(state, route, message, now)]
+
+
+def _take(state: State, route: Route, message: Received, now: Now) -> list[Action]:
+    line_id = route.name if route.kind != "cmd" else None
+    reply = _bounded(message.reply)
+    try:
+        if route.kind in {"schedule/set", "cmd"}:
+            value: Value | Document | None = document(message.payload)
+        else:
+            value = decode(message.payload, route.read)
+    except ValueRefusedError as error:
+        command = Command(message.topic, error.command_id, reply, line_id)
+        return command_replay.again(state, command) or answer(state, command, "rejected", error.reason, str(error))
+    if value is None:
+        return []
+    command = Command(message.topic, value.command_id, reply, line_id)
+    repeated = command_replay.again(state, command)
+    if repeated:
+        return repeated
+    if value.expires_unix_s is not None and now.unix_s > value.expires_unix_s:
+        return answer(state, command, "rejected", "expired", "its time to live had passed when it came")
+    actions = _dispatch(state, route, value, command, now)
+    if any(isinstance(one, Answer) and (one.ack.id or one.ack.result in {"accepted", "done"}) for one in actions):
+        return [*actions, SaveSnapshot()]
+    # What was refused waits for the next second, where nobody can ask for it by an id: a flood is not worth its writes.
+    state.unsaved = state.unsaved or not _is_repetition(actions)
+    return actions
+
+
+def _dispatch(state: State, route: Route, value: Any, command: Command, now: Now) -> list[Action]:  # noqa: ANN401 - as decoded for the kind
+    match route.kind:
+        case "schedule/set":
+            return schedule.set_schedule(state, value.content, command, now)
+        case "bandwidth/set":
+            return bandwidth.set_bandwidth(state, value.text, command)
+        case "cmd":
+            return operator_commands.run(state, route.name, value.content, command, now)
+    line = state.lines.get(route.name)
+    if line is None:
+        return answer(state, command, "rejected", "unknown_line", f"no line {route.name[:64]!r} on this device")
+    return _OF_A_LINE[route.kind](state, line, value, command, now)
+
+
+def link_up(state: State, now: Now) -> list[Action]:
+    """Forget what was seen of retained messages: the first one of each topic on a new link may be news.
+
+    Final answers that were written down before a restart, and perhaps not said any more, are said now.
+    """
+    state.probed.clear()
+    state.probe_due.clear()
+    retold, state.retelling = state.retelling, []
+    return [*duplicate_device.link_up(state, now), *(Answer(ack, reply) for ack, reply in retold)]
+
+
+def probes(state: State, now: Now) -> list[Action]:
+    """Ask, at most once a second, what the broker retains on topics where live messages came (see decision 0005)."""
+    if not state.probe_due or now.monotonic_s < state.probe_due_s:
+        return []
+    state.probe_due_s = now.monotonic_s + _PROBE_INTERVAL_S
+    due, state.probe_due = sorted(state.probe_due), set()
+    return [RequeryRetained(filter_) for filter_ in due]
+
+
+def _is_command(state: State, message: Received, found: list[Route]) -> bool:
+    """Tell a command from a retained message that is known already."""
+    is_ours = not found[0].name or any(route.name in state.lines for route in found)
+    if not message.retained:
+        if is_ours and found[0].kind in RETAINABLE:
+            state.probed.add(message.topic)
+            state.probe_due.add(found[0].filter_)
+            _cleared(state, message)
+        return True
+    is_first = message.topic not in state.probed
+    if not is_ours:
+        is_first = is_first and len(state.probed) < _KNOWN_TOPICS and len(message.topic) <= _LONGEST_FOREIGN_TOPIC
+        state.probed.update([message.topic] if is_first else [])
+        return is_first
+    state.probed.add(message.topic)
+    is_news = state.retained.get(message.topic) != message.payload
+    if is_news:
+        state.retained[message.topic], state.unsaved = message.payload, True
+    return is_first and is_news
+
+
+def _cleared(state: State, message: Received) -> None:
+    """Forget what was believed retained when an empty message came; a probe shows it again if it still is."""
+    if not message.payload and state.retained.pop(message.topic, None) is not None:
+        state.unsaved = True
+
+
+def _refuse_retained(state: State, route: Route, message: Received) -> list[Action]:
+    """Refuse what a broker would repeat at each connect; its id, if it has one, is answered."""
+    try:
+        read = document(message.payload)
+    except ValueRefusedError as error:
+        read = Document(None, error.command_id)
+    if read is None:
+        return []
+    line_id = route.name if route.kind != "cmd" else None
+    command = Command(message.topic, read.command_id, _bounded(message.reply), line_id)
+    repeated = command_replay.again(state, command)
+    # The first delivery of it was live, and may have been carried out: then this is its repetition.
+    return repeated or answer(state, command, "rejected", "retained", "commands are not to be retained; clear it")
+
+
+def _bounded(reply: Reply | None) -> Reply | None:
+    if reply is None or len(reply.topic) > _LONGEST_REPLY:
+        return None
+    return reply if len(reply.correlation or b"") <= _LONGEST_CORRELATION_BYTES else None
+
+
+def _is_repetition(actions: list[Action]) -> bool:
+    """Whether nothing has changed and nobody gave it an id: a value sent at 100 Hz costs no write to the disk."""
+    return all(
+        isinstance(one, Answer) and (one.ack.result, one.ack.reason, one.ack.id) == ("noop", None, None)
+        for one in actions
+    )
+
+
+_OF_A_LINE: Final[dict[str, _OfLine]] = {
+    "product/set": selection.set_product,
+    "model/set": selection.set_model,
+    "prepare": preload.prepare,
+}

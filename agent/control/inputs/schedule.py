@@ -1,0 +1,127 @@
+"""The schedule in force: replaced by message, followed by the wall clock, and what rules alone change on a line."""
+
+import json
+from typing import Final
+
+from agent.control import weekly_schedule
+from agent.control.actions import Action, SaveSnapshot
+from agent.control.decoding.values import ValueRefusedError
+from agent.control.lines import preload
+from agent.control.lines.changeover import answer, begin
+from agent.control.lines.policy import Choice, choose
+from agent.control.lines.report import alert
+from agent.control.plant import Plant
+from agent.control.state import Command, Line, Now, State, utc_text
+from agent.control.weekly_schedule import NO_TIMETABLE, Timetable
+from agent.messages.payloads import Alert, NextChange
+from agent.settings import ScheduleRule
+
+FILES_OWN: Final = "config"
+_CLOCK_PATIENCE_S: Final = 60.0
+_JUMP_S: Final = 2.0
+_VALID_S: Final = 3600.0
+_CHANGES_LOOKED_AT: Final = 64
+
+
+def set_schedule(state: State, content: object, command: Command, now: Now) -> list[Action]:
+    """Replace the schedule, or give it back to the configuration's own."""
+    scheduling = state.scheduling
+    try:
+        rules = state.plant.schedule if content == FILES_OWN else _read(state.plant, content)
+    except ValueRefusedError as error:
+        return answer(state, command, "rejected", error.reason, str(error))
+    text = None if content == FILES_OWN else json.dumps(content, separators=(",", ":"))
+    if text == scheduling.text:
+        return answer(state, command, "noop")
+    scheduling.rules, scheduling.text = rules, text
+    scheduling.valid_until_s = 0.0
+    tick(state, now)
+    return answer(state, command, "done")
+
+
+def _read(plant: Plant, content: object) -> tuple[ScheduleRule, ...]:
+    rules = weekly_schedule.parse(content, list(plant.lines))
+    for number, rule in enumerate(rules, 1):
+        if rule.model is not None and plant.find(rule.model, plant.lines[rule.line].variant) is None:
+            raise ValueRefusedError("unknown_model", f"rule {number}: model: the catalog has no {rule.model}")
+    return rules
+
+
+def restore(state: State, text: str | None) -> None:
+    """Put back a schedule that was set before a restart; one that does not fit the lines any more is left out."""
+    if text is None:
+        return
+    try:
+        state.scheduling.rules = weekly_schedule.parse(json.loads(text), list(state.lines))
+    except ValueRefusedError:
+        return
+    state.scheduling.text = text
+
+
+def tick(state: State, now: Now) -> None:
+    """Follow the wall clock, wherever it went; what it means for a line is `follow`'s matter."""
+    scheduling = state.scheduling
+    if not _is_running(state, now):
+        return
+    offset_s = now.unix_s - now.monotonic_s
+    if abs(offset_s - scheduling.offset_s) > _JUMP_S or now.unix_s >= scheduling.valid_until_s:
+        scheduling.offset_s, scheduling.valid_until_s = offset_s, now.unix_s + _VALID_S
+        scheduling.timetables = {
+            line: weekly_schedule.lay_out(scheduling.rules, line, now.unix_s) for line in state.lines
+        }
+    for line in state.lines.values():
+        line.window = scheduling.timetables[line.id].at(now.unix_s)
+
+
+def follow(state: State, line: Line, now: Now) -> list[Action]:
+    """Change the line's model where rules ask for another one: after the dwell time, and never into a changeover."""
+    choice = choose(state.plant, line)
+    line.degraded = choice.degraded
+    actions = _look_ahead(state, line, choice, now)
+    is_waiting = line.target is None and not state.worker_up
+    if is_waiting or line.changeover is not None or choice.wanted in {None, line.chosen}:
+        return actions
+    if now.monotonic_s < line.dwell_until_s:
+        return actions
+    line.dwell_until_s = now.monotonic_s + line.rules.dwell_s
+    if choice.wanted == line.target and choice.wanted.reference == line.active:
+        line.chosen, line.target_cause, line.fault = choice.wanted, choice.cause, line.standing_fault
+        return actions + alert(state, Alert("swap_failed", on=False, line=line.id))
+    return [*actions, *begin(state, line, [], now), SaveSnapshot()]
+
+
+def _is_running(state: State, now: Now) -> bool:
+    """Whether the wall clock is believed: it is synchronised, or has not become so in a minute."""
+    scheduling = state.scheduling
+    if scheduling.waits_until_s is None:
+        scheduling.waits_until_s = now.monotonic_s + _CLOCK_PATIENCE_S
+    if now.clock_synced or now.monotonic_s >= scheduling.waits_until_s:
+        scheduling.is_running = True
+    return scheduling.is_running
+
+
+def _look_ahead(state: State, line: Line, choice: Choice, now: Now) -> list[Action]:
+    timetable = state.scheduling.timetables.get(line.id, NO_TIMETABLE)
+    basis = (timetable, choice, line.window, line.caps, line.product, line.operator, line.rollback)
+    if basis != line.next_basis:
+        line.next_basis = basis
+        line.next_change = _next_change(state.plant, line, timetable, choice, now.unix_s)
+    if line.next_change is None:
+        line.next = None
+        return []
+    at_unix_s, model = line.next_change
+    line.next = NextChange(utc_text(at_unix_s), model)
+    return preload.look_ahead(state, line, now, at_unix_s)
+
+
+def _next_change(
+    plant: Plant, line: Line, timetable: Timetable, choice: Choice, unix_s: float
+) -> tuple[float, str] | None:
+    """Return when the schedule will make the line want another model, and which."""
+    for count, (at_unix_s, window) in enumerate(timetable.after(unix_s)):
+        wanted = choose(plant, line, window).wanted
+        if wanted is not None and wanted != choice.wanted:
+            return at_unix_s, wanted.reference
+        if count >= _CHANGES_LOOKED_AT:
+            break
+    return None

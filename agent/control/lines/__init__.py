@@ -1,0 +1,1 @@
+"""Decides what a line runs, and what is said of it. Imports state and below."""

@@ -1,0 +1,167 @@
+"""Which model a line should run, and why.
+
+Model: rollback > operator > product > schedule > the line's default. Variant: explicit in the reference > schedule >
+the line's. Caps then lower the variant, never the model.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from agent.control.plant import Plant
+from agent.control.state import Cap, Line
+from agent.control.weekly_schedule import Window, in_words
+from agent.messages.payloads import Cause, Overrode
+from agent.messages.references import ModelReference, ModelVersion
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a line should run. `wanted` is None where the choice names nothing that the catalog has.
+
+    `asked` is the same without caps; `cause` names the rule that decides now, `asker` the one that chose the model.
+    `degraded`: a cap allows no variant that the catalog has, so it is the smallest.
+    """
+
+    wanted: ModelVersion | None
+    asked: ModelVersion | None
+    cause: Cause
+    asker: Cause
+    degraded: bool = False
+
+
+def choose(plant: Plant, line: Line, window: Window | None = None) -> Choice:
+    """Return the choice for `line`, in `window` instead of the schedule's present one where it is given.
+
+    An unknown product chooses nothing: what serves is kept; where nothing does yet, it is the default.
+    """
+    window = line.window if window is None else window
+    (reference, asker), *below = _askers(line, window)
+    asked = _find(plant, line, window, reference)
+    if asked is None or reference is None:
+        return Choice(None, None, asker, asker)
+    overridden = ((_find(plant, line, window, one), cause) for one, cause in below)
+    asker = _over(
+        asker, next(((model, cause) for model, cause in overridden if model and cause.rule != "default"), None)
+    )
+    cause = _variant_cause(plant, line, window, reference, asked) or asker
+    wanted, cap, degraded = _capped(plant, line, reference, asked)
+    if cap is not None:
+        cause = Cause(cap.rule, cap.topic, cap.value, Overrode(asker.rule, asked.reference))
+    return Choice(wanted, asked, cause, cause if cap is not None else asker, degraded)
+
+
+def would_run(plant: Plant, line: Line, reference: ModelReference) -> ModelVersion | None:
+    """Return what the line would run now if `reference` were its choice; None where the catalog has nothing for it."""
+    asked = _find(plant, line, line.window, reference)
+    return _capped(plant, line, reference, asked)[0] if asked is not None else None
+
+
+def ready_models(plant: Plant, line: Line) -> tuple[ModelReference, ...]:
+    """Return the models that are right for the line's product; none without one, or where the catalog lacks it.
+
+    A reference that names a variant allows that one alone, or what a cap leaves of it. What a cap left is still right
+    after it was lifted, until the named variant serves or cannot. A rollback frees the version, never the variant.
+    """
+    own = line.rules.products.get(line.product) if line.product is not None else None
+    asked = plant.find(own, line.rules.variant) if own is not None else None
+    if own is None or asked is None:
+        return ()
+    is_rolled_back = line.rollback is not None and line.rollback.name == own.name
+    version = None if is_rolled_back else own.version
+    if own.variant is None:
+        return (ModelReference(own.name, None, version),)
+    capped = _capped(plant, line, own, asked)[0].variant
+    variants = dict.fromkeys([own.variant, capped, *_left_by_cap(plant, line, own, capped)])
+    return tuple(ModelReference(own.name, variant, version) for variant in variants)
+
+
+def note_cap(plant: Plant, line: Line) -> None:
+    """Note the variant that serves only because a cap leaves no larger one, while it does."""
+    own = line.rules.products.get(line.product) if line.product is not None else None
+    active = ModelReference.parse(line.active) if line.active else None
+    is_own = own is not None and active is not None and active.name == own.name
+    if own is None or own.variant is None or active is None or not is_own or active.variant is None:
+        line.left_by_cap = None
+        return
+    capped = would_run(plant, line, own)
+    if active.variant != own.variant and capped is not None and capped.variant == active.variant:
+        line.left_by_cap = (own, active.variant)
+    elif line.left_by_cap != (own, active.variant):
+        line.left_by_cap = None
+
+
+def _left_by_cap(plant: Plant, line: Line, own: ModelReference, capped: str) -> list[str]:
+    """Return the variant that an earlier cap left, where the line is about to run the product's own again."""
+    if line.left_by_cap is None or line.left_by_cap[0] != own:
+        return []
+    wanted = choose(plant, line).wanted
+    is_returning = wanted is not None and wanted.name == own.name and wanted.variant in {own.variant, capped}
+    return [line.left_by_cap[1]] if is_returning else []
+
+
+def missing(plant: Plant, line: Line) -> ModelReference | None:
+    """Return what the line's product or its present choice names and the catalog lacks; None where nothing is."""
+    product = line.rules.products.get(line.product) if line.product is not None else None
+    chosen, _ = next(_askers(line, line.window))
+    named = [one for one in (product, chosen) if one is not None]
+    return next((one for one in named if plant.find(one, line.rules.variant) is None), None)
+
+
+def serves(active: str | None, allowed: tuple[ModelReference, ...]) -> bool:
+    """Return whether the active model is one of those allowed; what a reference leaves open may be anything."""
+    model = ModelReference.parse(active) if active else None
+    return model is not None and any(
+        model.name == one.name and one.variant in {None, model.variant} and one.version in {None, model.version}
+        for one in allowed
+    )
+
+
+def _askers(line: Line, window: Window) -> Iterator[tuple[ModelReference | None, Cause]]:
+    """Yield what each rule asks for, the one that decides first; never nothing at all."""
+    if line.rollback is not None:
+        yield line.rollback, line.rollback_cause or Cause("rollback")
+    if line.operator is not None:
+        yield line.operator, line.operator_cause or Cause("operator")
+    if line.product is not None and (line.product_known or line.target is not None):
+        yield line.rules.products.get(line.product), line.product_cause or Cause("product", value=line.product)
+    if window.model_rule is not None:
+        yield window.model, Cause("schedule", value=in_words(window.model_rule))
+    yield line.rules.default, Cause("default")
+
+
+def _find(plant: Plant, line: Line, window: Window, reference: ModelReference | None) -> ModelVersion | None:
+    return plant.find(reference, window.variant or line.rules.variant) if reference is not None else None
+
+
+def _over(cause: Cause, below: tuple[ModelVersion | None, Cause] | None) -> Cause:
+    if below is None or below[0] is None:
+        return cause
+    return Cause(cause.rule, cause.topic, cause.value, Overrode(below[1].rule, below[0].reference))
+
+
+def _variant_cause(
+    plant: Plant, line: Line, window: Window, reference: ModelReference, asked: ModelVersion
+) -> Cause | None:
+    """Return the schedule as the cause where its variant makes the difference."""
+    rule = window.variant_rule
+    usual = plant.find(reference, line.rules.variant)
+    if rule is None or reference.variant is not None or usual is None or usual == asked:
+        return None
+    asker = next(_askers(line, window))[1]
+    return Cause("schedule", value=in_words(rule), overrode=Overrode(asker.rule, usual.reference))
+
+
+def _capped(
+    plant: Plant, line: Line, reference: ModelReference, asked: ModelVersion
+) -> tuple[ModelVersion, Cap | None, bool]:
+    """Return the largest allowed variant and the cap that asked for it; else the smallest, and True for too large."""
+    cap = min(line.caps, key=lambda one: plant.rank(asked.name, one.max_variant), default=None)
+    if cap is None or asked.rank <= (limit := plant.rank(asked.name, cap.max_variant)):
+        return asked, None, False
+    variants = [ModelReference(asked.name, variant, reference.version) for variant in plant.variants(asked.name)]
+    found = [version for variant in variants if (version := plant.find(variant, line.rules.variant)) is not None]
+    allowed = [version for version in found if version.rank <= limit]
+    if allowed:
+        return allowed[-1], cap, False
+    smallest = next((version for version in found if version.rank < asked.rank), asked)
+    return smallest, cap if smallest != asked else None, True

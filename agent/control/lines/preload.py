@@ -1,0 +1,169 @@
+"""Models loaded ahead of a changeover and kept for it: because a PLC announced it, or because the schedule will ask."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from agent.control.actions import Action, PrepareModel
+from agent.control.decoding.values import Value
+from agent.control.lines.changeover import answer
+from agent.control.lines.command_replay import WAITING_COMMANDS
+from agent.control.lines.policy import would_run
+from agent.control.state import Command, Line, Now, Preparation, State, Waiting
+from agent.messages.children import Prepared, PrepareFailed
+from agent.messages.errors import Reason
+from agent.messages.payloads import AckResult
+from agent.messages.references import ModelReference, ModelVersion
+
+_AT_ONCE: Final = 8
+"""Models loaded ahead or kept for one line; the oldest gives way to a ninth."""
+_WORKERS_A_PREPARATION_MAY_LOSE: Final = 1
+_MARGIN_S: Final = 60.0
+"""What the schedule announces is kept a little beyond its moment: clocks are put right, dwell times pass."""
+
+
+@dataclass(frozen=True)
+class _Wish:
+    text: str
+    model: ModelVersion
+    hold_s: float
+    commands: tuple[Command, ...] = ()
+
+
+def prepare(state: State, line: Line, value: Value, command: Command, now: Now) -> list[Action]:
+    """Announce a product or a model reference: load its model beside what serves, and keep it for `prepare_s`."""
+    reference = line.rules.products.get(value.text) or ModelReference.parse(value.text)
+    model = would_run(state.plant, line, reference) if reference is not None else None
+    if model is None:
+        is_model = value.text in line.rules.products or ":" in value.text or "@" in value.text
+        reason: Reason = "unknown_model" if is_model else "unknown_product"
+        return answer(state, command, "rejected", reason, f"no product and no model {value.text!r} for {line.id}")
+    return _announce(state, line, _Wish(value.text, model, line.rules.prepare_s, (command,)), now)
+
+
+def look_ahead(state: State, line: Line, now: Now, at_unix_s: float) -> list[Action]:
+    """Announce what the schedule will change to, `prepare_s` ahead of it; once for each change."""
+    ahead = line.next
+    left_s = at_unix_s - now.unix_s
+    if left_s > line.rules.prepare_s:
+        line.announced = None  # also where the clock went back after it was announced
+        return []
+    if ahead is None or ahead == line.announced or not state.worker_up:
+        return []
+    line.announced = ahead
+    reference = ModelReference.parse(ahead.model)
+    model = state.plant.find(reference, line.rules.variant) if reference is not None else None
+    return _announce(state, line, _Wish(ahead.model, model, left_s + _MARGIN_S), now) if model is not None else []
+
+
+def ended(state: State, message: Prepared | PrepareFailed) -> list[Action]:
+    """Answer those who asked; a model that could not be loaded ahead is tried again when it is needed."""
+    line = state.lines[message.line]
+    done = next((one for one in line.preparations if one.number == message.number), None)
+    if done is None:
+        return []
+    if isinstance(message, Prepared):
+        return _end(state, done, "done")
+    line.preparations.remove(done)
+    return _end(state, done, "failed", message.reason, message.detail)
+
+
+def tick(state: State, line: Line, now: Now) -> list[Action]:
+    """Let go of what was kept long enough; give up what loads for too long."""
+    actions: list[Action] = []
+    late = [one for one in line.preparations if one.loading and now.monotonic_s >= one.deadline_s]
+    for one in late:
+        timeout_s = line.rules.changeover_timeout_s
+        actions += _end(state, one, "failed", "timeout", f"{one.model.reference} was not loaded within {timeout_s:g} s")
+    kept = [one for one in line.preparations if one not in late and (one.loading or now.monotonic_s < one.until_s)]
+    if len(kept) < len(line.preparations):
+        line.preparations = kept
+    return actions
+
+
+def worker_lost(state: State, line: Line, _now: Now) -> list[Action]:
+    """Note that what was prepared is gone; a model whose load takes a second worker with it is given up."""
+    actions: list[Action] = []
+    for one in list(line.preparations):
+        one.workers_lost += one.loading
+        if one.workers_lost > _WORKERS_A_PREPARATION_MAY_LOSE:
+            line.preparations.remove(one)
+            detail = f"the worker died twice while {one.model.reference} was loading"
+            actions += _end(state, one, "failed", "worker_lost", detail)
+    return actions
+
+
+def worker_up(state: State, line: Line, now: Now) -> list[Action]:
+    """Ask the new worker for everything that is announced, also for what was pending before a restart."""
+    waiting, line.to_prepare = line.to_prepare, []
+    actions: list[Action] = []
+    for one in line.preparations:
+        one.deadline_s = now.monotonic_s + line.rules.changeover_timeout_s
+        actions.append(PrepareModel(line.id, one.number, one.model, max(one.until_s - now.monotonic_s, 1.0)))
+        one.loading = True
+    for kept in waiting:
+        first, *others = kept.commands
+        actions += prepare(state, line, Value(kept.text), first, now)
+        for command in others:
+            actions += prepare(state, line, Value(kept.text), command, now)
+    return actions
+
+
+def used(state: State, line: Line) -> list[Action]:
+    """Note that a prepared model serves: the worker keeps it for that reason now."""
+    actions: list[Action] = []
+    for one in [one for one in line.preparations if one.model.reference == line.active]:
+        line.preparations.remove(one)
+        actions += _end(state, one, "done")
+    return actions
+
+
+def pending(line: Line) -> tuple[Waiting, ...]:
+    """Return what is to be taken up again after a restart."""
+    loading = (Waiting(one.text, list(one.commands)) for one in line.preparations if one.commands)
+    return (*line.to_prepare, *loading)
+
+
+def _announce(state: State, line: Line, wish: _Wish, now: Now) -> list[Action]:
+    known = next((one for one in line.preparations if one.model == wish.model), None)
+    if known is not None:
+        return _again(state, line, known, wish, now)
+    actions: list[Action] = []
+    if len(line.preparations) >= _AT_ONCE:
+        actions += _end(state, line.preparations.pop(0), "failed", "superseded", "newer announcements came")
+    state.preparations += 1
+    one = Preparation(
+        text=wish.text,
+        model=wish.model,
+        number=state.preparations,
+        until_s=now.monotonic_s + wish.hold_s,
+        deadline_s=now.monotonic_s + line.rules.changeover_timeout_s,
+        commands=list(wish.commands),
+    )
+    line.preparations.append(one)
+    for command in wish.commands:
+        actions += answer(state, command, "accepted")
+    return actions + ([PrepareModel(line.id, one.number, one.model, wish.hold_s)] if state.worker_up else [])
+
+
+def _again(state: State, line: Line, one: Preparation, wish: _Wish, now: Now) -> list[Action]:
+    actions: list[Action] = []
+    until_s = now.monotonic_s + wish.hold_s
+    is_longer = until_s > one.until_s
+    one.until_s = max(one.until_s, until_s)
+    for command in wish.commands:
+        if one.loading and len(one.commands) < WAITING_COMMANDS:
+            one.commands.append(command)
+            actions += answer(state, command, "accepted")
+        else:
+            actions += answer(state, command, "done")
+    if is_longer and not one.loading and state.worker_up:
+        actions.append(PrepareModel(line.id, one.number, one.model, wish.hold_s))
+    return actions
+
+
+def _end(
+    state: State, one: Preparation, result: AckResult, reason: Reason | None = None, detail: str | None = None
+) -> list[Action]:
+    one.loading = False
+    commands, one.commands = one.commands, []
+    return [action for command in commands for action in answer(state, command, result, reason, detail)]

@@ -1,0 +1,192 @@
+"""What is said of lines, streams and alerts: derived from the state after every event, published where it changed."""
+
+from typing import Final
+
+import msgspec
+
+from agent.control.actions import Action, PublishEvent, PublishLive, PublishState
+from agent.control.lines.policy import missing, note_cap, ready_models, serves
+from agent.control.state import NOTHING, Line, Now, State
+from agent.messages.payloads import Alert, LineState, Phase, StreamStatus
+
+CAMERA_PATIENCE_S: Final = 10.0
+"""A camera opens within a few seconds of the start, or something is wrong with it."""
+
+
+def clear_ready(line: Line) -> list[Action]:
+    """Say 0 before anything else happens; nothing where it is said already."""
+    return _say_ready(line, NOTHING)
+
+
+def serves_product(state: State, line: Line) -> bool:
+    """Say whether whatever may serve the line now is right for its product."""
+    allowed = ready_models(state.plant, line)
+    if not allowed or line.blind:
+        return False
+    # The worker may flip at any moment to what it was told and has not answered for: each of those must serve too.
+    possible = [line.active, *(model.reference for model in line.unconfirmed)]
+    return all(serves(model, allowed) for model in possible)
+
+
+def clear_ready_unless_true(state: State, line: Line) -> list[Action]:
+    """Say 0 where the line is not ready any more; that it became ready is said once all else is decided."""
+    return clear_ready(line) if _ready(state, line) == NOTHING else []
+
+
+def publish_changes(state: State, line: Line, now: Now) -> list[Action]:
+    """Publish what has changed of a line: `ready` first, then phase, model and state."""
+    note_cap(state.plant, line)
+    actions = _say_ready(line, _ready(state, line))
+    model, phase = line.active or "none", _phase(state, line)
+    facts = (line.product, model, phase, line.target, line.target_cause)
+    if line.facts != facts:
+        line.facts, line.phase, line.since = facts, phase, now.text()
+    report = LineState(
+        line=line.id,
+        product=line.product,
+        model=line.active,
+        phase=phase,
+        wanted=line.target.reference if line.target else None,
+        cause=line.target_cause,
+        since=line.since,
+        boot=state.plant.boot,
+        next=line.next if line.next is not None else msgspec.UNSET,
+    )
+    actions += _say(line, "phase", phase.encode())
+    actions += _say(line, "model/state", model.encode())
+    return actions + _say(line, "state", msgspec.json.encode(report))
+
+
+def heartbeat(state: State) -> list[Action]:
+    """Send `live` for every line behind which everything moves."""
+    return [PublishLive(line.id, line.ready) for line in state.lines.values() if moves(state, line)]
+
+
+def moves(state: State, line: Line) -> bool:
+    """Return whether the worker and every stream of the line have made progress in time."""
+    if not state.worker_up or state.worker_hung or not _streams_online(state, line):
+        return False
+    answering = [state.answering[stream] for stream in state.streams_of(line.id) if stream in state.answering]
+    return all(one.unanswered_since_s is None for one in answering)
+
+
+def stream_status(state: State, stream: str, status: StreamStatus, detail: str) -> list[Action]:
+    """Note and publish a stream's status, with its alert, which tells why; an ended file is no trouble."""
+    state.streams[stream] = status
+    actions: list[Action] = [PublishState(f"stream/{stream}/status", status.encode())]
+    is_bad = status in {"stalled", "offline"}
+    why = f"{status}: {detail}" if detail else status
+    change = Alert("camera", is_bad, stream=stream, detail=why if is_bad else None)
+    if is_bad and detail:
+        state.alerts.pop((change.code, change.line, change.stream), None)
+    return actions + alert(state, change)
+
+
+def miss_cameras(state: State, now: Now) -> list[Action]:
+    """Raise the alert of streams that have not come by some time after the start: no change of theirs will tell it."""
+    if state.cameras_due_s is None:
+        state.cameras_due_s = now.monotonic_s + CAMERA_PATIENCE_S
+    if now.monotonic_s < state.cameras_due_s or state.stopping:
+        return []
+    absent = [stream for stream, status in state.streams.items() if status == "offline"]
+    return [
+        action
+        for stream in absent
+        for action in alert(state, Alert("camera", on=True, stream=stream, detail="offline since the start"))
+    ]
+
+
+def miss_model(state: State, line: Line, _now: Now) -> list[Action]:
+    """Keep the alert of a model that the line's product or choice names and the catalog lacks."""
+    reference = missing(state.plant, line)
+    detail = f"the catalog lacks {reference}" if reference is not None else None
+    return alert(state, Alert("unknown_model", on=reference is not None, line=line.id, detail=detail))
+
+
+def warn_of_unsafe(state: State) -> list[Action]:
+    """Keep the alert of models whose files may run code in the worker."""
+    unsafe = state.plant.unsafe
+    detail = f"opened without walls: {', '.join(unsafe)}" if unsafe else None
+    return alert(state, Alert("unsafe_model", on=bool(unsafe), detail=detail))
+
+
+def miss_choice(state: State, line: Line, _now: Now) -> list[Action]:
+    """Keep the alert of a line whose last choice is not known since a restart, until it has a product again."""
+    if line.choice_lost and (line.product is not None or line.operator is not None):
+        line.choice_lost, state.unsaved = False, True
+    detail = "its last choice could not be written before a restart; send its product again"
+    return alert(
+        state, Alert("choice_lost", line.choice_lost, line=line.id, detail=detail if line.choice_lost else None)
+    )
+
+
+def alert(state: State, change: Alert) -> list[Action]:
+    """Turn an alert on or off; one message a change, and the list of those that are on."""
+    key = (change.code, change.line, change.stream)
+    if change.on == (key in state.alerts):
+        return []
+    if change.on:
+        state.alerts[key] = change
+    else:
+        del state.alerts[key]
+    return [PublishEvent("alert", change), say_alerts(state)]
+
+
+def notice(state: State, change: Alert) -> list[Action]:
+    """Turn an alert on or off, or renew one that is on with another detail."""
+    key = (change.code, change.line, change.stream)
+    before = state.alerts.get(key)
+    if before is None or not change.on or before.detail == change.detail:
+        return alert(state, change)
+    state.alerts[key] = change
+    return [PublishEvent("alert", change), say_alerts(state)]
+
+
+def say_alerts(state: State) -> Action:
+    """Return the retained list of alerts that are on."""
+    return PublishState("alerts", msgspec.json.encode(list(state.alerts.values())))
+
+
+def _ready(state: State, line: Line) -> str:
+    if state.stopping or state.identity.suspected_until_s is not None or not moves(state, line):
+        return NOTHING
+    return line.product if line.product is not None and serves_product(state, line) else NOTHING
+
+
+def _phase(state: State, line: Line) -> Phase:  # noqa: PLR0911 - one phase a line
+    if state.stopping:
+        return "idle"
+    if _is_at_fault(state, line):
+        return "fault"
+    if line.changeover is not None and line.changeover.preparing:
+        return "preparing"
+    if line.changeover is not None and line.product is not None:
+        return "switching"
+    if line.fault or line.degraded or not moves(state, line):
+        return "degraded"
+    if any(one.loading for one in line.preparations):
+        return "preparing"
+    return "idle" if line.ready == NOTHING else "ready"
+
+
+def _is_at_fault(state: State, line: Line) -> bool:
+    if line.fault == "unknown_product" or (line.fault and line.ready == NOTHING):
+        return True
+    return line.changeover is None and missing(state.plant, line) is not None
+
+
+def _streams_online(state: State, line: Line) -> bool:
+    return all(state.streams[stream] == "online" for stream in state.streams_of(line.id))
+
+
+def _say_ready(line: Line, value: str) -> list[Action]:
+    actions = _say(line, "ready", value.encode())
+    line.ready = value
+    return [*actions, PublishLive(line.id, value)] if actions else []
+
+
+def _say(line: Line, topic: str, payload: bytes) -> list[Action]:
+    if line.said.get(topic) == payload:
+        return []
+    line.said[topic] = payload
+    return [PublishState(f"line/{line.id}/{topic}", payload)]

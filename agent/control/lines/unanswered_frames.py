@@ -1,0 +1,118 @@
+"""Frames that come and are not answered: `ready` is withdrawn, and a new worker started where that may help."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from agent.control.actions import Action, RestartWorker
+from agent.control.events import Seen
+from agent.control.lines.report import alert, clear_ready
+from agent.control.state import Answering, Line, Now, State
+from agent.messages.payloads import Alert
+
+ALLOWED_S: Final = 2.0
+"""How long a frame may wait for its answer; the contract allows 3 s until `ready` 0 is seen."""
+_TURNS_ALLOWED: Final = 1.5
+_LONGEST_ALLOWED_S: Final = 10.0
+FEWEST: Final = 2
+"""One bad frame of a triggered camera is no trouble: nothing may come after it for an hour."""
+_QUIET_S: Final = 1.0
+"""A stream that brings no frame for so long after a swap has none to be answered: `ready` does not wait for one."""
+FAILURES: Final = 60
+"""Frames in a row without an answer after which a new worker is started; the model itself was given up before."""
+_PATIENCE_S: Final = 10.0
+_MOST_DOUBLINGS: Final = 6
+_WELL_S: Final = 60.0
+_AWAY_S: Final = 1.0
+"""Control itself did not run for so long: what it knows of answers is older than what it knows of frames."""
+
+
+def look(state: State, streams: Mapping[str, Seen], now: Now) -> list[Action]:
+    """Find the streams whose frames are not answered any more, or are again."""
+    was_away, state.looked_s = now.monotonic_s - state.looked_s > _AWAY_S, now.monotonic_s
+    actions: list[Action] = []
+    for stream, seen in streams.items():
+        line = state.lines[state.plant.streams[stream]]
+        one = state.answering.setdefault(stream, Answering())
+        if was_away:
+            one.owed_since_s = None
+        actions += _look(state, line, stream, seen, now)
+    return actions
+
+
+def worker_lost(state: State) -> None:
+    """Note that nothing is owed any more; what was not answered stays so until it is again."""
+    for one in state.answering.values():
+        one.served_by, one.owed_since_s = None, None
+
+
+def _look(state: State, line: Line, stream: str, seen: Seen, now: Now) -> list[Action]:
+    one = state.answering[stream]
+    if not _is_owed(state, line, stream):
+        one.served_by, one.owed_since_s = None, None
+        return []
+    if one.served_by != line.active:
+        one.served_by, one.served_since_s, one.owed_since_s = line.active, now.monotonic_s, None
+    one.owed_since_s = _owed_since_s(one, seen, now)
+    if one.unanswered_since_s is not None:
+        if _is_over(one, seen, now):
+            one.unanswered_since_s, one.well_since_s = None, now.monotonic_s
+            return alert(state, Alert("frames_unanswered", on=False, stream=stream))
+        return _restart(state, line, stream, seen, now)
+    if now.monotonic_s - one.well_since_s > _WELL_S:
+        one.restarts = 0
+    allowed_s = min(_LONGEST_ALLOWED_S, max(ALLOWED_S, _TURNS_ALLOWED * seen.turn_s))
+    if one.owed_since_s is None or now.monotonic_s - one.owed_since_s < allowed_s or state.worker_hung:
+        return []
+    one.unanswered_since_s = now.monotonic_s
+    # `ready` first: nothing may be said before it.
+    return clear_ready(line) + alert(
+        state, Alert("frames_unanswered", on=True, stream=stream, detail=_detail(one.owed_since_s, seen, now))
+    )
+
+
+def _is_owed(state: State, line: Line, stream: str) -> bool:
+    """Say whether a model serves the stream: a line that was made blind by a load owes no answers."""
+    return state.worker_up and line.active is not None and not line.blind and state.streams[stream] == "online"
+
+
+def _owed_since_s(one: Answering, seen: Seen, now: Now) -> float | None:
+    """Return since when a frame that came waits for its answer; None where none does."""
+    is_failing = seen.steady or seen.missed >= FEWEST or (one.restarts > 0 and seen.missed > 0)
+    settled_s = seen.answered_s if is_failing else max(seen.answered_s, seen.missed_s)
+    came_s = seen.offered_s if seen.offered_s >= one.served_since_s or not seen.waiting else one.served_since_s
+    if came_s < one.served_since_s or (came_s <= settled_s and not seen.waiting):
+        return None
+    if one.owed_since_s is not None and one.owed_since_s >= settled_s:
+        return one.owed_since_s
+    return min(now.monotonic_s, max(came_s, settled_s, one.served_since_s))
+
+
+def _is_over(one: Answering, seen: Seen, now: Now) -> bool:
+    """Say whether frames are answered again; a new model without a frame to answer is believed as well."""
+    since_s = one.unanswered_since_s or 0.0
+    if seen.answered_s > since_s:
+        return True
+    is_new = one.served_since_s > since_s
+    is_quiet = seen.offered_s < one.served_since_s and not seen.waiting
+    return is_new and is_quiet and now.monotonic_s - one.served_since_s > _QUIET_S
+
+
+def _restart(state: State, line: Line, stream: str, seen: Seen, now: Now) -> list[Action]:
+    """Start a new worker where frames stay unanswered; one that did not help doubles the wait for the next."""
+    one = state.answering[stream]
+    since_s = one.owed_since_s if one.owed_since_s is not None else one.unanswered_since_s
+    if line.changeover is not None or since_s is None:
+        return []
+    factor = 1 << min(one.restarts, _MOST_DOUBLINGS)
+    if seen.missed < FAILURES * factor and now.monotonic_s - since_s < _PATIENCE_S * factor:
+        return []
+    one.restarts += 1
+    return [RestartWorker(f"stream {stream}: {_detail(since_s, seen, now)}")]
+
+
+def _detail(since_s: float, seen: Seen, now: Now) -> str:
+    """Say what people begin to look at: the model, what holds its answers, or what keeps frames from it."""
+    what = "are taken and not answered" if seen.taken_s >= since_s else "are not taken"
+    if seen.missed:
+        what = f"fail, {seen.missed} in a row"
+    return f"frames come and {what}, for {now.monotonic_s - since_s:.1f} s"

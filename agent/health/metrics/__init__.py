@@ -1,0 +1,1 @@
+"""Answers scrapes with Prometheus metrics."""

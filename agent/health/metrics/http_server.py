@@ -1,0 +1,174 @@
+"""A few pages by HTTP, on threads of their own: they can be late or absent, and the agent never is for them."""
+
+import logging
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from socketserver import ThreadingMixIn
+from typing import Any, Final
+
+from agent.messages.errors import TransientError
+
+_log: Final = logging.getLogger(__name__)
+_CLIENT_S: Final = 2.0
+"""A client that says nothing for so long is dropped."""
+_WHOLE_S: Final = 6.0
+"""And so is one that takes longer for all of it, however busily it drips."""
+_CLIENTS: Final = 64
+"""Clients at a time, a thread each; one more, and the oldest is dropped, because who drips is older than who asks."""
+_POLL_S: Final = 0.25
+
+
+@dataclass(frozen=True)
+class Page:
+    """One answer."""
+
+    status: HTTPStatus
+    content_type: str
+    body: bytes
+
+
+Pages = dict[str, Callable[[], Page]]
+"""By path. Called on the server's threads, one at a time."""
+
+
+class HttpServer:
+    """A thread for each of a bounded number of clients, so that nobody waits behind one that drips.
+
+    Owner: whoever calls `start` and `stop`.
+    """
+
+    def __init__(self, bind: str, pages: Pages) -> None:
+        """`bind` is HOST:PORT; an IPv6 host stands in brackets."""
+        host, _, port = bind.rpartition(":")
+        self._address: Final = (host.strip("[]"), int(port))
+        self._pages: Final = pages
+        self._server: _Server | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def port(self) -> int:
+        """The port that is served, of use where 0 was asked for; 0 while none is."""
+        return int(self._server.server_address[1]) if self._server is not None else 0
+
+    def start(self) -> None:
+        """Bind and serve; returns at once. Raises TransientError where the address cannot be had."""
+        kind = _Server6 if ":" in self._address[0] else _Server
+        try:
+            self._server = kind(self._address, _handler(self._pages))
+        except (OSError, OverflowError) as error:
+            raise TransientError(f"{self._address[0]}:{self._address[1]} cannot be served: {error}") from error
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(_POLL_S,), name="http", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Serve no more: every client is cut off; returns when its thread is over."""
+        server, self._server = self._server, None
+        if server is not None and self._thread is not None:
+            server.shutdown()
+            server.cut()
+            server.server_close()
+            self._thread.join()
+
+
+class _Server(ThreadingMixIn, HTTPServer):
+    request_queue_size = _CLIENTS
+    daemon_threads = False  # those are not waited for
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        self._guard: Final = threading.Lock()
+        self._since_s: Final[dict[socket.socket, float]] = {}
+        """Clients that are connected, the oldest first."""
+        super().__init__(address, handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - socketserver's call
+        """Serve a client on a thread of its own; where there are too many, drop the oldest."""
+        with self._guard:
+            self._since_s[request] = time.monotonic()
+            crowd = list(self._since_s)[: max(0, len(self._since_s) - _CLIENTS)]
+        for one in crowd:
+            self._drop(one)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:  # noqa: ANN401 - socketserver's call
+        """Forget a client, and close its connection."""
+        with self._guard:
+            self._since_s.pop(request, None)
+        super().shutdown_request(request)
+
+    def service_actions(self) -> None:
+        """Drop clients that take too long; called at each poll."""
+        self.cut(_WHOLE_S)
+
+    def cut(self, older_s: float = 0.0) -> None:
+        """Drop every client that has been here for `older_s` seconds."""
+        limit_s = time.monotonic() - older_s
+        with self._guard:
+            late = [one for one, since_s in self._since_s.items() if since_s <= limit_s]
+        for one in late:
+            self._drop(one)
+
+    def _drop(self, client: socket.socket) -> None:
+        # its thread, which reads or writes, closes it
+        with self._guard:
+            self._since_s.pop(client, None)
+        with suppress(OSError):  # it was over already
+            client.shutdown(socket.SHUT_RDWR)
+
+    def server_bind(self) -> None:
+        """Bind, without HTTPServer's look-up of the host's name, which may take as long as a name server does."""
+        self.allow_reuse_address = True
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.socket.bind(self.server_address)
+        self.server_address = self.socket.getsockname()
+        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+
+    def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002 - socketserver's call
+        """Go on: after a client's going away without a word, after a mistake of ours with one."""
+        is_client = isinstance(sys.exc_info()[1], OSError)
+        _log.log(logging.DEBUG if is_client else logging.ERROR, "event=http_failed", exc_info=True)
+
+
+class _Server6(_Server):
+    address_family = socket.AF_INET6
+
+
+def _handler(pages: Pages) -> type[BaseHTTPRequestHandler]:
+    turn = threading.Lock()
+
+    class Handler(BaseHTTPRequestHandler):
+        timeout = _CLIENT_S
+        server_version = "changeover"
+        sys_version = ""
+
+        def do_GET(self) -> None:
+            self._answer(with_body=True)
+
+        def do_HEAD(self) -> None:
+            self._answer(with_body=False)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name that http.server gives
+            """Say nothing of each scrape."""
+
+        def _answer(self, *, with_body: bool) -> None:
+            make = pages.get(self.path.partition("?")[0])
+            with turn:
+                page = make() if make is not None else _absent(pages)
+            self.send_response(page.status)
+            self.send_header("Content-Type", page.content_type)
+            self.send_header("Content-Length", str(len(page.body)))
+            self.end_headers()
+            if with_body:
+                self.wfile.write(page.body)
+
+    return Handler
+
+
+def _absent(pages: Pages) -> Page:
+    return Page(HTTPStatus.NOT_FOUND, "text/plain; charset=utf-8", f"here are {', '.join(sorted(pages))}\n".encode())

@@ -1,0 +1,1 @@
+"""Reads the device's sensors and memory."""

@@ -1,0 +1,71 @@
+"""The device's probes, each on its own thread, and the one reading that they make together."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from agent.health.probes import Probe
+from agent.health.probes.jtop import JtopProbe
+from agent.health.probes.nvml import NvmlProbe
+from agent.health.probes.psutil import PsutilProbe
+from agent.health.probes.sysfs import SysfsProbe
+from agent.health.sensors.host import Host, HostReading
+from agent.health.sensors.reading import Reading, merged
+from agent.health.sensors.sampler import Sampler
+
+INTERVAL_S: Final = 5.0
+STALE_S: Final = 20.0
+"""What nobody has confirmed for so long is not said any more."""
+
+
+def own_probes() -> tuple[Probe, ...]:
+    """Return every kind of source, the best first; those that this device lacks end by themselves."""
+    return JtopProbe(), SysfsProbe(), NvmlProbe(), PsutilProbe()
+
+
+class Device:
+    """Owns the sampling threads. All but `start` and `stop` return at once, from any thread."""
+
+    def __init__(
+        self,
+        probes: Sequence[Probe],
+        host: Host,
+        interval_s: float = INTERVAL_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._host: Final = host
+        self._host_sampler: Final = Sampler("memory", host.read, interval_s, clock=clock)
+        self._samplers: Final = [Sampler(one.name, one.read, interval_s, one.close, clock) for one in probes]
+
+    def start(self) -> None:
+        """Begin to read every source."""
+        for sampler in self._all():
+            sampler.start()
+
+    def stop(self) -> None:
+        """End every thread that does not hang."""
+        for sampler in self._all():
+            sampler.stop()
+
+    def watch(self, pids: dict[str, int]) -> None:
+        """Measure these processes' memory from now on."""
+        if self._host.pids != pids:
+            self._host.pids = pids
+            self._host_sampler.hurry()
+
+    def reading(self, now_s: float) -> Reading:
+        """Return what the sources say together; those that are silent for STALE_S are left out."""
+        newest = [sampler.newest(now_s, STALE_S) for sampler in self._samplers]
+        return merged(one for one in newest if one is not None)
+
+    def memory(self, now_s: float) -> HostReading | None:
+        """Return the memory as it was last read; None where that is long ago."""
+        return self._host_sampler.newest(now_s, STALE_S)
+
+    def ages_s(self, now_s: float) -> dict[str, float]:
+        """Return, by source, how old its last reading is; a source that never answered is left out."""
+        ages = {sampler.name: sampler.age_s(now_s) for sampler in self._all()}
+        return {name: age_s for name, age_s in ages.items() if age_s is not None}
+
+    def _all(self) -> list[Sampler[Reading] | Sampler[HostReading]]:
+        return [self._host_sampler, *self._samplers]

@@ -1,0 +1,139 @@
+"""Heat and want of memory: when they lower the variants that may run, how far, and when they let go."""
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from agent.health.sensors.host import HostReading
+from agent.health.sensors.reading import Reading
+
+Rule = Literal["temperature", "memory"]
+_State = Literal["good", "between", "bad", "worst"]
+
+_RUNGS: Final = (("l", 4.0), ("m", 3.0), ("s", 2.0), ("n", 1.0))
+"""The caps there are, with the rank of the variant that each is named by, the largest first."""
+STEP_S: Final = 20.0
+"""A smaller variant needs so long to show in a temperature before another step is taken."""
+CALM_S: Final = 60.0
+"""So long it must have been good before a larger variant is tried again."""
+
+# A zone's margin is how far it is below its limit.
+_BAD_MARGIN_C: Final = 5.0
+_GOOD_MARGIN_C: Final = 12.0
+_BAD_STALLED, _GOOD_STALLED = 0.20, 0.05
+_WORST_HALTED: Final = 0.20
+_WORST_FREE, _BAD_FREE, _GOOD_FREE = 0.02, 0.05, 0.10
+
+
+@dataclass(frozen=True)
+class Cap:
+    """No variant above `max_variant` from now on; None: as large as they like. `value` is for people."""
+
+    rule: Rule
+    max_variant: str | None
+    value: str
+
+
+class Stress:
+    """Turns readings into caps, with hysteresis; pure but for what it remembers. For one thread.
+
+    Bad: one step below the largest variant that serves, at once, and a further one after each STEP_S that it stays bad.
+    Worst: the smallest, at once. Good for CALM_S: one step up. Without a reading everything stays as it is.
+    """
+
+    def __init__(self, hot_c: float | None = None) -> None:
+        """`hot_c`: lower from this temperature of any zone on; None: 5 °C below what each zone gives as its limit."""
+        self._hot_c: Final = hot_c
+        self._ladders: Final[dict[Rule, _CapLevels]] = {"temperature": _CapLevels(), "memory": _CapLevels()}
+
+    def look(self, now_s: float, reading: Reading, memory: HostReading | None, largest_rank: float | None) -> list[Cap]:
+        """Return the caps that change. `largest_rank` is that of the largest variant serving; None: nothing serves."""
+        found: list[tuple[Rule, tuple[_State, str] | None]] = [
+            ("temperature", _heat(reading, self._hot_c)),
+            ("memory", _want(memory) if memory is not None else None),
+        ]
+        return [
+            Cap(rule, self._ladders[rule].max_variant, state[1])
+            for rule, state in found
+            if state is not None and self._ladders[rule].look(now_s, state[0], largest_rank)
+        ]
+
+    def caps(self) -> dict[Rule, str]:
+        """Return the caps that hold, by rule."""
+        variants = {rule: ladder.max_variant for rule, ladder in self._ladders.items()}
+        return {rule: variant for rule, variant in variants.items() if variant is not None}
+
+
+class _CapLevels:
+    """Where one rule's cap stands: an index into _RUNGS, None for no cap."""
+
+    def __init__(self) -> None:
+        self._rung: int | None = None
+        self._stepped_s = 0.0
+        self._good_since_s: float | None = None
+
+    @property
+    def max_variant(self) -> str | None:
+        return _RUNGS[self._rung][0] if self._rung is not None else None
+
+    def look(self, now_s: float, state: _State, largest_rank: float | None) -> bool:
+        """Take up the state; return whether the cap changed."""
+        before = self._rung
+        if state != "good":
+            self._good_since_s = None
+        if state == "worst":
+            self._go(len(_RUNGS) - 1, now_s)
+        elif state == "bad" and (self._rung is None or now_s - self._stepped_s >= STEP_S):
+            self._go(self._below(largest_rank), now_s)
+        elif state == "good" and self._rung is not None:
+            self._calm(now_s)
+        return self._rung != before
+
+    def _calm(self, now_s: float) -> None:
+        assert self._rung is not None
+        if self._good_since_s is None:
+            self._good_since_s = now_s
+        elif now_s - self._good_since_s >= CALM_S:
+            self._good_since_s = now_s
+            self._go(self._rung - 1 if self._rung else None, now_s)
+
+    def _below(self, largest_rank: float | None) -> int:
+        """Return the next rung that makes somebody step down; the last one where none does."""
+        present = _RUNGS[self._rung][1] if self._rung is not None else float("inf")
+        above = min(present, largest_rank if largest_rank is not None else float("inf"))
+        return next((index for index, (_, rank) in enumerate(_RUNGS) if rank < above), len(_RUNGS) - 1)
+
+    def _go(self, rung: int | None, now_s: float) -> None:
+        if rung != self._rung:
+            self._rung, self._stepped_s = rung, now_s
+
+
+def _heat(reading: Reading, hot_c: float | None) -> tuple[_State, str] | None:
+    fixed_c = hot_c + _BAD_MARGIN_C if hot_c is not None else None
+    limits = {name: fixed_c if fixed_c is not None else zone.limit_c for name, zone in reading.zones.items()}
+    margins = {name: limit - reading.zones[name].celsius for name, limit in limits.items() if limit is not None}
+    if not margins:
+        return None
+    name = min(margins, key=lambda one: margins[one])
+    value = f"{name} {reading.zones[name].celsius:.1f} C, limit {limits[name]:g} C"
+    return _judged(margins[name], 0.0, _BAD_MARGIN_C, _GOOD_MARGIN_C), value
+
+
+def _want(memory: HostReading) -> tuple[_State, str]:
+    free = memory.free_bytes / memory.total_bytes
+    stalled, halted = memory.stalled or 0.0, memory.halted or 0.0
+    state = _judged(free, _WORST_FREE, _BAD_FREE, _GOOD_FREE)
+    if halted >= _WORST_HALTED:
+        state = "worst"
+    elif stalled >= _BAD_STALLED and state != "worst":
+        state = "bad"
+    elif stalled > _GOOD_STALLED and state == "good":
+        state = "between"
+    return state, f"{free:.0%} free, stalled {stalled:.0%}"
+
+
+def _judged(margin: float, worst: float, bad: float, good: float) -> _State:
+    if margin <= worst:
+        return "worst"
+    if margin <= bad:
+        return "bad"
+    return "good" if margin >= good else "between"

@@ -1,0 +1,1 @@
+"""Keeps prepared artifacts on disk. Imports yolo and below."""

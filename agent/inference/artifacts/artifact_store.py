@@ -1,0 +1,281 @@
+"""Prepared artifacts on disk: what a runtime made of a source file for this device, each under a key of its making.
+
+A blob is code as much as data to the runtime that takes it, so only what this program wrote is read: in a folder that
+belongs to this user alone, and with the sha256 that was recorded when it was made.
+"""
+
+import errno
+import hashlib
+import logging
+import os
+import shutil
+import stat
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import msgspec
+
+from agent.inference.artifacts.mapped_file import MappedFile
+from agent.inference.artifacts.profile import Profile
+from agent.inference.yolo.metadata import FileFacts
+from agent.messages.references import ModelVersion
+from agent.processes.package_version import version_of
+
+_LOG: Final = logging.getLogger(__name__)
+_FORMAT: Final = "3"  # raised when artifacts are made or read in another way
+_FOLDER: Final = "prepared"
+_RECORD: Final = "artifact.json"
+_DRAFT: Final = ".draft-"
+_DRAFT_LIVES_S: Final = 3600.0
+_PRIVATE: Final = 0o077
+_BACKENDS: Final = ("openvino", "onnxruntime")
+
+
+class Artifact(msgspec.Struct, frozen=True):
+    """One prepared artifact: `file` beside its record, `bytes` long. `facts` and `shape` are those of its source.
+
+    `imgsz` is height and width of the input; `shape` that of the raw output, -1 where open; `profile` what it is
+    served with.
+    """
+
+    file: str
+    sha256: str
+    bytes: int
+    source: str
+    facts: FileFacts
+    imgsz: tuple[int, int]
+    shape: tuple[int, ...]
+    profile: Profile = Profile()
+
+
+class Made(msgspec.Struct, frozen=True):
+    """What a backend made in the folder that it was given."""
+
+    file: str
+    facts: FileFacts
+    imgsz: tuple[int, int]
+    shape: tuple[int, ...]
+    profile: Profile = Profile()
+
+
+class Opened(NamedTuple):
+    """An artifact whose bytes are those that were written: mapped, and where they lie."""
+
+    artifact: Artifact
+    mapped: MappedFile
+    path: Path
+
+    @classmethod
+    def made(cls, folder: Path, made: Made) -> "Opened":
+        """Map what was just made in `folder`, before it is kept."""
+        path = folder / made.file
+        known = (made.facts, made.imgsz, made.shape, made.profile)
+        return cls(Artifact(made.file, "", path.stat().st_size, "", *known), MappedFile(path), path)
+
+    def with_profile(self, profile: Profile) -> "Opened":
+        """Return it as it would be served with another profile."""
+        return self._replace(artifact=msgspec.structs.replace(self.artifact, profile=profile))
+
+
+class ArtifactStore:
+    """The artifacts under `cache_dir`. Any thread, and several processes at once: each one appears whole or not."""
+
+    def __init__(self, cache_dir: Path) -> None:
+        self.folder: Final = cache_dir / _FOLDER
+
+    def find(self, key: str | None) -> Artifact | None:
+        """Return what is recorded under `key`; cheap, nothing is compared. None where there is nothing to trust."""
+        if key is None:
+            return None
+        folder = self.folder / key
+        try:
+            if not (_is_private(self.folder) and _is_private(folder)):
+                return None
+            found = msgspec.json.decode((folder / _RECORD).read_bytes(), type=Artifact)
+            size_bytes = self._file(key, found).stat().st_size
+        except (OSError, msgspec.DecodeError):
+            return None
+        return found if size_bytes == found.bytes and Path(found.file).name == found.file else None
+
+    def is_there(self, key: str) -> bool:
+        """Say whether something is recorded under `key`, whoever owns it: to be told of, not to be opened."""
+        return (self.folder / key / _RECORD).exists()
+
+    def open(self, key: str) -> Opened | None:
+        """Map an artifact whose sha256 is the recorded one, and note its use; one that is damaged is removed."""
+        found = self.find(key)
+        if found is None:
+            return None
+        try:
+            mapped = MappedFile(self._file(key, found))
+        except (OSError, ValueError):
+            return None
+        if mapped.sha256() != found.sha256:
+            self.discard(key, "its bytes are not those that were written")
+            return None
+        self._used(key)
+        return Opened(found, mapped, self._file(key, found))
+
+    def profiled(self, key: str, profile: Profile) -> None:
+        """Note another profile of an artifact, for loads from now on. Raises OSError."""
+        found = self.find(key)
+        if found is not None:
+            draft = self.folder / key / f"{_DRAFT}{_RECORD}"
+            draft.write_bytes(msgspec.json.encode(msgspec.structs.replace(found, profile=profile)))
+            draft.replace(self.folder / key / _RECORD)
+
+    def discard(self, key: str, why: str) -> None:
+        """Remove an artifact that cannot be used; it will be made again."""
+        found = self.find(key)
+        _LOG.warning("artifact=%s source=%s removed: %s", key[:12], found.source if found else "unknown", why)
+        self._remove(self.folder / key)
+
+    def add(self, key: str, source: str, max_bytes: int, make: Callable[[Path], Made]) -> Artifact:
+        """Have `make` write into a folder, and keep that under `key`; older ones go until `max_bytes` hold it all.
+
+        Raises OSError (the disk is full, or may not be written; ENOSPC also where it alone is over `max_bytes`) and
+        what `make` raises; then nothing stays behind.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.chmod(0o700)
+        self._sweep()
+        draft = Path(tempfile.mkdtemp(prefix=_DRAFT, dir=self.folder))
+        try:
+            artifact = _record(draft, source, make(draft))
+            self._make_room(artifact.bytes, max_bytes, key)
+            self._remove(self.folder / key)
+            draft.rename(self.folder / key)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+        return artifact
+
+    def used_bytes(self) -> int:
+        """Return what all artifacts take on the disk."""
+        return sum(size_bytes for _, size_bytes, _ in self._kept())
+
+    def _make_room(self, needed_bytes: int, max_bytes: int, key: str) -> None:
+        if needed_bytes > max_bytes:
+            raise OSError(errno.ENOSPC, f"takes {needed_bytes} bytes, and all artifacts may take {max_bytes}")
+        kept = sorted(entry for entry in self._kept() if entry[2].name != key)
+        taken_bytes = sum(size_bytes for _, size_bytes, _ in kept)
+        for _, size_bytes, folder in kept:
+            if taken_bytes + needed_bytes <= max_bytes:
+                return
+            self._remove(folder)
+            taken_bytes -= size_bytes
+
+    def _kept(self) -> list[tuple[int, int, Path]]:
+        """List when each artifact was used last (ns), its bytes, its folder."""
+        kept = []
+        for folder in self.folder.glob("[!.]*"):
+            with suppress(OSError):  # another process may remove it meanwhile
+                size_bytes = sum(file.stat().st_size for file in folder.iterdir())
+                kept.append((folder.stat().st_mtime_ns, size_bytes, folder))
+        return kept
+
+    def _used(self, key: str) -> None:
+        try:
+            os.utime(self.folder / key)
+        except OSError:
+            _LOG.debug("artifact=%s: its use cannot be noted", key[:12])
+
+    def _remove(self, folder: Path) -> None:
+        """Take it away in one step, so that nobody finds a part of it."""
+        away = self.folder / f"{_DRAFT}{folder.name}-{time.monotonic_ns()}"
+        try:
+            folder.rename(away)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            _LOG.warning("artifact=%s stays: %s", folder.name[:12], error)
+            return
+        shutil.rmtree(away, ignore_errors=True)
+
+    def _sweep(self) -> None:
+        """Remove what a process that was killed left unfinished."""
+        for draft in self.folder.glob(f"{_DRAFT}*"):
+            with suppress(OSError):
+                if time.time() - draft.stat().st_mtime > _DRAFT_LIVES_S:
+                    shutil.rmtree(draft, ignore_errors=True)
+
+    def _file(self, key: str, artifact: Artifact) -> Path:
+        return self.folder / key / artifact.file
+
+
+def become_owner(folder: Path) -> None:
+    """Run by root for a service of another user, become that user: an artifact is read by who owns it alone."""
+    while not folder.exists():
+        folder = folder.parent
+    info = folder.stat()
+    if os.geteuid() == 0 and info.st_uid != 0:
+        os.setgroups([])
+        os.setgid(info.st_gid)
+        os.setuid(info.st_uid)
+
+
+def key_of(
+    version: ModelVersion, backend: str, compute: str, precision: str = "", *, is_graph: bool = False
+) -> str | None:
+    """Name the artifact of a version: by all that it depends on. None where a source cannot be known for sure.
+
+    `is_graph`: it is a checkpoint's graph as it was exported, the same for every device. Else only CPUs: what another
+    device's driver makes of a model depends on more than can be read without it.
+    """
+    is_known = version.sha256 and (version.files or not version.path.lower().endswith(".xml"))
+    if backend not in _BACKENDS or not is_known:
+        return None
+    files = (part for file in version.files for part in (file.name, file.sha256.lower()))
+    source = (_FORMAT, version.sha256.lower(), *files, str(version.imgsz), version.layout)
+    if is_graph:
+        return _digest(*source, "graph")
+    if compute not in {"auto", "cpu"}:
+        return None
+    return _digest(*source, backend, _release(backend), _processor(), precision)
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+@cache
+def _release(library: str) -> str:
+    return version_of(library) or ""
+
+
+@cache
+def _processor() -> str:
+    """Name the processor and what it can do: artifacts hold what was compiled for it."""
+    wanted = ("model name", "flags", "Features", "CPU implementer", "CPU part")
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    return "\n".join(sorted({line for line in lines if line.startswith(wanted)} | {os.uname().machine}))
+
+
+def _is_private(folder: Path) -> bool:
+    """Say whether a folder is no link, and this user's alone."""
+    info = folder.lstat()
+    return stat.S_ISDIR(info.st_mode) and info.st_uid == os.geteuid() and not info.st_mode & _PRIVATE
+
+
+def _record(draft: Path, source: str, made: Made) -> Artifact:
+    file = draft / made.file
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
+        os.fsync(stream.fileno())
+    for left in draft.iterdir():
+        if left != file:
+            left.unlink()
+    size_bytes = file.stat().st_size
+    known = (made.facts, made.imgsz, made.shape, made.profile)
+    artifact = Artifact(made.file, digest.hexdigest(), size_bytes, source, *known)
+    (draft / _RECORD).write_bytes(msgspec.json.encode(artifact))
+    return artifact

@@ -1,0 +1,149 @@
+"""How many frames of a model are in flight: those that it infers, and the next one, made ready just in time."""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Final, Literal
+
+_LEAD_NS: Final = 2_000_000
+_LEAD_SHARE: Final = 0.1
+"""What making the next frame ready is given beyond what it took lately: in all, and of an inference."""
+_NEWEST: Final = 0.125  # the weight of the newest of the times that are remembered
+
+
+class Slot:
+    """One frame's place, from `Places.take` to `give_back`. A context manager: the block is the inference, once.
+
+    After it `began_ns` and `ended_ns` (monotonic) say when the runtime could begin with the frame, and when it ended.
+    """
+
+    def __init__(self, places: "InFlightLimiter", taken_ns: int) -> None:
+        self.taken_ns: Final = taken_ns
+        self.began_ns = 0
+        self.ended_ns = 0
+        self.state: Literal["drawn", "inferred", "decoded"] = "drawn"
+        self._places: Final = places
+
+    def give_back(self) -> None:
+        """End the use of it, however far the frame came."""
+        self._places.give_back(self)
+
+    def __enter__(self) -> None:
+        self._places.begin(self)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._places.end(self)
+
+
+@dataclass(eq=False)
+class _Waiter:
+    who: str
+
+
+class InFlightLimiter:
+    """The places of one model, for all streams that it serves. Any thread.
+
+    There are `at_once` places for frames that are inferred together, and one for the next. The runtime infers in the
+    order in which it was asked. The last place is given late, when an inference is about to end: so the frame is drawn
+    while another is inferred, and is hardly older for it. Of the streams that wait, the one served longest ago comes
+    first, however often it had to ask.
+    """
+
+    def __init__(self, at_once: int = 1, clock_ns: Callable[[], int] = time.monotonic_ns) -> None:
+        self.count: Final = at_once + 1
+        self._at_once: Final = at_once
+        self._clock_ns: Final = clock_ns
+        self._turn: Final = threading.Condition()
+        self._waiting: Final[list[_Waiter]] = []
+        self._given = 0
+        self._last_given: Final[dict[str, int]] = {}
+        self._taken: Final[list[Slot]] = []
+        self._last_ended_ns = 0
+        self._usual_run_ns = 0.0
+        self._usual_lead_ns = 0.0
+
+    def take(self, timeout_s: float, is_over: Callable[[], bool] = lambda: False, who: str = "") -> Slot | None:
+        """Take a place for stream `who`. None when `timeout_s` has passed, or `is_over`, asked now and after `wake`."""
+        deadline_ns = self._clock_ns() + int(timeout_s * 1e9)
+        me = _Waiter(who)
+        with self._turn:
+            self._waiting.append(me)
+            try:
+                return self._wait(me, deadline_ns, is_over)
+            finally:
+                self._waiting.remove(me)
+                self._turn.notify_all()
+
+    def wake(self) -> None:
+        """Have all that wait ask whether it is over."""
+        with self._turn:
+            self._turn.notify_all()
+
+    def begin(self, place: Slot) -> None:
+        """See Slot."""
+        with self._turn:
+            place.began_ns, place.state = self._clock_ns(), "inferred"
+            self._usual_lead_ns = _usual(self._usual_lead_ns, place.began_ns - place.taken_ns)
+            self._turn.notify_all()
+
+    def end(self, place: Slot) -> None:
+        """See Slot."""
+        with self._turn:
+            place.ended_ns, place.state = self._clock_ns(), "decoded"
+            place.began_ns = self._began_ns(place)
+            self._last_ended_ns = place.ended_ns
+            self._usual_run_ns = _usual(self._usual_run_ns, place.ended_ns - place.began_ns)
+            self._turn.notify_all()
+
+    def give_back(self, place: Slot) -> None:
+        """See Slot."""
+        with self._turn:
+            self._taken.remove(place)
+            self._turn.notify_all()
+
+    def _wait(self, me: _Waiter, deadline_ns: int, is_over: Callable[[], bool]) -> Slot | None:
+        while not is_over():
+            now_ns = self._clock_ns()
+            left_ns = float(deadline_ns - now_ns)
+            if self._first() is me and (early_ns := self._early_ns(now_ns)) is not None:
+                if early_ns <= 0:
+                    return self._give(me, now_ns)
+                left_ns = min(left_ns, early_ns)
+            if now_ns >= deadline_ns:
+                return None
+            self._turn.wait(left_ns / 1e9)
+        return None
+
+    def _first(self) -> _Waiter:
+        return min(self._waiting, key=lambda one: self._last_given.get(one.who, -1))
+
+    def _give(self, me: _Waiter, now_ns: int) -> Slot:
+        self._given += 1
+        self._last_given[me.who] = self._given
+        place = Slot(self, now_ns)
+        self._taken.append(place)
+        return place
+
+    def _early_ns(self, now_ns: int) -> float | None:
+        """Say how much too early it is for one more frame; None: something else has to happen before."""
+        ahead = [place for place in self._taken if place.state != "decoded"]
+        if len(self._taken) >= self.count:
+            return None
+        if len(ahead) < self._at_once:
+            return 0.0
+        if any(place.state == "drawn" for place in ahead):
+            return None
+        due_ns = min(self._began_ns(place) for place in ahead) + self._usual_run_ns
+        return due_ns - self._usual_lead_ns - _LEAD_NS - _LEAD_SHARE * self._usual_run_ns - now_ns
+
+    def _began_ns(self, place: Slot) -> int:
+        """Say when the runtime could begin with a frame: one at a time, not before the last one's end."""
+        return max(place.began_ns, self._last_ended_ns) if self._at_once == 1 else place.began_ns
+
+
+def _usual(before_ns: float, newest_ns: int) -> float:
+    return before_ns + (newest_ns - before_ns) * _NEWEST if before_ns else float(newest_ns)

@@ -1,0 +1,1 @@
+"""Keeps the ledger of models and the budget. Imports backends and below."""

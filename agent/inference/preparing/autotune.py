@@ -1,0 +1,148 @@
+"""Measure how an artifact runs best on this device: one picture at a time, or several. Some seconds."""
+
+import os
+import statistics
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+import numpy as np
+from msgspec.structs import replace
+
+from agent.inference.artifacts.profile import Profile
+from agent.inference.backends.detector import Detector
+from agent.inference.memory import process_memory
+from agent.inference.scheduling.idle_cpu import ticks
+from agent.inference.yolo.letterbox import PAD
+
+_ROUNDS: Final = 3
+_ROUND_S: Final = 0.5
+_ENOUGH: Final = 40  # inferences of one request in a round
+_GAIN: Final = 1.1  # in pictures, that several at once must bring
+_MOST_ADDED_MS: Final = 25.0  # for which a picture may wait longer then: a swap waits for two answers of its model
+_OTHERS_SHARE: Final = 0.1
+_LOOK_S: Final = 0.2
+_TICKS_A_SECOND: Final = os.sysconf("SC_CLK_TCK")
+
+Load = Callable[[Profile], Detector]
+
+
+def measure(load: Load, base: Profile) -> Profile:
+    """Return `base` with the count of requests that answers most pictures, and what it was measured to take.
+
+    `load` brings the model as a profile says. Both ways run in turn, so that what disturbs one disturbs the other.
+    Returns `base` where others have the cores: nothing that is measured then is true. Raises what `load` raises.
+    """
+    others = _Others()
+    time.sleep(_LOOK_S)
+    if others.share() > _OTHERS_SHARE:
+        return base
+    load(base).close()  # brings the runtime, which is no model's
+    others = _Others()
+    ways: list[_Way] = []
+    try:
+        ways.extend(_Way(load, replace(base, requests=requests)) for requests in _counts())
+        for _ in range(_ROUNDS):
+            for way in ways:
+                way.run()
+        return base if others.share() > _OTHERS_SHARE else _best(ways)
+    finally:
+        for way in ways:
+            way.close()
+
+
+def _best(ways: "list[_Way]") -> Profile:
+    one, *more = ways
+    worth = [way for way in more if is_worth(one.picture_ms, way.picture_ms, way.requests)]
+    return min(worth, key=lambda way: way.picture_ms, default=one).profile()
+
+
+def is_worth(alone_ms: float, together_ms: float, requests: int) -> bool:
+    """Say whether to infer so many pictures at once: `together_ms` each, where one alone takes `alone_ms`."""
+    added_ms = requests * together_ms - alone_ms
+    return alone_ms >= _GAIN * together_ms and added_ms <= _MOST_ADDED_MS
+
+
+def _counts() -> tuple[int, ...]:
+    return (1, 2) if len(os.sched_getaffinity(0)) > 1 else (1,)
+
+
+class _Way:
+    """A model that was loaded in one way, and how fast it answers."""
+
+    def __init__(self, load: Load, profile: Profile) -> None:
+        process_memory.trim()
+        before_bytes, began_s = process_memory.process_bytes(), time.monotonic()
+        self._model: Final = load(profile)
+        loaded_s = time.monotonic()
+        picture = np.full((*self._model.imgsz, 3), PAD, np.uint8)
+        self._waiting: Final = [self._model.prepare(picture) for _ in range(profile.requests)]
+        self._threads: Final = ThreadPoolExecutor(profile.requests)
+        self._answer(1)
+        warm_s = time.monotonic()
+        process_memory.trim()
+        self._profile: Final = replace(
+            profile,
+            load_ms=round((loaded_s - began_s) * 1000, 1),
+            warmup_ms=round((warm_s - loaded_s) * 1000, 1),
+            bytes=max(0, process_memory.process_bytes() - before_bytes),
+        )
+        self._rounds_ms: Final[list[float]] = []
+
+    @property
+    def requests(self) -> int:
+        """How many pictures it infers at once."""
+        return self._profile.requests
+
+    @property
+    def picture_ms(self) -> float:
+        """From one answer to the next, the median of the rounds."""
+        return statistics.median(self._rounds_ms)
+
+    def run(self) -> None:
+        """Answer for a round."""
+        began_s = time.monotonic()
+        count = self._answer(_ENOUGH)
+        self._rounds_ms.append((time.monotonic() - began_s) * 1000 / count)
+
+    def profile(self) -> Profile:
+        """Return what was measured."""
+        return replace(self._profile, inference_ms=round(self.picture_ms, 2))
+
+    def close(self) -> None:
+        """Drop the model."""
+        self._threads.shutdown()
+        self._waiting.clear()
+        self._model.close()
+
+    def _answer(self, most: int) -> int:
+        """Keep every request busy; return how many pictures were answered."""
+        until_s = time.monotonic() + _ROUND_S
+
+        def answer(at: int) -> int:
+            for done in range(1, most + 1):
+                self._waiting[at].request.run()
+                if time.monotonic() > until_s:
+                    return done
+            return most
+
+        return sum(self._threads.map(answer, range(len(self._waiting))))
+
+
+class _Others:
+    """What share of the cores other processes have taken since this was made."""
+
+    def __init__(self) -> None:
+        self._began: Final = (time.monotonic(), _busy_s(), time.process_time())
+
+    def share(self) -> float:
+        began_s, busy_s, own_s = self._began
+        taken_s = max(0.0, (_busy_s() - busy_s) - (time.process_time() - own_s))
+        return taken_s / ((time.monotonic() - began_s) * (os.cpu_count() or 1))
+
+
+def _busy_s() -> float:
+    """Return the time that all cores were busy, since the device started; 0 where the kernel does not say."""
+    idle, whole = ticks() or (0, 0)
+    return (whole - idle) / _TICKS_A_SECOND

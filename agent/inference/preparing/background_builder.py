@@ -1,0 +1,181 @@
+"""Have artifacts prepared: in the background for models loaded from their source, first for checkpoints."""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Final
+
+from agent.inference.artifacts.artifact_store import ArtifactStore
+from agent.inference.backends import artifact_key, is_checkpoint
+from agent.messages.errors import ModelError, OutOfMemoryError
+from agent.messages.references import ModelVersion
+from agent.models.preparation import Outcome, Preparation, Request
+from agent.processes.threads import RestartedThread
+
+_LOG: Final = logging.getLogger(__name__)
+_LIMIT: Final = 16  # one that is left out is asked for again at its next load
+_QUIET_S: Final = 5.0
+_BYTES_A_FILE_BYTE: Final = 8  # what a compiler takes at its worst
+_AGAIN_S: Final = 60.0  # a file that cannot be prepared is not tried with each repetition of a command
+_EXPORT_BYTES: Final = 1 << 30  # torch, and what it takes to trace a network
+
+
+_Ended = Callable[[ModelError | OutOfMemoryError | None], None]
+
+
+class BackgroundBuilder:
+    """A thread that runs one preparation at a time, some seconds after the last load. Owner: the worker.
+
+    A failure is logged once a model and costs nothing but speed: the model serves from its source. `left_out` counts
+    requests beyond the bound. Each preparation runs `during`: it takes what the cores have to spare. One that a line
+    waits for goes first, and takes the place of one in the background.
+    """
+
+    def __init__(
+        self,
+        compute: str,
+        cache_dir: Path,
+        max_bytes: int,
+        quiet_s: float = _QUIET_S,
+        during: Callable[[], AbstractContextManager[object]] = nullcontext,
+    ) -> None:
+        self._compute: Final = compute
+        self._artifacts: Final = ArtifactStore(cache_dir)
+        self._cache_dir: Final = cache_dir
+        self._max_bytes: Final = max_bytes
+        self._quiet_s: Final = quiet_s
+        self._during: Final = during
+        self.left_out = 0
+        self._wanted: Final[deque[ModelVersion]] = deque()
+        self._awaited: Final[deque[tuple[ModelVersion, _Ended]]] = deque()
+        self._refused: Final[dict[ModelVersion, tuple[float, Outcome]]] = {}
+        self._seen: Final[set[str]] = set()
+        self._turn: Final = threading.Condition()
+        self._asked_again = False
+        self._stopping = False
+        self._running: Preparation | None = None
+        self._in_background: ModelVersion | None = None
+        self._thread: Final = RestartedThread(self._run, "artifact-maker")
+
+    def start(self) -> None:
+        """Begin to serve requests."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End, and with it the preparation in hand."""
+        with self._turn:
+            self._stopping = True
+            self._turn.notify_all()
+            if self._running is not None:
+                self._running.kill()
+        self._thread.join()
+
+    def ask(self, version: ModelVersion) -> None:
+        """Have `version` prepared if it can be and is not; returns at once. From any thread."""
+        key = artifact_key(version, self._compute)
+        if key is None or self._artifacts.find(key):
+            return
+        with self._turn:
+            self._asked_again = True
+            if key in self._seen:
+                return
+            if len(self._wanted) >= _LIMIT:
+                self.left_out += 1
+                return
+            self._seen.add(key)
+            self._wanted.append(version)
+            self._turn.notify_all()
+
+    def prepare_first(self, version: ModelVersion, ended: _Ended) -> None:
+        """Have `version` prepared now, and call `ended` with None or why it cannot be; as many wait as lines there are.
+
+        `ended` is called on this maker's thread, without a lock of its own held.
+        """
+        with self._turn:
+            self._awaited.append((version, ended))
+            if self._in_background is not None and self._running is not None:
+                self._running.kill()
+            self._turn.notify_all()
+
+    def _run(self) -> None:
+        while (task := self._next()) is not None:
+            version, ended = task
+            refused_s, outcome = self._refused.get(version, (0.0, None))
+            if outcome is None or time.monotonic() - refused_s > _AGAIN_S:
+                outcome = self._prepare(version, is_awaited=ended is not None)
+            if ended is not None:
+                ended(_failure(version, outcome))
+
+    def _prepare(self, version: ModelVersion, *, is_awaited: bool) -> Outcome:
+        if not _has_memory(version):
+            return Outcome("failed", "there is not the memory to prepare it")
+        request = Request(
+            version, self._compute, str(self._cache_dir.absolute()), self._max_bytes, is_awaited=is_awaited
+        )
+        running = Preparation(request, _LOG.debug)
+        with self._turn:
+            self._running, self._in_background = running, None if is_awaited else version
+            if self._stopping or (self._awaited and not is_awaited):
+                running.kill()
+        try:
+            with self._during():
+                outcome = running.run()
+        except Exception as error:  # noqa: BLE001 - the thread must outlive whatever one preparation does
+            _LOG.exception("preparing %s", version.reference)
+            outcome = Outcome("failed", f"the worker failed: {error!r}")
+        with self._turn:
+            self._running = self._in_background = None
+            if self._awaited and not is_awaited and outcome.result == "failed":  # it gave way to one
+                self._wanted.appendleft(version)
+                return outcome
+        self._note(version, outcome)
+        return outcome
+
+    def _note(self, version: ModelVersion, outcome: Outcome) -> None:
+        level = logging.WARNING if outcome.result == "failed" and not self._stopping else logging.INFO
+        _LOG.log(level, "prepare model=%s result=%s %s", version.reference, outcome.result, outcome.detail)
+        if outcome.reason is not None:
+            self._refused[version] = (time.monotonic(), outcome)
+        else:
+            self._refused.pop(version, None)
+
+    def _next(self) -> tuple[ModelVersion, _Ended | None] | None:
+        """Wait for a request, one that nobody waits for also for quiet; None at the end."""
+        with self._turn:
+            self._turn.wait_for(lambda: self._stopping or self._wanted or self._awaited)
+            self._wait_for_quiet()
+            if self._stopping:
+                return None
+            return self._awaited.popleft() if self._awaited else (self._wanted.popleft(), None)
+
+    def _wait_for_quiet(self) -> None:
+        """Let the models come that come together. Needs `turn` held."""
+        self._asked_again = True
+        while self._asked_again and not self._stopping and not self._awaited:
+            self._asked_again = False
+            self._turn.wait_for(lambda: self._stopping or self._awaited, self._quiet_s)
+
+
+def _failure(version: ModelVersion, outcome: Outcome) -> ModelError | OutOfMemoryError | None:
+    if outcome.result != "failed":
+        return None
+    detail = f"{version.reference} cannot be prepared: {outcome.detail}"
+    return OutOfMemoryError(detail) if outcome.reason is None else ModelError(outcome.reason, detail)
+
+
+def _has_memory(version: ModelVersion) -> bool:
+    """Say whether the device can spare what a compiler takes; said where not, as it is not tried again."""
+    try:
+        needed_bytes = Path(version.path).stat().st_size * _BYTES_A_FILE_BYTE
+        needed_bytes += _EXPORT_BYTES if is_checkpoint(version) else 0
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        free_bytes = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        return False
+    if needed_bytes > free_bytes:
+        _LOG.warning("prepare model=%s result=failed it may take %d MiB", version.reference, needed_bytes >> 20)
+    return needed_bytes <= free_bytes

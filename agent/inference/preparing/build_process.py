@@ -1,0 +1,154 @@
+"""The process that prepares one artifact: a request on its standard input.
+
+It runs where nobody else wants the cores, is the first to go where memory ends, and ends when its input does.
+"""
+
+import errno
+import logging
+import os
+import shutil
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO, Final, Literal
+
+import msgspec
+from msgspec.structs import replace
+
+from agent.inference import backends
+from agent.inference.artifacts.artifact_store import Artifact, ArtifactStore, Made, Opened, become_owner
+from agent.inference.artifacts.profile import Profile
+from agent.inference.backends.detector import Detector
+from agent.inference.preparing import checkpoint
+from agent.inference.preparing.autotune import measure
+from agent.inference.preparing.precision import make_best
+from agent.inference.scheduling.thread_priority import set_idle
+from agent.messages.errors import MistakeError, ModelError, OutOfMemoryError, Reason
+from agent.messages.references import ModelVersion
+from agent.models.preparation import Outcome, Request, Step
+from agent.models.store import verify
+
+_AWAITED_NICE: Final = 10
+_FULL_BYTES: Final = 1 << 20  # free on a disk that had no room for the next part of an artifact
+
+
+def main() -> None:
+    """Read a request, tell the steps and the outcome as lines of JSON, and end."""
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="level=%(levelname)s logger=%(name)s %(message)s")
+    out = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a runtime prints is no answer
+    request = msgspec.json.decode(sys.stdin.buffer.readline(), type=Request)
+    _step_back(is_awaited=request.is_awaited)
+    become_owner(Path(request.cache_dir))
+    threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
+    _tell(out, prepare(request, lambda text: _tell(out, Step(text))))
+    out.flush()
+    os._exit(0)  # runtimes may take long to unload, or crash in it, when all is done
+
+
+def prepare(request: Request, tell: Callable[[str], None]) -> Outcome:
+    """Make the artifact of the request, unless it is there; `tell` is called with each step."""
+    artifacts = ArtifactStore(Path(request.cache_dir))
+    key = backends.artifact_key(request.model, request.compute)
+    if key is None:
+        return Outcome("unneeded", "this model is served from its file as it is")
+    tell("looking for an artifact that is whole")
+    try:
+        found = artifacts.open(key)
+        if found is not None:
+            return _present(request, artifacts, key, found, tell)
+        tell(f"checking {request.model.path}")
+        verify(request.model)
+        made = artifacts.add(key, request.model.reference, request.max_bytes, partial(_make, request, tell))
+    except (MistakeError, OutOfMemoryError) as error:
+        return Outcome("failed", str(error), _reason(error))
+    except OSError as error:
+        return Outcome("failed", f"{error.filename or artifacts.folder}: {error.strerror or error}")
+    return _told("prepared", made)
+
+
+def _reason(error: MistakeError | OutOfMemoryError) -> Reason | None:
+    """Name what no retry can cure."""
+    if isinstance(error, OutOfMemoryError):
+        return None
+    return error.reason if isinstance(error, ModelError) else "load_failed"
+
+
+def _present(
+    request: Request, artifacts: ArtifactStore, key: str, found: Opened, tell: Callable[[str], None]
+) -> Outcome:
+    """Measure an artifact that was made while others had the cores."""
+    artifact = found.artifact
+    if not artifact.profile.is_measured:
+        tell("measuring")
+        profile = _measured(request, request.model, found)
+        artifacts.profiled(key, profile)
+        artifact = replace(artifact, profile=profile)
+    return _told("present", artifact)
+
+
+def _told(result: Literal["prepared", "present"], artifact: Artifact) -> Outcome:
+    detail = f"{artifact.bytes / 1e6:.1f} MB, {artifact.profile}"
+    return Outcome(result, detail, profile=msgspec.to_builtins(artifact.profile))
+
+
+def _make(request: Request, tell: Callable[[str], None], folder: Path) -> Made:
+    """Make an artifact in `folder`. A disk that is full shows in what runtimes say of it: files that are cut."""
+    try:
+        if not backends.is_checkpoint(request.model):
+            made = _make_of_graph(request, request.model, tell, folder)
+            verify(request.model)  # again, because runtimes read files by name: what was read is what was compared
+            return made
+        with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as inner:
+            tell("exporting the checkpoint, shut in")
+            graph = checkpoint.export(request.model, Path(inner), tell, is_trusted=request.model.unsafe)
+            return _make_of_graph(request, replace(request.model, path=str(graph)), tell, folder)
+    except ModelError as error:
+        if shutil.disk_usage(folder).free < _FULL_BYTES:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
+        raise
+
+
+def _make_of_graph(request: Request, version: ModelVersion, tell: Callable[[str], None], folder: Path) -> Made:
+    runtime = backends.backend_of(version, request.compute, is_prepared=True)
+    tell(f"compiling with {runtime}, and comparing the answers")
+    images = request.images or version.golden
+    made = make_best(version, request.compute, folder, Path(images) if images else None, tell)
+    tell("measuring")
+    return replace(made, profile=_measured(request, version, Opened.made(folder, made)))
+
+
+def _measured(request: Request, version: ModelVersion, opened: Opened) -> Profile:
+    def load(profile: Profile) -> Detector:
+        return backends.restore(version, opened.with_profile(profile), request.compute, Path(request.cache_dir))
+
+    return measure(load, opened.artifact.profile)
+
+
+def _step_back(*, is_awaited: bool) -> None:
+    """Take the lowest priority, or one behind the lines; what cannot be had is no failure."""
+    with suppress(OSError):
+        if is_awaited:
+            os.nice(_AWAITED_NICE)
+        else:
+            set_idle(0)
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
+
+
+def _end_with_parent() -> None:
+    sys.stdin.buffer.read()
+    os._exit(1)
+
+
+def _tell(out: BinaryIO, told: Step | Outcome) -> None:
+    out.write(msgspec.json.encode(told) + b"\n")
+    out.flush()
+
+
+if __name__ == "__main__":
+    main()

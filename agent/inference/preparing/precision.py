@@ -1,0 +1,79 @@
+"""Choose an artifact's precision: the fastest in which it finds what its source finds."""
+
+import shutil
+import statistics
+import time
+from collections.abc import Callable
+from operator import itemgetter
+from pathlib import Path
+from typing import Final
+
+from agent.inference import backends
+from agent.inference.artifacts.artifact_store import Made, Opened
+from agent.inference.validation import parity
+from agent.messages.errors import ModelError
+from agent.messages.references import ModelVersion
+
+_TIMES: Final = 5
+
+
+def make_best(
+    version: ModelVersion, compute: str, folder: Path, images: Path | None, tell: Callable[[str], None]
+) -> Made:
+    """Make an artifact of a graph's file in `folder`, in the precision that is chosen.
+
+    Where the device has one precision alone there is nothing to choose. Else each is held to the first one's answers
+    on the pictures of `images`; without, on drawn ones. Raises what `backends.make` raises, and MistakeError for a
+    folder without pictures.
+    """
+    names = backends.precisions(version, compute)
+    if len(names) == 1:
+        return backends.make(version, compute, folder, names[0])
+    seen = parity.pictures(images)
+    source = backends.load_for(version, compute, names[0])
+    try:
+        expected = parity.answers(source, seen)
+    finally:
+        source.close()
+    tried: list[tuple[float, str, Made]] = []
+    for name in names:
+        try:
+            made, found, took_ms = _try(version, compute, folder / name, name, seen)
+        except ModelError as error:
+            if name == names[0]:
+                raise
+            tell(f"{name}: {error}")
+            continue
+        alike = parity.compare(expected, found, version.confidence)
+        tell(f"{name}: {alike}, {took_ms:.1f} ms a picture")
+        if alike.is_enough or name == names[0]:
+            tried.append((took_ms, name, made))
+    _, name, made = min(tried, key=itemgetter(0))
+    return _keep(folder, name, made, names)
+
+
+def _try(
+    version: ModelVersion, compute: str, folder: Path, name: str, seen: list[parity.Picture]
+) -> tuple[Made, list[backends.Objects], float]:
+    """Make it in one precision; return what it answers, and how long a picture takes."""
+    folder.mkdir()
+    made = backends.make(version, compute, folder, name)
+    model = backends.restore(version, Opened.made(folder, made), compute, folder)
+    try:
+        found = parity.answers(model, seen)
+        return made, found, statistics.median(_time_ms(model, seen[0]) for _ in range(_TIMES))
+    finally:
+        model.close()
+
+
+def _time_ms(model: backends.Model, picture: parity.Picture) -> float:
+    began_ns = time.monotonic_ns()
+    model.infer(picture)
+    return (time.monotonic_ns() - began_ns) / 1e6
+
+
+def _keep(folder: Path, name: str, made: Made, names: tuple[str, ...]) -> Made:
+    (folder / name / made.file).rename(folder / made.file)
+    for other in names:
+        shutil.rmtree(folder / other, ignore_errors=True)
+    return made

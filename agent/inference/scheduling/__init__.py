@@ -1,0 +1,1 @@
+"""Decides at which CPU priority a load runs. Imports nothing of inference."""

@@ -1,0 +1,1 @@
+"""Takes frames through their line's model. Imports memory, backends and below."""

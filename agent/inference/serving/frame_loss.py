@@ -1,0 +1,63 @@
+"""Counts of one stream's frames, and what a swap cost it."""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import ceil
+from typing import Final
+
+STEADY_S: Final = 5.0
+_STEP_NS: Final = 250_000_000
+_SAMPLES: Final = int(STEADY_S * 1e9) // _STEP_NS + 1
+
+
+@dataclass(frozen=True)
+class FrameLossMark:
+    """Where a stream stood at one moment; `loss` is the share of frames that it was losing steadily."""
+
+    offered: int
+    lost: int
+    loss: float
+
+
+class FrameLossCounter:
+    """How many frames a stream was offered, and how many of them got no inference.
+
+    `read_slot` returns (offered, overwritten unread) as the slot counts them. `discard` and `tick` are for the stream's
+    own thread; the others may be called from any.
+    """
+
+    def __init__(self, read_slot: Callable[[], tuple[int, int]]) -> None:
+        self._read_slot: Final = read_slot
+        self._discarded = 0
+        self._samples: Final[deque[tuple[int, int, int]]] = deque(maxlen=_SAMPLES)
+
+    def tick(self, now_ns: int) -> None:
+        """Keep the history that the steady rate is taken from; once a frame."""
+        if not self._samples or now_ns - self._samples[-1][0] >= _STEP_NS:
+            self._samples.append((now_ns, *self._now()))
+
+    def discard(self) -> None:
+        """Count a frame that was taken and got no answer: torn, or its inference failed."""
+        self._discarded += 1
+
+    def mark(self, now_ns: int) -> FrameLossMark:
+        """Note where the stream stands, with its steady loss over the last STEADY_S seconds (0 without frames)."""
+        offered, lost = self._now()
+        oldest_ns = now_ns - int(STEADY_S * 1e9)
+        samples = (sample[1:] for sample in self._samples.copy() if sample[0] >= oldest_ns)
+        first_offered, first_lost = next(samples, (offered, lost))
+        span = offered - first_offered
+        return FrameLossMark(offered, lost, (lost - first_lost) / span if span else 0.0)
+
+    def lost_since(self, mark: FrameLossMark) -> int:
+        """Return the frames that got no inference since `mark`, beyond those that the stream was losing anyway.
+
+        max(0, lost - ceil(loss x offered)), both since the mark; rounding up keeps a steady stream at 0.
+        """
+        offered, lost = self._now()
+        return max(0, lost - mark.lost - ceil(mark.loss * (offered - mark.offered)))
+
+    def _now(self) -> tuple[int, int]:
+        offered, overwritten = self._read_slot()
+        return offered, overwritten + self._discarded

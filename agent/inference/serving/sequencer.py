@@ -1,0 +1,32 @@
+"""The order of one stream's answers: frames are inferred side by side, and answered as they were taken."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+
+class Sequencer:
+    """Numbers, and blocks that run in the order of their numbers. Every number must come to its block."""
+
+    def __init__(self) -> None:
+        self._given = 0
+        self._next = 0
+        self._turn: Final = threading.Condition()
+
+    def number(self) -> int:
+        """Give the next number; one thread at a time."""
+        self._given += 1
+        return self._given - 1
+
+    @contextmanager
+    def after_those_before(self, number: int) -> Iterator[None]:
+        """Run the block when those of all lower numbers have run."""
+        with self._turn:
+            self._turn.wait_for(lambda: self._next == number)
+        try:
+            yield
+        finally:
+            with self._turn:
+                self._next += 1
+                self._turn.notify_all()

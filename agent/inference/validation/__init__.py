@@ -1,0 +1,1 @@
+"""Proves models and compares precisions. Imports memory, backends and below."""

@@ -1,0 +1,120 @@
+"""The proof of a model before it serves: it answers, in numbers, and golden pictures come out as expected.
+
+Golden pictures lie in one folder, each beside its expected objects: `01.jpg` (or .jpeg, .png, .bmp) and `01.json`,
+which holds `{"objects": [{"label": "cap", "class": 0, "score": 0.91, "box": [x1, y1, x2, y2]}]}` as detections carry
+them. An expected object is met by one of the same label with an IoU of at least 0.8 and a score within 0.05. Objects
+whose score is within 0.05 of the confidence threshold may be missing, or be there unasked: a different precision moves
+them over it.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.inference.backends import Model
+from agent.inference.validation import drawn_pictures
+from agent.inference.yolo.detections import objects_of
+from agent.messages.errors import ModelError
+from agent.messages.payloads import DetectedObject
+from agent.messages.references import ModelVersion
+
+IOU_AT_LEAST: Final = 0.8
+SCORE_WITHIN: Final = 0.05
+PICTURES: Final = (".jpg", ".jpeg", ".png", ".bmp")
+
+Box = tuple[float, float, float, float]
+
+
+class _Expected(msgspec.Struct, frozen=True):
+    objects: list[DetectedObject]
+
+
+def warm_up(model: Model) -> None:
+    """Answer a blank picture and a busy one, looking at every number; the first inference is the slow one.
+
+    On a blank picture alone many a wrong reading finds nothing, as the right one does.
+    Raises what `Model.check_outputs` raises, and ModelError("proof_failed").
+    """
+    for picture in (drawn_pictures.blank(model.imgsz), next(drawn_pictures.busy())):
+        found = model.check_outputs(picture)
+        if not (np.isfinite(found.boxes).all() and np.isfinite(found.scores).all()):
+            raise ModelError("proof_failed", "the answer to a drawn picture holds NaN or infinity")
+        if len(found) and not 0 <= int(found.classes.min()) <= int(found.classes.max()) < len(model.names):
+            raise ModelError("proof_failed", f"the answer names classes beyond the model's {len(model.names)}")
+
+
+def prove(model: Model, version: ModelVersion) -> None:
+    """Compare the model's answers to its golden pictures, if the catalog gives any.
+
+    Raises ModelError("proof_failed") saying what differed first, and what `Model.check_outputs` raises.
+    """
+    if version.golden is None:
+        return
+    pairs = list(_golden(Path(version.golden)))
+    if not pairs:
+        raise ModelError("proof_failed", f"{version.golden} holds no golden picture beside its JSON")
+    for picture, expected in pairs:
+        found = objects_of(model.check_outputs(_read_picture(picture)), model.names)
+        difference = compare(expected, found, version.confidence)
+        if difference:
+            raise ModelError("proof_failed", f"{picture.name}: {difference}")
+
+
+def compare(expected: list[DetectedObject], found: list[DetectedObject], confidence: float) -> str | None:
+    """Say what differs between expected and found objects, None where nothing does that matters."""
+    left = list(found)
+    for want in sorted(expected, key=lambda item: -item.score):
+        match = max((f for f in left if f.label == want.label), key=lambda f: iou(want.box, f.box), default=None)
+        if match is None or iou(want.box, match.box) < IOU_AT_LEAST:
+            if _is_borderline(want, confidence):
+                continue
+            return f"no {want.label} at {list(want.box)} (score {want.score})"
+        left.remove(match)
+        if abs(match.score - want.score) > SCORE_WITHIN:
+            return f"{want.label} at {list(want.box)} scores {match.score}, not {want.score}"
+    extra = next((item for item in left if not _is_borderline(item, confidence)), None)
+    return f"{extra.label} at {list(extra.box)} was not expected (score {extra.score})" if extra else None
+
+
+def _is_borderline(item: DetectedObject, confidence: float) -> bool:
+    return abs(item.score - confidence) <= SCORE_WITHIN
+
+
+def iou(one: Box, other: Box) -> float:
+    """Return the shared area of two boxes (x1, y1, x2, y2) over that of both together; 0 where both are empty."""
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    height = min(one[3], other[3]) - max(one[1], other[1])
+    shared = max(0.0, width) * max(0.0, height)
+    areas = (one[2] - one[0]) * (one[3] - one[1]) + (other[2] - other[0]) * (other[3] - other[1])
+    return shared / (areas - shared) if areas > shared else 0.0
+
+
+def _golden(folder: Path) -> Iterator[tuple[Path, list[DetectedObject]]]:
+    try:
+        files = sorted(folder.iterdir())
+    except OSError as error:
+        raise ModelError("proof_failed", f"the golden pictures cannot be read: {error}") from error
+    for picture in files:
+        beside = picture.with_suffix(".json")
+        if picture.suffix.lower() in PICTURES and beside in files:
+            yield picture, _read_expected(beside)
+
+
+def _read_expected(path: Path) -> list[DetectedObject]:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=_Expected).objects
+    except (OSError, msgspec.DecodeError) as error:
+        raise ModelError("proof_failed", f"{path} is no list of expected objects: {error}") from error
+
+
+def _read_picture(path: Path) -> NDArray[np.uint8]:
+    import cv2  # noqa: PLC0415 - only a proof reads pictures from files
+
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if image is None:
+        raise ModelError("proof_failed", f"{path} is no picture")
+    return np.asarray(image, np.uint8)

@@ -1,0 +1,55 @@
+"""One try of one model, in a process of its own, with the arguments COMPUTE and CACHE_DIR.
+
+Reads a version from stdin, compares its file to the catalog, loads it, warms it up and proves it on its golden
+pictures; prints one line of JSON. For `doctor`: what a runtime does here, crash or hang, happens to this process only.
+"""
+
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+
+from agent.inference.artifacts.artifact_store import become_owner
+from agent.inference.backends import NotPreparedError, load
+from agent.inference.memory import process_memory
+from agent.inference.memory.runtime_overhead import RUNTIMES_OWN_BYTES
+from agent.inference.validation.golden import prove, warm_up
+from agent.messages.errors import ChangeoverError
+from agent.messages.references import ModelVersion
+from agent.models.store import verify
+
+
+class Tried(msgspec.Struct, frozen=True):
+    """What came of it; `error` None: it serves. `is_unprepared`: it is a checkpoint, and was not opened."""
+
+    error: str | None = None
+    backend: str = ""
+    load_ms: float = 0.0
+    bytes: int = 0
+    is_unprepared: bool = False
+
+
+def attempt(version: ModelVersion, compute: str, cache_dir: Path) -> Tried:
+    """Try `version`. `bytes` is what it brought, less what its runtime keeps: it is the first model of its process."""
+    try:
+        verify(version)
+        before_bytes = process_memory.process_bytes()
+        begun_s = time.monotonic()
+        model = load(version, compute, cache_dir)
+        warm_up(model)
+        prove(model, version)
+    except NotPreparedError as error:
+        return Tried(error=str(error), is_unprepared=True)
+    except ChangeoverError as error:
+        return Tried(error=str(error))
+    load_ms = (time.monotonic() - begun_s) * 1000
+    process_memory.trim()
+    brought_bytes = max(0, process_memory.process_bytes() - before_bytes - RUNTIMES_OWN_BYTES)
+    return Tried(None, model.backend, round(load_ms, 1), brought_bytes)
+
+
+if __name__ == "__main__":
+    wanted = msgspec.json.decode(sys.stdin.buffer.read(), type=ModelVersion)
+    become_owner(Path(sys.argv[2]))
+    sys.stdout.buffer.write(msgspec.json.encode(attempt(wanted, sys.argv[1], Path(sys.argv[2]))) + b"\n")

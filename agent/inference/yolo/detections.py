@@ -1,0 +1,58 @@
+"""An answer as the contract's JSON carries it, and as control counts it."""
+
+from collections import Counter
+from datetime import datetime, timedelta, timezone
+
+import msgspec
+
+from agent.inference.yolo.objects import Objects
+from agent.messages.children import Detections
+from agent.messages.payloads import DetectedObject
+from agent.processes.slots.frame_slot import Frame
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_ENCODER = msgspec.json.Encoder()
+
+
+class _Tail(msgspec.Struct, frozen=True):
+    model: str
+    frame: int
+    captured_at: str
+    width: int
+    height: int
+    objects: list[DetectedObject]
+
+
+def utc_text(unix_ns: int) -> str:
+    """Write a moment as UTC with milliseconds, `2026-01-01T06:00:00.000Z`, cut, not rounded."""
+    moment = _EPOCH + timedelta(microseconds=unix_ns // 1000)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
+
+
+def objects_of(objects: Objects, names: tuple[str, ...]) -> list[DetectedObject]:
+    """Name the objects of an answer: scores with 4 decimals, boxes with 1, in the order of the answer."""
+    return [
+        DetectedObject(
+            label=names[index],
+            class_=index,
+            score=round(score, 4),
+            box=(round(box[0], 1), round(box[1], 1), round(box[2], 1), round(box[3], 1)),
+        )
+        for index, score, box in zip(
+            objects.classes.tolist(), objects.scores.tolist(), objects.boxes.tolist(), strict=True
+        )
+    ]
+
+
+def encode(stream: str, model: str, frame: Frame, size: tuple[int, int], objects: list[DetectedObject]) -> Detections:
+    """Make the message of one inferred frame; `size` is its (height, width), for the image is given back by now."""
+    height, width = size
+    tail = _Tail(model, frame.number, utc_text(frame.captured_unix_ns), width, height, objects)
+    return Detections(
+        stream=stream,
+        model=model,
+        frame=frame.number,
+        captured_ns=frame.captured_ns,
+        tail=_ENCODER.encode(tail)[1:],
+        counts=tuple(sorted(Counter(item.label for item in objects).items())),
+    )

@@ -1,0 +1,195 @@
+"""The subscriptions of one connection: asked for, granted, asked for again; then proven by a ping. time.monotonic."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from agent.mqtt.access.denials import Denials, subscribe
+from agent.mqtt.access.rights import Rights
+from agent.mqtt.access.topic_filter import TopicFilter
+from agent.mqtt.endpoint.connect_errors import Outcome, outcome_of
+from agent.mqtt.endpoint.link_settings import ProtocolVersion
+
+ECHO_S: Final = 3.0
+"""How long a ping may take to come back before the agent goes on without that proof."""
+_ANSWER_S: Final = 10.0
+"""How long a SUBACK, or one that is no refusal for the moment, is waited for."""
+_NO_REASON_S: Final = 2.0
+"""The same in MQTT 3.1.1, where 0x80 stands for missing rights too."""
+_FIRST_S: Final = 0.25
+_CAP_S: Final = 30.0
+_TOLD_AFTER: Final = 3
+_NO_WILDCARDS: Final = 0xA2
+_FAILURE: Final = 0x80
+
+
+class Asking(Protocol):
+    """What a listener needs of a connection."""
+
+    @property
+    def protocol(self) -> ProtocolVersion:
+        """Which version of MQTT is spoken."""
+
+    def subscribe(self, topic: str) -> None:
+        """Send a SUBSCRIBE."""
+
+    def unsubscribe(self, topics: Sequence[str]) -> None:
+        """Send an UNSUBSCRIBE."""
+
+
+@dataclass
+class _Refusal:
+    attempts: int
+    again_s: float
+    is_awaited: bool
+
+
+class Subscriptions:
+    """Asks for subscriptions, the ping's last; `done` is called once they deliver. For one thread."""
+
+    def __init__(  # noqa: PLR0913, PLR0917 - parts of one link
+        self,
+        connection: Asking,
+        denials: Denials,
+        rights: Rights,
+        ping_topic: str | None,
+        done: Callable[[], None],
+        now_s: float,
+    ) -> None:
+        self.is_done = False
+        self._connection: Final = connection
+        self._denials: Final = denials
+        self._rights: Final = rights
+        self._ping_topic: Final = ping_topic
+        self._done: Final = done
+        self._since_s: Final = now_s
+        self._wanted: Final[dict[str, TopicFilter]] = {}
+        self._queue: Final[deque[str]] = deque()
+        self._pending: Final[dict[str, float]] = {}
+        self._refused: Final[dict[str, _Refusal]] = {}
+        self._granted: Final[set[str]] = set()
+        self._settled_s: float | None = None
+        self._is_asked = False
+
+    @property
+    def may_ping(self) -> bool:
+        """Whether everything was answered that is waited for."""
+        return self._settled_s is not None
+
+    def want(self, subscriptions: Iterable[TopicFilter], now_s: float) -> None:
+        """Ask for what was not asked for yet."""
+        last = [TopicFilter(self._ping_topic)] if self._ping_topic is not None else []
+        for one in [*subscriptions, *last]:
+            self._add(one)
+        self._is_asked = True
+        self._go_on(now_s)
+
+    def ask_again(self, filter_: str) -> None:
+        """Subscribe once more, so that the broker shows what it retains there."""
+        wanted = self._wanted.get(filter_)
+        for one in [filter_] if filter_ in self._granted or wanted is None else wanted.instead:
+            if one in self._granted:
+                self._connection.subscribe(one)
+
+    def answered(self, filter_: str, code: int, now_s: float) -> None:
+        """Take a SUBACK."""
+        self._pending.pop(filter_, None)
+        wanted = self._wanted.get(filter_)
+        if wanted is None:
+            return
+        if code < _FAILURE:
+            self._granted.add(filter_)
+            self._refused.pop(filter_, None)
+            self._rights.grant(filter_)
+            if self.is_done and wanted.is_passing:
+                self._leave()
+        else:
+            self._refuse(wanted, code, now_s)
+        self._go_on(now_s)
+
+    def echoed(self) -> None:
+        """Note that a ping came back: what is granted delivers."""
+        if self.may_ping:
+            self._finish()
+
+    def tick(self, now_s: float, *, is_echo_expected: bool) -> None:
+        """Ask again for what was refused, and end what takes too long; owed at least each 0.5 s."""
+        for filter_, refusal in self._refused.items():
+            is_over = self.is_done and self._wanted[filter_].is_passing
+            if now_s >= refusal.again_s and not is_over and filter_ not in {*self._pending, *self._queue}:
+                self._queue.append(filter_)
+        for filter_, since_s in self._pending.items():
+            if now_s - since_s > _ANSWER_S:
+                self._rights.deny(filter_, "the broker does not answer a subscription")
+        self._go_on(now_s)
+        is_proof_due = is_echo_expected and self._ping_topic in self._granted
+        if self._settled_s is not None and now_s - self._settled_s > (ECHO_S if is_proof_due else 0.0):
+            self._finish()
+
+    def _add(self, wanted: TopicFilter) -> None:
+        if wanted.filter_ in self._wanted:
+            return
+        self._wanted[wanted.filter_] = wanted
+        is_left_out = self._denials.refuses(subscribe(wanted.filter_))
+        if not is_left_out and (self._denials.has_wildcards or not wanted.has_wildcard):
+            self._queue.append(wanted.filter_)
+        else:
+            self._replace(wanted)
+
+    def _replace(self, wanted: TopicFilter) -> None:
+        for topic in wanted.instead:
+            self._add(TopicFilter(topic))
+
+    def _refuse(self, wanted: TopicFilter, code: int, now_s: float) -> None:
+        filter_, outcome = wanted.filter_, outcome_of(code)
+        why = f"the broker refused a subscription: 0x{code:02X}"
+        if code == _NO_WILDCARDS:
+            self._denials.takes_no_wildcards(now_s)
+            self._replace(wanted)
+            return
+        if outcome is Outcome.DENIED:
+            self._rights.deny(filter_, why)
+        if wanted.has_wildcard and (outcome is not Outcome.LATER or self._connection.protocol != "5"):
+            self._replace(wanted)
+        before = self._refused.get(filter_)
+        attempts = 1 if before is None else before.attempts + 1
+        is_awaited = outcome is Outcome.LATER and not wanted.is_passing
+        wait_s = min(_FIRST_S * 2 ** min(attempts - 1, 10), _CAP_S) if outcome is Outcome.LATER else _CAP_S
+        self._refused[filter_] = _Refusal(attempts, now_s + wait_s, is_awaited)
+        is_replaced = wanted.has_wildcard and bool(wanted.instead) and self._connection.protocol != "5"
+        if is_awaited and attempts >= _TOLD_AFTER and not is_replaced:
+            self._rights.deny(filter_, why)
+
+    def _go_on(self, now_s: float) -> None:
+        while self._queue and not (self._denials.is_careful and self._has_pending(now_s)):
+            filter_ = self._queue.popleft()
+            self._pending[filter_] = now_s
+            self._connection.subscribe(filter_)
+        if self._settled_s is None and self._is_settled(now_s):
+            self._settled_s = now_s
+            if self._ping_topic is None:
+                self._finish()
+
+    def _has_pending(self, now_s: float) -> bool:
+        return any(now_s - since_s <= _ANSWER_S for since_s in self._pending.values())
+
+    def _is_settled(self, now_s: float) -> bool:
+        if not self._is_asked or self._queue or self._has_pending(now_s):
+            return False
+        patience_s = _ANSWER_S if self._connection.protocol == "5" else _NO_REASON_S
+        is_patient = now_s - self._since_s < patience_s
+        return not (is_patient and any(one.is_awaited for one in self._refused.values()))
+
+    def _finish(self) -> None:
+        if not self.is_done:
+            self.is_done = True
+            self._leave()
+            self._done()
+
+    def _leave(self) -> None:
+        """Hear nothing of our own any more: from here on we publish there ourselves."""
+        passing = [one for one in self._granted if self._wanted[one].is_passing]
+        self._granted.difference_update(passing)
+        if passing:
+            self._connection.unsubscribe(passing)

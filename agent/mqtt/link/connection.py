@@ -1,0 +1,389 @@
+"""One connection to the broker, driven by control's loop: from its CONNECT to its loss, and never again."""
+
+import ssl
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import MQTTErrorCode
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from agent.messages.events import LinkTakenOver, LinkTrouble, Received, Reply
+from agent.mqtt.access.denials import Denials, Unanswered, publish, subscribe
+from agent.mqtt.access.rights import Rights
+from agent.mqtt.endpoint.connect_errors import Outcome, is_refusal, missing_service, outcome_of
+from agent.mqtt.link.connection_listener import ConnectionListener
+from agent.mqtt.link.connector import Client, Dialled, Notes, close
+from agent.mqtt.message import OutgoingMessage, may_publish_to
+from agent.mqtt.packet_size import packet_bytes
+
+if TYPE_CHECKING:
+    from agent.messages.children import Message
+
+WINDOW: Final = 64
+"""QoS 1 messages on the wire without an answer, at most; an MQTT 5 broker may ask for fewer."""
+PAYLOAD_LIMIT_BYTES: Final = 64 * 1024
+"""Longer payloads are cut to one byte more, so that whoever reads them sees that they are too large."""
+_READS_AT_ONCE: Final = 64
+_UNSUPPORTED: Final = "Unsupported protocol version"
+_TAKEN_OVER: Final = "Session taken over"
+_INVALID_FILTER: Final = 0x8F
+_NO_WILDCARDS: Final = 0xA2
+_NOT_ABOUT_A_PACKET: Final = frozenset({0x89, 0x8B, 0x8D, 0x8E, 0x93, 0x98, 0x9C, 0x9D, 0x9F, 0xA0, 0xA2})
+"""Reasons of a DISCONNECT that say more than that a packet was not welcome."""
+
+Answered = Callable[[Outcome], None]
+"""Told once how the broker answered a message at QoS 1."""
+
+
+class LoopLike(Protocol):
+    """What a link needs of control's loop (`agent.processes.loop.Loop`)."""
+
+    def register(
+        self, fd: int, *, read: Callable[[], None] | None = None, write: Callable[[], None] | None = None
+    ) -> None:
+        """Call back whenever `fd` is ready; replaces what was registered for it."""
+
+    def unregister(self, fd: int) -> None:
+        """Forget `fd`."""
+
+    def put(self, event: object) -> None:
+        """Hand an event to the loop's thread, from any thread."""
+
+
+class Connection:
+    """One paho client, driven on the loop's thread. Paho's callbacks only write down what they are told."""
+
+    def __init__(  # noqa: PLR0913, PLR0917 - parts of one link
+        self,
+        dialled: Dialled,
+        loop: LoopLike,
+        owner: ConnectionListener,
+        rights: Rights,
+        denials: Denials,
+        ping_topic: str | None,
+    ) -> None:
+        """`dialled` holds a client whose CONNECT is sent."""
+        self.protocol: Final = dialled.protocol
+        self.accepted = False
+        self.answered = False
+        self.unsupported = False
+        self.refused = False
+        self.is_unexplained = False
+        self.found_session = False
+        """Whether the broker offered a session that is not wanted any more; the connection ends for that."""
+        self.too_large = False
+        self.ended: str | None = None
+        self.window = WINDOW
+        self._maximum_packet_bytes: int | None = None
+        self._resumes: Final = dialled.resumes
+        self._client: Final[Client] = dialled.client
+        self._notes: Final[Notes] = dialled.notes
+        self._loop: Final = loop
+        self._owner: Final = owner
+        self._rights: Final = rights
+        self._denials: Final = denials
+        self._ping_topic: Final = ping_topic
+        self._in_flight: Final[dict[int, tuple[str, Answered | None]]] = {}
+        self._sent: Final[dict[int | str, tuple[int, Unanswered]]] = {}
+        self._sent_count = 0
+        self._subscribing: Final[dict[int, str]] = {}
+        self._heard: list[Message] = []
+        self._echoes: list[bytes] = []
+        self._subacks: list[tuple[str, int]] = []
+        self._arrived: list[tuple[Answered, Outcome]] = []
+        self._told_up = self._told_down = False
+        self._waits_to_write: bool | None = None
+
+    @property
+    def in_flight(self) -> int:
+        """QoS 1 messages without an answer."""
+        return len(self._in_flight)
+
+    @property
+    def arrived_s(self) -> float:
+        """When the last packet came (time.monotonic)."""
+        return self._client.arrived_s
+
+    @property
+    def is_choked(self) -> bool:
+        """Whether the socket takes no more just now."""
+        return self._client.want_write()
+
+    @property
+    def has_room(self) -> bool:
+        """Whether one more QoS 1 message may go on the wire."""
+        return self.accepted and self.ended is None and len(self._in_flight) < self.window and not self.is_choked
+
+    def attach(self) -> None:
+        """Start to be driven by the loop."""
+        client = self._client
+        client.on_connect = self._on_connect
+        client.on_disconnect = self._on_disconnect
+        client.on_subscribe = self._on_subscribe
+        client.on_message = self._on_message
+        client.on_publish = self._on_publish
+        client.arrived = self._on_arrived
+        client.on_socket_close = self._on_socket_close
+        self._wait()
+
+    def publish(self, message: OutgoingMessage, answered: Answered | None = None) -> bool:
+        """Write a message to the socket. True: it is off the caller's hands; False: the connection is gone.
+
+        At QoS 1 `answered` is called with the broker's answer. What the broker would never take is not sent: that is
+        said as LinkTrouble, and answered with `Outcome.NEVER`.
+        """
+        if self.ended is not None:
+            return False
+        size_bytes = packet_bytes(message, self.protocol)
+        refused = self._refusal(message.topic, size_bytes)
+        if refused is not None:
+            self._refuse(refused, answered)
+            return True
+        packet = Unanswered(publish(message.topic), size_bytes, has_answer=message.qos > 0)
+        if self._denials.refuses(packet.packet, packet.size_bytes):
+            if message.qos:
+                trouble = LinkTrouble(f"{message.topic}: left out: the broker closes on it")
+                self._refuse(trouble, answered, Outcome.DENIED)
+            return bool(message.qos)
+        properties = None
+        if message.correlation is not None and self.protocol == "5":
+            properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+            properties.CorrelationData = message.correlation
+        info = self._client.publish(message.topic, message.payload, message.qos, message.retain, properties)
+        if info.rc == MQTTErrorCode.MQTT_ERR_SUCCESS and message.qos:
+            self._in_flight[info.mid] = (message.topic, answered)
+        self._note_sent(info.mid if message.qos else packet.packet, packet)
+        self._driven(info.rc)
+        return self.ended is None
+
+    @property
+    def unanswered(self) -> list[Unanswered]:
+        """What was sent and not answered, oldest first; at QoS 0, what nothing later was answered after."""
+        return [packet for _, packet in sorted(self._sent.values(), key=lambda one: one[0])]
+
+    def subscribe(self, topic: str) -> None:
+        """Subscribe at QoS 1; the owner is told the answer."""
+        if self.ended is not None:
+            return
+        try:
+            rc, mid = self._client.subscribe(topic, qos=1)
+        except ValueError:
+            self._heard.append(LinkTrouble(detail=f"{topic} is no topic to subscribe to"))
+            self._subacks.append((topic, _INVALID_FILTER))
+            return
+        if mid is not None:
+            self._subscribing[mid] = topic
+            self._note_sent(mid, Unanswered(subscribe(topic)))
+        self._driven(rc)
+
+    def unsubscribe(self, topics: Sequence[str]) -> None:
+        """Hear these topics no more."""
+        if self.ended is None:
+            rc, _ = self._client.unsubscribe(list(topics))
+            self._driven(rc)
+
+    def check(self) -> None:
+        """Let paho send its own keepalive, and notice that it is not answered."""
+        self._driven(self._client.loop_misc())
+
+    def end(self, detail: str) -> None:
+        """Close without a word (the broker sends the will); the owner is not told what it decided itself."""
+        self.ended = self.ended or detail
+        self._told_down = True
+        close(self._client)
+
+    def disconnect(self) -> None:
+        """Say goodbye, so that the broker sends no will."""
+        self._driven(self._client.disconnect())
+
+    def drive(self) -> None:
+        """Read and write what the socket has and takes just now, for who waits without the loop."""
+        self._read()
+        if self.fileno() is not None and self.is_choked:
+            self._write()
+
+    def fileno(self) -> int | None:
+        """Return the socket's descriptor while it is open."""
+        sock = self._client.socket()
+        return None if sock is None else sock.fileno()
+
+    def _note_sent(self, key: int | str, packet: Unanswered) -> None:
+        self._sent_count += 1
+        self._sent[key] = self._sent_count, packet
+
+    def _note_answered(self, mid: int) -> None:
+        """Note that the broker did not close on a packet, nor on what was sent before it at QoS 0."""
+        number, packet = self._sent.pop(mid, (0, None))
+        if packet is None:
+            return
+        passed = [key for key, (other, _) in self._sent.items() if isinstance(key, str) and other < number]
+        for one in [packet, *(self._sent.pop(key)[1] for key in passed)]:
+            self._denials.passed(one.packet)
+
+    def _read(self) -> None:
+        rc = MQTTErrorCode.MQTT_ERR_SUCCESS
+        for _ in range(_READS_AT_ONCE):
+            rc = self._client.loop_read()
+            sock = self._client.socket()
+            # TLS may hold whole packets that the descriptor no longer shows
+            if rc or self.ended is not None or not isinstance(sock, ssl.SSLSocket) or not sock.pending():
+                break
+        self._driven(rc)
+
+    def _write(self) -> None:
+        self._driven(self._client.loop_write())
+
+    def _driven(self, rc: MQTTErrorCode) -> None:
+        """Tell the owner what paho's callbacks wrote down: up first, then what was heard, down last."""
+        if rc and self.ended is None:
+            self.ended = self._notes.last or paho.error_string(rc)
+        if self.accepted and not self._told_up:
+            self._told_up = True
+            self._owner.connection_up()
+        self._deliver()
+        if self.ended is None:
+            self._wait()
+        elif not self._told_down:
+            self._told_down = True
+            if self.found_session:
+                self._client.disconnect()  # because the will must not speak
+            if not self.accepted:
+                close(self._client)  # what we refuse, the broker holds open
+            self._owner.connection_down()
+
+    def _deliver(self) -> None:
+        if not (self._echoes or self._heard or self._arrived or self._subacks):
+            return
+        # taken before they are told: what is told may publish, and so come back here
+        echoes, self._echoes = self._echoes, []
+        heard, self._heard = self._heard, []
+        arrived, self._arrived = self._arrived, []
+        subacks, self._subacks = self._subacks, []
+        for filter_, code in subacks:
+            self._owner.subscribed(filter_, code)
+        for payload in echoes:
+            self._owner.echoed(payload)
+        for message in heard:
+            self._owner.heard(message)
+        for answered, outcome in arrived:
+            answered(outcome)
+
+    def _refusal(self, topic: str, size_bytes: int) -> LinkTrouble | None:
+        """Return why the broker would never take such a message, or None."""
+        if not may_publish_to(topic):
+            return LinkTrouble(detail=f"{topic}: this is no topic to publish to")
+        limit_bytes = self._maximum_packet_bytes
+        if limit_bytes is not None and size_bytes > limit_bytes:
+            detail = f"{topic}: {size_bytes} bytes, where the broker takes {limit_bytes}"
+            return LinkTrouble(detail=detail, too_large=True)
+        return None
+
+    def _refuse(self, trouble: LinkTrouble, answered: Answered | None, outcome: Outcome = Outcome.NEVER) -> None:
+        self._heard.append(trouble)
+        if answered is not None:
+            self._arrived.append((answered, outcome))
+
+    def _wait(self) -> None:
+        fd = self.fileno()
+        if fd is not None and self._waits_to_write is not self.is_choked:
+            self._waits_to_write = self.is_choked
+            self._loop.register(fd, read=self._read, write=self._write if self.is_choked else None)
+
+    # paho's callbacks
+
+    def _on_connect(
+        self,
+        _client: paho.Client,
+        _data: object,
+        flags: paho.ConnectFlags,
+        reason: ReasonCode,
+        properties: Properties | None,
+    ) -> None:
+        self.answered = True
+        if reason.is_failure:
+            self.unsupported = reason.getName() == _UNSUPPORTED
+            self.refused = is_refusal(reason.getName())
+            self.ended = f"the broker refused: {reason.getName()}"
+            return
+        if flags.session_present and not self._resumes:
+            self.found_session, self.ended = True, "the broker kept an old session"
+            return
+        missing = missing_service(
+            getattr(properties, "MaximumQoS", 2), retains=bool(getattr(properties, "RetainAvailable", 1))
+        )
+        if missing is not None:
+            self.refused, self.ended = True, missing
+            return
+        self.window = 1 if self._denials.is_careful else min(WINDOW, getattr(properties, "ReceiveMaximum", WINDOW))
+        if getattr(properties, "WildcardSubscriptionAvailable", 1) == 0:
+            self._denials.takes_no_wildcards(time.monotonic())
+        self._maximum_packet_bytes = getattr(properties, "MaximumPacketSize", None)
+        self.accepted = True
+
+    def _on_disconnect(
+        self, _client: paho.Client, _data: object, flags: paho.DisconnectFlags, reason: ReasonCode, _properties: object
+    ) -> None:
+        if self.ended is None:
+            by_broker = flags.is_disconnect_packet_from_server
+            word = "the broker said" if by_broker else "the connection is lost"
+            self.ended = f"{word}: {self._notes.last or reason.getName()}"
+            self.too_large = self._client.too_large_bytes > 0
+            self.is_unexplained = not self.too_large and (not by_broker or reason.value not in _NOT_ABOUT_A_PACKET)
+            if by_broker and reason.getName() == _TAKEN_OVER:
+                self._heard.append(LinkTakenOver())
+            if by_broker and reason.value == _NO_WILDCARDS:
+                self._denials.takes_no_wildcards(time.monotonic())
+
+    def _on_subscribe(
+        self, _client: paho.Client, _data: object, mid: int, reasons: list[ReasonCode], _properties: object
+    ) -> None:
+        topic = self._subscribing.pop(mid, "")
+        self._note_answered(mid)
+        self._subacks += [(topic, reason.value) for reason in reasons]
+
+    def _on_message(self, _client: paho.Client, _data: object, message: paho.MQTTMessage) -> None:
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:
+            self._heard.append(LinkTrouble(detail="a message with a topic that is not UTF-8 was dropped"))
+            return
+        if topic == self._ping_topic:
+            self._echoes.append(bytes(message.payload))
+            self._sent.pop(publish(topic), None)
+        else:
+            payload = bytes(message.payload[: PAYLOAD_LIMIT_BYTES + 1])
+            self._heard.append(Received(topic, payload, retained=message.retain, reply=_reply(message.properties)))
+
+    def _on_publish(
+        self, _client: paho.Client, _data: object, mid: int, reason: ReasonCode, _properties: object
+    ) -> None:
+        outcome = outcome_of(reason.value)
+        if outcome is not Outcome.ACCEPTED and mid in self._in_flight:
+            topic, _ = self._in_flight[mid]
+            why = f"the broker refused a message: {reason.getName()}"
+            if outcome is Outcome.DENIED:
+                self._rights.deny(topic, why)
+            self._heard.append(LinkTrouble(f"{topic}: {why}"))
+        self._on_arrived(mid, outcome)
+
+    def _on_arrived(self, mid: int, outcome: Outcome = Outcome.ACCEPTED) -> None:
+        topic, answered = self._in_flight.pop(mid, ("", None))
+        self._note_answered(mid)
+        if outcome is Outcome.ACCEPTED and self._rights.missing:
+            self._rights.grant(topic)
+        if answered is not None:
+            self._arrived.append((answered, outcome))
+
+    def _on_socket_close(self, _client: paho.Client, _data: object, sock: Any) -> None:  # noqa: ANN401 - paho's SocketLike is no type of its API
+        self._loop.unregister(sock.fileno())
+
+
+def _reply(properties: Properties | None) -> Reply | None:
+    topic = getattr(properties, "ResponseTopic", None)
+    if not topic or not may_publish_to(topic):
+        return None
+    return Reply(topic, getattr(properties, "CorrelationData", None))

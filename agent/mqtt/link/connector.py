@@ -1,0 +1,255 @@
+"""Making a connection: the part that blocks, and so must not run on control's loop."""
+
+import codecs
+import logging
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import paho.mqtt.client as paho
+from paho.mqtt.client import MQTT_CLEAN_START_FIRST_ONLY
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from agent.messages.children import Message
+from agent.messages.errors import MistakeError
+from agent.mqtt.endpoint.connect_errors import Failure, explain
+from agent.mqtt.endpoint.link_settings import LinkSettings, ProtocolVersion
+from agent.mqtt.endpoint.tls import tls_context
+
+SessionUse = Literal["fresh", "resume", "forget"]
+"""A session that the broker kept: ends the connection; is taken up; is dropped by a clean connection before ours."""
+CONNECT_TIMEOUT_S: Final = 5.0
+MAXIMUM_PACKET_BYTES: Final = 128 * 1024
+"""Larger packets are kept from us by an MQTT 5 broker."""
+LARGEST_READ_BYTES: Final = 256 * 1024
+"""A larger packet ends the connection, which 3.1.1 alone leaves to us; smaller ones are cut, answered, and heard."""
+_MID_BYTES: Final = 2
+_FAILURE: Final = 0x80
+_VERSIONS: Final = {"5": MQTTProtocolVersion.MQTTv5, "3.1.1": MQTTProtocolVersion.MQTTv311}
+_log: Final = logging.getLogger(__name__)
+
+
+class Notes(logging.Logger):
+    """Keeps the last thing that paho complained of, for the reason of a lost connection, instead of a line for each."""
+
+    def __init__(self) -> None:
+        super().__init__("paho", logging.WARNING)
+        self.last: str | None = None
+        self.addHandler(_NoteHandler(self))
+
+
+class _NoteHandler(logging.Handler):
+    def __init__(self, notes: Notes) -> None:
+        super().__init__(logging.WARNING)
+        self._notes: Final = notes
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._notes.last = record.getMessage()
+        if self._notes.last.startswith("Caught exception"):
+            _log.error("a callback failed: %s", self._notes.last)
+
+
+class Client(paho.Client):
+    """paho's client, mended in two places, and asked for one thing more.
+
+    A bare PUBACK made it build objects of MQTT 5 properties and reason codes, in 3.1.1 too: a third of all that a
+    message costs. `arrived(mid)` is called instead of `on_publish` where the answer is good. And a TLS handshake that
+    failed left its socket open.
+    """
+
+    too_large_bytes = 0
+    """The length of the message that ended the connection, because nothing so long is taken into memory."""
+    arrived: Callable[[int], None] | None = None
+    arrived_s = 0.0
+    """When the last packet came, whatever it was (time.monotonic)."""
+
+    def _sock_recv(self, bufsize: int) -> bytes:
+        # paho asks here for the whole rest of a packet, before it has kept any of it
+        if bufsize > LARGEST_READ_BYTES:
+            self.too_large_bytes = bufsize
+            raise OSError(f"a message of {bufsize} bytes, where {LARGEST_READ_BYTES} are taken")
+        return super()._sock_recv(bufsize)
+
+    def _packet_handle(self) -> MQTTErrorCode:
+        self.arrived_s = time.monotonic()
+        return super()._packet_handle()
+
+    def _handle_pubackcomp(self, cmd: Literal["PUBACK", "PUBCOMP"]) -> MQTTErrorCode:
+        packet = self._in_packet["packet"]
+        is_plain = cmd == "PUBACK" and (
+            len(packet) == _MID_BYTES or (len(packet) > _MID_BYTES and packet[2] < _FAILURE)
+        )
+        if not is_plain or self.arrived is None:
+            return super()._handle_pubackcomp(cmd)
+        mid = int.from_bytes(packet[:_MID_BYTES], "big")
+        if self._out_messages.pop(mid, None) is not None:
+            self._inflight_messages -= 1
+            self.arrived(mid)
+        return MQTTErrorCode.MQTT_ERR_SUCCESS
+
+    def _ssl_wrap_socket(self, tcp_sock: socket.socket) -> ssl.SSLSocket:
+        if self._ssl_context is None:
+            raise ValueError("no TLS context was set")
+        sock = self._ssl_context.wrap_socket(tcp_sock, server_hostname=self._host, do_handshake_on_connect=False)
+        try:
+            sock.settimeout(CONNECT_TIMEOUT_S)
+            sock.do_handshake()
+        except (OSError, ValueError):
+            sock.close()
+            raise
+        return sock
+
+
+class Dialled(Message, frozen=True):
+    """An attempt's end. `client` has sent its CONNECT, or is None and `detail` says why.
+
+    `refused`: only somebody's change can cure it.
+    """
+
+    attempt: int
+    protocol: ProtocolVersion
+    client: Any
+    notes: Any
+    detail: str = ""
+    refused: bool = False
+    resumes: bool = True
+    """Whether a session that the broker has of us is still wanted."""
+
+
+class ConnectAttempt:
+    """One try to connect (DNS, TCP, TLS, CONNECT), on a thread of its own; `done` is called from that thread.
+
+    Its owner ends it with `abandon`. The thread lives no longer than its time-outs; a resolver's are the system's.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        settings: LinkSettings,
+        protocol: ProtocolVersion,
+        done: Callable[[Message], None],
+        *,
+        session: SessionUse = "fresh",
+    ) -> None:
+        """`session`: what a broker may have of us; in MQTT 5 it knows itself when that is over."""
+        self.number: Final = number
+        self._session: Final = session
+        self.protocol: Final = protocol
+        self._settings: Final = settings
+        self._done: Final = done
+        self._guard: Final = threading.Lock()
+        self._abandoned = False
+        self._thread: Final = threading.Thread(target=self._run, name="dial", daemon=True)
+
+    def start(self) -> None:
+        """Begin; returns at once."""
+        self._thread.start()
+
+    def join(self) -> None:
+        """Wait for a thread that has called `done` already, and so is at its end: it must not outlive its loop."""
+        self._thread.join()
+
+    def abandon(self, timeout_s: float) -> None:
+        """Say nothing more, and close what still comes; waits up to `timeout_s` for the thread."""
+        with self._guard:
+            self._abandoned = True
+        self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        notes = Notes()
+        client = None
+        failure = Failure("", is_refusal=False)
+        try:
+            if self._session == "forget":
+                forget_session(self._settings)
+            client = build_client(self._settings, self.protocol, notes)
+            connect(client, self._settings, self.protocol)
+        except (OSError, ValueError, MistakeError) as error:
+            client, failure = None, explain(error, self._settings.host)
+        dialled = Dialled(
+            self.number,
+            self.protocol,
+            client,
+            notes,
+            failure.detail,
+            refused=failure.is_refusal,
+            resumes=self._session != "fresh" or self.protocol == "5",
+        )
+        with self._guard:
+            if not self._abandoned:
+                self._done(dialled)
+            elif client is not None:
+                close(client)
+
+
+def build_client(settings: LinkSettings, protocol: ProtocolVersion, notes: Notes) -> Client:
+    """Return a client that is not connected yet.
+
+    Raise OSError (ssl.SSLError too) or LockedKeyError where a file of TLS or the password's cannot be used.
+    """
+    client = Client(
+        CallbackAPIVersion.VERSION2,
+        client_id=settings.client_id,
+        protocol=_VERSIONS[protocol],
+        clean_session=None if protocol == "5" else settings.session_s == 0,
+        reconnect_on_failure=False,
+    )
+    client.enable_logger(notes)
+    # an exception in a callback would leave paho's parser in the middle of a packet
+    client.suppress_exceptions = True
+    client.max_inflight_messages_set(0)
+    client.connect_timeout = CONNECT_TIMEOUT_S
+    client.on_socket_open = _set_no_delay
+    if settings.username:
+        # paho takes bytes as they are; its annotation says text only
+        client.username_pw_set(settings.username, _password(settings))  # type: ignore[arg-type]
+    if settings.will is not None:
+        client.will_set(settings.will.topic, settings.will.payload, qos=1, retain=True)
+    if settings.tls is not None:
+        client.tls_set_context(tls_context(settings.tls))
+    return client
+
+
+def connect(client: paho.Client, settings: LinkSettings, protocol: ProtocolVersion) -> None:
+    """Resolve, connect and send CONNECT; blocks. Raise OSError, or ValueError for a host that is none."""
+    properties = None
+    if protocol == "5":
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        properties.MaximumPacketSize = MAXIMUM_PACKET_BYTES
+        properties.SessionExpiryInterval = settings.session_s
+    starts_clean = settings.session_s == 0 if protocol == "5" else MQTT_CLEAN_START_FIRST_ONLY
+    client.connect(settings.host, settings.port, settings.keepalive_s, clean_start=starts_clean, properties=properties)
+
+
+def forget_session(settings: LinkSettings) -> None:
+    """Have a 3.1.1 broker forget what it kept for us: it has no clock for that. Blocks; raises OSError."""
+    client = build_client(replace(settings, session_s=0, will=None), "3.1.1", Notes())
+    client.connect(settings.host, settings.port, settings.keepalive_s)
+    deadline_s = time.monotonic() + CONNECT_TIMEOUT_S
+    while not client.is_connected() and time.monotonic() < deadline_s:
+        if client.loop(0.1):
+            break
+    client.disconnect()
+    close(client)
+
+
+def close(client: paho.Client) -> None:
+    """Close the socket without a DISCONNECT, so that the broker sends the will."""
+    client._reset_sockets()  # noqa: SLF001 - paho offers no way to drop a connection without a word
+
+
+def _password(settings: LinkSettings) -> bytes | None:
+    if settings.password_file is None:
+        return settings.password
+    return Path(settings.password_file).read_bytes().removeprefix(codecs.BOM_UTF8).rstrip(b"\r\n")
+
+
+def _set_no_delay(_client: paho.Client, _userdata: object, sock: Any) -> None:  # noqa: ANN401 - paho's SocketLike is no type of its API
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -1,0 +1,405 @@
+"""The link to the broker: always being made, or up. A fresh connection each time, nothing carried over in secret."""
+
+import logging
+import random
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from agent.messages.children import Message
+from agent.messages.events import LinkDown, LinkTrouble, LinkUp, Listening, Received
+from agent.mqtt.access.denials import Denials
+from agent.mqtt.access.rights import Rights
+from agent.mqtt.access.subscriptions import Subscriptions
+from agent.mqtt.access.topic_filter import TopicFilter
+from agent.mqtt.alert_latch import BROKER_REFUSED, MESSAGE_TOO_LARGE, QUIET_S, AlertLatch
+from agent.mqtt.endpoint.connect_errors import CERTIFICATE_REFUSED, is_refused_certificate
+from agent.mqtt.endpoint.link_settings import LinkSettings
+from agent.mqtt.link.connection import Answered, Connection, LoopLike
+from agent.mqtt.link.connector import ConnectAttempt, Dialled, SessionUse, close
+from agent.mqtt.link.echo_ping import EchoPing
+from agent.mqtt.link.graceful_disconnect import Beside, drive_until, finish, leave
+from agent.mqtt.link.log_dedup import LogDedup
+from agent.mqtt.link.protocol_choice import ProtocolChoice
+from agent.mqtt.message import OutgoingMessage
+from agent.processes.backoff import Backoff
+
+CONNACK_TIMEOUT_S: Final = 5.0
+_FIRST_RETRY_S: Final = 0.5
+_LONGEST_RETRY_S: Final = 5.0
+_STEADY_S: Final = 5.0
+"""A connection that stood for so long starts the back-off anew; two clients of one id must not fight without it."""
+_SHORT_LIVES: Final = 2
+"""So many connections in a row that the broker closed soon are an alert; a single one may be a broker's restart."""
+_SILENT_CLOSES: Final = 4
+"""So many connects in a row without a CONNACK are an alert: both versions of MQTT were tried, twice."""
+_GOODBYE_S: Final = 0.5
+"""How long `hold` may wait for the last acknowledgements, and then for the broker's close."""
+_log: Final = logging.getLogger(__name__)
+
+
+class Link:
+    """Connects, connects again, and puts what happened.
+
+    That is LinkUp, Listening, LinkDown, LinkTakenOver, Received, LinkTrouble and Noticed. Everything is called on the
+    loop's thread; only dialling has one of its own. `tick` is owed at least each 0.5 s. A message that `publish` took
+    is answered or, once `connection` is another number, lost: who keeps it, sends it again.
+    """
+
+    def __init__(
+        self,
+        settings: LinkSettings,
+        loop: LoopLike,
+        put: Callable[[Message], None],
+        rng: random.Random | None = None,
+    ) -> None:
+        self.round_trip_ms: float | None = None
+        self._settings: Final = settings
+        self._loop: Final = loop
+        self._put: Final = put
+        self._choice: Final = ProtocolChoice(settings.protocol)
+        self._backoff: Final = Backoff(_FIRST_RETRY_S, _LONGEST_RETRY_S, rng or random.Random())  # noqa: S311 - jitter is no secret
+        self._folded: Final = LogDedup(_log)
+        self._attempts = 0
+        self._attempt: ConnectAttempt | None = None
+        self._connection: Connection | None = None
+        self._number = 0
+        self._round_trip = EchoPing(settings.keepalive_s)
+        self._connack_by_s = 0.0
+        self._up_since_s = 0.0
+        self._dial_at_s: float | None = None
+        self._tried_since_s: float | None = None
+        self._lost_s: float | None = None
+        self._short_lives = 0
+        self._too_large_s: float | None = None
+        self._starts_clean = False
+        self._closed_on_connect = 0
+        self._notices: Final = AlertLatch(put)
+        self._rights: Final = Rights(self._notices)
+        self._denials: Final = Denials()
+        self._listener: Subscriptions | None = None
+        self._is_closing = False
+        self._echoes = True
+        self._troubles: Final = LogDedup(_log)
+
+    @property
+    def connection(self) -> int:
+        """Which connection is up, counted from 1; 0 while none is."""
+        return self._number if self.is_up else 0
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the broker accepted us and is not known to be gone."""
+        return self._connection is not None and self._connection.accepted and self._connection.ended is None
+
+    @property
+    def in_flight(self) -> int:
+        """QoS 1 messages that the broker has not answered."""
+        return 0 if self._connection is None else self._connection.in_flight
+
+    @property
+    def window(self) -> int:
+        """How many `in_flight` may be."""
+        return 0 if self._connection is None else self._connection.window
+
+    @property
+    def has_room(self) -> bool:
+        """Whether one more QoS 1 message may be published now."""
+        return self._connection is not None and self._connection.has_room
+
+    def start(self) -> None:
+        """Begin to connect; returns at once."""
+        self._dial()
+
+    def handle(self, event: object) -> bool:
+        """Take an event of the loop's inbox; False: it was not the link's."""
+        if not isinstance(event, Dialled):
+            return False
+        attempt = self._attempt
+        if attempt is None or event.attempt != attempt.number:
+            if event.client is not None:
+                close(event.client)
+            return True
+        self._attempt = None
+        attempt.join()
+        if event.client is None:
+            self._short_lives = 0
+            self._refused(event.detail, is_refusal=event.refused)
+            self._again(event.detail, at_once=False)
+            return True
+        self._connack_by_s = time.monotonic() + CONNACK_TIMEOUT_S
+        self._listener = None
+        self._connection = Connection(event, self._loop, self, self._rights, self._denials, self._settings.ping_topic)
+        self._connection.attach()
+        return True
+
+    def publish(self, message: OutgoingMessage, answered: Answered | None = None) -> bool:
+        """Send now, or return False: nothing is queued here.
+
+        At QoS 1 there must be room in the window, and `answered` is called with the broker's answer. QoS 0 is not
+        sent while the socket takes no more.
+        """
+        connection = self._connection
+        if connection is None or not connection.accepted:
+            return False
+        if not (connection.has_room if message.qos else not connection.is_choked):
+            return False
+        return connection.publish(message, answered)
+
+    def deny(self, topic: str, why: str) -> None:
+        """Raise the alert of missing rights for a topic, until a message on it is accepted."""
+        self._rights.deny(topic, why)
+
+    def give_up(self, detail: str) -> None:
+        """Close without a word, so that the broker sends the will, and connect anew."""
+        if self._connection is not None:
+            self._drop(self._connection, detail)
+
+    def listen(self, subscriptions: Sequence[TopicFilter]) -> None:
+        """Subscribe at QoS 1, on this connection; owed anew at each LinkUp. Listening follows once that delivers."""
+        if self._listener is not None and self.is_up:
+            self._listener.want(subscriptions, time.monotonic())
+            self._ping(time.monotonic())
+
+    def ask_again(self, filter_: str) -> None:
+        """Subscribe once more to what is granted, so that the broker shows what it retains there."""
+        if self._listener is not None and self.is_up:
+            self._listener.ask_again(filter_)
+
+    def tick(self, now_s: float) -> None:
+        """Do what is due by `now_s` (time.monotonic): pings, time-outs, the next attempt."""
+        self._rights.tell()
+        if self._connection is not None:
+            self._connection.check()
+        if self._connection is not None:
+            self._check(self._connection, now_s)
+        elif self._dial_at_s is not None and now_s >= self._dial_at_s:
+            self._dial()
+
+    def hold(self, seconds: float, owes: Callable[[], bool] = lambda: False, beside: Beside | None = None) -> None:
+        """Leave the broker by a DISCONNECT (no will is sent), and do not connect again before `seconds` have passed.
+
+        What was published is acknowledged before, as far as 0.5 s allow, and what `owes` says is still to come, while
+        `beside` is heard; with a silent broker this blocks for 1 s.
+        LinkDown is put where a connection stood. One that breaks meanwhile holds nothing back: what was to be said
+        comes on the next, at once, and the reason to hold back shows itself there again.
+        """
+        if self._connection is not None and self.is_up:
+            # still ours: what waited for room follows as acknowledgements come
+            limit_s = time.monotonic() + _GOODBYE_S
+            drive_until(self._connection, lambda: not (self.in_flight or owes()), limit_s, beside)
+            if self._connection is None:
+                return
+        self._attempt = None
+        self._short_lives = 0
+        connection, self._connection = self._connection, None
+        self._dial_at_s = time.monotonic() + seconds
+        if connection is None:
+            return
+        if connection.accepted and connection.ended is None:
+            leave(connection, time.monotonic() + _GOODBYE_S)
+        connection.end("held back")
+        self.round_trip_ms, self._lost_s = None, time.monotonic()
+        self._put(LinkDown(detail=f"held back for {seconds:g} s"))
+
+    def stop(self, last: Sequence[OutgoingMessage], timeout_s: float) -> bool:
+        """Send `last`, wait until everything is acknowledged, and disconnect so that the will is not sent.
+
+        Blocks up to `timeout_s`; False: it was not all acknowledged, and the broker sends the will.
+        """
+        deadline_s = time.monotonic() + timeout_s
+        self._dial_at_s = None
+        attempt, self._attempt = self._attempt, None
+        if attempt is not None:
+            attempt.abandon(timeout_s)
+        was_up = self.is_up
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return False
+        done = was_up and finish(connection, last, deadline_s)
+        connection.end("stopped")
+        return done
+
+    # what a Connection tells its owner
+
+    def connection_up(self) -> None:
+        """See owner.Owner."""
+        connection = self._connection
+        if connection is None:
+            return
+        self._choice.accepted()
+        self._closed_on_connect = 0
+        self._number += 1
+        self._up_since_s, self._tried_since_s = time.monotonic(), None
+        self._round_trip = EchoPing(self._settings.keepalive_s)
+        self._folded.over(f"connected to {self._where()}, MQTT {connection.protocol}")
+        self._listener = Subscriptions(
+            connection,
+            self._denials,
+            self._rights,
+            self._settings.ping_topic,
+            lambda: self._put(Listening(self._number)),
+            self._up_since_s,
+        )
+        if not self._is_closing:
+            self._notices.off(BROKER_REFUSED)
+        self._put(LinkUp(protocol=connection.protocol))
+
+    def connection_down(self) -> None:
+        """See owner.Owner."""
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        if connection.found_session:
+            # what it holds is too old to be meant
+            self._dial(session="forget")
+            return
+        at_once = False
+        detail = connection.ended or "the connection is lost"
+        is_refusal = connection.refused
+        if self._settings.tls is not None and not connection.answered and is_refused_certificate(detail):
+            detail, is_refusal = CERTIFICATE_REFUSED, True
+        if connection.accepted:
+            self._lost(connection)
+        else:
+            at_once = self._choice.failed(unsupported=connection.unsupported, answered=connection.answered)
+            self._closed_on_connect += not connection.answered and connection.is_unexplained
+            if self._closed_on_connect >= _SILENT_CLOSES and not is_refusal:
+                will = f", will on {self._settings.will.topic}" if self._settings.will is not None else ""
+                what = f"CONNECT (client id {self._settings.client_id}{will})"
+                detail, is_refusal = f"the broker closes the connection on {what}: {detail}", True
+        self._refused(detail, is_refusal=is_refusal)
+        self._again(detail, at_once=at_once)
+
+    def subscribed(self, filter_: str, code: int) -> None:
+        """See owner.Owner."""
+        if self._listener is not None:
+            self._listener.answered(filter_, code, time.monotonic())
+            self._ping(time.monotonic())
+
+    def heard(self, message: Message) -> None:
+        """See owner.Owner."""
+        if isinstance(message, LinkTrouble):
+            self._troubles.warn(message.detail, time.monotonic())
+            if message.too_large:
+                self._too_large(message.detail)
+        elif isinstance(message, Received):
+            self._round_trip.heard(time.monotonic())
+        self._put(message)
+
+    def echoed(self, payload: bytes) -> None:
+        """See owner.Owner."""
+        self._round_trip.echoed(payload, time.monotonic())
+        self.round_trip_ms = self._round_trip.milliseconds
+        if self._settings.ping_topic is not None:
+            self._rights.grant(self._settings.ping_topic)
+        if self._listener is not None and self._round_trip.is_own(payload):
+            self._echoes = True
+            self._listener.echoed()
+
+    def _lost(self, connection: Connection) -> None:
+        now_s = self._lost_s = time.monotonic()
+        self._choice.lost()
+        if connection.too_large:
+            # what the broker keeps for our session would come again and again
+            self._starts_clean = True
+            self._too_large(f"a message to this device: {connection.ended}")
+        is_steady = now_s - self._up_since_s >= _STEADY_S
+        self._short_lives = self._short_lives + 1 if connection.is_unexplained and not is_steady else 0
+        if is_steady:
+            self._backoff.reset()
+        if connection.is_unexplained:
+            self._look_for_denials(connection, now_s)
+
+    def _look_for_denials(self, connection: Connection, now_s: float) -> None:
+        """Find out what the broker closed on, and tell it: one alert, renewed where something is left out."""
+        unanswered = connection.unanswered
+        if self._denials.closed(unanswered, now_s):
+            self._backoff.reset()
+        elif self._short_lives < _SHORT_LIVES:
+            return
+        last = ", ".join(dict.fromkeys(one.packet for one in unanswered[-5:])) or "nothing that it did not answer"
+        self._is_closing = True
+        detail = self._denials.detail
+        self._notices.on(
+            BROKER_REFUSED,
+            detail or f"the broker closes the connection soon ({connection.ended}); sent last: {last}",
+            renew=detail is not None,
+        )
+
+    def _too_large(self, detail: str) -> None:
+        self._too_large_s = time.monotonic()
+        self._notices.on(MESSAGE_TOO_LARGE, detail)
+
+    def _refused(self, detail: str, *, is_refusal: bool) -> None:
+        if is_refusal:
+            self._notices.on(BROKER_REFUSED, detail)
+
+    def _check(self, connection: Connection, now_s: float) -> None:
+        if not connection.accepted:
+            if now_s > self._connack_by_s:
+                self._drop(connection, f"no CONNACK within {CONNACK_TIMEOUT_S:g} s")
+            return
+        if self._too_large_s is not None and self._too_large_s < self._up_since_s < now_s - QUIET_S:
+            self._too_large_s = None
+            self._notices.off(MESSAGE_TOO_LARGE)
+        if self._listener is not None:
+            self._listener.tick(now_s, is_echo_expected=self._echoes)
+        if now_s - self._up_since_s >= _STEADY_S and (self._listener is None or self._listener.is_done):
+            self._steady()
+        if self._round_trip.is_silent(now_s):
+            self._echoes = False
+            # in 3.1.1 a broker answers what it drops for want of rights as if it took it
+            self._rights.deny(self._settings.ping_topic or "", "our own message to ourselves never came back")
+        if self._round_trip.is_overdue(now_s, connection.arrived_s):
+            self._drop(connection, f"no echo of a ping within {self._settings.keepalive_s} s")
+            return
+        self._ping(now_s)
+
+    def _ping(self, now_s: float) -> None:
+        """Send a ping to ourselves where one is due; until we know that we hear, soon again."""
+        topic, listener, connection = self._settings.ping_topic, self._listener, self._connection
+        if topic is None or connection is None or listener is None or not listener.may_ping:
+            return
+        if payload := self._round_trip.due(now_s, is_eager=not listener.is_done):
+            connection.publish(OutgoingMessage(topic, payload, qos=0))
+
+    def _steady(self) -> None:
+        self._denials.steady()
+        if self._is_closing and self._denials.detail is None:
+            self._is_closing = False
+            self._notices.off(BROKER_REFUSED)
+
+    def _drop(self, connection: Connection, detail: str) -> None:
+        connection.end(detail)
+        self.connection_down()
+
+    def _again(self, detail: str, *, at_once: bool) -> None:
+        self.round_trip_ms = None
+        self._folded.warn(f"no link to {self._where()}: {detail}", time.monotonic())
+        self._put(LinkDown(detail=detail))
+        if at_once:
+            self._dial()
+        else:
+            # an attempt that waited for an answer in vain has waited already: 5 s and no more, whoever is silent
+            now_s = time.monotonic()
+            waited_s = now_s - (self._tried_since_s or now_s)
+            self._dial_at_s = now_s + max(0.0, self._backoff.next_s() - waited_s)
+
+    def _dial(self, *, session: SessionUse = "fresh") -> None:
+        self._dial_at_s, self._tried_since_s = None, time.monotonic()
+        self._attempts += 1
+        self._denials.connecting(time.monotonic())
+        recent = self._lost_s is not None and time.monotonic() - self._lost_s < self._settings.session_s
+        if self._starts_clean:
+            session = "forget"
+        elif recent:
+            session = "resume"
+        self._starts_clean = False
+        self._attempt = ConnectAttempt(
+            self._attempts, self._settings, self._choice.current, self._loop.put, session=session
+        )
+        self._attempt.start()
+
+    def _where(self) -> str:
+        return f"{self._settings.host}:{self._settings.port}"

@@ -1,0 +1,38 @@
+"""Which version of MQTT to try next."""
+
+from typing import Final
+
+from agent.mqtt.endpoint.link_settings import ProtocolSetting, ProtocolVersion
+
+_PROOFS: Final = 2
+
+
+class ProtocolChoice:
+    """`auto`: 5 first, 3.1.1 where a broker refuses that, closes, or does not answer.
+
+    An outright refusal is remembered. Silence may be a broker going down, so 5 is tried again after that connection,
+    until 3.1.1 was answered twice where 5 was not.
+    """
+
+    def __init__(self, setting: ProtocolSetting) -> None:
+        self.current: ProtocolVersion = "5" if setting == "auto" else setting
+        self._auto: Final = setting == "auto"
+        self._refused_outright = False
+        self._proofs = 0
+
+    def accepted(self) -> None:
+        """Note that a broker took the current version."""
+        self._proofs = self._proofs + 1 if self.current == "3.1.1" else 0
+
+    def failed(self, *, unsupported: bool, answered: bool) -> bool:
+        """Note that no connection came about; return whether the other version is worth a try at once."""
+        if not self._auto or (answered and not unsupported):
+            return False
+        self._refused_outright = unsupported
+        self.current = "3.1.1" if self.current == "5" else "5"
+        return self.current == "3.1.1"
+
+    def lost(self) -> None:
+        """Note that a connection that stood is gone."""
+        if self._auto and not self._refused_outright and self._proofs < _PROOFS:
+            self.current = "5"

@@ -1,0 +1,1 @@
+"""Keeps what the broker has not acknowledged. Imports the link's types."""

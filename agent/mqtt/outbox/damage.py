@@ -1,0 +1,67 @@
+"""What makes an outbox's file damaged: what SQLite finds, and what it finds well and cannot be so."""
+
+import math
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from agent.mqtt.outbox.outbox_item import Kind
+
+CLOCK: Final = ("elapsed_s", "kernel_boot", "boottime_s")
+TOTAL: Final = ("kind", "count", "bytes")
+MESSAGE: Final = ("number", "kept_s", "size", "topic", "payload", "correlation")
+_LONGEST_TOPIC_BYTES: Final = 65535
+_LARGEST_NUMBER: Final = 2**60
+_LARGEST_TIME_S: Final = 1e12
+_WORDS: Final = ("no such table", "no such column", "has no column", "values were supplied", "Could not decode")
+"""How SQLite, or its module, calls damage an operational error."""
+
+
+class DamagedError(sqlite3.DatabaseError):
+    """The file holds what this agent never wrote."""
+
+
+def is_damage(error: Exception) -> bool:
+    """Say whether an error is the file's own, and not the disk's of this moment."""
+    if isinstance(error, sqlite3.OperationalError):
+        return any(word in str(error) for word in _WORDS)
+    return isinstance(error, sqlite3.DatabaseError)
+
+
+@contextmanager
+def sound() -> Iterator[None]:
+    """Turn what wrong types and missing rows do to the code that reads them into DamagedError."""
+    try:
+        yield
+    except (TypeError, ValueError, LookupError, ArithmeticError, AttributeError) as error:
+        raise DamagedError(f"a value is not what it should be: {error}") from error
+
+
+def check_tables(db: sqlite3.Connection) -> None:
+    """Raise DamagedError where a table is missing or another one than was made."""
+    expected = {"clock": CLOCK, "total": TOTAL} | {kind.name.lower(): MESSAGE for kind in Kind}
+    for table, columns in expected.items():
+        found = tuple(row[1] for row in db.execute(f"PRAGMA table_info({table})"))
+        if found != columns:
+            raise DamagedError(f"the table {table} has the columns {', '.join(map(str, found)) or '(none)'}")
+
+
+def is_time(value: object) -> bool:
+    """Say whether a value can be a moment in seconds."""
+    return isinstance(value, (int, float)) and math.isfinite(value) and abs(value) < _LARGEST_TIME_S
+
+
+def is_number(value: object) -> bool:
+    """Say whether a value can be a message's number."""
+    return isinstance(value, int) and abs(value) < _LARGEST_NUMBER
+
+
+def is_topic(value: object) -> bool:
+    """Say whether a value can be a topic that is published to."""
+    if not isinstance(value, str) or not value or any(sign in value for sign in "+#\0"):
+        return False
+    try:
+        return len(value.encode()) <= _LONGEST_TOPIC_BYTES
+    except UnicodeEncodeError:
+        return False

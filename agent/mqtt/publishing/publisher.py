@@ -1,0 +1,385 @@
+"""What control says, and how surely: state, events, detections and live values each in their own way."""
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from time import monotonic
+from typing import Final, Literal, Protocol
+
+from agent.mqtt.endpoint.connect_errors import Outcome
+from agent.mqtt.link.connection import Answered, LoopLike
+from agent.mqtt.link.graceful_disconnect import Beside
+from agent.mqtt.message import OutgoingMessage
+from agent.mqtt.outbox.outbox import Outbox
+from agent.mqtt.outbox.outbox_item import Kind, OutboxItem
+from agent.mqtt.publishing.ack_rate import AckRate
+from agent.mqtt.publishing.replay_offers import Offers
+from agent.mqtt.publishing.replay_rate import ReplayRateLimiter
+from agent.mqtt.publishing.retained_states import READY_ZERO_S, Standing
+from agent.mqtt.publishing.retry_backoff import Retries
+from agent.mqtt.publishing.send_queue import Live, SendQueue
+from agent.mqtt.topics import Topics
+
+_STATES_LIMIT: Final = 1024
+"""States that wait for room in the window, at most; then only the present truth waits."""
+_PLURAL: Final = {Kind.EVENT: "events", Kind.SUMMARY: "summaries", Kind.DETECTION: "detections"}
+Keep = Literal["offline", "always", "never"]
+"""`[outbox] detections`."""
+
+
+class Sending(Protocol):
+    """What a publisher needs of the link."""
+
+    @property
+    def connection(self) -> int:
+        """Which connection is up; 0 while none is."""
+
+    @property
+    def in_flight(self) -> int:
+        """Messages without an answer."""
+
+    @property
+    def window(self) -> int:
+        """How many `in_flight` may be."""
+
+    @property
+    def has_room(self) -> bool:
+        """Whether one more QoS 1 message may go."""
+
+    def publish(self, message: OutgoingMessage, answered: Answered | None = None) -> bool:
+        """Send now; False: not now."""
+
+    def deny(self, topic: str, why: str) -> None:
+        """Note that the broker does not take messages on a topic."""
+
+    def give_up(self, detail: str) -> None:
+        """Close without a word, so that the broker sends the will, and connect anew."""
+
+    def hold(self, seconds: float, owes: Callable[[], bool], beside: Beside | None) -> None:
+        """Leave the broker for so long, once nothing is owed."""
+
+    def stop(self, last: Sequence[OutgoingMessage], timeout_s: float) -> bool:
+        """Send `last`, wait for their acknowledgement, disconnect."""
+
+
+class Publisher:
+    """Speaks on a connection only after `announce`, which is owed at each LinkUp, after subscribing.
+
+    On the wire, states and live detections keep the order in which they were given: a detection that finds no room in
+    the window within a second (`Wire`) goes to the outbox, and later to the replay topic. Nothing retained is ever
+    sent from an older time: a new connection begins with the present truth. For the loop's thread.
+
+    `detections`: `always` sends a detection when it is on disk; `offline` sends it from memory, and the outbox puts on
+    disk what is not acknowledged soon; `never` drops what cannot go live.
+    """
+
+    def __init__(self, link: Sending, topics: Topics, outbox: Outbox, detections: Keep = "offline") -> None:
+        self.live_dropped = 0
+        self.states_folded = 0
+        self.states_refused = 0
+        self._refused: Final = dict.fromkeys(Kind, 0)
+        self._dropped: Final = dict.fromkeys(Kind, 0)
+        self._link: Final = link
+        self._topics: Final = topics
+        self._outbox: Final = outbox
+        self._keep: Final = detections
+        self._retries: Final = Retries()
+        self._standing: Final = Standing(topics, self._retries)
+        self._offers: Final = Offers(outbox, self._retries)
+        self._wire: Final = SendQueue()
+        self._connection = 0
+        self._announced = False
+        self._replaying = 0
+        self._pace: Final = ReplayRateLimiter()
+        self._rate: Final = AckRate()
+        outbox.on_change = self._pump
+
+    def start(self, loop: LoopLike) -> None:
+        """Open the outbox's file; returns at once."""
+        self._outbox.start(loop)
+
+    def send_state(self, topic: str, payload: bytes) -> None:
+        """Set a retained value. One that did not change is not sent again; an empty one clears the topic."""
+        self._look()
+        if self._standing.truth.get(topic) == payload:
+            return
+        self._standing.truth[topic] = payload
+        if not self._announced:
+            return
+        # a state must not wait for the disk
+        self._demote(self._wire.take_unwritten())
+        self._wire.add_state(self._standing.changed(topic, monotonic()))
+        if self._wire.states > _STATES_LIMIT:
+            self.states_folded += self._wire.states
+            self.announce()
+        self._pump()
+
+    def send_event(self, topic: str, payload: bytes, correlation: bytes | None = None) -> None:
+        """Send at QoS 1, keeping it until the broker acknowledged it."""
+        self._look()
+        self._outbox.keep(Kind.EVENT, OutgoingMessage(topic, payload, correlation=correlation))
+        self._pump()
+
+    def send_detection(self, stream: str, payload: bytes) -> None:
+        """Send a stream's next detections live, or keep them for its replay topic."""
+        self._look()
+        live = OutgoingMessage(self._topics.of_stream(stream, "detections"), payload)
+        later = OutgoingMessage(self._topics.of_stream(stream, "replay"), payload)
+        is_refused = self._retries.is_held(monotonic()) or self._retries.is_denied(live.topic, monotonic())
+        if not self._announced or is_refused or not (self._may_go_live or self._wire.takes(live)):
+            self._later(later)
+            return
+        waiting = Live(live, monotonic())
+        if self._keep == "always" and self._outbox.can_write:
+            waiting.is_written = False
+            waiting.entry = self._outbox.track_in_flight_once_written(Kind.DETECTION, later, partial(_written, waiting))
+        elif self._keep != "never":
+            waiting.entry = self._outbox.track_in_flight(Kind.DETECTION, later)
+        if waiting.is_written and self._may_go_live:
+            self._go_live(waiting)
+        else:
+            self._wire.add_live(waiting)
+
+    def send_summary(self, stream: str, payload: bytes) -> None:
+        """Send a stream's next summary behind those before it: there is one topic for now and later."""
+        self._look()
+        message = OutgoingMessage(self._topics.of_stream(stream, "summary"), payload)
+        if self._keep != "never":
+            self._outbox.keep(Kind.SUMMARY, message)
+            self._pump()
+            return
+        answered = partial(self._unkept_answered, Kind.SUMMARY, message)
+        if not (self._may_go_live and self._link.publish(message, answered)):
+            self._dropped[Kind.SUMMARY] += 1
+
+    def send_live(self, topic: str, payload: bytes) -> None:
+        """Send at QoS 0, now or never."""
+        self._look()
+        if not (self._announced and self._link.publish(OutgoingMessage(topic, payload, qos=0))):
+            self.live_dropped += 1
+
+    def announce(self) -> None:
+        """Send the truth of everything retained: every line's `ready` first, the device's `status` last.
+
+        `status` waits until the broker has accepted each `ready`.
+        """
+        self._look()
+        is_fresh, self._announced = not self._announced, self._connection != 0
+        if self._announced:
+            self._demote(self._wire.clear())
+            for message in self._standing.begin(monotonic(), is_fresh=is_fresh):
+                self._wire.add_state(message)
+            self._pump()
+
+    def tick(self) -> None:
+        """Expire what is too old, put on disk what is in doubt, and go on with what waits; owed each 0.5 s."""
+        self._look()
+        self._give_up_if_due()
+        self._demote(self._wire.take_late(monotonic()))
+        self._outbox.tick(is_up=self._announced)
+        if not self._outbox.can_write:
+            # the disk hangs: what waits for it goes without
+            for live in self._wire.unwritten():
+                _written(live)
+        self._offers.unpark(monotonic())
+        self._pump()
+        is_behind = self._announced and (bool(self._wire) or self._outbox.has_unsent)
+        is_behind = is_behind and not self._retries.is_careful(monotonic())
+        self._rate.look(monotonic(), is_behind=is_behind and not self._pace.take_rated())
+
+    def counters(self) -> dict[str, int]:
+        """Return what waits for the broker, and what was dropped and refused since the start, by class."""
+        outbox = self._outbox
+        dropped = {
+            f"{_PLURAL[kind]}_dropped": outbox.dropped(kind) + self._dropped[kind] + self._offers.dropped[kind]
+            for kind in Kind
+        }
+        return {
+            **{_PLURAL[kind]: outbox.depth(kind) for kind in Kind},
+            "bytes": outbox.size_bytes,
+            "disk_bytes": outbox.disk_bytes,
+            **dropped,
+            "live_dropped": self.live_dropped,
+            **{f"{_PLURAL[kind]}_refused": self._refused[kind] for kind in Kind},
+            "states_refused": self.states_refused,
+        }
+
+    @property
+    def oldest_age_s(self) -> float:
+        """How long the oldest message has waited for its acknowledgement; 0 where none does."""
+        return self._outbox.oldest_age_s
+
+    def acknowledged_kbps(self, now_s: float) -> float | None:
+        """Return the acknowledged rate in kbit/s; None while the outbox has not been behind for 5 s.
+
+        Behind is what waits on a connection that stands, other than by the replay's own rate: without that nothing is
+        known of the way. `now_s` is time.monotonic.
+        """
+        return self._rate.kbps(now_s)
+
+    def hold(self, seconds: float) -> None:
+        """Say what is owed, events that wait for the disk too, leave the broker, and stay away; see `Link.hold`."""
+        self._look()
+        if self._connection and not self._announced:
+            # a twin may be heard of before we speak, and must hear of us
+            self.announce()
+        self._link.hold(seconds, lambda: self._outbox.depth(Kind.EVENT) > 0, self._outbox.ear)
+
+    def stop(self, last: Sequence[tuple[str, bytes]], timeout_s: float) -> bool:
+        """Send the last retained values (`ready` 0 of each line, then `status`), and disconnect when acknowledged.
+
+        What was not acknowledged is on disk when this returns.
+        """
+        self._demote(self._wire.clear())
+        self._standing.truth.update(last)
+        done = self._link.stop([OutgoingMessage(topic, payload, retain=True) for topic, payload in last], timeout_s)
+        self._outbox.stop()
+        return done
+
+    @property
+    def _may_go_live(self) -> bool:
+        return self._announced and not self._wire and self._link.has_room
+
+    def _look(self) -> None:
+        """Notice that the connection is another one: what was on the wire goes back, states are announced anew."""
+        if self._link.connection == self._connection:
+            return
+        self._connection = self._link.connection
+        self._announced = False
+        self._replaying = 0
+        self._dropped[Kind.DETECTION] += sum(live.entry is None for live in self._wire.clear())
+        self._offers.clear()
+        self._outbox.back()
+        self._pace.lost()
+        self._retries.begin()
+
+    def _give_up_if_due(self) -> None:
+        topic = self._standing.overdue(monotonic()) if self._announced else None
+        if topic is not None:
+            self._link.give_up(f"{topic}: `ready` 0 was not accepted within {READY_ZERO_S:g} s")
+            self._look()
+
+    def _pump(self) -> None:
+        while self._announced and self._link.has_room:
+            for message in self._standing.due(monotonic()):
+                self._wire.add_state(message)
+            # answers to a command do not wait behind detections
+            if not self._wire.states and self._send_next(Kind.EVENT):
+                continue
+            first = self._wire.next()
+            if isinstance(first, Live):
+                self._go_live(first)
+            elif first is not None:
+                self._link.publish(first, partial(self._state_answered, first))
+            elif self._wire.states or not self._send_next(Kind.SUMMARY):
+                break
+        self._replay()
+
+    def _replay(self) -> None:
+        """Send what was kept; live messages have the right of way, and half of the window for themselves."""
+        while self._announced and not self._wire.states and self._link.has_room:
+            now_s, others = monotonic(), self._link.in_flight - self._replaying
+            if not self._pace.may_send(self._replaying, max(1, self._link.window // 2) - others, now_s):
+                return
+            entry = self._offers.next(Kind.DETECTION, now_s)
+            if entry is None:
+                return
+            self._pace.sent()
+            self._replaying += 1
+            if not self._link.publish(entry.message, partial(self._replay_answered, entry, now_s)):
+                return
+
+    def _send_next(self, kind: Kind) -> bool:
+        entry = self._offers.next(kind, monotonic())
+        return entry is not None and self._link.publish(entry.message, partial(self._kept_answered, entry))
+
+    def _go_live(self, live: Live) -> None:
+        if live.entry is None:
+            answered: Answered = partial(self._unkept_answered, Kind.DETECTION, live.message)
+        else:
+            answered = partial(self._live_answered, live.entry, live.message.topic)
+        if not self._link.publish(live.message, answered):
+            self._demote([live])
+            self._look()
+
+    def _later(self, message: OutgoingMessage) -> None:
+        if self._keep == "never":
+            self._dropped[Kind.DETECTION] += 1
+        else:
+            self._outbox.keep(Kind.DETECTION, message)
+
+    def _demote(self, lives: Iterable[Live]) -> None:
+        """Send on the replay topic what was to go live, or drop what is not kept."""
+        for live in lives:
+            if live.entry is None:
+                self._dropped[Kind.DETECTION] += 1
+            else:
+                self._outbox.release(live.entry)
+
+    # what the broker answers
+
+    def _state_answered(self, message: OutgoingMessage, outcome: Outcome) -> None:
+        self.states_refused += outcome is not Outcome.ACCEPTED
+        self._standing.answered(message, self._noted(message.topic, outcome))
+        self._rate.arrived(message.size_bytes)
+        self._pump()
+
+    def _live_answered(self, entry: OutboxItem, topic: str, outcome: Outcome) -> None:
+        outcome = self._noted(topic, outcome)
+        if outcome in {Outcome.LATER, Outcome.DENIED}:
+            self._refused[entry.kind] += 1
+            self._outbox.release(entry)
+            self._pump()
+        else:
+            self._settle(entry, outcome)
+
+    def _kept_answered(self, entry: OutboxItem, outcome: Outcome) -> None:
+        topic = entry.message.topic
+        if outcome is Outcome.DENIED and not topic.startswith(f"{self._topics.base}/"):
+            # an answer that somebody wanted on a topic of his own: he may not have meant one that is open to us
+            outcome = Outcome.NEVER
+        outcome = self._noted(topic, outcome)
+        if outcome is Outcome.LATER:
+            self._refused[entry.kind] += 1
+            self._outbox.release(entry)
+            self._pump()
+        elif outcome is Outcome.DENIED:
+            self._refused[entry.kind] += 1
+            self._offers.park(entry)
+            self._pump()
+        else:
+            self._settle(entry, outcome)
+
+    def _replay_answered(self, entry: OutboxItem, sent_s: float, outcome: Outcome) -> None:
+        self._replaying -= 1
+        now_s = monotonic()
+        if outcome is Outcome.ACCEPTED:
+            self._pace.arrived(now_s - sent_s, now_s)
+        self._kept_answered(entry, outcome)
+
+    def _unkept_answered(self, kind: Kind, message: OutgoingMessage, outcome: Outcome) -> None:
+        self._noted(message.topic, outcome)
+        if outcome is not Outcome.ACCEPTED:
+            self._refused[kind] += 1
+            self._dropped[kind] += 1
+        self._rate.arrived(message.size_bytes)
+        self._pump()
+
+    def _settle(self, entry: OutboxItem, outcome: Outcome) -> None:
+        """Forget a message that arrived, or that no broker will ever take."""
+        if outcome is Outcome.NEVER:
+            self._refused[entry.kind] += 1
+            self._dropped[entry.kind] += 1
+        self._outbox.acknowledged(entry)
+        self._rate.arrived(entry.message.size_bytes)
+        self._pump()
+
+    def _noted(self, topic: str, outcome: Outcome) -> Outcome:
+        noted = self._retries.answered(topic, outcome, monotonic())
+        if noted is not outcome:
+            self._link.deny(topic, "the broker refuses its messages again and again, and takes others")
+        return noted
+
+
+def _written(live: Live) -> None:
+    """Note that a detection is on disk; the outbox's `on_change` follows."""
+    live.is_written, live.since_s = True, monotonic()

@@ -1,0 +1,82 @@
+"""The retained values that are true now, and which of them the broker has not accepted yet. Times: time.monotonic."""
+
+from typing import Final
+
+from agent.mqtt.endpoint.connect_errors import Outcome
+from agent.mqtt.message import OutgoingMessage
+from agent.mqtt.publishing.retry_backoff import Retries
+from agent.mqtt.topics import Topics
+
+READY_ZERO_S: Final = 5.0
+"""A `ready` 0 that the broker has not accepted for so long gives the link up, so that the will speaks."""
+_NOTHING: Final = b"0"
+
+
+class Standing:
+    """Decides which retained value is to be sent; `status` goes last, once every `ready` is accepted."""
+
+    def __init__(self, topics: Topics, retries: Retries) -> None:
+        self.truth: Final[dict[str, bytes]] = {}
+        self._topics: Final = topics
+        self._retries: Final = retries
+        self._owed_since_s: Final[dict[str, float]] = {}
+        self._refused: Final[set[str]] = set()
+        self._status_waits = False
+        self._is_will_out = False
+
+    def is_ready(self, topic: str) -> bool:
+        """Whether a topic is a line's `ready`."""
+        return topic.startswith(f"{self._topics.base}/line/") and topic.endswith("/ready")
+
+    def begin(self, now_s: float, *, is_fresh: bool) -> list[OutgoingMessage]:
+        """Return all that is to be sent, every `ready` first; `is_fresh`: on a connection where nothing was said."""
+        if is_fresh:
+            self._owed_since_s.clear()
+        self._refused.clear()
+        self._status_waits = self._topics.status in self.truth
+        topics = sorted(self.truth, key=lambda topic: not self.is_ready(topic))
+        for topic in topics:
+            self._owed_since_s.setdefault(topic, now_s)
+        return [self._newest(topic) for topic in topics if topic != self._topics.status]
+
+    def changed(self, topic: str, now_s: float) -> OutgoingMessage:
+        """Return what to send of a value that was set just now."""
+        self._owed_since_s[topic] = now_s
+        self._refused.discard(topic)
+        return self._newest(topic)
+
+    def answered(self, message: OutgoingMessage, outcome: Outcome) -> None:
+        """Note the broker's answer; one to a value that is not true any more says nothing."""
+        topic = message.topic
+        if self.truth.get(topic) != message.payload or topic not in self._owed_since_s:
+            return
+        if outcome in {Outcome.LATER, Outcome.DENIED}:
+            self._refused.add(topic)
+            return
+        del self._owed_since_s[topic]
+        if topic == self._topics.status and outcome is Outcome.ACCEPTED:
+            self._is_will_out = False
+
+    def due(self, now_s: float) -> list[OutgoingMessage]:
+        """Return the newest value of what was refused, once it may be tried again; and `status` when its time is."""
+        due: list[OutgoingMessage] = []
+        if self._refused and not self._retries.is_held(now_s):
+            again = [topic for topic in self._refused if not self._retries.is_denied(topic, now_s)]
+            self._refused.difference_update(again)
+            due += [self._newest(topic) for topic in sorted(again, key=lambda topic: not self.is_ready(topic))]
+        if self._status_waits and not any(map(self.is_ready, self._owed_since_s)):
+            self._status_waits = False
+            due.append(self._newest(self._topics.status))
+        return due
+
+    def overdue(self, now_s: float) -> str | None:
+        """Return the topic of a `ready` 0 that gives the link up, once: then the will has said that nobody is here."""
+        for topic, since_s in self._owed_since_s.items():
+            is_late = now_s - since_s > READY_ZERO_S
+            if is_late and self.is_ready(topic) and self.truth[topic] == _NOTHING and not self._is_will_out:
+                self._is_will_out = True
+                return topic
+        return None
+
+    def _newest(self, topic: str) -> OutgoingMessage:
+        return OutgoingMessage(topic, self.truth[topic], retain=True)

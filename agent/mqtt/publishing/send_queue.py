@@ -1,0 +1,114 @@
+"""What waits for room on the wire: states and live detections, in the order in which they were given."""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from agent.mqtt.message import OutgoingMessage
+from agent.mqtt.outbox.outbox_item import OutboxItem
+
+LIVE_S: Final = 1.0
+"""A detection that found no room for longer is not live any more, and the link is in doubt."""
+HOLDS_UP_S: Final = 0.1
+"""So long detections may hold up a state that came after them."""
+_MOST: Final = 256
+_MOST_BYTES: Final = 2**20
+
+
+@dataclass(slots=True, eq=False)
+class Live:
+    """A detection on its way; `entry` is its place in the outbox, None where it is not kept.
+
+    `since_s` is when it came, or came to the disk. Where it is to be on disk first, it is not `is_written` before.
+    """
+
+    message: OutgoingMessage
+    since_s: float
+    entry: OutboxItem | None = None
+    is_written: bool = True
+
+
+class SendQueue:
+    """A queue with bounds for detections; states are bounded by whoever puts them in. Decides nothing.
+
+    Times are seconds of one monotonic clock. What is taken out is the caller's again.
+    """
+
+    def __init__(self) -> None:
+        self.states = 0
+        self._queue: deque[OutgoingMessage | Live] = deque()
+        self._live_bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    def takes(self, message: OutgoingMessage) -> bool:
+        """Whether one more detection may wait."""
+        is_many = len(self._queue) - self.states >= _MOST
+        return not is_many and self._live_bytes + message.size_bytes <= _MOST_BYTES
+
+    def add_state(self, message: OutgoingMessage) -> None:
+        """Put a state behind all that waits."""
+        self._queue.append(message)
+        self.states += 1
+
+    def add_live(self, live: Live) -> None:
+        """Put a detection behind all that waits."""
+        self._queue.append(live)
+        self._live_bytes += live.message.size_bytes
+
+    def next(self) -> OutgoingMessage | Live | None:
+        """Take what may go now. None: nothing waits, or the first waits for the disk."""
+        first = self._queue[0] if self._queue else None
+        if first is None or (isinstance(first, Live) and not first.is_written):
+            return None
+        self._queue.popleft()
+        self._uncount(first)
+        return first
+
+    def unwritten(self) -> list[Live]:
+        """Return the detections that wait for the disk; they stay."""
+        return [one for one in self._queue if isinstance(one, Live) and not one.is_written]
+
+    def take_unwritten(self) -> list[Live]:
+        """Take out the detections that wait for the disk."""
+        return self._take_out(lambda _place, live: not live.is_written)
+
+    def take_late(self, now_s: float) -> list[Live]:
+        """Take out the detections that waited for room for too long; before a state, that is soon."""
+        if len(self._queue) == self.states:
+            return []
+        last_state = max(
+            (place for place, one in enumerate(self._queue) if isinstance(one, OutgoingMessage)), default=-1
+        )
+        return self._take_out(
+            lambda place, live: (
+                live.is_written and now_s - live.since_s > (HOLDS_UP_S if place < last_state else LIVE_S)
+            )
+        )
+
+    def clear(self) -> list[Live]:
+        """Forget the states, and take out every detection."""
+        taken = self._take_out(lambda _place, _live: True)
+        self._queue.clear()
+        self.states = 0
+        return taken
+
+    def _take_out(self, is_out: Callable[[int, Live], bool]) -> list[Live]:
+        out: list[Live] = []
+        for place, one in enumerate(self._queue):
+            if isinstance(one, Live) and is_out(place, one):
+                out.append(one)
+        if out:
+            gone = set(map(id, out))
+            self._queue = deque(one for one in self._queue if id(one) not in gone)
+            for one in out:
+                self._uncount(one)
+        return out
+
+    def _uncount(self, one: OutgoingMessage | Live) -> None:
+        if isinstance(one, Live):
+            self._live_bytes -= one.message.size_bytes
+        else:
+            self.states -= 1

@@ -1,0 +1,1 @@
+"""Shares frames between a camera process and the worker."""

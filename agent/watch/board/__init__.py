@@ -1,0 +1,1 @@
+"""Folds a device's messages into rows. Pure."""

@@ -1,0 +1,60 @@
+"""How a board looks: parts below each other, in as many lines as there are.
+
+Colours mean: green ready, yellow switching or degraded, red fault or stalled; each is also said in a word.
+"""
+
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.text import Text
+
+from agent.watch.board.rows import Snapshot
+from agent.watch.screen import tables
+from agent.watch.screen.section import Section, share
+
+
+class View:
+    """A board for rich to draw: fits the height where one is given, else shows every row."""
+
+    def __init__(self, board: Snapshot) -> None:
+        self._board = board
+
+    def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
+        """Yield the parts from the top down."""
+        yield from _parts(self._board, options.max_width, options.height)
+
+
+def _parts(board: Snapshot, width: int, height: int | None) -> list[RenderableType]:
+    away = tables.away(board.broker)
+    top: list[RenderableType] = [tables.header(board, width), *([away] if away else [])]
+    # in the order in which rows are granted: what tells of trouble first
+    alerts, lines, streams = tables.alerts(board.alerts), tables.lines(board.lines), tables.streams(board.streams)
+    models, changeovers = tables.models(board.memory), tables.changeovers(board.changeovers)
+    sections = (alerts, lines, streams, models, changeovers)
+    fixed = len(top) + len(sections) + 2
+    rooms, is_airy = _rooms(sections, height, fixed)
+    drawn = [section.table(width, room) for section, room in zip(sections, rooms, strict=True)]
+    memory: list[RenderableType] = [
+        tables.budget(board.memory, board.processes),
+        drawn[3],
+        tables.processes(board.processes),
+    ]
+    blocks: list[list[RenderableType]] = [top, [drawn[0]], [drawn[1]], [drawn[2]], memory, [drawn[4]]]
+    return _spaced(blocks, is_airy=is_airy)
+
+
+def _rooms(sections: tuple[Section, ...], height: int | None, fixed: int) -> tuple[list[int | None], bool]:
+    """Return each section's rows, and whether blank lines fit between the blocks."""
+    if height is None:
+        return [None] * len(sections), True
+    blanks = len(sections)
+    least = sum(min(section.least, section.wanted) for section in sections)
+    is_airy = height >= fixed + blanks + least
+    return list(share(sections, height - fixed - (blanks if is_airy else 0))), is_airy
+
+
+def _spaced(blocks: list[list[RenderableType]], *, is_airy: bool) -> list[RenderableType]:
+    parts: list[RenderableType] = []
+    for place, block in enumerate(blocks):
+        if place and is_airy:
+            parts.append(Text())
+        parts.extend(block)
+    return parts
