@@ -12,6 +12,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+from support.camera_answers import DESCRIBED, OPTIONS, PAGE, Answering, rtsp_answer
 
 from agent.capture.source import Image, Patience, Source
 from agent.capture.sources import create
@@ -106,70 +107,22 @@ def test_an_rtsp_camera_says_that_the_path_is_wrong(rtsp: Callable[..., str]) ->
         create(f"rtsp://{rtsp('h264')}/nothing", unexpected).open()
 
 
-class Answering:
-    """A server that gives one scripted answer to whatever is asked, with the request's CSeq."""
-
-    def __init__(self, answers: dict[str, str]) -> None:
-        self._answers = answers
-        self._server = socket.create_server(("127.0.0.1", 0))
-        self.place = f"127.0.0.1:{self._server.getsockname()[1]}"
-        self._thread = threading.Thread(target=self._serve)
-        self._thread.start()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                peer, _ = self._server.accept()
-            except OSError:
-                return
-            with peer:
-                self._answer(peer)
-
-    def _answer(self, peer: socket.socket) -> None:
-        peer.settimeout(5)
-        try:
-            while request := peer.recv(4096).decode("latin-1"):
-                sequence = next((line for line in request.split("\r\n") if line.lower().startswith("cseq")), "X: y")
-                method = request.split()[0]
-                answer = self._answers.get(method, self._answers["*"])
-                peer.sendall(answer.replace("CSEQ", sequence).encode())
-                if method == "GET":
-                    return
-        except OSError:
-            return
-
-    def close(self) -> None:
-        self._server.shutdown(socket.SHUT_RDWR)
-        self._server.close()
-        self._thread.join()
-
-
-def _rtsp(status: str, headers: str = "", body: str = "") -> str:
-    return f"RTSP/1.0 {status}\r\nCSEQ\r\n{headers}Content-Length: {len(body)}\r\n\r\n{body}"
-
-
-SDP = "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=x\r\nc=IN IP4 0.0.0.0\r\nt=0 0\r\nm=video 0 RTP/AVP 26\r\na=control:t1\r\n"
-DESCRIBED = _rtsp("200 OK", "Content-Type: application/sdp\r\n", SDP)
-OPTIONS = _rtsp("200 OK", "Public: OPTIONS, DESCRIBE, SETUP, PLAY\r\n")
-PAGE = "<html><body>Log in</body></html>"
-
-
 @pytest.mark.parametrize(
     ("scheme", "answers", "said"),
     [
-        ("rtsp", {"*": _rtsp("403 Forbidden"), "OPTIONS": OPTIONS}, "403.*check user and password"),
-        ("rtsp", {"*": _rtsp("453 Not Enough Bandwidth"), "OPTIONS": OPTIONS}, "453.*another viewer"),
+        ("rtsp", {"*": rtsp_answer("403 Forbidden"), "OPTIONS": OPTIONS}, "403.*check user and password"),
+        ("rtsp", {"*": rtsp_answer("453 Not Enough Bandwidth"), "OPTIONS": OPTIONS}, "453.*another viewer"),
         (
             "rtsp",
-            {"*": _rtsp("453 Not Enough Bandwidth"), "OPTIONS": OPTIONS, "DESCRIBE": DESCRIBED},
+            {"*": rtsp_answer("453 Not Enough Bandwidth"), "OPTIONS": OPTIONS, "DESCRIBE": DESCRIBED},
             "453.*another viewer",
         ),
         (
             "rtsp",
-            {"*": _rtsp("461 Unsupported Transport"), "OPTIONS": OPTIONS, "DESCRIBE": DESCRIBED},
+            {"*": rtsp_answer("461 Unsupported Transport"), "OPTIONS": OPTIONS, "DESCRIBE": DESCRIBED},
             "neither TCP nor UDP",
         ),
-        ("rtsp", {"*": _rtsp("500 Internal Server Error"), "OPTIONS": OPTIONS}, "500"),
+        ("rtsp", {"*": rtsp_answer("500 Internal Server Error"), "OPTIONS": OPTIONS}, "500"),
         ("http", {"*": "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"}, "404.*check the path"),
         ("http", {"*": "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n"}, "401.*user and password"),
         (
