@@ -19,15 +19,12 @@ from typing import Final
 import cv2
 import numpy as np
 
-from agent.capture.source import Buffer, Image, SilentError, SourceInfo
+from agent.capture.source import Buffer, Image, Patience, SilentError, SourceInfo
 from agent.messages.errors import MistakeError, TransientError
 from agent.messages.redact import redact
 from agent.messages.sources import CameraFormat
 from agent.processes.parent_death import ending_with_us
 
-OPEN_TIMEOUT_S: Final = 8.0
-"""Longer than for a network stream: a first start reads every plugin there is, and Argus takes seconds."""
-READ_TIMEOUT_S: Final = 2.0
 PROGRAM: Final = "gst-launch-1.0"
 # The newest frame wins here too; bt601 is what cv2 takes I420 for.
 TAIL: Final = (
@@ -50,27 +47,28 @@ class GstSource:
     gst-launch-1.0 is killed by `close`, by the kernel if this process dies, and anew at each opening.
     """
 
-    def __init__(self, name: str, pipeline: str) -> None:
+    def __init__(self, name: str, pipeline: str, patience: Patience) -> None:
         self.name = name
         self.live = True
         self._pipeline: Final = pipeline
+        self._patience: Final = patience
         self._process: subprocess.Popen[bytes] | None = None
         self._selector: selectors.DefaultSelector | None = None
         self._frame: Image = np.empty((0, 0), np.uint8)
         self._complaints = b""
 
     def open(self) -> SourceInfo:
-        """Start the pipeline; returns when its first frame is on the way, within OPEN_TIMEOUT_S."""
+        """Start the pipeline; returns when its first frame is on the way, within `open_s`."""
         self._start()
-        deadline_s = time.monotonic() + OPEN_TIMEOUT_S
+        deadline_s = time.monotonic() + self._patience.open_s
         header = self._line(deadline_s)
         width, height, fps = self._read_header(header)
         self._frame = np.empty((height * 3 // 2, width), np.uint8)
         return SourceInfo(width=width, height=height, fps=fps)
 
     def grab(self) -> bool:
-        """Take the next frame off the pipe; a pipeline that gives none within READ_TIMEOUT_S, or ends, is broken."""
-        deadline_s = time.monotonic() + READ_TIMEOUT_S
+        """Take the next frame off the pipe; a pipeline that gives none within `read_s`, or ends, is broken."""
+        deadline_s = time.monotonic() + self._patience.read_s
         if not self._line(deadline_s).startswith(_FRAME):
             raise TransientError(f"{self.name} sent no whole frame")
         try:
@@ -189,7 +187,7 @@ class GstSource:
         return f" ({found[1].strip()})" if found else ""
 
 
-def pipeline(text: str) -> GstSource:
+def pipeline(text: str, patience: Patience) -> GstSource:
     """Return `gst:PIPELINE`, named by its first element: the rest may hold a password."""
     words = text.removeprefix("gst:")
     try:
@@ -198,10 +196,10 @@ def pipeline(text: str) -> GstSource:
         raise MistakeError(
             "gst: needs a pipeline with its quotes closed, such as gst:v4l2src ! image/jpeg ! jpegdec"
         ) from None
-    return GstSource(f"pipeline of {redact(first)}", words)
+    return GstSource(f"pipeline of {redact(first)}", words, patience)
 
 
-def argus(sensor: str, asked: CameraFormat) -> GstSource:
+def argus(sensor: str, asked: CameraFormat, patience: Patience) -> GstSource:
     """Return a Jetson's CSI camera, read through Argus. Not seen on hardware yet."""
     caps = "video/x-raw(memory:NVMM),format=NV12"
     if asked.size is not None:
@@ -210,4 +208,5 @@ def argus(sensor: str, asked: CameraFormat) -> GstSource:
         rate = Fraction(asked.rate).limit_denominator(1001)
         caps += f",framerate={rate.numerator}/{rate.denominator}"
     converted = "nvvidconv ! video/x-raw,format=I420"
-    return GstSource(f"CSI camera {sensor}", f"nvarguscamerasrc sensor-id={sensor} ! '{caps}' ! {converted}")
+    words = f"nvarguscamerasrc sensor-id={sensor} ! '{caps}' ! {converted}"
+    return GstSource(f"CSI camera {sensor}", words, patience)

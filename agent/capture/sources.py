@@ -21,14 +21,14 @@ _WANTED: Final = "use an rtsp, rtsps, http or https URL, /dev/video0, csi:0, gst
 def create(text: str, warn: Warn, patience: Patience = Patience()) -> Source:  # noqa: B008 - frozen
     """Return the source that `text` names, not yet opened; `warn` is told of single frames that it must leave out.
 
-    `patience` is how long a network stream may take.
+    `patience` is how long a network stream or a pipeline may take.
     Looks at the disk to tell a folder from a file, so it is called anew for each attempt. Raises MistakeError for what
     can never be a source, TransientError for a file or folder that is not there (yet).
     """
     if text.startswith("gst:"):
-        return gst_pipeline(text) if has_gstreamer() else gstreamer.pipeline(text)
+        return gst_pipeline(text, patience) if has_gstreamer() else gstreamer.pipeline(text, patience)
     if is_camera(text):
-        return _camera(text)
+        return _camera(text, patience)
     if match := _SCHEME.match(text):
         if match["scheme"].lower() not in _STREAMS:
             raise MistakeError(f"{redact(text)} cannot be a source, there is no scheme {match['scheme']}://; {_WANTED}")
@@ -39,12 +39,14 @@ def create(text: str, warn: Warn, patience: Patience = Patience()) -> Source:  #
         raise TransientError(f"{text} cannot be looked at: {error.strerror}; check its name and permissions") from error
 
 
-def _camera(text: str) -> Source:
+def _camera(text: str, patience: Patience) -> Source:
     try:
         name, asked = split(text)
     except ValueError as error:
         raise MistakeError(f"{text} names no camera: expected {error}") from None
-    return device(name, asked) if name.startswith("/dev/") else gstreamer.argus(name.removeprefix("csi:"), asked)
+    if name.startswith("/dev/"):
+        return device(name, asked)
+    return gstreamer.argus(name.removeprefix("csi:"), asked, patience)
 
 
 def _on_disk(path: Path, warn: Warn) -> Source:

@@ -9,7 +9,7 @@ from typing import Final
 import cv2
 import numpy as np
 
-from agent.capture.source import Buffer, Image, SilentError, SourceInfo
+from agent.capture.source import Buffer, Image, Patience, SilentError, SourceInfo
 from agent.messages.errors import MistakeError, TransientError
 from agent.messages.redact import redact
 from agent.messages.sources import CameraFormat
@@ -96,7 +96,7 @@ def has_gstreamer() -> bool:
     return bool(cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER))
 
 
-def gst_pipeline(text: str) -> VideoSource:
+def gst_pipeline(text: str, patience: Patience) -> VideoSource:
     """Return `gst:PIPELINE` through cv2. Not seen with a cv2 that can."""
     words = text.removeprefix("gst:")
     tail = "videoconvert ! video/x-raw,format=BGR ! appsink drop=true max-buffers=1 sync=false"
@@ -104,14 +104,14 @@ def gst_pipeline(text: str) -> VideoSource:
     name = f"pipeline of {redact(words.split()[0])}"
 
     def connect() -> cv2.VideoCapture:
-        return cv2.VideoCapture(f"{words} ! {tail}", cv2.CAP_GSTREAMER, _flat(_timeouts()))
+        return cv2.VideoCapture(f"{words} ! {tail}", cv2.CAP_GSTREAMER, _flat(_timeouts(patience)))
 
     return VideoSource(name, connect, advice, live=True, waits=True)
 
 
-def _timeouts() -> tuple[tuple[int, int], ...]:
-    time_ms = int(TIMEOUT_S * 1000)
-    return (cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, time_ms), (cv2.CAP_PROP_READ_TIMEOUT_MSEC, time_ms)
+def _timeouts(patience: Patience) -> tuple[tuple[int, int], ...]:
+    open_ms, read_ms = int(patience.open_s * 1000), int(patience.read_s * 1000)
+    return (cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, open_ms), (cv2.CAP_PROP_READ_TIMEOUT_MSEC, read_ms)
 
 
 def _flat(pairs: Iterable[tuple[int, int]]) -> list[int]:

@@ -121,7 +121,7 @@ class HttpSettings(Group):
 class StreamSettings(Group):
     """One `[[stream]]`. A `source` that is a path is absolute; `fps` 0 is as fast as it comes; `stall_s` 0 is never.
 
-    `open_s`: how long a network camera may take to answer.
+    `open_s`: how long a network camera or a pipeline may take to answer.
     """
 
     id: fields.Id = Field(description=fields.ID)

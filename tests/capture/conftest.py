@@ -1,11 +1,14 @@
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from support.rtsp_camera import SERVER, SYSTEM_PYTHON
 
 STEP = 20  # between the grey values of neighbouring frames, well above what JPEG changes
 
@@ -79,3 +82,20 @@ def stream_url(stall: threading.Event) -> Iterator[str]:
     server.shutdown()
     thread.join()
     server.server_close()
+
+
+@pytest.fixture
+def rtsp() -> Iterator[Callable[..., str]]:
+    """Give a function that starts an RTSP camera and returns its HOST:PORT."""
+    with ExitStack() as running:
+
+        def start(mode: str, *credentials: str) -> str:
+            process = subprocess.Popen(
+                [SYSTEM_PYTHON, str(SERVER), mode, *credentials], stdout=subprocess.PIPE, text=True
+            )
+            running.enter_context(process)
+            running.callback(process.kill)
+            assert process.stdout is not None
+            return f"127.0.0.1:{int(process.stdout.readline())}"
+
+        yield start

@@ -16,7 +16,7 @@ import pytest
 from support.brokers import free_port
 
 from agent.capture.gstreamer import GstSource, argus
-from agent.capture.source import Image, SilentError, Source
+from agent.capture.source import Image, Patience, SilentError, Source
 from agent.capture.sources import create
 from agent.capture.video import device, v4l2_properties
 from agent.messages.errors import MistakeError, TransientError
@@ -136,11 +136,12 @@ def test_the_newest_frame_wins_however_slow_the_reader_is(opened: Callable[[str]
     assert not np.array_equal(retrieve(source), first)
 
 
-def test_a_pipeline_that_never_gives_a_frame_is_given_up_and_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agent.capture.gstreamer.OPEN_TIMEOUT_S", 1.0)
-    source = create("gst:videotestsrc ! valve drop=true", unexpected)
+def test_a_pipeline_that_never_gives_a_frame_is_given_up_after_open_s_and_killed() -> None:
+    source = create("gst:videotestsrc ! valve drop=true", unexpected, Patience(open_s=1))
+    begun_s = time.monotonic()
     with pytest.raises(TransientError, match="no frame in time"):
         source.open()
+    assert time.monotonic() - begun_s < 8  # what it was, whatever `open_s` said
     assert len(pipelines()) == 1
     source.close()
     assert pipelines() == []
@@ -158,6 +159,15 @@ def test_a_silent_pipeline_is_read_on_when_its_next_frame_comes(opened: Callable
             grabbed = source.grab()
     assert grabbed
     assert len(pipelines()) == 1
+
+
+def test_a_pipeline_is_waited_for_as_long_as_its_stream_may_be_silent() -> None:
+    source = create("gst:videotestsrc is-live=true ! video/x-raw,framerate=1/3", unexpected, Patience(60, 60))
+    source.open()
+    begun_s = time.monotonic()
+    assert [source.grab() for _ in range(2)] == [True, True]
+    source.close()
+    assert time.monotonic() - begun_s > 2  # it did wait for one
 
 
 def test_a_pipeline_that_ends_or_cannot_start_says_why(opened: Callable[[str], Source]) -> None:
@@ -256,7 +266,7 @@ def test_a_driver_that_gives_nothing_in_time_is_silent_and_one_that_is_gone_is_n
 
 
 def test_a_csi_camera_is_argus_with_what_is_asked_of_it() -> None:
-    source = argus("1", CameraFormat(size=(1920, 1080), rate=29.97))
+    source = argus("1", CameraFormat(size=(1920, 1080), rate=29.97), Patience())
     assert source.name == "CSI camera 1"
     assert "nvarguscamerasrc sensor-id=1 ! 'video/x-raw(memory:NVMM)," in source._pipeline
     assert "width=1920,height=1080,framerate=2997/100" in source._pipeline

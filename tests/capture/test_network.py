@@ -1,11 +1,9 @@
 """Network cameras of many kinds: RTSP servers, scripted answers, and streams that are slow or change their size."""
 
 import socket
-import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
 from pathlib import Path
 
 import av
@@ -13,29 +11,11 @@ import cv2
 import numpy as np
 import pytest
 from support.camera_answers import DESCRIBED, OPTIONS, PAGE, Answering, rtsp_answer
+from support.rtsp_camera import needs_rtsp_server
 
 from agent.capture.source import Image, Patience, Source
 from agent.capture.sources import create
 from agent.messages.errors import TransientError
-
-SERVER = Path(__file__).parents[1] / "support" / "rtsp_server.py"
-SYSTEM_PYTHON = "/usr/bin/python3"
-_NEEDED = 'import gi; gi.require_version("GstRtspServer", "1.0"); gi.require_version("Gst", "1.0")'
-_CODERS = ("x264enc", "x265enc")
-
-
-def _has_rtsp_server() -> bool:
-    commands = [[SYSTEM_PYTHON, "-c", _NEEDED], *(["gst-inspect-1.0", coder] for coder in _CODERS)]
-    try:
-        return all(subprocess.run(one, capture_output=True, check=False).returncode == 0 for one in commands)
-    except OSError:
-        return False
-
-
-needs_rtsp_server = pytest.mark.skipif(
-    not _has_rtsp_server(),
-    reason="needs python3-gi, gir1.2-gst-rtsp-server-1.0, gstreamer1.0-plugins-{bad,ugly}: scripts/test installs them",
-)
 
 
 def unexpected(text: str) -> None:
@@ -52,23 +32,6 @@ def frame_of(source: Source) -> Image:
     assert source.grab()
     source.retrieve(buffer)
     return given[-1]
-
-
-@pytest.fixture
-def rtsp() -> Iterator[Callable[..., str]]:
-    """Give a function that starts an RTSP camera and returns its HOST:PORT."""
-    with ExitStack() as running:
-
-        def start(mode: str, *credentials: str) -> str:
-            process = subprocess.Popen(
-                [SYSTEM_PYTHON, str(SERVER), mode, *credentials], stdout=subprocess.PIPE, text=True
-            )
-            running.enter_context(process)
-            running.callback(process.kill)
-            assert process.stdout is not None
-            return f"127.0.0.1:{int(process.stdout.readline())}"
-
-        yield start
 
 
 @needs_rtsp_server

@@ -1,6 +1,7 @@
 """The real camera process, started as control starts it, on real files and over a real network stream."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
+from support.rtsp_camera import needs_rtsp_server
 
 from agent.messages.children import (
     Beat,
@@ -169,6 +171,20 @@ def test_a_network_stream_that_stalls_is_reported_and_picked_up_again(
     assert "secret" not in shown
     assert "hidden" not in shown
     assert "[ WARN" not in shown  # cv2's own words, which may name the URL
+
+
+@needs_rtsp_server
+def test_a_camera_that_drops_its_connections_is_opened_again_and_again(
+    start: Start, slot: FrameSlot, rtsp: Callable[..., str]
+) -> None:
+    reader = SlotReader(slot.descriptors())
+    camera = start(f"rtsp://{rtsp('drop')}/cam")
+    numbers = []
+    for _ in range(2):
+        camera.expect(CameraOpened)
+        numbers += [take(reader)[0] for _ in range(2)]
+        assert re.search("ended|broke", camera.expect(CameraFailed).detail)
+    assert numbers == sorted(set(numbers))
 
 
 def test_a_read_that_hangs_shows_in_the_beats(start: Start, stream_url: str, stall: threading.Event) -> None:

@@ -38,9 +38,17 @@ def main(mode: str, *credentials: str) -> None:
         demand(server, factory, mode, *credentials)
     server.get_mount_points().add_factory("/cam", factory)
     server.attach(None)
+    if mode == "drop":
+        GLib.timeout_add_seconds(3, drop, server)
     sys.stdout.write(f"{server.get_bound_port()}\n")
     sys.stdout.flush()
     GLib.MainLoop().run()
+
+
+def drop(server: object) -> bool:
+    """Close every connection; the true answer asks to be called again."""
+    server.client_filter(lambda _server, _client: GstRtspServer.RTSPFilterResult.REMOVE)
+    return True
 
 
 def demand(server: object, factory: object, mode: str, user: str, password: str) -> None:
