@@ -22,6 +22,7 @@ _FILE_PATIENCE: Final = Patience(open_s=10.0, read_s=10.0)
 """A disk that takes longer is a share whose server went away."""
 _SPENT: Final = 0.9
 """A failure after this part of the time that it had was a time-out, whatever FFmpeg calls it."""
+_CODINGS: Final = "set it to H.264, H.265 or MJPEG"
 _ADVICE: Final = (
     (r"\b401\b|\b403\b|nauthorized|orbidden", "check user and password in `source`, percent-encoded"),
     (r"\b404\b|Not Found", "check the path in `source`"),
@@ -30,6 +31,8 @@ _ADVICE: Final = (
     (r"resolve", "check the name in `source`, and this device's DNS"),
     (r"refused", "check address and port; is its stream switched on?"),
     (r"unreachable|No route", "check the address, and the network between"),
+    (r"TLS|SSL", "it answers, but not with TLS that is understood here: check scheme and port"),
+    (r"Decoder not found", _CODINGS),
     (r"Invalid data", "what it sends is no video that can be read here: a web page, or a damaged file?"),
 )
 
@@ -65,6 +68,8 @@ class FfmpegSource:
             if not container.streams.video:
                 raise TransientError(f"cannot open {self.name}: there is no video in it; is it the right path?")
             stream = container.streams.video[0]
+            if cast("av.VideoCodecContext | None", stream.codec_context) is None:
+                raise TransientError(f"cannot open {self.name}: its coding is not known here; {_CODINGS}")
             if not self.live:
                 stream.thread_type = "AUTO"  # by frames, too: on a live stream that costs a delay of some frames
             self._frames = self._decoded(container, stream)
@@ -126,7 +131,7 @@ class FfmpegSource:
                 "is it on, is it sending, and is the network between fast enough?"
             )
         log = cast("tuple[int, str, str] | None", error.log)
-        said = redact((log[2] if log else error.strerror or str(error)).strip())
+        said = redact((log[2] if log else error.strerror or str(error)).strip(" .\n"))
         advice = (advice for cause, advice in _ADVICE if re.search(cause, said))
         return f"{said}; {next(advice, 'is it a whole stream?')}"
 

@@ -10,7 +10,7 @@ import av
 import cv2
 import numpy as np
 import pytest
-from support.camera_answers import DESCRIBED, OPTIONS, PAGE, Answering, rtsp_answer
+from support.camera_answers import DESCRIBED, OPTIONS, PAGE, SDP, Answering, rtsp_answer
 from support.rtsp_camera import needs_rtsp_server
 
 from agent.capture.source import Image, Patience, Source
@@ -99,6 +99,31 @@ def test_what_a_camera_answers_is_told_in_its_own_words(scheme: str, answers: di
     server = Answering(answers)
     try:
         with pytest.raises(TransientError, match=said):
+            create(f"{scheme}://{server.place}/cam", unexpected).open()
+    finally:
+        server.close()
+
+
+@pytest.mark.parametrize("first_frame", [True, False])
+def test_a_coding_that_is_not_known_is_told_also_of_a_triggered_camera(first_frame: bool) -> None:  # noqa: FBT001
+    sdp = SDP.replace("AVP 26\r\n", "AVP 96\r\na=rtpmap:96 ODD/90000\r\n")
+    done = rtsp_answer("200 OK", "Session: 1\r\nTransport: RTP/AVP/TCP;unicast;interleaved=0-1\r\n")
+    described = rtsp_answer("200 OK", "Content-Type: application/sdp\r\n", sdp)
+    server = Answering({"*": done, "OPTIONS": OPTIONS, "DESCRIBE": described})
+    source = create(f"rtsp://{server.place}/cam", unexpected, Patience(1, 1, first_frame=first_frame))
+    try:
+        with pytest.raises(TransientError, match=r"coding is not known.*H\.264"):
+            source.open()
+    finally:
+        source.close()
+        server.close()
+
+
+@pytest.mark.parametrize("scheme", ["rtsps", "https"])
+def test_a_port_that_speaks_no_tls_is_told(scheme: str) -> None:
+    server = Answering({"*": "HTTP/1.1 400 Bad Request\r\n\r\n"})
+    try:
+        with pytest.raises(TransientError, match=r"TLS.*check scheme and port"):
             create(f"{scheme}://{server.place}/cam", unexpected).open()
     finally:
         server.close()

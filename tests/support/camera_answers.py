@@ -28,7 +28,7 @@ class Answering:
         try:
             while request := peer.recv(4096).decode("latin-1"):
                 sequence = next((line for line in request.split("\r\n") if line.lower().startswith("cseq")), "X: y")
-                method = request.split()[0]
+                method = (request.split() or ["?"])[0]
                 answer = self._answers.get(method, self._answers["*"])
                 peer.sendall(answer.replace("CSEQ", sequence).encode())
                 if method == "GET":
