@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
+import psutil
 import pytest
-from support.rtsp_camera import needs_rtsp_server
+from support.rtsp_camera import SERVER, needs_rtsp_server
 
 from agent.messages.children import (
     Beat,
@@ -178,11 +179,13 @@ def test_a_camera_that_drops_its_connections_is_opened_again_and_again(
     start: Start, slot: FrameSlot, rtsp: Callable[..., str]
 ) -> None:
     reader = SlotReader(slot.descriptors())
-    camera = start(f"rtsp://{rtsp('drop')}/cam")
+    camera = start(f"rtsp://{rtsp('h264')}/cam")
+    (server,) = (one for one in psutil.Process().children() if str(SERVER) in one.cmdline())
     numbers = []
     for _ in range(2):
         camera.expect(CameraOpened)
         numbers += [take(reader)[0] for _ in range(2)]
+        server.send_signal(signal.SIGUSR1)
         assert re.search("ended|broke", camera.expect(CameraFailed).detail)
     assert numbers == sorted(set(numbers))
 

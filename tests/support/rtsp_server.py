@@ -1,9 +1,11 @@
 """A camera's RTSP server, run by the system's Python: `/usr/bin/python3 rtsp_server.py MODE [USER PASSWORD]`.
 
 Prints its port, and serves /cam, 320x240 at 5 frames a second, until it is killed.
+SIGUSR1 makes it close every connection.
 """
 
 # mypy: ignore-errors
+import signal
 import sys
 
 import gi
@@ -38,8 +40,7 @@ def main(mode: str, *credentials: str) -> None:
         demand(server, factory, mode, *credentials)
     server.get_mount_points().add_factory("/cam", factory)
     server.attach(None)
-    if mode == "drop":
-        GLib.timeout_add_seconds(3, drop, server)
+    GLib.unix_signal_add(GLib.PRIORITY_DEFAULT, signal.SIGUSR1, drop, server)
     sys.stdout.write(f"{server.get_bound_port()}\n")
     sys.stdout.flush()
     GLib.MainLoop().run()
