@@ -1,4 +1,4 @@
-"""`python -m agent`, the same as `changeover`."""
+"""Entry point of `python -m agent`, the same as `changeover`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""One running agent: its parts, how events reach decisions, and in which order everything starts and stops."""
+"""The running agent: builds its parts, feeds events to decisions, and orders start and stop."""
 
 import logging
 import os
@@ -69,10 +69,10 @@ _STOP_S: Final = 2.0
 
 
 class Agent:
-    """Built once, run once. Everything here happens on the thread that calls `run`."""
+    """The control process's parts and main loop; everything here runs on the thread that calls `run`."""
 
     def __init__(self, context: Context, device: Device | None = None) -> None:
-        """`device` is given by tests; left out, it is the one that we run on."""
+        """Build all parts; only tests pass a `device`."""
         settings = context.settings
         self._context = context
         self._state: Final = State.of(plant_of(settings, context.catalog, context.boot))
@@ -131,16 +131,16 @@ class Agent:
 
     @property
     def loop(self) -> Loop:
-        """The loop, for signal handlers to put into."""
+        """The event loop, into which signal handlers enqueue."""
         return self._loop
 
     @property
     def http_port(self) -> int:
-        """The port on which /metrics is served; 0 while it is not."""
+        """Port of /metrics; 0 while it is not served."""
         return self._scraping.port
 
     def run(self) -> None:
-        """Serve until a StopRequested comes."""
+        """Serve until a StopRequested event."""
         with ExitStack() as undo:
             undo.callback(self._loop.close)
             undo.callback(self._streams.close)
@@ -158,7 +158,7 @@ class Agent:
                 self._tick_if_due()
 
     def _start(self) -> None:
-        """Say what is true before anything runs, then start what sends, what infers, what captures."""
+        """Publish the initial state, then start senders, the worker, and cameras."""
         snapshot.restore(self._state, self._memory.load())
         self._publisher.start(self._loop)
         self._announcer.say_start()
@@ -176,13 +176,13 @@ class Agent:
         return worker_spec(settings, self._streams.slots(), memory_budget.decide(settings))
 
     def _say_goodbye(self) -> None:
-        """Leave the truth behind: `ready` 0 everywhere, then `stopped`, both acknowledged if a broker listens."""
+        """Publish `ready` 0 for every line, then status `stopped`, and wait for their acknowledgement."""
         left = reconcile(self._state, Stopped(), self._clock.now())
         done = self._publisher.stop(self._announcer.last_words(left), _STOP_S)
         _log.info("event=stopped acknowledged=%s", done)
 
     def _decide(self, event: Event) -> None:
-        """Decide and perform, one event after the other: what an action brings about comes after its decision."""
+        """Decide and perform events one after the other; events raised meanwhile are enqueued."""
         self._undecided.append(event)
         if self._is_deciding:
             return
@@ -205,7 +205,7 @@ class Agent:
             self._publishing.line_changed(line.id, line.product, since_ns, right)
 
     def _tick_if_due(self) -> None:
-        """Tick by the clock alone: with each message, it took most of what control takes of the processor."""
+        """Tick by time only, because a tick after each message used most of control's CPU time."""
         now_s = time.monotonic()
         if now_s >= self._tick_due_s:
             self._tick_due_s = now_s + _TICK_S
@@ -287,7 +287,7 @@ class Agent:
             self._announcer.announce()
 
     def _take(self, message: Received) -> None:
-        """Take a message; one that nobody foresaw must not end the agent, and end it again after each restart."""
+        """Handle a message; no exception escapes, because a retained message would end each restart."""
         try:
             self._announcer.heard(message)
             self._decide(message)
@@ -299,7 +299,7 @@ class Agent:
         self._decide(StreamChanged(stream, status, detail))
 
     def _from_child(self, child: str, message: Message) -> None:
-        """Take what a child says, or what became of it; nothing of it may end control."""
+        """Handle a message from a child, or its loss; no exception escapes."""
         kind = "worker" if child == WORKER else "camera"
         refusal = self._why_not(child, message)
         if refusal is not None:
@@ -351,7 +351,7 @@ class Agent:
             self._decide(said.InferenceFailed(message.stream, message.model, 0, ""))
 
     def _of_worker(self, message: Message) -> None:
-        """Take what is about the worker itself."""
+        """Handle messages about the worker process itself."""
         match message:
             case said.ThreadCrashed():
                 _log.error("event=thread_crashed thread=%r detail=%r", message.thread, message.detail)

@@ -1,4 +1,4 @@
-"""Where in a PLC's own JSON document a value stands."""
+"""JSON path to a value in a PLC's own document."""
 
 import re
 from collections.abc import Callable
@@ -10,9 +10,9 @@ _SHORTHAND: Final = re.compile(r"\.([^.\[\]]+)")
 
 
 def reader(path: str) -> Callable[[object], object]:
-    """Return what finds the one value at `path`. Raises MistakeError for a path that cannot be read.
+    """Compile `path` into a function that returns the one value there.
 
-    What it returns raises LookupError where a document has no value there.
+    Raises MistakeError for an invalid path. The function raises LookupError for a document without one value there.
     """
     # Only a plant with such a binding pays for the library: some 4 MB and 0.1 s.
     from jsonpath import JSONPathError, compile  # noqa: A004, PLC0415 - see above; the library's own name

@@ -1,4 +1,4 @@
-"""Carries out what was decided, in order: to the broker, to the worker, to the disk."""
+"""Executor that carries control's actions to broker, worker and disk, in order."""
 
 import logging
 from collections.abc import Callable
@@ -35,7 +35,7 @@ _log: Final = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Calls:
-    """Whom to call for what is not said to the broker."""
+    """Callbacks for actions that do not go to the broker."""
 
     tell_worker: Callable[[Assign | Prepare], object]
     remember: Callable[[], None]
@@ -44,11 +44,11 @@ class Calls:
     restart_worker: Callable[[str], None]
     count_switch: Callable[[Switch], None]
     is_bound: Callable[[str], bool]
-    """Whether a topic is that of a binding."""
+    """Returns True for the topic of a binding."""
 
 
 class ActionExecutor:
-    """Knows where each action goes; decides nothing."""
+    """Executor of actions; it makes no decisions."""
 
     def __init__(self, topics: Topics, publisher: Publisher, link: Link, calls: Calls) -> None:
         self._topics: Final = topics
@@ -57,7 +57,7 @@ class ActionExecutor:
         self._calls: Final = calls
 
     def perform(self, actions: list[Action]) -> None:
-        """Carry out `actions`, in their order."""
+        """Execute `actions` in their order."""
         for action in actions:
             self._perform(action)
 

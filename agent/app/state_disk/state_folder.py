@@ -1,4 +1,4 @@
-"""The state folder: one agent's at a time, and closed to others."""
+"""The state folder, locked for one agent and private to its user."""
 
 import logging
 import os
@@ -15,11 +15,11 @@ from agent.messages.errors import NotStartedError
 from agent.processes.private_files import FILE_MODE, FOLDER_MODE, UMASK, is_shared, make_private, make_private_tree
 
 HOLDER_FILE: Final = "agent.lock"
-"""Says who holds the folder; the lock itself is on the folder, so that a full disk cannot be in its way."""
+"""Names the holder of the folder; the lock itself is on the folder, which a full disk cannot prevent."""
 _HOLDER_BYTES: Final = 256
-"""Written in place: a record of one size needs no space beyond that of the one before."""
+"""Fixed size, because a record written in place then needs no further space."""
 _PATIENCE_S: Final = 1.0
-"""How long an agent that was just killed may take to be gone."""
+"""Time that a killed agent may take to release the folder."""
 _PAUSE_S: Final = 0.05
 _OURS: Final = ("control*.json", "control*.log", "control*.new", "outbox*.db*", HOLDER_FILE)
 _OUR_FOLDERS: Final = ("cache", "doctor")
@@ -33,10 +33,10 @@ class _Holder(msgspec.Struct, frozen=True):
 
 @contextmanager
 def taken(folder: Path, device: str) -> Iterator[None]:
-    """Hold the state folder for this process; raises NotStartedError where another agent does.
+    """Lock the state folder for this process; raises NotStartedError where another agent holds it.
 
-    What is written from here on is for this user alone, also by children. A folder that cannot be had at all is
-    logged and gone without: the agent serves its lines, and says what it cannot write.
+    Files written from here on, also by children, are private. A folder that cannot be created is logged, and the agent
+    runs without it.
     """
     with _umask(UMASK), _held(folder, device):
         yield
