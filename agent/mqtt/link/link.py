@@ -39,11 +39,10 @@ _log: Final = logging.getLogger(__name__)
 
 
 class Link:
-    """Connects, reconnects, and enqueues events.
+    """Connects, reconnects, and enqueues events: LinkUp, Listening, LinkDown, LinkTakenOver, Received, Noticed.
 
-    Events are LinkUp, Listening, LinkDown, LinkTakenOver, Received, LinkTrouble and Noticed. All methods run on the
-    loop's thread; only connecting has its own. `tick` must be called at least each 0.5 s. A published message is
-    answered or, once `connection` has another number, lost: its keeper sends it again.
+    All methods run on the loop's thread; only connecting has its own. `tick` must be called at least each 0.5 s. A
+    published message is answered or, once `connection` has another number, lost: its keeper sends it again.
     """
 
     def __init__(
@@ -134,11 +133,7 @@ class Link:
         return True
 
     def publish(self, message: OutgoingMessage, answered: Answered | None = None) -> bool:
-        """Send now, or return False; nothing is queued here.
-
-        QoS 1 needs room in the window, and `answered` is called with the broker's answer. QoS 0 is not sent while the
-        socket accepts no more data.
-        """
+        """Send now, or return False; QoS 1 needs room in the window, QoS 0 a socket that accepts data."""
         connection = self._connection
         if connection is None or not connection.accepted:
             return False
@@ -177,11 +172,10 @@ class Link:
             self._dial()
 
     def hold(self, seconds: float, owes: Callable[[], bool] = lambda: False, beside: Beside | None = None) -> None:
-        """Disconnect without a will, and stay away for `seconds`.
+        """Disconnect without a will, and stay away for `seconds`; blocks for at most 1 s.
 
-        Acknowledgements are awaited for 0.5 s, also for what `owes` reports, while `beside` is served; a silent broker
-        makes this block for 1 s. LinkDown is enqueued where a connection stood. A connection that breaks meanwhile
-        cancels the pause, so that pending messages go out on the next one, where the reason to pause shows again.
+        It first waits 0.5 s for acknowledgements and for what `owes` reports, and serves `beside`. LinkDown is enqueued
+        where a connection stood. One that breaks meanwhile cancels the pause: pending messages go out on the next one.
         """
         if self._connection is not None and self.is_up:
             # still ours: what waited for room follows as acknowledgements come
