@@ -199,7 +199,7 @@ class Agent:
         said_ns = time.monotonic_ns()
         for line in self._state.lines.values():
             is_ready = line.ready != NOTHING
-            # A frame of the moment in between was not captured ready: neither as `ready` goes, nor as it comes.
+            # Frames between decision and publication count as not ready, because `ready` changes in between.
             since_ns = said_ns if is_ready else decided_ns
             right = ready_models(self._state.plant, line) if is_ready else ()
             self._publishing.line_changed(line.id, line.product, since_ns, right)

@@ -186,7 +186,7 @@ def _worker(
         case WorkerLost():
             state.worker_up = False
             unanswered_frames.worker_lost(state)
-            # `ready` first: what the loss means for a changeover comes after.
+            # `ready` first, because a PLC must know before the changeover is sorted out.
             actions = [action for line in state.lines.values() for action in report.clear_ready(line)]
             actions += _each(state, changeover.worker_lost, now) + _each(state, preload.worker_lost, now)
             actions += report.alert(state, Alert("memory_kept", on=False))

@@ -22,7 +22,7 @@ def is_synchronised() -> bool:
     """Return True where the kernel reports a synchronised clock; any NTP client reports to it."""
     libc = ctypes.CDLL(None, use_errno=True)
     state = int(libc.adjtimex(ctypes.create_string_buffer(_TIMEX_BYTES)))
-    if state < 0:  # the service's sandbox forbids even to ask
+    if state < 0:  # because the service's sandbox forbids even a query
         return _asker.answer()
     return state < _TIME_ERROR
 
@@ -46,7 +46,7 @@ class _Asker:
         return self._answer
 
     def _ask(self) -> None:
-        with contextlib.suppress(OSError):  # a system without timedatectl knows nothing better
+        with contextlib.suppress(OSError):  # because a system without timedatectl has no other source
             self._process = subprocess.Popen(_COMMAND, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
 
     def _take(self, patience_s: float) -> None:

@@ -105,7 +105,7 @@ class Assign(Message, frozen=True):
     line: str
     change: int
     model: ModelVersion
-    keeps_ready: bool = False  # what serves meanwhile is right for the product, too, so its frames count
+    keeps_ready: bool = False
     """The model that serves meanwhile is right for the product, too, so its frames count."""
 
 

@@ -17,11 +17,11 @@ Verdict = Literal["evicted", "refused"]
 CacheReason = Literal[
     "room",  # evicted: a line wants another model
     "announced",  # evicted: another model is announced
-    "break",  # evicted: its own line left it, to make room
-    "excess",  # evicted: models were measured to take more than was predicted
-    "too_large",  # refused: by itself it takes more than the budget
-    "in_use",  # refused: what may be evicted is not enough
-    "outgrew",  # refused: loaded, measured, and found to take more than there is room for
+    "break",  # evicted: its own line gave it up to make room (break-before-make)
+    "excess",  # evicted: measured sizes exceed the predicted ones
+    "too_large",  # refused: larger than the whole budget
+    "in_use",  # refused: evictable models are not enough
+    "outgrew",  # refused: measured larger than the free budget after its load
     "out_of_memory",  # refused: the device or the runtime had no memory
 ]
 SwitchResult = Literal["switched", "failed", "rejected", "superseded"]

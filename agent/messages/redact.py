@@ -10,7 +10,7 @@ _STRONG: Final = (
     r"pass(?:w(?:or)?d|phrase|code|wort)?|p(?:ass)?wd?|psw|pswd|pw|passw|loginpass?"
     r"|secret|(?:access)?token|credentials?|(?:api|access|secret)[_-]?key"
 )
-# Cameras take the password as a part of the path too: /user=admin_password=x_channel=1.
+# Because cameras also take the password in the path: /user=admin_password=x_channel=1.
 _VALUE: Final = r"(\s?(?:=|%3D)\s?)[^\s&\"]+"
 _KEYED: Final = re.compile(
     rf"(?<![A-Za-z])((?:[A-Za-z]+[_-])*(?:user|login|admin|access|auth)?(?:{_STRONG})){_VALUE}", re.IGNORECASE

@@ -118,7 +118,7 @@ class EmbeddedBroker:
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.PIPE,
                     pass_fds=(configuration,),
-                    start_new_session=True,  # because a Ctrl-C must not take it before the agent has said goodbye
+                    start_new_session=True,  # because a Ctrl-C must not end it before the agent has disconnected
                     **_without_root(),
                 )
             except OSError as error:
@@ -158,7 +158,7 @@ def _configuration_file(port: int) -> int:
         "log_type warning",
         "log_type information",
         "connection_messages false",
-        *(["user root"] if os.geteuid() == 0 else []),  # because who it runs as is decided here, where we are root
+        *(["user root"] if os.geteuid() == 0 else []),  # because `_without_root` chose the account
     )
     fd = os.memfd_create("mosquitto.conf")
     os.write(fd, ("\n".join(lines) + "\n").encode())

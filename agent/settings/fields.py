@@ -122,7 +122,7 @@ def _check_credentials(rest: str) -> None:
     """Raise ValueError for credentials that are not percent-encoded; `rest` is a URL without scheme."""
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
     user_info, separator, _ = authority.rpartition("@")
-    # A / ? or # in a password ends what a reader takes for the host: `user:` without a port, and an @ after it.
+    # Because / ? or # in a password ends the host for a parser: `user:` without a port, and an @ behind.
     cut = ":" in authority or rest[len(authority) :].startswith("#")
     if not separator and cut and _HOST_AFTER.search(rest) and not _PLAIN_HOST.fullmatch(authority):
         user_info = rest.rpartition("@")[0]
@@ -186,7 +186,7 @@ def _json_path(value: str) -> str:
 
 
 def _compiles(path: str) -> bool:
-    # only a filter can be wrong in more ways than the pattern above knows, and pays for the library
+    # imported here, because only a filter needs more than the pattern above
     from jsonpath import JSONPathError, compile  # noqa: A004, PLC0415 - see above; the library's own name
 
     try:
@@ -228,7 +228,7 @@ def _public_key(value: str) -> str:
 
 
 def _no_keys_yet(value: tuple[str, ...]) -> tuple[str, ...]:
-    # Models cannot carry a signature yet. To load them all the same would be to trust what the user does not.
+    # Refused, because models cannot be signed yet, and loading them unsigned would ignore the user's wish.
     if value:
         raise ValueError("an empty list: this release cannot check signatures yet")
     return value

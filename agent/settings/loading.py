@@ -77,7 +77,7 @@ def draft(path: Path | None, environ: Mapping[str, str]) -> Draft:
     except SettingsError as error:
         raise SettingsError([*error.mistakes, *mistakes]) from None
     for group in _GROUPS:
-        raw.setdefault(group, {})  # so that the defaults of relative paths know the file's folder too
+        raw.setdefault(group, {})  # because relative default paths need the file's folder, too
     settings, found = _validated(raw, file, environ.get(_CREDENTIALS))
     placed = [_placed(finding, file, values) for finding in (*found, *crosschecks(raw))]
     return Draft(file, raw, values, settings, (*placed, *mistakes))
@@ -105,7 +105,7 @@ def _placed(finding: Finding, file: Path, values: dict[str, Any]) -> Mistake:
 
 
 def _line_of(error: tomllib.TOMLDecodeError) -> int | None:
-    # Only Python 3.14 gives the line as an attribute; before, it stands in the message: "... (at line 3, column 5)".
+    # Parsed, because only Python 3.14 has the line as an attribute: "... (at line 3, column 5)".
     text = str(error).rpartition("(at line ")[2].partition(",")[0]
     return int(text) if text.isdigit() else None
 

@@ -204,7 +204,7 @@ class Settings(Group):
     def configuration_hash(self) -> str:
         """sha256 of all values in canonical form, without secrets."""
         values = self.model_dump(mode="json", by_alias=True)
-        for key in ("password_file", "key_file"):  # the same in the service, where systemd puts them elsewhere
+        for key in ("password_file", "key_file"):  # name only, because systemd moves these files
             values["mqtt"][key] = Path(values["mqtt"][key] or "").name
         text = json.dumps(_without_secrets(values), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()

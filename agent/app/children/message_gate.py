@@ -83,4 +83,4 @@ def _is_report(report: SwapReport) -> bool:
 
 def _are_times(stages: StageTimes) -> bool:
     times_ms = (stages.capture, stages.wait, stages.preprocess, stages.infer, stages.decode)
-    return all(-_LONGEST_MS <= one <= _LONGEST_MS for one in times_ms)  # never true of NaN
+    return all(-_LONGEST_MS <= one <= _LONGEST_MS for one in times_ms)  # also False for NaN

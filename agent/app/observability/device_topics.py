@@ -87,8 +87,8 @@ class DeviceTopics:
     def listen(self) -> None:
         """Subscribe to all topics; required after every connect, before `announce`."""
         base = self._topics.base
-        # What an earlier configuration, or somebody else, left behind (see `heard`), and another device of our id; left
-        # again before anything is published, because each message of our own would come back, for nothing.
+        # Retained leftovers (see `heard`) and a duplicate's `meta` are read once at each connect. These filters
+        # are passing, because each of our own messages would otherwise come back.
         retained = [*(f"{base}/line/+/{name}" for name in ("ready", "phase", "live")), f"{base}/stream/+/status"]
         passing = [TopicFilter(topic, is_passing=True) for topic in (duplicate_device.topic(base), *retained)]
         self._link.listen([*self._commands(), *passing])
@@ -96,7 +96,7 @@ class DeviceTopics:
     def announce(self) -> None:
         """Publish every retained topic; required after every connect, once the subscriptions deliver."""
         self._publisher.announce()
-        # A heartbeat from before may be young still: one that names nothing ends it.
+        # `live` 0 is sent, because a subscriber may still hold an earlier heartbeat as valid.
         for line in self._state.lines.values():
             if line.ready == NOTHING:
                 self._publisher.send_live(self._topics.of_line(line.id, "live"), NOTHING.encode())

@@ -103,7 +103,7 @@ class ActionExecutor:
 
     def _answer(self, action: Answer) -> None:
         payload, reply = msgspec.json.encode(action.ack), action.reply
-        # who may write one topic alone must not reach a line through its answer
+        # because a client with rights for one topic must not reach a line through its ack
         if reply is not None and self._topics.may_answer(reply.topic) and not self._calls.is_bound(reply.topic):
             self._publisher.send_event(reply.topic, payload, reply.correlation)
         else:

@@ -62,7 +62,7 @@ class _Moment:
         return self.ready if _is_right(model, self.right) else self.not_ready
 
 
-@lru_cache(1024)  # it is asked for each detection, and a reference takes longer to read than all else here
+@lru_cache(1024)  # because it is called for each detection, and parsing a reference costs most of it
 def _is_right(model: str, right: tuple[ModelReference, ...]) -> bool:
     return serves(model, right)
 
@@ -141,7 +141,7 @@ class DetectionPublisher:
         own = output.stream.publish
         before, output.publish = output.publish, min(publish or own, own, key=_LEAST_FIRST.index)
         if before != output.publish:
-            # A summary counts from here; `changes` says first what is there now.
+            # Reset, because a summary counts from here, and `changes` begins with the present counts.
             output.window_since_s, output.window_frames, output.window_counts = None, 0, {}
             output.last_counts = None
 
@@ -177,7 +177,7 @@ class DetectionPublisher:
     def _moment(self, line: str, captured_ns: int) -> _Moment:
         moments = self._moments[line]
         known = next((moment for moment in reversed(moments) if moment.since_ns <= captured_ns), None)
-        # Of a frame that is older than all that is remembered, nobody can say that the line was ready.
+        # Not ready, because the state at an older frame's capture is no longer known.
         return known if known is not None else replace(moments[0], right=())
 
     def _new_moment(
@@ -202,7 +202,7 @@ class DetectionPublisher:
 
     def _summarise(self, stream: str, output: _Output, now_s: float) -> None:
         if output.window_since_s is not None:
-            # A window is a second by the monotonic clock, wherever the wall clock goes meanwhile.
+            # The start is computed back, because the wall clock may have been set within the window.
             to_unix_s = time.time()
             summary = Summary(
                 seq=output.seq,

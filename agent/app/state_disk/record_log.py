@@ -36,7 +36,7 @@ class RecordLog:
         try:
             while written < len(line):
                 written += os.pwrite(self._descriptor, line[written:], self.size_bytes + written)
-            # what a shorter record overwrote of a failed one may be left behind it
+            # because a failed longer record may have left bytes behind this one
             if os.fstat(self._descriptor).st_size > self.size_bytes + written:
                 os.ftruncate(self._descriptor, self.size_bytes + written)
         except OSError:

@@ -68,7 +68,7 @@ class SnapshotFile:
                 self._open_log()
             except OSError as error:
                 self._fail(error)
-                # nothing could have been marked here: a choice may be missing, and nobody would know
+                # damaged, because nothing could be marked here, so that a choice may be missing unnoticed
                 is_damaged = error.errno not in _FULL
         if is_damaged or old_lines:
             lost = [id_ for id_, line in kept.lines.items() if any(line.choices)] if is_damaged else old_lines
@@ -110,7 +110,7 @@ class SnapshotFile:
             self._retry_at_s = None
             self._retry()
         if self._trouble:
-            self._mark_if_old()  # the thread may just have written an older one
+            self._mark_if_old()  # because the thread may just have written an older one
 
     def close(self) -> None:
         """Write one whole snapshot, which older versions can read; waits at most 2 s for the disk."""
@@ -195,7 +195,7 @@ class SnapshotFile:
     def _retry(self) -> None:
         """Retry the log, which needs the least space, or rewrite everything after another failure."""
         if self._disk.is_folding:
-            return  # an older snapshot of the thread's could come to lie over a newer one
+            return  # because the thread's older snapshot could replace a newer one
         if self._log is None or self._is_unsynced:
             self._rewrite()
             return

@@ -83,7 +83,7 @@ def _lock(descriptor: int, folder: Path) -> None:
                 "stop that one, or give this device a device.state_dir of its own"
             ) from None
         except OSError as error:
-            # some network file systems know no locks: a device that serves is worth more than none
+            # continues, because some network file systems have no locks
             _log.warning("event=state_folder_unlocked folder=%s detail=%r", folder, str(error))
         return
 
@@ -99,7 +99,7 @@ def _close_to_others(folder: Path, descriptor: int) -> None:
             make_private(path)
     for name in _OUR_FOLDERS:
         make_private_tree(folder / name)
-    # a child that makes it would make it its own, which is root where root starts the service by hand
+    # created here, because a child started by root would create it as root's
     with suppress(OSError):
         (folder / "cache").mkdir(mode=FOLDER_MODE, exist_ok=True)
         make_private(folder / "cache")

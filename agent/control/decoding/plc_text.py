@@ -41,11 +41,11 @@ def text_of(payload: bytes) -> str:
 def _forms(payload: bytes) -> Iterator[Callable[[bytes], str | None]]:
     if payload[:2] in _UTF16_MARKS:
         yield _marked_utf16
-        return  # its bytes would read as letters of Latin-1
+        return  # because its bytes would also decode as Latin-1
     yield _s7_wstring
     yield _logix_string
     if len(payload) > _WIDE and _is_counted_for_sure(payload):
-        # what stands after the length is not the value, however well it reads
+        # before the plain forms, because bytes behind the counted length are not part of the value
         yield _s7_string
     yield _utf16
     yield _utf8
@@ -124,7 +124,7 @@ def _s7_wstring(payload: bytes) -> str | None:
         return None
     ends = len(payload) == 4 + 2 * maximum and payload[4 + 2 * length :][:2] == b"\0\0"
     if length >= _LETTER and maximum < _BEYOND_ASCII and not ends:
-        return None  # two letters of a text in UTF-16
+        return None  # because these are two letters of UTF-16 text, not a header
     text = _decoded(data, "utf-16-be")
     return None if text is None or "\0" in text else _printable(text)
 

@@ -162,7 +162,7 @@ def _expiry(parsed: dict[str, Any], command_id: str | None) -> float | None:
     if parsed.get("at") is None:
         return None
     try:
-        # Python 3.10 reads 3 or 6 digits of a second alone; .NET writes 7.
+        # Because Python 3.10 parses only 3 or 6 digits of a second, and .NET writes 7.
         text = _FRACTION.sub(lambda digits: digits[0][:6].ljust(6, "0"), str(parsed["at"]).replace("Z", "+00:00"))
         at = datetime.fromisoformat(text)
         at_unix_s = (at if at.tzinfo is not None else at.replace(tzinfo=timezone.utc)).timestamp()

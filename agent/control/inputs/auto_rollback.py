@@ -51,7 +51,7 @@ def _take_back(state: State, line: Line, event: InferenceFailed, now: Now) -> li
     line.on_trial_until_s = 0.0
     line.rollback, line.rollback_cause = reference, Cause("rollback", value=event.model)
     actions = begin(state, line, [], now)
-    # The line may stay ready, by its model's name; but frames that fail are worth no delay of what takes them over.
+    # `keeps_ready` is cleared, because it slows the load to protect frames, and these fail anyway.
     return [replace(one, keeps_ready=False) if isinstance(one, AssignLine) else one for one in actions]
 
 

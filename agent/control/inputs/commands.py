@@ -57,7 +57,7 @@ def _take(state: State, route: Route, message: Received, now: Now) -> list[Actio
     actions = _dispatch(state, route, value, command, now)
     if any(isinstance(one, Answer) and (one.ack.id or one.ack.result in {"accepted", "done"}) for one in actions):
         return [*actions, SaveSnapshot()]
-    # What was refused waits for the next second, where nobody can ask for it by an id: a flood is not worth its writes.
+    # A refusal without an id is saved later, because a flood of them must not cost a disk write each.
     state.unsaved = state.unsaved or not _is_repetition(actions)
     return actions
 
@@ -134,7 +134,7 @@ def _refuse_retained(state: State, route: Route, message: Received) -> list[Acti
     line_id = route.name if route.kind != "cmd" else None
     command = Command(message.topic, read.command_id, _bounded(message.reply), line_id)
     repeated = command_replay.again(state, command)
-    # The first delivery of it was live, and may have been carried out: then this is its repetition.
+    # A known id gets its ack again, because the first, live delivery may have been executed.
     return repeated or answer(state, command, "rejected", "retained", "commands are not to be retained; clear it")
 
 

@@ -57,7 +57,7 @@ def taken_over(state: State, now: Now) -> list[Action]:
     identity = state.identity
     recent = [at_s for at_s in identity.takeovers_s if now.monotonic_s - at_s < _WITHIN_S]
     identity.takeovers_s = [*recent, now.monotonic_s][-_TAKEOVERS:]
-    # Once suspected, one is enough: the other device is still there.
+    # While suspected, one takeover is enough, because the other device is still there.
     if len(identity.takeovers_s) < _TAKEOVERS and identity.suspected_until_s is None:
         return []
     return _suspect(state, now, f"another client of its id takes over its session, {len(identity.takeovers_s)} times")
@@ -75,7 +75,7 @@ def tick(state: State, now: Now) -> list[Action]:
 def _suspect(state: State, now: Now, detail: str) -> list[Action]:
     identity = state.identity
     identity.takeovers_s = []
-    # Until a link has come up again and stayed quiet; without one, nothing is known that would clear it.
+    # Lasts until a new link has stayed quiet, because only that can clear the suspicion.
     identity.suspected_until_s = now.monotonic_s + RETRY_S + _WITHIN_S
     actions = [action for line in state.lines.values() for action in clear_ready(line)]
     actions += alert(state, Alert("duplicate_device", on=True, detail=detail))

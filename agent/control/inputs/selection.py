@@ -83,7 +83,7 @@ def _refuse_product(state: State, line: Line, cause: Cause, command: Command, no
     actions = clear_ready(line)
     is_another, line.product = product != line.product, product
     if is_another:
-        # An operator's choice outlives it; what the product before had asked for does not.
+        # An operator's choice stays, because it overrides products; the earlier product's changeover does not.
         if line.operator is None:
             line.rollback = line.rollback_cause = None
             actions += cancel(state, line, now)

@@ -175,7 +175,7 @@ def expire(state: State, line: Line, now: Now) -> list[Action]:
     detail = f"{pending.to.reference} did not serve within {line.rules.changeover_timeout_s:g} s"
     detail += "; its .pt is still being prepared, which goes on" if pending.preparing else ""
     if settled is None or settled == pending.to:
-        # Nothing else could serve: say so once, answer those who wait (also who joins later), and let it go on.
+        # The changeover continues, because no other model could serve; waiting commands are answered at each timeout.
         pending.deadline_s = now.monotonic_s + line.rules.changeover_timeout_s
         line.fault = line.fault if pending.cause.rule == "recovery" else "timeout"
         waiting, pending.commands = pending.commands, []
@@ -189,7 +189,7 @@ def answer(
     state: State, command: Command, result: AckResult, reason: Reason | None = None, detail: str | None = None
 ) -> list[Action]:
     """Acknowledge a command; keep a final ack for a repetition of the same id."""
-    # A lone surrogate, which JSON may bring, is no text that could be sent back.
+    # Replaced, because a lone surrogate (possible in JSON) cannot be encoded.
     words = detail[:_LONGEST_DETAIL].encode("utf-8", "replace").decode() if detail is not None else None
     ack = Ack(command.id, command.topic, result, reason, words)
     if command.id is not None and result != "accepted" and len(command.topic) <= _LONGEST_KEPT_TOPIC:
@@ -248,7 +248,7 @@ def _finish(state: State, line: Line, report: SwapReport, now: Now) -> list[Acti
         line.fault = line.standing_fault
         _note(line, line.changeover)
     closing = _close(state, line, _Outcome("switched", report=report), now)
-    # `ready` is what a PLC waits for: it goes out before the reports of how it came about.
+    # `ready` is published before the reports, because a PLC waits for it.
     return [*publish_changes(state, line, now), *closing, *alert(state, Alert("swap_failed", on=False, line=line.id))]
 
 

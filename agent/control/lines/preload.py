@@ -45,7 +45,7 @@ def look_ahead(state: State, line: Line, now: Now, at_unix_s: float) -> list[Act
     ahead = line.next
     left_s = at_unix_s - now.unix_s
     if left_s > line.rules.prepare_s:
-        line.announced = None  # also where the clock went back after it was announced
+        line.announced = None  # because the clock may have been set back after the announcement
         return []
     if ahead is None or ahead == line.announced or not state.worker_up:
         return []

@@ -23,7 +23,7 @@ def serves_product(state: State, line: Line) -> bool:
     allowed = ready_models(state.plant, line)
     if not allowed or line.blind:
         return False
-    # The worker may flip at any moment to what it was told and has not answered for: each of those must serve too.
+    # Unconfirmed models count, too, because the worker may switch to one at any moment.
     possible = [line.active, *(model.reference for model in line.unconfirmed)]
     return all(serves(model, allowed) for model in possible)
 

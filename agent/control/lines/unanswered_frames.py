@@ -64,7 +64,7 @@ def _look(state: State, line: Line, stream: str, seen: Seen, now: Now) -> list[A
     if one.owed_since_s is None or now.monotonic_s - one.owed_since_s < allowed_s or state.worker_hung:
         return []
     one.unanswered_since_s = now.monotonic_s
-    # `ready` first: nothing may be said before it.
+    # `ready` first, because a PLC must not act on a line without answers.
     return clear_ready(line) + alert(
         state, Alert("frames_unanswered", on=True, stream=stream, detail=_detail(one.owed_since_s, seen, now))
     )

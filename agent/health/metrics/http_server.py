@@ -79,7 +79,7 @@ class HttpServer:
 
 class _Server(ThreadingMixIn, HTTPServer):
     request_queue_size = _CLIENTS
-    daemon_threads = False  # those are not waited for
+    daemon_threads = False  # because daemon threads are not joined at the close
 
     def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
         self._guard: Final = threading.Lock()
@@ -115,10 +115,10 @@ class _Server(ThreadingMixIn, HTTPServer):
             self._drop(one)
 
     def _drop(self, client: socket.socket) -> None:
-        # its thread, which reads or writes, closes it
+        # only shut down, because its own thread closes it
         with self._guard:
             self._since_s.pop(client, None)
-        with suppress(OSError):  # it was over already
+        with suppress(OSError):  # because it may be closed already
             client.shutdown(socket.SHUT_RDWR)
 
     def server_bind(self) -> None:

@@ -92,7 +92,7 @@ class _Card:
         self._handle: Final = handle
 
     def zone(self) -> Zone | None:
-        # The second is deprecated since NVML 13, the first unknown before it.
+        # Both, because the second is deprecated since NVML 13, and the first is unknown before.
         asked = ("nvmlDeviceGetTemperatureV", "nvmlDeviceGetTemperature")
         answers = (self._ask(function, self._nvml.NVML_TEMPERATURE_GPU) for function in asked)
         celsius = plausible.celsius(next((one for one in answers if one is not None), None))

@@ -112,7 +112,7 @@ def _monitored(folder: Path) -> Iterator[tuple[str, float]]:
     for path in sorted(folder.glob("in*_label")):
         label, channel = _text(path), path.name.removeprefix("in").removesuffix("_label")
         volts, amperes = _scaled(folder / f"in{channel}_input", 1000), _scaled(folder / f"curr{channel}_input", 1000)
-        # "NC" is not connected; the sum of shunt voltages has a label too, and no current.
+        # Skips "NC" (not connected), and the sum of shunt voltages, which has a label but no current.
         if "NC" not in label and volts is not None and amperes is not None:
             power_w = plausible.watts(volts * amperes)
             if power_w is not None:

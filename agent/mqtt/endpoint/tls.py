@@ -41,7 +41,7 @@ def _load_own(context: ssl.SSLContext, tls: Tls) -> None:
     key_file = tls.key_file or tls.cert_file
 
     def refuse() -> NoReturn:
-        # without this OpenSSL asks on the terminal, with signals held back
+        # because OpenSSL would otherwise prompt on the terminal, with signals blocked
         raise LockedKeyError(
             f"mqtt.key_file: found a key with a passphrase, {key_file}, expected one without: "
             "`openssl pkey -in KEY -out NEW-KEY`, readable by this service's user alone"

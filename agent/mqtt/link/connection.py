@@ -229,7 +229,7 @@ class Connection:
         for _ in range(_READS_AT_ONCE):
             rc = self._client.loop_read()
             sock = self._client.socket()
-            # TLS may hold whole packets that the descriptor no longer shows
+            # because TLS may buffer whole packets for which the descriptor is not readable
             if rc or self.ended is not None or not isinstance(sock, ssl.SSLSocket) or not sock.pending():
                 break
         self._driven(rc)
@@ -250,15 +250,15 @@ class Connection:
         elif not self._told_down:
             self._told_down = True
             if self.found_session:
-                self._client.disconnect()  # because the will must not speak
+                self._client.disconnect()  # because the will must not be sent
             if not self.accepted:
-                close(self._client)  # what we refuse, the broker holds open
+                close(self._client)  # because the broker keeps a connection open that we refuse
             self._owner.connection_down()
 
     def _deliver(self) -> None:
         if not (self._echoes or self._heard or self._arrived or self._subacks):
             return
-        # taken before they are told: what is told may publish, and so come back here
+        # swapped out first, because a listener may publish and so re-enter this method
         echoes, self._echoes = self._echoes, []
         heard, self._heard = self._heard, []
         arrived, self._arrived = self._arrived, []

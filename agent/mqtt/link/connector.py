@@ -71,7 +71,7 @@ class Client(paho.Client):
     """Arrival time of the last packet of any kind (time.monotonic)."""
 
     def _sock_recv(self, bufsize: int) -> bytes:
-        # paho asks here for the whole rest of a packet, before it has kept any of it
+        # checked here, because paho requests a packet's whole rest before it buffers any of it
         if bufsize > LARGEST_READ_BYTES:
             self.too_large_bytes = bufsize
             raise OSError(f"a message of {bufsize} bytes, where {LARGEST_READ_BYTES} are taken")
@@ -203,13 +203,13 @@ def build_client(settings: LinkSettings, protocol: ProtocolVersion, notes: Notes
         reconnect_on_failure=False,
     )
     client.enable_logger(notes)
-    # an exception in a callback would leave paho's parser in the middle of a packet
+    # because an exception in a callback would leave paho's parser inside a packet
     client.suppress_exceptions = True
     client.max_inflight_messages_set(0)
     client.connect_timeout = CONNECT_TIMEOUT_S
     client.on_socket_open = _set_no_delay
     if settings.username:
-        # paho takes bytes as they are; its annotation says text only
+        # because paho accepts bytes, although its annotation says text only
         client.username_pw_set(settings.username, _password(settings))  # type: ignore[arg-type]
     if settings.will is not None:
         client.will_set(settings.will.topic, settings.will.payload, qos=1, retain=True)

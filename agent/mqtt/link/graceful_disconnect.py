@@ -46,7 +46,7 @@ def _note_refused(refused: list[OutgoingMessage], message: OutgoingMessage, outc
 
 def leave(connection: Connection, deadline_s: float) -> bool:
     """Send a DISCONNECT, so that no will is sent, and wait for the broker to close."""
-    # closing a socket that was not read to its end resets it, and may take the goodbye back
+    # waits, because closing a socket with unread data resets it, and may discard the DISCONNECT
     connection.disconnect()
     return drive_until(connection, lambda: connection.fileno() is None, deadline_s)
 

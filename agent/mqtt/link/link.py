@@ -178,7 +178,7 @@ class Link:
         where a connection stood. One that breaks meanwhile cancels the pause: pending messages go out on the next one.
         """
         if self._connection is not None and self.is_up:
-            # still ours: what waited for room follows as acknowledgements come
+            # still connected here, because queued messages follow as acknowledgements arrive
             limit_s = time.monotonic() + _GOODBYE_S
             drive_until(self._connection, lambda: not (self.in_flight or owes()), limit_s, beside)
             if self._connection is None:
@@ -213,7 +213,7 @@ class Link:
         connection.end("stopped")
         return done
 
-    # what a Connection tells its owner
+    # ConnectionListener
 
     def connection_up(self) -> None:
         """Implement ConnectionListener."""
@@ -244,7 +244,7 @@ class Link:
         if connection is None:
             return
         if connection.found_session:
-            # what it holds is too old to be meant
+            # because the messages of an old session are outdated
             self._dial(session="forget")
             return
         at_once = False
@@ -294,7 +294,7 @@ class Link:
         now_s = self._lost_s = time.monotonic()
         self._choice.lost()
         if connection.too_large:
-            # what the broker keeps for our session would come again and again
+            # because the broker would resend the session's too large message at each connect
             self._starts_clean = True
             self._too_large(f"a message to this device: {connection.ended}")
         is_steady = now_s - self._up_since_s >= _STEADY_S
@@ -342,7 +342,7 @@ class Link:
             self._steady()
         if self._round_trip.is_silent(now_s):
             self._echoes = False
-            # in 3.1.1 a broker answers what it drops for want of rights as if it took it
+            # because a 3.1.1 broker acknowledges messages that it drops for missing rights
             self._rights.deny(self._settings.ping_topic or "", "our own message to ourselves never came back")
         if self._round_trip.is_overdue(now_s, connection.arrived_s):
             self._drop(connection, f"no echo of a ping within {self._settings.keepalive_s} s")
@@ -374,7 +374,7 @@ class Link:
         if at_once:
             self._dial()
         else:
-            # an attempt that waited for an answer in vain has waited already: 5 s and no more, whoever is silent
+            # minus the time waited, because a silent broker must not extend the longest retry of 5 s
             now_s = time.monotonic()
             waited_s = now_s - (self._tried_since_s or now_s)
             self._dial_at_s = now_s + max(0.0, self._backoff.next_s() - waited_s)

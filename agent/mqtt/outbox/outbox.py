@@ -59,7 +59,7 @@ class Outbox:
     ) -> None:
         self.trouble = Trouble()
         self.on_change: Callable[[], None] = lambda: None
-        self.ear: Beside | None = None  # what the disk answers, for who waits without the loop
+        self.ear: Beside | None = None  # the writer thread's answers, for callers without the loop
         self._bounds: Final = bounds
         self._at_once: Final = at_once
         self._clock: Final = clock
@@ -247,7 +247,7 @@ class Outbox:
                 over_bytes -= lane.waiting[0].size_bytes
                 self._drop(kind)
 
-    # what the keeper tells
+    # answers of the writer thread
 
     def _keeper_is_gone(self) -> None:
         """Requeue messages that were queued for the disk, because the writer thread has ended."""

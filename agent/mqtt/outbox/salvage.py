@@ -25,7 +25,7 @@ class Salvage:
         with suppress(sqlite3.Error):
             self._db = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
             self._db.text_factory = bytes
-            self._db.execute("PRAGMA locking_mode=EXCLUSIVE")  # no shared memory: see store.py
+            self._db.execute("PRAGMA locking_mode=EXCLUSIVE")  # no shared memory: see sqlite_store.py
 
     def close(self) -> None:
         """Close the file."""

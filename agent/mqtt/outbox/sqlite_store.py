@@ -19,7 +19,7 @@ _SUFFIXES: Final = ("", "-wal", "-shm", "-journal")
 _VACUUM_PAGES: Final = 256
 _COUNTED: Final = 20_000
 _SETTINGS: Final = (
-    "PRAGMA locking_mode=EXCLUSIVE",  # one agent a file; and no shared memory, whose loss would be a SIGBUS
+    "PRAGMA locking_mode=EXCLUSIVE",  # because only one agent uses the file, and lost shared memory would raise SIGBUS
     "PRAGMA auto_vacuum=INCREMENTAL",
     "PRAGMA cache_size=-1024",
     "PRAGMA temp_store=MEMORY",
@@ -240,7 +240,7 @@ class SqliteStore:
             return
         (free,) = self._db.execute("PRAGMA freelist_count").fetchone()
         if free > _VACUUM_PAGES:
-            # execute() would do one step of it, which is one page
+            # because execute() would free only one page
             self._db.executescript("PRAGMA incremental_vacuum")
 
 

@@ -92,7 +92,7 @@ class WriterThread:
         self._wake: Final = threading.Condition()
         self._mail = _Mailbox()
         self._thread: Final = threading.Thread(target=self._run, name="keeper", daemon=True)
-        # the thread's own
+        # used on the thread only
         self._store: SqliteStore | None = None
         self._base: int | None = None
         self._undone: Final[dict[Kind, set[int]]] = {kind: set() for kind in Kind}
@@ -143,7 +143,7 @@ class WriterThread:
         """True while the thread runs, which only `stop` ends."""
         return self._thread.is_alive()
 
-    # the thread
+    # on the thread
 
     def _run(self) -> None:
         while not self._turn():
@@ -210,7 +210,7 @@ class WriterThread:
         forgotten = {kind: set(numbers) for kind, numbers in self._undone.items()}
         store = self._open(now_s)
         failed = True
-        # a full disk may take a small batch after it refused a large one; that is no reason to hope
+        # because a full disk may accept a small batch after a large one, which is no recovery
         is_resting = self._trouble is not None and now_s < self._try_at_s
         if store is not None and not is_resting:
             try:
@@ -234,7 +234,7 @@ class WriterThread:
 
     def _fetch(self, kind: Kind, after: int, limit: int, asked: int) -> None:
         entries: list[OutboxItem] = []
-        # the second time from the new file, where the old one was damaged
+        # twice, because a damaged file is replaced by a new one
         for _ in range(2):
             try:
                 store = self._open(time.monotonic())
@@ -247,7 +247,7 @@ class WriterThread:
         self._tell(Fetched(kind, asked, left, is_end=len(entries) < limit))
 
     def _open(self, now_s: float) -> SqliteStore | None:
-        # the second time with a new file, where the old one was damaged
+        # twice, because a damaged file is replaced by a new one
         for _ in range(2):
             if self._store is None and now_s >= self._try_at_s:
                 try:

@@ -104,7 +104,7 @@ class Publisher:
         self._standing.truth[topic] = payload
         if not self._announced:
             return
-        # a state must not wait for the disk
+        # because a state must not wait for the disk
         self._demote(self._wire.take_unwritten())
         self._wire.add_state(self._standing.changed(topic, monotonic()))
         if self._wire.states > _STATES_LIMIT:
@@ -176,7 +176,7 @@ class Publisher:
         self._demote(self._wire.take_late(monotonic()))
         self._outbox.tick(is_up=self._announced)
         if not self._outbox.can_write:
-            # the disk hangs: what waits for it goes without
+            # sent unwritten, because the disk hangs
             for live in self._wire.unwritten():
                 _written(live)
         self._offers.unpark(monotonic())
@@ -219,7 +219,7 @@ class Publisher:
         """Send what is owed, also events that wait for the disk, and disconnect for a time; see `Link.hold`."""
         self._look()
         if self._connection and not self._announced:
-            # a twin may be heard of before we speak, and must hear of us
+            # because a duplicate device must hear of us, too
             self.announce()
         self._link.hold(seconds, lambda: self._outbox.depth(Kind.EVENT) > 0, self._outbox.ear)
 
@@ -261,7 +261,7 @@ class Publisher:
         while self._announced and self._link.has_room:
             for message in self._standing.due(monotonic()):
                 self._wire.add_state(message)
-            # answers to a command do not wait behind detections
+            # before detections, because acks must not wait behind them
             if not self._wire.states and self._send_next(Kind.EVENT):
                 continue
             first = self._wire.next()
@@ -314,7 +314,7 @@ class Publisher:
             else:
                 self._outbox.release(live.entry)
 
-    # what the broker answers
+    # answers of the broker
 
     def _state_answered(self, message: OutgoingMessage, outcome: Outcome) -> None:
         self.states_refused += outcome is not Outcome.ACCEPTED
@@ -334,7 +334,7 @@ class Publisher:
     def _kept_answered(self, entry: OutboxItem, outcome: Outcome) -> None:
         topic = entry.message.topic
         if outcome is Outcome.DENIED and not topic.startswith(f"{self._topics.base}/"):
-            # an answer that somebody wanted on a topic of his own: he may not have meant one that is open to us
+            # dropped, because a client's own response topic may never be granted to us
             outcome = Outcome.NEVER
         outcome = self._noted(topic, outcome)
         if outcome is Outcome.LATER:

@@ -61,7 +61,7 @@ class Offers:
             return False
         if kind is not Kind.EVENT:
             return True
-        # answers and alerts on other topics must pass
+        # dropped, because acks and alerts on other topics must pass
         del self._parked[parked[0].number]
         self._outbox.acknowledged(parked[0])
         self.dropped[kind] += 1
