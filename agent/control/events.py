@@ -96,7 +96,7 @@ class AckRate:
 
 @dataclass(frozen=True)
 class CapChanged:
-    """Temperature or memory limit the variant to `max_variant`; None lifts the cap."""
+    """The cap by temperature or memory changed; a `max_variant` of None lifts it."""
 
     rule: Literal["temperature", "memory"]
     max_variant: str | None

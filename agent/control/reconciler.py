@@ -88,12 +88,12 @@ def _in_order(state: State, actions: list[Action]) -> list[Action]:
         return actions
     finals = [one for one in actions if isinstance(one, Answer) and one.ack.result != "accepted"]
     state.unsaved = False
-    state.telling = [(one.ack, one.reply) for one in finals]
+    state.unsent_acks = [(one.ack, one.reply) for one in finals]
     rest = [one for one in actions if not isinstance(one, SaveSnapshot)]
     place = next((number for number, one in enumerate(rest) if isinstance(one, Answer)), len(rest))
     work = [one for one in rest[place:] if isinstance(one, (AssignLine, PrepareModel))]
-    said = [one for one in rest[place:] if not isinstance(one, (AssignLine, PrepareModel))]
-    return [*rest[:place], *work, SaveSnapshot(), *said]
+    later = [one for one in rest[place:] if not isinstance(one, (AssignLine, PrepareModel))]
+    return [*rest[:place], *work, SaveSnapshot(), *later]
 
 
 def _apply(state: State, event: Event, now: Now) -> list[Action]:

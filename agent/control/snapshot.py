@@ -13,6 +13,9 @@ from agent.messages.events import Reply
 from agent.messages.payloads import Ack, Cause
 from agent.messages.references import ModelReference
 
+_KEYS: Final = {"unsent_acks": "telling"}
+"""Key on disk, kept because older versions wrote it."""
+
 
 class LineSnapshot(msgspec.Struct, frozen=True):
     """Choices of one line."""
@@ -43,14 +46,14 @@ class Answered(msgspec.Struct, frozen=True):
     line: str | None = None
 
 
-class Told(msgspec.Struct, frozen=True):
+class UnsentAck(msgspec.Struct, frozen=True):
     """A final ack that was not sent yet when the snapshot was taken."""
 
     ack: Ack
     reply: Reply | None = None
 
 
-class Snapshot(msgspec.Struct, frozen=True):
+class Snapshot(msgspec.Struct, frozen=True, rename=_KEYS):
     """Persisted state: a whole snapshot in `control.json`, and later changes in a log beside it."""
 
     lines: dict[str, LineSnapshot] = {}
@@ -62,7 +65,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     kbps: float | None = None
     """The bandwidth as set by message; None: measured."""
     kbps_topic: str | None = None
-    telling: tuple[Told, ...] = ()
+    unsent_acks: tuple[UnsentAck, ...] = ()
     """Final acks that were not sent yet."""
     reloading: tuple[Command, ...] = ()
     """Commands that wait for a reload to end."""
@@ -73,7 +76,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     v: int = 1
 
 
-class Change(msgspec.Struct, frozen=True, omit_defaults=True):
+class Change(msgspec.Struct, frozen=True, omit_defaults=True, rename=_KEYS):
     """Differences between two snapshots; a retained payload of None removes its topic."""
 
     lines: dict[str, LineSnapshot] = {}
@@ -82,12 +85,12 @@ class Change(msgspec.Struct, frozen=True, omit_defaults=True):
     schedule: str | msgspec.UnsetType | None = msgspec.UNSET
     kbps: float | msgspec.UnsetType | None = msgspec.UNSET
     kbps_topic: str | msgspec.UnsetType | None = msgspec.UNSET
-    telling: tuple[Told, ...] | msgspec.UnsetType = msgspec.UNSET
+    unsent_acks: tuple[UnsentAck, ...] | msgspec.UnsetType = msgspec.UNSET
     reloading: tuple[Command, ...] | msgspec.UnsetType = msgspec.UNSET
     boots: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
 
 
-_SINGLE: Final = ("schedule", "kbps", "kbps_topic", "telling", "reloading", "boots")
+_SINGLE: Final = ("schedule", "kbps", "kbps_topic", "unsent_acks", "reloading", "boots")
 
 
 def change(before: Snapshot, after: Snapshot) -> Change:
@@ -141,7 +144,7 @@ def take(state: State) -> Snapshot:
         schedule=state.scheduling.text,
         kbps=state.bandwidth.kbps,
         kbps_topic=state.bandwidth.topic,
-        telling=tuple(Told(ack, reply) for ack, reply in (*state.retelling, *state.telling)),
+        unsent_acks=tuple(UnsentAck(ack, reply) for ack, reply in (*state.acks_to_resend, *state.unsent_acks)),
         reloading=tuple(state.reloading),
         boots=(*state.identity.boots, state.plant.boot)[-duplicate_device.OWN_BOOTS :],
     )
@@ -158,7 +161,7 @@ def restore(state: State, snapshot: Snapshot) -> None:
             state.answers[answered.topic, answered.line, answered.ack.id] = answered.ack
     schedule.restore(state, snapshot.schedule)
     state.bandwidth.kbps, state.bandwidth.topic = snapshot.kbps, snapshot.kbps_topic
-    state.retelling = [(told.ack, told.reply) for told in snapshot.telling]
+    state.acks_to_resend = [(one.ack, one.reply) for one in snapshot.unsent_acks]
     state.reloading = list(snapshot.reloading)
     state.identity.boots = snapshot.boots
 

@@ -159,7 +159,7 @@ class Line:
     """The serving model was taken off to make room for a load."""
     blind_since_s: float | None = None
     """Start of the time without a model (monotonic); None: it has one, or never had."""
-    insist_at_s: float = 0.0
+    retry_at_s: float = 0.0
     """Time of the next retry where no model serves (monotonic)."""
     changeover: Changeover | None = None
     fault: Reason | None = None
@@ -173,7 +173,7 @@ class Line:
     """Inputs of the published `state` at its last change."""
     since: str = ""
     """Time of that change, as published."""
-    said: dict[str, bytes] = field(default_factory=dict)
+    published: dict[str, bytes] = field(default_factory=dict)
     """Last published payload of each topic."""
 
     @property
@@ -303,9 +303,9 @@ class State:
     """Filters whose retained messages are to be requested next."""
     answers: dict[tuple[str, str | None, str], Ack] = field(default_factory=dict)
     """Final acks by (topic, line, id), the newest last."""
-    telling: list[tuple[Ack, Reply | None]] = field(default_factory=list)
+    unsent_acks: list[tuple[Ack, Reply | None]] = field(default_factory=list)
     """Final acks that follow the current write to disk."""
-    retelling: list[tuple[Ack, Reply | None]] = field(default_factory=list)
+    acks_to_resend: list[tuple[Ack, Reply | None]] = field(default_factory=list)
     """Final acks that a write before the restart had recorded as unsent."""
     unsaved: bool = False
     """A change that must survive a restart is not on disk, and may wait for a second."""

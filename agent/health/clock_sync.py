@@ -23,11 +23,11 @@ def is_synchronised() -> bool:
     libc = ctypes.CDLL(None, use_errno=True)
     state = int(libc.adjtimex(ctypes.create_string_buffer(_TIMEX_BYTES)))
     if state < 0:  # because the service's sandbox forbids even a query
-        return _asker.answer()
+        return _timedated.answer()
     return state < _TIME_ERROR
 
 
-class _Asker:
+class _TimedatedClient:
     """Client of systemd-timedated, which may query the kernel; only the first query waits. For one thread."""
 
     def __init__(self) -> None:
@@ -66,4 +66,4 @@ class _Asker:
             self._due_s = time.monotonic() + _STEADY_INTERVAL_S
 
 
-_asker: Final = _Asker()
+_timedated: Final = _TimedatedClient()

@@ -2,7 +2,7 @@
 
 
 class IntervalTimer:
-    """Timer that keeps its first phase, so that lateness does not add up; long pauses are skipped."""
+    """Timer on a fixed grid, so that a late turn delays no later one; long pauses are skipped."""
 
     def __init__(self, interval_s: float) -> None:
         self._interval_s = interval_s

@@ -38,7 +38,7 @@ def host_id() -> str:
 
 
 class DeviceSettings(Group):
-    """`[device]`."""
+    """`[device]`: identity, state folder, memory budget and processor."""
 
     id: fields.Id = Field(default_factory=host_id)
     state_dir: fields.FilePath = Path("/var/lib/changeover")
@@ -55,7 +55,7 @@ class DeviceSettings(Group):
 
 
 class MqttSettings(Group):
-    """`[mqtt]`."""
+    """`[mqtt]`: broker, credentials and TLS."""
 
     url: fields.BrokerUrl = "mqtt://127.0.0.1:1883"
     root: fields.Root = "changeover/v1"
@@ -106,7 +106,7 @@ class OutboxSettings(Group):
 
 
 class CatalogSettings(Group):
-    """`[catalog]`."""
+    """`[catalog]`: the list of models and their store."""
 
     file: fields.FilePath = Path("models.toml")
     store_dir: fields.FilePath = Path("/var/lib/changeover/models")
@@ -114,7 +114,7 @@ class CatalogSettings(Group):
 
 
 class HttpSettings(Group):
-    """`[http]`."""
+    """`[http]`: the server of /metrics and /healthz."""
 
     bind: fields.Bind = "127.0.0.1:9108"
     """HOST:PORT, or "" for none."""

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from functools import singledispatchmethod
 from typing import Final
 
-from agent.messages import children as said
+from agent.messages import children
 from agent.messages.children import Message, StageTimes, SwapReport
 
 _LONGEST_MS: Final = 86_400_000.0
@@ -38,7 +38,7 @@ class Gate:
         return None
 
     @_impossible.register
-    def _(self, message: said.Detections, now_ns: int) -> str | None:
+    def _(self, message: children.Detections, now_ns: int) -> str | None:
         if not 0 <= message.captured_ns <= now_ns:
             return f"captured_ns {message.captured_ns}"
         if not 0 <= message.frame <= _MOST or any(not 0 <= count <= _MOST for _, count in message.counts):
@@ -48,25 +48,25 @@ class Gate:
         return None if _are_times(message.stages_ms) else f"stages {message.stages_ms}"
 
     @_impossible.register
-    def _(self, message: said.Swapped, _now_ns: int) -> str | None:
+    def _(self, message: children.Swapped, _now_ns: int) -> str | None:
         report = message.report
         return None if _is_report(report) else f"report {report}"
 
     @_impossible.register
-    def _(self, message: said.InferenceFailed, _now_ns: int) -> str | None:
+    def _(self, message: children.InferenceFailed, _now_ns: int) -> str | None:
         return None if 0 <= message.in_a_row <= _MOST else f"in_a_row {message.in_a_row}"
 
     @_impossible.register
-    def _(self, message: said.CacheState, _now_ns: int) -> str | None:
+    def _(self, message: children.CacheState, _now_ns: int) -> str | None:
         sizes = (message.budget_bytes, message.used_bytes, *(model.bytes for model in message.models))
         return None if all(0 <= size <= _MOST for size in sizes) else f"bytes {sizes[:8]}"
 
     @_impossible.register
-    def _(self, message: said.MemoryKept, _now_ns: int) -> str | None:
+    def _(self, message: children.MemoryKept, _now_ns: int) -> str | None:
         return None if 0 <= message.bytes <= _MOST else f"bytes {message.bytes}"
 
     @_impossible.register
-    def _(self, message: said.Beat, now_ns: int) -> str | None:
+    def _(self, message: children.Beat, now_ns: int) -> str | None:
         for one in message.streams:
             if one.stream not in self._streams:
                 return f"no stream {one.stream!r}"

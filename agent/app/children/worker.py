@@ -19,7 +19,7 @@ _GIVEN_UP_AFTER_S: Final = 10.0
 
 
 def worker_spec(settings: Settings, slots: dict[str, FrameSlot], budget_bytes: int) -> ChildSpec:
-    """Return the worker's child specification. The kernel's OOM killer takes the worker first."""
+    """Return the start parameters of the worker. The kernel's OOM killer takes the worker first."""
     streams = tuple(WorkerStream(stream.id, stream.line, slots[stream.id].descriptors()) for stream in settings.stream)
     longest_s = max((line.changeover_timeout_s for line in settings.line.values()), default=30.0)
     setup = WorkerSetup(

@@ -83,8 +83,8 @@ def link_up(state: State, now: Now) -> list[Action]:
     """
     state.probed.clear()
     state.probe_due.clear()
-    retold, state.retelling = state.retelling, []
-    return [*duplicate_device.link_up(state, now), *(Answer(ack, reply) for ack, reply in retold)]
+    acks, state.acks_to_resend = state.acks_to_resend, []
+    return [*duplicate_device.link_up(state, now), *(Answer(ack, reply) for ack, reply in acks)]
 
 
 def probes(state: State, now: Now) -> list[Action]:

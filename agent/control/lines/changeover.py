@@ -24,7 +24,7 @@ TRIAL_S: Final = 60.0
 """A model that fails within this time after its swap is rolled back; later the camera is more likely at fault."""
 _WORKERS_A_CHANGEOVER_MAY_LOSE: Final = 1
 """A model whose load kills a second worker is held to be the cause."""
-_INSIST_S: Final = 10.0
+_RETRY_S: Final = 10.0
 """Retry interval of a line where no model serves, because a missing file or memory may be back."""
 
 
@@ -99,9 +99,9 @@ def retry_if_nothing_serves(state: State, line: Line, now: Now) -> list[Action]:
     """Assign the line's model again where no model serves and no changeover is in progress."""
     is_idle = line.active is None and line.changeover is None and not line.unconfirmed
     if not (is_idle and state.worker_up) or line.target is None:
-        line.insist_at_s = now.monotonic_s + _INSIST_S
+        line.retry_at_s = now.monotonic_s + _RETRY_S
         return []
-    return _assign(state, line, line.target) if now.monotonic_s >= line.insist_at_s else []
+    return _assign(state, line, line.target) if now.monotonic_s >= line.retry_at_s else []
 
 
 def preparing(line: Line, message: Preparing) -> None:

@@ -143,7 +143,7 @@ def _over(cause: Cause, below: tuple[ModelVersion | None, Cause] | None) -> Caus
 def _variant_cause(
     plant: Plant, line: Line, window: Window, reference: ModelReference, asked: ModelVersion
 ) -> Cause | None:
-    """Return the schedule as cause where its variant changes the model."""
+    """Return the schedule as the cause, if its variant changes the chosen version; else None."""
     rule = window.variant_rule
     usual = plant.find(reference, line.rules.variant)
     if rule is None or reference.variant is not None or usual is None or usual == asked:

@@ -186,7 +186,7 @@ def _say_ready(line: Line, value: str) -> list[Action]:
 
 
 def _say(line: Line, topic: str, payload: bytes) -> list[Action]:
-    if line.said.get(topic) == payload:
+    if line.published.get(topic) == payload:
         return []
-    line.said[topic] = payload
+    line.published[topic] = payload
     return [PublishState(f"line/{line.id}/{topic}", payload)]

@@ -88,7 +88,7 @@ def _owed_since_s(one: Answering, seen: Seen, now: Now) -> float | None:
 
 
 def _is_over(one: Answering, seen: Seen, now: Now) -> bool:
-    """Return True where frames are answered again, or a new model has had no frame to answer."""
+    """Return True where the fault is over: frames are answered, or a new model had none to answer."""
     since_s = one.unanswered_since_s or 0.0
     if seen.answered_s > since_s:
         return True

@@ -39,7 +39,7 @@ Pages = dict[str, Callable[[], Page]]
 
 
 class HttpServer:
-    """HTTP server with a thread for each of a bounded number of clients.
+    """HTTP server with one thread a client, for a bounded number of clients.
 
     Owner: the caller of `start` and `stop`.
     """
@@ -154,7 +154,7 @@ def _handler(pages: Pages) -> type[BaseHTTPRequestHandler]:
             self._answer(with_body=False)
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name that http.server gives
-            """Say nothing of each scrape."""
+            """Log nothing, because a scrape comes every few seconds."""
 
         def _answer(self, *, with_body: bool) -> None:
             make = pages.get(self.path.partition("?")[0])

@@ -25,12 +25,12 @@ class Unanswered:
 
 
 def subscribe(filter_: str) -> str:
-    """Return the name of a SUBSCRIBE packet in this record."""
+    """Return the label of a SUBSCRIBE packet, as `Denials` records it."""
     return f"SUBSCRIBE {filter_}"
 
 
 def publish(topic: str) -> str:
-    """Return the name of a PUBLISH packet in this record."""
+    """Return the label of a PUBLISH packet, as `Denials` records it."""
     return f"PUBLISH {topic}"
 
 

@@ -16,7 +16,7 @@ _AGAIN_S: Final = 0.1
 
 
 @dataclass(frozen=True)
-class Beside:
+class ExtraReader:
     """A second descriptor to serve meanwhile: `read` is called whenever `fd` is ready."""
 
     fd: int
@@ -52,7 +52,7 @@ def leave(connection: Connection, deadline_s: float) -> bool:
 
 
 def drive_until(
-    connection: Connection, is_done: Callable[[], bool], deadline_s: float, beside: Beside | None = None
+    connection: Connection, is_done: Callable[[], bool], deadline_s: float, beside: ExtraReader | None = None
 ) -> bool:
     """Drive the connection until `is_done`; False where it ended or `deadline_s` passed before."""
     poll = select.poll()

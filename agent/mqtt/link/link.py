@@ -18,7 +18,7 @@ from agent.mqtt.endpoint.link_settings import LinkSettings
 from agent.mqtt.link.connection import Answered, Connection, LoopLike
 from agent.mqtt.link.connector import ConnectAttempt, Dialled, SessionUse, close
 from agent.mqtt.link.echo_ping import EchoPing
-from agent.mqtt.link.graceful_disconnect import Beside, drive_until, finish, leave
+from agent.mqtt.link.graceful_disconnect import ExtraReader, drive_until, finish, leave
 from agent.mqtt.link.log_dedup import LogDedup
 from agent.mqtt.link.protocol_choice import ProtocolChoice
 from agent.mqtt.message import OutgoingMessage
@@ -171,7 +171,7 @@ class Link:
         elif self._dial_at_s is not None and now_s >= self._dial_at_s:
             self._dial()
 
-    def hold(self, seconds: float, owes: Callable[[], bool] = lambda: False, beside: Beside | None = None) -> None:
+    def hold(self, seconds: float, owes: Callable[[], bool] = lambda: False, beside: ExtraReader | None = None) -> None:
         """Disconnect without a will, and stay away for `seconds`; blocks for at most 1 s.
 
         It first waits 0.5 s for acknowledgements and for what `owes` reports, and serves `beside`. LinkDown is enqueued

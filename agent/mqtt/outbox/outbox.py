@@ -10,12 +10,12 @@ from typing import Final
 
 from agent.mqtt.alert_latch import OUTBOX_DAMAGED, OUTBOX_DISK, QUIET_S, AlertLatch
 from agent.mqtt.link.connection import LoopLike
-from agent.mqtt.link.graceful_disconnect import Beside
+from agent.mqtt.link.graceful_disconnect import ExtraReader
 from agent.mqtt.message import OutgoingMessage
 from agent.mqtt.outbox.class_queue import ClassQueue
 from agent.mqtt.outbox.outbox_item import Kind, OutboxItem
 from agent.mqtt.outbox.sqlite_store import Bounds
-from agent.mqtt.outbox.writer_thread import Done, Fetched, Told, WriterThread
+from agent.mqtt.outbox.writer_thread import Done, Fetched, WriterAnswer, WriterThread
 
 MEMORY_BYTES: Final = 4 * 2**20
 """Bound on messages in memory, and again on those queued for the disk."""
@@ -59,13 +59,13 @@ class Outbox:
     ) -> None:
         self.trouble = Trouble()
         self.on_change: Callable[[], None] = lambda: None
-        self.ear: Beside | None = None  # the writer thread's answers, for callers without the loop
+        self.disk_answers: ExtraReader | None = None  # the writer thread's answers, for callers without the loop
         self._bounds: Final = bounds
         self._at_once: Final = at_once
         self._clock: Final = clock
         self._memory_bytes: Final = min(MEMORY_BYTES, bounds.max_bytes)
-        self._told: Final[SimpleQueue[Told]] = SimpleQueue()
-        self._keeper: Final = WriterThread(path, bounds, self._tell) if path is not None else None
+        self._answers: Final[SimpleQueue[WriterAnswer]] = SimpleQueue()
+        self._writer: Final = WriterThread(path, bounds, self._answer) if path is not None else None
         self._lanes: Final = {kind: ClassQueue(has_disk=path is not None) for kind in Kind}
         self._number = 0
         self._dropped_here: Final = dict.fromkeys(Kind, 0)
@@ -80,24 +80,24 @@ class Outbox:
 
     def start(self, loop: LoopLike) -> None:
         """Open the file on the writer thread; does nothing without a path. Disk faults enqueue a Noticed."""
-        if self._keeper is None or self._loop is not None:
+        if self._writer is None or self._loop is not None:
             return
         self._loop = loop
         self._notices = AlertLatch(loop.put)
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        loop.register(self._wake, read=self._heard)
-        self.ear = Beside(self._wake, self._heard)
-        self._keeper.start()
+        loop.register(self._wake, read=self._read_answers)
+        self.disk_answers = ExtraReader(self._wake, self._read_answers)
+        self._writer.start()
 
     def stop(self) -> None:
         """Write what is left and close the file; waits for a slow disk."""
-        if self._keeper is None or self._loop is None:
+        if self._writer is None or self._loop is None:
             return
         self.back()
         self.tick(is_up=False)
-        is_over = self._keeper.stop()
+        is_over = self._writer.stop()
         self._loop.unregister(self._wake)
-        self._loop = self.ear = None
+        self._loop = self.disk_answers = None
         if is_over:
             os.close(self._wake)
 
@@ -171,9 +171,9 @@ class Outbox:
         """Take the oldest message of a class; None without one, or while it is read (`on_change` follows)."""
         lane = self._lanes[kind]
         entry = lane.next()
-        if self._keeper is not None and self._loop is not None and lane.wants_more and len(lane.ahead) < _FETCH // 2:
+        if self._writer is not None and self._loop is not None and lane.wants_more and len(lane.ahead) < _FETCH // 2:
             lane.is_asking, lane.asked_s = True, self._clock()
-            self._keeper.fetch(kind, lane.cursor, _FETCH, lane.asked)
+            self._writer.fetch(kind, lane.cursor, _FETCH, lane.asked)
         return entry
 
     def has_older_on_the_wire(self, entry: OutboxItem, parked: Collection[int]) -> bool:
@@ -183,7 +183,7 @@ class Outbox:
     def acknowledged(self, entry: OutboxItem) -> None:
         """Remove an acknowledged message."""
         self._when_written.pop(entry.number, None)
-        from_disk = entry.handed and self._keeper is not None and self._keeper.forget(entry)
+        from_disk = entry.handed and self._writer is not None and self._writer.forget(entry)
         if entry.handed and not entry.written and not from_disk:
             self._handed_bytes -= entry.size_bytes
         self._lanes[entry.kind].forget(entry, from_disk=from_disk)
@@ -205,8 +205,8 @@ class Outbox:
         now_s = self._clock()
         hung = [lane.look(now_s - _HUNG_S) for lane in self._lanes.values()]
         self._is_hung = any(hung)
-        if self._keeper is not None and self._loop is not None and not self._keeper.is_running:
-            self._keeper_is_gone()
+        if self._writer is not None and self._loop is not None and not self._writer.is_running:
+            self._writer_is_gone()
         for kind, lane in self._lanes.items():
             doubt_s = _EVENT_DOUBT_S if kind is Kind.EVENT else DOUBT_S
             self._hand_waiting(lane, now_s - doubt_s if is_up and kind not in self._at_once else now_s)
@@ -230,10 +230,10 @@ class Outbox:
             self._hand(entry)
 
     def _hand(self, entry: OutboxItem) -> None:
-        if self._keeper is not None and self.can_write:
+        if self._writer is not None and self.can_write:
             entry.handed, entry.handed_s = True, self._clock()
             self._handed_bytes += entry.size_bytes
-            self._keeper.write(entry)
+            self._writer.write(entry)
 
     def _drop(self, kind: Kind) -> None:
         self._lanes[kind].drop_oldest()
@@ -249,7 +249,7 @@ class Outbox:
 
     # answers of the writer thread
 
-    def _keeper_is_gone(self) -> None:
+    def _writer_is_gone(self) -> None:
         """Requeue messages that were queued for the disk, because the writer thread has ended."""
         self.trouble = Trouble("the thread that writes it has ended", self.trouble.damaged)
         self._handed_bytes = 0
@@ -257,22 +257,22 @@ class Outbox:
             for entry in (*lane.writing.values(), *(one for one in lane.taken.values() if not one.written)):
                 lane.unwritten(entry)
 
-    def _tell(self, told: Told) -> None:
-        self._told.put(told)
+    def _answer(self, answer: WriterAnswer) -> None:
+        self._answers.put(answer)
         os.eventfd_write(self._wake, 1)
 
-    def _heard(self) -> None:
+    def _read_answers(self) -> None:
         os.eventfd_read(self._wake)
         while True:
             try:
-                told = self._told.get_nowait()
+                answer = self._answers.get_nowait()
             except Empty:
                 break
-            match told:
+            match answer:
                 case Fetched():
-                    self._lanes[told.kind].fetched(told)
+                    self._lanes[answer.kind].fetched(answer)
                 case Done():
-                    self._done(told)
+                    self._done(answer)
         self.on_change()
 
     def _done(self, done: Done) -> None:

@@ -62,7 +62,7 @@ class Fetched:
     """The disk holds nothing behind these."""
 
 
-Told = Done | Fetched
+WriterAnswer = Done | Fetched
 
 
 @dataclass
@@ -84,7 +84,9 @@ class WriterThread:
     written never reaches the disk.
     """
 
-    def __init__(self, path: Path, bounds: Bounds, tell: Callable[[Told], None], retry_s: float = RETRY_S) -> None:
+    def __init__(
+        self, path: Path, bounds: Bounds, tell: Callable[[WriterAnswer], None], retry_s: float = RETRY_S
+    ) -> None:
         self._path: Final = path
         self._bounds: Final = bounds
         self._tell: Final = tell

@@ -7,7 +7,7 @@ from typing import Final, Literal, Protocol
 
 from agent.mqtt.endpoint.connect_errors import Outcome
 from agent.mqtt.link.connection import Answered, LoopLike
-from agent.mqtt.link.graceful_disconnect import Beside
+from agent.mqtt.link.graceful_disconnect import ExtraReader
 from agent.mqtt.message import OutgoingMessage
 from agent.mqtt.outbox.outbox import Outbox
 from agent.mqtt.outbox.outbox_item import Kind, OutboxItem
@@ -54,7 +54,7 @@ class Sending(Protocol):
     def give_up(self, detail: str) -> None:
         """Close without a DISCONNECT, so that the broker sends the will, and reconnect."""
 
-    def hold(self, seconds: float, owes: Callable[[], bool], beside: Beside | None) -> None:
+    def hold(self, seconds: float, owes: Callable[[], bool], beside: ExtraReader | None) -> None:
         """Disconnect for `seconds`, once nothing is owed."""
 
     def stop(self, last: Sequence[OutgoingMessage], timeout_s: float) -> bool:
@@ -221,7 +221,7 @@ class Publisher:
         if self._connection and not self._announced:
             # because a duplicate device must hear of us, too
             self.announce()
-        self._link.hold(seconds, lambda: self._outbox.depth(Kind.EVENT) > 0, self._outbox.ear)
+        self._link.hold(seconds, lambda: self._outbox.depth(Kind.EVENT) > 0, self._outbox.disk_answers)
 
     def stop(self, last: Sequence[tuple[str, bytes]], timeout_s: float) -> bool:
         """Send the last retained values (`ready` 0 of each line, then `status`), and disconnect once acknowledged.
@@ -380,5 +380,5 @@ class Publisher:
 
 
 def _written(live: Live) -> None:
-    """Mark a detection as written; the outbox's `on_change` follows."""
+    """Mark a detection as written to disk, so that the next pump may send it."""
     live.is_written, live.since_s = True, monotonic()

@@ -75,7 +75,7 @@ class Retries:
             self._accepted_others(topic)
 
     def _accepted_others(self, topic: str) -> None:
-        """Count an acceptance against topics that are refused meanwhile."""
+        """Count the acceptance for other topics at the refusal limit, which marks them as denied."""
         for other, count in self._in_a_row.items():
             if other != topic and count >= _STUBBORN:
                 self._in_a_row[other] = count + 1
