@@ -52,7 +52,7 @@ def objects_of(objects: Objects, names: tuple[str, ...]) -> list[DetectedObject]
 def encode(stream: str, model: str, frame: Frame, size: tuple[int, int], objects: list[DetectedObject]) -> Detections:
     """Make the message of one inferred frame; `size` is its (height, width), for the image is given back by now.
 
-    Raises MessageTooLargeError for an answer that no message to control can carry: the names of its classes are too long.
+    Raises MessageTooLargeError where the names of its classes are too long for a message to control.
     """
     height, width = size
     parts = _Tail(model, frame.number, utc_text(frame.captured_unix_ns), width, height, objects)
