@@ -8,6 +8,7 @@ from urllib.parse import unquote, urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 
 from agent.messages.references import Layout, ModelFile, ModelVersion, Task
+from agent.models.literals import MOST_CHARACTERS
 from agent.models.model_files import is_inside
 from agent.settings import fields
 from agent.settings.model import Group
@@ -60,6 +61,13 @@ def _file_name(value: str) -> str:
     return value
 
 
+def _classes(value: tuple[str, ...]) -> tuple[str, ...]:
+    """Refuse what a message to the worker could not carry."""
+    if sum(map(len, value)) > MOST_CHARACTERS:
+        raise ValueError(f"names of at most {MOST_CHARACTERS} characters together")
+    return value
+
+
 _FileName = Annotated[str, AfterValidator(_file_name)]
 _Named = Annotated[str, BeforeValidator(_named)]
 _Sha256 = Annotated[str, AfterValidator(_sha256)]
@@ -81,7 +89,7 @@ class ModelEntry(Group):
     imgsz: Annotated[int, Field(ge=32, le=8192)] | None = None
     confidence: Annotated[float, Field(ge=0, le=1)] = 0.25
     iou: Annotated[float, Field(ge=0, le=1)] = 0.7
-    classes: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    classes: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], AfterValidator(_classes)] = ()
     golden: fields.FilePath | None = None
     rank: float | None = None
     layout: Layout = ""

@@ -12,7 +12,7 @@ from typing import Any, Final, Generic, TypeVar
 import msgspec
 
 from agent.messages.children import Message
-from agent.messages.errors import TransientError
+from agent.messages.errors import MistakeError, TransientError
 
 MAX_MESSAGE_BYTES: Final = 128 * 1024
 """Fits the kernel's default socket buffer (net.core.wmem_default, 208 KiB) beside its own bookkeeping."""
@@ -22,6 +22,10 @@ Incoming = TypeVar("Incoming", bound=Message)
 
 class ChannelClosedError(TransientError):
     """The peer closed the channel, stopped reading, or sent an invalid message."""
+
+
+class MessageTooLargeError(MistakeError):
+    """A message that no channel carries; nothing of it was sent, and the channel goes on."""
 
 
 class Channel(Generic[Incoming]):
@@ -44,12 +48,16 @@ class Channel(Generic[Incoming]):
         return self._end.fileno()
 
     def send(self, message: Message) -> None:
-        """Send whole, or raise ChannelClosedError."""
+        """Send whole, or raise MessageTooLargeError or ChannelClosedError."""
+        kind = type(message).__name__
         try:
             with self._sending:
-                self._end.send(self._encoder.encode(message), self._send_flags)
+                data = self._encoder.encode(message)
+                if len(data) > MAX_MESSAGE_BYTES:
+                    raise MessageTooLargeError(f"a {kind} of {len(data)} bytes; at most {MAX_MESSAGE_BYTES} are sent")
+                self._end.send(data, self._send_flags)
         except OSError as error:
-            raise ChannelClosedError(f"cannot send a {type(message).__name__}: {error}") from error
+            raise ChannelClosedError(f"cannot send a {kind}: {error}") from error
 
     def receive(self, timeout_s: float | None = None) -> Incoming | None:
         """Return the next message, None when `timeout_s` passes without one; without a time-out, wait for ever."""

@@ -12,13 +12,17 @@ from contextlib import contextmanager
 from queue import SimpleQueue
 from typing import Any, Final, Generic
 
+from msgspec.structs import replace
+
 from agent.messages.children import Beat, Hello, Message, StreamProgress
-from agent.processes.channel import Channel, ChannelClosedError, Incoming
+from agent.processes.channel import Channel, ChannelClosedError, Incoming, MessageTooLargeError
 from agent.processes.logs import set_up
 
 _LOG: Final = logging.getLogger(__name__)
 BEAT_INTERVAL_S: Final = 0.25
 _CRASHED: Final = 70  # EX_SOFTWARE
+_WORDS: Final = ("detail", "text")
+_LONGEST_WORDS: Final = 4096
 
 
 class Child(Generic[Incoming]):
@@ -42,9 +46,15 @@ class Child(Generic[Incoming]):
             threading.Thread(target=self._run, args=(target,), name=name, daemon=True).start()
 
     def send(self, message: Message) -> None:
-        """Send to control from any thread; if control is gone, so is this process."""
+        """Send to control from any thread; if control is gone, so is this process.
+
+        Words that are too long are cut, because a runtime's error may be of any length. Raises MessageTooLargeError.
+        """
         try:
-            self._channel.send(message)
+            try:
+                self._channel.send(message)
+            except MessageTooLargeError:
+                self._channel.send(_shortened(message))
         except ChannelClosedError:
             os._exit(0)
 
@@ -80,6 +90,11 @@ class Child(Generic[Incoming]):
             marks = list(self._busy_since_ns.values())
             self.send(Beat(min(marks, default=0), self.progress()))
             time.sleep(BEAT_INTERVAL_S)
+
+
+def _shortened(message: Message) -> Message:
+    words = {name: getattr(message, name)[:_LONGEST_WORDS] for name in _WORDS if hasattr(message, name)}
+    return replace(message, **words)
 
 
 def run_child(

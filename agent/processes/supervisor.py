@@ -17,7 +17,7 @@ from agent import isolated
 from agent.messages.children import Beat, Hello, Message
 from agent.messages.events import ChildHung, ChildLost, ChildUp
 from agent.processes.backoff import Backoff
-from agent.processes.channel import Channel, ChannelClosedError, pair
+from agent.processes.channel import Channel, ChannelClosedError, MessageTooLargeError, pair
 from agent.processes.loop import Loop
 
 _log: Final = logging.getLogger(__name__)
@@ -148,6 +148,9 @@ class _Child:
             return False
         try:
             self._channel.send(message)
+        except MessageTooLargeError as error:  # a new child would be sent the same
+            _log.error("event=message_not_sent child=%r detail=%r", self._spec.name, str(error))
+            return False
         except ChannelClosedError as error:
             self.lose(str(error))
             return False

@@ -74,6 +74,13 @@ def _logix(text: str, size: int = 82, before: bytes = b"") -> bytes:
         (_s7_string("x" * 40, 254), "x" * 40),
         (_s7_string("x" * 40, 80), "x" * 40),
         (_s7_string("can", 20, _BEFORE) + bytes(42), "can"),
+        (_s7_string("x" * 40, 80, b"y" * 80), "x" * 40),
+        (_s7_string("x" * 63, 63), "x" * 63),
+        (_s7_string("x" * 34, 123, b"y" * 200), "x" * 34),
+        (_s7_wstring("x" * 40, 80, "y" * 80), "x" * 40),
+        (_s7_string("17", 10)[:4], "17"),
+        (_iec("1", 7, b" " * 7), "1"),
+        (_s7_string("17", 9)[:4] + bytes(4), "17"),
         (_logix("can"), "can"),
         (_logix("can", 82, _BEFORE), "can"),
         (_logix("can", 20)[: 4 + 3], "can"),
@@ -141,6 +148,36 @@ def test_a_number_in_binary_is_no_text(form: str) -> None:
         assert all(_ENCODERS[form](number).decode("latin-1").strip().isprintable() for number in taken)
         taken = [number for number in taken if number < 256]
     assert taken == []
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        *(struct.pack(form, number) for number in (12553, 12554, 12557) for form in ("<h", "<i", "<q")),
+        *(struct.pack(form, 12576) for form in ("<i", "<q")),
+        *(
+            struct.pack(form, number)
+            for number in (10_001, 17_017, 99_996, 99_999)
+            for form in ("<f", ">f", "<d", ">d")
+        ),
+        *(struct.pack(form, number) for number in (-99_999, -1_000_000) for form in ("<q", ">q")),
+    ],
+)
+def test_a_number_that_a_line_feed_or_an_umlaut_would_make_a_text_is_none(payload: bytes) -> None:
+    assert _refused(payload)
+
+
+@pytest.mark.parametrize("text", ["Käse", "Jörg", "Jörn", "Hölz", "Müll", "Größe", "Fräs", "Gerät-9"])
+def test_no_number_is_seen_in_a_text_of_latin_1(text: str) -> None:
+    for payload in (text.encode("latin-1"), *(_iec(text, size) for size in range(len(text), 20))):
+        assert decode(payload) == Value(text), payload
+
+
+def test_a_document_as_long_as_its_first_letter_says_is_a_document() -> None:
+    document = b'{ "value": "17", "id": "a1", "more": "'
+    document += b"x" * (2 + ord("{") - len(document) - 2) + b'"}'
+    for payload in (document, document.decode().encode("utf-16-be")):
+        assert decode(payload) == Value("17", "a1")
 
 
 def test_a_text_of_four_bytes_without_a_nul_is_a_text() -> None:

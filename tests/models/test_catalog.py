@@ -108,3 +108,9 @@ def test_all_mistakes_come_in_one_run(tmp_path: Path) -> None:
 def test_no_model_is_unsafe_unless_its_entry_says_so(written: Writer) -> None:
     catalog = written(("a", "n", "1"), ("a", "n", "2", "unsafe = true"))
     assert [version.unsafe for version in catalog.versions] == [False, True]
+
+
+def test_class_names_that_no_message_carries_are_a_mistake(written: Writer) -> None:
+    names = ", ".join(f'"class number {number}"' for number in range(6000))
+    with pytest.raises(SettingsError, match="at most 65536 characters together"):
+        written(("cap", "n", "3", f"classes = [{names}]"))

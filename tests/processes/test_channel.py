@@ -6,8 +6,21 @@ from collections.abc import Iterator
 
 import pytest
 
-from agent.messages.children import Beat, CameraMessage, CameraSetup, Detections, SlotDescriptors, WorkerMessage
-from agent.processes.channel import MAX_MESSAGE_BYTES, Channel, ChannelClosedError, pair
+from agent.messages.children import (
+    Beat,
+    CameraMessage,
+    CameraSetup,
+    Detections,
+    Hello,
+    InferenceFailed,
+    Log,
+    Message,
+    SlotDescriptors,
+    SwapFailed,
+    WorkerMessage,
+)
+from agent.processes.channel import MAX_MESSAGE_BYTES, Channel, ChannelClosedError, MessageTooLargeError, pair
+from agent.processes.child import Child
 
 SETUP = CameraSetup("cam-1", "file.avi", 10, loop=True, wait_for_reader=False, slot=SlotDescriptors(3, 4, 5))
 
@@ -85,3 +98,36 @@ def test_the_longest_message_fits_in_the_sockets_buffer() -> None:
         with pytest.raises(ChannelClosedError):
             control.receive(10)
     control.close()
+
+
+@pytest.mark.parametrize("size", [MAX_MESSAGE_BYTES, 10 * MAX_MESSAGE_BYTES])
+def test_a_message_that_no_channel_carries_ends_none(
+    ends: tuple[Channel[WorkerMessage], Channel[CameraSetup]], size: int
+) -> None:
+    control, child = ends
+    with pytest.raises(MessageTooLargeError, match="a Detections of"):
+        child.send(Detections("cam-1", "a:n@1", 1, 5, b"x" * size, ()))
+    child.send(Beat(7))
+    assert control.receive(10) == Beat(7)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Log("WARNING", "x" * MAX_MESSAGE_BYTES),
+        InferenceFailed("cam-1", "a:n@1", 1, "x" * 10 * MAX_MESSAGE_BYTES),
+        SwapFailed("line-1", 1, "a:n@1", None, "load_failed", "x" * MAX_MESSAGE_BYTES),
+    ],
+)
+def test_a_childs_words_of_any_length_arrive(
+    ends: tuple[Channel[WorkerMessage], Channel[CameraSetup]], message: Message
+) -> None:
+    control, end = ends
+    child: Child[CameraSetup] = Child(end)
+    child.send(message)
+    said = control.receive(10)
+    assert type(said) is type(message)
+    words = getattr(said, "detail", getattr(said, "text", ""))
+    assert 1000 < len(words) < MAX_MESSAGE_BYTES
+    child.send(Hello(1, {}))
+    assert control.receive(10) == Hello(1, {})

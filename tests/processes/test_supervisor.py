@@ -72,6 +72,16 @@ def test_a_child_gets_its_setup_and_is_heard(post: Post) -> None:
     assert post.supervisor.beat_age_s("work", time.monotonic()) is not None
 
 
+def test_a_message_that_is_too_large_for_a_child_costs_no_child(post: Post) -> None:
+    post.start("work")
+    post.until(lambda: post.heard(CameraOpened))
+    pid = post.supervisor.pid("work")
+    wide = CameraSetup("x", "x" * 1_000_000, 0, loop=False, wait_for_reader=False, slot=SlotDescriptors(0, 0, 0))
+    assert not post.supervisor.send("work", wide)
+    assert post.supervisor.pid("work") == pid
+    assert not post.heard(ChildLost)
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_killed_child_is_an_event_and_comes_back(post: Post, number: signal.Signals) -> None:
     post.start("work")

@@ -16,9 +16,14 @@ _NUMBER_SIZES: Final = (2, 4, 8)
 _LARGEST_INTEGER: Final = 0x2FFF
 """Above this, two bytes may be two digits: `17` padded to four bytes is 14129 as a DINT, and is text."""
 _LARGEST_REAL: Final = 9999
+_LARGEST_ODD_REAL: Final = 99_999
+"""Of bytes that are no ASCII: whole REALs up to here are likelier than short texts with umlauts."""
+_LONGEST_TEXT: Final = 64
 _WIDE: Final = 2
 _UTF16_MARKS: Final = (b"\xff\xfe", b"\xfe\xff")
 _PADDING: Final = " \t\r\n"
+_BRACKETS: Final = frozenset(b"[{")
+_LINE_ENDS: Final = b"\t\r\n"
 
 
 class NoTextError(ValueError):
@@ -58,17 +63,19 @@ def _is_number(payload: bytes) -> bool:
     size = len(payload)
     if size not in _NUMBER_SIZES:
         return False
-    negative = b"\xff" * max(1, size - 2)
-    if payload.startswith(negative) or payload.endswith(negative):
+    negative = b"\xff" * max(1, size // 2)
+    begins_oddly = payload[0] in _LINE_ENDS and payload[1] >= _LETTER  # an INT of 12553 would be the product `1`
+    if begins_oddly or payload.startswith(negative) or payload.endswith(negative):
         return True
     if 0 not in payload:
         return False
-    if size - payload.count(0) <= 1 or int.from_bytes(payload, "little") <= _LARGEST_INTEGER:
+    if len(payload.strip(b"\0").strip()) <= 1 or int.from_bytes(payload, "little") <= _LARGEST_INTEGER:
         return True
     if size == _NUMBER_SIZES[0]:
         return False
     reals = (struct.unpack(order + ("f" if size == _NUMBER_SIZES[1] else "d"), payload)[0] for order in "<>")
-    return any(1 <= abs(real) <= _LARGEST_REAL and float(real).is_integer() for real in reals)
+    largest = _LARGEST_REAL if payload.isascii() else _LARGEST_ODD_REAL
+    return any(1 <= abs(real) <= largest and float(real).is_integer() for real in reals)
 
 
 def _is_empty_string(payload: bytes) -> bool:
@@ -92,7 +99,10 @@ def _is_counted_for_sure(payload: bytes) -> bool:
     maximum, length = payload[0], payload[1]
     if length < _LETTER:
         return not _is_laid_out(payload)
-    return len(payload) == 2 + maximum and payload.find(0) == 2 + length
+    if len(payload) != 2 + maximum:
+        return False
+    is_too_long = length <= maximum and len(payload.strip(_PADDING.encode())) > _LONGEST_TEXT
+    return payload.find(0) == 2 + length or (is_too_long and not _is_laid_out(payload))
 
 
 def _is_laid_out(payload: bytes) -> bool:
@@ -122,7 +132,9 @@ def _s7_wstring(payload: bytes) -> str | None:
     data = _counted(payload, 4, maximum, length, _WIDE)
     if data is None:
         return None
-    ends = len(payload) == 4 + 2 * maximum and payload[4 + 2 * length :][:2] == b"\0\0"
+    is_whole = len(payload) == 4 + 2 * maximum
+    is_too_long = len(payload.strip(b"\0 ")) > 2 * _LONGEST_TEXT and maximum not in _BRACKETS
+    ends = is_whole and (is_too_long or payload[4 + 2 * length :][:2] == b"\0\0")
     if length >= _LETTER and maximum < _BEYOND_ASCII and not ends:
         return None  # because these are two letters of UTF-16 text, not a header
     text = _decoded(data, "utf-16-be")
@@ -138,11 +150,11 @@ def _logix_string(payload: bytes) -> str | None:
 
 
 def _counted(payload: bytes, start: int, maximum: int, length: int, width: int) -> bytes | None:
-    """Return the counted bytes; None unless the payload's length agrees with its header or maximum."""
+    """Return the counted bytes; None unless the length agrees with the header, or NUL pads it."""
     used, whole = start + length * width, start + maximum * width
     if not 0 < length <= maximum or len(payload) < used:
         return None
-    if len(payload) != used and (len(payload) < whole or any(payload[whole:])):
+    if any(payload[whole if len(payload) >= whole else used :]):
         return None
     return payload[start:used]
 

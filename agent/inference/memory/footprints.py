@@ -7,6 +7,8 @@ from typing import Final
 
 import msgspec
 
+from agent.processes.private_files import make_private
+
 _LOG: Final = logging.getLogger(__name__)
 _FILE: Final = "footprints.json"
 _LIMIT: Final = 512  # entries; the oldest measure goes first
@@ -91,6 +93,7 @@ class Footprints:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             draft.write_bytes(msgspec.json.format(msgspec.json.encode(self._known)))
+            make_private(draft)  # root by hand, then the service: it must be the service's to read
             os.replace(draft, self._path)  # noqa: PTH105 - replaces atomically, and says so
         except OSError as error:
             _LOG.warning("cannot remember footprints in %s: %s", self._path, error)

@@ -2,16 +2,21 @@
 
 from collections import Counter
 from datetime import datetime, timedelta, timezone
+from typing import Final
 
 import msgspec
 
 from agent.inference.yolo.objects import Objects
 from agent.messages.children import Detections
 from agent.messages.payloads import DetectedObject
+from agent.processes.channel import MAX_MESSAGE_BYTES, MessageTooLargeError
 from agent.processes.slots.frame_slot import Frame
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _ENCODER = msgspec.json.Encoder()
+_MOST_BYTES: Final = MAX_MESSAGE_BYTES - 4096
+"""Of an answer in a message, beside what else stands there."""
+_COUNT_BYTES: Final = 16
 
 
 class _Tail(msgspec.Struct, frozen=True):
@@ -45,14 +50,23 @@ def objects_of(objects: Objects, names: tuple[str, ...]) -> list[DetectedObject]
 
 
 def encode(stream: str, model: str, frame: Frame, size: tuple[int, int], objects: list[DetectedObject]) -> Detections:
-    """Make the message of one inferred frame; `size` is its (height, width), for the image is given back by now."""
+    """Make the message of one inferred frame; `size` is its (height, width), for the image is given back by now.
+
+    Raises MessageTooLargeError where the names of its classes are too long for a message to control.
+    """
     height, width = size
-    tail = _Tail(model, frame.number, utc_text(frame.captured_unix_ns), width, height, objects)
+    parts = _Tail(model, frame.number, utc_text(frame.captured_unix_ns), width, height, objects)
+    tail = _ENCODER.encode(parts)[1:]
+    counts = tuple(sorted(Counter(item.label for item in objects).items()))
+    size_bytes = len(tail) + sum(len(label.encode()) + _COUNT_BYTES for label, _ in counts)
+    if size_bytes > _MOST_BYTES:
+        what = f"{len(objects)} objects in {size_bytes} bytes"
+        raise MessageTooLargeError(f"{what}; an answer may have {_MOST_BYTES}: shorten the names of the classes")
     return Detections(
         stream=stream,
         model=model,
         frame=frame.number,
         captured_ns=frame.captured_ns,
-        tail=_ENCODER.encode(tail)[1:],
-        counts=tuple(sorted(Counter(item.label for item in objects).items())),
+        tail=tail,
+        counts=counts,
     )

@@ -10,7 +10,7 @@ pytest.importorskip("agent.inference.backends.onnxruntime")
 PROGRAM = """
 import numpy as np, onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
-from agent.inference import memory
+from agent.inference.memory import process_memory
 from agent.inference.backends import onnxruntime_arena as arena
 
 ort.disable_telemetry_events()
@@ -29,11 +29,11 @@ options = ort.SessionOptions()
 options.add_session_config_entry("session.use_env_allocators", "1")
 options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
 session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-before = memory.process_bytes()
+before = process_memory.process_bytes()
 assert session.run(None, {"x": np.ones(1, np.float32)})[0][0] == 1
-grown = memory.process_bytes() - before
+grown = process_memory.process_bytes() - before
 arena.shrink()
-print(grown >> 20, memory.process_bytes() - before >> 20)
+print(grown >> 20, process_memory.process_bytes() - before >> 20)
 """
 
 

@@ -1,5 +1,6 @@
 """Measured bytes are remembered, and a spoilt file costs nothing but the memory."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -85,3 +86,11 @@ def test_the_memory_is_bounded(tmp_path: Path) -> None:
         footprints.remember(str(number), Footprint(1 + number))
     assert footprints.measured_bytes("0") is None
     assert footprints.measured_bytes("599") == 600
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start for another user")
+def test_what_root_measures_is_the_services_to_read(tmp_path: Path) -> None:
+    service = 12345
+    os.chown(tmp_path, service, service)
+    Footprints(tmp_path).remember("a", Footprint(5))
+    assert (tmp_path / "footprints.json").stat().st_uid == service

@@ -73,7 +73,7 @@ def test_bytes_are_seen_to_come_and_to_go() -> None:
 
 _A_MODEL_COMES_AND_GOES = """
 import ctypes, threading
-from agent.inference import memory
+from agent.inference.memory import process_memory
 
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
@@ -85,13 +85,13 @@ def come_and_go(count, size_bytes):
     for block in blocks:
         libc.free(block)
 
-before_bytes = memory.process_bytes()
+before_bytes = process_memory.process_bytes()
 come_and_go(1, 30 << 20)
 thread = threading.Thread(target=come_and_go, args=(16, 2 << 20))
 thread.start()
 thread.join()
-memory.trim()
-print(memory.process_bytes() - before_bytes >> 20)
+process_memory.trim()
+print(process_memory.process_bytes() - before_bytes >> 20)
 """
 
 

@@ -16,6 +16,7 @@ from agent.inference.serving.line_gate import ActiveModelGate
 from agent.inference.serving.stream_pipeline import Outlet, StreamPipeline
 from agent.messages.children import Detections, InferenceFailed, Message
 from agent.messages.references import ModelVersion
+from agent.processes.channel import MAX_MESSAGE_BYTES
 from agent.processes.slots.frame_slot import Frame, SlotReader
 
 FRAMES = 6
@@ -44,12 +45,12 @@ class TearingSlot:
         return self.offered, 0
 
 
-def line_with_model() -> ActiveModelGate[Model]:
+def line_with_model(label: str = "a") -> ActiveModelGate[Model]:
     cache: Cache[Model] = Cache(100, lambda: None)
     line: ActiveModelGate[Model] = ActiveModelGate("line-1", cache)
     entry = cache.charge(ModelVersion(name="a", variant="n", version="1", path="", sha256=""), 1)
     assert entry is not None
-    cache.loaded(entry, DummyModel("a", Behaviour(), lambda: None), {"line-1"})
+    cache.loaded(entry, DummyModel(label, Behaviour(), lambda: None), {"line-1"})
     line.flip(entry, lambda: None)
     return line
 
@@ -84,3 +85,19 @@ def test_a_torn_frame_is_discarded_and_counted() -> None:
     pipeline.stop()
     assert [message.frame for message in sent if isinstance(message, Detections)] == [0, 2, 4]
     assert tally.lost_since(mark) == FRAMES // 2
+
+
+def test_an_answer_that_no_message_carries_is_a_frame_that_failed() -> None:
+    slot, sent = TearingSlot(), list[Message]()
+    pipeline = StreamPipeline(
+        "cam-1",
+        cast("SlotReader", slot),
+        line_with_model(label="x" * MAX_MESSAGE_BYTES),
+        FrameLossCounter(slot.read),
+        Outlet(sent.append, nullcontext),
+    )
+    pipeline.start()
+    wait_for(lambda: pipeline.progress().missed == FRAMES)
+    pipeline.stop()
+    assert {type(message) for message in sent} == {InferenceFailed}
+    assert all("shorten the names" in message.detail for message in sent if isinstance(message, InferenceFailed))
