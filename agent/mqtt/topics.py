@@ -1,4 +1,4 @@
-"""The topics that the device publishes to, and those that it sweeps; commands are in control's routes."""
+"""Topics that the device publishes to or sweeps; commands are in control's routes."""
 
 import re
 from collections.abc import Iterable
@@ -15,12 +15,12 @@ OF_DEVICE: Final[tuple[OfDevice, ...]] = get_args(OfDevice)
 OF_LINE: Final[tuple[OfLine, ...]] = get_args(OfLine)
 OF_STREAM: Final[tuple[OfStream, ...]] = get_args(OfStream)
 LINE_RETAINED: Final[tuple[OfLine, ...]] = ("ready", "phase", "model/state", "state")
-"""What is cleared of a line that is no longer configured."""
+"""Topics cleared of a line that is no longer configured."""
 _LINE_SWEPT: Final[tuple[OfLine, ...]] = ("ready", "phase", "live")
 
 
 def is_id(text: str) -> bool:
-    """Whether `text` may name a device, a line or a stream."""
+    """Return True for a valid id of a device, line or stream."""
     return _ID.fullmatch(text) is not None
 
 
@@ -33,17 +33,17 @@ class Topics:
 
     @cached_property
     def base(self) -> str:
-        """The common start, without a slash at its end."""
+        """The common prefix, without a trailing slash."""
         return f"{self.root}/{self.device}"
 
     @property
     def status(self) -> str:
-        """`online`, `stopped`, `offline`."""
+        """The device's status: `online`, `stopped` or `offline`."""
         return f"{self.base}/status"
 
     @property
     def ping(self) -> str:
-        """The agent's own, to itself."""
+        """The topic of the agent's echo ping."""
         return f"{self.base}/ping"
 
     def of_device(self, name: OfDevice) -> str:
@@ -60,7 +60,7 @@ class Topics:
 
     @property
     def swept(self) -> list[str]:
-        """What is heard at the start of a connection only: another device of our id, and what others left behind."""
+        """Filters heard only at the start of a connection: a duplicate's `meta`, and retained leftovers."""
         lines = [f"{self.base}/line/+/{name}" for name in _LINE_SWEPT]
         return [self.of_device("meta"), *lines, f"{self.base}/stream/+/status"]
 
@@ -71,5 +71,5 @@ class Topics:
         return [*map(self.of_device, OF_DEVICE), *of_lines, *of_streams]
 
     def may_answer(self, response_topic: str) -> bool:
-        """Whether an answer may go to a topic that a client named: never onto one of this or another device's."""
+        """Return True where a response topic is allowed: none below our root, and none of the broker's."""
         return response_topic not in {"", self.root} and not response_topic.startswith((f"{self.root}/", "$"))

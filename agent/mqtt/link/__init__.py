@@ -1,1 +1,1 @@
-"""Makes and drives the connection to the broker. Beside it only blocking_client connects by paho."""
+"""Connection to the broker. Beside it only blocking_client connects by paho."""

@@ -1,4 +1,4 @@
-"""Makes alerts of connections that the broker closes or refuses, and learns from them. Times are time.monotonic."""
+"""Alerts of connections that the broker closes or refuses. Times are time.monotonic."""
 
 from typing import Final
 

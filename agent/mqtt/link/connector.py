@@ -1,4 +1,4 @@
-"""Making a connection: the part that blocks, and so must not run on control's loop."""
+"""Connect attempts, on a thread of their own because they block."""
 
 import codecs
 import logging
@@ -25,12 +25,12 @@ from agent.mqtt.endpoint.link_settings import LinkSettings, ProtocolVersion
 from agent.mqtt.endpoint.tls import tls_context
 
 SessionUse = Literal["fresh", "resume", "forget"]
-"""A session that the broker kept: ends the connection; is taken up; is dropped by a clean connection before ours."""
+"""An old session on the broker ends the connection, is resumed, or is dropped by a clean connection first."""
 CONNECT_TIMEOUT_S: Final = 5.0
 MAXIMUM_PACKET_BYTES: Final = 128 * 1024
-"""Larger packets are kept from us by an MQTT 5 broker."""
+"""An MQTT 5 broker withholds larger packets from us."""
 LARGEST_READ_BYTES: Final = 256 * 1024
-"""A larger packet ends the connection, which 3.1.1 alone leaves to us; smaller ones are cut, answered, and heard."""
+"""A larger packet ends the connection (MQTT 3.1.1 only); smaller ones are cut and answered."""
 _MID_BYTES: Final = 2
 _LENGTH_BYTES: Final = 2
 _TYPE: Final = 0xF0
@@ -42,7 +42,7 @@ _log: Final = logging.getLogger(__name__)
 
 
 class Notes(logging.Logger):
-    """Keeps the last thing that paho complained of, for the reason of a lost connection, instead of a line for each."""
+    """Logger that keeps paho's last complaint as the reason of a lost connection."""
 
     def __init__(self) -> None:
         super().__init__("paho", logging.WARNING)
@@ -62,21 +62,21 @@ class _NoteHandler(logging.Handler):
 
 
 class Client(paho.Client):
-    """paho's client, mended in two places, and asked for one thing more.
+    """Paho's client with two corrections and one addition.
 
-    A bare PUBACK made it build objects of MQTT 5 properties and reason codes, in 3.1.1 too: a third of all that a
-    message costs. `arrived(mid)` is called instead of `on_publish` where the answer is good. And a TLS handshake that
-    failed left its socket open.
+    A bare PUBACK built objects of MQTT 5 properties and reason codes, also in 3.1.1: a third of a message's cost.
+    `arrived(mid)` is called instead of `on_publish` where the answer is good. A failed TLS handshake left its socket
+    open.
     """
 
     overflow: Overflow | None = None
-    """The message that ended the connection, because nothing so long is taken into memory."""
+    """The message that ended the connection, because it would not fit into memory."""
     arrived: Callable[[int], None] | None = None
     arrived_s = 0.0
-    """When the last packet came, whatever it was (time.monotonic)."""
+    """Arrival time of the last packet of any kind (time.monotonic)."""
 
     def _sock_recv(self, bufsize: int) -> bytes:
-        # paho asks here for the whole rest of a packet: of one that is too large, only as far as its topic goes
+        # checked here, because paho requests a packet's whole rest: of one that is too large, only the topic is read
         size_bytes = self._in_packet["remaining_length"]
         if not self._in_packet["have_remaining"] or size_bytes <= LARGEST_READ_BYTES:
             return super()._sock_recv(bufsize)
@@ -120,32 +120,33 @@ class Client(paho.Client):
 
 
 def _topic_end(packet: bytearray) -> int:
-    """Return where a PUBLISH's topic ends; where the length of it ends, while that is not there."""
+    """Return where a PUBLISH's topic ends, or its length field while that is missing."""
     if len(packet) < _LENGTH_BYTES:
         return _LENGTH_BYTES
     return _LENGTH_BYTES + int.from_bytes(packet[:_LENGTH_BYTES], "big")
 
 
 class Dialled(Message, frozen=True):
-    """An attempt's end. `client` has sent its CONNECT, or is None and `detail` says why.
-
-    `refused`: only somebody's change can cure it.
-    """
+    """Result of a connect attempt."""
 
     attempt: int
     protocol: ProtocolVersion
     client: Any
+    """The client, with its CONNECT sent; None where the attempt failed."""
     notes: Any
     detail: str = ""
+    """The reason of a failure."""
     refused: bool = False
+    """A retry cannot help before somebody changes something."""
     resumes: bool = True
-    """Whether a session that the broker has of us is still wanted."""
+    """A session on the broker is still wanted."""
 
 
 class ConnectAttempt:
-    """One try to connect (DNS, TCP, TLS, CONNECT), on a thread of its own; `done` is called from that thread.
+    """One connect attempt (DNS, TCP, TLS, CONNECT) on its own thread, from which `done` is called.
 
-    Its owner ends it with `abandon`. The thread lives no longer than its time-outs; a resolver's are the system's.
+    Its owner ends it with `abandon`. The thread lives no longer than its timeouts; those of a resolver are the
+    system's.
     """
 
     def __init__(
@@ -157,7 +158,7 @@ class ConnectAttempt:
         *,
         session: SessionUse = "fresh",
     ) -> None:
-        """`session`: what a broker may have of us; in MQTT 5 it knows itself when that is over."""
+        """Store the parameters; `session` says how to treat an old session on the broker."""
         self.number: Final = number
         self._session: Final = session
         self.protocol: Final = protocol
@@ -168,15 +169,15 @@ class ConnectAttempt:
         self._thread: Final = threading.Thread(target=self._run, name="dial", daemon=True)
 
     def start(self) -> None:
-        """Begin; returns at once."""
+        """Start the thread; returns at once."""
         self._thread.start()
 
     def join(self) -> None:
-        """Wait for a thread that has called `done` already, and so is at its end: it must not outlive its loop."""
+        """Wait for the thread, which has called `done` already, because it must not outlive its loop."""
         self._thread.join()
 
     def abandon(self, timeout_s: float) -> None:
-        """Say nothing more, and close what still comes; waits up to `timeout_s` for the thread."""
+        """Suppress `done` and close a late connection; wait up to `timeout_s` for the thread."""
         with self._guard:
             self._abandoned = True
         self._thread.join(timeout_s)
@@ -211,7 +212,7 @@ class ConnectAttempt:
 def build_client(settings: LinkSettings, protocol: ProtocolVersion, notes: Notes) -> Client:
     """Return a client that is not connected yet.
 
-    Raise OSError (ssl.SSLError too) or LockedKeyError where a file of TLS or the password's cannot be used.
+    Raises OSError (ssl.SSLError too) or LockedKeyError for an unusable TLS or password file.
     """
     client = Client(
         CallbackAPIVersion.VERSION2,
@@ -221,13 +222,13 @@ def build_client(settings: LinkSettings, protocol: ProtocolVersion, notes: Notes
         reconnect_on_failure=False,
     )
     client.enable_logger(notes)
-    # an exception in a callback would leave paho's parser in the middle of a packet
+    # because an exception in a callback would leave paho's parser inside a packet
     client.suppress_exceptions = True
     client.max_inflight_messages_set(0)
     client.connect_timeout = CONNECT_TIMEOUT_S
     client.on_socket_open = _set_no_delay
     if settings.username:
-        # paho takes bytes as they are; its annotation says text only
+        # because paho accepts bytes, although its annotation says text only
         client.username_pw_set(settings.username, _password(settings))  # type: ignore[arg-type]
     if settings.will is not None:
         client.will_set(settings.will.topic, settings.will.payload, qos=1, retain=True)
@@ -237,7 +238,7 @@ def build_client(settings: LinkSettings, protocol: ProtocolVersion, notes: Notes
 
 
 def connect(client: paho.Client, settings: LinkSettings, protocol: ProtocolVersion) -> None:
-    """Resolve, connect and send CONNECT; blocks. Raise OSError, or ValueError for a host that is none."""
+    """Resolve, connect and send CONNECT; blocks. Raises OSError, or ValueError for an invalid host."""
     properties = None
     if protocol == "5":
         properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
@@ -248,7 +249,7 @@ def connect(client: paho.Client, settings: LinkSettings, protocol: ProtocolVersi
 
 
 def forget_session(settings: LinkSettings) -> None:
-    """Have a 3.1.1 broker forget what it kept for us: it has no clock for that. Blocks; raises OSError."""
+    """Drop the session on a 3.1.1 broker, which has no expiry. Blocks; raises OSError."""
     client = build_client(replace(settings, session_s=0, will=None), "3.1.1", Notes())
     client.connect(settings.host, settings.port, settings.keepalive_s)
     deadline_s = time.monotonic() + CONNECT_TIMEOUT_S
