@@ -4,8 +4,9 @@ import secrets
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from typing import Final, Literal, ParamSpec
+from typing import Final, ParamSpec
 
+from agent.control.inputs import routes
 from agent.doctor.finding import Finding, fail, note, ok
 from agent.messages.errors import MistakeError
 from agent.mqtt.blocking_client import BlockingClient, BlockingClientError
@@ -20,12 +21,6 @@ _SLOW_MS: Final = 20.0
 """A broker on the plant's own network answers in 1 to 5 ms; one that waits for more before it sends, in 40 to 80."""
 _ROUNDS: Final = 7
 _RETAINED_S: Final = 1.0
-_Line = Literal["ready", "live", "phase", "model/state", "state", "switch"]
-_LINE: Final[tuple[_Line, ...]] = ("ready", "live", "phase", "model/state", "state", "switch")
-_Stream = Literal["detections", "replay", "summary", "status"]
-_STREAM: Final[tuple[_Stream, ...]] = ("detections", "replay", "summary", "status")
-_Device = Literal["status", "meta", "cache", "health", "alert", "alerts", "ack"]
-_DEVICE: Final[tuple[_Device, ...]] = ("status", "meta", "cache", "health", "alert", "alerts", "ack")
 
 
 def try_broker(settings: Settings) -> Iterator[Finding]:
@@ -104,7 +99,8 @@ def _round_trip(peer: BlockingClient, topics: Topics) -> Finding:
 
 
 def _may_listen(peer: BlockingClient, settings: Settings, topics: Topics) -> Finding:
-    wanted = topics.subscriptions(tuple(binding.topic for binding in settings.binding))
+    commands = routes.filters(topics.base, (binding.topic for binding in settings.binding))
+    wanted = [*commands, *topics.swept, topics.ping]
     refused = [topic for topic in wanted if _is_refused(peer.subscribe, [topic])]
     if refused:
         return fail("rights to read", f"refused: {', '.join(refused)}; give them to this user in the broker's rules")
@@ -116,10 +112,11 @@ def _may_speak(peer: BlockingClient, settings: Settings, topics: Topics) -> Find
     subject = "rights to write"
     if _is_online(peer, topics):
         return ok(subject, "the agent itself is online with this broker; not tried beside it")
-    wanted = {topics.of_line(line, name): b"0" for line in settings.line for name in _LINE}
-    wanted |= {topics.of_stream(stream.id, name): b"" for stream in settings.stream for name in _STREAM}
-    wanted |= {topics.of_device(name): b"" for name in _DEVICE}
-    refused = [topic for topic, payload in wanted.items() if _is_refused(peer.publish, topic, payload)]
+    wanted = topics.published(settings.line, [stream.id for stream in settings.stream])
+    of_lines = f"{topics.base}/line/"
+    refused = [
+        topic for topic in wanted if _is_refused(peer.publish, topic, b"0" if topic.startswith(of_lines) else b"")
+    ]
     if refused:
         return fail(subject, f"refused: {', '.join(refused)}; give them to this user in the broker's rules")
     if peer.protocol != "5":

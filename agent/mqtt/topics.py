@@ -1,32 +1,27 @@
-"""Topics of the contract: builder and parser."""
+"""Topics that the device publishes to or sweeps; commands are in control's routes."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 _ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_VERB: Final = re.compile(r"[a-z_]{1,32}")
 
-Kind = Literal["product/set", "model/set", "prepare", "schedule/set", "bandwidth/set", "cmd", "ping"]
-_OF_A_LINE: Final[tuple[Kind, ...]] = ("product/set", "model/set", "prepare")
-_OF_THE_DEVICE: Final[tuple[Kind, ...]] = ("schedule/set", "bandwidth/set", "ping")
-LARGE_KINDS: Final[frozenset[Kind]] = frozenset({"schedule/set", "cmd"})
-"""Kinds with payloads up to 64 KiB; the others have 4 KiB."""
+OfDevice = Literal["status", "meta", "cache", "health", "alert", "alerts", "ack"]
+OfLine = Literal["ready", "live", "phase", "model/state", "state", "switch"]
+OfStream = Literal["detections", "replay", "summary", "status"]
+OF_DEVICE: Final[tuple[OfDevice, ...]] = get_args(OfDevice)
+OF_LINE: Final[tuple[OfLine, ...]] = get_args(OfLine)
+OF_STREAM: Final[tuple[OfStream, ...]] = get_args(OfStream)
+LINE_RETAINED: Final[tuple[OfLine, ...]] = ("ready", "phase", "model/state", "state")
+"""Topics cleared of a line that is no longer configured."""
+_LINE_SWEPT: Final[tuple[OfLine, ...]] = ("ready", "phase", "live")
 
 
 def is_id(text: str) -> bool:
     """Return True for a valid id of a device, line or stream."""
     return _ID.fullmatch(text) is not None
-
-
-@dataclass(frozen=True)
-class Incoming:
-    """The command that an incoming topic carries."""
-
-    kind: Kind
-    name: str | None = None
-    """The line, or for `cmd` the verb; None for a command of the device."""
 
 
 @dataclass(frozen=True)
@@ -51,48 +46,30 @@ class Topics:
         """The topic of the agent's echo ping."""
         return f"{self.base}/ping"
 
-    def of_device(self, name: Literal["status", "meta", "cache", "health", "alert", "alerts", "ack"]) -> str:
+    def of_device(self, name: OfDevice) -> str:
         """Return a topic of the device itself."""
         return f"{self.base}/{name}"
 
-    def of_line(self, line: str, name: Literal["ready", "live", "phase", "model/state", "state", "switch"]) -> str:
+    def of_line(self, line: str, name: OfLine) -> str:
         """Return a topic of a line."""
         return f"{self.base}/line/{line}/{name}"
 
-    def of_stream(self, stream: str, name: Literal["detections", "replay", "summary", "status"]) -> str:
+    def of_stream(self, stream: str, name: OfStream) -> str:
         """Return a topic of a stream."""
         return f"{self.base}/stream/{stream}/{name}"
 
-    def subscriptions(self, bindings: tuple[str, ...] = ()) -> list[str]:
-        """Return the filters to subscribe to after each connect; `ping` belongs to the link."""
-        lines = [f"{self.base}/line/+/{kind}" for kind in _OF_A_LINE]
-        device = [f"{self.base}/{kind}" for kind in _OF_THE_DEVICE if kind != "ping"]
-        return [*lines, *device, f"{self.base}/cmd/+", *dict.fromkeys(bindings)]
+    @property
+    def swept(self) -> list[str]:
+        """Filters heard only at the start of a connection: a duplicate's `meta`, and retained leftovers."""
+        lines = [f"{self.base}/line/+/{name}" for name in _LINE_SWEPT]
+        return [self.of_device("meta"), *lines, f"{self.base}/stream/+/status"]
 
-    def parse(self, topic: str) -> Incoming | None:
-        """Return the command of an incoming topic; None for a topic that is not the device's own."""
-        start = f"{self.base}/"
-        if not topic.startswith(start):
-            return None
-        rest = topic[len(start) :]
-        for kind in _OF_THE_DEVICE:
-            if rest == kind:
-                return Incoming(kind)
-        if rest.startswith("cmd/"):
-            verb = rest[len("cmd/") :]
-            return Incoming("cmd", verb) if _VERB.fullmatch(verb) else None
-        return _of_a_line(rest)
+    def published(self, lines: Iterable[str], streams: Iterable[str]) -> list[str]:
+        """Return every topic that a device with these lines and streams publishes to, without `ping`."""
+        of_lines = [self.of_line(line, name) for line in lines for name in OF_LINE]
+        of_streams = [self.of_stream(stream, name) for stream in streams for name in OF_STREAM]
+        return [*map(self.of_device, OF_DEVICE), *of_lines, *of_streams]
 
     def may_answer(self, response_topic: str) -> bool:
         """Return True where a response topic is allowed: none below our root, and none of the broker's."""
         return response_topic not in {"", self.root} and not response_topic.startswith((f"{self.root}/", "$"))
-
-
-def _of_a_line(rest: str) -> Incoming | None:
-    if not rest.startswith("line/"):
-        return None
-    line, _, name = rest[len("line/") :].partition("/")
-    for kind in _OF_A_LINE:
-        if name == kind and is_id(line):
-            return Incoming(kind, line)
-    return None

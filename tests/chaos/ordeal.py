@@ -5,7 +5,10 @@ import json
 import os
 import struct
 import subprocess
+import sys
+import sysconfig
 import time
+import venv
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -25,7 +28,7 @@ from agent.mqtt.endpoint.link_settings import LinkSettings
 FPS: Final = 15
 SLOW_BYTES_PER_S: Final = 8000.0
 DISK: Final = "24m"
-CLOCK: Final = Path(__file__).with_name("clock")
+CLOCK: Final = Path(__file__).with_name("settable_clock.py")
 DRAIN_S: Final = 240.0
 _CALM_S: Final = 5.0
 _ORDER_S: Final = 3.0
@@ -89,8 +92,8 @@ class Ordeal:
         undo.callback(self._peer.close)
         self._agent = RunningAgent(self._folder, f"mqtt://127.0.0.1:{self.proxy.port}", self._peer, self._settings)
         self._set_clock(0.0)
-        path = os.pathsep.join([str(CLOCK), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
-        self._agent.environment = {"PYTHONPATH": path, "CHANGEOVER_TEST_CLOCK": str(self._clock)}
+        self._agent.executable = python_with_clock(self._folder / "python")
+        self._agent.environment = {"CHANGEOVER_TEST_CLOCK": str(self._clock)}
         self._agent.start()
         undo.callback(self._agent.kill)
         self._agent.until_said("status", "online")
@@ -241,3 +244,14 @@ class Ordeal:
                 break
         self.agent.stop()
         self._note(0.5)
+
+
+def python_with_clock(folder: Path) -> str:
+    """Return a Python of its own that imports the clock at each start: isolated children hear of no other way."""
+    venv.create(folder, symlinks=True)
+    packages = Path(sysconfig.get_path("purelib", vars={"base": str(folder), "platbase": str(folder)}))
+    ours = [path for path in sys.path if path.endswith("-packages")]
+    lines = [*(f"import site; site.addsitedir({path!r})" for path in ours), f"import {CLOCK.stem}"]
+    (packages / CLOCK.name).write_text(CLOCK.read_text())
+    (packages / "clock.pth").write_text("\n".join(lines) + "\n")
+    return str(folder / "bin" / "python")

@@ -1,13 +1,17 @@
 """The agent under faults: nothing that it promised to keep is lost, nothing comes out of order, little comes twice."""
 
 import os
+import struct
+import subprocess
+import time
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from chaos.faults import Fault, drawn
 from chaos.history import History, Sending
-from chaos.ordeal import Ordeal
+from chaos.ordeal import Ordeal, python_with_clock
 from chaos.truth import LIMIT_S, Truth
 
 SECONDS = float(os.environ.get("CHANGEOVER_TEST_CHAOS_SECONDS", "600"))
@@ -115,3 +119,11 @@ def test_a_seed_is_a_run_that_can_be_repeated() -> None:
         "agent killed",
         "clock set",
     }
+
+
+def test_an_isolated_python_has_the_clock_that_is_set(tmp_path: Path) -> None:
+    clock = tmp_path / "clock"
+    clock.write_bytes(struct.pack("d", 7200.0))
+    command = [python_with_clock(tmp_path / "python"), "-I", "-c", "import paho.mqtt, time; print(time.time())"]
+    said = subprocess.check_output(command, env={**os.environ, "CHANGEOVER_TEST_CLOCK": str(clock)}, text=True)
+    assert abs(float(said) - time.time() - 7200) < 600

@@ -6,7 +6,7 @@ import pytest
 from support.brokers import Mosquitto
 from support.station import Station
 
-from agent.messages.events import LinkDown, LinkUp, Received
+from agent.messages.events import LinkDown, LinkUp, Listening, Received
 from agent.mqtt.access.topic_filter import TopicFilter
 from agent.mqtt.blocking_client import connected
 from agent.mqtt.endpoint.link_settings import LinkSettings, ProtocolVersion
@@ -54,14 +54,17 @@ def test_what_a_silent_broker_closes_on_three_times_is_set_aside_and_the_rest_go
     for _ in range(3):
         station.until_heard(LinkUp)
         station.link.publish(_of(200, "3.1.1", "changeover/v1/box-7/status"))
+        # one by one, as the publisher does where the window is small
+        station.until(lambda: station.link.has_room)
         station.link.publish(_of(780, "3.1.1"))
         station.until_heard(LinkDown)
     station.until_heard(LinkUp)
     assert TOPIC in _told(station, "broker_refused")[-1]
     answered: list[str] = []
     station.link.publish(_of(780, "3.1.1"), lambda _: answered.append("set aside"))
-    station.link.publish(_of(LIMIT_BYTES, "3.1.1"), lambda _: answered.append("exact"))
-    station.link.publish(_of(200, "3.1.1", "changeover/v1/box-7/status"), lambda _: answered.append("other"))
+    for message in (_of(LIMIT_BYTES, "3.1.1"), _of(200, "3.1.1", "changeover/v1/box-7/status")):
+        station.until(lambda: station.link.has_room)
+        station.link.publish(message, lambda _: answered.append("goes"))
     station.until(lambda: len(answered) == 3)
     assert not any(isinstance(one, LinkDown) for one in station.heard)
 
@@ -119,6 +122,57 @@ def test_a_huge_message_to_us_ends_the_connection_and_is_not_kept(
         _until_it_hears(station, plc.publish, topic)
     assert len(_told(station)) == 1, "told once, and still on"
     assert _resident_bytes() - before_bytes < 10_000_000 + 50_000_000, "one copy is this test's own"
+
+
+def test_a_huge_retained_message_is_named_and_left_out_and_the_rest_is_heard(
+    mosquitto: Mosquitto, make_station: Callable[..., Station]
+) -> None:
+    base = "changeover/v1/box-7/line"
+    huge, other = f"{base}/line-1/product/set", f"{base}/line-2/product/set"
+    with connected(LinkSettings("127.0.0.1", mosquitto.port, "plc")) as plc:
+        plc.publish(huge, b"x" * 2_000_000, retain=True, timeout_s=60)
+        plc.publish(other, b"17", retain=True)
+        station = make_station(mosquitto.port, protocol="3.1.1", session_s=120)
+        station.wishes = [TopicFilter(f"{base}/+/product/set", (huge, other)), TopicFilter("box/huge/#")]
+        station.until(lambda: any(isinstance(one, Received) and one.topic == other for one in station.heard))
+        station.until(lambda: station.is_listening)
+        assert len([one for one in station.heard if isinstance(one, LinkDown)]) == 3
+        assert all(huge in detail for detail in _told(station))
+        assert "left out" in _told(station)[-1]
+        plc.publish("box/huge/1", b"heard")
+        station.until(lambda: any(isinstance(one, Received) and one.topic == "box/huge/1" for one in station.heard))
+
+
+def test_a_sender_that_goes_on_with_huge_messages_makes_deaf_on_its_topic_alone(
+    mosquitto: Mosquitto, make_station: Callable[..., Station]
+) -> None:
+    huge = "changeover/v1/box-7/schedule/set"
+    station = make_station(mosquitto.port, protocol="3.1.1")
+    with connected(LinkSettings("127.0.0.1", mosquitto.port, "sender")) as sender:
+        for _ in range(6):
+            station.until_heard(Listening)
+            sender.publish(huge, b"x" * 400_000, timeout_s=60)
+            assert huge in station.until_heard(LinkDown).detail
+        station.until_heard(Listening)
+        sender.publish(huge, b"x" * 400_000, timeout_s=60)
+        sender.publish("changeover/v1/box-7/cmd/reload", b"{}")
+        station.until_heard(Received)
+        assert not any(isinstance(one, LinkDown) for one in station.heard)
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+def test_a_broker_without_qos_1_is_refused_with_the_reason(
+    make_mosquitto: Callable[..., Mosquitto], make_station: Callable[..., Station], protocol: ProtocolVersion
+) -> None:
+    # in 3.1.1 this one closes on a will at QoS 1; without it, the SUBACK says so
+    will = {"will": None} if protocol == "3.1.1" else {}
+    station = make_station(make_mosquitto(more=("max_qos 0",)).port, protocol=protocol, **will)
+    for _ in range(2):
+        assert "QoS" in station.until_heard(LinkDown).detail
+    station.until_heard(LinkDown)
+    assert ["QoS" in detail for detail in _told(station, "broker_refused")] == [True]
+    assert not station.is_listening
+    assert all(one.on for one in station.noticed), "told once, and not called over at the next CONNACK"
 
 
 def _until_it_hears(station: Station, publish: Callable[[str, bytes], None], topic: str) -> None:

@@ -1,36 +1,15 @@
 """Topics out, topics in, and the broker's URL."""
 
 import pytest
+from paho.mqtt.client import topic_matches_sub
 
+from agent.control.inputs import routes
 from agent.messages.errors import MistakeError
 from agent.mqtt.endpoint.link_settings import Address, parse_url, settings_of
-from agent.mqtt.topics import Incoming, Topics, is_id
+from agent.mqtt.topics import Topics, is_id
 
 TOPICS = Topics("changeover/v1", "box-7")
 BASE = "changeover/v1/box-7"
-
-
-@pytest.mark.parametrize(
-    ("topic", "expected"),
-    [
-        (f"{BASE}/line/line-1/product/set", Incoming("product/set", "line-1")),
-        (f"{BASE}/line/line-1/model/set", Incoming("model/set", "line-1")),
-        (f"{BASE}/line/line-1/prepare", Incoming("prepare", "line-1")),
-        (f"{BASE}/schedule/set", Incoming("schedule/set")),
-        (f"{BASE}/bandwidth/set", Incoming("bandwidth/set")),
-        (f"{BASE}/cmd/rollback", Incoming("cmd", "rollback")),
-        (f"{BASE}/ping", Incoming("ping")),
-        (f"{BASE}/cmd/", None),
-        (f"{BASE}/cmd/a/b", None),
-        (f"{BASE}/line/line-1/ready", None),
-        (f"{BASE}/line//product/set", None),
-        (f"{BASE}/line/a b/product/set", None),
-        (f"{BASE}x/ping", None),
-        ("plant/a/plc7/recipe", None),
-    ],
-)
-def test_incoming(topic: str, expected: Incoming | None) -> None:
-    assert TOPICS.parse(topic) == expected
 
 
 def test_outgoing() -> None:
@@ -40,12 +19,21 @@ def test_outgoing() -> None:
     assert TOPICS.of_stream("cam-1", "replay") == f"{BASE}/stream/cam-1/replay"
 
 
-def test_subscriptions_hold_bindings_once() -> None:
-    subscriptions = TOPICS.subscriptions(("plant/a", "plant/a"))
-    assert subscriptions.count("plant/a") == 1
-    assert f"{BASE}/line/+/product/set" in subscriptions
-    assert f"{BASE}/cmd/+" in subscriptions
-    assert f"{BASE}/ping" not in subscriptions
+def test_what_is_published_and_swept_is_one_table() -> None:
+    published = TOPICS.published(["line-1"], ["cam-1"])
+    assert len(published) == len(set(published)) == 7 + 6 + 4
+    for topic in (TOPICS.status, f"{BASE}/line/line-1/switch", f"{BASE}/stream/cam-1/replay"):
+        assert topic in published
+    for filter_ in TOPICS.swept:
+        assert any(topic_matches_sub(filter_, topic) for topic in published), filter_
+    assert TOPICS.ping not in published
+
+
+def test_commands_hold_bindings_once() -> None:
+    filters = routes.filters(BASE, ("plant/a", "plant/a"))
+    assert filters.count("plant/a") == 1
+    assert f"{BASE}/line/+/product/set" in filters
+    assert f"{BASE}/cmd/+" in filters
 
 
 def test_an_answer_never_goes_onto_a_topic_of_the_devices_own() -> None:

@@ -39,6 +39,7 @@ class RunningAgent:
         self._log = folder / "agent.log"
         self._process: subprocess.Popen[bytes] | None = None
         self.environment: dict[str, str] = {}
+        self.executable = sys.executable
         folder.mkdir(exist_ok=True)
         self.config = folder / "changeover.toml"
         settings = _write_plant(folder, url)
@@ -48,7 +49,7 @@ class RunningAgent:
 
     def start(self) -> None:
         with self._log.open("ab") as log:
-            command = [sys.executable, "-m", "agent", "run", "--config", str(self.config)]
+            command = [self.executable, "-m", "agent", "run", "--config", str(self.config)]
             environment = {**os.environ, **self.environment}
             self._process = subprocess.Popen(command, stderr=log, stdin=subprocess.DEVNULL, env=environment)
 

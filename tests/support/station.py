@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from agent.control.inputs import routes
 from agent.messages.events import LinkDown, LinkUp, Listening, Noticed
 from agent.mqtt.access.topic_filter import TopicFilter
 from agent.mqtt.blocking_client import BlockingClient, connected
@@ -52,7 +53,7 @@ class Station:
         self.publisher.start(self.loop)
         self.heard: list[object] = []
         self.is_listening = False
-        self.wishes = [TopicFilter(filter_) for filter_ in self.topics.subscriptions()]
+        self.wishes = [TopicFilter(filter_) for filter_ in routes.filters(self.topics.base)]
         self.noticed: list[Noticed] = []
         self._ticked_s = 0.0
 

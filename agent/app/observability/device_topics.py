@@ -1,7 +1,7 @@
 """The device's own retained topics: status, meta, cache, alerts and stream status; and `health`."""
 
 from collections.abc import Iterable, Mapping
-from typing import Final, Literal
+from typing import Final
 
 import msgspec
 
@@ -12,7 +12,7 @@ from agent.app.observability.cache_topic import CacheTopic
 from agent.app.observability.device_monitor import DeviceMonitor
 from agent.app.outbound.detections import DetectionPublisher
 from agent.control.actions import Action, PublishState
-from agent.control.inputs import duplicate_device, routes
+from agent.control.inputs import routes
 from agent.control.lines.report import moves
 from agent.control.state import NOTHING, State
 from agent.health.clock_sync import is_synchronised
@@ -25,14 +25,12 @@ from agent.mqtt.access.topic_filter import TopicFilter
 from agent.mqtt.link.link import Link
 from agent.mqtt.message import OutgoingMessage
 from agent.mqtt.publishing.publisher import Publisher
-from agent.mqtt.topics import is_id
+from agent.mqtt.topics import LINE_RETAINED, is_id
 
 _RUNTIMES: Final = ("openvino", "onnxruntime", "ultralytics")
 """In the order that `backend = "auto"` prefers for an ONNX file."""
-_Retained = Literal["ready", "phase", "model/state", "state"]
 _MOST_CLEARED: Final = 1024
 """Bound on cleared topics, so that a broker full of foreign topics cannot fill our memory."""
-_LINE_TOPICS: Final[tuple[_Retained, ...]] = ("ready", "phase", "model/state", "state")
 
 
 class DeviceTopics:
@@ -86,11 +84,9 @@ class DeviceTopics:
 
     def listen(self) -> None:
         """Subscribe to all topics; required after every connect, before `announce`."""
-        base = self._topics.base
         # Retained leftovers (see `heard`) and a duplicate's `meta` are read once at each connect. These filters
         # are passing, because each of our own messages would otherwise come back.
-        retained = [*(f"{base}/line/+/{name}" for name in ("ready", "phase", "live")), f"{base}/stream/+/status"]
-        passing = [TopicFilter(topic, is_passing=True) for topic in (duplicate_device.topic(base), *retained)]
+        passing = [TopicFilter(topic, is_passing=True) for topic in self._topics.swept]
         self._link.listen([*self._commands(), *passing])
 
     def announce(self) -> None:
@@ -103,7 +99,8 @@ class DeviceTopics:
 
     def _commands(self) -> list[TopicFilter]:
         plant = self._state.plant
-        return [TopicFilter(filter_, routes.exact(plant, filter_)) for filter_ in routes.filters(plant)]
+        filters = routes.filters(plant.base, (binding.topic for binding in plant.bindings))
+        return [TopicFilter(filter_, routes.exact(plant, filter_)) for filter_ in filters]
 
     def heard(self, message: Received) -> None:
         """Clear the retained topics of lines and streams no longer configured, and any retained `live`."""
@@ -114,7 +111,7 @@ class DeviceTopics:
         if kind == "line" and name == "live":
             self._clear_live(id_)
         elif kind == "line" and name in {"ready", "phase"} and id_ not in self._state.lines:
-            self._clear([self._topics.of_line(id_, topic) for topic in _LINE_TOPICS])
+            self._clear([self._topics.of_line(id_, topic) for topic in LINE_RETAINED])
         elif kind == "stream" and name == "status" and id_ not in self._state.streams:
             self._clear([self._topics.of_stream(id_, "status")])
 

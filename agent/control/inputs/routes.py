@@ -1,5 +1,6 @@
 """Routes from topics to commands."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -24,12 +25,11 @@ class Route:
     read: Read | None = None
 
 
-def filters(plant: Plant) -> list[str]:
-    """Return the topic filters to subscribe to after each connect."""
-    lines = [f"{plant.base}/line/+/{kind}" for kind in _OF_A_LINE]
-    device = [f"{plant.base}/{kind}" for kind in _OF_THE_DEVICE]
-    bound = dict.fromkeys(binding.topic for binding in plant.bindings)
-    return [*lines, *device, f"{plant.base}/cmd/+", *bound]
+def filters(base: str, bound: Iterable[str] = ()) -> list[str]:
+    """Return the topic filters to subscribe to after each connect; `bound` are the bindings' topics."""
+    lines = [f"{base}/line/+/{kind}" for kind in _OF_A_LINE]
+    device = [f"{base}/{kind}" for kind in _OF_THE_DEVICE]
+    return [*lines, *device, f"{base}/cmd/+", *dict.fromkeys(bound)]
 
 
 def exact(plant: Plant, filter_: str) -> tuple[str, ...]:

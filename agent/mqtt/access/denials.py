@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from agent.mqtt.access.overflows import Overflows
+
 _STRIKES: Final = 3
 """Closes in a row with the same packet unanswered, the last with it alone, before it is left out."""
 _SUSPICIOUS: Final = 2
@@ -44,6 +46,7 @@ class Denials:
     def __init__(self) -> None:
         self.has_wildcards = True
         self.is_careful = False
+        self.overflows: Final = Overflows()
         self._closes = 0
         self._strikes: Final[dict[str, int]] = {}
         self._left_out: Final[dict[str, int]] = {}
@@ -70,13 +73,15 @@ class Denials:
     def closed(self, unanswered: Sequence[Unanswered], now_s: float) -> bool:
         """Record a close without a reason and the unanswered packets, oldest first; True: one is left out now."""
         suspects = _suspects(unanswered)
-        for one in suspects:
+        # an answer may be lost with the connection, so what waited behind counts too; only a suspect is left out
+        for one in unanswered[-_MOST:]:
             if one.packet in self._strikes or len(self._strikes) < _MOST:
                 self._strikes[one.packet] = self._strikes.get(one.packet, 0) + 1
         was_careful = self.is_careful
         self._closes += bool(suspects)
         self.is_careful = self._closes >= _SUSPICIOUS
-        found = max(suspects, key=lambda one: self._strikes.get(one.packet, 0), default=None)
+        # of equals the largest: a limit is the commoner reason, and `live` goes out beside everything
+        found = max(suspects, key=lambda one: (self._strikes.get(one.packet, 0), one.size_bytes), default=None)
         if found is None or not was_careful or self._strikes.get(found.packet, 0) < _STRIKES:
             return False
         self._leave_out(found)

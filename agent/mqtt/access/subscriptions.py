@@ -11,7 +11,7 @@ from typing import Final, Protocol
 from agent.mqtt.access.denials import Denials, subscribe
 from agent.mqtt.access.rights import Rights
 from agent.mqtt.access.topic_filter import TopicFilter
-from agent.mqtt.endpoint.connect_errors import Outcome, outcome_of
+from agent.mqtt.endpoint.connect_errors import NO_QOS_1, Outcome, outcome_of
 from agent.mqtt.endpoint.link_settings import ProtocolVersion
 
 ECHO_S: Final = 3.0
@@ -39,6 +39,9 @@ class Asking(Protocol):
 
     def unsubscribe(self, topics: Sequence[str]) -> None:
         """Send an UNSUBSCRIBE."""
+
+    def refuse(self, why: str) -> None:
+        """End the connection for what only a change at the broker cures."""
 
 
 @dataclass
@@ -72,6 +75,7 @@ class Subscriptions:
         self._pending: Final[dict[str, float]] = {}
         self._refused: Final[dict[str, _Refusal]] = {}
         self._granted: Final[set[str]] = set()
+        self._avoided: Final[set[str]] = set()
         self._settled_s: float | None = None
         self._is_asked = False
 
@@ -84,7 +88,7 @@ class Subscriptions:
         """Request filters that were not requested yet."""
         last = [TopicFilter(self._ping_topic)] if self._ping_topic is not None else []
         for one in [*subscriptions, *last]:
-            self._add(one)
+            self._add(one, now_s)
         self._is_asked = True
         self._go_on(now_s)
 
@@ -100,6 +104,9 @@ class Subscriptions:
         self._pending.pop(filter_, None)
         wanted = self._wanted.get(filter_)
         if wanted is None:
+            return
+        if code == 0 and not wanted.is_passing and filter_ != self._ping_topic:
+            self._connection.refuse(NO_QOS_1)
             return
         if code < _FAILURE:
             self._granted.add(filter_)
@@ -122,6 +129,7 @@ class Subscriptions:
             is_over = self.is_done and self._wanted[filter_].is_passing
             if now_s >= refusal.again_s and not is_over and filter_ not in {*self._pending, *self._queue}:
                 self._queue.append(filter_)
+        self._try_avoided(now_s)
         for filter_, since_s in self._pending.items():
             if now_s - since_s > _ANSWER_S:
                 self._rights.deny(filter_, "the broker does not answer a subscription")
@@ -130,31 +138,43 @@ class Subscriptions:
         if self._settled_s is not None and now_s - self._settled_s > (ECHO_S if is_proof_due else 0.0):
             self._finish()
 
-    def _add(self, wanted: TopicFilter) -> None:
+    def _add(self, wanted: TopicFilter, now_s: float) -> None:
         if wanted.filter_ in self._wanted:
             return
         self._wanted[wanted.filter_] = wanted
+        if self._denials.overflows.brings(wanted.filter_, now_s):
+            if not wanted.instead:
+                self._avoided.add(wanted.filter_)
+            self._replace(wanted, now_s)
+            return
         is_left_out = self._denials.refuses(subscribe(wanted.filter_))
         if not is_left_out and (self._denials.has_wildcards or not wanted.has_wildcard):
             self._queue.append(wanted.filter_)
         else:
-            self._replace(wanted)
+            self._replace(wanted, now_s)
 
-    def _replace(self, wanted: TopicFilter) -> None:
+    def _replace(self, wanted: TopicFilter, now_s: float) -> None:
         for topic in wanted.instead:
-            self._add(TopicFilter(topic))
+            self._add(TopicFilter(topic), now_s)
+
+    def _try_avoided(self, now_s: float) -> None:
+        """Ask for what was left out for too large a message there, once its time is over."""
+        for filter_ in [one for one in self._avoided if not self._denials.overflows.brings(one, now_s)]:
+            self._avoided.discard(filter_)
+            if not (self.is_done and self._wanted[filter_].is_passing):
+                self._queue.append(filter_)
 
     def _refuse(self, wanted: TopicFilter, code: int, now_s: float) -> None:
         filter_, outcome = wanted.filter_, outcome_of(code)
         why = f"the broker refused a subscription: 0x{code:02X}"
         if code == _NO_WILDCARDS:
             self._denials.takes_no_wildcards(now_s)
-            self._replace(wanted)
+            self._replace(wanted, now_s)
             return
         if outcome is Outcome.DENIED:
             self._rights.deny(filter_, why)
         if wanted.has_wildcard and (outcome is not Outcome.LATER or self._connection.protocol != "5"):
-            self._replace(wanted)
+            self._replace(wanted, now_s)
         before = self._refused.get(filter_)
         attempts = 1 if before is None else before.attempts + 1
         is_awaited = outcome is Outcome.LATER and not wanted.is_passing

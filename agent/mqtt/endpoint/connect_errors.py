@@ -27,6 +27,7 @@ _REFUSALS: Final = (
 )
 
 
+NO_QOS_1: Final = "the broker has no QoS 1 (it grants QoS 0), so commands and `ready` could be lost: allow it there"
 _FAILURE: Final = 0x80
 _DENIED: Final = frozenset({0x87, 0x90})
 """Not authorized; topic name invalid."""
@@ -83,7 +84,7 @@ def is_refusal(connack_reason: str) -> bool:
 def missing_service(maximum_qos: int, *, retains: bool) -> str | None:
     """Return why the broker cannot carry `ready`, from the features in its CONNACK (MQTT 5); else None."""
     if maximum_qos < 1:
-        return "the broker has no QoS 1 (Maximum QoS 0), so commands and `ready` could be lost: allow it there"
+        return NO_QOS_1
     if not retains:
         return "the broker retains nothing (Retain Available 0), so nobody could read `ready`: allow it there"
     return None

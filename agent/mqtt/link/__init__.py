@@ -1,1 +1,1 @@
-"""Connection to the broker. The only importer of paho, with blocking_client."""
+"""Connection to the broker. Beside it only blocking_client connects by paho."""

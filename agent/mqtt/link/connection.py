@@ -22,6 +22,7 @@ from agent.mqtt.packet_size import packet_bytes
 
 if TYPE_CHECKING:
     from agent.messages.children import Message
+    from agent.mqtt.access.overflows import Overflow
 
 WINDOW: Final = 64
 """QoS 1 messages in flight, at most; an MQTT 5 broker may ask for fewer."""
@@ -75,7 +76,7 @@ class Connection:
         self.is_unexplained = False
         self.found_session = False
         """Whether the broker offered a session that is not wanted any more; the connection ends for that."""
-        self.too_large = False
+        self.overflow: Overflow | None = None
         self.ended: str | None = None
         self.window = WINDOW
         self._maximum_packet_bytes: int | None = None
@@ -190,6 +191,12 @@ class Connection:
         """Let paho send its keepalive, and notice a missing answer."""
         self._driven(self._client.loop_misc())
 
+    def refuse(self, why: str) -> None:
+        """Close without a word for what only a change at the broker cures; the owner is told as of a loss."""
+        self.refused, self.ended = True, self.ended or why
+        close(self._client)
+        self._driven(MQTTErrorCode.MQTT_ERR_SUCCESS)
+
     def end(self, detail: str) -> None:
         """Close without a DISCONNECT, so that the broker sends the will; the listener is not called."""
         self.ended = self.ended or detail
@@ -215,9 +222,9 @@ class Connection:
         self._sent_count += 1
         self._sent[key] = self._sent_count, packet
 
-    def _note_answered(self, mid: int) -> None:
+    def _note_answered(self, key: int | str) -> None:
         """Record an answer: the broker closed neither on this packet nor on QoS 0 packets before it."""
-        number, packet = self._sent.pop(mid, (0, None))
+        number, packet = self._sent.pop(key, (0, None))
         if packet is None:
             return
         passed = [key for key, (other, _) in self._sent.items() if isinstance(key, str) and other < number]
@@ -331,8 +338,8 @@ class Connection:
             by_broker = flags.is_disconnect_packet_from_server
             word = "the broker said" if by_broker else "the connection is lost"
             self.ended = f"{word}: {self._notes.last or reason.getName()}"
-            self.too_large = self._client.too_large_bytes > 0
-            self.is_unexplained = not self.too_large and (not by_broker or reason.value not in _NOT_ABOUT_A_PACKET)
+            self.overflow = self._client.overflow
+            self.is_unexplained = self.overflow is None and (not by_broker or reason.value not in _NOT_ABOUT_A_PACKET)
             if by_broker and reason.getName() == _TAKEN_OVER:
                 self._heard.append(LinkTakenOver())
             if by_broker and reason.value == _NO_WILDCARDS:
@@ -353,7 +360,7 @@ class Connection:
             return
         if topic == self._ping_topic:
             self._echoes.append(bytes(message.payload))
-            self._sent.pop(publish(topic), None)
+            self._note_answered(publish(topic))
         else:
             payload = bytes(message.payload[: PAYLOAD_LIMIT_BYTES + 1])
             self._heard.append(Received(topic, payload, retained=message.retain, reply=_reply(message.properties)))

@@ -19,6 +19,7 @@ from paho.mqtt.properties import Properties
 
 from agent.messages.children import Message
 from agent.messages.errors import MistakeError
+from agent.mqtt.access.overflows import Overflow
 from agent.mqtt.endpoint.connect_errors import Failure, explain
 from agent.mqtt.endpoint.link_settings import LinkSettings, ProtocolVersion
 from agent.mqtt.endpoint.tls import tls_context
@@ -31,6 +32,10 @@ MAXIMUM_PACKET_BYTES: Final = 128 * 1024
 LARGEST_READ_BYTES: Final = 256 * 1024
 """A larger packet ends the connection (MQTT 3.1.1 only); smaller ones are cut and answered."""
 _MID_BYTES: Final = 2
+_LENGTH_BYTES: Final = 2
+_TYPE: Final = 0xF0
+_PUBLISH: Final = 0x30
+_RETAIN: Final = 0x01
 _FAILURE: Final = 0x80
 _VERSIONS: Final = {"5": MQTTProtocolVersion.MQTTv5, "3.1.1": MQTTProtocolVersion.MQTTv311}
 _log: Final = logging.getLogger(__name__)
@@ -64,18 +69,25 @@ class Client(paho.Client):
     open.
     """
 
-    too_large_bytes = 0
-    """Length of the message that ended the connection, because it would not fit into memory."""
+    overflow: Overflow | None = None
+    """The message that ended the connection, because it would not fit into memory."""
     arrived: Callable[[int], None] | None = None
     arrived_s = 0.0
     """Arrival time of the last packet of any kind (time.monotonic)."""
 
     def _sock_recv(self, bufsize: int) -> bytes:
-        # checked here, because paho requests a packet's whole rest before it buffers any of it
-        if bufsize > LARGEST_READ_BYTES:
-            self.too_large_bytes = bufsize
-            raise OSError(f"a message of {bufsize} bytes, where {LARGEST_READ_BYTES} are taken")
-        return super()._sock_recv(bufsize)
+        # checked here, because paho requests a packet's whole rest: of one that is too large, only the topic is read
+        size_bytes = self._in_packet["remaining_length"]
+        if not self._in_packet["have_remaining"] or size_bytes <= LARGEST_READ_BYTES:
+            return super()._sock_recv(bufsize)
+        command, packet = self._in_packet["command"], self._in_packet["packet"]
+        is_publish = command & _TYPE == _PUBLISH
+        if is_publish and (missing_bytes := _topic_end(packet) - len(packet)) > 0:
+            return super()._sock_recv(missing_bytes)
+        topic = packet[_LENGTH_BYTES:].decode("utf-8", "replace") if is_publish else ""
+        self.overflow = Overflow(topic, size_bytes, is_retained=bool(command & _RETAIN))
+        where = f" on {topic}" if topic else ""
+        raise OSError(f"a message of {size_bytes} bytes{where}, where {LARGEST_READ_BYTES} are taken")
 
     def _packet_handle(self) -> MQTTErrorCode:
         self.arrived_s = time.monotonic()
@@ -105,6 +117,13 @@ class Client(paho.Client):
             sock.close()
             raise
         return sock
+
+
+def _topic_end(packet: bytearray) -> int:
+    """Return where a PUBLISH's topic ends, or its length field while that is missing."""
+    if len(packet) < _LENGTH_BYTES:
+        return _LENGTH_BYTES
+    return _LENGTH_BYTES + int.from_bytes(packet[:_LENGTH_BYTES], "big")
 
 
 class Dialled(Message, frozen=True):

@@ -12,9 +12,9 @@ from agent.mqtt.access.denials import Denials
 from agent.mqtt.access.rights import Rights
 from agent.mqtt.access.subscriptions import Subscriptions
 from agent.mqtt.access.topic_filter import TopicFilter
-from agent.mqtt.alert_latch import BROKER_REFUSED, MESSAGE_TOO_LARGE, QUIET_S, AlertLatch
-from agent.mqtt.endpoint.connect_errors import CERTIFICATE_REFUSED, is_refused_certificate
+from agent.mqtt.alert_latch import AlertLatch
 from agent.mqtt.endpoint.link_settings import LinkSettings
+from agent.mqtt.link.close_watch import CloseWatch
 from agent.mqtt.link.connection import Answered, Connection, LoopLike
 from agent.mqtt.link.connector import ConnectAttempt, Dialled, SessionUse, close
 from agent.mqtt.link.echo_ping import EchoPing
@@ -29,10 +29,6 @@ _FIRST_RETRY_S: Final = 0.5
 _LONGEST_RETRY_S: Final = 5.0
 _STEADY_S: Final = 5.0
 """A connection of this age resets the backoff, which two clients with one id need against each other."""
-_SHORT_LIVES: Final = 2
-"""Short connections in a row that raise an alert; a single one may be a broker's restart."""
-_SILENT_CLOSES: Final = 4
-"""Connects in a row without a CONNACK that raise an alert: both MQTT versions were tried twice."""
 _GOODBYE_S: Final = 0.5
 """Timeout in `hold` for the last acknowledgements, and again for the broker's close."""
 _log: Final = logging.getLogger(__name__)
@@ -69,15 +65,12 @@ class Link:
         self._dial_at_s: float | None = None
         self._tried_since_s: float | None = None
         self._lost_s: float | None = None
-        self._short_lives = 0
-        self._too_large_s: float | None = None
         self._starts_clean = False
-        self._closed_on_connect = 0
-        self._notices: Final = AlertLatch(put)
-        self._rights: Final = Rights(self._notices)
+        notices = AlertLatch(put)
+        self._rights: Final = Rights(notices)
         self._denials: Final = Denials()
+        self._watch: Final = CloseWatch(settings, notices, self._denials)
         self._listener: Subscriptions | None = None
-        self._is_closing = False
         self._echoes = True
         self._troubles: Final = LogDedup(_log)
 
@@ -122,8 +115,7 @@ class Link:
         self._attempt = None
         attempt.join()
         if event.client is None:
-            self._short_lives = 0
-            self._refused(event.detail, is_refusal=event.refused)
+            self._watch.unreachable(event.detail, is_refusal=event.refused)
             self._again(event.detail, at_once=False)
             return True
         self._connack_by_s = time.monotonic() + CONNACK_TIMEOUT_S
@@ -184,7 +176,7 @@ class Link:
             if self._connection is None:
                 return
         self._attempt = None
-        self._short_lives = 0
+        self._watch.held()
         connection, self._connection = self._connection, None
         self._dial_at_s = time.monotonic() + seconds
         if connection is None:
@@ -221,7 +213,6 @@ class Link:
         if connection is None:
             return
         self._choice.accepted()
-        self._closed_on_connect = 0
         self._number += 1
         self._up_since_s, self._tried_since_s = time.monotonic(), None
         self._round_trip = EchoPing(self._settings.keepalive_s)
@@ -234,8 +225,7 @@ class Link:
             lambda: self._put(Listening(self._number)),
             self._up_since_s,
         )
-        if not self._is_closing:
-            self._notices.off(BROKER_REFUSED)
+        self._watch.accepted()
         self._put(LinkUp(protocol=connection.protocol))
 
     def connection_down(self) -> None:
@@ -248,20 +238,11 @@ class Link:
             self._dial(session="forget")
             return
         at_once = False
-        detail = connection.ended or "the connection is lost"
-        is_refusal = connection.refused
-        if self._settings.tls is not None and not connection.answered and is_refused_certificate(detail):
-            detail, is_refusal = CERTIFICATE_REFUSED, True
+        detail = self._watch.ended(connection)
         if connection.accepted:
             self._lost(connection)
         else:
             at_once = self._choice.failed(unsupported=connection.unsupported, answered=connection.answered)
-            self._closed_on_connect += not connection.answered and connection.is_unexplained
-            if self._closed_on_connect >= _SILENT_CLOSES and not is_refusal:
-                will = f", will on {self._settings.will.topic}" if self._settings.will is not None else ""
-                what = f"CONNECT (client id {self._settings.client_id}{will})"
-                detail, is_refusal = f"the broker closes the connection on {what}: {detail}", True
-        self._refused(detail, is_refusal=is_refusal)
         self._again(detail, at_once=at_once)
 
     def subscribed(self, filter_: str, code: int) -> None:
@@ -275,7 +256,7 @@ class Link:
         if isinstance(message, LinkTrouble):
             self._troubles.warn(message.detail, time.monotonic())
             if message.too_large:
-                self._too_large(message.detail)
+                self._watch.too_large(message.detail, time.monotonic())
         elif isinstance(message, Received):
             self._round_trip.heard(time.monotonic())
         self._put(message)
@@ -293,53 +274,24 @@ class Link:
     def _lost(self, connection: Connection) -> None:
         now_s = self._lost_s = time.monotonic()
         self._choice.lost()
-        if connection.too_large:
+        if connection.overflow is not None:
             # because the broker would resend the session's too large message at each connect
             self._starts_clean = True
-            self._too_large(f"a message to this device: {connection.ended}")
+            self._watch.overflowed(connection.overflow, connection.ended or "", now_s)
         is_steady = now_s - self._up_since_s >= _STEADY_S
-        self._short_lives = self._short_lives + 1 if connection.is_unexplained and not is_steady else 0
-        if is_steady:
+        if self._watch.lost(connection, now_s, is_steady=is_steady) or is_steady:
             self._backoff.reset()
-        if connection.is_unexplained:
-            self._look_for_denials(connection, now_s)
-
-    def _look_for_denials(self, connection: Connection, now_s: float) -> None:
-        """Find the packet that the broker closed on, and raise one alert for all of them."""
-        unanswered = connection.unanswered
-        if self._denials.closed(unanswered, now_s):
-            self._backoff.reset()
-        elif self._short_lives < _SHORT_LIVES:
-            return
-        last = ", ".join(dict.fromkeys(one.packet for one in unanswered[-5:])) or "nothing that it did not answer"
-        self._is_closing = True
-        detail = self._denials.detail
-        self._notices.on(
-            BROKER_REFUSED,
-            detail or f"the broker closes the connection soon ({connection.ended}); sent last: {last}",
-            renew=detail is not None,
-        )
-
-    def _too_large(self, detail: str) -> None:
-        self._too_large_s = time.monotonic()
-        self._notices.on(MESSAGE_TOO_LARGE, detail)
-
-    def _refused(self, detail: str, *, is_refusal: bool) -> None:
-        if is_refusal:
-            self._notices.on(BROKER_REFUSED, detail)
 
     def _check(self, connection: Connection, now_s: float) -> None:
         if not connection.accepted:
             if now_s > self._connack_by_s:
                 self._drop(connection, f"no CONNACK within {CONNACK_TIMEOUT_S:g} s")
             return
-        if self._too_large_s is not None and self._too_large_s < self._up_since_s < now_s - QUIET_S:
-            self._too_large_s = None
-            self._notices.off(MESSAGE_TOO_LARGE)
+        self._watch.tick(self._up_since_s, now_s)
         if self._listener is not None:
             self._listener.tick(now_s, is_echo_expected=self._echoes)
         if now_s - self._up_since_s >= _STEADY_S and (self._listener is None or self._listener.is_done):
-            self._steady()
+            self._watch.steady()
         if self._round_trip.is_silent(now_s):
             self._echoes = False
             # because a 3.1.1 broker acknowledges messages that it drops for missing rights
@@ -356,12 +308,6 @@ class Link:
             return
         if payload := self._round_trip.due(now_s, is_eager=not listener.is_done):
             connection.publish(OutgoingMessage(topic, payload, qos=0))
-
-    def _steady(self) -> None:
-        self._denials.steady()
-        if self._is_closing and self._denials.detail is None:
-            self._is_closing = False
-            self._notices.off(BROKER_REFUSED)
 
     def _drop(self, connection: Connection, detail: str) -> None:
         connection.end(detail)

@@ -1,4 +1,4 @@
-"""On the path of an agent under test: its wall clock is ahead by what a file says, and so can be set while it runs."""
+"""Imported by each Python of an agent under test: its wall clock is ahead by what a file says, while it runs too."""
 
 import mmap
 import os

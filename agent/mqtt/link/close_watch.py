@@ -1,0 +1,109 @@
+"""Alerts of connections that the broker closes or refuses. Times are time.monotonic."""
+
+from typing import Final
+
+from agent.mqtt.access.denials import Denials
+from agent.mqtt.access.overflows import Overflow
+from agent.mqtt.alert_latch import BROKER_REFUSED, MESSAGE_TOO_LARGE, QUIET_S, AlertLatch
+from agent.mqtt.endpoint.connect_errors import CERTIFICATE_REFUSED, is_refused_certificate
+from agent.mqtt.endpoint.link_settings import LinkSettings
+from agent.mqtt.link.connection import Connection
+
+_SHORT_LIVES: Final = 2
+"""So many connections in a row that the broker closed soon are an alert; a single one may be a broker's restart."""
+_SILENT_CLOSES: Final = 4
+"""So many connects in a row without a CONNACK are an alert: both versions of MQTT were tried, twice."""
+
+
+class CloseWatch:
+    """Owns `broker_refused` and `message_too_large`. For one thread."""
+
+    def __init__(self, settings: LinkSettings, notices: AlertLatch, denials: Denials) -> None:
+        self._settings: Final = settings
+        self._notices: Final = notices
+        self._denials: Final = denials
+        self._short_lives = 0
+        self._closed_on_connect = 0
+        self._is_closing = False
+        self._too_large_s: float | None = None
+
+    def unreachable(self, detail: str, *, is_refusal: bool) -> None:
+        """Note an attempt that came to no connection."""
+        self._short_lives = 0
+        if is_refusal:
+            self._notices.on(BROKER_REFUSED, detail)
+
+    def accepted(self) -> None:
+        """Note that a connection stands."""
+        self._closed_on_connect = 0
+        if not self._is_closing:
+            self._notices.off(BROKER_REFUSED)
+
+    def held(self) -> None:
+        """Note that we left by ourselves."""
+        self._short_lives = 0
+
+    def ended(self, connection: Connection) -> str:
+        """Note why a connection ended, and return that for people."""
+        detail = connection.ended or "the connection is lost"
+        is_refusal = connection.refused
+        if self._settings.tls is not None and not connection.answered and is_refused_certificate(detail):
+            detail, is_refusal = CERTIFICATE_REFUSED, True
+        if not connection.accepted:
+            self._closed_on_connect += not connection.answered and connection.is_unexplained
+            if self._closed_on_connect >= _SILENT_CLOSES and not is_refusal:
+                told = self._settings.will
+                will = f", will on {told.topic} at QoS 1, retained" if told is not None else ""
+                what = f"CONNECT (client id {self._settings.client_id}{will})"
+                detail, is_refusal = f"the broker closes the connection on {what}: {detail}", True
+        if is_refusal:
+            # refused after its CONNACK: the next CONNACK proves nothing
+            self._is_closing = self._is_closing or connection.accepted
+            self._notices.on(BROKER_REFUSED, detail)
+        return detail
+
+    def lost(self, connection: Connection, now_s: float, *, is_steady: bool) -> bool:
+        """Note that a connection that stood is gone; True: something is left out now."""
+        self._short_lives = self._short_lives + 1 if connection.is_unexplained and not is_steady else 0
+        return connection.is_unexplained and self._look_for_denials(connection, now_s)
+
+    def overflowed(self, overflow: Overflow, detail: str, now_s: float) -> None:
+        """Note a message to us that ended the connection."""
+        is_left_out = self._denials.overflows.came(overflow, now_s)
+        end = "; it comes again and again, so its topic is left out for a while" if is_left_out else ""
+        self.too_large(f"a message to this device: {detail}{end}", now_s, renew=is_left_out)
+
+    def too_large(self, detail: str, now_s: float, *, renew: bool = False) -> None:
+        """Note a message that is too large, in either direction."""
+        self._too_large_s = now_s
+        self._notices.on(MESSAGE_TOO_LARGE, detail, renew=renew)
+
+    def tick(self, up_since_s: float, now_s: float) -> None:
+        """Call a message over that was too large on an earlier connection; owed while one stands."""
+        is_over = self._too_large_s is not None and self._too_large_s < up_since_s < now_s - QUIET_S
+        if is_over and not self._denials.overflows.left_out(now_s):
+            self._too_large_s = None
+            self._notices.off(MESSAGE_TOO_LARGE)
+
+    def steady(self) -> None:
+        """Note that a connection stood for some time."""
+        self._denials.steady()
+        if self._is_closing and self._denials.detail is None:
+            self._is_closing = False
+            self._notices.off(BROKER_REFUSED)
+
+    def _look_for_denials(self, connection: Connection, now_s: float) -> bool:
+        """Find out what the broker closed on, and tell it: one alert, renewed where something is left out."""
+        unanswered = connection.unanswered
+        is_found = self._denials.closed(unanswered, now_s)
+        if not is_found and self._short_lives < _SHORT_LIVES:
+            return False
+        last = ", ".join(dict.fromkeys(one.packet for one in unanswered[-5:])) or "nothing that it did not answer"
+        self._is_closing = True
+        detail = self._denials.detail
+        self._notices.on(
+            BROKER_REFUSED,
+            detail or f"the broker closes the connection soon ({connection.ended}); sent last: {last}",
+            renew=detail is not None,
+        )
+        return is_found
