@@ -1,9 +1,9 @@
-"""`python -m agent`, the same as `changeover`."""
+"""Entry point of `python -m agent`, the same as `changeover`."""
 
 import sys
 
 if __name__ == "__main__" and not (sys.flags.isolated or getattr(sys.flags, "safe_path", False)):
-    sys.path.pop(0)  # `-m` put the working folder there: what lies in it is no part of this program
+    sys.path.pop(0)  # because `-m` put the working directory there, whose files must not be imported
 
 from agent.cli import main
 
