@@ -1,7 +1,7 @@
 """Networks of ultralytics with random weights that say something of a picture, exported in many ways."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,6 +32,10 @@ class Export:
         """What it is, in a word that a file may have."""
         said = [f"{key}={value}" for key, value in self.options]
         return "-".join([self.network, f"{self.classes}c", str(self.side), *said])
+
+    def in_float32(self, half: tuple[str, object]) -> "Export":
+        """Return the same export without the option that makes it float16."""
+        return replace(self, options=tuple(option for option in self.options if option != half))
 
     @property
     def is_query(self) -> bool:
