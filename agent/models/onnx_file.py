@@ -64,7 +64,7 @@ def _model(view: memoryview, *, has_external: bool) -> OnnxFile:
     metadata: dict[str, str] = {}
     external: dict[str, None] = {}
     has_graph = False
-    for field, value in _fields(view, is_file=True):
+    for field, value in fields(view, is_file=True):
         if field == _MODEL_METADATA:
             key, text = _pair(_message(value))
             metadata[key] = text
@@ -79,19 +79,19 @@ def _model(view: memoryview, *, has_external: bool) -> OnnxFile:
 
 
 def _locations_of_model(view: memoryview) -> Iterator[str]:
-    for field, value in _fields(view):
+    for field, value in fields(view):
         if field == _MODEL_GRAPH:
             yield from _locations_of_graph(_message(value), 0)
         elif field == _MODEL_FUNCTION:
             yield from _locations_of_function(_message(value))
         elif field == _MODEL_TRAINING:
-            for inner, graph in _fields(_message(value)):
+            for inner, graph in fields(_message(value)):
                 if inner in _TRAINING_GRAPHS:
                     yield from _locations_of_graph(_message(graph), 0)
 
 
 def _locations_of_function(view: memoryview) -> Iterator[str]:
-    for field, value in _fields(view):
+    for field, value in fields(view):
         if field == _FUNCTION_NODE:
             yield from _locations_of_node(_message(value), 0)
         elif field == _FUNCTION_ATTRIBUTE:
@@ -101,7 +101,7 @@ def _locations_of_function(view: memoryview) -> Iterator[str]:
 def _locations_of_graph(view: memoryview, depth: int) -> Iterator[str]:
     if depth > _MOST_DEPTH:
         raise NotOnnxError("nests its graphs too deep")
-    for field, value in _fields(view):
+    for field, value in fields(view):
         if field == _GRAPH_NODE:
             yield from _locations_of_node(_message(value), depth)
         elif field == _GRAPH_INITIALIZER:
@@ -111,13 +111,13 @@ def _locations_of_graph(view: memoryview, depth: int) -> Iterator[str]:
 
 
 def _locations_of_node(view: memoryview, depth: int) -> Iterator[str]:
-    for field, value in _fields(view):
+    for field, value in fields(view):
         if field == _NODE_ATTRIBUTE:
             yield from _locations_of_attribute(_message(value), depth)
 
 
 def _locations_of_attribute(view: memoryview, depth: int) -> Iterator[str]:
-    for field, value in _fields(view):
+    for field, value in fields(view):
         if field in _ATTRIBUTE_TENSORS:
             yield from _locations_of_tensor(_message(value))
         elif field in _ATTRIBUTE_GRAPHS:
@@ -127,13 +127,13 @@ def _locations_of_attribute(view: memoryview, depth: int) -> Iterator[str]:
 
 
 def _locations_of_sparse(view: memoryview) -> Iterator[str]:
-    for field, value in _fields(view):
+    for field, value in fields(view):
         if field in _SPARSE_TENSORS:
             yield from _locations_of_tensor(_message(value))
 
 
 def _locations_of_tensor(view: memoryview) -> Iterator[str]:
-    for field, value in _fields(view):
+    for field, value in fields(view):
         if field == _TENSOR_EXTERNAL:
             key, text = _pair(_message(value))
             if key == "location":
@@ -144,33 +144,33 @@ def _inputs(graph: memoryview) -> tuple[Sides, ...]:
     """List what goes in; older files name their weights among the inputs, too."""
     found: dict[str, Sides] = {}
     weights = set()
-    for field, value in _fields(graph):
+    for field, value in fields(graph):
         if field == _GRAPH_INPUT:
             name, sides = _input(_message(value))
             found[name] = sides
         elif field == _GRAPH_INITIALIZER:
-            weights |= {_text(inner) for name, inner in _fields(_message(value)) if name == _TENSOR_NAME}
+            weights |= {_text(inner) for name, inner in fields(_message(value)) if name == _TENSOR_NAME}
     return tuple(sides for name, sides in found.items() if name not in weights)
 
 
 def _input(view: memoryview) -> tuple[str, Sides]:
     """Read a ValueInfoProto: name 1, type 2 > tensor_type 1 > shape 2 > dim 1 > dim_value 1."""
-    name = "".join(_text(value) for field, value in _fields(view) if field == 1)
+    name = "".join(_text(value) for field, value in fields(view) if field == 1)
     shapes = [shape for kind in _inner(view, 2) for tensor in _inner(kind, 1) for shape in _inner(tensor, 2)]
     return name, tuple(_side(dim) for shape in shapes for dim in _inner(shape, 1))
 
 
 def _side(dim: memoryview) -> int | None:
-    return next((value for field, value in _fields(dim) if field == 1 and isinstance(value, int)), None)
+    return next((value for field, value in fields(dim) if field == 1 and isinstance(value, int)), None)
 
 
 def _inner(view: memoryview, wanted: int) -> list[memoryview]:
-    return [_message(inner) for field, inner in _fields(view) if field == wanted]
+    return [_message(inner) for field, inner in fields(view) if field == wanted]
 
 
 def _pair(view: memoryview) -> tuple[str, str]:
     """Read a StringStringEntryProto."""
-    values = dict(_fields(view))
+    values = dict(fields(view))
     return _text(values.get(1, memoryview(b""))), _text(values.get(2, memoryview(b"")))
 
 
@@ -184,7 +184,7 @@ def _message(value: int | memoryview) -> memoryview:
     return value
 
 
-def _fields(view: memoryview, *, is_file: bool = False) -> Iterator[tuple[int, int | memoryview]]:
+def fields(view: memoryview, *, is_file: bool = False) -> Iterator[tuple[int, int | memoryview]]:
     """Yield (field number, value) of a message; raises NotOnnxError where the bytes are none, or end too early."""
     at, end = 0, len(view)
     depth = 0  # of groups, which ONNX does not use and every reader steps over
@@ -193,7 +193,7 @@ def _fields(view: memoryview, *, is_file: bool = False) -> Iterator[tuple[int, i
         field, kind = tag >> 3, tag & 7
         value, next_at = _value(view, at, kind)
         if next_at > end:
-            words = f"{end / 1e6:.1f} of {next_at / 1e6:.1f} MB are there"
+            words = f"{end / 1e6:.1f} of {next_at / 1e6:.1f} MB are there, {next_at - end} bytes are missing"
             raise NotOnnxError(f"is cut: {words}" if is_file and kind == _BYTES else "is no ONNX file, or is damaged")
         depth += (kind == _GROUP) - (kind == _GROUP_END)
         if not field or depth < 0:

@@ -162,7 +162,7 @@ class Store:
             raise MistakeError(f"found {reference}, expected a full reference NAME:VARIANT@VERSION")
         if release.rank is None and rank_of(reference.variant) is None:
             raise MistakeError(f'the variant "{reference.variant}" is none of n, s, m, l, x: say its order with --rank')
-        if file.suffix not in SUFFIXES:
+        if file.suffix.lower() not in SUFFIXES:
             raise MistakeError(f"{file}: expected a file that ends in {', '.join(SUFFIXES)}")
         if not file.is_file():
             raise MistakeError(f"{file}: no such file")
@@ -226,7 +226,7 @@ def _model_in(source: Path) -> Path:
 
 def _bring(file: Path, draft: Path) -> tuple[ModelFile, ...]:
     """Copy a model's files into `draft` under the store's names; return them hashed, the model's own file first."""
-    main = f"model{file.suffix}"
+    main = f"model{file.suffix.lower()}"  # runtimes go by it, and know no .ONNX
     files = [ModelFile(main, _copy(file, draft / main))]
     model_files.require_kind(file)
     for name in model_files.companions(file):
@@ -243,7 +243,7 @@ def _bring(file: Path, draft: Path) -> tuple[ModelFile, ...]:
 
 def _kept_name(file: Path, name: str) -> str:
     """Name a further file as its reader looks for it: an ONNX file says the names, an .xml goes by its own."""
-    if file.suffix == ".xml" and name != model_files.METADATA:
+    if file.suffix.lower() == ".xml" and name != model_files.METADATA:
         return f"model{Path(name).suffix}"
     return name
 

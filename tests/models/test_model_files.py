@@ -109,6 +109,12 @@ def test_a_cut_model_says_how_much_is_there(tmp_path: Path) -> None:
         model_files.inspect(tmp_path / "m.onnx")
 
 
+def test_a_model_without_its_last_bytes_says_how_many(tmp_path: Path) -> None:
+    (tmp_path / "m.onnx").write_bytes(taking([1, 3, 64, 64], filler="x" * 3_000_000)[:-7])
+    with pytest.raises(ModelError, match="7 bytes are missing"):
+        model_files.inspect(tmp_path / "m.onnx")
+
+
 def test_cut_weights_of_an_ir_say_how_much_is_there(tmp_path: Path) -> None:
     picture = '<layer type="Parameter"><data shape="1,3,64,64"/></layer>'
     weights = '<layer type="Const"><data offset="0" size="45000000"/></layer>'

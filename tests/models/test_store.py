@@ -47,6 +47,13 @@ def test_added_is_found_and_verified(store: Store, source: Path, tmp_path: Path)
     verify(version)
 
 
+@pytest.mark.parametrize("name", ["BEST.ONNX", "best.Onnx", "größe 1 (neu).onnx"])
+def test_a_file_is_kept_under_a_name_that_runtimes_know(store: Store, source: Path, name: str) -> None:
+    version = store.add(release("cap:n@3"), source.rename(source.with_name(name)))
+    assert Path(version.path).name == "model.onnx"
+    verify(version)
+
+
 NET = """<net name="m" version="11"><layers>
 <layer id="0" name="x" type="Parameter"><data shape="{shape}" element_type="f32"/></layer>
 <layer id="1" name="w" type="Const"><data element_type="f32" shape="2" offset="0" size="{size}"/></layer>

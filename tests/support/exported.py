@@ -1,7 +1,7 @@
 """Networks of ultralytics with random weights that say something of a picture, exported in many ways."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,6 +13,8 @@ Untyped = Any
 Picture = NDArray[np.uint8]
 
 LOUDER: Final = 4.0
+LOUDEST: Final = 4.0
+"""The greatest logit of a network whose scores are compared one by one: from 17 on, all are 1 and in any order."""
 QUIETER: Final = 0.1  # for v9, whose many layers make more of any rounding, in any two runtimes
 
 
@@ -30,6 +32,10 @@ class Export:
         """What it is, in a word that a file may have."""
         said = [f"{key}={value}" for key, value in self.options]
         return "-".join([self.network, f"{self.classes}c", str(self.side), *said])
+
+    def in_float32(self, half: tuple[str, object]) -> "Export":
+        """Return the same export without the option that makes it float16."""
+        return replace(self, options=tuple(option for option in self.options if option != half))
 
     @property
     def is_query(self) -> bool:
@@ -59,9 +65,7 @@ def awaken(torch: Untyped, network: Untyped, tensor: Untyped, louder: float, siz
     with torch.no_grad():
         network(tensor)
         head = network.model[-1]
-        for name, layer in head.named_modules():
-            if not isinstance(layer, torch.nn.Conv2d) or layer.bias is None:
-                continue
+        for name, layer in last_layers(torch, network):
             if "cv2" not in name:
                 layer.bias.zero_()
                 layer.weight.mul_(louder)
@@ -70,6 +74,28 @@ def awaken(torch: Untyped, network: Untyped, tensor: Untyped, louder: float, siz
     for norm in norms:
         norm.momentum = 0.03
     network.eval()
+
+
+def soften(torch: Untyped, network: Untyped, tensor: Untyped) -> None:
+    """Scale the head's last layers of classes so that none of a picture's logits is greater than LOUDEST."""
+    peaks: list[float] = []
+    layers = [layer for name, layer in last_layers(torch, network) if "cv2" not in name]
+    hooks = [
+        layer.register_forward_hook(lambda _layer, _given, logits: peaks.append(float(logits.abs().max())))
+        for layer in layers
+    ]
+    with torch.no_grad():
+        network(tensor)
+        for layer in layers:
+            layer.weight.mul_(LOUDEST / max(peaks))
+    for hook in hooks:
+        hook.remove()
+
+
+def last_layers(torch: Untyped, network: Untyped) -> list[tuple[str, Untyped]]:
+    """List a head's last layers, the only ones with a bias, with their names in it."""
+    named = network.model[-1].named_modules()
+    return [(name, layer) for name, layer in named if isinstance(layer, torch.nn.Conv2d) and layer.bias is not None]
 
 
 def save_random(torch: Untyped, export: Export, folder: Path, picture: Picture) -> Path:
@@ -85,8 +111,10 @@ def save_random(torch: Untyped, export: Export, folder: Path, picture: Picture) 
     fresh = (RTDETR if export.is_query else YOLO)(str(recipe))
     if export.is_query:  # its decoder says something of a picture as it is, of 80 classes too little
         torch.nn.init.zeros_(fresh.model.model[-1].dec_score_head[-1].bias)
-    else:  # no louder: scores that are all 1 come in any order
-        awaken(torch, fresh.model, letterboxed(torch, picture, export.side), louder=1.0, sizes=0.0)
+    else:
+        tensor = letterboxed(torch, picture, export.side)
+        awaken(torch, fresh.model, tensor, louder=1.0, sizes=0.0)
+        soften(torch, fresh.model, tensor)
     checkpoint = folder / "random.pt"
     fresh.save(checkpoint)
     return checkpoint

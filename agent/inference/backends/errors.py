@@ -5,6 +5,7 @@ import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Final
 
 from agent.messages.errors import ChangeoverError, ModelError, OutOfMemoryError, TransientError
@@ -21,7 +22,7 @@ _DETAIL_LIMIT: Final = 400
 _LOG: Final = logging.getLogger(__name__)
 _CPP: Final = re.compile(r"\.(cpp|cc|h|hpp|cu):\d+|\[ONNXRuntimeError\]|Check '|\w::\w")
 _UNREADABLE: Final = "its runtime cannot read it (the log has the runtime's own words)"
-
+_FAILED: Final = "its runtime failed on a picture (the log has the runtime's own words)"
 _OPERATION: Final = "its runtime has no operation {0}"
 _NOTHING: Final = "a part of it takes {0!r}, which nothing gives"
 
@@ -68,9 +69,23 @@ def plain(error: BaseException) -> str:
     words = " ".join(str(error).split())
     if not _CPP.search(words):
         return brief(error)
-    _LOG.warning("event=load_refused words=%r", words[: 4 * _DETAIL_LIMIT])
+    _log_once("load_refused", words[: 4 * _DETAIL_LIMIT])
     found = ((pattern.search(words), text) for pattern, text in _PLAIN)
     return next((text.format(*match.groups()) for match, text in found if match), _UNREADABLE)
+
+
+@lru_cache(64)
+def _log_once(event: str, words: str) -> None:
+    """Log a runtime's own words once: a model may fail in the same way with each frame."""
+    _LOG.warning("event=%s words=%r", event, words)
+
+
+def _plain_of_frame(error: BaseException) -> str:
+    words = " ".join(str(error).split())
+    if not _CPP.search(words):
+        return brief(error)
+    _log_once("frame_failed", words[: 4 * _DETAIL_LIMIT])
+    return _FAILED
 
 
 @contextmanager
@@ -96,4 +111,4 @@ def inferring(reference: str) -> Iterator[None]:
     except Exception as error:  # the edge to a runtime: each raises what it likes
         if is_out_of_memory(error):
             raise OutOfMemoryError(f"{reference}: no memory for a frame ({brief(error)})") from error
-        raise InferenceError(f"{reference}: {brief(error)}") from error
+        raise InferenceError(f"{reference}: {_plain_of_frame(error)}") from error

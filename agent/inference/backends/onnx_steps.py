@@ -5,15 +5,14 @@ The field numbers are those of onnx.proto3. Tensors of more than a few numbers a
 
 import mmap
 from collections import defaultdict
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import numpy as np
 
 from agent.inference.yolo.scaling import Constant, Step
+from agent.models.onnx_file import NotOnnxError, fields
 
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _MODEL_GRAPH: Final = 7
 _GRAPH_NODE, _GRAPH_INITIALIZER = 1, 5
 _NODE_INPUT, _NODE_OUTPUT, _NODE_KIND, _NODE_ATTRIBUTE = 1, 2, 4, 5
@@ -21,9 +20,6 @@ _ATTRIBUTE_TENSOR: Final = 5
 _TENSOR_DIMS, _TENSOR_TYPE, _TENSOR_FLOATS, _TENSOR_NAME, _TENSOR_RAW, _TENSOR_DOUBLES = 1, 2, 4, 8, 9, 10
 _DTYPES: Final = {1: np.float32, 10: np.float16, 11: np.float64}
 _MOST_BYTES: Final = 256
-_VARINT_BITS: Final = 70
-
-_Value = int | memoryview
 
 
 def steps_of(path: Path) -> dict[str, list[Step]]:
@@ -31,9 +27,9 @@ def steps_of(path: Path) -> dict[str, list[Step]]:
     with path.open("rb") as file:
         mapped = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))  # closed by its last view
     try:
-        graph = next((value for field, value in _fields(mapped) if field == _MODEL_GRAPH), memoryview(b""))
+        graph = next((value for field, value in fields(mapped) if field == _MODEL_GRAPH), memoryview(b""))
         return _steps(_view(graph))
-    except IndexError:
+    except (IndexError, NotOnnxError):
         raise ValueError("is no ONNX file") from None
 
 
@@ -41,7 +37,7 @@ def _steps(graph: memoryview) -> dict[str, list[Step]]:
     constants: dict[str, Constant] = {}
     followers: dict[str, list[Step]] = defaultdict(list)
     nodes = []
-    for field, value in _fields(graph):
+    for field, value in fields(graph):
         if field == _GRAPH_NODE:
             nodes.append(_view(value))
         elif field == _GRAPH_INITIALIZER:
@@ -65,12 +61,12 @@ def _node(view: memoryview) -> _Node:
     """Read a NodeProto; its `tensor` where it is a small constant itself."""
     texts: dict[int, list[str]] = {_NODE_INPUT: [], _NODE_OUTPUT: [], _NODE_KIND: []}
     tensor = None
-    for field, value in _fields(view):
+    for field, value in fields(view):
         if field in texts:
             texts[field].append(_text(value))
         elif field == _NODE_ATTRIBUTE:
             tensor = next(
-                (_tensor(_view(part)) for at, part in _fields(_view(value)) if at == _ATTRIBUTE_TENSOR), tensor
+                (_tensor(_view(part)) for at, part in fields(_view(value)) if at == _ATTRIBUTE_TENSOR), tensor
             )
     kind = "".join(texts[_NODE_KIND])
     values = list(tensor.values()) if tensor and kind == "Constant" else []
@@ -80,7 +76,7 @@ def _node(view: memoryview) -> _Node:
 def _tensor(view: memoryview) -> dict[str, Constant]:
     """Read a small tensor of floating numbers, by its name; nothing of any other."""
     name, dtype, numbers = "", None, b""
-    for field, value in _fields(view):
+    for field, value in fields(view):
         if field == _TENSOR_NAME:
             name = _text(value)
         elif field == _TENSOR_TYPE and isinstance(value, int):
@@ -92,43 +88,11 @@ def _tensor(view: memoryview) -> dict[str, Constant]:
     return {name: np.frombuffer(numbers, dtype).astype(np.float64)}
 
 
-def _fields(view: memoryview) -> Iterator[tuple[int, _Value]]:
-    """Yield (field number, value) of a message. Raises IndexError where it ends too early, ValueError otherwise."""
-    at = 0
-    while at < len(view):
-        tag, at = _varint(view, at)
-        kind = tag & 7
-        if kind == _VARINT:
-            value, at = _varint(view, at)
-            yield tag >> 3, value
-            continue
-        if kind not in {_BYTES, _FIXED32, _FIXED64}:
-            raise ValueError("is no ONNX file")
-        size = 4 if kind == _FIXED32 else 8
-        if kind == _BYTES:
-            size, at = _varint(view, at)
-        if at + size > len(view):
-            raise IndexError(at)
-        yield tag >> 3, view[at : at + size]
-        at += size
-
-
-def _varint(view: memoryview, at: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(0, _VARINT_BITS, 7):
-        byte = view[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:  # noqa: PLR2004 - the bit that says whether another byte follows
-            return value, at
-    raise ValueError("is no ONNX file")
-
-
-def _view(value: _Value) -> memoryview:
+def _view(value: int | memoryview) -> memoryview:
     if isinstance(value, int):
         raise ValueError("is no ONNX file")  # noqa: TRY004 - the bytes are wrong, not our types
     return value
 
 
-def _text(value: _Value) -> str:
+def _text(value: int | memoryview) -> str:
     return str(_view(value), "utf-8", "replace")

@@ -13,7 +13,7 @@ from agent.inference.yolo.letterbox import Fit, Placement
 from agent.inference.yolo.metadata import FileFacts, agreed_names
 from agent.inference.yolo.objects import Objects
 from agent.inference.yolo.plausible import Promise, oddity
-from agent.inference.yolo.suppress import MAX_OBJECTS, suppress
+from agent.inference.yolo.suppress import MAX_OBJECTS, Labels, suppress
 from agent.messages.errors import ModelError
 from agent.messages.references import ModelVersion
 
@@ -112,17 +112,17 @@ class Head:
         columns = np.flatnonzero(~(best <= self.confidence))
         scores = self._finite(best[columns])  # the greatest of scores is NaN where one of them is
         boxes = self._finite(raw[:_BOX, columns])
-        # The whole answer is compared where most of it is a candidate: that is faster than to pick them.
-        classes = raw[_BOX:].argmax(axis=0)[columns] if 2 * len(columns) > len(best) else _best(raw[_BOX:, columns])
-        return self._suppressed(_corners(boxes.T), scores, classes.astype(np.int32), placement)
+        classes = Labels(lambda at: raw[_BOX:, columns[at]].argmax(axis=0), len(columns))
+        return self._suppressed(_corners(boxes.T), scores, classes, placement)
 
     def _from_objectness(self, raw: _Raw, placement: Placement) -> Objects:
-        likely = raw[~(raw[:, _BOX] <= self.confidence)]
-        scores = self._finite(likely[:, _BOX + 1 :]) * self._finite(likely[:, _BOX : _BOX + 1])
-        best = scores.max(axis=1)
-        kept = best > self.confidence
-        boxes = self._finite(likely[kept, :_BOX])
-        return self._suppressed(_corners(boxes), best[kept], _best(scores[kept].T).astype(np.int32), placement)
+        is_likely = ~(raw[:, _BOX] <= self.confidence)
+        likely = raw if is_likely.all() else raw[is_likely]  # a copy of all of it takes as long as all that follows
+        best = self._finite(likely[:, _BOX + 1 :].max(axis=1)) * self._finite(likely[:, _BOX])
+        rows = np.flatnonzero(best > self.confidence)
+        boxes = self._finite(likely[rows, :_BOX])
+        classes = Labels(lambda at: likely[rows[at], _BOX + 1 :].argmax(axis=1), len(rows))
+        return self._suppressed(_corners(boxes), best[rows], classes, placement)
 
     def _from_grid(self, raw: _Raw, placement: Placement) -> Objects:
         """Decode as YOLOX does: centres are offsets from cells, sizes are logarithms, both in strides."""
@@ -136,7 +136,7 @@ class Head:
         self,
         corners: NDArray[np.float32],
         scores: NDArray[np.float32],
-        classes: NDArray[np.int32],
+        classes: Labels,
         placement: Placement,
     ) -> Objects:
         """Leave out rivals of boxes (n, 4), corners in pixels of the input, with the score and class of each."""
@@ -176,12 +176,6 @@ def grid(imgsz: tuple[int, int]) -> tuple[NDArray[np.float32], NDArray[np.float3
         origins.append(np.column_stack((columns.ravel(), rows.ravel())))
         strides.append(np.full((rows.size, 1), stride))
     return np.concatenate(origins).astype(np.float32), np.concatenate(strides).astype(np.float32)
-
-
-def _best(scores: _Raw) -> NDArray[np.intp]:
-    """Return the class of the greatest of scores (classes, n)."""
-    best: NDArray[np.intp] = scores.argmax(axis=0)
-    return best
 
 
 def _corners(boxes: NDArray[np.float32]) -> NDArray[np.float32]:

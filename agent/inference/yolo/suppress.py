@@ -1,7 +1,7 @@
 """Non-maximum suppression, class by class, as ultralytics does it, in time that follows what is kept."""
 
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Callable, Iterator
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +13,29 @@ _CHUNK: Final = 256  # rivals of each other compared at once: that takes the squ
 _MOST: Final = 1024  # compared at once to those that are kept
 
 
-def suppress(
-    boxes: NDArray[np.float32], scores: NDArray[np.float32], classes: NDArray[np.int32], iou: float
-) -> NDArray[np.intp]:
+class Classes(Protocol):
+    """The class of each candidate: an array, or Labels."""
+
+    def __getitem__(self, at: NDArray[np.intp], /) -> NDArray[np.int32]:
+        """Return the classes of the candidates `at`."""
+
+
+class Labels:
+    """Classes that are found once somebody asks, as most candidates are never looked at. One thread at a time."""
+
+    def __init__(self, find: Callable[[NDArray[np.intp]], NDArray[np.intp]], count: int) -> None:
+        self._find: Final = find
+        self._known: Final = np.full(count, -1, np.int32)
+
+    def __getitem__(self, at: NDArray[np.intp]) -> NDArray[np.int32]:
+        new = at[self._known[at] < 0]
+        if new.size:
+            self._known[new] = self._find(new)
+        classes: NDArray[np.int32] = self._known[at]
+        return classes
+
+
+def suppress(boxes: NDArray[np.float32], scores: NDArray[np.float32], classes: Classes, iou: float) -> NDArray[np.intp]:
     """Return the indices that stay, by score, greatest first, at most MAX_OBJECTS.
 
     Of two boxes (x1, y1, x2, y2) of one class whose overlap is greater than `iou`, the one with the lower score goes.
@@ -49,7 +69,7 @@ def _by_score(scores: NDArray[np.float32]) -> Iterator[NDArray[np.intp]]:
 class _Kept:
     """What stays so far; a candidate is compared to it, and to those of its own block."""
 
-    def __init__(self, boxes: NDArray[np.float32], classes: NDArray[np.int32], iou: float) -> None:
+    def __init__(self, boxes: NDArray[np.float32], classes: Classes, iou: float) -> None:
         self._edges: Final = np.ascontiguousarray(boxes.T, np.float32)
         self._classes: Final = classes
         self._iou: Final = np.float32(iou)

@@ -1,11 +1,14 @@
 """What runtimes say, in the words that they use."""
 
 import errno
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import pytest
 
+from agent.inference.backends import errors
 from agent.inference.backends.errors import InferenceError, inferring, is_out_of_memory, loading
-from agent.messages.errors import ModelError, OutOfMemoryError
+from agent.messages.errors import ChangeoverError, ModelError, OutOfMemoryError
 from agent.messages.references import ModelVersion
 
 ENTRY = ModelVersion("cap", "n", "1", "cap.onnx", "")
@@ -56,3 +59,19 @@ def test_pages_become_a_line() -> None:
         raise RuntimeError("Exception from src/core.cpp:1:\n" + "very long\n" * 1000)
     assert len(str(refused.value)) < 500
     assert "\n" not in str(refused.value)
+
+
+CPP = RuntimeError("[ONNXRuntimeError] : 1 : FAIL : bfc.cc:376 void* onnxruntime::Arena::Alloc(size_t) odd shape")
+
+
+@pytest.mark.parametrize("edge", [lambda: loading(ENTRY), lambda: inferring("cap:n@1")], ids=["loading", "inferring"])
+def test_the_words_of_a_runtime_go_to_the_log_once(
+    caplog: pytest.LogCaptureFixture, edge: Callable[[], AbstractContextManager[None]]
+) -> None:
+    errors._log_once.cache_clear()
+    for _ in range(3):  # a model that fails does so with each frame
+        with pytest.raises(ChangeoverError, match="cap:n@1: ") as told, edge():
+            raise CPP
+        assert "::" not in str(told.value)
+        assert ".cc" not in str(told.value)
+    assert sum("onnxruntime::Arena" in record.getMessage() for record in caplog.records) == 1

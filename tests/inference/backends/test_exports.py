@@ -167,18 +167,19 @@ def test_an_export_is_answered_as_ultralytics_does(
     export: Export,
 ) -> None:
     path, right = exported(export)
+    rights = [right, exported(export.in_float32(HALF))[1]] if HALF in export.options else [right]
     if path.suffix == ".xml" and backend != "openvino":
         pytest.skip("an IR is OpenVINO's alone")
     answer = answer_or_refusal(partial(load, path), picture) if HALF in export.options else load(path).infer(picture)
     if answer is not None:  # in float16 a network that was never trained may leave its range
-        require_alike(answer, right, FEWER_ALIKE if HALF in export.options else ALIKE)
+        require_alike(answer, rights, FEWER_ALIKE if HALF in export.options else ALIKE)
     if path.suffix == ".xml" or backend == "ultralytics":  # which takes a file without metadata for what it likes
         return
     names = tuple(f"class{index}" for index in range(export.classes))
     for left in (stripped(path), without(path, ("description", "head", "end2end", "args", "version"))):
         answer = answer_or_refusal(partial(load, left, classes=names, imgsz=export.side), picture)
         if answer is not None:
-            require_alike(answer, right, FEWER_ALIKE if HALF in export.options else ALIKE)
+            require_alike(answer, rights, FEWER_ALIKE if HALF in export.options else ALIKE)
 
 
 def answer_or_refusal(load: Callable[[], Model], picture: Picture) -> Objects | None:
@@ -191,11 +192,22 @@ def answer_or_refusal(load: Callable[[], Model], picture: Picture) -> Objects | 
         return None
 
 
-def require_alike(found: Objects, right: Objects, share: float) -> None:
-    alike = compare([right], [found], CONFIDENCE)
-    print(f"{alike}; {len(right)} expected")  # noqa: T201 - figures to look at, with -s
-    assert len(right), "ultralytics finds nothing by it: it shows nothing"
-    assert alike.matched >= share * alike.boxes, f"{alike}; {boxes(found)} instead of {boxes(right)}"
+def require_alike(found: Objects, rights: list[Objects], share: float) -> None:
+    """Hold an answer to what ultralytics finds; of float16 to what it finds in either precision.
+
+    OpenVINO computes such a file in float32, where ONNX Runtime keeps to float16 and may lose boxes.
+    """
+    alike = [compare([with_area(right)], [with_area(found)], CONFIDENCE) for right in rights]
+    print(*alike, f"{[len(right) for right in rights]} expected", sep="; ")  # noqa: T201 - figures to look at, with -s
+    assert len(rights[0]), "ultralytics finds nothing by it: it shows nothing"
+    assert any(one.matched >= share * one.boxes for one in alike), f"{alike}; {boxes(found)}, not {boxes(rights[0])}"
+
+
+def with_area(objects: Objects) -> Objects:
+    """Leave out boxes beyond the picture's edge, where both clip them to a line, which overlaps nothing."""
+    sides = objects.boxes[:, 2:] - objects.boxes[:, :2]
+    inside = (sides >= 1).all(axis=1)
+    return Objects(objects.boxes[inside], objects.scores[inside], objects.classes[inside])
 
 
 def boxes(objects: Objects) -> NDArray[np.float32]:
