@@ -45,6 +45,8 @@ def write_tiny_model(  # noqa: PLR0913 - each option is one way for a model to b
     facts = {"names": repr(dict(enumerate(names))), "task": task, "imgsz": repr([imgsz, imgsz]), "stride": "32"}
     if end2end:
         facts["end2end"] = "True"
+    elif shape is None:
+        facts["description"] = "Ultralytics YOLO11n model"  # or as many anchors as columns could be RT-DETR's rows
     if metadata:
         helper.set_model_props(model, facts)
     onnx.save(model, path)
