@@ -2,7 +2,8 @@
 # Puts the packages of one version into a venv, each of them held against the lock. Sourced after setup.sh and service.sh.
 # Reads: HERE, the checkout; WORK, a folder of ours; WHEELS, SHA256 and EXTRAS, as scripts/install was given them, or empty.
 
-readonly LOCKED=(--no-input --disable-pip-version-check --require-hashes --only-binary :all:)
+# --no-deps, because the lock is complete but for what it leaves out on purpose: openvino-telemetry.
+readonly LOCKED=(--no-deps --no-input --disable-pip-version-check --require-hashes --only-binary :all:)
 
 is_jetson() { [ -e /etc/nv_tegra_release ] || grep -qs Jetson /proc/device-tree/model; }
 
