@@ -148,7 +148,7 @@ def test_it_knows_no_secret_of_the_environment(attack: Attack, monkeypatch: pyte
 ORPHAN = f"""
 import sys
 from pathlib import Path
-from agent.inference import checkpoint
+from agent.inference.preparing import checkpoint
 from agent.messages.references import ModelVersion
 entry = ModelVersion("m", "n", "1", sys.argv[1], sys.argv[2])
 checkpoint.export(entry, Path(sys.argv[3]), print, is_trusted=False, opener={OPENER!r})

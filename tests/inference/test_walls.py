@@ -10,7 +10,7 @@ import pytest
 from support import walled
 from support.walled import LIMITS, Attack
 
-from agent.inference.preparing import checkpoint
+import agent
 from agent.inference.sandbox import Limits, missing_walls, syscalls
 
 pytestmark = pytest.mark.skipif(bool(missing_walls()), reason=f"this kernel lacks {', '.join(missing_walls())}")
@@ -158,7 +158,8 @@ def test_it_reads_nothing_of_the_devices(attack: Attack, tmp_path: Path, code: s
     secret = tmp_path / "mqtt-password"
     secret.write_text("secret-word")
     secret.chmod(0o600)
-    project = str(Path(checkpoint.__file__).parents[2])
+    project = str(Path(agent.__file__).parents[1])
+    assert Path(project, "pyproject.toml").exists()
     said = attack(f"secret = {str(secret)!r}; project = {project!r}\n{code}")
     assert "PermissionError" in said
 
