@@ -377,11 +377,11 @@ def test_killed_at_any_moment_what_was_saved_is_there(tmp_path: Path) -> None:
 
 _SAVER = """
 import sys, pathlib
-from agent.app import memory
+from agent.app.state_disk import snapshot_file
 from agent.control.snapshot import Answered, LineSnapshot, Snapshot
 from agent.messages.payloads import Ack
-memory.LOG_BYTES = 3000
-file = memory.SnapshotFile(pathlib.Path(sys.argv[1]))
+snapshot_file.LOG_BYTES = 3000
+file = snapshot_file.SnapshotFile(pathlib.Path(sys.argv[1]))
 answers = file.load().answers
 number = int(sys.argv[2])
 while True:

@@ -240,16 +240,16 @@ import sys
 from pathlib import Path
 from agent.mqtt.outbox.outbox_item import Kind
 from agent.mqtt.outbox.outbox import Outbox
-from agent.mqtt.message import Outgoing
+from agent.mqtt.message import OutgoingMessage
 from agent.mqtt.outbox.sqlite_store import Bounds
 from agent.processes.loop import Loop
 loop = Loop()
 outbox = Outbox(Bounds(1 << 30, 3600), Path(sys.argv[1]))
 outbox.start(loop)
 for number in range(int(sys.argv[2])):
-    outbox.keep(Kind.DETECTION, Outgoing(str(number), b"x" * 500))
+    outbox.keep(Kind.DETECTION, OutgoingMessage(str(number), b"x" * 500))
     if number % 100 == 0:
-        outbox.keep(Kind.EVENT, Outgoing(str(number), b"x"))
+        outbox.keep(Kind.EVENT, OutgoingMessage(str(number), b"x"))
 while outbox._handed_bytes or any(lane.waiting for lane in outbox._lanes.values()):
     outbox.tick(is_up=False)
     loop.run_once(0.01, lambda _: None)

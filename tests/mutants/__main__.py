@@ -6,6 +6,7 @@ and the tests that are to fail then. Files are changed in place, since children 
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
@@ -60,7 +61,10 @@ def _require_green(tests: set[str]) -> None:
 
 def _tested(tests: Sequence[str]) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
-    return subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True, timeout=_TIMEOUT_S)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests")}  # "." would be another folder for each child
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, check=False, capture_output=True, text=True, timeout=_TIMEOUT_S
+    )
 
 
 def _is_killed(one: Mutant) -> bool:
