@@ -1,10 +1,10 @@
-"""`python -m agent`, the same as `changeover`."""
+"""Entry point of `python -m agent`, the same as `changeover`."""
 
 import os
 import sys
 
 if __name__ == "__main__" and not (sys.flags.isolated or getattr(sys.flags, "safe_path", False)):
-    sys.path.pop(0)  # `-m` put the working folder there: what lies in it is no part of this program
+    sys.path.pop(0)  # because `-m` put the working directory there, whose files must not be imported
 if not sys.flags.isolated:  # PYTHONPATH names it as well, by "." or by an empty part
     _ours = (f"{sys.prefix}/", f"{sys.base_prefix}/")  # who stands in Python's own folders still needs them
     sys.path[:] = [

@@ -1,4 +1,4 @@
-"""The command line. Each command imports what it needs when it runs, so that --help and completion answer at once."""
+"""Command line. Each command imports what it needs when it runs, so that --help and completion stay fast."""
 
 import os
 import sys

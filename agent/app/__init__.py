@@ -1,1 +1,1 @@
-"""Control's composition root: builds the parts, starts what sends before what captures, and stops in reverse."""
+"""Composition root of the control process: starts senders before capturers, and stops in reverse."""

@@ -1,4 +1,4 @@
-"""One running agent: its parts, how events reach decisions, and in which order everything starts and stops."""
+"""The running agent: builds its parts, feeds events to decisions, and orders start and stop."""
 
 import logging
 import os
@@ -21,7 +21,7 @@ from agent.app.observability.device_topics import DeviceTopics
 from agent.app.observability.http_endpoints import Asked, HttpEndpoints
 from agent.app.observability.metrics_snapshot import Parts, gather
 from agent.app.observability.systemd_status import SystemdStatus
-from agent.app.outbound.action_executor import ActionExecutor, Calls
+from agent.app.outbound.action_executor import ActionExecutor, Callbacks
 from agent.app.outbound.broker_factory import make_link, make_publisher
 from agent.app.outbound.detections import DetectionPublisher
 from agent.app.state_disk.snapshot_file import SnapshotFile
@@ -45,7 +45,7 @@ from agent.control.state import NOTHING, State
 from agent.health.metrics.exposition import Metrics
 from agent.health.sensors.probe_threads import Device
 from agent.health.systemd import Notifier
-from agent.messages import children as said
+from agent.messages import children
 from agent.messages.children import Message
 from agent.messages.events import (
     ChildLost,
@@ -69,10 +69,10 @@ _STOP_S: Final = 2.0
 
 
 class Agent:
-    """Built once, run once. Everything here happens on the thread that calls `run`."""
+    """The control process's parts and main loop; everything here runs on the thread that calls `run`."""
 
     def __init__(self, context: Context, device: Device | None = None) -> None:
-        """`device` is given by tests; left out, it is the one that we run on."""
+        """Build all parts; only tests pass a `device`."""
         settings = context.settings
         self._context = context
         self._state: Final = State.of(plant_of(settings, context.catalog, context.boot))
@@ -84,43 +84,43 @@ class Agent:
         self._streams: Final = Cameras(settings.stream, self._supervisor, self._stream_changed)
         self._gate: Final = Gate(settings.line, [stream.id for stream in settings.stream])
         self._answers: Final = Answers(settings.stream)
-        self._publishing: Final = DetectionPublisher(
+        self._detections: Final = DetectionPublisher(
             settings.device.id,
             context.boot,
             settings.stream,
             lambda stream, _seq, payload: self._publisher.send_detection(stream, payload),
             lambda stream, _seq, payload: self._publisher.send_summary(stream, payload),
         )
-        self._publishing.observe = self._metrics.inferred
+        self._detections.observe = self._metrics.inferred
         self._metrics.expect(settings.line, [stream.id for stream in settings.stream])
-        self._memory: Final = SnapshotFile(settings.device.state_dir, self._loop.put)
-        self._performer: Final = ActionExecutor(
+        self._snapshots: Final = SnapshotFile(settings.device.state_dir, self._loop.put)
+        self._executor: Final = ActionExecutor(
             context.topics,
             self._publisher,
             self._link,
-            Calls(
-                tell_worker=lambda message: self._supervisor.send(WORKER, message),
-                remember=lambda: self._memory.save(snapshot.take(self._state)),
-                set_publish=self._publishing.set_publish,
+            Callbacks(
+                send_to_worker=lambda message: self._supervisor.send(WORKER, message),
+                save_snapshot=lambda: self._snapshots.save(snapshot.take(self._state)),
+                set_publish=self._detections.set_publish,
                 reload=self._reload,
                 restart_worker=lambda detail: self._supervisor.restart(WORKER, detail),
                 count_switch=self._metrics.switched,
                 is_bound=lambda topic: any(one.topic == topic for one in self._state.plant.bindings),
             ),
         )
-        self._announcer: Final = DeviceTopics(context, self._state, self._publisher, self._link)
+        self._topics: Final = DeviceTopics(context, self._state, self._publisher, self._link)
         self._clock: Final = Clock()
-        self._vitals: Final = DeviceMonitor(self._state, settings.device.hot_c, self._decide, device)
-        self._scraping: Final = HttpEndpoints(settings.http.bind, self._metrics, self._loop.put, self._decide)
-        self._service: Final = SystemdStatus(self._state, Notifier())
+        self._monitor: Final = DeviceMonitor(self._state, settings.device.hot_c, self._decide, device)
+        self._endpoints: Final = HttpEndpoints(settings.http.bind, self._metrics, self._loop.put, self._decide)
+        self._systemd: Final = SystemdStatus(self._state, Notifier())
         self._parts: Final = Parts(
             settings.device.id,
             self._state,
             self._streams,
-            self._publishing,
+            self._detections,
             self._publisher,
             self._link,
-            self._vitals,
+            self._monitor,
         )
         self._failing: Final[set[str]] = set()
         self._undecided: Final[deque[Event]] = deque()
@@ -131,42 +131,42 @@ class Agent:
 
     @property
     def loop(self) -> Loop:
-        """The loop, for signal handlers to put into."""
+        """The event loop, into which signal handlers enqueue."""
         return self._loop
 
     @property
     def http_port(self) -> int:
-        """The port on which /metrics is served; 0 while it is not."""
-        return self._scraping.port
+        """Port of /metrics; 0 while it is not served."""
+        return self._endpoints.port
 
     def run(self) -> None:
-        """Serve until a StopRequested comes."""
+        """Serve until a StopRequested event."""
         with ExitStack() as undo:
             undo.callback(self._loop.close)
             undo.callback(self._streams.close)
-            undo.callback(self._memory.close)
-            undo.callback(self._service.close)
-            undo.callback(self._vitals.stop)
-            undo.callback(self._scraping.stop)
+            undo.callback(self._snapshots.close)
+            undo.callback(self._systemd.close)
+            undo.callback(self._monitor.stop)
+            undo.callback(self._endpoints.stop)
             self._start()
-            undo.callback(self._say_goodbye)
+            undo.callback(self._publish_stopped)
             undo.callback(self._supervisor.stop)
             undo.callback(lambda: self._decide(Stopping()))
-            undo.callback(self._service.stopping)
+            undo.callback(self._systemd.stopping)
             while not self._stopping:
                 self._loop.run_once(max(0.0, self._tick_due_s - time.monotonic()), self._from_inbox)
                 self._tick_if_due()
 
     def _start(self) -> None:
-        """Say what is true before anything runs, then start what sends, what infers, what captures."""
-        snapshot.restore(self._state, self._memory.load())
+        """Publish the initial state, then start senders, the worker, and cameras."""
+        snapshot.restore(self._state, self._snapshots.load())
         self._publisher.start(self._loop)
-        self._announcer.say_start()
+        self._topics.say_start()
         self._decide(Tick())
         if self._state.reloading:
             self._reload()
-        self._vitals.start()
-        self._scraping.start(time.monotonic())
+        self._monitor.start()
+        self._endpoints.start(time.monotonic())
         self._link.start()
         self._supervisor.start(self._worker_spec())
         self._streams.start()
@@ -175,14 +175,14 @@ class Agent:
         settings = self._context.settings
         return worker_spec(settings, self._streams.slots(), memory_budget.decide(settings))
 
-    def _say_goodbye(self) -> None:
-        """Leave the truth behind: `ready` 0 everywhere, then `stopped`, both acknowledged if a broker listens."""
+    def _publish_stopped(self) -> None:
+        """Publish `ready` 0 for every line, then status `stopped`, and wait for their acknowledgement."""
         left = reconcile(self._state, Stopped(), self._clock.now())
-        done = self._publisher.stop(self._announcer.last_words(left), _STOP_S)
+        done = self._publisher.stop(self._topics.last_words(left), _STOP_S)
         _log.info("event=stopped acknowledged=%s", done)
 
     def _decide(self, event: Event) -> None:
-        """Decide and perform, one event after the other: what an action brings about comes after its decision."""
+        """Decide and perform events one after the other; events raised meanwhile are enqueued."""
         self._undecided.append(event)
         if self._is_deciding:
             return
@@ -195,17 +195,17 @@ class Agent:
 
     def _decide_one(self, event: Event) -> None:
         decided_ns = time.monotonic_ns()
-        self._performer.perform(reconcile(self._state, event, self._clock.now()))
-        said_ns = time.monotonic_ns()
+        self._executor.perform(reconcile(self._state, event, self._clock.now()))
+        performed_ns = time.monotonic_ns()
         for line in self._state.lines.values():
             is_ready = line.ready != NOTHING
-            # A frame of the moment in between was not captured ready: neither as `ready` goes, nor as it comes.
-            since_ns = said_ns if is_ready else decided_ns
+            # Frames between decision and publication count as not ready, because `ready` changes in between.
+            since_ns = performed_ns if is_ready else decided_ns
             right = ready_models(self._state.plant, line) if is_ready else ()
-            self._publishing.line_changed(line.id, line.product, since_ns, right)
+            self._detections.line_changed(line.id, line.product, since_ns, right)
 
     def _tick_if_due(self) -> None:
-        """Tick by the clock alone: with each message, it took most of what control takes of the processor."""
+        """Tick by time only, because a tick after each message used most of control's CPU time."""
         now_s = time.monotonic()
         if now_s >= self._tick_due_s:
             self._tick_due_s = now_s + _TICK_S
@@ -217,18 +217,18 @@ class Agent:
         self._supervisor.tick(now_s)
         self._streams.tick()
         self._look_at_worker(now_s)
-        self._publishing.tick()
+        self._detections.tick()
         self._look_at_rate(now_s)
         self._decide(FramesSeen(self._answers.seen(self._streams.counters(), self._state.lines.values())))
         self._decide(Tick())
-        self._memory.tick(now_s)
-        self._vitals.tick(now_s, self._pids)
-        self._announcer.tick(now_s, self._streams, self._publishing, self._vitals, self._metrics.trouble)
-        self._scraping.tick(now_s)
-        self._service.tick(now_s, self._silent_s(now_s), link_up=self._link.is_up)
+        self._snapshots.tick(now_s)
+        self._monitor.tick(now_s, self._pids)
+        self._topics.tick(now_s, self._streams, self._detections, self._monitor, self._metrics.trouble)
+        self._endpoints.tick(now_s)
+        self._systemd.tick(now_s, self._silent_s(now_s), link_up=self._link.is_up)
 
     def _reload(self) -> None:
-        self._service.reloading()
+        self._systemd.reloading()
         self._context, reloaded = read_again(self._context)
         _log.info("event=reloaded ok=%s detail=%r", reloaded.plant is not None, reloaded.detail)
         self._loop.put(reloaded)
@@ -270,10 +270,10 @@ class Agent:
                 self._reload()
             case Reloaded():
                 self._decide(event)
-                self._announcer.say_configuration(self._context)
-                self._service.reloaded(event.detail, ok=event.plant is not None)
+                self._topics.say_configuration(self._context)
+                self._systemd.reloaded(event.detail, ok=event.plant is not None)
             case Asked():
-                event.answers.put(gather(self._parts, self._announcer.cache, time.monotonic()))
+                event.answers.put(gather(self._parts, self._topics.cache, time.monotonic()))
             case LinkDown():
                 _log.debug("event=link_down detail=%r", event.detail)
             case Received():
@@ -282,14 +282,14 @@ class Agent:
     def _link_changed(self, event: LinkUp | Listening) -> None:
         if isinstance(event, LinkUp):
             self._decide(event)
-            self._announcer.listen()
+            self._topics.listen()
         elif event.connection == self._link.connection:
-            self._announcer.announce()
+            self._topics.announce()
 
     def _take(self, message: Received) -> None:
-        """Take a message; one that nobody foresaw must not end the agent, and end it again after each restart."""
+        """Handle a message; no exception escapes, because a retained message would end each restart."""
         try:
-            self._announcer.heard(message)
+            self._topics.heard(message)
             self._decide(message)
         except Exception:  # noqa: BLE001 - see above; the loop's edge
             _log.exception("event=message_failed topic=%r bytes=%d", message.topic[:200], len(message.payload))
@@ -299,7 +299,7 @@ class Agent:
         self._decide(StreamChanged(stream, status, detail))
 
     def _from_child(self, child: str, message: Message) -> None:
-        """Take what a child says, or what became of it; nothing of it may end control."""
+        """Handle a message from a child, or its loss; no exception escapes."""
         kind = "worker" if child == WORKER else "camera"
         refusal = self._why_not(child, message)
         if refusal is not None:
@@ -324,46 +324,52 @@ class Agent:
 
     def _from_worker(self, message: Message) -> None:
         match message:
-            case said.Detections():
+            case children.Detections():
                 self._detected(message)
-            case said.Beat():
+            case children.Beat():
                 self._answers.told(message.streams)
-            case said.InferenceFailed():
+            case children.InferenceFailed():
                 self._failing.add(message.stream)
                 self._decide(message)
-            case said.Swapped():
+            case children.Swapped():
                 self._metrics.swapped(message)
                 self._decide(message)
-            case said.Breaking() | said.Preparing() | said.SwapFailed() | said.Prepared() | said.PrepareFailed():
+            case (
+                children.Breaking()
+                | children.Preparing()
+                | children.SwapFailed()
+                | children.Prepared()
+                | children.PrepareFailed()
+            ):
                 self._decide(message)
-            case said.CacheState() | said.CacheDecided() | said.MemoryKept():
-                self._announcer.say_cache(message)
-                if isinstance(message, said.MemoryKept):
+            case children.CacheState() | children.CacheDecided() | children.MemoryKept():
+                self._topics.say_cache(message)
+                if isinstance(message, children.MemoryKept):
                     self._decide(message)
             case _:
                 self._of_worker(message)
 
-    def _detected(self, message: said.Detections) -> None:
+    def _detected(self, message: children.Detections) -> None:
         self._answers.answered(message)
-        self._publishing.publish(message)
+        self._detections.publish(message)
         if message.stream in self._failing:
             self._failing.remove(message.stream)
-            self._decide(said.InferenceFailed(message.stream, message.model, 0, ""))
+            self._decide(children.InferenceFailed(message.stream, message.model, 0, ""))
 
     def _of_worker(self, message: Message) -> None:
-        """Take what is about the worker itself."""
+        """Handle messages about the worker process itself."""
         match message:
-            case said.ThreadCrashed():
+            case children.ThreadCrashed():
                 _log.error("event=thread_crashed thread=%r detail=%r", message.thread, message.detail)
                 self._metrics.crashed()
                 self._decide(WorkerCrashed(f"{message.thread}: {message.detail}"))
-            case said.Hello():
-                self._announcer.say_versions(message.versions)
+            case children.Hello():
+                self._topics.say_versions(message.versions)
             case ChildUp():
                 self._decide(WorkerUp())
             case ChildLost():
                 self._is_hung = False
                 self._metrics.worker_lost()
                 self._answers.worker_lost()
-                self._announcer.say_no_cache()
+                self._topics.say_no_cache()
                 self._decide(WorkerLost(message.detail))

@@ -1,4 +1,4 @@
-"""The moment at which something is decided, on both clocks, and whether the wall clock is believed."""
+"""Both clocks and the synchronisation state of the wall clock, for decisions."""
 
 import time
 from collections.abc import Callable
@@ -8,11 +8,11 @@ from agent.control.state import Now
 from agent.health.clock_sync import is_synchronised
 
 _LOOK_INTERVAL_S: Final = 1.0
-"""Asking the kernel takes 0.1 ms: too much for each message, and nothing for each second."""
+"""Once a second, because a query of the kernel takes 0.1 ms: too much for each message."""
 
 
 class Clock:
-    """Makes each `Now`. For the loop's thread."""
+    """Source of `Now`, for the loop's thread."""
 
     def __init__(
         self, ask: Callable[[], bool] = is_synchronised, monotonic: Callable[[], float] = time.monotonic
@@ -23,7 +23,7 @@ class Clock:
         self._look_due_s: float | None = None
 
     def now(self) -> Now:
-        """Return this moment."""
+        """Return the present moment on both clocks."""
         now_s = self._monotonic()
         if self._look_due_s is None or now_s >= self._look_due_s:
             self._look_due_s = now_s + _LOOK_INTERVAL_S

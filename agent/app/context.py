@@ -1,4 +1,4 @@
-"""What the parts of one running agent share: who it is, where it speaks, and since when."""
+"""Configuration and identity that all parts of one agent share."""
 
 import secrets
 from collections.abc import Callable
@@ -11,17 +11,16 @@ from agent.settings import Settings
 
 @dataclass(frozen=True)
 class Context:
-    """One boot of one device. `boot` is drawn anew at each start, so that counters can be told apart.
-
-    `reread` reads the configuration again (it raises MistakeError), where there is a file to read.
-    """
+    """Configuration, catalog and identity of one boot."""
 
     settings: Settings
     catalog: Catalog
     boot: str = field(default_factory=lambda: secrets.token_hex(4))
+    """Random id of this boot, so that counters of two boots can be told apart."""
     reread: Callable[[], Settings] | None = None
+    """Reads the configuration again (raises MistakeError); None without a file."""
 
     @property
     def topics(self) -> Topics:
-        """Return the device's topics."""
+        """The device's topics."""
         return Topics(self.settings.mqtt.root, self.settings.device.id)

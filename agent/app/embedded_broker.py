@@ -1,4 +1,4 @@
-"""A broker of the agent's own, for a trial without one."""
+"""Embedded broker for trials without an external one."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ from agent.settings import Settings
 
 @contextmanager
 def embedded_broker(port: int) -> Iterator[EmbeddedBroker]:
-    """Run the embedded broker on loopback while the context lasts; its `port` is a free one for 0.
+    """Run the embedded broker on loopback; port 0 chooses a free one.
 
     Raises NotStartedError where it cannot start, for example because the port is taken.
     """
@@ -22,6 +22,6 @@ def embedded_broker(port: int) -> Iterator[EmbeddedBroker]:
 
 
 def at_port(settings: Settings, port: int) -> Settings:
-    """Return the settings with the embedded broker's address in them."""
+    """Return the settings with the embedded broker's address."""
     mqtt = settings.mqtt.model_copy(update={"url": f"mqtt://127.0.0.1:{port}"})
     return settings.model_copy(update={"mqtt": mqtt})

@@ -1,4 +1,4 @@
-"""Entry of the service: `changeover run`."""
+"""Entry point of `changeover run`."""
 
 import signal
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from agent.settings import Settings
 
 
 def run(settings: Settings, reread: Callable[[], Settings] | None = None) -> int:
-    """Serve until SIGTERM or SIGINT; return the exit code. `reread` is asked at a reload, also by SIGHUP."""
+    """Serve until SIGTERM or SIGINT; return the exit code. `reread` reads the configuration at a reload."""
     set_up()
     with ExitStack() as undo:
         undo.enter_context(taken(settings.device.state_dir, settings.device.id))

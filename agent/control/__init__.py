@@ -1,1 +1,1 @@
-"""What should run, and what may be said of it: pure decisions. Time is an argument, and nothing here does I/O."""
+"""Pure decisions about lines: time is an argument, and nothing here does I/O."""

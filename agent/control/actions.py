@@ -1,4 +1,4 @@
-"""What a decision asks the application to do, in order. Topics are relative to `{root}/{device}/`."""
+"""Actions that decisions hand to the application, in order; topics are relative to `{root}/{device}/`."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -12,7 +12,7 @@ Publish = Literal["all", "changes", "summary"]
 
 @dataclass(frozen=True)
 class PublishState:
-    """Set a retained topic to its newest true value (QoS 1)."""
+    """Set a retained topic to its newest value (QoS 1)."""
 
     topic: str
     payload: bytes
@@ -20,7 +20,7 @@ class PublishState:
 
 @dataclass(frozen=True)
 class PublishLive:
-    """Send the heartbeat of a line: QoS 0, not retained, never kept."""
+    """Publish a line's heartbeat: QoS 0, not retained, never kept in the outbox."""
 
     line: str
     value: str
@@ -28,7 +28,7 @@ class PublishLive:
 
 @dataclass(frozen=True)
 class PublishEvent:
-    """Send one event (QoS 1, not retained), kept until the broker has acknowledged it."""
+    """Publish one event (QoS 1, not retained), kept until the broker acknowledges it."""
 
     topic: str
     payload: Switch | Alert
@@ -36,7 +36,7 @@ class PublishEvent:
 
 @dataclass(frozen=True)
 class Answer:
-    """Send an ack: to `reply` where MQTT 5 asked for that, else to the `ack` topic."""
+    """Publish an ack: to the MQTT 5 response topic where one was given, else to the `ack` topic."""
 
     ack: Ack
     reply: Reply | None
@@ -44,17 +44,18 @@ class Answer:
 
 @dataclass(frozen=True)
 class AssignLine:
-    """Tell the worker which model is to serve a line; `keeps_ready`: what serves until then is right for it, too."""
+    """Assign a model to a line in the worker."""
 
     line: str
     change: int
     model: ModelVersion
     keeps_ready: bool
+    """The model that serves until then is right for the product, too, so `ready` stays."""
 
 
 @dataclass(frozen=True)
 class PrepareModel:
-    """Tell the worker to load a model beside what serves, and to keep it for a line during `hold_s`."""
+    """Preload a model in the worker, and hold it for a line during `hold_s`."""
 
     line: str
     number: int
@@ -64,7 +65,7 @@ class PrepareModel:
 
 @dataclass(frozen=True)
 class SetPublish:
-    """Say of a stream's detections what `publish` allows; None: what its configuration says."""
+    """Set the publish mode of a stream's detections; None restores the configured one."""
 
     stream: str
     publish: Publish | None
@@ -72,33 +73,33 @@ class SetPublish:
 
 @dataclass(frozen=True)
 class RequeryRetained:
-    """Subscribe once more to `filter_`, so that the broker shows what it retains there."""
+    """Subscribe to `filter_` again, so that the broker resends its retained messages."""
 
     filter_: str
 
 
 @dataclass(frozen=True)
 class Reload:
-    """Read configuration and catalog again; Reloaded tells how it went."""
+    """Read configuration and catalog again; the `Reloaded` event brings the result."""
 
 
 @dataclass(frozen=True)
 class DisconnectFor:
-    """Leave the broker, and do not come back for `seconds`."""
+    """Disconnect from the broker for `seconds`."""
 
     seconds: float
 
 
 @dataclass(frozen=True)
 class RestartWorker:
-    """End the worker; another one comes, and is given the same assignments. `detail` says why."""
+    """Restart the worker, which then receives the same assignments; `detail` is the reason."""
 
     detail: str
 
 
 @dataclass(frozen=True)
 class SaveSnapshot:
-    """Write the accepted choices to disk; they hold after a restart."""
+    """Write the accepted choices to disk, so that they survive a restart."""
 
 
 Action = (

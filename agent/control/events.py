@@ -1,4 +1,4 @@
-"""What the application tells `reconcile`, beside the worker's and the broker's own messages."""
+"""Events from the application to `reconcile`, beside the messages of worker and broker."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ class Tick:
 
 @dataclass(frozen=True)
 class StreamChanged:
-    """A stream's status is another one now, or there is news of why; `detail` says it."""
+    """A stream's status changed, or its reason did; `detail` is that reason."""
 
     stream: str
     status: StreamStatus
@@ -24,88 +24,91 @@ class StreamChanged:
 
 @dataclass(frozen=True)
 class Seen:
-    """What is known of one stream's frames. Times are monotonic, 0 for never.
-
-    The newest frame came at `offered_s`, one was last taken at `taken_s`, and last answered at `answered_s`. `missed`
-    frames in a row were taken and got no answer, the last one at `missed_s`. `waiting`: a frame was not taken yet.
-    `turn_s`: how long a model takes for one frame of each of its streams. `steady`: frames come by themselves.
-    """
+    """Frame timing of one stream; times are monotonic, 0 means never."""
 
     offered_s: float = 0.0
+    """The newest frame arrived."""
     taken_s: float = 0.0
+    """A frame was last taken by the worker."""
     answered_s: float = 0.0
+    """A frame was last answered by the worker."""
     missed_s: float = 0.0
+    """A frame was last taken without an answer."""
     missed: int = 0
+    """Frames in a row that were taken and not answered."""
     waiting: bool = False
+    """A frame waits to be taken."""
     turn_s: float = 0.0
+    """Time that a model needs for one frame of each of its streams."""
     steady: bool = True
+    """Frames arrive by themselves, without a trigger."""
 
 
 @dataclass(frozen=True)
 class FramesSeen:
-    """How the frames of every stream fare; sent with each tick."""
+    """Frame timing of every stream; sent with each tick."""
 
     streams: Mapping[str, Seen]
 
 
 @dataclass(frozen=True)
 class WorkerUp:
-    """A new worker said hello and has its setup; it serves nothing yet."""
+    """A new worker has received its setup; it serves nothing yet."""
 
 
 @dataclass(frozen=True)
 class WorkerLost:
-    """The worker is gone, with every model that it held."""
+    """The worker ended, and every model in it is gone."""
 
     detail: str
 
 
 @dataclass(frozen=True)
 class WorkerHung:
-    """The worker has stopped (or taken up again) making progress, and is not given up yet."""
+    """The worker stopped making progress, or resumed; it is not restarted yet."""
 
     hung: bool
 
 
 @dataclass(frozen=True)
 class Stopping:
-    """The agent is about to stop: nothing is ready any more, while everything still runs."""
+    """The agent is about to stop: `ready` is cleared while everything still runs."""
 
 
 @dataclass(frozen=True)
 class Stopped:
-    """Worker and cameras are gone for good."""
+    """Worker and cameras have ended for good."""
 
 
 @dataclass(frozen=True)
 class WorkerCrashed:
-    """A thread of the worker ended by an exception, and was started again."""
+    """A worker thread ended by an exception and was restarted."""
 
     detail: str
 
 
 @dataclass(frozen=True)
 class AckRate:
-    """The rate at which the broker acknowledges, in kbit/s; None while the outbox has not been behind for 5 s."""
+    """Rate of broker acknowledgements in kbit/s; None while the outbox has not lagged for 5 s."""
 
     kbps: float | None
 
 
 @dataclass(frozen=True)
 class CapChanged:
-    """Temperature or memory allow no variant above `max_variant` now; None lifts the cap. `value` is for people."""
+    """The cap by temperature or memory changed; a `max_variant` of None lifts it."""
 
     rule: Literal["temperature", "memory"]
     max_variant: str | None
     value: str | None = None
+    """The measured value, for people."""
 
 
 @dataclass(frozen=True)
 class Reloaded:
-    """Configuration and catalog were read again: the plant that they describe, or None and what is wrong.
-
-    The lines and streams are those of before: others need a restart.
-    """
+    """Configuration and catalog were read again; lines and streams never change by a reload."""
 
     plant: Plant | None
+    """The new plant, or None where the configuration is invalid."""
     detail: str = ""
+    """The mistake where `plant` is None."""

@@ -1,4 +1,4 @@
-"""The configured world, as decisions see it: lines, streams, bindings, rules, and questions to the catalog."""
+"""The configured plant: lines, streams, topic bindings, rules and catalog queries."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -7,16 +7,17 @@ from agent.messages.references import ModelReference, ModelVersion
 from agent.settings import BandwidthRule, ScheduleRule
 
 Read = Callable[[object], object]
-"""From a parsed JSON document to the one value in it; raises LookupError where there is none, or more than one."""
+"""Extract one value from a parsed JSON document; raises LookupError unless exactly one matches."""
 
 
 @dataclass(frozen=True)
 class LineRules:
-    """What the configuration says of a line; products map a PLC's code to a model reference."""
+    """Configuration of one line."""
 
     default: ModelReference
     variant: str
     products: Mapping[str, ModelReference]
+    """A PLC's product codes, each with its model reference."""
     changeover_timeout_s: float
     dwell_s: float = 2.0
     prepare_s: float = 1800.0
@@ -25,11 +26,12 @@ class LineRules:
 
 @dataclass(frozen=True)
 class Binding:
-    """A topic of the PLC's own that carries a line's product; without `read` the payload itself is the value."""
+    """A PLC's own topic that carries a line's product."""
 
     topic: str
     line: str
     read: Read | None = None
+    """Finds the value in a JSON payload; None takes the whole payload."""
 
 
 def _no_variants(_name: str) -> tuple[str, ...]:
@@ -42,20 +44,19 @@ def _no_rank(_name: str, _variant: str) -> float:
 
 @dataclass(frozen=True)
 class Plant:
-    """The configured world.
-
-    `find(reference, variant)` asks the catalog; `variant` is for a reference without one. `variants(name)` are those of
-    a model, the smallest first; `rank(name, variant)` is where a variant stands among them, also one that the model
-    does not come in. `unsafe` are the catalog's versions that may be opened without walls.
-    """
+    """The configured plant, with the catalog's queries as functions."""
 
     base: str
     boot: str
     lines: Mapping[str, LineRules]
     streams: Mapping[str, str]
     find: Callable[[ModelReference, str], ModelVersion | None]
+    """Find a version in the catalog; the variant applies to a reference without one."""
     variants: Callable[[str], tuple[str, ...]] = _no_variants
+    """List a model's variants, the smallest first."""
     rank: Callable[[str, str], float] = _no_rank
+    """Rank a variant of a model by size, also a variant that the model does not have."""
     bindings: tuple[Binding, ...] = ()
     schedule: tuple[ScheduleRule, ...] = ()
     unsafe: tuple[str, ...] = ()
+    """Versions that may be opened without the sandbox."""

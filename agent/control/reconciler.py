@@ -1,4 +1,4 @@
-"""`reconcile(state, event, now) -> actions`: the one place where control's state changes."""
+"""Entry point of control: `reconcile(state, event, now) -> actions` applies one event to the state."""
 
 from collections.abc import Callable
 from typing import Final
@@ -66,15 +66,15 @@ _Decision = Callable[[State, Line, Now], list[Action]]
 _LIVE_INTERVAL_S: Final = 1.0
 _SAVE_INTERVAL_S: Final = 1.0
 _CALM_S: Final = 10.0
-"""A worker that hangs again within this time hangs on and off: that is one alert, while `ready` follows each time."""
+"""A hang that recurs within this time continues the same alert; `ready` follows each hang."""
 _CRASH_CALM_S: Final = 60.0
-"""A crash is over at once; its alert stays for so long after the last, so that somebody can see it."""
+"""The alert of a crashed thread stays on for this long, because a crash itself is over at once."""
 
 
 def reconcile(state: State, event: Event, now: Now) -> list[Action]:
-    """Apply one event and return what is to be done, in this order.
+    """Apply one event to `state` and return the actions, in order.
 
-    Pure but for `state`: no I/O, no clock of its own, no exception for whatever a broker or a child may say.
+    Pure but for `state`: no I/O, no clock of its own, and no exception for anything a broker or a child may send.
     """
     actions = _apply(state, event, now)
     for line in state.lines.values():
@@ -83,17 +83,17 @@ def reconcile(state: State, event: Event, now: Now) -> list[Action]:
 
 
 def _in_order(state: State, actions: list[Action]) -> list[Action]:
-    """Write to disk once, after all that cannot wait and before the answers: see decision 0022."""
+    """Place one SaveSnapshot after the urgent actions and before the acks (decision 0022)."""
     if not any(isinstance(one, SaveSnapshot) for one in actions):
         return actions
     finals = [one for one in actions if isinstance(one, Answer) and one.ack.result != "accepted"]
     state.unsaved = False
-    state.telling = [(one.ack, one.reply) for one in finals]
+    state.unsent_acks = [(one.ack, one.reply) for one in finals]
     rest = [one for one in actions if not isinstance(one, SaveSnapshot)]
     place = next((number for number, one in enumerate(rest) if isinstance(one, Answer)), len(rest))
     work = [one for one in rest[place:] if isinstance(one, (AssignLine, PrepareModel))]
-    said = [one for one in rest[place:] if not isinstance(one, (AssignLine, PrepareModel))]
-    return [*rest[:place], *work, SaveSnapshot(), *said]
+    later = [one for one in rest[place:] if not isinstance(one, (AssignLine, PrepareModel))]
+    return [*rest[:place], *work, SaveSnapshot(), *later]
 
 
 def _apply(state: State, event: Event, now: Now) -> list[Action]:
@@ -186,7 +186,7 @@ def _worker(
         case WorkerLost():
             state.worker_up = False
             unanswered_frames.worker_lost(state)
-            # `ready` first: what the loss means for a changeover comes after.
+            # `ready` first, because a PLC must know before the changeover is sorted out.
             actions = [action for line in state.lines.values() for action in report.clear_ready(line)]
             actions += _each(state, changeover.worker_lost, now) + _each(state, preload.worker_lost, now)
             actions += report.alert(state, Alert("memory_kept", on=False))

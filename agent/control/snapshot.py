@@ -1,4 +1,4 @@
-"""What of control's state outlives the process: the accepted choices, and commands that still wait for an answer."""
+"""Snapshot of control's state on disk: accepted choices, and commands that still wait for an ack."""
 
 from collections.abc import Collection
 from typing import Any, Final
@@ -13,9 +13,12 @@ from agent.messages.events import Reply
 from agent.messages.payloads import Ack, Cause
 from agent.messages.references import ModelReference
 
+_KEYS: Final = {"unsent_acks": "telling"}
+"""Key on disk, kept because older versions wrote it."""
+
 
 class LineSnapshot(msgspec.Struct, frozen=True):
-    """One line's choices; `lost`: newer ones could not be written before a restart."""
+    """Choices of one line."""
 
     product: str | None = None
     product_cause: Cause | None = None
@@ -27,51 +30,54 @@ class LineSnapshot(msgspec.Struct, frozen=True):
     history: tuple[str, ...] = ()
     preparing: tuple[Waiting, ...] = ()
     lost: bool = False
+    """Newer choices could not be written before a restart."""
 
     @property
     def choices(self) -> tuple[object, ...]:
-        """What decides which product the line is for, and which model serves it."""
+        """Choices that decide the line's product and model."""
         return (self.product, self.operator, self.rollback)
 
 
 class Answered(msgspec.Struct, frozen=True):
-    """A final answer, for a repetition of its command's id."""
+    """A final ack, kept for a repeated command id."""
 
     topic: str
     ack: Ack
     line: str | None = None
 
 
-class Told(msgspec.Struct, frozen=True):
-    """A final answer that was about to be said when the snapshot was taken."""
+class UnsentAck(msgspec.Struct, frozen=True):
+    """A final ack that was not sent yet when the snapshot was taken."""
 
     ack: Ack
     reply: Reply | None = None
 
 
-class Snapshot(msgspec.Struct, frozen=True):
-    """What is kept in the state folder: whole in `control.json`, and what changed since then in a log beside it.
-
-    `retained` are the payloads believed retained, by topic; `schedule` and `kbps` what was set by message, if it was;
-    `reloading` are commands that wait for the end of a reload; `boots` this device's own, the newest last.
-    Logs with numbers below `first_log` are in it.
-    """
+class Snapshot(msgspec.Struct, frozen=True, rename=_KEYS):
+    """Persisted state: a whole snapshot in `control.json`, and later changes in a log beside it."""
 
     lines: dict[str, LineSnapshot] = {}
     retained: dict[str, bytes] = {}
+    """Payloads that the broker is believed to retain, by topic."""
     answers: tuple[Answered, ...] = ()
     schedule: str | None = None
+    """The schedule as set by message; None: the configured one."""
     kbps: float | None = None
+    """The bandwidth as set by message; None: measured."""
     kbps_topic: str | None = None
-    telling: tuple[Told, ...] = ()
+    unsent_acks: tuple[UnsentAck, ...] = ()
+    """Final acks that were not sent yet."""
     reloading: tuple[Command, ...] = ()
+    """Commands that wait for a reload to end."""
     boots: tuple[str, ...] = ()
+    """Boot ids of this device, the newest last."""
     first_log: int = 0
+    """Logs with lower numbers are part of this snapshot."""
     v: int = 1
 
 
-class Change(msgspec.Struct, frozen=True, omit_defaults=True):
-    """From one snapshot to the next: only what differs. A retained payload of None: none is believed any more."""
+class Change(msgspec.Struct, frozen=True, omit_defaults=True, rename=_KEYS):
+    """Differences between two snapshots; a retained payload of None removes its topic."""
 
     lines: dict[str, LineSnapshot] = {}
     retained: dict[str, bytes | None] = {}
@@ -79,16 +85,16 @@ class Change(msgspec.Struct, frozen=True, omit_defaults=True):
     schedule: str | msgspec.UnsetType | None = msgspec.UNSET
     kbps: float | msgspec.UnsetType | None = msgspec.UNSET
     kbps_topic: str | msgspec.UnsetType | None = msgspec.UNSET
-    telling: tuple[Told, ...] | msgspec.UnsetType = msgspec.UNSET
+    unsent_acks: tuple[UnsentAck, ...] | msgspec.UnsetType = msgspec.UNSET
     reloading: tuple[Command, ...] | msgspec.UnsetType = msgspec.UNSET
     boots: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
 
 
-_SINGLE: Final = ("schedule", "kbps", "kbps_topic", "telling", "reloading", "boots")
+_SINGLE: Final = ("schedule", "kbps", "kbps_topic", "unsent_acks", "reloading", "boots")
 
 
 def change(before: Snapshot, after: Snapshot) -> Change:
-    """Return what leads from one snapshot to the next; applied twice it leads to the same."""
+    """Return the difference between two snapshots; applying it twice changes nothing more."""
     known = set(before.answers)
     gone = dict.fromkeys(before.retained.keys() - after.retained.keys())
     single: dict[str, Any] = {
@@ -103,7 +109,7 @@ def change(before: Snapshot, after: Snapshot) -> Change:
 
 
 def changed(before: Snapshot, *changes: Change) -> Snapshot:
-    """Return the snapshot that changes lead to, in their order."""
+    """Apply changes to a snapshot, in their order."""
     lines, retained = dict(before.lines), dict(before.retained)
     answers = {(one.topic, one.line, one.ack.id): one for one in before.answers}
     single: dict[str, Any] = {}
@@ -121,16 +127,16 @@ def changed(before: Snapshot, *changes: Change) -> Snapshot:
 
 
 def without_choices(kept: Snapshot, lines: Collection[str]) -> Snapshot:
-    """Return a snapshot in which some lines wait for their products, because newer choices could not be written.
+    """Drop the choices of some lines, because newer ones could not be written.
 
-    What the broker is believed to retain stays: a retained product that is known was there before the one that is lost.
+    Retained payloads stay, because a retained product that is known is older than the lost one.
     """
     lost = {id_: LineSnapshot(history=line.history, lost=True) for id_, line in kept.lines.items() if id_ in lines}
     return msgspec.structs.replace(kept, lines=kept.lines | lost)
 
 
 def take(state: State) -> Snapshot:
-    """Return what has to hold after a restart."""
+    """Return the snapshot of a state."""
     return Snapshot(
         lines={id_: _line(line) for id_, line in state.lines.items()},
         retained=dict(state.retained),
@@ -138,14 +144,14 @@ def take(state: State) -> Snapshot:
         schedule=state.scheduling.text,
         kbps=state.bandwidth.kbps,
         kbps_topic=state.bandwidth.topic,
-        telling=tuple(Told(ack, reply) for ack, reply in (*state.retelling, *state.telling)),
+        unsent_acks=tuple(UnsentAck(ack, reply) for ack, reply in (*state.acks_to_resend, *state.unsent_acks)),
         reloading=tuple(state.reloading),
         boots=(*state.identity.boots, state.plant.boot)[-duplicate_device.OWN_BOOTS :],
     )
 
 
 def restore(state: State, snapshot: Snapshot) -> None:
-    """Put the choices back into a state that is new; lines that are no longer configured are left out."""
+    """Restore choices into a new state; lines that are no longer configured are skipped."""
     for id_, kept in snapshot.lines.items():
         if (line := state.lines.get(id_)) is not None:
             _restore_line(line, kept)
@@ -155,7 +161,7 @@ def restore(state: State, snapshot: Snapshot) -> None:
             state.answers[answered.topic, answered.line, answered.ack.id] = answered.ack
     schedule.restore(state, snapshot.schedule)
     state.bandwidth.kbps, state.bandwidth.topic = snapshot.kbps, snapshot.kbps_topic
-    state.retelling = [(told.ack, told.reply) for told in snapshot.telling]
+    state.acks_to_resend = [(one.ack, one.reply) for one in snapshot.unsent_acks]
     state.reloading = list(snapshot.reloading)
     state.identity.boots = snapshot.boots
 

@@ -1,4 +1,4 @@
-"""All that control knows: what was chosen, what the worker and the cameras reported, and what was said of it."""
+"""Control's state: choices, reports of worker and cameras, and published values."""
 
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -17,50 +17,50 @@ NOTHING: Final = "0"
 
 
 def utc_text(unix_s: float) -> str:
-    """Return UTC with milliseconds, as every payload has it."""
+    """Format a Unix time as UTC with milliseconds, the form of every payload."""
     moment = datetime.fromtimestamp(unix_s, timezone.utc)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 @dataclass(frozen=True)
 class Now:
-    """One moment on both clocks: decisions use the monotonic one; schedules and texts for people the other."""
+    """One moment on both clocks: monotonic for decisions, wall clock for schedules and texts."""
 
     monotonic_s: float
     unix_s: float
     clock_synced: bool = True
 
     def text(self) -> str:
-        """Return UTC with milliseconds, as every payload has it."""
+        """Format the wall clock as UTC with milliseconds, the form of every payload."""
         return utc_text(self.unix_s)
 
 
 @dataclass(frozen=True)
 class Command:
-    """Who asked, and where the answer goes. `line` is the one that it is about, also where the topic does not say."""
+    """Origin of a command, and the address of its ack."""
 
     topic: str
     id: str | None = None
     reply: Reply | None = None
     line: str | None = None
+    """The line that the command concerns, also where the topic names none."""
 
 
 @dataclass(frozen=True)
 class Cap:
-    """The largest variant allowed; `rule` says what holds it down, `value` is what was measured or sent."""
+    """The largest allowed variant."""
 
     rule: Rule
+    """The rule that sets the cap."""
     max_variant: str
     topic: str | None = None
     value: str | None = None
+    """The value that was measured or sent."""
 
 
 @dataclass
 class Changeover:
-    """A change of product or model that is under way on one line; `decided` is the choice without caps.
-
-    `preparing`: the model's checkpoint is being prepared, before it can be loaded.
-    """
+    """A change of product or model in progress on one line."""
 
     cause: Cause
     product: str | None
@@ -70,18 +70,21 @@ class Changeover:
     deadline_s: float
     commands: list[Command]
     decided: str | None = None
+    """The chosen reference, without caps."""
     workers_lost: int = 0
     preparing: bool = False
+    """The model's checkpoint is still being compiled, before it can be loaded."""
 
 
 @dataclass
 class Preparation:
-    """A model that is being loaded ahead for a line, or is kept for it until `until_s` (monotonic)."""
+    """A model that is being preloaded for a line, or held for it."""
 
     text: str
     model: ModelVersion
     number: int
     until_s: float
+    """End of the hold (monotonic)."""
     deadline_s: float
     commands: list[Command]
     loading: bool = True
@@ -90,7 +93,7 @@ class Preparation:
 
 @dataclass
 class Waiting:
-    """A `prepare` from before a restart, with those who wait for its answer."""
+    """A `prepare` command from before a restart, with the commands that wait for its ack."""
 
     text: str
     commands: list[Command]
@@ -98,20 +101,7 @@ class Waiting:
 
 @dataclass
 class Line:
-    """One production line.
-
-    `target` is what the worker was told, `settled` the target that it last confirmed, `active` what it reported.
-    `chosen` is the model of the last decision: rules act only where it changes, so that a failure is not tried again.
-    `unconfirmed` are the models that it may still flip to: told since, and not yet answered for the newest `change`.
-    `fault` outlives its changeover until the next one succeeds. `waiting` are commands from before a restart.
-    `ready` is the value as it was last said; `facts` and `since` are the last change of the line's state.
-    `next` is the change that the schedule will make, worked out from `next_basis`; `announced` the one prepared for.
-    `history` are references that served by decision, the newest last: what a rollback returns to.
-    `choice_lost`: its product was not known after a restart, because the disk took nothing before, and is not yet.
-    `left_by_cap` is the variant that a cap left of the reference beside it, while nothing has replaced it.
-    Until `on_trial_until_s` (monotonic) a model that fails is taken back to the one before. The line has lost its model
-    since `blind_since_s` (None: it has one, or never had); where nothing serves it is asked for again at `insist_at_s`.
-    """
+    """One production line."""
 
     id: str
     rules: LineRules
@@ -122,48 +112,78 @@ class Line:
     rollback: ModelReference | None = None
     rollback_cause: Cause | None = None
     history: list[str] = field(default_factory=list)
+    """References that served by decision, the newest last; a rollback returns to them."""
     choice_lost: bool = False
+    """The product is unknown since a restart, because the disk refused the newest choice."""
     left_by_cap: tuple[ModelReference, str] | None = None
+    """The product's reference, and the variant that a cap left of it, until another one serves."""
     on_trial_until_s: float = 0.0
+    """Until then (monotonic) a failing model is rolled back automatically."""
     window: Window = NO_WINDOW
+    """The schedule's rules that hold now."""
     caps: tuple[Cap, ...] = ()
+    """Limits on the variant, from bandwidth, temperature and memory."""
     bandwidth_on: frozenset[int] = frozenset()
+    """Indexes of the bandwidth rules that hold now."""
     publish: str | None = None
+    """The publish mode that a bandwidth rule sets; None: the configured one."""
     dwell_until_s: float = 0.0
+    """Rules may not change the model before then (monotonic)."""
     chosen: ModelVersion | None = None
+    """Model of the last decision; rules act only where it changes, so a failure is not retried at once."""
     degraded: bool = False
+    """A cap allows no variant in the catalog, so the smallest one is used."""
     next: NextChange | None = None
+    """The schedule's next change, as published."""
     next_change: tuple[float, str] | None = None
+    """Time (Unix) and model of the schedule's next change."""
     next_basis: tuple[object, ...] = ()
+    """Inputs that `next_change` was computed from."""
     announced: NextChange | None = None
+    """The schedule change that was preloaded last."""
     preparations: list[Preparation] = field(default_factory=list)
     to_prepare: list[Waiting] = field(default_factory=list)
+    """`prepare` commands from before a restart, until a worker is up."""
     target: ModelVersion | None = None
+    """The model assigned to the worker."""
     settled: ModelVersion | None = None
+    """The last target that the worker confirmed."""
     target_cause: Cause = field(default_factory=lambda: Cause("default"))
     change: int = 0
+    """Number of the newest assignment."""
     unconfirmed: set[ModelVersion] = field(default_factory=set)
+    """Models assigned since the last confirmation, to which the worker may still switch."""
     active: str | None = None
+    """The model that the worker reported as serving."""
     blind: bool = False
+    """The serving model was taken off to make room for a load."""
     blind_since_s: float | None = None
-    insist_at_s: float = 0.0
+    """Start of the time without a model (monotonic); None: it has one, or never had."""
+    retry_at_s: float = 0.0
+    """Time of the next retry where no model serves (monotonic)."""
     changeover: Changeover | None = None
     fault: Reason | None = None
+    """The last failure; it outlives its changeover until the next one succeeds."""
     ready: str = NOTHING
+    """The last published value of `ready`."""
     phase: Phase = "idle"
     waiting: list[Command] = field(default_factory=list)
+    """Commands from before a restart, until a worker is up."""
     facts: tuple[object, ...] = ()
+    """Inputs of the published `state` at its last change."""
     since: str = ""
-    said: dict[str, bytes] = field(default_factory=dict)
+    """Time of that change, as published."""
+    published: dict[str, bytes] = field(default_factory=dict)
+    """Last published payload of each topic."""
 
     @property
     def product_known(self) -> bool:
-        """Whether the line's product is one that the configuration maps to a model."""
+        """True where the configuration maps the line's product to a model."""
         return self.product is not None and self.product in self.rules.products
 
     @property
     def standing_fault(self) -> Reason | None:
-        """What is wrong with the line's choice itself, whatever model serves."""
+        """Fault of the line's choice itself, independent of the serving model."""
         if self.product is None:
             return None
         if not self.product_known:
@@ -174,12 +194,12 @@ class Line:
 
     @property
     def was_taken_back(self) -> bool:
-        """Whether the rollback in force is the agent's own: its model failed, and nobody asked for it."""
+        """True where the rollback in force is automatic, after a model failed."""
         return self.rollback is not None and self.rollback_cause is not None and self.rollback_cause.topic is None
 
     @property
     def _is_rolled_back_to_another(self) -> bool:
-        """Whether the rollback names another model than the product's, or another variant than the one it names."""
+        """True where the rollback names a model or variant other than the product's."""
         if self.rollback is None or self.product is None:
             return False
         own = self.rules.products[self.product]
@@ -188,68 +208,68 @@ class Line:
 
 @dataclass
 class Scheduling:
-    """The rules in force, the wall clock that they were last read by, and whether that clock is believed.
-
-    `text` is what `schedule/set` sent; None: the configuration's own. `offset_s` is wall clock minus monotonic clock.
-    """
+    """The schedule in force, and the wall clock that it follows."""
 
     rules: tuple[ScheduleRule, ...] = ()
     text: str | None = None
+    """The list that `schedule/set` brought; None: the configured rules."""
     timetables: dict[str, Timetable] = field(default_factory=dict)
     offset_s: float = 0.0
+    """Wall clock minus monotonic clock, at the last look."""
     valid_until_s: float = 0.0
+    """The timetables are computed again from then on (Unix time)."""
     is_running: bool = False
+    """The wall clock is trusted."""
     waits_until_s: float | None = None
+    """The wall clock is trusted from then on even unsynchronised (monotonic)."""
 
 
 @dataclass
 class Bandwidth:
-    """`kbps` as somebody set it (None: `auto`), and the agent's own measure (None: unknown)."""
+    """Bandwidth of the broker link."""
 
     kbps: float | None = None
+    """The value that was set; None: `auto`."""
     measured_kbps: float | None = None
+    """The agent's own measurement; None: unknown."""
     topic: str | None = None
 
 
 @dataclass
 class Identity:
-    """Whether another device seems to use this one's id. Times are monotonic; `boots` are this device's own."""
+    """Signs of another device with the same id; times are monotonic."""
 
     takeovers_s: list[float] = field(default_factory=list)
+    """Times of recent session takeovers."""
     links: int = 0
+    """Connections since the start."""
     suspected_until_s: float | None = None
+    """The suspicion ends then, unless it is confirmed again; None: none."""
     boots: tuple[str, ...] = ()
+    """Earlier boot ids of this device."""
 
 
 @dataclass
 class Answering:
-    """Whether one stream's frames are answered; times are monotonic.
-
-    A frame has waited for its answer since `owed_since_s`; `unanswered_since_s` is when that was too long. The model
-    `served_by` serves since `served_since_s`. `restarts` new workers were started for it, until all was well for long.
-    """
+    """Progress of one stream's frames; times are monotonic."""
 
     owed_since_s: float | None = None
+    """A frame has waited for its answer since then."""
     unanswered_since_s: float | None = None
+    """The allowed time for an answer ran out then."""
     served_by: str | None = None
+    """The model that serves the stream."""
     served_since_s: float = 0.0
+    """That model began to serve."""
     restarts: int = 0
+    """Worker restarts for this stream since it last stayed well."""
     well_since_s: float = 0.0
+    """Frames were answered again since then."""
 
 
 @dataclass
 class State:
-    """Everything; changed by `reconcile` alone, on control's thread.
-
-    `retained` is the payload that each topic's broker is believed to retain; `probed` the topics whose retained
-    message has been seen or asked for since the link came up. `answers` keeps final acks by (topic, line, id), newest
-    last; `telling` are those that the last write to disk was for, `retelling` those of the write before a restart.
-    `unsaved`: something that has to hold after a restart is not yet on disk, and may wait for a second. `stress` are
-    caps by temperature and memory, for all lines. `worker_calm_s` (monotonic): when `worker_hung` ends, unless it hangs
-    again before; `crash_calm_s` is the same for `thread_crashed`. `answering` is by stream, as it was at `looked_s`
-    (monotonic). `stopping`: nothing is ready any more. From `cameras_due_s` (monotonic) on, a camera that has not come
-    is missed.
-    """
+    """Everything that control knows; changed under `reconcile` alone, on control's thread."""
 
     plant: Plant
     lines: dict[str, Line]
@@ -257,32 +277,49 @@ class State:
     worker_up: bool = False
     worker_hung: bool = False
     worker_calm_s: float | None = None
+    """End of `worker_hung` (monotonic), unless the worker hangs again before."""
     answering: dict[str, Answering] = field(default_factory=dict)
+    """Frame progress by stream, as of `looked_s`."""
     looked_s: float = 0.0
+    """Time of the last look at frame progress (monotonic)."""
     crash_calm_s: float | None = None
+    """End of `thread_crashed` (monotonic), unless a thread crashes again before."""
     scheduling: Scheduling = field(default_factory=Scheduling)
     bandwidth: Bandwidth = field(default_factory=Bandwidth)
     identity: Identity = field(default_factory=Identity)
     stress: dict[Rule, Cap] = field(default_factory=dict)
+    """Caps by temperature and memory, for all lines."""
     preparations: int = 0
+    """Number of the newest preload."""
     reloading: list[Command] = field(default_factory=list)
+    """Commands that wait for a reload to end."""
     alerts: dict[tuple[str, str | None, str | None], Alert] = field(default_factory=dict)
+    """Alerts that are on, by (code, line, stream)."""
     retained: dict[str, bytes] = field(default_factory=dict)
+    """Payload that the broker is believed to retain, by topic."""
     probed: set[str] = field(default_factory=set)
+    """Topics whose retained message was received or requested since the link came up."""
     probe_due: set[str] = field(default_factory=set)
+    """Filters whose retained messages are to be requested next."""
     answers: dict[tuple[str, str | None, str], Ack] = field(default_factory=dict)
-    telling: list[tuple[Ack, Reply | None]] = field(default_factory=list)
-    retelling: list[tuple[Ack, Reply | None]] = field(default_factory=list)
+    """Final acks by (topic, line, id), the newest last."""
+    unsent_acks: list[tuple[Ack, Reply | None]] = field(default_factory=list)
+    """Final acks that follow the current write to disk."""
+    acks_to_resend: list[tuple[Ack, Reply | None]] = field(default_factory=list)
+    """Final acks that a write before the restart had recorded as unsent."""
     unsaved: bool = False
+    """A change that must survive a restart is not on disk, and may wait for a second."""
     save_due_s: float = 0.0
     stopping: bool = False
+    """The agent stops: no line is ready any more."""
     live_due_s: float = 0.0
     cameras_due_s: float | None = None
+    """Streams still offline then raise an alert (monotonic)."""
     probe_due_s: float = 0.0
 
     @classmethod
     def of(cls, plant: Plant) -> "State":
-        """Make the state at start: nothing chosen, nothing reported, no line ready."""
+        """Return the initial state: nothing chosen, nothing reported, no line ready."""
         return cls(
             plant=plant,
             lines={id_: Line(id_, rules) for id_, rules in plant.lines.items()},

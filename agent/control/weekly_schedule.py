@@ -1,9 +1,9 @@
-"""Weekly windows: which one holds at a moment, and when that changes.
+"""Weekly schedule windows, and the moments at which they change.
 
-A window begins and ends at instants, found from its days, times and time zone. One that passes midnight belongs to the
-day that it began on; the same `from` and `to` is a whole day. Times that clocks go through twice mean the first pass;
-times that they skip mean as long after the change as they lie after its beginning. Of several windows that hold at
-once the one later in the list wins, for the variant and for the model each by itself.
+A window begins and ends at instants computed from its days, times and time zone. A window over midnight belongs to the
+day it began on; equal `from` and `to` mean a whole day. A local time that occurs twice means the first; a skipped one
+is moved behind the clock change. Where windows overlap, the later one in the list wins, separately for variant and
+model.
 """
 
 import heapq
@@ -22,24 +22,24 @@ from agent.settings import ScheduleRule, findings
 
 MAX_RULES: Final = 256
 _AHEAD: Final = timedelta(days=9)
-"""Weekly rules have shown all that they do after a week, and a window may reach into the next day."""
+"""Nine days, because weekly rules repeat after seven and a window may reach into the next day."""
 
 
 @dataclass(frozen=True)
 class Window:
-    """The rules that decide at a moment; None where none does."""
+    """The schedule rules that hold at one moment; None where none does."""
 
     variant_rule: ScheduleRule | None = None
     model_rule: ScheduleRule | None = None
 
     @property
     def variant(self) -> str | None:
-        """The variant that the schedule asks for."""
+        """Variant that the schedule asks for."""
         return self.variant_rule.variant if self.variant_rule is not None else None
 
     @property
     def model(self) -> ModelReference | None:
-        """The model that the schedule asks for."""
+        """Model that the schedule asks for."""
         return self.model_rule.model if self.model_rule is not None else None
 
 
@@ -48,17 +48,17 @@ NO_WINDOW: Final = Window()
 
 @dataclass(frozen=True)
 class Timetable:
-    """One line's windows over the days around its making: `windows[i]` holds from `starts_s[i]` (Unix time)."""
+    """Windows of one line in time order: `windows[i]` holds from `starts_s[i]` (Unix time)."""
 
     starts_s: tuple[float, ...] = (0.0,)
     windows: tuple[Window, ...] = (NO_WINDOW,)
 
     def at(self, unix_s: float) -> Window:
-        """Return the window that holds at a moment within the days that were laid out."""
+        """Return the window that holds at a moment."""
         return self.windows[max(bisect_right(self.starts_s, unix_s) - 1, 0)]
 
     def after(self, unix_s: float) -> Iterator[tuple[float, Window]]:
-        """Yield when other windows will hold, and which, the nearest first."""
+        """Yield later windows with their start times, the nearest first."""
         index = bisect_right(self.starts_s, unix_s)
         yield from zip(self.starts_s[index:], self.windows[index:], strict=True)
 
@@ -67,7 +67,7 @@ NO_TIMETABLE: Final = Timetable()
 
 
 def lay_out(rules: Sequence[ScheduleRule], line: str, unix_s: float) -> Timetable:
-    """Return the line's timetable from two days before `unix_s` to nine days after it."""
+    """Return a line's timetable from two days before `unix_s` to nine days after it."""
     spans = [
         _Span(start_s, end_s, order, rule)
         for order, rule in enumerate(rules)
@@ -84,12 +84,12 @@ def lay_out(rules: Sequence[ScheduleRule], line: str, unix_s: float) -> Timetabl
 
 
 def in_words(rule: ScheduleRule) -> str:
-    """Return a rule's times for people: `22:00-06:00 Europe/Berlin`."""
+    """Format a rule's times for people: `22:00-06:00 Europe/Berlin`."""
     return f"{rule.from_:%H:%M}-{rule.to:%H:%M} {rule.timezone}"
 
 
 def parse(content: object, lines: Sequence[str]) -> tuple[ScheduleRule, ...]:
-    """Read a JSON list of rules, as `schedule/set` brings it. Raises ValueRefusedError that names the rule."""
+    """Parse the JSON list of `schedule/set`. Raises ValueRefusedError that names the rule."""
     if not isinstance(content, list):
         raise ValueRefusedError("not_understood", 'expected a JSON list of rules, or "config"')
     if len(content) > MAX_RULES:
@@ -136,7 +136,7 @@ class _Span:
 
 
 def _sweep(spans: Sequence[_Span]) -> Iterator[tuple[float, Window]]:
-    """Yield the window from each beginning and each end on; `spans` come by their beginning."""
+    """Yield the window after each start and end; `spans` must be sorted by start."""
     variants, models = _Latest(), _Latest()
     begun = 0
     for at_s in sorted({moment for span in spans for moment in (span.start_s, span.end_s)}):
@@ -147,7 +147,7 @@ def _sweep(spans: Sequence[_Span]) -> Iterator[tuple[float, Window]]:
 
 
 class _Latest:
-    """Of the spans that hold, the one later in the list; asked for moments that only grow."""
+    """Selects the span latest in the list among those that hold; queried in ascending time."""
 
     def __init__(self) -> None:
         self._heap: Final[list[tuple[int, float, ScheduleRule]]] = []

@@ -1,1 +1,1 @@
-"""What the device says of itself."""
+"""Health of device and service: sensors, metrics and reports."""

@@ -1,4 +1,4 @@
-"""Whether the wall clock can be believed."""
+"""Synchronisation state of the wall clock."""
 
 import contextlib
 import ctypes
@@ -9,26 +9,26 @@ from typing import Final
 _TIME_ERROR: Final = 5
 """adjtimex(2): the clock is not synchronised to a reliable server."""
 _TIMEX_BYTES: Final = 512
-"""More than `struct timex` takes on any Linux; all zeros asks and sets nothing."""
+"""Larger than `struct timex` on any Linux; all zeros query without setting."""
 
 _COMMAND: Final = ("timedatectl", "show", "--property=NTPSynchronized", "--value")
 _INTERVAL_S: Final = 10.0
 _STEADY_INTERVAL_S: Final = 600.0
-"""Once it is synchronised: a question starts a process here and a service there."""
+"""Longer once it is synchronised, because each query starts a process and a service."""
 _FIRST_S: Final = 2.0
 
 
 def is_synchronised() -> bool:
-    """Return the kernel's own word on it; any NTP client tells the kernel."""
+    """Return True where the kernel reports a synchronised clock; any NTP client reports to it."""
     libc = ctypes.CDLL(None, use_errno=True)
     state = int(libc.adjtimex(ctypes.create_string_buffer(_TIMEX_BYTES)))
-    if state < 0:  # the service's sandbox forbids even to ask
-        return _asker.answer()
+    if state < 0:  # because the service's sandbox forbids even a query
+        return _timedated.answer()
     return state < _TIME_ERROR
 
 
-class _Asker:
-    """Asks systemd-timedated, which may ask the kernel. For one thread; only the first question waits for an answer."""
+class _TimedatedClient:
+    """Client of systemd-timedated, which may query the kernel; only the first query waits. For one thread."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
@@ -36,7 +36,7 @@ class _Asker:
         self._answer = False
 
     def answer(self) -> bool:
-        """Return the newest answer, and see to it that there is a newer one soon."""
+        """Return the newest answer, and start the next query where it is due."""
         now_s = time.monotonic()
         is_first = not self._due_s
         if self._process is None and now_s >= self._due_s:
@@ -46,7 +46,7 @@ class _Asker:
         return self._answer
 
     def _ask(self) -> None:
-        with contextlib.suppress(OSError):  # a system without timedatectl knows nothing better
+        with contextlib.suppress(OSError):  # because a system without timedatectl has no other source
             self._process = subprocess.Popen(_COMMAND, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
 
     def _take(self, patience_s: float) -> None:
@@ -66,4 +66,4 @@ class _Asker:
             self._due_s = time.monotonic() + _STEADY_INTERVAL_S
 
 
-_asker: Final = _Asker()
+_timedated: Final = _TimedatedClient()

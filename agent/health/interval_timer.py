@@ -1,15 +1,15 @@
-"""Something that is due at a steady rate, on a loop that comes by when it can."""
+"""Timer for work at a steady rate on a loop with irregular turns."""
 
 
 class IntervalTimer:
-    """Keeps to the beat that it began with, so that lateness does not add up. A long pause is not made up for."""
+    """Timer on a fixed grid, so that a late turn delays no later one; long pauses are skipped."""
 
     def __init__(self, interval_s: float) -> None:
         self._interval_s = interval_s
         self._due_s: float | None = None
 
     def is_due(self, now_s: float) -> bool:
-        """Return whether it is due now, and if so set the next time; the first time is at once."""
+        """Return True where it is due, and set the next time; the first call is due."""
         if self._due_s is None:
             self._due_s = now_s
         if now_s < self._due_s:

@@ -1,4 +1,4 @@
-"""The `health` topic: how streams, memory, device and link are doing, every 5 s."""
+"""Report of streams, memory, device and link on the `health` topic, every 5 s."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ _PERCENTILES: Final = (50, 95, 99)
 
 @dataclass(frozen=True)
 class StreamReading:
-    """One stream since the boot: frames, and its newest latencies."""
+    """Counters of one stream since boot, with its newest latencies."""
 
     offered: int
     dropped: int
@@ -26,7 +26,7 @@ class StreamReading:
 
 @dataclass(frozen=True)
 class LinkReading:
-    """What waits for the broker, and how far away it is."""
+    """Outbox counters and round-trip time of the broker link."""
 
     outbox: dict[str, int]
     outbox_age_s: float
@@ -35,7 +35,7 @@ class LinkReading:
 
 @dataclass(frozen=True)
 class DeviceReading:
-    """What the probes found, and what followed from it."""
+    """Readings of the probes, with the caps that follow."""
 
     reading: Reading
     memory: HostReading | None
@@ -45,7 +45,7 @@ class DeviceReading:
 
 
 class Reporter:
-    """Turns counters since the boot into rates since the last report."""
+    """Converts counters since boot to rates since the last report."""
 
     def __init__(self) -> None:
         self._inferred: dict[str, int] = {}
@@ -85,7 +85,7 @@ class Reporter:
 
 
 def _percentile(values: Sequence[float], share: int) -> float:
-    """Return the nearest-rank percentile, 0 for nothing."""
+    """Return the nearest-rank percentile; 0 without values."""
     ordered = sorted(values)
     return round(ordered[min(len(ordered) - 1, len(ordered) * share // 100)], 1) if ordered else 0.0
 

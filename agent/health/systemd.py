@@ -1,4 +1,4 @@
-"""What the service manager is told (sd_notify(3)): ready, reloading, stopping, one line of status, signs of life."""
+"""Notifications to systemd (sd_notify(3)): ready, reloading, stopping, status and watchdog."""
 
 import logging
 import os
@@ -11,13 +11,13 @@ from typing import Final
 _log: Final = logging.getLogger(__name__)
 _STATUS_LENGTH: Final = 200
 _OWED_AT_MOST: Final = 16
-"""Words that wait for a manager that does not read; the oldest go first."""
+"""Queued notifications for a manager that does not read; the oldest are dropped."""
 
 
 class Notifier:
     """Sends over $NOTIFY_SOCKET; without one, nothing is sent and nothing fails. For one thread.
 
-    The variables are taken out of the environment: no child of ours speaks for the service.
+    The variables are removed from the environment, because no child may notify for the service.
     """
 
     def __init__(self, environ: MutableMapping[str, str] | None = None) -> None:
@@ -30,19 +30,19 @@ class Notifier:
         self._owed: Final[deque[str]] = deque(maxlen=_OWED_AT_MOST)
 
     def ready(self) -> None:
-        """Say that the service is up, or that a reload is over."""
+        """Report that the service is up, or that a reload is over."""
         self._send("READY=1")
 
     def reloading(self) -> None:
-        """Say that configuration is being read again; `ready` ends it."""
+        """Report that a reload has begun; `ready` ends it."""
         self._send(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
 
     def stopping(self) -> None:
-        """Say that the service is on its way down."""
+        """Report that the service stops."""
         self._send("STOPPING=1")
 
     def status(self, text: str) -> None:
-        """Set the line that `systemctl status` shows; one that did not change is not sent again."""
+        """Set the line that `systemctl status` shows, unless it is unchanged."""
         text = " ".join(text.split())[:_STATUS_LENGTH]
         if text != self._status:
             self._status = text
@@ -51,12 +51,12 @@ class Notifier:
             self._flush()
 
     def alive(self) -> None:
-        """Give one sign of life."""
+        """Send one watchdog notification."""
         if not self._owed:
             self._send("WATCHDOG=1")
 
     def close(self) -> None:
-        """Release the socket."""
+        """Close the socket."""
         self._socket.close()
 
     def _send(self, text: str) -> None:
@@ -65,7 +65,7 @@ class Notifier:
             self._flush()
 
     def _flush(self) -> None:
-        """Send what is owed, in order. A manager that does not read now must not hold us up: it hears it later."""
+        """Send queued notifications in order, without waiting for a manager that does not read."""
         try:
             while self._owed:
                 self._socket.sendto(self._owed[0].encode(), socket.MSG_DONTWAIT, self._address)
@@ -78,7 +78,7 @@ class Notifier:
 
 
 class Watchdog:
-    """Gives signs of life, three in each period that the manager allows, and withholds them while a loop is late."""
+    """Sends three notifications in each watchdog period, and none while a loop is late."""
 
     def __init__(self, notifier: Notifier) -> None:
         self._notifier: Final = notifier
@@ -87,7 +87,7 @@ class Watchdog:
         self._late: list[str] = []
 
     def tick(self, now_s: float, late: list[str]) -> None:
-        """Give a sign of life if one is due; `late` names the loops that have not reported in time."""
+        """Send a notification if one is due; `late` names the loops that did not report in time."""
         if late != self._late:
             self._late = late
             if late:
@@ -98,12 +98,12 @@ class Watchdog:
 
 
 def _address(path: str) -> str:
-    """Return the socket's address; an @ stands for the null byte of an abstract one."""
+    """Return the socket's address; a leading @ means an abstract socket."""
     return f"\0{path[1:]}" if path.startswith("@") else path
 
 
 def _watchdog_s(environ: MutableMapping[str, str]) -> float | None:
-    """Read WATCHDOG_USEC, unless WATCHDOG_PID says that it is another process' (sd_watchdog_enabled(3))."""
+    """Read WATCHDOG_USEC, unless WATCHDOG_PID names another process (sd_watchdog_enabled(3))."""
     text, pid = environ.pop("WATCHDOG_USEC", ""), environ.pop("WATCHDOG_PID", "")
     if not text.isdecimal() or int(text) == 0 or (pid.isdecimal() and int(pid) != os.getpid()):
         return None

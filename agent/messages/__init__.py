@@ -1,1 +1,1 @@
-"""What crosses a process, a thread or the broker. Imports nothing else of the package."""
+"""Messages between processes, threads and the broker. Imports nothing else of the package."""

@@ -1,7 +1,7 @@
-"""What control and its children (camera processes, the worker) say to each other, over `processes.channel`.
+"""Messages between control and its children (cameras, worker), over `processes.channel`.
 
-Each message is a tagged msgspec Struct, so a channel decodes to exactly these types and to nothing else: a worker that
-runs somebody's weights cannot make control run anything.
+Each message is a tagged msgspec Struct, so a channel decodes only these types, and a worker that runs foreign weights
+cannot make control run code.
 """
 
 from typing import Literal
@@ -17,11 +17,11 @@ Order = Literal["make-before-break", "break-before-make"]
 
 
 class Message(msgspec.Struct, frozen=True, tag=True):
-    """The root of all messages."""
+    """Base of all messages."""
 
 
 class SlotDescriptors(msgspec.Struct, frozen=True):
-    """File descriptors of one stream's frame slot, valid in the process that the message is sent to."""
+    """File descriptors of one stream's frame slot, valid in the receiving process."""
 
     memory: int
     offered: int
@@ -32,18 +32,18 @@ class SlotDescriptors(msgspec.Struct, frozen=True):
 
 
 class CameraSetup(Message, frozen=True):
-    """The first message to a camera process.
-
-    `fps` 0: unpaced. `wait_for_reader`: frames are kept until taken. `triggered`: silence is no fault.
-    """
+    """First message to a camera process."""
 
     stream: str
     source: str
     fps: float
+    """0: unpaced."""
     loop: bool
     wait_for_reader: bool
+    """Keep each frame until it is taken."""
     slot: SlotDescriptors
     triggered: bool = False
+    """A pause without frames is no fault."""
     open_s: float = 10.0
     read_s: float = 3.0
 
@@ -52,24 +52,25 @@ class CameraSetup(Message, frozen=True):
 
 
 class CameraOpened(Message, frozen=True):
-    """The source answered; frames follow. `detail` names what was opened."""
+    """The source was opened; frames follow."""
 
     stream: str
     width: int
     height: int
     fps: float
     detail: str
+    """Name of the opened source."""
 
 
 class CameraFailed(Message, frozen=True):
-    """The source could not be opened, or broke; the process tries again by itself, with back-off."""
+    """The source failed to open or broke; the process retries with backoff."""
 
     stream: str
     detail: str
 
 
 class CameraEnded(Message, frozen=True):
-    """A file or folder came to its end, without `loop`; the process stays until it is stopped."""
+    """A file or folder without `loop` ended; the process stays until it is stopped."""
 
     stream: str
 
@@ -86,37 +87,36 @@ class WorkerStream(msgspec.Struct, frozen=True):
 
 
 class WorkerSetup(Message, frozen=True):
-    """The first message to a worker. `budget_bytes`: what resident models may take together.
-
-    `prepared_max_bytes`: what prepared artifacts may take on the disk, under `cache_dir`.
-    """
+    """First message to a worker."""
 
     streams: tuple[WorkerStream, ...]
     compute: str
     budget_bytes: int
+    """Memory budget of all resident models."""
     cache_dir: str
     load_timeout_s: float
     prepared_max_bytes: int = 2 << 30
+    """Disk space for compiled artifacts, under `cache_dir`."""
 
 
 class Assign(Message, frozen=True):
-    """Bring `model` onto every stream of `line`. The greatest `change` wins; an older one in progress is superseded."""
+    """Assigns `model` to every stream of `line`; the greatest `change` supersedes earlier ones."""
 
     line: str
     change: int
     model: ModelVersion
-    keeps_ready: bool = False  # what serves meanwhile is right for the product, too, so its frames count
+    keeps_ready: bool = False
+    """The model that serves meanwhile is right for the product, too, so its frames count."""
 
 
 class Prepare(Message, frozen=True):
-    """Load `model` beside what serves, and keep it for `line`: a changeover to it is announced.
+    """Preloads `model` beside the serving one, and reserves it for `line`.
 
-    The worker loads it as a standby (proven like any other; never break-before-make, never evicting what is active,
-    pinned or reserved), reserves it for `line` during `hold_s` seconds from its arrival, and answers once with Prepared
-    or PrepareFailed of the same `number`. Of a model that is resident it only reserves, and answers at once. The same
-    model again sets a new end of the reservation; another model is one more reservation beside it. An Assign of the
-    model to the line ends its reservation, and so does the end of `hold_s`; the model may then be evicted. An Assign
-    goes before every Prepare that still waits.
+    The worker loads it as a standby (verified like any other; never break-before-make, never evicting an active, pinned
+    or reserved model), reserves it for `line` during `hold_s` seconds from its arrival, and answers once with Prepared
+    or PrepareFailed of the same `number`. A resident model is only reserved. The same model again extends the
+    reservation; another model adds one. An Assign of the model to the line or the end of `hold_s` ends the reservation.
+    An Assign precedes every waiting Prepare.
     """
 
     line: str
@@ -129,7 +129,7 @@ class Prepare(Message, frozen=True):
 
 
 class SwapReport(msgspec.Struct, frozen=True):
-    """How a swap went; times in ms, `frames_lost` as the contract defines it, summed over the line's streams."""
+    """Result of a swap; times in ms, `frames_lost` summed over the line's streams."""
 
     residency: Residency
     order: Order
@@ -140,14 +140,14 @@ class SwapReport(msgspec.Struct, frozen=True):
 
 
 class Breaking(Message, frozen=True):
-    """Sent before a break-before-make swap takes the line's model away: the line is blind from here to Swapped."""
+    """Announces a break-before-make swap: the line has no model until Swapped."""
 
     line: str
     change: int
 
 
 class Preparing(Message, frozen=True):
-    """The model of a change is being prepared, which comes before its load; `on` False: that is over."""
+    """The model of a change is being compiled before its load, or no longer is."""
 
     line: str
     change: int
@@ -155,9 +155,9 @@ class Preparing(Message, frozen=True):
 
 
 class Swapped(Message, frozen=True):
-    """`model` is active and proven on every stream of `line`.
+    """`model` is active and verified on every stream of `line`.
 
-    Order: in the pipe after the last detections of the model before, and before the first of this one.
+    Order: sent after the last detections of the previous model, and before the first of this one.
     """
 
     line: str
@@ -167,18 +167,19 @@ class Swapped(Message, frozen=True):
 
 
 class SwapFailed(Message, frozen=True):
-    """The swap did not happen; `active` is what serves the line now (None: nothing)."""
+    """The swap failed."""
 
     line: str
     change: int
     model: str
     active: str | None
+    """The model that serves the line now; None: nothing."""
     reason: Reason
     detail: str
 
 
 class Prepared(Message, frozen=True):
-    """`model` is resident and proven, and reserved for `line`."""
+    """`model` is resident, verified and reserved for `line`."""
 
     line: str
     number: int
@@ -186,7 +187,7 @@ class Prepared(Message, frozen=True):
 
 
 class PrepareFailed(Message, frozen=True):
-    """`model` could not be made resident beside what serves; nothing of it is kept."""
+    """`model` could not be loaded beside the serving one, and was dropped."""
 
     line: str
     number: int
@@ -196,43 +197,48 @@ class PrepareFailed(Message, frozen=True):
 
 
 class StageTimes(msgspec.Struct, frozen=True, array_like=True):
-    """Where a frame's time went, in ms: to the slot; in it, and for the model; onto its input; the model; to JSON."""
+    """Times of one frame's stages, in ms."""
 
     capture: float = 0.0
+    """Capture until the frame is in its slot."""
     wait: float = 0.0
+    """Wait in the slot, and for the model."""
     preprocess: float = 0.0
+    """Conversion to the model's input."""
     infer: float = 0.0
+    """Inference."""
     decode: float = 0.0
+    """Decoding of the output to JSON."""
 
 
 class Detections(Message, frozen=True):
-    """One inferred frame.
-
-    `model` is the reference of the model that inferred it. `captured_ns` is CLOCK_MONOTONIC. `tail` is the part of the
-    contract's JSON that only the worker knows, finished: `"model":...,"frame":...,"captured_at":...,"width":...,
-    "height":...,"objects":[...]}`. Control puts its own part before it. `counts` are pairs (label, objects).
-    """
+    """Result of one inferred frame."""
 
     stream: str
     model: str
+    """Reference of the model that inferred it."""
     frame: int
     captured_ns: int
+    """CLOCK_MONOTONIC."""
     tail: bytes
+    """End of the JSON payload, from `"model":` on; control prepends the rest."""
     counts: tuple[tuple[str, int], ...]
+    """Pairs of label and number of objects."""
     stages_ms: StageTimes = StageTimes()
 
 
 class InferenceFailed(Message, frozen=True):
-    """A frame could not be inferred (`detail` says why); `in_a_row` counts `model`'s since the last good one."""
+    """A frame could not be inferred."""
 
     stream: str
     model: str
     in_a_row: int
+    """Failures of `model` since its last good frame."""
     detail: str
 
 
 class ResidentModel(msgspec.Struct, frozen=True):
-    """One line of the `cache` topic; `reserved_for` names lines, with a comma between them."""
+    """One model of the `cache` topic; `reserved_for` lists lines, separated by commas."""
 
     model: str
     bytes: int
@@ -242,7 +248,7 @@ class ResidentModel(msgspec.Struct, frozen=True):
 
 
 class CacheState(Message, frozen=True):
-    """The worker's ledger, sent when it changes."""
+    """State of the worker's model cache, sent on change."""
 
     budget_bytes: int
     used_bytes: int
@@ -250,27 +256,27 @@ class CacheState(Message, frozen=True):
 
 
 class CacheDecided(Message, frozen=True):
-    """A model was evicted, or refused for want of memory."""
+    """A model was evicted, or refused for lack of memory."""
 
     decision: CacheDecision
 
 
 class MemoryKept(Message, frozen=True):
-    """Bytes of released models that did not come back, and stay charged; sent when they change, 0 when all are back."""
+    """Memory of unloaded models that was not returned and stays charged; sent on change, 0 when all is back."""
 
     bytes: int
     models: tuple[str, ...]
 
 
 class ThreadCrashed(Message, frozen=True):
-    """A thread of the child ended by an exception; `detail` says which. The child starts its own threads again."""
+    """A thread of the child ended by an exception, and is restarted by the child."""
 
     thread: str
     detail: str
 
 
 class Log(Message, frozen=True):
-    """One line worth an operator's attention: `level` is a name of the logging module."""
+    """One log line for operators; `level` is a name of the logging module."""
 
     level: str
     text: str
@@ -280,35 +286,34 @@ class Log(Message, frozen=True):
 
 
 class Hello(Message, frozen=True):
-    """A child is up and reads its pipe. `versions` names the libraries that it runs."""
+    """A child is up and reads its pipe."""
 
     pid: int
     versions: dict[str, str]
+    """Versions of the libraries it runs."""
 
 
 class StreamProgress(msgspec.Struct, frozen=True, array_like=True):
-    """How a stream's frames fare in the worker. Times are CLOCK_MONOTONIC, 0 for never.
-
-    `taken_ns` and `answered_ns`: when a frame was last taken, and last answered. `missed` frames in a row were taken
-    and got no answer (failed, or torn), the last of them at `missed_ns`.
-    """
+    """Progress of a stream's frames in the worker; times are CLOCK_MONOTONIC, 0 for never."""
 
     stream: str
     taken_ns: int
+    """A frame was last taken."""
     answered_ns: int
+    """A frame was last answered."""
     missed_ns: int
+    """A frame was last taken without an answer."""
     missed: int
+    """Frames in a row that were taken without an answer (failed or torn)."""
 
 
 class Beat(Message, frozen=True):
-    """Sent every 0.25 s by a thread of the child.
-
-    `busy_since_ns`: when the oldest call still under way (a read, an inference) began, CLOCK_MONOTONIC; 0 for none.
-    `streams`: of the worker, how its streams' frames fare.
-    """
+    """Heartbeat of a child, sent every 0.25 s."""
 
     busy_since_ns: int = 0
+    """Start of the oldest call in progress (a read, an inference), CLOCK_MONOTONIC; 0: none."""
     streams: tuple[StreamProgress, ...] = ()
+    """Progress of the worker's streams."""
 
 
 CameraMessage = CameraOpened | CameraFailed | CameraEnded | Hello | Beat | Log

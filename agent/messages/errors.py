@@ -1,7 +1,7 @@
-"""The one error tree: whether a retry helps is in the type.
+"""Error tree; the type says whether a retry helps.
 
-A message says what was found and what to do about it. `reason` is the contract's word for it, as acks and switch
-reports carry it; the message becomes their `detail`.
+A message states what was found and what to do. `reason` is the contract's word, as in acks and switch reports; the
+message becomes their `detail`.
 """
 
 from typing import Final, Literal
@@ -37,23 +37,23 @@ EXIT_NOT_STARTED: Final = 3
 
 
 class ChangeoverError(Exception):
-    """The root; never raised itself."""
+    """Base of all errors; never raised itself."""
 
 
 class TransientError(ChangeoverError):
-    """The world is at fault just now: the same call may succeed later."""
+    """A temporary failure: the same call may succeed later."""
 
 
 class NotStartedError(TransientError):
-    """What the service cannot be without could not be had at its start: memory, descriptors, a port of its own."""
+    """A required resource was unavailable at the start: memory, descriptors, a port."""
 
 
 class MistakeError(ChangeoverError):
-    """A setting, a file or a payload is wrong: a retry cannot help before somebody changes it."""
+    """A wrong setting, file or payload: a retry cannot help before somebody changes it."""
 
 
 class ModelError(MistakeError):
-    """A model cannot be served; the one before it stays active."""
+    """A model cannot be served; the previous one stays active."""
 
     def __init__(self, reason: Reason, detail: str) -> None:
         super().__init__(detail)
@@ -61,6 +61,6 @@ class ModelError(MistakeError):
 
 
 class OutOfMemoryError(TransientError):
-    """A runtime or the device had no memory, in whatever dress the runtime said so."""
+    """A runtime or the device had no memory, however the runtime reported it."""
 
     reason: Final[Reason] = "no_memory"

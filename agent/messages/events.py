@@ -1,4 +1,4 @@
-"""What control's inbox holds beside its children's messages."""
+"""Events in control's inbox, beside the messages of its children."""
 
 import msgspec
 
@@ -6,59 +6,59 @@ from agent.messages.children import Message
 
 
 class ChildUp(Message, frozen=True):
-    """A child said hello."""
+    """A child has said Hello."""
 
     child: str
 
 
 class ChildLost(Message, frozen=True):
-    """A child is gone (its pipe ended, it exited or was killed); `detail` says how."""
+    """A child ended: its pipe closed, it exited or was killed."""
 
     child: str
     detail: str
 
 
 class ChildHung(Message, frozen=True):
-    """A child's beat, or its one call under way, is older than allowed; it is being killed."""
+    """A child's heartbeat or present call exceeded its timeout; it is being killed."""
 
     child: str
     detail: str
 
 
 class LinkUp(Message, frozen=True):
-    """The broker accepted us; nothing of ours is subscribed or published yet. `protocol` is "5" or "3.1.1"."""
+    """The broker accepted the connection; nothing is subscribed or published yet."""
 
     protocol: str
+    """"5" or "3.1.1"."""
 
 
 class Listening(Message, frozen=True):
-    """Every subscription is granted or given up, and a ping came back through them: now the truth may be published.
-
-    `connection` is the link's number of the connection that this is about.
-    """
+    """All subscriptions are settled and an echo ping returned, so states may be published."""
 
     connection: int
+    """The link's number of the connection."""
 
 
 class LinkDown(Message, frozen=True):
-    """The connection is gone, or an attempt failed; the client tries again by itself."""
+    """The connection was lost or an attempt failed; the client retries by itself."""
 
     detail: str
 
 
 class LinkTakenOver(Message, frozen=True):
-    """The broker gave our session to another client of the same client id, or seems to have."""
+    """The broker gave our session to another client with our client id, or seems to have."""
 
 
 class LinkTrouble(Message, frozen=True):
-    """Something could not pass while the connection stands. `too_large`: it is longer than the broker, or we, take."""
+    """A message or subscription failed on a working connection."""
 
     detail: str
     too_large: bool = False
+    """It exceeds the broker's or our own limit."""
 
 
 class Noticed(Message, frozen=True):
-    """Something that people must know began or ended; control makes an alert of it. `code` is the alert's."""
+    """A condition for an alert began or ended; `code` is the alert's."""
 
     code: str
     on: bool
@@ -66,14 +66,14 @@ class Noticed(Message, frozen=True):
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """Where an answer is wanted, by MQTT 5's response topic."""
+    """MQTT 5 response topic of a command, with its correlation data."""
 
     topic: str
     correlation: bytes | None = None
 
 
 class Received(Message, frozen=True):
-    """A message from the broker, its topic as it was on the wire."""
+    """A message from the broker, with its topic as received."""
 
     topic: str
     payload: bytes

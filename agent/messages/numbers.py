@@ -1,4 +1,4 @@
-"""Numbers that controllers write as text: one product, however its number is written."""
+"""Canonical form of numbers that controllers write as text."""
 
 import math
 import re
@@ -10,10 +10,10 @@ _REAL: Final = re.compile(r"([+-]?(?:\d+[.,]\d*|[.,]\d+))[eE]([+-]?\d+)")
 
 
 def canonical_number(text: str) -> str:
-    """Return a number's one text, and any other text as it is: `0.50`, `007` and `4E2` may be products.
+    """Return the canonical text of a number; any other text, `0.50`, `007` and `4E2` stay unchanged.
 
     A REAL with point and exponent such as `+1.700000E+01` is `17`, and so are `+17`, `17.0` and `+00017`. Raises
-    ValueError for one beyond all bounds.
+    ValueError for a number out of range.
     """
     if match := _REAL.fullmatch(text):
         real = float(f"{match[1].replace(',', '.')}e{match[2]}")

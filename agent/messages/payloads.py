@@ -1,4 +1,4 @@
-"""The JSON payloads of contract.md, as types. `docs/schemas/` is generated from them; times are UTC text with ms."""
+"""JSON payloads of the contract; docs/schemas is generated from them, and times are UTC text with ms."""
 
 from typing import Annotated, Literal
 
@@ -17,11 +17,11 @@ Verdict = Literal["evicted", "refused"]
 CacheReason = Literal[
     "room",  # evicted: a line wants another model
     "announced",  # evicted: another model is announced
-    "break",  # evicted: its own line left it, to make room
-    "excess",  # evicted: models were measured to take more than was predicted
-    "too_large",  # refused: by itself it takes more than the budget
-    "in_use",  # refused: what may be evicted is not enough
-    "outgrew",  # refused: loaded, measured, and found to take more than there is room for
+    "break",  # evicted: its own line gave it up to make room (break-before-make)
+    "excess",  # evicted: measured sizes exceed the predicted ones
+    "too_large",  # refused: larger than the whole budget
+    "in_use",  # refused: evictable models are not enough
+    "outgrew",  # refused: measured larger than the free budget after its load
     "out_of_memory",  # refused: the device or the runtime had no memory
 ]
 SwitchResult = Literal["switched", "failed", "rejected", "superseded"]
@@ -29,14 +29,14 @@ Time = Annotated[str, msgspec.Meta(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d
 
 
 class Overrode(msgspec.Struct, frozen=True):
-    """The rule that would have decided otherwise, and the model that it asks for."""
+    """The overridden rule, and the model that it asks for."""
 
     rule: Rule
     model: str
 
 
 class Cause(msgspec.Struct, frozen=True):
-    """Which rule asked for a model; `topic` and `value` where a message did; `overrode` only where it overrode one."""
+    """The rule that asked for a model; `topic` and `value` for a message, `overrode` where it overrode one."""
 
     rule: Rule
     topic: str | None = None
@@ -45,7 +45,7 @@ class Cause(msgspec.Struct, frozen=True):
 
 
 class NextChange(msgspec.Struct, frozen=True):
-    """The change that the schedule will make next, as far as is known now."""
+    """The schedule's next change, as far as is known now."""
 
     at: Time
     model: str
@@ -140,7 +140,7 @@ class Ack(msgspec.Struct, frozen=True):
 
 
 class Alert(msgspec.Struct, frozen=True):
-    """`alert`; `alerts` is the list of those that are on."""
+    """`alert`; `alerts` is the list of active ones."""
 
     code: str
     on: bool
@@ -150,14 +150,14 @@ class Alert(msgspec.Struct, frozen=True):
 
 
 class MetaStream(msgspec.Struct, frozen=True):
-    """A stream, as `meta` names it; never its source, which may hold a password."""
+    """A stream in `meta`; never its source, which may hold a password."""
 
     id: str
     line: str
 
 
 class Meta(msgspec.Struct, frozen=True):
-    """`meta`; `unsafe` are the models whose files may be opened without walls."""
+    """`meta`; `unsafe` lists models whose files may be opened without the sandbox."""
 
     versions: dict[str, str]
     device: str
@@ -173,7 +173,7 @@ class Meta(msgspec.Struct, frozen=True):
 
 
 class CacheModel(msgspec.Struct, frozen=True):
-    """A model in memory, as `cache` names it; `reserved_for` names lines, with a comma between them."""
+    """A resident model in `cache`; `reserved_for` lists lines, separated by commas."""
 
     model: str
     bytes: int
@@ -183,7 +183,7 @@ class CacheModel(msgspec.Struct, frozen=True):
 
 
 class CacheCandidate(msgspec.Struct, frozen=True):
-    """What a standby model was held to be worth: `rate` uses a changeover, `score` in ms a changeover and MiB."""
+    """Eviction value of a standby model: `rate` in uses per changeover, `score` in ms per changeover and MiB."""
 
     model: str
     bytes: int
@@ -193,12 +193,12 @@ class CacheCandidate(msgspec.Struct, frozen=True):
 
 
 class CacheDecision(msgspec.Struct, frozen=True):
-    """Why a model was evicted, or refused for want of memory.
+    """Reason of an eviction, or of a refusal for lack of memory.
 
-    `wanted` is the model that an eviction makes room for, and `needed_bytes` what was short then. `predicted_bytes` and
-    `actual_bytes` are, of an eviction, what it was to bring and what was seen to be back at once; of a refusal, what
-    the load was predicted and then measured to take (None: it was not loaded, or not measured). `candidates` are the
-    standby models that it was decided among, the cheapest first.
+    `wanted` is the model that an eviction makes room for, and `needed_bytes` the shortage then. `predicted_bytes` and
+    `actual_bytes` are, for an eviction, the expected and the observed return of memory; for a refusal, the predicted
+    and the measured size (None: not loaded, or not measured). `candidates` are the standby models compared, the
+    cheapest first.
     """
 
     at: Time
@@ -213,9 +213,9 @@ class CacheDecision(msgspec.Struct, frozen=True):
 
 
 class Cache(msgspec.Struct, frozen=True):
-    """`cache`. `kept_bytes` were released and did not come back; they are still in `used_bytes`.
+    """`cache`; `kept_bytes` were released but not returned, and are still in `used_bytes`.
 
-    `decisions` are the newest, the last one last; `evicted` and `refused` count all of them in this boot, by reason.
+    `decisions` are the newest ones in order; `evicted` and `refused` count all of this boot, by reason.
     """
 
     budget_bytes: int
@@ -229,7 +229,7 @@ class Cache(msgspec.Struct, frozen=True):
 
 
 class StreamHealth(msgspec.Struct, frozen=True):
-    """One stream in `health`; `fps` over the last report, latency capture to publish."""
+    """One stream in `health`; `fps` since the last report, latency from capture to publish."""
 
     fps: float
     latency_ms: dict[str, float]
@@ -239,11 +239,11 @@ class StreamHealth(msgspec.Struct, frozen=True):
 
 
 class DeviceHealth(msgspec.Struct, frozen=True):
-    """The device in `health`; `sources` are what was asked, the best first.
+    """The device in `health`; `sources` lists the probes, the best first.
 
-    `rails_w` are the rails beside the total, `slowed` the parts held down now (null: nobody can tell), `gpu_load` and
-    `memory_stalled` shares from 0 to 1, `limits_c` where a zone begins to slow the device down, `ages_s` how old each
-    source's last answer is.
+    `rails_w` are rails beside the total; `slowed` lists throttled parts (null: unknown); `gpu_load` and
+    `memory_stalled` are shares from 0 to 1; `limits_c` are throttling temperatures; `ages_s` are the ages of the last
+    readings.
     """
 
     sources: str
@@ -259,10 +259,10 @@ class DeviceHealth(msgspec.Struct, frozen=True):
 
 
 class Health(msgspec.Struct, frozen=True):
-    """`health`: every 5 s. Maps are empty, and values None, where nothing on the device can tell.
+    """`health`, every 5 s. Maps are empty, and values null, where nothing on the device can tell.
 
-    `caps` are the largest variants allowed by rule, where temperature or memory hold one down. `worker` counts threads
-    that crashed, worker processes that were lost, and messages of children that were refused, since the boot.
+    `caps` are the largest allowed variants by rule. `worker` counts crashed threads, lost workers and refused messages
+    of children since the boot.
     """
 
     at: Time

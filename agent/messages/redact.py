@@ -1,4 +1,4 @@
-"""Hides what nobody should read in a log or a report."""
+"""Removal of secrets from texts for logs and reports."""
 
 import re
 from typing import Final
@@ -10,7 +10,7 @@ _STRONG: Final = (
     r"pass(?:w(?:or)?d|phrase|code|wort)?|p(?:ass)?wd?|psw|pswd|pw|passw|loginpass?"
     r"|secret|(?:access)?token|credentials?|(?:api|access|secret)[_-]?key"
 )
-# Cameras take the password as a part of the path too: /user=admin_password=x_channel=1.
+# Because cameras also take the password in the path: /user=admin_password=x_channel=1.
 _VALUE: Final = r"(\s?(?:=|%3D)\s?)[^\s&\"]+"
 _KEYED: Final = re.compile(
     rf"(?<![A-Za-z])((?:[A-Za-z]+[_-])*(?:user|login|admin|access|auth)?(?:{_STRONG})){_VALUE}", re.IGNORECASE
@@ -21,9 +21,9 @@ _IN_URL: Final = re.compile(
 
 
 def redact(text: str) -> str:
-    """Hide what `text` may hold of a user, a password or a token, in URLs and as `name=value`.
+    """Hide users, passwords and tokens in `text`, both in URLs and as `name=value`.
 
-    Greedy up to the last @, since passwords are often pasted with / and @ unescaped; queries are hidden whole.
+    Greedy up to the last @, because passwords are often pasted with unescaped / and @; queries are hidden whole.
     """
     text = _QUERY.sub(r"\1***", _USER.sub(r"\1***@", text))
     text = _URL.sub(lambda url: _IN_URL.sub(r"\1***", url[0]), text)

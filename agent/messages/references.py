@@ -1,4 +1,4 @@
-"""Model references, `NAME[:VARIANT][@VERSION]`, and what the catalog says of a version."""
+"""Model references `NAME[:VARIANT][@VERSION]`, and the catalog's record of a version."""
 
 import re
 from typing import Final, Literal, TypeAlias
@@ -12,12 +12,12 @@ _REFERENCE: Final = re.compile(
 Layout: TypeAlias = Literal[
     "", "v3", "v5", "v6", "v7", "v8", "v9", "v10", "v11", "v12", "v26", "rows", "rtdetr", "rtdetr-rows", "detr", "yolox"
 ]
-"""A catalog's word for what a model answers; see `agent.inference.yolo.layouts`."""
+"""The catalog's name for a layout of heads; see `agent.inference.yolo.layouts`."""
 Task: TypeAlias = Literal["", "detect", "segment", "pose", "obb", "classify"]
 
 
 class ModelReference(msgspec.Struct, frozen=True):
-    """A model as somebody names it; `variant` and `version` may be left open."""
+    """A reference to a model; `variant` and `version` may be open."""
 
     name: str
     variant: str | None = None
@@ -25,7 +25,7 @@ class ModelReference(msgspec.Struct, frozen=True):
 
     @classmethod
     def parse(cls, text: str) -> "ModelReference | None":
-        """Read `NAME[:VARIANT][@VERSION]`; None where `text` is not of that form."""
+        """Parse `NAME[:VARIANT][@VERSION]`; None for any other text."""
         match = _REFERENCE.fullmatch(text)
         return cls(**match.groupdict()) if match else None
 
@@ -36,44 +36,47 @@ class ModelReference(msgspec.Struct, frozen=True):
 
 
 class ModelFile(msgspec.Struct, frozen=True):
-    """A further file of a model: its name relative to the folder of the model's file, and its sha256."""
+    """A further file of a model, relative to the folder of the model's file, with its sha256."""
 
     name: str
     sha256: str
 
 
 def natural_key(text: str) -> list[str | int]:
-    """Return a key that sorts numbers inside a text by their value: 1.9 before 1.10."""
+    """Return a sort key that orders numbers inside a text by value: 1.9 before 1.10."""
     return [int(part) if place % 2 else part for place, part in enumerate(re.split("([0-9]+)", text))]
 
 
 class ModelVersion(msgspec.Struct, frozen=True):
-    """One immutable release in the catalog, with where its file lies on this device.
-
-    `path` is absolute; `golden` is a folder or None. `imgsz` None and `classes` empty mean "as the file says".
-    `files` are the further files that a runtime reads with it: the .bin of an OpenVINO .xml, ONNX external data, names.
-    `rank` orders variants (greater is larger); see `agent.models.catalog`. `layout` and `task` say what a file
-    holds that does not say it itself. `unsafe`: a file that runs code when it is read may be opened without walls.
-    """
+    """One immutable release in the catalog, with its file on this device."""
 
     name: str
     variant: str
     version: str
     path: str
+    """Absolute path."""
     sha256: str
     backend: str = "auto"
     imgsz: int | None = None
+    """None: as the file says."""
     confidence: float = 0.25
     iou: float = 0.7
     classes: tuple[str, ...] = ()
+    """Empty: as the file says."""
     golden: str | None = None
+    """Folder of golden images, or None."""
     rank: float = 0.0
+    """Order of variants, greater is larger; see `agent.models.catalog`."""
     files: tuple[ModelFile, ...] = ()
+    """Further files of the runtime: the .bin of an OpenVINO .xml, ONNX external data, names."""
     layout: Layout = ""
+    """Layout of a file that does not state its own."""
     task: Task = ""
+    """Task of a file that does not state its own."""
     unsafe: bool = False
+    """A file that runs code when it is read may be opened without the sandbox."""
 
     @property
     def reference(self) -> str:
-        """The full reference, as every topic carries it: `cap-check:n@3`."""
+        """The full reference, as in every topic: `cap-check:n@3`."""
         return f"{self.name}:{self.variant}@{self.version}"

@@ -1,4 +1,4 @@
-"""Writes a JSON schema for each JSON payload into docs/schemas: `python -m agent.messages.schema_writer FOLDER`."""
+"""Generates docs/schemas, one JSON schema for each payload: `python -m agent.messages.schema_writer FOLDER`."""
 
 import json
 import sys
@@ -22,12 +22,12 @@ PAYLOADS: Final[dict[str, tuple[Any, str]]] = {
     "summary": (payloads.Summary, "On stream/{id}/summary: one second of a stream whose publish is summary."),
     "switch": (payloads.Switch, "On line/{line}/switch: one for each change of product or model."),
 }
-"""By file name: the payload's type, and where and when it is published."""
+"""Payload type and description, by file name."""
 _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
 
 def schema(name: str) -> dict[str, Any]:
-    """Return the schema of one payload, whole in itself."""
+    """Return the self-contained schema of one payload."""
     kind, description = PAYLOADS[name]
     (root,), components = msgspec.json.schema_components([kind], ref_template="#/$defs/{name}")
     reference = str(root.get("$ref", ""))
@@ -38,12 +38,12 @@ def schema(name: str) -> dict[str, Any]:
 
 
 def text_of(name: str) -> str:
-    """Return the text of a schema's file."""
+    """Return the text of a schema file."""
     return json.dumps(schema(name), indent=2, ensure_ascii=False) + "\n"
 
 
 def main(arguments: list[str]) -> int:
-    """Write all files into the folder given; return an exit code."""
+    """Write all schema files into the given folder; return an exit code."""
     if len(arguments) != 1:
         sys.stderr.write("usage: python -m agent.messages.schema_writer FOLDER\n")
         return EXIT_MISTAKE

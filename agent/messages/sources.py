@@ -1,6 +1,6 @@
-"""How a camera of the device is named in `source`: `/dev/video0?format=MJPG&size=1280x720&rate=30`, `csi:0?size=...`.
+"""Names of local cameras in `source`: `/dev/video0?format=MJPG&size=1280x720&rate=30`, `csi:0?size=...`.
 
-Read by settings, which says what is wrong with it, and by the camera process, which opens it.
+Read by settings, which reports mistakes, and by the camera process, which opens it.
 """
 
 import re
@@ -20,7 +20,7 @@ _RATE: Final = re.compile(r"\d{1,4}(\.\d+)?")
 
 
 class CameraFormat(msgspec.Struct, frozen=True):
-    """What is asked of a camera; None leaves it to the driver. Sizes in pixels, `rate` in frames a second."""
+    """Requested camera format; None leaves a value to the driver. Sizes in pixels, `rate` in frames a second."""
 
     pixel_format: str | None = None
     size: tuple[int, int] | None = None
@@ -28,17 +28,17 @@ class CameraFormat(msgspec.Struct, frozen=True):
 
 
 def is_camera(source: str) -> bool:
-    """Tell whether `source` names a camera of the device; /dev/shm holds files."""
+    """Return True where `source` names a local camera; /dev/shm holds files."""
     return source.startswith(("/dev/", "csi:")) and not source.startswith(_FILES)
 
 
 def is_live(source: str) -> bool:
-    """Tell whether `source` names a camera or a stream, whose frames do not wait; not a file or folder."""
+    """Return True where `source` is a camera or network stream, whose frames do not wait."""
     return is_camera(source) or source.startswith("gst:") or "://" in source
 
 
 def split(source: str) -> tuple[str, CameraFormat]:
-    """Return the camera that `source` names, and what is asked of it. Raises ValueError saying what was expected."""
+    """Split `source` into camera and requested format. Raises ValueError naming what was expected."""
     camera, asked, query = source.partition("?")
     try:
         pairs = parse_qsl(query, strict_parsing=True) if asked else []

@@ -1,1 +1,1 @@
-"""The link to the broker: connection, topics, what is retained, what is kept for later. The only importer of paho."""
+"""MQTT: connection, topics, retained states and outbox. The only importer of paho."""

@@ -1,4 +1,4 @@
-"""What people must know of link and outbox: told when it begins and when it is over, not at each sign of it."""
+"""Alerts of link and outbox, reported once when a condition begins and once when it ends."""
 
 import time
 from collections.abc import Callable
@@ -8,21 +8,21 @@ from agent.messages.children import Message
 from agent.messages.events import Noticed
 
 BROKER_REFUSED: Final = "broker_refused"
-"""The broker, or we, refused the connection: credentials, certificates, files of TLS."""
+"""The broker refused the connection, or our own credentials, certificates or TLS files are invalid."""
 RIGHTS_MISSING: Final = "rights_missing"
-"""The broker refused a message or a subscription while the connection stands."""
+"""The broker refused a message or a subscription on a working connection."""
 MESSAGE_TOO_LARGE: Final = "message_too_large"
-"""A message was longer than the broker takes, or one to us longer than we take."""
+"""A message was larger than the broker takes, or one to us larger than we take."""
 OUTBOX_DISK: Final = "outbox_disk"
-"""The outbox's disk takes nothing; what waits is in memory."""
+"""The outbox's disk refuses writes, so messages wait in memory."""
 OUTBOX_DAMAGED: Final = "outbox_damaged"
-"""A damaged file of the outbox was set aside."""
+"""A damaged outbox file was set aside."""
 QUIET_S: Final = 30.0
-"""So long a trouble that comes and goes is not called over."""
+"""An intermittent condition ends after this long without a sign of it."""
 
 
 class AlertLatch:
-    """Puts a Noticed for each change. For one thread."""
+    """Latch that enqueues a Noticed event for each change of a condition; for one thread."""
 
     def __init__(self, put: Callable[[Message], None], clock: Callable[[], float] = time.monotonic) -> None:
         self._put: Final = put
@@ -31,14 +31,14 @@ class AlertLatch:
         self._details: Final[dict[str, str]] = {}
 
     def on(self, code: str, detail: str, *, renew: bool = False) -> None:
-        """Note a sign of trouble; with `renew`, another detail than before is told as well."""
+        """Report a sign of trouble; with `renew`, a changed detail is reported again."""
         if code not in self._on or (renew and self._details[code] != detail):
             self._details[code] = detail
             self._put(Noticed(code, on=True, detail=detail))
         self._on[code] = self._clock()
 
     def off(self, code: str, quiet_s: float = 0.0) -> None:
-        """Note that all is well, and say so if there was no sign of trouble for `quiet_s`."""
+        """Report the end of a condition, if its last sign is `quiet_s` old."""
         if code in self._on and self._clock() - self._on[code] >= quiet_s:
             del self._on[code], self._details[code]
             self._put(Noticed(code, on=False))

@@ -1,4 +1,4 @@
-"""A plain client that waits: for the demo's PLC, `watch`, `switch` and tests. Never for control."""
+"""Blocking MQTT client for the demo's PLC, `watch`, `switch` and tests; never for control."""
 
 import threading
 import time
@@ -24,7 +24,7 @@ class BlockingClientError(TransientError):
 
 @dataclass(frozen=True)
 class Arrival:
-    """A message, and when it came (time.monotonic)."""
+    """A received message with its arrival time (time.monotonic)."""
 
     topic: str
     payload: bytes
@@ -34,7 +34,7 @@ class Arrival:
 
 @contextmanager
 def connected(settings: LinkSettings) -> Iterator["BlockingClient"]:
-    """Connect for the length of a block; raise PeerError where that fails."""
+    """Connect for the duration of a `with` block. Raises BlockingClientError."""
     peer = BlockingClient(settings)
     peer.connect()
     try:
@@ -44,9 +44,9 @@ def connected(settings: LinkSettings) -> Iterator["BlockingClient"]:
 
 
 class BlockingClient:
-    """One connection that comes back by itself, with its subscriptions. Methods are for one thread.
+    """One connection that reconnects by itself and restores its subscriptions; methods are for one thread.
 
-    What nobody receives is kept up to a bound; beyond it new arrivals are dropped, and counted in `dropped`.
+    Unread messages are kept up to a bound; further ones are dropped and counted in `dropped`.
     """
 
     def __init__(self, settings: LinkSettings) -> None:
@@ -62,7 +62,7 @@ class BlockingClient:
         self._refused: Final[dict[int, str]] = {}
 
     def connect(self, timeout_s: float = 5.0) -> None:
-        """Connect; `auto` tries 3.1.1 (nothing here needs 5, and every broker answers it), then 5. Raise PeerError."""
+        """Connect; `auto` tries MQTT 3.1.1, which every broker answers, then 5. Raises BlockingClientError."""
         if self._try(timeout_s):
             return
         if self._settings.protocol == "auto" and self.protocol == "3.1.1":
@@ -81,7 +81,7 @@ class BlockingClient:
             client.loop_stop()
 
     def subscribe(self, topics: Sequence[str], qos: int = 1, timeout_s: float = 5.0) -> None:
-        """Subscribe, now and after each reconnect; returns when the broker granted it, else raises PeerError."""
+        """Subscribe, also after each reconnect; wait for the grant. Raises BlockingClientError."""
         self._subscriptions.update(dict.fromkeys(topics, qos))
         _rc, mid = self._connected().subscribe([(topic, qos) for topic in topics])
         deadline_s = time.monotonic() + timeout_s
@@ -99,7 +99,10 @@ class BlockingClient:
     def publish(
         self, topic: str, payload: bytes | str, *, qos: int = 1, retain: bool = False, timeout_s: float = 5.0
     ) -> None:
-        """Publish, and wait for the acknowledgement at QoS 1; raise PeerError without one, or (MQTT 5) when refused."""
+        """Publish, and at QoS 1 wait for the acknowledgement.
+
+        Raises BlockingClientError without one, or (MQTT 5) where it is a refusal.
+        """
         info = self._connected().publish(topic, payload, qos, retain)
         try:
             info.wait_for_publish(timeout_s)
@@ -113,14 +116,14 @@ class BlockingClient:
             raise BlockingClientError(f"{topic} was refused: {refusal}")
 
     def receive(self, timeout_s: float) -> Arrival | None:
-        """Return the next message, None when `timeout_s` passes without one."""
+        """Return the next message; None where `timeout_s` passes without one."""
         try:
             return self._inbox.get(timeout=max(timeout_s, 0)) if timeout_s > 0 else self._inbox.get_nowait()
         except Empty:
             return None
 
     def arrivals(self, timeout_s: float) -> Iterator[Arrival]:
-        """Yield what comes until `timeout_s` have passed in all."""
+        """Yield messages until `timeout_s` have passed in all."""
         deadline_s = time.monotonic() + timeout_s
         while (arrival := self.receive(deadline_s - time.monotonic())) is not None:
             yield arrival

@@ -1,4 +1,4 @@
-"""A mosquitto of our own on loopback, for trials and the demo: started, watched, restarted and stopped by its owner."""
+"""Embedded mosquitto on loopback for trials and the demo, restarted when it ends."""
 
 import logging
 import os
@@ -16,7 +16,7 @@ from agent.processes.parent_death import ending_with_us
 HOST: Final = "127.0.0.1"
 _ACCOUNT: Final = "mosquitto"
 _PLACES: Final = "/usr/sbin:/usr/local/sbin"
-"""Where packages put it, and a user's PATH does not look."""
+"""Package folders that are not on a user's PATH."""
 _RUNNING: Final = " running"
 _ERROR: Final = "Error: "
 _START_S: Final = 20.0
@@ -27,13 +27,13 @@ _log: Final = logging.getLogger(__name__)
 
 
 class EmbeddedBroker:
-    """One mosquitto, open to all on one port of loopback, which keeps nothing on disk.
+    """One mosquitto on a loopback port, open to every client, without persistence.
 
-    Threading: one thread starts it, waits for its end, and starts it again on the same port. `restarts` counts that.
+    Threading: one thread starts it, waits for its end, and restarts it on the same port. `restarts` counts that.
     """
 
     def __init__(self, port: int) -> None:
-        """`port` 0 takes a free one."""
+        """Store the port; 0 chooses a free one."""
         self.port = port
         self.restarts = 0
         self._chooses: Final = port == 0
@@ -47,11 +47,11 @@ class EmbeddedBroker:
 
     @property
     def pid(self) -> int | None:
-        """The process that serves now, if any."""
+        """Process id of the running mosquitto, if any."""
         return self._process.pid if self._process is not None and self._process.poll() is None else None
 
     def start(self) -> None:
-        """Return when it listens; raise NotStartedError with the reason where it cannot."""
+        """Start and wait until it listens. Raises NotStartedError with the reason."""
         program = find_mosquitto()
         if program is None:
             raise NotStartedError(
@@ -65,7 +65,7 @@ class EmbeddedBroker:
             raise NotStartedError(f"the embedded broker cannot start on {HOST}:{self.port}: {why}")
 
     def stop(self) -> None:
-        """End it, and wait until it is gone."""
+        """Stop it and wait for its end."""
         self._stopping.set()
         with self._guard:
             process = self._process
@@ -91,7 +91,7 @@ class EmbeddedBroker:
             self._serve()
 
     def _serve(self) -> None:
-        """Run one mosquitto until it ends. Reading its log to the end is what notices that."""
+        """Run one mosquitto until it ends, which the end of its log reveals."""
         process = self._spawn()
         if process is None:
             return
@@ -118,7 +118,7 @@ class EmbeddedBroker:
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.PIPE,
                     pass_fds=(configuration,),
-                    start_new_session=True,  # because a Ctrl-C must not take it before the agent has said goodbye
+                    start_new_session=True,  # because a Ctrl-C must not end it before the agent has disconnected
                     **_without_root(),
                 )
             except OSError as error:
@@ -141,12 +141,12 @@ class EmbeddedBroker:
 
 
 def find_mosquitto() -> str | None:
-    """Return the program, or None where it is not installed."""
+    """Return the path of mosquitto; None where it is not installed."""
     return shutil.which("mosquitto", path=f"{os.environ.get('PATH', os.defpath)}:{_PLACES}")
 
 
 def _configuration_file(port: int) -> int:
-    """Return a descriptor of the configuration, in memory: nothing lies on disk when we are killed."""
+    """Return a descriptor of the configuration in memory, so that no file remains after a kill."""
     lines = (
         f"listener {port} {HOST}",
         "allow_anonymous true",
@@ -158,7 +158,7 @@ def _configuration_file(port: int) -> int:
         "log_type warning",
         "log_type information",
         "connection_messages false",
-        *(["user root"] if os.geteuid() == 0 else []),  # because who it runs as is decided here, where we are root
+        *(["user root"] if os.geteuid() == 0 else []),  # because `_without_root` chose the account
     )
     fd = os.memfd_create("mosquitto.conf")
     os.write(fd, ("\n".join(lines) + "\n").encode())
@@ -166,7 +166,7 @@ def _configuration_file(port: int) -> int:
 
 
 def _without_root() -> dict[str, Any]:
-    """Return who it runs as where we are root: its package's account, if there is one."""
+    """Return the account to run as where we are root: the package's own, if it exists."""
     if os.geteuid() != 0:
         return {}
     try:

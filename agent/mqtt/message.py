@@ -1,4 +1,4 @@
-"""A message on its way to the broker."""
+"""A message to publish, and the topics that every broker accepts."""
 
 from typing import Final
 
@@ -6,26 +6,27 @@ import msgspec
 
 _TOPIC_LIMIT: Final = 4096
 _LEVELS_LIMIT: Final = 100
-"""Mosquitto takes 200 levels, EMQX 128; a client that publishes to more is thrown out."""
+"""Mosquitto accepts 200 levels, EMQX 128; a client that publishes to more is disconnected."""
 
 
 class OutgoingMessage(msgspec.Struct, frozen=True):
-    """A message to publish. `correlation` goes along on MQTT 5 alone."""
+    """A message to publish."""
 
     topic: str
     payload: bytes
     qos: int = 1
     retain: bool = False
     correlation: bytes | None = None
+    """Correlation data, sent on MQTT 5 only."""
 
     @property
     def size_bytes(self) -> int:
-        """What it takes of the way to the broker, without headers."""
+        """Size of payload and topic, without headers."""
         return len(self.payload) + len(self.topic)
 
 
 def may_publish_to(topic: str) -> bool:
-    """Whether every broker takes a message on `topic`; one that closes on it would be tried again for ever."""
+    """Return True for a topic that every broker accepts; some disconnect on others, again at each retry."""
     if not topic or len(topic) > _TOPIC_LIMIT or topic.count("/") > _LEVELS_LIMIT:
         return False
     return topic.isprintable() and "+" not in topic and "#" not in topic

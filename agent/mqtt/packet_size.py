@@ -1,4 +1,4 @@
-"""How large a message is on the wire."""
+"""Size of a PUBLISH packet on the wire."""
 
 from typing import Final
 
@@ -9,7 +9,7 @@ _SEVEN_BITS: Final = 128
 
 
 def packet_bytes(message: OutgoingMessage, protocol: ProtocolVersion) -> int:
-    """Return the length of a PUBLISH as it is encoded (MQTT 5.0, section 3.3), its fixed header included."""
+    """Return the length of an encoded PUBLISH (MQTT 5.0, section 3.3) with its fixed header."""
     remaining = 2 + len(message.topic.encode()) + (2 if message.qos else 0) + len(message.payload)
     if protocol == "5":
         properties = 0 if message.correlation is None else 3 + len(message.correlation)

@@ -1,4 +1,4 @@
-"""The topics of contract.md: how they are built, and what an incoming one is about."""
+"""Topics of the contract: builder and parser."""
 
 import re
 from dataclasses import dataclass
@@ -12,20 +12,21 @@ Kind = Literal["product/set", "model/set", "prepare", "schedule/set", "bandwidth
 _OF_A_LINE: Final[tuple[Kind, ...]] = ("product/set", "model/set", "prepare")
 _OF_THE_DEVICE: Final[tuple[Kind, ...]] = ("schedule/set", "bandwidth/set", "ping")
 LARGE_KINDS: Final[frozenset[Kind]] = frozenset({"schedule/set", "cmd"})
-"""Kinds whose payload may have 64 KiB; the others' 4 KiB."""
+"""Kinds with payloads up to 64 KiB; the others have 4 KiB."""
 
 
 def is_id(text: str) -> bool:
-    """Whether `text` may name a device, a line or a stream."""
+    """Return True for a valid id of a device, line or stream."""
     return _ID.fullmatch(text) is not None
 
 
 @dataclass(frozen=True)
 class Incoming:
-    """What an incoming topic is about. `name`: the line, or for `cmd` the verb; None where it is the device."""
+    """The command that an incoming topic carries."""
 
     kind: Kind
     name: str | None = None
+    """The line, or for `cmd` the verb; None for a command of the device."""
 
 
 @dataclass(frozen=True)
@@ -37,17 +38,17 @@ class Topics:
 
     @cached_property
     def base(self) -> str:
-        """The common start, without a slash at its end."""
+        """The common prefix, without a trailing slash."""
         return f"{self.root}/{self.device}"
 
     @property
     def status(self) -> str:
-        """`online`, `stopped`, `offline`."""
+        """The device's status: `online`, `stopped` or `offline`."""
         return f"{self.base}/status"
 
     @property
     def ping(self) -> str:
-        """The agent's own, to itself."""
+        """The topic of the agent's echo ping."""
         return f"{self.base}/ping"
 
     def of_device(self, name: Literal["status", "meta", "cache", "health", "alert", "alerts", "ack"]) -> str:
@@ -63,13 +64,13 @@ class Topics:
         return f"{self.base}/stream/{stream}/{name}"
 
     def subscriptions(self, bindings: tuple[str, ...] = ()) -> list[str]:
-        """Return what to subscribe to after each connect (`ping` is the link's own matter)."""
+        """Return the filters to subscribe to after each connect; `ping` belongs to the link."""
         lines = [f"{self.base}/line/+/{kind}" for kind in _OF_A_LINE]
         device = [f"{self.base}/{kind}" for kind in _OF_THE_DEVICE if kind != "ping"]
         return [*lines, *device, f"{self.base}/cmd/+", *dict.fromkeys(bindings)]
 
     def parse(self, topic: str) -> Incoming | None:
-        """Return what an incoming topic is about, or None where it is not one of the device's own."""
+        """Return the command of an incoming topic; None for a topic that is not the device's own."""
         start = f"{self.base}/"
         if not topic.startswith(start):
             return None
@@ -83,7 +84,7 @@ class Topics:
         return _of_a_line(rest)
 
     def may_answer(self, response_topic: str) -> bool:
-        """Whether an answer may go to a topic that a client named: never onto one of this or another device's."""
+        """Return True where a response topic is allowed: none below our root, and none of the broker's."""
         return response_topic not in {"", self.root} and not response_topic.startswith((f"{self.root}/", "$"))
 
 

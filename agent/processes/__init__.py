@@ -1,1 +1,1 @@
-"""Children of control: how they are started, spoken to, watched and ended. Knows no concrete child."""
+"""Starts, supervises and stops control's child processes. Imports no concrete child."""

@@ -1,4 +1,4 @@
-"""Back-off between attempts: full jitter, capped, written once for everything that tries again."""
+"""Exponential backoff with full jitter and a cap, shared by every retry loop."""
 
 import random
 from typing import Final
@@ -28,10 +28,10 @@ class Backoff:
         return self._chance.uniform(0, bound_s)
 
     def next_at_cap_s(self) -> float:
-        """Return a delay drawn up to the cap: for what only somebody's change can cure."""
+        """Return a delay drawn up to the cap, for errors that a retry alone cannot cure."""
         self._bound_s = self._cap_s
         return self.next_s()
 
     def reset(self) -> None:
-        """Start again from the first bound: an attempt succeeded."""
+        """Reset the bound to `first_s` after a successful attempt."""
         self._bound_s = min(self._first_s, self._cap_s)

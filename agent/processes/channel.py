@@ -21,7 +21,7 @@ Incoming = TypeVar("Incoming", bound=Message)
 
 
 class ChannelClosedError(TransientError):
-    """The other side is gone, does not read, or sent what is no message of its kind."""
+    """The peer closed the channel, stopped reading, or sent an invalid message."""
 
 
 class Channel(Generic[Incoming]):

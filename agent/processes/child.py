@@ -1,4 +1,4 @@
-"""What every child does: say hello, beat, listen, and die with its parent."""
+"""Child process runtime: sends hello and heartbeats, receives messages, exits with its parent."""
 
 import logging
 import os
@@ -59,7 +59,7 @@ class Child(Generic[Incoming]):
             del self._busy_since_ns[thread]
 
     def _run(self, target: Callable[[], None]) -> None:
-        """Run one of the two threads that the process is nothing without: it ends with them."""
+        """Run an essential thread; end the process when the thread ends."""
         try:
             target()
         except BaseException:  # noqa: BLE001 - the process ends by it

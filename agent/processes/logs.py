@@ -1,4 +1,4 @@
-"""How every process of the agent logs: to stderr, one line an event, `key=value`; no secrets, and no flood."""
+"""Log setup of every process: one `key=value` line per event on stderr, redacted and deduplicated."""
 
 import logging
 import os

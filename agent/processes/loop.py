@@ -1,4 +1,4 @@
-"""Control's one loop: descriptors that become ready, and one inbox for what other threads and signal handlers say."""
+"""Control's event loop: ready descriptors, and one inbox for other threads and signal handlers."""
 
 import os
 import selectors

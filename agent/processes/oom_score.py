@@ -1,4 +1,4 @@
-"""Which process the kernel takes first when memory runs out: the worker, then a camera, never control before them."""
+"""Out-of-memory kill order: the worker first, then cameras, control last."""
 
 import logging
 from pathlib import Path

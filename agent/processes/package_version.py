@@ -1,4 +1,4 @@
-"""Which libraries are installed, and in which version; without importing any."""
+"""Installed library versions, looked up without importing the libraries."""
 
 from importlib import metadata
 from importlib.util import find_spec

@@ -1,4 +1,4 @@
-"""Processes that must not outlive the one that started them."""
+"""Parent-death signal for subprocesses that must not outlive their starter."""
 
 import shutil
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Files that belong to one user alone: mode 0600 in folders of 0700, whoever writes them."""
+"""Private files: mode 0600 in folders of mode 0700."""
 
 import os
 import stat

@@ -1,4 +1,4 @@
-"""Starts control's children, reads what they say, notices when they die or hang, and starts them again.
+"""Supervisor of control's children: starts them, reads their messages, restarts dead or hung ones.
 
 One recovery path: a child that died, hung or was asked to restart is killed, reaped, reported as ChildLost, and
 started again after a back-off with full jitter. All of it runs on control's loop; nothing here waits for a child.
@@ -34,7 +34,7 @@ _HELLO_DEADLINE_S: Final = 30.0
 
 @dataclass(frozen=True)
 class ChildSpec:
-    """How to start one child, and when it counts as hung.
+    """Start command and watchdog deadlines of one child.
 
     `command` gets one more word, the descriptor of its channel. `setup` makes its first message, anew at each start.
     `beat_deadline_s`: since its last beat; `busy_deadline_s`: since the call that it is in began.
@@ -76,7 +76,7 @@ class Supervisor:
         return self._children[name].pid
 
     def beat_age_s(self, name: str, now_s: float) -> float | None:
-        """Return how long a child has shown no progress; None where it is not up."""
+        """Return the seconds since a child's last progress; None while it is not running."""
         return self._children[name].silent_s(now_s)
 
     def tick(self, now_s: float) -> None:

@@ -1,4 +1,4 @@
-"""Threads that nobody has to look after: one that crashes says so, and begins again."""
+"""Background threads that report a crash and restart after a backoff."""
 
 import threading
 import time

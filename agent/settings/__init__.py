@@ -1,4 +1,4 @@
-"""The only reader of the configuration file and of the environment."""
+"""Configuration: the only reader of its file and of the environment."""
 
 from agent.settings.fields import canonical_product
 from agent.settings.findings import Finding, findings

@@ -1,4 +1,4 @@
-"""What keys must keep to among each other. Reads the raw tables, so that one bad value hides no other mistake."""
+"""Checks between keys, on the raw tables, so that one bad value hides no other mistake."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,7 +11,7 @@ Raw = dict[str, Any]
 
 
 def crosschecks(raw: Raw) -> Iterator[Finding]:
-    """Yield what is wrong between the keys of `raw`."""
+    """Yield the contradictions between keys of `raw`."""
     yield from _streams(raw)
     yield from _products(raw)
     yield from _lines_named(raw)

@@ -14,7 +14,7 @@ WHERE: Final = "environment"
 CONFIG: Final = "CHANGEOVER_CONFIG"
 _DELIMITER: Final = "__"
 _NOT_SETTINGS: Final = ("CHANGEOVER_TEST_", "CHANGEOVER_DEMO_")
-"""The scripts' own switches; a service that runs below them must not stumble over them."""
+"""Variables of the scripts, which must not be refused in a service started by them."""
 
 
 class _Overrides(BaseSettings, Settings):
@@ -22,7 +22,7 @@ class _Overrides(BaseSettings, Settings):
 
 
 class _Source(EnvSettingsSource):
-    """Reads the mapping that it is given, never the process's environment."""
+    """Source that reads a given mapping, never the process's environment."""
 
     def __init__(self, variables: Mapping[str, str]) -> None:
         self._variables = variables
@@ -38,7 +38,7 @@ def variable(path: tuple[str | int, ...]) -> str:
 
 
 def overrides(environ: Mapping[str, str]) -> tuple[dict[str, Any], list[Mistake]]:
-    """Return the tables that `environ` sets, and the mistakes in it; a value that cannot be read is never shown."""
+    """Return the tables set in `environ`, and its mistakes; an unreadable value is never shown."""
     tables: dict[str, dict[str, str]] = {}
     mistakes = []
     for name, value in environ.items():
@@ -74,7 +74,7 @@ def _alike(name: str) -> str:
 
 
 def merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """Lay `above` over `below`; a variable's name has no case, dash or dot, so `LINE_1` meets `line-1`."""
+    """Merge `above` over `below`; names ignore case, dash and dot, so `LINE_1` matches `line-1`."""
     result = dict(below)
     names = {_alike(name): name for name in below}
     for key, value in above.items():
@@ -85,7 +85,7 @@ def merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 
 
 def comes_from(values: object, path: tuple[str | int, ...]) -> bool:
-    """Tell whether the key at `path` was set in `values`, as `overrides` returns them."""
+    """Return True where `values`, as returned by `overrides`, set the key at `path`."""
     for part in path:
         if isinstance(values, list):
             return True

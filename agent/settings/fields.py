@@ -1,4 +1,4 @@
-"""The kinds of values that keys take, each with its validator. A validator's ValueError says what was expected."""
+"""Types of configuration values with their validators; a ValueError names what was expected."""
 
 import base64
 import binascii
@@ -23,6 +23,7 @@ PRODUCT: Final = 'a product of 1 to 64 printable characters, other than "0"'
 SOURCE: Final = "an rtsp:// or http:// URL, /dev/videoN, csi:N, gst:PIPELINE, a file or a folder"
 BROKER: Final = 'mqtt://HOST[:PORT], mqtts://HOST[:PORT] (credentials go into username and password_file) or "embedded"'
 CREDENTIALS: Final = "/etc/changeover/credentials"
+"""Folder of credentials for runs outside systemd."""
 _ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _VARIANT: Final = "a variant such as n, s, m-int8: 1 to 64 letters, digits, dots, dashes or underscores"
 _COMPUTE: Final = re.compile(r"auto|cpu|gpu|npu|(cuda|gpu|npu|dla)(:\d+)?|\d+", re.IGNORECASE)
@@ -39,9 +40,9 @@ _KEY_BYTES: Final = 32
 
 
 def canonical_product(value: object) -> str | None:
-    """Return the product that a key or a payload names, trimmed, `17.0` as `17`; None where it can name none.
+    """Return the canonical product of a key or payload, `17.0` as `17`; None where it names none.
 
-    `"0"` comes back as it is: it is the word for "not ready", and only a configuration may not use it.
+    `"0"` is returned unchanged: it means "not ready", and only a configuration may not use it.
     """
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         value = str(value)
@@ -88,7 +89,7 @@ def _absolute(value: Path, info: ValidationInfo) -> Path:
 
 
 def _secret(value: Path, info: ValidationInfo) -> Path:
-    """Return a file, or what `credential:NAME` means: where systemd put it, else where root keeps it."""
+    """Return a file, or resolve `credential:NAME` to systemd's folder, else to root's."""
     name = str(value).removeprefix("credential:")
     if name == str(value):
         return _absolute(value, info)
@@ -118,10 +119,10 @@ def _source(value: str, info: ValidationInfo) -> str:
 
 
 def _check_credentials(rest: str) -> None:
-    """Raise ValueError for a user or password that is not percent-encoded; `rest` is a URL without its scheme."""
+    """Raise ValueError for credentials that are not percent-encoded; `rest` is a URL without scheme."""
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
     user_info, separator, _ = authority.rpartition("@")
-    # A / ? or # in a password ends what a reader takes for the host: `user:` without a port, and an @ after it.
+    # Because / ? or # in a password ends the host for a parser: `user:` without a port, and an @ behind.
     cut = ":" in authority or rest[len(authority) :].startswith("#")
     if not separator and cut and _HOST_AFTER.search(rest) and not _PLAIN_HOST.fullmatch(authority):
         user_info = rest.rpartition("@")[0]
@@ -185,7 +186,7 @@ def _json_path(value: str) -> str:
 
 
 def _compiles(path: str) -> bool:
-    # only a filter can be wrong in more ways than the pattern above knows, and pays for the library
+    # imported here, because only a filter needs more than the pattern above
     from jsonpath import JSONPathError, compile  # noqa: A004, PLC0415 - see above; the library's own name
 
     try:
@@ -227,7 +228,7 @@ def _public_key(value: str) -> str:
 
 
 def _no_keys_yet(value: tuple[str, ...]) -> tuple[str, ...]:
-    # Models cannot carry a signature yet. To load them all the same would be to trust what the user does not.
+    # Refused, because models cannot be signed yet, and loading them unsigned would ignore the user's wish.
     if value:
         raise ValueError("an empty list: this release cannot check signatures yet")
     return value

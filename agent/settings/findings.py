@@ -1,4 +1,4 @@
-"""From pydantic's words to ours: where a mistake is, what was found, what was expected."""
+"""Translation of pydantic's errors: location, found value and expected value."""
 
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
@@ -12,7 +12,7 @@ _WORTH_HIDING: Final = {"username", "password_file", "key_file", "source", "trus
 
 
 class Finding(NamedTuple):
-    """A mistake before anybody knows which file it came from."""
+    """A mistake that is not yet assigned to a file."""
 
     path: tuple[str | int, ...]
     found: str
@@ -20,7 +20,7 @@ class Finding(NamedTuple):
 
 
 def findings(error: ValidationError, root: type[BaseModel]) -> list[Finding]:
-    """Translate every error of a validation of `root`; a field's description says what a missing key should be."""
+    """Translate all validation errors of `root`; a field's description is the text for a missing key."""
     return [_finding(details, root) for details in error.errors(include_url=False)]
 
 
@@ -61,7 +61,7 @@ def _keys(group: type[BaseModel]) -> Iterator[str]:
 
 
 def _group_at(path: tuple[str | int, ...], root: type[BaseModel]) -> type[BaseModel]:
-    """Return the model that the last part of `path` is, or should be, a key of."""
+    """Return the model that contains the last part of `path`."""
     group: Any = root
     for part in path[:-1]:
         field = group.model_fields.get(part)

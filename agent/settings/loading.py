@@ -1,4 +1,4 @@
-"""From a path and an environment to settings, or to every mistake in them."""
+"""Loading of settings from file and environment, with every mistake reported."""
 
 import sys
 from collections.abc import Mapping
@@ -21,12 +21,12 @@ else:
 
 PLACES: Final = ("/etc/changeover/changeover.toml", "config/changeover.toml")
 _CREDENTIALS: Final = "CREDENTIALS_DIRECTORY"
-"""Where systemd puts what the unit's LoadCredential= names, for this service only."""
+"""Set by systemd to the folder of the unit's LoadCredential= files."""
 _GROUPS: Final = ("device", "mqtt", "outbox", "catalog", "http")
 
 
 def find_file(path: Path | None, environ: Mapping[str, str]) -> Path:
-    """Return the configuration file: `path`, else $CHANGEOVER_CONFIG, else the first of PLACES that is there."""
+    """Return the configuration file: `path`, else $CHANGEOVER_CONFIG, else the first existing one of PLACES."""
     if path is not None:
         return path
     if named := environ.get(environment.CONFIG):
@@ -39,7 +39,7 @@ def find_file(path: Path | None, environ: Mapping[str, str]) -> Path:
 
 
 def read_toml(file: Path) -> dict[str, Any]:
-    """Read a TOML file. Raises SettingsError, with the line where TOML's own rules are broken."""
+    """Parse a TOML file. Raises SettingsError with the line of a syntax error."""
     try:
         return tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except tomllib.TOMLDecodeError as error:
@@ -55,7 +55,7 @@ def read_toml(file: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Draft:
-    """A configuration as it was read, with its mistakes; `settings` where there are none."""
+    """A configuration with its mistakes, or with `settings` where there are none."""
 
     file: Path
     raw: dict[str, Any]
@@ -64,12 +64,12 @@ class Draft:
     mistakes: tuple[Mistake, ...]
 
     def placed(self, finding: Finding) -> Mistake:
-        """Say whether a finding stands in the file or in the environment."""
+        """Assign a finding to the file or to the environment."""
         return _placed(finding, self.file, self.overrides)
 
 
 def draft(path: Path | None, environ: Mapping[str, str]) -> Draft:
-    """Read the configuration and judge it. Raises SettingsError where there is nothing to judge: no file, no TOML."""
+    """Read and validate the configuration. Raises SettingsError without a readable TOML file."""
     file = find_file(path, environ)
     values, mistakes = environment.overrides(environ)
     try:
@@ -77,14 +77,14 @@ def draft(path: Path | None, environ: Mapping[str, str]) -> Draft:
     except SettingsError as error:
         raise SettingsError([*error.mistakes, *mistakes]) from None
     for group in _GROUPS:
-        raw.setdefault(group, {})  # so that the defaults of relative paths know the file's folder too
+        raw.setdefault(group, {})  # because relative default paths need the file's folder, too
     settings, found = _validated(raw, file, environ.get(_CREDENTIALS))
     placed = [_placed(finding, file, values) for finding in (*found, *crosschecks(raw))]
     return Draft(file, raw, values, settings, (*placed, *mistakes))
 
 
 def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
-    """Read the configuration. Raises SettingsError with every mistake in the file and in `environ`."""
+    """Load the settings. Raises SettingsError with every mistake in the file and in `environ`."""
     read = draft(path, environ)
     if read.settings is None or read.mistakes:
         raise SettingsError(read.mistakes)
@@ -105,7 +105,7 @@ def _placed(finding: Finding, file: Path, values: dict[str, Any]) -> Mistake:
 
 
 def _line_of(error: tomllib.TOMLDecodeError) -> int | None:
-    # Only Python 3.14 gives the line as an attribute; before, it stands in the message: "... (at line 3, column 5)".
+    # Parsed, because only Python 3.14 has the line as an attribute: "... (at line 3, column 5)".
     text = str(error).rpartition("(at line ")[2].partition(",")[0]
     return int(text) if text.isdigit() else None
 

@@ -1,4 +1,4 @@
-"""A mistake in a file that a user wrote, said so that it can be mended without reading our code."""
+"""Mistakes in a user's files, worded so that a user can correct them."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -14,7 +14,7 @@ _SHOWN: Final = 60
 
 @dataclass(frozen=True)
 class Mistake:
-    """One mistake: where it stands, what was found there, and what was expected. Never holds a secret."""
+    """One mistake: location, found value and expected value; it never contains a secret."""
 
     file: str
     key: str
@@ -27,7 +27,7 @@ class Mistake:
 
 
 class SettingsError(MistakeError):
-    """Every mistake of one run."""
+    """All mistakes of one run."""
 
     def __init__(self, mistakes: Iterable[Mistake]) -> None:
         self.mistakes: Final = tuple(mistakes)
@@ -35,7 +35,7 @@ class SettingsError(MistakeError):
 
 
 def dotted(path: Sequence[str | int]) -> str:
-    """Write a path as a TOML reader would: `stream[1].fps`, `line."a b".default`."""
+    """Format a path as in TOML: `stream[1].fps`, `line."a b".default`."""
     text = ""
     for part in path:
         if isinstance(part, int):
@@ -46,7 +46,7 @@ def dotted(path: Sequence[str | int]) -> str:
 
 
 def shown(value: object) -> str:
-    """Show a value as it was found: short, and without what a URL may carry in user, password or query."""
+    """Format a found value: short, and without credentials or queries of a URL."""
     if isinstance(value, dict):
         return "a table"
     if isinstance(value, (list, tuple)):

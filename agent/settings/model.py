@@ -1,4 +1,4 @@
-"""The configuration as frozen objects: attributes are named as the keys of the file."""
+"""Configuration as frozen objects with the file's keys as attributes."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ _LINE: Final = "the id of a configured line"
 
 
 class Group(BaseModel):
-    """A table of the file. An unknown key in it is a mistake."""
+    """A table of the file; an unknown key is a mistake."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -38,7 +38,7 @@ def host_id() -> str:
 
 
 class DeviceSettings(Group):
-    """`[device]`. `hot_c` in °C; None: as each sensor's own limit says."""
+    """`[device]`: identity, state folder, memory budget and processor."""
 
     id: fields.Id = Field(default_factory=host_id)
     state_dir: fields.FilePath = Path("/var/lib/changeover")
@@ -46,15 +46,16 @@ class DeviceSettings(Group):
     compute: fields.Compute = "auto"
     prepared_max_bytes: fields.Size = 2 * 2**30
     hot_c: fields.Hot = "auto"  # type: ignore[assignment] # the validator makes a number of it, or None
+    """Temperature of the heat cap in °C; None: each sensor's own limit."""
 
     @property
     def cache_dir(self) -> Path:
-        """What the worker may lose: measures, and artifacts that it prepared."""
+        """Folder of disposable data: measurements and compiled artifacts."""
         return self.state_dir / "cache"
 
 
 class MqttSettings(Group):
-    """`[mqtt]`."""
+    """`[mqtt]`: broker, credentials and TLS."""
 
     url: fields.BrokerUrl = "mqtt://127.0.0.1:1883"
     root: fields.Root = "changeover/v1"
@@ -68,17 +69,17 @@ class MqttSettings(Group):
 
     @property
     def embedded(self) -> bool:
-        """Whether the agent starts a broker of its own, for a trial."""
+        """True where the agent starts its own broker, for a trial."""
         return self.url == "embedded"
 
     @property
     def tls(self) -> bool:
-        """Whether the connection is encrypted."""
+        """True for an encrypted connection."""
         return urlsplit(self.url).scheme == "mqtts"
 
     @property
     def host(self) -> str:
-        """The broker's host; of an embedded one, this device."""
+        """The broker's host; this device for an embedded one."""
         return urlsplit(self.url).hostname or "127.0.0.1"
 
     @property
@@ -87,7 +88,7 @@ class MqttSettings(Group):
         return urlsplit(self.url).port or (8883 if self.tls else 1883)
 
     def password(self) -> str | None:
-        """Read `password_file`, without the newline at its end. Raises MistakeError where it cannot be read."""
+        """Read `password_file` without its final newline. Raises MistakeError where that fails."""
         if self.password_file is None:
             return None
         try:
@@ -97,7 +98,7 @@ class MqttSettings(Group):
 
 
 class OutboxSettings(Group):
-    """`[outbox]`. `max_bytes` in bytes, `max_age` in seconds."""
+    """`[outbox]`, in bytes and seconds."""
 
     max_bytes: fields.Size = 256 * 2**20
     max_age: fields.Seconds = 7 * 86400.0
@@ -105,7 +106,7 @@ class OutboxSettings(Group):
 
 
 class CatalogSettings(Group):
-    """`[catalog]`."""
+    """`[catalog]`: the list of models and their store."""
 
     file: fields.FilePath = Path("models.toml")
     store_dir: fields.FilePath = Path("/var/lib/changeover/models")
@@ -113,25 +114,27 @@ class CatalogSettings(Group):
 
 
 class HttpSettings(Group):
-    """`[http]`. `bind` is HOST:PORT, or "" for none."""
+    """`[http]`: the server of /metrics and /healthz."""
 
     bind: fields.Bind = "127.0.0.1:9108"
+    """HOST:PORT, or "" for none."""
 
 
 class StreamSettings(Group):
-    """One `[[stream]]`. A `source` that is a path is absolute; `fps` 0 is as fast as it comes; `stall_s` 0 is never.
-
-    `open_s`: how long a network camera may take to answer.
-    """
+    """One `[[stream]]`."""
 
     id: fields.Id = Field(description=fields.ID)
     line: str = Field(description=_LINE)
     source: fields.Source = Field(repr=False, description=fields.SOURCE)
+    """A path is absolute."""
     fps: Annotated[float, Field(ge=0, le=1000)] = 15.0
+    """0: unpaced."""
     loop: bool = False
     publish: Publish = "all"
     stall_s: fields.Seconds = 3.0
+    """0: never stalled."""
     open_s: Annotated[fields.Seconds, Field(gt=0)] = 10.0
+    """Connect timeout of a network camera."""
 
 
 class LineSettings(Group):
@@ -146,18 +149,19 @@ class LineSettings(Group):
 
 
 class BindingSettings(Group):
-    """One `[[binding]]`. `value` is a JSON path; None: the payload itself."""
+    """One `[[binding]]`."""
 
     topic: fields.Topic = Field(description="the topic to listen to")
     line: str = Field(description=_LINE)
     value: fields.JsonPath | None = None
+    """JSON path of the value; None: the payload itself."""
 
 
 class ScheduleRule(Group):
-    """One `[[schedule]]`, in the file or in `schedule/set`.
+    """One `[[schedule]]`, in the file or in `schedule/set`; sets exactly one of `variant` and `model`.
 
-    `days` counts from 0 for Monday. `from_` > `to` passes midnight and belongs to the day that it began on; both the
-    same is the whole day. Exactly one of `variant` and `model` is set.
+    `days` counts from 0 for Monday. `from_` > `to` passes midnight and belongs to the day it began on; equal times are
+    the whole day.
     """
 
     line: str = Field(description=_LINE)
@@ -170,7 +174,7 @@ class ScheduleRule(Group):
 
 
 class BandwidthRule(Group):
-    """One `[[bandwidth]]`. At least one of `max_variant` and `publish` is set."""
+    """One `[[bandwidth]]`, which sets `max_variant`, `publish` or both."""
 
     line: str = Field(description=_LINE)
     below_kbps: Annotated[float, Field(gt=0, description="a number of kbit/s")]
@@ -179,7 +183,7 @@ class BandwidthRule(Group):
 
 
 class Settings(Group):
-    """The whole configuration, without a mistake in it."""
+    """The whole valid configuration."""
 
     device: DeviceSettings = Field(default_factory=DeviceSettings)
     mqtt: MqttSettings = Field(default_factory=MqttSettings)
@@ -198,9 +202,9 @@ class Settings(Group):
 
     @property
     def configuration_hash(self) -> str:
-        """sha256 of all values in a canonical form, without a secret that any of them holds."""
+        """sha256 of all values in canonical form, without secrets."""
         values = self.model_dump(mode="json", by_alias=True)
-        for key in ("password_file", "key_file"):  # the same in the service, where systemd puts them elsewhere
+        for key in ("password_file", "key_file"):  # name only, because systemd moves these files
             values["mqtt"][key] = Path(values["mqtt"][key] or "").name
         text = json.dumps(_without_secrets(values), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()

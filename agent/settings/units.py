@@ -1,4 +1,4 @@
-"""Sizes, durations, shares and times of day, as people write them. A ValueError says what was expected."""
+"""Parsers for sizes, durations, shares and times of day; a ValueError names what was expected."""
 
 import datetime as dt
 import re
@@ -29,13 +29,13 @@ DAYS: Final = 'days such as "mon-fri" or "sat,sun"'
 
 
 class MemoryBudget(msgspec.Struct, frozen=True):
-    """What resident models may take together: `bytes`, or `fraction` of what is available, or neither (auto)."""
+    """Memory budget for resident models: `bytes`, a `fraction` of available memory, or auto."""
 
     bytes: int | None = None
     fraction: float | None = None
 
     def resolve(self, available_bytes: int, auto_bytes: int) -> int:
-        """Return the budget in bytes; a fraction is of `available_bytes`, and `auto_bytes` what `auto` comes to."""
+        """Return the budget in bytes; `fraction` applies to `available_bytes`, `auto` is `auto_bytes`."""
         if self.bytes is not None:
             return self.bytes
         return auto_bytes if self.fraction is None else int(available_bytes * self.fraction)
@@ -60,7 +60,7 @@ def _quantity(value: object, units: dict[str, float], expected: str) -> float:
 
 
 def parse_size(value: object) -> int:
-    """Read a size in bytes."""
+    """Parse a size in bytes."""
     size_bytes = _quantity(value, {unit: float(factor) for unit, factor in _BYTES.items()}, SIZE)
     if not 0 <= size_bytes < float(2**63):
         raise ValueError(SIZE)
@@ -68,7 +68,7 @@ def parse_size(value: object) -> int:
 
 
 def parse_duration(value: object) -> float:
-    """Read a duration in seconds."""
+    """Parse a duration in seconds."""
     seconds = _quantity(value, _SECONDS, DURATION)
     if not 0 <= seconds < float("inf"):
         raise ValueError(DURATION)
@@ -76,7 +76,7 @@ def parse_duration(value: object) -> float:
 
 
 def parse_budget(value: object) -> MemoryBudget:
-    """Read `device.memory_budget`."""
+    """Parse `device.memory_budget`."""
     if isinstance(value, MemoryBudget):
         return value
     if value == "auto":
@@ -91,7 +91,7 @@ def parse_budget(value: object) -> MemoryBudget:
 
 
 def parse_clock(value: object) -> dt.time:
-    """Read a time of day without a zone; "24:00" is midnight."""
+    """Parse a time of day without a zone; "24:00" is midnight."""
     if value == "24:00":
         return dt.time(0)
     if isinstance(value, str) and re.fullmatch(r"\d\d:\d\d(:\d\d)?", value):
@@ -105,7 +105,7 @@ def parse_clock(value: object) -> dt.time:
 
 
 def parse_days(value: object) -> tuple[int, ...]:
-    """Read days of the week, 0 for Monday, sorted: "mon-fri", "fri-mon", "sat,sun", or a list of such."""
+    """Parse weekdays, 0 for Monday, sorted: "mon-fri", "fri-mon", "sat,sun", or a list of such."""
     items = value.split(",") if isinstance(value, str) else value
     if not isinstance(items, (list, tuple)) or not items:
         raise ValueError(DAYS)

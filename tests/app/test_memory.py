@@ -16,7 +16,7 @@ import pytest
 from agent.app.state_disk import snapshot_file
 from agent.app.state_disk.snapshot_file import STATE_DISK, SnapshotFile
 from agent.control.lines.changeover import KEPT_ANSWERS
-from agent.control.snapshot import Answered, LineSnapshot, Snapshot, Told
+from agent.control.snapshot import Answered, LineSnapshot, Snapshot, UnsentAck
 from agent.messages.events import Noticed
 from agent.messages.payloads import Ack
 
@@ -101,7 +101,7 @@ def test_every_field_comes_back_and_what_went_is_gone(tmp_path: Path) -> None:
         schedule="[]",
         kbps=500.0,
         kbps_topic="k",
-        telling=(Told(Ack("id-2", TOPIC, "done")),),
+        unsent_acks=(UnsentAck(Ack("id-2", TOPIC, "done")),),
         boots=("one",),
     )
     second = Snapshot(lines=first.lines, retained={"b": b"3"}, answers=answered(1, 2, 3), boots=("one", "two"))
@@ -120,7 +120,7 @@ def test_an_answer_costs_what_it_takes_and_the_oldest_go(tmp_path: Path, monkeyp
     count = 4 * KEPT_ANSWERS
     for number in range(count):
         kept = answered(*range(max(0, number - KEPT_ANSWERS + 1), number + 1))
-        file.save(Snapshot(lines=of("17").lines, answers=kept, telling=(Told(kept[-1].ack),)))
+        file.save(Snapshot(lines=of("17").lines, answers=kept, unsent_acks=(UnsentAck(kept[-1].ack),)))
     assert SnapshotFile(tmp_path).load().answers == kept
     file.close()
     assert (_written_bytes() - before) / count < 8192

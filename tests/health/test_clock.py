@@ -25,7 +25,7 @@ def timedatectl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(ctypes, "CDLL", lambda *_arguments, **_named: Forbidding())
     monkeypatch.setattr(clock_sync, "_COMMAND", ("cat", str(said)))
     monkeypatch.setattr(clock_sync, "_FIRST_S", DEADLINE_S)
-    monkeypatch.setattr(clock_sync, "_asker", clock_sync._Asker())
+    monkeypatch.setattr(clock_sync, "_timedated", clock_sync._TimedatedClient())
     return said
 
 
@@ -44,7 +44,7 @@ def test_the_answer_is_kept_for_a_while_then_asked_anew_without_waiting(
     assert not clock_sync.is_synchronised()
     timedatectl.write_text("yes\n")
     assert not clock_sync.is_synchronised()
-    monkeypatch.setattr(clock_sync._asker, "_due_s", 0.001)
+    monkeypatch.setattr(clock_sync._timedated, "_due_s", 0.001)
     limit_s = time.monotonic() + DEADLINE_S
     while not clock_sync.is_synchronised():
         assert time.monotonic() < limit_s

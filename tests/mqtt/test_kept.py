@@ -378,7 +378,7 @@ def test_a_system_that_has_no_descriptor_left_is_no_end_of_the_outbox(
         raise OSError(errno.EMFILE, "Too many open files")
 
     bench = make_bench(tmp_path / "outbox.db")
-    monkeypatch.setattr(bench.outbox._keeper, "_retry_s", 0.1)
+    monkeypatch.setattr(bench.outbox._writer, "_retry_s", 0.1)
     bench.keep(0)
     bench.until_written()
     with monkeypatch.context() as patch:

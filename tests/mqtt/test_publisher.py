@@ -6,7 +6,7 @@ import pytest
 
 from agent.mqtt.endpoint.connect_errors import Outcome
 from agent.mqtt.link.connection import Answered
-from agent.mqtt.link.graceful_disconnect import Beside
+from agent.mqtt.link.graceful_disconnect import ExtraReader
 from agent.mqtt.message import OutgoingMessage
 from agent.mqtt.outbox.outbox import Outbox
 from agent.mqtt.outbox.sqlite_store import Bounds
@@ -53,7 +53,7 @@ class DummyLink:
         self.given_up.append(detail)
         self.connect(0)
 
-    def hold(self, seconds: float, owes: Callable[[], bool], beside: Beside | None) -> None:
+    def hold(self, seconds: float, owes: Callable[[], bool], beside: ExtraReader | None) -> None:
         del seconds, beside
         while owes() and self._unanswered:
             self.acknowledge()

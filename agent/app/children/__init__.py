@@ -1,1 +1,1 @@
-"""Starts and hears camera processes and the worker."""
+"""Child processes: cameras and the worker, with their messages checked."""

@@ -1,4 +1,4 @@
-"""The streams of the device: their slots, their camera processes, and how they are doing."""
+"""Camera processes of all streams, with their frame slots and status."""
 
 import logging
 import time
@@ -19,13 +19,13 @@ _log: Final = logging.getLogger(__name__)
 _CAMERA_MODULE: Final = "agent.capture.process"
 _BEAT_DEADLINE_S: Final = 1.5
 _DRIVER_MARGIN_S: Final = 8.0
-"""Opening and reading have time-outs; a driver that ignores them is cured by killing the process this much later."""
+"""A driver that ignores its timeouts is killed with its process this much later."""
 _TRIGGERED_READ_S: Final = 60.0
-"""A connection to a triggered camera that brought nothing for this long is made anew."""
+"""A triggered camera is reconnected after this long without a frame."""
 _STALL_MARGIN_S: Final = 0.3
-"""A stall is said a little early, so that the word is on the broker within `stall_s`."""
+"""A stall is reported this much early, so that it reaches the broker within `stall_s`."""
 _PERIODS_ALLOWED: Final = 1.25
-"""A stream that is to bring a frame each 5 s has not stalled after 3."""
+"""Frame periods before a stall: a stream of one frame in 5 s has not stalled after 3 s."""
 
 
 @dataclass
@@ -57,7 +57,7 @@ class _Stream:
 
 
 class Cameras:
-    """Owns slots and camera processes. `on_change(stream, status, detail)` is called on the loop's thread."""
+    """Owner of frame slots and camera processes; calls `on_change(stream, status, detail)` on the loop's thread."""
 
     def __init__(
         self,
@@ -71,12 +71,12 @@ class Cameras:
         self._by_child: Final = {stream.child: stream for stream in self._streams.values()}
 
     def start(self) -> None:
-        """Start one camera process a stream."""
+        """Start one camera process for each stream."""
         for stream in self._streams.values():
             self._supervisor.start(_spec(stream))
 
     def owns(self, child: str) -> bool:
-        """Return whether `child` is one of the camera processes."""
+        """Return True where `child` is a camera process."""
         return child in self._by_child
 
     def of(self, child: str) -> str:
@@ -84,11 +84,11 @@ class Cameras:
         return self._by_child[child].settings.id
 
     def slots(self) -> dict[str, FrameSlot]:
-        """Return the slot of each stream, for the worker."""
+        """Return the frame slot of each stream, for the worker."""
         return {id_: stream.slot for id_, stream in self._streams.items()}
 
     def counters(self) -> dict[str, SlotCounters]:
-        """Return each stream's counters."""
+        """Return the slot counters of each stream."""
         return {id_: stream.slot.counters() for id_, stream in self._streams.items()}
 
     def children(self) -> dict[str, str]:
@@ -96,7 +96,7 @@ class Cameras:
         return {id_: stream.child for id_, stream in self._streams.items()}
 
     def take(self, child: str, message: CameraMessage | ChildLost | Message) -> None:
-        """Note what a camera process says, or that it is gone."""
+        """Handle a message from a camera process, or its loss."""
         stream = self._by_child[child]
         match message:
             case Log():
@@ -116,7 +116,7 @@ class Cameras:
                     self._set(stream, "offline", message.detail)
 
     def tick(self) -> None:
-        """Find streams that came to life or stalled; a stalled camera's process is killed, and comes back."""
+        """Update the status of streams, and restart the process of a stalled camera."""
         for stream in self._streams.values():
             if not stream.opened_ns or stream.ended:
                 continue
@@ -128,7 +128,7 @@ class Cameras:
                 self._set(stream, "online", stream.detail)
 
     def close(self) -> None:
-        """Release the slots; the children are the supervisor's."""
+        """Close the slots; the supervisor ends the processes."""
         for stream in self._streams.values():
             stream.slot.close()
 
@@ -144,7 +144,7 @@ class Cameras:
         return time.monotonic_ns() - seen_ns > allowed_s * 1e9
 
     def _set(self, stream: _Stream, status: StreamStatus, detail: str, *, news: bool = False) -> None:
-        """Tell of another status, or of `news` about the same one."""
+        """Report a changed status, or `news` about the same one."""
         stream.detail = detail
         if news or status != stream.status:
             stream.status = status

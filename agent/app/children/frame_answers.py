@@ -1,4 +1,4 @@
-"""What control knows of frames and their answers, from slots, beats and the answers themselves."""
+"""Frame timing of each stream, from slots, worker heartbeats and detections."""
 
 import time
 from collections.abc import Iterable, Mapping
@@ -12,7 +12,7 @@ from agent.processes.slots.frame_slot import SlotCounters
 from agent.settings import StreamSettings
 
 _NEWEST: Final = 0.25
-"""The weight of the newest inference in what one usually takes."""
+"""Weight of the newest inference in the moving average."""
 
 
 @dataclass
@@ -27,13 +27,13 @@ class _Stream:
 
 
 class Answers:
-    """For the loop's thread."""
+    """Frame timing of all streams, for the loop's thread."""
 
     def __init__(self, streams: tuple[StreamSettings, ...]) -> None:
         self._streams: Final = {one.id: _Stream(one.line, steady=one.stall_s > 0) for one in streams}
 
     def answered(self, message: Detections) -> None:
-        """Note an answer."""
+        """Record an answered frame."""
         stream = self._streams[message.stream]
         stream.answered_s = time.monotonic()
         stream.missed = 0
@@ -41,7 +41,7 @@ class Answers:
         stream.infer_s += (infer_s - stream.infer_s) * (_NEWEST if stream.infer_s else 1.0)
 
     def told(self, streams: Iterable[StreamProgress]) -> None:
-        """Note what the worker says of its streams; an answer on the way counts from when the worker gave it."""
+        """Record the worker's progress report; an answer counts from when the worker gave it."""
         for one in streams:
             stream = self._streams[one.stream]
             stream.answered_s = max(stream.answered_s, one.answered_ns / 1e9)
@@ -49,12 +49,12 @@ class Answers:
             stream.missed_s, stream.missed = one.missed_ns / 1e9, one.missed
 
     def worker_lost(self) -> None:
-        """Note that no frame of before will be answered; the next worker begins anew."""
+        """Forget frames in flight, because a lost worker answers none."""
         for stream in self._streams.values():
             stream.missed, stream.infer_s = 0, 0.0
 
     def seen(self, counters: Mapping[str, SlotCounters], lines: Iterable[Line]) -> dict[str, Seen]:
-        """Return how every stream's frames fare now."""
+        """Return the frame timing of every stream."""
         active = {line.id: line.active for line in lines}
         turns_s: dict[str | None, float] = {}
         for stream in self._streams.values():

@@ -1,4 +1,4 @@
-"""What resident models may take together on this device."""
+"""Memory budget for resident models."""
 
 import logging
 from typing import Final
@@ -10,24 +10,24 @@ from agent.settings import Settings
 _log: Final = logging.getLogger(__name__)
 _MIB: Final = 1 << 20
 PROCESSES_BYTES: Final = 256 * _MIB
-"""Control, and the worker without its models: Python, a runtime, its kernels and its threads."""
+"""Memory of control and of the worker without models: Python, runtime, kernels, threads."""
 CAMERA_BYTES: Final = 96 * _MIB
-"""One camera process with its slot."""
+"""Memory of one camera process with its slot."""
 GPU_CONTEXT_BYTES: Final = 512 * _MIB
-"""A CUDA context with its kernels, on a GPU with memory of its own."""
+"""Memory of a CUDA context with its kernels, on a discrete GPU."""
 SPARE_SHARE: Final = 0.1
-"""Of what is available: what a load takes for a moment beyond its model, and what else the device does."""
+"""Share kept free of what is available: peaks during a load, and other programs."""
 LEAST_SHARE: Final = 0.25
-"""Of what is available, however little that is: a device too small for the reserve can still run a small model."""
+"""Least share of what is available, so that a small device can still run a small model."""
 
 
 def auto_bytes(available: int, own_bytes: int) -> int:
-    """Return the budget for `auto`: what is available, less the reserve (`own_bytes`, and the spare share)."""
+    """Return the budget for `auto`: available bytes, less `own_bytes` and the spare share."""
     return int(max(available * LEAST_SHARE, available * (1.0 - SPARE_SHARE) - own_bytes))
 
 
 def decide(settings: Settings) -> int:
-    """Return the budget in bytes, from what is available now: at the agent's start, before worker and cameras run."""
+    """Return the budget in bytes from the memory available now, before worker and cameras start."""
     device = settings.device
     device_bytes = free_device_bytes(device.compute)
     if device_bytes is None:

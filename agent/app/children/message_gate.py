@@ -1,11 +1,11 @@
-"""The edge of the channels: what a child says of streams and lines that are not its own, or cannot be, is refused."""
+"""Validation of messages from child processes, which run foreign weights and streams."""
 
 import math
 from collections.abc import Collection
 from functools import singledispatchmethod
 from typing import Final
 
-from agent.messages import children as said
+from agent.messages import children
 from agent.messages.children import Message, StageTimes, SwapReport
 
 _LONGEST_MS: Final = 86_400_000.0
@@ -13,14 +13,14 @@ _MOST: Final = 1 << 62
 
 
 class Gate:
-    """Judges messages by what can be; a child runs somebody's weights or decodes somebody's stream."""
+    """Validator that refuses messages about foreign lines or streams, or with impossible values."""
 
     def __init__(self, lines: Collection[str], streams: Collection[str]) -> None:
         self._lines: Final = frozenset(lines)
         self._streams: Final = frozenset(streams)
 
     def why_not(self, message: Message, now_ns: int) -> str | None:
-        """Return why a message of the worker is refused; None for one that can be. `now_ns` is CLOCK_MONOTONIC."""
+        """Return the reason to refuse a worker's message, or None. `now_ns` is CLOCK_MONOTONIC."""
         line, stream = getattr(message, "line", None), getattr(message, "stream", None)
         if line is not None and line not in self._lines:
             return f"no line {line!r}"
@@ -29,7 +29,7 @@ class Gate:
         return self._impossible(message, now_ns)
 
     def why_not_of_camera(self, stream: str, message: Message) -> str | None:
-        """Return why a message of the camera process of `stream` is refused."""
+        """Return the reason to refuse a message from the camera process of `stream`, or None."""
         named = getattr(message, "stream", stream)
         return None if named == stream else f"it is the camera of {stream!r}, not of {named!r}"
 
@@ -38,7 +38,7 @@ class Gate:
         return None
 
     @_impossible.register
-    def _(self, message: said.Detections, now_ns: int) -> str | None:
+    def _(self, message: children.Detections, now_ns: int) -> str | None:
         if not 0 <= message.captured_ns <= now_ns:
             return f"captured_ns {message.captured_ns}"
         if not 0 <= message.frame <= _MOST or any(not 0 <= count <= _MOST for _, count in message.counts):
@@ -48,25 +48,25 @@ class Gate:
         return None if _are_times(message.stages_ms) else f"stages {message.stages_ms}"
 
     @_impossible.register
-    def _(self, message: said.Swapped, _now_ns: int) -> str | None:
+    def _(self, message: children.Swapped, _now_ns: int) -> str | None:
         report = message.report
         return None if _is_report(report) else f"report {report}"
 
     @_impossible.register
-    def _(self, message: said.InferenceFailed, _now_ns: int) -> str | None:
+    def _(self, message: children.InferenceFailed, _now_ns: int) -> str | None:
         return None if 0 <= message.in_a_row <= _MOST else f"in_a_row {message.in_a_row}"
 
     @_impossible.register
-    def _(self, message: said.CacheState, _now_ns: int) -> str | None:
+    def _(self, message: children.CacheState, _now_ns: int) -> str | None:
         sizes = (message.budget_bytes, message.used_bytes, *(model.bytes for model in message.models))
         return None if all(0 <= size <= _MOST for size in sizes) else f"bytes {sizes[:8]}"
 
     @_impossible.register
-    def _(self, message: said.MemoryKept, _now_ns: int) -> str | None:
+    def _(self, message: children.MemoryKept, _now_ns: int) -> str | None:
         return None if 0 <= message.bytes <= _MOST else f"bytes {message.bytes}"
 
     @_impossible.register
-    def _(self, message: said.Beat, now_ns: int) -> str | None:
+    def _(self, message: children.Beat, now_ns: int) -> str | None:
         for one in message.streams:
             if one.stream not in self._streams:
                 return f"no stream {one.stream!r}"
@@ -83,4 +83,4 @@ def _is_report(report: SwapReport) -> bool:
 
 def _are_times(stages: StageTimes) -> bool:
     times_ms = (stages.capture, stages.wait, stages.preprocess, stages.infer, stages.decode)
-    return all(-_LONGEST_MS <= one <= _LONGEST_MS for one in times_ms)  # never true of NaN
+    return all(-_LONGEST_MS <= one <= _LONGEST_MS for one in times_ms)  # also False for NaN

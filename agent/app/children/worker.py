@@ -1,4 +1,4 @@
-"""The worker as control sees it: how to start it, and what it is to know first."""
+"""Start parameters of the worker process."""
 
 import os
 from typing import Final
@@ -12,14 +12,14 @@ from agent.settings import Settings
 
 WORKER: Final = "worker"
 HUNG_AFTER_S: Final = 2.0
-"""Without progress for so long, `ready` is withdrawn; the contract allows 3 s."""
+"""`ready` is cleared after this long without progress; the contract allows 3 s."""
 _MODULE: Final = "agent.inference.process"
 _GIVEN_UP_AFTER_S: Final = 10.0
-"""Importing a large runtime may hold Python for seconds; a worker that shows nothing for longer is killed."""
+"""A worker without progress is killed after this time; the import of a runtime may take seconds."""
 
 
 def worker_spec(settings: Settings, slots: dict[str, FrameSlot], budget_bytes: int) -> ChildSpec:
-    """Return how to start the worker. Its memory goes first when the kernel has to choose (see process)."""
+    """Return the start parameters of the worker. The kernel's OOM killer takes the worker first."""
     streams = tuple(WorkerStream(stream.id, stream.line, slots[stream.id].descriptors()) for stream in settings.stream)
     longest_s = max((line.changeover_timeout_s for line in settings.line.values()), default=30.0)
     setup = WorkerSetup(

@@ -1,1 +1,1 @@
-"""Checks, reads and reloads the configuration."""
+"""Checks, loads and reloads the configuration."""

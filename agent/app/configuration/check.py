@@ -1,4 +1,4 @@
-"""`changeover check`: every mistake in configuration, catalog and the files that they name, in one run."""
+"""`changeover check`: reports every mistake in configuration, catalog and named files at once."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ _READABLE: Final = ("password_file", "ca_file", "cert_file", "key_file")
 
 @dataclass(frozen=True)
 class Checked:
-    """What a check found: mistakes, or one line about what is configured, with both of its files as they were read."""
+    """Result of a check: all mistakes, or a summary with the checked settings and catalog."""
 
     mistakes: tuple[Mistake, ...]
     summary: str = ""
@@ -27,7 +27,7 @@ class Checked:
 
 
 def check(config: Path | None, environ: Mapping[str, str]) -> Checked:
-    """Check the configuration in `config` (None: at its usual places) and all that it names. Reads models whole."""
+    """Check the configuration in `config` (None: the usual places) with all named files, models included."""
     try:
         read = draft(config, environ)
     except SettingsError as error:
@@ -48,7 +48,7 @@ def check(config: Path | None, environ: Mapping[str, str]) -> Checked:
 
 
 def _catalog(read: Draft) -> Catalog | None:
-    """Load the catalog, also where another part of the configuration is wrong; None where its name is."""
+    """Load the catalog, also where other sections are wrong; None where its own section is."""
     try:
         where = CatalogSettings.model_validate(read.raw["catalog"], context={"base": read.file.absolute().parent})
     except ValidationError:

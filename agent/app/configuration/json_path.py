@@ -1,4 +1,4 @@
-"""Where in a PLC's own JSON document a value stands."""
+"""JSON path to a value in a PLC's own document."""
 
 import re
 from collections.abc import Callable
@@ -10,11 +10,11 @@ _SHORTHAND: Final = re.compile(r"\.([^.\[\]]+)")
 
 
 def reader(path: str) -> Callable[[object], object]:
-    """Return what finds the one value at `path`. Raises MistakeError for a path that cannot be read.
+    """Compile `path` into a function that returns the one value there.
 
-    What it returns raises LookupError where a document has no value there.
+    Raises MistakeError for an invalid path. The function raises LookupError for a document without one value there.
     """
-    # Only a plant with such a binding pays for the library: some 4 MB and 0.1 s.
+    # Imported here, because the library costs 4 MB and 0.1 s that few plants need.
     from jsonpath import JSONPathError, compile  # noqa: A004, PLC0415 - see above; the library's own name
 
     try:
@@ -29,7 +29,7 @@ def reader(path: str) -> Callable[[object], object]:
         try:
             found = compiled.findall(parsed) if isinstance(parsed, (dict, list)) else []
         except (JSONPathError, RecursionError) as error:
-            # A document may be nested as deep as its 4 KiB allow; one without end is no value either.
+            # RecursionError, because 4 KiB allow a document nested deeper than the stack.
             raise LookupError(f"nothing at {path} in the document: {error}") from None
         if len(found) != 1:
             raise LookupError(f"nothing at {path} in the document")
@@ -39,6 +39,6 @@ def reader(path: str) -> Callable[[object], object]:
 
 
 def _bracketed(match: re.Match[str]) -> str:
-    # Names such as `1st` or `order no` need quotes in the standard (RFC 9535), and none in our configuration.
+    # Because RFC 9535 requires quotes around names such as `1st`, and our configuration does not.
     name = match[1].replace("\\", "\\\\")
     return f"['{name}']"

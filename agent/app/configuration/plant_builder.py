@@ -1,4 +1,4 @@
-"""The configured world, in the shape that decisions take."""
+"""Builder of control's plant from settings and catalog."""
 
 from agent.app.configuration.json_path import reader
 from agent.control.plant import Binding, LineRules, Plant
@@ -8,7 +8,7 @@ from agent.settings import BindingSettings, LineSettings, Settings
 
 
 def plant_of(settings: Settings, catalog: Catalog, boot: str) -> Plant:
-    """Return the plant that `settings` and `catalog` describe. Raises MistakeError for a JSON path that is none."""
+    """Build the plant from settings and catalog. Raises MistakeError for an invalid JSON path."""
     return Plant(
         base=base_topic(settings),
         boot=boot,
@@ -45,7 +45,7 @@ def _binding(binding: BindingSettings) -> Binding:
 
 
 def _rank(catalog: Catalog, name: str, variant: str) -> float:
-    """Return where a variant stands; the lowest place for a word that nothing here knows."""
+    """Return the rank of a variant; an unknown word ranks lowest."""
     own = [one.rank for one in catalog.versions if (one.name, one.variant) == (name, variant)]
     others = [one.rank for one in catalog.versions if one.variant == variant]
     return next(iter([*own, *others]), rank_of(variant) or 0.0)

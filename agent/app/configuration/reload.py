@@ -1,4 +1,4 @@
-"""Reads configuration and catalog again, while everything runs."""
+"""Reload of configuration and catalog while the agent runs."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -13,13 +13,13 @@ from agent.models.catalog import Catalog
 from agent.settings import Settings
 
 _FOR_LIFE: Final = ("device", "mqtt", "outbox", "http", "stream")
-"""What is built at the start; a change of these needs a restart."""
+"""Sections read at the start only; a change of these needs a restart."""
 _NAMED: Final = 8
-"""Changes that are named; of further ones, how many."""
+"""Changed keys that the answer names; further ones are counted."""
 
 
 def read_again(context: Context) -> tuple[Context, Reloaded]:
-    """Return what holds from now on: the old context, and what is wrong, where there is a mistake in the new one."""
+    """Reload configuration and catalog; on a mistake, return the old context and the reason."""
     if context.reread is None:
         return context, Reloaded(None, "this agent was started without a configuration file")
     try:
@@ -39,7 +39,7 @@ def _kept(before: Settings, read: Settings) -> Settings:
 
 
 def _left_out(before: Settings, read: Settings) -> str:
-    """Name the keys whose change waits for a restart, never their values, which may be secret."""
+    """Name the changed keys that need a restart, never their values, which may be secret."""
     changed = [key for name in _FOR_LIFE for key in _changes(name, getattr(before, name), getattr(read, name))]
     more = f" and {len(changed) - _NAMED} more" if len(changed) > _NAMED else ""
     return f"a change of {', '.join(changed[:_NAMED])}{more} needs a restart" if changed else ""

@@ -1,1 +1,1 @@
-"""Publishes what the device says of itself."""
+"""Publishes the state of the device: topics, metrics, health and systemd status."""

@@ -1,4 +1,4 @@
-"""What the worker's ledger says, as `cache` carries it, with the decisions that led there and their counts."""
+"""Payload of the `cache` topic: resident models, evictions and refusals."""
 
 import logging
 from collections import Counter, deque
@@ -12,7 +12,7 @@ _TOLD: Final = 8
 
 
 class CacheTopic:
-    """Folds the worker's messages. Counts are of this boot, over the worker's restarts. One thread: control's loop."""
+    """Cache state with counts since boot, also over worker restarts; for control's loop alone."""
 
     def __init__(self) -> None:
         self._state: CacheState | None = None
@@ -22,7 +22,7 @@ class CacheTopic:
         self._refused: Final[Counter[CacheReason]] = Counter()
 
     def take(self, message: CacheState | CacheDecided | MemoryKept) -> None:
-        """Note what the worker says."""
+        """Record a message of the worker about its cache."""
         match message:
             case CacheState():
                 self._state = message
@@ -32,13 +32,13 @@ class CacheTopic:
                 self._decide(message.decision)
 
     def worker_lost(self) -> None:
-        """Note that the worker is gone, and gave all its memory back that way."""
+        """Record an empty cache, because a lost worker has returned its memory."""
         self._kept_bytes = 0
         if self._state is not None:
             self._state = CacheState(self._state.budget_bytes, 0, ())
 
     def payload(self) -> Cache | None:
-        """Return what `cache` says now; None as long as no worker has told its ledger."""
+        """Return the `cache` payload; None before the first report of a worker."""
         if self._state is None:
             return None
         models = [CacheModel(m.model, m.bytes, m.state, m.last_use, m.reserved_for) for m in self._state.models]
@@ -53,7 +53,7 @@ class CacheTopic:
         )
 
     def counts(self) -> tuple[dict[CacheReason, int], dict[CacheReason, int]]:
-        """Return how many models were evicted and refused in this boot, by reason."""
+        """Return evictions and refusals since boot, by reason."""
         return dict(self._evicted), dict(self._refused)
 
     def _decide(self, decision: CacheDecision) -> None:

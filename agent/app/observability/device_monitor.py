@@ -1,4 +1,4 @@
-"""What the device measures of itself, and what that asks of the lines: caps by heat and want of memory."""
+"""Monitor of temperature and memory, which cap the models of all lines."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -21,10 +21,10 @@ Decide = Callable[[CapChanged | Noticed], None]
 
 
 class DeviceMonitor:
-    """Owns the probes. Everything is called on the loop's thread, and returns at once, however slow a sensor is."""
+    """Owner of the probe threads. All methods run on the loop's thread and never wait for a sensor."""
 
     def __init__(self, state: State, hot_c: float | None, decide: Decide, device: Device | None = None) -> None:
-        """`device` is given by tests; left out, it is the one that we run on."""
+        """Store the parts; only tests pass a `device`."""
         self._state: Final = state
         self._decide: Final = decide
         self._device: Final = device or Device(own_probes(), Host())
@@ -35,23 +35,23 @@ class DeviceMonitor:
 
     @property
     def caps(self) -> Mapping[str, str]:
-        """The largest variant that each rule allows, where it holds one down."""
+        """The largest allowed variant, by rule in force."""
         return {str(rule): variant for rule, variant in self._stress.caps().items()}
 
     def start(self) -> None:
-        """Begin to measure."""
+        """Start the probes."""
         self._device.start()
 
     def stop(self) -> None:
-        """Measure no more."""
+        """Stop the probes."""
         self._device.stop()
 
     def ages_s(self, now_s: float) -> dict[str, float]:
-        """Return how old each source's last reading is."""
+        """Return the age of each source's last reading."""
         return self._device.ages_s(now_s)
 
     def tick(self, now_s: float, pids: Callable[[], dict[str, int]]) -> None:
-        """Take up the newest readings once a second, and let control know of the caps that follow."""
+        """Take the newest readings once a second, and report changed caps to control."""
         if now_s < self._look_due_s:
             return
         self._look_due_s = now_s + _LOOK_INTERVAL_S

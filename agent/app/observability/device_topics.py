@@ -1,4 +1,4 @@
-"""What the device says of itself, beside its lines: status, meta, cache, health; and what it takes back."""
+"""The device's own retained topics: status, meta, cache, alerts and stream status; and `health`."""
 
 from collections.abc import Iterable, Mapping
 from typing import Final, Literal
@@ -28,15 +28,15 @@ from agent.mqtt.publishing.publisher import Publisher
 from agent.mqtt.topics import is_id
 
 _RUNTIMES: Final = ("openvino", "onnxruntime", "ultralytics")
-"""In the order in which `backend = "auto"` prefers them for an ONNX file."""
+"""In the order that `backend = "auto"` prefers for an ONNX file."""
 _Retained = Literal["ready", "phase", "model/state", "state"]
 _MOST_CLEARED: Final = 1024
-"""A broker full of strangers' retained topics must not fill our memory with their names."""
+"""Bound on cleared topics, so that a broker full of foreign topics cannot fill our memory."""
 _LINE_TOPICS: Final[tuple[_Retained, ...]] = ("ready", "phase", "model/state", "state")
 
 
 class DeviceTopics:
-    """Keeps the device's own retained topics true. For the loop's thread."""
+    """Publisher of the device's own topics, for the loop's thread."""
 
     def __init__(self, context: Context, state: State, publisher: Publisher, link: Link) -> None:
         self._context = context
@@ -52,11 +52,11 @@ class DeviceTopics:
 
     @property
     def cache(self) -> Cache | None:
-        """What `cache` says now; None as long as no worker has told its ledger."""
+        """The `cache` payload; None before the first report of a worker."""
         return self._ledger.payload()
 
     def say_start(self) -> None:
-        """Set the first truth: online, every stream offline, no alert; lines follow from the first decision."""
+        """Publish the initial state: online, every stream offline, no alert."""
         self._publisher.send_state(self._topics.status, b"online")
         self._publisher.send_state(self._topics.of_device("alerts"), b"[]")
         for stream, status in self._state.streams.items():
@@ -64,39 +64,39 @@ class DeviceTopics:
         self._say_meta()
 
     def say_versions(self, versions: dict[str, str]) -> None:
-        """Note what the worker runs on."""
+        """Publish the versions of the worker's runtimes."""
         self._versions |= versions
         self._say_meta()
 
     def say_configuration(self, context: Context) -> None:
-        """Note that configuration and catalog were read again: subscribe to what is new, and say what is known."""
+        """Subscribe to the topics of a reloaded configuration, and publish `meta`."""
         self._context = context
         self._link.listen(self._commands())
         self._say_meta()
 
     def say_cache(self, message: CacheState | CacheDecided | MemoryKept) -> None:
-        """Publish the worker's ledger, and why it is so."""
+        """Publish the cache after a report of the worker."""
         self._ledger.take(message)
         self._say_ledger()
 
     def say_no_cache(self) -> None:
-        """Note that the worker is gone, with every model that it held."""
+        """Publish an empty cache after the loss of the worker."""
         self._ledger.worker_lost()
         self._say_ledger()
 
     def listen(self) -> None:
-        """Subscribe: owed after every connect, before `announce`."""
+        """Subscribe to all topics; required after every connect, before `announce`."""
         base = self._topics.base
-        # What an earlier configuration, or somebody else, left behind (see `heard`), and another device of our id; left
-        # again before anything is published, because each message of our own would come back, for nothing.
+        # Retained leftovers (see `heard`) and a duplicate's `meta` are read once at each connect. These filters
+        # are passing, because each of our own messages would otherwise come back.
         retained = [*(f"{base}/line/+/{name}" for name in ("ready", "phase", "live")), f"{base}/stream/+/status"]
         passing = [TopicFilter(topic, is_passing=True) for topic in (duplicate_device.topic(base), *retained)]
         self._link.listen([*self._commands(), *passing])
 
     def announce(self) -> None:
-        """Publish the truth of everything retained: owed after every connect, once the subscriptions deliver."""
+        """Publish every retained topic; required after every connect, once the subscriptions deliver."""
         self._publisher.announce()
-        # A heartbeat from before may be young still: one that names nothing ends it.
+        # `live` 0 is sent, because a subscriber may still hold an earlier heartbeat as valid.
         for line in self._state.lines.values():
             if line.ready == NOTHING:
                 self._publisher.send_live(self._topics.of_line(line.id, "live"), NOTHING.encode())
@@ -106,7 +106,7 @@ class DeviceTopics:
         return [TopicFilter(filter_, routes.exact(plant, filter_)) for filter_ in routes.filters(plant)]
 
     def heard(self, message: Received) -> None:
-        """Clear the retained topics of a line or stream that is no longer configured, and any retained `live`."""
+        """Clear the retained topics of lines and streams no longer configured, and any retained `live`."""
         kind, _, rest = message.topic.removeprefix(f"{self._topics.base}/").partition("/")
         id_, _, name = rest.partition("/")
         if not message.retained or not message.payload or not is_id(id_):
@@ -119,7 +119,7 @@ class DeviceTopics:
             self._clear([self._topics.of_stream(id_, "status")])
 
     def _clear_live(self, line: str) -> None:
-        """Clear a `live` that somebody retained, and say the true one: whoever listens has just heard an empty one."""
+        """Clear a retained `live` and publish the true value, because subscribers just received an empty one."""
         self._link.publish(OutgoingMessage(self._topics.of_line(line, "live"), b"", qos=0, retain=True))
         known = self._state.lines.get(line)
         if known is not None and moves(self._state, known):
@@ -139,7 +139,7 @@ class DeviceTopics:
         vitals: DeviceMonitor,
         worker: Mapping[str, int],
     ) -> None:
-        """Publish `health` when it is due, the first as soon as something was measured; look at the clock again."""
+        """Publish `health` when it is due, the first one after the first measurement."""
         if vitals.memory is None or not self._cadence.is_due(now_s):
             return
         self._say_meta()
@@ -154,7 +154,7 @@ class DeviceTopics:
         self._publisher.send_live(self._topics.of_device("health"), msgspec.json.encode(health))
 
     def last_words(self, left: Iterable[Action]) -> list[tuple[str, bytes]]:
-        """Return the retained values that a stopped agent leaves: `ready` 0, what is `left`, `stopped`."""
+        """Return the retained values of a stopped agent: `ready` 0, the `left` ones, `stopped`."""
         ready = [(self._topics.of_line(line, "ready"), NOTHING.encode()) for line in self._state.lines]
         rest = [(f"{self._topics.base}/{one.topic}", one.payload) for one in left if isinstance(one, PublishState)]
         self._ledger.worker_lost()

@@ -1,4 +1,4 @@
-"""`/metrics` and `/healthz`: asked on the HTTP server's thread, answered by control with its facts of the moment."""
+"""HTTP endpoints `/metrics` and `/healthz`, answered with a snapshot from control's thread."""
 
 import json
 import logging
@@ -23,18 +23,18 @@ ALERT: Final = "http_unavailable"
 
 @dataclass(frozen=True)
 class Asked:
-    """In control's inbox: somebody waits for the facts."""
+    """Request for a snapshot, enqueued in control's inbox by the HTTP thread."""
 
     answers: SimpleQueue[Facts]
 
 
 class HttpEndpoints:
-    """Owns the HTTP server. `put` fills control's inbox, with one question at a time: the server has one thread."""
+    """Owner of the HTTP server; enqueues one request at a time, because the server has one thread."""
 
     def __init__(
         self, bind: str, metrics: Metrics, put: Callable[[Asked], None], notice: Callable[[Noticed], None]
     ) -> None:
-        """`bind` "" serves nothing."""
+        """Store the parts; an empty `bind` serves nothing."""
         self._metrics: Final = metrics
         self._put: Final = put
         self._notice: Final = notice
@@ -44,11 +44,11 @@ class HttpEndpoints:
 
     @property
     def port(self) -> int:
-        """The port that is served; 0 for none."""
+        """The served port; 0 for none."""
         return self._web.port if self._web is not None else 0
 
     def start(self, now_s: float) -> None:
-        """Serve; where that cannot be, say so and try again each minute."""
+        """Start the server; on failure raise an alert, and retry each minute."""
         if self._web is None:
             return
         try:
@@ -63,12 +63,12 @@ class HttpEndpoints:
         self._notice(Noticed(ALERT, on=False))
 
     def stop(self) -> None:
-        """Serve no more."""
+        """Stop the server."""
         if self._web is not None:
             self._web.stop()
 
     def tick(self, now_s: float) -> None:
-        """Try again where that is due."""
+        """Retry the start where it is due."""
         if self._retry_s is not None and now_s >= self._retry_s:
             self.start(now_s)
 
@@ -95,7 +95,7 @@ class HttpEndpoints:
 
 
 def _wrong(facts: Facts) -> list[str]:
-    """Return what restarting the agent might cure, which a broker that is away or a dark camera is not."""
+    """Return the faults that a restart may cure; an absent broker or a dark camera is none."""
     return [] if facts.worker_up else ["the worker process is down"]
 
 

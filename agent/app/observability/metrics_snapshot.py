@@ -1,4 +1,4 @@
-"""Gathers what control knows at one moment, for a scrape."""
+"""Snapshot of control's state for one scrape of the metrics."""
 
 from dataclasses import dataclass
 from typing import Final, get_args
@@ -16,12 +16,12 @@ from agent.mqtt.link.link import Link
 from agent.mqtt.publishing.publisher import Publisher
 
 _NEVER: Final[dict[str, int]] = dict.fromkeys(get_args(CacheReason), 0)
-"""A counter that is first seen at 1 has never increased, to Prometheus."""
+"""Counters start at 0, because Prometheus sees no increase in one that first appears at 1."""
 
 
 @dataclass(frozen=True)
 class Parts:
-    """Whom to ask. All of it belongs to the loop's thread."""
+    """Sources of the snapshot; all belong to the loop's thread."""
 
     device_id: str
     state: State
@@ -33,7 +33,7 @@ class Parts:
 
 
 def gather(parts: Parts, cache: Cache | None, now_s: float) -> Facts:
-    """Return the facts; `cache` is the worker's ledger as it was last told."""
+    """Return the snapshot; `cache` is the worker's last report."""
     state, vitals = parts.state, parts.vitals
     return Facts(
         info={

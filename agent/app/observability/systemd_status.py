@@ -1,4 +1,4 @@
-"""What the service manager hears of a running agent: when it is up, that it moves, and one line of how it is."""
+"""Reports to systemd: readiness, watchdog and status line."""
 
 import logging
 from collections.abc import Mapping
@@ -10,17 +10,17 @@ from agent.health.systemd import Notifier, Watchdog
 
 _log: Final = logging.getLogger(__name__)
 _PATIENCE_S: Final = 30.0
-"""One camera process that does not come up must not keep the others from being called a service."""
+"""READY does not wait longer than this for a camera process, because the others already serve."""
 _LATE_S: Final = 20.0
-"""The supervisor kills a silent child within 10 s: one that is silent for longer shows that nobody supervises."""
+"""The supervisor kills a silent child within 10 s, so a longer silence means a dead supervisor."""
 _STATUS_INTERVAL_S: Final = 1.0
 
 
 class SystemdStatus:
-    """For the loop's thread: each `tick` is that loop's own report; the children's are their ages of silence.
+    """Readiness and watchdog reports, for the loop's thread, whose progress each `tick` proves.
 
-    READY when the worker and every camera process are up, and the link has begun to connect: neither the first frame
-    nor the broker is waited for. After _PATIENCE_S the worker alone is enough; without a worker there is no service.
+    READY is sent once the worker and every camera process are up; neither a frame nor the broker is waited for. After
+    _PATIENCE_S the worker alone is enough.
     """
 
     def __init__(self, state: State, notifier: Notifier) -> None:
@@ -33,7 +33,7 @@ class SystemdStatus:
         self._status_due_s = 0.0
 
     def tick(self, now_s: float, silent_s: Mapping[str, float | None], *, link_up: bool) -> None:
-        """Report. `silent_s` is how long each child has shown no progress; None: it is not up."""
+        """Report to systemd. `silent_s` is each child's time without progress; None: not up."""
         self._started_s = now_s if self._started_s is None else self._started_s
         self._look_ready(now_s - self._started_s, [name for name, one in silent_s.items() if one is None])
         self._watchdog.tick(now_s, [name for name, one in silent_s.items() if one is not None and one > _LATE_S])
@@ -42,24 +42,24 @@ class SystemdStatus:
             self._notifier.status(self._status(link_up=link_up))
 
     def reloading(self) -> None:
-        """Note that configuration is being read again."""
+        """Report that a reload has begun."""
         if self._is_ready:
             self._notifier.reloading()
 
     def reloaded(self, detail: str, *, ok: bool) -> None:
-        """Note how that went; it is told until the next time."""
+        """Report the result of a reload; the status line shows it until the next one."""
         self._reload_note = "" if ok and not detail else f"; reload{'' if ok else ' refused'}: {detail}"
         if self._is_ready:
             self._notifier.ready()
         self._status_due_s = 0.0
 
     def stopping(self) -> None:
-        """Note that the agent is on its way down."""
+        """Report that the agent stops."""
         self._notifier.stopping()
         self._notifier.status("stopping")
 
     def close(self) -> None:
-        """Release the socket."""
+        """Close the socket."""
         self._notifier.close()
 
     def _look_ready(self, passed_s: float, missing: list[str]) -> None:

@@ -1,1 +1,1 @@
-"""Carries decisions out, and sends detections."""
+"""Executes actions and publishes detections."""

@@ -1,4 +1,4 @@
-"""Carries out what was decided, in order: to the broker, to the worker, to the disk."""
+"""Executor that carries control's actions to broker, worker and disk, in order."""
 
 import logging
 from collections.abc import Callable
@@ -34,30 +34,30 @@ _log: Final = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Calls:
-    """Whom to call for what is not said to the broker."""
+class Callbacks:
+    """Callbacks for actions that do not go to the broker."""
 
-    tell_worker: Callable[[Assign | Prepare], object]
-    remember: Callable[[], None]
+    send_to_worker: Callable[[Assign | Prepare], object]
+    save_snapshot: Callable[[], None]
     set_publish: Callable[[str, Publish | None], None]
     reload: Callable[[], None]
     restart_worker: Callable[[str], None]
     count_switch: Callable[[Switch], None]
     is_bound: Callable[[str], bool]
-    """Whether a topic is that of a binding."""
+    """Returns True for the topic of a binding."""
 
 
 class ActionExecutor:
-    """Knows where each action goes; decides nothing."""
+    """Executor of actions; it makes no decisions."""
 
-    def __init__(self, topics: Topics, publisher: Publisher, link: Link, calls: Calls) -> None:
+    def __init__(self, topics: Topics, publisher: Publisher, link: Link, callbacks: Callbacks) -> None:
         self._topics: Final = topics
         self._publisher: Final = publisher
         self._link: Final = link
-        self._calls: Final = calls
+        self._callbacks: Final = callbacks
 
     def perform(self, actions: list[Action]) -> None:
-        """Carry out `actions`, in their order."""
+        """Execute `actions` in their order."""
         for action in actions:
             self._perform(action)
 
@@ -71,14 +71,14 @@ class ActionExecutor:
                 topic = f"{self._topics.base}/{action.topic}"
                 event_log.tell(action.payload)
                 if isinstance(action.payload, Switch):
-                    self._calls.count_switch(action.payload)
+                    self._callbacks.count_switch(action.payload)
                 self._publisher.send_event(topic, msgspec.json.encode(action.payload))
             case Answer():
                 self._answer(action)
             case AssignLine():
-                self._calls.tell_worker(Assign(action.line, action.change, action.model, action.keeps_ready))
+                self._callbacks.send_to_worker(Assign(action.line, action.change, action.model, action.keeps_ready))
             case PrepareModel():
-                self._calls.tell_worker(Prepare(action.line, action.number, action.model, action.hold_s))
+                self._callbacks.send_to_worker(Prepare(action.line, action.number, action.model, action.hold_s))
             case _:
                 self._perform_rare(action)
 
@@ -87,24 +87,24 @@ class ActionExecutor:
     ) -> None:
         match action:
             case SetPublish():
-                self._calls.set_publish(action.stream, action.publish)
+                self._callbacks.set_publish(action.stream, action.publish)
             case RequeryRetained():
                 self._link.ask_again(action.filter_)
             case Reload():
-                self._calls.reload()
+                self._callbacks.reload()
             case DisconnectFor():
                 _log.warning("event=stand_back seconds=%g", action.seconds)
                 self._publisher.hold(action.seconds)
             case RestartWorker():
                 _log.warning("event=worker_given_up detail=%r", action.detail)
-                self._calls.restart_worker(action.detail)
+                self._callbacks.restart_worker(action.detail)
             case SaveSnapshot():
-                self._calls.remember()
+                self._callbacks.save_snapshot()
 
     def _answer(self, action: Answer) -> None:
         payload, reply = msgspec.json.encode(action.ack), action.reply
-        # who may write one topic alone must not reach a line through its answer
-        if reply is not None and self._topics.may_answer(reply.topic) and not self._calls.is_bound(reply.topic):
+        # because a client with rights for one topic must not reach a line through its ack
+        if reply is not None and self._topics.may_answer(reply.topic) and not self._callbacks.is_bound(reply.topic):
             self._publisher.send_event(reply.topic, payload, reply.correlation)
         else:
             self._publisher.send_event(self._topics.of_device("ack"), payload)

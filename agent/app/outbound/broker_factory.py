@@ -1,4 +1,4 @@
-"""Builds the link to the broker and what speaks over it, from the settings."""
+"""Factory for the broker link and its publisher."""
 
 from typing import Final
 
@@ -14,11 +14,11 @@ from agent.settings import Settings
 
 OUTBOX_FILE: Final = "outbox.db"
 _SESSION_S: Final = 120
-"""Commands of an outage so short are still meant; older ones would surprise."""
+"""Session expiry: commands from a short outage are still meant, older ones would surprise."""
 
 
 def make_link(settings: Settings, topics: Topics, loop: Loop) -> Link:
-    """Return the link, not yet started. Raises MistakeError for a private key with a passphrase."""
+    """Build the link, not yet started. Raises MistakeError for a private key with a passphrase."""
     mqtt = settings.mqtt
     link_settings = LinkSettings(
         host=mqtt.host,
@@ -37,7 +37,7 @@ def make_link(settings: Settings, topics: Topics, loop: Loop) -> Link:
 
 
 def make_publisher(settings: Settings, link: Link, topics: Topics) -> Publisher:
-    """Return what sends over `link`, with its outbox in the state directory."""
+    """Build the publisher over `link`, with its outbox in the state directory."""
     outbox = settings.outbox
     at_once = frozenset({Kind.SUMMARY, Kind.DETECTION} if outbox.detections == "always" else ())
     kept = Outbox(Bounds(outbox.max_bytes, outbox.max_age), settings.device.state_dir / OUTBOX_FILE, at_once=at_once)

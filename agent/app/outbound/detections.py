@@ -1,4 +1,4 @@
-"""The hot path through control: what the worker finished gets the line's half of the JSON, and goes out."""
+"""Hot path of detections through control: adds line, product and `ready`, and publishes."""
 
 import time
 from collections import deque
@@ -17,50 +17,52 @@ from agent.messages.references import ModelReference
 from agent.settings import StreamSettings
 
 _MOMENTS: Final = 64
-"""Changes of a line that are remembered; a frame is never older than a few of them."""
+"""Remembered changes of a line; a frame is never older than a few of them."""
 _HEARTBEAT_S: Final = 5.0
 _LEAST_FIRST: Final = ("summary", "changes", "all")
 _SUMMARY_S: Final = 1.0
 
 Publish = Literal["all", "changes", "summary"]
 Send = Callable[[str, int, bytes], None]
-"""(stream, seq, payload)"""
+"""Arguments: stream, seq, payload."""
 Observe = Callable[[str, float, float], None]
-"""(stream, inference_ms, latency_ms)"""
+"""Arguments: stream, inference_ms, latency_ms."""
 _LABELS: Final = 256
-"""Labels that are counted by name, a stream; objects of further ones are counted as _OTHER."""
+"""Labels counted by name for each stream; objects of further ones count as _OTHER."""
 _OTHER: Final = "(other)"
 STAGES: Final = ("capture", "wait", "preprocess", "infer", "decode", "publish")
 
 
 class Counted(Protocol):
-    """One stream since the boot. `published` counts its messages, `objects` what was found, by label.
-
-    `stages_ms` is where the time of all its frames went, together.
-    """
+    """Counters of one stream since boot."""
 
     inferred: int
+    """Frames inferred."""
     published: int
+    """Messages published."""
     objects: dict[str, int]
+    """Objects found, by label."""
     stages_ms: dict[str, float]
+    """Total time of all frames, by stage."""
 
 
 @dataclass(frozen=True)
 class _Moment:
-    """A line from one moment on. `right` models make a detection of its frames ready; none where it was not ready."""
+    """State of a line from one moment on, with its half of the JSON encoded ahead."""
 
     since_ns: int
     product: str | None
     ready: bytes
     not_ready: bytes
     right: tuple[ModelReference, ...] = ()
+    """Models whose detections carry `ready` true; none where the line was not ready."""
 
     def prefix(self, model: str) -> bytes:
-        """Return what was true of a frame of this moment that `model` inferred."""
+        """Return the line's half of the JSON for a frame inferred by `model`."""
         return self.ready if _is_right(model, self.right) else self.not_ready
 
 
-@lru_cache(1024)  # it is asked for each detection, and a reference takes longer to read than all else here
+@lru_cache(1024)  # because it is called for each detection, and parsing a reference costs most of it
 def _is_right(model: str, right: tuple[ModelReference, ...]) -> bool:
     return serves(model, right)
 
@@ -83,7 +85,7 @@ class _Output:
 
 
 class DetectionPublisher:
-    """Numbers and completes detections; `observe` is called for each. One thread: control's loop."""
+    """Numbers, completes and publishes detections; runs on control's loop alone."""
 
     def __init__(
         self, device: str, boot: str, streams: tuple[StreamSettings, ...], send: Send, send_summary: Send
@@ -101,7 +103,7 @@ class DetectionPublisher:
     def line_changed(
         self, line: str, product: str | None, since_ns: int, right: tuple[ModelReference, ...] = ()
     ) -> None:
-        """Frames captured from `since_ns` (monotonic) on carry these words; `right` models make them ready."""
+        """Record a line's product and its right models, for frames captured from `since_ns` (monotonic) on."""
         moments = self._moments.get(line)
         if moments is None:
             return
@@ -109,7 +111,7 @@ class DetectionPublisher:
             moments.append(self._new_moment(line, product, since_ns, right))
 
     def publish(self, message: Detections) -> None:
-        """Send one inferred frame, as the stream's `publish` wants it."""
+        """Publish one inferred frame according to the stream's publish mode."""
         output = self._outputs[message.stream]
         latency_ms = (time.monotonic_ns() - message.captured_ns) / 1e6
         output.inferred += 1
@@ -132,19 +134,19 @@ class DetectionPublisher:
                 self._count(output, message)
 
     def set_publish(self, stream: str, publish: Publish | None) -> None:
-        """Publish a stream in another way from now on, but never more than its configuration says; None: as that."""
+        """Limit a stream's publish mode, never beyond the configured one; None lifts the limit."""
         output = self._outputs[stream]
         if output.publish == "summary" and output.window_frames:
             self._summarise(stream, output, time.monotonic())
         own = output.stream.publish
         before, output.publish = output.publish, min(publish or own, own, key=_LEAST_FIRST.index)
         if before != output.publish:
-            # A summary counts from here; `changes` says first what is there now.
+            # Reset, because a summary counts from here, and `changes` begins with the present counts.
             output.window_since_s, output.window_frames, output.window_counts = None, 0, {}
             output.last_counts = None
 
     def tick(self) -> None:
-        """Send the summaries that are due."""
+        """Publish the summaries that are due."""
         now_s = time.monotonic()
         for id_, output in self._outputs.items():
             since_s = output.window_since_s
@@ -152,11 +154,11 @@ class DetectionPublisher:
                 self._summarise(id_, output, now_s)
 
     def statistics(self) -> dict[str, tuple[int, list[float]]]:
-        """Return, by stream, frames inferred in this boot and the newest latencies in ms."""
+        """Return, by stream, the frames inferred since boot and the newest latencies in ms."""
         return {id_: (output.inferred, list(output.latencies_ms)) for id_, output in self._outputs.items()}
 
     def counted(self) -> Mapping[str, Counted]:
-        """Return what was counted, by stream."""
+        """Return the counters by stream."""
         return self._outputs
 
     def _send_detections(self, output: _Output, message: Detections, latency_ms: float) -> None:
@@ -175,7 +177,7 @@ class DetectionPublisher:
     def _moment(self, line: str, captured_ns: int) -> _Moment:
         moments = self._moments[line]
         known = next((moment for moment in reversed(moments) if moment.since_ns <= captured_ns), None)
-        # Of a frame that is older than all that is remembered, nobody can say that the line was ready.
+        # Not ready, because the state at an older frame's capture is no longer known.
         return known if known is not None else replace(moments[0], right=())
 
     def _new_moment(
@@ -200,7 +202,7 @@ class DetectionPublisher:
 
     def _summarise(self, stream: str, output: _Output, now_s: float) -> None:
         if output.window_since_s is not None:
-            # A window is a second by the monotonic clock, wherever the wall clock goes meanwhile.
+            # The start is computed back, because the wall clock may have been set within the window.
             to_unix_s = time.time()
             summary = Summary(
                 seq=output.seq,
@@ -216,7 +218,7 @@ class DetectionPublisher:
 
 
 def _add_stages(totals_ms: dict[str, float], one: StageTimes, latency_ms: float) -> None:
-    """Add one frame's stages; what the worker's leave of the whole is the way through control."""
+    """Add one frame's stage times; the rest of its latency is the way through control."""
     totals_ms["capture"] += one.capture
     totals_ms["wait"] += one.wait
     totals_ms["preprocess"] += one.preprocess

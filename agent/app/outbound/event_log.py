@@ -1,4 +1,4 @@
-"""What happened on the lines, as one log line each: changes and alerts."""
+"""Log lines of changeovers and alerts."""
 
 import logging
 from typing import Final
@@ -9,7 +9,7 @@ _log: Final = logging.getLogger(__name__)
 
 
 def tell(event: Switch | Alert) -> None:
-    """Log a change of product or model, or an alert that came or went."""
+    """Log a changeover, or an alert that was raised or cleared."""
     match event:
         case Switch():
             _log.log(

@@ -1,1 +1,1 @@
-"""Keeps control's state on disk, for one agent alone."""
+"""Persists control's state in a folder that one agent holds alone."""

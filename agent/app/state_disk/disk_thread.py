@@ -1,4 +1,4 @@
-"""The thread that brings control's snapshot onto the medium, so that a slow flash never holds control up."""
+"""Thread that syncs control's snapshot to disk, so that a slow flash never blocks control."""
 
 import logging
 import os
@@ -13,7 +13,7 @@ from typing import Final
 from agent.app.state_disk.record_log import RecordLog
 
 SYNC_S: Final = 1.0
-"""Syncs are so far apart: flash wears out by the sync, not by the byte."""
+"""Least time between two syncs, because flash wears out by the sync, not by the byte."""
 _STOP_S: Final = 2.0
 _log: Final = logging.getLogger(__name__)
 
@@ -27,9 +27,9 @@ class _Fold:
 
 
 class DiskThread:
-    """Syncs the newest log, and writes whole snapshots; older requests that it did not come to are passed over.
+    """Thread that syncs the newest log and writes whole snapshots; superseded requests are skipped.
 
-    A failure waits in `trouble` for the owner, who asks for it; the thread goes on after any.
+    The owner polls `trouble` for failures; the thread continues after each.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -45,21 +45,21 @@ class DiskThread:
         self._thread: threading.Thread | None = None
 
     def sync(self, log: RecordLog) -> None:
-        """Have a log synced: at once, or a second after the last time."""
+        """Request a sync of a log: at once, or one second after the last sync."""
         with self._changed:
             self._log = log
             self._changed.notify()
         self._start()
 
     def sync_folder(self) -> None:
-        """Have the folder's names synced."""
+        """Request a sync of the folder's names."""
         with self._changed:
             self._owes_folder = True
             self._changed.notify()
         self._start()
 
     def fold(self, path: Path, data: bytes | None, needless: list[Path], log: RecordLog | None) -> None:
-        """Have a snapshot written whole and synced (None: it is there), then files unlinked; `log` is closed."""
+        """Request a whole snapshot (None: it is written already), then unlink `needless` and close `log`."""
         with self._changed:
             if self._log is log:
                 self._log = None
@@ -68,13 +68,13 @@ class DiskThread:
         self._start()
 
     def trouble(self) -> OSError | None:
-        """Return what failed since the last time that somebody asked."""
+        """Return and clear the last failure."""
         with self._changed:
             trouble, self._trouble = self._trouble, None
             return trouble
 
     def close(self) -> None:
-        """Do what is owed, as long as 2 s allow."""
+        """Finish pending work, for at most 2 s."""
         with self._changed:
             self._closed = True
             self._changed.notify()
@@ -83,7 +83,7 @@ class DiskThread:
 
     @property
     def is_folding(self) -> bool:
-        """Whether a snapshot is being written whole, or about to be."""
+        """True while a whole snapshot is being written or is pending."""
         with self._changed:
             return bool(self._folds) or self._is_folding
 
@@ -105,7 +105,7 @@ class DiskThread:
                 self._fail(OSError(f"{type(error).__name__}: {error}"))
 
     def _wait(self) -> bool:
-        """Wait until something is to be done and due; return whether it is the last."""
+        """Wait for work that is due; return True where it is the last."""
         with self._changed:
             self._changed.wait_for(self._has_work)
             due_s = self._synced_s + SYNC_S - time.monotonic()
@@ -154,7 +154,7 @@ def _fold(fold: _Fold) -> None:
 
 
 def _write_whole(path: Path, data: bytes) -> bool:
-    """Say whether it was written: where there is no space for it, the logs hold all of it, and longer."""
+    """Write the snapshot; return False without space for it, because the logs still hold everything."""
     try:
         replace(path, data, sync=True)
     except OSError as error:
@@ -164,7 +164,7 @@ def _write_whole(path: Path, data: bytes) -> bool:
 
 
 def replace(path: Path, data: bytes, *, sync: bool) -> None:
-    """Put `data` into the place of a file, whole or not at all; with `sync` it is on the medium. Raises OSError."""
+    """Replace a file atomically; with `sync` it is on the medium afterwards. Raises OSError."""
     temporary = path.with_suffix(".new")
     try:
         with temporary.open("wb") as file:
@@ -182,7 +182,7 @@ def replace(path: Path, data: bytes, *, sync: bool) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Bring a folder's names onto the medium. Raises OSError."""
+    """Sync a folder's names to the medium. Raises OSError."""
     _sync_file(folder)
 
 

@@ -1,4 +1,4 @@
-"""A file of records that is only appended to: a line each, with a checksum, so that a torn end is known as one."""
+"""Append-only log of records, one a line with a checksum, so that a torn end is detected."""
 
 import os
 import zlib
@@ -11,33 +11,32 @@ from typing import Final
 
 @dataclass(frozen=True)
 class Content:
-    """The records of a log, and how many bytes they take.
-
-    `is_damaged`: one is missing that others follow, which is not the torn end that a loss of power leaves.
-    """
+    """The records of a log."""
 
     records: list[bytes]
     size_bytes: int
+    """Length up to the last good record."""
     is_damaged: bool
+    """A damaged record has good ones behind it, which a loss of power cannot cause."""
 
 
 class RecordLog:
-    """An open log. `append` and `close` are for one thread; `sync` may be called from another one meanwhile."""
+    """An open log. `append` and `close` are for one thread; another one may call `sync` meanwhile."""
 
     def __init__(self, path: Path, size_bytes: int = 0) -> None:
-        """Open a log, made if need be, whose first `size_bytes` are good; raises OSError."""
+        """Open or create a log whose first `size_bytes` are good; raises OSError."""
         self.path: Final = path
         self.size_bytes = size_bytes
         self._descriptor: Final = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
     def append(self, record: bytes) -> None:
-        """Add a record without a line feed in it, whole or not at all; raises OSError. It outlives the process."""
+        """Append a record without a line feed, whole or not at all; it outlives the process. Raises OSError."""
         line = b"%08x %b\n" % (zlib.crc32(record), record)
         written = 0
         try:
             while written < len(line):
                 written += os.pwrite(self._descriptor, line[written:], self.size_bytes + written)
-            # what a shorter record overwrote of a failed one may be left behind it
+            # because a failed longer record may have left bytes behind this one
             if os.fstat(self._descriptor).st_size > self.size_bytes + written:
                 os.ftruncate(self._descriptor, self.size_bytes + written)
         except OSError:
@@ -47,7 +46,7 @@ class RecordLog:
         self.size_bytes += written
 
     def sync(self) -> None:
-        """Bring all records onto the medium; raises OSError."""
+        """Sync all records to the medium; raises OSError."""
         os.fdatasync(self._descriptor)
 
     def close(self) -> None:
@@ -57,7 +56,7 @@ class RecordLog:
 
 
 def read_log(path: Path) -> Content:
-    """Return what is in a log; raises OSError."""
+    """Read all records of a log; raises OSError."""
     records: list[bytes] = []
     size_bytes, is_damaged = 0, False
     for record, begin, end in _records(path.read_bytes()):
@@ -69,7 +68,7 @@ def read_log(path: Path) -> Content:
 
 
 def _records(data: bytes) -> Iterator[tuple[bytes | None, int, int]]:
-    """Yield each line's record, None for a damaged one, and where the line begins and ends."""
+    """Yield each line's record (None: damaged) with its start and end offset."""
     begin = 0
     for line in data.split(b"\n")[:-1]:
         end = begin + len(line) + 1

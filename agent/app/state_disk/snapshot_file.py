@@ -1,4 +1,4 @@
-"""Keeps control's snapshot on disk: each change is appended at once, and synced soon after."""
+"""Control's snapshot on disk: each change is appended at once, and synced soon after."""
 
 import logging
 import os
@@ -16,25 +16,24 @@ from agent.control.snapshot import Change, LineSnapshot, Snapshot, change, chang
 from agent.messages.events import Noticed
 
 STATE_DISK: Final = "state_disk"
-"""The alert: what was chosen and answered cannot be written."""
+"""Alert code: choices and acks cannot be written."""
 LOG_BYTES: Final = 2 << 20
-"""A log that is longer is folded into the snapshot; that costs less than a KB for each command."""
+"""A longer log is folded into the snapshot, which costs less than a KB for each command."""
 _RETRY_S: Final = 5.0
 _STALE: Final = "control.stale"
 _SUFFIX: Final = ".json"
 _LONGEST_NAMES: Final = 200
 _FULL: Final = {ENOSPC, EDQUOT, EFBIG}
-"""A disk that is merely full still renames files, so that a lost choice has been marked there."""
+"""Errors of a full disk, which still renames files, so that a lost choice was marked there."""
 _log: Final = logging.getLogger(__name__)
 
 
 class SnapshotFile:
-    """`control.json`, a whole snapshot, and `control-N.log`, what changed since then.
+    """A whole snapshot in `control.json`, and later changes in `control-N.log`.
 
-    A change is in the log when `save` returns: it outlives a killed process. A thread of this object's own brings it
-    onto the medium, for a loss of power, so that a slow flash never holds the caller up. A device whose state folder
-    cannot be written goes on, and says so to `tell`; the next start then knows its lines' choices to be old, by
-    the name that `control.json` then has (decision 66). All methods are for one thread.
+    A change outlives a killed process when `save` returns; a thread syncs it against a loss of power. Without a
+    writable folder the agent goes on and reports it to `tell`; the name of `control.json` then marks its choices as
+    stale for the next start (decision 66). All methods are for one thread.
     """
 
     def __init__(self, state_dir: Path, tell: Callable[[Noticed], None] = lambda _notice: None) -> None:
@@ -55,9 +54,9 @@ class SnapshotFile:
         self._retry_at_s: float | None = None
 
     def load(self) -> Snapshot:
-        """Return what was kept, and make it ready to be written; an empty snapshot where there is nothing.
+        """Load the snapshot, empty where there is none, and open the log.
 
-        Lines whose newest choice may be another one than is kept have none.
+        Lines whose newest choice may be missing have none.
         """
         self._is_loaded = True
         whole, old_lines = self._read_whole()
@@ -69,7 +68,7 @@ class SnapshotFile:
                 self._open_log()
             except OSError as error:
                 self._fail(error)
-                # nothing could have been marked here: a choice may be missing, and nobody would know
+                # damaged, because nothing could be marked here, so that a choice may be missing unnoticed
                 is_damaged = error.errno not in _FULL
         if is_damaged or old_lines:
             lost = [id_ for id_, line in kept.lines.items() if any(line.choices)] if is_damaged else old_lines
@@ -79,7 +78,7 @@ class SnapshotFile:
         return msgspec.structs.replace(kept, first_log=0)
 
     def save(self, snapshot: Snapshot) -> None:
-        """Write what differs from what is on disk."""
+        """Append the difference to what is on disk."""
         if not self._is_loaded:
             self.load()
         self._wanted = snapshot
@@ -101,7 +100,7 @@ class SnapshotFile:
             self._fold()
 
     def tick(self, now_s: float) -> None:
-        """Try again what could not be written, each 5 s; `now_s` is monotonic."""
+        """Retry failed writes each 5 s; `now_s` is monotonic."""
         if (trouble := self._disk.trouble()) is not None:
             self._is_unsynced = True
             self._fail(trouble)
@@ -111,10 +110,10 @@ class SnapshotFile:
             self._retry_at_s = None
             self._retry()
         if self._trouble:
-            self._mark_if_old()  # the thread may just have written an older one
+            self._mark_if_old()  # because the thread may just have written an older one
 
     def close(self) -> None:
-        """Write one whole snapshot, as older versions read it; waits for the disk, as long as 2 s allow."""
+        """Write one whole snapshot, which older versions can read; waits at most 2 s for the disk."""
         if self._trouble:
             self._retry()
         elif self._log is not None:
@@ -124,7 +123,7 @@ class SnapshotFile:
     # reading
 
     def _read_whole(self) -> tuple[Snapshot, list[str]]:
-        """Return the snapshot in the newest file that can be read, and the lines whose choices are known to be old."""
+        """Return the newest readable snapshot, and the lines whose choices are stale."""
         kept = self._read(self._path)
         stale = self._stale()
         if kept is not None or stale is None:
@@ -148,7 +147,7 @@ class SnapshotFile:
             return None
 
     def _read_logs(self, first: int) -> tuple[list[Change], bool]:
-        """Return all changes since the snapshot, and whether some are damaged that others follow."""
+        """Return all changes since the snapshot, and True where a damaged one has others behind it."""
         changes: list[Change] = []
         is_damaged = False
         try:
@@ -170,7 +169,7 @@ class SnapshotFile:
     # writing
 
     def _open_log(self) -> None:
-        """Go on with the newest log, and try whether it takes anything; make a whole snapshot where there is none."""
+        """Open the newest log with a trial write; create a snapshot where there is none."""
         self._folder.mkdir(parents=True, exist_ok=True)
         logs = self._logs(self._written.first_log)
         self._number = max(1, self._written.first_log, *(_number(path) for path in logs))
@@ -182,7 +181,7 @@ class SnapshotFile:
         self._disk.sync(self._log)
 
     def _fold(self) -> None:
-        """Begin a new log, and have the thread write the snapshot that makes the older ones needless."""
+        """Start a new log, and let the thread write the snapshot that replaces the older logs."""
         old, logs = self._log, self._logs()
         try:
             self._log = RecordLog(self._folder / f"control-{self._number + 1}.log")
@@ -194,9 +193,9 @@ class SnapshotFile:
         self._disk.fold(self._path, self._whole(self._written), [*logs, self._older_copy], old)
 
     def _retry(self) -> None:
-        """Write what is missing: by the log, which needs the least space, or all of it where that failed otherwise."""
+        """Retry the log, which needs the least space, or rewrite everything after another failure."""
         if self._disk.is_folding:
-            return  # an older snapshot of the thread's could come to lie over a newer one
+            return  # because the thread's older snapshot could replace a newer one
         if self._log is None or self._is_unsynced:
             self._rewrite()
             return
@@ -213,7 +212,7 @@ class SnapshotFile:
         self._tell(Noticed(STATE_DISK, on=False))
 
     def _rewrite(self) -> None:
-        """Write all of it anew, and begin a new log; what could not be appended before is then on disk, too."""
+        """Write a whole snapshot and start a new log, which also repairs failed appends."""
         self._number += 1
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -243,7 +242,7 @@ class SnapshotFile:
         self._trouble = detail
 
     def _mark_if_old(self) -> None:
-        """Let the next start know, by the file's name, which lines have another choice than is on disk."""
+        """Mark lines with unwritten choices in the file's name, for the next start."""
         before, after = self._written.lines, self._wanted.lines
         lines = [
             id_
@@ -264,7 +263,7 @@ class SnapshotFile:
         self._disk.sync_folder()
 
     def _forget(self, error: OSError) -> None:
-        """Remove what is old where it cannot be marked: no choice is better than an old one."""
+        """Remove files that cannot be marked as stale, because no choice is better than an old one."""
         if not self._is_unmarked:
             _log.error("event=snapshot_unmarked file=%s detail=%r", self._path, str(error))
         self._is_unmarked = True

@@ -1,4 +1,4 @@
-"""The state folder: one agent's at a time, and closed to others."""
+"""The state folder, locked for one agent and private to its user."""
 
 import logging
 import os
@@ -15,11 +15,11 @@ from agent.messages.errors import NotStartedError
 from agent.processes.private_files import FILE_MODE, FOLDER_MODE, UMASK, is_shared, make_private, make_private_tree
 
 HOLDER_FILE: Final = "agent.lock"
-"""Says who holds the folder; the lock itself is on the folder, so that a full disk cannot be in its way."""
+"""Names the holder of the folder; the lock itself is on the folder, which a full disk cannot prevent."""
 _HOLDER_BYTES: Final = 256
-"""Written in place: a record of one size needs no space beyond that of the one before."""
+"""Fixed size, because a record written in place then needs no further space."""
 _PATIENCE_S: Final = 1.0
-"""How long an agent that was just killed may take to be gone."""
+"""Time that a killed agent may take to release the folder."""
 _PAUSE_S: Final = 0.05
 _OURS: Final = ("control*.json", "control*.log", "control*.new", "outbox*.db*", HOLDER_FILE)
 _OUR_FOLDERS: Final = ("cache", "doctor")
@@ -33,10 +33,10 @@ class _Holder(msgspec.Struct, frozen=True):
 
 @contextmanager
 def taken(folder: Path, device: str) -> Iterator[None]:
-    """Hold the state folder for this process; raises NotStartedError where another agent does.
+    """Lock the state folder for this process; raises NotStartedError where another agent holds it.
 
-    What is written from here on is for this user alone, also by children. A folder that cannot be had at all is
-    logged and gone without: the agent serves its lines, and says what it cannot write.
+    Files written from here on, also by children, are private. A folder that cannot be created is logged, and the agent
+    runs without it.
     """
     with _umask(UMASK), _held(folder, device):
         yield
@@ -83,7 +83,7 @@ def _lock(descriptor: int, folder: Path) -> None:
                 "stop that one, or give this device a device.state_dir of its own"
             ) from None
         except OSError as error:
-            # some network file systems know no locks: a device that serves is worth more than none
+            # continues, because some network file systems have no locks
             _log.warning("event=state_folder_unlocked folder=%s detail=%r", folder, str(error))
         return
 
@@ -99,7 +99,7 @@ def _close_to_others(folder: Path, descriptor: int) -> None:
             make_private(path)
     for name in _OUR_FOLDERS:
         make_private_tree(folder / name)
-    # a child that makes it would make it its own, which is root where root starts the service by hand
+    # created here, because a child started by root would create it as root's
     with suppress(OSError):
         (folder / "cache").mkdir(mode=FOLDER_MODE, exist_ok=True)
         make_private(folder / "cache")

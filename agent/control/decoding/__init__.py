@@ -1,1 +1,1 @@
-"""Reads what PLCs and operators send. Imports settings and messages only."""
+"""Decodes payloads of PLCs and operators. Imports settings and messages only."""

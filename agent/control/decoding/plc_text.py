@@ -1,7 +1,7 @@
-"""The text in a PLC's memory: strings as controllers lay them out, told from numbers in binary.
+"""Decoder for text in a PLC's memory, told apart from binary numbers.
 
-Two to eight bytes with a NUL may be either; then it is a number, because a refusal is seen when a line is set up, and a
-wrong product is not.
+Two to eight bytes with a NUL may be either. They count as a number, because a refusal is noticed at set-up and a wrong
+product is not.
 """
 
 import json
@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 _LETTER: Final = ord(" ")
-"""A length below is no character of a text, so it is the header of a counted string."""
+"""A length below this is a control character, so it must be the header of a counted string."""
 _BEYOND_ASCII: Final = 128
 _NUMBER_SIZES: Final = (2, 4, 8)
 _LARGEST_INTEGER: Final = 0x2FFF
-"""Beyond it, two bytes may be two digits: `17` padded to four bytes is 14129 as a DINT, and taken for text."""
+"""Above this, two bytes may be two digits: `17` padded to four bytes is 14129 as a DINT, and is text."""
 _LARGEST_REAL: Final = 9999
 _WIDE: Final = 2
 _UTF16_MARKS: Final = (b"\xff\xfe", b"\xfe\xff")
@@ -26,7 +26,7 @@ class NoTextError(ValueError):
 
 
 def text_of(payload: bytes) -> str:
-    """Return the text that `payload` holds, without its padding. Raises NoTextError."""
+    """Return the text in `payload` without its padding. Raises NoTextError."""
     if _is_number(payload):
         raise NoTextError(f"{len(payload)} bytes that may be a number in binary: send it as text, such as 49")
     if _is_empty_string(payload):
@@ -41,11 +41,11 @@ def text_of(payload: bytes) -> str:
 def _forms(payload: bytes) -> Iterator[Callable[[bytes], str | None]]:
     if payload[:2] in _UTF16_MARKS:
         yield _marked_utf16
-        return  # its bytes would read as letters of Latin-1
+        return  # because its bytes would also decode as Latin-1
     yield _s7_wstring
     yield _logix_string
     if len(payload) > _WIDE and _is_counted_for_sure(payload):
-        # what stands after the length is not the value, however well it reads
+        # before the plain forms, because bytes behind the counted length are not part of the value
         yield _s7_string
     yield _utf16
     yield _utf8
@@ -54,7 +54,7 @@ def _forms(payload: bytes) -> Iterator[Callable[[bytes], str | None]]:
 
 
 def _is_number(payload: bytes) -> bool:
-    """Whether this is an INT, DINT, LINT, REAL or LREAL rather than a text padded to its size."""
+    """Return True for an INT, DINT, LINT, REAL or LREAL rather than a text padded to that size."""
     size = len(payload)
     if size not in _NUMBER_SIZES:
         return False
@@ -72,10 +72,10 @@ def _is_number(payload: bytes) -> bool:
 
 
 def _is_empty_string(payload: bytes) -> bool:
-    """Whether this is an S7 STRING or WSTRING of length 0, whose maximum alone would read as a letter: 254 as `þ`.
+    """Return True for an S7 STRING or WSTRING of length 0.
 
-    One letter or digit of ASCII that is padded by chance to that length is taken for what it says all the same; not
-    where old characters follow.
+    Its maximum alone would read as a letter: 254 as `þ`. One ASCII letter or digit that is padded to exactly that
+    length counts as text, unless old characters follow.
     """
     if len(payload) > 1 and payload[1] == 0:
         is_whole = len(payload) in {2, 2 + payload[0]}
@@ -88,7 +88,7 @@ def _is_empty_string(payload: bytes) -> bool:
 
 
 def _is_counted_for_sure(payload: bytes) -> bool:
-    """Whether the first two bytes can only be the header of an S7 STRING, even where both are letters."""
+    """Return True where the first two bytes can only be the header of an S7 STRING."""
     maximum, length = payload[0], payload[1]
     if length < _LETTER:
         return not _is_laid_out(payload)
@@ -96,7 +96,7 @@ def _is_counted_for_sure(payload: bytes) -> bool:
 
 
 def _is_laid_out(payload: bytes) -> bool:
-    """Whether this is a JSON document over several lines: in a short one, brace and line feed look like a header."""
+    """Return True for a JSON document over several lines, whose brace and line feed resemble a header."""
     if payload[:1] not in {b"{", b"["}:
         return False
     try:
@@ -124,7 +124,7 @@ def _s7_wstring(payload: bytes) -> str | None:
         return None
     ends = len(payload) == 4 + 2 * maximum and payload[4 + 2 * length :][:2] == b"\0\0"
     if length >= _LETTER and maximum < _BEYOND_ASCII and not ends:
-        return None  # two letters of a text in UTF-16
+        return None  # because these are two letters of UTF-16 text, not a header
     text = _decoded(data, "utf-16-be")
     return None if text is None or "\0" in text else _printable(text)
 
@@ -138,7 +138,7 @@ def _logix_string(payload: bytes) -> str | None:
 
 
 def _counted(payload: bytes, start: int, maximum: int, length: int, width: int) -> bytes | None:
-    """Return what a header counts, where the payload is as long as it says, or padded with NUL beyond its maximum."""
+    """Return the counted bytes; None unless the payload's length agrees with its header or maximum."""
     used, whole = start + length * width, start + maximum * width
     if not 0 < length <= maximum or len(payload) < used:
         return None
@@ -152,7 +152,10 @@ def _marked_utf16(payload: bytes) -> str | None:
 
 
 def _utf16(payload: bytes) -> str | None:
-    """Read UTF-16 without a mark up to its first NUL: products have mostly Latin names, so every other byte is zero."""
+    """Decode UTF-16 without a byte order mark, up to its first NUL.
+
+    Only Latin names are expected, so every other byte must be zero.
+    """
     if len(payload) % 2:
         return None
     for zeros, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
@@ -177,7 +180,7 @@ def _latin1(payload: bytes) -> str | None:
 
 
 def _iec_string(payload: bytes) -> bytes | None:
-    """Return what stands before the first NUL; None where the bytes behind it are those of no text.
+    """Return the bytes before the first NUL; None where the bytes behind it are no text.
 
     An IEC STRING sent by SIZEOF still has the characters of a longer value behind its NUL.
     """
@@ -203,7 +206,7 @@ def _decoded(payload: bytes, encoding: str) -> str | None:
 
 
 def _printable(text: str | None) -> str | None:
-    """Return the text without its padding; None if what remains has control characters or is nothing."""
+    """Strip the padding; return None for an empty text or one with control characters."""
     if text is None:
         return None
     trimmed = text.strip(_PADDING)

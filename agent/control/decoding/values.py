@@ -1,7 +1,7 @@
-"""One tolerant decoder for whatever a PLC sends as a value.
+"""Tolerant decoder for the values that PLCs send.
 
-Understood: text in each form of `plc_text`, numbers as controllers write them, JSON string, number, boolean,
-`{"value": ...}` with `id`, `at` and `ttl_s`, and any JSON document with a path to its value.
+Understood: text in each form of `plc_text`, numbers as controllers write them, JSON string, number, boolean, `{"value":
+...}` with `id`, `at` and `ttl_s`, and any JSON document with a path to its value.
 """
 
 import json
@@ -25,7 +25,7 @@ _PADDING: Final = " \0\t\r\n"
 
 
 class ValueRefusedError(MistakeError):
-    """A payload that cannot be a value; `reason` is the ack's word."""
+    """A payload that is no valid value."""
 
     def __init__(self, reason: Reason, detail: str, command_id: str | None = None) -> None:
         super().__init__(detail)
@@ -34,15 +34,16 @@ class ValueRefusedError(MistakeError):
 
 
 class Value(msgspec.Struct, frozen=True):
-    """A decoded payload: `text` has 1 to 64 printable characters; `expires_unix_s` only where `at` was given."""
+    """A decoded value of 1 to 64 printable characters."""
 
     text: str
     command_id: str | None = None
     expires_unix_s: float | None = None
+    """End of its time to live; None unless the payload had `at`."""
 
 
 class _Written(float):
-    """A JSON number with a point or an exponent, as it was written: the product `0.50` is not `0.5`."""
+    """A JSON number with its original text, because the product `0.50` is not `0.5`."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -50,18 +51,19 @@ class _Written(float):
 
 
 class Document(msgspec.Struct, frozen=True):
-    """A decoded JSON document (or a plain text); where it was `{"value": ...}`, `content` is that value."""
+    """A decoded JSON document or plain text."""
 
     content: Any
+    """The `value` of the document where it has one, else all of it."""
     command_id: str | None = None
     expires_unix_s: float | None = None
 
 
 def decode(payload: bytes, read: Callable[[object], object] | None = None) -> Value | None:
-    """Decode a payload of at most 4 KiB; None for an empty one (a cleared retained message is no command).
+    """Decode a payload of at most 4 KiB; None for an empty one, which only clears a retained message.
 
-    With `read` the payload is a JSON document of somebody else's, and `read` finds the value in it (or raises
-    LookupError); what that document calls `id`, `at` and `ttl_s` is not ours. Raises ValueRefusedError.
+    With `read` the payload is a foreign JSON document in which `read` finds the value (or raises LookupError); its
+    `id`, `at` and `ttl_s` are not ours. Raises ValueRefusedError.
     """
     if not _has_content(payload, MAX_PAYLOAD_BYTES):
         return None
@@ -77,7 +79,7 @@ def decode(payload: bytes, read: Callable[[object], object] | None = None) -> Va
 
 
 def document(payload: bytes) -> Document | None:
-    """Decode a payload of at most 64 KiB that may be any JSON; None for an empty one. Raises ValueRefusedError."""
+    """Decode any JSON payload of at most 64 KiB; None for an empty one. Raises ValueRefusedError."""
     if not _has_content(payload, MAX_DOCUMENT_BYTES):
         return None
     parsed = _json(_text(payload))
@@ -117,7 +119,7 @@ def _text(payload: bytes) -> str:
 
 
 def _json(text: str) -> Any:  # noqa: ANN401 - JSON is any of its types
-    """Parse `text` as JSON where it looks like it; otherwise it is its own value."""
+    """Parse `text` as JSON where it is JSON; otherwise return the text itself."""
     try:
         return json.loads(text, parse_constant=_refuse_constant, parse_float=_Written)
     except (ValueError, RecursionError) as error:
@@ -131,7 +133,7 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def _canonical(value: Any, command_id: str | None) -> str:  # noqa: ANN401 - JSON is any of its types
-    """Return a value's one text: 17, 17.0 and "17" are "17"."""
+    """Return the canonical text of a value: 17, 17.0 and "17" are "17"."""
     match value:
         case bool():
             text = "true" if value else "false"
@@ -156,11 +158,11 @@ def _number(text: str) -> str:
 
 
 def _expiry(parsed: dict[str, Any], command_id: str | None) -> float | None:
-    """`at` + `ttl_s` as Unix seconds; without `at`, both are ignored."""
+    """Return `at` + `ttl_s` as Unix seconds; without `at`, both are ignored."""
     if parsed.get("at") is None:
         return None
     try:
-        # Python 3.10 reads 3 or 6 digits of a second alone; .NET writes 7.
+        # Because Python 3.10 parses only 3 or 6 digits of a second, and .NET writes 7.
         text = _FRACTION.sub(lambda digits: digits[0][:6].ljust(6, "0"), str(parsed["at"]).replace("Z", "+00:00"))
         at = datetime.fromisoformat(text)
         at_unix_s = (at if at.tzinfo is not None else at.replace(tzinfo=timezone.utc)).timestamp()

@@ -1,1 +1,1 @@
-"""Decides what each command, rule and report changes. Imports lines and below."""
+"""Handles each command, rule and report. Imports lines and below."""

@@ -1,4 +1,4 @@
-"""Models that fail on the line: told as an alert, and taken back where a swap has just brought them."""
+"""Automatic rollback of a model whose frames fail soon after a swap."""
 
 from dataclasses import replace
 from typing import Final
@@ -14,11 +14,11 @@ from agent.messages.payloads import Alert, Cause
 from agent.messages.references import ModelReference
 
 FAILURES: Final = 8
-"""Failed frames in a row before the line's people are told; one bad frame is no trouble."""
+"""Failed frames in a row before the alert, because one bad frame is no trouble."""
 
 
 def inference_failed(state: State, event: InferenceFailed, now: Now) -> list[Action]:
-    """Tell of a stream whose frames fail in a row, and roll back its line where the model is still on trial."""
+    """Raise the alert for a failing stream, and roll back a model that is still on trial."""
     is_bad = event.in_a_row >= FAILURES
     detail = f"{event.model}: {event.detail}" if is_bad else None
     actions = alert(state, Alert("inference_failed", on=is_bad, stream=event.stream, detail=detail))
@@ -29,7 +29,7 @@ def inference_failed(state: State, event: InferenceFailed, now: Now) -> list[Act
 
 
 def follow(state: State, line: Line, _now: Now) -> list[Action]:
-    """Keep the alert of a rollback that nobody asked for, until the next choice ends the rollback."""
+    """Keep the alert of an automatic rollback until the next choice ends it."""
     cause = line.rollback_cause
     detail = None
     if line.was_taken_back and cause is not None:
@@ -38,25 +38,25 @@ def follow(state: State, line: Line, _now: Now) -> list[Action]:
 
 
 def _is_on_trial(line: Line, model: str, now: Now) -> bool:
-    """Whether the failing model serves since a swap a moment ago, which nothing has answered yet."""
+    """Return True where the failing model serves since a recent swap, and no rollback answered it yet."""
     is_serving = line.active == model and line.changeover is None
     return is_serving and line.rollback is None and now.monotonic_s < line.on_trial_until_s
 
 
 def _take_back(state: State, line: Line, event: InferenceFailed, now: Now) -> list[Action]:
-    """Return to the previous reference of the same model, else to what served before: as after a failed swap."""
+    """Return to the previous reference of the same model, else to the last other model."""
     reference = previous(state, line, choose(state.plant, line).asked) or _other(state, line, event.model)
     if reference is None:
         return []
     line.on_trial_until_s = 0.0
     line.rollback, line.rollback_cause = reference, Cause("rollback", value=event.model)
     actions = begin(state, line, [], now)
-    # The line may stay ready, by its model's name; but frames that fail are worth no delay of what takes them over.
+    # `keeps_ready` is cleared, because it slows the load to protect frames, and these fail anyway.
     return [replace(one, keeps_ready=False) if isinstance(one, AssignLine) else one for one in actions]
 
 
 def _other(state: State, line: Line, failed: str) -> ModelReference | None:
-    """Return the newest reference that served the line, of another model than the one that failed."""
+    """Return the newest reference of another model that served the line."""
     name = failed.partition(":")[0]
     for text in reversed(line.history):
         reference = ModelReference.parse(text)

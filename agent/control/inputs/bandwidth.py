@@ -1,4 +1,4 @@
-"""What the way to the broker can carry, and what lines have to leave out where it is too little."""
+"""Bandwidth of the broker link, and the limits that its rules set on lines."""
 
 import math
 from typing import Final
@@ -14,7 +14,7 @@ _LEAST_FIRST: Final[tuple[Publish, ...]] = ("summary", "changes", "all")
 
 
 def set_bandwidth(state: State, text: str, command: Command) -> list[Action]:
-    """Set the bandwidth in kbit/s, or give it back to the agent's own measure."""
+    """Set the bandwidth in kbit/s, or return to the agent's own measurement."""
     kbps = _kbps(text)
     if kbps is None and text != AUTO:
         return answer(state, command, "rejected", "not_understood", 'expected kbit/s such as 500, or "auto"')
@@ -26,13 +26,16 @@ def set_bandwidth(state: State, text: str, command: Command) -> list[Action]:
 
 
 def measured(state: State, event: AckRate) -> list[Action]:
-    """Note the agent's own measure; None: unknown, which is no cap."""
+    """Record the measured bandwidth; None means unknown, which sets no cap."""
     state.bandwidth.measured_kbps = event.kbps
     return []
 
 
 def tick(state: State) -> list[Action]:
-    """Apply each line's rules to the present bandwidth: caps wait for the dwell time, `publish` does not."""
+    """Apply each line's rules to the present bandwidth.
+
+    Caps wait for the dwell time, because they change the model; `publish` does not.
+    """
     bandwidth = state.bandwidth
     kbps = bandwidth.kbps if bandwidth.kbps is not None else bandwidth.measured_kbps
     actions: list[Action] = []
@@ -54,7 +57,7 @@ def _holds(line: Line, index: int, below_kbps: float, kbps: float | None) -> boo
 
 
 def _kept(line: Line, caps: list[Cap]) -> list[Cap]:
-    """Keep the word of a cap that still holds: a measure that moves a little is no new cause."""
+    """Keep the cap's recorded value while the same caps hold, because a small change is no new cause."""
     before = [one for one in line.caps if one.rule == "bandwidth"]
     is_same = [(one.max_variant, one.topic) for one in before] == [(one.max_variant, one.topic) for one in caps]
     return before if is_same else caps

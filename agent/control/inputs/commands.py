@@ -1,4 +1,4 @@
-"""What comes from the broker: understood, or refused with a reason and without a change."""
+"""Commands from the broker: decoded and dispatched, or refused with a reason and without effect."""
 
 from collections.abc import Callable
 from typing import Any, Final
@@ -16,15 +16,15 @@ _PROBE_INTERVAL_S: Final = 1.0
 _LONGEST_REPLY: Final = 512
 _LONGEST_CORRELATION_BYTES: Final = 1024
 _KNOWN_TOPICS: Final = 1024
-"""Topics of lines that are not ours are noted up to here; beyond, their retained messages are passed over."""
+"""Retained messages of further foreign lines are ignored, so that their topics cannot fill memory."""
 _LONGEST_FOREIGN_TOPIC: Final = 512
-"""So are retained messages of longer topics, which no line of ours could have."""
+"""Retained messages of longer topics are ignored, because no line here could have them."""
 
 _OfLine = Callable[[State, Line, Value, Command, Now], list[Action]]
 
 
 def received(state: State, message: Received, now: Now) -> list[Action]:
-    """Take one message. Whatever it is, the answer is a list of actions, never an exception."""
+    """Handle one message. Whatever it contains, the result is a list of actions, never an exception."""
     found = routes(state.plant, message.topic)
     if not found:
         return duplicate_device.heard(state, message, now)
@@ -57,7 +57,7 @@ def _take(state: State, route: Route, message: Received, now: Now) -> list[Actio
     actions = _dispatch(state, route, value, command, now)
     if any(isinstance(one, Answer) and (one.ack.id or one.ack.result in {"accepted", "done"}) for one in actions):
         return [*actions, SaveSnapshot()]
-    # What was refused waits for the next second, where nobody can ask for it by an id: a flood is not worth its writes.
+    # A refusal without an id is saved later, because a flood of them must not cost a disk write each.
     state.unsaved = state.unsaved or not _is_repetition(actions)
     return actions
 
@@ -77,18 +77,18 @@ def _dispatch(state: State, route: Route, value: Any, command: Command, now: Now
 
 
 def link_up(state: State, now: Now) -> list[Action]:
-    """Forget what was seen of retained messages: the first one of each topic on a new link may be news.
+    """Forget the retained messages seen so far, because the first of each topic may have changed.
 
-    Final answers that were written down before a restart, and perhaps not said any more, are said now.
+    Final acks that were recorded before a restart as unsent are sent now.
     """
     state.probed.clear()
     state.probe_due.clear()
-    retold, state.retelling = state.retelling, []
-    return [*duplicate_device.link_up(state, now), *(Answer(ack, reply) for ack, reply in retold)]
+    acks, state.acks_to_resend = state.acks_to_resend, []
+    return [*duplicate_device.link_up(state, now), *(Answer(ack, reply) for ack, reply in acks)]
 
 
 def probes(state: State, now: Now) -> list[Action]:
-    """Ask, at most once a second, what the broker retains on topics where live messages came (see decision 0005)."""
+    """Request the retained messages of topics with live commands, at most once a second (decision 0005)."""
     if not state.probe_due or now.monotonic_s < state.probe_due_s:
         return []
     state.probe_due_s = now.monotonic_s + _PROBE_INTERVAL_S
@@ -97,7 +97,7 @@ def probes(state: State, now: Now) -> list[Action]:
 
 
 def _is_command(state: State, message: Received, found: list[Route]) -> bool:
-    """Tell a command from a retained message that is known already."""
+    """Return True for a command, False for a retained message that is already known."""
     is_ours = not found[0].name or any(route.name in state.lines for route in found)
     if not message.retained:
         if is_ours and found[0].kind in RETAINABLE:
@@ -118,13 +118,13 @@ def _is_command(state: State, message: Received, found: list[Route]) -> bool:
 
 
 def _cleared(state: State, message: Received) -> None:
-    """Forget what was believed retained when an empty message came; a probe shows it again if it still is."""
+    """Forget the retained payload when an empty message came; a probe shows it if it still exists."""
     if not message.payload and state.retained.pop(message.topic, None) is not None:
         state.unsaved = True
 
 
 def _refuse_retained(state: State, route: Route, message: Received) -> list[Action]:
-    """Refuse what a broker would repeat at each connect; its id, if it has one, is answered."""
+    """Refuse a retained command, because the broker would repeat it at each connect."""
     try:
         read = document(message.payload)
     except ValueRefusedError as error:
@@ -134,7 +134,7 @@ def _refuse_retained(state: State, route: Route, message: Received) -> list[Acti
     line_id = route.name if route.kind != "cmd" else None
     command = Command(message.topic, read.command_id, _bounded(message.reply), line_id)
     repeated = command_replay.again(state, command)
-    # The first delivery of it was live, and may have been carried out: then this is its repetition.
+    # A known id gets its ack again, because the first, live delivery may have been executed.
     return repeated or answer(state, command, "rejected", "retained", "commands are not to be retained; clear it")
 
 
@@ -145,7 +145,7 @@ def _bounded(reply: Reply | None) -> Reply | None:
 
 
 def _is_repetition(actions: list[Action]) -> bool:
-    """Whether nothing has changed and nobody gave it an id: a value sent at 100 Hz costs no write to the disk."""
+    """Return True where nothing changed and no id was given: such a command costs no disk write."""
     return all(
         isinstance(one, Answer) and (one.ack.result, one.ack.reason, one.ack.id) == ("noop", None, None)
         for one in actions

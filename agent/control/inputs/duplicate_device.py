@@ -1,4 +1,4 @@
-"""Whether another device uses this one's id: then neither can be believed, and this one says so and stands back."""
+"""Detection of another device with the same id; this one then clears `ready` and disconnects."""
 
 from typing import Final
 
@@ -15,7 +15,7 @@ _TAKEOVERS: Final = 3
 _WITHIN_S: Final = 30.0
 _MAX_META_BYTES: Final = 65536
 OWN_BOOTS: Final = 16
-"""Boots of this device that are remembered: a broker that lost its newest state may show an older one."""
+"""Remembered boots of this device, because a broker that lost its newest state may show an older one."""
 
 
 class _Meta(msgspec.Struct):
@@ -23,14 +23,14 @@ class _Meta(msgspec.Struct):
 
 
 def topic(base: str) -> str:
-    """Return the topic on which a second device of this id would be heard."""
+    """Return the topic that reveals a second device with this id."""
     return f"{base}/meta"
 
 
 def heard(state: State, message: Received, now: Now) -> list[Action]:
-    """Look at our own `meta`: a boot that was never ours is another device's.
+    """Suspect a duplicate where our own `meta` names a boot that was never ours.
 
-    What the broker retained before this boot's first words may be a device that this one replaces, and is let pass.
+    A payload retained before this boot's first connection is ignored, because this device may replace another one.
     """
     if message.topic != topic(state.plant.base) or not 0 < len(message.payload) <= _MAX_META_BYTES:
         return []
@@ -45,7 +45,7 @@ def heard(state: State, message: Received, now: Now) -> list[Action]:
 
 
 def link_up(state: State, now: Now) -> list[Action]:
-    """Count connections; one that lasts without a sign of another device clears the suspicion."""
+    """Count the connection; one that lasts without a new sign clears the suspicion."""
     state.identity.links += 1
     if state.identity.suspected_until_s is not None:
         state.identity.suspected_until_s = now.monotonic_s + _WITHIN_S
@@ -53,18 +53,18 @@ def link_up(state: State, now: Now) -> list[Action]:
 
 
 def taken_over(state: State, now: Now) -> list[Action]:
-    """Count take-overs of our session by another client of our client id."""
+    """Count session takeovers by another client with our client id."""
     identity = state.identity
     recent = [at_s for at_s in identity.takeovers_s if now.monotonic_s - at_s < _WITHIN_S]
     identity.takeovers_s = [*recent, now.monotonic_s][-_TAKEOVERS:]
-    # Once suspected, one is enough: the other device is still there.
+    # While suspected, one takeover is enough, because the other device is still there.
     if len(identity.takeovers_s) < _TAKEOVERS and identity.suspected_until_s is None:
         return []
     return _suspect(state, now, f"another client of its id takes over its session, {len(identity.takeovers_s)} times")
 
 
 def tick(state: State, now: Now) -> list[Action]:
-    """Drop the suspicion where nothing has confirmed it."""
+    """Clear the suspicion once its time is over."""
     until_s = state.identity.suspected_until_s
     if until_s is None or now.monotonic_s < until_s:
         return []
@@ -75,7 +75,7 @@ def tick(state: State, now: Now) -> list[Action]:
 def _suspect(state: State, now: Now, detail: str) -> list[Action]:
     identity = state.identity
     identity.takeovers_s = []
-    # Until a link has come up again and stayed quiet; without one, nothing is known that would clear it.
+    # Lasts until a new link has stayed quiet, because only that can clear the suspicion.
     identity.suspected_until_s = now.monotonic_s + RETRY_S + _WITHIN_S
     actions = [action for line in state.lines.values() for action in clear_ready(line)]
     actions += alert(state, Alert("duplicate_device", on=True, detail=detail))

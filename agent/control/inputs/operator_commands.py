@@ -1,4 +1,4 @@
-"""`cmd/{verb}`: rollback and reload."""
+"""Operator commands of `cmd/{verb}`: rollback and reload."""
 
 from typing import Any, Final
 
@@ -16,7 +16,7 @@ _WAITING_RELOADS: Final = 16
 
 
 def run(state: State, verb: str, content: object, command: Command, now: Now) -> list[Action]:
-    """Carry out one command of an operator."""
+    """Execute one operator command."""
     if verb not in VERBS:
         return _refuse(state, command, f"the verbs are {', '.join(VERBS)}")
     if not isinstance(content, dict):
@@ -32,7 +32,7 @@ def run(state: State, verb: str, content: object, command: Command, now: Now) ->
 
 
 def reloaded(state: State, event: Reloaded) -> list[Action]:
-    """Take up a configuration and catalog that were read again, or say what is wrong with them."""
+    """Apply a configuration that was read again, or report its mistake."""
     waiting, state.reloading = state.reloading, []
     actions: list[Action] = []
     if event.plant is None:
@@ -54,7 +54,7 @@ def reloaded(state: State, event: Reloaded) -> list[Action]:
 
 
 def _recheck_product(state: State, line: Line) -> list[Action]:
-    """Refuse a product that is none any more; take up one that has become known."""
+    """Raise or clear the fault of an unknown product after a reload."""
     if (line.fault == "unknown_product") == (line.product is not None and not line.product_known):
         return []
     if line.fault == "unknown_product":
@@ -73,7 +73,7 @@ def _reload(state: State, command: Command) -> list[Action]:
 
 
 def previous(state: State, line: Line, present: ModelVersion | None) -> ModelReference | None:
-    """Return the newest reference of the present model that served the line before; None where there is none."""
+    """Return the newest earlier reference of the present model; None without one."""
     for text in reversed(line.history):
         reference = ModelReference.parse(text)
         if reference is None or present is None or reference.name != present.name:
@@ -96,7 +96,7 @@ def _roll_back(state: State, line: Line, command: Command, now: Now) -> list[Act
 
 
 def _only_line(state: State, name: Any) -> Line | None:  # noqa: ANN401 - JSON is any of its types
-    """Return the device's line where it has one only, and the command names none."""
+    """Return the only line of the device where the command names none."""
     return next(iter(state.lines.values())) if name is None and len(state.lines) == 1 else None
 
 

@@ -1,4 +1,4 @@
-"""Which topics are commands, and what each is about."""
+"""Routes from topics to commands."""
 
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -14,11 +14,13 @@ RETAINABLE: Final[frozenset[Kind]] = frozenset({"product/set", "model/set", "sch
 
 @dataclass(frozen=True)
 class Route:
-    """`name` is the line's id, or the verb of `cmd`; `filter_` is what brings the topic."""
+    """The command that a topic carries."""
 
     kind: Kind
     name: str
+    """The line's id, or the verb of `cmd`."""
     filter_: str
+    """The subscription that delivers the topic."""
     read: Read | None = None
 
 
@@ -31,7 +33,7 @@ def filters(plant: Plant) -> list[str]:
 
 
 def exact(plant: Plant, filter_: str) -> tuple[str, ...]:
-    """Return the topics that a filter stands for, for a broker that takes no wildcard."""
+    """Return the topics that a filter stands for, for a broker without wildcards."""
     start, wildcard, end = filter_.partition("+")
     if not wildcard:
         return ()
@@ -40,7 +42,7 @@ def exact(plant: Plant, filter_: str) -> tuple[str, ...]:
 
 
 def routes(plant: Plant, topic: str) -> list[Route]:
-    """Return what a topic is about: nothing, one thing, or a product for each line that is bound to it."""
+    """Return the routes of a topic: its own, and one for each line that is bound to it."""
     found = [Route("product/set", one.line, topic, one.read) for one in plant.bindings if one.topic == topic]
     own = _own(plant, topic)
     return [own, *found] if own is not None else found

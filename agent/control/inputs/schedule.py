@@ -1,4 +1,4 @@
-"""The schedule in force: replaced by message, followed by the wall clock, and what rules alone change on a line."""
+"""The schedule in force: set by message, followed by the wall clock, and applied to lines."""
 
 import json
 from typing import Final
@@ -24,7 +24,7 @@ _CHANGES_LOOKED_AT: Final = 64
 
 
 def set_schedule(state: State, content: object, command: Command, now: Now) -> list[Action]:
-    """Replace the schedule, or give it back to the configuration's own."""
+    """Replace the schedule, or restore the configured one."""
     scheduling = state.scheduling
     try:
         rules = state.plant.schedule if content == FILES_OWN else _read(state.plant, content)
@@ -48,7 +48,7 @@ def _read(plant: Plant, content: object) -> tuple[ScheduleRule, ...]:
 
 
 def restore(state: State, text: str | None) -> None:
-    """Put back a schedule that was set before a restart; one that does not fit the lines any more is left out."""
+    """Restore a schedule that was set before a restart; one that fits the lines no more is dropped."""
     if text is None:
         return
     try:
@@ -59,7 +59,7 @@ def restore(state: State, text: str | None) -> None:
 
 
 def tick(state: State, now: Now) -> None:
-    """Follow the wall clock, wherever it went; what it means for a line is `follow`'s matter."""
+    """Update each line's window from the wall clock."""
     scheduling = state.scheduling
     if not _is_running(state, now):
         return
@@ -74,7 +74,7 @@ def tick(state: State, now: Now) -> None:
 
 
 def follow(state: State, line: Line, now: Now) -> list[Action]:
-    """Change the line's model where rules ask for another one: after the dwell time, and never into a changeover."""
+    """Begin a changeover where rules ask for another model; never before the dwell time or during a changeover."""
     choice = choose(state.plant, line)
     line.degraded = choice.degraded
     actions = _look_ahead(state, line, choice, now)
@@ -91,7 +91,7 @@ def follow(state: State, line: Line, now: Now) -> list[Action]:
 
 
 def _is_running(state: State, now: Now) -> bool:
-    """Whether the wall clock is believed: it is synchronised, or has not become so in a minute."""
+    """Return True once the wall clock is synchronised, or after a minute in any case."""
     scheduling = state.scheduling
     if scheduling.waits_until_s is None:
         scheduling.waits_until_s = now.monotonic_s + _CLOCK_PATIENCE_S
@@ -117,7 +117,7 @@ def _look_ahead(state: State, line: Line, choice: Choice, now: Now) -> list[Acti
 def _next_change(
     plant: Plant, line: Line, timetable: Timetable, choice: Choice, unix_s: float
 ) -> tuple[float, str] | None:
-    """Return when the schedule will make the line want another model, and which."""
+    """Return the time and the model of the schedule's next change."""
     for count, (at_unix_s, window) in enumerate(timetable.after(unix_s)):
         wanted = choose(plant, line, window).wanted
         if wanted is not None and wanted != choice.wanted:

@@ -1,4 +1,4 @@
-"""What a PLC and an operator choose for a line: `product/set` and `model/set`."""
+"""Selection of product and model for a line: `product/set` and `model/set`."""
 
 from typing import Final
 
@@ -16,7 +16,7 @@ GIVE_BACK: Final = "auto"
 
 
 def set_product(state: State, line: Line, value: Value, command: Command, now: Now) -> list[Action]:
-    """Turn the line over to a product; one that nobody knows stops it."""
+    """Change a line's product; an unknown product stops the line."""
     product = value.text
     cause = Cause("product", command.topic, product)
     if product not in line.rules.products:
@@ -40,7 +40,7 @@ def set_product(state: State, line: Line, value: Value, command: Command, now: N
 
 
 def set_model(state: State, line: Line, value: Value, command: Command, now: Now) -> list[Action]:
-    """Put an operator's model on the line, above its product, until `auto` gives the choice back."""
+    """Select an operator's model, which overrides the product until `auto` gives the choice back."""
     if value.text == GIVE_BACK:
         return _give_back(state, line, command, now)
     reference = ModelReference.parse(value.text)
@@ -57,7 +57,7 @@ def set_model(state: State, line: Line, value: Value, command: Command, now: Now
 
 
 def join(state: State, line: Line, others: list[Command], command: Command) -> list[Action]:
-    """Answer a repeated command when what it repeats is done; too many of them at once."""
+    """Answer a repeated command together with the pending one; beyond the limit answer it at once."""
     if len(others) >= WAITING_COMMANDS:
         return answer(state, command, "noop", None, f"{line.id}: the same is under way")
     others.append(command)
@@ -65,7 +65,7 @@ def join(state: State, line: Line, others: list[Command], command: Command) -> l
 
 
 def _repeat_product(state: State, line: Line, command: Command) -> list[Action]:
-    """Change nothing; while the product's changeover is under way (or waits for a worker), its end answers this too."""
+    """Change nothing; the end of a changeover in progress answers this command, too."""
     if line.operator is not None:
         return answer(state, command, "noop", "overridden", f"an operator chose {line.operator}")
     if line.target is None:
@@ -77,13 +77,13 @@ def _repeat_product(state: State, line: Line, command: Command) -> list[Action]:
 
 
 def _refuse_product(state: State, line: Line, cause: Cause, command: Command, now: Now) -> list[Action]:
-    """Stop the line for a product that nothing here can check: `ready` 0, the model kept."""
+    """Stop the line for an unknown product: `ready` 0, and the model stays."""
     product = cause.value
     detail = f"no product {product!r} in the configuration of {line.id}"
     actions = clear_ready(line)
     is_another, line.product = product != line.product, product
     if is_another:
-        # An operator's choice outlives it; what the product before had asked for does not.
+        # An operator's choice stays, because it overrides products; the earlier product's changeover does not.
         if line.operator is None:
             line.rollback = line.rollback_cause = None
             actions += cancel(state, line, now)
@@ -94,7 +94,7 @@ def _refuse_product(state: State, line: Line, cause: Cause, command: Command, no
 
 
 def _refuse_model(state: State, line: Line, command: Command, now: Now, *, is_another: bool) -> list[Action]:
-    """Stop the line for a product whose model the catalog lacks, as for one that is unknown."""
+    """Stop the line for a product whose model the catalog lacks."""
     assert line.product is not None, "it was just taken"
     actions: list[Action] = []
     if is_another:

@@ -1,1 +1,1 @@
-"""Decides what a line runs, and what is said of it. Imports state and below."""
+"""Changes and reports the state of lines. Imports state and below."""

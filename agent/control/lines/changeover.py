@@ -1,4 +1,4 @@
-"""A changeover's life: begun, superseded, done, failed, timed out, and taken up again by a new worker."""
+"""Life cycle of a changeover: begun, superseded, done, failed, timed out or resumed."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -15,17 +15,17 @@ from agent.messages.references import ModelVersion
 
 _RESIDENT: Final = SwapReport("resident", "make-before-break", 0.0, 0.0, 0.0, 0)
 KEPT_ANSWERS: Final = 1024
-"""Final answers that are kept for a repetition of their ids; the oldest go."""
+"""Final acks kept for repeated command ids; beyond, the oldest are dropped."""
 _LONGEST_KEPT_TOPIC: Final = 512
-"""Longer topics are none of ours: what they were answered is found anew rather than kept."""
+"""Acks of longer topics are not kept, because no topic of ours is that long."""
 _LONGEST_DETAIL: Final = 500
 _KEPT_HISTORY: Final = 32
 TRIAL_S: Final = 60.0
-"""For so long after a swap, a model whose frames fail in a row is taken back; later it is the camera, or the device."""
+"""A model that fails within this time after its swap is rolled back; later the camera is more likely at fault."""
 _WORKERS_A_CHANGEOVER_MAY_LOSE: Final = 1
-"""A model whose load takes a second worker with it is held to be the cause."""
-_INSIST_S: Final = 10.0
-"""How long a line on which nothing serves waits for its next try: what was missing may be there again."""
+"""A model whose load kills a second worker is held to be the cause."""
+_RETRY_S: Final = 10.0
+"""Retry interval of a line where no model serves, because a missing file or memory may be back."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,9 @@ class _Outcome:
 
 
 def begin(state: State, line: Line, commands: list[Command], now: Now) -> list[Action]:
-    """Take up the line's new choice: what was under way is superseded, and the worker told, unless it serves already.
+    """Begin a changeover to the line's present choice, and supersede the one in progress.
 
-    The caller has withdrawn `ready` where the product changes.
+    The caller has cleared `ready` where the product changes.
     """
     choice = choose(state.plant, line)
     wanted, cause = choice.wanted, choice.asker if commands else choice.cause
@@ -65,7 +65,7 @@ def begin(state: State, line: Line, commands: list[Command], now: Now) -> list[A
 
 
 def cancel(state: State, line: Line, now: Now) -> list[Action]:
-    """End a changeover that nothing replaces: the worker is to keep what it last confirmed."""
+    """Cancel the changeover without a successor: the worker keeps its last confirmed model."""
     actions = supersede(state, line, now)
     if line.unconfirmed and line.settled is not None:
         actions += _assign(state, line, line.settled)
@@ -74,7 +74,7 @@ def cancel(state: State, line: Line, now: Now) -> list[Action]:
 
 
 def supersede(state: State, line: Line, now: Now) -> list[Action]:
-    """End a changeover that a newer command has overtaken, or one from before a restart that no worker has begun."""
+    """End a changeover that a newer command replaced, also one from before a restart."""
     overtaken = _Outcome("superseded", "superseded", "a newer command came")
     if line.changeover is not None:
         return _close(state, line, overtaken, now)
@@ -83,7 +83,7 @@ def supersede(state: State, line: Line, now: Now) -> list[Action]:
 
 
 def resume(state: State, line: Line, now: Now) -> list[Action]:
-    """Give a new worker the line's assignment: the one recovery path, and the start-up path."""
+    """Assign the line's model to a new worker, at start-up as after a crash."""
     if line.changeover is not None:
         return _assign(state, line, line.changeover.to)
     if line.target is None:
@@ -96,22 +96,22 @@ def resume(state: State, line: Line, now: Now) -> list[Action]:
 
 
 def retry_if_nothing_serves(state: State, line: Line, now: Now) -> list[Action]:
-    """Ask again for the line's model where nothing serves or is under way: not even the one before came back."""
+    """Assign the line's model again where no model serves and no changeover is in progress."""
     is_idle = line.active is None and line.changeover is None and not line.unconfirmed
     if not (is_idle and state.worker_up) or line.target is None:
-        line.insist_at_s = now.monotonic_s + _INSIST_S
+        line.retry_at_s = now.monotonic_s + _RETRY_S
         return []
-    return _assign(state, line, line.target) if now.monotonic_s >= line.insist_at_s else []
+    return _assign(state, line, line.target) if now.monotonic_s >= line.retry_at_s else []
 
 
 def preparing(line: Line, message: Preparing) -> None:
-    """Note that the model of the line's changeover is being prepared, or is not any more."""
+    """Record that the changeover's model is being compiled, or no longer is."""
     if line.changeover is not None and message.change == line.change:
         line.changeover.preparing = message.on
 
 
 def swapped(state: State, message: Swapped, now: Now) -> list[Action]:
-    """Note what serves now; the changeover that asked for it is done."""
+    """Record the serving model, and finish the changeover that asked for it."""
     line = state.lines[message.line]
     line.active, line.blind = message.model, False
     actions = _confirmed(state, line, message, now)
@@ -132,7 +132,7 @@ def _confirmed(state: State, line: Line, message: Swapped, now: Now) -> list[Act
 
 
 def swap_failed(state: State, message: SwapFailed, now: Now) -> list[Action]:
-    """Keep what the worker kept, and say why the new model does not serve."""
+    """Record the model that the worker kept, and fail the changeover."""
     line = state.lines[message.line]
     line.active, line.blind = message.active, message.active is None and line.blind
     actions = _refused(state, line, message, now)
@@ -151,7 +151,7 @@ def _refused(state: State, line: Line, message: SwapFailed, now: Now) -> list[Ac
 
 
 def worker_lost(state: State, line: Line, now: Now) -> list[Action]:
-    """Note that nothing serves; a changeover goes on with the next worker, unless it seems to be what kills them."""
+    """Record that no model serves; fail a changeover that seems to kill workers."""
     if line.active is not None:
         blind_time.begin(line, now)
     line.active, line.blind, line.left_by_cap = None, False, None
@@ -167,7 +167,7 @@ def worker_lost(state: State, line: Line, now: Now) -> list[Action]:
 
 
 def expire(state: State, line: Line, now: Now) -> list[Action]:
-    """Fail a changeover that has taken too long, and give the line back to the model before."""
+    """Fail a changeover at its timeout, and return the line to its previous model."""
     pending = line.changeover
     if pending is None or now.monotonic_s < pending.deadline_s:
         return []
@@ -175,7 +175,7 @@ def expire(state: State, line: Line, now: Now) -> list[Action]:
     detail = f"{pending.to.reference} did not serve within {line.rules.changeover_timeout_s:g} s"
     detail += "; its .pt is still being prepared, which goes on" if pending.preparing else ""
     if settled is None or settled == pending.to:
-        # Nothing else could serve: say so once, answer those who wait (also who joins later), and let it go on.
+        # The changeover continues, because no other model could serve; waiting commands are answered at each timeout.
         pending.deadline_s = now.monotonic_s + line.rules.changeover_timeout_s
         line.fault = line.fault if pending.cause.rule == "recovery" else "timeout"
         waiting, pending.commands = pending.commands, []
@@ -188,8 +188,8 @@ def expire(state: State, line: Line, now: Now) -> list[Action]:
 def answer(
     state: State, command: Command, result: AckResult, reason: Reason | None = None, detail: str | None = None
 ) -> list[Action]:
-    """Answer a command; a final answer is kept, for a repetition of the same id."""
-    # A lone surrogate, which JSON may bring, is no text that could be sent back.
+    """Acknowledge a command; keep a final ack for a repetition of the same id."""
+    # Replaced, because a lone surrogate (possible in JSON) cannot be encoded.
     words = detail[:_LONGEST_DETAIL].encode("utf-8", "replace").decode() if detail is not None else None
     ack = Ack(command.id, command.topic, result, reason, words)
     if command.id is not None and result != "accepted" and len(command.topic) <= _LONGEST_KEPT_TOPIC:
@@ -200,7 +200,7 @@ def answer(
 
 
 def rejected(line: Line, cause: Cause, reason: Reason, now: Now) -> Action:
-    """Return the report of a change of product that was refused at once."""
+    """Return the `switch` report of a product that was rejected at once."""
     switch = Switch(
         line=line.id,
         product=cause.value,
@@ -248,12 +248,12 @@ def _finish(state: State, line: Line, report: SwapReport, now: Now) -> list[Acti
         line.fault = line.standing_fault
         _note(line, line.changeover)
     closing = _close(state, line, _Outcome("switched", report=report), now)
-    # `ready` is what a PLC waits for: it goes out before the reports of how it came about.
+    # `ready` is published before the reports, because a PLC waits for it.
     return [*publish_changes(state, line, now), *closing, *alert(state, Alert("swap_failed", on=False, line=line.id))]
 
 
 def _come_late(state: State, line: Line) -> list[Action]:
-    """Take back the fault of the changeover to a model that failed then, and serves now."""
+    """Clear the fault of a changeover whose model serves after all."""
     if line.chosen is None or line.target != line.chosen:
         return []
     line.fault = line.standing_fault
@@ -261,7 +261,7 @@ def _come_late(state: State, line: Line) -> list[Action]:
 
 
 def _note(line: Line, done: Changeover) -> None:
-    """Add what serves by decision to the history that a rollback looks into."""
+    """Add a model that serves by decision to the rollback history."""
     if done.decided is None or done.cause.rule == "rollback":
         return
     if done.decided in line.history:

@@ -1,4 +1,4 @@
-"""Commands that came before: what one id was answered, or that its answer is still to come."""
+"""Replay of acks for repeated command ids."""
 
 from typing import Final
 
@@ -7,13 +7,13 @@ from agent.control.state import Command, Line, State
 from agent.messages.payloads import Ack
 
 WAITING_COMMANDS: Final = 64
-"""Repetitions of one command that are answered when it ends; more of them are answered at once."""
+"""Repetitions of one command that its end answers; further ones are answered at once."""
 
 
 def again(state: State, command: Command) -> list[Action]:
-    """Return the answer to a repetition of a command, by its id; nothing where the command is new.
+    """Return the ack for a repeated command id; nothing where the command is new.
 
-    Its final answer is said again, byte for byte; before there is one, the repetition waits for it too.
+    A final ack is repeated byte for byte. Before there is one, the repetition waits for it, too.
     """
     if command.id is None:
         return []
@@ -29,7 +29,7 @@ def again(state: State, command: Command) -> list[Action]:
 
 
 def _waiting(state: State, command: Command) -> list[Command] | None:
-    """Return the commands among which the first of this id waits; None where there is none."""
+    """Return the list in which the first command of this id waits; None without one."""
     lists = [state.reloading, *(one for line in state.lines.values() for one in _lists(line))]
     key = (command.topic, command.line, command.id)
     return next((one for one in lists if any(key == (each.topic, each.line, each.id) for each in one)), None)

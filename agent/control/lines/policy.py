@@ -1,4 +1,4 @@
-"""Which model a line should run, and why.
+"""Selection of the model that a line should run, with its cause.
 
 Model: rollback > operator > product > schedule > the line's default. Variant: explicit in the reference > schedule >
 the line's. Caps then lower the variant, never the model.
@@ -16,23 +16,24 @@ from agent.messages.references import ModelReference, ModelVersion
 
 @dataclass(frozen=True)
 class Choice:
-    """What a line should run. `wanted` is None where the choice names nothing that the catalog has.
-
-    `asked` is the same without caps; `cause` names the rule that decides now, `asker` the one that chose the model.
-    `degraded`: a cap allows no variant that the catalog has, so it is the smallest.
-    """
+    """The model that a line should run."""
 
     wanted: ModelVersion | None
+    """The model with caps applied; None where the catalog has no such model."""
     asked: ModelVersion | None
+    """The model without caps."""
     cause: Cause
+    """The rule that decides now."""
     asker: Cause
+    """The rule that chose the model."""
     degraded: bool = False
+    """A cap allows no variant in the catalog, so the smallest one is used."""
 
 
 def choose(plant: Plant, line: Line, window: Window | None = None) -> Choice:
-    """Return the choice for `line`, in `window` instead of the schedule's present one where it is given.
+    """Return the choice for `line`, in `window` or else in the schedule's present one.
 
-    An unknown product chooses nothing: what serves is kept; where nothing does yet, it is the default.
+    An unknown product chooses nothing, so the serving model stays; without one, the default serves.
     """
     window = line.window if window is None else window
     (reference, asker), *below = _askers(line, window)
@@ -51,16 +52,16 @@ def choose(plant: Plant, line: Line, window: Window | None = None) -> Choice:
 
 
 def would_run(plant: Plant, line: Line, reference: ModelReference) -> ModelVersion | None:
-    """Return what the line would run now if `reference` were its choice; None where the catalog has nothing for it."""
+    """Return the model that the line would run for `reference`; None where the catalog has none."""
     asked = _find(plant, line, line.window, reference)
     return _capped(plant, line, reference, asked)[0] if asked is not None else None
 
 
 def ready_models(plant: Plant, line: Line) -> tuple[ModelReference, ...]:
-    """Return the models that are right for the line's product; none without one, or where the catalog lacks it.
+    """Return the models that are right for the line's product; none without a known product.
 
-    A reference that names a variant allows that one alone, or what a cap leaves of it. What a cap left is still right
-    after it was lifted, until the named variant serves or cannot. A rollback frees the version, never the variant.
+    A reference that names a variant allows only that one, or the one that a cap leaves. A variant left by a cap stays
+    right after the cap is lifted, until the named one serves or fails. A rollback frees the version, never the variant.
     """
     own = line.rules.products.get(line.product) if line.product is not None else None
     asked = plant.find(own, line.rules.variant) if own is not None else None
@@ -76,7 +77,7 @@ def ready_models(plant: Plant, line: Line) -> tuple[ModelReference, ...]:
 
 
 def note_cap(plant: Plant, line: Line) -> None:
-    """Note the variant that serves only because a cap leaves no larger one, while it does."""
+    """Record the variant that serves only because of a cap."""
     own = line.rules.products.get(line.product) if line.product is not None else None
     active = ModelReference.parse(line.active) if line.active else None
     is_own = own is not None and active is not None and active.name == own.name
@@ -91,7 +92,7 @@ def note_cap(plant: Plant, line: Line) -> None:
 
 
 def _left_by_cap(plant: Plant, line: Line, own: ModelReference, capped: str) -> list[str]:
-    """Return the variant that an earlier cap left, where the line is about to run the product's own again."""
+    """Return the variant that an earlier cap left, while the line returns to the product's own."""
     if line.left_by_cap is None or line.left_by_cap[0] != own:
         return []
     wanted = choose(plant, line).wanted
@@ -100,7 +101,7 @@ def _left_by_cap(plant: Plant, line: Line, own: ModelReference, capped: str) -> 
 
 
 def missing(plant: Plant, line: Line) -> ModelReference | None:
-    """Return what the line's product or its present choice names and the catalog lacks; None where nothing is."""
+    """Return the reference of the product or choice that the catalog lacks; None without one."""
     product = line.rules.products.get(line.product) if line.product is not None else None
     chosen, _ = next(_askers(line, line.window))
     named = [one for one in (product, chosen) if one is not None]
@@ -108,7 +109,7 @@ def missing(plant: Plant, line: Line) -> ModelReference | None:
 
 
 def serves(active: str | None, allowed: tuple[ModelReference, ...]) -> bool:
-    """Return whether the active model is one of those allowed; what a reference leaves open may be anything."""
+    """Return True where the active model matches one of `allowed`; open parts match anything."""
     model = ModelReference.parse(active) if active else None
     return model is not None and any(
         model.name == one.name and one.variant in {None, model.variant} and one.version in {None, model.version}
@@ -117,7 +118,7 @@ def serves(active: str | None, allowed: tuple[ModelReference, ...]) -> bool:
 
 
 def _askers(line: Line, window: Window) -> Iterator[tuple[ModelReference | None, Cause]]:
-    """Yield what each rule asks for, the one that decides first; never nothing at all."""
+    """Yield each rule's reference and cause, the deciding rule first; never empty."""
     if line.rollback is not None:
         yield line.rollback, line.rollback_cause or Cause("rollback")
     if line.operator is not None:
@@ -142,7 +143,7 @@ def _over(cause: Cause, below: tuple[ModelVersion | None, Cause] | None) -> Caus
 def _variant_cause(
     plant: Plant, line: Line, window: Window, reference: ModelReference, asked: ModelVersion
 ) -> Cause | None:
-    """Return the schedule as the cause where its variant makes the difference."""
+    """Return the schedule as the cause, if its variant changes the chosen version; else None."""
     rule = window.variant_rule
     usual = plant.find(reference, line.rules.variant)
     if rule is None or reference.variant is not None or usual is None or usual == asked:
@@ -154,7 +155,7 @@ def _variant_cause(
 def _capped(
     plant: Plant, line: Line, reference: ModelReference, asked: ModelVersion
 ) -> tuple[ModelVersion, Cap | None, bool]:
-    """Return the largest allowed variant and the cap that asked for it; else the smallest, and True for too large."""
+    """Return the largest allowed variant with its cap; else the smallest, and True for degraded."""
     cap = min(line.caps, key=lambda one: plant.rank(asked.name, one.max_variant), default=None)
     if cap is None or asked.rank <= (limit := plant.rank(asked.name, cap.max_variant)):
         return asked, None, False

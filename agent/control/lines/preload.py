@@ -1,4 +1,4 @@
-"""Models loaded ahead of a changeover and kept for it: because a PLC announced it, or because the schedule will ask."""
+"""Preloading of models that a PLC announced or the schedule will need."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -15,10 +15,10 @@ from agent.messages.payloads import AckResult
 from agent.messages.references import ModelReference, ModelVersion
 
 _AT_ONCE: Final = 8
-"""Models loaded ahead or kept for one line; the oldest gives way to a ninth."""
+"""Models preloaded or held for one line; one more evicts the oldest."""
 _WORKERS_A_PREPARATION_MAY_LOSE: Final = 1
 _MARGIN_S: Final = 60.0
-"""What the schedule announces is kept a little beyond its moment: clocks are put right, dwell times pass."""
+"""Extra hold after the scheduled moment, for clock corrections and dwell times."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class _Wish:
 
 
 def prepare(state: State, line: Line, value: Value, command: Command, now: Now) -> list[Action]:
-    """Announce a product or a model reference: load its model beside what serves, and keep it for `prepare_s`."""
+    """Preload the model of a product or reference, and hold it for `prepare_s`."""
     reference = line.rules.products.get(value.text) or ModelReference.parse(value.text)
     model = would_run(state.plant, line, reference) if reference is not None else None
     if model is None:
@@ -41,11 +41,11 @@ def prepare(state: State, line: Line, value: Value, command: Command, now: Now) 
 
 
 def look_ahead(state: State, line: Line, now: Now, at_unix_s: float) -> list[Action]:
-    """Announce what the schedule will change to, `prepare_s` ahead of it; once for each change."""
+    """Preload the model of the schedule's next change, once for each change."""
     ahead = line.next
     left_s = at_unix_s - now.unix_s
     if left_s > line.rules.prepare_s:
-        line.announced = None  # also where the clock went back after it was announced
+        line.announced = None  # because the clock may have been set back after the announcement
         return []
     if ahead is None or ahead == line.announced or not state.worker_up:
         return []
@@ -56,7 +56,7 @@ def look_ahead(state: State, line: Line, now: Now, at_unix_s: float) -> list[Act
 
 
 def ended(state: State, message: Prepared | PrepareFailed) -> list[Action]:
-    """Answer those who asked; a model that could not be loaded ahead is tried again when it is needed."""
+    """Answer the commands that wait for a preload; a failed one is retried when the model is needed."""
     line = state.lines[message.line]
     done = next((one for one in line.preparations if one.number == message.number), None)
     if done is None:
@@ -68,7 +68,7 @@ def ended(state: State, message: Prepared | PrepareFailed) -> list[Action]:
 
 
 def tick(state: State, line: Line, now: Now) -> list[Action]:
-    """Let go of what was kept long enough; give up what loads for too long."""
+    """Release preloads whose hold is over, and fail those whose load timed out."""
     actions: list[Action] = []
     late = [one for one in line.preparations if one.loading and now.monotonic_s >= one.deadline_s]
     for one in late:
@@ -81,7 +81,7 @@ def tick(state: State, line: Line, now: Now) -> list[Action]:
 
 
 def worker_lost(state: State, line: Line, _now: Now) -> list[Action]:
-    """Note that what was prepared is gone; a model whose load takes a second worker with it is given up."""
+    """Give up a preload whose load has killed a second worker."""
     actions: list[Action] = []
     for one in list(line.preparations):
         one.workers_lost += one.loading
@@ -93,7 +93,7 @@ def worker_lost(state: State, line: Line, _now: Now) -> list[Action]:
 
 
 def worker_up(state: State, line: Line, now: Now) -> list[Action]:
-    """Ask the new worker for everything that is announced, also for what was pending before a restart."""
+    """Request all announced preloads from the new worker, also those from before a restart."""
     waiting, line.to_prepare = line.to_prepare, []
     actions: list[Action] = []
     for one in line.preparations:
@@ -109,7 +109,7 @@ def worker_up(state: State, line: Line, now: Now) -> list[Action]:
 
 
 def used(state: State, line: Line) -> list[Action]:
-    """Note that a prepared model serves: the worker keeps it for that reason now."""
+    """Answer the preload of a model that now serves, and drop its hold."""
     actions: list[Action] = []
     for one in [one for one in line.preparations if one.model.reference == line.active]:
         line.preparations.remove(one)
@@ -118,7 +118,7 @@ def used(state: State, line: Line) -> list[Action]:
 
 
 def pending(line: Line) -> tuple[Waiting, ...]:
-    """Return what is to be taken up again after a restart."""
+    """Return the commands to resume after a restart."""
     loading = (Waiting(one.text, list(one.commands)) for one in line.preparations if one.commands)
     return (*line.to_prepare, *loading)
 

@@ -1,4 +1,4 @@
-"""What is said of lines, streams and alerts: derived from the state after every event, published where it changed."""
+"""Reports of lines, streams and alerts, derived from the state and published on change."""
 
 from typing import Final
 
@@ -10,31 +10,31 @@ from agent.control.state import NOTHING, Line, Now, State
 from agent.messages.payloads import Alert, LineState, Phase, StreamStatus
 
 CAMERA_PATIENCE_S: Final = 10.0
-"""A camera opens within a few seconds of the start, or something is wrong with it."""
+"""Time for a camera to open after the start, before its absence raises an alert."""
 
 
 def clear_ready(line: Line) -> list[Action]:
-    """Say 0 before anything else happens; nothing where it is said already."""
+    """Publish `ready` 0 before any other action; nothing where it is 0 already."""
     return _say_ready(line, NOTHING)
 
 
 def serves_product(state: State, line: Line) -> bool:
-    """Say whether whatever may serve the line now is right for its product."""
+    """Return True where each model that may serve the line now is right for its product."""
     allowed = ready_models(state.plant, line)
     if not allowed or line.blind:
         return False
-    # The worker may flip at any moment to what it was told and has not answered for: each of those must serve too.
+    # Unconfirmed models count, too, because the worker may switch to one at any moment.
     possible = [line.active, *(model.reference for model in line.unconfirmed)]
     return all(serves(model, allowed) for model in possible)
 
 
 def clear_ready_unless_true(state: State, line: Line) -> list[Action]:
-    """Say 0 where the line is not ready any more; that it became ready is said once all else is decided."""
+    """Publish `ready` 0 where the line is no longer ready; other values wait until all is decided."""
     return clear_ready(line) if _ready(state, line) == NOTHING else []
 
 
 def publish_changes(state: State, line: Line, now: Now) -> list[Action]:
-    """Publish what has changed of a line: `ready` first, then phase, model and state."""
+    """Publish a line's changes: `ready` first, then phase, model and state."""
     note_cap(state.plant, line)
     actions = _say_ready(line, _ready(state, line))
     model, phase = line.active or "none", _phase(state, line)
@@ -58,12 +58,12 @@ def publish_changes(state: State, line: Line, now: Now) -> list[Action]:
 
 
 def heartbeat(state: State) -> list[Action]:
-    """Send `live` for every line behind which everything moves."""
+    """Publish `live` for every line that makes progress."""
     return [PublishLive(line.id, line.ready) for line in state.lines.values() if moves(state, line)]
 
 
 def moves(state: State, line: Line) -> bool:
-    """Return whether the worker and every stream of the line have made progress in time."""
+    """Return True where the worker and each stream of the line made progress in time."""
     if not state.worker_up or state.worker_hung or not _streams_online(state, line):
         return False
     answering = [state.answering[stream] for stream in state.streams_of(line.id) if stream in state.answering]
@@ -71,7 +71,7 @@ def moves(state: State, line: Line) -> bool:
 
 
 def stream_status(state: State, stream: str, status: StreamStatus, detail: str) -> list[Action]:
-    """Note and publish a stream's status, with its alert, which tells why; an ended file is no trouble."""
+    """Record and publish a stream's status and its alert; an ended file raises none."""
     state.streams[stream] = status
     actions: list[Action] = [PublishState(f"stream/{stream}/status", status.encode())]
     is_bad = status in {"stalled", "offline"}
@@ -83,7 +83,7 @@ def stream_status(state: State, stream: str, status: StreamStatus, detail: str) 
 
 
 def miss_cameras(state: State, now: Now) -> list[Action]:
-    """Raise the alert of streams that have not come by some time after the start: no change of theirs will tell it."""
+    """Raise `camera` for streams still offline 10 s after the start."""
     if state.cameras_due_s is None:
         state.cameras_due_s = now.monotonic_s + CAMERA_PATIENCE_S
     if now.monotonic_s < state.cameras_due_s or state.stopping:
@@ -97,21 +97,21 @@ def miss_cameras(state: State, now: Now) -> list[Action]:
 
 
 def miss_model(state: State, line: Line, _now: Now) -> list[Action]:
-    """Keep the alert of a model that the line's product or choice names and the catalog lacks."""
+    """Update the alert for a model that the catalog lacks."""
     reference = missing(state.plant, line)
     detail = f"the catalog lacks {reference}" if reference is not None else None
     return alert(state, Alert("unknown_model", on=reference is not None, line=line.id, detail=detail))
 
 
 def warn_of_unsafe(state: State) -> list[Action]:
-    """Keep the alert of models whose files may run code in the worker."""
+    """Update the alert for models whose files may run code in the worker."""
     unsafe = state.plant.unsafe
     detail = f"opened without walls: {', '.join(unsafe)}" if unsafe else None
     return alert(state, Alert("unsafe_model", on=bool(unsafe), detail=detail))
 
 
 def miss_choice(state: State, line: Line, _now: Now) -> list[Action]:
-    """Keep the alert of a line whose last choice is not known since a restart, until it has a product again."""
+    """Update the alert for a line whose last choice was lost, until it has a product again."""
     if line.choice_lost and (line.product is not None or line.operator is not None):
         line.choice_lost, state.unsaved = False, True
     detail = "its last choice could not be written before a restart; send its product again"
@@ -121,7 +121,7 @@ def miss_choice(state: State, line: Line, _now: Now) -> list[Action]:
 
 
 def alert(state: State, change: Alert) -> list[Action]:
-    """Turn an alert on or off; one message a change, and the list of those that are on."""
+    """Turn an alert on or off; publish one message for each change, and the list of active alerts."""
     key = (change.code, change.line, change.stream)
     if change.on == (key in state.alerts):
         return []
@@ -133,7 +133,7 @@ def alert(state: State, change: Alert) -> list[Action]:
 
 
 def notice(state: State, change: Alert) -> list[Action]:
-    """Turn an alert on or off, or renew one that is on with another detail."""
+    """Turn an alert on or off, or publish a new detail of an active one."""
     key = (change.code, change.line, change.stream)
     before = state.alerts.get(key)
     if before is None or not change.on or before.detail == change.detail:
@@ -143,7 +143,7 @@ def notice(state: State, change: Alert) -> list[Action]:
 
 
 def say_alerts(state: State) -> Action:
-    """Return the retained list of alerts that are on."""
+    """Return the retained list of active alerts."""
     return PublishState("alerts", msgspec.json.encode(list(state.alerts.values())))
 
 
@@ -186,7 +186,7 @@ def _say_ready(line: Line, value: str) -> list[Action]:
 
 
 def _say(line: Line, topic: str, payload: bytes) -> list[Action]:
-    if line.said.get(topic) == payload:
+    if line.published.get(topic) == payload:
         return []
-    line.said[topic] = payload
+    line.published[topic] = payload
     return [PublishState(f"line/{line.id}/{topic}", payload)]

@@ -1,4 +1,4 @@
-"""Frames that come and are not answered: `ready` is withdrawn, and a new worker started where that may help."""
+"""Watchdog for frames without an answer: clears `ready`, and restarts the worker where that may help."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -10,24 +10,24 @@ from agent.control.state import Answering, Line, Now, State
 from agent.messages.payloads import Alert
 
 ALLOWED_S: Final = 2.0
-"""How long a frame may wait for its answer; the contract allows 3 s until `ready` 0 is seen."""
+"""Time a frame may wait for its answer; the contract allows 3 s until `ready` 0."""
 _TURNS_ALLOWED: Final = 1.5
 _LONGEST_ALLOWED_S: Final = 10.0
 FEWEST: Final = 2
-"""One bad frame of a triggered camera is no trouble: nothing may come after it for an hour."""
+"""Missed frames of a triggered camera that count, because after one no frame may come for an hour."""
 _QUIET_S: Final = 1.0
-"""A stream that brings no frame for so long after a swap has none to be answered: `ready` does not wait for one."""
+"""A stream without a frame for this long after a swap owes no answer, so `ready` does not wait."""
 FAILURES: Final = 60
-"""Frames in a row without an answer after which a new worker is started; the model itself was given up before."""
+"""Frames in a row without an answer that restart the worker."""
 _PATIENCE_S: Final = 10.0
 _MOST_DOUBLINGS: Final = 6
 _WELL_S: Final = 60.0
 _AWAY_S: Final = 1.0
-"""Control itself did not run for so long: what it knows of answers is older than what it knows of frames."""
+"""After such a pause of control itself, known answers are older than known frames."""
 
 
 def look(state: State, streams: Mapping[str, Seen], now: Now) -> list[Action]:
-    """Find the streams whose frames are not answered any more, or are again."""
+    """Find streams whose frames are no longer answered, or are again."""
     was_away, state.looked_s = now.monotonic_s - state.looked_s > _AWAY_S, now.monotonic_s
     actions: list[Action] = []
     for stream, seen in streams.items():
@@ -40,7 +40,7 @@ def look(state: State, streams: Mapping[str, Seen], now: Now) -> list[Action]:
 
 
 def worker_lost(state: State) -> None:
-    """Note that nothing is owed any more; what was not answered stays so until it is again."""
+    """Forget frames in flight; unanswered streams stay so until a frame is answered."""
     for one in state.answering.values():
         one.served_by, one.owed_since_s = None, None
 
@@ -64,19 +64,19 @@ def _look(state: State, line: Line, stream: str, seen: Seen, now: Now) -> list[A
     if one.owed_since_s is None or now.monotonic_s - one.owed_since_s < allowed_s or state.worker_hung:
         return []
     one.unanswered_since_s = now.monotonic_s
-    # `ready` first: nothing may be said before it.
+    # `ready` first, because a PLC must not act on a line without answers.
     return clear_ready(line) + alert(
         state, Alert("frames_unanswered", on=True, stream=stream, detail=_detail(one.owed_since_s, seen, now))
     )
 
 
 def _is_owed(state: State, line: Line, stream: str) -> bool:
-    """Say whether a model serves the stream: a line that was made blind by a load owes no answers."""
+    """Return True where a model serves the stream; a blind line owes no answers."""
     return state.worker_up and line.active is not None and not line.blind and state.streams[stream] == "online"
 
 
 def _owed_since_s(one: Answering, seen: Seen, now: Now) -> float | None:
-    """Return since when a frame that came waits for its answer; None where none does."""
+    """Return since when a frame waits for its answer; None where none does."""
     is_failing = seen.steady or seen.missed >= FEWEST or (one.restarts > 0 and seen.missed > 0)
     settled_s = seen.answered_s if is_failing else max(seen.answered_s, seen.missed_s)
     came_s = seen.offered_s if seen.offered_s >= one.served_since_s or not seen.waiting else one.served_since_s
@@ -88,7 +88,7 @@ def _owed_since_s(one: Answering, seen: Seen, now: Now) -> float | None:
 
 
 def _is_over(one: Answering, seen: Seen, now: Now) -> bool:
-    """Say whether frames are answered again; a new model without a frame to answer is believed as well."""
+    """Return True where the fault is over: frames are answered, or a new model had none to answer."""
     since_s = one.unanswered_since_s or 0.0
     if seen.answered_s > since_s:
         return True
@@ -98,7 +98,7 @@ def _is_over(one: Answering, seen: Seen, now: Now) -> bool:
 
 
 def _restart(state: State, line: Line, stream: str, seen: Seen, now: Now) -> list[Action]:
-    """Start a new worker where frames stay unanswered; one that did not help doubles the wait for the next."""
+    """Restart the worker where frames stay unanswered; each restart without effect doubles the wait."""
     one = state.answering[stream]
     since_s = one.owed_since_s if one.owed_since_s is not None else one.unanswered_since_s
     if line.changeover is not None or since_s is None:
@@ -111,7 +111,7 @@ def _restart(state: State, line: Line, stream: str, seen: Seen, now: Now) -> lis
 
 
 def _detail(since_s: float, seen: Seen, now: Now) -> str:
-    """Say what people begin to look at: the model, what holds its answers, or what keeps frames from it."""
+    """Describe the symptom: frames that fail, are not answered, or are not taken."""
     what = "are taken and not answered" if seen.taken_s >= since_s else "are not taken"
     if seen.missed:
         what = f"fail, {seen.missed} in a row"

@@ -1,1 +1,1 @@
-"""Answers scrapes with Prometheus metrics."""
+"""Prometheus metrics and the HTTP server for them."""

@@ -1,4 +1,4 @@
-"""`/metrics`: counts that grow as events come, and the facts of the moment, in Prometheus' text format."""
+"""`/metrics` in Prometheus' text format: event counters, and a snapshot of the moment."""
 
 from collections.abc import Iterable, Iterator
 from typing import Final, get_args
@@ -18,7 +18,7 @@ _SWAP_S: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 
 class Metrics:
-    """Counted on control's thread, rendered on the HTTP server's; the library's locks keep them apart."""
+    """Counters incremented on control's thread and rendered on the HTTP server's; the library locks them."""
 
     def __init__(self) -> None:
         self._registry: Final = CollectorRegistry()
@@ -36,7 +36,7 @@ class Metrics:
         self._by_stream: Final[dict[str, tuple[Histogram, Histogram]]] = {}
 
     def expect(self, lines: Iterable[str], streams: Iterable[str]) -> None:
-        """Begin at 0 what may come: a counter that is first seen at 1 has never increased, to Prometheus."""
+        """Start expected counters at 0, because Prometheus sees no increase in one that first appears at 1."""
         for line in lines:
             for result in get_args(SwitchResult):
                 for residency in (*get_args(Residency), _NO_RESIDENCY):
@@ -49,31 +49,31 @@ class Metrics:
             self._swap_s.labels(residency)
 
     def swapped(self, message: Swapped) -> None:
-        """Count what the worker did, also where nobody had asked for a change (a start, a recovery)."""
+        """Count a swap of the worker, also at a start or a recovery."""
         report = message.report
         (self._hits if report.residency == "resident" else self._misses).inc()
         if report.residency != "resident":
             self._load_s.observe((report.load_ms + report.warmup_ms) / 1000)
 
     def switched(self, switch: Switch) -> None:
-        """Count one change of product or model, however it ended."""
+        """Count one change of product or model, with any result."""
         residency = switch.residency or _NO_RESIDENCY
         self._swaps.labels(switch.line, switch.result, residency).inc()
         if switch.result == "switched":
             self._swap_s.labels(residency).observe(switch.total_ms / 1000)
 
     def crashed(self) -> None:
-        """Count a thread that crashed."""
+        """Count a crashed thread."""
         self._crashes.inc()
         self.trouble["thread_crashes"] += 1
 
     def refused(self, child: str) -> None:
-        """Count a message that was refused; `child` is worker or camera."""
+        """Count a refused message; `child` is worker or camera."""
         self._refused.labels(child).inc()
         self.trouble["refused_messages"] += 1
 
     def worker_lost(self) -> None:
-        """Count a worker that is gone."""
+        """Count a lost worker."""
         self._workers_lost.inc()
         self.trouble["lost"] += 1
 
@@ -84,11 +84,11 @@ class Metrics:
         latency_s.observe(latency_ms / 1000)
 
     def render(self, facts: Facts) -> bytes:
-        """Return the text of everything."""
+        """Return the text of all metrics."""
         return generate_latest(_Everything(self._registry, facts))
 
     def _of_stream(self, stream: str) -> tuple[Histogram, Histogram]:
-        """Return a stream's own histograms; looking them up by label costs more than all the rest of counting."""
+        """Return a stream's histograms, cached because the look-up by label costs more than counting."""
         known = self._by_stream.get(stream)
         if known is None:
             known = self._by_stream[stream] = (self._inference_s.labels(stream), self._latency_s.labels(stream))
@@ -104,7 +104,7 @@ class Metrics:
 
 
 class _Everything(CollectorRegistry):
-    """The registry of one scrape."""
+    """Registry of one scrape: counters and snapshot together."""
 
     def __init__(self, counted: CollectorRegistry, facts: Facts) -> None:
         super().__init__()

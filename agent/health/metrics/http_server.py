@@ -1,4 +1,4 @@
-"""A few pages by HTTP, on threads of their own: they can be late or absent, and the agent never is for them."""
+"""Small HTTP server on threads of its own, which the agent never waits for."""
 
 import logging
 import socket
@@ -17,17 +17,17 @@ from agent.messages.errors import TransientError
 
 _log: Final = logging.getLogger(__name__)
 _CLIENT_S: Final = 2.0
-"""A client that says nothing for so long is dropped."""
+"""A client that sends nothing for this long is disconnected."""
 _WHOLE_S: Final = 6.0
-"""And so is one that takes longer for all of it, however busily it drips."""
+"""A client that takes longer for its whole request is disconnected, however steadily it sends."""
 _CLIENTS: Final = 64
-"""Clients at a time, a thread each; one more, and the oldest is dropped, because who drips is older than who asks."""
+"""Concurrent clients, one thread each; one more disconnects the oldest, which is likely a slow one."""
 _POLL_S: Final = 0.25
 
 
 @dataclass(frozen=True)
 class Page:
-    """One answer."""
+    """One HTTP response."""
 
     status: HTTPStatus
     content_type: str
@@ -35,17 +35,17 @@ class Page:
 
 
 Pages = dict[str, Callable[[], Page]]
-"""By path. Called on the server's threads, one at a time."""
+"""Response functions by path, called on the server's threads, one at a time."""
 
 
 class HttpServer:
-    """A thread for each of a bounded number of clients, so that nobody waits behind one that drips.
+    """HTTP server with one thread a client, for a bounded number of clients.
 
-    Owner: whoever calls `start` and `stop`.
+    Owner: the caller of `start` and `stop`.
     """
 
     def __init__(self, bind: str, pages: Pages) -> None:
-        """`bind` is HOST:PORT; an IPv6 host stands in brackets."""
+        """Store the address HOST:PORT (an IPv6 host in brackets) and the pages."""
         host, _, port = bind.rpartition(":")
         self._address: Final = (host.strip("[]"), int(port))
         self._pages: Final = pages
@@ -54,11 +54,11 @@ class HttpServer:
 
     @property
     def port(self) -> int:
-        """The port that is served, of use where 0 was asked for; 0 while none is."""
+        """The served port, useful where 0 was configured; 0 while not serving."""
         return int(self._server.server_address[1]) if self._server is not None else 0
 
     def start(self) -> None:
-        """Bind and serve; returns at once. Raises TransientError where the address cannot be had."""
+        """Bind and serve; returns at once. Raises TransientError where the address is unavailable."""
         kind = _Server6 if ":" in self._address[0] else _Server
         try:
             self._server = kind(self._address, _handler(self._pages))
@@ -68,7 +68,7 @@ class HttpServer:
         self._thread.start()
 
     def stop(self) -> None:
-        """Serve no more: every client is cut off; returns when its thread is over."""
+        """Disconnect every client, and wait for the server's thread."""
         server, self._server = self._server, None
         if server is not None and self._thread is not None:
             server.shutdown()
@@ -79,7 +79,7 @@ class HttpServer:
 
 class _Server(ThreadingMixIn, HTTPServer):
     request_queue_size = _CLIENTS
-    daemon_threads = False  # those are not waited for
+    daemon_threads = False  # because daemon threads are not joined at the close
 
     def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
         self._guard: Final = threading.Lock()
@@ -88,7 +88,7 @@ class _Server(ThreadingMixIn, HTTPServer):
         super().__init__(address, handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - socketserver's call
-        """Serve a client on a thread of its own; where there are too many, drop the oldest."""
+        """Serve a client on its own thread; disconnect the oldest beyond the limit."""
         with self._guard:
             self._since_s[request] = time.monotonic()
             crowd = list(self._since_s)[: max(0, len(self._since_s) - _CLIENTS)]
@@ -103,11 +103,11 @@ class _Server(ThreadingMixIn, HTTPServer):
         super().shutdown_request(request)
 
     def service_actions(self) -> None:
-        """Drop clients that take too long; called at each poll."""
+        """Disconnect slow clients; called at each poll."""
         self.cut(_WHOLE_S)
 
     def cut(self, older_s: float = 0.0) -> None:
-        """Drop every client that has been here for `older_s` seconds."""
+        """Disconnect every client connected for at least `older_s` seconds."""
         limit_s = time.monotonic() - older_s
         with self._guard:
             late = [one for one, since_s in self._since_s.items() if since_s <= limit_s]
@@ -115,14 +115,14 @@ class _Server(ThreadingMixIn, HTTPServer):
             self._drop(one)
 
     def _drop(self, client: socket.socket) -> None:
-        # its thread, which reads or writes, closes it
+        # only shut down, because its own thread closes it
         with self._guard:
             self._since_s.pop(client, None)
-        with suppress(OSError):  # it was over already
+        with suppress(OSError):  # because it may be closed already
             client.shutdown(socket.SHUT_RDWR)
 
     def server_bind(self) -> None:
-        """Bind, without HTTPServer's look-up of the host's name, which may take as long as a name server does."""
+        """Bind without HTTPServer's look-up of the host name, which may block on a name server."""
         self.allow_reuse_address = True
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.socket.bind(self.server_address)
@@ -130,7 +130,7 @@ class _Server(ThreadingMixIn, HTTPServer):
         self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
 
     def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002 - socketserver's call
-        """Go on: after a client's going away without a word, after a mistake of ours with one."""
+        """Log the error and go on; a vanished client is expected."""
         is_client = isinstance(sys.exc_info()[1], OSError)
         _log.log(logging.DEBUG if is_client else logging.ERROR, "event=http_failed", exc_info=True)
 
@@ -154,7 +154,7 @@ def _handler(pages: Pages) -> type[BaseHTTPRequestHandler]:
             self._answer(with_body=False)
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name that http.server gives
-            """Say nothing of each scrape."""
+            """Log nothing, because a scrape comes every few seconds."""
 
         def _answer(self, *, with_body: bool) -> None:
             make = pages.get(self.path.partition("?")[0])

@@ -1,4 +1,4 @@
-"""The facts of one moment as families of metrics: base units, `_total` for what only grows, labels for kinds."""
+"""Metric families of one snapshot: base units, `_total` for counters, labels for kinds."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
@@ -17,7 +17,7 @@ _Samples = Iterable[tuple[tuple[str, ...], float | None]]
 
 
 def of(facts: Facts) -> Iterator[Metric]:
-    """Yield every family; one without a known value has no samples."""
+    """Yield every metric family; one without a known value has no samples."""
     yield InfoMetricFamily(NAMESPACE, "The agent and its device.", dict(facts.info))
     yield _gauge("worker_up", "Whether the worker process runs.", _one(float(facts.worker_up)))
     yield _gauge("clock_synchronised", "Whether the wall clock can be believed.", _one(float(facts.clock_synced)))

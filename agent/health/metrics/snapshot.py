@@ -1,4 +1,4 @@
-"""What control knows at one moment, as a scrape is answered with it: numbers and words, nothing that changes later."""
+"""Immutable snapshot of control's state that answers one scrape."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,10 +9,7 @@ from agent.health.sensors.reading import Reading
 
 @dataclass(frozen=True)
 class StreamFacts:
-    """One stream, counted since the boot. `published`: detections messages (or summaries) that it led to.
-
-    `stages_s`: where the time of all its frames went, together, by stage.
-    """
+    """Counters of one stream since boot."""
 
     line: str
     status: str
@@ -20,44 +17,50 @@ class StreamFacts:
     inferred: int
     dropped: int
     published: int
+    """Detections or summaries published."""
     objects: Mapping[str, int] = field(default_factory=dict)
     stages_s: Mapping[str, float] = field(default_factory=dict)
+    """Total time of all frames, by stage."""
 
 
 @dataclass(frozen=True)
 class LineFacts:
-    """One line; `ready` and `moves` as `ready` and `live` say it."""
+    """State of one line."""
 
     phase: str
     ready: bool
     moves: bool
+    """The line sends `live`."""
     model: str | None
 
 
 @dataclass(frozen=True)
 class CacheFacts:
-    """The worker's ledger: bytes of each resident model by (reference, state), and decisions counted by reason."""
+    """The worker's cache."""
 
     budget_bytes: int = 0
     used_bytes: int = 0
     models: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    """Bytes of each resident model, by (reference, state)."""
     evicted: Mapping[str, int] = field(default_factory=dict)
+    """Evictions by reason."""
     refused: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class LinkFacts:
-    """The broker, and what waits for it. `outbox` is as `health` has it."""
+    """State of the broker link."""
 
     is_up: bool
     outbox: Mapping[str, int]
+    """Outbox counters, as in `health`."""
     outbox_age_s: float
     round_trip_ms: float | None
 
 
 @dataclass(frozen=True)
 class AlertFacts:
-    """One alert that is on; empty where it is not of a line or a stream."""
+    """One active alert; line and stream are empty where it concerns neither."""
 
     code: str
     line: str
@@ -66,7 +69,7 @@ class AlertFacts:
 
 @dataclass(frozen=True)
 class Facts:
-    """All of it. `ages_s` is the age of each source's last reading; `caps` the largest variant allowed, by rule."""
+    """The whole snapshot."""
 
     info: Mapping[str, str]
     worker_up: bool
@@ -79,4 +82,6 @@ class Facts:
     reading: Reading
     memory: HostReading | None
     ages_s: Mapping[str, float]
+    """Age of each source's last reading."""
     caps: Mapping[str, str]
+    """Largest allowed variant, by rule."""

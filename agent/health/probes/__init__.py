@@ -1,4 +1,4 @@
-"""Where a device's readings come from: one probe a source, all behind one protocol."""
+"""Probes: one for each source of device readings, behind one protocol."""
 
 from typing import Protocol
 
@@ -7,14 +7,14 @@ from agent.messages.errors import MistakeError
 
 
 class ProbeAbsentError(MistakeError):
-    """The device has no such source, and will not get one while the agent runs."""
+    """The device lacks this source for as long as the agent runs."""
 
 
 class Probe(Protocol):
-    """One source. Used by one thread, which may be held up in `read` for as long as the source likes.
+    """One source of readings, used by one thread, which `read` may block for any time.
 
-    `read` raises ProbeAbsentError where there is no such source, and anything else where it failed this time: it is
-    then asked again later. `close` lets go of everything; closing what is not open does nothing.
+    `read` raises ProbeAbsentError where the source does not exist, and any other exception for a temporary failure,
+    after which it is retried. `close` is idempotent.
     """
 
     @property
@@ -23,9 +23,9 @@ class Probe(Protocol):
         ...
 
     def read(self) -> Reading:
-        """Return what the source says now."""
+        """Return the present readings."""
         ...
 
     def close(self) -> None:
-        """Let go of the source."""
+        """Release the source."""
         ...

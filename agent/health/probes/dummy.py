@@ -1,10 +1,10 @@
-"""A probe that says what it is told to, for tests and for a plant without sensors."""
+"""Dummy probe with settable readings, for tests and plants without sensors."""
 
 from agent.health.sensors.reading import Reading
 
 
 class DummyProbe:
-    """Says `reading`; raises `error` instead while there is one."""
+    """Returns `reading`, or raises `error` where it is set."""
 
     def __init__(self, reading: Reading | None = None) -> None:
         self.name = "dummy"

@@ -1,7 +1,7 @@
-"""jetson-stats: the best source on a Jetson. Optional; talks to the service `jtop`, which may be absent or restarted.
+"""Probe for jetson-stats, the best source on a Jetson; optional, because its service may be absent.
 
-Its fields, as its own documents and code have them (4.3 to 7.2): temperatures in °C, -256 for an offline sensor; rails
-in mV, mA and mW; GPU load in percent. Not seen on hardware here.
+Fields as in its documents and code (4.3 to 7.2): temperatures in °C, -256 for an offline sensor; rails in mV, mA and
+mW; GPU load in percent. Not tested on hardware.
 """
 
 import logging
@@ -14,20 +14,20 @@ from agent.messages.errors import TransientError
 
 _log: Final = logging.getLogger(__name__)
 _UNIT_ERROR: Final = 20.0
-"""Power that differs from volts times amperes by such a factor has another unit than we think."""
+"""Power that differs from volts times amperes by this factor has another unit than expected."""
 
 
 class JtopProbe:
-    """One jtop client at a time; after any error a new one is made, as its thread does not recover."""
+    """Reader of one jtop client, replaced after any error because its thread does not recover."""
 
     def __init__(self, make: Callable[[], Any] | None = None) -> None:
-        """`make` returns a client that is not started; left out, the library's own."""
+        """Store the factory of unstarted clients; None is the library's own."""
         self.name: Final = "jtop"
         self._make: Final = make or _library
         self._client: Any = None
 
     def read(self) -> Reading:
-        """Return the newest values, waiting up to 3 s for them; raises whatever the client does."""
+        """Return the newest values, waiting up to 3 s; raises any exception of the client."""
         try:
             return _reading(self._fresh())
         except BaseException:
@@ -35,13 +35,13 @@ class JtopProbe:
             raise
 
     def close(self) -> None:
-        """Let go of the client."""
+        """Close the client."""
         client, self._client = self._client, None
         if client is not None:
             client.close()
 
     def _fresh(self) -> Any:  # noqa: ANN401 - the library has no types
-        """Return the client with values that it had not shown before."""
+        """Return the client once it has new values."""
         client = self._open()
         if not client.ok():
             raise TransientError("jtop's service has sent nothing for 3 s")
@@ -101,7 +101,7 @@ def _rails(rails: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
 
 
 def _power_w(name: str, rail: Mapping[str, Any]) -> float | None:
-    """Return a rail's power from mW, checked against its own mV and mA where it has them."""
+    """Return a rail's power from mW, checked against its mV and mA where it has them."""
     reported = rail.get("power")
     value = plausible.watts(reported / 1000) if isinstance(reported, (int, float)) else None
     volt, curr = rail.get("volt"), rail.get("curr")

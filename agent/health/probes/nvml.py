@@ -1,4 +1,4 @@
-"""NVML (nvidia-ml-py): NVIDIA's graphics cards, and what of a Jetson's GPU it knows. Optional; not seen on hardware."""
+"""Probe for NVIDIA GPUs by NVML (nvidia-ml-py); optional, and not tested on hardware."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -10,20 +10,20 @@ from agent.health.sensors.reading import Reading, Zone
 
 _log: Final = logging.getLogger(__name__)
 _REASONS: Final = {0x04: "power", 0x08: "hardware", 0x20: "heat", 0x40: "heat", 0x80: "power"}
-"""Bits of nvmlDeviceGetCurrentClocksEventReasons that hold a card down, as nvml.h has them."""
+"""Bits of nvmlDeviceGetCurrentClocksEventReasons that mean throttling (nvml.h)."""
 
 
 class NvmlProbe:
-    """Initialises the library at the first read, and again after an error."""
+    """Reader of all GPUs, which initialises the library at first use and after an error."""
 
     def __init__(self, load: Callable[[], Any] | None = None) -> None:
-        """`load` returns the module `pynvml`; left out, the installed one."""
+        """Store the loader of the module `pynvml`; None loads the installed one."""
         self.name: Final = "nvml"
         self._load: Final = load or _library
         self._library: Any = None
 
     def read(self) -> Reading:
-        """Ask every card; raises the library's NVMLError where NVML itself fails."""
+        """Read every GPU; raises the library's NVMLError where NVML itself fails."""
         try:
             return _reading(self._open())
         except BaseException:
@@ -85,14 +85,14 @@ def _driver(nvml: Any) -> str:  # noqa: ANN401 - the library has no types
 
 
 class _Card:
-    """One card. What it does not support (much of it on a Jetson) is None."""
+    """One GPU; unsupported values (many on a Jetson) are None."""
 
     def __init__(self, nvml: Any, handle: Any) -> None:  # noqa: ANN401 - the library has no types
         self._nvml: Final = nvml
         self._handle: Final = handle
 
     def zone(self) -> Zone | None:
-        # The second is deprecated since NVML 13, the first unknown before it.
+        # Both, because the second is deprecated since NVML 13, and the first is unknown before.
         asked = ("nvmlDeviceGetTemperatureV", "nvmlDeviceGetTemperature")
         answers = (self._ask(function, self._nvml.NVML_TEMPERATURE_GPU) for function in asked)
         celsius = plausible.celsius(next((one for one in answers if one is not None), None))
@@ -100,12 +100,12 @@ class _Card:
         return Zone(celsius, plausible.limit_c(threshold)) if celsius is not None else None
 
     def power_w(self) -> float | None:
-        """Return the card's power; the library counts mW."""
+        """Return the GPU's power, which the library gives in mW."""
         milliwatts = self._ask("nvmlDeviceGetPowerUsage")
         return plausible.watts(milliwatts / 1000) if milliwatts is not None else None
 
     def load(self) -> float | None:
-        """Return the share of the last period in which a kernel ran; the library counts percent."""
+        """Return the share of the last period with a running kernel; the library gives percent."""
         rates = self._ask("nvmlDeviceGetUtilizationRates")
         return plausible.share(rates.gpu / 100) if rates is not None else None
 

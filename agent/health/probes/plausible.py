@@ -1,4 +1,4 @@
-"""Whether a number can be what its unit says: sources have changed theirs from one release to the next."""
+"""Plausibility checks for readings, because sources change their units between releases."""
 
 import math
 from typing import Final
@@ -6,26 +6,26 @@ from typing import Final
 _COLDEST_C, _HOTTEST_C = -55.0, 150.0
 _MOST_W: Final = 2000.0
 LEAST_LIMIT_C: Final = 40.0
-"""A trip point below it guides a fan, or is a placeholder: nothing slows down at room temperature."""
+"""A lower trip point controls a fan or is a placeholder."""
 
 
 def celsius(value: object) -> float | None:
-    """Return a temperature in °C; None for what cannot be one (offline sensors say -256)."""
+    """Return a temperature in °C; None for an implausible one (offline sensors give -256)."""
     return _within(value, _COLDEST_C, _HOTTEST_C)
 
 
 def limit_c(value: object) -> float | None:
-    """Return a temperature at which a device slows down; None for what cannot be one."""
+    """Return a throttling temperature in °C; None for an implausible one."""
     return _within(value, LEAST_LIMIT_C, _HOTTEST_C)
 
 
 def watts(value: object) -> float | None:
-    """Return a power in W; None for what cannot be one."""
+    """Return a power in W; None for an implausible one."""
     return _within(value, 0.0, _MOST_W)
 
 
 def share(value: object) -> float | None:
-    """Return a share, 0 to 1; None for what is none."""
+    """Return a share from 0 to 1; None for any other value."""
     return _within(value, 0.0, 1.0)
 
 

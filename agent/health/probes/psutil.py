@@ -1,4 +1,4 @@
-"""psutil: temperatures of any Linux box whose kernel names them, where nothing better does."""
+"""Probe for temperatures by psutil, the fallback for any Linux device."""
 
 from typing import Final
 
@@ -8,11 +8,11 @@ from agent.health.probes import plausible
 from agent.health.sensors.reading import Reading, Zone
 
 _BELOW_CRITICAL_C: Final = 10.0
-"""Where a sensor knows only the temperature that switches it off, slowing begins about so far below."""
+"""Throttling is assumed to begin this far below a critical temperature."""
 
 
 class PsutilProbe:
-    """Always there; often with nothing to say (virtual machines have no sensors)."""
+    """Reader of kernel sensors; always available, but empty on virtual machines."""
 
     def __init__(self) -> None:
         self.name: Final = "psutil"
@@ -28,11 +28,11 @@ class PsutilProbe:
         return Reading(source="psutil", zones=zones, fallback=True)
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing, because nothing is held open."""
 
 
 def _limit_c(high: float | None, critical: float | None) -> float | None:
-    """Return the warning mark, which some drivers set equal to the critical one."""
+    """Return the warning temperature, which some drivers set equal to the critical one."""
     if (found := plausible.limit_c(high)) is not None and found != critical:
         return found
     last = plausible.limit_c(critical)

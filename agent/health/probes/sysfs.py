@@ -1,7 +1,7 @@
-"""The kernel's own files: thermal zones and trip points, cooling devices, GPU load, power monitors, the board's name.
+"""Probe for the kernel's files: thermal zones, cooling devices, GPU load, power monitors and board name.
 
-Enough for a Jetson without jetson-stats, and for most boxes. Written from the kernel's documents (thermal/sysfs-api,
-hwmon/sysfs-interface, devfreq) and NVIDIA's; the Jetson parts are not seen on hardware here.
+Enough for a Jetson without jetson-stats, and for most devices. Written from the kernel's documents (thermal/sysfs-api,
+hwmon/sysfs-interface, devfreq) and NVIDIA's; the Jetson parts are not tested on hardware.
 """
 
 import re
@@ -13,25 +13,25 @@ from agent.health.probes import plausible
 from agent.health.sensors.reading import Reading, Zone
 
 _TOTALS: Final = ("VDD_IN", "POM_5V_IN")
-"""The rail that feeds all others, on the boards that have one; without it the total is their sum."""
+"""The rail that feeds all others; without one, the total is the sum of rails."""
 _POWER_MONITORS: Final = ("ina3221", "ina226", "ina238", "ina219")
 _GPUS: Final = frozenset({"gp10b", "gv11b", "ga10b", "gb10b"})
 _NO_SLOWING: Final = re.compile(r"fan|lcd|backlight|display|tcc offset", re.IGNORECASE)
 _ENDING: Final = re.compile(r"[-_]therm(al)?$")
 _BELOW_CRITICAL_C: Final = 10.0
 _JETPACKS: Final = {32: 4, 34: 5, 35: 5, 36: 6, 38: 7, 39: 7}
-"""By the major number of L4T."""
+"""JetPack by the major number of L4T."""
 
 
 class SysfsProbe:
-    """Reads below `root`, which is / but in tests. Holds no file open."""
+    """Reader of files below `root`, which only tests change; it keeps no file open."""
 
     def __init__(self, root: Path = Path("/")) -> None:
         self.name: Final = "sysfs"
         self._root: Final = root
 
     def read(self) -> Reading:
-        """Return what the files say; what is not there, or does not answer (a switched-off zone), is left out."""
+        """Return all readable values; missing files and silent zones are left out."""
         rails = dict(self._rails())
         total = next((rails.pop(name) for name in _TOTALS if name in rails), None)
         return Reading(
@@ -47,7 +47,7 @@ class SysfsProbe:
         )
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing, because nothing is held open."""
 
     def _board(self) -> str:
         model = _text(self._root / "proc/device-tree/model")
@@ -55,7 +55,7 @@ class SysfsProbe:
         return model or " ".join(filter(None, [_text(dmi / "sys_vendor"), _text(dmi / "product_name")]))
 
     def _system(self) -> str:
-        """Return L4T's number, from a line such as `# R36 (release), REVISION: 4.7, GCID: ...`."""
+        """Return the L4T release, from a line such as `# R36 (release), REVISION: 4.7, GCID: ...`."""
         match = re.search(r"R(\d+) \(release\), REVISION: ([\d.]+)", _text(self._root / "etc/nv_tegra_release"))
         if match is None:
             return ""
@@ -63,7 +63,7 @@ class SysfsProbe:
         return f"L4T {match[1]}.{match[2]}" + (f", JetPack {jetpack}" if jetpack else "")
 
     def _power_mode(self) -> str:
-        """Return the name that nvpmodel's configuration gives to the mode which its status file names."""
+        """Return the name of nvpmodel's active power mode."""
         mode = re.search(r"pmode:(\d+)", _text(self._root / "var/lib/nvpmodel/status"))
         if mode is None:
             return ""
@@ -79,7 +79,7 @@ class SysfsProbe:
                 yield name, Zone(celsius, _limit_c(folder))
 
     def _slowed(self) -> tuple[str, ...] | None:
-        """Name the cooling devices that are at work, but for what only blows or dims."""
+        """Return the active cooling devices, except for fans and displays."""
         found = [
             (_text(one / "type"), _scaled(one / "cur_state")) for one in self._each("sys/class/thermal", "cooling_*")
         ]
@@ -87,7 +87,7 @@ class SysfsProbe:
         return tuple(dict.fromkeys(kind for kind, state in slowing if state and state > 0)) if slowing else None
 
     def _gpu_loads(self) -> Iterator[float]:
-        """Yield the load of each integrated GPU; its driver counts tenths of a percent."""
+        """Yield the load of each integrated GPU; its driver gives tenths of a percent."""
         for folder in self._each("sys/class/devfreq", "*"):
             name = _text(folder / "device/of_node/name").lower()
             load = _scaled(folder / "device/load", 1000)
@@ -104,7 +104,7 @@ class SysfsProbe:
 
 
 def _monitored(folder: Path) -> Iterator[tuple[str, float]]:
-    """Yield the rails of one power monitor: microwatts, or millivolts times milliamperes of the channel so labelled."""
+    """Yield the rails of one power monitor: microwatts, or millivolts times milliamperes."""
     for path in sorted(folder.glob("power*_input")):
         label = _text(folder / path.name.replace("_input", "_label")) or _text(folder / "name")
         if (power_w := plausible.watts(_scaled(path, 1e6))) is not None:
@@ -112,7 +112,7 @@ def _monitored(folder: Path) -> Iterator[tuple[str, float]]:
     for path in sorted(folder.glob("in*_label")):
         label, channel = _text(path), path.name.removeprefix("in").removesuffix("_label")
         volts, amperes = _scaled(folder / f"in{channel}_input", 1000), _scaled(folder / f"curr{channel}_input", 1000)
-        # "NC" is not connected; the sum of shunt voltages has a label too, and no current.
+        # Skips "NC" (not connected), and the sum of shunt voltages, which has a label but no current.
         if "NC" not in label and volts is not None and amperes is not None:
             power_w = plausible.watts(volts * amperes)
             if power_w is not None:
@@ -120,7 +120,7 @@ def _monitored(folder: Path) -> Iterator[tuple[str, float]]:
 
 
 def _limit_c(folder: Path) -> float | None:
-    """Return the lowest passive trip point, else a hot one, else somewhat below the critical one."""
+    """Return the lowest passive trip point, else a hot one, else one below the critical one."""
     trips: dict[str, list[float]] = {}
     for path in folder.glob("trip_point_*_type"):
         limit = plausible.limit_c(_scaled(folder / path.name.replace("_type", "_temp"), 1000))

@@ -1,1 +1,1 @@
-"""Reads the device's sensors and memory."""
+"""Sensor readings, memory, and the caps that follow."""

@@ -1,4 +1,4 @@
-"""How much memory the device can give, from the kernel's own files."""
+"""Available memory of the device and memory of processes, from the kernel's files."""
 
 from pathlib import Path
 from typing import Final
@@ -9,7 +9,7 @@ _CGROUP: Final = Path("/sys/fs/cgroup")
 
 
 def available_bytes() -> int:
-    """Return what can still be allocated without swapping: MemAvailable, within the limits of the cgroups.
+    """Return the memory that can be allocated without swapping: MemAvailable within cgroup limits.
 
     On a Jetson, CPU and GPU share this memory.
     """
@@ -19,7 +19,7 @@ def available_bytes() -> int:
 
 
 def resident_bytes(pid: int) -> int:
-    """Return the proportional share (PSS) of a process' memory, or its RSS where PSS is not to be had; 0 if gone."""
+    """Return a process' proportional share (PSS) of memory, else its RSS; 0 if it ended."""
     try:
         text = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
         return 1024 * next(int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:"))
@@ -35,7 +35,7 @@ def _rss(pid: int) -> int:
 
 
 def _own_cgroups() -> list[Path]:
-    """Return this process' cgroup (version 2) and those above it."""
+    """Return this process' cgroup (version 2) and its ancestors."""
     try:
         line = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()[-1]
     except (OSError, IndexError):
@@ -45,7 +45,7 @@ def _own_cgroups() -> list[Path]:
 
 
 def _cgroup_free(folder: Path) -> int | None:
-    """Return what a cgroup may still take; the file cache that it could drop counts as free."""
+    """Return a cgroup's free memory, in which droppable file cache counts as free."""
     limits = [limit for name in ("memory.max", "memory.high") if (limit := _number(folder / name)) is not None]
     current = _number(folder / "memory.current")
     if not limits or current is None:
@@ -54,7 +54,7 @@ def _cgroup_free(folder: Path) -> int | None:
 
 
 def _number(path: Path) -> int | None:
-    """Read one number; None where there is none (`max`)."""
+    """Read one number; None for `max`."""
     try:
         return int(path.read_text(encoding="ascii"))
     except (OSError, ValueError):

@@ -1,6 +1,6 @@
-"""Free memory of a discrete NVIDIA GPU, by the driver's own library (NVML). Nothing else of a runtime is loaded.
+"""Free memory of a discrete NVIDIA GPU, from the driver's own library (NVML).
 
-Written against NVIDIA's documentation and tested with a stand-in for the library: no GPU was at hand.
+Written against NVIDIA's documentation and tested with a stand-in for the library, without a GPU.
 """
 
 import ctypes
@@ -21,9 +21,9 @@ class _Memory(ctypes.Structure):
 
 
 def free_device_bytes(compute: str, open_library: Callable[[str], Any] = ctypes.CDLL) -> int | None:
-    """Return the free memory of the GPU that the setting `compute` names; None where it has none of its own.
+    """Return the free memory of the GPU that `compute` names; None without dedicated memory.
 
-    So for a CPU, and for a Jetson, where CPU and GPU share one memory and NVML tells none.
+    That is None for a CPU, and for a Jetson, where CPU and GPU share memory and NVML reports none.
     """
     match = _CUDA.fullmatch(compute)
     if match is None:

@@ -1,4 +1,4 @@
-"""The memory of the device and of the agent's processes, from the kernel's own files."""
+"""Memory of the device and of the agent's processes, from the kernel's files."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,29 +14,30 @@ _PRESSURE: Final = Path("/proc/pressure/memory")
 
 @dataclass(frozen=True)
 class HostReading:
-    """`free_bytes` is MemAvailable; `available_bytes` the same within the cgroup's limit. `processes` are shares (PSS).
-
-    `stalled` and `halted` are the shares of the last 10 s in which some, or all, processes waited for memory (PSI,
-    https://docs.kernel.org/accounting/psi.html); None where the kernel does not count it.
-    """
+    """Memory of the device and of the agent's processes."""
 
     total_bytes: int
     free_bytes: int
+    """MemAvailable."""
     available_bytes: int
+    """MemAvailable within the cgroup's limit."""
     stalled: float | None = None
+    """Share of the last 10 s in which some processes waited for memory (PSI); None: not counted."""
     halted: float | None = None
+    """The same for all processes at once; see https://docs.kernel.org/accounting/psi.html."""
     processes: Mapping[str, int] = field(default_factory=dict)
+    """Proportional share (PSS) of each process."""
 
 
 class Host:
-    """Reads the kernel's files; a process that is in trouble may hold that up. `pids` may be set by another thread."""
+    """Reader of memory files, which a troubled process may block; any thread may set `pids`."""
 
     def __init__(self, pressure: Path = _PRESSURE) -> None:
         self.pids: Mapping[str, int] = {}
         self._pressure: Final = pressure
 
     def read(self) -> HostReading:
-        """Return how it stands now."""
+        """Return the present readings."""
         memory = psutil.virtual_memory()
         return HostReading(
             total_bytes=int(memory.total),

@@ -1,4 +1,4 @@
-"""The device's probes, each on its own thread, and the one reading that they make together."""
+"""Probes on threads of their own, merged into one reading."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -15,16 +15,16 @@ from agent.health.sensors.sampler import Sampler
 
 INTERVAL_S: Final = 5.0
 STALE_S: Final = 20.0
-"""What nobody has confirmed for so long is not said any more."""
+"""A reading older than this is no longer reported."""
 
 
 def own_probes() -> tuple[Probe, ...]:
-    """Return every kind of source, the best first; those that this device lacks end by themselves."""
+    """Return every kind of probe, the best first; absent sources end by themselves."""
     return JtopProbe(), SysfsProbe(), NvmlProbe(), PsutilProbe()
 
 
 class Device:
-    """Owns the sampling threads. All but `start` and `stop` return at once, from any thread."""
+    """Owner of the sampling threads; all methods but `start` and `stop` return at once, on any thread."""
 
     def __init__(
         self,
@@ -38,12 +38,12 @@ class Device:
         self._samplers: Final = [Sampler(one.name, one.read, interval_s, one.close, clock) for one in probes]
 
     def start(self) -> None:
-        """Begin to read every source."""
+        """Start all sampling threads."""
         for sampler in self._all():
             sampler.start()
 
     def stop(self) -> None:
-        """End every thread that does not hang."""
+        """Stop every thread that does not hang."""
         for sampler in self._all():
             sampler.stop()
 
@@ -54,16 +54,16 @@ class Device:
             self._host_sampler.hurry()
 
     def reading(self, now_s: float) -> Reading:
-        """Return what the sources say together; those that are silent for STALE_S are left out."""
+        """Return the merged reading of all sources that are not stale."""
         newest = [sampler.newest(now_s, STALE_S) for sampler in self._samplers]
         return merged(one for one in newest if one is not None)
 
     def memory(self, now_s: float) -> HostReading | None:
-        """Return the memory as it was last read; None where that is long ago."""
+        """Return the last memory reading; None where it is stale."""
         return self._host_sampler.newest(now_s, STALE_S)
 
     def ages_s(self, now_s: float) -> dict[str, float]:
-        """Return, by source, how old its last reading is; a source that never answered is left out."""
+        """Return the age of each source's last reading; a source without one is left out."""
         ages = {sampler.name: sampler.age_s(now_s) for sampler in self._all()}
         return {name: age_s for name, age_s in ages.items() if age_s is not None}
 

@@ -1,4 +1,4 @@
-"""What a device measures of itself at one moment, whatever it was measured by."""
+"""Readings of the device at one moment, from any source."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -6,36 +6,37 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Zone:
-    """One temperature in °C; `limit_c` is where the device begins to slow itself down, None where nobody knows."""
+    """One temperature in °C."""
 
     celsius: float
     limit_c: float | None = None
+    """Throttling begins there; None: unknown."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """A probe fills in what its source can tell, and leaves the rest as it stands here.
-
-    `source` names who said it. `system` is what the maker calls the system ("L4T 36.4.7, JetPack 6.2.1"). `power_w` is
-    all that the source can see: a Jetson's whole module, a PC's graphics cards. `gpu_load` is a share, 0 to 1.
-    `slowed` names what is being held down now; None: the source cannot tell. A `fallback` names no zone or rail beside
-    those of others, since it would be the same ones by other names.
-    """
+    """Readings of one source, or merged ones; unknown values keep their defaults."""
 
     source: str
+    """The source's name."""
     board: str = ""
     system: str = ""
+    """The maker's name of the system, such as "L4T 36.4.7, JetPack 6.2.1"."""
     power_mode: str = ""
     zones: Mapping[str, Zone] = field(default_factory=dict)
     rails_w: Mapping[str, float] = field(default_factory=dict)
     power_w: float | None = None
+    """Total power that the source sees: a Jetson's module, a PC's graphics cards."""
     gpu_load: float | None = None
+    """Share from 0 to 1."""
     slowed: tuple[str, ...] | None = None
+    """Parts that are throttled now; None: the source cannot tell."""
     fallback: bool = False
+    """Adds no zone or rail to those of others, because it knows the same ones by other names."""
 
 
 def merged(readings: Iterable[Reading]) -> Reading:
-    """Return one reading of several, the best source first: each value from the first that has it."""
+    """Merge readings, the best source first: each value comes from the first source that has it."""
     whole = Reading(source="")
     for one in readings:
         whole = _completed(whole, one) if whole.source else one

@@ -1,4 +1,4 @@
-"""Reads something slow again and again on a thread of its own, so that whoever wants the newest never waits."""
+"""Sampler that reads a slow source on its own thread, so that its readers never wait."""
 
 import logging
 import threading
@@ -21,10 +21,10 @@ def _nothing() -> None:
 
 
 class Sampler(Generic[Value]):
-    """One source, one thread; the newest value wins, and nothing queues. Owner: whoever calls `start` and `stop`.
+    """One source on one thread; the newest value replaces older ones.
 
-    A read that hangs holds up this thread alone: `newest` then grows old, and is None once it is older than asked for.
-    A read that fails is tried again with back-off; one that raises ProbeAbsentError ends the thread.
+    A read that hangs blocks this thread alone, and `newest` becomes None once it is stale. A failed read is retried
+    with backoff; ProbeAbsentError ends the thread. Owner: the caller of `start` and `stop`.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class Sampler(Generic[Value]):
         close: Callable[[], None] = _nothing,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`close` is called on the thread, after its last read."""
+        """Store the source; `close` is called on the thread after its last read."""
         self.name: Final = name
         self._read: Final = read
         self._interval_s: Final = interval_s
@@ -48,27 +48,27 @@ class Sampler(Generic[Value]):
         self._thread: Final = threading.Thread(target=self._run, name=f"sampler {name}", daemon=True)
 
     def start(self) -> None:
-        """Begin to read; returns at once."""
+        """Start the thread; returns at once."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread after the read in hand; one that hangs is left behind. Harmless where it never started."""
+        """End the thread after its present read; one that hangs is abandoned."""
         self._is_stopping = True
         self._hurry.set()
         if self._thread.ident is not None:
             self._thread.join(_STOP_S)
 
     def hurry(self) -> None:
-        """Read again at once: what is to be read has changed."""
+        """Read again at once, because the subject has changed."""
         self._hurry.set()
 
     def newest(self, now_s: float, max_age_s: float) -> Value | None:
-        """Return the last value read, None where there is none of the last `max_age_s`. For any thread."""
+        """Return the last value; None where it is older than `max_age_s`. For any thread."""
         newest = self._newest
         return newest[1] if newest is not None and now_s - newest[0] <= max_age_s else None
 
     def age_s(self, now_s: float) -> float | None:
-        """Return how old the last value is; None where there never was one."""
+        """Return the age of the last value; None without one."""
         newest = self._newest
         return max(0.0, now_s - newest[0]) if newest is not None else None
 
@@ -83,7 +83,7 @@ class Sampler(Generic[Value]):
             self._close()
 
     def _step(self) -> float:
-        """Read once; return how long to wait until the next time."""
+        """Read once; return the delay until the next read."""
         try:
             value = self._read()
         except ProbeAbsentError:

@@ -1,4 +1,4 @@
-"""Heat and want of memory: when they lower the variants that may run, how far, and when they let go."""
+"""Caps on variants under heat or memory pressure, with hysteresis."""
 
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -10,11 +10,11 @@ Rule = Literal["temperature", "memory"]
 _State = Literal["good", "between", "bad", "worst"]
 
 _RUNGS: Final = (("l", 4.0), ("m", 3.0), ("s", 2.0), ("n", 1.0))
-"""The caps there are, with the rank of the variant that each is named by, the largest first."""
+"""Levels of a cap with the rank of their variants, the largest first."""
 STEP_S: Final = 20.0
-"""A smaller variant needs so long to show in a temperature before another step is taken."""
+"""A smaller variant needs this long to lower a temperature before the next step."""
 CALM_S: Final = 60.0
-"""So long it must have been good before a larger variant is tried again."""
+"""Readings must be good for this long before a larger variant is allowed."""
 
 # A zone's margin is how far it is below its limit.
 _BAD_MARGIN_C: Final = 5.0
@@ -26,27 +26,28 @@ _WORST_FREE, _BAD_FREE, _GOOD_FREE = 0.02, 0.05, 0.10
 
 @dataclass(frozen=True)
 class Cap:
-    """No variant above `max_variant` from now on; None: as large as they like. `value` is for people."""
+    """A changed cap: no variant above `max_variant`; None lifts it."""
 
     rule: Rule
     max_variant: str | None
     value: str
+    """The measured value, for people."""
 
 
 class Stress:
-    """Turns readings into caps, with hysteresis; pure but for what it remembers. For one thread.
+    """Caps computed from readings, with hysteresis; for one thread.
 
-    Bad: one step below the largest variant that serves, at once, and a further one after each STEP_S that it stays bad.
-    Worst: the smallest, at once. Good for CALM_S: one step up. Without a reading everything stays as it is.
+    Bad: one level below the largest serving variant at once, and another after each STEP_S. Worst: the smallest at
+    once. Good for CALM_S: one level up. Without a reading nothing changes.
     """
 
     def __init__(self, hot_c: float | None = None) -> None:
-        """`hot_c`: lower from this temperature of any zone on; None: 5 °C below what each zone gives as its limit."""
+        """Store the temperature that caps any zone; None: 5 °C below each zone's own limit."""
         self._hot_c: Final = hot_c
         self._ladders: Final[dict[Rule, _CapLevels]] = {"temperature": _CapLevels(), "memory": _CapLevels()}
 
     def look(self, now_s: float, reading: Reading, memory: HostReading | None, largest_rank: float | None) -> list[Cap]:
-        """Return the caps that change. `largest_rank` is that of the largest variant serving; None: nothing serves."""
+        """Return changed caps. `largest_rank` is that of the largest serving variant; None: nothing serves."""
         found: list[tuple[Rule, tuple[_State, str] | None]] = [
             ("temperature", _heat(reading, self._hot_c)),
             ("memory", _want(memory) if memory is not None else None),
@@ -58,13 +59,13 @@ class Stress:
         ]
 
     def caps(self) -> dict[Rule, str]:
-        """Return the caps that hold, by rule."""
+        """Return the caps in force, by rule."""
         variants = {rule: ladder.max_variant for rule, ladder in self._ladders.items()}
         return {rule: variant for rule, variant in variants.items() if variant is not None}
 
 
 class _CapLevels:
-    """Where one rule's cap stands: an index into _RUNGS, None for no cap."""
+    """Present level of one rule's cap: an index into _RUNGS, None for no cap."""
 
     def __init__(self) -> None:
         self._rung: int | None = None
@@ -76,7 +77,7 @@ class _CapLevels:
         return _RUNGS[self._rung][0] if self._rung is not None else None
 
     def look(self, now_s: float, state: _State, largest_rank: float | None) -> bool:
-        """Take up the state; return whether the cap changed."""
+        """Apply a state; return True where the cap changed."""
         before = self._rung
         if state != "good":
             self._good_since_s = None
@@ -97,7 +98,7 @@ class _CapLevels:
             self._go(self._rung - 1 if self._rung else None, now_s)
 
     def _below(self, largest_rank: float | None) -> int:
-        """Return the next rung that makes somebody step down; the last one where none does."""
+        """Return the next level that lowers a serving variant; else the last one."""
         present = _RUNGS[self._rung][1] if self._rung is not None else float("inf")
         above = min(present, largest_rank if largest_rank is not None else float("inf"))
         return next((index for index, (_, rank) in enumerate(_RUNGS) if rank < above), len(_RUNGS) - 1)

@@ -85,9 +85,10 @@ def require_openable(version: ModelVersion, compute: str) -> None:
 def _runs_code(version: ModelVersion) -> bool:
     """Say whether who reads the file may run what it says; ultralytics looks for its formats anywhere in the name."""
     name = Path(version.path).name.lower()
-    if not name.endswith(_GRAPHS):
+    if name.endswith(_CODE):
         return True
-    return version.backend == "ultralytics" and any(code in name for code in _CODE)
+    is_odd = not name.endswith(_GRAPHS) or any(code in name for code in _CODE)
+    return backend_of(version) == "ultralytics" and is_odd
 
 
 def _named(version: ModelVersion) -> str:

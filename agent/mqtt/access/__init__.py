@@ -1,1 +1,1 @@
-"""Learns what a broker denies, and asks for subscriptions until they deliver."""
+"""Subscriptions, and the rights that the broker denies."""

@@ -1,11 +1,14 @@
-"""Finds on what a broker closes the connection without a reason, and leaves that out. Times are time.monotonic."""
+"""Finds the packet on which a broker closes the connection without a reason, and leaves it out.
+
+Times are time.monotonic.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 _STRIKES: Final = 3
-"""So many closes in a row with a packet unanswered, the last with that one alone, and it is left out."""
+"""Closes in a row with the same packet unanswered, the last with it alone, before it is left out."""
 _SUSPICIOUS: Final = 2
 _LEFT_OUT_S: Final = 600.0
 _MOST: Final = 256
@@ -13,28 +16,29 @@ _MOST: Final = 256
 
 @dataclass(frozen=True)
 class Unanswered:
-    """A packet that the broker had not answered when it closed; `has_answer`: none comes at QoS 0."""
+    """A packet that the broker had not answered when it closed the connection."""
 
     packet: str
     size_bytes: int = 0
     has_answer: bool = True
+    """False at QoS 0, where no answer comes."""
 
 
 def subscribe(filter_: str) -> str:
-    """Return what a SUBSCRIBE is called here."""
+    """Return the label of a SUBSCRIBE packet, as `Denials` records it."""
     return f"SUBSCRIBE {filter_}"
 
 
 def publish(topic: str) -> str:
-    """Return what a PUBLISH is called here."""
+    """Return the label of a PUBLISH packet, as `Denials` records it."""
     return f"PUBLISH {topic}"
 
 
 class Denials:
-    """Outlives connections. For one thread.
+    """Record of suspicious packets; it outlives connections, and is for one thread.
 
-    While `is_careful`, packets are to go one by one, so that the one that the broker closes on is alone. Of a topic,
-    only messages at least as large as the one that closed are left out at first; then all.
+    While `is_careful`, packets go one by one, so that the packet that causes a close is alone. Of a topic, only
+    messages at least as large as the suspicious one are left out at first; then all.
     """
 
     def __init__(self) -> None:
@@ -47,24 +51,24 @@ class Denials:
 
     @property
     def detail(self) -> str | None:
-        """What is left out and not replaced, for people; None: nothing."""
+        """Description of packets left out without replacement; None without any."""
         packets = [packet for packet in self._left_out if not _is_replaced(packet)]
         return f"the broker closes the connection on {', '.join(packets[:5])}: left out" if packets else None
 
     def connecting(self, now_s: float) -> None:
-        """Forget after some time what was left out: rights may have come."""
+        """Forget old records, because rights may have been granted since."""
         if now_s >= self._until_s and (self._left_out or not self.has_wildcards):
             self._left_out.clear()
             self._strikes.clear()
             self.has_wildcards, self.is_careful, self._closes = True, False, 0
 
     def takes_no_wildcards(self, now_s: float) -> None:
-        """Note that the broker said so."""
+        """Record that the broker refuses wildcard subscriptions."""
         self.has_wildcards = False
         self._until_s = now_s + _LEFT_OUT_S
 
     def closed(self, unanswered: Sequence[Unanswered], now_s: float) -> bool:
-        """Note a close without a reason, with what was unanswered, oldest first; True: something is left out now."""
+        """Record a close without a reason and the unanswered packets, oldest first; True: one is left out now."""
         suspects = _suspects(unanswered)
         for one in suspects:
             if one.packet in self._strikes or len(self._strikes) < _MOST:
@@ -80,16 +84,16 @@ class Denials:
         return True
 
     def passed(self, packet: str) -> None:
-        """Note that the broker answered a packet, and so did not close on it."""
+        """Record that the broker answered a packet, so it did not close on it."""
         self._strikes.pop(packet, None)
 
     def steady(self) -> None:
-        """Note that a connection stood for some time, with nothing unanswered for long."""
+        """Clear all suspicion after a stable connection."""
         self._strikes.clear()
         self.is_careful, self._closes = False, 0
 
     def refuses(self, packet: str, size_bytes: int = 0) -> bool:
-        """Whether a packet is left out."""
+        """Return True where a packet is left out."""
         return packet in self._left_out and size_bytes >= self._left_out[packet]
 
     def _leave_out(self, found: Unanswered) -> None:
@@ -101,11 +105,11 @@ class Denials:
 
 
 def _suspects(unanswered: Sequence[Unanswered]) -> list[Unanswered]:
-    """Return what the broker may have closed on: it works in order, so nothing behind the first without its answer."""
+    """Return packets up to the first unanswered one, because a broker works in order and closed on one of them."""
     first = next((place for place, one in enumerate(unanswered) if one.has_answer), len(unanswered))
     return list(unanswered[: first + 1][-_MOST:])
 
 
 def _is_replaced(packet: str) -> bool:
-    """Whether exact topics stand in for it."""
+    """Return True where exact topics replace the packet."""
     return packet.startswith("SUBSCRIBE") and ("+" in packet or "#" in packet)

@@ -1,4 +1,4 @@
-"""Topics that the broker denies us while the connection stands: one alert that names them all."""
+"""Topics that the broker denies on a working connection, reported as one alert."""
 
 import time
 from typing import Final
@@ -8,11 +8,11 @@ from agent.mqtt.alert_latch import RIGHTS_MISSING, AlertLatch
 _MOST: Final = 64
 _NAMED: Final = 5
 _OLD_S: Final = 1200.0
-"""What is still wanted is tried again, and denied again, sooner; a topic that nobody uses any more is forgotten."""
+"""A denial without a repetition is forgotten after this time, because the topic is no longer used."""
 
 
 class Rights:
-    """Notes what is denied and granted; `tell` makes an alert of it. For one thread."""
+    """Record of denied topics; `tell` turns it into an alert. For one thread."""
 
     def __init__(self, notices: AlertLatch) -> None:
         self.missing: Final[dict[str, str]] = {}
@@ -21,7 +21,7 @@ class Rights:
         self._is_changed = False
 
     def deny(self, topic: str, why: str) -> None:
-        """Note that the broker does not let us use a topic or filter."""
+        """Record that the broker denies a topic or filter."""
         if self.missing.get(topic) != why and (topic in self.missing or len(self.missing) < _MOST):
             self.missing[topic] = why
             self._is_changed = True
@@ -29,12 +29,12 @@ class Rights:
             self._denied_s[topic] = time.monotonic()
 
     def grant(self, topic: str) -> None:
-        """Note that the broker took a message or subscription."""
+        """Record that the broker accepted a message or subscription."""
         if self.missing.pop(topic, None) is not None:
             self._is_changed = True
 
     def tell(self) -> None:
-        """Notice what changed since the last call; owed at each tick, so that a burst is one notice."""
+        """Report changes since the last call; called at each tick, so that a burst makes one alert."""
         for topic, denied_s in list(self._denied_s.items()):
             if topic not in self.missing or time.monotonic() - denied_s > _OLD_S:
                 del self._denied_s[topic]

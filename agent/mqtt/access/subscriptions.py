@@ -1,4 +1,7 @@
-"""The subscriptions of one connection: asked for, granted, asked for again; then proven by a ping. time.monotonic."""
+"""Subscriptions of one connection: requested, retried, and proven by an echo ping.
+
+Times are time.monotonic.
+"""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -12,11 +15,11 @@ from agent.mqtt.endpoint.connect_errors import Outcome, outcome_of
 from agent.mqtt.endpoint.link_settings import ProtocolVersion
 
 ECHO_S: Final = 3.0
-"""How long a ping may take to come back before the agent goes on without that proof."""
+"""Timeout of the echo that proves delivery; then the agent continues without proof."""
 _ANSWER_S: Final = 10.0
-"""How long a SUBACK, or one that is no refusal for the moment, is waited for."""
+"""Timeout of a SUBACK, and of a filter that is refused for the moment."""
 _NO_REASON_S: Final = 2.0
-"""The same in MQTT 3.1.1, where 0x80 stands for missing rights too."""
+"""The same in MQTT 3.1.1, where 0x80 may also mean missing rights."""
 _FIRST_S: Final = 0.25
 _CAP_S: Final = 30.0
 _TOLD_AFTER: Final = 3
@@ -25,11 +28,11 @@ _FAILURE: Final = 0x80
 
 
 class Asking(Protocol):
-    """What a listener needs of a connection."""
+    """The part of a connection that subscriptions need."""
 
     @property
     def protocol(self) -> ProtocolVersion:
-        """Which version of MQTT is spoken."""
+        """The MQTT version in use."""
 
     def subscribe(self, topic: str) -> None:
         """Send a SUBSCRIBE."""
@@ -46,7 +49,7 @@ class _Refusal:
 
 
 class Subscriptions:
-    """Asks for subscriptions, the ping's last; `done` is called once they deliver. For one thread."""
+    """Requests subscriptions, the ping's last; calls `done` once they deliver. For one thread."""
 
     def __init__(  # noqa: PLR0913, PLR0917 - parts of one link
         self,
@@ -74,11 +77,11 @@ class Subscriptions:
 
     @property
     def may_ping(self) -> bool:
-        """Whether everything was answered that is waited for."""
+        """True once every awaited answer has come."""
         return self._settled_s is not None
 
     def want(self, subscriptions: Iterable[TopicFilter], now_s: float) -> None:
-        """Ask for what was not asked for yet."""
+        """Request filters that were not requested yet."""
         last = [TopicFilter(self._ping_topic)] if self._ping_topic is not None else []
         for one in [*subscriptions, *last]:
             self._add(one)
@@ -86,14 +89,14 @@ class Subscriptions:
         self._go_on(now_s)
 
     def ask_again(self, filter_: str) -> None:
-        """Subscribe once more, so that the broker shows what it retains there."""
+        """Subscribe to a granted filter again, so that the broker resends its retained messages."""
         wanted = self._wanted.get(filter_)
         for one in [filter_] if filter_ in self._granted or wanted is None else wanted.instead:
             if one in self._granted:
                 self._connection.subscribe(one)
 
     def answered(self, filter_: str, code: int, now_s: float) -> None:
-        """Take a SUBACK."""
+        """Handle a SUBACK."""
         self._pending.pop(filter_, None)
         wanted = self._wanted.get(filter_)
         if wanted is None:
@@ -109,12 +112,12 @@ class Subscriptions:
         self._go_on(now_s)
 
     def echoed(self) -> None:
-        """Note that a ping came back: what is granted delivers."""
+        """Record an echo, which proves that granted subscriptions deliver."""
         if self.may_ping:
             self._finish()
 
     def tick(self, now_s: float, *, is_echo_expected: bool) -> None:
-        """Ask again for what was refused, and end what takes too long; owed at least each 0.5 s."""
+        """Retry refused filters and end timeouts; must be called at least each 0.5 s."""
         for filter_, refusal in self._refused.items():
             is_over = self.is_done and self._wanted[filter_].is_passing
             if now_s >= refusal.again_s and not is_over and filter_ not in {*self._pending, *self._queue}:
@@ -188,7 +191,7 @@ class Subscriptions:
             self._done()
 
     def _leave(self) -> None:
-        """Hear nothing of our own any more: from here on we publish there ourselves."""
+        """Unsubscribe from passing filters, because we publish on those topics from now on."""
         passing = [one for one in self._granted if self._wanted[one].is_passing]
         self._granted.difference_update(passing)
         if passing:

@@ -1,17 +1,19 @@
-"""A topic filter that the agent wants to hear, and what to do where the broker does not grant it."""
+"""A topic filter with its fallback."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class TopicFilter:
-    """`instead`: exact topics, where no wildcard is taken. `is_passing`: left once what is retained was seen."""
+    """A topic filter to subscribe to."""
 
     filter_: str
     instead: tuple[str, ...] = ()
+    """Exact topics for a broker that refuses wildcards."""
     is_passing: bool = False
+    """Unsubscribed once its retained messages were received."""
 
     @property
     def has_wildcard(self) -> bool:
-        """Whether a broker without wildcard subscriptions refuses it."""
+        """True for a filter that a broker without wildcard subscriptions refuses."""
         return "+" in self.filter_ or "#" in self.filter_

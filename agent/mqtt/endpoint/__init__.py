@@ -1,1 +1,1 @@
-"""Says where the broker is, as whom to speak to it, and why it cannot be had."""
+"""Broker address, credentials and the reasons of failed connects."""

@@ -1,4 +1,4 @@
-"""What a broker refused, a connection or a message: why, in words that say what to do, and whether a retry helps."""
+"""Classification of refusals and connect errors, with advice and whether a retry helps."""
 
 import ssl
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ _UNFIT: Final = frozenset({0x95, 0x99})
 
 
 class Outcome(Enum):
-    """How the broker answered one message; each kind of refusal asks for another retry."""
+    """The broker's answer to one message; each kind of refusal has its own retry."""
 
     ACCEPTED = "accepted"
     LATER = "refused for the moment"
@@ -44,7 +44,7 @@ class Outcome(Enum):
 
 
 def outcome_of(reason_code: int) -> Outcome:
-    """Classify a reason code of PUBACK or SUBACK; an unknown refusal may pass, so it is retried."""
+    """Classify a reason code of PUBACK or SUBACK; an unknown refusal is retried."""
     if reason_code < _FAILURE:
         return Outcome.ACCEPTED
     if reason_code in _DENIED:
@@ -54,14 +54,15 @@ def outcome_of(reason_code: int) -> Outcome:
 
 @dataclass(frozen=True)
 class Failure:
-    """`detail` for people; `is_refusal`: trying again cannot help before somebody changes something."""
+    """A failed connect attempt."""
 
     detail: str
     is_refusal: bool
+    """A retry cannot help before somebody changes something."""
 
 
 def explain(error: Exception, host: str) -> Failure:
-    """Say what an attempt's exception means."""
+    """Explain the exception of a connect attempt."""
     said = f"{type(error).__name__}: {error}"
     if isinstance(error, ssl.SSLCertVerificationError):
         return Failure(f"{_certificate(error.verify_code, host)} ({said})", is_refusal=True)
@@ -75,12 +76,12 @@ def explain(error: Exception, host: str) -> Failure:
 
 
 def is_refusal(connack_reason: str) -> bool:
-    """Whether a CONNACK's reason is about who we are."""
+    """Return True where a CONNACK's reason concerns our identity."""
     return connack_reason in _REFUSALS
 
 
 def missing_service(maximum_qos: int, *, retains: bool) -> str | None:
-    """Return why a broker cannot carry `ready`, by what its CONNACK (MQTT 5) offers, or None."""
+    """Return why the broker cannot carry `ready`, from the features in its CONNACK (MQTT 5); else None."""
     if maximum_qos < 1:
         return "the broker has no QoS 1 (Maximum QoS 0), so commands and `ready` could be lost: allow it there"
     if not retains:
@@ -89,9 +90,9 @@ def missing_service(maximum_qos: int, *, retains: bool) -> str | None:
 
 
 def is_refused_certificate(said: str) -> bool:
-    """Whether a TLS connection that ended before its CONNACK, with these words, tells of a refused certificate.
+    """Return True where the text of a TLS error means that our certificate was refused.
 
-    With TLS 1.3 a broker looks at it after our handshake is over, and its alert may be lost with the connection.
+    With TLS 1.3 a broker checks it after our handshake, and its alert may be lost with the connection.
     """
     words = said.upper().replace(" ", "_")
     return any(word in words for word in (*_CLIENT_ALERTS, "EOF_OCCURRED", "RESET_BY_PEER"))

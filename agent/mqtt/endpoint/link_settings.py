@@ -1,4 +1,4 @@
-"""Where the broker is, and as whom to speak to it."""
+"""Settings of a connection: address, credentials, session and will."""
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal, get_args
@@ -18,7 +18,7 @@ _DEFAULT_PORTS: Final = {"mqtt": 1883, "mqtts": 8883}
 
 @dataclass(frozen=True)
 class Will:
-    """What the broker says, retained and at QoS 1, when this client is gone without a word."""
+    """The last will: published by the broker, retained at QoS 1, when this client is lost."""
 
     topic: str
     payload: bytes
@@ -26,11 +26,7 @@ class Will:
 
 @dataclass(frozen=True)
 class LinkSettings:
-    """One broker. `ping_topic` None: no round trips are measured, and only paho's keepalive notices a dead link.
-
-    `password_file` is read at each attempt, and stands above `password`. `session_s`: for how long the broker keeps
-    what is sent to us at QoS 1 while we are away; 0: not at all.
-    """
+    """Settings of the connection to one broker."""
 
     host: str
     port: int
@@ -39,16 +35,19 @@ class LinkSettings:
     username: str | None = None
     password: bytes | None = field(default=None, repr=False)
     password_file: str | None = None
+    """Read at each attempt; overrides `password`."""
     protocol: ProtocolSetting = "auto"
     keepalive_s: int = 10
     session_s: int = 0
+    """Session expiry: the time the broker queues QoS 1 messages for us; 0: no session."""
     will: Will | None = None
     ping_topic: str | None = None
+    """Topic of the echo ping; None leaves dead links to paho's keepalive alone."""
 
 
 @dataclass(frozen=True)
 class Address:
-    """What a broker's URL says."""
+    """The parts of a broker URL."""
 
     host: str
     port: int
@@ -58,7 +57,7 @@ class Address:
 
 
 def parse_url(url: str) -> Address:
-    """Read `mqtt://[USER[:PASSWORD]@]HOST[:PORT]`, or `mqtts://` for TLS; raise MistakeError on anything else."""
+    """Parse `mqtt://[USER[:PASSWORD]@]HOST[:PORT]`, or `mqtts://` for TLS. Raises MistakeError."""
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -78,7 +77,7 @@ def parse_url(url: str) -> Address:
 
 
 def settings_of(url: str, client_id: str = "", protocol: ProtocolSetting = "auto") -> LinkSettings:
-    """Return the settings of a plain client; an empty `client_id` lets the broker choose one."""
+    """Return the settings of a plain client; with an empty `client_id` the broker chooses one."""
     address = parse_url(url)
     return LinkSettings(
         host=address.host,
@@ -92,7 +91,7 @@ def settings_of(url: str, client_id: str = "", protocol: ProtocolSetting = "auto
 
 
 def for_client(mqtt: "MqttSettings") -> LinkSettings:
-    """Return the settings of a plain client of the configured broker; the broker chooses its client id.
+    """Return settings for a plain client of the configured broker, which chooses the client id.
 
     Raises MistakeError where the password file cannot be read, or the key has a passphrase.
     """
@@ -110,7 +109,7 @@ def for_client(mqtt: "MqttSettings") -> LinkSettings:
 
 
 def tls_of(mqtt: "MqttSettings") -> Tls | None:
-    """Return the files of a configured TLS connection, None without TLS. Raises MistakeError for a locked key."""
+    """Return the configured TLS files, None without TLS. Raises MistakeError for a locked key."""
     if not mqtt.tls:
         return None
     files = (mqtt.ca_file, mqtt.cert_file, mqtt.key_file)

@@ -1,4 +1,4 @@
-"""The TLS context of a connection. A private key with a passphrase is a mistake: nobody is there to type one."""
+"""TLS context of a connection; a private key with a passphrase is refused, because nobody can type it."""
 
 import ssl
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from agent.messages.errors import MistakeError
 
 @dataclass(frozen=True)
 class Tls:
-    """Files of a TLS connection; None as `ca_file` trusts the system's authorities."""
+    """Files of a TLS connection; without a `ca_file` the system's authorities are trusted."""
 
     ca_file: str | None = None
     cert_file: str | None = None
@@ -21,14 +21,14 @@ class LockedKeyError(MistakeError):
 
 
 def tls_context(tls: Tls) -> ssl.SSLContext:
-    """Return the context of `tls`. Raises OSError (ssl.SSLError too) for a bad file, and LockedKeyError."""
+    """Return the TLS context. Raises OSError (ssl.SSLError too) for a bad file, and LockedKeyError."""
     context = ssl.create_default_context(cafile=tls.ca_file)
     _load_own(context, tls)
     return context
 
 
 def check_key(tls: Tls) -> None:
-    """Raise LockedKeyError where the key has a passphrase; any other fault of the files is for who connects to say."""
+    """Raise LockedKeyError for a key with a passphrase; other faults show at the connect."""
     try:
         _load_own(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), tls)
     except (OSError, ValueError):
@@ -41,7 +41,7 @@ def _load_own(context: ssl.SSLContext, tls: Tls) -> None:
     key_file = tls.key_file or tls.cert_file
 
     def refuse() -> NoReturn:
-        # without this OpenSSL asks on the terminal, with signals held back
+        # because OpenSSL would otherwise prompt on the terminal, with signals blocked
         raise LockedKeyError(
             f"mqtt.key_file: found a key with a passphrase, {key_file}, expected one without: "
             "`openssl pkey -in KEY -out NEW-KEY`, readable by this service's user alone"

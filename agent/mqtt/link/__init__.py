@@ -1,1 +1,1 @@
-"""Makes and drives the connection to the broker. The only importer of paho, with blocking_client."""
+"""Connection to the broker. The only importer of paho, with blocking_client."""

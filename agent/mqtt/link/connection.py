@@ -1,4 +1,4 @@
-"""One connection to the broker, driven by control's loop: from its CONNECT to its loss, and never again."""
+"""One connection to the broker, from its CONNECT to its loss, driven by control's loop."""
 
 import ssl
 import time
@@ -24,38 +24,38 @@ if TYPE_CHECKING:
     from agent.messages.children import Message
 
 WINDOW: Final = 64
-"""QoS 1 messages on the wire without an answer, at most; an MQTT 5 broker may ask for fewer."""
+"""QoS 1 messages in flight, at most; an MQTT 5 broker may ask for fewer."""
 PAYLOAD_LIMIT_BYTES: Final = 64 * 1024
-"""Longer payloads are cut to one byte more, so that whoever reads them sees that they are too large."""
+"""Longer payloads are cut to one byte more, so that a reader sees that they are too large."""
 _READS_AT_ONCE: Final = 64
 _UNSUPPORTED: Final = "Unsupported protocol version"
 _TAKEN_OVER: Final = "Session taken over"
 _INVALID_FILTER: Final = 0x8F
 _NO_WILDCARDS: Final = 0xA2
 _NOT_ABOUT_A_PACKET: Final = frozenset({0x89, 0x8B, 0x8D, 0x8E, 0x93, 0x98, 0x9C, 0x9D, 0x9F, 0xA0, 0xA2})
-"""Reasons of a DISCONNECT that say more than that a packet was not welcome."""
+"""DISCONNECT reasons that do not concern a packet of ours."""
 
 Answered = Callable[[Outcome], None]
-"""Told once how the broker answered a message at QoS 1."""
+"""Called once with the broker's answer to a QoS 1 message."""
 
 
 class LoopLike(Protocol):
-    """What a link needs of control's loop (`agent.processes.loop.Loop`)."""
+    """The part of control's loop (`agent.processes.loop.Loop`) that a link needs."""
 
     def register(
         self, fd: int, *, read: Callable[[], None] | None = None, write: Callable[[], None] | None = None
     ) -> None:
-        """Call back whenever `fd` is ready; replaces what was registered for it."""
+        """Call back whenever `fd` is ready; replaces an earlier registration."""
 
     def unregister(self, fd: int) -> None:
-        """Forget `fd`."""
+        """Remove the registration of `fd`."""
 
     def put(self, event: object) -> None:
-        """Hand an event to the loop's thread, from any thread."""
+        """Enqueue an event for the loop's thread, from any thread."""
 
 
 class Connection:
-    """One paho client, driven on the loop's thread. Paho's callbacks only write down what they are told."""
+    """One paho client, driven on the loop's thread; its callbacks only record events."""
 
     def __init__(  # noqa: PLR0913, PLR0917 - parts of one link
         self,
@@ -66,7 +66,7 @@ class Connection:
         denials: Denials,
         ping_topic: str | None,
     ) -> None:
-        """`dialled` holds a client whose CONNECT is sent."""
+        """Take over the client in `dialled`, which has sent its CONNECT."""
         self.protocol: Final = dialled.protocol
         self.accepted = False
         self.answered = False
@@ -100,26 +100,26 @@ class Connection:
 
     @property
     def in_flight(self) -> int:
-        """QoS 1 messages without an answer."""
+        """QoS 1 messages in flight."""
         return len(self._in_flight)
 
     @property
     def arrived_s(self) -> float:
-        """When the last packet came (time.monotonic)."""
+        """Arrival time of the last packet (time.monotonic)."""
         return self._client.arrived_s
 
     @property
     def is_choked(self) -> bool:
-        """Whether the socket takes no more just now."""
+        """True while the socket accepts no more data."""
         return self._client.want_write()
 
     @property
     def has_room(self) -> bool:
-        """Whether one more QoS 1 message may go on the wire."""
+        """True where one more QoS 1 message may be sent."""
         return self.accepted and self.ended is None and len(self._in_flight) < self.window and not self.is_choked
 
     def attach(self) -> None:
-        """Start to be driven by the loop."""
+        """Register with the loop."""
         client = self._client
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
@@ -131,10 +131,10 @@ class Connection:
         self._wait()
 
     def publish(self, message: OutgoingMessage, answered: Answered | None = None) -> bool:
-        """Write a message to the socket. True: it is off the caller's hands; False: the connection is gone.
+        """Write a message to the socket; False means that the connection is gone.
 
-        At QoS 1 `answered` is called with the broker's answer. What the broker would never take is not sent: that is
-        said as LinkTrouble, and answered with `Outcome.NEVER`.
+        At QoS 1 `answered` is called with the broker's answer. A message that the broker would never accept is not sent
+        but reported as LinkTrouble, and answered with `Outcome.NEVER`.
         """
         if self.ended is not None:
             return False
@@ -162,11 +162,11 @@ class Connection:
 
     @property
     def unanswered(self) -> list[Unanswered]:
-        """What was sent and not answered, oldest first; at QoS 0, what nothing later was answered after."""
+        """Unanswered packets, the oldest first; a QoS 0 packet counts until a later one is answered."""
         return [packet for _, packet in sorted(self._sent.values(), key=lambda one: one[0])]
 
     def subscribe(self, topic: str) -> None:
-        """Subscribe at QoS 1; the owner is told the answer."""
+        """Subscribe at QoS 1; the listener receives the answer."""
         if self.ended is not None:
             return
         try:
@@ -181,27 +181,27 @@ class Connection:
         self._driven(rc)
 
     def unsubscribe(self, topics: Sequence[str]) -> None:
-        """Hear these topics no more."""
+        """Unsubscribe from topics."""
         if self.ended is None:
             rc, _ = self._client.unsubscribe(list(topics))
             self._driven(rc)
 
     def check(self) -> None:
-        """Let paho send its own keepalive, and notice that it is not answered."""
+        """Let paho send its keepalive, and notice a missing answer."""
         self._driven(self._client.loop_misc())
 
     def end(self, detail: str) -> None:
-        """Close without a word (the broker sends the will); the owner is not told what it decided itself."""
+        """Close without a DISCONNECT, so that the broker sends the will; the listener is not called."""
         self.ended = self.ended or detail
         self._told_down = True
         close(self._client)
 
     def disconnect(self) -> None:
-        """Say goodbye, so that the broker sends no will."""
+        """Send a DISCONNECT, so that the broker sends no will."""
         self._driven(self._client.disconnect())
 
     def drive(self) -> None:
-        """Read and write what the socket has and takes just now, for who waits without the loop."""
+        """Read and write once, for callers without the loop."""
         self._read()
         if self.fileno() is not None and self.is_choked:
             self._write()
@@ -216,7 +216,7 @@ class Connection:
         self._sent[key] = self._sent_count, packet
 
     def _note_answered(self, mid: int) -> None:
-        """Note that the broker did not close on a packet, nor on what was sent before it at QoS 0."""
+        """Record an answer: the broker closed neither on this packet nor on QoS 0 packets before it."""
         number, packet = self._sent.pop(mid, (0, None))
         if packet is None:
             return
@@ -229,7 +229,7 @@ class Connection:
         for _ in range(_READS_AT_ONCE):
             rc = self._client.loop_read()
             sock = self._client.socket()
-            # TLS may hold whole packets that the descriptor no longer shows
+            # because TLS may buffer whole packets for which the descriptor is not readable
             if rc or self.ended is not None or not isinstance(sock, ssl.SSLSocket) or not sock.pending():
                 break
         self._driven(rc)
@@ -238,7 +238,7 @@ class Connection:
         self._driven(self._client.loop_write())
 
     def _driven(self, rc: MQTTErrorCode) -> None:
-        """Tell the owner what paho's callbacks wrote down: up first, then what was heard, down last."""
+        """Report recorded events to the listener: up first, then messages, down last."""
         if rc and self.ended is None:
             self.ended = self._notes.last or paho.error_string(rc)
         if self.accepted and not self._told_up:
@@ -250,15 +250,15 @@ class Connection:
         elif not self._told_down:
             self._told_down = True
             if self.found_session:
-                self._client.disconnect()  # because the will must not speak
+                self._client.disconnect()  # because the will must not be sent
             if not self.accepted:
-                close(self._client)  # what we refuse, the broker holds open
+                close(self._client)  # because the broker keeps a connection open that we refuse
             self._owner.connection_down()
 
     def _deliver(self) -> None:
         if not (self._echoes or self._heard or self._arrived or self._subacks):
             return
-        # taken before they are told: what is told may publish, and so come back here
+        # swapped out first, because a listener may publish and so re-enter this method
         echoes, self._echoes = self._echoes, []
         heard, self._heard = self._heard, []
         arrived, self._arrived = self._arrived, []
@@ -273,7 +273,7 @@ class Connection:
             answered(outcome)
 
     def _refusal(self, topic: str, size_bytes: int) -> LinkTrouble | None:
-        """Return why the broker would never take such a message, or None."""
+        """Return why the broker would never accept such a message, or None."""
         if not may_publish_to(topic):
             return LinkTrouble(detail=f"{topic}: this is no topic to publish to")
         limit_bytes = self._maximum_packet_bytes

@@ -1,4 +1,4 @@
-"""What a connection needs of the link that owns it."""
+"""Interface through which a connection reports events."""
 
 from typing import Protocol
 
@@ -6,19 +6,19 @@ from agent.messages.children import Message
 
 
 class ConnectionListener(Protocol):
-    """Whom a connection tells what happened; on the loop's thread, never inside one of paho's callbacks."""
+    """Receiver of a connection's events, on the loop's thread and never inside a paho callback."""
 
     def connection_up(self) -> None:
-        """CONNACK came, and was good."""
+        """Handle an accepted connection."""
 
     def connection_down(self) -> None:
-        """Read in `ended` why. Called once, after everything that was heard before."""
+        """Handle the loss of the connection, once and last; `ended` holds the reason."""
 
     def subscribed(self, filter_: str, code: int) -> None:
-        """Take the answer to a SUBSCRIBE: a granted QoS, or a reason code of 0x80 or more."""
+        """Handle the answer to a SUBSCRIBE: a granted QoS, or a reason code of 0x80 or more."""
 
     def heard(self, message: Message) -> None:
-        """Received, LinkTrouble or LinkTakenOver."""
+        """Handle Received, LinkTrouble or LinkTakenOver."""
 
     def echoed(self, payload: bytes) -> None:
-        """Take the link's own ping, come back."""
+        """Handle an echo of the link's own ping."""

@@ -1,4 +1,4 @@
-"""Making a connection: the part that blocks, and so must not run on control's loop."""
+"""Connect attempts, on a thread of their own because they block."""
 
 import codecs
 import logging
@@ -24,12 +24,12 @@ from agent.mqtt.endpoint.link_settings import LinkSettings, ProtocolVersion
 from agent.mqtt.endpoint.tls import tls_context
 
 SessionUse = Literal["fresh", "resume", "forget"]
-"""A session that the broker kept: ends the connection; is taken up; is dropped by a clean connection before ours."""
+"""An old session on the broker ends the connection, is resumed, or is dropped by a clean connection first."""
 CONNECT_TIMEOUT_S: Final = 5.0
 MAXIMUM_PACKET_BYTES: Final = 128 * 1024
-"""Larger packets are kept from us by an MQTT 5 broker."""
+"""An MQTT 5 broker withholds larger packets from us."""
 LARGEST_READ_BYTES: Final = 256 * 1024
-"""A larger packet ends the connection, which 3.1.1 alone leaves to us; smaller ones are cut, answered, and heard."""
+"""A larger packet ends the connection (MQTT 3.1.1 only); smaller ones are cut and answered."""
 _MID_BYTES: Final = 2
 _FAILURE: Final = 0x80
 _VERSIONS: Final = {"5": MQTTProtocolVersion.MQTTv5, "3.1.1": MQTTProtocolVersion.MQTTv311}
@@ -37,7 +37,7 @@ _log: Final = logging.getLogger(__name__)
 
 
 class Notes(logging.Logger):
-    """Keeps the last thing that paho complained of, for the reason of a lost connection, instead of a line for each."""
+    """Logger that keeps paho's last complaint as the reason of a lost connection."""
 
     def __init__(self) -> None:
         super().__init__("paho", logging.WARNING)
@@ -57,21 +57,21 @@ class _NoteHandler(logging.Handler):
 
 
 class Client(paho.Client):
-    """paho's client, mended in two places, and asked for one thing more.
+    """Paho's client with two corrections and one addition.
 
-    A bare PUBACK made it build objects of MQTT 5 properties and reason codes, in 3.1.1 too: a third of all that a
-    message costs. `arrived(mid)` is called instead of `on_publish` where the answer is good. And a TLS handshake that
-    failed left its socket open.
+    A bare PUBACK built objects of MQTT 5 properties and reason codes, also in 3.1.1: a third of a message's cost.
+    `arrived(mid)` is called instead of `on_publish` where the answer is good. A failed TLS handshake left its socket
+    open.
     """
 
     too_large_bytes = 0
-    """The length of the message that ended the connection, because nothing so long is taken into memory."""
+    """Length of the message that ended the connection, because it would not fit into memory."""
     arrived: Callable[[int], None] | None = None
     arrived_s = 0.0
-    """When the last packet came, whatever it was (time.monotonic)."""
+    """Arrival time of the last packet of any kind (time.monotonic)."""
 
     def _sock_recv(self, bufsize: int) -> bytes:
-        # paho asks here for the whole rest of a packet, before it has kept any of it
+        # checked here, because paho requests a packet's whole rest before it buffers any of it
         if bufsize > LARGEST_READ_BYTES:
             self.too_large_bytes = bufsize
             raise OSError(f"a message of {bufsize} bytes, where {LARGEST_READ_BYTES} are taken")
@@ -108,25 +108,26 @@ class Client(paho.Client):
 
 
 class Dialled(Message, frozen=True):
-    """An attempt's end. `client` has sent its CONNECT, or is None and `detail` says why.
-
-    `refused`: only somebody's change can cure it.
-    """
+    """Result of a connect attempt."""
 
     attempt: int
     protocol: ProtocolVersion
     client: Any
+    """The client, with its CONNECT sent; None where the attempt failed."""
     notes: Any
     detail: str = ""
+    """The reason of a failure."""
     refused: bool = False
+    """A retry cannot help before somebody changes something."""
     resumes: bool = True
-    """Whether a session that the broker has of us is still wanted."""
+    """A session on the broker is still wanted."""
 
 
 class ConnectAttempt:
-    """One try to connect (DNS, TCP, TLS, CONNECT), on a thread of its own; `done` is called from that thread.
+    """One connect attempt (DNS, TCP, TLS, CONNECT) on its own thread, from which `done` is called.
 
-    Its owner ends it with `abandon`. The thread lives no longer than its time-outs; a resolver's are the system's.
+    Its owner ends it with `abandon`. The thread lives no longer than its timeouts; those of a resolver are the
+    system's.
     """
 
     def __init__(
@@ -138,7 +139,7 @@ class ConnectAttempt:
         *,
         session: SessionUse = "fresh",
     ) -> None:
-        """`session`: what a broker may have of us; in MQTT 5 it knows itself when that is over."""
+        """Store the parameters; `session` says how to treat an old session on the broker."""
         self.number: Final = number
         self._session: Final = session
         self.protocol: Final = protocol
@@ -149,15 +150,15 @@ class ConnectAttempt:
         self._thread: Final = threading.Thread(target=self._run, name="dial", daemon=True)
 
     def start(self) -> None:
-        """Begin; returns at once."""
+        """Start the thread; returns at once."""
         self._thread.start()
 
     def join(self) -> None:
-        """Wait for a thread that has called `done` already, and so is at its end: it must not outlive its loop."""
+        """Wait for the thread, which has called `done` already, because it must not outlive its loop."""
         self._thread.join()
 
     def abandon(self, timeout_s: float) -> None:
-        """Say nothing more, and close what still comes; waits up to `timeout_s` for the thread."""
+        """Suppress `done` and close a late connection; wait up to `timeout_s` for the thread."""
         with self._guard:
             self._abandoned = True
         self._thread.join(timeout_s)
@@ -192,7 +193,7 @@ class ConnectAttempt:
 def build_client(settings: LinkSettings, protocol: ProtocolVersion, notes: Notes) -> Client:
     """Return a client that is not connected yet.
 
-    Raise OSError (ssl.SSLError too) or LockedKeyError where a file of TLS or the password's cannot be used.
+    Raises OSError (ssl.SSLError too) or LockedKeyError for an unusable TLS or password file.
     """
     client = Client(
         CallbackAPIVersion.VERSION2,
@@ -202,13 +203,13 @@ def build_client(settings: LinkSettings, protocol: ProtocolVersion, notes: Notes
         reconnect_on_failure=False,
     )
     client.enable_logger(notes)
-    # an exception in a callback would leave paho's parser in the middle of a packet
+    # because an exception in a callback would leave paho's parser inside a packet
     client.suppress_exceptions = True
     client.max_inflight_messages_set(0)
     client.connect_timeout = CONNECT_TIMEOUT_S
     client.on_socket_open = _set_no_delay
     if settings.username:
-        # paho takes bytes as they are; its annotation says text only
+        # because paho accepts bytes, although its annotation says text only
         client.username_pw_set(settings.username, _password(settings))  # type: ignore[arg-type]
     if settings.will is not None:
         client.will_set(settings.will.topic, settings.will.payload, qos=1, retain=True)
@@ -218,7 +219,7 @@ def build_client(settings: LinkSettings, protocol: ProtocolVersion, notes: Notes
 
 
 def connect(client: paho.Client, settings: LinkSettings, protocol: ProtocolVersion) -> None:
-    """Resolve, connect and send CONNECT; blocks. Raise OSError, or ValueError for a host that is none."""
+    """Resolve, connect and send CONNECT; blocks. Raises OSError, or ValueError for an invalid host."""
     properties = None
     if protocol == "5":
         properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
@@ -229,7 +230,7 @@ def connect(client: paho.Client, settings: LinkSettings, protocol: ProtocolVersi
 
 
 def forget_session(settings: LinkSettings) -> None:
-    """Have a 3.1.1 broker forget what it kept for us: it has no clock for that. Blocks; raises OSError."""
+    """Drop the session on a 3.1.1 broker, which has no expiry. Blocks; raises OSError."""
     client = build_client(replace(settings, session_s=0, will=None), "3.1.1", Notes())
     client.connect(settings.host, settings.port, settings.keepalive_s)
     deadline_s = time.monotonic() + CONNECT_TIMEOUT_S

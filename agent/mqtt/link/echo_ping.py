@@ -1,4 +1,4 @@
-"""The ping to itself: how long a message takes through the broker, and whether one still comes back."""
+"""Echo ping through the broker: round-trip time and dead-link detection."""
 
 import secrets
 from typing import Final
@@ -10,10 +10,10 @@ _EAGER_S: Final = 0.25
 class EchoPing:
     """Pings of one connection; times are seconds of one monotonic clock.
 
-    A ping is overdue when neither its echo nor anything else came for a keepalive. A broker drops an echo where much
-    waits for us, and a slow way holds it up; so what else comes is life too. That it acknowledges proves less than that
-    it delivers: with nothing delivered for three keepalives we are deaf. A broker that never echoed (it may forbid the
-    topic) is not overdue: then paho's keepalive must do.
+    A ping is overdue when neither its echo nor any other packet came for one keepalive: other packets count, because a
+    full queue or a slow link may delay the echo. Acknowledgements alone prove no delivery, so three keepalives without
+    a delivered message also end the link. A broker that never echoed (it may forbid the topic) is left to paho's
+    keepalive.
     """
 
     def __init__(self, keepalive_s: float) -> None:
@@ -28,7 +28,7 @@ class EchoPing:
         self._next_s: float | None = None
 
     def due(self, now_s: float, *, is_eager: bool = False) -> bytes | None:
-        """Return a payload if a ping is to be sent now; one that did not come back is sent anew, soon if `is_eager`."""
+        """Return a payload if a ping is due; a lost one is repeated, soon if `is_eager`."""
         if self._sent_s is not None and now_s - self._sent_s <= (_EAGER_S if is_eager else self._limit_s):
             return None
         if self._next_s is not None and now_s < self._next_s and not is_eager:
@@ -41,22 +41,22 @@ class EchoPing:
         return self._payload()
 
     def echoed(self, payload: bytes, now_s: float) -> None:
-        """Note what came back; another's ping, or an older one, is no round trip, but was delivered."""
+        """Record an echo; a foreign or older ping proves delivery, but is no round trip."""
         self.heard(now_s)
         if self._sent_s is not None and payload == self._payload():
             self.milliseconds = (now_s - self._sent_s) * 1000
             self._sent_s = None
 
     def is_own(self, payload: bytes) -> bool:
-        """Whether a ping is one of this connection."""
+        """Return True for a ping of this connection."""
         return payload.startswith(self._token.encode())
 
     def heard(self, now_s: float) -> None:
-        """Note that the broker delivered a message to us."""
+        """Record a delivered message."""
         self._heard_s = now_s
 
     def is_overdue(self, now_s: float, arrived_s: float) -> bool:
-        """Say whether the link is dead, or we are deaf; the last packet of any kind came at `arrived_s`."""
+        """Return True where the link is dead or delivers nothing; the last packet came at `arrived_s`."""
         if self.milliseconds is None or self._sent_s is None:
             return False
         silent_s = now_s - max(self._waits_since_s, arrived_s)
@@ -64,7 +64,7 @@ class EchoPing:
         return silent_s > self._limit_s or deaf_s > _DEAF * self._limit_s
 
     def is_silent(self, now_s: float) -> bool:
-        """Say whether not one ping came back, the first of them longer ago than the keepalive."""
+        """Return True where no ping ever came back, and the first is older than the keepalive."""
         return self.milliseconds is None and self._sent_s is not None and now_s - self._waits_since_s > self._limit_s
 
     def _payload(self) -> bytes:

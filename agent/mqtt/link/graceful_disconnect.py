@@ -1,4 +1,4 @@
-"""The end of a connection in good order, when nobody turns the loop any more. Times are time.monotonic."""
+"""Graceful disconnect, driven without the event loop. Times are time.monotonic."""
 
 import select
 import time
@@ -12,19 +12,19 @@ from agent.mqtt.link.connection import Connection
 from agent.mqtt.message import OutgoingMessage
 
 _AGAIN_S: Final = 0.1
-"""Last words that were refused are said again after so long."""
+"""Delay before refused last messages are sent again."""
 
 
 @dataclass(frozen=True)
-class Beside:
-    """What else is to be heard meanwhile: `read` is called whenever `fd` is ready."""
+class ExtraReader:
+    """A second descriptor to serve meanwhile: `read` is called whenever `fd` is ready."""
 
     fd: int
     read: Callable[[], None]
 
 
 def finish(connection: Connection, last: Sequence[OutgoingMessage], deadline_s: float) -> bool:
-    """Send `last`, see everything accepted, and say goodbye; False: not all of that by `deadline_s`."""
+    """Send `last`, wait until all is accepted, and disconnect; False where `deadline_s` passed before."""
     while True:
         refused: list[OutgoingMessage] = []
         for message in last:
@@ -45,16 +45,16 @@ def _note_refused(refused: list[OutgoingMessage], message: OutgoingMessage, outc
 
 
 def leave(connection: Connection, deadline_s: float) -> bool:
-    """Say goodbye, so that no will is sent, and wait for the broker to close."""
-    # closing a socket that was not read to its end resets it, and may take the goodbye back
+    """Send a DISCONNECT, so that no will is sent, and wait for the broker to close."""
+    # waits, because closing a socket with unread data resets it, and may discard the DISCONNECT
     connection.disconnect()
     return drive_until(connection, lambda: connection.fileno() is None, deadline_s)
 
 
 def drive_until(
-    connection: Connection, is_done: Callable[[], bool], deadline_s: float, beside: Beside | None = None
+    connection: Connection, is_done: Callable[[], bool], deadline_s: float, beside: ExtraReader | None = None
 ) -> bool:
-    """Read and write without the loop; False: it was not done by `deadline_s`, or the connection ended before."""
+    """Drive the connection until `is_done`; False where it ended or `deadline_s` passed before."""
     poll = select.poll()
     if beside is not None:
         poll.register(beside.fd, select.POLLIN)

@@ -1,4 +1,4 @@
-"""The link to the broker: always being made, or up. A fresh connection each time, nothing carried over in secret."""
+"""Link to the broker, which reconnects with a fresh connection each time."""
 
 import logging
 import random
@@ -18,7 +18,7 @@ from agent.mqtt.endpoint.link_settings import LinkSettings
 from agent.mqtt.link.connection import Answered, Connection, LoopLike
 from agent.mqtt.link.connector import ConnectAttempt, Dialled, SessionUse, close
 from agent.mqtt.link.echo_ping import EchoPing
-from agent.mqtt.link.graceful_disconnect import Beside, drive_until, finish, leave
+from agent.mqtt.link.graceful_disconnect import ExtraReader, drive_until, finish, leave
 from agent.mqtt.link.log_dedup import LogDedup
 from agent.mqtt.link.protocol_choice import ProtocolChoice
 from agent.mqtt.message import OutgoingMessage
@@ -28,22 +28,21 @@ CONNACK_TIMEOUT_S: Final = 5.0
 _FIRST_RETRY_S: Final = 0.5
 _LONGEST_RETRY_S: Final = 5.0
 _STEADY_S: Final = 5.0
-"""A connection that stood for so long starts the back-off anew; two clients of one id must not fight without it."""
+"""A connection of this age resets the backoff, which two clients with one id need against each other."""
 _SHORT_LIVES: Final = 2
-"""So many connections in a row that the broker closed soon are an alert; a single one may be a broker's restart."""
+"""Short connections in a row that raise an alert; a single one may be a broker's restart."""
 _SILENT_CLOSES: Final = 4
-"""So many connects in a row without a CONNACK are an alert: both versions of MQTT were tried, twice."""
+"""Connects in a row without a CONNACK that raise an alert: both MQTT versions were tried twice."""
 _GOODBYE_S: Final = 0.5
-"""How long `hold` may wait for the last acknowledgements, and then for the broker's close."""
+"""Timeout in `hold` for the last acknowledgements, and again for the broker's close."""
 _log: Final = logging.getLogger(__name__)
 
 
 class Link:
-    """Connects, connects again, and puts what happened.
+    """Connects, reconnects, and enqueues events: LinkUp, Listening, LinkDown, LinkTakenOver, Received, Noticed.
 
-    That is LinkUp, Listening, LinkDown, LinkTakenOver, Received, LinkTrouble and Noticed. Everything is called on the
-    loop's thread; only dialling has one of its own. `tick` is owed at least each 0.5 s. A message that `publish` took
-    is answered or, once `connection` is another number, lost: who keeps it, sends it again.
+    All methods run on the loop's thread; only connecting has its own. `tick` must be called at least each 0.5 s. A
+    published message is answered or, once `connection` has another number, lost: its keeper sends it again.
     """
 
     def __init__(
@@ -84,35 +83,35 @@ class Link:
 
     @property
     def connection(self) -> int:
-        """Which connection is up, counted from 1; 0 while none is."""
+        """Number of the present connection, counted from 1; 0 without one."""
         return self._number if self.is_up else 0
 
     @property
     def is_up(self) -> bool:
-        """Whether the broker accepted us and is not known to be gone."""
+        """True where the broker accepted us and is not known to be gone."""
         return self._connection is not None and self._connection.accepted and self._connection.ended is None
 
     @property
     def in_flight(self) -> int:
-        """QoS 1 messages that the broker has not answered."""
+        """QoS 1 messages in flight."""
         return 0 if self._connection is None else self._connection.in_flight
 
     @property
     def window(self) -> int:
-        """How many `in_flight` may be."""
+        """The limit of `in_flight`."""
         return 0 if self._connection is None else self._connection.window
 
     @property
     def has_room(self) -> bool:
-        """Whether one more QoS 1 message may be published now."""
+        """True where one more QoS 1 message may be published."""
         return self._connection is not None and self._connection.has_room
 
     def start(self) -> None:
-        """Begin to connect; returns at once."""
+        """Start connecting; returns at once."""
         self._dial()
 
     def handle(self, event: object) -> bool:
-        """Take an event of the loop's inbox; False: it was not the link's."""
+        """Handle an event of the loop's inbox; False where it was not the link's."""
         if not isinstance(event, Dialled):
             return False
         attempt = self._attempt
@@ -134,11 +133,7 @@ class Link:
         return True
 
     def publish(self, message: OutgoingMessage, answered: Answered | None = None) -> bool:
-        """Send now, or return False: nothing is queued here.
-
-        At QoS 1 there must be room in the window, and `answered` is called with the broker's answer. QoS 0 is not
-        sent while the socket takes no more.
-        """
+        """Send now, or return False; QoS 1 needs room in the window, QoS 0 a socket that accepts data."""
         connection = self._connection
         if connection is None or not connection.accepted:
             return False
@@ -151,23 +146,23 @@ class Link:
         self._rights.deny(topic, why)
 
     def give_up(self, detail: str) -> None:
-        """Close without a word, so that the broker sends the will, and connect anew."""
+        """Close without a DISCONNECT, so that the broker sends the will, and reconnect."""
         if self._connection is not None:
             self._drop(self._connection, detail)
 
     def listen(self, subscriptions: Sequence[TopicFilter]) -> None:
-        """Subscribe at QoS 1, on this connection; owed anew at each LinkUp. Listening follows once that delivers."""
+        """Subscribe at QoS 1; required after each LinkUp. Listening follows once the filters deliver."""
         if self._listener is not None and self.is_up:
             self._listener.want(subscriptions, time.monotonic())
             self._ping(time.monotonic())
 
     def ask_again(self, filter_: str) -> None:
-        """Subscribe once more to what is granted, so that the broker shows what it retains there."""
+        """Subscribe to a granted filter again, so that the broker resends its retained messages."""
         if self._listener is not None and self.is_up:
             self._listener.ask_again(filter_)
 
     def tick(self, now_s: float) -> None:
-        """Do what is due by `now_s` (time.monotonic): pings, time-outs, the next attempt."""
+        """Run what is due by `now_s` (time.monotonic): pings, timeouts, the next attempt."""
         self._rights.tell()
         if self._connection is not None:
             self._connection.check()
@@ -176,16 +171,14 @@ class Link:
         elif self._dial_at_s is not None and now_s >= self._dial_at_s:
             self._dial()
 
-    def hold(self, seconds: float, owes: Callable[[], bool] = lambda: False, beside: Beside | None = None) -> None:
-        """Leave the broker by a DISCONNECT (no will is sent), and do not connect again before `seconds` have passed.
+    def hold(self, seconds: float, owes: Callable[[], bool] = lambda: False, beside: ExtraReader | None = None) -> None:
+        """Disconnect without a will, and stay away for `seconds`; blocks for at most 1 s.
 
-        What was published is acknowledged before, as far as 0.5 s allow, and what `owes` says is still to come, while
-        `beside` is heard; with a silent broker this blocks for 1 s.
-        LinkDown is put where a connection stood. One that breaks meanwhile holds nothing back: what was to be said
-        comes on the next, at once, and the reason to hold back shows itself there again.
+        It first waits 0.5 s for acknowledgements and for what `owes` reports, and serves `beside`. LinkDown is enqueued
+        where a connection stood. One that breaks meanwhile cancels the pause: pending messages go out on the next one.
         """
         if self._connection is not None and self.is_up:
-            # still ours: what waited for room follows as acknowledgements come
+            # still connected here, because queued messages follow as acknowledgements arrive
             limit_s = time.monotonic() + _GOODBYE_S
             drive_until(self._connection, lambda: not (self.in_flight or owes()), limit_s, beside)
             if self._connection is None:
@@ -203,9 +196,9 @@ class Link:
         self._put(LinkDown(detail=f"held back for {seconds:g} s"))
 
     def stop(self, last: Sequence[OutgoingMessage], timeout_s: float) -> bool:
-        """Send `last`, wait until everything is acknowledged, and disconnect so that the will is not sent.
+        """Send `last`, wait for all acknowledgements, and disconnect without a will.
 
-        Blocks up to `timeout_s`; False: it was not all acknowledged, and the broker sends the will.
+        Blocks up to `timeout_s`; False: not all was acknowledged, and the broker sends the will.
         """
         deadline_s = time.monotonic() + timeout_s
         self._dial_at_s = None
@@ -220,10 +213,10 @@ class Link:
         connection.end("stopped")
         return done
 
-    # what a Connection tells its owner
+    # ConnectionListener
 
     def connection_up(self) -> None:
-        """See owner.Owner."""
+        """Implement ConnectionListener."""
         connection = self._connection
         if connection is None:
             return
@@ -246,12 +239,12 @@ class Link:
         self._put(LinkUp(protocol=connection.protocol))
 
     def connection_down(self) -> None:
-        """See owner.Owner."""
+        """Implement ConnectionListener."""
         connection, self._connection = self._connection, None
         if connection is None:
             return
         if connection.found_session:
-            # what it holds is too old to be meant
+            # because the messages of an old session are outdated
             self._dial(session="forget")
             return
         at_once = False
@@ -272,13 +265,13 @@ class Link:
         self._again(detail, at_once=at_once)
 
     def subscribed(self, filter_: str, code: int) -> None:
-        """See owner.Owner."""
+        """Implement ConnectionListener."""
         if self._listener is not None:
             self._listener.answered(filter_, code, time.monotonic())
             self._ping(time.monotonic())
 
     def heard(self, message: Message) -> None:
-        """See owner.Owner."""
+        """Implement ConnectionListener."""
         if isinstance(message, LinkTrouble):
             self._troubles.warn(message.detail, time.monotonic())
             if message.too_large:
@@ -288,7 +281,7 @@ class Link:
         self._put(message)
 
     def echoed(self, payload: bytes) -> None:
-        """See owner.Owner."""
+        """Implement ConnectionListener."""
         self._round_trip.echoed(payload, time.monotonic())
         self.round_trip_ms = self._round_trip.milliseconds
         if self._settings.ping_topic is not None:
@@ -301,7 +294,7 @@ class Link:
         now_s = self._lost_s = time.monotonic()
         self._choice.lost()
         if connection.too_large:
-            # what the broker keeps for our session would come again and again
+            # because the broker would resend the session's too large message at each connect
             self._starts_clean = True
             self._too_large(f"a message to this device: {connection.ended}")
         is_steady = now_s - self._up_since_s >= _STEADY_S
@@ -312,7 +305,7 @@ class Link:
             self._look_for_denials(connection, now_s)
 
     def _look_for_denials(self, connection: Connection, now_s: float) -> None:
-        """Find out what the broker closed on, and tell it: one alert, renewed where something is left out."""
+        """Find the packet that the broker closed on, and raise one alert for all of them."""
         unanswered = connection.unanswered
         if self._denials.closed(unanswered, now_s):
             self._backoff.reset()
@@ -349,7 +342,7 @@ class Link:
             self._steady()
         if self._round_trip.is_silent(now_s):
             self._echoes = False
-            # in 3.1.1 a broker answers what it drops for want of rights as if it took it
+            # because a 3.1.1 broker acknowledges messages that it drops for missing rights
             self._rights.deny(self._settings.ping_topic or "", "our own message to ourselves never came back")
         if self._round_trip.is_overdue(now_s, connection.arrived_s):
             self._drop(connection, f"no echo of a ping within {self._settings.keepalive_s} s")
@@ -357,7 +350,7 @@ class Link:
         self._ping(now_s)
 
     def _ping(self, now_s: float) -> None:
-        """Send a ping to ourselves where one is due; until we know that we hear, soon again."""
+        """Send a due echo ping; repeat it soon until subscriptions are proven to deliver."""
         topic, listener, connection = self._settings.ping_topic, self._listener, self._connection
         if topic is None or connection is None or listener is None or not listener.may_ping:
             return
@@ -381,7 +374,7 @@ class Link:
         if at_once:
             self._dial()
         else:
-            # an attempt that waited for an answer in vain has waited already: 5 s and no more, whoever is silent
+            # minus the time waited, because a silent broker must not extend the longest retry of 5 s
             now_s = time.monotonic()
             waited_s = now_s - (self._tried_since_s or now_s)
             self._dial_at_s = now_s + max(0.0, self._backoff.next_s() - waited_s)

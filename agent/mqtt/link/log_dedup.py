@@ -1,4 +1,4 @@
-"""One line for a reason, not one for each attempt."""
+"""Log de-duplication: one line for a reason, not one for each attempt."""
 
 import logging
 from typing import Final
@@ -27,6 +27,6 @@ class LogDedup:
             del self._said[next(iter(self._said))]
 
     def over(self, text: str) -> None:
-        """Log that it is good again; the next reason is a new one."""
+        """Log the recovery; the next reason is logged at once."""
         self._logger.info("%s", text)
         self._said.clear()

@@ -1,4 +1,4 @@
-"""Which version of MQTT to try next."""
+"""Choice of the MQTT version for the next connect attempt."""
 
 from typing import Final
 
@@ -8,7 +8,7 @@ _PROOFS: Final = 2
 
 
 class ProtocolChoice:
-    """`auto`: 5 first, 3.1.1 where a broker refuses that, closes, or does not answer.
+    """Version choice; `auto` tries 5 first, then 3.1.1 where a broker refuses, closes or stays silent.
 
     An outright refusal is remembered. Silence may be a broker going down, so 5 is tried again after that connection,
     until 3.1.1 was answered twice where 5 was not.
@@ -21,11 +21,11 @@ class ProtocolChoice:
         self._proofs = 0
 
     def accepted(self) -> None:
-        """Note that a broker took the current version."""
+        """Record that a broker accepted the current version."""
         self._proofs = self._proofs + 1 if self.current == "3.1.1" else 0
 
     def failed(self, *, unsupported: bool, answered: bool) -> bool:
-        """Note that no connection came about; return whether the other version is worth a try at once."""
+        """Record a failed attempt; return True where the other version should be tried at once."""
         if not self._auto or (answered and not unsupported):
             return False
         self._refused_outright = unsupported
@@ -33,6 +33,6 @@ class ProtocolChoice:
         return self.current == "3.1.1"
 
     def lost(self) -> None:
-        """Note that a connection that stood is gone."""
+        """Record the loss of an established connection."""
         if self._auto and not self._refused_outright and self._proofs < _PROOFS:
             self.current = "5"

@@ -1,1 +1,1 @@
-"""Keeps what the broker has not acknowledged. Imports the link's types."""
+"""Outbox: keeps messages until the broker acknowledges them. Imports the link's types."""

@@ -1,4 +1,4 @@
-"""The messages of one class that the broker has not acknowledged: in memory, on disk, and on the wire."""
+"""Queue of one class of unacknowledged messages: in memory, on disk and in flight."""
 
 from bisect import insort
 from collections import deque
@@ -16,10 +16,10 @@ _BEFORE_ALL: Final = -(2**62)
 
 
 class ClassQueue:
-    """Knows where each message is; decides nothing.
+    """Location of each message of one class; it makes no decisions.
 
-    `waiting` ones are in memory alone. `writing` ones were handed to the keeper, and are on disk soon. `ahead` were
-    read from the disk, to be sent next. `taken` are on the wire, or about to be. The rest is on disk.
+    `waiting` ones are in memory alone; `writing` ones are queued for the disk; `ahead` ones were read from the disk to
+    be sent next; `taken` ones are in flight. The rest is on disk.
     """
 
     def __init__(self, *, has_disk: bool) -> None:
@@ -40,33 +40,33 @@ class ClassQueue:
 
     @property
     def depth(self) -> int:
-        """How many are not acknowledged."""
+        """Number of unacknowledged messages."""
         taken = sum(not entry.written for entry in self.taken.values())
         return len(self.waiting) + len(self.writing) + taken + max(0, self.disk.count - len(self._deleting))
 
     @property
     def unsent(self) -> int:
-        """How many of them are not on the wire."""
+        """Number of messages that are not in flight."""
         return max(0, self.depth - len(self.taken))
 
     @property
     def size_bytes(self) -> int:
-        """What they take."""
+        """Size of all messages."""
         known = [*self.writing.values(), *self.taken.values()]
         return self.waiting_bytes + sum(one.size_bytes for one in known if not one.written) + self.disk.size_bytes
 
     @property
     def wants_more(self) -> bool:
-        """Whether the disk may hold what was not read yet."""
+        """True where the disk may hold unread messages."""
         return not self._is_read and not self.is_asking
 
     def wait(self, entry: OutboxItem) -> None:
-        """Keep a message in memory; its number is greater than all before it."""
+        """Enqueue a message in memory; its number is greater than all before it."""
         self.waiting.append(entry)
         self.waiting_bytes += entry.size_bytes
 
     def next(self) -> OutboxItem | None:
-        """Take the oldest message that can be sent now; what is on disk and not read yet comes before newer ones."""
+        """Take the oldest sendable message; unread ones on disk precede newer ones in memory."""
         if self.ahead and (not self.waiting or self.ahead[0].number < self.waiting[0].number):
             entry = self.ahead.pop(0)
         elif self.waiting and (self._is_hung or self._is_next()):
@@ -77,13 +77,13 @@ class ClassQueue:
         return entry
 
     def drop_oldest(self) -> OutboxItem:
-        """Take the oldest out of memory."""
+        """Remove the oldest message from memory."""
         entry = self.waiting.popleft()
         self.waiting_bytes -= entry.size_bytes
         return entry
 
     def release(self, entry: OutboxItem) -> None:
-        """Let a taken message wait again."""
+        """Requeue a message in flight."""
         if self.taken.pop(entry.number, None) is None:
             return
         if not entry.handed:
@@ -96,7 +96,7 @@ class ClassQueue:
             self._is_read = False
 
     def back(self) -> None:
-        """Let all taken ones wait again, and read the disk anew."""
+        """Requeue all messages in flight, and read the disk again."""
         taken = sorted(self.taken.values(), key=_NUMBER)
         self.taken.clear()
         self._merge([entry for entry in taken if not entry.handed])
@@ -104,7 +104,7 @@ class ClassQueue:
         self.read_anew()
 
     def read_anew(self) -> None:
-        """Begin at the oldest on disk again; what is asked for just now is for nothing."""
+        """Read the disk from its oldest message; a pending answer becomes void."""
         self.ahead.clear()
         self.asked += 1
         self.is_asking = False
@@ -112,13 +112,13 @@ class ClassQueue:
         self._is_read = not self._has_disk
 
     def forget(self, entry: OutboxItem, *, from_disk: bool) -> None:
-        """Note that it arrived; `from_disk`: the keeper was told to take it from there."""
+        """Remove an acknowledged message; `from_disk`: the writer thread deletes it there."""
         self.taken.pop(entry.number, None)
         if from_disk:
             self._deleting.add(entry.number)
 
     def written(self, entry: OutboxItem) -> None:
-        """Note that a message is on disk; it leaves the memory, unless it is on the wire."""
+        """Record that a message is on disk; it leaves memory, unless it is in flight."""
         entry.written = True
         if self.writing.pop(entry.number, None) is None:
             return
@@ -127,24 +127,24 @@ class ClassQueue:
         self._is_read = False
 
     def unwritten(self, entry: OutboxItem) -> None:
-        """Note that a message did not come on disk."""
+        """Record that a message could not be written."""
         entry.handed = False
         if self.writing.pop(entry.number, None) is not None:
             self._merge([entry])
 
     def forgotten(self, numbers: Iterable[int]) -> None:
-        """Note what is gone from the disk."""
+        """Record messages deleted from the disk."""
         self._deleting.difference_update(numbers)
 
     def look(self, late_s: float) -> bool:
-        """Return whether the disk owes an answer since before `late_s`; then what is in memory waits for it no more."""
+        """Return True where the disk has owed an answer since `late_s`; memory then waits for it no more."""
         first = next(iter(self.writing.values()), None)
         is_asking = self.is_asking and self.asked_s < late_s
         self._is_hung = is_asking or (first is not None and first.handed_s < late_s)
         return self._is_hung
 
     def fetched(self, answer: Fetched) -> None:
-        """Take what was read."""
+        """Add messages read from the disk."""
         if answer.asked != self.asked:
             return
         self.is_asking = False
@@ -156,7 +156,7 @@ class ClassQueue:
         )
 
     def _is_next(self) -> bool:
-        """Whether nothing on disk, or on its way there, is older than what waits."""
+        """Return True where nothing on disk, or queued for it, is older than the first in memory."""
         number = self.waiting[0].number
         return (self._is_read or number <= self.cursor) and (not self.writing or min(self.writing) > number)
 

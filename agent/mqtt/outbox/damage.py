@@ -1,4 +1,4 @@
-"""What makes an outbox's file damaged: what SQLite finds, and what it finds well and cannot be so."""
+"""Damage checks for an outbox file: SQLite's own errors, and values that cannot be valid."""
 
 import math
 import sqlite3
@@ -15,15 +15,15 @@ _LONGEST_TOPIC_BYTES: Final = 65535
 _LARGEST_NUMBER: Final = 2**60
 _LARGEST_TIME_S: Final = 1e12
 _WORDS: Final = ("no such table", "no such column", "has no column", "values were supplied", "Could not decode")
-"""How SQLite, or its module, calls damage an operational error."""
+"""Damage that SQLite or its module reports as an operational error."""
 
 
 class DamagedError(sqlite3.DatabaseError):
-    """The file holds what this agent never wrote."""
+    """The file holds values that this agent never wrote."""
 
 
 def is_damage(error: Exception) -> bool:
-    """Say whether an error is the file's own, and not the disk's of this moment."""
+    """Return True where an error means a damaged file, not a temporary failure of the disk."""
     if isinstance(error, sqlite3.OperationalError):
         return any(word in str(error) for word in _WORDS)
     return isinstance(error, sqlite3.DatabaseError)
@@ -31,7 +31,7 @@ def is_damage(error: Exception) -> bool:
 
 @contextmanager
 def sound() -> Iterator[None]:
-    """Turn what wrong types and missing rows do to the code that reads them into DamagedError."""
+    """Convert errors from wrong types and missing rows to DamagedError."""
     try:
         yield
     except (TypeError, ValueError, LookupError, ArithmeticError, AttributeError) as error:
@@ -39,7 +39,7 @@ def sound() -> Iterator[None]:
 
 
 def check_tables(db: sqlite3.Connection) -> None:
-    """Raise DamagedError where a table is missing or another one than was made."""
+    """Raise DamagedError where a table is missing or has other columns."""
     expected = {"clock": CLOCK, "total": TOTAL} | {kind.name.lower(): MESSAGE for kind in Kind}
     for table, columns in expected.items():
         found = tuple(row[1] for row in db.execute(f"PRAGMA table_info({table})"))
@@ -48,17 +48,17 @@ def check_tables(db: sqlite3.Connection) -> None:
 
 
 def is_time(value: object) -> bool:
-    """Say whether a value can be a moment in seconds."""
+    """Return True for a valid time in seconds."""
     return isinstance(value, (int, float)) and math.isfinite(value) and abs(value) < _LARGEST_TIME_S
 
 
 def is_number(value: object) -> bool:
-    """Say whether a value can be a message's number."""
+    """Return True for a valid message number."""
     return isinstance(value, int) and abs(value) < _LARGEST_NUMBER
 
 
 def is_topic(value: object) -> bool:
-    """Say whether a value can be a topic that is published to."""
+    """Return True for a valid topic to publish to."""
     if not isinstance(value, str) or not value or any(sign in value for sign in "+#\0"):
         return False
     try:

@@ -1,4 +1,4 @@
-"""Messages that the broker has not acknowledged: in memory while all is well, on disk as soon as it is not."""
+"""Outbox of unacknowledged messages, in memory first and on disk when in doubt."""
 
 import os
 import time
@@ -10,43 +10,43 @@ from typing import Final
 
 from agent.mqtt.alert_latch import OUTBOX_DAMAGED, OUTBOX_DISK, QUIET_S, AlertLatch
 from agent.mqtt.link.connection import LoopLike
-from agent.mqtt.link.graceful_disconnect import Beside
+from agent.mqtt.link.graceful_disconnect import ExtraReader
 from agent.mqtt.message import OutgoingMessage
 from agent.mqtt.outbox.class_queue import ClassQueue
 from agent.mqtt.outbox.outbox_item import Kind, OutboxItem
 from agent.mqtt.outbox.sqlite_store import Bounds
-from agent.mqtt.outbox.writer_thread import Done, Fetched, Told, WriterThread
+from agent.mqtt.outbox.writer_thread import Done, Fetched, WriterAnswer, WriterThread
 
 MEMORY_BYTES: Final = 4 * 2**20
-"""What may wait in memory, and as much again on its way to the disk; without a disk that is all there is."""
+"""Bound on messages in memory, and again on those queued for the disk."""
 DOUBT_S: Final = 1.0
-"""An answer that takes longer puts the link in doubt: what waits for it goes to disk."""
+"""Messages unacknowledged for longer are written to disk."""
 _EVENT_DOUBT_S: Final = 0.1
 _FETCH: Final = 64
 _HUNG_S: Final = 3.0
-"""A disk that takes longer to answer holds up nothing new: for that, the order with what it holds is given up."""
+"""A disk that takes longer no longer delays new messages, at the cost of their order."""
 
 
 def boottime_s() -> float:
-    """Return the outbox's clock: it counts sleep, and nobody sets it."""
+    """Return CLOCK_BOOTTIME, which counts sleep and cannot be set."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 @dataclass(frozen=True)
 class Trouble:
-    """What is wrong with the disk: it takes nothing just now, or a damaged file was set aside. None: nothing."""
+    """Fault of the disk: writes fail, or a damaged file was set aside; None without one."""
 
     unwritable: str | None = None
     damaged: str | None = None
 
 
 class Outbox:
-    """Bounded by bytes and age; the oldest detections go first, then summaries, events last; all counted in `dropped`.
+    """Queue of unacknowledged messages, bounded by bytes and age, on disk with a `path`.
 
-    For one thread, the loop's. With a `path` messages are put on disk: those of `at_once` as they come, the others when
-    they were not acknowledged within a second (events: 0.1 s), or when the connection is gone. What cannot be written
-    stays in memory, up to MEMORY_BYTES. An entry is waiting or taken; `acknowledged` ends it, and `back` makes every
-    taken one wait again, in the order in which they came.
+    The oldest detections are dropped first, then summaries, events last; all are counted in `dropped`. Classes in
+    `at_once` are written as they come, others after a second without acknowledgement (events: 0.1 s) or when the
+    connection is lost. Messages that cannot be written stay in memory, up to MEMORY_BYTES. A message is waiting or in
+    flight; `acknowledged` ends it, and `back` requeues all in flight in order. For the loop's thread.
     """
 
     def __init__(
@@ -59,13 +59,13 @@ class Outbox:
     ) -> None:
         self.trouble = Trouble()
         self.on_change: Callable[[], None] = lambda: None
-        self.ear: Beside | None = None  # what the disk answers, for who waits without the loop
+        self.disk_answers: ExtraReader | None = None  # the writer thread's answers, for callers without the loop
         self._bounds: Final = bounds
         self._at_once: Final = at_once
         self._clock: Final = clock
         self._memory_bytes: Final = min(MEMORY_BYTES, bounds.max_bytes)
-        self._told: Final[SimpleQueue[Told]] = SimpleQueue()
-        self._keeper: Final = WriterThread(path, bounds, self._tell) if path is not None else None
+        self._answers: Final[SimpleQueue[WriterAnswer]] = SimpleQueue()
+        self._writer: Final = WriterThread(path, bounds, self._answer) if path is not None else None
         self._lanes: Final = {kind: ClassQueue(has_disk=path is not None) for kind in Kind}
         self._number = 0
         self._dropped_here: Final = dict.fromkeys(Kind, 0)
@@ -79,65 +79,65 @@ class Outbox:
         self._wake = -1
 
     def start(self, loop: LoopLike) -> None:
-        """Open the file, on the keeper's thread; harmless without one. Noticed is put where the disk is in trouble."""
-        if self._keeper is None or self._loop is not None:
+        """Open the file on the writer thread; does nothing without a path. Disk faults enqueue a Noticed."""
+        if self._writer is None or self._loop is not None:
             return
         self._loop = loop
         self._notices = AlertLatch(loop.put)
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        loop.register(self._wake, read=self._heard)
-        self.ear = Beside(self._wake, self._heard)
-        self._keeper.start()
+        loop.register(self._wake, read=self._read_answers)
+        self.disk_answers = ExtraReader(self._wake, self._read_answers)
+        self._writer.start()
 
     def stop(self) -> None:
-        """Write what is left, and close the file; waits for a slow disk."""
-        if self._keeper is None or self._loop is None:
+        """Write what is left and close the file; waits for a slow disk."""
+        if self._writer is None or self._loop is None:
             return
         self.back()
         self.tick(is_up=False)
-        is_over = self._keeper.stop()
+        is_over = self._writer.stop()
         self._loop.unregister(self._wake)
-        self._loop = self.ear = None
+        self._loop = self.disk_answers = None
         if is_over:
             os.close(self._wake)
 
     @property
     def can_write(self) -> bool:
-        """Whether the disk takes messages just now."""
+        """True where the disk accepts messages."""
         is_well = self.trouble.unwritable is None and not self._is_hung
         return self._loop is not None and is_well and self._handed_bytes < MEMORY_BYTES
 
     def depth(self, kind: Kind) -> int:
-        """How many messages of a class are not acknowledged."""
+        """Return the number of unacknowledged messages of a class."""
         return self._lanes[kind].depth
 
     def dropped(self, kind: Kind) -> int:
-        """How many messages of a class were dropped since the start."""
+        """Return the number of messages of a class dropped since the start."""
         return self._dropped_here[kind] + self._dropped_there[kind]
 
     @property
     def has_unsent(self) -> bool:
-        """Whether any message is not on the wire."""
+        """True where any message is not in flight."""
         return any(lane.unsent for lane in self._lanes.values())
 
     @property
     def size_bytes(self) -> int:
-        """What all of them take."""
+        """Size of all messages."""
         return sum(lane.size_bytes for lane in self._lanes.values())
 
     @property
     def waiting_bytes(self) -> int:
-        """What is in memory alone, and not on its way to the disk."""
+        """Size of messages that are in memory alone and not queued for the disk."""
         return sum(lane.waiting_bytes for lane in self._lanes.values())
 
     @property
     def disk_bytes(self) -> int:
-        """What is on disk of it."""
+        """Size of messages on disk."""
         return sum(lane.disk.size_bytes for lane in self._lanes.values())
 
     @property
     def oldest_age_s(self) -> float:
-        """The age of the oldest; 0 with none."""
+        """Age of the oldest message; 0 without one."""
         known = [lane.waiting[0].kept_s for lane in self._lanes.values() if lane.waiting]
         known += [entry.kept_s for lane in self._lanes.values() for entry in lane.taken.values()]
         if self._oldest_on_disk_s is not None:
@@ -145,7 +145,7 @@ class Outbox:
         return max(0.0, self._clock() - min(known)) if known else 0.0
 
     def keep(self, kind: Kind, message: OutgoingMessage) -> None:
-        """Let a message wait."""
+        """Enqueue a message."""
         entry = self._entry(kind, message)
         self._lanes[kind].wait(entry)
         if kind in self._at_once:
@@ -153,7 +153,7 @@ class Outbox:
         self._bound_memory()
 
     def track_in_flight(self, kind: Kind, message: OutgoingMessage) -> OutboxItem:
-        """Keep a message that goes on the wire at once; `message` is what to send should it have to wait after all."""
+        """Track a message that is sent at once; `message` is what to send if it is requeued."""
         entry = self._entry(kind, message)
         self._lanes[kind].taken[entry.number] = entry
         return entry
@@ -161,52 +161,52 @@ class Outbox:
     def track_in_flight_once_written(
         self, kind: Kind, message: OutgoingMessage, when_written: Callable[[], None]
     ) -> OutboxItem:
-        """Keep a message that goes on the wire when it is on disk, or when that turns out to be impossible."""
+        """Track a message that is sent once it is on disk, or once writing proves impossible."""
         entry = self.track_in_flight(kind, message)
         self._when_written[entry.number] = when_written
         self._hand(entry)
         return entry
 
     def next(self, kind: Kind) -> OutboxItem | None:
-        """Take the oldest message of a class. None: there is none, or it is being read; then `on_change` follows."""
+        """Take the oldest message of a class; None without one, or while it is read (`on_change` follows)."""
         lane = self._lanes[kind]
         entry = lane.next()
-        if self._keeper is not None and self._loop is not None and lane.wants_more and len(lane.ahead) < _FETCH // 2:
+        if self._writer is not None and self._loop is not None and lane.wants_more and len(lane.ahead) < _FETCH // 2:
             lane.is_asking, lane.asked_s = True, self._clock()
-            self._keeper.fetch(kind, lane.cursor, _FETCH, lane.asked)
+            self._writer.fetch(kind, lane.cursor, _FETCH, lane.asked)
         return entry
 
     def has_older_on_the_wire(self, entry: OutboxItem, parked: Collection[int]) -> bool:
-        """Whether an older message of its class is taken; `parked` ones are taken, and not on the wire."""
+        """Return True where an older message of its class is in flight, other than `parked` ones."""
         return any(number < entry.number and number not in parked for number in self._lanes[entry.kind].taken)
 
     def acknowledged(self, entry: OutboxItem) -> None:
-        """Forget a taken message: it arrived."""
+        """Remove an acknowledged message."""
         self._when_written.pop(entry.number, None)
-        from_disk = entry.handed and self._keeper is not None and self._keeper.forget(entry)
+        from_disk = entry.handed and self._writer is not None and self._writer.forget(entry)
         if entry.handed and not entry.written and not from_disk:
             self._handed_bytes -= entry.size_bytes
         self._lanes[entry.kind].forget(entry, from_disk=from_disk)
 
     def release(self, entry: OutboxItem) -> None:
-        """Let one taken message wait again."""
+        """Requeue one message in flight."""
         self._when_written.pop(entry.number, None)
         self._lanes[entry.kind].release(entry)
 
     def back(self) -> None:
-        """Let every taken message wait again: the connection that they were on is gone."""
+        """Requeue every message in flight, because its connection is gone."""
         self._when_written.clear()
         for lane in self._lanes.values():
             lane.back()
         self._bound_memory()
 
     def tick(self, *, is_up: bool) -> None:
-        """Put on disk what the link leaves in doubt, and drop what is too old; owed each 0.5 s."""
+        """Write messages unacknowledged for 1 s to disk, and drop expired ones; call each 0.5 s."""
         now_s = self._clock()
         hung = [lane.look(now_s - _HUNG_S) for lane in self._lanes.values()]
         self._is_hung = any(hung)
-        if self._keeper is not None and self._loop is not None and not self._keeper.is_running:
-            self._keeper_is_gone()
+        if self._writer is not None and self._loop is not None and not self._writer.is_running:
+            self._writer_is_gone()
         for kind, lane in self._lanes.items():
             doubt_s = _EVENT_DOUBT_S if kind is Kind.EVENT else DOUBT_S
             self._hand_waiting(lane, now_s - doubt_s if is_up and kind not in self._at_once else now_s)
@@ -230,10 +230,10 @@ class Outbox:
             self._hand(entry)
 
     def _hand(self, entry: OutboxItem) -> None:
-        if self._keeper is not None and self.can_write:
+        if self._writer is not None and self.can_write:
             entry.handed, entry.handed_s = True, self._clock()
             self._handed_bytes += entry.size_bytes
-            self._keeper.write(entry)
+            self._writer.write(entry)
 
     def _drop(self, kind: Kind) -> None:
         self._lanes[kind].drop_oldest()
@@ -247,32 +247,32 @@ class Outbox:
                 over_bytes -= lane.waiting[0].size_bytes
                 self._drop(kind)
 
-    # what the keeper tells
+    # answers of the writer thread
 
-    def _keeper_is_gone(self) -> None:
-        """Go on in memory with what was handed over: nobody will answer for it."""
+    def _writer_is_gone(self) -> None:
+        """Requeue messages that were queued for the disk, because the writer thread has ended."""
         self.trouble = Trouble("the thread that writes it has ended", self.trouble.damaged)
         self._handed_bytes = 0
         for lane in self._lanes.values():
             for entry in (*lane.writing.values(), *(one for one in lane.taken.values() if not one.written)):
                 lane.unwritten(entry)
 
-    def _tell(self, told: Told) -> None:
-        self._told.put(told)
+    def _answer(self, answer: WriterAnswer) -> None:
+        self._answers.put(answer)
         os.eventfd_write(self._wake, 1)
 
-    def _heard(self) -> None:
+    def _read_answers(self) -> None:
         os.eventfd_read(self._wake)
         while True:
             try:
-                told = self._told.get_nowait()
+                answer = self._answers.get_nowait()
             except Empty:
                 break
-            match told:
+            match answer:
                 case Fetched():
-                    self._lanes[told.kind].fetched(told)
+                    self._lanes[answer.kind].fetched(answer)
                 case Done():
-                    self._done(told)
+                    self._done(answer)
         self.on_change()
 
     def _done(self, done: Done) -> None:

@@ -1,4 +1,4 @@
-"""One message that the broker has not acknowledged, and which class it belongs to."""
+"""An unacknowledged message with its class."""
 
 from dataclasses import dataclass
 from enum import IntEnum
@@ -7,11 +7,11 @@ from typing import Final
 from agent.mqtt.message import OutgoingMessage
 
 _OVERHEAD_BYTES: Final = 128
-"""What a message takes beside topic and payload, in memory or on disk; more than both measured."""
+"""Overhead of a message beside topic and payload, an upper bound for memory and disk."""
 
 
 class Kind(IntEnum):
-    """Classes of messages, in the order in which they are sent; where there is no space, the last ones go first."""
+    """Classes of messages in the order of sending; without space, the last class is dropped first."""
 
     EVENT = 0
     SUMMARY = 1
@@ -20,26 +20,26 @@ class Kind(IntEnum):
 
 @dataclass(slots=True)
 class OutboxItem:
-    """`number` orders all messages of a boot; those of older boots have numbers below 1.
-
-    `kept_s` is when it came, on CLOCK_BOOTTIME. `handed`: the keeper has it to write, since `handed_s`. `written`: it
-    is on disk.
-    """
+    """An unacknowledged message."""
 
     number: int
+    """Order of all messages; those of earlier boots have numbers below 1."""
     kind: Kind
     message: OutgoingMessage
     kept_s: float
+    """Time it was enqueued (CLOCK_BOOTTIME)."""
     handed: bool = False
+    """Queued for the disk since `handed_s`."""
     handed_s: float = 0.0
     written: bool = False
+    """Present on disk."""
 
     @property
     def size_bytes(self) -> int:
-        """What it counts for."""
+        """Size that counts against the bounds."""
         return size_of(self.message)
 
 
 def size_of(message: OutgoingMessage) -> int:
-    """Return what a message counts for in the outbox."""
+    """Return the size of a message that counts against the outbox's bounds."""
     return message.size_bytes + len(message.correlation or b"") + _OVERHEAD_BYTES

@@ -1,4 +1,4 @@
-"""Takes out of a damaged outbox what can still be read."""
+"""Recovery of readable messages from a damaged outbox file."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -15,17 +15,17 @@ _Row = tuple[object, ...]
 
 
 class Salvage:
-    """A damaged file, opened to be read. Methods raise nothing: what cannot be read is left out."""
+    """A damaged file, opened read-only in effect; unreadable parts are skipped without an exception."""
 
     def __init__(self, path: Path, now_s: float) -> None:
-        """`now_s` is when messages came of which the file cannot tell, and the latest that any can have come."""
+        """Open the file; `now_s` replaces unknown arrival times, and bounds all others."""
         self._path: Final = path
         self._now_s: Final = now_s
         self._db: sqlite3.Connection | None = None
         with suppress(sqlite3.Error):
             self._db = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
             self._db.text_factory = bytes
-            self._db.execute("PRAGMA locking_mode=EXCLUSIVE")  # no shared memory: see store.py
+            self._db.execute("PRAGMA locking_mode=EXCLUSIVE")  # no shared memory: see sqlite_store.py
 
     def close(self) -> None:
         """Close the file."""
@@ -33,7 +33,7 @@ class Salvage:
             self._db.close()
 
     def held(self, kind: Kind) -> int:
-        """Return how many messages of a class it held, as far as it says; 0 where it says nothing."""
+        """Return the number of messages of a class according to the file; 0 where it is unknown."""
         counts = [0]
         for query in (f"SELECT count(*) FROM {kind.name}", f"SELECT count FROM total WHERE kind = {int(kind)}"):
             with suppress(sqlite3.Error):
@@ -41,7 +41,7 @@ class Salvage:
         return max(counts)
 
     def offset_s(self, boot: str) -> float | None:
-        """Return what its clock is ahead of CLOCK_BOOTTIME; None where that is lost."""
+        """Return the offset of the file's clock to CLOCK_BOOTTIME; None where it is lost."""
         with suppress(sqlite3.Error):
             rows = self._rows("SELECT elapsed_s, kernel_boot, boottime_s FROM clock")
             if len(rows) == 1 and is_time(rows[0][0]) and is_time(rows[0][2]):
@@ -51,7 +51,7 @@ class Salvage:
         return None
 
     def entries(self, kind: Kind, base: int, offset_s: float | None) -> Iterator[OutboxItem]:
-        """Yield the messages of a class that are whole: up to the damage, and from behind it back to there."""
+        """Yield the intact messages of a class, read from both ends up to the damage."""
         last: int | None = None
         for row in self._walk(kind, behind=None, is_back=False):
             last = row[0] if isinstance(row[0], int) else last
@@ -64,7 +64,7 @@ class Salvage:
         yield from reversed(behind)
 
     def _walk(self, kind: Kind, *, behind: int | None, is_back: bool) -> Iterator[_Row]:
-        """Yield rows in one direction until they cannot be read; `behind`: only those with a greater number."""
+        """Yield rows in one direction until one cannot be read; `behind`: only greater numbers."""
         order, sign = ("DESC", "<") if is_back else ("ASC", ">")
         limit, at = _CHUNK, None
         while True:
@@ -108,5 +108,5 @@ class Salvage:
 
 
 def salvaged(path: Path, now_s: float) -> "closing[Salvage]":
-    """Open a damaged file, for a `with` statement."""
+    """Open a damaged file for a `with` statement."""
     return closing(Salvage(path, now_s))

@@ -1,4 +1,4 @@
-"""The outbox's file: an SQLite database in WAL mode. It knows no threads; one at a time uses it."""
+"""The outbox's file: an SQLite database in WAL mode, used by one thread at a time."""
 
 import sqlite3
 import time
@@ -14,12 +14,12 @@ from agent.mqtt.outbox.outbox_item import Kind, OutboxItem
 _VERSION: Final = 1
 _CHUNK: Final = 256
 _SET_ASIDE: Final = 3
-"""Damaged files that are kept; a dying disk must not fill itself with them."""
+"""Damaged files that are kept, because a dying disk must not fill itself with them."""
 _SUFFIXES: Final = ("", "-wal", "-shm", "-journal")
 _VACUUM_PAGES: Final = 256
 _COUNTED: Final = 20_000
 _SETTINGS: Final = (
-    "PRAGMA locking_mode=EXCLUSIVE",  # one agent a file; and no shared memory, whose loss would be a SIGBUS
+    "PRAGMA locking_mode=EXCLUSIVE",  # because only one agent uses the file, and lost shared memory would raise SIGBUS
     "PRAGMA auto_vacuum=INCREMENTAL",
     "PRAGMA cache_size=-1024",
     "PRAGMA temp_store=MEMORY",
@@ -29,7 +29,7 @@ _SETTINGS: Final = (
 
 @dataclass(frozen=True)
 class Bounds:
-    """What may be kept: bytes of all classes together, and seconds."""
+    """Bounds of the outbox: bytes of all classes together, and age in seconds."""
 
     max_bytes: int
     max_age_s: float
@@ -37,27 +37,25 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Total:
-    """What is on disk of one class."""
+    """Number and size of the messages of one class on disk."""
 
     count: int = 0
     size_bytes: int = 0
 
 
 def kernel_moment() -> tuple[str, float]:
-    """Return which boot of the kernel this is, and the seconds since then, sleep included; neither ever jumps."""
+    """Return the kernel's boot id, and the seconds since that boot, sleep included."""
     boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     return boot, time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class SqliteStore:
-    """Messages by class and number.
+    """Messages on disk, by class and number.
 
-    Methods raise sqlite3.OperationalError where the disk will not have it just now, and another sqlite3.DatabaseError
-    where the file is damaged.
-
-    Times are CLOCK_BOOTTIME outside, and inside seconds of the outbox's own clock: it goes on with the kernel's while
-    that runs, whether or not the agent does, and stands still while the device is off. `base` is what the file's
-    numbers are ahead of the entries'; None: the file's largest.
+    Methods raise sqlite3.OperationalError for a temporary failure of the disk, and another sqlite3.DatabaseError for a
+    damaged file.
+    Arguments use CLOCK_BOOTTIME. The file uses its own clock, which follows the kernel's and stands still while the
+    device is off. `base` is the offset of the file's numbers to the items'; None: the file's largest number.
     """
 
     def __init__(
@@ -85,7 +83,7 @@ class SqliteStore:
             raise
 
     def write(self, entries: Iterable[OutboxItem], done: Mapping[Kind, Iterable[int]], *, sync: bool) -> None:
-        """Add `entries`, forget what is `done`, and keep to the bounds, in one transaction: all of it or nothing.
+        """Add `entries`, delete `done` and apply the bounds in one transaction.
 
         It outlives the process when this returns, and with `sync` a loss of power, as does all that was written before.
         """
@@ -111,7 +109,7 @@ class SqliteStore:
         self._shrink()
 
     def read(self, kind: Kind, after: int, limit: int) -> list[OutboxItem]:
-        """Return the first messages of a class whose number is greater than `after`, in order."""
+        """Return the first messages of a class with numbers greater than `after`, in order."""
         rows = self._db.execute(
             f"SELECT number, kept_s, topic, payload, correlation FROM {_table(kind)}"
             " WHERE number > ? ORDER BY number LIMIT ?",
@@ -120,7 +118,7 @@ class SqliteStore:
         return [self._entry(kind, row) for row in rows]
 
     def oldest_kept_s(self) -> float | None:
-        """Return when the oldest message came, None where there is none."""
+        """Return the arrival time of the oldest message; None without one."""
         query = " UNION ALL ".join(
             f"SELECT * FROM (SELECT kept_s FROM {_table(kind)} ORDER BY number LIMIT 1)" for kind in Kind
         )
@@ -129,7 +127,7 @@ class SqliteStore:
             return None if oldest is None else float(oldest) - self._offset_s
 
     def close(self) -> None:
-        """Close the file; what was written stays."""
+        """Close the file."""
         self._db.close()
 
     def _entry(self, kind: Kind, row: tuple[Any, ...]) -> OutboxItem:
@@ -158,7 +156,7 @@ class SqliteStore:
         return totals
 
     def _count(self, kind: Kind) -> int:
-        """Count messages, up to a limit: a large file is believed, because to count it takes seconds."""
+        """Count messages up to a limit, because counting a large file takes seconds."""
         query = f"SELECT count(*) FROM (SELECT 1 FROM {_table(kind)} LIMIT {_COUNTED})"
         return int(self._db.execute(query).fetchone()[0])
 
@@ -237,12 +235,12 @@ class SqliteStore:
         )
 
     def _shrink(self) -> None:
-        """Give the space back once everything arrived; before that it will be used again."""
+        """Return free space to the disk once the outbox is empty; before that it will be reused."""
         if any(total.count for total in self.totals.values()):
             return
         (free,) = self._db.execute("PRAGMA freelist_count").fetchone()
         if free > _VACUUM_PAGES:
-            # execute() would do one step of it, which is one page
+            # because execute() would free only one page
             self._db.executescript("PRAGMA incremental_vacuum")
 
 
@@ -259,7 +257,7 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _look_before(path: Path) -> None:
-    """Raise DamagedError for an empty file, which SQLite takes for a new one: we make none without its tables."""
+    """Raise DamagedError for an empty file, which SQLite would take for a new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     log = Path(f"{path}-wal")
     if path.exists() and not path.stat().st_size:
@@ -269,7 +267,7 @@ def _look_before(path: Path) -> None:
 
 
 def _make(path: Path, moment: Callable[[], tuple[str, float]]) -> None:
-    """Make a file with its tables, whole or not at all, for this user alone."""
+    """Create a private file with its tables, atomically."""
     draft = draft_of(path)
     remove(draft)
     draft.touch(mode=0o600)
@@ -299,18 +297,18 @@ def _make_tables(db: sqlite3.Connection, moment: Callable[[], tuple[str, float]]
 
 
 def draft_of(path: Path) -> Path:
-    """Return where a file is made that is to be at `path` once it is whole."""
+    """Return the path of the temporary file for `path`."""
     return path.with_name(f"{path.stem}.new{path.suffix}")
 
 
 def remove(path: Path) -> None:
-    """Remove a file with those that SQLite keeps beside it. Raises OSError."""
+    """Remove a file with SQLite's companions. Raises OSError."""
     for suffix in _SUFFIXES:
         Path(f"{path}{suffix}").unlink(missing_ok=True)
 
 
 def set_aside(path: Path) -> Path:
-    """Give a damaged file a new name, which is returned; the oldest of too many such files goes. Raises OSError."""
+    """Rename a damaged file and return its new path; the oldest of too many is removed. Raises OSError."""
     names = [path.with_name(f"{path.stem}.damaged-{number}{path.suffix}") for number in range(1, _SET_ASIDE + 1)]
     name = next((name for name in names if not name.exists()), None)
     if name is None:

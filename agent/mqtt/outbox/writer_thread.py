@@ -1,4 +1,4 @@
-"""The thread that owns the outbox's file, so that a slow disk holds up nothing but itself."""
+"""Thread that owns the outbox's file, so that a slow disk delays nothing else."""
 
 import logging
 import sqlite3
@@ -17,23 +17,25 @@ from agent.mqtt.outbox.salvage import salvaged
 from agent.mqtt.outbox.sqlite_store import Bounds, SqliteStore, Total, draft_of, kernel_moment, remove, set_aside
 
 SYNC_S: Final = 1.0
-"""So much is lost at most when the power fails; events are safe from that as soon as they are written."""
+"""Messages that a loss of power may take, at most; events are synced when they are written."""
 RETRY_S: Final = 5.0
 _GATHER_S: Final = 0.01
-"""How long writes gather before they are committed together."""
+"""Time that writes are gathered before one commit."""
 _EXPIRE_S: Final = 30.0
 _STOP_S: Final = 10.0
 _SALVAGED: Final = 256
-"""How many messages of a damaged file are written together."""
+"""Messages of a damaged file that are written together."""
 _log: Final = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class DiskState:
-    """How the file is. `trouble`: why nothing can be written now; `damaged`: what was found in a file set aside."""
+    """State of the outbox's file."""
 
     trouble: str | None = None
+    """The reason why writes fail now."""
     damaged: str | None = None
+    """The damage of a file that was set aside."""
     totals: dict[Kind, Total] = field(default_factory=dict)
     dropped: dict[Kind, int] = field(default_factory=dict)
     oldest_kept_s: float | None = None
@@ -41,7 +43,7 @@ class DiskState:
 
 @dataclass(frozen=True)
 class Done:
-    """A batch is over: `entries` are on disk (or, with `failed`, are not), and `forgotten` are gone from it."""
+    """End of a batch: `entries` are on disk (unless `failed`), and `forgotten` are deleted."""
 
     entries: list[OutboxItem]
     forgotten: dict[Kind, set[int]]
@@ -51,15 +53,16 @@ class Done:
 
 @dataclass(frozen=True)
 class Fetched:
-    """The answer to `fetch`. `is_end`: nothing is on disk behind these."""
+    """Answer to `fetch`."""
 
     kind: Kind
     asked: int
     entries: list[OutboxItem]
     is_end: bool
+    """The disk holds nothing behind these."""
 
 
-Told = Done | Fetched
+WriterAnswer = Done | Fetched
 
 
 @dataclass
@@ -75,13 +78,15 @@ class _Mailbox:
 
 
 class WriterThread:
-    """Writes, forgets and reads on its own thread; what came of it goes to `tell`, from that thread.
+    """Writes, deletes and reads on its own thread, from which it reports results to `tell`.
 
-    Its owner bounds what it hands over: a batch is written whole, or comes back as failed. What is to be forgotten
-    while it waits to be written never reaches the disk.
+    Its owner bounds what it queues: a batch is written whole, or is reported as failed. A message deleted before it was
+    written never reaches the disk.
     """
 
-    def __init__(self, path: Path, bounds: Bounds, tell: Callable[[Told], None], retry_s: float = RETRY_S) -> None:
+    def __init__(
+        self, path: Path, bounds: Bounds, tell: Callable[[WriterAnswer], None], retry_s: float = RETRY_S
+    ) -> None:
         self._path: Final = path
         self._bounds: Final = bounds
         self._tell: Final = tell
@@ -89,7 +94,7 @@ class WriterThread:
         self._wake: Final = threading.Condition()
         self._mail = _Mailbox()
         self._thread: Final = threading.Thread(target=self._run, name="keeper", daemon=True)
-        # the thread's own
+        # used on the thread only
         self._store: SqliteStore | None = None
         self._base: int | None = None
         self._undone: Final[dict[Kind, set[int]]] = {kind: set() for kind in Kind}
@@ -102,11 +107,11 @@ class WriterThread:
         self._try_at_s = 0.0
 
     def start(self) -> None:
-        """Begin; the file is opened by the thread."""
+        """Start the thread, which opens the file."""
         self._thread.start()
 
     def stop(self) -> bool:
-        """Write what was handed over, and end; waits up to 10 s for a slow disk, then returns False."""
+        """Write the queued messages and end; False where a slow disk takes more than 10 s."""
         with self._wake:
             self._mail.stop = True
             self._wake.notify()
@@ -115,13 +120,13 @@ class WriterThread:
         return not self._thread.is_alive()
 
     def write(self, entry: OutboxItem) -> None:
-        """Put a message on disk, soon."""
+        """Queue a message for the disk."""
         with self._wake:
             self._mail.entries[entry.number] = entry
             self._wake.notify()
 
     def forget(self, entry: OutboxItem) -> bool:
-        """Take a message from the disk, soon; False: it had not come there yet, and will not."""
+        """Queue a deletion; False: the message was not written yet, and will not be."""
         with self._wake:
             if self._mail.entries.pop(entry.number, None) is not None:
                 return False
@@ -130,17 +135,17 @@ class WriterThread:
             return True
 
     def fetch(self, kind: Kind, after: int, limit: int, asked: int) -> None:
-        """Read up to `limit` messages behind number `after`; `asked` comes back with the answer."""
+        """Read up to `limit` messages behind number `after`; `asked` is returned with the answer."""
         with self._wake:
             self._mail.fetches[kind] = (after, limit, asked)
             self._wake.notify()
 
     @property
     def is_running(self) -> bool:
-        """Whether the thread is there: it ends by `stop` alone, whatever comes."""
+        """True while the thread runs, which only `stop` ends."""
         return self._thread.is_alive()
 
-    # the thread
+    # on the thread
 
     def _run(self) -> None:
         while not self._turn():
@@ -148,7 +153,7 @@ class WriterThread:
         self._close()
 
     def _turn(self) -> bool:
-        """Do what is to be done next; return whether it was the last."""
+        """Do the next work; return True where it was the last."""
         is_last = False
         try:
             mail = self._wait()
@@ -166,7 +171,7 @@ class WriterThread:
         self._tell(done)
 
     def _wait(self) -> _Mailbox:
-        """Return what is to be done; nothing where time alone asks for something."""
+        """Wait for work and return it; empty where only time is due."""
         with self._wake:
             mail = self._mail
             if not (mail.has_writes or mail.fetches or mail.stop):
@@ -177,7 +182,7 @@ class WriterThread:
             return mail
 
     def _has_rest(self) -> bool:
-        """Whether nothing is owed before somebody asks: an empty file is not written to."""
+        """Return True where no work is due by time: an empty file is not written to."""
         store = self._store
         is_empty = store is not None and not any(total.count for total in store.totals.values())
         return is_empty and self._trouble is None and not self._is_dirty
@@ -207,7 +212,7 @@ class WriterThread:
         forgotten = {kind: set(numbers) for kind, numbers in self._undone.items()}
         store = self._open(now_s)
         failed = True
-        # a full disk may take a small batch after it refused a large one; that is no reason to hope
+        # because a full disk may accept a small batch after a large one, which is no recovery
         is_resting = self._trouble is not None and now_s < self._try_at_s
         if store is not None and not is_resting:
             try:
@@ -231,7 +236,7 @@ class WriterThread:
 
     def _fetch(self, kind: Kind, after: int, limit: int, asked: int) -> None:
         entries: list[OutboxItem] = []
-        # the second time from the new file, where the old one was damaged
+        # twice, because a damaged file is replaced by a new one
         for _ in range(2):
             try:
                 store = self._open(time.monotonic())
@@ -244,7 +249,7 @@ class WriterThread:
         self._tell(Fetched(kind, asked, left, is_end=len(entries) < limit))
 
     def _open(self, now_s: float) -> SqliteStore | None:
-        # the second time with a new file, where the old one was damaged
+        # twice, because a damaged file is replaced by a new one
         for _ in range(2):
             if self._store is None and now_s >= self._try_at_s:
                 try:
@@ -268,7 +273,7 @@ class WriterThread:
         self._trouble = trouble
 
     def _replace_damaged(self, detail: str, now_s: float) -> str | None:
-        """Keep what can be read of the file, and set it aside; return what speaks against that."""
+        """Salvage the damaged file and set it aside; return the reason where that fails."""
         before = {kind: total.count for kind, total in self._store.totals.items()} if self._store is not None else {}
         self._close()
         draft, kept = draft_of(self._path), dict.fromkeys(Kind, 0)
@@ -296,7 +301,7 @@ class WriterThread:
         return None
 
     def _salvage(self, draft: Path, kept: dict[Kind, int]) -> dict[Kind, int]:
-        """Write what can be read into a new file, and note how many; return how many there were, as far as is told."""
+        """Copy readable messages to a new file, counted in `kept`; return how many the old one held."""
         remove(draft)
         if not self._path.exists() or not self._path.stat().st_size:
             return dict.fromkeys(Kind, 0)

@@ -1,1 +1,1 @@
-"""Decides what goes to the broker and when. Imports outbox, link and below."""
+"""Publishing: order, retries and replay of all messages. Imports outbox, link and below."""

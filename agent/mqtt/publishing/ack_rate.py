@@ -1,26 +1,26 @@
-"""How fast the broker acknowledges, told only while the way to it is what holds messages up."""
+"""Rate of broker acknowledgements, known only while the link is the bottleneck."""
 
 from collections import deque
 from typing import Final
 
 BEHIND_S: Final = 5.0
-"""So long the outbox must have been behind before a rate says anything; it is measured over the last so long, too."""
+"""Time that the outbox must lag before a rate is known, and the window it is measured over."""
 _BITS: Final = 8 / 1000
 
 
 class AckRate:
-    """Acknowledged bytes over time; times are seconds of one monotonic clock, and `look` is owed each 0.5 s."""
+    """Acknowledged bytes over time, on one monotonic clock; `look` must be called each 0.5 s."""
 
     def __init__(self) -> None:
         self._total_bytes = 0
         self._samples: Final[deque[tuple[float, int]]] = deque()
 
     def arrived(self, size_bytes: int) -> None:
-        """Count a message that the broker acknowledged."""
+        """Count an acknowledged message."""
         self._total_bytes += size_bytes
 
     def look(self, now_s: float, *, is_behind: bool) -> None:
-        """Note whether messages wait for the wire just now; one look without any begins anew."""
+        """Record whether messages wait for the link; one look without any starts over."""
         if not is_behind:
             self._samples.clear()
             return
@@ -29,7 +29,7 @@ class AckRate:
             self._samples.popleft()
 
     def kbps(self, now_s: float) -> float | None:
-        """Return kbit/s over the last 5 s or a little more; None while it has not been behind for so long."""
+        """Return kbit/s over at least the last 5 s; None while the outbox has not lagged that long."""
         if not self._samples:
             return None
         since_s, before_bytes = self._samples[0]

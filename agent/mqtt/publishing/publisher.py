@@ -1,4 +1,4 @@
-"""What control says, and how surely: state, events, detections and live values each in their own way."""
+"""Publisher of states, events, detections and live values, each with its own delivery guarantee."""
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -7,7 +7,7 @@ from typing import Final, Literal, Protocol
 
 from agent.mqtt.endpoint.connect_errors import Outcome
 from agent.mqtt.link.connection import Answered, LoopLike
-from agent.mqtt.link.graceful_disconnect import Beside
+from agent.mqtt.link.graceful_disconnect import ExtraReader
 from agent.mqtt.message import OutgoingMessage
 from agent.mqtt.outbox.outbox import Outbox
 from agent.mqtt.outbox.outbox_item import Kind, OutboxItem
@@ -20,56 +20,55 @@ from agent.mqtt.publishing.send_queue import Live, SendQueue
 from agent.mqtt.topics import Topics
 
 _STATES_LIMIT: Final = 1024
-"""States that wait for room in the window, at most; then only the present truth waits."""
+"""Bound on queued states; beyond it only the newest value of each topic waits."""
 _PLURAL: Final = {Kind.EVENT: "events", Kind.SUMMARY: "summaries", Kind.DETECTION: "detections"}
 Keep = Literal["offline", "always", "never"]
-"""`[outbox] detections`."""
+"""Values of `[outbox] detections`."""
 
 
 class Sending(Protocol):
-    """What a publisher needs of the link."""
+    """The part of the link that a publisher needs."""
 
     @property
     def connection(self) -> int:
-        """Which connection is up; 0 while none is."""
+        """Number of the present connection; 0 without one."""
 
     @property
     def in_flight(self) -> int:
-        """Messages without an answer."""
+        """QoS 1 messages in flight."""
 
     @property
     def window(self) -> int:
-        """How many `in_flight` may be."""
+        """The limit of `in_flight`."""
 
     @property
     def has_room(self) -> bool:
-        """Whether one more QoS 1 message may go."""
+        """True where one more QoS 1 message may be sent."""
 
     def publish(self, message: OutgoingMessage, answered: Answered | None = None) -> bool:
-        """Send now; False: not now."""
+        """Send now; False where that is impossible."""
 
     def deny(self, topic: str, why: str) -> None:
-        """Note that the broker does not take messages on a topic."""
+        """Record that the broker denies messages on a topic."""
 
     def give_up(self, detail: str) -> None:
-        """Close without a word, so that the broker sends the will, and connect anew."""
+        """Close without a DISCONNECT, so that the broker sends the will, and reconnect."""
 
-    def hold(self, seconds: float, owes: Callable[[], bool], beside: Beside | None) -> None:
-        """Leave the broker for so long, once nothing is owed."""
+    def hold(self, seconds: float, owes: Callable[[], bool], beside: ExtraReader | None) -> None:
+        """Disconnect for `seconds`, once nothing is owed."""
 
     def stop(self, last: Sequence[OutgoingMessage], timeout_s: float) -> bool:
-        """Send `last`, wait for their acknowledgement, disconnect."""
+        """Send `last`, wait for acknowledgement, disconnect."""
 
 
 class Publisher:
-    """Speaks on a connection only after `announce`, which is owed at each LinkUp, after subscribing.
+    """Publishes everything that control sends; for the loop's thread.
 
-    On the wire, states and live detections keep the order in which they were given: a detection that finds no room in
-    the window within a second (`Wire`) goes to the outbox, and later to the replay topic. Nothing retained is ever
-    sent from an older time: a new connection begins with the present truth. For the loop's thread.
-
-    `detections`: `always` sends a detection when it is on disk; `offline` sends it from memory, and the outbox puts on
-    disk what is not acknowledged soon; `never` drops what cannot go live.
+    It sends only after `announce`, which is required at each LinkUp, after subscribing. States and live detections keep
+    their order; a detection without room in the window for a second (`SendQueue`) goes to the outbox, and later to the
+    replay topic. A new connection starts with the present retained values, never with older ones.
+    `detections`: `always` sends a detection once it is on disk; `offline` sends it from memory, and the outbox writes
+    those that are not acknowledged soon; `never` drops what cannot go live.
     """
 
     def __init__(self, link: Sending, topics: Topics, outbox: Outbox, detections: Keep = "offline") -> None:
@@ -98,14 +97,14 @@ class Publisher:
         self._outbox.start(loop)
 
     def send_state(self, topic: str, payload: bytes) -> None:
-        """Set a retained value. One that did not change is not sent again; an empty one clears the topic."""
+        """Set a retained value, unless it is unchanged; an empty one clears the topic."""
         self._look()
         if self._standing.truth.get(topic) == payload:
             return
         self._standing.truth[topic] = payload
         if not self._announced:
             return
-        # a state must not wait for the disk
+        # because a state must not wait for the disk
         self._demote(self._wire.take_unwritten())
         self._wire.add_state(self._standing.changed(topic, monotonic()))
         if self._wire.states > _STATES_LIMIT:
@@ -114,13 +113,13 @@ class Publisher:
         self._pump()
 
     def send_event(self, topic: str, payload: bytes, correlation: bytes | None = None) -> None:
-        """Send at QoS 1, keeping it until the broker acknowledged it."""
+        """Send at QoS 1, kept until the broker acknowledges it."""
         self._look()
         self._outbox.keep(Kind.EVENT, OutgoingMessage(topic, payload, correlation=correlation))
         self._pump()
 
     def send_detection(self, stream: str, payload: bytes) -> None:
-        """Send a stream's next detections live, or keep them for its replay topic."""
+        """Send a detection live, or keep it for the stream's replay topic."""
         self._look()
         live = OutgoingMessage(self._topics.of_stream(stream, "detections"), payload)
         later = OutgoingMessage(self._topics.of_stream(stream, "replay"), payload)
@@ -140,7 +139,7 @@ class Publisher:
             self._wire.add_live(waiting)
 
     def send_summary(self, stream: str, payload: bytes) -> None:
-        """Send a stream's next summary behind those before it: there is one topic for now and later."""
+        """Send a summary behind earlier ones; live and replayed ones share a topic."""
         self._look()
         message = OutgoingMessage(self._topics.of_stream(stream, "summary"), payload)
         if self._keep != "never":
@@ -152,13 +151,13 @@ class Publisher:
             self._dropped[Kind.SUMMARY] += 1
 
     def send_live(self, topic: str, payload: bytes) -> None:
-        """Send at QoS 0, now or never."""
+        """Send at QoS 0 now, or drop it."""
         self._look()
         if not (self._announced and self._link.publish(OutgoingMessage(topic, payload, qos=0))):
             self.live_dropped += 1
 
     def announce(self) -> None:
-        """Send the truth of everything retained: every line's `ready` first, the device's `status` last.
+        """Send every retained value: each line's `ready` first, the device's `status` last.
 
         `status` waits until the broker has accepted each `ready`.
         """
@@ -171,13 +170,13 @@ class Publisher:
             self._pump()
 
     def tick(self) -> None:
-        """Expire what is too old, put on disk what is in doubt, and go on with what waits; owed each 0.5 s."""
+        """Expire old messages, write unacknowledged ones to disk, and continue sending; call each 0.5 s."""
         self._look()
         self._give_up_if_due()
         self._demote(self._wire.take_late(monotonic()))
         self._outbox.tick(is_up=self._announced)
         if not self._outbox.can_write:
-            # the disk hangs: what waits for it goes without
+            # sent unwritten, because the disk hangs
             for live in self._wire.unwritten():
                 _written(live)
         self._offers.unpark(monotonic())
@@ -187,7 +186,7 @@ class Publisher:
         self._rate.look(monotonic(), is_behind=is_behind and not self._pace.take_rated())
 
     def counters(self) -> dict[str, int]:
-        """Return what waits for the broker, and what was dropped and refused since the start, by class."""
+        """Return waiting, dropped and refused messages by class."""
         outbox = self._outbox
         dropped = {
             f"{_PLURAL[kind]}_dropped": outbox.dropped(kind) + self._dropped[kind] + self._offers.dropped[kind]
@@ -205,29 +204,29 @@ class Publisher:
 
     @property
     def oldest_age_s(self) -> float:
-        """How long the oldest message has waited for its acknowledgement; 0 where none does."""
+        """Age of the oldest unacknowledged message; 0 without one."""
         return self._outbox.oldest_age_s
 
     def acknowledged_kbps(self, now_s: float) -> float | None:
-        """Return the acknowledged rate in kbit/s; None while the outbox has not been behind for 5 s.
+        """Return the rate of acknowledgements in kbit/s; None while the outbox has not lagged for 5 s.
 
-        Behind is what waits on a connection that stands, other than by the replay's own rate: without that nothing is
-        known of the way. `now_s` is time.monotonic.
+        Messages that only the replay's rate limit holds back do not count, because they say nothing about the link.
+        `now_s` is time.monotonic.
         """
         return self._rate.kbps(now_s)
 
     def hold(self, seconds: float) -> None:
-        """Say what is owed, events that wait for the disk too, leave the broker, and stay away; see `Link.hold`."""
+        """Send what is owed, also events that wait for the disk, and disconnect for a time; see `Link.hold`."""
         self._look()
         if self._connection and not self._announced:
-            # a twin may be heard of before we speak, and must hear of us
+            # because a duplicate device must hear of us, too
             self.announce()
-        self._link.hold(seconds, lambda: self._outbox.depth(Kind.EVENT) > 0, self._outbox.ear)
+        self._link.hold(seconds, lambda: self._outbox.depth(Kind.EVENT) > 0, self._outbox.disk_answers)
 
     def stop(self, last: Sequence[tuple[str, bytes]], timeout_s: float) -> bool:
-        """Send the last retained values (`ready` 0 of each line, then `status`), and disconnect when acknowledged.
+        """Send the last retained values (`ready` 0 of each line, then `status`), and disconnect once acknowledged.
 
-        What was not acknowledged is on disk when this returns.
+        Unacknowledged messages are on disk when this returns.
         """
         self._demote(self._wire.clear())
         self._standing.truth.update(last)
@@ -240,7 +239,7 @@ class Publisher:
         return self._announced and not self._wire and self._link.has_room
 
     def _look(self) -> None:
-        """Notice that the connection is another one: what was on the wire goes back, states are announced anew."""
+        """Detect a new connection: messages in flight are requeued, and states must be announced again."""
         if self._link.connection == self._connection:
             return
         self._connection = self._link.connection
@@ -262,7 +261,7 @@ class Publisher:
         while self._announced and self._link.has_room:
             for message in self._standing.due(monotonic()):
                 self._wire.add_state(message)
-            # answers to a command do not wait behind detections
+            # before detections, because acks must not wait behind them
             if not self._wire.states and self._send_next(Kind.EVENT):
                 continue
             first = self._wire.next()
@@ -275,7 +274,7 @@ class Publisher:
         self._replay()
 
     def _replay(self) -> None:
-        """Send what was kept; live messages have the right of way, and half of the window for themselves."""
+        """Send kept detections; live messages have priority, and half of the window to themselves."""
         while self._announced and not self._wire.states and self._link.has_room:
             now_s, others = monotonic(), self._link.in_flight - self._replaying
             if not self._pace.may_send(self._replaying, max(1, self._link.window // 2) - others, now_s):
@@ -308,14 +307,14 @@ class Publisher:
             self._outbox.keep(Kind.DETECTION, message)
 
     def _demote(self, lives: Iterable[Live]) -> None:
-        """Send on the replay topic what was to go live, or drop what is not kept."""
+        """Requeue detections that could not go live for the replay topic, or drop them where none are kept."""
         for live in lives:
             if live.entry is None:
                 self._dropped[Kind.DETECTION] += 1
             else:
                 self._outbox.release(live.entry)
 
-    # what the broker answers
+    # answers of the broker
 
     def _state_answered(self, message: OutgoingMessage, outcome: Outcome) -> None:
         self.states_refused += outcome is not Outcome.ACCEPTED
@@ -335,7 +334,7 @@ class Publisher:
     def _kept_answered(self, entry: OutboxItem, outcome: Outcome) -> None:
         topic = entry.message.topic
         if outcome is Outcome.DENIED and not topic.startswith(f"{self._topics.base}/"):
-            # an answer that somebody wanted on a topic of his own: he may not have meant one that is open to us
+            # dropped, because a client's own response topic may never be granted to us
             outcome = Outcome.NEVER
         outcome = self._noted(topic, outcome)
         if outcome is Outcome.LATER:
@@ -365,7 +364,7 @@ class Publisher:
         self._pump()
 
     def _settle(self, entry: OutboxItem, outcome: Outcome) -> None:
-        """Forget a message that arrived, or that no broker will ever take."""
+        """Forget a message that arrived, or that no broker will ever accept."""
         if outcome is Outcome.NEVER:
             self._refused[entry.kind] += 1
             self._dropped[entry.kind] += 1
@@ -381,5 +380,5 @@ class Publisher:
 
 
 def _written(live: Live) -> None:
-    """Note that a detection is on disk; the outbox's `on_change` follows."""
+    """Mark a detection as written to disk, so that the next pump may send it."""
     live.is_written, live.since_s = True, monotonic()

@@ -1,4 +1,7 @@
-"""What of the outbox may be offered to the broker now, after what it refused. Times are time.monotonic."""
+"""Selection of the outbox messages that may be sent now, given earlier refusals.
+
+Times are time.monotonic.
+"""
 
 from typing import Final
 
@@ -7,13 +10,14 @@ from agent.mqtt.outbox.outbox_item import Kind, OutboxItem
 from agent.mqtt.publishing.retry_backoff import Retries
 
 _PARKED_LIMIT: Final = 256
-"""Messages of one class that wait for rights; beyond them events are dropped, and other classes wait as a whole."""
+"""Bound on parked messages of one class; beyond it events are dropped, and other classes wait."""
 
 
 class Offers:
-    """Takes messages from the outbox in their order; those of denied topics are parked, and hold up no others.
+    """Takes messages from the outbox in order, and parks those of denied topics.
 
-    A parked message stays taken in the outbox: it is written to disk there, and comes back with the connection.
+    A parked message stays in flight for the outbox: it is written to disk there, and is requeued with the next
+    connection.
     """
 
     def __init__(self, outbox: Outbox, retries: Retries) -> None:
@@ -23,11 +27,11 @@ class Offers:
         self._parked: Final[dict[int, OutboxItem]] = {}
 
     def clear(self) -> None:
-        """Forget what is parked: the outbox has it back."""
+        """Forget parked messages, because the outbox has requeued them."""
         self._parked.clear()
 
     def next(self, kind: Kind, now_s: float) -> OutboxItem | None:
-        """Take the next message that the broker may take; None: none, or not now."""
+        """Take the next message that may be sent; None without one."""
         while not self._retries.is_held(now_s) and not self._is_full(kind):
             entry = self._outbox.next(kind)
             if entry is None:
@@ -41,11 +45,11 @@ class Offers:
         return None
 
     def park(self, entry: OutboxItem) -> None:
-        """Let a taken message wait until its topic may be tried again."""
+        """Park a message until its topic may be tried again."""
         self._parked[entry.number] = entry
 
     def unpark(self, now_s: float) -> None:
-        """Give back to the outbox what may be tried again."""
+        """Requeue parked messages whose topic may be tried again."""
         for entry in list(self._parked.values()):
             if not self._retries.is_denied(entry.message.topic, now_s):
                 del self._parked[entry.number]
@@ -57,7 +61,7 @@ class Offers:
             return False
         if kind is not Kind.EVENT:
             return True
-        # answers and alerts on other topics must pass
+        # dropped, because acks and alerts on other topics must pass
         del self._parked[parked[0].number]
         self._outbox.acknowledged(parked[0])
         self.dropped[kind] += 1

@@ -1,12 +1,12 @@
-"""How fast what was kept is sent again: as fast as live messages do not notice."""
+"""Rate limiter for replayed messages, which must not delay live ones."""
 
 import math
 from typing import Final
 
 RATE_PER_S: Final = 500.0
-"""Replayed messages a second, at most: a day's backlog must not take a core from who infers."""
+"""Replayed messages a second, at most, because a day's backlog must not take a core from inference."""
 TARGET_S: Final = 0.02
-"""Delay that replay may add on the way to the broker before it slows down."""
+"""Delay that replay may add on the link before it slows down."""
 _FIRST: Final = 4
 _MOST: Final = 64.0
 _GROWTH: Final = 1.5
@@ -16,11 +16,10 @@ _WINDOW_S: Final = 30.0
 
 
 class ReplayRateLimiter:
-    """More on the wire while acknowledgements come in time, half as many when not one of a round did.
+    """Limit of replayed messages in flight: grown while acknowledgements are on time, else halved.
 
-    Late is measured against the shortest wait of the last minute, and only the least late of a round counts: a broker
-    that writes to its disk for a moment is not a way that is full. After LEDBAT (RFC 6817): whoever fills a buffer on
-    the way gives way first. Times are seconds of one monotonic clock.
+    Delay is measured against the shortest round trip of the last minute, and only the least delay of a round counts,
+    because a broker may pause to write its disk. After LEDBAT (RFC 6817). Times are of one monotonic clock.
     """
 
     def __init__(self) -> None:
@@ -34,7 +33,7 @@ class ReplayRateLimiter:
         self._was_rated = False
 
     def may_send(self, in_flight: int, half_window: int, now_s: float) -> bool:
-        """Say whether one more may go, with `in_flight` replayed ones on the wire."""
+        """Return True where one more may be sent, with `in_flight` replayed ones in flight."""
         if in_flight >= min(int(self._limit), half_window):
             return False
         if self._filled_s is not None:
@@ -46,11 +45,11 @@ class ReplayRateLimiter:
         return True
 
     def sent(self) -> None:
-        """Count one that went."""
+        """Count a sent message."""
         self._tokens -= 1
 
     def arrived(self, took_s: float, now_s: float) -> None:
-        """Note how long a replayed message waited for its acknowledgement."""
+        """Record the round trip of a replayed message."""
         late_s = took_s - self._base_s(took_s, now_s)
         self._least_late_s = min(late_s, self._least_late_s)
         if now_s - self._round_since_s < max(_ROUND_S, took_s):
@@ -60,12 +59,12 @@ class ReplayRateLimiter:
         self._round_since_s, self._least_late_s = now_s, math.inf
 
     def lost(self) -> None:
-        """Begin anew: another connection may be another way."""
+        """Start over, because another connection may take another path."""
         self._limit = float(_FIRST)
         self._shortest_s.clear()
 
     def take_rated(self) -> bool:
-        """Return whether the rate alone held a message back since the last call."""
+        """Return True where the rate alone held a message back since the last call."""
         was, self._was_rated = self._was_rated, False
         return was
 

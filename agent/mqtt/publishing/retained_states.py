@@ -1,4 +1,4 @@
-"""The retained values that are true now, and which of them the broker has not accepted yet. Times: time.monotonic."""
+"""Retained values, and those that the broker has not accepted yet. Times are time.monotonic."""
 
 from typing import Final
 
@@ -8,12 +8,12 @@ from agent.mqtt.publishing.retry_backoff import Retries
 from agent.mqtt.topics import Topics
 
 READY_ZERO_S: Final = 5.0
-"""A `ready` 0 that the broker has not accepted for so long gives the link up, so that the will speaks."""
+"""A `ready` 0 not accepted for this long drops the link, so that the will is sent."""
 _NOTHING: Final = b"0"
 
 
 class Standing:
-    """Decides which retained value is to be sent; `status` goes last, once every `ready` is accepted."""
+    """Selects retained values to send; `status` goes last, once every `ready` is accepted."""
 
     def __init__(self, topics: Topics, retries: Retries) -> None:
         self.truth: Final[dict[str, bytes]] = {}
@@ -25,11 +25,11 @@ class Standing:
         self._is_will_out = False
 
     def is_ready(self, topic: str) -> bool:
-        """Whether a topic is a line's `ready`."""
+        """Return True for a line's `ready` topic."""
         return topic.startswith(f"{self._topics.base}/line/") and topic.endswith("/ready")
 
     def begin(self, now_s: float, *, is_fresh: bool) -> list[OutgoingMessage]:
-        """Return all that is to be sent, every `ready` first; `is_fresh`: on a connection where nothing was said."""
+        """Return all values to send, every `ready` first; `is_fresh` marks a new connection."""
         if is_fresh:
             self._owed_since_s.clear()
         self._refused.clear()
@@ -40,13 +40,13 @@ class Standing:
         return [self._newest(topic) for topic in topics if topic != self._topics.status]
 
     def changed(self, topic: str, now_s: float) -> OutgoingMessage:
-        """Return what to send of a value that was set just now."""
+        """Return the message for a value that was just set."""
         self._owed_since_s[topic] = now_s
         self._refused.discard(topic)
         return self._newest(topic)
 
     def answered(self, message: OutgoingMessage, outcome: Outcome) -> None:
-        """Note the broker's answer; one to a value that is not true any more says nothing."""
+        """Record the broker's answer; one to an outdated value is ignored."""
         topic = message.topic
         if self.truth.get(topic) != message.payload or topic not in self._owed_since_s:
             return
@@ -58,7 +58,7 @@ class Standing:
             self._is_will_out = False
 
     def due(self, now_s: float) -> list[OutgoingMessage]:
-        """Return the newest value of what was refused, once it may be tried again; and `status` when its time is."""
+        """Return refused values that may be tried again, and `status` once it may go."""
         due: list[OutgoingMessage] = []
         if self._refused and not self._retries.is_held(now_s):
             again = [topic for topic in self._refused if not self._retries.is_denied(topic, now_s)]
@@ -70,7 +70,7 @@ class Standing:
         return due
 
     def overdue(self, now_s: float) -> str | None:
-        """Return the topic of a `ready` 0 that gives the link up, once: then the will has said that nobody is here."""
+        """Return the topic of an overdue `ready` 0, once: the link is then dropped for the will."""
         for topic, since_s in self._owed_since_s.items():
             is_late = now_s - since_s > READY_ZERO_S
             if is_late and self.is_ready(topic) and self.truth[topic] == _NOTHING and not self._is_will_out:

@@ -1,4 +1,4 @@
-"""When to offer again what the broker refused. Times are time.monotonic; for one thread."""
+"""Retry backoff for messages that the broker refused. Times are time.monotonic; for one thread."""
 
 import random
 from typing import Final
@@ -12,13 +12,13 @@ _CAP_S: Final = 2.0
 _DENIED_FIRST_S: Final = 30.0
 _DENIED_CAP_S: Final = 600.0
 _CAREFUL_S: Final = 60.0
-"""So long after a refusal, a class goes one by one: messages behind a refused one would come before it."""
+"""After a refusal a class is sent one by one for this long, so that none overtakes the refused one."""
 _STUBBORN: Final = 8
-"""After so many refusals in a row, while others are accepted, a topic counts as denied: it must not block the rest."""
+"""Refusals in a row, while others are accepted, after which a topic counts as denied."""
 
 
 class Retries:
-    """Backoffs for refusals: one for all topics where it is for the moment, one a topic where rights are missing."""
+    """Backoffs for refusals: a common one for temporary refusals, one for each denied topic."""
 
     def __init__(self, chance: random.Random | None = None) -> None:
         self._backoff: Final = Backoff(_FIRST_S, _CAP_S, chance)
@@ -28,14 +28,14 @@ class Retries:
         self._denied: Final[dict[str, tuple[float, float]]] = {}
 
     def begin(self) -> None:
-        """Forget the backoffs: a new connection tries everything at once; what was refused still goes one by one."""
+        """Reset the backoffs for a new connection; sending one by one stays in force."""
         self._backoff.reset()
         self._held_until_s = 0.0
         self._in_a_row.clear()
         self._denied.clear()
 
     def answered(self, topic: str, outcome: Outcome, now_s: float) -> Outcome:
-        """Note an answer; return it, or DENIED where a topic alone is refused again and again."""
+        """Record an answer; return it, or DENIED for a topic that alone is refused repeatedly."""
         if outcome is Outcome.LATER and self._is_stubborn(topic):
             outcome = Outcome.DENIED
         if outcome is Outcome.ACCEPTED:
@@ -53,15 +53,15 @@ class Retries:
         return outcome
 
     def is_held(self, now_s: float) -> bool:
-        """Whether nothing refused for the moment is to be offered again yet."""
+        """Return True while temporary refusals delay all retries."""
         return now_s < self._held_until_s
 
     def is_careful(self, now_s: float) -> bool:
-        """Whether messages of one class go one by one, so that a refused one is not overtaken."""
+        """Return True while messages of a class go one by one, so that none overtakes a refused one."""
         return now_s < self._careful_until_s
 
     def is_denied(self, topic: str, now_s: float) -> bool:
-        """Whether rights for a topic are missing, and it is too early to try it again."""
+        """Return True while it is too early to retry a denied topic."""
         return topic in self._denied and now_s < self._denied[topic][0]
 
     def _accepted(self, topic: str) -> None:
@@ -75,7 +75,7 @@ class Retries:
             self._accepted_others(topic)
 
     def _accepted_others(self, topic: str) -> None:
-        """Count an acceptance against the topics that are refused meanwhile."""
+        """Count the acceptance for other topics at the refusal limit, which marks them as denied."""
         for other, count in self._in_a_row.items():
             if other != topic and count >= _STUBBORN:
                 self._in_a_row[other] = count + 1

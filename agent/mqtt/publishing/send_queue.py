@@ -1,4 +1,4 @@
-"""What waits for room on the wire: states and live detections, in the order in which they were given."""
+"""Queue of states and live detections that wait for room in the window, in order."""
 
 from collections import deque
 from collections.abc import Callable
@@ -9,30 +9,30 @@ from agent.mqtt.message import OutgoingMessage
 from agent.mqtt.outbox.outbox_item import OutboxItem
 
 LIVE_S: Final = 1.0
-"""A detection that found no room for longer is not live any more, and the link is in doubt."""
+"""A detection that waits longer is no longer live, and goes to the outbox."""
 HOLDS_UP_S: Final = 0.1
-"""So long detections may hold up a state that came after them."""
+"""Detections may delay a state behind them for this long."""
 _MOST: Final = 256
 _MOST_BYTES: Final = 2**20
 
 
 @dataclass(slots=True, eq=False)
 class Live:
-    """A detection on its way; `entry` is its place in the outbox, None where it is not kept.
-
-    `since_s` is when it came, or came to the disk. Where it is to be on disk first, it is not `is_written` before.
-    """
+    """A detection in the send queue."""
 
     message: OutgoingMessage
     since_s: float
+    """Time it was enqueued, or was written to disk."""
     entry: OutboxItem | None = None
+    """Its item in the outbox; None where it is not kept."""
     is_written: bool = True
+    """False while it must still be written to disk before it may be sent."""
 
 
 class SendQueue:
-    """A queue with bounds for detections; states are bounded by whoever puts them in. Decides nothing.
+    """Queue with a bound on detections; its caller bounds the states.
 
-    Times are seconds of one monotonic clock. What is taken out is the caller's again.
+    Times are of one monotonic clock.
     """
 
     def __init__(self) -> None:
@@ -44,22 +44,22 @@ class SendQueue:
         return len(self._queue)
 
     def takes(self, message: OutgoingMessage) -> bool:
-        """Whether one more detection may wait."""
+        """Return True where one more detection may wait."""
         is_many = len(self._queue) - self.states >= _MOST
         return not is_many and self._live_bytes + message.size_bytes <= _MOST_BYTES
 
     def add_state(self, message: OutgoingMessage) -> None:
-        """Put a state behind all that waits."""
+        """Enqueue a state."""
         self._queue.append(message)
         self.states += 1
 
     def add_live(self, live: Live) -> None:
-        """Put a detection behind all that waits."""
+        """Enqueue a detection."""
         self._queue.append(live)
         self._live_bytes += live.message.size_bytes
 
     def next(self) -> OutgoingMessage | Live | None:
-        """Take what may go now. None: nothing waits, or the first waits for the disk."""
+        """Dequeue the first item; None where nothing waits, or the first one waits for the disk."""
         first = self._queue[0] if self._queue else None
         if first is None or (isinstance(first, Live) and not first.is_written):
             return None
@@ -68,15 +68,15 @@ class SendQueue:
         return first
 
     def unwritten(self) -> list[Live]:
-        """Return the detections that wait for the disk; they stay."""
+        """Return the detections that wait for the disk; they stay queued."""
         return [one for one in self._queue if isinstance(one, Live) and not one.is_written]
 
     def take_unwritten(self) -> list[Live]:
-        """Take out the detections that wait for the disk."""
+        """Remove the detections that wait for the disk."""
         return self._take_out(lambda _place, live: not live.is_written)
 
     def take_late(self, now_s: float) -> list[Live]:
-        """Take out the detections that waited for room for too long; before a state, that is soon."""
+        """Remove the detections that waited too long, which is sooner where a state waits behind them."""
         if len(self._queue) == self.states:
             return []
         last_state = max(
@@ -89,7 +89,7 @@ class SendQueue:
         )
 
     def clear(self) -> list[Live]:
-        """Forget the states, and take out every detection."""
+        """Drop the states, and remove every detection."""
         taken = self._take_out(lambda _place, _live: True)
         self._queue.clear()
         self.states = 0
