@@ -124,10 +124,12 @@ def test_the_service_and_its_children_stand_where_nobody_else_writes(stand: Path
                 agent.terminate()
 
 
-def test_python_m_agent_forgets_the_folder_that_it_stands_in(tmp_path: Path) -> None:
+@pytest.mark.parametrize("path", [None, ".", "/nowhere:"])
+def test_python_m_agent_forgets_the_folder_that_it_stands_in(tmp_path: Path, path: str | None) -> None:
     """Python itself imports from there before the package's first line: those names are none of ours to refuse."""
     write_traps(tmp_path / "traps", libraries() - {"sitecustomize", "usercustomize", *OURS})
-    environment = {**os.environ, "TRAPPED": str(tmp_path / "caught")}
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment |= {"TRAPPED": str(tmp_path / "caught")} | ({"PYTHONPATH": path} if path else {})
     command = [sys.executable, "-m", "agent", "check", "--config", "nowhere.toml"]
     answer = subprocess.run(
         command, cwd=tmp_path / "traps", env=environment, capture_output=True, text=True, check=False

@@ -6,11 +6,14 @@ import sys
 from functools import partial
 from pathlib import Path
 
+import psutil
 import pytest
 from support import walled
 from support.walled import LIMITS, Attack
 
+import agent
 from agent.inference.preparing import checkpoint
+from agent.inference.preparing.export_process import SETTINGS
 from agent.inference.sandbox import Limits, missing_walls, syscalls
 
 pytestmark = pytest.mark.skipif(bool(missing_walls()), reason=f"this kernel lacks {', '.join(missing_walls())}")
@@ -30,6 +33,7 @@ FORBIDDEN = """
     mount umount2 pivot_root chroot fsopen open_tree move_mount swapon quotactl
     init_module finit_module kexec_load reboot syslog acct settimeofday clock_settime adjtimex sethostname
     name_to_handle_at open_by_handle_at fanotify_init inotify_init1 openat2
+    mkdir mkdirat
     truncate fallocate unlink unlinkat rmdir rename renameat renameat2 link linkat symlink symlinkat mknod mknodat creat
     chmod fchmod fchmodat fchmodat2 chown fchown lchown fchownat utime utimes utimensat futimesat
     setxattr lsetxattr fsetxattr removexattr lremovexattr fremovexattr setxattrat removexattrat file_setattr
@@ -132,6 +136,67 @@ def test_files_without_a_name_count(attack: Attack) -> None:
     assert "wrote more than 8 MiB" in attack(code, Limits(256 << 20, 30, 30.0, 8 << 20))
 
 
+@pytest.mark.parametrize(
+    "code",
+    [
+        "for n in range(20): os.mkdir('d' * 250); os.chdir('d' * 250)",  # longer than a path may be
+        "for n in range(1500): os.mkdir('d'); os.chdir('d')",  # deeper than who looks can go
+        "os.mkdir('hidden', 0o300); os.chdir('hidden')",  # which only root may list
+        "call('mkdirat', -100 % 2**64, b'd', 0o700)",
+    ],
+)
+def test_it_makes_no_folder_that_files_could_hide_in(attack: Attack, tmp_path: Path, code: str) -> None:
+    """Files in it counted for nothing: 160 MB passed a limit of 8 MiB."""
+    fill = "\nfor n in range(40): open(str(n), 'wb').write(bytes(4 << 20))"
+    assert "PermissionError" in attack(code + fill)
+    assert [path.name for path in (tmp_path / "inner").iterdir() if path.is_dir()] == [SETTINGS]
+
+
+def test_a_look_that_fails_leaves_no_process(attack: Attack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was waited for without any limit then."""
+
+    def fail(*_: object) -> str:
+        raise RecursionError
+
+    monkeypatch.setattr(checkpoint, "_excess", fail)
+    with pytest.raises(RecursionError):
+        attack("import time; time.sleep(3600)")
+    assert not [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
+
+
+TERMINAL = "\x1b[6n\x1b]0;owned\x07\x9b6n\u202e"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        f"raise ValueError({TERMINAL!r})",
+        f"import sys; sys.stderr.write({TERMINAL!r}); sys.stderr.flush(); os._exit(3)",
+        f"import json; open('answer.json', 'w').write(json.dumps({{'error': {TERMINAL!r} * 99}})); os._exit(0)",
+    ],
+)
+def test_it_says_nothing_that_a_terminal_would_act_on(attack: Attack, code: str) -> None:
+    """It is shown to whoever prepares: a terminal that is asked (ESC [6n) answers as if somebody typed."""
+    said = attack(code)
+    assert said.isprintable()
+    assert len(said) < 600
+
+
+def test_it_does_not_say_which_walls_stood(attack: Attack) -> None:
+    said: list[str] = []
+    code = f"import json; open('model.onnx', 'w').write('x')\nwalls = [{TERMINAL!r} * 999]\n"
+    code += "open('answer.json', 'w').write(json.dumps({'walls': walls})); os._exit(0)"
+    with pytest.raises(pytest.fail.Exception):  # it is an answer: there is nothing to raise
+        attack(code, tell=said.append)
+    assert said == ["exported behind limits, files, calls"]
+
+
+def test_files_in_the_librarys_folder_count(attack: Attack) -> None:
+    code = f"import time; os.chdir({SETTINGS!r})\n"
+    code += "for n in range(40): open(str(n), 'wb').write(bytes(1 << 20)); time.sleep(.02)"
+    assert "wrote more than 8 MiB" in attack(code)
+
+
 def test_empty_files_count(attack: Attack) -> None:
     code = "import itertools\nfor n in itertools.count():\n os.close(os.open(str(n), os.O_CREAT | os.O_WRONLY))"
     assert "wrote more than 8 MiB" in attack(code)
@@ -151,6 +216,17 @@ def test_empty_files_count(attack: Attack) -> None:
         "os.listdir('/root')",
         "open(project + '/pyproject.toml').read()",
         "os.open('/dev/tty', os.O_RDONLY)",
+        "os.readlink(f'/proc/{parent}/cwd')",
+        "os.listdir(f'/proc/{parent}/fd')",
+        "open(f'/proc/{parent}/mem', 'rb').read(1)",
+        "open(f'/proc/{parent}/maps').read()",
+        "open('/proc/keys').read()",
+        "os.listdir('/dev/shm')",
+        "os.listdir('/run')",
+        "os.listdir('/sys/fs/cgroup')",
+        "open(f'/proc/self/fd/{os.open(secret, os.O_PATH)}').read()",
+        "os.open('/dev/ptmx', os.O_RDWR)",
+        "os.getxattr(secret, 'user.a')",
     ],
 )
 def test_it_reads_nothing_of_the_devices(attack: Attack, tmp_path: Path, code: str) -> None:
@@ -158,7 +234,8 @@ def test_it_reads_nothing_of_the_devices(attack: Attack, tmp_path: Path, code: s
     secret = tmp_path / "mqtt-password"
     secret.write_text("secret-word")
     secret.chmod(0o600)
-    project = str(Path(checkpoint.__file__).parents[2])
+    project = str(Path(agent.__file__).parents[1])
+    assert Path(project, "pyproject.toml").exists()
     said = attack(f"secret = {str(secret)!r}; project = {project!r}\n{code}")
     assert "PermissionError" in said
 
@@ -189,6 +266,7 @@ for name, do in {
     "rename own": lambda: os.rename("own", "other"),
     "link": lambda: os.link(victim, "inside"),
     "symlink": lambda: os.symlink(victim, "inside"),
+    "own folder": lambda: os.mkdir("inside"),
     "pipe": lambda: os.mkfifo("pipe"),
     "socket": lambda: os.mknod("socket", 0o140600),
     "device": lambda: os.mknod("device", 0o20600, os.makedev(1, 3)),
@@ -237,5 +315,5 @@ def test_the_limits_stand_and_cannot_be_raised(attack: Attack, tmp_path: Path) -
 
 def test_every_processor_knows_the_calls_that_are_allowed() -> None:
     """By a name that libseccomp knows: but for those that only one family of processors has."""
-    old = {"open", "stat", "lstat", "access", "readlink", "getdents", "mkdir", "dup2", "pipe", "poll", "select", "time"}
+    old = {"open", "stat", "lstat", "access", "readlink", "getdents", "dup2", "pipe", "poll", "select", "time"}
     assert syscalls.unknown(syscalls.ALLOWED) <= old | {"arch_prctl", "getpgrp"}

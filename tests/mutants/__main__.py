@@ -6,10 +6,11 @@ and the tests that are to fail then. Files are changed in place, since children 
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from mutants.lists import ROOT, Mutant, mutants
@@ -26,6 +27,7 @@ def main() -> int:
     part, parts = (int(number) for number in chosen.share.split("/"))
     todo = [one for one in mutants() if chosen.only in f"{one.origin} {one.file}"][part - 1 :: parts]
     _require_clean({one.file for one in todo})
+    _require_green({name for one in todo for name in one.tests})
     survivors = []
     for number, one in enumerate(todo, start=1):
         began_s = time.monotonic()
@@ -49,11 +51,26 @@ def _require_clean(files: set[str]) -> None:
         sys.exit(f"commit or stash first, since files are changed in place:\n{changed}")
 
 
+def _require_green(tests: set[str]) -> None:
+    """Run the tests on the code as it is, because one that fails anyway would seem to kill every mutant."""
+    for one in sorted(tests):
+        done = _tested((one,))
+        if done.returncode:
+            sys.exit(f"{one} fails without any change:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+
+
+def _tested(tests: Sequence[str]) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests")}  # "." would be another folder for each child
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, check=False, capture_output=True, text=True, timeout=_TIMEOUT_S
+    )
+
+
 def _is_killed(one: Mutant) -> bool:
     with _changed(one):
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *one.tests]
         try:
-            done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True, timeout=_TIMEOUT_S)
+            done = _tested(one.tests)
         except subprocess.TimeoutExpired:
             return True  # the change hangs what it breaks
     if done.returncode not in {0, _TESTS_FAILED}:

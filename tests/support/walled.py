@@ -46,7 +46,14 @@ class Hostile:
         return exec, (self.code, {})
 
 
-def attack(folder: Path, code: str, limits: Limits = LIMITS, *, knows_calls: bool = False) -> str:
+def attack(
+    folder: Path,
+    code: str,
+    limits: Limits = LIMITS,
+    *,
+    knows_calls: bool = False,
+    tell: Callable[[str], None] = print,
+) -> str:
     """Have a pickle that runs `code` exported under `limits`; return what was said of it, and by which error.
 
     `knows_calls`: the code has `call(name, *arguments)`, a system call, and `parent`, the process of the test.
@@ -60,5 +67,5 @@ def attack(folder: Path, code: str, limits: Limits = LIMITS, *, knows_calls: boo
         patch.object(checkpoint, "limits_of", lambda _: limits),
         pytest.raises((ModelError, OutOfMemoryError)) as ended,
     ):
-        checkpoint.export(entry, inner, print, is_trusted=False, opener=OPENER)
+        checkpoint.export(entry, inner, tell, is_trusted=False, opener=OPENER)
     return f"{ended.type.__name__} {ended.value}"

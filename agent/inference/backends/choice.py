@@ -16,7 +16,7 @@ from agent.processes.package_version import version_of
 _CHECKPOINT: Final = ".pt"
 _ENGINE: Final = ".engine"  # TensorRT runs what it says; what this device builds of a graph stays in its cache folder
 _CODE: Final = (_CHECKPOINT, _ENGINE)
-_GRAPHS: Final = (".onnx", ".xml")
+_GRAPHS: Final = (".onnx", ".xml")  # all others count as code: ultralytics reads formats that we do not know
 _ON_NVIDIA: Final = "onnxruntime-gpu"
 _UNSAFE: Final = "`unsafe = true` in the catalog, for a file that you made yourself"
 _NVIDIA_NODES: Final = ("/dev/nvidia0", "/dev/nvhost-ctrl-gpu", "/dev/nvgpu")
@@ -70,18 +70,33 @@ def require_openable(version: ModelVersion, compute: str) -> None:
 
     Raises NotPreparedError where preparing it helps, else ModelError("load_failed") with what to do.
     """
-    suffix = Path(version.path).suffix.lower()
-    if suffix not in _CODE or version.unsafe:
+    if version.unsafe or not _runs_code(version):
         return
     if not is_checkpoint(version):
-        what = (
-            f"a {suffix} file runs code when it is read, and none was built here: use the .onnx that it was built from"
-        )
+        what = f"{_named(version)} runs code when it is read, and none was built here"
+        what += ": use the .onnx that it was built from"
         raise ModelError("load_failed", f"{version.reference}: {what}, or {_UNSAFE}")
     if artifact_key(version, compute) is None:
         raise ModelError("load_failed", f"{version.reference}: {_unprepared(version, compute)}, or {_UNSAFE}")
     words = f"its .pt is not prepared, and is not opened before: `changeover models prepare {version.reference}`"
     raise NotPreparedError(f"{version.reference}: {words}")
+
+
+def _runs_code(version: ModelVersion) -> bool:
+    """Say whether who reads the file may run what it says; ultralytics looks for its formats anywhere in the name."""
+    name = Path(version.path).name.lower()
+    if name.endswith(_CODE):
+        return True
+    is_odd = not name.endswith(_GRAPHS) or any(code in name for code in _CODE)
+    return backend_of(version) == "ultralytics" and is_odd
+
+
+def _named(version: ModelVersion) -> str:
+    path = Path(version.path)
+    suffix = path.suffix.lower()
+    if suffix in _GRAPHS:
+        return f"to ultralytics {path.name} may be another format, which"
+    return f"a {suffix} file" if suffix else "a file without a suffix"
 
 
 def _unprepared(version: ModelVersion, compute: str) -> str:

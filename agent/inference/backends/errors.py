@@ -60,8 +60,13 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def brief(error: BaseException) -> str:
     """Bring an error onto one line of bounded length: runtimes answer with pages."""
-    words = " ".join(str(error).split())
-    return f"{type(error).__name__}: {words}"[:_DETAIL_LIMIT]
+    return one_line(f"{type(error).__name__}: {error}")
+
+
+def one_line(text: str) -> str:
+    """Bring a stranger's text onto one line of bounded length, without what a terminal would act on."""
+    words = " ".join(text[: 4 * _DETAIL_LIMIT].split())
+    return "".join(letter if letter.isprintable() else "?" for letter in words[:_DETAIL_LIMIT])
 
 
 def plain(error: BaseException) -> str:

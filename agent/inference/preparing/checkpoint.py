@@ -6,14 +6,15 @@ import stat
 import subprocess
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from agent import isolated
-from agent.inference.preparing.export_process import ANSWER, CHECKPOINT, EXPORTED, Answer, Export
+from agent.inference import sandbox
+from agent.inference.backends.errors import one_line
+from agent.inference.preparing.export_process import ANSWER, CHECKPOINT, EXPORTED, SETTINGS, Answer, Export
 from agent.inference.sandbox import Limits
 from agent.messages.errors import ModelError, OutOfMemoryError
 from agent.messages.references import ModelVersion
@@ -32,7 +33,7 @@ _CPU_S: Final = 1200
 _WALL_S: Final = 3600.0  # behind lines that want the cores
 _KEPT: Final = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH")
 _ONE_THREAD: Final = {"OMP_NUM_THREADS": "1", "OMP_THREAD_LIMIT": "1", "OPENBLAS_NUM_THREADS": "1"}  # none can start
-_ENTRY_BYTES: Final = 4096  # what a name takes, of a file that holds nothing
+_ENTRY_BYTES: Final = 1 << 16  # what a name counts: an export writes ten, and a look at thousands would take long
 
 
 def limits_of(size_bytes: int) -> Limits:
@@ -56,6 +57,7 @@ def export(
     Raises ModelError ("load_failed", "hash_mismatch") saying what the process did, OutOfMemoryError and OSError.
     """
     size_bytes = _bring(version, folder / CHECKPOINT)
+    (folder / SETTINGS).mkdir()
     limits = limits_of(size_bytes)
     asked = Export(str(folder), version.imgsz, os.getpid(), limits, is_trusted)
     code = _run(version, opener or isolated.command(_MODULE), msgspec.json.encode(asked), folder, limits)
@@ -63,12 +65,12 @@ def export(
     if answer is None:
         raise _ended(version, code, folder)
     if answer.error is not None:
-        kind = f"{version.reference}: {answer.error}"
+        kind = f"{version.reference}: {one_line(answer.error)}"
         raise OutOfMemoryError(kind) if answer.is_out_of_memory else ModelError("load_failed", kind)
     exported = folder / EXPORTED
     if not _is_file(exported):
         raise ModelError("load_failed", f"{version.reference}: nothing was exported")
-    tell(f"exported behind {', '.join(answer.walls)}")
+    tell(f"exported behind {', '.join(sandbox.standing_walls())}")  # not as it says itself
     return exported
 
 
@@ -100,12 +102,14 @@ def _run(version: ModelVersion, command: Sequence[str], request: bytes, folder: 
         assert process.stdin is not None
         process.stdin.write(request)
         process.stdin.close()
-        while process.poll() is None:
-            what = _excess(folder, limits, deadline_s)
-            if what is not None:
-                process.kill()
-                raise ModelError("load_failed", f"{version.reference}: its export {what}, and was ended")
-            time.sleep(_LOOK_S)
+        try:
+            while process.poll() is None:
+                what = _excess(folder, limits, deadline_s)
+                if what is not None:
+                    raise ModelError("load_failed", f"{version.reference}: its export {what}, and was ended")
+                time.sleep(_LOOK_S)
+        finally:
+            process.kill()  # whatever was raised: it would be waited for without a limit
     return process.returncode
 
 
@@ -119,11 +123,10 @@ def _excess(folder: Path, limits: Limits, deadline_s: float) -> str | None:
 
 def _used_bytes(folder: Path) -> int:
     used_bytes = 0
-    for path, folders, files in os.walk(folder):
-        used_bytes += _ENTRY_BYTES * (len(folders) + len(files))
-        for file in files:
-            with suppress(OSError):  # gone meanwhile
-                used_bytes += Path(path, file).lstat().st_blocks * _BLOCK_BYTES
+    for place in (folder, folder / SETTINGS):  # the walls let no other folder be made
+        with os.scandir(place) as entries:
+            found = (entry.stat(follow_symlinks=False).st_blocks * _BLOCK_BYTES for entry in entries)
+            used_bytes += sum(_ENTRY_BYTES + size_bytes for size_bytes in found)
     return used_bytes
 
 
@@ -155,6 +158,8 @@ def _ended(version: ModelVersion, code: int, folder: Path) -> ModelError | OutOf
         return ModelError("load_failed", f"{version.reference}: its export took more than its share of the processor")
     if code == -signal.SIGKILL:
         return OutOfMemoryError(f"{version.reference}: its export was killed; the device may have had no memory")
-    tail = " ".join((folder / _LOG_FILE).read_bytes()[-_TAIL:].decode(errors="replace").split())
+    with (folder / _LOG_FILE).open("rb") as log:
+        log.seek(max(0, os.fstat(log.fileno()).st_size - _TAIL))
+        tail = one_line(log.read().decode(errors="replace"))
     how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
     return ModelError("load_failed", f"{version.reference}: its export ended with {how}: {tail}")

@@ -20,6 +20,7 @@ from agent.messages.errors import ChangeoverError
 CHECKPOINT: Final = "model.pt"
 EXPORTED: Final = "model.onnx"
 ANSWER: Final = "answer.json"
+SETTINGS: Final = "Ultralytics"  # a folder that the library would make; made before it, as none can be made inside
 _OPSET: Final = 17  # the newest that TensorRT 8.6 and ONNX Runtime 1.16 read whole; RT-DETR needs 16
 
 
@@ -34,9 +35,8 @@ class Export(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """How it went: `error` None where EXPORTED is there. `walls` are those that stood."""
+    """How it went: `error` None where EXPORTED is there."""
 
-    walls: tuple[str, ...]
     error: str | None = None
     is_out_of_memory: bool = False
 
@@ -46,15 +46,14 @@ def main() -> None:
     asked = msgspec.json.decode(sys.stdin.buffer.read(), type=Export)
     kernel.die_with_parent(asked.parent)
     folder = Path(asked.folder)
-    walls: tuple[str, ...] = ()
     try:
-        walls = sandbox.enter(folder, asked.limits, is_trusted=asked.is_trusted)
+        sandbox.enter(folder, asked.limits, is_trusted=asked.is_trusted)
         _export(folder, asked)
-        answer = Answer(walls)
+        answer = Answer()
     except ChangeoverError as error:
-        answer = Answer(walls, str(error))
+        answer = Answer(str(error))
     except Exception as error:  # noqa: BLE001 - the edge to torch, ultralytics and to whatever a pickle does
-        answer = Answer(walls, brief(error), is_out_of_memory(error))
+        answer = Answer(brief(error), is_out_of_memory(error))
     (folder / ANSWER).write_bytes(msgspec.json.encode(answer))
     os._exit(0)
 

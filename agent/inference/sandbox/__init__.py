@@ -42,7 +42,7 @@ def enter(folder: Path, limits: Limits, *, is_trusted: bool = False) -> tuple[st
     """
     if threading.active_count() > 1:
         raise IsolationError("a process with several threads cannot be shut in")
-    missing = missing_walls()
+    missing, standing = missing_walls(), standing_walls()
     if missing and not is_trusted:
         raise IsolationError("; ".join(missing.values()))
     kernel.give_up_rights()
@@ -51,13 +51,19 @@ def enter(folder: Path, limits: Limits, *, is_trusted: bool = False) -> tuple[st
         landlock.restrict(folder, readable())
     if "calls" not in missing:
         syscalls.restrict()
-    return tuple(wall for wall in ("limits", "files", "calls") if wall not in missing)
+    return standing
 
 
 def limit_memory(limits: Limits) -> None:
     """Let this process map `memory_bytes` more than it does now: called once its libraries are there."""
     most_bytes = _mapped_bytes() + limits.memory_bytes
     resource.setrlimit(resource.RLIMIT_AS, (most_bytes, most_bytes))
+
+
+def standing_walls() -> tuple[str, ...]:
+    """Name the walls that this kernel holds."""
+    missing = missing_walls()
+    return tuple(wall for wall in ("limits", "files", "calls") if wall not in missing)
 
 
 def missing_walls() -> dict[str, str]:

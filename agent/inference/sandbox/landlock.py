@@ -18,8 +18,8 @@ _WRITE_FILE: Final = 1 << 1
 _READ_FILE: Final = 1 << 2
 _READ_FOLDER: Final = 1 << 3
 _REMOVE: Final = 1 << 4 | 1 << 5
-_MAKE: Final = 1 << 7 | 1 << 8  # folders and files; no devices, sockets, pipes or links
-_MAKE_OTHERS: Final = 1 << 6 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12
+_MAKE: Final = 1 << 8  # files; no folders, devices, sockets, pipes or links
+_MAKE_OTHERS: Final = 1 << 6 | 1 << 7 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12
 _TRUNCATE: Final = 1 << 14
 _TRUNCATES_SINCE: Final = 3
 
@@ -44,7 +44,8 @@ def version() -> int:
 def restrict(folder: Path, readable: Iterable[Path]) -> None:
     """Let this thread, and all that it starts, write beneath `folder` and read there and beneath `readable` only.
 
-    Nothing is removed or renamed, not even in `folder`: a file without a name counts for no folder. No program is run.
+    Nothing is removed or renamed, not even in `folder`: a file without a name counts for no folder. No folder is made:
+    files could lie too deep to be seen, or in one that nobody else may list. No program is run.
     Raises OSError.
     """
     truncate = _TRUNCATE if version() >= _TRUNCATES_SINCE else 0  # before it, `syscalls` refuses what could

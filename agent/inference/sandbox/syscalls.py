@@ -21,13 +21,14 @@ _ERRNO: Final = 0x00050000
 _EQUAL, _MASKED_EQUAL = 4, 7  # enum scmp_compare
 _TMPFILE: Final = 0o20000000  # __O_TMPFILE: a file that never had a name counts for no folder
 
-# No thread and no process is started, no signal sent, no name of a file taken away or changed, nobody else's process,
-# memory or priority touched. Files are opened by the rules below, and by Landlock's.
+# No thread and no process is started, no signal sent, no folder made (who waits looks into one), no name of a file
+# taken away or changed, nobody else's process, memory or priority touched. Files are opened by the rules below, and by
+# Landlock's.
 ALLOWED: Final = (
     *("read", "readv", "pread64", "preadv", "preadv2", "write", "writev", "pwrite64", "pwritev", "pwritev2", "lseek"),
     *("close", "close_range", "dup", "dup2", "dup3", "pipe", "pipe2", "sendfile", "copy_file_range", "ftruncate"),
     *("stat", "lstat", "fstat", "newfstatat", "statx", "statfs", "fstatfs", "access", "faccessat", "faccessat2"),
-    *("readlink", "readlinkat", "getdents", "getdents64", "getcwd", "chdir", "mkdir", "mkdirat", "umask"),
+    *("readlink", "readlinkat", "getdents", "getdents64", "getcwd", "chdir", "umask"),
     *("fsync", "fdatasync", "flock", "fadvise64", "poll", "ppoll", "select", "pselect6"),
     *("mmap", "munmap", "mprotect", "mremap", "madvise", "msync", "mincore", "brk", "membarrier"),
     *("futex", "set_robust_list", "set_tid_address", "rseq", "arch_prctl", "restart_syscall"),

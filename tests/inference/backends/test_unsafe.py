@@ -58,6 +58,13 @@ def test_a_checkpoint_is_not_opened_before_it_is_prepared(trap: VersionOf, tmp_p
         (".engine", {}, "cuda:0", "use the .onnx"),
         (".engine", {"backend": "ultralytics"}, "auto", "use the .onnx"),
         (".engine", {"backend": "openvino"}, "auto", "use the .onnx"),
+        (".ENGINE", {}, "auto", "use the .onnx"),
+        (".torchscript", {}, "auto", "use the .onnx"),
+        (".pth", {}, "auto", "use the .onnx"),
+        ("", {}, "auto", "a file without a suffix"),
+        (".engine.bin", {}, "auto", "use the .onnx"),
+        (".pt.onnx", {"backend": "ultralytics"}, "auto", "may be another format"),
+        (".engine.onnx", {"backend": "ultralytics"}, "auto", "may be another format"),
     ],
 )
 def test_what_cannot_be_prepared_is_refused_with_what_to_do(  # noqa: PLR0913, PLR0917 - one case a row
