@@ -185,6 +185,7 @@ class BandwidthRule(Group):
 class Settings(Group):
     """The whole valid configuration."""
 
+    version: Literal[1] = Field(default=1, description="1, the version of this file's keys")
     device: DeviceSettings = Field(default_factory=DeviceSettings)
     mqtt: MqttSettings = Field(default_factory=MqttSettings)
     outbox: OutboxSettings = Field(default_factory=OutboxSettings)

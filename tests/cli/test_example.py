@@ -20,11 +20,12 @@ def test_the_example_with_every_key_is_right_and_leaves_no_key_out(tmp_path: Pat
     file = tmp_path / "changeover.toml"
     file.write_text(COMMENTED.sub("", EXAMPLE.read_text(encoding="utf-8")).replace("mqtt://", "mqtts://"))
     settings = load(file, {})
-    tables = [getattr(settings, name) for name in Settings.model_fields]
+    tables = [getattr(settings, name) for name in Settings.model_fields if name != "version"]
     groups = [
         *tables[:5],
         *(row for table in tables[5:] for row in (table.values() if isinstance(table, dict) else table)),
     ]
+    assert "version" in settings.model_fields_set
     left_out = {
         f"{type(group).__name__}.{name}"
         for group in groups

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent.messages.references import ModelReference
-from agent.settings import MemoryBudget, Settings
+from agent.settings import MemoryBudget, Settings, SettingsError
 
 Loader = Callable[..., Settings]
 
@@ -75,6 +75,12 @@ def test_every_table_becomes_attributes_of_the_same_name(loaded: Loader, tmp_pat
     assert (rule.days, rule.from_, rule.to) == ((0, 4, 5, 6), dt.time(22), dt.time(6))
     assert settings.binding[0].value == "$.recipe.id"
     assert settings.bandwidth[0].max_variant == "n"
+
+
+def test_a_file_may_say_the_version_of_its_keys(loaded: Loader, good: str) -> None:
+    assert loaded("version = 1\n" + good).version == 1
+    with pytest.raises(SettingsError, match="version: found 2, expected 1"):
+        loaded("version = 2\n" + good)
 
 
 def test_products_are_trimmed_keep_their_case_and_name_models(loaded: Loader) -> None:
