@@ -45,18 +45,20 @@ def test_run_shows_every_mistake_on_stderr(changeover: Command, config: Path) ->
 
 
 def test_models_are_listed_added_verified_and_removed(changeover: Command, config: Path, tmp_path: Path) -> None:
-    (tmp_path / "new.onnx").write_bytes(b"another")
+    write_tiny_model(tmp_path / "new.onnx")
     environ = {"CHANGEOVER_CONFIG": str(config)}
-    assert changeover("models", "add", "cap-check:s@4", "new.onnx", **environ).returncode == 0
+    added = changeover("models", "add", "cap-check:s@4", "new.onnx", **environ)
+    assert added.returncode == 0, added.stderr
+    kept = Path(added.stdout.split("\t")[1])
     listed = changeover("models", "list", **environ).stdout.splitlines()
     assert [line.split("\t")[0] for line in listed] == ["cap-check:n@3", "cap-check:s@4"]
     assert changeover("models", "verify", **environ).stdout == "cap-check:n@3\tok\ncap-check:s@4\tok\n"
-    (tmp_path / "store" / "cap-check-s-4.onnx").write_bytes(b"damaged")
+    kept.write_bytes(b"damaged")
     one = changeover("models", "verify", "cap-check:s", **environ)
     assert one.returncode == 2
     assert one.stdout.startswith("cap-check:s@4\thash_mismatch")
     assert changeover("models", "remove", "cap-check:s@4", **environ).returncode == 0
-    assert not (tmp_path / "store" / "cap-check-s-4.onnx").exists()
+    assert not kept.exists()
     again = changeover("models", "remove", "cap-check:s@4", **environ)
     assert again.returncode == 2
     assert "models list" in again.stderr
@@ -67,13 +69,14 @@ def test_models_are_prepared_ahead(changeover: Command, config: Path, tmp_path: 
     pytest.importorskip("agent.inference.backends.openvino")
     environ = {"CHANGEOVER_CONFIG": str(config), "CHANGEOVER_DEVICE__STATE_DIR": str(tmp_path / "state")}
     write_tiny_model(tmp_path / "new.onnx")
-    assert changeover("models", "add", "label-check:s@4", "new.onnx", **environ).returncode == 0
+    added = changeover("models", "add", "label-check:s@4", "new.onnx", **environ)
+    assert added.returncode == 0, added.stderr
     first = changeover("models", "prepare", "label-check", **environ)
     assert (first.returncode, first.stdout.split(":")[1]) == (0, "s@4\tprepared"), first.stderr
     assert "... compiling with openvino" in first.stderr
     again = changeover("models", "prepare", "label-check", **environ)
     assert again.stdout.startswith("label-check:s@4\tpresent")
-    (tmp_path / "store" / "label-check-s-4.onnx").write_bytes(b"damaged")
+    Path(added.stdout.split("\t")[1]).write_bytes(b"damaged")
     environ["CHANGEOVER_DEVICE__STATE_DIR"] = str(tmp_path / "other")
     damaged = changeover("models", "prepare", "label-check", **environ)
     assert (damaged.returncode, "has sha256" in damaged.stdout) == (2, True)

@@ -11,6 +11,7 @@ from subprocess import CompletedProcess
 
 import pytest
 from support.certificates import Authority
+from support.tiny_models import write_tiny_model
 
 from agent.models.catalog import Catalog
 from agent.settings import load
@@ -30,7 +31,7 @@ def test_files_with_a_byte_order_mark_are_read(changeover: Command, config: Path
     assert (answer.returncode, answer.stderr) == (0, "")
     assert load(config, {}).mqtt.password() == "secret"
     new = config.with_name("new.onnx")
-    new.write_bytes(b"another model")
+    write_tiny_model(new)
     added = changeover("models", "add", "cap-check:n@4", str(new), "--config", str(config))
     assert added.returncode == 0, added.stderr
     assert {version.reference for version in Catalog.load(catalog).versions} == {"cap-check:n@3", "cap-check:n@4"}
