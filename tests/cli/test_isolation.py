@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from importlib.metadata import packages_distributions
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import cv2
@@ -135,6 +136,15 @@ def test_python_m_agent_forgets_the_folder_that_it_stands_in(tmp_path: Path, pat
         command, cwd=tmp_path / "traps", env=environment, capture_output=True, text=True, check=False
     )
     assert answer.returncode == 2, answer.stderr
+    assert not (tmp_path / "caught").exists()
+
+
+def test_python_m_agent_forgets_it_within_pythons_own_folders_too(tmp_path: Path) -> None:
+    with TemporaryDirectory(dir=sys.prefix) as own:
+        write_traps(Path(own, "traps"), {"click", "msgspec"})
+        environment = {**os.environ, "TRAPPED": str(tmp_path / "caught")}
+        command = [sys.executable, "-m", "agent", "--version"]
+        subprocess.run(command, cwd=Path(own, "traps"), env=environment, check=True, capture_output=True, timeout=60)
     assert not (tmp_path / "caught").exists()
 
 
