@@ -140,6 +140,12 @@ def _says_rows(seen: _Seen) -> bool:
     return _has_suppression(seen.facts) or seen.facts.family == YOLO
 
 
+def _is_queries(seen: _Seen) -> bool:
+    # only six columns can be rows as well, so only there the release decides
+    is_rows = seen.columns == _ROW and _is_query_rows_by_release(seen.facts) is True
+    return seen.columns == _BOX + seen.classes and seen.is_query_count and not is_rows
+
+
 def _is_query_rows_by_release(facts: FileFacts) -> bool | None:
     if facts.head:
         return True  # it is written since later than that
@@ -171,12 +177,8 @@ _TABLE: Final = (
     _Reading(
         Layout.QUERIES,
         ("rtdetr",),
-        lambda seen: seen.columns == _BOX + seen.classes and seen.is_query_count,
-        denied=lambda facts: (
-            facts.family == YOLO
-            or _is_query_rows_by_release(facts) is True
-            or (facts.family != RTDETR and _has_suppression(facts))
-        ),
+        _is_queries,
+        denied=lambda facts: facts.family == YOLO or (facts.family != RTDETR and _has_suppression(facts)),
         affirmed=lambda seen: seen.facts.family == RTDETR,
     ),
     _Reading(
