@@ -133,15 +133,15 @@ def test_a_newer_version_that_lies_in_the_folder_is_left_there(carried: Carried)
     assert version == "tinydep-1.0.dist-info"
 
 
-def test_a_dependency_that_the_lock_does_not_name_is_refused(carried: Carried) -> None:
+def test_a_dependency_that_the_lock_does_not_name_is_not_installed(carried: Carried) -> None:
     wheel(carried.wheels, "sneaked", "1.0")
     carried.own = wheel(
         carried.wheels, "changeover", "0.1.0", requires="Requires-Dist: tinydep\nRequires-Dist: sneaked\n"
     )
     carried.say_hash()
     answer = carried.install()
-    assert answer.returncode == 1
-    assert carried.installed() == set()
+    assert answer.returncode == 0, answer.stderr
+    assert "sneaked" not in carried.installed()
 
 
 def test_a_folder_without_the_hash_of_its_own_wheel_is_refused(carried: Carried) -> None:
