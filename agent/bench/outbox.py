@@ -12,7 +12,7 @@ from typing import Any, Final
 from agent.bench.options import Options
 from agent.bench.plant.broker import mosquitto
 from agent.messages.errors import TransientError
-from agent.messages.events import LinkUp
+from agent.messages.events import LinkUp, Listening
 from agent.mqtt.blocking_client import BlockingClient, connected
 from agent.mqtt.endpoint.link_settings import LinkSettings
 from agent.mqtt.link.link import Link
@@ -137,7 +137,11 @@ class _Station:
         self._publisher.tick()
 
     def _handle(self, event: object) -> None:
-        if not self._link.handle(event) and isinstance(event, LinkUp):
+        if self._link.handle(event):
+            return
+        if isinstance(event, LinkUp):
+            self._link.listen([])
+        elif isinstance(event, Listening):
             self._publisher.announce()
 
 
