@@ -20,13 +20,14 @@ Make = Callable[..., Models]
 
 
 def test_resident_swaps_are_counted_through_both_kinds_of_broker(tiny_models: Make, tmp_path: Path) -> None:
+    before = set(psutil.Process().children(recursive=True))  # of the tests that ran here earlier
     figures = resident_swaps.measure(tiny_models("n", "n-b"), tmp_path, ("n", "n-b"), swaps=5)
     assert (figures["swaps"], figures["residency"]) == (5, {"resident": 5})
     assert figures["wrong_model"] == 0
     assert figures["command_to_first_frame_ms"]["p50"] > 0
     assert set(figures["command_to_ready_ms"]) == {"set_tcp_nodelay", "mosquitto_defaults"}
     assert all(one["count"] for one in figures["command_to_ready_ms"].values())
-    assert psutil.Process().children(recursive=True) == [], "nothing is left running"
+    assert set(psutil.Process().children(recursive=True)) <= before, "nothing is left running"
 
 
 def test_a_model_that_gives_anothers_labels_is_found(tiny_models: Make, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ Make = Callable[..., Models]
 
 
 def test_the_agent_is_compared_with_the_bare_runtime_in_each_round(tiny_models: Make, tmp_path: Path) -> None:
+    before = set(psutil.Process().children(recursive=True))  # of the tests that ran here earlier
     figures = throughput.measure(tiny_models("n"), tmp_path, "n", rounds=2, seconds=1.0)
     rounds = figures["rounds"]
     assert {len(rates) for rates in rounds.values()} == {2}
@@ -30,7 +31,7 @@ def test_the_agent_is_compared_with_the_bare_runtime_in_each_round(tiny_models: 
         median(best) == figures["forwards_per_s"] == max(median(rounds[n]) for n in rounds if n.startswith("forward"))
     )
     assert figures["vs_forward"] == median(a / b for a, b in zip(rounds["agent"], best, strict=True)) > 0
-    assert psutil.Process().children(recursive=True) == [], "nothing is left running"
+    assert set(psutil.Process().children(recursive=True)) <= before, "nothing is left running"
 
 
 def test_a_frames_stages_add_up_and_every_stream_is_served(tiny_models: Make, tmp_path: Path) -> None:

@@ -23,8 +23,8 @@ def test_on_a_jetson_the_system_s_own_python_packages_are_used(installed: Machin
         said = installed.install("two", "--dry-run")
     finally:
         mark.unlink()
-    assert "/usr/bin/python3 -m venv --system-site-packages" in said.stdout
-    assert "--constraint" in said.stdout
+    assert "/usr/bin/python3 -I -m venv --system-site-packages" in said.stdout
+    assert "lock/jetpack/base.txt" in said.stdout
     assert "JetPack's cv2: not found" in said.stderr
 
 

@@ -94,7 +94,7 @@ def _build(folder: Path, names: Sequence[str], imgsz: int) -> None:
 
 def _builder(imgsz: int) -> dict[str, str]:
     """Say what models depend on."""
-    code = hashlib.sha256((Path(__file__).parent / "article" / "build.py").read_bytes()).hexdigest()
+    code = hashlib.sha256((Path(__file__).parents[1] / "article" / "build.py").read_bytes()).hexdigest()
     versions = {library: metadata.version(library) for library in ("ultralytics", "torch") if find_spec(library)}
     return versions | {"imgsz": str(imgsz), "code": code}
 
