@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 FOLDER: Final = "/"
-"""Where children work: nobody but root writes there."""
+"""Working directory of children; only root can write there."""
 _PACKAGE: Final = "agent"
 
 

@@ -21,7 +21,7 @@ class SilentError(TransientError):
 
 @dataclass(frozen=True)
 class Patience:
-    """How long a network camera may take to open, and to bring its next frame, in seconds.
+    """Timeouts of a network camera, to open and to bring its next frame, in seconds.
 
     `first_frame`: it is open only once a frame came; not so where something triggers it.
     """

@@ -34,7 +34,7 @@ _STRANGERS: Final = (
 
 @dataclass(frozen=True)
 class Inspected:
-    """What was found in a model's files. `has_names`: they name their classes; None where only its runtime can tell."""
+    """Findings in a model's files. `has_names`: they name their classes; None where only the runtime can tell."""
 
     has_names: bool | None
 

@@ -59,7 +59,7 @@ def verify(version: ModelVersion) -> None:
 
 @dataclass(frozen=True)
 class Release:
-    """What `models add` was told of a file. `classes` empty: the file names them. `rank` None: the variant has one."""
+    """Arguments of `models add` for a file. `classes` empty: the file names them. `rank` None: the variant has one."""
 
     reference: ModelReference
     classes: tuple[str, ...] = ()

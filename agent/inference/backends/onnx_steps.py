@@ -1,4 +1,4 @@
-"""What an ONNX file does to its input first: read from the file, as ONNX Runtime shows nobody its graph.
+"""First steps of an ONNX graph on its input, read from the file, because ONNX Runtime hides its graph.
 
 The field numbers are those of onnx.proto3. Tensors of more than a few numbers are stepped over.
 """

@@ -1,4 +1,4 @@
-"""Which of a file's outputs is its answer."""
+"""Choice of the output that holds a model's answer."""
 
 from collections.abc import Sequence
 from typing import Final

@@ -35,7 +35,7 @@ class Export(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """How it went: `error` None where EXPORTED is there."""
+    """Outcome of an export; `error` is None where EXPORTED was written."""
 
     error: str | None = None
     is_out_of_memory: bool = False

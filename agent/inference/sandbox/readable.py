@@ -1,4 +1,4 @@
-"""What a process behind the walls may read beside its folder: Python, its packages, what their libraries look at."""
+"""Paths that a sandboxed process may read beside its folder: Python, its packages, their libraries."""
 
 import os
 import sys

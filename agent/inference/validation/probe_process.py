@@ -21,7 +21,7 @@ from agent.models.store import verify
 
 
 class Tried(msgspec.Struct, frozen=True):
-    """What came of it; `error` None: it serves. `is_unprepared`: it is a checkpoint, and was not opened."""
+    """Outcome of a trial; `error` None: the model serves. `is_unprepared`: a checkpoint, which was not opened."""
 
     error: str | None = None
     backend: str = ""

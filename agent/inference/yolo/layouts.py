@@ -22,7 +22,7 @@ _QUERY_ROWS_SINCE: Final = (8, 4, 60)
 
 
 class Layout(Enum):
-    """What the raw output holds."""
+    """Meaning of a raw output."""
 
     ANCHORS = "(1, 4 + classes, anchors): centre and size, a score a class (v5u, v8, v9, 11, 12)"
     OBJECTNESS = "(1, anchors, 5 + classes): centre and size, a score for any object, one a class (v5)"

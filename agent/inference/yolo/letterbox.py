@@ -13,7 +13,7 @@ _NUDGE: Final = 0.1  # LetterBox of ultralytics: an odd row of padding goes belo
 
 
 class Fit(Enum):
-    """How a picture is brought into an input of another shape."""
+    """Placement of a picture in an input of another shape."""
 
     CENTRED = "scaled, with grey around it (ultralytics)"
     CORNER = "scaled, with grey to the right and below (YOLOX)"

@@ -1,4 +1,4 @@
-"""What exporters write into a model file about it: class names, input size, task, and how its answer is to be read."""
+"""Metadata that exporters write into a model file: class names, input size, task, layout of the answer."""
 
 import re
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ _BY_ULTRALYTICS: Final = ("args", "head", "end2end", "channels")
 
 @dataclass(frozen=True)
 class FileFacts:
-    """What a file says of itself; None and empty where it is silent.
+    """Metadata of a file; None and empty where it has none.
 
     `imgsz` is height, width. `family`: RTDETR or YOLO, by `head` or `description`. `end2end` and `has_nms` (of `args`):
     the exporter's words. `release`: of ultralytics. `takes_bytes`: pixels go in as 0 to 255, and are scaled inside.

@@ -1,4 +1,4 @@
-"""Whether a raw output can be an answer of its layout: what is odd in it shows a file that is something else.
+"""Plausibility checks of a raw output: oddities show that a file holds another layout.
 
 Judged is what the layout promises, never how much is found: an honest model may find nothing, and one that was never
 trained finds anything. What is zero throughout (padding) is left out.
@@ -34,7 +34,7 @@ _Rows = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Promise:
-    """What the answer should be: of `layout`, to an input of `imgsz`, with so many `classes`, held to `confidence`."""
+    """Expected answer: its `layout`, the input's `imgsz`, the number of `classes`, the `confidence` threshold."""
 
     layout: Layout
     imgsz: tuple[int, int]

@@ -1,4 +1,4 @@
-"""Whether a graph scales pixels by itself, and so takes them as 0 to 255: scaled before as well, it would see black."""
+"""Detection of graphs that scale pixels themselves; scaled twice, a picture would be black."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

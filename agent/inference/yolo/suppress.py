@@ -67,7 +67,7 @@ def _by_score(scores: NDArray[np.float32]) -> Iterator[NDArray[np.intp]]:
 
 
 class _Kept:
-    """What stays so far; a candidate is compared to it, and to those of its own block."""
+    """Boxes kept so far; each candidate is compared with them and with its own block."""
 
     def __init__(self, boxes: NDArray[np.float32], classes: Classes, iou: float) -> None:
         self._edges: Final = np.ascontiguousarray(boxes.T, np.float32)

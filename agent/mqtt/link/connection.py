@@ -75,7 +75,7 @@ class Connection:
         self.refused = False
         self.is_unexplained = False
         self.found_session = False
-        """Whether the broker offered a session that is not wanted any more; the connection ends for that."""
+        """True where the broker offered an unwanted old session; the connection ends because of it."""
         self.overflow: Overflow | None = None
         self.ended: str | None = None
         self.window = WINDOW

@@ -288,7 +288,7 @@ class SlotReader:
 
 
 class _Facts(NamedTuple):
-    """What the writer says of one whole frame of a possible size."""
+    """The writer's record of one complete frame of a valid size."""
 
     sequence: int
     width: int
