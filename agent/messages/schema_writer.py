@@ -1,5 +1,6 @@
 """Generates docs/schemas, one JSON schema for each payload: `python -m agent.messages.schema_writer FOLDER`."""
 
+import inspect
 import json
 import sys
 from pathlib import Path
@@ -34,7 +35,17 @@ def schema(name: str) -> dict[str, Any]:
     if reference:
         root = components.pop(reference.removeprefix("#/$defs/"))
     whole = {"$schema": _DIALECT, "$id": f"{name}.json"} | root | {"title": name, "description": description}
-    return whole | ({"$defs": components} if components else {})
+    return _cleaned(whole | ({"$defs": components} if components else {}))
+
+
+def _cleaned(node: Any) -> Any:
+    """Return a schema whose descriptions have no indentation, which msgspec removes since 0.23 only."""
+    if isinstance(node, dict):
+        return {
+            key: inspect.cleandoc(value) if key == "description" and isinstance(value, str) else _cleaned(value)
+            for key, value in node.items()
+        }
+    return [_cleaned(one) for one in node] if isinstance(node, list) else node
 
 
 def text_of(name: str) -> str:
