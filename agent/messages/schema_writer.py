@@ -35,10 +35,12 @@ def schema(name: str) -> dict[str, Any]:
     if reference:
         root = components.pop(reference.removeprefix("#/$defs/"))
     whole = {"$schema": _DIALECT, "$id": f"{name}.json"} | root | {"title": name, "description": description}
-    return _cleaned(whole | ({"$defs": components} if components else {}))
+    if components:
+        whole["$defs"] = components
+    return {key: _cleaned(value) for key, value in whole.items()}
 
 
-def _cleaned(node: Any) -> Any:
+def _cleaned(node: object) -> object:
     """Return a schema whose descriptions have no indentation, which msgspec removes since 0.23 only."""
     if isinstance(node, dict):
         return {
