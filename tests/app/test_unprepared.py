@@ -12,7 +12,7 @@ import pytest
 import tomlkit
 from support.running_agent import RunningAgent
 
-from agent.models.store import file_sha256
+from agent.files import file_sha256
 
 MakeAgent = Callable[..., RunningAgent]
 PATIENCE_S = 240.0

@@ -1,12 +1,12 @@
 """What models were measured to take, remembered over restarts."""
 
 import logging
-import os
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from agent.files import replace_file
 from agent.processes.private_files import make_private
 
 _LOG: Final = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ class Footprints:
         except FileNotFoundError:
             return
         except (OSError, msgspec.DecodeError) as error:
-            _LOG.warning("%s is not readable (%s); footprints are measured anew", self._path, error)
+            _LOG.warning("event=footprints_unreadable file=%s detail=%r", self._path, str(error))
             return
         self._known = {key: footprint for key, footprint in known.items() if footprint.bytes > 0}
 
@@ -89,14 +89,12 @@ class Footprints:
             self.remember(key, msgspec.structs.replace(known, bytes=size_bytes, is_final=True))
 
     def _write(self) -> None:
-        draft = self._path.with_suffix(".new")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            draft.write_bytes(msgspec.json.format(msgspec.json.encode(self._known)))
-            make_private(draft)  # root by hand, then the service: it must be the service's to read
-            os.replace(draft, self._path)  # noqa: PTH105 - replaces atomically, and says so
+            replace_file(self._path, msgspec.json.format(msgspec.json.encode(self._known)), sync=False)
+            make_private(self._path)  # root by hand, then the service: it must be the service's to read
         except OSError as error:
-            _LOG.warning("cannot remember footprints in %s: %s", self._path, error)
+            _LOG.warning("event=footprints_unwritten file=%s detail=%r", self._path, str(error))
 
 
 def tolerance_bytes(size_bytes: int) -> int:
