@@ -1,5 +1,6 @@
 """Networks of ultralytics with random weights that say something of a picture, exported in many ways."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +8,6 @@ from typing import Any, Final
 
 import numpy as np
 import onnx
-import yaml
 from numpy.typing import NDArray
 
 Untyped = Any
@@ -132,13 +132,13 @@ def make(export: Export, checkpoint: Path) -> Path:
 
 def as_ir(path: Path) -> Path:
     """Return the same ONNX file as ultralytics' OpenVINO folder would hold it, with the same numbers."""
-    from agent.inference.backends.openvino import ov  # noqa: PLC0415 - only where it is installed
+    from agent.inference.backends.openvino_graph import ov  # noqa: PLC0415 - only where it is installed
 
     model = onnx.load(path)
     folder = path.with_name(f"{path.stem}_openvino_model")
     ov.save_model(ov.convert_model(path), folder / f"{path.stem}.xml", compress_to_fp16=False)
     facts = {fact.key: fact.value for fact in model.metadata_props}
-    (folder / "metadata.yaml").write_text(yaml.safe_dump(facts), encoding="utf-8")
+    (folder / "metadata.yaml").write_text(json.dumps(facts), encoding="utf-8")  # JSON is YAML
     return folder / f"{path.stem}.xml"
 
 

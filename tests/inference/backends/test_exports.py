@@ -15,6 +15,7 @@ from support.exported import Export, Picture, Untyped, as_ir, make, save_random,
 
 from agent.inference import backends
 from agent.inference.backends import Model, Objects, openvino
+from agent.inference.backends.openvino_graph import ov
 from agent.inference.validation import drawn_pictures
 from agent.inference.validation.golden import warm_up
 from agent.inference.validation.parity import compare
@@ -129,7 +130,7 @@ def predicted(export: Export, path: Path, picture: Picture) -> Objects:
     model = RTDETR(file) if export.is_query else YOLO(file, task="detect")
     asked = {"conf": CONFIDENCE, "iou": IOU, "imgsz": export.side, "rect": False, "device": "cpu", "verbose": False}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(openvino.ov, "Core", partial(core_in_float32, openvino.ov.Core))
+        patch.setattr(ov, "Core", partial(core_in_float32, ov.Core))
         boxes = model.predict(picture, **asked)[0].boxes
     return Objects(boxes.xyxy.numpy(), boxes.conf.numpy(), boxes.cls.numpy().astype(np.int32))
 
