@@ -1,4 +1,4 @@
-"""How many frames of a model are in flight: those that it infers, and the next one, made ready just in time."""
+"""Limits the frames of a model in flight: those that it infers, and the next one, drawn just in time."""
 
 import threading
 import time
@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 _LEAD_NS: Final = 2_000_000
 _LEAD_SHARE: Final = 0.1
-"""What making the next frame ready is given beyond what it took lately: in all, and of an inference."""
+"""Time to draw the next frame beyond what drawing took lately: in all, and as a share of an inference."""
 _NEWEST: Final = 0.125  # the weight of the newest of the times that are remembered
 
 
@@ -27,7 +27,7 @@ class Slot:
         self._places: Final = places
 
     def give_back(self) -> None:
-        """End the use of it, however far the frame came."""
+        """Free the place, however far the frame came."""
         self._places.give_back(self)
 
     def __enter__(self) -> None:
