@@ -1,4 +1,4 @@
-"""Which source a stream's `source` setting names."""
+"""Choice of the source that a stream's `source` setting names."""
 
 import re
 from pathlib import Path
@@ -9,9 +9,9 @@ from agent.capture.ffmpeg import network_stream, video_file
 from agent.capture.pictures import PictureSource, is_picture
 from agent.capture.source import Patience, Source, Warn
 from agent.capture.video import device, gst_pipeline, has_gstreamer
+from agent.messages.camera_names import is_camera, split
 from agent.messages.errors import MistakeError, TransientError
 from agent.messages.redact import redact
-from agent.messages.sources import is_camera, split
 
 _SCHEME: Final = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://")
 _STREAMS: Final = frozenset({"rtsp", "rtsps", "http", "https"})
@@ -19,11 +19,10 @@ _WANTED: Final = "use an rtsp, rtsps, http or https URL, /dev/video0, csi:0, gst
 
 
 def create(text: str, warn: Warn, patience: Patience = Patience()) -> Source:  # noqa: B008 - frozen
-    """Return the source that `text` names, not yet opened; `warn` is told of single frames that it must leave out.
+    """Return an unopened source for `text`; `warn` receives a text for each frame that is skipped.
 
-    `patience` is how long a network stream or a pipeline may take.
-    Looks at the disk to tell a folder from a file, so it is called anew for each attempt. Raises MistakeError for what
-    can never be a source, TransientError for a file or folder that is not there (yet).
+    Looks at the disk to tell folders from files, so call it anew for each attempt. Raises MistakeError where `text` can
+    never name a source, TransientError where its file or folder is missing.
     """
     if text.startswith("gst:"):
         return gst_pipeline(text, patience) if has_gstreamer() else gstreamer.pipeline(text, patience)

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from agent.bench.main import machine
+from agent.bench.bench_command import machine
 from agent.bench.plant.children import end, running
 
 

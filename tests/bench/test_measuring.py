@@ -9,10 +9,10 @@ import pytest
 from agent.bench import recovery
 from agent.bench.memory import memory
 from agent.bench.options import Options
+from agent.bench.plant.bench_plant import Plant, Station
 from agent.bench.plant.device import started
 from agent.bench.plant.models import Models
-from agent.bench.plant.plant import Plant, Station
-from agent.bench.plant.warm_up import rehearse
+from agent.bench.plant.warm_up import measure_footprints
 from agent.bench.swap import beside_a_load, cold_swaps, resident_swaps
 
 pytestmark = pytest.mark.timeout(600)
@@ -40,7 +40,7 @@ def test_a_paced_line_is_measured_while_another_loads(
 ) -> None:
     monkeypatch.setattr(beside_a_load, "full_speed", lambda *_: 20.0)
     monkeypatch.setattr(beside_a_load, "_STEADY_S", 1.0)
-    monkeypatch.setattr(beside_a_load, "rehearse", lambda *_: dict.fromkeys("nsx", 100 << 20))
+    monkeypatch.setattr(beside_a_load, "measure_footprints", lambda *_: dict.fromkeys("nsx", 100 << 20))
     monkeypatch.setattr(beside_a_load, "_is_cold", lambda _report: True)  # tiny models may all fit
     figures = beside_a_load.measure(tiny_models("n", "s", "x"), tmp_path, ("n", "s", "x"), repeats=2)
     assert (figures["paced_fps"], figures["repeats"]) == (10.0, 2)
@@ -50,7 +50,7 @@ def test_a_paced_line_is_measured_while_another_loads(
 
 def test_a_rehearsal_learns_what_models_take(tiny_models: Make, tmp_path: Path) -> None:
     plant = Plant(tmp_path / "plant", tiny_models("n", "s"), (Station("1", 10, "n"),), "")
-    footprints = rehearse(plant, ["n", "s"])
+    footprints = measure_footprints(plant, ["n", "s"])
     assert set(footprints) == {"n", "s"}
     assert min(footprints.values()) > 0
 

@@ -13,7 +13,7 @@ import numpy as np
 import psutil
 import pytest
 
-from agent.capture.probe_process import save
+from agent.capture.camera_probe import save
 from agent.doctor import cameras
 from agent.settings import load
 
@@ -24,7 +24,7 @@ def test_no_argument_of_any_process_holds_the_cameras_password(
     stream_url: str, stall: threading.Event, tmp_path: Path
 ) -> None:
     stall.set()  # so that it takes the time that it takes to look at it
-    command = [sys.executable, "-m", "agent.capture.probe_process", str(tmp_path / "doctor" / "cam-1.jpg"), "2", "2"]
+    command = [sys.executable, "-m", "agent.capture.camera_probe", str(tmp_path / "doctor" / "cam-1.jpg"), "2", "2"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as trial:
         assert trial.stdin is not None
         assert trial.stdout is not None

@@ -20,6 +20,7 @@ from agent.doctor.service import sandbox_of
 from agent.inference import sandbox
 from agent.inference.sandbox import missing_walls
 from agent.inference.sandbox.probe_process import main
+from agent.messages.probe_results import ProbedSandbox
 from agent.mqtt.blocking_client import connected
 from agent.mqtt.endpoint.link_settings import LinkSettings
 from agent.settings import Settings, load
@@ -132,12 +133,8 @@ def test_what_a_process_shut_in_can_do_all_the_same_is_noticed(tmp_path: Path, m
     monkeypatch.setattr(sandbox, "enter", lambda *_: ("limits",))
     folder = tmp_path / "folder"
     folder.mkdir()
-    assert main(folder) == {
-        "walls": ("limits",),
-        "could": [
-            *("open a socket", "write beside its folder", "read beside its folder", "start a process"),
-        ],
-    }
+    could = ("open a socket", "write beside its folder", "read beside its folder", "start a process")
+    assert main(folder) == ProbedSandbox(walls=("limits",), could=could)
 
 
 def test_the_variants_that_a_schedule_brings_are_tried_too() -> None:

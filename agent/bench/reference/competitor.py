@@ -1,4 +1,4 @@
-"""A process that is measured beside the agent: told by lines on its input, idle while it is told nothing."""
+"""Subprocess that is measured beside the agent: driven by lines on stdin, idle in between."""
 
 import json
 import shlex
@@ -13,8 +13,8 @@ from agent.bench.plant.children import end
 from agent.messages.errors import TransientError
 
 
-class Contestant:
-    """One such process, which answers each line with one line of JSON."""
+class Competitor:
+    """A competitor process, which answers each line with one line of JSON."""
 
     def __init__(self, process: "subprocess.Popen[str]", log: Path) -> None:
         self.pid: Final = process.pid
@@ -22,9 +22,9 @@ class Contestant:
         self._log: Final = log
 
     def ask(self, *words: object) -> dict[str, Any]:
-        """Have it do something, said in words that are quoted as for a shell, and return what it says of it.
+        """Send one command, whose words are quoted as for a shell; return the answer.
 
-        Raises TransientError where it fails.
+        Raises TransientError where the process fails.
         """
         assert self._process.stdin is not None, "it was asked for"
         assert self._process.stdout is not None, "it was asked for"
@@ -41,14 +41,14 @@ class Contestant:
 
 
 @contextmanager
-def contestant(module: str, log: Path, *arguments: object) -> Iterator[Contestant]:
-    """Run `module` with `arguments`, isolated."""
+def competitor(module: str, log: Path, *arguments: object) -> Iterator[Competitor]:
+    """Run `module` with `arguments` as an isolated competitor process."""
     command = isolated.command(module, *arguments)
     with (
         log.open("ab") as errors,
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True) as process,
     ):
         try:
-            yield Contestant(process, log)
+            yield Competitor(process, log)
         finally:
             end(process)

@@ -1,10 +1,9 @@
-"""One try of one source: `python -m agent.capture.probe_process PICTURE OPEN_S READ_S`, the source on its stdin.
+"""Subprocess of `doctor` that tries one source: `python -m agent.capture.camera_probe PICTURE OPEN_S READ_S`.
 
-Opens it, takes one frame, saves it as PICTURE, and prints one line of JSON: what it is, or why not. For `doctor`. The
-source does not stand among the arguments, which every user of the device can read: it may hold a password.
+Takes one frame, saves it as PICTURE, and prints one line of JSON (ProbedCamera). The source comes on stdin,
+because every user of the device can read arguments, and the source may hold a password.
 """
 
-import json
 import os
 import sys
 import time
@@ -12,16 +11,19 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent.capture.process import QUIET
+import msgspec
+
+from agent.capture.camera_process import QUIET
 from agent.messages.errors import ChangeoverError
+from agent.messages.probe_results import ProbedCamera
 from agent.messages.redact import redact
 
 if TYPE_CHECKING:
     from agent.capture.source import Image
 
 
-def main(text: str, picture: Path, open_s: float, read_s: float) -> dict[str, object]:
-    """Try it; return what is to be printed."""
+def main(text: str, picture: Path, open_s: float, read_s: float) -> ProbedCamera:
+    """Take one frame of the source `text`; return the outcome."""
     import cv2  # noqa: PLC0415 - it reads QUIET when it is loaded
     import numpy as np  # noqa: PLC0415
 
@@ -48,21 +50,21 @@ def main(text: str, picture: Path, open_s: float, read_s: float) -> dict[str, ob
         save(picture, cv2.imencode(picture.suffix, image)[1].tobytes())
         saved = True
     height, width = image.shape[:2]
-    return {
-        "name": source.name,
-        "width": width,
-        "height": height,
-        "fps": info.fps,
-        "seconds": round(time.monotonic() - begun_s, 2),
-        "spread": float(image.std()),
-        "picture": str(picture) if saved else None,
-    }
+    return ProbedCamera(
+        name=source.name,
+        width=width,
+        height=height,
+        fps=info.fps,
+        seconds=round(time.monotonic() - begun_s, 2),
+        spread=float(image.std()),
+        picture=str(picture) if saved else None,
+    )
 
 
 def save(picture: Path, data: bytes) -> None:
-    """Write a file anew, in a folder that is made if need be; both belong to whom the folder above belongs.
+    """Replace a file, in a folder that is created if needed; both get the owner of the folder above.
 
-    For root, who tries cameras for the service: what lies there is another user's, so no link in it is followed.
+    Follows no link, because root runs this in a folder that belongs to the service's user.
     """
     picture.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
     above = picture.parent.parent.stat()
@@ -81,13 +83,13 @@ def save(picture: Path, data: bytes) -> None:
 
 
 def run() -> None:
-    """Try what stdin names; never with a traceback for what a camera did."""
+    """Try the source that stdin names; print a camera's error as JSON instead of a traceback."""
     os.environ.update(QUIET)
     try:
-        said = main(sys.stdin.buffer.read().decode(), Path(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3]))
+        probed = main(sys.stdin.buffer.read().decode(), Path(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3]))
     except ChangeoverError as error:
-        said = {"error": redact(str(error))}
-    sys.stdout.write(json.dumps(said) + "\n")
+        probed = ProbedCamera(error=redact(str(error)))
+    sys.stdout.buffer.write(msgspec.json.encode(probed) + b"\n")
 
 
 if __name__ == "__main__":

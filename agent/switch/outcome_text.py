@@ -1,4 +1,4 @@
-"""What is printed of a request's outcome: lines for people, one JSON object for programs, one line for an error."""
+"""Texts about a request's outcome: lines for people, JSON for programs, and the error."""
 
 from collections.abc import Iterator
 from typing import Any, Final
@@ -13,11 +13,11 @@ from agent.switch.request import Request
 _MAY_PASS: Final[frozenset[Reason]] = frozenset(
     {"expired", "superseded", "load_timeout", "no_memory", "worker_lost", "timeout"}
 )
-"""Reasons that may be gone at the next try; the others need somebody to change something."""
+"""Reasons of which a retry may be rid; the others need somebody to change something."""
 
 
 def readable(request: Request, progress: Progress) -> Iterator[str]:
-    """Yield the changeover report, a line at a time; the first one says what came of it."""
+    """Yield the changeover report line by line; the first line states the result."""
     yield printable(_headline(request, progress))
     report = progress.report
     if report is None:
@@ -35,7 +35,7 @@ def readable(request: Request, progress: Progress) -> Iterator[str]:
 
 
 def as_json(request: Request, progress: Progress) -> str:
-    """Return one line of JSON: the answer, what holds now, and the device's own report where there was one."""
+    """Return one line of JSON: the answer, the present state, and the device's report if there is one."""
     ack = progress.ack
     said: dict[str, Any] = {
         "line": request.line,
@@ -52,7 +52,7 @@ def as_json(request: Request, progress: Progress) -> str:
 
 
 def error_of(request: Request, progress: Progress) -> ChangeoverError | None:
-    """Return why a settled request is not reached, None where it is; the type says whether a retry may help."""
+    """Return the error of a settled request that failed, else None; its type says whether a retry may help."""
     ack = progress.ack
     if ack is None or progress.is_reached:
         return None
@@ -65,7 +65,7 @@ def error_of(request: Request, progress: Progress) -> ChangeoverError | None:
 
 
 def late(request: Request, progress: Progress, timeout_s: float) -> TransientError:
-    """Return the error of a request that is not settled after `timeout_s`."""
+    """Return the error of a request that is unsettled after `timeout_s`."""
     if progress.ack is None:
         return TransientError(f"{request.line}: no answer within {timeout_s:g} s, though its status is online")
     words = [f"ready {progress.ready or '-'}", f"phase {progress.phase or '-'}", f"model {progress.model or '-'}"]
@@ -77,7 +77,7 @@ def late(request: Request, progress: Progress, timeout_s: float) -> TransientErr
 
 
 def printable(text: str) -> str:
-    """Return `text` without control characters, whatever somebody published."""
+    """Return `text` without control characters, because any client may publish them."""
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
 
 

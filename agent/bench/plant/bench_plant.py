@@ -1,4 +1,4 @@
-"""A plant for one measurement: configuration, catalog, and a folder of pictures for each stream."""
+"""Files of one measurement: configuration, catalog and a folder of pictures."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,17 +19,17 @@ _TIMEOUT_S: Final = 150  # beyond what a load takes where a busy machine leaves 
 
 @dataclass(frozen=True)
 class Station:
-    """One line, `line-{id}`, with one stream, `cam-{id}`; or with several `cameras`, `cam-{id}-1`...
-
-    `fps` 0 is as fast as it goes; `default` names a model. `stalls`: whether a stream without frames is stalled; one
-    that hardly ever gets a frame is not.
-    """
+    """One line `line-{id}` with stream `cam-{id}`, or with several `cam-{id}-1`, `cam-{id}-2`."""
 
     id: str
     fps: float
+    """0: as fast as the worker takes frames."""
     default: str
+    """Name of the line's default model."""
     stalls: bool = True
+    """Report a stream without frames as stalled; False for one that rarely gets a frame."""
     cameras: int = 1
+    """Number of streams."""
 
     @property
     def line(self) -> str:
@@ -38,32 +38,35 @@ class Station:
 
     @property
     def stream(self) -> str:
-        """The stream's id, where there is one."""
+        """The stream's id where there is one; else the prefix of all ids."""
         return f"cam-{self.id}"
 
     @property
     def streams(self) -> tuple[str, ...]:
-        """The ids of all its streams."""
+        """Ids of all streams."""
         return (self.stream,) if self.cameras == 1 else tuple(f"{self.stream}-{n + 1}" for n in range(self.cameras))
 
 
 @dataclass(frozen=True)
 class Plant:
-    """What the agent of one measurement is given; `folder` keeps its state from one run to the next."""
+    """Settings of the agent in one measurement."""
 
     folder: Path
+    """Keeps the agent's state from run to run."""
     models: Models
     stations: tuple[Station, ...]
     budget: str
+    """`memory_budget` of the configuration."""
     http_port: int = 0
+    """Port of /metrics; 0: none."""
 
     @property
     def cache_dir(self) -> Path:
-        """Where its agent keeps prepared artifacts."""
+        """Folder of the agent's prepared artifacts."""
         return self.folder / "state" / "cache"
 
     def write(self, port: int) -> Path:
-        """Write all files for an agent at the broker on `port`; return the configuration's."""
+        """Write all files for an agent with a broker on `port`; return the configuration's path."""
         self.folder.mkdir(parents=True, exist_ok=True)
         pictures = self.folder / "pictures"
         if not pictures.exists():
@@ -94,7 +97,7 @@ class Plant:
 
 
 def write_pictures(folder: Path, side: int) -> None:
-    """Write square pictures of grey blocks: quick to decode, and of a model's own size, so that nobody scales."""
+    """Write square pictures of grey blocks, fast to decode and at the model's size, so that none is scaled."""
     folder.mkdir(parents=True)
     chance = np.random.default_rng(_SEED)
     for number in range(_PICTURES):
@@ -105,7 +108,7 @@ def write_pictures(folder: Path, side: int) -> None:
 
 
 def _entry(model: BenchModel) -> dict[str, object]:
-    """Enter a model; `rank` is not needed, for its variant is its size."""
+    """Return a model's catalog entry, without `rank` because the variant is a size."""
     name = f"part-{model.name}"
     return {
         "name": name,

@@ -1,9 +1,9 @@
-"""`python -m agent.bench.article.build FOLDER IMGSZ NAME...`: yolo11 models with random weights, of a fixed seed.
+"""Subprocess that builds yolo11 models with random weights of a fixed seed.
 
-A NAME is a size (n, s, m, l, x), or a size with a suffix (`x-b`) for another model of that size. It writes `NAME.onnx`
-for the agent, and of each size `SIZE.pt` and `SIZE_openvino_model/` for the reference manager. Random weights find
-nothing, so each .onnx gets one more candidate, the same whatever the picture, whose label only this model has: an
-answer betrays who gave it.
+Started as `python -m agent.bench.reference.build FOLDER IMGSZ NAME...`. A NAME is a size (n, s, m, l, x), or a size
+with a suffix (`x-b`) for another model of that size. Writes `NAME.onnx` for the agent, and for each size `SIZE.pt` and
+`SIZE_openvino_model/` for the reference manager. Random weights find nothing, so each .onnx gets one constant candidate
+whose label only this model has, by which an answer is traced to its model.
 """
 
 import os
@@ -28,7 +28,7 @@ _OUTPUT: Final = "output0"
 
 
 def build(folder: Path, size: str, imgsz: int) -> Path:
-    """Write what the reference manager takes of one size; return the ONNX file that the agent's are made from."""
+    """Write the reference manager's files of one size; return the ONNX file that the agent's are copied from."""
     torch.manual_seed(_SEED)
     model = YOLO(f"yolo11{size}.yaml")
     checkpoint = folder / f"{size}.pt"
@@ -38,7 +38,7 @@ def build(folder: Path, size: str, imgsz: int) -> Path:
 
 
 def mark(plain: Path, path: Path, name: str) -> None:
-    """Write a copy with labels of its own, and one more candidate in its answer by which it is known."""
+    """Write a copy with labels of its own and one constant candidate."""
     model = onnx.load(plain)
     index, box = marker_of(name)
     candidate = np.zeros((1, 4 + CLASSES, 1), np.float32)
@@ -55,7 +55,7 @@ def mark(plain: Path, path: Path, name: str) -> None:
 
 
 def main() -> None:
-    """Build what the command line names."""
+    """Build the models that the command line names."""
     folder, imgsz, names = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
     for size in dict.fromkeys(name[0] for name in names):
         sys.stderr.write(f"bench: building yolo11{size} with random weights, once ...\n")

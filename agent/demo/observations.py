@@ -1,4 +1,4 @@
-"""What the demo's PLC saw, and whether it is right."""
+"""Counts of everything that the demo's PLC receives, and the verdict on them."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from agent.demo.plant import BELT, BELT_STREAM, PEOPLE, PHOTOS_STREAM, PRODUCTS
+from agent.demo.plant_files import BELT, BELT_STREAM, PEOPLE, PHOTOS_STREAM, PRODUCTS
 from agent.messages.payloads import DetectionsPayload, Switch
 from agent.messages.references import ModelReference
 
@@ -15,21 +15,28 @@ _FEWEST_CHANGEOVERS: Final = 3
 
 
 @dataclass
-class Ledger:
-    """Counts arrivals. `classes` are the labels that each model can give: they betray who inferred a frame."""
+class Observations:
+    """Counts of the device's messages; for one thread."""
 
     classes: Mapping[str, frozenset[str]]
+    """Labels of each model, by which a frame's answer is traced to the model that gave it."""
     frames: int = 0
     objects: int = 0
     wrong_model: int = 0
+    """Frames with labels that their stated model does not have."""
     unlawful_ready: int = 0
+    """Frames of another model than that of the product which `ready` names."""
     refused: int = 0
+    """Unknown products that the device rejected."""
     missing_messages: int = 0
+    """Gaps in `seq`."""
     repeated_messages: int = 0
     switches: list[Switch] = field(default_factory=list)
     latencies_ms: list[float] = field(default_factory=list)
     people: dict[int, Counter[int]] = field(default_factory=dict)
+    """Counts of people found, by the height of the photograph."""
     ready: dict[str, str] = field(default_factory=dict)
+    """Newest `ready`, by line."""
     complaints: list[str] = field(default_factory=list)
     _seq: dict[tuple[str, str], int] = field(default_factory=dict)
 
@@ -43,11 +50,11 @@ class Ledger:
             self.ready[topic.split("/")[-2]] = payload.decode()
 
     def commanded(self) -> list[Switch]:
-        """Return the reports of what the PLC asked for on the belt."""
+        """Return the changeover reports of products that the PLC requested on the belt."""
         return [one for one in self.switches if one.line == BELT and one.cause.rule == "product"]
 
     def report(self) -> dict[str, Any]:
-        """Return the demo's last line."""
+        """Return the demo's final JSON."""
         switched = [one for one in self.switches if one.result == "switched"]
         return {
             "ok": not self.verdict(),
@@ -66,21 +73,21 @@ class Ledger:
         }
 
     def latency_ms(self, share: int) -> float:
-        """Return a percentile (nearest rank) of capture to publish."""
+        """Return a nearest-rank percentile of the time from capture to publish."""
         ordered = sorted(self.latencies_ms)
         return round(ordered[min(len(ordered) - 1, len(ordered) * share // 100)], 1) if ordered else 0.0
 
     def has_seen_all(self) -> bool:
-        """Return whether everything that the verdict asks for was seen, right or wrong."""
+        """Return True once everything that the verdict needs was observed, right or wrong."""
         return len(self._good()) >= _FEWEST_CHANGEOVERS and self.refused > 0 and self.people.keys() == PEOPLE.keys()
 
     def _good(self) -> list[Switch]:
         return [one for one in self.commanded() if one.result == "switched"]
 
     def verdict(self) -> list[str]:
-        """Return everything that is not as it should be; nothing where all is right.
+        """Return all faults found; empty where everything is right.
 
-        `frames_lost` is reported and not judged, because it says how busy the machine is.
+        `frames_lost` is reported but not judged, because it depends on the machine's load.
         """
         commanded = self.commanded()
         good = self._good()

@@ -1,4 +1,4 @@
-"""The reference manager: the published one that this project set out from, for comparison alone."""
+"""Reference manager for comparison: the published one that this project started from."""
 
 import os
 from collections import OrderedDict
@@ -15,7 +15,7 @@ from ultralytics import YOLO
 
 
 class Manager:
-    """An LRU of at most `most` YOLO objects, warmed with a zero frame; `empty_cache()` after eviction."""
+    """LRU of at most `most` YOLO objects, warmed with a zero frame; calls `empty_cache()` after an eviction."""
 
     def __init__(self, most: int, imgsz: int) -> None:
         self._most: Final = most
@@ -23,7 +23,7 @@ class Manager:
         self._models: Final[OrderedDict[str, Any]] = OrderedDict()
 
     def get(self, path: Path) -> Any:  # noqa: ANN401 - ultralytics has no types
-        """Return a model, loaded and warmed where it is not there."""
+        """Return a model; load and warm it where it is not cached."""
         key = str(path)
         if key in self._models:
             self._models.move_to_end(key)
@@ -38,6 +38,6 @@ class Manager:
         return model
 
     def answer(self, path: Path, frame: np.ndarray[Any, np.dtype[np.uint8]]) -> int:
-        """Infer one frame by a model; return how many objects it found."""
+        """Infer one frame by a model; return the number of objects found."""
         result = self.get(path).predict(frame, imgsz=self._imgsz, verbose=False)
         return len(result[0].boxes)

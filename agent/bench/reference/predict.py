@@ -1,6 +1,7 @@
-"""`python -m agent.bench.article.predict FILE IMGSZ`: `YOLO.predict` as a user calls it, on a picture in memory.
+"""Subprocess that runs `YOLO.predict` as a user calls it, on a picture in memory.
 
-Each line on its input is a number of seconds: it predicts for so long, and answers with one line of JSON.
+Started as `python -m agent.bench.reference.predict FILE IMGSZ`. Each line of stdin is a number of seconds: predicts for
+so long, and answers with one line of JSON.
 """
 
 import json
@@ -22,7 +23,7 @@ _WARM_UP: Final = 3
 
 
 def main() -> None:
-    """Serve until the input ends. All but picture, size and silence is left as it is: `rect` is on, as by default."""
+    """Serve commands until the input ends; settings of `predict` keep their defaults, so `rect` is on."""
     path, imgsz = sys.argv[1], int(sys.argv[2])
     answers = os.fdopen(os.dup(1), "w", encoding="ascii")
     os.dup2(2, 1)  # what libraries print is no answer

@@ -1,4 +1,4 @@
-"""Entry of `changeover watch`, and what the demo shows its plant with."""
+"""Entry of `changeover watch`, and the live view that the demo uses too."""
 
 import io
 import re
@@ -27,9 +27,9 @@ _FONT_FACES: Final = re.compile(r"@font-face\s*\{[^}]*\}")
 
 
 class LiveView:
-    """A board on the whole terminal, drawn when its owner says so. On anything but a terminal it draws nothing.
+    """Full-screen view of a board, drawn by `refresh`; draws nothing where stdout is no terminal.
 
-    For one thread, the one that folds into the board. `stop` gives the terminal back, also when called twice.
+    For the thread that updates the board. `stop` is idempotent.
     """
 
     def __init__(self, console: Console | None = None) -> None:
@@ -38,19 +38,19 @@ class LiveView:
         self._board: Board | None = None
 
     def start(self, board: Board) -> None:
-        """Take the terminal."""
+        """Switch the terminal to the full-screen view."""
         self._board = board
         if self._console.is_terminal:
             self._live = Live(console=self._console, screen=True, auto_refresh=False, get_renderable=self._draw)
             self._live.start(refresh=True)
 
     def refresh(self) -> None:
-        """Draw the board as it is now."""
+        """Draw the board's present state."""
         if self._live is not None:
             self._live.refresh()
 
     def stop(self) -> None:
-        """Give the terminal back."""
+        """Restore the terminal."""
         live, self._live = self._live, None
         if live is not None:
             live.stop()
@@ -60,12 +60,12 @@ class LiveView:
 
 
 def show(board: Board, console: Console, now_s: float | None = None) -> None:
-    """Print a board once, with all its rows; `now_s` is monotonic, and now where it is left out."""
+    """Print a board once with all its rows, as of the monotonic time `now_s` (default now)."""
     console.print(View(board.snapshot(time.monotonic() if now_s is None else now_s)))
 
 
 def screenshot(board: Board, path_svg: Path, now_s: float | None = None, width: int = 100) -> None:
-    """Write a board as an SVG picture that loads nothing from elsewhere. Raises OSError."""
+    """Write a board as a self-contained SVG picture. Raises OSError."""
     console = Console(record=True, width=width, file=io.StringIO(), force_terminal=True, color_system="truecolor")
     show(board, console, now_s)
     drawn = _FONT_FACES.sub("", console.export_svg(title="changeover watch"))
@@ -75,9 +75,9 @@ def screenshot(board: Board, path_svg: Path, now_s: float | None = None, width: 
 
 
 def run(settings: Settings) -> int:
-    """Show the configured device until Ctrl-C; where stdout is no terminal, print it once after 3 s.
+    """Show the configured device until Ctrl-C; without a terminal, print its state once after 3 s.
 
-    Returns the exit code: 1 only where there was no terminal and no broker. Raises MistakeError for the password file.
+    Returns the exit code: 1 only without both terminal and broker. Raises MistakeError for the password file.
     """
     topics = Topics(settings.mqtt.root, settings.device.id)
     feed = Feed(for_client(settings.mqtt), f"{topics.base}/#")
@@ -93,7 +93,7 @@ def run(settings: Settings) -> int:
 
 def _follow(board: Board, feed: Feed, console: Console) -> int:
     view = LiveView(console)
-    with _terminated_as_interrupted():
+    with _interruptible():
         try:
             view.start(board)
             while True:
@@ -122,10 +122,14 @@ def _fold(board: Board, feed: Feed, until_s: float) -> None:
 
 
 @contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """Let SIGTERM give the terminal back as Ctrl-C does."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+def _interruptible() -> Iterator[None]:
+    """Raise KeyboardInterrupt at Ctrl-C and SIGTERM, because both must restore the terminal.
+
+    Also where the starter ignores SIGINT, as a shell does for background jobs.
+    """
+    before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -11,34 +11,36 @@ from agent.mqtt.blocking_client import BlockingClient, BlockingClientError, conn
 from agent.mqtt.endpoint.link_settings import for_client
 from agent.mqtt.topics import Topics
 from agent.settings import Settings
+from agent.switch.outcome_text import as_json, error_of, late, printable, readable
 from agent.switch.progress import Progress
 from agent.switch.request import Request, make_request
-from agent.switch.words import as_json, error_of, late, printable, readable
 
 _KNOWN_WITHIN_S: Final = 3.0
-"""What a broker retains comes at once; a device that said nothing by then never spoke to this broker."""
+"""Retained messages come at once, so a device without any by then never used this broker."""
 _BROKER_ANSWERS_WITHIN_S: Final = 3.0
 _MARGIN_S: Final = 10.0
 _TIMEOUT_S: Final = 30.0
-"""`changeover_timeout_s` of a line that is not in the configuration at hand."""
+"""`changeover_timeout_s` for a line that the local configuration lacks."""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """The command line: `text` is a product, or with `is_model` a model reference. `timeout_s` None: the line's own."""
+    """Arguments of the command line."""
 
     line: str
     text: str
+    """A product, or with `is_model` a model reference."""
     is_model: bool = False
     as_json: bool = False
     timeout_s: float | None = None
+    """None: the line's own timeout plus a margin."""
 
 
 def run(settings: Settings, asked: Asked) -> int:
-    """Ask the configured device, wait for what comes of it, print the report; return 0.
+    """Send the request to the configured device, wait for its result, print the report; return 0.
 
-    Raises MistakeError where somebody has to change something, TransientError where a retry may help; the report, as
-    far as there is one, is printed before.
+    Prints the report before it raises: MistakeError where somebody has to change something, TransientError where a
+    retry may help.
     """
     line = settings.line.get(asked.line)
     products = frozenset(line.products) if line is not None else None
@@ -60,7 +62,7 @@ def run(settings: Settings, asked: Asked) -> int:
 
 
 def _meet(peer: BlockingClient, progress: Progress, topics: Topics, request: Request) -> None:
-    """Learn from what the broker retains whether there is such a device and line; raise where there is not."""
+    """Read the device's retained messages; raise where there is no such device or line."""
     deadline_s = time.monotonic() + _KNOWN_WITHIN_S
     while progress.status is None or progress.lines is None:
         arrival = peer.receive(deadline_s - time.monotonic())
@@ -77,7 +79,10 @@ def _meet(peer: BlockingClient, progress: Progress, topics: Topics, request: Req
 
 
 def _follow(peer: BlockingClient, progress: Progress, device: str, timeout_s: float) -> bool:
-    """Fold in what comes until it is settled; False after `timeout_s`. Raise TransientError where the device goes."""
+    """Fold in messages until the request is settled; False after `timeout_s`.
+
+    Raises TransientError where the device goes offline.
+    """
     deadline_s = time.monotonic() + timeout_s
     while not progress.is_settled:
         arrival = peer.receive(deadline_s - time.monotonic())

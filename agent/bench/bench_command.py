@@ -20,7 +20,7 @@ from agent.bench.plant.children import say
 from agent.messages.errors import EXIT_FAILED, EXIT_OK
 
 NAMES: Final = ("cache", "memory", "outbox", "pipeline", "recovery", "swap")
-"""Each is a module beside this one, with `run(options)` that returns its figures."""
+"""Names of benchmarks, each a module with `run(options)` that returns its figures."""
 _LIBRARIES: Final = ("openvino", "onnxruntime", "torch", "ultralytics", "opencv-python", "paho-mqtt")
 
 
@@ -30,7 +30,7 @@ _MODULES: Final = {name: f"{name}.{name}" for name in ("pipeline", "swap", "cach
 def run(  # noqa: PLR0913 - the command line's options
     name: str, *, swaps: int, quick: bool, as_json: bool, rounds: int = 0, seconds: float = 0.0
 ) -> int:
-    """Run one benchmark; write its figures to stdout: one line of JSON, or a readable form of the same."""
+    """Run one benchmark; print its figures as one line of JSON, or as indented JSON."""
     signal.signal(signal.SIGTERM, _interrupt)  # so that what was started is ended
     began_s = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="changeover-bench-") as folder:
@@ -52,7 +52,7 @@ def run(  # noqa: PLR0913 - the command line's options
 
 
 def machine() -> dict[str, Any]:
-    """Say what it was measured on."""
+    """Return a description of the machine and its software."""
     return {
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)),

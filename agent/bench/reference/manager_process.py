@@ -1,7 +1,7 @@
-"""`python -m agent.bench.article.process FOLDER IMGSZ MOST`: the reference manager, told by lines on its input.
+"""Subprocess that runs the reference manager.
 
-Each line names a file in FOLDER; it is made the model in use, answers one frame, and the time of both goes out as one
-line of JSON. What libraries print goes to stderr.
+Started as `python -m agent.bench.reference.manager_process FOLDER IMGSZ MOST`. Each line of stdin names a file in
+FOLDER: activates it, answers one frame, and writes the time of both as one line of JSON. Libraries print to stderr.
 """
 
 import json
@@ -17,11 +17,11 @@ _SEED: Final = 5
 
 
 def main() -> None:
-    """Serve until the input ends."""
+    """Serve commands until the input ends."""
     folder, imgsz, most = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     answers = os.fdopen(os.dup(1), "w", encoding="ascii")
     os.dup2(2, 1)
-    from agent.bench.article.manager import Manager  # noqa: PLC0415 - only once nothing can print into the answers
+    from agent.bench.reference.manager import Manager  # noqa: PLC0415 - only once nothing can print into the answers
 
     manager = Manager(most, imgsz)
     frame = np.random.default_rng(_SEED).integers(0, 256, (imgsz, imgsz, 3), np.uint8)

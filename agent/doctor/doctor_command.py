@@ -1,4 +1,4 @@
-"""`changeover doctor`: one line a thing, ok or what to do."""
+"""Entry of `changeover doctor`."""
 
 from collections.abc import Callable, Iterator
 
@@ -14,7 +14,7 @@ from agent.settings import Settings
 
 
 def run(settings: Settings, say: Callable[[str], None], *, inside: bool) -> int:
-    """Try everything and say each finding as it comes; return the exit code. `inside`: in the service's sandbox."""
+    """Run all checks, pass each finding to `say`, and return the exit code; `inside`: in the service's sandbox."""
     held = is_running() if not inside else False
     tries: dict[str, Try] = {
         "device": lambda: try_host(settings),

@@ -1,4 +1,4 @@
-"""The camera process: `python -m agent.capture.process DESCRIPTOR`. Loads cv2 and nothing heavier."""
+"""Entry of a camera process: `python -m agent.capture.camera_process DESCRIPTOR`. Its heaviest import is cv2."""
 
 import os
 from functools import partial
@@ -13,21 +13,21 @@ QUIET = {"OPENCV_LOG_LEVEL": "SILENT", "OPENCV_FFMPEG_LOGLEVEL": "-8", "OPENCV_V
 
 
 def main(child: Child[Any]) -> None:
-    """Read the source that the first message names; idle after its end, until control closes the channel."""
+    """Read the source of the first message; after its end, idle until control closes the channel."""
     from agent.capture.camera import Camera  # noqa: PLC0415 - it loads cv2, after QUIET is set
     from agent.capture.source import Patience  # noqa: PLC0415
     from agent.capture.sources import create  # noqa: PLC0415
     from agent.processes.slots.frame_slot import SlotWriter  # noqa: PLC0415
 
     setup: CameraSetup = child.inbox.get()
-    oom_score.volunteer(oom_score.CAMERA)
+    oom_score.raise_to(oom_score.CAMERA)
     maker = partial(create, patience=Patience(setup.open_s, setup.read_s, first_frame=not setup.triggered))
     Camera(child, setup, SlotWriter(setup.slot), maker).run()
     child.inbox.get()
 
 
 def start() -> None:
-    """Prepare cv2 and run the child."""
+    """Configure cv2 and run the child."""
     os.environ.update(QUIET)
     import cv2  # noqa: PLC0415 - it reads QUIET when it is loaded
 

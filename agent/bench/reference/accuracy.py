@@ -1,13 +1,12 @@
-"""`python -m agent.bench.article.accuracy CATALOG CACHE_DIR`: what artifacts find, beside their float32 checkpoints.
+"""Subprocess that compares prepared artifacts with their float32 checkpoints.
 
-Each line on its input is answered with one line of JSON. Both sides see a picture in the same square, unscaled where it
-fits, and keep candidates above the same score; everything else of a checkpoint's answer is `YOLO.predict`'s.
+Started as `python -m agent.bench.reference.accuracy CATALOG CACHE_DIR`; answers each line of stdin, quoted as for a
+shell, with one line of JSON. Both sides see a picture in the same square, unscaled where it fits, and keep candidates
+above the same score; a checkpoint's other settings are those of `YOLO.predict`.
 
     restore ONNX CHECKPOINT SIZE NAME...   write a float32 checkpoint with the weights of a shipped file
     score REFERENCE PRODUCT FRAMES         mAP of both on so many rendered frames of a product, and boxes as below
     match REFERENCE FILE...                boxes of both on real pictures, and on some frames of clips
-
-Words are quoted as for a shell.
 """
 
 import json
@@ -32,7 +31,7 @@ from ultralytics.data.loaders import LoadImagesAndVideos
 from ultralytics.models.yolo.detect import DetectionValidator
 from ultralytics.utils.metrics import ap_per_class, box_iou
 
-from agent.bench.article.weights import restore
+from agent.bench.reference.weights import restore
 from agent.demo.conveyor import Part, dataset
 from agent.inference.backends import Objects, load
 from agent.inference.validation.parity import compare
@@ -40,7 +39,7 @@ from agent.messages.references import ModelReference, ModelVersion
 from agent.models.catalog import Catalog
 
 _UNSEEN_SEED: Final = 900_000
-"""The demo's models were scored on these frames, and trained on none of them."""
+"""Seed of the frames on which the demo's models were scored, and not trained."""
 _EVERY: Final = 0.001
 _MOST: Final = 300
 _STRIDE: Final = 10  # of a clip, each so many frames
@@ -49,14 +48,14 @@ Picture = NDArray[np.uint8]
 
 
 class Judge:
-    """Both sides of each model in a catalog whose artifacts were prepared into `cache_dir`."""
+    """Compares artifact and checkpoint of each model in a catalog; artifacts come from `cache_dir`."""
 
     def __init__(self, catalog: Path, cache_dir: Path) -> None:
         self._catalog: Final = catalog
         self._cache_dir: Final = cache_dir
 
     def do(self, verb: str, *words: str) -> dict[str, float]:
-        """Answer one line."""
+        """Execute one command; return its answer."""
         if verb == "restore":
             restore(Path(words[0]), Path(words[1]), words[2], words[3:])
             return {}
@@ -76,7 +75,7 @@ class Judge:
         } | self._match(version, [picture for picture, _ in seen])
 
     def _match(self, version: ModelVersion, seen: list[Picture]) -> dict[str, float]:
-        """Pair the boxes of both at the version's own confidence."""
+        """Pair the boxes of both sides at the version's own confidence."""
         ours, theirs = self._answers(version, seen)
         found = compare(theirs, ours, version.confidence)
         return {
@@ -88,7 +87,7 @@ class Judge:
         }
 
     def _answers(self, version: ModelVersion, seen: list[Picture]) -> tuple[list[Objects], list[Objects]]:
-        """Return what the artifact and what the checkpoint finds."""
+        """Return the objects that artifact and checkpoint find in a picture."""
         with closing(load(version, "auto", self._cache_dir)) as model:
             assert model.backend != "ultralytics", f"{version.reference} was prepared"
             ours = [model.infer(picture) for picture in seen]
@@ -101,7 +100,7 @@ class Judge:
 
 
 class _Checkpoint:
-    """A version's file, served by ultralytics in float32."""
+    """A version's file, run by ultralytics in float32."""
 
     def __init__(self, version: ModelVersion, imgsz: tuple[int, int]) -> None:
         self._model: Final = YOLO(version.path, task="detect")
@@ -129,7 +128,7 @@ def _mean_precision(answers: list[Objects], truths: list[list[Part]]) -> float:
 
 
 def _hits(judge: DetectionValidator, answer: Objects, truth: list[Part]) -> NDArray[np.bool_]:
-    """Say of each object, at each of ten overlaps, whether it is one of the truth's: bool [objects, 10]."""
+    """Return for each object and each of ten overlaps whether it matches the ground truth: bool [objects, 10]."""
     if not truth or not len(answer):
         return np.zeros((len(answer), len(judge.iouv)), np.bool_)
     boxes = torch.tensor([part.box for part in truth], dtype=torch.float32)
@@ -144,7 +143,7 @@ def _pictures_of(file: str) -> Iterator[Picture]:
 
 
 def main() -> None:
-    """Serve until the input ends."""
+    """Serve commands until the input ends."""
     answers = os.fdopen(os.dup(1), "w", encoding="ascii")
     os.dup2(2, 1)  # what libraries print is no answer
     judge = Judge(Path(sys.argv[1]), Path(sys.argv[2]))

