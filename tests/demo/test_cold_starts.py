@@ -1,4 +1,4 @@
-"""The demo started cold, as in a fresh checkout, as often as `CHANGEOVER_COLD_STARTS` says."""
+"""The demo started cold, as in a fresh checkout, as often as `CHANGEOVER_TEST_COLD_STARTS` says."""
 
 import json
 import os
@@ -10,8 +10,8 @@ import pytest
 
 from agent.demo import assets
 
-STARTS = int(os.environ.get("CHANGEOVER_COLD_STARTS", "50"))
-SECONDS = int(os.environ.get("CHANGEOVER_COLD_SECONDS", "30"))
+STARTS = int(os.environ.get("CHANGEOVER_TEST_COLD_STARTS", "50"))
+SECONDS = int(os.environ.get("CHANGEOVER_TEST_COLD_SECONDS", "30"))
 _DEADLINE_S = 300
 
 
