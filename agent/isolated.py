@@ -26,7 +26,7 @@ def command(module: str, *arguments: object) -> list[str]:
 def _run() -> None:
     """Run the module that the arguments name, from this very package rather than any other `agent`."""
     here = Path(__file__).absolute().parent
-    # By its file: with the parent on sys.path, whatever else lies there could be imported as well.
+    # By file, because with the parent folder on sys.path everything in it could be imported.
     spec = importlib.util.spec_from_file_location(
         _PACKAGE, here / "__init__.py", submodule_search_locations=[str(here)]
     )

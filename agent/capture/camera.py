@@ -87,7 +87,7 @@ class Camera:
         try:
             self._serve()
         except TransientError as error:
-            # A triggered camera whose connection grew old is no news, unless it cannot be opened again.
+            # Silent for a triggered camera, because its idle connection may time out; a failed reopening is reported.
             if not (self._setup.triggered and self._was_open):
                 self._failed(error)
             self._was_open = False
@@ -162,7 +162,7 @@ class Camera:
         return captured
 
     def _grab(self, source: Source) -> tuple[int, int] | None:
-        # Waiting for a trigger is no hang, however long it lasts.
+        # Not marked for a triggered camera, because waiting for a trigger is no hang.
         with nullcontext() if self._setup.triggered else self._control.busy():
             if not source.grab():
                 return None
@@ -184,4 +184,6 @@ class Camera:
         self._last_failure = detail
 
     def _warn(self, text: str) -> None:
-        self._control.send(Log(level="WARNING", text=f"{self._setup.stream}: {redact(text)}"))
+        self._control.send(
+            Log(level="WARNING", text=redact(text))
+        )

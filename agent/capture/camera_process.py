@@ -8,7 +8,7 @@ from agent.messages.children import CameraSetup
 from agent.processes import oom_score
 from agent.processes.child import Child, run_child
 
-# Read by cv2 when it is loaded. Its own messages and FFmpeg's name URLs with their passwords; ours say what they would.
+# Silences cv2 and FFmpeg, because their messages show URLs with passwords. cv2 reads these variables at its import.
 QUIET = {"OPENCV_LOG_LEVEL": "SILENT", "OPENCV_FFMPEG_LOGLEVEL": "-8", "OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT": "2"}
 
 
@@ -31,7 +31,7 @@ def start() -> None:
     os.environ.update(QUIET)
     import cv2  # noqa: PLC0415 - it reads QUIET when it is loaded
 
-    # Decoding has its own threads; cv2's pool would only keep a core from the models.
+    # One thread, because decoders have their own, and cv2's pool would take CPU time from the models.
     cv2.setNumThreads(1)
     run_child(CameraSetup, {"opencv": cv2.__version__}, main)
 

@@ -36,7 +36,7 @@ _ADVICE: Final = (
     (r"Invalid data", "what it sends is no video that can be read here: a web page, or a damaged file?"),
 )
 
-# Its own lines name URLs with their passwords; the last one is kept with each error, and said by us.
+# Not logged, because FFmpeg's lines show URLs with passwords; `_cause` quotes the last one, redacted.
 logging.getLogger("libav").addHandler(logging.NullHandler())
 logging.getLogger("libav").propagate = False
 av.logging.set_level(av.logging.ERROR)
@@ -71,7 +71,7 @@ class FfmpegSource:
             if cast("av.VideoCodecContext | None", stream.codec_context) is None:
                 raise TransientError(f"cannot open {self.name}: its coding is not known here; {_CODINGS}")
             if not self.live:
-                stream.thread_type = "AUTO"  # by frames, too: on a live stream that costs a delay of some frames
+                stream.thread_type = "AUTO"  # includes frame threads, which delay a live stream by some frames
             self._frames = self._decoded(container, stream)
             if self._patience.first_frame:
                 self._ahead.append(next(self._frames))
@@ -102,7 +102,7 @@ class FfmpegSource:
         """Convert the decoded frame to BGR, rotated as its file says, into an array from `buffer`."""
         assert self._frame is not None
         image = _bgr(self._reformatter.reformat(self._frame, format="bgr24"))
-        image = np.rot90(image, self._frame.rotation // 90)  # as a phone's file asks for
+        image = np.rot90(image, self._frame.rotation // 90)  # because a phone's file states its rotation
         np.copyto(buffer(image.shape[0], image.shape[1]), image)
 
     def close(self) -> None:
@@ -118,9 +118,9 @@ class FfmpegSource:
             if packet.stream_index == stream.index:
                 try:
                     yield from packet.decode()  # type: ignore[misc] # of a video stream these are video frames
-                except av.InvalidDataError:  # one damaged packet; what follows may be well
+                except av.InvalidDataError:  # because only this packet is damaged
                     continue
-            if self.live and time.monotonic() > self._until_s:  # sound goes on coming, or nothing that can be decoded
+            if self.live and time.monotonic() > self._until_s:  # because sound or undecodable packets may keep coming
                 raise av.ExitError(0, "no frame in time")
 
     def _cause(self, error: av.FFmpegError, begun_s: float) -> str:

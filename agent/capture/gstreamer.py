@@ -26,7 +26,7 @@ from agent.messages.redact import redact
 from agent.processes.parent_death import ending_with_us
 
 PROGRAM: Final = "gst-launch-1.0"
-# The newest frame wins here too; bt601 is what cv2 takes I420 for.
+# Leaky, because here too the newest frame wins; bt601, because cv2 assumes it for I420.
 TAIL: Final = (
     "queue leaky=downstream max-size-buffers=1 max-size-bytes=0 max-size-time=0 ! videoconvert "
     "! video/x-raw,format=I420,colorimetry=bt601 ! y4menc ! fdsink fd=1 sync=false"
@@ -76,7 +76,7 @@ class GstSource:
             raise TransientError(f"{self.name} sent no whole frame")
         try:
             self._fill(self._frame.data.cast("B"), deadline_s)
-        except SilentError as error:  # in mid-frame: what comes next would be taken for a frame's beginning
+        except SilentError as error:  # because the rest of this frame would be read as the next one's header
             raise TransientError(str(error)) from error
         return True
 
@@ -96,7 +96,7 @@ class GstSource:
         for end in (process.stdout, process.stderr):
             assert end is not None
             end.close()
-        with suppress(ProcessLookupError):  # it went by itself
+        with suppress(ProcessLookupError):  # because it has ended already
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
@@ -109,7 +109,7 @@ class GstSource:
         words = [*shlex.split(self._pipeline), "!", *shlex.split(TAIL)]
         self._complaints = b""
         self._process = subprocess.Popen(
-            # A stalled pipeline never writes, so it would not see the pipe close: the kernel has to end it.
+            # By the kernel, because a stalled pipeline never writes and so never notices a closed pipe.
             ending_with_us([program, "-q", *words]),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

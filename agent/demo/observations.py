@@ -121,7 +121,7 @@ class Observations:
         if reference is None or not labels <= self.classes[reference.name]:
             self.wrong_model += 1
         elif one.stream == BELT_STREAM:
-            # On the wire: while `ready` names a product, no answer of the line comes from another product's model.
+            # Because the contract orders the wire: while `ready` names a product, only its model answers.
             wanted = ModelReference.parse(PRODUCTS.get(self.ready.get(BELT, ""), ""))
             self.unlawful_ready += wanted is not None and wanted.name != reference.name
         if one.stream == PHOTOS_STREAM:

@@ -18,7 +18,7 @@ from agent.messages.children import Beat, Hello, Message, StreamProgress
 from agent.processes.channel import Channel, ChannelClosedError, Incoming, MessageTooLargeError
 from agent.processes.logs import set_up
 
-_LOG: Final = logging.getLogger(__name__)
+_log: Final = logging.getLogger(__name__)
 BEAT_INTERVAL_S: Final = 0.25
 _CRASHED: Final = 70  # EX_SOFTWARE
 _TEXTS: Final = ("detail", "text")
@@ -75,7 +75,7 @@ class Child(Generic[Incoming]):
         try:
             target()
         except BaseException:  # noqa: BLE001 - the process ends by it
-            _LOG.exception("event=crashed thread=%s", threading.current_thread().name)
+            _log.exception("event=crashed thread=%s", threading.current_thread().name)
             os._exit(_CRASHED)
 
     def _listen(self) -> None:

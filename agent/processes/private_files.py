@@ -19,7 +19,7 @@ def make_private(path: Path) -> None:
     Links, missing files and files of other users are left unchanged.
     """
     with suppress(OSError):
-        # by descriptor: root must not be led to another file between a look and a change
+        # by descriptor, because the path may be replaced between check and change
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             _close_to_others(descriptor, path.parent.stat())
@@ -35,7 +35,7 @@ def _close_to_others(descriptor: int, above: os.stat_result) -> None:
     wanted = FOLDER_MODE if is_folder else FILE_MODE
     if stat.S_IMODE(info.st_mode) != wanted:
         os.fchmod(descriptor, wanted)
-    # root by hand, then the service: what root leaves behind must be the service's to read
+    # because files that root leaves behind must be readable by the service
     if os.geteuid() == 0 and (info.st_uid, info.st_gid) != (above.st_uid, above.st_gid):
         os.fchown(descriptor, above.st_uid, above.st_gid)
 

@@ -121,8 +121,8 @@ class _Child:
         self._busy_since_s = 0.0
         try:
             ours = self._start_process()
-        except OSError as error:  # no memory for a process just now, or no descriptors: control must not go as well
-            # Nothing was lost by it: what the child before it lost was told then.
+        except OSError as error:  # out of memory or descriptors, which control must survive
+            # Without ChildLost, because the loss of the previous process was reported already.
             self._start_again(f"cannot be started: {error}")
             return
         self._channel = Channel(ours, self._spec.incoming, patient=False)
@@ -150,7 +150,7 @@ class _Child:
             return False
         try:
             self._channel.send(message)
-        except MessageTooLargeError as error:  # a new child would be sent the same
+        except MessageTooLargeError as error:  # not restarted, because a new child would be sent the same
             _log.error("event=message_not_sent child=%r detail=%r", self._spec.name, str(error))
             return False
         except ChannelClosedError as error:
@@ -206,7 +206,7 @@ class _Child:
         except subprocess.TimeoutExpired:
             code = None
         if code is None:
-            # SIGKILL also ends a stopped process; only one that is stuck in the kernel outlives the wait.
+            # SIGKILL, because it ends a stopped process too; only one stuck in the kernel outlives the wait.
             self._process.kill()
             try:
                 code = self._process.wait(killed_patience_s)

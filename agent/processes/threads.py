@@ -32,7 +32,7 @@ class RestartedThread(threading.Thread):
             try:
                 self._work()
             except BaseException as error:  # noqa: BLE001 - whatever it is, the thread must not end unseen
-                with suppress(Exception):  # an error that cannot even be told must not end the thread either
+                with suppress(Exception):  # because a failing hook must not end the thread either
                     threading.excepthook(threading.ExceptHookArgs((type(error), error, error.__traceback__, self)))
             else:
                 return

@@ -108,7 +108,7 @@ class Progress:
                 self.model = _word(payload)
             case "state":
                 state = _decoded(payload, LineState)
-                # said after `ready` of the same decision: whoever sees it has seen that too
+                # reliable, because `state` comes after `ready` of the same decision
                 self._is_noted = state is not None and state.product == self._request.text
             case "switch" if is_new:
                 self.report = _decoded(payload, Switch)
@@ -127,7 +127,7 @@ class Progress:
 
     def _serves_model(self) -> bool:
         asked, active = ModelReference.parse(self._request.text), ModelReference.parse(self.model or "")
-        # a cap may lower the variant, never the model
+        # by name, because a cap may lower the variant
         return asked is not None and active is not None and asked.name == active.name
 
 

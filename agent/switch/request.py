@@ -55,7 +55,7 @@ def make_request(line: str, text: str, *, is_model: bool, products: frozenset[st
         raise MistakeError(f"found {text!r}, expected NAME[:VARIANT][@VERSION] or {GIVE_BACK}")
     names_version = reference is not None and (reference.variant or reference.version)
     if not is_model and names_version and text not in (products or ()):
-        # an unknown product stops the line: not for a forgotten option
+        # refused, because an unknown product would stop the line over a forgotten option
         raise MistakeError(f"{text!r} reads like a model reference: --model asks for a model; nothing was sent")
     return Request(line, text, is_model)
 

@@ -96,7 +96,7 @@ def _follow(peer: BlockingClient, progress: Progress, device: str, timeout_s: fl
 
 def _late(peer: BlockingClient, request: Request, progress: Progress, timeout_s: float) -> TransientError:
     try:
-        # asks the broker whether it is there at all
+        # because subscribing needs an answer of the broker
         peer.subscribe(progress.topics(), timeout_s=_BROKER_ANSWERS_WITHIN_S)
     except BlockingClientError as error:
         return TransientError(f"{request.line}: the broker is away: {error}")

@@ -96,7 +96,7 @@ class Feed:
                 heard_s = arrival.at_s
                 self._put(arrival)
             elif time.monotonic() - heard_s > _SILENCE_S:
-                # asks the broker, and brings every retained topic once more
+                # because subscribing again needs an answer; it also repeats every retained topic
                 peer.subscribe([self._filter], timeout_s=_ANSWER_S)
                 heard_s = time.monotonic()
 

@@ -69,7 +69,7 @@ def screenshot(board: Board, path_svg: Path, now_s: float | None = None, width: 
     console = Console(record=True, width=width, file=io.StringIO(), force_terminal=True, color_system="truecolor")
     show(board, console, now_s)
     drawn = _FONT_FACES.sub("", console.export_svg(title="changeover watch"))
-    # without it some viewers leave out the spaces at the start of a piece of text
+    # because some viewers drop leading spaces without it
     drawn = drawn.replace("<svg ", '<svg xml:space="preserve" ', 1)
     path_svg.write_text(drawn.replace("Fira Code,", "Fira Code, DejaVu Sans Mono,"), "utf-8")
 

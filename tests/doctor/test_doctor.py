@@ -8,6 +8,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import psutil
 import pytest
 import tomlkit
 from support.brokers import Mosquitto, free_port
@@ -134,7 +135,9 @@ def test_what_a_process_shut_in_can_do_all_the_same_is_noticed(tmp_path: Path, m
     folder = tmp_path / "folder"
     folder.mkdir()
     could = ("open a socket", "write beside its folder", "read beside its folder", "start a process")
+    before = psutil.Process().children()
     assert main(folder) == ProbedSandbox(walls=("limits",), could=could)
+    assert psutil.Process().children() == before, "nobody is left, not even as a zombie"
 
 
 def test_the_variants_that_a_schedule_brings_are_tried_too() -> None:

@@ -93,7 +93,7 @@ class ConveyorCamera:
         self._server.shutdown()
         for thread in self._threads:
             thread.join(_STOP_DEADLINE_S)
-        # Joins the threads of the viewers, which the closing of the newest picture has sent home.
+        # Joins the viewers' threads, which ended because the newest picture is closed.
         self._server.server_close()
         self._server = None
 
@@ -114,7 +114,7 @@ class ConveyorCamera:
         while not self._newest.closed:
             picture, _ = self._conveyors[self._product].render(number / self._fps)
             self._newest.put(_jpeg(picture))
-            # Late frames are left out, so that the belt keeps its speed on a busy machine.
+            # Skips late frames, because the belt must keep its speed on a busy machine.
             number = max(number + 1, int((time.monotonic() - began) * self._fps))
             self._newest.wait_closed(began + number / self._fps - time.monotonic())
 
@@ -161,7 +161,7 @@ class _NewestPicture:
 
 
 class _Server(ThreadingHTTPServer):
-    # Closing the server joins its viewers' threads.
+    # Not daemons, because closing the server must join its viewers' threads.
     daemon_threads = False
     block_on_close = True
 
@@ -171,7 +171,7 @@ class _Server(ThreadingHTTPServer):
 
 
 class _Viewer(BaseHTTPRequestHandler):
-    # A viewer that takes nothing for so long is gone; without it, stop could wait for it.
+    # Limited, because `stop` waits for each viewer.
     timeout = _SEND_DEADLINE_S
     server: _Server
 
@@ -186,14 +186,14 @@ class _Viewer(BaseHTTPRequestHandler):
                 number, picture = newer
                 self._part(picture)
         except (OSError, TimeoutError) as error:
-            _log.debug("viewer %s left: %s", self.client_address, error)
+            _log.debug("event=viewer_left viewer=%s detail=%r", self.client_address, str(error))
 
     def _part(self, picture: bytes) -> None:
         head = f"--{_BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(picture)}\r\n\r\n"
         self.wfile.write(head.encode() + picture + b"\r\n")
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name that http.server gives
-        _log.debug("%s " + format, self.client_address, *args)
+        _log.debug("event=http viewer=%s detail=%r", self.client_address, format % args)
 
 
 def _jpeg(picture: Pixels) -> bytes:

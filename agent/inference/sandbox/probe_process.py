@@ -36,8 +36,10 @@ def main(folder: Path) -> ProbedSandbox:
 
 
 def _fork() -> None:
-    if os.fork() == 0:
+    child = os.fork()
+    if child == 0:
         os._exit(0)
+    os.waitpid(child, 0)
 
 
 def _is_refused(do: Callable[[], object]) -> bool:

@@ -126,7 +126,7 @@ class SlotWriter:
         self._offered: Final = descriptors.offered
         self._taken: Final = descriptors.taken
         self._writing: int | None = None
-        # A writer that died between its last two steps offered a frame without saying so.
+        # Because a writer that died between its last two steps has offered a frame without signalling it.
         _wake_for_waiting(self._words, self._offered)
 
     def buffer(self, height: int, width: int) -> "NDArray[np.uint8]":
@@ -181,7 +181,7 @@ class SlotWriter:
         layout.fence()
         kept = (words[layout.LATEST] & 3, words[layout.MARK])
         free = (buffer for buffer in range(layout.BUFFERS) if buffer not in kept)
-        # The oldest: a slow reader is likeliest to look at the one that was newest until just now.
+        # The oldest, because a slow reader most likely still reads the one that was newest until now.
         buffer = min(free, key=lambda buffer: words[layout.group(buffer) + layout.FRAME])
         at = layout.group(buffer) + layout.SEQUENCE
         words[at] = (words[at] + 1) | 1
@@ -205,7 +205,7 @@ class SlotReader:
         self._leased = None
         self._words[layout.MARK] = layout.NOBODY
         latest, frame, taken = layout.load_progress(self._words)
-        if frame > latest >> 2:  # a record of a frame that never was: no frame would be newer for ever
+        if frame > latest >> 2:  # repaired, because with a record of an impossible frame no later one would be newer
             layout.store_taken(self._words, latest >> 2, taken)
         _wake_for_waiting(self._words, self._offered)
 
@@ -215,7 +215,7 @@ class SlotReader:
 
     def wait(self, timeout_s: float | None) -> bool:
         """Wait for an offer, for ever with None; False after `timeout_s`. After True, `take` may still return None."""
-        # A writer that died between its last two steps has offered without a word.
+        # Checks both, because a writer that died between its last two steps has offered without signalling.
         return _poll(self._offered, timeout_s) or _is_waiting(self._words)
 
     def take(self) -> Frame | None:
@@ -225,7 +225,7 @@ class SlotReader:
         """
         if self._leased is not None:
             raise RuntimeError("take() before the frame taken last was released")
-        # Before LATEST is loaded: an offer that comes in between wakes us once more, rather than never.
+        # Before LATEST is loaded, because an offer in between must wake the reader once more rather than never.
         _drain(self._offered)
         words = self._words
         _, last, taken = layout.load_progress(words)
@@ -236,7 +236,7 @@ class SlotReader:
                 continue
             record = self._record_of(latest)
             if record is None and words[layout.LATEST] != latest:
-                break  # it was overwritten meanwhile: the next offer wakes us
+                break  # overwritten meanwhile, and the next offer wakes the reader
             layout.store_taken(words, latest >> 2, taken + 1)
             os.eventfd_write(self._taken, 1)
             if record is None:

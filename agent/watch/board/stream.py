@@ -80,7 +80,7 @@ class StreamFold:
     def _fps(self, now_s: float, health: StreamHealth | None) -> float:
         if self._summary is not None and now_s - self._summary[1] <= WINDOW_S:
             return self._summary[0]
-        # `publish = "changes"` sends a fraction of the frames: the device's own count is the rate then
+        # The device's own count, because `publish = "changes"` sends a fraction of the frames.
         if health is not None and health.inferred > _FEW_FRAMES + 2 * (self._seq + 1):
             return health.fps
         return len(self._arrivals) / min(WINDOW_S, max(_FIRST_WINDOW_S, now_s - self._since_s))

@@ -201,7 +201,7 @@ def _live(row: LineRow) -> Text:
 
 
 def _stream(row: StreamRow) -> list[Text]:
-    # without frames, what was seen last says nothing of now
+    # dashes, because without frames the last values are old
     is_still = row.fps == 0
     objects = "" if is_still else ", ".join(f"{label} {count}" for label, count in row.objects)
     return [

@@ -25,7 +25,7 @@ class View:
 def _parts(board: Snapshot, width: int, height: int | None) -> list[RenderableType]:
     away = tables.away(board.broker)
     top: list[RenderableType] = [tables.header(board, width), *([away] if away else [])]
-    # in the order in which rows are granted: what tells of trouble first
+    # in the order in which rows are granted, alerts first because they tell of trouble
     alerts, lines, streams = tables.alerts(board.alerts), tables.lines(board.lines), tables.streams(board.streams)
     models, changeovers = tables.models(board.memory), tables.changeovers(board.changeovers)
     sections = (alerts, lines, streams, models, changeovers)
