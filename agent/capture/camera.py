@@ -184,6 +184,4 @@ class Camera:
         self._last_failure = detail
 
     def _warn(self, text: str) -> None:
-        self._control.send(
-            Log(level="WARNING", text=redact(text))
-        )
+        self._control.send(Log(level="WARNING", text=redact(text)))

@@ -1,4 +1,4 @@
-"""Subprocess of `doctor` that tries one source: `python -m agent.capture.camera_probe PICTURE OPEN_S READ_S`.
+"""Subprocess of `doctor` that tries one source: `python -m agent.capture.camera_probe PICTURE OPEN_S READ_S [CA_FILE]`.
 
 Takes one frame, saves it as PICTURE, and prints one line of JSON (ProbedCamera). The source comes on stdin,
 because every user of the device can read arguments, and the source may hold a password.
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from agent.capture.source import Image
 
 
-def main(text: str, picture: Path, open_s: float, read_s: float) -> ProbedCamera:
+def main(text: str, picture: Path, open_s: float, read_s: float, ca_file: str | None = None) -> ProbedCamera:
     """Take one frame of the source `text`; return the outcome."""
     import cv2  # noqa: PLC0415 - it reads QUIET when it is loaded
     import numpy as np  # noqa: PLC0415
@@ -31,7 +31,7 @@ def main(text: str, picture: Path, open_s: float, read_s: float) -> ProbedCamera
     from agent.capture.sources import create  # noqa: PLC0415 - it loads cv2
 
     begun_s = time.monotonic()
-    source = create(text, lambda _warning: None, Patience(open_s, read_s))
+    source = create(text, lambda _warning: None, Patience(open_s, read_s), ca_file)
     image: Image = np.zeros((1, 1, 3), np.uint8)
 
     def buffer(height: int, width: int) -> "Image":
@@ -86,7 +86,9 @@ def run() -> None:
     """Try the source that stdin names; print a camera's error as JSON instead of a traceback."""
     os.environ.update(QUIET)
     try:
-        probed = main(sys.stdin.buffer.read().decode(), Path(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3]))
+        probed = main(
+            sys.stdin.buffer.read().decode(), Path(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3]), *sys.argv[4:]
+        )
     except ChangeoverError as error:
         probed = ProbedCamera(error=redact(str(error)))
     sys.stdout.buffer.write(msgspec.json.encode(probed) + b"\n")

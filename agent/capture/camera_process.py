@@ -21,7 +21,8 @@ def main(child: Child[Any]) -> None:
 
     setup: CameraSetup = child.inbox.get()
     oom_score.raise_to(oom_score.CAMERA)
-    maker = partial(create, patience=Patience(setup.open_s, setup.read_s, first_frame=not setup.triggered))
+    patience = Patience(setup.open_s, setup.read_s, first_frame=not setup.triggered)
+    maker = partial(create, patience=patience, ca_file=setup.ca_file)
     Camera(child, setup, SlotWriter(setup.slot), maker).run()
     child.inbox.get()
 

@@ -31,6 +31,7 @@ _ADVICE: Final = (
     (r"resolve", "check the name in `source`, and this device's DNS"),
     (r"refused", "check address and port; is its stream switched on?"),
     (r"unreachable|No route", "check the address, and the network between"),
+    (r"ertificate", "it is not from the authority of `ca_file`, has expired, or is not for the host in `source`"),
     (r"TLS|SSL", "it answers, but not with TLS that is understood here: check scheme and port"),
     (r"Decoder not found", _CODINGS),
     (r"Invalid data", "what it sends is no video that can be read here: a web page, or a damaged file?"),
@@ -141,19 +142,25 @@ def video_file(path: Path) -> FfmpegSource:
     return FfmpegSource(f"video file {path}", f"file:{path}", {}, _FILE_PATIENCE, live=False)
 
 
-def network_stream(url: str, patience: Patience) -> FfmpegSource:
-    """Return a source for an RTSP or HTTP stream."""
-    return FfmpegSource(redact(url), url, ffmpeg_options(url), patience, live=True)
+def network_stream(url: str, patience: Patience, ca_file: str | None = None) -> FfmpegSource:
+    """Return a source for an RTSP or HTTP stream; see `ffmpeg_options` for `ca_file`."""
+    return FfmpegSource(redact(url), url, ffmpeg_options(url, ca_file), patience, live=True)
 
 
-def ffmpeg_options(url: str) -> dict[str, str]:
+def ffmpeg_options(url: str, ca_file: str | None = None) -> dict[str, str]:
     """Return FFmpeg's options for `url`.
+
+    With `ca_file`, a certificate is verified: from that authority, for the host of `url`.
 
     RTSP prefers TCP, because a packet lost over UDP shows as grey smears that a model takes for objects. The frame rate
     is not probed, because that takes a minute at one frame in 3 s.
     """
     options = {"fpsprobesize": "0"}
-    return options | {"rtsp_flags": "prefer_tcp"} if url.lower().startswith(("rtsp:", "rtsps:")) else options
+    if url.lower().startswith(("rtsp:", "rtsps:")):
+        options["rtsp_flags"] = "prefer_tcp"
+    if ca_file is not None:
+        options |= {"tls_verify": "1", "ca_file": ca_file}
+    return options
 
 
 def _bgr(frame: VideoFrame) -> Image:

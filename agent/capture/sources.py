@@ -18,9 +18,15 @@ _STREAMS: Final = frozenset({"rtsp", "rtsps", "http", "https"})
 _WANTED: Final = "use an rtsp, rtsps, http or https URL, /dev/video0, csi:0, gst:PIPELINE, a video file or a folder"
 
 
-def create(text: str, warn: Warn, patience: Patience = Patience()) -> Source:  # noqa: B008 - frozen
+def create(
+    text: str,
+    warn: Warn,
+    patience: Patience = Patience(),  # noqa: B008 - frozen
+    ca_file: str | None = None,
+) -> Source:
     """Return an unopened source for `text`; `warn` receives a text for each frame that is skipped.
 
+    `ca_file` is the authority of an rtsps or https camera's certificate; without it, the certificate is not verified.
     Looks at the disk to tell folders from files, so call it anew for each attempt. Raises MistakeError where `text` can
     never name a source, TransientError where its file or folder is missing.
     """
@@ -31,7 +37,7 @@ def create(text: str, warn: Warn, patience: Patience = Patience()) -> Source:  #
     if match := _SCHEME.match(text):
         if match["scheme"].lower() not in _STREAMS:
             raise MistakeError(f"{redact(text)} cannot be a source, there is no scheme {match['scheme']}://; {_WANTED}")
-        return network_stream(text, patience)
+        return network_stream(text, patience, ca_file)
     try:
         return _on_disk(Path(text), warn)
     except OSError as error:

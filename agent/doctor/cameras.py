@@ -9,7 +9,7 @@ import msgspec
 from agent.doctor.finding import Finding, fail, note, ok
 from agent.doctor.host import picture_folder
 from agent.doctor.subprocess_runner import run_apart
-from agent.messages.camera_names import is_camera
+from agent.messages.camera_names import is_camera, is_encrypted
 from agent.messages.errors import TransientError
 from agent.messages.probe_results import ProbedCamera
 from agent.settings import Settings, StreamSettings
@@ -34,7 +34,7 @@ def try_cameras(settings: Settings, *, held: bool) -> Iterator[Finding]:
 def _try(stream: StreamSettings, subject: str, picture: Path) -> Finding:
     try:
         patience_s = (stream.open_s, stream.stall_s or stream.open_s)
-        words = [str(picture), *map(str, patience_s)]
+        words = [str(picture), *map(str, patience_s), *([str(stream.ca_file)] if stream.ca_file else [])]
         said = run_apart(_MODULE, words, stream.source.encode(), sum(patience_s) + _DEADLINE_S)
     except TransientError as error:
         return fail(subject, f"{error}; is its driver well? `dmesg | tail` may say more")
@@ -46,4 +46,6 @@ def _try(stream: StreamSettings, subject: str, picture: Path) -> Finding:
     text += f"; see {probed.picture}" if probed.picture else "; its picture could not be saved"
     if probed.spread < _FLAT:
         return note(subject, f"{text}; the picture is all one colour: is the lens covered?")
+    if is_encrypted(stream.source) and stream.ca_file is None:
+        return note(subject, f"{text}; its certificate is not verified: set `ca_file`, or another device may answer")
     return ok(subject, text)

@@ -1,4 +1,4 @@
-"""Names of local cameras in `source`: `/dev/video0?format=MJPG&size=1280x720&rate=30`, `csi:0?size=...`.
+"""Kinds of `source`, and names of local cameras: `/dev/video0?format=MJPG&size=1280x720&rate=30`, `csi:0?size=...`.
 
 Read by settings, which reports mistakes, and by the camera process, which opens it.
 """
@@ -30,6 +30,11 @@ class CameraFormat(msgspec.Struct, frozen=True):
 def is_camera(source: str) -> bool:
     """Return True where `source` names a local camera; /dev/shm holds files."""
     return source.startswith(("/dev/", "csi:")) and not source.startswith(_FILES)
+
+
+def is_encrypted(source: str) -> bool:
+    """Return True where `source` is a network stream over TLS."""
+    return source.lower().startswith(("rtsps://", "https://"))
 
 
 def is_live(source: str) -> bool:

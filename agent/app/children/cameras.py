@@ -163,6 +163,7 @@ def _spec(stream: _Stream) -> ChildSpec:
         triggered=stream.settings.stall_s == 0 and is_live(stream.settings.source),
         open_s=stream.settings.open_s,
         read_s=stream.read_s,
+        ca_file=str(stream.settings.ca_file) if stream.settings.ca_file else None,
     )
     return ChildSpec(
         name=stream.child,

@@ -1,8 +1,8 @@
-"""Lower bound of the stall that any cache needs that loads on demand, with knowledge of the whole future.
+"""Lower bound of the stall of any cache that loads on demand, even one that knows the future.
 
-Exact, by dynamic programming over the sets that may be resident after each changeover. Belady's rule (evict what is
-used last) is optimal for pages only; models differ in size and cost. A policy that loads ahead, by announcements, can
-be below the bound.
+Exact, by dynamic programming over the sets that may be resident after each changeover. Belady's rule (evict the page
+used last) is optimal for pages only, because models differ in size and cost. A policy that loads announced models ahead
+can stay below the bound.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
