@@ -138,7 +138,7 @@ class Camera:
                 yield captured
 
     def _each(self, source: Source) -> Iterator[tuple[int, int]]:
-        """Yield capture times of every frame in order, paced, and held back while the worker is behind if so set up."""
+        """Yield capture times of every frame in order, paced, and where so set up only while none waits."""
         while True:
             self._clock.sleep(self._pacer.left_s(self._clock.monotonic()))
             while self._setup.wait_for_reader and not self._writer.wait_taken(READER_POLL_S):

@@ -11,7 +11,7 @@ WIDTH: Final = 64
 
 
 class DummySource:
-    """Source of `frames` frames, the n-th filled with the value n; a live one breaks after its last frame, others end.
+    """Source of `frames` frames, the n-th filled with n; after the last, a live one breaks and others end.
 
     `before` is called before every open and grab, to advance a clock or to raise.
     """

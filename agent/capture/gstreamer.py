@@ -50,7 +50,7 @@ class GstSource:
     def __init__(self, name: str, pipeline: str, patience: Patience) -> None:
         self.name = name
         self.live = True
-        self._pipeline: Final = pipeline
+        self.pipeline: Final = pipeline
         self._patience: Final = patience
         self._process: subprocess.Popen[bytes] | None = None
         self._selector: selectors.DefaultSelector | None = None
@@ -106,7 +106,7 @@ class GstSource:
             raise TransientError(
                 f"{self.name} needs {PROGRAM}: apt-get install gstreamer1.0-tools gstreamer1.0-plugins-good"
             )
-        words = [*shlex.split(self._pipeline), "!", *shlex.split(TAIL)]
+        words = [*shlex.split(self.pipeline), "!", *shlex.split(TAIL)]
         self._complaints = b""
         self._process = subprocess.Popen(
             # By the kernel, because a stalled pipeline never writes and so never notices a closed pipe.

@@ -63,9 +63,9 @@ def write(folder: Path, assets: Assets, broker_port: int, camera_url: str) -> Fi
     return Files(config, models, folder / _STATE / "cache")
 
 
-def demo_models() -> Path:
-    """Return the catalog of the trained demo models: beside this code, else in the working directory."""
-    places = [folder / "config" / "demo" / "models.toml" for folder in (_PROJECT, Path.cwd())]
+def demo_models(project: Path = _PROJECT) -> Path:
+    """Return the catalog of the trained demo models: in the project's folder, else in the working directory."""
+    places = [folder / "config" / "demo" / "models.toml" for folder in (project, Path.cwd())]
     file = next((place for place in places if place.is_file()), None)
     if file is None:
         raise MistakeError(f"the demo's models are missing: expected {places[1]}; run the demo in the project's folder")

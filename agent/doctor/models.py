@@ -23,7 +23,7 @@ def try_models(settings: Settings) -> Iterator[Finding]:
     """Try each version that a line, product or schedule names; the others are only counted."""
     catalog = Catalog.load(settings.catalog.file)
     used: dict[str, ModelVersion] = {}
-    for reference, variant in _named(settings):
+    for reference, variant in named_models(settings):
         version = catalog.find(reference, variant)
         if version is None:
             yield fail(f"model {reference}", f"is not in {catalog.file}: `changeover models add {reference} FILE`")
@@ -36,7 +36,8 @@ def try_models(settings: Settings) -> Iterator[Finding]:
         yield note("models", f"{left} more in the catalog are not named by any line, and were not tried")
 
 
-def _named(settings: Settings) -> Iterator[tuple[ModelReference, str]]:
+def named_models(settings: Settings) -> Iterator[tuple[ModelReference, str]]:
+    """Yield the references that lines, products and schedules name, each with its line's variant."""
     for line in settings.line.values():
         yield line.default, line.variant
         for reference in line.products.values():

@@ -27,7 +27,7 @@ _STEADY_S: Final = 30.0
 _EXIT_PATIENCE_S: Final = 0.1
 """Wait before SIGKILL, because a process that closed its channel is about to exit with a code that says more."""
 _LAST_PATIENCE_S: Final = 2.0
-"""Longer at the stop, because no loop waits then, and a killed process may take its time on a busy machine."""
+"""Longer at the stop, because no loop waits then, and a busy machine is slow to kill."""
 _HELLO_DEADLINE_S: Final = 30.0
 """Long, because imports from cold flash are slow; beats are due only after Hello."""
 

@@ -57,7 +57,7 @@ def test_a_rehearsal_learns_what_models_take(tiny_models: Make, tmp_path: Path) 
 
 def test_memory_is_followed_from_outside(tiny_models: Make, tmp_path: Path) -> None:
     plant = Plant(tmp_path / "plant", tiny_models("n", "s", "m"), (Station("1", 10, "n"),), str(300 << 20))
-    figures = memory._in_turn(plant, ("n", "s", "m"), rounds=2)
+    figures = memory.measure_in_turn(plant, ("n", "s", "m"), rounds=2)
     assert figures["peak_pss_bytes"] > figures["control_bytes"] + figures["worker_bytes"] > 20 << 20
     assert figures["camera_bytes"] > 10 << 20
     assert figures["worker_base_bytes"] > 20 << 20
@@ -69,7 +69,7 @@ def test_memory_is_followed_from_outside(tiny_models: Make, tmp_path: Path) -> N
 def test_drift_is_looked_at_in_one_state(tiny_models: Make, tmp_path: Path) -> None:
     models = tiny_models("n", "s", "m", "l", "x")
     plant = Plant(tmp_path / "plant", models, (Station("1", 10, "n"),), "300MiB")
-    figures = memory._drift(plant, swaps=6)
+    figures = memory.measure_drift(plant, swaps=6)
     assert figures["drift_swaps"] >= 6
     assert figures["drift_bytes"] == figures["drift_readings_bytes"][-1] - figures["drift_readings_bytes"][0]
     assert len(figures["first_loads_readings_bytes"]) == 3

@@ -14,6 +14,7 @@ from typing import TypeVar
 import psutil
 import pytest
 from support.rtsp_camera import SERVER, needs_rtsp_server
+from support.waiting import DEADLINE_S
 
 from agent.messages.children import (
     Beat,
@@ -29,7 +30,6 @@ from agent.messages.children import (
 from agent.processes.channel import Channel, ChannelClosedError, pair
 from agent.processes.slots.frame_slot import FrameSlot, SlotReader
 
-DEADLINE_S = 60.0
 CV2_GIVES_UP_S = 29.0  # without our time-outs
 Kind = TypeVar("Kind", bound=Message)
 Make = Callable[..., Path]

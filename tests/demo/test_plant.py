@@ -33,12 +33,12 @@ def test_an_installed_demo_finds_its_models_in_the_project_s_folder(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     here = plant_files.demo_models()
-    monkeypatch.setattr(plant_files, "_PROJECT", tmp_path / "site-packages")
+    installed = tmp_path / "site-packages"
     monkeypatch.chdir(here.parents[2])
-    assert plant_files.demo_models() == here
+    assert plant_files.demo_models(installed) == here
     monkeypatch.chdir(tmp_path)
     with pytest.raises(MistakeError, match="run the demo in the project's folder"):
-        plant_files.demo_models()
+        plant_files.demo_models(installed)
 
 
 def test_ctrl_c_ends_a_demo_whose_starter_ignores_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from support.running_agent import RunningAgent
 
 from agent.doctor.broker import try_broker
 from agent.doctor.checkpoints import try_checkpoints
-from agent.doctor.models import _named
+from agent.doctor.models import named_models
 from agent.doctor.service import sandbox_of
 from agent.inference import sandbox
 from agent.inference.sandbox import missing_walls
@@ -146,7 +146,7 @@ def test_the_variants_that_a_schedule_brings_are_tried_too() -> None:
         "line": {"line-1": {"default": "alpha", "products": {"17": "beta", "18": "beta:m"}}},
         "schedule": [rule | {"variant": "x"}, rule | {"model": "gamma"}],
     }
-    named = {(str(reference), variant) for reference, variant in _named(Settings.model_validate(raw))}
+    named = {(str(reference), variant) for reference, variant in named_models(Settings.model_validate(raw))}
     assert named == {
         *(("alpha", "n"), ("beta", "n"), ("beta:m", "n"), ("gamma", "n")),
         *(("alpha", "x"), ("beta", "x"), ("beta:m", "x")),

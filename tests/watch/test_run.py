@@ -16,14 +16,13 @@ import msgspec
 import pytest
 from support.brokers import Mosquitto, free_port
 from support.plant_told import BASE, detections, line_state, meta
+from support.waiting import DEADLINE_S
 
 from agent.messages.errors import EXIT_FAILED, EXIT_OK
 from agent.mqtt.blocking_client import BlockingClient, connected
 from agent.mqtt.endpoint.link_settings import settings_of
 from agent.settings import Settings
 from agent.watch.watch_command import run
-
-DEADLINE_S = 60.0
 
 
 def settings(port: int) -> Settings:

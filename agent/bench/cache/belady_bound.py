@@ -43,7 +43,7 @@ class BeladyBound:
         return self._worth_keeping(after)
 
     def _kept(self, resident: int, line: str, wanted: int) -> Iterator[int]:
-        """Yield the largest sets that may stay: with the active models, or without the line's old one if it must go."""
+        """Yield the largest sets that may stay, without the line's old model where it must go."""
         room = self._budget_bytes - self._bytes[wanted]
         others = 0
         for other, model in self._active.items():

@@ -12,7 +12,7 @@ from agent.bench.options import Options
 from agent.bench.plant.children import say
 
 BUDGETS: Final = (0.5, 0.6, 0.7, 0.8)
-"""Budgets as shares of all models' memory; small ones are skipped where the largest models of all lines do not fit."""
+"""Budgets as shares of all models' memory; those too small for the largest models of all lines are skipped."""
 ROOMY: Final = 0.7
 _LEAD_S: Final = 120.0
 _MIB: Final = 1 << 20

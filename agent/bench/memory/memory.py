@@ -41,8 +41,10 @@ def run(options: Options) -> dict[str, Any]:
     pairs = []
     for number in range(1 if options.quick else 2):
         say(f"memory: pair {number + 1}")
-        pairs.append((_in_turn(plant, SIZES, 2 if options.quick else 3), all_resident(models, options.folder, SIZES)))
-    drift = _drift(plant, options.swaps)
+        pairs.append(
+            (measure_in_turn(plant, SIZES, 2 if options.quick else 3), all_resident(models, options.folder, SIZES))
+        )
+    drift = measure_drift(plant, options.swaps)
     peaks = [ours["peak_pss_bytes"] for ours, _ in pairs]
     theirs = [other for _, other in pairs]
     return {
@@ -73,7 +75,7 @@ def _watch(undo: ExitStack, plant: Plant) -> _Watched:
     return _Watched(device, ledger, family, worker)
 
 
-def _in_turn(plant: Plant, names: tuple[str, ...], rounds: int) -> dict[str, Any]:
+def measure_in_turn(plant: Plant, names: tuple[str, ...], rounds: int) -> dict[str, Any]:
     """Activate every size on the line, round after round; the first round only warms the runtime up."""
     with ExitStack() as undo:
         watched = _watch(undo, plant)
@@ -170,7 +172,7 @@ def all_resident(models: Models, folder: Path, sizes: tuple[str, ...]) -> int:
         return int(median(one.bytes for one in probe.readings))
 
 
-def _drift(plant: Plant, swaps: int) -> dict[str, Any]:
+def measure_drift(plant: Plant, swaps: int) -> dict[str, Any]:
     """Swap at random among small sizes, and measure repeatedly in the same state: the largest model alone."""
     with ExitStack() as undo:
         watched = _watch(undo, plant)

@@ -33,12 +33,12 @@ def running(command: Sequence[object], log: Path) -> Iterator["subprocess.Popen[
             end(one)
 
 
-def end(process: "subprocess.Popen[bytes] | subprocess.Popen[str]") -> None:
-    """Stop a process and its descendants as systemd does: SIGTERM, then SIGKILL after a timeout."""
+def end(process: "subprocess.Popen[bytes] | subprocess.Popen[str]", patience_s: float = _STOP_S) -> None:
+    """Stop a process and its descendants as systemd does: SIGTERM, then SIGKILL after `patience_s`."""
     family = family_of(process.pid)
     process.terminate()
     try:
-        process.wait(_STOP_S)
+        process.wait(patience_s)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait(_STOP_S)

@@ -108,7 +108,7 @@ class Board:
 
 
 def _take(folds: dict[str, _Fold], id_: str, fresh: _Fold, said: TopicMessage) -> None:
-    """Fold a message into the row of `id_`, or into `fresh` as its new row; remove a row that is cleared."""
+    """Fold a message into the row of `id_`, new ones into `fresh`; remove a row that is cleared."""
     fold = folds.get(id_, fresh)
     fold.take(said)
     if fold.is_cleared:
