@@ -26,6 +26,11 @@ class Slot:
         self.state: Literal["drawn", "inferred", "decoded"] = "drawn"
         self._places: Final = places
 
+    @property
+    def usual_s(self) -> float:
+        """See InFlightLimiter."""
+        return self._places.usual_s
+
     def give_back(self) -> None:
         """End the use of it, however far the frame came."""
         self._places.give_back(self)
@@ -65,6 +70,16 @@ class InFlightLimiter:
         self._last_ended_ns = 0
         self._usual_run_ns = 0.0
         self._usual_lead_ns = 0.0
+        self._expected_ns = 0.0
+
+    @property
+    def usual_s(self) -> float:
+        """Usual duration of one inference; the expected one before the first."""
+        return (self._usual_run_ns or self._expected_ns) / 1e9
+
+    def expect(self, run_ns: int) -> None:
+        """Set how long the first inference is expected to take."""
+        self._expected_ns = run_ns
 
     def take(self, timeout_s: float, is_over: Callable[[], bool] = lambda: False, who: str = "") -> Slot | None:
         """Take a place for stream `who`. None when `timeout_s` has passed, or `is_over`, asked now and after `wake`."""
