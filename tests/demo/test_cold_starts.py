@@ -1,4 +1,4 @@
-"""The demo started cold, as in a fresh checkout, as often as `CHANGEOVER_COLD_STARTS` says."""
+"""The demo started cold, as in a fresh checkout, as often as `CHANGEOVER_TEST_COLD_STARTS` says."""
 
 import json
 import os
@@ -10,8 +10,8 @@ import pytest
 
 from agent.demo import material
 
-STARTS = int(os.environ.get("CHANGEOVER_COLD_STARTS", "50"))
-SECONDS = int(os.environ.get("CHANGEOVER_COLD_SECONDS", "30"))
+STARTS = int(os.environ.get("CHANGEOVER_TEST_COLD_STARTS", "50"))
+SECONDS = int(os.environ.get("CHANGEOVER_TEST_COLD_SECONDS", "30"))
 _DEADLINE_S = 300
 
 
@@ -23,9 +23,9 @@ def test_a_cold_start_exits_0(number: int, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "agent", "demo", "--seconds", str(SECONDS), "--json", "--no-view"]
     # nothing is found in an empty folder of compiled files, and nothing is written there
     cold = {"PYTHONPYCACHEPREFIX": str(tmp_path / "compiled"), "PYTHONDONTWRITEBYTECODE": "1"}
-    # because the agent takes each CHANGEOVER_ variable for a key of its configuration
-    ours = {name: value for name, value in os.environ.items() if not name.startswith("CHANGEOVER_COLD_")}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=_DEADLINE_S, check=False, env=ours | cold)
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=_DEADLINE_S, check=False, env={**os.environ, **cold}
+    )
     assert done.returncode == 0, (number, done.stdout[-2000:], done.stderr[-3000:])
     assert json.loads(done.stdout.splitlines()[-1])["ok"] is True
     assert not (tmp_path / "compiled").exists()
