@@ -37,7 +37,7 @@ class _LedgerView:
 
 @dataclass(frozen=True)
 class EvictionPlan:
-    """What has to go before a load fits."""
+    """The models that have to go before a load fits."""
 
     version: ModelVersion
     """The model to load."""

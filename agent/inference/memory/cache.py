@@ -22,7 +22,7 @@ _UNKNOWN: Final = Origin()
 
 @dataclass(frozen=True)
 class EvictionCandidates(Generic[Held]):
-    """What could go for a load, at one moment; some of it may be gone or in use by the time somebody acts on it."""
+    """The models that could go for a load; some may be gone or in use by the time somebody acts on it."""
 
     short_bytes: int
     """Bytes that the load is short of; negative where it fits."""

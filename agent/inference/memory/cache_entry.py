@@ -21,7 +21,7 @@ Held = TypeVar("Held", bound=Closable)
 
 @dataclass(frozen=True)
 class Origin:
-    """What a model is loaded by, for the footprint that its release corrects."""
+    """The backend and the footprint of a load; its release corrects the footprint."""
 
     backend: str = ""
     footprint_key: str = ""
@@ -40,7 +40,7 @@ class Entry(Generic[Held]):
     """Charged before the load."""
     origin: Origin = Origin()
     grown_bytes: int = 0
-    """What the process grew by in the load: the model, and what its runtime keeps."""
+    """Growth of the process in the load: the model, and what its runtime keeps."""
     phase: Phase = "loading"
     model: Held | None = None
     claims: set[str] = field(default_factory=set)

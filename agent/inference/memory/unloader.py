@@ -24,7 +24,7 @@ class _Kept:
 
     entry: Entry[Model]
     level_bytes: int
-    """What the process held then, beyond all other charges."""
+    """Bytes of the process then, beyond all other charges."""
 
 
 class Unloader:
