@@ -47,7 +47,7 @@ def run(*, seconds: float | None, as_json: bool, view: bool) -> int:
     _log.info("event=demo_material detail='fetching real pictures and a model, once'")
     files = material.fetch()
     with tempfile.TemporaryDirectory(prefix="changeover-demo-") as name:
-        ledger, _ = run_plant(Path(name), files, seconds, shows=shows)
+        ledger, _, _ = run_plant(Path(name), files, seconds, shows=shows)
     verdict = ledger.verdict()
     if as_json:
         sys.stdout.write(json.dumps(ledger.report()) + "\n")
@@ -56,8 +56,10 @@ def run(*, seconds: float | None, as_json: bool, view: bool) -> int:
     return EXIT_FAILED if verdict else EXIT_OK
 
 
-def run_plant(folder: Path, files: material.Material, seconds: float | None, *, shows: bool) -> tuple[Ledger, Board]:
-    """Run the plant in `folder`; return what the PLC counted, and what the live view showed last."""
+def run_plant(
+    folder: Path, files: material.Material, seconds: float | None, *, shows: bool
+) -> tuple[Ledger, Board, float]:
+    """Run the plant in `folder`; return the PLC's ledger, the live view's board, and the monotonic time of its end."""
     with ExitStack() as undo:
         port = undo.enter_context(embedded_broker(0)).port
         camera = undo.enter_context(ConveyorCamera(fps=plant.BELT_FPS))
@@ -82,7 +84,7 @@ def run_plant(folder: Path, files: material.Material, seconds: float | None, *, 
             lambda: _refuse(ledger),
         )
         _Run(peer, process, ledger, board, plc, screen).until(seconds)
-        return ledger, board
+        return ledger, board, time.monotonic()
 
 
 class _Run:
