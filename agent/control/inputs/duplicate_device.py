@@ -5,7 +5,7 @@ from typing import Final
 import msgspec
 
 from agent.control.actions import Action, DisconnectFor
-from agent.control.lines.report import alert, clear_ready
+from agent.control.lines.report import alert, clear_all
 from agent.control.state import Now, State
 from agent.messages.events import Received
 from agent.messages.payloads import Alert
@@ -77,6 +77,5 @@ def _suspect(state: State, now: Now, detail: str) -> list[Action]:
     identity.takeovers_s = []
     # Lasts until a new link has stayed quiet, because only that can clear the suspicion.
     identity.suspected_until_s = now.monotonic_s + RETRY_S + _WITHIN_S
-    actions = [action for line in state.lines.values() for action in clear_ready(line)]
-    actions += alert(state, Alert("duplicate_device", on=True, detail=detail))
+    actions = clear_all(state) + alert(state, Alert("duplicate_device", on=True, detail=detail))
     return [*actions, DisconnectFor(RETRY_S)]
