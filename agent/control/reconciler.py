@@ -41,6 +41,7 @@ from agent.messages.children import (
 )
 from agent.messages.events import LinkTakenOver, LinkUp, Noticed, Received
 from agent.messages.payloads import Alert
+from agent.messages.topics import of_stream
 
 Event = (
     Tick
@@ -180,7 +181,7 @@ def _stopped(state: State, now: Now) -> list[Action]:
     for line in state.lines.values():
         serving.lost(line, now)
     state.streams = dict.fromkeys(state.streams, "offline")
-    return [PublishState(f"stream/{stream}/status", b"offline") for stream in state.streams]
+    return [PublishState(of_stream(stream, "status"), b"offline") for stream in state.streams]
 
 
 def _tick(state: State, now: Now) -> list[Action]:

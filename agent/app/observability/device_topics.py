@@ -21,11 +21,11 @@ from agent.health.report import INTERVAL_S, DeviceReading, LinkReading, Reporter
 from agent.messages.children import CacheDecided, CacheState, MemoryKept
 from agent.messages.events import Received
 from agent.messages.payloads import Cache, Meta, MetaStream
+from agent.messages.topics import LINE_RETAINED, is_id
 from agent.mqtt.access.topic_filter import TopicFilter
 from agent.mqtt.link.link import Link
 from agent.mqtt.message import OutgoingMessage
 from agent.mqtt.publishing.publisher import Publisher
-from agent.mqtt.topics import LINE_RETAINED, is_id
 
 _RUNTIMES: Final = ("openvino", "onnxruntime", "ultralytics")
 """In the order that `backend = "auto"` prefers for an ONNX file."""

@@ -22,17 +22,12 @@ class _Meta(msgspec.Struct):
     boot: str
 
 
-def topic(base: str) -> str:
-    """Return the topic that reveals a second device with this id."""
-    return f"{base}/meta"
-
-
 def heard(state: State, message: Received, now: Now) -> list[Action]:
     """Suspect a duplicate where our own `meta` names a boot that was never ours.
 
     A payload retained before this boot's first connection is ignored, because this device may replace another one.
     """
-    if message.topic != topic(state.plant.base) or not 0 < len(message.payload) <= _MAX_META_BYTES:
+    if message.topic != f"{state.plant.base}/meta" or not 0 < len(message.payload) <= _MAX_META_BYTES:
         return []
     try:
         boot = msgspec.json.decode(message.payload, type=_Meta).boot

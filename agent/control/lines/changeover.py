@@ -12,6 +12,7 @@ from agent.messages.children import Preparing, SwapFailed, Swapped, SwapReport
 from agent.messages.errors import Reason
 from agent.messages.payloads import Ack, AckResult, Alert, Cause, Switch, SwitchResult
 from agent.messages.references import ModelVersion
+from agent.messages.topics import of_line
 
 _RESIDENT: Final = SwapReport("resident", "make-before-break", 0.0, 0.0, 0.0, 0)
 KEPT_ANSWERS: Final = 1024
@@ -253,7 +254,7 @@ def rejected(line: Line, cause: Cause, reason: Reason, now: Now) -> Action:
         blind_ms=0.0,
         frames_lost=0,
     )
-    return PublishEvent(f"line/{line.id}/switch", switch)
+    return PublishEvent(of_line(line.id, "switch"), switch)
 
 
 def _changeover(line: Line, to: ModelVersion, cause: Cause, commands: list[Command], now: Now) -> Changeover:
@@ -343,7 +344,7 @@ def _close(state: State, line: Line, outcome: _Outcome, now: Now) -> list[Action
         frames_lost=report.frames_lost if report else 0,
         detail=outcome.detail,
     )
-    actions: list[Action] = [PublishEvent(f"line/{line.id}/switch", switch), SaveSnapshot()]
+    actions: list[Action] = [PublishEvent(of_line(line.id, "switch"), switch), SaveSnapshot()]
     for command in pending.commands:
         actions += answer(state, command, ack_result, outcome.reason, outcome.detail)
     return actions

@@ -9,6 +9,7 @@ from agent.control.lines.policy import missing, ready_models, serves
 from agent.control.lines.serving import note_cap
 from agent.control.state import NOTHING, Line, Now, Stage, State
 from agent.messages.payloads import Alert, LineState, Phase, StreamStatus
+from agent.messages.topics import OfLine, of_line, of_stream
 
 CAMERA_PATIENCE_S: Final = 10.0
 """Time for a camera to open after the start, before its absence raises an alert."""
@@ -80,7 +81,7 @@ def moves(state: State, line: Line) -> bool:
 def stream_status(state: State, stream: str, status: StreamStatus, detail: str) -> list[Action]:
     """Record and publish a stream's status and its alert; an ended file raises none."""
     state.streams[stream] = status
-    actions: list[Action] = [PublishState(f"stream/{stream}/status", status.encode())]
+    actions: list[Action] = [PublishState(of_stream(stream, "status"), status.encode())]
     is_bad = status in {"stalled", "offline"}
     why = f"{status}: {detail}" if detail else status
     change = Alert("camera", is_bad, stream=stream, detail=why if is_bad else None)
@@ -182,8 +183,8 @@ def _say_ready(line: Line, value: str) -> list[Action]:
     return [*actions, PublishLive(line.id, value)] if actions else []
 
 
-def _say(line: Line, topic: str, payload: bytes) -> list[Action]:
+def _say(line: Line, topic: OfLine, payload: bytes) -> list[Action]:
     if line.published.payloads.get(topic) == payload:
         return []
     line.published.payloads[topic] = payload
-    return [PublishState(f"line/{line.id}/{topic}", payload)]
+    return [PublishState(of_line(line.id, topic), payload)]
