@@ -13,6 +13,7 @@ from agent.bench.options import Options
 from agent.bench.plant.broker import mosquitto
 from agent.messages.errors import TransientError
 from agent.messages.events import LinkUp, Listening
+from agent.messages.topics import Topics
 from agent.mqtt.blocking_client import BlockingClient, connected
 from agent.mqtt.endpoint.link_settings import LinkSettings
 from agent.mqtt.link.link import Link
@@ -20,7 +21,6 @@ from agent.mqtt.outbox.outbox import Outbox
 from agent.mqtt.outbox.outbox_item import Kind
 from agent.mqtt.outbox.sqlite_store import Bounds
 from agent.mqtt.publishing.publisher import Publisher
-from agent.mqtt.topics import Topics
 from agent.processes.loop import Loop
 
 HOUR: Final = 108_000

@@ -9,10 +9,10 @@ from typing import Final, ParamSpec
 from agent.control.inputs import routes
 from agent.doctor.finding import Finding, fail, note, ok
 from agent.messages.errors import MistakeError
+from agent.messages.topics import Topics
 from agent.mqtt.blocking_client import BlockingClient, BlockingClientError
 from agent.mqtt.embedded import find_mosquitto
 from agent.mqtt.endpoint.link_settings import LinkSettings, tls_of
-from agent.mqtt.topics import Topics
 from agent.settings import Settings
 
 Arguments = ParamSpec("Arguments")

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, TextIO
 
 from agent.messages.redact import redact
+from agent.messages.utc import utc_text
 
 FOLD_S: Final = 60.0
 _FOLDED_AT_MOST: Final = 256
@@ -70,8 +71,7 @@ class Formatter(logging.Formatter):
         if self._for_journal:
             priority = next((number for level, number in _PRIORITIES if record.levelno >= level), _DEBUG)
             return f"<{priority}>process={record.process}"
-        seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
-        return f"at={seconds}.{int(record.msecs):03d}Z process={record.process}"
+        return f"at={utc_text(record.created)} process={record.process}"
 
 
 if TYPE_CHECKING:

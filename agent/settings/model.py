@@ -16,6 +16,8 @@ from agent.settings import fields
 from agent.settings.units import CLOCK
 
 Publish = Literal["all", "changes", "summary"]
+"""Which detections of a stream are published."""
+PUBLISH_LEAST_FIRST: Final[tuple[Publish, ...]] = ("summary", "changes", "all")
 _LINE: Final = "the id of a configured line"
 
 

@@ -6,7 +6,7 @@ import msgspec
 
 from agent.messages.payloads import Ack, Alert, LineState, Meta, Switch
 from agent.messages.references import ModelReference
-from agent.mqtt.topics import Topics
+from agent.messages.topics import Topics
 from agent.switch.request import Request
 
 _REPORTS: Final = {"done": {"switched"}, "failed": {"failed", "superseded"}, "rejected": {"rejected"}}

@@ -9,7 +9,7 @@ import msgspec
 from agent.control.decoding.values import decode
 from agent.messages.errors import MistakeError
 from agent.messages.references import ModelReference
-from agent.mqtt.topics import is_id
+from agent.messages.topics import is_id
 
 GIVE_BACK: Final = "auto"
 

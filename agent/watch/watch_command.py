@@ -14,8 +14,8 @@ from rich.live import Live
 from rich.text import Text
 
 from agent.messages.errors import EXIT_FAILED, EXIT_OK
+from agent.messages.topics import Topics
 from agent.mqtt.endpoint.link_settings import for_client
-from agent.mqtt.topics import Topics
 from agent.settings import Settings
 from agent.watch.board.board import Board
 from agent.watch.feed import Feed, LinkNews

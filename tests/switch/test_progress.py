@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from agent.messages.errors import MistakeError, TransientError
-from agent.mqtt.topics import Topics
+from agent.messages.topics import Topics
 from agent.switch.outcome_text import as_json, error_of, readable
 from agent.switch.progress import Progress
 from agent.switch.request import Request, make_request

@@ -6,7 +6,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from agent.messages.payloads import Switch
-from agent.mqtt.topics import is_id
+from agent.messages.topics import is_id
 from agent.watch.board.device import DeviceFold
 from agent.watch.board.line import LineFold
 from agent.watch.board.rows import BrokerRow, DeviceRow, LineRow, Snapshot, StreamRow

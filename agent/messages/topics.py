@@ -1,4 +1,4 @@
-"""Topics that the device publishes to or sweeps; commands are in control's routes."""
+"""Names of all topics that the device publishes to, subscribes to or sweeps."""
 
 import re
 from collections.abc import Iterable
@@ -11,9 +11,13 @@ _ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 OfDevice = Literal["status", "meta", "cache", "health", "alert", "alerts", "ack"]
 OfLine = Literal["ready", "live", "phase", "model/state", "state", "switch"]
 OfStream = Literal["detections", "replay", "summary", "status"]
+LineCommand = Literal["product/set", "model/set", "prepare"]
+DeviceCommand = Literal["schedule/set", "bandwidth/set"]
 OF_DEVICE: Final[tuple[OfDevice, ...]] = get_args(OfDevice)
 OF_LINE: Final[tuple[OfLine, ...]] = get_args(OfLine)
 OF_STREAM: Final[tuple[OfStream, ...]] = get_args(OfStream)
+LINE_COMMANDS: Final[tuple[LineCommand, ...]] = get_args(LineCommand)
+DEVICE_COMMANDS: Final[tuple[DeviceCommand, ...]] = get_args(DeviceCommand)
 LINE_RETAINED: Final[tuple[OfLine, ...]] = ("ready", "phase", "model/state", "state")
 """Topics cleared of a line that is no longer configured."""
 _LINE_SWEPT: Final[tuple[OfLine, ...]] = ("ready", "phase", "live")
@@ -22,6 +26,16 @@ _LINE_SWEPT: Final[tuple[OfLine, ...]] = ("ready", "phase", "live")
 def is_id(text: str) -> bool:
     """Return True for a valid id of a device, line or stream."""
     return _ID.fullmatch(text) is not None
+
+
+def of_line(line: str, name: OfLine | LineCommand) -> str:
+    """Return a topic of a line, relative to the device; `+` stands for every line."""
+    return f"line/{line}/{name}"
+
+
+def of_stream(stream: str, name: OfStream) -> str:
+    """Return a topic of a stream, relative to the device; `+` stands for every stream."""
+    return f"stream/{stream}/{name}"
 
 
 @dataclass(frozen=True)
@@ -52,17 +66,17 @@ class Topics:
 
     def of_line(self, line: str, name: OfLine) -> str:
         """Return a topic of a line."""
-        return f"{self.base}/line/{line}/{name}"
+        return f"{self.base}/{of_line(line, name)}"
 
     def of_stream(self, stream: str, name: OfStream) -> str:
         """Return a topic of a stream."""
-        return f"{self.base}/stream/{stream}/{name}"
+        return f"{self.base}/{of_stream(stream, name)}"
 
     @property
     def swept(self) -> list[str]:
         """Filters heard only at the start of a connection: a duplicate's `meta`, and retained leftovers."""
-        lines = [f"{self.base}/line/+/{name}" for name in _LINE_SWEPT]
-        return [self.of_device("meta"), *lines, f"{self.base}/stream/+/status"]
+        lines = [self.of_line("+", name) for name in _LINE_SWEPT]
+        return [self.of_device("meta"), *lines, self.of_stream("+", "status")]
 
     def published(self, lines: Iterable[str], streams: Iterable[str]) -> list[str]:
         """Return every topic that a device with these lines and streams publishes to, without `ping`."""
