@@ -48,7 +48,7 @@ def run(*, seconds: float | None, as_json: bool, view: bool) -> int:
     _log.info("event=demo_assets detail='fetching real pictures and a model, once'")
     files = assets.fetch()
     with tempfile.TemporaryDirectory(prefix="changeover-demo-") as name:
-        observations, _ = run_plant(Path(name), files, seconds, shows=shows)
+        observations, _, _ = run_plant(Path(name), files, seconds, shows=shows)
     verdict = observations.verdict()
     if as_json:
         sys.stdout.write(json.dumps(observations.report()) + "\n")
@@ -57,8 +57,10 @@ def run(*, seconds: float | None, as_json: bool, view: bool) -> int:
     return EXIT_FAILED if verdict else EXIT_OK
 
 
-def run_plant(folder: Path, files: assets.Assets, seconds: float | None, *, shows: bool) -> tuple[Observations, Board]:
-    """Run the plant in `folder`; return the PLC's observations and the live view's board."""
+def run_plant(
+    folder: Path, files: assets.Assets, seconds: float | None, *, shows: bool
+) -> tuple[Observations, Board, float]:
+    """Run the plant in `folder`; return the PLC's observations, the live view's board, and its end (monotonic, s)."""
     with ExitStack() as undo:
         port = undo.enter_context(embedded_broker(0)).port
         camera = undo.enter_context(ConveyorCamera(fps=plant_files.BELT_FPS))
@@ -83,7 +85,7 @@ def run_plant(folder: Path, files: assets.Assets, seconds: float | None, *, show
             lambda: _refuse(observations),
         )
         _Run(peer, process, observations, board, plc, screen).until(seconds)
-        return observations, board
+        return observations, board, time.monotonic()
 
 
 class _Run:

@@ -3,9 +3,12 @@
 import hashlib
 import shutil
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Final
+from urllib.parse import unquote, urlsplit
 
+import msgspec
 import tomlkit
 
 import agent
@@ -41,6 +44,10 @@ _BUDGET: Final = "500MiB"
 _STATE: Final = "state"
 
 
+class _DirectUrl(msgspec.Struct):
+    url: str = ""
+
+
 @dataclass(frozen=True)
 class Files:
     """Paths of one run's files."""
@@ -63,13 +70,23 @@ def write(folder: Path, assets: Assets, broker_port: int, camera_url: str) -> Fi
     return Files(config, models, folder / _STATE / "cache")
 
 
-def demo_models(project: Path = _PROJECT) -> Path:
-    """Return the catalog of the trained demo models: in the project's folder, else in the working directory."""
-    places = [folder / "config" / "demo" / "models.toml" for folder in (project, Path.cwd())]
+def demo_models() -> Path:
+    """Return the catalog of the demo's models, which lie in the checkout and not in the wheel (decision 97)."""
+    places = [folder / "config" / "demo" / "models.toml" for folder in (_PROJECT, *_installed_from(), Path.cwd())]
     file = next((place for place in places if place.is_file()), None)
     if file is None:
-        raise MistakeError(f"the demo's models are missing: expected {places[1]}; run the demo in the project's folder")
+        raise MistakeError(f"the demo's models are not installed: run it in a checkout, where {places[-1]} would be")
     return file
+
+
+def _installed_from() -> list[Path]:
+    """Return the folder that pip installed this package from, as it notes it (PEP 610); nothing for a wheel."""
+    try:
+        noted = distribution("changeover").read_text("direct_url.json")
+        url = urlsplit(msgspec.json.decode(noted or "{}", type=_DirectUrl).url)
+    except (PackageNotFoundError, msgspec.DecodeError, ValueError):
+        return []
+    return [Path(unquote(url.path))] if url.scheme == "file" else []
 
 
 def _catalog(assets: Assets) -> dict[str, object]:

@@ -307,13 +307,18 @@ class StreamProgress(msgspec.Struct, frozen=True, array_like=True):
     """A frame was last taken without an answer."""
     missed: int
     """Frames in a row that were taken without an answer (failed or torn)."""
+    infer_ns: int = 0
+    """Usual duration of one inference of the serving model, 0 where unknown."""
 
 
 class Beat(Message, frozen=True):
     """Heartbeat of a child, sent every 0.25 s."""
 
     busy_since_ns: int = 0
-    """Start of the oldest call in progress (a read, an inference), CLOCK_MONOTONIC; 0: none."""
+    """Start of the oldest call in progress (a read, an inference), CLOCK_MONOTONIC; 0: none.
+
+    The start of a call that usually takes long is later by its grace.
+    """
     streams: tuple[StreamProgress, ...] = ()
     """Progress of the worker's streams."""
 

@@ -61,10 +61,13 @@ class Child(Generic[Incoming]):
             os._exit(0)
 
     @contextmanager
-    def busy(self) -> Iterator[None]:
-        """Mark a call that could hang; control kills the child where a mark outlasts its deadline."""
+    def busy(self, grace_s: float = 0.0) -> Iterator[None]:
+        """Mark a call that could hang; control kills the child where a mark outlasts its deadline.
+
+        `grace_s`: the mark counts only from so much later, because the call usually takes long.
+        """
         thread = threading.get_ident()
-        self._busy_since_ns[thread] = time.monotonic_ns()
+        self._busy_since_ns[thread] = time.monotonic_ns() + int(grace_s * 1e9)
         try:
             yield
         finally:

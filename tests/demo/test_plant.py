@@ -13,6 +13,8 @@ from agent.messages.errors import MistakeError, TransientError
 from agent.messages.references import ModelReference
 from agent.models.catalog import Catalog
 
+ROOT = Path(__file__).parents[2]
+
 
 def test_each_product_of_the_script_can_be_shown_and_checked() -> None:
     catalog = Catalog.load(plant_files.demo_models())
@@ -27,18 +29,6 @@ def test_each_product_of_the_script_can_be_shown_and_checked() -> None:
         assert version is not None
         assert version.classes == parts.classes
     assert plant_files.PRODUCTS.keys() <= {*SCRIPT}
-
-
-def test_an_installed_demo_finds_its_models_in_the_project_s_folder(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    here = plant_files.demo_models()
-    installed = tmp_path / "site-packages"
-    monkeypatch.chdir(here.parents[2])
-    assert plant_files.demo_models(installed) == here
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(MistakeError, match="run the demo in the project's folder"):
-        plant_files.demo_models(installed)
 
 
 def test_ctrl_c_ends_a_demo_whose_starter_ignores_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,3 +47,40 @@ def test_ctrl_c_ends_a_demo_whose_starter_ignores_it(monkeypatch: pytest.MonkeyP
         for number, handler in before.items():
             signal.signal(number, handler)
     assert found == [signal.default_int_handler] * 2
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Give what pip writes into site-packages, for an installed package that stands nowhere near the checkout."""
+    written = tmp_path / "site-packages" / "changeover-0.0.1.dist-info"
+    written.mkdir(parents=True)
+    (written / "METADATA").write_text("Metadata-Version: 2.1\nName: changeover\nVersion: 0.0.1\n")
+    monkeypatch.syspath_prepend(str(written.parent))
+    monkeypatch.setattr(plant_files, "_PROJECT", written.parent)
+    monkeypatch.chdir(tmp_path)
+    return written
+
+
+def test_an_installed_demo_finds_its_models_in_the_checkout_that_pip_installed(installed: Path, tmp_path: Path) -> None:
+    catalog = tmp_path / "a checkout" / "config" / "demo" / "models.toml"
+    catalog.parent.mkdir(parents=True)
+    catalog.touch()
+    (installed / "direct_url.json").write_text(f'{{"url": "{catalog.parents[2].as_uri()}", "dir_info": {{}}}}')
+    assert plant_files.demo_models() == catalog
+
+
+def test_an_installed_demo_finds_its_models_in_the_current_folder(
+    installed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert installed.exists()
+    monkeypatch.chdir(ROOT)
+    assert plant_files.demo_models() == ROOT / "config" / "demo" / "models.toml"
+
+
+@pytest.mark.parametrize(
+    "noted", ["", "{}", "[", '{"url": "https://x.example/changeover.whl"}', '{"url": "file:///nowhere"}']
+)
+def test_a_demo_without_its_models_says_where_they_would_be(installed: Path, noted: str) -> None:
+    (installed / "direct_url.json").write_text(noted)
+    with pytest.raises(MistakeError, match="not installed: run it in a checkout"):
+        plant_files.demo_models()

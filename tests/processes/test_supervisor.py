@@ -138,6 +138,12 @@ def test_a_child_that_hangs_in_one_call_is_killed_though_it_beats(post: Post) ->
     assert "one call" in hung.detail
 
 
+def test_a_call_that_usually_takes_long_is_not_a_hang_within_its_grace(post: Post) -> None:
+    post.start("slow", busy_deadline_s=0.5)
+    post.until(lambda: post.heard(CameraOpened))
+    assert not post.heard(ChildHung)
+
+
 def test_a_flooding_child_does_not_starve_another(post: Post) -> None:
     post.start("flood")
     post.until(lambda: len(post.said) > 1000)
