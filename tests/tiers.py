@@ -8,7 +8,6 @@ ROOT: Final = Path(__file__).parent
 UNIT: Final = (
     "app/test_alert_codes.py",
     "app/test_environment.py",
-    "app/test_health_parts.py",
     "app/test_ledger.py",
     "app/test_parts.py",
     "app/test_plc_page.py",
@@ -41,7 +40,6 @@ UNIT: Final = (
     "mqtt/test_notices.py",
     "mqtt/test_outbox.py",
     "mqtt/test_pace.py",
-    "mqtt/test_protocol.py",
     "mqtt/test_publisher.py",
     "mqtt/test_round_trip.py",
     "mqtt/test_schemas.py",

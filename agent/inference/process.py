@@ -29,7 +29,7 @@ def main(child: Child[Any]) -> None:
     setup = child.inbox.get()
     if not isinstance(setup, WorkerSetup):
         raise MistakeError(f"the first message to a worker is its set-up, not {type(setup).__name__}")
-    oom_score.volunteer(oom_score.WORKER)
+    oom_score.raise_to(oom_score.WORKER)
     threading.excepthook = lambda crash: _report(child, crash)
     worker = Worker(setup, Outlet(child.send, child.busy))
     child.progress = worker.progress

@@ -23,7 +23,6 @@ from agent.inference.swapping.load_queue import LoadQueue
 from agent.inference.swapping.model_loading import Load, ModelLoader
 from agent.inference.swapping.preloader import Preloader
 from agent.inference.swapping.swapper import Swapper
-from agent.inference.yolo.detections import utc_text
 from agent.messages.children import (
     Assign,
     CacheState,
@@ -36,6 +35,7 @@ from agent.messages.children import (
     WorkerSetup,
     WorkerStream,
 )
+from agent.messages.utc import utc_text_of_ns
 from agent.processes.slots.frame_slot import FrameSlot, SlotReader
 
 _LOG: Final = logging.getLogger(__name__)
@@ -163,4 +163,4 @@ class Worker:
 def _resident(row: Row) -> ResidentModel:
     last_use_unix_ns = time.time_ns() - (time.monotonic_ns() - row.last_use_ns)
     reserved_for = ",".join(row.reserved_for) or None
-    return ResidentModel(row.reference, row.bytes, row.state, utc_text(last_use_unix_ns), reserved_for)
+    return ResidentModel(row.reference, row.bytes, row.state, utc_text_of_ns(last_use_unix_ns), reserved_for)

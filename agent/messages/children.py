@@ -46,6 +46,8 @@ class CameraSetup(Message, frozen=True):
     """A pause without frames is no fault."""
     open_s: float = 10.0
     read_s: float = 3.0
+    ca_file: str | None = None
+    """Authority of the camera's TLS certificate; None: not verified."""
 
 
 # ---- camera process -> control

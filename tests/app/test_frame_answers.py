@@ -15,7 +15,7 @@ COUNTERS = {"cam-1": SlotCounters(offered=1, overwritten=0, taken=1, torn=0, las
 
 def turn_s(answers: Answers) -> float:
     line = Line("line-1", LineRules(MODEL, "n", {}, 30.0))
-    line.active = str(MODEL)
+    line.serving.model = str(MODEL)
     return answers.seen(COUNTERS, [line])["cam-1"].turn_s
 
 

@@ -14,13 +14,13 @@ from typing import Any
 
 import psutil
 import pytest
+from support.waiting import DEADLINE_S
 
 from agent.messages.children import CameraMessage, CameraOpened, CameraSetup, Hello, Message, SlotDescriptors
 from agent.messages.events import ChildHung, ChildLost, ChildUp
 from agent.processes.loop import Loop
 from agent.processes.supervisor import ChildSpec, Supervisor
 
-DEADLINE_S = 60.0
 TESTS = Path(__file__).parents[1]
 
 

@@ -59,7 +59,7 @@ class Answers:
 
     def seen(self, counters: Mapping[str, SlotCounters], lines: Iterable[Line]) -> dict[str, Seen]:
         """Return the frame timing of every stream."""
-        active = {line.id: line.active for line in lines}
+        active = {line.id: line.serving.model for line in lines}
         turns_s: dict[str | None, float] = {}
         for stream in self._streams.values():
             model = active[stream.line]

@@ -11,11 +11,11 @@ from agent.inference.backends import Model
 from agent.inference.memory.cache import Cache, Entry, EvictionCandidates, Origin
 from agent.inference.memory.eviction import Eviction, Score, Standby
 from agent.inference.memory.unloader import Unloader
-from agent.inference.yolo.detections import utc_text
 from agent.messages.children import CacheDecided, MemoryKept, Message
 from agent.messages.errors import OutOfMemoryError
 from agent.messages.payloads import CacheCandidate, CacheDecision, CacheReason, Verdict
 from agent.messages.references import ModelVersion
+from agent.messages.utc import utc_text_of_ns
 
 _LOOK_AGAIN_S: Final = 5.0
 """Interval of looks at bytes that did not come back."""
@@ -219,7 +219,7 @@ class AdmissionController:
 
     def _report(self, decided: _Decision, view: _LedgerView) -> None:
         decision = CacheDecision(
-            at=utc_text(time.time_ns()),
+            at=utc_text_of_ns(time.time_ns()),
             verdict=decided.verdict,
             reason=decided.reason,
             model=decided.version.reference,

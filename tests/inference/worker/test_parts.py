@@ -11,7 +11,7 @@ import pytest
 from agent.inference.memory import process_memory
 from agent.inference.process import versions
 from agent.inference.serving.frame_loss import FrameLossCounter
-from agent.inference.yolo.detections import utc_text
+from agent.messages.utc import utc_text_of_ns
 from agent.models import child_environment
 
 SECOND_NS = 1_000_000_000
@@ -127,7 +127,7 @@ def test_what_torch_holds_of_gpus_counts(monkeypatch: pytest.MonkeyPatch) -> Non
     ],
 )
 def test_times_are_utc_with_milliseconds(unix_ns: int, text: str) -> None:
-    assert utc_text(unix_ns) == text
+    assert utc_text_of_ns(unix_ns) == text
 
 
 def test_versions_are_found_without_importing() -> None:
