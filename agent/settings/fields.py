@@ -13,8 +13,8 @@ from urllib.parse import quote, urlsplit
 from pydantic import AfterValidator, BeforeValidator, InstanceOf, PlainSerializer, ValidationInfo
 
 from agent.messages import numbers
+from agent.messages.camera_names import is_camera, split
 from agent.messages.references import ModelReference
-from agent.messages.sources import is_camera, split
 from agent.settings.units import MemoryBudget, parse_budget, parse_clock, parse_days, parse_duration, parse_size
 
 ID: Final = "an id of 1 to 64 letters, digits, dots, dashes or underscores"

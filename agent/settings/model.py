@@ -137,6 +137,8 @@ class StreamSettings(Group):
     """0: never stalled."""
     open_s: Annotated[fields.Seconds, Field(gt=0)] = 10.0
     """Connect timeout of a network camera."""
+    ca_file: fields.FilePath | None = None
+    """Authority of an rtsps or https camera's certificate; None: the certificate is not verified."""
 
 
 class LineSettings(Group):
