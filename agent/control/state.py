@@ -126,7 +126,7 @@ class Override:
 
 @dataclass
 class Selection:
-    """What was asked for on a line; `lines/selection.py` assigns it."""
+    """Product and models that were selected for a line; `lines/selection.py` assigns it."""
 
     product: str | None = None
     product_cause: Cause | None = None

@@ -67,7 +67,11 @@ def test_a_failing_source_is_asked_again_and_closed_at_the_end(caplog: pytest.Lo
 
 
 def test_what_was_never_started_can_be_stopped() -> None:
-    Sampler("idle", int, 1.0).stop()
+    asked: list[int] = []
+    sampler = Sampler("idle", lambda: asked.append(1), 1.0, lambda: asked.append(2))
+    sampler.stop()
+    assert sampler.newest(time.monotonic(), 1e9) is None
+    assert asked == [], "nothing was opened, so nothing is closed"
 
 
 def test_an_absent_source_ends_its_thread() -> None:

@@ -40,7 +40,7 @@ def heard(state: State, message: Received, now: Now) -> list[Action]:
 
 
 def link_up(state: State, now: Now) -> list[Action]:
-    """Count the connection; one that lasts without a new sign clears the suspicion."""
+    """Count the connection; 30 s on it without another sign clear the suspicion."""
     state.identity.links += 1
     if state.identity.suspected_until_s is not None:
         state.identity.suspected_until_s = now.monotonic_s + _WITHIN_S
