@@ -182,4 +182,5 @@ def _corners(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
     """Turn centre and size (n, 4) into corners, column by column: four long sums take less time than n short ones."""
     columns = np.ascontiguousarray(boxes.T)
     half = columns[2:] / 2
-    return np.concatenate((columns[:2] - half, columns[:2] + half)).T
+    corners: NDArray[np.float32] = np.concatenate((columns[:2] - half, columns[:2] + half)).T
+    return corners
