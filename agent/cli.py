@@ -89,7 +89,7 @@ def run(config: Path | None) -> None:
 @click.option(
     "--seconds",
     type=click.FloatRange(min=0, min_open=True),
-    help="Stop after so long, on a busy machine up to twice; else at Ctrl-C.",
+    help="Stop after so long, on a busy machine up to 3 min later; else at Ctrl-C.",
 )
 @click.option("--json", "as_json", is_flag=True, help="End with one line of JSON: what was seen.")
 @click.option("--no-view", is_flag=True, help="Without the live view.")

@@ -1,4 +1,4 @@
-"""The tiers of the tests: `unit` starts no process, `slow` takes most of a minute, `system` is the rest."""
+"""The tiers of the tests: `unit` starts no process and opens no port, `slow` takes most of a minute."""
 
 from pathlib import Path
 from typing import Final
@@ -56,7 +56,7 @@ UNIT: Final = (
     "watch/test_board.py",
     "watch/test_view.py",
 )
-"""Files and folders whose tests start nothing; a fixture refuses it to them."""
+"""Files and folders whose tests start nothing; tests/conftest.py refuses it to them."""
 
 SLOW: Final = ("app/test_random_run.py", "bench", "chaos", "demo/test_demo.py", "inference/worker/test_churn.py")
 """Whole benchmarks, demos and long runs, in their short cut."""

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+from agent.bench.figures import percentile
 from agent.bench.options import Options
 from agent.bench.plant.broker import mosquitto
 from agent.messages.errors import TransientError
@@ -155,8 +156,7 @@ def _for(seconds: float) -> Callable[[], bool]:
 
 
 def _percentiles(values: list[float]) -> dict[str, float]:
-    ordered = sorted(values)
-    return {f"p{share}": ordered[min(len(ordered) - 1, len(ordered) * share // 100)] for share in (50, 99)}
+    return {f"p{share}": percentile(values, share) for share in (50, 99)}
 
 
 def _under_faults(seconds: float) -> dict[str, Any]:

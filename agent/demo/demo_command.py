@@ -30,6 +30,7 @@ _log: Final = logging.getLogger(__name__)
 _ROOT: Final = "changeover/v1"
 _BASE: Final = f"{_ROOT}/{plant_files.DEVICE}"
 _STOP_S: Final = 10.0
+_LONGER_S: Final = 180.0
 _STARTS_WITHIN_S: Final = 60.0
 _TICK_S: Final = 0.05
 _DRAW_S: Final = 0.25
@@ -105,13 +106,13 @@ class _Run:
     def until(self, seconds: float | None) -> None:
         """Run the plant for `seconds` after the agent is online.
 
-        The time is doubled where the verdict still lacks observations, because a busy machine is slow.
+        It goes on for up to 180 s more while the verdict lacks observations, because a busy machine is slow.
         """
         try:
             self._wait_online()
             begun_s, enough_s = time.monotonic(), float("inf") if seconds is None else seconds
             while (ran_s := time.monotonic() - begun_s) < enough_s or (
-                ran_s < 2 * enough_s and not self._observations.has_seen_all()
+                ran_s < enough_s + _LONGER_S and not self._observations.has_seen_all()
             ):
                 self._turn()
                 self._plc.tick(time.monotonic())

@@ -10,6 +10,7 @@ import msgspec
 from agent.demo.plant_files import BELT, BELT_STREAM, PEOPLE, PHOTOS_STREAM, PRODUCTS
 from agent.messages.payloads import DetectionsPayload, Switch
 from agent.messages.references import ModelReference
+from agent.watch.board.stream import percentile
 
 _FEWEST_CHANGEOVERS: Final = 3
 
@@ -74,8 +75,7 @@ class Observations:
 
     def latency_ms(self, share: int) -> float:
         """Return a nearest-rank percentile of the time from capture to publish."""
-        ordered = sorted(self.latencies_ms)
-        return round(ordered[min(len(ordered) - 1, len(ordered) * share // 100)], 1) if ordered else 0.0
+        return round(percentile(self.latencies_ms, share) or 0.0, 1)
 
     def has_seen_all(self) -> bool:
         """Return True once everything that the verdict needs was observed, right or wrong."""

@@ -80,7 +80,7 @@ def demo_models() -> Path:
 
 
 def _installed_from() -> list[Path]:
-    """Return the folder that pip installed this package from, as it notes it (PEP 610); nothing for a wheel."""
+    """Return the folder that pip installed this package from (direct_url.json, PEP 610); empty for a wheel."""
     try:
         noted = distribution("changeover").read_text("direct_url.json")
         url = urlsplit(msgspec.json.decode(noted or "{}", type=_DirectUrl).url)

@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ each_base = pytest.mark.parametrize(
 )
 
 
+@cache
 def entries(file: Path) -> list[tuple[Requirement, list[str]]]:
     """Return what a lock file names, each with its hashes."""
     found = []
@@ -56,6 +58,7 @@ def environment(target: tuple[str, str]) -> dict[str, str]:
     }
 
 
+@cache
 def locked(file: Path, target: tuple[str, str]) -> dict[str, str]:
     """Return the versions by name that hold for one Python on one machine."""
     found: dict[str, str] = {}

@@ -49,8 +49,8 @@ class Stress:
     def look(self, now_s: float, reading: Reading, memory: HostReading | None, largest_rank: float | None) -> list[Cap]:
         """Return changed caps. `largest_rank` is that of the largest serving variant; None: nothing serves."""
         found: list[tuple[Rule, tuple[_State, str] | None]] = [
-            ("temperature", _heat(reading, self._hot_c)),
-            ("memory", _want(memory) if memory is not None else None),
+            ("temperature", _temperature_state(reading, self._hot_c)),
+            ("memory", _memory_state(memory) if memory is not None else None),
         ]
         return [
             Cap(rule, self._cap_levels[rule].max_variant, state[1])
@@ -82,9 +82,9 @@ class _CapLevels:
         if state != "good":
             self._good_since_s = None
         if state == "worst":
-            self._go(len(_LEVELS) - 1, now_s)
+            self._set_level(len(_LEVELS) - 1, now_s)
         elif state == "bad" and (self._level is None or now_s - self._stepped_s >= STEP_S):
-            self._go(self._below(largest_rank), now_s)
+            self._set_level(self._below(largest_rank), now_s)
         elif state == "good" and self._level is not None:
             self._calm(now_s)
         return self._level != before
@@ -95,7 +95,7 @@ class _CapLevels:
             self._good_since_s = now_s
         elif now_s - self._good_since_s >= CALM_S:
             self._good_since_s = now_s
-            self._go(self._level - 1 if self._level else None, now_s)
+            self._set_level(self._level - 1 if self._level else None, now_s)
 
     def _below(self, largest_rank: float | None) -> int:
         """Return the next level that lowers a serving variant; else the last one."""
@@ -103,12 +103,12 @@ class _CapLevels:
         above = min(present, largest_rank if largest_rank is not None else float("inf"))
         return next((index for index, (_, rank) in enumerate(_LEVELS) if rank < above), len(_LEVELS) - 1)
 
-    def _go(self, level: int | None, now_s: float) -> None:
+    def _set_level(self, level: int | None, now_s: float) -> None:
         if level != self._level:
             self._level, self._stepped_s = level, now_s
 
 
-def _heat(reading: Reading, hot_c: float | None) -> tuple[_State, str] | None:
+def _temperature_state(reading: Reading, hot_c: float | None) -> tuple[_State, str] | None:
     fixed_c = hot_c + _BAD_MARGIN_C if hot_c is not None else None
     limits = {name: fixed_c if fixed_c is not None else zone.limit_c for name, zone in reading.zones.items()}
     margins = {name: limit - reading.zones[name].celsius for name, limit in limits.items() if limit is not None}
@@ -116,13 +116,13 @@ def _heat(reading: Reading, hot_c: float | None) -> tuple[_State, str] | None:
         return None
     name = min(margins, key=lambda one: margins[one])
     value = f"{name} {reading.zones[name].celsius:.1f} C, limit {limits[name]:g} C"
-    return _judged(margins[name], 0.0, _BAD_MARGIN_C, _GOOD_MARGIN_C), value
+    return _state_of(margins[name], 0.0, _BAD_MARGIN_C, _GOOD_MARGIN_C), value
 
 
-def _want(memory: HostReading) -> tuple[_State, str]:
+def _memory_state(memory: HostReading) -> tuple[_State, str]:
     free = memory.free_bytes / memory.total_bytes
     stalled, halted = memory.stalled or 0.0, memory.halted or 0.0
-    state = _judged(free, _WORST_FREE, _BAD_FREE, _GOOD_FREE)
+    state = _state_of(free, _WORST_FREE, _BAD_FREE, _GOOD_FREE)
     if halted >= _WORST_HALTED:
         state = "worst"
     elif stalled >= _BAD_STALLED and state != "worst":
@@ -132,7 +132,7 @@ def _want(memory: HostReading) -> tuple[_State, str]:
     return state, f"{free:.0%} free, stalled {stalled:.0%}"
 
 
-def _judged(margin: float, worst: float, bad: float, good: float) -> _State:
+def _state_of(margin: float, worst: float, bad: float, good: float) -> _State:
     if margin <= worst:
         return "worst"
     if margin <= bad:

@@ -1,4 +1,4 @@
-"""What OpenVINO reads: a detection model of an ONNX or IR file as a graph that takes a canvas as it is."""
+"""Reads an ONNX or IR file for OpenVINO, as a graph that takes a canvas as it is."""
 
 import math
 import sys

@@ -93,8 +93,8 @@ class ModelLoader:
         with load_priority.lowered(self._priority(job), may_stay=False):
             file = self._verify(job.version)
         verify_ms = _ms_since(began_ns)
+        model, before_bytes = None, process_memory.process_bytes()
         entry = self._admit(job, file)
-        model, before_bytes = None, 0
         try:
             is_first = self._import_runtime(file.origin.backend)
             process_memory.trim()

@@ -1,4 +1,4 @@
-"""One try of one model, in a process of its own, with the arguments COMPUTE and CACHE_DIR.
+"""Tries one model in a process of its own, with the arguments COMPUTE and CACHE_DIR.
 
 Reads a version from stdin, compares its file to the catalog, loads it, warms it up and proves it on its golden
 pictures; prints one line of JSON. For `doctor`: what a runtime does here, crash or hang, happens to this process only.

@@ -1,4 +1,4 @@
-"""An answer as the contract's JSON carries it, and as control counts it."""
+"""Encodes the objects of a frame as the contract's JSON, with the counts that control needs."""
 
 from collections import Counter
 from typing import Final
@@ -14,7 +14,7 @@ from agent.processes.slots.frame_slot import Frame
 
 _ENCODER = msgspec.json.Encoder()
 _MOST_BYTES: Final = MAX_MESSAGE_BYTES - 4096
-"""Of an answer in a message, beside what else stands there."""
+"""Of an answer; the rest of a message is for its other fields."""
 _COUNT_BYTES: Final = 16
 
 

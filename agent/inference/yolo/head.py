@@ -1,4 +1,4 @@
-"""From a model's raw output to objects: how its layout is read."""
+"""Decodes a model's raw output into objects, by its layout."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -76,7 +76,7 @@ class Head:
         return self._read(raw[0], placement)
 
     def require_right(self, raw: _Raw) -> None:
-        """Look at every number.
+        """Check every number of a raw output, float (1, ...).
 
         Raises ModelError: "proof_failed" where one is NaN or infinite, "implausible" where the layout cannot answer so.
         """
@@ -139,7 +139,7 @@ class Head:
         classes: NDArray[np.intp],
         placement: Placement,
     ) -> Objects:
-        """Leave out rivals of boxes (n, 4), corners in pixels of the input, with the score and class of each."""
+        """Suppress boxes (n, 4), corners in pixels of the input, that overlap one of a greater score."""
         kept = suppress(corners, scores, classes, self.iou)
         return Objects(placement.to_picture(corners[kept]), scores[kept], classes[kept].astype(np.int32))
 

@@ -1,6 +1,6 @@
-"""The one table of layouts: what a raw output can be, by what the file says, then by its shape.
+"""Table of layouts: recognises a raw output by the metadata of its file, then by its shape.
 
-Where two readings are left, the model is refused and both are named: a guess would be served in silence.
+Where two readings are left, the model is refused and both are named, because a guess would be served in silence.
 """
 
 from collections.abc import Callable, Sequence
@@ -68,7 +68,9 @@ class _Reading:
 def recognise(
     version: ModelVersion, facts: FileFacts, shape: Sequence[int], imgsz: tuple[int, int], classes: int
 ) -> Layout:
-    """Return the layout of an output of `shape`: the catalog's word, else what the file says, else the only one left.
+    """Return the layout of an output: the catalog's word, else the metadata's, else the only one that fits.
+
+    `shape` has OPEN for each side that the file leaves open; `imgsz` is height and width; `classes` counts the names.
 
     Raises ModelError("unclear_layout") where two are left, and ModelError("proof_failed") where none is.
     """

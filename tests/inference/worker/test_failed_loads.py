@@ -7,6 +7,7 @@ import pytest
 from inference.worker.dummies import MIB, Behaviour, DummyRuntime, PlantOfDummies, wait_for
 from inference.worker.plant import decisions, offer
 
+from agent.inference.memory import process_memory
 from agent.inference.memory.admission import AdmissionController
 from agent.inference.preparing.background_builder import BackgroundBuilder
 from agent.messages.children import Breaking, Log, SwapFailed, Swapped
@@ -54,6 +55,26 @@ def test_a_load_that_breaks_after_its_proof_leaves_nothing(
         assert plant.refusal(odd).reason == "load_failed"
     plant.wait_for_ledger({"good:n@1": "active"})
     assert runtime.held_bytes == 60 * MIB
+    plant.switch(odd)
+
+
+def test_a_load_that_breaks_before_its_model_is_there_gives_its_charge_back(
+    new_dummies: NewDummies, runtime: DummyRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures = iter([OSError("too many open files")])
+
+    def fail_once() -> None:
+        for error in failures:
+            raise error
+
+    plant = new_dummies()
+    good, odd = runtime.make("good"), runtime.make("odd")
+    plant.switch(good)
+    with monkeypatch.context() as broken:
+        broken.setattr(process_memory, "trim", fail_once)
+        assert plant.refusal(odd).reason == "load_failed"
+    plant.wait_for_ledger({"good:n@1": "active"})
+    assert not plant.of(Log), "no byte was missed"
     plant.switch(odd)
 
 
