@@ -72,7 +72,7 @@ def words_of(slot: FrameSlot) -> Iterator["memoryview[int]"]:
 
 @pytest.mark.parametrize("cause", ["fail", "stop", "stand", "frozen"])
 def test_ready_goes_and_comes_with_the_answers(agent: AgentHere, orders: Path, cause: str) -> None:
-    agent._agent._state.lines["line-1"].on_trial_until_s = 0.0  # as if the swap were long ago
+    agent._agent._state.lines["line-1"].assignment.trial_until_s = 0.0  # as if the swap were long ago
     mark, began_s = len(agent.heard), time.monotonic()
     frozen(agent) if cause == "frozen" else orders.write_text(cause)
     agent.until_said("line/line-1/ready", "0", mark)

@@ -22,7 +22,7 @@ GATE = Gate(["line-1"], ["cam-1"])
 GOOD = said.Detections("cam-1", "a:n@1", 5, NOW_NS - 5, b'"model":"a:n@1","objects":[]}', (("cap", 1),))
 REPORT = SwapReport("cold", "make-before-break", 1.0, 1.0, 0.0, 0)
 SWAPPED = said.Swapped("line-1", 1, "a:n@1", REPORT)
-PROGRESS = StreamProgress("cam-1", NOW_NS, NOW_NS, 0, 0)
+PROGRESS = StreamProgress("cam-1", NOW_NS, NOW_NS, 0, 0, NOW_NS)
 POSSIBLE: list[Message] = [
     GOOD,
     SWAPPED,

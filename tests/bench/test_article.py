@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agent.bench.article.reference import reference
 from agent.bench.memory.memory import all_resident
 from agent.bench.plant.labels import is_label_of, marker_of
 from agent.bench.plant.models import Models, ensure
+from agent.bench.reference.manager_client import reference
 from agent.inference.backends import load
 from agent.inference.yolo.detections import objects_of
 from agent.messages.errors import TransientError
@@ -49,7 +49,7 @@ def test_the_reference_manager_swaps_and_says_how_long_it_took(models: Models, t
         cold_ms, resident_ms = manager.swap_ms("n"), manager.swap_ms("n")
         assert cold_ms > resident_ms > 0
         assert manager.swap_ms("n", "onnx") > 0
-        with pytest.raises(TransientError, match=r"article\.process"):
+        with pytest.raises(TransientError, match=r"reference\.manager_process"):
             manager.swap_ms("q")
 
 

@@ -7,9 +7,9 @@ import pytest
 
 from agent.bench.memory.ledger_watch import LedgerWatch, Load, Release, returned_shares, transients
 from agent.bench.memory.process_memory import Probe, Reading
+from agent.bench.plant.bench_plant import BASE
 from agent.bench.plant.device import Changeover
-from agent.bench.plant.observer import Seen, Witness, gaps
-from agent.bench.plant.plant import BASE
+from agent.bench.plant.observer import Observer, Seen, gaps
 from agent.bench.swap.resident_swaps import lost
 from agent.messages.payloads import Cache, CacheModel, Cause, Switch
 from agent.mqtt.blocking_client import Arrival
@@ -40,10 +40,10 @@ def detections(label: str | None, model: str = "part-n-b:n@1", **fields: Any) ->
 
 
 def wrong(*arrivals: Arrival) -> int:
-    witness = Witness()
+    observer = Observer()
     for arrival in arrivals:
-        witness.take(arrival)
-    return witness.wrong_model
+        observer.take(arrival)
+    return observer.wrong_model
 
 
 def test_a_label_of_another_model_betrays_it() -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import psutil
 import pytest
 
-from agent.capture.probe_process import save
+from agent.capture.camera_probe import save
 from agent.doctor import cameras
 from agent.settings import load
 
@@ -24,7 +24,7 @@ def test_no_argument_of_any_process_holds_the_cameras_password(
     stream_url: str, stall: threading.Event, tmp_path: Path
 ) -> None:
     stall.set()  # so that it takes the time that it takes to look at it
-    command = [sys.executable, "-m", "agent.capture.probe_process", str(tmp_path / "doctor" / "cam-1.jpg"), "2", "2"]
+    command = [sys.executable, "-m", "agent.capture.camera_probe", str(tmp_path / "doctor" / "cam-1.jpg"), "2", "2"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as trial:
         assert trial.stdin is not None
         assert trial.stdout is not None
@@ -52,6 +52,28 @@ def test_the_doctor_hands_the_source_over_unseen(monkeypatch: pytest.MonkeyPatch
     )
     assert [one.text for one in cameras.try_cameras(load(file, {}), held=False)] == ["enough"]
     assert seen == [([str(tmp_path / "doctor" / "cam-1.jpg"), "10.0", "3.0"], b"rtsp://user:secret@127.0.0.1/x")]
+
+
+@pytest.mark.parametrize(("ca_file", "verdict"), [("", "note"), ('ca_file = "ca.pem"\n', "ok")])
+def test_the_doctor_says_that_a_certificate_is_not_verified(
+    ca_file: str, verdict: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    seen: list[list[str]] = []
+
+    def apart(_module: str, arguments: list[str], _given: bytes, _deadline_s: float) -> bytes:
+        seen.append(arguments[3:])
+        return b'{"name": "https://camera/x", "spread": 50.0}'
+
+    monkeypatch.setattr(cameras, "run_apart", apart)
+    file = tmp_path / "changeover.toml"
+    file.write_text(
+        f'[device]\nstate_dir = "{tmp_path}"\n[line.l]\ndefault = "x"\n'
+        f'[[stream]]\nid = "cam-1"\nline = "l"\nsource = "https://camera/x"\n{ca_file}'
+    )
+    (finding,) = cameras.try_cameras(load(file, {}), held=False)
+    assert finding.verdict == verdict
+    assert ("not verified" in finding.text) == (verdict == "note")
+    assert seen == [[str(tmp_path / "ca.pem")] if ca_file else []]
 
 
 def test_a_picture_takes_the_place_of_the_one_before(tmp_path: Path, make_picture: Callable[..., Path]) -> None:

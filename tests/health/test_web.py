@@ -9,12 +9,11 @@ from contextlib import ExitStack, suppress
 from http import HTTPStatus
 
 import pytest
+from support.waiting import DEADLINE_S
 
 from agent.health.metrics import http_server as module
 from agent.health.metrics.http_server import HttpServer, Page
 from agent.messages.errors import TransientError
-
-DEADLINE_S = 60.0
 
 
 @pytest.fixture

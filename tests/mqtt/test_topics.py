@@ -5,8 +5,8 @@ from paho.mqtt.client import topic_matches_sub
 
 from agent.control.inputs import routes
 from agent.messages.errors import MistakeError
+from agent.messages.topics import Topics, is_id
 from agent.mqtt.endpoint.link_settings import Address, parse_url, settings_of
-from agent.mqtt.topics import Topics, is_id
 
 TOPICS = Topics("changeover/v1", "box-7")
 BASE = "changeover/v1/box-7"

@@ -177,6 +177,7 @@ def test_a_dry_run_does_nothing_and_runs_no_module_of_the_current_folder(tmp_pat
         cwd=here, env=environment, capture_output=True, text=True, check=False, timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+    assert "--no-deps" in done.stdout
     assert "--require-hashes --only-binary :all:" in done.stdout
     assert not (tmp_path / "ran").exists()
     assert list(temporary.iterdir()) == []

@@ -21,8 +21,8 @@ from agent.inference.backends.alike import require_alike
 from agent.inference.backends.detector import UNMEASURED, Detector, Untyped
 from agent.inference.backends.errors import loading
 from agent.inference.backends.onnx_steps import steps_of
-from agent.inference.backends.outputs import require_first
 from agent.inference.yolo.head import Head
+from agent.inference.yolo.layouts import require_first
 from agent.inference.yolo.letterbox import Canvas
 from agent.inference.yolo.metadata import FileFacts, agreed_imgsz, read_facts
 from agent.inference.yolo.scaling import takes_bytes
@@ -195,8 +195,7 @@ class _Request:
                 cv2.multiply(self._plane, self._scale, dst=self._scaled[0, target], dtype=cv2.CV_32F)  # type: ignore[call-overload]
         if self._input.dtype == np.float16:
             np.copyto(self._input, self._scaled, casting="same_kind")
-        if self._output is None:  # bound anew, as the runtime would fill the rows of the frame before
-            self._binding.clear_binding_outputs()
+        if self._output is None:  # bound anew, because the runtime would fill the rows of the frame before
             self._binding.bind_output(self._open_output, "cpu")
         with self._running:
             self._session.run_with_iobinding(self._binding)
