@@ -22,6 +22,8 @@ MEMORY_BYTES: Final = 4 * 2**20
 DOUBT_S: Final = 1.0
 """Messages unacknowledged for longer are written to disk."""
 _EVENT_DOUBT_S: Final = 0.1
+_LATE_S: Final = 5.0
+"""Answers count as late for this long after one was, because a bad link is bad again soon."""
 _FETCH: Final = 64
 _HUNG_S: Final = 3.0
 """A disk that takes longer no longer delays new messages, at the cost of their order."""
@@ -73,6 +75,7 @@ class Outbox:
         self._oldest_on_disk_s: float | None = None
         self._handed_bytes = 0
         self._is_hung = False
+        self._late_until_s = 0.0
         self._when_written: Final[dict[int, Callable[[], None]]] = {}
         self._loop: LoopLike | None = None
         self._notices: AlertLatch | None = None
@@ -94,7 +97,7 @@ class Outbox:
         if self._writer is None or self._loop is None:
             return
         self.back()
-        self.tick(is_up=False)
+        self.tick(is_in_doubt=True)
         is_over = self._writer.stop()
         self._loop.unregister(self._wake)
         self._loop = self.disk_answers = None
@@ -114,6 +117,11 @@ class Outbox:
     def dropped(self, kind: Kind) -> int:
         """Return the number of messages of a class dropped since the start."""
         return self._dropped_here[kind] + self._dropped_there[kind]
+
+    @property
+    def answers_are_late(self) -> bool:
+        """True where a message in flight had no answer for 1 s, and for 5 s afterwards."""
+        return self._clock() < self._late_until_s
 
     @property
     def has_unsent(self) -> bool:
@@ -155,6 +163,7 @@ class Outbox:
     def track_in_flight(self, kind: Kind, message: OutgoingMessage) -> OutboxItem:
         """Track a message that is sent at once; `message` is what to send if it is requeued."""
         entry = self._entry(kind, message)
+        entry.sent_s = entry.kept_s
         self._lanes[kind].taken[entry.number] = entry
         return entry
 
@@ -174,6 +183,8 @@ class Outbox:
         if self._writer is not None and self._loop is not None and lane.wants_more and len(lane.ahead) < _FETCH // 2:
             lane.is_asking, lane.asked_s = True, self._clock()
             self._writer.fetch(kind, lane.cursor, _FETCH, lane.asked)
+        if entry is not None:
+            entry.sent_s = self._clock()
         return entry
 
     def has_older_on_the_wire(self, entry: OutboxItem, parked: Collection[int]) -> bool:
@@ -200,8 +211,18 @@ class Outbox:
             lane.back()
         self._bound_memory()
 
-    def tick(self, *, is_up: bool) -> None:
-        """Write messages unacknowledged for 1 s to disk, and drop expired ones; call each 0.5 s."""
+    def secure(self) -> None:
+        """Write every message to disk that is in memory alone, because the link is in doubt."""
+        now_s = self._clock()
+        for lane in self._lanes.values():
+            self._hand_waiting(lane, now_s)
+            self._hand_in_flight(lane, now_s)
+
+    def tick(self, *, is_in_doubt: bool) -> None:
+        """Write messages to disk, where the link is well only those unacknowledged for 1 s; drop expired ones.
+
+        Call it each 0.5 s.
+        """
         now_s = self._clock()
         hung = [lane.look(now_s - _HUNG_S) for lane in self._lanes.values()]
         self._is_hung = any(hung)
@@ -209,10 +230,10 @@ class Outbox:
             self._writer_is_gone()
         for kind, lane in self._lanes.items():
             doubt_s = _EVENT_DOUBT_S if kind is Kind.EVENT else DOUBT_S
-            self._hand_waiting(lane, now_s - doubt_s if is_up and kind not in self._at_once else now_s)
-            for entry in lane.taken.values():
-                if not entry.handed and entry.kept_s <= now_s - doubt_s:
-                    self._hand(entry)
+            self._hand_waiting(lane, now_s if is_in_doubt or kind in self._at_once else now_s - doubt_s)
+            self._hand_in_flight(lane, now_s if is_in_doubt else now_s - doubt_s)
+            if any(entry.sent_s is not None and entry.sent_s <= now_s - DOUBT_S for entry in lane.taken.values()):
+                self._late_until_s = now_s + _LATE_S
             while lane.waiting and lane.waiting[0].kept_s < now_s - self._bounds.max_age_s:
                 self._drop(kind)
         self._bound_memory()
@@ -228,6 +249,11 @@ class Outbox:
             entry = lane.drop_oldest()
             lane.writing[entry.number] = entry
             self._hand(entry)
+
+    def _hand_in_flight(self, lane: ClassQueue, up_to_s: float) -> None:
+        for entry in lane.taken.values():
+            if not entry.handed and entry.kept_s <= up_to_s:
+                self._hand(entry)
 
     def _hand(self, entry: OutboxItem) -> None:
         if self._writer is not None and self.can_write:

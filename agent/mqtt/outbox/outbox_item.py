@@ -28,6 +28,8 @@ class OutboxItem:
     message: OutgoingMessage
     kept_s: float
     """Time it was enqueued (CLOCK_BOOTTIME)."""
+    sent_s: float | None = None
+    """Time it was put in flight; None while it is not, or is parked."""
     handed: bool = False
     """Queued for the disk since `handed_s`."""
     handed_s: float = 0.0

@@ -128,7 +128,7 @@ class Publisher:
             self._later(later)
             return
         waiting = Live(live, monotonic())
-        if self._keep == "always" and self._outbox.can_write:
+        if (self._keep == "always" or (self._keep == "offline" and self._is_in_doubt)) and self._outbox.can_write:
             waiting.is_written = False
             waiting.entry = self._outbox.track_in_flight_once_written(Kind.DETECTION, later, partial(_written, waiting))
         elif self._keep != "never":
@@ -174,7 +174,7 @@ class Publisher:
         self._look()
         self._give_up_if_due()
         self._demote(self._wire.take_late(monotonic()))
-        self._outbox.tick(is_up=self._announced)
+        self._outbox.tick(is_in_doubt=self._is_in_doubt)
         if not self._outbox.can_write:
             # sent unwritten, because the disk hangs
             for live in self._wire.unwritten():
@@ -235,6 +235,11 @@ class Publisher:
         return done
 
     @property
+    def _is_in_doubt(self) -> bool:
+        """True where no message may stay in memory alone: the broker is away, refuses, or answers late."""
+        return not self._announced or self._outbox.answers_are_late or self._retries.is_careful(monotonic())
+
+    @property
     def _may_go_live(self) -> bool:
         return self._announced and not self._wire and self._link.has_room
 
@@ -248,6 +253,7 @@ class Publisher:
         self._dropped[Kind.DETECTION] += sum(live.entry is None for live in self._wire.clear())
         self._offers.clear()
         self._outbox.back()
+        self._outbox.secure()
         self._pace.lost()
         self._retries.begin()
 
@@ -272,6 +278,8 @@ class Publisher:
             elif self._wire.states or not self._send_next(Kind.SUMMARY):
                 break
         self._replay()
+        if self._is_in_doubt:
+            self._outbox.secure()
 
     def _replay(self) -> None:
         """Send kept detections; live messages have priority, and half of the window to themselves."""
@@ -305,6 +313,7 @@ class Publisher:
             self._dropped[Kind.DETECTION] += 1
         else:
             self._outbox.keep(Kind.DETECTION, message)
+            self._outbox.secure()
 
     def _demote(self, lives: Iterable[Live]) -> None:
         """Requeue detections that could not go live for the replay topic, or drop them where none are kept."""

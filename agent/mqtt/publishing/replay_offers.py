@@ -46,6 +46,7 @@ class Offers:
 
     def park(self, entry: OutboxItem) -> None:
         """Park a message until its topic may be tried again."""
+        entry.sent_s = None
         self._parked[entry.number] = entry
 
     def unpark(self, now_s: float) -> None:
