@@ -79,7 +79,7 @@ class Bench:
         def is_done() -> bool:
             while (entry := self.outbox.next(kind)) is not None:
                 taken.append(int(entry.message.topic.removeprefix("t/")))
-            return not self.outbox._lanes[kind].unsent and self.told is not None
+            return len(taken) == self.outbox.depth(kind) and self.told is not None
 
         self.until(is_done)
         return taken

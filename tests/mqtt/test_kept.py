@@ -46,8 +46,7 @@ class Bench:
 
     def until_written(self) -> None:
         self.outbox.tick(is_in_doubt=True)
-        lanes = self.outbox._lanes.values()
-        self.until(lambda: not any(lane.waiting or lane.writing for lane in lanes) and not self.outbox._handed_bytes)
+        self.until(lambda: not (self.outbox.waiting_bytes or self.outbox.queued_bytes))
 
     def take(self, count: int, kind: Kind = Kind.DETECTION) -> list[OutboxItem]:
         taken: list[OutboxItem] = []
@@ -143,7 +142,7 @@ def test_an_answer_that_takes_long_puts_the_link_in_doubt(tmp_path: Path, make_b
     entry = bench.outbox.track_in_flight(Kind.DETECTION, OutgoingMessage("7", b"x"))
     event = bench.outbox.track_in_flight(Kind.EVENT, OutgoingMessage("8", b"x"))
     limit_s = time.monotonic() + DEADLINE_S
-    while not (entry.written and event.written):
+    while not (entry.is_written and event.is_written):
         assert time.monotonic() < limit_s
         bench.outbox.tick(is_in_doubt=False)
         bench.loop.run_once(0.02, lambda _: None)
@@ -158,7 +157,7 @@ def test_a_message_lent_when_written_is_on_disk_by_then(tmp_path: Path, make_ben
     bench = make_bench(tmp_path / "outbox.db", at_once=frozenset(Kind))
     told: list[bool] = []
     entry = bench.outbox.track_in_flight_once_written(
-        Kind.DETECTION, OutgoingMessage("7", b"x"), lambda: told.append(entry.written)
+        Kind.DETECTION, OutgoingMessage("7", b"x"), lambda: told.append(entry.is_written)
     )
     bench.until(lambda: told)
     assert told == [True]
@@ -250,7 +249,7 @@ for number in range(int(sys.argv[2])):
     outbox.keep(Kind.DETECTION, OutgoingMessage(str(number), b"x" * 500))
     if number % 100 == 0:
         outbox.keep(Kind.EVENT, OutgoingMessage(str(number), b"x"))
-while outbox._handed_bytes or any(lane.waiting for lane in outbox._lanes.values()):
+while outbox.queued_bytes or outbox.waiting_bytes:
     outbox.tick(is_in_doubt=True)
     loop.run_once(0.01, lambda _: None)
 print("kept", flush=True)

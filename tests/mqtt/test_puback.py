@@ -120,6 +120,20 @@ def test_three_seconds_of_refusals_at_15_fps_lose_nothing_and_keep_the_order(
     assert counters["events_dropped"] == counters["detections_dropped"] == 0
 
 
+@pytest.mark.parametrize("end", ["/replay", "/alert"])
+def test_none_overtakes_the_first_that_is_refused(
+    broker: MiniBroker, make_station: Callable[..., Station], end: str
+) -> None:
+    count = itertools.count(1)
+    broker.rules = Rules(on_publish=lambda topic, _: 0x97 if topic.endswith(end) and next(count) in {1, 20} else ACCEPT)
+    station = make_station(broker.port, protocol="5")
+    for number in range(60):
+        station.publisher.send_detection("cam-1", b"%d" % number)
+        station.publisher.send_event(station.topics.of_device("alert"), b"%d" % number)
+    station.until(lambda: not station.depth() and not station.depth(Kind.EVENT))
+    assert [int(one) for one in broker.accepted(end)] == list(range(60))
+
+
 def test_a_topic_without_rights_is_an_alert_that_names_it_and_the_others_go_on(
     broker: MiniBroker, make_station: Callable[..., Station], monkeypatch: pytest.MonkeyPatch
 ) -> None:
