@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import Flag, auto
 from functools import cached_property
 from typing import Final, Literal, get_args
 
@@ -11,12 +12,30 @@ _ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 OfDevice = Literal["status", "meta", "cache", "health", "alert", "alerts", "ack"]
 OfLine = Literal["ready", "live", "phase", "model/state", "state", "switch"]
 OfStream = Literal["detections", "replay", "summary", "status"]
-OF_DEVICE: Final[tuple[OfDevice, ...]] = get_args(OfDevice)
-OF_LINE: Final[tuple[OfLine, ...]] = get_args(OfLine)
-OF_STREAM: Final[tuple[OfStream, ...]] = get_args(OfStream)
-LINE_RETAINED: Final[tuple[OfLine, ...]] = ("ready", "phase", "model/state", "state")
-"""Topics cleared of a line that is no longer configured."""
-_LINE_SWEPT: Final[tuple[OfLine, ...]] = ("ready", "phase", "live")
+
+
+class Use(Flag):
+    """What is done with a topic beside publishing to it."""
+
+    NONE = 0
+    CLEARED = auto()
+    """Retained; cleared once its line or stream is no longer configured."""
+    SWEPT = auto()
+    """Heard at the start of a connection only: a duplicate's `meta`, and retained leftovers."""
+
+
+OF_DEVICE: Final = dict.fromkeys(get_args(OfDevice), Use.NONE) | {"meta": Use.SWEPT}
+OF_LINE: Final[dict[OfLine, Use]] = {
+    "ready": Use.CLEARED | Use.SWEPT,
+    "live": Use.SWEPT,
+    "phase": Use.CLEARED | Use.SWEPT,
+    "model/state": Use.CLEARED,
+    "state": Use.CLEARED,
+    "switch": Use.NONE,
+}
+OF_STREAM: Final = dict.fromkeys(get_args(OfStream), Use.NONE) | {"status": Use.CLEARED | Use.SWEPT}
+"""The table of topics: what is published, swept, cleared, and tried by `doctor` comes from it."""
+LINE_RETAINED: Final = tuple(name for name, use in OF_LINE.items() if use & Use.CLEARED)
 
 
 def is_id(text: str) -> bool:
@@ -60,15 +79,25 @@ class Topics:
 
     @property
     def swept(self) -> list[str]:
-        """Filters heard only at the start of a connection: a duplicate's `meta`, and retained leftovers."""
-        lines = [f"{self.base}/line/+/{name}" for name in _LINE_SWEPT]
-        return [self.of_device("meta"), *lines, f"{self.base}/stream/+/status"]
+        """Filters heard only at the start of a connection."""
+        of_device = [self.of_device(name) for name, use in OF_DEVICE.items() if use & Use.SWEPT]
+        of_lines = [self.of_line("+", name) for name, use in OF_LINE.items() if use & Use.SWEPT]
+        of_streams = [self.of_stream("+", name) for name, use in OF_STREAM.items() if use & Use.SWEPT]
+        return [*of_device, *of_lines, *of_streams]
 
     def published(self, lines: Iterable[str], streams: Iterable[str]) -> list[str]:
         """Return every topic that a device with these lines and streams publishes to, without `ping`."""
         of_lines = [self.of_line(line, name) for line in lines for name in OF_LINE]
         of_streams = [self.of_stream(stream, name) for stream in streams for name in OF_STREAM]
         return [*map(self.of_device, OF_DEVICE), *of_lines, *of_streams]
+
+    def is_own(self, topic: str) -> bool:
+        """Return True for a topic of this device."""
+        return topic.startswith(f"{self.base}/")
+
+    def is_ready(self, topic: str) -> bool:
+        """Return True for a line's `ready` topic."""
+        return topic.startswith(f"{self.base}/line/") and topic.endswith("/ready")
 
     def may_answer(self, response_topic: str) -> bool:
         """Return True where a response topic is allowed: none below our root, and none of the broker's."""

@@ -41,7 +41,7 @@ def test_what_is_refused_goes_to_disk_at_once(
     code: int,
 ) -> None:
     monkeypatch.setattr("agent.mqtt.outbox.outbox.DOUBT_S", NEVER_S)
-    monkeypatch.setattr("agent.mqtt.outbox.outbox._EVENT_DOUBT_S", NEVER_S)
+    monkeypatch.setattr("agent.mqtt.outbox.outbox.EVENT_DOUBT_S", NEVER_S)
     station = up(make_station, broker.port, tmp_path / "outbox.db")
     broker.rules = Rules(on_publish=lambda _topic, _payload: code)
     for number in range(5):
@@ -58,7 +58,7 @@ def test_what_is_refused_goes_to_disk_at_once(
 def test_what_comes_after_a_late_answer_is_on_disk_before_it_goes_live(
     broker: MiniBroker, make_station: Callable[..., Station], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agent.mqtt.outbox.outbox._LATE_S", NEVER_S)
+    monkeypatch.setattr("agent.mqtt.outbox.outbox.LATE_S", NEVER_S)
     station = up(make_station, broker.port, tmp_path / "outbox.db")
     is_mute = True
     broker.rules = Rules(on_publish=lambda topic, _: MUTE if is_mute and topic.endswith("detections") else ACCEPT)

@@ -1,7 +1,8 @@
-"""The states of a message, and which moves there are between them."""
+"""The states of a message and of a connection, and which moves there are between them."""
 
 import pytest
 
+from agent.mqtt.link.connection_state import Cause, ConnectionState, Lifecycle
 from agent.mqtt.message import OutgoingMessage
 from agent.mqtt.outbox.class_queue import ClassQueue
 from agent.mqtt.outbox.outbox_item import MOVES, Kind, Move, OutboxItem, State
@@ -18,3 +19,24 @@ def test_a_move_that_is_not_in_the_table_is_a_bug() -> None:
     queue.add(entry)
     with pytest.raises(KeyError, match="WRITTEN"):
         queue.move(entry, Move.WRITTEN)
+
+
+def test_a_connection_goes_through_its_states_and_keeps_the_first_reason() -> None:
+    life = Lifecycle()
+    life.move(ConnectionState.ACCEPTED)
+    assert life.is_up
+    life.ends(Cause.UNEXPLAINED, "first")
+    life.ends(Cause.OTHER, "second")
+    assert not life.is_up
+    life.finish()
+    life.finish()
+    assert (life.state, life.detail, life.was_accepted) == (ConnectionState.LOST, "first", True)
+    with pytest.raises(AssertionError, match="LOST to UP"):
+        life.move(ConnectionState.UP)
+
+
+def test_a_connection_that_was_refused_was_answered_and_never_accepted() -> None:
+    life = Lifecycle()
+    life.ends(Cause.TURNED_AWAY, "busy")
+    life.finish()
+    assert (life.state, life.was_answered, life.was_accepted) == (ConnectionState.FAILED, True, False)

@@ -21,8 +21,9 @@ MEMORY_BYTES: Final = 4 * 2**20
 """Bound on messages in memory, and again on those queued for the disk."""
 DOUBT_S: Final = 1.0
 """Messages unacknowledged for longer are written to disk."""
-_EVENT_DOUBT_S: Final = 0.1
-_LATE_S: Final = 5.0
+EVENT_DOUBT_S: Final = 0.1
+"""The same for events."""
+LATE_S: Final = 5.0
 """Answers count as late for this long after one was, because a bad link is bad again soon."""
 _FETCH: Final = 64
 _HUNG_S: Final = 3.0
@@ -235,11 +236,11 @@ class Outbox:
         if self._writer is not None and self._loop is not None and not self._writer.is_running:
             self._writer_is_gone()
         for kind, queue in self._queues.items():
-            doubt_s = 0.0 if is_in_doubt else _EVENT_DOUBT_S if kind is Kind.EVENT else DOUBT_S
+            doubt_s = 0.0 if is_in_doubt else EVENT_DOUBT_S if kind is Kind.EVENT else DOUBT_S
             self._write_waiting(queue, now_s if kind in self._at_once else now_s - doubt_s)
             self._write_in_flight(queue, now_s - doubt_s)
             if any(entry.sent_s <= now_s - DOUBT_S for entry in queue.in_flight):
-                self._late_until_s = now_s + _LATE_S
+                self._late_until_s = now_s + LATE_S
             while (entry := queue.oldest_waiting) is not None and entry.kept_s < now_s - self._bounds.max_age_s:
                 self._drop(entry)
         self._bound_memory()

@@ -339,7 +339,7 @@ class Publisher:
 
     def _kept_answered(self, entry: OutboxItem, outcome: Outcome) -> None:
         topic = entry.message.topic
-        if outcome is Outcome.DENIED and not topic.startswith(f"{self._topics.base}/"):
+        if outcome is Outcome.DENIED and not self._topics.is_own(topic):
             # dropped, because a client's own response topic may never be granted to us
             outcome = Outcome.NEVER
         outcome = self._noted(topic, outcome)
