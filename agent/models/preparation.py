@@ -3,7 +3,7 @@
 import os
 import subprocess
 from collections.abc import Callable
-from typing import Final, Literal, cast
+from typing import Final, Literal
 
 import msgspec
 
@@ -102,7 +102,7 @@ class Preparation:
             told = msgspec.json.decode(line, type=Step | Outcome)
             if isinstance(told, Outcome):
                 return told
-            self._tell(cast("Step", told).text)
+            self._tell(told.text)
         return None
 
 

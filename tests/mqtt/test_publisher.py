@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
+from agent.messages.topics import Topics
 from agent.mqtt.endpoint.connect_errors import Outcome
 from agent.mqtt.link.connection import Answered
 from agent.mqtt.link.graceful_disconnect import ExtraReader
@@ -11,7 +12,6 @@ from agent.mqtt.message import OutgoingMessage
 from agent.mqtt.outbox.outbox import Outbox
 from agent.mqtt.outbox.sqlite_store import Bounds
 from agent.mqtt.publishing.publisher import Keep, Publisher
-from agent.mqtt.topics import Topics
 
 TOPICS = Topics("changeover/v1", "box-7")
 READY = TOPICS.of_line("line-1", "ready")

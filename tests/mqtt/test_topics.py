@@ -3,8 +3,8 @@
 from paho.mqtt.client import topic_matches_sub
 
 from agent.control.inputs import routes
+from agent.messages.topics import Topics, is_id
 from agent.mqtt.endpoint.link_settings import LinkSettings
-from agent.mqtt.topics import Topics, is_id
 
 TOPICS = Topics("changeover/v1", "box-7")
 BASE = "changeover/v1/box-7"

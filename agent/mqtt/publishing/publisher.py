@@ -5,6 +5,7 @@ from functools import partial
 from time import monotonic
 from typing import Final, Literal, Protocol
 
+from agent.messages.topics import Topics
 from agent.mqtt.endpoint.connect_errors import Outcome
 from agent.mqtt.link.connection import Answered, LoopLike
 from agent.mqtt.link.graceful_disconnect import ExtraReader
@@ -16,7 +17,6 @@ from agent.mqtt.publishing.replay_rate import ReplayRateLimiter
 from agent.mqtt.publishing.retained_states import READY_ZERO_S, Standing
 from agent.mqtt.publishing.retry_backoff import Retries
 from agent.mqtt.publishing.send_queue import Live, SendQueue
-from agent.mqtt.topics import Topics
 
 _STATES_LIMIT: Final = 1024
 """Bound on queued states; beyond it only the newest value of each topic waits."""

@@ -2,10 +2,10 @@
 
 from typing import Final
 
+from agent.messages.topics import Topics
 from agent.mqtt.endpoint.connect_errors import Outcome
 from agent.mqtt.message import OutgoingMessage
 from agent.mqtt.publishing.retry_backoff import Retries
-from agent.mqtt.topics import Topics
 
 READY_ZERO_S: Final = 5.0
 """A `ready` 0 not accepted for this long drops the link, so that the will is sent."""
