@@ -149,7 +149,7 @@ def test_a_topic_without_rights_is_an_alert_that_names_it_and_the_others_go_on(
         lambda: any(one.on and station.topics.of_device("ack") in (one.detail or "") for one in station.noticed)
     )
     assert station.noticed[-1].code == "rights_missing"
-    assert station.depth(Kind.EVENT) == 20
+    station.until(lambda: station.depth(Kind.EVENT) == 20)
     is_denied = False
     station.until(lambda: [int(one) for one in broker.accepted("/ack")] == list(range(20)))
     station.until(lambda: not station.noticed[-1].on)
