@@ -1,4 +1,4 @@
-"""Changeover: the vision agent that changes over with the line."""
+"""Changeover: vision agent for production lines that swaps models when the product changes."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""Command line. Each command imports what it needs when it runs, so that --help and completion stay fast."""
+"""Command line; each command imports its room when it runs, which keeps --help and completion fast."""
 
 import os
 import sys
@@ -89,13 +89,13 @@ def run(config: Path | None) -> None:
 @click.option(
     "--seconds",
     type=click.FloatRange(min=0, min_open=True),
-    help="Stop after so long, on a busy machine up to twice; else at Ctrl-C.",
+    help="Stop after so long, on a busy machine up to 3 min later; else at Ctrl-C.",
 )
 @click.option("--json", "as_json", is_flag=True, help="End with one line of JSON: what was seen.")
 @click.option("--no-view", is_flag=True, help="Without the live view.")
 def demo(seconds: float | None, *, as_json: bool, no_view: bool) -> None:
     """Run a whole plant: embedded broker, two lines, a scripted PLC, a live view."""
-    from agent.demo.main import run as run_demo
+    from agent.demo.demo_command import run as run_demo
 
     sys.exit(run_demo(seconds=seconds, as_json=as_json, view=not no_view))
 
@@ -105,7 +105,7 @@ def demo(seconds: float | None, *, as_json: bool, no_view: bool) -> None:
 def watch(config: Path | None) -> None:
     """Show a device live in the terminal, from its topics alone."""
     settings = _settings(config)
-    from agent.watch.main import run as run_watch
+    from agent.watch.watch_command import run as run_watch
 
     sys.exit(run_watch(settings))
 
@@ -124,8 +124,8 @@ def switch(  # noqa: PLR0913 - one parameter an argument and option
 ) -> None:
     """Turn LINE over to a product (or to a model), wait until it is ready, and print the changeover report."""
     settings = _settings(config)
-    from agent.switch.main import Asked
-    from agent.switch.main import run as run_switch
+    from agent.switch.switch_command import Asked
+    from agent.switch.switch_command import run as run_switch
 
     asked = Asked(line, product_or_ref, is_model=is_model, as_json=as_json, timeout_s=timeout)
     sys.exit(run_switch(settings, asked))
@@ -165,9 +165,9 @@ def bench(  # noqa: PLR0913 - each is an option of the command line
 ) -> None:
     """Measure the agent beside what it set out from. Some minutes; progress goes to stderr."""
     try:
-        from agent.bench.main import run as run_bench
+        from agent.bench.bench_command import run as run_bench
     except ModuleNotFoundError as error:
-        if error.name not in {"agent.bench", "agent.bench.main"}:
+        if error.name not in {"agent.bench", "agent.bench.bench_command"}:
             raise
         raise MistakeError("the benchmarks are not installed: run scripts/bench in a checkout of the project") from None
 
@@ -187,7 +187,7 @@ def doctor(config: Path | None, *, as_service: bool, inside: bool) -> None:
         place = ["--config", str(config.absolute())] if config is not None else []
         sys.exit(run_inside(["doctor", "--inside", *place]))
     settings = _settings(config)
-    from agent.doctor.main import run as run_doctor
+    from agent.doctor.doctor_command import run as run_doctor
 
     sys.exit(run_doctor(settings, click.echo, inside=inside))
 

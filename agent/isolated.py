@@ -1,7 +1,7 @@
-"""Start Python children that import nothing from where one stands. Run as a file, it is the first step of such a child.
+"""Starts Python children isolated from the working directory, the user's packages and PYTHON* variables.
 
-`python -I isolated.py MODULE ARGUMENTS...` runs MODULE of the very `agent` package that this file lies in, installed or
-not. Python's isolated mode (-I) ignores the working folder, the user's own packages and every PYTHON* variable.
+`python -I isolated.py MODULE ARGUMENTS...` runs MODULE of the `agent` package that this file belongs to, installed or
+not, in Python's isolated mode (-I).
 """
 
 import faulthandler
@@ -17,16 +17,16 @@ _PACKAGE: Final = "agent"
 
 
 def command(module: str, *arguments: object) -> list[str]:
-    """Return the words that start `module` of this package in a child; use FOLDER as its working folder."""
+    """Return the command line that starts `module` of this package; use FOLDER as its working directory."""
     flags = ["-X", "faulthandler"] if faulthandler.is_enabled() else []  # or PYTHONFAULTHANDLER would end with us
     flags += ["-B"] if sys.dont_write_bytecode else []
     return [sys.executable, "-I", *flags, str(Path(__file__).absolute()), module, *map(str, arguments)]
 
 
 def _run() -> None:
-    """Run the module that the arguments name, with this package in the place of any other of its name."""
+    """Run the module that the arguments name, from this very package rather than any other `agent`."""
     here = Path(__file__).absolute().parent
-    # By its file: with the parent on sys.path, whatever else lies there could be imported as well.
+    # By file, because with the parent folder on sys.path everything in it could be imported.
     spec = importlib.util.spec_from_file_location(
         _PACKAGE, here / "__init__.py", submodule_search_locations=[str(here)]
     )

@@ -1,9 +1,11 @@
 """What holds for all tests: a real broker, tiers, and that those marked `torch` are left out without torch."""
 
 import importlib.util
-import subprocess
+import socket
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, ClassVar, Final
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -13,6 +15,12 @@ from tiers import ORDER, tier_of
 # No test may depend on how fast this machine is today.
 settings.register_profile("changeover", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("changeover")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Read no file of another tier where one tier is asked for (`-m unit`), because those import whole runtimes."""
+    asked = config.getoption("markexpr")
+    return True if asked in ORDER and collection_path.suffix == ".py" and tier_of(collection_path) != asked else None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -27,15 +35,44 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in left_out]
 
 
+class _Unit:
+    """Refuses processes and ports while a test of the tier `unit` runs."""
+
+    started: ClassVar[list[str]] = []
+    runs = False
+
+    @classmethod
+    def audit(cls, event: str, arguments: tuple[Any, ...]) -> None:
+        if not cls.runs or event not in STARTS:
+            return
+        if event == "socket.bind" and arguments[0].family not in {socket.AF_INET, socket.AF_INET6}:
+            return
+        cls.started.append(event)  # because what is raised here may be caught by the code under test
+        raise AssertionError(f"a test of the tier `unit` may not do this: {event}")
+
+
+STARTS: Final = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.system", "os.exec", "socket.bind"}
+"""Audit events of Python: each is a process more, or a port."""
+sys.addaudithook(_Unit.audit)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Begin before the fixtures of a module and a session do."""
+    _Unit.started.clear()
+    _Unit.runs = tier_of(item.path) == "unit"
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown() -> None:
+    _Unit.runs = False
+
+
 @pytest.fixture(autouse=True)
-def _unit_starts_nothing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Refuse processes to tests of the tier `unit`, which is to stay quick."""
-    if tier_of(request.path) == "unit":
-
-        def refuse(*_args: object, **_options: object) -> None:
-            raise AssertionError("a test of the tier `unit` starts a process: take its file out of tests/tiers.py")
-
-        monkeypatch.setattr(subprocess.Popen, "__init__", refuse)
+def _unit_starts_nothing(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Hold that the tier `unit` starts no process and opens no port, so that it stays quick."""
+    yield
+    assert not _Unit.started, f"take {request.path.name} out of UNIT in tests/tiers.py: it does {_Unit.started}"
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The tiers of the tests: `unit` starts no process, `slow` takes most of a minute, `system` is the rest."""
+"""The tiers of the tests: `unit` starts no process and opens no port, `slow` takes most of a minute."""
 
 from pathlib import Path
 from typing import Final
@@ -8,7 +8,6 @@ ROOT: Final = Path(__file__).parent
 UNIT: Final = (
     "app/test_alert_codes.py",
     "app/test_environment.py",
-    "app/test_health_parts.py",
     "app/test_ledger.py",
     "app/test_parts.py",
     "app/test_plc_page.py",
@@ -26,9 +25,9 @@ UNIT: Final = (
     "health/test_stress.py",
     "health/test_systemd.py",
     "inference/test_file_check.py",
-    "inference/test_priority.py",
+    "inference/test_load_priority.py",
     "inference/test_runtime_account.py",
-    "inference/test_spare.py",
+    "inference/test_idle_cpu.py",
     "inference/worker/test_cache.py",
     "inference/worker/test_eviction.py",
     "inference/worker/test_footprints.py",
@@ -41,16 +40,17 @@ UNIT: Final = (
     "models/test_store.py",
     "mqtt/test_ack_rate.py",
     "mqtt/test_damage.py",
+    "mqtt/test_moves.py",
     "mqtt/test_notices.py",
     "mqtt/test_outbox.py",
-    "mqtt/test_pace.py",
-    "mqtt/test_protocol.py",
     "mqtt/test_publisher.py",
     "mqtt/test_round_trip.py",
     "mqtt/test_schemas.py",
     "mqtt/test_store.py",
     "mqtt/test_topics.py",
     "mutants",
+    "plc/test_block.py",
+    "plc/test_files.py",
     "processes/test_backoff.py",
     "processes/test_channel.py",
     "processes/test_installed.py",
@@ -61,9 +61,16 @@ UNIT: Final = (
     "watch/test_board.py",
     "watch/test_view.py",
 )
-"""Files and folders whose tests start nothing; a fixture refuses it to them."""
+"""Files and folders whose tests start nothing; tests/conftest.py refuses it to them."""
 
-SLOW: Final = ("app/test_random_run.py", "bench", "chaos", "demo/test_demo.py", "inference/worker/test_churn.py")
+SLOW: Final = (
+    "app/test_random_run.py",
+    "bench",
+    "chaos",
+    "demo/test_demo.py",
+    "inference/worker/test_churn.py",
+    "plc/test_faults.py",
+)
 """Whole benchmarks, demos and long runs, in their short cut."""
 
 ORDER: Final = ("unit", "system", "slow")

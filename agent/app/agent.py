@@ -198,11 +198,11 @@ class Agent:
         self._executor.perform(reconcile(self._state, event, self._clock.now()))
         performed_ns = time.monotonic_ns()
         for line in self._state.lines.values():
-            is_ready = line.ready != NOTHING
+            is_ready = line.published.ready != NOTHING
             # Frames between decision and publication count as not ready, because `ready` changes in between.
             since_ns = performed_ns if is_ready else decided_ns
             right = ready_models(self._state.plant, line) if is_ready else ()
-            self._detections.line_changed(line.id, line.product, since_ns, right)
+            self._detections.line_changed(line.id, line.selection.product, since_ns, right)
 
     def _tick_if_due(self) -> None:
         """Tick by time only, because a tick after each message used most of control's CPU time."""

@@ -4,8 +4,8 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from agent.messages.topics import Topics
 from agent.models.catalog import Catalog
-from agent.mqtt.topics import Topics
 from agent.settings import Settings
 
 

@@ -1,1 +1,1 @@
-"""The benchmarks of `changeover bench`: the agent beside what it set out from, in one run, as ratios."""
+"""Benchmarks of `changeover bench`: ratios of the agent to a reference, measured side by side in one run."""

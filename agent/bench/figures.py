@@ -1,4 +1,4 @@
-"""Percentiles and medians, as every benchmark gives them."""
+"""Percentiles, medians and rounding, the same for every benchmark."""
 
 import math
 import statistics
@@ -10,19 +10,19 @@ _DIGITS: Final = 4  # significant ones; what a shared machine measures has no mo
 
 
 def percentile(values: Iterable[float], share: float) -> float:
-    """Return the smallest value that at least `share` (0 to 100) percent of all do not exceed; NaN of nothing."""
+    """Return the nearest-rank percentile for `share` from 0 to 100; NaN without values."""
     ordered = sorted(values)
     return ordered[max(0, math.ceil(len(ordered) * share / 100) - 1)] if ordered else math.nan
 
 
 def median(values: Iterable[float]) -> float:
-    """Return the median; NaN of nothing."""
+    """Return the median; NaN without values."""
     found = list(values)
     return statistics.median(found) if found else math.nan
 
 
 def spread(values: Sequence[float]) -> dict[str, float | int]:
-    """Return p50, p99, the largest, and of how many."""
+    """Return p50, p99, maximum and count."""
     return {
         "p50": percentile(values, 50),
         "p99": percentile(values, 99),
@@ -32,12 +32,12 @@ def spread(values: Sequence[float]) -> dict[str, float | int]:
 
 
 def curve(values: Sequence[float]) -> dict[str, float]:
-    """Return the percentiles that a plot draws, by their share."""
+    """Return the percentiles that a plot draws, by share."""
     return {str(share): percentile(values, share) for share in _SHARES}
 
 
 def rounded(value: Any) -> Any:  # noqa: ANN401 - any JSON
-    """Return a JSON value with its numbers rounded, and null for what was not measured (NaN)."""
+    """Return a JSON value with rounded numbers, and null for NaN (not measured)."""
     if isinstance(value, dict):
         return {key: rounded(one) for key, one in value.items()}
     if isinstance(value, list | tuple):

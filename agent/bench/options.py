@@ -1,25 +1,27 @@
-"""What a benchmark is told."""
+"""Options of a benchmark's run."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.demo.material import default_cache_dir
+from agent.demo.assets import default_cache_dir
 
 
 @dataclass(frozen=True)
 class Options:
-    """`folder` is for one run's own files; `swaps` resident ones; `quick`: few repeats, figures for nobody.
-
-    `rounds` of pairs, and `seconds` for one look; 0 is what the benchmark takes by itself.
-    """
+    """Options of the command line, and a run's folder."""
 
     folder: Path
+    """Temporary files of this run."""
     swaps: int = 1000
+    """Number of resident swaps."""
     quick: bool = False
+    """Few repeats: shows that the benchmark works, not how fast."""
     rounds: int = 0
+    """Number of rounds; 0: the benchmark's own."""
     seconds: float = 0.0
+    """Length of one measurement; 0: the benchmark's own."""
 
     @property
     def models_dir(self) -> Path:
-        """Where the models are kept from one run to the next."""
-        return default_cache_dir() / "bench"
+        """Folder of built models, kept from run to run."""
+        return default_cache_dir() / "bench-models"

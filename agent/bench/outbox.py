@@ -1,4 +1,4 @@
-"""`changeover bench outbox`: how fast messages are kept and replayed, and what live ones notice of it."""
+"""`changeover bench outbox`: rates at which messages are kept and replayed, and the latency of live ones meanwhile."""
 
 import json
 import os
@@ -9,10 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+from agent.bench.figures import percentile
 from agent.bench.options import Options
 from agent.bench.plant.broker import mosquitto
 from agent.messages.errors import TransientError
 from agent.messages.events import LinkUp, Listening
+from agent.messages.topics import Topics
 from agent.mqtt.blocking_client import BlockingClient, connected
 from agent.mqtt.endpoint.link_settings import LinkSettings
 from agent.mqtt.link.link import Link
@@ -20,11 +22,10 @@ from agent.mqtt.outbox.outbox import Outbox
 from agent.mqtt.outbox.outbox_item import Kind
 from agent.mqtt.outbox.sqlite_store import Bounds
 from agent.mqtt.publishing.publisher import Publisher
-from agent.mqtt.topics import Topics
 from agent.processes.loop import Loop
 
 HOUR: Final = 108_000
-"""Detections of two streams at 15 frames a second, in an hour."""
+"""Detections of two streams at 15 frames a second in an hour."""
 _LIVE_PER_S: Final = 30
 _ON_THE_WAY: Final = 2
 _TOGETHER: Final = 64
@@ -35,7 +36,7 @@ _CHAOS: Final = Path(__file__).parents[2] / "tests" / "chaos"
 
 
 def run(options: Options) -> dict[str, Any]:
-    """Replay an hour's detections beside live ones, then go through a minute of faults."""
+    """Replay an hour's detections beside live ones, then run a minute of faults."""
     with mosquitto(options.folder / "broker", nodelay=True) as port:
         if options.quick:
             return measure(port, options.folder, stored=HOUR // 50, chaos_s=0)
@@ -43,7 +44,7 @@ def run(options: Options) -> dict[str, Any]:
 
 
 def measure(port: int, folder: Path, *, stored: int = HOUR, chaos_s: float = 60.0) -> dict[str, Any]:
-    """Return the figures, with a broker at `port` of loopback. Raises TransientError where something takes for ever."""
+    """Return the figures, with a broker on loopback `port`. Raises TransientError after a timeout."""
     station = _Station(port, folder)
     try:
         kept_per_s = station.keep(stored)
@@ -70,7 +71,7 @@ def measure(port: int, folder: Path, *, stored: int = HOUR, chaos_s: float = 60.
 
 
 class _Station:
-    """Link, publisher and loop, as control has them."""
+    """Link, publisher and loop, composed as in control."""
 
     def __init__(self, port: int, folder: Path) -> None:
         self.topics: Final = Topics("changeover/v1", "bench")
@@ -83,7 +84,7 @@ class _Station:
         self._sent = 0
 
     def keep(self, count: int) -> float:
-        """Keep `count` messages without a link; return how many a second came to the disk."""
+        """Send `count` messages without a link; return the rate at which they reached the disk."""
         began_s = time.monotonic()
         for number in range(count):
             self._publisher.send_detection("stored", _payload(number))
@@ -96,12 +97,12 @@ class _Station:
         return count / (time.monotonic() - began_s)
 
     def connect(self) -> None:
-        """Bring the link up; what was kept begins to go."""
+        """Connect, upon which the replay begins."""
         self._link.start()
         self._until(lambda: self._link.round_trip_ms is not None)
 
     def live_while(self, peer: BlockingClient, goes_on: Callable[[], bool]) -> tuple[list[float], float]:
-        """Send live detections at 30 a second; return each one's way to a subscriber in ms, and how long it went on."""
+        """Send 30 live detections a second while `goes_on`; return their latencies in ms, and the time taken."""
         began_s, due_s = time.monotonic(), time.monotonic()
         sent_s: dict[bytes, float] = {}
         found_ms: list[float] = []
@@ -155,12 +156,11 @@ def _for(seconds: float) -> Callable[[], bool]:
 
 
 def _percentiles(values: list[float]) -> dict[str, float]:
-    ordered = sorted(values)
-    return {f"p{share}": ordered[min(len(ordered) - 1, len(ordered) * share // 100)] for share in (50, 99)}
+    return {f"p{share}": percentile(values, share) for share in (50, 99)}
 
 
 def _under_faults(seconds: float) -> dict[str, Any]:
-    """Run the fault script of the tests, where the sources are at hand; else its figures are None."""
+    """Run the tests' fault script and return its figures; None for each in an installation without tests."""
     if not seconds or not _CHAOS.is_dir():
         return {"lost": None, "repeated": None}
     paths = os.pathsep.join([str(_CHAOS.parent), str(_CHAOS.parents[1])])

@@ -1,4 +1,4 @@
-"""`changeover bench recovery`: how long a line stands at a start or when a part dies, and what the processes hold."""
+"""`changeover bench recovery`: downtime of a line after a start or a crash, and memory of the processes."""
 
 import os
 import signal
@@ -10,11 +10,11 @@ import psutil
 from agent.bench.figures import median
 from agent.bench.options import Options
 from agent.bench.plant import warm_up
+from agent.bench.plant.bench_plant import Plant, Station
 from agent.bench.plant.children import say
 from agent.bench.plant.device import Device, started
 from agent.bench.plant.models import Models, ensure
 from agent.bench.plant.observer import gaps
-from agent.bench.plant.plant import Plant, Station
 
 _FPS: Final = 5.0
 _PRODUCT: Final = "n"
@@ -22,19 +22,19 @@ _BUDGET: Final = "1GiB"
 _SETTLE_S: Final = 6.0
 _STEADY_S: Final = 2.0
 _ROUNDS: Final = 5
-_CAMERA: Final = "agent.capture.process"
+_CAMERA: Final = "agent.capture.camera_process"
 _WORKER: Final = "agent.inference.process"
 
 Figures = dict[str, float]
 
 
 def run(options: Options) -> dict[str, Any]:
-    """Measure with a nano on two lines; each round is an agent of its own, so that no back-off has grown."""
+    """Measure with a nano on two lines; each round starts an agent anew, so that no backoff has grown."""
     return measure(ensure(options.models_dir), options, 1 if options.quick else _ROUNDS)
 
 
 def measure(models: Models, options: Options, rounds: int) -> dict[str, Any]:
-    """Return the median and the most of each figure over all rounds; times in seconds, memory as PSS in bytes."""
+    """Return median and maximum of each figure over all rounds; times in seconds, memory as PSS in bytes."""
     plant = Plant(
         options.folder / "recovery", models, (Station("1", _FPS, _PRODUCT), Station("2", _FPS, _PRODUCT)), _BUDGET
     )
@@ -67,20 +67,20 @@ def _named(what: str, figures: Figures) -> Figures:
 
 
 def _strike(device: Device, module: str, number: signal.Signals) -> tuple[str, Figures]:
-    """Send a signal to a process of a module; return the line that heard of it first, and when all was well again."""
-    witness, mark = device.witness, len(device.witness.said_ready)
+    """Send a signal to a child process; return the first affected line, and the times until it recovered."""
+    observer, mark = device.observer, len(device.observer.said_ready)
     pid = _child(device, module)
     began_s = time.monotonic()
     os.kill(pid, number)
-    device.until(lambda: [one for one in witness.said_ready[mark:] if one[2] == "0"], "ready 0")
-    zero_s, line, _ = next(one for one in witness.said_ready[mark:] if one[2] == "0")
+    device.until(lambda: [one for one in observer.said_ready[mark:] if one[2] == "0"], "ready 0")
+    zero_s, line, _ = next(one for one in observer.said_ready[mark:] if one[2] == "0")
 
     def again() -> list[float]:
-        return [at_s for at_s, name, word in witness.said_ready[mark:] if (name, word) == (line, _PRODUCT)]
+        return [at_s for at_s, name, word in observer.said_ready[mark:] if (name, word) == (line, _PRODUCT)]
 
     def serving() -> list[float]:
-        streams = witness.frames if module == _WORKER else [_stream_of(line)]
-        firsts = [next((one.at_s for one in witness.frames[name] if one.at_s > zero_s), 0.0) for name in streams]
+        streams = observer.frames if module == _WORKER else [_stream_of(line)]
+        firsts = [next((one.at_s for one in observer.frames[name] if one.at_s > zero_s), 0.0) for name in streams]
         return firsts if all(firsts) else []
 
     device.until(again, "ready again")
@@ -93,8 +93,8 @@ def _strike(device: Device, module: str, number: signal.Signals) -> tuple[str, F
 
 
 def _beside(device: Device, number: signal.Signals) -> Figures:
-    """Strike one line's camera; count what the other line's stream missed meanwhile."""
-    frames = device.witness.frames
+    """Strike one line's camera; also count the frames that the other line missed meanwhile."""
+    frames = device.observer.frames
     marks = {stream: max(0, len(seen) - 1) for stream, seen in frames.items()}
     line, figures = _strike(device, _CAMERA, number)
     others = [gaps(frames[stream][mark:]).missing for stream, mark in marks.items() if stream != _stream_of(line)]
@@ -106,7 +106,7 @@ def _stream_of(line: str) -> str:
 
 
 def _child(device: Device, module: str) -> int:
-    """Return the process of a module; of several the one that was started first."""
+    """Return the id of the oldest child process that runs a module."""
     children = psutil.Process(device.pid).children()
     found = [one for one in children if any(module in word for word in one.cmdline())]
     return min(found, key=lambda one: one.create_time()).pid
@@ -118,11 +118,11 @@ def _memory(device: Device) -> Figures:
 
 
 def _stop(device: Device) -> float:
-    """Stop the agent as systemd does; return how long it took to be gone."""
+    """Stop the agent as systemd does; return the time until it has ended."""
     agent = psutil.Process(device.pid)
     began_s = time.monotonic()
     agent.terminate()
-    device.until(lambda: device.witness.status == "stopped", "stopped")
+    device.until(lambda: device.observer.status == "stopped", "stopped")
     while psutil.pid_exists(device.pid) and agent.status() != psutil.STATUS_ZOMBIE:
         time.sleep(0.005)
     return time.monotonic() - began_s

@@ -1,1 +1,1 @@
-"""Cameras, files and folders: the only code that opens one. Runs in a process of its own for each stream."""
+"""Camera process of one stream: opens its source, reads frames and reconnects. Imports messages and processes only."""

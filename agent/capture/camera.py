@@ -1,4 +1,4 @@
-"""The loop of a camera process: open, pace, offer, and open again when it breaks."""
+"""Main loop of a camera process: open the source, read, pace, offer frames, and reopen after a failure."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -16,47 +16,47 @@ READER_POLL_S: Final = 1.0
 
 
 class Control(Protocol):
-    """Control, as a camera process sees it; `processes.child.Child` is the real one."""
+    """Connection to control that a camera needs; implemented by `processes.child.Child`."""
 
     def send(self, message: Message) -> None:
-        """Send to control."""
+        """Send a message to control."""
         ...
 
     def busy(self) -> AbstractContextManager[None]:
-        """Mark a call that could hang."""
+        """Mark a call that could hang, for control's watchdog."""
         ...
 
 
 class Writer(Protocol):
-    """Where frames go; `processes.frame_slot.SlotWriter` is the real one."""
+    """Writing end of a frame slot; implemented by `processes.slots.frame_slot.SlotWriter`."""
 
     def buffer(self, height: int, width: int) -> Image:
-        """Return an array to fill."""
+        """Return a (height, width, 3) uint8 array to write the next frame into."""
         ...
 
     def offer(self, captured_ns: int, captured_unix_ns: int) -> int:
-        """Make it the newest frame."""
+        """Publish the written buffer as the newest frame; return the frame's number."""
         ...
 
     def wait_taken(self, timeout_s: float) -> bool:
-        """Wait until no frame waits."""
+        """Wait until the worker has taken the newest frame; False after `timeout_s`."""
         ...
 
 
 class Clock(Protocol):
-    """The module `time`, or a test's own."""
+    """Monotonic clock with a sleep; implemented by the module `time`."""
 
     def monotonic(self) -> float:
-        """Return seconds that never go back."""
+        """Return monotonic seconds."""
         ...
 
     def sleep(self, seconds: float, /) -> None:
-        """Let them pass."""
+        """Block for `seconds`."""
         ...
 
 
 class Camera:
-    """Brings the frames of one source into one slot; for one thread. `create` is `sources.create`, or a test's own."""
+    """Copies frames of one source into one frame slot; for one thread."""
 
     def __init__(
         self,
@@ -73,12 +73,12 @@ class Camera:
         self._clock: Final = clock
         self._pacer: Final = Pacer(setup.fps)
         self._backoff: Final = Backoff()
-        self._told: str | None = None
+        self._last_failure: str | None = None
         self._was_open = False
-        self._heard_s = 0.0
+        self._last_frame_s = 0.0
 
     def run(self) -> None:
-        """Return when a file or folder came to its end; try again for ever after anything else."""
+        """Read the source until its file or folder ends; retry every other failure for ever."""
         while not self._attempt():
             pass
         self._control.send(CameraEnded(stream=self._setup.stream))
@@ -87,7 +87,7 @@ class Camera:
         try:
             self._serve()
         except TransientError as error:
-            # A triggered camera whose connection grew old is no news, unless it cannot be opened again.
+            # Silent for a triggered camera, because its idle connection may time out; a failed reopening is reported.
             if not (self._setup.triggered and self._was_open):
                 self._failed(error)
             self._was_open = False
@@ -121,7 +121,7 @@ class Camera:
 
     def _read(self, source: Source) -> None:
         frames = self._newest if source.live else self._each
-        self._heard_s = self._clock.monotonic()
+        self._last_frame_s = self._clock.monotonic()
         for captured_ns, captured_unix_ns in frames(source):
             with self._control.busy():
                 source.retrieve(self._writer.buffer)
@@ -129,16 +129,16 @@ class Camera:
             self._backoff.reset()
 
     def _newest(self, source: Source) -> Iterator[tuple[int, int]]:
-        """Grab all the time, so that no driver or network buffer grows old; yield what is due."""
+        """Yield capture times of frames that are due; grab the others too, so that no driver or network buffer ages."""
         while True:
-            captured = self._grab_patiently(source)
+            captured = self._grab_unless_silent(source)
             now_s = self._clock.monotonic()
             if captured and self._pacer.is_due(now_s):
                 self._pacer.step(now_s)
                 yield captured
 
     def _each(self, source: Source) -> Iterator[tuple[int, int]]:
-        """Yield every frame in order, when it is due and, where so set up, no frame waits for the worker."""
+        """Yield capture times of every frame in order, paced, and where so set up only while none waits."""
         while True:
             self._clock.sleep(self._pacer.left_s(self._clock.monotonic()))
             while self._setup.wait_for_reader and not self._writer.wait_taken(READER_POLL_S):
@@ -150,26 +150,26 @@ class Camera:
             self._pacer.step(now_s)
             yield captured
 
-    def _grab_patiently(self, source: Source) -> tuple[int, int] | None:
-        """Go on waiting where the source is well, since a frame that is due later than its time-out is no fault."""
+    def _grab_unless_silent(self, source: Source) -> tuple[int, int] | None:
+        """Grab a frame; return None after a time-out that is no fault yet, because a slow frame rate outlasts it."""
         try:
             captured = self._grab(source)
         except SilentError:
-            if not self._setup.triggered and self._clock.monotonic() - self._heard_s >= self._setup.read_s:
+            if not self._setup.triggered and self._clock.monotonic() - self._last_frame_s >= self._setup.read_s:
                 raise
             return None
-        self._heard_s = self._clock.monotonic()
+        self._last_frame_s = self._clock.monotonic()
         return captured
 
     def _grab(self, source: Source) -> tuple[int, int] | None:
-        # Waiting for a trigger is no hang, however long it lasts.
+        # Not marked for a triggered camera, because waiting for a trigger is no hang.
         with nullcontext() if self._setup.triggered else self._control.busy():
             if not source.grab():
                 return None
         return time.monotonic_ns(), time.time_ns()
 
     def _opened(self, source: Source, info: SourceInfo) -> None:
-        self._told, self._was_open = None, True
+        self._last_failure, self._was_open = None, True
         self._control.send(
             CameraOpened(
                 stream=self._setup.stream, width=info.width, height=info.height, fps=info.fps, detail=source.name
@@ -177,11 +177,11 @@ class Camera:
         )
 
     def _failed(self, error: Exception) -> None:
-        """Tell control, once for each new detail: an attempt that fails like the last one is no news."""
+        """Report a failure to control, unless its text equals the last reported one."""
         detail = redact(str(error))
-        if detail != self._told:
+        if detail != self._last_failure:
             self._control.send(CameraFailed(stream=self._setup.stream, detail=detail))
-        self._told = detail
+        self._last_failure = detail
 
     def _warn(self, text: str) -> None:
-        self._control.send(Log(level="WARNING", text=f"{self._setup.stream}: {redact(text)}"))
+        self._control.send(Log(level="WARNING", text=redact(text)))

@@ -1,4 +1,4 @@
-"""A source without a camera, that works: by the same rules as the real ones, and breaks where it is told to."""
+"""Working source without a camera, which passes the same tests as the real ones."""
 
 from collections.abc import Callable
 from typing import Final
@@ -11,9 +11,9 @@ WIDTH: Final = 64
 
 
 class DummySource:
-    """`frames` frames, the n-th filled with the value n; live ones break after the last, others end.
+    """Source of `frames` frames, the n-th filled with n; after the last, a live one breaks and others end.
 
-    `before` is called before every open and grab, to let time pass or to raise.
+    `before` is called before every open and grab, to advance a clock or to raise.
     """
 
     def __init__(self, frames: int, *, live: bool = False, before: Callable[[], None] = lambda: None) -> None:
@@ -24,13 +24,13 @@ class DummySource:
         self._next = 0
 
     def open(self) -> SourceInfo:
-        """Start at the first frame."""
+        """Rewind to the first frame."""
         self._before()
         self._next = 0
         return SourceInfo(width=WIDTH, height=HEIGHT, fps=0.0)
 
     def grab(self) -> bool:
-        """Go to the next frame."""
+        """Advance to the next frame."""
         self._before()
         if self._next == self._frames:
             if self.live:
@@ -40,8 +40,8 @@ class DummySource:
         return True
 
     def retrieve(self, buffer: Buffer) -> None:
-        """Fill with the frame's value."""
+        """Fill the buffer with the frame's value."""
         buffer(HEIGHT, WIDTH).fill((self._next - 1) % 256)
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Do nothing, because nothing is held open."""

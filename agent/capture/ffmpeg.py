@@ -1,4 +1,4 @@
-"""Video files and network streams through FFmpeg's libraries, which tell each frame's size and each error's cause."""
+"""Video files and network streams, read through FFmpeg's libraries (PyAV)."""
 
 import logging
 import re
@@ -19,9 +19,9 @@ from agent.messages.errors import TransientError
 from agent.messages.redact import redact
 
 _FILE_PATIENCE: Final = Patience(open_s=10.0, read_s=10.0)
-"""A disk that takes longer is a share whose server went away."""
-_SPENT: Final = 0.9
-"""A failure after this part of the time that it had was a time-out, whatever FFmpeg calls it."""
+"""A disk that takes longer is a network share whose server is gone."""
+_TIMEOUT_SHARE: Final = 0.9
+"""A failure after this share of its timeout counts as a timeout, because FFmpeg gives it other names."""
 _CODINGS: Final = "set it to H.264, H.265 or MJPEG"
 _ADVICE: Final = (
     (r"\b401\b|\b403\b|nauthorized|orbidden", "check user and password in `source`, percent-encoded"),
@@ -31,19 +31,20 @@ _ADVICE: Final = (
     (r"resolve", "check the name in `source`, and this device's DNS"),
     (r"refused", "check address and port; is its stream switched on?"),
     (r"unreachable|No route", "check the address, and the network between"),
+    (r"ertificate", "it is not from the authority of `ca_file`, has expired, or is not for the host in `source`"),
     (r"TLS|SSL", "it answers, but not with TLS that is understood here: check scheme and port"),
     (r"Decoder not found", _CODINGS),
     (r"Invalid data", "what it sends is no video that can be read here: a web page, or a damaged file?"),
 )
 
-# Its own lines name URLs with their passwords; the last one is kept with each error, and said by us.
+# Not logged, because FFmpeg's lines show URLs with passwords; `_cause` quotes the last one, redacted.
 logging.getLogger("libav").addHandler(logging.NullHandler())
 logging.getLogger("libav").propagate = False
 av.logging.set_level(av.logging.ERROR)
 
 
 class FfmpegSource:
-    """A file or network stream; for one thread. A frame is decoded by `grab`, and drawn in its own size."""
+    """Video file or network stream, decoded at its own size; for one thread."""
 
     def __init__(self, name: str, url: str, options: dict[str, str], patience: Patience, *, live: bool) -> None:
         self.name = name
@@ -59,7 +60,7 @@ class FfmpegSource:
         self._until_s = 0.0
 
     def open(self) -> SourceInfo:
-        """Connect and, unless a trigger brings frames, wait for the first one: both within `open_s`."""
+        """Connect and decode the first frame within `open_s`; a triggered camera is open without a frame."""
         begun_s = time.monotonic()
         self._until_s = begun_s + self._patience.open_s
         try:
@@ -71,7 +72,7 @@ class FfmpegSource:
             if cast("av.VideoCodecContext | None", stream.codec_context) is None:
                 raise TransientError(f"cannot open {self.name}: its coding is not known here; {_CODINGS}")
             if not self.live:
-                stream.thread_type = "AUTO"  # by frames, too: on a live stream that costs a delay of some frames
+                stream.thread_type = "AUTO"  # includes frame threads, which delay a live stream by some frames
             self._frames = self._decoded(container, stream)
             if self._patience.first_frame:
                 self._ahead.append(next(self._frames))
@@ -85,7 +86,7 @@ class FfmpegSource:
         return SourceInfo(width=width, height=height, fps=float(stream.average_rate or 0))
 
     def grab(self) -> bool:
-        """Decode the next frame; a live stream that gives none within `read_s` is broken."""
+        """Decode the next frame; raises TransientError where a live stream gives none within `read_s`."""
         begun_s = time.monotonic()
         self._until_s = begun_s + self._patience.read_s
         try:
@@ -99,14 +100,14 @@ class FfmpegSource:
         return True
 
     def retrieve(self, buffer: Buffer) -> None:
-        """Convert into what `buffer` gives for the frame's own size."""
+        """Convert the decoded frame to BGR, rotated as its file says, into an array from `buffer`."""
         assert self._frame is not None
         image = _bgr(self._reformatter.reformat(self._frame, format="bgr24"))
-        image = np.rot90(image, self._frame.rotation // 90)  # as a phone's file asks for
+        image = np.rot90(image, self._frame.rotation // 90)  # because a phone's file states its rotation
         np.copyto(buffer(image.shape[0], image.shape[1]), image)
 
     def close(self) -> None:
-        """Close the connection or the file."""
+        """Close the connection or file; idempotent."""
         self._frames, self._frame = iter(()), None
         self._ahead.clear()
         if self._container is not None:
@@ -118,14 +119,14 @@ class FfmpegSource:
             if packet.stream_index == stream.index:
                 try:
                     yield from packet.decode()  # type: ignore[misc] # of a video stream these are video frames
-                except av.InvalidDataError:  # one damaged packet; what follows may be well
+                except av.InvalidDataError:  # because only this packet is damaged
                     continue
-            if self.live and time.monotonic() > self._until_s:  # sound goes on coming, or nothing that can be decoded
+            if self.live and time.monotonic() > self._until_s:  # because sound or undecodable packets may keep coming
                 raise av.ExitError(0, "no frame in time")
 
     def _cause(self, error: av.FFmpegError, begun_s: float) -> str:
         waited_s = time.monotonic() - begun_s
-        if self.live and waited_s >= _SPENT * (self._until_s - begun_s):
+        if self.live and waited_s >= _TIMEOUT_SHARE * (self._until_s - begun_s):
             return (
                 f"no frame, and no answer that says why, within {waited_s:.1f} s; "
                 "is it on, is it sending, and is the network between fast enough?"
@@ -137,23 +138,29 @@ class FfmpegSource:
 
 
 def video_file(path: Path) -> FfmpegSource:
-    """Return a video file, in any container that FFmpeg reads."""
+    """Return a source for a video file, in any container that FFmpeg reads."""
     return FfmpegSource(f"video file {path}", f"file:{path}", {}, _FILE_PATIENCE, live=False)
 
 
-def network_stream(url: str, patience: Patience) -> FfmpegSource:
-    """Return an RTSP or HTTP stream."""
-    return FfmpegSource(redact(url), url, ffmpeg_options(url), patience, live=True)
+def network_stream(url: str, patience: Patience, ca_file: str | None = None) -> FfmpegSource:
+    """Return a source for an RTSP or HTTP stream; see `ffmpeg_options` for `ca_file`."""
+    return FfmpegSource(redact(url), url, ffmpeg_options(url, ca_file), patience, live=True)
 
 
-def ffmpeg_options(url: str) -> dict[str, str]:
+def ffmpeg_options(url: str, ca_file: str | None = None) -> dict[str, str]:
     """Return FFmpeg's options for `url`.
 
-    RTSP goes over TCP where the camera takes it: over UDP a lost packet shows as grey smears, which a model takes for
-    objects. The rate of frames is not waited for: at one frame in 3 s that would take a minute.
+    With `ca_file`, a certificate is verified: from that authority, for the host of `url`.
+
+    RTSP prefers TCP, because a packet lost over UDP shows as grey smears that a model takes for objects. The frame rate
+    is not probed, because that takes a minute at one frame in 3 s.
     """
     options = {"fpsprobesize": "0"}
-    return options | {"rtsp_flags": "prefer_tcp"} if url.lower().startswith(("rtsp:", "rtsps:")) else options
+    if url.lower().startswith(("rtsp:", "rtsps:")):
+        options["rtsp_flags"] = "prefer_tcp"
+    if ca_file is not None:
+        options |= {"tls_verify": "1", "ca_file": ca_file}
+    return options
 
 
 def _bgr(frame: VideoFrame) -> Image:

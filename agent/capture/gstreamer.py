@@ -1,7 +1,7 @@
-"""GStreamer pipelines as sources: a gst-launch-1.0 of their own, whose frames come down a pipe.
+"""GStreamer pipelines as sources: a gst-launch-1.0 subprocess that writes frames to a pipe.
 
-Frames travel as YUV4MPEG2: it names its size and marks each frame, so that nothing of it has to be guessed or parsed
-out of log lines, and takes half the bytes of BGR.
+Frames travel as YUV4MPEG2, because its header states the size and each frame has a marker, so no log is parsed; and
+because it takes half the bytes of BGR.
 """
 
 import os
@@ -20,13 +20,13 @@ import cv2
 import numpy as np
 
 from agent.capture.source import Buffer, Image, Patience, SilentError, SourceInfo
+from agent.messages.camera_names import CameraFormat
 from agent.messages.errors import MistakeError, TransientError
 from agent.messages.redact import redact
-from agent.messages.sources import CameraFormat
 from agent.processes.parent_death import ending_with_us
 
 PROGRAM: Final = "gst-launch-1.0"
-# The newest frame wins here too; bt601 is what cv2 takes I420 for.
+# Leaky, because here too the newest frame wins; bt601, because cv2 assumes it for I420.
 TAIL: Final = (
     "queue leaky=downstream max-size-buffers=1 max-size-bytes=0 max-size-time=0 ! videoconvert "
     "! video/x-raw,format=I420,colorimetry=bt601 ! y4menc ! fdsink fd=1 sync=false"
@@ -42,15 +42,15 @@ _COMPLAINT: Final = re.compile(r"(?:ERROR|WARNING: erroneous pipeline)[^:]*: (?:
 
 
 class GstSource:
-    """A pipeline without its sink, such as `v4l2src ! image/jpeg ! jpegdec`; for one thread.
+    """Pipeline without a sink, such as `v4l2src ! image/jpeg ! jpegdec`, in a subprocess; for one thread.
 
-    gst-launch-1.0 is killed by `close`, by the kernel if this process dies, and anew at each opening.
+    Each `open` starts a new gst-launch-1.0; `close` kills it, and the kernel does if this process dies.
     """
 
     def __init__(self, name: str, pipeline: str, patience: Patience) -> None:
         self.name = name
         self.live = True
-        self._pipeline: Final = pipeline
+        self.pipeline: Final = pipeline
         self._patience: Final = patience
         self._process: subprocess.Popen[bytes] | None = None
         self._selector: selectors.DefaultSelector | None = None
@@ -58,7 +58,7 @@ class GstSource:
         self._complaints = b""
 
     def open(self) -> SourceInfo:
-        """Start the pipeline; returns when its first frame is on the way, within `open_s`."""
+        """Start the pipeline and wait for its first frame, at most `open_s`."""
         self._start()
         deadline_s = time.monotonic() + self._patience.open_s
         header = self._line(deadline_s)
@@ -67,23 +67,26 @@ class GstSource:
         return SourceInfo(width=width, height=height, fps=fps)
 
     def grab(self) -> bool:
-        """Take the next frame off the pipe; a pipeline that gives none within `read_s`, or ends, is broken."""
+        """Read the next frame from the pipe.
+
+        Raises SilentError where none comes within `read_s`, and TransientError where the pipeline ended.
+        """
         deadline_s = time.monotonic() + self._patience.read_s
         if not self._line(deadline_s).startswith(_FRAME):
             raise TransientError(f"{self.name} sent no whole frame")
         try:
             self._fill(self._frame.data.cast("B"), deadline_s)
-        except SilentError as error:  # in mid-frame: what comes next would be taken for a frame's beginning
+        except SilentError as error:  # because the rest of this frame would be read as the next one's header
             raise TransientError(str(error)) from error
         return True
 
     def retrieve(self, buffer: Buffer) -> None:
-        """Convert the frame in place."""
+        """Convert the frame to BGR, directly into an array from `buffer`."""
         height, width = self._frame.shape[0] * 2 // 3, self._frame.shape[1]
         cv2.cvtColor(self._frame, cv2.COLOR_YUV2BGR_I420, dst=buffer(height, width))
 
     def close(self) -> None:
-        """Kill the pipeline and whatever it started."""
+        """Kill the pipeline's process group; idempotent."""
         process, self._process = self._process, None
         if self._selector is not None:
             self._selector.close()
@@ -93,7 +96,7 @@ class GstSource:
         for end in (process.stdout, process.stderr):
             assert end is not None
             end.close()
-        with suppress(ProcessLookupError):  # it went by itself
+        with suppress(ProcessLookupError):  # because it has ended already
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
@@ -103,10 +106,10 @@ class GstSource:
             raise TransientError(
                 f"{self.name} needs {PROGRAM}: apt-get install gstreamer1.0-tools gstreamer1.0-plugins-good"
             )
-        words = [*shlex.split(self._pipeline), "!", *shlex.split(TAIL)]
+        words = [*shlex.split(self.pipeline), "!", *shlex.split(TAIL)]
         self._complaints = b""
         self._process = subprocess.Popen(
-            # A stalled pipeline never writes, so it would not see the pipe close: the kernel has to end it.
+            # By the kernel, because a stalled pipeline never writes and so never notices a closed pipe.
             ending_with_us([program, "-q", *words]),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -122,7 +125,7 @@ class GstSource:
             self._selector.register(end.fileno(), selectors.EVENT_READ)
 
     def _read_header(self, header: bytes) -> tuple[int, int, float]:
-        """Return width, height and frames a second (0: not said) of a stream header (yuv4mpeg(5))."""
+        """Parse a stream header (yuv4mpeg(5)); return width, height and frames a second, 0 where it states none."""
         tags = {word[:1]: word[1:].decode("ascii", "replace") for word in header[len(_MAGIC) :].split()}
         if not header.startswith(_MAGIC) or not {b"W", b"H"} <= tags.keys():
             raise TransientError(f"{self.name} sent something else than frames")
@@ -156,7 +159,7 @@ class GstSource:
             done += count or 0
 
     def _wait(self, deadline_s: float) -> None:
-        """Return when the pipe may have bytes; keep what it complains of meanwhile, so that it never blocks on that."""
+        """Wait until the pipe is readable; drain stderr meanwhile, so that the pipeline never blocks on it."""
         assert self._selector is not None
         left_s = deadline_s - time.monotonic()
         ready = self._selector.select(max(0.0, left_s))
@@ -188,7 +191,7 @@ class GstSource:
 
 
 def pipeline(text: str, patience: Patience) -> GstSource:
-    """Return `gst:PIPELINE`, named by its first element: the rest may hold a password."""
+    """Return a source for `gst:PIPELINE`, named after its first element because the rest may hold a password."""
     words = text.removeprefix("gst:")
     try:
         first = shlex.split(words)[0]
@@ -200,7 +203,7 @@ def pipeline(text: str, patience: Patience) -> GstSource:
 
 
 def argus(sensor: str, asked: CameraFormat, patience: Patience) -> GstSource:
-    """Return a Jetson's CSI camera, read through Argus. Not seen on hardware yet."""
+    """Return a source for a Jetson's CSI camera, through Argus; not tested on hardware."""
     caps = "video/x-raw(memory:NVMM),format=NV12"
     if asked.size is not None:
         caps += f",width={asked.size[0]},height={asked.size[1]}"

@@ -1,4 +1,4 @@
-"""A folder of pictures as a source, or a single picture."""
+"""Folders of pictures and single pictures as sources."""
 
 import re
 from pathlib import Path
@@ -19,13 +19,13 @@ _PNG_END: Final = b"IEND\xaeB`\x82"
 _SCAN: Final = 0xDA
 _END: Final = 0xD9
 _AFTER_SCAN: Final = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")
-"""The next marker in coded data, where FF is followed by 00 and restart markers belong to it."""
+"""Next marker in entropy-coded data: FF followed by neither 00 nor a restart marker (ITU-T T.81, B.1.1)."""
 
 
 class PictureSource:
-    """The pictures of a folder, in natural order (2.jpg before 10.jpg), as they are there when it is opened.
+    """Pictures of a folder in natural order (2.jpg before 10.jpg), listed anew at each opening.
 
-    One that cannot be decoded, or lacks a part, is left out, with one warning for as long as it lies there.
+    A damaged picture is skipped, with one warning for as long as it stays in the folder.
     """
 
     def __init__(self, path: Path, warn: Warn) -> None:
@@ -39,7 +39,7 @@ class PictureSource:
         self._image: Image | None = None
 
     def open(self) -> SourceInfo:
-        """List the pictures, and decode the first good one."""
+        """List the pictures and decode the first good one; raises TransientError where there is none."""
         paths = self._list()
         if not paths:
             raise TransientError(f"{self.name} holds no picture: put {', '.join(sorted(SUFFIXES))} files there")
@@ -52,18 +52,18 @@ class PictureSource:
         return SourceInfo(width=width, height=height, fps=0.0)
 
     def grab(self) -> bool:
-        """Decode the next good picture; False when there is none left."""
+        """Decode the next good picture; False after the last."""
         self._image = self._decode_next() if self._ahead is None else self._ahead
         self._ahead = None
         return self._image is not None
 
     def retrieve(self, buffer: Buffer) -> None:
-        """Copy the picture."""
+        """Copy the decoded picture into an array from `buffer`."""
         assert self._image is not None
         np.copyto(buffer(self._image.shape[0], self._image.shape[1]), self._image)
 
     def close(self) -> None:
-        """Let go of the pictures in memory."""
+        """Drop the decoded pictures."""
         self._left, self._ahead, self._image = [], None, None
 
     def _list(self) -> list[Path]:
@@ -88,7 +88,7 @@ class PictureSource:
 
 
 def is_picture(path: Path) -> bool:
-    """Tell by its name whether a file is taken for a picture."""
+    """Return True where a file's suffix is that of a picture."""
     return path.suffix.lower() in SUFFIXES
 
 
@@ -104,14 +104,14 @@ def _decode(path: Path) -> Image | None:
 
 
 def is_whole(data: bytes) -> bool:
-    """Tell whether a JPEG or PNG has its end, because cv2 fills what is missing; other formats cv2 refuses itself."""
+    """Return False for a truncated JPEG or PNG, because cv2 would fill its rest with grey."""
     if data.startswith(_JPEG):
         return _has_jpeg_end(data)
     return not data.startswith(_PNG) or _PNG_END in data
 
 
 def _has_jpeg_end(data: bytes) -> bool:
-    """Walk the segments, because a thumbnail in one of them has an end of its own (ITU-T T.81, B.1.1)."""
+    """Return True where the main image has an end marker; segments are walked because a thumbnail has its own."""
     at = len(_JPEG)
     while at + 4 <= len(data):
         if data[at] != 0xFF:  # noqa: PLR2004 - what every marker begins with

@@ -1,4 +1,4 @@
-"""What every source offers, whatever its kind."""
+"""Protocol of all sources, and its types."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,30 +10,32 @@ from numpy.typing import NDArray
 from agent.messages.errors import TransientError
 
 Image = NDArray[np.uint8]
-# Gives a (height, width, 3) uint8 BGR array to fill; asking again puts the one before back.
+"""(height, width, 3) in BGR."""
 Buffer = Callable[[int, int], Image]
+"""Returns a (height, width, 3) uint8 BGR array to fill; a second call takes the first array back."""
 Warn = Callable[[str], None]
+"""Reports a skipped frame to operators."""
 
 
 class SilentError(TransientError):
-    """No frame came in time from what is live; grabbing again goes on waiting for one."""
+    """A live source gave no frame in time; the next `grab` may still succeed."""
 
 
 @dataclass(frozen=True)
 class Patience:
-    """Timeouts of a network camera, to open and to bring its next frame, in seconds.
-
-    `first_frame`: it is open only once a frame came; not so where something triggers it.
-    """
+    """Timeouts of a live source."""
 
     open_s: float = 10.0
+    """From `open` to an open source."""
     read_s: float = 3.0
+    """From `grab` to the next frame."""
     first_frame: bool = True
+    """Wait for a frame in `open`; False for a triggered camera."""
 
 
 @dataclass(frozen=True)
 class SourceInfo:
-    """What was opened: size of its first frame in pixels and its own rate, each 0 where it does not say."""
+    """Size of a source's first frame in pixels and its nominal frame rate; 0 where unknown."""
 
     width: int
     height: int
@@ -41,28 +43,31 @@ class SourceInfo:
 
 
 class Source(Protocol):
-    """One camera, file or folder; for one thread. Opened, read to its end or till it breaks, closed, opened again.
+    """Camera, file or folder that can be opened, read and closed repeatedly; for one thread.
 
-    `name` says what it is, fit to be shown: without credentials. `live`: a frame that is not grabbed in time is gone.
-    `open` and `grab` may block for as long as their Patience, and raise TransientError or MistakeError. `grab` raises
-    SilentError, a TransientError, where the source is as it was and only no frame came.
+    `open` and `grab` may block for the source's Patience, and raise TransientError or MistakeError.
     """
 
     name: str
+    """Text for people, without credentials."""
     live: bool
+    """Frames that are not grabbed in time are lost."""
 
     def open(self) -> SourceInfo:
-        """Open, at the first frame."""
+        """Open the source at its first frame."""
         ...
 
     def grab(self) -> bool:
-        """Wait for the next frame; False at the end of a file or folder, never for what is live."""
+        """Wait for the next frame; False at the end of a file or folder, never for a live source.
+
+        Raises SilentError where a live source is intact but gave no frame in time.
+        """
         ...
 
     def retrieve(self, buffer: Buffer) -> None:
-        """Decode the grabbed frame into what `buffer` gives for its size."""
+        """Decode the grabbed frame into an array from `buffer`."""
         ...
 
     def close(self) -> None:
-        """Let go of it; closing what is not open does nothing."""
+        """Close the source; idempotent."""
         ...

@@ -1,4 +1,4 @@
-"""Which source a stream's `source` setting names."""
+"""Choice of the source that a stream's `source` setting names."""
 
 import re
 from pathlib import Path
@@ -9,21 +9,26 @@ from agent.capture.ffmpeg import network_stream, video_file
 from agent.capture.pictures import PictureSource, is_picture
 from agent.capture.source import Patience, Source, Warn
 from agent.capture.video import device, gst_pipeline, has_gstreamer
+from agent.messages.camera_names import is_camera, split
 from agent.messages.errors import MistakeError, TransientError
 from agent.messages.redact import redact
-from agent.messages.sources import is_camera, split
 
 _SCHEME: Final = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://")
 _STREAMS: Final = frozenset({"rtsp", "rtsps", "http", "https"})
 _WANTED: Final = "use an rtsp, rtsps, http or https URL, /dev/video0, csi:0, gst:PIPELINE, a video file or a folder"
 
 
-def create(text: str, warn: Warn, patience: Patience = Patience()) -> Source:  # noqa: B008 - frozen
-    """Return the source that `text` names, not yet opened; `warn` is told of single frames that it must leave out.
+def create(
+    text: str,
+    warn: Warn,
+    patience: Patience = Patience(),  # noqa: B008 - frozen
+    ca_file: str | None = None,
+) -> Source:
+    """Return an unopened source for `text`; `warn` receives a text for each frame that is skipped.
 
-    `patience` is how long a network stream or a pipeline may take.
-    Looks at the disk to tell a folder from a file, so it is called anew for each attempt. Raises MistakeError for what
-    can never be a source, TransientError for a file or folder that is not there (yet).
+    `ca_file` is the authority of an rtsps or https camera's certificate; without it, the certificate is not verified.
+    Looks at the disk to tell folders from files, so call it anew for each attempt. Raises MistakeError where `text` can
+    never name a source, TransientError where its file or folder is missing.
     """
     if text.startswith("gst:"):
         return gst_pipeline(text, patience) if has_gstreamer() else gstreamer.pipeline(text, patience)
@@ -32,7 +37,7 @@ def create(text: str, warn: Warn, patience: Patience = Patience()) -> Source:  #
     if match := _SCHEME.match(text):
         if match["scheme"].lower() not in _STREAMS:
             raise MistakeError(f"{redact(text)} cannot be a source, there is no scheme {match['scheme']}://; {_WANTED}")
-        return network_stream(text, patience)
+        return network_stream(text, patience, ca_file)
     try:
         return _on_disk(Path(text), warn)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""V4L2 devices, and pipelines where cv2 has GStreamer, through cv2.VideoCapture."""
+"""V4L2 devices, and GStreamer pipelines where cv2 supports them, through cv2.VideoCapture."""
 
 import os
 import time
@@ -10,23 +10,26 @@ import cv2
 import numpy as np
 
 from agent.capture.source import Buffer, Image, Patience, SilentError, SourceInfo
+from agent.messages.camera_names import CameraFormat
 from agent.messages.errors import MistakeError, TransientError
 from agent.messages.redact import redact
-from agent.messages.sources import CameraFormat
 
 TIMEOUT_S: Final = 2.0
 _SILENT_S: Final = 0.9 * TIMEOUT_S
-"""A grab that fails sooner was not waiting for a frame: what it reads is broken."""
+"""A grab that fails sooner did not time out, so its source is broken."""
 _CHANNELS_BGR: Final = 3
 
 
 class VideoSource:
-    """A source that cv2.VideoCapture reads; `connect` opens it, and raises where it can say more than "no"."""
+    """Source read by cv2.VideoCapture; for one thread."""
 
     def __init__(
         self, name: str, connect: Callable[[], cv2.VideoCapture], advice: str, *, live: bool, waits: bool = False
     ) -> None:
-        """`advice` says what to do when it cannot be opened; `waits`: it can be read on after a time-out."""
+        """Store; `connect` opens the capture, and may raise a more precise error than `advice`.
+
+        `advice` tells people what to do where opening fails. `waits`: the source can still be read after a timeout.
+        """
         self.name = name
         self.live = live
         self._connect: Final = connect
@@ -37,7 +40,7 @@ class VideoSource:
         self._frames = 0
 
     def open(self) -> SourceInfo:
-        """Open within about 2 s; the size is the container's word, corrected by the first frame."""
+        """Open within about 2 s; the first frame corrects the size that the driver states."""
         capture = self._connect()
         if not capture.isOpened():
             raise TransientError(f"cannot open {self.name}: {self._advice}")
@@ -48,7 +51,7 @@ class VideoSource:
         return SourceInfo(width=width, height=height, fps=capture.get(cv2.CAP_PROP_FPS))
 
     def grab(self) -> bool:
-        """Wait for a frame; a live stream that gives none within about 2 s is broken."""
+        """Wait for a frame; raises TransientError where a live source gives none within about 2 s."""
         assert self._capture is not None
         begun_s = time.monotonic()
         if self._capture.grab():
@@ -65,7 +68,7 @@ class VideoSource:
         return False
 
     def retrieve(self, buffer: Buffer) -> None:
-        """Decode in place; a frame of another size than the last one costs one copy."""
+        """Decode in place; a frame whose size changed costs one copy."""
         assert self._capture is not None
         view = buffer(*self._size)
         good, image = self._capture.retrieve(view)
@@ -73,31 +76,34 @@ class VideoSource:
             raise TransientError(f"{self.name} gave a frame that cannot be decoded")
         if image is view:
             return
-        # cv2 leaves an array that does not fit alone, says nothing, and returns one of its own.
+        # Compared, because cv2 silently returns an array of its own where the given one does not fit.
         frame = _bgr(np.asarray(image), self.name)
         self._size = (frame.shape[0], frame.shape[1])
         np.copyto(buffer(*self._size), frame)
 
     def close(self) -> None:
-        """Release the decoder and the connection."""
+        """Release the capture; idempotent."""
         if self._capture is not None:
             self._capture.release()
         self._capture = None
 
 
 def device(path: str, asked: CameraFormat) -> VideoSource:
-    """Return a V4L2 device; where it does not take what is asked of it, `open` raises MistakeError."""
+    """Return a source for a V4L2 device.
+
+    Its `open` raises MistakeError where the driver does not accept the requested format.
+    """
     advice = "the driver refused; is another program using it, and does it capture (v4l2-ctl --list-devices)?"
     return VideoSource(f"device {path}", lambda: _connect_device(path, asked), advice, live=True, waits=True)
 
 
 def has_gstreamer() -> bool:
-    """Tell whether this cv2 reads GStreamer pipelines itself, as a JetPack's does."""
+    """Return True where this build of cv2 reads GStreamer pipelines, as JetPack's does."""
     return bool(cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER))
 
 
 def gst_pipeline(text: str, patience: Patience) -> VideoSource:
-    """Return `gst:PIPELINE` through cv2. Not seen with a cv2 that can."""
+    """Return a source for `gst:PIPELINE` through cv2; not tested, for want of such a cv2."""
     words = text.removeprefix("gst:")
     tail = "videoconvert ! video/x-raw,format=BGR ! appsink drop=true max-buffers=1 sync=false"
     advice = "the pipeline does not start; try it with gst-launch-1.0 and fakesink"
@@ -136,7 +142,7 @@ def _connect_device(path: str, asked: CameraFormat) -> cv2.VideoCapture:
 
 
 def v4l2_properties(asked: CameraFormat) -> list[tuple[int, int]]:
-    """Return cv2's properties for `asked`, in the order in which a driver has to hear them: format, size, rate."""
+    """Return cv2's properties for `asked`, in the order that drivers require: format, size, rate."""
     wanted = []
     if asked.pixel_format is not None:
         wanted.append((cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*asked.pixel_format.ljust(4))))

@@ -1,13 +1,11 @@
 """Actions that decisions hand to the application, in order; topics are relative to `{root}/{device}/`."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 from agent.messages.events import Reply
 from agent.messages.payloads import Ack, Alert, Switch
 from agent.messages.references import ModelVersion
-
-Publish = Literal["all", "changes", "summary"]
+from agent.settings import Publish
 
 
 @dataclass(frozen=True)

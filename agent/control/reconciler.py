@@ -18,9 +18,17 @@ from agent.control.events import (
     WorkerLost,
     WorkerUp,
 )
-from agent.control.inputs import auto_rollback, bandwidth, commands, duplicate_device, operator_commands, schedule
-from agent.control.lines import blind_time, changeover, preload, report, unanswered_frames
-from agent.control.state import Cap, Line, Now, State
+from agent.control.inputs import (
+    auto_rollback,
+    bandwidth,
+    commands,
+    duplicate_device,
+    operator_commands,
+    retained,
+    schedule,
+)
+from agent.control.lines import changeover, preload, report, selection, serving, unanswered_frames
+from agent.control.state import Line, Now, State
 from agent.messages.children import (
     Breaking,
     InferenceFailed,
@@ -33,6 +41,7 @@ from agent.messages.children import (
 )
 from agent.messages.events import LinkTakenOver, LinkUp, Noticed, Received
 from agent.messages.payloads import Alert
+from agent.messages.topics import of_stream
 
 Event = (
     Tick
@@ -96,60 +105,32 @@ def _in_order(state: State, actions: list[Action]) -> list[Action]:
     return [*rest[:place], *work, SaveSnapshot(), *later]
 
 
-def _apply(state: State, event: Event, now: Now) -> list[Action]:
+def _apply(state: State, event: Event, now: Now) -> list[Action]:  # noqa: C901, PLR0911, PLR0912 - one event a line
     match event:
         case Tick():
             return _tick(state, now)
-        case LinkUp() | LinkTakenOver() | Received():
-            return _broker(state, event, now)
-        case StreamChanged():
-            return report.stream_status(state, event.stream, event.status, event.detail)
-        case AckRate() | CapChanged() | Reloaded() | Noticed():
-            return _world(state, event)
-        case FramesSeen() | WorkerUp() | WorkerLost() | WorkerHung() | WorkerCrashed() | Stopping() | Stopped():
-            return _worker(state, event, now)
-        case _:
-            return _models(state, event, now)
-
-
-def _broker(state: State, event: LinkUp | LinkTakenOver | Received, now: Now) -> list[Action]:
-    match event:
         case Received():
             return commands.received(state, event, now)
         case LinkUp():
             return commands.link_up(state, now)
         case LinkTakenOver():
             return duplicate_device.taken_over(state, now)
-
-
-def _world(state: State, event: AckRate | CapChanged | Reloaded | Noticed) -> list[Action]:
-    match event:
-        case Noticed():
-            return report.notice(state, Alert(event.code, event.on, detail=event.detail))
+        case StreamChanged():
+            return report.stream_status(state, event.stream, event.status, event.detail)
+        case FramesSeen():
+            return unanswered_frames.look(state, event.streams, now)
         case AckRate():
             return bandwidth.measured(state, event)
+        case CapChanged():
+            return bandwidth.stressed(state, event)
         case Reloaded():
             return operator_commands.reloaded(state, event)
-        case CapChanged(rule, None):
-            state.stress.pop(rule, None)
-        case CapChanged(rule, str(variant)):
-            state.stress[rule] = Cap(rule, variant, value=event.value)
-    return []
-
-
-def _models(  # noqa: PLR0911 - one event a line
-    state: State,
-    event: Breaking | Preparing | Swapped | SwapFailed | Prepared | PrepareFailed | InferenceFailed | MemoryKept,
-    now: Now,
-) -> list[Action]:
-    match event:
+        case Noticed():
+            return report.notice(state, Alert(event.code, event.on, detail=event.detail))
         case Breaking():
-            state.lines[event.line].blind = True
-            blind_time.begin(state.lines[event.line], now)
-            return []
+            return serving.taken_off(state.lines[event.line], now)
         case Preparing():
-            changeover.preparing(state.lines[event.line], event)
-            return []
+            return changeover.preparing(state.lines[event.line], event)
         case Swapped():
             return changeover.swapped(state, event, now) + preload.used(state, state.lines[event.line])
         case SwapFailed():
@@ -161,56 +142,55 @@ def _models(  # noqa: PLR0911 - one event a line
         case MemoryKept():
             detail = f"{event.bytes >> 20} MiB of {', '.join(event.models)}" if event.bytes else None
             return report.alert(state, Alert("memory_kept", on=event.bytes > 0, detail=detail))
-
-
-def _worker(
-    state: State, event: FramesSeen | WorkerUp | WorkerLost | WorkerHung | WorkerCrashed | Stopping | Stopped, now: Now
-) -> list[Action]:
-    match event:
-        case Stopping() | Stopped():
-            return _stop(state, event)
-        case FramesSeen():
-            return unanswered_frames.look(state, event.streams, now)
-        case WorkerCrashed():
-            state.crash_calm_s = now.monotonic_s + _CRASH_CALM_S
-            return report.alert(state, Alert("thread_crashed", on=True, detail=event.detail))
+        case WorkerUp():
+            return _worker_up(state, now)
+        case WorkerLost():
+            return _worker_lost(state, event, now)
         case WorkerHung():
             state.worker_hung = event.hung
             state.worker_calm_s = None if event.hung else now.monotonic_s + _CALM_S
             return report.alert(state, Alert("worker_hung", on=True)) if event.hung else []
-        case WorkerUp():
-            state.worker_up, state.worker_hung, state.worker_calm_s = True, False, None
-            actions = report.alert(state, Alert("worker_lost", on=False))
-            actions += report.alert(state, Alert("worker_hung", on=False))
-            return actions + _each(state, changeover.resume, now) + _each(state, preload.worker_up, now)
-        case WorkerLost():
-            state.worker_up = False
-            unanswered_frames.worker_lost(state)
-            # `ready` first, because a PLC must know before the changeover is sorted out.
-            actions = [action for line in state.lines.values() for action in report.clear_ready(line)]
-            actions += _each(state, changeover.worker_lost, now) + _each(state, preload.worker_lost, now)
-            actions += report.alert(state, Alert("memory_kept", on=False))
-            return actions + report.alert(state, Alert("worker_lost", on=True, detail=event.detail))
+        case WorkerCrashed():
+            state.crash_calm_s = now.monotonic_s + _CRASH_CALM_S
+            return report.alert(state, Alert("thread_crashed", on=True, detail=event.detail))
+        case Stopping():
+            state.stopping = True
+            return report.clear_all(state)
+        case Stopped():
+            return _stopped(state, now)
 
 
-def _stop(state: State, event: Stopping | Stopped) -> list[Action]:
-    state.stopping = True
-    if isinstance(event, Stopping):
-        return [action for line in state.lines.values() for action in report.clear_ready(line)]
+def _worker_up(state: State, now: Now) -> list[Action]:
+    state.worker_up, state.worker_hung, state.worker_calm_s = True, False, None
+    actions = report.alert(state, Alert("worker_lost", on=False)) + report.alert(state, Alert("worker_hung", on=False))
+    return actions + _each(state, changeover.resume, now) + _each(state, preload.worker_up, now)
+
+
+def _worker_lost(state: State, event: WorkerLost, now: Now) -> list[Action]:
     state.worker_up = False
+    unanswered_frames.worker_lost(state)
+    # `ready` first, because a PLC must know before the changeover is sorted out.
+    actions = report.clear_all(state)
+    actions += _each(state, changeover.worker_lost, now) + _each(state, preload.worker_lost, now)
+    actions += report.alert(state, Alert("memory_kept", on=False))
+    return actions + report.alert(state, Alert("worker_lost", on=True, detail=event.detail))
+
+
+def _stopped(state: State, now: Now) -> list[Action]:
+    state.stopping, state.worker_up = True, False
     for line in state.lines.values():
-        line.active = None
+        serving.lost(line, now)
     state.streams = dict.fromkeys(state.streams, "offline")
-    return [PublishState(f"stream/{stream}/status", b"offline") for stream in state.streams]
+    return [PublishState(of_stream(stream, "status"), b"offline") for stream in state.streams]
 
 
 def _tick(state: State, now: Now) -> list[Action]:
     actions = _each(state, changeover.expire, now) + _each(state, changeover.retry_if_nothing_serves, now)
-    actions += _each(state, preload.tick, now) + commands.probes(state, now)
+    actions += _each(state, preload.tick, now) + retained.probes(state, now)
     schedule.tick(state, now)
     actions += duplicate_device.tick(state, now) + bandwidth.tick(state) + _each(state, schedule.follow, now)
     actions += _each(state, auto_rollback.follow, now) + _each(state, report.miss_model, now)
-    actions += _each(state, report.miss_choice, now)
+    actions += _each(state, selection.miss_choice, now)
     actions += report.miss_cameras(state, now) + report.warn_of_unsafe(state)
     if state.worker_calm_s is not None and now.monotonic_s >= state.worker_calm_s:
         state.worker_calm_s = None

@@ -8,7 +8,18 @@ import msgspec
 from agent.control.inputs import duplicate_device, schedule
 from agent.control.lines import preload
 from agent.control.lines.changeover import KEPT_ANSWERS
-from agent.control.state import Command, Line, State, Waiting
+from agent.control.state import (
+    Assignment,
+    Bandwidth,
+    Command,
+    Identity,
+    Line,
+    Override,
+    Preloads,
+    Selection,
+    State,
+    Waiting,
+)
 from agent.messages.events import Reply
 from agent.messages.payloads import Ack, Cause
 from agent.messages.references import ModelReference
@@ -160,32 +171,32 @@ def restore(state: State, snapshot: Snapshot) -> None:
         if answered.ack.id is not None:
             state.answers[answered.topic, answered.line, answered.ack.id] = answered.ack
     schedule.restore(state, snapshot.schedule)
-    state.bandwidth.kbps, state.bandwidth.topic = snapshot.kbps, snapshot.kbps_topic
+    state.bandwidth = Bandwidth(snapshot.kbps, topic=snapshot.kbps_topic)
     state.acks_to_resend = [(one.ack, one.reply) for one in snapshot.unsent_acks]
     state.reloading = list(snapshot.reloading)
-    state.identity.boots = snapshot.boots
+    state.identity = Identity(boots=snapshot.boots)
 
 
 def _line(line: Line) -> LineSnapshot:
+    one = line.selection
     return LineSnapshot(
-        product=line.product,
-        product_cause=line.product_cause,
-        operator=line.operator,
-        operator_cause=line.operator_cause,
-        waiting=tuple(line.changeover.commands if line.changeover else line.waiting),
-        rollback=line.rollback,
-        rollback_cause=line.rollback_cause,
-        history=tuple(line.history),
+        product=one.product,
+        product_cause=one.product_cause,
+        operator=one.operator.reference if one.operator else None,
+        operator_cause=one.operator.cause if one.operator else None,
+        waiting=tuple(line.changeover.commands if line.changeover else line.assignment.waiting),
+        rollback=one.rollback.reference if one.rollback else None,
+        rollback_cause=one.rollback.cause if one.rollback else None,
+        history=one.history,
         preparing=preload.pending(line),
-        lost=line.choice_lost,
+        lost=one.is_lost,
     )
 
 
 def _restore_line(line: Line, kept: LineSnapshot) -> None:
-    line.product, line.product_cause = kept.product, kept.product_cause
-    line.operator, line.operator_cause = kept.operator, kept.operator_cause
-    line.rollback, line.rollback_cause = kept.rollback, kept.rollback_cause
-    line.waiting, line.history = list(kept.waiting), list(kept.history)
-    line.to_prepare = list(kept.preparing)
-    line.choice_lost = kept.lost
-    line.fault = line.standing_fault
+    operator = Override(kept.operator, kept.operator_cause or Cause("operator")) if kept.operator else None
+    # A topic, because without a cause only an operator's rollback was ever written.
+    rollback = Override(kept.rollback, kept.rollback_cause or Cause("rollback", "")) if kept.rollback else None
+    line.selection = Selection(kept.product, kept.product_cause, operator, rollback, kept.history, kept.lost)
+    line.assignment = Assignment(waiting=list(kept.waiting))
+    line.preloads = Preloads(to_prepare=list(kept.preparing))

@@ -1,25 +1,19 @@
 """Control's state: choices, reports of worker and cameras, and published values."""
 
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from enum import Enum
 from typing import Final
 
 from agent.control.plant import LineRules, Plant
 from agent.control.weekly_schedule import NO_WINDOW, Timetable, Window
-from agent.messages.errors import Reason
 from agent.messages.events import Reply
 from agent.messages.payloads import Ack, Alert, Cause, NextChange, Phase, Rule, StreamStatus
 from agent.messages.references import ModelReference, ModelVersion
-from agent.settings import ScheduleRule
+from agent.messages.utc import utc_text
+from agent.settings import Publish, ScheduleRule
 
 NOTHING: Final = "0"
 """The value of `ready` that names no product."""
-
-
-def utc_text(unix_s: float) -> str:
-    """Format a Unix time as UTC with milliseconds, the form of every payload."""
-    moment = datetime.fromtimestamp(unix_s, timezone.utc)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 @dataclass(frozen=True)
@@ -58,9 +52,33 @@ class Cap:
     """The value that was measured or sent."""
 
 
+class Stage(Enum):
+    """Stage of a changeover; `MOVES` has the allowed moves."""
+
+    WAITING = "waiting"
+    """No worker has the assignment yet."""
+    SWITCHING = "switching"
+    """The worker has the assignment."""
+    PREPARING = "preparing"
+    """The worker has the model's checkpoint compiled, before it can be loaded."""
+    SWITCHED = "switched"
+    FAILED = "failed"
+    SUPERSEDED = "superseded"
+
+
+_ENDS: Final = frozenset({Stage.SWITCHED, Stage.FAILED, Stage.SUPERSEDED})
+MOVES: Final[dict[Stage, frozenset[Stage]]] = {
+    Stage.WAITING: _ENDS | {Stage.SWITCHING},
+    Stage.SWITCHING: _ENDS | {Stage.PREPARING, Stage.WAITING},
+    Stage.PREPARING: _ENDS | {Stage.SWITCHING, Stage.WAITING},
+    **dict.fromkeys(_ENDS, frozenset()),
+}
+"""Stages that may follow each stage; a lost worker returns a changeover to WAITING."""
+
+
 @dataclass
 class Changeover:
-    """A change of product or model in progress on one line."""
+    """A change of product or model in progress on one line; `lines/changeover.py` assigns it."""
 
     cause: Cause
     product: str | None
@@ -71,14 +89,13 @@ class Changeover:
     commands: list[Command]
     decided: str | None = None
     """The chosen reference, without caps."""
+    stage: Stage = Stage.WAITING
     workers_lost: int = 0
-    preparing: bool = False
-    """The model's checkpoint is still being compiled, before it can be loaded."""
 
 
 @dataclass
 class Preparation:
-    """A model that is being preloaded for a line, or held for it."""
+    """A model that is being preloaded for a line, or held for it; `lines/preload.py` assigns it."""
 
     text: str
     model: ModelVersion
@@ -99,111 +116,162 @@ class Waiting:
     commands: list[Command]
 
 
-@dataclass
-class Line:
-    """One production line."""
+@dataclass(frozen=True)
+class Override:
+    """A model that overrides the product's, and what asked for it."""
 
-    id: str
-    rules: LineRules
+    reference: ModelReference
+    cause: Cause
+
+
+@dataclass
+class Selection:
+    """Product and models that were selected for a line; `lines/selection.py` assigns it."""
+
     product: str | None = None
     product_cause: Cause | None = None
-    operator: ModelReference | None = None
-    operator_cause: Cause | None = None
-    rollback: ModelReference | None = None
-    rollback_cause: Cause | None = None
-    history: list[str] = field(default_factory=list)
+    operator: Override | None = None
+    rollback: Override | None = None
+    history: tuple[str, ...] = ()
     """References that served by decision, the newest last; a rollback returns to them."""
-    choice_lost: bool = False
+    is_lost: bool = False
     """The product is unknown since a restart, because the disk refused the newest choice."""
-    left_by_cap: tuple[ModelReference, str] | None = None
-    """The product's reference, and the variant that a cap left of it, until another one serves."""
-    on_trial_until_s: float = 0.0
-    """Until then (monotonic) a failing model is rolled back automatically."""
+
+    @property
+    def was_taken_back(self) -> bool:
+        """True where the rollback in force is automatic, after a model failed."""
+        return self.rollback is not None and self.rollback.cause.topic is None
+
+
+@dataclass
+class LineSchedule:
+    """The schedule of one line; `inputs/schedule.py` assigns it."""
+
     window: Window = NO_WINDOW
-    """The schedule's rules that hold now."""
+    """The rules that hold now."""
+    next: NextChange | None = None
+    """The next change, as published."""
+    next_change: tuple[float, str] | None = None
+    """Time (Unix) and model of the next change."""
+    next_basis: tuple[object, ...] = ()
+    """Inputs that `next_change` was computed from."""
+
+
+@dataclass
+class Limits:
+    """Limits on a line's variant and messages; `inputs/bandwidth.py` assigns them."""
+
     caps: tuple[Cap, ...] = ()
     """Limits on the variant, from bandwidth, temperature and memory."""
     bandwidth_on: frozenset[int] = frozenset()
     """Indexes of the bandwidth rules that hold now."""
-    publish: str | None = None
+    publish: Publish | None = None
     """The publish mode that a bandwidth rule sets; None: the configured one."""
-    dwell_until_s: float = 0.0
-    """Rules may not change the model before then (monotonic)."""
-    chosen: ModelVersion | None = None
-    """Model of the last decision; rules act only where it changes, so a failure is not retried at once."""
-    degraded: bool = False
-    """A cap allows no variant in the catalog, so the smallest one is used."""
-    next: NextChange | None = None
-    """The schedule's next change, as published."""
-    next_change: tuple[float, str] | None = None
-    """Time (Unix) and model of the schedule's next change."""
-    next_basis: tuple[object, ...] = ()
-    """Inputs that `next_change` was computed from."""
+
+
+@dataclass
+class Preloads:
+    """Models preloaded for a line; `lines/preload.py` assigns them."""
+
     announced: NextChange | None = None
     """The schedule change that was preloaded last."""
     preparations: list[Preparation] = field(default_factory=list)
     to_prepare: list[Waiting] = field(default_factory=list)
     """`prepare` commands from before a restart, until a worker is up."""
+
+
+@dataclass
+class Assignment:
+    """The model that the worker shall serve on a line; `lines/changeover.py` assigns it."""
+
     target: ModelVersion | None = None
     """The model assigned to the worker."""
-    settled: ModelVersion | None = None
-    """The last target that the worker confirmed."""
-    target_cause: Cause = field(default_factory=lambda: Cause("default"))
+    cause: Cause = field(default_factory=lambda: Cause("default"))
     change: int = 0
     """Number of the newest assignment."""
     unconfirmed: set[ModelVersion] = field(default_factory=set)
     """Models assigned since the last confirmation, to which the worker may still switch."""
-    active: str | None = None
-    """The model that the worker reported as serving."""
-    blind: bool = False
-    """The serving model was taken off to make room for a load."""
-    blind_since_s: float | None = None
-    """Start of the time without a model (monotonic); None: it has one, or never had."""
+    settled: ModelVersion | None = None
+    """The last target that the worker confirmed."""
+    chosen: ModelVersion | None = None
+    """Model of the last decision; rules act only where it changes, so a failure is not retried at once."""
+    degraded: bool = False
+    """A cap allows no variant in the catalog, so the smallest one is used."""
+    failed: bool = False
+    """The last changeover failed; it outlives that changeover until the next one succeeds."""
+    dwell_until_s: float = 0.0
+    """Rules may not change the model before then (monotonic)."""
+    trial_until_s: float = 0.0
+    """Until then (monotonic) a failing model is rolled back automatically."""
     retry_at_s: float = 0.0
     """Time of the next retry where no model serves (monotonic)."""
-    changeover: Changeover | None = None
-    fault: Reason | None = None
-    """The last failure; it outlives its changeover until the next one succeeds."""
-    ready: str = NOTHING
-    """The last published value of `ready`."""
-    phase: Phase = "idle"
     waiting: list[Command] = field(default_factory=list)
     """Commands from before a restart, until a worker is up."""
-    facts: tuple[object, ...] = ()
-    """Inputs of the published `state` at its last change."""
+
+
+@dataclass
+class Serving:
+    """The model that serves a line, as the worker reports it; `lines/serving.py` assigns it."""
+
+    model: str | None = None
+    is_taken_off: bool = False
+    """The model was taken off to make room for a load, and may still answer frames."""
+    blind_since_s: float | None = None
+    """Start of the time without a model (monotonic); None: it has one, or never had."""
+    left_by_cap: tuple[ModelReference, str] | None = None
+    """The product's reference, and the variant that a cap left of it, until another one serves."""
+
+
+@dataclass
+class Published:
+    """What a line last published; `lines/report.py` assigns it."""
+
+    ready: str = NOTHING
+    phase: Phase = "idle"
+    basis: tuple[object, ...] = ()
+    """Inputs of `state` at its last change."""
     since: str = ""
     """Time of that change, as published."""
-    published: dict[str, bytes] = field(default_factory=dict)
+    payloads: dict[str, bytes] = field(default_factory=dict)
     """Last published payload of each topic."""
 
-    @property
-    def product_known(self) -> bool:
-        """True where the configuration maps the line's product to a model."""
-        return self.product is not None and self.product in self.rules.products
+
+@dataclass
+class Line:
+    """One production line, in parts that one module each assigns (tests/architecture/test_state_owners.py)."""
+
+    id: str
+    rules: LineRules
+    selection: Selection = field(default_factory=Selection)
+    schedule: LineSchedule = field(default_factory=LineSchedule)
+    limits: Limits = field(default_factory=Limits)
+    preloads: Preloads = field(default_factory=Preloads)
+    assignment: Assignment = field(default_factory=Assignment)
+    changeover: Changeover | None = None
+    serving: Serving = field(default_factory=Serving)
+    published: Published = field(default_factory=Published)
 
     @property
-    def standing_fault(self) -> Reason | None:
-        """Fault of the line's choice itself, independent of the serving model."""
-        if self.product is None:
-            return None
-        if not self.product_known:
-            return "unknown_product"
-        if self.operator is not None:
-            return None
-        return "proof_failed" if self.was_taken_back and self._is_rolled_back_to_another else None
+    def own(self) -> ModelReference | None:
+        """The configured reference of the line's product; None without a known product."""
+        product = self.selection.product
+        return self.rules.products.get(product) if product is not None else None
 
     @property
-    def was_taken_back(self) -> bool:
-        """True where the rollback in force is automatic, after a model failed."""
-        return self.rollback is not None and self.rollback_cause is not None and self.rollback_cause.topic is None
-
-    @property
-    def _is_rolled_back_to_another(self) -> bool:
-        """True where the rollback names a model or variant other than the product's."""
-        if self.rollback is None or self.product is None:
+    def is_selection_faulty(self) -> bool:
+        """True for an unknown product, and for an automatic rollback to another model than the product's."""
+        selection, own = self.selection, self.own
+        if selection.product is None or own is None:
+            return selection.product is not None
+        if selection.operator is not None or selection.rollback is None or not selection.was_taken_back:
             return False
-        own = self.rules.products[self.product]
-        return self.rollback.name != own.name or own.variant not in {None, self.rollback.variant}
+        other = selection.rollback.reference
+        return other.name != own.name or own.variant not in {None, other.variant}
+
+    @property
+    def is_faulty(self) -> bool:
+        """True after a failed changeover, and where the selection itself is at fault."""
+        return self.assignment.failed or self.is_selection_faulty
 
 
 @dataclass

@@ -1,1 +1,1 @@
-"""A plant to try Changeover on: lines, cameras, a PLC and a live view."""
+"""Demo plant to try Changeover on: lines, cameras, a scripted PLC and a live view."""

@@ -1,4 +1,4 @@
-"""The demo's scripted PLC, as docs/plc.md asks: it repeats its order, and lets the belt run only as `live` allows."""
+"""Scripted PLC of the demo, written as docs/plc.md asks: repeats orders, and runs the belt by `live`."""
 
 import json
 import logging
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from itertools import cycle
 from typing import Final
 
-from agent.demo.plant import BELT, UNKNOWN, WALKWAY
+from agent.demo.plant_files import BELT, UNKNOWN, WALKWAY
 
 _log: Final = logging.getLogger(__name__)
 _LIVE_MAX_AGE_S: Final = 3.0
-"""The interlock of the contract: a PLC may run while the last `live` is its product and younger than this."""
+"""The contract's interlock: a PLC may run while the last `live` is its product and younger than this."""
 _REPEAT_S: Final = 1.0
-"""An order that is not retained is sent again: the same value at any rate is one change."""
+"""Orders are not retained, so the PLC repeats them; the device treats repeats as one change."""
 _PATIENCE_S: Final = 45.0
 _RUN_S: Final = 4.0
 SCRIPT: Final = ("bottle-500", "can-330", UNKNOWN, "can-330", "tray-12", "bottle-500-fine", "bottle-500", "tray-12")
@@ -21,13 +21,13 @@ SCRIPT: Final = ("bottle-500", "can-330", UNKNOWN, "can-330", "tray-12", "bottle
 
 @dataclass(frozen=True)
 class Belt:
-    """What the PLC moves: which product's parts are on the belt, or None while it stands empty."""
+    """Actuator of the belt: `show` sets the product whose parts travel on it, None for an empty belt."""
 
     show: Callable[[str | None], None]
 
 
 class Interlock:
-    """FB_VisionInterlock of docs/plc.md: a line may run while the last `live` is its product and younger than 3 s."""
+    """The plain rule of docs/plc.md: a line may run while the last `live` is its product and younger than 3 s."""
 
     def __init__(self) -> None:
         self.product: str | None = None
@@ -35,21 +35,21 @@ class Interlock:
         self._heard_s = float("-inf")
 
     def order(self, product: str) -> None:
-        """Change the product: what was said of the one before says nothing of this one."""
+        """Change the product; forgets the last `live`, which belonged to the previous product."""
         if product != self.product:
             self.product, self.last = product, ""
 
     def take(self, live: str, now_s: float) -> None:
-        """Note a message on `live`."""
+        """Take a `live` message."""
         self.last, self._heard_s = live, now_s
 
     def may_run(self, now_s: float) -> bool:
-        """Return whether the line may run."""
+        """Return True where the line may run."""
         return self.product is not None and self.last == self.product and now_s - self._heard_s < _LIVE_MAX_AGE_S
 
 
 class Order:
-    """A product code on its way to the device: sent now and each second, for as long as it is asked for."""
+    """Repeated publishing of one line's product, each second for as long as `tick` is called."""
 
     def __init__(self, topic: str, publish: Callable[[str, str], None]) -> None:
         self._topic: Final = topic
@@ -57,18 +57,18 @@ class Order:
         self._due_s = float("-inf")
 
     def tick(self, product: str, now_s: float) -> None:
-        """Send `product` where that is due."""
+        """Publish `product` where a repeat is due."""
         if now_s >= self._due_s:
             self._due_s = now_s + _REPEAT_S
             self._publish(self._topic, product)
 
     def at_once(self) -> None:
-        """Have the next tick send."""
+        """Make the next `tick` publish."""
         self._due_s = float("-inf")
 
 
 class Plc:
-    """One step at a time, never waiting: `tick` is called often, `take` with every message."""
+    """State machine of the PLC's program, which never blocks; for one thread."""
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ class Plc:
         self._walkway.order("open")
 
     def take(self, topic: str, payload: bytes, now_s: float, *, retained: bool = False) -> None:
-        """Note what the device says. A retained `live` is none of the device's."""
+        """Take one message of the device; a retained `live` is ignored, because it may be old."""
         if topic == f"{self._base}/ack":
             ack = json.loads(payload)
             self._rejected |= ack["result"] == "rejected" and ack["reason"] == "unknown_product"
@@ -105,11 +105,11 @@ class Plc:
             self._walkway.take(payload.decode(), now_s)
 
     def may_run(self, now_s: float) -> bool:
-        """Return whether the interlock lets the belt run."""
+        """Return True where the interlock lets the belt run."""
         return self._line.may_run(now_s)
 
     def tick(self, now_s: float) -> None:
-        """Go on with the script, and move the belt as the interlock says."""
+        """Advance the script, and move the belt as the interlock allows; call it often."""
         if self._line.product is None:
             self._ask(now_s)
         elif self._line.product == UNKNOWN:

@@ -1,11 +1,11 @@
-"""The demo's models, prepared for this device before the plant starts, as its operator would: `models prepare`."""
+"""Preparation of the demo's models for this device, before the plant starts."""
 
 import logging
 import shutil
 from pathlib import Path
 from typing import Final
 
-from agent.demo.material import default_cache_dir
+from agent.demo.assets import default_cache_dir
 from agent.models.catalog import Catalog
 from agent.models.preparation import Preparation, Request
 
@@ -13,9 +13,9 @@ _log: Final = logging.getLogger(__name__)
 
 
 def prepare(models: Path, cache_dir: Path, kept_dir: Path | None = None) -> None:
-    """Prepare every model of the catalog `models` in `kept_dir`, where a later run finds it, and copy to `cache_dir`.
+    """Prepare every model of the catalog `models` in `kept_dir`, which later runs reuse, and copy to `cache_dir`.
 
-    Takes some seconds a model the first time. One that cannot be prepared is served from its file.
+    The first time takes some seconds a model. A model that cannot be prepared is served from its file.
     """
     kept_dir = kept_dir or default_cache_dir() / "demo"
     for version in Catalog.load(models).versions:

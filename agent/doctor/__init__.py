@@ -1,1 +1,1 @@
-"""Tries everything that the agent will need, and says of each thing that it is good or what to do."""
+"""Diagnosis of a device: tries everything that the agent needs. May import every other room."""

@@ -1,4 +1,4 @@
-"""The broker: connection, round trip, and the rights on each topic."""
+"""Broker check: connection, round trip, and access rights on each topic."""
 
 import secrets
 import statistics
@@ -9,22 +9,22 @@ from typing import Final, ParamSpec
 from agent.control.inputs import routes
 from agent.doctor.finding import Finding, fail, note, ok
 from agent.messages.errors import MistakeError
+from agent.messages.topics import Topics
 from agent.mqtt.blocking_client import BlockingClient, BlockingClientError
 from agent.mqtt.embedded import find_mosquitto
 from agent.mqtt.endpoint.link_settings import LinkSettings, tls_of
-from agent.mqtt.topics import Topics
 from agent.settings import Settings
 
 Arguments = ParamSpec("Arguments")
 
 _SLOW_MS: Final = 20.0
-"""A broker on the plant's own network answers in 1 to 5 ms; one that waits for more before it sends, in 40 to 80."""
+"""A broker in the plant's network answers in 1 to 5 ms; one that delays small packets, in 40 to 80."""
 _ROUNDS: Final = 7
 _RETAINED_S: Final = 1.0
 
 
 def try_broker(settings: Settings) -> Iterator[Finding]:
-    """Connect beside the agent, under a client id of its own."""
+    """Connect to the broker under a client id of its own, beside a running agent."""
     where = f"{settings.mqtt.host}:{settings.mqtt.port}"
     if settings.mqtt.embedded:
         if find_mosquitto() is None:
@@ -51,7 +51,7 @@ def try_broker(settings: Settings) -> Iterator[Finding]:
 
 
 def _connect(settings: Settings) -> BlockingClient:
-    """Connect with MQTT 5 where it may be: it says when a publish is not allowed."""
+    """Connect, with MQTT 5 where possible because only version 5 reports a refused publish."""
     mqtt = settings.mqtt
     password = mqtt.password()
     error: BlockingClientError | None = None
@@ -108,7 +108,10 @@ def _may_listen(peer: BlockingClient, settings: Settings, topics: Topics) -> Fin
 
 
 def _may_speak(peer: BlockingClient, settings: Settings, topics: Topics) -> Finding:
-    """Try to publish what changes nothing: only while the agent is away, never retained, `0` where a PLC listens."""
+    """Publish to every topic in ways without effect, and only while the agent is offline.
+
+    Nothing is retained, and topics that a PLC reads get `0`.
+    """
     subject = "rights to write"
     if _is_online(peer, topics):
         return ok(subject, "the agent itself is online with this broker; not tried beside it")

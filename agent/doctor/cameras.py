@@ -1,4 +1,4 @@
-"""Every camera: opened, one frame taken and saved, in a process of its own."""
+"""Camera check: opens each source in a subprocess, takes one frame and saves it."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,29 +9,19 @@ import msgspec
 from agent.doctor.finding import Finding, fail, note, ok
 from agent.doctor.host import picture_folder
 from agent.doctor.subprocess_runner import run_apart
+from agent.messages.camera_names import is_camera, is_encrypted
 from agent.messages.errors import TransientError
-from agent.messages.sources import is_camera
+from agent.messages.probe_results import ProbedCamera
 from agent.settings import Settings, StreamSettings
 
-_MODULE: Final = "agent.capture.probe_process"
+_MODULE: Final = "agent.capture.camera_probe"
 _DEADLINE_S: Final = 30.0
 _FLAT: Final = 2.0
-"""A frame whose pixels differ by less (standard deviation, of 255) shows nothing."""
-
-
-class _Tried(msgspec.Struct, frozen=True):
-    error: str | None = None
-    name: str = ""
-    width: int = 0
-    height: int = 0
-    fps: float = 0.0
-    seconds: float = 0.0
-    spread: float = 0.0
-    picture: str | None = None
+"""Standard deviation of pixel values (0 to 255), below which a frame shows nothing."""
 
 
 def try_cameras(settings: Settings, *, held: bool) -> Iterator[Finding]:
-    """Try each stream's source. `held`: the service runs, and so holds the device's own cameras."""
+    """Try each stream's source; `held`: the running service holds the device's own cameras."""
     folder = picture_folder(settings)
     for stream in settings.stream:
         subject = f"camera {stream.id}"
@@ -44,16 +34,18 @@ def try_cameras(settings: Settings, *, held: bool) -> Iterator[Finding]:
 def _try(stream: StreamSettings, subject: str, picture: Path) -> Finding:
     try:
         patience_s = (stream.open_s, stream.stall_s or stream.open_s)
-        words = [str(picture), *map(str, patience_s)]
+        words = [str(picture), *map(str, patience_s), *([str(stream.ca_file)] if stream.ca_file else [])]
         said = run_apart(_MODULE, words, stream.source.encode(), sum(patience_s) + _DEADLINE_S)
     except TransientError as error:
         return fail(subject, f"{error}; is its driver well? `dmesg | tail` may say more")
-    tried = msgspec.json.decode(said, type=_Tried)
-    if tried.error is not None:
-        return fail(subject, tried.error)
-    rate = f" at {tried.fps:g}/s" if tried.fps else ""
-    text = f"{tried.name}, {tried.width}x{tried.height}{rate}, first frame after {tried.seconds} s"
-    text += f"; see {tried.picture}" if tried.picture else "; its picture could not be saved"
-    if tried.spread < _FLAT:
+    probed = msgspec.json.decode(said, type=ProbedCamera)
+    if probed.error is not None:
+        return fail(subject, probed.error)
+    rate = f" at {probed.fps:g}/s" if probed.fps else ""
+    text = f"{probed.name}, {probed.width}x{probed.height}{rate}, first frame after {probed.seconds} s"
+    text += f"; see {probed.picture}" if probed.picture else "; its picture could not be saved"
+    if probed.spread < _FLAT:
         return note(subject, f"{text}; the picture is all one colour: is the lens covered?")
+    if is_encrypted(stream.source) and stream.ca_file is None:
+        return note(subject, f"{text}; its certificate is not verified: set `ca_file`, or another device may answer")
     return ok(subject, text)

@@ -1,4 +1,4 @@
-"""Whether a `.pt` file can be opened here as one that nobody trusts."""
+"""Sandbox check: tries to break out of the sandbox in which untrusted `.pt` files are opened."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +9,7 @@ import msgspec
 
 from agent.doctor.finding import Finding, fail, note, ok
 from agent.doctor.subprocess_runner import run_apart
+from agent.messages.probe_results import ProbedSandbox
 from agent.processes.package_version import version_of
 
 _MODULE: Final = "agent.inference.sandbox.probe_process"
@@ -16,18 +17,12 @@ _SUBJECT: Final = "checkpoints"
 _DEADLINE_S: Final = 30.0
 
 
-class _Tried(msgspec.Struct, frozen=True):
-    error: str | None = None
-    walls: tuple[str, ...] = ()
-    could: tuple[str, ...] = ()
-
-
 def try_checkpoints() -> Iterator[Finding]:
-    """Shut a process in, and have it try to get out."""
+    """Start a sandboxed subprocess that tries what the sandbox must refuse."""
     with TemporaryDirectory(prefix="changeover-doctor-") as above:
         folder = Path(above) / "folder"
         folder.mkdir()
-        tried = msgspec.json.decode(run_apart(_MODULE, [str(folder)], b"", _DEADLINE_S), type=_Tried)
+        tried = msgspec.json.decode(run_apart(_MODULE, [str(folder)], b"", _DEADLINE_S), type=ProbedSandbox)
     if tried.error is not None:
         yield note(_SUBJECT, f"{tried.error}: a .pt is not prepared here; prepare it elsewhere as .onnx")
     elif tried.could:

@@ -1,4 +1,4 @@
-"""The device itself: what it is, its memory, disk, clock, and what this user may do on it."""
+"""Device check: board, runtimes, memory, folders, disk and clock."""
 
 import os
 import platform
@@ -25,7 +25,7 @@ _SPARE_BYTES: Final = 200 * 2**20
 
 
 def try_host(settings: Settings) -> Iterator[Finding]:
-    """Look at device, runtime, memory, disk, clock and permissions."""
+    """Check device, runtimes, memory, permissions, disk and clock."""
     yield _device()
     yield _runtimes(settings.device.compute)
     yield _budget(settings)
@@ -87,13 +87,13 @@ def _folders(settings: Settings) -> Iterator[Finding]:
 
 
 def picture_folder(settings: Settings) -> Path:
-    """Return where the cameras' pictures go: beside the data, or where this user may write."""
+    """Return a writable folder for pictures of cameras: in the state folder, else a temporary one."""
     folder = settings.device.state_dir / "doctor"
     return folder if not _unwritable(folder) else Path(tempfile.gettempdir()) / f"changeover-doctor-{os.getuid()}"
 
 
 def _unwritable(folder: Path) -> str:
-    """Say why nothing can be written below `folder`; one that is not there yet is judged by where it would be."""
+    """Return why `folder` is not writable, or an empty text; a missing folder is judged by its parent."""
     try:
         with tempfile.TemporaryFile(dir=_existing(folder)):
             return ""

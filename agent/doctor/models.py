@@ -1,4 +1,4 @@
-"""Every model of the catalog that a line names: file, load, golden pictures, in a process of its own."""
+"""Model check: loads each model that a line names in a subprocess, and proves it on its golden pictures."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -9,28 +9,21 @@ from agent.app.children.memory_budget import decide
 from agent.doctor.finding import Finding, fail, note, ok
 from agent.doctor.subprocess_runner import run_apart
 from agent.messages.errors import TransientError
+from agent.messages.probe_results import ProbedModel
 from agent.messages.references import ModelReference, ModelVersion
 from agent.models.catalog import Catalog
 from agent.settings import Settings
 
 _MODULE: Final = "agent.inference.validation.probe_process"
 _DEADLINE_S: Final = 300.0
-"""An engine may be built at its first load."""
-
-
-class _Tried(msgspec.Struct, frozen=True):
-    error: str | None = None
-    backend: str = ""
-    load_ms: float = 0.0
-    bytes: int = 0
-    is_unprepared: bool = False
+"""Long, because an engine may be built at its first load."""
 
 
 def try_models(settings: Settings) -> Iterator[Finding]:
-    """Try each version that a line, a product or a schedule means; the others are only counted."""
+    """Try each version that a line, product or schedule names; the others are only counted."""
     catalog = Catalog.load(settings.catalog.file)
     used: dict[str, ModelVersion] = {}
-    for reference, variant in _named(settings):
+    for reference, variant in named_models(settings):
         version = catalog.find(reference, variant)
         if version is None:
             yield fail(f"model {reference}", f"is not in {catalog.file}: `changeover models add {reference} FILE`")
@@ -43,7 +36,8 @@ def try_models(settings: Settings) -> Iterator[Finding]:
         yield note("models", f"{left} more in the catalog are not named by any line, and were not tried")
 
 
-def _named(settings: Settings) -> Iterator[tuple[ModelReference, str]]:
+def named_models(settings: Settings) -> Iterator[tuple[ModelReference, str]]:
+    """Yield the references that lines, products and schedules name, each with its line's variant."""
     for line in settings.line.values():
         yield line.default, line.variant
         for reference in line.products.values():
@@ -63,7 +57,7 @@ def _try(version: ModelVersion, settings: Settings, budget_bytes: int) -> Findin
         said = run_apart(_MODULE, arguments, msgspec.json.encode(version), _DEADLINE_S)
     except TransientError as error:
         return fail(subject, f"{error}; the runtime does not stand this model on this device")
-    tried = msgspec.json.decode(said, type=_Tried)
+    tried = msgspec.json.decode(said, type=ProbedModel)
     if tried.is_unprepared:
         return note(subject, f"{tried.error}; a changeover to it would wait for that")
     if tried.error is not None:

@@ -1,4 +1,4 @@
-"""The installed service: whether it runs, and how to run a command inside its sandbox."""
+"""The installed systemd service: its state, and commands run inside its sandbox."""
 
 import os
 import shutil
@@ -10,11 +10,11 @@ from agent.messages.errors import MistakeError
 
 UNIT: Final = "changeover.service"
 _OURS: Final = ("Exec", "Type", "Restart", "Notify", "Watchdog", "Timeout", "Standard", "KillMode", "OOMPolicy")
-"""What a command that ends by itself does not take over."""
+"""Settings of the unit that a one-shot command must not inherit."""
 
 
 def is_running() -> bool:
-    """Tell whether the service is active on this device."""
+    """Return True where the service is active on this device."""
     systemctl = shutil.which("systemctl")
     if systemctl is None:
         return False
@@ -23,7 +23,7 @@ def is_running() -> bool:
 
 
 def run_inside(arguments: list[str]) -> int:
-    """Run `changeover ARGUMENTS` as the service would run: its user, its devices, its limits. Return the exit code."""
+    """Run `changeover ARGUMENTS` with the service's user, devices and limits; return the exit code."""
     systemctl, systemd_run = shutil.which("systemctl"), shutil.which("systemd-run")
     if systemctl is None or systemd_run is None:
         raise MistakeError("--as-service needs systemd, which is not here")
@@ -38,7 +38,7 @@ def run_inside(arguments: list[str]) -> int:
 
 
 def sandbox_of(text: str) -> list[str]:
-    """Return the settings of a unit's [Service] sections that make its sandbox, in order, from `systemctl cat`."""
+    """Return a unit's sandbox settings in order, from the output of `systemctl cat`."""
     found = []
     section = ""
     for line in text.splitlines():

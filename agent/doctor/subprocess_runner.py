@@ -1,4 +1,4 @@
-"""Runs a try in a process of its own, so that a driver that hangs or a runtime that crashes costs that try only."""
+"""Runs one check in a subprocess, because a driver may hang and a runtime may crash."""
 
 import os
 import subprocess
@@ -12,7 +12,10 @@ _TOLD_BYTES = 400
 
 
 def run_apart(module: str, arguments: Sequence[str], given: bytes, deadline_s: float) -> bytes:
-    """Return the last line that `module` prints. Raises TransientError where it hangs, or dies without a word."""
+    """Run `module` with `given` on stdin; return the last line that it prints.
+
+    Raises TransientError where it outlasts `deadline_s`, fails or prints nothing.
+    """
     try:
         answer = subprocess.run(
             isolated.command(module, *arguments),

@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import subprocess
 import time
+from collections.abc import Callable, Sequence
 from typing import Final
 
 _TIME_ERROR: Final = 5
@@ -18,36 +19,47 @@ _STEADY_INTERVAL_S: Final = 600.0
 _FIRST_S: Final = 2.0
 
 
-def is_synchronised() -> bool:
-    """Return True where the kernel reports a synchronised clock; any NTP client reports to it."""
+def is_synchronised(timedated: "TimedatedClient | None" = None) -> bool:
+    """Return True where the kernel reports a synchronised clock; any NTP client reports to it.
+
+    `timedated` is asked where the process must not query the kernel; tests give one of their own.
+    """
     libc = ctypes.CDLL(None, use_errno=True)
     state = int(libc.adjtimex(ctypes.create_string_buffer(_TIMEX_BYTES)))
     if state < 0:  # because the service's sandbox forbids even a query
-        return _timedated.answer()
+        return (timedated or _timedated).answer()
     return state < _TIME_ERROR
 
 
-class _TimedatedClient:
+class TimedatedClient:
     """Client of systemd-timedated, which may query the kernel; only the first query waits. For one thread."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        command: Sequence[str] = _COMMAND,
+        first_s: float = _FIRST_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._command: Final = command
+        self._first_s: Final = first_s
+        self._clock: Final = clock
         self._process: subprocess.Popen[bytes] | None = None
         self._due_s = 0.0
         self._answer = False
 
     def answer(self) -> bool:
         """Return the newest answer, and start the next query where it is due."""
-        now_s = time.monotonic()
+        now_s = self._clock()
         is_first = not self._due_s
         if self._process is None and now_s >= self._due_s:
             self._due_s = now_s + _INTERVAL_S
             self._ask()
-        self._take(_FIRST_S if is_first else 0.0)
+        self._take(self._first_s if is_first else 0.0)
         return self._answer
 
     def _ask(self) -> None:
         with contextlib.suppress(OSError):  # because a system without timedatectl has no other source
-            self._process = subprocess.Popen(_COMMAND, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+            self._process = subprocess.Popen(self._command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
 
     def _take(self, patience_s: float) -> None:
         if self._process is None:
@@ -55,7 +67,7 @@ class _TimedatedClient:
         try:
             self._process.wait(patience_s)
         except subprocess.TimeoutExpired:
-            if time.monotonic() > self._due_s:
+            if self._clock() > self._due_s:
                 self._process.kill()
             return
         assert self._process.stdout is not None
@@ -63,7 +75,7 @@ class _TimedatedClient:
             self._answer = end.read().strip() == b"yes"
         self._process = None
         if self._answer:
-            self._due_s = time.monotonic() + _STEADY_INTERVAL_S
+            self._due_s = self._clock() + _STEADY_INTERVAL_S
 
 
-_timedated: Final = _TimedatedClient()
+_timedated: Final = TimedatedClient()

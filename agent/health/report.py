@@ -1,14 +1,15 @@
 """Report of streams, memory, device and link on the `health` topic, every 5 s."""
 
 import os
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from typing import Final
 
 from agent.health.sensors.host import HostReading
 from agent.health.sensors.reading import Reading
 from agent.messages.payloads import DeviceHealth, Health, StreamHealth
+from agent.messages.utc import utc_text
 
 INTERVAL_S: Final = 5.0
 _PERCENTILES: Final = (50, 95, 99)
@@ -58,7 +59,7 @@ class Reporter:
         passed_s, self._at_s = now_s - self._at_s, now_s
         health = {id_: self._stream(id_, reading, passed_s) for id_, reading in streams.items()}
         return Health(
-            at=datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            at=utc_text(time.time()),
             streams=health,
             memory=_memory(device.memory),
             load=[round(one, 2) for one in os.getloadavg()],

@@ -24,7 +24,7 @@ class Notifier:
         environ = os.environ if environ is None else environ
         self._address: Final = _address(environ.pop("NOTIFY_SOCKET", ""))
         self.watchdog_s: Final = _watchdog_s(environ)
-        """How long the manager waits between two signs of life; None where it does not."""
+        """Longest pause between two signs of life; None without a watchdog."""
         self._socket: Final = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
         self._status = ""
         self._owed: Final[deque[str]] = deque(maxlen=_OWED_AT_MOST)

@@ -20,7 +20,7 @@ _LIBRARIES: Final = ("openvino", "onnxruntime", "ultralytics", "torch")
 
 
 def versions() -> dict[str, str]:
-    """Name the runtimes that are installed, with their versions, importing none."""
+    """Return the installed runtimes with their versions, importing none."""
     return {library: version for library in _LIBRARIES if (version := version_of(library))}
 
 
@@ -29,12 +29,12 @@ def main(child: Child[Any]) -> None:
     setup = child.inbox.get()
     if not isinstance(setup, WorkerSetup):
         raise MistakeError(f"the first message to a worker is its set-up, not {type(setup).__name__}")
-    oom_score.volunteer(oom_score.WORKER)
-    threading.excepthook = lambda crash: _tell(child, crash)
+    oom_score.raise_to(oom_score.WORKER)
+    threading.excepthook = lambda crash: _report(child, crash)
     worker = Worker(setup, Outlet(child.send, child.busy))
     child.progress = worker.progress
     worker.start()
-    gc.freeze()  # what is there now stays: collections need not look at it
+    gc.freeze()  # because objects of the start stay, and collections need not look at them
     try:
         while not isinstance(message := child.inbox.get(), WorkerSetup):
             match message:
@@ -46,8 +46,8 @@ def main(child: Child[Any]) -> None:
         worker.stop()
 
 
-def _tell(child: Child[Any], crash: threading.ExceptHookArgs) -> None:
-    """Tell control of a thread that crashed."""
+def _report(child: Child[Any], crash: threading.ExceptHookArgs) -> None:
+    """Report a crashed thread to control."""
     name = crash.thread.name if crash.thread is not None else "?"
     detail = "".join(traceback.format_exception_only(crash.exc_type, crash.exc_value)).strip()[:_LONGEST_DETAIL]
     trace = (crash.exc_type, crash.exc_value or crash.exc_type(), crash.exc_traceback)

@@ -1,4 +1,4 @@
-"""The worker's composition: ledger, loader, reserver, and for each line a swapper and its streams' pipelines."""
+"""Composes the worker: ledger, load queue, preloader, and for each line a swapper and its streams' pipelines."""
 
 import logging
 import threading
@@ -23,7 +23,6 @@ from agent.inference.swapping.load_queue import LoadQueue
 from agent.inference.swapping.model_loading import Load, ModelLoader
 from agent.inference.swapping.preloader import Preloader
 from agent.inference.swapping.swapper import Swapper
-from agent.inference.yolo.detections import utc_text
 from agent.messages.children import (
     Assign,
     CacheState,
@@ -36,6 +35,7 @@ from agent.messages.children import (
     WorkerSetup,
     WorkerStream,
 )
+from agent.messages.utc import utc_text_of_ns
 from agent.processes.slots.frame_slot import FrameSlot, SlotReader
 
 _LOG: Final = logging.getLogger(__name__)
@@ -43,48 +43,51 @@ _RELEASE_TIMEOUT_S: Final = 2.0
 
 
 class Worker:
-    """All that a worker process runs, from `start` to `stop`."""
+    """Everything that a worker process runs, from `start` to `stop`."""
 
     def __init__(self, setup: WorkerSetup, outlet: Outlet, load_model: Load = load) -> None:
         self._setup: Final = setup
         self._outlet: Final = outlet
-        self._telling: Final = threading.Lock()
-        self._cache: Final[Cache[Model]] = Cache(setup.budget_bytes, self._tell_cache)
+        self._sending_cache: Final = threading.Lock()
+        self._cache: Final[Cache[Model]] = Cache(setup.budget_bytes, self._send_cache)
         self._lines: Final = {
             name: ActiveModelGate(name, self._cache) for name in sorted({s.line for s in setup.streams})
         }
         self._footprints: Final = Footprints(Path(setup.cache_dir))
-        self._spare: Final = IdleCpuSampler()
+        self._idle_cpu: Final = IdleCpuSampler()
         self._artifacts: Final = BackgroundBuilder(
-            setup.compute, Path(setup.cache_dir), setup.prepared_max_bytes, during=self._spare.in_use
+            setup.compute, Path(setup.cache_dir), setup.prepared_max_bytes, during=self._idle_cpu.paused
         )
-        self._loader: Final = self._make_loader(load_model)
-        self._swappers: Final = {n: Swapper(line, self._loader, outlet.send) for n, line in self._lines.items()}
-        self._reserver: Final = Preloader(self._loader, outlet.send)
+        self._loads: Final = self._make_load_queue(load_model)
+        self._swappers: Final = {n: Swapper(line, self._loads, outlet.send) for n, line in self._lines.items()}
+        self._preloader: Final = Preloader(self._loads, outlet.send)
         self._pipelines: Final[list[StreamPipeline]] = []
         self._running: Final = ExitStack()
 
     def start(self) -> None:
-        """Read what was measured before, attach to the slots, and start every thread."""
+        """Read the footprints, attach to the slots, and start every thread."""
         self._footprints.read()
-        self._tell_cache()
+        self._send_cache()
         self._pipelines.extend(self._make_pipeline(stream) for stream in self._setup.streams)
         for pipeline in self._pipelines:
             self._begin(pipeline.start, pipeline.stop)
         self._begin(self._artifacts.start, self._artifacts.stop)
-        self._begin(self._spare.start, self._spare.stop)
-        self._begin(self._loader.start, self._loader.stop)
-        self._begin(self._reserver.start, self._reserver.stop)
+        self._begin(self._loads.start, self._loads.stop)
+        self._begin(self._preloader.start, self._preloader.stop)
         for swapper in self._swappers.values():
             self._begin(swapper.start, swapper.stop)
 
     def stop(self) -> None:
-        """Stop what `start` started, the other way round; returns when no thread of it infers or swaps any more."""
+        """Stop what `start` started, in reverse order; return when no thread infers or swaps any more."""
         self._running.close()
 
     def progress(self) -> tuple[StreamProgress, ...]:
-        """Say how every stream's frames fare. From any thread."""
+        """Return the progress of every stream's frames. From any thread."""
         return tuple(pipeline.progress() for pipeline in tuple(self._pipelines))
+
+    def loads(self) -> dict[str, frozenset[str]]:
+        """Return the lines that wait for each load, by the model's reference. From any thread."""
+        return self._loads.waiting()
 
     def assign(self, assign: Assign) -> None:
         """Hand an assignment to its line's swapper."""
@@ -97,54 +100,61 @@ class Worker:
         swapper.assign(assign)
 
     def prepare(self, prepare: Prepare) -> None:
-        """Hand an announcement to the reserver."""
+        """Hand an announcement to the preloader."""
         if prepare.line not in self._lines:
             detail = f"the worker has no line {prepare.line!r}"
             model = prepare.model.reference
             self._outlet.send(PrepareFailed(prepare.line, prepare.number, model, "unknown_line", detail))
             return
-        self._reserver.prepare(prepare)
+        self._preloader.prepare(prepare)
 
     def _begin(self, start: Callable[[], None], stop: Callable[[], None]) -> None:
         start()
         self._running.callback(stop)
 
-    def _make_loader(self, load_model: Load) -> LoadQueue:
-        account = RuntimeOverhead()
-        compute = self._setup.compute
-        releaser = Unloader(self._cache, self._footprints, account, _RELEASE_TIMEOUT_S, self._warn)
-        intake = ModelLoader(
+    def _make_load_queue(self, load_model: Load) -> LoadQueue:
+        overhead = RuntimeOverhead()
+        unloader = Unloader(self._cache, self._footprints, overhead, _RELEASE_TIMEOUT_S, self._warn)
+        admission = AdmissionController(self._cache, unloader, self._outlet.send)
+        model_loader = ModelLoader(
             self._cache,
             self._footprints,
-            releaser,
+            admission,
+            unloader,
+            overhead,
+            self._idle_cpu,
             load_model,
-            account=account,
-            improve=self._artifacts.ask,
-            compute=compute,
+            make_artifact=self._artifacts.ask,
+            compute=self._setup.compute,
             cache_dir=Path(self._setup.cache_dir),
         )
-        room = AdmissionController(self._cache, releaser, self._outlet.send)
         return LoadQueue(
-            self._cache, intake, room, self._spare, self._artifacts, self._setup.load_timeout_s, self._warn
+            self._cache,
+            model_loader,
+            admission,
+            self._artifacts,
+            self._idle_cpu,
+            self._setup.load_timeout_s,
+            self._warn,
         )
 
     def _make_pipeline(self, stream: WorkerStream) -> StreamPipeline:
-        slot = FrameSlot(stream.slot)  # only read: the descriptors stay as they were inherited
+        slot = FrameSlot(stream.slot)  # never closed, because the descriptors belong to the process
 
         def read_slot() -> tuple[int, int]:
             counters = slot.counters()
             return counters.offered, counters.overwritten
 
         line = self._lines[stream.line]
-        tally = line.tallies[stream.id] = FrameLossCounter(read_slot)
-        return StreamPipeline(stream.id, SlotReader(stream.slot), line, tally, self._outlet)
+        loss = line.frame_losses[stream.id] = FrameLossCounter(read_slot)
+        return StreamPipeline(stream.id, SlotReader(stream.slot), line, loss, self._outlet)
 
     def _warn(self, text: str) -> None:
-        _LOG.warning("%s", text)
+        _LOG.warning("event=warning detail=%r", text)
         self._outlet.send(Log("WARNING", text))
 
-    def _tell_cache(self) -> None:
-        with self._telling:  # so that the ledger read last is also the one sent last
+    def _send_cache(self) -> None:
+        with self._sending_cache:  # because the ledger read last must be the one sent last
             rows = self._cache.rows()
             models = tuple(_resident(row) for row in rows)
             self._outlet.send(CacheState(self._cache.budget_bytes, sum(row.bytes for row in rows), models))
@@ -153,4 +163,4 @@ class Worker:
 def _resident(row: Row) -> ResidentModel:
     last_use_unix_ns = time.time_ns() - (time.monotonic_ns() - row.last_use_ns)
     reserved_for = ",".join(row.reserved_for) or None
-    return ResidentModel(row.reference, row.bytes, row.state, utc_text(last_use_unix_ns), reserved_for)
+    return ResidentModel(row.reference, row.bytes, row.state, utc_text_of_ns(last_use_unix_ns), reserved_for)

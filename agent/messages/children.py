@@ -46,6 +46,8 @@ class CameraSetup(Message, frozen=True):
     """A pause without frames is no fault."""
     open_s: float = 10.0
     read_s: float = 3.0
+    ca_file: str | None = None
+    """Authority of the camera's TLS certificate; None: not verified."""
 
 
 # ---- camera process -> control
@@ -305,13 +307,18 @@ class StreamProgress(msgspec.Struct, frozen=True, array_like=True):
     """A frame was last taken without an answer."""
     missed: int
     """Frames in a row that were taken without an answer (failed or torn)."""
+    infer_ns: int = 0
+    """Usual duration of one inference of the serving model, 0 where unknown."""
 
 
 class Beat(Message, frozen=True):
     """Heartbeat of a child, sent every 0.25 s."""
 
     busy_since_ns: int = 0
-    """Start of the oldest call in progress (a read, an inference), CLOCK_MONOTONIC; 0: none."""
+    """Start of the oldest call in progress (a read, an inference), CLOCK_MONOTONIC; 0: none.
+
+    The start of a call that usually takes long is later by its grace.
+    """
     streams: tuple[StreamProgress, ...] = ()
     """Progress of the worker's streams."""
 

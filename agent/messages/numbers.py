@@ -1,12 +1,21 @@
-"""Canonical form of numbers that controllers write as text."""
+"""Canonical form of products, and of the numbers that controllers write as text."""
 
 import math
 import re
 from typing import Final
 
+LONGEST_PRODUCT: Final = 64
 _WHOLE: Final = re.compile(r"(-?\d+)\.0+")
 _PLUS: Final = re.compile(r"\+0*(\d+(?:\.\d*)?(?:[eE][+-]?\d+)?)")
 _REAL: Final = re.compile(r"([+-]?(?:\d+[.,]\d*|[.,]\d+))[eE]([+-]?\d+)")
+
+
+def canonical_product(text: str) -> str:
+    """Return the canonical text of a product, `17.0` as `17`. Raises ValueError for none."""
+    product = canonical_number(text)
+    if not (1 <= len(product) <= LONGEST_PRODUCT and product.isprintable()):
+        raise ValueError("expected 1 to 64 printable characters")
+    return product
 
 
 def canonical_number(text: str) -> str:

@@ -1,1 +1,1 @@
-"""Starts, supervises and stops control's child processes. Imports no concrete child."""
+"""Child processes: start, supervision, channels, frame slots, the event loop and logs. Imports no concrete child."""

@@ -1,7 +1,7 @@
 """Typed messages over a socket pair between control and one child.
 
-SOCK_SEQPACKET keeps messages whole (unix(7)): a child that is stopped or killed in the middle of a `send` can never
-leave half a message, on which the reader would block.
+SOCK_SEQPACKET keeps messages whole (unix(7)), so a child killed during `send` leaves no partial message, on which the
+reader would block.
 """
 
 import select
@@ -15,7 +15,7 @@ from agent.messages.children import Message
 from agent.messages.errors import MistakeError, TransientError
 
 MAX_MESSAGE_BYTES: Final = 128 * 1024
-"""Fits the kernel's default socket buffer (net.core.wmem_default, 208 KiB) beside its own bookkeeping."""
+"""Limit that leaves the kernel's default socket buffer (net.core.wmem_default, 208 KiB) room for its bookkeeping."""
 
 Incoming = TypeVar("Incoming", bound=Message)
 
@@ -25,16 +25,16 @@ class ChannelClosedError(TransientError):
 
 
 class MessageTooLargeError(MistakeError):
-    """A message that no channel carries; nothing of it was sent, and the channel goes on."""
+    """A message exceeds MAX_MESSAGE_BYTES; nothing was sent, and the channel stays usable."""
 
 
 class Channel(Generic[Incoming]):
-    """One end. `send` may be called from any thread; `receive` from one thread at a time."""
+    """One end of a channel; any thread may call `send`, one thread at a time `receive`."""
 
     def __init__(self, end: socket.socket, incoming: Any, *, patient: bool = True) -> None:  # noqa: ANN401
-        """Store; `incoming` is the union of message types that this end accepts (a union has no type of its own).
+        """Store the socket and `incoming`, the union of accepted message types (typed Any because a union has no type).
 
-        A patient end waits while the other does not read; control's is not, since it must never wait for a child.
+        `send` of a patient end waits for a peer that does not read; control's end fails, because control must not wait.
         """
         self._end: Final = end
         self._send_flags: Final = 0 if patient else socket.MSG_DONTWAIT
@@ -44,11 +44,11 @@ class Channel(Generic[Incoming]):
         self._sending: Final = threading.Lock()
 
     def fileno(self) -> int:
-        """Return the descriptor to wait on for reading."""
+        """Return the descriptor that is readable when a message waits."""
         return self._end.fileno()
 
     def send(self, message: Message) -> None:
-        """Send whole, or raise MessageTooLargeError or ChannelClosedError."""
+        """Send a message; raises MessageTooLargeError or ChannelClosedError."""
         kind = type(message).__name__
         try:
             with self._sending:
@@ -60,7 +60,10 @@ class Channel(Generic[Incoming]):
             raise ChannelClosedError(f"cannot send a {kind}: {error}") from error
 
     def receive(self, timeout_s: float | None = None) -> Incoming | None:
-        """Return the next message, None when `timeout_s` passes without one; without a time-out, wait for ever."""
+        """Return the next message, or None after `timeout_s`; without a timeout, wait for ever.
+
+        Raises ChannelClosedError at the end of file and for an invalid message.
+        """
         try:
             if timeout_s and not _readable(self._end, timeout_s):
                 return None
@@ -74,12 +77,12 @@ class Channel(Generic[Incoming]):
             raise ChannelClosedError(f"cannot receive: {error}") from error
 
     def close(self) -> None:
-        """Close this end; the other side sees its end of file."""
+        """Close this end; the peer reads an end of file."""
         self._end.close()
 
 
 def pair() -> tuple[socket.socket, socket.socket]:
-    """Return two connected ends: control's, and the one whose descriptor a child inherits."""
+    """Return two connected sockets: control's, and the one that a child inherits."""
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
 

@@ -18,37 +18,39 @@ from agent.messages.children import Beat, Hello, Message, StreamProgress
 from agent.processes.channel import Channel, ChannelClosedError, Incoming, MessageTooLargeError
 from agent.processes.logs import set_up
 
-_LOG: Final = logging.getLogger(__name__)
+_log: Final = logging.getLogger(__name__)
 BEAT_INTERVAL_S: Final = 0.25
 _CRASHED: Final = 70  # EX_SOFTWARE
-_WORDS: Final = ("detail", "text")
-_LONGEST_WORDS: Final = 4096
+_TEXTS: Final = ("detail", "text")
+"""Fields of messages that are cut where they make a message too large."""
+_TEXT_LENGTH: Final = 4096
 
 
 class Child(Generic[Incoming]):
-    """The process that runs this, seen from inside: its channel to control, its inbox, and what it is busy with.
+    """Child's view of itself: its channel to control, and the calls that it is busy with.
 
-    `inbox` is filled by the listening thread, and `progress` is asked for each beat. When control's end closes, the
-    process ends at once: a child that nobody owns must not hold a camera or memory.
+    When control closes its end, the process exits at once, because an orphan must not hold a camera or memory.
     """
 
     def __init__(self, channel: Channel[Incoming]) -> None:
         self.inbox: Final[SimpleQueue[Incoming]] = SimpleQueue()
-        self._channel: Final = channel
-        self._busy_since_ns: Final[dict[int, int]] = {}
+        """Received messages, enqueued by the listening thread."""
         self.progress: Callable[[], tuple[StreamProgress, ...]] = tuple
+        """Returns the streams' progress; called for each beat, on the beating thread."""
+        self._channel: Final = channel
+        self._busy_since_ns: Final[dict[int, int]] = {}  # by thread
 
     def start(self, versions: dict[str, str]) -> None:
-        """Say hello and start listening and beating (daemon threads: they end with the process)."""
+        """Send Hello, and start the threads that listen and send beats; they are daemons."""
         self.send(Hello(pid=os.getpid(), versions=versions))
         for target in (self._listen, self._beat):
             name = target.__name__.strip("_")
             threading.Thread(target=self._run, args=(target,), name=name, daemon=True).start()
 
     def send(self, message: Message) -> None:
-        """Send to control from any thread; if control is gone, so is this process.
+        """Send a message to control, from any thread; ends the process where control is gone.
 
-        Words that are too long are cut, because a runtime's error may be of any length. Raises MessageTooLargeError.
+        Long error texts are cut to fit. Raises MessageTooLargeError for any other message that is too large.
         """
         try:
             try:
@@ -59,21 +61,24 @@ class Child(Generic[Incoming]):
             os._exit(0)
 
     @contextmanager
-    def busy(self) -> Iterator[None]:
-        """Mark a call that could hang; control kills a child whose mark grows too old."""
+    def busy(self, grace_s: float = 0.0) -> Iterator[None]:
+        """Mark a call that could hang; control kills the child where a mark outlasts its deadline.
+
+        `grace_s`: the mark counts only from so much later, because the call usually takes long.
+        """
         thread = threading.get_ident()
-        self._busy_since_ns[thread] = time.monotonic_ns()
+        self._busy_since_ns[thread] = time.monotonic_ns() + int(grace_s * 1e9)
         try:
             yield
         finally:
             del self._busy_since_ns[thread]
 
     def _run(self, target: Callable[[], None]) -> None:
-        """Run an essential thread; end the process when the thread ends."""
+        """Run an essential thread; the process exits where the thread ends."""
         try:
             target()
         except BaseException:  # noqa: BLE001 - the process ends by it
-            _LOG.exception("event=crashed thread=%s", threading.current_thread().name)
+            _log.exception("event=crashed thread=%s", threading.current_thread().name)
             os._exit(_CRASHED)
 
     def _listen(self) -> None:
@@ -93,8 +98,8 @@ class Child(Generic[Incoming]):
 
 
 def _shortened(message: Message) -> Message:
-    words = {name: getattr(message, name)[:_LONGEST_WORDS] for name in _WORDS if hasattr(message, name)}
-    return replace(message, **words)
+    texts = {name: getattr(message, name)[:_TEXT_LENGTH] for name in _TEXTS if hasattr(message, name)}
+    return replace(message, **texts)
 
 
 def run_child(
@@ -102,9 +107,9 @@ def run_child(
     versions: dict[str, str],
     main: Callable[[Child[Any]], None],
 ) -> None:
-    """Entry of a child started as `python -m MODULE DESCRIPTOR`; returns when `main` does.
+    """Entry of a child started as `python -m MODULE DESCRIPTOR`; returns when `main` returns.
 
-    Interrupts are control's to handle: it closes the channel, and that ends the child.
+    SIGINT is ignored, because a terminal sends it to children too, and control ends them by closing their channels.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     set_up()

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, TextIO
 
 from agent.messages.redact import redact
+from agent.messages.utc import utc_text
 
 FOLD_S: Final = 60.0
 _FOLDED_AT_MOST: Final = 256
@@ -26,7 +27,7 @@ _BREAKS: Final = {code: f"\\x{code:02x}" for code in [*range(32), 127]} | {10: "
 
 
 def set_up(level: int = logging.INFO, stream: TextIO | None = None) -> None:
-    """Log to `stream` (left out: stderr) from now on, what nobody catches included. Call it once a process."""
+    """Log to `stream` (default stderr), also warnings and uncaught exceptions; call it once a process."""
     stream = sys.stderr if stream is None else stream
     handler = Handler(stream)
     handler.setFormatter(Formatter(for_journal=is_journal(stream, os.environ)))
@@ -37,7 +38,7 @@ def set_up(level: int = logging.INFO, stream: TextIO | None = None) -> None:
 
 
 def is_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
-    """Return whether `stream` goes straight to the journal: $JOURNAL_STREAM names its device and inode."""
+    """Return True where `stream` is connected to the journal: $JOURNAL_STREAM names its device and inode."""
     try:
         status = os.fstat(stream.fileno())
     except (OSError, ValueError):
@@ -46,9 +47,10 @@ def is_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
 
 
 class Formatter(logging.Formatter):
-    """`level=... logger=... event=... key=value`, whatever was logged.
+    """Formats any record as `level=... logger=... event=... key=value`, on one line.
 
-    The journal keeps its own time, and gets the priority as sd-daemon(3) has it; elsewhere a line begins with the time.
+    A line for the journal begins with a priority (sd-daemon(3)), because the journal adds the time; any other begins
+    with the time.
     """
 
     def __init__(self, *, for_journal: bool) -> None:
@@ -56,7 +58,7 @@ class Formatter(logging.Formatter):
         self._for_journal: Final = for_journal
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return one line."""
+        """Return the record's line."""
         said = record.getMessage()
         if not _EVENT.match(said):
             said = f"event=message text={said!r}"
@@ -69,8 +71,7 @@ class Formatter(logging.Formatter):
         if self._for_journal:
             priority = next((number for level, number in _PRIORITIES if record.levelno >= level), _DEBUG)
             return f"<{priority}>process={record.process}"
-        seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
-        return f"at={seconds}.{int(record.msecs):03d}Z process={record.process}"
+        return f"at={utc_text(record.created)} process={record.process}"
 
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ else:
 class Handler(_StreamHandler):
     """Writes each warning or error once, then once a minute with the number of repeats.
 
-    Two lines are the same where they differ only in decimal fractions (durations, in this agent's lines).
+    Lines that differ only in decimal fractions count as repeats, because those are durations here.
     """
 
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
@@ -91,9 +92,9 @@ class Handler(_StreamHandler):
         self._seen: Final[OrderedDict[tuple[str, str], _Seen]] = OrderedDict()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write the record, or count it. Called with the handler's lock held."""
+        """Write the record, or count a repeat; called with the handler's lock held."""
         now_s = self._clock()
-        self._let_go(now_s)
+        self._forget_old(now_s)
         if record.levelno >= logging.WARNING and self._is_repeat(record, now_s):
             return
         super().emit(record)
@@ -107,15 +108,15 @@ class Handler(_StreamHandler):
             return True
         self._seen[key] = _Seen(now_s)
         if len(self._seen) > _FOLDED_AT_MOST:
-            self._tell(self._seen.popitem(last=False)[1])
+            self._write_count(self._seen.popitem(last=False)[1])
         return False
 
-    def _let_go(self, now_s: float) -> None:
-        """Tell of what was folded for a minute; the next one of it is news again."""
+    def _forget_old(self, now_s: float) -> None:
+        """Write counts of repeats older than a minute; their next record is written at once again."""
         while self._seen and now_s - next(iter(self._seen.values())).since_s >= FOLD_S:
-            self._tell(self._seen.popitem(last=False)[1])
+            self._write_count(self._seen.popitem(last=False)[1])
 
-    def _tell(self, seen: "_Seen") -> None:
+    def _write_count(self, seen: "_Seen") -> None:
         if seen.last is not None:
             record = logging.makeLogRecord(seen.last.__dict__ | {"args": None, "exc_info": None})
             said = seen.last.getMessage()

@@ -9,14 +9,14 @@ from typing import Final
 Callback = Callable[[], None]
 
 _INBOX_BATCH: Final = 256
-"""Events handled before descriptors get their turn again; more where one turn has brought more."""
+"""Events handled in a turn before descriptors are polled again."""
 
 
 class Loop:
-    """Everything but `put` belongs to the thread that calls `run_once`.
+    """Event loop of one thread, the caller of `run_once`; only `put` is for others.
 
-    The inbox is a SimpleQueue, whose `put` may be called from a signal handler. Its bound is that each turn handles all
-    that was in it when the turn's reads were done: a flood of messages waits in the socket, then at the broker.
+    The inbox is a SimpleQueue, because its `put` may be called in a signal handler. It stays bounded, because each turn
+    handles everything that its own reads have brought; a flood waits in the socket, then at the broker.
     """
 
     def __init__(self) -> None:
@@ -26,12 +26,12 @@ class Loop:
         self._selector.register(self._wake, selectors.EVENT_READ, (self._drain_wake, None))
 
     def put(self, event: object) -> None:
-        """Hand an event to the loop's thread, from any thread or signal handler."""
+        """Enqueue an event, from any thread or signal handler."""
         self._inbox.put(event)
         os.eventfd_write(self._wake, 1)
 
     def register(self, fd: int, *, read: Callback | None = None, write: Callback | None = None) -> None:
-        """Call `read` or `write` whenever `fd` is ready; replaces what was registered for it."""
+        """Call `read` or `write` when `fd` is ready; replaces earlier callbacks of `fd`."""
         mask = (selectors.EVENT_READ if read else 0) | (selectors.EVENT_WRITE if write else 0)
         if fd in self._selector.get_map():
             self._selector.modify(fd, mask, (read, write))
@@ -39,12 +39,12 @@ class Loop:
             self._selector.register(fd, mask, (read, write))
 
     def unregister(self, fd: int) -> None:
-        """Forget `fd`; harmless where it is unknown."""
+        """Stop watching `fd`; an unknown `fd` is ignored."""
         if fd in self._selector.get_map():
             self._selector.unregister(fd)
 
     def run_once(self, timeout_s: float, handle: Callable[[object], None]) -> None:
-        """Wait up to `timeout_s`, call back for every ready descriptor, then `handle` what the inbox holds."""
+        """Wait up to `timeout_s` for descriptors, run their callbacks, then pass queued events to `handle`."""
         for key, mask in self._selector.select(timeout_s):
             read, write = key.data
             if mask & selectors.EVENT_READ and read:
@@ -60,7 +60,7 @@ class Loop:
         os.eventfd_write(self._wake, 1)
 
     def close(self) -> None:
-        """Release the descriptors."""
+        """Close the loop's descriptors."""
         self._selector.close()
         os.close(self._wake)
 

@@ -10,8 +10,8 @@ _SCORE: Final = Path("/proc/self/oom_score_adj")
 _log: Final = logging.getLogger(__name__)
 
 
-def volunteer(score: int) -> None:
-    """Raise this process' `oom_score_adj` to `score`, which needs no rights; one that is higher already stays."""
+def raise_to(score: int) -> None:
+    """Raise this process' `oom_score_adj` to `score`, which needs no privilege; a higher one is kept."""
     try:
         if int(_SCORE.read_text(encoding="ascii")) < score:
             _SCORE.write_text(str(score), encoding="ascii")

@@ -5,9 +5,9 @@ from importlib.util import find_spec
 
 
 def version_of(library: str) -> str | None:
-    """Return the version of the package that brings the module `library`; None where there is no such module.
+    """Return the version of the installed package that contains the module `library`; None without one.
 
-    The package may have another name than its module: onnxruntime comes as onnxruntime-gpu, too.
+    The names may differ: the module onnxruntime also comes from onnxruntime-gpu.
     """
     if not find_spec(library):
         return None

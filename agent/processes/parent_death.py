@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 
 def ending_with_us(command: Sequence[str], signal: str = "KILL") -> list[str]:
-    """Return `command` so that the kernel sends it `signal` when the thread that starts it ends (prctl(2)).
+    """Return `command` extended so that the kernel sends `signal` when the starting thread ends (prctl(2)).
 
-    Without util-linux's setpriv (every Debian has it) it is returned as it is.
+    Uses setpriv of util-linux, which every Debian has; without it, `command` is returned unchanged.
     """
     program = shutil.which("setpriv")
     return [program, "--pdeathsig", signal, "--", *command] if program else [*command]

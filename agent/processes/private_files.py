@@ -10,16 +10,16 @@ FOLDER_MODE: Final = 0o700
 FILE_MODE: Final = 0o600
 UMASK: Final = 0o077
 _SHARED: Final = stat.S_ISVTX | stat.S_IWOTH
-"""A folder that others may write to, such as /tmp, is not ours to close."""
+"""Mode bits of a folder that is shared by design, such as /tmp, and stays open to others."""
 
 
 def make_private(path: Path) -> None:
-    """Close a file or folder to others; root also gives it to the owner of the folder that it lies in.
+    """Deny other users access to a file or folder; root also gives it to the owner of its parent folder.
 
-    Links are left as they are, and so is what is another user's: it cannot be changed. A file that is missing is none.
+    Links, missing files and files of other users are left unchanged.
     """
     with suppress(OSError):
-        # by descriptor: root must not be led to another file between a look and a change
+        # by descriptor, because the path may be replaced between check and change
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             _close_to_others(descriptor, path.parent.stat())
@@ -35,13 +35,13 @@ def _close_to_others(descriptor: int, above: os.stat_result) -> None:
     wanted = FOLDER_MODE if is_folder else FILE_MODE
     if stat.S_IMODE(info.st_mode) != wanted:
         os.fchmod(descriptor, wanted)
-    # root by hand, then the service: what root leaves behind must be the service's to read
+    # because files that root leaves behind must be readable by the service
     if os.geteuid() == 0 and (info.st_uid, info.st_gid) != (above.st_uid, above.st_gid):
         os.fchown(descriptor, above.st_uid, above.st_gid)
 
 
 def make_private_tree(folder: Path) -> None:
-    """Close a folder and all that is in it to others."""
+    """Deny other users access to a folder and everything in it."""
     make_private(folder)
     if folder.is_symlink() or not folder.is_dir():
         return
@@ -51,5 +51,5 @@ def make_private_tree(folder: Path) -> None:
 
 
 def is_shared(descriptor: int) -> bool:
-    """Say whether a folder is one that others may write to by design."""
+    """Return True where an open folder is writable by all users by design, such as /tmp."""
     return bool(os.fstat(descriptor).st_mode & _SHARED == _SHARED)

@@ -1,7 +1,7 @@
 """Supervisor of control's children: starts them, reads their messages, restarts dead or hung ones.
 
-One recovery path: a child that died, hung or was asked to restart is killed, reaped, reported as ChildLost, and
-started again after a back-off with full jitter. All of it runs on control's loop; nothing here waits for a child.
+There is one recovery path: a child that died, hung or was asked to restart is killed, reaped, reported as ChildLost,
+and started again after a backoff with full jitter. All of it runs on control's loop, which never waits for a child.
 """
 
 import logging
@@ -23,35 +23,37 @@ from agent.processes.loop import Loop
 _log: Final = logging.getLogger(__name__)
 _READ_BATCH: Final = 128
 _STEADY_S: Final = 30.0
-"""A child that lived this long starts its back-off anew."""
+"""A child that ran this long resets its backoff."""
 _EXIT_PATIENCE_S: Final = 0.1
-"""A process that closed its channel is about to be reaped: its own exit code says more than our SIGKILL."""
+"""Wait before SIGKILL, because a process that closed its channel is about to exit with a code that says more."""
 _LAST_PATIENCE_S: Final = 2.0
-"""At the end nobody waits for the loop: a killed process may take its time on a busy machine."""
+"""Longer at the stop, because no loop waits then, and a busy machine is slow to kill."""
 _HELLO_DEADLINE_S: Final = 30.0
-"""Imports from a cold flash are slow; a beat is owed only after the first message."""
+"""Long, because imports from cold flash are slow; beats are due only after Hello."""
 
 
 @dataclass(frozen=True)
 class ChildSpec:
-    """Start command and watchdog deadlines of one child.
-
-    `command` gets one more word, the descriptor of its channel. `setup` makes its first message, anew at each start.
-    `beat_deadline_s`: since its last beat; `busy_deadline_s`: since the call that it is in began.
-    """
+    """Start command and watchdog deadlines of one child."""
 
     name: str
     command: tuple[str, ...]
+    """Gets the channel's descriptor appended."""
     incoming: Any
+    """Union of the message types that the child may send."""
     setup: Callable[[], Message]
+    """Makes the first message to the child, at each start."""
     descriptors: tuple[int, ...]
+    """Further descriptors that the child inherits."""
     beat_deadline_s: float
+    """Since the last beat."""
     busy_deadline_s: float
+    """Since the start of the child's present call."""
     environment: Mapping[str, str] | None = None
 
 
 class Supervisor:
-    """Owns the children of one loop. `on_message(child, message)` gets whatever they say, and the Child* events."""
+    """Owner of a loop's children; `on_message(child, message)` receives their messages and the Child* events."""
 
     def __init__(self, loop: Loop, on_message: Callable[[str, Message], None]) -> None:
         self._loop: Final = loop
@@ -59,33 +61,33 @@ class Supervisor:
         self._children: Final[dict[str, _Child]] = {}
 
     def start(self, spec: ChildSpec) -> None:
-        """Start a child now, and again whenever it is lost, until `stop`."""
+        """Start a child, and restart it whenever it is lost, until `stop`."""
         child = self._children[spec.name] = _Child(spec, self._loop, self._on_message)
         child.spawn()
 
     def send(self, name: str, message: Message) -> bool:
-        """Send to a child; False where it is not up (it gets the desired state after its hello anyway)."""
+        """Send to a child; False where it is down, which is harmless because `setup` brings the desired state."""
         return self._children[name].send(message)
 
     def restart(self, name: str, detail: str) -> None:
-        """Kill a child; it comes back by the recovery path."""
+        """Kill a child, which then restarts by the recovery path."""
         self._children[name].lose(detail)
 
     def pid(self, name: str) -> int | None:
-        """Return the process id of a running child."""
+        """Return a child's process id; None while it is down."""
         return self._children[name].pid
 
     def beat_age_s(self, name: str, now_s: float) -> float | None:
-        """Return the seconds since a child's last progress; None while it is not running."""
+        """Return the seconds since a child's last progress; None while it is down."""
         return self._children[name].silent_s(now_s)
 
     def tick(self, now_s: float) -> None:
-        """Look for hung children and start those whose back-off has passed; call it at least every 0.25 s."""
+        """Kill hung children and start those whose backoff has passed; call it at least every 0.25 s."""
         for child in self._children.values():
             child.tick(now_s)
 
     def stop(self) -> None:
-        """End all children: closing their channels ends them; what does not go within a second is killed."""
+        """Close all channels, which ends the children; kill those still alive after a second."""
         for child in self._children.values():
             child.close()
         deadline_s = time.monotonic() + 1.0
@@ -119,8 +121,8 @@ class _Child:
         self._busy_since_s = 0.0
         try:
             ours = self._start_process()
-        except OSError as error:  # no memory for a process just now, or no descriptors: control must not go as well
-            # Nothing was lost by it: what the child before it lost was told then.
+        except OSError as error:  # out of memory or descriptors, which control must survive
+            # Without ChildLost, because the loss of the previous process was reported already.
             self._start_again(f"cannot be started: {error}")
             return
         self._channel = Channel(ours, self._spec.incoming, patient=False)
@@ -128,7 +130,7 @@ class _Child:
         self.send(self._spec.setup())
 
     def _start_process(self) -> socket.socket:
-        """Return control's end of the new process' channel."""
+        """Start the process; return control's end of its channel."""
         ours, theirs = pair()
         with ExitStack() as undo:
             undo.callback(ours.close)
@@ -148,7 +150,7 @@ class _Child:
             return False
         try:
             self._channel.send(message)
-        except MessageTooLargeError as error:  # a new child would be sent the same
+        except MessageTooLargeError as error:  # not restarted, because a new child would be sent the same
             _log.error("event=message_not_sent child=%r detail=%r", self._spec.name, str(error))
             return False
         except ChannelClosedError as error:
@@ -204,7 +206,7 @@ class _Child:
         except subprocess.TimeoutExpired:
             code = None
         if code is None:
-            # SIGKILL also ends a stopped process; only one that is stuck in the kernel outlives the wait.
+            # SIGKILL, because it ends a stopped process too; only one stuck in the kernel outlives the wait.
             self._process.kill()
             try:
                 code = self._process.wait(killed_patience_s)

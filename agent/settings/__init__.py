@@ -5,6 +5,7 @@ from agent.settings.findings import Finding, findings
 from agent.settings.loading import Draft, draft, load, read_toml
 from agent.settings.mistakes import Mistake, SettingsError, dotted, shown
 from agent.settings.model import (
+    PUBLISH_LEAST_FIRST,
     BandwidthRule,
     BindingSettings,
     CatalogSettings,
@@ -13,6 +14,7 @@ from agent.settings.model import (
     LineSettings,
     MqttSettings,
     OutboxSettings,
+    Publish,
     ScheduleRule,
     Settings,
     StreamSettings,
@@ -20,6 +22,7 @@ from agent.settings.model import (
 from agent.settings.units import MemoryBudget
 
 __all__ = [
+    "PUBLISH_LEAST_FIRST",
     "BandwidthRule",
     "BindingSettings",
     "CatalogSettings",
@@ -32,6 +35,7 @@ __all__ = [
     "Mistake",
     "MqttSettings",
     "OutboxSettings",
+    "Publish",
     "ScheduleRule",
     "Settings",
     "SettingsError",

@@ -38,6 +38,10 @@ def _streams(raw: Raw) -> Iterator[Finding]:
         name = row.get("id")
         if isinstance(name, str) and first.setdefault(name, index) != index:
             yield Finding(("stream", index, "id"), shown(name), f"an id that stream[{first[name]}] does not have")
+        source = row.get("source")
+        if row.get("ca_file") and isinstance(source, str) and source.lower().startswith(("rtsp://", "http://")):
+            expected = "rtsps:// or https://, since ca_file is set"
+            yield Finding(("stream", index, "source"), "a URL without TLS", expected)
     served = {row["line"] for _, row in _rows(raw, "stream") if isinstance(row.get("line"), str)}
     readable = isinstance(raw.get("stream", []), list)
     for line in _lines(raw):

@@ -12,9 +12,9 @@ from urllib.parse import quote, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, InstanceOf, PlainSerializer, ValidationInfo
 
-from agent.messages.numbers import canonical_number
+from agent.messages import numbers
+from agent.messages.camera_names import is_camera, split
 from agent.messages.references import ModelReference
-from agent.messages.sources import is_camera, split
 from agent.settings.units import MemoryBudget, parse_budget, parse_clock, parse_days, parse_duration, parse_size
 
 ID: Final = "an id of 1 to 64 letters, digits, dots, dashes or underscores"
@@ -33,7 +33,6 @@ _STREAM_SCHEMES: Final = ("rtsp", "rtsps", "http", "https")
 _UNENCODED: Final = re.compile(r"[^A-Za-z0-9._~!$&'()*+,;=:%-]|%(?![0-9A-Fa-f]{2})")
 _HOST_AFTER: Final = re.compile(r"@(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::\d+)?(?:[/?]|$)")
 _PLAIN_HOST: Final = re.compile(r"(?:localhost|[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+|\[[0-9A-Fa-f:.]+\]):\d+")
-_PRODUCT_LENGTH: Final = 64
 _TOPIC_BYTES: Final = 65535
 _KEY_BYTES: Final = 32
 """Where systemd puts a service's credentials: systemd.exec(5), LoadCredential=."""
@@ -49,10 +48,9 @@ def canonical_product(value: object) -> str | None:
     if not isinstance(value, str):
         return None
     try:
-        text = canonical_number(value.strip())
+        return numbers.canonical_product(value.strip())
     except ValueError:
         return None
-    return text if 1 <= len(text) <= _PRODUCT_LENGTH and text.isprintable() else None
 
 
 def _id(value: str) -> str:

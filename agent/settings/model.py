@@ -16,6 +16,8 @@ from agent.settings import fields
 from agent.settings.units import CLOCK
 
 Publish = Literal["all", "changes", "summary"]
+"""Which detections of a stream are published."""
+PUBLISH_LEAST_FIRST: Final[tuple[Publish, ...]] = ("summary", "changes", "all")
 _LINE: Final = "the id of a configured line"
 
 
@@ -135,6 +137,8 @@ class StreamSettings(Group):
     """0: never stalled."""
     open_s: Annotated[fields.Seconds, Field(gt=0)] = 10.0
     """Connect timeout of a network camera."""
+    ca_file: fields.FilePath | None = None
+    """Authority of an rtsps or https camera's certificate; None: the certificate is not verified."""
 
 
 class LineSettings(Group):

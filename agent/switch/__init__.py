@@ -1,1 +1,1 @@
-"""`changeover switch`: asks a device for a product or a model, over the broker, and waits for what comes of it."""
+"""`changeover switch`: requests a product or model over the broker and waits for the result."""

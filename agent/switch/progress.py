@@ -1,4 +1,4 @@
-"""What a device says of one request: messages folded in, and whether it is settled. Pure."""
+"""Progress of one request, folded from a device's messages; pure."""
 
 from typing import Final, TypeVar
 
@@ -6,23 +6,24 @@ import msgspec
 
 from agent.messages.payloads import Ack, Alert, LineState, Meta, Switch
 from agent.messages.references import ModelReference
-from agent.mqtt.topics import Topics
+from agent.messages.topics import Topics
 from agent.switch.request import Request
 
 _REPORTS: Final = {"done": {"switched"}, "failed": {"failed", "superseded"}, "rejected": {"rejected"}}
-"""Which report belongs to which final answer."""
+"""Results of a changeover report that belong to each final answer."""
 _LONGEST: Final = 512
 _Payload = TypeVar("_Payload")
 
 
 class Progress:
-    """One line of one device, as far as its answer to `request` goes. For one thread.
+    """State of one line as far as it concerns `request`; for one thread.
 
-    Messages come in the order of the wire; what cannot be read is passed over. `sent` is set when the request is out.
+    Messages must come in the order of the wire; unreadable ones are ignored.
     """
 
     def __init__(self, topics: Topics, request: Request) -> None:
         self.sent = False
+        """Set by the caller once the request is published."""
         self.status: str | None = None
         self.ready: str | None = None
         self.phase: str | None = None
@@ -39,13 +40,13 @@ class Progress:
         self._is_noted = False
 
     def topics(self) -> list[str]:
-        """Return what to subscribe to."""
+        """Return the topics to subscribe to."""
         device = [self._topics.status, *(self._topics.of_device(name) for name in ("meta", "ack", "alerts"))]
         names = ("ready", "phase", "model/state", "state", "switch")
         return [*device, *(f"{self._line}{name}" for name in names), self._topics.of_stream("+", "status")]
 
     def take(self, topic: str, payload: bytes, *, retained: bool = False) -> None:
-        """Fold one message in; what was retained tells what was before."""
+        """Fold in one message; a retained one describes the state before the request."""
         if topic.startswith(self._line):
             self._take_line(topic.removeprefix(self._line), payload, is_new=self.sent and not retained)
         elif topic == self._topics.status:
@@ -61,7 +62,7 @@ class Progress:
 
     @property
     def is_settled(self) -> bool:
-        """Whether the last word is said: refused or failed, or the line is where it was asked to be."""
+        """True where the request was refused or failed, or the line has reached the requested state."""
         if self.ack is None:
             return False
         if self.ack.result in _REPORTS and self.ack.result != "done":
@@ -70,7 +71,7 @@ class Progress:
 
     @property
     def is_reached(self) -> bool:
-        """Whether the device has answered well and the line is where it was asked to be."""
+        """True where the device answered positively and the line is in the requested state."""
         if self.ack is None or self.ack.result not in {"done", "noop"}:
             return False
         if not self._request.is_model:
@@ -79,17 +80,17 @@ class Progress:
 
     @property
     def is_overridden(self) -> bool:
-        """Whether the product is noted, and an operator's choice of another model keeps the line from being ready."""
+        """True where the product was accepted, but an operator's choice of another model keeps `ready` at 0."""
         is_behind = self.ack is not None and self.ack.reason == "overridden" and self._is_noted
         return is_behind and not self.is_reached
 
     @property
     def lines(self) -> list[str] | None:
-        """The device's lines, None before it has named them."""
+        """The device's lines; None before its `meta` came."""
         return self._meta.lines if self._meta is not None else None
 
     def troubles(self) -> list[str]:
-        """Return what may keep the line from being ready: its streams that are not online, and alerts."""
+        """Return possible reasons why the line is not ready: streams that are not online, and alerts."""
         streams = [one.id for one in self._meta.streams if one.line == self._request.line] if self._meta else []
         said = ((id_, self._stream_status.get(id_)) for id_ in streams)
         away = [f"{id_} {status or 'unknown'}" for id_, status in said if status != "online"]
@@ -107,7 +108,7 @@ class Progress:
                 self.model = _word(payload)
             case "state":
                 state = _decoded(payload, LineState)
-                # said after `ready` of the same decision: whoever sees it has seen that too
+                # reliable, because `state` comes after `ready` of the same decision
                 self._is_noted = state is not None and state.product == self._request.text
             case "switch" if is_new:
                 self.report = _decoded(payload, Switch)
@@ -121,12 +122,12 @@ class Progress:
 
     @staticmethod
     def _is_own(report: Switch | None, ack: Ack) -> bool:
-        """Tell a request's own report, the last one before its answer, from one that came before by chance."""
+        """Return True where the last report before the answer belongs to this request."""
         return report is not None and report.result in _REPORTS.get(ack.result, ()) and report.reason == ack.reason
 
     def _serves_model(self) -> bool:
         asked, active = ModelReference.parse(self._request.text), ModelReference.parse(self.model or "")
-        # a cap may lower the variant, never the model
+        # by name, because a cap may lower the variant
         return asked is not None and active is not None and asked.name == active.name
 
 

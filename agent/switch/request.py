@@ -1,4 +1,4 @@
-"""What is asked of a line, and how that is put on the wire."""
+"""Request for a line, and its topic and payload."""
 
 import uuid
 from dataclasses import dataclass, field
@@ -9,40 +9,41 @@ import msgspec
 from agent.control.decoding.values import decode
 from agent.messages.errors import MistakeError
 from agent.messages.references import ModelReference
-from agent.mqtt.topics import is_id
+from agent.messages.topics import is_id
 
 GIVE_BACK: Final = "auto"
 
 
 @dataclass(frozen=True)
 class Request:
-    """A product, or with `is_model` a model reference or `auto`, for one line; `text` is as the device will read it."""
+    """A product for one line, or with `is_model` a model reference or `auto`."""
 
     line: str
     text: str
+    """Normalised as the device will read it."""
     is_model: bool
     id: str = field(default_factory=lambda: f"switch-{uuid.uuid4().hex[:12]}")
 
     @property
     def name(self) -> str:
-        """What follows the line in the topic."""
+        """Topic below the line."""
         return "model/set" if self.is_model else "product/set"
 
     @property
     def payload(self) -> bytes:
-        """The value with an id, by which its answer is found."""
+        """JSON of the value, with an id that its answer repeats."""
         return _payload(self.text, self.id)
 
     @property
     def gives_back(self) -> bool:
-        """Whether an operator's choice ends, so that no model is named."""
+        """True where the request ends an operator's choice instead of naming a model."""
         return self.is_model and self.text == GIVE_BACK
 
 
 def make_request(line: str, text: str, *, is_model: bool, products: frozenset[str] | None) -> Request:
-    """Return the request. Raise MistakeError for what no device could take, and for a model without `--model`.
+    """Return a valid request; raises MistakeError for an impossible one, and for a model without `--model`.
 
-    `products` are the line's own, where they are known here: a product may look like a model reference.
+    `products` are the line's own where known, because a product may look like a model reference.
     """
     if not is_id(line):
         raise MistakeError(f"LINE: found {line!r}, expected 1 to 64 of A-Z a-z 0-9 . _ -")
@@ -54,7 +55,7 @@ def make_request(line: str, text: str, *, is_model: bool, products: frozenset[st
         raise MistakeError(f"found {text!r}, expected NAME[:VARIANT][@VERSION] or {GIVE_BACK}")
     names_version = reference is not None and (reference.variant or reference.version)
     if not is_model and names_version and text not in (products or ()):
-        # an unknown product stops the line: not for a forgotten option
+        # refused, because an unknown product would stop the line over a forgotten option
         raise MistakeError(f"{text!r} reads like a model reference: --model asks for a model; nothing was sent")
     return Request(line, text, is_model)
 

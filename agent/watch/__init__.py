@@ -1,1 +1,1 @@
-"""A device in the terminal, from its topics alone: what it said (board), how that looks (view), who listens (feed)."""
+"""Live view of a device in the terminal, from its topics alone: `feed` listens, `board` keeps state, `screen` draws."""

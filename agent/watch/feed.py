@@ -1,4 +1,4 @@
-"""Listens to a device on a thread of its own, so that a broker that does not answer never freezes the view."""
+"""MQTT subscriber on a thread of its own, because a silent broker must not freeze the view."""
 
 import threading
 import time
@@ -12,7 +12,7 @@ from agent.mqtt.endpoint.link_settings import LinkSettings
 from agent.processes.backoff import Backoff
 
 _SILENCE_S: Final = 2.5
-"""A device says `live` each second. After so long without a word, the broker is asked whether it is there."""
+"""Longer than a device's silence, because `live` comes each second; after it, the broker is probed."""
 _ANSWER_S: Final = 2.0
 _TURN_S: Final = 0.2
 _INBOX: Final = 10_000
@@ -21,7 +21,7 @@ _STOP_S: Final = 1.0
 
 @dataclass(frozen=True)
 class LinkNews:
-    """The link came up, or is away and why; `at_s` is monotonic."""
+    """A change of the link to the broker, with the error where it is down."""
 
     is_up: bool
     at_s: float
@@ -29,9 +29,9 @@ class LinkNews:
 
 
 class Feed:
-    """What `topic_filter` brings, and news of the link, in order.
+    """Queue of messages under `topic_filter` and of link changes, in order.
 
-    Owns its thread from `start` to `stop`. News beyond the bound are dropped, the newest first, counted in `dropped`.
+    Owns its thread from `start` to `stop`. A full queue drops the newest, counted in `dropped`.
     """
 
     def __init__(self, settings: LinkSettings, topic_filter: str) -> None:
@@ -44,21 +44,21 @@ class Feed:
 
     @property
     def address(self) -> str:
-        """The broker's address, without a password."""
+        """The broker's URL, without a password."""
         scheme = "mqtt" if self._settings.tls is None else "mqtts"
         return f"{scheme}://{self._settings.host}:{self._settings.port}"
 
     def start(self) -> None:
-        """Begin to connect; returns at once."""
+        """Start the thread, which connects; returns at once."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread; one that waits for a broker's answer is left to end by itself."""
+        """Stop the thread; abandon it where it waits for a broker's answer."""
         self._stopping.set()
         self._thread.join(_STOP_S)
 
     def drain(self, until_s: float) -> Iterator[Arrival | LinkNews]:
-        """Yield what comes until the monotonic time `until_s`."""
+        """Yield messages and link changes until the monotonic time `until_s`."""
         while (news := self._next(until_s - time.monotonic())) is not None:
             yield news
 
@@ -71,12 +71,12 @@ class Feed:
     def _run(self) -> None:
         backoff = Backoff()
         while not self._stopping.is_set():
-            detail = self._attend(backoff)
+            detail = self._run_session(backoff)
             self._put(LinkNews(is_up=False, at_s=time.monotonic(), detail=detail))
             self._stopping.wait(backoff.next_s())
 
-    def _attend(self, backoff: Backoff) -> str:
-        """Connect and pass on what comes, until `stop` or until the broker is away; return why."""
+    def _run_session(self, backoff: Backoff) -> str:
+        """Connect and enqueue messages until `stop` or a lost link; return the reason."""
         try:
             with connected(self._settings) as peer:
                 peer.subscribe([self._filter])
@@ -88,7 +88,7 @@ class Feed:
         return "stopped"
 
     def _listen(self, peer: BlockingClient) -> None:
-        """Pass on what comes; raise PeerError where the broker is silent and does not answer either."""
+        """Enqueue messages; raises BlockingClientError where a silent broker does not answer a probe."""
         heard_s = time.monotonic()
         while not self._stopping.is_set():
             arrival = peer.receive(_TURN_S)
@@ -96,7 +96,7 @@ class Feed:
                 heard_s = arrival.at_s
                 self._put(arrival)
             elif time.monotonic() - heard_s > _SILENCE_S:
-                # asks the broker, and brings every retained topic once more
+                # because subscribing again needs an answer; it also repeats every retained topic
                 peer.subscribe([self._filter], timeout_s=_ANSWER_S)
                 heard_s = time.monotonic()
 

@@ -49,6 +49,32 @@ lock_files() {
   for name in base ${EXTRAS//,/ }; do echo "$folder/$name.txt"; done
 }
 
+# for_target PYTHON VERSION MACHINE FILE...: the lines of lock files that hold for another Python or machine, since pip
+# reads markers as the one that it runs on. PYTHON has pip.
+for_target() {
+  local python="$1"
+  shift
+  "$python" -I -c '
+import re, sys
+from pip._vendor.packaging.markers import Marker
+version, machine, *files = sys.argv[1:]
+target = {"python_full_version": version + ".0", "python_version": version, "platform_machine": machine, "sys_platform": "linux"}
+for file in files:
+    for entry in re.split(r"\n(?=\S)", open(file, encoding="utf-8").read().replace("\\\n", " ")):
+        name, _, rest = entry.partition(" --hash")
+        requirement, _, marker = name.partition(";")
+        if rest and (not marker or Marker(marker.strip()).evaluate(target)):
+            print(requirement.strip(), "--hash" + " ".join(rest.split()))
+' "$@"
+}
+
+platforms() {
+  local machine="$1" minor
+  for minor in $(seq 5 39); do echo "--platform=manylinux_2_${minor}_$machine"; done
+  echo "--platform=manylinux2014_$machine"
+  echo "--platform=linux_$machine"
+}
+
 # Installs into the venv $1. Nothing is installed whose sha256 is not in the lock: neither another version nor another file of the same name.
 install_packages_of() {
   local folder="$1" python="$1/bin/python" options=("${LOCKED[@]}") file

@@ -1,6 +1,7 @@
 """One running agent beside a real broker."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +17,13 @@ def _as_it_is(_settings: dict[str, Any]) -> None:
     """Change nothing."""
 
 
-@pytest.fixture
-def make_agent(mosquitto: Mosquitto, tmp_path: Path) -> Iterator[Callable[..., RunningAgent]]:
-    """`make_agent(changes, name)` writes a plant, lets `changes` edit its settings, and starts the agent.
-
-    All of them hear with one ear: where there are two, only one may wait for messages.
-    """
+@contextmanager
+def _agents(mosquitto: Mosquitto, folder: Path) -> Iterator[Callable[..., RunningAgent]]:
     made: list[RunningAgent] = []
     with connected(LinkSettings("127.0.0.1", mosquitto.port, "plc")) as peer:
 
         def make(changes: Callable[[dict[str, Any]], None] = _as_it_is, name: str = "") -> RunningAgent:
-            agent = RunningAgent(tmp_path / name, mosquitto.url, peer, changes)
+            agent = RunningAgent(folder / name, mosquitto.url, peer, changes)
             made.append(agent)
             agent.start()
             return agent
@@ -37,10 +34,56 @@ def make_agent(mosquitto: Mosquitto, tmp_path: Path) -> Iterator[Callable[..., R
 
 
 @pytest.fixture
+def make_agent(mosquitto: Mosquitto, tmp_path: Path) -> Iterator[Callable[..., RunningAgent]]:
+    """`make_agent(changes, name)` writes a plant, lets `changes` edit its settings, and starts the agent.
+
+    All of them hear with one ear: where there are two, only one may wait for messages.
+    """
+    with _agents(mosquitto, tmp_path) as make:
+        yield make
+
+
+@pytest.fixture
 def running(make_agent: Callable[..., RunningAgent]) -> RunningAgent:
     """Give an agent whose lines are ready for their first products."""
     agent = make_agent()
     agent.until_said("status", "online")
     agent.ready("bottle-500")
     agent.ready("open", "line-2")
+    return agent
+
+
+@pytest.fixture(scope="module")
+def module_mosquitto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
+    """One broker for all tests of a module that leave it alone."""
+    broker = Mosquitto(tmp_path_factory.mktemp("mosquitto"), persistence=False, more=())
+    broker.start()
+    yield broker
+    broker.kill()
+
+
+@pytest.fixture(scope="module")
+def make_module_agent(
+    module_mosquitto: Mosquitto, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., RunningAgent]]:
+    """Start agents, as `make_agent` does, for all tests of a module."""
+    with _agents(module_mosquitto, tmp_path_factory.mktemp("agent")) as make:
+        yield make
+
+
+@pytest.fixture(scope="module")
+def _module_agent(make_module_agent: Callable[..., RunningAgent]) -> RunningAgent:
+    agent = make_module_agent()
+    agent.until_said("status", "online")
+    return agent
+
+
+@pytest.fixture
+def shared(_module_agent: RunningAgent) -> RunningAgent:
+    """Give the module's one agent, ready for its first products; for tests that only send commands and read."""
+    agent, first = _module_agent, {"line-1": "bottle-500", "line-2": "open"}
+    agent.send("line/line-1/model/set", "auto")
+    for line, product in first.items():
+        agent.send(f"line/{line}/product/set", product)
+    agent.until(lambda: all(agent.value(f"line/{line}/ready") == product for line, product in first.items()))
     return agent

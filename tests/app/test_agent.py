@@ -32,32 +32,32 @@ def assert_lawful(agent: RunningAgent) -> None:
         last[key] = one["seq"]
 
 
-def test_products_change_over_and_nothing_is_lost_or_wrongly_named(running: RunningAgent) -> None:
+def test_products_change_over_and_nothing_is_lost_or_wrongly_named(shared: RunningAgent) -> None:
     for product in ["17", "bottle-500", "17", "crate"]:
-        mark = running.ready(product)
+        mark = shared.ready(product)
         wanted = PRODUCTS[product]
-        running.until_inferred("cam-2", f"{wanted}:n@1", mark)
-    assert_lawful(running)
-    reports = [json.loads(one.payload) for one in running.on("line/line-1/switch")]
+        shared.until_inferred("cam-2", f"{wanted}:n@1", mark)
+    assert_lawful(shared)
+    reports = [json.loads(one.payload) for one in shared.on("line/line-1/switch")]
     assert [(one["product"], one["result"]) for one in reports[-4:]] == [
         ("17", "switched"),
         ("bottle-500", "switched"),
         ("17", "switched"),
         ("crate", "switched"),
     ]
-    numbers = [one["frame"] for one in running.detections("cam-1")]
+    numbers = [one["frame"] for one in shared.detections("cam-1")]
     assert numbers == sorted(set(numbers))
 
 
-def test_an_unknown_product_is_refused_with_ready_zero(running: RunningAgent) -> None:
-    mark = len(running.heard)
-    running.send("line/line-1/product/set", json.dumps({"value": "mystery", "id": "q7"}))
-    running.until(lambda: any(b'"q7"' in one.payload for one in running.on("ack", mark)))
-    answer = next(json.loads(one.payload) for one in running.on("ack", mark) if b'"q7"' in one.payload)
+def test_an_unknown_product_is_refused_with_ready_zero(shared: RunningAgent) -> None:
+    mark = len(shared.heard)
+    shared.send("line/line-1/product/set", json.dumps({"value": "mystery", "id": "q7"}))
+    shared.until(lambda: any(b'"q7"' in one.payload for one in shared.on("ack", mark)))
+    answer = next(json.loads(one.payload) for one in shared.on("ack", mark) if b'"q7"' in one.payload)
     assert (answer["result"], answer["reason"]) == ("rejected", "unknown_product")
-    assert running.on("line/line-1/ready", mark)[0].payload == b"0"
-    running.ready("bottle-500")
-    assert_lawful(running)
+    assert shared.on("line/line-1/ready", mark)[0].payload == b"0"
+    shared.ready("bottle-500")
+    assert_lawful(shared)
 
 
 def test_a_killed_worker_is_zero_first_and_serves_again(running: RunningAgent) -> None:

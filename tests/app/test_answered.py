@@ -9,17 +9,16 @@ from contextlib import contextmanager
 from dataclasses import replace
 from mmap import mmap
 from pathlib import Path
-from typing import Any
 
 import pytest
 from support.agent_here import AgentHere, Sensors
 from support.brokers import Mosquitto
 
-from agent.app.agent import Agent
 from agent.mqtt.blocking_client import connected
 from agent.mqtt.endpoint.link_settings import LinkSettings
 from agent.processes.slots import slot_layout as layout
 from agent.processes.slots.frame_slot import FrameSlot
+from agent.processes.supervisor import ChildSpec
 
 ODD_WORKER = Path(__file__).parents[1] / "support" / "odd_worker.py"
 
@@ -31,22 +30,18 @@ def orders(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def agent(mosquitto: Mosquitto, tmp_path: Path, orders: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[AgentHere]:
+def agent(mosquitto: Mosquitto, tmp_path: Path, orders: Path) -> Iterator[AgentHere]:
     """Give an agent of an odd worker, ready for its products."""
-    usual = Agent._worker_spec
 
-    def odd(agent: Agent) -> Any:  # noqa: ANN401 - a specification, by whatever names
-        spec: Any = usual(agent)
+    def odd(spec: ChildSpec) -> ChildSpec:
         tests = os.pathsep.join([str(ODD_WORKER.parents[1]), str(ODD_WORKER.parents[2])])
-        environment = {**spec.environment, "ODD_WORKER": str(orders), "PYTHONPATH": tests}
-        if hasattr(spec, "command"):
-            return replace(spec, command=(sys.executable, str(ODD_WORKER)), environment=environment)
-        return replace(spec, module="support.odd_worker", environment=environment)
+        environment = {**(spec.environment or {}), "ODD_WORKER": str(orders), "PYTHONPATH": tests}
+        return replace(spec, command=(sys.executable, str(ODD_WORKER)), environment=environment)
 
-    monkeypatch.setattr(Agent, "_worker_spec", odd)
     with connected(LinkSettings("127.0.0.1", mosquitto.port, "plc")) as peer:
         made = AgentHere(tmp_path, mosquitto.url, peer, lambda _settings: None)
         made.sensors = Sensors()
+        made.change_worker = odd
         made.start()
         made.until_said("status", "online")
         made.ready("bottle-500")
@@ -58,7 +53,7 @@ def agent(mosquitto: Mosquitto, tmp_path: Path, orders: Path, monkeypatch: pytes
 def frozen(agent: AgentHere) -> None:
     """Let the slots of line-1 say that far later frames were taken: the worker sees no newer one."""
     for stream in ("cam-1", "cam-2"):
-        with words_of(agent._agent._streams.slots()[stream]) as words:
+        with words_of(agent.slots[stream]) as words:
             _, _, taken = layout.load_progress(words)
             layout.store_taken(words, 1 << 40, taken)
 
@@ -72,7 +67,7 @@ def words_of(slot: FrameSlot) -> Iterator["memoryview[int]"]:
 
 @pytest.mark.parametrize("cause", ["fail", "stop", "stand", "frozen"])
 def test_ready_goes_and_comes_with_the_answers(agent: AgentHere, orders: Path, cause: str) -> None:
-    agent._agent._state.lines["line-1"].on_trial_until_s = 0.0  # as if the swap were long ago
+    agent.end_trials()
     mark, began_s = len(agent.heard), time.monotonic()
     frozen(agent) if cause == "frozen" else orders.write_text(cause)
     agent.until_said("line/line-1/ready", "0", mark)
@@ -94,7 +89,7 @@ def test_ready_goes_and_comes_with_the_answers(agent: AgentHere, orders: Path, c
 
 
 def test_frames_of_impossible_sizes_are_counted_and_end_nothing(agent: AgentHere) -> None:
-    slot = agent._agent._streams.slots()["cam-1"]
+    slot = agent.slots["cam-1"]
     torn = slot.counters().torn
     limit_s = time.monotonic() + 60
     with words_of(slot) as words:

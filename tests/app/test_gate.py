@@ -1,8 +1,8 @@
 """What a child says of things that are not there, or cannot be, is refused; control goes on."""
 
+import json
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -22,7 +22,7 @@ GATE = Gate(["line-1"], ["cam-1"])
 GOOD = said.Detections("cam-1", "a:n@1", 5, NOW_NS - 5, b'"model":"a:n@1","objects":[]}', (("cap", 1),))
 REPORT = SwapReport("cold", "make-before-break", 1.0, 1.0, 0.0, 0)
 SWAPPED = said.Swapped("line-1", 1, "a:n@1", REPORT)
-PROGRESS = StreamProgress("cam-1", NOW_NS, NOW_NS, 0, 0)
+PROGRESS = StreamProgress("cam-1", NOW_NS, NOW_NS, 0, 0, NOW_NS)
 POSSIBLE: list[Message] = [
     GOOD,
     SWAPPED,
@@ -93,33 +93,20 @@ def agent(mosquitto: Mosquitto, tmp_path: Path) -> Iterator[AgentHere]:
         made.kill()
 
 
-@dataclass(frozen=True)
-class Say:
-    """An event of the loop that has a child say something, on control's own thread."""
-
-    child: str
-    message: Message
-
-
-def test_control_outlives_whatever_its_children_say(agent: AgentHere, monkeypatch: pytest.MonkeyPatch) -> None:
-    one = agent._agent
-    usual = one._link.handle
-
-    def handle(event: object) -> bool:
-        if isinstance(event, Say):
-            one._from_child(event.child, event.message)
-            return True
-        return usual(event)
-
-    monkeypatch.setattr(one._link, "handle", handle)
+def test_control_outlives_whatever_its_children_say(agent: AgentHere) -> None:
     ever = [message for message in IMPOSSIBLE if GATE.why_not(message, 1 << 62)]  # whatever the time is
     for message in ever:
-        one.loop.put(Say(WORKER, message))
+        agent.say(WORKER, message)
     for camera in (said.CameraEnded("cam-9"), said.CameraFailed("cam-2", "another's")):
-        one.loop.put(Say("camera cam-1", camera))
-    agent.until(lambda: one._metrics.trouble["refused_messages"] == len(ever) + 2)
+        agent.say("camera cam-1", camera)
+    agent.until(lambda: _refused(agent) == len(ever) + 2)
     mark = len(agent.heard)
     agent.until(lambda: len(agent.detections("cam-1", mark)) > 5)
     assert agent.value("line/line-1/ready") == "bottle-500"
     assert agent.value("stream/cam-2/status") == "online"
-    agent.until(lambda: any(b"refused_messages" in each.payload for each in agent.on("health", mark)))
+
+
+def _refused(agent: AgentHere) -> int | None:
+    """Return the refused messages as `health` last told."""
+    count: int | None = json.loads(agent.value("health") or "{}").get("worker", {}).get("refused_messages")
+    return count

@@ -20,7 +20,7 @@ from support.tiny_models import write_tiny_model
 
 from agent.control.inputs.routes import Kind
 from agent.messages.errors import Reason
-from agent.mqtt.topics import Topics
+from agent.messages.topics import Topics
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = DOCS / "mqtt.md"

@@ -1,7 +1,7 @@
 """A PLC beside a running agent: every payload form in both versions of the protocol, on topics of its own."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -35,13 +35,26 @@ def bound(protocol: str) -> Callable[[dict[str, Any]], None]:
     return change
 
 
-@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
-def test_every_form_that_a_plc_may_send(
-    make_agent: Callable[..., RunningAgent], mosquitto: Mosquitto, protocol: ProtocolVersion
-) -> None:
-    agent = make_agent(bound(protocol))
+@pytest.fixture(scope="module", params=["5", "3.1.1"])
+def spoken(
+    request: pytest.FixtureRequest, make_module_agent: Callable[..., RunningAgent], module_mosquitto: Mosquitto
+) -> Iterator[tuple[RunningAgent, ProtocolVersion]]:
+    """Give an agent, and the version of the protocol that it and its PLC speak."""
+    protocol: ProtocolVersion = request.param
+    agent = make_module_agent(bound(protocol), f"speaks-{protocol}")
     agent.until_said("status", "online")
-    with plc(mosquitto.port, protocol) as peer:
+    yield agent, protocol
+    agent.stop()
+    with plc(module_mosquitto.port, protocol) as peer:
+        for topic in (PLAIN, PATH, BOTH):
+            peer.publish(topic, "", retain=True)
+
+
+def test_every_form_that_a_plc_may_send(
+    spoken: tuple[RunningAgent, ProtocolVersion], module_mosquitto: Mosquitto
+) -> None:
+    agent, protocol = spoken
+    with plc(module_mosquitto.port, protocol) as peer:
         for form in FORMS:
             agent.ready("crate")
             for retain in (True, False):
@@ -54,13 +67,12 @@ def test_every_form_that_a_plc_may_send(
             assert json.loads(agent.value("line/line-1/state") or "")["cause"]["value"] == form.product
 
 
-@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
 def test_one_topic_for_two_lines_with_a_path_and_without(
-    make_agent: Callable[..., RunningAgent], mosquitto: Mosquitto, protocol: ProtocolVersion
+    spoken: tuple[RunningAgent, ProtocolVersion], module_mosquitto: Mosquitto
 ) -> None:
-    agent = make_agent(bound(protocol))
-    agent.until_said("status", "online")
-    with plc(mosquitto.port, protocol) as peer:
+    agent, protocol = spoken
+    with plc(module_mosquitto.port, protocol) as peer:
+        agent.ready("crate")
         mark = len(agent.heard)
         peer.publish(BOTH, '{"value": "17", "open": "open", "id": "w1"}', retain=True)
         agent.until_said("line/line-1/ready", "17", mark)

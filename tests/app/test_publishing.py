@@ -10,7 +10,7 @@ from agent.app.outbound import detections
 from agent.app.outbound.detections import DetectionPublisher
 from agent.messages.children import Detections
 from agent.messages.references import ModelReference
-from agent.settings import StreamSettings
+from agent.settings import Publish, StreamSettings
 
 
 @dataclass
@@ -49,7 +49,7 @@ def clocks(monkeypatch: pytest.MonkeyPatch) -> Clocks:
     return clocks
 
 
-def make(wire: Wire, publish: detections.Publish) -> DetectionPublisher:
+def make(wire: Wire, publish: Publish) -> DetectionPublisher:
     stream = StreamSettings(id="cam-1", line="line-1", source="/dev/video0", publish=publish)
     return DetectionPublisher(
         "box-7",
@@ -86,7 +86,7 @@ def test_summaries_go_on_each_second_wherever_the_wall_clock_goes(clocks: Clocks
     [("all", "all", 3), ("all", "changes", 1), ("all", "summary", 0), ("changes", "all", 1), ("summary", "changes", 0)],
 )
 def test_a_bandwidth_rule_never_makes_a_stream_say_more(
-    clocks: Clocks, own: detections.Publish, rule: detections.Publish, detections: int
+    clocks: Clocks, own: Publish, rule: Publish, detections: int
 ) -> None:
     wire = Wire()
     one = make(wire, own)

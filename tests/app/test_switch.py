@@ -28,44 +28,44 @@ def assert_one_line(answer: Answer, code: int, *words: str) -> None:
 
 
 @pytest.mark.parametrize("protocol", ["3.1.1", "5"])
-def test_it_reports_changeovers_and_refusals_on_both_protocols(running: RunningAgent, protocol: str) -> None:
+def test_it_reports_changeovers_and_refusals_on_both_protocols(shared: RunningAgent, protocol: str) -> None:
     environ = {"CHANGEOVER_MQTT__PROTOCOL": protocol}
 
-    answer = switch(running, "line-1", "17", **environ)
+    answer = switch(shared, "line-1", "17", **environ)
     assert (answer.returncode, answer.stderr) == (0, "")
     assert answer.stdout.startswith("line-1: ready for 17\n  model    beta:n@1, was alpha:n@1\n  took ")
     assert "frames lost" in answer.stdout
     assert "cause    product 17" in answer.stdout
 
-    again = switch(running, "line-1", "17.0", **environ)
+    again = switch(shared, "line-1", "17.0", **environ)
     assert again.stdout.startswith("line-1: ready for 17, as it was already\n")
 
-    said = switch(running, "line-1", "crate", "--json", **environ)
+    said = switch(shared, "line-1", "crate", "--json", **environ)
     told = json.loads(said.stdout)
     assert (told["result"], told["ready"], told["model"]) == ("done", "crate", "alpha:n@1")
     assert (told["switch"]["product"], told["switch"]["result"]) == ("crate", "switched")
 
-    assert_one_line(switch(running, "line-1", "mystery", **environ), 2, "rejected, unknown_product", "mystery")
-    assert switch(running, "line-1", "bottle-500", **environ).returncode == 0
+    assert_one_line(switch(shared, "line-1", "mystery", **environ), 2, "rejected, unknown_product", "mystery")
+    assert switch(shared, "line-1", "bottle-500", **environ).returncode == 0
     assert_one_line(
-        switch(running, "line-9", "17", **environ), 2, "no line line-9", "line-1, line-2", "nothing was sent"
+        switch(shared, "line-9", "17", **environ), 2, "no line line-9", "line-1, line-2", "nothing was sent"
     )
 
 
-def test_an_operators_model_is_above_the_product_until_it_is_given_back(running: RunningAgent) -> None:
-    answer = switch(running, "line-1", "beta", "--model")
+def test_an_operators_model_is_above_the_product_until_it_is_given_back(shared: RunningAgent) -> None:
+    answer = switch(shared, "line-1", "beta", "--model")
     assert answer.stdout.startswith("line-1: beta serves; ready 0\n  model    beta:n@1, was alpha:n@1\n")
-    assert_one_line(switch(running, "line-1", "crate"), 2, "overridden", "an operator chose beta", "auto --model")
-    given_back = switch(running, "line-1", "auto", "--model")
+    assert_one_line(switch(shared, "line-1", "crate"), 2, "overridden", "an operator chose beta", "auto --model")
+    given_back = switch(shared, "line-1", "auto", "--model")
     assert given_back.stdout.startswith("line-1: the choice is given back; ready ")
-    running.until_said("line/line-1/ready", "crate")
-    assert_one_line(switch(running, "line-1", "gamma", "--model"), 2, "rejected, unknown_model")
+    shared.until_said("line/line-1/ready", "crate")
+    assert_one_line(switch(shared, "line-1", "gamma", "--model"), 2, "rejected, unknown_model")
 
-    mark = len(running.heard)
-    assert_one_line(switch(running, "line-1", "beta:n@1"), 2, "--model", "nothing was sent")
-    running.send("ping-of-a-test", "")
-    running.until(lambda: running.on("ping-of-a-test", mark))
-    assert not running.on("line/line-1/product/set", mark), "a forgotten option must not stop the line"
+    mark = len(shared.heard)
+    assert_one_line(switch(shared, "line-1", "beta:n@1"), 2, "--model", "nothing was sent")
+    shared.send("ping-of-a-test", "")
+    shared.until(lambda: shared.on("ping-of-a-test", mark))
+    assert not shared.on("line/line-1/product/set", mark), "a forgotten option must not stop the line"
 
 
 def test_a_camera_that_is_away_is_said_when_time_is_up(make_agent: Callable[..., RunningAgent]) -> None:

@@ -147,8 +147,8 @@ def test_a_preparation_outlives_the_changeover_that_asked_for_it(
     agent.until_said("line/line-1/phase", "preparing")
     export = exporting(agent)[-1]
     export.suspend()  # until the changeover's time is over
-    agent.until(lambda: agent.on("line/line-1/switch"))
-    report = json.loads(agent.on("line/line-1/switch")[0].payload)
+    agent.until(lambda: b'"failed"' in agent.on("line/line-1/switch")[-1].payload, deadline_s=PATIENCE_S)
+    report = json.loads(agent.value("line/line-1/switch") or "")
     assert (report["result"], report["reason"]) == ("failed", "timeout")
     assert agent.value("line/line-1/model/state") == "alpha:n@1"
     assert agent.value("line/line-1/ready") == "0"

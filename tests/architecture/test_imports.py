@@ -29,7 +29,7 @@ def test_imports_go_downwards_only() -> None:
     ("module", "never"),
     [
         ("agent.app.main", RUNTIMES | {"cv2", "rich"}),
-        ("agent.capture.process", RUNTIMES | {"paho", "pydantic"}),
+        ("agent.capture.camera_process", RUNTIMES | {"paho", "pydantic"}),
         ("agent.inference.process", {"torch", "ultralytics", "paho", "pydantic"}),
         ("agent.control", RUNTIMES | {"cv2", "paho", "numpy"}),
         ("agent.cli", RUNTIMES | {"cv2", "paho", "pydantic", "numpy", "rich"}),

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from agent.bench.article.competitor import contestant
 from agent.bench.pipeline import accuracy
-from agent.demo import material
+from agent.bench.reference.competitor import competitor
+from agent.demo import assets
 from agent.messages.errors import TransientError
 
 pytestmark = [pytest.mark.torch, pytest.mark.timeout(900)]
@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.torch, pytest.mark.timeout(900)]
 
 def test_artifacts_are_scored_beside_their_checkpoints(tmp_path: Path) -> None:
     folder = tmp_path / "accuracy"
-    found = accuracy.measure(material.fetch(), folder, frames=6)
+    found = accuracy.measure(assets.fetch(), folder, frames=6)
     assert set(found["rendered"]) == {"cap-check:n@1", "cap-check:s@1", "ring-check:n@1", "seal-check:n@1"}
     for scores in found["rendered"].values():
         assert 0.5 < scores["checkpoint"] <= 1, "weights that were restored find what the shipped file finds"
@@ -24,12 +24,12 @@ def test_artifacts_are_scored_beside_their_checkpoints(tmp_path: Path) -> None:
     assert found["real"]["share"] >= 0.99
 
     arguments = (tmp_path / "log", folder / "models.toml", folder / "state" / "cache")
-    with contestant("agent.bench.article.accuracy", *arguments) as judge:
+    with competitor("agent.bench.reference.accuracy", *arguments) as judge:
         of_another = judge.ask("score", "cap-check:n@1", "tray-12", 6)
     assert of_another["artifact"] < 0.2, "what is not there is no hit"
 
     with (
-        contestant("agent.bench.article.accuracy", *arguments[:2], tmp_path / "nothing") as judge,
+        competitor("agent.bench.reference.accuracy", *arguments[:2], tmp_path / "nothing") as judge,
         pytest.raises(TransientError, match=r"is not prepared"),
     ):
         judge.ask("score", "cap-check:n@1", "bottle-500", 1)

@@ -7,9 +7,8 @@ import sys
 from pathlib import Path
 
 import psutil
-import pytest
 
-from agent.bench.main import machine
+from agent.bench.bench_command import machine
 from agent.bench.plant.children import end, running
 
 
@@ -39,10 +38,7 @@ def test_a_machine_is_known_by_what_figures_depend_on() -> None:
     assert {"processor", "cores", "python", "versions"} <= machine().keys()
 
 
-def test_a_child_that_will_not_end_is_ended_with_its_own_children(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("agent.bench.plant.children._STOP_S", 1.0)
+def test_a_child_that_will_not_end_is_ended_with_its_own_children(tmp_path: Path) -> None:
     code = (
         "import signal, subprocess, sys, time\n"
         "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
@@ -54,6 +50,6 @@ def test_a_child_that_will_not_end_is_ended_with_its_own_children(
         while not log.read_text().endswith("\n"):
             assert process.poll() is None
         grandchild = int(log.read_text())
-        end(process)
+        end(process, 1.0)
     assert process.returncode == -9
     assert not psutil.pid_exists(grandchild) or psutil.Process(grandchild).status() == psutil.STATUS_ZOMBIE

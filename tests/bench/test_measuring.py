@@ -9,10 +9,10 @@ import pytest
 from agent.bench import recovery
 from agent.bench.memory import memory
 from agent.bench.options import Options
+from agent.bench.plant.bench_plant import Plant, Station
 from agent.bench.plant.device import started
 from agent.bench.plant.models import Models
-from agent.bench.plant.plant import Plant, Station
-from agent.bench.plant.warm_up import rehearse
+from agent.bench.plant.warm_up import measure_footprints
 from agent.bench.swap import beside_a_load, cold_swaps, resident_swaps
 
 pytestmark = pytest.mark.timeout(600)
@@ -40,7 +40,7 @@ def test_a_paced_line_is_measured_while_another_loads(
 ) -> None:
     monkeypatch.setattr(beside_a_load, "full_speed", lambda *_: 20.0)
     monkeypatch.setattr(beside_a_load, "_STEADY_S", 1.0)
-    monkeypatch.setattr(beside_a_load, "rehearse", lambda *_: dict.fromkeys("nsx", 100 << 20))
+    monkeypatch.setattr(beside_a_load, "measure_footprints", lambda *_: dict.fromkeys("nsx", 100 << 20))
     monkeypatch.setattr(beside_a_load, "_is_cold", lambda _report: True)  # tiny models may all fit
     figures = beside_a_load.measure(tiny_models("n", "s", "x"), tmp_path, ("n", "s", "x"), repeats=2)
     assert (figures["paced_fps"], figures["repeats"]) == (10.0, 2)
@@ -50,14 +50,14 @@ def test_a_paced_line_is_measured_while_another_loads(
 
 def test_a_rehearsal_learns_what_models_take(tiny_models: Make, tmp_path: Path) -> None:
     plant = Plant(tmp_path / "plant", tiny_models("n", "s"), (Station("1", 10, "n"),), "")
-    footprints = rehearse(plant, ["n", "s"])
+    footprints = measure_footprints(plant, ["n", "s"])
     assert set(footprints) == {"n", "s"}
     assert min(footprints.values()) > 0
 
 
 def test_memory_is_followed_from_outside(tiny_models: Make, tmp_path: Path) -> None:
     plant = Plant(tmp_path / "plant", tiny_models("n", "s", "m"), (Station("1", 10, "n"),), str(300 << 20))
-    figures = memory._in_turn(plant, ("n", "s", "m"), rounds=2)
+    figures = memory.measure_in_turn(plant, ("n", "s", "m"), rounds=2)
     assert figures["peak_pss_bytes"] > figures["control_bytes"] + figures["worker_bytes"] > 20 << 20
     assert figures["camera_bytes"] > 10 << 20
     assert figures["worker_base_bytes"] > 20 << 20
@@ -69,7 +69,7 @@ def test_memory_is_followed_from_outside(tiny_models: Make, tmp_path: Path) -> N
 def test_drift_is_looked_at_in_one_state(tiny_models: Make, tmp_path: Path) -> None:
     models = tiny_models("n", "s", "m", "l", "x")
     plant = Plant(tmp_path / "plant", models, (Station("1", 10, "n"),), "300MiB")
-    figures = memory._drift(plant, swaps=6)
+    figures = memory.measure_drift(plant, swaps=6)
     assert figures["drift_swaps"] >= 6
     assert figures["drift_bytes"] == figures["drift_readings_bytes"][-1] - figures["drift_readings_bytes"][0]
     assert len(figures["first_loads_readings_bytes"]) == 3

@@ -7,13 +7,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from agent.bench.article.competitor import contestant
 from agent.bench.figures import median
 from agent.bench.pipeline import control_cost, stages, throughput
 from agent.bench.pipeline.control_cost import cpu_s
 from agent.bench.pipeline.stages import Scene
 from agent.bench.plant.models import Models
 from agent.bench.plant.warm_up import prepare
+from agent.bench.reference.competitor import competitor
 from agent.messages.errors import TransientError
 
 pytestmark = pytest.mark.timeout(600)
@@ -77,7 +77,7 @@ def test_a_process_takes_what_its_threads_take() -> None:
 
 def test_a_contestant_that_fails_is_told_with_the_end_of_its_log(tmp_path: Path) -> None:
     with (
-        contestant("agent.bench.pipeline.forward", tmp_path / "log", tmp_path, "nothing") as one,
+        competitor("agent.bench.pipeline.forward", tmp_path / "log", tmp_path, "nothing") as one,
         pytest.raises(TransientError, match="there is no artifact nothing"),
     ):
         one.ask("LATENCY", 1, 1)

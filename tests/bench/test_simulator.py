@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.bench.cache.belady_bound import Optimum
+from agent.bench.cache.belady_bound import BeladyBound
 from agent.bench.cache.cache import COSTS, play, summary
 from agent.bench.cache.changeovers import Changeover, Header, Trace, generate
-from agent.bench.cache.policies import Agents, Lru
+from agent.bench.cache.policies import AgentPolicy, Lru
 from agent.bench.cache.simulator import Cost, Simulator
 
 SMALL, LARGE = Cost(10, 1.0), Cost(30, 5.0)
@@ -98,17 +98,17 @@ def test_the_optimum_is_the_least_of_all_choices(sizes: list[tuple[int, int]], p
     costs = {str(number): Cost(bytes_, float(load_s)) for number, (bytes_, load_s) in enumerate(sizes)}
     asked = [str(pick % len(sizes)) for pick in picks]
     changeovers = trace(asked)
-    optimum = Optimum(costs, budget).stall_s(changeovers)
+    optimum = BeladyBound(costs, budget).stall_s(changeovers)
     assert optimum == pytest.approx(least(costs, budget, asked))
-    for policy in (Lru(), Agents()):
+    for policy in (Lru(), AgentPolicy()):
         assert Simulator(costs, budget, policy).run(changeovers).stall_s >= optimum - 1e-9
 
 
 def test_the_optimum_keeps_what_every_line_runs() -> None:
     mine = [*trace("a", line="one"), *trace("xbxb", line="two")]
     mine.sort(key=lambda change: change.at_s)
-    assert Optimum(COST, 40).stall_s(mine) == 1 + 5 + 1 + 5 + 1, "a stays, and b and x do not fit beside it"
-    assert Optimum(COST, 50).stall_s(mine) == 1 + 5 + 1
+    assert BeladyBound(COST, 40).stall_s(mine) == 1 + 5 + 1 + 5 + 1, "a stays, and b and x do not fit beside it"
+    assert BeladyBound(COST, 50).stall_s(mine) == 1 + 5 + 1
 
 
 def test_a_played_trace_gives_every_figure() -> None:

@@ -14,15 +14,15 @@ import numpy as np
 import psutil
 import pytest
 from support.brokers import free_port
+from support.waiting import DEADLINE_S
 
 from agent.capture.gstreamer import GstSource, argus
 from agent.capture.source import Image, Patience, SilentError, Source
 from agent.capture.sources import create
 from agent.capture.video import device, v4l2_properties
+from agent.messages.camera_names import CameraFormat, split
 from agent.messages.errors import MistakeError, TransientError
-from agent.messages.sources import CameraFormat, split
 
-DEADLINE_S = 60.0
 SERVER = """
 import sys, gi
 gi.require_version("Gst", "1.0")
@@ -268,8 +268,8 @@ def test_a_driver_that_gives_nothing_in_time_is_silent_and_one_that_is_gone_is_n
 def test_a_csi_camera_is_argus_with_what_is_asked_of_it() -> None:
     source = argus("1", CameraFormat(size=(1920, 1080), rate=29.97), Patience())
     assert source.name == "CSI camera 1"
-    assert "nvarguscamerasrc sensor-id=1 ! 'video/x-raw(memory:NVMM)," in source._pipeline
-    assert "width=1920,height=1080,framerate=2997/100" in source._pipeline
+    assert "nvarguscamerasrc sensor-id=1 ! 'video/x-raw(memory:NVMM)," in source.pipeline
+    assert "width=1920,height=1080,framerate=2997/100" in source.pipeline
     assert isinstance(create("csi:0?size=1280x720", unexpected), GstSource)
 
 

@@ -1,6 +1,7 @@
 """Network cameras of many kinds: RTSP servers, scripted answers, and streams that are slow or change their size."""
 
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 from support.camera_answers import DESCRIBED, OPTIONS, PAGE, SDP, Answering, rtsp_answer
+from support.certificates import Authority
 from support.rtsp_camera import needs_rtsp_server
 
 from agent.capture.source import Image, Patience, Source
@@ -126,6 +128,46 @@ def test_a_port_that_speaks_no_tls_is_told(scheme: str) -> None:
         with pytest.raises(TransientError, match=r"TLS.*check scheme and port"):
             create(f"{scheme}://{server.place}/cam", unexpected).open()
     finally:
+        server.close()
+
+
+@pytest.fixture
+def certificates(tmp_path: Path) -> dict[str, str]:
+    """Return files by what they are: two authorities, and a camera's key and certificate from the first, by host."""
+    authority, stranger = Authority(tmp_path / "ours"), Authority(tmp_path / "theirs")
+    files = {"ours": authority.certificate, "theirs": stranger.certificate, "nowhere": tmp_path / "nowhere.pem"}
+    for name, host in (("right", "IP:127.0.0.1"), ("wrong", "DNS:camera.example")):
+        files[f"{name} key"], files[name] = authority.issue(name, host)
+    return {name: str(file) for name, file in files.items()}
+
+
+@pytest.mark.parametrize("scheme", ["rtsps", "https"])
+@pytest.mark.parametrize(
+    ("camera", "ca_file", "said"),
+    [
+        ("right", "ours", "404"),
+        ("wrong", None, "404"),
+        ("right", "theirs", r"ertificate.*not from the authority of `ca_file`"),
+        ("right", "nowhere", r"ertificate.*not from the authority of `ca_file`"),
+        ("wrong", "ours", r"ertificate.*not for the host in `source`"),
+    ],
+)
+def test_a_certificate_is_verified_by_the_stream_s_authority(
+    scheme: str, camera: str, ca_file: str | None, said: str, certificates: dict[str, str]
+) -> None:
+    """The camera answers 404 to whoever trusts it."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificates[camera], certificates[f"{camera} key"])
+    refusal = rtsp_answer("404 Not Found") if scheme == "rtsps" else "HTTP/1.1 404 Not Found\r\n\r\n"
+    server = Answering({"*": refusal}, context)
+    source = create(
+        f"{scheme}://{server.place}/cam", unexpected, Patience(30, 30), certificates[ca_file] if ca_file else None
+    )
+    try:
+        with pytest.raises(TransientError, match=said):
+            source.open()
+    finally:
+        source.close()
         server.close()
 
 

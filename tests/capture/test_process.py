@@ -14,6 +14,7 @@ from typing import TypeVar
 import psutil
 import pytest
 from support.rtsp_camera import SERVER, needs_rtsp_server
+from support.waiting import DEADLINE_S
 
 from agent.messages.children import (
     Beat,
@@ -29,7 +30,6 @@ from agent.messages.children import (
 from agent.processes.channel import Channel, ChannelClosedError, pair
 from agent.processes.slots.frame_slot import FrameSlot, SlotReader
 
-DEADLINE_S = 60.0
 CV2_GIVES_UP_S = 29.0  # without our time-outs
 Kind = TypeVar("Kind", bound=Message)
 Make = Callable[..., Path]
@@ -41,7 +41,7 @@ class CameraProcess:
     def __init__(self, slot: FrameSlot, stderr: Path) -> None:
         ours, theirs = pair()
         fds = slot.descriptors()
-        command = [sys.executable, "-m", "agent.capture.process", str(theirs.fileno())]
+        command = [sys.executable, "-m", "agent.capture.camera_process", str(theirs.fileno())]
         passed = (theirs.fileno(), fds.memory, fds.offered, fds.taken)
         with stderr.open("ab") as log:
             self.process = subprocess.Popen(command, pass_fds=passed, stderr=log)
@@ -236,7 +236,7 @@ def test_the_process_ends_when_control_is_gone(start: Start, make_video: Make) -
 
 def test_it_loads_no_runtime_and_no_mqtt() -> None:
     code = (
-        "import sys, agent.capture.process, agent.capture.camera, agent.capture.sources;"
+        "import sys, agent.capture.camera_process, agent.capture.camera, agent.capture.sources;"
         "print(*{name.split('.')[0] for name in sys.modules})"
     )
     loaded = set(subprocess.check_output([sys.executable, "-c", code], text=True).split())

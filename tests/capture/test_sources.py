@@ -14,9 +14,9 @@ from agent.capture.ffmpeg import ffmpeg_options
 from agent.capture.pictures import is_whole
 from agent.capture.source import Image, Patience, Source
 from agent.capture.sources import create
+from agent.messages.camera_names import is_live
 from agent.messages.errors import ChangeoverError, MistakeError, TransientError
 from agent.messages.redact import redact
-from agent.messages.sources import is_live
 
 Make = Callable[..., Path]
 CV2_GIVES_UP_S = 29.0  # without our time-outs

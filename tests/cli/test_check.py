@@ -60,6 +60,12 @@ def test_missing_files_are_named_by_their_keys(config: Path) -> None:
     assert "catalog.file" in [mistake.key for mistake in check(config, {}).mistakes]
 
 
+def test_an_authority_that_cannot_be_read_is_named_by_its_key(config: Path) -> None:
+    changed = config.read_text().replace("[[stream]]\n", '[[stream]]\nca_file = "nowhere.pem"\n')
+    config.write_text(changed)
+    assert [mistake.key for mistake in check(config, {}).mistakes] == ["stream[0].ca_file"]
+
+
 def test_a_variant_without_a_place_among_the_others_is_a_mistake(config: Path) -> None:
     rules = [
         '[[schedule]]\nline = "line-1"\nfrom = "22:00"\nto = "06:00"\nvariant = "night"\n',

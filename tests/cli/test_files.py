@@ -12,12 +12,12 @@ from subprocess import CompletedProcess
 import pytest
 from support.certificates import Authority
 from support.tiny_models import write_tiny_model
+from support.waiting import DEADLINE_S
 
 from agent.models.catalog import Catalog
 from agent.settings import load
 
 Command = Callable[..., CompletedProcess[str]]
-_DEADLINE_S = 60.0
 
 
 def test_files_with_a_byte_order_mark_are_read(changeover: Command, config: Path) -> None:
@@ -68,7 +68,7 @@ def _at_a_terminal(command: list[str]) -> tuple[int, str]:
     try:
         while chunk := _read(ours):
             said += chunk
-        code = process.wait(_DEADLINE_S)
+        code = process.wait(DEADLINE_S)
     finally:
         process.kill()
         os.close(ours)

@@ -24,8 +24,8 @@ ROOT = Path(__file__).parents[2]
 TRAP = "import os, sys\nopen(os.environ['TRAPPED'], 'a').write(__name__ + ' ' + ' '.join(sys.orig_argv) + chr(10))\n"
 OURS = ("agent", "support")
 CHILDREN = (  # of each one that control, a command or a trial starts, what it needs to get to its imports and past them
-    "agent.capture.process",
-    "agent.capture.probe_process",
+    "agent.capture.camera_process",
+    "agent.capture.camera_probe",
     "agent.inference.preparing.export_process",
     "agent.inference.preparing.build_process",
     "agent.inference.process",

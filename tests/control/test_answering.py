@@ -119,7 +119,7 @@ def test_a_triggered_camera_may_have_one_bad_frame_but_not_two(frames: Frames) -
 def test_a_line_that_a_load_makes_blind_owes_no_answer(frames: Frames) -> None:
     bench = frames.bench
     bench.product("17")
-    bench.give(Breaking("line-1", bench.state.lines["line-1"].change))
+    bench.give(Breaking("line-1", bench.state.lines["line-1"].assignment.change))
     assert alerts(frames.run(20.0, fate="waiting")) == []
     bench.swap()
     frames.run(0.5)

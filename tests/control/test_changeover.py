@@ -7,7 +7,7 @@ from agent.control import snapshot
 from agent.control.actions import AssignLine, PublishState
 from agent.control.events import StreamChanged, Tick, WorkerHung, WorkerUp
 from agent.control.state import State
-from agent.messages.children import Breaking, InferenceFailed, Swapped
+from agent.messages.children import Breaking, InferenceFailed, Preparing, Swapped
 from agent.messages.events import LinkUp, Received
 
 READY = "line/line-1/ready"
@@ -23,7 +23,7 @@ def test_at_start_every_line_says_zero_before_anything_runs() -> None:
 
 def test_without_a_product_the_default_runs_idle_and_nothing_is_ready(bench: Bench) -> None:
     line = bench.state.lines["line-1"]
-    assert (line.active, line.phase, line.ready) == ("cap-check:n@3", "idle", "0")
+    assert (line.serving.model, line.published.phase, line.published.ready) == ("cap-check:n@3", "idle", "0")
 
 
 def test_ready_is_zero_before_the_worker_hears_of_it_and_names_the_product_when_it_serves(bench: Bench) -> None:
@@ -122,7 +122,7 @@ def test_back_to_the_old_product_while_the_new_one_loads_tells_the_worker(bench:
 
 def test_a_late_word_about_an_older_change_ends_nothing_and_makes_nothing_ready(bench: Bench) -> None:
     bench.product("17")
-    old = bench.state.lines["line-1"].change
+    old = bench.state.lines["line-1"].assignment.change
     bench.product("bottle-500")
     late = bench.give(Swapped("line-1", old, "label-check:n@1", REPORT))
     assert not switches(late)
@@ -183,7 +183,7 @@ def test_frames_of_a_model_that_fails_are_of_no_use_until_another_version_is_bac
 def test_blind_time_takes_ready_away_even_between_variants(bench: Bench) -> None:
     bench.product("bottle-500")
     bench.model("cap-check:s")
-    assert states(bench.give(Breaking("line-1", bench.state.lines["line-1"].change)), READY) == ["0"]
+    assert states(bench.give(Breaking("line-1", bench.state.lines["line-1"].assignment.change)), READY) == ["0"]
     assert states(bench.swap(), READY) == ["bottle-500"]
 
 
@@ -322,4 +322,25 @@ def test_an_unknown_product_outlives_a_restart_as_a_fault(bench: Bench) -> None:
     snapshot.restore(again.state, snapshot.take(bench.state))
     again.start()
     line = again.state.lines["line-1"]
-    assert (line.phase, line.ready, line.active) == ("fault", "0", "cap-check:n@3")
+    assert (line.published.phase, line.published.ready, line.serving.model) == ("fault", "0", "cap-check:n@3")
+
+
+def test_a_changeover_whose_model_is_compiled_says_so_until_the_worker_is_lost(bench: Bench) -> None:
+    bench.product("17")
+    compiling = Preparing("line-1", bench.state.lines["line-1"].assignment.change, on=True)
+    phase = "line/line-1/phase"
+    assert states(bench.give(compiling), phase) == ["preparing"]
+    assert states(bench.lose_worker(), phase) == ["switching"]
+    bench.give(WorkerUp())
+    assert states(bench.give(compiling), phase) == [], "a report of an earlier assignment"
+    assert states(bench.swap(), phase) == ["ready"]
+    bench.give(compiling)
+    assert bench.said(phase) == "ready", "a report that comes too late"
+
+
+def test_a_failure_is_still_known_after_an_unknown_product(bench: Bench) -> None:
+    bench.model("cap-check:s")
+    bench.fail("no_memory")
+    bench.product("nothing of ours")
+    bench.product("bottle-500")
+    assert bench.said("line/line-1/phase") == "degraded"

@@ -8,9 +8,11 @@ from support.plant_bench import BASE, Bench, acks, alerts, assigned, find, plant
 from agent.control import snapshot
 from agent.control.actions import Action
 from agent.control.events import Reloaded, StreamChanged, Tick, WorkerUp
+from agent.control.lines import selection
 from agent.control.plant import Plant
-from agent.control.state import State
+from agent.control.state import Override, State
 from agent.messages.events import LinkUp, Received
+from agent.messages.payloads import Cause
 from agent.messages.references import ModelReference, ModelVersion
 
 READY = "line/line-1/ready"
@@ -154,7 +156,9 @@ def test_who_joins_a_recovery_that_does_not_end_is_answered_each_time(bench: Ben
 def test_a_product_on_a_line_that_has_nothing_to_run_is_answered(bench: Bench) -> None:
     bench.product("big")
     bench.swap()
-    bench.state.lines["line-1"].rollback = ModelReference("cap-check", "gone")
+    selection.roll_back(
+        bench.state.lines["line-1"], Override(ModelReference("cap-check", "gone"), Cause("rollback", "cmd"))
+    )
     again = Bench()
     snapshot.restore(again.state, snapshot.take(bench.state))
     again.give(Tick(), LinkUp("5"), WorkerUp())

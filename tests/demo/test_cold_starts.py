@@ -1,4 +1,4 @@
-"""The demo started cold, as in a fresh checkout, as often as `CHANGEOVER_COLD_STARTS` says."""
+"""The demo started cold, as in a fresh checkout, as often as `CHANGEOVER_TEST_COLD_STARTS` says."""
 
 import json
 import os
@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from agent.demo import material
+from agent.demo import assets
 
-STARTS = int(os.environ.get("CHANGEOVER_COLD_STARTS", "50"))
-SECONDS = int(os.environ.get("CHANGEOVER_COLD_SECONDS", "30"))
+STARTS = int(os.environ.get("CHANGEOVER_TEST_COLD_STARTS", "50"))
+SECONDS = int(os.environ.get("CHANGEOVER_TEST_COLD_SECONDS", "30"))
 _DEADLINE_S = 300
 
 
@@ -19,7 +19,7 @@ _DEADLINE_S = 300
 @pytest.mark.timeout(_DEADLINE_S)
 @pytest.mark.parametrize("number", range(STARTS))
 def test_a_cold_start_exits_0(number: int, tmp_path: Path) -> None:
-    material.fetch()
+    assets.fetch()
     command = [sys.executable, "-m", "agent", "demo", "--seconds", str(SECONDS), "--json", "--no-view"]
     # nothing is found in an empty folder of compiled files, and nothing is written there
     cold = {"PYTHONPYCACHEPREFIX": str(tmp_path / "compiled"), "PYTHONDONTWRITEBYTECODE": "1"}

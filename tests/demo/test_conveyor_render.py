@@ -10,12 +10,12 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from support.waiting import DEADLINE_S
 
 from agent.demo.conveyor import PRODUCTS, Conveyor
 from agent.demo.conveyor.camera import ConveyorCamera
 from agent.demo.conveyor.dataset import describe, write
 
-DEADLINE_S = 60.0
 CAMERA_SEED = 9
 PRODUCT_CODES = sorted(PRODUCTS)
 MOMENTS = [0.0, 0.4, 7.31, 12.0, 61.7]

@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from agent.demo import material
+from agent.demo import assets
 
 PEOPLE = {"1080": 4, "720": 2}
 _ROUNDS_S = (24, 60, 180)
@@ -47,7 +47,7 @@ def _may_make_networks() -> bool:
 @pytest.mark.timeout(1200)
 @pytest.mark.skipif(not _may_make_networks(), reason="needs the right to make a network namespace (root)")
 def test_the_whole_demo_runs_without_a_network_and_nothing_tries_to_leave(tmp_path: Path) -> None:
-    material.fetch()
+    assets.fetch()
     for seconds in _ROUNDS_S:
         done = _run(tmp_path, seconds)
         report, way_out = done.stdout.splitlines()[-2:]
@@ -62,7 +62,7 @@ def test_the_whole_demo_runs_without_a_network_and_nothing_tries_to_leave(tmp_pa
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_demo_that_is_ended_from_outside_leaves_nobody_behind(number: signal.Signals, tmp_path: Path) -> None:
-    material.fetch()
+    assets.fetch()
     command = [sys.executable, "-m", "agent", "demo", "--no-view"]
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     with subprocess.Popen(command, stderr=subprocess.DEVNULL, env=environment) as demo:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from agent.demo.plant import BELT, UNKNOWN, WALKWAY
+from agent.demo.plant_files import BELT, UNKNOWN, WALKWAY
 from agent.demo.plc import SCRIPT, Belt, Plc
 
 LIVE = f"base/line/{BELT}/live"

@@ -8,6 +8,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import psutil
 import pytest
 import tomlkit
 from support.brokers import Mosquitto, free_port
@@ -15,11 +16,12 @@ from support.running_agent import RunningAgent
 
 from agent.doctor.broker import try_broker
 from agent.doctor.checkpoints import try_checkpoints
-from agent.doctor.models import _named
+from agent.doctor.models import named_models
 from agent.doctor.service import sandbox_of
 from agent.inference import sandbox
 from agent.inference.sandbox import missing_walls
 from agent.inference.sandbox.probe_process import main
+from agent.messages.probe_results import ProbedSandbox
 from agent.mqtt.blocking_client import connected
 from agent.mqtt.endpoint.link_settings import LinkSettings
 from agent.settings import Settings, load
@@ -132,12 +134,10 @@ def test_what_a_process_shut_in_can_do_all_the_same_is_noticed(tmp_path: Path, m
     monkeypatch.setattr(sandbox, "enter", lambda *_: ("limits",))
     folder = tmp_path / "folder"
     folder.mkdir()
-    assert main(folder) == {
-        "walls": ("limits",),
-        "could": [
-            *("open a socket", "write beside its folder", "read beside its folder", "start a process"),
-        ],
-    }
+    could = ("open a socket", "write beside its folder", "read beside its folder", "start a process")
+    before = psutil.Process().children()
+    assert main(folder) == ProbedSandbox(walls=("limits",), could=could)
+    assert psutil.Process().children() == before, "nobody is left, not even as a zombie"
 
 
 def test_the_variants_that_a_schedule_brings_are_tried_too() -> None:
@@ -146,7 +146,7 @@ def test_the_variants_that_a_schedule_brings_are_tried_too() -> None:
         "line": {"line-1": {"default": "alpha", "products": {"17": "beta", "18": "beta:m"}}},
         "schedule": [rule | {"variant": "x"}, rule | {"model": "gamma"}],
     }
-    named = {(str(reference), variant) for reference, variant in _named(Settings.model_validate(raw))}
+    named = {(str(reference), variant) for reference, variant in named_models(Settings.model_validate(raw))}
     assert named == {
         *(("alpha", "n"), ("beta", "n"), ("beta:m", "n"), ("gamma", "n")),
         *(("alpha", "x"), ("beta", "x"), ("beta:m", "x")),

@@ -1,14 +1,12 @@
 """Whether the clock is synchronised, also where the service's sandbox forbids to ask the kernel."""
 
 import ctypes
-import time
 from pathlib import Path
 
 import pytest
+from support.waiting import DEADLINE_S, until
 
-from agent.health import clock_sync
-
-DEADLINE_S = 60.0
+from agent.health.clock_sync import TimedatedClient, is_synchronised
 
 
 class Forbidding:
@@ -18,40 +16,41 @@ class Forbidding:
         return -1
 
 
+class Timedatectl:
+    """A file whose content `timedatectl` says, for a process that must not ask the kernel itself."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.now_s = 1000.0
+        self.client = TimedatedClient(("cat", str(file)), DEADLINE_S, lambda: self.now_s)
+
+    def is_synchronised(self) -> bool:
+        return is_synchronised(self.client)
+
+
 @pytest.fixture
-def timedatectl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give the file whose content `timedatectl` says, in a process that must not ask the kernel itself."""
-    said = tmp_path / "said"
+def timedatectl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Timedatectl:
     monkeypatch.setattr(ctypes, "CDLL", lambda *_arguments, **_named: Forbidding())
-    monkeypatch.setattr(clock_sync, "_COMMAND", ("cat", str(said)))
-    monkeypatch.setattr(clock_sync, "_FIRST_S", DEADLINE_S)
-    monkeypatch.setattr(clock_sync, "_timedated", clock_sync._TimedatedClient())
-    return said
+    return Timedatectl(tmp_path / "said")
 
 
-@pytest.mark.parametrize(("said", "is_synchronised"), [("yes\n", True), ("no\n", False), ("", False)])
+@pytest.mark.parametrize(("said", "expected"), [("yes\n", True), ("no\n", False), ("", False)])
 def test_the_service_manager_is_asked_where_the_kernel_may_not_be(
-    timedatectl: Path, said: str, *, is_synchronised: bool
+    timedatectl: Timedatectl, said: str, *, expected: bool
 ) -> None:
-    timedatectl.write_text(said)
-    assert clock_sync.is_synchronised() is is_synchronised
+    timedatectl.file.write_text(said)
+    assert timedatectl.is_synchronised() is expected
 
 
-def test_the_answer_is_kept_for_a_while_then_asked_anew_without_waiting(
-    timedatectl: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    timedatectl.write_text("no\n")
-    assert not clock_sync.is_synchronised()
-    timedatectl.write_text("yes\n")
-    assert not clock_sync.is_synchronised()
-    monkeypatch.setattr(clock_sync._timedated, "_due_s", 0.001)
-    limit_s = time.monotonic() + DEADLINE_S
-    while not clock_sync.is_synchronised():
-        assert time.monotonic() < limit_s
-        time.sleep(0.01)
+def test_the_answer_is_kept_for_a_while_then_asked_anew_without_waiting(timedatectl: Timedatectl) -> None:
+    timedatectl.file.write_text("no\n")
+    assert not timedatectl.is_synchronised()
+    timedatectl.file.write_text("yes\n")
+    assert not timedatectl.is_synchronised()
+    timedatectl.now_s += 11
+    until(timedatectl.is_synchronised)
 
 
-def test_without_timedatectl_it_is_not_known_to_be(timedatectl: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not timedatectl.exists()
-    monkeypatch.setattr(clock_sync, "_COMMAND", ("/nonexistent/timedatectl",))
-    assert not clock_sync.is_synchronised()
+@pytest.mark.usefixtures("timedatectl")
+def test_without_timedatectl_it_is_not_known_to_be() -> None:
+    assert not is_synchronised(TimedatedClient(("/nonexistent/timedatectl",)))

@@ -3,9 +3,9 @@
 import os
 import threading
 import time
-from collections.abc import Callable
 
 import pytest
+from support.waiting import DEADLINE_S, until
 
 from agent.health.probes import ProbeAbsentError
 from agent.health.probes.dummy import DummyProbe
@@ -14,14 +14,9 @@ from agent.health.sensors.probe_threads import Device
 from agent.health.sensors.reading import Reading, Zone
 from agent.health.sensors.sampler import Sampler
 
-DEADLINE_S = 60.0
 
-
-def until(is_done: Callable[[], object]) -> None:
-    limit_s = time.monotonic() + DEADLINE_S
-    while not is_done():
-        assert time.monotonic() < limit_s
-        time.sleep(0.005)
+def is_alive(name: str) -> bool:
+    return any(thread.name == f"sampler {name}" for thread in threading.enumerate())
 
 
 def test_the_newest_value_wins_and_grows_old() -> None:
@@ -72,7 +67,11 @@ def test_a_failing_source_is_asked_again_and_closed_at_the_end(caplog: pytest.Lo
 
 
 def test_what_was_never_started_can_be_stopped() -> None:
-    Sampler("idle", int, 1.0).stop()
+    asked: list[int] = []
+    sampler = Sampler("idle", lambda: asked.append(1), 1.0, lambda: asked.append(2))
+    sampler.stop()
+    assert sampler.newest(time.monotonic(), 1e9) is None
+    assert asked == [], "nothing was opened, so nothing is closed"
 
 
 def test_an_absent_source_ends_its_thread() -> None:
@@ -85,8 +84,7 @@ def test_an_absent_source_ends_its_thread() -> None:
     sampler = Sampler("absent", read, 0.001)
     sampler.start()
     until(lambda: asked)
-    sampler._thread.join(DEADLINE_S)
-    assert not sampler._thread.is_alive()
+    until(lambda: not is_alive("absent"))
     assert len(asked) == 1
 
 

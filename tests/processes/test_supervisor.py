@@ -14,13 +14,13 @@ from typing import Any
 
 import psutil
 import pytest
+from support.waiting import DEADLINE_S
 
 from agent.messages.children import CameraMessage, CameraOpened, CameraSetup, Hello, Message, SlotDescriptors
 from agent.messages.events import ChildHung, ChildLost, ChildUp
 from agent.processes.loop import Loop
 from agent.processes.supervisor import ChildSpec, Supervisor
 
-DEADLINE_S = 60.0
 TESTS = Path(__file__).parents[1]
 
 
@@ -136,6 +136,12 @@ def test_a_child_that_hangs_in_one_call_is_killed_though_it_beats(post: Post) ->
     hung = post.heard(ChildHung)[0]
     assert isinstance(hung, ChildHung)
     assert "one call" in hung.detail
+
+
+def test_a_call_that_usually_takes_long_is_not_a_hang_within_its_grace(post: Post) -> None:
+    post.start("slow", busy_deadline_s=0.5)
+    post.until(lambda: post.heard(CameraOpened))
+    assert not post.heard(ChildHung)
 
 
 def test_a_flooding_child_does_not_starve_another(post: Post) -> None:

@@ -1,7 +1,10 @@
 """lock/: complete, hashed, from nowhere in particular, and no more in it than a device needs."""
 
+import json
 import re
 import sys
+from functools import cache
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +26,19 @@ TARGETS = [(version, machine) for version in ("3.10", "3.11", "3.12") for machin
 BASES = [(LOCK / "base.txt", target) for target in TARGETS] + [
     (LOCK / "jetpack/base.txt", (version, "aarch64")) for version in ("3.10", "3.12")
 ]
+ALL = [(LOCK / f"{name}.txt", target) for name in ("base", *EXTRAS) for target in TARGETS] + [
+    (LOCK / f"jetpack/{name}.txt", (version, "aarch64")) for name in ("base", *EXTRAS) for version in ("3.10", "3.12")
+]
+LEFT_OUT = {"openvino-telemetry"}
+"""What openvino asks for and no device gets: docs/decisions/0083."""
+REQUIRES: dict[str, list[str]] = json.loads((LOCK / "requires.json").read_text(encoding="utf-8"))
+"""What each locked package asks for, as scripts/lock read it from the wheels' metadata."""
 each_base = pytest.mark.parametrize(
     ("file", "target"), BASES, ids=[f"{file.parent.name}-{version}-{machine}" for file, (version, machine) in BASES]
 )
 
 
+@cache
 def entries(file: Path) -> list[tuple[Requirement, list[str]]]:
     """Return what a lock file names, each with its hashes."""
     found = []
@@ -47,6 +58,7 @@ def environment(target: tuple[str, str]) -> dict[str, str]:
     }
 
 
+@cache
 def locked(file: Path, target: tuple[str, str]) -> dict[str, str]:
     """Return the versions by name that hold for one Python on one machine."""
     found: dict[str, str] = {}
@@ -55,6 +67,26 @@ def locked(file: Path, target: tuple[str, str]) -> dict[str, str]:
             name = canonicalize_name(requirement.name)
             assert name not in found, f"two of {name}"
             found[name] = str(requirement.specifier).removeprefix("==")
+    return found
+
+
+def asked(file: Path, target: tuple[str, str]) -> list[tuple[str, Requirement]]:
+    """Return what the locked packages ask for there, each with who asks; extras as far as somebody asks for them."""
+    there = locked(file, target)
+    known = {name: [Requirement(text) for text in REQUIRES[f"{name}=={version}"]] for name, version in there.items()}
+    extras: dict[str, set[str]] = {name: {""} for name in known}
+    found: list[tuple[str, Requirement]] = []
+    to_do = [(name, "") for name in known]
+    while to_do:
+        name, extra = to_do.pop()
+        for one in known[name]:
+            if one.marker is not None and not one.marker.evaluate({**environment(target), "extra": extra}):
+                continue
+            found.append((name, one))
+            asked_of = canonicalize_name(one.name)
+            new = one.extras - extras.get(asked_of, one.extras)
+            extras.get(asked_of, set()).update(new)
+            to_do += [(asked_of, each) for each in new]
     return found
 
 
@@ -92,6 +124,43 @@ def test_the_base_is_complete_and_small(file: Path, target: tuple[str, str]) -> 
         if one.name == "numpy" and file.parent.name == "jetpack":
             assert found["numpy"].startswith("1."), "what JetPack's OpenCV and torch were compiled for"
         assert one.specifier.contains(found[canonicalize_name(one.name)]), one
+
+
+@pytest.mark.parametrize(
+    ("file", "target"), ALL, ids=[f"{file.parent.name}-{file.stem}-{'-'.join(target)}" for file, target in ALL]
+)
+def test_all_that_a_locked_package_asks_for_is_locked(file: Path, target: tuple[str, str]) -> None:
+    there = locked(file, target)
+    for who, one in asked(file, target):
+        name = canonicalize_name(one.name)
+        if name not in LEFT_OUT:
+            assert name in there, f"{who} asks for {one}"
+            assert one.specifier.contains(there[name], prereleases=True), f"{who} asks for {one}"
+
+
+def test_what_the_packages_ask_for_is_noted_for_these_and_no_others() -> None:
+    there = {f"{name}=={version}" for file, target in ALL for name, version in locked(file, target).items()}
+    assert REQUIRES.keys() == there, "the lock was changed by hand: run scripts/lock"
+
+
+def test_what_is_noted_is_what_the_installed_packages_say() -> None:
+    compared = 0
+    for key, noted in REQUIRES.items():
+        name, _, version = key.partition("==")
+        try:
+            installed = distribution(name)
+        except PackageNotFoundError:
+            continue
+        if installed.version == version:
+            said = {str(Requirement(text)) for text in installed.requires or []}
+            assert {text for text in said if "extra ==" not in text} == {t for t in noted if "extra ==" not in t}, key
+            compared += 1
+    assert compared, "nothing is installed of what is locked"
+
+
+def test_nothing_that_only_sends_is_locked() -> None:
+    there = {canonicalize_name(one.name) for file in LOCK.rglob("*.txt") for one, _ in entries(file)}
+    assert not {name for name in there if "telemetry" in name or name in {"sentry-sdk", "posthog"}}
 
 
 @pytest.mark.parametrize("extra", EXTRAS)

@@ -63,6 +63,12 @@ ALONE = [
     (STREAM + LINE + "[line.line-1.products]\n' ' = 'x'\n", 'line.line-1.products." "', '" "', "printable"),
     (STREAM + LINE + "[line.line-1.products]\n17 = 'x'\n'17.0' = 'y'\n", 'line.line-1.products."17.0"', "17", "once"),
     (STREAM + LINE + f"[line.line-1.products]\n{'p' * 65} = 'x'\n", f"line.line-1.products.{'p' * 65}", "ppp", "64"),
+    (
+        STREAM.replace("a.avi", "rtsp://10.0.0.5/x") + "ca_file = 'ca.pem'\n" + LINE,
+        "stream[0].source",
+        "without TLS",
+        "rtsps://",
+    ),
     (STREAM + LINE + "[[binding]]\ntopic = 'a/+'\nline = 'line-1'\n", "binding[0].topic", '"a/+"', "wildcards"),
     (STREAM + LINE + "[[binding]]\ntopic = 'a/#'\nline = 'line-1'\n", "binding[0].topic", '"a/#"', "wildcards"),
     (STREAM + LINE + "[[binding]]\ntopic = 'a'\nline = 'nope'\n", "binding[0].line", '"nope"', "line-1"),

@@ -1,14 +1,17 @@
 """A network camera that gives scripted answers: to be told apart by what it says, not by whether it works."""
 
 import socket
+import ssl
 import threading
+from contextlib import suppress
 
 
 class Answering:
-    """A server that gives one scripted answer to whatever is asked, with the request's CSeq."""
+    """A server that gives one scripted answer to whatever is asked, with the request's CSeq; with `tls`, encrypted."""
 
-    def __init__(self, answers: dict[str, str]) -> None:
+    def __init__(self, answers: dict[str, str], tls: ssl.SSLContext | None = None) -> None:
         self._answers = answers
+        self._tls = tls
         self._server = socket.create_server(("127.0.0.1", 0))
         self.place = f"127.0.0.1:{self._server.getsockname()[1]}"
         self._thread = threading.Thread(target=self._serve)
@@ -20,11 +23,11 @@ class Answering:
                 peer, _ = self._server.accept()
             except OSError:
                 return
-            with peer:
-                self._answer(peer)
+            peer.settimeout(5)
+            with suppress(OSError), peer if self._tls is None else self._tls.wrap_socket(peer, server_side=True) as one:
+                self._answer(one)
 
     def _answer(self, peer: socket.socket) -> None:
-        peer.settimeout(5)
         try:
             while request := peer.recv(4096).decode("latin-1"):
                 sequence = next((line for line in request.split("\r\n") if line.lower().startswith("cseq")), "X: y")

@@ -1,7 +1,8 @@
 """Networks of ultralytics with random weights that say something of a picture, exported in many ways."""
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,10 +33,6 @@ class Export:
         """What it is, in a word that a file may have."""
         said = [f"{key}={value}" for key, value in self.options]
         return "-".join([self.network, f"{self.classes}c", str(self.side), *said])
-
-    def in_float32(self, half: tuple[str, object]) -> "Export":
-        """Return the same export without the option that makes it float16."""
-        return replace(self, options=tuple(option for option in self.options if option != half))
 
     @property
     def is_query(self) -> bool:
@@ -131,6 +128,18 @@ def make(export: Export, checkpoint: Path) -> Path:
         options["simplify"] = False  # it needs a package more, and changes no layout
     made = Path((RTDETR if export.is_query else YOLO)(copy).export(**options))
     return next(made.glob("*.xml")) if made.is_dir() else made
+
+
+def as_ir(path: Path) -> Path:
+    """Return the same ONNX file as ultralytics' OpenVINO folder would hold it, with the same numbers."""
+    from agent.inference.backends.openvino_graph import ov  # noqa: PLC0415 - only where it is installed
+
+    model = onnx.load(path)
+    folder = path.with_name(f"{path.stem}_openvino_model")
+    ov.save_model(ov.convert_model(path), folder / f"{path.stem}.xml", compress_to_fp16=False)
+    facts = {fact.key: fact.value for fact in model.metadata_props}
+    (folder / "metadata.yaml").write_text(json.dumps(facts), encoding="utf-8")  # JSON is YAML
+    return folder / f"{path.stem}.xml"
 
 
 def stripped(path: Path) -> Path:

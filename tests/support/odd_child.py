@@ -19,6 +19,11 @@ def main(child: Child[CameraSetup]) -> None:
         case "hang":
             with child.busy():
                 time.sleep(3600)
+        case "slow":
+            with child.busy(60.0):
+                time.sleep(1.5)
+                child.send(CameraOpened(setup.stream, 1, 1, 0.0, setup.source))
+                time.sleep(3600)
         case "flood":
             while True:
                 child.send(CameraFailed(setup.stream, "x" * 1000))

@@ -90,15 +90,18 @@ class Bench:
 
     def swap(self, line: str = "line-1") -> list[Action]:
         """Let the worker carry out the line's assignment."""
-        target = self.state.lines[line].target
+        target = self.state.lines[line].assignment.target
         assert target is not None
-        return self.give(Swapped(line, self.state.lines[line].change, target.reference, REPORT))
+        return self.give(Swapped(line, self.state.lines[line].assignment.change, target.reference, REPORT))
 
     def fail(self, reason: Reason, line: str = "line-1") -> list[Action]:
         """Let the worker fail at the line's assignment, keeping what it had."""
-        one = self.state.lines[line]
-        assert one.target is not None
-        return self.give(SwapFailed(line, one.change, one.target.reference, one.active, reason, "said the worker"))
+        one, assigned = self.state.lines[line], self.state.lines[line].assignment
+        assert assigned.target is not None
+        failed = SwapFailed(
+            line, assigned.change, assigned.target.reference, one.serving.model, reason, "said the worker"
+        )
+        return self.give(failed)
 
     def lose_worker(self) -> list[Action]:
         """Kill the worker."""

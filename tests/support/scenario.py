@@ -198,7 +198,7 @@ class Play:
                 self._give(CapChanged(rule, variant, event.get("value")))
             case {"fails": stream, "in_a_row": in_a_row}:
                 line = self.state.lines[self.state.plant.streams[stream]]
-                model = event.get("model") or line.active or ""
+                model = event.get("model") or line.serving.model or ""
                 self._give(InferenceFailed(stream, model, in_a_row, "said the worker"))
             case {"kept_bytes": kept_bytes}:
                 self._give(MemoryKept(kept_bytes, ("cap-check:n@3",) if kept_bytes else ()))

@@ -6,10 +6,10 @@ import msgspec
 import pytest
 
 from agent.messages.errors import MistakeError, TransientError
-from agent.mqtt.topics import Topics
+from agent.messages.topics import Topics
+from agent.switch.outcome_text import as_json, error_of, readable
 from agent.switch.progress import Progress
 from agent.switch.request import Request, make_request
-from agent.switch.words import as_json, error_of, readable
 
 TOPICS = Topics("changeover/v1", "box-7")
 LINE = "line/line-1"

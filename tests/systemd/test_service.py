@@ -106,7 +106,7 @@ def _start_s(machine: Machine, plant: RunningAgent) -> float:
 def test_what_the_kernel_would_kill_first_is_the_worker(running: Machine) -> None:
     main = running.main_process()
     scores = {_module(process): _oom_score(process) for process in [main, *main.children()]}
-    assert scores["control"] < scores["agent.capture.process"] < scores["agent.inference.process"]
+    assert scores["control"] < scores["agent.capture.camera_process"] < scores["agent.inference.process"]
     assert running.shows("OOMScoreAdjust") == "-500"  # which a container may not have
     assert running.shows("OOMPolicy") == "continue"
 

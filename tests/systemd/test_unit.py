@@ -70,17 +70,6 @@ def test_what_cuda_and_the_cameras_need_stays_open() -> None:
     assert [line for line in lines if line.startswith(closed)] == []
 
 
-@pytest.mark.parametrize("script", ["install", "uninstall", "test-systemd"])
-def test_scripts_are_clean(script: str) -> None:
-    program = shutil.which("shellcheck")
-    if program is None:
-        pytest.skip("needs shellcheck")
-    said = subprocess.run(
-        [program, "-x", f"scripts/{script}"], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
-    )
-    assert said.returncode == 0, said.stdout
-
-
 @pytest.mark.parametrize(
     ("script", "arguments", "words"),
     [

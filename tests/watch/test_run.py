@@ -14,16 +14,14 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from support.brokers import Mosquitto, free_port
+from support.brokers import Mosquitto, free_port, settings_of
 from support.plant_told import BASE, detections, line_state, meta
+from support.waiting import DEADLINE_S
 
 from agent.messages.errors import EXIT_FAILED, EXIT_OK
 from agent.mqtt.blocking_client import BlockingClient, connected
-from agent.mqtt.endpoint.link_settings import settings_of
 from agent.settings import Settings
-from agent.watch.main import run
-
-DEADLINE_S = 60.0
+from agent.watch.watch_command import run
 
 
 def settings(port: int) -> Settings:
@@ -40,14 +38,18 @@ def publish_plant(peer: BlockingClient, ready: str = "bottle-500") -> None:
 
 
 class Screen:
-    """`changeover watch` on a terminal of 100 x 30; `text` is all that it wrote, without control sequences."""
+    """`changeover watch` on a terminal of 100 x 30; `text` is all that it wrote, without control sequences.
+
+    It is started by a process that ignores SIGINT, as a shell does for background jobs.
+    """
 
     def __init__(self, port: int, folder: Path) -> None:
         configuration = folder / "changeover.toml"
         configuration.write_text(f'[device]\nid = "box-7"\n[mqtt]\nurl = "mqtt://127.0.0.1:{port}"\n')
         self._terminal, theirs = pty.openpty()
         environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100", "LINES": "30", "NO_COLOR": "1"}
-        command = [sys.executable, "-m", "agent", "watch", "--config", str(configuration)]
+        watch = [sys.executable, "-m", "agent", "watch", "--config", str(configuration)]
+        command = ["sh", "-c", """trap '' INT; exec "$@\"""", "sh", *watch]
         self.process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
         os.close(theirs)
         self._raw = b""

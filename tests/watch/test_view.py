@@ -9,8 +9,8 @@ from rich.text import Text
 from support.plant_told import BASE, line_state, resident, tell
 
 from agent.watch.board.board import Board
-from agent.watch.main import LiveView, screenshot, show
 from agent.watch.screen.view import View
+from agent.watch.watch_command import LiveView, screenshot, show
 
 SIZES = [(80, 24), (100, 30), (120, 40)]
 COLOURS = {"color(1)": "red", "color(2)": "green", "color(3)": "yellow"}

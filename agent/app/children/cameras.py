@@ -7,16 +7,16 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from agent import isolated
+from agent.messages.camera_names import is_live
 from agent.messages.children import CameraEnded, CameraFailed, CameraMessage, CameraOpened, CameraSetup, Log, Message
 from agent.messages.events import ChildLost
 from agent.messages.payloads import StreamStatus
-from agent.messages.sources import is_live
 from agent.processes.slots.frame_slot import FrameSlot, SlotCounters
 from agent.processes.supervisor import ChildSpec, Supervisor
 from agent.settings import StreamSettings
 
 _log: Final = logging.getLogger(__name__)
-_CAMERA_MODULE: Final = "agent.capture.process"
+_CAMERA_MODULE: Final = "agent.capture.camera_process"
 _BEAT_DEADLINE_S: Final = 1.5
 _DRIVER_MARGIN_S: Final = 8.0
 """A driver that ignores its timeouts is killed with its process this much later."""
@@ -163,6 +163,7 @@ def _spec(stream: _Stream) -> ChildSpec:
         triggered=stream.settings.stall_s == 0 and is_live(stream.settings.source),
         open_s=stream.settings.open_s,
         read_s=stream.read_s,
+        ca_file=str(stream.settings.ca_file) if stream.settings.ca_file else None,
     )
     return ChildSpec(
         name=stream.child,

@@ -22,6 +22,9 @@ class _Stream:
     taken_s: float = 0.0
     answered_s: float = 0.0
     infer_s: float = 0.0
+    """Of the answers."""
+    usual_s: float = 0.0
+    """The same as the worker tells it, before the first answer too."""
     missed_s: float = 0.0
     missed: int = 0
 
@@ -47,19 +50,21 @@ class Answers:
             stream.answered_s = max(stream.answered_s, one.answered_ns / 1e9)
             stream.taken_s = one.taken_ns / 1e9
             stream.missed_s, stream.missed = one.missed_ns / 1e9, one.missed
+            stream.usual_s = one.infer_ns / 1e9
 
     def worker_lost(self) -> None:
         """Forget frames in flight, because a lost worker answers none."""
         for stream in self._streams.values():
-            stream.missed, stream.infer_s = 0, 0.0
+            stream.missed, stream.infer_s, stream.usual_s = 0, 0.0, 0.0
 
     def seen(self, counters: Mapping[str, SlotCounters], lines: Iterable[Line]) -> dict[str, Seen]:
         """Return the frame timing of every stream."""
-        active = {line.id: line.active for line in lines}
+        active = {line.id: line.serving.model for line in lines}
         turns_s: dict[str | None, float] = {}
         for stream in self._streams.values():
             model = active[stream.line]
-            longest_s = max((one.infer_s for one in self._streams.values() if active[one.line] == model), default=0.0)
+            served = [one for one in self._streams.values() if active[one.line] == model]
+            longest_s = max((max(one.infer_s, one.usual_s) for one in served), default=0.0)
             turns_s[model] = turns_s.get(model, 0.0) + longest_s
         return {
             id_: Seen(

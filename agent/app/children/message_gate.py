@@ -71,7 +71,9 @@ class Gate:
             if one.stream not in self._streams:
                 return f"no stream {one.stream!r}"
             moments = (one.taken_ns, one.answered_ns, one.missed_ns)
-            if any(not 0 <= moment <= now_ns for moment in moments) or not 0 <= one.missed <= _MOST:
+            if any(not 0 <= moment <= now_ns for moment in moments):
+                return f"progress {one}"
+            if not 0 <= one.missed <= _MOST or not 0 <= one.infer_ns <= _MOST:
                 return f"progress {one}"
         return None
 

@@ -75,14 +75,24 @@ def _catalog(read: Draft) -> Catalog | None:
 
 
 def _unreadable(read: Draft) -> Iterator[Mistake]:
-    for key in _READABLE if read.settings else ():
-        path = getattr(read.settings.mqtt, key) if read.settings else None
-        try:
-            if path is not None:
-                path.read_bytes()
-        except OSError as error:
-            found = (error.strerror or type(error).__name__).lower()
-            yield read.placed(Finding(("mqtt", key), found, "a file that this user can read"))
+    if read.settings is None:
+        return
+    files: list[tuple[tuple[str | int, ...], Path | None]] = [
+        (("mqtt", key), getattr(read.settings.mqtt, key)) for key in _READABLE
+    ]
+    files += [(("stream", index, "ca_file"), one.ca_file) for index, one in enumerate(read.settings.stream)]
+    for key, path in files:
+        error = _read_error(path) if path is not None else None
+        if error is not None:
+            yield read.placed(Finding(key, error, "a file that this user can read"))
+
+
+def _read_error(path: Path) -> str | None:
+    try:
+        path.read_bytes()
+    except OSError as error:
+        return (error.strerror or type(error).__name__).lower()
+    return None
 
 
 def _locked_key(read: Draft) -> Iterator[Mistake]:

@@ -69,5 +69,5 @@ class DeviceMonitor:
 
     def _largest_rank(self) -> float | None:
         plant = self._state.plant
-        active = [ModelReference.parse(line.active) for line in self._state.lines.values() if line.active]
+        active = [ModelReference.parse(line.serving.model) for line in self._state.lines.values() if line.serving.model]
         return max((plant.rank(one.name, one.variant) for one in active if one and one.variant), default=None)

@@ -21,11 +21,11 @@ from agent.health.report import INTERVAL_S, DeviceReading, LinkReading, Reporter
 from agent.messages.children import CacheDecided, CacheState, MemoryKept
 from agent.messages.events import Received
 from agent.messages.payloads import Cache, Meta, MetaStream
+from agent.messages.topics import LINE_RETAINED, is_id
 from agent.mqtt.access.topic_filter import TopicFilter
 from agent.mqtt.link.link import Link
 from agent.mqtt.message import OutgoingMessage
 from agent.mqtt.publishing.publisher import Publisher
-from agent.mqtt.topics import LINE_RETAINED, is_id
 
 _RUNTIMES: Final = ("openvino", "onnxruntime", "ultralytics")
 """In the order that `backend = "auto"` prefers for an ONNX file."""
@@ -94,7 +94,7 @@ class DeviceTopics:
         self._publisher.announce()
         # `live` 0 is sent, because a subscriber may still hold an earlier heartbeat as valid.
         for line in self._state.lines.values():
-            if line.ready == NOTHING:
+            if line.published.ready == NOTHING:
                 self._publisher.send_live(self._topics.of_line(line.id, "live"), NOTHING.encode())
 
     def _commands(self) -> list[TopicFilter]:
@@ -120,7 +120,7 @@ class DeviceTopics:
         self._link.publish(OutgoingMessage(self._topics.of_line(line, "live"), b"", qos=0, retain=True))
         known = self._state.lines.get(line)
         if known is not None and moves(self._state, known):
-            self._publisher.send_live(self._topics.of_line(line, "live"), known.ready.encode())
+            self._publisher.send_live(self._topics.of_line(line, "live"), known.published.ready.encode())
 
     def _clear(self, topics: list[str]) -> None:
         if len(self._cleared) < _MOST_CLEARED:

@@ -47,7 +47,9 @@ def gather(parts: Parts, cache: Cache | None, now_s: float) -> Facts:
         worker_up=state.worker_up and not state.worker_hung,
         clock_synced=is_synchronised(),
         lines={
-            id_: LineFacts(line.phase, line.ready != NOTHING, report.moves(state, line), line.active)
+            id_: LineFacts(
+                line.published.phase, line.published.ready != NOTHING, report.moves(state, line), line.serving.model
+            )
             for id_, line in state.lines.items()
         },
         streams=_streams(parts),

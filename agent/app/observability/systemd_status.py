@@ -71,7 +71,7 @@ class SystemdStatus:
 
     def _status(self, *, link_up: bool) -> str:
         lines, streams = self._state.lines.values(), self._state.streams.values()
-        ready = sum(line.ready != NOTHING for line in lines)
+        ready = sum(line.published.ready != NOTHING for line in lines)
         online = sum(status == "online" for status in streams)
         alerts = sorted({code for code, _, _ in self._state.alerts})
         return (

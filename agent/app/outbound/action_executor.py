@@ -14,7 +14,6 @@ from agent.control.actions import (
     AssignLine,
     DisconnectFor,
     PrepareModel,
-    Publish,
     PublishEvent,
     PublishLive,
     PublishState,
@@ -26,9 +25,10 @@ from agent.control.actions import (
 )
 from agent.messages.children import Assign, Prepare
 from agent.messages.payloads import Switch
+from agent.messages.topics import Topics
 from agent.mqtt.link.link import Link
 from agent.mqtt.publishing.publisher import Publisher
-from agent.mqtt.topics import Topics
+from agent.settings import Publish
 
 _log: Final = logging.getLogger(__name__)
 

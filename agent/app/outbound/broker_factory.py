@@ -2,13 +2,13 @@
 
 from typing import Final
 
+from agent.messages.topics import Topics
 from agent.mqtt.endpoint.link_settings import LinkSettings, Will, tls_of
 from agent.mqtt.link.link import Link
 from agent.mqtt.outbox.outbox import Outbox
 from agent.mqtt.outbox.outbox_item import Kind
 from agent.mqtt.outbox.sqlite_store import Bounds
 from agent.mqtt.publishing.publisher import Publisher
-from agent.mqtt.topics import Topics
 from agent.processes.loop import Loop
 from agent.settings import Settings
 

@@ -4,9 +4,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
 from functools import lru_cache
-from typing import Final, Literal, Protocol
+from typing import Final, Protocol
 
 import msgspec
 
@@ -14,15 +13,14 @@ from agent.control.lines.policy import serves
 from agent.messages.children import Detections, StageTimes
 from agent.messages.payloads import Summary
 from agent.messages.references import ModelReference
-from agent.settings import StreamSettings
+from agent.messages.utc import utc_text
+from agent.settings import PUBLISH_LEAST_FIRST, Publish, StreamSettings
 
 _MOMENTS: Final = 64
 """Remembered changes of a line; a frame is never older than a few of them."""
 _HEARTBEAT_S: Final = 5.0
-_LEAST_FIRST: Final = ("summary", "changes", "all")
 _SUMMARY_S: Final = 1.0
 
-Publish = Literal["all", "changes", "summary"]
 Send = Callable[[str, int, bytes], None]
 """Arguments: stream, seq, payload."""
 Observe = Callable[[str, float, float], None]
@@ -139,7 +137,7 @@ class DetectionPublisher:
         if output.publish == "summary" and output.window_frames:
             self._summarise(stream, output, time.monotonic())
         own = output.stream.publish
-        before, output.publish = output.publish, min(publish or own, own, key=_LEAST_FIRST.index)
+        before, output.publish = output.publish, min(publish or own, own, key=PUBLISH_LEAST_FIRST.index)
         if before != output.publish:
             # Reset, because a summary counts from here, and `changes` begins with the present counts.
             output.window_since_s, output.window_frames, output.window_counts = None, 0, {}
@@ -206,8 +204,8 @@ class DetectionPublisher:
             to_unix_s = time.time()
             summary = Summary(
                 seq=output.seq,
-                from_=_text(to_unix_s - (now_s - output.window_since_s)),
-                to=_text(to_unix_s),
+                from_=utc_text(to_unix_s - (now_s - output.window_since_s)),
+                to=utc_text(to_unix_s),
                 frames=output.window_frames,
                 counts=output.window_counts,
             )
@@ -225,8 +223,3 @@ def _add_stages(totals_ms: dict[str, float], one: StageTimes, latency_ms: float)
     totals_ms["infer"] += one.infer
     totals_ms["decode"] += one.decode
     totals_ms["publish"] += latency_ms - one.capture - one.wait - one.preprocess - one.infer - one.decode
-
-
-def _text(unix_s: float) -> str:
-    moment = datetime.fromtimestamp(unix_s, timezone.utc)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

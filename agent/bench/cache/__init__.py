@@ -1,1 +1,1 @@
-"""Plays traces of changeovers against eviction policies."""
+"""Benchmark of eviction policies on traces of changeovers."""

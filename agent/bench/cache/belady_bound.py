@@ -1,8 +1,8 @@
-"""The least stall that any cache can have which loads a model only when a line asks for it, knowing the whole future.
+"""Lower bound of the stall of any cache that loads on demand, even one that knows the future.
 
-Exact, by dynamic programming over the sets that may be resident after each changeover. It is what Belady's optimum is
-for pages, for models that differ in size and cost, where his rule (evict what is used last) is none. No policy that
-loads on demand can be below it; one that is told of the next order, and loads ahead, can.
+Exact, by dynamic programming over the sets that may be resident after each changeover. Belady's rule (evict the page
+used last) is optimal for pages only, because models differ in size and cost. A policy that loads announced models ahead
+can stay below the bound.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,8 +12,8 @@ from agent.bench.cache.changeovers import Changeover
 from agent.bench.cache.simulator import Cost
 
 
-class Optimum:
-    """Plays one trace with every choice of victims at once. Sets of models are bit masks."""
+class BeladyBound:
+    """Plays one trace with every choice of victims at once; sets of models are bit masks."""
 
     def __init__(self, costs: Mapping[str, Cost], budget_bytes: int) -> None:
         self._bits: Final = {model: 1 << place for place, model in enumerate(costs)}
@@ -23,7 +23,7 @@ class Optimum:
         self._active: Final[dict[str, int]] = {}
 
     def stall_s(self, trace: Iterable[Changeover]) -> float:
-        """Return the least sum of all loads."""
+        """Return the least sum of load times."""
         states = {0: 0.0}
         for one in trace:
             states = self._step(states, one.line, self._bits[one.model])
@@ -43,7 +43,7 @@ class Optimum:
         return self._worth_keeping(after)
 
     def _kept(self, resident: int, line: str, wanted: int) -> Iterator[int]:
-        """Yield the largest sets that may stay: with what serves, or without the line's old model if it must go."""
+        """Yield the largest sets that may stay, without the line's old model where it must go."""
         room = self._budget_bytes - self._bytes[wanted]
         others = 0
         for other, model in self._active.items():
@@ -55,7 +55,7 @@ class Optimum:
             yield from self._largest(resident & ~(serving & ~others), others, room)
 
     def _largest(self, resident: int, must: int, room: float) -> Iterator[int]:
-        """Yield the sets between `must` and `resident` that fit and to which nothing can be added."""
+        """Yield the maximal sets between `must` and `resident` that fit."""
         free = resident & ~must
         some = free
         while True:
@@ -68,7 +68,7 @@ class Optimum:
             some = (some - 1) & free
 
     def _worth_keeping(self, states: dict[int, float]) -> dict[int, float]:
-        """Drop each set that is no cheaper than another one and loading what that one lacks: it could do as well."""
+        """Drop each set that costs no less than another set plus loading the difference."""
         kept: dict[int, float] = {}
         for resident, cost_s in sorted(states.items(), key=lambda item: item[1]):
             if all(cost_s < other_s + self._load_s[resident & ~other] for other, other_s in kept.items()):
@@ -84,7 +84,7 @@ def _bits_of(models: int) -> Iterator[int]:
 
 
 def _sums(values: list[float] | list[int]) -> list[float]:
-    """Return the sum of each subset of `values`, by its mask."""
+    """Return the sum of each subset of `values`, indexed by its mask."""
     sums: list[float] = [0]
     for value in values:
         sums += [one + value for one in sums]

@@ -1,18 +1,18 @@
-"""`changeover bench cache`: how long lines wait for models over nine traces, by who chooses what to evict."""
+"""`changeover bench cache`: time that lines wait for models over nine traces, by eviction policy."""
 
 from collections.abc import Callable
 from typing import Any, Final
 
-from agent.bench.cache.belady_bound import Optimum
+from agent.bench.cache.belady_bound import BeladyBound
 from agent.bench.cache.changeovers import Trace, generate_all
-from agent.bench.cache.policies import Agents, Lru
+from agent.bench.cache.policies import AgentPolicy, Lru
 from agent.bench.cache.simulator import Cost, Outcome, Policy, Simulator, costs_of
 from agent.bench.figures import median
 from agent.bench.options import Options
 from agent.bench.plant.children import say
 
 BUDGETS: Final = (0.5, 0.6, 0.7, 0.8)
-"""Shares of what all models of a trace take together; the smallest ones only where each line can get each model."""
+"""Budgets as shares of all models' memory; those too small for the largest models of all lines are skipped."""
 ROOMY: Final = 0.7
 _LEAD_S: Final = 120.0
 _MIB: Final = 1 << 20
@@ -24,11 +24,11 @@ COSTS: Final = {
     "l": Cost(110 * _MIB, 0.300),
     "x": Cost(188 * _MIB, 0.452),
 }
-"""yolo11 on OpenVINO from prepared artifacts (two x86-64 cores): bytes while resident, load and proof in seconds."""
+"""yolo11 on OpenVINO from prepared artifacts (two x86-64 cores): resident bytes, and seconds to load and prove."""
 
 
 def run(options: Options) -> dict[str, Any]:
-    """Play every shipped trace with the agent's policy, LRU and the optimum, unannounced and announced."""
+    """Play every trace with the agent's policy, LRU and the lower bound, unannounced and announced."""
     traces = generate_all()[: 2 if options.quick else None]
     by_trace: dict[str, dict[str, Any]] = {}
     for trace in traces:
@@ -38,7 +38,7 @@ def run(options: Options) -> dict[str, Any]:
 
 
 def play(trace: Trace) -> dict[str, Any]:
-    """Return the stall in ms a changeover by budget: LRU's, the agent's, the agent's when announced, the optimum's."""
+    """Return the stall a changeover, in ms, by budget: of LRU, the agent, the announced agent, and the bound."""
     costs = costs_of(trace, COSTS)
     whole = sum(one.bytes for one in costs.values())
     lines = len({one.line for one in trace.changeovers})
@@ -52,13 +52,13 @@ def play(trace: Trace) -> dict[str, Any]:
         def simulated(policy: Callable[[], Policy], lead_s: float | None = None, room: int = budget_bytes) -> Outcome:
             return Simulator(costs, room, policy(), lead_s).run(trace.changeovers)
 
-        agents, announced = simulated(Agents), simulated(Agents, _LEAD_S)
+        agents, announced = simulated(AgentPolicy), simulated(AgentPolicy, _LEAD_S)
         count = len(trace.changeovers)
         budgets[str(share)] = {
             "lru_ms": simulated(Lru).stall_s / count * 1000,
             "agent_ms": agents.stall_s / count * 1000,
             "announced_ms": announced.stall_s / count * 1000,
-            "optimum_ms": Optimum(costs, budget_bytes).stall_s(trace.changeovers) / count * 1000,
+            "optimum_ms": BeladyBound(costs, budget_bytes).stall_s(trace.changeovers) / count * 1000,
             "found_resident": agents.found / count,
             "announced_found_resident": announced.found / count,
         }
@@ -66,7 +66,7 @@ def play(trace: Trace) -> dict[str, Any]:
 
 
 def summary(by_trace: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Work out the ratios of each trace, over all its budgets together, and the worst budget's beside."""
+    """Return the ratios of each trace over all its budgets, and those of the worst budget."""
 
     def ratio(of: str, over: str) -> dict[str, float]:
         return {name: _total(one, of) / _total(one, over) for name, one in by_trace.items()}

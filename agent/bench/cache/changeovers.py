@@ -1,4 +1,4 @@
-"""Traces of changeovers: what plants ask for, and when. Each is generated from its seed, the same on every machine."""
+"""Traces of changeovers as plants request them, generated from seeds, equal on every machine."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -19,16 +19,17 @@ _DAY_S: Final = 86400
 
 
 class Header(msgspec.Struct, frozen=True):
-    """What a trace is about. `models` are the sizes of its models, by name."""
+    """Description of a trace."""
 
     trace: str
     kind: Kind
     seed: int
     models: dict[str, Size]
+    """Size of each model, by name."""
 
 
 class Changeover(msgspec.Struct, frozen=True, omit_defaults=True):
-    """From `at_s` on the line's model is `model`."""
+    """A line's change to `model` at `at_s`."""
 
     at_s: int
     model: str
@@ -36,20 +37,20 @@ class Changeover(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Trace(msgspec.Struct, frozen=True):
-    """One plant's changeovers."""
+    """Changeovers of one plant."""
 
     header: Header
     changeovers: tuple[Changeover, ...]
 
 
 def as_lines(trace: Trace) -> bytes:
-    """Return a trace as lines of JSON: its header, then its changeovers in the order of time."""
+    """Return a trace as lines of JSON: the header, then the changeovers in order of time."""
     parts = [msgspec.json.encode(one) for one in (trace.header, *trace.changeovers)]
     return b"\n".join(parts) + b"\n"
 
 
 def generate_all() -> list[Trace]:
-    """Make the traces that the benchmark plays, by name."""
+    """Return the traces of the benchmark, in order of name."""
     return [
         generate("campaigns-1", "campaigns", seed=23, models=8),
         generate("campaigns-2", "campaigns", seed=24, models=12),
@@ -64,7 +65,7 @@ def generate_all() -> list[Trace]:
 
 
 def generate(name: str, kind: Kind, *, seed: int, models: int, lines: int = 1) -> Trace:
-    """Make one trace; the same arguments make the same trace."""
+    """Return one trace; equal arguments give equal traces."""
     chance = random.Random(f"{kind}/{seed}")  # noqa: S311 - plants are no secrets
     sizes = _sizes(models, chance)
     makers = {"shifts": _shifts, "campaigns": _campaigns, "mixed": _mixed, "operator": _operator}
@@ -78,7 +79,7 @@ def generate(name: str, kind: Kind, *, seed: int, models: int, lines: int = 1) -
 
 
 def _sizes(models: int, chance: random.Random) -> dict[str, Size]:
-    """Give each model a size: small ones are the most frequent, and each size is there."""
+    """Assign each model a size: every size occurs, small ones more often."""
     rest: Sequence[Size] = chance.choices(SIZES, weights=(4, 3, 2, 1, 1), k=models - len(SIZES))
     sizes: list[Size] = [*SIZES, *rest]
     chance.shuffle(sizes)
@@ -86,7 +87,7 @@ def _sizes(models: int, chance: random.Random) -> dict[str, Size]:
 
 
 def _changes(stream: Iterator[tuple[float, str]], length: int) -> Iterator[tuple[int, str]]:
-    """Take `length` entries that really change the model."""
+    """Yield the first `length` entries that change the model."""
     before, count = "", 0
     for at_s, model in stream:
         if model == before:
@@ -98,7 +99,7 @@ def _changes(stream: Iterator[tuple[float, str]], length: int) -> Iterator[tuple
 
 
 def _shifts(models: list[str], chance: random.Random) -> Iterator[tuple[float, str]]:
-    """Yield three shifts a day, each with a few products of its own and one of all; some orders are exceptions."""
+    """Yield three shifts a day, each with a few own products and a common one, and some exceptional orders."""
     common, *rest = models
     own = [rest[shift::3] for shift in range(3)]
     at_s = 0.0
@@ -113,7 +114,7 @@ def _shifts(models: list[str], chance: random.Random) -> Iterator[tuple[float, s
 
 
 def _campaigns(models: list[str], chance: random.Random) -> Iterator[tuple[float, str]]:
-    """Yield some days of two to four products in turn, with trials of others in between; then the next campaign."""
+    """Yield campaigns of some days with two to four products in turn, and trials of others in between."""
     at_s = 0.0
     while True:
         products = chance.sample(models, chance.randint(2, 4))
@@ -125,9 +126,9 @@ def _campaigns(models: list[str], chance: random.Random) -> Iterator[tuple[float
 
 
 def _mixed(models: list[str], chance: random.Random) -> Iterator[tuple[float, str]]:
-    """Yield a levelled sequence: each product as often as its demand, evenly spread.
+    """Yield a levelled sequence: each product in proportion to its demand, evenly spread.
 
-    The demand is drawn anew each week; products differ in it by far more than ten times.
+    Demands are drawn each week, and differ by more than ten times.
     """
     at_s = 0.0
     while True:
@@ -144,7 +145,7 @@ def _mixed(models: list[str], chance: random.Random) -> Iterator[tuple[float, st
 
 
 def _operator(models: list[str], chance: random.Random) -> Iterator[tuple[float, str]]:
-    """Yield what somebody tries: favourites, back and forth between two, through all of them, and pure chance."""
+    """Yield an operator's trials: favourites, back and forth, through all models, and random ones."""
     at_s = 0.0
     favourites = chance.sample(models, len(models) // 3)
     while True:

@@ -1,4 +1,4 @@
-"""Who chooses what to evict in the simulator: the agent's own policy, and LRU beside it."""
+"""Eviction policies of the simulator: the agent's own, and LRU."""
 
 from typing import Final
 
@@ -7,10 +7,10 @@ from agent.inference.memory import eviction
 
 
 class Lru:
-    """The one used longest ago goes first."""
+    """Evicts the least recently used model first."""
 
     def used(self, model: str, line: str) -> None:
-        """Remember nothing: the simulator says how long each has been idle."""
+        """Do nothing, because the simulator states idle times."""
 
     def choose(self, candidates: list[Standby], short_bytes: int) -> list[str]:
         """See Policy."""
@@ -23,8 +23,8 @@ class Lru:
         return chosen
 
 
-class Agents:
-    """The worker's own."""
+class AgentPolicy:
+    """Evicts as the worker does."""
 
     def __init__(self) -> None:
         self._eviction: Final = eviction.Eviction()

@@ -1,8 +1,8 @@
-"""A cache of models under a trace of changeovers, without a runtime: what was resident when it was asked for.
+"""Simulation of a model cache under a trace of changeovers, without a runtime.
 
-It follows the worker's rules: what serves a line is not evicted unless the new model cannot fit beside it, then the
-line's old model goes first; standby models go by the policy; a reserved one stays; a load takes its size's time, and
-the line waits for it.
+Follows the worker's rules: an active model is evicted only where the new model cannot fit beside it, then the line's
+old model goes first; the policy chooses among standby models; a reserved one stays; the line waits for a load as long
+as its size takes.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,7 +14,7 @@ from agent.bench.cache.changeovers import Changeover, Trace
 
 @dataclass(frozen=True)
 class Cost:
-    """What one size takes: bytes while resident, seconds to bring in and prove."""
+    """Cost of one size: resident bytes, and seconds to load and prove."""
 
     bytes: int
     load_s: float
@@ -22,7 +22,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Standby:
-    """A model that may be evicted, as a policy sees it."""
+    """An evictable model, as a policy sees it."""
 
     model: str
     bytes: int
@@ -32,31 +32,31 @@ class Standby:
 
 
 class Policy(Protocol):
-    """Chooses what to evict. Told of every changeover, in order, before it is asked."""
+    """Chooses models to evict; `used` is called for every changeover, in order, before `choose`."""
 
     def used(self, model: str, line: str) -> None:
-        """Note that `line` changes over to `model`."""
+        """Record that `line` changes over to `model`."""
 
     def choose(self, candidates: list[Standby], short_bytes: int) -> list[str]:
-        """Return models whose bytes together are at least `short_bytes`; all candidates are enough."""
+        """Return models that together have at least `short_bytes`; all candidates have."""
 
 
 @dataclass
 class Outcome:
-    """What a trace cost. `stall_s`: how long lines waited for loads.
-
-    `broken_reservations`: of one line's announced models, for another line's changeover that would not fit otherwise.
-    """
+    """Cost of one trace."""
 
     changeovers: int = 0
     found: int = 0
+    """Changeovers without a wait."""
     stall_s: float = 0.0
+    """Sum of the lines' waits for loads."""
     evictions: int = 0
     broken_reservations: int = 0
+    """Reserved models evicted for another line's changeover, which would not fit otherwise."""
 
 
 class Simulator:
-    """One cache of `budget_bytes`. `lead_s`: how long before a changeover it is announced; None: never."""
+    """One cache of `budget_bytes`; changeovers are announced `lead_s` ahead, or never with None."""
 
     def __init__(
         self, costs: Mapping[str, Cost], budget_bytes: int, policy: Policy, lead_s: float | None = None
@@ -72,7 +72,7 @@ class Simulator:
         self._reserved: Final[dict[tuple[str, str], float]] = {}  # line and model, when its load is over
 
     def run(self, trace: Iterable[Changeover]) -> Outcome:
-        """Play a trace through; return what it cost."""
+        """Play a trace; return its cost."""
         for at_s, is_announcement, one in sorted(self._events(trace), key=lambda event: event[0]):
             if is_announcement:
                 self._announce(at_s, one)
@@ -81,7 +81,7 @@ class Simulator:
         return self.outcome
 
     def _events(self, trace: Iterable[Changeover]) -> Iterable[tuple[float, bool, Changeover]]:
-        """Yield changeovers and, where they are announced, when: `lead_s` ahead, not before the one before them."""
+        """Yield changeovers, and announcements `lead_s` ahead but not before the line's previous changeover."""
         before_s: dict[str, float] = {}
         for one in trace:
             yield float(one.at_s), False, one
@@ -90,7 +90,7 @@ class Simulator:
             before_s[one.line] = float(one.at_s)
 
     def _announce(self, at_s: float, one: Changeover) -> None:
-        """Bring a model in beside what serves, if it fits, and keep it for its line."""
+        """Load a model beside the active ones, if it fits, and reserve it for its line."""
         key = (one.line, one.model)
         if one.model in self._since:
             self._reserved[key] = at_s
@@ -115,10 +115,10 @@ class Simulator:
         self._active[one.line] = one.model
 
     def _make_room(self, at_s: float, model: str, leaving: str | None) -> bool:
-        """Evict until `model` fits; False where it does not.
+        """Evict until `model` fits; False where it cannot fit.
 
-        Only where that is not enough, the line `leaving` gives up what serves it, then what was announced for it, and
-        at last the other lines what was announced for them.
+        Where evictions are not enough, the line `leaving` gives up its active model, then its reserved ones, and at
+        last the other lines give up theirs.
         """
         if self._evict(at_s, model):
             return True
@@ -158,5 +158,5 @@ class Simulator:
 
 
 def costs_of(trace: Trace, by_size: Mapping[str, Cost]) -> dict[str, Cost]:
-    """Return what each model of a trace takes."""
+    """Return the cost of each model of a trace."""
     return {model: by_size[size] for model, size in trace.header.models.items()}

@@ -1,1 +1,1 @@
-"""Measures what the agent's processes hold."""
+"""Benchmark of the memory of the agent's processes."""

@@ -1,4 +1,4 @@
-"""What the `cache` topic said, and when: predictions beside measures, and releases beside what the kernel saw."""
+"""Recorder of the `cache` topic: predicted against measured sizes, and releases against the kernel's view."""
 
 from dataclasses import dataclass, field
 from math import inf
@@ -14,16 +14,17 @@ _CALM_AFTER_S = 0.3
 
 @dataclass(frozen=True)
 class Release:
-    """A model whose release the ledger announced at `at_s`, with the bytes that it was charged."""
+    """A release that the ledger announced."""
 
     at_s: float
     model: str
     bytes: int
+    """Charged bytes."""
 
 
 @dataclass(frozen=True)
 class Load:
-    """A model that came in: what it was charged before and after it was measured, and when it was loading."""
+    """A completed load: predicted and measured size, and its period."""
 
     model: str
     predicted_bytes: int
@@ -33,13 +34,13 @@ class Load:
 
     @property
     def error(self) -> float:
-        """By what share of the measure the prediction was off."""
+        """Relative error of the prediction."""
         return abs(self.measured_bytes - self.predicted_bytes) / max(1, self.measured_bytes)
 
 
 @dataclass
 class LedgerWatch:
-    """Follows the ledger of one agent. `take` is called with every message, in order."""
+    """Recorder of one agent's ledger; `take` needs every message, in order."""
 
     releases: list[Release] = field(default_factory=list)
     loads: list[Load] = field(default_factory=list)
@@ -48,7 +49,7 @@ class LedgerWatch:
     _states: dict[str, str] = field(default_factory=dict)
 
     def take(self, at_s: float, cache: Cache) -> None:
-        """Note what changed."""
+        """Record the changes of one `cache` message."""
         self.used.append((at_s, cache.used_bytes))
         for one in cache.models:
             before = self._states.get(one.model)
@@ -62,7 +63,7 @@ class LedgerWatch:
         self._states = {one.model: one.state for one in cache.models}
 
     def after_load(self, number: int) -> list[Load]:
-        """Return each model's loads from its `number`th on (1 is the first)."""
+        """Return each model's loads from its `number`th on, counted from 1."""
         counts: dict[str, int] = {}
         found = []
         for one in self.loads:
@@ -73,10 +74,10 @@ class LedgerWatch:
 
 
 def returned_shares(watch: LedgerWatch, since_s: float, rss: Probe) -> list[float]:
-    """Return, for each release since then, the share of its bytes that were back in half a second, or until the next.
+    """Return, for each release since `since_s`, the share of its bytes that were free within half a second.
 
-    Releases that follow each other within that time, with no load between them, count as one: bytes of the one that is
-    looked at are not told from the other's. The trough counts: the next load may begin as soon as the bytes are back.
+    Releases within that time and without a load between them count as one, because their bytes cannot be told apart.
+    The lowest reading counts, because the next load may begin as soon as the bytes are free.
     """
     shares = []
     groups = _together([one for one in watch.releases if one.at_s >= since_s], watch.loads)
@@ -103,7 +104,7 @@ def _together(releases: list[Release], loads: list[Load]) -> list[list[Release]]
 
 
 def transients(loads: list[Load], rss: Probe) -> list[int]:
-    """Return, for each load, what the process held at its peak beyond what it held once the model was resident."""
+    """Return, for each load, the process' peak during it beyond its level once the model was resident."""
     found = []
     for one in loads:
         during = rss.between(one.begun_s, one.ended_s)

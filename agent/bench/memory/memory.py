@@ -1,4 +1,4 @@
-"""`changeover bench memory`: what all the agent's processes hold, and whether the ledger tells the truth."""
+"""`changeover bench memory`: memory of all the agent's processes, and accuracy of its ledger."""
 
 import random
 import time
@@ -8,16 +8,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from agent.bench.article.reference import reference
 from agent.bench.figures import median, percentile
 from agent.bench.memory.ledger_watch import LedgerWatch, Load, returned_shares, transients
 from agent.bench.memory.process_memory import Probe, family_probe, pss_bytes, worker_probe
 from agent.bench.options import Options
+from agent.bench.plant.bench_plant import Plant, Station
 from agent.bench.plant.children import family_of, say
 from agent.bench.plant.device import Device, started
 from agent.bench.plant.models import SIZES, Models, ensure
-from agent.bench.plant.plant import Plant, Station
-from agent.bench.plant.warm_up import rehearse
+from agent.bench.plant.warm_up import measure_footprints
+from agent.bench.reference.manager_client import reference
 
 _FPS: Final = 2.0  # the largest takes a third of a second a frame
 _SETTLE_S: Final = 1.0
@@ -32,17 +32,19 @@ _STEP_S: Final = 0.5
 
 
 def run(options: Options) -> dict[str, Any]:
-    """Measure five sizes in turn under a budget for the largest, the reference manager with all five, and the drift."""
+    """Measure five sizes in turn in a budget for the largest, the reference manager with all five, and the drift."""
     models = ensure(options.models_dir)
     plant = Plant(options.folder / "memory", models, (Station("1", _FPS, "n"),), "")
-    footprints = rehearse(plant, SIZES)
+    footprints = measure_footprints(plant, SIZES)
     largest = max(footprints.values())
     plant = replace(plant, budget=str(int(largest * (1 + _MARGIN))))
     pairs = []
     for number in range(1 if options.quick else 2):
         say(f"memory: pair {number + 1}")
-        pairs.append((_in_turn(plant, SIZES, 2 if options.quick else 3), all_resident(models, options.folder, SIZES)))
-    drift = _drift(plant, options.swaps)
+        pairs.append(
+            (measure_in_turn(plant, SIZES, 2 if options.quick else 3), all_resident(models, options.folder, SIZES))
+        )
+    drift = measure_drift(plant, options.swaps)
     peaks = [ours["peak_pss_bytes"] for ours, _ in pairs]
     theirs = [other for _, other in pairs]
     return {
@@ -67,14 +69,14 @@ class _Watched:
 def _watch(undo: ExitStack, plant: Plant) -> _Watched:
     device = undo.enter_context(started(plant))
     ledger = LedgerWatch()
-    device.witness.on_cache = ledger.take
+    device.observer.on_cache = ledger.take
     family = undo.enter_context(family_probe(device.pid).running())
     worker = undo.enter_context(worker_probe(device.worker_pid()).running())
     return _Watched(device, ledger, family, worker)
 
 
-def _in_turn(plant: Plant, names: tuple[str, ...], rounds: int) -> dict[str, Any]:
-    """Bring every size onto the line, round after round; the first round is only the runtime's own warming up."""
+def measure_in_turn(plant: Plant, names: tuple[str, ...], rounds: int) -> dict[str, Any]:
+    """Activate every size on the line, round after round; the first round only warms the runtime up."""
     with ExitStack() as undo:
         watched = _watch(undo, plant)
         device = watched.device
@@ -96,8 +98,8 @@ def _in_turn(plant: Plant, names: tuple[str, ...], rounds: int) -> dict[str, Any
 
 
 def _base(watched: _Watched) -> int:
-    """Return what the worker holds beside its models."""
-    cache = watched.device.witness.cache
+    """Return the worker's memory without its models."""
+    cache = watched.device.observer.cache
     assert cache is not None, "models came"
     return int(median(watched.worker.last(_SETTLE_S / 2))) - cache.used_bytes
 
@@ -127,7 +129,7 @@ def _figures(watched: _Watched, begun_s: float, base_bytes: int, budget_bytes: i
 
 
 def _over_time(probe: Probe) -> list[tuple[float, int]]:
-    """Return the largest reading of each half second, for a plot: seconds since the first, bytes."""
+    """Return the largest reading of each half second, for a plot: pairs of seconds and bytes."""
     begun_s = probe.readings[0].at_s
     steps: dict[int, int] = {}
     for one in probe.readings:
@@ -137,7 +139,7 @@ def _over_time(probe: Probe) -> list[tuple[float, int]]:
 
 
 def _prediction(loads: list[Load]) -> dict[str, Any]:
-    """Say how far off predictions were; a miss is one by more than a tenth and more than 8 MiB."""
+    """Return errors of predictions; a miss is off by more than a tenth and more than 8 MiB."""
     errors = [one.error for one in loads]
     misses = [
         one
@@ -160,7 +162,7 @@ def _parts(device: Device) -> dict[str, int]:
 
 
 def all_resident(models: Models, folder: Path, sizes: tuple[str, ...]) -> int:
-    """Return the PSS of the reference manager with every size resident and used, once it has settled."""
+    """Return the settled PSS of the reference manager with every size loaded and used."""
     with reference(models, folder / "reference.log", most=len(sizes)) as manager:
         for _ in range(2):
             for size in sizes:
@@ -170,14 +172,14 @@ def all_resident(models: Models, folder: Path, sizes: tuple[str, ...]) -> int:
         return int(median(one.bytes for one in probe.readings))
 
 
-def _drift(plant: Plant, swaps: int) -> dict[str, Any]:
-    """Swap at random among the small sizes, and look at the same state again and again: the largest alone."""
+def measure_drift(plant: Plant, swaps: int) -> dict[str, Any]:
+    """Swap at random among small sizes, and measure repeatedly in the same state: the largest model alone."""
     with ExitStack() as undo:
         watched = _watch(undo, plant)
         first_loads = [_load_all(watched) for _ in range(_FIRST_LOADS)]
         looks = list(_looks(watched, swaps))
-        wrong = watched.device.witness.wrong_model
-        residency = [str(one.residency) for _, one in watched.device.witness.switches]
+        wrong = watched.device.observer.wrong_model
+        residency = [str(one.residency) for _, one in watched.device.observer.switches]
     held = [bytes_ for _, bytes_ in looks]
     return {
         "drift_bytes": held[-1] - held[0],
@@ -190,7 +192,7 @@ def _drift(plant: Plant, swaps: int) -> dict[str, Any]:
 
 
 def _load_all(watched: _Watched) -> int:
-    """Bring every size in, the largest last, and return what all processes hold with it alone."""
+    """Load every size, the largest last; return the memory of all processes then."""
     for name in SIZES:
         watched.device.bring("line-1", name)
     watched.device.during(_SETTLE_S)
@@ -202,7 +204,7 @@ def _held(watched: _Watched) -> int:
 
 
 def _looks(watched: _Watched, swaps: int) -> Iterator[tuple[int, int]]:
-    """Yield how many swaps there were, and what all processes hold with the largest model alone."""
+    """Yield pairs of swaps done and memory of all processes with the largest model alone."""
     chance = random.Random(_SEED)  # noqa: S311 - no secret
     device, every = watched.device, max(1, swaps // _CHECKPOINTS)
     done, before, end_s = 0, "x", time.monotonic() + _LONGEST_S

@@ -1,4 +1,4 @@
-"""How much memory processes hold, read from outside by threads of the benchmark, with the time of each reading."""
+"""Sampling of processes' memory from outside, on threads of the benchmark."""
 
 import os
 import threading
@@ -19,14 +19,15 @@ _FAMILY_S: Final = 1.0
 
 @dataclass(frozen=True)
 class Reading:
-    """What was held at `at_s` (time.monotonic)."""
+    """Memory at one moment."""
 
     at_s: float
+    """time.monotonic()."""
     bytes: int
 
 
 class Probe:
-    """A thread that reads at a steady pace, for the length of a `running` block. `readings` grow meanwhile."""
+    """Sampling thread of a `running` block, whose `readings` grow meanwhile."""
 
     def __init__(self, read: Callable[[], int], every_s: float) -> None:
         self.readings: Final[list[Reading]] = []
@@ -37,7 +38,7 @@ class Probe:
 
     @contextmanager
     def running(self) -> Iterator["Probe"]:
-        """Read for the length of a block."""
+        """Sample for the length of a block."""
         self._thread.start()
         try:
             yield self
@@ -46,11 +47,11 @@ class Probe:
             self._thread.join()
 
     def between(self, from_s: float, to_s: float) -> list[int]:
-        """Return what was read from one time to another."""
+        """Return the readings of a period."""
         return [one.bytes for one in self.readings if from_s <= one.at_s <= to_s]
 
     def last(self, seconds: float) -> list[int]:
-        """Return what was read lately."""
+        """Return the readings of the last `seconds`."""
         return self.between(time.monotonic() - seconds, time.monotonic())
 
     def _run(self) -> None:
@@ -61,7 +62,7 @@ class Probe:
 
 
 def pss_bytes(pid: int) -> int:
-    """Return a process' proportional share of memory; 0 where it is gone."""
+    """Return a process' proportional share (PSS) of memory; 0 where it has ended."""
     try:
         text = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
     except OSError:
@@ -70,7 +71,7 @@ def pss_bytes(pid: int) -> int:
 
 
 def rss_bytes(pid: int) -> int:
-    """Return a process' resident bytes (statm), which costs next to nothing to read; 0 where it is gone."""
+    """Return a process' resident bytes from statm, which is cheap to read; 0 where it has ended."""
     try:
         return int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]) * _PAGE
     except (OSError, IndexError):
@@ -78,7 +79,7 @@ def rss_bytes(pid: int) -> int:
 
 
 def family_probe(pid: int) -> Probe:
-    """Return a probe of the PSS of a process and all its children."""
+    """Return a probe of the summed PSS of a process and its descendants."""
     known: list[int] = []
     looked_s = [float("-inf")]
 
@@ -92,5 +93,5 @@ def family_probe(pid: int) -> Probe:
 
 
 def worker_probe(pid: int) -> Probe:
-    """Return a quick probe of one process' resident bytes."""
+    """Return a fast probe of one process' resident bytes."""
     return Probe(lambda: rss_bytes(pid), STATM_EVERY_S)

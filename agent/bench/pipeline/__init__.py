@@ -1,1 +1,1 @@
-"""Measures how much of the runtime's speed the agent keeps."""
+"""Benchmark of the agent's throughput and latency against the bare runtime."""

@@ -1,4 +1,4 @@
-"""What preparing costs in accuracy: artifacts beside the float32 checkpoints that they were prepared from."""
+"""Loss of accuracy by preparation: artifacts against their float32 checkpoints."""
 
 import hashlib
 from collections.abc import Iterator
@@ -8,11 +8,11 @@ from typing import Any, Final
 
 import tomlkit
 
-from agent.bench.article.competitor import Contestant, contestant
 from agent.bench.plant.children import say
 from agent.bench.plant.warm_up import prepare
-from agent.demo.material import Material
-from agent.demo.plant import FINER, PRODUCTS, demo_models
+from agent.bench.reference.competitor import Competitor, competitor
+from agent.demo.assets import Assets
+from agent.demo.plant_files import FINER, PRODUCTS, demo_models
 from agent.messages.references import ModelReference
 from agent.models.catalog import Catalog
 
@@ -23,7 +23,7 @@ _USUAL: Final = "n"  # the demo line's variant
 
 @dataclass(frozen=True)
 class _Shipped:
-    """One of the demo's models, the checkpoint made from it, and a product that it checks."""
+    """A demo model, its restored checkpoint, and a product that it inspects."""
 
     reference: str
     product: str
@@ -31,30 +31,30 @@ class _Shipped:
     imgsz: int | None
 
 
-def measure(material: Material, folder: Path, frames: int) -> dict[str, Any]:
-    """Return mAP50-95 of the demo's models on `frames` rendered ones each, and boxes matched on the real pictures.
+def measure(assets: Assets, folder: Path, frames: int) -> dict[str, Any]:
+    """Return mAP50-95 of the demo's models on `frames` rendered frames each, and matched boxes on real pictures.
 
-    The demo ships float16 ONNX files; the checkpoints get their weights, and are served in float32.
+    The demo ships float16 ONNX files; float32 checkpoints with their weights are the reference.
     """
     folder.mkdir(parents=True)
     config, catalog, cache_dir = folder / "changeover.toml", folder / "models.toml", folder / "state" / "cache"
-    with contestant("agent.bench.article.accuracy", folder / "judge.log", catalog, cache_dir) as judge:
+    with competitor("agent.bench.reference.accuracy", folder / "judge.log", catalog, cache_dir) as judge:
         shipped = list(_restore(judge, folder))
         entries = [_entry(one.reference, one.checkpoint) | {"imgsz": one.imgsz} for one in shipped]
-        people = _entry(_PEOPLE, material.fall_pt) | {"confidence": _PERSON_CONFIDENCE}
+        people = _entry(_PEOPLE, assets.fall_pt) | {"confidence": _PERSON_CONFIDENCE}
         catalog.write_text(tomlkit.dumps({"model": [*entries, people]}), encoding="utf-8")
         config.write_text(tomlkit.dumps(_settings(folder)), encoding="utf-8")
         say("accuracy: preparing what is compared")
         prepare(config, [*(one.reference for one in shipped), _PEOPLE])
         say("accuracy: comparing")
         rendered = {one.reference: judge.ask("score", one.reference, one.product, frames) for one in shipped}
-        real = judge.ask("match", _PEOPLE, material.bus, material.zidane, material.clip)
+        real = judge.ask("match", _PEOPLE, assets.bus, assets.zidane, assets.clip)
     losses = {name: (one["checkpoint"] - one["artifact"]) * 100 for name, one in rendered.items()}
     return {"points_lost_most": max(losses.values()), "points_lost": losses, "rendered": rendered, "real": real}
 
 
-def _restore(judge: Contestant, folder: Path) -> Iterator[_Shipped]:
-    """Have a checkpoint made of each of the demo's models."""
+def _restore(judge: Competitor, folder: Path) -> Iterator[_Shipped]:
+    """Restore a checkpoint of each demo model."""
     catalog = Catalog.load(demo_models())
     for product, word in PRODUCTS.items():
         reference = ModelReference.parse(word)

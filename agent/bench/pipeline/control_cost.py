@@ -1,22 +1,22 @@
-"""What control takes of the processor for each detection that it publishes, with models that take hardly any."""
+"""CPU time of control for each published detection, measured with models that take hardly any."""
 
 from pathlib import Path
 from typing import Any, Final
 
+from agent.bench.plant.bench_plant import Plant, Station
 from agent.bench.plant.children import say
 from agent.bench.plant.device import Device, started
 from agent.bench.plant.models import Models
-from agent.bench.plant.plant import Plant, Station
 
 _SETTLE_S: Final = 3.0
 _BUDGET: Final = "1GiB"
 _HARDLY_EVER_FPS: Final = 0.2
 SCENES: Final = {"45": (3, 15.0), "200": (8, 25.0)}
-"""Messages a second, as so many streams at such a rate."""
+"""Measured message rates, as pairs of streams and frames a second."""
 
 
 def measure(models: Models, folder: Path, name: str, seconds: float) -> dict[str, Any]:
-    """Return ms of the processor for each message, by messages a second: in all, and beyond an agent without any."""
+    """Return CPU time a message in ms, by message rate: in all, and beyond an idle agent's."""
     idle_s, _ = _taken(models, folder / "idle", Station("1", _HARDLY_EVER_FPS, name, stalls=False), seconds)
     found: dict[str, Any] = {"idle_ms_per_s": idle_s * 1000 / seconds}
     for rate, (cameras, fps) in SCENES.items():
@@ -30,7 +30,7 @@ def measure(models: Models, folder: Path, name: str, seconds: float) -> dict[str
 
 
 def _taken(models: Models, folder: Path, station: Station, seconds: float) -> tuple[float, int]:
-    """Return the processor's time of control, and how many detections arrived meanwhile."""
+    """Return control's CPU time, and the number of detections that arrived meanwhile."""
     say(f"control's part: {station.cameras} streams at {station.fps:g} fps")
     with started(Plant(folder, models, (station,), _BUDGET)) as device:
         device.during(_SETTLE_S)
@@ -40,10 +40,10 @@ def _taken(models: Models, folder: Path, station: Station, seconds: float) -> tu
 
 
 def _count(device: Device) -> int:
-    return sum(len(frames) for frames in device.witness.frames.values())
+    return sum(len(frames) for frames in device.observer.frames.values())
 
 
 def cpu_s(pid: int) -> float:
-    """Return what all threads of a process have had, by the scheduler's own count (finer than clock ticks)."""
+    """Return the CPU time of all threads of a process, from the scheduler, which is finer than clock ticks."""
     tasks = Path(f"/proc/{pid}/task").glob("*/schedstat")
     return sum(int(task.read_text(encoding="ascii").split()[0]) for task in tasks) / 1e9

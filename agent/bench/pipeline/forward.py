@@ -1,7 +1,8 @@
-"""`python -m agent.bench.pipeline.forward CACHE_DIR KEY`: the bare runtime on an artifact that the agent prepared.
+"""Subprocess that runs the bare runtime on an artifact that the agent prepared.
 
-Each line on its input, `HINT REQUESTS SECONDS`, has it infer for so long with OpenVINO's settings for latency or
-throughput; `paced FPS SECONDS` has it infer one picture at a time at that rate. It answers with one line of JSON.
+Started as `python -m agent.bench.pipeline.forward CACHE_DIR KEY`. A line `HINT REQUESTS SECONDS` on stdin infers for so
+long with OpenVINO's settings for latency or throughput; `paced FPS SECONDS` infers one picture at a time at that rate.
+Each answer is one line of JSON.
 """
 
 import json
@@ -21,7 +22,7 @@ _WARM_UP: Final = 3
 
 
 class Forward:
-    """The compiled artifact, once for each hint, on one picture in as many requests as are asked for."""
+    """The artifact, compiled once for each hint, with any number of requests on one picture."""
 
     def __init__(self, cache_dir: Path, key: str) -> None:
         opened = ArtifactStore(cache_dir).open(key)
@@ -30,7 +31,7 @@ class Forward:
         self._compiled = {hint: self._import(hint) for hint in ("LATENCY", "THROUGHPUT")}
 
     def frames_per_s(self, hint: str, requests: int, seconds: float) -> dict[str, float]:
-        """Keep `requests` under way."""
+        """Infer with `requests` in flight for `seconds`; return the rate."""
         queue = ov.AsyncInferQueue(self._compiled[hint], requests)
         for request in queue:
             request.set_input_tensor(ov.Tensor(self._picture()))
@@ -45,7 +46,7 @@ class Forward:
         return {"frames_per_s": done / (time.monotonic() - began_s)}
 
     def paced(self, fps: float, seconds: float) -> dict[str, list[float]]:
-        """Infer a picture each 1/fps seconds, and say how long each took."""
+        """Infer a picture each 1/fps seconds; return the times in ms."""
         request = self._compiled["LATENCY"].create_infer_request()
         request.set_input_tensor(ov.Tensor(self._picture()))
         for _ in range(_WARM_UP):
@@ -70,7 +71,7 @@ class Forward:
 
 
 def main() -> None:
-    """Serve until the input ends."""
+    """Serve commands until the input ends."""
     answers = os.fdopen(os.dup(1), "w", encoding="ascii")
     os.dup2(2, 1)  # what the runtime prints is no answer
     forward = Forward(Path(sys.argv[1]), sys.argv[2])

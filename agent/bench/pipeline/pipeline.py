@@ -1,4 +1,4 @@
-"""`changeover bench pipeline`: how much of the runtime's speed the whole agent keeps, and where a frame's time goes."""
+"""`changeover bench pipeline`: share of the runtime's speed that the agent keeps, and time of a frame by stage."""
 
 from dataclasses import replace
 from typing import Any, Final
@@ -9,7 +9,7 @@ from agent.bench.pipeline.stages import Scene
 from agent.bench.plant.children import say
 from agent.bench.plant.models import Models, ensure
 from agent.bench.plant.warm_up import prepare
-from agent.demo import material
+from agent.demo import assets
 from agent.messages.errors import TransientError
 
 _SIZES: Final = ("n", "m")
@@ -19,17 +19,19 @@ _SECONDS: Final = 20.0
 _FRAMES: Final = 200  # rendered, of each of the demo's models
 _COUNTS: Final = (1, 2, 4, 8)
 _SMALL: Final = 64
-"""Side of the pictures in which control is measured: what models take shall not matter there."""
+"""Small pictures, because the model's time must not matter when control is measured."""
 _CAMERAS: Final = 8
 _PACED_FPS: Final = 3.0
 _LATENCY_FPS: Final = 10.0
 _SHARE: Final = 0.5
-"""What the demanded scene asks of the machine that it was written for: 24 of about 45 forwards a second. Beside it
-stands a scene of as many streams as ask the same share of this machine."""
+"""Load of the demanded scene on the machine it was written for: 24 of about 45 forwards a second.
+
+A second scene has as many streams as load this machine equally.
+"""
 
 
 def run(options: Options) -> dict[str, Any]:
-    """Measure two models in pairs with others, then one of them by stages, paced, and without much of a model."""
+    """Measure two models against competitors, then one of them by stages, paced, and with a tiny model."""
     models = ensure(options.models_dir)
     small = ensure(options.models_dir / "small", ("n",), _SMALL)
     rounds = options.rounds or (1 if options.quick else _ROUNDS)
@@ -41,14 +43,14 @@ def run(options: Options) -> dict[str, Any]:
 def _accuracy(options: Options) -> dict[str, Any]:
     say("the demo's models and the real pictures")
     try:
-        found = material.fetch()
+        found = assets.fetch()
     except TransientError as error:
         return {"unavailable": str(error)}
     return accuracy.measure(found, options.folder / "accuracy", 8 if options.quick else _FRAMES)
 
 
 def measure(models: Models, small: Models, options: Options, sizes: tuple[str, ...] = _SIZES) -> dict[str, Any]:
-    """Return every figure, of the first of `sizes` where they are not of all."""
+    """Return every figure; those of a single model are of the first of `sizes`."""
     seconds, folder = options.seconds, options.folder
     speed = {
         size: throughput.measure(models, folder / f"speed-{size}", size, options.rounds, seconds) for size in sizes

@@ -1,4 +1,4 @@
-"""Where a frame's time goes, for one stream and for many; and what paced streams wait."""
+"""Time of a frame by stage, for one stream and for many, and latency of paced streams."""
 
 import os
 import signal
@@ -11,38 +11,39 @@ from typing import Any, Final
 import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
-from agent.bench.article.competitor import Contestant
 from agent.bench.figures import curve, median, percentile, spread
 from agent.bench.pipeline.throughput import rate
+from agent.bench.plant.bench_plant import Plant, Station
 from agent.bench.plant.children import free_port, say
 from agent.bench.plant.device import Device, started
 from agent.bench.plant.models import Models
 from agent.bench.plant.observer import Seen, gaps
-from agent.bench.plant.plant import Plant, Station
+from agent.bench.reference.competitor import Competitor
 
 _SETTLE_S: Final = 2.0
 _BUDGET: Final = "2GiB"
-_CAMERA: Final = "agent.capture.process"
+_CAMERA: Final = "agent.capture.camera_process"
 _STAGE_TOTAL: Final = "changeover_frame_stage_seconds_total"
 _STOOD: Final = 1.3  # periods that a camera stands before it goes on in its turn: its grid of due times starts anew
 
 
 @dataclass(frozen=True)
 class Scene:
-    """One model on one line; `folder` keeps what was prepared of it. A look at it takes `seconds`."""
+    """One model on one line, measured for `seconds`."""
 
     models: Models
     folder: Path
+    """Keeps the prepared artifact from measurement to measurement."""
     name: str
     seconds: float
 
     def plant(self, fps: float, cameras: int, http_port: int = 0) -> Plant:
-        """Return the plant in which so many streams bring frames at `fps`."""
+        """Return a plant with `cameras` streams at `fps`."""
         return Plant(self.folder, self.models, (Station("1", fps, self.name, cameras=cameras),), _BUDGET, http_port)
 
 
 def by_streams(scene: Scene, counts: tuple[int, ...]) -> dict[str, Any]:
-    """Return, by the count of streams that all go as fast as they can, the mean of each stage in ms and the rate."""
+    """Return mean stage times in ms and the rate, by number of unpaced streams."""
     found = {}
     for count in counts:
         say(f"stages of {count} streams")
@@ -65,7 +66,7 @@ def by_streams(scene: Scene, counts: tuple[int, ...]) -> dict[str, Any]:
 
 
 def paced(scene: Scene, cameras: int, fps: float) -> dict[str, Any]:
-    """Return what `cameras` streams at `fps` get whose frames come evenly one after the other: inferred, latency."""
+    """Return the inferred share and the latency of `cameras` streams at `fps` whose frames are evenly staggered."""
     say(f"{cameras} streams at {fps:.2f} fps")
     with started(scene.plant(fps, cameras)) as device:
         device.during(_SETTLE_S)
@@ -86,10 +87,10 @@ def paced(scene: Scene, cameras: int, fps: float) -> dict[str, Any]:
     }
 
 
-def beyond_forward(scene: Scene, fps: float, rounds: int, runtime: Contestant) -> dict[str, Any]:
-    """Return capture to publish of one stream at `fps`, beyond what a bare forward takes at the same pace.
+def beyond_forward(scene: Scene, fps: float, rounds: int, runtime: Competitor) -> dict[str, Any]:
+    """Return the latency of one stream at `fps` beyond that of a bare forward at the same pace.
 
-    The median forward of each round is taken from that round's percentiles; the medians of the rounds count.
+    In each round the median forward is subtracted from the round's percentiles; the medians over rounds count.
     """
     ours: list[list[float]] = []
     theirs: list[list[float]] = []
@@ -116,15 +117,15 @@ def beyond_forward(scene: Scene, fps: float, rounds: int, runtime: Contestant) -
 
 
 def _marks(device: Device) -> dict[str, int]:
-    return {stream: len(frames) for stream, frames in device.witness.frames.items()}
+    return {stream: len(frames) for stream, frames in device.observer.frames.items()}
 
 
 def _windows(device: Device, marks: dict[str, int]) -> list[list[Seen]]:
-    return [frames[marks[stream] :] for stream, frames in device.witness.frames.items()]
+    return [frames[marks[stream] :] for stream, frames in device.observer.frames.items()]
 
 
 def _stages_s(port: int) -> dict[str, float]:
-    """Read from the agent's own metrics where the time of all frames went."""
+    """Return the total time by stage, from the agent's metrics."""
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
         text = answer.read().decode()
     totals: dict[str, float] = {}
@@ -137,7 +138,7 @@ def _stages_s(port: int) -> dict[str, float]:
 
 
 def _stagger(device: Device, period_s: float) -> None:
-    """Have the cameras' frames come one after the other: each stands for a while, and goes on at its own moment."""
+    """Stagger the cameras' frames evenly, by pausing each camera until its own phase."""
     cameras = [one for one in psutil.Process(device.pid).children() if any(_CAMERA in word for word in one.cmdline())]
     for number, camera in enumerate(cameras):
         os.kill(camera.pid, signal.SIGSTOP)

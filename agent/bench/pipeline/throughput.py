@@ -1,17 +1,17 @@
-"""How fast the whole agent answers, beside the bare runtime on the same artifact and `YOLO.predict`, in turn."""
+"""Throughput of the whole agent, of the bare runtime on the same artifact, and of `YOLO.predict`, in turn."""
 
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any, Final
 
-from agent.bench.article.competitor import Contestant, contestant
 from agent.bench.figures import median
+from agent.bench.plant.bench_plant import Plant, Station
 from agent.bench.plant.children import say
 from agent.bench.plant.device import started
 from agent.bench.plant.models import Models
 from agent.bench.plant.observer import Seen
-from agent.bench.plant.plant import Plant, Station
 from agent.bench.plant.warm_up import prepare
+from agent.bench.reference.competitor import Competitor, competitor
 from agent.inference.backends import artifact_key
 from agent.messages.errors import TransientError
 from agent.messages.references import ModelVersion
@@ -23,10 +23,10 @@ _OTHERS: Final = {"ultralytics": "{}_openvino_model", "torch": "{}.pt"}
 
 
 def measure(models: Models, folder: Path, name: str, rounds: int, seconds: float) -> dict[str, Any]:
-    """Return frames a second of everybody, by round, and the medians of the rounds' ratios.
+    """Return frames a second of each competitor by round, and medians of the rounds' ratios.
 
-    In each round everybody has the machine alone for `seconds`; the runtime's share of them is split among its
-    settings, of which the one with the best median counts.
+    In each round each competitor has the machine alone for `seconds`, which the runtime splits among its settings; the
+    setting with the best median counts.
     """
     plant = Plant(folder / "plant", models, (Station("1", 0, name),), _BUDGET)
     prepare(plant.write(port=1), [models[name].reference])
@@ -50,7 +50,7 @@ def measure(models: Models, folder: Path, name: str, rounds: int, seconds: float
     return figures
 
 
-def forward(plant: Plant, name: str) -> AbstractContextManager[Contestant]:
+def forward(plant: Plant, name: str) -> AbstractContextManager[Competitor]:
     """Run the bare runtime on the artifact that was prepared for a plant."""
     model = plant.models[name]
     version = ModelVersion(f"part-{name}", model.size, "1", str(model.onnx), model.sha256)
@@ -58,30 +58,30 @@ def forward(plant: Plant, name: str) -> AbstractContextManager[Contestant]:
     if key is None:
         raise TransientError("there is no artifact to compare with: the benchmark needs OpenVINO")
     log = plant.folder / "forward.log"
-    return contestant("agent.bench.pipeline.forward", log, plant.cache_dir, key)
+    return competitor("agent.bench.pipeline.forward", log, plant.cache_dir, key)
 
 
 def agent_frames_per_s(plant: Plant, seconds: float) -> float:
-    """Run the agent on a source that waits for it; return how many frames a second its broker hears of."""
+    """Run the agent on an unpaced source; return the rate of detections at its broker."""
     with started(plant) as device:
         device.during(_SETTLE_S)
-        marks = {stream: len(frames) for stream, frames in device.witness.frames.items()}
+        marks = {stream: len(frames) for stream, frames in device.observer.frames.items()}
         device.during(seconds)
-        return sum(rate(frames[marks[stream] :]) for stream, frames in device.witness.frames.items())
+        return sum(rate(frames[marks[stream] :]) for stream, frames in device.observer.frames.items())
 
 
 def rate(frames: list[Seen]) -> float:
-    """Return frames a second, by the times of their arrival."""
+    """Return frames a second, by times of arrival."""
     return (len(frames) - 1) / (frames[-1].at_s - frames[0].at_s) if len(frames) > 1 else 0.0
 
 
-def _others(undo: ExitStack, models: Models, folder: Path, name: str) -> dict[str, Contestant]:
+def _others(undo: ExitStack, models: Models, folder: Path, name: str) -> dict[str, Competitor]:
     if models.folder is None:
         return {}
     return {
         other: undo.enter_context(
-            contestant(
-                "agent.bench.article.predict",
+            competitor(
+                "agent.bench.reference.predict",
                 folder / f"{other}.log",
                 models.folder / file.format(models[name].size),
                 models.imgsz,

@@ -1,1 +1,1 @@
-"""Builds the plant that benchmarks measure."""
+"""Plant under measurement: agent, broker, models and an observing PLC."""

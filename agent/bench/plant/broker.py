@@ -1,4 +1,4 @@
-"""A mosquitto of a benchmark's own, on loopback."""
+"""Mosquitto broker of one benchmark, on loopback."""
 
 import os
 import shutil
@@ -18,9 +18,9 @@ _LOOK_S: Final = 0.02
 
 @contextmanager
 def mosquitto(folder: Path, *, nodelay: bool) -> Iterator[int]:
-    """Run a broker; yield its port. `nodelay`: with `set_tcp_nodelay true`, which its defaults lack.
+    """Run a broker; yield its port. `nodelay` sets `set_tcp_nodelay true`, which is off by default.
 
-    Raises TransientError where it cannot start.
+    Raises TransientError where mosquitto does not start.
     """
     program = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
     if program is None:

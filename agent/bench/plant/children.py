@@ -1,4 +1,4 @@
-"""Processes of a benchmark: started here, and ended by their ids, whatever happens."""
+"""Subprocesses of a benchmark, always stopped at its end, by process id."""
 
 import socket
 import subprocess
@@ -14,14 +14,14 @@ _STOP_S: Final = 15.0
 
 
 def say(text: str) -> None:
-    """Tell on stderr how far it is."""
+    """Print progress on stderr."""
     sys.stderr.write(f"bench: {text}\n")
     sys.stderr.flush()
 
 
 @contextmanager
 def running(command: Sequence[object], log: Path) -> Iterator["subprocess.Popen[bytes]"]:
-    """Run a process that writes to `log`; on the way out stop it, and kill what is left of it and of its children."""
+    """Run a process that writes to `log`; on exit stop it, and kill its remaining descendants."""
     words = [str(word) for word in command]
     with (
         log.open("ab") as output,
@@ -33,12 +33,12 @@ def running(command: Sequence[object], log: Path) -> Iterator["subprocess.Popen[
             end(one)
 
 
-def end(process: "subprocess.Popen[bytes] | subprocess.Popen[str]") -> None:
-    """Stop a process as systemd does: SIGTERM, and SIGKILL when its time is over, also for its children."""
+def end(process: "subprocess.Popen[bytes] | subprocess.Popen[str]", patience_s: float = _STOP_S) -> None:
+    """Stop a process and its descendants as systemd does: SIGTERM, then SIGKILL after `patience_s`."""
     family = family_of(process.pid)
     process.terminate()
     try:
-        process.wait(_STOP_S)
+        process.wait(patience_s)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait(_STOP_S)
@@ -49,7 +49,7 @@ def end(process: "subprocess.Popen[bytes] | subprocess.Popen[str]") -> None:
 
 
 def family_of(pid: int) -> list[psutil.Process]:
-    """Return a process and all its children; nothing where it is gone."""
+    """Return a process and all its descendants; empty where it has ended."""
     try:
         one = psutil.Process(pid)
         return [one, *one.children(recursive=True)]
@@ -58,7 +58,7 @@ def family_of(pid: int) -> list[psutil.Process]:
 
 
 def free_port() -> int:
-    """Return a port of loopback that nobody listens on at this moment."""
+    """Return a loopback port that is free at this moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -1,4 +1,4 @@
-"""A whole agent under measurement, and the PLC that drives it over MQTT."""
+"""An agent under measurement, and the PLC that drives it over MQTT."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -10,10 +10,10 @@ from typing import Final
 import psutil
 
 from agent import isolated
+from agent.bench.plant.bench_plant import BASE, Plant
 from agent.bench.plant.broker import mosquitto
 from agent.bench.plant.children import running
-from agent.bench.plant.observer import Seen, Witness
-from agent.bench.plant.plant import BASE, Plant
+from agent.bench.plant.observer import Observer, Seen
 from agent.messages.errors import TransientError
 from agent.messages.payloads import Switch
 from agent.mqtt.blocking_client import BlockingClient, connected
@@ -26,32 +26,34 @@ _WORKER: Final = "agent.inference.process"
 
 @dataclass(frozen=True)
 class Changeover:
-    """One product asked for, and what the PLC saw of it. Times are seconds of time.monotonic."""
+    """One requested product, as the PLC observed it; times are time.monotonic()."""
 
     asked_s: float
     ready_s: float
     first: Seen
+    """First detection by the new model."""
     reported_s: float
     report: Switch
     missing: int
+    """Frames without detections, from the request to `first`."""
 
     @property
     def to_first_ms(self) -> float:
-        """From the publish to the first detection by the new model."""
+        """Time from the publish to the first detection by the new model."""
         return (self.first.at_s - self.asked_s) * 1000
 
     @property
     def to_ready_ms(self) -> float:
-        """From the publish to `ready`."""
+        """Time from the publish to `ready`."""
         return (self.ready_s - self.asked_s) * 1000
 
 
 class Device:
-    """One agent and one peer, until the end of its `started` block. For one thread."""
+    """A running agent and the PLC's client, valid within a `started` block; for one thread."""
 
     def __init__(self, plant: Plant, pid: int, peer: BlockingClient, log: Path, is_up: Callable[[], bool]) -> None:
         self.start_s = 0.0  # from its start to a detection of every stream
-        self.witness: Final = Witness()
+        self.observer: Final = Observer()
         self.pid: Final = pid
         self._plant: Final = plant
         self._peer: Final = peer
@@ -59,7 +61,7 @@ class Device:
         self._is_up: Final = is_up
 
     def until(self, is_done: Callable[[], object], what: str, deadline_s: float = DEADLINE_S) -> None:
-        """Take messages until `is_done`; raises TransientError where that takes too long, or the agent ends."""
+        """Receive messages until `is_done`; raises TransientError after `deadline_s`, or where the agent ends."""
         limit_s = time.monotonic() + deadline_s
         while not is_done():
             if time.monotonic() > limit_s or not self._is_up():
@@ -67,33 +69,33 @@ class Device:
                 raise TransientError(f"{what}: not within {deadline_s:g} s; the agent's log ends with\n{end}")
             arrival = self._peer.receive(_TICK_S)
             while arrival is not None:
-                self.witness.take(arrival)
+                self.observer.take(arrival)
                 arrival = self._peer.receive(0)
 
     def during(self, seconds: float) -> None:
-        """Take messages for so long."""
+        """Receive messages for `seconds`."""
         end_s = time.monotonic() + seconds
         self.until(lambda: time.monotonic() >= end_s, "running on", seconds + DEADLINE_S)
 
     def ask(self, line: str, product: str) -> float:
-        """Publish a product; return when that began."""
+        """Publish a product; return the time before the publish."""
         asked_s = time.monotonic()
         self._peer.publish(f"{BASE}/line/{line}/product/set", product)
         return asked_s
 
     def wait_until_serving(self) -> None:
-        """Wait until the agent is online and every stream that gets frames has an answer."""
+        """Wait until the agent is online and every stream with frames has a detection."""
         streams = [stream for one in self._plant.stations if one.stalls for stream in one.streams]
-        self.until(lambda: self.witness.status == "online", "online")
-        self.until(lambda: all(self.witness.frames[stream] for stream in streams), "first detections")
+        self.until(lambda: self.observer.status == "online", "online")
+        self.until(lambda: all(self.observer.frames[stream] for stream in streams), "first detections")
 
     def report_of(self, line: str, product: str) -> tuple[float, Switch]:
-        """Ask for a product, and wait for the line's report of it."""
-        mark = len(self.witness.switches)
+        """Request a product; return the changeover report with its time of arrival."""
+        mark = len(self.observer.switches)
         asked_s = self.ask(line, product)
 
         def found() -> list[tuple[float, Switch]]:
-            said = self.witness.switches[mark:]
+            said = self.observer.switches[mark:]
             return [(at_s, one) for at_s, one in said if at_s >= asked_s and (one.line, one.product) == (line, product)]
 
         self.until(found, f"the report of {product}")
@@ -103,14 +105,14 @@ class Device:
         return at_s, report
 
     def bring(self, line: str, product: str) -> None:
-        """Have a line make `product`; it may do so already, or be about to: an agent goes on where it stopped."""
-        mark = len(self.witness.switches)
+        """Make a line ready for `product`; it may be so already, because an agent resumes its last product."""
+        mark = len(self.observer.switches)
         if self._is_ready(line, product):
             return
         self.ask(line, product)
 
         def refused() -> list[Switch]:
-            said = [one for _, one in self.witness.switches[mark:] if (one.line, one.product) == (line, product)]
+            said = [one for _, one in self.observer.switches[mark:] if (one.line, one.product) == (line, product)]
             return [one for one in said if one.result in {"failed", "rejected"}]
 
         self.until(lambda: refused() or self._is_ready(line, product), f"{product} brought in")
@@ -118,12 +120,12 @@ class Device:
             raise TransientError(f"{product}: {refused()[0].reason}: {refused()[0].detail}")
 
     def _is_ready(self, line: str, product: str) -> bool:
-        return self.witness.ready.get(line, (0.0, ""))[1] == product
+        return self.observer.ready.get(line, (0.0, ""))[1] == product
 
     def change_over(self, line: str, product: str) -> Changeover:
-        """Ask for a product of a line with one stream; return when its model has answered."""
+        """Request a product of a line with one stream; return once the new model has answered."""
         model = self._plant.models[product].reference
-        frames = self.witness.frames[f"cam-{line.removeprefix('line-')}"]
+        frames = self.observer.frames[f"cam-{line.removeprefix('line-')}"]
         mark = max(0, len(frames) - 1)
         asked_s = time.monotonic()
         reported_s, report = self.report_of(line, product)
@@ -132,7 +134,7 @@ class Device:
             return next((one for one in frames[mark:] if one.model == model and one.at_s >= asked_s), None)
 
         def ready_s() -> float | None:
-            at_s, value = self.witness.ready.get(line, (0.0, ""))
+            at_s, value = self.observer.ready.get(line, (0.0, ""))
             return at_s if value == product and at_s >= asked_s else None
 
         self.until(lambda: first() and ready_s(), f"{product} in service")
@@ -144,7 +146,7 @@ class Device:
         return Changeover(asked_s, said_s, seen, reported_s, report, missing)
 
     def worker_pid(self) -> int:
-        """Return the process that runs the models."""
+        """Return the worker's process id."""
         for child in psutil.Process(self.pid).children():
             if any(_WORKER in word for word in child.cmdline()):
                 return child.pid
@@ -153,7 +155,7 @@ class Device:
 
 @contextmanager
 def started(plant: Plant, *, nodelay: bool = True) -> Iterator[Device]:
-    """Run a broker and an agent; yield when every stream is answered. What was started ends with the block."""
+    """Run a broker and an agent; yield once every stream has detections. The end of the block stops both."""
     plant.folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as undo:
         port = undo.enter_context(mosquitto(plant.folder / "broker", nodelay=nodelay))

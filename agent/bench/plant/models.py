@@ -1,4 +1,4 @@
-"""The models that the benchmarks run: yolo11 n to x, built once by a process of its own, and kept."""
+"""Models of the benchmarks: yolo11 n to x, built once by a subprocess and kept."""
 
 import fcntl
 import hashlib
@@ -19,36 +19,40 @@ from agent.messages.errors import MistakeError, TransientError
 IMGSZ: Final = 640
 SIZES: Final = ("n", "s", "m", "l", "x")
 NAMES: Final = (*SIZES, "n-b", "x-b")
-_BUILD: Final = "agent.bench.article.build"
+_BUILD: Final = "agent.bench.reference.build"
+_BUILD_VERSION: Final = 2
+"""Raise it when `build` writes other models, so that kept ones are built again."""
 _BUILD_S: Final = 1200.0
 _STAMP: Final = "built.json"
 
 
 @dataclass(frozen=True)
 class BenchModel:
-    """One model of the agent's catalog: `name` is a size, perhaps with a suffix, and the product that it checks."""
+    """One model of the agent's catalog."""
 
     name: str
+    """A size, possibly with a suffix; also the product that the model inspects."""
     onnx: Path
     sha256: str
 
     @property
     def size(self) -> str:
-        """Its variant."""
+        """The model's variant."""
         return self.name[0]
 
     @property
     def reference(self) -> str:
-        """How topics name it."""
+        """The full reference, as in topics."""
         return f"part-{self.name}:{self.size}@1"
 
 
 @dataclass(frozen=True)
 class Models:
-    """The agent's models by name, and the folder where the reference manager finds its own (None: there are none)."""
+    """The agent's models by name, and the reference manager's files."""
 
     by_name: dict[str, BenchModel]
     folder: Path | None
+    """Folder of the reference manager's files; None: there are none."""
     imgsz: int = IMGSZ
 
     def __getitem__(self, name: str) -> BenchModel:
@@ -56,9 +60,9 @@ class Models:
 
 
 def ensure(folder: Path, names: Sequence[str] = NAMES, imgsz: int = IMGSZ) -> Models:
-    """Build in `folder` what is missing there; safe to call from several processes at once.
+    """Build missing models in `folder`; safe for concurrent processes.
 
-    Raises MistakeError where the extra is not installed, and TransientError where building fails.
+    Raises MistakeError where the extra is not installed, TransientError where building fails.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder):
@@ -69,7 +73,7 @@ def ensure(folder: Path, names: Sequence[str] = NAMES, imgsz: int = IMGSZ) -> Mo
 
 
 def _missing(folder: Path, names: Sequence[str], imgsz: int) -> Sequence[str]:
-    """Return all of `names` where one is missing or was built by other versions: a size's models belong together."""
+    """Return all of `names` where any is missing or outdated, because models of one size belong together."""
     try:
         built = json.loads((folder / _STAMP).read_bytes())
     except (OSError, ValueError):
@@ -93,10 +97,9 @@ def _build(folder: Path, names: Sequence[str], imgsz: int) -> None:
 
 
 def _builder(imgsz: int) -> dict[str, str]:
-    """Say what models depend on."""
-    code = hashlib.sha256((Path(__file__).parents[1] / "article" / "build.py").read_bytes()).hexdigest()
+    """Return the versions that models depend on."""
     versions = {library: metadata.version(library) for library in ("ultralytics", "torch") if find_spec(library)}
-    return versions | {"imgsz": str(imgsz), "code": code}
+    return versions | {"imgsz": str(imgsz), "build": str(_BUILD_VERSION)}
 
 
 def _model(folder: Path, name: str) -> BenchModel:

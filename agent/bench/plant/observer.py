@@ -1,4 +1,4 @@
-"""What the PLC of a benchmark heard, with the time of each arrival, and who betrayed himself by his labels."""
+"""Recorder of everything that a benchmark's PLC receives, with times of arrival."""
 
 from collections import defaultdict
 from collections.abc import Callable
@@ -7,40 +7,42 @@ from typing import Final
 
 import msgspec
 
+from agent.bench.plant.bench_plant import BASE
 from agent.bench.plant.labels import is_label_of
-from agent.bench.plant.plant import BASE
 from agent.messages.payloads import Cache, DetectionsPayload, Switch
 from agent.mqtt.blocking_client import Arrival
 
 
 @dataclass(frozen=True)
 class Seen:
-    """One frame's detections. `at_s` is when they arrived (time.monotonic)."""
+    """Detections of one frame."""
 
     at_s: float
+    """Time of arrival, time.monotonic()."""
     frame: int
     model: str
     latency_ms: float
 
 
 @dataclass
-class Witness:
-    """Takes every message of the device. `on_cache` hears of each change of the ledger at once.
-
-    `ready` is the last value of each line; `said_ready` all of them: (when, line, value).
-    """
+class Observer:
+    """Record of a device's messages; for one thread."""
 
     on_cache: Callable[[float, Cache], None] = lambda _at_s, _cache: None
+    """Called with each `cache` message and its time of arrival."""
     status: str = ""
     wrong_model: int = 0
+    """Frames whose labels belong to another model than the stated one."""
     frames: dict[str, list[Seen]] = field(default_factory=lambda: defaultdict(list))
     ready: dict[str, tuple[float, str]] = field(default_factory=dict)
+    """Newest `ready` of each line, with its time of arrival."""
     said_ready: list[tuple[float, str, str]] = field(default_factory=list)
+    """Every `ready`, as (time of arrival, line, value)."""
     switches: list[tuple[float, Switch]] = field(default_factory=list)
     cache: Cache | None = None
 
     def take(self, arrival: Arrival) -> None:
-        """Note one message."""
+        """Record one message."""
         kind, _, rest = arrival.topic.removeprefix(f"{BASE}/").partition("/")
         owner, _, name = rest.partition("/")
         if name == "detections":
@@ -62,10 +64,10 @@ class Witness:
 
 
 def is_answer_of(one: DetectionsPayload) -> bool:
-    """Say whether a frame was answered by the model that it names.
+    """Return True where a frame's labels belong to the model that it states.
 
-    A model of a benchmark always finds one object; an answer without any is nobody's. Product and `ready` are those of
-    the frame's capture: the model that infers it may be the next one already.
+    A benchmark's model always finds one object, so an empty answer is False. `product` and `ready` are not judged,
+    because they are those of the capture, after which the line may change.
     """
     name = one.model.partition(":")[0].removeprefix("part-")
     labels = [found.label for found in one.objects]
@@ -74,14 +76,14 @@ def is_answer_of(one: DetectionsPayload) -> bool:
 
 @dataclass(frozen=True)
 class Gaps:
-    """Frames that got no answer, and out of how many."""
+    """Frames without detections, out of all offered."""
 
     missing: int
     offered: int
 
     @property
     def share(self) -> float:
-        """Of those offered."""
+        """Missing over offered frames."""
         return self.missing / self.offered if self.offered else 0.0
 
 
@@ -89,7 +91,7 @@ NO_GAPS: Final = Gaps(0, 0)
 
 
 def gaps(frames: list[Seen]) -> Gaps:
-    """Count what is missing between the first and the last of `frames`, by their numbers."""
+    """Count missing frame numbers between the first and the last of `frames`."""
     if not frames:
         return NO_GAPS
     offered = frames[-1].frame - frames[0].frame

@@ -1,4 +1,4 @@
-"""What a measurement starts from: every model prepared for this device, and its footprint known."""
+"""Warm-up before a measurement: every model prepared for this device, and its footprint known."""
 
 import subprocess
 from collections.abc import Iterable
@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Final
 
 from agent import isolated
+from agent.bench.plant.bench_plant import Plant
 from agent.bench.plant.children import say
 from agent.bench.plant.device import Device, started
-from agent.bench.plant.plant import Plant
 from agent.messages.errors import EXIT_MISTAKE, TransientError
 
 _ROOM: Final = 0.7  # of the device's available memory
@@ -19,10 +19,10 @@ _FPS: Final = 2.0  # so that the largest keeps up
 _SETTLE_S: Final = 1.0
 
 
-def rehearse(plant: Plant, names: Iterable[str]) -> dict[str, int]:
-    """Load each model under a generous budget, in two runs of the agent; return what each takes, by its `cache` topic.
+def measure_footprints(plant: Plant, names: Iterable[str]) -> dict[str, int]:
+    """Load each model in a generous budget, in two runs of the agent; return footprints from its `cache` topic.
 
-    Only the plant's first line takes part. Its folder keeps what was prepared and measured, for the runs that follow.
+    Runs the plant's first line only. The folder keeps artifacts and footprints for later runs.
     """
     home = replace(plant.stations[0], fps=_FPS)
     roomy = replace(plant, stations=(home,), budget=str(_ROOM))
@@ -40,10 +40,10 @@ def rehearse(plant: Plant, names: Iterable[str]) -> dict[str, int]:
 
 
 def _charged(device: Device, reference: str) -> int:
-    """Return what an active model is charged."""
+    """Return the charged bytes of an active model."""
 
     def found() -> int:
-        models = device.witness.cache.models if device.witness.cache is not None else []
+        models = device.observer.cache.models if device.observer.cache is not None else []
         return sum(one.bytes for one in models if (one.model, one.state) == (reference, "active"))
 
     device.until(found, f"{reference} in the ledger")
@@ -51,7 +51,7 @@ def _charged(device: Device, reference: str) -> int:
 
 
 def prepare(config: Path, references: Iterable[str]) -> None:
-    """Have artifacts prepared ahead, as an operator would."""
+    """Prepare artifacts ahead, as an operator would."""
     for reference in references:
         command = isolated.command("agent", "models", "prepare", reference, "--config", config)
         answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_PREPARE_S)

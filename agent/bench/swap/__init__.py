@@ -1,1 +1,1 @@
-"""Measures swaps, and lines beside loads."""
+"""Benchmark of swaps, and of lines beside loads."""

@@ -1,17 +1,17 @@
-"""Cold swaps beside the reference manager's: the same five sizes, each with what it prepares, in turn."""
+"""Cold swaps of the agent and of the reference manager, in turn, with the same five sizes."""
 
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from agent.bench.article.reference import Kind, reference
 from agent.bench.figures import median, spread
+from agent.bench.plant.bench_plant import Plant, Station
 from agent.bench.plant.children import say
 from agent.bench.plant.device import Device, started
 from agent.bench.plant.models import Models
-from agent.bench.plant.plant import Plant, Station
-from agent.bench.plant.warm_up import rehearse
+from agent.bench.plant.warm_up import measure_footprints
+from agent.bench.reference.manager_client import Kind, reference
 from agent.bench.swap.resident_swaps import FPS
 
 _HOME: Final = "n"
@@ -22,7 +22,7 @@ _VARIANTS: Final[tuple[Kind, ...]] = ("openvino", "onnx")
 
 @dataclass
 class _Times:
-    """By size, in ms: the agent's, and the reference manager's by kind of file."""
+    """Times by size in ms: the agent's, and the reference manager's by kind of file."""
 
     agent: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     reference: dict[Kind, dict[str, list[float]]] = field(
@@ -36,13 +36,13 @@ class _Times:
 
 
 def measure(models: Models, folder: Path, targets: dict[str, str], rounds: int) -> dict[str, Any]:
-    """Return the figures of cold swaps from a nano at 15 fps to each of `targets` (a model by its size).
+    """Return the figures of cold swaps from a nano at 15 fps to each of `targets` (model by size).
 
-    A round is some cycles of the agent's, then as many of the reference manager's, which has the machine to itself.
-    The budget holds the nano and the largest model, and no third beside them: the largest evicts all others.
+    A round has some cycles of the agent, then as many of the reference manager, each with the machine to itself. The
+    budget holds the nano and the largest model only, so the largest evicts all others.
     """
     plant = Plant(folder, models, (Station("1", FPS, _HOME),), "")
-    footprints = rehearse(plant, list(dict.fromkeys([_HOME, *targets.values()])))
+    footprints = measure_footprints(plant, list(dict.fromkeys([_HOME, *targets.values()])))
     plant = replace(plant, budget=str(tight_budget(footprints, _HOME, targets)))
     times = _Times()
     for number in range(rounds):
@@ -61,9 +61,9 @@ def measure(models: Models, folder: Path, targets: dict[str, str], rounds: int) 
 def measure_paced(
     models: Models, folder: Path, targets: dict[str, str], fps: float, demanded: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return the figures of the same swaps from a nano at `fps`, which leaves the machine something to load with.
+    """Return the figures of the same swaps from a nano at a lower `fps`, which leaves CPU time for loads.
 
-    `demanded` are the figures of `measure` in the same folder: its budget, and the reference manager's times.
+    `demanded` are the figures of `measure` in the same folder, with its budget and the reference manager's times.
     """
     say(f"cold swaps from a nano at {fps:.1f} fps")
     plant = Plant(folder, models, (Station("1", round(fps, 1), _HOME),), demanded["budget"])
@@ -83,7 +83,7 @@ def measure_paced(
 
 
 def tight_budget(footprints: dict[str, int], home: str, targets: dict[str, str]) -> int:
-    """Return bytes for `home` and the largest model, and half of the smallest to spare."""
+    """Return bytes for `home`, the largest model, and half of the smallest."""
     sizes = [footprints[name] for name in targets.values()]
     return footprints[home] + max(sizes) + min(sizes) // 2
 
@@ -93,7 +93,7 @@ def _agents_cycles(plant: Plant, targets: dict[str, str], times: _Times) -> None
         device.during(_SETTLE_S)
         for _ in range(_CYCLES):
             _agents_cycle(device, targets, times)
-        times.wrong += device.witness.wrong_model
+        times.wrong += device.observer.wrong_model
 
 
 def _agents_cycle(device: Device, targets: dict[str, str], times: _Times) -> None:
@@ -113,7 +113,7 @@ def _agents_cycle(device: Device, targets: dict[str, str], times: _Times) -> Non
 def _references_cycles(
     models: Models, folder: Path, targets: dict[str, str], kind: Kind, times: _Times
 ) -> dict[str, list[float]]:
-    """Swap the reference manager, with room for one model, from a nano to each size and back; return this round's."""
+    """Swap the reference manager, limited to one model, from a nano to each size and back; return the times."""
     found: dict[str, list[float]] = defaultdict(list)
     with reference(models, folder / "reference.log", most=1) as manager:
         manager.swap_ms(_HOME, kind)

@@ -1,4 +1,4 @@
-"""Resident swaps: two models of one size on a line at 15 fps, and a PLC that goes back and forth."""
+"""Resident swaps between two models of one size, on a line at 15 fps."""
 
 import random
 import time
@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from agent.bench.figures import curve, median, percentile, spread
+from agent.bench.plant.bench_plant import Plant, Station
 from agent.bench.plant.children import say
 from agent.bench.plant.device import Changeover, Device, started
 from agent.bench.plant.models import Models
 from agent.bench.plant.observer import Seen, gaps
-from agent.bench.plant.plant import Plant, Station
 
 FPS: Final = 15.0
 PERIOD_MS: Final = 1000 / FPS
@@ -25,7 +25,7 @@ _DEFAULT_SHARE: Final = 5  # of the swaps are asked of a broker with its default
 
 
 def measure(models: Models, folder: Path, pair: tuple[str, str], swaps: int) -> dict[str, Any]:
-    """Return the figures of resident swaps, through a mosquitto with set_tcp_nodelay and through one without."""
+    """Return the figures of resident swaps, with `set_tcp_nodelay` in mosquitto and without."""
     plant = Plant(folder, models, (Station("1", FPS, pair[0]),), _BUDGET)
     with started(plant) as device:
         figures = _figures(device, list(_swap(device, plant, pair, swaps, _LONGEST_S)))
@@ -41,7 +41,7 @@ def measure(models: Models, folder: Path, pair: tuple[str, str], swaps: int) -> 
 
 
 def _swap(device: Device, plant: Plant, pair: tuple[str, str], swaps: int, longest_s: float) -> Iterator[Changeover]:
-    """Bring both models in, then swap them to and fro at moments that have nothing to do with the frames'."""
+    """Load both models, then swap them at random moments."""
     line = plant.stations[0].line
     for name in (pair[1], pair[0]):
         device.bring(line, name)
@@ -59,8 +59,8 @@ def _swap(device: Device, plant: Plant, pair: tuple[str, str], swaps: int, longe
 
 
 def _figures(device: Device, done: list[Changeover]) -> dict[str, Any]:
-    """Work out the figures; `beyond` is what remains after one frame's period and one inference, the median one."""
-    frames = device.witness.frames["cam-1"]
+    """Return the figures; `beyond` is the rest after one frame period and the median inference."""
+    frames = device.observer.frames["cam-1"]
     begun_s = done[0].asked_s
     swapping = [one for one in frames if one.at_s >= begun_s]
     inference_ms = median(one.latency_ms for one in swapping)
@@ -83,7 +83,7 @@ def _figures(device: Device, done: list[Changeover]) -> dict[str, Any]:
         "frames_lost": lost(done, frames),
         "frames_lost_reported": sum(one.report.frames_lost for one in done),
         "frames_missing": missing,
-        "wrong_model": device.witness.wrong_model,
+        "wrong_model": device.observer.wrong_model,
         "frames": len(swapping),
     }
 
@@ -98,9 +98,9 @@ def _count(done: list[Changeover]) -> dict[str, int]:
 
 
 def lost(done: list[Changeover], frames: list[Seen]) -> int:
-    """Count frames without an answer between a request and the first new detection, beyond the steady rate.
+    """Count frames without detections between a request and the new model's first, beyond the steady rate.
 
-    The PLC's own count, from the numbers of the frames that it heard of; the steady rate is that outside of swaps.
+    Counted by the PLC from frame numbers; the steady rate is that outside of swaps.
     """
     begun_s, ended_s = done[0].asked_s, done[-1].first.at_s
     everywhere = gaps([one for one in frames if begun_s <= one.at_s <= ended_s])

@@ -1,4 +1,4 @@
-"""`changeover bench swap`: how long a line waits for a model, what it loses, and whether it ever errs."""
+"""`changeover bench swap`: wait of a line for its model, lost frames, and detections by a wrong model."""
 
 from typing import Any, Final
 
@@ -7,11 +7,11 @@ from agent.bench.plant.models import SIZES, ensure
 from agent.bench.swap import beside_a_load, cold_swaps, resident_swaps
 
 _SMALL: Final = 320
-"""Side of the pictures of the scene in which a line at 15 fps leaves a small processor time to spare."""
+"""Size of pictures at which a line at 15 fps leaves CPU time on a small processor."""
 
 
 def run(options: Options) -> dict[str, Any]:
-    """Measure resident swaps, cold ones beside the reference manager's, and loads beside a paced line."""
+    """Measure resident swaps, cold swaps against the reference manager, and loads beside a paced line."""
     models = ensure(options.models_dir)
     targets = {size: "n-b" if size == "n" else size for size in SIZES}
     resident = resident_swaps.measure(models, options.folder / "resident", ("n", "n-b"), options.swaps)

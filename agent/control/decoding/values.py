@@ -15,11 +15,10 @@ import msgspec
 
 from agent.control.decoding.plc_text import NoTextError, text_of
 from agent.messages.errors import MistakeError, Reason
-from agent.messages.numbers import canonical_number
+from agent.messages.numbers import LONGEST_PRODUCT, canonical_product
 
 MAX_PAYLOAD_BYTES: Final = 4096
 MAX_DOCUMENT_BYTES: Final = 65536
-_MAX_VALUE_CHARACTERS: Final = 64
 _FRACTION: Final = re.compile(r"(?<=\d\.)\d+")
 _PADDING: Final = " \0\t\r\n"
 
@@ -99,7 +98,7 @@ def _command_id(parsed: dict[str, Any]) -> str | None:
     command_id = parsed.get("id")
     if command_id is None:
         return None
-    if not (isinstance(command_id, str) and 0 < len(command_id) <= _MAX_VALUE_CHARACTERS and command_id.isprintable()):
+    if not (isinstance(command_id, str) and 0 < len(command_id) <= LONGEST_PRODUCT and command_id.isprintable()):
         raise ValueRefusedError("not_understood", "id: expected a text of 1 to 64 printable characters")
     return command_id
 
@@ -140,21 +139,15 @@ def _canonical(value: Any, command_id: str | None) -> str:  # noqa: ANN401 - JSO
         case int():
             text = str(value)
         case _Written() if math.isfinite(value):
-            text = _number(value.text)
+            text = value.text
         case str():
-            text = _number(value.strip(_PADDING))
+            text = value.strip(_PADDING)
         case _:
             raise ValueRefusedError("not_understood", "expected a text, a number or a boolean", command_id)
-    if not (1 <= len(text) <= _MAX_VALUE_CHARACTERS and text.isprintable()):
-        raise ValueRefusedError("not_understood", "expected 1 to 64 printable characters", command_id)
-    return text
-
-
-def _number(text: str) -> str:
     try:
-        return canonical_number(text)
+        return canonical_product(text)
     except ValueError as error:
-        raise ValueRefusedError("not_understood", str(error)) from error
+        raise ValueRefusedError("not_understood", str(error), command_id) from error
 
 
 def _expiry(parsed: dict[str, Any], command_id: str | None) -> float | None:

@@ -4,11 +4,11 @@ from dataclasses import replace
 from typing import Final
 
 from agent.control.actions import Action, AssignLine
-from agent.control.inputs.operator_commands import previous
-from agent.control.lines.changeover import begin
+from agent.control.lines import selection
+from agent.control.lines.changeover import begin, end_trial
 from agent.control.lines.policy import choose
 from agent.control.lines.report import alert
-from agent.control.state import Line, Now, State
+from agent.control.state import Line, Now, Override, State
 from agent.messages.children import InferenceFailed
 from agent.messages.payloads import Alert, Cause
 from agent.messages.references import ModelReference
@@ -30,26 +30,25 @@ def inference_failed(state: State, event: InferenceFailed, now: Now) -> list[Act
 
 def follow(state: State, line: Line, _now: Now) -> list[Action]:
     """Keep the alert of an automatic rollback until the next choice ends it."""
-    cause = line.rollback_cause
-    detail = None
-    if line.was_taken_back and cause is not None:
-        detail = f"{cause.value} failed on {FAILURES} frames in a row; {line.rollback} serves instead"
+    rollback, detail = line.selection.rollback, None
+    if rollback is not None and line.selection.was_taken_back:
+        detail = f"{rollback.cause.value} failed on {FAILURES} frames in a row; {rollback.reference} serves instead"
     return alert(state, Alert("rolled_back", on=detail is not None, line=line.id, detail=detail))
 
 
 def _is_on_trial(line: Line, model: str, now: Now) -> bool:
     """Return True where the failing model serves since a recent swap, and no rollback answered it yet."""
-    is_serving = line.active == model and line.changeover is None
-    return is_serving and line.rollback is None and now.monotonic_s < line.on_trial_until_s
+    is_serving = line.serving.model == model and line.changeover is None
+    return is_serving and line.selection.rollback is None and now.monotonic_s < line.assignment.trial_until_s
 
 
 def _take_back(state: State, line: Line, event: InferenceFailed, now: Now) -> list[Action]:
     """Return to the previous reference of the same model, else to the last other model."""
-    reference = previous(state, line, choose(state.plant, line).asked) or _other(state, line, event.model)
+    reference = selection.previous(state, line, choose(state.plant, line).asked) or _other(state, line, event.model)
     if reference is None:
         return []
-    line.on_trial_until_s = 0.0
-    line.rollback, line.rollback_cause = reference, Cause("rollback", value=event.model)
+    end_trial(line)
+    selection.roll_back(line, Override(reference, Cause("rollback", value=event.model)))
     actions = begin(state, line, [], now)
     # `keeps_ready` is cleared, because it slows the load to protect frames, and these fail anyway.
     return [replace(one, keeps_ready=False) if isinstance(one, AssignLine) else one for one in actions]
@@ -58,7 +57,7 @@ def _take_back(state: State, line: Line, event: InferenceFailed, now: Now) -> li
 def _other(state: State, line: Line, failed: str) -> ModelReference | None:
     """Return the newest reference of another model that served the line."""
     name = failed.partition(":")[0]
-    for text in reversed(line.history):
+    for text in reversed(line.selection.history):
         reference = ModelReference.parse(text)
         if reference is None or reference.name == name:
             continue

@@ -3,14 +3,14 @@
 import math
 from typing import Final
 
-from agent.control.actions import Action, Publish, SetPublish
-from agent.control.events import AckRate
+from agent.control.actions import Action, SetPublish
+from agent.control.events import AckRate, CapChanged
 from agent.control.lines.changeover import answer
 from agent.control.state import Cap, Command, Line, State
+from agent.settings import PUBLISH_LEAST_FIRST, Publish
 
 AUTO: Final = "auto"
 _HYSTERESIS: Final = 1.2
-_LEAST_FIRST: Final[tuple[Publish, ...]] = ("summary", "changes", "all")
 
 
 def set_bandwidth(state: State, text: str, command: Command) -> list[Action]:
@@ -31,6 +31,19 @@ def measured(state: State, event: AckRate) -> list[Action]:
     return []
 
 
+def stressed(state: State, event: CapChanged) -> list[Action]:
+    """Record a cap by temperature or memory, which the next tick applies."""
+    state.stress.pop(event.rule, None)
+    if event.max_variant is not None:
+        state.stress[event.rule] = Cap(event.rule, event.max_variant, value=event.value)
+    return []
+
+
+def reloaded(line: Line) -> None:
+    """Forget which rules held, because their indexes are those of the old configuration."""
+    line.limits.bandwidth_on = frozenset()
+
+
 def tick(state: State) -> list[Action]:
     """Apply each line's rules to the present bandwidth.
 
@@ -40,34 +53,34 @@ def tick(state: State) -> list[Action]:
     kbps = bandwidth.kbps if bandwidth.kbps is not None else bandwidth.measured_kbps
     actions: list[Action] = []
     for line in state.lines.values():
-        line.bandwidth_on = frozenset(
+        line.limits.bandwidth_on = frozenset(
             index for index, rule in enumerate(line.rules.bandwidth) if _holds(line, index, rule.below_kbps, kbps)
         )
-        on = [line.rules.bandwidth[index] for index in sorted(line.bandwidth_on)]
+        on = [line.rules.bandwidth[index] for index in sorted(line.limits.bandwidth_on)]
         value = f"{kbps:g}" if kbps is not None else None
         caps = [Cap("bandwidth", one.max_variant, bandwidth.topic, value) for one in on if one.max_variant is not None]
-        line.caps = (*_kept(line, caps), *state.stress.values())
+        line.limits.caps = (*_kept(line, caps), *state.stress.values())
         actions += _say(state, line, {one.publish for one in on if one.publish is not None})
     return actions
 
 
 def _holds(line: Line, index: int, below_kbps: float, kbps: float | None) -> bool:
-    limit_kbps = below_kbps * (_HYSTERESIS if index in line.bandwidth_on else 1.0)
+    limit_kbps = below_kbps * (_HYSTERESIS if index in line.limits.bandwidth_on else 1.0)
     return kbps is not None and kbps < limit_kbps
 
 
 def _kept(line: Line, caps: list[Cap]) -> list[Cap]:
     """Keep the cap's recorded value while the same caps hold, because a small change is no new cause."""
-    before = [one for one in line.caps if one.rule == "bandwidth"]
+    before = [one for one in line.limits.caps if one.rule == "bandwidth"]
     is_same = [(one.max_variant, one.topic) for one in before] == [(one.max_variant, one.topic) for one in caps]
     return before if is_same else caps
 
 
 def _say(state: State, line: Line, wanted: set[Publish]) -> list[Action]:
-    publish = next((one for one in _LEAST_FIRST if one in wanted), None)
-    if publish == line.publish:
+    publish = next((one for one in PUBLISH_LEAST_FIRST if one in wanted), None)
+    if publish == line.limits.publish:
         return []
-    line.publish = publish
+    line.limits.publish = publish
     return [SetPublish(stream, publish) for stream in state.streams_of(line.id)]
 
 

@@ -1,24 +1,24 @@
-"""Commands from the broker: decoded and dispatched, or refused with a reason and without effect."""
+"""Commands from the broker: decoded, then executed or refused with a reason and without effect."""
 
 from collections.abc import Callable
 from typing import Any, Final
 
-from agent.control.actions import Action, Answer, RequeryRetained, SaveSnapshot
+from agent.control.actions import Action, Answer, SaveSnapshot
 from agent.control.decoding.values import Document, Value, ValueRefusedError, decode, document
-from agent.control.inputs import bandwidth, duplicate_device, operator_commands, schedule, selection
+from agent.control.inputs import bandwidth, duplicate_device, operator_commands, retained, schedule
 from agent.control.inputs.routes import RETAINABLE, Route, routes
-from agent.control.lines import command_replay, preload
-from agent.control.lines.changeover import answer
-from agent.control.state import Command, Line, Now, State
+from agent.control.lines import command_replay, preload, selection
+from agent.control.lines.changeover import answer, begin, cancel, rejected
+from agent.control.lines.policy import choose
+from agent.control.lines.report import alert, clear_ready
+from agent.control.state import Command, Line, Now, Override, State
 from agent.messages.events import Received, Reply
+from agent.messages.payloads import Alert, Cause
+from agent.messages.references import ModelReference
 
-_PROBE_INTERVAL_S: Final = 1.0
+GIVE_BACK: Final = "auto"
 _LONGEST_REPLY: Final = 512
 _LONGEST_CORRELATION_BYTES: Final = 1024
-_KNOWN_TOPICS: Final = 1024
-"""Retained messages of further foreign lines are ignored, so that their topics cannot fill memory."""
-_LONGEST_FOREIGN_TOPIC: Final = 512
-"""Retained messages of longer topics are ignored, because no line here could have them."""
 
 _OfLine = Callable[[State, Line, Value, Command, Now], list[Action]]
 
@@ -30,7 +30,7 @@ def received(state: State, message: Received, now: Now) -> list[Action]:
         return duplicate_device.heard(state, message, now)
     if message.retained and found[0].kind not in RETAINABLE:
         return _refuse_retained(state, found[0], message)
-    if not _is_command(state, message, found):
+    if not retained.is_command(state, message, found):
         return []
     return [action for route in found for action in _take(state, route, message, now)]
 
@@ -76,51 +76,111 @@ def _dispatch(state: State, route: Route, value: Any, command: Command, now: Now
     return _OF_A_LINE[route.kind](state, line, value, command, now)
 
 
-def link_up(state: State, now: Now) -> list[Action]:
-    """Forget the retained messages seen so far, because the first of each topic may have changed.
+def set_product(state: State, line: Line, value: Value, command: Command, now: Now) -> list[Action]:
+    """Change a line's product; an unknown product stops the line."""
+    product = value.text
+    cause = Cause("product", command.topic, product)
+    if product not in line.rules.products:
+        return _refuse_product(state, line, cause, command, now)
+    lacks_model = state.plant.find(line.rules.products[product], line.rules.variant) is None
+    has_choice = line.assignment.target is not None or not state.worker_up
+    is_well = has_choice and (not line.is_faulty or line.published.ready == product)
+    is_another = product != line.selection.product
+    if not is_another and is_well and not lacks_model:
+        return _repeat_product(state, line, command)
+    actions = clear_ready(line)
+    if is_another or line.selection.was_taken_back:
+        selection.roll_back(line, None)
+    selection.choose_product(line, cause)
+    actions += alert(state, Alert("unknown_product", on=False, line=line.id))
+    if lacks_model:
+        return actions + _refuse_model(state, line, command, now, is_another=is_another)
+    if line.selection.operator is not None:
+        return actions + _overridden(state, line.selection.operator, command)
+    return actions + begin(state, line, [command], now)
 
-    Final acks that were recorded before a restart as unsent are sent now.
-    """
+
+def set_model(state: State, line: Line, value: Value, command: Command, now: Now) -> list[Action]:
+    """Select an operator's model, which overrides the product until `auto` gives the choice back."""
+    if value.text == GIVE_BACK:
+        return _give_back(state, line, command, now)
+    reference = ModelReference.parse(value.text)
+    wanted = state.plant.find(reference, line.rules.variant) if reference else None
+    if reference is None or wanted is None:
+        return answer(state, command, "rejected", "unknown_model", f"the catalog has no {value.text!r}")
+    is_chosen = line.selection.operator is not None and line.selection.rollback is None
+    before = choose(state.plant, line).asked if is_chosen else None
+    selection.choose_model(line, Override(reference, Cause("operator", command.topic, value.text)))
+    pending = line.changeover
+    if before is not None and before == choose(state.plant, line).asked and not line.assignment.failed:
+        return answer(state, command, "noop") if pending is None else _join(state, line, pending.commands, command)
+    return begin(state, line, [command], now)
+
+
+def link_up(state: State, now: Now) -> list[Action]:
+    """Forget which retained messages were seen, and send the final acks that were recorded as unsent."""
     state.probed.clear()
     state.probe_due.clear()
     acks, state.acks_to_resend = state.acks_to_resend, []
     return [*duplicate_device.link_up(state, now), *(Answer(ack, reply) for ack, reply in acks)]
 
 
-def probes(state: State, now: Now) -> list[Action]:
-    """Request the retained messages of topics with live commands, at most once a second (decision 0005)."""
-    if not state.probe_due or now.monotonic_s < state.probe_due_s:
-        return []
-    state.probe_due_s = now.monotonic_s + _PROBE_INTERVAL_S
-    due, state.probe_due = sorted(state.probe_due), set()
-    return [RequeryRetained(filter_) for filter_ in due]
+def _repeat_product(state: State, line: Line, command: Command) -> list[Action]:
+    """Change nothing; the end of a changeover in progress answers this command, too."""
+    if line.selection.operator is not None:
+        return _overridden(state, line.selection.operator, command)
+    if line.assignment.target is None:
+        return _join(state, line, line.assignment.waiting, command)
+    pending = line.changeover
+    if pending is None or pending.product != line.selection.product or line.published.ready == line.selection.product:
+        return answer(state, command, "noop")
+    return _join(state, line, pending.commands, command)
 
 
-def _is_command(state: State, message: Received, found: list[Route]) -> bool:
-    """Return True for a command, False for a retained message that is already known."""
-    is_ours = not found[0].name or any(route.name in state.lines for route in found)
-    if not message.retained:
-        if is_ours and found[0].kind in RETAINABLE:
-            state.probed.add(message.topic)
-            state.probe_due.add(found[0].filter_)
-            _cleared(state, message)
-        return True
-    is_first = message.topic not in state.probed
-    if not is_ours:
-        is_first = is_first and len(state.probed) < _KNOWN_TOPICS and len(message.topic) <= _LONGEST_FOREIGN_TOPIC
-        state.probed.update([message.topic] if is_first else [])
-        return is_first
-    state.probed.add(message.topic)
-    is_news = state.retained.get(message.topic) != message.payload
-    if is_news:
-        state.retained[message.topic], state.unsaved = message.payload, True
-    return is_first and is_news
+def _refuse_product(state: State, line: Line, cause: Cause, command: Command, now: Now) -> list[Action]:
+    """Stop the line for an unknown product: `ready` 0, and the model stays."""
+    product = cause.value
+    detail = f"no product {product!r} in the configuration of {line.id}"
+    actions, is_another = clear_ready(line), product != line.selection.product
+    selection.choose_product(line, cause)
+    if is_another:
+        # An operator's choice stays, because it overrides products; the earlier product's changeover does not.
+        if line.selection.operator is None:
+            selection.roll_back(line, None)
+            actions += cancel(state, line, now)
+        actions.append(rejected(line, cause, "unknown_product", now))
+    actions += answer(state, command, "rejected", "unknown_product", detail)
+    return actions + alert(state, Alert("unknown_product", on=True, line=line.id, detail=detail))
 
 
-def _cleared(state: State, message: Received) -> None:
-    """Forget the retained payload when an empty message came; a probe shows it if it still exists."""
-    if not message.payload and state.retained.pop(message.topic, None) is not None:
-        state.unsaved = True
+def _refuse_model(state: State, line: Line, command: Command, now: Now, *, is_another: bool) -> list[Action]:
+    """Stop the line for a product whose model the catalog lacks."""
+    actions: list[Action] = []
+    if is_another:
+        actions += cancel(state, line, now) if line.selection.operator is None else []
+        actions.append(rejected(line, line.selection.product_cause or Cause("product"), "unknown_model", now))
+    detail = f"the catalog lacks {line.own}, the model of {line.selection.product!r}"
+    return actions + answer(state, command, "rejected", "unknown_model", detail)
+
+
+def _give_back(state: State, line: Line, command: Command, now: Now) -> list[Action]:
+    if line.selection.operator is None and line.selection.rollback is None:
+        return answer(state, command, "noop")
+    selection.choose_model(line, None)
+    if line.is_selection_faulty or choose(state.plant, line).wanted is None:
+        return [*cancel(state, line, now), *answer(state, command, "done")]
+    return begin(state, line, [command], now)
+
+
+def _overridden(state: State, operator: Override, command: Command) -> list[Action]:
+    return answer(state, command, "noop", "overridden", f"an operator chose {operator.reference}")
+
+
+def _join(state: State, line: Line, others: list[Command], command: Command) -> list[Action]:
+    """Answer a repeated command together with the pending one; beyond the limit answer it at once."""
+    if not command_replay.join(others, command):
+        return answer(state, command, "noop", None, f"{line.id}: the same is under way")
+    return answer(state, command, "accepted")
 
 
 def _refuse_retained(state: State, route: Route, message: Received) -> list[Action]:
@@ -153,7 +213,7 @@ def _is_repetition(actions: list[Action]) -> bool:
 
 
 _OF_A_LINE: Final[dict[str, _OfLine]] = {
-    "product/set": selection.set_product,
-    "model/set": selection.set_model,
+    "product/set": set_product,
+    "model/set": set_model,
     "prepare": preload.prepare,
 }

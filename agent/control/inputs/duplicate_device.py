@@ -5,7 +5,7 @@ from typing import Final
 import msgspec
 
 from agent.control.actions import Action, DisconnectFor
-from agent.control.lines.report import alert, clear_ready
+from agent.control.lines.report import alert, clear_all
 from agent.control.state import Now, State
 from agent.messages.events import Received
 from agent.messages.payloads import Alert
@@ -22,17 +22,12 @@ class _Meta(msgspec.Struct):
     boot: str
 
 
-def topic(base: str) -> str:
-    """Return the topic that reveals a second device with this id."""
-    return f"{base}/meta"
-
-
 def heard(state: State, message: Received, now: Now) -> list[Action]:
     """Suspect a duplicate where our own `meta` names a boot that was never ours.
 
     A payload retained before this boot's first connection is ignored, because this device may replace another one.
     """
-    if message.topic != topic(state.plant.base) or not 0 < len(message.payload) <= _MAX_META_BYTES:
+    if message.topic != f"{state.plant.base}/meta" or not 0 < len(message.payload) <= _MAX_META_BYTES:
         return []
     try:
         boot = msgspec.json.decode(message.payload, type=_Meta).boot
@@ -45,7 +40,7 @@ def heard(state: State, message: Received, now: Now) -> list[Action]:
 
 
 def link_up(state: State, now: Now) -> list[Action]:
-    """Count the connection; one that lasts without a new sign clears the suspicion."""
+    """Count the connection; 30 s on it without another sign clear the suspicion."""
     state.identity.links += 1
     if state.identity.suspected_until_s is not None:
         state.identity.suspected_until_s = now.monotonic_s + _WITHIN_S
@@ -77,6 +72,5 @@ def _suspect(state: State, now: Now, detail: str) -> list[Action]:
     identity.takeovers_s = []
     # Lasts until a new link has stayed quiet, because only that can clear the suspicion.
     identity.suspected_until_s = now.monotonic_s + RETRY_S + _WITHIN_S
-    actions = [action for line in state.lines.values() for action in clear_ready(line)]
-    actions += alert(state, Alert("duplicate_device", on=True, detail=detail))
+    actions = clear_all(state) + alert(state, Alert("duplicate_device", on=True, detail=detail))
     return [*actions, DisconnectFor(RETRY_S)]

@@ -4,12 +4,13 @@ from typing import Any, Final
 
 from agent.control.actions import Action, Reload
 from agent.control.events import Reloaded
-from agent.control.lines.changeover import answer, begin
+from agent.control.inputs import bandwidth, schedule
+from agent.control.lines import selection
+from agent.control.lines.changeover import answer, answer_all, begin
 from agent.control.lines.policy import choose
 from agent.control.lines.report import alert, clear_ready_unless_true
-from agent.control.state import Command, Line, Now, State
+from agent.control.state import Command, Line, Now, Override, State
 from agent.messages.payloads import Alert, Cause
-from agent.messages.references import ModelReference, ModelVersion
 
 VERBS: Final = ("rollback", "reload")
 _WAITING_RELOADS: Final = 16
@@ -36,33 +37,23 @@ def reloaded(state: State, event: Reloaded) -> list[Action]:
     waiting, state.reloading = state.reloading, []
     actions: list[Action] = []
     if event.plant is None:
-        for command in waiting:
-            actions += answer(state, command, "failed", "not_understood", event.detail[:500])
-        return actions
-    own = state.scheduling.text is None
+        return answer_all(state, waiting, "failed", "not_understood", event.detail[:500])
     state.plant = event.plant
-    state.scheduling.rules = event.plant.schedule if own else state.scheduling.rules
-    state.scheduling.valid_until_s = 0.0
+    schedule.reloaded(state)
     for line in state.lines.values():
         line.rules = event.plant.lines[line.id]
-        line.bandwidth_on = frozenset()
+        bandwidth.reloaded(line)
         actions += clear_ready_unless_true(state, line)
         actions += _recheck_product(state, line)
-    for command in waiting:
-        actions += answer(state, command, "done", None, event.detail or None)
-    return actions
+    return actions + answer_all(state, waiting, "done", None, event.detail or None)
 
 
 def _recheck_product(state: State, line: Line) -> list[Action]:
-    """Raise or clear the fault of an unknown product after a reload."""
-    if (line.fault == "unknown_product") == (line.product is not None and not line.product_known):
-        return []
-    if line.fault == "unknown_product":
-        line.fault = None
-        return alert(state, Alert("unknown_product", on=False, line=line.id))
-    line.fault = "unknown_product"
-    detail = f"no product {line.product!r} in the configuration of {line.id} any more"
-    return alert(state, Alert("unknown_product", on=True, line=line.id, detail=detail))
+    """Update the alert for an unknown product after a reload."""
+    product = line.selection.product
+    is_unknown = product is not None and line.own is None
+    detail = f"no product {product!r} in the configuration of {line.id} any more"
+    return alert(state, Alert("unknown_product", is_unknown, line=line.id, detail=detail if is_unknown else None))
 
 
 def _reload(state: State, command: Command) -> list[Action]:
@@ -72,26 +63,15 @@ def _reload(state: State, command: Command) -> list[Action]:
     return [*answer(state, command, "accepted"), *([Reload()] if len(state.reloading) == 1 else [])]
 
 
-def previous(state: State, line: Line, present: ModelVersion | None) -> ModelReference | None:
-    """Return the newest earlier reference of the present model; None without one."""
-    for text in reversed(line.history):
-        reference = ModelReference.parse(text)
-        if reference is None or present is None or reference.name != present.name:
-            continue
-        if str(reference) != present.reference and state.plant.find(reference, line.rules.variant) is not None:
-            return reference
-    return None
-
-
 def _roll_back(state: State, line: Line, command: Command, now: Now) -> list[Action]:
     """Return the line to its previous reference of the same model."""
     present = choose(state.plant, line).asked
-    reference = previous(state, line, present)
+    reference = selection.previous(state, line, present)
     if reference is None:
         detail = f"{line.id} has served no other reference of {present.name if present else 'its model'}"
         return answer(state, command, "rejected", "nothing_to_roll_back", detail)
-    line.history = line.history[: line.history.index(str(reference)) + 1]
-    line.rollback, line.rollback_cause = reference, Cause("rollback", command.topic, line.id)
+    selection.forget_after(line, reference)
+    selection.roll_back(line, Override(reference, Cause("rollback", command.topic, line.id)))
     return begin(state, line, [command], now)
 
 

@@ -6,10 +6,9 @@ from typing import Final, Literal
 
 from agent.control.inputs.operator_commands import VERBS
 from agent.control.plant import Plant, Read
+from agent.messages.topics import DEVICE_COMMANDS, LINE_COMMANDS, DeviceCommand, LineCommand, of_line
 
-Kind = Literal["product/set", "model/set", "prepare", "schedule/set", "bandwidth/set", "cmd"]
-_OF_A_LINE: Final[tuple[Kind, ...]] = ("product/set", "model/set", "prepare")
-_OF_THE_DEVICE: Final[tuple[Kind, ...]] = ("schedule/set", "bandwidth/set")
+Kind = Literal[LineCommand, DeviceCommand, "cmd"]
 RETAINABLE: Final[frozenset[Kind]] = frozenset({"product/set", "model/set", "schedule/set", "bandwidth/set"})
 
 
@@ -27,8 +26,8 @@ class Route:
 
 def filters(base: str, bound: Iterable[str] = ()) -> list[str]:
     """Return the topic filters to subscribe to after each connect; `bound` are the bindings' topics."""
-    lines = [f"{base}/line/+/{kind}" for kind in _OF_A_LINE]
-    device = [f"{base}/{kind}" for kind in _OF_THE_DEVICE]
+    lines = [f"{base}/{of_line('+', kind)}" for kind in LINE_COMMANDS]
+    device = [f"{base}/{kind}" for kind in DEVICE_COMMANDS]
     return [*lines, *device, f"{base}/cmd/+", *dict.fromkeys(bound)]
 
 
@@ -54,10 +53,10 @@ def _own(plant: Plant, topic: str) -> Route | None:
         return None
     first, _, rest = topic[len(start) :].partition("/")
     name, _, verb = rest.partition("/")
-    for kind in _OF_A_LINE:
+    for kind in LINE_COMMANDS:
         if first == "line" and verb == kind:
-            return Route(kind, name, f"{plant.base}/line/+/{kind}")
-    for kind in _OF_THE_DEVICE:
-        if topic == start + kind:
-            return Route(kind, "", topic)
+            return Route(kind, name, f"{start}{of_line('+', kind)}")
+    for device_kind in DEVICE_COMMANDS:
+        if topic == start + device_kind:
+            return Route(device_kind, "", topic)
     return Route("cmd", rest, f"{plant.base}/cmd/+") if first == "cmd" and "/" not in rest else None

@@ -4,16 +4,16 @@ import json
 from typing import Final
 
 from agent.control import weekly_schedule
-from agent.control.actions import Action, SaveSnapshot
+from agent.control.actions import Action
 from agent.control.decoding.values import ValueRefusedError
-from agent.control.lines import preload
-from agent.control.lines.changeover import answer, begin
+from agent.control.lines import changeover, preload
+from agent.control.lines.changeover import answer
 from agent.control.lines.policy import Choice, choose
-from agent.control.lines.report import alert
 from agent.control.plant import Plant
-from agent.control.state import Command, Line, Now, State, utc_text
+from agent.control.state import Command, Line, Now, State
 from agent.control.weekly_schedule import NO_TIMETABLE, Timetable
-from agent.messages.payloads import Alert, NextChange
+from agent.messages.payloads import NextChange
+from agent.messages.utc import utc_text
 from agent.settings import ScheduleRule
 
 FILES_OWN: Final = "config"
@@ -58,6 +58,13 @@ def restore(state: State, text: str | None) -> None:
     state.scheduling.text = text
 
 
+def reloaded(state: State) -> None:
+    """Apply the reloaded configuration's rules, unless a message set others."""
+    if state.scheduling.text is None:
+        state.scheduling.rules = state.plant.schedule
+    state.scheduling.valid_until_s = 0.0
+
+
 def tick(state: State, now: Now) -> None:
     """Update each line's window from the wall clock."""
     scheduling = state.scheduling
@@ -70,24 +77,13 @@ def tick(state: State, now: Now) -> None:
             line: weekly_schedule.lay_out(scheduling.rules, line, now.unix_s) for line in state.lines
         }
     for line in state.lines.values():
-        line.window = scheduling.timetables[line.id].at(now.unix_s)
+        line.schedule.window = scheduling.timetables[line.id].at(now.unix_s)
 
 
 def follow(state: State, line: Line, now: Now) -> list[Action]:
-    """Begin a changeover where rules ask for another model; never before the dwell time or during a changeover."""
+    """Preload for the schedule's next change, and begin a changeover where rules ask for another model."""
     choice = choose(state.plant, line)
-    line.degraded = choice.degraded
-    actions = _look_ahead(state, line, choice, now)
-    is_waiting = line.target is None and not state.worker_up
-    if is_waiting or line.changeover is not None or choice.wanted in {None, line.chosen}:
-        return actions
-    if now.monotonic_s < line.dwell_until_s:
-        return actions
-    line.dwell_until_s = now.monotonic_s + line.rules.dwell_s
-    if choice.wanted == line.target and choice.wanted.reference == line.active:
-        line.chosen, line.target_cause, line.fault = choice.wanted, choice.cause, line.standing_fault
-        return actions + alert(state, Alert("swap_failed", on=False, line=line.id))
-    return [*actions, *begin(state, line, [], now), SaveSnapshot()]
+    return _look_ahead(state, line, choice, now) + changeover.follow(state, line, choice, now)
 
 
 def _is_running(state: State, now: Now) -> bool:
@@ -101,16 +97,18 @@ def _is_running(state: State, now: Now) -> bool:
 
 
 def _look_ahead(state: State, line: Line, choice: Choice, now: Now) -> list[Action]:
+    schedule, selection = line.schedule, line.selection
     timetable = state.scheduling.timetables.get(line.id, NO_TIMETABLE)
-    basis = (timetable, choice, line.window, line.caps, line.product, line.operator, line.rollback)
-    if basis != line.next_basis:
-        line.next_basis = basis
-        line.next_change = _next_change(state.plant, line, timetable, choice, now.unix_s)
-    if line.next_change is None:
-        line.next = None
+    chosen = (selection.product, selection.operator, selection.rollback)
+    basis = (timetable, choice, schedule.window, line.limits.caps, *chosen)
+    if basis != schedule.next_basis:
+        schedule.next_basis = basis
+        schedule.next_change = _next_change(state.plant, line, timetable, choice, now.unix_s)
+    if schedule.next_change is None:
+        schedule.next = None
         return []
-    at_unix_s, model = line.next_change
-    line.next = NextChange(utc_text(at_unix_s), model)
+    at_unix_s, model = schedule.next_change
+    schedule.next = NextChange(utc_text(at_unix_s), model)
     return preload.look_ahead(state, line, now, at_unix_s)
 
 

@@ -23,9 +23,16 @@ def again(state: State, command: Command) -> list[Action]:
     waiting = _waiting(state, command)
     if waiting is None:
         return []
-    if len(waiting) < WAITING_COMMANDS:
-        waiting.append(command)
+    join(waiting, command)
     return [Answer(Ack(command.id, command.topic, "accepted"), command.reply)]
+
+
+def join(waiting: list[Command], command: Command) -> bool:
+    """Add a command to those that one end answers; False at the limit."""
+    is_room = len(waiting) < WAITING_COMMANDS
+    if is_room:
+        waiting.append(command)
+    return is_room
 
 
 def _waiting(state: State, command: Command) -> list[Command] | None:
@@ -36,6 +43,6 @@ def _waiting(state: State, command: Command) -> list[Command] | None:
 
 
 def _lists(line: Line) -> list[list[Command]]:
-    changing = line.changeover.commands if line.changeover is not None else line.waiting
-    loading = [one.commands for one in line.preparations]
-    return [changing, *loading, *(one.commands for one in line.to_prepare)]
+    changing = line.changeover.commands if line.changeover is not None else line.assignment.waiting
+    loading = [one.commands for one in line.preloads.preparations]
+    return [changing, *loading, *(one.commands for one in line.preloads.to_prepare)]

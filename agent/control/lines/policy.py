@@ -35,7 +35,7 @@ def choose(plant: Plant, line: Line, window: Window | None = None) -> Choice:
 
     An unknown product chooses nothing, so the serving model stays; without one, the default serves.
     """
-    window = line.window if window is None else window
+    window = line.schedule.window if window is None else window
     (reference, asker), *below = _askers(line, window)
     asked = _find(plant, line, window, reference)
     if asked is None or reference is None:
@@ -53,7 +53,7 @@ def choose(plant: Plant, line: Line, window: Window | None = None) -> Choice:
 
 def would_run(plant: Plant, line: Line, reference: ModelReference) -> ModelVersion | None:
     """Return the model that the line would run for `reference`; None where the catalog has none."""
-    asked = _find(plant, line, line.window, reference)
+    asked = _find(plant, line, line.schedule.window, reference)
     return _capped(plant, line, reference, asked)[0] if asked is not None else None
 
 
@@ -63,11 +63,12 @@ def ready_models(plant: Plant, line: Line) -> tuple[ModelReference, ...]:
     A reference that names a variant allows only that one, or the one that a cap leaves. A variant left by a cap stays
     right after the cap is lifted, until the named one serves or fails. A rollback frees the version, never the variant.
     """
-    own = line.rules.products.get(line.product) if line.product is not None else None
+    own = line.own
     asked = plant.find(own, line.rules.variant) if own is not None else None
     if own is None or asked is None:
         return ()
-    is_rolled_back = line.rollback is not None and line.rollback.name == own.name
+    rollback = line.selection.rollback
+    is_rolled_back = rollback is not None and rollback.reference.name == own.name
     version = None if is_rolled_back else own.version
     if own.variant is None:
         return (ModelReference(own.name, None, version),)
@@ -76,35 +77,20 @@ def ready_models(plant: Plant, line: Line) -> tuple[ModelReference, ...]:
     return tuple(ModelReference(own.name, variant, version) for variant in variants)
 
 
-def note_cap(plant: Plant, line: Line) -> None:
-    """Record the variant that serves only because of a cap."""
-    own = line.rules.products.get(line.product) if line.product is not None else None
-    active = ModelReference.parse(line.active) if line.active else None
-    is_own = own is not None and active is not None and active.name == own.name
-    if own is None or own.variant is None or active is None or not is_own or active.variant is None:
-        line.left_by_cap = None
-        return
-    capped = would_run(plant, line, own)
-    if active.variant != own.variant and capped is not None and capped.variant == active.variant:
-        line.left_by_cap = (own, active.variant)
-    elif line.left_by_cap != (own, active.variant):
-        line.left_by_cap = None
-
-
 def _left_by_cap(plant: Plant, line: Line, own: ModelReference, capped: str) -> list[str]:
     """Return the variant that an earlier cap left, while the line returns to the product's own."""
-    if line.left_by_cap is None or line.left_by_cap[0] != own:
+    left = line.serving.left_by_cap
+    if left is None or left[0] != own:
         return []
     wanted = choose(plant, line).wanted
     is_returning = wanted is not None and wanted.name == own.name and wanted.variant in {own.variant, capped}
-    return [line.left_by_cap[1]] if is_returning else []
+    return [left[1]] if is_returning else []
 
 
 def missing(plant: Plant, line: Line) -> ModelReference | None:
     """Return the reference of the product or choice that the catalog lacks; None without one."""
-    product = line.rules.products.get(line.product) if line.product is not None else None
-    chosen, _ = next(_askers(line, line.window))
-    named = [one for one in (product, chosen) if one is not None]
+    chosen, _ = next(_askers(line, line.schedule.window))
+    named = [one for one in (line.own, chosen) if one is not None]
     return next((one for one in named if plant.find(one, line.rules.variant) is None), None)
 
 
@@ -119,12 +105,12 @@ def serves(active: str | None, allowed: tuple[ModelReference, ...]) -> bool:
 
 def _askers(line: Line, window: Window) -> Iterator[tuple[ModelReference | None, Cause]]:
     """Yield each rule's reference and cause, the deciding rule first; never empty."""
-    if line.rollback is not None:
-        yield line.rollback, line.rollback_cause or Cause("rollback")
-    if line.operator is not None:
-        yield line.operator, line.operator_cause or Cause("operator")
-    if line.product is not None and (line.product_known or line.target is not None):
-        yield line.rules.products.get(line.product), line.product_cause or Cause("product", value=line.product)
+    selection = line.selection
+    for override in (selection.rollback, selection.operator):
+        if override is not None:
+            yield override.reference, override.cause
+    if selection.product is not None and (line.own is not None or line.assignment.target is not None):
+        yield line.own, selection.product_cause or Cause("product", value=selection.product)
     if window.model_rule is not None:
         yield window.model, Cause("schedule", value=in_words(window.model_rule))
     yield line.rules.default, Cause("default")
@@ -156,7 +142,7 @@ def _capped(
     plant: Plant, line: Line, reference: ModelReference, asked: ModelVersion
 ) -> tuple[ModelVersion, Cap | None, bool]:
     """Return the largest allowed variant with its cap; else the smallest, and True for degraded."""
-    cap = min(line.caps, key=lambda one: plant.rank(asked.name, one.max_variant), default=None)
+    cap = min(line.limits.caps, key=lambda one: plant.rank(asked.name, one.max_variant), default=None)
     if cap is None or asked.rank <= (limit := plant.rank(asked.name, cap.max_variant)):
         return asked, None, False
     variants = [ModelReference(asked.name, variant, reference.version) for variant in plant.variants(asked.name)]

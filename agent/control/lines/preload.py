@@ -5,8 +5,8 @@ from typing import Final
 
 from agent.control.actions import Action, PrepareModel
 from agent.control.decoding.values import Value
-from agent.control.lines.changeover import answer
-from agent.control.lines.command_replay import WAITING_COMMANDS
+from agent.control.lines.changeover import answer, answer_all
+from agent.control.lines.command_replay import join
 from agent.control.lines.policy import would_run
 from agent.control.state import Command, Line, Now, Preparation, State, Waiting
 from agent.messages.children import Prepared, PrepareFailed
@@ -42,14 +42,14 @@ def prepare(state: State, line: Line, value: Value, command: Command, now: Now) 
 
 def look_ahead(state: State, line: Line, now: Now, at_unix_s: float) -> list[Action]:
     """Preload the model of the schedule's next change, once for each change."""
-    ahead = line.next
+    ahead = line.schedule.next
     left_s = at_unix_s - now.unix_s
     if left_s > line.rules.prepare_s:
-        line.announced = None  # because the clock may have been set back after the announcement
+        line.preloads.announced = None  # because the clock may have been set back after the announcement
         return []
-    if ahead is None or ahead == line.announced or not state.worker_up:
+    if ahead is None or ahead == line.preloads.announced or not state.worker_up:
         return []
-    line.announced = ahead
+    line.preloads.announced = ahead
     reference = ModelReference.parse(ahead.model)
     model = state.plant.find(reference, line.rules.variant) if reference is not None else None
     return _announce(state, line, _Wish(ahead.model, model, left_s + _MARGIN_S), now) if model is not None else []
@@ -58,35 +58,34 @@ def look_ahead(state: State, line: Line, now: Now, at_unix_s: float) -> list[Act
 def ended(state: State, message: Prepared | PrepareFailed) -> list[Action]:
     """Answer the commands that wait for a preload; a failed one is retried when the model is needed."""
     line = state.lines[message.line]
-    done = next((one for one in line.preparations if one.number == message.number), None)
+    done = next((one for one in line.preloads.preparations if one.number == message.number), None)
     if done is None:
         return []
     if isinstance(message, Prepared):
         return _end(state, done, "done")
-    line.preparations.remove(done)
+    line.preloads.preparations.remove(done)
     return _end(state, done, "failed", message.reason, message.detail)
 
 
 def tick(state: State, line: Line, now: Now) -> list[Action]:
     """Release preloads whose hold is over, and fail those whose load timed out."""
     actions: list[Action] = []
-    late = [one for one in line.preparations if one.loading and now.monotonic_s >= one.deadline_s]
+    late = [one for one in line.preloads.preparations if one.loading and now.monotonic_s >= one.deadline_s]
     for one in late:
         timeout_s = line.rules.changeover_timeout_s
         actions += _end(state, one, "failed", "timeout", f"{one.model.reference} was not loaded within {timeout_s:g} s")
-    kept = [one for one in line.preparations if one not in late and (one.loading or now.monotonic_s < one.until_s)]
-    if len(kept) < len(line.preparations):
-        line.preparations = kept
+    held = [one for one in line.preloads.preparations if one.loading or now.monotonic_s < one.until_s]
+    line.preloads.preparations = [one for one in held if one not in late]
     return actions
 
 
 def worker_lost(state: State, line: Line, _now: Now) -> list[Action]:
     """Give up a preload whose load has killed a second worker."""
     actions: list[Action] = []
-    for one in list(line.preparations):
+    for one in list(line.preloads.preparations):
         one.workers_lost += one.loading
         if one.workers_lost > _WORKERS_A_PREPARATION_MAY_LOSE:
-            line.preparations.remove(one)
+            line.preloads.preparations.remove(one)
             detail = f"the worker died twice while {one.model.reference} was loading"
             actions += _end(state, one, "failed", "worker_lost", detail)
     return actions
@@ -94,9 +93,9 @@ def worker_lost(state: State, line: Line, _now: Now) -> list[Action]:
 
 def worker_up(state: State, line: Line, now: Now) -> list[Action]:
     """Request all announced preloads from the new worker, also those from before a restart."""
-    waiting, line.to_prepare = line.to_prepare, []
+    waiting, line.preloads.to_prepare = line.preloads.to_prepare, []
     actions: list[Action] = []
-    for one in line.preparations:
+    for one in line.preloads.preparations:
         one.deadline_s = now.monotonic_s + line.rules.changeover_timeout_s
         actions.append(PrepareModel(line.id, one.number, one.model, max(one.until_s - now.monotonic_s, 1.0)))
         one.loading = True
@@ -111,25 +110,25 @@ def worker_up(state: State, line: Line, now: Now) -> list[Action]:
 def used(state: State, line: Line) -> list[Action]:
     """Answer the preload of a model that now serves, and drop its hold."""
     actions: list[Action] = []
-    for one in [one for one in line.preparations if one.model.reference == line.active]:
-        line.preparations.remove(one)
+    for one in [one for one in line.preloads.preparations if one.model.reference == line.serving.model]:
+        line.preloads.preparations.remove(one)
         actions += _end(state, one, "done")
     return actions
 
 
 def pending(line: Line) -> tuple[Waiting, ...]:
     """Return the commands to resume after a restart."""
-    loading = (Waiting(one.text, list(one.commands)) for one in line.preparations if one.commands)
-    return (*line.to_prepare, *loading)
+    loading = (Waiting(one.text, list(one.commands)) for one in line.preloads.preparations if one.commands)
+    return (*line.preloads.to_prepare, *loading)
 
 
 def _announce(state: State, line: Line, wish: _Wish, now: Now) -> list[Action]:
-    known = next((one for one in line.preparations if one.model == wish.model), None)
+    known = next((one for one in line.preloads.preparations if one.model == wish.model), None)
     if known is not None:
         return _again(state, line, known, wish, now)
     actions: list[Action] = []
-    if len(line.preparations) >= _AT_ONCE:
-        actions += _end(state, line.preparations.pop(0), "failed", "superseded", "newer announcements came")
+    if len(line.preloads.preparations) >= _AT_ONCE:
+        actions += _end(state, line.preloads.preparations.pop(0), "failed", "superseded", "newer announcements came")
     state.preparations += 1
     one = Preparation(
         text=wish.text,
@@ -139,7 +138,7 @@ def _announce(state: State, line: Line, wish: _Wish, now: Now) -> list[Action]:
         deadline_s=now.monotonic_s + line.rules.changeover_timeout_s,
         commands=list(wish.commands),
     )
-    line.preparations.append(one)
+    line.preloads.preparations.append(one)
     for command in wish.commands:
         actions += answer(state, command, "accepted")
     return actions + ([PrepareModel(line.id, one.number, one.model, wish.hold_s)] if state.worker_up else [])
@@ -151,11 +150,8 @@ def _again(state: State, line: Line, one: Preparation, wish: _Wish, now: Now) ->
     is_longer = until_s > one.until_s
     one.until_s = max(one.until_s, until_s)
     for command in wish.commands:
-        if one.loading and len(one.commands) < WAITING_COMMANDS:
-            one.commands.append(command)
-            actions += answer(state, command, "accepted")
-        else:
-            actions += answer(state, command, "done")
+        is_waiting = one.loading and join(one.commands, command)
+        actions += answer(state, command, "accepted" if is_waiting else "done")
     if is_longer and not one.loading and state.worker_up:
         actions.append(PrepareModel(line.id, one.number, one.model, wish.hold_s))
     return actions
@@ -166,4 +162,4 @@ def _end(
 ) -> list[Action]:
     one.loading = False
     commands, one.commands = one.commands, []
-    return [action for command in commands for action in answer(state, command, result, reason, detail)]
+    return answer_all(state, commands, result, reason, detail)

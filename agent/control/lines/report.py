@@ -5,9 +5,11 @@ from typing import Final
 import msgspec
 
 from agent.control.actions import Action, PublishEvent, PublishLive, PublishState
-from agent.control.lines.policy import missing, note_cap, ready_models, serves
-from agent.control.state import NOTHING, Line, Now, State
+from agent.control.lines.policy import missing, ready_models, serves
+from agent.control.lines.serving import note_cap
+from agent.control.state import NOTHING, Line, Now, Stage, State
 from agent.messages.payloads import Alert, LineState, Phase, StreamStatus
+from agent.messages.topics import OfLine, of_line, of_stream
 
 CAMERA_PATIENCE_S: Final = 10.0
 """Time for a camera to open after the start, before its absence raises an alert."""
@@ -18,13 +20,18 @@ def clear_ready(line: Line) -> list[Action]:
     return _say_ready(line, NOTHING)
 
 
+def clear_all(state: State) -> list[Action]:
+    """Publish `ready` 0 of every line."""
+    return [action for line in state.lines.values() for action in clear_ready(line)]
+
+
 def serves_product(state: State, line: Line) -> bool:
     """Return True where each model that may serve the line now is right for its product."""
     allowed = ready_models(state.plant, line)
-    if not allowed or line.blind:
+    if not allowed or line.serving.is_taken_off:
         return False
     # Unconfirmed models count, too, because the worker may switch to one at any moment.
-    possible = [line.active, *(model.reference for model in line.unconfirmed)]
+    possible = [line.serving.model, *(model.reference for model in line.assignment.unconfirmed)]
     return all(serves(model, allowed) for model in possible)
 
 
@@ -37,20 +44,21 @@ def publish_changes(state: State, line: Line, now: Now) -> list[Action]:
     """Publish a line's changes: `ready` first, then phase, model and state."""
     note_cap(state.plant, line)
     actions = _say_ready(line, _ready(state, line))
-    model, phase = line.active or "none", _phase(state, line)
-    facts = (line.product, model, phase, line.target, line.target_cause)
-    if line.facts != facts:
-        line.facts, line.phase, line.since = facts, phase, now.text()
+    product, target, cause = line.selection.product, line.assignment.target, line.assignment.cause
+    model, phase, published = line.serving.model or "none", _phase(state, line), line.published
+    basis = (product, model, phase, target, cause)
+    if published.basis != basis:
+        published.basis, published.phase, published.since = basis, phase, now.text()
     report = LineState(
         line=line.id,
-        product=line.product,
-        model=line.active,
+        product=product,
+        model=line.serving.model,
         phase=phase,
-        wanted=line.target.reference if line.target else None,
-        cause=line.target_cause,
-        since=line.since,
+        wanted=target.reference if target else None,
+        cause=cause,
+        since=published.since,
         boot=state.plant.boot,
-        next=line.next if line.next is not None else msgspec.UNSET,
+        next=line.schedule.next if line.schedule.next is not None else msgspec.UNSET,
     )
     actions += _say(line, "phase", phase.encode())
     actions += _say(line, "model/state", model.encode())
@@ -59,7 +67,7 @@ def publish_changes(state: State, line: Line, now: Now) -> list[Action]:
 
 def heartbeat(state: State) -> list[Action]:
     """Publish `live` for every line that makes progress."""
-    return [PublishLive(line.id, line.ready) for line in state.lines.values() if moves(state, line)]
+    return [PublishLive(line.id, line.published.ready) for line in state.lines.values() if moves(state, line)]
 
 
 def moves(state: State, line: Line) -> bool:
@@ -73,7 +81,7 @@ def moves(state: State, line: Line) -> bool:
 def stream_status(state: State, stream: str, status: StreamStatus, detail: str) -> list[Action]:
     """Record and publish a stream's status and its alert; an ended file raises none."""
     state.streams[stream] = status
-    actions: list[Action] = [PublishState(f"stream/{stream}/status", status.encode())]
+    actions: list[Action] = [PublishState(of_stream(stream, "status"), status.encode())]
     is_bad = status in {"stalled", "offline"}
     why = f"{status}: {detail}" if detail else status
     change = Alert("camera", is_bad, stream=stream, detail=why if is_bad else None)
@@ -110,16 +118,6 @@ def warn_of_unsafe(state: State) -> list[Action]:
     return alert(state, Alert("unsafe_model", on=bool(unsafe), detail=detail))
 
 
-def miss_choice(state: State, line: Line, _now: Now) -> list[Action]:
-    """Update the alert for a line whose last choice was lost, until it has a product again."""
-    if line.choice_lost and (line.product is not None or line.operator is not None):
-        line.choice_lost, state.unsaved = False, True
-    detail = "its last choice could not be written before a restart; send its product again"
-    return alert(
-        state, Alert("choice_lost", line.choice_lost, line=line.id, detail=detail if line.choice_lost else None)
-    )
-
-
 def alert(state: State, change: Alert) -> list[Action]:
     """Turn an alert on or off; publish one message for each change, and the list of active alerts."""
     key = (change.code, change.line, change.stream)
@@ -150,27 +148,27 @@ def say_alerts(state: State) -> Action:
 def _ready(state: State, line: Line) -> str:
     if state.stopping or state.identity.suspected_until_s is not None or not moves(state, line):
         return NOTHING
-    return line.product if line.product is not None and serves_product(state, line) else NOTHING
+    product = line.selection.product
+    return product if product is not None and serves_product(state, line) else NOTHING
 
 
-def _phase(state: State, line: Line) -> Phase:  # noqa: PLR0911 - one phase a line
+def _phase(state: State, line: Line) -> Phase:
     if state.stopping:
         return "idle"
     if _is_at_fault(state, line):
         return "fault"
-    if line.changeover is not None and line.changeover.preparing:
-        return "preparing"
-    if line.changeover is not None and line.product is not None:
-        return "switching"
-    if line.fault or line.degraded or not moves(state, line):
+    pending = line.changeover
+    if pending is not None and (pending.stage is Stage.PREPARING or line.selection.product is not None):
+        return "preparing" if pending.stage is Stage.PREPARING else "switching"
+    if line.is_faulty or line.assignment.degraded or not moves(state, line):
         return "degraded"
-    if any(one.loading for one in line.preparations):
+    if any(one.loading for one in line.preloads.preparations):
         return "preparing"
-    return "idle" if line.ready == NOTHING else "ready"
+    return "idle" if line.published.ready == NOTHING else "ready"
 
 
 def _is_at_fault(state: State, line: Line) -> bool:
-    if line.fault == "unknown_product" or (line.fault and line.ready == NOTHING):
+    if line.is_faulty and line.published.ready == NOTHING:
         return True
     return line.changeover is None and missing(state.plant, line) is not None
 
@@ -181,12 +179,12 @@ def _streams_online(state: State, line: Line) -> bool:
 
 def _say_ready(line: Line, value: str) -> list[Action]:
     actions = _say(line, "ready", value.encode())
-    line.ready = value
+    line.published.ready = value
     return [*actions, PublishLive(line.id, value)] if actions else []
 
 
-def _say(line: Line, topic: str, payload: bytes) -> list[Action]:
-    if line.published.get(topic) == payload:
+def _say(line: Line, topic: OfLine, payload: bytes) -> list[Action]:
+    if line.published.payloads.get(topic) == payload:
         return []
-    line.published[topic] = payload
-    return [PublishState(f"line/{line.id}/{topic}", payload)]
+    line.published.payloads[topic] = payload
+    return [PublishState(of_line(line.id, topic), payload)]

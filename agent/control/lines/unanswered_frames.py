@@ -50,8 +50,8 @@ def _look(state: State, line: Line, stream: str, seen: Seen, now: Now) -> list[A
     if not _is_owed(state, line, stream):
         one.served_by, one.owed_since_s = None, None
         return []
-    if one.served_by != line.active:
-        one.served_by, one.served_since_s, one.owed_since_s = line.active, now.monotonic_s, None
+    if one.served_by != line.serving.model:
+        one.served_by, one.served_since_s, one.owed_since_s = line.serving.model, now.monotonic_s, None
     one.owed_since_s = _owed_since_s(one, seen, now)
     if one.unanswered_since_s is not None:
         if _is_over(one, seen, now):
@@ -72,7 +72,8 @@ def _look(state: State, line: Line, stream: str, seen: Seen, now: Now) -> list[A
 
 def _is_owed(state: State, line: Line, stream: str) -> bool:
     """Return True where a model serves the stream; a blind line owes no answers."""
-    return state.worker_up and line.active is not None and not line.blind and state.streams[stream] == "online"
+    is_served = line.serving.model is not None and not line.serving.is_taken_off
+    return state.worker_up and is_served and state.streams[stream] == "online"
 
 
 def _owed_since_s(one: Answering, seen: Seen, now: Now) -> float | None:

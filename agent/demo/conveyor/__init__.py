@@ -1,4 +1,4 @@
-"""The demo plant's line 1: a rendered conveyor, the truth about its parts, and a live camera above it."""
+"""Rendered conveyor of line 1: parts, their ground truth, and a network camera. Imports messages only."""
 
 from agent.demo.conveyor.products import PRODUCTS, Product
 from agent.demo.conveyor.scene import Conveyor, Part

@@ -1,4 +1,4 @@
-"""The place: a textured belt between rails, the lamps above it, and the sensor's noise."""
+"""Scene around the parts: a textured belt between rails, lamps, and sensor noise."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _LAMP_PERIOD_S = 5.0
 
 
 class Belt:
-    """Everything in a picture but the parts; painted once, then only moved, lit and made noisy.
+    """Everything in a picture except the parts: painted once, then moved, lit and made noisy.
 
-    All randomness comes from `seed`. Reading is safe from several threads.
+    All randomness comes from `seed`. Several threads may read at once.
     """
 
     def __init__(self, seed: int, width: int, height: int, smear_px: int) -> None:
@@ -37,18 +37,18 @@ class Belt:
         self._noise = _noise(rng, width + _NOISE_MARGIN, height + _NOISE_MARGIN)
 
     def background(self, moved_px: float) -> Pixels:
-        """Return a fresh picture (uint8 HxWx3, BGR) of the belt after it moved that far to the right."""
+        """Return a new picture (uint8 HxWx3, BGR) of the belt, moved `moved` pixels to the right."""
         picture: Pixels = self._still.copy()
         start = round(-moved_px) % self._period
         picture[self._top : self._end] = self._strip[:, start : start + self._size[0]]
         return picture
 
     def front(self, picture: Pixels) -> None:
-        """Lay the near rail over the parts, in place."""
+        """Paint the near rail over the parts, in place."""
         picture[self._end :] = self._still[self._end :]
 
     def seen(self, picture: Pixels, t_s: float) -> Pixels:
-        """Return the picture as lit at that time and as the sensor sees it."""
+        """Return the picture with the lamps' light and the sensor's noise at that time."""
         lit = cv2.multiply(picture, self._light, scale=self._gain(t_s) / 160)
         tick = round(t_s * 1000)
         x, y = int(unit(self._seed, tick, 1) * _NOISE_MARGIN), int(unit(self._seed, tick, 2) * _NOISE_MARGIN)
@@ -57,7 +57,7 @@ class Belt:
         return np.asarray(cv2.addWeighted(lit, 1.0, noise, 1.0, -128.0), np.uint8)
 
     def _gain(self, t_s: float) -> float:
-        """Return the lamps' strength: a slow drift, mains flicker, and one lamp that now and then goes dim."""
+        """Return the lamps' strength: slow drift, mains flicker, and one lamp that dims now and then."""
         phase = between(0, 2 * np.pi, self._seed, 3)
         drift = 0.07 * np.sin(2 * np.pi * t_s / 11 + phase) + 0.012 * np.sin(2 * np.pi * 99.3 * t_s)
         base = between(0.86, 1.12, self._seed, 4)
@@ -92,7 +92,7 @@ def _machines(wall: Pixels, rng: np.random.Generator) -> None:
 
 
 def _belt_tile(rng: np.random.Generator, wide: int, high: int, smear_px: int) -> Pixels:
-    """Return one period of the belt (uint8 HxWx3): fabric, ribs, scuffs and a splice; it repeats without a seam."""
+    """Return one seamless period of the belt (uint8 HxWx3): fabric, ribs, scuffs and a splice."""
     tint = rng.uniform(58, 104) * rng.uniform(0.94, 1.06, 3)
     grain = cv2.GaussianBlur(rng.normal(0, 22, (high, wide)).astype(np.float32), (0, 0), 1.1)
     patches = rng.normal(0, 7, (6, 6)).astype(np.float32)
@@ -113,7 +113,7 @@ def _belt_tile(rng: np.random.Generator, wide: int, high: int, smear_px: int) ->
 
 
 def _light_field(rng: np.random.Generator, width: int, height: int) -> Pixels:
-    """Return how the lamps fall on the picture (uint8 HxWx3, 160 is plain): a slope, a tint, a vignette."""
+    """Return the lamps' light over the picture (uint8 HxWx3, 160 is neutral): slope, tint and vignette."""
     ys, xs = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
     slope = rng.uniform(-0.16, 0.16) * xs + rng.uniform(-0.1, 0.1) * ys
     pool = 0.12 * np.exp(-((xs - rng.uniform(-0.7, 0.7)) ** 2 + (ys - rng.uniform(-0.4, 0.5)) ** 2) / 0.35)

@@ -1,4 +1,4 @@
-"""The half-litre bottle: a cap in place, or an open neck."""
+"""Half-litre bottle with a cap, or with an open neck."""
 
 from __future__ import annotations
 

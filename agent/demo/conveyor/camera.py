@@ -1,4 +1,4 @@
-"""A network camera above the demo's conveyor: MJPEG over HTTP on loopback, rendered as it is watched."""
+"""Network camera above the demo's conveyor: MJPEG over HTTP on loopback."""
 
 from __future__ import annotations
 
@@ -28,12 +28,10 @@ _SEND_DEADLINE_S: Final = 2.0
 
 
 class ConveyorCamera:
-    """Serves the demo line at `url` to any number of viewers.
+    """Serves the rendered conveyor at `url` to any number of viewers.
 
-    One thread renders at `fps`, for all viewers; it keeps the newest picture only, and a viewer that is slower skips
-    some (`skipped` counts the pictures that a viewer never got, over all viewers). `start` opens the port and renders
-    every product's parts; `stop` ends all threads. `set_product` may be called from any thread: the next picture shows
-    it. Each must be called from one thread.
+    One thread renders at `fps` for all viewers and keeps only the newest picture; a slow viewer skips some. `start` and
+    `stop` belong to one thread; any thread may call `set_product`.
     """
 
     def __init__(  # noqa: PLR0913 - each is a property of the camera, and all but one are by name
@@ -51,35 +49,35 @@ class ConveyorCamera:
         self._conveyors: dict[str | None, Conveyor] = {}
         self._server: _Server | None = None
         self._threads: list[threading.Thread] = []
-        self._newest = _Newest()
+        self._newest = _NewestPicture()
 
     @property
     def url(self) -> str:
-        """The address to watch, e.g. `http://127.0.0.1:40123/line.mjpg`; known once started."""
+        """Address such as `http://127.0.0.1:40123/line.mjpg`, valid once started."""
         if self._server is None:
             raise RuntimeError("the camera is not started: call start() first")
         return f"http://127.0.0.1:{self._server.server_port}/line.mjpg"
 
     @property
     def product(self) -> str | None:
-        """The product on the belt; None while it runs empty."""
+        """Product on the belt; None while the belt is empty."""
         return self._product
 
     @property
     def skipped(self) -> int:
-        """Pictures that some viewer was too slow for."""
+        """Number of pictures that viewers were too slow for, summed over all viewers."""
         return self._newest.skipped
 
     def set_product(self, product: str | None) -> None:
-        """Put another product on the belt, or none. Raises KeyError for one that the demo line does not make."""
+        """Change the product on the belt, from the next picture on. Raises KeyError for an unknown one."""
         if product is not None and product not in PRODUCTS:
             raise KeyError(f"the demo line does not make {product!r}: it makes {', '.join(PRODUCTS)}")
         self._product = product
 
     def start(self) -> None:
-        """Open the port and start rendering. Raises OSError when the port is taken."""
+        """Paint all parts, open the port and start rendering. Raises OSError where the port is taken."""
         self._conveyors = {code: Conveyor(code, self._seed, *self._size) for code in (None, *PRODUCTS)}
-        self._newest = _Newest()
+        self._newest = _NewestPicture()
         self._server = _Server(self._port, self._newest)
         render = threading.Thread(target=self._render, name="conveyor-render")
         serve = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, name="conveyor-http")
@@ -88,14 +86,14 @@ class ConveyorCamera:
             thread.start()
 
     def stop(self) -> None:
-        """Close the port and end every thread; does nothing when not started."""
+        """Close the port and end every thread; idempotent."""
         if self._server is None:
             return
         self._newest.close()
         self._server.shutdown()
         for thread in self._threads:
             thread.join(_STOP_DEADLINE_S)
-        # Joins the threads of the viewers, which the closing of the newest picture has sent home.
+        # Joins the viewers' threads, which ended because the newest picture is closed.
         self._server.server_close()
         self._server = None
 
@@ -116,13 +114,13 @@ class ConveyorCamera:
         while not self._newest.closed:
             picture, _ = self._conveyors[self._product].render(number / self._fps)
             self._newest.put(_jpeg(picture))
-            # Late frames are left out, so that the belt keeps its speed on a busy machine.
+            # Skips late frames, because the belt must keep its speed on a busy machine.
             number = max(number + 1, int((time.monotonic() - began) * self._fps))
             self._newest.wait_closed(began + number / self._fps - time.monotonic())
 
 
-class _Newest:
-    """The newest picture, with its number from 1; waiting for a newer one; the end."""
+class _NewestPicture:
+    """Newest picture with its number, counted from 1, for viewers that wait; thread-safe."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -152,7 +150,7 @@ class _Newest:
             self._changed.notify_all()
 
     def after(self, number: int) -> tuple[int, bytes] | None:
-        """Wait for a picture newer than that number (0: any); None at the end."""
+        """Wait for a picture with a greater number; None once closed."""
         with self._changed:
             self._changed.wait_for(lambda: self.closed or self._number > number)
             if self.closed:
@@ -163,17 +161,17 @@ class _Newest:
 
 
 class _Server(ThreadingHTTPServer):
-    # Closing the server joins its viewers' threads.
+    # Not daemons, because closing the server must join its viewers' threads.
     daemon_threads = False
     block_on_close = True
 
-    def __init__(self, port: int, newest: _Newest) -> None:
+    def __init__(self, port: int, newest: _NewestPicture) -> None:
         super().__init__(("127.0.0.1", port), _Viewer)
         self.newest = newest
 
 
 class _Viewer(BaseHTTPRequestHandler):
-    # A viewer that takes nothing for so long is gone; without it, stop could wait for it.
+    # Limited, because `stop` waits for each viewer.
     timeout = _SEND_DEADLINE_S
     server: _Server
 
@@ -188,14 +186,14 @@ class _Viewer(BaseHTTPRequestHandler):
                 number, picture = newer
                 self._part(picture)
         except (OSError, TimeoutError) as error:
-            _log.debug("viewer %s left: %s", self.client_address, error)
+            _log.debug("event=viewer_left viewer=%s detail=%r", self.client_address, str(error))
 
     def _part(self, picture: bytes) -> None:
         head = f"--{_BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(picture)}\r\n\r\n"
         self.wfile.write(head.encode() + picture + b"\r\n")
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name that http.server gives
-        _log.debug("%s " + format, self.client_address, *args)
+        _log.debug("event=http viewer=%s detail=%r", self.client_address, format % args)
 
 
 def _jpeg(picture: Pixels) -> bytes:

@@ -1,4 +1,4 @@
-"""The 330 ml can: a lid with its pull ring, or with a bare rivet."""
+"""330 ml can whose lid has a pull ring, or a bare rivet."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Repeatable chance: numbers that depend on their keys alone, so that a frame is a pure function of its time."""
+"""Hash-based random numbers, which make a frame a pure function of its time."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ _MASK = (1 << 64) - 1
 
 
 def unit(*keys: int) -> float:
-    """Return a number in [0, 1) that is the same for the same keys, in any order of calls (splitmix64)."""
+    """Return a number in [0, 1) that depends on the keys alone (splitmix64)."""
     state = 0
     for key in keys:
         state = _mixed((state ^ (key & _MASK)) + 0x9E3779B97F4A7C15)

@@ -23,7 +23,7 @@ _SPAN_S: Final = 60.0
 
 
 def frames(product: str, count: int, first_seed: int) -> Iterator[tuple[Pixels, list[Part]]]:
-    """Yield `count` frames with their truth, from `first_seed` on, a few far-apart moments of each seed."""
+    """Yield `count` rendered frames with ground truth: a few moments of each seed, from `first_seed` on."""
     for number in range(count):
         seed, moment = first_seed + number // FRAMES_A_SEED, number % FRAMES_A_SEED
         if moment == 0:
@@ -33,7 +33,7 @@ def frames(product: str, count: int, first_seed: int) -> Iterator[tuple[Pixels, 
 
 
 def write(folder: Path, split: str, product: str, count: int, first_seed: int) -> None:
-    """Write frames of a product below `folder`: images/SPLIT/*.jpg and labels/SPLIT/*.txt."""
+    """Write a product's frames below `folder`: images/SPLIT/*.jpg and labels/SPLIT/*.txt."""
     images, labels = folder / "images" / split, folder / "labels" / split
     images.mkdir(parents=True, exist_ok=True)
     labels.mkdir(parents=True, exist_ok=True)
@@ -45,7 +45,7 @@ def write(folder: Path, split: str, product: str, count: int, first_seed: int) -
 
 
 def describe(file: Path, folders: list[Path], names: tuple[str, ...]) -> Path:
-    """Write a data.yaml over the `train` and `val` splits of the folders (JSON, which is YAML); return it."""
+    """Write a data.yaml (as JSON, a subset of YAML) for the `train` and `val` splits; return its path."""
     splits = {split: [str(folder / "images" / split) for folder in folders] for split in ("train", "val")}
     file.write_text(json.dumps({**splits, "names": dict(enumerate(names))}))
     return file

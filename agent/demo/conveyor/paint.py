@@ -1,4 +1,4 @@
-"""Drawing tools for parts: turned bodies seen from above the belt, shadows, and the sprites they end up as."""
+"""Drawing tools for parts: surfaces of revolution, light, shadows and sprites."""
 
 from __future__ import annotations
 
@@ -27,48 +27,46 @@ WHOLE = 256
 
 @dataclass(frozen=True)
 class Sprite:
-    """A part ready to be laid on a frame.
-
-    `light` is uint16 HxWx3: BGR times alpha (0 to 65280). `keep` is uint16 HxWx3: 256 minus alpha, the share of the
-    background that stays, for each colour. `anchor` is the pixel (x, y) that stands on the belt, `box` (x1, y1, x2, y2)
-    what is inspected; both in pixels of the sprite.
-    """
+    """A painted part, ready to blend into a frame."""
 
     light: NDArray[np.uint16]
+    """BGR times alpha (uint16 HxWx3, 0 to 65280)."""
     keep: NDArray[np.uint16]
+    """256 minus alpha, the share of the background that stays (uint16 HxWx3)."""
     anchor: tuple[float, float]
+    """Pixel (x, y) of the sprite that stands on the belt."""
     box: Box
+    """x1, y1, x2, y2 of the inspected feature, in pixels of the sprite."""
 
 
 @dataclass(frozen=True)
 class Canvas:
-    """What a part is painted on: float32 BGR 0 to 255 (HxWx3) and alpha 0 to 1 (HxW), both oversampled."""
+    """Oversampled image of a part: BGR 0 to 255 (float32 HxWx3) and alpha 0 to 1 (float32 HxW)."""
 
     colour: Field
     alpha: Field
 
     @classmethod
     def blank(cls, width: int, height: int) -> Canvas:
-        """Return a clear canvas for a part of that many pixels."""
+        """Return a transparent canvas for a part of that size in pixels."""
         shape = (height * OVERSAMPLE, width * OVERSAMPLE)
         return cls(np.zeros((*shape, 3), np.float32), np.zeros(shape, np.float32))
 
 
 @dataclass(frozen=True)
 class Turned:
-    """The surface of a turned body, a value a pixel (float32 HxW).
-
-    `height` is the height above the belt, `across` runs from -1 at the left to 1 at the right edge, `mask` is 1 where
-    the body is.
-    """
+    """Surface of revolution, with one value a pixel (float32 HxW)."""
 
     height: Field
+    """Height above the belt."""
     across: Field
+    """-1 at the left edge to 1 at the right."""
     mask: Field
+    """1 where the surface is visible."""
 
 
 def turn(shape: tuple[int, int], foot: tuple[float, float], profile: Sequence[tuple[float, float]]) -> Turned:
-    """Turn a profile of (height, radius), from the foot up, about the upright axis through `foot` (all oversampled)."""
+    """Turn a profile of (height, radius), foot first, about the vertical axis through `foot`; oversampled pixels."""
     heights = np.arange(profile[0][0], profile[-1][0] + 0.5, 1.0, dtype=np.float32)
     radii = np.interp(heights, [z for z, _ in profile], [r for _, r in profile]).astype(np.float32)
     level = np.full(shape, -1.0, np.float32)
@@ -83,7 +81,7 @@ def turn(shape: tuple[int, int], foot: tuple[float, float], profile: Sequence[tu
 
 
 def lit(albedo: Field, across: Field, gloss: float) -> Field:
-    """Return `albedo` (HxWx3) under a lamp from the front left, with two streaks of `gloss` (0 to 1)."""
+    """Return `albedo` (HxWx3) under a lamp at the front left, with two highlights of strength `gloss` (0 to 1)."""
     facing = np.sqrt(np.maximum(0, 1 - across**2))
     diffuse = 0.45 + 0.62 * np.clip(0.86 * facing - 0.5 * across, 0, 1)
     streaks = np.exp(-(((across + 0.45) / 0.1) ** 2)) + 0.5 * np.exp(-(((across - 0.62) / 0.06) ** 2))
@@ -91,21 +89,21 @@ def lit(albedo: Field, across: Field, gloss: float) -> Field:
 
 
 def lay(canvas: Canvas, colour: Field | Colour, mask: Field) -> None:
-    """Lay a colour over the canvas where `mask` (0 to 1) says so."""
+    """Paint a colour over the canvas, weighted by `mask` (0 to 1)."""
     share = mask[..., None]
     canvas.colour[:] = canvas.colour * (1 - share) + np.asarray(colour, np.float32) * share
     canvas.alpha[:] = np.maximum(canvas.alpha, mask)
 
 
 def filled(shape: tuple[int, int], points: Any, *, soft: float = 0.0) -> Field:  # noqa: ANN401 - any nested sequence of points
-    """Return a mask (float32 HxW, 0 to 1) of a polygon, its edge softened by `soft` pixels."""
+    """Return a polygon's mask (float32 HxW, 0 to 1) with edges softened by `soft` pixels."""
     mask = np.zeros(shape, np.float32)
     cv2.fillPoly(mask, [np.asarray(points, np.float32).round().astype(np.int32)], (1.0,))
     return blurred(mask, soft)
 
 
 def oval(shape: tuple[int, int], centre: tuple[float, float], axes: tuple[float, float], *, soft: float = 0.0) -> Field:
-    """Return a mask (float32 HxW, 0 to 1) of an upright ellipse."""
+    """Return an upright ellipse's mask (float32 HxW, 0 to 1)."""
     mask = np.zeros(shape, np.float32)
     whole = (round(centre[0]), round(centre[1])), (max(1, round(axes[0])), max(1, round(axes[1])))
     cv2.ellipse(mask, *whole, 0, 0, 360, (1.0,), -1)
@@ -118,7 +116,7 @@ def blurred(mask: Field, sigma: float) -> Field:
 
 
 def write(image: Field, text: str, origin: tuple[int, int], size: float, colour: Colour) -> None:
-    """Write on a float32 HxWx3 image, in place."""
+    """Write text on a float32 HxWx3 image, in place."""
     ink = np.zeros(image.shape[:2], np.uint8)
     cv2.putText(ink, text, origin, cv2.FONT_HERSHEY_DUPLEX, size, (255,), max(2, round(size * 2.4)), cv2.LINE_AA)
     share = ink[..., None].astype(np.float32) / 255
@@ -126,7 +124,7 @@ def write(image: Field, text: str, origin: tuple[int, int], size: float, colour:
 
 
 def finish(canvas: Canvas, shadow: Field, scale: float, smear_px: int) -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
-    """Return `light` and `keep` of a sprite: shadow below, halved, scaled, smeared along the belt by its motion."""
+    """Return `light` and `keep` of a sprite: canvas over shadow, scaled down, blurred along the belt by motion."""
     alpha = canvas.alpha + (1 - canvas.alpha) * shadow
     layers = np.dstack([canvas.colour * canvas.alpha[..., None], alpha])
     size = (
@@ -141,7 +139,7 @@ def finish(canvas: Canvas, shadow: Field, scale: float, smear_px: int) -> tuple[
 
 
 def cropped(sprite: Sprite) -> Sprite:
-    """Return the sprite without its clear margins: what is not there need not be blended."""
+    """Return the sprite without transparent margins, because blending them costs time."""
     touched = (sprite.keep[..., 0] != WHOLE) | (sprite.light != 0).any(axis=2)
     rows, columns = np.flatnonzero(touched.any(axis=1)), np.flatnonzero(touched.any(axis=0))
     top, left = int(rows[0]), int(columns[0])

@@ -1,4 +1,4 @@
-"""What the demo line makes: a PLC's product codes, the model that inspects each, and how its parts are painted."""
+"""Products of the demo line: PLC codes, their models, and the painters of their parts."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ _SPRITES_A_CLASS: Final = 5
 
 
 class Painter(Protocol):
-    """Paints one part, its chance taken from `rng`: canvas, shadow, anchor, box of what is inspected."""
+    """Function that paints one part with randomness from `rng`."""
 
     def __call__(self, rng: np.random.Generator, *, good: bool) -> tuple[Canvas, Field, tuple[float, float], Box]:
-        """Paint one part that is good, or visibly defective."""
+        """Paint a good or defective part; return canvas, shadow, anchor and the inspected feature's box."""
 
 
 @dataclass(frozen=True)
 class Product:
-    """A product of the demo line.
-
-    `classes` are the model's class names, good first. `pitch_px` is the distance between parts; `lanes` are the heights
-    (y of the anchor) at which they travel. Both in pixels of a picture 480 high.
-    """
+    """A product of the demo line."""
 
     code: str
+    """The PLC's code."""
     model: str
     classes: tuple[str, str]
+    """The model's class names, good first."""
     paint: Painter
     pitch_px: float
+    """Distance between parts, in pixels of a picture 480 high."""
     lanes: tuple[float, ...]
+    """y of each lane's anchors, in pixels of a picture 480 high."""
 
 
 PRODUCTS: Final[dict[str, Product]] = {
@@ -51,7 +51,7 @@ PRODUCTS: Final[dict[str, Product]] = {
 
 @lru_cache(maxsize=8)
 def sprites(code: str, seed: int, scale: float, smear_px: int) -> tuple[tuple[Sprite, ...], tuple[Sprite, ...]]:
-    """Paint a product's parts, good and defective ones; the same arguments give the same pixels."""
+    """Paint good and defective parts of a product; equal arguments give equal pixels."""
     rng = np.random.default_rng([seed, sum(code.encode())])
     product = PRODUCTS[code]
     good = tuple(_sprite(product, rng, scale, smear_px, good=True) for _ in range(_SPRITES_A_CLASS))

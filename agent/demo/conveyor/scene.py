@@ -1,4 +1,4 @@
-"""A camera's view of the demo line: parts moving along a belt, and the truth about each of them."""
+"""Rendered view of the demo line: moving parts, with ground truth."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ _GAP_SHARE: Final = 0.08
 
 @dataclass(frozen=True)
 class Part:
-    """The truth about one part: `box` is x1, y1, x2, y2 of what is inspected, in pixels, cut at the picture's edge."""
+    """Ground truth of one visible part."""
 
     label: str
     class_id: int
     box: Box
+    """x1, y1, x2, y2 of the inspected feature in pixels, clipped to the picture."""
 
 
 class Conveyor:
-    """Renders one line at one product (None: the belt runs empty).
+    """Renders one line at one product; None: an empty belt.
 
-    A frame is a pure function of (product, seed, size, t): rendering again, in any order, on any thread, gives the same
-    pixels. Different seeds differ in parts, lamps, belt, speed and noise. Raises KeyError for a product that the demo
-    line does not make.
+    A frame is a pure function of (product, seed, size, t), on any thread. Seeds differ in parts, lamps, belt, speed and
+    noise. Raises KeyError for an unknown product.
     """
 
     def __init__(self, product: str | None, seed: int, width: int = 640, height: int = 480) -> None:
@@ -52,9 +52,9 @@ class Conveyor:
         self._sprites: tuple[tuple[Sprite, ...], tuple[Sprite, ...]] = (good, defective)
 
     def render(self, t_s: float) -> tuple[Pixels, list[Part]]:
-        """Return the picture (uint8 HxWx3, BGR) at that time, and its parts of which at least half is to be seen.
+        """Return the picture (uint8 HxWx3, BGR) at time `t_s`, and its parts that are at least half inside.
 
-        Visible means inside the picture: parts do not hide what is inspected on each other.
+        Parts never hide each other's inspected features.
         """
         moved = self._speed_px_s * t_s
         picture = self._belt.background(moved)
@@ -74,7 +74,7 @@ class Conveyor:
         return [part for part in found if part is not None]
 
     def _place(self, picture: Pixels, lane: int, slot: int, x: float) -> Part | None:
-        """Lay the part of that slot on the picture; None for a gap, or a part that is out of sight."""
+        """Paint the part of one slot; None for a gap, or for a part outside the picture."""
         assert self._recipe is not None
         keys = (self._seed, lane, slot)
         if unit(*keys, 1) < _GAP_SHARE:
@@ -106,7 +106,7 @@ def _blend(picture: Pixels, sprite: Sprite, left: int, top: int) -> None:
 
 
 def _inside(box: Box, picture: Pixels) -> Box | None:
-    """Return the box cut at the picture's edge; None when less than MIN_VISIBLE of its area is left."""
+    """Return the box clipped to the picture; None where less than MIN_VISIBLE of its area is left."""
     high, wide = picture.shape[:2]
     x1, y1, x2, y2 = box
     cut = (max(0.0, x1), max(0.0, y1), min(float(wide), x2), min(float(high), y2))

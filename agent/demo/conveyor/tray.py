@@ -1,4 +1,4 @@
-"""The tray of twelve: its film whole, or torn open."""
+"""Tray of twelve whose film is intact, or torn."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def _sticker(film: Field, rng: np.random.Generator) -> None:
 
 
 def _tear(rng: np.random.Generator) -> tuple[Field, Field]:
-    """Return the jagged hole and the film folded back from it (points of the top, float32 Nx2)."""
+    """Return outlines of a jagged hole and of the film folded back from it (float32 Nx2, pixels of the top)."""
     wide, high = _ACROSS * OVERSAMPLE, _DEEP * OVERSAMPLE
     middle = _point(rng.uniform(0.34, 0.66) * wide, rng.uniform(0.36, 0.64) * high)
     angles = np.linspace(0, 2 * np.pi, 15)[:-1] + rng.uniform(-0.12, 0.12, 14)

@@ -1,5 +1,7 @@
 """Free memory of a discrete NVIDIA GPU, from the driver's own library (NVML).
 
+Bound by ctypes rather than by nvidia-ml-py, because that is an extra, and the budget must be right without it.
+
 Written against NVIDIA's documentation and tested with a stand-in for the library, without a GPU.
 """
 

@@ -9,7 +9,7 @@ from agent.health.sensors.reading import Reading
 Rule = Literal["temperature", "memory"]
 _State = Literal["good", "between", "bad", "worst"]
 
-_RUNGS: Final = (("l", 4.0), ("m", 3.0), ("s", 2.0), ("n", 1.0))
+_LEVELS: Final = (("l", 4.0), ("m", 3.0), ("s", 2.0), ("n", 1.0))
 """Levels of a cap with the rank of their variants, the largest first."""
 STEP_S: Final = 20.0
 """A smaller variant needs this long to lower a temperature before the next step."""
@@ -44,71 +44,71 @@ class Stress:
     def __init__(self, hot_c: float | None = None) -> None:
         """Store the temperature that caps any zone; None: 5 °C below each zone's own limit."""
         self._hot_c: Final = hot_c
-        self._ladders: Final[dict[Rule, _CapLevels]] = {"temperature": _CapLevels(), "memory": _CapLevels()}
+        self._cap_levels: Final[dict[Rule, _CapLevels]] = {"temperature": _CapLevels(), "memory": _CapLevels()}
 
     def look(self, now_s: float, reading: Reading, memory: HostReading | None, largest_rank: float | None) -> list[Cap]:
         """Return changed caps. `largest_rank` is that of the largest serving variant; None: nothing serves."""
         found: list[tuple[Rule, tuple[_State, str] | None]] = [
-            ("temperature", _heat(reading, self._hot_c)),
-            ("memory", _want(memory) if memory is not None else None),
+            ("temperature", _temperature_state(reading, self._hot_c)),
+            ("memory", _memory_state(memory) if memory is not None else None),
         ]
         return [
-            Cap(rule, self._ladders[rule].max_variant, state[1])
+            Cap(rule, self._cap_levels[rule].max_variant, state[1])
             for rule, state in found
-            if state is not None and self._ladders[rule].look(now_s, state[0], largest_rank)
+            if state is not None and self._cap_levels[rule].look(now_s, state[0], largest_rank)
         ]
 
     def caps(self) -> dict[Rule, str]:
         """Return the caps in force, by rule."""
-        variants = {rule: ladder.max_variant for rule, ladder in self._ladders.items()}
+        variants = {rule: levels.max_variant for rule, levels in self._cap_levels.items()}
         return {rule: variant for rule, variant in variants.items() if variant is not None}
 
 
 class _CapLevels:
-    """Present level of one rule's cap: an index into _RUNGS, None for no cap."""
+    """Present level of one rule's cap: an index into _LEVELS, None for no cap."""
 
     def __init__(self) -> None:
-        self._rung: int | None = None
+        self._level: int | None = None
         self._stepped_s = 0.0
         self._good_since_s: float | None = None
 
     @property
     def max_variant(self) -> str | None:
-        return _RUNGS[self._rung][0] if self._rung is not None else None
+        return _LEVELS[self._level][0] if self._level is not None else None
 
     def look(self, now_s: float, state: _State, largest_rank: float | None) -> bool:
         """Apply a state; return True where the cap changed."""
-        before = self._rung
+        before = self._level
         if state != "good":
             self._good_since_s = None
         if state == "worst":
-            self._go(len(_RUNGS) - 1, now_s)
-        elif state == "bad" and (self._rung is None or now_s - self._stepped_s >= STEP_S):
-            self._go(self._below(largest_rank), now_s)
-        elif state == "good" and self._rung is not None:
+            self._set_level(len(_LEVELS) - 1, now_s)
+        elif state == "bad" and (self._level is None or now_s - self._stepped_s >= STEP_S):
+            self._set_level(self._below(largest_rank), now_s)
+        elif state == "good" and self._level is not None:
             self._calm(now_s)
-        return self._rung != before
+        return self._level != before
 
     def _calm(self, now_s: float) -> None:
-        assert self._rung is not None
+        assert self._level is not None
         if self._good_since_s is None:
             self._good_since_s = now_s
         elif now_s - self._good_since_s >= CALM_S:
             self._good_since_s = now_s
-            self._go(self._rung - 1 if self._rung else None, now_s)
+            self._set_level(self._level - 1 if self._level else None, now_s)
 
     def _below(self, largest_rank: float | None) -> int:
         """Return the next level that lowers a serving variant; else the last one."""
-        present = _RUNGS[self._rung][1] if self._rung is not None else float("inf")
+        present = _LEVELS[self._level][1] if self._level is not None else float("inf")
         above = min(present, largest_rank if largest_rank is not None else float("inf"))
-        return next((index for index, (_, rank) in enumerate(_RUNGS) if rank < above), len(_RUNGS) - 1)
+        return next((index for index, (_, rank) in enumerate(_LEVELS) if rank < above), len(_LEVELS) - 1)
 
-    def _go(self, rung: int | None, now_s: float) -> None:
-        if rung != self._rung:
-            self._rung, self._stepped_s = rung, now_s
+    def _set_level(self, level: int | None, now_s: float) -> None:
+        if level != self._level:
+            self._level, self._stepped_s = level, now_s
 
 
-def _heat(reading: Reading, hot_c: float | None) -> tuple[_State, str] | None:
+def _temperature_state(reading: Reading, hot_c: float | None) -> tuple[_State, str] | None:
     fixed_c = hot_c + _BAD_MARGIN_C if hot_c is not None else None
     limits = {name: fixed_c if fixed_c is not None else zone.limit_c for name, zone in reading.zones.items()}
     margins = {name: limit - reading.zones[name].celsius for name, limit in limits.items() if limit is not None}
@@ -116,13 +116,13 @@ def _heat(reading: Reading, hot_c: float | None) -> tuple[_State, str] | None:
         return None
     name = min(margins, key=lambda one: margins[one])
     value = f"{name} {reading.zones[name].celsius:.1f} C, limit {limits[name]:g} C"
-    return _judged(margins[name], 0.0, _BAD_MARGIN_C, _GOOD_MARGIN_C), value
+    return _state_of(margins[name], 0.0, _BAD_MARGIN_C, _GOOD_MARGIN_C), value
 
 
-def _want(memory: HostReading) -> tuple[_State, str]:
+def _memory_state(memory: HostReading) -> tuple[_State, str]:
     free = memory.free_bytes / memory.total_bytes
     stalled, halted = memory.stalled or 0.0, memory.halted or 0.0
-    state = _judged(free, _WORST_FREE, _BAD_FREE, _GOOD_FREE)
+    state = _state_of(free, _WORST_FREE, _BAD_FREE, _GOOD_FREE)
     if halted >= _WORST_HALTED:
         state = "worst"
     elif stalled >= _BAD_STALLED and state != "worst":
@@ -132,7 +132,7 @@ def _want(memory: HostReading) -> tuple[_State, str]:
     return state, f"{free:.0%} free, stalled {stalled:.0%}"
 
 
-def _judged(margin: float, worst: float, bad: float, good: float) -> _State:
+def _state_of(margin: float, worst: float, bad: float, good: float) -> _State:
     if margin <= worst:
         return "worst"
     if margin <= bad:

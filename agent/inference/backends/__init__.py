@@ -1,4 +1,4 @@
-"""The one protocol behind which every runtime stands. Importing this imports no runtime.
+"""Protocol of a loaded model, whatever its runtime, and its loading; importing this imports no runtime.
 
 A runtime has its own module beside this one, imported by `load` only when a model needs it.
 """
@@ -82,9 +82,9 @@ class Model(Protocol):
         """Answer one picture: `prepare` and `answer` in one call."""
 
     def check_outputs(self, image: NDArray[np.uint8]) -> Objects:
-        """Answer one picture as `infer` does, looking at every number of the raw output: for warming up and proving.
+        """Answer one picture as `infer` does, checking every number of the raw output: for warming up and proving.
 
-        The calling thread computes with the runtime's, so that its priority counts: on a load's it steps back.
+        The calling thread computes with the runtime's, so that the low priority of a load's thread counts.
         Raises what `answer` raises; ModelError says what was found: "proof_failed", or "implausible".
         """
 
@@ -106,7 +106,7 @@ class _GraphModule(_BackendModule, Protocol):
 def load(version: ModelVersion, compute: str, cache_dir: Path) -> Model:
     """Load `version` from its artifact, else its file; takes from a tenth of a second to minutes.
 
-    It may infer a blank picture, or not. `compute` is the device setting (auto, cpu, cuda:0, ...); `cache_dir` holds
+    It may infer a blank picture. `compute` is the device setting (auto, cpu, cuda:0, ...); `cache_dir` holds
     prepared artifacts and what a runtime keeps for itself.
     Raises ModelError ("file_missing", "load_failed", "proof_failed"), NotPreparedError and OutOfMemoryError; then
     nothing stays behind. A file that runs code when it is read is opened where its version is `unsafe`, and else never.

@@ -1,4 +1,4 @@
-"""Whether what was prepared answers as its source does: it was made by a compiler that nobody here has read."""
+"""Compares the raw answers of an artifact and its source, because no compiler is trusted unseen."""
 
 from typing import Final
 

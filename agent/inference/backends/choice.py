@@ -1,4 +1,4 @@
-"""Which runtime serves which file on which device, and from which artifact. Imports no runtime."""
+"""Chooses the runtime of a file on a device, and names its artifact; imports no runtime."""
 
 import importlib.util
 from collections.abc import Iterable, Iterator

@@ -1,4 +1,4 @@
-"""What all backends have in common: a pool of requests around one head."""
+"""The model that all runtimes share: a pool of requests around one head."""
 
 import threading
 from collections.abc import Callable

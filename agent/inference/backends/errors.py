@@ -1,4 +1,4 @@
-"""What runtimes say when they fail, brought into the one error tree."""
+"""Translates the failures of runtimes into our errors, in plain words."""
 
 import errno
 import logging
@@ -31,7 +31,7 @@ _FAILED: Final = "its runtime failed on a picture (the log has the runtime's own
 _OPERATION: Final = "its runtime has no operation {0}"
 _NOTHING: Final = "a part of it takes {0!r}, which nothing gives"
 
-# What runtimes say in their makers' words, and what it means to whoever brought the file.
+# Runtimes' own words, and what they mean to whoever brought the file.
 _PLAIN: Final = (
     (re.compile(r"No conversion rule found for operations: ([^-]\S*?)(?:-\d+)?(?:\s|$)"), _OPERATION),
     (re.compile(r"No Op registered for (\S+) with"), _OPERATION),

@@ -1,4 +1,4 @@
-"""How many frames of a model are in flight: those that it infers, and the next one, made ready just in time."""
+"""Limits a model's frames in flight: those that it infers, and the next one, preprocessed just in time."""
 
 import threading
 import time
@@ -8,26 +8,32 @@ from types import TracebackType
 from typing import Final, Literal
 
 _LEAD_NS: Final = 2_000_000
+"""Time that the next frame is given beyond what its preprocessing took lately."""
 _LEAD_SHARE: Final = 0.1
-"""What making the next frame ready is given beyond what it took lately: in all, and of an inference."""
-_NEWEST: Final = 0.125  # the weight of the newest of the times that are remembered
+"""The same, as a share of an inference."""
+_NEWEST: Final = 0.125
+"""Weight of the newest time in the moving averages."""
 
 
 class Slot:
-    """One frame's place, from `Places.take` to `give_back`. A context manager: the block is the inference, once.
-
-    After it `began_ns` and `ended_ns` (monotonic) say when the runtime could begin with the frame, and when it ended.
-    """
+    """One frame in flight, from `InFlightLimiter.take` to `give_back`; the `with` block is its inference, once."""
 
     def __init__(self, places: "InFlightLimiter", taken_ns: int) -> None:
         self.taken_ns: Final = taken_ns
         self.began_ns = 0
+        """Moment at which the runtime could begin with the frame (monotonic)."""
         self.ended_ns = 0
+        """End of its inference (monotonic)."""
         self.state: Literal["drawn", "inferred", "decoded"] = "drawn"
         self._places: Final = places
 
+    @property
+    def usual_s(self) -> float:
+        """See InFlightLimiter."""
+        return self._places.usual_s
+
     def give_back(self) -> None:
-        """End the use of it, however far the frame came."""
+        """Free the slot, however far the frame came."""
         self._places.give_back(self)
 
     def __enter__(self) -> None:
@@ -45,12 +51,12 @@ class _Waiter:
 
 
 class InFlightLimiter:
-    """The places of one model, for all streams that it serves. Any thread.
+    """The slots of one model, over all streams that it serves.
 
-    There are `at_once` places for frames that are inferred together, and one for the next. The runtime infers in the
-    order in which it was asked. The last place is given late, when an inference is about to end: so the frame is drawn
-    while another is inferred, and is hardly older for it. Of the streams that wait, the one served longest ago comes
-    first, however often it had to ask.
+    There are `at_once` slots for frames that are inferred together, and one for the next. The last slot is given when
+    an inference is about to end, so that its frame is preprocessed meanwhile and hardly older for it (decision 37).
+
+    Order: of the streams that wait, the one served longest ago comes first. Threading: any thread.
     """
 
     def __init__(self, at_once: int = 1, clock_ns: Callable[[], int] = time.monotonic_ns) -> None:
@@ -65,9 +71,19 @@ class InFlightLimiter:
         self._last_ended_ns = 0
         self._usual_run_ns = 0.0
         self._usual_lead_ns = 0.0
+        self._expected_ns = 0.0
+
+    @property
+    def usual_s(self) -> float:
+        """Usual duration of one inference; the expected one before the first."""
+        return (self._usual_run_ns or self._expected_ns) / 1e9
+
+    def expect(self, run_ns: int) -> None:
+        """Set how long the first inference is expected to take."""
+        self._expected_ns = run_ns
 
     def take(self, timeout_s: float, is_over: Callable[[], bool] = lambda: False, who: str = "") -> Slot | None:
-        """Take a place for stream `who`. None when `timeout_s` has passed, or `is_over`, asked now and after `wake`."""
+        """Return a slot for stream `who`, None after `timeout_s`, or once `is_over`, asked now and after `wake`."""
         deadline_ns = self._clock_ns() + int(timeout_s * 1e9)
         me = _Waiter(who)
         with self._turn:
@@ -79,7 +95,7 @@ class InFlightLimiter:
                 self._turn.notify_all()
 
     def wake(self) -> None:
-        """Have all that wait ask whether it is over."""
+        """Have all waiting threads ask `is_over` again."""
         with self._turn:
             self._turn.notify_all()
 
@@ -129,7 +145,7 @@ class InFlightLimiter:
         return place
 
     def _early_ns(self, now_ns: int) -> float | None:
-        """Say how much too early it is for one more frame; None: something else has to happen before."""
+        """Return by how much it is too early for one more frame, None where something has to happen before."""
         ahead = [place for place in self._taken if place.state != "decoded"]
         if len(self._taken) >= self.count:
             return None
@@ -141,7 +157,7 @@ class InFlightLimiter:
         return due_ns - self._usual_lead_ns - _LEAD_NS - _LEAD_SHARE * self._usual_run_ns - now_ns
 
     def _began_ns(self, place: Slot) -> int:
-        """Say when the runtime could begin with a frame: one at a time, not before the last one's end."""
+        """Return when the runtime could begin with a frame: where it infers one at a time, after the last one's end."""
         return max(place.began_ns, self._last_ended_ns) if self._at_once == 1 else place.began_ns
 
 

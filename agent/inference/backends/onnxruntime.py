@@ -21,8 +21,8 @@ from agent.inference.backends.alike import require_alike
 from agent.inference.backends.detector import UNMEASURED, Detector, Untyped
 from agent.inference.backends.errors import loading
 from agent.inference.backends.onnx_steps import steps_of
-from agent.inference.backends.outputs import require_first
 from agent.inference.yolo.head import Head
+from agent.inference.yolo.layouts import require_first
 from agent.inference.yolo.letterbox import Canvas
 from agent.inference.yolo.metadata import FileFacts, agreed_imgsz, read_facts
 from agent.inference.yolo.scaling import takes_bytes
@@ -112,7 +112,7 @@ def _started(reference: str, path: str, providers: list[Provider]) -> Untyped:
     session = ort.InferenceSession(path, _options(), providers=providers)
     got = session.get_providers()
     if got[0] != providers[0][0]:
-        _log.warning("model=%s provider=%s did not start; running on %s", reference, providers[0][0], got)
+        _log.warning("event=provider_failed model=%s provider=%s served_by=%s", reference, providers[0][0], got[0])
     return session
 
 
@@ -161,9 +161,9 @@ def wanted_providers(compute: str, cache_dir: Path) -> list[Provider]:
 
 
 class _Request:
-    """Buffers bound to a session: nothing is allocated for a frame, unless the picture decides how many rows come out.
+    """Buffers bound to a session: nothing is allocated for a frame, unless its rows follow the picture.
 
-    So many requests run at a time as the profile says: more would share the session's threads, and each take longer.
+    As many requests run at a time as the profile says, because more would share the session's threads.
     """
 
     def __init__(self, session: Untyped, head: Head, running: threading.Semaphore) -> None:
@@ -195,8 +195,7 @@ class _Request:
                 cv2.multiply(self._plane, self._scale, dst=self._scaled[0, target], dtype=cv2.CV_32F)  # type: ignore[call-overload]
         if self._input.dtype == np.float16:
             np.copyto(self._input, self._scaled, casting="same_kind")
-        if self._output is None:  # bound anew, as the runtime would fill the rows of the frame before
-            self._binding.clear_binding_outputs()
+        if self._output is None:  # bound anew, because the runtime would fill the rows of the frame before
             self._binding.bind_output(self._open_output, "cpu")
         with self._running:
             self._session.run_with_iobinding(self._binding)
@@ -220,7 +219,7 @@ def _available(reference: str, wanted: list[Provider]) -> list[Provider]:
     have = ort.get_available_providers()
     for name, _ in wanted:
         if name not in have:
-            _log.warning("model=%s provider=%s is not in this onnxruntime; passed over", reference, name)
+            _log.warning("event=provider_missing model=%s provider=%s", reference, name)
     return [provider for provider in wanted if provider[0] in have]
 
 
@@ -242,9 +241,9 @@ def _sides(shape: Sequence[int | str | None]) -> tuple[int, ...]:
 
 
 def _output_shape(session: Untyped, imgsz: tuple[int, int]) -> tuple[int, ...]:
-    """Return the answer's shape. What the file leaves open one run tells, but how many rows of six there are.
+    """Return the answer's shape; what the file leaves open is learnt by one run.
 
-    That may follow the picture, and stays open.
+    The count of rows of six stays open (-1), because it may follow the picture.
     """
     output = session.get_outputs()[0]
     if output.type not in _DTYPES or output.type == "tensor(uint8)":

@@ -1,4 +1,4 @@
-"""One arena for the buffers of all sessions, and a way to have it give back what no session uses."""
+"""One arena for the buffers of all sessions of ONNX Runtime, and the return of what no session uses."""
 
 from functools import cache
 from typing import Final
@@ -22,7 +22,7 @@ def share() -> None:
 
 
 def shrink() -> None:
-    """Give back the regions that no session uses. It takes the end of some run to do so: that of an empty graph."""
+    """Give back the regions that no session uses; an empty graph is run, because only the end of a run does so."""
     options = ort.RunOptions()
     options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
     _empty_session().run(None, {"x": np.zeros(1, np.float32)}, options)

@@ -1,4 +1,4 @@
-"""What OpenVINO reads: a detection model of an ONNX or IR file as a graph that takes a canvas as it is."""
+"""Reads an ONNX or IR file for OpenVINO, as a graph that takes a canvas as it is."""
 
 import math
 import sys
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from agent.inference.backends.detector import Untyped
-from agent.inference.backends.outputs import require_first
 from agent.inference.yolo.head import Head
+from agent.inference.yolo.layouts import require_first
 from agent.inference.yolo.metadata import FileFacts, agreed_imgsz, read_facts
 from agent.inference.yolo.scaling import Constant, Step, takes_bytes
 from agent.messages.errors import ModelError

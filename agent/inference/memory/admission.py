@@ -1,4 +1,4 @@
-"""Make room for a load, or say why there is none. Every eviction and refusal is told, with what it was decided by."""
+"""Admits loads within the budget, and reports every eviction and refusal with the scores behind it."""
 
 import threading
 import time
@@ -8,47 +8,56 @@ from itertools import combinations
 from typing import Final
 
 from agent.inference.backends import Model
-from agent.inference.memory.cache import Cache, Entry, EvictionCandidates
+from agent.inference.memory.cache import Cache, Entry, EvictionCandidates, Origin
 from agent.inference.memory.eviction import Eviction, Score, Standby
 from agent.inference.memory.unloader import Unloader
-from agent.inference.yolo.detections import utc_text
 from agent.messages.children import CacheDecided, MemoryKept, Message
 from agent.messages.errors import OutOfMemoryError
 from agent.messages.payloads import CacheCandidate, CacheDecision, CacheReason, Verdict
 from agent.messages.references import ModelVersion
+from agent.messages.utc import utc_text_of_ns
 
-_LOOK_AGAIN_S: Final = 5.0  # at bytes that did not come back
-_TOLD: Final = 8  # candidates in one report
+_LOOK_AGAIN_S: Final = 5.0
+"""Interval of looks at bytes that did not come back."""
+_MOST_REPORTED: Final = 8
+"""Candidates in one report."""
 
 
 class NoRoomError(OutOfMemoryError):
-    """The budget has no room for a load, whatever may be evicted."""
+    """The budget has no room for a load, whatever is evicted."""
 
 
 @dataclass(frozen=True)
-class LoadRequest:
-    """A load that needs room. `lines` are those that wait for it: they would give up what they have now.
+class _LedgerView:
+    """The ledger at the moment of a decision, with the scores of its standby models."""
 
-    `leave` asks some of them to, and returns when they have.
-    """
+    candidates: EvictionCandidates[Model]
+    scores: list[CacheCandidate]
+
+
+@dataclass(frozen=True)
+class EvictionPlan:
+    """The models that have to go before a load fits."""
 
     version: ModelVersion
-    lines: Callable[[], frozenset[str]]
-    leave: Callable[[set[str]], None]
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """Standby models to evict, models to take off their lines, and announced ones that have to yield to their line."""
-
-    evict: tuple[Entry[Model], ...] = ()
+    """The model to load."""
+    view: _LedgerView
+    evict: tuple[Entry[Model], ...]
+    """Standby models."""
     leave: tuple[Entry[Model], ...] = ()
+    """Models that serve only lines that wait for the load; those lines deactivate them first."""
     announced: tuple[Entry[Model], ...] = ()
+    """Models that only those lines have announced."""
+
+    @property
+    def lines(self) -> set[str]:
+        """The lines that have to deactivate their models."""
+        return {line for entry in self.leave for line in tuple(entry.claims)}
 
 
 @dataclass(frozen=True)
 class _Decision:
-    """What was decided of one model; the sizes are those of CacheDecided."""
+    """A decision about one model; the fields are those of CacheDecided."""
 
     verdict: Verdict
     reason: CacheReason
@@ -58,125 +67,49 @@ class _Decision:
     wanted: ModelVersion | None = None
 
 
-@dataclass(frozen=True)
-class _LedgerView:
-    """The ledger as it was when something was decided, and what its standby models were worth then."""
-
-    standing: EvictionCandidates[Model]
-    candidates: list[CacheCandidate]
-
-
 class AdmissionController:
-    """The budget's keeper. `used` may be called from any thread, all else is for the loader's.
+    """Keeps the budget. Owner: the worker.
 
-    Standby models go first, the set that costs the least. Only where all of them are not enough do lines that wait for
-    the load leave their models, as few as possible; and only where that is not enough either does what such a line
-    itself has announced yield to what it wants now. What others use, or have announced, stays.
+    Standby models go first, the set whose loss costs the least. Where they are not enough, lines that wait for the load
+    leave their models, as few as possible. Where that is not enough, models that such a line has announced go too.
+    Models that other lines use or have announced stay.
+
+    Threading: `used` may be called from any thread; everything else is for the threads that load.
     """
 
-    def __init__(self, cache: Cache[Model], releaser: Unloader, send: Callable[[Message], None]) -> None:
+    def __init__(self, cache: Cache[Model], unloader: Unloader, send: Callable[[Message], None]) -> None:
         self._cache: Final = cache
-        self._releaser: Final = releaser
+        self._unloader: Final = unloader
         self._send: Final = send
         self._policy: Final = Eviction()
-        self._weighing: Final = threading.Lock()
-        self._kept_told = MemoryKept(0, ())
+        self._policy_lock: Final = threading.Lock()
+        self._kept_reported = MemoryKept(0, ())
 
     def used(self, reference: str, line: str) -> None:
-        """Note a changeover of `line` to a model."""
-        with self._weighing:
+        """Record a changeover of `line` to a model, for the eviction policy."""
+        with self._policy_lock:
             self._policy.used(reference, line)
 
-    def admit(self, want: LoadRequest, predicted_bytes: int) -> Entry[Model]:
-        """Make room and charge the load, or raise NoRoomError; nothing is released before it is known to help."""
-        self.look_again()
-        while True:
-            lines = want.lines()
-            self._cache.expire()
-            entry = self._cache.charge(want.version, predicted_bytes)
-            if entry is not None:
-                return entry
-            view = self._look(predicted_bytes, lines)
-            plan = self._plan(view.standing)
-            if plan is None:
-                alone = predicted_bytes > self._cache.budget_bytes
-                raise self._refuse(want, view, "too_large" if alone else "in_use", predicted_bytes, None)
-            self._carry_out(plan, want, view, lines)
+    def charge(
+        self, version: ModelVersion, predicted_bytes: int, lines: frozenset[str], origin: Origin
+    ) -> Entry[Model] | EvictionPlan:
+        """Charge a load that `lines` wait for, or return what has to go before it fits.
 
-    def require_fit(self, want: LoadRequest, entry: Entry[Model]) -> None:
-        """Look again now that a load is measured: it may take more than was predicted. Raises NoRoomError.
-
-        What its lines let go at the flip counts: until then the budget may be exceeded by one model.
+        Raises NoRoomError where nothing helps; nothing is released before it is known to help.
         """
-        view = self._look(0, want.lines())
-        evict = self._choose(view.standing.standby, view.standing.short_bytes)
-        if evict is None:
-            plan = self._plan(view.standing)
-            if plan is None or plan.announced:
-                raise self._refuse(want, view, "outgrew", entry.predicted_bytes, entry.bytes)
-            evict = plan.evict
-        for victim in evict:
-            self._evict(victim, "excess", want, view)
-
-    def has_excess(self) -> bool:
-        """Say whether the budget is exceeded and evicting helps."""
-        standing = self._cache.standing(0, ())
-        return standing.short_bytes > 0 and self._choose(standing.standby, standing.short_bytes) is not None
-
-    def tidy(self) -> None:
-        """End what is over, evict what is too much, and see what has come back since."""
         self._cache.expire()
-        view = self._look(0, ())
-        for victim in self._choose(view.standing.standby, view.standing.short_bytes) or ():
-            self._evict(victim, "excess", None, view)
-        self.look_again()
+        entry = self._cache.charge(version, predicted_bytes, origin)
+        if entry is not None:
+            return entry
+        view = self._view(predicted_bytes, lines)
+        plan = self._plan(version, view)
+        if plan is None:
+            alone = predicted_bytes > self._cache.budget_bytes
+            raise self._refuse(version, view, "too_large" if alone else "in_use", predicted_bytes, None)
+        return plan
 
-    def due_s(self) -> float | None:
-        """Return the seconds until `tidy` has something to do, None where nothing comes by itself."""
-        dues_s = [self._cache.expire(), _LOOK_AGAIN_S if self._kept_told.bytes else None]
-        return min((due_s for due_s in dues_s if due_s is not None), default=None)
-
-    def look_again(self) -> None:
-        """See whether bytes that were kept back have returned since, and tell."""
-        self._releaser.look_again()
-        kept = self._releaser.kept()
-        message = MemoryKept(sum(size for _, size in kept), tuple(reference for reference, _ in kept))
-        if message != self._kept_told:
-            self._kept_told = message
-            self._send(message)
-
-    def out_of_memory(self, version: ModelVersion, entry: Entry[Model] | None) -> None:
-        """Tell that a runtime had no memory for a load, whatever the budget says."""
-        predicted_bytes = entry.predicted_bytes if entry is not None else 0
-        self._tell(_Decision("refused", "out_of_memory", version, predicted_bytes), self._look(0, ()))
-
-    def _look(self, needed_bytes: int, lines: frozenset[str] | tuple[()]) -> _LedgerView:
-        standing = self._cache.standing(needed_bytes, lines)
-        with self._weighing:
-            scores = self._policy.scores(_as_data(standing.standby))
-        return _LedgerView(standing, [_as_told(one) for one in scores[:_TOLD]])
-
-    def _plan(self, standing: EvictionCandidates[Model]) -> _Plan | None:
-        for leave in _fewest_first(standing.leave):
-            evict = self._choose(standing.standby, standing.short_bytes - _sum(leave))
-            if evict is not None:
-                return _Plan(evict, leave)
-        rest_bytes = standing.short_bytes - _sum(standing.leave)
-        announced = self._choose(standing.announced, rest_bytes - _sum(standing.standby))
-        if announced is None:
-            return None
-        evict = self._choose(standing.standby, rest_bytes - _sum(announced))
-        return _Plan(evict or (), standing.leave, announced)
-
-    def _choose(self, standby: tuple[Entry[Model], ...], short_bytes: int) -> tuple[Entry[Model], ...] | None:
-        with self._weighing:
-            chosen = self._policy.choose(_as_data(standby), short_bytes)
-        return None if chosen is None else tuple(entry for entry in standby if entry.version.reference in chosen)
-
-    def _carry_out(self, plan: _Plan, want: LoadRequest, view: _LedgerView, lines: frozenset[str]) -> None:
-        if plan.leave:
-            want.leave({line for entry in plan.leave for line in tuple(entry.claims)})
-            want.lines()  # what nobody waits for any more evicts nothing
+    def carry_out(self, plan: EvictionPlan, lines: frozenset[str]) -> None:
+        """Evict what is in the plan; `lines` waited for the load when it was made, and `plan.lines` have left."""
         for entry in (*plan.leave, *plan.announced):
             for line in lines:
                 self._cache.unreserve(entry.version, line)
@@ -184,56 +117,126 @@ class AdmissionController:
             return  # one of them stays after all, and the plan with it
         why: CacheReason = "room" if lines else "announced"
         for entry in plan.leave:
-            self._evict(entry, "break", want, view)
+            self._evict(entry, "break", plan.version, plan.view)
         for entry in (*plan.announced, *plan.evict):
-            self._evict(entry, why, want, view)
+            self._evict(entry, why, plan.version, plan.view)
 
-    def _evict(self, entry: Entry[Model], reason: CacheReason, want: LoadRequest | None, view: _LedgerView) -> None:
+    def require_fit(self, entry: Entry[Model], lines: frozenset[str]) -> None:
+        """Make a measured load fit that `lines` wait for, because it may exceed its prediction. Raises NoRoomError.
+
+        Models that its lines leave at the switch count: until then the budget may be exceeded by one model.
+        """
+        view = self._view(0, lines)
+        evict = self._choose(view.candidates.standby, view.candidates.short_bytes)
+        if evict is None:
+            plan = self._plan(entry.version, view)
+            if plan is None or plan.announced:
+                raise self._refuse(entry.version, view, "outgrew", entry.predicted_bytes, entry.bytes)
+            evict = plan.evict
+        for victim in evict:
+            self._evict(victim, "excess", entry.version, view)
+
+    def has_excess(self) -> bool:
+        """Return True where the budget is exceeded and evicting helps."""
+        found = self._cache.eviction_candidates(0, ())
+        return found.short_bytes > 0 and self._choose(found.standby, found.short_bytes) is not None
+
+    def tidy(self) -> None:
+        """End reservations that are over, evict what exceeds the budget, and look for returned bytes."""
+        self._cache.expire()
+        view = self._view(0, ())
+        for victim in self._choose(view.candidates.standby, view.candidates.short_bytes) or ():
+            self._evict(victim, "excess", None, view)
+        self.recheck()
+
+    def due_s(self) -> float | None:
+        """Return the seconds until `tidy` is due, None where nothing is."""
+        dues_s = [self._cache.expire(), _LOOK_AGAIN_S if self._kept_reported.bytes else None]
+        return min((due_s for due_s in dues_s if due_s is not None), default=None)
+
+    def recheck(self) -> None:
+        """Look whether bytes that did not come back have returned since, and report it."""
+        self._unloader.recheck()
+        kept = self._unloader.unreclaimed()
+        message = MemoryKept(sum(size for _, size in kept), tuple(reference for reference, _ in kept))
+        if message != self._kept_reported:
+            self._kept_reported = message
+            self._send(message)
+
+    def out_of_memory(self, entry: Entry[Model]) -> None:
+        """Report that a runtime had no memory for a load that the budget admitted."""
+        self._report(_Decision("refused", "out_of_memory", entry.version, entry.predicted_bytes), self._view(0, ()))
+
+    def _view(self, needed_bytes: int, lines: frozenset[str] | tuple[()]) -> _LedgerView:
+        candidates = self._cache.eviction_candidates(needed_bytes, lines)
+        with self._policy_lock:
+            scores = self._policy.scores(_as_standby(candidates.standby))
+        return _LedgerView(candidates, [_as_candidate(one) for one in scores[:_MOST_REPORTED]])
+
+    def _plan(self, version: ModelVersion, view: _LedgerView) -> EvictionPlan | None:
+        """Return the cheapest plan that frees enough, None where none does."""
+        candidates = view.candidates
+        for leave in _fewest_first(candidates.leave):
+            evict = self._choose(candidates.standby, candidates.short_bytes - _sum(leave))
+            if evict is not None:
+                return EvictionPlan(version, view, evict, leave)
+        rest_bytes = candidates.short_bytes - _sum(candidates.leave)
+        announced = self._choose(candidates.announced, rest_bytes - _sum(candidates.standby))
+        if announced is None:
+            return None
+        evict = self._choose(candidates.standby, rest_bytes - _sum(announced))
+        return EvictionPlan(version, view, evict or (), candidates.leave, announced)
+
+    def _choose(self, standby: tuple[Entry[Model], ...], short_bytes: int) -> tuple[Entry[Model], ...] | None:
+        with self._policy_lock:
+            chosen = self._policy.choose(_as_standby(standby), short_bytes)
+        return None if chosen is None else tuple(entry for entry in standby if entry.version.reference in chosen)
+
+    def _evict(self, entry: Entry[Model], reason: CacheReason, wanted: ModelVersion | None, view: _LedgerView) -> None:
         charged_bytes = entry.bytes
-        if self._releaser.release(entry):
-            wanted = want.version if want is not None else None
+        if self._unloader.release(entry):
             seen_bytes = charged_bytes - entry.bytes
-            self._tell(_Decision("evicted", reason, entry.version, charged_bytes, seen_bytes, wanted), view)
-            self.look_again()
+            self._report(_Decision("evicted", reason, entry.version, charged_bytes, seen_bytes, wanted), view)
+            self.recheck()
 
     def _refuse(
         self,
-        want: LoadRequest,
+        version: ModelVersion,
         view: _LedgerView,
         reason: CacheReason,
         predicted_bytes: int,
         measured_bytes: int | None,
     ) -> NoRoomError:
-        self._tell(_Decision("refused", reason, want.version, predicted_bytes, measured_bytes), view)
+        self._report(_Decision("refused", reason, version, predicted_bytes, measured_bytes), view)
         needed_bytes = predicted_bytes if measured_bytes is None else measured_bytes
         takes = "is predicted to take" if measured_bytes is None else "takes"
-        standing, budget_bytes = view.standing, self._cache.budget_bytes
-        kept = ", ".join(f"{e.version.reference} {e.state} {e.bytes >> 10} KiB" for e in standing.kept) or "nothing"
+        candidates, budget_bytes = view.candidates, self._cache.budget_bytes
+        kept = ", ".join(f"{e.version.reference} {e.state} {e.bytes >> 10} KiB" for e in candidates.kept) or "nothing"
         return NoRoomError(
-            f"{want.version.reference} {takes} {needed_bytes >> 10} KiB; of a budget of {budget_bytes >> 10} KiB "
-            f"{max(0, standing.short_bytes) >> 10} KiB are short, more than may be released; kept: {kept}"
+            f"{version.reference} {takes} {needed_bytes >> 10} KiB; of a budget of {budget_bytes >> 10} KiB "
+            f"{max(0, candidates.short_bytes) >> 10} KiB are short, more than may be released; kept: {kept}"
         )
 
-    def _tell(self, fate: _Decision, view: _LedgerView) -> None:
+    def _report(self, decided: _Decision, view: _LedgerView) -> None:
         decision = CacheDecision(
-            at=utc_text(time.time_ns()),
-            verdict=fate.verdict,
-            reason=fate.reason,
-            model=fate.version.reference,
-            wanted=fate.wanted.reference if fate.wanted is not None else None,
-            needed_bytes=max(0, view.standing.short_bytes),
-            predicted_bytes=fate.predicted_bytes,
-            actual_bytes=fate.actual_bytes,
-            candidates=view.candidates,
+            at=utc_text_of_ns(time.time_ns()),
+            verdict=decided.verdict,
+            reason=decided.reason,
+            model=decided.version.reference,
+            wanted=decided.wanted.reference if decided.wanted is not None else None,
+            needed_bytes=max(0, view.candidates.short_bytes),
+            predicted_bytes=decided.predicted_bytes,
+            actual_bytes=decided.actual_bytes,
+            candidates=view.scores,
         )
         self._send(CacheDecided(decision))
 
 
-def _as_told(one: Score) -> CacheCandidate:
+def _as_candidate(one: Score) -> CacheCandidate:
     return CacheCandidate(one.reference, one.bytes, round(one.rate, 4), round(one.reload_ms, 1), round(one.score, 4))
 
 
-def _as_data(standby: tuple[Entry[Model], ...]) -> list[Standby]:
+def _as_standby(standby: tuple[Entry[Model], ...]) -> list[Standby]:
     now_s = time.monotonic()
     return [
         Standby(entry.version.reference, entry.bytes, entry.reload_ms, now_s - entry.resident_since_s)

@@ -1,8 +1,8 @@
-"""The ledger: which models are resident, what they take, who uses them. Imports no runtime and does no I/O.
+"""The ledger of models in memory: their bytes, and who holds them. Imports no runtime and does no I/O.
 
-Bytes are charged before a load begins, corrected when it is measured, and stay charged until they are seen to be back.
-A model on a line is claimed by it, a model under a frame is leased, an announced one is reserved; none of them can be
-released. Which of the others goes is the eviction policy's matter.
+Bytes are charged before a load starts, corrected when it is measured, and stay charged until they are seen to be back.
+A line claims its model, a frame leases it, an announcement reserves it; none of these can be released. The eviction
+policy chooses among the others.
 """
 
 import threading
@@ -11,41 +11,43 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Final, Generic
 
-from agent.inference.memory.cache_entry import Closable, Entry, Held, Row
+from agent.inference.memory.cache_entry import Closable, Entry, Held, Origin, Row
 from agent.messages.references import ModelVersion
 
-__all__ = ["Cache", "Closable", "Entry", "EvictionCandidates", "Held", "Row"]
+__all__ = ["Cache", "Closable", "Entry", "EvictionCandidates", "Held", "Origin", "Row"]
 
 _NOBODY: Final[Mapping[str, float]] = {}
+_UNKNOWN: Final = Origin()
 
 
 @dataclass(frozen=True)
 class EvictionCandidates(Generic[Held]):
-    """What a load would find: how many bytes it is short of, and what could go.
-
-    `standby`: nobody uses or reserves these. `leave`: these serve only lines that would take them off for the load.
-    `announced`: these are reserved, but only for such lines. `kept`: the rest that is resident. Some of it may be gone
-    or in use by the time that somebody acts on it.
-    """
+    """The models that could go for a load; some may be gone or in use by the time somebody acts on it."""
 
     short_bytes: int
+    """Bytes that the load is short of; negative where it fits."""
     standby: tuple[Entry[Held], ...]
+    """Models that nobody uses or reserves."""
     leave: tuple[Entry[Held], ...]
+    """Models that serve only lines that would deactivate them for the load."""
     announced: tuple[Entry[Held], ...]
+    """Models that only such lines have reserved."""
     kept: tuple[Entry[Held], ...]
+    """All other resident models."""
 
 
 class Cache(Generic[Held]):
-    """Models by version within `budget_bytes`. Every method may be called from any thread, and returns at once.
+    """Models by version, within `budget_bytes`.
 
-    `changed` is called after each change, without the lock; `clock` gives monotonic seconds. Invariants: bytes are
-    never negative; `charge` never brings the sum over the budget, only `measured` may, by what a model was measured
-    above its prediction.
+    Bytes are never negative. The sum exceeds the budget only by what a model was measured above its prediction.
+
+    Threading: every method may be called from any thread, and returns at once.
     """
 
     def __init__(
         self, budget_bytes: int, changed: Callable[[], None], clock: Callable[[], float] = time.monotonic
     ) -> None:
+        """Store; `changed` is called after each change, without the lock, and `clock` returns monotonic seconds."""
         self.budget_bytes: Final = budget_bytes
         self._changed: Final = changed
         self._clock: Final = clock
@@ -54,12 +56,12 @@ class Cache(Generic[Held]):
 
     @property
     def used_bytes(self) -> int:
-        """What is charged now."""
+        """Bytes that are charged now."""
         with self._lock:
             return self._used()
 
     def rows(self) -> tuple[Row, ...]:
-        """Read the ledger, the model used last first."""
+        """Return the ledger's rows, the model used last first."""
         with self._lock:
             rows = [
                 Row(e.version.reference, e.bytes, e.state, e.last_use_ns, tuple(sorted(e.reservations)))
@@ -73,9 +75,9 @@ class Cache(Generic[Held]):
             return {line for entry in self._entries for line in entry.serving}
 
     def claim(self, version: ModelVersion, line: str) -> Entry[Held] | None:
-        """Look up a resident model and keep it for `line`, in one step; None where it is not resident.
+        """Claim a resident model for `line`, in one step; return None where it is not resident.
 
-        The line's reservation of it ends: the changeover that it was kept for has come.
+        The line's reservation of it ends, because the changeover that it was kept for has come.
         """
         with self._lock:
             entry = self._find(version)
@@ -87,7 +89,7 @@ class Cache(Generic[Held]):
         return entry
 
     def activate(self, line: str, before: Entry[Held] | None, entry: Entry[Held]) -> None:
-        """Note that `entry`, claimed, serves `line` now; the claim on the model before ends."""
+        """Record that `entry`, claimed by `line`, serves it now; the claim on the model before ends."""
         with self._lock:
             if line not in entry.claims:
                 raise AssertionError(f"{entry.version.reference} serves {line}, which has no claim on it")
@@ -97,13 +99,13 @@ class Cache(Generic[Held]):
         self._changed()
 
     def unclaim(self, entry: Entry[Held], line: str) -> None:
-        """End a claim; without another one the model is on standby."""
+        """End a claim; without another the model is on standby."""
         with self._lock:
             self._end_claim(entry, line)
         self._changed()
 
     def lease(self, entry: Entry[Held]) -> Held:
-        """Keep a claimed model until `unlease`, and return it. One call a frame: tells nobody."""
+        """Return a claimed model, which is kept until `unlease`; `changed` is not called, because frames are many."""
         with self._lock:
             if entry.model is None or entry.phase != "resident":
                 raise AssertionError(f"{entry.version.reference} was leased while {entry.state}")
@@ -119,7 +121,7 @@ class Cache(Generic[Held]):
             entry.last_use_ns = time.monotonic_ns()
 
     def reserve(self, version: ModelVersion, line: str, until_s: float) -> bool:
-        """Keep a resident model for `line` until `until_s`, or a new end of that; False where it is not resident."""
+        """Reserve a resident model for `line` until `until_s`, also anew; return False where it is not resident."""
         with self._lock:
             entry = self._find(version)
             if entry is None or entry.phase != "resident":
@@ -129,7 +131,7 @@ class Cache(Generic[Held]):
         return True
 
     def unreserve(self, version: ModelVersion, line: str) -> None:
-        """End a reservation, if there is one."""
+        """End a reservation, where there is one."""
         with self._lock:
             entry = self._find(version)
             had = entry is not None and entry.reservations.pop(line, None) is not None
@@ -137,7 +139,7 @@ class Cache(Generic[Held]):
             self._changed()
 
     def expire(self) -> float | None:
-        """End reservations whose time is over; returns the seconds until the next one ends, None without any."""
+        """End reservations whose time is over; return the seconds until the next one ends, None without any."""
         with self._lock:
             now_s, had = self._clock(), 0
             for entry in self._entries:
@@ -150,8 +152,8 @@ class Cache(Generic[Held]):
             self._changed()
         return max(0.0, min(ends_s) - now_s) if ends_s else None
 
-    def standing(self, needed_bytes: int, leaving: Collection[str]) -> EvictionCandidates[Held]:
-        """Say what could go so that `needed_bytes` more fit, where the lines in `leaving` would give up their model."""
+    def eviction_candidates(self, needed_bytes: int, leaving: Collection[str]) -> EvictionCandidates[Held]:
+        """Return what could go so that `needed_bytes` more fit; lines in `leaving` would deactivate their models."""
         with self._lock:
             resident = [entry for entry in self._entries if entry.phase == "resident"]
             lines = set(leaving)
@@ -163,21 +165,25 @@ class Cache(Generic[Held]):
             short_bytes = self._used() + needed_bytes - self.budget_bytes
             return EvictionCandidates(short_bytes, standby, leave, announced, kept)
 
-    def charge(self, version: ModelVersion, predicted_bytes: int) -> Entry[Held] | None:
-        """Charge a load before it begins; None where it does not fit, or the version is in the ledger already."""
+    def charge(self, version: ModelVersion, predicted_bytes: int, origin: Origin = _UNKNOWN) -> Entry[Held] | None:
+        """Charge a load before it starts; return None where it does not fit, or the version is already charged."""
         predicted_bytes = max(0, predicted_bytes)
         with self._lock:
             if self._find(version) or self._used() + predicted_bytes > self.budget_bytes:
                 return None
-            entry: Entry[Held] = Entry(version, predicted_bytes, time.monotonic_ns(), predicted_bytes)
+            entry: Entry[Held] = Entry(version, predicted_bytes, time.monotonic_ns(), predicted_bytes, origin)
             self._entries.append(entry)
         self._changed()
         return entry
 
-    def measured(self, entry: Entry[Held], measured_bytes: int) -> int:
-        """Correct a loading model's charge; returns by how much the budget is exceeded now (0: it fits)."""
+    def measured(self, entry: Entry[Held], measured_bytes: int, grown_bytes: int = 0) -> int:
+        """Correct a loading model's charge; return the bytes by which the budget is exceeded now.
+
+        `grown_bytes`: what the process grew by in the load.
+        """
         with self._lock:
             entry.bytes = max(0, measured_bytes)
+            entry.grown_bytes = grown_bytes
             excess = self._used() - self.budget_bytes
         self._changed()
         return max(0, excess)
@@ -190,7 +196,7 @@ class Cache(Generic[Held]):
         reservations: Mapping[str, float] = _NOBODY,
         reload_ms: float = 0.0,
     ) -> None:
-        """Make a proven model resident: claimed by those who wait for it, reserved for those who announced it."""
+        """Make a proven model resident, claimed by the lines in `claims` and reserved for those in `reservations`."""
         with self._lock:
             if entry.phase != "loading":
                 raise AssertionError(f"{entry.version.reference} was loaded while {entry.state}")
@@ -202,7 +208,7 @@ class Cache(Generic[Held]):
         self._changed()
 
     def begin_release(self, entry: Entry[Held]) -> Held | None:
-        """Take a standby model out of use and return it for closing; None where somebody uses or reserves it."""
+        """Take a standby model out of use and return it to be closed; None where it is in use or reserved."""
         with self._lock:
             if not entry.is_evictable:
                 return None
@@ -212,14 +218,14 @@ class Cache(Generic[Held]):
         return model
 
     def abandon(self, entry: Entry[Held]) -> None:
-        """Note that a load failed: what it took is on its way back."""
+        """Record that a load failed, and that its bytes are on their way back."""
         with self._lock:
             if entry.phase == "loading":
                 entry.phase = "releasing"
         self._changed()
 
     def returned(self, entry: Entry[Held], returned_bytes: int) -> int:
-        """Take bytes that were seen to be back off the charge; returns what stays charged. At 0 the entry is gone."""
+        """Subtract bytes that are back from the charge; return what stays charged. At 0 the entry is gone."""
         with self._lock:
             if entry.phase != "releasing":
                 raise AssertionError(f"{entry.version.reference} gave bytes back while {entry.state}")
@@ -230,7 +236,7 @@ class Cache(Generic[Held]):
         return entry.bytes
 
     def _find(self, version: ModelVersion) -> Entry[Held] | None:
-        """Return the entry that is or will be usable; one whose bytes are on their way back is not."""
+        """Return the entry of a version that is loading or resident."""
         return next((e for e in self._entries if e.version == version and e.phase != "releasing"), None)
 
     def _end_claim(self, entry: Entry[Held], line: str) -> None:

@@ -1,4 +1,4 @@
-"""One model in the ledger, and the words for how it stands there."""
+"""One model in the ledger, and its states."""
 
 from dataclasses import dataclass, field
 from typing import Generic, Literal, Protocol, TypeVar
@@ -10,42 +10,57 @@ State = Literal["loading", "resident", "active", "pinned", "reserved", "draining
 
 
 class Closable(Protocol):
-    """What the ledger knows of a model."""
+    """All that the ledger needs of a model."""
 
     def close(self) -> None:
-        """Drop everything."""
+        """Free the model's memory."""
 
 
 Held = TypeVar("Held", bound=Closable)
 
 
+@dataclass(frozen=True)
+class Origin:
+    """The backend and the footprint of a load; its release corrects the footprint."""
+
+    backend: str = ""
+    footprint_key: str = ""
+
+
 @dataclass(eq=False)
 class Entry(Generic[Held]):
-    """One model in the ledger. Owned and changed by the cache alone, under its lock.
-
-    `claims` are the lines that it serves or is about to serve, `serving` those of them that it serves; `reservations`
-    the lines that it is kept for, with the end of each (monotonic, s); `leases` counts the frames that it is inferring.
-    `predicted_bytes` is what was charged before the load, `reload_ms` what the load and the proof took.
-    """
+    """One model in the ledger. Only the cache changes it, under its lock."""
 
     version: ModelVersion
     bytes: int
+    """Charged now."""
     last_use_ns: int
+    """Monotonic."""
     predicted_bytes: int = 0
+    """Charged before the load."""
+    origin: Origin = Origin()
+    grown_bytes: int = 0
+    """Growth of the process in the load: the model, and what its runtime keeps."""
     phase: Phase = "loading"
     model: Held | None = None
     claims: set[str] = field(default_factory=set)
+    """Lines that it serves or is about to serve."""
     serving: set[str] = field(default_factory=set)
+    """Lines of `claims` that it serves."""
     reservations: dict[str, float] = field(default_factory=dict)
+    """Lines that it is kept for, with the end of each (monotonic, s)."""
     leases: int = 0
+    """Frames that it is inferring."""
     reload_ms: float = 0.0
+    """Duration of its load and its proof."""
     resident_since_s: float = 0.0
+    """Monotonic."""
 
     @property
     def state(self) -> State:
-        """The word that the `cache` topic carries.
+        """The state that the `cache` topic carries.
 
-        A lease has none of its own: it comes and goes with each frame, and shows where it is all that holds a model.
+        A lease alone is `draining`, because it would otherwise come and go with each frame.
         """
         if self.phase != "resident":
             return self.phase
@@ -57,13 +72,13 @@ class Entry(Generic[Held]):
 
     @property
     def is_evictable(self) -> bool:
-        """Say whether nobody would miss it."""
+        """Return True where nobody claims, leases or reserves it."""
         return self.phase == "resident" and not self.claims and not self.leases and not self.reservations
 
 
 @dataclass(frozen=True)
 class Row:
-    """One entry as it was when the ledger was read; `last_use_ns` is CLOCK_MONOTONIC."""
+    """One entry at the moment when the ledger was read; `last_use_ns` is CLOCK_MONOTONIC."""
 
     reference: str
     bytes: int

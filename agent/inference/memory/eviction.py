@@ -1,12 +1,11 @@
-"""Which standby models to evict: the set whose loss is expected to cost the least time. Plain data in and out.
+"""Chooses the standby models whose loss is expected to cost the least time. Plain data in and out.
 
-The expected loss of a model is its use rate x what it takes to bring it back; per byte that it gives, that is its
-score. Imports nothing of the worker, so that a simulator can ask the same policy.
+The expected loss of a model is its use rate times its reload time; its score is that per byte. Imports nothing of the
+worker, so that a simulator can ask the same policy.
 
-The rate comes from the model's own last gaps (changeovers from one use to the next): those that it has outlived since
-its last use say nothing any more, the others say when it will be wanted. A mean would be led astray by one long pause
-after which a product runs in turn again, and could not see that a levelled sequence brings nothing back too early.
-Where a model has few gaps of its own, those of the whole plant stand in.
+The rate comes from the model's own last gaps, in changeovers from one use to the next. Gaps shorter than the time since
+its last use are ignored; the others foretell its next use. A mean would be misled by one long pause, and would not see
+that a levelled sequence brings nothing back early. Where a model has few gaps, those of the whole plant stand in.
 """
 
 import math
@@ -28,39 +27,43 @@ _MIB: Final = 1 << 20
 
 @dataclass(frozen=True)
 class Standby:
-    """A model that may be evicted: `reload_ms` is what its load and proof take, `age_s` how long it is resident."""
+    """A model that may be evicted."""
 
     reference: str
     bytes: int
     reload_ms: float
+    """Duration of its load and proof."""
     age_s: float = math.inf
+    """Time since it became resident."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """What a candidate was held to be worth: `rate` uses a changeover, and `score` in ms a changeover and MiB.
-
-    `is_young`: it has not been resident for MINIMUM_AGE_S yet.
-    """
+    """The value of a candidate."""
 
     reference: str
     bytes: int
     rate: float
+    """Uses per changeover."""
     reload_ms: float
     score: float
+    """Expected loss, in ms per changeover and MiB."""
     is_young: bool = False
+    """It became resident less than MINIMUM_AGE_S ago."""
 
 
 @dataclass
 class _Habit:
-    last: int  # the number of the changeover that used it last
-    gaps: deque[int] = field(default_factory=lambda: deque(maxlen=_OWN_GAPS))  # the newest first
+    last: int
+    """Number of the changeover that used it last."""
+    gaps: deque[int] = field(default_factory=lambda: deque(maxlen=_OWN_GAPS))
+    """The newest first."""
 
 
 class Eviction:
-    """The policy, with what it remembers of each model's uses. One thread at a time.
+    """The eviction policy, with its memory of each model's uses, evicted models included.
 
-    The clock is the device's changeovers, not seconds: a weekend makes nothing older. What was evicted is remembered.
+    Its clock is the device's changeovers, so that a weekend makes nothing older. Threading: one thread at a time.
     """
 
     def __init__(self, minimum_age_s: float = MINIMUM_AGE_S) -> None:
@@ -70,7 +73,7 @@ class Eviction:
         self._changeovers: Final[Counter[str]] = Counter()  # by line
 
     def used(self, reference: str, line: str = "") -> None:
-        """Note a changeover of `line` to `reference`; it need not be resident yet."""
+        """Record a changeover of `line` to `reference`, which need not be resident yet."""
         self._changeovers[line] += 1
         now = self._changeovers[line]
         habit = self._habits.pop((reference, line), None) or _Habit(now)
@@ -83,7 +86,7 @@ class Eviction:
             del self._habits[next(iter(self._habits))]
 
     def rate(self, reference: str) -> float:
-        """Return the uses a changeover to expect of the next few, the nearer ones counting for more.
+        """Return the expected uses per changeover, the nearer ones counting for more.
 
         Each line counts by its share of all changeovers. At most 1 / _HORIZON x exp(-1 / _HORIZON), about 0.24, for a
         model that is wanted next; 0 for one never used.
@@ -104,15 +107,15 @@ class Eviction:
         return (own + _PLANTS_WEIGHT * guess) / (own_weight + _PLANTS_WEIGHT) / _HORIZON
 
     def scores(self, candidates: Sequence[Standby]) -> tuple[Score, ...]:
-        """Value the candidates, the cheapest first."""
+        """Return the values of the candidates, the cheapest first."""
         scores = [self._score(one) for one in candidates]
         return tuple(sorted(scores, key=lambda one: (one.score, one.reference)))
 
     def choose(self, candidates: Sequence[Standby], short_bytes: int) -> tuple[str, ...] | None:
-        """Return the references to evict so that `short_bytes` come free; None where all together are too few.
+        """Return the references to evict so that `short_bytes` come free, None where all together are too few.
 
-        The set has the least expected loss, and no member that it could do without. Young models are spared as long as
-        the others are enough, and only so long: what is wanted now goes before what was wanted a moment ago.
+        The set has the least expected loss, and no member that it could do without. Young models are spared while the
+        others are enough.
         """
         if short_bytes <= 0:
             return ()
@@ -130,7 +133,7 @@ class Eviction:
 
 
 def _nearness(since: int, gaps: Iterable[tuple[int, float]]) -> tuple[float, float]:
-    """Sum the nearness of the use that each gap foretells, times its weight, and the weights; outlived ones are out."""
+    """Return the weighted nearness of the uses that gaps longer than `since` foretell, and the weights' sum."""
     nearness = weights = 0.0
     for gap, weight in gaps:
         if gap > since:
@@ -144,7 +147,7 @@ def _loss_ms(one: Score) -> float:
 
 
 def _exact(pool: Sequence[Score], short_bytes: int) -> list[Score]:
-    """Weigh every set: the least loss, then the fewest bytes, then the fewest models."""
+    """Return the set with the least loss, then the fewest bytes, then the fewest models."""
     losses, sizes, best = [0.0], [0], (math.inf, 0, 0, 0)
     for members in range(1, 1 << len(pool)):
         rest = members & (members - 1)
@@ -157,7 +160,7 @@ def _exact(pool: Sequence[Score], short_bytes: int) -> list[Score]:
 
 
 def _greedy(pool: Sequence[Score], short_bytes: int) -> list[Score]:
-    """Take the cheapest by score until it is enough, then leave out what was not needed, the dearest first."""
+    """Return the cheapest by score until they are enough, without those not needed, the dearest first."""
     chosen: list[Score] = []
     for one in pool:
         if short_bytes > 0:

@@ -1,4 +1,4 @@
-"""What models were measured to take, remembered over restarts."""
+"""Remembers the measured memory of models over restarts."""
 
 import logging
 from pathlib import Path
@@ -21,22 +21,20 @@ _USUAL_AREA: Final = 640 * 640
 
 
 class Footprint(msgspec.Struct, frozen=True):
-    """What a model takes and what bringing it costs.
-
-    `is_final`: these bytes were seen to come back at a release. What a load grew the process by may hold kernels and
-    caches that a runtime makes once and keeps, and which are no model's.
-    """
+    """The memory and load time of a model."""
 
     bytes: int
     load_ms: float = 0.0
     warmup_ms: float = 0.0
     is_final: bool = False
+    """The bytes were seen to come back at a release; until then they may include what a runtime keeps."""
 
 
 class Footprints:
-    """Footprints by artifact, backend, compute and input size. One thread at a time.
+    """Footprints by artifact, backend, compute and input size.
 
-    The file is a cache: if it is broken or cannot be written, predictions are worse and nothing else is.
+    The file is a cache: where it is broken or cannot be written, only predictions are worse. Threading: one thread at a
+    time.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -44,27 +42,27 @@ class Footprints:
         self._known: dict[str, Footprint] = {}
 
     def read(self) -> None:
-        """Take up what earlier runs measured."""
+        """Read the footprints of earlier runs."""
         try:
             known = msgspec.json.decode(self._path.read_bytes(), type=dict[str, Footprint])
         except FileNotFoundError:
             return
         except (OSError, msgspec.DecodeError) as error:
-            _LOG.warning("event=footprints_unreadable file=%s detail=%r", self._path, str(error))
+            _LOG.warning("event=footprints_unreadable file=%s error=%r", self._path, error)
             return
         self._known = {key: footprint for key, footprint in known.items() if footprint.bytes > 0}
 
     def known(self, key: str) -> Footprint | None:
-        """Return what was measured last, None where nothing was."""
+        """Return the last measured footprint, None without one."""
         return self._known.get(key)
 
     def measured_bytes(self, key: str) -> int | None:
-        """Return the bytes that were measured last, None where nothing was."""
+        """Return the last measured bytes, None without a measurement."""
         known = self._known.get(key)
         return known.bytes if known else None
 
     def remember(self, key: str, footprint: Footprint) -> None:
-        """Keep a measure, on disk too; the file is whole at every moment."""
+        """Store a footprint, on disk too, atomically."""
         self._known.pop(key, None)
         self._known[key] = footprint
         while len(self._known) > _LIMIT:
@@ -72,9 +70,9 @@ class Footprints:
         self._write()
 
     def came_back(self, key: str, returned_bytes: int, brought_bytes: int = 0) -> None:
-        """Correct a measure by what a release gave back, where that differs clearly.
+        """Correct a footprint by what a release gave back, where that differs clearly.
 
-        It is raised to no more than the `brought_bytes` of the same model's load: the rest is another's.
+        It is raised to at most the `brought_bytes` of the same model's load, because the rest is another's.
         """
         known = self._known.get(key)
         if known is None or returned_bytes <= 0:
@@ -94,20 +92,20 @@ class Footprints:
             replace_file(self._path, msgspec.json.format(msgspec.json.encode(self._known)), sync=False)
             make_private(self._path)  # root by hand, then the service: it must be the service's to read
         except OSError as error:
-            _LOG.warning("event=footprints_unwritten file=%s detail=%r", self._path, str(error))
+            _LOG.warning("event=footprints_not_written file=%s error=%r", self._path, error)
 
 
 def tolerance_bytes(size_bytes: int) -> int:
-    """Return by how much two measures of one model may differ and be the same: pipelines allocate meanwhile."""
+    """Return by how much two measurements of one model may differ, because pipelines allocate meanwhile."""
     return max(_TOLERANCE_BYTES, size_bytes // _TOLERANCE_PART)
 
 
 def guess_source_bytes(file_bytes: int) -> int:
-    """Guess, high, what a model takes that was never measured, from its source's size."""
+    """Return a high guess of an unmeasured model's bytes, from the size of its source."""
     return int(file_bytes * _SOURCE_BYTES_A_FILE_BYTE)
 
 
 def guess_artifact_bytes(file_bytes: int, imgsz: tuple[int, int]) -> int:
-    """Guess, high, what a model takes that was never measured, from its artifact's size and its input's."""
+    """Return a high guess of an unmeasured model's bytes, from the sizes of its artifact and its input."""
     buffers_bytes = _ARTIFACT_BYTES * imgsz[0] * imgsz[1] // _USUAL_AREA
     return int(file_bytes * _ARTIFACT_BYTES_A_FILE_BYTE) + buffers_bytes

@@ -1,4 +1,4 @@
-"""How many bytes this process holds, and how to make it give them back. Linux; any thread."""
+"""Measures the memory of this process, and has the allocator give it back. Linux; any thread."""
 
 import ctypes
 import ctypes.util
@@ -15,7 +15,7 @@ _POLL_S: Final = 0.02
 
 
 def process_bytes() -> int:
-    """Return bytes that a model can be behind: resident anonymous pages and pages of files, and a GPU's.
+    """Return the bytes that models can account for: resident anonymous pages, file pages, and GPU memory.
 
     Shared memory is left out: frame slots come and go with their cameras. Unseen on a GPU so far.
     """
@@ -25,7 +25,7 @@ def process_bytes() -> int:
 
 
 def device_bytes() -> int:
-    """Return what torch holds of all GPUs for this process; 0 where it was not imported, or uses none."""
+    """Return the GPU memory that torch holds for this process, 0 where it was not imported or uses none."""
     cuda = getattr(sys.modules.get("torch"), "cuda", None)
     if cuda is None or not cuda.is_initialized():
         return 0
@@ -41,14 +41,14 @@ def _malloc_trim() -> Callable[[int], int] | None:
 
 
 def trim() -> None:
-    """Have the allocator hand free pages to the kernel: `del` alone keeps most of a model's bytes."""
+    """Return free pages to the kernel, because the allocator keeps most of a model's bytes after `del`."""
     malloc_trim = _malloc_trim()
     if malloc_trim is not None:
         malloc_trim(0)
 
 
 def let_go(error: BaseException) -> None:
-    """Drop what the frames that an error came through hold: a model that failed would stay while it is handled."""
+    """Clear the frames that an error came through, because they would hold a failed model while it is handled."""
     link: BaseException | None = error
     while link is not None:
         traceback.clear_frames(link.__traceback__)
@@ -56,7 +56,7 @@ def let_go(error: BaseException) -> None:
 
 
 def wait_until_at_most(level_bytes: int, timeout_s: float) -> int:
-    """Trim and look until the process holds at most `level_bytes` or `timeout_s` is over; return what it holds."""
+    """Trim until the process holds at most `level_bytes` or `timeout_s` is over; return the bytes that it holds."""
     deadline_s = time.monotonic() + timeout_s
     while True:
         trim()

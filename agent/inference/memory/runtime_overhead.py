@@ -1,28 +1,49 @@
-"""Bytes that belong to a runtime, and to no model: kernels, threads and caches that it makes once and keeps."""
+"""Accounts for memory that a runtime keeps: kernels, threads and caches that it makes once."""
 
 import threading
 from typing import Final
 
+from agent.inference.memory.footprints import Footprint, tolerance_bytes
+
 RUNTIMES_OWN_BYTES: Final = 64 << 20
-"""What one runtime may come to keep over all loads, apart from what its very first load brought."""
+"""Limit of what one runtime may keep over all loads, beyond what its first load brought."""
 _SHARED_BYTES: Final = {"onnxruntime": 192 << 20}
-"""The same for a runtime whose models share an arena: what one model's frames needed serves another's, and stays."""
+"""Limits of runtimes whose models share an arena, because what one model's frames needed stays for another's."""
 
 
 class RuntimeOverhead:
-    """What each backend may still keep; bounded, so that a leak is seen for what it is. Any thread."""
+    """Bytes that each backend may still keep; bounded, so that a leak is charged to its model.
+
+    Threading: any thread.
+    """
 
     def __init__(self) -> None:
         self._kept_bytes: Final[dict[str, int]] = {}
         self._lock: Final = threading.Lock()
 
     def left_bytes(self, backend: str) -> int:
-        """Return what a backend may still keep."""
+        """Return the bytes that a backend may still keep."""
         with self._lock:
             return _limit_bytes(backend) - self._kept_bytes.get(backend, 0)
 
+    def own_bytes(self, backend: str, grown_bytes: int, file_bytes: int, known: Footprint | None) -> int:
+        """Return what a model takes of the `grown_bytes` of its load; the backend keeps the rest, within its limit.
+
+        Never below the `file_bytes`, but where less was seen to come back: a device's memory may not be visible.
+        """
+        if known is None or not known.is_final:
+            return max(grown_bytes, file_bytes)
+        own_bytes = max(grown_bytes, min(file_bytes, known.bytes))
+        excess_bytes = own_bytes - known.bytes
+        if abs(excess_bytes) <= tolerance_bytes(known.bytes):
+            return known.bytes
+        if 0 < excess_bytes <= self.left_bytes(backend):
+            self.keep(backend, excess_bytes)
+            return known.bytes
+        return own_bytes
+
     def keep(self, backend: str, kept_bytes: int) -> None:
-        """Note bytes that stay with the runtime, or, below 0, that came back from it."""
+        """Record bytes that a backend keeps; a negative number came back from it."""
         with self._lock:
             kept = self._kept_bytes.get(backend, 0) + kept_bytes
             self._kept_bytes[backend] = max(0, min(_limit_bytes(backend), kept))

@@ -1,4 +1,4 @@
-"""Unload models, and see their bytes come back."""
+"""Unloads models, and waits until their bytes are back."""
 
 import gc
 import threading
@@ -12,101 +12,94 @@ from agent.inference.memory.cache import Cache, Entry
 from agent.inference.memory.footprints import Footprints
 from agent.inference.memory.runtime_overhead import RuntimeOverhead
 
-_NOISE_BYTES: Final = 8 << 20  # pipelines allocate and free meanwhile
+_NOISE_BYTES: Final = 8 << 20
+"""Tolerance, because pipelines allocate and free meanwhile."""
 _NOISE_SHARE: Final = 0.1
 _LOOK_S: Final = 0.5
 
 
 @dataclass(eq=False)
 class _Kept:
-    """Bytes that did not come back: `level_bytes` is what the process held then, beyond all other charges."""
+    """Bytes that did not come back."""
 
     entry: Entry[Model]
     level_bytes: int
-
-
-@dataclass
-class _Known:
-    """What a release needs of a load: `key` is its footprint's, `backend` the runtime that brought `brought_bytes`."""
-
-    key: str
-    backend: str
-    brought_bytes: int = 0
+    """Bytes of the process then, beyond all other charges."""
 
 
 class Unloader:
-    """Closes models and keeps their bytes charged until they are seen to be back.
+    """Closes models, and keeps their bytes charged until they are seen to be back. Owner: the worker.
 
-    For the loader's thread, and for one that it left behind: looking is done by one thread at a time.
+    Threading: for the load queue's thread and those that load; one at a time waits for bytes.
     """
 
     def __init__(
         self,
         cache: Cache[Model],
         footprints: Footprints,
-        account: RuntimeOverhead,
+        overhead: RuntimeOverhead,
         timeout_s: float,
         warn: Callable[[str], None],
     ) -> None:
         self._cache: Final = cache
         self._footprints: Final = footprints
-        self._account: Final = account
+        self._overhead: Final = overhead
         self._timeout_s: Final = timeout_s
         self._warn: Final = warn
-        self._looking: Final = threading.Lock()
+        self._lock: Final = threading.Lock()
         self._kept: list[_Kept] = []
-        self._known: Final[dict[Entry[Model], _Known]] = {}
-
-    def expect(self, entry: Entry[Model], key: str, backend: str) -> None:
-        """Note, before `entry` is loaded, which footprint its release will correct, and which backend brings it."""
-        self._known[entry] = _Known(key, backend)
-
-    def brought(self, entry: Entry[Model], brought_bytes: int) -> None:
-        """Note how much came with a model: its release gives back no more of its own."""
-        self._known[entry].brought_bytes = brought_bytes
 
     def release(self, entry: Entry[Model]) -> bool:
-        """Unload a standby model; False where somebody uses it."""
-        process_memory.trim()  # or pages that lay idle would seem to come back with it
+        """Unload a standby model; return False where it is in use."""
+        process_memory.trim()  # because idle pages would seem to come back with it
         before_bytes = process_memory.process_bytes()
         model = self._cache.begin_release(entry)
         if model is None:
             return False
         model.close()
         del model
-        known = self._known[entry]
-        returned_bytes = self.wait_freed(entry, before_bytes)
+        returned_bytes = self._wait_freed(entry, before_bytes)
         if returned_bytes is not None:
-            self._footprints.came_back(known.key, returned_bytes, known.brought_bytes)
+            self._footprints.came_back(entry.origin.footprint_key, returned_bytes, entry.grown_bytes)
         return True
 
-    def wait_freed(self, entry: Entry[Model], before_bytes: int) -> int | None:
+    def discard(self, entry: Entry[Model], model: Model | None, before_bytes: int) -> None:
+        """Close a model whose load failed, if it came so far, and give its charge back.
+
+        `before_bytes`: what the process held before the load.
+        """
+        self._cache.abandon(entry)
+        if model is not None:
+            model.close()
+        self._wait_freed(entry, before_bytes + entry.bytes)
+
+    def _wait_freed(self, entry: Entry[Model], before_bytes: int) -> int | None:
         """Wait until a closed model's bytes are back from the `before_bytes` held with it; the rest stays charged.
 
-        Returns what came back, None where that is not all.
+        Return the bytes that came back, None where that is not all.
         """
-        with self._looking:
-            return self._see_back(entry, before_bytes)
+        with self._lock:
+            return self._wait_and_return(entry, before_bytes)
 
-    def kept(self) -> tuple[tuple[str, int], ...]:
-        """Return references and bytes of what was released and is not back."""
-        with self._looking:
+    def unreclaimed(self) -> tuple[tuple[str, int], ...]:
+        """Return references and bytes of released models whose bytes are not back."""
+        with self._lock:
             return tuple((kept.entry.version.reference, kept.entry.bytes) for kept in self._kept if kept.entry.bytes)
 
-    def look_again(self) -> None:
-        """See whether bytes that were kept back have returned since."""
-        with self._looking:
+    def recheck(self) -> None:
+        """Look whether bytes that did not come back have returned since."""
+        with self._lock:
             if self._kept:
-                self._look_again()
+                self._recheck()
 
-    def _see_back(self, entry: Entry[Model], before_bytes: int) -> int | None:
+    def _wait_and_return(self, entry: Entry[Model], before_bytes: int) -> int | None:
         charged_bytes = entry.bytes
         level_bytes = before_bytes - charged_bytes + max(_NOISE_BYTES, int(charged_bytes * _NOISE_SHARE))
-        backend = self._known.pop(entry).backend
-        allowed_bytes = self._account.left_bytes(backend)
+        backend = entry.origin.backend
+        allowed_bytes = self._overhead.left_bytes(backend)
         held_bytes = self._wait(level_bytes, allowed_bytes)
         if held_bytes <= level_bytes + allowed_bytes:
-            self._account.keep(backend, held_bytes - level_bytes)
+            self._overhead.keep(backend, held_bytes - level_bytes)
             self._cache.returned(entry, charged_bytes)
             return before_bytes - held_bytes
         left_bytes = self._cache.returned(entry, before_bytes - held_bytes)
@@ -117,16 +110,16 @@ class Unloader:
         return None
 
     def _wait(self, level_bytes: int, allowed_bytes: int) -> int:
-        """Look until the process is at `level_bytes`, or for a while and at `allowed_bytes` more; return its bytes."""
+        """Wait until the process holds `level_bytes`, then for at most `allowed_bytes` more; return what it holds."""
         held_bytes = process_memory.wait_until_at_most(level_bytes, _LOOK_S)
         if held_bytes > level_bytes:
-            gc.collect()  # a runtime's objects may hold each other; the frozen rest is not looked at
+            gc.collect()  # because a runtime's objects may hold each other; the frozen heap is not visited
             held_bytes = process_memory.wait_until_at_most(level_bytes, _LOOK_S)
         if held_bytes > level_bytes + allowed_bytes:
             held_bytes = process_memory.wait_until_at_most(level_bytes + allowed_bytes, self._timeout_s)
         return held_bytes
 
-    def _look_again(self) -> None:
+    def _recheck(self) -> None:
         process_memory.trim()
         still = []
         for kept in self._kept:

@@ -27,7 +27,6 @@ from agent.inference.preparing import checkpoint
 from agent.inference.preparing.autotune import measure
 from agent.inference.preparing.precision import make_best
 from agent.inference.sandbox import kernel
-from agent.inference.scheduling.thread_priority import set_idle
 from agent.messages.errors import MistakeError, ModelError, OutOfMemoryError, Reason
 from agent.messages.references import ModelVersion
 from agent.models.file_faults import require_sound, verify
@@ -145,7 +144,7 @@ def _step_back(*, is_awaited: bool) -> None:
         if is_awaited:
             os.nice(_AWAITED_NICE)
         else:
-            set_idle(0)
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
 

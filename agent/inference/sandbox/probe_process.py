@@ -3,7 +3,6 @@
 Shuts itself in, tries what must be refused then, and prints one line of JSON: the walls that stand, or why they do not.
 """
 
-import json
 import os
 import socket
 import sys
@@ -11,14 +10,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from agent.inference import sandbox
 from agent.inference.sandbox import Limits
 from agent.messages.errors import ChangeoverError
+from agent.messages.probe_results import ProbedSandbox
 
 _LIMITS: Final = Limits(memory_bytes=64 << 20, cpu_s=10, wall_s=10.0, disk_bytes=1 << 20)
 
 
-def main(folder: Path) -> dict[str, object]:
+def main(folder: Path) -> ProbedSandbox:
     """Try it; return what is to be printed."""
     walls = sandbox.enter(folder, _LIMITS)
     (folder / "inside").write_bytes(b"")
@@ -29,12 +31,15 @@ def main(folder: Path) -> dict[str, object]:
         "read beside its folder": lambda: list(folder.parent.iterdir()),
         "start a process": _fork,
     }
-    return {"walls": walls, "could": [what for what, do in forbidden.items() if not _is_refused(do)]}
+    could = tuple(action for action, do in forbidden.items() if not _is_refused(do))
+    return ProbedSandbox(walls=walls, could=could)
 
 
 def _fork() -> None:
-    if os.fork() == 0:
+    child = os.fork()
+    if child == 0:
         os._exit(0)
+    os.waitpid(child, 0)
 
 
 def _is_refused(do: Callable[[], object]) -> bool:
@@ -48,10 +53,10 @@ def _is_refused(do: Callable[[], object]) -> bool:
 def run() -> None:
     """Try what the arguments name; what stands in the way is an answer too."""
     try:
-        said = main(Path(sys.argv[1]))
+        probed = main(Path(sys.argv[1]))
     except (ChangeoverError, OSError) as error:
-        said = {"error": str(error)}
-    sys.stdout.write(json.dumps(said) + "\n")
+        probed = ProbedSandbox(error=str(error))
+    sys.stdout.buffer.write(msgspec.json.encode(probed) + b"\n")
 
 
 if __name__ == "__main__":

@@ -1,91 +1,93 @@
-"""How far a load steps back, and how long: idle where that gets it on, behind the lines once it starves, no longer."""
+"""Lowers the CPU priority of a model load beside lines that serve."""
 
+import functools
+import logging
+import os
+import threading
+from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
-from typing import Final
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final, Literal
 
-from agent.inference.scheduling import thread_priority
-from agent.inference.scheduling.thread_priority import LoadPriority
+LoadPriority = Literal["normal", "background", "idle"]
 
-_ENOUGH: Final = 0.1
-"""Of one core. Much of a load runs on threads of its runtime that nobody lowers: its own has only a part of it."""
-_OWN_S: Final = 0.5
-_BEHIND_S: Final = 1.0
-_HURRIED_S: Final = 3.0
-_LONGEST_SHARE: Final = 0.5  # of a load's time: what has not got on by then would come to nothing
-_SPARE_SHARE: Final = 0.2
-"""Of all cores. With less than that to spare idle threads starve, and whoever waits for what one holds."""
+_LOG: Final = logging.getLogger(__name__)
+_TASKS: Final = Path("/proc/self/task")
+_NO_PARAMETER: Final = os.sched_param(0)
+_BACKGROUND_NICE: Final = 5
+"""Beyond the process' own: a third of the CPU time of a normal thread."""
+ENOUGH_IDLE: Final = 0.2
+"""Share of the cores' time: with less of it idle threads starve, and whoever waits for a lock that one holds."""
 
 
-def first_priority(spare_share: float, serving: AbstractSet[str], unready: AbstractSet[str]) -> LoadPriority:
-    """Say where a load begins beside lines that are `serving`, with `unready` ones among those that wait for it.
+def choose(idle_share: float, serving: AbstractSet[str], unready: AbstractSet[str]) -> LoadPriority:
+    """Return the priority of a load beside lines that are `serving`; `unready` lines wait for it with `ready` 0.
 
-    The frames of an unready line are of no use to its product: those may wait for the load. All others may not.
+    Frames of an unready line are of no use to its product, so they may wait for the load. All others may not.
     """
     if not serving:
-        return "usual"
-    if spare_share >= _SPARE_SHARE:
+        return "normal"
+    if idle_share >= ENOUGH_IDLE:
         return "idle"
-    return "usual" if serving <= unready else "behind"
+    return "normal" if serving <= unready else "background"
 
 
-class LoadPriorityMonitor:
-    """One load's, from its beginning on; looked at now and then, with the loader's `turn` held.
+@contextmanager
+def lowered(priority: LoadPriority, *, may_stay: bool) -> Iterator[None]:
+    """Run the block at `priority`; the caller, and threads that a runtime started meanwhile, then return to normal.
 
-    A load starves while it could run, and gets less than a tenth of a core: one that waits for a disk, or for bytes to
-    come back, does not. Where others serve than unready lines that wait for it, it steps up by degrees; where only
-    those do, it runs like anything else then; where nobody waits for it, it stays where it is. After half of its time
-    it runs like anything else, whatever it got.
-
-    Without the right to change priorities back (see `priority`) nothing here has an effect.
+    Without the right to return (no RLIMIT_NICE, as a unit's `LimitNICE=`, and not root) the thread is lowered only
+    where it `may_stay` so, because it ends soon, and never to idle, because it may hold locks until then.
     """
+    if priority == "normal" or not (may_stay or can_return()):
+        yield
+        return
+    with suppress(OSError):
+        if priority == "idle" and can_return():
+            os.sched_setscheduler(0, os.SCHED_IDLE, _NO_PARAMETER)
+        else:
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _normal_nice() + _BACKGROUND_NICE)
+    try:
+        yield
+    finally:
+        restore_normal()
 
-    def __init__(self, timeout_s: float) -> None:
-        self._longest_s: Final = timeout_s * _LONGEST_SHARE
-        self._begun_s = thread_priority.cpu_s(thread_priority.threads())
-        self._looked_s = 0.0
-        self._wanted_s = 0.0
-        self._is_behind = False
-        self._is_over = False
 
-    def begin(self, rung: LoadPriority) -> None:
-        """Note that a part of the load begins at `rung`."""
-        self._is_behind = rung == "behind"
+def restore_normal() -> None:
+    """Return all lowered threads of this process to normal priority, where that is allowed.
 
-    def look(self, age_s: float, *, is_awaited: bool, is_own: bool) -> None:
-        """Do what is due for a load that began `age_s` ago.
+    A runtime's threads are among them, because they inherit the priority of the thread that starts them.
+    """
+    for task in _TASKS.iterdir():
+        thread = int(task.name)
+        with suppress(OSError):  # a thread may end meanwhile
+            if os.sched_getscheduler(thread) == os.SCHED_IDLE:
+                os.sched_setscheduler(thread, os.SCHED_OTHER, _NO_PARAMETER)
+            if os.getpriority(os.PRIO_PROCESS, thread) == _normal_nice() + _BACKGROUND_NICE:
+                os.setpriority(os.PRIO_PROCESS, thread, _normal_nice())
 
-        `is_awaited`: a line waits for it; `is_own`: all lines that serve do, and are not ready.
-        """
-        if self._is_over or age_s > self._longest_s:
-            self._hurry()  # again too: a load steps back anew with each of its parts
-            return
-        since_s, self._looked_s = age_s - self._looked_s, age_s
-        if thread_priority.is_any_runnable(thread_priority.stepped_back()):
-            self._wanted_s += since_s
-        if is_awaited and self._wanted_s > self._enough_s(is_own=is_own):
-            self._step(is_own=is_own)
 
-    def _enough_s(self, *, is_own: bool) -> float:
-        if is_own:
-            return _OWN_S
-        return _HURRIED_S if self._is_behind else _BEHIND_S
+@functools.cache
+def can_return() -> bool:
+    """Return True where a thread of this process may raise its priority again; tried once, on a thread of its own."""
+    returned: list[bool] = []
 
-    def _step(self, *, is_own: bool) -> None:
-        """Go a step up if it starved, and look at how it fares from here on."""
-        if self._ran_s() < _ENOUGH * self._wanted_s:
-            if is_own or self._is_behind:
-                self._hurry()
-            else:
-                self._is_behind = True
-                thread_priority.raise_priority()
-        self._begun_s = thread_priority.cpu_s(thread_priority.threads())
-        self._wanted_s = 0.0
+    def probe() -> None:
+        with suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_IDLE, _NO_PARAMETER)
+            os.sched_setscheduler(0, os.SCHED_OTHER, _NO_PARAMETER)
+            returned.append(True)
 
-    def _hurry(self) -> None:
-        self._is_over = True
-        thread_priority.restore_normal()
+    thread = threading.Thread(target=probe, name="priority-probe")
+    thread.start()
+    thread.join()
+    if not returned:
+        _LOG.info("event=no_priority_return detail='see LimitNICE='")
+    return bool(returned)
 
-    def _ran_s(self) -> float:
-        """Return the CPU time that the load's own threads have had."""
-        now_s = thread_priority.cpu_s(thread_priority.stepped_back())
-        return sum(ran_s - self._begun_s.get(thread, 0.0) for thread, ran_s in now_s.items())
+
+@functools.cache
+def _normal_nice() -> int:
+    """Return the nice value of this process; first called before any thread is lowered."""
+    return os.getpriority(os.PRIO_PROCESS, os.getpid())

@@ -1,4 +1,4 @@
-"""Counts of one stream's frames, and what a swap cost it."""
+"""Counts the frames of one stream, and those that a swap lost."""
 
 from collections import deque
 from collections.abc import Callable
@@ -13,36 +13,37 @@ _SAMPLES: Final = int(STEADY_S * 1e9) // _STEP_NS + 1
 
 @dataclass(frozen=True)
 class FrameLossMark:
-    """Where a stream stood at one moment; `loss` is the share of frames that it was losing steadily."""
+    """The counts of a stream at one moment."""
 
     offered: int
     lost: int
     loss: float
+    """Share of the frames that the stream was losing steadily."""
 
 
 class FrameLossCounter:
-    """How many frames a stream was offered, and how many of them got no inference.
+    """Counts a stream's frames, and those without an inference.
 
-    `read_slot` returns (offered, overwritten unread) as the slot counts them. `discard` and `tick` are for the stream's
-    own thread; the others may be called from any.
+    Threading: `discard` and `tick` are for the stream's threads; the others may be called from any.
     """
 
     def __init__(self, read_slot: Callable[[], tuple[int, int]]) -> None:
+        """Store; `read_slot` returns the slot's counts of frames offered and overwritten unread."""
         self._read_slot: Final = read_slot
         self._discarded = 0
         self._samples: Final[deque[tuple[int, int, int]]] = deque(maxlen=_SAMPLES)
 
     def tick(self, now_ns: int) -> None:
-        """Keep the history that the steady rate is taken from; once a frame."""
+        """Record a sample for the steady rate; called once a frame."""
         if not self._samples or now_ns - self._samples[-1][0] >= _STEP_NS:
             self._samples.append((now_ns, *self._now()))
 
     def discard(self) -> None:
-        """Count a frame that was taken and got no answer: torn, or its inference failed."""
+        """Count a taken frame without an answer: torn, or its inference failed."""
         self._discarded += 1
 
     def mark(self, now_ns: int) -> FrameLossMark:
-        """Note where the stream stands, with its steady loss over the last STEADY_S seconds (0 without frames)."""
+        """Return the present counts, with the steady loss of the last STEADY_S seconds (0 without frames)."""
         offered, lost = self._now()
         oldest_ns = now_ns - int(STEADY_S * 1e9)
         samples = (sample[1:] for sample in self._samples.copy() if sample[0] >= oldest_ns)
@@ -51,7 +52,7 @@ class FrameLossCounter:
         return FrameLossMark(offered, lost, (lost - first_lost) / span if span else 0.0)
 
     def lost_since(self, mark: FrameLossMark) -> int:
-        """Return the frames that got no inference since `mark`, beyond those that the stream was losing anyway.
+        """Return the frames without an inference since `mark`, beyond the steady loss.
 
         max(0, lost - ceil(loss x offered)), both since the mark; rounding up keeps a steady stream at 0.
         """

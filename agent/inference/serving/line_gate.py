@@ -1,4 +1,4 @@
-"""One line: the model that is active on all its streams, and the moment at which it changes."""
+"""Holds the active model of one line, and switches it on all streams at one moment."""
 
 import threading
 import time
@@ -13,11 +13,11 @@ from agent.inference.serving.frame_loss import FrameLossCounter, FrameLossMark
 
 
 class Served(Closable, Protocol):
-    """What a line knows of a model."""
+    """All that a line needs of a model."""
 
     @property
     def places(self) -> InFlightLimiter:
-        """How many of its frames may be in flight, whatever lines they are of."""
+        """The limit of its frames in flight, over all lines."""
 
 
 Held = TypeVar("Held", bound=Served)
@@ -25,104 +25,114 @@ Held = TypeVar("Held", bound=Served)
 
 @dataclass(eq=False)
 class _Activation(Generic[Held]):
-    """A model's time on a line. `inside` are its frames in flight; `announced`: its answers may be sent."""
+    """A model's time on a line."""
 
     entry: Entry[Held]
     places: InFlightLimiter
-    inside: int = 0
-    announced: bool = False
+    in_flight: int = 0
+    """Frames of the line under the model."""
+    is_announced: bool = False
+    """Its answers may be sent."""
 
 
 class Lease(Generic[Held]):
-    """A model under one frame, and the frame's place with it. It cannot be released before the lease ends."""
+    """One frame's hold on the active model, which is not released before the lease ends."""
 
-    def __init__(self, line: "ActiveModelGate[Held]", turn: _Activation[Held], model: Held, place: Slot) -> None:
+    def __init__(self, line: "ActiveModelGate[Held]", activation: _Activation[Held], model: Held, place: Slot) -> None:
         self.model: Final = model
         self.place: Final = place
-        self.reference: Final = turn.entry.version.reference
+        self.reference: Final = activation.entry.version.reference
         self._line: Final = line
-        self._turn: Final = turn
+        self._activation: Final = activation
 
     def wait_for_turn(self) -> None:
-        """Return when answers of this model may be sent: at once, but for the moment of a flip.
+        """Wait until answers of this model may be sent.
 
-        That moment lasts until the streams that were still inferring with the model before have sent their answers.
+        That is at once, unless the line has just switched: then the answers of the model before it are sent first.
         """
-        self._line.wait_until_announced(self._turn)
+        self._line.wait_until_announced(self._activation)
 
 
 class ActiveModelGate(Generic[Held]):
-    """The gate between a line's streams and its swapper. `tallies` are its streams' counts, by stream.
+    """Gives a line's streams their active model, frame by frame, and lets one swapper switch it.
 
-    Streams lease per frame, when the model has a place for it; one swapper thread flips. The flip is one moment for all
-    streams: frames that start after it are inferred by the new model at once, and their answers wait until `announce`
-    was called.
+    Frames that are leased after a switch are inferred by the new model at once. Their answers wait until the switch is
+    announced, which is after the last answer of the model before.
+
+    Threading: any thread may lease and read; one thread switches and deactivates.
     """
 
     def __init__(self, name: str, cache: Cache[Held]) -> None:
         self.name: Final = name
-        self.tallies: Final[dict[str, FrameLossCounter]] = {}
+        self.frame_losses: Final[dict[str, FrameLossCounter]] = {}
+        """Frame counts by stream."""
         self._cache: Final = cache
-        self._gate: Final = threading.Condition()
-        self._turn: _Activation[Held] | None = None
+        self._changed: Final = threading.Condition()
+        self._activation: _Activation[Held] | None = None
         self._blind_since_ns = 0
 
     @property
     def active(self) -> Entry[Held] | None:
-        """The entry that serves the line, None while nothing does."""
-        turn = self._turn
-        return turn.entry if turn else None
+        """Entry of the active model, None without one."""
+        activation = self._activation
+        return activation.entry if activation else None
+
+    @property
+    def usual_s(self) -> float:
+        """Usual duration of one inference of the active model, 0.0 without a model."""
+        activation = self._activation
+        return activation.places.usual_s if activation else 0.0
 
     @property
     def active_reference(self) -> str | None:
-        """The reference that serves the line, None while nothing does."""
+        """Reference of the active model, None without one."""
         entry = self.active
         return entry.version.reference if entry else None
 
     @contextmanager
     def lease(self, timeout_s: float, stream: str = "") -> Iterator[Lease[Held] | None]:
-        """Look up and lease in one step, once the model has a place; None where that is not within `timeout_s`."""
+        """Lease the active model once it admits a frame of `stream`; yield None where `timeout_s` passes before."""
         entered = self._enter(timeout_s, stream)
         if entered is None:
             yield None
             return
-        turn, place = entered
+        activation, place = entered
         try:
-            model = self._cache.lease(turn.entry)
+            model = self._cache.lease(activation.entry)
         except BaseException:
-            self._give_up(turn, place)
+            self._give_up(activation, place)
             raise
         try:
-            yield Lease(self, turn, model, place)
+            yield Lease(self, activation, model, place)
         finally:
-            self._leave(turn, place)
+            self._leave(activation, place)
 
     def flip(self, entry: Entry[Held], announce: Callable[[], None]) -> None:
-        """Make `entry`, claimed by this line, active for all streams, and call `announce` between the two.
+        """Switch all streams to `entry`, which this line has claimed, and end the claim on the model before.
 
-        `announce` comes after the last answer of the model before was sent, and before the first of this one. Blocks
-        for the frames in flight, as many as a model has places. The claim on the model before ends.
+        Order: `announce` is called after the last answer of the model before was sent, and before the first of this
+        one. Blocks for the frames in flight.
         """
-        assert entry.model is not None, "what is claimed is resident"
-        turn = _Activation(entry, entry.model.places)
-        with self._gate:
-            before, self._turn = self._turn, turn
-            self._gate.notify_all()
+        assert entry.model is not None, "a claimed model is resident"
+        activation = _Activation(entry, entry.model.places)
+        with self._changed:
+            before, self._activation = self._activation, activation
+            self._changed.notify_all()
         try:
-            with self._gate:
+            with self._changed:
                 self._drain(before)
             announce()
-        finally:  # whatever happens there, the streams must not wait for ever
-            with self._gate:
-                turn.announced = True
+        finally:  # because the streams must not wait for ever, whatever happens there
+            with self._changed:
+                activation.is_announced = True
                 self._blind_since_ns = 0
-                self._gate.notify_all()
+                self._changed.notify_all()
             self._cache.activate(self.name, before.entry if before is not None else None, entry)
 
     def deactivate(self) -> Entry[Held] | None:
-        """Take the active model off the line, to make room; returns it, drained and unclaimed. Streams wait."""
-        with self._gate:
-            before, self._turn = self._turn, None
+        """Take the active model off the line and return it, drained and unclaimed; streams wait for the next one."""
+        with self._changed:
+            before, self._activation = self._activation, None
             if before is None:
                 return None
             self._blind_since_ns = time.monotonic_ns()
@@ -132,64 +142,66 @@ class ActiveModelGate(Generic[Held]):
 
     @property
     def has_served(self) -> bool:
-        """Say whether a model serves the line, or did before it was taken off to make room."""
-        return self._turn is not None or self._blind_since_ns != 0
+        """Return True where a model serves the line, or did until it was deactivated to make room."""
+        return self._activation is not None or self._blind_since_ns != 0
 
     def blind_ms(self, now_ns: int) -> float:
-        """How long the line has been without the model that was taken off it; 0 if none was."""
+        """Return how long the line has been without a model since `deactivate`, 0.0 where it has one."""
         since_ns = self._blind_since_ns
         return (now_ns - since_ns) / 1e6 if since_ns else 0.0
 
     def mark(self, now_ns: int) -> dict[str, FrameLossMark]:
-        """Note where every stream stands."""
-        return {stream: tally.mark(now_ns) for stream, tally in self.tallies.items()}
+        """Return the frame counts of all streams."""
+        return {stream: loss.mark(now_ns) for stream, loss in self.frame_losses.items()}
 
     def lost_since(self, marks: dict[str, FrameLossMark]) -> int:
-        """Sum up the frames that the streams lost since `marks`, beyond their steady rate."""
-        return sum(self.tallies[stream].lost_since(mark) for stream, mark in marks.items())
+        """Return the frames that all streams lost since `marks`, beyond their steady loss."""
+        return sum(self.frame_losses[stream].lost_since(mark) for stream, mark in marks.items())
 
-    def wait_until_announced(self, turn: _Activation[Held]) -> None:
+    def wait_until_announced(self, activation: _Activation[Held]) -> None:
         """See Lease.wait_for_turn."""
-        with self._gate:
-            self._gate.wait_for(lambda: turn.announced)
+        with self._changed:
+            self._changed.wait_for(lambda: activation.is_announced)
 
-    def _drain(self, turn: _Activation[Held] | None) -> None:
-        if turn is not None:
-            turn.places.wake()  # who waits for a place with this model shall ask the next one
-            self._gate.wait_for(lambda: not turn.inside)
+    def _drain(self, activation: _Activation[Held] | None) -> None:
+        if activation is not None:
+            activation.places.wake()  # because waiting frames shall ask the next model
+            self._changed.wait_for(lambda: not activation.in_flight)
 
     def _enter(self, timeout_s: float, stream: str) -> tuple[_Activation[Held], Slot] | None:
         deadline_s = time.monotonic() + timeout_s
         while (left_s := deadline_s - time.monotonic()) > 0:
-            with self._gate:
-                self._gate.wait_for(lambda: self._turn is not None, left_s)
-                turn = self._turn
-            # Without a lease, so that no flip waits for who only waits himself.
-            place = turn.places.take(left_s, self._is_over(turn), stream) if turn is not None else None
-            if turn is not None and place is not None and self._entered(turn, place):
-                return turn, place
+            with self._changed:
+                self._changed.wait_for(lambda: self._activation is not None, left_s)
+                activation = self._activation
+            # Not under a lease, because a switch must not wait for a frame that only waits.
+            place = (
+                activation.places.take(left_s, self._is_over(activation), stream) if activation is not None else None
+            )
+            if activation is not None and place is not None and self._entered(activation, place):
+                return activation, place
         return None
 
-    def _is_over(self, turn: _Activation[Held]) -> Callable[[], bool]:
-        return lambda: self._turn is not turn
+    def _is_over(self, activation: _Activation[Held]) -> Callable[[], bool]:
+        return lambda: self._activation is not activation
 
-    def _entered(self, turn: _Activation[Held], place: Slot) -> bool:
-        with self._gate:
-            if self._turn is turn:
-                turn.inside += 1
+    def _entered(self, activation: _Activation[Held], place: Slot) -> bool:
+        with self._changed:
+            if self._activation is activation:
+                activation.in_flight += 1
                 return True
         place.give_back()
         return False
 
-    def _leave(self, turn: _Activation[Held], place: Slot) -> None:
+    def _leave(self, activation: _Activation[Held], place: Slot) -> None:
         try:
-            self._cache.unlease(turn.entry)
+            self._cache.unlease(activation.entry)
         finally:
-            self._give_up(turn, place)
+            self._give_up(activation, place)
 
-    def _give_up(self, turn: _Activation[Held], place: Slot) -> None:
-        """Let go of what a frame held: whatever happened to it, no flip and no other stream may wait for it."""
+    def _give_up(self, activation: _Activation[Held], place: Slot) -> None:
+        """Return what a frame held, because no switch and no other stream may wait for it."""
         place.give_back()
-        with self._gate:
-            turn.inside -= 1
-            self._gate.notify_all()
+        with self._changed:
+            activation.in_flight -= 1
+            self._changed.notify_all()

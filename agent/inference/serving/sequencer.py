@@ -1,4 +1,4 @@
-"""The order of one stream's answers: frames are inferred side by side, and answered as they were taken."""
+"""Keeps the order of one stream's answers, whose frames are inferred side by side."""
 
 import threading
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from typing import Final
 
 
 class Sequencer:
-    """Numbers, and blocks that run in the order of their numbers. Every number must come to its block."""
+    """Runs blocks in the order of their numbers; each number that was given must run its block."""
 
     def __init__(self) -> None:
         self._given = 0
@@ -15,13 +15,13 @@ class Sequencer:
         self._turn: Final = threading.Condition()
 
     def number(self) -> int:
-        """Give the next number; one thread at a time."""
+        """Return the next number; one thread at a time."""
         self._given += 1
         return self._given - 1
 
     @contextmanager
     def after_those_before(self, number: int) -> Iterator[None]:
-        """Run the block when those of all lower numbers have run."""
+        """Run the block after those of all lower numbers."""
         with self._turn:
             self._turn.wait_for(lambda: self._next == number)
         try:

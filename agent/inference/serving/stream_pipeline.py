@@ -1,4 +1,4 @@
-"""One stream: from its slot through its line's model to the pipe."""
+"""Takes the frames of one stream from its slot, through its line's model, to control."""
 
 import logging
 import threading
@@ -21,57 +21,72 @@ from agent.processes.slots.frame_slot import Frame, SlotReader
 from agent.processes.threads import RestartedThread
 
 _LOG: Final = logging.getLogger(__name__)
-_LOOK_UP_S: Final = 0.25  # how often a thread without a frame or a model sees whether it should stop
+_LOOK_UP_S: Final = 0.25
+"""Interval at which a thread without a frame or a model looks whether it should stop."""
 _THREADS: Final = 4
-"""Frames of one stream that can be in flight. How many are, the model's places decide; a thread too many waits."""
+"""Most frames of one stream in flight; the model's limit decides how many are, and the other threads wait."""
+
+
+_PROMPT_S: Final = 2.0
+"""A call in progress for longer makes control take `ready` away, unless it is given a grace."""
+_TURNS_ALLOWED: Final = 2.0
+"""Usual inferences that one may take before it counts as hanging."""
+_LONGEST_ALLOWED_S: Final = 10.0
 
 
 @dataclass(frozen=True)
 class Outlet:
-    """What a pipeline needs of its process: a way to control, and the mark of a call that could hang."""
+    """A pipeline's way to its process."""
 
     send: Callable[[Message], None]
-    busy: Callable[[], AbstractContextManager[None]]
+    """Sends a message to control."""
+    busy: Callable[[float], AbstractContextManager[None]]
+    """Marks a call for the hang watchdog, from the given grace (s) on."""
 
 
 @dataclass(frozen=True)
 class _Taken:
-    """A frame in hand, whose image is given back: drawn (`prepared`), or torn (None), or why it could not be drawn.
-
-    `size`: height, width. `number`: its place in the order of the stream's answers.
-    """
+    """A frame whose buffer was returned to the slot."""
 
     number: int
+    """Place in the order of the stream's answers."""
     lease: Lease[Model]
     frame: Frame
     size: tuple[int, int]
+    """Height, width."""
     taken_ns: int
+    """Monotonic."""
     prepared: Prepared | BaseException | None
+    """The preprocessed picture, the error that prevented it, or None for a torn frame."""
     prepared_ns: int
+    """Monotonic."""
 
 
 class StreamPipeline:
-    """The threads of one stream, named by it. Owner: the worker.
+    """Infers the frames of one stream on threads of its own. Owner: the worker.
 
-    It takes a frame only when the line's model has a place for it: until then the slot keeps the newest frame and
-    counts what it overwrites, and a source that waits for its reader waits. One thread takes and draws at a time; while
-    one frame is inferred another is drawn, decoded or sent. Answers leave in the order in which frames were taken.
+    A frame is taken only when the model admits it; until then the slot keeps the newest, and counts what it overwrites.
+
+    Order: answers are sent in the order in which frames were taken. Threading: one thread at a time takes and
+    preprocesses, while another frame is inferred, decoded or sent.
     """
 
     def __init__(
-        self, stream: str, slot: SlotReader, line: ActiveModelGate[Model], tally: FrameLossCounter, outlet: Outlet
+        self, stream: str, slot: SlotReader, line: ActiveModelGate[Model], loss: FrameLossCounter, outlet: Outlet
     ) -> None:
         self._stream: Final = stream
         self._slot: Final = slot
         self._line: Final = line
-        self._tally: Final = tally
+        self._loss: Final = loss
         self._outlet: Final = outlet
         self._failed_in_a_row = 0
-        self._failing = ""  # the reference that they failed by
+        self._failing = ""
+        """Reference of the model that they failed by."""
         self._taken_ns = 0
         self._answered_ns = 0
         self._missed_ns = 0
-        self._missed = 0  # frames taken since the last answer that got none
+        self._missed = 0
+        """Frames taken without an answer since the last answer."""
         self._stopping: Final = threading.Event()
         self._taking: Final = threading.Lock()
         self._order: Final = Sequencer()
@@ -79,16 +94,17 @@ class StreamPipeline:
         self._threads: Final = [RestartedThread(self._run, name) for name in names]
 
     def start(self) -> None:
-        """Begin to take frames."""
+        """Start to take frames."""
         for thread in self._threads:
             thread.start()
 
     def progress(self) -> StreamProgress:
-        """Say when a frame was last taken and last answered, and what became of those since. From any thread."""
-        return StreamProgress(self._stream, self._taken_ns, self._answered_ns, self._missed_ns, self._missed)
+        """Return when frames were last taken, answered and missed. From any thread."""
+        moments = (self._taken_ns, self._answered_ns, self._missed_ns)
+        return StreamProgress(self._stream, *moments, self._missed, int(self._line.usual_s * 1e9))
 
     def stop(self) -> None:
-        """Return when the frames in hand were answered."""
+        """Stop to take frames, and wait until those in flight are answered."""
         self._stopping.set()
         for thread in self._threads:
             thread.join()
@@ -98,7 +114,7 @@ class StreamPipeline:
             self._step()
 
     def _step(self) -> None:
-        """Bring one frame through; a function of its own, for a thread that waits must hold no model."""
+        """Take and answer one frame; a function of its own, because a waiting thread must hold no model."""
         with ExitStack() as held:
             with self._taking:
                 taken = self._take(held)
@@ -106,7 +122,7 @@ class StreamPipeline:
                 self._answer(taken)
 
     def _take(self, held: ExitStack) -> _Taken | None:
-        """Take the newest frame and draw it, with a lease that `held` ends. Needs `_taking`."""
+        """Take and preprocess the newest frame, under a lease that `held` ends. Needs `_taking`."""
         if self._stopping.is_set() or not self._slot.wait(_LOOK_UP_S):
             return None
         lease = held.enter_context(self._line.lease(_LOOK_UP_S, self._stream))
@@ -115,15 +131,15 @@ class StreamPipeline:
             return None
         taken_ns = self._taken_ns = time.monotonic_ns()
         size = (frame.image.shape[0], frame.image.shape[1])
-        prepared = self._draw(lease, frame)
-        self._tally.tick(taken_ns)
+        prepared = self._preprocess(lease, frame)
+        self._loss.tick(taken_ns)
         return _Taken(self._order.number(), lease, frame, size, taken_ns, prepared, time.monotonic_ns())
 
-    def _draw(self, lease: Lease[Model], frame: Frame) -> Prepared | BaseException | None:
+    def _preprocess(self, lease: Lease[Model], frame: Frame) -> Prepared | BaseException | None:
         prepared: Prepared | BaseException
         try:
             prepared = lease.model.prepare(frame.image)
-        except BaseException as error:  # noqa: BLE001 - told in its turn, by `_infer`
+        except BaseException as error:  # noqa: BLE001 - reported in its order, by `_infer`
             prepared = error
         whole = self._slot.release(frame)
         return prepared if whole else None
@@ -132,11 +148,11 @@ class StreamPipeline:
         message: Detections | str | None = None
         try:
             message = self._infer(taken)
-        finally:  # also where the thread crashes: the frames behind wait for this one's turn to pass
+        finally:  # because the next frames wait for this one's number, even where the thread crashes
             with self._order.after_those_before(taken.number):
-                self._tell(taken, message)
+                self._report(taken, message)
 
-    def _tell(self, taken: _Taken, message: Detections | str | None) -> None:
+    def _report(self, taken: _Taken, message: Detections | str | None) -> None:
         if isinstance(message, Detections):
             taken.lease.wait_for_turn()
             self._outlet.send(replace(message, stages_ms=_stages_ms(taken)))
@@ -145,38 +161,43 @@ class StreamPipeline:
             return
         self._missed += 1
         self._missed_ns = time.monotonic_ns()
-        self._tally.discard()
+        self._loss.discard()
         if message is not None:
             self._failed(taken.lease, message)
 
     def _infer(self, taken: _Taken) -> Detections | str | None:
-        """Return the answer, or why there is none; None for a torn frame, which the slot has counted."""
+        """Return the answer, or why there is none; None for a torn frame, because the slot has counted it."""
         lease, prepared = taken.lease, taken.prepared
         if prepared is None:
             return None
         try:
             if isinstance(prepared, BaseException):
-                raise prepared  # noqa: TRY301 - told as any other failure, or a crash
-            with self._outlet.busy():
+                raise prepared  # noqa: TRY301 - reported as any other failure, or a crash
+            with self._outlet.busy(_grace_s(lease.place.usual_s)):
                 answer = lease.model.answer(prepared, lease.place)
             objects = objects_of(answer, lease.model.names)
             return encode(self._stream, lease.reference, taken.frame, taken.size, objects)
         except Exception as error:  # noqa: BLE001 - the stream's loop must outlive whatever one frame does
-            return self._why(taken.frame, error)
+            return self._describe(taken.frame, error)
 
-    def _why(self, frame: Frame, error: Exception) -> str:
+    def _describe(self, frame: Frame, error: Exception) -> str:
         if isinstance(error, ChangeoverError):
             return str(error)
-        _LOG.error("stream %s: frame %d", self._stream, frame.number, exc_info=error)
+        _LOG.error("event=inference_failed stream=%s frame=%d", self._stream, frame.number, exc_info=error)
         return repr(error)
 
     def _failed(self, lease: Lease[Model], detail: str) -> None:
-        """Tell of a model's first, second, fourth, eighth... frame in a row without an answer."""
+        """Report the first, second, fourth, eighth... frame in a row that a model failed on."""
         count = self._failed_in_a_row + 1 if lease.reference == self._failing else 1
         self._failed_in_a_row, self._failing = count, lease.reference
         if count & (count - 1) == 0:
             lease.wait_for_turn()
             self._outlet.send(InferenceFailed(self._stream, lease.reference, count, detail))
+
+
+def _grace_s(usual_s: float) -> float:
+    """Return by how much an inference that usually takes `usual_s` may exceed `_PROMPT_S`."""
+    return max(0.0, min(_TURNS_ALLOWED * usual_s, _LONGEST_ALLOWED_S) - _PROMPT_S)
 
 
 def _stages_ms(taken: _Taken) -> StageTimes:

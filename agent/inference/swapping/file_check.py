@@ -1,4 +1,4 @@
-"""Comparison of a version's files with the catalog, byte for byte."""
+"""Compares the files of a model version to the sha256 of the catalog."""
 
 import os
 import time
@@ -9,21 +9,21 @@ from agent.files import open_regular, stream_sha256
 from agent.messages.references import ModelVersion
 from agent.models import file_faults
 
-_SETTLED_NS: Final = 2_000_000_000  # a file changed so lately may change again within the clock of its file system
+SETTLED_NS: Final = 2_000_000_000
+"""A file changed more lately may change again within one tick of its file system's clock."""
 _LIMIT: Final = 256
 
 _Seen = tuple[int, int, int, int, int]
 
 
 class FileCheck:
-    """Compares files to the catalog, and remembers for this process which ones it has seen to be right.
+    """Hashes files, and remembers for this process those that were right, by what stat(2) says of them.
 
-    What is remembered is a file's device, inode, size and times of change and of its inode's change: who writes it,
-    replaces it or sets its times changes at least the last. Only for files that no runtime is going to read, as an
-    artifact is there, whose own bytes are hashed. One thread at a time.
+    Writing a file, replacing it or setting its times changes its ctime at least. Threading: one thread at a time.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, settled_ns: int = SETTLED_NS) -> None:
+        self._settled_ns: Final = settled_ns
         self._right: Final[dict[tuple[Path, str], _Seen]] = {}
 
     def require_right(self, version: ModelVersion) -> int:
@@ -31,7 +31,10 @@ class FileCheck:
         return sum(self._hash(version, path, sha256) for path, sha256 in _files(version))
 
     def require_unchanged(self, version: ModelVersion) -> int:
-        """Return the bytes of files that are as they were when they were right; hash those that are not."""
+        """Return the bytes of all files of `version`; hash those that changed since they were right.
+
+        Only for files that no runtime will read. Raises what `require_right` raises.
+        """
         return sum(
             size if (size := self._known_bytes(path, sha256)) is not None else self._hash(version, path, sha256)
             for path, sha256 in _files(version)
@@ -59,7 +62,7 @@ class FileCheck:
 
     def _remember(self, key: tuple[Path, str], before: os.stat_result, after: os.stat_result) -> None:
         self._right.pop(key, None)
-        if _seen(before) == _seen(after) and time.time_ns() - after.st_ctime_ns > _SETTLED_NS:
+        if _seen(before) == _seen(after) and time.time_ns() - after.st_ctime_ns > self._settled_ns:
             self._right[key] = _seen(after)
         while len(self._right) > _LIMIT:
             del self._right[next(iter(self._right))]
@@ -70,6 +73,6 @@ def _seen(info: os.stat_result) -> _Seen:
 
 
 def _files(version: ModelVersion) -> list[tuple[Path, str]]:
-    """List a version's files with their sha256. Whether these are all is asked where a runtime is to read them."""
+    """Return the files of a version with their sha256, as the catalog lists them."""
     path = Path(version.path)
     return [(path, version.sha256), *((path.parent / file.name, file.sha256) for file in version.files)]

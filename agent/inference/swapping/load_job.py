@@ -1,7 +1,7 @@
-"""A load that lines wait for or have announced, as the lines and the loader see it."""
+"""One load: who waits for it, how far it is, and how it ended."""
 
+import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from agent.inference.backends import Model
@@ -14,73 +14,99 @@ Failure = ModelError | OutOfMemoryError
 
 @dataclass(frozen=True)
 class LoadTimes:
-    """What a load took, in ms: checking, reading and compiling; warming up and proving."""
+    """Durations of a load's parts."""
 
     load_ms: float = 0.0
+    """Verifying, reading and compiling."""
     warmup_ms: float = 0.0
+    """Warming up and proving."""
 
 
 @dataclass(eq=False)
 class LoadJob:
-    """One model on its way in. Every field is guarded by the loader's `turn`.
+    """One model to load.
 
-    `interested` lines wait for it, some of which are `ready` meanwhile. `announced` ones want it kept until a moment
-    (monotonic, s). Without any it is dropped at its next step. `leaving` lines are asked to take their active model
-    off, to make room. `is_abandoned`: its thread hangs, and another one took over; `let_go` ends its use of what the
-    cores have to spare. `asked_of` are the lines that could have left when it was refused. `is_preparing`: its
-    checkpoint is being prepared, once, before it is loaded.
+    Threading: `turn` guards every field, and is notified of each change. Methods that take it say so.
     """
 
     version: ModelVersion
+    turn: threading.Condition
+    """The load queue's condition."""
     interested: set[str] = field(default_factory=set)
+    """Lines that wait for the model."""
     ready: set[str] = field(default_factory=set)
+    """Lines of `interested` whose present model is right for their product."""
     announced: dict[str, float] = field(default_factory=dict)
+    """Lines that announced it, with the end of each announcement (monotonic, s)."""
     leaving: set[str] = field(default_factory=set)
+    """Lines that are asked to deactivate their model, to make room."""
     asked_of: frozenset[str] = frozenset()
-    started_ns: int = 0
+    """Lines that could have made room when room was last looked for."""
     times: LoadTimes = LoadTimes()
     entry: Entry[Model] | None = None
+    """The loaded model's ledger entry, claimed by all of `interested`."""
     failure: Failure | None = None
+    is_running: bool = False
+    """A thread is loading it."""
+    is_late: bool = False
+    """Half of its time is over, so it runs at normal priority."""
     is_abandoned: bool = False
+    """Its time is over and its thread still hangs."""
     is_preparing: bool = False
+    """Its checkpoint is being prepared, before it is loaded."""
     was_prepared: bool = False
-    let_go: Callable[[], None] = lambda: None
+    """Its checkpoint was prepared once; that is not repeated."""
 
     def join(self, line: str, *, is_ready: bool) -> None:
-        """Have `line` wait for it; `is_ready`: what serves it meanwhile is right for its product."""
+        """Have `line` wait for the model; `is_ready`: its present model is right for its product. Needs `turn`."""
         self.interested.add(line)
         self.ready.discard(line)
         if is_ready:
             self.ready.add(line)
 
     def leave(self, line: str) -> None:
-        """End a line's interest."""
+        """End the interest of `line`. Needs `turn`."""
         for lines in (self.interested, self.ready, self.leaving):
             lines.discard(line)
 
     @property
     def unready(self) -> set[str]:
-        """The lines that have nothing right for their product until it is there."""
+        """Waiting lines whose present model is wrong for their product, or that have none."""
         return self.interested - self.ready
 
     @property
     def is_done(self) -> bool:
-        """Say whether `entry` or `failure` tells how it went."""
+        """Return True once `entry` or `failure` is set."""
         return self.entry is not None or self.failure is not None
 
     @property
     def is_wanted(self) -> bool:
-        """Say whether somebody waits for it, or has announced it for a time that is not over."""
+        """Return True while a line waits for it, or an announcement has not ended."""
         return bool(self.interested or self.reservations())
 
     def reservations(self) -> dict[str, float]:
-        """Return who announced it for a time that is not over, with the end of each reservation."""
+        """Return the announcements that have not ended, by line."""
         now_s = time.monotonic()
-        return {line: until_s for line, until_s in self.announced.items() if until_s > now_s} if self.announced else {}
+        return {line: until_s for line, until_s in self.announced.items() if until_s > now_s}
+
+    def require_wanted(self) -> frozenset[str]:
+        """Return the lines that wait for the model. Takes `turn`. Raises DroppedError where nobody wants it."""
+        with self.turn:
+            if self.is_abandoned or not self.is_wanted:
+                raise DroppedError(self)
+            self.asked_of = frozenset(self.interested)
+            return self.asked_of
+
+    def ask_to_leave(self, lines: set[str]) -> None:
+        """Ask waiting lines to deactivate their models, and return when they have. Takes `turn`."""
+        with self.turn:
+            self.leaving |= lines & self.interested
+            self.turn.notify_all()
+            self.turn.wait_for(lambda: self.is_abandoned or not self.leaving)
 
 
 class DroppedError(ModelError):
-    """Nobody waits for this load any more; never leaves the loader."""
+    """Nobody waits for this load any more; never leaves the load queue."""
 
     def __init__(self, job: LoadJob) -> None:
         super().__init__("superseded", f"{job.version.reference}: nobody waits for it any more")

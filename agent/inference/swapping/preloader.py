@@ -1,4 +1,4 @@
-"""Models that are announced: loaded beside what serves, and kept for their line until their time is over."""
+"""Preloads announced models, and reserves them for their line until the announcement ends."""
 
 import logging
 import os
@@ -10,19 +10,21 @@ from typing import Final
 
 from agent.inference.swapping.load_job import DroppedError, Failure, LoadJob
 from agent.inference.swapping.load_queue import LoadQueue
+from agent.inference.swapping.turn_thread import TurnThread
 from agent.messages.children import Message, Prepare, Prepared, PrepareFailed
 from agent.messages.errors import ModelError, Reason
 from agent.messages.references import ModelVersion
-from agent.processes.threads import RestartedThread
 
 _LOG: Final = logging.getLogger(__name__)
-_A_LINE: Final = 8  # announcements that wait; the oldest of a line gives way to a ninth
+_MOST_A_LINE: Final = 8
+"""Waiting announcements of a line; a ninth supersedes the oldest."""
 
 
 @dataclass(frozen=True)
 class _Announcement:
     message: Prepare
     until_s: float
+    """Monotonic."""
     job: LoadJob
 
     @property
@@ -31,64 +33,56 @@ class _Announcement:
 
 
 class Preloader:
-    """The thread that answers each Prepare once. Owner: the worker.
+    """Has announced models loaded, and answers each Prepare once. Owner: the worker.
 
-    It loads nothing itself: the loader does, after everything that a line waits for. A reservation begins when its
-    model is resident; from then on it is the ledger's.
+    Models that a line waits for are loaded first. A reservation starts when its model is resident, and is then the
+    ledger's.
+
+    Threading: `prepare` may be called from any thread. The load queue's `turn` guards what arrives.
     """
 
-    def __init__(self, loader: LoadQueue, send: Callable[[Message], None]) -> None:
-        self._loader: Final = loader
+    def __init__(self, loads: LoadQueue, send: Callable[[Message], None]) -> None:
+        self._loads: Final = loads
         self._send: Final = send
         self._arrived: Final[list[tuple[Prepare, float]]] = []
-        self._pending: list[_Announcement] = []
-        self._stopping = False
-        self._thread: Final = RestartedThread(self._run, "reserver")
+        self._pending: Final[list[_Announcement]] = []
+        self._thread: Final = TurnThread("preloader", loads.turn, self._step)
 
     def start(self) -> None:
-        """Begin to take announcements."""
+        """Start to take announcements."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Leave what is in progress, and end."""
-        with self._loader.turn:
-            self._stopping = True
-            self._loader.turn.notify_all()
-        self._thread.join()
+        """Leave what is in progress unanswered."""
+        self._thread.stop()
 
     def prepare(self, message: Prepare) -> None:
-        """Take an announcement, from any thread; returns at once. `hold_s` counts from here."""
-        with self._loader.turn:
+        """Take an announcement; returns at once. `hold_s` counts from here."""
+        with self._loads.turn:
             self._arrived.append((message, time.monotonic() + message.hold_s))
-            self._loader.turn.notify_all()
-
-    def _run(self) -> None:
-        while not self._stopping:
-            try:
-                self._step()
-            except Exception:  # noqa: BLE001, PERF203 - the loop must outlive whatever one announcement does
-                _LOG.exception("announcements")
+            self._loads.turn.notify_all()
 
     def _step(self) -> None:
-        with self._loader.turn:
-            if self._pending:
-                self._loader.wait(self._has_news)
-            else:
-                self._loader.turn.wait_for(self._has_news)
+        """Wait for announcements and for the ends of their jobs, and answer them."""
+        first_s = min((one.until_s for one in self._pending), default=None)
+        with self._loads.turn:
+            self._loads.turn.wait_for(self._has_news, None if first_s is None else max(0.0, first_s - time.monotonic()))
             arrived, self._arrived[:] = list(self._arrived), []
+        if self._thread.is_stopping:
+            return
         for message, until_s in arrived:
             self._take(message, until_s)
         self._answer_ended()
 
     def _has_news(self) -> bool:
-        return self._stopping or bool(self._arrived) or any(one.job.is_done or one.is_over for one in self._pending)
+        return self._thread.is_stopping or bool(self._arrived) or any(one.job.is_done for one in self._pending)
 
     def _take(self, message: Prepare, until_s: float) -> None:
         of_line = [one for one in self._pending if one.message.line == message.line]
-        if len(of_line) >= _A_LINE:
+        if len(of_line) >= _MOST_A_LINE:
             self._give_up(of_line[0], "superseded", "newer announcements came")
         try:
-            job = self._loader.announce(message.model, message.line, until_s)
+            job = self._loads.announce(message.model, message.line, until_s)
         except ModelError as error:
             self._failed(message, error)
             return
@@ -113,7 +107,7 @@ class Preloader:
     def _give_up(self, one: _Announcement, reason: Reason, detail: str) -> None:
         self._pending.remove(one)
         if not any(other.job is one.job and other.message.line == one.message.line for other in self._pending):
-            self._loader.retract(one.job, one.message.line)
+            self._loads.retract(one.job, one.message.line)
         self._send(PrepareFailed(one.message.line, one.message.number, one.message.model.reference, reason, detail))
 
     def _failed(self, message: Prepare, failure: Failure) -> None:
@@ -122,7 +116,7 @@ class Preloader:
 
 
 def read_ahead(version: ModelVersion) -> None:
-    """Have the kernel read a model's files while its load waits for its turn, or for room; returns at once."""
+    """Have the kernel read a model's files ahead of its load; returns at once."""
     path = Path(version.path)
     for file in (path, path.with_suffix(".bin")) if path.suffix.lower() == ".xml" else (path,):
         try:
@@ -132,6 +126,6 @@ def read_ahead(version: ModelVersion) -> None:
         try:
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_WILLNEED)
         except OSError as error:
-            _LOG.debug("no reading ahead of %s: %s", file, error)
+            _LOG.debug("event=no_read_ahead file=%s error=%r", file, error)
         finally:
             os.close(descriptor)

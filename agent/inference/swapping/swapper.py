@@ -1,9 +1,10 @@
-"""Bring a line to the model that it was assigned: obtain it, flip, report. A failure keeps what served before."""
+"""Brings a line to its assigned model: obtain it, switch, report. A failure keeps what served before."""
 
 import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from agent.inference.backends import Model
@@ -12,6 +13,7 @@ from agent.inference.serving.frame_loss import FrameLossMark
 from agent.inference.serving.line_gate import ActiveModelGate
 from agent.inference.swapping.load_job import Failure, LoadJob, LoadTimes
 from agent.inference.swapping.load_queue import LoadQueue
+from agent.inference.swapping.turn_thread import TurnThread
 from agent.messages.children import (
     Assign,
     Breaking,
@@ -25,7 +27,6 @@ from agent.messages.children import (
 )
 from agent.messages.errors import ModelError, OutOfMemoryError, Reason
 from agent.messages.references import ModelVersion
-from agent.processes.threads import RestartedThread
 
 _LOG: Final = logging.getLogger(__name__)
 _NO_TIMES: Final = LoadTimes()
@@ -33,11 +34,13 @@ _NO_TIMES: Final = LoadTimes()
 
 @dataclass(frozen=True)
 class _Task:
-    """An assignment, and where the line's streams stood when it arrived. `had_model`: something was serving then."""
+    """An assignment at the moment of its arrival."""
 
     assign: Assign
     marks: dict[str, FrameLossMark]
+    """The frame counts of the line's streams."""
     had_model: bool
+    """A model served the line."""
 
 
 class _OvertakenError(Exception):
@@ -45,74 +48,70 @@ class _OvertakenError(Exception):
 
 
 class Swapper:
-    """The thread of one line, the only one that changes its active model. Owner: the worker.
+    """Changes the active model of one line, on a thread of its own. Owner: the worker.
 
-    The newest assignment wins: one that waits is answered as superseded when another comes, and one in progress as soon
-    as it can be left. A load in progress is gone on with if the newer assignment wants the same model.
+    The newest assignment wins: a waiting one is superseded when another comes, and a running one as soon as it can be
+    left. A running load is kept where the newer assignment wants the same model.
+
+    Threading: `assign` may be called from any thread. The load queue's `turn` guards what is assigned.
     """
 
-    def __init__(self, line: ActiveModelGate[Model], loader: LoadQueue, send: Callable[[Message], None]) -> None:
+    def __init__(self, line: ActiveModelGate[Model], loads: LoadQueue, send: Callable[[Message], None]) -> None:
         self._line: Final = line
-        self._loader: Final = loader
+        self._loads: Final = loads
         self._send: Final = send
         self._pending: _Task | None = None
         self._task: _Task | None = None
         self._newest_change: int | None = None
         self._fallback: ModelVersion | None = None
-        self._stopping = False
-        self._thread: Final = RestartedThread(self._run, f"swapper {line.name}")
+        self._thread: Final = TurnThread(f"swapper {line.name}", loads.turn, self._step)
 
     def start(self) -> None:
-        """Begin to take assignments."""
+        """Start to take assignments."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Leave what is in progress, and end. The line keeps its model."""
-        with self._loader.turn:
-            self._stopping = True
-            self._loader.turn.notify_all()
-        self._thread.join()
+        """Leave what is in progress; the line keeps its model."""
+        self._thread.stop()
 
     def assign(self, assign: Assign) -> None:
-        """Take an assignment, from any thread; returns at once."""
+        """Take an assignment; returns at once, and each is answered once by Swapped or SwapFailed."""
         line = self._line
         task = _Task(assign, line.mark(time.monotonic_ns()), line.has_served)
-        with self._loader.turn:
+        with self._loads.turn:
             overtaken: _Task | None = task
             if self._newest_change is None or assign.change >= self._newest_change:
                 overtaken, self._pending = self._pending, task
                 self._newest_change = assign.change
-            self._loader.turn.notify_all()
+            self._loads.turn.notify_all()
         if overtaken is not None:
             self._superseded(overtaken)
 
-    def _run(self) -> None:
-        while (task := self._next()) is not None:
-            is_settled = False
-            try:
-                self._settle(task)
-                is_settled = True
-            except Exception:  # noqa: BLE001 - the line's loop must outlive whatever one swap does
-                _LOG.exception("line %s: %s", self._line.name, task.assign.model.reference)
-            finally:  # also where the thread crashes: control waits for an answer
-                if not is_settled:
-                    self._tell_failed(self._task or task, "load_failed", "the worker failed; see its log")
-
-    def _settle(self, task: _Task) -> None:
-        """Swap, or say why not."""
+    def _step(self) -> None:
+        """Wait for an assignment, and answer it whatever happens."""
+        with self._loads.turn:
+            self._loads.turn.wait_for(self._is_overtaken)
+            if self._thread.is_stopping:
+                return
+            self._task, self._pending = self._pending, None
+        is_settled = False
         try:
-            self._swap(task)
+            self._settle()
+            is_settled = True
+        finally:  # because control waits for an answer even where this thread crashes
+            if not is_settled and self._task is not None:
+                self._tell_failed(self._task, "load_failed", "the worker failed; see its log")
+
+    def _settle(self) -> None:
+        """Swap, or report why not."""
+        assert self._task is not None, "it was taken"
+        try:
+            self._swap(self._task)
         except _OvertakenError:
-            if not self._stopping:
-                self._superseded(self._task or task)
+            if not self._thread.is_stopping:
+                self._superseded(self._task)
         except (ModelError, OutOfMemoryError) as error:
             self._failed(error)
-
-    def _next(self) -> _Task | None:
-        with self._loader.turn:
-            self._loader.turn.wait_for(lambda: self._stopping or self._pending)
-            self._task, self._pending = self._pending, None
-            return None if self._stopping else self._task
 
     def _swap(self, task: _Task) -> None:
         model = task.assign.model
@@ -120,14 +119,14 @@ class Swapper:
         if active is not None and active.version == model:
             self._send(self._swapped(task, "resident", _NO_TIMES, frames_lost=0))
             return
-        found = self._loader.obtain(model, self._line.name, is_ready=task.assign.keeps_ready)
+        found = self._loads.obtain(model, self._line.name, is_ready=task.assign.keeps_ready)
         if isinstance(found, LoadJob):
-            self._loader.used(model, self._line.name)  # what goes for it is chosen in the knowledge of it
+            self._loads.used(model, self._line.name)  # what goes for it is chosen in the knowledge of it
             entry = self._wait_for(found, may_adopt=True)
             self._flip(entry, "cold", found.times)
         else:
             self._flip(found, "resident", _NO_TIMES)
-            self._loader.used(model, self._line.name)
+            self._loads.used(model, self._line.name)
 
     def _flip(self, entry: Entry[Model], residency: Residency, times: LoadTimes) -> None:
         task = self._task  # the newest one, where it adopted the load
@@ -139,7 +138,7 @@ class Swapper:
 
         self._line.flip(entry, announce)
         self._fallback = None
-        self._loader.settle()
+        self._loads.settle()
 
     def _swapped(self, task: _Task, residency: Residency, times: LoadTimes, *, frames_lost: int) -> Swapped:
         blind_ms = self._line.blind_ms(time.monotonic_ns())
@@ -156,14 +155,14 @@ class Swapper:
 
     def _wait_for(self, job: LoadJob, *, may_adopt: bool) -> Entry[Model]:
         """Return the job's entry, claimed. Raises what the load raised, or _OvertakenError: then nothing is claimed."""
-        name, turn = self._line.name, self._loader.turn
+        name, turn = self._line.name, self._loads.turn
         said: Preparing | None = None
         while True:
-            said = self._say_preparing(job, said)
+            said = self._report_preparing(job, said)
             with turn:
-                self._loader.wait(lambda: job.is_done or name in job.leaving or self._is_overtaken())
+                turn.wait_for(partial(self._has_news, job, said))
                 if self._is_overtaken() and not (may_adopt and self._adopt(job)):
-                    self._loader.withdraw(job, name)
+                    self._loads.withdraw(job, name)
                     raise _OvertakenError
                 if job.entry is not None:
                     return job.entry
@@ -173,8 +172,12 @@ class Swapper:
             if is_asked_to_leave:
                 self._leave_for(job)
 
-    def _say_preparing(self, job: LoadJob, said: Preparing | None) -> Preparing | None:
-        """Tell control that the assignment's model is being prepared, or is not any more; return what was said last."""
+    def _has_news(self, job: LoadJob, said: Preparing | None) -> bool:
+        is_told = job.is_preparing == (said is not None and said.on)
+        return job.is_done or self._line.name in job.leaving or not is_told or self._is_overtaken()
+
+    def _report_preparing(self, job: LoadJob, said: Preparing | None) -> Preparing | None:
+        """Report whether the assignment's model is being prepared, where that is news; return the last report."""
         task = self._task
         if task is None or (said is None and not job.is_preparing):
             return said
@@ -186,7 +189,7 @@ class Swapper:
     def _adopt(self, job: LoadJob) -> bool:
         """Let a newer assignment of the same model take over the load in progress. Needs `turn` held."""
         newer = self._pending
-        if newer is None or self._stopping or newer.assign.model != job.version or self._task is None:
+        if newer is None or self._thread.is_stopping or newer.assign.model != job.version or self._task is None:
             return False
         self._superseded(self._task)
         self._task, self._pending = newer, None
@@ -200,13 +203,13 @@ class Swapper:
         left = self._line.deactivate()
         if left is not None:
             self._fallback = left.version
-        with self._loader.turn:
+        with self._loads.turn:
             if not self._is_overtaken():  # else nothing is to go for a load that this line gives up
                 job.leaving.discard(self._line.name)
-                self._loader.turn.notify_all()
+                self._loads.turn.notify_all()
 
     def _is_overtaken(self) -> bool:
-        return self._stopping or self._pending is not None
+        return self._thread.is_stopping or self._pending is not None
 
     def _failed(self, failure: Failure) -> None:
         task, fallback = self._task, self._fallback
@@ -219,12 +222,12 @@ class Swapper:
         except _OvertakenError:
             self._tell_failed(task, failure.reason, str(failure))
         except (ModelError, OutOfMemoryError) as error:
-            _LOG.exception("line %s: %s does not come back", self._line.name, fallback.reference)
+            _LOG.exception("event=not_restored line=%s model=%s", self._line.name, fallback.reference)
             self._tell_failed(task, failure.reason, f"{failure}; {fallback.reference} does not come back: {error}")
 
     def _restore(self, fallback: ModelVersion, announce: Callable[[], None]) -> None:
         """Bring back what served before it had to make room for a model that then failed."""
-        found = self._loader.obtain(fallback, self._line.name, is_ready=False)
+        found = self._loads.obtain(fallback, self._line.name, is_ready=False)
         entry = self._wait_for(found, may_adopt=False) if isinstance(found, LoadJob) else found
         self._line.flip(entry, announce)
         self._fallback = None

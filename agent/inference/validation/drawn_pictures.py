@@ -1,4 +1,4 @@
-"""Pictures to ask a model, where nobody gave any: blank, and busy."""
+"""Drawn pictures for models that have no golden ones: blank and busy."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -15,12 +15,12 @@ _SHAPES: Final = 12
 
 
 def blank(imgsz: tuple[int, int]) -> NDArray[np.uint8]:
-    """Return grey of height and width `imgsz`."""
+    """Return grey, uint8 (height, width, 3), of height and width `imgsz`."""
     return np.full((*imgsz, 3), PAD, np.uint8)
 
 
 def busy() -> Iterator[NDArray[np.uint8]]:
-    """Draw shapes on grey, the same each time: better than nothing, where nobody gave a picture."""
+    """Yield shapes on grey, uint8 (480, 640, 3) BGR, the same each time."""
     chance = np.random.default_rng(0)
     for _ in range(_COUNT):
         picture = blank(_SIZE)

@@ -1,4 +1,4 @@
-"""The proof of a model before it serves: it answers, in numbers, and golden pictures come out as expected.
+"""Proves a model before it serves: its numbers are possible, and golden pictures give the expected objects.
 
 Golden pictures lie in one folder, each beside its expected objects: `01.jpg` (or .jpeg, .png, .bmp) and `01.json`,
 which holds `{"objects": [{"label": "cap", "class": 0, "score": 0.91, "box": [x1, y1, x2, y2]}]}` as detections carry
@@ -34,9 +34,9 @@ class _Expected(msgspec.Struct, frozen=True):
 
 
 def warm_up(model: Model) -> None:
-    """Answer a blank picture and a busy one, looking at every number; the first inference is the slow one.
+    """Answer a blank picture and a busy one, checking every number; the first inference is the slow one.
 
-    On a blank picture alone many a wrong reading finds nothing, as the right one does.
+    Two, because on a blank picture many a wrong reading finds nothing, as the right one does.
     Raises what `Model.check_outputs` raises, and ModelError("proof_failed").
     """
     for picture in (drawn_pictures.blank(model.imgsz), next(drawn_pictures.busy())):

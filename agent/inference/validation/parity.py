@@ -1,4 +1,4 @@
-"""Whether an artifact finds in pictures what its source finds: it decides between precisions."""
+"""Compares the objects that an artifact and its source find, to decide between precisions."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ Picture = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Parity:
-    """How many of the boxes of two answers have a partner in the other, and how far partners' scores are apart."""
+    """Boxes of two answers, how many have a partner in the other, and how far partners' scores are apart."""
 
     boxes: int
     matched: int

@@ -1,4 +1,4 @@
-"""One try of one model, in a process of its own, with the arguments COMPUTE and CACHE_DIR.
+"""Tries one model in a process of its own, with the arguments COMPUTE and CACHE_DIR.
 
 Reads a version from stdin, compares its file to the catalog, loads it, warms it up and proves it on its golden
 pictures; prints one line of JSON. For `doctor`: what a runtime does here, crash or hang, happens to this process only.
@@ -18,21 +18,12 @@ from agent.inference.memory.runtime_overhead import RUNTIMES_OWN_BYTES
 from agent.inference.sandbox import kernel
 from agent.inference.validation.golden import prove, warm_up
 from agent.messages.errors import ChangeoverError
+from agent.messages.probe_results import ProbedModel
 from agent.messages.references import ModelVersion
 from agent.models.file_faults import verify
 
 
-class Tried(msgspec.Struct, frozen=True):
-    """Outcome of a trial; `error` None: the model serves. `is_unprepared`: a checkpoint, which was not opened."""
-
-    error: str | None = None
-    backend: str = ""
-    load_ms: float = 0.0
-    bytes: int = 0
-    is_unprepared: bool = False
-
-
-def attempt(version: ModelVersion, compute: str, cache_dir: Path) -> Tried:
+def attempt(version: ModelVersion, compute: str, cache_dir: Path) -> ProbedModel:
     """Try `version`. `bytes` is what it brought, less what its runtime keeps: it is the first model of its process."""
     try:
         verify(version)
@@ -42,13 +33,13 @@ def attempt(version: ModelVersion, compute: str, cache_dir: Path) -> Tried:
         warm_up(model)
         prove(model, version)
     except NotPreparedError as error:
-        return Tried(error=str(error), is_unprepared=True)
+        return ProbedModel(error=str(error), is_unprepared=True)
     except ChangeoverError as error:
-        return Tried(error=str(error))
+        return ProbedModel(error=str(error))
     load_ms = (time.monotonic() - begun_s) * 1000
     process_memory.trim()
     brought_bytes = max(0, process_memory.process_bytes() - before_bytes - RUNTIMES_OWN_BYTES)
-    return Tried(None, model.backend, round(load_ms, 1), brought_bytes)
+    return ProbedModel(None, model.backend, round(load_ms, 1), brought_bytes)
 
 
 if __name__ == "__main__":

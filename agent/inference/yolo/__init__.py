@@ -1,1 +1,1 @@
-"""What YOLO detection models take and give, without any runtime: letterbox, heads, suppression, metadata."""
+"""Inputs and outputs of YOLO detection models, without any runtime: letterbox, heads, suppression, metadata."""

@@ -1,7 +1,6 @@
-"""An answer as the contract's JSON carries it, and as control counts it."""
+"""Encodes the objects of a frame as the contract's JSON, with the counts that control needs."""
 
 from collections import Counter
-from datetime import datetime, timedelta, timezone
 from typing import Final
 
 import msgspec
@@ -9,13 +8,13 @@ import msgspec
 from agent.inference.yolo.objects import Objects
 from agent.messages.children import Detections
 from agent.messages.payloads import DetectedObject
+from agent.messages.utc import utc_text_of_ns
 from agent.processes.channel import MAX_MESSAGE_BYTES, MessageTooLargeError
 from agent.processes.slots.frame_slot import Frame
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _ENCODER = msgspec.json.Encoder()
 _MOST_BYTES: Final = MAX_MESSAGE_BYTES - 4096
-"""Of an answer in a message, beside what else stands there."""
+"""Of an answer; the rest of a message is for its other fields."""
 _COUNT_BYTES: Final = 16
 
 
@@ -26,12 +25,6 @@ class _Tail(msgspec.Struct, frozen=True):
     width: int
     height: int
     objects: list[DetectedObject]
-
-
-def utc_text(unix_ns: int) -> str:
-    """Write a moment as UTC with milliseconds, `2026-01-01T06:00:00.000Z`, cut, not rounded."""
-    moment = _EPOCH + timedelta(microseconds=unix_ns // 1000)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
 
 
 def objects_of(objects: Objects, names: tuple[str, ...]) -> list[DetectedObject]:
@@ -55,7 +48,7 @@ def encode(stream: str, model: str, frame: Frame, size: tuple[int, int], objects
     Raises MessageTooLargeError where the names of its classes are too long for a message to control.
     """
     height, width = size
-    parts = _Tail(model, frame.number, utc_text(frame.captured_unix_ns), width, height, objects)
+    parts = _Tail(model, frame.number, utc_text_of_ns(frame.captured_unix_ns), width, height, objects)
     tail = _ENCODER.encode(parts)[1:]
     counts = tuple(sorted(Counter(item.label for item in objects).items()))
     size_bytes = len(tail) + sum(len(label.encode()) + _COUNT_BYTES for label, _ in counts)

@@ -1,6 +1,6 @@
-"""The one table of layouts: what a raw output can be, by what the file says, then by its shape.
+"""Table of layouts: recognises a raw output by the metadata of its file, then by its shape.
 
-Where two readings are left, the model is refused and both are named: a guess would be served in silence.
+Where two readings are left, the model is refused and both are named, because a guess would be served in silence.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,6 +19,8 @@ _ROW: Final = 6  # a box, score, label
 _ANCHORS_A_CELL: Final = 3
 _STRIDES: Final = ((8, 16, 32), (8, 16, 32, 64), (4, 8, 16, 32), (16, 32))
 _QUERY_ROWS_SINCE: Final = (8, 4, 60)
+_ANSWER_SIDES: Final = 3  # batch, anchors, columns
+_MAP_SIDES: Final = 5  # batch, anchors of a cell, rows, columns of cells, columns of an answer
 
 
 class Layout(Enum):
@@ -66,12 +68,14 @@ class _Reading:
 def recognise(
     version: ModelVersion, facts: FileFacts, shape: Sequence[int], imgsz: tuple[int, int], classes: int
 ) -> Layout:
-    """Return the layout of an output of `shape`: the catalog's word, else what the file says, else the only one left.
+    """Return the layout of an output: the catalog's word, else the metadata's, else the only one that fits.
+
+    `shape` has OPEN for each side that the file leaves open; `imgsz` is height and width; `classes` counts the names.
 
     Raises ModelError("unclear_layout") where two are left, and ModelError("proof_failed") where none is.
     """
     known = f"{version.reference}: the output is {tuple(shape)}"
-    if len(shape) != 3 or shape[0] not in (OPEN, 1):  # noqa: PLR2004 - batch, and two more
+    if len(shape) != _ANSWER_SIDES or shape[0] not in (OPEN, 1):
         raise ModelError("proof_failed", f"{known}; a detection model answers {_expected()}")
     seen = _Seen(shape[1], shape[2], classes, imgsz, facts)
     fitting = [reading for reading in _TABLE if reading.fits(seen)]
@@ -86,6 +90,23 @@ def recognise(
             "unclear_layout", f"{known} and could be {_choice(left)}: say which by `layout` in the catalog"
         )
     return left[0].layout
+
+
+def require_first(version: ModelVersion, shapes: Sequence[tuple[int, ...]]) -> None:
+    """Raise ModelError unless the first output is the whole answer: the only one, or YOLOv5's beside its raw maps.
+
+    YOLOv5 before 7.0 exports (1, anchors, 5 + classes), and what it made that of: (1, 3, rows, columns, 5 + classes).
+    """
+    if len(shapes) == 1:
+        return
+    answer, *others = shapes
+    if len(answer) == _ANSWER_SIDES and others and all(_is_map_of(answer, other) for other in others):
+        return
+    raise ModelError("load_failed", f"{version.reference}: no detection model: it has {len(shapes)} outputs")
+
+
+def _is_map_of(answer: tuple[int, ...], other: tuple[int, ...]) -> bool:
+    return len(other) == _MAP_SIDES and (other[-1] == answer[-1] or OPEN in (other[-1], answer[-1]))
 
 
 def _named(word: str, fitting: list[_Reading], known: str) -> Layout:

@@ -22,7 +22,7 @@ class Fit(Enum):
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a picture of `width` x `height` pixels lies in an input: scaled by `gain`, moved by `left` and `top`.
+    """Place of a picture of `width` x `height` pixels in an input: scaled by `gain`, moved by `left` and `top`.
 
     `fills`: columns and rows of an input that it is stretched over, whatever its shape.
     """

@@ -44,7 +44,7 @@ class FileFacts:
 
 
 def read_facts(metadata: Mapping[str, Any]) -> FileFacts:
-    """Read an exporter's metadata, its values as text or as what they mean; strangers give no facts.
+    """Read an exporter's metadata, its values as text or as what they mean; those of other exporters give empty facts.
 
     Values longer than MOST_CHARACTERS, or nested deep, count as not there.
     """

@@ -1,4 +1,4 @@
-"""What a model found in one picture."""
+"""Objects that a model found in one picture."""
 
 from dataclasses import dataclass
 

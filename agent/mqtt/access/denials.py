@@ -10,9 +10,11 @@ from typing import Final
 from agent.mqtt.access.overflows import Overflows
 
 _STRIKES: Final = 3
-"""Closes in a row with the same packet unanswered, the last with it alone, before it is left out."""
+"""Closes with the same packet unanswered and never answered in between, the last with it alone: it is left out."""
 _SUSPICIOUS: Final = 2
 _LEFT_OUT_S: Final = 600.0
+_SUSPECTED_S: Final = 600.0
+"""A strike is forgotten this long after the last, because most closes have other reasons."""
 _MOST: Final = 256
 
 
@@ -40,7 +42,7 @@ class Denials:
     """Record of suspicious packets; it outlives connections, and is for one thread.
 
     While `is_careful`, packets go one by one, so that the packet that causes a close is alone. Of a topic, only
-    messages at least as large as the suspicious one are left out at first; then all.
+    messages at least as large as the suspicious one are left out at first; all of them after one more close.
     """
 
     def __init__(self) -> None:
@@ -49,6 +51,7 @@ class Denials:
         self.overflows: Final = Overflows()
         self._closes = 0
         self._strikes: Final[dict[str, int]] = {}
+        self._struck_s = 0.0
         self._left_out: Final[dict[str, int]] = {}
         self._until_s = 0.0
 
@@ -73,13 +76,22 @@ class Denials:
     def closed(self, unanswered: Sequence[Unanswered], now_s: float) -> bool:
         """Record a close without a reason and the unanswered packets, oldest first; True: one is left out now."""
         suspects = _suspects(unanswered)
+        if now_s >= self._struck_s + _SUSPECTED_S:
+            self._strikes.clear()
+        self._struck_s = now_s
         # an answer may be lost with the connection, so what waited behind counts too; only a suspect is left out
         for one in unanswered[-_MOST:]:
             if one.packet in self._strikes or len(self._strikes) < _MOST:
                 self._strikes[one.packet] = self._strikes.get(one.packet, 0) + 1
         was_careful = self.is_careful
         self._closes += bool(suspects)
-        self.is_careful = self._closes >= _SUSPICIOUS
+        self.is_careful = self._closes >= _SUSPICIOUS or self._is_suspicious
+        # a limit is proven by the larger ones, and each smaller one would cost a connection
+        known = next((one for one in suspects if one.packet in self._left_out), None)
+        if known is not None:
+            self._leave_out(known)
+            self._until_s = now_s + _LEFT_OUT_S
+            return True
         # of equals the largest: a limit is the commoner reason, and `live` goes out beside everything
         found = max(suspects, key=lambda one: (self._strikes.get(one.packet, 0), one.size_bytes), default=None)
         if found is None or not was_careful or self._strikes.get(found.packet, 0) < _STRIKES:
@@ -93,9 +105,13 @@ class Denials:
         self._strikes.pop(packet, None)
 
     def steady(self) -> None:
-        """Clear all suspicion after a stable connection."""
-        self._strikes.clear()
-        self.is_careful, self._closes = False, 0
+        """Record a stable connection; packets that it has not carried stay under suspicion."""
+        self._closes = 0
+        self.is_careful = self._is_suspicious
+
+    @property
+    def _is_suspicious(self) -> bool:
+        return any(strikes >= _SUSPICIOUS for strikes in self._strikes.values())
 
     def refuses(self, packet: str, size_bytes: int = 0) -> bool:
         """Return True where a packet is left out."""

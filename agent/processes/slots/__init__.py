@@ -1,1 +1,1 @@
-"""Shares frames between a camera process and the worker."""
+"""Frame slots: shared memory between a camera process and the worker."""

@@ -1,23 +1,23 @@
-"""The frame slot of a stream: one camera process offers frames, one worker takes the newest, control counts.
+"""Frame slot of one stream in shared memory: the camera process writes, the worker reads, control counts.
 
-Neither side ever waits for a lock of the other's, so either may die at any instruction and be replaced. Of the three
-buffers one holds the newest frame, one may be leased by the reader, and one is always free to write into.
+Neither side waits for a lock of the other, so either may die at any instruction and be replaced. Of the three buffers
+one holds the newest frame, one may be leased by the reader, and one is always free to write into.
 
-How a leased frame stays whole. The reader loads LATEST, stores its mark on that buffer, and loads LATEST again; only if
-it is unchanged does the lease stand. The writer stores LATEST, then loads the mark, and writes into a buffer that is
-neither. This is Dekker's race: each side stores one word and then loads the other's, and a store that lingers in a
-store buffer would let both see the old value, the reader leasing a buffer that the writer takes for free. Each side has
-a fence between its store and its load, which closes the race: either the writer sees the mark, or the reader sees
-that LATEST moved on, and tries again. What no fence closes (a mark that a later reader put aside, a machine on which
-the fence is weaker than we think) is caught by each buffer's sequence, as in a seqlock: odd while written, greater
-after. It is compared before the image is handed out and again at release, with fences that keep the pixels'
-loads and stores inside. A frame that fails there is torn: discarded, and counted. So is a frame of a size that cannot
-be: the reader believes no word of the writer's before it has checked it.
+How a leased frame stays whole: the reader loads LATEST, stores its mark on that buffer, and loads LATEST again; the
+lease holds only where LATEST is unchanged. The writer stores LATEST, then loads the mark, and writes into a buffer that
+is neither. This is Dekker's algorithm: each side stores one word and then loads the other's, and a store that stays in
+a store buffer would let both see the old value, so that the writer reuses the buffer that the reader leases. A fence
+between store and load on each side prevents this: either the writer sees the mark, or the reader sees the new LATEST
+and tries again. The remaining races (a mark that a later reader cleared, a machine whose fences are weaker than
+assumed) are detected by a sequence number of each buffer, as in a seqlock: odd while the buffer is written, and greater
+afterwards. The reader compares it before it returns the image and again at release, with fences that keep the loads of
+pixels in between. A frame that fails is torn: discarded and counted. So is a frame of an impossible size, because the
+reader checks every word of the writer.
 
-A writer that dies in mid-write leaves an odd sequence on a buffer that LATEST does not name, so nobody reads it. A
+A writer that dies while it writes leaves an odd sequence on a buffer that LATEST does not name, so nobody reads it. A
 reader that dies leaves its mark, which costs one buffer until the next reader attaches.
 
-Control uses `FrameSlot` alone, and stays without numpy, which only the two ends import.
+Control uses only `FrameSlot`, which does not import numpy.
 """
 
 import os
@@ -39,38 +39,39 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SlotCounters:
-    """What went through a slot in this boot: offered = taken + overwritten + (1 while a frame waits).
-
-    `torn` counts those of the taken that had to be discarded. `last_offered_ns` is CLOCK_MONOTONIC, 0 before the first.
-    """
+    """Counters of one slot since boot: offered = taken + overwritten + (1 while a frame waits)."""
 
     offered: int
     overwritten: int
     taken: int
     torn: int
+    """Taken frames that were discarded."""
     last_offered_ns: int
+    """CLOCK_MONOTONIC; 0 before the first frame."""
 
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """A leased frame. `image`: (height, width, 3) uint8 BGR in shared memory, valid until the release.
-
-    `number` counts what was offered in this boot, from 0. `captured_ns` and `offered_ns` are CLOCK_MONOTONIC,
-    `captured_unix_ns` the wall clock. `dropped`: frames overwritten since the one taken before.
-    """
+    """A leased frame, valid until its release."""
 
     image: "NDArray[np.uint8]"
+    """(height, width, 3) uint8 BGR, in shared memory."""
     number: int
+    """Offered frames of this boot before this one."""
     captured_ns: int
+    """CLOCK_MONOTONIC."""
     captured_unix_ns: int
+    """Wall clock."""
     dropped: int
+    """Frames overwritten since the last taken one."""
     buffer: int = field(repr=False)
     sequence: int = field(repr=False)
     offered_ns: int = 0
+    """CLOCK_MONOTONIC."""
 
 
 class FrameSlot:
-    """Control's side: owns the memory and the two eventfds, from `create` to `close`; for one thread."""
+    """Control's side of a slot: owns the memory and both eventfds from `create` to `close`; for one thread."""
 
     def __init__(self, descriptors: SlotDescriptors) -> None:
         self._descriptors: Final = descriptors
@@ -79,7 +80,7 @@ class FrameSlot:
 
     @classmethod
     def create(cls, name: str) -> "FrameSlot":
-        """Make an empty slot; `name` shows in /proc/PID/maps. Raises OSError when descriptors have run out."""
+        """Create an empty slot; `name` shows in /proc/PID/maps. Raises OSError without free descriptors."""
         with ExitStack() as undo:
             memory = layout.create_memory(f"changeover-{name}")
             undo.callback(os.close, memory)
@@ -92,11 +93,11 @@ class FrameSlot:
         return slot
 
     def descriptors(self) -> SlotDescriptors:
-        """Return the descriptors to hand to both ends, with `pass_fds`; they stay this object's to close."""
+        """Return the descriptors to pass to both children (`pass_fds`); this object closes them."""
         return self._descriptors
 
     def counters(self) -> SlotCounters:
-        """Return the counters as they were at one moment."""
+        """Return a consistent copy of the counters."""
         latest, frame, taken = layout.load_progress(self._words)
         offered = (latest >> 2) + 1
         waiting = int(latest >> 2 > frame)
@@ -109,7 +110,7 @@ class FrameSlot:
         )
 
     def close(self) -> None:
-        """Give the descriptors back; the memory is freed when both ends are gone as well."""
+        """Close the descriptors; the kernel frees the memory once both children are gone too."""
         self._words.release()
         self._memory.close()
         for descriptor in (self._descriptors.memory, self._descriptors.offered, self._descriptors.taken):
@@ -117,7 +118,7 @@ class FrameSlot:
 
 
 class SlotWriter:
-    """The camera process's end; for one thread. Goes on where a dead writer stopped."""
+    """Camera process's end of a slot, which may replace a dead writer; for one thread."""
 
     def __init__(self, descriptors: SlotDescriptors) -> None:
         self._memory: Final = mmap(descriptors.memory, layout.SLOT_BYTES)
@@ -125,13 +126,13 @@ class SlotWriter:
         self._offered: Final = descriptors.offered
         self._taken: Final = descriptors.taken
         self._writing: int | None = None
-        # A writer that died between its last two steps offered a frame without saying so.
+        # Because a writer that died between its last two steps has offered a frame without signalling it.
         _wake_for_waiting(self._words, self._offered)
 
     def buffer(self, height: int, width: int) -> "NDArray[np.uint8]":
-        """Return a free buffer as (height, width, 3) uint8, to be filled and then offered.
+        """Return a free buffer as a (height, width, 3) uint8 array, to fill and then `offer`.
 
-        Asking again without an offer puts the one before back. Raises MistakeError for a frame beyond the capacity.
+        A second call without `offer` reuses the buffer. Raises MistakeError for a frame larger than the capacity.
         """
         if not layout.is_possible(0, height, width):
             raise MistakeError(
@@ -144,7 +145,7 @@ class SlotWriter:
         return _image(self._memory, self._writing, height, width)
 
     def offer(self, captured_ns: int, captured_unix_ns: int) -> int:
-        """Make the buffer's frame the newest, over one that still waits; return its number."""
+        """Publish the filled buffer as the newest frame, which replaces an untaken one; return its number."""
         if self._writing is None:
             raise RuntimeError("offer() without a buffer()")
         words, at = self._words, layout.group(self._writing)
@@ -163,7 +164,7 @@ class SlotWriter:
         return number
 
     def wait_taken(self, timeout_s: float) -> bool:
-        """Wait until no frame waits in the slot; False when `timeout_s` passes before."""
+        """Wait until the newest frame was taken; False after `timeout_s`."""
         deadline_s = time.monotonic() + timeout_s
         while True:
             _drain(self._taken)
@@ -180,7 +181,7 @@ class SlotWriter:
         layout.fence()
         kept = (words[layout.LATEST] & 3, words[layout.MARK])
         free = (buffer for buffer in range(layout.BUFFERS) if buffer not in kept)
-        # The oldest: a slow reader is likeliest to look at the one that was newest until just now.
+        # The oldest, because a slow reader most likely still reads the one that was newest until now.
         buffer = min(free, key=lambda buffer: words[layout.group(buffer) + layout.FRAME])
         at = layout.group(buffer) + layout.SEQUENCE
         words[at] = (words[at] + 1) | 1
@@ -189,7 +190,7 @@ class SlotWriter:
 
 
 class SlotReader:
-    """The worker's end: one leased frame at a time; `take` and `release` never from two threads at once."""
+    """Worker's end of a slot, with one leased frame at a time; not for concurrent calls."""
 
     def __init__(self, descriptors: SlotDescriptors) -> None:
         self._memory: Final = mmap(descriptors.memory, layout.SLOT_BYTES)
@@ -200,31 +201,31 @@ class SlotReader:
         self.attach()
 
     def attach(self) -> None:
-        """Put aside the mark of a reader that is dead; wake up for a frame that it was told of and never took."""
+        """Clear the mark of a dead reader, and signal a frame that it never took."""
         self._leased = None
         self._words[layout.MARK] = layout.NOBODY
         latest, frame, taken = layout.load_progress(self._words)
-        if frame > latest >> 2:  # a record of a frame that never was: no frame would be newer for ever
+        if frame > latest >> 2:  # repaired, because with a record of an impossible frame no later one would be newer
             layout.store_taken(self._words, latest >> 2, taken)
         _wake_for_waiting(self._words, self._offered)
 
     def fileno(self) -> int:
-        """Return the descriptor that is readable once a frame was offered; `take` makes it quiet again."""
+        """Return a descriptor that is readable after an offer, until `take`."""
         return self._offered
 
     def wait(self, timeout_s: float | None) -> bool:
-        """Wait for an offer; False when `timeout_s` passes (None: for ever). After True, `take` may still find none."""
-        # A writer that died between its last two steps has offered without a word.
+        """Wait for an offer, for ever with None; False after `timeout_s`. After True, `take` may still return None."""
+        # Checks both, because a writer that died between its last two steps has offered without signalling.
         return _poll(self._offered, timeout_s) or _is_waiting(self._words)
 
     def take(self) -> Frame | None:
-        """Lease the newest frame if it was not taken before; the one leased before must have been released.
+        """Lease the newest untaken frame; None without one. The last lease must have been released.
 
-        A frame that cannot be is discarded, and counted as torn.
+        A frame with impossible metadata is discarded, and counted as torn.
         """
         if self._leased is not None:
             raise RuntimeError("take() before the frame taken last was released")
-        # Before LATEST is loaded: an offer that comes in between wakes us once more, rather than never.
+        # Before LATEST is loaded, because an offer in between must wake the reader once more rather than never.
         _drain(self._offered)
         words = self._words
         _, last, taken = layout.load_progress(words)
@@ -233,21 +234,21 @@ class SlotReader:
             layout.fence()
             if words[layout.LATEST] != latest:
                 continue
-            facts = self._facts(latest)
-            if facts is None and words[layout.LATEST] != latest:
-                break  # it was overwritten meanwhile: the next offer wakes us
+            record = self._record_of(latest)
+            if record is None and words[layout.LATEST] != latest:
+                break  # overwritten meanwhile, and the next offer wakes the reader
             layout.store_taken(words, latest >> 2, taken + 1)
             os.eventfd_write(self._taken, 1)
-            if facts is None:
+            if record is None:
                 words[layout.TORN] += 1
                 break
-            self._leased = self._lease(latest, last, facts)
+            self._leased = self._lease(latest, last, record)
             return self._leased
         words[layout.MARK] = layout.NOBODY
         return None
 
     def release(self, frame: Frame) -> bool:
-        """End the lease. False: the frame was torn meanwhile, it is counted so, and nothing made of it may be used."""
+        """End the lease; False where the frame was torn meanwhile, so that its results must be discarded."""
         if frame is not self._leased:
             raise RuntimeError("release() of a frame that is not leased")
         layout.fence()
@@ -258,8 +259,8 @@ class SlotReader:
             self._words[layout.TORN] += 1
         return whole
 
-    def _facts(self, latest: int) -> "_Facts | None":
-        """Return what the writer says of the newest frame; None where that is not whole, or cannot be."""
+    def _record_of(self, latest: int) -> "_FrameRecord | None":
+        """Return the writer's record of the newest frame; None where it is incomplete or impossible."""
         number, at = latest >> 2, layout.group(latest & 3)
         sequence = self._words[at + layout.SEQUENCE]
         layout.fence()
@@ -271,24 +272,24 @@ class SlotReader:
             return None
         if not layout.is_possible(latest & 3, height, width):
             return None
-        return _Facts(sequence, width, height, captured_ns, captured_unix_ns, offered_ns)
+        return _FrameRecord(sequence, width, height, captured_ns, captured_unix_ns, offered_ns)
 
-    def _lease(self, latest: int, last: int, facts: "_Facts") -> Frame:
+    def _lease(self, latest: int, last: int, record: "_FrameRecord") -> Frame:
         number, buffer = latest >> 2, latest & 3
         return Frame(
-            image=_image(self._memory, buffer, facts.height, facts.width),
+            image=_image(self._memory, buffer, record.height, record.width),
             number=number,
-            captured_ns=facts.captured_ns,
-            captured_unix_ns=facts.captured_unix_ns,
+            captured_ns=record.captured_ns,
+            captured_unix_ns=record.captured_unix_ns,
             dropped=number - last - 1,
             buffer=buffer,
-            sequence=facts.sequence,
-            offered_ns=facts.offered_ns,
+            sequence=record.sequence,
+            offered_ns=record.offered_ns,
         )
 
 
-class _Facts(NamedTuple):
-    """The writer's record of one complete frame of a valid size."""
+class _FrameRecord(NamedTuple):
+    """Writer's record of one complete frame of a valid size."""
 
     sequence: int
     width: int

@@ -1,7 +1,7 @@
-"""The shared memory of a frame slot: where each word lies, and how both sides see each other's stores.
+"""Memory layout of a frame slot, and the fences that order its loads and stores.
 
 A header page of 64-bit words, then three buffers, in one sealed memfd. The file is sparse: a page costs nothing until a
-frame touches it. Each word has one writer (the camera process or the worker), and is stored and loaded whole: a
+frame touches it. Each word has one writer (the camera process or the worker), and is stored and loaded whole, because a
 `memoryview` of format "q" compiles to one aligned 8-byte access.
 """
 
@@ -37,10 +37,10 @@ _FENCE: Final = threading.Lock()
 
 
 def fence() -> None:
-    """Keep loads and stores before it before those after it, on x86-64 and on aarch64.
+    """Keep earlier loads and stores before later ones, on x86-64 and on aarch64.
 
-    Each lock is an atomic read-modify-write: on x86-64 one is a full barrier. On aarch64 one alone lets neighbours move
-    into it from both sides; the first one's release and the second one's acquire together let nothing pass.
+    Each lock operation is an atomic read-modify-write. On x86-64 one is a full barrier. On aarch64 neighbours may move
+    into a single one from both sides, but none can pass the release of the first and the acquire of the second.
     """
     with _FENCE:
         pass
@@ -49,27 +49,27 @@ def fence() -> None:
 
 
 def group(buffer: int) -> int:
-    """Return the first word of a buffer's group."""
+    """Return the index of the first word of a buffer's group."""
     return _GROUPS + buffer * GROUP_WORDS
 
 
 def is_possible(buffer: int, height: int, width: int) -> bool:
-    """Say whether a frame can be so; its writer is another process, whose words may be anything."""
+    """Return True where buffer and size are in range; checked because the writer may be a compromised process."""
     return 0 <= buffer < BUFFERS and height > 0 and width > 0 and height * width * 3 <= CAPACITY_BYTES
 
 
 def pixels(buffer: int) -> int:
-    """Return where a buffer's pixels begin, in bytes."""
+    """Return the byte offset of a buffer's pixels."""
     return HEADER_BYTES + buffer * CAPACITY_BYTES
 
 
 def words_of(memory: mmap) -> "memoryview[int]":
-    """Return the header of a mapped slot as 64-bit words."""
+    """Return the header of a mapped slot as a view of 64-bit words."""
     return memoryview(memory)[:HEADER_BYTES].cast("q")
 
 
 def create_memory(name: str) -> int:
-    """Return a new slot's descriptor; nothing can shrink the file under a mapping, so no reader meets SIGBUS."""
+    """Return the descriptor of a new slot, sealed against shrinking because a reader would get SIGBUS."""
     descriptor = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     os.ftruncate(descriptor, SLOT_BYTES)
     fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
@@ -81,7 +81,7 @@ def create_memory(name: str) -> int:
 
 
 def store_taken(words: "memoryview[int]", frame: int, taken: int) -> None:
-    """Record, for good or not at all, that `frame` was taken and `taken` frames in all."""
+    """Record atomically that `frame` was taken, as the `taken`th of all."""
     turn = words[TURN] + 1
     record = _RECORDS + 2 * (turn & 1)
     words[record], words[record + 1] = frame, taken
@@ -90,7 +90,7 @@ def store_taken(words: "memoryview[int]", frame: int, taken: int) -> None:
 
 
 def load_progress(words: "memoryview[int]") -> tuple[int, int, int]:
-    """Return (LATEST, number of the last frame taken, how many were taken), as they were at one moment."""
+    """Return a consistent (LATEST, number of the last taken frame, count of taken frames)."""
     while True:
         turn = words[TURN]
         fence()

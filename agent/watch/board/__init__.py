@@ -1,1 +1,1 @@
-"""Folds a device's messages into rows. Pure."""
+"""Pure model of the view: folds a device's messages into rows. Imports messages and mqtt.topics."""

@@ -1,4 +1,4 @@
-"""The model of the view: folds a device's messages into frozen rows. Pure; time is given."""
+"""Model of the view: folds a device's messages into frozen rows; pure, with the time as an argument."""
 
 from dataclasses import replace
 from typing import Final, TypeVar
@@ -6,29 +6,29 @@ from typing import Final, TypeVar
 import msgspec
 
 from agent.messages.payloads import Switch
-from agent.mqtt.topics import is_id
+from agent.messages.topics import is_id
 from agent.watch.board.device import DeviceFold
 from agent.watch.board.line import LineFold
 from agent.watch.board.rows import BrokerRow, DeviceRow, LineRow, Snapshot, StreamRow
 from agent.watch.board.stream import StreamFold
-from agent.watch.board.words import Said, UnreadableError
+from agent.watch.board.topic_message import TopicMessage, UnreadableError
 
 _ROWS: Final = 64
-"""Lines, and streams, that a board knows at most: whoever may publish could name any number."""
+"""Limit of lines and of streams, because any client may publish names without end."""
 _LINE_NAMES: Final = frozenset({"ready", "live", "phase", "model/state", "state"})
 _STREAM_NAMES: Final = frozenset({"status", "detections", "replay", "summary"})
 _Fold = TypeVar("_Fold", LineFold, StreamFold)
 
 
 class Board:
-    """All that a device said on its topics below `base` (`{root}/{device}`). For one thread.
+    """State of a device, folded from its topics below `base` (`{root}/{device}`); for one thread.
 
-    Times are seconds of one monotonic clock. Nothing that is published makes a method raise.
-    `missed` is set by whoever feeds it, where messages were dropped.
+    Times are monotonic seconds. No published message makes a method raise.
     """
 
     def __init__(self, base: str) -> None:
         self.missed = 0
+        """Dropped messages, set by the caller of `take`."""
         self._start: Final = f"{base}/"
         self._name: Final = base.rpartition("/")[2]
         self._device: Final = DeviceFold()
@@ -39,22 +39,22 @@ class Board:
         self._broken = 0
 
     def take(self, topic: str, payload: bytes, retained: bool, now_s: float) -> None:  # noqa: FBT001 - a message's own field, in the order of MQTT
-        """Fold one message in; count what its topic should not carry, pass over topics that are no answer."""
+        """Fold one message in; count an unreadable payload, ignore unknown topics."""
         if not topic.startswith(self._start):
             return
         try:
-            self._fold(Said(topic[len(self._start) :], payload, retained, now_s))
+            self._fold(TopicMessage(topic[len(self._start) :], payload, retained, now_s))
         except (msgspec.MsgspecError, UnreadableError, UnicodeDecodeError, RecursionError):
             self._broken += 1
 
     def broker_is(self, address: str, now_s: float, *, is_up: bool, detail: str = "") -> None:
-        """Note the watcher's own link to the broker."""
+        """Set the state of the watcher's own link to the broker."""
         if (address, is_up) != (self._broker.address, self._broker.is_up):
             self._broker_since_s = now_s
         self._broker = BrokerRow(address, is_up, detail=detail)
 
     def snapshot(self, now_s: float) -> Snapshot:
-        """Return everything as it is at `now_s`."""
+        """Return all rows as of `now_s`."""
         age_s = max(0.0, now_s - self._broker_since_s)
         return Snapshot(
             broker=replace(self._broker, age_s=age_s),
@@ -69,7 +69,7 @@ class Board:
             missed=self.missed,
         )
 
-    def _fold(self, message: Said) -> None:
+    def _fold(self, message: TopicMessage) -> None:
         kind, _, below = message.name.partition("/")
         if not below:
             self._device.take(message.name, message.payload)
@@ -107,8 +107,8 @@ class Board:
         )
 
 
-def _take(folds: dict[str, _Fold], id_: str, fresh: _Fold, said: Said) -> None:
-    """Fold into the row of `id_`, which `fresh` becomes where there is none; drop a row that is cleared."""
+def _take(folds: dict[str, _Fold], id_: str, fresh: _Fold, said: TopicMessage) -> None:
+    """Fold a message into the row of `id_`, new ones into `fresh`; remove a row that is cleared."""
     fold = folds.get(id_, fresh)
     fold.take(said)
     if fold.is_cleared:

@@ -1,4 +1,4 @@
-"""Folding messages into what is known of the device itself. For one thread."""
+"""State of the device itself, folded from its messages."""
 
 from collections import deque
 from typing import Final, get_args
@@ -7,7 +7,7 @@ import msgspec
 
 from agent.messages.payloads import Alert, Cache, DeviceStatus, Health, Meta, Switch
 from agent.watch.board.rows import MemoryRow, ProcessRow
-from agent.watch.board.words import one_of
+from agent.watch.board.topic_message import one_of
 
 _CHANGEOVERS: Final = 8
 _ALERTS: Final = 64
@@ -16,7 +16,7 @@ _OF_THE_DEVICE: Final = frozenset({_AVAILABLE, "total_bytes"})
 
 
 class DeviceFold:
-    """The device's own words."""
+    """Status, metadata, health, cache and alerts of the device; for one thread."""
 
     def __init__(self) -> None:
         self.status: str | None = None
@@ -27,7 +27,7 @@ class DeviceFold:
         self._alerts: list[Alert] = []
 
     def take(self, name: str, payload: bytes) -> None:
-        """Fold one message of `{name}`, right below the device."""
+        """Fold in one message of the topic `{device}/{name}`."""
         match name:
             case "status":
                 self.status = one_of(get_args(DeviceStatus), payload)
@@ -43,16 +43,16 @@ class DeviceFold:
                 self._change(msgspec.json.decode(payload, type=Alert))
 
     def alerts(self) -> tuple[Alert, ...]:
-        """Return those that are on."""
+        """Return the active alerts."""
         return tuple(alert for alert in self._alerts if alert.on)
 
     def memory(self) -> MemoryRow | None:
-        """Return the ledger, if the device has told it."""
+        """Return budget and use of memory; None before the first `cache` message."""
         cache = self._cache
         return MemoryRow(cache.budget_bytes, cache.used_bytes, tuple(cache.models)) if cache else None
 
     def processes(self) -> ProcessRow | None:
-        """Return what `health` says of the processes, if the device has told it."""
+        """Return the row of processes; None before the first `health` message."""
         health = self.health
         if health is None:
             return None

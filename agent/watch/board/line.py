@@ -1,4 +1,4 @@
-"""Folding messages into what is known of one line. For one thread."""
+"""State of one line, folded from its messages."""
 
 from typing import Final, get_args
 
@@ -6,11 +6,11 @@ import msgspec
 
 from agent.messages.payloads import Cause, LineState, NextChange, Overrode, Phase
 from agent.watch.board.rows import LineRow
-from agent.watch.board.words import Said, one_of, plain
+from agent.watch.board.topic_message import TopicMessage, one_of, plain
 
 
 class LineFold:
-    """One line's retained words and its heartbeat."""
+    """Retained topics and heartbeat of one line; for one thread."""
 
     def __init__(self, line: str, now_s: float) -> None:
         self._line: Final = line
@@ -21,11 +21,11 @@ class LineFold:
 
     @property
     def is_cleared(self) -> bool:
-        """Whether nothing is left of it."""
+        """True where all retained topics are empty and no `live` came."""
         return self._state is None and self._live is None and not any(self._words.values())
 
-    def take(self, said: Said) -> None:
-        """Fold one message of `line/{line}/{name}`."""
+    def take(self, said: TopicMessage) -> None:
+        """Fold in one message of the topic `line/{line}/{name}`."""
         match said.name:
             case "ready" | "model/state":
                 self._words[said.name] = plain(said.payload)
@@ -37,7 +37,7 @@ class LineFold:
                 self._state = msgspec.json.decode(said.payload, type=LineState) if said.payload else None
 
     def row(self, now_s: float) -> LineRow:
-        """Return what is known at `now_s`."""
+        """Return the row as of `now_s`."""
         state = self._state
         return LineRow(
             line=self._line,

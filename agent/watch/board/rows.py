@@ -1,4 +1,4 @@
-"""What a board shows at one moment: frozen, and free of anything that draws."""
+"""Frozen rows of the view, independent of any drawing library."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -6,22 +6,24 @@ from typing import Final
 from agent.messages.payloads import Alert, CacheModel, NextChange, Switch
 
 LIVE_LIMIT_S: Final = 3.0
-"""A `live` older than this stops the PLC, and so it is shown as stale."""
+"""Older than this, `live` stops the PLC, and is shown as stale."""
 
 
 @dataclass(frozen=True)
 class BrokerRow:
-    """The watcher's own link; `age_s` is how long it has been so. `detail` says why it is away."""
+    """The watcher's own link to the broker."""
 
     address: str = ""
     is_up: bool = False
     age_s: float = 0.0
+    """Seconds since the link last changed."""
     detail: str = ""
+    """Error of the last attempt."""
 
 
 @dataclass(frozen=True)
 class DeviceRow:
-    """`status` and `meta`; empty or None where the device has not said it."""
+    """The device's `status` and `meta`; unknown values are empty or None."""
 
     device: str
     status: str | None = None
@@ -33,10 +35,7 @@ class DeviceRow:
 
 @dataclass(frozen=True)
 class LineRow:
-    """One line. `live_age_s` counts from the last `live`, or from the first look where none came.
-
-    `cause` names the rule that decides, and the one that it overrides.
-    """
+    """State of one line."""
 
     line: str
     product: str | None = None
@@ -44,41 +43,45 @@ class LineRow:
     wanted: str | None = None
     phase: str | None = None
     cause: str | None = None
+    """The deciding rule, and the rule that it overrides."""
     ready: str | None = None
     live: str | None = None
     live_age_s: float = 0.0
+    """Since the last `live`; without one, since the line was first seen."""
     next_change: NextChange | None = None
 
     @property
     def is_stale(self) -> bool:
-        """Whether a PLC that goes by `live` has stopped by now."""
+        """True where a PLC that follows `live` has stopped by now."""
         return self.live_age_s > LIVE_LIMIT_S
 
     @property
     def names_product(self) -> bool:
-        """Whether `ready` and a young `live` name the same product: what lets a PLC run."""
+        """True where `ready` and a fresh `live` name the same product, so that a PLC may run."""
         return not self.is_stale and self.live == self.ready and self.ready not in {None, "0"}
 
 
 @dataclass(frozen=True)
 class StreamRow:
-    """One stream. Latencies are None, and `objects` is empty, until there is a frame; `dropped` is since the boot."""
+    """State of one stream."""
 
     stream: str
     line: str = ""
     status: str | None = None
     fps: float = 0.0
     p50_ms: float | None = None
+    """None before the first frame, as is `p99_ms`."""
     p99_ms: float | None = None
     objects: tuple[tuple[str, int], ...] = ()
     model: str | None = None
     dropped: int | None = None
+    """Since the agent's boot."""
     replayed: int = 0
 
 
 @dataclass(frozen=True)
 class MemoryRow:
-    """The budget of resident models, and what they take of it."""
+    """Memory budget of resident models, and its use."""
 
     budget_bytes: int
     used_bytes: int
@@ -87,23 +90,22 @@ class MemoryRow:
 
 @dataclass(frozen=True)
 class ProcessRow:
-    """What `health` says of the device. `outbox`: messages that wait for the broker; None where nothing can tell."""
+    """The device's processes, from `health`; unknown values are None."""
 
     memory_bytes: tuple[tuple[str, int], ...] = ()
+    """Pairs of process name and size."""
     available_bytes: int | None = None
     load: float | None = None
     hottest_c: float | None = None
     outbox: int = 0
+    """Messages that wait for the broker."""
     outbox_dropped: int = 0
     round_trip_ms: float | None = None
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The whole board at one moment. `changeovers` newest first.
-
-    `broken` counts payloads that could not be read, `missed` messages that came too fast for the view.
-    """
+    """All rows of a board at one moment."""
 
     broker: BrokerRow
     device: DeviceRow
@@ -112,6 +114,9 @@ class Snapshot:
     memory: MemoryRow | None
     processes: ProcessRow | None
     changeovers: tuple[Switch, ...]
+    """Newest first."""
     alerts: tuple[Alert, ...]
     broken: int
+    """Count of unreadable payloads."""
     missed: int
+    """Count of messages dropped because they came too fast."""

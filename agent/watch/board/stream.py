@@ -1,4 +1,4 @@
-"""Folding messages into what is known of one stream: status, rate, latency and last frame. For one thread."""
+"""State of one stream, folded from its messages."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -10,18 +10,18 @@ import msgspec
 
 from agent.messages.payloads import DetectionsPayload, StreamHealth, StreamStatus, Summary
 from agent.watch.board.rows import StreamRow
-from agent.watch.board.words import Said, one_of
+from agent.watch.board.topic_message import TopicMessage, one_of
 
 WINDOW_S: Final = 2.0
 _FIRST_WINDOW_S: Final = 0.5
 _LATENCIES: Final = 256
 _ARRIVALS: Final = 4096
-"""Frames in a window that are remembered: beyond 2048 a second the rate reads low."""
+"""Limit of remembered arrivals in a window; above 2048 frames a second the rate reads low."""
 _FEW_FRAMES: Final = 20
 
 
 class StreamFold:
-    """One stream's status, rate, latency and last frame."""
+    """Status, rate, latency and last frame of one stream; for one thread."""
 
     def __init__(self, stream: str, now_s: float) -> None:
         self._stream: Final = stream
@@ -39,11 +39,11 @@ class StreamFold:
 
     @property
     def is_cleared(self) -> bool:
-        """Whether nothing is left of it."""
+        """True where the retained status is empty and no frame or summary came."""
         return self._status is None and not self._messages and self._summary is None
 
-    def take(self, said: Said) -> None:
-        """Fold one message of `stream/{stream}/{name}`."""
+    def take(self, said: TopicMessage) -> None:
+        """Fold in one message of the topic `stream/{stream}/{name}`."""
         match said.name:
             case "status":
                 self._status = one_of(get_args(StreamStatus), said.payload)
@@ -55,7 +55,7 @@ class StreamFold:
                 self._summarise(msgspec.json.decode(said.payload, type=Summary), said.at_s)
 
     def row(self, now_s: float, line: str | None, health: StreamHealth | None) -> StreamRow:
-        """Return what is known at `now_s`; `line` is what `meta` says, `health` the last report, if any."""
+        """Return the row as of `now_s`; `line` comes from `meta`, `health` from the last report."""
         while self._arrivals and self._arrivals[0] <= now_s - WINDOW_S:
             self._arrivals.popleft()
         p50_ms, p99_ms = self._latency(health)
@@ -80,7 +80,7 @@ class StreamFold:
     def _fps(self, now_s: float, health: StreamHealth | None) -> float:
         if self._summary is not None and now_s - self._summary[1] <= WINDOW_S:
             return self._summary[0]
-        # `publish = "changes"` sends a fraction of the frames: the device's own count is the rate then
+        # The device's own count, because `publish = "changes"` sends a fraction of the frames.
         if health is not None and health.inferred > _FEW_FRAMES + 2 * (self._seq + 1):
             return health.fps
         return len(self._arrivals) / min(WINDOW_S, max(_FIRST_WINDOW_S, now_s - self._since_s))
@@ -103,7 +103,7 @@ class StreamFold:
 
 
 def percentile(values: Sequence[float], share: int) -> float | None:
-    """Return the nearest-rank percentile, None for nothing."""
+    """Return the nearest-rank percentile; None without values."""
     ordered = sorted(values)
     return ordered[max(0, ceil(len(ordered) * share / 100) - 1)] if ordered else None
 

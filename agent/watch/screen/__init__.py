@@ -1,1 +1,1 @@
-"""Draws the board in the terminal."""
+"""Drawing of a board in the terminal with rich."""

@@ -1,4 +1,4 @@
-"""A part of the view: columns, rows, and how many of them there is room for."""
+"""Table of the view: columns, rows, and the number of rows that fit."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,41 +12,44 @@ from agent.watch.screen.shown import text
 WIDE: Final = 96
 USUAL: Final = 76
 NARROW: Final = 60
-"""Widths of a terminal from which on columns are shown that can be done without."""
+"""Smallest terminal widths, in characters, at which optional columns are shown."""
 _HEADER: Final = "bold underline"
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column, shown from a width on. Those that `give_way` are cut with an ellipsis where it does not suffice."""
+    """One column of a table."""
 
     title: str
     right: bool = False
     from_width: int = 0
+    """Smallest terminal width at which the column is shown."""
     give_way: bool = False
+    """Cut texts with an ellipsis where the width is too small."""
 
 
 @dataclass(frozen=True)
 class Section:
-    """Rows below a line of titles. `least` and `most` bound the rows that are shown where the height is limited.
-
-    With `counts_rest`, the last row then says how many are left out. `gap` is the space between columns.
-    """
+    """Rows below a line of titles, whose number adapts to the terminal's height."""
 
     columns: Sequence[Column]
     rows: Sequence[Sequence[Text]]
     least: int
+    """Fewest rows shown."""
     most: int
+    """Most rows shown."""
     counts_rest: bool = True
+    """End with a row that counts the hidden ones."""
     gap: int = 2
+    """Space between columns, in characters."""
 
     @property
     def wanted(self) -> int:
-        """How many rows it would show."""
+        """Number of rows shown where the height suffices."""
         return min(self.most, len(self.rows))
 
     def table(self, width: int, room: int | None) -> Table:
-        """Return it with at most `room` rows below the titles; None: with all of them."""
+        """Return the table with at most `room` rows; None: with all rows."""
         table = Table(box=None, padding=(0, self.gap, 0, 0), pad_edge=False, header_style="")
         kept = [place for place, column in enumerate(self.columns) if width >= column.from_width]
         for place in kept:
@@ -61,7 +64,7 @@ class Section:
 
 
 def share(sections: Sequence[Section], room: int) -> list[int]:
-    """Divide `room` rows: each section's least first, then what it wants, in order."""
+    """Divide `room` rows among sections: first each one's least, then more, in order."""
     given = [min(section.least, section.wanted) for section in sections]
     left = room - sum(given)
     for place, section in enumerate(sections):

@@ -1,4 +1,4 @@
-"""How values read: short, of steady width, and safe in a terminal whatever somebody published."""
+"""Formatting of values: short, of steady width, and safe for any published text."""
 
 from datetime import datetime
 from typing import Final
@@ -30,14 +30,14 @@ _OF_WORDS: Final = {
 
 
 def text(value: object, style: str = "") -> Text:
-    """Return one line without control characters, `-` for nothing; too long for its place, it ends in an ellipsis."""
+    """Return one line without control characters, cut with an ellipsis; `-` for an empty value."""
     raw = "-" if value is None or value == "" else str(value)[:_LONGEST]
     safe = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in raw)
     return Text(safe, style, no_wrap=True, overflow="ellipsis")
 
 
 def word(value: str | None) -> Text:
-    """Return one of the contract's words in its colour."""
+    """Return a state word of the contract in its colour."""
     return text(value, _OF_WORDS.get(value or "", ""))
 
 
@@ -79,7 +79,7 @@ def mib(value_bytes: float) -> str:
 
 
 def clock(utc: str) -> str:
-    """Return the time of day of a contract's time, on the viewer's own clock; as it is where it is no time."""
+    """Return the local time of day of a UTC timestamp; an invalid timestamp stays as it is."""
     try:
         return datetime.fromisoformat(utc.replace("Z", "+00:00")).astimezone().strftime("%H:%M:%S")
     except (ValueError, OverflowError):
@@ -87,5 +87,5 @@ def clock(utc: str) -> str:
 
 
 def _within(value: float) -> float:
-    """Bound what somebody published, so that it can be written in a column."""
+    """Clamp a published number to a column's width."""
     return max(-_MANY, min(_MANY, value))

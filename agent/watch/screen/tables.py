@@ -1,4 +1,4 @@
-"""The parts of the view: what each row of a board says, and in which colour."""
+"""Sections of the view: text and colour of each row."""
 
 from typing import Final
 
@@ -21,7 +21,7 @@ _LINES: Final = (
     Column("CAUSE", give_way=True, from_width=USUAL),
 )
 _NEXT: Final = Column("NEXT", give_way=True, from_width=WIDE)
-"""Only where a schedule will change a line."""
+"""Shown only where a schedule will change a line."""
 _STREAMS: Final = (
     Column("STREAM"),
     Column("LINE", from_width=WIDE),
@@ -56,7 +56,7 @@ _NO_ALERT: Final = (Column("NO ALERT"),)
 
 
 def header(board: Snapshot, width: int) -> Table:
-    """One line: the device at the left, the broker at the right."""
+    """Return the head line: device at the left, broker at the right."""
     device = board.device
     left = Text.assemble(text(device.device, "bold"), "  ", word(device.status), no_wrap=True, overflow="ellipsis")
     backend = device.backend if width >= WIDE else ""
@@ -78,19 +78,19 @@ def header(board: Snapshot, width: int) -> Table:
 
 
 def away(broker: BrokerRow) -> Text | None:
-    """Say what keeps the watcher from the broker; None where nothing does."""
+    """Return the error of the link to the broker; None while it is up."""
     if broker.is_up or not broker.address:
         return None
     return text(f"broker away: {broker.detail or 'no answer yet'}; trying again", BAD)
 
 
 def alerts(rows: tuple[Alert, ...]) -> Section:
-    """Return the alerts that are on."""
+    """Return the section of active alerts."""
     return Section(_ALERTS if rows else _NO_ALERT, [_alert(row) for row in rows], least=1, most=6)
 
 
 def lines(rows: tuple[LineRow, ...]) -> Section:
-    """Return the lines: what they make, what runs, and whether a PLC may go by it."""
+    """Return the section of lines: product, model, phase, and whether a PLC may run."""
     if not any(row.next_change for row in rows):
         return Section(_LINES, [_line(row) for row in rows], least=2, most=len(rows))
     told = [[*_line(row), _next(row.next_change)] for row in rows]
@@ -98,12 +98,12 @@ def lines(rows: tuple[LineRow, ...]) -> Section:
 
 
 def streams(rows: tuple[StreamRow, ...]) -> Section:
-    """Return the streams."""
+    """Return the section of streams."""
     return Section(_STREAMS, [_stream(row) for row in rows], least=2, most=len(rows))
 
 
 def budget(memory: MemoryRow | None, device: ProcessRow | None) -> Table:
-    """Return one line: a bar of what models take of their budget, and what the device has left."""
+    """Return one line: a bar of the memory budget's use, and the device's available memory."""
     grid = Table.grid(padding=(0, 2, 0, 0))
     parts: list[Text | ProgressBar] = [text("MEMORY", "bold")]
     if memory is not None:
@@ -125,7 +125,7 @@ def _bar(memory: MemoryRow, style: str) -> ProgressBar:
 
 
 def models(memory: MemoryRow | None) -> Section:
-    """Return the resident models."""
+    """Return the section of resident models."""
     rows = [_model(row) for row in memory.models] if memory else []
     return Section(_MODELS, rows, least=1, most=len(rows))
 
@@ -149,7 +149,7 @@ def processes(row: ProcessRow | None) -> Text:
 
 
 def changeovers(rows: tuple[Switch, ...]) -> Section:
-    """Return the last changeovers, newest first."""
+    """Return the section of the last changeovers, newest first."""
     return Section(_CHANGEOVERS, [_changeover(row) for row in rows], least=2, most=len(rows), counts_rest=False, gap=1)
 
 
@@ -201,7 +201,7 @@ def _live(row: LineRow) -> Text:
 
 
 def _stream(row: StreamRow) -> list[Text]:
-    # without frames, what was seen last says nothing of now
+    # dashes, because without frames the last values are old
     is_still = row.fps == 0
     objects = "" if is_still else ", ".join(f"{label} {count}" for label, count in row.objects)
     return [

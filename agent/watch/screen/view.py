@@ -1,6 +1,6 @@
-"""How a board looks: parts below each other, in as many lines as there are.
+"""Layout of a board on the screen: sections below each other, within the height.
 
-Colours mean: green ready, yellow switching or degraded, red fault or stalled; each is also said in a word.
+Colours: green ready, yellow switching or degraded, red fault or stalled; each is also said in a word.
 """
 
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
@@ -12,20 +12,20 @@ from agent.watch.screen.section import Section, share
 
 
 class View:
-    """A board for rich to draw: fits the height where one is given, else shows every row."""
+    """Renderable of a board for rich, which fits a given height, else shows every row."""
 
     def __init__(self, board: Snapshot) -> None:
         self._board = board
 
     def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
-        """Yield the parts from the top down."""
+        """Yield the sections from the top down."""
         yield from _parts(self._board, options.max_width, options.height)
 
 
 def _parts(board: Snapshot, width: int, height: int | None) -> list[RenderableType]:
     away = tables.away(board.broker)
     top: list[RenderableType] = [tables.header(board, width), *([away] if away else [])]
-    # in the order in which rows are granted: what tells of trouble first
+    # in the order in which rows are granted, alerts first because they tell of trouble
     alerts, lines, streams = tables.alerts(board.alerts), tables.lines(board.lines), tables.streams(board.streams)
     models, changeovers = tables.models(board.memory), tables.changeovers(board.changeovers)
     sections = (alerts, lines, streams, models, changeovers)
@@ -42,7 +42,7 @@ def _parts(board: Snapshot, width: int, height: int | None) -> list[RenderableTy
 
 
 def _rooms(sections: tuple[Section, ...], height: int | None, fixed: int) -> tuple[list[int | None], bool]:
-    """Return each section's rows, and whether blank lines fit between the blocks."""
+    """Return each section's number of rows, and whether blank lines fit between sections."""
     if height is None:
         return [None] * len(sections), True
     blanks = len(sections)

@@ -106,7 +106,7 @@ def test_a_provider_that_is_not_there_is_said_and_passed_over(
     pytest.importorskip("agent.inference.backends.onnxruntime")
     entry = version(tiny_model(tmp_path / "tiny.onnx"), backend="onnxruntime")
     backends.load(entry, "MIGraphXExecutionProvider", tmp_path).close()
-    assert "provider=MIGraphXExecutionProvider is not in this onnxruntime" in caplog.text
+    assert "event=provider_missing model=tiny:n@1 provider=MIGraphXExecutionProvider" in caplog.text
 
 
 IMPORTS = """

@@ -11,10 +11,11 @@ from typing import Final
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from support.exported import Export, Picture, Untyped, make, save_random, stripped, without
+from support.exported import Export, Picture, Untyped, as_ir, make, save_random, stripped, without
 
 from agent.inference import backends
 from agent.inference.backends import Model, Objects, openvino
+from agent.inference.backends.openvino_graph import ov
 from agent.inference.validation import drawn_pictures
 from agent.inference.validation.golden import warm_up
 from agent.inference.validation.parity import compare
@@ -32,8 +33,9 @@ Options = tuple[tuple[str, object], ...]
 
 CONFIDENCE: Final = 0.3
 IOU: Final = 0.7
-ALIKE, FEWER_ALIKE = 0.9, 0.5
-"""Shares of the boxes, in float16 fewer: networks that were never trained hold many a rival of nearly its own score."""
+ALIKE: Final = 0.97
+"""Share of the boxes; not all, because networks that were never trained hold many a rival of nearly its own score."""
+THIN_PIXELS: Final = 4.0
 
 IR, NMS, END_TO_END = ("format", "openvino"), ("nms", True), ("nms", False)
 DYNAMIC, HALF, OPSET, CONF = ("dynamic", True), ("quantize", 16), ("opset", 13), ("conf", CONFIDENCE)
@@ -121,14 +123,23 @@ def exported(
 
 
 def predicted(export: Export, path: Path, picture: Picture) -> Objects:
-    """Return what ultralytics finds in `picture` by the exported file."""
+    """Return what ultralytics finds in `picture` by the exported file, in float32 where OpenVINO computes."""
     from ultralytics import RTDETR, YOLO  # noqa: PLC0415 - only after torch was imported safely
 
     file = path.parent if path.suffix == ".xml" else path
     model = RTDETR(file) if export.is_query else YOLO(file, task="detect")
     asked = {"conf": CONFIDENCE, "iou": IOU, "imgsz": export.side, "rect": False, "device": "cpu", "verbose": False}
-    boxes = model.predict(picture, **asked)[0].boxes
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ov, "Core", partial(core_in_float32, ov.Core))
+        boxes = model.predict(picture, **asked)[0].boxes
     return Objects(boxes.xyxy.numpy(), boxes.conf.numpy(), boxes.cls.numpy().astype(np.int32))
+
+
+def core_in_float32(make_core: Callable[[], Untyped]) -> Untyped:
+    """Return a runtime that takes no bfloat16 where the processor has it, as ultralytics leaves the choice to it."""
+    core = make_core()
+    core.set_property("CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return core
 
 
 @pytest.fixture(params=["openvino", "onnxruntime", "ultralytics"])
@@ -167,19 +178,18 @@ def test_an_export_is_answered_as_ultralytics_does(
     export: Export,
 ) -> None:
     path, right = exported(export)
-    rights = [right, exported(export.in_float32(HALF))[1]] if HALF in export.options else [right]
     if path.suffix == ".xml" and backend != "openvino":
         pytest.skip("an IR is OpenVINO's alone")
+    if HALF in export.options and path.suffix == ".onnx" and backend == "openvino":
+        right = predicted(export, as_ir(path), picture)  # because ONNX Runtime adds up in float16
+    # a network that was never trained may leave the range of float16
     answer = answer_or_refusal(partial(load, path), picture) if HALF in export.options else load(path).infer(picture)
-    if answer is not None:  # in float16 a network that was never trained may leave its range
-        require_alike(answer, rights, FEWER_ALIKE if HALF in export.options else ALIKE)
+    require_alike(answer, right)
     if path.suffix == ".xml" or backend == "ultralytics":  # which takes a file without metadata for what it likes
         return
     names = tuple(f"class{index}" for index in range(export.classes))
     for left in (stripped(path), without(path, ("description", "head", "end2end", "args", "version"))):
-        answer = answer_or_refusal(partial(load, left, classes=names, imgsz=export.side), picture)
-        if answer is not None:
-            require_alike(answer, rights, FEWER_ALIKE if HALF in export.options else ALIKE)
+        require_alike(answer_or_refusal(partial(load, left, classes=names, imgsz=export.side), picture), right)
 
 
 def answer_or_refusal(load: Callable[[], Model], picture: Picture) -> Objects | None:
@@ -189,25 +199,27 @@ def answer_or_refusal(load: Callable[[], Model], picture: Picture) -> Objects | 
     except ModelError as error:
         if error.reason not in {"unclear_layout", "implausible", "proof_failed"}:
             raise
+        print(error)  # noqa: T201 - to look at, with -s
         return None
 
 
-def require_alike(found: Objects, rights: list[Objects], share: float) -> None:
-    """Hold an answer to what ultralytics finds; of float16 to what it finds in either precision.
-
-    OpenVINO computes such a file in float32, where ONNX Runtime keeps to float16 and may lose boxes.
-    """
-    alike = [compare([with_area(right)], [with_area(found)], CONFIDENCE) for right in rights]
-    print(*alike, f"{[len(right) for right in rights]} expected", sep="; ")  # noqa: T201 - figures to look at, with -s
-    assert len(rights[0]), "ultralytics finds nothing by it: it shows nothing"
-    assert any(one.matched >= share * one.boxes for one in alike), f"{alike}; {boxes(found)}, not {boxes(rights[0])}"
+def require_alike(found: Objects | None, right: Objects) -> None:
+    """Hold an answer to what ultralytics finds, box by box; None was refused in words."""
+    assert len(right), "ultralytics finds nothing by it: it shows nothing"
+    if found is None:
+        print("refused")  # noqa: T201 - figures to look at, with -s
+        return
+    alike = compare([with_area(right)], [with_area(found)], CONFIDENCE)
+    print(alike, f"{len(right)} expected", sep="; ")  # noqa: T201 - as above
+    assert alike.matched >= ALIKE * alike.boxes, f"{alike}; {boxes(found)}, not {boxes(right)}"
 
 
 def with_area(objects: Objects) -> Objects:
-    """Leave out boxes beyond the picture's edge, where both clip them to a line, which overlaps nothing."""
-    sides = objects.boxes[:, 2:] - objects.boxes[:, :2]
-    inside = (sides >= 1).all(axis=1)
-    return Objects(objects.boxes[inside], objects.scores[inside], objects.classes[inside])
+    """Widen thin boxes about their centres, because those beyond the picture are clipped to lines without an area."""
+    centres = (objects.boxes[:, :2] + objects.boxes[:, 2:]) / 2
+    halves = np.maximum(objects.boxes[:, 2:] - objects.boxes[:, :2], np.float32(THIN_PIXELS)) / 2
+    widened = np.concatenate((centres - halves, centres + halves), axis=1)
+    return Objects(widened, objects.scores, objects.classes)
 
 
 def boxes(objects: Objects) -> NDArray[np.float32]:

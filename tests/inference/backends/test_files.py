@@ -134,6 +134,11 @@ REFUSED: dict[str, tuple[files.Array, Entry, str]] = {
     ),
     "nms read as rt-detr": (files.rows(), {"classes": AB, "layout": "rtdetr"}, "implausible"),
     "rt-detr read as rows": (files.query_rows(), {"classes": AB, "layout": "rows"}, "implausible"),
+    "a row in shares": (
+        np.array([[[0.2, 0.3, 0.5, 0.6, 0.9, 0]]], np.float32),
+        CAP | {"layout": "rows"},
+        "implausible",
+    ),
     "label and score swapped": (files.rows()[:, :, [0, 1, 2, 3, 5, 4]], CAP | {"layout": "rows"}, "implausible"),
     "a centre read as corners": (
         np.array([[[120, 160, 80, 120, 0.9, 0]]], np.float32),

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from support.exported import LOUDER, QUIETER, awaken, letterboxed
 
-from agent.demo.material import Material
+from agent.demo.assets import Assets
 from agent.files import file_sha256
 from agent.inference import backends
 from agent.inference.backends import Model, Objects, openvino
@@ -97,7 +97,7 @@ def export(torch: Untyped, name: str, folder: Path, picture: NDArray[np.uint8]) 
 
 
 @pytest.fixture(scope="module")
-def picture(walkway: Material) -> NDArray[np.uint8]:
+def picture(walkway: Assets) -> NDArray[np.uint8]:
     return read(walkway.bus)
 
 
@@ -189,7 +189,7 @@ def test_whole_models_are_recognised(
 
 
 @pytest.fixture(scope="module")
-def predicted(torch: Untyped, walkway: Material) -> dict[str, Objects]:
+def predicted(torch: Untyped, walkway: Assets) -> dict[str, Objects]:
     """Predict by `YOLO.predict` on the .pt, letterboxed to a square as our input is."""
     assert torch.__version__
     from ultralytics import YOLO  # noqa: PLC0415 - only after torch was imported safely
@@ -226,7 +226,7 @@ RUNS = [
 
 @pytest.mark.parametrize(("run", "score_limit"), RUNS)
 def test_real_pictures_are_answered_as_ultralytics_does(
-    walkway: Material, predicted: dict[str, Objects], load: Load, run: tuple[str, str], score_limit: float
+    walkway: Assets, predicted: dict[str, Objects], load: Load, run: tuple[str, str], score_limit: float
 ) -> None:
     model = load(walkway.fall_pt if run[0] in {"ultralytics", "auto"} else walkway.fall_onnx, *run)
     assert model.names == ("Normal", "Fall")

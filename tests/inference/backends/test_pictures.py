@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from agent.demo.material import Material
+from agent.demo.assets import Assets
 from agent.inference import backends
 from agent.messages.references import ModelVersion
 
@@ -15,7 +15,7 @@ VersionOf = Callable[..., ModelVersion]
 
 
 @pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
-def test_people_are_found(walkway: Material, version: VersionOf, tmp_path: Path, backend: str) -> None:
+def test_people_are_found(walkway: Assets, version: VersionOf, tmp_path: Path, backend: str) -> None:
     pytest.importorskip(f"agent.inference.backends.{backend}")
     model = backends.load(version(walkway.fall_onnx, backend=backend), "auto", tmp_path)
     for path, count in ((walkway.bus, 4), (walkway.zidane, 2)):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agent.demo.material import Material
+from agent.demo.assets import Assets
 from agent.files import file_sha256
 from agent.inference import backends
 from agent.inference.backends import ModelError
@@ -64,7 +64,7 @@ def test_a_file_that_is_no_model(version: VersionOf, cache_dir: Path, tmp_path: 
 
 
 @pytest.mark.torch
-def test_a_truncated_model(version: VersionOf, cache_dir: Path, tmp_path: Path, walkway: Material) -> None:
+def test_a_truncated_model(version: VersionOf, cache_dir: Path, tmp_path: Path, walkway: Assets) -> None:
     path = tmp_path / "cut.pt"
     path.write_bytes(walkway.fall_pt.read_bytes()[:1_000_000])
     with pytest.raises(ModelError) as refused:
@@ -73,7 +73,7 @@ def test_a_truncated_model(version: VersionOf, cache_dir: Path, tmp_path: Path, 
 
 
 @pytest.mark.torch
-def test_the_catalogs_size_and_names_hold(version: VersionOf, cache_dir: Path, walkway: Material) -> None:
+def test_the_catalogs_size_and_names_hold(version: VersionOf, cache_dir: Path, walkway: Assets) -> None:
     entry = version(walkway.fall_pt, imgsz=320, classes=("upright", "down"), unsafe=True)
     model = backends.load(entry, "cpu", cache_dir)
     assert (model.backend, model.imgsz, model.names) == ("ultralytics", (320, 320), ("upright", "down"))
@@ -84,7 +84,7 @@ def test_the_catalogs_size_and_names_hold(version: VersionOf, cache_dir: Path, w
 
 
 @pytest.mark.torch
-def test_a_device_that_is_not_there_is_refused(version: VersionOf, cache_dir: Path, walkway: Material) -> None:
+def test_a_device_that_is_not_there_is_refused(version: VersionOf, cache_dir: Path, walkway: Assets) -> None:
     with pytest.raises(ModelError) as refused:
         backends.load(version(walkway.fall_pt, unsafe=True), "cuda:63", cache_dir)
     assert refused.value.reason == "load_failed"
@@ -122,7 +122,7 @@ except backends.ModelError as error:
 
 
 @pytest.mark.torch
-def test_an_unsafe_import_before_ours_is_refused(cache_dir: Path, walkway: Material) -> None:
+def test_an_unsafe_import_before_ours_is_refused(cache_dir: Path, walkway: Assets) -> None:
     said = in_a_process_of_its_own(
         """
 import os
@@ -156,14 +156,14 @@ model.close()
 
 
 @pytest.mark.parametrize("backend", ["openvino", "onnxruntime", pytest.param("ultralytics", marks=pytest.mark.torch)])
-def test_nothing_leaves_the_device(walkway: Material, tmp_path: Path, backend: str) -> None:
+def test_nothing_leaves_the_device(walkway: Assets, tmp_path: Path, backend: str) -> None:
     pytest.importorskip(f"agent.inference.backends.{backend}")
     path = walkway.fall_pt if backend == "ultralytics" else walkway.fall_onnx
     assert in_a_process_of_its_own(WATCHED, path, tmp_path, Path(backend)) == ""
 
 
 @pytest.mark.torch
-def test_a_prepared_checkpoint_is_served_without_torch(version: VersionOf, walkway: Material, tmp_path: Path) -> None:
+def test_a_prepared_checkpoint_is_served_without_torch(version: VersionOf, walkway: Assets, tmp_path: Path) -> None:
     pytest.importorskip("onnx")
     entry = version(walkway.fall_pt, sha256=file_sha256(walkway.fall_pt), imgsz=320)
     steps: list[str] = []

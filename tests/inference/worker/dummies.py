@@ -1,5 +1,6 @@
 """Models without a runtime, which take and give back bytes of a memory that is only counted; and a worker of them."""
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -117,6 +118,8 @@ class DummyRuntime:
         self._folder: Final = folder
         self.behaviours: Final[dict[str, Behaviour]] = {}
         self.loads: Final[list[str]] = []
+        self.nices: Final[list[int]] = []
+        self._thread = 0
         self.held_bytes = 0
         self.brings_bytes = RUNTIMES_OWN_BYTES
         self._own_bytes = 0
@@ -136,6 +139,8 @@ class DummyRuntime:
         behaviour = self.behaviours[version.name]
         size_bytes = behaviour.grows_bytes or Path(version.path).stat().st_size * PREDICTED_A_FILE_BYTE
         self.loads.append(version.name)
+        self._thread = threading.get_native_id()
+        self.nices.append(self.loading_nice())
         behaviour.load_began.set()
         assert behaviour.load_may_end.wait(DEADLINE_S)
         hoard = Hoard(behaviour.hoards_bytes, self._hold)
@@ -146,6 +151,10 @@ class DummyRuntime:
         if self._own_bytes == 0:
             self._own_bytes = self.brings_bytes
         return DummyModel(version.name, behaviour, lambda: self._hold(0 if behaviour.leaks else -size_bytes))
+
+    def loading_nice(self) -> int:
+        """Return the nice value of the thread that loaded last."""
+        return os.getpriority(os.PRIO_PROCESS, self._thread)
 
     def process_bytes(self) -> int:
         """Return what the process holds: its base, the models, and from the first load on the runtime's own."""
@@ -162,6 +171,7 @@ class PlantOfDummies(Plant):
     def __init__(self, worker: Callable[[Outlet], Worker]) -> None:
         super().__init__(self._give)
         self.busy_now = 0
+        self.graces_s: Final[list[float]] = []
         self.worker: Final = worker(Outlet(self.hear, self._busy))
 
     def cost_the_same(self, reload_ms: float = 100.0, **others_ms: float) -> None:
@@ -176,8 +186,9 @@ class PlantOfDummies(Plant):
             self.worker.assign(message)
 
     @contextmanager
-    def _busy(self) -> Iterator[None]:
+    def _busy(self, grace_s: float) -> Iterator[None]:
         self.busy_now += 1
+        self.graces_s.append(grace_s)
         try:
             yield
         finally:
@@ -192,12 +203,13 @@ def start_dummies(  # noqa: PLR0913 - each option is one thing that a test is ab
     lines: dict[str, str] | None = None,
     budget_mib: int = 200,
     load_timeout_s: float = DEADLINE_S,
+    compute: str = "cpu",
 ) -> PlantOfDummies:
     """Start a worker for `lines` (by stream); `stack` ends it."""
     line_of = lines or {"cam-1": "line-1"}
     slots = {stream: FrameSlot.create(stream) for stream in line_of}
     members = tuple(WorkerStream(stream, line_of[stream], slot.descriptors()) for stream, slot in slots.items())
-    setup = WorkerSetup(members, "cpu", budget_mib * MIB, str(cache_dir), load_timeout_s)
+    setup = WorkerSetup(members, compute, budget_mib * MIB, str(cache_dir), load_timeout_s)
     plant = PlantOfDummies(lambda outlet: Worker(setup, outlet, runtime.load))
     for stream, slot in slots.items():
         plant.writers[stream] = SlotWriter(slot.descriptors())
@@ -206,7 +218,7 @@ def start_dummies(  # noqa: PLR0913 - each option is one thing that a test is ab
     return plant
 
 
-def wait_for(is_there: Callable[[], bool]) -> None:
+def wait_for(is_there: Callable[[], object]) -> None:
     deadline_s = time.monotonic() + DEADLINE_S
     while not is_there():
         assert time.monotonic() < deadline_s, "not in time"

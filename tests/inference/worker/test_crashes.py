@@ -134,7 +134,7 @@ def test_a_loader_and_a_swapper_that_crash_answer_first_and_serve_the_next(
     runtime.behaviours["a"].load_error = CrashError("no")  # type: ignore[assignment] # more than it is made for
     failed = plant.refusal(version)
     assert failed.reason == "load_failed"
-    wait_for(lambda: crashes == ["loader"])
+    wait_for(lambda: crashes == ["load"])
     assert plant.switch(runtime.make("b")).model == "b:n@1"
 
 

@@ -4,12 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from inference.worker.dummies import MIB, DummyRuntime, PlantOfDummies, wait_for
+from inference.worker.dummies import MIB, Behaviour, DummyRuntime, PlantOfDummies, wait_for
 from inference.worker.plant import decisions, offer
 
+from agent.inference.memory import process_memory
 from agent.inference.memory.admission import AdmissionController
 from agent.inference.preparing.background_builder import BackgroundBuilder
-from agent.inference.swapping.model_loading import ModelLoader
 from agent.messages.children import Breaking, Log, SwapFailed, Swapped
 from agent.messages.errors import ModelError
 from agent.messages.references import ModelVersion
@@ -58,6 +58,26 @@ def test_a_load_that_breaks_after_its_proof_leaves_nothing(
     plant.switch(odd)
 
 
+def test_a_load_that_breaks_before_its_model_is_there_gives_its_charge_back(
+    new_dummies: NewDummies, runtime: DummyRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures = iter([OSError("too many open files")])
+
+    def fail_once() -> None:
+        for error in failures:
+            raise error
+
+    plant = new_dummies()
+    good, odd = runtime.make("good"), runtime.make("odd")
+    plant.switch(good)
+    with monkeypatch.context() as broken:
+        broken.setattr(process_memory, "trim", fail_once)
+        assert plant.refusal(odd).reason == "load_failed"
+    plant.wait_for_ledger({"good:n@1": "active"})
+    assert not plant.of(Log), "no byte was missed"
+    plant.switch(odd)
+
+
 def test_a_file_that_is_replaced_while_it_is_loaded_is_refused(new_dummies: NewDummies, runtime: DummyRuntime) -> None:
     plant = new_dummies()
     good, other = runtime.make("good"), runtime.make("other")
@@ -93,7 +113,7 @@ def test_a_line_that_is_overtaken_while_it_leaves_costs_nobody_a_model(
     answer = plant.answer(newest)
     assert isinstance(answer, Swapped)
     assert answer.report.residency == "resident"
-    wait_for(lambda: not plant.worker._loader._jobs)
+    wait_for(lambda: not plant.worker.loads())
     assert not decisions(plant)
     plant.wait_for_ledger({"spare:n@1": "active", "serving:n@1": "resident"})
 
@@ -116,15 +136,8 @@ def test_what_only_a_guess_refuses_is_prepared_so_that_the_next_guess_is_better(
 
 
 def test_a_footprint_belongs_to_the_backend_that_serves_on_the_device(
-    new_dummies: NewDummies, make_version: Callable[..., ModelVersion], monkeypatch: pytest.MonkeyPatch
+    new_dummies: NewDummies, runtime: DummyRuntime, make_version: Callable[..., ModelVersion], tmp_path: Path
 ) -> None:
-    made: list[ModelLoader] = []
-    begin = ModelLoader.__init__
-
-    def note(self: ModelLoader, *parts: object, **named: object) -> None:
-        made.append(self)
-        begin(self, *parts, **(named | {"compute": "cuda:0"}))  # type: ignore[arg-type] # as the worker gives them
-
-    monkeypatch.setattr(ModelLoader, "__init__", note)
-    new_dummies()
-    assert "/onnxruntime/cuda:0/" in made[0].check(make_version("a"), "usual").key
+    runtime.behaviours["a"] = Behaviour()
+    new_dummies(compute="cuda:0").switch(make_version("a"))
+    assert "/onnxruntime/cuda:0/" in (tmp_path / "cache" / "footprints.json").read_text()

@@ -7,7 +7,7 @@ from inference.worker.dummies import MIB, DummyRuntime, PlantOfDummies, wait_for
 from inference.worker.plant import Feeder, decisions
 
 from agent.inference.backends import Model
-from agent.inference.memory.cache import Entry
+from agent.inference.memory.cache import Cache, Entry, Origin
 from agent.messages.children import (
     Breaking,
     CacheState,
@@ -143,7 +143,7 @@ def test_lines_that_share_a_model_and_want_another_leave_together_for_one_load(
     plant.announce(blocker)
     assert runtime.behaviours["blocker"].load_began.wait(60)
     changes = [plant.assign(other, line) for line in ("line-1", "line-2")]
-    wait_for(lambda: any(len(job.interested) == 2 for job in plant.worker._loader._jobs.values()))
+    wait_for(lambda: len(plant.worker.loads().get("other:n@1", ())) == 2)
     runtime.behaviours["blocker"].load_may_end.set()
     answers = [plant.answer(change) for change in changes]
     assert all(isinstance(answer, Swapped) and answer.report.blind_ms > 0 for answer in answers)
@@ -213,19 +213,20 @@ def test_a_load_that_nobody_wants_any_more_just_after_it_was_charged_is_charged_
     plant = new_dummies()
     a, b = runtime.make("a"), runtime.make("b")
     plant.switch(a)
-    cache, loader = plant.worker._cache, plant.worker._loader
-    charge = cache.charge
+    charge = Cache.charge
 
-    def charge_and_overtake(version: ModelVersion, predicted_bytes: int) -> Entry[Model] | None:
-        entry = charge(version, predicted_bytes)
+    def charge_and_overtake(
+        cache: Cache[Model], version: ModelVersion, predicted_bytes: int, origin: Origin
+    ) -> Entry[Model] | None:
+        entry = charge(cache, version, predicted_bytes, origin)
         plant.assign(a)
-        wait_for(lambda: not loader._jobs[b].interested)
+        wait_for(lambda: not plant.worker.loads()["b:n@1"])
         return entry
 
     with monkeypatch.context() as patch:
-        patch.setattr(cache, "charge", charge_and_overtake)
+        patch.setattr(Cache, "charge", charge_and_overtake)
         plant.refusal(b)
-        wait_for(lambda: not loader._jobs)
+        wait_for(lambda: not plant.worker.loads())
     plant.wait_for_ledger({"a:n@1": "active"})
     assert runtime.loads == ["a"]
     plant.switch(b)

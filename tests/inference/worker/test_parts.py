@@ -1,19 +1,17 @@
-"""The worker's small parts: counts of a stream, bytes of a process, priority of a thread, times as text."""
+"""The worker's small parts: counts of a stream, bytes of a process, times as text."""
 
 import ctypes
 import os
 import subprocess
 import sys
-import threading
 from types import SimpleNamespace
 
 import pytest
 
 from agent.inference.memory import process_memory
 from agent.inference.process import versions
-from agent.inference.scheduling import thread_priority
 from agent.inference.serving.frame_loss import FrameLossCounter
-from agent.inference.yolo.detections import utc_text
+from agent.messages.utc import utc_text_of_ns
 from agent.models import child_environment
 
 SECOND_NS = 1_000_000_000
@@ -119,38 +117,6 @@ def test_what_torch_holds_of_gpus_counts(monkeypatch: pytest.MonkeyPatch) -> Non
     assert process_memory.device_bytes() == 0
 
 
-def test_a_loads_own_threads_do_not_stay_idle() -> None:
-    seen: dict[str, int] = {}
-    may_end = threading.Event()
-    policies: dict[str, int] = {}
-
-    def helper() -> None:
-        seen["helper"] = threading.get_native_id()
-        may_end.wait(60)
-
-    def load() -> None:
-        with thread_priority.low_priority("idle"):
-            policies["loading"] = os.sched_getscheduler(0)
-            thread = threading.Thread(target=helper, daemon=True)
-            thread.start()
-            while "helper" not in seen:
-                may_end.wait(0.001)
-        policies["after"] = os.sched_getscheduler(0)
-        policies["helper"] = os.sched_getscheduler(seen["helper"])
-
-    loader = threading.Thread(target=load)
-    loader.start()
-    loader.join(60)
-    may_end.set()
-    assert policies["loading"] == (os.SCHED_IDLE if thread_priority.can_return() else os.SCHED_OTHER)
-    assert (policies["after"], policies["helper"]) == (os.SCHED_OTHER, os.SCHED_OTHER)
-
-
-def test_low_priority_is_asked_for() -> None:
-    with thread_priority.low_priority("usual"):
-        assert os.sched_getscheduler(0) == os.SCHED_OTHER
-
-
 @pytest.mark.parametrize(
     ("unix_ns", "text"),
     [
@@ -161,7 +127,7 @@ def test_low_priority_is_asked_for() -> None:
     ],
 )
 def test_times_are_utc_with_milliseconds(unix_ns: int, text: str) -> None:
-    assert utc_text(unix_ns) == text
+    assert utc_text_of_ns(unix_ns) == text
 
 
 def test_versions_are_found_without_importing() -> None:

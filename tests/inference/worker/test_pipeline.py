@@ -1,11 +1,12 @@
 """A stream's thread, with a slot that tears its frames."""
 
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import cast
 
 import numpy as np
+import pytest
 from inference.worker.dummies import Behaviour, DummyModel, DummyRuntime, PlantOfDummies, wait_for
 from inference.worker.plant import offer
 
@@ -45,12 +46,14 @@ class TearingSlot:
         return self.offered, 0
 
 
-def line_with_model(label: str = "a") -> ActiveModelGate[Model]:
+def line_with_model(label: str = "a", usual_s: float = 0.0) -> ActiveModelGate[Model]:
     cache: Cache[Model] = Cache(100, lambda: None)
     line: ActiveModelGate[Model] = ActiveModelGate("line-1", cache)
     entry = cache.charge(ModelVersion(name="a", variant="n", version="1", path="", sha256=""), 1)
     assert entry is not None
-    cache.loaded(entry, DummyModel(label, Behaviour(), lambda: None), {"line-1"})
+    model = DummyModel(label, Behaviour(), lambda: None)
+    model.places.expect(int(usual_s * 1e9))
+    cache.loaded(entry, model, {"line-1"})
     line.flip(entry, lambda: None)
     return line
 
@@ -78,7 +81,7 @@ def test_a_torn_frame_is_discarded_and_counted() -> None:
     slot, sent = TearingSlot(), list[Message]()
     tally = FrameLossCounter(slot.read)
     mark = tally.mark(0)
-    outlet = Outlet(sent.append, nullcontext)
+    outlet = Outlet(sent.append, lambda _: nullcontext())
     pipeline = StreamPipeline("cam-1", cast("SlotReader", slot), line_with_model(), tally, outlet)
     pipeline.start()
     wait_for(lambda: len(sent) == FRAMES // 2 and slot.offered == FRAMES)
@@ -94,10 +97,30 @@ def test_an_answer_that_no_message_carries_is_a_frame_that_failed() -> None:
         cast("SlotReader", slot),
         line_with_model(label="x" * MAX_MESSAGE_BYTES),
         FrameLossCounter(slot.read),
-        Outlet(sent.append, nullcontext),
+        Outlet(sent.append, lambda _: nullcontext()),
     )
     pipeline.start()
     wait_for(lambda: pipeline.progress().missed == FRAMES)
     pipeline.stop()
     assert {type(message) for message in sent} == {InferenceFailed}
     assert all("shorten the names" in message.detail for message in sent if isinstance(message, InferenceFailed))
+
+
+@pytest.mark.parametrize(("usual_s", "grace_s"), [(0.0, 0.0), (0.9, 0.0), (3.0, 4.0), (60.0, 8.0)])
+def test_the_first_inference_of_a_slow_model_has_a_grace_before_it_counts_as_hanging(
+    usual_s: float, grace_s: float
+) -> None:
+    slot, graces_s = TearingSlot(), list[float]()
+
+    def busy(grace_s: float) -> AbstractContextManager[None]:
+        graces_s.append(grace_s)
+        return nullcontext()
+
+    tally = FrameLossCounter(slot.read)
+    line = line_with_model(usual_s=usual_s)
+    pipeline = StreamPipeline("cam-1", cast("SlotReader", slot), line, tally, Outlet(lambda _: None, busy))
+    assert pipeline.progress().infer_ns == int(usual_s * 1e9)
+    pipeline.start()
+    wait_for(lambda: graces_s)
+    pipeline.stop()
+    assert graces_s[0] == grace_s

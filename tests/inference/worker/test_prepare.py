@@ -130,9 +130,9 @@ def test_an_assignment_goes_before_every_announcement_that_waits(
     numbers = [plant.announce(slow)]
     assert runtime.behaviours["slow"].load_began.wait(60)
     numbers += [plant.announce(x), plant.announce(y)]
-    wait_for(lambda: len(plant.worker._loader._waiting) == 2)
+    wait_for(lambda: len(plant.worker.loads()) == 3)
     change = plant.assign(wanted)
-    wait_for(lambda: len(plant.worker._loader._waiting) == 3)
+    wait_for(lambda: plant.worker.loads().get("wanted:n@1"))
     runtime.behaviours["slow"].load_may_end.set()
     assert isinstance(plant.answer(change), Swapped)
     assert all(isinstance(plant.outcome(number), Prepared) for number in numbers)
@@ -147,7 +147,7 @@ def test_an_assignment_takes_over_the_load_that_was_announced(new_dummies: NewDu
     numbers = [plant.announce(a, "line-1"), plant.announce(a, "line-2")]
     assert behaviour.load_began.wait(60)
     change = plant.assign(a, "line-1")
-    wait_for(lambda: any(job.interested for job in plant.worker._loader._jobs.values()))
+    wait_for(lambda: plant.worker.loads()["a:n@1"])
     behaviour.load_may_end.set()
     assert isinstance(plant.answer(change), Swapped)
     assert all(isinstance(plant.outcome(number), Prepared) for number in numbers)

@@ -1,0 +1,1 @@
+"""Subprocesses with torch and ultralytics: model builder, reference manager and competitors."""

@@ -1,0 +1,68 @@
+"""Subprocess that builds yolo11 models with random weights of a fixed seed.
+
+Started as `python -m agent.bench.reference.build FOLDER IMGSZ NAME...`. A NAME is a size (n, s, m, l, x), or a size
+with a suffix (`x-b`) for another model of that size. Writes `NAME.onnx` for the agent, and for each size `SIZE.pt` and
+`SIZE_openvino_model/` for the reference manager. Random weights find nothing, so each .onnx gets one constant candidate
+whose label only this model has, by which an answer is traced to its model.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from agent.bench.plant.labels import CLASSES, labels_of, marker_of
+
+# before the imports below
+os.environ |= {"YOLO_AUTOINSTALL": "false", "YOLO_OFFLINE": "true", "YOLO_VERBOSE": "false"}
+
+import onnx
+import torch
+from onnx import helper, numpy_helper
+from ultralytics import YOLO
+
+_SEED: Final = 11
+_OUTPUT: Final = "output0"
+
+
+def build(folder: Path, size: str, imgsz: int) -> Path:
+    """Write the reference manager's files of one size; return the ONNX file that the agent's are copied from."""
+    torch.manual_seed(_SEED)
+    model = YOLO(f"yolo11{size}.yaml")
+    checkpoint = folder / f"{size}.pt"
+    model.save(checkpoint)
+    YOLO(checkpoint).export(format="openvino", imgsz=imgsz)
+    return Path(YOLO(checkpoint).export(format="onnx", imgsz=imgsz, simplify=False))
+
+
+def mark(plain: Path, path: Path, name: str) -> None:
+    """Write a copy with labels of its own and one constant candidate."""
+    model = onnx.load(plain)
+    index, box = marker_of(name)
+    candidate = np.zeros((1, 4 + CLASSES, 1), np.float32)
+    candidate[0, :4, 0] = box
+    candidate[0, 4 + index, 0] = 1.0
+    for node in model.graph.node:
+        node.output[:] = ["unmarked" if output == _OUTPUT else output for output in node.output]
+    model.graph.initializer.append(numpy_helper.from_array(candidate, "marker"))
+    model.graph.node.append(helper.make_node("Concat", ["unmarked", "marker"], [_OUTPUT], axis=2))
+    model.graph.output[0].type.tensor_type.shape.dim[2].dim_value += 1
+    facts = {fact.key: fact.value for fact in model.metadata_props}
+    helper.set_model_props(model, facts | {"names": repr(dict(enumerate(labels_of(name))))})
+    onnx.save(model, path)
+
+
+def main() -> None:
+    """Build the models that the command line names."""
+    folder, imgsz, names = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
+    for size in dict.fromkeys(name[0] for name in names):
+        sys.stderr.write(f"bench: building yolo11{size} with random weights, once ...\n")
+        plain = build(folder, size, imgsz)
+        for name in sorted((one for one in names if one[0] == size), key=len, reverse=True):
+            mark(plain, folder / f"{name}.onnx", name)  # the size's own name last: it replaces the plain file
+
+
+if __name__ == "__main__":
+    main()

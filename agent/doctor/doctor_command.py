@@ -1,0 +1,38 @@
+"""Entry of `changeover doctor`."""
+
+from collections.abc import Callable, Iterator
+
+from agent.doctor.broker import try_broker
+from agent.doctor.cameras import try_cameras
+from agent.doctor.checkpoints import try_checkpoints
+from agent.doctor.finding import Finding, Try, fail
+from agent.doctor.host import try_host
+from agent.doctor.models import try_models
+from agent.doctor.service import is_running
+from agent.messages.errors import EXIT_FAILED, EXIT_OK, ChangeoverError
+from agent.settings import Settings
+
+
+def run(settings: Settings, say: Callable[[str], None], *, inside: bool) -> int:
+    """Run all checks, pass each finding to `say`, and return the exit code; `inside`: in the service's sandbox."""
+    held = is_running() if not inside else False
+    tries: dict[str, Try] = {
+        "device": lambda: try_host(settings),
+        "broker": lambda: try_broker(settings),
+        "cameras": lambda: try_cameras(settings, held=held),
+        "models": lambda: try_models(settings),
+        "checkpoints": try_checkpoints,
+    }
+    failed = False
+    for name, try_it in tries.items():
+        for finding in _findings(name, try_it):
+            say(str(finding))
+            failed |= finding.verdict == "fail"
+    return EXIT_FAILED if failed else EXIT_OK
+
+
+def _findings(name: str, try_it: Try) -> Iterator[Finding]:
+    try:
+        yield from try_it()
+    except (ChangeoverError, OSError) as error:
+        yield fail(name, str(error))

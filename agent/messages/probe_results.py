@@ -1,0 +1,46 @@
+"""Answers of doctor's probe subprocesses, each one line of JSON on stdout."""
+
+import msgspec
+
+
+class ProbedCamera(msgspec.Struct, frozen=True):
+    """Outcome of opening a source and taking one frame."""
+
+    error: str | None = None
+    """None: a frame came, and the other fields are valid."""
+    name: str = ""
+    """Name of the source, without credentials."""
+    width: int = 0
+    height: int = 0
+    fps: float = 0.0
+    """Nominal rate; 0: unknown."""
+    seconds: float = 0.0
+    """Time to open the source and take the frame."""
+    spread: float = 0.0
+    """Standard deviation of the frame's pixel values, 0 to 255."""
+    picture: str | None = None
+    """Path of the saved frame; None: it could not be saved."""
+
+
+class ProbedModel(msgspec.Struct, frozen=True):
+    """Outcome of loading and proving a model."""
+
+    error: str | None = None
+    """None: the model serves, and the other fields are valid."""
+    backend: str = ""
+    load_ms: float = 0.0
+    bytes: int = 0
+    """Memory that the model took, without its runtime's own."""
+    is_unprepared: bool = False
+    """A checkpoint that was not opened, because it must be prepared first."""
+
+
+class ProbedSandbox(msgspec.Struct, frozen=True):
+    """Outcome of trying to break out of the sandbox."""
+
+    error: str | None = None
+    """Reason why there is no sandbox here."""
+    walls: tuple[str, ...] = ()
+    """Mechanisms that are in force."""
+    could: tuple[str, ...] = ()
+    """Forbidden actions that succeeded."""

@@ -1,0 +1,97 @@
+"""Names of all topics that the device publishes to, subscribes to or sweeps."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final, Literal, get_args
+
+_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+OfDevice = Literal["status", "meta", "cache", "health", "alert", "alerts", "ack"]
+OfLine = Literal["ready", "live", "phase", "model/state", "state", "switch"]
+OfStream = Literal["detections", "replay", "summary", "status"]
+LineCommand = Literal["product/set", "model/set", "prepare"]
+DeviceCommand = Literal["schedule/set", "bandwidth/set"]
+OF_DEVICE: Final[tuple[OfDevice, ...]] = get_args(OfDevice)
+OF_LINE: Final[tuple[OfLine, ...]] = get_args(OfLine)
+OF_STREAM: Final[tuple[OfStream, ...]] = get_args(OfStream)
+LINE_COMMANDS: Final[tuple[LineCommand, ...]] = get_args(LineCommand)
+DEVICE_COMMANDS: Final[tuple[DeviceCommand, ...]] = get_args(DeviceCommand)
+LINE_RETAINED: Final[tuple[OfLine, ...]] = ("ready", "phase", "model/state", "state")
+"""Topics cleared of a line that is no longer configured."""
+_LINE_SWEPT: Final[tuple[OfLine, ...]] = ("ready", "phase", "live")
+
+
+def is_id(text: str) -> bool:
+    """Return True for a valid id of a device, line or stream."""
+    return _ID.fullmatch(text) is not None
+
+
+def of_line(line: str, name: OfLine | LineCommand) -> str:
+    """Return a topic of a line, relative to the device; `+` stands for every line."""
+    return f"line/{line}/{name}"
+
+
+def of_stream(stream: str, name: OfStream) -> str:
+    """Return a topic of a stream, relative to the device; `+` stands for every stream."""
+    return f"stream/{stream}/{name}"
+
+
+@dataclass(frozen=True)
+class Topics:
+    """All topics of one device, below `{root}/{device}`."""
+
+    root: str
+    device: str
+
+    @cached_property
+    def base(self) -> str:
+        """The common prefix, without a trailing slash."""
+        return f"{self.root}/{self.device}"
+
+    @property
+    def status(self) -> str:
+        """The device's status: `online`, `stopped` or `offline`."""
+        return f"{self.base}/status"
+
+    @property
+    def ping(self) -> str:
+        """The topic of the agent's echo ping."""
+        return f"{self.base}/ping"
+
+    def of_device(self, name: OfDevice) -> str:
+        """Return a topic of the device itself."""
+        return f"{self.base}/{name}"
+
+    def of_line(self, line: str, name: OfLine) -> str:
+        """Return a topic of a line."""
+        return f"{self.base}/{of_line(line, name)}"
+
+    def of_stream(self, stream: str, name: OfStream) -> str:
+        """Return a topic of a stream."""
+        return f"{self.base}/{of_stream(stream, name)}"
+
+    @property
+    def swept(self) -> list[str]:
+        """Filters heard only at the start of a connection: a duplicate's `meta`, and retained leftovers."""
+        lines = [self.of_line("+", name) for name in _LINE_SWEPT]
+        return [self.of_device("meta"), *lines, self.of_stream("+", "status")]
+
+    def published(self, lines: Iterable[str], streams: Iterable[str]) -> list[str]:
+        """Return every topic that a device with these lines and streams publishes to, without `ping`."""
+        of_lines = [self.of_line(line, name) for line in lines for name in OF_LINE]
+        of_streams = [self.of_stream(stream, name) for stream in streams for name in OF_STREAM]
+        return [*map(self.of_device, OF_DEVICE), *of_lines, *of_streams]
+
+    def is_own(self, topic: str) -> bool:
+        """Return True for a topic of this device."""
+        return topic.startswith(f"{self.base}/")
+
+    def is_ready(self, topic: str) -> bool:
+        """Return True for a line's `ready` topic."""
+        return topic.startswith(f"{self.base}/line/") and topic.endswith("/ready")
+
+    def may_answer(self, response_topic: str) -> bool:
+        """Return True where a response topic is allowed: none below our root, and none of the broker's."""
+        return response_topic not in {"", self.root} and not response_topic.startswith((f"{self.root}/", "$"))

@@ -1,0 +1,80 @@
+"""Which loads run behind the frames of which lines, on cores without idle time."""
+
+import os
+from collections.abc import Callable
+
+import pytest
+from inference.worker.dummies import DummyRuntime, PlantOfDummies, wait_for
+
+from agent.inference.scheduling import load_priority
+from agent.messages.children import Swapped
+
+NewDummies = Callable[..., PlantOfDummies]
+TWO_LINES = {"cam-1": "line-1", "cam-2": "line-2"}
+NORMAL = os.getpriority(os.PRIO_PROCESS, os.getpid())
+
+
+@pytest.fixture(autouse=True)
+def _busy_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave no idle time for loads, so that who waits for them decides."""
+    monkeypatch.setattr(load_priority, "ENOUGH_IDLE", 2.0)
+
+
+def is_behind(runtime: DummyRuntime) -> list[bool]:
+    """Return, load by load, whether it began behind the lines."""
+    return [nice > NORMAL for nice in runtime.nices]
+
+
+def test_a_load_goes_before_frames_of_its_own_line_only(new_dummies: NewDummies, runtime: DummyRuntime) -> None:
+    plant = new_dummies(lines=TWO_LINES)
+    a, b, c, d = (runtime.make(name, 30) for name in "abcd")
+    plant.switch(a)
+    plant.switch(b)
+    assert is_behind(runtime) == [False, False], "line-1 alone serves, and waits"
+    plant.switch(c, "line-2")
+    plant.prepare(d)
+    assert is_behind(runtime)[2:] == [True, True], "line-1 serves on, and no line waits for the announced one"
+
+
+def test_frames_of_a_line_that_keeps_ready_go_before_its_load(new_dummies: NewDummies, runtime: DummyRuntime) -> None:
+    plant = new_dummies()
+    a, b = (runtime.make(name, 30) for name in "ab")
+    plant.switch(a)
+    plant.answer(plant.assign(b, keeps_ready=True))
+    assert is_behind(runtime) == [False, True]
+
+
+def test_a_load_runs_at_normal_priority_after_half_of_its_time(new_dummies: NewDummies, runtime: DummyRuntime) -> None:
+    if not load_priority.can_return():
+        pytest.skip("this user may not raise a priority")
+    plant = new_dummies(load_timeout_s=8)
+    a, b = (runtime.make(name, 30) for name in "ab")
+    plant.switch(a)
+    runtime.behaviours["b"].load_may_end.clear()
+    change = plant.assign(b, keeps_ready=True)
+    assert runtime.behaviours["b"].load_began.wait(60)
+    assert runtime.loading_nice() > NORMAL
+    wait_for(lambda: runtime.loading_nice() == NORMAL)
+    runtime.behaviours["b"].load_may_end.set()
+    plant.answer(change)
+
+
+def test_a_newer_assignment_of_what_loads_says_anew_whether_the_line_is_ready(
+    new_dummies: NewDummies, runtime: DummyRuntime
+) -> None:
+    plant = new_dummies()
+    a, b, c = (runtime.make(name, 30) for name in "abc")
+    plant.switch(a)
+    blocker, wanted = runtime.behaviours["c"], runtime.behaviours["b"]
+    blocker.load_may_end.clear()
+    wanted.load_may_end.clear()
+    plant.announce(c)
+    assert blocker.load_began.wait(60)
+    first = plant.assign(b, keeps_ready=True)
+    wait_for(lambda: plant.worker.loads().get("b:n@1"))
+    second = plant.assign(b, keeps_ready=False)
+    plant.answer(first)
+    blocker.load_may_end.set()
+    wanted.load_may_end.set()
+    assert isinstance(plant.answer(second), Swapped)
+    assert is_behind(runtime) == [False, True, False], "the line waits with `ready` 0 now"
