@@ -205,5 +205,5 @@ def _shown(sides: tuple[int | None, ...]) -> str:
 
 
 def _stride(facts: dict[str, Any]) -> int:
-    value = read_literal(str(facts.get("stride", "")))
+    value = read_literal(facts.get("stride"))  # not its text, because YAML's aliases make one of any length
     return value if isinstance(value, int) and 0 < value <= 1 << 10 else _STRIDE

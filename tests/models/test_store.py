@@ -307,3 +307,11 @@ def test_the_last_release_may_go_and_another_one_come(store: Store, source: Path
     store.add(release("cap:n@4"), source)
     store.add(release("cap:n@5"), source)
     assert [version.version for version in Catalog.load(tmp_path / "models.toml").versions] == ["4", "5"]
+
+
+def test_a_short_yaml_of_many_aliases_takes_no_time(store: Store, tmp_path: Path) -> None:
+    file = write_ir(tmp_path / "export")
+    rows = ["l0: &l0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]"]
+    rows += [f"l{at}: &l{at} [{', '.join([f'*l{at - 1}'] * 10)}]" for at in range(1, 20)]
+    (file.parent / "metadata.yaml").write_text("\n".join([*rows, "stride: *l19", "names: {0: cap, 1: no-cap}"]))
+    assert store.add(release("cap:n@3"), file).files[-1].name == "metadata.yaml"
