@@ -19,7 +19,7 @@ import psutil
 import tomlkit
 
 from agent.mqtt.blocking_client import Arrival, BlockingClient, connected
-from agent.mqtt.endpoint.link_settings import settings_of
+from support.brokers import settings_of
 from support.tiny_models import write_tiny_model
 
 BASE = "changeover/v1/box"
