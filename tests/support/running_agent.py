@@ -20,7 +20,7 @@ import tomlkit
 
 from agent.bench.plant.children import runs
 from agent.mqtt.blocking_client import Arrival, BlockingClient, connected
-from agent.mqtt.endpoint.link_settings import settings_of
+from support.brokers import settings_of
 from support.tiny_models import write_tiny_model
 
 BASE = "changeover/v1/box"
