@@ -70,7 +70,7 @@ class RunningAgent:
         found = [
             child
             for child in psutil.Process(self.process.pid).children()
-            if any(module in word for word in child.cmdline())
+            if any(module in word for word in _words(child))
         ]
         return sorted(found, key=lambda child: child.create_time())[number]
 
@@ -151,6 +151,13 @@ class RunningAgent:
             for child in children:
                 with suppress(psutil.NoSuchProcess):
                     child.resume()  # one that a test stopped ends by itself then
+
+
+def _words(process: psutil.Process) -> list[str]:
+    """Return a process's command line; nothing of one that just ended."""
+    with suppress(psutil.NoSuchProcess):
+        return process.cmdline()
+    return []
 
 
 def shared_memory() -> set[Path]:
