@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import helper
+from onnx import helper, numpy_helper
 
 Untyped = Any
 Floats = NDArray[np.float64]
@@ -82,10 +82,10 @@ def answer_of(scene: str) -> NDArray[np.float32]:
     return answer
 
 
-def write_network(torch: Untyped, path: Path, scene: str) -> Path:
-    """Write YOLOv5n with random weights, as its own exporter does; its answer to a bright picture is the scene's.
+def write_network(torch: Untyped, path: Path) -> Path:
+    """Write YOLOv5n with random weights, as its own exporter does; it finds nothing before it is told a scene.
 
-    What it computes by itself is added a millionth of, so that no runtime leaves it out.
+    A millionth of what it computes by itself is in its answer, so that no runtime leaves it out.
     """
     from ultralytics import YOLO  # noqa: PLC0415 - only after torch was imported safely
 
@@ -93,19 +93,19 @@ def write_network(torch: Untyped, path: Path, scene: str) -> Path:
         def __init__(self) -> None:
             super().__init__()
             network = YOLO("yolov5n.yaml").model.fuse()
-            self.layers, self.saved = network.model[:-1], set(network.save)
+            self.layers = network.model[:-1]
             self.from_layers = network.model[-1].f
             widths = [branch[0].conv.in_channels for branch in network.model[-1].cv2]
             self.heads = torch.nn.ModuleList(torch.nn.Conv2d(width, 3 * (5 + CLASSES), 1) for width in widths)
-            self.crowd = torch.nn.Parameter(torch.from_numpy(answer_of(scene)))
+            self.crowd = torch.nn.Parameter(torch.zeros(1, COUNT, 5 + CLASSES))
 
         def forward(self, pixels: Untyped) -> Untyped:
-            kept: dict[int, Untyped] = {}
+            kept: list[Untyped] = []
             last = pixels
-            for at, layer in enumerate(self.layers):
-                taken = last if layer.f == -1 else [last if one == -1 else kept[one] for one in _listed(layer.f)]
-                last = layer(taken[0] if isinstance(taken, list) and isinstance(layer.f, int) else taken)
-                kept[at] = last
+            for layer in self.layers:
+                several = [last if one == -1 else kept[one] for one in layer.f] if isinstance(layer.f, list) else None
+                last = layer(several or (last if layer.f == -1 else kept[layer.f]))
+                kept.append(last)
             rows = [
                 head(kept[at]).view(1, 3, 5 + CLASSES, -1).permute(0, 1, 3, 2).reshape(1, -1, 5 + CLASSES)
                 for head, at in zip(self.heads, self.from_layers, strict=True)
@@ -114,22 +114,19 @@ def write_network(torch: Untyped, path: Path, scene: str) -> Path:
             return torch.cat(rows, dim=1).sigmoid() * 1e-6 + self.crowd * is_bright
 
     torch.manual_seed(5)
-    network = Crowded().eval()
-    torch.onnx.export(
-        network,
-        torch.zeros(1, 3, SIDE, SIDE),
-        path,
-        opset_version=17,
-        input_names=["images"],
-        output_names=["output0"],
-        dynamo=False,
-    )
+    pictures = torch.zeros(1, 3, SIDE, SIDE)
+    names = {"input_names": ["images"], "output_names": ["output0"]}
+    torch.onnx.export(Crowded().eval(), pictures, path, opset_version=17, dynamo=False, **names)
     model = onnx.load(path)
-    names = {index: f"class{index}" for index in range(CLASSES)}
-    helper.set_model_props(model, {"names": str(names), "stride": "32"})
+    helper.set_model_props(model, {"names": str({index: f"class{index}" for index in range(CLASSES)}), "stride": "32"})
     onnx.save(model, path)
     return path
 
 
-def _listed(one_or_more: int | list[int]) -> list[int]:
-    return [one_or_more] if isinstance(one_or_more, int) else one_or_more
+def tell(network: Path, scene: str, path: Path) -> Path:
+    """Write a copy of the network that answers bright pictures with the scene."""
+    model = onnx.load(network)
+    crowd = next(tensor for tensor in model.graph.initializer if tensor.name == "crowd")
+    crowd.CopyFrom(numpy_helper.from_array(answer_of(scene), "crowd"))
+    onnx.save(model, path)
+    return path

@@ -111,9 +111,9 @@ class Head:
         # NaN is greater than nothing: `not <=` lets it through to the check of candidates.
         columns = np.flatnonzero(~(best <= self.confidence))
         scores = self._finite(best[columns])  # the greatest of scores is NaN where one of them is
-        boxes = self._finite(raw[:_BOX, columns])
+        boxes = self._finite(np.take(raw[:_BOX], columns, axis=1)).T
         classes = raw[_BOX:, columns].argmax(axis=0)
-        return self._suppressed(_corners(boxes.T), scores, classes, placement)
+        return self._suppressed(_corners(boxes), scores, classes, placement)
 
     def _from_objectness(self, raw: _Raw, placement: Placement) -> Objects:
         is_likely = ~(raw[:, _BOX] <= self.confidence)
@@ -121,7 +121,7 @@ class Head:
         classes = likely[:, _BOX + 1 :].argmax(axis=1)
         best = self._finite(likely[np.arange(len(likely)), _BOX + 1 + classes]) * self._finite(likely[:, _BOX])
         rows = np.flatnonzero(best > self.confidence)
-        boxes = self._finite(likely[rows, :_BOX])
+        boxes = self._finite(np.take(likely[:, :_BOX].T, rows, axis=1)).T
         return self._suppressed(_corners(boxes), best[rows], classes[rows], placement)
 
     def _from_grid(self, raw: _Raw, placement: Placement) -> Objects:
@@ -179,6 +179,8 @@ def grid(imgsz: tuple[int, int]) -> tuple[NDArray[np.float32], NDArray[np.float3
 
 
 def _corners(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Turn centre and size (n, 4) into corners."""
-    half = boxes[:, 2:] / 2
-    return np.concatenate((boxes[:, :2] - half, boxes[:, :2] + half), axis=1)
+    """Turn centre and size (n, 4) into corners, column by column: four long sums take less time than n short ones."""
+    columns = np.ascontiguousarray(boxes.T)
+    half = columns[2:] / 2
+    corners: NDArray[np.float32] = np.concatenate((columns[:2] - half, columns[:2] + half)).T
+    return corners

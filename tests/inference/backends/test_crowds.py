@@ -24,16 +24,28 @@ pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore")]  # torch'
 PAIRS: Final = 40
 WARM_UP: Final = 5
 MOST: Final = 1.2
+IOU: Final = 0.45
 BRIGHT = np.full((crowds.SIDE, crowds.SIDE, 3), 255, np.uint8)
 DARK = np.zeros_like(BRIGHT)
 
 
-def load(backend: str, scene: str, version: Callable[..., ModelVersion], folder: Path) -> Model:
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("torch")
     ultralytics = pytest.importorskip("agent.inference.backends.ultralytics")
-    torch = ultralytics.import_ultralytics(folder)[0]
-    path = crowds.write_network(torch, folder / "v5n.onnx", scene)
-    return backends.load(version(path, backend=backend, iou=0.45), "cpu", folder)
+    folder = tmp_path_factory.mktemp("crowds")
+    return crowds.write_network(ultralytics.import_ultralytics(folder)[0], folder / "v5n.onnx")
+
+
+@pytest.fixture
+def load(network: Path, version: Callable[..., ModelVersion], tmp_path: Path) -> Callable[[str, str], Model]:
+    """Load the network that answers with a scene, by a runtime."""
+
+    def tell_and_load(scene: str, backend: str) -> Model:
+        path = crowds.tell(network, scene, tmp_path / "v5n.onnx")
+        return backends.load(version(path, backend=backend, iou=IOU), "cpu", tmp_path)
+
+    return tell_and_load
 
 
 def took_s(model: Model, picture: np.ndarray[tuple[int, int, int], np.dtype[np.uint8]]) -> float:
@@ -46,9 +58,9 @@ def took_s(model: Model, picture: np.ndarray[tuple[int, int, int], np.dtype[np.u
 @pytest.mark.parametrize("scene", crowds.SCENES)
 @pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
 def test_a_crowd_takes_hardly_longer_than_an_empty_frame(
-    version: Callable[..., ModelVersion], tmp_path: Path, backend: str, scene: str
+    load: Callable[[str, str], Model], backend: str, scene: str
 ) -> None:
-    model = load(backend, scene, version, tmp_path)
+    model = load(scene, backend)
     for _ in range(WARM_UP):
         kept, none = len(model.infer(BRIGHT)), len(model.infer(DARK))
     assert kept > 0
@@ -69,8 +81,7 @@ def test_a_crowd_takes_hardly_longer_than_an_empty_frame(
     assert middle <= MOST
 
 
-@pytest.mark.parametrize("scene", ["299 objects, one class"])
-def test_a_crowd_is_answered_whole(version: Callable[..., ModelVersion], tmp_path: Path, scene: str) -> None:
-    model = load("openvino", scene, version, tmp_path)
+def test_a_crowd_is_answered_whole(load: Callable[[str, str], Model]) -> None:
+    model = load("299 objects, one class", "openvino")
     assert (len(model.infer(BRIGHT)), len(model.infer(DARK))) == (MAX_OBJECTS - 1, 0)
     model.close()
