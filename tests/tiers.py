@@ -37,15 +37,17 @@ UNIT: Final = (
     "models",
     "mqtt/test_ack_rate.py",
     "mqtt/test_damage.py",
+    "mqtt/test_moves.py",
     "mqtt/test_notices.py",
     "mqtt/test_outbox.py",
-    "mqtt/test_pace.py",
     "mqtt/test_publisher.py",
     "mqtt/test_round_trip.py",
     "mqtt/test_schemas.py",
     "mqtt/test_store.py",
     "mqtt/test_topics.py",
     "mutants",
+    "plc/test_block.py",
+    "plc/test_files.py",
     "processes/test_backoff.py",
     "processes/test_channel.py",
     "processes/test_installed.py",
@@ -58,7 +60,14 @@ UNIT: Final = (
 )
 """Files and folders whose tests start nothing; tests/conftest.py refuses it to them."""
 
-SLOW: Final = ("app/test_random_run.py", "bench", "chaos", "demo/test_demo.py", "inference/worker/test_churn.py")
+SLOW: Final = (
+    "app/test_random_run.py",
+    "bench",
+    "chaos",
+    "demo/test_demo.py",
+    "inference/worker/test_churn.py",
+    "plc/test_faults.py",
+)
 """Whole benchmarks, demos and long runs, in their short cut."""
 
 ORDER: Final = ("unit", "system", "slow")

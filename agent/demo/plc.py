@@ -27,7 +27,7 @@ class Belt:
 
 
 class Interlock:
-    """FB_VisionInterlock of docs/plc.md: a line may run while the last `live` is its product and younger than 3 s."""
+    """The plain rule of docs/plc.md: a line may run while the last `live` is its product and younger than 3 s."""
 
     def __init__(self) -> None:
         self.product: str | None = None

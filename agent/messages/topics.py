@@ -84,6 +84,14 @@ class Topics:
         of_streams = [self.of_stream(stream, name) for stream in streams for name in OF_STREAM]
         return [*map(self.of_device, OF_DEVICE), *of_lines, *of_streams]
 
+    def is_own(self, topic: str) -> bool:
+        """Return True for a topic of this device."""
+        return topic.startswith(f"{self.base}/")
+
+    def is_ready(self, topic: str) -> bool:
+        """Return True for a line's `ready` topic."""
+        return topic.startswith(f"{self.base}/line/") and topic.endswith("/ready")
+
     def may_answer(self, response_topic: str) -> bool:
         """Return True where a response topic is allowed: none below our root, and none of the broker's."""
         return response_topic not in {"", self.root} and not response_topic.startswith((f"{self.root}/", "$"))

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.brokers import Mosquitto
+from support.brokers import Mosquitto, settings_of
 from support.running_agent import BASE, RunningAgent
 
 from agent.mqtt.blocking_client import connected
-from agent.mqtt.endpoint.link_settings import settings_of
 
 LIVES = 8
 """So many heartbeats without a new connection in between show that nothing closes it any more."""

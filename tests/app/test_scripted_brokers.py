@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.brokers import free_port
+from support.brokers import free_port, settings_of
 from support.mini_broker import ACCEPT, CLOSE, MiniBroker, Rules
 from support.running_agent import BASE, RunningAgent
 
 from agent.mqtt.blocking_client import BlockingClient, connected
-from agent.mqtt.endpoint.link_settings import settings_of
 
 FIELD = Path(__file__).parents[3] / "shared" / "cases" / "field" / "mini_broker5.py"
 each_protocol = pytest.mark.parametrize("protocol", ["5", "3.1.1"])

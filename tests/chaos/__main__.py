@@ -33,6 +33,7 @@ def main() -> int:
         "repeated_share": round(verdict.repeated_share, 5),
         "out_of_order": len(verdict.out_of_order),
         "examples": [*verdict.lost[:4], *verdict.out_of_order[:4]],
+        "losses": [[*key, ordeal.history.around(key)] for key in verdict.lost],
         "dropped": outcome.dropped,
         "lies": outcome.lies,
         "products_named": outcome.named,

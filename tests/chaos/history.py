@@ -1,10 +1,13 @@
 """What went over the wire, and whether it was lawful."""
 
 import threading
+import time
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Final
 
 Key = tuple[str, str, int]
+_NEAR_S: Final = 20.0
 
 
 @dataclass(frozen=True)
@@ -38,11 +41,27 @@ class History:
         self._passed: list[Sending] = []
         self._acknowledged: Counter[Key] = Counter()
         self._first: list[Sending] = []
+        self._passed_s: dict[Key, float] = {}
+        self._happened: list[tuple[float, str]] = []
 
     def passed(self, sending: Sending) -> None:
         """Note a message that the agent sent, whether or not it reached the broker."""
         with self._guard:
             self._passed.append(sending)
+            self._passed_s.setdefault(sending.key, time.monotonic())
+
+    def happened(self, what: str) -> None:
+        """Note a fault or a kill, which may explain a loss."""
+        with self._guard:
+            self._happened.append((time.monotonic(), what))
+
+    def around(self, key: Key) -> list[str]:
+        """Return what happened in the seconds around the first passage of a message; empty where it never passed."""
+        with self._guard:
+            if (passed_s := self._passed_s.get(key)) is None:
+                return []
+            near = [(at_s - passed_s, what) for at_s, what in self._happened if abs(at_s - passed_s) <= _NEAR_S]
+        return [f"{after_s:+.3f} s: {what}" for after_s, what in near]
 
     def acknowledged(self, sending: Sending) -> None:
         """Note that the broker answered; whether the agent heard of it is another matter."""

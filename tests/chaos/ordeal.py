@@ -155,10 +155,12 @@ class Ordeal:
             "refusals": lambda: setattr(self.proxy, "refused_share", fault.share),
         }
         self._is_unheard = fault.kind in {"broker killed", "broker frozen"}
+        self.history.happened(f"{fault.kind} begins")
         begin[fault.kind]()
 
     def _end(self, fault: Fault) -> None:
         self.proxy.heal()
+        self.history.happened(f"{fault.kind} ends")
         self._is_unheard = False
         match fault.kind:
             case "black hole":
@@ -191,6 +193,7 @@ class Ordeal:
             self._truth.look()
 
     def _kill_agent(self) -> None:
+        self.history.happened("the agent is killed")
         self.agent.kill()
         self._truth.wants(b"0")
         self.agent.start()

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.mqtt.message import OutgoingMessage
-from agent.mqtt.outbox.outbox import DOUBT_S, Outbox
+from agent.mqtt.outbox.outbox import DOUBT_S, Outbox, boottime_s
 from agent.mqtt.outbox.outbox_item import Kind, OutboxItem
 from agent.mqtt.outbox.sqlite_store import Bounds, SqliteStore
 from agent.processes.loop import Loop
@@ -45,9 +45,8 @@ class Bench:
             self.loop.run_once(0.01, lambda _: None)
 
     def until_written(self) -> None:
-        self.outbox.tick(is_up=False)
-        lanes = self.outbox._lanes.values()
-        self.until(lambda: not any(lane.waiting or lane.writing for lane in lanes) and not self.outbox._handed_bytes)
+        self.outbox.tick(is_in_doubt=True)
+        self.until(lambda: not (self.outbox.waiting_bytes or self.outbox.queued_bytes))
 
     def take(self, count: int, kind: Kind = Kind.DETECTION) -> list[OutboxItem]:
         taken: list[OutboxItem] = []
@@ -133,7 +132,7 @@ def test_what_is_acknowledged_soon_never_reaches_the_disk(tmp_path: Path, make_b
         bench.outbox.keep(Kind.EVENT, OutgoingMessage(str(number), b"x"))
         bench.outbox.acknowledged(bench.take(1, Kind.EVENT)[0])
         bench.outbox.acknowledged(bench.outbox.track_in_flight(Kind.DETECTION, OutgoingMessage(str(number), b"x")))
-        bench.outbox.tick(is_up=True)
+        bench.outbox.tick(is_in_doubt=False)
     bench.loop.run_once(0.1, lambda _: None)
     assert [(file.stat().st_size, file.stat().st_mtime_ns) for file in sorted(tmp_path.iterdir())] == before
 
@@ -143,11 +142,11 @@ def test_an_answer_that_takes_long_puts_the_link_in_doubt(tmp_path: Path, make_b
     entry = bench.outbox.track_in_flight(Kind.DETECTION, OutgoingMessage("7", b"x"))
     event = bench.outbox.track_in_flight(Kind.EVENT, OutgoingMessage("8", b"x"))
     limit_s = time.monotonic() + DEADLINE_S
-    while not (entry.written and event.written):
+    while not (entry.is_written and event.is_written):
         assert time.monotonic() < limit_s
-        bench.outbox.tick(is_up=True)
+        bench.outbox.tick(is_in_doubt=False)
         bench.loop.run_once(0.02, lambda _: None)
-    assert bench.outbox._clock() - entry.kept_s >= DOUBT_S
+    assert boottime_s() - entry.kept_s >= DOUBT_S
     bench.outbox.acknowledged(event)
     bench.outbox.stop()
     assert on_disk(tmp_path / "outbox.db") == [7]
@@ -158,7 +157,7 @@ def test_a_message_lent_when_written_is_on_disk_by_then(tmp_path: Path, make_ben
     bench = make_bench(tmp_path / "outbox.db", at_once=frozenset(Kind))
     told: list[bool] = []
     entry = bench.outbox.track_in_flight_once_written(
-        Kind.DETECTION, OutgoingMessage("7", b"x"), lambda: told.append(entry.written)
+        Kind.DETECTION, OutgoingMessage("7", b"x"), lambda: told.append(entry.is_written)
     )
     bench.until(lambda: told)
     assert told == [True]
@@ -211,7 +210,7 @@ class Walk:
         if step == "turn":
             self.bench.loop.run_once(0.02, lambda _: None)
         else:
-            self.bench.outbox.tick(is_up=step == "tick")
+            self.bench.outbox.tick(is_in_doubt=step != "tick")
 
 
 @settings(deadline=None, max_examples=60)
@@ -250,8 +249,8 @@ for number in range(int(sys.argv[2])):
     outbox.keep(Kind.DETECTION, OutgoingMessage(str(number), b"x" * 500))
     if number % 100 == 0:
         outbox.keep(Kind.EVENT, OutgoingMessage(str(number), b"x"))
-while outbox._handed_bytes or any(lane.waiting for lane in outbox._lanes.values()):
-    outbox.tick(is_up=False)
+while outbox.queued_bytes or outbox.waiting_bytes:
+    outbox.tick(is_in_doubt=True)
     loop.run_once(0.01, lambda _: None)
 print("kept", flush=True)
 while True:
@@ -324,7 +323,7 @@ def test_a_folder_that_cannot_be_had_leaves_it_all_in_memory_and_says_so(
     bench = make_bench(tmp_path / "state" / "outbox.db")
     for number in range(100):
         bench.keep(number)
-    bench.outbox.tick(is_up=False)
+    bench.outbox.tick(is_in_doubt=True)
     bench.until(lambda: bench.outbox.trouble.unwritable)
     assert names(bench.take(100)) == list(range(100))
     bench.outbox.back()
@@ -344,7 +343,7 @@ def test_a_full_disk_is_told_and_what_fits_in_memory_goes_there_once_there_is_ro
     ballast.write_bytes(bytes(700 << 10))
     for number in range(1, 2001):
         bench.keep(number)
-        bench.outbox.tick(is_up=False)
+        bench.outbox.tick(is_in_doubt=True)
     bench.until(lambda: bench.outbox.trouble.unwritable)
     assert "full" in str(bench.outbox.trouble.unwritable)
     assert bench.outbox.depth(Kind.DETECTION) == 2001
@@ -384,7 +383,7 @@ def test_a_system_that_has_no_descriptor_left_is_no_end_of_the_outbox(
     with monkeypatch.context() as patch:
         patch.setattr(SqliteStore, "write", fails)
         bench.keep(1)
-        bench.outbox.tick(is_up=False)
+        bench.outbox.tick(is_in_doubt=True)
         bench.until(lambda: bench.outbox.trouble.unwritable)
     bench.until(lambda: bench.outbox.trouble.unwritable is None)
     bench.until_written()
@@ -397,7 +396,7 @@ def test_a_second_agent_on_the_same_file_keeps_off(tmp_path: Path, make_bench: C
     first.until_written()
     second = make_bench(tmp_path / "outbox.db")
     second.keep(2)
-    second.outbox.tick(is_up=False)
+    second.outbox.tick(is_in_doubt=True)
     second.until(lambda: second.outbox.trouble.unwritable)
     assert "locked" in str(second.outbox.trouble.unwritable)
     assert names(second.take(1)) == [2]
@@ -430,7 +429,7 @@ def test_a_disk_that_hangs_holds_up_no_event(
     taken: list[OutboxItem] = []
 
     def is_taken() -> bool:
-        bench.outbox.tick(is_up=True)
+        bench.outbox.tick(is_in_doubt=False)
         bench.keep(2, Kind.EVENT)
         taken.extend(entry for entry in [bench.outbox.next(Kind.EVENT)] if entry is not None)
         return bool(taken)

@@ -10,12 +10,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from support.brokers import Mosquitto
+from support.brokers import Mosquitto, settings_of
 from support.station import Station
 
 from agent.messages.events import LinkDown, LinkUp, Received
 from agent.mqtt.blocking_client import connected
-from agent.mqtt.endpoint.link_settings import settings_of
 from agent.mqtt.link.connection import _reply
 
 each_protocol = pytest.mark.parametrize("protocol", ["auto", "5", "3.1.1"])
@@ -154,8 +153,7 @@ def test_a_connection_that_ends_without_a_word_leaves_the_will(
     station.until_heard(LinkUp)
     station.until_acknowledged()
     with observe(mosquitto.port) as observer:
-        assert station.link._connection is not None
-        station.link._connection.end("as if killed")
+        station.link.give_up("as if killed")
         station.until(lambda: "offline" in observer.of("status"))
 
 

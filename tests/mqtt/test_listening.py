@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from support.brokers import settings_of
 from support.mini_broker import ACCEPT, CLOSE, MUTE, MiniBroker, Rules
 from support.station import Station
 
@@ -11,7 +12,6 @@ from agent.messages.events import LinkTakenOver, LinkUp, Listening, Received
 from agent.mqtt.access.denials import Denials, Unanswered
 from agent.mqtt.access.topic_filter import TopicFilter
 from agent.mqtt.blocking_client import connected
-from agent.mqtt.endpoint.link_settings import settings_of
 
 BASE = "changeover/v1/box-7"
 EXACT = f"{BASE}/line/line-1/product/set"

@@ -77,8 +77,12 @@ def test_500_messages_a_second_arrive_all_once_and_in_order(
 
 
 def test_a_burst_beyond_the_window_waits_for_room_and_is_live(
-    mosquitto: Mosquitto, make_station: Callable[..., Station], observe: Callable[[int], Any]
+    mosquitto: Mosquitto,
+    make_station: Callable[..., Station],
+    observe: Callable[[int], Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("agent.mqtt.publishing.send_queue.LIVE_S", 1000.0)
     with observe(mosquitto.port) as observer:
         station = make_station(mosquitto.port)
         station.until_heard(Listening)

@@ -55,7 +55,7 @@ def test_the_oldest_go_first_by_age_and_are_counted() -> None:
     keep(outbox, 1)
     assert outbox.oldest_age_s == 50
     clock.now_s = 70
-    outbox.tick(is_up=False)
+    outbox.tick(is_in_doubt=True)
     assert (outbox.depth(Kind.DETECTION), outbox.dropped(Kind.DETECTION)) == (1, 1)
     assert outbox.oldest_age_s == 20
 

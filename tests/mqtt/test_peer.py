@@ -3,10 +3,10 @@
 import time
 
 import pytest
-from support.brokers import Mosquitto, free_port
+from support.brokers import Mosquitto, free_port, settings_of
 
 from agent.mqtt.blocking_client import BlockingClient, BlockingClientError, connected
-from agent.mqtt.endpoint.link_settings import ProtocolSetting, settings_of
+from agent.mqtt.endpoint.link_settings import ProtocolSetting
 
 
 def url(port: int) -> str:

@@ -209,14 +209,15 @@ def test_no_live_detection_overtakes_a_state_that_found_the_socket_full() -> Non
     assert link.wire == [("line/line-1/ready", b"bottle-500"), ("stream/cam-1/detections", b"new model")]
 
 
-def test_replay_leaves_half_of_the_window_to_live_messages() -> None:
-    link = DummyLink(window=8)
+@pytest.mark.parametrize(("window", "most"), [(4, 2), (8, 4), (64, 4)])
+def test_replay_leaves_half_of_the_window_to_live_messages(window: int, most: int) -> None:
+    link = DummyLink(window)
     publisher = make(link)
-    for _ in range(20):
-        publisher.send_detection("cam-1", b"kept")
+    for number in range(20):
+        publisher.send_detection(f"cam-{number % 10}", b"kept")
     link.connect(1)
     publisher.announce()
-    assert link.in_flight == 4
+    assert link.in_flight == most
     publisher.send_detection("cam-1", b"live")
     assert link.wire[-1] == ("stream/cam-1/detections", b"live")
     link.acknowledge_all()
@@ -266,6 +267,7 @@ def test_a_summary_comes_later_on_its_own_topic() -> None:
     link.connect(1)
     publisher.announce()
     publisher.send_summary("cam-1", b"live")
+    link.acknowledge_all()
     assert link.wire == [("stream/cam-1/summary", b"kept"), ("stream/cam-1/summary", b"live")]
 
 
@@ -288,6 +290,7 @@ def test_the_acknowledged_rate_is_told_while_messages_wait_for_the_wire(monkeypa
     for _ in range(16):
         publisher.tick()
         now_s += 0.5
+        publisher.send_detection("cam-1", bytes(1000 - len("changeover/v1/box-7/stream/cam-1/replay")))
         link.acknowledge()
     rate = publisher.acknowledged_kbps(now_s)
     assert rate is not None

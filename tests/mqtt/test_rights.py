@@ -106,6 +106,19 @@ def test_only_the_device_says_what_is_ready(plant: Plant, device: Station) -> No
         assert arrival.payload == b"bottle-500"
 
 
+def test_nobody_but_the_device_says_live_or_retains_it(plant: Plant, device: Station) -> None:
+    live = f"{BASE}/line/line-1/live"
+    for user in ("plc-line-1", "plc-line-2", "operator", "viewer", "box-8"):
+        with connected(plant.as_user(user)) as peer:
+            peer.publish(live, f"by {user}", retain=True)
+    with connected(plant.as_user("plc-line-1")) as plc:
+        plc.subscribe([live])
+        device.publisher.send_live(live, b"bottle-500")
+        arrival = plc.receive(20)
+        assert arrival is not None
+        assert (arrival.payload, arrival.retained) == (b"bottle-500", False)
+
+
 def test_nobody_comes_in_without_a_password_or_by_plain_text(
     plant: Plant, make_station: Callable[..., Station]
 ) -> None:

@@ -3,13 +3,12 @@
 from collections.abc import Callable, Iterator
 
 import pytest
-from support.brokers import Mosquitto
+from support.brokers import Mosquitto, settings_of
 from support.mini_broker import MiniBroker
 from support.station import Station
 
 from agent.messages.events import LinkDown, LinkTakenOver, LinkUp, Listening, Received
 from agent.mqtt.blocking_client import BlockingClient, connected
-from agent.mqtt.endpoint.link_settings import settings_of
 
 PRODUCT = "changeover/v1/box-7/line/line-1/product/set"
 

@@ -1,12 +1,10 @@
-"""Topics out, topics in, and the broker's URL."""
+"""Topics out and topics in."""
 
-import pytest
 from paho.mqtt.client import topic_matches_sub
 
 from agent.control.inputs import routes
-from agent.messages.errors import MistakeError
 from agent.messages.topics import Topics, is_id
-from agent.mqtt.endpoint.link_settings import Address, parse_url, settings_of
+from agent.mqtt.endpoint.link_settings import LinkSettings
 
 TOPICS = Topics("changeover/v1", "box-7")
 BASE = "changeover/v1/box-7"
@@ -50,25 +48,5 @@ def test_ids() -> None:
     assert not any(is_id(text) for text in ("", "a/b", "a b", "x" * 65, "ä", "a\n"))
 
 
-@pytest.mark.parametrize(
-    ("url", "expected"),
-    [
-        ("mqtt://127.0.0.1", Address("127.0.0.1", 1883, tls=False)),
-        ("mqtts://broker.plant:8884", Address("broker.plant", 8884, tls=True)),
-        ("mqtts://broker.plant", Address("broker.plant", 8883, tls=True)),
-        ("mqtt://me:p%40ss@[::1]:1884/", Address("::1", 1884, tls=False, username="me", password=b"p@ss")),
-    ],
-)
-def test_urls(url: str, expected: Address) -> None:
-    assert parse_url(url) == expected
-
-
-@pytest.mark.parametrize("url", ["", "embedded", "http://a", "mqtt://", "mqtt://a:x", "mqtt://a:99999", "mqtt://a/b"])
-def test_what_is_no_url_is_a_mistake(url: str) -> None:
-    with pytest.raises(MistakeError, match="mqtt://HOST"):
-        parse_url(url)
-
-
 def test_no_password_is_ever_shown() -> None:
-    assert "secret" not in repr(settings_of("mqtt://me:secret@a"))
-    assert "secret" not in repr(parse_url("mqtt://me:secret@a"))
+    assert "secret" not in repr(LinkSettings("a", 1883, "", password=b"secret"))

@@ -7,6 +7,9 @@ import socket
 import subprocess
 import time
 from pathlib import Path
+from urllib.parse import urlsplit
+
+from agent.mqtt.endpoint.link_settings import LinkSettings, ProtocolSetting
 
 
 class Mosquitto:
@@ -96,3 +99,11 @@ def _listens(port: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def settings_of(url: str, client_id: str = "", protocol: ProtocolSetting = "auto") -> LinkSettings:
+    """Return the settings of a plain client of a broker at `mqtt://HOST:PORT`."""
+    parts = urlsplit(url)
+    assert parts.hostname is not None
+    assert parts.port is not None
+    return LinkSettings(parts.hostname, parts.port, client_id, protocol=protocol)

@@ -12,13 +12,14 @@ from agent.messages.events import LinkDown, LinkUp, Listening, Noticed
 from agent.messages.topics import Topics
 from agent.mqtt.access.topic_filter import TopicFilter
 from agent.mqtt.blocking_client import BlockingClient, connected
-from agent.mqtt.endpoint.link_settings import LinkSettings, Will, settings_of
+from agent.mqtt.endpoint.link_settings import LinkSettings, Will
 from agent.mqtt.link.link import Link
 from agent.mqtt.outbox.outbox import Outbox
 from agent.mqtt.outbox.outbox_item import Kind
 from agent.mqtt.outbox.sqlite_store import Bounds
 from agent.mqtt.publishing.publisher import Keep, Publisher
 from agent.processes.loop import Loop
+from support.brokers import settings_of
 
 DEADLINE_S = 30.0
 TICK_S = 0.1

@@ -6,12 +6,11 @@ from contextlib import contextmanager
 
 import msgspec
 import pytest
-from support.brokers import Mosquitto
+from support.brokers import Mosquitto, settings_of
 from support.plant_told import BASE, meta
 
 from agent.messages.errors import MistakeError, TransientError
 from agent.mqtt.blocking_client import BlockingClient, connected
-from agent.mqtt.endpoint.link_settings import settings_of
 from agent.settings import Settings
 from agent.switch.switch_command import Asked, run
 

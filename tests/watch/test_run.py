@@ -14,13 +14,12 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from support.brokers import Mosquitto, free_port
+from support.brokers import Mosquitto, free_port, settings_of
 from support.plant_told import BASE, detections, line_state, meta
 from support.waiting import DEADLINE_S
 
 from agent.messages.errors import EXIT_FAILED, EXIT_OK
 from agent.mqtt.blocking_client import BlockingClient, connected
-from agent.mqtt.endpoint.link_settings import settings_of
 from agent.settings import Settings
 from agent.watch.watch_command import run
 

@@ -118,8 +118,9 @@ def set_model(state: State, line: Line, value: Value, command: Command, now: Now
 
 
 def link_up(state: State, now: Now) -> list[Action]:
-    """Begin anew with retained messages, and send the final acks that were recorded before a restart as unsent."""
-    retained.link_up(state)
+    """Forget which retained messages were seen, and send the final acks that were recorded as unsent."""
+    state.probed.clear()
+    state.probe_due.clear()
     acks, state.acks_to_resend = state.acks_to_resend, []
     return [*duplicate_device.link_up(state, now), *(Answer(ack, reply) for ack, reply in acks)]
 

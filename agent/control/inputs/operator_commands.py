@@ -6,7 +6,7 @@ from agent.control.actions import Action, Reload
 from agent.control.events import Reloaded
 from agent.control.inputs import bandwidth, schedule
 from agent.control.lines import selection
-from agent.control.lines.changeover import answer, begin
+from agent.control.lines.changeover import answer, answer_all, begin
 from agent.control.lines.policy import choose
 from agent.control.lines.report import alert, clear_ready_unless_true
 from agent.control.state import Command, Line, Now, Override, State
@@ -37,9 +37,7 @@ def reloaded(state: State, event: Reloaded) -> list[Action]:
     waiting, state.reloading = state.reloading, []
     actions: list[Action] = []
     if event.plant is None:
-        for command in waiting:
-            actions += answer(state, command, "failed", "not_understood", event.detail[:500])
-        return actions
+        return answer_all(state, waiting, "failed", "not_understood", event.detail[:500])
     state.plant = event.plant
     schedule.reloaded(state)
     for line in state.lines.values():
@@ -47,9 +45,7 @@ def reloaded(state: State, event: Reloaded) -> list[Action]:
         bandwidth.reloaded(line)
         actions += clear_ready_unless_true(state, line)
         actions += _recheck_product(state, line)
-    for command in waiting:
-        actions += answer(state, command, "done", None, event.detail or None)
-    return actions
+    return actions + answer_all(state, waiting, "done", None, event.detail or None)
 
 
 def _recheck_product(state: State, line: Line) -> list[Action]:

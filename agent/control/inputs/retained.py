@@ -14,12 +14,6 @@ _LONGEST_FOREIGN_TOPIC: Final = 512
 """Retained messages of longer topics are ignored, because no line here could have them."""
 
 
-def link_up(state: State) -> None:
-    """Forget the retained messages seen so far, because the first of each topic may have changed."""
-    state.probed.clear()
-    state.probe_due.clear()
-
-
 def probes(state: State, now: Now) -> list[Action]:
     """Request the retained messages of topics with live commands, at most once a second (decision 0005)."""
     if not state.probe_due or now.monotonic_s < state.probe_due_s:

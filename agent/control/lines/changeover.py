@@ -55,9 +55,7 @@ def begin(state: State, line: Line, commands: list[Command], now: Now) -> list[A
         serving.forget_cap(line)
     if wanted is None:
         lacks = f"the catalog has nothing for {cause.rule} {cause.value or ''}".rstrip()
-        return overtaken + [
-            one for command in commands for one in answer(state, command, "rejected", "unknown_model", lacks)
-        ]
+        return overtaken + answer_all(state, commands, "rejected", "unknown_model", lacks)
     assigned = line.assignment
     assigned.cause, assigned.failed = cause, False
     assigned.chosen, assigned.degraded = wanted, choice.degraded
@@ -68,9 +66,7 @@ def begin(state: State, line: Line, commands: list[Command], now: Now) -> list[A
         return overtaken + _finish(state, line, _RESIDENT, now)
     assign = _assign(state, line, wanted)
     actions = clear_ready_unless_true(state, line) + overtaken
-    for command in commands:
-        actions += answer(state, command, "accepted")
-    return actions + assign
+    return [*actions, *answer_all(state, commands, "accepted"), *assign]
 
 
 def follow(state: State, line: Line, choice: Choice, now: Now) -> list[Action]:
@@ -103,8 +99,7 @@ def supersede(state: State, line: Line, now: Now) -> list[Action]:
     overtaken = _Outcome(Stage.SUPERSEDED, "superseded", "a newer command came")
     if line.changeover is not None:
         return _close(state, line, overtaken, now)
-    waiting = _take_waiting(line)
-    return [one for command in waiting for one in answer(state, command, "failed", overtaken.reason, overtaken.detail)]
+    return answer_all(state, _take_waiting(line), "failed", overtaken.reason, overtaken.detail)
 
 
 def _take_waiting(line: Line) -> list[Command]:
@@ -214,7 +209,7 @@ def expire(state: State, line: Line, now: Now) -> list[Action]:
         pending.deadline_s = now.monotonic_s + line.rules.changeover_timeout_s
         line.assignment.failed = line.assignment.failed or pending.cause.rule != "recovery"
         waiting, pending.commands = pending.commands, []
-        actions = [one for command in waiting for one in answer(state, command, "failed", "timeout", detail)]
+        actions = answer_all(state, waiting, "failed", "timeout", detail)
         failed = Alert("swap_failed", on=True, line=line.id, detail=f"timeout: {detail}")
         return [*actions, *alert(state, failed), *([SaveSnapshot()] if waiting else [])]
     return _fail(state, line, "timeout", detail, now) + _assign(state, line, settled)
@@ -232,6 +227,13 @@ def answer(
         while len(state.answers) > KEPT_ANSWERS:
             del state.answers[next(iter(state.answers))]
     return [Answer(ack, command.reply)]
+
+
+def answer_all(
+    state: State, commands: list[Command], result: AckResult, reason: Reason | None = None, detail: str | None = None
+) -> list[Action]:
+    """Acknowledge each of several commands in the same words."""
+    return [action for command in commands for action in answer(state, command, result, reason, detail)]
 
 
 def rejected(line: Line, cause: Cause, reason: Reason, now: Now) -> Action:
@@ -344,7 +346,5 @@ def _close(state: State, line: Line, outcome: _Outcome, now: Now) -> list[Action
         frames_lost=report.frames_lost if report else 0,
         detail=outcome.detail,
     )
-    actions: list[Action] = [PublishEvent(of_line(line.id, "switch"), switch), SaveSnapshot()]
-    for command in pending.commands:
-        actions += answer(state, command, ack_result, outcome.reason, outcome.detail)
-    return actions
+    acks = answer_all(state, pending.commands, ack_result, outcome.reason, outcome.detail)
+    return [PublishEvent(of_line(line.id, "switch"), switch), SaveSnapshot(), *acks]

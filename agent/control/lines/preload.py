@@ -5,7 +5,7 @@ from typing import Final
 
 from agent.control.actions import Action, PrepareModel
 from agent.control.decoding.values import Value
-from agent.control.lines.changeover import answer
+from agent.control.lines.changeover import answer, answer_all
 from agent.control.lines.command_replay import join
 from agent.control.lines.policy import would_run
 from agent.control.state import Command, Line, Now, Preparation, State, Waiting
@@ -162,4 +162,4 @@ def _end(
 ) -> list[Action]:
     one.loading = False
     commands, one.commands = one.commands, []
-    return [action for command in commands for action in answer(state, command, result, reason, detail)]
+    return answer_all(state, commands, result, reason, detail)

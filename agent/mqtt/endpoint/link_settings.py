@@ -1,10 +1,8 @@
 """Settings of a connection: address, credentials, session and will."""
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Literal, get_args
-from urllib.parse import unquote, urlsplit
+from typing import TYPE_CHECKING, Literal
 
-from agent.messages.errors import MistakeError
 from agent.mqtt.endpoint.tls import Tls, check_key
 
 if TYPE_CHECKING:
@@ -12,8 +10,6 @@ if TYPE_CHECKING:
 
 ProtocolVersion = Literal["5", "3.1.1"]
 ProtocolSetting = Literal["auto", "5", "3.1.1"]
-PROTOCOL_VERSIONS: Final[tuple[ProtocolVersion, ...]] = get_args(ProtocolVersion)
-_DEFAULT_PORTS: Final = {"mqtt": 1883, "mqtts": 8883}
 
 
 @dataclass(frozen=True)
@@ -43,51 +39,6 @@ class LinkSettings:
     will: Will | None = None
     ping_topic: str | None = None
     """Topic of the echo ping; None leaves dead links to paho's keepalive alone."""
-
-
-@dataclass(frozen=True)
-class Address:
-    """The parts of a broker URL."""
-
-    host: str
-    port: int
-    tls: bool
-    username: str | None = None
-    password: bytes | None = field(default=None, repr=False)
-
-
-def parse_url(url: str) -> Address:
-    """Parse `mqtt://[USER[:PASSWORD]@]HOST[:PORT]`, or `mqtts://` for TLS. Raises MistakeError."""
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError as error:
-        raise MistakeError(
-            f"not a broker's URL: {error}; expected mqtt://HOST[:PORT] or mqtts://HOST[:PORT]"
-        ) from error
-    if parts.scheme not in _DEFAULT_PORTS or not parts.hostname or parts.path.strip("/") or parts.query:
-        raise MistakeError("not a broker's URL; expected mqtt://HOST[:PORT] or mqtts://HOST[:PORT]")
-    return Address(
-        host=parts.hostname,
-        port=_DEFAULT_PORTS[parts.scheme] if port is None else port,
-        tls=parts.scheme == "mqtts",
-        username=None if parts.username is None else unquote(parts.username),
-        password=None if parts.password is None else unquote(parts.password).encode(),
-    )
-
-
-def settings_of(url: str, client_id: str = "", protocol: ProtocolSetting = "auto") -> LinkSettings:
-    """Return the settings of a plain client; with an empty `client_id` the broker chooses one."""
-    address = parse_url(url)
-    return LinkSettings(
-        host=address.host,
-        port=address.port,
-        client_id=client_id,
-        tls=Tls() if address.tls else None,
-        username=address.username,
-        password=address.password,
-        protocol=protocol,
-    )
 
 
 def for_client(mqtt: "MqttSettings") -> LinkSettings:

@@ -8,6 +8,7 @@ from agent.mqtt.alert_latch import BROKER_REFUSED, MESSAGE_TOO_LARGE, QUIET_S, A
 from agent.mqtt.endpoint.connect_errors import CERTIFICATE_REFUSED, is_refused_certificate
 from agent.mqtt.endpoint.link_settings import LinkSettings
 from agent.mqtt.link.connection import Connection
+from agent.mqtt.link.connection_state import Cause
 
 _SHORT_LIVES: Final = 2
 """So many connections in a row that the broker closed soon are an alert; a single one may be a broker's restart."""
@@ -45,12 +46,12 @@ class CloseWatch:
 
     def ended(self, connection: Connection) -> str:
         """Note why a connection ended, and return that for people."""
-        detail = connection.ended or "the connection is lost"
-        is_refusal = connection.refused
-        if self._settings.tls is not None and not connection.answered and is_refused_certificate(detail):
+        life = connection.life
+        detail, is_refusal = life.detail, life.cause is Cause.REFUSED
+        if self._settings.tls is not None and not life.was_answered and is_refused_certificate(detail):
             detail, is_refusal = CERTIFICATE_REFUSED, True
-        if not connection.accepted:
-            self._closed_on_connect += not connection.answered and connection.is_unexplained
+        if not life.was_accepted:
+            self._closed_on_connect += life.cause is Cause.UNEXPLAINED
             if self._closed_on_connect >= _SILENT_CLOSES and not is_refusal:
                 told = self._settings.will
                 will = f", will on {told.topic} at QoS 1, retained" if told is not None else ""
@@ -58,14 +59,15 @@ class CloseWatch:
                 detail, is_refusal = f"the broker closes the connection on {what}: {detail}", True
         if is_refusal:
             # refused after its CONNACK: the next CONNACK proves nothing
-            self._is_closing = self._is_closing or connection.accepted
+            self._is_closing = self._is_closing or life.was_accepted
             self._notices.on(BROKER_REFUSED, detail)
         return detail
 
     def lost(self, connection: Connection, now_s: float, *, is_steady: bool) -> bool:
         """Note that a connection that stood is gone; True: something is left out now."""
-        self._short_lives = self._short_lives + 1 if connection.is_unexplained and not is_steady else 0
-        return connection.is_unexplained and self._look_for_denials(connection, now_s)
+        is_unexplained = connection.life.cause is Cause.UNEXPLAINED
+        self._short_lives = self._short_lives + 1 if is_unexplained and not is_steady else 0
+        return is_unexplained and self._look_for_denials(connection, now_s)
 
     def overflowed(self, overflow: Overflow, detail: str, now_s: float) -> None:
         """Note a message to us that ended the connection."""
@@ -103,7 +105,7 @@ class CloseWatch:
         detail = self._denials.detail
         self._notices.on(
             BROKER_REFUSED,
-            detail or f"the broker closes the connection soon ({connection.ended}); sent last: {last}",
+            detail or f"the broker closes the connection soon ({connection.life.detail}); sent last: {last}",
             renew=detail is not None,
         )
         return is_found

@@ -16,6 +16,7 @@ from agent.mqtt.access.denials import Denials, Unanswered, publish, subscribe
 from agent.mqtt.access.rights import Rights
 from agent.mqtt.endpoint.connect_errors import Outcome, is_refusal, missing_service, outcome_of
 from agent.mqtt.link.connection_listener import ConnectionListener
+from agent.mqtt.link.connection_state import Cause, ConnectionState, Lifecycle
 from agent.mqtt.link.connector import Client, Dialled, Notes, close
 from agent.mqtt.message import OutgoingMessage, may_publish_to
 from agent.mqtt.packet_size import packet_bytes
@@ -69,15 +70,7 @@ class Connection:
     ) -> None:
         """Take over the client in `dialled`, which has sent its CONNECT."""
         self.protocol: Final = dialled.protocol
-        self.accepted = False
-        self.answered = False
-        self.unsupported = False
-        self.refused = False
-        self.is_unexplained = False
-        self.found_session = False
-        """True where the broker offered an unwanted old session; the connection ends because of it."""
-        self.overflow: Overflow | None = None
-        self.ended: str | None = None
+        self.life: Final = Lifecycle()
         self.window = WINDOW
         self._maximum_packet_bytes: int | None = None
         self._resumes: Final = dialled.resumes
@@ -96,8 +89,12 @@ class Connection:
         self._echoes: list[bytes] = []
         self._subacks: list[tuple[str, int]] = []
         self._arrived: list[tuple[Answered, Outcome]] = []
-        self._told_up = self._told_down = False
         self._waits_to_write: bool | None = None
+
+    @property
+    def overflow(self) -> "Overflow | None":
+        """The message to us that ended the connection, because it was too large."""
+        return self._client.overflow
 
     @property
     def in_flight(self) -> int:
@@ -117,7 +114,7 @@ class Connection:
     @property
     def has_room(self) -> bool:
         """True where one more QoS 1 message may be sent."""
-        return self.accepted and self.ended is None and len(self._in_flight) < self.window and not self.is_choked
+        return self.life.is_up and len(self._in_flight) < self.window and not self.is_choked
 
     def attach(self) -> None:
         """Register with the loop."""
@@ -137,7 +134,7 @@ class Connection:
         At QoS 1 `answered` is called with the broker's answer. A message that the broker would never accept is not sent
         but reported as LinkTrouble, and answered with `Outcome.NEVER`.
         """
-        if self.ended is not None:
+        if self.life.cause is not None:
             return False
         size_bytes = packet_bytes(message, self.protocol)
         refused = self._refusal(message.topic, size_bytes)
@@ -159,7 +156,7 @@ class Connection:
             self._in_flight[info.mid] = (message.topic, answered)
         self._note_sent(info.mid if message.qos else packet.packet, packet)
         self._driven(info.rc)
-        return self.ended is None
+        return self.life.cause is None
 
     @property
     def unanswered(self) -> list[Unanswered]:
@@ -168,7 +165,7 @@ class Connection:
 
     def subscribe(self, topic: str) -> None:
         """Subscribe at QoS 1; the listener receives the answer."""
-        if self.ended is not None:
+        if self.life.cause is not None:
             return
         try:
             rc, mid = self._client.subscribe(topic, qos=1)
@@ -183,7 +180,7 @@ class Connection:
 
     def unsubscribe(self, topics: Sequence[str]) -> None:
         """Unsubscribe from topics."""
-        if self.ended is None:
+        if self.life.cause is None:
             rc, _ = self._client.unsubscribe(list(topics))
             self._driven(rc)
 
@@ -193,14 +190,14 @@ class Connection:
 
     def refuse(self, why: str) -> None:
         """Close without a word for what only a change at the broker cures; the owner is told as of a loss."""
-        self.refused, self.ended = True, self.ended or why
+        self.life.ends(Cause.REFUSED, why)
         close(self._client)
         self._driven(MQTTErrorCode.MQTT_ERR_SUCCESS)
 
-    def end(self, detail: str) -> None:
+    def drop(self, detail: str) -> None:
         """Close without a DISCONNECT, so that the broker sends the will; the listener is not called."""
-        self.ended = self.ended or detail
-        self._told_down = True
+        self.life.ends(Cause.OTHER, detail)
+        self.life.finish()
         close(self._client)
 
     def disconnect(self) -> None:
@@ -237,7 +234,7 @@ class Connection:
             rc = self._client.loop_read()
             sock = self._client.socket()
             # because TLS may buffer whole packets for which the descriptor is not readable
-            if rc or self.ended is not None or not isinstance(sock, ssl.SSLSocket) or not sock.pending():
+            if rc or self.life.cause is not None or not isinstance(sock, ssl.SSLSocket) or not sock.pending():
                 break
         self._driven(rc)
 
@@ -246,19 +243,19 @@ class Connection:
 
     def _driven(self, rc: MQTTErrorCode) -> None:
         """Report recorded events to the listener: up first, then messages, down last."""
-        if rc and self.ended is None:
-            self.ended = self._notes.last or paho.error_string(rc)
-        if self.accepted and not self._told_up:
-            self._told_up = True
+        if rc:
+            self.life.ends(Cause.OTHER, self._notes.last or paho.error_string(rc))
+        if self.life.state is ConnectionState.ACCEPTED:
+            self.life.move(ConnectionState.UP)
             self._owner.connection_up()
         self._deliver()
-        if self.ended is None:
+        if self.life.cause is None:
             self._wait()
-        elif not self._told_down:
-            self._told_down = True
-            if self.found_session:
+        elif not self.life.is_over:
+            self.life.finish()
+            if self.life.cause is Cause.OLD_SESSION:
                 self._client.disconnect()  # because the will must not be sent
-            if not self.accepted:
+            if not self.life.was_accepted:
                 close(self._client)  # because the broker keeps a connection open that we refuse
             self._owner.connection_down()
 
@@ -310,36 +307,35 @@ class Connection:
         reason: ReasonCode,
         properties: Properties | None,
     ) -> None:
-        self.answered = True
         if reason.is_failure:
-            self.unsupported = reason.getName() == _UNSUPPORTED
-            self.refused = is_refusal(reason.getName())
-            self.ended = f"the broker refused: {reason.getName()}"
+            name = reason.getName()
+            cause = Cause.REFUSED if is_refusal(name) else Cause.TURNED_AWAY
+            self.life.ends(Cause.UNSUPPORTED if name == _UNSUPPORTED else cause, f"the broker refused: {name}")
             return
         if flags.session_present and not self._resumes:
-            self.found_session, self.ended = True, "the broker kept an old session"
+            self.life.ends(Cause.OLD_SESSION, "the broker kept an old session")
             return
         missing = missing_service(
             getattr(properties, "MaximumQoS", 2), retains=bool(getattr(properties, "RetainAvailable", 1))
         )
         if missing is not None:
-            self.refused, self.ended = True, missing
+            self.life.ends(Cause.REFUSED, missing)
             return
         self.window = 1 if self._denials.is_careful else min(WINDOW, getattr(properties, "ReceiveMaximum", WINDOW))
         if getattr(properties, "WildcardSubscriptionAvailable", 1) == 0:
             self._denials.takes_no_wildcards(time.monotonic())
         self._maximum_packet_bytes = getattr(properties, "MaximumPacketSize", None)
-        self.accepted = True
+        self.life.move(ConnectionState.ACCEPTED)
 
     def _on_disconnect(
         self, _client: paho.Client, _data: object, flags: paho.DisconnectFlags, reason: ReasonCode, _properties: object
     ) -> None:
-        if self.ended is None:
+        if self.life.cause is None:
             by_broker = flags.is_disconnect_packet_from_server
             word = "the broker said" if by_broker else "the connection is lost"
-            self.ended = f"{word}: {self._notes.last or reason.getName()}"
-            self.overflow = self._client.overflow
-            self.is_unexplained = self.overflow is None and (not by_broker or reason.value not in _NOT_ABOUT_A_PACKET)
+            is_explained = self.overflow is not None or (by_broker and reason.value in _NOT_ABOUT_A_PACKET)
+            cause = Cause.OTHER if is_explained else Cause.UNEXPLAINED
+            self.life.ends(cause, f"{word}: {self._notes.last or reason.getName()}")
             if by_broker and reason.getName() == _TAKEN_OVER:
                 self._heard.append(LinkTakenOver())
             if by_broker and reason.value == _NO_WILDCARDS:

@@ -12,7 +12,7 @@ class ConnectionListener(Protocol):
         """Handle an accepted connection."""
 
     def connection_down(self) -> None:
-        """Handle the loss of the connection, once and last; `ended` holds the reason."""
+        """Handle the loss of the connection, once and last; `life` holds the reason."""
 
     def subscribed(self, filter_: str, code: int) -> None:
         """Handle the answer to a SUBSCRIBE: a granted QoS, or a reason code of 0x80 or more."""

@@ -16,6 +16,7 @@ from agent.mqtt.alert_latch import AlertLatch
 from agent.mqtt.endpoint.link_settings import LinkSettings
 from agent.mqtt.link.close_watch import CloseWatch
 from agent.mqtt.link.connection import Answered, Connection, LoopLike
+from agent.mqtt.link.connection_state import Cause
 from agent.mqtt.link.connector import ConnectAttempt, Dialled, SessionUse, close
 from agent.mqtt.link.echo_ping import EchoPing
 from agent.mqtt.link.graceful_disconnect import ExtraReader, drive_until, finish, leave
@@ -82,7 +83,7 @@ class Link:
     @property
     def is_up(self) -> bool:
         """True where the broker accepted us and is not known to be gone."""
-        return self._connection is not None and self._connection.accepted and self._connection.ended is None
+        return self._connection is not None and self._connection.life.is_up
 
     @property
     def in_flight(self) -> int:
@@ -127,7 +128,7 @@ class Link:
     def publish(self, message: OutgoingMessage, answered: Answered | None = None) -> bool:
         """Send now, or return False; QoS 1 needs room in the window, QoS 0 a socket that accepts data."""
         connection = self._connection
-        if connection is None or not connection.accepted:
+        if connection is None or not connection.life.was_accepted:
             return False
         if not (connection.has_room if message.qos else not connection.is_choked):
             return False
@@ -181,9 +182,9 @@ class Link:
         self._dial_at_s = time.monotonic() + seconds
         if connection is None:
             return
-        if connection.accepted and connection.ended is None:
+        if connection.life.is_up:
             leave(connection, time.monotonic() + _GOODBYE_S)
-        connection.end("held back")
+        connection.drop("held back")
         self.round_trip_ms, self._lost_s = None, time.monotonic()
         self._put(LinkDown(detail=f"held back for {seconds:g} s"))
 
@@ -202,7 +203,7 @@ class Link:
         if connection is None:
             return False
         done = was_up and finish(connection, last, deadline_s)
-        connection.end("stopped")
+        connection.drop("stopped")
         return done
 
     # ConnectionListener
@@ -233,16 +234,17 @@ class Link:
         connection, self._connection = self._connection, None
         if connection is None:
             return
-        if connection.found_session:
+        life = connection.life
+        if life.cause is Cause.OLD_SESSION:
             # because the messages of an old session are outdated
             self._dial(session="forget")
             return
         at_once = False
         detail = self._watch.ended(connection)
-        if connection.accepted:
+        if life.was_accepted:
             self._lost(connection)
         else:
-            at_once = self._choice.failed(unsupported=connection.unsupported, answered=connection.answered)
+            at_once = self._choice.failed(unsupported=life.cause is Cause.UNSUPPORTED, answered=life.was_answered)
         self._again(detail, at_once=at_once)
 
     def subscribed(self, filter_: str, code: int) -> None:
@@ -277,13 +279,13 @@ class Link:
         if connection.overflow is not None:
             # because the broker would resend the session's too large message at each connect
             self._starts_clean = True
-            self._watch.overflowed(connection.overflow, connection.ended or "", now_s)
+            self._watch.overflowed(connection.overflow, connection.life.detail, now_s)
         is_steady = now_s - self._up_since_s >= _STEADY_S
         if self._watch.lost(connection, now_s, is_steady=is_steady) or is_steady:
             self._backoff.reset()
 
     def _check(self, connection: Connection, now_s: float) -> None:
-        if not connection.accepted:
+        if not connection.life.was_accepted:
             if now_s > self._connack_by_s:
                 self._drop(connection, f"no CONNACK within {CONNACK_TIMEOUT_S:g} s")
             return
@@ -310,7 +312,7 @@ class Link:
             connection.publish(OutgoingMessage(topic, payload, qos=0))
 
     def _drop(self, connection: Connection, detail: str) -> None:
-        connection.end(detail)
+        connection.drop(detail)
         self.connection_down()
 
     def _again(self, detail: str, *, at_once: bool) -> None:

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -13,7 +13,7 @@ from agent.mqtt.link.connection import LoopLike
 from agent.mqtt.link.graceful_disconnect import ExtraReader
 from agent.mqtt.message import OutgoingMessage
 from agent.mqtt.outbox.class_queue import ClassQueue
-from agent.mqtt.outbox.outbox_item import Kind, OutboxItem
+from agent.mqtt.outbox.outbox_item import Kind, Move, OutboxItem, State
 from agent.mqtt.outbox.sqlite_store import Bounds
 from agent.mqtt.outbox.writer_thread import Done, Fetched, WriterAnswer, WriterThread
 
@@ -21,7 +21,10 @@ MEMORY_BYTES: Final = 4 * 2**20
 """Bound on messages in memory, and again on those queued for the disk."""
 DOUBT_S: Final = 1.0
 """Messages unacknowledged for longer are written to disk."""
-_EVENT_DOUBT_S: Final = 0.1
+EVENT_DOUBT_S: Final = 0.1
+"""The same for events."""
+LATE_S: Final = 5.0
+"""Answers count as late for this long after one was, because a bad link is bad again soon."""
 _FETCH: Final = 64
 _HUNG_S: Final = 3.0
 """A disk that takes longer no longer delays new messages, at the cost of their order."""
@@ -66,13 +69,12 @@ class Outbox:
         self._memory_bytes: Final = min(MEMORY_BYTES, bounds.max_bytes)
         self._answers: Final[SimpleQueue[WriterAnswer]] = SimpleQueue()
         self._writer: Final = WriterThread(path, bounds, self._answer) if path is not None else None
-        self._lanes: Final = {kind: ClassQueue(has_disk=path is not None) for kind in Kind}
+        self._queues: Final = {kind: ClassQueue(kind, has_disk=path is not None) for kind in Kind}
         self._number = 0
-        self._dropped_here: Final = dict.fromkeys(Kind, 0)
         self._dropped_there: dict[Kind, int] = dict.fromkeys(Kind, 0)
         self._oldest_on_disk_s: float | None = None
-        self._handed_bytes = 0
         self._is_hung = False
+        self._late_until_s = 0.0
         self._when_written: Final[dict[int, Callable[[], None]]] = {}
         self._loop: LoopLike | None = None
         self._notices: AlertLatch | None = None
@@ -94,7 +96,7 @@ class Outbox:
         if self._writer is None or self._loop is None:
             return
         self.back()
-        self.tick(is_up=False)
+        self.tick(is_in_doubt=True)
         is_over = self._writer.stop()
         self._loop.unregister(self._wake)
         self._loop = self.disk_answers = None
@@ -105,57 +107,65 @@ class Outbox:
     def can_write(self) -> bool:
         """True where the disk accepts messages."""
         is_well = self.trouble.unwritable is None and not self._is_hung
-        return self._loop is not None and is_well and self._handed_bytes < MEMORY_BYTES
+        return self._loop is not None and is_well and self.queued_bytes < MEMORY_BYTES
 
     def depth(self, kind: Kind) -> int:
         """Return the number of unacknowledged messages of a class."""
-        return self._lanes[kind].depth
+        return self._queues[kind].depth
 
     def dropped(self, kind: Kind) -> int:
         """Return the number of messages of a class dropped since the start."""
-        return self._dropped_here[kind] + self._dropped_there[kind]
+        return self._queues[kind].dropped + self._dropped_there[kind]
+
+    @property
+    def answers_are_late(self) -> bool:
+        """True where a message in flight had no answer for 1 s, and for 5 s afterwards."""
+        return self._clock() < self._late_until_s
 
     @property
     def has_unsent(self) -> bool:
         """True where any message is not in flight."""
-        return any(lane.unsent for lane in self._lanes.values())
+        return any(queue.unsent for queue in self._queues.values())
 
     @property
     def size_bytes(self) -> int:
         """Size of all messages."""
-        return sum(lane.size_bytes for lane in self._lanes.values())
+        return sum(queue.size_bytes for queue in self._queues.values())
 
     @property
     def waiting_bytes(self) -> int:
-        """Size of messages that are in memory alone and not queued for the disk."""
-        return sum(lane.waiting_bytes for lane in self._lanes.values())
+        """Size of messages that are in memory alone and not in flight."""
+        return sum(queue.waiting_bytes for queue in self._queues.values())
+
+    @property
+    def queued_bytes(self) -> int:
+        """Size of messages that are queued for the disk."""
+        return sum(queue.queued_bytes for queue in self._queues.values())
 
     @property
     def disk_bytes(self) -> int:
         """Size of messages on disk."""
-        return sum(lane.disk.size_bytes for lane in self._lanes.values())
+        return sum(queue.disk.size_bytes for queue in self._queues.values())
 
     @property
     def oldest_age_s(self) -> float:
         """Age of the oldest message; 0 without one."""
-        known = [lane.waiting[0].kept_s for lane in self._lanes.values() if lane.waiting]
-        known += [entry.kept_s for lane in self._lanes.values() for entry in lane.taken.values()]
+        known = [entry.kept_s for queue in self._queues.values() for entry in queue.oldest]
         if self._oldest_on_disk_s is not None:
             known.append(self._oldest_on_disk_s)
         return max(0.0, self._clock() - min(known)) if known else 0.0
 
     def keep(self, kind: Kind, message: OutgoingMessage) -> None:
         """Enqueue a message."""
-        entry = self._entry(kind, message)
-        self._lanes[kind].wait(entry)
+        entry = self._add(kind, message)
         if kind in self._at_once:
-            self._hand_waiting(self._lanes[kind], entry.kept_s)
+            self._write_waiting(self._queues[kind], entry.kept_s)
         self._bound_memory()
 
     def track_in_flight(self, kind: Kind, message: OutgoingMessage) -> OutboxItem:
         """Track a message that is sent at once; `message` is what to send if it is requeued."""
-        entry = self._entry(kind, message)
-        self._lanes[kind].taken[entry.number] = entry
+        entry = self._add(kind, message)
+        self._send(entry)
         return entry
 
     def track_in_flight_once_written(
@@ -164,98 +174,122 @@ class Outbox:
         """Track a message that is sent once it is on disk, or once writing proves impossible."""
         entry = self.track_in_flight(kind, message)
         self._when_written[entry.number] = when_written
-        self._hand(entry)
+        self._write(entry)
         return entry
 
-    def next(self, kind: Kind) -> OutboxItem | None:
-        """Take the oldest message of a class; None without one, or while it is read (`on_change` follows)."""
-        lane = self._lanes[kind]
-        entry = lane.next()
-        if self._writer is not None and self._loop is not None and lane.wants_more and len(lane.ahead) < _FETCH // 2:
-            lane.is_asking, lane.asked_s = True, self._clock()
-            self._writer.fetch(kind, lane.cursor, _FETCH, lane.asked)
-        return entry
+    def next(self, kind: Kind, is_denied: Callable[[str], bool] = lambda _topic: False) -> OutboxItem | None:
+        """Take the oldest message of a class that may be sent; None without one, or while it is read.
 
-    def has_older_on_the_wire(self, entry: OutboxItem, parked: Collection[int]) -> bool:
-        """Return True where an older message of its class is in flight, other than `parked` ones."""
-        return any(number < entry.number and number not in parked for number in self._lanes[entry.kind].taken)
+        A message waits for the answer to the one before it on its topic, so that none overtakes a refused one. Those of
+        denied topics are passed over. `on_change` follows where the disk was read.
+        """
+        queue = self._queues[kind]
+        entry = queue.next(is_denied)
+        while entry is None and (too_many := queue.overflow) is not None:
+            # dropped, because acks and alerts on other topics must pass
+            self._send(too_many)
+            self.acknowledged(too_many)
+            queue.dropped += 1
+            entry = queue.next(is_denied)
+        if self._writer is not None and self._loop is not None and queue.wants_more:
+            queue.ask(self._clock())
+            self._writer.fetch(kind, queue.cursor, _FETCH, queue.asked)
+        if entry is not None:
+            self._send(entry)
+        return entry
 
     def acknowledged(self, entry: OutboxItem) -> None:
-        """Remove an acknowledged message."""
+        """Remove an acknowledged message; one that was requeued meanwhile is sent again."""
         self._when_written.pop(entry.number, None)
-        from_disk = entry.handed and self._writer is not None and self._writer.forget(entry)
-        if entry.handed and not entry.written and not from_disk:
-            self._handed_bytes -= entry.size_bytes
-        self._lanes[entry.kind].forget(entry, from_disk=from_disk)
+        if not entry.is_in_flight:
+            return
+        is_on_disk = entry.state is not State.SENT and self._writer is not None and self._writer.forget(entry)
+        self._queues[entry.kind].move(entry, Move.DELETE if is_on_disk else Move.END)
 
     def release(self, entry: OutboxItem) -> None:
         """Requeue one message in flight."""
         self._when_written.pop(entry.number, None)
-        self._lanes[entry.kind].release(entry)
+        if entry.is_in_flight:
+            self._queues[entry.kind].release(entry)
 
     def back(self) -> None:
         """Requeue every message in flight, because its connection is gone."""
         self._when_written.clear()
-        for lane in self._lanes.values():
-            lane.back()
+        for queue in self._queues.values():
+            queue.back()
         self._bound_memory()
 
-    def tick(self, *, is_up: bool) -> None:
-        """Write messages unacknowledged for 1 s to disk, and drop expired ones; call each 0.5 s."""
+    def secure(self) -> None:
+        """Write every message to disk that is in memory alone, because the link is in doubt."""
+        for queue in self._queues.values():
+            self._write_waiting(queue, self._clock())
+            self._write_in_flight(queue, self._clock())
+
+    def tick(self, *, is_in_doubt: bool) -> None:
+        """Write messages to disk, where the link is well only those unacknowledged for 1 s; drop expired ones.
+
+        Call it each 0.5 s.
+        """
         now_s = self._clock()
-        hung = [lane.look(now_s - _HUNG_S) for lane in self._lanes.values()]
+        hung = [queue.look(now_s - _HUNG_S) for queue in self._queues.values()]
         self._is_hung = any(hung)
         if self._writer is not None and self._loop is not None and not self._writer.is_running:
             self._writer_is_gone()
-        for kind, lane in self._lanes.items():
-            doubt_s = _EVENT_DOUBT_S if kind is Kind.EVENT else DOUBT_S
-            self._hand_waiting(lane, now_s - doubt_s if is_up and kind not in self._at_once else now_s)
-            for entry in lane.taken.values():
-                if not entry.handed and entry.kept_s <= now_s - doubt_s:
-                    self._hand(entry)
-            while lane.waiting and lane.waiting[0].kept_s < now_s - self._bounds.max_age_s:
-                self._drop(kind)
+        for kind, queue in self._queues.items():
+            doubt_s = 0.0 if is_in_doubt else EVENT_DOUBT_S if kind is Kind.EVENT else DOUBT_S
+            self._write_waiting(queue, now_s if kind in self._at_once else now_s - doubt_s)
+            self._write_in_flight(queue, now_s - doubt_s)
+            if any(entry.sent_s <= now_s - DOUBT_S for entry in queue.in_flight):
+                self._late_until_s = now_s + LATE_S
+            while (entry := queue.oldest_waiting) is not None and entry.kept_s < now_s - self._bounds.max_age_s:
+                self._drop(entry)
         self._bound_memory()
         if self._notices is not None:
             _tell_trouble(self.trouble, self._notices)
 
-    def _entry(self, kind: Kind, message: OutgoingMessage) -> OutboxItem:
+    def _add(self, kind: Kind, message: OutgoingMessage) -> OutboxItem:
         self._number += 1
-        return OutboxItem(self._number, kind, message, self._clock())
+        entry = OutboxItem(self._number, kind, message, self._clock())
+        self._queues[kind].add(entry)
+        return entry
 
-    def _hand_waiting(self, lane: ClassQueue, up_to_s: float) -> None:
-        while self.can_write and lane.waiting and lane.waiting[0].kept_s <= up_to_s:
-            entry = lane.drop_oldest()
-            lane.writing[entry.number] = entry
-            self._hand(entry)
+    def _send(self, entry: OutboxItem) -> None:
+        entry.sent_s = self._clock()
+        self._queues[entry.kind].move(entry, Move.SEND)
 
-    def _hand(self, entry: OutboxItem) -> None:
+    def _write_waiting(self, queue: ClassQueue, up_to_s: float) -> None:
+        while self.can_write and (entry := queue.oldest_waiting) is not None and entry.kept_s <= up_to_s:
+            self._write(entry)
+
+    def _write_in_flight(self, queue: ClassQueue, up_to_s: float) -> None:
+        for entry in queue.in_flight[:]:
+            if entry.state is State.SENT and entry.kept_s <= up_to_s:
+                self._write(entry)
+
+    def _write(self, entry: OutboxItem) -> None:
         if self._writer is not None and self.can_write:
-            entry.handed, entry.handed_s = True, self._clock()
-            self._handed_bytes += entry.size_bytes
+            entry.queued_s = self._clock()
+            self._queues[entry.kind].move(entry, Move.WRITE)
             self._writer.write(entry)
 
-    def _drop(self, kind: Kind) -> None:
-        self._lanes[kind].drop_oldest()
-        self._dropped_here[kind] += 1
+    def _drop(self, entry: OutboxItem) -> None:
+        queue = self._queues[entry.kind]
+        queue.move(entry, Move.END)
+        queue.dropped += 1
 
     def _bound_memory(self) -> None:
         over_bytes = self.waiting_bytes - self._memory_bytes
         for kind in reversed(Kind):
-            lane = self._lanes[kind]
-            while over_bytes > 0 and lane.waiting:
-                over_bytes -= lane.waiting[0].size_bytes
-                self._drop(kind)
+            while over_bytes > 0 and (entry := self._queues[kind].oldest_waiting) is not None:
+                over_bytes -= entry.size_bytes
+                self._drop(entry)
 
     # answers of the writer thread
 
     def _writer_is_gone(self) -> None:
-        """Requeue messages that were queued for the disk, because the writer thread has ended."""
         self.trouble = Trouble("the thread that writes it has ended", self.trouble.damaged)
-        self._handed_bytes = 0
-        for lane in self._lanes.values():
-            for entry in (*lane.writing.values(), *(one for one in lane.taken.values() if not one.written)):
-                lane.unwritten(entry)
+        for queue in self._queues.values():
+            queue.give_up_writing()
 
     def _answer(self, answer: WriterAnswer) -> None:
         self._answers.put(answer)
@@ -270,7 +304,7 @@ class Outbox:
                 break
             match answer:
                 case Fetched():
-                    self._lanes[answer.kind].fetched(answer)
+                    self._queues[answer.kind].fetched(answer)
                 case Done():
                     self._done(answer)
         self.on_change()
@@ -278,15 +312,14 @@ class Outbox:
     def _done(self, done: Done) -> None:
         state = done.state
         for entry in done.entries:
-            self._handed_bytes -= entry.size_bytes
             if done.failed:
-                self._lanes[entry.kind].unwritten(entry)
+                self._queues[entry.kind].move(entry, Move.FAILED)
             else:
-                self._lanes[entry.kind].written(entry)
+                self._queues[entry.kind].written(entry)
         for kind, numbers in done.forgotten.items():
-            self._lanes[kind].forgotten(numbers)
+            self._queues[kind].forgotten(numbers)
         for kind, total in state.totals.items():
-            self._lanes[kind].disk = total
+            self._queues[kind].disk = total
         self._dropped_there.update(state.dropped)
         self._oldest_on_disk_s = state.oldest_kept_s
         self._note_trouble(done)
@@ -299,8 +332,8 @@ class Outbox:
         before = self.trouble.unwritable
         self.trouble = Trouble(done.state.trouble if done.failed else None, done.state.damaged)
         if before is not None and not done.failed:
-            for lane in self._lanes.values():
-                lane.read_anew()
+            for queue in self._queues.values():
+                queue.read_anew()
 
 
 def _tell_trouble(trouble: Trouble, notices: AlertLatch) -> None:

@@ -1,7 +1,7 @@
-"""An unacknowledged message with its class."""
+"""An unacknowledged message with its class and state."""
 
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import Enum, IntEnum
 from typing import Final
 
 from agent.mqtt.message import OutgoingMessage
@@ -18,9 +18,63 @@ class Kind(IntEnum):
     DETECTION = 2
 
 
+class State(Enum):
+    """Where a message is."""
+
+    WAITING = "in memory alone"
+    QUEUED = "queued for the disk"
+    STORED = "on disk alone"
+    READ = "on disk, and read to be sent next"
+    SENT = "in flight, in memory alone"
+    SENT_QUEUED = "in flight, queued for the disk"
+    SENT_STORED = "in flight, and on disk"
+    DELETING = "acknowledged, and still on disk"
+    GONE = "acknowledged or dropped"
+
+
+class Move(Enum):
+    """What happens to a message."""
+
+    WRITE = "it is queued for the disk"
+    WRITTEN = "it is on disk"
+    FAILED = "it could not be written"
+    READ = "it is read to be sent next"
+    SEND = "it is sent"
+    RETURN = "it is to be sent again"
+    DELETE = "it is acknowledged, and must go from the disk"
+    END = "nothing is left of it"
+
+
+MOVES: Final = {
+    (State.WAITING, Move.WRITE): State.QUEUED,
+    (State.WAITING, Move.SEND): State.SENT,
+    (State.WAITING, Move.END): State.GONE,
+    (State.QUEUED, Move.WRITTEN): State.STORED,
+    (State.QUEUED, Move.FAILED): State.WAITING,
+    (State.STORED, Move.READ): State.READ,
+    (State.READ, Move.SEND): State.SENT_STORED,
+    (State.READ, Move.RETURN): State.STORED,
+    (State.SENT, Move.WRITE): State.SENT_QUEUED,
+    (State.SENT, Move.RETURN): State.WAITING,
+    (State.SENT, Move.END): State.GONE,
+    (State.SENT_QUEUED, Move.WRITTEN): State.SENT_STORED,
+    (State.SENT_QUEUED, Move.FAILED): State.SENT,
+    (State.SENT_QUEUED, Move.RETURN): State.QUEUED,
+    (State.SENT_QUEUED, Move.DELETE): State.DELETING,
+    (State.SENT_QUEUED, Move.END): State.GONE,
+    (State.SENT_STORED, Move.RETURN): State.STORED,
+    (State.SENT_STORED, Move.DELETE): State.DELETING,
+    (State.DELETING, Move.WRITTEN): State.DELETING,
+    (State.DELETING, Move.FAILED): State.DELETING,
+    (State.DELETING, Move.END): State.GONE,
+}
+"""Every move that there is; any other is a bug, and raises KeyError."""
+IN_FLIGHT: Final = frozenset({State.SENT, State.SENT_QUEUED, State.SENT_STORED})
+
+
 @dataclass(slots=True)
 class OutboxItem:
-    """An unacknowledged message."""
+    """An unacknowledged message; only its `ClassQueue` assigns `state`."""
 
     number: int
     """Order of all messages; those of earlier boots have numbers below 1."""
@@ -28,16 +82,26 @@ class OutboxItem:
     message: OutgoingMessage
     kept_s: float
     """Time it was enqueued (CLOCK_BOOTTIME)."""
-    handed: bool = False
-    """Queued for the disk since `handed_s`."""
-    handed_s: float = 0.0
-    written: bool = False
-    """Present on disk."""
+    state: State = State.WAITING
+    sent_s: float = 0.0
+    """Time it was put in flight."""
+    queued_s: float = 0.0
+    """Time it was queued for the disk."""
 
     @property
     def size_bytes(self) -> int:
         """Size that counts against the bounds."""
         return size_of(self.message)
+
+    @property
+    def is_in_flight(self) -> bool:
+        """True while the broker's answer is awaited."""
+        return self.state in IN_FLIGHT
+
+    @property
+    def is_written(self) -> bool:
+        """True where it is on disk."""
+        return self.state in {State.STORED, State.READ, State.SENT_STORED, State.DELETING}
 
 
 def size_of(message: OutgoingMessage) -> int:

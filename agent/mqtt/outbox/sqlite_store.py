@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from agent.mqtt.message import OutgoingMessage
 from agent.mqtt.outbox.damage import DamagedError, check_tables, is_number, is_time, is_topic, sound
-from agent.mqtt.outbox.outbox_item import Kind, OutboxItem
+from agent.mqtt.outbox.outbox_item import Kind, OutboxItem, State
 
 _VERSION: Final = 1
 _CHUNK: Final = 256
@@ -136,7 +136,7 @@ class SqliteStore:
         if not (is_number(number) and is_time(kept_s) and is_topic(topic) and is_whole):
             raise DamagedError(f"message {number} of {_table(kind)} is none")
         message = OutgoingMessage(topic, payload, correlation=correlation)
-        return OutboxItem(number - self.base, kind, message, kept_s - self._offset_s, handed=True, written=True)
+        return OutboxItem(number - self.base, kind, message, kept_s - self._offset_s, State.STORED)
 
     def _check_version(self) -> None:
         (version,) = self._db.execute("PRAGMA user_version").fetchone()

@@ -4,7 +4,7 @@ from collections import deque
 from typing import Final
 
 BEHIND_S: Final = 5.0
-"""Time that the outbox must lag before a rate is known, and the window it is measured over."""
+"""Time that messages must wait for the link before a rate is known, and the window it is measured over."""
 _BITS: Final = 8 / 1000
 
 
@@ -29,7 +29,7 @@ class AckRate:
             self._samples.popleft()
 
     def kbps(self, now_s: float) -> float | None:
-        """Return kbit/s over at least the last 5 s; None while the outbox has not lagged that long."""
+        """Return kbit/s over at least the last 5 s; None while nothing has waited that long."""
         if not self._samples:
             return None
         since_s, before_bytes = self._samples[0]

@@ -13,7 +13,6 @@ from agent.mqtt.message import OutgoingMessage
 from agent.mqtt.outbox.outbox import Outbox
 from agent.mqtt.outbox.outbox_item import Kind, OutboxItem
 from agent.mqtt.publishing.ack_rate import AckRate
-from agent.mqtt.publishing.replay_offers import Offers
 from agent.mqtt.publishing.replay_rate import ReplayRateLimiter
 from agent.mqtt.publishing.retained_states import READY_ZERO_S, Standing
 from agent.mqtt.publishing.retry_backoff import Retries
@@ -21,6 +20,8 @@ from agent.mqtt.publishing.send_queue import Live, SendQueue
 
 _STATES_LIMIT: Final = 1024
 """Bound on queued states; beyond it only the newest value of each topic waits."""
+_REPLAYING: Final = 4
+"""Replayed messages in flight, at most: one a topic, and few, because a slow link queues them before live ones."""
 _PLURAL: Final = {Kind.EVENT: "events", Kind.SUMMARY: "summaries", Kind.DETECTION: "detections"}
 Keep = Literal["offline", "always", "never"]
 """Values of `[outbox] detections`."""
@@ -83,7 +84,6 @@ class Publisher:
         self._keep: Final = detections
         self._retries: Final = Retries()
         self._standing: Final = Standing(topics, self._retries)
-        self._offers: Final = Offers(outbox, self._retries)
         self._wire: Final = SendQueue()
         self._connection = 0
         self._announced = False
@@ -128,7 +128,7 @@ class Publisher:
             self._later(later)
             return
         waiting = Live(live, monotonic())
-        if self._keep == "always" and self._outbox.can_write:
+        if (self._keep == "always" or (self._keep == "offline" and self._is_in_doubt)) and self._outbox.can_write:
             waiting.is_written = False
             waiting.entry = self._outbox.track_in_flight_once_written(Kind.DETECTION, later, partial(_written, waiting))
         elif self._keep != "never":
@@ -174,24 +174,20 @@ class Publisher:
         self._look()
         self._give_up_if_due()
         self._demote(self._wire.take_late(monotonic()))
-        self._outbox.tick(is_up=self._announced)
+        self._outbox.tick(is_in_doubt=self._is_in_doubt)
         if not self._outbox.can_write:
             # sent unwritten, because the disk hangs
             for live in self._wire.unwritten():
                 _written(live)
-        self._offers.unpark(monotonic())
         self._pump()
-        is_behind = self._announced and (bool(self._wire) or self._outbox.has_unsent)
-        is_behind = is_behind and not self._retries.is_careful(monotonic())
-        self._rate.look(monotonic(), is_behind=is_behind and not self._pace.take_rated())
+        is_full = self._link.in_flight > self._link.window // 2
+        is_behind = self._announced and (bool(self._wire) or (self._outbox.has_unsent and is_full))
+        self._rate.look(monotonic(), is_behind=is_behind and not self._retries.is_careful(monotonic()))
 
     def counters(self) -> dict[str, int]:
         """Return waiting, dropped and refused messages by class."""
         outbox = self._outbox
-        dropped = {
-            f"{_PLURAL[kind]}_dropped": outbox.dropped(kind) + self._dropped[kind] + self._offers.dropped[kind]
-            for kind in Kind
-        }
+        dropped = {f"{_PLURAL[kind]}_dropped": outbox.dropped(kind) + self._dropped[kind] for kind in Kind}
         return {
             **{_PLURAL[kind]: outbox.depth(kind) for kind in Kind},
             "bytes": outbox.size_bytes,
@@ -208,10 +204,9 @@ class Publisher:
         return self._outbox.oldest_age_s
 
     def acknowledged_kbps(self, now_s: float) -> float | None:
-        """Return the rate of acknowledgements in kbit/s; None while the outbox has not lagged for 5 s.
+        """Return the rate of acknowledgements in kbit/s; None unless messages waited for the link for 5 s.
 
-        Messages that only the replay's rate limit holds back do not count, because they say nothing about the link.
-        `now_s` is time.monotonic.
+        Kept messages alone do not count, because their own pace says nothing about the link. `now_s` is time.monotonic.
         """
         return self._rate.kbps(now_s)
 
@@ -235,6 +230,11 @@ class Publisher:
         return done
 
     @property
+    def _is_in_doubt(self) -> bool:
+        """True where no message may stay in memory alone: the broker is away, refuses, or answers late."""
+        return not self._announced or self._outbox.answers_are_late or self._retries.is_careful(monotonic())
+
+    @property
     def _may_go_live(self) -> bool:
         return self._announced and not self._wire and self._link.has_room
 
@@ -246,9 +246,8 @@ class Publisher:
         self._announced = False
         self._replaying = 0
         self._dropped[Kind.DETECTION] += sum(live.entry is None for live in self._wire.clear())
-        self._offers.clear()
         self._outbox.back()
-        self._pace.lost()
+        self._outbox.secure()
         self._retries.begin()
 
     def _give_up_if_due(self) -> None:
@@ -272,23 +271,31 @@ class Publisher:
             elif self._wire.states or not self._send_next(Kind.SUMMARY):
                 break
         self._replay()
+        if self._is_in_doubt:
+            self._outbox.secure()
 
     def _replay(self) -> None:
         """Send kept detections; live messages have priority, and half of the window to themselves."""
         while self._announced and not self._wire.states and self._link.has_room:
-            now_s, others = monotonic(), self._link.in_flight - self._replaying
-            if not self._pace.may_send(self._replaying, max(1, self._link.window // 2) - others, now_s):
+            others = self._link.in_flight - self._replaying
+            if self._replaying >= min(_REPLAYING, max(1, self._link.window // 2) - others):
                 return
-            entry = self._offers.next(Kind.DETECTION, now_s)
+            entry = self._next(Kind.DETECTION) if self._pace.may_send(monotonic()) else None
             if entry is None:
                 return
             self._pace.sent()
             self._replaying += 1
-            if not self._link.publish(entry.message, partial(self._replay_answered, entry, now_s)):
+            if not self._link.publish(entry.message, partial(self._replay_answered, entry)):
                 return
 
+    def _next(self, kind: Kind) -> OutboxItem | None:
+        now_s = monotonic()
+        if self._retries.is_held(now_s):
+            return None
+        return self._outbox.next(kind, lambda topic: self._retries.is_denied(topic, now_s))
+
     def _send_next(self, kind: Kind) -> bool:
-        entry = self._offers.next(kind, monotonic())
+        entry = self._next(kind)
         return entry is not None and self._link.publish(entry.message, partial(self._kept_answered, entry))
 
     def _go_live(self, live: Live) -> None:
@@ -305,6 +312,7 @@ class Publisher:
             self._dropped[Kind.DETECTION] += 1
         else:
             self._outbox.keep(Kind.DETECTION, message)
+            self._outbox.secure()
 
     def _demote(self, lives: Iterable[Live]) -> None:
         """Requeue detections that could not go live for the replay topic, or drop them where none are kept."""
@@ -325,35 +333,29 @@ class Publisher:
     def _live_answered(self, entry: OutboxItem, topic: str, outcome: Outcome) -> None:
         outcome = self._noted(topic, outcome)
         if outcome in {Outcome.LATER, Outcome.DENIED}:
-            self._refused[entry.kind] += 1
-            self._outbox.release(entry)
-            self._pump()
+            self._requeue(entry)
         else:
             self._settle(entry, outcome)
 
     def _kept_answered(self, entry: OutboxItem, outcome: Outcome) -> None:
         topic = entry.message.topic
-        if outcome is Outcome.DENIED and not topic.startswith(f"{self._topics.base}/"):
+        if outcome is Outcome.DENIED and not self._topics.is_own(topic):
             # dropped, because a client's own response topic may never be granted to us
             outcome = Outcome.NEVER
         outcome = self._noted(topic, outcome)
-        if outcome is Outcome.LATER:
-            self._refused[entry.kind] += 1
-            self._outbox.release(entry)
-            self._pump()
-        elif outcome is Outcome.DENIED:
-            self._refused[entry.kind] += 1
-            self._offers.park(entry)
-            self._pump()
+        if outcome in {Outcome.LATER, Outcome.DENIED}:
+            self._requeue(entry)
         else:
             self._settle(entry, outcome)
 
-    def _replay_answered(self, entry: OutboxItem, sent_s: float, outcome: Outcome) -> None:
+    def _replay_answered(self, entry: OutboxItem, outcome: Outcome) -> None:
         self._replaying -= 1
-        now_s = monotonic()
-        if outcome is Outcome.ACCEPTED:
-            self._pace.arrived(now_s - sent_s, now_s)
         self._kept_answered(entry, outcome)
+
+    def _requeue(self, entry: OutboxItem) -> None:
+        self._refused[entry.kind] += 1
+        self._outbox.release(entry)
+        self._pump()
 
     def _unkept_answered(self, kind: Kind, message: OutgoingMessage, outcome: Outcome) -> None:
         self._noted(message.topic, outcome)

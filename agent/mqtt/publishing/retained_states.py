@@ -24,17 +24,13 @@ class Standing:
         self._status_waits = False
         self._is_will_out = False
 
-    def is_ready(self, topic: str) -> bool:
-        """Return True for a line's `ready` topic."""
-        return topic.startswith(f"{self._topics.base}/line/") and topic.endswith("/ready")
-
     def begin(self, now_s: float, *, is_fresh: bool) -> list[OutgoingMessage]:
         """Return all values to send, every `ready` first; `is_fresh` marks a new connection."""
         if is_fresh:
             self._owed_since_s.clear()
         self._refused.clear()
         self._status_waits = self._topics.status in self.truth
-        topics = sorted(self.truth, key=lambda topic: not self.is_ready(topic))
+        topics = sorted(self.truth, key=lambda topic: not self._topics.is_ready(topic))
         for topic in topics:
             self._owed_since_s.setdefault(topic, now_s)
         return [self._newest(topic) for topic in topics if topic != self._topics.status]
@@ -63,8 +59,8 @@ class Standing:
         if self._refused and not self._retries.is_held(now_s):
             again = [topic for topic in self._refused if not self._retries.is_denied(topic, now_s)]
             self._refused.difference_update(again)
-            due += [self._newest(topic) for topic in sorted(again, key=lambda topic: not self.is_ready(topic))]
-        if self._status_waits and not any(map(self.is_ready, self._owed_since_s)):
+            due += [self._newest(topic) for topic in sorted(again, key=lambda topic: not self._topics.is_ready(topic))]
+        if self._status_waits and not any(map(self._topics.is_ready, self._owed_since_s)):
             self._status_waits = False
             due.append(self._newest(self._topics.status))
         return due
@@ -73,7 +69,7 @@ class Standing:
         """Return the topic of an overdue `ready` 0, once: the link is then dropped for the will."""
         for topic, since_s in self._owed_since_s.items():
             is_late = now_s - since_s > READY_ZERO_S
-            if is_late and self.is_ready(topic) and self.truth[topic] == _NOTHING and not self._is_will_out:
+            if is_late and self._topics.is_ready(topic) and self.truth[topic] == _NOTHING and not self._is_will_out:
                 self._is_will_out = True
                 return topic
         return None

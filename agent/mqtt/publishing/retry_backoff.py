@@ -12,7 +12,7 @@ _CAP_S: Final = 2.0
 _DENIED_FIRST_S: Final = 30.0
 _DENIED_CAP_S: Final = 600.0
 _CAREFUL_S: Final = 60.0
-"""After a refusal a class is sent one by one for this long, so that none overtakes the refused one."""
+"""After a refusal the link counts as in doubt for this long."""
 _STUBBORN: Final = 8
 """Refusals in a row, while others are accepted, after which a topic counts as denied."""
 
@@ -28,7 +28,7 @@ class Retries:
         self._denied: Final[dict[str, tuple[float, float]]] = {}
 
     def begin(self) -> None:
-        """Reset the backoffs for a new connection; sending one by one stays in force."""
+        """Reset the backoffs for a new connection; the doubt remains."""
         self._backoff.reset()
         self._held_until_s = 0.0
         self._in_a_row.clear()
@@ -57,7 +57,7 @@ class Retries:
         return now_s < self._held_until_s
 
     def is_careful(self, now_s: float) -> bool:
-        """Return True while messages of a class go one by one, so that none overtakes a refused one."""
+        """Return True for some time after a refusal."""
         return now_s < self._careful_until_s
 
     def is_denied(self, topic: str, now_s: float) -> bool:

@@ -1,0 +1,85 @@
+"""States of a connection, and why it ended."""
+
+from enum import Enum
+from typing import Final
+
+
+class ConnectionState(Enum):
+    """How far a connection has come."""
+
+    CONNECTING = "CONNECT is sent"
+    ACCEPTED = "the broker accepted; the listener is not told yet"
+    UP = "the listener was told"
+    FAILED = "over before it was accepted"
+    LOST = "over after it was accepted"
+
+
+MOVES: Final = {
+    ConnectionState.CONNECTING: {ConnectionState.ACCEPTED, ConnectionState.FAILED},
+    ConnectionState.ACCEPTED: {ConnectionState.UP, ConnectionState.LOST},
+    ConnectionState.UP: {ConnectionState.LOST},
+    ConnectionState.FAILED: set(),
+    ConnectionState.LOST: set(),
+}
+"""Every move that there is."""
+
+
+class Cause(Enum):
+    """Why a connection ended."""
+
+    UNSUPPORTED = "CONNACK: another version of MQTT"
+    TURNED_AWAY = "CONNACK: not now"
+    OLD_SESSION = "CONNACK: an unwanted old session"
+    REFUSED = "only a change at the broker, or of our identity, helps"
+    UNEXPLAINED = "the broker closed without a reason, or with one that may concern a packet of ours"
+    OTHER = "another reason of the broker, a failure of the socket, or our own end"
+
+
+_ANSWERS: Final = frozenset({Cause.UNSUPPORTED, Cause.TURNED_AWAY, Cause.OLD_SESSION, Cause.REFUSED})
+"""What a CONNACK may say; without one of these, a connection that failed was not answered."""
+
+
+class Lifecycle:
+    """State of one connection. An end is noted when it is known; the state follows when the listener is told."""
+
+    def __init__(self) -> None:
+        self.state = ConnectionState.CONNECTING
+        self.cause: Cause | None = None
+        """Why it ended; None while no end is known."""
+        self.detail = ""
+        """The same for people."""
+
+    @property
+    def was_accepted(self) -> bool:
+        """True once the broker has accepted us."""
+        return self.state not in {ConnectionState.CONNECTING, ConnectionState.FAILED}
+
+    @property
+    def was_answered(self) -> bool:
+        """True once a CONNACK came."""
+        return self.was_accepted or self.cause in _ANSWERS
+
+    @property
+    def is_up(self) -> bool:
+        """True where the broker accepted us, and no end is known."""
+        return self.was_accepted and self.cause is None
+
+    @property
+    def is_over(self) -> bool:
+        """True where the listener was told of the end, or made it."""
+        return not MOVES[self.state]
+
+    def move(self, state: ConnectionState) -> None:
+        """Change the state; a move that is not in the table is a bug."""
+        assert state in MOVES[self.state], f"{self.state.name} to {state.name}"
+        self.state = state
+
+    def ends(self, cause: Cause, detail: str) -> None:
+        """Note why the connection ends; the first reason counts."""
+        if self.cause is None:
+            self.cause, self.detail = cause, detail
+
+    def finish(self) -> None:
+        """Go to the last state."""
+        if not self.is_over:
+            self.move(ConnectionState.LOST if self.was_accepted else ConnectionState.FAILED)
