@@ -225,7 +225,7 @@ def list_models(config: Path | None) -> None:
     for version in Catalog.load(settings.catalog.file).versions:
         path = Path(version.path)
         size = f"{path.stat().st_size / 1e6:.1f} MB" if path.is_file() else "missing"
-        artifact = artifacts.find(artifact_key(version, settings.device.compute))
+        artifact = artifacts.recorded(artifact_key(version, settings.device.compute))  # root's list of the service's
         prepared = f"\tprepared: {artifact.profile}" if artifact else ""
         click.echo(f"{version.reference}\t{size}\t{version.path}{prepared}")
 
@@ -251,7 +251,7 @@ def add(ref: "ModelReference", file: Path, classes: str | None, rank: float | No
 def verify(ref: "ModelReference | None", config: Path | None) -> None:
     """Compare files with their sha256: of all versions, or of those that REF names."""
     from agent.models.catalog import Catalog
-    from agent.models.store import mismatch
+    from agent.models.file_faults import mismatch
 
     versions = Catalog.load(_settings(config).catalog.file).matching(ref)
     if ref is not None and not versions:

@@ -1,5 +1,6 @@
 """Entry point of `changeover run`."""
 
+import faulthandler
 import signal
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -18,6 +19,8 @@ from agent.settings import Settings
 def run(settings: Settings, reread: Callable[[], Settings] | None = None) -> int:
     """Serve until SIGTERM or SIGINT; return the exit code. `reread` reads the configuration at a reload."""
     set_up()
+    if not faulthandler.is_enabled():
+        faulthandler.enable()  # here, because an isolated interpreter ignores PYTHONFAULTHANDLER
     with ExitStack() as undo:
         undo.enter_context(taken(settings.device.state_dir, settings.device.id))
         if settings.mqtt.embedded:

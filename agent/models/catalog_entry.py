@@ -36,7 +36,7 @@ def _file(value: str, info: ValidationInfo) -> Path:
     if separator and (scheme != "file" or urlsplit(value).netloc not in {"", "localhost"}):
         raise ValueError(_FILE)
     path = Path(unquote(urlsplit(value).path) if separator else value)
-    if path.suffix not in SUFFIXES:
+    if path.suffix not in SUFFIXES or "\0" in str(path):
         raise ValueError(_FILE)
     base = info.context.get("base") if isinstance(info.context, dict) else None
     return Path(base or ".", path.expanduser()).absolute()

@@ -1,4 +1,4 @@
-"""What `changeover check` asks of a catalog beyond its own file: the models that lines name, and the models' files."""
+"""Checks of a catalog beyond its own file: the models that lines name, and the models' files."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 from agent.messages.references import ModelReference
 from agent.models.catalog import Catalog
 from agent.models.catalog_entry import rank_of
-from agent.models.store import mismatch
+from agent.models.file_faults import differing, unsound
 from agent.settings.findings import Finding
 from agent.settings.mistakes import Mistake, dotted
 
@@ -59,13 +59,12 @@ def _table(value: object) -> dict[str, Any]:
 
 
 def artifact_mistakes(catalog: Catalog) -> Iterator[Mistake]:
-    """Yield what is wrong with the models' files: missing, damaged, without their golden pictures. Reads them whole."""
+    """Yield the faults of the models' files and folders of pictures. Reads the files whole."""
     for index, version in enumerate(catalog.versions):
-        error = mismatch(version)
-        if error is not None:
-            key = "sha256" if error.reason == "hash_mismatch" else "file"
-            wanted = f"{'the one' if key == 'sha256' else 'the file'} of {version.reference}"
-            yield Mistake(str(catalog.file), dotted(("model", index, key)), str(error), wanted)
+        faults = list(differing(version)) or list(unsound(version))
+        for fault in faults:
+            key = dotted(("model", index, *fault.key))
+            yield Mistake(str(catalog.file), key, fault.found, fault.wanted)
         if version.golden is not None and not Path(version.golden).is_dir():
             wanted = f"a folder of pictures for {version.reference}"
             yield Mistake(str(catalog.file), dotted(("model", index, "golden")), f"no folder {version.golden}", wanted)

@@ -71,31 +71,6 @@ def is_inside(name: str) -> bool:
     return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and "\0" not in name
 
 
-def require_declared(version: ModelVersion) -> None:
-    """Raise ModelError where a runtime would read a file that has no sha256 in the version's entry."""
-    path = Path(version.path)
-    try:
-        missing = undeclared(version, companions(path))
-    except OSError as error:
-        raise ModelError("file_missing", f"{version.reference}: {path}: {error.strerror}") from None
-    except ModelError as error:
-        raise ModelError(error.reason, f"{version.reference}: {error}") from None
-    if missing:
-        what = f"{version.reference}: {', '.join(missing)} is read with {path.name}, and has no sha256 in its entry"
-        raise ModelError("hash_mismatch", f"{what}: remove the entry, and `changeover models add` it again")
-
-
-def require_sound(version: ModelVersion) -> None:
-    """Raise ModelError, in a user's words, where no runtime should be given the version's files."""
-    require_declared(version)
-    try:
-        inspect(Path(version.path))
-    except OSError as error:
-        raise ModelError("file_missing", f"{version.reference}: {version.path}: {error.strerror}") from None
-    except ModelError as error:
-        raise ModelError(error.reason, f"{version.reference}: {error}") from None
-
-
 def undeclared(version: ModelVersion, names: Iterable[str]) -> tuple[str, ...]:
     """Return those of `names` that the version's entry gives no sha256 for."""
     declared = {file.name for file in version.files}

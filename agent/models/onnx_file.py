@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from agent.files import open_regular
+
 _VARINT, _FIXED64, _BYTES, _GROUP, _GROUP_END, _FIXED32 = range(6)
 _SKIPPED_BYTES: Final = {_FIXED64: 8, _FIXED32: 4, _GROUP: 0, _GROUP_END: 0}
 _VARINT_BYTES: Final = 10
@@ -18,7 +20,7 @@ _WORD_OF_EXTERNAL: Final = b"location"  # the key without which no tensor lies i
 
 # ModelProto, GraphProto, NodeProto, AttributeProto, FunctionProto: where tensors and graphs may stand.
 _MODEL_GRAPH, _MODEL_METADATA, _MODEL_FUNCTION, _MODEL_TRAINING = 7, 14, 25, 20
-_GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_INPUT, _GRAPH_SPARSE = 1, 5, 11, 15
+_GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_INPUT, _GRAPH_OUTPUT, _GRAPH_SPARSE = 1, 5, 11, 12, 15
 _NODE_ATTRIBUTE, _FUNCTION_NODE, _FUNCTION_ATTRIBUTE = 5, 7, 11
 _ATTRIBUTE_TENSORS: Final = frozenset({5, 10})
 _ATTRIBUTE_GRAPHS: Final = frozenset({6, 11})
@@ -37,19 +39,20 @@ class NotOnnxError(Exception):
 
 @dataclass(frozen=True)
 class OnnxFile:
-    """`inputs`: the sides of each input, None where open. `metadata`: what the exporter wrote.
-
-    `external`: the files, relative to this one's folder, that hold tensors.
-    """
+    """Structure of an ONNX file."""
 
     inputs: tuple[Sides, ...]
+    """The sides of each input, None where open."""
+    outputs: tuple[Sides, ...]
     metadata: dict[str, str]
+    """Words of the exporter."""
     external: tuple[str, ...]
+    """Files that hold tensors, relative to this one's folder."""
 
 
 def read(path: Path) -> OnnxFile:
     """Read a file's structure. Raises NotOnnxError, and OSError."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         if path.stat().st_size == 0:
             raise NotOnnxError("is empty")
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -61,6 +64,7 @@ def read(path: Path) -> OnnxFile:
 
 def _model(view: memoryview, *, has_external: bool) -> OnnxFile:
     inputs: tuple[Sides, ...] = ()
+    outputs: tuple[Sides, ...] = ()
     metadata: dict[str, str] = {}
     external: dict[str, None] = {}
     has_graph = False
@@ -70,12 +74,12 @@ def _model(view: memoryview, *, has_external: bool) -> OnnxFile:
             metadata[key] = text
         elif field == _MODEL_GRAPH:
             has_graph = True
-            inputs = _inputs(_message(value))
+            inputs, outputs = _inputs(_message(value)), _outputs(_message(value))
     if not has_graph:
         raise NotOnnxError("is no ONNX file: it holds no graph")
     if has_external:
         external = dict.fromkeys(_locations_of_model(view))
-    return OnnxFile(inputs, metadata, tuple(external))
+    return OnnxFile(inputs, outputs, metadata, tuple(external))
 
 
 def _locations_of_model(view: memoryview) -> Iterator[str]:
@@ -146,14 +150,18 @@ def _inputs(graph: memoryview) -> tuple[Sides, ...]:
     weights = set()
     for field, value in fields(graph):
         if field == _GRAPH_INPUT:
-            name, sides = _input(_message(value))
+            name, sides = _value_info(_message(value))
             found[name] = sides
         elif field == _GRAPH_INITIALIZER:
             weights |= {_text(inner) for name, inner in fields(_message(value)) if name == _TENSOR_NAME}
     return tuple(sides for name, sides in found.items() if name not in weights)
 
 
-def _input(view: memoryview) -> tuple[str, Sides]:
+def _outputs(graph: memoryview) -> tuple[Sides, ...]:
+    return tuple(_value_info(_message(value))[1] for field, value in fields(graph) if field == _GRAPH_OUTPUT)
+
+
+def _value_info(view: memoryview) -> tuple[str, Sides]:
     """Read a ValueInfoProto: name 1, type 2 > tensor_type 1 > shape 2 > dim 1 > dim_value 1."""
     name = "".join(_text(value) for field, value in fields(view) if field == 1)
     shapes = [shape for kind in _inner(view, 2) for tensor in _inner(kind, 1) for shape in _inner(tensor, 2)]

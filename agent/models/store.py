@@ -1,75 +1,47 @@
-"""The models' files on disk: known by their sha256, copied into the store, named in models.toml."""
+"""The store of models' files: copied in, named by their sha256, and entered in models.toml."""
 
 import hashlib
 import os
 import shutil
 import tempfile
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from agent.files import file_sha256, locked, open_regular, replace_file, stream_sha256, sync_path
 from agent.messages.errors import MistakeError, ModelError
 from agent.messages.references import ModelFile, ModelReference, ModelVersion
 from agent.models import model_files
 from agent.models.catalog import Catalog
 from agent.models.catalog_entry import SUFFIXES, rank_of
 
-_CHUNK_BYTES: Final = 2**20
 _DRAFT: Final = ".draft-"
 _DRAFT_LIVES_S: Final = 3600.0
 _BLOBS: Final = "sha256"
 _MANIFEST_DIGITS: Final = 16
-
-
-def file_sha256(path: Path) -> str:
-    """Return the sha256 of a file in hexadecimal digits, read in pieces. Raises OSError."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while chunk := stream.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-def mismatch(version: ModelVersion) -> ModelError | None:
-    """Return what is wrong with the version's files: missing, of another sha256, or without one. Reads them whole."""
-    path = Path(version.path)
-    for file, sha256 in ((path, version.sha256), *((path.parent / more.name, more.sha256) for more in version.files)):
-        try:
-            found = file_sha256(file)
-        except OSError as error:
-            return ModelError("file_missing", f"{file}: {error.strerror or 'cannot be read'}")
-        if found != sha256:
-            return ModelError("hash_mismatch", f"{file} has sha256 {found}, not {sha256}")
-    try:
-        model_files.require_declared(version)
-    except ModelError as error:
-        # A file that no runtime can read has the bytes that the catalog says all the same.
-        return error if error.reason == "hash_mismatch" else None
-    return None
-
-
-def verify(version: ModelVersion) -> None:
-    """Raise ModelError unless the version's file is there and has its sha256."""
-    error = mismatch(version)
-    if error is not None:
-        raise error
+_PATIENCE_S: Final = 30.0
+"""Time for another command to finish with catalog and store; copying is outside of it."""
 
 
 @dataclass(frozen=True)
 class Release:
-    """Arguments of `models add` for a file. `classes` empty: the file names them. `rank` None: the variant has one."""
+    """Arguments of `models add` for a file."""
 
     reference: ModelReference
     classes: tuple[str, ...] = ()
+    """Empty: the file names them."""
     rank: float | None = None
+    """None: the variant has one."""
 
 
 class Store:
     """Adds and removes versions: the files in `store_dir`, the entry in `catalog_file`, whose comments stay.
 
-    A release lies in a folder of its own that is named by the sha256 of its files, so two releases never meet.
+    A release lies in a folder of its own that is named by the sha256 of its files, so two releases never meet. Several
+    processes may add and remove at once: a lock beside the catalog holds them apart.
     """
 
     def __init__(self, catalog_file: Path, store_dir: Path) -> None:
@@ -90,8 +62,9 @@ class Store:
             try:
                 files = _bring(file, draft)
                 _require_sound(draft, files, file, release)
-                folder = self._keep(draft, files)
-                self._enter(release, folder, files)
+                with self._alone():
+                    self._check_new(release, file)  # again, because another command may have entered it meanwhile
+                    self._enter(release, self._keep(draft, files), files)
             finally:
                 shutil.rmtree(draft, ignore_errors=True)
         except ModelError as error:
@@ -103,6 +76,22 @@ class Store:
 
     def remove(self, reference: ModelReference) -> ModelVersion:
         """Take a version, named in full, out of the catalog, and its files out of the store. Raises MistakeError."""
+        with self._alone():
+            return self._remove(reference)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Hold catalog and store against other commands that change them."""
+        lock = self._catalog_file.with_name(f"{self._catalog_file.name}.lock")
+        try:
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            with locked(lock, _PATIENCE_S):
+                yield
+        except BlockingIOError:
+            what = f"another command is changing {self._catalog_file} and holds {lock}: try again when it has ended"
+            raise MistakeError(what) from None
+
+    def _remove(self, reference: ModelReference) -> ModelVersion:
         versions = self._catalog().versions
         index = next((at for at, version in enumerate(versions) if version.reference == str(reference)), None)
         if index is None:
@@ -110,6 +99,8 @@ class Store:
         version = versions[index]
         document = self._document()
         del document["model"][index]
+        if not document["model"]:
+            del document["model"]  # because tomlkit writes an empty list, to which no table can be added
         try:
             self._write(document)
             self._delete(version, [other for at, other in enumerate(versions) if at != index])
@@ -122,7 +113,7 @@ class Store:
         folder = Path(version.path).parent
         if folder.parent == self._blobs:
             if not any(Path(other.path).parent == folder for other in others):
-                shutil.rmtree(folder)
+                shutil.rmtree(folder, ignore_errors=not folder.exists())
         elif folder == self._store_dir.absolute():  # as releases lay before they were named by their sha256
             kept = {path for other in others for path in _paths(other)}
             for path in set(_paths(version)) - kept:
@@ -143,7 +134,7 @@ class Store:
         for inner in (draft, *(path for path in draft.rglob("*") if path.is_dir())):
             inner.chmod(0o755)  # the service reads what an administrator added
         draft.rename(folder)
-        _sync(folder.parent)
+        sync_path(folder.parent)
         return folder
 
     def _sweep(self) -> None:
@@ -206,12 +197,7 @@ class Store:
 
         self._catalog_file.parent.mkdir(parents=True, exist_ok=True)
         mode = self._catalog_file.stat().st_mode & 0o777 if self._catalog_file.exists() else 0o644
-        with tempfile.NamedTemporaryFile("w", dir=self._catalog_file.parent, encoding="utf-8", delete=False) as stream:
-            stream.write(tomlkit.dumps(document))
-            stream.flush()
-            os.fchmod(stream.fileno(), mode)
-            os.fsync(stream.fileno())
-        Path(stream.name).replace(self._catalog_file)
+        replace_file(self._catalog_file, tomlkit.dumps(document).encode(), sync=True, mode=mode)
 
 
 def _model_in(source: Path) -> Path:
@@ -284,21 +270,9 @@ def _holds(folder: Path, files: tuple[ModelFile, ...]) -> bool:
 
 def _copy(source: Path, target: Path) -> str:
     """Copy a file, on the disk when this returns; return the sha256 of the bytes that were read."""
-    digest = hashlib.sha256()
-    with source.open("rb") as origin, target.open("xb") as copy:
-        while chunk := origin.read(_CHUNK_BYTES):
-            digest.update(chunk)
-            copy.write(chunk)
+    with open_regular(source) as origin, target.open("xb") as copy:
+        sha256 = stream_sha256(origin, copy)
         copy.flush()
         os.fchmod(copy.fileno(), 0o644)
         os.fsync(copy.fileno())
-    return digest.hexdigest()
-
-
-def _sync(folder: Path) -> None:
-    """Have a folder's names on the disk."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    return sha256

@@ -93,3 +93,8 @@ install_packages_of() {
   own_requirement "$(wheel_of_this)" >"$WORK/own.txt"
   step "installing packages" "$python" -I -m pip install "${options[@]}"
 }
+
+# pip's command would import what PYTHONPATH names, or what lies in its user's own site-packages: root's too.
+isolate_command() {
+  run sed -i '1s|^\(#!/.*/python[0-9.]*\)$|\1 -I|' "$1/bin/changeover"
+}

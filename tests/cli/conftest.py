@@ -1,6 +1,5 @@
 """The command line as a user calls it, in a process of its own."""
 
-import hashlib
 import os
 import subprocess
 import sys
@@ -8,6 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support.tiny_models import write_tiny_model
+
+from agent.files import file_sha256
 
 Answer = subprocess.CompletedProcess[str]
 Command = Callable[..., Answer]
@@ -41,11 +43,10 @@ def changeover(tmp_path: Path) -> Command:
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
     """Write a good configuration with a catalog of one model."""
-    model = tmp_path / "cap.onnx"
-    model.write_bytes(b"a model")
+    model = write_tiny_model(tmp_path / "cap.onnx")
     (tmp_path / "models.toml").write_text(
         '[[model]]\nname = "cap-check"\nvariant = "n"\nversion = "3"\nfile = "cap.onnx"\n'
-        f'sha256 = "{hashlib.sha256(b"a model").hexdigest()}"\n'
+        f'sha256 = "{file_sha256(model)}"\n'
     )
     file = tmp_path / "changeover.toml"
     file.write_text(CONFIG)

@@ -1,12 +1,17 @@
 """`changeover check`: every mistake in one run, one line each, and 2 as its answer."""
 
+import os
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
 
+import onnx
 import pytest
+from support.tiny_models import write_tiny_model
 
 from agent.app.configuration.check import check
+from agent.files import file_sha256
 
 Command = Callable[..., CompletedProcess[str]]
 
@@ -91,3 +96,96 @@ def test_no_configuration_is_a_mistake(changeover: Command, arguments: list[str]
     assert answer.returncode == 2
     assert "no such file" in answer.stdout + answer.stderr
     assert "Traceback" not in answer.stderr
+
+
+def write_entry(config: Path, file: str, *lines: str, sha256: str = "0" * 64) -> None:
+    row = ["[[model]]", 'name = "cap-check"', 'variant = "n"', 'version = "3"', f'file = "{file}"']
+    config.with_name("models.toml").write_text("\n".join([*row, f'sha256 = "{sha256}"', *lines]) + "\n")
+
+
+def faults(config: Path) -> list[tuple[str, str]]:
+    """Return key, and found with expected, of each mistake, as they are with the files of this test's folder."""
+    words = [(one.key, f"{one.found} / {one.expected}") for one in check(config, {}).mistakes]
+    return [(key, text.replace(f"{config.parent}/", "")) for key, text in words]
+
+
+def test_a_hand_written_entry_is_told_what_is_wrong_and_what_to_do(config: Path) -> None:
+    folder, add = config.parent, "`changeover models add cap-check:n@3"
+    write_entry(config, "no.onnx")
+    key, text = faults(config)[0]
+    assert (key, text) == (
+        "model[0].file",
+        f"no file no.onnx / the file of cap-check:n@3: put it back, or remove the entry and {add} FILE`",
+    )
+    (folder / "exported.onnx").mkdir()
+    write_entry(config, "exported.onnx")
+    assert faults(config) == [
+        ("model[0].file", f"a folder exported.onnx / a file ({add} FOLDER` takes an OpenVINO export)")
+    ]
+    os.mkfifo(folder / "pipe.onnx")
+    write_entry(config, "pipe.onnx")
+    assert faults(config)[0][1].startswith("pipe.onnx: is no regular file / ")
+    write_entry(config, "a\\u0000b.onnx")
+    assert faults(config)[0][0] == "model[0].file"
+    write_entry(config, "cap.onnx")
+    key, text = faults(config)[0]
+    assert (key, "cap.onnx has sha256" in text, "copy the file again" in text) == ("model[0].sha256", True, True)
+
+
+def test_an_entry_without_a_further_file_is_told_which(config: Path) -> None:
+    folder = config.parent / "ext"
+    folder.mkdir()
+    path = write_tiny_model(folder / "cap.onnx")
+    onnx.save(onnx.load(path), path, save_as_external_data=True, location="cap.data", size_threshold=0)
+    write_entry(config, "ext/cap.onnx", sha256=file_sha256(path))
+    key, text = faults(config)[0]
+    assert (key, "no sha256 of cap.data" in text) == ('model[0].files."cap.data"', True)
+    data = file_sha256(folder / "cap.data")
+    (folder / "cap.data").unlink()
+    write_entry(config, "ext/cap.onnx", f'files = {{ "cap.data" = "{data}" }}', sha256=file_sha256(path))
+    key, text = faults(config)[0]
+    assert (key, "no file ext/cap.data" in text) == ('model[0].files."cap.data"', True)
+    write_entry(config, "ext/cap.onnx", f'files = {{ "../cap.data" = "{data}" }}', sha256=file_sha256(path))
+    assert faults(config)[0] == (
+        'model[0].files."../cap.data"',
+        '"../cap.data" / the name of a file beside `file`',
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "word"),
+    [
+        (b"", "is empty"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer"),
+        (b"no model", "is no ONNX file"),
+    ],
+)
+def test_a_file_that_is_no_model_is_a_mistake(config: Path, content: bytes, word: str) -> None:
+    path = config.with_name("odd.onnx")
+    path.write_bytes(content)
+    write_entry(config, path.name, sha256=file_sha256(path))
+    assert [(key, word in text) for key, text in faults(config)] == [("model[0].file", True)]
+
+
+@pytest.mark.parametrize(
+    ("line", "key", "word"),
+    [
+        ('layout = "detr"', "layout", "no head is served for layout"),
+        ('layout = "rtdetr"', "layout", 'it could be "v8"'),
+        ('classes = ["cap"]', "file", "the catalog names 1 classes, the file 2"),
+        ("imgsz = 320", "file", "the file takes 64 x 64"),
+    ],
+)
+def test_what_a_load_would_refuse_for_its_output_is_a_mistake(config: Path, line: str, key: str, word: str) -> None:
+    path = config.with_name("cap.onnx")
+    write_entry(config, path.name, line, sha256=file_sha256(path))
+    assert [(found, word in text) for found, text in faults(config)] == [(f"model[0].{key}", True)]
+    write_entry(config, path.name, 'layout = "v11"', sha256=file_sha256(path))
+    assert faults(config) == []
+
+
+def test_a_layout_that_nothing_serves_is_a_mistake_of_any_file(config: Path) -> None:
+    path = config.with_name("cap.pt")
+    path.write_bytes(pickle.dumps({}))
+    write_entry(config, path.name, 'layout = "detr"', sha256=file_sha256(path))
+    assert [key for key, _ in faults(config)] == ["model[0].layout"]

@@ -20,6 +20,7 @@ from agent import isolated
 from agent.mqtt.blocking_client import connected
 from agent.mqtt.endpoint.link_settings import LinkSettings
 
+ROOT = Path(__file__).parents[2]
 TRAP = "import os, sys\nopen(os.environ['TRAPPED'], 'a').write(__name__ + ' ' + ' '.join(sys.orig_argv) + chr(10))\n"
 OURS = ("agent", "support")
 CHILDREN = (  # of each one that control, a command or a trial starts, what it needs to get to its imports and past them
@@ -123,6 +124,25 @@ def test_the_service_and_its_children_stand_where_nobody_else_writes(stand: Path
                 assert all("-I" in child.cmdline() for child in children)
             finally:
                 agent.terminate()
+
+
+def test_the_installed_command_imports_nothing_of_its_caller(stand: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As scripts/install leaves it: neither PYTHON* variables nor the user's own packages count."""
+    command = stand / "bin" / "changeover"
+    command.parent.mkdir()
+    command.write_text(f"#!{sys.executable}\nfrom agent.__main__ import main\nmain()\n")
+    command.chmod(0o755)
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    own = stand / "home" / ".local" / "lib" / version / "site-packages"
+    own.mkdir(parents=True)
+    (own / "own.pth").write_text("import os; open(os.environ['TRAPPED'], 'a').write('pth')\n")
+    monkeypatch.setenv("HOME", str(stand / "home"))
+    monkeypatch.setenv("PYTHONUSERBASE", str(stand / "home" / ".local"))
+    monkeypatch.setenv("PYTHONHOME", str(stand / "traps"))
+    script = f'set -eu; run() {{ "$@"; }}; . {ROOT}/scripts/lib/packages.sh; isolate_command {stand}'
+    subprocess.run(["bash", "-c", script], check=True, timeout=60)
+    answer = subprocess.run([command, "check", "--config", "no.toml"], capture_output=True, text=True, check=False)
+    assert (answer.returncode, "no.toml" in answer.stdout) == (2, True), answer
 
 
 @pytest.mark.parametrize("path", [None, ".", "/nowhere:"])

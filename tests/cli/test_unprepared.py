@@ -1,6 +1,7 @@
 """`changeover check` names what is not prepared, and `models prepare` has no way around the walls."""
 
 import hashlib
+import pickle
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -27,8 +28,9 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 def test_check_says_which_entries_are_not_prepared(
     changeover: Command, config: Path, file: str, more: str, words: str
 ) -> None:
-    (config.parent / file).write_bytes(b"a model")
-    sha256 = hashlib.sha256(b"a model").hexdigest()
+    content = pickle.dumps("a model") if file.endswith(".pt") else b"a model"
+    (config.parent / file).write_bytes(content)
+    sha256 = hashlib.sha256(content).hexdigest()
     with (config.parent / "models.toml").open("a") as catalog:
         catalog.write(f'[[model]]\nname = "gap"\nvariant = "n"\nversion = "1"\nfile = "{file}"\n')
         catalog.write(f'sha256 = "{sha256}"\n{more}\n')

@@ -7,13 +7,15 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from pathlib import Path
 
 import pytest
+from support.tiny_models import write_endless_model
 
 from agent.inference.artifacts.artifact_store import ArtifactStore
 from agent.inference.backends import artifact_key
 from agent.inference.preparing import background_builder
 from agent.inference.preparing.background_builder import BackgroundBuilder
+from agent.messages.errors import Reason
 from agent.messages.references import ModelVersion
-from agent.models.preparation import Outcome, Request
+from agent.models.preparation import STEP_S, Outcome, Request
 
 DEADLINE_S = 60.0
 PLENTY = 1 << 30
@@ -87,6 +89,50 @@ def test_a_failure_is_said_once(
     assert caplog.text.count("No space left") == 1
 
 
+def test_an_endless_model_is_refused_and_the_next_one_is_built(
+    new_maker: NewMaker,
+    entry: ModelVersion,
+    version: Callable[..., ModelVersion],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("agent.inference.backends.openvino")
+    path = write_endless_model(tmp_path / "endless.onnx")
+    endless = version(path, sha256=hashlib.sha256(path.read_bytes()).hexdigest(), backend="openvino")
+
+    def request(model: ModelVersion, compute: str, cache_dir: str, max_bytes: int, *, is_awaited: bool) -> Request:
+        step_s = 5.0 if model == endless else STEP_S
+        return Request(model, compute, cache_dir, max_bytes, is_awaited=is_awaited, step_s=step_s)
+
+    monkeypatch.setattr(background_builder, "Request", request)
+    failures: list[Exception | None] = []
+    maker = new_maker()
+    maker.prepare_first(endless, failures.append)
+    maker.ask(entry)
+    maker.prepare_first(endless, failures.append)
+    wait_until(lambda: len(failures) == 2)
+    assert [getattr(failure, "reason", None) for failure in failures] == ["load_timeout"] * 2
+    assert "ended after 5 s" in str(failures[0])
+    assert "models prepare tiny:n@1" in str(failures[0])
+    wait_until(lambda: ArtifactStore(tmp_path / "cache").find(artifact_key(entry, "cpu")))
+
+
+@pytest.mark.parametrize(("reason", "runs"), [("load_timeout", 1), ("load_failed", 2)])
+def test_a_build_that_ran_out_of_time_is_refused_for_longer_than_one_that_failed(
+    new_maker: NewMaker, entry: ModelVersion, monkeypatch: pytest.MonkeyPatch, reason: Reason, runs: int
+) -> None:
+    recorder = Recorder(Outcome("failed", "", reason))
+    monkeypatch.setattr(background_builder, "Preparation", recorder)
+    monkeypatch.setattr(background_builder, "_AGAIN_S", 0.0)
+    monkeypatch.setattr(background_builder, "_AGAIN_TIMES", 1e9)
+    ended: list[object] = []
+    maker = new_maker()
+    maker.prepare_first(entry, ended.append)
+    maker.prepare_first(entry, ended.append)
+    wait_until(lambda: len(ended) == 2)
+    assert len(recorder.requests) == runs
+
+
 def test_a_preparation_runs_within_what_it_is_given(
     new_maker: NewMaker, entry: ModelVersion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -123,7 +169,7 @@ def test_a_device_without_memory_is_spared(
     recorder = Recorder(Outcome("prepared", ""))
     monkeypatch.setattr(background_builder, "Preparation", recorder)
     new_maker().ask(entry)
-    wait_until(lambda: "it may take" in caplog.text)
+    wait_until(lambda: "event=prepare_left_out" in caplog.text)
     assert not recorder.requests
 
 

@@ -79,7 +79,7 @@ def test_any_change_is_seen(entry: ModelVersion, change: Callable[[Path], None])
     check = FileCheck(settled_ns=-1)
     check.require_unchanged(entry)
     change(Path(entry.path))
-    with pytest.raises(ModelError, match="the catalog says") as refused:
+    with pytest.raises(ModelError, match="as in the catalog") as refused:
         check.require_unchanged(entry)
     assert refused.value.reason == "hash_mismatch"
 

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
+from agent.files import file_sha256
 from agent.inference.artifacts.profile import Profile
 from agent.inference.backends import Objects, openvino
 from agent.inference.backends.detector import Detector
@@ -17,7 +18,6 @@ from agent.inference.validation import parity
 from agent.messages.errors import MistakeError
 from agent.messages.references import ModelVersion
 from agent.models.preparation import Request
-from agent.models.store import file_sha256
 
 WriteTiny = Callable[..., Path]
 VersionOf = Callable[..., ModelVersion]

@@ -15,11 +15,11 @@ import pytest
 from support import walled
 from support.walled import OPENER, Attack, Hostile
 
+from agent.files import file_sha256
 from agent.inference.preparing import checkpoint
 from agent.inference.sandbox import Limits, missing_walls
 from agent.messages.errors import ModelError
 from agent.messages.references import ModelVersion
-from agent.models.store import file_sha256
 
 VersionOf = Callable[..., ModelVersion]
 DEADLINE_S = 60.0

@@ -8,10 +8,12 @@ import onnx
 import pytest
 from support.tiny_models import write_tiny_model
 
+from agent.files import file_sha256
 from agent.messages.errors import MistakeError, ModelError
 from agent.messages.references import ModelReference
 from agent.models.catalog import Catalog
-from agent.models.store import Release, Store, file_sha256, mismatch, verify
+from agent.models.file_faults import mismatch, verify
+from agent.models.store import Release, Store
 
 Writer = Callable[..., Catalog]
 
@@ -107,7 +109,7 @@ def test_names_that_lie_beside_an_entry_without_their_sha256_are_a_mistake(store
     version = store.add(release("cap:n@3"), write_ir(tmp_path / "export"))
     verify(version)
     (Path(version.path).parent / "metadata.yaml").write_text("names: {0: other}\n")
-    with pytest.raises(ModelError, match=r"metadata\.yaml is read with model\.xml, and has no sha256"):
+    with pytest.raises(ModelError, match=r"no sha256 of metadata\.yaml, which is read with model\.xml"):
         verify(version)
 
 
@@ -297,3 +299,11 @@ def test_a_missing_or_changed_file_is_seen(written: Writer) -> None:
         with pytest.raises(ModelError) as caught:
             verify(version)
         assert caught.value.reason == reason
+
+
+def test_the_last_release_may_go_and_another_one_come(store: Store, source: Path, tmp_path: Path) -> None:
+    store.add(release("cap:n@3"), source)
+    store.remove(ModelReference("cap", "n", "3"))
+    store.add(release("cap:n@4"), source)
+    store.add(release("cap:n@5"), source)
+    assert [version.version for version in Catalog.load(tmp_path / "models.toml").versions] == ["4", "5"]

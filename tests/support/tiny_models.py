@@ -8,9 +8,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from agent.files import file_sha256
 from agent.messages.references import ModelFile, ModelVersion
 from agent.models import model_files
-from agent.models.store import file_sha256
 
 Box = tuple[float, float, float, float, float, int]  # x1, y1, x2, y2 in pixels of the input, score, class
 STRIDES = (8, 16, 32)
@@ -92,6 +92,35 @@ def _graph(answer: NDArray[np.floating], imgsz: int, *, dynamic: bool) -> onnx.M
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     assert kind in {TensorProto.FLOAT, TensorProto.FLOAT16}
     return model
+
+
+def write_endless_model(path: Path) -> Path:
+    """Write an ONNX detection model whose graph loops for ever once it is given a picture; returns `path`."""
+    model = onnx.load(write_tiny_model(path))
+    step = helper.make_graph(
+        [
+            helper.make_node("Identity", ["goes_on"], ["still_goes_on"]),
+            helper.make_node("Add", ["kept", "zero"], ["kept_on"]),
+        ],
+        "step",
+        [
+            helper.make_tensor_value_info("at", TensorProto.INT64, []),
+            helper.make_tensor_value_info("goes_on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("kept", TensorProto.FLOAT, None),
+        ],
+        [
+            helper.make_tensor_value_info("still_goes_on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("kept_on", TensorProto.FLOAT, None),
+        ],
+    )
+    graph = model.graph
+    graph.initializer.append(numpy_helper.from_array(np.array(np.iinfo(np.int64).max), "most"))
+    graph.initializer.append(numpy_helper.from_array(np.array(True), "begins"))
+    add = graph.node.pop()  # the answer, which now comes out of the loop
+    graph.node.append(helper.make_node("Loop", ["most", "begins", "flattened"], ["looped"], body=step))
+    graph.node.append(helper.make_node("Add", ["looped", "answer"], list(add.output)))
+    onnx.save(model, path)
+    return path
 
 
 def version_of(path: Path, **options: object) -> ModelVersion:

@@ -10,11 +10,11 @@ from unittest.mock import patch
 
 import pytest
 
+from agent.files import file_sha256
 from agent.inference.preparing import checkpoint
 from agent.inference.sandbox import Limits
 from agent.messages.errors import ModelError, OutOfMemoryError
 from agent.messages.references import ModelVersion
-from agent.models.store import file_sha256
 
 LIMITS = Limits(memory_bytes=256 << 20, cpu_s=30, wall_s=60.0, disk_bytes=8 << 20)
 _TESTS = str(Path(__file__).parents[1])

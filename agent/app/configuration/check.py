@@ -12,6 +12,7 @@ from agent.models.checks import artifact_mistakes, missing_models, unknown_varia
 from agent.mqtt.endpoint.link_settings import tls_of
 from agent.mqtt.endpoint.tls import LockedKeyError
 from agent.settings import CatalogSettings, Draft, Finding, Mistake, Settings, SettingsError, draft
+from agent.settings.mistakes import dotted
 
 _READABLE: Final = ("password_file", "ca_file", "cert_file", "key_file")
 
@@ -42,9 +43,21 @@ def check(config: Path | None, environ: Mapping[str, str]) -> Checked:
         named = (*missing_models(read.raw, catalog), *unknown_variants(read.raw, catalog))
         mistakes += [read.placed(finding) for finding in named]
         mistakes += artifact_mistakes(catalog)
+        mistakes += _unreadable_outputs(catalog)
     if mistakes or read.settings is None or catalog is None:
         return Checked(tuple(mistakes))
     return Checked((), _summary(read.file, read.settings, catalog), read.settings, catalog)
+
+
+def _unreadable_outputs(catalog: Catalog) -> Iterator[Mistake]:
+    """Yield the entries that a load would refuse for the meaning of their output, as far as the file says it."""
+    from agent.inference.yolo.declared import refusal_of_output  # noqa: PLC0415 - numpy, which only a check needs
+
+    for index, version in enumerate(catalog.versions):
+        refusal = refusal_of_output(version)
+        if refusal is not None:
+            key = dotted(("model", index, "layout" if version.layout else "file"))
+            yield Mistake(str(catalog.file), key, str(refusal), "a model whose output can be read")
 
 
 def _catalog(read: Draft) -> Catalog | None:

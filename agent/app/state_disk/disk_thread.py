@@ -1,16 +1,15 @@
 """Thread that syncs control's snapshot to disk, so that a slow flash never blocks control."""
 
 import logging
-import os
 import threading
 import time
 from collections import deque
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from agent.app.state_disk.record_log import RecordLog
+from agent.files import replace_file, sync_path
 
 SYNC_S: Final = 1.0
 """Least time between two syncs, because flash wears out by the sync, not by the byte."""
@@ -128,7 +127,7 @@ class DiskThread:
                 log.sync()
                 self._synced_s = time.monotonic()
             if owes_folder:
-                sync_folder(self._folder)
+                sync_path(self._folder)
         finally:
             for fold in folds:
                 _fold(fold)
@@ -143,7 +142,7 @@ class DiskThread:
 def _fold(fold: _Fold) -> None:
     try:
         if fold.data is None:
-            _sync_file(fold.path)
+            sync_path(fold.path)
         elif not _write_whole(fold.path, fold.data):
             return
         for path in fold.needless:
@@ -156,39 +155,8 @@ def _fold(fold: _Fold) -> None:
 def _write_whole(path: Path, data: bytes) -> bool:
     """Write the snapshot; return False without space for it, because the logs still hold everything."""
     try:
-        replace(path, data, sync=True)
+        replace_file(path, data, sync=True)
     except OSError as error:
         _log.warning("event=snapshot_not_folded file=%s detail=%r", path, str(error))
         return False
     return True
-
-
-def replace(path: Path, data: bytes, *, sync: bool) -> None:
-    """Replace a file atomically; with `sync` it is on the medium afterwards. Raises OSError."""
-    temporary = path.with_suffix(".new")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            if sync:
-                file.flush()
-                os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError:
-        with suppress(OSError):
-            temporary.unlink()
-        raise
-    if sync:
-        sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Sync a folder's names to the medium. Raises OSError."""
-    _sync_file(folder)
-
-
-def _sync_file(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -10,9 +10,10 @@ from typing import Final
 
 import msgspec
 
-from agent.app.state_disk.disk_thread import DiskThread, replace
+from agent.app.state_disk.disk_thread import DiskThread
 from agent.app.state_disk.record_log import RecordLog, read_log
 from agent.control.snapshot import Change, LineSnapshot, Snapshot, change, changed, without_choices
+from agent.files import replace_file
 from agent.messages.events import Noticed
 
 STATE_DISK: Final = "state_disk"
@@ -175,7 +176,7 @@ class SnapshotFile:
         self._number = max(1, self._written.first_log, *(_number(path) for path in logs))
         path = self._folder / f"control-{self._number}.log"
         if not self._path.exists():
-            replace(self._path, msgspec.json.encode(self._written), sync=False)
+            replace_file(self._path, msgspec.json.encode(self._written), sync=False)
         self._log = RecordLog(path, read_log(path).size_bytes if path in logs else 0)
         self._log.append(msgspec.json.encode(Change()))
         self._disk.sync(self._log)
@@ -216,7 +217,7 @@ class SnapshotFile:
         self._number += 1
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            replace(self._path, self._whole(self._wanted), sync=False)
+            replace_file(self._path, self._whole(self._wanted), sync=False)
             old, self._log = self._log, RecordLog(self._folder / f"control-{self._number}.log")
         except OSError as error:
             self._fail(error)

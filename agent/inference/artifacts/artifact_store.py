@@ -20,6 +20,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from agent.files import file_sha256, replace_file, sync_path
 from agent.inference.artifacts.mapped_file import MappedFile
 from agent.inference.artifacts.profile import Profile
 from agent.inference.yolo.metadata import FileFacts
@@ -94,17 +95,22 @@ class ArtifactStore:
             return None
         folder = self.folder / key
         try:
-            if not (_is_private(self.folder) and _is_private(folder)):
-                return None
+            is_trusted = _is_private(self.folder) and _is_private(folder)
+        except OSError:
+            return None
+        return self.recorded(key) if is_trusted else None
+
+    def recorded(self, key: str | None) -> Artifact | None:
+        """Return what is recorded under `key`, whoever owns it: to be told of, not to be opened."""
+        if key is None:
+            return None
+        folder = self.folder / key
+        try:
             found = msgspec.json.decode((folder / _RECORD).read_bytes(), type=Artifact)
             size_bytes = self._file(key, found).stat().st_size
         except (OSError, msgspec.DecodeError):
             return None
         return found if size_bytes == found.bytes and Path(found.file).name == found.file else None
-
-    def is_there(self, key: str) -> bool:
-        """Say whether something is recorded under `key`, whoever owns it: to be told of, not to be opened."""
-        return (self.folder / key / _RECORD).exists()
 
     def open(self, key: str) -> Opened | None:
         """Map an artifact whose sha256 is the recorded one, and note its use; one that is damaged is removed."""
@@ -125,9 +131,8 @@ class ArtifactStore:
         """Note another profile of an artifact, for loads from now on. Raises OSError."""
         found = self.find(key)
         if found is not None:
-            draft = self.folder / key / f"{_DRAFT}{_RECORD}"
-            draft.write_bytes(msgspec.json.encode(msgspec.structs.replace(found, profile=profile)))
-            draft.replace(self.folder / key / _RECORD)
+            record = msgspec.json.encode(msgspec.structs.replace(found, profile=profile))
+            replace_file(self.folder / key / _RECORD, record, sync=False)
 
     def discard(self, key: str, why: str) -> None:
         """Remove an artifact that cannot be used; it will be made again."""
@@ -266,16 +271,13 @@ def _is_private(folder: Path) -> bool:
 
 def _record(draft: Path, source: str, made: Made) -> Artifact:
     file = draft / made.file
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while chunk := stream.read(1 << 20):
-            digest.update(chunk)
-        os.fsync(stream.fileno())
+    sync_path(file)
+    sha256 = file_sha256(file)
     for left in draft.iterdir():
         if left != file:
             left.unlink()
     size_bytes = file.stat().st_size
     known = (made.facts, made.imgsz, made.shape, made.profile)
-    artifact = Artifact(made.file, digest.hexdigest(), size_bytes, source, *known)
+    artifact = Artifact(made.file, sha256, size_bytes, source, *known)
     (draft / _RECORD).write_bytes(msgspec.json.encode(artifact))
     return artifact

@@ -1,6 +1,5 @@
 """A file in memory by mapping, whose pages can be given back while it is used."""
 
-import hashlib
 import mmap
 import threading
 from collections.abc import Iterator
@@ -9,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+
+from agent.files import sha256_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,11 +35,13 @@ class MappedFile:
 
         The GIL is held for a moment between two chunks only.
         """
-        digest = hashlib.sha256()
-        for start in range(0, len(self.array), _CHUNK_BYTES):
-            digest.update(self.array[start : start + _CHUNK_BYTES].data)
-            self._drop(start)
-        return digest.hexdigest()
+
+        def chunks() -> Iterator[memoryview]:
+            for start in range(0, len(self.array), _CHUNK_BYTES):
+                yield self.array[start : start + _CHUNK_BYTES].data
+                self._drop(start)
+
+        return sha256_of(chunks())
 
     def drop_pages(self) -> None:
         """Give all pages back; a page that is read again comes back from the file, with the same bytes."""

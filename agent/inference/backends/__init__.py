@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from agent.inference.artifacts.artifact_store import ArtifactStore, Made, Opened
 from agent.inference.backends.choice import artifact_key, backend_of, is_checkpoint, require_openable
-from agent.inference.backends.errors import InferenceError, NotPreparedError, brief, is_out_of_memory
+from agent.inference.backends.errors import InferenceError, NotPreparedError, brief, is_out_of_memory, plain_of_memory
 from agent.inference.backends.in_flight import InFlightLimiter
 from agent.inference.yolo.head import Head
 from agent.inference.yolo.objects import Objects
 from agent.messages.errors import ModelError, OutOfMemoryError
 from agent.messages.references import ModelVersion
-from agent.models.model_files import require_sound
+from agent.models.file_faults import require_sound
 
 if TYPE_CHECKING:
     from agent.inference.backends.detector import Detector
@@ -136,7 +136,7 @@ def _load_prepared(version: ModelVersion, compute: str, cache_dir: Path) -> "Det
         raise
     except Exception as error:
         if is_out_of_memory(error):
-            raise OutOfMemoryError(f"{version.reference}: no memory to load it ({brief(error)})") from error
+            raise OutOfMemoryError(f"{version.reference}: {plain_of_memory(brief(error))}") from error
         artifacts.discard(key, brief(error))
         return None
 

@@ -57,7 +57,7 @@ def unprepared(versions: Iterable[ModelVersion], compute: str, artifacts: Artifa
     """Yield a word on each version that is not served before it is prepared, or never as it is: what to do."""
     for version in versions:
         key = artifact_key(version, compute)
-        if key is not None and artifacts.is_there(key):
+        if artifacts.recorded(key):
             continue
         try:
             require_openable(version, compute)

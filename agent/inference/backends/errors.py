@@ -20,7 +20,12 @@ _OUT_OF_MEMORY: Final = re.compile(
 )
 _DETAIL_LIMIT: Final = 400
 _LOG: Final = logging.getLogger(__name__)
-_CPP: Final = re.compile(r"\.(cpp|cc|h|hpp|cu):\d+|\[ONNXRuntimeError\]|Check '|\w::\w")
+_CPP: Final = re.compile(
+    r"\.(cpp|cc|h|hpp|cu):\d+|\[ONNXRuntimeError\]|Check '|\w::\w|PytorchStreamReader|INTERNAL ASSERT|\bstd::"
+)
+_ULTRALYTICS_ERROR: Final = "ERROR ❌️ "
+_NOT_EXPORTED: Final = "it cannot be exported here (the log has the library's own words): give it as .onnx"
+_NO_MEMORY: Final = "the device has no memory for it: lower device.memory_budget, or use a smaller variant"
 _UNREADABLE: Final = "its runtime cannot read it (the log has the runtime's own words)"
 _FAILED: Final = "its runtime failed on a picture (the log has the runtime's own words)"
 _OPERATION: Final = "its runtime has no operation {0}"
@@ -72,25 +77,35 @@ def one_line(text: str) -> str:
 def plain(error: BaseException) -> str:
     """Say what is wrong with a file, without a runtime's C++: those words go to the log."""
     words = " ".join(str(error).split())
-    if not _CPP.search(words):
+    if not _is_cpp("load_refused", words):
         return brief(error)
-    _log_once("load_refused", words[: 4 * _DETAIL_LIMIT])
     found = ((pattern.search(words), text) for pattern, text in _PLAIN)
     return next((text.format(*match.groups()) for match, text in found if match), _UNREADABLE)
+
+
+def plain_of_export(words: str) -> str:
+    """Say why a checkpoint was not exported, by the words of its process and without a library's C++."""
+    return _NOT_EXPORTED if _is_cpp("export_failed", words) else one_line(words.replace(_ULTRALYTICS_ERROR, ""))
+
+
+def plain_of_memory(words: str) -> str:
+    """Say that there was no memory, with a library's own words where they are no C++."""
+    return _NO_MEMORY if _is_cpp("no_memory", words) else f"{_NO_MEMORY} ({one_line(words)})"
+
+
+def _is_cpp(event: str, words: str) -> bool:
+    """Say whether words are a C++ library's, and log them then."""
+    words = " ".join(words.split())
+    is_cpp = bool(_CPP.search(words))
+    if is_cpp:
+        _log_once(event, words[: 4 * _DETAIL_LIMIT])
+    return is_cpp
 
 
 @lru_cache(64)
 def _log_once(event: str, words: str) -> None:
     """Log a runtime's own words once: a model may fail in the same way with each frame."""
     _LOG.warning("event=%s words=%r", event, words)
-
-
-def _plain_of_frame(error: BaseException) -> str:
-    words = " ".join(str(error).split())
-    if not _CPP.search(words):
-        return brief(error)
-    _log_once("frame_failed", words[: 4 * _DETAIL_LIMIT])
-    return _FAILED
 
 
 @contextmanager
@@ -102,7 +117,7 @@ def loading(version: ModelVersion) -> Iterator[None]:
         raise
     except Exception as error:  # the edge to a runtime: each raises what it likes
         if is_out_of_memory(error):
-            raise OutOfMemoryError(f"{version.reference}: no memory to load it ({brief(error)})") from error
+            raise OutOfMemoryError(f"{version.reference}: {plain_of_memory(brief(error))}") from error
         raise ModelError("load_failed", f"{version.reference}: {plain(error)}") from error
 
 
@@ -115,5 +130,7 @@ def inferring(reference: str) -> Iterator[None]:
         raise
     except Exception as error:  # the edge to a runtime: each raises what it likes
         if is_out_of_memory(error):
-            raise OutOfMemoryError(f"{reference}: no memory for a frame ({brief(error)})") from error
-        raise InferenceError(f"{reference}: {_plain_of_frame(error)}") from error
+            raise OutOfMemoryError(f"{reference}: {plain_of_memory(brief(error))}") from error
+        raise InferenceError(
+            f"{reference}: {_FAILED if _is_cpp('frame_failed', str(error)) else brief(error)}"
+        ) from error

@@ -1,12 +1,12 @@
 """Remembers the measured memory of models over restarts."""
 
 import logging
-import os
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from agent.files import replace_file
 from agent.processes.private_files import make_private
 
 _LOG: Final = logging.getLogger(__name__)
@@ -87,12 +87,10 @@ class Footprints:
             self.remember(key, msgspec.structs.replace(known, bytes=size_bytes, is_final=True))
 
     def _write(self) -> None:
-        draft = self._path.with_suffix(".new")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            draft.write_bytes(msgspec.json.format(msgspec.json.encode(self._known)))
-            make_private(draft)  # root by hand, then the service: it must be the service's to read
-            os.replace(draft, self._path)  # noqa: PTH105 - replaces atomically, and says so
+            replace_file(self._path, msgspec.json.format(msgspec.json.encode(self._known)), sync=False)
+            make_private(self._path)  # root by hand, then the service: it must be the service's to read
         except OSError as error:
             _LOG.warning("event=footprints_not_written file=%s error=%r", self._path, error)
 

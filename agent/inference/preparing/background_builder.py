@@ -1,4 +1,4 @@
-"""Have artifacts prepared: in the background for models loaded from their source, first for checkpoints."""
+"""Builds artifacts: in the background for models loaded from their source, at once for awaited checkpoints."""
 
 import logging
 import threading
@@ -21,6 +21,8 @@ _LIMIT: Final = 16  # one that is left out is asked for again at its next load
 _QUIET_S: Final = 5.0
 _BYTES_A_FILE_BYTE: Final = 8  # what a compiler takes at its worst
 _AGAIN_S: Final = 60.0  # a file that cannot be prepared is not tried with each repetition of a command
+_AGAIN_TIMES: Final = 10
+"""A build that ran out of time is refused for so many times what it took, because all others waited for it."""
 _EXPORT_BYTES: Final = 1 << 30  # torch, and what it takes to trace a network
 
 
@@ -104,8 +106,8 @@ class BackgroundBuilder:
     def _run(self) -> None:
         while (task := self._next()) is not None:
             version, ended = task
-            refused_s, outcome = self._refused.get(version, (0.0, None))
-            if outcome is None or time.monotonic() - refused_s > _AGAIN_S:
+            until_s, outcome = self._refused.get(version, (0.0, None))
+            if outcome is None or time.monotonic() > until_s:
                 outcome = self._prepare(version, is_awaited=ended is not None)
             if ended is not None:
                 ended(_failure(version, outcome))
@@ -116,6 +118,7 @@ class BackgroundBuilder:
         request = Request(
             version, self._compute, str(self._cache_dir.absolute()), self._max_bytes, is_awaited=is_awaited
         )
+        began_s = time.monotonic()
         running = Preparation(request, _LOG.debug)
         with self._turn:
             self._running, self._in_background = running, None if is_awaited else version
@@ -125,23 +128,24 @@ class BackgroundBuilder:
             with self._during():
                 outcome = running.run()
         except Exception as error:  # noqa: BLE001 - the thread must outlive whatever one preparation does
-            _LOG.exception("preparing %s", version.reference)
+            _LOG.exception("event=prepare_crashed model=%s", version.reference)
             outcome = Outcome("failed", f"the worker failed: {error!r}")
         with self._turn:
             self._running = self._in_background = None
-            if self._awaited and not is_awaited and outcome.result == "failed":  # it gave way to one
-                self._wanted.appendleft(version)
+            if self._awaited and not is_awaited and outcome.result == "failed" and outcome.reason is None:
+                self._wanted.appendleft(version)  # it gave way to an awaited one
                 return outcome
-        self._note(version, outcome)
+        self._note(version, outcome, time.monotonic() - began_s)
         return outcome
 
-    def _note(self, version: ModelVersion, outcome: Outcome) -> None:
-        level = logging.WARNING if outcome.result == "failed" and not self._stopping else logging.INFO
-        _LOG.log(level, "prepare model=%s result=%s %s", version.reference, outcome.result, outcome.detail)
+    def _note(self, version: ModelVersion, outcome: Outcome, took_s: float) -> None:
+        is_failure = outcome.result == "failed" and not self._stopping
+        level, words = logging.WARNING if is_failure else logging.INFO, "event=prepared model=%s result=%s detail=%r"
+        _LOG.log(level, words, version.reference, outcome.result, outcome.detail)
+        self._refused.pop(version, None)
         if outcome.reason is not None:
-            self._refused[version] = (time.monotonic(), outcome)
-        else:
-            self._refused.pop(version, None)
+            again_s = max(_AGAIN_S, _AGAIN_TIMES * took_s if outcome.reason == "load_timeout" else 0.0)
+            self._refused[version] = (time.monotonic() + again_s, outcome)
 
     def _next(self) -> tuple[ModelVersion, _Ended | None] | None:
         """Wait for a request, one that nobody waits for also for quiet; None at the end."""
@@ -177,5 +181,5 @@ def _has_memory(version: ModelVersion) -> bool:
     except (OSError, StopIteration):
         return False
     if needed_bytes > free_bytes:
-        _LOG.warning("prepare model=%s result=failed it may take %d MiB", version.reference, needed_bytes >> 20)
+        _LOG.warning("event=prepare_left_out model=%s needs_mib=%d", version.reference, needed_bytes >> 20)
     return needed_bytes <= free_bytes

@@ -26,10 +26,11 @@ from agent.inference.backends.detector import Detector
 from agent.inference.preparing import checkpoint
 from agent.inference.preparing.autotune import measure
 from agent.inference.preparing.precision import make_best
+from agent.inference.sandbox import kernel
 from agent.messages.errors import MistakeError, ModelError, OutOfMemoryError, Reason
 from agent.messages.references import ModelVersion
+from agent.models.file_faults import require_sound, verify
 from agent.models.preparation import Outcome, Request, Step
-from agent.models.store import verify
 
 _AWAITED_NICE: Final = 10
 _FULL_BYTES: Final = 1 << 20  # free on a disk that had no room for the next part of an artifact
@@ -43,6 +44,7 @@ def main() -> None:
     request = msgspec.json.decode(sys.stdin.buffer.readline(), type=Request)
     _step_back(is_awaited=request.is_awaited)
     become_owner(Path(request.cache_dir))
+    kernel.die_with_parent(os.getppid())  # as well, because a runtime may keep the GIL from the thread below
     threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
     _tell(out, prepare(request, lambda text: _tell(out, Step(text))))
     out.flush()
@@ -65,9 +67,16 @@ def prepare(request: Request, tell: Callable[[str], None]) -> Outcome:
         made = artifacts.add(key, request.model.reference, request.max_bytes, partial(_make, request, tell))
     except (MistakeError, OutOfMemoryError) as error:
         return Outcome("failed", str(error), _reason(error))
+    except PermissionError as error:
+        return Outcome("failed", f"{error.filename or artifacts.folder}: {_not_ours(artifacts.folder)}")
     except OSError as error:
         return Outcome("failed", f"{error.filename or artifacts.folder}: {error.strerror or error}")
     return _told("prepared", made)
+
+
+def _not_ours(folder: Path) -> str:
+    owner = f"`sudo chown -R {os.geteuid()}:{os.getegid()} {folder}`"
+    return f"this user (number {os.geteuid()}) may not write there: {owner}, where that user runs the agent"
 
 
 def _reason(error: MistakeError | OutOfMemoryError) -> Reason | None:
@@ -102,6 +111,7 @@ def _make(request: Request, tell: Callable[[str], None], folder: Path) -> Made:
             made = _make_of_graph(request, request.model, tell, folder)
             verify(request.model)  # again, because runtimes read files by name: what was read is what was compared
             return made
+        require_sound(request.model)
         with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as inner:
             tell("exporting the checkpoint, shut in")
             graph = checkpoint.export(request.model, Path(inner), tell, is_trusted=request.model.unsafe)

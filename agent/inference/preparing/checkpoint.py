@@ -12,17 +12,19 @@ from typing import Final
 import msgspec
 
 from agent import isolated
+from agent.files import open_regular, stream_sha256
 from agent.inference import sandbox
-from agent.inference.backends.errors import one_line
+from agent.inference.backends.errors import one_line, plain_of_export, plain_of_memory
 from agent.inference.preparing.export_process import ANSWER, CHECKPOINT, EXPORTED, SETTINGS, Answer, Export
 from agent.inference.sandbox import Limits
 from agent.messages.errors import ModelError, OutOfMemoryError
 from agent.messages.references import ModelVersion
-from agent.models.store import file_sha256
 
 _MODULE: Final = "agent.inference.preparing.export_process"
 _LOG_FILE: Final = "log.txt"
 _LOOK_S: Final = 0.02  # a disk takes tens of MB in it
+_TELL_S: Final = 60.0
+"""Time between two words, because who waits ends a step that is silent."""
 _TAIL: Final = 400
 _BLOCK_BYTES: Final = 512  # of st_blocks, whatever the file system
 _ANSWER_BYTES: Final = 1 << 16
@@ -60,13 +62,16 @@ def export(
     (folder / SETTINGS).mkdir()
     limits = limits_of(size_bytes)
     asked = Export(str(folder), version.imgsz, os.getpid(), limits, is_trusted)
-    code = _run(version, opener or isolated.command(_MODULE), msgspec.json.encode(asked), folder, limits)
+    command = opener or isolated.command(_MODULE)
+    code = _run(version, command, msgspec.json.encode(asked), folder, limits, tell)
     answer = _answer(folder)
     if answer is None:
         raise _ended(version, code, folder)
     if answer.error is not None:
-        kind = f"{version.reference}: {one_line(answer.error)}"
-        raise OutOfMemoryError(kind) if answer.is_out_of_memory else ModelError("load_failed", kind)
+        words = answer.error.replace(str(folder / CHECKPOINT), version.path)
+        if answer.is_out_of_memory:
+            raise OutOfMemoryError(f"{version.reference}: {plain_of_memory(words)}")
+        raise ModelError("load_failed", f"{version.reference}: {plain_of_export(words)}")
     exported = folder / EXPORTED
     if not _is_file(exported):
         raise ModelError("load_failed", f"{version.reference}: nothing was exported")
@@ -76,17 +81,24 @@ def export(
 
 def _bring(version: ModelVersion, target: Path) -> int:
     """Copy the checkpoint, and compare the copy: what is opened is what was compared."""
-    size_bytes = 0
-    with Path(version.path).open("rb") as source, target.open("wb") as copy:
-        while chunk := source.read(1 << 20):
-            size_bytes += copy.write(chunk)
-    if file_sha256(target) != version.sha256.lower():
+    with open_regular(Path(version.path)) as source, target.open("wb") as copy:
+        found = stream_sha256(source, copy)
+        size_bytes = copy.tell()
+    if found != version.sha256.lower():
         raise ModelError("hash_mismatch", f"{version.path} changed while it was read")
     return size_bytes
 
 
-def _run(version: ModelVersion, command: Sequence[str], request: bytes, folder: Path, limits: Limits) -> int:
-    deadline_s = time.monotonic() + limits.wall_s
+def _run(  # noqa: PLR0913, PLR0917 - one export, spelt out
+    version: ModelVersion,
+    command: Sequence[str],
+    request: bytes,
+    folder: Path,
+    limits: Limits,
+    tell: Callable[[str], None],
+) -> int:
+    began_s = told_s = time.monotonic()
+    deadline_s = began_s + limits.wall_s
     with (
         (folder / _LOG_FILE).open("wb") as log,
         subprocess.Popen(
@@ -107,6 +119,9 @@ def _run(version: ModelVersion, command: Sequence[str], request: bytes, folder: 
                 what = _excess(folder, limits, deadline_s)
                 if what is not None:
                     raise ModelError("load_failed", f"{version.reference}: its export {what}, and was ended")
+                if time.monotonic() > told_s + _TELL_S:
+                    told_s = time.monotonic()
+                    tell(f"exporting since {told_s - began_s:.0f} s")
                 time.sleep(_LOOK_S)
         finally:
             process.kill()  # whatever was raised: it would be waited for without a limit
@@ -162,4 +177,4 @@ def _ended(version: ModelVersion, code: int, folder: Path) -> ModelError | OutOf
         log.seek(max(0, os.fstat(log.fileno()).st_size - _TAIL))
         tail = one_line(log.read().decode(errors="replace"))
     how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-    return ModelError("load_failed", f"{version.reference}: its export ended with {how}: {tail}")
+    return ModelError("load_failed", f"{version.reference}: its export ended with {how}: {plain_of_export(tail)}")

@@ -37,6 +37,7 @@ def make_best(
         source.close()
     tried: list[tuple[float, str, Made]] = []
     for name in names:
+        tell(f"compiling in {name}")
         try:
             made, found, took_ms = _try(version, compute, folder / name, name, seen)
         except ModelError as error:

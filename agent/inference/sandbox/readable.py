@@ -13,6 +13,8 @@ _SYSTEM: Final = (
     *("/etc/os-release", "/etc/localtime", "/usr/share/zoneinfo", "/dev/urandom"),
     *("/proc/cpuinfo", "/proc/meminfo", "/proc/self/maps", "/proc/self/statm", "/sys/devices/system/cpu"),
 )
+_SECRETS: Final = "credstore"
+"""Beginning of the names of systemd's folders of credentials, some of which lie among the libraries."""
 _PACKAGES: Final = ("site-packages", "dist-packages")
 
 
@@ -21,8 +23,18 @@ def readable() -> Iterator[Path]:
 
     Of a folder that was put on sys.path by other means, such as a checkout, only this package: it may hold anything.
     """
-    yield from map(Path, _SYSTEM)
-    yield from (Path(prefix, "lib") for prefix in {sys.prefix, sys.base_prefix})
+    for folder in (*map(Path, _SYSTEM), *(Path(prefix, "lib") for prefix in {sys.prefix, sys.base_prefix})):
+        yield from _without_secrets(folder)
     yield from (Path(entry) for entry in sys.path if Path(entry).name in _PACKAGES)
     yield Path(agent.__file__).parent
     yield from map(Path, filter(None, os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep)))
+
+
+def _without_secrets(path: Path) -> Iterator[Path]:
+    """Yield `path`, or all that lies in it but secrets: what is beneath an allowed folder cannot be forbidden."""
+    inside = list(path.iterdir()) if path.is_dir() else []
+    if not any(one.name.startswith(_SECRETS) for one in inside):
+        yield path
+        return
+    # no links, because what they point to is allowed by its own place, or not at all
+    yield from (one for one in inside if not one.name.startswith(_SECRETS) and not one.is_symlink())

@@ -1,16 +1,14 @@
 """Compares the files of a model version to the sha256 of the catalog."""
 
-import hashlib
 import os
 import time
 from pathlib import Path
 from typing import Final
 
-from agent.messages.errors import ModelError
+from agent.files import open_regular, stream_sha256
 from agent.messages.references import ModelVersion
+from agent.models import file_faults
 
-_CHUNK_BYTES: Final = 1 << 20
-"""Large, because the GIL is free while a chunk is hashed."""
 SETTLED_NS: Final = 2_000_000_000
 """A file changed more lately may change again within one tick of its file system's clock."""
 _LIMIT: Final = 256
@@ -50,22 +48,15 @@ class FileCheck:
         return info.st_size if self._right.get((path, sha256)) == _seen(info) else None
 
     def _hash(self, version: ModelVersion, path: Path, sha256: str) -> int:
-        digest = hashlib.sha256()
-        file_bytes = 0
         try:
-            with path.open("rb") as file:
+            with open_regular(path) as file:
                 before = os.fstat(file.fileno())
-                while chunk := file.read(_CHUNK_BYTES):
-                    digest.update(chunk)
-                    file_bytes += len(chunk)
-                after = os.fstat(file.fileno())
+                found = stream_sha256(file)
+                file_bytes, after = file.tell(), os.fstat(file.fileno())
         except OSError as error:
-            raise ModelError(
-                "file_missing", f"{version.reference}: {path} cannot be read ({error.strerror})"
-            ) from error
-        found = digest.hexdigest()
+            raise file_faults.missing(version, path, error).as_error(version) from error
         if found != sha256.lower():
-            raise ModelError("hash_mismatch", f"{path} has sha256 {found}, the catalog says {sha256}")
+            raise file_faults.altered(version, path, found, sha256).as_error(version)
         self._remember((path, sha256), before, after)
         return file_bytes
 

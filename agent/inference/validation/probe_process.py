@@ -4,6 +4,7 @@ Reads a version from stdin, compares its file to the catalog, loads it, warms it
 pictures; prints one line of JSON. For `doctor`: what a runtime does here, crash or hang, happens to this process only.
 """
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -14,11 +15,12 @@ from agent.inference.artifacts.artifact_store import become_owner
 from agent.inference.backends import NotPreparedError, load
 from agent.inference.memory import process_memory
 from agent.inference.memory.runtime_overhead import RUNTIMES_OWN_BYTES
+from agent.inference.sandbox import kernel
 from agent.inference.validation.golden import prove, warm_up
 from agent.messages.errors import ChangeoverError
 from agent.messages.probe_results import ProbedModel
 from agent.messages.references import ModelVersion
-from agent.models.store import verify
+from agent.models.file_faults import verify
 
 
 def attempt(version: ModelVersion, compute: str, cache_dir: Path) -> ProbedModel:
@@ -43,4 +45,5 @@ def attempt(version: ModelVersion, compute: str, cache_dir: Path) -> ProbedModel
 if __name__ == "__main__":
     wanted = msgspec.json.decode(sys.stdin.buffer.read(), type=ModelVersion)
     become_owner(Path(sys.argv[2]))
+    kernel.die_with_parent(os.getppid())  # because a model may loop for ever
     sys.stdout.buffer.write(msgspec.json.encode(attempt(wanted, sys.argv[1], Path(sys.argv[2]))) + b"\n")

@@ -113,8 +113,7 @@ def _named(word: str, fitting: list[_Reading], known: str) -> Layout:
     """Return the reading that the catalog names: the one whose own word it is, before others that it covers."""
     named = [reading for reading in fitting if word in reading.words]
     if not named:
-        served = ", ".join(sorted({word for reading in _TABLE for word in reading.words}))
-        fits = _choice(fitting) if fitting else f"none of {served}"
+        fits = _choice(fitting) if fitting else f"none of {', '.join(sorted(SERVED_WORDS))}"
         raise ModelError("proof_failed", f'{known}; the catalog says layout = "{word}", and it could be {fits}')
     return min(named, key=lambda reading: reading.words.index(word)).layout
 
@@ -221,3 +220,5 @@ _TABLE: Final = (
         affirmed=lambda _: False,
     ),
 )
+SERVED_WORDS: Final = frozenset(word for reading in _TABLE for word in reading.words)
+"""The catalog's words for a layout that some row of the table reads."""

@@ -2,18 +2,24 @@
 
 import errno
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from agent.files import file_sha256
 from agent.inference.artifacts.artifact_store import ArtifactStore, Made, key_of
 from agent.inference.artifacts.mapped_file import MappedFile
+from agent.inference.preparing.build_process import prepare
 from agent.inference.yolo.metadata import FileFacts
 from agent.messages.references import ModelFile, ModelVersion
+from agent.models.preparation import Request
 
 VersionOf = Callable[..., ModelVersion]
 FACTS = FileFacts(("cap", "no-cap"), (64, 64), "detect", end2end=False)
+ROOT = Path(__file__).parents[3]
 PLENTY = 1 << 20
 
 
@@ -186,3 +192,41 @@ def _resident_kib(path: Path) -> int:
         for line in lines
         if line.endswith(str(path))
     )
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to another user")
+def test_another_users_artifact_is_told_of_and_not_opened(artifacts: ArtifactStore) -> None:
+    """As root, who lists the models of the service."""
+    made = artifacts.add("key", "cap:n@3", 1 << 20, writer(b"content"))
+    for path in (artifacts.folder, artifacts.folder / "key"):
+        os.chown(path, 65534, 65534)
+    assert artifacts.recorded("key") == made
+    assert artifacts.find("key") is None
+    assert artifacts.open("key") is None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_root_becomes_the_user_whose_folder_it_prepares_in(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    os.chown(cache, 65534, 65534)
+    code = "import sys; from pathlib import Path; from agent.inference.artifacts.artifact_store import become_owner\n"
+    code += "become_owner(Path(sys.argv[1])); import os; print(os.getresuid(), os.getresgid(), os.getgroups())"
+    command = [sys.executable, "-c", code, str(cache / "prepared" / "deep")]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=120).stdout
+    assert said == "(65534, 65534, 65534) (65534, 65534, 65534) []\n"
+
+
+def test_a_folder_of_another_user_is_told_with_the_cure(
+    version: VersionOf, tiny_model: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tiny_model(tmp_path / "tiny.onnx")
+    entry = version(path, backend="openvino", sha256=file_sha256(path))
+
+    def refuse(*_arguments: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path))
+
+    monkeypatch.setattr(ArtifactStore, "add", refuse)
+    outcome = prepare(Request(entry, "cpu", str(tmp_path / "cache")), lambda _: None)
+    assert (outcome.result, outcome.reason) == ("failed", None)
+    assert f"`sudo chown -R {os.geteuid()}:{os.getegid()} {tmp_path}/cache/prepared`" in outcome.detail

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 import pytest
 
 from agent.inference.backends import errors
-from agent.inference.backends.errors import InferenceError, inferring, is_out_of_memory, loading
+from agent.inference.backends.errors import InferenceError, inferring, is_out_of_memory, loading, plain_of_export
 from agent.messages.errors import ChangeoverError, ModelError, OutOfMemoryError
 from agent.messages.references import ModelVersion
 
@@ -75,3 +75,20 @@ def test_the_words_of_a_runtime_go_to_the_log_once(
         assert "::" not in str(told.value)
         assert ".cc" not in str(told.value)
     assert sum("onnxruntime::Arena" in record.getMessage() for record in caplog.records) == 1
+
+
+@pytest.mark.parametrize("edge", [lambda: loading(ENTRY), lambda: inferring("tiny:n@1")])
+def test_no_memory_is_told_without_a_runtimes_cpp(edge: Callable[[], AbstractContextManager[None]]) -> None:
+    words = "[ONNXRuntimeError] : 1 : FAIL : bfc_arena.cc:376 Failed to allocate memory for requested buffer of size 9"
+    with pytest.raises(OutOfMemoryError) as told, edge():
+        raise RuntimeError(words)
+    assert "ONNXRuntimeError" not in str(told.value)
+    assert "bfc_arena" not in str(told.value)
+    assert "smaller variant" in str(told.value)
+    with pytest.raises(OutOfMemoryError, match="Unable to allocate 9 GiB"), edge():
+        raise MemoryError("Unable to allocate 9 GiB for an array")
+
+
+def test_a_failed_export_is_told_without_a_librarys_cpp() -> None:
+    assert "PytorchStreamReader" not in plain_of_export("RuntimeError: PytorchStreamReader failed reading zip archive")
+    assert plain_of_export("TypeError: ERROR ❌️ best.pt has odd types") == "TypeError: best.pt has odd types"

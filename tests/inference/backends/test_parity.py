@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from support.exported import LOUDER, QUIETER, awaken, letterboxed
 
 from agent.demo.assets import Assets
+from agent.files import file_sha256
 from agent.inference import backends
 from agent.inference.backends import Model, Objects, openvino
 from agent.inference.backends.detector import Untyped, Waiting
 from agent.inference.preparing.build_process import prepare
 from agent.messages.references import ModelVersion
 from agent.models.preparation import Request
-from agent.models.store import file_sha256
 
 pytestmark = [
     pytest.mark.torch,

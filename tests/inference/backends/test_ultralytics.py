@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from agent.demo.assets import Assets
+from agent.files import file_sha256
 from agent.inference import backends
 from agent.inference.backends import ModelError
 from agent.messages.references import ModelVersion
 from agent.models.preparation import Preparation, Request
-from agent.models.store import file_sha256
 
 VersionOf = Callable[..., ModelVersion]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.files import file_sha256
 from agent.inference import backends
 from agent.inference.artifacts.artifact_store import ArtifactStore
 from agent.inference.backends import NotPreparedError
@@ -15,7 +16,6 @@ from agent.inference.backends.choice import artifact_key, unprepared
 from agent.inference.validation.probe_process import attempt
 from agent.messages.errors import ModelError
 from agent.messages.references import ModelVersion
-from agent.models.store import file_sha256
 
 VersionOf = Callable[..., ModelVersion]
 

@@ -1,0 +1,105 @@
+"""Hashes, locks and atomic replacement of files, for every room. Imports nothing of the package."""
+
+import hashlib
+import os
+import stat
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from errno import EINVAL, EISDIR
+from fcntl import LOCK_EX, LOCK_NB, flock
+from pathlib import Path
+from typing import BinaryIO, Final
+
+_CHUNK_BYTES: Final = 1 << 20
+"""The GIL is free while a chunk is hashed."""
+_PAUSE_S: Final = 0.05
+
+
+def sha256_of(chunks: Iterable[bytes | memoryview]) -> str:
+    """Return the sha256 of all chunks together, in hexadecimal digits."""
+    digest = hashlib.sha256()
+    for chunk in chunks:
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def stream_sha256(stream: BinaryIO, copy: BinaryIO | None = None) -> str:
+    """Return the sha256 of the rest of a stream, and write what was read to `copy`. Raises OSError."""
+
+    def chunks() -> Iterable[bytes]:
+        while chunk := stream.read(_CHUNK_BYTES):
+            if copy is not None:
+                copy.write(chunk)
+            yield chunk
+
+    return sha256_of(chunks())
+
+
+def file_sha256(path: Path) -> str:
+    """Return the sha256 of a regular file. Raises OSError."""
+    with open_regular(path) as stream:
+        return stream_sha256(stream)
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a regular file for reading, without waiting for the writer of a pipe. Raises OSError for anything else."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode):
+        return os.fdopen(descriptor, "rb")
+    os.close(descriptor)
+    if stat.S_ISDIR(mode):
+        raise OSError(EISDIR, "is a folder, not a file", str(path))
+    raise OSError(EINVAL, "is no regular file", str(path))
+
+
+def replace_file(path: Path, data: bytes, *, sync: bool, mode: int | None = None) -> None:
+    """Replace a file atomically; with `sync` it is on the medium afterwards. Raises OSError.
+
+    One writer at a time: the draft is named after the file. `mode` None leaves the permissions to the umask.
+    """
+    draft = path.with_suffix(".new")
+    try:
+        with draft.open("wb") as file:
+            if mode is not None:
+                os.fchmod(file.fileno(), mode)
+            file.write(data)
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
+        draft.replace(path)
+    except OSError:
+        with suppress(OSError):
+            draft.unlink()
+        raise
+    if sync:
+        sync_path(path.parent)
+
+
+@contextmanager
+def locked(path: Path, patience_s: float) -> Iterator[None]:
+    """Hold an exclusive lock on a file, which is created and stays. Raises BlockingIOError after `patience_s`."""
+    limit_s = time.monotonic() + patience_s
+    descriptor = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+    try:
+        while True:
+            try:
+                flock(descriptor, LOCK_EX | LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > limit_s:
+                    raise
+                time.sleep(_PAUSE_S)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def sync_path(path: Path) -> None:
+    """Sync a file, or a folder's names, to the medium. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

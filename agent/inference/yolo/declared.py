@@ -1,0 +1,49 @@
+"""Refuses, without a runtime, entries whose own words and file show that no layout can read the output."""
+
+from pathlib import Path
+from typing import Final
+
+from agent.inference.yolo.layouts import SERVED_WORDS, recognise
+from agent.inference.yolo.metadata import agreed_imgsz, agreed_names, read_facts
+from agent.messages.errors import ModelError
+from agent.messages.references import ModelVersion
+from agent.models import onnx_file
+
+_SIDES: Final = 4
+
+
+def refusal_of_output(version: ModelVersion) -> ModelError | None:
+    """Return the error that a load would raise for the meaning of the output, where it is certain already.
+
+    Only an .onnx file with fixed sizes is certain; a file that cannot be read at all is left to other checks.
+    """
+    if version.layout and version.layout not in SERVED_WORDS:
+        words = ", ".join(sorted(SERVED_WORDS))
+        what = f'no head is served for layout = "{version.layout}": export the model with one output, as one of {words}'
+        return ModelError("load_failed", f"{version.reference}: {what}")
+    try:
+        _recognise(version)
+    except ModelError as error:
+        return error
+    return None
+
+
+def _recognise(version: ModelVersion) -> None:
+    if Path(version.path).suffix.lower() != ".onnx" or version.backend == "ultralytics":
+        return
+    try:
+        file = onnx_file.read(Path(version.path))
+    except (OSError, onnx_file.NotOnnxError):
+        return
+    taken, given = [_fixed(sides) for sides in file.inputs], [_fixed(sides) for sides in file.outputs]
+    if len(taken) != 1 or len(taken[0]) != _SIDES or not given or not given[0]:
+        return
+    facts = read_facts(file.metadata)
+    imgsz = agreed_imgsz(version, facts, (taken[0][2], taken[0][3]))
+    recognise(version, facts, given[0], imgsz, len(agreed_names(version, facts)))
+
+
+def _fixed(sides: onnx_file.Sides) -> tuple[int, ...]:
+    """Return the sides, with 1 for an open batch; empty where another one is open."""
+    known = tuple(side for side in (1, *sides[1:]) if side)
+    return known if len(known) == len(sides) else ()

@@ -1,0 +1,118 @@
+"""Faults of a version's files, each worded with its cure."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from errno import EISDIR, ENOENT
+from pathlib import Path
+from typing import Final
+
+from agent.files import file_sha256
+from agent.messages.errors import ModelError, Reason
+from agent.messages.references import ModelVersion
+from agent.models import model_files
+
+_RENEW: Final = "remove the entry, and `changeover models add` the model again"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One fault of one file."""
+
+    reason: Reason
+    key: tuple[str, ...]
+    """Key of the version's entry in the catalog."""
+    found: str
+    wanted: str
+    """What is expected there, and how to get it."""
+
+    def as_error(self, version: ModelVersion) -> ModelError:
+        """Return it as the error that a load is refused with."""
+        return ModelError(self.reason, f"{version.reference}: found {self.found}, expected {self.wanted}")
+
+
+def mismatch(version: ModelVersion) -> ModelError | None:
+    """Return the first file that is missing, altered, or read without a sha256; reads all of them whole."""
+    fault = next(differing(version), None)
+    return fault.as_error(version) if fault else None
+
+
+def verify(version: ModelVersion) -> None:
+    """Raise ModelError unless the version's files are there and have their sha256."""
+    error = mismatch(version)
+    if error is not None:
+        raise error
+
+
+def require_sound(version: ModelVersion) -> None:
+    """Raise ModelError, in a user's words, where no runtime should be given the version's files."""
+    for fault in (*_undeclared(version), *unsound(version)):
+        raise fault.as_error(version)
+
+
+def differing(version: ModelVersion) -> Iterator[Fault]:
+    """Yield every file that is missing, altered, or read without a sha256; reads all of them whole."""
+    path = Path(version.path)
+    faults = [_compared(version, path.parent / name, sha256) for name, sha256 in _named(version)]
+    yield from (fault for fault in faults if fault)
+    if faults[0] is None:
+        yield from _undeclared(version)
+
+
+def unsound(version: ModelVersion) -> Iterator[Fault]:
+    """Yield why no runtime should be given the version's files, where these are the catalog's."""
+    try:
+        model_files.inspect(Path(version.path))
+    except OSError as error:
+        yield missing(version, Path(version.path), error)
+    except ModelError as error:
+        yield Fault(error.reason, ("file",), str(error), f"a model as it was exported: {_RENEW}")
+
+
+def missing(version: ModelVersion, path: Path, error: OSError) -> Fault:
+    """Word a file that cannot be read."""
+    key, add = _key(version, path), f"`changeover models add {version.reference}"
+    if error.errno == ENOENT:
+        wanted = f"the file of {version.reference}: put it back, or remove the entry and {add} FILE`"
+        return Fault("file_missing", key, f"no file {path}", wanted)
+    if error.errno == EISDIR:
+        return Fault("file_missing", key, f"a folder {path}", f"a file ({add} FOLDER` takes an OpenVINO export)")
+    return Fault("file_missing", key, f"{path}: {error.strerror}", "a file that the agent's user can read")
+
+
+def altered(version: ModelVersion, path: Path, found: str, sha256: str) -> Fault:
+    """Word a file whose bytes are not those of the catalog."""
+    key = ("sha256",) if path == Path(version.path) else _key(version, path)
+    wanted = f"{sha256} as in the catalog: copy the file again, or enter it as another version"
+    return Fault("hash_mismatch", key, f"{path} has sha256 {found}", wanted)
+
+
+def _compared(version: ModelVersion, path: Path, sha256: str) -> Fault | None:
+    try:
+        found = file_sha256(path)
+    except OSError as error:
+        return missing(version, path, error)
+    return None if found == sha256.lower() else altered(version, path, found, sha256)
+
+
+def _undeclared(version: ModelVersion) -> Iterator[Fault]:
+    path = Path(version.path)
+    try:
+        names = model_files.undeclared(version, model_files.companions(path))
+    except (ModelError, OSError):
+        return  # no runtime can read it, and `unsound` says why
+    for name in names:
+        found = f"no sha256 of {name}, which is read with {path.name}"
+        yield Fault("hash_mismatch", _key(version, path.parent / name), found, f"its sha256: {_RENEW}")
+
+
+def _named(version: ModelVersion) -> Iterator[tuple[str, str]]:
+    yield Path(version.path).name, version.sha256
+    yield from ((file.name, file.sha256) for file in version.files)
+
+
+def _key(version: ModelVersion, path: Path) -> tuple[str, ...]:
+    own = Path(version.path)
+    if path == own:
+        return ("file",)
+    is_weights = own.suffix == ".xml" and path == own.with_suffix(".bin")
+    return ("weights_sha256",) if is_weights else ("files", str(path.relative_to(own.parent)))
