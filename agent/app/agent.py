@@ -88,8 +88,8 @@ class Agent:
             settings.device.id,
             context.boot,
             settings.stream,
-            lambda stream, _seq, payload: self._publisher.send_detection(stream, payload),
-            lambda stream, _seq, payload: self._publisher.send_summary(stream, payload),
+            self._publisher.send_detection,
+            self._publisher.send_summary,
         )
         self._detections.observe = self._metrics.inferred
         self._metrics.expect(settings.line, [stream.id for stream in settings.stream])

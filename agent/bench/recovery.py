@@ -11,7 +11,7 @@ from agent.bench.figures import median
 from agent.bench.options import Options
 from agent.bench.plant import warm_up
 from agent.bench.plant.bench_plant import Plant, Station
-from agent.bench.plant.children import say
+from agent.bench.plant.children import runs, say
 from agent.bench.plant.device import Device, started
 from agent.bench.plant.models import Models, ensure
 from agent.bench.plant.observer import gaps
@@ -108,7 +108,7 @@ def _stream_of(line: str) -> str:
 def _child(device: Device, module: str) -> int:
     """Return the id of the oldest child process that runs a module."""
     children = psutil.Process(device.pid).children()
-    found = [one for one in children if any(module in word for word in one.cmdline())]
+    found = [one for one in children if runs(one, module)]
     return min(found, key=lambda one: one.create_time()).pid
 
 

@@ -55,8 +55,8 @@ def make(wire: Wire, publish: Publish) -> DetectionPublisher:
         "box-7",
         "9f3a51c2",
         (stream,),
-        lambda _stream, _seq, payload: wire.detections.append(msgspec.json.decode(payload)),
-        lambda _stream, _seq, payload: wire.summaries.append(msgspec.json.decode(payload)),
+        lambda _stream, payload: wire.detections.append(msgspec.json.decode(payload)),
+        lambda _stream, payload: wire.summaries.append(msgspec.json.decode(payload)),
     )
 
 

@@ -102,8 +102,7 @@ def _listens(port: int) -> bool:
 
 
 def settings_of(url: str, client_id: str = "", protocol: ProtocolSetting = "auto") -> LinkSettings:
-    """Return the settings of a plain client of a broker at `mqtt://HOST:PORT`."""
+    """Return the settings of a plain client of a broker at `mqtt://HOST[:PORT]`."""
     parts = urlsplit(url)
     assert parts.hostname is not None
-    assert parts.port is not None
-    return LinkSettings(parts.hostname, parts.port, client_id, protocol=protocol)
+    return LinkSettings(parts.hostname, parts.port or 1883, client_id, protocol=protocol)

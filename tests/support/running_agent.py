@@ -18,6 +18,7 @@ import numpy as np
 import psutil
 import tomlkit
 
+from agent.bench.plant.children import runs
 from agent.mqtt.blocking_client import Arrival, BlockingClient, connected
 from support.brokers import settings_of
 from support.tiny_models import write_tiny_model
@@ -67,11 +68,7 @@ class RunningAgent:
 
     def child(self, module: str, number: int = 0) -> psutil.Process:
         """Return a child by the module that it runs."""
-        found = [
-            child
-            for child in psutil.Process(self.process.pid).children()
-            if any(module in word for word in child.cmdline())
-        ]
+        found = [child for child in psutil.Process(self.process.pid).children() if runs(child, module)]
         return sorted(found, key=lambda child: child.create_time())[number]
 
     def send(self, topic: str, payload: str, *, retain: bool = False) -> None:

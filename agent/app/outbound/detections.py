@@ -21,8 +21,8 @@ _MOMENTS: Final = 64
 _HEARTBEAT_S: Final = 5.0
 _SUMMARY_S: Final = 1.0
 
-Send = Callable[[str, int, bytes], None]
-"""Arguments: stream, seq, payload."""
+Send = Callable[[str, bytes], None]
+"""Arguments: stream, payload."""
 Observe = Callable[[str, float, float], None]
 """Arguments: stream, inference_ms, latency_ms."""
 _LABELS: Final = 256
@@ -168,7 +168,7 @@ class DetectionPublisher:
             latency_ms,
             message.tail,
         )
-        self._send(message.stream, output.seq, payload)
+        self._send(message.stream, payload)
         output.seq += 1
         output.published += 1
 
@@ -209,7 +209,7 @@ class DetectionPublisher:
                 frames=output.window_frames,
                 counts=output.window_counts,
             )
-            self._send_summary(stream, output.seq, msgspec.json.encode(summary))
+            self._send_summary(stream, msgspec.json.encode(summary))
             output.seq += 1
             output.published += 1
         output.window_since_s, output.window_frames, output.window_counts = now_s, 0, {}

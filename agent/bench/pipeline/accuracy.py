@@ -1,7 +1,7 @@
 """Loss of accuracy by preparation: artifacts against their float32 checkpoints."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -31,15 +31,15 @@ class _Shipped:
     imgsz: int | None
 
 
-def measure(assets: Assets, folder: Path, frames: int) -> dict[str, Any]:
-    """Return mAP50-95 of the demo's models on `frames` rendered frames each, and matched boxes on real pictures.
+def measure(assets: Assets, folder: Path, frames: int, products: Mapping[str, str] = PRODUCTS) -> dict[str, Any]:
+    """Return mAP50-95 of the models of `products` on `frames` rendered frames each, and matched boxes on real pictures.
 
     The demo ships float16 ONNX files; float32 checkpoints with their weights are the reference.
     """
     folder.mkdir(parents=True)
     config, catalog, cache_dir = folder / "changeover.toml", folder / "models.toml", folder / "state" / "cache"
     with competitor("agent.bench.reference.accuracy", folder / "judge.log", catalog, cache_dir) as judge:
-        shipped = list(_restore(judge, folder))
+        shipped = list(_restore(judge, folder, products))
         entries = [_entry(one.reference, one.checkpoint) | {"imgsz": one.imgsz} for one in shipped]
         people = _entry(_PEOPLE, assets.fall_pt) | {"confidence": _PERSON_CONFIDENCE}
         catalog.write_text(tomlkit.dumps({"model": [*entries, people]}), encoding="utf-8")
@@ -53,10 +53,10 @@ def measure(assets: Assets, folder: Path, frames: int) -> dict[str, Any]:
     return {"points_lost_most": max(losses.values()), "points_lost": losses, "rendered": rendered, "real": real}
 
 
-def _restore(judge: Competitor, folder: Path) -> Iterator[_Shipped]:
-    """Restore a checkpoint of each demo model."""
+def _restore(judge: Competitor, folder: Path, products: Mapping[str, str]) -> Iterator[_Shipped]:
+    """Restore a checkpoint of the demo model of each product."""
     catalog = Catalog.load(demo_models())
-    for product, word in PRODUCTS.items():
+    for product, word in products.items():
         reference = ModelReference.parse(word)
         version = catalog.find(reference, _USUAL) if reference is not None else None
         assert version is not None, f"{word} is shipped"

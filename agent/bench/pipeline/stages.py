@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from agent.bench.figures import curve, median, percentile, spread
 from agent.bench.pipeline.throughput import rate
 from agent.bench.plant.bench_plant import Plant, Station
-from agent.bench.plant.children import free_port, say
+from agent.bench.plant.children import free_port, runs, say
 from agent.bench.plant.device import Device, started
 from agent.bench.plant.models import Models
 from agent.bench.plant.observer import Seen, gaps
@@ -139,7 +139,7 @@ def _stages_s(port: int) -> dict[str, float]:
 
 def _stagger(device: Device, period_s: float) -> None:
     """Stagger the cameras' frames evenly, by pausing each camera until its own phase."""
-    cameras = [one for one in psutil.Process(device.pid).children() if any(_CAMERA in word for word in one.cmdline())]
+    cameras = [one for one in psutil.Process(device.pid).children() if runs(one, _CAMERA)]
     for number, camera in enumerate(cameras):
         os.kill(camera.pid, signal.SIGSTOP)
         now_s = time.monotonic()

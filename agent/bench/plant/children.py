@@ -57,6 +57,14 @@ def family_of(pid: int) -> list[psutil.Process]:
         return []
 
 
+def runs(process: psutil.Process, module: str) -> bool:
+    """Return True where a process runs a module; False for one that has ended, reaped or not."""
+    try:
+        return any(module in word for word in process.cmdline())
+    except psutil.Error:
+        return False
+
+
 def free_port() -> int:
     """Return a loopback port that is free at this moment."""
     with socket.socket() as probe:

@@ -12,7 +12,7 @@ import psutil
 from agent import isolated
 from agent.bench.plant.bench_plant import BASE, Plant
 from agent.bench.plant.broker import mosquitto
-from agent.bench.plant.children import running
+from agent.bench.plant.children import running, runs
 from agent.bench.plant.observer import Observer, Seen
 from agent.messages.errors import TransientError
 from agent.messages.payloads import Switch
@@ -148,7 +148,7 @@ class Device:
     def worker_pid(self) -> int:
         """Return the worker's process id."""
         for child in psutil.Process(self.pid).children():
-            if any(_WORKER in word for word in child.cmdline()):
+            if runs(child, _WORKER):
                 return child.pid
         raise TransientError("the agent has no worker process")
 
