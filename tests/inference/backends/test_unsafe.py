@@ -10,10 +10,11 @@ import pytest
 
 from agent.files import file_sha256
 from agent.inference import backends
-from agent.inference.artifacts.artifact_store import ArtifactStore
+from agent.inference.artifacts.artifact_store import ArtifactStore, Made
 from agent.inference.backends import NotPreparedError
 from agent.inference.backends.choice import artifact_key, unprepared
 from agent.inference.validation.probe_process import attempt
+from agent.inference.yolo.metadata import FileFacts
 from agent.messages.errors import ModelError
 from agent.messages.references import ModelVersion
 
@@ -100,6 +101,12 @@ def test_what_is_not_prepared_is_named(trap: VersionOf, version: VersionOf, tmp_
     assert word.startswith("tiny:n@1: its .pt is not prepared")
     key = artifact_key(entry, "cpu")
     assert key is not None
-    (artifacts.folder / key).mkdir(parents=True)
-    (artifacts.folder / key / "artifact.json").write_text("{}")
+
+    def make(folder: Path) -> Made:
+        (folder / "blob").write_bytes(b"compiled")
+        return Made("blob", FileFacts(), (64, 64), (1, 6, 84))
+
+    artifacts.add(key, entry.reference, 1 << 20, make)
+    artifacts.folder.chmod(0o755)  # as another user's, which is told of and not opened
+    assert artifacts.find(key) is None
     assert not list(unprepared((entry,), "cpu", artifacts))
