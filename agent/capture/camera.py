@@ -9,8 +9,8 @@ from agent.capture.pacer import Pacer
 from agent.capture.source import Image, SilentError, Source, SourceInfo, Warn
 from agent.messages.children import CameraEnded, CameraFailed, CameraOpened, CameraSetup, Log, Message
 from agent.messages.errors import MistakeError, TransientError
-from agent.messages.redact import redact
 from agent.processes.backoff import Backoff
+from agent.redact import redact
 
 READER_POLL_S: Final = 1.0
 

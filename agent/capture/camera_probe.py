@@ -16,7 +16,7 @@ import msgspec
 from agent.capture.camera_process import QUIET
 from agent.messages.errors import ChangeoverError
 from agent.messages.probe_results import ProbedCamera
-from agent.messages.redact import redact
+from agent.redact import redact
 
 if TYPE_CHECKING:
     from agent.capture.source import Image

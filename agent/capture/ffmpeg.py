@@ -16,7 +16,7 @@ from av.video.reformatter import VideoReformatter
 
 from agent.capture.source import Buffer, Image, Patience, SourceInfo
 from agent.messages.errors import TransientError
-from agent.messages.redact import redact
+from agent.redact import redact
 
 _FILE_PATIENCE: Final = Patience(open_s=10.0, read_s=10.0)
 """A disk that takes longer is a network share whose server is gone."""

@@ -22,8 +22,8 @@ import numpy as np
 from agent.capture.source import Buffer, Image, Patience, SilentError, SourceInfo
 from agent.messages.camera_names import CameraFormat
 from agent.messages.errors import MistakeError, TransientError
-from agent.messages.redact import redact
 from agent.processes.parent_death import ending_with_us
+from agent.redact import redact
 
 PROGRAM: Final = "gst-launch-1.0"
 # Leaky, because here too the newest frame wins; bt601, because cv2 assumes it for I420.

@@ -11,7 +11,7 @@ from agent.capture.source import Patience, Source, Warn
 from agent.capture.video import device, gst_pipeline, has_gstreamer
 from agent.messages.camera_names import is_camera, split
 from agent.messages.errors import MistakeError, TransientError
-from agent.messages.redact import redact
+from agent.redact import redact
 
 _SCHEME: Final = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://")
 _STREAMS: Final = frozenset({"rtsp", "rtsps", "http", "https"})

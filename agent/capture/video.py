@@ -12,7 +12,7 @@ import numpy as np
 from agent.capture.source import Buffer, Image, Patience, SilentError, SourceInfo
 from agent.messages.camera_names import CameraFormat
 from agent.messages.errors import MistakeError, TransientError
-from agent.messages.redact import redact
+from agent.redact import redact
 
 TIMEOUT_S: Final = 2.0
 _SILENT_S: Final = 0.9 * TIMEOUT_S

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, TextIO
 
-from agent.messages.redact import redact
 from agent.messages.utc import utc_text
+from agent.redact import redact
 
 FOLD_S: Final = 60.0
 _FOLDED_AT_MOST: Final = 256

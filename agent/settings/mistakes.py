@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from agent.messages.errors import MistakeError
-from agent.messages.redact import redact
+from agent.redact import redact
 
 _BARE: Final = re.compile(r"[A-Za-z0-9_-]+")
 _SHOWN: Final = 60

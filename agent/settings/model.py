@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field
 
 from agent.messages.errors import MistakeError
-from agent.messages.redact import redact
+from agent.redact import redact
 from agent.settings import fields
 from agent.settings.units import CLOCK
 

@@ -16,7 +16,7 @@ from agent.capture.source import Image, Patience, Source
 from agent.capture.sources import create
 from agent.messages.camera_names import is_live
 from agent.messages.errors import ChangeoverError, MistakeError, TransientError
-from agent.messages.redact import redact
+from agent.redact import redact
 
 Make = Callable[..., Path]
 CV2_GIVES_UP_S = 29.0  # without our time-outs
