@@ -102,7 +102,7 @@ def _unwritable(folder: Path) -> str:
 
 
 def _existing(folder: Path) -> Path:
-    while not folder.is_dir():
+    while not os.path.isdir(folder):  # noqa: PTH112 - pathlib's raises for a folder closed to this user
         folder = folder.parent
     return folder
 

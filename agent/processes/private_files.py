@@ -43,9 +43,9 @@ def _close_to_others(descriptor: int, above: os.stat_result) -> None:
 def make_private_tree(folder: Path) -> None:
     """Deny other users access to a folder and everything in it."""
     make_private(folder)
-    if folder.is_symlink() or not folder.is_dir():
-        return
     with suppress(OSError):
+        if folder.is_symlink() or not folder.is_dir():
+            return
         for path in sorted(folder.iterdir()):
             make_private_tree(path)
 

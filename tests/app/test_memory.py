@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -391,3 +392,53 @@ while True:
     file.save(Snapshot(lines={"line-1": LineSnapshot(product=str(number))}, answers=answers))
     print(number, flush=True)
 """
+
+
+_AS_ANOTHER_USER = """
+import os, sys
+from pathlib import Path
+from agent.app.state_disk.snapshot_file import SnapshotFile
+from agent.app.state_disk.state_folder import taken
+from agent.control.snapshot import LineSnapshot, Snapshot
+
+folder, told = Path(sys.argv[1]), []
+if os.geteuid() == 0:
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+with taken(folder, "box"):
+    file = SnapshotFile(folder, told.append)
+    file.load()
+    for number in range(3):
+        file.save(Snapshot(lines={"line-1": LineSnapshot(product=str(number))}))
+        file.tick(number * 10.0)
+    file.close()
+print({(one.code, one.on) for one in told})
+"""
+
+
+@pytest.fixture
+def open_path() -> Iterator[Path]:
+    """Make a folder that every user reaches, which `tmp_path` is not."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o444, 0o555])
+@pytest.mark.parametrize("closed", ["state", "."])
+def test_a_folder_closed_to_the_user_is_told_and_the_agent_runs_on(open_path: Path, closed: str, mode: int) -> None:
+    folder = open_path / "state"
+    folder.mkdir()
+    opened(folder).close()
+    (folder / "cache").mkdir()
+    closed_folder = open_path / closed
+    closed_folder.chmod(mode)
+    try:
+        command = [sys.executable, "-c", _AS_ANOTHER_USER, str(folder)]
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    finally:
+        closed_folder.chmod(0o700)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout == str({(STATE_DISK, True)}) + "\n"
+    assert "Traceback" not in ended.stderr

@@ -134,8 +134,15 @@ class SnapshotFile:
         return kept, named.split(",") if named else list(kept.lines)
 
     def _stale(self) -> Path | None:
-        found = sorted(self._folder.glob(f"{_STALE}*{_SUFFIX}")) if self._folder.is_dir() else []
+        found = sorted(self._found(f"{_STALE}*{_SUFFIX}"))
         return found[-1] if found else None
+
+    def _found(self, pattern: str) -> list[Path]:
+        """Return the folder's files of a pattern; none where the folder is missing or closed to this user."""
+        try:
+            return list(self._folder.glob(pattern))
+        except OSError:
+            return []  # because the next write reports it
 
     def _read(self, path: Path) -> Snapshot | None:
         try:
@@ -164,7 +171,7 @@ class SnapshotFile:
         return changes, is_damaged
 
     def _logs(self, first: int = 0) -> list[Path]:
-        found = self._folder.glob("control-*.log") if self._folder.is_dir() else ()
+        found = self._found("control-*.log")
         return sorted((path for path in found if _number(path) >= max(1, first)), key=_number)
 
     # writing
@@ -223,7 +230,7 @@ class SnapshotFile:
             self._fail(error)
             return
         needless = [path for path in self._logs() if _number(path) < self._number]
-        for path in (*needless, *self._folder.glob(f"{_STALE}*{_SUFFIX}"), self._older_copy):
+        for path in (*needless, *self._found(f"{_STALE}*{_SUFFIX}"), self._older_copy):
             with suppress(OSError):
                 path.unlink()
         self._written, self._trouble, self._fold_at_bytes = self._wanted, "", LOG_BYTES
@@ -250,14 +257,14 @@ class SnapshotFile:
             for id_, line in after.items()
             if line.lost or (kept := before.get(id_, LineSnapshot())).lost or kept.choices != line.choices
         ]
-        found = self._path if self._path.exists() else self._stale()
-        if not lines or found is None:
+        if not lines:
             return
         names = ",".join(sorted(lines))
         marked = self._folder / (f"{_STALE}.{names}{_SUFFIX}" if len(names) <= _LONGEST_NAMES else _STALE + _SUFFIX)
-        if found == marked:
-            return
         try:
+            found = self._path if self._path.exists() else self._stale()
+            if found is None or found == marked:
+                return
             found.replace(marked)
         except OSError as error:
             self._forget(error)
