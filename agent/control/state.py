@@ -270,7 +270,7 @@ class Line:
 
     @property
     def is_faulty(self) -> bool:
-        """True after a failed changeover, and where the selection itself is at fault."""
+        """True after a failed changeover or with a faulty selection."""
         return self.assignment.failed or self.is_selection_faulty
 
 

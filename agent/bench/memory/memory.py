@@ -76,7 +76,7 @@ def _watch(undo: ExitStack, plant: Plant) -> _Watched:
 
 
 def measure_in_turn(plant: Plant, names: tuple[str, ...], rounds: int) -> dict[str, Any]:
-    """Activate every size on the line, round after round; the first round only warms the runtime up."""
+    """Activate every size in turn, round after round; return the memory figures since the first, a warm-up."""
     with ExitStack() as undo:
         watched = _watch(undo, plant)
         device = watched.device

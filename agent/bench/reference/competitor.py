@@ -14,7 +14,7 @@ from agent.messages.errors import TransientError
 
 
 class Competitor:
-    """A competitor process, which answers each line with one line of JSON."""
+    """Pipes to a running competitor: a command is one line to its stdin, the reply one line of JSON."""
 
     def __init__(self, process: "subprocess.Popen[str]", log: Path) -> None:
         self.pid: Final = process.pid

@@ -1,4 +1,4 @@
-"""Cold swaps of the agent and of the reference manager, in turn, with the same five sizes."""
+"""Times swaps to models that are not in memory: the agent's and the reference manager's, in alternate rounds."""
 
 from collections import defaultdict
 from dataclasses import dataclass, field, replace

@@ -118,7 +118,7 @@ def _text(payload: bytes) -> str:
 
 
 def _json(text: str) -> Any:  # noqa: ANN401 - JSON is any of its types
-    """Parse `text` as JSON where it is JSON; otherwise return the text itself."""
+    """Parse JSON; return other text itself. Raises ValueRefusedError for broken JSON that begins with {, [ or "."""
     try:
         return json.loads(text, parse_constant=_refuse_constant, parse_float=_Written)
     except (ValueError, RecursionError) as error:

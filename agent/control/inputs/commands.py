@@ -126,7 +126,7 @@ def link_up(state: State, now: Now) -> list[Action]:
 
 
 def _repeat_product(state: State, line: Line, command: Command) -> list[Action]:
-    """Change nothing; the end of a changeover in progress answers this command, too."""
+    """Answer a repeated product as `noop`, or with the end of a changeover to it that is in progress."""
     if line.selection.operator is not None:
         return _overridden(state, line.selection.operator, command)
     if line.assignment.target is None:

@@ -48,7 +48,7 @@ def link_up(state: State, now: Now) -> list[Action]:
 
 
 def taken_over(state: State, now: Now) -> list[Action]:
-    """Count session takeovers by another client with our client id."""
+    """Suspect a duplicate at the third takeover of our session within 30 s, or at one while already suspected."""
     identity = state.identity
     recent = [at_s for at_s in identity.takeovers_s if now.monotonic_s - at_s < _WITHIN_S]
     identity.takeovers_s = [*recent, now.monotonic_s][-_TAKEOVERS:]

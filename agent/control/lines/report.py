@@ -141,7 +141,7 @@ def notice(state: State, change: Alert) -> list[Action]:
 
 
 def say_alerts(state: State) -> Action:
-    """Return the retained list of active alerts."""
+    """Return the action that publishes the retained list of active alerts."""
     return PublishState("alerts", msgspec.json.encode(list(state.alerts.values())))
 
 

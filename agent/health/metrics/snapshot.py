@@ -36,7 +36,7 @@ class LineFacts:
 
 @dataclass(frozen=True)
 class CacheFacts:
-    """The worker's cache."""
+    """The budget, residents, evictions and refusals of the worker's cache."""
 
     budget_bytes: int = 0
     used_bytes: int = 0
@@ -45,6 +45,7 @@ class CacheFacts:
     evicted: Mapping[str, int] = field(default_factory=dict)
     """Evictions by reason."""
     refused: Mapping[str, int] = field(default_factory=dict)
+    """Refused loads by reason."""
 
 
 @dataclass(frozen=True)
