@@ -34,7 +34,7 @@ Sides = tuple[int | None, ...]
 
 
 class NotOnnxError(Exception):
-    """The bytes are no ONNX file; the message says why, for a user."""
+    """A file is no ONNX file; the message tells a user why."""
 
 
 @dataclass(frozen=True)
@@ -42,16 +42,16 @@ class OnnxFile:
     """Structure of an ONNX file."""
 
     inputs: tuple[Sides, ...]
-    """The sides of each input, None where open."""
+    """Shape of each input; None for an open side."""
     outputs: tuple[Sides, ...]
     metadata: dict[str, str]
-    """Words of the exporter."""
+    """Key-value pairs that the exporter wrote."""
     external: tuple[str, ...]
-    """Files that hold tensors, relative to this one's folder."""
+    """Further files that hold tensors, relative to this file's folder."""
 
 
 def read(path: Path) -> OnnxFile:
-    """Read a file's structure. Raises NotOnnxError, and OSError."""
+    """Parse a file's structure. Raises NotOnnxError and OSError."""
     with open_regular(path) as file:
         if path.stat().st_size == 0:
             raise NotOnnxError("is empty")
@@ -193,7 +193,7 @@ def _message(value: int | memoryview) -> memoryview:
 
 
 def fields(view: memoryview, *, is_file: bool = False) -> Iterator[tuple[int, int | memoryview]]:
-    """Yield (field number, value) of a message; raises NotOnnxError where the bytes are none, or end too early."""
+    """Yield (field number, value) of a protobuf message. Raises NotOnnxError for invalid or truncated bytes."""
     at, end = 0, len(view)
     depth = 0  # of groups, which ONNX does not use and every reader steps over
     while at < end:
@@ -212,7 +212,7 @@ def fields(view: memoryview, *, is_file: bool = False) -> Iterator[tuple[int, in
 
 
 def _value(view: memoryview, at: int, kind: int) -> tuple[int | memoryview | None, int]:
-    """Return a field's value, None for those that ONNX's structure does not use, and where the next field begins."""
+    """Return a field's value (None for types that ONNX does not use) and the offset of the next field."""
     if kind == _VARINT:
         return _varint(view, at)
     if kind == _BYTES:

@@ -1,4 +1,4 @@
-"""From a checkpoint that nobody trusts to an ONNX file, by a process in the sandbox."""
+"""Exports an untrusted checkpoint to an ONNX file, by a process in the sandbox."""
 
 import os
 import signal
@@ -24,7 +24,7 @@ _MODULE: Final = "agent.inference.preparing.export_process"
 _LOG_FILE: Final = "log.txt"
 _LOOK_S: Final = 0.02  # a disk takes tens of MB in it
 _TELL_S: Final = 60.0
-"""Time between two words, because who waits ends a step that is silent."""
+"""Interval of progress messages, because the waiting process kills a step that sends none."""
 _TAIL: Final = 400
 _BLOCK_BYTES: Final = 512  # of st_blocks, whatever the file system
 _ANSWER_BYTES: Final = 1 << 16
@@ -39,7 +39,7 @@ _ENTRY_BYTES: Final = 1 << 16  # what a name counts: an export writes ten, and a
 
 
 def limits_of(size_bytes: int) -> Limits:
-    """Say what the export of a checkpoint of so many bytes may use."""
+    """Return the limits for the export of a checkpoint of `size_bytes`."""
     memory_bytes = _MEMORY_BYTES + _BYTES_A_FILE_BYTE * size_bytes
     return Limits(memory_bytes, _CPU_S, _WALL_S, _DISK_BYTES + 8 * size_bytes)
 
@@ -52,11 +52,11 @@ def export(
     is_trusted: bool,
     opener: Sequence[str] = (),
 ) -> Path:
-    """Export the version's checkpoint into the empty `folder` and return the ONNX file. Blocks, for a minute or so.
+    """Export the version's checkpoint into the empty `folder` and return the ONNX file. Blocks for about a minute.
 
-    `opener` is the command that opens it, where it is not `agent.inference.preparing.export_process`.
+    `opener` is the command of the export process; empty: `agent.inference.preparing.export_process`.
 
-    Raises ModelError ("load_failed", "hash_mismatch") saying what the process did, OutOfMemoryError and OSError.
+    Raises ModelError ("load_failed", "hash_mismatch") that names the failure, OutOfMemoryError and OSError.
     """
     size_bytes = _bring(version, folder / CHECKPOINT)
     (folder / SETTINGS).mkdir()
@@ -80,7 +80,7 @@ def export(
 
 
 def _bring(version: ModelVersion, target: Path) -> int:
-    """Copy the checkpoint, and compare the copy: what is opened is what was compared."""
+    """Copy the checkpoint, hash the copied bytes, and return their number. Raises ModelError for another sha256."""
     with open_regular(Path(version.path)) as source, target.open("wb") as copy:
         found = stream_sha256(source, copy)
         size_bytes = copy.tell()
@@ -146,7 +146,7 @@ def _used_bytes(folder: Path) -> int:
 
 
 def _environment(folder: Path) -> dict[str, str]:
-    """Name what the process may know: no secret of the service's, no folder but its own."""
+    """Return the export's environment variables: none of the service's secrets, and no folder but its own."""
     kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
     own = ("HOME", "TMPDIR", "YOLO_CONFIG_DIR", "MPLCONFIGDIR", "TORCH_HOME", "XDG_CACHE_HOME")
     return kept | dict.fromkeys(own, str(folder)) | {"MALLOC_ARENA_MAX": "2"} | _ONE_THREAD
@@ -163,12 +163,12 @@ def _answer(folder: Path) -> Answer | None:
 
 
 def _is_file(path: Path) -> bool:
-    """Say whether a file is there, and no link to another."""
+    """Return True for a regular file; a symbolic link is none."""
     return path.exists() and stat.S_ISREG(path.lstat().st_mode)
 
 
 def _ended(version: ModelVersion, code: int, folder: Path) -> ModelError | OutOfMemoryError:
-    """Say why a process ended that gave no answer."""
+    """Return the error for an export process that ended without an answer."""
     if code == -signal.SIGXCPU:
         return ModelError("load_failed", f"{version.reference}: its export took more than its share of the processor")
     if code == -signal.SIGKILL:
