@@ -19,7 +19,7 @@ class Kind(IntEnum):
 
 
 class State(Enum):
-    """Where a message is."""
+    """State of a message in the outbox."""
 
     WAITING = "in memory alone"
     QUEUED = "queued for the disk"
@@ -33,7 +33,7 @@ class State(Enum):
 
 
 class Move(Enum):
-    """What happens to a message."""
+    """Event that changes a message's state."""
 
     WRITE = "it is queued for the disk"
     WRITTEN = "it is on disk"
@@ -68,7 +68,7 @@ MOVES: Final = {
     (State.DELETING, Move.FAILED): State.DELETING,
     (State.DELETING, Move.END): State.GONE,
 }
-"""Every move that there is; any other is a bug, and raises KeyError."""
+"""The next state for each state and move; any other move is a bug and raises KeyError."""
 IN_FLIGHT: Final = frozenset({State.SENT, State.SENT_QUEUED, State.SENT_STORED})
 
 
