@@ -54,7 +54,7 @@ class LinkTrouble(Message, frozen=True):
 
     detail: str
     too_large: bool = False
-    """It exceeds the broker's or our own limit."""
+    """The message exceeds the broker's or our own limit."""
 
 
 class Noticed(Message, frozen=True):

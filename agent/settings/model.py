@@ -16,7 +16,7 @@ from agent.settings import fields
 from agent.settings.units import CLOCK
 
 Publish = Literal["all", "changes", "summary"]
-"""Which detections of a stream are published."""
+"""Publish mode of a stream's detections."""
 PUBLISH_LEAST_FIRST: Final[tuple[Publish, ...]] = ("summary", "changes", "all")
 _LINE: Final = "the id of a configured line"
 

@@ -83,7 +83,7 @@ class Gaps:
 
     @property
     def share(self) -> float:
-        """Missing over offered frames."""
+        """Number of missing frames divided by the number of offered ones."""
         return self.missing / self.offered if self.offered else 0.0
 
 

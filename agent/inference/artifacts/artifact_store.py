@@ -216,7 +216,7 @@ class ArtifactStore:
 
 
 def become_owner(folder: Path) -> None:
-    """Where root runs this, become the owner of `folder`, because only its owner opens an artifact."""
+    """Switch a root process to the owner of `folder`, because the store opens an artifact only for its owner."""
     while not folder.exists():
         folder = folder.parent
     info = folder.stat()

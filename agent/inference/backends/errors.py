@@ -44,7 +44,7 @@ _PLAIN: Final = (
 
 
 class InferenceError(TransientError):
-    """An inference failed on one frame; the next frame may succeed."""
+    """Failure of one frame's inference; the next frame may succeed."""
 
 
 class NotPreparedError(ModelError):

@@ -49,7 +49,7 @@ class Score:
     score: float
     """Expected loss, in ms per changeover and MiB."""
     is_young: bool = False
-    """It became resident less than MINIMUM_AGE_S ago."""
+    """The model became resident less than MINIMUM_AGE_S ago."""
 
 
 @dataclass

@@ -27,7 +27,7 @@ class Footprint(msgspec.Struct, frozen=True):
     load_ms: float = 0.0
     warmup_ms: float = 0.0
     is_final: bool = False
-    """The bytes were seen to come back at a release; until then they may include what a runtime keeps."""
+    """A release confirmed the bytes; until then they may include memory that the runtime keeps."""
 
 
 class Footprints:
@@ -70,9 +70,9 @@ class Footprints:
         self._write()
 
     def came_back(self, key: str, returned_bytes: int, brought_bytes: int = 0) -> None:
-        """Correct a footprint by what a release gave back, where that differs clearly.
+        """Correct a footprint by the bytes that a release returned, where they differ clearly.
 
-        It is raised to at most the `brought_bytes` of the same model's load, because the rest is another's.
+        A footprint grows to at most the `brought_bytes` of the model's own load, because the rest belongs to others.
         """
         known = self._known.get(key)
         if known is None or returned_bytes <= 0:
@@ -96,7 +96,7 @@ class Footprints:
 
 
 def tolerance_bytes(size_bytes: int) -> int:
-    """Return by how much two measurements of one model may differ, because pipelines allocate meanwhile."""
+    """Return the tolerance in bytes between two measurements of one model, because pipelines allocate meanwhile."""
     return max(_TOLERANCE_BYTES, size_bytes // _TOLERANCE_PART)
 
 

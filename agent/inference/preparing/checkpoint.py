@@ -163,7 +163,7 @@ def _answer(folder: Path) -> Answer | None:
 
 
 def _is_file(path: Path) -> bool:
-    """Return True for a regular file; a symbolic link is none."""
+    """Return True for a regular file that is no symbolic link."""
     return path.exists() and stat.S_ISREG(path.lstat().st_mode)
 
 

@@ -16,7 +16,7 @@ _LOG: Final = logging.getLogger(__name__)
 _TASKS: Final = Path("/proc/self/task")
 _NO_PARAMETER: Final = os.sched_param(0)
 _BACKGROUND_NICE: Final = 5
-"""Beyond the process' own: a third of the CPU time of a normal thread."""
+"""Added to the process' own nice value; such a thread gets a third of a normal thread's CPU time."""
 ENOUGH_IDLE: Final = 0.2
 """Share of the cores' time: with less of it idle threads starve, and whoever waits for a lock that one holds."""
 

@@ -1,4 +1,4 @@
-"""Brings one model into memory: verify, admit, load, warm up, prove, hand over."""
+"""Loads one model in six steps: verify, admit, load, warm up, prove, hand over."""
 
 import gc
 import importlib
@@ -34,19 +34,19 @@ Load = Callable[[ModelVersion, str, Path], Model]
 
 @dataclass(frozen=True)
 class VerifiedFile:
-    """A model's file that is what the catalog says."""
+    """A model's file with a verified sha256, and its expected size in memory."""
 
     version: ModelVersion
     origin: Origin
     file_bytes: int
     predicted_bytes: int
     is_guessed: bool
-    """It was never measured on this device."""
+    """The expected size is a guess, because the model was never measured on this device."""
     has_artifact: bool
 
 
 class ModelLoader:
-    """Loads models one after the other. Owner: the worker.
+    """Loader of models, one at a time. Owner: the worker.
 
     Threading: one call of `load_model` at a time, but an abandoned one may end beside another.
     """
@@ -162,7 +162,7 @@ class ModelLoader:
             self._files.require_right(file.version)
 
     def _admit(self, job: LoadJob, file: VerifiedFile) -> Entry[Model]:
-        """Make room, and return the entry that is charged for the load. Raises NoRoomError, DroppedError."""
+        """Make room, charge the load, and return its ledger entry. Raises NoRoomError and DroppedError."""
         self._admission.recheck()
         while True:
             lines = job.require_wanted()
@@ -198,7 +198,7 @@ class ModelLoader:
     def _measure(
         self, file: VerifiedFile, entry: Entry[Model], grown_bytes: int, times: LoadTimes, *, is_first: bool
     ) -> None:
-        """Correct the charge by what the process grew by, and remember it."""
+        """Correct the load's charge by the measured growth of the process, and store it as the model's footprint."""
         key, backend = file.origin.footprint_key, file.origin.backend
         known = self._footprints.known(key)
         if is_first:  # because most of what came with it is the runtime's

@@ -165,7 +165,7 @@ class Link:
             self._dial()
 
     def hold(self, seconds: float, owes: Callable[[], bool] = lambda: False, beside: ExtraReader | None = None) -> None:
-        """Disconnect without a will, and stay away for `seconds`; blocks for at most 1 s.
+        """Disconnect without a will, and reconnect after `seconds`; blocks for at most 1 s.
 
         It first waits 0.5 s for acknowledgements and for what `owes` reports, and serves `beside`. LinkDown is enqueued
         where a connection stood. One that breaks meanwhile cancels the pause: pending messages go out on the next one.

@@ -81,16 +81,16 @@ class OutboxItem:
     kind: Kind
     message: OutgoingMessage
     kept_s: float
-    """Time it was enqueued (CLOCK_BOOTTIME)."""
+    """Time at which the message was enqueued (CLOCK_BOOTTIME)."""
     state: State = State.WAITING
     sent_s: float = 0.0
-    """Time it was put in flight."""
+    """Time at which the message was put in flight."""
     queued_s: float = 0.0
-    """Time it was queued for the disk."""
+    """Time at which the message was queued for the disk."""
 
     @property
     def size_bytes(self) -> int:
-        """Size that counts against the bounds."""
+        """Size that counts against the outbox's bounds."""
         return size_of(self.message)
 
     @property
@@ -100,7 +100,7 @@ class OutboxItem:
 
     @property
     def is_written(self) -> bool:
-        """True where it is on disk."""
+        """True where the message is on disk."""
         return self.state in {State.STORED, State.READ, State.SENT_STORED, State.DELETING}
 
 
