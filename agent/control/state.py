@@ -118,7 +118,7 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Override:
-    """A model that overrides the product's, and what asked for it."""
+    """A model that overrides the product's, with the cause of the override."""
 
     reference: ModelReference
     cause: Cause

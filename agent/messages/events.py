@@ -46,7 +46,7 @@ class LinkDown(Message, frozen=True):
 
 
 class LinkTakenOver(Message, frozen=True):
-    """The broker gave our session to another client with our client id, or seems to have."""
+    """Another client with our client id took over our session, as the broker says or its behaviour suggests."""
 
 
 class LinkTrouble(Message, frozen=True):

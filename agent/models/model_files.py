@@ -13,7 +13,7 @@ from agent.models.literals import MOST_CHARACTERS, read_literal
 
 _HEAD_BYTES: Final = 512
 _STRIDE: Final = 32
-_SIDECAR_BYTES: Final = 2 * MOST_CHARACTERS  # its reader takes a hundred times that
+_SIDECAR_BYTES: Final = 2 * MOST_CHARACTERS  # because the YAML reader takes a hundred times the memory
 _PICTURE_SIDES: Final = 4
 _COLOURS: Final = 3
 METADATA: Final = "metadata.yaml"
@@ -207,5 +207,5 @@ def _shown(sides: tuple[int | None, ...]) -> str:
 
 
 def _stride(facts: dict[str, Any]) -> int:
-    value = read_literal(facts.get("stride"))  # not its text, because YAML's aliases make one of any length
+    value = read_literal(facts.get("stride"))  # not its text, which YAML's aliases can make of any length
     return value if isinstance(value, int) and 0 < value <= 1 << 10 else _STRIDE

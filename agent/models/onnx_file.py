@@ -16,7 +16,7 @@ _VARINT, _FIXED64, _BYTES, _GROUP, _GROUP_END, _FIXED32 = range(6)
 _SKIPPED_BYTES: Final = {_FIXED64: 8, _FIXED32: 4, _GROUP: 0, _GROUP_END: 0}
 _VARINT_BYTES: Final = 10
 _MOST_DEPTH: Final = 64
-_WORD_OF_EXTERNAL: Final = b"location"  # the key without which no tensor lies in another file
+_WORD_OF_EXTERNAL: Final = b"location"  # key of every tensor that is stored in another file
 
 # ModelProto, GraphProto, NodeProto, AttributeProto, FunctionProto: where tensors and graphs may stand.
 _MODEL_GRAPH, _MODEL_METADATA, _MODEL_FUNCTION, _MODEL_TRAINING = 7, 14, 25, 20
@@ -195,7 +195,7 @@ def _message(value: int | memoryview) -> memoryview:
 def fields(view: memoryview, *, is_file: bool = False) -> Iterator[tuple[int, int | memoryview]]:
     """Yield (field number, value) of a protobuf message. Raises NotOnnxError for invalid or truncated bytes."""
     at, end = 0, len(view)
-    depth = 0  # of groups, which ONNX does not use and every reader steps over
+    depth = 0  # depth of groups, which ONNX does not use and every reader skips
     while at < end:
         tag, at = _varint(view, at)
         field, kind = tag >> 3, tag & 7

@@ -106,9 +106,9 @@ class Preparation:
         assert process.stdout is not None
         try:
             process.stdin.write(msgspec.json.encode(self._request) + b"\n")
-            process.stdin.flush()  # and left open: its end tells the process that nobody waits any more
+            process.stdin.flush()  # stays open, because its end tells the process that nobody waits any more
         except BrokenPipeError:
-            pass  # it has ended already; what it said is below
+            pass  # the process has ended already; its last output is read below
         for line in process.stdout:
             told = msgspec.json.decode(line, type=Step | Outcome)
             if isinstance(told, Outcome):

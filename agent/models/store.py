@@ -117,7 +117,7 @@ class Store:
         if folder.parent == self._blobs:
             if not any(Path(other.path).parent == folder for other in others):
                 shutil.rmtree(folder, ignore_errors=not folder.exists())
-        elif folder == self._store_dir.absolute():  # as releases lay before they were named by their sha256
+        elif folder == self._store_dir.absolute():  # a release of an older version, which had no folder of its own
             kept = {path for other in others for path in _paths(other)}
             for path in set(_paths(version)) - kept:
                 path.unlink(missing_ok=True)
@@ -133,9 +133,10 @@ class Store:
         if folder.exists():
             if _holds(folder, files):
                 return folder
-            folder.rename(self._store_dir / f"{_DRAFT}{folder.name}-{time.monotonic_ns()}")  # damaged: swept later
+            # a damaged folder, which _sweep removes later
+            folder.rename(self._store_dir / f"{_DRAFT}{folder.name}-{time.monotonic_ns()}")
         for inner in (draft, *(path for path in draft.rglob("*") if path.is_dir())):
-            inner.chmod(0o755)  # the service reads what an administrator added
+            inner.chmod(0o755)  # because the service must read files that an administrator added
         draft.rename(folder)
         sync_path(folder.parent)
         return folder
@@ -215,7 +216,7 @@ def _model_in(source: Path) -> Path:
 
 def _bring(file: Path, draft: Path) -> tuple[ModelFile, ...]:
     """Copy a model's files into `draft` under the store's names; return each with its sha256, the main file first."""
-    main = f"model{file.suffix.lower()}"  # runtimes go by it, and know no .ONNX
+    main = f"model{file.suffix.lower()}"  # because runtimes choose by a lower-case suffix
     files = [ModelFile(main, _copy(file, draft / main))]
     model_files.require_kind(file)
     for name in model_files.companions(file):

@@ -13,7 +13,7 @@ class Lru:
         """Do nothing, because the simulator states idle times."""
 
     def choose(self, candidates: list[Standby], short_bytes: int) -> list[str]:
-        """See Policy."""
+        """Implement Policy."""
         chosen = []
         for one in sorted(candidates, key=lambda one: -one.idle_s):
             if short_bytes <= 0:
@@ -30,10 +30,10 @@ class AgentPolicy:
         self._eviction: Final = eviction.Eviction()
 
     def used(self, model: str, line: str) -> None:
-        """See Policy."""
+        """Implement Policy."""
         self._eviction.used(model, line)
 
     def choose(self, candidates: list[Standby], short_bytes: int) -> list[str]:
-        """See Policy."""
+        """Implement Policy."""
         standby = [eviction.Standby(one.model, one.bytes, one.load_s * 1000, one.age_s) for one in candidates]
         return list(self._eviction.choose(standby, short_bytes) or ())

@@ -15,7 +15,7 @@ from agent.mqtt.blocking_client import Arrival
 
 @dataclass(frozen=True)
 class Seen:
-    """Detections of one frame."""
+    """Received detections of one frame."""
 
     at_s: float
     """Time of arrival, time.monotonic()."""

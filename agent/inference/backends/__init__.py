@@ -132,7 +132,7 @@ def _load_prepared(version: ModelVersion, compute: str, cache_dir: Path) -> "Det
         return None
     try:
         return restore(version, opened, compute, cache_dir)
-    except ModelError:  # the catalog and the artifact do not agree; that is no fault of the artifact's
+    except ModelError:  # the catalog contradicts the artifact, which is itself sound
         raise
     except Exception as error:
         if is_out_of_memory(error):

@@ -12,7 +12,7 @@ from agent.messages.references import ModelVersion
 
 _BOX: Final = 4
 _ROW: Final = 6
-_WITHIN: Final = 0.05  # of the largest number: float16 weights and bfloat16 sums stay far below it
+_WITHIN: Final = 0.05  # tolerance as a share of the largest number; float16 weights and bfloat16 sums differ far less
 _SHARE: Final = 0.99
 _NEVER_BEYOND: Final = 0.25
 

@@ -101,7 +101,7 @@ def restore(head: Head, opened: Opened, compute: str, cache_dir: Path) -> Detect
     artifact = opened.artifact
     providers = _available(head.reference, wanted_providers(compute, cache_dir))
     if providers == [(_CPU, {})]:
-        session = _optimised(opened.path, artifact.profile)  # it reads files by itself
+        session = _optimised(opened.path, artifact.profile)  # by its path, because ONNX Runtime reads files by itself
     else:
         session = _started(head.reference, str(opened.path), providers)
     return _bound(head, session, artifact.profile)
@@ -186,8 +186,8 @@ class _Request:
             _bind(self._binding.bind_output, output.name, self._output)
 
     def run(self, *, here: bool = False) -> NDArray[np.float32]:
-        del here  # it always is
-        for target, channel in enumerate(self._planes):  # RGB unless the model is used to BGR, plane by plane
+        del here  # because ONNX Runtime always computes with the calling thread
+        for target, channel in enumerate(self._planes):  # plane by plane, as RGB unless the model takes BGR
             cv2.extractChannel(self.canvas.pixels, channel, self._plane)
             if self._input.dtype == np.uint8:
                 np.copyto(self._input[0, target], self._plane)
@@ -211,7 +211,8 @@ def _options() -> Untyped:
     options = ort.SessionOptions()
     options.log_severity_level = _ERRORS_ONLY
     options.add_session_config_entry("session.use_env_allocators", "1")
-    options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")  # weights end with it
+    # because weights are then freed with their session
+    options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
     return options
 
 

@@ -27,7 +27,7 @@ def load(version: ModelVersion, compute: str, cache_dir: Path, precision: str = 
 
     `precision` is OpenVINO's inference precision ("f32", "bf16", "f16"); empty leaves it to the runtime.
     """
-    del cache_dir  # OpenVINO keeps nothing
+    del cache_dir  # unused, because OpenVINO keeps no files
     return load_for(version, compute, precision)
 
 
@@ -40,7 +40,7 @@ def load_for(version: ModelVersion, compute: str, precision: str) -> Detector:
 
 def precisions(compute: str) -> tuple[str, ...]:
     """Return the precisions that this processor supports; see `backends.precisions`."""
-    del compute  # artifacts are for CPUs
+    del compute  # unused, because artifacts are for CPUs only
     has = core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return ("f32", *(hint for word, hint in (("BF16", "bf16"), ("FP16", "f16")) if word in has))
 
@@ -57,7 +57,7 @@ def make(version: ModelVersion, compute: str, folder: Path, precision: str = "")
         ov.save_model(source.graph, folder / "half.xml", compress_to_fp16=True)
         head = source.head
         made = Made(_BLOB, source.facts, head.imgsz, head.shape, profile)
-        del source  # the weights that follow are as many again
+        del source  # because the weights read next take as much memory again
         compiled = core().compile_model(core().read_model(folder / "half.xml"), device, _options(profile))
         with (folder / _BLOB).open("wb") as blob:
             blob.write(compiled.export_model().getbuffer())
@@ -75,7 +75,7 @@ def _load_source(version: ModelVersion, device: str, profile: Profile) -> Detect
 
 def restore(head: Head, opened: Opened, compute: str, cache_dir: Path) -> Detector:
     """Import a blob that `make` wrote, with the options of its profile; raises any exception of the runtime."""
-    del compute, cache_dir  # blobs are for CPUs
+    del compute, cache_dir  # unused, because blobs are for CPUs only
     return _import(opened.mapped, head, opened.artifact.imgsz, opened.artifact.profile)
 
 

@@ -28,7 +28,7 @@ _ENVIRONMENT: Final = {
     "YOLO_VERBOSE": "false",
     "YOLO_OFFLINE": "true",  # no usage events, no look for updates
 }
-_SAFE_SINCE: Final = (2, 6)  # before it, ultralytics' safe load silently is none
+_SAFE_SINCE: Final = (2, 6)  # because ultralytics' safe load has no effect with an older torch
 _MULTIPLE: Final = 32
 _EXTRA: Final = "a .pt or .engine file needs the extra: pip install 'changeover[ultralytics]'"
 
@@ -88,7 +88,7 @@ def import_ultralytics(cache_dir: Path) -> tuple[Untyped, Untyped]:
         raise ModelError(
             "load_failed", "ultralytics was imported without safe load and offline mode; restart the worker"
         )
-    gc.freeze()  # or each collection holds the GIL for 140 ms
+    gc.freeze()  # because each collection would hold the GIL for 140 ms
     return torch, AutoBackend
 
 
@@ -110,7 +110,7 @@ class _Request:
         self._lock: Final = lock
 
     def run(self, *, here: bool = False) -> NDArray[np.float32]:
-        del here  # it always is
+        del here  # because torch always computes with the calling thread
         with self._lock, self._torch.inference_mode():
             pixels = self._torch.from_numpy(self.canvas.pixels).to(self._device)
             answer = self._network(pixels.permute(2, 0, 1).flip(0)[None].float() / 255)

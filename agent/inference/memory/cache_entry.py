@@ -5,7 +5,7 @@ from typing import Generic, Literal, Protocol, TypeVar
 
 from agent.messages.references import ModelVersion
 
-Phase = Literal["loading", "resident", "releasing"]  # how far an entry is; it only moves forward
+Phase = Literal["loading", "resident", "releasing"]  # states of an entry, in their order
 State = Literal["loading", "resident", "active", "pinned", "reserved", "draining", "releasing"]
 
 

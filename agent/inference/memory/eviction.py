@@ -16,12 +16,12 @@ from typing import Final
 
 MINIMUM_AGE_S: Final = 10.0
 _HORIZON: Final = 3.0  # changeovers: a use so far ahead counts 1/e of one that is next
-_OWN_GAPS: Final = 16  # of a model
+_OWN_GAPS: Final = 16  # remembered gaps of a model
 _FADING: Final = 0.8  # weight of a model's gap over that of the next newer one: a plant's habits change with its orders
 _PLANTS_GAPS: Final = 200
 _PLANTS_WEIGHT: Final = 1.0  # of the plant's gaps together, beside 1 for a model's newest
-_EXACT: Final = 10  # of so many candidates every set is weighed (1024 sets, under a millisecond)
-_REMEMBERED: Final = 256  # references; the one used longest ago is forgotten first
+_EXACT: Final = 10  # up to so many candidates, every set is compared (1024 sets, under a millisecond)
+_REMEMBERED: Final = 256  # remembered references; the least recently used is forgotten first
 _MIB: Final = 1 << 20
 
 

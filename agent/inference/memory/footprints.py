@@ -11,7 +11,7 @@ from agent.processes.private_files import make_private
 
 _LOG: Final = logging.getLogger(__name__)
 _FILE: Final = "footprints.json"
-_LIMIT: Final = 512  # entries; the oldest measure goes first
+_LIMIT: Final = 512  # entries; the oldest measurement is dropped first
 _SOURCE_BYTES_A_FILE_BYTE: Final = 6.0  # resident bytes were 4.6 to 6.2 times the file's size: predict high
 _ARTIFACT_BYTES_A_FILE_BYTE: Final = 3.5  # and of artifacts 2.8 to 3.2 times, and at 640 x 640 some 20 MiB
 _ARTIFACT_BYTES: Final = 24 << 20
@@ -53,7 +53,7 @@ class Footprints:
         self._known = {key: footprint for key, footprint in known.items() if footprint.bytes > 0}
 
     def known(self, key: str) -> Footprint | None:
-        """Return the last measured footprint, None without one."""
+        """Return the last measured footprint for `key`; None without one."""
         return self._known.get(key)
 
     def measured_bytes(self, key: str) -> int | None:
@@ -90,7 +90,7 @@ class Footprints:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             replace_file(self._path, msgspec.json.format(msgspec.json.encode(self._known)), sync=False)
-            make_private(self._path)  # root by hand, then the service: it must be the service's to read
+            make_private(self._path)  # because the service must be able to read a file that root wrote
         except OSError as error:
             _LOG.warning("event=footprints_not_written file=%s error=%r", self._path, error)
 

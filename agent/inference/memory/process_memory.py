@@ -36,7 +36,7 @@ def device_bytes() -> int:
 def _malloc_trim() -> Callable[[int], int] | None:
     name = ctypes.util.find_library("c")
     library = ctypes.CDLL(name or "libc.so.6")
-    trim: Callable[[int], int] | None = getattr(library, "malloc_trim", None)  # glibc only; musl gives back by itself
+    trim: Callable[[int], int] | None = getattr(library, "malloc_trim", None)  # glibc only; musl frees memory by itself
     return trim
 
 

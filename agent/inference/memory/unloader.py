@@ -51,7 +51,7 @@ class Unloader:
 
     def release(self, entry: Entry[Model]) -> bool:
         """Unload a standby model; return False where it is in use."""
-        process_memory.trim()  # because idle pages would seem to come back with it
+        process_memory.trim()  # because free pages would count as the model's
         before_bytes = process_memory.process_bytes()
         model = self._cache.begin_release(entry)
         if model is None:

@@ -19,8 +19,8 @@ from agent.inference.yolo.letterbox import PAD
 _ROUNDS: Final = 3
 _ROUND_S: Final = 0.5
 _ENOUGH: Final = 40  # inferences of one request in a round
-_GAIN: Final = 1.1  # in pictures, that several at once must bring
-_MOST_ADDED_MS: Final = 25.0  # for which a picture may wait longer then: a swap waits for two answers of its model
+_GAIN: Final = 1.1  # least ratio of throughput for which two requests at once are worth it
+_MOST_ADDED_MS: Final = 25.0  # largest added latency of a picture, because a swap waits for two answers of its model
 _OTHERS_SHARE: Final = 0.1
 _LOOK_S: Final = 0.2
 _TICKS_A_SECOND: Final = os.sysconf("SC_CLK_TCK")
@@ -39,7 +39,7 @@ def measure(load: Load, base: Profile) -> Profile:
     time.sleep(_LOOK_S)
     if others.share() > _OTHERS_SHARE:
         return base
-    load(base).close()  # brings the runtime, which is no model's
+    load(base).close()  # loads the runtime first, because its memory is not the model's
     others = _Others()
     ways: list[_Way] = []
     try:

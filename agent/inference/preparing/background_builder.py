@@ -17,13 +17,13 @@ from agent.models.preparation import Outcome, Preparation, Request
 from agent.processes.threads import RestartedThread
 
 _LOG: Final = logging.getLogger(__name__)
-_LIMIT: Final = 16  # one that is left out is asked for again at its next load
+_LIMIT: Final = 16  # a version beyond the bound is enqueued again at its next load
 _QUIET_S: Final = 5.0
-_BYTES_A_FILE_BYTE: Final = 8  # what a compiler takes at its worst
+_BYTES_A_FILE_BYTE: Final = 8  # a compiler's largest memory for each byte of the file
 _AGAIN_S: Final = 60.0  # a file that cannot be prepared is not tried with each repetition of a command
 _AGAIN_TIMES: Final = 10
 """A build that timed out is refused for this many times its duration, because all other builds waited for it."""
-_EXPORT_BYTES: Final = 1 << 30  # torch, and what it takes to trace a network
+_EXPORT_BYTES: Final = 1 << 30  # memory of torch and of the trace of a network
 
 
 _Ended = Callable[[ModelError | OutOfMemoryError | None], None]
@@ -134,7 +134,7 @@ class BackgroundBuilder:
         with self._turn:
             self._running = self._in_background = None
             if self._awaited and not is_awaited and outcome.result == "failed" and outcome.reason is None:
-                self._wanted.appendleft(version)  # it gave way to an awaited one
+                self._wanted.appendleft(version)  # because an awaited preparation took its place
                 return outcome
         self._note(version, outcome, time.monotonic() - began_s)
         return outcome

@@ -33,18 +33,18 @@ from agent.models.file_faults import require_sound, verify
 from agent.models.preparation import Outcome, Request, Step
 
 _AWAITED_NICE: Final = 10
-_FULL_BYTES: Final = 1 << 20  # free on a disk that had no room for the next part of an artifact
+_FULL_BYTES: Final = 1 << 20  # less free space than this means that the disk was full
 
 
 def main() -> None:
     """Read a request, write the steps and the outcome as lines of JSON, and exit."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="level=%(levelname)s logger=%(name)s %(message)s")
     out = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a runtime prints is no answer
+    os.dup2(2, 1)  # because runtimes print to stdout, which carries the answers
     request = msgspec.json.decode(sys.stdin.buffer.readline(), type=Request)
     _step_back(is_awaited=request.is_awaited)
     become_owner(Path(request.cache_dir))
-    kernel.die_with_parent(os.getppid())  # as well, because a runtime may keep the GIL from the thread below
+    kernel.die_with_parent(os.getppid())  # in addition to the thread below, which a runtime may keep from the GIL
     threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
     _tell(out, prepare(request, lambda text: _tell(out, Step(text))))
     out.flush()

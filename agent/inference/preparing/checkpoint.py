@@ -22,20 +22,21 @@ from agent.messages.references import ModelVersion
 
 _MODULE: Final = "agent.inference.preparing.export_process"
 _LOG_FILE: Final = "log.txt"
-_LOOK_S: Final = 0.02  # a disk takes tens of MB in it
+_LOOK_S: Final = 0.02  # interval of checks, in which a disk may take tens of MB
 _TELL_S: Final = 60.0
 """Interval of progress messages, because the waiting process kills a step that sends none."""
 _TAIL: Final = 400
 _BLOCK_BYTES: Final = 512  # of st_blocks, whatever the file system
 _ANSWER_BYTES: Final = 1 << 16
-_BYTES_A_FILE_BYTE: Final = 24  # weights, twice over while they are traced, as float32 and in the graph
-_MEMORY_BYTES: Final = 2 << 30  # threads' stacks and arenas are mapped, though hardly used
+_BYTES_A_FILE_BYTE: Final = 24  # the weights as float32 and in the graph, each twice during the trace
+_MEMORY_BYTES: Final = 2 << 30  # mapped memory, which includes hardly used stacks and arenas
 _DISK_BYTES: Final = 64 << 20
 _CPU_S: Final = 1200
-_WALL_S: Final = 3600.0  # behind lines that want the cores
+_WALL_S: Final = 3600.0  # long, because lines that infer go first
 _KEPT: Final = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH")
-_ONE_THREAD: Final = {"OMP_NUM_THREADS": "1", "OMP_THREAD_LIMIT": "1", "OPENBLAS_NUM_THREADS": "1"}  # none can start
-_ENTRY_BYTES: Final = 1 << 16  # what a name counts: an export writes ten, and a look at thousands would take long
+# because the sandbox allows no further thread
+_ONE_THREAD: Final = {"OMP_NUM_THREADS": "1", "OMP_THREAD_LIMIT": "1", "OPENBLAS_NUM_THREADS": "1"}
+_ENTRY_BYTES: Final = 1 << 16  # charge for each file: an export writes ten, and checks of thousands would take long
 
 
 def limits_of(size_bytes: int) -> Limits:
@@ -75,7 +76,8 @@ def export(
     exported = folder / EXPORTED
     if not _is_file(exported):
         raise ModelError("load_failed", f"{version.reference}: nothing was exported")
-    tell(f"exported behind {', '.join(sandbox.standing_walls())}")  # not as it says itself
+    # the kernel's own list, because the export process is not trusted
+    tell(f"exported behind {', '.join(sandbox.standing_walls())}")
     return exported
 
 
@@ -108,7 +110,7 @@ def _run(  # noqa: PLR0913, PLR0917 - one export, spelt out
             stderr=log,
             cwd=folder,
             env=_environment(folder),
-            start_new_session=True,  # without the terminal that somebody may sit at
+            start_new_session=True,  # so that the process cannot type into the user's terminal
         ) as process,
     ):
         assert process.stdin is not None
@@ -124,7 +126,7 @@ def _run(  # noqa: PLR0913, PLR0917 - one export, spelt out
                     tell(f"exporting since {told_s - began_s:.0f} s")
                 time.sleep(_LOOK_S)
         finally:
-            process.kill()  # whatever was raised: it would be waited for without a limit
+            process.kill()  # also after an exception, because leaving the block waits for the process without a limit
     return process.returncode
 
 

@@ -20,8 +20,8 @@ from agent.messages.errors import ChangeoverError
 CHECKPOINT: Final = "model.pt"
 EXPORTED: Final = "model.onnx"
 ANSWER: Final = "answer.json"
-SETTINGS: Final = "Ultralytics"  # a folder that the library would make; made before it, as none can be made inside
-_OPSET: Final = 17  # the newest that TensorRT 8.6 and ONNX Runtime 1.16 read whole; RT-DETR needs 16
+SETTINGS: Final = "Ultralytics"  # the library's settings folder, made beforehand because the sandbox allows no new one
+_OPSET: Final = 17  # the newest that TensorRT 8.6 and ONNX Runtime 1.16 fully support; RT-DETR needs 16
 
 
 class Export(msgspec.Struct, frozen=True):
@@ -64,7 +64,7 @@ def main() -> None:
 def _export(folder: Path, asked: Export) -> None:
     from agent.inference.backends.ultralytics import exporter  # noqa: PLC0415 - torch comes inside the walls
 
-    tempfile.tempdir = str(folder)  # or it would try whether files can be removed there; they cannot
+    tempfile.tempdir = str(folder)  # because tempfile would test a folder by removing a file, which the sandbox refuses
     export = exporter(folder)
     sandbox.limit_memory(asked.limits)
     written = export(folder / CHECKPOINT, asked.imgsz, _OPSET)

@@ -78,7 +78,7 @@ def missing_walls() -> dict[str, str]:
         missing["calls"] = (
             "no filter of system calls (the package libseccomp2, and a kernel with CONFIG_SECCOMP_FILTER)"
         )
-    if "calls" in missing or not landlock.version():  # whose calls are known by name there
+    if "calls" in missing or not landlock.version():  # because libseccomp knows Landlock's calls by name
         missing["files"] = "the kernel has no Landlock (5.13 or newer, CONFIG_SECURITY_LANDLOCK, `lsm=landlock,...`)"
     return missing
 
@@ -89,7 +89,7 @@ def _mapped_bytes() -> int:
 
 def _limit(limits: Limits) -> None:
     wanted = {
-        resource.RLIMIT_CPU: (limits.cpu_s, limits.cpu_s + _GRACE_S),  # the first asks, the second kills
+        resource.RLIMIT_CPU: (limits.cpu_s, limits.cpu_s + _GRACE_S),  # the soft limit signals, the hard one kills
         resource.RLIMIT_FSIZE: (limits.disk_bytes, limits.disk_bytes),
         resource.RLIMIT_NOFILE: (_DESCRIPTORS, _DESCRIPTORS),
         resource.RLIMIT_CORE: (0, 0),

@@ -48,7 +48,7 @@ def restrict(folder: Path, readable: Iterable[Path]) -> None:
     count of the folder's bytes. They may create no folder, because files in it would escape that count, too.
     Raises OSError.
     """
-    truncate = _TRUNCATE if version() >= _TRUNCATES_SINCE else 0  # before it, `syscalls` refuses what could
+    truncate = _TRUNCATE if version() >= _TRUNCATES_SINCE else 0  # before, the filter in `syscalls` refuses truncation
     read, write = _READ_FILE | _READ_FOLDER, _WRITE_FILE | _MAKE | truncate
     handled = struct.pack("=Q", _EXECUTE | read | write | _REMOVE | _MAKE_OTHERS)
     rules = kernel.call("landlock_create_ruleset", ctypes.c_char_p(handled), len(handled), 0)

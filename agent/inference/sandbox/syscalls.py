@@ -19,7 +19,7 @@ from agent.inference.sandbox import kernel
 _ALLOW: Final = 0x7FFF0000
 _ERRNO: Final = 0x00050000
 _EQUAL, _MASKED_EQUAL = 4, 7  # enum scmp_compare
-_TMPFILE: Final = 0o20000000  # __O_TMPFILE: a file that never had a name counts for no folder
+_TMPFILE: Final = 0o20000000  # __O_TMPFILE: a file that never had a name escapes the count of a folder's bytes
 
 # No thread and no process is started, no signal sent, no folder made (who waits looks into one), no name of a file
 # taken away or changed, nobody else's process, memory or priority touched. Files are opened by the rules below, and by
@@ -46,7 +46,7 @@ _FCNTL: Final = (  # descriptors and locks; not who is told of their input, nor 
     *(fcntl.F_DUPFD, fcntl.F_DUPFD_CLOEXEC, fcntl.F_GETFD, fcntl.F_SETFD, fcntl.F_GETFL),
     *(fcntl.F_GETLK, fcntl.F_SETLK, fcntl.F_SETLKW),
 )
-_IOCTL: Final = (termios.TCGETS, termios.FIOCLEX, termios.FIONCLEX)  # is it a terminal; not: type into it
+_IOCTL: Final = (termios.TCGETS, termios.FIOCLEX, termios.FIONCLEX)  # not TIOCSTI, which types into a terminal
 _PRCTL: Final = (15, 16)  # the thread's name: PR_SET_NAME, PR_GET_NAME
 _WAYS_TO_OPEN: Final = (os.O_RDONLY, os.O_WRONLY, os.O_RDWR, os.O_WRONLY | os.O_TRUNC, os.O_RDWR | os.O_TRUNC)
 _OPENING: Final = os.O_ACCMODE | os.O_TRUNC | _TMPFILE  # before Landlock 3, who only reads could truncate
@@ -128,7 +128,7 @@ def _filter(otherwise: int) -> Iterator[ctypes.c_void_p]:
 
 def _add(made: ctypes.c_void_p, action: int, rule: _Rule) -> None:
     number = kernel.number_of(rule.name)
-    if number is None:  # another processor's, or newer than libseccomp: it stays refused
+    if number is None:  # unknown to this processor or to libseccomp, so it stays refused
         return
     comparisons = rule.comparisons()
     array = (_Comparison * len(comparisons))(*comparisons)

@@ -179,7 +179,7 @@ class LoadQueue:
         thread.start()
         with self.turn:
             if not self.turn.wait_for(lambda: not job.is_running, self._timeout_s / 2):
-                job.is_late = True  # because what has not got on by then would time out
+                job.is_late = True  # because a load that is so slow would time out
                 load_priority.restore_normal()
             if not self.turn.wait_for(lambda: not job.is_running, self._timeout_s / 2):
                 self._abandon(job)

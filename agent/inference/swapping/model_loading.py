@@ -191,7 +191,7 @@ class ModelLoader:
             importlib.import_module(f"agent.inference.backends.{backend}")
         except Exception as error:  # noqa: BLE001 - a library may fail as it likes; the load says so, with a reason
             _LOG.info("event=runtime_failed backend=%s error=%r", backend, error)
-        if "torch" not in sys.modules:  # its backend froze what it brought; its models hold cycles, to be collected
+        if "torch" not in sys.modules:  # torch is frozen by its backend; its models form cycles and must be collected
             gc.freeze()
         return True
 
@@ -201,7 +201,7 @@ class ModelLoader:
         """Correct the load's charge by the measured growth of the process, and store it as the model's footprint."""
         key, backend = file.origin.footprint_key, file.origin.backend
         known = self._footprints.known(key)
-        if is_first:  # because most of what came with it is the runtime's
+        if is_first:  # because most of the growth is the runtime's
             guess_bytes = max(grown_bytes - RUNTIMES_OWN_BYTES, file.file_bytes)
             own_bytes = min(known.bytes if known else guess_bytes, file.predicted_bytes)
         else:

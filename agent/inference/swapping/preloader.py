@@ -122,7 +122,7 @@ def read_ahead(version: ModelVersion) -> None:
         try:
             descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
-            continue  # the load says so, with a reason
+            continue  # because the load reports the missing file
         try:
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_WILLNEED)
         except OSError as error:

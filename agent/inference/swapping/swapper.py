@@ -121,7 +121,7 @@ class Swapper:
             return
         found = self._loads.obtain(model, self._line.name, is_ready=task.assign.keeps_ready)
         if isinstance(found, LoadJob):
-            self._loads.used(model, self._line.name)  # what goes for it is chosen in the knowledge of it
+            self._loads.used(model, self._line.name)  # before the load, because its evictions depend on it
             entry = self._wait_for(found, may_adopt=True)
             self._flip(entry, "cold", found.times)
         else:
@@ -129,7 +129,7 @@ class Swapper:
             self._loads.used(model, self._line.name)
 
     def _flip(self, entry: Entry[Model], residency: Residency, times: LoadTimes) -> None:
-        task = self._task  # the newest one, where it adopted the load
+        task = self._task  # the newest assignment, which may have taken over the load
         assert task is not None
 
         def announce() -> None:
@@ -204,7 +204,7 @@ class Swapper:
         if left is not None:
             self._fallback = left.version
         with self._loads.turn:
-            if not self._is_overtaken():  # else nothing is to go for a load that this line gives up
+            if not self._is_overtaken():  # otherwise nothing is evicted for a load that this line gives up
                 job.leaving.discard(self._line.name)
                 self._loads.turn.notify_all()
 

@@ -168,7 +168,7 @@ def _is_queries(seen: _Seen) -> bool:
 
 def _is_query_rows_by_release(facts: FileFacts) -> bool | None:
     if facts.head:
-        return True  # it is written since later than that
+        return True  # because ultralytics writes `head` only since a later release
     return facts.release >= _QUERY_ROWS_SINCE if facts.release else None
 
 

@@ -15,7 +15,7 @@ from agent.inference.yolo.layouts import Layout
 
 _BOX: Final = 4
 _SCORE, _LABEL = 4, 5
-_WITHIN: Final = 0.01  # what float16 and bfloat16 make of 0 and 1
+_WITHIN: Final = 0.01  # rounding of 0 and 1 in float16 and bfloat16
 _TINY_PIXELS: Final = 4.0
 """Boxes that all lie this near to the input's corner are not in pixels, but in shares or in cells."""
 _SHARE_LIMIT: Final = 2.0

@@ -64,7 +64,7 @@ def _keeps_range(step: Step) -> bool:
 def _scales_bytes(step: Step) -> bool:
     largest = [float(np.abs(constant).max(initial=0)) for constant in step.constants]
     if step.kind in _NORMS:
-        return max(largest, default=0.0) >= _BYTE_LIKE  # its mean: that of pixels
+        return max(largest, default=0.0) >= _BYTE_LIKE  # because its mean is that of pixels
     if len(largest) != 1:
         return False
     if step.kind in _MULTIPLY:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 MAX_CANDIDATES: Final = 30_000
 MAX_OBJECTS: Final = 300
 _BEST: Final = 512  # sorted first, because mostly MAX_OBJECTS are kept before the others matter
-_CHUNK: Final = 128  # rivals of each other compared at once: that takes the square of it
+_CHUNK: Final = 128  # boxes compared with each other at once, which takes time by its square
 _TILE: Final = 512  # near each other, compared at once to what was kept near them; more of them, where few were kept
 _PAIRS: Final = 32_768  # compared at once at most, because their numbers are to stay in the processor's cache
 _CELLS: Final = 16  # a side: in so many columns and rows all boxes are sorted into tiles
@@ -154,7 +154,7 @@ def _reach(iou: float) -> float:
     Such boxes share more than `iou` of the longer side, and one side is at most 1 / `iou` times the other.
     """
     iou = max(iou, 1e-6)
-    return max(1 - iou, (1 / iou - 1) / 2) + 0.01  # for what float32 rounds
+    return max(1 - iou, (1 / iou - 1) / 2) + 0.01  # margin for rounding in float32
 
 
 def _by_place(centres: NDArray[np.float32]) -> _Indices:
@@ -162,4 +162,4 @@ def _by_place(centres: NDArray[np.float32]) -> _Indices:
     low, high = centres.min(axis=1, keepdims=True), centres.max(axis=1, keepdims=True)
     columns, rows = ((centres - low) * (0.999 * _CELLS / np.maximum(high - low, 1e-6))).astype(np.int16)
     cells = columns * _CELLS + np.where(columns % 2, _CELLS - 1 - rows, rows)
-    return np.argsort(cells, kind="stable")  # of 16 bits it counts, which takes a tenth of the time
+    return np.argsort(cells, kind="stable")  # numpy sorts int16 by radix, in a tenth of the time

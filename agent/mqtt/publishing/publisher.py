@@ -366,7 +366,7 @@ class Publisher:
         self._pump()
 
     def _settle(self, entry: OutboxItem, outcome: Outcome) -> None:
-        """Forget a message that arrived, or that no broker will ever accept."""
+        """Remove a message that the broker has acknowledged, or that no broker will ever accept."""
         if outcome is Outcome.NEVER:
             self._refused[entry.kind] += 1
             self._dropped[entry.kind] += 1
