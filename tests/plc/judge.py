@@ -16,6 +16,8 @@ RULE_S: Final = 3.0
 _CONNECT_S: Final = 3.0
 _NEXT_S: Final = 1.0
 """A line is checked while the frame that comes next is inferred by the product's model, and comes within this."""
+_FRAME_S: Final = 0.2
+"""A line that dies shows no further frame: whose that would have been is known to nobody, for the time of one frame."""
 _CLOCKS_S: Final = 0.05
 """The device's clock does not jump as ours may, so that their times differ a little."""
 
@@ -62,11 +64,10 @@ class Witness:
 
         return look
 
-    def checked(self, line: str, letter: str) -> list[Span]:
-        """Return when a line was checked by the model of a letter, in order."""
+    def frames(self, line: str) -> list[tuple[float, str]]:
+        """Return when each frame of a line was captured, and the letter of the model that inferred it, in order."""
         with self._guard:
-            frames = sorted(self._frames[line].items())
-        return checked(frames, letter)
+            return sorted(self._frames[line].items())
 
     def _note(self, detections: "dict[str, object]") -> None:
         at_s = datetime.fromisoformat(str(detections["captured_at"]).replace("Z", "+00:00")).timestamp()
@@ -90,11 +91,26 @@ def checked(frames: Sequence[tuple[float, str]], letter: str) -> list[Span]:
     return spans
 
 
-def judge(runs: Sequence[Run], connects: Sequence[float], spans_of: Callable[[str], Sequence[Span]]) -> Verdict:
-    """Judge one belt; `spans_of` gives when its line was checked for a product."""
-    verdict = Verdict()
+def starts_of_the_dying(runs: Sequence[Run], frames: Sequence[tuple[float, str]]) -> list[Span]:
+    """Return the time of one frame for each run that began right after the last frame before a silence."""
+    times = [at_s for at_s, _ in frames] + [float("inf")]
+    spans = []
     for run in runs:
-        spans = spans_of(run.product)
+        place = bisect.bisect_right(times, run.began_s)
+        last_s = times[place - 1] if place else float("-inf")
+        if run.began_s - last_s < _FRAME_S and times[place] - last_s > _NEXT_S:
+            spans.append((last_s, last_s + _FRAME_S))
+    return spans
+
+
+def judge(
+    runs: Sequence[Run], connects: Sequence[float], frames: Sequence[tuple[float, str]], letter_of: Callable[[str], str]
+) -> Verdict:
+    """Judge one belt by the frames of its line; `letter_of` gives the letter of a product's model."""
+    verdict = Verdict()
+    seen = {letter: checked(frames, letter) for letter in {letter_of(run.product) for run in runs}}
+    for run in runs:
+        spans = sorted([*seen[letter_of(run.product)], *starts_of_the_dying([run], frames)])
         beyond_s = longest_s = 0.0
         for (begin_s, end_s), since_s in _unchecked(run, spans):
             beyond_s += max(0.0, end_s - max(begin_s, since_s + RULE_S))

@@ -133,8 +133,7 @@ class Plant:
         return verdict
 
     def _judged(self, name: str, line: PlcLine) -> Verdict:
-        seen = {letter: self._witness.checked(name, letter) for letter in ("a", "b")}
-        return judge(list(line.runs), line.connects, lambda product: seen[PRODUCTS[product][0]])
+        return judge(list(line.runs), line.connects, self._witness.frames(name), lambda product: PRODUCTS[product][0])
 
     def _round(self, fault: Fault, chance: random.Random) -> None:
         order = [chance.choice([one for one in _PRODUCTS if one != line.product]) for line in self._lines]

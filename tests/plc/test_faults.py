@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from plc.controller import Run
-from plc.judge import RULE_S, Verdict, checked, judge
+from plc.judge import RULE_S, Verdict, judge
 from plc.plant import FAULTS, Outcome, Plant
 
 CHANGEOVERS = int(os.environ.get("CHANGEOVER_TEST_PLC_CHANGEOVERS", "1000"))
@@ -53,7 +53,7 @@ def frames(*times: float, letter: str = "b") -> list[tuple[float, str]]:
 
 
 def judged(run: tuple[float, float], seen: list[tuple[float, str]], *connects: float) -> Verdict:
-    return judge([Run("17", *run)], connects, lambda _product: checked(seen, "b"))
+    return judge([Run("17", *run)], connects, seen, lambda _product: "b")
 
 
 def test_the_judge_sees_a_belt_that_runs_beyond_the_rule() -> None:
@@ -69,6 +69,13 @@ def test_the_judge_takes_a_line_for_checked_whose_next_frame_is_the_right_models
     assert judged((9.9, 12), before + frames(10.0, 10.2)).beyond_s == 0
     assert judged((9.6, 10), before + frames(10.0, 10.2)).beyond_s == pytest.approx(0.2, abs=0.06)
     assert judged((0.0, 5), frames(5.0)).beyond_s == pytest.approx(4.0)
+
+
+def test_the_judge_gives_the_rule_s_time_to_a_line_that_dies_before_its_first_frame() -> None:
+    seen = frames(*[number / 5 for number in range(50)], letter="a")  # to 9.8 s; ready for the other model then
+    assert judged((9.9, 12.9), seen).beyond_s == 0
+    assert judged((9.9, 14.0), seen).beyond_s == pytest.approx(1.0)
+    assert judged((10.1, 12.9), seen).beyond_s == pytest.approx(2.8), "nobody was ready for a product when it started"
 
 
 def test_the_judge_sees_a_belt_that_a_connect_starts() -> None:
