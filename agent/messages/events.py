@@ -88,4 +88,4 @@ class StopRequested(Message, frozen=True):
 
 
 class ReloadRequested(Message, frozen=True):
-    """SIGHUP."""
+    """SIGHUP: the configuration is to be read again."""

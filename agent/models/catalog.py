@@ -55,8 +55,8 @@ class Catalog:
     def find(self, reference: ModelReference, default_variant: str) -> ModelVersion | None:
         """Return the version that `reference` resolves to; None where the catalog has none.
 
-        Without a version: the highest by natural sort. Without a variant: `default_variant`; where the model does not
-        come in it, the largest one below it, else the smallest there is.
+        Without a version: the highest by natural sort. Without a variant: `default_variant`; where the model lacks it,
+        the largest variant below it, else the smallest one.
         """
         return self._find_remembered(reference, default_variant)
 

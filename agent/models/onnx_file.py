@@ -1,7 +1,7 @@
-"""The parts of an ONNX file that decide which files are read and what goes in: no runtime, no onnx package.
+"""Reader of an ONNX file's inputs, outputs, metadata and external files, without a runtime or the onnx package.
 
-An ONNX file is a protobuf message (onnx.proto3 of the ONNX project, whose field numbers stand here). Only lengths and a
-few small fields are read; tensors are stepped over.
+An ONNX file is a protobuf message; the field numbers are those of onnx.proto3. Only lengths and a few small fields are
+read; tensors are skipped.
 """
 
 import mmap
@@ -145,7 +145,7 @@ def _locations_of_tensor(view: memoryview) -> Iterator[str]:
 
 
 def _inputs(graph: memoryview) -> tuple[Sides, ...]:
-    """List what goes in; older files name their weights among the inputs, too."""
+    """Return the shapes of the graph's inputs, without the weights that older files list among them."""
     found: dict[str, Sides] = {}
     weights = set()
     for field, value in fields(graph):

@@ -7,7 +7,7 @@ from agent.inference.memory import eviction
 
 
 class Lru:
-    """Evicts the least recently used model first."""
+    """Policy that evicts the least recently used model first."""
 
     def used(self, model: str, line: str) -> None:
         """Do nothing, because the simulator states idle times."""
@@ -24,7 +24,7 @@ class Lru:
 
 
 class AgentPolicy:
-    """Evicts as the worker does."""
+    """The worker's own policy."""
 
     def __init__(self) -> None:
         self._eviction: Final = eviction.Eviction()

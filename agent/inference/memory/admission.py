@@ -95,7 +95,7 @@ class AdmissionController:
     ) -> Entry[Model] | EvictionPlan:
         """Charge a load that `lines` wait for, or return the plan that makes room for it.
 
-        Raises NoRoomError where nothing helps; nothing is released before it is known to help.
+        Raises NoRoomError where no eviction suffices. Evicts nothing itself.
         """
         self._cache.expire()
         entry = self._cache.charge(version, predicted_bytes, origin)
@@ -249,6 +249,6 @@ def _sum(entries: tuple[Entry[Model], ...]) -> int:
 
 
 def _fewest_first(entries: tuple[Entry[Model], ...]) -> Iterator[tuple[Entry[Model], ...]]:
-    """Yield every set of entries: the fewest members first, and of as many those with the fewest lines."""
+    """Yield every set of entries, sorted by the number of members, then by the number of lines."""
     for count in range(len(entries) + 1):
         yield from sorted(combinations(entries, count), key=lambda one: sum(len(entry.claims) for entry in one))

@@ -1,8 +1,8 @@
-"""The ledger of models in memory: their bytes, and who holds them. Imports no runtime and does no I/O.
+"""The ledger of models in memory: their bytes, and their users. Imports no runtime and does no I/O.
 
-Bytes are charged before a load starts, corrected when it is measured, and stay charged until they are seen to be back.
-A line claims its model, a frame leases it, an announcement reserves it; none of these can be released. The eviction
-policy chooses among the others.
+Bytes are charged before a load starts, corrected when it is measured, and stay charged until a measurement shows their
+return. A line claims its model, a frame leases it, an announcement reserves it; such models cannot be released. The
+eviction policy chooses among the others.
 """
 
 import threading

@@ -18,7 +18,7 @@ INTERVAL_S: Final = 0.5
 
 
 class IdleCpuSampler:
-    """Samples the idle share of our cores, but not while a load or a preparation of ours takes it.
+    """Sampler of our cores' idle share, which pauses while a load or preparation of ours uses it.
 
     A limit of CPU time (`CPUQuota=`) is not seen. Threading: any thread.
     """

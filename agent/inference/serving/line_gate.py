@@ -54,7 +54,7 @@ class Lease(Generic[Held]):
 
 
 class ActiveModelGate(Generic[Held]):
-    """Gives a line's streams their active model, frame by frame, and lets one swapper switch it.
+    """Holder of a line's active model, which streams lease for each frame and one swapper switches.
 
     Frames that are leased after a switch are inferred by the new model at once. Their answers wait until the switch is
     announced, which is after the last answer of the model before.

@@ -7,7 +7,7 @@ from typing import Final
 
 
 class Sequencer:
-    """Runs blocks in the order of their numbers; each number that was given must run its block."""
+    """Sequencer of `with` blocks by number; each number returned by `number` must run its block."""
 
     def __init__(self) -> None:
         self._given = 0

@@ -63,7 +63,7 @@ class _Taken:
 
 
 class StreamPipeline:
-    """Infers the frames of one stream on threads of its own. Owner: the worker.
+    """Pipeline that infers the frames of one stream on its own threads. Owner: the worker.
 
     A frame is taken only when the model admits it; until then the slot keeps the newest, and counts what it overwrites.
 

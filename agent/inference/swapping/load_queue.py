@@ -28,7 +28,7 @@ class LoadQueue:
     queue holds at most one job for each line and announcement.
 
     Threading: every method may be called from any thread. `turn` guards the jobs, and is never held across a load. Each
-    load has a thread of its own, which is abandoned when its time is over; its bytes stay charged until it comes back.
+    load has its own thread, which is abandoned at the timeout; its bytes stay charged until the thread ends.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 - the worker's composition, spelt out

@@ -65,7 +65,7 @@ class ModelLoader:
         compute: str,
         cache_dir: Path,
     ) -> None:
-        """Store; `make_artifact` is told of each version that should have a prepared artifact, and returns at once."""
+        """Store; `make_artifact` is called for each version that should have an artifact, and returns at once."""
         self._cache: Final = cache
         self._footprints: Final = footprints
         self._admission: Final = admission
@@ -81,13 +81,13 @@ class ModelLoader:
         self._runtimes: Final[set[str]] = set()
 
     def load_model(self, job: LoadJob) -> None:
-        """Load the model of `job`, and hand it over to everyone who wants it then.
+        """Load the model of `job`, and assign it to all lines that then wait for it or have announced it.
 
-        From `_admit` on the ledger's entry holds the model's bytes, and this call holds the entry. Where a step fails,
-        the entry is given back: it ends when its bytes are seen to be free.
+        From `_admit` on, a ledger entry charges the model's bytes. Where a later step fails, the model is closed, and
+        the entry ends once a measurement shows that its bytes are free.
 
         Raises ModelError (NotPreparedError where a checkpoint has no artifact yet), OutOfMemoryError (NoRoomError where
-        the budget has no room), and DroppedError once nobody wants the model.
+        the budget has no room), and DroppedError once no line waits for the model or has announced it.
         """
         began_ns = time.monotonic_ns()
         with load_priority.lowered(self._priority(job), may_stay=False):

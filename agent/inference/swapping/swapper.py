@@ -48,7 +48,7 @@ class _OvertakenError(Exception):
 
 
 class Swapper:
-    """Changes the active model of one line, on a thread of its own. Owner: the worker.
+    """Thread that changes the active model of one line. Owner: the worker.
 
     The newest assignment wins: a waiting one is superseded when another comes, and a running one as soon as it can be
     left. A running load is kept where the newer assignment wants the same model.

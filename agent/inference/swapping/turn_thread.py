@@ -10,8 +10,8 @@ from agent.processes.threads import RestartedThread
 class TurnThread:
     """Thread that calls `step` repeatedly until it is stopped.
 
-    Threading: a step waits on `turn` for work or for `is_stopping`. An exception of a step restarts the
-    thread after a backoff, and is told as a crash.
+    Threading: a step waits on `turn` for work or for `is_stopping`. An exception of a step is reported as a crash, and
+    restarts the thread after a backoff.
     """
 
     def __init__(self, name: str, turn: threading.Condition, step: Callable[[], None]) -> None:

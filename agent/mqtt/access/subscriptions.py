@@ -52,7 +52,7 @@ class _Refusal:
 
 
 class Subscriptions:
-    """Requests subscriptions, the ping's last; calls `done` once they deliver. For one thread."""
+    """Requester of subscriptions, the ping's last; calls `done` once they deliver. For one thread."""
 
     def __init__(  # noqa: PLR0913, PLR0917 - parts of one link
         self,

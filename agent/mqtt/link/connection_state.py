@@ -40,7 +40,7 @@ _ANSWERS: Final = frozenset({Cause.UNSUPPORTED, Cause.TURNED_AWAY, Cause.OLD_SES
 
 
 class Lifecycle:
-    """State of one connection; the cause of an end is recorded at once, the state once the listener is told."""
+    """State of one connection; the cause of an end is recorded at once, the state when the listener is called."""
 
     def __init__(self) -> None:
         self.state = ConnectionState.CONNECTING
@@ -66,7 +66,7 @@ class Lifecycle:
 
     @property
     def is_over(self) -> bool:
-        """True in a final state: the listener was told of the end, or caused the end itself."""
+        """True in a final state: the listener was called for the end, or caused the end itself."""
         return not MOVES[self.state]
 
     def move(self, state: ConnectionState) -> None:

@@ -63,7 +63,7 @@ class Sending(Protocol):
 
 
 class Publisher:
-    """Publishes everything that control sends; for the loop's thread.
+    """Publisher of everything that control sends; for the loop's thread.
 
     It sends only after `announce`, which is required at each LinkUp, after subscribing. States and live detections keep
     their order; a detection without room in the window for a second (`SendQueue`) goes to the outbox, and later to the
