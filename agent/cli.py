@@ -163,7 +163,7 @@ def check(config: Path | None) -> None:
 def bench(  # noqa: PLR0913 - each is an option of the command line
     name: str, *, as_json: bool, swaps: int | None, rounds: int | None, seconds: float | None, quick: bool
 ) -> None:
-    """Measure the agent beside what it set out from. Some minutes; progress goes to stderr."""
+    """Measure the agent against the bare runtime and a reference manager. Takes minutes; progress goes to stderr."""
     try:
         from agent.bench.bench_command import run as run_bench
     except ModuleNotFoundError as error:
@@ -215,7 +215,7 @@ def _store(settings: "Settings") -> "Store":
 @models.command(name="list")
 @_config
 def list_models(config: Path | None) -> None:
-    """Print each version: reference, size, file, and how it is served where it was prepared."""
+    """Print each version: reference, size, file, and the profile of its artifact."""
     from agent.inference.artifacts.artifact_store import ArtifactStore
     from agent.inference.backends.choice import artifact_key
     from agent.models.catalog import Catalog
@@ -270,7 +270,7 @@ def verify(ref: "ModelReference | None", config: Path | None) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON a model: how it went, its profile.")
 @_config
 def prepare(ref: "ModelReference", images: Path | None, config: Path | None, *, as_json: bool) -> None:
-    """Prepare what REF names for this device ahead, so that its first load is as fast as later ones."""
+    """Prepare the versions that REF names for this device, so that their first load is as fast as later ones."""
     from agent.models.catalog import Catalog
     from agent.models.preparation import Preparation, Request
 
@@ -295,5 +295,5 @@ def prepare(ref: "ModelReference", images: Path | None, config: Path | None, *, 
 @click.argument("ref", callback=_reference)
 @_config
 def remove(ref: "ModelReference", config: Path | None) -> None:
-    """Take REF (in full) out of the catalog, and its files out of the store."""
+    """Remove REF (in full) from the catalog, and its files from the store."""
     click.echo(f"removed {_store(_settings(config)).remove(ref).reference}")

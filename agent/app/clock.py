@@ -12,7 +12,7 @@ _LOOK_INTERVAL_S: Final = 1.0
 
 
 class Clock:
-    """Reads the monotonic and the wall clock as one `Now`, for the loop's thread."""
+    """Reader of the monotonic and the wall clock as one `Now`, for the loop's thread."""
 
     def __init__(
         self, ask: Callable[[], bool] = is_synchronised, monotonic: Callable[[], float] = time.monotonic

@@ -56,7 +56,7 @@ class Clock(Protocol):
 
 
 class Camera:
-    """Copies frames of one source into one frame slot; for one thread."""
+    """Loop that copies frames of one source into one frame slot; for one thread."""
 
     def __init__(
         self,

@@ -118,7 +118,7 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Override:
-    """A model that overrides the product's, and what asked for it."""
+    """A model that overrides the product's, with the cause of the override."""
 
     reference: ModelReference
     cause: Cause
@@ -224,21 +224,21 @@ class Serving:
 
 @dataclass
 class Published:
-    """What a line last published; `lines/report.py` assigns it."""
+    """Last published values of a line; `lines/report.py` assigns them."""
 
     ready: str = NOTHING
     phase: Phase = "idle"
     basis: tuple[object, ...] = ()
-    """Inputs of `state` at its last change."""
+    """Inputs that the `state` payload was computed from at its last change."""
     since: str = ""
-    """Time of that change, as published."""
+    """Time of the last change of `state`, as published."""
     payloads: dict[str, bytes] = field(default_factory=dict)
     """Last published payload of each topic."""
 
 
 @dataclass
 class Line:
-    """One production line, in parts that one module each assigns (tests/architecture/test_state_owners.py)."""
+    """State of one production line; each part is assigned by one module (tests/architecture/test_state_owners.py)."""
 
     id: str
     rules: LineRules
@@ -328,7 +328,7 @@ class Answering:
     served_by: str | None = None
     """The model that serves the stream."""
     served_since_s: float = 0.0
-    """That model began to serve."""
+    """Time at which the model in `served_by` began to serve."""
     restarts: int = 0
     """Worker restarts for this stream since it last stayed well."""
     well_since_s: float = 0.0

@@ -147,7 +147,7 @@ def _sweep(spans: Sequence[_Span]) -> Iterator[tuple[float, Window]]:
 
 
 class _Latest:
-    """Selects the span latest in the list among those that hold; queried in ascending time."""
+    """Selector of the span latest in the list among those that hold; queried in ascending time."""
 
     def __init__(self) -> None:
         self._heap: Final[list[tuple[int, float, ScheduleRule]]] = []

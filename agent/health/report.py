@@ -46,7 +46,7 @@ class DeviceReading:
 
 
 class Reporter:
-    """Converts counters since boot to rates since the last report."""
+    """Converter of counters since boot to rates since the last report."""
 
     def __init__(self) -> None:
         self._inferred: dict[str, int] = {}

@@ -15,7 +15,7 @@ _OWED_AT_MOST: Final = 16
 
 
 class Notifier:
-    """Sends over $NOTIFY_SOCKET; without one, nothing is sent and nothing fails. For one thread.
+    """Sender over $NOTIFY_SOCKET; without one, nothing is sent and nothing fails. For one thread.
 
     The variables are removed from the environment, because no child may notify for the service.
     """
@@ -78,7 +78,7 @@ class Notifier:
 
 
 class Watchdog:
-    """Sends three notifications in each watchdog period, and none while a loop is late."""
+    """Sender of three notifications in each watchdog period, and of none while a loop is late."""
 
     def __init__(self, notifier: Notifier) -> None:
         self._notifier: Final = notifier

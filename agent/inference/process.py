@@ -34,7 +34,7 @@ def main(child: Child[Any]) -> None:
     worker = Worker(setup, Outlet(child.send, child.busy))
     child.progress = worker.progress
     worker.start()
-    gc.freeze()  # because objects of the start stay, and collections need not look at them
+    gc.freeze()  # because objects of the start are permanent, so collections need not visit them
     try:
         while not isinstance(message := child.inbox.get(), WorkerSetup):
             match message:

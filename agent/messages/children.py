@@ -288,11 +288,11 @@ class Log(Message, frozen=True):
 
 
 class Hello(Message, frozen=True):
-    """A child is up and reads its pipe."""
+    """First message of a child, which has started and reads its channel."""
 
     pid: int
     versions: dict[str, str]
-    """Versions of the libraries it runs."""
+    """Versions of the libraries that the child runs."""
 
 
 class StreamProgress(msgspec.Struct, frozen=True, array_like=True):

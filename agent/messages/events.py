@@ -46,7 +46,7 @@ class LinkDown(Message, frozen=True):
 
 
 class LinkTakenOver(Message, frozen=True):
-    """The broker gave our session to another client with our client id, or seems to have."""
+    """Another client with our client id took over our session, as the broker says or its behaviour suggests."""
 
 
 class LinkTrouble(Message, frozen=True):
@@ -54,7 +54,7 @@ class LinkTrouble(Message, frozen=True):
 
     detail: str
     too_large: bool = False
-    """It exceeds the broker's or our own limit."""
+    """The message exceeds the broker's or our own limit."""
 
 
 class Noticed(Message, frozen=True):
@@ -88,4 +88,4 @@ class StopRequested(Message, frozen=True):
 
 
 class ReloadRequested(Message, frozen=True):
-    """SIGHUP."""
+    """SIGHUP: the configuration is to be read again."""

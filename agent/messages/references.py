@@ -58,11 +58,11 @@ class ModelVersion(msgspec.Struct, frozen=True):
     sha256: str
     backend: str = "auto"
     imgsz: int | None = None
-    """None: as the file says."""
+    """Side of the input in pixels; None: the file's own."""
     confidence: float = 0.25
     iou: float = 0.7
     classes: tuple[str, ...] = ()
-    """Empty: as the file says."""
+    """Class names; empty: the file's own."""
     golden: str | None = None
     """Folder of golden images, or None."""
     rank: float = 0.0

@@ -74,7 +74,7 @@ class Topics:
 
     @property
     def swept(self) -> list[str]:
-        """Filters heard only at the start of a connection: a duplicate's `meta`, and retained leftovers."""
+        """Filters that are subscribed only at the start of a connection: our own `meta`, and retained leftovers."""
         lines = [self.of_line("+", name) for name in _LINE_SWEPT]
         return [self.of_device("meta"), *lines, self.of_stream("+", "status")]
 

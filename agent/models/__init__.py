@@ -1,1 +1,1 @@
-"""Which models there are, and their files."""
+"""The catalog of models, and the store of their files."""

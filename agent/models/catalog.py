@@ -1,4 +1,4 @@
-"""The versions that this device knows, and which of them a reference means."""
+"""The catalog of model versions, with the rules that resolve a reference to one of them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from agent.settings.loading import read_toml
 from agent.settings.mistakes import Mistake, SettingsError, dotted, shown
 
 _REMEMBERED: Final = 256
-"""Lines ask for the same few references with each tick; an operator may ask for any number of others."""
+"""Bound on cached lookups: lines ask for the same few references at each tick, and operators for any others."""
 
 
 @dataclass(frozen=True)
@@ -49,14 +49,14 @@ class Catalog:
         return tuple(sorted(ranks, key=ranks.__getitem__))
 
     def matching(self, reference: ModelReference | None) -> tuple[ModelVersion, ...]:
-        """Return the versions that `reference` leaves open, in the file's order; all of them for None."""
+        """Return the versions that match `reference`, in the file's order; None matches all."""
         return tuple(version for version in self.versions if reference is None or _matches(version, reference))
 
     def find(self, reference: ModelReference, default_variant: str) -> ModelVersion | None:
-        """Return the version that `reference` means, or None where the catalog has none.
+        """Return the version that `reference` resolves to; None where the catalog has none.
 
-        Without a version: the highest by natural sort. Without a variant: `default_variant`; where the model does not
-        come in it, the largest one below it, else the smallest there is.
+        Without a version: the highest by natural sort. Without a variant: `default_variant`; where the model lacks it,
+        the largest variant below it, else the smallest one.
         """
         return self._find_remembered(reference, default_variant)
 

@@ -1,4 +1,4 @@
-"""One `[[model]]` of models.toml, as a user writes it."""
+"""Schema of models.toml and its `[[model]]` entries."""
 
 import re
 from pathlib import Path
@@ -22,7 +22,7 @@ _ORDER: Final = ("n", "s", "m", "l", "x")
 
 
 def rank_of(variant: str) -> float | None:
-    """Return where a variant stands among n < s < m < l < x, `m-int8` just below `m`; None for any other word."""
+    """Return a variant's rank by size: n 1 to x 5, `m-int8` half a rank below `m`; None for any other word."""
     base, dash, suffix = variant.partition("-")
     if base not in _ORDER or (dash and not suffix):
         return None
@@ -62,7 +62,7 @@ def _file_name(value: str) -> str:
 
 
 def _classes(value: tuple[str, ...]) -> tuple[str, ...]:
-    """Refuse what a message to the worker could not carry."""
+    """Raise ValueError for class names too long for a message to the worker."""
     if sum(map(len, value)) > MOST_CHARACTERS:
         raise ValueError(f"names of at most {MOST_CHARACTERS} characters together")
     return value
@@ -74,7 +74,7 @@ _Sha256 = Annotated[str, AfterValidator(_sha256)]
 
 
 class ModelEntry(Group):
-    """The keys of one `[[model]]`. `file` and `golden` are absolute here."""
+    """One `[[model]]` entry; validation makes the paths `file` and `golden` absolute."""
 
     name: _Named = Field(description=_NAME)
     variant: _Named = Field(description="a variant such as n, s, m, l, x or m-int8")
@@ -82,9 +82,9 @@ class ModelEntry(Group):
     file: Annotated[str, AfterValidator(_file)] = Field(description=_FILE)
     sha256: _Sha256 = Field(description=_SHA256)
     weights_sha256: _Sha256 | None = None
-    """The .bin beside an .xml; the same as a row of `files`."""
+    """sha256 of the .bin beside an .xml; a short form of an entry in `files`."""
     files: dict[_FileName, _Sha256] = Field(default_factory=dict)
-    """Further files that are read with it: name relative to the folder of `file` = sha256."""
+    """sha256 of each further file of the model, by its name relative to the folder of `file`."""
     backend: Literal["auto", "openvino", "onnxruntime", "ultralytics"] = "auto"
     imgsz: Annotated[int, Field(ge=32, le=8192)] | None = None
     confidence: Annotated[float, Field(ge=0, le=1)] = 0.25
@@ -97,7 +97,7 @@ class ModelEntry(Group):
     unsafe: bool = False
 
     def version_of(self) -> ModelVersion:
-        """Return the entry as the rest of the agent knows it."""
+        """Convert the entry to a ModelVersion."""
         rank = self.rank if self.rank is not None else rank_of(self.variant)
         return ModelVersion(
             name=self.name,

@@ -1,4 +1,4 @@
-"""Checks of a catalog beyond its own file: the models that lines name, and the models' files."""
+"""Checks of a catalog against the configuration that names its models, and against the models' files."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +13,7 @@ from agent.settings.mistakes import Mistake, dotted
 
 
 def missing_models(raw: dict[str, Any], catalog: Catalog) -> Iterator[Finding]:
-    """Yield every key of a configuration's raw tables that names a model which `catalog` lacks."""
+    """Yield a finding for each key in the configuration's raw tables that names a model missing from `catalog`."""
     for path, text, variant in _named(raw):
         reference = ModelReference.parse(text) if isinstance(text, str) else None
         if reference is not None and catalog.find(reference, variant) is None:
@@ -23,7 +23,7 @@ def missing_models(raw: dict[str, Any], catalog: Catalog) -> Iterator[Finding]:
 
 
 def unknown_variants(raw: dict[str, Any], catalog: Catalog) -> Iterator[Finding]:
-    """Yield every key of a configuration's raw tables that names a variant which has no place among the others."""
+    """Yield a finding for each key in the configuration's raw tables that names a variant without a rank."""
     known = {version.variant for version in catalog.versions}
     for path, text in _variants(raw):
         is_word = isinstance(text, str) and ModelReference.parse(f"model:{text}") is not None
@@ -59,7 +59,7 @@ def _table(value: object) -> dict[str, Any]:
 
 
 def artifact_mistakes(catalog: Catalog) -> Iterator[Mistake]:
-    """Yield the faults of the models' files and folders of pictures. Reads the files whole."""
+    """Yield the faults of all model files and golden folders; hashes every file."""
     for index, version in enumerate(catalog.versions):
         faults = list(differing(version)) or list(unsound(version))
         for fault in faults:

@@ -1,4 +1,4 @@
-"""What the worker, preparations and doctor's trials are started with, on top of what their starter has."""
+"""Extra environment variables of every process that loads a model: worker, preparations and doctor's tests."""
 
 from typing import Final
 

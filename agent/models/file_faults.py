@@ -1,4 +1,4 @@
-"""Faults of a version's files, each worded with its cure."""
+"""Faults of a version's files, each described together with its remedy."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,41 +16,41 @@ _RENEW: Final = "remove the entry, and `changeover models add` the model again"
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault of one file."""
+    """A fault of one file: found and expected state, for people."""
 
     reason: Reason
     key: tuple[str, ...]
-    """Key of the version's entry in the catalog."""
+    """Path of the faulty key in the version's catalog entry."""
     found: str
     wanted: str
-    """What is expected there, and how to get it."""
+    """The expected state, with the command that restores it."""
 
     def as_error(self, version: ModelVersion) -> ModelError:
-        """Return it as the error that a load is refused with."""
+        """Return the error that refuses a load of `version` because of this fault."""
         return ModelError(self.reason, f"{version.reference}: found {self.found}, expected {self.wanted}")
 
 
 def mismatch(version: ModelVersion) -> ModelError | None:
-    """Return the first file that is missing, altered, or read without a sha256; reads all of them whole."""
+    """Return the error for the first file that is missing, altered or has no sha256; None without one."""
     fault = next(differing(version), None)
     return fault.as_error(version) if fault else None
 
 
 def verify(version: ModelVersion) -> None:
-    """Raise ModelError unless the version's files are there and have their sha256."""
+    """Hash all files of the version; raise ModelError for a missing or altered one, or one without a sha256."""
     error = mismatch(version)
     if error is not None:
         raise error
 
 
 def require_sound(version: ModelVersion) -> None:
-    """Raise ModelError, in a user's words, where no runtime should be given the version's files."""
+    """Raise ModelError, worded for a user, for files that no runtime should open."""
     for fault in (*_undeclared(version), *unsound(version)):
         raise fault.as_error(version)
 
 
 def differing(version: ModelVersion) -> Iterator[Fault]:
-    """Yield every file that is missing, altered, or read without a sha256; reads all of them whole."""
+    """Hash all files of the version; yield a fault for each that is missing, altered or has no sha256."""
     path = Path(version.path)
     faults = [_compared(version, path.parent / name, sha256) for name, sha256 in _named(version)]
     yield from (fault for fault in faults if fault)
@@ -59,7 +59,7 @@ def differing(version: ModelVersion) -> Iterator[Fault]:
 
 
 def unsound(version: ModelVersion) -> Iterator[Fault]:
-    """Yield why no runtime should be given the version's files, where these are the catalog's."""
+    """Yield a fault where no runtime should open the version's file; expects that its sha256 was verified."""
     try:
         model_files.inspect(Path(version.path))
     except OSError as error:
@@ -69,7 +69,7 @@ def unsound(version: ModelVersion) -> Iterator[Fault]:
 
 
 def missing(version: ModelVersion, path: Path, error: OSError) -> Fault:
-    """Word a file that cannot be read."""
+    """Return the fault of a file that cannot be read."""
     key, add = _key(version, path), f"`changeover models add {version.reference}"
     if error.errno == ENOENT:
         wanted = f"the file of {version.reference}: put it back, or remove the entry and {add} FILE`"
@@ -80,7 +80,7 @@ def missing(version: ModelVersion, path: Path, error: OSError) -> Fault:
 
 
 def altered(version: ModelVersion, path: Path, found: str, sha256: str) -> Fault:
-    """Word a file whose bytes are not those of the catalog."""
+    """Return the fault of a file whose sha256 differs from the catalog's."""
     key = ("sha256",) if path == Path(version.path) else _key(version, path)
     wanted = f"{sha256} as in the catalog: copy the file again, or enter it as another version"
     return Fault("hash_mismatch", key, f"{path} has sha256 {found}", wanted)

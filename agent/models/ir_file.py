@@ -1,4 +1,4 @@
-"""The parts of an OpenVINO IR file that `models add` asks for: what goes in, its names, how long its weights are."""
+"""Reader of the parts of an OpenVINO IR file that `models add` checks: inputs, class names, size of the weights."""
 
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
@@ -9,20 +9,23 @@ _MOST_BYTES: Final = 64 << 20
 
 
 class NotIrError(Exception):
-    """The bytes are no OpenVINO IR file; the message says why, for a user."""
+    """A file is no OpenVINO IR file; the message tells a user why."""
 
 
 @dataclass(frozen=True)
 class IrFile:
-    """`inputs`: the sides of each input, None where open. `weights_bytes`: what the .bin must hold at the least."""
+    """Structure of an OpenVINO IR file."""
 
     inputs: tuple[tuple[int | None, ...], ...]
+    """Shape of each input; None for an open side."""
     has_names: bool
+    """The file names its classes."""
     weights_bytes: int
+    """Least size of the .bin beside it."""
 
 
 def read(path: Path) -> IrFile:
-    """Read an .xml file. Raises NotIrError, and OSError."""
+    """Parse an .xml file. Raises NotIrError and OSError."""
     if path.stat().st_size > _MOST_BYTES:
         raise NotIrError(f"is longer than {_MOST_BYTES >> 20} MiB, which no OpenVINO .xml is")
     inputs: list[tuple[int | None, ...]] = []

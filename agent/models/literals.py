@@ -1,11 +1,14 @@
-"""Values that exporters write as text: read within bounds, as a model's file comes from anywhere."""
+"""Bounded parser for Python literals in a model file's metadata, because the file may come from anybody."""
 
 import ast
 import re
 from typing import Final
 
 MOST_CHARACTERS: Final = 1 << 16
-"""Of one value: a thousand class names take a third. Python's parser takes a hundred times the text, with the GIL."""
+"""Longest text of one value: three times a thousand class names.
+
+Python's parser takes a hundred times the text's memory, and holds the GIL meanwhile.
+"""
 
 _MOST_DEPTH: Final = 8
 _STRING: Final = re.compile(r"'(?:[^'\\\n]|\\.)*'|\"(?:[^\"\\\n]|\\.)*\"")
@@ -14,9 +17,9 @@ _WORDS: Final = {"true": True, "false": False, "none": None}
 
 
 def read_literal(text: object) -> object:
-    """Read a Python literal of strings, numbers, lists, tuples and dicts; any other text comes back as it is.
+    """Parse a Python literal of strings, numbers, lists, tuples and dicts; return any other value unchanged.
 
-    None for a text that is too long. What is no text is returned as it is.
+    Returns None for a text longer than MOST_CHARACTERS.
     """
     if not isinstance(text, str):
         return text
@@ -33,7 +36,7 @@ def read_literal(text: object) -> object:
 
 
 def _is_harmless(text: str) -> bool:
-    """Say whether `text` nests no deeper than its few levels, and holds no operators: the parser recurses on both."""
+    """Return True for a text without operators and deep nesting, because Python's parser recurses on both."""
     bare = _STRING.sub("", text)
     if not _PLAIN.fullmatch(bare):
         return False

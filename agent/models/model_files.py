@@ -1,4 +1,4 @@
-"""The files that one model consists of, and whether they can be what their names say. Loads no runtime."""
+"""Finds and inspects all files of one model, without its runtime."""
 
 import zipfile
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ from agent.models.literals import MOST_CHARACTERS, read_literal
 
 _HEAD_BYTES: Final = 512
 _STRIDE: Final = 32
-_SIDECAR_BYTES: Final = 2 * MOST_CHARACTERS  # its reader takes a hundred times that
+_SIDECAR_BYTES: Final = 2 * MOST_CHARACTERS  # because the YAML reader takes a hundred times the memory
 _PICTURE_SIDES: Final = 4
 _COLOURS: Final = 3
 METADATA: Final = "metadata.yaml"
@@ -34,15 +34,17 @@ _STRANGERS: Final = (
 
 @dataclass(frozen=True)
 class Inspected:
-    """Findings in a model's files. `has_names`: they name their classes; None where only the runtime can tell."""
+    """Result of an inspection of a model's files."""
 
     has_names: bool | None
+    """The files name the classes; None where only the runtime can tell."""
 
 
 def companions(path: Path) -> tuple[str, ...]:
-    """Name, relative to the folder of `path`, the further files that are read with it.
+    """Return the names of the further files that a runtime reads with `path`, relative to its folder.
 
-    Raises ModelError where they cannot be told, or lie outside that folder; OSError where `path` cannot be read.
+    Raises ModelError where `path` is invalid or names a file outside its folder, and OSError where `path` cannot be
+    read.
     """
     suffix = path.suffix.lower()
     if suffix == ".xml":
@@ -61,26 +63,26 @@ def companions(path: Path) -> tuple[str, ...]:
 
 
 def sidecar_of(path: Path) -> Path | None:
-    """Return the YAML file of names that exporters write beside an .xml: ultralytics' one, else YOLOv5's."""
+    """Return the YAML file of metadata beside an .xml, by ultralytics, else by YOLOv5; None without one."""
     return next((file for file in (path.parent / METADATA, path.with_suffix(".yaml")) if file.is_file()), None)
 
 
 def is_inside(name: str) -> bool:
-    """Say whether a relative name stays inside its folder."""
+    """Return True where a relative path stays inside its folder."""
     path = PurePosixPath(name)
     return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and "\0" not in name
 
 
 def undeclared(version: ModelVersion, names: Iterable[str]) -> tuple[str, ...]:
-    """Return those of `names` that the version's entry gives no sha256 for."""
+    """Return the `names` for which the version's entry has no sha256."""
     declared = {file.name for file in version.files}
     return tuple(name for name in names if name not in declared)
 
 
 def inspect(path: Path) -> Inspected:
-    """Look whether a model's files are whole, and a model with one picture as its input.
+    """Check that a model's files are complete, and that the model takes one picture.
 
-    Raises ModelError in a user's words, and OSError.
+    Raises ModelError, worded for a user, and OSError.
     """
     require_kind(path)
     suffix = path.suffix.lower()
@@ -94,7 +96,7 @@ def inspect(path: Path) -> Inspected:
 
 
 def require_kind(path: Path) -> None:
-    """Raise ModelError where a file's first bytes are of something else than its name says."""
+    """Raise ModelError where a file's first bytes contradict its suffix. Raises OSError, too."""
     if path.stat().st_size == 0:
         raise ModelError("load_failed", f"{path} is empty")
     with path.open("rb") as file:
@@ -105,7 +107,7 @@ def require_kind(path: Path) -> None:
 
 
 def _stranger(head: bytes, suffix: str) -> str | None:
-    """Say what a file is instead, by its first bytes."""
+    """Describe the kind of a file by its first bytes; None where they do not contradict the suffix."""
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     for beginning, words in _STRANGERS:
         if start.startswith(beginning):
@@ -157,7 +159,7 @@ def _inspect_ir(path: Path) -> Inspected:
 
 
 def read_sidecar(path: Path) -> dict[str, Any]:
-    """Read the YAML that an exporter wrote beside a model. Raises ModelError where it is none, or too long."""
+    """Read the YAML metadata beside a model. Raises ModelError for invalid or too long YAML, and OSError."""
     import yaml  # type: ignore[import-untyped] # noqa: PLC0415 - only such an export needs it
 
     try:
@@ -205,5 +207,5 @@ def _shown(sides: tuple[int | None, ...]) -> str:
 
 
 def _stride(facts: dict[str, Any]) -> int:
-    value = read_literal(facts.get("stride"))  # not its text, because YAML's aliases make one of any length
+    value = read_literal(facts.get("stride"))  # not its text, which YAML's aliases can make of any length
     return value if isinstance(value, int) and 0 < value <= 1 << 10 else _STRIDE

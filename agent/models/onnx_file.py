@@ -1,7 +1,7 @@
-"""The parts of an ONNX file that decide which files are read and what goes in: no runtime, no onnx package.
+"""Reader of an ONNX file's inputs, outputs, metadata and external files, without a runtime or the onnx package.
 
-An ONNX file is a protobuf message (onnx.proto3 of the ONNX project, whose field numbers stand here). Only lengths and a
-few small fields are read; tensors are stepped over.
+An ONNX file is a protobuf message; the field numbers are those of onnx.proto3. Only lengths and a few small fields are
+read; tensors are skipped.
 """
 
 import mmap
@@ -16,7 +16,7 @@ _VARINT, _FIXED64, _BYTES, _GROUP, _GROUP_END, _FIXED32 = range(6)
 _SKIPPED_BYTES: Final = {_FIXED64: 8, _FIXED32: 4, _GROUP: 0, _GROUP_END: 0}
 _VARINT_BYTES: Final = 10
 _MOST_DEPTH: Final = 64
-_WORD_OF_EXTERNAL: Final = b"location"  # the key without which no tensor lies in another file
+_WORD_OF_EXTERNAL: Final = b"location"  # key of every tensor that is stored in another file
 
 # ModelProto, GraphProto, NodeProto, AttributeProto, FunctionProto: where tensors and graphs may stand.
 _MODEL_GRAPH, _MODEL_METADATA, _MODEL_FUNCTION, _MODEL_TRAINING = 7, 14, 25, 20
@@ -34,7 +34,7 @@ Sides = tuple[int | None, ...]
 
 
 class NotOnnxError(Exception):
-    """The bytes are no ONNX file; the message says why, for a user."""
+    """A file is no ONNX file; the message tells a user why."""
 
 
 @dataclass(frozen=True)
@@ -42,16 +42,16 @@ class OnnxFile:
     """Structure of an ONNX file."""
 
     inputs: tuple[Sides, ...]
-    """The sides of each input, None where open."""
+    """Shape of each input; None for an open side."""
     outputs: tuple[Sides, ...]
     metadata: dict[str, str]
-    """Words of the exporter."""
+    """Key-value pairs that the exporter wrote."""
     external: tuple[str, ...]
-    """Files that hold tensors, relative to this one's folder."""
+    """Further files that hold tensors, relative to this file's folder."""
 
 
 def read(path: Path) -> OnnxFile:
-    """Read a file's structure. Raises NotOnnxError, and OSError."""
+    """Parse a file's structure. Raises NotOnnxError and OSError."""
     with open_regular(path) as file:
         if path.stat().st_size == 0:
             raise NotOnnxError("is empty")
@@ -145,7 +145,7 @@ def _locations_of_tensor(view: memoryview) -> Iterator[str]:
 
 
 def _inputs(graph: memoryview) -> tuple[Sides, ...]:
-    """List what goes in; older files name their weights among the inputs, too."""
+    """Return the shapes of the graph's inputs, without the weights that older files list among them."""
     found: dict[str, Sides] = {}
     weights = set()
     for field, value in fields(graph):
@@ -193,9 +193,9 @@ def _message(value: int | memoryview) -> memoryview:
 
 
 def fields(view: memoryview, *, is_file: bool = False) -> Iterator[tuple[int, int | memoryview]]:
-    """Yield (field number, value) of a message; raises NotOnnxError where the bytes are none, or end too early."""
+    """Yield (field number, value) of a protobuf message. Raises NotOnnxError for invalid or truncated bytes."""
     at, end = 0, len(view)
-    depth = 0  # of groups, which ONNX does not use and every reader steps over
+    depth = 0  # depth of groups, which ONNX does not use and every reader skips
     while at < end:
         tag, at = _varint(view, at)
         field, kind = tag >> 3, tag & 7
@@ -212,7 +212,7 @@ def fields(view: memoryview, *, is_file: bool = False) -> Iterator[tuple[int, in
 
 
 def _value(view: memoryview, at: int, kind: int) -> tuple[int | memoryview | None, int]:
-    """Return a field's value, None for those that ONNX's structure does not use, and where the next field begins."""
+    """Return a field's value (None for types that ONNX does not use) and the offset of the next field."""
     if kind == _VARINT:
         return _varint(view, at)
     if kind == _BYTES:

@@ -1,4 +1,4 @@
-"""Prepare an artifact in a short-lived process of low priority: a runtime's compiler is kept out of this one."""
+"""Runs a preparation in a short-lived process of low priority, because a runtime's compiler may crash or hang."""
 
 import os
 import subprocess
@@ -15,29 +15,29 @@ from agent.models import child_environment
 
 PREPARED_MAX_BYTES: Final = 2 << 30
 STEP_S: Final = 900.0
-"""Time for one step, such as compiling or comparing answers; a graph may loop for ever."""
+"""Timeout of one step, such as compiling or comparing answers, because a graph may loop for ever."""
 _MODULE: Final = "agent.inference.preparing.build_process"
 
 
 class Request(msgspec.Struct, frozen=True):
-    """A model to prepare for this device."""
+    """A request to prepare a model for this device."""
 
     model: ModelVersion
     compute: str
     """The device setting: auto, cpu, cuda:0, ..."""
     cache_dir: str
     max_bytes: int = PREPARED_MAX_BYTES
-    """Disk space of all artifacts together."""
+    """Bound on the disk space of all artifacts together."""
     images: str | None = None
     """Folder of pictures that decide between precisions; None: the catalog's golden ones."""
     is_awaited: bool = False
-    """A line waits for it, so it does not step behind all others."""
+    """A line waits for the artifact, so the process does not take the lowest priority."""
     step_s: float = STEP_S
-    """The process is killed where one step takes longer."""
+    """Timeout of one step, after which the process is killed."""
 
 
 class Step(msgspec.Struct, frozen=True, tag=True):
-    """The step that the process begins now."""
+    """Progress message: the process begins a step."""
 
     text: str
 
@@ -46,31 +46,31 @@ class Outcome(msgspec.Struct, frozen=True, tag=True):
     """Result of a preparation, with the reason of a failure."""
 
     result: Literal["prepared", "present", "unneeded", "failed"]
-    """`present`: it was there already. `unneeded`: this model is served from its file as it is."""
+    """`present`: the artifact existed already. `unneeded`: the model serves directly from its file."""
     detail: str
     reason: Reason | None = None
-    """The mistake in the model; None: the disk or the memory failed, and a retry may help."""
+    """Reason of a failure that lies in the model; None: disk or memory failed, and a retry may help."""
     profile: dict[str, int | float | str] | None = None
     """The artifact's profile (inference/artifacts/profile.py)."""
 
     @property
     def exit_code(self) -> int:
-        """Exit code of a command that did only this."""
+        """Exit code of a command that runs this preparation alone."""
         if self.result != "failed":
             return EXIT_OK
         return EXIT_FAILED if self.reason in {None, "load_timeout"} else EXIT_MISTAKE
 
     def as_json(self, reference: str) -> str:
-        """Encode it as one line: `model`, `result`, `detail`, `reason`, `profile`."""
+        """Encode the outcome as one line of JSON: `model`, `result`, `detail`, `reason`, `profile`."""
         line = {"model": reference, "result": self.result, "detail": self.detail, "reason": self.reason}
         return msgspec.json.encode(line | {"profile": self.profile}).decode()
 
 
 class Preparation:
-    """One process that prepares one artifact. `run` blocks, on any thread; `kill` may be called from another."""
+    """One process that prepares one artifact. Threading: `run` blocks; another thread may call `kill`."""
 
     def __init__(self, request: Request, tell: Callable[[str], None]) -> None:
-        """`tell` is called with each step, by the thread that runs."""
+        """Store the request; the thread of `run` calls `tell` with each step."""
         self._request: Final = request
         self._tell: Final = tell
         self._process: subprocess.Popen[bytes] | None = None
@@ -79,7 +79,7 @@ class Preparation:
         self._timer: threading.Timer | None = None
 
     def run(self) -> Outcome:
-        """Prepare, and return the outcome; a process that is late with one step is killed."""
+        """Run the process and return its outcome; a step that times out kills the process."""
         command = isolated.command(_MODULE)
         pipe = subprocess.PIPE
         with subprocess.Popen(command, stdin=pipe, stdout=pipe, env=_environment(), cwd=isolated.FOLDER) as process:
@@ -96,7 +96,7 @@ class Preparation:
         return outcome or Outcome("failed", f"the process that prepares ended with {process.returncode}")
 
     def kill(self) -> None:
-        """End it, whatever it does; nothing half made is found later."""
+        """Kill the process, also one that is started later; an unfinished artifact is never used."""
         self._is_killed = True
         if self._process is not None:
             self._process.kill()
@@ -106,9 +106,9 @@ class Preparation:
         assert process.stdout is not None
         try:
             process.stdin.write(msgspec.json.encode(self._request) + b"\n")
-            process.stdin.flush()  # and left open: its end tells the process that nobody waits any more
+            process.stdin.flush()  # stays open, because its end tells the process that nobody waits any more
         except BrokenPipeError:
-            pass  # it has ended already; what it said is below
+            pass  # the process has ended already; its last output is read below
         for line in process.stdout:
             told = msgspec.json.decode(line, type=Step | Outcome)
             if isinstance(told, Outcome):
@@ -118,7 +118,7 @@ class Preparation:
         return None
 
     def _begin(self, step: str) -> None:
-        """Give the step its time, from now on."""
+        """Start the timeout of a step."""
         self._stop_timer()
         self._timer = threading.Timer(self._request.step_s, self._end_late, (step,))
         self._timer.daemon = True

@@ -1,4 +1,4 @@
-"""The store of models' files: copied in, named by their sha256, and entered in models.toml."""
+"""The store of model files, which copies files under their sha256 and enters them in models.toml."""
 
 import hashlib
 import os
@@ -23,7 +23,7 @@ _DRAFT_LIVES_S: Final = 3600.0
 _BLOBS: Final = "sha256"
 _MANIFEST_DIGITS: Final = 16
 _PATIENCE_S: Final = 30.0
-"""Time for another command to finish with catalog and store; copying is outside of it."""
+"""Timeout of the lock on catalog and store, which another command does not hold while it copies."""
 
 
 @dataclass(frozen=True)
@@ -32,16 +32,16 @@ class Release:
 
     reference: ModelReference
     classes: tuple[str, ...] = ()
-    """Empty: the file names them."""
+    """Class names; empty: the file has them."""
     rank: float | None = None
-    """None: the variant has one."""
+    """Rank of the variant by size; None: the variant's name implies one."""
 
 
 class Store:
-    """Adds and removes versions: the files in `store_dir`, the entry in `catalog_file`, whose comments stay.
+    """Store of model files in `store_dir`, with their entries in `catalog_file`, whose comments are kept.
 
-    A release lies in a folder of its own that is named by the sha256 of its files, so two releases never meet. Several
-    processes may add and remove at once: a lock beside the catalog holds them apart.
+    The files of each release are in one folder named by their sha256, so no two releases conflict. Several processes
+    may add and remove at once, because each change holds a lock beside the catalog.
     """
 
     def __init__(self, catalog_file: Path, store_dir: Path) -> None:
@@ -49,9 +49,9 @@ class Store:
         self._store_dir = store_dir
 
     def add(self, release: Release, source: Path) -> ModelVersion:
-        """Copy the model in `source`, a file or an exported folder, into the store and enter it. Raises MistakeError.
+        """Copy the model in `source`, a file or an exported folder, into the store, and enter it in the catalog.
 
-        What is entered are the sha256 of the bytes that were copied, hashed while they were read.
+        Each sha256 is computed from the bytes while they are copied. Raises MistakeError.
         """
         file = _model_in(source)
         self._check_new(release, file)
@@ -75,13 +75,16 @@ class Store:
         return next(version for version in self._catalog().versions if version.reference == str(release.reference))
 
     def remove(self, reference: ModelReference) -> ModelVersion:
-        """Take a version, named in full, out of the catalog, and its files out of the store. Raises MistakeError."""
+        """Remove a version from the catalog, and its files from the store. Raises MistakeError.
+
+        `reference` must name variant and version.
+        """
         with self._alone():
             return self._remove(reference)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Hold catalog and store against other commands that change them."""
+        """Lock catalog and store against other commands that change them. Raises MistakeError at the timeout."""
         lock = self._catalog_file.with_name(f"{self._catalog_file.name}.lock")
         try:
             lock.parent.mkdir(parents=True, exist_ok=True)
@@ -109,12 +112,12 @@ class Store:
         return version
 
     def _delete(self, version: ModelVersion, others: list[ModelVersion]) -> None:
-        """Delete the files that no other version names; a file that the user keeps elsewhere is the user's."""
+        """Delete the version's files that no other version uses; a file outside the store is the user's, and stays."""
         folder = Path(version.path).parent
         if folder.parent == self._blobs:
             if not any(Path(other.path).parent == folder for other in others):
                 shutil.rmtree(folder, ignore_errors=not folder.exists())
-        elif folder == self._store_dir.absolute():  # as releases lay before they were named by their sha256
+        elif folder == self._store_dir.absolute():  # a release of an older version, which had no folder of its own
             kept = {path for other in others for path in _paths(other)}
             for path in set(_paths(version)) - kept:
                 path.unlink(missing_ok=True)
@@ -124,21 +127,22 @@ class Store:
         return self._store_dir.absolute() / _BLOBS
 
     def _keep(self, draft: Path, files: tuple[ModelFile, ...]) -> Path:
-        """Give a draft its lasting name; the same files that are there already stay as they are."""
+        """Rename a draft to the folder of its sha256, unless the same files are there already; return the folder."""
         folder = self._blobs / _folder_name(files)
         folder.parent.mkdir(exist_ok=True)
         if folder.exists():
             if _holds(folder, files):
                 return folder
-            folder.rename(self._store_dir / f"{_DRAFT}{folder.name}-{time.monotonic_ns()}")  # damaged: swept later
+            # a damaged folder, which _sweep removes later
+            folder.rename(self._store_dir / f"{_DRAFT}{folder.name}-{time.monotonic_ns()}")
         for inner in (draft, *(path for path in draft.rglob("*") if path.is_dir())):
-            inner.chmod(0o755)  # the service reads what an administrator added
+            inner.chmod(0o755)  # because the service must read files that an administrator added
         draft.rename(folder)
         sync_path(folder.parent)
         return folder
 
     def _sweep(self) -> None:
-        """Remove what an `add` that was killed left unfinished."""
+        """Remove the drafts that killed `add` commands left."""
         for draft in self._store_dir.glob(f"{_DRAFT}*"):
             with suppress(OSError):
                 if time.time() - draft.stat().st_ctime > _DRAFT_LIVES_S:
@@ -201,7 +205,7 @@ class Store:
 
 
 def _model_in(source: Path) -> Path:
-    """Return the model's file: `source`, or the one .xml of a folder that an exporter wrote."""
+    """Return the model's file: `source` itself, or the only .xml in an exported folder. Raises MistakeError."""
     if not source.is_dir():
         return source
     found = sorted(source.glob("*.xml"))
@@ -211,8 +215,8 @@ def _model_in(source: Path) -> Path:
 
 
 def _bring(file: Path, draft: Path) -> tuple[ModelFile, ...]:
-    """Copy a model's files into `draft` under the store's names; return them hashed, the model's own file first."""
-    main = f"model{file.suffix.lower()}"  # runtimes go by it, and know no .ONNX
+    """Copy a model's files into `draft` under the store's names; return each with its sha256, the main file first."""
+    main = f"model{file.suffix.lower()}"  # because runtimes choose by a lower-case suffix
     files = [ModelFile(main, _copy(file, draft / main))]
     model_files.require_kind(file)
     for name in model_files.companions(file):
@@ -228,14 +232,14 @@ def _bring(file: Path, draft: Path) -> tuple[ModelFile, ...]:
 
 
 def _kept_name(file: Path, name: str) -> str:
-    """Name a further file as its reader looks for it: an ONNX file says the names, an .xml goes by its own."""
+    """Return the store's name of a further file: an ONNX file records its name, an .xml shares its own stem."""
     if file.suffix.lower() == ".xml" and name != model_files.METADATA:
         return f"model{Path(name).suffix}"
     return name
 
 
 def _require_sound(draft: Path, files: tuple[ModelFile, ...], source: Path, release: Release) -> None:
-    """Inspect what was copied; words name the file that the user gave."""
+    """Inspect the copied files. Raises ModelError that names the user's file instead of the copy."""
     copy = draft / files[0].name
     try:
         found = model_files.inspect(copy)
@@ -254,7 +258,7 @@ def _paths(version: ModelVersion) -> list[Path]:
 
 
 def _folder_name(files: tuple[ModelFile, ...]) -> str:
-    """Name a release's folder by its bytes: the sha256 of its file, and of the list where there are more."""
+    """Return the folder name of a release: the sha256 of its file, and a hash of the list where it has several."""
     if len(files) == 1:
         return files[0].sha256
     text = "".join(f"{file.sha256}  {file.name}\n" for file in sorted(files, key=lambda file: file.name))
@@ -269,7 +273,7 @@ def _holds(folder: Path, files: tuple[ModelFile, ...]) -> bool:
 
 
 def _copy(source: Path, target: Path) -> str:
-    """Copy a file, on the disk when this returns; return the sha256 of the bytes that were read."""
+    """Copy a file, sync it to disk, and return the sha256 of the copied bytes."""
     with open_regular(source) as origin, target.open("xb") as copy:
         sha256 = stream_sha256(origin, copy)
         copy.flush()

@@ -47,7 +47,7 @@ def is_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
 
 
 class Formatter(logging.Formatter):
-    """Formats any record as `level=... logger=... event=... key=value`, on one line.
+    """Formatter of any record as `level=... logger=... event=... key=value`, on one line.
 
     A line for the journal begins with a priority (sd-daemon(3)), because the journal adds the time; any other begins
     with the time.
@@ -81,7 +81,7 @@ else:
 
 
 class Handler(_StreamHandler):
-    """Writes each warning or error once, then once a minute with the number of repeats.
+    """Handler that writes each warning or error once, then once a minute with the number of repeats.
 
     Lines that differ only in decimal fractions count as repeats, because those are durations here.
     """

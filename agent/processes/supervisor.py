@@ -46,9 +46,9 @@ class ChildSpec:
     descriptors: tuple[int, ...]
     """Further descriptors that the child inherits."""
     beat_deadline_s: float
-    """Since the last beat."""
+    """Time since the last beat after which the child is killed."""
     busy_deadline_s: float
-    """Since the start of the child's present call."""
+    """Duration of the child's present call after which the child is killed."""
     environment: Mapping[str, str] | None = None
 
 

@@ -35,7 +35,6 @@ _HOST_AFTER: Final = re.compile(r"@(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::\d+)
 _PLAIN_HOST: Final = re.compile(r"(?:localhost|[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+|\[[0-9A-Fa-f:.]+\]):\d+")
 _TOPIC_BYTES: Final = 65535
 _KEY_BYTES: Final = 32
-"""Where systemd puts a service's credentials: systemd.exec(5), LoadCredential=."""
 
 
 def canonical_product(value: object) -> str | None:
@@ -87,7 +86,7 @@ def _absolute(value: Path, info: ValidationInfo) -> Path:
 
 
 def _secret(value: Path, info: ValidationInfo) -> Path:
-    """Return a file, or resolve `credential:NAME` to systemd's folder, else to root's."""
+    """Return the path of a file; `credential:NAME` is resolved to systemd's credential folder, else to CREDENTIALS."""
     name = str(value).removeprefix("credential:")
     if name == str(value):
         return _absolute(value, info)

@@ -16,7 +16,7 @@ from agent.settings import fields
 from agent.settings.units import CLOCK
 
 Publish = Literal["all", "changes", "summary"]
-"""Which detections of a stream are published."""
+"""Publish mode of a stream's detections."""
 PUBLISH_LEAST_FIRST: Final[tuple[Publish, ...]] = ("summary", "changes", "all")
 _LINE: Final = "the id of a configured line"
 
@@ -123,18 +123,18 @@ class HttpSettings(Group):
 
 
 class StreamSettings(Group):
-    """One `[[stream]]`."""
+    """One `[[stream]]`: a camera or file, and the line that it belongs to."""
 
     id: fields.Id = Field(description=fields.ID)
     line: str = Field(description=_LINE)
     source: fields.Source = Field(repr=False, description=fields.SOURCE)
-    """A path is absolute."""
+    """URL or path of the camera or file; validation makes a path absolute."""
     fps: Annotated[float, Field(ge=0, le=1000)] = 15.0
-    """0: unpaced."""
+    """Frames a second; 0: unpaced."""
     loop: bool = False
     publish: Publish = "all"
     stall_s: fields.Seconds = 3.0
-    """0: never stalled."""
+    """Time without a frame after which the stream is stalled; 0: never."""
     open_s: Annotated[fields.Seconds, Field(gt=0)] = 10.0
     """Connect timeout of a network camera."""
     ca_file: fields.FilePath | None = None
@@ -142,7 +142,7 @@ class StreamSettings(Group):
 
 
 class LineSettings(Group):
-    """One `[line.ID]`."""
+    """One `[line.ID]`: its models by product, and its timeouts."""
 
     default: fields.Reference = Field(description=fields.REFERENCE)
     variant: fields.Variant = "n"
@@ -153,7 +153,7 @@ class LineSettings(Group):
 
 
 class BindingSettings(Group):
-    """One `[[binding]]`."""
+    """One `[[binding]]`: a PLC's own topic that carries a line's product."""
 
     topic: fields.Topic = Field(description="the topic to listen to")
     line: str = Field(description=_LINE)

@@ -22,9 +22,9 @@ class _Stream:
     taken_s: float = 0.0
     answered_s: float = 0.0
     infer_s: float = 0.0
-    """Of the answers."""
+    """Moving average of the inference time of answered frames."""
     usual_s: float = 0.0
-    """The same as the worker tells it, before the first answer too."""
+    """Usual inference time as the worker reports it, also before the first answer."""
     missed_s: float = 0.0
     missed: int = 0
 

@@ -50,7 +50,7 @@ def check(config: Path | None, environ: Mapping[str, str]) -> Checked:
 
 
 def _unreadable_outputs(catalog: Catalog) -> Iterator[Mistake]:
-    """Yield the entries that a load would refuse for the meaning of their output, as far as the file says it."""
+    """Yield a mistake for each model whose output layout a load would refuse, where its file alone shows that."""
     from agent.inference.yolo.declared import refusal_of_output  # noqa: PLC0415 - numpy, which only a check needs
 
     for index, version in enumerate(catalog.versions):

@@ -13,7 +13,7 @@ from agent.bench.cache.simulator import Cost
 
 
 class BeladyBound:
-    """Plays one trace with every choice of victims at once; sets of models are bit masks."""
+    """Player of one trace with every choice of victims at once; sets of models are bit masks."""
 
     def __init__(self, costs: Mapping[str, Cost], budget_bytes: int) -> None:
         self._bits: Final = {model: 1 << place for place, model in enumerate(costs)}

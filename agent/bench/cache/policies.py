@@ -7,13 +7,13 @@ from agent.inference.memory import eviction
 
 
 class Lru:
-    """Evicts the least recently used model first."""
+    """Policy that evicts the least recently used model first."""
 
     def used(self, model: str, line: str) -> None:
         """Do nothing, because the simulator states idle times."""
 
     def choose(self, candidates: list[Standby], short_bytes: int) -> list[str]:
-        """See Policy."""
+        """Implement Policy."""
         chosen = []
         for one in sorted(candidates, key=lambda one: -one.idle_s):
             if short_bytes <= 0:
@@ -24,16 +24,16 @@ class Lru:
 
 
 class AgentPolicy:
-    """Evicts as the worker does."""
+    """The worker's own policy."""
 
     def __init__(self) -> None:
         self._eviction: Final = eviction.Eviction()
 
     def used(self, model: str, line: str) -> None:
-        """See Policy."""
+        """Implement Policy."""
         self._eviction.used(model, line)
 
     def choose(self, candidates: list[Standby], short_bytes: int) -> list[str]:
-        """See Policy."""
+        """Implement Policy."""
         standby = [eviction.Standby(one.model, one.bytes, one.load_s * 1000, one.age_s) for one in candidates]
         return list(self._eviction.choose(standby, short_bytes) or ())

@@ -32,7 +32,7 @@ class Standby:
 
 
 class Policy(Protocol):
-    """Chooses models to evict; `used` is called for every changeover, in order, before `choose`."""
+    """Chooser of models to evict; `used` is called for every changeover, in order, before `choose`."""
 
     def used(self, model: str, line: str) -> None:
         """Record that `line` changes over to `model`."""

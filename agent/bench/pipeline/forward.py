@@ -22,7 +22,7 @@ _WARM_UP: Final = 3
 
 
 class Forward:
-    """The artifact, compiled once for each hint, with any number of requests on one picture."""
+    """An artifact compiled with each of OpenVINO's performance hints; all requests infer the same picture."""
 
     def __init__(self, cache_dir: Path, key: str) -> None:
         opened = ArtifactStore(cache_dir).open(key)

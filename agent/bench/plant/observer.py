@@ -15,7 +15,7 @@ from agent.mqtt.blocking_client import Arrival
 
 @dataclass(frozen=True)
 class Seen:
-    """Detections of one frame."""
+    """Received detections of one frame."""
 
     at_s: float
     """Time of arrival, time.monotonic()."""
@@ -83,7 +83,7 @@ class Gaps:
 
     @property
     def share(self) -> float:
-        """Missing over offered frames."""
+        """Number of missing frames divided by the number of offered ones."""
         return self.missing / self.offered if self.offered else 0.0
 
 

@@ -48,7 +48,7 @@ Picture = NDArray[np.uint8]
 
 
 class Judge:
-    """Compares artifact and checkpoint of each model in a catalog; artifacts come from `cache_dir`."""
+    """Comparison of artifact and checkpoint for each model of a catalog; artifacts come from `cache_dir`."""
 
     def __init__(self, catalog: Path, cache_dir: Path) -> None:
         self._catalog: Final = catalog

@@ -17,7 +17,7 @@ _LARGEST_INTEGER: Final = 0x2FFF
 """Above this, two bytes may be two digits: `17` padded to four bytes is 14129 as a DINT, and is text."""
 _LARGEST_REAL: Final = 9999
 _LARGEST_ODD_REAL: Final = 99_999
-"""Of bytes that are no ASCII: whole REALs up to here are likelier than short texts with umlauts."""
+"""Non-ASCII bytes that form a whole REAL up to this value are likelier a number than a short text with umlauts."""
 _LONGEST_TEXT: Final = 64
 _WIDE: Final = 2
 _UTF16_MARKS: Final = (b"\xff\xfe", b"\xfe\xff")

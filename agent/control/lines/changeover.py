@@ -232,7 +232,7 @@ def answer(
 def answer_all(
     state: State, commands: list[Command], result: AckResult, reason: Reason | None = None, detail: str | None = None
 ) -> list[Action]:
-    """Acknowledge each of several commands in the same words."""
+    """Acknowledge several commands with the same answer."""
     return [action for command in commands for action in answer(state, command, result, reason, detail)]
 
 

@@ -27,7 +27,7 @@ _AWAY_S: Final = 1.0
 
 
 def look(state: State, streams: Mapping[str, Seen], now: Now) -> list[Action]:
-    """Find streams whose frames are no longer answered, or are again."""
+    """Find streams whose frames are no longer answered, and those that have recovered."""
     was_away, state.looked_s = now.monotonic_s - state.looked_s > _AWAY_S, now.monotonic_s
     actions: list[Action] = []
     for stream, seen in streams.items():

@@ -28,7 +28,7 @@ _SEND_DEADLINE_S: Final = 2.0
 
 
 class ConveyorCamera:
-    """Serves the rendered conveyor at `url` to any number of viewers.
+    """Server of the rendered conveyor at `url` for any number of viewers.
 
     One thread renders at `fps` for all viewers and keeps only the newest picture; a slow viewer skips some. `start` and
     `stop` belong to one thread; any thread may call `set_product`.

@@ -33,7 +33,7 @@ class Part:
 
 
 class Conveyor:
-    """Renders one line at one product; None: an empty belt.
+    """Renderer of one line with one product; None: an empty belt.
 
     A frame is a pure function of (product, seed, size, t), on any thread. Seeds differ in parts, lamps, belt, speed and
     noise. Raises KeyError for an unknown product.

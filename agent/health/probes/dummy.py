@@ -4,7 +4,7 @@ from agent.health.sensors.reading import Reading
 
 
 class DummyProbe:
-    """Returns `reading`, or raises `error` where it is set."""
+    """Probe that returns `reading`, or raises `error` where it is set."""
 
     def __init__(self, reading: Reading | None = None) -> None:
         self.name = "dummy"

@@ -1,1 +1,1 @@
-"""Keeps prepared artifacts on disk. Imports yolo and below."""
+"""Stores artifacts on disk. Imports yolo and below."""

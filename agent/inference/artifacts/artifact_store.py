@@ -1,7 +1,7 @@
-"""Prepared artifacts on disk: what a runtime made of a source file for this device, each under a key of its making.
+"""The store of artifacts on disk: model files that a runtime compiled for this device, each under a key of its inputs.
 
-A blob is code as much as data to the runtime that takes it, so only what this program wrote is read: in a folder that
-belongs to this user alone, and with the sha256 that was recorded when it was made.
+A runtime may execute the content of an artifact. The store therefore opens only artifacts that this program wrote: in
+a folder that is private to this user, and with the sha256 that was recorded at the build.
 """
 
 import errno
@@ -38,24 +38,26 @@ _BACKENDS: Final = ("openvino", "onnxruntime")
 
 
 class Artifact(msgspec.Struct, frozen=True):
-    """One prepared artifact: `file` beside its record, `bytes` long. `facts` and `shape` are those of its source.
-
-    `imgsz` is height and width of the input; `shape` that of the raw output, -1 where open; `profile` what it is
-    served with.
-    """
+    """The record of one artifact."""
 
     file: str
+    """Name of the artifact's file, which lies beside the record."""
     sha256: str
     bytes: int
+    """Size of the file."""
     source: str
+    """Reference of the version that the artifact was made from."""
     facts: FileFacts
+    """Metadata of the source file."""
     imgsz: tuple[int, int]
+    """Height and width of the input in pixels."""
     shape: tuple[int, ...]
+    """Shape of the raw output; -1 for a side that the source leaves open."""
     profile: Profile = Profile()
 
 
 class Made(msgspec.Struct, frozen=True):
-    """What a backend made in the folder that it was given."""
+    """A new artifact file as a backend returns it; the fields are those of `Artifact`."""
 
     file: str
     facts: FileFacts
@@ -65,7 +67,7 @@ class Made(msgspec.Struct, frozen=True):
 
 
 class Opened(NamedTuple):
-    """An artifact whose bytes are those that were written: mapped, and where they lie."""
+    """An artifact's record with its verified file, mapped into memory."""
 
     artifact: Artifact
     mapped: MappedFile
@@ -73,24 +75,24 @@ class Opened(NamedTuple):
 
     @classmethod
     def made(cls, folder: Path, made: Made) -> "Opened":
-        """Map what was just made in `folder`, before it is kept."""
+        """Map a new artifact in `folder`, before the store keeps it."""
         path = folder / made.file
         known = (made.facts, made.imgsz, made.shape, made.profile)
         return cls(Artifact(made.file, "", path.stat().st_size, "", *known), MappedFile(path), path)
 
     def with_profile(self, profile: Profile) -> "Opened":
-        """Return it as it would be served with another profile."""
+        """Return a copy with another profile."""
         return self._replace(artifact=msgspec.structs.replace(self.artifact, profile=profile))
 
 
 class ArtifactStore:
-    """The artifacts under `cache_dir`. Any thread, and several processes at once: each one appears whole or not."""
+    """The artifacts under `cache_dir`, for any thread and several processes; each artifact appears whole or not."""
 
     def __init__(self, cache_dir: Path) -> None:
         self.folder: Final = cache_dir / _FOLDER
 
     def find(self, key: str | None) -> Artifact | None:
-        """Return what is recorded under `key`; cheap, nothing is compared. None where there is nothing to trust."""
+        """Return the record under `key`, without hashing its file; None without an artifact in a private folder."""
         if key is None:
             return None
         folder = self.folder / key
@@ -101,7 +103,7 @@ class ArtifactStore:
         return self.recorded(key) if is_trusted else None
 
     def recorded(self, key: str | None) -> Artifact | None:
-        """Return what is recorded under `key`, whoever owns it: to be told of, not to be opened."""
+        """Return the record under `key` from a folder of any owner: for reports only, never to open the file."""
         if key is None:
             return None
         folder = self.folder / key
@@ -113,7 +115,7 @@ class ArtifactStore:
         return found if size_bytes == found.bytes and Path(found.file).name == found.file else None
 
     def open(self, key: str) -> Opened | None:
-        """Map an artifact whose sha256 is the recorded one, and note its use; one that is damaged is removed."""
+        """Map an artifact, compare its sha256 to the record, and mark it as used; a damaged artifact is removed."""
         found = self.find(key)
         if found is None:
             return None
@@ -128,23 +130,24 @@ class ArtifactStore:
         return Opened(found, mapped, self._file(key, found))
 
     def profiled(self, key: str, profile: Profile) -> None:
-        """Note another profile of an artifact, for loads from now on. Raises OSError."""
+        """Replace the profile in an artifact's record. Raises OSError."""
         found = self.find(key)
         if found is not None:
             record = msgspec.json.encode(msgspec.structs.replace(found, profile=profile))
             replace_file(self.folder / key / _RECORD, record, sync=False)
 
     def discard(self, key: str, why: str) -> None:
-        """Remove an artifact that cannot be used; it will be made again."""
+        """Remove an unusable artifact, so that it is built again; `why` is for the log."""
         found = self.find(key)
-        _LOG.warning("artifact=%s source=%s removed: %s", key[:12], found.source if found else "unknown", why)
+        source = found.source if found else "unknown"
+        _LOG.warning("event=artifact_removed artifact=%s source=%s detail=%r", key[:12], source, why)
         self._remove(self.folder / key)
 
     def add(self, key: str, source: str, max_bytes: int, make: Callable[[Path], Made]) -> Artifact:
-        """Have `make` write into a folder, and keep that under `key`; older ones go until `max_bytes` hold it all.
+        """Call `make` with a new folder and keep the artifact under `key`; the least recently used ones make room.
 
-        Raises OSError (the disk is full, or may not be written; ENOSPC also where it alone is over `max_bytes`) and
-        what `make` raises; then nothing stays behind.
+        All artifacts together take at most `max_bytes`. Raises OSError for a full or read-only disk, ENOSPC also for
+        an artifact larger than `max_bytes`, and what `make` raises. Nothing remains on disk after an error.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         self.folder.chmod(0o700)
@@ -160,7 +163,7 @@ class ArtifactStore:
         return artifact
 
     def used_bytes(self) -> int:
-        """Return what all artifacts take on the disk."""
+        """Return the size of all artifacts on disk."""
         return sum(size_bytes for _, size_bytes, _ in self._kept())
 
     def _make_room(self, needed_bytes: int, max_bytes: int, key: str) -> None:
@@ -175,7 +178,7 @@ class ArtifactStore:
             taken_bytes -= size_bytes
 
     def _kept(self) -> list[tuple[int, int, Path]]:
-        """List when each artifact was used last (ns), its bytes, its folder."""
+        """Return the time of last use (Unix, ns), the bytes and the folder of each artifact."""
         kept = []
         for folder in self.folder.glob("[!.]*"):
             with suppress(OSError):  # another process may remove it meanwhile
@@ -187,22 +190,22 @@ class ArtifactStore:
         try:
             os.utime(self.folder / key)
         except OSError:
-            _LOG.debug("artifact=%s: its use cannot be noted", key[:12])
+            _LOG.debug("event=artifact_use_not_recorded artifact=%s", key[:12])
 
     def _remove(self, folder: Path) -> None:
-        """Take it away in one step, so that nobody finds a part of it."""
+        """Remove an artifact's folder atomically: it is renamed first, then deleted."""
         away = self.folder / f"{_DRAFT}{folder.name}-{time.monotonic_ns()}"
         try:
             folder.rename(away)
         except FileNotFoundError:
             return
         except OSError as error:
-            _LOG.warning("artifact=%s stays: %s", folder.name[:12], error)
+            _LOG.warning("event=artifact_not_removed artifact=%s detail=%r", folder.name[:12], str(error))
             return
         shutil.rmtree(away, ignore_errors=True)
 
     def _sweep(self) -> None:
-        """Remove what a process that was killed left unfinished."""
+        """Remove the drafts that killed processes left."""
         for draft in self.folder.glob(f"{_DRAFT}*"):
             with suppress(OSError):
                 if time.time() - draft.stat().st_mtime > _DRAFT_LIVES_S:
@@ -213,7 +216,7 @@ class ArtifactStore:
 
 
 def become_owner(folder: Path) -> None:
-    """Run by root for a service of another user, become that user: an artifact is read by who owns it alone."""
+    """Switch a root process to the owner of `folder`, because the store opens an artifact only for its owner."""
     while not os.path.exists(folder):  # noqa: PTH110 - pathlib's raises for a folder closed to this user
         folder = folder.parent
     info = folder.stat()
@@ -226,10 +229,11 @@ def become_owner(folder: Path) -> None:
 def key_of(
     version: ModelVersion, backend: str, compute: str, precision: str = "", *, is_graph: bool = False
 ) -> str | None:
-    """Name the artifact of a version: by all that it depends on. None where a source cannot be known for sure.
+    """Return the key of a version's artifact, a hash of all that the artifact depends on.
 
-    `is_graph`: it is a checkpoint's graph as it was exported, the same for every device. Else only CPUs: what another
-    device's driver makes of a model depends on more than can be read without it.
+    None where the version lacks the sha256 of a file. `is_graph`: the artifact is a checkpoint's exported graph, which
+    is the same for every device. Any other artifact has a key for a CPU only, because a GPU's driver adds inputs
+    that cannot be read without it.
     """
     is_known = version.sha256 and (version.files or not version.path.lower().endswith(".xml"))
     if backend not in _BACKENDS or not is_known:
@@ -254,7 +258,7 @@ def _release(library: str) -> str:
 
 @cache
 def _processor() -> str:
-    """Name the processor and what it can do: artifacts hold what was compiled for it."""
+    """Return the processor's name and instruction sets, because an artifact is compiled for them."""
     wanted = ("model name", "flags", "Features", "CPU implementer", "CPU part")
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
@@ -264,7 +268,7 @@ def _processor() -> str:
 
 
 def _is_private(folder: Path) -> bool:
-    """Say whether a folder is no link, and this user's alone."""
+    """Return True for a folder, not a link, that only this user may access. Raises OSError."""
     info = folder.lstat()
     return stat.S_ISDIR(info.st_mode) and info.st_uid == os.geteuid() and not info.st_mode & _PRIVATE
 

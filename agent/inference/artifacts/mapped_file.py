@@ -1,4 +1,4 @@
-"""A file in memory by mapping, whose pages can be given back while it is used."""
+"""A memory-mapped file whose pages can be returned to the kernel while it is in use."""
 
 import mmap
 import threading
@@ -19,9 +19,9 @@ _DROP_EVERY_S: Final = 0.02
 
 
 class MappedFile:
-    """A file's bytes as an array, uint8 (n,), private: writable as runtimes want it, and never written back.
+    """A file mapped into memory as `array`, uint8 (n,); it is writable for runtimes, and changes never reach the file.
 
-    Whoever was given the array must be gone before this object is: unmapped memory crashes a runtime that reads it.
+    Every user of the array must be dropped before this object, because a read of unmapped memory crashes the process.
     """
 
     def __init__(self, path: Path) -> None:
@@ -31,7 +31,7 @@ class MappedFile:
         self.array: Final[NDArray[np.uint8]] = np.frombuffer(self._map, np.uint8)
 
     def sha256(self) -> str:
-        """Hash the bytes, giving their pages back on the way; they stay in the kernel's cache for who reads them next.
+        """Return the sha256 of the file; pages are returned to the kernel, and stay in its page cache.
 
         The GIL is held for a moment between two chunks only.
         """
@@ -44,13 +44,13 @@ class MappedFile:
         return sha256_of(chunks())
 
     def drop_pages(self) -> None:
-        """Give all pages back; a page that is read again comes back from the file, with the same bytes."""
+        """Return all pages to the kernel; a later read loads a page from the file again."""
         for start in range(0, len(self.array), _CHUNK_BYTES):
             self._drop(start)
 
     @contextmanager
     def dropping_pages(self) -> Iterator[None]:
-        """Give pages back again and again during the block: a runtime that copies a file holds it twice otherwise."""
+        """Return pages periodically during the block, because a runtime that copies the file would hold it twice."""
         done = threading.Event()
 
         def drop() -> None:

@@ -1,32 +1,31 @@
-"""How a prepared artifact runs on this device: what was chosen for it, and what that was measured to cost."""
+"""The runtime options of an artifact on this device, and its measured times and memory."""
 
 import msgspec
 
 
 class Profile(msgspec.Struct, frozen=True):
-    """What an artifact is served with, and what it takes so.
-
-    `precision`: the runtime's inference precision ("f32", "bf16", "f16"); empty leaves it to the runtime. `batch`:
-    pictures in one inference. `requests`: inferences under way together that the runtime gains from. `threads`: its
-    threads; 0 leaves them to it.
-
-    `load_ms`, `warmup_ms`: as a load measures them. `inference_ms`: from one answer to the next while `requests`
-    pictures are under way. `bytes`: what the model brings to a process that has its runtime. All 0 where nothing was
-    measured, as others had the cores; the rest is then the runtime's default.
-    """
+    """Runtime options of one artifact, with figures that are all 0 where other processes used the cores."""
 
     precision: str = ""
+    """The runtime's inference precision ("f32", "bf16", "f16"); empty: the runtime chooses."""
     batch: int = 1
+    """Pictures in one inference."""
     requests: int = 1
+    """Inferences that run at the same time."""
     threads: int = 0
+    """Threads of the runtime; 0: the runtime chooses."""
     load_ms: float = 0.0
+    """Duration of a load."""
     warmup_ms: float = 0.0
+    """Duration of the first inferences after the load."""
     inference_ms: float = 0.0
+    """Time from one answer to the next while `requests` pictures are in flight."""
     bytes: int = 0
+    """Memory that the loaded model adds to a process that already has the runtime."""
 
     @property
     def is_measured(self) -> bool:
-        """Say whether the figures mean anything."""
+        """True where the figures were measured."""
         return self.inference_ms > 0
 
     def __str__(self) -> str:

@@ -1,6 +1,6 @@
-"""Protocol of a loaded model, whatever its runtime, and its loading; importing this imports no runtime.
+"""Loads models through the protocol `Model`, which hides the runtime; importing this imports no runtime.
 
-A runtime has its own module beside this one, imported by `load` only when a model needs it.
+Each runtime has a module beside this one, which is imported when the first model needs it.
 """
 
 import importlib
@@ -49,14 +49,14 @@ _NOBODY: Final = nullcontext()
 
 
 class Prepared(Protocol):
-    """A letterboxed picture that waits for its answer: give it to `answer` once, on any thread, or drop it."""
+    """A letterboxed picture, ready for inference: pass it to `answer` once, on any thread, or drop it."""
 
 
 class Model(Protocol):
-    """A loaded model. Every method may be called from any thread, concurrently; `close` comes last, and once.
+    """A loaded model. Threading: any thread may call any method concurrently; `close` is called last, and once.
 
     `names`: the labels, by class index. `imgsz`: height and width of the input in pixels. `backend`: the runtime.
-    `places`: how many pictures may be under way together; who brings more gets them answered, at a price in memory.
+    `places`: limiter of the pictures in flight; pictures beyond its limit are answered, but take more memory.
     """
 
     @property
@@ -69,27 +69,27 @@ class Model(Protocol):
     def places(self) -> InFlightLimiter: ...  # noqa: D102 - said above
 
     def prepare(self, image: NDArray[np.uint8]) -> Prepared:
-        """Letterbox `image`, uint8 (h, w, 3) BGR; after it the caller may overwrite the image."""
+        """Letterbox `image`, uint8 (h, w, 3) BGR; the caller may overwrite the image after the call."""
 
     def answer(self, prepared: Prepared, during: AbstractContextManager[object] = _NOBODY) -> Objects:
-        """Infer and decode; `during` is entered for the inference alone.
+        """Infer a prepared picture and decode the output; `during` is entered for the inference alone.
 
         Raises InferenceError where a retry with the next frame may help, OutOfMemoryError, and
         ModelError("proof_failed") where the candidates hold NaN or infinity, or the output has a wrong shape.
         """
 
     def infer(self, image: NDArray[np.uint8]) -> Objects:
-        """Answer one picture: `prepare` and `answer` in one call."""
+        """Return the objects in `image`: `prepare` and `answer` in one call."""
 
     def check_outputs(self, image: NDArray[np.uint8]) -> Objects:
-        """Answer one picture as `infer` does, checking every number of the raw output: for warming up and proving.
+        """Infer like `infer`, and check every number of the raw output; used to warm up and to prove a model.
 
-        The calling thread computes with the runtime's, so that the low priority of a load's thread counts.
-        Raises what `answer` raises; ModelError says what was found: "proof_failed", or "implausible".
+        The calling thread takes part in the inference, so that the low priority of a loading thread applies.
+        Raises what `answer` raises, and ModelError("proof_failed" or "implausible") that names the odd number.
         """
 
     def close(self) -> None:
-        """Drop everything; the bytes come back once nothing is being answered any more."""
+        """Unload the model; its memory is freed once no inference is in flight."""
 
 
 class _BackendModule(Protocol):
@@ -104,12 +104,12 @@ class _GraphModule(_BackendModule, Protocol):
 
 
 def load(version: ModelVersion, compute: str, cache_dir: Path) -> Model:
-    """Load `version` from its artifact, else its file; takes from a tenth of a second to minutes.
+    """Load `version` from its artifact, else from its file; takes from 0.1 s to minutes.
 
-    It may infer a blank picture. `compute` is the device setting (auto, cpu, cuda:0, ...); `cache_dir` holds
-    prepared artifacts and what a runtime keeps for itself.
-    Raises ModelError ("file_missing", "load_failed", "proof_failed"), NotPreparedError and OutOfMemoryError; then
-    nothing stays behind. A file that runs code when it is read is opened where its version is `unsafe`, and else never.
+    A load may infer a blank picture. `compute` is the device setting (auto, cpu, cuda:0, ...); `cache_dir` holds
+    artifacts and the runtimes' own caches. A file that may run code is opened only where its version is `unsafe`.
+    Raises ModelError ("file_missing", "load_failed", "proof_failed"), NotPreparedError and OutOfMemoryError, and frees
+    all memory first.
     """
     backend = backend_of(version, compute)
     if backend not in BACKENDS:
@@ -125,14 +125,14 @@ def load(version: ModelVersion, compute: str, cache_dir: Path) -> Model:
 
 
 def _load_prepared(version: ModelVersion, compute: str, cache_dir: Path) -> "Detector | None":
-    """Load the version's artifact; one that its runtime refuses is removed, and will be made again."""
+    """Load the version's artifact, None without one; an artifact that the runtime refuses is removed."""
     key, artifacts = artifact_key(version, compute), ArtifactStore(cache_dir)
     opened = artifacts.open(key) if key else None
     if key is None or opened is None:
         return None
     try:
         return restore(version, opened, compute, cache_dir)
-    except ModelError:  # the catalog and the artifact do not agree; that is no fault of the artifact's
+    except ModelError:  # the catalog contradicts the artifact, which is itself sound
         raise
     except Exception as error:
         if is_out_of_memory(error):
@@ -142,9 +142,9 @@ def _load_prepared(version: ModelVersion, compute: str, cache_dir: Path) -> "Det
 
 
 def restore(version: ModelVersion, opened: Opened, compute: str, cache_dir: Path) -> "Detector":
-    """Load an artifact of `version` as its profile says.
+    """Load an artifact of `version` with the options of its profile.
 
-    Raises ModelError where it and the catalog do not agree, and whatever the runtime raises.
+    Raises ModelError where the artifact contradicts the catalog, and any exception of the runtime.
     """
     artifact = opened.artifact
     head = Head.of(version, artifact.facts, artifact.shape, artifact.imgsz)
@@ -152,21 +152,21 @@ def restore(version: ModelVersion, opened: Opened, compute: str, cache_dir: Path
 
 
 def precisions(version: ModelVersion, compute: str) -> tuple[str, ...]:
-    """Name the precisions that the device has for an artifact of `version`; the first is the one to hold others to."""
+    """Return the precisions that this device supports for an artifact of `version`, the reference precision first."""
     return _graph_module(version, compute).precisions(compute)
 
 
 def load_for(version: ModelVersion, compute: str, precision: str) -> "Detector":
-    """Load a graph's file in a precision, by the runtime that will serve its artifact. Raises what `load` raises."""
+    """Load a graph file in a precision, with the runtime that will serve its artifact. Raises what `load` raises."""
     require_sound(version)
     return _graph_module(version, compute).load_for(version, compute, precision)
 
 
 def make(version: ModelVersion, compute: str, folder: Path, precision: str = "") -> Made:
-    """Make, in `folder`, what `load` takes instead of the version's file. Takes seconds, and much memory.
+    """Compile an artifact of `version` in `folder`; takes seconds, and several times the file's size in memory.
 
-    For versions that have an `artifact_key`; of a checkpoint, `path` is what was exported of it. Raises what `load`
-    raises, OSError, and ModelError("proof_failed") where what was made answers something else than the file.
+    The version must have an `artifact_key`; for a checkpoint, its `path` is the exported graph. Raises what `load`
+    raises, OSError, and ModelError("proof_failed") where the artifact's output differs from the file's.
     """
     require_sound(version)
     return _graph_module(version, compute).make(version, compute, folder, precision)

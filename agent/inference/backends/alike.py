@@ -12,15 +12,16 @@ from agent.messages.references import ModelVersion
 
 _BOX: Final = 4
 _ROW: Final = 6
-_WITHIN: Final = 0.05  # of the largest number: float16 weights and bfloat16 sums stay far below it
+_WITHIN: Final = 0.05  # tolerance as a share of the largest number; float16 weights and bfloat16 sums differ far less
 _SHARE: Final = 0.99
 _NEVER_BEYOND: Final = 0.25
 
 
 def require_alike(version: ModelVersion, source: Detector, prepared: Detector) -> None:
-    """Answer an empty picture with both, and close both. Raises ModelError("proof_failed") where the answers differ.
+    """Compare the raw outputs of both models on a blank picture, and close both.
 
-    Empty, as a network that was never trained turns any rounding into another answer to noise.
+    Raises ModelError("proof_failed") where they differ. The picture is blank, because an untrained network amplifies
+    rounding on noise into different outputs.
     """
     picture = np.full((*source.imgsz, 3), PAD, np.uint8)
     try:
@@ -39,7 +40,7 @@ def _raw(model: Detector, picture: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def _parts(raw: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
-    """Split boxes from scores, as their scales differ; of rows that are sorted by score only the scores compare."""
+    """Split an output into boxes and scores, because their scales differ; rows sorted by score yield scores only."""
     if raw.shape[-1] == _ROW:
         return (np.sort(raw[..., _BOX].ravel()),)
     return raw[:, :_BOX], raw[:, _BOX:]

@@ -1,4 +1,4 @@
-"""Chooses the runtime of a file on a device, and names its artifact; imports no runtime."""
+"""Chooses the runtime of a model file, and the key of its artifact; imports no runtime."""
 
 import importlib.util
 from collections.abc import Iterable, Iterator
@@ -23,10 +23,10 @@ _NVIDIA_NODES: Final = ("/dev/nvidia0", "/dev/nvhost-ctrl-gpu", "/dev/nvgpu")
 
 
 def backend_of(version: ModelVersion, compute: str = "auto", *, is_prepared: bool = False) -> str:
-    """Name the backend that serves `version`: the catalog's choice, else by the file's suffix and the device.
+    """Return the backend that serves `version`: the catalog's choice, else one for the file's suffix and the device.
 
-    A checkpoint (.pt) that is `unsafe` is opened by ultralytics, which needs torch; once it `is_prepared`, another
-    runtime serves what was made of it, and torch is not needed any more.
+    Ultralytics opens a checkpoint (.pt) directly, which needs torch. With `is_prepared`, the backend is the one that
+    serves the checkpoint's artifact without torch.
     """
     if is_checkpoint(version):
         return (_runtime_of_checkpoint(version, compute) if is_prepared else None) or "ultralytics"
@@ -41,7 +41,7 @@ def backend_of(version: ModelVersion, compute: str = "auto", *, is_prepared: boo
 
 
 def artifact_key(version: ModelVersion, compute: str) -> str | None:
-    """Name the artifact that `load` takes instead of the version's file where it is there; None where it takes none."""
+    """Return the key of the artifact that `load` prefers to the version's file; None where no artifact is possible."""
     if not is_checkpoint(version):
         return key_of(version, backend_of(version, compute), compute)
     runtime = _runtime_of_checkpoint(version, compute)
@@ -49,12 +49,12 @@ def artifact_key(version: ModelVersion, compute: str) -> str | None:
 
 
 def is_checkpoint(version: ModelVersion) -> bool:
-    """Say whether the version's file is a pickle, to be exported in the sandbox before anything is made of it."""
+    """Return True where the version's file is a checkpoint (.pt), a pickle that only the sandbox may open."""
     return Path(version.path).suffix.lower() == _CHECKPOINT
 
 
 def unprepared(versions: Iterable[ModelVersion], compute: str, artifacts: ArtifactStore) -> Iterator[str]:
-    """Yield a word on each version that is not served before it is prepared, or never as it is: what to do."""
+    """Yield, for each version that cannot be loaded without an artifact and has none, the reason and the remedy."""
     for version in versions:
         key = artifact_key(version, compute)
         if artifacts.recorded(key):
@@ -66,9 +66,9 @@ def unprepared(versions: Iterable[ModelVersion], compute: str, artifacts: Artifa
 
 
 def require_openable(version: ModelVersion, compute: str) -> None:
-    """Refuse a file that runs code when it is read: only what was prepared of it is opened, or who says `unsafe`.
+    """Refuse a file that may run code when it is opened, unless its version is `unsafe`.
 
-    Raises NotPreparedError where preparing it helps, else ModelError("load_failed") with what to do.
+    Raises NotPreparedError where a preparation helps, else ModelError("load_failed") with the remedy.
     """
     if version.unsafe or not _runs_code(version):
         return
@@ -83,7 +83,7 @@ def require_openable(version: ModelVersion, compute: str) -> None:
 
 
 def _runs_code(version: ModelVersion) -> bool:
-    """Say whether who reads the file may run what it says; ultralytics looks for its formats anywhere in the name."""
+    """Return True where opening the file may run its code; ultralytics finds a format anywhere in a file's name."""
     name = Path(version.path).name.lower()
     if name.endswith(_CODE):
         return True
@@ -100,7 +100,7 @@ def _named(version: ModelVersion) -> str:
 
 
 def _unprepared(version: ModelVersion, compute: str) -> str:
-    """Say why a checkpoint cannot be prepared here, and what to do."""
+    """Return the reason why a checkpoint cannot be prepared on this device, with the remedy."""
     if version.backend == "ultralytics":
         return 'backend = "ultralytics" would open the .pt as it is: leave `backend` out, and it is prepared'
     if _is_for_nvidia(compute):
@@ -109,7 +109,7 @@ def _unprepared(version: ModelVersion, compute: str) -> str:
 
 
 def _runtime_of_checkpoint(version: ModelVersion, compute: str) -> str | None:
-    """Name what serves a prepared checkpoint: the catalog's choice, else what is there; None where ultralytics does."""
+    """Return the runtime for a checkpoint's artifact: the catalog's choice, else an installed one; None without one."""
     if version.backend == "ultralytics":
         return None
     if _is_for_nvidia(compute):
@@ -129,7 +129,7 @@ def _is_nvidia(compute: str) -> bool:
 
 @cache
 def _has_nvidia() -> bool:
-    """Say whether this device has a GPU of NVIDIA's, by its nodes: a card's, or a Jetson's."""
+    """Return True where this device has the device node of an NVIDIA card or a Jetson."""
     return any(Path(node).exists() for node in _NVIDIA_NODES)
 
 

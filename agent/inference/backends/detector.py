@@ -1,4 +1,4 @@
-"""The model that all runtimes share: a pool of requests around one head."""
+"""The implementation of `Model` that all runtimes share: a pool of inference requests, and one output decoder."""
 
 import threading
 from collections.abc import Callable
@@ -25,30 +25,30 @@ UNMEASURED: Final = Profile()
 
 
 class Request(Protocol):
-    """One inference at a time, with the buffers that it needs."""
+    """An inference request of a runtime, with its input and output buffers; it runs one inference at a time."""
 
     canvas: Canvas
 
     def run(self, *, here: bool = False) -> NDArray[np.floating]:
-        """Infer what is on the canvas; the raw output stays valid until the next run.
+        """Infer the picture on the canvas; return the raw output, which is valid until the next run.
 
-        `here`: with the calling thread among those that compute, so that its priority counts.
+        `here`: the calling thread takes part in the inference, so that its priority applies.
         """
 
 
 @dataclass(frozen=True)
 class Waiting:
-    """A picture on a request's canvas: what every backend here prepares."""
+    """A picture drawn on a request's canvas; the `Prepared` of every backend."""
 
     request: Request
     placement: Placement
 
 
 class Detector:
-    """A Model over a runtime that answers raw outputs.
+    """A `Model` over a runtime that returns raw outputs.
 
-    There is a request for each place, made with it: what a model takes is known when it is loaded. Callers without a
-    place may need more; those are kept too.
+    A load creates one request for each slot of `places`, so that the model's memory can be measured then. Callers
+    without a slot may cause further requests, which are kept.
     """
 
     def __init__(  # noqa: PLR0913 - what a runtime brings, spelt out
@@ -61,10 +61,9 @@ class Detector:
         on_close: Callable[[], None] = lambda: None,
         profile: Profile = UNMEASURED,
     ) -> None:
-        """`make_request` alone holds the runtime's model; `on_close` runs once that is dropped.
+        """Create the requests. Only `make_request` refers to the runtime's model; `on_close` runs after its release.
 
-        `profile` is that of the artifact that it was made from: so many `requests` the runtime infers together; of
-        others it takes the one that it was asked for first.
+        `profile` is the artifact's; its `requests` is the number of inferences that the runtime runs at the same time.
         """
         self.backend: Final = backend
         self.names: Final = head.names
@@ -78,25 +77,25 @@ class Detector:
         self._lock: Final = threading.Lock()
 
     def prepare(self, image: NDArray[np.uint8]) -> Waiting:
-        """Letterbox `image`; see Model."""
+        """Implement Model."""
         with inferring(self._head.reference):
             request = self._take()
             return Waiting(request, request.canvas.draw(image, self._head.fit))
 
     def answer(self, prepared: object, during: During = _NOBODY) -> Objects:
-        """Infer and decode; see Model."""
+        """Implement Model."""
         return self._answer(cast("Waiting", prepared), self._head.decode, during)
 
     def infer(self, image: NDArray[np.uint8]) -> Objects:
-        """Answer one picture; see Model."""
+        """Implement Model."""
         return self.answer(self.prepare(image))
 
     def check_outputs(self, image: NDArray[np.uint8]) -> Objects:
-        """Answer one picture, looking at every number; see Model."""
+        """Implement Model."""
         return self._answer(self.prepare(image), self._decode_checked, _NOBODY, here=True)
 
     def close(self) -> None:
-        """Drop the runtime's model, then its requests: the other way round it holds the GIL for long."""
+        """Release the runtime's model, then its requests, because the reverse order holds the GIL for long."""
         with self._lock:
             self._make_request = None
             self._idle.clear()

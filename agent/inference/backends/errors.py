@@ -1,4 +1,4 @@
-"""Translates the failures of runtimes into our errors, in plain words."""
+"""Converts exceptions of runtimes to our errors, with messages that a user understands."""
 
 import errno
 import logging
@@ -44,7 +44,7 @@ _PLAIN: Final = (
 
 
 class InferenceError(TransientError):
-    """A runtime failed on one frame; the next one may be answered."""
+    """Failure of one frame's inference; the next frame may succeed."""
 
 
 class NotPreparedError(ModelError):
@@ -55,7 +55,7 @@ class NotPreparedError(ModelError):
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Say whether a runtime means that there was no memory, whatever type and words it chose."""
+    """Return True where a runtime's exception means that memory ran out, by its type or its text."""
     if isinstance(error, MemoryError | OutOfMemoryError):
         return True
     if isinstance(error, OSError) and error.errno == errno.ENOMEM:
@@ -64,18 +64,18 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def brief(error: BaseException) -> str:
-    """Bring an error onto one line of bounded length: runtimes answer with pages."""
+    """Format an error as one line of at most 400 characters, because runtimes raise whole pages."""
     return one_line(f"{type(error).__name__}: {error}")
 
 
 def one_line(text: str) -> str:
-    """Bring a stranger's text onto one line of bounded length, without what a terminal would act on."""
+    """Reduce a foreign text to one line of at most 400 printable characters."""
     words = " ".join(text[: 4 * _DETAIL_LIMIT].split())
     return "".join(letter if letter.isprintable() else "?" for letter in words[:_DETAIL_LIMIT])
 
 
 def plain(error: BaseException) -> str:
-    """Say what is wrong with a file, without a runtime's C++: those words go to the log."""
+    """Describe a file's fault for a user; a runtime's C++ text is logged instead."""
     words = " ".join(str(error).split())
     if not _is_cpp("load_refused", words):
         return brief(error)
@@ -84,17 +84,17 @@ def plain(error: BaseException) -> str:
 
 
 def plain_of_export(words: str) -> str:
-    """Say why a checkpoint was not exported, by the words of its process and without a library's C++."""
+    """Describe the failure of an export from its process's text; a library's C++ text is logged instead."""
     return _NOT_EXPORTED if _is_cpp("export_failed", words) else one_line(words.replace(_ULTRALYTICS_ERROR, ""))
 
 
 def plain_of_memory(words: str) -> str:
-    """Say that there was no memory, with a library's own words where they are no C++."""
+    """Describe a lack of memory with a library's own text; C++ text is logged instead."""
     return _NO_MEMORY if _is_cpp("no_memory", words) else f"{_NO_MEMORY} ({one_line(words)})"
 
 
 def _is_cpp(event: str, words: str) -> bool:
-    """Say whether words are a C++ library's, and log them then."""
+    """Return True for text of a C++ library, and log that text."""
     words = " ".join(words.split())
     is_cpp = bool(_CPP.search(words))
     if is_cpp:
@@ -104,13 +104,13 @@ def _is_cpp(event: str, words: str) -> bool:
 
 @lru_cache(64)
 def _log_once(event: str, words: str) -> None:
-    """Log a runtime's own words once: a model may fail in the same way with each frame."""
+    """Log a runtime's text once, because a model may fail in the same way on each frame."""
     _LOG.warning("event=%s words=%r", event, words)
 
 
 @contextmanager
 def loading(version: ModelVersion) -> Iterator[None]:
-    """Turn whatever a runtime raises while it loads `version` into ModelError or OutOfMemoryError."""
+    """Convert any exception of a runtime during a load of `version` to ModelError or OutOfMemoryError."""
     try:
         yield
     except ChangeoverError:
@@ -123,7 +123,7 @@ def loading(version: ModelVersion) -> Iterator[None]:
 
 @contextmanager
 def inferring(reference: str) -> Iterator[None]:
-    """Turn whatever a runtime raises while it infers into InferenceError or OutOfMemoryError."""
+    """Convert any exception of a runtime during an inference to InferenceError or OutOfMemoryError."""
     try:
         yield
     except ChangeoverError:

@@ -1,4 +1,4 @@
-"""Limits a model's frames in flight: those that it infers, and the next one, preprocessed just in time."""
+"""Limits a model's frames in flight to those that it infers, and one that is preprocessed just in time."""
 
 import threading
 import time
@@ -8,9 +8,9 @@ from types import TracebackType
 from typing import Final, Literal
 
 _LEAD_NS: Final = 2_000_000
-"""Time that the next frame is given beyond what its preprocessing took lately."""
+"""Margin for the next frame beyond the usual duration of its preprocessing."""
 _LEAD_SHARE: Final = 0.1
-"""The same, as a share of an inference."""
+"""Further margin, as a share of the usual duration of an inference."""
 _NEWEST: Final = 0.125
 """Weight of the newest time in the moving averages."""
 
@@ -21,19 +21,19 @@ class Slot:
     def __init__(self, places: "InFlightLimiter", taken_ns: int) -> None:
         self.taken_ns: Final = taken_ns
         self.began_ns = 0
-        """Moment at which the runtime could begin with the frame (monotonic)."""
+        """Time from which the runtime could infer the frame (monotonic)."""
         self.ended_ns = 0
-        """End of its inference (monotonic)."""
+        """End of the frame's inference (monotonic)."""
         self.state: Literal["drawn", "inferred", "decoded"] = "drawn"
         self._places: Final = places
 
     @property
     def usual_s(self) -> float:
-        """See InFlightLimiter."""
+        """Usual duration of one inference of the model."""
         return self._places.usual_s
 
     def give_back(self) -> None:
-        """Free the slot, however far the frame came."""
+        """Free the slot at any stage of its frame."""
         self._places.give_back(self)
 
     def __enter__(self) -> None:
@@ -51,12 +51,12 @@ class _Waiter:
 
 
 class InFlightLimiter:
-    """The slots of one model, over all streams that it serves.
+    """Limiter of one model's frames in flight, over all streams that the model serves.
 
-    There are `at_once` slots for frames that are inferred together, and one for the next. The last slot is given when
-    an inference is about to end, so that its frame is preprocessed meanwhile and hardly older for it (decision 37).
+    There are `at_once` slots for frames that are inferred at the same time, and one for the next frame. The last slot
+    is granted shortly before an inference ends, so that its frame is preprocessed in time and still new (decision 37).
 
-    Order: of the streams that wait, the one served longest ago comes first. Threading: any thread.
+    Order: the waiting stream that was served longest ago comes first. Threading: any thread.
     """
 
     def __init__(self, at_once: int = 1, clock_ns: Callable[[], int] = time.monotonic_ns) -> None:
@@ -79,11 +79,11 @@ class InFlightLimiter:
         return (self._usual_run_ns or self._expected_ns) / 1e9
 
     def expect(self, run_ns: int) -> None:
-        """Set how long the first inference is expected to take."""
+        """Set the expected duration of the first inference."""
         self._expected_ns = run_ns
 
     def take(self, timeout_s: float, is_over: Callable[[], bool] = lambda: False, who: str = "") -> Slot | None:
-        """Return a slot for stream `who`, None after `timeout_s`, or once `is_over`, asked now and after `wake`."""
+        """Wait for a slot for stream `who`; None after `timeout_s`, or once `is_over` returns True (see `wake`)."""
         deadline_ns = self._clock_ns() + int(timeout_s * 1e9)
         me = _Waiter(who)
         with self._turn:
@@ -95,19 +95,19 @@ class InFlightLimiter:
                 self._turn.notify_all()
 
     def wake(self) -> None:
-        """Have all waiting threads ask `is_over` again."""
+        """Wake all threads in `take`, which then call `is_over` again."""
         with self._turn:
             self._turn.notify_all()
 
     def begin(self, place: Slot) -> None:
-        """See Slot."""
+        """Record the begin of a frame's inference."""
         with self._turn:
             place.began_ns, place.state = self._clock_ns(), "inferred"
             self._usual_lead_ns = _usual(self._usual_lead_ns, place.began_ns - place.taken_ns)
             self._turn.notify_all()
 
     def end(self, place: Slot) -> None:
-        """See Slot."""
+        """Record the end of a frame's inference."""
         with self._turn:
             place.ended_ns, place.state = self._clock_ns(), "decoded"
             place.began_ns = self._began_ns(place)
@@ -116,7 +116,7 @@ class InFlightLimiter:
             self._turn.notify_all()
 
     def give_back(self, place: Slot) -> None:
-        """See Slot."""
+        """Free a slot."""
         with self._turn:
             self._taken.remove(place)
             self._turn.notify_all()
@@ -145,7 +145,7 @@ class InFlightLimiter:
         return place
 
     def _early_ns(self, now_ns: int) -> float | None:
-        """Return by how much it is too early for one more frame, None where something has to happen before."""
+        """Return the time in ns until one more slot may be granted; None while that depends on another event."""
         ahead = [place for place in self._taken if place.state != "decoded"]
         if len(self._taken) >= self.count:
             return None
@@ -157,7 +157,7 @@ class InFlightLimiter:
         return due_ns - self._usual_lead_ns - _LEAD_NS - _LEAD_SHARE * self._usual_run_ns - now_ns
 
     def _began_ns(self, place: Slot) -> int:
-        """Return when the runtime could begin with a frame: where it infers one at a time, after the last one's end."""
+        """Return the time from which the runtime could infer a frame; with one at a time, after the previous end."""
         return max(place.began_ns, self._last_ended_ns) if self._at_once == 1 else place.began_ns
 
 

@@ -1,6 +1,6 @@
-"""First steps of an ONNX graph on its input, read from the file, because ONNX Runtime hides its graph.
+"""Reader of the operations in an ONNX file, because ONNX Runtime does not expose its graph.
 
-The field numbers are those of onnx.proto3. Tensors of more than a few numbers are stepped over.
+The field numbers are those of onnx.proto3. Tensors of more than a few numbers are skipped.
 """
 
 import mmap
@@ -23,7 +23,7 @@ _MOST_BYTES: Final = 256
 
 
 def steps_of(path: Path) -> dict[str, list[Step]]:
-    """Return, by a tensor's name, the operations that take it, with their constants. Raises OSError, ValueError."""
+    """Return, for each tensor's name, the operations that consume the tensor. Raises OSError and ValueError."""
     with path.open("rb") as file:
         mapped = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))  # closed by its last view
     try:
@@ -58,7 +58,7 @@ class _Node(NamedTuple):
 
 
 def _node(view: memoryview) -> _Node:
-    """Read a NodeProto; its `tensor` where it is a small constant itself."""
+    """Parse a NodeProto; `tensor` is set for a small constant."""
     texts: dict[int, list[str]] = {_NODE_INPUT: [], _NODE_OUTPUT: [], _NODE_KIND: []}
     tensor = None
     for field, value in fields(view):
@@ -74,7 +74,7 @@ def _node(view: memoryview) -> _Node:
 
 
 def _tensor(view: memoryview) -> dict[str, Constant]:
-    """Read a small tensor of floating numbers, by its name; nothing of any other."""
+    """Parse a TensorProto to its name and numbers; empty unless it is small and floating-point."""
     name, dtype, numbers = "", None, b""
     for field, value in fields(view):
         if field == _TENSOR_NAME:

@@ -1,4 +1,4 @@
-"""ONNX Runtime: ONNX files, with its providers (CUDA, TensorRT, ...) as a matter of configuration."""
+"""Backend for ONNX Runtime: ONNX files on the configured execution provider (CPU, CUDA, TensorRT, ...)."""
 
 import logging
 import shutil
@@ -60,21 +60,21 @@ def load(version: ModelVersion, compute: str, cache_dir: Path) -> Detector:
 
 
 def load_for(version: ModelVersion, compute: str, precision: str) -> Detector:
-    """Load an ONNX file on the CPU; see `backends.load_for`. ONNX Runtime computes in what the file holds."""
+    """Load an ONNX file on the CPU; see `backends.load_for`. ONNX Runtime computes in the file's own precision."""
     del compute, precision
     return load(version, "cpu", Path())
 
 
 def precisions(compute: str) -> tuple[str, ...]:
-    """Name the one that a file has; see `backends.precisions`."""
+    """Return the file's own precision alone; see `backends.precisions`."""
     del compute
     return ("",)
 
 
 def make(version: ModelVersion, compute: str, folder: Path, precision: str = "") -> Made:
-    """Write the graph that ONNX Runtime makes of the version's file into `folder`; see `backends.make`.
+    """Write the graph that ONNX Runtime optimised for the CPU into `folder`; see `backends.make`.
 
-    For a GPU the graph is kept as it is: its providers compile it for the device that they find. Not seen on a GPU.
+    For a GPU the file is copied unchanged, because the GPU's providers compile it at each load. Not tested on a GPU.
     """
     providers = _available(version.reference, wanted_providers(compute, folder))
     is_cpu = providers == [(_CPU, {})]
@@ -96,12 +96,12 @@ def make(version: ModelVersion, compute: str, folder: Path, precision: str = "")
 
 
 def restore(head: Head, opened: Opened, compute: str, cache_dir: Path) -> Detector:
-    """Load a graph that `make` wrote, with what its profile says; raises whatever the runtime raises."""
+    """Load a graph that `make` wrote, with the options of its profile; raises any exception of the runtime."""
     arena.share()
     artifact = opened.artifact
     providers = _available(head.reference, wanted_providers(compute, cache_dir))
     if providers == [(_CPU, {})]:
-        session = _optimised(opened.path, artifact.profile)  # it reads files by itself
+        session = _optimised(opened.path, artifact.profile)  # by its path, because ONNX Runtime reads files by itself
     else:
         session = _started(head.reference, str(opened.path), providers)
     return _bound(head, session, artifact.profile)
@@ -131,7 +131,7 @@ def _detector(version: ModelVersion, session: Untyped, facts: FileFacts) -> Dete
 
 
 def _facts(version: ModelVersion, session: Untyped) -> FileFacts:
-    """Read what the file says, and whether it takes pixels as 0 to 255."""
+    """Read the file's metadata, and detect whether its input takes pixels as 0 to 255."""
     facts = read_facts(session.get_modelmeta().custom_metadata_map)
     entry = session.get_inputs()[0]
     is_bytes = entry.type == "tensor(uint8)" or takes_bytes(entry.name, steps_of(Path(version.path)))
@@ -145,7 +145,7 @@ def _bound(head: Head, session: Untyped, profile: Profile) -> Detector:
 
 
 def wanted_providers(compute: str, cache_dir: Path) -> list[Provider]:
-    """Translate the device setting (auto, cpu, cuda:N, tensorrt:N, or a provider's own name), CPU always last."""
+    """Return the providers for a device setting (auto, cpu, cuda:N, tensorrt:N, a provider's name), the CPU last."""
     kind, _, index = compute.partition(":")
     device = {"device_id": index or "0"}
     cuda: Provider = ("CUDAExecutionProvider", device)
@@ -161,9 +161,9 @@ def wanted_providers(compute: str, cache_dir: Path) -> list[Provider]:
 
 
 class _Request:
-    """Buffers bound to a session: nothing is allocated for a frame, unless its rows follow the picture.
+    """Input and output buffers bound to a session; only an output with a variable count of rows is allocated anew.
 
-    As many requests run at a time as the profile says, because more would share the session's threads.
+    `running` limits the inferences that run at the same time, because more would compete for the session's threads.
     """
 
     def __init__(self, session: Untyped, head: Head, running: threading.Semaphore) -> None:
@@ -186,8 +186,8 @@ class _Request:
             _bind(self._binding.bind_output, output.name, self._output)
 
     def run(self, *, here: bool = False) -> NDArray[np.float32]:
-        del here  # it always is
-        for target, channel in enumerate(self._planes):  # RGB unless the model is used to BGR, plane by plane
+        del here  # because ONNX Runtime always computes with the calling thread
+        for target, channel in enumerate(self._planes):  # plane by plane, as RGB unless the model takes BGR
             cv2.extractChannel(self.canvas.pixels, channel, self._plane)
             if self._input.dtype == np.uint8:
                 np.copyto(self._input[0, target], self._plane)
@@ -211,7 +211,8 @@ def _options() -> Untyped:
     options = ort.SessionOptions()
     options.log_severity_level = _ERRORS_ONLY
     options.add_session_config_entry("session.use_env_allocators", "1")
-    options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")  # weights end with it
+    # because weights are then freed with their session
+    options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
     return options
 
 
@@ -236,14 +237,14 @@ def _input_size(version: ModelVersion, session: Untyped, facts: FileFacts) -> tu
 
 
 def _sides(shape: Sequence[int | str | None]) -> tuple[int, ...]:
-    """Return a shape with -1 for what the file leaves open."""
+    """Return a shape with -1 for each side that the file leaves open."""
     return tuple(side if isinstance(side, int) else -1 for side in shape)
 
 
 def _output_shape(session: Untyped, imgsz: tuple[int, int]) -> tuple[int, ...]:
-    """Return the answer's shape; what the file leaves open is learnt by one run.
+    """Return the output's shape; sides that the file leaves open are found by one inference.
 
-    The count of rows of six stays open (-1), because it may follow the picture.
+    With six columns, an open count of rows stays open (-1), because it may depend on the picture.
     """
     output = session.get_outputs()[0]
     if output.type not in _DTYPES or output.type == "tensor(uint8)":

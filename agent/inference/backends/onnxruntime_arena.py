@@ -1,4 +1,4 @@
-"""One arena for the buffers of all sessions of ONNX Runtime, and the return of what no session uses."""
+"""A common memory arena for all ONNX Runtime sessions, and the release of its unused memory."""
 
 from functools import cache
 from typing import Final
@@ -16,13 +16,13 @@ _FLOAT: Final = 1
 
 @cache
 def share() -> None:
-    """Make the arena: with one each, eight resident models took twice the memory."""
+    """Create the common arena once, because eight resident models with one each took twice the memory."""
     info = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
     ort.create_and_register_allocator(info, ort.OrtArenaCfg({"arena_extend_strategy": _SAME_AS_REQUESTED}))
 
 
 def shrink() -> None:
-    """Give back the regions that no session uses; an empty graph is run, because only the end of a run does so."""
+    """Free the arena's unused memory by a run of an empty graph, because ONNX Runtime frees it only after a run."""
     options = ort.RunOptions()
     options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
     _empty_session().run(None, {"x": np.zeros(1, np.float32)}, options)
@@ -38,7 +38,7 @@ def _empty_session() -> Untyped:
 
 
 def _identity() -> bytes:
-    """Encode the ONNX model y = x of one number: ModelProto, with field numbers as onnx.proto gives them."""
+    """Encode the ONNX model y = x of one number as a ModelProto; the field numbers are those of onnx.proto."""
     shape = _field(2, _field(1, _number(1, 1)))
     kind = _field(2, _field(1, _number(1, _FLOAT) + shape))
     node = _field(1, b"x") + _field(2, b"y") + _field(4, b"Identity")
@@ -48,7 +48,7 @@ def _identity() -> bytes:
 
 
 def _field(number: int, content: bytes) -> bytes:
-    """Encode a field of less than 128 bytes."""
+    """Encode a protobuf field of less than 128 bytes."""
     return bytes((number << 3 | _BYTES, len(content))) + content
 
 

@@ -1,4 +1,4 @@
-"""OpenVINO: ONNX and IR files on CPUs, Intel GPUs and NPUs; and blobs that it prepared of them, on CPUs."""
+"""Backend for OpenVINO: ONNX and IR files on CPUs, Intel GPUs and NPUs; compiled artifacts (blobs) on CPUs."""
 
 from pathlib import Path
 from typing import Final
@@ -27,7 +27,7 @@ def load(version: ModelVersion, compute: str, cache_dir: Path, precision: str = 
 
     `precision` is OpenVINO's inference precision ("f32", "bf16", "f16"); empty leaves it to the runtime.
     """
-    del cache_dir  # OpenVINO keeps nothing
+    del cache_dir  # unused, because OpenVINO keeps no files
     return load_for(version, compute, precision)
 
 
@@ -39,16 +39,16 @@ def load_for(version: ModelVersion, compute: str, precision: str) -> Detector:
 
 
 def precisions(compute: str) -> tuple[str, ...]:
-    """Name what this processor computes in; see `backends.precisions`."""
-    del compute  # artifacts are for CPUs
+    """Return the precisions that this processor supports; see `backends.precisions`."""
+    del compute  # unused, because artifacts are for CPUs only
     has = core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return ("f32", *(hint for word, hint in (("BF16", "bf16"), ("FP16", "f16")) if word in has))
 
 
 def make(version: ModelVersion, compute: str, folder: Path, precision: str = "") -> Made:
-    """Make a blob of the version's file in `folder`, with weights in float16, and hold its answer to the file's.
+    """Compile the version's file to a blob in `folder`, with float16 weights, and compare both raw outputs.
 
-    Raises what `load` raises, and ModelError("proof_failed") where the blob answers something else.
+    Raises what `load` raises, and ModelError("proof_failed") where the outputs differ.
     """
     device = _device(version, compute)
     profile = Profile(precision)
@@ -57,7 +57,7 @@ def make(version: ModelVersion, compute: str, folder: Path, precision: str = "")
         ov.save_model(source.graph, folder / "half.xml", compress_to_fp16=True)
         head = source.head
         made = Made(_BLOB, source.facts, head.imgsz, head.shape, profile)
-        del source  # the weights that follow are as many again
+        del source  # because the weights read next take as much memory again
         compiled = core().compile_model(core().read_model(folder / "half.xml"), device, _options(profile))
         with (folder / _BLOB).open("wb") as blob:
             blob.write(compiled.export_model().getbuffer())
@@ -74,13 +74,13 @@ def _load_source(version: ModelVersion, device: str, profile: Profile) -> Detect
 
 
 def restore(head: Head, opened: Opened, compute: str, cache_dir: Path) -> Detector:
-    """Import a blob that `make` wrote, with what its profile says; raises whatever the runtime raises."""
-    del compute, cache_dir  # blobs are for CPUs
+    """Import a blob that `make` wrote, with the options of its profile; raises any exception of the runtime."""
+    del compute, cache_dir  # unused, because blobs are for CPUs only
     return _import(opened.mapped, head, opened.artifact.imgsz, opened.artifact.profile)
 
 
 def _import(mapped: MappedFile, head: Head, imgsz: tuple[int, int], profile: Profile) -> Detector:
-    """Import a blob; what the runtime leaves in the mapping it reads there until its last request is gone."""
+    """Import a blob; the runtime may read weights from `mapped` until its last request is dropped."""
     with mapped.dropping_pages():
         tensor = ov.Tensor(mapped.array, shared_memory=True)
         compiled = core().import_model(tensor, "CPU", _options(profile))
@@ -88,7 +88,10 @@ def _import(mapped: MappedFile, head: Head, imgsz: tuple[int, int], profile: Pro
 
 
 class _Requests:
-    """Makes requests. Requests do not hold the compiled model: dropped before them, it costs the GIL no time."""
+    """Factory of requests, and the only owner of the compiled model.
+
+    Requests do not refer to the compiled model, because dropping it after them would hold the GIL for long.
+    """
 
     def __init__(self, compiled: Untyped, imgsz: tuple[int, int], mapped: MappedFile | None = None) -> None:
         self._compiled: Untyped = compiled
@@ -103,7 +106,7 @@ class _Requests:
 
 
 class _Request:
-    """An infer request whose input is its canvas. `mapped` outlives it, as the runtime may read weights there."""
+    """An infer request whose input tensor is its canvas; it keeps `mapped` alive, which may hold its weights."""
 
     def __init__(self, compiled: Untyped, imgsz: tuple[int, int], mapped: MappedFile | None = None) -> None:
         self.canvas: Canvas = Canvas(imgsz)
@@ -133,7 +136,7 @@ def _device(version: ModelVersion, compute: str) -> str:
 
 
 def _options(profile: Profile) -> dict[str, str]:
-    """Translate a profile; with several requests the runtime gives each its share of the cores."""
+    """Convert a profile to OpenVINO's options; with several requests, OpenVINO divides the cores among them."""
     options = {"PERFORMANCE_HINT": "THROUGHPUT" if profile.requests > 1 else "LATENCY"}
     if profile.requests > 1:
         options["NUM_STREAMS"] = str(profile.requests)

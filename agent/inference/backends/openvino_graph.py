@@ -1,4 +1,4 @@
-"""Reads an ONNX or IR file for OpenVINO, as a graph that takes a canvas as it is."""
+"""Reads an ONNX or IR file as an OpenVINO graph whose input is a canvas, without conversion."""
 
 import math
 import sys
@@ -37,7 +37,7 @@ _MOST_NUMBERS: Final = 16
 
 @dataclass(frozen=True)
 class Source:
-    """A file that was read, as a graph that takes a canvas, and what reads its answer."""
+    """A model file's graph, whose input is a canvas, with its metadata and output decoder."""
 
     graph: Untyped
     facts: FileFacts
@@ -46,12 +46,12 @@ class Source:
 
 @cache
 def core() -> Untyped:
-    """Return the one runtime of this process."""
+    """Return the process's only OpenVINO runtime."""
     return ov.Core()
 
 
 def read(version: ModelVersion) -> Source:
-    """Read the version's file. Raises ModelError where it is no detection model, and whatever the runtime raises."""
+    """Read the version's file. Raises ModelError unless it is a detection model, and any exception of the runtime."""
     model = core().read_model(version.path)
     facts = _facts(model, Path(version.path))
     imgsz = _shape_input(version, model, facts)
@@ -86,7 +86,7 @@ def _shape_input(version: ModelVersion, model: Untyped, facts: FileFacts) -> tup
 
 
 def _with_pictures_in(model: Untyped, head: Head) -> Untyped:
-    """Fold colour order, scale and layout into the graph, so that it takes a canvas as it is."""
+    """Add conversions of colour order, scale and layout to the graph, so that its input is a canvas."""
     steps = ov.preprocess.PrePostProcessor(model)
     inner = model.input().element_type
     colours = ov.preprocess.ColorFormat
@@ -105,7 +105,7 @@ def _with_pictures_in(model: Untyped, head: Head) -> Untyped:
 
 
 def _takes_bytes(model: Untyped) -> bool:
-    """Say whether pixels go in as 0 to 255: as integers, or as numbers that the graph scales by itself."""
+    """Return True where the input takes pixels as 0 to 255: as integers, or as floats that the graph scales."""
     if model.input().element_type == ov.Type.u8:
         return True
     followers: dict[str, list[Step]] = defaultdict(list)
@@ -123,7 +123,7 @@ def _name(port: Untyped) -> str:
 
 
 def _constant(node: Untyped) -> Constant | None:
-    """Return a small constant of floating numbers, also one that is kept in float16."""
+    """Return the numbers of a small floating-point constant, also of one stored in float16; else None."""
     if node.get_type_name() == "Convert":
         node = node.input_value(0).get_node()
     is_small = node.get_type_name() == "Constant" and node.get_element_type().is_real()

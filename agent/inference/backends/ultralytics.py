@@ -1,6 +1,6 @@
-"""Ultralytics: `.pt`, `.engine` and whatever else it reads. Imports torch at the first load, and not before.
+"""Backend for ultralytics: `.pt`, `.engine` and its other formats. Torch is imported at the first load.
 
-Only its loader and its forward pass are used; letterbox and decoding are ours, the same for every backend.
+Only ultralytics' loader and forward pass are used; letterbox and decoding are the same for every backend.
 """
 
 import gc
@@ -28,13 +28,13 @@ _ENVIRONMENT: Final = {
     "YOLO_VERBOSE": "false",
     "YOLO_OFFLINE": "true",  # no usage events, no look for updates
 }
-_SAFE_SINCE: Final = (2, 6)  # before it, ultralytics' safe load silently is none
+_SAFE_SINCE: Final = (2, 6)  # because ultralytics' safe load has no effect with an older torch
 _MULTIPLE: Final = 32
 _EXTRA: Final = "a .pt or .engine file needs the extra: pip install 'changeover[ultralytics]'"
 
 
 def load(version: ModelVersion, compute: str, cache_dir: Path) -> Detector:
-    """Load whatever ultralytics reads; see `backends.load`. Its first inference runs here, on the loading thread."""
+    """Load a file of any format of ultralytics; see `backends.load`. The load includes the first inference."""
     torch, auto_backend = import_ultralytics(cache_dir)
     with loading(version):
         device = torch.device(_device(torch, compute))
@@ -48,10 +48,10 @@ def load(version: ModelVersion, compute: str, cache_dir: Path) -> Detector:
 
 
 def exporter(folder: Path) -> Callable[[Path, int | None, int], Path]:
-    """Import what exports a checkpoint to ONNX, with `folder` for its settings.
+    """Return a function that exports a checkpoint to ONNX; ultralytics keeps its settings in `folder`.
 
-    What is returned takes the checkpoint, the input's side (None: the checkpoint's own) and the opset, and returns the
-    ONNX file, which lies beside the checkpoint. Raises ModelError where a library is missing.
+    The function takes the checkpoint, the input's side in pixels (None: the checkpoint's own) and the opset; it returns
+    the ONNX file, which is beside the checkpoint. Raises ModelError where a library is missing.
     """
     import_ultralytics(folder)
     try:
@@ -69,9 +69,9 @@ def exporter(folder: Path) -> Callable[[Path, int | None, int], Path]:
 
 @cache
 def import_ultralytics(cache_dir: Path) -> tuple[Untyped, Untyped]:
-    """Import torch and ultralytics, safe and silent, once; returns torch and AutoBackend.
+    """Import torch and ultralytics once, with safe load and without network; return torch and AutoBackend.
 
-    Raises ModelError("load_failed") where they are missing, too old, or were imported by somebody else unsafely.
+    Raises ModelError("load_failed") where they are missing, too old, or were imported without safe load before.
     """
     os.environ.update(_ENVIRONMENT)
     os.environ.setdefault("YOLO_CONFIG_DIR", str(cache_dir))
@@ -88,12 +88,12 @@ def import_ultralytics(cache_dir: Path) -> tuple[Untyped, Untyped]:
         raise ModelError(
             "load_failed", "ultralytics was imported without safe load and offline mode; restart the worker"
         )
-    gc.freeze()  # or each collection holds the GIL for 140 ms
+    gc.freeze()  # because each collection would hold the GIL for 140 ms
     return torch, AutoBackend
 
 
 class _Request:
-    """A canvas, and a network that all requests of a model share: one at a time, so it is locked."""
+    """A canvas, with the network that all requests of a model share under a lock."""
 
     def __init__(
         self,
@@ -110,7 +110,7 @@ class _Request:
         self._lock: Final = lock
 
     def run(self, *, here: bool = False) -> NDArray[np.float32]:
-        del here  # it always is
+        del here  # because torch always computes with the calling thread
         with self._lock, self._torch.inference_mode():
             pixels = self._torch.from_numpy(self.canvas.pixels).to(self._device)
             answer = self._network(pixels.permute(2, 0, 1).flip(0)[None].float() / 255)
@@ -126,7 +126,7 @@ def _device(torch: Untyped, compute: str) -> str:
 
 
 def _facts(network: Untyped) -> FileFacts:
-    """Read an exported file's metadata; of a checkpoint, what its network is."""
+    """Read an exported file's metadata, or derive it from a checkpoint's network."""
     if network.format != "pt":
         said = dict(network.metadata)
         return read_facts(said | {"names": said.get("names") and network.names})

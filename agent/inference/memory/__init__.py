@@ -1,1 +1,1 @@
-"""Keeps the ledger of models and the budget. Imports backends and below."""
+"""Keeps the ledger of resident models within the memory budget. Imports backends and below."""

@@ -18,13 +18,13 @@ from agent.messages.references import ModelVersion
 from agent.messages.utc import utc_text_of_ns
 
 _LOOK_AGAIN_S: Final = 5.0
-"""Interval of looks at bytes that did not come back."""
+"""Interval of checks whether released memory has been returned since."""
 _MOST_REPORTED: Final = 8
-"""Candidates in one report."""
+"""Largest number of candidates in one report."""
 
 
 class NoRoomError(OutOfMemoryError):
-    """The budget has no room for a load, whatever is evicted."""
+    """Failure of a load that does not fit the budget with any eviction."""
 
 
 @dataclass(frozen=True)
@@ -37,17 +37,17 @@ class _LedgerView:
 
 @dataclass(frozen=True)
 class EvictionPlan:
-    """The models that have to go before a load fits."""
+    """The models to remove before a load fits the budget."""
 
     version: ModelVersion
     """The model to load."""
     view: _LedgerView
     evict: tuple[Entry[Model], ...]
-    """Standby models."""
+    """Standby models to evict."""
     leave: tuple[Entry[Model], ...] = ()
     """Models that serve only lines that wait for the load; those lines deactivate them first."""
     announced: tuple[Entry[Model], ...] = ()
-    """Models that only those lines have announced."""
+    """Models that only the same lines have announced, and that are evicted too."""
 
     @property
     def lines(self) -> set[str]:
@@ -68,11 +68,11 @@ class _Decision:
 
 
 class AdmissionController:
-    """Keeps the budget. Owner: the worker.
+    """Controller that admits loads within the memory budget. Owner: the worker.
 
-    Standby models go first, the set whose loss costs the least. Where they are not enough, lines that wait for the load
-    leave their models, as few as possible. Where that is not enough, models that such a line has announced go too.
-    Models that other lines use or have announced stay.
+    Standby models are evicted first, as the set with the least expected loss. If they do not suffice, the fewest
+    possible lines that wait for the load deactivate their models. Last, models that such a line has announced are
+    evicted. Models that other lines use or have announced stay.
 
     Threading: `used` may be called from any thread; everything else is for the threads that load.
     """
@@ -93,9 +93,9 @@ class AdmissionController:
     def charge(
         self, version: ModelVersion, predicted_bytes: int, lines: frozenset[str], origin: Origin
     ) -> Entry[Model] | EvictionPlan:
-        """Charge a load that `lines` wait for, or return what has to go before it fits.
+        """Charge a load that `lines` wait for, or return the plan that makes room for it.
 
-        Raises NoRoomError where nothing helps; nothing is released before it is known to help.
+        Raises NoRoomError where no eviction suffices. Evicts nothing itself.
         """
         self._cache.expire()
         entry = self._cache.charge(version, predicted_bytes, origin)
@@ -109,7 +109,7 @@ class AdmissionController:
         return plan
 
     def carry_out(self, plan: EvictionPlan, lines: frozenset[str]) -> None:
-        """Evict what is in the plan; `lines` waited for the load when it was made, and `plan.lines` have left."""
+        """Evict the plan's models, once `plan.lines` have deactivated theirs; `lines` waited when it was made."""
         for entry in (*plan.leave, *plan.announced):
             for line in lines:
                 self._cache.unreserve(entry.version, line)
@@ -142,7 +142,7 @@ class AdmissionController:
         return found.short_bytes > 0 and self._choose(found.standby, found.short_bytes) is not None
 
     def tidy(self) -> None:
-        """End reservations that are over, evict what exceeds the budget, and look for returned bytes."""
+        """End expired reservations, evict models beyond the budget, and check for memory returned late."""
         self._cache.expire()
         view = self._view(0, ())
         for victim in self._choose(view.candidates.standby, view.candidates.short_bytes) or ():
@@ -150,12 +150,12 @@ class AdmissionController:
         self.recheck()
 
     def due_s(self) -> float | None:
-        """Return the seconds until `tidy` is due, None where nothing is."""
+        """Return the seconds until `tidy` is due; None where it is not."""
         dues_s = [self._cache.expire(), _LOOK_AGAIN_S if self._kept_reported.bytes else None]
         return min((due_s for due_s in dues_s if due_s is not None), default=None)
 
     def recheck(self) -> None:
-        """Look whether bytes that did not come back have returned since, and report it."""
+        """Check whether missing memory of released models has been returned since, and report a change."""
         self._unloader.recheck()
         kept = self._unloader.unreclaimed()
         message = MemoryKept(sum(size for _, size in kept), tuple(reference for reference, _ in kept))
@@ -174,7 +174,7 @@ class AdmissionController:
         return _LedgerView(candidates, [_as_candidate(one) for one in scores[:_MOST_REPORTED]])
 
     def _plan(self, version: ModelVersion, view: _LedgerView) -> EvictionPlan | None:
-        """Return the cheapest plan that frees enough, None where none does."""
+        """Return the cheapest plan that frees enough memory; None without one."""
         candidates = view.candidates
         for leave in _fewest_first(candidates.leave):
             evict = self._choose(candidates.standby, candidates.short_bytes - _sum(leave))
@@ -249,6 +249,6 @@ def _sum(entries: tuple[Entry[Model], ...]) -> int:
 
 
 def _fewest_first(entries: tuple[Entry[Model], ...]) -> Iterator[tuple[Entry[Model], ...]]:
-    """Yield every set of entries: the fewest members first, and of as many those with the fewest lines."""
+    """Yield every set of entries, sorted by the number of members, then by the number of lines."""
     for count in range(len(entries) + 1):
         yield from sorted(combinations(entries, count), key=lambda one: sum(len(entry.claims) for entry in one))

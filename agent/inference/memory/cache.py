@@ -1,8 +1,8 @@
-"""The ledger of models in memory: their bytes, and who holds them. Imports no runtime and does no I/O.
+"""The ledger of models in memory: their bytes, and their users. Imports no runtime and does no I/O.
 
-Bytes are charged before a load starts, corrected when it is measured, and stay charged until they are seen to be back.
-A line claims its model, a frame leases it, an announcement reserves it; none of these can be released. The eviction
-policy chooses among the others.
+Bytes are charged before a load starts, corrected when it is measured, and stay charged until a measurement shows their
+return. A line claims its model, a frame leases it, an announcement reserves it; such models cannot be released. The
+eviction policy chooses among the others.
 """
 
 import threading
@@ -22,7 +22,7 @@ _UNKNOWN: Final = Origin()
 
 @dataclass(frozen=True)
 class EvictionCandidates(Generic[Held]):
-    """The models that could go for a load; some may be gone or in use by the time somebody acts on it."""
+    """The models that could make room for a load, at one moment; their states may change afterwards."""
 
     short_bytes: int
     """Bytes that the load is short of; negative where it fits."""
@@ -37,7 +37,7 @@ class EvictionCandidates(Generic[Held]):
 
 
 class Cache(Generic[Held]):
-    """Models by version, within `budget_bytes`.
+    """Ledger of models by version, within `budget_bytes`.
 
     Bytes are never negative. The sum exceeds the budget only by what a model was measured above its prediction.
 
@@ -153,7 +153,7 @@ class Cache(Generic[Held]):
         return max(0.0, min(ends_s) - now_s) if ends_s else None
 
     def eviction_candidates(self, needed_bytes: int, leaving: Collection[str]) -> EvictionCandidates[Held]:
-        """Return what could go so that `needed_bytes` more fit; lines in `leaving` would deactivate their models."""
+        """Return the models that could make room for `needed_bytes`; lines in `leaving` would deactivate theirs."""
         with self._lock:
             resident = [entry for entry in self._entries if entry.phase == "resident"]
             lines = set(leaving)
@@ -208,7 +208,7 @@ class Cache(Generic[Held]):
         self._changed()
 
     def begin_release(self, entry: Entry[Held]) -> Held | None:
-        """Take a standby model out of use and return it to be closed; None where it is in use or reserved."""
+        """Mark a standby model as releasing and return it for its close; None where it is in use or reserved."""
         with self._lock:
             if not entry.is_evictable:
                 return None
@@ -218,14 +218,14 @@ class Cache(Generic[Held]):
         return model
 
     def abandon(self, entry: Entry[Held]) -> None:
-        """Record that a load failed, and that its bytes are on their way back."""
+        """Record that a load failed; its bytes stay charged until `returned`."""
         with self._lock:
             if entry.phase == "loading":
                 entry.phase = "releasing"
         self._changed()
 
     def returned(self, entry: Entry[Held], returned_bytes: int) -> int:
-        """Subtract bytes that are back from the charge; return what stays charged. At 0 the entry is gone."""
+        """Subtract returned bytes from an entry's charge; return the rest. At 0 the entry is removed."""
         with self._lock:
             if entry.phase != "releasing":
                 raise AssertionError(f"{entry.version.reference} gave bytes back while {entry.state}")

@@ -5,12 +5,12 @@ from typing import Generic, Literal, Protocol, TypeVar
 
 from agent.messages.references import ModelVersion
 
-Phase = Literal["loading", "resident", "releasing"]  # how far an entry is; it only moves forward
+Phase = Literal["loading", "resident", "releasing"]  # states of an entry, in their order
 State = Literal["loading", "resident", "active", "pinned", "reserved", "draining", "releasing"]
 
 
 class Closable(Protocol):
-    """All that the ledger needs of a model."""
+    """The part of a model that the ledger needs."""
 
     def close(self) -> None:
         """Free the model's memory."""
@@ -33,26 +33,26 @@ class Entry(Generic[Held]):
 
     version: ModelVersion
     bytes: int
-    """Charged now."""
+    """Bytes that are charged now."""
     last_use_ns: int
     """Monotonic."""
     predicted_bytes: int = 0
-    """Charged before the load."""
+    """Bytes that were charged before the load."""
     origin: Origin = Origin()
     grown_bytes: int = 0
-    """Growth of the process in the load: the model, and what its runtime keeps."""
+    """Growth of the process in the load, which includes memory that the runtime keeps."""
     phase: Phase = "loading"
     model: Held | None = None
     claims: set[str] = field(default_factory=set)
-    """Lines that it serves or is about to serve."""
+    """Lines that the model serves or is about to serve."""
     serving: set[str] = field(default_factory=set)
-    """Lines of `claims` that it serves."""
+    """Lines of `claims` that the model serves."""
     reservations: dict[str, float] = field(default_factory=dict)
-    """Lines that it is kept for, with the end of each (monotonic, s)."""
+    """Lines that the model is reserved for, with the end of each reservation (monotonic, s)."""
     leases: int = 0
-    """Frames that it is inferring."""
+    """Number of frames that the model is inferring."""
     reload_ms: float = 0.0
-    """Duration of its load and its proof."""
+    """Duration of the model's load and proof."""
     resident_since_s: float = 0.0
     """Monotonic."""
 
@@ -72,7 +72,7 @@ class Entry(Generic[Held]):
 
     @property
     def is_evictable(self) -> bool:
-        """Return True where nobody claims, leases or reserves it."""
+        """Return True for a resident model without claims, leases and reservations."""
         return self.phase == "resident" and not self.claims and not self.leases and not self.reservations
 
 

@@ -1,11 +1,12 @@
-"""Chooses the standby models whose loss is expected to cost the least time. Plain data in and out.
+"""Eviction policy: chooses the standby models whose loss is expected to cost the least time, from plain data.
 
-The expected loss of a model is its use rate times its reload time; its score is that per byte. Imports nothing of the
-worker, so that a simulator can ask the same policy.
+The expected loss of a model is its use rate times its reload time; its score is the loss per byte. The module imports
+nothing of the worker, so that a simulator can use the same policy.
 
-The rate comes from the model's own last gaps, in changeovers from one use to the next. Gaps shorter than the time since
-its last use are ignored; the others foretell its next use. A mean would be misled by one long pause, and would not see
-that a levelled sequence brings nothing back early. Where a model has few gaps, those of the whole plant stand in.
+The use rate is estimated from the model's last gaps, each the number of changeovers from one use to the next. Gaps
+shorter than the time since its last use are ignored; the others predict its next use. A mean would be misled by one
+long pause, and would not learn that a levelled sequence repeats no model early. For a model with few gaps, those of the
+whole plant are used.
 """
 
 import math
@@ -16,12 +17,12 @@ from typing import Final
 
 MINIMUM_AGE_S: Final = 10.0
 _HORIZON: Final = 3.0  # changeovers: a use so far ahead counts 1/e of one that is next
-_OWN_GAPS: Final = 16  # of a model
+_OWN_GAPS: Final = 16  # remembered gaps of a model
 _FADING: Final = 0.8  # weight of a model's gap over that of the next newer one: a plant's habits change with its orders
 _PLANTS_GAPS: Final = 200
 _PLANTS_WEIGHT: Final = 1.0  # of the plant's gaps together, beside 1 for a model's newest
-_EXACT: Final = 10  # of so many candidates every set is weighed (1024 sets, under a millisecond)
-_REMEMBERED: Final = 256  # references; the one used longest ago is forgotten first
+_EXACT: Final = 10  # up to so many candidates, every set is compared (1024 sets, under a millisecond)
+_REMEMBERED: Final = 256  # remembered references; the least recently used is forgotten first
 _MIB: Final = 1 << 20
 
 
@@ -49,7 +50,7 @@ class Score:
     score: float
     """Expected loss, in ms per changeover and MiB."""
     is_young: bool = False
-    """It became resident less than MINIMUM_AGE_S ago."""
+    """The model became resident less than MINIMUM_AGE_S ago."""
 
 
 @dataclass
@@ -112,10 +113,10 @@ class Eviction:
         return tuple(sorted(scores, key=lambda one: (one.score, one.reference)))
 
     def choose(self, candidates: Sequence[Standby], short_bytes: int) -> tuple[str, ...] | None:
-        """Return the references to evict so that `short_bytes` come free, None where all together are too few.
+        """Return the references to evict to free `short_bytes`; None where all candidates together are too small.
 
-        The set has the least expected loss, and no member that it could do without. Young models are spared while the
-        others are enough.
+        The set has the least expected loss, and no unnecessary member. Young models are spared while the others
+        suffice.
         """
         if short_bytes <= 0:
             return ()
@@ -133,7 +134,10 @@ class Eviction:
 
 
 def _nearness(since: int, gaps: Iterable[tuple[int, float]]) -> tuple[float, float]:
-    """Return the weighted nearness of the uses that gaps longer than `since` foretell, and the weights' sum."""
+    """Return the weighted sum of exp(-distance / _HORIZON) to the uses predicted by `gaps`, and the sum of weights.
+
+    Only gaps longer than `since`, the changeovers since the last use, predict a use.
+    """
     nearness = weights = 0.0
     for gap, weight in gaps:
         if gap > since:
@@ -160,7 +164,7 @@ def _exact(pool: Sequence[Score], short_bytes: int) -> list[Score]:
 
 
 def _greedy(pool: Sequence[Score], short_bytes: int) -> list[Score]:
-    """Return the cheapest by score until they are enough, without those not needed, the dearest first."""
+    """Return the cheapest models by score that free `short_bytes`, then drop unneeded ones, the dearest first."""
     chosen: list[Score] = []
     for one in pool:
         if short_bytes > 0:

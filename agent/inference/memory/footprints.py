@@ -11,7 +11,7 @@ from agent.processes.private_files import make_private
 
 _LOG: Final = logging.getLogger(__name__)
 _FILE: Final = "footprints.json"
-_LIMIT: Final = 512  # entries; the oldest measure goes first
+_LIMIT: Final = 512  # entries; the oldest measurement is dropped first
 _SOURCE_BYTES_A_FILE_BYTE: Final = 6.0  # resident bytes were 4.6 to 6.2 times the file's size: predict high
 _ARTIFACT_BYTES_A_FILE_BYTE: Final = 3.5  # and of artifacts 2.8 to 3.2 times, and at 640 x 640 some 20 MiB
 _ARTIFACT_BYTES: Final = 24 << 20
@@ -27,7 +27,7 @@ class Footprint(msgspec.Struct, frozen=True):
     load_ms: float = 0.0
     warmup_ms: float = 0.0
     is_final: bool = False
-    """The bytes were seen to come back at a release; until then they may include what a runtime keeps."""
+    """A release confirmed the bytes; until then they may include memory that the runtime keeps."""
 
 
 class Footprints:
@@ -53,7 +53,7 @@ class Footprints:
         self._known = {key: footprint for key, footprint in known.items() if footprint.bytes > 0}
 
     def known(self, key: str) -> Footprint | None:
-        """Return the last measured footprint, None without one."""
+        """Return the last measured footprint for `key`; None without one."""
         return self._known.get(key)
 
     def measured_bytes(self, key: str) -> int | None:
@@ -70,9 +70,9 @@ class Footprints:
         self._write()
 
     def came_back(self, key: str, returned_bytes: int, brought_bytes: int = 0) -> None:
-        """Correct a footprint by what a release gave back, where that differs clearly.
+        """Correct a footprint by the bytes that a release returned, where they differ clearly.
 
-        It is raised to at most the `brought_bytes` of the same model's load, because the rest is another's.
+        A footprint grows to at most the `brought_bytes` of the model's own load, because the rest belongs to others.
         """
         known = self._known.get(key)
         if known is None or returned_bytes <= 0:
@@ -90,13 +90,13 @@ class Footprints:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             replace_file(self._path, msgspec.json.format(msgspec.json.encode(self._known)), sync=False)
-            make_private(self._path)  # root by hand, then the service: it must be the service's to read
+            make_private(self._path)  # because the service must be able to read a file that root wrote
         except OSError as error:
             _LOG.warning("event=footprints_not_written file=%s error=%r", self._path, error)
 
 
 def tolerance_bytes(size_bytes: int) -> int:
-    """Return by how much two measurements of one model may differ, because pipelines allocate meanwhile."""
+    """Return the tolerance in bytes between two measurements of one model, because pipelines allocate meanwhile."""
     return max(_TOLERANCE_BYTES, size_bytes // _TOLERANCE_PART)
 
 

@@ -1,4 +1,4 @@
-"""Measures the memory of this process, and has the allocator give it back. Linux; any thread."""
+"""Measures the memory of this process, and returns free memory to the kernel. Linux; any thread."""
 
 import ctypes
 import ctypes.util
@@ -25,7 +25,7 @@ def process_bytes() -> int:
 
 
 def device_bytes() -> int:
-    """Return the GPU memory that torch holds for this process, 0 where it was not imported or uses none."""
+    """Return the GPU memory in bytes that torch holds for this process; 0 where torch was not imported."""
     cuda = getattr(sys.modules.get("torch"), "cuda", None)
     if cuda is None or not cuda.is_initialized():
         return 0
@@ -36,7 +36,7 @@ def device_bytes() -> int:
 def _malloc_trim() -> Callable[[int], int] | None:
     name = ctypes.util.find_library("c")
     library = ctypes.CDLL(name or "libc.so.6")
-    trim: Callable[[int], int] | None = getattr(library, "malloc_trim", None)  # glibc only; musl gives back by itself
+    trim: Callable[[int], int] | None = getattr(library, "malloc_trim", None)  # glibc only; musl frees memory by itself
     return trim
 
 
@@ -48,7 +48,7 @@ def trim() -> None:
 
 
 def let_go(error: BaseException) -> None:
-    """Clear the frames that an error came through, because they would hold a failed model while it is handled."""
+    """Clear the stack frames of an error, because they would keep a failed model alive while it is handled."""
     link: BaseException | None = error
     while link is not None:
         traceback.clear_frames(link.__traceback__)
@@ -56,7 +56,7 @@ def let_go(error: BaseException) -> None:
 
 
 def wait_until_at_most(level_bytes: int, timeout_s: float) -> int:
-    """Trim until the process holds at most `level_bytes` or `timeout_s` is over; return the bytes that it holds."""
+    """Trim until the process holds at most `level_bytes`, or `timeout_s` has passed; return its present bytes."""
     deadline_s = time.monotonic() + timeout_s
     while True:
         trim()

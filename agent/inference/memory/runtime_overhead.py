@@ -1,4 +1,4 @@
-"""Accounts for memory that a runtime keeps: kernels, threads and caches that it makes once."""
+"""Accounts for memory that a runtime allocates once and keeps: kernels, threads and caches."""
 
 import threading
 from typing import Final
@@ -6,13 +6,13 @@ from typing import Final
 from agent.inference.memory.footprints import Footprint, tolerance_bytes
 
 RUNTIMES_OWN_BYTES: Final = 64 << 20
-"""Limit of what one runtime may keep over all loads, beyond what its first load brought."""
+"""Limit of the memory that one runtime may keep over all loads, beyond that of its first load."""
 _SHARED_BYTES: Final = {"onnxruntime": 192 << 20}
-"""Limits of runtimes whose models share an arena, because what one model's frames needed stays for another's."""
+"""Higher limits for runtimes with an arena, in which one model's buffers are kept for another model."""
 
 
 class RuntimeOverhead:
-    """Bytes that each backend may still keep; bounded, so that a leak is charged to its model.
+    """Account of the bytes that each backend keeps; bounded, so that a leak is charged to its model.
 
     Threading: any thread.
     """
@@ -27,9 +27,9 @@ class RuntimeOverhead:
             return _limit_bytes(backend) - self._kept_bytes.get(backend, 0)
 
     def own_bytes(self, backend: str, grown_bytes: int, file_bytes: int, known: Footprint | None) -> int:
-        """Return what a model takes of the `grown_bytes` of its load; the backend keeps the rest, within its limit.
+        """Return the model's part of the `grown_bytes` of its load; the rest is its backend's, within the limit.
 
-        Never below the `file_bytes`, but where less was seen to come back: a device's memory may not be visible.
+        The part is at least the `file_bytes`, because a device's memory may be invisible; less if a release showed so.
         """
         if known is None or not known.is_final:
             return max(grown_bytes, file_bytes)
@@ -43,7 +43,7 @@ class RuntimeOverhead:
         return own_bytes
 
     def keep(self, backend: str, kept_bytes: int) -> None:
-        """Record bytes that a backend keeps; a negative number came back from it."""
+        """Add to the bytes that a backend keeps; a negative number for returned bytes."""
         with self._lock:
             kept = self._kept_bytes.get(backend, 0) + kept_bytes
             self._kept_bytes[backend] = max(0, min(_limit_bytes(backend), kept))

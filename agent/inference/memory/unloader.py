@@ -1,4 +1,4 @@
-"""Unloads models, and waits until their bytes are back."""
+"""Unloads models, and waits until their memory is returned."""
 
 import gc
 import threading
@@ -13,22 +13,22 @@ from agent.inference.memory.footprints import Footprints
 from agent.inference.memory.runtime_overhead import RuntimeOverhead
 
 _NOISE_BYTES: Final = 8 << 20
-"""Tolerance, because pipelines allocate and free meanwhile."""
+"""Tolerance of a measurement, because pipelines allocate and free meanwhile."""
 _NOISE_SHARE: Final = 0.1
 _LOOK_S: Final = 0.5
 
 
 @dataclass(eq=False)
 class _Kept:
-    """Bytes that did not come back."""
+    """Memory of a released model that was not returned."""
 
     entry: Entry[Model]
     level_bytes: int
-    """Bytes of the process then, beyond all other charges."""
+    """Bytes of the process at the release, beyond all other charges."""
 
 
 class Unloader:
-    """Closes models, and keeps their bytes charged until they are seen to be back. Owner: the worker.
+    """Unloader of models, whose bytes stay charged until a measurement shows their return. Owner: the worker.
 
     Threading: for the load queue's thread and those that load; one at a time waits for bytes.
     """
@@ -51,7 +51,7 @@ class Unloader:
 
     def release(self, entry: Entry[Model]) -> bool:
         """Unload a standby model; return False where it is in use."""
-        process_memory.trim()  # because idle pages would seem to come back with it
+        process_memory.trim()  # because free pages would count as the model's
         before_bytes = process_memory.process_bytes()
         model = self._cache.begin_release(entry)
         if model is None:
@@ -64,7 +64,7 @@ class Unloader:
         return True
 
     def discard(self, entry: Entry[Model], model: Model | None, before_bytes: int) -> None:
-        """Close a model whose load failed, if it came so far, and give its charge back.
+        """Close a model whose load failed, where one was created, and return its charge.
 
         `before_bytes`: what the process held before the load.
         """
@@ -74,20 +74,20 @@ class Unloader:
         self._wait_freed(entry, before_bytes + entry.bytes)
 
     def _wait_freed(self, entry: Entry[Model], before_bytes: int) -> int | None:
-        """Wait until a closed model's bytes are back from the `before_bytes` held with it; the rest stays charged.
+        """Wait for the return of a closed model's memory; `before_bytes` is the process' memory before the close.
 
-        Return the bytes that came back, None where that is not all.
+        Return the returned bytes, or None where some are missing and stay charged.
         """
         with self._lock:
             return self._wait_and_return(entry, before_bytes)
 
     def unreclaimed(self) -> tuple[tuple[str, int], ...]:
-        """Return references and bytes of released models whose bytes are not back."""
+        """Return the reference and the missing bytes of each released model."""
         with self._lock:
             return tuple((kept.entry.version.reference, kept.entry.bytes) for kept in self._kept if kept.entry.bytes)
 
     def recheck(self) -> None:
-        """Look whether bytes that did not come back have returned since."""
+        """Check whether missing bytes have been returned since."""
         with self._lock:
             if self._kept:
                 self._recheck()
@@ -110,7 +110,7 @@ class Unloader:
         return None
 
     def _wait(self, level_bytes: int, allowed_bytes: int) -> int:
-        """Wait until the process holds `level_bytes`, then for at most `allowed_bytes` more; return what it holds."""
+        """Wait until the process holds `level_bytes`, else up to `allowed_bytes` more; return its present bytes."""
         held_bytes = process_memory.wait_until_at_most(level_bytes, _LOOK_S)
         if held_bytes > level_bytes:
             gc.collect()  # because a runtime's objects may hold each other; the frozen heap is not visited

@@ -1,1 +1,1 @@
-"""Builds artifacts for this device, in processes of their own. Imports serving, validation, memory and below."""
+"""Builds artifacts for this device in separate processes. Imports serving, validation, memory and below."""

@@ -1,4 +1,4 @@
-"""Measure how an artifact runs best on this device: one picture at a time, or several. Some seconds."""
+"""Measures whether an artifact answers more pictures a second with one inference at a time or with two at once."""
 
 import os
 import statistics
@@ -19,8 +19,8 @@ from agent.inference.yolo.letterbox import PAD
 _ROUNDS: Final = 3
 _ROUND_S: Final = 0.5
 _ENOUGH: Final = 40  # inferences of one request in a round
-_GAIN: Final = 1.1  # in pictures, that several at once must bring
-_MOST_ADDED_MS: Final = 25.0  # for which a picture may wait longer then: a swap waits for two answers of its model
+_GAIN: Final = 1.1  # least ratio of throughput for which two requests at once are worth it
+_MOST_ADDED_MS: Final = 25.0  # largest added latency of a picture, because a swap waits for two answers of its model
 _OTHERS_SHARE: Final = 0.1
 _LOOK_S: Final = 0.2
 _TICKS_A_SECOND: Final = os.sysconf("SC_CLK_TCK")
@@ -29,16 +29,17 @@ Load = Callable[[Profile], Detector]
 
 
 def measure(load: Load, base: Profile) -> Profile:
-    """Return `base` with the count of requests that answers most pictures, and what it was measured to take.
+    """Return `base` with the fastest count of requests, and the times and memory measured with it.
 
-    `load` brings the model as a profile says. Both ways run in turn, so that what disturbs one disturbs the other.
-    Returns `base` where others have the cores: nothing that is measured then is true. Raises what `load` raises.
+    `load` loads the model with a given profile. Takes some seconds; the counts run in turn, so that a disturbance
+    meets both. Returns `base` unchanged while other processes use the cores, because the figures would be wrong.
+    Raises what `load` raises.
     """
     others = _Others()
     time.sleep(_LOOK_S)
     if others.share() > _OTHERS_SHARE:
         return base
-    load(base).close()  # brings the runtime, which is no model's
+    load(base).close()  # loads the runtime first, because its memory is not the model's
     others = _Others()
     ways: list[_Way] = []
     try:
@@ -59,7 +60,7 @@ def _best(ways: "list[_Way]") -> Profile:
 
 
 def is_worth(alone_ms: float, together_ms: float, requests: int) -> bool:
-    """Say whether to infer so many pictures at once: `together_ms` each, where one alone takes `alone_ms`."""
+    """Return True where `requests` inferences at once pay off: `together_ms` a picture, against `alone_ms` for one."""
     added_ms = requests * together_ms - alone_ms
     return alone_ms >= _GAIN * together_ms and added_ms <= _MOST_ADDED_MS
 
@@ -69,7 +70,7 @@ def _counts() -> tuple[int, ...]:
 
 
 class _Way:
-    """A model that was loaded in one way, and how fast it answers."""
+    """A model loaded with one profile, and its measured times."""
 
     def __init__(self, load: Load, profile: Profile) -> None:
         process_memory.trim()
@@ -92,32 +93,32 @@ class _Way:
 
     @property
     def requests(self) -> int:
-        """How many pictures it infers at once."""
+        """Number of pictures that the model infers at once."""
         return self._profile.requests
 
     @property
     def picture_ms(self) -> float:
-        """From one answer to the next, the median of the rounds."""
+        """Time from one answer to the next in ms, the median of the rounds."""
         return statistics.median(self._rounds_ms)
 
     def run(self) -> None:
-        """Answer for a round."""
+        """Measure one round of inferences."""
         began_s = time.monotonic()
         count = self._answer(_ENOUGH)
         self._rounds_ms.append((time.monotonic() - began_s) * 1000 / count)
 
     def profile(self) -> Profile:
-        """Return what was measured."""
+        """Return the profile with the measured figures."""
         return replace(self._profile, inference_ms=round(self.picture_ms, 2))
 
     def close(self) -> None:
-        """Drop the model."""
+        """Unload the model."""
         self._threads.shutdown()
         self._waiting.clear()
         self._model.close()
 
     def _answer(self, most: int) -> int:
-        """Keep every request busy; return how many pictures were answered."""
+        """Keep every request busy for one round; return the number of answered pictures."""
         until_s = time.monotonic() + _ROUND_S
 
         def answer(at: int) -> int:
@@ -131,7 +132,7 @@ class _Way:
 
 
 class _Others:
-    """What share of the cores other processes have taken since this was made."""
+    """Meter of the CPU time that other processes use, from its construction on."""
 
     def __init__(self) -> None:
         self._began: Final = (time.monotonic(), _busy_s(), time.process_time())
@@ -143,6 +144,6 @@ class _Others:
 
 
 def _busy_s() -> float:
-    """Return the time that all cores were busy, since the device started; 0 where the kernel does not say."""
+    """Return the busy time of all cores together since boot, in seconds; 0 where the kernel does not report it."""
     idle, whole = ticks() or (0, 0)
     return (whole - idle) / _TICKS_A_SECOND

@@ -17,24 +17,24 @@ from agent.models.preparation import Outcome, Preparation, Request
 from agent.processes.threads import RestartedThread
 
 _LOG: Final = logging.getLogger(__name__)
-_LIMIT: Final = 16  # one that is left out is asked for again at its next load
+_LIMIT: Final = 16  # a version beyond the bound is enqueued again at its next load
 _QUIET_S: Final = 5.0
-_BYTES_A_FILE_BYTE: Final = 8  # what a compiler takes at its worst
+_BYTES_A_FILE_BYTE: Final = 8  # a compiler's largest memory for each byte of the file
 _AGAIN_S: Final = 60.0  # a file that cannot be prepared is not tried with each repetition of a command
 _AGAIN_TIMES: Final = 10
-"""A build that ran out of time is refused for so many times what it took, because all others waited for it."""
-_EXPORT_BYTES: Final = 1 << 30  # torch, and what it takes to trace a network
+"""A build that timed out is refused for this many times its duration, because all other builds waited for it."""
+_EXPORT_BYTES: Final = 1 << 30  # memory of torch and of the trace of a network
 
 
 _Ended = Callable[[ModelError | OutOfMemoryError | None], None]
 
 
 class BackgroundBuilder:
-    """A thread that runs one preparation at a time, some seconds after the last load. Owner: the worker.
+    """A thread of the worker that runs one preparation at a time, some seconds after the last load.
 
-    A failure is logged once a model and costs nothing but speed: the model serves from its source. `left_out` counts
-    requests beyond the bound. Each preparation runs `during`: it takes what the cores have to spare. One that a line
-    waits for goes first, and takes the place of one in the background.
+    A failure is logged once for each model and costs nothing but speed, because the model serves from its source.
+    `left_out` counts requests beyond the bound. Each preparation runs inside the context manager `during`. A
+    preparation that a line waits for goes first, and kills one that runs in the background.
     """
 
     def __init__(
@@ -64,11 +64,11 @@ class BackgroundBuilder:
         self._thread: Final = RestartedThread(self._run, "artifact-maker")
 
     def start(self) -> None:
-        """Begin to serve requests."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End, and with it the preparation in hand."""
+        """Kill the running preparation and end the thread."""
         with self._turn:
             self._stopping = True
             self._turn.notify_all()
@@ -77,7 +77,7 @@ class BackgroundBuilder:
         self._thread.join()
 
     def ask(self, version: ModelVersion) -> None:
-        """Have `version` prepared if it can be and is not; returns at once. From any thread."""
+        """Enqueue `version`, unless it has an artifact or takes none; returns at once, from any thread."""
         key = artifact_key(version, self._compute)
         if key is None or self._artifacts.find(key):
             return
@@ -93,9 +93,10 @@ class BackgroundBuilder:
             self._turn.notify_all()
 
     def prepare_first(self, version: ModelVersion, ended: _Ended) -> None:
-        """Have `version` prepared now, and call `ended` with None or why it cannot be; as many wait as lines there are.
+        """Prepare `version` before all others, then call `ended` with None or the error.
 
-        `ended` is called on this maker's thread, without a lock of its own held.
+        `ended` is called on the builder's thread, which holds no lock then. The queue needs no bound of its own,
+        because each line waits for at most one preparation.
         """
         with self._turn:
             self._awaited.append((version, ended))
@@ -133,7 +134,7 @@ class BackgroundBuilder:
         with self._turn:
             self._running = self._in_background = None
             if self._awaited and not is_awaited and outcome.result == "failed" and outcome.reason is None:
-                self._wanted.appendleft(version)  # it gave way to an awaited one
+                self._wanted.appendleft(version)  # because an awaited preparation took its place
                 return outcome
         self._note(version, outcome, time.monotonic() - began_s)
         return outcome
@@ -148,7 +149,7 @@ class BackgroundBuilder:
             self._refused[version] = (time.monotonic() + again_s, outcome)
 
     def _next(self) -> tuple[ModelVersion, _Ended | None] | None:
-        """Wait for a request, one that nobody waits for also for quiet; None at the end."""
+        """Wait for a request and return it; a background request also waits for quiet. None once stopped."""
         with self._turn:
             self._turn.wait_for(lambda: self._stopping or self._wanted or self._awaited)
             self._wait_for_quiet()
@@ -157,7 +158,7 @@ class BackgroundBuilder:
             return self._awaited.popleft() if self._awaited else (self._wanted.popleft(), None)
 
     def _wait_for_quiet(self) -> None:
-        """Let the models come that come together. Needs `turn` held."""
+        """Wait until no load was requested for `quiet_s`, because models often load together. Needs `_turn` held."""
         self._asked_again = True
         while self._asked_again and not self._stopping and not self._awaited:
             self._asked_again = False
@@ -172,7 +173,7 @@ def _failure(version: ModelVersion, outcome: Outcome) -> ModelError | OutOfMemor
 
 
 def _has_memory(version: ModelVersion) -> bool:
-    """Say whether the device can spare what a compiler takes; said where not, as it is not tried again."""
+    """Return True where the device has the memory that a compiler needs; log where it has not."""
     try:
         needed_bytes = Path(version.path).stat().st_size * _BYTES_A_FILE_BYTE
         needed_bytes += _EXPORT_BYTES if is_checkpoint(version) else 0

@@ -33,18 +33,18 @@ from agent.models.file_faults import require_sound, verify
 from agent.models.preparation import Outcome, Request, Step
 
 _AWAITED_NICE: Final = 10
-_FULL_BYTES: Final = 1 << 20  # free on a disk that had no room for the next part of an artifact
+_FULL_BYTES: Final = 1 << 20  # less free space than this means that the disk was full
 
 
 def main() -> None:
-    """Read a request, tell the steps and the outcome as lines of JSON, and end."""
+    """Read a request, write the steps and the outcome as lines of JSON, and exit."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="level=%(levelname)s logger=%(name)s %(message)s")
     out = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a runtime prints is no answer
+    os.dup2(2, 1)  # because runtimes print to stdout, which carries the answers
     request = msgspec.json.decode(sys.stdin.buffer.readline(), type=Request)
     _step_back(is_awaited=request.is_awaited)
     become_owner(Path(request.cache_dir))
-    kernel.die_with_parent(os.getppid())  # as well, because a runtime may keep the GIL from the thread below
+    kernel.die_with_parent(os.getppid())  # in addition to the thread below, which a runtime may keep from the GIL
     threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
     _tell(out, prepare(request, lambda text: _tell(out, Step(text))))
     out.flush()
@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def prepare(request: Request, tell: Callable[[str], None]) -> Outcome:
-    """Make the artifact of the request, unless it is there; `tell` is called with each step."""
+    """Make the requested artifact, unless a sound one exists; `tell` is called with each step."""
     artifacts = ArtifactStore(Path(request.cache_dir))
     key = backends.artifact_key(request.model, request.compute)
     if key is None:
@@ -80,7 +80,7 @@ def _not_ours(folder: Path) -> str:
 
 
 def _reason(error: MistakeError | OutOfMemoryError) -> Reason | None:
-    """Name what no retry can cure."""
+    """Return the reason where no retry can help, else None."""
     if isinstance(error, OutOfMemoryError):
         return None
     return error.reason if isinstance(error, ModelError) else "load_failed"
@@ -89,7 +89,7 @@ def _reason(error: MistakeError | OutOfMemoryError) -> Reason | None:
 def _present(
     request: Request, artifacts: ArtifactStore, key: str, found: Opened, tell: Callable[[str], None]
 ) -> Outcome:
-    """Measure an artifact that was made while others had the cores."""
+    """Return the outcome for an existing artifact; measure it first where its build could not."""
     artifact = found.artifact
     if not artifact.profile.is_measured:
         tell("measuring")
@@ -105,7 +105,7 @@ def _told(result: Literal["prepared", "present"], artifact: Artifact) -> Outcome
 
 
 def _make(request: Request, tell: Callable[[str], None], folder: Path) -> Made:
-    """Make an artifact in `folder`. A disk that is full shows in what runtimes say of it: files that are cut."""
+    """Make the artifact in `folder`. Raises OSError (ENOSPC) where a runtime failed because the disk is full."""
     try:
         if not backends.is_checkpoint(request.model):
             made = _make_of_graph(request, request.model, tell, folder)
@@ -139,7 +139,7 @@ def _measured(request: Request, version: ModelVersion, opened: Opened) -> Profil
 
 
 def _step_back(*, is_awaited: bool) -> None:
-    """Take the lowest priority, or one behind the lines; what cannot be had is no failure."""
+    """Lower this process's CPU priority and make it the OOM killer's first victim; a refusal is ignored."""
     with suppress(OSError):
         if is_awaited:
             os.nice(_AWAITED_NICE)

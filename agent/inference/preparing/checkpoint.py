@@ -1,4 +1,4 @@
-"""From a checkpoint that nobody trusts to an ONNX file, by a process in the sandbox."""
+"""Exports an untrusted checkpoint to an ONNX file, by a process in the sandbox."""
 
 import os
 import signal
@@ -22,24 +22,25 @@ from agent.messages.references import ModelVersion
 
 _MODULE: Final = "agent.inference.preparing.export_process"
 _LOG_FILE: Final = "log.txt"
-_LOOK_S: Final = 0.02  # a disk takes tens of MB in it
+_LOOK_S: Final = 0.02  # interval of checks, in which a disk may take tens of MB
 _TELL_S: Final = 60.0
-"""Time between two words, because who waits ends a step that is silent."""
+"""Interval of progress messages, because the waiting process kills a step that sends none."""
 _TAIL: Final = 400
 _BLOCK_BYTES: Final = 512  # of st_blocks, whatever the file system
 _ANSWER_BYTES: Final = 1 << 16
-_BYTES_A_FILE_BYTE: Final = 24  # weights, twice over while they are traced, as float32 and in the graph
-_MEMORY_BYTES: Final = 2 << 30  # threads' stacks and arenas are mapped, though hardly used
+_BYTES_A_FILE_BYTE: Final = 24  # the weights as float32 and in the graph, each twice during the trace
+_MEMORY_BYTES: Final = 2 << 30  # mapped memory, which includes hardly used stacks and arenas
 _DISK_BYTES: Final = 64 << 20
 _CPU_S: Final = 1200
-_WALL_S: Final = 3600.0  # behind lines that want the cores
+_WALL_S: Final = 3600.0  # long, because lines that infer go first
 _KEPT: Final = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH")
-_ONE_THREAD: Final = {"OMP_NUM_THREADS": "1", "OMP_THREAD_LIMIT": "1", "OPENBLAS_NUM_THREADS": "1"}  # none can start
-_ENTRY_BYTES: Final = 1 << 16  # what a name counts: an export writes ten, and a look at thousands would take long
+# because the sandbox allows no further thread
+_ONE_THREAD: Final = {"OMP_NUM_THREADS": "1", "OMP_THREAD_LIMIT": "1", "OPENBLAS_NUM_THREADS": "1"}
+_ENTRY_BYTES: Final = 1 << 16  # charge for each file: an export writes ten, and checks of thousands would take long
 
 
 def limits_of(size_bytes: int) -> Limits:
-    """Say what the export of a checkpoint of so many bytes may use."""
+    """Return the limits for the export of a checkpoint of `size_bytes`."""
     memory_bytes = _MEMORY_BYTES + _BYTES_A_FILE_BYTE * size_bytes
     return Limits(memory_bytes, _CPU_S, _WALL_S, _DISK_BYTES + 8 * size_bytes)
 
@@ -52,11 +53,11 @@ def export(
     is_trusted: bool,
     opener: Sequence[str] = (),
 ) -> Path:
-    """Export the version's checkpoint into the empty `folder` and return the ONNX file. Blocks, for a minute or so.
+    """Export the version's checkpoint into the empty `folder` and return the ONNX file. Blocks for about a minute.
 
-    `opener` is the command that opens it, where it is not `agent.inference.preparing.export_process`.
+    `opener` is the command of the export process; empty: `agent.inference.preparing.export_process`.
 
-    Raises ModelError ("load_failed", "hash_mismatch") saying what the process did, OutOfMemoryError and OSError.
+    Raises ModelError ("load_failed", "hash_mismatch") that names the failure, OutOfMemoryError and OSError.
     """
     size_bytes = _bring(version, folder / CHECKPOINT)
     (folder / SETTINGS).mkdir()
@@ -75,12 +76,13 @@ def export(
     exported = folder / EXPORTED
     if not _is_file(exported):
         raise ModelError("load_failed", f"{version.reference}: nothing was exported")
-    tell(f"exported behind {', '.join(sandbox.standing_walls())}")  # not as it says itself
+    # the kernel's own list, because the export process is not trusted
+    tell(f"exported behind {', '.join(sandbox.standing_walls())}")
     return exported
 
 
 def _bring(version: ModelVersion, target: Path) -> int:
-    """Copy the checkpoint, and compare the copy: what is opened is what was compared."""
+    """Copy the checkpoint, hash the copied bytes, and return their number. Raises ModelError for another sha256."""
     with open_regular(Path(version.path)) as source, target.open("wb") as copy:
         found = stream_sha256(source, copy)
         size_bytes = copy.tell()
@@ -108,7 +110,7 @@ def _run(  # noqa: PLR0913, PLR0917 - one export, spelt out
             stderr=log,
             cwd=folder,
             env=_environment(folder),
-            start_new_session=True,  # without the terminal that somebody may sit at
+            start_new_session=True,  # so that the process cannot type into the user's terminal
         ) as process,
     ):
         assert process.stdin is not None
@@ -124,7 +126,7 @@ def _run(  # noqa: PLR0913, PLR0917 - one export, spelt out
                     tell(f"exporting since {told_s - began_s:.0f} s")
                 time.sleep(_LOOK_S)
         finally:
-            process.kill()  # whatever was raised: it would be waited for without a limit
+            process.kill()  # also after an exception, because leaving the block waits for the process without a limit
     return process.returncode
 
 
@@ -146,7 +148,7 @@ def _used_bytes(folder: Path) -> int:
 
 
 def _environment(folder: Path) -> dict[str, str]:
-    """Name what the process may know: no secret of the service's, no folder but its own."""
+    """Return the export's environment variables: none of the service's secrets, and no folder but its own."""
     kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
     own = ("HOME", "TMPDIR", "YOLO_CONFIG_DIR", "MPLCONFIGDIR", "TORCH_HOME", "XDG_CACHE_HOME")
     return kept | dict.fromkeys(own, str(folder)) | {"MALLOC_ARENA_MAX": "2"} | _ONE_THREAD
@@ -163,12 +165,12 @@ def _answer(folder: Path) -> Answer | None:
 
 
 def _is_file(path: Path) -> bool:
-    """Say whether a file is there, and no link to another."""
+    """Return True for a regular file that is no symbolic link."""
     return path.exists() and stat.S_ISREG(path.lstat().st_mode)
 
 
 def _ended(version: ModelVersion, code: int, folder: Path) -> ModelError | OutOfMemoryError:
-    """Say why a process ended that gave no answer."""
+    """Return the error for an export process that ended without an answer."""
     if code == -signal.SIGXCPU:
         return ModelError("load_failed", f"{version.reference}: its export took more than its share of the processor")
     if code == -signal.SIGKILL:

@@ -1,7 +1,7 @@
-"""The process that opens a checkpoint, which is a pickle: inside the sandbox.
+"""The sandboxed process that exports a checkpoint, because a checkpoint is a pickle and may run any code.
 
-Reads an `Export` from its standard input, shuts itself in, and has ultralytics write an ONNX file into its folder. Its
-answer is a file there too: nothing that it says is taken for more than a word on a failure.
+Reads an `Export` from its standard input, enters the sandbox, and has ultralytics write an ONNX file into its folder.
+It writes an `Answer` beside that file. Its parent trusts neither: it uses the answer as an error text only.
 """
 
 import os
@@ -20,16 +20,19 @@ from agent.messages.errors import ChangeoverError
 CHECKPOINT: Final = "model.pt"
 EXPORTED: Final = "model.onnx"
 ANSWER: Final = "answer.json"
-SETTINGS: Final = "Ultralytics"  # a folder that the library would make; made before it, as none can be made inside
-_OPSET: Final = 17  # the newest that TensorRT 8.6 and ONNX Runtime 1.16 read whole; RT-DETR needs 16
+SETTINGS: Final = "Ultralytics"  # the library's settings folder, made beforehand because the sandbox allows no new one
+_OPSET: Final = 17  # the newest that TensorRT 8.6 and ONNX Runtime 1.16 fully support; RT-DETR needs 16
 
 
 class Export(msgspec.Struct, frozen=True):
-    """What to export: CHECKPOINT in `folder`, for pictures of `imgsz` (None: its own). `parent` is who waits."""
+    """A request to export one checkpoint."""
 
     folder: str
+    """The folder that holds CHECKPOINT and receives EXPORTED."""
     imgsz: int | None
+    """Side of the input in pixels; None: the checkpoint's own."""
     parent: int
+    """Process id of the waiting process; the export is killed when that one ends."""
     limits: Limits
     is_trusted: bool
 
@@ -42,7 +45,7 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 def main() -> None:
-    """Export, answer, and end."""
+    """Export the checkpoint, write the answer, and exit."""
     asked = msgspec.json.decode(sys.stdin.buffer.read(), type=Export)
     kernel.die_with_parent(asked.parent)
     folder = Path(asked.folder)
@@ -61,7 +64,7 @@ def main() -> None:
 def _export(folder: Path, asked: Export) -> None:
     from agent.inference.backends.ultralytics import exporter  # noqa: PLC0415 - torch comes inside the walls
 
-    tempfile.tempdir = str(folder)  # or it would try whether files can be removed there; they cannot
+    tempfile.tempdir = str(folder)  # because tempfile would test a folder by removing a file, which the sandbox refuses
     export = exporter(folder)
     sandbox.limit_memory(asked.limits)
     written = export(folder / CHECKPOINT, asked.imgsz, _OPSET)

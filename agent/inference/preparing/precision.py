@@ -1,4 +1,4 @@
-"""Choose an artifact's precision: the fastest in which it finds what its source finds."""
+"""Chooses an artifact's precision: the fastest one that finds the same objects as the source."""
 
 import shutil
 import statistics
@@ -20,11 +20,11 @@ _TIMES: Final = 5
 def make_best(
     version: ModelVersion, compute: str, folder: Path, images: Path | None, tell: Callable[[str], None]
 ) -> Made:
-    """Make an artifact of a graph's file in `folder`, in the precision that is chosen.
+    """Make an artifact of a graph file in `folder`, in the fastest precision with sufficient parity.
 
-    Where the device has one precision alone there is nothing to choose. Else each is held to the first one's answers
-    on the pictures of `images`; without, on drawn ones. Raises what `backends.make` raises, and MistakeError for a
-    folder without pictures.
+    On a device with several precisions, each is compared to the first one by its detections on the pictures in
+    `images`; None: on drawn pictures. Raises what `backends.make` raises, and MistakeError for a folder without
+    pictures.
     """
     names = backends.precisions(version, compute)
     if len(names) == 1:
@@ -56,7 +56,7 @@ def make_best(
 def _try(
     version: ModelVersion, compute: str, folder: Path, name: str, seen: list[parity.Picture]
 ) -> tuple[Made, list[backends.Objects], float]:
-    """Make it in one precision; return what it answers, and how long a picture takes."""
+    """Make the artifact in one precision; return it with its detections and its ms for one picture."""
     folder.mkdir()
     made = backends.make(version, compute, folder, name)
     model = backends.restore(version, Opened.made(folder, made), compute, folder)

@@ -1,9 +1,11 @@
-"""A process that may compute and write into one folder, and nothing else: for files that run code when they are read.
+"""Sandbox for processes that open files which may run code: a process may compute, and write into one folder only.
 
-The kernel holds four walls around it. None needs rights, so they stand for root, for a user, and inside the service's
-own sandbox alike: a list of system calls (no socket, no thread, no other process), Landlock (what it may read; no write
-beside the folder), limits (memory, time, a file's size), and who started it, who kills it where it is late or fills
-the disk.
+Four walls enclose the process, the first three held by the kernel:
+- a filter of system calls: no socket, no thread, no other process;
+- Landlock: reads from listed paths only, writes into the folder only;
+- resource limits: memory, CPU time, size of a file;
+- its parent, which kills it after a timeout, or when it fills the disk.
+No wall needs privileges, so all work for root, for a user, and inside the service's own systemd sandbox.
 """
 
 import resource
@@ -23,22 +25,25 @@ _STATM: Final = Path("/proc/self/statm")
 
 
 class IsolationError(MistakeError):
-    """One of the walls cannot be had on this kernel; the message says which."""
+    """A wall of the sandbox is missing on this kernel; the message names it."""
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """What a process in the sandbox may use. `memory_bytes` is beyond what its libraries take."""
+    """Limits on the resources of a sandboxed process."""
 
     memory_bytes: int
+    """Memory beyond that of the loaded libraries."""
     cpu_s: int
     wall_s: float
+    """Elapsed time, enforced by the parent."""
     disk_bytes: int
 
 
 def enter(folder: Path, limits: Limits, *, is_trusted: bool = False) -> tuple[str, ...]:
-    """Shut this process in, for good: before the first library that starts a thread. Returns which walls stand.
+    """Enter the sandbox for the rest of this process's life; return the walls in force.
 
-    Raises IsolationError where the kernel lacks one, unless `is_trusted`: then the others stand.
+    Must be called while the process has one thread. Raises IsolationError where the kernel lacks a wall; with
+    `is_trusted` that wall is left out.
     """
     if threading.active_count() > 1:
         raise IsolationError("a process with several threads cannot be shut in")
@@ -55,25 +60,25 @@ def enter(folder: Path, limits: Limits, *, is_trusted: bool = False) -> tuple[st
 
 
 def limit_memory(limits: Limits) -> None:
-    """Let this process map `memory_bytes` more than it does now: called once its libraries are there."""
+    """Limit this process to `memory_bytes` beyond its present memory; call it once its libraries are loaded."""
     most_bytes = _mapped_bytes() + limits.memory_bytes
     resource.setrlimit(resource.RLIMIT_AS, (most_bytes, most_bytes))
 
 
 def standing_walls() -> tuple[str, ...]:
-    """Name the walls that this kernel holds."""
+    """Return the names of the walls that this kernel supports."""
     missing = missing_walls()
     return tuple(wall for wall in ("limits", "files", "calls") if wall not in missing)
 
 
 def missing_walls() -> dict[str, str]:
-    """Name the walls that this kernel cannot hold, with what is missing."""
+    """Return the walls that this kernel does not support, each with the missing feature."""
     missing = {}
     if not syscalls.is_there():
         missing["calls"] = (
             "no filter of system calls (the package libseccomp2, and a kernel with CONFIG_SECCOMP_FILTER)"
         )
-    if "calls" in missing or not landlock.version():  # whose calls are known by name there
+    if "calls" in missing or not landlock.version():  # because libseccomp knows Landlock's calls by name
         missing["files"] = "the kernel has no Landlock (5.13 or newer, CONFIG_SECURITY_LANDLOCK, `lsm=landlock,...`)"
     return missing
 
@@ -84,7 +89,7 @@ def _mapped_bytes() -> int:
 
 def _limit(limits: Limits) -> None:
     wanted = {
-        resource.RLIMIT_CPU: (limits.cpu_s, limits.cpu_s + _GRACE_S),  # the first asks, the second kills
+        resource.RLIMIT_CPU: (limits.cpu_s, limits.cpu_s + _GRACE_S),  # the soft limit signals, the hard one kills
         resource.RLIMIT_FSIZE: (limits.disk_bytes, limits.disk_bytes),
         resource.RLIMIT_NOFILE: (_DESCRIPTORS, _DESCRIPTORS),
         resource.RLIMIT_CORE: (0, 0),

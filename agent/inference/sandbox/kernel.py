@@ -1,4 +1,4 @@
-"""Calls to the kernel that Python has no words for."""
+"""System calls that Python's standard library lacks."""
 
 import ctypes
 import os
@@ -16,14 +16,14 @@ _libc.syscall.restype = ctypes.c_long
 
 @cache
 def seccomp() -> ctypes.CDLL:
-    """Load libseccomp, which knows the calls of each processor by name. Raises OSError."""
+    """Load libseccomp, which maps names of system calls to the processor's numbers. Raises OSError."""
     library = ctypes.CDLL(_SECCOMP)
     library.seccomp_init.restype = ctypes.c_void_p
     return library
 
 
 def number_of(name: str) -> int | None:
-    """Return the number that this processor has for a system call; None where it, or libseccomp, knows none."""
+    """Return this processor's number of a system call; None where the processor or libseccomp lacks the call."""
     number = int(seccomp().seccomp_syscall_resolve_name(name.encode()))
     return number if number >= 0 else None  # libseccomp has negative ones for calls of other processors
 
@@ -43,14 +43,14 @@ def control(option: int, *arguments: object) -> int:
 
 
 def die_with_parent(parent: int) -> None:
-    """Have this process killed when the thread that started it ends; at once where `parent` is gone already."""
+    """Have the kernel kill this process when its parent thread ends, or now where process `parent` has ended."""
     control(_PDEATHSIG, _SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
 
 
 def give_up_rights() -> None:
-    """Drop every capability of the caller, for good, and gain none by running a program."""
+    """Drop every capability of this process for good; programs that it executes gain none either."""
     control(_NO_NEW_PRIVS, 1)
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION, 0)
     held = (ctypes.c_uint32 * 6)()

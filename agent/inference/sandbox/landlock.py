@@ -1,4 +1,4 @@
-"""Landlock: which files may be read, and which written. The kernel has it from 5.13 on, where it was built in."""
+"""File access rules by Landlock, which kernels since 5.13 have where it was built in."""
 
 import ctypes
 import os
@@ -25,7 +25,7 @@ _TRUNCATES_SINCE: Final = 3
 
 
 class _Place:
-    """A descriptor that only names a place."""
+    """A descriptor that names a path without opening it for reading or writing (O_PATH)."""
 
     def __init__(self, path: Path) -> None:
         self.number: Final = os.open(path, os.O_PATH | os.O_CLOEXEC)
@@ -35,20 +35,20 @@ class _Place:
 
 
 def version() -> int:
-    """Return the kernel's version of Landlock; 0 where it has none."""
+    """Return the version of the kernel's Landlock; 0 where the kernel has none."""
     with suppress(OSError):
         return kernel.call("landlock_create_ruleset", None, 0, _VERSION)
     return 0
 
 
 def restrict(folder: Path, readable: Iterable[Path]) -> None:
-    """Let this thread, and all that it starts, write beneath `folder` and read there and beneath `readable` only.
+    """Limit this thread and its descendants: they write beneath `folder` only, and read there and beneath `readable`.
 
-    Nothing is removed or renamed, not even in `folder`: a file without a name counts for no folder. No folder is made:
-    files could lie too deep to be seen, or in one that nobody else may list. No program is run.
+    They may execute no program, and remove or rename no file, because a removed file that is still open escapes the
+    count of the folder's bytes. They may create no folder, because files in it would escape that count, too.
     Raises OSError.
     """
-    truncate = _TRUNCATE if version() >= _TRUNCATES_SINCE else 0  # before it, `syscalls` refuses what could
+    truncate = _TRUNCATE if version() >= _TRUNCATES_SINCE else 0  # before, the filter in `syscalls` refuses truncation
     read, write = _READ_FILE | _READ_FOLDER, _WRITE_FILE | _MAKE | truncate
     handled = struct.pack("=Q", _EXECUTE | read | write | _REMOVE | _MAKE_OTHERS)
     rules = kernel.call("landlock_create_ruleset", ctypes.c_char_p(handled), len(handled), 0)

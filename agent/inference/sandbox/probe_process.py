@@ -1,6 +1,6 @@
-"""One try of the sandbox, in a process of its own, which gets a FOLDER. For `doctor`.
+"""Test process of the sandbox for `doctor`, with the argument FOLDER.
 
-Shuts itself in, tries what must be refused then, and prints one line of JSON: the walls that stand, or why they do not.
+Enters the sandbox, attempts forbidden actions, and prints one line of JSON: the walls in force, or the error.
 """
 
 import os
@@ -21,7 +21,7 @@ _LIMITS: Final = Limits(memory_bytes=64 << 20, cpu_s=10, wall_s=10.0, disk_bytes
 
 
 def main(folder: Path) -> ProbedSandbox:
-    """Try it; return what is to be printed."""
+    """Enter the sandbox in `folder`; return its walls, and the forbidden actions that succeeded."""
     walls = sandbox.enter(folder, _LIMITS)
     (folder / "inside").write_bytes(b"")
     beside = folder.with_name(f"{folder.name}-beside")
@@ -51,7 +51,7 @@ def _is_refused(do: Callable[[], object]) -> bool:
 
 
 def run() -> None:
-    """Try what the arguments name; what stands in the way is an answer too."""
+    """Test the sandbox in the folder of the first argument, and print the result or the error."""
     try:
         probed = main(Path(sys.argv[1]))
     except (ChangeoverError, OSError) as error:

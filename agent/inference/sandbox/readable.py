@@ -1,4 +1,4 @@
-"""Paths that a sandboxed process may read beside its folder: Python, its packages, their libraries."""
+"""Paths that a sandboxed process may read besides its folder: Python, its packages and their libraries."""
 
 import os
 import sys
@@ -14,14 +14,15 @@ _SYSTEM: Final = (
     *("/proc/cpuinfo", "/proc/meminfo", "/proc/self/maps", "/proc/self/statm", "/sys/devices/system/cpu"),
 )
 _SECRETS: Final = "credstore"
-"""Beginning of the names of systemd's folders of credentials, some of which lie among the libraries."""
+"""Prefix of systemd's credential folders, some of which lie beside libraries."""
 _PACKAGES: Final = ("site-packages", "dist-packages")
 
 
 def readable() -> Iterator[Path]:
-    """Yield files, and folders with all that is beneath them; some may not be there.
+    """Yield files, and folders that are readable with their whole content; some paths may not exist.
 
-    Of a folder that was put on sys.path by other means, such as a checkout, only this package: it may hold anything.
+    A folder on sys.path that holds no installed packages, such as a checkout, is left out but for this package,
+    because it may hold any file.
     """
     for folder in (*map(Path, _SYSTEM), *(Path(prefix, "lib") for prefix in {sys.prefix, sys.base_prefix})):
         yield from _without_secrets(folder)
@@ -31,7 +32,7 @@ def readable() -> Iterator[Path]:
 
 
 def _without_secrets(path: Path) -> Iterator[Path]:
-    """Yield `path`, or all that lies in it but secrets: what is beneath an allowed folder cannot be forbidden."""
+    """Yield `path`, or its entries without the secrets, because Landlock cannot exclude a part of an allowed folder."""
     inside = list(path.iterdir()) if path.is_dir() else []
     if not any(one.name.startswith(_SECRETS) for one in inside):
         yield path

@@ -1,8 +1,8 @@
-"""A filter of system calls: what computing, and writing files of one's own, takes; everything else is refused.
+"""A seccomp filter of system calls: it allows computing and writing one's own files, and refuses all other calls.
 
-It needs no right and no namespace, so it holds inside the service's own sandbox, where namespaces are refused.
-libseccomp turns names into numbers, for each processor, and rules into the kernel's program; calls of another table of
-the processor (x32, 32 bits) end the process.
+The filter needs no privilege and no namespace, so it also works inside the service's systemd sandbox. libseccomp
+translates names into the processor's numbers, and rules into the kernel's program. A call by another ABI of the
+processor (x32, 32 bits) kills the process.
 """
 
 import ctypes
@@ -19,7 +19,7 @@ from agent.inference.sandbox import kernel
 _ALLOW: Final = 0x7FFF0000
 _ERRNO: Final = 0x00050000
 _EQUAL, _MASKED_EQUAL = 4, 7  # enum scmp_compare
-_TMPFILE: Final = 0o20000000  # __O_TMPFILE: a file that never had a name counts for no folder
+_TMPFILE: Final = 0o20000000  # __O_TMPFILE: a file that never had a name escapes the count of a folder's bytes
 
 # No thread and no process is started, no signal sent, no folder made (who waits looks into one), no name of a file
 # taken away or changed, nobody else's process, memory or priority touched. Files are opened by the rules below, and by
@@ -46,14 +46,14 @@ _FCNTL: Final = (  # descriptors and locks; not who is told of their input, nor 
     *(fcntl.F_DUPFD, fcntl.F_DUPFD_CLOEXEC, fcntl.F_GETFD, fcntl.F_SETFD, fcntl.F_GETFL),
     *(fcntl.F_GETLK, fcntl.F_SETLK, fcntl.F_SETLKW),
 )
-_IOCTL: Final = (termios.TCGETS, termios.FIOCLEX, termios.FIONCLEX)  # is it a terminal; not: type into it
+_IOCTL: Final = (termios.TCGETS, termios.FIOCLEX, termios.FIONCLEX)  # not TIOCSTI, which types into a terminal
 _PRCTL: Final = (15, 16)  # the thread's name: PR_SET_NAME, PR_GET_NAME
 _WAYS_TO_OPEN: Final = (os.O_RDONLY, os.O_WRONLY, os.O_RDWR, os.O_WRONLY | os.O_TRUNC, os.O_RDWR | os.O_TRUNC)
 _OPENING: Final = os.O_ACCMODE | os.O_TRUNC | _TMPFILE  # before Landlock 3, who only reads could truncate
 
 
 class _Comparison(ctypes.Structure):
-    """struct scmp_arg_cmp: equal to `first`, or equal to `second` under the mask `first`."""
+    """libseccomp's struct scmp_arg_cmp: an argument equals `first`, or equals `second` after the mask `first`."""
 
     _fields_ = (
         ("argument", ctypes.c_uint),
@@ -64,7 +64,7 @@ class _Comparison(ctypes.Structure):
 
 
 class _Rule(NamedTuple):
-    """Allow `name`, where there is an `argument` only if it is `value`, under `mask` if there is one."""
+    """A rule that allows the call `name`; with `argument`, only if that one equals `value` after `mask`."""
 
     name: str
     argument: int | None = None
@@ -72,7 +72,7 @@ class _Rule(NamedTuple):
     mask: int | None = None
 
     def comparisons(self) -> list[_Comparison]:
-        """Return it as libseccomp takes it."""
+        """Return the rule's condition in libseccomp's form."""
         if self.argument is None:
             return []
         if self.mask is None:
@@ -81,7 +81,7 @@ class _Rule(NamedTuple):
 
 
 def is_there() -> bool:
-    """Say whether libseccomp is there, and a kernel that filters."""
+    """Return True where libseccomp is installed and the kernel supports seccomp filters."""
     try:
         kernel.seccomp()
     except OSError:
@@ -90,9 +90,9 @@ def is_there() -> bool:
 
 
 def restrict() -> None:
-    """Have the kernel refuse all other calls to this process, for good. Raises OSError.
+    """Install the filter for the rest of this process's life. Raises OSError.
 
-    The caller must be its process' only thread, and must have given up its rights.
+    The process must have one thread only, and must have dropped its capabilities.
     """
     library = kernel.seccomp()
     with _filter(_ERRNO | errno.EPERM) as made:
@@ -128,7 +128,7 @@ def _filter(otherwise: int) -> Iterator[ctypes.c_void_p]:
 
 def _add(made: ctypes.c_void_p, action: int, rule: _Rule) -> None:
     number = kernel.number_of(rule.name)
-    if number is None:  # another processor's, or newer than libseccomp: it stays refused
+    if number is None:  # unknown to this processor or to libseccomp, so it stays refused
         return
     comparisons = rule.comparisons()
     array = (_Comparison * len(comparisons))(*comparisons)
@@ -142,5 +142,5 @@ def _check(answer: int) -> None:
 
 
 def unknown(names: Iterable[str]) -> set[str]:
-    """Return those of `names` that this processor, or libseccomp, does not know."""
+    """Return the `names` of system calls that this processor or libseccomp lacks."""
     return {name for name in names if kernel.number_of(name) is None}

@@ -1,4 +1,4 @@
-"""Measures the share of CPU time that nobody wants."""
+"""Measures the idle share of CPU time."""
 
 import logging
 import os
@@ -12,20 +12,20 @@ _LOG: Final = logging.getLogger(__name__)
 STAT: Final = Path("/proc/stat")
 CORES: Final = frozenset(f"cpu{core}" for core in os.sched_getaffinity(0))
 _FEWEST_TICKS: Final = 10
-"""Of each core; a shorter window may lie within one frame."""
+"""Least clock ticks of each core in a window, because a shorter one may lie within one frame."""
 
 INTERVAL_S: Final = 0.5
 
 
 class IdleCpuSampler:
-    """Samples the idle share of our cores, but not while a load or a preparation of ours takes it.
+    """Sampler of our cores' idle share, which pauses while a load or preparation of ours uses it.
 
     A limit of CPU time (`CPUQuota=`) is not seen. Threading: any thread.
     """
 
     def __init__(self) -> None:
         self.share = 0.0
-        """Of the last window without a load; 1.0 where the kernel does not tell."""
+        """Idle share in the last window without a load; 1.0 where the kernel does not report it."""
         self._lock: Final = threading.Lock()
         self._pauses = 0
         self._before: tuple[int, int] | None = None
@@ -60,7 +60,7 @@ class IdleCpuSampler:
 
 
 def ticks() -> tuple[int, int] | None:
-    """Return the idle and all clock ticks of our cores since the boot, None where the kernel does not tell."""
+    """Return the idle and all clock ticks of our cores since boot; None where the kernel does not report them."""
     try:
         rows = [line.split() for line in STAT.read_text(encoding="ascii").splitlines()]
         counts = [[int(word) for word in row[1:9]] for row in rows if row[0] in CORES]

@@ -16,15 +16,16 @@ _LOG: Final = logging.getLogger(__name__)
 _TASKS: Final = Path("/proc/self/task")
 _NO_PARAMETER: Final = os.sched_param(0)
 _BACKGROUND_NICE: Final = 5
-"""Beyond the process' own: a third of the CPU time of a normal thread."""
+"""Added to the process' own nice value; such a thread gets a third of a normal thread's CPU time."""
 ENOUGH_IDLE: Final = 0.2
-"""Share of the cores' time: with less of it idle threads starve, and whoever waits for a lock that one holds."""
+"""Idle share of CPU time below which threads at idle priority starve, and block others by the locks that they hold."""
 
 
 def choose(idle_share: float, serving: AbstractSet[str], unready: AbstractSet[str]) -> LoadPriority:
-    """Return the priority of a load beside lines that are `serving`; `unready` lines wait for it with `ready` 0.
+    """Return the priority of a load while lines are `serving`; `unready` lines wait for the load with `ready` 0.
 
-    Frames of an unready line are of no use to its product, so they may wait for the load. All others may not.
+    Frames of an unready line may be delayed by the load, because its present model is wrong for its product. Frames of
+    other lines may not.
     """
     if not serving:
         return "normal"

@@ -1,1 +1,1 @@
-"""Takes frames through their line's model. Imports memory, backends and below."""
+"""Infers the frames of streams by their line's model. Imports memory, backends and below."""

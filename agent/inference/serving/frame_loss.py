@@ -22,7 +22,7 @@ class FrameLossMark:
 
 
 class FrameLossCounter:
-    """Counts a stream's frames, and those without an inference.
+    """Counter of a stream's frames, and of those without an inference.
 
     Threading: `discard` and `tick` are for the stream's threads; the others may be called from any.
     """

@@ -13,7 +13,7 @@ from agent.inference.serving.frame_loss import FrameLossCounter, FrameLossMark
 
 
 class Served(Closable, Protocol):
-    """All that a line needs of a model."""
+    """The part of a model that a line needs."""
 
     @property
     def places(self) -> InFlightLimiter:
@@ -25,14 +25,14 @@ Held = TypeVar("Held", bound=Served)
 
 @dataclass(eq=False)
 class _Activation(Generic[Held]):
-    """A model's time on a line."""
+    """A period in which one model is active on a line."""
 
     entry: Entry[Held]
     places: InFlightLimiter
     in_flight: int = 0
-    """Frames of the line under the model."""
+    """Number of the line's frames that hold a lease on the model."""
     is_announced: bool = False
-    """Its answers may be sent."""
+    """The switch was announced, so the model's answers may be sent."""
 
 
 class Lease(Generic[Held]):
@@ -54,7 +54,7 @@ class Lease(Generic[Held]):
 
 
 class ActiveModelGate(Generic[Held]):
-    """Gives a line's streams their active model, frame by frame, and lets one swapper switch it.
+    """Holder of a line's active model, which streams lease for each frame and one swapper switches.
 
     Frames that are leased after a switch are inferred by the new model at once. Their answers wait until the switch is
     announced, which is after the last answer of the model before.
@@ -146,7 +146,7 @@ class ActiveModelGate(Generic[Held]):
         return self._activation is not None or self._blind_since_ns != 0
 
     def blind_ms(self, now_ns: int) -> float:
-        """Return how long the line has been without a model since `deactivate`, 0.0 where it has one."""
+        """Return the time in ms since `deactivate`; 0.0 while the line has a model."""
         since_ns = self._blind_since_ns
         return (now_ns - since_ns) / 1e6 if since_ns else 0.0
 
@@ -155,11 +155,11 @@ class ActiveModelGate(Generic[Held]):
         return {stream: loss.mark(now_ns) for stream, loss in self.frame_losses.items()}
 
     def lost_since(self, marks: dict[str, FrameLossMark]) -> int:
-        """Return the frames that all streams lost since `marks`, beyond their steady loss."""
+        """Return the number of frames lost by all streams since `marks`, beyond their usual loss."""
         return sum(self.frame_losses[stream].lost_since(mark) for stream, mark in marks.items())
 
     def wait_until_announced(self, activation: _Activation[Held]) -> None:
-        """See Lease.wait_for_turn."""
+        """Wait until the switch to the model was announced; see Lease.wait_for_turn."""
         with self._changed:
             self._changed.wait_for(lambda: activation.is_announced)
 
@@ -200,7 +200,7 @@ class ActiveModelGate(Generic[Held]):
             self._give_up(activation, place)
 
     def _give_up(self, activation: _Activation[Held], place: Slot) -> None:
-        """Return what a frame held, because no switch and no other stream may wait for it."""
+        """Release a frame's lease and slot, because a switch or another stream may wait for them."""
         place.give_back()
         with self._changed:
             activation.in_flight -= 1

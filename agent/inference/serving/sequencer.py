@@ -1,4 +1,4 @@
-"""Keeps the order of one stream's answers, whose frames are inferred side by side."""
+"""Keeps the order of one stream's answers while its frames are inferred concurrently."""
 
 import threading
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from typing import Final
 
 
 class Sequencer:
-    """Runs blocks in the order of their numbers; each number that was given must run its block."""
+    """Sequencer of `with` blocks by number; each number returned by `number` must run its block."""
 
     def __init__(self) -> None:
         self._given = 0
@@ -21,7 +21,7 @@ class Sequencer:
 
     @contextmanager
     def after_those_before(self, number: int) -> Iterator[None]:
-        """Run the block after those of all lower numbers."""
+        """Run the `with` block after the blocks of all lower numbers."""
         with self._turn:
             self._turn.wait_for(lambda: self._next == number)
         try:

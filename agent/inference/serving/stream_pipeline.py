@@ -36,7 +36,7 @@ _LONGEST_ALLOWED_S: Final = 10.0
 
 @dataclass(frozen=True)
 class Outlet:
-    """A pipeline's way to its process."""
+    """Callbacks from a pipeline to its process."""
 
     send: Callable[[Message], None]
     """Sends a message to control."""
@@ -63,7 +63,7 @@ class _Taken:
 
 
 class StreamPipeline:
-    """Infers the frames of one stream on threads of its own. Owner: the worker.
+    """Pipeline that infers the frames of one stream on its own threads. Owner: the worker.
 
     A frame is taken only when the model admits it; until then the slot keeps the newest, and counts what it overwrites.
 
@@ -94,17 +94,17 @@ class StreamPipeline:
         self._threads: Final = [RestartedThread(self._run, name) for name in names]
 
     def start(self) -> None:
-        """Start to take frames."""
+        """Start taking frames."""
         for thread in self._threads:
             thread.start()
 
     def progress(self) -> StreamProgress:
-        """Return when frames were last taken, answered and missed. From any thread."""
+        """Return the times at which frames were last taken, answered and missed. From any thread."""
         moments = (self._taken_ns, self._answered_ns, self._missed_ns)
         return StreamProgress(self._stream, *moments, self._missed, int(self._line.usual_s * 1e9))
 
     def stop(self) -> None:
-        """Stop to take frames, and wait until those in flight are answered."""
+        """Stop taking frames, and wait until all frames in flight are answered."""
         self._stopping.set()
         for thread in self._threads:
             thread.join()
@@ -166,7 +166,7 @@ class StreamPipeline:
             self._failed(taken.lease, message)
 
     def _infer(self, taken: _Taken) -> Detections | str | None:
-        """Return the answer, or why there is none; None for a torn frame, because the slot has counted it."""
+        """Return a frame's detections or its failure; None for a torn frame, because the slot has counted it."""
         lease, prepared = taken.lease, taken.prepared
         if prepared is None:
             return None
@@ -196,7 +196,7 @@ class StreamPipeline:
 
 
 def _grace_s(usual_s: float) -> float:
-    """Return by how much an inference that usually takes `usual_s` may exceed `_PROMPT_S`."""
+    """Return the time in s by which an inference that usually takes `usual_s` may exceed `_PROMPT_S`."""
     return max(0.0, min(_TURNS_ALLOWED * usual_s, _LONGEST_ALLOWED_S) - _PROMPT_S)
 
 

@@ -1,1 +1,1 @@
-"""Brings models in and puts them on lines. Imports preparing, serving, validation, memory and below."""
+"""Loads models and switches lines to them. Imports preparing, serving, validation, memory and below."""

@@ -10,16 +10,16 @@ from agent.messages.references import ModelVersion
 from agent.models import file_faults
 
 SETTLED_NS: Final = 2_000_000_000
-"""A file changed more lately may change again within one tick of its file system's clock."""
+"""Least age of a change that is remembered, because a file may change twice within its file system's clock tick."""
 _LIMIT: Final = 256
 
 _Seen = tuple[int, int, int, int, int]
 
 
 class FileCheck:
-    """Hashes files, and remembers for this process those that were right, by what stat(2) says of them.
+    """Verifier of model files, which remembers files with the right sha256 by their stat(2) values.
 
-    Writing a file, replacing it or setting its times changes its ctime at least. Threading: one thread at a time.
+    A file that is written, replaced or given other times has another ctime. Threading: one thread at a time.
     """
 
     def __init__(self, settled_ns: int = SETTLED_NS) -> None:
@@ -31,9 +31,9 @@ class FileCheck:
         return sum(self._hash(version, path, sha256) for path, sha256 in _files(version))
 
     def require_unchanged(self, version: ModelVersion) -> int:
-        """Return the bytes of all files of `version`; hash those that changed since they were right.
+        """Verify the files of `version` and return their bytes; files unchanged since a verification are not hashed.
 
-        Only for files that no runtime will read. Raises what `require_right` raises.
+        Use it only for files that no runtime will read. Raises what `require_right` raises.
         """
         return sum(
             size if (size := self._known_bytes(path, sha256)) is not None else self._hash(version, path, sha256)

@@ -1,4 +1,4 @@
-"""One load: who waits for it, how far it is, and how it ended."""
+"""State of one load: the lines that wait for it, its progress and its result."""
 
 import threading
 import time
@@ -17,9 +17,9 @@ class LoadTimes:
     """Durations of a load's parts."""
 
     load_ms: float = 0.0
-    """Verifying, reading and compiling."""
+    """Duration of verifying, reading and compiling."""
     warmup_ms: float = 0.0
-    """Warming up and proving."""
+    """Duration of warming up and proving."""
 
 
 @dataclass(eq=False)
@@ -37,35 +37,35 @@ class LoadJob:
     ready: set[str] = field(default_factory=set)
     """Lines of `interested` whose present model is right for their product."""
     announced: dict[str, float] = field(default_factory=dict)
-    """Lines that announced it, with the end of each announcement (monotonic, s)."""
+    """Lines that announced the model, with the end of each announcement (monotonic, s)."""
     leaving: set[str] = field(default_factory=set)
     """Lines that are asked to deactivate their model, to make room."""
     asked_of: frozenset[str] = frozenset()
-    """Lines that could have made room when room was last looked for."""
+    """Lines that were asked to make room at the last attempt."""
     times: LoadTimes = LoadTimes()
     entry: Entry[Model] | None = None
     """The loaded model's ledger entry, claimed by all of `interested`."""
     failure: Failure | None = None
     is_running: bool = False
-    """A thread is loading it."""
+    """A thread is loading the model."""
     is_late: bool = False
-    """Half of its time is over, so it runs at normal priority."""
+    """Half of the load's timeout is over, so the load runs at normal priority."""
     is_abandoned: bool = False
-    """Its time is over and its thread still hangs."""
+    """The load has timed out, and its thread still hangs."""
     is_preparing: bool = False
-    """Its checkpoint is being prepared, before it is loaded."""
+    """The model's checkpoint is being prepared before the load."""
     was_prepared: bool = False
-    """Its checkpoint was prepared once; that is not repeated."""
+    """The model's checkpoint was prepared once, which is not repeated."""
 
     def join(self, line: str, *, is_ready: bool) -> None:
-        """Have `line` wait for the model; `is_ready`: its present model is right for its product. Needs `turn`."""
+        """Add `line` to the waiting lines; `is_ready`: its present model is right for its product. Needs `turn`."""
         self.interested.add(line)
         self.ready.discard(line)
         if is_ready:
             self.ready.add(line)
 
     def leave(self, line: str) -> None:
-        """End the interest of `line`. Needs `turn`."""
+        """Remove `line` from the waiting lines. Needs `turn`."""
         for lines in (self.interested, self.ready, self.leaving):
             lines.discard(line)
 
@@ -81,7 +81,7 @@ class LoadJob:
 
     @property
     def is_wanted(self) -> bool:
-        """Return True while a line waits for it, or an announcement has not ended."""
+        """Return True while a line waits for the model, or an announcement has not ended."""
         return bool(self.interested or self.reservations())
 
     def reservations(self) -> dict[str, float]:
@@ -98,7 +98,7 @@ class LoadJob:
             return self.asked_of
 
     def ask_to_leave(self, lines: set[str]) -> None:
-        """Ask waiting lines to deactivate their models, and return when they have. Takes `turn`."""
+        """Ask waiting lines to deactivate their models, and wait until they have done so. Takes `turn`."""
         with self.turn:
             self.leaving |= lines & self.interested
             self.turn.notify_all()

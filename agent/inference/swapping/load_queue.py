@@ -22,13 +22,13 @@ _LOG: Final = logging.getLogger(__name__)
 
 
 class LoadQueue:
-    """Loads what lines obtain or announce, and evicts what is too much. Owner: the worker.
+    """Queue of the models that lines request or announce, which also evicts models beyond the budget.
 
     Single-flight: lines that ask for one model share one job. Jobs that a line waits for go before announced ones. The
     queue holds at most one job for each line and announcement.
 
     Threading: every method may be called from any thread. `turn` guards the jobs, and is never held across a load. Each
-    load has a thread of its own, which is abandoned when its time is over; its bytes stay charged until it comes back.
+    load has its own thread, which is abandoned at the timeout; its bytes stay charged until the thread ends.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 - the worker's composition, spelt out
@@ -56,7 +56,7 @@ class LoadQueue:
         self._thread: Final = TurnThread("load queue", self.turn, self._step)
 
     def start(self) -> None:
-        """Start to load."""
+        """Start the thread that loads."""
         self._thread.start()
 
     def stop(self) -> None:
@@ -96,7 +96,7 @@ class LoadQueue:
             return job
 
     def withdraw(self, job: LoadJob, line: str) -> None:
-        """End a line's interest in a job, however far it is."""
+        """Remove a line from a job's waiting lines, at any stage of the load."""
         with self.turn:
             job.leave(line)
             self._drop_unwanted(job)
@@ -104,7 +104,7 @@ class LoadQueue:
                 self._cache.unclaim(job.entry, line)
 
     def retract(self, job: LoadJob, line: str) -> None:
-        """End a line's announcement, however far its job is."""
+        """End a line's announcement, at any stage of the load."""
         with self.turn:
             job.announced.pop(line, None)
             self._drop_unwanted(job)
@@ -117,7 +117,7 @@ class LoadQueue:
             return {job.version.reference: frozenset(job.interested) for job in self._jobs.values()}
 
     def used(self, version: ModelVersion, line: str) -> None:
-        """Record for the eviction policy that `line` changes over to `version`, whatever comes of it."""
+        """Record for the eviction policy that `line` requests `version`, with any result."""
         self._admission.used(version.reference, line)
 
     def settle(self) -> None:
@@ -142,7 +142,7 @@ class LoadQueue:
         self.turn.notify_all()
 
     def _step(self) -> None:
-        """Wait for work; evict what is too much, and load the next model."""
+        """Wait for work, evict models beyond the budget, and load the next model."""
         with self.turn:
             self._reservations_changed = False
             due_s = self._admission.due_s()
@@ -174,12 +174,12 @@ class LoadQueue:
             return job
 
     def _run_load(self, job: LoadJob) -> None:
-        """Run one load on a thread of its own: at normal priority after half of its time, and abandoned after all."""
+        """Run one load on its own thread; raise its priority after half of the timeout, abandon it at the timeout."""
         thread = threading.Thread(target=self._load, args=(job,), name="load", daemon=True)
         thread.start()
         with self.turn:
             if not self.turn.wait_for(lambda: not job.is_running, self._timeout_s / 2):
-                job.is_late = True  # because what has not got on by then would time out
+                job.is_late = True  # because a load that is so slow would time out
                 load_priority.restore_normal()
             if not self.turn.wait_for(lambda: not job.is_running, self._timeout_s / 2):
                 self._abandon(job)
@@ -209,7 +209,7 @@ class LoadQueue:
                 self.turn.notify_all()
 
     def _close(self, job: LoadJob, failure: Failure | None) -> None:
-        """End a job, or go on with it: after its preparation, or for lines that joined it late. Needs `turn`."""
+        """End a job, or continue it for its preparation or for lines that joined late. Needs `turn`."""
         job.is_running = False
         if job.is_abandoned:
             del self._jobs[job.version]

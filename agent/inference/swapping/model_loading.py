@@ -1,4 +1,4 @@
-"""Brings one model into memory: verify, admit, load, warm up, prove, hand over."""
+"""Loads one model in six steps: verify, admit, load, warm up, prove, hand over."""
 
 import gc
 import importlib
@@ -34,19 +34,19 @@ Load = Callable[[ModelVersion, str, Path], Model]
 
 @dataclass(frozen=True)
 class VerifiedFile:
-    """A model's file that is what the catalog says."""
+    """A model's file with a verified sha256, and its expected size in memory."""
 
     version: ModelVersion
     origin: Origin
     file_bytes: int
     predicted_bytes: int
     is_guessed: bool
-    """It was never measured on this device."""
+    """The expected size is a guess, because the model was never measured on this device."""
     has_artifact: bool
 
 
 class ModelLoader:
-    """Loads models one after the other. Owner: the worker.
+    """Loader of models, one at a time. Owner: the worker.
 
     Threading: one call of `load_model` at a time, but an abandoned one may end beside another.
     """
@@ -65,7 +65,7 @@ class ModelLoader:
         compute: str,
         cache_dir: Path,
     ) -> None:
-        """Store; `make_artifact` is told of each version that should have a prepared artifact, and returns at once."""
+        """Store; `make_artifact` is called for each version that should have an artifact, and returns at once."""
         self._cache: Final = cache
         self._footprints: Final = footprints
         self._admission: Final = admission
@@ -81,13 +81,13 @@ class ModelLoader:
         self._runtimes: Final[set[str]] = set()
 
     def load_model(self, job: LoadJob) -> None:
-        """Load the model of `job`, and hand it over to everyone who wants it then.
+        """Load the model of `job`, and assign it to all lines that then wait for it or have announced it.
 
-        From `_admit` on the ledger's entry holds the model's bytes, and this call holds the entry. Where a step fails,
-        the entry is given back: it ends when its bytes are seen to be free.
+        From `_admit` on, a ledger entry charges the model's bytes. Where a later step fails, the model is closed, and
+        the entry ends once a measurement shows that its bytes are free.
 
         Raises ModelError (NotPreparedError where a checkpoint has no artifact yet), OutOfMemoryError (NoRoomError where
-        the budget has no room), and DroppedError once nobody wants the model.
+        the budget has no room), and DroppedError once no line waits for the model or has announced it.
         """
         began_ns = time.monotonic_ns()
         with load_priority.lowered(self._priority(job), may_stay=False):
@@ -162,7 +162,7 @@ class ModelLoader:
             self._files.require_right(file.version)
 
     def _admit(self, job: LoadJob, file: VerifiedFile) -> Entry[Model]:
-        """Make room, and return the entry that is charged for the load. Raises NoRoomError, DroppedError."""
+        """Make room, charge the load, and return its ledger entry. Raises NoRoomError and DroppedError."""
         self._admission.recheck()
         while True:
             lines = job.require_wanted()
@@ -191,17 +191,17 @@ class ModelLoader:
             importlib.import_module(f"agent.inference.backends.{backend}")
         except Exception as error:  # noqa: BLE001 - a library may fail as it likes; the load says so, with a reason
             _LOG.info("event=runtime_failed backend=%s error=%r", backend, error)
-        if "torch" not in sys.modules:  # its backend froze what it brought; its models hold cycles, to be collected
+        if "torch" not in sys.modules:  # torch is frozen by its backend; its models form cycles and must be collected
             gc.freeze()
         return True
 
     def _measure(
         self, file: VerifiedFile, entry: Entry[Model], grown_bytes: int, times: LoadTimes, *, is_first: bool
     ) -> None:
-        """Correct the charge by what the process grew by, and remember it."""
+        """Correct the load's charge by the measured growth of the process, and store it as the model's footprint."""
         key, backend = file.origin.footprint_key, file.origin.backend
         known = self._footprints.known(key)
-        if is_first:  # because most of what came with it is the runtime's
+        if is_first:  # because most of the growth is the runtime's
             guess_bytes = max(grown_bytes - RUNTIMES_OWN_BYTES, file.file_bytes)
             own_bytes = min(known.bytes if known else guess_bytes, file.predicted_bytes)
         else:

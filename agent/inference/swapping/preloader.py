@@ -33,7 +33,7 @@ class _Announcement:
 
 
 class Preloader:
-    """Has announced models loaded, and answers each Prepare once. Owner: the worker.
+    """Preloader of announced models, which answers each Prepare once. Owner: the worker.
 
     Models that a line waits for are loaded first. A reservation starts when its model is resident, and is then the
     ledger's.
@@ -49,21 +49,21 @@ class Preloader:
         self._thread: Final = TurnThread("preloader", loads.turn, self._step)
 
     def start(self) -> None:
-        """Start to take announcements."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Leave what is in progress unanswered."""
+        """Stop the thread; announcements in progress stay unanswered."""
         self._thread.stop()
 
     def prepare(self, message: Prepare) -> None:
-        """Take an announcement; returns at once. `hold_s` counts from here."""
+        """Enqueue an announcement; returns at once. Its `hold_s` counts from this call."""
         with self._loads.turn:
             self._arrived.append((message, time.monotonic() + message.hold_s))
             self._loads.turn.notify_all()
 
     def _step(self) -> None:
-        """Wait for announcements and for the ends of their jobs, and answer them."""
+        """Wait for announcements and for finished loads, and answer them."""
         first_s = min((one.until_s for one in self._pending), default=None)
         with self._loads.turn:
             self._loads.turn.wait_for(self._has_news, None if first_s is None else max(0.0, first_s - time.monotonic()))
@@ -122,7 +122,7 @@ def read_ahead(version: ModelVersion) -> None:
         try:
             descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
-            continue  # the load says so, with a reason
+            continue  # because the load reports the missing file
         try:
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_WILLNEED)
         except OSError as error:

@@ -1,4 +1,4 @@
-"""Brings a line to its assigned model: obtain it, switch, report. A failure keeps what served before."""
+"""Switches a line to its assigned model, and reports the result; after a failure the previous model serves on."""
 
 import logging
 import time
@@ -48,7 +48,7 @@ class _OvertakenError(Exception):
 
 
 class Swapper:
-    """Changes the active model of one line, on a thread of its own. Owner: the worker.
+    """Thread that changes the active model of one line. Owner: the worker.
 
     The newest assignment wins: a waiting one is superseded when another comes, and a running one as soon as it can be
     left. A running load is kept where the newer assignment wants the same model.
@@ -67,15 +67,15 @@ class Swapper:
         self._thread: Final = TurnThread(f"swapper {line.name}", loads.turn, self._step)
 
     def start(self) -> None:
-        """Start to take assignments."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Leave what is in progress; the line keeps its model."""
+        """Stop the thread and abandon an assignment in progress; the line keeps its model."""
         self._thread.stop()
 
     def assign(self, assign: Assign) -> None:
-        """Take an assignment; returns at once, and each is answered once by Swapped or SwapFailed."""
+        """Enqueue an assignment; returns at once. Each is answered once, by Swapped or SwapFailed."""
         line = self._line
         task = _Task(assign, line.mark(time.monotonic_ns()), line.has_served)
         with self._loads.turn:
@@ -88,7 +88,7 @@ class Swapper:
             self._superseded(overtaken)
 
     def _step(self) -> None:
-        """Wait for an assignment, and answer it whatever happens."""
+        """Wait for an assignment, execute it, and answer it in any case."""
         with self._loads.turn:
             self._loads.turn.wait_for(self._is_overtaken)
             if self._thread.is_stopping:
@@ -103,7 +103,7 @@ class Swapper:
                 self._tell_failed(self._task, "load_failed", "the worker failed; see its log")
 
     def _settle(self) -> None:
-        """Swap, or report why not."""
+        """Swap to the assigned model, or report the failure."""
         assert self._task is not None, "it was taken"
         try:
             self._swap(self._task)
@@ -121,7 +121,7 @@ class Swapper:
             return
         found = self._loads.obtain(model, self._line.name, is_ready=task.assign.keeps_ready)
         if isinstance(found, LoadJob):
-            self._loads.used(model, self._line.name)  # what goes for it is chosen in the knowledge of it
+            self._loads.used(model, self._line.name)  # before the load, because its evictions depend on it
             entry = self._wait_for(found, may_adopt=True)
             self._flip(entry, "cold", found.times)
         else:
@@ -129,7 +129,7 @@ class Swapper:
             self._loads.used(model, self._line.name)
 
     def _flip(self, entry: Entry[Model], residency: Residency, times: LoadTimes) -> None:
-        task = self._task  # the newest one, where it adopted the load
+        task = self._task  # the newest assignment, which may have taken over the load
         assert task is not None
 
         def announce() -> None:
@@ -177,7 +177,7 @@ class Swapper:
         return job.is_done or self._line.name in job.leaving or not is_told or self._is_overtaken()
 
     def _report_preparing(self, job: LoadJob, said: Preparing | None) -> Preparing | None:
-        """Report whether the assignment's model is being prepared, where that is news; return the last report."""
+        """Report a change in whether the assignment's model is being prepared; return the last report."""
         task = self._task
         if task is None or (said is None and not job.is_preparing):
             return said
@@ -187,7 +187,7 @@ class Swapper:
         return now
 
     def _adopt(self, job: LoadJob) -> bool:
-        """Let a newer assignment of the same model take over the load in progress. Needs `turn` held."""
+        """Replace the task by a newer assignment of the same model, which keeps the load. Needs `turn` held."""
         newer = self._pending
         if newer is None or self._thread.is_stopping or newer.assign.model != job.version or self._task is None:
             return False
@@ -204,7 +204,7 @@ class Swapper:
         if left is not None:
             self._fallback = left.version
         with self._loads.turn:
-            if not self._is_overtaken():  # else nothing is to go for a load that this line gives up
+            if not self._is_overtaken():  # otherwise nothing is evicted for a load that this line gives up
                 job.leaving.discard(self._line.name)
                 self._loads.turn.notify_all()
 
@@ -226,7 +226,7 @@ class Swapper:
             self._tell_failed(task, failure.reason, f"{failure}; {fallback.reference} does not come back: {error}")
 
     def _restore(self, fallback: ModelVersion, announce: Callable[[], None]) -> None:
-        """Bring back what served before it had to make room for a model that then failed."""
+        """Restore the model that was deactivated to make room for a model whose load then failed."""
         found = self._loads.obtain(fallback, self._line.name, is_ready=False)
         entry = self._wait_for(found, may_adopt=False) if isinstance(found, LoadJob) else found
         self._line.flip(entry, announce)

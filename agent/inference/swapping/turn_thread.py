@@ -1,4 +1,4 @@
-"""Runs the steps of a thread that waits for its turn: the one mechanism of load queue, swappers and preloader."""
+"""Thread with a condition for its work, the common base of load queue, swappers and preloader."""
 
 import threading
 from collections.abc import Callable
@@ -8,10 +8,10 @@ from agent.processes.threads import RestartedThread
 
 
 class TurnThread:
-    """Calls `step` again and again until it is stopped.
+    """Thread that calls `step` repeatedly until it is stopped.
 
-    Threading: a step waits on `turn` for work or for `is_stopping`. An error that a step does not handle restarts the
-    thread after a backoff, and is told as a crash.
+    Threading: a step waits on `turn` for work or for `is_stopping`. An exception of a step is reported as a crash, and
+    restarts the thread after a backoff.
     """
 
     def __init__(self, name: str, turn: threading.Condition, step: Callable[[], None]) -> None:
@@ -25,7 +25,7 @@ class TurnThread:
         self._thread.start()
 
     def stop(self, timeout_s: float | None = None) -> None:
-        """Wake the step, and wait until it has returned, at most for `timeout_s`."""
+        """Wake the running step, and wait up to `timeout_s` until it has returned."""
         with self._turn:
             self.is_stopping = True
             self._turn.notify_all()

@@ -1,1 +1,1 @@
-"""Proves models and compares precisions. Imports memory, backends and below."""
+"""Proves models before they serve, and compares precisions. Imports memory, backends and below."""

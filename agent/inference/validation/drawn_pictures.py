@@ -1,4 +1,4 @@
-"""Drawn pictures for models that have no golden ones: blank and busy."""
+"""Synthetic pictures for models without golden pictures: a blank one, and some with many shapes."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -15,12 +15,12 @@ _SHAPES: Final = 12
 
 
 def blank(imgsz: tuple[int, int]) -> NDArray[np.uint8]:
-    """Return grey, uint8 (height, width, 3), of height and width `imgsz`."""
+    """Return a grey picture, uint8 (height, width, 3), of height and width `imgsz`."""
     return np.full((*imgsz, 3), PAD, np.uint8)
 
 
 def busy() -> Iterator[NDArray[np.uint8]]:
-    """Yield shapes on grey, uint8 (480, 640, 3) BGR, the same each time."""
+    """Yield pictures of shapes on grey, uint8 (480, 640, 3) BGR; every call yields the same ones."""
     chance = np.random.default_rng(0)
     for _ in range(_COUNT):
         picture = blank(_SIZE)

@@ -34,9 +34,9 @@ class _Expected(msgspec.Struct, frozen=True):
 
 
 def warm_up(model: Model) -> None:
-    """Answer a blank picture and a busy one, checking every number; the first inference is the slow one.
+    """Infer a blank picture and one with shapes, and check every number; the first inference is the slowest.
 
-    Two, because on a blank picture many a wrong reading finds nothing, as the right one does.
+    There are two, because a wrongly decoded model may find nothing on a blank picture, like a correct one.
     Raises what `Model.check_outputs` raises, and ModelError("proof_failed").
     """
     for picture in (drawn_pictures.blank(model.imgsz), next(drawn_pictures.busy())):
@@ -48,9 +48,9 @@ def warm_up(model: Model) -> None:
 
 
 def prove(model: Model, version: ModelVersion) -> None:
-    """Compare the model's answers to its golden pictures, if the catalog gives any.
+    """Compare the model's detections on its golden pictures to the expected ones; without such pictures do nothing.
 
-    Raises ModelError("proof_failed") saying what differed first, and what `Model.check_outputs` raises.
+    Raises ModelError("proof_failed") that names the first difference, and what `Model.check_outputs` raises.
     """
     if version.golden is None:
         return
@@ -65,7 +65,7 @@ def prove(model: Model, version: ModelVersion) -> None:
 
 
 def compare(expected: list[DetectedObject], found: list[DetectedObject], confidence: float) -> str | None:
-    """Say what differs between expected and found objects, None where nothing does that matters."""
+    """Describe the first significant difference between expected and found objects; None without one."""
     left = list(found)
     for want in sorted(expected, key=lambda item: -item.score):
         match = max((f for f in left if f.label == want.label), key=lambda f: iou(want.box, f.box), default=None)
@@ -85,7 +85,7 @@ def _is_borderline(item: DetectedObject, confidence: float) -> bool:
 
 
 def iou(one: Box, other: Box) -> float:
-    """Return the shared area of two boxes (x1, y1, x2, y2) over that of both together; 0 where both are empty."""
+    """Return the intersection over union of two boxes (x1, y1, x2, y2); 0 where both are empty."""
     width = min(one[2], other[2]) - max(one[0], other[0])
     height = min(one[3], other[3]) - max(one[1], other[1])
     shared = max(0.0, width) * max(0.0, height)

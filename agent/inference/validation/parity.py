@@ -1,4 +1,4 @@
-"""Compares the objects that an artifact and its source find, to decide between precisions."""
+"""Compares the detections of an artifact with those of its source, to choose a precision."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -22,15 +22,18 @@ Picture = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Parity:
-    """Boxes of two answers, how many have a partner in the other, and how far partners' scores are apart."""
+    """Result of a comparison of detections."""
 
     boxes: int
+    """Distinct boxes of both sides together; a matched pair counts once."""
     matched: int
+    """Pairs of matching boxes."""
     score_difference: float
+    """Largest difference between the scores of a pair."""
 
     @property
     def is_enough(self) -> bool:
-        """Say whether one may serve instead of the other."""
+        """True where at least 99 % of the boxes match, so that the artifact may serve."""
         return self.matched >= _SHARE * self.boxes
 
     def __str__(self) -> str:
@@ -38,7 +41,7 @@ class Parity:
 
 
 def pictures(folder: Path | None) -> list[Picture]:
-    """Read at most 64 pictures of a folder; without one, draw some. Raises MistakeError where it holds none."""
+    """Read at most 64 pictures of a folder; None: draw some. Raises MistakeError for a folder without pictures."""
     if folder is None:
         return list(drawn_pictures.busy())
     try:
@@ -53,14 +56,15 @@ def pictures(folder: Path | None) -> list[Picture]:
 
 
 def answers(model: Model, seen: Iterable[Picture]) -> list[Objects]:
-    """Answer each picture. Raises what `Model.check_outputs` raises."""
+    """Return the model's detections on each picture. Raises what `Model.check_outputs` raises."""
     return [model.check_outputs(picture) for picture in seen]
 
 
 def compare(expected: list[Objects], found: list[Objects], confidence: float) -> Parity:
-    """Pair the boxes of each picture: of one class, with an IoU of 0.8 and more, and scores within 0.05.
+    """Match the boxes of each picture: the same class, an IoU of at least 0.8, and scores within 0.05.
 
-    Boxes without a partner whose score is within 0.05 of `confidence` do not count: rounding moves them over it.
+    An unmatched box with a score within 0.05 of `confidence` is not counted, because rounding alone may add or
+    remove it.
     """
     matched, alone, furthest = 0, 0, 0.0
     for want, got in zip(expected, found, strict=True):

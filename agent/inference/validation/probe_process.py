@@ -1,7 +1,7 @@
-"""Tries one model in a process of its own, with the arguments COMPUTE and CACHE_DIR.
+"""Test process of one model for `doctor`, with the arguments COMPUTE and CACHE_DIR.
 
-Reads a version from stdin, compares its file to the catalog, loads it, warms it up and proves it on its golden
-pictures; prints one line of JSON. For `doctor`: what a runtime does here, crash or hang, happens to this process only.
+Reads a version from stdin, verifies its files, loads it, warms it up and proves it on its golden pictures; prints one
+line of JSON. A runtime that crashes or hangs ends only this process.
 """
 
 import os
@@ -24,7 +24,7 @@ from agent.models.file_faults import verify
 
 
 def attempt(version: ModelVersion, compute: str, cache_dir: Path) -> ProbedModel:
-    """Try `version`. `bytes` is what it brought, less what its runtime keeps: it is the first model of its process."""
+    """Load and prove `version`; the result's `bytes` is the memory that it added, without its runtime's own."""
     try:
         verify(version)
         before_bytes = process_memory.process_bytes()

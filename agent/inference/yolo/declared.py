@@ -1,4 +1,4 @@
-"""Refuses, without a runtime, entries whose own words and file show that no layout can read the output."""
+"""Refuses, without a runtime, a catalog entry whose model has an output that no layout can decode."""
 
 from pathlib import Path
 from typing import Final
@@ -13,9 +13,9 @@ _SIDES: Final = 4
 
 
 def refusal_of_output(version: ModelVersion) -> ModelError | None:
-    """Return the error that a load would raise for the meaning of the output, where it is certain already.
+    """Return the error that a load would raise for the model's output layout; None where it is unknown yet.
 
-    Only an .onnx file with fixed sizes is certain; a file that cannot be read at all is left to other checks.
+    Only an .onnx file with fixed shapes is checked; other checks report an unreadable file.
     """
     if version.layout and version.layout not in SERVED_WORDS:
         words = ", ".join(sorted(SERVED_WORDS))
@@ -44,6 +44,6 @@ def _recognise(version: ModelVersion) -> None:
 
 
 def _fixed(sides: onnx_file.Sides) -> tuple[int, ...]:
-    """Return the sides, with 1 for an open batch; empty where another one is open."""
+    """Return a shape with 1 for an open batch; empty where another side is open."""
     known = tuple(side for side in (1, *sides[1:]) if side)
     return known if len(known) == len(sides) else ()

@@ -14,7 +14,7 @@ from agent.processes.slots.frame_slot import Frame
 
 _ENCODER = msgspec.json.Encoder()
 _MOST_BYTES: Final = MAX_MESSAGE_BYTES - 4096
-"""Of an answer; the rest of a message is for its other fields."""
+"""Bound on the encoded objects of a message, which leaves room for its other fields."""
 _COUNT_BYTES: Final = 16
 
 
@@ -28,7 +28,7 @@ class _Tail(msgspec.Struct, frozen=True):
 
 
 def objects_of(objects: Objects, names: tuple[str, ...]) -> list[DetectedObject]:
-    """Name the objects of an answer: scores with 4 decimals, boxes with 1, in the order of the answer."""
+    """Convert objects to the contract's form, in order: labels by name, scores with 4 decimals, boxes with 1."""
     return [
         DetectedObject(
             label=names[index],
@@ -43,9 +43,10 @@ def objects_of(objects: Objects, names: tuple[str, ...]) -> list[DetectedObject]
 
 
 def encode(stream: str, model: str, frame: Frame, size: tuple[int, int], objects: list[DetectedObject]) -> Detections:
-    """Make the message of one inferred frame; `size` is its (height, width), for the image is given back by now.
+    """Build the message of one inferred frame; `size` is the image's (height, width).
 
-    Raises MessageTooLargeError where the names of its classes are too long for a message to control.
+    The image is not used, because its buffer is released by now. Raises MessageTooLargeError where class names are too
+    long for a message to control.
     """
     height, width = size
     parts = _Tail(model, frame.number, utc_text_of_ns(frame.captured_unix_ns), width, height, objects)

@@ -1,4 +1,4 @@
-"""Decodes a model's raw output into objects, by its layout."""
+"""Decodes a model's raw output to objects, by the output's layout."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -28,26 +28,29 @@ _Raw = NDArray[np.floating]
 
 @dataclass(frozen=True)
 class Head:
-    """Decodes one model's output. Stateless: any thread.
-
-    `imgsz`: height and width of the input. `takes_bytes`: pixels go in as 0 to 255, not as shares of 1.
-    """
+    """Decoder of one model's raw output; stateless, for any thread."""
 
     reference: str
     layout: Layout
     names: tuple[str, ...]
+    """Labels by class index."""
     confidence: float
+    """Least score of an object."""
     iou: float
+    """Largest overlap of two objects of a class."""
     shape: tuple[int, ...] = field(default=())
+    """Shape of the raw output; -1 for an open side."""
     imgsz: tuple[int, int] = (640, 640)
+    """Height and width of the input in pixels."""
     takes_bytes: bool = False
+    """The input takes pixels as 0 to 255 instead of 0 to 1."""
 
     @classmethod
     def of(cls, version: ModelVersion, facts: FileFacts, shape: Sequence[int], imgsz: tuple[int, int]) -> "Head":
-        """Recognise the layout by what catalog and file say, then by the output's shape (-1 where open).
+        """Build the decoder; the layout follows from the catalog, else the file's metadata, else the output's shape.
 
-        Raises ModelError: "unclear_layout" where two layouts are left, "proof_failed" where none is, or the catalog
-        counts other classes than the file.
+        `shape` has -1 for an open side. Raises ModelError("unclear_layout") where two layouts are possible, and
+        ModelError("proof_failed") where none is, or the counts of classes in catalog and file differ.
         """
         names = agreed_names(version, facts)
         layout = recognise(version, facts, shape, imgsz, len(names))
@@ -57,20 +60,21 @@ class Head:
 
     @property
     def fit(self) -> Fit:
-        """Say how pictures are brought into the input."""
+        """Placement of a picture in the input, which the layout implies."""
         if self.layout in {Layout.QUERIES, Layout.QUERY_ROWS}:
             return Fit.STRETCHED
         return Fit.CORNER if self.layout is Layout.GRID else Fit.CENTRED
 
     @property
     def takes_bgr(self) -> bool:
-        """Say whether blue comes first, as OpenCV reads pictures."""
+        """True where the input's colour order is BGR, as OpenCV reads pictures; else RGB."""
         return self.layout is Layout.GRID
 
     def decode(self, raw: _Raw, placement: Placement) -> Objects:
-        """Read one raw output, float (1, ...), into objects in pixels of the picture; touches candidates only.
+        """Decode one raw output, float (1, ...), to objects in pixels of the picture.
 
-        Raises ModelError("proof_failed") where a candidate holds NaN or infinity, or the output has another shape.
+        Only rows above the confidence threshold are checked: ModelError("proof_failed") where one holds NaN or
+        infinity, or where the output has an unexpected shape.
         """
         self._require_shape(raw)
         return self._read(raw[0], placement)
@@ -78,7 +82,8 @@ class Head:
     def require_right(self, raw: _Raw) -> None:
         """Check every number of a raw output, float (1, ...).
 
-        Raises ModelError: "proof_failed" where one is NaN or infinite, "implausible" where the layout cannot answer so.
+        Raises ModelError("proof_failed") where one is NaN or infinite, and ModelError("implausible") where the numbers
+        contradict the layout.
         """
         self._require_shape(raw)
         bad = raw.size - int(np.count_nonzero(np.isfinite(raw)))
@@ -125,7 +130,7 @@ class Head:
         return self._suppressed(_corners(boxes), best[rows], classes[rows], placement)
 
     def _from_grid(self, raw: _Raw, placement: Placement) -> Objects:
-        """Decode as YOLOX does: centres are offsets from cells, sizes are logarithms, both in strides."""
+        """Decode YOLOX's output: centres as offsets from cells, sizes as logarithms, both in units of the stride."""
         origins, strides = grid(self.imgsz)
         with np.errstate(over="ignore"):  # a candidate that is infinite is refused
             sizes = np.exp(raw[:, 2:_BOX]) * strides
@@ -139,7 +144,7 @@ class Head:
         classes: NDArray[np.intp],
         placement: Placement,
     ) -> Objects:
-        """Suppress boxes (n, 4), corners in pixels of the input, that overlap one of a greater score."""
+        """Return the objects left by suppression; `corners` is (n, 4) in pixels of the input."""
         kept = suppress(corners, scores, classes, self.iou)
         return Objects(placement.to_picture(corners[kept]), scores[kept], classes[kept].astype(np.int32))
 
@@ -169,7 +174,7 @@ class Head:
 
 
 def grid(imgsz: tuple[int, int]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return the cells of an input as YOLOX counts them: column and row (n, 2), and the stride of each (n, 1)."""
+    """Return all cells of an input in YOLOX's order: column and row, float32 (n, 2), and stride, float32 (n, 1)."""
     origins, strides = [], []
     for stride in _STRIDES:
         rows, columns = np.mgrid[: imgsz[0] // stride, : imgsz[1] // stride]
@@ -179,7 +184,7 @@ def grid(imgsz: tuple[int, int]) -> tuple[NDArray[np.float32], NDArray[np.float3
 
 
 def _corners(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Turn centre and size (n, 4) into corners, column by column: four long sums take less time than n short ones."""
+    """Convert centres and sizes (n, 4) to corners (n, 4), by columns, because four long sums are faster."""
     columns = np.ascontiguousarray(boxes.T)
     half = columns[2:] / 2
     corners: NDArray[np.float32] = np.concatenate((columns[:2] - half, columns[:2] + half)).T

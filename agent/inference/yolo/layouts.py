@@ -1,6 +1,6 @@
-"""Table of layouts: recognises a raw output by the metadata of its file, then by its shape.
+"""Table of output layouts, and their recognition by a file's metadata, then by the output's shape.
 
-Where two readings are left, the model is refused and both are named, because a guess would be served in silence.
+A model is refused where two layouts are possible, because a wrong guess would serve wrong detections unnoticed.
 """
 
 from collections.abc import Callable, Sequence
@@ -36,7 +36,7 @@ class Layout(Enum):
 
 @dataclass(frozen=True)
 class _Seen:
-    """An output: `rows` and `columns` as they stand in its shape, OPEN where not known."""
+    """Known facts of an output; `rows` and `columns` are the sides of its shape, or OPEN."""
 
     rows: int
     columns: int
@@ -46,33 +46,33 @@ class _Seen:
 
     @property
     def is_query_count(self) -> bool:
-        """Say whether there are as many rows as a detection transformer has queries, which is never left open."""
+        """True for 1 to 300 rows, the count of a detection transformer's queries, which is never left open."""
         return 0 < self.rows <= MAX_OBJECTS
 
 
 @dataclass(frozen=True)
 class _Reading:
-    """One row of the table.
-
-    `words`: the catalog's for it, its own first. `fits`: the shape allows it. `denied`, `affirmed`: the file says
-    that it is not, or that it is.
-    """
+    """One row of the table: a layout with its conditions."""
 
     layout: Layout
     words: tuple[str, ...]
+    """Names of the layout in the catalog, its own name first."""
     fits: Callable[[_Seen], bool]
+    """True where the output's shape allows the layout."""
     denied: Callable[[FileFacts], bool]
+    """True where the file's metadata exclude the layout."""
     affirmed: Callable[[_Seen], bool]
+    """True where the file's metadata confirm the layout."""
 
 
 def recognise(
     version: ModelVersion, facts: FileFacts, shape: Sequence[int], imgsz: tuple[int, int], classes: int
 ) -> Layout:
-    """Return the layout of an output: the catalog's word, else the metadata's, else the only one that fits.
+    """Return the layout of an output: the catalog's, else the metadata's, else the only one that fits the shape.
 
     `shape` has OPEN for each side that the file leaves open; `imgsz` is height and width; `classes` counts the names.
 
-    Raises ModelError("unclear_layout") where two are left, and ModelError("proof_failed") where none is.
+    Raises ModelError("unclear_layout") where two layouts are possible, and ModelError("proof_failed") where none is.
     """
     known = f"{version.reference}: the output is {tuple(shape)}"
     if len(shape) != _ANSWER_SIDES or shape[0] not in (OPEN, 1):
@@ -93,9 +93,9 @@ def recognise(
 
 
 def require_first(version: ModelVersion, shapes: Sequence[tuple[int, ...]]) -> None:
-    """Raise ModelError unless the first output is the whole answer: the only one, or YOLOv5's beside its raw maps.
+    """Raise ModelError unless the first output holds all detections: the only output, or YOLOv5's before its raw maps.
 
-    YOLOv5 before 7.0 exports (1, anchors, 5 + classes), and what it made that of: (1, 3, rows, columns, 5 + classes).
+    YOLOv5 before 7.0 exports (1, anchors, 5 + classes), and its raw maps (1, 3, rows, columns, 5 + classes) as well.
     """
     if len(shapes) == 1:
         return
@@ -110,7 +110,7 @@ def _is_map_of(answer: tuple[int, ...], other: tuple[int, ...]) -> bool:
 
 
 def _named(word: str, fitting: list[_Reading], known: str) -> Layout:
-    """Return the reading that the catalog names: the one whose own word it is, before others that it covers."""
+    """Return the layout that the catalog's `word` names, as the layout's own name before a further one."""
     named = [reading for reading in fitting if word in reading.words]
     if not named:
         fits = _choice(fitting) if fitting else f"none of {', '.join(sorted(SERVED_WORDS))}"
@@ -127,7 +127,7 @@ def _expected() -> str:
 
 
 def _cell_counts(imgsz: tuple[int, int]) -> set[int]:
-    """Count the cells of an input, by each set of strides that there is: a dense head answers for each of them."""
+    """Return the possible counts of an input's cells, one for each known set of strides."""
     return {sum(-(-imgsz[0] // stride) * -(-imgsz[1] // stride) for stride in strides) for strides in _STRIDES}
 
 
@@ -148,7 +148,7 @@ def _is_objectness(seen: _Seen) -> bool:
 
 
 def _says_anchors_of_boxes(seen: _Seen) -> bool:
-    """Say whether YOLOv5's own exporter wrote it, or one that writes names as it does: others write none."""
+    """Return True for metadata in the form of YOLOv5's own exporter: class names, but none of ultralytics' keys."""
     return bool(seen.facts.names) and seen.facts.imgsz is None and not seen.facts.is_ultralytics
 
 
@@ -168,7 +168,7 @@ def _is_queries(seen: _Seen) -> bool:
 
 def _is_query_rows_by_release(facts: FileFacts) -> bool | None:
     if facts.head:
-        return True  # it is written since later than that
+        return True  # because ultralytics writes `head` only since a later release
     return facts.release >= _QUERY_ROWS_SINCE if facts.release else None
 
 
@@ -221,4 +221,4 @@ _TABLE: Final = (
     ),
 )
 SERVED_WORDS: Final = frozenset(word for reading in _TABLE for word in reading.words)
-"""The catalog's words for a layout that some row of the table reads."""
+"""All names of layouts that the catalog may use."""

@@ -1,4 +1,4 @@
-"""Bring a picture into a model's input as ultralytics does: scaled, centred, padded with grey; and boxes back out."""
+"""Letterbox as in ultralytics: fits a picture into a model's input, and maps boxes back to the picture."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -22,21 +22,24 @@ class Fit(Enum):
 
 @dataclass(frozen=True)
 class Placement:
-    """Place of a picture of `width` x `height` pixels in an input: scaled by `gain`, moved by `left` and `top`.
-
-    `fills`: columns and rows of an input that it is stretched over, whatever its shape.
-    """
+    """Position of a picture in a model's input."""
 
     width: int
+    """Width of the picture in pixels."""
     height: int
+    """Height of the picture in pixels."""
     gain: float
+    """Scale from the picture to the input."""
     left: int
+    """Columns of padding to the left of the scaled picture."""
     top: int
+    """Rows of padding above the scaled picture."""
     fills: tuple[int, int] | None = None
+    """Width and height of the input that the picture is stretched over; None: `gain` applies."""
 
     @classmethod
     def of(cls, picture: tuple[int, int], imgsz: tuple[int, int], fit: Fit = Fit.CENTRED) -> "Placement":
-        """Place a picture in an input; both as (height, width). Boxes of a stretched one come back by `from_shares`."""
+        """Compute the position of a picture in an input, both as (height, width)."""
         (height, width), (rows, columns) = picture, imgsz
         if fit is Fit.STRETCHED:
             return cls(width, height, 1.0, 0, 0, (columns, rows))
@@ -49,25 +52,25 @@ class Placement:
 
     @property
     def scaled(self) -> tuple[int, int]:
-        """The size of the scaled picture: width, height, at least 1."""
+        """Width and height of the scaled picture in pixels, at least 1."""
         return self.fills or (max(1, round(self.width * self.gain)), max(1, round(self.height * self.gain)))
 
     def to_picture(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Map boxes (n, 4) of the input to pixels of the picture, clipped to it; returns a new array."""
+        """Map boxes (n, 4) in pixels of the input to pixels of the picture, clipped to it; return a new array."""
         shift = np.array((self.left, self.top) * 2, np.float32)
         limit = np.array((self.width, self.height) * 2, np.float32)
         moved: NDArray[np.float32] = (boxes - shift) / np.float32(self.gain)
         return np.clip(moved, np.float32(0), limit, out=moved)
 
     def from_shares(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Map boxes (n, 4) in shares of a stretched picture to its pixels, clipped to it; returns a new array."""
+        """Map boxes (n, 4) in shares of a stretched picture to its pixels, clipped to it; return a new array."""
         limit = np.array((self.width, self.height) * 2, np.float32)
         scaled: NDArray[np.float32] = boxes * limit
         return np.clip(scaled, np.float32(0), limit, out=scaled)
 
 
 class Canvas:
-    """A reusable input of `imgsz` (height, width): uint8 (height, width, 3), BGR. One thread at a time."""
+    """A reusable input buffer, uint8 (height, width, 3) BGR, for one thread at a time."""
 
     def __init__(self, imgsz: tuple[int, int]) -> None:
         self.pixels: Final[NDArray[np.uint8]] = np.full((*imgsz, 3), PAD, np.uint8)
@@ -75,7 +78,7 @@ class Canvas:
         self._last: Placement | None = None
 
     def draw(self, picture: NDArray[np.uint8], fit: Fit = Fit.CENTRED) -> Placement:
-        """Bring `picture`, uint8 (h, w, 3) BGR, into `pixels`; after it the picture may be overwritten."""
+        """Draw `picture`, uint8 (h, w, 3) BGR, into `pixels`; the caller may overwrite it after the call."""
         placement = Placement.of((picture.shape[0], picture.shape[1]), self._imgsz, fit)
         if placement != self._last:  # the padding of one camera's frames stays where it is
             self.pixels.fill(PAD)

@@ -1,4 +1,4 @@
-"""Metadata that exporters write into a model file: class names, input size, task, layout of the answer."""
+"""Metadata that exporters write into a model file: class names, input size, task and output layout."""
 
 import re
 from collections.abc import Mapping
@@ -20,33 +20,37 @@ _RTDETR_HEAD: Final = "RTDETRDecoder"
 _RELEASE: Final = re.compile(r"(\d{1,5})\.(\d{1,5})\.(\d{1,5})")
 _LARGEST_SIDE: Final = 8192
 _BY_ULTRALYTICS: Final = ("args", "head", "end2end", "channels")
-"""Keys that ultralytics alone writes; YOLOv5's own exporter writes `stride` and `names`."""
+"""Keys that only ultralytics writes; YOLOv5's own exporter writes `stride` and `names`."""
 
 
 @dataclass(frozen=True)
 class FileFacts:
-    """Metadata of a file; None and empty where it has none.
-
-    `imgsz` is height, width. `family`: RTDETR or YOLO, by `head` or `description`. `end2end` and `has_nms` (of `args`):
-    the exporter's words. `release`: of ultralytics. `takes_bytes`: pixels go in as 0 to 255, and are scaled inside.
-    """
+    """Metadata of a model file; a value that the file lacks is None or empty."""
 
     names: tuple[str, ...] = ()
+    """Labels by class index."""
     imgsz: tuple[int, int] | None = None
+    """Height and width of the input in pixels."""
     task: str | None = None
     end2end: bool | None = None
+    """The graph needs no suppression, according to the exporter."""
     head: str | None = None
+    """Class name of the network's head."""
     family: str | None = None
+    """RTDETR or YOLO, by `head` or by the exporter's description."""
     has_nms: bool | None = None
+    """The graph contains suppression, according to the exporter."""
     release: tuple[int, int, int] | None = None
+    """Version of ultralytics that wrote the file."""
     is_ultralytics: bool = False
     takes_bytes: bool = False
+    """The input takes pixels as 0 to 255, because the graph scales them."""
 
 
 def read_facts(metadata: Mapping[str, Any]) -> FileFacts:
-    """Read an exporter's metadata, its values as text or as what they mean; those of other exporters give empty facts.
+    """Parse an exporter's metadata, whose values may be text or Python objects; unknown keys are ignored.
 
-    Values longer than MOST_CHARACTERS, or nested deep, count as not there.
+    Values longer than MOST_CHARACTERS, or deeply nested, count as missing.
     """
     end2end = read_literal(metadata.get("end2end"))
     head = _word(metadata.get("head"))
@@ -68,7 +72,7 @@ def read_facts(metadata: Mapping[str, Any]) -> FileFacts:
 def agreed_names(version: ModelVersion, facts: FileFacts) -> tuple[str, ...]:
     """Return the catalog's class names, else the file's.
 
-    Raises ModelError for a file of another task, for counts that differ, and where nobody names the classes.
+    Raises ModelError for a file of another task, for different counts, and where neither names the classes.
     """
     if version.task and facts.task not in {None, version.task}:
         raise ModelError(
@@ -89,7 +93,10 @@ def agreed_names(version: ModelVersion, facts: FileFacts) -> tuple[str, ...]:
 
 
 def agreed_imgsz(version: ModelVersion, facts: FileFacts, fixed: tuple[int, int] | None) -> tuple[int, int]:
-    """Return height and width of the input: the file's `fixed` one, else the catalog's, else what the file says."""
+    """Return height and width of the input: the graph's `fixed` size, else the catalog's, else the metadata's.
+
+    Raises ModelError where the catalog contradicts a fixed size.
+    """
     if fixed is None:
         return (version.imgsz, version.imgsz) if version.imgsz else facts.imgsz or (640, 640)
     if version.imgsz and fixed != (version.imgsz, version.imgsz):
@@ -106,9 +113,9 @@ def _word(value: object) -> str | None:
 
 
 def _family(head: str | None, description: str) -> str | None:
-    """Name the family by the head's class, else by the word that ultralytics makes of the network's file.
+    """Return the family by the head's class, else by the network's name in ultralytics' description.
 
-    The word alone: what follows it is where the training data lay.
+    The rest of the description is ignored, because it is the path of the training data.
     """
     if head:
         return RTDETR if head == _RTDETR_HEAD else YOLO
@@ -129,7 +136,7 @@ def _release(value: object) -> tuple[int, int, int] | None:
 
 
 def _names(value: object) -> tuple[str, ...]:
-    """Return names in the order of their index; none where an index is missing, for then none is sure."""
+    """Return the class names in the order of their index; empty where an index is missing."""
     if isinstance(value, Mapping):
         by_index = {_index(key): name for key, name in value.items()}
         value = [by_index.get(index) for index in range(len(value))]

@@ -8,15 +8,14 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Objects:
-    """The objects of one picture, by score, greatest first.
-
-    `boxes`: float32 (n, 4), x1, y1, x2, y2 in pixels of the picture, clipped to it. `scores`: float32 (n,).
-    `classes`: int32 (n,), indices into the model's names. The arrays are the caller's own.
-    """
+    """The objects of one picture, sorted by descending score; the arrays belong to the caller."""
 
     boxes: NDArray[np.float32]
+    """Boxes (n, 4): x1, y1, x2, y2 in pixels of the picture, clipped to it."""
     scores: NDArray[np.float32]
+    """Scores (n,)."""
     classes: NDArray[np.int32]
+    """Class indices (n,) into the model's names."""
 
     def __len__(self) -> int:
         return len(self.scores)

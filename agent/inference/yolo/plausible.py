@@ -1,7 +1,7 @@
-"""Plausibility checks of a raw output: oddities show that a file holds another layout.
+"""Plausibility checks of a raw output, which detect that a file has another layout than assumed.
 
-Judged is what the layout promises, never how much is found: an honest model may find nothing, and one that was never
-trained finds anything. What is zero throughout (padding) is left out.
+The checks compare the numbers to the layout, never to a count of objects, because a correct model may find nothing,
+and an untrained one finds anything. Rows of zeros are padding, and ignored.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,13 +15,13 @@ from agent.inference.yolo.layouts import Layout
 
 _BOX: Final = 4
 _SCORE, _LABEL = 4, 5
-_WITHIN: Final = 0.01  # what float16 and bfloat16 make of 0 and 1
+_WITHIN: Final = 0.01  # rounding of 0 and 1 in float16 and bfloat16
 _TINY_PIXELS: Final = 4.0
-"""No decoded box of an input ends so near to its corner, unless none is anywhere else: so do shares and cells."""
+"""Boxes that all lie this near to the input's corner are not in pixels, but in shares or in cells."""
 _SHARE_LIMIT: Final = 2.0
-"""A box in shares may leave the picture a little; one in pixels does so at once."""
+"""Largest coordinate of a box in shares, which may extend beyond the picture a little; pixels are far larger."""
 _CROWD: Final = 32
-"""So many boxes of a dense head lie apart, as each has a place of its own."""
+"""Number of boxes from which those of a dense head must spread over the input, because each has its own cell."""
 _SPREAD: Final = 0.1
 _SURE: Final = 0.25
 _MOST: Final = 0.5
@@ -34,7 +34,7 @@ _Rows = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Promise:
-    """Expected answer: its `layout`, the input's `imgsz`, the number of `classes`, the `confidence` threshold."""
+    """The expected output: its `layout`, the input's `imgsz`, the number of `classes`, the `confidence` threshold."""
 
     layout: Layout
     imgsz: tuple[int, int]
@@ -43,7 +43,7 @@ class Promise:
 
 
 def oddity(raw: NDArray[np.floating], promise: Promise) -> str | None:
-    """Say what is odd in `raw`, (rows, columns) as the layout has them; None where nothing is."""
+    """Describe the first oddity in a raw output, float (rows, columns) in the layout's order; None without one."""
     rows = np.asarray(raw.T if promise.layout is Layout.ANCHORS else raw, np.float32)
     rows = rows[rows.any(axis=1)]
     return next(_CHECKS[promise.layout](rows, promise), None) if len(rows) else None
@@ -114,7 +114,7 @@ def _odd_labels(labels: _Rows, classes: int) -> Iterator[str]:
 
 
 def _odd_classes(objectness: _Rows, scores: _Rows, confidence: float) -> Iterator[str]:
-    """Yield what shows that a class's score is a label."""
+    """Yield the signs that a column of class scores holds labels."""
     sure = objectness > max(confidence, _WITHIN)
     if sure.any() and not scores[sure].any():
         yield "no row can ever pass the threshold: where there is an object, each class scores 0"
@@ -122,7 +122,7 @@ def _odd_classes(objectness: _Rows, scores: _Rows, confidence: float) -> Iterato
 
 
 def _all_whole(scores: _Rows) -> Iterator[str]:
-    """Yield what is odd in a column that holds several whole numbers and nothing else, beside one that does not."""
+    """Yield an oddity where a column of scores has different values and all are whole numbers."""
     whole = (scores == np.round(scores)).all(axis=0)
     varied = (scores.min(axis=0) != scores.max(axis=0)) & whole
     if len(scores) >= _FEW and varied.any():
@@ -144,7 +144,7 @@ def _in_the_corner(boxes: _Rows) -> Iterator[str]:
 
 
 def _odd_boxes(boxes: _Rows, imgsz: tuple[int, int]) -> Iterator[str]:
-    """Yield what is odd in centres and sizes (n, 4) of a dense head, in pixels of the input."""
+    """Yield the oddities in a dense head's centres and sizes (n, 4), which should be in pixels of the input."""
     yield from _in_the_corner(boxes)
     negative = (boxes[:, 2:] < 0).any(axis=1).mean()
     if negative > _NEARLY_ALL:

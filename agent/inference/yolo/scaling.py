@@ -1,4 +1,4 @@
-"""Detection of graphs that scale pixels themselves; scaled twice, a picture would be black."""
+"""Detects graphs that scale pixels themselves, because a picture that is scaled twice is black."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -27,17 +27,21 @@ Constant = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Step:
-    """One operation on what came from the input: its constants, in their order, and the name of what it gives."""
+    """One operation of a graph."""
 
     kind: str
+    """Type of the operation, such as Div."""
     constants: tuple[Constant, ...]
+    """Constant inputs, in their order."""
     outputs: tuple[str, ...]
+    """Names of the output tensors."""
 
 
 def takes_bytes(entry: str, followers: Mapping[str, Iterable[Step]]) -> bool:
-    """Follow the tensor `entry` until something else than moving, averaging and scaling is done to it.
+    """Return True where the graph scales its input `entry` from 0 to 255, so that it takes pixels as they are.
 
-    `followers`: by a tensor's name, what takes it.
+    The search follows operations that move, average or scale. `followers`: the operations that consume a tensor, by
+    its name.
     """
     waiting, seen = [entry], {entry}
     for _ in range(_MOST_STEPS):
@@ -60,7 +64,7 @@ def _keeps_range(step: Step) -> bool:
 def _scales_bytes(step: Step) -> bool:
     largest = [float(np.abs(constant).max(initial=0)) for constant in step.constants]
     if step.kind in _NORMS:
-        return max(largest, default=0.0) >= _BYTE_LIKE  # its mean: that of pixels
+        return max(largest, default=0.0) >= _BYTE_LIKE  # because its mean is that of pixels
     if len(largest) != 1:
         return False
     if step.kind in _MULTIPLY:

@@ -1,4 +1,4 @@
-"""Non-maximum suppression, class by class, as ultralytics does it, in time that follows what is kept."""
+"""Non-maximum suppression by class with ultralytics' results, in time that grows with the kept boxes."""
 
 from typing import Final, NamedTuple
 
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 MAX_CANDIDATES: Final = 30_000
 MAX_OBJECTS: Final = 300
 _BEST: Final = 512  # sorted first, because mostly MAX_OBJECTS are kept before the others matter
-_CHUNK: Final = 128  # rivals of each other compared at once: that takes the square of it
+_CHUNK: Final = 128  # boxes compared with each other at once, which takes time by its square
 _TILE: Final = 512  # near each other, compared at once to what was kept near them; more of them, where few were kept
 _PAIRS: Final = 32_768  # compared at once at most, because their numbers are to stay in the processor's cache
 _CELLS: Final = 16  # a side: in so many columns and rows all boxes are sorted into tiles
@@ -19,10 +19,10 @@ _Indices = NDArray[np.intp]
 def suppress(
     boxes: NDArray[np.float32], scores: NDArray[np.float32], classes: NDArray[np.integer], iou: float
 ) -> _Indices:
-    """Return the indices that stay, by score, greatest first, the first of equals first; at most MAX_OBJECTS.
+    """Return the indices of the kept boxes by descending score, equal scores in input order; at most MAX_OBJECTS.
 
     `boxes` is float32 (n, 4): x1, y1, x2, y2; `scores` float32 (n,); `classes` integers (n,).
-    Of two boxes of one class whose overlap is greater than `iou`, the one with the lower score goes.
+    Of two boxes of a class with an overlap above `iou`, the one with the lower score is dropped.
     """
     kept = _Kept(_Boxes(np.ascontiguousarray(boxes.T, np.float32), classes.astype(np.int32)), iou)
     left = np.arange(len(scores))
@@ -38,7 +38,7 @@ def suppress(
 
 
 def _split(scores: NDArray[np.float32], left: _Indices, count: int) -> tuple[_Indices, _Indices]:
-    """Part the `count` best of those `left` from the others, both by index; of equals the first are the better."""
+    """Split the indices `left` into the `count` with the highest scores (of equals the first ones) and the rest."""
     if len(left) <= count:
         return left, left[:0]
     mine = scores[left]
@@ -49,7 +49,7 @@ def _split(scores: NDArray[np.float32], left: _Indices, count: int) -> tuple[_In
 
 
 class _Boxes(NamedTuple):
-    """Some of the boxes: edges are float32 (4, n), left, top, right, bottom; classes (n,)."""
+    """Boxes by columns: edges float32 (4, n) as left, top, right, bottom; classes (n,)."""
 
     edges: NDArray[np.float32]
     classes: NDArray[np.integer]
@@ -61,13 +61,13 @@ class _Boxes(NamedTuple):
 
     @property
     def centres(self) -> NDArray[np.float32]:
-        """Across and down, (2, n)."""
+        """Centres (2, n): x, y."""
         centres: NDArray[np.float32] = (self.edges[:2] + self.edges[2:]) * np.float32(0.5)
         return centres
 
     @property
     def sides(self) -> NDArray[np.float32]:
-        """Width and height, (2, n)."""
+        """Sides (2, n): width, height."""
         sides: NDArray[np.float32] = self.edges[2:] - self.edges[:2]
         return sides
 
@@ -86,7 +86,7 @@ class _Kept:
         return kept
 
     def add(self, candidates: _Indices) -> None:
-        """Keep those of `candidates`, sorted by score, that nothing of greater score overlaps."""
+        """Keep each of the `candidates`, sorted by score, that overlaps no kept box before it."""
         while len(candidates) and self.count < MAX_OBJECTS:
             before = self.count
             self._add_chunk(candidates[:_CHUNK])
@@ -96,7 +96,7 @@ class _Kept:
                 candidates = candidates[~_overlaps(kept, self._boxes.at(candidates), self._iou).any(axis=0)]
 
     def without_rivals(self, candidates: _Indices, first: int) -> _Indices:
-        """Leave out what overlaps one that was kept as the `first` or later, looking only at those that are near."""
+        """Return the candidates that overlap none of the boxes kept from number `first` on; compare near boxes only."""
         kept = self._boxes.at(self._indices[first : self.count])
         boxes = self._boxes.at(candidates)
         order = _by_place(boxes.centres)
@@ -128,7 +128,7 @@ class _Kept:
 
 
 def _overlaps(ones: _Boxes, others: _Boxes, iou: float) -> NDArray[np.bool_]:
-    """Say, (ones, others), which are of one class and share more than `iou` of their area; in float32, as torch."""
+    """Return bool (ones, others): True for boxes of one class whose IoU is above `iou`, in float32 as in torch."""
     left, top, right, bottom = ones.edges[..., np.newaxis]
     other_left, other_top, other_right, other_bottom = others.edges
     shared = np.minimum(right, other_right)
@@ -149,17 +149,17 @@ def _overlaps(ones: _Boxes, others: _Boxes, iou: float) -> NDArray[np.bool_]:
 
 
 def _reach(iou: float) -> float:
-    """Return how far the centres of boxes may be apart that share more than `iou`, in sides of one of them.
+    """Return the largest distance between the centres of two boxes with an IoU above `iou`, in sides of either box.
 
-    They share more than `iou` of the longer side, and the other is at most 1 / `iou` times as long.
+    Such boxes share more than `iou` of the longer side, and one side is at most 1 / `iou` times the other.
     """
     iou = max(iou, 1e-6)
-    return max(1 - iou, (1 / iou - 1) / 2) + 0.01  # for what float32 rounds
+    return max(1 - iou, (1 / iou - 1) / 2) + 0.01  # margin for rounding in float32
 
 
 def _by_place(centres: NDArray[np.float32]) -> _Indices:
-    """Return the order of `centres` (2, n) in which those near each other follow each other: by cells, up and down."""
+    """Return an order of `centres` (2, n) in which near ones are neighbours: column by column, down and up in turn."""
     low, high = centres.min(axis=1, keepdims=True), centres.max(axis=1, keepdims=True)
     columns, rows = ((centres - low) * (0.999 * _CELLS / np.maximum(high - low, 1e-6))).astype(np.int16)
     cells = columns * _CELLS + np.where(columns % 2, _CELLS - 1 - rows, rows)
-    return np.argsort(cells, kind="stable")  # of 16 bits it counts, which takes a tenth of the time
+    return np.argsort(cells, kind="stable")  # numpy sorts int16 by radix, in a tenth of the time

@@ -10,7 +10,7 @@ from typing import Final
 from agent.mqtt.access.overflows import Overflows
 
 _STRIKES: Final = 3
-"""Closes with the same packet unanswered and never answered in between, the last with it alone: it is left out."""
+"""Number of closes without an answer to a packet, after which it is left out; at the last one it must be alone."""
 _SUSPICIOUS: Final = 2
 _LEFT_OUT_S: Final = 600.0
 _SUSPECTED_S: Final = 600.0

@@ -1,4 +1,4 @@
-"""Topics that bring messages too large for us again and again: left out for a while. Times are time.monotonic."""
+"""Topics that repeatedly bring too large messages, and are left out for a while. Times are time.monotonic."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -6,10 +6,10 @@ from typing import Final
 from paho.mqtt.client import topic_matches_sub
 
 _RETAINED_STRIKES: Final = 3
-"""A retained message comes again with each subscription, so few are enough."""
+"""Strikes of a retained message that leave its topic out; few, because each subscription brings it again."""
 _STRIKES: Final = 6
 _TOGETHER_S: Final = 60.0
-"""Strikes that lie further apart are no series: a sender's mistakes must not make its topic deaf."""
+"""Strikes further apart are not counted together, because rare mistakes of a sender must not silence its topic."""
 _FIRST_S: Final = 600.0
 _CAP_S: Final = 4 * 3600.0
 _MOST: Final = 64
@@ -17,7 +17,7 @@ _MOST: Final = 64
 
 @dataclass(frozen=True)
 class Overflow:
-    """A message to us that ended the connection, because nothing so long is taken into memory."""
+    """A received message that ended the connection, because it was too large to take into memory."""
 
     topic: str
     size_bytes: int
@@ -33,13 +33,13 @@ class _Series:
 
 
 class Overflows:
-    """Outlives connections. For one thread."""
+    """Record of too large messages by topic; it outlives connections, and is for one thread."""
 
     def __init__(self) -> None:
         self._series: Final[dict[str, _Series]] = {}
 
     def came(self, overflow: Overflow, now_s: float) -> bool:
-        """Note a message that was too large; True: its topic is left out from now on."""
+        """Record a too large message; True: its topic is left out from now on."""
         self._forget(now_s)
         if not overflow.topic or (overflow.topic not in self._series and len(self._series) >= _MOST):
             return False
@@ -54,11 +54,11 @@ class Overflows:
         return True
 
     def left_out(self, now_s: float) -> list[str]:
-        """Return the topics that are not to be subscribed to now."""
+        """Return the topics that must not be subscribed to now."""
         return [topic for topic, series in self._series.items() if series.until_s > now_s]
 
     def brings(self, filter_: str, now_s: float) -> bool:
-        """Return True where a filter would bring a topic that is left out."""
+        """Return True where a topic filter matches a topic that is left out."""
         return any(topic_matches_sub(filter_, topic) for topic in self.left_out(now_s))
 
     def _forget(self, now_s: float) -> None:

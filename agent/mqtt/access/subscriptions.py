@@ -41,7 +41,7 @@ class Asking(Protocol):
         """Send an UNSUBSCRIBE."""
 
     def refuse(self, why: str) -> None:
-        """End the connection for what only a change at the broker cures."""
+        """End the connection for a fault that needs a change at the broker."""
 
 
 @dataclass
@@ -52,7 +52,7 @@ class _Refusal:
 
 
 class Subscriptions:
-    """Requests subscriptions, the ping's last; calls `done` once they deliver. For one thread."""
+    """Requester of subscriptions, the ping's last; calls `done` once they deliver. For one thread."""
 
     def __init__(  # noqa: PLR0913, PLR0917 - parts of one link
         self,
@@ -158,7 +158,7 @@ class Subscriptions:
             self._add(TopicFilter(topic), now_s)
 
     def _try_avoided(self, now_s: float) -> None:
-        """Ask for what was left out for too large a message there, once its time is over."""
+        """Subscribe again to topics that were left out for a too large message, once their time is over."""
         for filter_ in [one for one in self._avoided if not self._denials.overflows.brings(one, now_s)]:
             self._avoided.discard(filter_)
             if not (self.is_done and self._wanted[filter_].is_passing):

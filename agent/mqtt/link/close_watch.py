@@ -11,13 +11,13 @@ from agent.mqtt.link.connection import Connection
 from agent.mqtt.link.connection_state import Cause
 
 _SHORT_LIVES: Final = 2
-"""So many connections in a row that the broker closed soon are an alert; a single one may be a broker's restart."""
+"""Soon closed connections in a row that raise an alert, because a single one may be a broker's restart."""
 _SILENT_CLOSES: Final = 4
-"""So many connects in a row without a CONNACK are an alert: both versions of MQTT were tried, twice."""
+"""Connects in a row without a CONNACK that raise an alert: both versions of MQTT were tried twice."""
 
 
 class CloseWatch:
-    """Owns `broker_refused` and `message_too_large`. For one thread."""
+    """Owner of the alerts `broker_refused` and `message_too_large`, for one thread."""
 
     def __init__(self, settings: LinkSettings, notices: AlertLatch, denials: Denials) -> None:
         self._settings: Final = settings
@@ -29,23 +29,23 @@ class CloseWatch:
         self._too_large_s: float | None = None
 
     def unreachable(self, detail: str, *, is_refusal: bool) -> None:
-        """Note an attempt that came to no connection."""
+        """Record a failed connect attempt."""
         self._short_lives = 0
         if is_refusal:
             self._notices.on(BROKER_REFUSED, detail)
 
     def accepted(self) -> None:
-        """Note that a connection stands."""
+        """Record that the broker accepted a connection."""
         self._closed_on_connect = 0
         if not self._is_closing:
             self._notices.off(BROKER_REFUSED)
 
     def held(self) -> None:
-        """Note that we left by ourselves."""
+        """Record that the link disconnected by itself."""
         self._short_lives = 0
 
     def ended(self, connection: Connection) -> str:
-        """Note why a connection ended, and return that for people."""
+        """Record the cause of a connection's end; return its description for people."""
         life = connection.life
         detail, is_refusal = life.detail, life.cause is Cause.REFUSED
         if self._settings.tls is not None and not life.was_answered and is_refused_certificate(detail):
@@ -64,38 +64,38 @@ class CloseWatch:
         return detail
 
     def lost(self, connection: Connection, now_s: float, *, is_steady: bool) -> bool:
-        """Note that a connection that stood is gone; True: something is left out now."""
+        """Record the loss of an established connection; True: one of its packets is left out from now on."""
         is_unexplained = connection.life.cause is Cause.UNEXPLAINED
         self._short_lives = self._short_lives + 1 if is_unexplained and not is_steady else 0
         return is_unexplained and self._look_for_denials(connection, now_s)
 
     def overflowed(self, overflow: Overflow, detail: str, now_s: float) -> None:
-        """Note a message to us that ended the connection."""
+        """Record a received message that ended the connection, because it was too large."""
         is_left_out = self._denials.overflows.came(overflow, now_s)
         end = "; it comes again and again, so its topic is left out for a while" if is_left_out else ""
         self.too_large(f"a message to this device: {detail}{end}", now_s, renew=is_left_out)
 
     def too_large(self, detail: str, now_s: float, *, renew: bool = False) -> None:
-        """Note a message that is too large, in either direction."""
+        """Record a too large message, sent or received."""
         self._too_large_s = now_s
         self._notices.on(MESSAGE_TOO_LARGE, detail, renew=renew)
 
     def tick(self, up_since_s: float, now_s: float) -> None:
-        """Call a message over that was too large on an earlier connection; owed while one stands."""
+        """End the alert of a too large message once a later connection has lasted 30 s; call it while connected."""
         is_over = self._too_large_s is not None and self._too_large_s < up_since_s < now_s - QUIET_S
         if is_over and not self._denials.overflows.left_out(now_s):
             self._too_large_s = None
             self._notices.off(MESSAGE_TOO_LARGE)
 
     def steady(self) -> None:
-        """Note that a connection stood for some time."""
+        """Record that the connection has lasted for some time."""
         self._denials.steady()
         if self._is_closing and self._denials.detail is None:
             self._is_closing = False
             self._notices.off(BROKER_REFUSED)
 
     def _look_for_denials(self, connection: Connection, now_s: float) -> bool:
-        """Find out what the broker closed on, and tell it: one alert, renewed where something is left out."""
+        """Find the packet that the broker closed on, and raise the alert; True: a packet is left out from now on."""
         unanswered = connection.unanswered
         is_found = self._denials.closed(unanswered, now_s)
         if not is_found and self._short_lives < _SHORT_LIVES:

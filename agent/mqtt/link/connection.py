@@ -189,7 +189,7 @@ class Connection:
         self._driven(self._client.loop_misc())
 
     def refuse(self, why: str) -> None:
-        """Close without a word for what only a change at the broker cures; the owner is told as of a loss."""
+        """Close without a DISCONNECT for a fault that needs a change at the broker; the listener hears of a loss."""
         self.life.ends(Cause.REFUSED, why)
         close(self._client)
         self._driven(MQTTErrorCode.MQTT_ERR_SUCCESS)

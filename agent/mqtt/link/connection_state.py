@@ -1,11 +1,11 @@
-"""States of a connection, and why it ended."""
+"""States of a connection, and the causes of its end."""
 
 from enum import Enum
 from typing import Final
 
 
 class ConnectionState(Enum):
-    """How far a connection has come."""
+    """State of a connection."""
 
     CONNECTING = "CONNECT is sent"
     ACCEPTED = "the broker accepted; the listener is not told yet"
@@ -21,11 +21,11 @@ MOVES: Final = {
     ConnectionState.FAILED: set(),
     ConnectionState.LOST: set(),
 }
-"""Every move that there is."""
+"""The allowed next states of each state."""
 
 
 class Cause(Enum):
-    """Why a connection ended."""
+    """Cause of a connection's end."""
 
     UNSUPPORTED = "CONNACK: another version of MQTT"
     TURNED_AWAY = "CONNACK: not now"
@@ -36,18 +36,18 @@ class Cause(Enum):
 
 
 _ANSWERS: Final = frozenset({Cause.UNSUPPORTED, Cause.TURNED_AWAY, Cause.OLD_SESSION, Cause.REFUSED})
-"""What a CONNACK may say; without one of these, a connection that failed was not answered."""
+"""The causes that a CONNACK reports; a failed connect with another cause had no answer."""
 
 
 class Lifecycle:
-    """State of one connection. An end is noted when it is known; the state follows when the listener is told."""
+    """State of one connection; the cause of an end is recorded at once, the state when the listener is called."""
 
     def __init__(self) -> None:
         self.state = ConnectionState.CONNECTING
         self.cause: Cause | None = None
-        """Why it ended; None while no end is known."""
+        """Cause of the connection's end; None while no end is known."""
         self.detail = ""
-        """The same for people."""
+        """Description of the cause for people."""
 
     @property
     def was_accepted(self) -> bool:
@@ -56,7 +56,7 @@ class Lifecycle:
 
     @property
     def was_answered(self) -> bool:
-        """True once a CONNACK came."""
+        """True once a CONNACK was received."""
         return self.was_accepted or self.cause in _ANSWERS
 
     @property
@@ -66,20 +66,20 @@ class Lifecycle:
 
     @property
     def is_over(self) -> bool:
-        """True where the listener was told of the end, or made it."""
+        """True in a final state: the listener was called for the end, or caused the end itself."""
         return not MOVES[self.state]
 
     def move(self, state: ConnectionState) -> None:
-        """Change the state; a move that is not in the table is a bug."""
+        """Change the state; asserts that MOVES allows it."""
         assert state in MOVES[self.state], f"{self.state.name} to {state.name}"
         self.state = state
 
     def ends(self, cause: Cause, detail: str) -> None:
-        """Note why the connection ends; the first reason counts."""
+        """Record the cause of the end; only the first one is kept."""
         if self.cause is None:
             self.cause, self.detail = cause, detail
 
     def finish(self) -> None:
-        """Go to the last state."""
+        """Change to the final state, LOST or FAILED."""
         if not self.is_over:
             self.move(ConnectionState.LOST if self.was_accepted else ConnectionState.FAILED)

@@ -58,7 +58,7 @@ class _NoteHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         self._notes.last = record.getMessage()
         if self._notes.last.startswith("Caught exception"):
-            _log.error("a callback failed: %s", self._notes.last)
+            _log.error("event=mqtt_callback_failed detail=%r", self._notes.last)
 
 
 class Client(paho.Client):

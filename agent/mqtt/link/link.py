@@ -165,10 +165,11 @@ class Link:
             self._dial()
 
     def hold(self, seconds: float, owes: Callable[[], bool] = lambda: False, beside: ExtraReader | None = None) -> None:
-        """Disconnect without a will, and stay away for `seconds`; blocks for at most 1 s.
+        """Disconnect without a will, and reconnect after `seconds`; blocks for at most 1 s.
 
-        It first waits 0.5 s for acknowledgements and for what `owes` reports, and serves `beside`. LinkDown is enqueued
-        where a connection stood. One that breaks meanwhile cancels the pause: pending messages go out on the next one.
+        Before, it waits up to 0.5 s for acknowledgements and until `owes` returns False, and serves `beside`. LinkDown
+        is enqueued where the link was connected. A connection that breaks meanwhile cancels the pause, so that pending
+        messages are sent on the next one.
         """
         if self._connection is not None and self.is_up:
             # still connected here, because queued messages follow as acknowledgements arrive

@@ -8,7 +8,7 @@ _REASONS: Final = 16
 
 
 class LogDedup:
-    """Logs each distinct reason once, then at most once a minute with the number of repeats."""
+    """Logger of each distinct reason once, then at most once a minute with the number of repeats."""
 
     def __init__(self, logger: logging.Logger) -> None:
         self._logger: Final = logger

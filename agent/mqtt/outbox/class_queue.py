@@ -135,7 +135,7 @@ class ClassQueue:
         return self._sendable[0] if is_full else None
 
     def ask(self, now_s: float) -> None:
-        """Note that the disk is being read."""
+        """Record that a read from the disk was requested."""
         self._is_asking, self.asked_s = True, now_s
 
     def fetched(self, answer: Fetched) -> None:
@@ -192,13 +192,13 @@ class ClassQueue:
                 self.move(entry, Move.END)
 
     def give_up_writing(self) -> None:
-        """Take back messages that are queued for the disk, because nobody writes them."""
+        """Return messages that are queued for the disk to memory alone, because nobody writes them."""
         for entry in [*self._queued, *self.in_flight]:
             if entry.state in {State.QUEUED, State.SENT_QUEUED}:
                 self.move(entry, Move.FAILED)
 
     def look(self, late_s: float) -> bool:
-        """Return True where the disk has owed an answer since `late_s`; memory then waits for it no more."""
+        """Return True where the disk has not answered since `late_s`; messages in memory then stop waiting for it."""
         is_reading = self._is_asking and self.asked_s < late_s
         self._is_hung = is_reading or (bool(self._queued) and self._queued[0].queued_s < late_s)
         return self._is_hung

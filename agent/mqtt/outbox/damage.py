@@ -19,7 +19,7 @@ _WORDS: Final = ("no such table", "no such column", "has no column", "values wer
 
 
 class DamagedError(sqlite3.DatabaseError):
-    """The file holds values that this agent never wrote."""
+    """Damage of an outbox file: it holds values that this agent never writes."""
 
 
 def is_damage(error: Exception) -> bool:

@@ -19,7 +19,7 @@ class Kind(IntEnum):
 
 
 class State(Enum):
-    """Where a message is."""
+    """State of a message in the outbox."""
 
     WAITING = "in memory alone"
     QUEUED = "queued for the disk"
@@ -33,7 +33,7 @@ class State(Enum):
 
 
 class Move(Enum):
-    """What happens to a message."""
+    """Event that changes a message's state."""
 
     WRITE = "it is queued for the disk"
     WRITTEN = "it is on disk"
@@ -68,7 +68,7 @@ MOVES: Final = {
     (State.DELETING, Move.FAILED): State.DELETING,
     (State.DELETING, Move.END): State.GONE,
 }
-"""Every move that there is; any other is a bug, and raises KeyError."""
+"""The next state for each state and move; any other move is a bug and raises KeyError."""
 IN_FLIGHT: Final = frozenset({State.SENT, State.SENT_QUEUED, State.SENT_STORED})
 
 
@@ -81,16 +81,16 @@ class OutboxItem:
     kind: Kind
     message: OutgoingMessage
     kept_s: float
-    """Time it was enqueued (CLOCK_BOOTTIME)."""
+    """Time at which the message was enqueued (CLOCK_BOOTTIME)."""
     state: State = State.WAITING
     sent_s: float = 0.0
-    """Time it was put in flight."""
+    """Time at which the message was put in flight."""
     queued_s: float = 0.0
-    """Time it was queued for the disk."""
+    """Time at which the message was queued for the disk."""
 
     @property
     def size_bytes(self) -> int:
-        """Size that counts against the bounds."""
+        """Size that counts against the outbox's bounds."""
         return size_of(self.message)
 
     @property
@@ -100,7 +100,7 @@ class OutboxItem:
 
     @property
     def is_written(self) -> bool:
-        """True where it is on disk."""
+        """True where the message is on disk."""
         return self.state in {State.STORED, State.READ, State.SENT_STORED, State.DELETING}
 
 

@@ -78,7 +78,7 @@ class _Mailbox:
 
 
 class WriterThread:
-    """Writes, deletes and reads on its own thread, from which it reports results to `tell`.
+    """Thread that writes, deletes and reads, and reports the results to `tell`.
 
     Its owner bounds what it queues: a batch is written whole, or is reported as failed. A message deleted before it was
     written never reaches the disk.

@@ -63,7 +63,7 @@ class Sending(Protocol):
 
 
 class Publisher:
-    """Publishes everything that control sends; for the loop's thread.
+    """Publisher of everything that control sends; for the loop's thread.
 
     It sends only after `announce`, which is required at each LinkUp, after subscribing. States and live detections keep
     their order; a detection without room in the window for a second (`SendQueue`) goes to the outbox, and later to the
@@ -366,7 +366,7 @@ class Publisher:
         self._pump()
 
     def _settle(self, entry: OutboxItem, outcome: Outcome) -> None:
-        """Forget a message that arrived, or that no broker will ever accept."""
+        """Remove a message that the broker has acknowledged, or that no broker will ever accept."""
         if outcome is Outcome.NEVER:
             self._refused[entry.kind] += 1
             self._dropped[entry.kind] += 1

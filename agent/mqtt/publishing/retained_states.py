@@ -13,7 +13,7 @@ _NOTHING: Final = b"0"
 
 
 class Standing:
-    """Selects retained values to send; `status` goes last, once every `ready` is accepted."""
+    """Selector of retained values to send; `status` goes last, once every `ready` is accepted."""
 
     def __init__(self, topics: Topics, retries: Retries) -> None:
         self.truth: Final[dict[str, bytes]] = {}

@@ -24,7 +24,7 @@ class Live:
     since_s: float
     """Time it was enqueued, or was written to disk."""
     entry: OutboxItem | None = None
-    """Its item in the outbox; None where it is not kept."""
+    """The detection's item in the outbox; None where it is not kept."""
     is_written: bool = True
     """False while it must still be written to disk before it may be sent."""
 

@@ -47,7 +47,7 @@ class LineRow:
     ready: str | None = None
     live: str | None = None
     live_age_s: float = 0.0
-    """Since the last `live`; without one, since the line was first seen."""
+    """Seconds since the last `live`; without one, since the line was first seen."""
     next_change: NextChange | None = None
 
     @property
@@ -75,7 +75,7 @@ class StreamRow:
     objects: tuple[tuple[str, int], ...] = ()
     model: str | None = None
     dropped: int | None = None
-    """Since the agent's boot."""
+    """Number of dropped frames since the agent's boot."""
     replayed: int = 0
 
 
