@@ -52,14 +52,19 @@ def companions(path: Path) -> tuple[str, ...]:
         return (path.with_suffix(".bin").name, *((sidecar.name,) if sidecar else ()))
     if suffix != ".onnx":
         return ()
+    return _read_onnx(path).external
+
+
+def _read_onnx(path: Path) -> onnx_file.OnnxFile:
+    """Parse an ONNX file. Raises ModelError, for a file outside its folder too, and OSError."""
     try:
-        names = onnx_file.read(path).external
+        found = onnx_file.read(path)
     except onnx_file.NotOnnxError as error:
         raise ModelError("load_failed", f"{path} {error}") from None
-    for name in names:
+    for name in found.external:
         if not is_inside(name) or name == path.name:
             raise ModelError("load_failed", f"{path} keeps weights in {name!r}, which is no file beside it")
-    return names
+    return found
 
 
 def sidecar_of(path: Path) -> Path | None:
@@ -125,11 +130,8 @@ def _stranger(head: bytes, suffix: str) -> str | None:
 
 
 def _inspect_onnx(path: Path) -> Inspected:
-    try:
-        found = onnx_file.read(path)
-    except onnx_file.NotOnnxError as error:
-        raise ModelError("load_failed", f"{path} {error}") from None
-    for name in companions(path):
+    found = _read_onnx(path)
+    for name in found.external:
         if not (path.parent / name).is_file():
             raise ModelError("file_missing", f"{path} keeps weights in {name}, which is not beside it")
     if len(found.inputs) != 1:

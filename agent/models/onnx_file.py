@@ -16,6 +16,9 @@ _VARINT, _FIXED64, _BYTES, _GROUP, _GROUP_END, _FIXED32 = range(6)
 _SKIPPED_BYTES: Final = {_FIXED64: 8, _FIXED32: 4, _GROUP: 0, _GROUP_END: 0}
 _VARINT_BYTES: Final = 10
 _MOST_DEPTH: Final = 64
+_MOST_FIELDS: Final = 1 << 18
+"""Most fields that are read of one file; a detection model has some ten thousand."""
+_NEGATIVE: Final = 1 << 63
 _WORD_OF_EXTERNAL: Final = b"location"  # key of every tensor that is stored in another file
 
 # ModelProto, GraphProto, NodeProto, AttributeProto, FunctionProto: where tensors and graphs may stand.
@@ -57,129 +60,132 @@ def read(path: Path) -> OnnxFile:
             raise NotOnnxError("is empty")
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     try:
-        return _model(memoryview(mapped), has_external=mapped.find(_WORD_OF_EXTERNAL) >= 0)
+        return _Reading().structure(memoryview(mapped), has_external=mapped.find(_WORD_OF_EXTERNAL) >= 0)
     except (IndexError, UnicodeDecodeError):
         raise NotOnnxError("is no ONNX file") from None
 
 
-def _model(view: memoryview, *, has_external: bool) -> OnnxFile:
-    inputs: tuple[Sides, ...] = ()
-    outputs: tuple[Sides, ...] = ()
-    metadata: dict[str, str] = {}
-    external: dict[str, None] = {}
-    has_graph = False
-    for field, value in fields(view, is_file=True):
-        if field == _MODEL_METADATA:
-            key, text = _pair(_message(value))
-            metadata[key] = text
-        elif field == _MODEL_GRAPH:
-            has_graph = True
-            inputs, outputs = _inputs(_message(value)), _outputs(_message(value))
-    if not has_graph:
-        raise NotOnnxError("is no ONNX file: it holds no graph")
-    if has_external:
-        external = dict.fromkeys(_locations_of_model(view))
-    return OnnxFile(inputs, outputs, metadata, tuple(external))
+class _Reading:
+    """Reading of one file, with a bound on its fields, because a file may hold millions of empty ones."""
 
+    def __init__(self) -> None:
+        self._left: Final = iter(range(_MOST_FIELDS))
 
-def _locations_of_model(view: memoryview) -> Iterator[str]:
-    for field, value in fields(view):
-        if field == _MODEL_GRAPH:
-            yield from _locations_of_graph(_message(value), 0)
-        elif field == _MODEL_FUNCTION:
-            yield from _locations_of_function(_message(value))
-        elif field == _MODEL_TRAINING:
-            for inner, graph in fields(_message(value)):
-                if inner in _TRAINING_GRAPHS:
-                    yield from _locations_of_graph(_message(graph), 0)
+    def _fields(self, view: memoryview, *, is_file: bool = False) -> Iterator[tuple[int, int | memoryview]]:
+        return fields(view, self._left, is_file=is_file)
 
+    def structure(self, view: memoryview, *, has_external: bool) -> OnnxFile:
+        inputs: tuple[Sides, ...] = ()
+        outputs: tuple[Sides, ...] = ()
+        metadata: dict[str, str] = {}
+        external: dict[str, None] = {}
+        has_graph = False
+        for field, value in self._fields(view, is_file=True):
+            if field == _MODEL_METADATA:
+                key, text = self._pair(_message(value))
+                metadata[key] = text
+            elif field == _MODEL_GRAPH:
+                has_graph = True
+                inputs, outputs = self._ends(_message(value))
+        if not has_graph:
+            raise NotOnnxError("is no ONNX file: it holds no graph")
+        if has_external:
+            external = dict.fromkeys(self._locations_of_model(view))
+        return OnnxFile(inputs, outputs, metadata, tuple(external))
 
-def _locations_of_function(view: memoryview) -> Iterator[str]:
-    for field, value in fields(view):
-        if field == _FUNCTION_NODE:
-            yield from _locations_of_node(_message(value), 0)
-        elif field == _FUNCTION_ATTRIBUTE:
-            yield from _locations_of_attribute(_message(value), 0)
+    def _locations_of_model(self, view: memoryview) -> Iterator[str]:
+        for field, value in self._fields(view):
+            if field == _MODEL_GRAPH:
+                yield from self._locations_of_graph(_message(value), 0)
+            elif field == _MODEL_FUNCTION:
+                yield from self._locations_of_function(_message(value))
+            elif field == _MODEL_TRAINING:
+                for inner, graph in self._fields(_message(value)):
+                    if inner in _TRAINING_GRAPHS:
+                        yield from self._locations_of_graph(_message(graph), 0)
 
+    def _locations_of_function(self, view: memoryview) -> Iterator[str]:
+        for field, value in self._fields(view):
+            if field == _FUNCTION_NODE:
+                yield from self._locations_of_node(_message(value), 0)
+            elif field == _FUNCTION_ATTRIBUTE:
+                yield from self._locations_of_attribute(_message(value), 0)
 
-def _locations_of_graph(view: memoryview, depth: int) -> Iterator[str]:
-    if depth > _MOST_DEPTH:
-        raise NotOnnxError("nests its graphs too deep")
-    for field, value in fields(view):
-        if field == _GRAPH_NODE:
-            yield from _locations_of_node(_message(value), depth)
-        elif field == _GRAPH_INITIALIZER:
-            yield from _locations_of_tensor(_message(value))
-        elif field == _GRAPH_SPARSE:
-            yield from _locations_of_sparse(_message(value))
+    def _locations_of_graph(self, view: memoryview, depth: int) -> Iterator[str]:
+        if depth > _MOST_DEPTH:
+            raise NotOnnxError("nests its graphs too deep")
+        for field, value in self._fields(view):
+            if field == _GRAPH_NODE:
+                yield from self._locations_of_node(_message(value), depth)
+            elif field == _GRAPH_INITIALIZER:
+                yield from self._locations_of_tensor(_message(value))
+            elif field == _GRAPH_SPARSE:
+                yield from self._locations_of_sparse(_message(value))
 
+    def _locations_of_node(self, view: memoryview, depth: int) -> Iterator[str]:
+        for field, value in self._fields(view):
+            if field == _NODE_ATTRIBUTE:
+                yield from self._locations_of_attribute(_message(value), depth)
 
-def _locations_of_node(view: memoryview, depth: int) -> Iterator[str]:
-    for field, value in fields(view):
-        if field == _NODE_ATTRIBUTE:
-            yield from _locations_of_attribute(_message(value), depth)
+    def _locations_of_attribute(self, view: memoryview, depth: int) -> Iterator[str]:
+        for field, value in self._fields(view):
+            if field in _ATTRIBUTE_TENSORS:
+                yield from self._locations_of_tensor(_message(value))
+            elif field in _ATTRIBUTE_GRAPHS:
+                yield from self._locations_of_graph(_message(value), depth + 1)
+            elif field in _ATTRIBUTE_SPARSE:
+                yield from self._locations_of_sparse(_message(value))
 
+    def _locations_of_sparse(self, view: memoryview) -> Iterator[str]:
+        for field, value in self._fields(view):
+            if field in _SPARSE_TENSORS:
+                yield from self._locations_of_tensor(_message(value))
 
-def _locations_of_attribute(view: memoryview, depth: int) -> Iterator[str]:
-    for field, value in fields(view):
-        if field in _ATTRIBUTE_TENSORS:
-            yield from _locations_of_tensor(_message(value))
-        elif field in _ATTRIBUTE_GRAPHS:
-            yield from _locations_of_graph(_message(value), depth + 1)
-        elif field in _ATTRIBUTE_SPARSE:
-            yield from _locations_of_sparse(_message(value))
+    def _locations_of_tensor(self, view: memoryview) -> Iterator[str]:
+        for field, value in self._fields(view):
+            if field == _TENSOR_EXTERNAL:
+                key, text = self._pair(_message(value))
+                if key == "location":
+                    yield text
 
+    def _ends(self, graph: memoryview) -> tuple[tuple[Sides, ...], tuple[Sides, ...]]:
+        """Return the shapes of the inputs, without the weights that older files list among them, and of the outputs."""
+        found: dict[str, Sides] = {}
+        outputs: list[Sides] = []
+        weights = set()
+        for field, value in self._fields(graph):
+            if field == _GRAPH_INPUT:
+                name, sides = self._value_info(_message(value))
+                found[name] = sides
+            elif field == _GRAPH_OUTPUT:
+                outputs.append(self._value_info(_message(value))[1])
+            elif field == _GRAPH_INITIALIZER:
+                weights |= {_text(inner) for name, inner in self._fields(_message(value)) if name == _TENSOR_NAME}
+        return tuple(sides for name, sides in found.items() if name not in weights), tuple(outputs)
 
-def _locations_of_sparse(view: memoryview) -> Iterator[str]:
-    for field, value in fields(view):
-        if field in _SPARSE_TENSORS:
-            yield from _locations_of_tensor(_message(value))
+    def _value_info(self, view: memoryview) -> tuple[str, Sides]:
+        """Read a ValueInfoProto: name 1, type 2 > tensor_type 1 > shape 2 > dim 1 > dim_value 1."""
+        name = "".join(_text(value) for field, value in self._fields(view) if field == 1)
+        shapes = [
+            shape
+            for kind in self._inner(view, 2)
+            for tensor in self._inner(kind, 1)
+            for shape in self._inner(tensor, 2)
+        ]
+        return name, tuple(self._side(dim) for shape in shapes for dim in self._inner(shape, 1))
 
+    def _side(self, dim: memoryview) -> int | None:
+        """Return a side; None for an open one, which some exporters write as a negative number."""
+        side = next((value for field, value in self._fields(dim) if field == 1 and isinstance(value, int)), None)
+        return None if side is None or side >= _NEGATIVE else side
 
-def _locations_of_tensor(view: memoryview) -> Iterator[str]:
-    for field, value in fields(view):
-        if field == _TENSOR_EXTERNAL:
-            key, text = _pair(_message(value))
-            if key == "location":
-                yield text
+    def _inner(self, view: memoryview, wanted: int) -> list[memoryview]:
+        return [_message(inner) for field, inner in self._fields(view) if field == wanted]
 
-
-def _inputs(graph: memoryview) -> tuple[Sides, ...]:
-    """Return the shapes of the graph's inputs, without the weights that older files list among them."""
-    found: dict[str, Sides] = {}
-    weights = set()
-    for field, value in fields(graph):
-        if field == _GRAPH_INPUT:
-            name, sides = _value_info(_message(value))
-            found[name] = sides
-        elif field == _GRAPH_INITIALIZER:
-            weights |= {_text(inner) for name, inner in fields(_message(value)) if name == _TENSOR_NAME}
-    return tuple(sides for name, sides in found.items() if name not in weights)
-
-
-def _outputs(graph: memoryview) -> tuple[Sides, ...]:
-    return tuple(_value_info(_message(value))[1] for field, value in fields(graph) if field == _GRAPH_OUTPUT)
-
-
-def _value_info(view: memoryview) -> tuple[str, Sides]:
-    """Read a ValueInfoProto: name 1, type 2 > tensor_type 1 > shape 2 > dim 1 > dim_value 1."""
-    name = "".join(_text(value) for field, value in fields(view) if field == 1)
-    shapes = [shape for kind in _inner(view, 2) for tensor in _inner(kind, 1) for shape in _inner(tensor, 2)]
-    return name, tuple(_side(dim) for shape in shapes for dim in _inner(shape, 1))
-
-
-def _side(dim: memoryview) -> int | None:
-    return next((value for field, value in fields(dim) if field == 1 and isinstance(value, int)), None)
-
-
-def _inner(view: memoryview, wanted: int) -> list[memoryview]:
-    return [_message(inner) for field, inner in fields(view) if field == wanted]
-
-
-def _pair(view: memoryview) -> tuple[str, str]:
-    """Read a StringStringEntryProto."""
-    values = dict(fields(view))
-    return _text(values.get(1, memoryview(b""))), _text(values.get(2, memoryview(b"")))
+    def _pair(self, view: memoryview) -> tuple[str, str]:
+        """Read a StringStringEntryProto."""
+        values = dict(self._fields(view))
+        return _text(values.get(1, memoryview(b""))), _text(values.get(2, memoryview(b"")))
 
 
 def _text(value: int | memoryview) -> str:
@@ -192,11 +198,20 @@ def _message(value: int | memoryview) -> memoryview:
     return value
 
 
-def fields(view: memoryview, *, is_file: bool = False) -> Iterator[tuple[int, int | memoryview]]:
-    """Yield (field number, value) of a protobuf message. Raises NotOnnxError for invalid or truncated bytes."""
+def fields(
+    view: memoryview, left: Iterator[int] | None = None, *, is_file: bool = False
+) -> Iterator[tuple[int, int | memoryview]]:
+    """Yield (field number, value) of a protobuf message.
+
+    Raises NotOnnxError for invalid or truncated bytes, and for more fields than `left` yields, which several messages
+    may share.
+    """
+    left = iter(range(_MOST_FIELDS)) if left is None else left
     at, end = 0, len(view)
     depth = 0  # depth of groups, which ONNX does not use and every reader skips
     while at < end:
+        if next(left, None) is None:
+            raise NotOnnxError(f"has more than {_MOST_FIELDS} fields, which no detection model has")
         tag, at = _varint(view, at)
         field, kind = tag >> 3, tag & 7
         value, next_at = _value(view, at, kind)

@@ -125,6 +125,28 @@ def test_cut_weights_of_an_ir_say_how_much_is_there(tmp_path: Path) -> None:
         model_files.inspect(tmp_path / "m.xml")
 
 
+def in_the_graph(content: bytes) -> bytes:
+    """Return the field that adds `content` to a model's graph."""
+    size = len(content)
+    return b"\x3a" + bytes([size & 127 | 128, size >> 7 & 127 | 128, size >> 14 & 127 | 128, size >> 21]) + content
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        b"\x72\x00" * (1 << 20),
+        in_the_graph(b"\x0a\x00" * (1 << 20)),
+        in_the_graph(b"\x0a\x0e\x2a\x0c" + b"\x2a\x00" * 6) * (1 << 17) + b"\x32\x08location",
+        b"\x73\x74" * (1 << 19),
+    ],
+    ids=["metadata", "nodes", "attributes", "groups"],
+)
+def test_a_file_of_many_empty_fields_is_refused(tmp_path: Path, more: bytes) -> None:
+    (tmp_path / "m.onnx").write_bytes(taking([1, 3, 64, 64]) + more)
+    with pytest.raises(ModelError, match="more than 262144 fields"):
+        model_files.inspect(tmp_path / "m.onnx")
+
+
 @pytest.mark.parametrize("options", [{}, {"dynamic": True}, {"half": True}, {"end2end": True}, {"imgsz": 320}])
 def test_an_honest_model_is_added(tmp_path: Path, options: dict[str, object]) -> None:
     (tmp_path / "m.onnx").write_bytes(tiny(folder=tmp_path, **options))
