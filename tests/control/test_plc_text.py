@@ -57,6 +57,9 @@ def _logix(text: str, size: int = 82, before: bytes = b"") -> bytes:
         (_iec("can", 80, _BEFORE), "can"),
         (_iec("can", 3), "can"),
         (_iec("7", 20, _BEFORE), "7"),
+        (_iec("7", 20), "7"),
+        (b"can\0old..", "can"),
+        (b"1\0old characters", "1"),
         (_iec("17", 3), "17"),
         (_iec("Käse", 20, _BEFORE), "Käse"),
         (_wide("can", 20, "bottle-500-long"), "can"),
@@ -99,11 +102,10 @@ def test_no_form_depends_on_what_stood_there_before(text: str, before: str, size
     assume(len(text) > 1 or (text.isalnum() and len(before) != 3))
     assume(not _refused(text.encode()))  # such as NaN and 1.0E999
     canonical = decode(text.encode())
-    canonical = decode(text.encode())
     old = before.encode()
     forms: list[bytes] = [
         _iec(text, size, old),
-        _wide(text, size, before),
+        _wide(text, size, before if len(text) > 1 else ""),  # the DINT 49 and further fields look the same
         _s7_wstring(text, size, before),
         _logix(text, size, old),
         _s7_string(text, min(size, 254), old) if len(text) < 32 else text.encode(),
@@ -130,6 +132,45 @@ def test_no_form_depends_on_what_stood_there_before(text: str, before: str, size
     ],
 )
 def test_no_character_is_no_product(payload: bytes) -> None:
+    assert _refused(payload)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        struct.pack("<ii", 49, 100),
+        struct.pack("<if", 49, 1.0),
+        struct.pack("<if", 49, 100.0),
+        struct.pack("<ihh", 49, 33, 33),
+        struct.pack("<iii", 49, 33, 40),
+        struct.pack("<iiii", 49, 33, 40, 50),
+    ],
+)
+def test_a_dint_with_further_fields_is_no_text(payload: bytes) -> None:
+    assert _refused(payload)
+
+
+@pytest.mark.parametrize("length", [*range(4, 128), 200])
+def test_a_logix_string_whose_length_does_not_fit_is_refused(length: int) -> None:
+    """The length counts NUL padding, or is larger than the data."""
+    assert _refused(struct.pack("<i", length) + b"can".ljust(82, b"\0"))
+    assert _refused(struct.pack("<i", length) + b"can")
+    assert _refused(struct.pack("<i", length + 1) + b"x" * length)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        "can".encode("utf-32-le"),
+        "can".encode("utf-32-be"),
+        "17".encode("utf-32-le"),
+        "K\u20ac".encode("utf-16-le"),
+        "K\u20ac".encode("utf-16-be"),
+        "AK\u20ac".encode("utf-16-le"),
+        "K\u20acx".encode("utf-16-le").ljust(42, b"\0"),
+    ],
+)
+def test_no_first_letter_is_taken_for_a_wide_text(payload: bytes) -> None:
     assert _refused(payload)
 
 

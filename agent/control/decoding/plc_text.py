@@ -49,6 +49,8 @@ def _forms(payload: bytes) -> Iterator[Callable[[bytes], str | None]]:
         return  # because its bytes would also decode as Latin-1
     yield _s7_wstring
     yield _logix_string
+    if _begins_with_dint(payload) or _is_text_with_euro(payload):
+        return
     if len(payload) > _WIDE and _is_counted_for_sure(payload):
         # before the plain forms, because bytes behind the counted length are not part of the value
         yield _s7_string
@@ -76,6 +78,21 @@ def _is_number(payload: bytes) -> bool:
     reals = (struct.unpack(order + ("f" if size == _NUMBER_SIZES[1] else "d"), payload)[0] for order in "<>")
     largest = _LARGEST_REAL if payload.isascii() else _LARGEST_ODD_REAL
     return any(1 <= abs(real) <= largest and float(real).is_integer() for real in reals)
+
+
+def _begins_with_dint(payload: bytes) -> bool:
+    """Return True where three NULs and more follow the first byte.
+
+    It is a little-endian DINT with a second field, UTF-32, or a Logix LEN that does not fit its DATA. Memory behind
+    one character is one NUL and old characters, or NULs only.
+    """
+    return payload[1:4] == b"\0\0\0" and any(payload[4:])
+
+
+def _is_text_with_euro(payload: bytes) -> bool:
+    """Return True for UTF-16-LE with a euro sign, whose first letter alone would be a text with old characters."""
+    text = payload[: len(payload) // 2 * 2].decode("utf-16-le", "replace").partition("\0")[0]
+    return payload[1:2] == b"\0" and "\u20ac" in text
 
 
 def _is_empty_string(payload: bytes) -> bool:
