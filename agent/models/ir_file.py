@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from agent.models.literals import read_names
+
 _MOST_BYTES: Final = 64 << 20
 
 
@@ -40,7 +42,7 @@ def read(path: Path) -> IrFile:
                 inputs.append(tuple(_side(word) for word in element.get("shape", "").split(",") if word.strip()))
             elif element.tag == "data" and kind == "Const":
                 weights_bytes = max(weights_bytes, int(element.get("offset", 0)) + int(element.get("size", 0)))
-            has_names = has_names or (element.tag in {"names", "labels"} and bool(element.get("value")))
+            has_names = has_names or _has_names(element.tag, element.get("value", ""))
             if element.tag == "layer":
                 element.clear()
     except ET.ParseError as error:
@@ -50,6 +52,10 @@ def read(path: Path) -> IrFile:
     if root != "net":
         raise NotIrError(f"is no OpenVINO .xml: it begins with <{root}>, not with <net>")
     return IrFile(tuple(inputs), has_names, weights_bytes)
+
+
+def _has_names(tag: str, value: str) -> bool:
+    return bool(read_names(value) if tag == "names" else value.split() if tag == "labels" else ())
 
 
 def _side(word: str) -> int | None:

@@ -2,6 +2,7 @@
 
 import ast
 import re
+from collections.abc import Mapping
 from typing import Final
 
 MOST_CHARACTERS: Final = 1 << 16
@@ -33,6 +34,24 @@ def read_literal(text: object) -> object:
         return ast.literal_eval(text.strip())
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return text
+
+
+def read_names(value: object) -> tuple[str, ...]:
+    """Return the class names of a file's `names` in the order of their index; empty where an index is missing."""
+    value = read_literal(value)
+    if isinstance(value, Mapping):
+        by_index = {_index(key): name for key, name in value.items()}
+        value = [by_index.get(index) for index in range(len(value))]
+    if not isinstance(value, list | tuple) or not all(isinstance(name, str | int | float) for name in value):
+        return ()
+    return tuple(map(str, value))
+
+
+def _index(key: object) -> int | None:
+    try:
+        return int(key)  # type: ignore[call-overload, no-any-return] # anything else is no index
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 def _is_harmless(text: str) -> bool:

@@ -9,13 +9,14 @@ from typing import Any, Final
 from agent.messages.errors import ModelError
 from agent.messages.references import ModelVersion
 from agent.models import ir_file, onnx_file
-from agent.models.literals import MOST_CHARACTERS, read_literal
+from agent.models.literals import MOST_CHARACTERS, read_literal, read_names
 
 _HEAD_BYTES: Final = 512
 _STRIDE: Final = 32
 _SIDECAR_BYTES: Final = 2 * MOST_CHARACTERS  # because the YAML reader takes a hundred times the memory
 _PICTURE_SIDES: Final = 4
 _COLOURS: Final = 3
+_LARGEST_SIDE: Final = 8192
 METADATA: Final = "metadata.yaml"
 _ZIP: Final = b"PK\x03\x04"
 _PICKLES: Final = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
@@ -137,7 +138,7 @@ def _inspect_onnx(path: Path) -> Inspected:
     if len(found.inputs) != 1:
         raise ModelError("load_failed", f"{path} takes {len(found.inputs)} inputs, expected one picture")
     _require_picture(path, found.inputs[0], _stride(found.metadata))
-    return Inspected(bool(read_literal(found.metadata.get("names", ""))))
+    return Inspected(bool(read_names(found.metadata.get("names"))))
 
 
 def _inspect_ir(path: Path) -> Inspected:
@@ -157,7 +158,7 @@ def _inspect_ir(path: Path) -> Inspected:
     if len(found.inputs) != 1:
         raise ModelError("load_failed", f"{path} takes {len(found.inputs)} inputs, expected one picture")
     _require_picture(path, found.inputs[0], _stride(facts))
-    return Inspected(found.has_names or bool(facts.get("names")))
+    return Inspected(bool(read_names(facts.get("names"))) if sidecar else found.has_names)
 
 
 def read_sidecar(path: Path) -> dict[str, Any]:
@@ -199,9 +200,10 @@ def _require_picture(path: Path, sides: tuple[int | None, ...], stride: int) -> 
         raise ModelError("load_failed", f"{path} takes {channels} channels, expected a picture of {_COLOURS} colours")
     if batch not in {1, None}:
         raise ModelError("load_failed", f"{path} takes {batch} pictures at once: export it with batch=1")
+    expected = f"sides of at most {_LARGEST_SIDE}, each a multiple of {stride}"
     for side in (height, width):
-        if side is not None and side % stride:
-            raise ModelError("load_failed", f"{path} takes {height} x {width}, expected a multiple of {stride}")
+        if side is not None and (not 0 < side <= _LARGEST_SIDE or side % stride):
+            raise ModelError("load_failed", f"{path} takes {_shown((height, width))}, expected {expected}")
 
 
 def _shown(sides: tuple[int | None, ...]) -> str:

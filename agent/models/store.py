@@ -222,6 +222,7 @@ def _bring(file: Path, draft: Path) -> tuple[ModelFile, ...]:
     for name in model_files.companions(file):
         source = file.parent / name
         if not source.is_file():
+            model_files.inspect(file)  # because a file that is no model needs none beside it
             raise ModelError("file_missing", f"{file} needs {name} beside it")
         kept = _kept_name(file, name)
         if kept == main:
@@ -249,7 +250,7 @@ def _require_sound(draft: Path, files: tuple[ModelFile, ...], source: Path, rele
     if set(model_files.companions(copy)) != {file.name for file in files[1:]}:
         raise ModelError("load_failed", f"{source} changed while it was read: try again")
     if found.has_names is False and not release.classes:
-        raise ModelError("load_failed", f"{source} does not name its classes: give them, --classes cap,no-cap")
+        raise ModelError("load_failed", f"{source} names no classes that can be read: give them, --classes cap,no-cap")
 
 
 def _paths(version: ModelVersion) -> list[Path]:

@@ -43,6 +43,11 @@ def taking(sides: list[object], **facts: str) -> bytes:
     return content
 
 
+def ir(names: str) -> bytes:
+    picture = '<layer type="Parameter"><data shape="1,3,64,64"/></layer>'
+    return f'<net><layers>{picture}</layers><rt_info><names value="{names}"/></rt_info></net>'.encode()
+
+
 def zipped(**members: bytes) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
@@ -82,9 +87,16 @@ REFUSED: list[tuple[str, str, bytes, str]] = [
     ("odd size", "m.onnx", taking([1, 3, 100, 64]), "multiple of 32"),
     ("odd size of its own stride", "m.onnx", taking([1, 3, 96, 96], stride="64"), "multiple of 64"),
     ("colours last", "m.onnx", taking([1, 64, 64, 3]), "NHWC"),
+    ("side of 0", "m.onnx", taking([1, 3, 0, 0]), "(0, 0), expected sides of at most 8192"),
+    ("huge side", "m.onnx", taking([1, 3, 64, 65536]), "(64, 65536), expected sides of at most 8192"),
     ("grey", "m.onnx", taking([1, 1, 64, 64]), "1 channels"),
     ("no picture", "m.onnx", taking([1, 64]), "expected a picture"),
     ("no names", "m.onnx", taking([1, 3, 64, 64], names=""), "--classes"),
+    *(
+        (f"names {names}", "m.onnx", taking([1, 3, 64, 64], names=names), "--classes")
+        for names in ("{1:'a',2:'b'}", "a,b", "{0:None,1:'b'}", "{0:'a'", "true", "{1e999:'a'}")
+    ),
+    ("names of an IR", "m.xml", ir(names="a,b"), "--classes"),
 ]
 
 
@@ -152,6 +164,24 @@ def test_an_honest_model_is_added(tmp_path: Path, options: dict[str, object]) ->
     (tmp_path / "m.onnx").write_bytes(tiny(folder=tmp_path, **options))
     store = Store(tmp_path / "models.toml", tmp_path / "store")
     verify(store.add(Release(ModelReference("cap", "n", "1")), tmp_path / "m.onnx"))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"404: page", b"\xff\xd8\xff\xe0abc", b"<!-- saved -->\n<html><body></body></html>", taking([1, 3, 64, 64])],
+    ids=["text", "picture", "page", "onnx"],
+)
+def test_an_xml_that_is_no_model_needs_no_weights(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "m.xml").write_bytes(content)
+    store = Store(tmp_path / "models.toml", tmp_path / "store")
+    with pytest.raises(MistakeError, match=r"m\.xml is no OpenVINO \.xml"):
+        store.add(Release(ModelReference("cap", "n", "1")), tmp_path / "m.xml")
+
+
+def test_a_negative_side_is_open_as_a_runtime_reads_it(tmp_path: Path) -> None:
+    (tmp_path / "m.onnx").write_bytes(taking([-1, 3, -1, -1]))
+    assert onnx_file.read(tmp_path / "m.onnx").inputs == ((None, 3, None, None),)
+    model_files.inspect(tmp_path / "m.onnx")
 
 
 def test_given_names_stand_in_the_entry(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from agent.messages.errors import ModelError
 from agent.messages.references import ModelVersion
-from agent.models.literals import MOST_CHARACTERS, read_literal
+from agent.models.literals import MOST_CHARACTERS, read_literal, read_names
 
 DETECT: Final = "detect"
 RTDETR: Final = "rtdetr"
@@ -57,7 +57,7 @@ def read_facts(metadata: Mapping[str, Any]) -> FileFacts:
     description = _word(metadata.get("description")) or ""
     is_ultralytics = bool(_ULTRALYTICS.match(description)) or any(metadata.get(key) for key in _BY_ULTRALYTICS)
     return FileFacts(
-        names=_names(read_literal(metadata.get("names"))),
+        names=read_names(metadata.get("names")),
         imgsz=_imgsz(read_literal(metadata.get("imgsz"))),
         task=_word(metadata.get("task")),
         end2end=end2end if isinstance(end2end, bool) else None,
@@ -133,23 +133,6 @@ def _has_nms(args: object) -> bool | None:
 def _release(value: object) -> tuple[int, int, int] | None:
     found = _RELEASE.match(value) if isinstance(value, str) else None
     return (int(found[1]), int(found[2]), int(found[3])) if found else None
-
-
-def _names(value: object) -> tuple[str, ...]:
-    """Return the class names in the order of their index; empty where an index is missing."""
-    if isinstance(value, Mapping):
-        by_index = {_index(key): name for key, name in value.items()}
-        value = [by_index.get(index) for index in range(len(value))]
-    if not isinstance(value, list | tuple) or not all(isinstance(name, str | int | float) for name in value):
-        return ()
-    return tuple(map(str, value))
-
-
-def _index(key: object) -> int | None:
-    try:
-        return int(key)  # type: ignore[call-overload, no-any-return] # anything else is refused below
-    except (TypeError, ValueError):
-        return None
 
 
 def _imgsz(value: object) -> tuple[int, int] | None:
