@@ -23,10 +23,13 @@ _FILE_PATIENCE: Final = Patience(open_s=10.0, read_s=10.0)
 _TIMEOUT_SHARE: Final = 0.9
 """A failure after this share of its timeout counts as a timeout, because FFmpeg gives it other names."""
 _CODINGS: Final = "set it to H.264, H.265 or MJPEG"
+_HTTP_STATUS: Final = "HTTP error "
+_VAGUE: Final = re.compile(r"\b[45]XX\b")
 _ADVICE: Final = (
     (r"\b401\b|\b403\b|nauthorized|orbidden", "check user and password in `source`, percent-encoded"),
     (r"\b404\b|Not Found", "check the path in `source`"),
     (r"\b453\b|\b503\b", "it has no place for another viewer: close one, or ask it for a smaller stream"),
+    (r"\b5\d\d\b", "the fault is the camera's own: is it still starting? Restart it"),
     (r"\b461\b|ransport", "it takes neither TCP nor UDP from here: see its streaming settings"),
     (r"resolve", "check the name in `source`, and this device's DNS"),
     (r"refused", "check address and port; is its stream switched on?"),
@@ -58,14 +61,14 @@ class FfmpegSource:
         self._ahead: deque[VideoFrame] = deque()
         self._frame: VideoFrame | None = None
         self._until_s = 0.0
+        self._status = ""
 
     def open(self) -> SourceInfo:
         """Connect and decode the first frame within `open_s`; a triggered camera is open without a frame."""
         begun_s = time.monotonic()
         self._until_s = begun_s + self._patience.open_s
         try:
-            timeouts_s = (self._patience.open_s, self._patience.read_s)
-            container = self._container = av.open(self._url, options=self._options, timeout=timeouts_s)
+            container = self._container = self._connected()
             if not container.streams.video:
                 raise TransientError(f"cannot open {self.name}: there is no video in it; is it the right path?")
             stream = container.streams.video[0]
@@ -84,6 +87,18 @@ class FfmpegSource:
         turned = bool(self._ahead and self._ahead[0].rotation % 180)
         width, height = (first.height, first.width) if turned else (first.width, first.height)
         return SourceInfo(width=width, height=height, fps=float(stream.average_rate or 0))
+
+    def _connected(self) -> "av.container.InputContainer":
+        """Connect, and keep the status that an HTTP camera refuses with, because FFmpeg's errors say `5XX` only."""
+        timeouts_s = (self._patience.open_s, self._patience.read_s)
+        is_http = self._url.lower().startswith(("http:", "https:"))
+        av.logging.set_level(av.logging.WARNING if is_http else av.logging.ERROR)
+        with av.logging.Capture() as lines:
+            try:
+                return av.open(self._url, options=self._options, timeout=timeouts_s)
+            finally:
+                av.logging.set_level(av.logging.ERROR)
+                self._status = next((text for _, _, text in lines if text.startswith(_HTTP_STATUS)), "")
 
     def grab(self) -> bool:
         """Decode the next frame; raises TransientError where a live stream gives none within `read_s`."""
@@ -132,7 +147,8 @@ class FfmpegSource:
                 "is it on, is it sending, and is the network between fast enough?"
             )
         log = cast("tuple[int, str, str] | None", error.log)
-        said = redact((log[2] if log else error.strerror or str(error)).strip(" .\n"))
+        words = self._status if _VAGUE.search(error.strerror or "") and self._status else error.strerror or str(error)
+        said = redact((log[2] if log else words).strip(" .\n"))
         advice = (advice for cause, advice in _ADVICE if re.search(cause, said))
         return f"{said}; {next(advice, 'is it a whole stream?')}"
 

@@ -92,6 +92,13 @@ def test_an_rtsp_camera_says_that_the_path_is_wrong(rtsp: Callable[..., str]) ->
         ("http", {"*": "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n"}, "401.*user and password"),
         (
             "http",
+            {"*": "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n"},
+            "500 Internal.*camera's own",
+        ),
+        ("http", {"*": "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"}, "503.*another viewer"),
+        ("http", {"*": "HTTP/1.1 410 Gone\r\nContent-Length: 0\r\n\r\n"}, "410 Gone"),
+        (
+            "http",
             {"*": f"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {len(PAGE)}\r\n\r\n{PAGE}"},
             "a web page",
         ),
