@@ -3,20 +3,30 @@
 import re
 from typing import Final
 
-_USER: Final = re.compile(r"(\w://)\S*@")
-_QUERY: Final = re.compile(r"(\w://[^\s?]*\?)\S*")
-_URL: Final = re.compile(r"\w://\S+")
+# Of the known schemes a slash or the colon may be missing, because a mistyped URL is shown in an error.
+_SCHEME: Final = r"(?:\w://|\b(?:rtspu?s?|rtmp[est]{0,2}|https?|srt|mqtts?)(?::/{0,2}|//))"
+_USER: Final = re.compile(rf"({_SCHEME})\S*@", re.IGNORECASE)
+_QUERY: Final = re.compile(rf"({_SCHEME}[^\s?]*\?)\S*", re.IGNORECASE)
+_URL: Final = re.compile(rf"{_SCHEME}\S+", re.IGNORECASE)
 _STRONG: Final = (
-    r"pass(?:w(?:or)?d|phrase|code|wort)?|p(?:ass)?wd?|psw|pswd|pw|passw|loginpass?"
-    r"|secret|(?:access)?token|credentials?|(?:api|access|secret)[_-]?key"
+    r"pass(?:w(?:or)?d|phrase|code|wort)?|p(?:ass)?wd?|psw|pswd|psd|pw|passw|loginpass?"
+    r"|secret|(?:access)?token|jwt|credentials?|(?:api|access|secret|stream)[_-]?key"
+)
+_KEY: Final = rf"(?:user|login|admin|access|auth|pub)?(?:{_STRONG})|cookies?|authorization"
+# A value in quotes is hidden whole, also where it is cut. The quotes may be escaped, because the text may lie in a
+# quoted one; an array of GStreamer is <"a","b">, and (string) a type before its value.
+_QUOTED: Final = (
+    r"\"(?:\\.|[^\"\\])*\"?|'(?:\\.|[^'\\])*'?"
+    r"|(?P<mark>\\+[\"'])(?:(?!(?P=mark)).)*(?:(?P=mark))?"
+    r"|<\s*\\*[\"'][^>]*>?"
 )
 # Because cameras also take the password in the path: /user=admin_password=x_channel=1.
-_VALUE: Final = r"(\s?(?:=|%3D)\s?)[^\s&\"]+"
-_KEYED: Final = re.compile(
-    rf"(?<![A-Za-z])((?:[A-Za-z]+[_-])*(?:user|login|admin|access|auth)?(?:{_STRONG})){_VALUE}", re.IGNORECASE
-)
+_VALUE: Final = rf"(?:\(\w+\)\s*)?(?:{_QUOTED}|(?:(?:basic|bearer|digest)\s+)?(?:\\\s|[^\s&\"])+)"
+_KEYED: Final = re.compile(rf"(?<![A-Za-z])({_KEY})(\s*(?:=|%3D)\s*){_VALUE}", re.IGNORECASE | re.DOTALL)
+_HEADER: Final = re.compile(r"(authorization:\s*)(?:basic|bearer|digest)\s+[^\s\"']+", re.IGNORECASE)
 _IN_URL: Final = re.compile(
-    rf"(?<![A-Za-z])((?:{_STRONG})[=/:]|(?:key|auth|sid|sig|signature|session|sessionid)=)[^\s&\"]+", re.IGNORECASE
+    rf"(?<![A-Za-z])((?:{_STRONG})[=/:]|(?:key|auth|sid|sig|signature|j?session|j?sessionid|(?<!\d)p)=)[^\s&\"]+",
+    re.IGNORECASE,
 )
 
 
@@ -27,4 +37,4 @@ def redact(text: str) -> str:
     """
     text = _QUERY.sub(r"\1***", _USER.sub(r"\1***@", text))
     text = _URL.sub(lambda url: _IN_URL.sub(r"\1***", url[0]), text)
-    return _KEYED.sub(r"\1\2***", text)
+    return _HEADER.sub(r"\1***", _KEYED.sub(r"\1\2***", text))

@@ -38,6 +38,8 @@ class Seen:
     """Frames in a row that were taken and not answered."""
     waiting: bool = False
     """A frame waits to be taken."""
+    infer_s: float = 0.0
+    """Usual time of one inference of the serving model."""
     turn_s: float = 0.0
     """Time that a model needs for one frame of each of its streams."""
     steady: bool = True

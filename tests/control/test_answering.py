@@ -104,9 +104,17 @@ def test_few_frames_or_slow_answers_are_no_trouble(frames: Frames, period_s: flo
 
 
 def test_a_stream_that_waits_for_its_turn_at_a_slow_model_is_answered(frames: Frames) -> None:
-    frames.seen["cam-1"] = replace(frames.seen["cam-1"], turn_s=3.6)
+    frames.seen["cam-1"] = replace(frames.seen["cam-1"], turn_s=3.6, infer_s=1.2)
     assert alerts(frames.run(40.0, takes_s=3.5)) == []
     assert [one.code for one in alerts(frames.run(6.0, fate="lost")) if one.on] == ["frames_unanswered"]
+
+
+@pytest.mark.parametrize("turn_s", [2.5, 4.0, 9.9])
+def test_many_streams_of_a_fast_model_have_no_more_than_the_three_seconds(frames: Frames, turn_s: float) -> None:
+    frames.run(61.0)
+    frames.seen["cam-1"] = replace(frames.seen["cam-1"], turn_s=turn_s, infer_s=0.99)
+    assert alerts(frames.run(20.0, takes_s=2.5)) == []
+    assert states(frames.run(2.9, fate="lost"), "line/line-1/ready") == ["0"]
 
 
 def test_a_triggered_camera_may_have_one_bad_frame_but_not_two(frames: Frames) -> None:

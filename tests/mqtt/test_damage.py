@@ -292,3 +292,25 @@ def test_a_thread_that_is_gone_is_noticed(tmp_path: Path, monkeypatch: pytest.Mo
     bench.outbox.back()
     bench.close()
     assert not [thread for thread in threading.enumerate() if thread.name == "keeper"]
+
+
+def test_what_a_thread_wrote_before_it_ended_counts_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run_until_written(thread: WriterThread) -> None:
+        while not thread._store or not thread._store.totals[Kind.EVENT].count:
+            thread._turn()
+        thread._close()
+
+    monkeypatch.setattr(WriterThread, "_run", run_until_written)
+    bench = Bench(tmp_path / "outbox.db")
+    bench.outbox.keep(Kind.EVENT, OutgoingMessage("t/1", b"x"))
+    bench.outbox.secure()
+    for thread in threading.enumerate():
+        if thread.name == "keeper":
+            thread.join(DEADLINE_S)
+    # the tick comes before the loop has read the thread's last answer
+    bench.outbox.tick(is_in_doubt=True)
+    assert bench.outbox.trouble.unwritable == "the thread that writes it has ended"
+    bench.until(lambda: [one for one in bench.noticed if (one.code, one.on) == ("outbox_disk", True)])
+    assert bench.outbox.depth(Kind.EVENT) == 1
+    assert bench.outbox.disk_bytes > 0
+    bench.close()

@@ -1,5 +1,6 @@
 """The publisher's order, with a link that does what the test says."""
 
+import itertools
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -298,3 +299,46 @@ def test_the_acknowledged_rate_is_told_while_messages_wait_for_the_wire(monkeypa
     link.connect(0)
     publisher.tick()
     assert publisher.acknowledged_kbps(now_s) is None, "without a link nothing is known"
+
+
+@pytest.mark.parametrize("topic", [READY, TOPICS.status, TOPICS.of_line("line-1", "phase")])
+def test_only_the_answer_to_the_newest_message_of_a_state_counts(topic: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = 100.0
+    monkeypatch.setattr("agent.mqtt.publishing.publisher.monotonic", lambda: now_s)
+    link = DummyLink()
+    publisher = announced(link)
+    for value in (b"0", b"18", b"0"):
+        publisher.send_state(topic, value)
+    for outcome in (Outcome.ACCEPTED, Outcome.ACCEPTED, Outcome.LATER):
+        link.acknowledge(outcome)
+    now_s += 3
+    publisher.tick()
+    assert [payload for _, payload in link.wire] == [b"0", b"18", b"0", b"0"], "the broker still has 18"
+    link.acknowledge()
+    now_s += 10
+    publisher.tick()
+    assert (len(link.wire), link.given_up) == (4, [])
+
+
+@pytest.mark.parametrize("topic", [READY, TOPICS.status])
+def test_what_a_plant_waits_for_is_said_again_within_seconds_however_long_it_is_refused(
+    topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = 100.0
+    monkeypatch.setattr("agent.mqtt.publishing.publisher.monotonic", lambda: now_s)
+    link = DummyLink()
+    publisher = announced(link)
+    publisher.send_state(topic, b"17")
+    said_s: list[float] = []
+    answered = 0
+    while now_s < 400:
+        while link.in_flight:
+            is_it = topic.endswith(f"/{link.wire[answered][0]}")
+            said_s += [now_s] * is_it
+            link.acknowledge(Outcome.LATER if is_it else Outcome.ACCEPTED)
+            answered += 1
+        now_s += 0.5
+        publisher.send_event(TOPICS.of_device("alert"), b"e")
+        publisher.tick()
+    assert topic in link.denied, "others are accepted, so this topic no longer holds them up"
+    assert max(later_s - earlier_s for earlier_s, later_s in itertools.pairwise([*said_s, now_s])) <= 3

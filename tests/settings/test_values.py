@@ -196,6 +196,17 @@ def test_the_hash_follows_every_value_but_no_secret(loaded: Loader, good: str) -
         "http://cam/usr=admin&pwd={}&pw={}",
         "http://cam/live?passwd={}",
         "gst:rtspsrc location=rtsp://cam/1 user-pw={} ! rtph264depay ! avdec_h264",
+        'gst:rtspsrc location=rtsp://cam/1 user-pw=\\"{}\\" ! decodebin',
+        "gst:rtspsrc location=rtsp://cam/1 user-pw='{} {}' ! decodebin",
+        "gst:rtspsrc location=rtsp://cam/1 user-pw=(string)'{} {}' ! decodebin",
+        "gst:rtmpsrc location='rtmp://cam/app/key pubUser=a pubPasswd={}' ! decodebin",
+        'gst:souphttpsrc location=http://cam/1 cookies=\\"sid={}\\" ! decodebin',
+        'gst:souphttpsrc extra-headers=\\"h,Authorization=(string)\\\\\\"Basic {}\\\\\\"\\" ! decodebin',
+        "http://cam/u=admin/p={}/",
+        "http://cam/usr=a_psd={}",
+        "http://cam/jwt={}",
+        "http://cam/streamkey={}",
+        "rtsp://cam/1;jsessionid={}",
     ],
 )
 def test_no_secret_of_a_source_enters_the_hash(source: str, loaded: Loader, good: str) -> None:

@@ -1,6 +1,7 @@
 """Frame timing of each stream, from slots, worker heartbeats and detections."""
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -21,8 +22,10 @@ class _Stream:
     steady: bool
     taken_s: float = 0.0
     answered_s: float = 0.0
+    model: str = ""
+    """Model that answered last."""
     infer_s: float = 0.0
-    """Moving average of the inference time of answered frames."""
+    """Moving average of the inference time of the frames that it answered."""
     usual_s: float = 0.0
     """Usual inference time as the worker reports it, also before the first answer."""
     missed_s: float = 0.0
@@ -40,6 +43,8 @@ class Answers:
         stream = self._streams[message.stream]
         stream.answered_s = time.monotonic()
         stream.missed = 0
+        if message.model != stream.model:
+            stream.model, stream.infer_s = message.model, 0.0
         infer_s = message.stages_ms.infer / 1000
         stream.infer_s += (infer_s - stream.infer_s) * (_NEWEST if stream.infer_s else 1.0)
 
@@ -60,12 +65,13 @@ class Answers:
     def seen(self, counters: Mapping[str, SlotCounters], lines: Iterable[Line]) -> dict[str, Seen]:
         """Return the frame timing of every stream."""
         active = {line.id: line.serving.model for line in lines}
-        turns_s: dict[str | None, float] = {}
+        longest_s: dict[str | None, float] = {}
         for stream in self._streams.values():
             model = active[stream.line]
-            served = [one for one in self._streams.values() if active[one.line] == model]
-            longest_s = max((max(one.infer_s, one.usual_s) for one in served), default=0.0)
-            turns_s[model] = turns_s.get(model, 0.0) + longest_s
+            # Because the average of a slow model before it says nothing of the one that serves now.
+            infer_s = max(stream.usual_s, stream.infer_s if stream.model == model else 0.0)
+            longest_s[model] = max(longest_s.get(model, 0.0), infer_s)
+        served = Counter(active[stream.line] for stream in self._streams.values())
         return {
             id_: Seen(
                 offered_s=counters[id_].last_offered_ns / 1e9,
@@ -74,7 +80,8 @@ class Answers:
                 missed_s=stream.missed_s,
                 missed=stream.missed,
                 waiting=counters[id_].offered > counters[id_].overwritten + counters[id_].taken,
-                turn_s=turns_s[active[stream.line]],
+                infer_s=longest_s[active[stream.line]],
+                turn_s=longest_s[active[stream.line]] * served[active[stream.line]],
                 steady=stream.steady,
             )
             for id_, stream in self._streams.items()

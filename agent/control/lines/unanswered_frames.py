@@ -12,7 +12,10 @@ from agent.messages.payloads import Alert
 ALLOWED_S: Final = 2.0
 """Time a frame may wait for its answer; the contract allows 3 s until `ready` 0."""
 _TURNS_ALLOWED: Final = 1.5
-_LONGEST_ALLOWED_S: Final = 10.0
+_SLOW_S: Final = 1.0
+"""A model whose inferences take longer has a grace beyond the 3 s."""
+_LONGEST_ALLOWED_S: Final = 2.7
+_LONGEST_ALLOWED_SLOW_S: Final = 10.0
 FEWEST: Final = 2
 """Missed frames of a triggered camera that count, because after one no frame may come for an hour."""
 _QUIET_S: Final = 1.0
@@ -60,8 +63,7 @@ def _look(state: State, line: Line, stream: str, seen: Seen, now: Now) -> list[A
         return _restart(state, line, stream, seen, now)
     if now.monotonic_s - one.well_since_s > _WELL_S:
         one.restarts = 0
-    allowed_s = min(_LONGEST_ALLOWED_S, max(ALLOWED_S, _TURNS_ALLOWED * seen.turn_s))
-    if one.owed_since_s is None or now.monotonic_s - one.owed_since_s < allowed_s or state.worker_hung:
+    if one.owed_since_s is None or now.monotonic_s - one.owed_since_s < _allowed_s(seen) or state.worker_hung:
         return []
     one.unanswered_since_s = now.monotonic_s
     # `ready` first, because a PLC must not act on a line without answers.
@@ -86,6 +88,12 @@ def _owed_since_s(one: Answering, seen: Seen, now: Now) -> float | None:
     if one.owed_since_s is not None and one.owed_since_s >= settled_s:
         return one.owed_since_s
     return min(now.monotonic_s, max(came_s, settled_s, one.served_since_s))
+
+
+def _allowed_s(seen: Seen) -> float:
+    """Return how long a frame may wait for its answer."""
+    longest_s = _LONGEST_ALLOWED_SLOW_S if seen.infer_s > _SLOW_S else _LONGEST_ALLOWED_S
+    return min(longest_s, max(ALLOWED_S, _TURNS_ALLOWED * seen.turn_s))
 
 
 def _is_over(one: Answering, seen: Seen, now: Now) -> bool:

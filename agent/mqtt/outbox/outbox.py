@@ -287,6 +287,8 @@ class Outbox:
     # answers of the writer thread
 
     def _writer_is_gone(self) -> None:
+        # first, because what it wrote before it ended is on disk
+        self._take_answers()
         self.trouble = Trouble("the thread that writes it has ended", self.trouble.damaged)
         for queue in self._queues.values():
             queue.give_up_writing()
@@ -297,6 +299,10 @@ class Outbox:
 
     def _read_answers(self) -> None:
         os.eventfd_read(self._wake)
+        self._take_answers()
+        self.on_change()
+
+    def _take_answers(self) -> None:
         while True:
             try:
                 answer = self._answers.get_nowait()
@@ -307,7 +313,6 @@ class Outbox:
                     self._queues[answer.kind].fetched(answer)
                 case Done():
                     self._done(answer)
-        self.on_change()
 
     def _done(self, done: Done) -> None:
         state = done.state

@@ -375,7 +375,9 @@ class Publisher:
         self._pump()
 
     def _noted(self, topic: str, outcome: Outcome) -> Outcome:
-        noted = self._retries.answered(topic, outcome, monotonic())
+        # urgent, because a plant runs or stands by these two
+        is_urgent = self._topics.is_ready(topic) or topic == self._topics.status
+        noted = self._retries.answered(topic, outcome, monotonic(), is_urgent=is_urgent)
         if noted is not outcome:
             self._link.deny(topic, "the broker refuses its messages again and again, and takes others")
         return noted

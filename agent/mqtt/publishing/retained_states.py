@@ -20,6 +20,7 @@ class Standing:
         self._topics: Final = topics
         self._retries: Final = retries
         self._owed_since_s: Final[dict[str, float]] = {}
+        self._newest: Final[dict[str, OutgoingMessage]] = {}
         self._refused: Final[set[str]] = set()
         self._status_waits = False
         self._is_will_out = False
@@ -28,23 +29,25 @@ class Standing:
         """Return all values to send, every `ready` first; `is_fresh` marks a new connection."""
         if is_fresh:
             self._owed_since_s.clear()
+        self._newest.clear()
         self._refused.clear()
         self._status_waits = self._topics.status in self.truth
         topics = sorted(self.truth, key=lambda topic: not self._topics.is_ready(topic))
         for topic in topics:
             self._owed_since_s.setdefault(topic, now_s)
-        return [self._newest(topic) for topic in topics if topic != self._topics.status]
+        return [self._say(topic) for topic in topics if topic != self._topics.status]
 
     def changed(self, topic: str, now_s: float) -> OutgoingMessage:
         """Return the message for a value that was just set."""
         self._owed_since_s[topic] = now_s
         self._refused.discard(topic)
-        return self._newest(topic)
+        return self._say(topic)
 
     def answered(self, message: OutgoingMessage, outcome: Outcome) -> None:
-        """Record the broker's answer; one to an outdated value is ignored."""
+        """Record the broker's answer; only that to the newest message of a topic counts."""
         topic = message.topic
-        if self.truth.get(topic) != message.payload or topic not in self._owed_since_s:
+        # by identity, because a value may be in flight twice, with another one between
+        if self._newest.get(topic) is not message or topic not in self._owed_since_s:
             return
         if outcome in {Outcome.LATER, Outcome.DENIED}:
             self._refused.add(topic)
@@ -59,10 +62,10 @@ class Standing:
         if self._refused and not self._retries.is_held(now_s):
             again = [topic for topic in self._refused if not self._retries.is_denied(topic, now_s)]
             self._refused.difference_update(again)
-            due += [self._newest(topic) for topic in sorted(again, key=lambda topic: not self._topics.is_ready(topic))]
+            due += [self._say(topic) for topic in sorted(again, key=lambda topic: not self._topics.is_ready(topic))]
         if self._status_waits and not any(map(self._topics.is_ready, self._owed_since_s)):
             self._status_waits = False
-            due.append(self._newest(self._topics.status))
+            due.append(self._say(self._topics.status))
         return due
 
     def overdue(self, now_s: float) -> str | None:
@@ -74,5 +77,7 @@ class Standing:
                 return topic
         return None
 
-    def _newest(self, topic: str) -> OutgoingMessage:
-        return OutgoingMessage(topic, self.truth[topic], retain=True)
+    def _say(self, topic: str) -> OutgoingMessage:
+        """Return a new message with the present value; answers to earlier ones no longer count."""
+        message = self._newest[topic] = OutgoingMessage(topic, self.truth[topic], retain=True)
+        return message

@@ -34,8 +34,12 @@ class Retries:
         self._in_a_row.clear()
         self._denied.clear()
 
-    def answered(self, topic: str, outcome: Outcome, now_s: float) -> Outcome:
-        """Record an answer; return it, or DENIED for a topic that alone is refused repeatedly."""
+    def answered(self, topic: str, outcome: Outcome, now_s: float, *, is_urgent: bool = False) -> Outcome:
+        """Record an answer; return it, or DENIED for a topic that alone is refused repeatedly.
+
+        An `is_urgent` topic is retried each 2 s while the broker refuses it for the moment, however long that lasts.
+        """
+        cap_s = _CAP_S if is_urgent and outcome is Outcome.LATER else _DENIED_CAP_S
         if outcome is Outcome.LATER and self._is_stubborn(topic):
             outcome = Outcome.DENIED
         if outcome is Outcome.ACCEPTED:
@@ -46,8 +50,8 @@ class Retries:
             if not self.is_held(now_s):
                 self._held_until_s = now_s + self._backoff.next_s()
         elif outcome is Outcome.DENIED and not self.is_denied(topic, now_s):
-            _, wait_s = self._denied.get(topic, (0.0, _DENIED_FIRST_S / 2))
-            wait_s = min(2 * wait_s, _DENIED_CAP_S)
+            _, wait_s = self._denied.get(topic, (0.0, 0.0))
+            wait_s = min(max(2 * wait_s, _DENIED_FIRST_S), cap_s)
             self._denied[topic] = (now_s + wait_s, wait_s)
             self._careful_until_s = now_s + _CAREFUL_S
         return outcome

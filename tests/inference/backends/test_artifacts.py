@@ -78,7 +78,7 @@ def test_a_damaged_one_is_removed(artifacts: ArtifactStore, caplog: pytest.LogCa
     blob_of(artifacts, "a").write_bytes(b"abd")
     assert artifacts.open("a") is None
     assert list(artifacts.folder.iterdir()) == []
-    assert "source=cap:n@1 removed" in caplog.text
+    assert "event=artifact_removed artifact=a source=cap:n@1" in caplog.text
 
 
 @pytest.mark.parametrize("record", [b"", b"{", b'{"file": "../../x"}', b"[]"])
