@@ -9,7 +9,8 @@ from support.mini_broker import ACCEPT, CLOSE, MUTE, MiniBroker, Rules
 from support.station import Station
 
 from agent.messages.events import LinkTakenOver, LinkUp, Listening, Received
-from agent.mqtt.access.denials import Denials, Unanswered
+from agent.mqtt.access import denials as denials_module
+from agent.mqtt.access.denials import UNSUBSCRIBE, Denials, Unanswered
 from agent.mqtt.access.topic_filter import TopicFilter
 from agent.mqtt.blocking_client import connected
 
@@ -160,6 +161,63 @@ def test_a_topic_on_which_the_broker_closes_is_left_out(broker: MiniBroker, stat
 
 
 @each_protocol
+@pytest.mark.parametrize("denied", ["line-1/ready", "schedule/set"])
+def test_a_broker_that_closes_for_3_s_costs_nothing_afterwards(
+    broker: MiniBroker, station: Station, denied: str
+) -> None:
+    until_s = time.monotonic() + 3.0
+
+    def answer(topic: str) -> int:
+        return CLOSE if topic.endswith(denied) and time.monotonic() < until_s else ACCEPT
+
+    broker.rules = Rules(on_publish=lambda topic, _: answer(topic), on_subscribe=answer)
+    station.until(lambda: broker.accepted("/status") == [b"online"], 60)
+    assert broker.accepted("/ready") == [b"0"]
+    assert f"{BASE}/schedule/set" in broker.asked
+    assert not any("left out" in str(one.detail) for one in station.noticed)
+
+
+@pytest.mark.parametrize("protocol", ["5"])
+@pytest.mark.parametrize("code", [0x83, 0x89, 0x8B, 0x97])
+def test_a_broker_that_says_not_now_leaves_nothing_out(broker: MiniBroker, station: Station, code: int) -> None:
+    closed: list[float] = []
+
+    def answer(topic: str, _payload: bytes) -> int:
+        if not topic.endswith("/ready") or (len(closed) > 3 and closed[-1] - closed[0] > 11.0):
+            return ACCEPT
+        closed.append(time.monotonic())
+        return CLOSE
+
+    broker.rules = Rules(on_publish=answer, disconnect_code=code)
+    station.until(lambda: broker.accepted("/status") == [b"online"], 60)
+    assert not any("left out" in str(one.detail) for one in station.noticed)
+
+
+@each_protocol
+def test_a_left_out_filter_is_asked_for_again_while_the_connection_stands(
+    broker: MiniBroker, station: Station, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(denials_module, "_SPAN_S", 0.0)
+    monkeypatch.setattr(denials_module, "_LEFT_OUT_S", 12.0)
+    is_denied = True
+    broker.rules = Rules(on_subscribe=lambda one: CLOSE if is_denied and one.endswith("schedule/set") else ACCEPT)
+    station.until(lambda: broker.accepted("/status") == [b"online"], 60)
+    is_denied, connects = False, broker.connects
+    asked = broker.asked.count(f"{BASE}/schedule/set")
+    station.until(lambda: broker.asked.count(f"{BASE}/schedule/set") > asked)
+    station.until(lambda: ("broker_refused", False) in codes(station))
+    assert broker.connects == connects
+
+
+@each_protocol
+def test_a_broker_that_closes_on_unsubscribe_is_left_subscribed(broker: MiniBroker, station: Station) -> None:
+    broker.rules = Rules(unsubscribes=False)
+    station.until(lambda: broker.accepted("/status") == [b"online"], 60)
+    station.until(lambda: any("UNSUBSCRIBE: left out" in str(one.detail) for one in station.noticed))
+    commanded(broker, station)
+
+
+@each_protocol
 def test_no_answer_to_a_subscription_is_told_and_the_rest_goes_on(broker: MiniBroker, station: Station) -> None:
     broker.rules = Rules(on_subscribe=lambda one: MUTE if one.endswith("schedule/set") else ACCEPT)
     station.until(lambda: broker.accepted("/status") == [b"online"], 40)
@@ -203,22 +261,70 @@ def test_only_what_is_alone_is_left_out_and_smaller_messages_go_on() -> None:
     assert not denials.closed(packets[1:], 1.0)
     assert denials.is_careful
     denials.passed("PUBLISH a")
-    assert denials.closed(packets[1:], 2.0)
-    assert not denials.refuses("PUBLISH c", 9)
-    assert denials.refuses("PUBLISH b", 700)
-    assert not denials.refuses("PUBLISH b", 699)
-    assert not denials.refuses("PUBLISH a", 10)
-    denials.connecting(100.0)
-    assert denials.refuses("PUBLISH b", 700)
-    denials.connecting(700.0)
-    assert not denials.refuses("PUBLISH b", 700)
+    assert denials.closed(packets[1:], 12.0)
+    assert not denials.refuses("PUBLISH c", 12.0, 9)
+    assert denials.refuses("PUBLISH b", 12.0, 700)
+    assert not denials.refuses("PUBLISH b", 12.0, 699)
+    assert not denials.refuses("PUBLISH a", 12.0, 10)
+    assert denials.refuses("PUBLISH b", 611.0, 700)
+    assert not denials.refuses("PUBLISH b", 612.0, 700)
+
+
+def test_a_broker_that_closes_for_some_seconds_leaves_nothing_out() -> None:
+    denials = Denials()
+    packet = [Unanswered("PUBLISH a/line/l/ready", 40)]
+    for moment in range(10):
+        assert not denials.closed(packet, float(moment))
+    denials.passed("PUBLISH a/line/l/ready", 40)
+    assert not denials.closed(packet, 10.0)
+    denials.steady(15.0)
+    assert not denials.is_careful
+
+
+@pytest.mark.parametrize(
+    ("packet", "left_out_s"),
+    [
+        ("PUBLISH a/line/l/ready", 10.0),
+        ("PUBLISH a/status", 10.0),
+        ("PUBLISH a/stream/s/status", 600.0),
+        ("PUBLISH a/line/l/phase", 600.0),
+        ("SUBSCRIBE a/cmd/reload", 600.0),
+        (UNSUBSCRIBE, 600.0),
+    ],
+)
+def test_what_is_left_out_is_tried_again_after_a_time_at_the_price_of_one_close(packet: str, left_out_s: float) -> None:
+    denials = Denials()
+    sent = [Unanswered(packet, 40)]
+    assert [denials.closed(sent, moment) for moment in (0.0, 5.0, 10.0)] == [False, False, True]
+    again_s = 10.0 + left_out_s
+    assert denials.refuses(packet, again_s - 0.1, 40)
+    assert not denials.refuses(packet, again_s, 40)
+    assert denials.closed(sent, again_s)
+    assert denials.refuses(packet, again_s, 40)
+    assert not denials.refuses(packet, again_s, 39), "the same size proves no lower limit"
+    denials.passed(packet, 39)
+    assert packet in str(denials.detail)
+    again_s += left_out_s
+    denials.passed(packet, 40)
+    assert denials.detail is None
+    assert not denials.closed(sent, again_s)
+
+
+def test_what_is_never_tried_again_is_forgotten() -> None:
+    denials = Denials()
+    for moment in (0.0, 5.0, 10.0):
+        denials.closed([Unanswered("PUBLISH a", 40)], moment)
+    denials.steady(1209.0)
+    assert denials.detail is not None
+    denials.steady(1210.0)
+    assert denials.detail is None
 
 
 def test_closes_far_apart_leave_nothing_out() -> None:
     denials = Denials()
     for moment in range(10):
         assert not denials.closed([Unanswered("PUBLISH a", 10)], 1000.0 * moment)
-        denials.steady()
+        denials.steady(1000.0 * moment + 5.0)
 
 
 def test_a_packet_that_passed_in_between_is_innocent() -> None:
@@ -226,7 +332,7 @@ def test_a_packet_that_passed_in_between_is_innocent() -> None:
     for moment in range(10):
         assert not denials.closed([Unanswered("PUBLISH a", 10)], float(moment))
         denials.passed("PUBLISH a")
-        denials.steady()
+        denials.steady(float(moment))
         assert not denials.is_careful
 
 
@@ -235,14 +341,14 @@ def test_a_rare_packet_that_is_closed_on_each_time_is_left_out() -> None:
     denials = Denials()
     packet = [Unanswered("PUBLISH a", 700)]
     assert not denials.closed(packet, 0.0)
-    denials.steady()
+    denials.steady(5.0)
     assert not denials.closed(packet, 60.0)
-    denials.steady()
+    denials.steady(65.0)
     assert denials.is_careful
     assert denials.closed(packet, 120.0)
-    assert denials.refuses("PUBLISH a", 700)
-    denials.steady()
+    assert denials.refuses("PUBLISH a", 120.0, 700)
+    denials.steady(125.0)
     assert not denials.is_careful
     # and a smaller one that is closed on as well shows that the limit is lower: no more is tried
     assert denials.closed([Unanswered("PUBLISH a", 699)], 130.0)
-    assert denials.refuses("PUBLISH a", 1)
+    assert denials.refuses("PUBLISH a", 130.0, 1)

@@ -38,6 +38,8 @@ class Rules:
     on_subscribe: Callable[[str], int] = lambda _filter: ACCEPT
     on_connect: Callable[[], int] = lambda: ACCEPT
     wildcards: bool = True
+    unsubscribes: bool = True
+    """False: an UNSUBSCRIBE closes the connection."""
     granted_after_s: float = 0.0
     active_after_s: float = 0.0
     connack_properties: bytes = b""
@@ -147,6 +149,8 @@ class MiniBroker:
                 self._published(client, first, body)
             case 8:
                 self._subscribe(client, body)
+            case 10 if not self.rules.unsubscribes and self._is_watched(client):
+                self._close(client)
             case 10:
                 start = 2 + (1 + body[2] if client.version == 5 else 0)
                 for topic in _texts(body[start:], options=0):

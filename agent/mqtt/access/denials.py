@@ -12,7 +12,11 @@ from agent.mqtt.access.overflows import Overflows
 _STRIKES: Final = 3
 """Number of closes without an answer to a packet, after which it is left out; at the last one it must be alone."""
 _SUSPICIOUS: Final = 2
+_SPAN_S: Final = 10.0
+"""A packet's strikes must be spread over this time, because a broker that starts or is busy closes on any packet."""
 _LEFT_OUT_S: Final = 600.0
+_VITAL_LEFT_OUT_S: Final = 10.0
+"""The same for `ready` and `status`, without which no line runs."""
 _SUSPECTED_S: Final = 600.0
 """A strike is forgotten this long after the last, because most closes have other reasons."""
 _MOST: Final = 256
@@ -26,6 +30,22 @@ class Unanswered:
     size_bytes: int = 0
     has_answer: bool = True
     """False at QoS 0, where no answer comes."""
+
+
+@dataclass
+class _Strikes:
+    count: int
+    first_s: float
+
+
+@dataclass(frozen=True)
+class _LeftOut:
+    size_bytes: int
+    until_s: float
+
+
+UNSUBSCRIBE: Final = "UNSUBSCRIBE"
+"""The label of all UNSUBSCRIBE packets, because a broker that closes on one closes on each."""
 
 
 def subscribe(filter_: str) -> str:
@@ -42,7 +62,8 @@ class Denials:
     """Record of suspicious packets; it outlives connections, and is for one thread.
 
     While `is_careful`, packets go one by one, so that the packet that causes a close is alone. Of a topic, only
-    messages at least as large as the suspicious one are left out at first; all of them after one more close.
+    messages at least as large as the suspicious one are left out at first; all of them after one more close. What is
+    left out is tried again after a time, until it is answered; then one close is enough to leave it out again.
     """
 
     def __init__(self) -> None:
@@ -50,10 +71,10 @@ class Denials:
         self.is_careful = False
         self.overflows: Final = Overflows()
         self._closes = 0
-        self._strikes: Final[dict[str, int]] = {}
+        self._strikes: Final[dict[str, _Strikes]] = {}
         self._struck_s = 0.0
-        self._left_out: Final[dict[str, int]] = {}
-        self._until_s = 0.0
+        self._left_out: Final[dict[str, _LeftOut]] = {}
+        self._no_wildcards_until_s = 0.0
 
     @property
     def detail(self) -> str | None:
@@ -62,16 +83,14 @@ class Denials:
         return f"the broker closes the connection on {', '.join(packets[:5])}: left out" if packets else None
 
     def connecting(self, now_s: float) -> None:
-        """Forget old records, because rights may have been granted since."""
-        if now_s >= self._until_s and (self._left_out or not self.has_wildcards):
-            self._left_out.clear()
-            self._strikes.clear()
-            self.has_wildcards, self.is_careful, self._closes = True, False, 0
+        """Try wildcards again after a time; not before a reconnect, because exact topics deliver as well."""
+        if now_s >= self._no_wildcards_until_s:
+            self.has_wildcards = True
 
     def takes_no_wildcards(self, now_s: float) -> None:
         """Record that the broker refuses wildcard subscriptions."""
         self.has_wildcards = False
-        self._until_s = now_s + _LEFT_OUT_S
+        self._no_wildcards_until_s = now_s + _LEFT_OUT_S
 
     def closed(self, unanswered: Sequence[Unanswered], now_s: float) -> bool:
         """Record a close without a reason and the unanswered packets, oldest first; True: one is left out now."""
@@ -82,47 +101,60 @@ class Denials:
         # an answer may be lost with the connection, so what waited behind counts too; only a suspect is left out
         for one in unanswered[-_MOST:]:
             if one.packet in self._strikes or len(self._strikes) < _MOST:
-                self._strikes[one.packet] = self._strikes.get(one.packet, 0) + 1
+                self._strikes.setdefault(one.packet, _Strikes(0, now_s)).count += 1
         was_careful = self.is_careful
         self._closes += bool(suspects)
         self.is_careful = self._closes >= _SUSPICIOUS or self._is_suspicious
         # a limit is proven by the larger ones, and each smaller one would cost a connection
         known = next((one for one in suspects if one.packet in self._left_out), None)
         if known is not None:
-            self._leave_out(known)
-            self._until_s = now_s + _LEFT_OUT_S
+            self._leave_out(known, now_s)
             return True
         # of equals the largest: a limit is the commoner reason, and `live` goes out beside everything
-        found = max(suspects, key=lambda one: (self._strikes.get(one.packet, 0), one.size_bytes), default=None)
-        if found is None or not was_careful or self._strikes.get(found.packet, 0) < _STRIKES:
+        found = max(suspects, key=lambda one: (self._count(one.packet), one.size_bytes), default=None)
+        if found is None or not was_careful or self._count(found.packet) < _STRIKES:
             return False
-        self._leave_out(found)
-        self._until_s = now_s + _LEFT_OUT_S
+        if now_s - self._strikes[found.packet].first_s < _SPAN_S:
+            return False
+        self._leave_out(found, now_s)
         return True
 
-    def passed(self, packet: str) -> None:
+    def passed(self, packet: str, size_bytes: int = 0) -> None:
         """Record that the broker answered a packet, so it did not close on it."""
         self._strikes.pop(packet, None)
+        if packet in self._left_out and size_bytes >= self._left_out[packet].size_bytes:
+            del self._left_out[packet]
 
-    def steady(self) -> None:
+    def steady(self, now_s: float) -> None:
         """Record a stable connection; packets that it has not carried stay under suspicion."""
         self._closes = 0
         self.is_careful = self._is_suspicious
+        for packet in [one for one, left in self._left_out.items() if now_s >= left.until_s + _SUSPECTED_S]:
+            del self._left_out[packet]
 
     @property
     def _is_suspicious(self) -> bool:
-        return any(strikes >= _SUSPICIOUS for strikes in self._strikes.values())
+        return any(strikes.count >= _SUSPICIOUS for strikes in self._strikes.values())
 
-    def refuses(self, packet: str, size_bytes: int = 0) -> bool:
+    def refuses(self, packet: str, now_s: float, size_bytes: int = 0) -> bool:
         """Return True where a packet is left out."""
-        return packet in self._left_out and size_bytes >= self._left_out[packet]
+        left = self._left_out.get(packet)
+        return left is not None and now_s < left.until_s and size_bytes >= left.size_bytes
 
-    def _leave_out(self, found: Unanswered) -> None:
-        is_known = found.packet in self._left_out
-        self._left_out[found.packet] = 0 if is_known else found.size_bytes
+    def _count(self, packet: str) -> int:
+        return self._strikes[packet].count if packet in self._strikes else 0
+
+    def _leave_out(self, found: Unanswered, now_s: float) -> None:
+        known = self._left_out.get(found.packet)
+        # tried again, it proves the same limit; a smaller one proves that the limit is lower
+        size_bytes = found.size_bytes if known is None else known.size_bytes
+        if found.size_bytes < size_bytes:
+            size_bytes = 0
+        until_s = now_s + (_VITAL_LEFT_OUT_S if _is_vital(found.packet) else _LEFT_OUT_S)
+        self._left_out[found.packet] = _LeftOut(size_bytes, until_s)
         self._strikes.pop(found.packet, None)
         if _is_replaced(found.packet):
-            self.has_wildcards = False
+            self.takes_no_wildcards(now_s)
 
 
 def _suspects(unanswered: Sequence[Unanswered]) -> list[Unanswered]:
@@ -134,3 +166,10 @@ def _suspects(unanswered: Sequence[Unanswered]) -> list[Unanswered]:
 def _is_replaced(packet: str) -> bool:
     """Return True where exact topics replace the packet."""
     return packet.startswith("SUBSCRIBE") and ("+" in packet or "#" in packet)
+
+
+def _is_vital(packet: str) -> bool:
+    """Return True for a message with a line's `ready` or the device's `status`."""
+    levels = packet.split("/")
+    is_ready = levels[-1] == "ready" and levels[-3:-2] == ["line"]
+    return packet.startswith("PUBLISH") and (is_ready or (levels[-1] == "status" and levels[-3:-2] != ["stream"]))

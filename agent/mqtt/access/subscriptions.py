@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from agent.mqtt.access.denials import Denials, subscribe
+from agent.mqtt.access.denials import UNSUBSCRIBE, Denials, subscribe
 from agent.mqtt.access.rights import Rights
 from agent.mqtt.access.topic_filter import TopicFilter
 from agent.mqtt.endpoint.connect_errors import NO_QOS_1, Outcome, outcome_of
@@ -76,6 +76,7 @@ class Subscriptions:
         self._refused: Final[dict[str, _Refusal]] = {}
         self._granted: Final[set[str]] = set()
         self._avoided: Final[set[str]] = set()
+        self._left_out: Final[set[str]] = set()
         self._settled_s: float | None = None
         self._is_asked = False
 
@@ -113,15 +114,15 @@ class Subscriptions:
             self._refused.pop(filter_, None)
             self._rights.grant(filter_)
             if self.is_done and wanted.is_passing:
-                self._leave()
+                self._leave(now_s)
         else:
             self._refuse(wanted, code, now_s)
         self._go_on(now_s)
 
-    def echoed(self) -> None:
+    def echoed(self, now_s: float) -> None:
         """Record an echo, which proves that granted subscriptions deliver."""
         if self.may_ping:
-            self._finish()
+            self._finish(now_s)
 
     def tick(self, now_s: float, *, is_echo_expected: bool) -> None:
         """Retry refused filters and end timeouts; must be called at least each 0.5 s."""
@@ -136,7 +137,7 @@ class Subscriptions:
         self._go_on(now_s)
         is_proof_due = is_echo_expected and self._ping_topic in self._granted
         if self._settled_s is not None and now_s - self._settled_s > (ECHO_S if is_proof_due else 0.0):
-            self._finish()
+            self._finish(now_s)
 
     def _add(self, wanted: TopicFilter, now_s: float) -> None:
         if wanted.filter_ in self._wanted:
@@ -147,20 +148,25 @@ class Subscriptions:
                 self._avoided.add(wanted.filter_)
             self._replace(wanted, now_s)
             return
-        is_left_out = self._denials.refuses(subscribe(wanted.filter_))
+        is_left_out = self._denials.refuses(subscribe(wanted.filter_), now_s)
         if not is_left_out and (self._denials.has_wildcards or not wanted.has_wildcard):
             self._queue.append(wanted.filter_)
-        else:
-            self._replace(wanted, now_s)
+            return
+        if is_left_out and not wanted.instead:
+            self._left_out.add(wanted.filter_)
+        self._replace(wanted, now_s)
 
     def _replace(self, wanted: TopicFilter, now_s: float) -> None:
         for topic in wanted.instead:
             self._add(TopicFilter(topic), now_s)
 
     def _try_avoided(self, now_s: float) -> None:
-        """Subscribe again to topics that were left out for a too large message, once their time is over."""
-        for filter_ in [one for one in self._avoided if not self._denials.overflows.brings(one, now_s)]:
-            self._avoided.discard(filter_)
+        """Subscribe again to filters without a replacement, once the time for which they are left out is over."""
+        due = {one for one in self._avoided if not self._denials.overflows.brings(one, now_s)}
+        due |= {one for one in self._left_out if not self._denials.refuses(subscribe(one), now_s)}
+        self._avoided.difference_update(due)
+        self._left_out.difference_update(due)
+        for filter_ in sorted(due):
             if not (self.is_done and self._wanted[filter_].is_passing):
                 self._queue.append(filter_)
 
@@ -192,7 +198,7 @@ class Subscriptions:
         if self._settled_s is None and self._is_settled(now_s):
             self._settled_s = now_s
             if self._ping_topic is None:
-                self._finish()
+                self._finish(now_s)
 
     def _has_pending(self, now_s: float) -> bool:
         return any(now_s - since_s <= _ANSWER_S for since_s in self._pending.values())
@@ -204,14 +210,16 @@ class Subscriptions:
         is_patient = now_s - self._since_s < patience_s
         return not (is_patient and any(one.is_awaited for one in self._refused.values()))
 
-    def _finish(self) -> None:
+    def _finish(self, now_s: float) -> None:
         if not self.is_done:
             self.is_done = True
-            self._leave()
+            self._leave(now_s)
             self._done()
 
-    def _leave(self) -> None:
+    def _leave(self, now_s: float) -> None:
         """Unsubscribe from passing filters, because we publish on those topics from now on."""
+        if self._denials.refuses(UNSUBSCRIBE, now_s):
+            return
         passing = [one for one in self._granted if self._wanted[one].is_passing]
         self._granted.difference_update(passing)
         if passing:

@@ -65,9 +65,10 @@ class CloseWatch:
 
     def lost(self, connection: Connection, now_s: float, *, is_steady: bool) -> bool:
         """Record the loss of an established connection; True: one of its packets is left out from now on."""
-        is_unexplained = connection.life.cause is Cause.UNEXPLAINED
-        self._short_lives = self._short_lives + 1 if is_unexplained and not is_steady else 0
-        return is_unexplained and self._look_for_denials(connection, now_s)
+        cause = connection.life.cause
+        is_closed = cause in {Cause.UNEXPLAINED, Cause.NOT_NOW}
+        self._short_lives = self._short_lives + 1 if is_closed and not is_steady else 0
+        return is_closed and self._look_for_denials(connection, now_s)
 
     def overflowed(self, overflow: Overflow, detail: str, now_s: float) -> None:
         """Record a received message that ended the connection, because it was too large."""
@@ -87,9 +88,9 @@ class CloseWatch:
             self._too_large_s = None
             self._notices.off(MESSAGE_TOO_LARGE)
 
-    def steady(self) -> None:
+    def steady(self, now_s: float) -> None:
         """Record that the connection has lasted for some time."""
-        self._denials.steady()
+        self._denials.steady(now_s)
         if self._is_closing and self._denials.detail is None:
             self._is_closing = False
             self._notices.off(BROKER_REFUSED)
@@ -97,7 +98,8 @@ class CloseWatch:
     def _look_for_denials(self, connection: Connection, now_s: float) -> bool:
         """Find the packet that the broker closed on, and raise the alert; True: a packet is left out from now on."""
         unanswered = connection.unanswered
-        is_found = self._denials.closed(unanswered, now_s)
+        # a limit for the moment says nothing about the packet that met it
+        is_found = connection.life.cause is Cause.UNEXPLAINED and self._denials.closed(unanswered, now_s)
         if not is_found and self._short_lives < _SHORT_LIVES:
             return False
         last = ", ".join(dict.fromkeys(one.packet for one in unanswered[-5:])) or "nothing that it did not answer"

@@ -12,7 +12,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from agent.messages.events import LinkTakenOver, LinkTrouble, Received, Reply
-from agent.mqtt.access.denials import Denials, Unanswered, publish, subscribe
+from agent.mqtt.access.denials import UNSUBSCRIBE, Denials, Unanswered, publish, subscribe
 from agent.mqtt.access.rights import Rights
 from agent.mqtt.endpoint.connect_errors import Outcome, is_refusal, missing_service, outcome_of
 from agent.mqtt.link.connection_listener import ConnectionListener
@@ -36,6 +36,8 @@ _INVALID_FILTER: Final = 0x8F
 _NO_WILDCARDS: Final = 0xA2
 _NOT_ABOUT_A_PACKET: Final = frozenset({0x89, 0x8B, 0x8D, 0x8E, 0x93, 0x98, 0x9C, 0x9D, 0x9F, 0xA0, 0xA2})
 """DISCONNECT reasons that do not concern a packet of ours."""
+_NOT_NOW: Final = frozenset({0x83, 0x97})
+"""Limits for the moment, as in PUBACK: implementation specific error, quota exceeded."""
 
 Answered = Callable[[Outcome], None]
 """Called once with the broker's answer to a QoS 1 message."""
@@ -122,6 +124,7 @@ class Connection:
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_subscribe = self._on_subscribe
+        client.on_unsubscribe = lambda _client, _data, mid, _reasons, _properties: self._note_answered(mid)
         client.on_message = self._on_message
         client.on_publish = self._on_publish
         client.arrived = self._on_arrived
@@ -142,7 +145,7 @@ class Connection:
             self._refuse(refused, answered)
             return True
         packet = Unanswered(publish(message.topic), size_bytes, has_answer=message.qos > 0)
-        if self._denials.refuses(packet.packet, packet.size_bytes):
+        if self._denials.refuses(packet.packet, time.monotonic(), packet.size_bytes):
             if message.qos:
                 trouble = LinkTrouble(f"{message.topic}: left out: the broker closes on it")
                 self._refuse(trouble, answered, Outcome.DENIED)
@@ -181,7 +184,9 @@ class Connection:
     def unsubscribe(self, topics: Sequence[str]) -> None:
         """Unsubscribe from topics."""
         if self.life.cause is None:
-            rc, _ = self._client.unsubscribe(list(topics))
+            rc, mid = self._client.unsubscribe(list(topics))
+            if mid is not None:
+                self._note_sent(mid, Unanswered(UNSUBSCRIBE))
             self._driven(rc)
 
     def check(self) -> None:
@@ -226,7 +231,7 @@ class Connection:
             return
         passed = [key for key, (other, _) in self._sent.items() if isinstance(key, str) and other < number]
         for one in [packet, *(self._sent.pop(key)[1] for key in passed)]:
-            self._denials.passed(one.packet)
+            self._denials.passed(one.packet, one.size_bytes)
 
     def _read(self) -> None:
         rc = MQTTErrorCode.MQTT_ERR_SUCCESS
@@ -333,13 +338,18 @@ class Connection:
         if self.life.cause is None:
             by_broker = flags.is_disconnect_packet_from_server
             word = "the broker said" if by_broker else "the connection is lost"
-            is_explained = self.overflow is not None or (by_broker and reason.value in _NOT_ABOUT_A_PACKET)
-            cause = Cause.OTHER if is_explained else Cause.UNEXPLAINED
-            self.life.ends(cause, f"{word}: {self._notes.last or reason.getName()}")
+            self.life.ends(
+                self._cause_of(reason.value if by_broker else None), f"{word}: {self._notes.last or reason.getName()}"
+            )
             if by_broker and reason.getName() == _TAKEN_OVER:
                 self._heard.append(LinkTakenOver())
             if by_broker and reason.value == _NO_WILDCARDS:
                 self._denials.takes_no_wildcards(time.monotonic())
+
+    def _cause_of(self, said: int | None) -> Cause:
+        if self.overflow is not None or said in _NOT_ABOUT_A_PACKET:
+            return Cause.OTHER
+        return Cause.NOT_NOW if said in _NOT_NOW else Cause.UNEXPLAINED
 
     def _on_subscribe(
         self, _client: paho.Client, _data: object, mid: int, reasons: list[ReasonCode], _properties: object

@@ -32,6 +32,7 @@ class Cause(Enum):
     OLD_SESSION = "CONNACK: an unwanted old session"
     REFUSED = "only a change at the broker, or of our identity, helps"
     UNEXPLAINED = "the broker closed without a reason, or with one that may concern a packet of ours"
+    NOT_NOW = "the broker closed for a quota, or for a reason of its own that it does not tell"
     OTHER = "another reason of the broker, a failure of the socket, or our own end"
 
 

@@ -272,7 +272,7 @@ class Link:
             self._rights.grant(self._settings.ping_topic)
         if self._listener is not None and self._round_trip.is_own(payload):
             self._echoes = True
-            self._listener.echoed()
+            self._listener.echoed(time.monotonic())
 
     def _lost(self, connection: Connection) -> None:
         now_s = self._lost_s = time.monotonic()
@@ -294,7 +294,7 @@ class Link:
         if self._listener is not None:
             self._listener.tick(now_s, is_echo_expected=self._echoes)
         if now_s - self._up_since_s >= _STEADY_S and (self._listener is None or self._listener.is_done):
-            self._watch.steady()
+            self._watch.steady(now_s)
         if self._round_trip.is_silent(now_s):
             self._echoes = False
             # because a 3.1.1 broker acknowledges messages that it drops for missing rights
