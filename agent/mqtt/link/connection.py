@@ -139,20 +139,18 @@ class Connection:
         """
         if self.life.cause is not None:
             return False
-        size_bytes = packet_bytes(message, self.protocol)
-        refused = self._refusal(message.topic, size_bytes)
-        if refused is not None:
+        packet = Unanswered(publish(message.topic), packet_bytes(message, self.protocol), has_answer=message.qos > 0)
+        if (refused := self._refusal(message.topic, packet.size_bytes)) is not None:
             self._refuse(refused, answered)
             return True
-        packet = Unanswered(publish(message.topic), size_bytes, has_answer=message.qos > 0)
         if self._denials.refuses(packet.packet, time.monotonic(), packet.size_bytes):
             if message.qos:
                 trouble = LinkTrouble(f"{message.topic}: left out: the broker closes on it")
                 self._refuse(trouble, answered, Outcome.DENIED)
             return bool(message.qos)
-        properties = None
-        if message.correlation is not None and self.protocol == "5":
-            properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+        has_correlation = message.correlation is not None and self.protocol == "5"
+        properties = Properties(PacketTypes.PUBLISH) if has_correlation else None  # type: ignore[no-untyped-call]
+        if properties is not None:
             properties.CorrelationData = message.correlation
         info = self._client.publish(message.topic, message.payload, message.qos, message.retain, properties)
         if info.rc == MQTTErrorCode.MQTT_ERR_SUCCESS and message.qos:
