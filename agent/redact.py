@@ -30,6 +30,11 @@ _IN_URL: Final = re.compile(
 )
 
 
+def secrets_of(url: str) -> list[str]:
+    """Return the secrets that a URL holds as `name=value` in its path or query, as they are written there."""
+    return [found[0][len(found[1]) :] for found in _IN_URL.finditer(url)]
+
+
 def redact(text: str) -> str:
     """Hide users, passwords and tokens in `text`, both in URLs and as `name=value`.
 

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BeforeValidator, InstanceOf, PlainSerialize
 from agent.messages import numbers
 from agent.messages.camera_names import is_camera, split
 from agent.messages.references import ModelReference
+from agent.redact import secrets_of
 from agent.settings.units import MemoryBudget, parse_budget, parse_clock, parse_days, parse_duration, parse_size
 
 ID: Final = "an id of 1 to 64 letters, digits, dots, dashes or underscores"
@@ -118,12 +119,13 @@ def _source(value: str, info: ValidationInfo) -> str:
 def _check_credentials(rest: str) -> None:
     """Raise ValueError for credentials that are not percent-encoded; `rest` is a URL without scheme."""
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
-    user_info, separator, _ = authority.rpartition("@")
+    user_info, _, host = authority.rpartition("@")
     # Because / ? or # in a password ends the host for a parser: `user:` without a port, and an @ behind.
-    cut = ":" in authority or rest[len(authority) :].startswith("#")
-    if not separator and cut and _HOST_AFTER.search(rest) and not _PLAIN_HOST.fullmatch(authority):
+    cut = ":" in host or rest[len(authority) :].startswith("#")
+    if cut and _HOST_AFTER.search(rest, len(authority)) and not _PLAIN_HOST.fullmatch(host):
         user_info = rest.rpartition("@")[0]
-    wrong = sorted(set(_UNENCODED.findall(user_info)))
+    in_values = {"#"} if any("#" in one for one in secrets_of(rest)) else set()
+    wrong = sorted({*_UNENCODED.findall(user_info), *in_values})
     if wrong:
         how = ", ".join(f"{quote(one, safe='')} for {one if one.strip() else 'a space'}" for one in wrong)
         raise ValueError(f"a URL with user and password percent-encoded: write {how}")

@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PLACES = ("", "agent", "agent/control", "agent/inference", "docs", "tests")
-"""What a path of a page may be relative to."""
+"""Folders that a path in a page may be relative to."""
 
 
 def named(page: str) -> set[str]:

@@ -1,4 +1,4 @@
-"""What is in memory alone while the link is in doubt: nothing, so that a kill finds nothing there."""
+"""No message is in memory alone while the link is in doubt, so that a kill loses none."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

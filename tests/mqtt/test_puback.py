@@ -209,6 +209,17 @@ def test_reason_codes_are_told_apart() -> None:
     assert {outcome_of(code) for code in (0x87, 0x90)} == {Outcome.DENIED}
 
 
+@pytest.mark.parametrize(("is_urgent", "waits_s"), [(False, [30.0, 60.0, 120.0]), (True, [10.0, 10.0, 10.0])])
+def test_a_denied_topic_waits_longer_each_time_but_not_an_urgent_one(*, is_urgent: bool, waits_s: list[float]) -> None:
+    retries = Retries()
+    now_s = 100.0
+    for wait_s in waits_s:
+        retries.answered("a", Outcome.DENIED, now_s, is_urgent=is_urgent)
+        assert retries.is_denied("a", now_s + wait_s - 0.1)
+        now_s += wait_s
+        assert not retries.is_denied("a", now_s)
+
+
 def test_a_new_connection_tries_everything_at_once() -> None:
     retries = Retries()
     for _ in range(20):

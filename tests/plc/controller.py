@@ -54,7 +54,7 @@ class PlcLine:
 
     @property
     def is_running(self) -> bool:
-        """Whether the belt runs for the product of this moment."""
+        """True while the belt runs for the present product."""
         return self._is_running and self.runs[-1].product == self.product
 
     def start(self) -> None:

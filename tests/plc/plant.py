@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 from plc.controller import Controller, PlcLine
 from plc.judge import Verdict, Witness, judge
@@ -29,23 +29,13 @@ Fault = Literal[
     "device link held, agent killed",
     "retained live",
 ]
-FAULTS: Final[tuple[Fault, ...]] = (
-    "none",
-    "worker killed",
-    "agent killed",
-    "broker killed",
-    "PLC link held",
-    "PLC link cut",
-    "PLC link held, agent killed",
-    "device link held, agent killed",
-    "retained live",
-)
+FAULTS: Final[tuple[Fault, ...]] = get_args(Fault)
 _PRODUCTS: Final = tuple(PRODUCTS)
 _BACK_S: Final = 300.0
 _FELT_S: Final = 1.0
 """A dead worker is said within half of this; only then does it mean anything that a belt runs."""
 _RECONNECTED_S: Final = 4.0
-"""How long a belt is watched after a connect that brings a retained `live` of a device that is dead."""
+"""Time that a belt is watched after a connect that brings a retained `live` of a dead device."""
 
 
 def drawn(seed: int) -> Iterator[tuple[Fault, random.Random]]:

@@ -26,7 +26,7 @@ _SCL: Final = (
     (r"\bWString\b", "WSTRING(254)"),
     (r"\bTON_TIME\b", "TON"),
 )
-"""What SCL writes otherwise than the grammar that is at hand: the rest of these files is the same language."""
+"""SCL's spellings, each with that of the grammar; the rest of these files is the same language."""
 _COMPARISONS: Final[dict[str, Callable[[Any, Any], Any]]] = {
     "=": operator.eq,
     "<>": operator.ne,

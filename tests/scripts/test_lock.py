@@ -30,9 +30,9 @@ ALL = [(LOCK / f"{name}.txt", target) for name in ("base", *EXTRAS) for target i
     (LOCK / f"jetpack/{name}.txt", (version, "aarch64")) for name in ("base", *EXTRAS) for version in ("3.10", "3.12")
 ]
 LEFT_OUT = {"openvino-telemetry"}
-"""What openvino asks for and no device gets: docs/decisions/0083."""
+"""Requirements of openvino that no device gets (decision 83)."""
 REQUIRES: dict[str, list[str]] = json.loads((LOCK / "requires.json").read_text(encoding="utf-8"))
-"""What each locked package asks for, as scripts/lock read it from the wheels' metadata."""
+"""Requirements of each locked package, as scripts/lock read them from the wheels' metadata."""
 each_base = pytest.mark.parametrize(
     ("file", "target"), BASES, ids=[f"{file.parent.name}-{version}-{machine}" for file, (version, machine) in BASES]
 )

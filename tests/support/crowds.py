@@ -67,7 +67,7 @@ SCENES: Final[dict[str, tuple[Callable[[np.random.Generator], tuple[Floats, Floa
     "identical boxes": (identical, 1),
     "grid, one class": (grid, 1),
 }
-"""How centres and sizes are drawn, and of how many classes the candidates are."""
+"""Rules that draw the centres and sizes of the candidates, and their number of classes."""
 
 
 def answer_of(scene: str) -> NDArray[np.float32]:

@@ -148,9 +148,9 @@ class Connection:
                 trouble = LinkTrouble(f"{message.topic}: left out: the broker closes on it")
                 self._refuse(trouble, answered, Outcome.DENIED)
             return bool(message.qos)
-        has_correlation = message.correlation is not None and self.protocol == "5"
-        properties = Properties(PacketTypes.PUBLISH) if has_correlation else None  # type: ignore[no-untyped-call]
-        if properties is not None:
+        properties = None
+        if message.correlation is not None and self.protocol == "5":
+            properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
             properties.CorrelationData = message.correlation
         info = self._client.publish(message.topic, message.payload, message.qos, message.retain, properties)
         if info.rc == MQTTErrorCode.MQTT_ERR_SUCCESS and message.qos:

@@ -11,6 +11,8 @@ _CAP_S: Final = 2.0
 """Well below the 5 s in which a `ready` 0 must be accepted."""
 _DENIED_FIRST_S: Final = 30.0
 _DENIED_CAP_S: Final = 600.0
+_URGENT_DENIED_S: Final = 10.0
+"""Wait of an urgent topic that is denied, as long as the link leaves `ready` and `status` out (access/denials.py)."""
 _CAREFUL_S: Final = 60.0
 """After a refusal the link counts as in doubt for this long."""
 _STUBBORN: Final = 8
@@ -37,9 +39,11 @@ class Retries:
     def answered(self, topic: str, outcome: Outcome, now_s: float, *, is_urgent: bool = False) -> Outcome:
         """Record an answer; return it, or DENIED for a topic that alone is refused repeatedly.
 
-        An `is_urgent` topic is retried each 2 s while the broker refuses it for the moment, however long that lasts.
+        An `is_urgent` topic is retried each 2 s while the broker refuses it for the moment, else each 10 s.
         """
-        cap_s = _CAP_S if is_urgent and outcome is Outcome.LATER else _DENIED_CAP_S
+        cap_s = _DENIED_CAP_S
+        if is_urgent:
+            cap_s = _CAP_S if outcome is Outcome.LATER else _URGENT_DENIED_S
         if outcome is Outcome.LATER and self._is_stubborn(topic):
             outcome = Outcome.DENIED
         if outcome is Outcome.ACCEPTED:

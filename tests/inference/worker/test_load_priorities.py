@@ -1,4 +1,4 @@
-"""Which loads run behind the frames of which lines, on cores without idle time."""
+"""Loads run behind the frames of ready lines on cores without idle time."""
 
 import os
 from collections.abc import Callable
