@@ -24,6 +24,7 @@ UNIT: Final = (
     "health/test_sampler.py",
     "health/test_stress.py",
     "health/test_systemd.py",
+    "inference/memory",
     "inference/test_file_check.py",
     "inference/test_load_priority.py",
     "inference/test_runtime_account.py",

@@ -64,3 +64,7 @@ class OutOfMemoryError(TransientError):
     """A runtime or the device had no memory, however the runtime reported it."""
 
     reason: Final[Reason] = "no_memory"
+
+
+class OutOfDeviceMemoryError(OutOfMemoryError):
+    """An allocation of GPU memory would have exceeded the budget; the device was not asked."""
