@@ -19,6 +19,8 @@ class FakeDevice:
         self.fails = False
         """The next calls fail, as those of a device without memory, or with a broken context."""
         self.asked = 0
+        self.fails_at: int | None = None
+        """The number of the call of `allocate` that fails, counted from 1."""
         self._lock: Final = threading.Lock()
         self._free_addresses: Final[list[int]] = []
         self._next_address = _FIRST_ADDRESS
@@ -31,7 +33,7 @@ class FakeDevice:
     def allocate(self, size_bytes: int) -> int:
         with self._lock:
             self.asked += 1
-            if self.fails or sum(self.sizes.values()) + size_bytes > self.total_bytes:
+            if self.fails or self.asked == self.fails_at or sum(self.sizes.values()) + size_bytes > self.total_bytes:
                 raise OutOfMemoryError("CUDA error 2: out of memory")
             address = self._free_addresses.pop() if self._free_addresses else self._next_address
             if address == self._next_address:

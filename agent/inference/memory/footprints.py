@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 
 from agent.files import replace_file
+from agent.inference.memory.pools import Amount
 from agent.processes.private_files import make_private
 
 _LOG: Final = logging.getLogger(__name__)
@@ -24,10 +25,18 @@ class Footprint(msgspec.Struct, frozen=True):
     """The memory and load time of a model."""
 
     bytes: int
+    """Bytes of host memory."""
     load_ms: float = 0.0
     warmup_ms: float = 0.0
     is_final: bool = False
     """A release confirmed the bytes; until then they may include memory that the runtime keeps."""
+    device_bytes: int = 0
+    """Bytes of GPU memory, as the runtime's allocator counted them."""
+
+    @property
+    def amount(self) -> Amount:
+        """The bytes of both."""
+        return Amount(self.bytes, self.device_bytes)
 
 
 class Footprints:
@@ -50,16 +59,21 @@ class Footprints:
         except (OSError, msgspec.DecodeError) as error:
             _LOG.warning("event=footprints_unreadable file=%s error=%r", self._path, error)
             return
-        self._known = {key: footprint for key, footprint in known.items() if footprint.bytes > 0}
+        self._known = {key: footprint for key, footprint in known.items() if footprint.amount.total_bytes > 0}
 
     def known(self, key: str) -> Footprint | None:
         """Return the last measured footprint for `key`; None without one."""
         return self._known.get(key)
 
     def measured_bytes(self, key: str) -> int | None:
-        """Return the last measured bytes, None without a measurement."""
+        """Return the last measured bytes of host memory, None without a measurement."""
         known = self._known.get(key)
         return known.bytes if known else None
+
+    def newest(self, sha256: str, compute: str) -> Footprint | None:
+        """Return the footprint measured last of a file with a device setting, whichever runtime loaded it."""
+        keys = [key for key in self._known if key.startswith(f"{sha256.lower()}/") and f"/{compute}/" in key]
+        return self._known[keys[-1]] if keys else None
 
     def remember(self, key: str, footprint: Footprint) -> None:
         """Store a footprint, on disk too, atomically."""

@@ -14,8 +14,9 @@ from agent.inference.artifacts.artifact_store import ArtifactStore
 from agent.inference.backends import Model, artifact_key, backend_of, require_openable
 from agent.inference.memory import process_memory
 from agent.inference.memory.admission import AdmissionController, NoRoomError
-from agent.inference.memory.cache import Cache, Entry, Origin
+from agent.inference.memory.cache import Cache, DeviceCharge, Entry, Origin
 from agent.inference.memory.footprints import Footprint, Footprints, guess_artifact_bytes, guess_source_bytes
+from agent.inference.memory.pools import Amount, is_in_device
 from agent.inference.memory.runtime_overhead import RUNTIMES_OWN_BYTES, RuntimeOverhead
 from agent.inference.memory.unloader import Unloader
 from agent.inference.scheduling import load_priority
@@ -39,7 +40,7 @@ class VerifiedFile:
     version: ModelVersion
     origin: Origin
     file_bytes: int
-    predicted_bytes: int
+    predicted: Amount
     is_guessed: bool
     """The expected size is a guess, because the model was never measured on this device."""
     has_artifact: bool
@@ -114,7 +115,7 @@ class ModelLoader:
             times = LoadTimes(load_ms, _ms_since(began_ns))
             process_memory.trim()
             grown_bytes = process_memory.process_bytes() - before_bytes
-            self._measure(file, entry, grown_bytes, times, is_first=is_first)
+            self._measure(file, entry, grown_bytes, _in_device(file, model), times, is_first=is_first)
             self._make_artifact(job.version)
             self._admission.require_fit(entry, job.require_wanted())
             self._hand_over(job, entry, model, times)
@@ -150,9 +151,10 @@ class ModelLoader:
         backend = backend_of(version, self._compute, is_prepared=artifact is not None)
         key = f"{version.sha256.lower()}/{backend}/{self._compute}/{version.imgsz or 'own'}"
         key += "/artifact" if artifact else ""
-        known_bytes = self._footprints.measured_bytes(key)
-        sizes = (file_bytes, known_bytes or guess_bytes, known_bytes is None)
-        return VerifiedFile(version, Origin(backend, key), *sizes, artifact is not None)
+        known = self._footprints.known(key)
+        guess = Amount(file_bytes, guess_bytes) if is_in_device(backend, self._compute) else Amount(guess_bytes)
+        predicted = known.amount if known is not None else guess
+        return VerifiedFile(version, Origin(backend, key), file_bytes, predicted, known is None, artifact is not None)
 
     def _verify_again(self, file: VerifiedFile) -> None:
         """Hash a source that was read: its artifact was of no use after all, or it changed since it was hashed."""
@@ -167,7 +169,7 @@ class ModelLoader:
         while True:
             lines = job.require_wanted()
             try:
-                found = self._admission.charge(job.version, file.predicted_bytes, lines, file.origin)
+                found = self._admission.charge(job.version, file.predicted, lines, file.origin)
             except NoRoomError:
                 if file.is_guessed and not file.has_artifact:
                     self._make_artifact(file.version)  # because an artifact takes less, and is guessed better
@@ -195,24 +197,38 @@ class ModelLoader:
             gc.freeze()
         return True
 
-    def _measure(
-        self, file: VerifiedFile, entry: Entry[Model], grown_bytes: int, times: LoadTimes, *, is_first: bool
+    def _measure(  # noqa: PLR0913 - one load's figures, spelt out
+        self,
+        file: VerifiedFile,
+        entry: Entry[Model],
+        grown_bytes: int,
+        device: DeviceCharge,
+        times: LoadTimes,
+        *,
+        is_first: bool,
     ) -> None:
-        """Correct the load's charge by the measured growth of the process, and store it as the model's footprint."""
+        """Correct the load's charge by what the load was seen to take, and store it as the model's footprint."""
         key, backend = file.origin.footprint_key, file.origin.backend
         known = self._footprints.known(key)
+        file_bytes = 0 if device.bytes else file.file_bytes  # because the weights lie in GPU memory, once
         if is_first:  # because most of the growth is the runtime's
-            guess_bytes = max(grown_bytes - RUNTIMES_OWN_BYTES, file.file_bytes)
-            own_bytes = min(known.bytes if known else guess_bytes, file.predicted_bytes)
+            guess_bytes = max(grown_bytes - RUNTIMES_OWN_BYTES, file_bytes)
+            own_bytes = min(known.bytes if known else guess_bytes, file.predicted.host_bytes)
         else:
-            own_bytes = self._overhead.own_bytes(backend, grown_bytes, file.file_bytes, known)
+            own_bytes = self._overhead.own_bytes(backend, grown_bytes, file_bytes, known)
         is_final = known is not None and known.is_final and known.bytes == own_bytes
-        self._footprints.remember(
-            key, Footprint(own_bytes, round(times.load_ms, 3), round(times.warmup_ms, 3), is_final)
+        load_ms, warmup_ms = round(times.load_ms, 3), round(times.warmup_ms, 3)
+        self._footprints.remember(key, Footprint(own_bytes, load_ms, warmup_ms, is_final, device.bytes))
+        self._cache.measured(entry, own_bytes, grown_bytes, device)
+        self._unloader.settle()
+        reference, predicted_bytes = file.version.reference, file.predicted.total_bytes
+        _LOG.info(
+            "event=measured model=%s bytes=%d device_bytes=%d predicted_bytes=%d",
+            reference,
+            own_bytes,
+            device.bytes,
+            predicted_bytes,
         )
-        self._cache.measured(entry, own_bytes, grown_bytes)
-        reference, predicted_bytes = file.version.reference, file.predicted_bytes
-        _LOG.info("event=measured model=%s bytes=%d predicted_bytes=%d", reference, own_bytes, predicted_bytes)
 
     def _hand_over(self, job: LoadJob, entry: Entry[Model], model: Model, times: LoadTimes) -> None:
         """Claim the model for all lines that wait, and reserve it for those that announced it, in one step."""
@@ -221,6 +237,14 @@ class ModelLoader:
             reserved = {line: until_s for line, until_s in job.reservations().items() if line not in lines}
             self._cache.loaded(entry, model, lines, reserved, times.load_ms + times.warmup_ms)
             job.times, job.entry = times, entry
+
+
+def _in_device(file: VerifiedFile, model: Model) -> DeviceCharge:
+    """Return what a loaded model takes of GPU memory: what was predicted where no allocator counts it."""
+    counted_bytes = model.device_bytes
+    if counted_bytes is None:
+        return DeviceCharge(max(file.file_bytes, file.predicted.device_bytes), is_counted=False)
+    return DeviceCharge(counted_bytes, is_counted=True)
 
 
 def _ms_since(began_ns: int) -> float:

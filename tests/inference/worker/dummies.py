@@ -56,6 +56,7 @@ class DummyModel:
 
     backend: Final = "dummy"
     imgsz: Final = (64, 64)
+    device_bytes: Final = 0
 
     def __init__(self, name: str, behaviour: Behaviour, close: Callable[[], None]) -> None:
         self.names: Final = (name,)
