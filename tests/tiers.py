@@ -9,6 +9,7 @@ UNIT: Final = (
     "app/test_alert_codes.py",
     "app/test_environment.py",
     "app/test_ledger.py",
+    "app/test_memory_check.py",
     "app/test_parts.py",
     "app/test_plc_page.py",
     "app/test_publishing.py",
