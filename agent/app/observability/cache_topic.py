@@ -45,7 +45,7 @@ class CacheTopic:
         if self._state is None:
             return None
         models = [
-            CacheModel(m.model, m.bytes, m.state, m.last_use, m.reserved_for, m.pools or UNSET)
+            CacheModel(m.model, m.bytes, m.state, m.last_use, m.reserved_for, pools=m.pools or UNSET)
             for m in self._state.models
         ]
         return Cache(
