@@ -68,3 +68,8 @@ class OutOfMemoryError(TransientError):
 
 class OutOfDeviceMemoryError(OutOfMemoryError):
     """An allocation of GPU memory would have exceeded the budget; the device was not asked."""
+
+    def __init__(self, detail: str, short_bytes: int = 0) -> None:
+        """Store; `short_bytes` more would have let it succeed."""
+        super().__init__(detail)
+        self.short_bytes: Final = short_bytes

@@ -92,10 +92,12 @@ class DevicePool:
 
     def _reserve(self, size_bytes: int, owner: str) -> None:
         with self._lock:
-            if self._used_bytes + size_bytes > self.limit_bytes:
+            short_bytes = self._used_bytes + size_bytes - self.limit_bytes
+            if short_bytes > 0:
                 raise OutOfDeviceMemoryError(
                     f"{owner} asks for {size_bytes >> 10} KiB of GPU memory; {self._used_bytes >> 10} KiB of a budget "
-                    f"of {self.limit_bytes >> 10} KiB are in use"
+                    f"of {self.limit_bytes >> 10} KiB are in use",
+                    short_bytes,
                 )
             self._count(size_bytes, owner)
 

@@ -18,6 +18,8 @@ _ARTIFACT_BYTES_A_FILE_BYTE: Final = 3.5  # and of artifacts 2.8 to 3.2 times, a
 _ARTIFACT_BYTES: Final = 24 << 20
 _TOLERANCE_BYTES: Final = 2 << 20
 _TOLERANCE_PART: Final = 20
+_ENGINE_BYTES_A_FILE_BYTE: Final = 1.5  # weights lie in a plan as they lie on the GPU; not seen on one
+_ENGINE_BYTES: Final = 48 << 20  # scratch and buffers
 _USUAL_AREA: Final = 640 * 640
 
 
@@ -123,3 +125,8 @@ def guess_artifact_bytes(file_bytes: int, imgsz: tuple[int, int]) -> int:
     """Return a high guess of an unmeasured model's bytes, from the sizes of its artifact and its input."""
     buffers_bytes = _ARTIFACT_BYTES * imgsz[0] * imgsz[1] // _USUAL_AREA
     return int(file_bytes * _ARTIFACT_BYTES_A_FILE_BYTE) + buffers_bytes
+
+
+def guess_engine_bytes(file_bytes: int, imgsz: tuple[int, int]) -> int:
+    """Return a guess of an engine's GPU bytes; not a high one, because the pool refuses what exceeds it."""
+    return int(file_bytes * _ENGINE_BYTES_A_FILE_BYTE) + _ENGINE_BYTES * imgsz[0] * imgsz[1] // _USUAL_AREA

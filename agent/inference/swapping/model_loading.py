@@ -6,7 +6,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -15,7 +15,13 @@ from agent.inference.backends import Model, artifact_key, backend_of, require_op
 from agent.inference.memory import process_memory
 from agent.inference.memory.admission import AdmissionController, NoRoomError
 from agent.inference.memory.cache import Cache, DeviceCharge, Entry, Origin
-from agent.inference.memory.footprints import Footprint, Footprints, guess_artifact_bytes, guess_source_bytes
+from agent.inference.memory.footprints import (
+    Footprint,
+    Footprints,
+    guess_artifact_bytes,
+    guess_engine_bytes,
+    guess_source_bytes,
+)
 from agent.inference.memory.pools import Amount, is_in_device
 from agent.inference.memory.runtime_overhead import RUNTIMES_OWN_BYTES, RuntimeOverhead
 from agent.inference.memory.unloader import Unloader
@@ -25,10 +31,13 @@ from agent.inference.scheduling.load_priority import LoadPriority
 from agent.inference.swapping.file_check import FileCheck
 from agent.inference.swapping.load_job import LoadJob, LoadTimes
 from agent.inference.validation.golden import prove, warm_up
-from agent.messages.errors import OutOfMemoryError
+from agent.messages.errors import OutOfDeviceMemoryError, OutOfMemoryError
 from agent.messages.references import ModelVersion
 
 _LOG: Final = logging.getLogger(__name__)
+
+_MOST_CORRECTIONS: Final = 2
+"""Further attempts of a load whose GPU memory was predicted too low."""
 
 Load = Callable[[ModelVersion, str, Path], Model]
 
@@ -84,8 +93,7 @@ class ModelLoader:
     def load_model(self, job: LoadJob) -> None:
         """Load the model of `job`, and assign it to all lines that then wait for it or have announced it.
 
-        From `_admit` on, a ledger entry charges the model's bytes. Where a later step fails, the model is closed, and
-        the entry ends once a measurement shows that its bytes are free.
+        Where the GPU's pool refuses what was predicted too low, the load is admitted again with a higher prediction.
 
         Raises ModelError (NotPreparedError where a checkpoint has no artifact yet), OutOfMemoryError (NoRoomError where
         the budget has no room), and DroppedError once no line waits for the model or has announced it.
@@ -93,7 +101,26 @@ class ModelLoader:
         began_ns = time.monotonic_ns()
         with load_priority.lowered(self._priority(job), may_stay=False):
             file = self._verify(job.version)
-        verify_ms = _ms_since(began_ns)
+        self._load_predicted(job, file, _ms_since(began_ns), _MOST_CORRECTIONS)
+
+    def _load_predicted(self, job: LoadJob, file: VerifiedFile, verify_ms: float, corrections: int) -> None:
+        """Load a verified file, with a higher prediction where the GPU's pool refuses, so many times."""
+        try:
+            self._load_verified(job, file, verify_ms, is_last=not corrections)
+        except OutOfDeviceMemoryError as error:
+            if not corrections:
+                raise
+            file = _predicted_higher(file, error.short_bytes)
+        else:
+            return
+        self._load_predicted(job, file, verify_ms, corrections - 1)
+
+    def _load_verified(self, job: LoadJob, file: VerifiedFile, verify_ms: float, *, is_last: bool) -> None:
+        """Admit, load, prove and hand over a model.
+
+        From `_admit` on, a ledger entry charges the model's bytes. Where a later step fails, the model is closed, and
+        the entry ends once a measurement shows that its bytes are free.
+        """
         model, before_bytes = None, process_memory.process_bytes()
         entry = self._admit(job, file)
         try:
@@ -120,7 +147,8 @@ class ModelLoader:
             self._admission.require_fit(entry, job.require_wanted())
             self._hand_over(job, entry, model, times)
         except BaseException as error:
-            if isinstance(error, OutOfMemoryError) and not isinstance(error, NoRoomError):
+            is_corrected = isinstance(error, OutOfDeviceMemoryError) and not is_last
+            if isinstance(error, OutOfMemoryError) and not isinstance(error, NoRoomError) and not is_corrected:
                 self._admission.out_of_memory(entry)
             process_memory.let_go(error)
             self._unloader.discard(entry, model, before_bytes)
@@ -151,6 +179,8 @@ class ModelLoader:
         backend = backend_of(version, self._compute, is_prepared=artifact is not None)
         key = f"{version.sha256.lower()}/{backend}/{self._compute}/{version.imgsz or 'own'}"
         key += "/artifact" if artifact else ""
+        if artifact is not None and backend == "tensorrt":
+            guess_bytes = guess_engine_bytes(artifact.bytes, artifact.imgsz)
         known = self._footprints.known(key)
         guess = Amount(file_bytes, guess_bytes) if is_in_device(backend, self._compute) else Amount(guess_bytes)
         predicted = known.amount if known is not None else guess
@@ -237,6 +267,13 @@ class ModelLoader:
             reserved = {line: until_s for line, until_s in job.reservations().items() if line not in lines}
             self._cache.loaded(entry, model, lines, reserved, times.load_ms + times.warmup_ms)
             job.times, job.entry = times, entry
+
+
+def _predicted_higher(file: VerifiedFile, short_bytes: int) -> VerifiedFile:
+    """Return a file whose prediction has so many GPU bytes more, and a quarter, because more may follow."""
+    predicted = file.predicted
+    more_bytes = short_bytes + predicted.device_bytes // 4
+    return replace(file, predicted=Amount(predicted.host_bytes, predicted.device_bytes + more_bytes))
 
 
 def _in_device(file: VerifiedFile, model: Model) -> DeviceCharge:

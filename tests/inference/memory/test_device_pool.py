@@ -40,7 +40,7 @@ def test_up_to_the_limit_and_not_a_byte_beyond(pool: DevicePool, device: FakeDev
     asked = device.asked
     with pytest.raises(OutOfDeviceMemoryError, match=r"cap:m asks for 0 KiB") as refused:
         pool.allocate(1, "cap:m")
-    assert refused.value.reason == "no_memory"
+    assert (refused.value.reason, refused.value.short_bytes) == ("no_memory", 1)
     assert device.asked == asked, "the device was asked for what the pool refuses"
     assert (pool.used_bytes, pool.used_by("cap:m")) == (LIMIT_BYTES, 0)
 

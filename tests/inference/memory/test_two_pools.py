@@ -253,6 +253,33 @@ def test_a_model_is_admitted_where_both_of_its_currencies_fit(
     assert plant.device.asked == 0
 
 
+def test_a_prediction_that_was_too_low_is_corrected_and_more_is_evicted(new_plant: NewPlant) -> None:
+    plant = new_plant(TWO_POOLS)
+    first = plant.make("first", Size((200 * KIB,), 1, 0))
+    second = plant.make("second", Size((150 * KIB,), 1, 0))
+    large = plant.make("large", Size((200 * KIB, 200 * KIB), 1, 0))
+    for version in (first, second):
+        plant.measure_first(version)
+        plant.cache.unclaim(plant.load(version, LINES[0]), LINES[0])
+    key = f"{large.sha256}/tensorrt/cuda:0/own"
+    plant.footprints.remember(key, Footprint(0, device_bytes=100 * KIB))
+    plant.switch(large, LINES[0])
+    assert {entry.version.name for entry in plant.entries()} == {"large"}
+    plant.assert_equal()
+    assert plant.footprints.known(key) is not None
+    assert plant.footprints.known(key).device_bytes == 400 * KIB  # type: ignore[union-attr] # said above
+
+
+def test_a_model_that_the_pool_never_holds_is_refused_and_nothing_stays(new_plant: NewPlant) -> None:
+    plant = new_plant(TWO_POOLS)
+    version = plant.make("endless", Size((100 * KIB,) * 6, 1, 0))
+    plant.footprints.remember(f"{version.sha256}/tensorrt/cuda:0/own", Footprint(0, device_bytes=1))
+    with pytest.raises(OutOfMemoryError):
+        plant.load(version, LINES[0])
+    plant.assert_equal()
+    assert plant.cache.used == Amount()
+
+
 def test_the_scratch_block_is_the_runtimes_and_not_the_first_models(new_plant: NewPlant) -> None:
     plant = new_plant(TWO_POOLS)
     versions = [plant.make(f"model-{number}", Size((40 * KIB,), 120 * KIB, 0)) for number in range(5)]
