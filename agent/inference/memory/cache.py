@@ -7,7 +7,8 @@ eviction policy chooses among the others.
 
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, Generic
 
@@ -107,10 +108,7 @@ class Cache(Generic[Held]):
     def lease(self, entry: Entry[Held]) -> Held:
         """Return a claimed model, which is kept until `unlease`; `changed` is not called, because frames are many."""
         with self._lock:
-            if entry.model is None or entry.phase != "resident":
-                raise AssertionError(f"{entry.version.reference} was leased while {entry.state}")
-            entry.leases += 1
-            return entry.model
+            return self._lease(entry)
 
     def unlease(self, entry: Entry[Held]) -> None:
         """End one lease."""
@@ -119,6 +117,34 @@ class Cache(Generic[Held]):
                 raise AssertionError(f"{entry.version.reference} has no lease to end")
             entry.leases -= 1
             entry.last_use_ns = time.monotonic_ns()
+
+    @contextmanager
+    def borrowed(self, version: ModelVersion) -> Iterator[Held | None]:
+        """Lease a model that a line claims or announced for the block; None for any other, which may be evicted."""
+        with self._lock:
+            entry = self._find(version)
+            if entry is not None and (entry.phase != "resident" or not (entry.claims or entry.reservations)):
+                entry = None
+            model = self._lease(entry) if entry is not None else None
+        try:
+            yield model
+        finally:
+            if entry is not None:
+                self.unlease(entry)
+
+    def condemn(self, version: ModelVersion, why: str) -> None:
+        """Have a resident model refuse all frames, and no line claim it; lines that it serves keep their claims."""
+        with self._lock:
+            entry = self._find(version)
+            if entry is not None and entry.model is not None:
+                entry.is_condemned = True
+                entry.model.refuse(why)
+
+    @property
+    def is_loading(self) -> bool:
+        """Return True while a model loads."""
+        with self._lock:
+            return any(entry.phase == "loading" for entry in self._entries)
 
     def reserve(self, version: ModelVersion, line: str, until_s: float) -> bool:
         """Reserve a resident model for `line` until `until_s`, also anew; return False where it is not resident."""
@@ -235,9 +261,18 @@ class Cache(Generic[Held]):
         self._changed()
         return entry.bytes
 
+    @staticmethod
+    def _lease(entry: Entry[Held]) -> Held:
+        if entry.model is None or entry.phase != "resident":
+            raise AssertionError(f"{entry.version.reference} was leased while {entry.state}")
+        entry.leases += 1
+        return entry.model
+
     def _find(self, version: ModelVersion) -> Entry[Held] | None:
-        """Return the entry of a version that is loading or resident."""
-        return next((e for e in self._entries if e.version == version and e.phase != "releasing"), None)
+        """Return the entry of a version that is loading or resident, and not condemned."""
+        return next(
+            (e for e in self._entries if e.version == version and e.phase != "releasing" and not e.is_condemned), None
+        )
 
     def _end_claim(self, entry: Entry[Held], line: str) -> None:
         entry.claims.discard(line)

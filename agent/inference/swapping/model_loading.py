@@ -24,6 +24,7 @@ from agent.inference.scheduling.load_priority import LoadPriority
 from agent.inference.swapping.file_check import FileCheck
 from agent.inference.swapping.load_job import LoadJob, LoadTimes
 from agent.inference.validation.golden import prove, warm_up
+from agent.inference.validation.proof_record import ProofRecord
 from agent.messages.errors import OutOfMemoryError
 from agent.messages.references import ModelVersion
 
@@ -43,6 +44,8 @@ class VerifiedFile:
     is_guessed: bool
     """The expected size is a guess, because the model was never measured on this device."""
     has_artifact: bool
+    proof_subject: str
+    """Hash of what a proof of the artifact depends on; empty without an artifact."""
 
 
 class ModelLoader:
@@ -62,10 +65,15 @@ class ModelLoader:
         load: Load,
         *,
         make_artifact: Callable[[ModelVersion], None],
+        prove_later: Callable[[ModelVersion, str], None],
         compute: str,
         cache_dir: Path,
     ) -> None:
-        """Store; `make_artifact` is called for each version that should have an artifact, and returns at once."""
+        """Store; two functions return at once.
+
+        `make_artifact` is called for each version that should have an artifact, `prove_later` with the subject of its
+        proof for each that was loaded as proven before.
+        """
         self._cache: Final = cache
         self._footprints: Final = footprints
         self._admission: Final = admission
@@ -74,9 +82,11 @@ class ModelLoader:
         self._idle_cpu: Final = idle_cpu
         self._load: Final = load
         self._make_artifact: Final = make_artifact
+        self._prove_later: Final = prove_later
         self._compute: Final = compute
         self._cache_dir: Final = cache_dir
         self._artifacts: Final = ArtifactStore(cache_dir)
+        self._proofs: Final = ProofRecord(cache_dir, compute)
         self._files: Final = FileCheck()
         self._runtimes: Final[set[str]] = set()
 
@@ -106,10 +116,13 @@ class ModelLoader:
                 began_ns = time.monotonic_ns()
                 self._verify_again(file)
                 job.require_wanted()
+                is_proven = self._proofs.holds(job.version, file.proof_subject)
                 warmed_ns = time.monotonic_ns()
-                warm_up(model)
-                model.places.expect((time.monotonic_ns() - warmed_ns) // 2)  # because it infers two pictures
-                prove(model, job.version)
+                pictures = warm_up(model, is_proven=is_proven)
+                model.places.expect((time.monotonic_ns() - warmed_ns) // pictures)
+                if not is_proven:
+                    prove(model, job.version)
+                    self._proofs.remember(job.version, file.proof_subject)
             job.require_wanted()
             times = LoadTimes(load_ms, _ms_since(began_ns))
             process_memory.trim()
@@ -118,6 +131,8 @@ class ModelLoader:
             self._make_artifact(job.version)
             self._admission.require_fit(entry, job.require_wanted())
             self._hand_over(job, entry, model, times)
+            if is_proven:
+                self._prove_later(job.version, file.proof_subject)
         except BaseException as error:
             if isinstance(error, OutOfMemoryError) and not isinstance(error, NoRoomError):
                 self._admission.out_of_memory(entry)
@@ -152,7 +167,8 @@ class ModelLoader:
         key += "/artifact" if artifact else ""
         known_bytes = self._footprints.measured_bytes(key)
         sizes = (file_bytes, known_bytes or guess_bytes, known_bytes is None)
-        return VerifiedFile(version, Origin(backend, key), *sizes, artifact is not None)
+        subject = self._proofs.subject(version) if artifact is not None else ""
+        return VerifiedFile(version, Origin(backend, key), *sizes, artifact is not None, subject)
 
     def _verify_again(self, file: VerifiedFile) -> None:
         """Hash a source that was read: its artifact was of no use after all, or it changed since it was hashed."""
