@@ -5,8 +5,9 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
+import psutil
 import pytest
-from support.brokers import Mosquitto
+from support.brokers import Mosquitto, retained
 from support.running_agent import BASE, PRODUCTS, RunningAgent, shared_memory
 
 from agent.mqtt.blocking_client import connected
@@ -89,14 +90,12 @@ def test_a_dead_or_frozen_camera_process_is_replaced_and_no_other_stream_notices
 
 
 def test_sigterm_leaves_the_truth_behind_and_nothing_else(running: RunningAgent, mosquitto: Mosquitto) -> None:
-    before = shared_memory()
     children = [running.child("inference"), *(running.child("capture", number) for number in range(3))]
+    theirs = shared_memory([psutil.Process(running.process.pid), *children])
     assert running.stop() == 0
     assert not [child for child in children if child.is_running()]
-    assert shared_memory() <= before
-    with connected(LinkSettings("127.0.0.1", mosquitto.port, "later")) as peer:
-        peer.subscribe([f"{BASE}/#"])
-        left = {one.topic: one.payload for one in peer.arrivals(2.0)}
+    assert not [path for path in theirs if path.exists()]
+    left = retained(mosquitto.url, f"{BASE}/#")
     assert left[f"{BASE}/status"] == b"stopped"
     assert left[f"{BASE}/line/line-1/ready"] == b"0"
     assert left[f"{BASE}/line/line-2/ready"] == b"0"

@@ -13,6 +13,7 @@ import pytest
 import tomlkit
 from support.running_agent import RunningAgent
 
+from agent.bench.plant.children import runs
 from agent.files import file_sha256
 
 MakeAgent = Callable[..., RunningAgent]
@@ -131,8 +132,8 @@ def exporting(agent: RunningAgent) -> list[psutil.Process]:
 
     def is_there() -> bool:
         found[:] = psutil.Process(agent.process.pid).children(recursive=True)
-        found.sort(key=lambda one: any("export_process" in word for word in one.cmdline()))
-        return any("export_process" in word for word in found[-1].cmdline())
+        found.sort(key=lambda one: runs(one, "export_process"))
+        return bool(found) and runs(found[-1], "export_process")
 
     agent.until(is_there)
     return found
@@ -142,7 +143,7 @@ def exporting(agent: RunningAgent) -> list[psutil.Process]:
 def test_a_preparation_outlives_the_changeover_that_asked_for_it(
     with_checkpoint: Callable[..., RunningAgent], tmp_path: Path
 ) -> None:
-    agent = with_checkpoint(timeout_s=30.0)
+    agent = with_checkpoint(timeout_s=10.0)
     agent.send("line/line-1/product/set", "parcel")
     agent.until_said("line/line-1/phase", "preparing")
     export = exporting(agent)[-1]

@@ -8,22 +8,19 @@ from typing import Any
 
 import pytest
 import tomlkit
-from support.brokers import Mosquitto
+from support.brokers import Mosquitto, retained
 from support.mjpeg import network_camera
 from support.running_agent import BASE, RunningAgent
 
 from agent.health.clock_sync import is_synchronised
-from agent.mqtt.blocking_client import connected
-from agent.mqtt.endpoint.link_settings import LinkSettings
 
 LINES = ("line-1", "line-2")
 
 
-def retained(mosquitto: Mosquitto) -> dict[str, str]:
+def retained_of_device(mosquitto: Mosquitto) -> dict[str, str]:
     """Return what the broker retains of the device, by topic below its base."""
-    with connected(LinkSettings("127.0.0.1", mosquitto.port, "later")) as peer:
-        peer.subscribe([f"{BASE}/#"])
-        return {one.topic.removeprefix(f"{BASE}/"): one.payload.decode() for one in peer.arrivals(2.0) if one.retained}
+    found = retained(mosquitto.url, f"{BASE}/#")
+    return {topic.removeprefix(f"{BASE}/"): payload.decode() for topic, payload in found.items()}
 
 
 def order(agent: RunningAgent, since: int) -> list[tuple[str, str]]:
@@ -33,9 +30,9 @@ def order(agent: RunningAgent, since: int) -> list[tuple[str, str]]:
 
 
 def soonest_s(agent: RunningAgent, limit_s: float, strike: Callable[[], None], heal: Callable[[], None]) -> float:
-    """Return how soon `ready` 0 came after `strike`; on a busy machine, the best of three."""
+    """Return how soon `ready` 0 came after `strike`; on a busy machine, the best of eight."""
     best_s = float("inf")
-    for _ in range(3):
+    for _ in range(8):
         mark, struck_s = len(agent.heard), time.monotonic()
         strike()
         best_s = min(best_s, agent.until_said("line/line-1/ready", "0", mark).at_s - struck_s)
@@ -66,7 +63,7 @@ def test_stop_says_zero_then_stopped_and_leaves_nothing_that_claims_more(
     assert said[-1] == ("status", "stopped")
     zero = next(place for place, one in enumerate(running.heard[mark:]) if one.topic.endswith("/ready"))
     assert not [one for one in running.heard[mark + zero :] if one.topic.endswith("/live") and one.payload != b"0"]
-    left = retained(mosquitto)
+    left = retained_of_device(mosquitto)
     for line in LINES:
         state = json.loads(left[f"line/{line}/state"])
         assert (left[f"line/{line}/phase"], left[f"line/{line}/model/state"]) == ("idle", "none")
@@ -79,7 +76,7 @@ def test_lines_and_streams_that_are_no_longer_configured_are_cleared(
     running: RunningAgent, mosquitto: Mosquitto
 ) -> None:
     running.stop()
-    before = retained(mosquitto)
+    before = retained_of_device(mosquitto)
     assert {topic for topic in before if "line-2" in topic or "cam-3" in topic} >= {
         "line/line-2/ready",
         "line/line-2/state",
@@ -92,7 +89,7 @@ def test_lines_and_streams_that_are_no_longer_configured_are_cleared(
     mark = len(running.heard)
     running.start()
     running.until_said("line/line-1/ready", "bottle-500", mark)
-    after = retained(mosquitto)
+    after = retained_of_device(mosquitto)
     assert not {topic for topic in after if "line-2" in topic or "cam-3" in topic}
     assert "line/line-1/ready" in after
 

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,8 @@ import psutil
 import tomlkit
 
 from agent.bench.plant.children import runs
-from agent.mqtt.blocking_client import Arrival, BlockingClient, connected
-from support.brokers import settings_of
+from agent.mqtt.blocking_client import Arrival, BlockingClient
+from support.brokers import retained
 from support.tiny_models import write_tiny_model
 
 BASE = "changeover/v1/box"
@@ -46,7 +46,7 @@ class RunningAgent:
         settings = _write_plant(folder, url)
         changes(settings)
         self.config.write_text(tomlkit.dumps(settings))
-        peer.subscribe([f"{BASE}/#"])
+        peer.subscribe([f"{BASE}/#"], timeout_s=DEADLINE_S)
 
     def start(self) -> None:
         with self._log.open("ab") as log:
@@ -72,7 +72,7 @@ class RunningAgent:
         return sorted(found, key=lambda child: child.create_time())[number]
 
     def send(self, topic: str, payload: str, *, retain: bool = False) -> None:
-        self._peer.publish(f"{BASE}/{topic}", payload, retain=retain)
+        self._peer.publish(f"{BASE}/{topic}", payload, retain=retain, timeout_s=DEADLINE_S)
 
     def send_at_once(self, *messages: tuple[str, str]) -> None:
         """Send without waiting in between."""
@@ -108,10 +108,8 @@ class RunningAgent:
 
     def retained(self, topic: str) -> str | None:
         """Ask the broker what it retains on a topic of the device."""
-        with connected(settings_of(self._url)) as peer:
-            peer.subscribe([f"{BASE}/{topic}"])
-            arrival = peer.receive(1.0)
-            return arrival.payload.decode() if arrival is not None else None
+        payload = retained(self._url, f"{BASE}/{topic}").get(f"{BASE}/{topic}")
+        return payload.decode() if payload is not None else None
 
     def answers(self, id_: str, since: int = 0) -> list[dict[str, Any]]:
         """Return the acks of one id."""
@@ -150,9 +148,10 @@ class RunningAgent:
                     child.resume()  # one that a test stopped ends by itself then
 
 
-def shared_memory() -> set[Path]:
-    """Return what lies in /dev/shm."""
-    return set(Path("/dev/shm").iterdir())
+def shared_memory(processes: Iterable[psutil.Process]) -> set[Path]:
+    """Return what processes have open or mapped of what has a name in /dev/shm."""
+    files = {file.path for process in processes for file in [*process.open_files(), *process.memory_maps()]}
+    return {Path(file) for file in files if file.startswith("/dev/shm/") and Path(file).exists()}
 
 
 def _write_plant(folder: Path, url: str) -> dict[str, Any]:
