@@ -1,4 +1,4 @@
-"""What holds for all tests: a real broker, tiers, and that those marked `torch` are left out without torch."""
+"""Fixtures and rules of all tests: a broker, tiers, and torch left out where it is missing."""
 
 import importlib.util
 import socket

@@ -1,4 +1,4 @@
-"""What others may reach through the agent, and what they left on the broker."""
+"""Topics that others may reach through the agent, and their leftovers on the broker."""
 
 import json
 import time

@@ -1,4 +1,4 @@
-"""What the service manager, a scraper and an operator with SIGHUP see of a running agent."""
+"""A running agent as seen by the service manager, a scraper and an operator's SIGHUP."""
 
 import http.client
 import json

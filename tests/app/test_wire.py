@@ -1,4 +1,4 @@
-"""What is on the wire, in which order, and how soon."""
+"""Contents, order and delays of the messages on the wire."""
 
 import json
 import signal

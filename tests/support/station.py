@@ -26,7 +26,7 @@ TICK_S = 0.1
 
 
 class Station:
-    """What control does with its link, without control."""
+    """Control's part of the link, without control."""
 
     def __init__(
         self,
