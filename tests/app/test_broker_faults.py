@@ -63,7 +63,7 @@ def test_zero_in_flight_when_a_frozen_broker_is_killed(plant: tuple[RunningAgent
     broker.freeze()
     mark, hung = len(agent.heard), agent.log().count("event=child_lost child='camera cam-1'")
     agent.config.with_name("one.avi").unlink()
-    agent.child("capture").kill()
+    agent.camera("cam-1").kill()
     until_logged(agent, "event=child_lost child='camera cam-1'", hung + 1)
     broker.restart()
     agent.until_said("line/line-1/ready", "0", mark)

@@ -94,22 +94,22 @@ def test_lines_and_streams_that_are_no_longer_configured_are_cleared(
     assert "line/line-1/ready" in after
 
 
-def test_a_dead_worker_is_zero_within_half_a_second(running: RunningAgent) -> None:
-    dead_s = soonest_s(running, 0.5, lambda: running.child("inference").kill(), lambda: None)
+def test_a_dead_worker_is_zero_within_half_a_second(shared: RunningAgent) -> None:
+    dead_s = soonest_s(shared, 0.5, lambda: shared.child("inference").kill(), lambda: None)
     assert dead_s < 0.5
-    assert json.loads(running.value("cache") or "")["used_bytes"] >= 0
+    assert json.loads(shared.value("cache") or "")["used_bytes"] >= 0
 
 
-def test_a_hung_worker_is_zero_and_silent_within_three_seconds(running: RunningAgent) -> None:
+def test_a_hung_worker_is_zero_and_silent_within_three_seconds(shared: RunningAgent) -> None:
     def heal() -> None:
-        mark = len(running.heard)
+        mark = len(shared.heard)
         limit_s = time.monotonic() + 2.5
-        running.until(lambda: time.monotonic() > limit_s)
-        said = [one.payload for one in running.on("line/line-1/live", mark)]
+        shared.until(lambda: time.monotonic() > limit_s)
+        said = [one.payload for one in shared.on("line/line-1/live", mark)]
         assert said in ([], [b"0"]), "the change itself, and no heartbeat any more"
-        running.child("inference").send_signal(signal.SIGCONT)
+        shared.child("inference").send_signal(signal.SIGCONT)
 
-    assert soonest_s(running, 3, lambda: running.child("inference").send_signal(signal.SIGSTOP), heal) < 3
+    assert soonest_s(shared, 3, lambda: shared.child("inference").send_signal(signal.SIGSTOP), heal) < 3
 
 
 def test_a_stalled_camera_is_zero_within_three_seconds(make_agent: Callable[..., RunningAgent]) -> None:
@@ -150,28 +150,28 @@ def test_a_triggered_camera_may_be_silent_for_long_and_its_line_stays_ready(
         assert not agent.on("stream/cam-2/status", mark)
 
 
-def test_two_commands_in_one_moment_are_both_answered_and_the_later_one_holds(running: RunningAgent) -> None:
+def test_two_commands_in_one_moment_are_both_answered_and_the_later_one_holds(shared: RunningAgent) -> None:
     products = ("17", "bottle-500", "crate")
     for number in range(10):
-        mark = len(running.heard)
+        mark = len(shared.heard)
         first, second = products[number % 3], products[(number + 2) % 3]
-        running.send_at_once(
+        shared.send_at_once(
             ("line/line-1/product/set", json.dumps({"value": first, "id": f"a{number}"})),
             ("line/line-1/product/set", json.dumps({"value": second, "id": f"b{number}"})),
         )
-        running.until(lambda: running.answers(f"b{number}", mark)[-1:] and running.value("line/line-1/ready") == second)  # noqa: B023 - called at once
-        finals = [one["result"] for one in running.answers(f"a{number}", mark) if one["result"] != "accepted"]
+        shared.until(lambda: shared.answers(f"b{number}", mark)[-1:] and shared.value("line/line-1/ready") == second)  # noqa: B023 - called at once
+        finals = [one["result"] for one in shared.answers(f"a{number}", mark) if one["result"] != "accepted"]
         assert finals in (["failed"], ["done"]), finals
-        running.until(lambda: running.answers(f"b{number}", mark)[-1]["result"] in {"done", "noop"})  # noqa: B023 - called at once
+        shared.until(lambda: shared.answers(f"b{number}", mark)[-1]["result"] in {"done", "noop"})  # noqa: B023 - called at once
 
 
-def test_a_product_that_comes_while_the_worker_starts_is_carried_out(running: RunningAgent) -> None:
+def test_a_product_that_comes_while_the_worker_starts_is_carried_out(shared: RunningAgent) -> None:
     for number, product in enumerate(["17", "crate", "17"]):
-        mark = len(running.heard)
-        running.child("inference").kill()
-        running.send("line/line-1/product/set", json.dumps({"value": product, "id": f"s{number}"}))
-        running.until_said("line/line-1/ready", product, mark)
-        running.until(lambda: [one["result"] for one in running.answers(f"s{number}", mark)][-1:] == ["done"])  # noqa: B023 - called at once
+        mark = len(shared.heard)
+        shared.child("inference").kill()
+        shared.send("line/line-1/product/set", json.dumps({"value": product, "id": f"s{number}"}))
+        shared.until_said("line/line-1/ready", product, mark)
+        shared.until(lambda: [one["result"] for one in shared.answers(f"s{number}", mark)][-1:] == ["done"])  # noqa: B023 - called at once
 
 
 @pytest.mark.soak

@@ -71,6 +71,11 @@ class RunningAgent:
         found = [child for child in psutil.Process(self.process.pid).children() if runs(child, module)]
         return sorted(found, key=lambda child: child.create_time())[number]
 
+    def camera(self, stream: str) -> psutil.Process:
+        """Return the camera process of a stream, as the log named it last."""
+        pids = re.findall(rf"event=child_up child='camera {stream}' pid=(\d+)", self.log())
+        return psutil.Process(int(pids[-1]))
+
     def send(self, topic: str, payload: str, *, retain: bool = False) -> None:
         self._peer.publish(f"{BASE}/{topic}", payload, retain=retain, timeout_s=DEADLINE_S)
 
