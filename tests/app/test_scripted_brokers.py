@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from support.brokers import free_port, settings_of
 from support.mini_broker import ACCEPT, CLOSE, MiniBroker, Rules
-from support.running_agent import BASE, RunningAgent
+from support.running_agent import BASE, RunningAgent, one_stream
 
 from agent.mqtt.blocking_client import BlockingClient, connected
 
@@ -33,6 +33,7 @@ def agent(broker: MiniBroker, tmp_path: Path, protocol: str) -> Iterator[Running
     """Give an agent that is not started."""
 
     def speaking(settings: dict[str, Any]) -> None:
+        one_stream(settings)
         settings["mqtt"]["protocol"] = protocol
 
     with connected(settings_of(broker.url, "plc")) as peer:

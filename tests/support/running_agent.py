@@ -139,6 +139,14 @@ class RunningAgent:
         self.until_said(f"line/{line}/ready", product, mark)
         return mark
 
+    def begin_anew(self) -> None:
+        """Bring both lines to their first products, whatever an earlier test asked of them."""
+        first = {"line-1": "bottle-500", "line-2": "open"}
+        self.send("line/line-1/model/set", "auto")
+        for line, product in first.items():
+            self.send(f"line/{line}/product/set", product)
+        self.until(lambda: all(self.value(f"line/{line}/ready") == product for line, product in first.items()))
+
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(DEADLINE_S)
@@ -151,6 +159,12 @@ class RunningAgent:
             for child in children:
                 with suppress(psutil.NoSuchProcess):
                     child.resume()  # one that a test stopped ends by itself then
+
+
+def one_stream(settings: dict[str, Any]) -> None:
+    """Leave line-1 and its first stream, where a test is about no more."""
+    settings["stream"] = settings["stream"][:1]
+    del settings["line"]["line-2"]
 
 
 def shared_memory(processes: Iterable[psutil.Process]) -> set[Path]:
