@@ -2,14 +2,15 @@
 
 import json
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.brokers import Mosquitto, settings_of
 from support.running_agent import BASE, RunningAgent, one_stream
+from support.waiting import together
 
 from agent.mqtt.blocking_client import connected
 
@@ -40,7 +41,7 @@ def agent_at(make_mosquitto: Callable[..., Mosquitto], tmp_path: Path) -> Iterat
 
 @pytest.mark.parametrize("protocol", ["5", "3.1.1"])
 def test_what_exceeds_a_limit_is_left_out_and_the_line_turns_over(agent_at: MakeAgent, protocol: str) -> None:
-    """Each limit has an agent of its own; they run side by side, because most of it is waiting."""
+    """Each limit has an agent of its own."""
     cases: dict[str, Callable[[RunningAgent, str], None]] = {
         "max_packet_size 600": _health_is_left_out_by_one_alert,
         "max_packet_size 1000": _health_is_left_out_by_one_alert,
@@ -48,9 +49,7 @@ def test_what_exceeds_a_limit_is_left_out_and_the_line_turns_over(agent_at: Make
         "message_size_limit 600": _nobody_can_tell,
     }
     agents = {limit: agent_at(protocol, limit) for limit in cases}
-    with ThreadPoolExecutor(len(cases)) as pool:
-        for done in [pool.submit(case, agents[limit], protocol) for limit, case in cases.items()]:
-            done.result()
+    together({limit: partial(case, agents[limit], protocol) for limit, case in cases.items()})
 
 
 def _health_is_left_out_by_one_alert(agent: RunningAgent, protocol: str) -> None:

@@ -21,7 +21,7 @@ from agent.mqtt.publishing.publisher import Keep, Publisher
 from agent.processes.loop import Loop
 from support.brokers import settings_of
 
-DEADLINE_S = 30.0
+DEADLINE_S = 60.0
 TICK_S = 0.1
 
 
