@@ -87,7 +87,8 @@ SLOW: Final = (
 )
 """Whole benchmarks, demos and long runs, in their short cut."""
 
-ORDER: Final = ("unit", "system", "slow")
+ORDER: Final = ("unit", "slow", "system")
+"""Of a run: quick words on mistakes come first, and short tests last, so that no worker waits long for the other."""
 
 
 def tier_of(path: Path) -> str:
