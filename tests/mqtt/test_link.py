@@ -157,6 +157,7 @@ def test_a_connection_that_ends_without_a_word_leaves_the_will(
         station.until(lambda: "offline" in observer.of("status"))
 
 
+@pytest.mark.usefixtures("dials_soon")
 def test_a_wrong_password_is_tried_again_with_one_line_of_log(
     make_mosquitto: Callable[..., Mosquitto],
     make_station: Callable[..., Station],
@@ -179,6 +180,7 @@ def test_a_wrong_password_is_tried_again_with_one_line_of_log(
     station.until_heard(LinkUp)
 
 
+@pytest.mark.usefixtures("dials_soon")
 def test_nobody_listening_is_tried_again(make_station: Callable[..., Station], mosquitto: Mosquitto) -> None:
     mosquitto.kill()
     station = make_station(mosquitto.port)
