@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from support.brokers import Mosquitto, settings_of
-from support.running_agent import BASE, RunningAgent, one_stream
+from support.running_agent import BASE, RunningAgent
 from support.waiting import together
 
 from agent.mqtt.blocking_client import connected
@@ -26,7 +26,6 @@ def agent_at(make_mosquitto: Callable[..., Mosquitto], tmp_path: Path) -> Iterat
 
         def make(protocol: str, limit: str) -> RunningAgent:
             def speaking(settings: dict[str, Any]) -> None:
-                one_stream(settings)
                 settings["mqtt"]["protocol"] = protocol
 
             broker = make_mosquitto(more=(limit,))

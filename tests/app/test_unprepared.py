@@ -54,7 +54,6 @@ def trapped(make_agent: MakeAgent, tmp_path: Path) -> Callable[..., RunningAgent
 
 @pytest.mark.torch
 def test_a_hostile_checkpoint_is_refused_behind_the_walls(trapped: Callable[..., RunningAgent], tmp_path: Path) -> None:
-    pytest.importorskip("ultralytics")
     agent = trapped()
     agent.until_said("line/line-1/model/state", "alpha:n@1")
     agent.send("line/line-1/product/set", "crate")
@@ -80,11 +79,15 @@ def with_checkpoint(make_agent: MakeAgent, tmp_path: Path) -> Callable[..., Runn
     """Start an agent whose lines have a product, `parcel`, that is served by a checkpoint."""
 
     def start(timeout_s: float = PATIENCE_S) -> RunningAgent:
-        ultralytics = pytest.importorskip("ultralytics")
+        pytest.importorskip("torch")
+        # as the backend does it, or later tests of this process could not: it is imported once
+        pytest.importorskip("agent.inference.backends.ultralytics").import_ultralytics(tmp_path)
 
         def changes(settings: dict[str, Any]) -> None:
+            from ultralytics import YOLO  # noqa: PLC0415 - only after it was imported safely
+
             path = tmp_path / "small.pt"
-            network = ultralytics.YOLO("yolov8n.yaml")
+            network = YOLO("yolov8n.yaml")
             network.ckpt = {}
             network.save(path)
             add(tmp_path, path, "gamma", imgsz=64)

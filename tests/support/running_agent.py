@@ -169,8 +169,11 @@ def one_stream(settings: dict[str, Any]) -> None:
 
 def shared_memory(processes: Iterable[psutil.Process]) -> set[Path]:
     """Return what processes have open or mapped of what has a name in /dev/shm."""
-    files = {file.path for process in processes for file in [*process.open_files(), *process.memory_maps()]}
-    return {Path(file) for file in files if file.startswith("/dev/shm/") and Path(file).exists()}
+    found: set[str] = set()
+    for process in processes:
+        found.update(file.path for file in process.open_files())
+        found.update(re.findall(r"/dev/shm/\S+", Path(f"/proc/{process.pid}/maps").read_text()))
+    return {Path(file) for file in found if file.startswith("/dev/shm/") and Path(file).exists()}
 
 
 def _write_plant(folder: Path, url: str) -> dict[str, Any]:

@@ -74,7 +74,7 @@ def test_a_broker_that_dies_in_the_middle_is_said(mosquitto: Mosquitto) -> None:
         pretended(mosquitto, accept_and_kill),
         pytest.raises(TransientError, match="line-1: the broker is away"),
     ):
-        run(settings(mosquitto), ASKED)
+        run(settings(mosquitto), Asked("line-1", "17", timeout_s=6))  # it is asked for when the time is up
 
 
 def test_an_answer_that_is_not_ours_does_not_end_it_and_ours_does(
