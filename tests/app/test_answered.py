@@ -23,37 +23,31 @@ from agent.processes.supervisor import ChildSpec
 ODD_WORKER = Path(__file__).parents[1] / "support" / "odd_worker.py"
 
 
-@pytest.fixture(scope="module")
-def orders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def orders(tmp_path: Path) -> Path:
     """Give the file that says how frames fare."""
-    return tmp_path_factory.mktemp("odd") / "orders"
+    return tmp_path / "orders"
 
 
-@pytest.fixture(scope="module")
-def _agent(module_mosquitto: Mosquitto, tmp_path_factory: pytest.TempPathFactory, orders: Path) -> Iterator[AgentHere]:
-    """Start an agent of an odd worker."""
+@pytest.fixture
+def agent(mosquitto: Mosquitto, tmp_path: Path, orders: Path) -> Iterator[AgentHere]:
+    """Give an agent of an odd worker, ready for its products."""
 
     def odd(spec: ChildSpec) -> ChildSpec:
         tests = os.pathsep.join([str(ODD_WORKER.parents[1]), str(ODD_WORKER.parents[2])])
         environment = {**(spec.environment or {}), "ODD_WORKER": str(orders), "PYTHONPATH": tests}
         return replace(spec, command=(sys.executable, str(ODD_WORKER)), environment=environment)
 
-    with connected(LinkSettings("127.0.0.1", module_mosquitto.port, "plc")) as peer:
-        made = AgentHere(tmp_path_factory.mktemp("agent"), module_mosquitto.url, peer, lambda _settings: None)
+    with connected(LinkSettings("127.0.0.1", mosquitto.port, "plc")) as peer:
+        made = AgentHere(tmp_path, mosquitto.url, peer, lambda _settings: None)
         made.sensors = Sensors()
         made.change_worker = odd
         made.start()
         made.until_said("status", "online")
+        made.ready("bottle-500")
+        made.ready("open", "line-2")
         yield made
         made.kill()
-
-
-@pytest.fixture
-def agent(_agent: AgentHere, orders: Path) -> AgentHere:
-    """Give the module's agent, ready for its products."""
-    orders.write_text("")
-    _agent.begin_anew()
-    return _agent
 
 
 def frozen(agent: AgentHere) -> None:
