@@ -30,7 +30,7 @@ _NOBODY: Final = nullcontext()
 
 @dataclass
 class Behaviour:
-    """How one model behaves, changed at any time. A set `load_may_end` or `answer_may_end` blocks nothing.
+    """Behaviour of one model, changed at any time. A set `load_may_end` or `answer_may_end` blocks nothing.
 
     `hoards_bytes` are held by the frame of its load, for as long as that is there.
     """
