@@ -215,19 +215,24 @@ def _store(settings: "Settings") -> "Store":
 @models.command(name="list")
 @_config
 def list_models(config: Path | None) -> None:
-    """Print each version: reference, size, file, and the profile of its artifact."""
+    """Print each version: reference, size, file, the profile of its artifact, and what it takes of a GPU's memory."""
     from agent.inference.artifacts.artifact_store import ArtifactStore
     from agent.inference.backends.choice import artifact_key
+    from agent.inference.memory.footprints import Footprints
     from agent.models.catalog import Catalog
 
     settings = _settings(config)
     artifacts = ArtifactStore(settings.device.cache_dir)
+    footprints = Footprints(settings.device.cache_dir)
+    footprints.read()
     for version in Catalog.load(settings.catalog.file).versions:
         path = Path(version.path)
         size = f"{path.stat().st_size / 1e6:.1f} MB" if path.is_file() else "missing"
         artifact = artifacts.recorded(artifact_key(version, settings.device.compute))  # root's list of the service's
         prepared = f"\tprepared: {artifact.profile}" if artifact else ""
-        click.echo(f"{version.reference}\t{size}\t{version.path}{prepared}")
+        taken = footprints.newest(version.sha256, settings.device.compute)
+        takes = f"\ttakes: {taken.amount}" if taken and taken.device_bytes else ""
+        click.echo(f"{version.reference}\t{size}\t{version.path}{prepared}{takes}")
 
 
 @models.command()
