@@ -197,6 +197,16 @@ def doctor(config: Path | None, *, as_service: bool, inside: bool) -> None:
     sys.exit(run_doctor(settings, click.echo, inside=inside))
 
 
+@_commands.command()
+@click.argument("out", required=False, type=click.Path(path_type=Path))
+@_config
+def support(out: Path | None, config: Path | None) -> None:
+    """Write one archive for whoever helps, without secrets: OUT, or a name with device and time."""
+    from agent.support.support_command import run as run_support
+
+    sys.exit(run_support(config, out, os.environ, lambda line: click.echo(line, err=True)))
+
+
 @_commands.group()
 def models() -> None:
     """List, add, prepare, verify and remove models of the catalog. REF is NAME[:VARIANT][@VERSION]."""
