@@ -145,11 +145,16 @@ def check(config: Path | None) -> None:
     click.echo(checked.summary)
     if checked.settings is None or checked.catalog is None:
         return
+    from agent.models.model_files import is_plain_graph
+
+    versions = [version for version in checked.catalog.versions if not is_plain_graph(Path(version.path))]
+    if not versions:
+        return  # because what follows loads numpy and cv2
     from agent.inference.artifacts.artifact_store import ArtifactStore
     from agent.inference.backends.choice import unprepared
 
     device = checked.settings.device
-    for word in unprepared(checked.catalog.versions, device.compute, ArtifactStore(device.cache_dir)):
+    for word in unprepared(versions, device.compute, ArtifactStore(device.cache_dir)):
         click.echo(f"note: {word}")
 
 
@@ -190,6 +195,16 @@ def doctor(config: Path | None, *, as_service: bool, inside: bool) -> None:
     from agent.doctor.doctor_command import run as run_doctor
 
     sys.exit(run_doctor(settings, click.echo, inside=inside))
+
+
+@_commands.command()
+@click.argument("out", required=False, type=click.Path(path_type=Path))
+@_config
+def support(out: Path | None, config: Path | None) -> None:
+    """Write one archive for whoever helps, without secrets: OUT, or a name with device and time."""
+    from agent.support.support_command import run as run_support
+
+    sys.exit(run_support(config, out, os.environ, lambda line: click.echo(line, err=True)))
 
 
 @_commands.group()
@@ -246,8 +261,12 @@ def add(ref: "ModelReference", file: Path, classes: str | None, rank: float | No
     from agent.models.store import Release
 
     names = tuple(name.strip() for name in (classes or "").split(",") if name.strip())
-    version = _store(_settings(config)).add(Release(ref, names, rank), file)
+    settings = _settings(config)
+    version = _store(settings).add(Release(ref, names, rank), file)
     click.echo(f"added {version.reference}\t{version.path}\tsha256 {version.sha256}")
+    from agent.app.configuration.model_changes import after_adding
+
+    click.echo(after_adding(settings, version))
 
 
 @models.command()
@@ -298,7 +317,14 @@ def prepare(ref: "ModelReference", images: Path | None, config: Path | None, *, 
 
 @models.command()
 @click.argument("ref", callback=_reference)
+@click.option("--force", is_flag=True, help="Also where the configuration or the running agent uses it.")
 @_config
-def remove(ref: "ModelReference", config: Path | None) -> None:
+def remove(ref: "ModelReference", config: Path | None, *, force: bool) -> None:
     """Remove REF (in full) from the catalog, and its files from the store."""
-    click.echo(f"removed {_store(_settings(config)).remove(ref).reference}")
+    from agent.app.configuration.model_changes import after_removing, require_unused
+
+    settings = _settings(config)
+    if not force:
+        require_unused(settings, ref)
+    click.echo(f"removed {_store(settings).remove(ref).reference}")
+    click.echo(after_removing(settings))

@@ -28,6 +28,15 @@ class SlotDescriptors(msgspec.Struct, frozen=True):
     taken: int
 
 
+# ---- control -> every child
+
+
+class LogSetup(Message, frozen=True):
+    """The level to log at, sent to a child that is up and at each change."""
+
+    level: Literal["debug", "info", "warning"]
+
+
 # ---- control -> camera process
 
 
@@ -349,5 +358,5 @@ WorkerMessage = (
     | Beat
     | Log
 )
-ToCamera = CameraSetup
-ToWorker = WorkerSetup | Assign | Prepare
+ToCamera = CameraSetup | LogSetup
+ToWorker = WorkerSetup | Assign | Prepare | LogSetup

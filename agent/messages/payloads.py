@@ -150,6 +150,16 @@ class Alert(msgspec.Struct, frozen=True):
     detail: str | None = None
 
 
+class Refused(msgspec.Struct, frozen=True):
+    """One of `refused`, the list of the last refused commands; `more` were refused within the second before it."""
+
+    at: Time
+    topic: str
+    reason: Reason | None
+    detail: str | None
+    more: int = 0
+
+
 class MetaStream(msgspec.Struct, frozen=True):
     """A stream in `meta`; never its source, which may hold a password."""
 

@@ -20,6 +20,7 @@ TOPICS = [
     "alert",
     "alerts",
     "ack",
+    "refused",
     "ping",
     *(f"line/line-1/{name}" for name in ("ready", "live", "phase", "model/state", "state", "switch", "product/set")),
     *(f"stream/cam-1/{name}" for name in ("status", "detections", "replay", "summary")),

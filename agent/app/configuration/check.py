@@ -51,7 +51,7 @@ def check(config: Path | None, environ: Mapping[str, str]) -> Checked:
 
 def _unreadable_outputs(catalog: Catalog) -> Iterator[Mistake]:
     """Yield a mistake for each model whose output layout a load would refuse, where its file alone shows that."""
-    from agent.inference.yolo.declared import refusal_of_output  # noqa: PLC0415 - numpy, which only a check needs
+    from agent.inference.yolo.declared import refusal_of_output  # noqa: PLC0415 - only a check needs it
 
     for index, version in enumerate(catalog.versions):
         refusal = refusal_of_output(version)
