@@ -16,6 +16,8 @@ UNIT: Final = (
     "capture/test_camera.py",
     "capture/test_pacer.py",
     "cli/test_example.py",
+    "cli/test_mend.py",
+    "cli/test_mistakes.py",
     "control",
     "health/test_budget.py",
     "health/test_cadence.py",
