@@ -27,12 +27,13 @@ finally:
         (["--version"], {}),
         (["switch", "--help"], {}),
         (["watch", "--help"], {}),
+        (["init", "--help"], {}),
         (["models", "add", "--help"], {}),
         ([], {"_CHANGEOVER_COMPLETE": "bash_source"}),
         ([], {"_CHANGEOVER_COMPLETE": "bash_complete", "COMP_WORDS": "changeover s", "COMP_CWORD": "1"}),
         ([], {"_CHANGEOVER_COMPLETE": "bash_complete", "COMP_WORDS": "changeover switch --", "COMP_CWORD": "2"}),
     ],
-    ids=["help", "version", "switch", "watch", "models", "completion", "complete", "options"],
+    ids=["help", "version", "switch", "watch", "init", "models", "completion", "complete", "options"],
 )
 def test_what_is_answered_at_once_loads_no_library_but_click(arguments: list[str], environ: dict[str, str]) -> None:
     command = [sys.executable, "-c", CODE, *arguments]
