@@ -1,10 +1,12 @@
 """`changeover init`: asks, tries and writes; what it writes passes the check, and nothing is ever overwritten."""
 
 import os
+import pty
 import stat
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
@@ -178,6 +180,41 @@ def test_a_camera_s_password_is_asked_for_and_encoded(init: Init, tmp_path: Path
     assert answer.returncode == 0, answer.stderr
     assert load(tmp_path / "changeover.toml", {}).stream[0].source == "rtsp://admin:a%23b%2Fc%40d@10.0.0.5/s"
     assert "a#b" not in answer.stdout + answer.stderr
+
+
+TERMINAL = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
+"""Takes the terminal on stdin for its own, as a shell's would be."""
+
+
+def test_a_terminal_shows_no_password(init: Init, tmp_path: Path) -> None:
+    del init  # for its files
+    ours, theirs = pty.openpty()
+    words = [sys.executable, "-m", "agent", "init", "--config", "changeover.toml", "--no-try"]
+    words += options("mqtt://127.0.0.1", "--username", "box")
+    process = subprocess.Popen(
+        [sys.executable, "-c", TERMINAL, *words],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+        cwd=tmp_path,
+    )
+    os.close(theirs)
+    said = b""
+    try:
+        while b"(not shown): " not in said:
+            said += os.read(ours, 4096)
+        os.write(ours, b"hunter2\n")
+        with suppress(OSError):  # Linux says so when the last process has closed its side
+            while chunk := os.read(ours, 4096):
+                said += chunk
+        assert process.wait(60) == 0, said
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
+    assert b"hunter2" not in said
+    assert load(tmp_path / "changeover.toml", {}).mqtt.password() == "hunter2"
 
 
 @pytest.mark.parametrize(
