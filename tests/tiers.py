@@ -28,6 +28,8 @@ UNIT: Final = (
     "capture/test_camera.py",
     "capture/test_pacer.py",
     "cli/test_example.py",
+    "cli/test_mend.py",
+    "cli/test_mistakes.py",
     "control",
     "demo/test_plc.py",
     "health/test_budget.py",
