@@ -2,16 +2,18 @@
 
 import logging
 import threading
-import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
+from agent.inference import backends
 from agent.inference.backends import Model, load
 from agent.inference.memory.admission import AdmissionController
-from agent.inference.memory.cache import Cache, Row
+from agent.inference.memory.cache import Cache
+from agent.inference.memory.cache_report import cache_state
 from agent.inference.memory.footprints import Footprints
+from agent.inference.memory.pools import Budget
 from agent.inference.memory.runtime_overhead import RuntimeOverhead
 from agent.inference.memory.unloader import Unloader
 from agent.inference.preparing.background_builder import BackgroundBuilder
@@ -26,17 +28,14 @@ from agent.inference.swapping.preloader import Preloader
 from agent.inference.swapping.swapper import Swapper
 from agent.messages.children import (
     Assign,
-    CacheState,
     Log,
     Prepare,
     PrepareFailed,
-    ResidentModel,
     StreamProgress,
     SwapFailed,
     WorkerSetup,
     WorkerStream,
 )
-from agent.messages.utc import utc_text_of_ns
 from agent.processes.slots.frame_slot import FrameSlot, SlotReader
 
 _LOG: Final = logging.getLogger(__name__)
@@ -50,7 +49,8 @@ class Worker:
         self._setup: Final = setup
         self._outlet: Final = outlet
         self._sending_cache: Final = threading.Lock()
-        self._cache: Final[Cache[Model]] = Cache(setup.budget_bytes, self._send_cache)
+        budget = Budget(setup.budget_bytes, setup.device_budget_bytes)
+        self._cache: Final[Cache[Model]] = Cache(budget, self._send_cache)
         self._lines: Final = {
             name: ActiveModelGate(name, self._cache) for name in sorted({s.line for s in setup.streams})
         }
@@ -68,6 +68,8 @@ class Worker:
 
     def start(self) -> None:
         """Read the footprints, attach to the slots, and start every thread."""
+        budget = self._cache.budget
+        backends.DEVICE_LIMIT.bytes = budget.host_bytes if budget.device_bytes is None else budget.device_bytes
         self._footprints.read()
         self._send_cache()
         self._pipelines.extend(self._make_pipeline(stream) for stream in self._setup.streams)
@@ -159,12 +161,4 @@ class Worker:
 
     def _send_cache(self) -> None:
         with self._sending_cache:  # because the ledger read last must be the one sent last
-            rows = self._cache.rows()
-            models = tuple(_resident(row) for row in rows)
-            self._outlet.send(CacheState(self._cache.budget_bytes, sum(row.bytes for row in rows), models))
-
-
-def _resident(row: Row) -> ResidentModel:
-    last_use_unix_ns = time.time_ns() - (time.monotonic_ns() - row.last_use_ns)
-    reserved_for = ",".join(row.reserved_for) or None
-    return ResidentModel(row.reference, row.bytes, row.state, utc_text_of_ns(last_use_unix_ns), reserved_for)
+            self._outlet.send(cache_state(self._cache, self._setup.compute))

@@ -61,10 +61,12 @@ class Detector:
         *,
         on_close: Callable[[], None] = lambda: None,
         profile: Profile = UNMEASURED,
+        count_device: Callable[[], int | None] = lambda: 0,
     ) -> None:
         """Create the requests. Only `make_request` refers to the runtime's model; `on_close` runs after its release.
 
         `profile` is the artifact's; its `requests` is the number of inferences that the runtime runs at the same time.
+        `count_device` returns the model's `device_bytes`, also after the close.
         """
         self.backend: Final = backend
         self.names: Final = head.names
@@ -74,10 +76,16 @@ class Detector:
         self._head: Final = head
         self._make_request: Callable[[], Request] | None = make_request
         self._on_close: Final = on_close
+        self._count_device: Final = count_device
         self._idle: Final = [make_request() for _ in range(self.places.count)]
         self._lock: Final = threading.Lock()
         self._refusal = ""
         """Why no picture is answered any more; empty: they are."""
+
+    @property
+    def device_bytes(self) -> int | None:
+        """Implement Model."""
+        return self._count_device()
 
     def prepare(self, image: NDArray[np.uint8]) -> Waiting:
         """Implement Model."""

@@ -10,7 +10,7 @@ import cv2
 import msgspec
 import numpy as np
 import pytest
-from inference.worker.dummies import DummyRuntime, PlantOfDummies, start_dummies, wait_for
+from inference.worker.dummies import PlantOfDummies, start_dummies, wait_for
 from inference.worker.plant import offer
 from numpy.typing import NDArray
 
@@ -85,7 +85,7 @@ def begin(tmp_path: Path, runtime: CountingRuntime) -> Iterator[Callable[[], Pla
 
         def start() -> PlantOfDummies:
             last.close()
-            return start_dummies(last, cast("DummyRuntime", runtime), tmp_path / "cache")
+            return start_dummies(last, runtime.load, tmp_path / "cache")
 
         yield start
 
