@@ -20,6 +20,7 @@ from agent.inference.swapping.model_loading import Load
 from agent.inference.worker import Worker
 from agent.inference.yolo.objects import Objects
 from agent.messages.children import Assign, Prepare, WorkerSetup, WorkerStream
+from agent.messages.errors import ModelError
 from agent.messages.references import ModelVersion
 from agent.processes.slots.frame_slot import FrameSlot, SlotWriter
 
@@ -89,6 +90,9 @@ class DummyModel:
         if self._behaviour.proof_error is not None:
             raise self._behaviour.proof_error
         return _one_object()
+
+    def refuse(self, why: str) -> None:
+        self._behaviour.answer_error = ModelError("proof_failed", why)
 
     def close(self) -> None:
         assert not self.is_closed, "closed twice"
