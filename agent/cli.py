@@ -155,11 +155,16 @@ def check(config: Path | None, *, fix: bool) -> None:
         sys.exit(EXIT_MISTAKE)
     if checked.settings is None or checked.catalog is None:
         return
+    from agent.models.model_files import is_plain_graph
+
+    versions = [version for version in checked.catalog.versions if not is_plain_graph(Path(version.path))]
+    if not versions:
+        return  # because what follows loads numpy and cv2
     from agent.inference.artifacts.artifact_store import ArtifactStore
     from agent.inference.backends.choice import unprepared
 
     device = checked.settings.device
-    for word in unprepared(checked.catalog.versions, device.compute, ArtifactStore(device.cache_dir)):
+    for word in unprepared(versions, device.compute, ArtifactStore(device.cache_dir)):
         click.echo(f"note: {word}")
 
 
@@ -228,6 +233,16 @@ def doctor(config: Path | None, *, as_service: bool, inside: bool) -> None:
     sys.exit(run_doctor(settings, click.echo, inside=inside))
 
 
+@_commands.command()
+@click.argument("out", required=False, type=click.Path(path_type=Path))
+@_config
+def support(out: Path | None, config: Path | None) -> None:
+    """Write one archive for whoever helps, without secrets: OUT, or a name with device and time."""
+    from agent.support.support_command import run as run_support
+
+    sys.exit(run_support(config, out, os.environ, lambda line: click.echo(line, err=True)))
+
+
 @_commands.group()
 def models() -> None:
     """List, add, prepare, verify and remove models of the catalog. REF is NAME[:VARIANT][@VERSION]."""
@@ -251,19 +266,24 @@ def _store(settings: "Settings") -> "Store":
 @models.command(name="list")
 @_config
 def list_models(config: Path | None) -> None:
-    """Print each version: reference, size, file, and the profile of its artifact."""
+    """Print each version: reference, size, file, the profile of its artifact, and what it takes of a GPU's memory."""
     from agent.inference.artifacts.artifact_store import ArtifactStore
     from agent.inference.backends.choice import artifact_key
+    from agent.inference.memory.footprints import Footprints
     from agent.models.catalog import Catalog
 
     settings = _settings(config)
     artifacts = ArtifactStore(settings.device.cache_dir)
+    footprints = Footprints(settings.device.cache_dir)
+    footprints.read()
     for version in Catalog.load(settings.catalog.file).versions:
         path = Path(version.path)
         size = f"{path.stat().st_size / 1e6:.1f} MB" if path.is_file() else "missing"
         artifact = artifacts.recorded(artifact_key(version, settings.device.compute))  # root's list of the service's
         prepared = f"\tprepared: {artifact.profile}" if artifact else ""
-        click.echo(f"{version.reference}\t{size}\t{version.path}{prepared}")
+        taken = footprints.newest(version.sha256, settings.device.compute)
+        takes = f"\ttakes: {taken.amount}" if taken and taken.device_bytes else ""
+        click.echo(f"{version.reference}\t{size}\t{version.path}{prepared}{takes}")
 
 
 @models.command()
@@ -277,8 +297,12 @@ def add(ref: "ModelReference", file: Path, classes: str | None, rank: float | No
     from agent.models.store import Release
 
     names = tuple(name.strip() for name in (classes or "").split(",") if name.strip())
-    version = _store(_settings(config)).add(Release(ref, names, rank), file)
+    settings = _settings(config)
+    version = _store(settings).add(Release(ref, names, rank), file)
     click.echo(f"added {version.reference}\t{version.path}\tsha256 {version.sha256}")
+    from agent.app.configuration.model_changes import after_adding
+
+    click.echo(after_adding(settings, version))
 
 
 @models.command()
@@ -329,7 +353,14 @@ def prepare(ref: "ModelReference", images: Path | None, config: Path | None, *, 
 
 @models.command()
 @click.argument("ref", callback=_reference)
+@click.option("--force", is_flag=True, help="Also where the configuration or the running agent uses it.")
 @_config
-def remove(ref: "ModelReference", config: Path | None) -> None:
+def remove(ref: "ModelReference", config: Path | None, *, force: bool) -> None:
     """Remove REF (in full) from the catalog, and its files from the store."""
-    click.echo(f"removed {_store(_settings(config)).remove(ref).reference}")
+    from agent.app.configuration.model_changes import after_removing, require_unused
+
+    settings = _settings(config)
+    if not force:
+        require_unused(settings, ref)
+    click.echo(f"removed {_store(settings).remove(ref).reference}")
+    click.echo(after_removing(settings))

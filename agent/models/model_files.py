@@ -18,10 +18,18 @@ _SIDECAR_BYTES: Final = 2 * MOST_CHARACTERS  # because the YAML reader takes a h
 _PICTURE_SIDES: Final = 4
 _COLOURS: Final = 3
 _LARGEST_SIDE: Final = 8192
+_GRAPHS: Final = (".onnx", ".xml")
+_CODE: Final = (".pt", ".engine")
 METADATA: Final = "metadata.yaml"
 _CONTROLS: Final = re.compile(rb"[^\t\n\r\x20-\x7e]")
 _ZIP: Final = b"PK\x03\x04"
 _PICKLES: Final = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+_PLANS: Final = (b"ftrt", b"ptrt")
+"""First bytes of a plan since TensorRT 8.5, and before."""
+_LENGTH_BYTES: Final = 4
+_MOST_METADATA_BYTES: Final = 1 << 20
+_SMALLEST_PLAN_BYTES: Final = 4096
+"""Kernels and weights of the smallest network take more."""
 
 # Beginnings of what downloads leave instead of a model.
 _STRANGERS: Final = (
@@ -68,6 +76,12 @@ def _read_onnx(path: Path) -> onnx_file.OnnxFile:
         if not is_inside(name) or name == path.name:
             raise ModelError("load_failed", f"{path} keeps weights in {name!r}, which is no file beside it")
     return found
+
+
+def is_plain_graph(path: Path) -> bool:
+    """Return True where nothing in a file's name lets any runtime take it for a format that runs code."""
+    name = path.name.lower()
+    return name.endswith(_GRAPHS) and not any(code in name for code in _CODE)
 
 
 def sidecar_of(path: Path) -> Path | None:
@@ -196,6 +210,23 @@ def _inspect_checkpoint(path: Path) -> None:
         raise ModelError("load_failed", f"{path} is a TorchScript file: export the checkpoint to ONNX")
     if not any(name.endswith("data.pkl") for name in names):
         raise ModelError("load_failed", f"{path} is a zip, but no PyTorch checkpoint")
+
+
+def require_plan(path: Path) -> None:
+    """Raise ModelError where an .engine is no TensorRT plan; the metadata of ultralytics may stand before it."""
+    size_bytes = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(_LENGTH_BYTES)
+        metadata_bytes = int.from_bytes(head, "little", signed=True)
+        if head not in _PLANS and 0 < metadata_bytes <= min(size_bytes, _MOST_METADATA_BYTES):
+            facts = file.read(metadata_bytes).lstrip()
+            head = file.read(_LENGTH_BYTES) if facts.startswith(b"{") else b""
+    if head not in _PLANS:
+        raise ModelError(
+            "load_failed", f"{path} is no TensorRT plan: it does not begin as one; build it with trtexec or ultralytics"
+        )
+    if size_bytes < _SMALLEST_PLAN_BYTES:
+        raise ModelError("load_failed", f"{path} is cut: a TensorRT plan has more than {size_bytes} bytes")
 
 
 def _require_picture(path: Path, sides: tuple[int | None, ...], stride: int) -> None:

@@ -257,6 +257,8 @@ def _require_sound(draft: Path, files: tuple[ModelFile, ...], source: Path, rele
     copy = draft / files[0].name
     try:
         found = model_files.inspect(copy)
+        if copy.suffix == ".engine":
+            model_files.require_plan(copy)
     except ModelError as error:
         words = str(error).replace(str(copy.with_suffix("")), str(source.with_suffix("")))
         raise ModelError(error.reason, words) from None

@@ -243,7 +243,7 @@ def test_a_peer_that_never_answers_is_given_up(scheme: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = f"{scheme}://user:secret@127.0.0.1:{server.getsockname()[1]}/stream"
         source = create(url, unexpected, Patience(open_s=2.0))
-        with pytest.raises(ChangeoverError, match=r"no answer.*within 2\.\d s") as caught:
+        with pytest.raises(ChangeoverError, match=r"no answer.*within \d+\.\d s") as caught:
             source.open()
     assert time.monotonic() - begun_s < CV2_GIVES_UP_S
     assert "secret" not in str(caught.value)

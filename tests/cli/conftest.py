@@ -15,6 +15,8 @@ Answer = subprocess.CompletedProcess[str]
 Command = Callable[..., Answer]
 
 CONFIG = """
+[http]
+bind = "127.0.0.1:1"
 [catalog]
 store_dir = "store"
 [[stream]]

@@ -1,4 +1,4 @@
-"""What the installed service does when a plant is hard on it."""
+"""The installed service under kills, hangs and overload."""
 
 import json
 import signal

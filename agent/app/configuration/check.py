@@ -114,7 +114,7 @@ def _closed_keys(service: Service, settings: Settings) -> Iterator[tuple[tuple[s
 
 def _unreadable_outputs(catalog: Catalog) -> Iterator[Mistake]:
     """Yield a mistake for each model whose output layout a load would refuse, where its file alone shows that."""
-    from agent.inference.yolo.declared import refusal_of_output  # noqa: PLC0415 - numpy, which only a check needs
+    from agent.inference.yolo.declared import refusal_of_output  # noqa: PLC0415 - only a check needs it
 
     for index, version in enumerate(catalog.versions):
         refusal = refusal_of_output(version)
