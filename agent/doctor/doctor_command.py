@@ -6,6 +6,7 @@ from agent.doctor.broker import try_broker
 from agent.doctor.cameras import try_cameras
 from agent.doctor.checkpoints import try_checkpoints
 from agent.doctor.finding import Finding, Try, fail
+from agent.doctor.hardware import try_hardware
 from agent.doctor.host import try_host
 from agent.doctor.models import try_models
 from agent.doctor.service import is_running
@@ -18,6 +19,7 @@ def run(settings: Settings, say: Callable[[str], None], *, inside: bool) -> int:
     held = is_running() if not inside else False
     tries: dict[str, Try] = {
         "device": lambda: try_host(settings),
+        "hardware": try_hardware,
         "broker": lambda: try_broker(settings),
         "cameras": lambda: try_cameras(settings, held=held),
         "models": lambda: try_models(settings),
