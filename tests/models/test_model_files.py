@@ -29,10 +29,10 @@ def tiny(**options: object) -> bytes:
     return write_tiny_model(path, **options).read_bytes()  # type: ignore[arg-type]
 
 
-def taking(sides: list[object], **facts: str) -> bytes:
+def taking(sides: list[object], operation: str = "Identity", **facts: str) -> bytes:
     """Build a model that takes a tensor of these sides."""
     graph = helper.make_graph(
-        [helper.make_node("Identity", ["images"], ["output0"])],
+        [helper.make_node(operation, ["images"], ["output0"])],
         "g",
         [helper.make_tensor_value_info("images", TensorProto.FLOAT, sides)],
         [helper.make_tensor_value_info("output0", TensorProto.FLOAT, sides)],
@@ -77,6 +77,7 @@ REFUSED: list[tuple[str, str, bytes, str]] = [
     ("cut checkpoint", "m.pt", CHECKPOINT[:30_000], "is cut"),
     ("no checkpoint", "m.pt", zipped(readme_dot_txt=b"hello"), "no PyTorch checkpoint"),
     ("torchscript", "m.pt", zipped(m__data_dot_pkl=b"", m__code__m_dot_py=b""), "TorchScript"),
+    ("compiled elsewhere", "m.onnx", taking([1, 3, 64, 64], "EPContext"), "code compiled for one device"),
     ("text as checkpoint", "m.pt", b"hello there", "a text, not a model"),
     ("noise as checkpoint", "m.pt", b"\x01hello there", "neither a zip nor a pickle"),
     ("text", "m.onnx", b"hello there, I am a text", "a text, not a model"),
