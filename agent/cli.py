@@ -3,7 +3,7 @@
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -19,11 +19,14 @@ from agent.messages.errors import (
 )
 
 if TYPE_CHECKING:
+    from typing import BinaryIO
+
     from agent.messages.references import ModelReference
     from agent.models.store import Store
     from agent.settings import Settings
 
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _config = click.option(
     "--config",
     metavar="FILE",
@@ -132,25 +135,65 @@ def switch(  # noqa: PLR0913 - one parameter an argument and option
 
 
 @_commands.command()
+@click.option("--fix", is_flag=True, help="First give renamed keys their new names, and keep the old file beside it.")
 @_config
-def check(config: Path | None) -> None:
-    """Check configuration, catalog and model files: every mistake in one run."""
+def check(config: Path | None, *, fix: bool) -> None:
+    """Check configuration, catalog and all files they name: every mistake in one run; root asks as the service."""
     from agent.app.configuration.check import check as check_all
 
+    if fix:
+        from agent.app.configuration.mend import mend
+
+        for change in mend(config, os.environ):
+            click.echo(change)
     checked = check_all(config, os.environ)
     for mistake in checked.mistakes:
         click.echo(str(mistake))
+    if not checked.mistakes:
+        click.echo(checked.summary)
+    for word in checked.notes:
+        click.echo(f"note: {word}")
     if checked.mistakes:
         sys.exit(EXIT_MISTAKE)
-    click.echo(checked.summary)
     if checked.settings is None or checked.catalog is None:
         return
+    from agent.models.model_files import is_plain_graph
+
+    versions = [version for version in checked.catalog.versions if not is_plain_graph(Path(version.path))]
+    if not versions:
+        return  # because what follows loads numpy and cv2
     from agent.inference.artifacts.artifact_store import ArtifactStore
     from agent.inference.backends.choice import unprepared
 
     device = checked.settings.device
-    for word in unprepared(checked.catalog.versions, device.compute, ArtifactStore(device.cache_dir)):
+    for word in unprepared(versions, device.compute, ArtifactStore(device.cache_dir)):
         click.echo(f"note: {word}")
+
+
+@_commands.command()
+@click.option("--line", help="The line's name.")
+@click.option(
+    "--product",
+    "products",
+    multiple=True,
+    metavar="CODE=MODEL",
+    help="What the PLC sends, and its model's file; repeatable.",
+)
+@click.option("--camera", metavar="SOURCE", help="The camera's URL, /dev/video0, a video file or a folder of pictures.")
+@click.option("--camera-password-file", type=_FILE, help="A file with the password of the user in the camera's URL.")
+@click.option("--broker", metavar="URL", help="mqtt://HOST[:PORT], mqtts://HOST[:PORT], or embedded for a trial.")
+@click.option("--username", help="The user name at the broker.")
+@click.option("--password-file", type=_FILE, help="A file with that user's password.")
+@click.option("--ca-file", type=_FILE, help="The authority of the broker's certificate; else the system's.")
+@click.option("--device", metavar="ID", help="The device's id; else the host name.")
+@click.option("--no-try", is_flag=True, help="Write what could not be tried: neither open the camera nor the broker.")
+@_config
+def init(no_try: bool, **given: Any) -> None:  # noqa: ANN401, FBT001 - one parameter an option, as click names them
+    """Write a first configuration: asks for what no option gives, tries it, never replaces a file."""
+    from agent.init.init_command import Options
+    from agent.init.init_command import run as run_init
+
+    sys.exit(run_init(Options(**given, has_tries=not no_try), os.environ, click.echo))
 
 
 @_commands.command()
@@ -179,8 +222,19 @@ def bench(  # noqa: PLR0913 - each is an option of the command line
 @_config
 @click.option("--as-service", is_flag=True, help="Inside the service's sandbox: as its user, with its devices only.")
 @click.option("--inside", is_flag=True, hidden=True)
-def doctor(config: Path | None, *, as_service: bool, inside: bool) -> None:
+@click.option(
+    "--record",
+    type=click.File("wb", lazy=True),
+    metavar="FILE",
+    help="Write what a maintainer needs of the hardware to FILE, or - for standard output; try nothing.",
+)
+def doctor(config: Path | None, *, as_service: bool, inside: bool, record: "BinaryIO | None") -> None:
     """Try device, runtime, cameras, broker and models: one line each, ok or what to do."""
+    if record is not None:
+        from agent.doctor.recorder import record as recorded
+
+        record.write(recorded())
+        return
     if as_service:
         from agent.doctor.service import run_inside
 
@@ -190,6 +244,16 @@ def doctor(config: Path | None, *, as_service: bool, inside: bool) -> None:
     from agent.doctor.doctor_command import run as run_doctor
 
     sys.exit(run_doctor(settings, click.echo, inside=inside))
+
+
+@_commands.command()
+@click.argument("out", required=False, type=click.Path(path_type=Path))
+@_config
+def support(out: Path | None, config: Path | None) -> None:
+    """Write one archive for whoever helps, without secrets: OUT, or a name with device and time."""
+    from agent.support.support_command import run as run_support
+
+    sys.exit(run_support(config, out, os.environ, lambda line: click.echo(line, err=True)))
 
 
 @_commands.group()
@@ -246,8 +310,12 @@ def add(ref: "ModelReference", file: Path, classes: str | None, rank: float | No
     from agent.models.store import Release
 
     names = tuple(name.strip() for name in (classes or "").split(",") if name.strip())
-    version = _store(_settings(config)).add(Release(ref, names, rank), file)
+    settings = _settings(config)
+    version = _store(settings).add(Release(ref, names, rank), file)
     click.echo(f"added {version.reference}\t{version.path}\tsha256 {version.sha256}")
+    from agent.app.configuration.model_changes import after_adding
+
+    click.echo(after_adding(settings, version))
 
 
 @models.command()
@@ -298,7 +366,14 @@ def prepare(ref: "ModelReference", images: Path | None, config: Path | None, *, 
 
 @models.command()
 @click.argument("ref", callback=_reference)
+@click.option("--force", is_flag=True, help="Also where the configuration or the running agent uses it.")
 @_config
-def remove(ref: "ModelReference", config: Path | None) -> None:
+def remove(ref: "ModelReference", config: Path | None, *, force: bool) -> None:
     """Remove REF (in full) from the catalog, and its files from the store."""
-    click.echo(f"removed {_store(_settings(config)).remove(ref).reference}")
+    from agent.app.configuration.model_changes import after_removing, require_unused
+
+    settings = _settings(config)
+    if not force:
+        require_unused(settings, ref)
+    click.echo(f"removed {_store(settings).remove(ref).reference}")
+    click.echo(after_removing(settings))

@@ -4,7 +4,7 @@ import os
 from functools import partial
 from typing import Any
 
-from agent.messages.children import CameraSetup
+from agent.messages.children import CameraSetup, ToCamera
 from agent.processes import oom_score
 from agent.processes.child import Child, run_child
 
@@ -15,6 +15,7 @@ QUIET = {"OPENCV_LOG_LEVEL": "SILENT", "OPENCV_FFMPEG_LOGLEVEL": "-8", "OPENCV_V
 def main(child: Child[Any]) -> None:
     """Read the source of the first message; after its end, idle until control closes the channel."""
     from agent.capture.camera import Camera  # noqa: PLC0415 - it loads cv2, after QUIET is set
+    from agent.capture.hardware.decoders import HardwareDecoding  # noqa: PLC0415
     from agent.capture.source import Patience  # noqa: PLC0415
     from agent.capture.sources import create  # noqa: PLC0415
     from agent.processes.slots.frame_slot import SlotWriter  # noqa: PLC0415
@@ -22,7 +23,8 @@ def main(child: Child[Any]) -> None:
     setup: CameraSetup = child.inbox.get()
     oom_score.raise_to(oom_score.CAMERA)
     patience = Patience(setup.open_s, setup.read_s, first_frame=not setup.triggered)
-    maker = partial(create, patience=patience, ca_file=setup.ca_file)
+    decoding = HardwareDecoding(setup.model_side) if setup.hwdec else None
+    maker = partial(create, patience=patience, ca_file=setup.ca_file, decoding=decoding)
     Camera(child, setup, SlotWriter(setup.slot), maker).run()
     child.inbox.get()
 
@@ -34,7 +36,7 @@ def start() -> None:
 
     # One thread, because decoders have their own, and cv2's pool would take CPU time from the models.
     cv2.setNumThreads(1)
-    run_child(CameraSetup, {"opencv": cv2.__version__}, main)
+    run_child(ToCamera, {"opencv": cv2.__version__}, main)
 
 
 if __name__ == "__main__":

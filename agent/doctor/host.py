@@ -1,4 +1,4 @@
-"""Device check: board, runtimes, memory, folders, disk and clock."""
+"""Device check: board, runtimes, memory, folders, disk, clock, and addresses to serve."""
 
 import os
 import platform
@@ -14,6 +14,8 @@ import psutil
 from agent.app.children.memory_budget import CAMERA_BYTES, PROCESSES_BYTES, decide
 from agent.doctor.finding import Finding, fail, note, ok
 from agent.health.clock_sync import is_synchronised
+from agent.health.metrics import running_agent
+from agent.health.metrics.bind_faults import explain, is_privileged, try_bind
 from agent.health.sensors.available_memory import available_bytes
 from agent.processes.package_version import version_of
 from agent.settings import Settings
@@ -30,6 +32,27 @@ def try_host(settings: Settings) -> Iterator[Finding]:
     yield _budget(settings)
     yield from _folders(settings)
     yield _clock(settings)
+
+
+def try_binds(settings: Settings) -> Iterator[Finding]:
+    """Try each address that is to be served; the agent of this device may hold its own."""
+    for key, bind in {"http.bind": settings.http.bind}.items():
+        if not bind:
+            yield note(key, "nothing is served")
+        elif running_agent.ask(bind, settings.device.id) is not None:
+            yield ok(key, f"{bind} is served by the running agent")
+        else:
+            yield _bind(key, bind)
+
+
+def _bind(key: str, bind: str) -> Finding:
+    try:
+        try_bind(bind)
+    except OSError as error:
+        return fail(key, explain(bind, error))
+    if is_privileged(bind):
+        return note(key, f"{bind} is a privileged port: root can serve it, the service may not; choose another")
+    return ok(key, f"{bind} can be served")
 
 
 def _device() -> Finding:

@@ -21,6 +21,7 @@ from agent.inference.scheduling.idle_cpu import IdleCpuSampler
 from agent.inference.serving.frame_loss import FrameLossCounter
 from agent.inference.serving.line_gate import ActiveModelGate
 from agent.inference.serving.stream_pipeline import Outlet, StreamPipeline
+from agent.inference.swapping.idle_prover import IdleProver
 from agent.inference.swapping.load_queue import LoadQueue
 from agent.inference.swapping.model_loading import Load, ModelLoader
 from agent.inference.swapping.preloader import Preloader
@@ -58,6 +59,7 @@ class Worker:
         self._artifacts: Final = BackgroundBuilder(
             setup.compute, Path(setup.cache_dir), setup.prepared_max_bytes, during=self._idle_cpu.paused
         )
+        self._prover: Final = IdleProver(self._cache, self._idle_cpu, self._warn, setup.compute, Path(setup.cache_dir))
         self._loads: Final = self._make_load_queue(load_model)
         self._swappers: Final = {n: Swapper(line, self._loads, outlet.send) for n, line in self._lines.items()}
         self._preloader: Final = Preloader(self._loads, outlet.send)
@@ -74,6 +76,7 @@ class Worker:
         for pipeline in self._pipelines:
             self._begin(pipeline.start, pipeline.stop)
         self._begin(self._artifacts.start, self._artifacts.stop)
+        self._begin(self._prover.start, self._prover.stop)
         self._begin(self._loads.start, self._loads.stop)
         self._begin(self._preloader.start, self._preloader.stop)
         for swapper in self._swappers.values():
@@ -127,6 +130,7 @@ class Worker:
             self._idle_cpu,
             load_model,
             make_artifact=self._artifacts.ask,
+            prove_later=self._prover.ask,
             compute=self._setup.compute,
             cache_dir=Path(self._setup.cache_dir),
         )

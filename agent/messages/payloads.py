@@ -150,6 +150,16 @@ class Alert(msgspec.Struct, frozen=True):
     detail: str | None = None
 
 
+class Refused(msgspec.Struct, frozen=True):
+    """One of `refused`, the list of the last refused commands; `more` were refused within the second before it."""
+
+    at: Time
+    topic: str
+    reason: Reason | None
+    detail: str | None
+    more: int = 0
+
+
 class MetaStream(msgspec.Struct, frozen=True):
     """A stream in `meta`; never its source, which may hold a password."""
 
@@ -241,13 +251,17 @@ class Cache(msgspec.Struct, frozen=True):
 
 
 class StreamHealth(msgspec.Struct, frozen=True):
-    """One stream in `health`; `fps` since the last report, latency from capture to publish."""
+    """One stream in `health`; `fps` since the last report, latency from capture to publish.
+
+    `decoder` of a network stream: "FFmpeg", a hardware decoder, or "FFmpeg (why not in hardware)"; empty for others.
+    """
 
     fps: float
     latency_ms: dict[str, float]
     offered: int
     inferred: int
     dropped: int
+    decoder: str = ""
 
 
 class DeviceHealth(msgspec.Struct, frozen=True):

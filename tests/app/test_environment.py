@@ -1,4 +1,4 @@
-"""What loads models, or measures what they take, runs with one arena (decision 48)."""
+"""Processes that load or measure models run with one memory arena (decision 48)."""
 
 import subprocess
 from contextlib import closing

@@ -1,4 +1,4 @@
-"""What a child says of things that are not there, or cannot be, is refused; control goes on."""
+"""Impossible messages of a child are refused, and control goes on."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""What `cache` says of the worker's ledger, and what the log does."""
+"""The worker's ledger in `cache` and in the log."""
 
 import logging
 

@@ -1,4 +1,4 @@
-"""How much memory models may have: of the device, of its cgroups, of a GPU of its own."""
+"""Memory budget for models: of the device, of its cgroups, of a GPU's own memory."""
 
 import ctypes
 from collections.abc import Callable

@@ -58,6 +58,13 @@ def test_gpus_of_this_box_are_allowed_and_nothing_else(tmp_path: Path) -> None:
         "DeviceAllow=char-drm rw",
         "DeviceAllow=char-nvidia rw",
         "DeviceAllow=char-nvidia-uvm rw",
+        "# The card's nodes, also on a box without a screen.",
+        "DeviceAllow=char-nvidia rwm",
+        "DeviceAllow=char-nvidia-uvm rwm",
+        "ExecStartPre=+-/usr/bin/nvidia-modprobe -u -c 0",
+        "[Unit]",
+        "Wants=nvidia-persistenced.service",
+        "After=nvidia-persistenced.service systemd-modules-load.service",
     ]
     assert "DeviceAllow=" not in drop_in(tmp_path, "  1 mem\n 81 video4linux\n")
 
@@ -68,6 +75,13 @@ def test_what_cuda_and_the_cameras_need_stays_open() -> None:
     # PrivateDevices= breaks CUDA, ProcSubset=pid hides meminfo, PrivateUsers= device groups, and runtimes compile.
     closed = ("PrivateDevices=", "ProcSubset=", "PrivateUsers=", "MemoryDenyWriteExecute=", "PrivateNetwork=")
     assert [line for line in lines if line.startswith(closed)] == []
+
+
+def test_a_reload_checks_before_it_is_sent() -> None:
+    steps = [line for line in UNIT.read_text().splitlines() if line.startswith("ExecReload=")]
+    assert ["changeover check --config /etc/changeover/changeover.toml" in step for step in steps] == [True, False]
+    assert "kill -HUP $MAINPID" in steps[1]
+    assert not any(step.startswith("ExecReload=-") for step in steps), "a failed check ends the reload"
 
 
 @pytest.mark.parametrize(

@@ -54,9 +54,10 @@ class DeviceTopics:
         return self._ledger.payload()
 
     def say_start(self) -> None:
-        """Publish the initial state: online, every stream offline, no alert."""
+        """Publish the initial state: online, every stream offline, no alert, nothing refused."""
         self._publisher.send_state(self._topics.status, b"online")
         self._publisher.send_state(self._topics.of_device("alerts"), b"[]")
+        self._publisher.send_state(self._topics.of_device("refused"), b"[]")
         for stream, status in self._state.streams.items():
             self._publisher.send_state(self._topics.of_stream(stream, "status"), status.encode())
         self._say_meta()
@@ -140,9 +141,9 @@ class DeviceTopics:
         if vitals.memory is None or not self._cadence.is_due(now_s):
             return
         self._say_meta()
-        counters, statistics = streams.counters(), publishing.statistics()
+        counters, statistics, decoders = streams.counters(), publishing.statistics(), streams.decoders()
         readings = {
-            id_: StreamReading(one.offered, one.overwritten + one.torn, *statistics[id_])
+            id_: StreamReading(one.offered, one.overwritten + one.torn, *statistics[id_], decoders[id_])
             for id_, one in counters.items()
         }
         link = LinkReading(self._publisher.counters(), self._publisher.oldest_age_s, self._link.round_trip_ms)

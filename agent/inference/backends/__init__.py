@@ -106,6 +106,9 @@ class Model(Protocol):
         Raises what `answer` raises, and ModelError("proof_failed" or "implausible") that names the odd number.
         """
 
+    def refuse(self, why: str) -> None:
+        """Have every later picture fail with ModelError("proof_failed"), because the model's answers are wrong."""
+
     def close(self) -> None:
         """Unload the model; its memory is freed once no inference is in flight."""
 

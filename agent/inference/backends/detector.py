@@ -15,6 +15,7 @@ from agent.inference.backends.in_flight import InFlightLimiter
 from agent.inference.yolo.head import Head
 from agent.inference.yolo.letterbox import Canvas, Placement
 from agent.inference.yolo.objects import Objects
+from agent.messages.errors import ModelError
 
 Untyped: TypeAlias = Any  # an object of a runtime that ships no types
 During: TypeAlias = AbstractContextManager[object]
@@ -78,6 +79,8 @@ class Detector:
         self._count_device: Final = count_device
         self._idle: Final = [make_request() for _ in range(self.places.count)]
         self._lock: Final = threading.Lock()
+        self._refusal = ""
+        """Why no picture is answered any more; empty: they are."""
 
     @property
     def device_bytes(self) -> int | None:
@@ -86,6 +89,8 @@ class Detector:
 
     def prepare(self, image: NDArray[np.uint8]) -> Waiting:
         """Implement Model."""
+        if self._refusal:
+            raise ModelError("proof_failed", self._refusal)
         with inferring(self._head.reference):
             request = self._take()
             return Waiting(request, request.canvas.draw(image, self._head.fit))
@@ -101,6 +106,10 @@ class Detector:
     def check_outputs(self, image: NDArray[np.uint8]) -> Objects:
         """Implement Model."""
         return self._answer(self.prepare(image), self._decode_checked, _NOBODY, here=True)
+
+    def refuse(self, why: str) -> None:
+        """Implement Model."""
+        self._refusal = why
 
     def close(self) -> None:
         """Release the runtime's model, then its requests, because the reverse order holds the GIL for long."""

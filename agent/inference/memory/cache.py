@@ -7,7 +7,8 @@ announcement reserves it; such models cannot be released. The eviction policy ch
 
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, Generic
 
@@ -132,10 +133,7 @@ class Cache(Generic[Held]):
     def lease(self, entry: Entry[Held]) -> Held:
         """Return a claimed model, which is kept until `unlease`; `changed` is not called, because frames are many."""
         with self._lock:
-            if entry.model is None or entry.phase != "resident":
-                raise AssertionError(f"{entry.version.reference} was leased while {entry.state}")
-            entry.leases += 1
-            return entry.model
+            return self._lease(entry)
 
     def unlease(self, entry: Entry[Held]) -> None:
         """End one lease."""
@@ -144,6 +142,34 @@ class Cache(Generic[Held]):
                 raise AssertionError(f"{entry.version.reference} has no lease to end")
             entry.leases -= 1
             entry.last_use_ns = time.monotonic_ns()
+
+    @contextmanager
+    def borrowed(self, version: ModelVersion) -> Iterator[Held | None]:
+        """Lease a model that a line claims or announced for the block; None for any other, which may be evicted."""
+        with self._lock:
+            entry = self._find(version)
+            if entry is not None and (entry.phase != "resident" or not (entry.claims or entry.reservations)):
+                entry = None
+            model = self._lease(entry) if entry is not None else None
+        try:
+            yield model
+        finally:
+            if entry is not None:
+                self.unlease(entry)
+
+    def condemn(self, version: ModelVersion, why: str) -> None:
+        """Have a resident model refuse all frames, and no line claim it; lines that it serves keep their claims."""
+        with self._lock:
+            entry = self._find(version)
+            if entry is not None and entry.model is not None:
+                entry.is_condemned = True
+                entry.model.refuse(why)
+
+    @property
+    def is_loading(self) -> bool:
+        """Return True while a model loads."""
+        with self._lock:
+            return any(entry.phase == "loading" for entry in self._entries)
 
     def reserve(self, version: ModelVersion, line: str, until_s: float) -> bool:
         """Reserve a resident model for `line` until `until_s`, also anew; return False where it is not resident."""
@@ -268,6 +294,13 @@ class Cache(Generic[Held]):
         self._changed()
         return entry.bytes
 
+    @staticmethod
+    def _lease(entry: Entry[Held]) -> Held:
+        if entry.model is None or entry.phase != "resident":
+            raise AssertionError(f"{entry.version.reference} was leased while {entry.state}")
+        entry.leases += 1
+        return entry.model
+
     def keep_on_device(self, entry: Entry[Held], kept_bytes: int) -> None:
         """Charge a released model only the GPU memory that its allocator still holds; at 0 it is removed."""
         with self._lock:
@@ -279,8 +312,10 @@ class Cache(Generic[Held]):
         self._changed()
 
     def _find(self, version: ModelVersion) -> Entry[Held] | None:
-        """Return the entry of a version that is loading or resident."""
-        return next((e for e in self._entries if e.version == version and e.phase != "releasing"), None)
+        """Return the entry of a version that is loading or resident, and not condemned."""
+        return next(
+            (e for e in self._entries if e.version == version and e.phase != "releasing" and not e.is_condemned), None
+        )
 
     def _end_claim(self, entry: Entry[Held], line: str) -> None:
         entry.claims.discard(line)

@@ -13,6 +13,9 @@ State = Literal["loading", "resident", "active", "pinned", "reserved", "draining
 class Closable(Protocol):
     """The part of a model that the ledger needs."""
 
+    def refuse(self, why: str) -> None:
+        """Have every later picture fail; returns at once."""
+
     def close(self) -> None:
         """Free the model's memory."""
 
@@ -68,6 +71,8 @@ class Entry(Generic[Held]):
     """Lines that the model is reserved for, with the end of each reservation (monotonic, s)."""
     leases: int = 0
     """Number of frames that the model is inferring."""
+    is_condemned: bool = False
+    """Its answers were found wrong, so no line may claim it; it stays charged until it is released."""
     reload_ms: float = 0.0
     """Duration of the model's load and proof."""
     resident_since_s: float = 0.0

@@ -31,6 +31,7 @@ from agent.inference.scheduling.load_priority import LoadPriority
 from agent.inference.swapping.file_check import FileCheck
 from agent.inference.swapping.load_job import LoadJob, LoadTimes
 from agent.inference.validation.golden import prove, warm_up
+from agent.inference.validation.proof_record import ProofRecord
 from agent.messages.errors import OutOfDeviceMemoryError, OutOfMemoryError
 from agent.messages.references import ModelVersion
 
@@ -53,6 +54,8 @@ class VerifiedFile:
     is_guessed: bool
     """The expected size is a guess, because the model was never measured on this device."""
     has_artifact: bool
+    proof_subject: str
+    """Hash of what a proof of the artifact depends on; empty without an artifact."""
 
 
 class ModelLoader:
@@ -72,10 +75,15 @@ class ModelLoader:
         load: Load,
         *,
         make_artifact: Callable[[ModelVersion], None],
+        prove_later: Callable[[ModelVersion, str], None],
         compute: str,
         cache_dir: Path,
     ) -> None:
-        """Store; `make_artifact` is called for each version that should have an artifact, and returns at once."""
+        """Store; two functions return at once.
+
+        `make_artifact` is called for each version that should have an artifact, `prove_later` with the subject of its
+        proof for each that was loaded as proven before.
+        """
         self._cache: Final = cache
         self._footprints: Final = footprints
         self._admission: Final = admission
@@ -84,9 +92,11 @@ class ModelLoader:
         self._idle_cpu: Final = idle_cpu
         self._load: Final = load
         self._make_artifact: Final = make_artifact
+        self._prove_later: Final = prove_later
         self._compute: Final = compute
         self._cache_dir: Final = cache_dir
         self._artifacts: Final = ArtifactStore(cache_dir)
+        self._proofs: Final = ProofRecord(cache_dir, compute)
         self._files: Final = FileCheck()
         self._runtimes: Final[set[str]] = set()
 
@@ -134,10 +144,13 @@ class ModelLoader:
                 began_ns = time.monotonic_ns()
                 self._verify_again(file)
                 job.require_wanted()
+                is_proven = self._proofs.holds(job.version, file.proof_subject)
                 warmed_ns = time.monotonic_ns()
-                warm_up(model)
-                model.places.expect((time.monotonic_ns() - warmed_ns) // 2)  # because it infers two pictures
-                prove(model, job.version)
+                pictures = warm_up(model, is_proven=is_proven)
+                model.places.expect((time.monotonic_ns() - warmed_ns) // pictures)
+                if not is_proven:
+                    prove(model, job.version)
+                    self._proofs.remember(job.version, file.proof_subject)
             job.require_wanted()
             times = LoadTimes(load_ms, _ms_since(began_ns))
             process_memory.trim()
@@ -146,6 +159,8 @@ class ModelLoader:
             self._make_artifact(job.version)
             self._admission.require_fit(entry, job.require_wanted())
             self._hand_over(job, entry, model, times)
+            if is_proven:
+                self._prove_later(job.version, file.proof_subject)
         except BaseException as error:
             is_corrected = isinstance(error, OutOfDeviceMemoryError) and not is_last
             if isinstance(error, OutOfMemoryError) and not isinstance(error, NoRoomError) and not is_corrected:
@@ -184,7 +199,9 @@ class ModelLoader:
         known = self._footprints.known(key)
         guess = Amount(file_bytes, guess_bytes) if is_in_device(backend, self._compute) else Amount(guess_bytes)
         predicted = known.amount if known is not None else guess
-        return VerifiedFile(version, Origin(backend, key), file_bytes, predicted, known is None, artifact is not None)
+        subject = self._proofs.subject(version) if artifact is not None else ""
+        sizes = (file_bytes, predicted, known is None)
+        return VerifiedFile(version, Origin(backend, key), *sizes, artifact is not None, subject)
 
     def _verify_again(self, file: VerifiedFile) -> None:
         """Hash a source that was read: its artifact was of no use after all, or it changed since it was hashed."""

@@ -20,6 +20,7 @@ from agent.inference.swapping.model_loading import Load
 from agent.inference.worker import Worker
 from agent.inference.yolo.objects import Objects
 from agent.messages.children import Assign, Prepare, WorkerSetup, WorkerStream
+from agent.messages.errors import ModelError
 from agent.messages.references import ModelVersion
 from agent.processes.slots.frame_slot import FrameSlot, SlotWriter
 
@@ -31,7 +32,7 @@ _NOBODY: Final = nullcontext()
 
 @dataclass
 class Behaviour:
-    """How one model behaves, changed at any time. A set `load_may_end` or `answer_may_end` blocks nothing.
+    """Behaviour of one model, changed at any time. A set `load_may_end` or `answer_may_end` blocks nothing.
 
     `hoards_bytes` are held by the frame of its load, for as long as that is there.
     """
@@ -89,6 +90,9 @@ class DummyModel:
         if self._behaviour.proof_error is not None:
             raise self._behaviour.proof_error
         return _one_object()
+
+    def refuse(self, why: str) -> None:
+        self._behaviour.answer_error = ModelError("proof_failed", why)
 
     def close(self) -> None:
         assert not self.is_closed, "closed twice"

@@ -1,4 +1,4 @@
-"""Why models go or are refused, as it is told; and in which order a line changes where memory is short."""
+"""Reasons of evictions and refusals, and the order of a changeover where memory is short."""
 
 from collections.abc import Callable
 
