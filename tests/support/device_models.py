@@ -80,6 +80,9 @@ class DeviceModel:
             raise ModelError("proof_failed", "the answer to a drawn picture holds NaN or infinity")
         return _nothing()
 
+    def refuse(self, why: str) -> None:
+        raise AssertionError(why)
+
     def close(self) -> None:
         keep = 1 if self.leaks else 0
         while len(self._addresses) > keep:

@@ -13,6 +13,9 @@ from agent.messages.references import ModelVersion
 
 @dataclass
 class _Closable:
+    def refuse(self, why: str) -> None:
+        """Refuse nothing."""
+
     def close(self) -> None:
         """Free nothing."""
 
