@@ -1,4 +1,4 @@
-"""What control hears of the ledger, with one pool and with two."""
+"""The ledger as control hears of it, with one pool and with two."""
 
 from dataclasses import dataclass
 
