@@ -268,5 +268,14 @@ def test_what_is_hidden_and_what_is_not(text: str, safe: str) -> None:
     assert Scrubber(()).text(text) == safe
 
 
+def test_a_long_line_is_cut() -> None:
+    assert Scrubber(()).text(f"first\n{'Ab0+/' * 100_000}\nlast") == f"first\n{('Ab0+/' * 1000)[:4096]}\nlast"
+
+
+def test_a_known_path_leaves_the_host() -> None:
+    scrubber = Scrubber(["/live/secret", "two\nlines"])
+    assert scrubber.text("at http://10.0.0.5:80/live/secret two\nlines") == "at http://10.0.0.5:80/*** ***"
+
+
 def test_a_known_secret_is_hidden_wherever_it_stands() -> None:
     assert re.sub(r"\W", "", Scrubber(["hunter22"]).text("xhunter22y hunter2")) == "xyhunter2"
