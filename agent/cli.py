@@ -3,7 +3,7 @@
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from agent.settings import Settings
 
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _config = click.option(
     "--config",
     metavar="FILE",
@@ -132,17 +133,26 @@ def switch(  # noqa: PLR0913 - one parameter an argument and option
 
 
 @_commands.command()
+@click.option("--fix", is_flag=True, help="First give renamed keys their new names, and keep the old file beside it.")
 @_config
-def check(config: Path | None) -> None:
-    """Check configuration, catalog and model files: every mistake in one run."""
+def check(config: Path | None, *, fix: bool) -> None:
+    """Check configuration, catalog and all files they name: every mistake in one run; root asks as the service."""
     from agent.app.configuration.check import check as check_all
 
+    if fix:
+        from agent.app.configuration.mend import mend
+
+        for change in mend(config, os.environ):
+            click.echo(change)
     checked = check_all(config, os.environ)
     for mistake in checked.mistakes:
         click.echo(str(mistake))
+    if not checked.mistakes:
+        click.echo(checked.summary)
+    for word in checked.notes:
+        click.echo(f"note: {word}")
     if checked.mistakes:
         sys.exit(EXIT_MISTAKE)
-    click.echo(checked.summary)
     if checked.settings is None or checked.catalog is None:
         return
     from agent.models.model_files import is_plain_graph
@@ -156,6 +166,32 @@ def check(config: Path | None) -> None:
     device = checked.settings.device
     for word in unprepared(versions, device.compute, ArtifactStore(device.cache_dir)):
         click.echo(f"note: {word}")
+
+
+@_commands.command()
+@click.option("--line", help="The line's name.")
+@click.option(
+    "--product",
+    "products",
+    multiple=True,
+    metavar="CODE=MODEL",
+    help="What the PLC sends, and its model's file; repeatable.",
+)
+@click.option("--camera", metavar="SOURCE", help="The camera's URL, /dev/video0, a video file or a folder of pictures.")
+@click.option("--camera-password-file", type=_FILE, help="A file with the password of the user in the camera's URL.")
+@click.option("--broker", metavar="URL", help="mqtt://HOST[:PORT], mqtts://HOST[:PORT], or embedded for a trial.")
+@click.option("--username", help="The user name at the broker.")
+@click.option("--password-file", type=_FILE, help="A file with that user's password.")
+@click.option("--ca-file", type=_FILE, help="The authority of the broker's certificate; else the system's.")
+@click.option("--device", metavar="ID", help="The device's id; else the host name.")
+@click.option("--no-try", is_flag=True, help="Write what could not be tried: neither open the camera nor the broker.")
+@_config
+def init(no_try: bool, **given: Any) -> None:  # noqa: ANN401, FBT001 - one parameter an option, as click names them
+    """Write a first configuration: asks for what no option gives, tries it, never replaces a file."""
+    from agent.init.init_command import Options
+    from agent.init.init_command import run as run_init
+
+    sys.exit(run_init(Options(**given, has_tries=not no_try), os.environ, click.echo))
 
 
 @_commands.command()
@@ -230,19 +266,24 @@ def _store(settings: "Settings") -> "Store":
 @models.command(name="list")
 @_config
 def list_models(config: Path | None) -> None:
-    """Print each version: reference, size, file, and the profile of its artifact."""
+    """Print each version: reference, size, file, the profile of its artifact, and what it takes of a GPU's memory."""
     from agent.inference.artifacts.artifact_store import ArtifactStore
     from agent.inference.backends.choice import artifact_key
+    from agent.inference.memory.footprints import Footprints
     from agent.models.catalog import Catalog
 
     settings = _settings(config)
     artifacts = ArtifactStore(settings.device.cache_dir)
+    footprints = Footprints(settings.device.cache_dir)
+    footprints.read()
     for version in Catalog.load(settings.catalog.file).versions:
         path = Path(version.path)
         size = f"{path.stat().st_size / 1e6:.1f} MB" if path.is_file() else "missing"
         artifact = artifacts.recorded(artifact_key(version, settings.device.compute))  # root's list of the service's
         prepared = f"\tprepared: {artifact.profile}" if artifact else ""
-        click.echo(f"{version.reference}\t{size}\t{version.path}{prepared}")
+        taken = footprints.newest(version.sha256, settings.device.compute)
+        takes = f"\ttakes: {taken.amount}" if taken and taken.device_bytes else ""
+        click.echo(f"{version.reference}\t{size}\t{version.path}{prepared}{takes}")
 
 
 @models.command()

@@ -20,6 +20,7 @@ from agent.app.observability.device_monitor import DeviceMonitor
 from agent.app.observability.device_topics import DeviceTopics
 from agent.app.observability.http_endpoints import Asked, HttpEndpoints
 from agent.app.observability.log_level import LogLevels
+from agent.app.observability.memory_check import MemoryCheck
 from agent.app.observability.metrics_snapshot import Parts, gather
 from agent.app.observability.systemd_status import SystemdStatus
 from agent.app.outbound.action_executor import ActionExecutor, Callbacks
@@ -115,6 +116,7 @@ class Agent:
         self._topics: Final = DeviceTopics(context, self._state, self._publisher, self._link)
         self._clock: Final = Clock()
         self._monitor: Final = DeviceMonitor(self._state, settings.device.hot_c, self._decide, device)
+        self._memory_check: Final = MemoryCheck(self._decide)
         self._endpoints: Final = HttpEndpoints(settings.http.bind, self._metrics, self._loop.put, self._decide)
         self._systemd: Final = SystemdStatus(self._state, Notifier())
         self._parts: Final = Parts(
@@ -229,6 +231,7 @@ class Agent:
         self._levels.tick(now_s)
         self._snapshots.tick(now_s)
         self._monitor.tick(now_s, self._pids)
+        self._memory_check.tick(now_s, self._monitor.reading, self._monitor.memory, self._supervisor.pid(WORKER))
         self._topics.tick(now_s, self._streams, self._detections, self._monitor, self._metrics.trouble)
         self._endpoints.tick(now_s)
         self._systemd.tick(now_s, self._silent_s(now_s), link_up=self._link.is_up)
@@ -358,8 +361,7 @@ class Agent:
                 self._decide(message)
             case children.CacheState() | children.CacheDecided() | children.MemoryKept():
                 self._topics.say_cache(message)
-                if isinstance(message, children.MemoryKept):
-                    self._decide(message)
+                self._memory_check.told(message, time.monotonic())
             case _:
                 self._of_worker(message)
 
@@ -386,4 +388,5 @@ class Agent:
                 self._metrics.worker_lost()
                 self._answers.worker_lost()
                 self._topics.say_no_cache()
+                self._memory_check.worker_lost()
                 self._decide(WorkerLost(message.detail))

@@ -17,7 +17,6 @@ from agent.health.clock_sync import is_synchronised
 from agent.health.metrics import running_agent
 from agent.health.metrics.bind_faults import explain, is_privileged, try_bind
 from agent.health.sensors.available_memory import available_bytes
-from agent.health.sensors.gpu_memory import free_device_bytes
 from agent.processes.package_version import version_of
 from agent.settings import Settings
 
@@ -77,11 +76,13 @@ def _runtimes(compute: str) -> Finding:
 
 
 def _budget(settings: Settings) -> Finding:
-    free_bytes, budget_bytes = available_bytes(), decide(settings)
+    free_bytes, budgets = available_bytes(), decide(settings)
     own_bytes = PROCESSES_BYTES + CAMERA_BYTES * len(settings.stream)
-    text = f"{budget_bytes / 1e6:.0f} MB for models (memory_budget {settings.device.memory_budget})"
+    text = f"{budgets.of_models / 1e6:.0f} MB for models (memory_budget {settings.device.memory_budget})"
+    if budgets.device is not None:
+        text += f"; host {budgets.host / 1e6:.0f} MB, GPU {budgets.device / 1e6:.0f} MB"
     text += f", of {free_bytes / 1e6:.0f} MB that are free"
-    if free_device_bytes(settings.device.compute) is None and budget_bytes + own_bytes > free_bytes:
+    if not budgets.models_in_device and budgets.host + own_bytes > free_bytes:
         advice = f"lower device.memory_budget, the agent's own processes take up to {own_bytes / 1e6:.0f} MB"
         return fail("memory", f"{text}: {advice}")
     return ok("memory", text)

@@ -30,7 +30,7 @@ def try_models(settings: Settings) -> Iterator[Finding]:
             yield fail(f"model {reference}", f"is not in {catalog.file}: `changeover models add {reference} FILE`")
         else:
             used[version.reference] = version
-    budget_bytes = decide(settings)
+    budget_bytes = decide(settings).of_models
     for version in used.values():
         yield _try(version, settings, budget_bytes)
     if left := len(catalog.versions) - len(used):

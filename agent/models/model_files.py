@@ -1,5 +1,6 @@
 """Finds and inspects all files of one model, without its runtime."""
 
+import re
 import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ _LARGEST_SIDE: Final = 8192
 _GRAPHS: Final = (".onnx", ".xml")
 _CODE: Final = (".pt", ".engine")
 METADATA: Final = "metadata.yaml"
+_CONTROLS: Final = re.compile(rb"[^\t\n\r\x20-\x7e]")
 _ZIP: Final = b"PK\x03\x04"
 _PICKLES: Final = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 _PLANS: Final = (b"ftrt", b"ptrt")
@@ -132,11 +134,17 @@ def _stranger(head: bytes, suffix: str) -> str | None:
     for beginning, words in _STRANGERS:
         if start.startswith(beginning):
             return words
+    return _other_kind(head, start, suffix)
+
+
+def _other_kind(head: bytes, start: bytes, suffix: str) -> str | None:
     is_pickle = head.startswith((_ZIP, *_PICKLES))
     if suffix != ".pt" and is_pickle:
         return f"is no {suffix} file but a PyTorch checkpoint or a zip: name it .pt, or export it"
     if suffix != ".xml" and start.startswith((b"<?xml", b"<net")):
         return f"is no {suffix} file but an XML text: an OpenVINO model is added by its .xml, or a storage's error came"
+    if suffix in {".onnx", ".pt"} and head.isascii() and not _CONTROLS.search(head):
+        return "is a text, not a model: look into it, and copy or download the model again"
     if suffix == ".pt" and not is_pickle:
         return "is no PyTorch checkpoint: it begins as neither a zip nor a pickle"
     if head[4:8] == b"TFL3":

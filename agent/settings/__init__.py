@@ -2,7 +2,7 @@
 
 from agent.settings.fields import canonical_product
 from agent.settings.findings import Finding, findings
-from agent.settings.loading import Draft, draft, load, read_toml
+from agent.settings.loading import Draft, draft, load
 from agent.settings.mistakes import Mistake, SettingsError, dotted, shown
 from agent.settings.model import (
     LOG_LEVELS,
@@ -22,6 +22,7 @@ from agent.settings.model import (
     StreamSettings,
     host_id,
 )
+from agent.settings.toml_file import read_toml
 from agent.settings.units import MemoryBudget
 
 __all__ = [

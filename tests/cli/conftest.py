@@ -50,6 +50,7 @@ def config(tmp_path: Path) -> Path:
         '[[model]]\nname = "cap-check"\nvariant = "n"\nversion = "3"\nfile = "cap.onnx"\n'
         f'sha256 = "{file_sha256(model)}"\n'
     )
+    (tmp_path / "clip.avi").write_bytes(b"RIFF....AVI LIST")
     file = tmp_path / "changeover.toml"
     file.write_text(CONFIG)
     return file

@@ -41,13 +41,14 @@ def test_check_loads_what_reads_settings_and_nothing_that_infers_or_connects(con
         (["--version"], {}),
         (["switch", "--help"], {}),
         (["watch", "--help"], {}),
+        (["init", "--help"], {}),
         (["models", "add", "--help"], {}),
         (["support", "--help"], {}),
         ([], {"_CHANGEOVER_COMPLETE": "bash_source"}),
         ([], {"_CHANGEOVER_COMPLETE": "bash_complete", "COMP_WORDS": "changeover s", "COMP_CWORD": "1"}),
         ([], {"_CHANGEOVER_COMPLETE": "bash_complete", "COMP_WORDS": "changeover switch --", "COMP_CWORD": "2"}),
     ],
-    ids=["help", "version", "switch", "watch", "models", "support", "completion", "complete", "options"],
+    ids=["help", "version", "switch", "watch", "init", "models", "support", "completion", "complete", "options"],
 )
 def test_what_is_answered_at_once_loads_no_library_but_click(arguments: list[str], environ: dict[str, str]) -> None:
     command = [sys.executable, "-c", CODE, *arguments]

@@ -1,4 +1,4 @@
-"""What a board makes of messages."""
+"""The board that messages build up."""
 
 from collections.abc import Callable
 from typing import Any

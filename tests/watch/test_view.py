@@ -1,4 +1,4 @@
-"""How a board looks."""
+"""Layout of the live view, row by row."""
 
 import re
 from pathlib import Path
