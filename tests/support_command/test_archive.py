@@ -182,7 +182,7 @@ def test_no_planted_password_is_in_the_archive(
     assert not [place for place, secret in planted.by_place.items() if secret in answer.stderr + answer.stdout]
     names = {name.partition("/")[2] for name in members}
     assert {
-        *("ABOUT.txt", "check.txt", "configuration.json", "doctor.txt", "journal.txt", "models.json"),
+        *("ABOUT.txt", "check.txt", "configuration.json", "doctor.txt", "hardware.json", "journal.txt", "models.json"),
         *("service.txt", "topics.json", "versions.json"),
     } <= names
     whole = b"".join(members.values()).decode()
