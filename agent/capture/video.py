@@ -1,15 +1,16 @@
 """V4L2 devices, and GStreamer pipelines where cv2 supports them, through cv2.VideoCapture."""
 
 import os
+import stat
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
 import cv2
 import numpy as np
 
-from agent.capture.device_holders import holders_of
 from agent.capture.source import Buffer, Image, Patience, SilentError, SourceInfo
 from agent.messages.camera_names import CameraFormat
 from agent.messages.errors import MistakeError, TransientError
@@ -19,6 +20,9 @@ TIMEOUT_S: Final = 2.0
 _SILENT_S: Final = 0.9 * TIMEOUT_S
 """A grab that fails sooner did not time out, so its source is broken."""
 _CHANNELS_BGR: Final = 3
+_PROC: Final = Path("/proc")
+_NAMED: Final = 4
+"""Holders of a device that an error names."""
 
 
 class VideoSource:
@@ -177,3 +181,45 @@ def _bgr(image: Image, name: str) -> Image:
         return image
     code = cv2.COLOR_BGRA2BGR if image.ndim == _CHANNELS_BGR and image.shape[2] > 1 else cv2.COLOR_GRAY2BGR
     return np.asarray(cv2.cvtColor(image, code), np.uint8)
+
+
+def holders_of(path: str) -> list[str]:
+    """Return `NAME (process PID)` of other processes that hold the character device `path`, at most four.
+
+    Processes of other users are seen by root alone, and by nobody behind ProtectProc=invisible.
+    """
+    try:
+        device = Path(path).stat()
+    except OSError:
+        return []
+    if not stat.S_ISCHR(device.st_mode):
+        return []
+    found = (pid for pid in _processes() if pid != os.getpid() and _holds(pid, device.st_rdev))
+    return [f"{_name(pid)} (process {pid})" for pid in islice(found, _NAMED)]
+
+
+def _processes() -> Iterator[int]:
+    return (int(entry.name) for entry in _PROC.iterdir() if entry.name.isdecimal())
+
+
+def _holds(pid: int, number: int) -> bool:
+    try:
+        entries = list((_PROC / str(pid) / "fd").iterdir())
+    except OSError:
+        return False
+    return any(_device_of(entry) == number for entry in entries)
+
+
+def _device_of(entry: Path) -> int | None:
+    try:
+        status = entry.stat()
+    except OSError:
+        return None
+    return status.st_rdev if stat.S_ISCHR(status.st_mode) else None
+
+
+def _name(pid: int) -> str:
+    try:
+        return (_PROC / str(pid) / "comm").read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return "a process"

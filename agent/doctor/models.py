@@ -12,7 +12,7 @@ from agent.messages.errors import TransientError
 from agent.messages.probe_results import ProbedModel
 from agent.messages.references import ModelReference, ModelVersion
 from agent.models.catalog import Catalog
-from agent.models.usage import named
+from agent.models.checks import named
 from agent.settings import Settings
 
 _MODULE: Final = "agent.inference.validation.probe_process"

@@ -1,13 +1,14 @@
-"""Checks of a catalog against the configuration that names its models, and against the models' files."""
+"""Checks of a catalog against the configuration that names its models, and against the models' files; their uses."""
 
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from agent.messages.references import ModelReference
+from agent.messages.references import ModelReference, ModelVersion
 from agent.models.catalog import Catalog
 from agent.models.catalog_entry import rank_of
 from agent.models.file_faults import differing, unsound
+from agent.settings import Settings
 from agent.settings.findings import Finding
 from agent.settings.mistakes import Mistake, dotted
 
@@ -68,3 +69,23 @@ def artifact_mistakes(catalog: Catalog) -> Iterator[Mistake]:
         if version.golden is not None and not Path(version.golden).is_dir():
             wanted = f"a folder of pictures for {version.reference}"
             yield Mistake(str(catalog.file), dotted(("model", index, "golden")), f"no folder {version.golden}", wanted)
+
+
+def named(settings: Settings) -> Iterator[tuple[str, ModelReference, str]]:
+    """Yield each place of the configuration that names a model, with the reference and its line's variant."""
+    for id_, line in settings.line.items():
+        yield f"the default of {id_}", line.default, line.variant
+        for product, reference in line.products.items():
+            yield f"product {product!r} of {id_}", reference, line.variant
+    for number, rule in enumerate(settings.schedule):
+        ruled, where = settings.line.get(rule.line), f"schedule[{number}]"
+        if ruled is not None and rule.model is not None:
+            yield where, rule.model, ruled.variant
+        elif ruled is not None and rule.variant is not None:
+            yield from ((where, reference, rule.variant) for reference in (ruled.default, *ruled.products.values()))
+
+
+def uses(settings: Settings, catalog: Catalog, version: ModelVersion) -> list[str]:
+    """Return the places of the configuration that mean `version`, in words."""
+    found = (where for where, reference, variant in named(settings) if catalog.find(reference, variant) == version)
+    return list(dict.fromkeys(found))

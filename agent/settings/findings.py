@@ -83,7 +83,7 @@ def _expected(details: ErrorDetails, path: tuple[str | int, ...]) -> str:
         return str(context["error"])
     if details["type"] == "model_type" and isinstance(details["input"], list):
         return f"one table: [{dotted(path)}] in single brackets"
-    if details["type"] == "model_type":
+    if details["type"] == "model_type" and path:  # without one in a list that `schedule/set` brought
         return (
             "a table, such as [line.line-1] with its keys below" if path[0] == "line" else f"a table [{dotted(path)}]"
         )

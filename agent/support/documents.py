@@ -8,9 +8,7 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 from agent.models.catalog_entry import CatalogFile, ModelEntry
-from agent.settings import Settings
-from agent.settings.loading import read_toml
-from agent.settings.mistakes import SettingsError
+from agent.settings import Settings, SettingsError, read_toml
 from agent.support.scrubber import HIDDEN, Scrubber
 
 _NAMED_TABLES: Final = frozenset({"line", "products", "group", "host", "files"})

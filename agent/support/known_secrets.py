@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, quote_plus, unquote, urlsplit
 
-from agent.redact import secrets_of
 from agent.support.scrubber import is_secret_name
 
 CREDENTIALS: Final = ("/etc/changeover/credentials", "/run/credentials/changeover.service")
@@ -17,6 +16,8 @@ _SECRET_FILES: Final = ("password_file", "key_file", "token_file", "access_key_f
 _LONG: Final = 8
 """A shorter user name is a word, which would be hidden everywhere."""
 _URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s\"']+")
+_VALUE: Final = re.compile(r"=([^&/?#\s\"']+?)(?=_[A-Za-z]+=|[&/?#\s\"']|$)")
+"""Values in a URL's query, and in a path such as /user=admin_password=x_channel=1."""
 _PROPERTY: Final = re.compile(r"[\w-]+\s*=\s*(\"(?:\\.|[^\"\\])*\"|'[^']*'|\S+)")
 _VARIABLE: Final = re.compile(
     r"pass|secret|token|(?:api|access|private)_?key|credential|cookie|jwt|login", re.IGNORECASE
@@ -46,7 +47,8 @@ def of_text(text: str) -> Iterator[str]:
     """Yield the secrets of a value: of URLs in it, and of a pipeline's properties."""
     for url in _URL.findall(text):
         yield from _of_url(url)
-    yield from secrets_of(text)
+    if "://" in text:
+        yield from _VALUE.findall(text)
     if text.startswith("gst:"):
         for value in _PROPERTY.findall(text):
             plain = value.strip("\"'")

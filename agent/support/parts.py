@@ -1,6 +1,5 @@
 """Parts of the archive that need no configuration: versions, journal, service."""
 
-import importlib
 import json
 import platform
 import shutil
@@ -12,9 +11,9 @@ from pathlib import Path
 from typing import Final
 
 from agent import __version__
+from agent.doctor import recorder
 from agent.support.archive import Archive
 
-_RECORDER: Final = "agent.doctor.recorder"
 UNIT: Final = "changeover.service"
 _LINES: Final = 5000
 _TIMEOUT_S: Final = 30.0
@@ -86,10 +85,5 @@ def _said(command: Sequence[str]) -> str | None:
 
 
 def recording(archive: Archive) -> None:
-    """Add the hardware recording, where this version has `changeover doctor --record`."""
-    try:
-        recorder = importlib.import_module(_RECORDER)
-    except ModuleNotFoundError:
-        archive.lacks("hardware.json", "this version records none")
-        return
+    """Add the hardware recording of `changeover doctor --record`."""
     archive.document("hardware.json", json.loads(recorder.record()))

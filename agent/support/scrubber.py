@@ -9,7 +9,10 @@ from agent.redact import redact
 HIDDEN: Final = "***"
 _SHORTEST: Final = 4
 """A shorter value would blank half of every text; its own place is hidden by pattern all the same."""
-_URL: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^\s\"'<>]+)")
+_LONGEST_LINE: Final = 4096
+"""What is behind it is left out, because patterns take time by the square of a line's length."""
+# With a look behind, or a long run without a separator would be read anew from each of its letters.
+_URL: Final = re.compile(r"(?<![A-Za-z0-9+.-])([A-Za-z][A-Za-z0-9+.-]*)://([^\s\"'<>]+)")
 _HOST: Final = re.compile(r"(?:[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?")
 _NAME: Final = (
     r"[\w.-]*(?:pass(?!ed|ive|ing)|pwd|psw|secret|token|(?:api|access|private|stream)[_-]?key|credential|auth"
@@ -50,17 +53,23 @@ class Scrubber:
 
     def __init__(self, secrets: Iterable[str]) -> None:
         self._secrets: Final = sorted({one for one in secrets if len(one) >= _SHORTEST}, key=len, reverse=True)
+        self._of_lines: Final = [one for one in self._secrets if "\n" in one]
 
     def text(self, text: str) -> str:
-        """Return `text` without secrets."""
-        text = _URL.sub(plain_url, text)
-        for secret in self._secrets:
+        """Return `text` without secrets, and without the ends of very long lines."""
+        for secret in self._of_lines:
             text = text.replace(secret, HIDDEN)
-        text = redact(_PEM.sub(HIDDEN, text))
-        text = _HEADER.sub(rf"\1\2{HIDDEN}", text)
-        text = _TOLD.sub(rf"\1\2{HIDDEN}", _PAIR.sub(rf"\1\2{HIDDEN}", text))
-        text = _JWT.sub(HIDDEN, _SCHEMES.sub(rf"\1 {HIDDEN}", text))
-        for secret in self._secrets:  # again, because a pattern may have joined what stood around it
+        return "\n".join(self._line(line[:_LONGEST_LINE]) for line in _PEM.sub(HIDDEN, text).split("\n"))
+
+    def _line(self, line: str) -> str:
+        line = redact(self._known(_URL.sub(plain_url, line)))
+        line = _HEADER.sub(rf"\1\2{HIDDEN}", line)
+        line = _TOLD.sub(rf"\1\2{HIDDEN}", _PAIR.sub(rf"\1\2{HIDDEN}", line))
+        # again, because a pattern may have joined what stood around it
+        return self._known(_JWT.sub(HIDDEN, _SCHEMES.sub(rf"\1 {HIDDEN}", line)))
+
+    def _known(self, text: str) -> str:
+        for secret in self._secrets:
             text = text.replace(secret, HIDDEN)
         return text
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from agent.capture.device_holders import holders_of
+from agent.capture.video import holders_of
 
 
 def test_another_process_is_named_and_this_one_is_not(tmp_path: Path) -> None:

@@ -182,7 +182,7 @@ def test_no_planted_password_is_in_the_archive(
     assert not [place for place, secret in planted.by_place.items() if secret in answer.stderr + answer.stdout]
     names = {name.partition("/")[2] for name in members}
     assert {
-        *("ABOUT.txt", "check.txt", "configuration.json", "doctor.txt", "journal.txt", "models.json"),
+        *("ABOUT.txt", "check.txt", "configuration.json", "doctor.txt", "hardware.json", "journal.txt", "models.json"),
         *("service.txt", "topics.json", "versions.json"),
     } <= names
     whole = b"".join(members.values()).decode()
@@ -266,6 +266,15 @@ def test_members_and_the_whole_have_a_bound(tmp_path: Path, monkeypatch: pytest.
 )
 def test_what_is_hidden_and_what_is_not(text: str, safe: str) -> None:
     assert Scrubber(()).text(text) == safe
+
+
+def test_a_long_line_is_cut() -> None:
+    assert Scrubber(()).text(f"first\n{'Ab0+/' * 100_000}\nlast") == f"first\n{('Ab0+/' * 1000)[:4096]}\nlast"
+
+
+def test_a_known_path_leaves_the_host() -> None:
+    scrubber = Scrubber(["/live/secret", "two\nlines"])
+    assert scrubber.text("at http://10.0.0.5:80/live/secret two\nlines") == "at http://10.0.0.5:80/*** ***"
 
 
 def test_a_known_secret_is_hidden_wherever_it_stands() -> None:

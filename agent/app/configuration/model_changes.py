@@ -4,7 +4,7 @@ from agent.health.metrics import running_agent
 from agent.messages.errors import MistakeError
 from agent.messages.references import ModelReference, ModelVersion
 from agent.models.catalog import Catalog
-from agent.models.usage import uses
+from agent.models.checks import uses
 from agent.settings import Settings
 
 _RELOAD = "`sudo systemctl reload changeover`, or cmd/reload"

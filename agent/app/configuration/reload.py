@@ -53,7 +53,7 @@ def _changes(name: str, before: object, read: object) -> Iterator[str]:
     if isinstance(before, tuple) and isinstance(read, tuple):
         yield from _stream_changes({one.id: one for one in before}, {one.id: one for one in read})
     elif isinstance(before, BaseModel) and isinstance(read, BaseModel):
-        keys = type(before).model_fields.keys() - {"log_level"}
+        keys = [key for key in type(before).model_fields if key != "log_level"]
         yield from (f"{name}.{key}" for key in keys if getattr(before, key) != getattr(read, key))
 
 

@@ -79,8 +79,7 @@ class SystemdStatus:
             f"{ready} of {len(lines)} lines ready, {online} of {len(streams)} streams online, "
             f"broker {'connected' if link_up else 'away'}"
             + (f"; alerts: {', '.join(alerts)}" if alerts else "")
-            + self._reload_note
-            + self._waiting()
+            + (self._reload_note or self._waiting())  # one of them, because both do not fit
         )
 
     def _waiting(self) -> str:
