@@ -215,19 +215,23 @@ def _store(settings: "Settings") -> "Store":
 @models.command(name="list")
 @_config
 def list_models(config: Path | None) -> None:
-    """Print each version: reference, size, file, and the profile of its artifact."""
+    """Print each version: reference, size, file, the profile of its artifact, and the processor that it ran on last."""
     from agent.inference.artifacts.artifact_store import ArtifactStore
     from agent.inference.backends.choice import artifact_key
+    from agent.inference.processors.ran_on import RanOn
     from agent.models.catalog import Catalog
 
     settings = _settings(config)
     artifacts = ArtifactStore(settings.device.cache_dir)
+    ran_on = RanOn(settings.device.cache_dir).read()
     for version in Catalog.load(settings.catalog.file).versions:
         path = Path(version.path)
         size = f"{path.stat().st_size / 1e6:.1f} MB" if path.is_file() else "missing"
         artifact = artifacts.recorded(artifact_key(version, settings.device.compute))  # root's list of the service's
         prepared = f"\tprepared: {artifact.profile}" if artifact else ""
-        click.echo(f"{version.reference}\t{size}\t{version.path}{prepared}")
+        processor = ran_on.get(version.reference)
+        runs = f"\tran on: {processor}" if processor else "\tnot loaded here yet"
+        click.echo(f"{version.reference}\t{size}\t{version.path}{prepared}{runs}")
 
 
 @models.command()

@@ -343,7 +343,8 @@ class Agent:
             ):
                 self._decide(message)
             case children.CacheState() | children.CacheDecided() | children.MemoryKept():
-                self._topics.say_cache(message)
+                for notice in self._topics.say_cache(message):
+                    self._decide(notice)
                 if isinstance(message, children.MemoryKept):
                     self._decide(message)
             case _:
@@ -363,6 +364,8 @@ class Agent:
                 _log.error("event=thread_crashed thread=%r detail=%r", message.thread, message.detail)
                 self._metrics.crashed()
                 self._decide(WorkerCrashed(f"{message.thread}: {message.detail}"))
+            case children.ModelRuns():
+                self._topics.hear_processor(message)
             case children.Hello():
                 self._topics.say_versions(message.versions)
             case ChildUp():
@@ -371,5 +374,6 @@ class Agent:
                 self._is_hung = False
                 self._metrics.worker_lost()
                 self._answers.worker_lost()
-                self._topics.say_no_cache()
                 self._decide(WorkerLost(message.detail))
+                for notice in self._topics.say_no_cache():
+                    self._decide(notice)

@@ -9,7 +9,7 @@ from typing import Literal
 import msgspec
 
 from agent.messages.errors import Reason
-from agent.messages.payloads import CacheDecision
+from agent.messages.payloads import CacheDecision, ModelProcessor
 from agent.messages.references import ModelVersion
 
 Residency = Literal["resident", "weights", "cold"]
@@ -257,6 +257,13 @@ class CacheState(Message, frozen=True):
     models: tuple[ResidentModel, ...]
 
 
+class ModelRuns(Message, frozen=True):
+    """A model was loaded; sent before the `CacheState` in which it is resident."""
+
+    model: str
+    processor: ModelProcessor
+
+
 class CacheDecided(Message, frozen=True):
     """A model was evicted, or refused for lack of memory."""
 
@@ -334,6 +341,7 @@ WorkerMessage = (
     | Detections
     | InferenceFailed
     | CacheState
+    | ModelRuns
     | CacheDecided
     | MemoryKept
     | ThreadCrashed

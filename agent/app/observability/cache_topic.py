@@ -2,13 +2,15 @@
 
 import logging
 from collections import Counter, deque
+from collections.abc import Mapping
 from typing import Final
 
 from agent.messages.children import CacheDecided, CacheState, MemoryKept
-from agent.messages.payloads import Cache, CacheDecision, CacheModel, CacheReason
+from agent.messages.payloads import Cache, CacheDecision, CacheModel, CacheReason, ModelProcessor
 
 _log: Final = logging.getLogger(__name__)
 _TOLD: Final = 8
+_NOTHING_KNOWN: Final[Mapping[str, ModelProcessor]] = {}
 
 
 class CacheTopic:
@@ -37,11 +39,14 @@ class CacheTopic:
         if self._state is not None:
             self._state = CacheState(self._state.budget_bytes, 0, ())
 
-    def payload(self) -> Cache | None:
-        """Return the `cache` payload; None before the first report of a worker."""
+    def payload(self, processors: Mapping[str, ModelProcessor] = _NOTHING_KNOWN) -> Cache | None:
+        """Return the `cache` payload; None before the first report of a worker. `processors` are those of models."""
         if self._state is None:
             return None
-        models = [CacheModel(m.model, m.bytes, m.state, m.last_use, m.reserved_for) for m in self._state.models]
+        models = [
+            CacheModel(m.model, m.bytes, m.state, m.last_use, m.reserved_for, _name(processors.get(m.model)))
+            for m in self._state.models
+        ]
         return Cache(
             self._state.budget_bytes,
             self._state.used_bytes,
@@ -70,3 +75,7 @@ class CacheTopic:
             decision.actual_bytes,
             ",".join(f"{one.model}={one.score:g}" for one in decision.candidates) or "none",
         )
+
+
+def _name(one: ModelProcessor | None) -> str | None:
+    return one.processor if one is not None else None

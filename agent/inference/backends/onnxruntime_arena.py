@@ -34,10 +34,10 @@ def _empty_session() -> Untyped:
     options.log_severity_level = _ERRORS_ONLY
     options.intra_op_num_threads = 1
     options.add_session_config_entry("session.use_env_allocators", "1")
-    return ort.InferenceSession(_identity(), options, providers=["CPUExecutionProvider"])
+    return ort.InferenceSession(identity(), options, providers=["CPUExecutionProvider"])
 
 
-def _identity() -> bytes:
+def identity() -> bytes:
     """Encode the ONNX model y = x of one number as a ModelProto; the field numbers are those of onnx.proto."""
     shape = _field(2, _field(1, _number(1, 1)))
     kind = _field(2, _field(1, _number(1, _FLOAT) + shape))
