@@ -66,6 +66,12 @@ def test_an_old_onnxruntime_that_serves_is_an_alert() -> None:
     assert old.detail == "ONNX Runtime 1.23.2 stops every line while it loads a model; 1.31 and later do not"
 
 
+def test_the_runtime_that_serves_most_models_is_told() -> None:
+    assert told().runtime() is None
+    assert told(a=ON_GPU).runtime() == "onnxruntime"
+    assert told(a=ON_GPU, b=ON_CPU, c=MISSING).runtime() == "openvino"
+
+
 def test_the_cache_names_the_processor() -> None:
     ledger = CacheTopic()
     ledger.take(state(a="active", b="loading"))

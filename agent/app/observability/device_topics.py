@@ -181,7 +181,7 @@ class DeviceTopics:
         meta = Meta(
             versions=self._versions,
             device=settings.device.id,
-            backend=next((name for name in _RUNTIMES if name in self._versions), ""),
+            backend=self._processors.runtime() or next((name for name in _RUNTIMES if name in self._versions), ""),
             lines=sorted(settings.line),
             streams=[MetaStream(stream.id, stream.line) for stream in settings.stream],
             models=[version.reference for version in self._context.catalog.versions],

@@ -1,5 +1,6 @@
 """Processors that the resident models run on, for `meta`, `health` and `cache`, and the alerts that follow."""
 
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from agent.messages.children import CacheState, ModelRuns
@@ -35,6 +36,11 @@ class ModelProcessors:
     def worker_lost(self) -> None:
         """Forget all models, because they are gone with the worker."""
         self._told, self.resident = {}, {}
+
+    def runtime(self) -> str | None:
+        """Return the runtime that serves most of the resident models; None without one."""
+        served = Counter(one.runtime for one in self.resident.values())
+        return max(sorted(served), key=served.__getitem__, default=None)
 
     def notices(self) -> list[Noticed]:
         """Return the state of both alerts: a GPU that models do not use, and a runtime that stops lines."""
