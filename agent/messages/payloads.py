@@ -13,6 +13,7 @@ Rule = Literal[
 StreamStatus = Literal["online", "stalled", "offline", "ended"]
 DeviceStatus = Literal["online", "stopped", "offline"]
 AckResult = Literal["accepted", "done", "noop", "rejected", "failed"]
+Pool = Literal["host", "device"]
 Verdict = Literal["evicted", "refused"]
 CacheReason = Literal[
     "room",  # evicted: a line wants another model
@@ -149,6 +150,16 @@ class Alert(msgspec.Struct, frozen=True):
     detail: str | None = None
 
 
+class Refused(msgspec.Struct, frozen=True):
+    """One of `refused`, the list of the last refused commands; `more` were refused within the second before it."""
+
+    at: Time
+    topic: str
+    reason: Reason | None
+    detail: str | None
+    more: int = 0
+
+
 class MetaStream(msgspec.Struct, frozen=True):
     """A stream in `meta`; never its source, which may hold a password."""
 
@@ -195,8 +206,16 @@ class Meta(msgspec.Struct, frozen=True):
     processors: dict[str, ModelProcessor] = msgspec.field(default_factory=dict)
 
 
+class CachePool(msgspec.Struct, frozen=True):
+    """One pool of memory in `cache`; `runtime_bytes` of `used_bytes` are the runtimes' own, for no single model."""
+
+    budget_bytes: int
+    used_bytes: int
+    runtime_bytes: int = 0
+
+
 class CacheModel(msgspec.Struct, frozen=True):
-    """A resident model in `cache`; `reserved_for` lists lines, separated by commas.
+    """A resident model in `cache`; `reserved_for` lists lines, separated by commas; `pools` are its bytes in each.
 
     `processor` is what the model runs on, null before its load has ended.
     """
@@ -206,6 +225,7 @@ class CacheModel(msgspec.Struct, frozen=True):
     state: str
     last_use: str
     reserved_for: str | None = None
+    pools: dict[Pool, int] | msgspec.UnsetType = msgspec.UNSET
     processor: str | None = None
 
 
@@ -242,7 +262,8 @@ class CacheDecision(msgspec.Struct, frozen=True):
 class Cache(msgspec.Struct, frozen=True):
     """`cache`; `kept_bytes` were released but not returned, and are still in `used_bytes`.
 
-    `decisions` are the newest ones in order; `evicted` and `refused` count all of this boot, by reason.
+    `decisions` are the newest ones in order; `evicted` and `refused` count all of this boot, by reason. `pools` are
+    there where a GPU has memory of its own; the plain figures are then those of the pool that the models live in.
     """
 
     budget_bytes: int
@@ -253,6 +274,7 @@ class Cache(msgspec.Struct, frozen=True):
     evicted: dict[CacheReason, int] = {}
     refused: dict[CacheReason, int] = {}
     v: int = 1
+    pools: dict[Pool, CachePool] | msgspec.UnsetType = msgspec.UNSET
 
 
 class StreamHealth(msgspec.Struct, frozen=True):

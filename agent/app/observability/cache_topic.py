@@ -5,8 +5,10 @@ from collections import Counter, deque
 from collections.abc import Mapping
 from typing import Final
 
+from msgspec import UNSET
+
 from agent.messages.children import CacheDecided, CacheState, MemoryKept
-from agent.messages.payloads import Cache, CacheDecision, CacheModel, CacheReason, ModelProcessor
+from agent.messages.payloads import Cache, CacheDecision, CacheModel, CachePool, CacheReason, ModelProcessor
 
 _log: Final = logging.getLogger(__name__)
 _TOLD: Final = 8
@@ -37,14 +39,23 @@ class CacheTopic:
         """Record an empty cache, because a lost worker has returned its memory."""
         self._kept_bytes = 0
         if self._state is not None:
-            self._state = CacheState(self._state.budget_bytes, 0, ())
+            pools = {pool: CachePool(one.budget_bytes, 0) for pool, one in (self._state.pools or {}).items()}
+            self._state = CacheState(self._state.budget_bytes, 0, (), pools or None)
 
     def payload(self, processors: Mapping[str, ModelProcessor] = _NOTHING_KNOWN) -> Cache | None:
         """Return the `cache` payload; None before the first report of a worker. `processors` are those of models."""
         if self._state is None:
             return None
         models = [
-            CacheModel(m.model, m.bytes, m.state, m.last_use, m.reserved_for, _name(processors.get(m.model)))
+            CacheModel(
+                m.model,
+                m.bytes,
+                m.state,
+                m.last_use,
+                m.reserved_for,
+                pools=m.pools or UNSET,
+                processor=_name(processors.get(m.model)),
+            )
             for m in self._state.models
         ]
         return Cache(
@@ -55,6 +66,7 @@ class CacheTopic:
             decisions=list(self._decisions),
             evicted=dict(self._evicted),
             refused=dict(self._refused),
+            pools=self._state.pools or UNSET,
         )
 
     def counts(self) -> tuple[dict[CacheReason, int], dict[CacheReason, int]]:

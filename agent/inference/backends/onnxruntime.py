@@ -139,6 +139,7 @@ def _open(reference: str, path: str, compute: str, options: Untyped = None) -> U
 def _start_cuda(index: int) -> None:
     """Start an empty session, because only so ONNX Runtime tells a GPU that does not start from a model's fault."""
     _on_cuda(arena.identity(), _options(), index)
+    arena.share_on_gpu(index)  # once a session has shown that the provider works
 
 
 def _on_cuda(model: str | bytes, options: Untyped, index: int) -> Untyped:
@@ -213,15 +214,44 @@ def _facts(version: ModelVersion, session: Untyped) -> FileFacts:
 def _bound(head: Head, session: Untyped, profile: Profile) -> Detector:
     running = threading.Semaphore(max(1, profile.requests))
     make_request = partial(_Request, session, head, running)
+    place = _Place(_gpu_of(session))
     return Detector(
         "onnxruntime",
         head,
         head.imgsz,
         make_request,
         processor=_processor_of(session),
-        on_close=arena.shrink,
+        on_close=place.close,
         profile=profile,
+        count_device=place.bytes,
     )
+
+
+def held_device_bytes() -> int:
+    """Return 0, because ONNX Runtime does not tell what its arena on a GPU holds."""
+    return 0
+
+
+class _Place:
+    """Where a session's memory lies: on a GPU, or, with None, in the host's."""
+
+    def __init__(self, gpu: int | None) -> None:
+        self._gpu: Final = gpu
+        self._is_closed = False
+
+    def bytes(self) -> int | None:
+        return 0 if self._gpu is None or self._is_closed else None
+
+    def close(self) -> None:
+        self._is_closed = True
+        arena.shrink(self._gpu)
+
+
+def _gpu_of(session: Untyped) -> int | None:
+    """Return the number of the GPU that a session computes on; None for the CPU."""
+    if session.get_providers()[0] != _CUDA:
+        return None
+    return int(session.get_provider_options()[_CUDA].get("device_id", "0"))
 
 
 class _Request:
