@@ -16,6 +16,7 @@ from agent.messages.errors import (
     MistakeError,
     NotStartedError,
     TransientError,
+    denied,
 )
 
 if TYPE_CHECKING:
@@ -27,8 +28,11 @@ _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 _config = click.option(
     "--config",
     metavar="FILE",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="The configuration; else $CHANGEOVER_CONFIG, /etc/changeover/changeover.toml, config/changeover.toml.",
+    type=click.Path(dir_okay=False, readable=False, path_type=Path),
+    help=(
+        "The configuration; else $CHANGEOVER_CONFIG, /etc/changeover/changeover.toml (the service's: needs sudo), "
+        "config/changeover.toml."
+    ),
 )
 
 
@@ -42,10 +46,15 @@ def main() -> NoReturn:
         _fail(error, EXIT_NOT_STARTED)
     except TransientError as error:
         _fail(error, EXIT_FAILED)
+    except OSError as error:
+        if error.filename is None:
+            raise  # because without a file's name it is a fault of our own, whose traceback we want
+        is_denied = isinstance(error, PermissionError)
+        _fail(denied(error.filename) if is_denied else str(error), EXIT_MISTAKE if is_denied else EXIT_FAILED)
     sys.exit(0)
 
 
-def _fail(error: Exception, code: int) -> NoReturn:
+def _fail(error: object, code: int) -> NoReturn:
     click.echo(str(error), err=True)
     sys.exit(code)
 
@@ -192,6 +201,19 @@ def doctor(config: Path | None, *, as_service: bool, inside: bool) -> None:
     sys.exit(run_doctor(settings, click.echo, inside=inside))
 
 
+@_commands.command()
+@_config
+def forget(config: Path | None) -> None:
+    """Clear what a stopped device left retained on its broker, before it is taken away."""
+    settings = _settings(config)
+    from agent.messages.topics import Topics
+    from agent.mqtt.retained_cleanup import clear_retained
+
+    topics = Topics(settings.mqtt.root, settings.device.id)
+    count = clear_retained(settings.mqtt, topics, settings.line, [stream.id for stream in settings.stream])
+    click.echo(f"cleared {count} retained topics below {topics.base}")
+
+
 @_commands.group()
 def models() -> None:
     """List, add, prepare, verify and remove models of the catalog. REF is NAME[:VARIANT][@VERSION]."""
@@ -232,7 +254,7 @@ def list_models(config: Path | None) -> None:
 
 @models.command()
 @click.argument("ref", callback=_reference)
-@click.argument("file", type=click.Path(exists=True, path_type=Path))
+@click.argument("file", type=click.Path(path_type=Path))
 @click.option("--classes", metavar="NAME,NAME", help="The classes' names in their order; needed where FILE has none.")
 @click.option("--rank", type=float, help="The order of a variant that is not n, s, m, l or x (these are 1 to 5).")
 @_config

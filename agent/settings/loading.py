@@ -1,5 +1,6 @@
 """Loading of settings from file and environment, with every mistake reported."""
 
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
+from agent.messages.errors import WHO_MAY
 from agent.settings import environment
 from agent.settings.crosschecks import crosschecks
 from agent.settings.findings import Finding, findings
@@ -32,10 +34,21 @@ def find_file(path: Path | None, environ: Mapping[str, str]) -> Path:
     if named := environ.get(environment.CONFIG):
         return Path(named)
     for place in PLACES:
-        if Path(place).exists():
+        if _is_there(place):
             return Path(place)
     wanted = f"--config FILE, ${environment.CONFIG}, or one of {', '.join(PLACES)}"
     raise SettingsError([Mistake("configuration", "", "no file", wanted)])
+
+
+def _is_there(place: str) -> bool:
+    """Return False for a missing file; True also for one that this user may not see, because reading it says so."""
+    try:
+        os.stat(place)  # noqa: PTH116 - pathlib's exists differs between versions of Python here
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def read_toml(file: Path) -> dict[str, Any]:
@@ -48,6 +61,8 @@ def read_toml(file: Path) -> dict[str, Any]:
         raise SettingsError([Mistake(where, "", _words_of(error), "TOML")]) from None
     except UnicodeDecodeError as error:
         raise SettingsError([Mistake(str(file), "", f"a byte that is no UTF-8 at {error.start}", "UTF-8")]) from None
+    except PermissionError:
+        raise SettingsError([Mistake(str(file), "", "no permission", WHO_MAY)]) from None
     except OSError as error:
         found = (error.strerror or type(error).__name__).lower()
         raise SettingsError([Mistake(str(file), "", found, "a file that can be read")]) from None
