@@ -49,7 +49,8 @@ class Checkout:
 
     def _tiny(self, python: str, machine: str) -> Path:
         tag, files = f"{python}-{python}-manylinux2014_{machine}", {"tiny.py": f"# {python} {machine}\n"}
-        return wheel(self.wheels, "tinydep", "1.0", tag=tag, files=files)
+        requires = "Requires-Python: >=3.13\n" if python == "cp313" else ""
+        return wheel(self.wheels, "tinydep", "1.0", tag=tag, files=files, requires=requires)
 
     def build(self, *options: str) -> "subprocess.CompletedProcess[str]":
         """Build where there is no way to any package source."""
