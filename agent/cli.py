@@ -3,7 +3,7 @@
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from agent.settings import Settings
 
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _config = click.option(
     "--config",
     metavar="FILE",
@@ -141,25 +142,65 @@ def switch(  # noqa: PLR0913 - one parameter an argument and option
 
 
 @_commands.command()
+@click.option("--fix", is_flag=True, help="First give renamed keys their new names, and keep the old file beside it.")
 @_config
-def check(config: Path | None) -> None:
-    """Check configuration, catalog and model files: every mistake in one run."""
+def check(config: Path | None, *, fix: bool) -> None:
+    """Check configuration, catalog and all files they name: every mistake in one run; root asks as the service."""
     from agent.app.configuration.check import check as check_all
 
+    if fix:
+        from agent.app.configuration.mend import mend
+
+        for change in mend(config, os.environ):
+            click.echo(change)
     checked = check_all(config, os.environ)
     for mistake in checked.mistakes:
         click.echo(str(mistake))
+    if not checked.mistakes:
+        click.echo(checked.summary)
+    for word in checked.notes:
+        click.echo(f"note: {word}")
     if checked.mistakes:
         sys.exit(EXIT_MISTAKE)
-    click.echo(checked.summary)
     if checked.settings is None or checked.catalog is None:
         return
+    from agent.models.model_files import is_plain_graph
+
+    versions = [version for version in checked.catalog.versions if not is_plain_graph(Path(version.path))]
+    if not versions:
+        return  # because what follows loads numpy and cv2
     from agent.inference.artifacts.artifact_store import ArtifactStore
     from agent.inference.backends.choice import unprepared
 
     device = checked.settings.device
-    for word in unprepared(checked.catalog.versions, device.compute, ArtifactStore(device.cache_dir)):
+    for word in unprepared(versions, device.compute, ArtifactStore(device.cache_dir)):
         click.echo(f"note: {word}")
+
+
+@_commands.command()
+@click.option("--line", help="The line's name.")
+@click.option(
+    "--product",
+    "products",
+    multiple=True,
+    metavar="CODE=MODEL",
+    help="What the PLC sends, and its model's file; repeatable.",
+)
+@click.option("--camera", metavar="SOURCE", help="The camera's URL, /dev/video0, a video file or a folder of pictures.")
+@click.option("--camera-password-file", type=_FILE, help="A file with the password of the user in the camera's URL.")
+@click.option("--broker", metavar="URL", help="mqtt://HOST[:PORT], mqtts://HOST[:PORT], or embedded for a trial.")
+@click.option("--username", help="The user name at the broker.")
+@click.option("--password-file", type=_FILE, help="A file with that user's password.")
+@click.option("--ca-file", type=_FILE, help="The authority of the broker's certificate; else the system's.")
+@click.option("--device", metavar="ID", help="The device's id; else the host name.")
+@click.option("--no-try", is_flag=True, help="Write what could not be tried: neither open the camera nor the broker.")
+@_config
+def init(no_try: bool, **given: Any) -> None:  # noqa: ANN401, FBT001 - one parameter an option, as click names them
+    """Write a first configuration: asks for what no option gives, tries it, never replaces a file."""
+    from agent.init.init_command import Options
+    from agent.init.init_command import run as run_init
+
+    sys.exit(run_init(Options(**given, has_tries=not no_try), os.environ, click.echo))
 
 
 @_commands.command()
@@ -214,6 +255,16 @@ def forget(config: Path | None) -> None:
     click.echo(f"cleared {count} retained topics below {topics.base}")
 
 
+@_commands.command()
+@click.argument("out", required=False, type=click.Path(path_type=Path))
+@_config
+def support(out: Path | None, config: Path | None) -> None:
+    """Write one archive for whoever helps, without secrets: OUT, or a name with device and time."""
+    from agent.support.support_command import run as run_support
+
+    sys.exit(run_support(config, out, os.environ, lambda line: click.echo(line, err=True)))
+
+
 @_commands.group()
 def models() -> None:
     """List, add, prepare, verify and remove models of the catalog. REF is NAME[:VARIANT][@VERSION]."""
@@ -237,19 +288,24 @@ def _store(settings: "Settings") -> "Store":
 @models.command(name="list")
 @_config
 def list_models(config: Path | None) -> None:
-    """Print each version: reference, size, file, and the profile of its artifact."""
+    """Print each version: reference, size, file, the profile of its artifact, and what it takes of a GPU's memory."""
     from agent.inference.artifacts.artifact_store import ArtifactStore
     from agent.inference.backends.choice import artifact_key
+    from agent.inference.memory.footprints import Footprints
     from agent.models.catalog import Catalog
 
     settings = _settings(config)
     artifacts = ArtifactStore(settings.device.cache_dir)
+    footprints = Footprints(settings.device.cache_dir)
+    footprints.read()
     for version in Catalog.load(settings.catalog.file).versions:
         path = Path(version.path)
         size = f"{path.stat().st_size / 1e6:.1f} MB" if path.is_file() else "missing"
         artifact = artifacts.recorded(artifact_key(version, settings.device.compute))  # root's list of the service's
         prepared = f"\tprepared: {artifact.profile}" if artifact else ""
-        click.echo(f"{version.reference}\t{size}\t{version.path}{prepared}")
+        taken = footprints.newest(version.sha256, settings.device.compute)
+        takes = f"\ttakes: {taken.amount}" if taken and taken.device_bytes else ""
+        click.echo(f"{version.reference}\t{size}\t{version.path}{prepared}{takes}")
 
 
 @models.command()
@@ -263,8 +319,12 @@ def add(ref: "ModelReference", file: Path, classes: str | None, rank: float | No
     from agent.models.store import Release
 
     names = tuple(name.strip() for name in (classes or "").split(",") if name.strip())
-    version = _store(_settings(config)).add(Release(ref, names, rank), file)
+    settings = _settings(config)
+    version = _store(settings).add(Release(ref, names, rank), file)
     click.echo(f"added {version.reference}\t{version.path}\tsha256 {version.sha256}")
+    from agent.app.configuration.model_changes import after_adding
+
+    click.echo(after_adding(settings, version))
 
 
 @models.command()
@@ -315,7 +375,14 @@ def prepare(ref: "ModelReference", images: Path | None, config: Path | None, *, 
 
 @models.command()
 @click.argument("ref", callback=_reference)
+@click.option("--force", is_flag=True, help="Also where the configuration or the running agent uses it.")
 @_config
-def remove(ref: "ModelReference", config: Path | None) -> None:
+def remove(ref: "ModelReference", config: Path | None, *, force: bool) -> None:
     """Remove REF (in full) from the catalog, and its files from the store."""
-    click.echo(f"removed {_store(_settings(config)).remove(ref).reference}")
+    from agent.app.configuration.model_changes import after_removing, require_unused
+
+    settings = _settings(config)
+    if not force:
+        require_unused(settings, ref)
+    click.echo(f"removed {_store(settings).remove(ref).reference}")
+    click.echo(after_removing(settings))

@@ -1,4 +1,4 @@
-"""What holds for all tests: a real broker, tiers, and that those marked `torch` are left out without torch."""
+"""Fixtures and rules of all tests: a broker, tiers, and torch left out where it is missing."""
 
 import importlib.util
 import socket
@@ -26,7 +26,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         item.add_marker(tier_of(item.path))
-    items.sort(key=lambda item: ORDER.index(tier_of(item.path)))  # the quickest word on a mistake comes first
+    items.sort(key=lambda item: ORDER.index(tier_of(item.path)))
     if importlib.util.find_spec("torch") is not None:
         return
     left_out = [item for item in items if item.get_closest_marker("torch")]

@@ -8,15 +8,30 @@ ROOT: Final = Path(__file__).parent
 UNIT: Final = (
     "app/test_alert_codes.py",
     "app/test_environment.py",
+    "app/test_frame_answers.py",
     "app/test_ledger.py",
+    "app/test_memory_check.py",
+    "app/test_log_level.py",
     "app/test_parts.py",
     "app/test_plc_page.py",
     "app/test_publishing.py",
+    "app/test_refusals.py",
     "app/test_streams.py",
+    "architecture/test_pages.py",
+    "architecture/test_private_names.py",
+    "architecture/test_state_owners.py",
+    "architecture/test_walks.py",
+    "bench/test_changeovers.py",
+    "bench/test_figures.py",
+    "bench/test_observer.py",
+    "bench/test_simulator.py",
     "capture/test_camera.py",
     "capture/test_pacer.py",
     "cli/test_example.py",
+    "cli/test_mend.py",
+    "cli/test_mistakes.py",
     "control",
+    "demo/test_plc.py",
     "health/test_budget.py",
     "health/test_cadence.py",
     "health/test_probes.py",
@@ -24,14 +39,18 @@ UNIT: Final = (
     "health/test_sampler.py",
     "health/test_stress.py",
     "health/test_systemd.py",
+    "inference/memory",
     "inference/test_file_check.py",
+    "inference/test_idle_cpu.py",
     "inference/test_load_priority.py",
     "inference/test_runtime_account.py",
-    "inference/test_idle_cpu.py",
     "inference/worker/test_cache.py",
     "inference/worker/test_eviction.py",
     "inference/worker/test_footprints.py",
     "inference/worker/test_places.py",
+    "inference/worker/test_proof.py",
+    "inference/yolo/test_head.py",
+    "inference/yolo/test_layouts.py",
     "inference/yolo/test_letterbox.py",
     "inference/yolo/test_metadata.py",
     "models/test_catalog.py",
@@ -56,6 +75,7 @@ UNIT: Final = (
     "processes/test_installed.py",
     "processes/test_loop.py",
     "scenarios",
+    "scripts/test_lock.py",
     "settings",
     "switch/test_progress.py",
     "watch/test_board.py",
@@ -73,7 +93,8 @@ SLOW: Final = (
 )
 """Whole benchmarks, demos and long runs, in their short cut."""
 
-ORDER: Final = ("unit", "system", "slow")
+ORDER: Final = ("unit", "slow", "system")
+"""Of a run: quick words on mistakes come first, and short tests last, so that no worker waits long for the other."""
 
 
 def tier_of(path: Path) -> str:

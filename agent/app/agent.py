@@ -19,6 +19,8 @@ from agent.app.context import Context
 from agent.app.observability.device_monitor import DeviceMonitor
 from agent.app.observability.device_topics import DeviceTopics
 from agent.app.observability.http_endpoints import Asked, HttpEndpoints
+from agent.app.observability.log_level import LogLevels
+from agent.app.observability.memory_check import MemoryCheck
 from agent.app.observability.metrics_snapshot import Parts, gather
 from agent.app.observability.systemd_status import SystemdStatus
 from agent.app.outbound.action_executor import ActionExecutor, Callbacks
@@ -62,6 +64,7 @@ from agent.messages.events import (
 from agent.messages.payloads import StreamStatus
 from agent.processes.loop import Loop
 from agent.processes.supervisor import ChildSpec, Supervisor
+from agent.settings import LogLevel
 
 _log: Final = logging.getLogger(__name__)
 _TICK_S: Final = 0.1
@@ -93,6 +96,7 @@ class Agent:
         )
         self._detections.observe = self._metrics.inferred
         self._metrics.expect(settings.line, [stream.id for stream in settings.stream])
+        self._levels: Final = LogLevels(settings.device.log_level, self._tell_level)
         self._snapshots: Final = SnapshotFile(settings.device.state_dir, self._loop.put)
         self._executor: Final = ActionExecutor(
             context.topics,
@@ -104,6 +108,7 @@ class Agent:
                 set_publish=self._detections.set_publish,
                 reload=self._reload,
                 restart_worker=lambda detail: self._supervisor.restart(WORKER, detail),
+                set_log_level=lambda level, for_s: self._levels.set_for(level, for_s, time.monotonic()),
                 count_switch=self._metrics.switched,
                 is_bound=lambda topic: any(one.topic == topic for one in self._state.plant.bindings),
             ),
@@ -111,6 +116,7 @@ class Agent:
         self._topics: Final = DeviceTopics(context, self._state, self._publisher, self._link)
         self._clock: Final = Clock()
         self._monitor: Final = DeviceMonitor(self._state, settings.device.hot_c, self._decide, device)
+        self._memory_check: Final = MemoryCheck(self._decide)
         self._endpoints: Final = HttpEndpoints(settings.http.bind, self._metrics, self._loop.put, self._decide)
         self._systemd: Final = SystemdStatus(self._state, Notifier())
         self._parts: Final = Parts(
@@ -221,8 +227,11 @@ class Agent:
         self._look_at_rate(now_s)
         self._decide(FramesSeen(self._answers.seen(self._streams.counters(), self._state.lines.values())))
         self._decide(Tick())
+        self._executor.tick(self._clock.now())
+        self._levels.tick(now_s)
         self._snapshots.tick(now_s)
         self._monitor.tick(now_s, self._pids)
+        self._memory_check.tick(now_s, self._monitor.reading, self._monitor.memory, self._supervisor.pid(WORKER))
         self._topics.tick(now_s, self._streams, self._detections, self._monitor, self._metrics.trouble)
         self._endpoints.tick(now_s)
         self._systemd.tick(now_s, self._silent_s(now_s), link_up=self._link.is_up)
@@ -230,6 +239,7 @@ class Agent:
     def _reload(self) -> None:
         self._systemd.reloading()
         self._context, reloaded = read_again(self._context)
+        self._levels.configure(self._context.settings.device.log_level)
         _log.info("event=reloaded ok=%s detail=%r", reloaded.plant is not None, reloaded.detail)
         self._loop.put(reloaded)
 
@@ -247,6 +257,10 @@ class Agent:
 
     def _children(self) -> dict[str, str]:
         return {"worker": WORKER, **{f"camera_{id_}": child for id_, child in self._streams.children().items()}}
+
+    def _tell_level(self, level: LogLevel) -> None:
+        for child in self._children().values():
+            self._supervisor.send(child, children.LogSetup(level))
 
     def _silent_s(self, now_s: float) -> dict[str, float | None]:
         return {name: self._supervisor.beat_age_s(child, now_s) for name, child in self._children().items()}
@@ -289,6 +303,7 @@ class Agent:
     def _take(self, message: Received) -> None:
         """Handle a message; no exception escapes, because a retained message would end each restart."""
         try:
+            _log.debug("event=received topic=%r bytes=%d", message.topic[:200], len(message.payload))
             self._topics.heard(message)
             self._decide(message)
         except Exception:  # noqa: BLE001 - see above; the loop's edge
@@ -308,6 +323,8 @@ class Agent:
                 "event=message_refused child=%r kind=%s detail=%r", child, type(message).__name__, refusal[:200]
             )
             return
+        if isinstance(message, ChildUp):
+            self._supervisor.send(child, children.LogSetup(self._levels.level))
         try:
             if kind == "camera":
                 self._streams.take(child, message)
@@ -344,8 +361,7 @@ class Agent:
                 self._decide(message)
             case children.CacheState() | children.CacheDecided() | children.MemoryKept():
                 self._topics.say_cache(message)
-                if isinstance(message, children.MemoryKept):
-                    self._decide(message)
+                self._memory_check.told(message, time.monotonic())
             case _:
                 self._of_worker(message)
 
@@ -372,4 +388,5 @@ class Agent:
                 self._metrics.worker_lost()
                 self._answers.worker_lost()
                 self._topics.say_no_cache()
+                self._memory_check.worker_lost()
                 self._decide(WorkerLost(message.detail))

@@ -12,13 +12,14 @@ from agent.app.state_disk.state_folder import taken
 from agent.messages.errors import EXIT_OK, NotStartedError
 from agent.messages.events import ReloadRequested, StopRequested
 from agent.models.catalog import Catalog
-from agent.processes.logs import set_up
+from agent.processes.logs import set_level, set_up
 from agent.settings import Settings
 
 
 def run(settings: Settings, reread: Callable[[], Settings] | None = None) -> int:
     """Serve until SIGTERM or SIGINT; return the exit code. `reread` reads the configuration at a reload."""
     set_up()
+    set_level(settings.device.log_level)
     if not faulthandler.is_enabled():
         faulthandler.enable()  # here, because an isolated interpreter ignores PYTHONFAULTHANDLER
     with ExitStack() as undo:

@@ -4,7 +4,7 @@ import os
 from functools import partial
 from typing import Any
 
-from agent.messages.children import CameraSetup
+from agent.messages.children import CameraSetup, ToCamera
 from agent.processes import oom_score
 from agent.processes.child import Child, run_child
 
@@ -34,7 +34,7 @@ def start() -> None:
 
     # One thread, because decoders have their own, and cv2's pool would take CPU time from the models.
     cv2.setNumThreads(1)
-    run_child(CameraSetup, {"opencv": cv2.__version__}, main)
+    run_child(ToCamera, {"opencv": cv2.__version__}, main)
 
 
 if __name__ == "__main__":

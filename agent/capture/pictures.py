@@ -8,10 +8,9 @@ import cv2
 import numpy as np
 
 from agent.capture.source import Buffer, Image, SourceInfo, Warn
+from agent.messages.camera_names import PICTURE_SUFFIXES, is_picture
 from agent.messages.errors import TransientError
 from agent.messages.references import natural_key
-
-SUFFIXES: Final = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 
 _JPEG: Final = b"\xff\xd8"
 _PNG: Final = b"\x89PNG\r\n\x1a\n"
@@ -42,7 +41,7 @@ class PictureSource:
         """List the pictures and decode the first good one; raises TransientError where there is none."""
         paths = self._list()
         if not paths:
-            raise TransientError(f"{self.name} holds no picture: put {', '.join(sorted(SUFFIXES))} files there")
+            raise TransientError(f"{self.name} holds no picture: put {', '.join(sorted(PICTURE_SUFFIXES))} files there")
         self._bad.intersection_update(paths)
         self._left = paths[::-1]
         self._ahead = self._decode_next()
@@ -85,11 +84,6 @@ class PictureSource:
                 self._bad.add(path)
                 self._warn(f"{path} is left out: it is no whole picture that can be read")
         return None
-
-
-def is_picture(path: Path) -> bool:
-    """Return True where a file's suffix is that of a picture."""
-    return path.suffix.lower() in SUFFIXES
 
 
 def _decode(path: Path) -> Image | None:

@@ -6,10 +6,10 @@ from typing import Final
 
 from agent.capture import gstreamer
 from agent.capture.ffmpeg import network_stream, video_file
-from agent.capture.pictures import PictureSource, is_picture
+from agent.capture.pictures import PictureSource
 from agent.capture.source import Patience, Source, Warn
 from agent.capture.video import device, gst_pipeline, has_gstreamer
-from agent.messages.camera_names import is_camera, split
+from agent.messages.camera_names import is_camera, is_picture, split
 from agent.messages.errors import MistakeError, TransientError
 from agent.redact import redact
 

@@ -9,6 +9,7 @@ from typing import Final
 import cv2
 import numpy as np
 
+from agent.capture.device_holders import holders_of
 from agent.capture.source import Buffer, Image, Patience, SilentError, SourceInfo
 from agent.messages.camera_names import CameraFormat
 from agent.messages.errors import MistakeError, TransientError
@@ -24,11 +25,18 @@ class VideoSource:
     """Source read by cv2.VideoCapture; for one thread."""
 
     def __init__(
-        self, name: str, connect: Callable[[], cv2.VideoCapture], advice: str, *, live: bool, waits: bool = False
+        self,
+        name: str,
+        connect: Callable[[], cv2.VideoCapture],
+        advice: Callable[[], str],
+        *,
+        live: bool,
+        waits: bool = False,
     ) -> None:
         """Store; `connect` opens the capture, and may raise a more precise error than `advice`.
 
-        `advice` tells people what to do where opening fails. `waits`: the source can still be read after a timeout.
+        `advice` tells people what to do where opening or reading fails. `waits`: the source can still be read after a
+        timeout.
         """
         self.name = name
         self.live = live
@@ -43,7 +51,7 @@ class VideoSource:
         """Open within about 2 s; the first frame corrects the size that the driver states."""
         capture = self._connect()
         if not capture.isOpened():
-            raise TransientError(f"cannot open {self.name}: {self._advice}")
+            raise TransientError(f"cannot open {self.name}: {self._advice()}")
         self._capture = capture
         self._frames = 0
         width, height = int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)), int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
@@ -60,9 +68,7 @@ class VideoSource:
         waited_s = time.monotonic() - begun_s
         if self.live:
             kind = SilentError if self._waits and waited_s >= _SILENT_S else TransientError
-            raise kind(
-                f"{self.name} gave no frame for {max(TIMEOUT_S, waited_s):.0f} s, or ended: is it still sending?"
-            )
+            raise kind(f"{self.name} gave no frame for {max(TIMEOUT_S, waited_s):.0f} s, or ended: {self._advice()}")
         if not self._frames:
             raise TransientError(f"{self.name} holds no frame that can be read: put a whole video there")
         return False
@@ -93,8 +99,17 @@ def device(path: str, asked: CameraFormat) -> VideoSource:
 
     Its `open` raises MistakeError where the driver does not accept the requested format.
     """
-    advice = "the driver refused; is another program using it, and does it capture (v4l2-ctl --list-devices)?"
-    return VideoSource(f"device {path}", lambda: _connect_device(path, asked), advice, live=True, waits=True)
+    return VideoSource(
+        f"device {path}", lambda: _connect_device(path, asked), lambda: _fault_of(path), live=True, waits=True
+    )
+
+
+def _fault_of(path: str) -> str:
+    """Say who uses the device, else what else may be wrong."""
+    holders = holders_of(path)
+    if holders:
+        return f"it is in use by {', '.join(holders)}; a camera serves one program at a time"
+    return f"is it plugged in, does it capture (v4l2-ctl --list-devices), and who uses it (sudo fuser -v {path})?"
 
 
 def has_gstreamer() -> bool:
@@ -106,13 +121,13 @@ def gst_pipeline(text: str, patience: Patience) -> VideoSource:
     """Return a source for `gst:PIPELINE` through cv2; not tested, for want of such a cv2."""
     words = text.removeprefix("gst:")
     tail = "videoconvert ! video/x-raw,format=BGR ! appsink drop=true max-buffers=1 sync=false"
-    advice = "the pipeline does not start; try it with gst-launch-1.0 and fakesink"
+    advice = "is it still sending? Try the pipeline with gst-launch-1.0 and fakesink"
     name = f"pipeline of {redact(words.split()[0])}"
 
     def connect() -> cv2.VideoCapture:
         return cv2.VideoCapture(f"{words} ! {tail}", cv2.CAP_GSTREAMER, _flat(_timeouts(patience)))
 
-    return VideoSource(name, connect, advice, live=True, waits=True)
+    return VideoSource(name, connect, lambda: advice, live=True, waits=True)
 
 
 def _timeouts(patience: Patience) -> tuple[tuple[int, int], ...]:
@@ -134,6 +149,8 @@ def _connect_device(path: str, asked: CameraFormat) -> cv2.VideoCapture:
     different = [(key, value) for key, value in wanted if capture.isOpened() and round(capture.get(key)) != value]
     if different:
         capture.release()
+        if holders_of(path):
+            raise TransientError(f"cannot open device {path}: {_fault_of(path)}")
         raise MistakeError(
             f"device {path} does not give the format, size and rate that `source` asks of it: "
             f"`v4l2-ctl --list-formats-ext -d {path}` shows what it can"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from agent.messages.events import Reply
 from agent.messages.payloads import Ack, Alert, Switch
 from agent.messages.references import ModelVersion
-from agent.settings import Publish
+from agent.settings import LogLevel, Publish
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,14 @@ class RestartWorker:
 
 
 @dataclass(frozen=True)
+class SetLogLevel:
+    """Log at another level for `for_s` seconds."""
+
+    level: LogLevel
+    for_s: float
+
+
+@dataclass(frozen=True)
 class SaveSnapshot:
     """Write the accepted choices to disk, so that they survive a restart."""
 
@@ -112,5 +120,6 @@ Action = (
     | Reload
     | DisconnectFor
     | RestartWorker
+    | SetLogLevel
     | SaveSnapshot
 )

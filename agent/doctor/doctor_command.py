@@ -6,18 +6,23 @@ from agent.doctor.broker import try_broker
 from agent.doctor.cameras import try_cameras
 from agent.doctor.checkpoints import try_checkpoints
 from agent.doctor.finding import Finding, Try, fail
-from agent.doctor.host import try_host
+from agent.doctor.host import try_binds, try_host
 from agent.doctor.models import try_models
-from agent.doctor.service import is_running
+from agent.doctor.service import running_service, try_service, unit_properties
 from agent.messages.errors import EXIT_FAILED, EXIT_OK, ChangeoverError
 from agent.settings import Settings
 
 
 def run(settings: Settings, say: Callable[[str], None], *, inside: bool) -> int:
     """Run all checks, pass each finding to `say`, and return the exit code; `inside`: in the service's sandbox."""
-    held = is_running() if not inside else False
-    tries: dict[str, Try] = {
+    service = running_service() if not inside else None
+    held = service is not None
+    tries: dict[str, Try] = {}
+    if service is not None:
+        tries["service"] = lambda: try_service(service, unit_properties() or [])
+    tries |= {
         "device": lambda: try_host(settings),
+        "binds": lambda: try_binds(settings),
         "broker": lambda: try_broker(settings),
         "cameras": lambda: try_cameras(settings, held=held),
         "models": lambda: try_models(settings),

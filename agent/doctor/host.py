@@ -1,4 +1,4 @@
-"""Device check: board, runtimes, memory, folders, disk and clock."""
+"""Device check: board, runtimes, memory, folders, disk, clock, and addresses to serve."""
 
 import os
 import platform
@@ -14,8 +14,9 @@ import psutil
 from agent.app.children.memory_budget import CAMERA_BYTES, PROCESSES_BYTES, decide
 from agent.doctor.finding import Finding, fail, note, ok
 from agent.health.clock_sync import is_synchronised
+from agent.health.metrics import running_agent
+from agent.health.metrics.bind_faults import explain, is_privileged, try_bind
 from agent.health.sensors.available_memory import available_bytes
-from agent.health.sensors.gpu_memory import free_device_bytes
 from agent.processes.package_version import version_of
 from agent.settings import Settings
 
@@ -31,6 +32,27 @@ def try_host(settings: Settings) -> Iterator[Finding]:
     yield _budget(settings)
     yield from _folders(settings)
     yield _clock(settings)
+
+
+def try_binds(settings: Settings) -> Iterator[Finding]:
+    """Try each address that is to be served; the agent of this device may hold its own."""
+    for key, bind in {"http.bind": settings.http.bind}.items():
+        if not bind:
+            yield note(key, "nothing is served")
+        elif running_agent.ask(bind, settings.device.id) is not None:
+            yield ok(key, f"{bind} is served by the running agent")
+        else:
+            yield _bind(key, bind)
+
+
+def _bind(key: str, bind: str) -> Finding:
+    try:
+        try_bind(bind)
+    except OSError as error:
+        return fail(key, explain(bind, error))
+    if is_privileged(bind):
+        return note(key, f"{bind} is a privileged port: root can serve it, the service may not; choose another")
+    return ok(key, f"{bind} can be served")
 
 
 def _device() -> Finding:
@@ -54,11 +76,13 @@ def _runtimes(compute: str) -> Finding:
 
 
 def _budget(settings: Settings) -> Finding:
-    free_bytes, budget_bytes = available_bytes(), decide(settings)
+    free_bytes, budgets = available_bytes(), decide(settings)
     own_bytes = PROCESSES_BYTES + CAMERA_BYTES * len(settings.stream)
-    text = f"{budget_bytes / 1e6:.0f} MB for models (memory_budget {settings.device.memory_budget})"
+    text = f"{budgets.of_models / 1e6:.0f} MB for models (memory_budget {settings.device.memory_budget})"
+    if budgets.device is not None:
+        text += f"; host {budgets.host / 1e6:.0f} MB, GPU {budgets.device / 1e6:.0f} MB"
     text += f", of {free_bytes / 1e6:.0f} MB that are free"
-    if free_device_bytes(settings.device.compute) is None and budget_bytes + own_bytes > free_bytes:
+    if not budgets.models_in_device and budgets.host + own_bytes > free_bytes:
         advice = f"lower device.memory_budget, the agent's own processes take up to {own_bytes / 1e6:.0f} MB"
         return fail("memory", f"{text}: {advice}")
     return ok("memory", text)

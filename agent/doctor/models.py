@@ -12,6 +12,7 @@ from agent.messages.errors import TransientError
 from agent.messages.probe_results import ProbedModel
 from agent.messages.references import ModelReference, ModelVersion
 from agent.models.catalog import Catalog
+from agent.models.usage import named
 from agent.settings import Settings
 
 _MODULE: Final = "agent.inference.validation.probe_process"
@@ -29,7 +30,7 @@ def try_models(settings: Settings) -> Iterator[Finding]:
             yield fail(f"model {reference}", f"is not in {catalog.file}: `changeover models add {reference} FILE`")
         else:
             used[version.reference] = version
-    budget_bytes = decide(settings)
+    budget_bytes = decide(settings).of_models
     for version in used.values():
         yield _try(version, settings, budget_bytes)
     if left := len(catalog.versions) - len(used):
@@ -38,16 +39,7 @@ def try_models(settings: Settings) -> Iterator[Finding]:
 
 def named_models(settings: Settings) -> Iterator[tuple[ModelReference, str]]:
     """Yield the references that lines, products and schedules name, each with its line's variant."""
-    for line in settings.line.values():
-        yield line.default, line.variant
-        for reference in line.products.values():
-            yield reference, line.variant
-    for rule in settings.schedule:
-        ruled = settings.line.get(rule.line)
-        if ruled is not None and rule.model is not None:
-            yield rule.model, ruled.variant
-        elif ruled is not None and rule.variant is not None:
-            yield from ((reference, rule.variant) for reference in (ruled.default, *ruled.products.values()))
+    return ((reference, variant) for _, reference, variant in named(settings))
 
 
 def _try(version: ModelVersion, settings: Settings, budget_bytes: int) -> Finding:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from agent.health.sensors.host import HostReading
-from agent.health.sensors.reading import Reading
+from agent.health.sensors.reading import GpuMemory, Reading
 from agent.messages.payloads import DeviceHealth, Health, StreamHealth
 from agent.messages.utc import utc_text
 
@@ -61,7 +61,7 @@ class Reporter:
         return Health(
             at=utc_text(time.time()),
             streams=health,
-            memory=_memory(device.memory),
+            memory=_memory(device.memory) | _gpu_memory(device.reading.gpu),
             load=[round(one, 2) for one in os.getloadavg()],
             temperatures_c={name: round(zone.celsius, 1) for name, zone in device.reading.zones.items()},
             power_w=device.reading.power_w,
@@ -96,6 +96,10 @@ def _memory(memory: HostReading | None) -> dict[str, int]:
         return {}
     processes = {f"{name}_bytes": size for name, size in memory.processes.items()}
     return {**processes, "available_bytes": memory.available_bytes, "total_bytes": memory.total_bytes}
+
+
+def _gpu_memory(gpu: GpuMemory | None) -> dict[str, int]:
+    return {} if gpu is None else {"gpu_available_bytes": gpu.free_bytes, "gpu_total_bytes": gpu.total_bytes}
 
 
 def _device(device: DeviceReading) -> DeviceHealth:

@@ -2,16 +2,18 @@
 
 import logging
 import threading
-import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
+from agent.inference import backends
 from agent.inference.backends import Model, load
 from agent.inference.memory.admission import AdmissionController
-from agent.inference.memory.cache import Cache, Row
+from agent.inference.memory.cache import Cache
+from agent.inference.memory.cache_report import cache_state
 from agent.inference.memory.footprints import Footprints
+from agent.inference.memory.pools import Budget
 from agent.inference.memory.runtime_overhead import RuntimeOverhead
 from agent.inference.memory.unloader import Unloader
 from agent.inference.preparing.background_builder import BackgroundBuilder
@@ -19,23 +21,21 @@ from agent.inference.scheduling.idle_cpu import IdleCpuSampler
 from agent.inference.serving.frame_loss import FrameLossCounter
 from agent.inference.serving.line_gate import ActiveModelGate
 from agent.inference.serving.stream_pipeline import Outlet, StreamPipeline
+from agent.inference.swapping.idle_prover import IdleProver
 from agent.inference.swapping.load_queue import LoadQueue
 from agent.inference.swapping.model_loading import Load, ModelLoader
 from agent.inference.swapping.preloader import Preloader
 from agent.inference.swapping.swapper import Swapper
 from agent.messages.children import (
     Assign,
-    CacheState,
     Log,
     Prepare,
     PrepareFailed,
-    ResidentModel,
     StreamProgress,
     SwapFailed,
     WorkerSetup,
     WorkerStream,
 )
-from agent.messages.utc import utc_text_of_ns
 from agent.processes.slots.frame_slot import FrameSlot, SlotReader
 
 _LOG: Final = logging.getLogger(__name__)
@@ -49,7 +49,8 @@ class Worker:
         self._setup: Final = setup
         self._outlet: Final = outlet
         self._sending_cache: Final = threading.Lock()
-        self._cache: Final[Cache[Model]] = Cache(setup.budget_bytes, self._send_cache)
+        budget = Budget(setup.budget_bytes, setup.device_budget_bytes)
+        self._cache: Final[Cache[Model]] = Cache(budget, self._send_cache)
         self._lines: Final = {
             name: ActiveModelGate(name, self._cache) for name in sorted({s.line for s in setup.streams})
         }
@@ -58,6 +59,7 @@ class Worker:
         self._artifacts: Final = BackgroundBuilder(
             setup.compute, Path(setup.cache_dir), setup.prepared_max_bytes, during=self._idle_cpu.paused
         )
+        self._prover: Final = IdleProver(self._cache, self._idle_cpu, self._warn, setup.compute, Path(setup.cache_dir))
         self._loads: Final = self._make_load_queue(load_model)
         self._swappers: Final = {n: Swapper(line, self._loads, outlet.send) for n, line in self._lines.items()}
         self._preloader: Final = Preloader(self._loads, outlet.send)
@@ -66,12 +68,15 @@ class Worker:
 
     def start(self) -> None:
         """Read the footprints, attach to the slots, and start every thread."""
+        budget = self._cache.budget
+        backends.DEVICE_LIMIT.bytes = budget.host_bytes if budget.device_bytes is None else budget.device_bytes
         self._footprints.read()
         self._send_cache()
         self._pipelines.extend(self._make_pipeline(stream) for stream in self._setup.streams)
         for pipeline in self._pipelines:
             self._begin(pipeline.start, pipeline.stop)
         self._begin(self._artifacts.start, self._artifacts.stop)
+        self._begin(self._prover.start, self._prover.stop)
         self._begin(self._loads.start, self._loads.stop)
         self._begin(self._preloader.start, self._preloader.stop)
         for swapper in self._swappers.values():
@@ -125,6 +130,7 @@ class Worker:
             self._idle_cpu,
             load_model,
             make_artifact=self._artifacts.ask,
+            prove_later=self._prover.ask,
             compute=self._setup.compute,
             cache_dir=Path(self._setup.cache_dir),
         )
@@ -155,12 +161,4 @@ class Worker:
 
     def _send_cache(self) -> None:
         with self._sending_cache:  # because the ledger read last must be the one sent last
-            rows = self._cache.rows()
-            models = tuple(_resident(row) for row in rows)
-            self._outlet.send(CacheState(self._cache.budget_bytes, sum(row.bytes for row in rows), models))
-
-
-def _resident(row: Row) -> ResidentModel:
-    last_use_unix_ns = time.time_ns() - (time.monotonic_ns() - row.last_use_ns)
-    reserved_for = ",".join(row.reserved_for) or None
-    return ResidentModel(row.reference, row.bytes, row.state, utc_text_of_ns(last_use_unix_ns), reserved_for)
+            self._outlet.send(cache_state(self._cache, self._setup.compute))

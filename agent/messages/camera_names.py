@@ -4,6 +4,7 @@ Read by settings, which reports mistakes, and by the camera process, which opens
 """
 
 import re
+from pathlib import PurePath
 from typing import Final
 from urllib.parse import parse_qsl
 
@@ -13,6 +14,7 @@ EXPECTED: Final = (
     "/dev/videoN or csi:N, with ?format=MJPG&size=1280x720&rate=30 or a part of that "
     "(a format of four characters, for /dev/ only; a size of even numbers; a rate in frames a second)"
 )
+PICTURE_SUFFIXES: Final = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 _FILES: Final = "/dev/shm/"  # noqa: S108 - where nothing of ours is put, but others put videos
 _PIXEL_FORMAT: Final = re.compile(r"[A-Z0-9]{2,4} {0,2}")
 _SIZE: Final = re.compile(r"([1-9]\d{0,4})x([1-9]\d{0,4})")
@@ -30,6 +32,11 @@ class CameraFormat(msgspec.Struct, frozen=True):
 def is_camera(source: str) -> bool:
     """Return True where `source` names a local camera; /dev/shm holds files."""
     return source.startswith(("/dev/", "csi:")) and not source.startswith(_FILES)
+
+
+def is_picture(path: PurePath) -> bool:
+    """Return True where a file's suffix is that of a picture."""
+    return path.suffix.lower() in PICTURE_SUFFIXES
 
 
 def is_encrypted(source: str) -> bool:

@@ -9,7 +9,7 @@ from typing import Literal
 import msgspec
 
 from agent.messages.errors import Reason
-from agent.messages.payloads import CacheDecision
+from agent.messages.payloads import CacheDecision, CachePool, Pool
 from agent.messages.references import ModelVersion
 
 Residency = Literal["resident", "weights", "cold"]
@@ -26,6 +26,15 @@ class SlotDescriptors(msgspec.Struct, frozen=True):
     memory: int
     offered: int
     taken: int
+
+
+# ---- control -> every child
+
+
+class LogSetup(Message, frozen=True):
+    """The level to log at, sent to a child that is up and at each change."""
+
+    level: Literal["debug", "info", "warning"]
 
 
 # ---- control -> camera process
@@ -94,11 +103,13 @@ class WorkerSetup(Message, frozen=True):
     streams: tuple[WorkerStream, ...]
     compute: str
     budget_bytes: int
-    """Memory budget of all resident models."""
+    """Budget of all resident models in host memory, which is all memory unless a GPU has its own."""
     cache_dir: str
     load_timeout_s: float
     prepared_max_bytes: int = 2 << 30
     """Disk space for compiled artifacts, under `cache_dir`."""
+    device_budget_bytes: int | None = None
+    """Budget of all resident models in a GPU's own memory; None without a second pool."""
 
 
 class Assign(Message, frozen=True):
@@ -247,14 +258,20 @@ class ResidentModel(msgspec.Struct, frozen=True):
     state: str
     last_use: str
     reserved_for: str | None = None
+    pools: dict[Pool, int] | None = None
 
 
 class CacheState(Message, frozen=True):
-    """State of the worker's model cache, sent on change."""
+    """State of the worker's model cache, sent on change; with two pools, its plain figures are of one of them."""
 
     budget_bytes: int
     used_bytes: int
     models: tuple[ResidentModel, ...]
+    pools: dict[Pool, CachePool] | None = None
+    device_used_bytes: int = 0
+    """Charged bytes of GPU memory, in whichever pool."""
+    is_counted: bool = True
+    """Allocators count all of these bytes; none of them is a guess."""
 
 
 class CacheDecided(Message, frozen=True):
@@ -341,5 +358,5 @@ WorkerMessage = (
     | Beat
     | Log
 )
-ToCamera = CameraSetup
-ToWorker = WorkerSetup | Assign | Prepare
+ToCamera = CameraSetup | LogSetup
+ToWorker = WorkerSetup | Assign | Prepare | LogSetup

@@ -71,3 +71,12 @@ class OutOfMemoryError(TransientError):
     """A runtime or the device had no memory, however the runtime reported it."""
 
     reason: Final[Reason] = "no_memory"
+
+
+class OutOfDeviceMemoryError(OutOfMemoryError):
+    """An allocation of GPU memory would have exceeded the budget; the device was not asked."""
+
+    def __init__(self, detail: str, short_bytes: int = 0) -> None:
+        """Store; `short_bytes` more would have let it succeed."""
+        super().__init__(detail)
+        self.short_bytes: Final = short_bytes

@@ -13,6 +13,7 @@ Rule = Literal[
 StreamStatus = Literal["online", "stalled", "offline", "ended"]
 DeviceStatus = Literal["online", "stopped", "offline"]
 AckResult = Literal["accepted", "done", "noop", "rejected", "failed"]
+Pool = Literal["host", "device"]
 Verdict = Literal["evicted", "refused"]
 CacheReason = Literal[
     "room",  # evicted: a line wants another model
@@ -149,6 +150,16 @@ class Alert(msgspec.Struct, frozen=True):
     detail: str | None = None
 
 
+class Refused(msgspec.Struct, frozen=True):
+    """One of `refused`, the list of the last refused commands; `more` were refused within the second before it."""
+
+    at: Time
+    topic: str
+    reason: Reason | None
+    detail: str | None
+    more: int = 0
+
+
 class MetaStream(msgspec.Struct, frozen=True):
     """A stream in `meta`; never its source, which may hold a password."""
 
@@ -172,14 +183,23 @@ class Meta(msgspec.Struct, frozen=True):
     unsafe: list[str] = msgspec.field(default_factory=list)
 
 
+class CachePool(msgspec.Struct, frozen=True):
+    """One pool of memory in `cache`; `runtime_bytes` of `used_bytes` are the runtimes' own, for no single model."""
+
+    budget_bytes: int
+    used_bytes: int
+    runtime_bytes: int = 0
+
+
 class CacheModel(msgspec.Struct, frozen=True):
-    """A resident model in `cache`; `reserved_for` lists lines, separated by commas."""
+    """A resident model in `cache`; `reserved_for` lists lines, separated by commas; `pools` are its bytes in each."""
 
     model: str
     bytes: int
     state: str
     last_use: str
     reserved_for: str | None = None
+    pools: dict[Pool, int] | msgspec.UnsetType = msgspec.UNSET
 
 
 class CacheCandidate(msgspec.Struct, frozen=True):
@@ -215,7 +235,8 @@ class CacheDecision(msgspec.Struct, frozen=True):
 class Cache(msgspec.Struct, frozen=True):
     """`cache`; `kept_bytes` were released but not returned, and are still in `used_bytes`.
 
-    `decisions` are the newest ones in order; `evicted` and `refused` count all of this boot, by reason.
+    `decisions` are the newest ones in order; `evicted` and `refused` count all of this boot, by reason. `pools` are
+    there where a GPU has memory of its own; the plain figures are then those of the pool that the models live in.
     """
 
     budget_bytes: int
@@ -226,6 +247,7 @@ class Cache(msgspec.Struct, frozen=True):
     evicted: dict[CacheReason, int] = {}
     refused: dict[CacheReason, int] = {}
     v: int = 1
+    pools: dict[Pool, CachePool] | msgspec.UnsetType = msgspec.UNSET
 
 
 class StreamHealth(msgspec.Struct, frozen=True):

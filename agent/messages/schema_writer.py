@@ -20,6 +20,10 @@ PAYLOADS: Final[dict[str, tuple[Any, str]]] = {
     "health": (payloads.Health, "On health, every 5 s. Empty or null where nothing on the device can tell."),
     "line-state": (payloads.LineState, "On line/{line}/state."),
     "meta": (payloads.Meta, "On meta: what this device is and runs."),
+    "refused": (
+        list[payloads.Refused],
+        "The last refused commands, at most one a second.",
+    ),
     "summary": (payloads.Summary, "On stream/{id}/summary: one second of a stream whose publish is summary."),
     "switch": (payloads.Switch, "On line/{line}/switch: one for each change of product or model."),
 }

@@ -8,7 +8,7 @@ from typing import Final, Literal, get_args
 
 _ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
-OfDevice = Literal["status", "meta", "cache", "health", "alert", "alerts", "ack"]
+OfDevice = Literal["status", "meta", "cache", "health", "alert", "alerts", "ack", "refused"]
 OfLine = Literal["ready", "live", "phase", "model/state", "state", "switch"]
 OfStream = Literal["detections", "replay", "summary", "status"]
 LineCommand = Literal["product/set", "model/set", "prepare"]

@@ -11,8 +11,10 @@ from pydantic import ValidationError
 from agent.messages.references import ModelReference, ModelVersion, natural_key
 from agent.models.catalog_entry import CatalogFile, rank_of
 from agent.settings.findings import Finding, findings
-from agent.settings.loading import read_toml
+from agent.settings.loading import tell_renamed
 from agent.settings.mistakes import Mistake, SettingsError, dotted, shown
+from agent.settings.renames import OF_CATALOG, Renamed, understood
+from agent.settings.toml_file import read_toml
 
 _REMEMBERED: Final = 256
 """Bound on cached lookups: lines ask for the same few references at each tick, and operators for any others."""
@@ -24,12 +26,21 @@ class Catalog:
 
     file: Path
     versions: tuple[ModelVersion, ...] = ()
+    renamed: tuple[Renamed, ...] = ()
+    """Keys of the file that have another name by now."""
 
     @classmethod
     def load(cls, file: Path) -> "Catalog":
-        """Read models.toml. Raises SettingsError with every mistake in it; looks at no model's file."""
-        raw = read_toml(file)
-        found = list(_crosschecks(raw))
+        """Read models.toml, and log its renamed keys. Raises SettingsError with every mistake in it."""
+        catalog = cls.read(file)
+        tell_renamed(file, catalog.renamed)
+        return catalog
+
+    @classmethod
+    def read(cls, file: Path) -> "Catalog":
+        """Read models.toml. Raises SettingsError with every mistake in it; opens no model's file."""
+        raw, renamed, doubled = understood(read_toml(file), OF_CATALOG)
+        found = [*doubled, *_crosschecks(raw)]
         try:
             entries = CatalogFile.model_validate(raw, context={"base": file.absolute().parent}).model
         except ValidationError as error:
@@ -37,7 +48,7 @@ class Catalog:
             entries = ()
         if found:
             raise SettingsError([Mistake(str(file), dotted(path), what, wanted) for path, what, wanted in found])
-        return cls(file, tuple(entry.version_of() for entry in entries))
+        return cls(file, tuple(entry.version_of() for entry in entries), tuple(renamed))
 
     def names(self) -> tuple[str, ...]:
         """Return the models' names, in the file's order."""
@@ -94,7 +105,7 @@ def _matches(version: ModelVersion, reference: ModelReference) -> bool:
 
 def _names_weights(row: dict[str, Any], file: str) -> bool:
     files = row.get("files")
-    return "weights_sha256" in row or (isinstance(files, dict) and Path(file).with_suffix(".bin").name in files)
+    return isinstance(files, dict) and Path(file).with_suffix(".bin").name in files
 
 
 def _crosschecks(raw: dict[str, Any]) -> list[Finding]:
@@ -110,8 +121,9 @@ def _crosschecks(raw: dict[str, Any]) -> list[Finding]:
             found.append(Finding(("model", index, "rank"), "nothing", wanted))
         file = row.get("file")
         if isinstance(file, str) and file.lower().endswith(".xml") and not _names_weights(row, file):
-            wanted = f"the sha256 of {Path(file).with_suffix('.bin').name} (`changeover models add` writes it)"
-            found.append(Finding(("model", index, "weights_sha256"), "nothing", wanted))
+            weights = Path(file).with_suffix(".bin").name
+            wanted = f"the sha256 of {weights} (`changeover models add` writes it)"
+            found.append(Finding(("model", index, "files", weights), "nothing", wanted))
         key = tuple(str(row.get(part)) for part in ("name", "variant", "version"))
         if first.setdefault(key, index) != index:
             wanted = f"a version that model[{first[key]}] is not: releases are immutable"

@@ -81,8 +81,6 @@ class ModelEntry(Group):
     version: _Named = Field(description='a version such as "3"')
     file: Annotated[str, AfterValidator(_file)] = Field(description=_FILE)
     sha256: _Sha256 = Field(description=_SHA256)
-    weights_sha256: _Sha256 | None = None
-    """sha256 of the .bin beside an .xml; a short form of an entry in `files`."""
     files: dict[_FileName, _Sha256] = Field(default_factory=dict)
     """sha256 of each further file of the model, by its name relative to the folder of `file`."""
     backend: Literal["auto", "openvino", "onnxruntime", "ultralytics"] = "auto"
@@ -112,16 +110,11 @@ class ModelEntry(Group):
             classes=self.classes,
             golden=None if self.golden is None else str(self.golden),
             rank=rank or 0.0,
-            files=self._further_files(),
+            files=tuple(ModelFile(name, sha256) for name, sha256 in self.files.items()),
             layout=self.layout,
             task=self.task,
             unsafe=self.unsafe,
         )
-
-    def _further_files(self) -> tuple[ModelFile, ...]:
-        path = Path(self.file)
-        files = {path.with_suffix(".bin").name: self.weights_sha256} if self.weights_sha256 else {}
-        return tuple(ModelFile(name, sha256) for name, sha256 in (files | self.files).items())
 
 
 class CatalogFile(Group):

@@ -114,5 +114,4 @@ def _key(version: ModelVersion, path: Path) -> tuple[str, ...]:
     own = Path(version.path)
     if path == own:
         return ("file",)
-    is_weights = own.suffix == ".xml" and path == own.with_suffix(".bin")
-    return ("weights_sha256",) if is_weights else ("files", str(path.relative_to(own.parent)))
+    return ("files", str(path.relative_to(own.parent)))

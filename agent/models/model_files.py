@@ -1,5 +1,6 @@
 """Finds and inspects all files of one model, without its runtime."""
 
+import re
 import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,9 +18,18 @@ _SIDECAR_BYTES: Final = 2 * MOST_CHARACTERS  # because the YAML reader takes a h
 _PICTURE_SIDES: Final = 4
 _COLOURS: Final = 3
 _LARGEST_SIDE: Final = 8192
+_GRAPHS: Final = (".onnx", ".xml")
+_CODE: Final = (".pt", ".engine")
 METADATA: Final = "metadata.yaml"
+_CONTROLS: Final = re.compile(rb"[^\t\n\r\x20-\x7e]")
 _ZIP: Final = b"PK\x03\x04"
 _PICKLES: Final = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+_PLANS: Final = (b"ftrt", b"ptrt")
+"""First bytes of a plan since TensorRT 8.5, and before."""
+_LENGTH_BYTES: Final = 4
+_MOST_METADATA_BYTES: Final = 1 << 20
+_SMALLEST_PLAN_BYTES: Final = 4096
+"""Kernels and weights of the smallest network take more."""
 
 # Beginnings of what downloads leave instead of a model.
 _STRANGERS: Final = (
@@ -66,6 +76,12 @@ def _read_onnx(path: Path) -> onnx_file.OnnxFile:
         if not is_inside(name) or name == path.name:
             raise ModelError("load_failed", f"{path} keeps weights in {name!r}, which is no file beside it")
     return found
+
+
+def is_plain_graph(path: Path) -> bool:
+    """Return True where nothing in a file's name lets any runtime take it for a format that runs code."""
+    name = path.name.lower()
+    return name.endswith(_GRAPHS) and not any(code in name for code in _CODE)
 
 
 def sidecar_of(path: Path) -> Path | None:
@@ -118,11 +134,17 @@ def _stranger(head: bytes, suffix: str) -> str | None:
     for beginning, words in _STRANGERS:
         if start.startswith(beginning):
             return words
+    return _other_kind(head, start, suffix)
+
+
+def _other_kind(head: bytes, start: bytes, suffix: str) -> str | None:
     is_pickle = head.startswith((_ZIP, *_PICKLES))
     if suffix != ".pt" and is_pickle:
         return f"is no {suffix} file but a PyTorch checkpoint or a zip: name it .pt, or export it"
     if suffix != ".xml" and start.startswith((b"<?xml", b"<net")):
         return f"is no {suffix} file but an XML text: an OpenVINO model is added by its .xml, or a storage's error came"
+    if suffix in {".onnx", ".pt"} and head.isascii() and not _CONTROLS.search(head):
+        return "is a text, not a model: look into it, and copy or download the model again"
     if suffix == ".pt" and not is_pickle:
         return "is no PyTorch checkpoint: it begins as neither a zip nor a pickle"
     if head[4:8] == b"TFL3":
@@ -188,6 +210,23 @@ def _inspect_checkpoint(path: Path) -> None:
         raise ModelError("load_failed", f"{path} is a TorchScript file: export the checkpoint to ONNX")
     if not any(name.endswith("data.pkl") for name in names):
         raise ModelError("load_failed", f"{path} is a zip, but no PyTorch checkpoint")
+
+
+def require_plan(path: Path) -> None:
+    """Raise ModelError where an .engine is no TensorRT plan; the metadata of ultralytics may stand before it."""
+    size_bytes = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(_LENGTH_BYTES)
+        metadata_bytes = int.from_bytes(head, "little", signed=True)
+        if head not in _PLANS and 0 < metadata_bytes <= min(size_bytes, _MOST_METADATA_BYTES):
+            facts = file.read(metadata_bytes).lstrip()
+            head = file.read(_LENGTH_BYTES) if facts.startswith(b"{") else b""
+    if head not in _PLANS:
+        raise ModelError(
+            "load_failed", f"{path} is no TensorRT plan: it does not begin as one; build it with trtexec or ultralytics"
+        )
+    if size_bytes < _SMALLEST_PLAN_BYTES:
+        raise ModelError("load_failed", f"{path} is cut: a TensorRT plan has more than {size_bytes} bytes")
 
 
 def _require_picture(path: Path, sides: tuple[int | None, ...], stride: int) -> None:

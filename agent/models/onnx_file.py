@@ -20,6 +20,7 @@ _MOST_FIELDS: Final = 1 << 18
 """Most fields that are read of one file; a detection model has some ten thousand."""
 _NEGATIVE: Final = 1 << 63
 _WORD_OF_EXTERNAL: Final = b"location"  # key of every tensor that is stored in another file
+_WORD_OF_COMPILED: Final = b"EPContext"  # operation of ONNX Runtime that holds, or names the file of, compiled code
 
 # ModelProto, GraphProto, NodeProto, AttributeProto, FunctionProto: where tensors and graphs may stand.
 _MODEL_GRAPH, _MODEL_METADATA, _MODEL_FUNCTION, _MODEL_TRAINING = 7, 14, 25, 20
@@ -59,6 +60,8 @@ def read(path: Path) -> OnnxFile:
         if path.stat().st_size == 0:
             raise NotOnnxError("is empty")
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    if mapped.find(_WORD_OF_COMPILED) >= 0:
+        raise NotOnnxError("holds code compiled for one device (EPContext): give the ONNX file that it was made from")
     try:
         return _Reading().structure(memoryview(mapped), has_external=mapped.find(_WORD_OF_EXTERNAL) >= 0)
     except (IndexError, UnicodeDecodeError):

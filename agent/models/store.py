@@ -212,6 +212,19 @@ def _make_folder(folder: Path) -> None:
         folder.chmod(0o755)
 
 
+def inspect_source(source: Path) -> Path:
+    """Return the model's file in `source`, as `Store.add` would take it. Raises MistakeError."""
+    file = _model_in(source)
+    if file.suffix.lower() not in SUFFIXES:
+        raise MistakeError(f"{file}: expected a file that ends in {', '.join(SUFFIXES)}")
+    try:
+        with open_regular(file):
+            model_files.inspect(file)
+    except OSError as error:
+        raise MistakeError(f"{file}: {(error.strerror or str(error)).lower()}") from None
+    return file
+
+
 def _model_in(source: Path) -> Path:
     """Return the model's file: `source` itself, or the only .xml in an exported folder. Raises MistakeError."""
     if not source.is_dir():
@@ -252,6 +265,8 @@ def _require_sound(draft: Path, files: tuple[ModelFile, ...], source: Path, rele
     copy = draft / files[0].name
     try:
         found = model_files.inspect(copy)
+        if copy.suffix == ".engine":
+            model_files.require_plan(copy)
     except ModelError as error:
         words = str(error).replace(str(copy.with_suffix("")), str(source.with_suffix("")))
         raise ModelError(error.reason, words) from None

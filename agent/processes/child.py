@@ -14,9 +14,9 @@ from typing import Any, Final, Generic
 
 from msgspec.structs import replace
 
-from agent.messages.children import Beat, Hello, Message, StreamProgress
+from agent.messages.children import Beat, Hello, LogSetup, Message, StreamProgress
 from agent.processes.channel import Channel, ChannelClosedError, Incoming, MessageTooLargeError
-from agent.processes.logs import set_up
+from agent.processes.logs import set_level, set_up
 
 _log: Final = logging.getLogger(__name__)
 BEAT_INTERVAL_S: Final = 0.25
@@ -87,7 +87,9 @@ class Child(Generic[Incoming]):
                 message = self._channel.receive()
             except ChannelClosedError:
                 os._exit(0)
-            if message is not None:
+            if isinstance(message, LogSetup):
+                set_level(message.level)
+            elif message is not None:
                 self.inbox.put(message)
 
     def _beat(self) -> None:

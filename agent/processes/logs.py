@@ -37,6 +37,13 @@ def set_up(level: int = logging.INFO, stream: TextIO | None = None) -> None:
     threading.excepthook = lambda args: _thread_crashed(args.exc_type, args.exc_value, args.exc_traceback, args.thread)
 
 
+def set_level(level: str) -> None:
+    """Log at `debug`, `info` or `warning`; debug lines are our own only, because libraries write too many."""
+    number = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING}[level]
+    logging.getLogger().setLevel(max(number, logging.INFO))
+    logging.getLogger("agent").setLevel(number)
+
+
 def is_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
     """Return True where `stream` is connected to the journal: $JOURNAL_STREAM names its device and inode."""
     try:

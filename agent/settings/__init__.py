@@ -2,9 +2,10 @@
 
 from agent.settings.fields import canonical_product
 from agent.settings.findings import Finding, findings
-from agent.settings.loading import Draft, draft, load, read_toml
+from agent.settings.loading import Draft, draft, load
 from agent.settings.mistakes import Mistake, SettingsError, dotted, shown
 from agent.settings.model import (
+    LOG_LEVELS,
     PUBLISH_LEAST_FIRST,
     BandwidthRule,
     BindingSettings,
@@ -12,16 +13,20 @@ from agent.settings.model import (
     DeviceSettings,
     HttpSettings,
     LineSettings,
+    LogLevel,
     MqttSettings,
     OutboxSettings,
     Publish,
     ScheduleRule,
     Settings,
     StreamSettings,
+    host_id,
 )
+from agent.settings.toml_file import read_toml
 from agent.settings.units import MemoryBudget
 
 __all__ = [
+    "LOG_LEVELS",
     "PUBLISH_LEAST_FIRST",
     "BandwidthRule",
     "BindingSettings",
@@ -31,6 +36,7 @@ __all__ = [
     "Finding",
     "HttpSettings",
     "LineSettings",
+    "LogLevel",
     "MemoryBudget",
     "Mistake",
     "MqttSettings",
@@ -44,6 +50,7 @@ __all__ = [
     "dotted",
     "draft",
     "findings",
+    "host_id",
     "load",
     "read_toml",
     "shown",

@@ -6,6 +6,7 @@ from typing import Any
 from agent.settings.fields import PRODUCT, canonical_product
 from agent.settings.findings import Finding
 from agent.settings.mistakes import shown
+from agent.settings.model import LineSettings
 
 Raw = dict[str, Any]
 
@@ -53,12 +54,23 @@ def _products(raw: Raw) -> Iterator[Finding]:
     for line, table in _lines(raw).items():
         products = table.get("products") if isinstance(table, dict) else None
         first: dict[str, str] = {}
-        for key in products if isinstance(products, dict) else ():
+        for key, value in products.items() if isinstance(products, dict) else ():
+            if _is_misplaced(key, value, table):
+                yield Finding(
+                    ("line", line, "products", key), f"a key of [line.{line}]", f"it above [line.{line}.products]"
+                )
             product = canonical_product(key)
             if product is not None and first.setdefault(product, key) != key:
                 yield Finding(
                     ("line", line, "products", key), f"the product {product} again", f"{PRODUCT}, each of them once"
                 )
+
+
+def _is_misplaced(key: str, value: object, line: Raw) -> bool:
+    """Return True where a key of the line itself stands below the heading of its products."""
+    is_key = key in LineSettings.model_fields and key not in line
+    is_size = isinstance(value, str) and len(value) == 1  # a variant, which is no model's name
+    return is_key and (not isinstance(value, str) or key.endswith("_s") or key == "default" or is_size)
 
 
 def _lines_named(raw: Raw) -> Iterator[Finding]:

@@ -15,7 +15,6 @@ from pydantic import AfterValidator, BeforeValidator, InstanceOf, PlainSerialize
 from agent.messages import numbers
 from agent.messages.camera_names import is_camera, split
 from agent.messages.references import ModelReference
-from agent.redact import secrets_of
 from agent.settings.units import MemoryBudget, parse_budget, parse_clock, parse_days, parse_duration, parse_size
 
 ID: Final = "an id of 1 to 64 letters, digits, dots, dashes or underscores"
@@ -33,6 +32,14 @@ _FILTER: Final = "[?"
 _STREAM_SCHEMES: Final = ("rtsp", "rtsps", "http", "https")
 _UNENCODED: Final = re.compile(r"[^A-Za-z0-9._~!$&'()*+,;=:%-]|%(?![0-9A-Fa-f]{2})")
 _HOST_AFTER: Final = re.compile(r"@(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::\d+)?(?:[/?]|$)")
+_OF_WINDOWS: Final = re.compile(r"[A-Za-z]:[\\/]|\\\\")
+_ESCAPES: Final = "\t\n\r\b\f"
+_PATH_HERE: Final = (
+    "a path on this device such as /var/lib/changeover/clip.mp4, with / "
+    "(a path of Windows means nothing here, and \\t or \\n between double quotes is a control character)"
+)
+_RAW_IN_VALUE: Final = re.compile(r"[?=].*#")
+"""A value ends at a raw #, whatever its name."""
 _PLAIN_HOST: Final = re.compile(r"(?:localhost|[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+|\[[0-9A-Fa-f:.]+\]):\d+")
 _TOPIC_BYTES: Final = 65535
 _KEY_BYTES: Final = 32
@@ -106,6 +113,8 @@ def _source(value: str, info: ValidationInfo) -> str:
         if scheme.lower() not in _STREAM_SCHEMES or not _host_of(value):
             raise ValueError(SOURCE)
         return value
+    if _OF_WINDOWS.match(value) or any(one in value for one in _ESCAPES):
+        raise ValueError(_PATH_HERE)
     if not value.strip() or not value.isprintable():
         raise ValueError(SOURCE)
     if is_camera(value):
@@ -124,11 +133,13 @@ def _check_credentials(rest: str) -> None:
     cut = ":" in host or rest[len(authority) :].startswith("#")
     if cut and _HOST_AFTER.search(rest, len(authority)) and not _PLAIN_HOST.fullmatch(host):
         user_info = rest.rpartition("@")[0]
-    in_values = {"#"} if any("#" in one for one in secrets_of(rest)) else set()
+    in_values = {"#"} if _RAW_IN_VALUE.search(rest, len(authority)) else set()
     wrong = sorted({*_UNENCODED.findall(user_info), *in_values})
     if wrong:
         how = ", ".join(f"{quote(one, safe='')} for {one if one.strip() else 'a space'}" for one in wrong)
-        raise ValueError(f"a URL with user and password percent-encoded: write {how}")
+        signs = " and ".join(one if one.strip() else "a space" for one in wrong)
+        why = f"since {signs} would end a part of it" if wrong != ["%"] else "since % begins such a code"
+        raise ValueError(f"a URL with passwords percent-encoded, {why}: write {how}")
 
 
 def _pipeline(value: str) -> str:

@@ -1,30 +1,30 @@
 """Loading of settings from file and environment, with every mistake reported."""
 
+import logging
 import os
-import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from pydantic import ValidationError
 
-from agent.messages.errors import WHO_MAY
+from agent import __version__
 from agent.settings import environment
 from agent.settings.crosschecks import crosschecks
 from agent.settings.findings import Finding, findings
 from agent.settings.mistakes import Mistake, SettingsError, dotted
 from agent.settings.model import Settings
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from agent.settings.renames import OF_CONFIGURATION, Rename, Renamed, understood
+from agent.settings.toml_file import parse_toml
 
 PLACES: Final = ("/etc/changeover/changeover.toml", "config/changeover.toml")
 _CREDENTIALS: Final = "CREDENTIALS_DIRECTORY"
 """Set by systemd to the folder of the unit's LoadCredential= files."""
 _GROUPS: Final = ("device", "mqtt", "outbox", "catalog", "http")
+VERSION: Final = 1
+"""Version of the file's keys that this release reads."""
+_LOG: Final = logging.getLogger(__name__)
 
 
 def find_file(path: Path | None, environ: Mapping[str, str]) -> Path:
@@ -51,23 +51,6 @@ def _is_there(place: str) -> bool:
     return True
 
 
-def read_toml(file: Path) -> dict[str, Any]:
-    """Parse a TOML file. Raises SettingsError with the line of a syntax error."""
-    try:
-        return tomllib.loads(file.read_text(encoding="utf-8-sig"))
-    except tomllib.TOMLDecodeError as error:
-        line = _line_of(error)
-        where = f"{file}:{line}" if line else str(file)
-        raise SettingsError([Mistake(where, "", _words_of(error), "TOML")]) from None
-    except UnicodeDecodeError as error:
-        raise SettingsError([Mistake(str(file), "", f"a byte that is no UTF-8 at {error.start}", "UTF-8")]) from None
-    except PermissionError:
-        raise SettingsError([Mistake(str(file), "", "no permission", WHO_MAY)]) from None
-    except OSError as error:
-        found = (error.strerror or type(error).__name__).lower()
-        raise SettingsError([Mistake(str(file), "", found, "a file that can be read")]) from None
-
-
 @dataclass(frozen=True)
 class Draft:
     """A configuration with its mistakes, or with `settings` where there are none."""
@@ -77,25 +60,42 @@ class Draft:
     overrides: dict[str, Any]
     settings: Settings | None
     mistakes: tuple[Mistake, ...]
+    renamed: tuple[Renamed, ...] = ()
+    """Keys of the file that have another name by now."""
 
     def placed(self, finding: Finding) -> Mistake:
         """Assign a finding to the file or to the environment."""
         return _placed(finding, self.file, self.overrides)
 
 
-def draft(path: Path | None, environ: Mapping[str, str]) -> Draft:
+def draft(path: Path | None, environ: Mapping[str, str], renames: Sequence[Rename] = OF_CONFIGURATION) -> Draft:
     """Read and validate the configuration. Raises SettingsError without a readable TOML file."""
     file = find_file(path, environ)
     values, mistakes = environment.overrides(environ)
     try:
-        raw = environment.merged(read_toml(file), values)
+        read = parse_toml(file)
     except SettingsError as error:
         raise SettingsError([*error.mistakes, *mistakes]) from None
+    if read.tables is None:
+        raise SettingsError([*read.mistakes, *mistakes])
+    newer = _newer(read.tables, file)
+    if newer is not None:
+        raise SettingsError([newer])  # alone, because what else differs is no mistake of the user's
+    tables, renamed, doubled = understood(read.tables, renames)
+    values, renamed_there, _ = understood(values, renames)
+    raw = environment.merged(tables, values)
     for group in _GROUPS:
         raw.setdefault(group, {})  # because relative default paths need the file's folder, too
     settings, found = _validated(raw, file, environ.get(_CREDENTIALS))
-    placed = [_placed(finding, file, values) for finding in (*found, *crosschecks(raw))]
-    return Draft(file, raw, values, settings, (*placed, *mistakes))
+    crossed = list(crosschecks(raw))
+    told = {finding.path for finding in crossed}
+    found = [finding for finding in found if finding.path not in told]
+    placed = [_placed(finding, file, values) for finding in (*doubled, *found, *crossed)]
+    for one in renamed_there:
+        _LOG.warning(
+            "event=key_renamed file=%s key=%s now=%s", environment.WHERE, *map(environment.variable, (one.old, one.new))
+        )
+    return Draft(file, raw, values, settings, (*read.mistakes, *placed, *mistakes), tuple(renamed))
 
 
 def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
@@ -103,7 +103,23 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
     read = draft(path, environ)
     if read.settings is None or read.mistakes:
         raise SettingsError(read.mistakes)
+    tell_renamed(read.file, read.renamed)
     return read.settings
+
+
+def tell_renamed(file: Path, renamed: Sequence[Renamed]) -> None:
+    """Log each key that has another name by now."""
+    for one in renamed:
+        cure = "`changeover check --fix` mends it"
+        _LOG.warning("event=key_renamed file=%s key=%s now=%s %s", file, dotted(one.old), dotted(one.new), cure)
+
+
+def _newer(tables: dict[str, Any], file: Path) -> Mistake | None:
+    version = tables.get("version")
+    if not isinstance(version, int) or isinstance(version, bool) or version <= VERSION:
+        return None
+    wanted = f"{VERSION}: the file is of a newer Changeover than this one ({__version__}); install that one"
+    return Mistake(str(file), "version", str(version), wanted)
 
 
 def _validated(raw: dict[str, Any], file: Path, credentials: str | None) -> tuple[Settings | None, list[Finding]]:
@@ -117,14 +133,3 @@ def _placed(finding: Finding, file: Path, values: dict[str, Any]) -> Mistake:
     if environment.comes_from(values, finding.path):
         return Mistake(environment.WHERE, environment.variable(finding.path), finding.found, finding.expected)
     return Mistake(str(file), dotted(finding.path), finding.found, finding.expected)
-
-
-def _line_of(error: tomllib.TOMLDecodeError) -> int | None:
-    # Parsed, because only Python 3.14 has the line as an attribute: "... (at line 3, column 5)".
-    text = str(error).rpartition("(at line ")[2].partition(",")[0]
-    return int(text) if text.isdigit() else None
-
-
-def _words_of(error: tomllib.TOMLDecodeError) -> str:
-    words = str(error).partition(" (at ")[0]
-    return words[:1].lower() + words[1:]

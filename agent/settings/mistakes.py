@@ -10,6 +10,13 @@ from agent.redact import redact
 
 _BARE: Final = re.compile(r"[A-Za-z0-9_-]+")
 _SHOWN: Final = 60
+_LINE_SHOWN: Final = 120
+HIDDEN: Final = frozenset({"username", "password_file", "key_file", "source", "trusted_keys"})
+"""Keys whose values are not shown, because a secret stands there often enough."""
+_KEY: Final = re.compile(r"""\s*["']?([\w.-]+)["']?""")
+_PLACE: Final = re.compile(r"""["']?(?:credential:|\.{0,2}/|~/)[\w.~%/-]+["']?\s*(?:#.*)?""")
+_FILES: Final = {"source", "password_file", "key_file"}
+_PLAIN_URL: Final = re.compile(r"""["']?\w+:/*[\w.-]+(?::\d+)?(?:/[\w./-]*)?["']?\s*(?:#.*)?""")
 
 
 @dataclass(frozen=True)
@@ -55,3 +62,17 @@ def shown(value: object) -> str:
     text = redact(text)
     text = text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
     return f'"{text}"' if isinstance(value, str) else text
+
+
+def shown_line(line: str) -> str:
+    """Format a line of a file: short, and without what could be a secret."""
+    text = line.strip()
+    key = _KEY.match(text)
+    name = key[1].rpartition(".")[2] if key else ""
+    if key and (name in HIDDEN or redact(f"{name}=secret") != f"{name}=secret"):
+        value = text[key.end() :].lstrip(" \t=:")
+        is_path = name in _FILES and _PLACE.fullmatch(value)
+        is_plain = is_path or (name == "source" and _PLAIN_URL.fullmatch(value))
+        text = text if is_plain else f"{key[0].strip()} = ***"
+    text = redact("".join(one if one.isprintable() else f"\\x{ord(one):02x}" for one in text))
+    return text if len(text) <= _LINE_SHOWN else text[: _LINE_SHOWN - 3] + "..."

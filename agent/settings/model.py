@@ -5,7 +5,7 @@ import json
 import re
 import socket
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, get_args
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -18,6 +18,8 @@ from agent.settings.units import CLOCK
 Publish = Literal["all", "changes", "summary"]
 """Publish mode of a stream's detections."""
 PUBLISH_LEAST_FIRST: Final[tuple[Publish, ...]] = ("summary", "changes", "all")
+LogLevel = Literal["debug", "info", "warning"]
+LOG_LEVELS: Final[tuple[LogLevel, ...]] = get_args(LogLevel)
 _LINE: Final = "the id of a configured line"
 
 
@@ -49,6 +51,7 @@ class DeviceSettings(Group):
     prepared_max_bytes: fields.Size = 2 * 2**30
     hot_c: fields.Hot = "auto"  # type: ignore[assignment] # the validator makes a number of it, or None
     """Temperature of the heat cap in °C; None: each sensor's own limit."""
+    log_level: LogLevel = "info"
 
     @property
     def cache_dir(self) -> Path:

@@ -11,11 +11,15 @@ wheel_of_this() {
   find "${WHEELS:-$WORK/wheel}" -maxdepth 1 -name 'changeover-*.whl' | sort -V | tail -n 1
 }
 
+# The commit of this checkout; nothing where it is none.
+commit_here() { "$1" -I -B "$HERE/agent/__init__.py" | sed -n 's/.*+g//p'; }
+
 # Builds changeover's wheel from a copy, so that root leaves nothing behind in a user's checkout.
 build_wheel() {
   local python="$WORK/build/bin/python"
   mkdir "$WORK/source"
-  cp -r "$HERE/agent" "$HERE/pyproject.toml" "$HERE/README.md" "$HERE/LICENSE" "$WORK/source/"
+  cp -r "$HERE/agent" "$HERE/setup.py" "$HERE/pyproject.toml" "$HERE/README.md" "$HERE/LICENSE" "$WORK/source/"
+  commit_here "$1" >"$WORK/source/agent/built_from.txt" # the copy is no checkout
   "$1" -I -m venv "$WORK/build"
   "$python" -I -m pip install "${LOCKED[@]}" --requirement "$HERE/lock/build.txt"
   "$python" -I -m pip wheel --no-input --no-index --no-deps --no-build-isolation --wheel-dir "$WORK/wheel" "$WORK/source"

@@ -80,10 +80,6 @@ def _module_agent(make_module_agent: Callable[..., RunningAgent]) -> RunningAgen
 
 @pytest.fixture
 def shared(_module_agent: RunningAgent) -> RunningAgent:
-    """Give the module's one agent, ready for its first products; for tests that only send commands and read."""
-    agent, first = _module_agent, {"line-1": "bottle-500", "line-2": "open"}
-    agent.send("line/line-1/model/set", "auto")
-    for line, product in first.items():
-        agent.send(f"line/{line}/product/set", product)
-    agent.until(lambda: all(agent.value(f"line/{line}/ready") == product for line, product in first.items()))
-    return agent
+    """Give the module's one agent, ready for its first products; a test leaves it running."""
+    _module_agent.begin_anew()
+    return _module_agent

@@ -5,8 +5,9 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
+import psutil
 import pytest
-from support.brokers import Mosquitto
+from support.brokers import Mosquitto, retained
 from support.running_agent import BASE, PRODUCTS, RunningAgent, shared_memory
 
 from agent.mqtt.blocking_client import connected
@@ -60,43 +61,41 @@ def test_an_unknown_product_is_refused_with_ready_zero(shared: RunningAgent) -> 
     assert_lawful(shared)
 
 
-def test_a_killed_worker_is_zero_first_and_serves_again(running: RunningAgent) -> None:
-    mark = len(running.heard)
-    running.child("inference").kill()
-    running.until_said("line/line-1/ready", "0", mark)
-    running.until_said("line/line-1/ready", "bottle-500", mark)
-    running.until_said("line/line-2/ready", "open", mark)
-    after = len(running.heard)
-    running.until(lambda: running.detections("cam-3", after))
-    assert not running.on("status", mark), "control never left the broker"
-    assert_lawful(running)
+def test_a_killed_worker_is_zero_first_and_serves_again(shared: RunningAgent) -> None:
+    mark = len(shared.heard)
+    shared.child("inference").kill()
+    shared.until_said("line/line-1/ready", "0", mark)
+    shared.until_said("line/line-1/ready", "bottle-500", mark)
+    shared.until_said("line/line-2/ready", "open", mark)
+    after = len(shared.heard)
+    shared.until(lambda: shared.detections("cam-3", after))
+    assert not shared.on("status", mark), "control never left the broker"
+    assert_lawful(shared)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_dead_or_frozen_camera_process_is_replaced_and_no_other_stream_notices(
-    running: RunningAgent, number: signal.Signals
+    shared: RunningAgent, number: signal.Signals
 ) -> None:
-    mark = len(running.heard)
-    running.child("capture").send_signal(number)
-    running.until_said("line/line-1/ready", "0", mark)
-    running.until_said("stream/cam-1/status", "online", mark)
-    running.until_said("line/line-1/ready", "bottle-500", mark)
-    assert not running.on("stream/cam-3/status", mark)
-    assert not running.on("line/line-2/ready", mark)
-    frames = [one["frame"] for one in running.detections("cam-1")]
+    mark = len(shared.heard)
+    shared.camera("cam-1").send_signal(number)
+    shared.until_said("line/line-1/ready", "0", mark)
+    shared.until_said("stream/cam-1/status", "online", mark)
+    shared.until_said("line/line-1/ready", "bottle-500", mark)
+    assert not shared.on("stream/cam-3/status", mark)
+    assert not shared.on("line/line-2/ready", mark)
+    frames = [one["frame"] for one in shared.detections("cam-1")]
     assert frames == sorted(set(frames)), "frames are counted on through the restart"
-    assert_lawful(running)
+    assert_lawful(shared)
 
 
 def test_sigterm_leaves_the_truth_behind_and_nothing_else(running: RunningAgent, mosquitto: Mosquitto) -> None:
-    before = shared_memory()
     children = [running.child("inference"), *(running.child("capture", number) for number in range(3))]
+    theirs = shared_memory([psutil.Process(running.process.pid), *children])
     assert running.stop() == 0
     assert not [child for child in children if child.is_running()]
-    assert shared_memory() <= before
-    with connected(LinkSettings("127.0.0.1", mosquitto.port, "later")) as peer:
-        peer.subscribe([f"{BASE}/#"])
-        left = {one.topic: one.payload for one in peer.arrivals(2.0)}
+    assert not [path for path in theirs if path.exists()]
+    left = retained(mosquitto.url, f"{BASE}/#")
     assert left[f"{BASE}/status"] == b"stopped"
     assert left[f"{BASE}/line/line-1/ready"] == b"0"
     assert left[f"{BASE}/line/line-2/ready"] == b"0"

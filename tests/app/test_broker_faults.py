@@ -13,8 +13,9 @@ from support.running_agent import RunningAgent
 from agent.mqtt.blocking_client import connected
 from agent.mqtt.endpoint.link_settings import LinkSettings
 
-FROZEN_S = 20.0
-"""Longer than it takes to fill the window and to be behind for 5 s, on a slow machine too."""
+FROZEN_S = (9.0, 18.0, 36.0)
+"""The first is longer than it takes to fill the window and to be behind for 5 s; a slow machine needs another one."""
+THAWED_S = 5.0
 
 
 @pytest.fixture(params=[True, False], ids=["persistent", "forgetful"])
@@ -62,7 +63,7 @@ def test_zero_in_flight_when_a_frozen_broker_is_killed(plant: tuple[RunningAgent
     broker.freeze()
     mark, hung = len(agent.heard), agent.log().count("event=child_lost child='camera cam-1'")
     agent.config.with_name("one.avi").unlink()
-    agent.child("capture").kill()
+    agent.camera("cam-1").kill()
     until_logged(agent, "event=child_lost child='camera cam-1'", hung + 1)
     broker.restart()
     agent.until_said("line/line-1/ready", "0", mark)
@@ -77,10 +78,15 @@ def test_the_agents_own_measure_says_less_on_a_way_that_takes_nothing(
     agent, broker = plant
     mark = len(agent.heard)
     assert not agent.on("stream/cam-1/summary", mark)
-    broker.freeze()
-    time.sleep(FROZEN_S)
-    broker.thaw()
-    agent.until(lambda: agent.on("stream/cam-1/summary", mark))
+    for frozen_s in FROZEN_S:
+        broker.freeze()
+        time.sleep(frozen_s)
+        broker.thaw()
+        limit_s = time.monotonic() + THAWED_S
+        agent.until(lambda: agent.on("stream/cam-1/summary", mark) or time.monotonic() > limit_s)  # noqa: B023 - called at once
+        if agent.on("stream/cam-1/summary", mark):
+            break
+    assert agent.on("stream/cam-1/summary", mark)
     assert not agent.on("stream/cam-3/summary", mark), "that line has no such rule"
     after = len(agent.heard)
     agent.until(lambda: agent.detections("cam-1", after))

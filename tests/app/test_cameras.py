@@ -19,7 +19,7 @@ from support.mjpeg import network_camera
 from support.running_agent import RunningAgent
 
 BOXES = {(128, 96): [16, 16, 80, 80], (240, 320): [0, 80, 160, 240]}
-"""What the models of running_agent answer, by the size of the frame: [8, 16, 40, 48] in a letterbox of 64x64."""
+"""Boxes that the models of running_agent answer, by the size of the frame: [8, 16, 40, 48] in a letterbox of 64x64."""
 SECRETS = tuple(f"hunter{number}" for number in range(10))
 
 

@@ -65,6 +65,7 @@ def test_heat_lowers_the_variant_and_a_cool_device_takes_the_large_one_again(
     mark = len(agent.heard)
     sensors.probe.reading = HOT
     agent.until_said("line/line-1/model/state", "alpha:n@1", mark)
+    agent.until(lambda: newest(agent, "line/line-1/state")["model"] == "alpha:n@1")  # it is said after the model
     cause = newest(agent, "line/line-1/state")["cause"]
     assert (cause["rule"], cause["value"]) == ("temperature", "cpu 96.0 C, limit 99 C")
     assert cause["overrode"]["model"] == "alpha:s@1"
@@ -84,6 +85,7 @@ def test_want_of_memory_lowers_the_variant(make: Make) -> None:
     agent.until_said("line/line-1/model/state", "alpha:s@1")
     sensors.host.reading = replace(sensors.host.reading, stalled=0.4)
     agent.until_said("line/line-1/model/state", "alpha:n@1")
+    agent.until(lambda: newest(agent, "line/line-1/state")["model"] == "alpha:n@1")
     assert newest(agent, "line/line-1/state")["cause"]["rule"] == "memory"
     agent.until(lambda: any(one["code"] == "memory_pressure" for one in newest(agent, "alerts")))
 

@@ -1,4 +1,4 @@
-"""What others may reach through the agent, and what they left on the broker."""
+"""Topics that others may reach through the agent, and their leftovers on the broker."""
 
 import json
 import time
@@ -9,7 +9,7 @@ import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
-from support.brokers import Mosquitto
+from support.brokers import Mosquitto, retained
 from support.running_agent import BASE, RunningAgent
 
 from agent.mqtt.blocking_client import Arrival, connected
@@ -74,6 +74,4 @@ def test_a_live_that_somebody_retained_is_cleared(
 
 
 def _retained_lives(mosquitto: Mosquitto) -> list[str]:
-    with connected(LinkSettings("127.0.0.1", mosquitto.port, "later")) as later:
-        later.subscribe([f"{BASE}/line/+/live"])
-        return [one.topic for one in later.arrivals(1.0) if one.retained]
+    return list(retained(mosquitto.url, f"{BASE}/line/+/live"))

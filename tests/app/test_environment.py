@@ -1,4 +1,4 @@
-"""What loads models, or measures what they take, runs with one arena (decision 48)."""
+"""Processes that load or measure models run with one memory arena (decision 48)."""
 
 import subprocess
 from contextlib import closing
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.app.children.memory_budget import Budgets
 from agent.app.children.worker import worker_spec
 from agent.doctor.subprocess_runner import run_apart
 from agent.models import preparation
@@ -27,7 +28,7 @@ default = "cap-check"
 def test_the_worker_has_it(tmp_path: Path) -> None:
     (tmp_path / "changeover.toml").write_text(CONFIG, encoding="utf-8")
     with closing(FrameSlot.create("cam-1")) as slot:
-        spec = worker_spec(load(tmp_path / "changeover.toml", {}), {"cam-1": slot}, 1 << 30)
+        spec = worker_spec(load(tmp_path / "changeover.toml", {}), {"cam-1": slot}, Budgets(1 << 30))
     assert spec.environment is not None
     assert spec.environment.items() >= FOR_MODELS.items()
 

@@ -1,4 +1,4 @@
-"""What a child says of things that are not there, or cannot be, is refused; control goes on."""
+"""Impossible messages of a child are refused, and control goes on."""
 
 import json
 import math
@@ -14,6 +14,7 @@ from agent.app.children.message_gate import Gate
 from agent.app.children.worker import WORKER
 from agent.messages import children as said
 from agent.messages.children import Message, StageTimes, StreamProgress, SwapReport
+from agent.messages.payloads import CachePool
 from agent.mqtt.blocking_client import connected
 from agent.mqtt.endpoint.link_settings import LinkSettings
 
@@ -31,6 +32,9 @@ POSSIBLE: list[Message] = [
     said.PrepareFailed("line-1", 1, "a:n@1", "no_memory", ""),
     said.InferenceFailed("cam-1", "a:n@1", 8, ""),
     said.CacheState(1, 0, ()),
+    said.CacheState(
+        1, 0, (said.ResidentModel("a:n@1", 0, "active", "", None, {"host": 5}),), {"host": CachePool(1, 0)}
+    ),
     said.MemoryKept(0, ()),
     said.Beat(0, (PROGRESS,)),
     said.ThreadCrashed("loader", ""),
@@ -57,6 +61,9 @@ IMPOSSIBLE: list[Message] = [
     said.InferenceFailed("cam-1", "a:n@1", -8, ""),
     said.CacheState(-1, 0, ()),
     said.CacheState(1, 0, (said.ResidentModel("a:n@1", -5, "active", ""),)),
+    said.CacheState(1, 0, (said.ResidentModel("a:n@1", 0, "active", "", None, {"device": -5}),)),
+    said.CacheState(1, 0, (), {"device": CachePool(1, -1)}),
+    said.CacheState(1, 0, (), None, -1),
     said.MemoryKept(-1, ()),
     said.Beat(0, (msgspec.structs.replace(PROGRESS, stream="cam-9"),)),
     said.Beat(0, (msgspec.structs.replace(PROGRESS, answered_ns=NOW_NS + 1),)),

@@ -1,13 +1,15 @@
-"""What `cache` says of the worker's ledger, and what the log does."""
+"""The worker's ledger in `cache` and in the log."""
 
 import logging
 
+import jsonschema
 import msgspec
 import pytest
 
 from agent.app.observability.cache_topic import CacheTopic
 from agent.messages.children import CacheDecided, CacheState, MemoryKept, ResidentModel
-from agent.messages.payloads import CacheCandidate, CacheDecision, CacheReason, Verdict
+from agent.messages.payloads import CacheCandidate, CacheDecision, CachePool, CacheReason, Pool, Verdict
+from agent.messages.schema_writer import schema
 
 AT = "2026-01-01T06:00:00.000Z"
 
@@ -59,6 +61,28 @@ def test_with_the_worker_its_memory_is_gone_and_the_counts_stay() -> None:
     assert cache is not None
     assert (cache.budget_bytes, cache.used_bytes, cache.models, cache.kept_bytes) == (200, 0, [], 0)
     assert cache.refused == {"too_large": 1}
+
+
+def test_two_pools_are_told_apart_and_one_is_not() -> None:
+    ledger = CacheTopic()
+    pools: dict[Pool, CachePool] = {"host": CachePool(900, 40), "device": CachePool(200, 130, 30)}
+    model = ResidentModel("c:n@1", 100, "active", AT, pools={"host": 40, "device": 100})
+    ledger.take(CacheState(200, 130, (model,), pools, 130))
+    told = msgspec.json.decode(msgspec.json.encode(ledger.payload()))
+    jsonschema.validate(told, schema("cache"))
+    assert told["models"][0]["pools"] == {"host": 40, "device": 100}
+    assert told["pools"] == {
+        "host": {"budget_bytes": 900, "used_bytes": 40, "runtime_bytes": 0},
+        "device": {"budget_bytes": 200, "used_bytes": 130, "runtime_bytes": 30},
+    }
+    ledger.worker_lost()
+    lost = ledger.payload()
+    assert lost is not None
+    assert lost.pools == {"host": CachePool(900, 0), "device": CachePool(200, 0)}
+    ledger.take(CacheState(200, 130, (ResidentModel("c:n@1", 130, "active", AT),)))
+    told = msgspec.json.decode(msgspec.json.encode(ledger.payload()))
+    assert "pools" not in told
+    assert "pools" not in told["models"][0]
 
 
 def test_each_decision_is_one_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,4 +1,4 @@
-"""What outlives a killed process, a loss of power, a damaged file, and a disk that takes nothing."""
+"""State that survives a killed process, a loss of power, a damaged file and a full disk."""
 
 import contextlib
 import os

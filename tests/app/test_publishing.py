@@ -1,4 +1,4 @@
-"""What a stream publishes: never more than its configuration says, and summaries by a clock that does not jump."""
+"""Publications of a stream: no more than configured, with summaries by a clock that does not jump."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,7 +36,7 @@ class Clocks:
 
 @dataclass
 class Wire:
-    """What was sent."""
+    """Payloads that were sent."""
 
     detections: list[Any] = field(default_factory=list)
     summaries: list[Any] = field(default_factory=list)

@@ -2,7 +2,6 @@
 
 import json
 import signal
-from collections.abc import Callable
 
 import pytest
 from support.running_agent import RunningAgent
@@ -27,43 +26,40 @@ def kill_and_start(agent: RunningAgent) -> int:
 
 
 @pytest.mark.parametrize("topic", ["product/set", "model/set"])
-def test_a_pending_command_goes_on_and_is_then_answered(running: RunningAgent, topic: str) -> None:
+def test_a_pending_command_goes_on_and_is_then_answered(shared: RunningAgent, topic: str) -> None:
     value = "17" if topic == "product/set" else "beta"
-    command = json.dumps({"value": value, "id": "p1"})
-    running.child("inference").send_signal(signal.SIGSTOP)
-    running.send(f"line/line-1/{topic}", command)
-    until_accepted(running, "p1")
-    assert not finals(running, "p1")
-    mark = kill_and_start(running)
-    running.until(lambda: finals(running, "p1"))
-    assert json.loads(finals(running, "p1")[0])["result"] == "done"
-    running.until_said("line/line-1/model/state", "beta:n@1", mark)
-    running.send(f"line/line-1/{topic}", command)
-    running.until(lambda: len(finals(running, "p1")) > 1)
-    assert len(set(finals(running, "p1"))) == 1, "repeats are the same, byte for byte"
+    id_ = f"pending-{value}"
+    command = json.dumps({"value": value, "id": id_})
+    shared.child("inference").send_signal(signal.SIGSTOP)
+    shared.send(f"line/line-1/{topic}", command)
+    until_accepted(shared, id_)
+    assert not finals(shared, id_)
+    mark = kill_and_start(shared)
+    shared.until(lambda: finals(shared, id_))
+    assert json.loads(finals(shared, id_)[0])["result"] == "done"
+    shared.until_said("line/line-1/model/state", "beta:n@1", mark)
+    shared.send(f"line/line-1/{topic}", command)
+    shared.until(lambda: len(finals(shared, id_)) > 1)
+    assert len(set(finals(shared, id_))) == 1, "repeats are the same, byte for byte"
 
 
-def test_a_command_overtaken_across_a_restart_is_superseded_once(running: RunningAgent) -> None:
-    running.child("inference").send_signal(signal.SIGSTOP)
-    running.send("line/line-1/product/set", '{"value": "17", "id": "p1"}')
-    until_accepted(running, "p1")
-    kill_and_start(running)
-    running.until_said("status", "online", len(running.heard))
-    running.send("line/line-1/product/set", '{"value": "crate", "id": "p2"}')
-    running.until(lambda: finals(running, "p1") and finals(running, "p2"))
-    one, two = json.loads(finals(running, "p1")[0]), json.loads(finals(running, "p2")[0])
+def test_a_command_overtaken_across_a_restart_is_superseded_once(shared: RunningAgent) -> None:
+    shared.child("inference").send_signal(signal.SIGSTOP)
+    shared.send("line/line-1/product/set", '{"value": "17", "id": "overtaken"}')
+    until_accepted(shared, "overtaken")
+    kill_and_start(shared)
+    shared.until_said("status", "online", len(shared.heard))
+    shared.send("line/line-1/product/set", '{"value": "crate", "id": "overtaking"}')
+    shared.until(lambda: finals(shared, "overtaken") and finals(shared, "overtaking"))
+    one, two = json.loads(finals(shared, "overtaken")[0]), json.loads(finals(shared, "overtaking")[0])
     assert two["result"] == "done"
     assert (one["result"], one["reason"]) in {("failed", "superseded"), ("done", None)}, "it may have been quicker"
-    assert (len(finals(running, "p1")), len(finals(running, "p2"))) == (1, 1)
-    running.until(lambda: running.value("line/line-1/ready") == "crate")
+    assert (len(finals(shared, "overtaken")), len(finals(shared, "overtaking"))) == (1, 1)
+    shared.until(lambda: shared.value("line/line-1/ready") == "crate")
 
 
-def test_killed_at_any_moment_of_a_changeover_it_ends_where_it_was_told(
-    make_agent: Callable[..., RunningAgent],
-) -> None:
-    agent = make_agent()
-    agent.until_said("status", "online")
-    agent.ready("bottle-500")
+def test_killed_at_any_moment_of_a_changeover_it_ends_where_it_was_told(shared: RunningAgent) -> None:
+    agent = shared
     for number, product in enumerate(["17", "bottle-500", "17", "crate"]):
         mark = len(agent.heard)
         agent.send("line/line-1/product/set", json.dumps({"value": product, "id": f"k{number}"}))

@@ -4,48 +4,52 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.brokers import free_port, settings_of
 from support.mini_broker import ACCEPT, CLOSE, MiniBroker, Rules
-from support.running_agent import BASE, RunningAgent
+from support.running_agent import BASE, RunningAgent, one_stream
+from support.waiting import together
 
 from agent.mqtt.blocking_client import BlockingClient, connected
 
 FIELD = Path(__file__).parents[3] / "shared" / "cases" / "field" / "mini_broker5.py"
-each_protocol = pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+PROTOCOLS = ("5", "3.1.1")
+
+
+Make = Callable[[str], tuple[RunningAgent, MiniBroker]]
 
 
 @pytest.fixture
-def broker() -> Iterator[MiniBroker]:
-    broker = MiniBroker()
-    broker.start()
-    yield broker
-    broker.stop()
+def make(tmp_path: Path) -> Iterator[Make]:
+    """`make(protocol)` gives an agent that is not started, and its broker."""
+    with ExitStack() as stack:
 
+        def make_both(protocol: str) -> tuple[RunningAgent, MiniBroker]:
+            def speaking(settings: dict[str, Any]) -> None:
+                one_stream(settings)
+                settings["mqtt"]["protocol"] = protocol
 
-@pytest.fixture
-def agent(broker: MiniBroker, tmp_path: Path, protocol: str) -> Iterator[RunningAgent]:
-    """Give an agent that is not started."""
+            broker = MiniBroker()
+            broker.start()
+            stack.callback(broker.stop)
+            peer = stack.enter_context(connected(settings_of(broker.url, "plc")))
+            agent = RunningAgent(tmp_path / protocol, broker.url, peer, speaking)
+            stack.callback(agent.kill)
+            return agent, broker
 
-    def speaking(settings: dict[str, Any]) -> None:
-        settings["mqtt"]["protocol"] = protocol
-
-    with connected(settings_of(broker.url, "plc")) as peer:
-        agent = RunningAgent(tmp_path, broker.url, peer, speaking)
-        yield agent
-        agent.kill()
+        yield make_both
 
 
 def alerts(agent: RunningAgent) -> set[str]:
     return {json.loads(one.payload)["code"] for one in agent.on("alert")}
 
 
-@each_protocol
 @pytest.mark.parametrize(
     "rules",
     [
@@ -67,9 +71,11 @@ def alerts(agent: RunningAgent) -> set[str]:
         "denies a state",
     ],
 )
-def test_the_line_turns_over_by_an_order_that_is_sent_once(
-    agent: RunningAgent, broker: MiniBroker, rules: Rules
-) -> None:
+def test_the_line_turns_over_by_an_order_that_is_sent_once_in_both_protocols(make: Make, rules: Rules) -> None:
+    together({protocol: partial(turns_over, *make(protocol), rules) for protocol in PROTOCOLS})
+
+
+def turns_over(agent: RunningAgent, broker: MiniBroker, rules: Rules) -> None:
     broker.rules = rules
     agent.start()
     agent.until_said("status", "online")
@@ -81,19 +87,24 @@ def test_the_line_turns_over_by_an_order_that_is_sent_once(
     assert "duplicate_device" not in agent.log()
 
 
-@pytest.mark.parametrize("protocol", ["5"])
-@pytest.mark.parametrize("code", [0x80, 0x83, 0x97])
-def test_a_refused_ready_0_is_seen_within_five_seconds(agent: RunningAgent, broker: MiniBroker, code: int) -> None:
+def test_a_refused_ready_0_is_seen_within_five_seconds(make: Make) -> None:
+    agent, broker = make("5")
     agent.start()
     agent.until_said("status", "online")
-    agent.ready("bottle-500")
-    left = [code, code]
-    broker.rules = Rules(on_publish=lambda topic, _: left.pop() if topic.endswith("line-1/ready") and left else ACCEPT)
-    mark, began_s = len(agent.heard), time.monotonic()
-    agent.send("line/line-1/product/set", "pallet")
-    agent.until_said("line/line-1/ready", "0", mark)
-    assert time.monotonic() - began_s < 5
-    assert not left
+    for code in (0x80, 0x83, 0x97):
+        broker.rules = Rules()
+        agent.ready("bottle-500")
+        left = [code, code]
+        broker.rules = Rules(on_publish=partial(refused_twice, left))
+        mark, began_s = len(agent.heard), time.monotonic()
+        agent.send("line/line-1/product/set", "pallet")
+        agent.until_said("line/line-1/ready", "0", mark)
+        assert time.monotonic() - began_s < 5
+        assert not left
+
+
+def refused_twice(left: list[int], topic: str, _payload: bytes) -> int:
+    return left.pop() if topic.endswith("line-1/ready") and left else ACCEPT
 
 
 @contextmanager

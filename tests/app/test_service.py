@@ -1,4 +1,4 @@
-"""What the service manager, a scraper and an operator with SIGHUP see of a running agent."""
+"""A running agent as seen by the service manager, a scraper and an operator's SIGHUP."""
 
 import http.client
 import json
@@ -39,10 +39,14 @@ class Manager:
         return any(one.startswith(start) for one in self.heard[since:])
 
     def close(self) -> None:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as own:
-            own.sendto(b"", self.environment["NOTIFY_SOCKET"])
+        self.send("")
         self._thread.join(DEADLINE_S)
         self._socket.close()
+
+    def send(self, text: str) -> None:
+        """Send a word to ourselves, behind all that was sent before."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as own:
+            own.sendto(text.encode(), self.environment["NOTIFY_SOCKET"])
 
     def _listen(self) -> None:
         while text := self._socket.recv(4096):
@@ -125,9 +129,10 @@ def test_status_watchdog_and_the_end(make: Make, manager: Manager) -> None:
     wait(lambda: manager.has("STATUS=1 of 2 lines ready, 3 of 3 streams online, broker connected"))
     agent.process.send_signal(signal.SIGSTOP)
     wait(lambda: psutil.Process(agent.process.pid).status() == psutil.STATUS_STOPPED)
-    time.sleep(0.2)
-    frozen = len(manager.heard)
-    time.sleep(2.0)
+    manager.send("frozen")
+    wait(lambda: "frozen" in manager.heard)
+    frozen = manager.heard.index("frozen") + 1
+    time.sleep(2.0)  # more than three times as long as it may be silent
     assert manager.heard[frozen:] == [], "a frozen loop gives no sign of life"
     agent.process.send_signal(signal.SIGCONT)
     wait(lambda: manager.has("WATCHDOG=1", frozen))
@@ -239,8 +244,12 @@ def test_healthz_fails_while_control_is_stuck_or_the_worker_down(make: Make) -> 
     agent = make(lambda settings: settings["http"].update(bind="127.0.0.1:0"))
     agent.ready("bottle-500")
     agent.child("inference").send_signal(signal.SIGSTOP)
-    agent.until(lambda: ask(agent, "/healthz")[0] == 503)
-    assert json.loads(ask(agent, "/healthz")[1])["detail"] == ["the worker process is down"]
+
+    def is_said_to_be_down() -> bool:
+        status, text = ask(agent, "/healthz")
+        return (status, json.loads(text).get("detail")) == (503, ["the worker process is down"])
+
+    agent.until(is_said_to_be_down)
     agent.until(lambda: ask(agent, "/healthz")[0] == 200)
 
 

@@ -1,4 +1,4 @@
-"""How control judges its streams by what their slots say, on a clock of the test's own."""
+"""Stream states by the counters of their slots, on a clock of the test's own."""
 
 import time
 from collections.abc import Callable, Iterator

@@ -13,6 +13,7 @@ import pytest
 import tomlkit
 from support.running_agent import RunningAgent
 
+from agent.bench.plant.children import runs
 from agent.files import file_sha256
 
 MakeAgent = Callable[..., RunningAgent]
@@ -53,7 +54,6 @@ def trapped(make_agent: MakeAgent, tmp_path: Path) -> Callable[..., RunningAgent
 
 @pytest.mark.torch
 def test_a_hostile_checkpoint_is_refused_behind_the_walls(trapped: Callable[..., RunningAgent], tmp_path: Path) -> None:
-    pytest.importorskip("ultralytics")
     agent = trapped()
     agent.until_said("line/line-1/model/state", "alpha:n@1")
     agent.send("line/line-1/product/set", "crate")
@@ -79,11 +79,15 @@ def with_checkpoint(make_agent: MakeAgent, tmp_path: Path) -> Callable[..., Runn
     """Start an agent whose lines have a product, `parcel`, that is served by a checkpoint."""
 
     def start(timeout_s: float = PATIENCE_S) -> RunningAgent:
-        ultralytics = pytest.importorskip("ultralytics")
+        pytest.importorskip("torch")
+        # as the backend does it, or later tests of this process could not: it is imported once
+        pytest.importorskip("agent.inference.backends.ultralytics").import_ultralytics(tmp_path)
 
         def changes(settings: dict[str, Any]) -> None:
+            from ultralytics import YOLO  # noqa: PLC0415 - only after it was imported safely
+
             path = tmp_path / "small.pt"
-            network = ultralytics.YOLO("yolov8n.yaml")
+            network = YOLO("yolov8n.yaml")
             network.ckpt = {}
             network.save(path)
             add(tmp_path, path, "gamma", imgsz=64)
@@ -131,8 +135,8 @@ def exporting(agent: RunningAgent) -> list[psutil.Process]:
 
     def is_there() -> bool:
         found[:] = psutil.Process(agent.process.pid).children(recursive=True)
-        found.sort(key=lambda one: any("export_process" in word for word in one.cmdline()))
-        return any("export_process" in word for word in found[-1].cmdline())
+        found.sort(key=lambda one: runs(one, "export_process"))
+        return bool(found) and runs(found[-1], "export_process")
 
     agent.until(is_there)
     return found
@@ -142,7 +146,7 @@ def exporting(agent: RunningAgent) -> list[psutil.Process]:
 def test_a_preparation_outlives_the_changeover_that_asked_for_it(
     with_checkpoint: Callable[..., RunningAgent], tmp_path: Path
 ) -> None:
-    agent = with_checkpoint(timeout_s=30.0)
+    agent = with_checkpoint(timeout_s=10.0)
     agent.send("line/line-1/product/set", "parcel")
     agent.until_said("line/line-1/phase", "preparing")
     export = exporting(agent)[-1]

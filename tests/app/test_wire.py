@@ -1,4 +1,4 @@
-"""What is on the wire, in which order, and how soon."""
+"""Contents, order and delays of the messages on the wire."""
 
 import json
 import signal
@@ -8,22 +8,19 @@ from typing import Any
 
 import pytest
 import tomlkit
-from support.brokers import Mosquitto
+from support.brokers import Mosquitto, retained
 from support.mjpeg import network_camera
 from support.running_agent import BASE, RunningAgent
 
 from agent.health.clock_sync import is_synchronised
-from agent.mqtt.blocking_client import connected
-from agent.mqtt.endpoint.link_settings import LinkSettings
 
 LINES = ("line-1", "line-2")
 
 
-def retained(mosquitto: Mosquitto) -> dict[str, str]:
+def retained_of_device(mosquitto: Mosquitto) -> dict[str, str]:
     """Return what the broker retains of the device, by topic below its base."""
-    with connected(LinkSettings("127.0.0.1", mosquitto.port, "later")) as peer:
-        peer.subscribe([f"{BASE}/#"])
-        return {one.topic.removeprefix(f"{BASE}/"): one.payload.decode() for one in peer.arrivals(2.0) if one.retained}
+    found = retained(mosquitto.url, f"{BASE}/#")
+    return {topic.removeprefix(f"{BASE}/"): payload.decode() for topic, payload in found.items()}
 
 
 def order(agent: RunningAgent, since: int) -> list[tuple[str, str]]:
@@ -33,9 +30,9 @@ def order(agent: RunningAgent, since: int) -> list[tuple[str, str]]:
 
 
 def soonest_s(agent: RunningAgent, limit_s: float, strike: Callable[[], None], heal: Callable[[], None]) -> float:
-    """Return how soon `ready` 0 came after `strike`; on a busy machine, the best of three."""
+    """Return how soon `ready` 0 came after `strike`; on a busy machine, the best of eight."""
     best_s = float("inf")
-    for _ in range(3):
+    for _ in range(8):
         mark, struck_s = len(agent.heard), time.monotonic()
         strike()
         best_s = min(best_s, agent.until_said("line/line-1/ready", "0", mark).at_s - struck_s)
@@ -66,7 +63,7 @@ def test_stop_says_zero_then_stopped_and_leaves_nothing_that_claims_more(
     assert said[-1] == ("status", "stopped")
     zero = next(place for place, one in enumerate(running.heard[mark:]) if one.topic.endswith("/ready"))
     assert not [one for one in running.heard[mark + zero :] if one.topic.endswith("/live") and one.payload != b"0"]
-    left = retained(mosquitto)
+    left = retained_of_device(mosquitto)
     for line in LINES:
         state = json.loads(left[f"line/{line}/state"])
         assert (left[f"line/{line}/phase"], left[f"line/{line}/model/state"]) == ("idle", "none")
@@ -79,7 +76,7 @@ def test_lines_and_streams_that_are_no_longer_configured_are_cleared(
     running: RunningAgent, mosquitto: Mosquitto
 ) -> None:
     running.stop()
-    before = retained(mosquitto)
+    before = retained_of_device(mosquitto)
     assert {topic for topic in before if "line-2" in topic or "cam-3" in topic} >= {
         "line/line-2/ready",
         "line/line-2/state",
@@ -92,27 +89,27 @@ def test_lines_and_streams_that_are_no_longer_configured_are_cleared(
     mark = len(running.heard)
     running.start()
     running.until_said("line/line-1/ready", "bottle-500", mark)
-    after = retained(mosquitto)
+    after = retained_of_device(mosquitto)
     assert not {topic for topic in after if "line-2" in topic or "cam-3" in topic}
     assert "line/line-1/ready" in after
 
 
-def test_a_dead_worker_is_zero_within_half_a_second(running: RunningAgent) -> None:
-    dead_s = soonest_s(running, 0.5, lambda: running.child("inference").kill(), lambda: None)
+def test_a_dead_worker_is_zero_within_half_a_second(shared: RunningAgent) -> None:
+    dead_s = soonest_s(shared, 0.5, lambda: shared.child("inference").kill(), lambda: None)
     assert dead_s < 0.5
-    assert json.loads(running.value("cache") or "")["used_bytes"] >= 0
+    assert json.loads(shared.value("cache") or "")["used_bytes"] >= 0
 
 
-def test_a_hung_worker_is_zero_and_silent_within_three_seconds(running: RunningAgent) -> None:
+def test_a_hung_worker_is_zero_and_silent_within_three_seconds(shared: RunningAgent) -> None:
     def heal() -> None:
-        mark = len(running.heard)
+        mark = len(shared.heard)
         limit_s = time.monotonic() + 2.5
-        running.until(lambda: time.monotonic() > limit_s)
-        said = [one.payload for one in running.on("line/line-1/live", mark)]
+        shared.until(lambda: time.monotonic() > limit_s)
+        said = [one.payload for one in shared.on("line/line-1/live", mark)]
         assert said in ([], [b"0"]), "the change itself, and no heartbeat any more"
-        running.child("inference").send_signal(signal.SIGCONT)
+        shared.child("inference").send_signal(signal.SIGCONT)
 
-    assert soonest_s(running, 3, lambda: running.child("inference").send_signal(signal.SIGSTOP), heal) < 3
+    assert soonest_s(shared, 3, lambda: shared.child("inference").send_signal(signal.SIGSTOP), heal) < 3
 
 
 def test_a_stalled_camera_is_zero_within_three_seconds(make_agent: Callable[..., RunningAgent]) -> None:
@@ -153,28 +150,28 @@ def test_a_triggered_camera_may_be_silent_for_long_and_its_line_stays_ready(
         assert not agent.on("stream/cam-2/status", mark)
 
 
-def test_two_commands_in_one_moment_are_both_answered_and_the_later_one_holds(running: RunningAgent) -> None:
+def test_two_commands_in_one_moment_are_both_answered_and_the_later_one_holds(shared: RunningAgent) -> None:
     products = ("17", "bottle-500", "crate")
     for number in range(10):
-        mark = len(running.heard)
+        mark = len(shared.heard)
         first, second = products[number % 3], products[(number + 2) % 3]
-        running.send_at_once(
+        shared.send_at_once(
             ("line/line-1/product/set", json.dumps({"value": first, "id": f"a{number}"})),
             ("line/line-1/product/set", json.dumps({"value": second, "id": f"b{number}"})),
         )
-        running.until(lambda: running.answers(f"b{number}", mark)[-1:] and running.value("line/line-1/ready") == second)  # noqa: B023 - called at once
-        finals = [one["result"] for one in running.answers(f"a{number}", mark) if one["result"] != "accepted"]
+        shared.until(lambda: shared.answers(f"b{number}", mark)[-1:] and shared.value("line/line-1/ready") == second)  # noqa: B023 - called at once
+        finals = [one["result"] for one in shared.answers(f"a{number}", mark) if one["result"] != "accepted"]
         assert finals in (["failed"], ["done"]), finals
-        running.until(lambda: running.answers(f"b{number}", mark)[-1]["result"] in {"done", "noop"})  # noqa: B023 - called at once
+        shared.until(lambda: shared.answers(f"b{number}", mark)[-1]["result"] in {"done", "noop"})  # noqa: B023 - called at once
 
 
-def test_a_product_that_comes_while_the_worker_starts_is_carried_out(running: RunningAgent) -> None:
+def test_a_product_that_comes_while_the_worker_starts_is_carried_out(shared: RunningAgent) -> None:
     for number, product in enumerate(["17", "crate", "17"]):
-        mark = len(running.heard)
-        running.child("inference").kill()
-        running.send("line/line-1/product/set", json.dumps({"value": product, "id": f"s{number}"}))
-        running.until_said("line/line-1/ready", product, mark)
-        running.until(lambda: [one["result"] for one in running.answers(f"s{number}", mark)][-1:] == ["done"])  # noqa: B023 - called at once
+        mark = len(shared.heard)
+        shared.child("inference").kill()
+        shared.send("line/line-1/product/set", json.dumps({"value": product, "id": f"s{number}"}))
+        shared.until_said("line/line-1/ready", product, mark)
+        shared.until(lambda: [one["result"] for one in shared.answers(f"s{number}", mark)][-1:] == ["done"])  # noqa: B023 - called at once
 
 
 @pytest.mark.soak

@@ -1,4 +1,4 @@
-"""Who may import whom, and what each process loads: held here, since a heavy import costs memory for months."""
+"""Allowed imports, and the libraries of each process, because a heavy import costs memory for months."""
 
 import subprocess
 import sys

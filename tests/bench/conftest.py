@@ -9,6 +9,14 @@ from agent.bench.plant.labels import labels_of
 from agent.bench.plant.models import BenchModel, Models
 
 Make = Callable[..., Models]
+SETTLING = ("pipeline.stages", "pipeline.control_cost", "recovery", "swap.resident_swaps")
+
+
+@pytest.fixture
+def settles_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measure before everything has settled, because a test looks at no figure's size."""
+    for module in SETTLING:
+        monkeypatch.setattr(f"agent.bench.{module}._SETTLE_S", 0.5)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What an artifact finds beside its checkpoint, with the real ultralytics and the demo's models."""
+"""Detections of an artifact beside its checkpoint's, with the real ultralytics and the demo's models."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -15,7 +15,7 @@ from agent.bench.plant.models import Models
 from agent.bench.plant.warm_up import measure_footprints
 from agent.bench.swap import beside_a_load, cold_swaps, resident_swaps
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.timeout(600), pytest.mark.usefixtures("settles_soon")]
 Make = Callable[..., Models]
 
 

@@ -16,7 +16,7 @@ from agent.bench.plant.warm_up import prepare
 from agent.bench.reference.competitor import competitor
 from agent.messages.errors import TransientError
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.timeout(600), pytest.mark.usefixtures("settles_soon")]
 Make = Callable[..., Models]
 
 

@@ -16,6 +16,7 @@ import pytest
 from support.rtsp_camera import SERVER, needs_rtsp_server
 from support.waiting import DEADLINE_S
 
+from agent.bench.plant.children import runs
 from agent.messages.children import (
     Beat,
     CameraEnded,
@@ -180,7 +181,7 @@ def test_a_camera_that_drops_its_connections_is_opened_again_and_again(
 ) -> None:
     reader = SlotReader(slot.descriptors())
     camera = start(f"rtsp://{rtsp('h264')}/cam")
-    (server,) = (one for one in psutil.Process().children() if str(SERVER) in one.cmdline())
+    (server,) = (one for one in psutil.Process().children() if runs(one, str(SERVER)))
     numbers = []
     for _ in range(2):
         camera.expect(CameraOpened)

@@ -243,7 +243,7 @@ def test_a_peer_that_never_answers_is_given_up(scheme: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = f"{scheme}://user:secret@127.0.0.1:{server.getsockname()[1]}/stream"
         source = create(url, unexpected, Patience(open_s=2.0))
-        with pytest.raises(ChangeoverError, match=r"no answer.*within 2\.\d s") as caught:
+        with pytest.raises(ChangeoverError, match=r"no answer.*within \d+\.\d s") as caught:
             source.open()
     assert time.monotonic() - begun_s < CV2_GIVES_UP_S
     assert "secret" not in str(caught.value)
@@ -300,6 +300,15 @@ def test_rtsp_goes_over_tcp() -> None:
         ("psd-1.avi jwt streamkey p=0.5", "psd-1.avi jwt streamkey p=0.5"),
         ("event=passed side=left keys=3 bypass=1", "event=passed side=left keys=3 bypass=1"),
         ("rtsp://10.0.0.5/stream1/sidewalk/key-1", "rtsp://10.0.0.5/stream1/sidewalk/key-1"),
+        ("rtsp://10.0.0.5/user=admin_kennwort=x1_channel=1 now", "rtsp://10.0.0.5/user=admin_kennwort=*** now"),
+        ("rtsp://10.0.0.5/geheim=x1&channel=12&subtype=0", "rtsp://10.0.0.5/geheim=***&channel=12&subtype=0"),
+        ("http://10.0.0.5/hash=x1/stream", "http://10.0.0.5/hash=***"),
+        (
+            "http://10.0.0.5/s;\u043f\u0430\u0440\u043e\u043b\u044c=x1",
+            "http://10.0.0.5/s;\u043f\u0430\u0440\u043e\u043b\u044c=***",
+        ),
+        ("kennwort=x1 hash=x2 senha=x3 pin=1234 rest", "kennwort=*** hash=*** senha=*** pin=*** rest"),
+        ("event=x spin=3 turnpin=4 rehash=5", "event=x spin=3 turnpin=4 rehash=5"),
     ],
 )
 def test_credentials_are_hidden(text: str, shown: str) -> None:

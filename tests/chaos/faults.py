@@ -1,4 +1,4 @@
-"""What goes wrong, when, and for how long: drawn from a seed, so that a run can be repeated."""
+"""Faults of a run with their times, drawn from a seed, so that a run can be repeated."""
 
 import random
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What went over the wire, and whether it was lawful."""
+"""Record of the messages on the wire, and a verdict on losses, repeats and order."""
 
 import threading
 import time

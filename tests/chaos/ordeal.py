@@ -38,7 +38,7 @@ _DISK_FULL_REST_S: Final = 8.0
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the wire says, what the agent says it dropped, and how many boots it took.
+    """Verdict on the wire, messages that the agent dropped by its own count, and number of boots.
 
     `lies`: how often the broker named a product for longer than it may, against the agent's will; `named`: how often it
     named one at all; `refused`: how many messages the broker would not take.

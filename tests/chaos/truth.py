@@ -1,4 +1,4 @@
-"""Whether what the broker says of a line is what the agent last wanted to say. Times are time.monotonic."""
+"""Comparison of the broker's words about a line with the agent's last will. Times are time.monotonic."""
 
 import threading
 import time

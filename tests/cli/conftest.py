@@ -15,6 +15,8 @@ Answer = subprocess.CompletedProcess[str]
 Command = Callable[..., Answer]
 
 CONFIG = """
+[http]
+bind = "127.0.0.1:1"
 [catalog]
 store_dir = "store"
 [[stream]]
@@ -48,6 +50,7 @@ def config(tmp_path: Path) -> Path:
         '[[model]]\nname = "cap-check"\nvariant = "n"\nversion = "3"\nfile = "cap.onnx"\n'
         f'sha256 = "{file_sha256(model)}"\n'
     )
+    (tmp_path / "clip.avi").write_bytes(b"RIFF....AVI LIST")
     file = tmp_path / "changeover.toml"
     file.write_text(CONFIG)
     return file

@@ -47,7 +47,7 @@ def test_a_broken_catalog_is_reported_beside_the_configuration(config: Path) -> 
     catalog = config.with_name("models.toml")
     catalog.write_text("[[model]]\nname =\n")
     where = [(mistake.file, mistake.key) for mistake in check(config, {}).mistakes]
-    assert where == [(str(config), "mqtt.protocol"), (f"{catalog}:2", "")]
+    assert where == [(str(config), "mqtt.protocol"), (f"{catalog}:2:7", "")]
 
 
 def test_missing_files_are_named_by_their_keys(config: Path) -> None:
@@ -157,7 +157,8 @@ def test_an_entry_without_a_further_file_is_told_which(config: Path) -> None:
     [
         (b"", "is empty"),
         (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer"),
-        (b"no model", "is no ONNX file"),
+        (b"\x00no model", "is no ONNX file"),
+        (b"this is not the model that you look for\n", "is a text, not a model"),
     ],
 )
 def test_a_file_that_is_no_model_is_a_mistake(config: Path, content: bytes, word: str) -> None:

@@ -10,7 +10,7 @@ from support.tiny_models import write_tiny_model
 from agent import __version__
 
 Command = Callable[..., CompletedProcess[str]]
-COMMANDS = ("run", "demo", "check", "doctor", "forget", "models", "switch", "watch", "bench")
+COMMANDS = ("run", "demo", "init", "check", "doctor", "support", "forget", "models", "switch", "watch", "bench")
 
 
 def test_version_and_help(changeover: Command) -> None:
@@ -49,6 +49,7 @@ def test_models_are_listed_added_verified_and_removed(changeover: Command, confi
     environ = {"CHANGEOVER_CONFIG": str(config)}
     added = changeover("models", "add", "cap-check:s@4", "new.onnx", **environ)
     assert added.returncode == 0, added.stderr
+    assert "no agent answers on 127.0.0.1:" in added.stdout.splitlines()[1]
     kept = Path(added.stdout.split("\t")[1])
     listed = changeover("models", "list", **environ).stdout.splitlines()
     assert [line.split("\t")[0] for line in listed] == ["cap-check:n@3", "cap-check:s@4"]
@@ -57,8 +58,12 @@ def test_models_are_listed_added_verified_and_removed(changeover: Command, confi
     one = changeover("models", "verify", "cap-check:s", **environ)
     assert one.returncode == 2
     assert one.stdout.startswith("cap-check:s@4\thash_mismatch")
+    used = changeover("models", "remove", "cap-check:n@3", **environ)
+    assert used.returncode == 2
+    assert "in use by the default of line-1" in used.stderr
     assert changeover("models", "remove", "cap-check:s@4", **environ).returncode == 0
     assert not kept.exists()
+    assert changeover("models", "remove", "cap-check:n@3", "--force", **environ).returncode == 0
     again = changeover("models", "remove", "cap-check:s@4", **environ)
     assert again.returncode == 2
     assert "models list" in again.stderr

@@ -1,4 +1,4 @@
-"""What a command's outcome is as an exit code; systemd restarts, or does not, by it."""
+"""Exit codes of a command's outcomes, by which systemd restarts or does not."""
 
 import os
 import socket

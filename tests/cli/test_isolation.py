@@ -83,7 +83,7 @@ def test_the_traps_catch_who_is_not_isolated(tmp_path: Path) -> None:
         stdin=subprocess.DEVNULL,
         check=False,
         capture_output=True,
-        timeout=60,
+        timeout=240,
     )
     assert (tmp_path / "caught").read_text().startswith("msgspec ")
 
@@ -102,7 +102,7 @@ def test_every_child_runs_its_module_and_nothing_from_there(stand: Path, module:
     del stand
     given = b'{"type": "none"}\n'
     command = isolated.command(module, "-1")
-    answer = subprocess.run(command, input=given, capture_output=True, check=False, timeout=60, cwd=isolated.FOLDER)
+    answer = subprocess.run(command, input=given, capture_output=True, check=False, timeout=240, cwd=isolated.FOLDER)
     told = answer.stdout.decode() + answer.stderr.decode()
     assert "No module named" not in told
 
@@ -140,7 +140,7 @@ def test_the_installed_command_imports_nothing_of_its_caller(stand: Path, monkey
     monkeypatch.setenv("PYTHONUSERBASE", str(stand / "home" / ".local"))
     monkeypatch.setenv("PYTHONHOME", str(stand / "traps"))
     script = f'set -eu; run() {{ "$@"; }}; . {ROOT}/scripts/lib/packages.sh; isolate_command {stand}'
-    subprocess.run(["bash", "-c", script], check=True, timeout=60)
+    subprocess.run(["bash", "-c", script], check=True, timeout=240)
     answer = subprocess.run([command, "check", "--config", "no.toml"], capture_output=True, text=True, check=False)
     assert (answer.returncode, "no.toml" in answer.stdout) == (2, True), answer
 
@@ -164,7 +164,7 @@ def test_python_m_agent_forgets_it_within_pythons_own_folders_too(tmp_path: Path
         write_traps(Path(own, "traps"), {"click", "msgspec"})
         environment = {**os.environ, "TRAPPED": str(tmp_path / "caught")}
         command = [sys.executable, "-m", "agent", "--version"]
-        subprocess.run(command, cwd=Path(own, "traps"), env=environment, check=True, capture_output=True, timeout=60)
+        subprocess.run(command, cwd=Path(own, "traps"), env=environment, check=True, capture_output=True, timeout=240)
     assert not (tmp_path / "caught").exists()
 
 

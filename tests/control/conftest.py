@@ -1,4 +1,4 @@
-"""What control's tests share."""
+"""Fixtures of control's tests."""
 
 import pytest
 from support.plant_bench import Bench

@@ -69,7 +69,7 @@ def assert_sendable(actions: list[Action]) -> None:
 
 
 def may_change(actions: list[Action]) -> bool:
-    """Whether the answers say that something was chosen: of all refusals, an unknown product's alone stops the line."""
+    """Return True where something was chosen: of all refusals, an unknown product's alone stops the line."""
     answers = [one for one in acks(actions) if one.result in {"accepted", "done", "noop"}]
     return bool(answers) or any(one.reason == "unknown_product" for one in acks(actions))
 

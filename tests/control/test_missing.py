@@ -1,4 +1,4 @@
-"""What does not come and what the catalog lacks is told, though nothing changes that would tell it."""
+"""Alerts for streams that never come and products that the catalog lacks."""
 
 from dataclasses import replace
 

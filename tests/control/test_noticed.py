@@ -1,4 +1,4 @@
-"""What link and outbox notice becomes an alert, once."""
+"""Notices of link and outbox become alerts, once."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What the link notices becomes an alert; one whose detail changes is told again."""
+"""The link's notices become alerts; one whose detail changes is told again."""
 
 import json
 

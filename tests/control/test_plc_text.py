@@ -168,6 +168,11 @@ def test_a_logix_string_whose_length_does_not_fit_is_refused(length: int) -> Non
         "K\u20ac".encode("utf-16-be"),
         "AK\u20ac".encode("utf-16-le"),
         "K\u20acx".encode("utf-16-le").ljust(42, b"\0"),
+        "K中".encode("utf-16-le"),
+        "K一".encode("utf-16-le"),
+        "AK中".encode("utf-16-le"),
+        "7型号".encode("utf-16-le"),
+        *(_wide(text, 20) for text in ("K型", "K一", "A7号", "1箱中", "K한글")),
     ],
 )
 def test_no_first_letter_is_taken_for_a_wide_text(payload: bytes) -> None:

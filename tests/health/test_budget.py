@@ -1,4 +1,4 @@
-"""How much memory models may have: of the device, of its cgroups, of a GPU of its own."""
+"""Memory budget for models: of the device, of its cgroups, of a GPU's own memory."""
 
 import ctypes
 from collections.abc import Callable
@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from agent.app.children import memory_budget
+from agent.app.children.memory_budget import Budgets
 from agent.health.sensors import available_memory
 from agent.health.sensors.gpu_memory import free_device_bytes
 from agent.settings import load
@@ -50,7 +51,30 @@ def test_the_budget_is_of_the_memory_that_the_models_will_lie_in(
     monkeypatch.setattr(
         memory_budget, "free_device_bytes", lambda compute: 10000 * MIB if compute == "cuda:1" else None
     )
-    assert memory_budget.decide(load(write_settings(tmp_path, device), {})) == expected_mib * MIB
+    assert memory_budget.decide(load(write_settings(tmp_path, device), {})).of_models == expected_mib * MIB
+
+
+@pytest.mark.parametrize(
+    ("device", "gpus", "expected"),
+    [
+        ("", {}, Budgets(3248 * MIB)),
+        ('compute = "cpu"', {"cuda:0": 10000}, Budgets(3248 * MIB)),
+        ('compute = "cuda:1"', {}, Budgets(3248 * MIB)),
+        ('compute = "cuda:1"', {"cuda:1": 10000}, Budgets(3248 * MIB, 8488 * MIB, models_in_device=True)),
+        (
+            'compute = "cuda:1"\nmemory_budget = "900MiB"',
+            {"cuda:1": 10000},
+            Budgets(3248 * MIB, 900 * MIB, models_in_device=True),
+        ),
+        ('memory_budget = "900MiB"', {"cuda:0": 10000}, Budgets(900 * MIB, 8488 * MIB)),
+    ],
+)
+def test_a_gpu_with_memory_of_its_own_is_a_second_pool(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str, gpus: dict[str, int], expected: Budgets
+) -> None:
+    monkeypatch.setattr(memory_budget, "available_bytes", lambda: 4000 * MIB)
+    monkeypatch.setattr(memory_budget, "free_device_bytes", lambda c: gpus[c] * MIB if c in gpus else None)
+    assert memory_budget.decide(load(write_settings(tmp_path, device), {})) == expected
 
 
 class DummyNvml:

@@ -1,4 +1,4 @@
-"""Whether the clock is synchronised, also where the service's sandbox forbids to ask the kernel."""
+"""Synchronisation of the clock, also where the service's sandbox forbids to ask the kernel."""
 
 import ctypes
 from pathlib import Path

@@ -94,6 +94,9 @@ def test_the_facts_of_the_moment() -> None:
     assert value("resident_model_bytes", model="cap-check:n@3", state="active") == 70e6
     assert value("memory_budget_bytes") == 400e6
     assert value("memory_used_bytes") == 130e6
+    assert value("pool_budget_bytes", pool="host") == 300e6
+    assert value("pool_used_bytes", pool="device") == 130e6
+    assert value("resident_model_pool_bytes", model="cap-check:n@3", state="active", pool="device") == 70e6
     assert value("outbox_messages", kind="detections") == 7
     assert value("outbox_dropped_total", kind="detections") == 3
     assert value("outbox_oldest_age_seconds") == 12.5

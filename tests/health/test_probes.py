@@ -14,7 +14,7 @@ from agent.health.probes.jtop import JtopProbe
 from agent.health.probes.nvml import NvmlProbe
 from agent.health.probes.psutil import PsutilProbe
 from agent.health.probes.sysfs import SysfsProbe
-from agent.health.sensors.reading import Reading, Zone
+from agent.health.sensors.reading import GpuMemory, Reading, Zone
 from agent.messages.errors import TransientError
 
 ORIN = recording("jtop-orin-nx")
@@ -158,6 +158,7 @@ def test_nvml_reads_every_card_and_why_one_is_slowed() -> None:
     assert reading.gpu_load == 1.0
     assert reading.slowed == ("gpu: power", "gpu1: heat")
     assert reading.system == "NVIDIA driver 580.95.05"
+    assert reading.gpu == GpuMemory(11_000_000_000, 16_106_127_360, {4242: 1_200_000_000})
 
 
 def test_nvml_leaves_out_what_a_card_does_not_support() -> None:
@@ -165,6 +166,7 @@ def test_nvml_leaves_out_what_a_card_does_not_support() -> None:
     assert reading.zones == {"gpu": Zone(45.0, None)}
     assert reading.power_w is None
     assert reading.gpu_load == pytest.approx(0.12)
+    assert reading.gpu is None, "its memory is the processor's"
 
 
 def test_nvml_starts_anew_after_an_error_and_is_absent_without_a_driver() -> None:

@@ -1,4 +1,4 @@
-"""What goes over $NOTIFY_SOCKET, byte for byte."""
+"""Messages over $NOTIFY_SOCKET, byte for byte."""
 
 import logging
 import os

@@ -1,4 +1,4 @@
-"""What the tests of inference share: tiny models, and the walkway's real material."""
+"""Fixtures of inference: tiny models, and the walkway's real pictures and checkpoint."""
 
 from collections.abc import Callable
 from pathlib import Path

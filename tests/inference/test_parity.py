@@ -1,4 +1,4 @@
-"""What counts as the same answer in another precision, and which precision is chosen."""
+"""Equality of answers in another precision, and the choice of a precision."""
 
 from collections.abc import Callable
 from pathlib import Path

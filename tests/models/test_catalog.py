@@ -1,4 +1,4 @@
-"""Which version a reference means, and which mistakes a catalog can hold."""
+"""Version that a reference means, and mistakes in a catalog."""
 
 from collections.abc import Callable
 from pathlib import Path

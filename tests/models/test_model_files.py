@@ -29,10 +29,10 @@ def tiny(**options: object) -> bytes:
     return write_tiny_model(path, **options).read_bytes()  # type: ignore[arg-type]
 
 
-def taking(sides: list[object], **facts: str) -> bytes:
+def taking(sides: list[object], operation: str = "Identity", **facts: str) -> bytes:
     """Build a model that takes a tensor of these sides."""
     graph = helper.make_graph(
-        [helper.make_node("Identity", ["images"], ["output0"])],
+        [helper.make_node(operation, ["images"], ["output0"])],
         "g",
         [helper.make_tensor_value_info("images", TensorProto.FLOAT, sides)],
         [helper.make_tensor_value_info("output0", TensorProto.FLOAT, sides)],
@@ -77,8 +77,10 @@ REFUSED: list[tuple[str, str, bytes, str]] = [
     ("cut checkpoint", "m.pt", CHECKPOINT[:30_000], "is cut"),
     ("no checkpoint", "m.pt", zipped(readme_dot_txt=b"hello"), "no PyTorch checkpoint"),
     ("torchscript", "m.pt", zipped(m__data_dot_pkl=b"", m__code__m_dot_py=b""), "TorchScript"),
-    ("text as checkpoint", "m.pt", b"hello there", "neither a zip nor a pickle"),
-    ("text", "m.onnx", b"hello there, I am a text", "no ONNX file"),
+    ("compiled elsewhere", "m.onnx", taking([1, 3, 64, 64], "EPContext"), "code compiled for one device"),
+    ("text as checkpoint", "m.pt", b"hello there", "a text, not a model"),
+    ("noise as checkpoint", "m.pt", b"\x01hello there", "neither a zip nor a pickle"),
+    ("text", "m.onnx", b"hello there, I am a text", "a text, not a model"),
     ("picture", "m.onnx", b"\x89PNG\r\n\x1a\n" + bytes(100), "no ONNX file"),
     ("tflite", "m.onnx", b"\x1c\0\0\0TFL3" + bytes(100), "TensorFlow Lite"),
     ("gzip", "m.onnx", b"\x1f\x8b\x08\0" + bytes(50), "gzip"),
@@ -262,7 +264,7 @@ def test_a_file_of_any_bytes_ends_in_words(tmp_path: Path) -> None:
 def test_an_ir_without_the_sha256_of_its_weights_is_a_mistake(tmp_path: Path) -> None:
     row = f'[[model]]\nname = "a"\nvariant = "n"\nversion = "1"\nfile = "a.xml"\nsha256 = "{SHA}"\n'
     (tmp_path / "models.toml").write_text(row)
-    with pytest.raises(SettingsError, match=r"model\[0\]\.weights_sha256: .*a\.bin"):
+    with pytest.raises(SettingsError, match=r"model\[0\]\.files\.\"a\.bin\": .*a\.bin"):
         Catalog.load(tmp_path / "models.toml")
     for more in (f'weights_sha256 = "{SHA}"', f'files = {{ "a.bin" = "{SHA}" }}'):
         (tmp_path / "models.toml").write_text(row + more)

@@ -18,6 +18,13 @@ def observe() -> Callable[[int], Any]:
 
 
 @pytest.fixture
+def dials_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let links dial again within 0.2 s, where a test is about several attempts and not about their times."""
+    for name in ("_FIRST_RETRY_S", "_LONGEST_RETRY_S"):
+        monkeypatch.setattr(f"agent.mqtt.link.link.{name}", 0.2)
+
+
+@pytest.fixture
 def make_station() -> Iterator[Callable[..., Station]]:
     """`make_station(port, **fields)` starts a link that is stopped after the test."""
     made: list[Station] = []

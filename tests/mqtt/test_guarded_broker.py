@@ -18,6 +18,8 @@ from agent.mqtt.blocking_client import connected
 from agent.mqtt.endpoint.link_settings import LinkSettings
 from agent.mqtt.endpoint.tls import Tls
 
+pytestmark = pytest.mark.usefixtures("dials_soon")
+
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> tuple[Path, Path]:

@@ -2,11 +2,14 @@
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import partial
 
 import pytest
 from support.brokers import settings_of
 from support.mini_broker import ACCEPT, CLOSE, MUTE, MiniBroker, Rules
 from support.station import Station
+from support.waiting import together
 
 from agent.messages.events import LinkTakenOver, LinkUp, Listening, Received
 from agent.mqtt.access import denials as denials_module
@@ -23,25 +26,46 @@ WISHES = [
     TopicFilter(f"{BASE}/meta", is_passing=True),
     TopicFilter(f"{BASE}/line/+/ready", is_passing=True),
 ]
-each_protocol = pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+PROTOCOLS = ("5", "3.1.1")
+each_protocol = pytest.mark.parametrize("protocol", PROTOCOLS)
+
+
+Make = Callable[..., tuple[MiniBroker, Station]]
 
 
 @pytest.fixture
-def broker() -> Iterator[MiniBroker]:
-    broker = MiniBroker()
-    broker.start()
-    yield broker
-    broker.stop()
+def make() -> Iterator[Make]:
+    """`make(protocol, rules)` gives a broker, and a station that is connecting and wants what an agent wants."""
+    with ExitStack() as stack:
+
+        def make_both(protocol: str, rules: Rules | None = None) -> tuple[MiniBroker, Station]:
+            broker = MiniBroker(rules)
+            broker.start()
+            stack.callback(broker.stop)
+            station = Station(broker.port, protocol=protocol, keepalive_s=4)
+            stack.callback(station.close)
+            station.wishes = WISHES
+            station.publisher.send_state(station.topics.status, b"online")
+            station.ready("line-1", "0")
+            station.link.start()
+            return broker, station
+
+        yield make_both
 
 
 @pytest.fixture
-def station(broker: MiniBroker, make_station: Callable[..., Station], protocol: str) -> Station:
-    """Give a station that is connecting, and wants what an agent wants."""
-    station = make_station(broker.port, protocol=protocol, keepalive_s=4)
-    station.wishes = WISHES
-    station.publisher.send_state(station.topics.status, b"online")
-    station.ready("line-1", "0")
-    return station
+def both(make: Make, protocol: str) -> tuple[MiniBroker, Station]:
+    return make(protocol)
+
+
+@pytest.fixture
+def broker(both: tuple[MiniBroker, Station]) -> MiniBroker:
+    return both[0]
+
+
+@pytest.fixture
+def station(both: tuple[MiniBroker, Station]) -> Station:
+    return both[1]
 
 
 def commanded(broker: MiniBroker, station: Station) -> None:
@@ -123,137 +147,164 @@ def test_rights_for_the_own_ping_are_missed_and_the_alert_ends_when_it_comes_bac
     station.until(lambda: ("rights_missing", False) in codes(station))
 
 
-@each_protocol
-@pytest.mark.parametrize(
-    "denied", ["line/+/ready", "cmd/+", "schedule/set", "meta", "ping", "line/+/product/set", "every wildcard"]
-)
-def test_a_filter_on_which_the_broker_closes_is_left_out(broker: MiniBroker, station: Station, denied: str) -> None:
-    if denied == "every wildcard":
-        broker.rules = Rules(wildcards=False)
-    else:
-        broker.rules = Rules(on_subscribe=lambda one: CLOSE if one.endswith(denied) else ACCEPT)
-    station.until(lambda: broker.accepted("/status") == [b"online"], 60)
-    commanded(broker, station)
-    is_told = protocol_of(station) == "5" and denied == "every wildcard"
-    alerts = [one for one in station.noticed if one.on]
-    assert {one.code for one in alerts} <= {"broker_refused"}
-    assert is_told or any(denied.removeprefix("every ") in str(one.detail) or "+" in str(one.detail) for one in alerts)
-    assert not any(isinstance(one, LinkTakenOver) for one in station.heard)
+def test_a_filter_on_which_the_broker_closes_is_left_out(make: Make) -> None:
+    filters = ("line/+/ready", "cmd/+", "schedule/set", "meta", "ping", "line/+/product/set")
+    rules = {denied: Rules(on_subscribe=partial(closes_on, denied)) for denied in filters}
+    rules["every wildcard"] = Rules(wildcards=False)
+
+    def is_left_out(broker: MiniBroker, station: Station, denied: str) -> None:
+        station.until(lambda: broker.accepted("/status") == [b"online"], 60)
+        commanded(broker, station)
+        is_told = protocol_of(station) == "5" and denied == "every wildcard"
+        alerts = [one for one in station.noticed if one.on]
+        assert {one.code for one in alerts} <= {"broker_refused"}
+        words = (denied.removeprefix("every "), "+")
+        assert is_told or any(word in str(one.detail) for word in words for one in alerts)
+        assert not any(isinstance(one, LinkTakenOver) for one in station.heard)
+
+    together(
+        {
+            f"{denied} in {protocol}": partial(is_left_out, *make(protocol, rule), denied)
+            for denied, rule in rules.items()
+            for protocol in PROTOCOLS
+        }
+    )
 
 
-@each_protocol
-@pytest.mark.parametrize("denied", ["/phase", "/health", "/alert"])
-def test_a_topic_on_which_the_broker_closes_is_left_out(broker: MiniBroker, station: Station, denied: str) -> None:
-    broker.rules = Rules(on_publish=lambda topic, _: CLOSE if topic.endswith(denied) else ACCEPT)
-    station.publisher.send_state(station.topics.of_line("line-1", "phase"), b"idle")
-    station.publisher.send_event(station.topics.of_device("alert"), b"e")
+def test_a_topic_on_which_the_broker_closes_is_left_out(make: Make) -> None:
+    def is_left_out(broker: MiniBroker, station: Station, denied: str) -> None:
+        station.publisher.send_state(station.topics.of_line("line-1", "phase"), b"idle")
+        station.publisher.send_event(station.topics.of_device("alert"), b"e")
 
-    def is_online() -> object:
-        station.publisher.send_live(station.topics.of_device("health"), b"h")
-        station.publisher.send_event(station.topics.of_device("ack"), b"a")
-        left_out = any(denied in str(one.detail) and "left out" in str(one.detail) for one in station.noticed)
-        return left_out and station.is_listening and broker.accepted("/status") and broker.accepted("/ack")
+        def is_online() -> object:
+            station.publisher.send_live(station.topics.of_device("health"), b"h")
+            station.publisher.send_event(station.topics.of_device("ack"), b"a")
+            left_out = any(denied in str(one.detail) and "left out" in str(one.detail) for one in station.noticed)
+            return left_out and station.is_listening and broker.accepted("/status") and broker.accepted("/ack")
 
-    station.until(is_online, 60)
-    assert {one.code for one in station.noticed if one.on} <= {"broker_refused", "rights_missing"}
-    commanded(broker, station)
+        station.until(is_online, 60)
+        assert {one.code for one in station.noticed if one.on} <= {"broker_refused", "rights_missing"}
+        commanded(broker, station)
 
-
-@each_protocol
-@pytest.mark.parametrize("denied", ["line-1/ready", "schedule/set"])
-def test_a_broker_that_closes_for_3_s_costs_nothing_afterwards(
-    broker: MiniBroker, station: Station, denied: str
-) -> None:
-    until_s = time.monotonic() + 3.0
-
-    def answer(topic: str) -> int:
-        return CLOSE if topic.endswith(denied) and time.monotonic() < until_s else ACCEPT
-
-    broker.rules = Rules(on_publish=lambda topic, _: answer(topic), on_subscribe=answer)
-    station.until(lambda: broker.accepted("/status") == [b"online"], 60)
-    assert broker.accepted("/ready") == [b"0"]
-    assert f"{BASE}/schedule/set" in broker.asked
-    assert not any("left out" in str(one.detail) for one in station.noticed)
+    together(
+        {
+            f"{denied} in {protocol}": partial(
+                is_left_out, *make(protocol, Rules(on_publish=partial(closes_on, denied))), denied
+            )
+            for denied in ("/phase", "/health", "/alert")
+            for protocol in PROTOCOLS
+        }
+    )
 
 
-@pytest.mark.parametrize("protocol", ["5"])
-@pytest.mark.parametrize("code", [0x83, 0x89, 0x8B, 0x97])
-def test_a_broker_that_says_not_now_leaves_nothing_out(broker: MiniBroker, station: Station, code: int) -> None:
-    closed: list[float] = []
-
-    def answer(topic: str, _payload: bytes) -> int:
-        if not topic.endswith("/ready") or (len(closed) > 3 and closed[-1] - closed[0] > 11.0):
-            return ACCEPT
-        closed.append(time.monotonic())
-        return CLOSE
-
-    broker.rules = Rules(on_publish=answer, disconnect_code=code)
-    station.until(lambda: broker.accepted("/status") == [b"online"], 60)
-    assert not any("left out" in str(one.detail) for one in station.noticed)
+def closes_on(end: str, topic: str, _payload: bytes = b"") -> int:
+    return CLOSE if topic.endswith(end) else ACCEPT
 
 
-@each_protocol
+def test_a_broker_that_closes_for_3_s_costs_nothing_afterwards(make: Make) -> None:
+    def is_forgiven(broker: MiniBroker, station: Station, denied: str) -> None:
+        until_s = time.monotonic() + 3.0
+
+        def answer(topic: str, _payload: bytes = b"") -> int:
+            return closes_on(denied, topic) if time.monotonic() < until_s else ACCEPT
+
+        broker.rules = Rules(on_publish=answer, on_subscribe=answer)
+        station.until(lambda: broker.accepted("/status") == [b"online"], 60)
+        assert broker.accepted("/ready") == [b"0"]
+        assert f"{BASE}/schedule/set" in broker.asked
+        assert not any("left out" in str(one.detail) for one in station.noticed)
+
+    together(
+        {
+            f"{denied} in {protocol}": partial(is_forgiven, *make(protocol), denied)
+            for denied in ("line-1/ready", "schedule/set")
+            for protocol in PROTOCOLS
+        }
+    )
+
+
+def test_a_broker_that_says_not_now_leaves_nothing_out(make: Make) -> None:
+    def leaves_nothing_out(broker: MiniBroker, station: Station, code: int) -> None:
+        closed: list[float] = []
+
+        def answer(topic: str, _payload: bytes) -> int:
+            if not topic.endswith("/ready") or (len(closed) > 3 and closed[-1] - closed[0] > 11.0):
+                return ACCEPT
+            closed.append(time.monotonic())
+            return CLOSE
+
+        broker.rules = Rules(on_publish=answer, disconnect_code=code)
+        station.until(lambda: broker.accepted("/status") == [b"online"], 60)
+        assert not any("left out" in str(one.detail) for one in station.noticed)
+
+    together({f"{code:#x}": partial(leaves_nothing_out, *make("5"), code) for code in (0x83, 0x89, 0x8B, 0x97)})
+
+
 def test_a_left_out_filter_is_asked_for_again_while_the_connection_stands(
-    broker: MiniBroker, station: Station, monkeypatch: pytest.MonkeyPatch
+    make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(denials_module, "_SPAN_S", 0.0)
     monkeypatch.setattr(denials_module, "_LEFT_OUT_S", 12.0)
-    is_denied = True
-    broker.rules = Rules(on_subscribe=lambda one: CLOSE if is_denied and one.endswith("schedule/set") else ACCEPT)
-    station.until(lambda: broker.accepted("/status") == [b"online"], 60)
-    is_denied, connects = False, broker.connects
-    asked = broker.asked.count(f"{BASE}/schedule/set")
-    station.until(lambda: broker.asked.count(f"{BASE}/schedule/set") > asked)
-    station.until(lambda: ("broker_refused", False) in codes(station))
-    assert broker.connects == connects
+
+    def is_asked_for_again(broker: MiniBroker, station: Station) -> None:
+        station.until(lambda: broker.accepted("/status") == [b"online"], 60)
+        connects, asked = broker.connects, broker.asked.count(f"{BASE}/schedule/set")
+        broker.rules = Rules()
+        station.until(lambda: broker.asked.count(f"{BASE}/schedule/set") > asked)
+        station.until(lambda: ("broker_refused", False) in codes(station))
+        assert broker.connects == connects
+
+    rules = Rules(on_subscribe=partial(closes_on, "schedule/set"))
+    together({protocol: partial(is_asked_for_again, *make(protocol, rules)) for protocol in PROTOCOLS})
 
 
-@each_protocol
-def test_a_left_out_ready_comes_back_once_the_broker_takes_it(
-    broker: MiniBroker, station: Station, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_left_out_ready_comes_back_once_the_broker_takes_it(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(denials_module, "_SPAN_S", 0.0)
-    is_denied = True
-    broker.rules = Rules(on_publish=lambda topic, _: CLOSE if is_denied and topic.endswith("/ready") else ACCEPT)
-    station.until(lambda: any("ready: left out" in str(one.detail) for one in station.noticed), 60)
-    is_denied = False
-    station.until(lambda: broker.accepted("/ready") == [b"0"], 60)
-    station.until(lambda: ("broker_refused", False) in codes(station))
+
+    def comes_back(broker: MiniBroker, station: Station) -> None:
+        station.until(lambda: any("ready: left out" in str(one.detail) for one in station.noticed), 60)
+        broker.rules = Rules()
+        station.until(lambda: broker.accepted("/ready") == [b"0"], 60)
+        station.until(lambda: ("broker_refused", False) in codes(station))
+
+    rules = Rules(on_publish=partial(closes_on, "/ready"))
+    together({protocol: partial(comes_back, *make(protocol, rules)) for protocol in PROTOCOLS})
 
 
-@each_protocol
-def test_a_broker_that_closes_on_unsubscribe_is_left_subscribed(broker: MiniBroker, station: Station) -> None:
-    broker.rules = Rules(unsubscribes=False)
-    station.until(lambda: broker.accepted("/status") == [b"online"], 60)
-    station.until(lambda: any("UNSUBSCRIBE: left out" in str(one.detail) for one in station.noticed))
-    commanded(broker, station)
+def test_a_broker_that_closes_on_unsubscribe_is_left_subscribed(make: Make) -> None:
+    def is_left_subscribed(broker: MiniBroker, station: Station) -> None:
+        station.until(lambda: broker.accepted("/status") == [b"online"], 60)
+        station.until(lambda: any("UNSUBSCRIBE: left out" in str(one.detail) for one in station.noticed))
+        commanded(broker, station)
+
+    together(
+        {protocol: partial(is_left_subscribed, *make(protocol, Rules(unsubscribes=False))) for protocol in PROTOCOLS}
+    )
 
 
-@each_protocol
-def test_no_answer_to_a_subscription_is_told_and_the_rest_goes_on(broker: MiniBroker, station: Station) -> None:
-    broker.rules = Rules(on_subscribe=lambda one: MUTE if one.endswith("schedule/set") else ACCEPT)
-    station.until(lambda: broker.accepted("/status") == [b"online"], 40)
-    station.until(lambda: ("rights_missing", True) in codes(station))
-    commanded(broker, station)
+def test_no_answer_to_a_subscription_is_told_and_the_rest_goes_on(make: Make) -> None:
+    def is_told(broker: MiniBroker, station: Station) -> None:
+        station.until(lambda: broker.accepted("/status") == [b"online"], 60)
+        station.until(lambda: ("rights_missing", True) in codes(station))
+        commanded(broker, station)
+
+    rules = Rules(on_subscribe=lambda one: MUTE if one.endswith("schedule/set") else ACCEPT)
+    together({protocol: partial(is_told, *make(protocol, rules)) for protocol in PROTOCOLS})
 
 
-@each_protocol
-def test_a_broker_that_closes_soon_on_nothing_is_told_with_what_was_sent_last(
-    broker: MiniBroker, station: Station
-) -> None:
-    broker.rules = Rules(on_publish=lambda _topic, _: CLOSE)
-    station.until(lambda: ("broker_refused", True) in codes(station), 60)
-    assert "PUBLISH" in str(station.noticed[0].detail)
-    assert not any(isinstance(one, LinkTakenOver) for one in station.heard)
+def test_a_broker_that_closes_soon_on_nothing_is_told_with_what_was_sent_last(make: Make) -> None:
+    def is_told(_broker: MiniBroker, station: Station) -> None:
+        station.until(lambda: ("broker_refused", True) in codes(station), 60)
+        assert "PUBLISH" in str(station.noticed[0].detail)
+        assert not any(isinstance(one, LinkTakenOver) for one in station.heard)
+
+    rules = Rules(on_publish=lambda _topic, _: CLOSE)
+    together({protocol: partial(is_told, *make(protocol, rules)) for protocol in PROTOCOLS})
 
 
 @pytest.mark.parametrize("protocol", ["auto", "3.1.1"])
-def test_a_broker_that_closes_on_connect_is_told_and_tried_again(
-    broker: MiniBroker, make_station: Callable[..., Station], protocol: str
-) -> None:
-    broker.rules = Rules(on_connect=lambda: CLOSE)
-    station = make_station(broker.port, protocol=protocol)
-    station.publisher.send_state(station.topics.status, b"online")
+def test_a_broker_that_closes_on_connect_is_told_and_tried_again(make: Make, protocol: str) -> None:
+    broker, station = make(protocol, Rules(on_connect=lambda: CLOSE))
     station.until(lambda: ("broker_refused", True) in codes(station), 60)
     assert f"will on {BASE}/status" in str(station.noticed[0].detail)
     broker.rules = Rules()

@@ -53,6 +53,7 @@ def offering() -> Iterator[Callable[[bytes], Offering]]:
         one.close()
 
 
+@pytest.mark.usefixtures("dials_soon")
 @pytest.mark.parametrize(
     ("connack", "words"),
     [

@@ -1,4 +1,4 @@
-"""What is kept while there is no broker, and how it comes afterwards."""
+"""Messages kept while there is no broker, and their replay afterwards."""
 
 import json
 import time

@@ -1,4 +1,4 @@
-"""How fast what was kept is sent again."""
+"""Replay rate of kept messages."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Which version is tried, against brokers that answer as the test says, byte for byte."""
+"""Choice of the protocol version, against brokers that answer as the test says, byte for byte."""
 
 import socket
 import threading

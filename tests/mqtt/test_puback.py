@@ -3,11 +3,13 @@
 import itertools
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from functools import partial
 
 import pytest
 from support.mini_broker import ACCEPT, CLOSE, MUTE, MiniBroker, Rules
 from support.station import Station
+from support.waiting import together
 
 from agent.messages.events import LinkUp
 from agent.mqtt.endpoint.connect_errors import Outcome, outcome_of
@@ -15,6 +17,26 @@ from agent.mqtt.outbox.outbox_item import Kind
 from agent.mqtt.publishing.retry_backoff import Retries
 
 FOR_THE_MOMENT = [0x80, 0x83, 0x97]
+
+
+Make = Callable[[], tuple[MiniBroker, Station]]
+
+
+@pytest.fixture
+def make() -> Iterator[Make]:
+    """`make()` gives a broker and a station that has said that it is online."""
+    with ExitStack() as stack:
+
+        def make_both() -> tuple[MiniBroker, Station]:
+            broker = MiniBroker()
+            broker.start()
+            stack.callback(broker.stop)
+            station = Station(broker.port, protocol="5")
+            stack.callback(station.close)
+            station.link.start()
+            return broker, said_online(station, broker)
+
+        yield make_both
 
 
 @pytest.fixture
@@ -26,7 +48,10 @@ def broker() -> Iterator[MiniBroker]:
 
 
 def up(make_station: Callable[..., Station], broker: MiniBroker) -> Station:
-    station = make_station(broker.port, protocol="5")
+    return said_online(make_station(broker.port, protocol="5"), broker)
+
+
+def said_online(station: Station, broker: MiniBroker) -> Station:
     station.publisher.send_state(station.topics.status, b"online")
     station.ready("line-1", "bottle-500")
     station.until(lambda: broker.accepted("/status") == [b"online"])
@@ -39,18 +64,17 @@ def refusing(broker: MiniBroker, end: str, *codes: int) -> None:
     broker.rules = Rules(on_publish=lambda topic, _: left.pop(0) if topic.endswith(end) and left else ACCEPT)
 
 
-@pytest.mark.parametrize("code", FOR_THE_MOMENT)
-def test_a_refused_ready_is_said_again_within_five_seconds(
-    broker: MiniBroker, make_station: Callable[..., Station], code: int
-) -> None:
-    station = up(make_station, broker)
-    refusing(broker, "/ready", code, code, code)
-    station.ready("line-1", "0")
-    began_s = time.monotonic()
-    station.until(lambda: broker.accepted("/ready")[-1] == b"0")
-    assert time.monotonic() - began_s < 5
-    assert broker.connects == 1
-    assert station.publisher.counters()["states_refused"] == 3
+def test_a_refused_ready_is_said_again_within_five_seconds(make: Make) -> None:
+    def is_said_again(broker: MiniBroker, station: Station, code: int) -> None:
+        refusing(broker, "/ready", code, code, code)
+        station.ready("line-1", "0")
+        began_s = time.monotonic()
+        station.until(lambda: broker.accepted("/ready")[-1] == b"0")
+        assert time.monotonic() - began_s < 5
+        assert broker.connects == 1
+        assert station.publisher.counters()["states_refused"] == 3
+
+    together({f"{code:#x}": partial(is_said_again, *make(), code) for code in FOR_THE_MOMENT})
 
 
 def test_a_refused_state_is_said_again_with_its_newest_value(
@@ -71,30 +95,29 @@ def test_a_refused_state_is_said_again_with_its_newest_value(
     assert broker.retained[station.topics.of_line("line-1", "phase")] == b"ready"
 
 
-@pytest.mark.parametrize("answer", [0x97, 0x87, MUTE])
-def test_a_ready_0_that_is_not_accepted_gives_the_link_up_so_that_the_will_speaks(
-    broker: MiniBroker, make_station: Callable[..., Station], answer: int
-) -> None:
-    station = up(make_station, broker)
-    status = station.topics.status
-    broker.rules = Rules(on_publish=lambda topic, _: answer if topic.endswith("/ready") else ACCEPT)
-    station.ready("line-1", "0")
-    began_s = time.monotonic()
-    station.until(lambda: broker.retained[status] == b"offline")
-    assert 4 < time.monotonic() - began_s < 9
-    # on the next connection `status` does not say online while `ready` is not said
-    station.until(lambda: broker.connects == 2)
-    assert broker.retained[status] == b"offline"
-    broker.rules = Rules()
-    station.until(lambda: broker.retained[status] == b"online", 60)
-    assert broker.accepted("/ready")[-1] == b"0"
+def test_a_ready_0_that_is_not_accepted_gives_the_link_up_so_that_the_will_speaks(make: Make) -> None:
+    def is_given_up(broker: MiniBroker, station: Station, answer: int) -> None:
+        status = station.topics.status
+        broker.rules = Rules(on_publish=lambda topic, _: answer if topic.endswith("/ready") else ACCEPT)
+        station.ready("line-1", "0")
+        began_s = time.monotonic()
+        station.until(lambda: broker.retained[status] == b"offline")
+        assert 4 < time.monotonic() - began_s < 9
+        # on the next connection `status` does not say online while `ready` is not said
+        station.until(lambda: broker.connects == 2)
+        assert broker.retained[status] == b"offline"
+        broker.rules = Rules()
+        station.until(lambda: broker.retained[status] == b"online", 60)
+        assert broker.accepted("/ready")[-1] == b"0"
+
+    together({f"{answer:#x}": partial(is_given_up, *make(), answer) for answer in (0x97, 0x87, MUTE)})
 
 
-@pytest.mark.parametrize("code", FOR_THE_MOMENT)
-def test_three_seconds_of_refusals_at_15_fps_lose_nothing_and_keep_the_order(
-    broker: MiniBroker, make_station: Callable[..., Station], code: int
-) -> None:
-    station = up(make_station, broker)
+def test_three_seconds_of_refusals_at_15_fps_lose_nothing_and_keep_the_order(make: Make) -> None:
+    together({f"{code:#x}": partial(loses_nothing, *make(), code) for code in FOR_THE_MOMENT})
+
+
+def loses_nothing(broker: MiniBroker, station: Station, code: int) -> None:
     began_s = time.monotonic()
     broker.rules = Rules(
         on_publish=lambda topic, _: (

@@ -15,6 +15,8 @@ from agent.messages.events import LinkDown, LinkUp
 from agent.mqtt.endpoint.tls import Tls
 from agent.mqtt.link.log_dedup import LogDedup
 
+pytestmark = pytest.mark.usefixtures("dials_soon")
+
 
 @pytest.fixture
 def authority(tmp_path: Path) -> Authority:

@@ -77,6 +77,7 @@ EXAMPLES: dict[str, Any] = {
         "boot": "9f3a51c2",
         "clock_synced": True,
     },
+    "refused": [{"at": AT, "topic": "line/line-9/product/set", "reason": "unknown_line", "detail": "...", "more": 3}],
     "summary": {"v": 1, "seq": 1, "from": AT, "to": AT, "frames": 15, "counts": {"cap": 30}},
     "switch": {
         "v": 1,

@@ -1,4 +1,4 @@
-"""What the broker keeps for the agent while it is away for a short time."""
+"""The broker's session for the agent during a short absence."""
 
 from collections.abc import Callable, Iterator
 

@@ -160,6 +160,7 @@ def test_a_sender_that_goes_on_with_huge_messages_makes_deaf_on_its_topic_alone(
         assert not any(isinstance(one, LinkDown) for one in station.heard)
 
 
+@pytest.mark.usefixtures("dials_soon")
 @pytest.mark.parametrize("protocol", ["5", "3.1.1"])
 def test_a_broker_without_qos_1_is_refused_with_the_reason(
     make_mosquitto: Callable[..., Mosquitto], make_station: Callable[..., Station], protocol: ProtocolVersion

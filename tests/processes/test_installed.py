@@ -1,4 +1,4 @@
-"""What is said of installed libraries, whatever their packages are called."""
+"""Versions of installed libraries, whatever their packages are called."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What scripts/install installs: what the lock names, from files whose sha256 it names, and nothing that lies about."""
+"""scripts/install installs what the lock names, from files whose sha256 it names, and nothing else."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""What a good configuration becomes."""
+"""Values of a good configuration."""
 
 import datetime as dt
 import socket

@@ -1,1 +1,1 @@
-"""What several rooms' tests share."""
+"""Helpers shared by several folders' tests; imports `agent`."""

@@ -32,7 +32,7 @@ class DummyHost(Host):
 
 @dataclass
 class Sensors:
-    """What the agent's sensors will say, and how often they are asked."""
+    """Readings that the agent's sensors give, and the interval at which they are asked."""
 
     probe: DummyProbe = field(default_factory=DummyProbe)
     host: DummyHost = field(default_factory=DummyHost)

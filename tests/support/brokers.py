@@ -1,15 +1,24 @@
-"""A real broker that a test starts, freezes, kills and starts again."""
+"""A real broker that a test starts, freezes, kills and starts again; what it retains; and ports for it."""
 
 import os
+import random
 import shutil
 import signal
 import socket
 import subprocess
 import time
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 from urllib.parse import urlsplit
 
+from agent.mqtt.blocking_client import connected
 from agent.mqtt.endpoint.link_settings import LinkSettings, ProtocolSetting
+from support.waiting import DEADLINE_S
+
+_PORTS: Final = 20_000
+_WORKERS: Final = 16
 
 
 class Mosquitto:
@@ -88,9 +97,48 @@ class Mosquitto:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a loopback port that nobody takes while whoever it is for is down.
+
+    It is below those that the system gives to connections, and no other worker of this run draws from the same ones.
+    """
+    for port in _CANDIDATES:
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise AssertionError("no port is free")
+
+
+def _candidates() -> Iterator[int]:
+    end = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    size = (end - _PORTS) // _WORKERS
+    assert size > 100, f"the system gives the ports from {end} on to connections, and too few are left below"
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % _WORKERS
+    ours = range(_PORTS + worker * size, _PORTS + (worker + 1) * size)
+    place = random.randrange(size)  # because another run on this machine draws from the same ones
+    while True:
+        yield ours[place]
+        place = (place + 1) % size
+
+
+_CANDIDATES: Final = _candidates()
+
+
+def retained(url: str, filter_: str) -> dict[str, bytes]:
+    """Return what the broker retains on the topics of a filter."""
+    found: dict[str, bytes] = {}
+    with connected(settings_of(url)) as peer:
+        marker = f"marker/{uuid.uuid4()}"
+        peer.subscribe([filter_, marker], timeout_s=DEADLINE_S)
+        peer.publish(marker, b"behind what is retained", timeout_s=DEADLINE_S)
+        while (arrival := peer.receive(DEADLINE_S)) is not None:
+            if arrival.topic == marker:
+                return found
+            if arrival.retained:
+                found[arrival.topic] = arrival.payload
+    raise AssertionError("the broker does not answer")
 
 
 def _listens(port: int) -> bool:

@@ -30,7 +30,7 @@ class Export:
 
     @property
     def name(self) -> str:
-        """What it is, in a word that a file may have."""
+        """Name for a file, made of all fields."""
         said = [f"{key}={value}" for key, value in self.options]
         return "-".join([self.network, f"{self.classes}c", str(self.side), *said])
 

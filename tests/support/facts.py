@@ -29,6 +29,8 @@ FACTS = Facts(
         {("cap-check:n@3", "active"): 70_000_000, ("b:n@1", "standby"): 60_000_000},
         evicted={"room": 1, "announced": 0},
         refused={"too_large": 1},
+        pools={"host": (300_000_000, 30_000_000), "device": (400_000_000, 130_000_000)},
+        pooled={("cap-check:n@3", "active", "device"): 70_000_000},
     ),
     link=LinkFacts(
         is_up=True,

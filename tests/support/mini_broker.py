@@ -29,7 +29,7 @@ class Seen:
 
 @dataclass
 class Rules:
-    """What the broker does. `on_publish` and `on_subscribe` return a reason code, CLOSE or MUTE.
+    """Behaviour of the broker. `on_publish` and `on_subscribe` return a reason code, CLOSE or MUTE.
 
     `active_after_s`: a granted subscription delivers only so much later; `granted_after_s`: so late comes its SUBACK.
     """

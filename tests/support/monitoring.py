@@ -1,4 +1,4 @@
-"""What ships in config/prometheus and config/grafana, and a real Prometheus that scrapes one target each second."""
+"""The files in config/prometheus and config/grafana, and a real Prometheus that scrapes one target."""
 
 import json
 import subprocess

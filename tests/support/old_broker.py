@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 _UNACCEPTABLE = b"\x20\x02\x00\x01"
 _LEVEL_AT = 8
-"""Where a CONNECT shorter than 128 bytes has its protocol level; paho's own are."""
+"""Place of the protocol level in a CONNECT shorter than 128 bytes, as paho's are."""
 
 
 @contextmanager

@@ -36,7 +36,7 @@ def toml(page: Path) -> str:
 
 
 def matches(shown: str, said: str) -> bool:
-    """Whether a line is as the page shows it; `...` stands for anything."""
+    """Return True where a line is as the page shows it; `...` stands for anything."""
     return re.fullmatch(".*".join(re.escape(part) for part in shown.split("...")), said) is not None
 
 

@@ -74,13 +74,15 @@ class RecordedNvml:
         "nvmlDeviceGetPowerUsage": "power_mw",
         "nvmlDeviceGetUtilizationRates": "load",
         "nvmlDeviceGetCurrentClocksEventReasons": "reasons",
+        "nvmlDeviceGetMemoryInfo": "memory",
+        "nvmlDeviceGetComputeRunningProcesses": "processes",
     }
 
     def __init__(self, said: Said, *, has_driver: bool = True) -> None:
         self.error: Exception | None = None
         self.running = 0
         self._has_driver = has_driver
-        self._cards: list[dict[str, int]] = said.get("cards", [])
+        self._cards: list[dict[str, Any]] = said.get("cards", [])
         self._functions: dict[str, Callable[..., object]] = {
             "nvmlInit": self._init,
             "nvmlShutdown": self._shutdown,
@@ -110,7 +112,13 @@ class RecordedNvml:
         return len(self._cards)
 
     @staticmethod
-    def _of(card: dict[str, int], key: str) -> object:
+    def _of(card: dict[str, Any], key: str) -> object:
         if key not in card:
             raise NVMLError
-        return SimpleNamespace(gpu=card[key], memory=0) if key == "load" else card[key]
+        if key == "load":
+            return SimpleNamespace(gpu=card[key], memory=0)
+        if key == "memory":
+            return SimpleNamespace(**card[key])
+        if key == "processes":
+            return [SimpleNamespace(pid=pid, usedGpuMemory=used) for pid, used in card[key]]
+        return card[key]

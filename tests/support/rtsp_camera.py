@@ -1,4 +1,4 @@
-"""Whether rtsp_server.py can run here, and by what."""
+"""The RTSP server of the tests, and the check that this machine can run it."""
 
 import subprocess
 from pathlib import Path

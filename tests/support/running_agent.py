@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,8 @@ import psutil
 import tomlkit
 
 from agent.bench.plant.children import runs
-from agent.mqtt.blocking_client import Arrival, BlockingClient, connected
-from support.brokers import settings_of
+from agent.mqtt.blocking_client import Arrival, BlockingClient
+from support.brokers import retained
 from support.tiny_models import write_tiny_model
 
 BASE = "changeover/v1/box"
@@ -46,7 +46,7 @@ class RunningAgent:
         settings = _write_plant(folder, url)
         changes(settings)
         self.config.write_text(tomlkit.dumps(settings))
-        peer.subscribe([f"{BASE}/#"])
+        peer.subscribe([f"{BASE}/#"], timeout_s=DEADLINE_S)
 
     def start(self) -> None:
         with self._log.open("ab") as log:
@@ -71,8 +71,13 @@ class RunningAgent:
         found = [child for child in psutil.Process(self.process.pid).children() if runs(child, module)]
         return sorted(found, key=lambda child: child.create_time())[number]
 
+    def camera(self, stream: str) -> psutil.Process:
+        """Return the camera process of a stream, as the log named it last."""
+        pids = re.findall(rf"event=child_up child='camera {stream}' pid=(\d+)", self.log())
+        return psutil.Process(int(pids[-1]))
+
     def send(self, topic: str, payload: str, *, retain: bool = False) -> None:
-        self._peer.publish(f"{BASE}/{topic}", payload, retain=retain)
+        self._peer.publish(f"{BASE}/{topic}", payload, retain=retain, timeout_s=DEADLINE_S)
 
     def send_at_once(self, *messages: tuple[str, str]) -> None:
         """Send without waiting in between."""
@@ -108,10 +113,8 @@ class RunningAgent:
 
     def retained(self, topic: str) -> str | None:
         """Ask the broker what it retains on a topic of the device."""
-        with connected(settings_of(self._url)) as peer:
-            peer.subscribe([f"{BASE}/{topic}"])
-            arrival = peer.receive(1.0)
-            return arrival.payload.decode() if arrival is not None else None
+        payload = retained(self._url, f"{BASE}/{topic}").get(f"{BASE}/{topic}")
+        return payload.decode() if payload is not None else None
 
     def answers(self, id_: str, since: int = 0) -> list[dict[str, Any]]:
         """Return the acks of one id."""
@@ -136,6 +139,14 @@ class RunningAgent:
         self.until_said(f"line/{line}/ready", product, mark)
         return mark
 
+    def begin_anew(self) -> None:
+        """Bring both lines to their first products, whatever an earlier test asked of them."""
+        first = {"line-1": "bottle-500", "line-2": "open"}
+        self.send("line/line-1/model/set", "auto")
+        for line, product in first.items():
+            self.send(f"line/{line}/product/set", product)
+        self.until(lambda: all(self.value(f"line/{line}/ready") == product for line, product in first.items()))
+
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(DEADLINE_S)
@@ -150,9 +161,19 @@ class RunningAgent:
                     child.resume()  # one that a test stopped ends by itself then
 
 
-def shared_memory() -> set[Path]:
-    """Return what lies in /dev/shm."""
-    return set(Path("/dev/shm").iterdir())
+def one_stream(settings: dict[str, Any]) -> None:
+    """Leave line-1 and its first stream, where a test is about no more."""
+    settings["stream"] = settings["stream"][:1]
+    del settings["line"]["line-2"]
+
+
+def shared_memory(processes: Iterable[psutil.Process]) -> set[Path]:
+    """Return what processes have open or mapped of what has a name in /dev/shm."""
+    found: set[str] = set()
+    for process in processes:
+        found.update(file.path for file in process.open_files())
+        found.update(re.findall(r"/dev/shm/\S+", Path(f"/proc/{process.pid}/maps").read_text()))
+    return {Path(file) for file in found if file.startswith("/dev/shm/") and Path(file).exists()}
 
 
 def _write_plant(folder: Path, url: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a scenario's files say, and what actions look like in their terms."""
+"""Contents of a scenario's files, and actions in their terms."""
 
 import json
 from pathlib import Path

@@ -21,12 +21,12 @@ from agent.mqtt.publishing.publisher import Keep, Publisher
 from agent.processes.loop import Loop
 from support.brokers import settings_of
 
-DEADLINE_S = 30.0
+DEADLINE_S = 60.0
 TICK_S = 0.1
 
 
 class Station:
-    """What control does with its link, without control."""
+    """Control's part of the link, without control."""
 
     def __init__(
         self,

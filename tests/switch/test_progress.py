@@ -1,4 +1,4 @@
-"""What counts as the answer to a request, and which exit code a reason gives."""
+"""Recognition of the answer to a request, and the exit code of each reason."""
 
 from typing import Any
 

@@ -14,7 +14,7 @@ from agent.mqtt.blocking_client import BlockingClient, connected
 from agent.settings import Settings
 from agent.switch.switch_command import Asked, run
 
-ASKED = Asked("line-1", "17", timeout_s=2)
+ASKED = Asked("line-1", "17", timeout_s=600)
 PRODUCT_SET = f"{BASE}/line/line-1/product/set"
 
 
@@ -52,7 +52,7 @@ def test_nobody_behind_an_old_online(mosquitto: Mosquitto) -> None:
         pretended(mosquitto, lambda _peer, _id: None),
         pytest.raises(TransientError, match=r"no answer within 2 s, though its status is online"),
     ):
-        run(settings(mosquitto), ASKED)
+        run(settings(mosquitto), Asked("line-1", "17", timeout_s=2))
 
 
 def test_a_device_that_goes_in_the_middle_is_said_at_once(mosquitto: Mosquitto) -> None:
@@ -60,9 +60,8 @@ def test_a_device_that_goes_in_the_middle_is_said_at_once(mosquitto: Mosquitto) 
         ack(peer, id_, "accepted")
         peer.publish(f"{BASE}/status", "offline", retain=True)
 
-    asked = Asked("line-1", "17", timeout_s=600)
     with pretended(mosquitto, go), pytest.raises(TransientError, match="box-7 is offline before it was done"):
-        run(settings(mosquitto), asked)
+        run(settings(mosquitto), ASKED)
 
 
 def test_a_broker_that_dies_in_the_middle_is_said(mosquitto: Mosquitto) -> None:
@@ -75,7 +74,7 @@ def test_a_broker_that_dies_in_the_middle_is_said(mosquitto: Mosquitto) -> None:
         pretended(mosquitto, accept_and_kill),
         pytest.raises(TransientError, match="line-1: the broker is away"),
     ):
-        run(settings(mosquitto), ASKED)
+        run(settings(mosquitto), Asked("line-1", "17", timeout_s=6))  # it is asked for when the time is up
 
 
 def test_an_answer_that_is_not_ours_does_not_end_it_and_ours_does(
@@ -86,7 +85,7 @@ def test_an_answer_that_is_not_ours_does_not_end_it_and_ours_does(
         ack(peer, id_, "noop")
 
     with pretended(mosquitto, answer):
-        assert run(settings(mosquitto), Asked("line-1", "17")) == 0
+        assert run(settings(mosquitto), ASKED) == 0
     assert capsys.readouterr().out.startswith("line-1: ready for 17, as it was already\n")
 
 

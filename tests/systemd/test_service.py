@@ -1,4 +1,4 @@
-"""What the installed service does when a plant is hard on it."""
+"""The installed service under kills, hangs and overload."""
 
 import json
 import signal
@@ -61,6 +61,20 @@ def test_a_reload_keeps_the_process_and_takes_a_new_product(running: Machine, pl
     finally:
         plant.config.write_text(right)
     assert running.shows("MainPID") == pid
+
+
+def test_a_reload_of_a_mistake_fails_with_its_reason_and_changes_nothing(running: Machine, plant: RunningAgent) -> None:
+    pid, right, mark = running.shows("MainPID"), plant.config.read_text(), len(plant.heard)
+    plant.config.write_text(right.replace("fps = ", "fpss = ", 1))
+    assert plant.config.read_text() != right
+    try:
+        assert running.run("systemctl", "reload", "changeover", check=False).returncode != 0
+        assert "stream[0].fpss: found an unknown key, expected fps" in running.journal()
+    finally:
+        plant.config.write_text(right)
+    running.run("systemctl", "reload", "changeover")  # with what systemd handed over as credentials
+    assert (running.shows("MainPID"), running.shows("ActiveState")) == (pid, "active")
+    assert plant.on("line/line-1/ready", mark) == []
 
 
 def test_a_killed_main_process_is_back_and_ready_again(running: Machine, plant: RunningAgent) -> None:

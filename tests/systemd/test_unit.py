@@ -70,6 +70,13 @@ def test_what_cuda_and_the_cameras_need_stays_open() -> None:
     assert [line for line in lines if line.startswith(closed)] == []
 
 
+def test_a_reload_checks_before_it_is_sent() -> None:
+    steps = [line for line in UNIT.read_text().splitlines() if line.startswith("ExecReload=")]
+    assert ["changeover check --config /etc/changeover/changeover.toml" in step for step in steps] == [True, False]
+    assert "kill -HUP $MAINPID" in steps[1]
+    assert not any(step.startswith("ExecReload=-") for step in steps), "a failed check ends the reload"
+
+
 @pytest.mark.parametrize(
     ("script", "arguments", "words"),
     [

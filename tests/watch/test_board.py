@@ -1,4 +1,4 @@
-"""What a board makes of messages."""
+"""The board that messages build up."""
 
 from collections.abc import Callable
 from typing import Any
@@ -20,6 +20,7 @@ TOPICS = [
     "alert",
     "alerts",
     "ack",
+    "refused",
     "ping",
     *(f"line/line-1/{name}" for name in ("ready", "live", "phase", "model/state", "state", "switch", "product/set")),
     *(f"stream/cam-1/{name}" for name in ("status", "detections", "replay", "summary")),

@@ -1,4 +1,4 @@
-"""How a board looks."""
+"""Layout of the live view, row by row."""
 
 import re
 from pathlib import Path
@@ -73,6 +73,21 @@ def test_a_board_with_faults_fits_and_says_them(fault: Board, width: int, height
     assert re.search(r"line-1 +bottle-750 +cap-check:n@3 +fault +0 +0\.5 s", said)
     assert re.search(r"line-2 .* degraded +walkway +6\.4 s old", said)
     assert re.search(r"walk-1 .*stalled +0\.0 +- +-", said)
+
+
+@each_size
+def test_refused_commands_are_shown_newest_first_and_fit(normal: Board, width: int, height: int) -> None:
+    said = "no line 'line-9' on this device; known lines: line-1"
+    refused = [
+        {"at": f"2026-01-01T06:00:0{number}.000Z", "topic": "line/line-9/product/set", "reason": reason, "detail": said}
+        for number, reason in enumerate(("not_understood", "unknown_line"))
+    ]
+    tell(normal, "refused", refused, 112, retained=True)
+    drawn_ = drawn(normal, 112, width, height)
+    assert len(drawn_.splitlines()) <= height
+    assert re.search(r"unknown_line .*no line 'line-9'", drawn_)
+    tell(normal, "refused", [], 113, retained=True)
+    assert "REFUSED" not in drawn(normal, 113, width, height)
 
 
 def test_everything_is_shown_where_the_width_allows(normal: Board) -> None:

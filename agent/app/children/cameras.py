@@ -24,6 +24,7 @@ _TRIGGERED_READ_S: Final = 60.0
 """A triggered camera is reconnected after this long without a frame."""
 _STALL_MARGIN_S: Final = 0.3
 """A stall is reported this much early, so that it reaches the broker within `stall_s`."""
+ENDED: Final = "the file or folder came to its end; `loop = true` in its [[stream]] plays it again and again"
 _PERIODS_ALLOWED: Final = 1.25
 """Frame periods before a stall: a stream of one frame in 5 s has not stalled after 3 s."""
 
@@ -109,7 +110,7 @@ class Cameras:
                 stream.opened_ns = 0
             case CameraEnded():
                 stream.ended = True
-                self._set(stream, "ended", "the source came to its end")
+                self._set(stream, "ended", ENDED)
             case ChildLost():
                 stream.opened_ns, stream.ended = 0, False
                 if stream.status != "stalled":

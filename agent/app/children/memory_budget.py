@@ -1,14 +1,16 @@
 """Memory budget for resident models."""
 
 import logging
+from dataclasses import dataclass
 from typing import Final
 
 from agent.health.sensors.available_memory import available_bytes
-from agent.health.sensors.gpu_memory import free_device_bytes
+from agent.health.sensors.gpu_memory import free_device_bytes, names_gpu
 from agent.settings import Settings
 
 _log: Final = logging.getLogger(__name__)
 _MIB: Final = 1 << 20
+_FIRST_GPU: Final = "cuda:0"
 PROCESSES_BYTES: Final = 256 * _MIB
 """Memory of control and of the worker without models: Python, runtime, kernels, threads."""
 CAMERA_BYTES: Final = 96 * _MIB
@@ -26,21 +28,45 @@ def auto_bytes(available: int, own_bytes: int) -> int:
     return int(max(available * LEAST_SHARE, available * (1.0 - SPARE_SHARE) - own_bytes))
 
 
-def decide(settings: Settings) -> int:
-    """Return the budget in bytes from the memory available now, before worker and cameras start."""
-    device = settings.device
-    device_bytes = free_device_bytes(device.compute)
-    if device_bytes is None:
-        available, own_bytes = available_bytes(), PROCESSES_BYTES + CAMERA_BYTES * len(settings.stream)
+@dataclass(frozen=True)
+class Budgets:
+    """Budget of each pool of memory in bytes; `device` is None where there is one pool."""
+
+    host: int
+    device: int | None = None
+    models_in_device: bool = False
+    """Models live in the GPU's memory, which `memory_budget` is then about."""
+
+    @property
+    def of_models(self) -> int:
+        """The budget of the pool that models live in."""
+        return self.device if self.models_in_device and self.device is not None else self.host
+
+
+def decide(settings: Settings) -> Budgets:
+    """Return the budgets from the memory available now, before worker and cameras start.
+
+    `memory_budget` is that of the pool that models live in; the other pool has what `auto` gives it. With
+    `compute = "auto"` models live in host memory, and a GPU's own is for those that find a runtime for it.
+    """
+    device, setting = settings.device, settings.device.memory_budget
+    in_device = names_gpu(device.compute)
+    free_host_bytes, own_bytes = available_bytes(), PROCESSES_BYTES + CAMERA_BYTES * len(settings.stream)
+    auto_host_bytes = auto_bytes(free_host_bytes, own_bytes)
+    free_bytes = free_device_bytes(_FIRST_GPU if device.compute == "auto" else device.compute)
+    if free_bytes is None:
+        budgets = Budgets(setting.resolve(free_host_bytes, auto_host_bytes))
     else:
-        available, own_bytes = device_bytes, GPU_CONTEXT_BYTES
-    budget_bytes = device.memory_budget.resolve(available, auto_bytes(available, own_bytes))
-    memory = "shared" if device_bytes is None else "gpu"
+        auto_device_bytes = auto_bytes(free_bytes, GPU_CONTEXT_BYTES)
+        if in_device:
+            budgets = Budgets(auto_host_bytes, setting.resolve(free_bytes, auto_device_bytes), models_in_device=True)
+        else:
+            budgets = Budgets(setting.resolve(free_host_bytes, auto_host_bytes), auto_device_bytes)
     _log.info(
         "event=budget bytes=%d setting=%s memory=%s available_bytes=%d",
-        budget_bytes,
-        device.memory_budget,
-        memory,
-        available,
+        budgets.of_models,
+        setting,
+        "gpu" if budgets.models_in_device else "shared",
+        free_bytes if budgets.models_in_device else free_host_bytes,
     )
-    return budget_bytes
+    return budgets

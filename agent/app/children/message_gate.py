@@ -58,7 +58,12 @@ class Gate:
 
     @_impossible.register
     def _(self, message: children.CacheState, _now_ns: int) -> str | None:
-        sizes = (message.budget_bytes, message.used_bytes, *(model.bytes for model in message.models))
+        sizes = [message.budget_bytes, message.used_bytes, message.device_used_bytes]
+        sizes += [model.bytes for model in message.models]
+        for pool in (message.pools or {}).values():
+            sizes += (pool.budget_bytes, pool.used_bytes, pool.runtime_bytes)
+        for model in message.models:
+            sizes += (model.pools or {}).values()
         return None if all(0 <= size <= _MOST for size in sizes) else f"bytes {sizes[:8]}"
 
     @_impossible.register

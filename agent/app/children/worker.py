@@ -4,6 +4,7 @@ import os
 from typing import Final
 
 from agent import isolated
+from agent.app.children.memory_budget import Budgets
 from agent.messages.children import WorkerMessage, WorkerSetup, WorkerStream
 from agent.models import child_environment
 from agent.processes.slots.frame_slot import FrameSlot
@@ -18,17 +19,18 @@ _GIVEN_UP_AFTER_S: Final = 10.0
 """A worker without progress is killed after this time; the import of a runtime may take seconds."""
 
 
-def worker_spec(settings: Settings, slots: dict[str, FrameSlot], budget_bytes: int) -> ChildSpec:
+def worker_spec(settings: Settings, slots: dict[str, FrameSlot], budgets: Budgets) -> ChildSpec:
     """Return the start parameters of the worker. The kernel's OOM killer takes the worker first."""
     streams = tuple(WorkerStream(stream.id, stream.line, slots[stream.id].descriptors()) for stream in settings.stream)
     longest_s = max((line.changeover_timeout_s for line in settings.line.values()), default=30.0)
     setup = WorkerSetup(
         streams=streams,
         compute=settings.device.compute,
-        budget_bytes=budget_bytes,
+        budget_bytes=budgets.host,
         cache_dir=str(settings.device.cache_dir),
         load_timeout_s=longest_s,
         prepared_max_bytes=settings.device.prepared_max_bytes,
+        device_budget_bytes=budgets.device,
     )
     return ChildSpec(
         name=WORKER,

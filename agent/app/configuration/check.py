@@ -1,17 +1,22 @@
 """`changeover check`: reports every mistake in configuration, catalog and named files at once."""
 
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from pydantic import ValidationError
 
+from agent.app.configuration.service_access import DATA, HOME, Fault, Service, service_of
+from agent.app.configuration.source_files import missing_cameras, source_mistakes
+from agent.messages.camera_names import is_live
 from agent.models.catalog import Catalog
 from agent.models.checks import artifact_mistakes, missing_models, unknown_variants
 from agent.mqtt.endpoint.link_settings import tls_of
 from agent.mqtt.endpoint.tls import LockedKeyError
 from agent.settings import CatalogSettings, Draft, Finding, Mistake, Settings, SettingsError, draft
+from agent.settings.fields import CREDENTIALS
 from agent.settings.mistakes import dotted
 
 _READABLE: Final = ("password_file", "ca_file", "cert_file", "key_file")
@@ -25,6 +30,8 @@ class Checked:
     summary: str = ""
     settings: Settings | None = None
     catalog: Catalog | None = None
+    notes: tuple[str, ...] = ()
+    """What is worth knowing but no mistake, or is understood for now."""
 
 
 def check(config: Path | None, environ: Mapping[str, str]) -> Checked:
@@ -34,6 +41,8 @@ def check(config: Path | None, environ: Mapping[str, str]) -> Checked:
     except SettingsError as error:
         return Checked(error.mistakes)
     mistakes = [*read.mistakes, *_unreadable(read), *_locked_key(read)]
+    if read.settings is not None:
+        mistakes += [read.placed(finding) for finding in source_mistakes(read.settings)]
     catalog = None
     try:
         catalog = _catalog(read)
@@ -44,14 +53,68 @@ def check(config: Path | None, environ: Mapping[str, str]) -> Checked:
         mistakes += [read.placed(finding) for finding in named]
         mistakes += artifact_mistakes(catalog)
         mistakes += _unreadable_outputs(catalog)
+    service = service_of(read.file)
+    if service is not None:
+        mistakes += _closed_to(service, read, catalog)
+    notes = _notes(read, catalog)
     if mistakes or read.settings is None or catalog is None:
-        return Checked(tuple(mistakes))
-    return Checked((), _summary(read.file, read.settings, catalog), read.settings, catalog)
+        return Checked(tuple(mistakes), notes=notes)
+    return Checked((), _summary(read.file, read.settings, catalog, service), read.settings, catalog, notes)
+
+
+def _notes(read: Draft, catalog: Catalog | None) -> tuple[str, ...]:
+    renamed = [(read.file, one) for one in read.renamed]
+    renamed += [(catalog.file, one) for one in catalog.renamed] if catalog is not None else []
+    notes = [f"{file}: {one}: `changeover check --fix` renames it" for file, one in renamed]
+    if read.settings is not None:
+        notes += [f"stream {id_}: there is no {camera} now" for id_, camera in missing_cameras(read.settings)]
+    return tuple(notes)
+
+
+def _closed_to(service: Service, read: Draft, catalog: Catalog | None) -> Iterator[Mistake]:
+    """Yield a mistake for each file that the service's user cannot use, though root can."""
+    fault = service.unreadable(read.file)
+    if fault is not None:
+        yield Mistake(str(read.file), "", *fault)
+    if read.settings is None:
+        return
+    for key, fault in _closed_keys(service, read.settings):
+        yield read.placed(Finding(key, *fault))
+    if catalog is None:
+        return
+    for index, version in enumerate(catalog.versions):
+        folder = Path(version.path).parent
+        files = [(Path(version.path), "file"), *((folder / one.name, "files") for one in version.files)]
+        files += [(Path(version.golden), "golden")] if version.golden is not None else []
+        for path, name in files:
+            fault = service.unreadable(path) if path.exists() else None
+            if fault is not None:
+                yield Mistake(str(catalog.file), dotted(("model", index, name)), *fault)
+                break  # because the same command may mend the others
+
+
+def _closed_keys(service: Service, settings: Settings) -> Iterator[tuple[tuple[str | int, ...], Fault]]:
+    named: list[tuple[tuple[str | int, ...], Path | None, Path]] = [(("catalog", "file"), settings.catalog.file, HOME)]
+    named += [(("mqtt", key), getattr(settings.mqtt, key), HOME) for key in _READABLE]
+    for index, stream in enumerate(settings.stream):
+        named.append((("stream", index, "ca_file"), stream.ca_file, HOME))
+        if not is_live(stream.source):
+            named.append((("stream", index, "source"), Path(stream.source), DATA))
+    for key, path, home in named:
+        if path is None or not path.exists():
+            continue
+        is_credential = path.parent == Path(CREDENTIALS)  # which only root reads, and systemd hands over
+        fault = service.not_handed_over(path) if is_credential else service.unreadable(path, home)
+        if fault is not None:
+            yield key, fault
+    fault = service.unwritable(settings.device.state_dir)
+    if fault is not None:
+        yield ("device", "state_dir"), fault
 
 
 def _unreadable_outputs(catalog: Catalog) -> Iterator[Mistake]:
     """Yield a mistake for each model whose output layout a load would refuse, where its file alone shows that."""
-    from agent.inference.yolo.declared import refusal_of_output  # noqa: PLC0415 - numpy, which only a check needs
+    from agent.inference.yolo.declared import refusal_of_output  # noqa: PLC0415 - only a check needs it
 
     for index, version in enumerate(catalog.versions):
         refusal = refusal_of_output(version)
@@ -71,7 +134,7 @@ def _catalog(read: Draft) -> Catalog | None:
             Finding(("catalog", "file"), f"no file {where.file}", "the catalog: `changeover models add`")
         )
         raise SettingsError([found])
-    return Catalog.load(where.file)
+    return Catalog.read(where.file)
 
 
 def _unreadable(read: Draft) -> Iterator[Mistake]:
@@ -82,17 +145,33 @@ def _unreadable(read: Draft) -> Iterator[Mistake]:
     ]
     files += [(("stream", index, "ca_file"), one.ca_file) for index, one in enumerate(read.settings.stream)]
     for key, path in files:
-        error = _read_error(path) if path is not None else None
-        if error is not None:
-            yield read.placed(Finding(key, error, "a file that this user can read"))
+        fault = _fault_of(key, path, _is_plain(read, key)) if path is not None else None
+        if fault is not None:
+            yield read.placed(Finding(key, *fault))
 
 
-def _read_error(path: Path) -> str | None:
+def _fault_of(key: tuple[str | int, ...], path: Path, is_plain: bool) -> tuple[str, str] | None:  # noqa: FBT001 - as named
+    where = f" {path}" if is_plain else ""
+    is_password = key[-1] == "password_file"
+    how = f"a file{where} that holds the password" if is_password else f"a file{where} in PEM format"
+    if is_password and is_plain:
+        how += f": `sudo sh -c 'umask 077; cat > {shlex.quote(str(path))}'`, type it, Ctrl-D"
     try:
-        path.read_bytes()
+        return None if path.read_bytes().strip() else (f"an empty file{where}", how)
+    except FileNotFoundError:
+        return f"no file{where}", how
     except OSError as error:
-        return (error.strerror or type(error).__name__).lower()
-    return None
+        if isinstance(error, PermissionError) and path.parent == Path(CREDENTIALS):
+            return None  # because systemd hands these over, and nobody but root reads them here
+        return (error.strerror or type(error).__name__).lower(), f"a file{where} that this user can read"
+
+
+def _is_plain(read: Draft, key: tuple[str | int, ...]) -> bool:
+    """Return True where a key's text is surely a path, and not the secret itself."""
+    value: Any = read.raw
+    for part in key:
+        value = value[part]
+    return str(value).startswith(("/", "./", "../", "credential:"))
 
 
 def _locked_key(read: Draft) -> Iterator[Mistake]:
@@ -104,7 +183,7 @@ def _locked_key(read: Draft) -> Iterator[Mistake]:
         yield read.placed(Finding(("mqtt", "key_file"), "a key with a passphrase", expected))
 
 
-def _summary(file: Path, settings: Settings, catalog: Catalog) -> str:
+def _summary(file: Path, settings: Settings, catalog: Catalog, service: Service | None) -> str:
     counts = {
         "line": len(settings.line),
         "stream": len(settings.stream),
@@ -112,4 +191,5 @@ def _summary(file: Path, settings: Settings, catalog: Catalog) -> str:
         "model": len(catalog.versions),
     }
     words = ", ".join(f"{number} {word}" if number == 1 else f"{number} {word}s" for word, number in counts.items())
-    return f"ok: {words} ({file}, configuration {settings.configuration_hash[:12]})"
+    asked = f", as the user {service.user}" if service is not None else ""
+    return f"ok: {words} ({file}, configuration {settings.configuration_hash[:12]}{asked})"

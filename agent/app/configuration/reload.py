@@ -13,7 +13,7 @@ from agent.models.catalog import Catalog
 from agent.settings import Settings
 
 _FOR_LIFE: Final = ("device", "mqtt", "outbox", "http", "stream")
-"""Sections read at the start only; a change of these needs a restart."""
+"""Sections read at the start only, but for `device.log_level`; a change of these needs a restart."""
 _NAMED: Final = 8
 """Changed keys that the answer names; further ones are counted."""
 
@@ -35,7 +35,9 @@ def read_again(context: Context) -> tuple[Context, Reloaded]:
 
 
 def _kept(before: Settings, read: Settings) -> Settings:
-    return read.model_copy(update={name: getattr(before, name) for name in _FOR_LIFE})
+    kept = {name: getattr(before, name) for name in _FOR_LIFE}
+    kept["device"] = before.device.model_copy(update={"log_level": read.device.log_level})
+    return read.model_copy(update=kept)
 
 
 def _left_out(before: Settings, read: Settings) -> str:
@@ -51,7 +53,7 @@ def _changes(name: str, before: object, read: object) -> Iterator[str]:
     if isinstance(before, tuple) and isinstance(read, tuple):
         yield from _stream_changes({one.id: one for one in before}, {one.id: one for one in read})
     elif isinstance(before, BaseModel) and isinstance(read, BaseModel):
-        keys = type(before).model_fields
+        keys = type(before).model_fields.keys() - {"log_level"}
         yield from (f"{name}.{key}" for key in keys if getattr(before, key) != getattr(read, key))
 
 

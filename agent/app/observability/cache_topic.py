@@ -4,8 +4,10 @@ import logging
 from collections import Counter, deque
 from typing import Final
 
+from msgspec import UNSET
+
 from agent.messages.children import CacheDecided, CacheState, MemoryKept
-from agent.messages.payloads import Cache, CacheDecision, CacheModel, CacheReason
+from agent.messages.payloads import Cache, CacheDecision, CacheModel, CachePool, CacheReason
 
 _log: Final = logging.getLogger(__name__)
 _TOLD: Final = 8
@@ -35,13 +37,17 @@ class CacheTopic:
         """Record an empty cache, because a lost worker has returned its memory."""
         self._kept_bytes = 0
         if self._state is not None:
-            self._state = CacheState(self._state.budget_bytes, 0, ())
+            pools = {pool: CachePool(one.budget_bytes, 0) for pool, one in (self._state.pools or {}).items()}
+            self._state = CacheState(self._state.budget_bytes, 0, (), pools or None)
 
     def payload(self) -> Cache | None:
         """Return the `cache` payload; None before the first report of a worker."""
         if self._state is None:
             return None
-        models = [CacheModel(m.model, m.bytes, m.state, m.last_use, m.reserved_for) for m in self._state.models]
+        models = [
+            CacheModel(m.model, m.bytes, m.state, m.last_use, m.reserved_for, pools=m.pools or UNSET)
+            for m in self._state.models
+        ]
         return Cache(
             self._state.budget_bytes,
             self._state.used_bytes,
@@ -50,6 +56,7 @@ class CacheTopic:
             decisions=list(self._decisions),
             evicted=dict(self._evicted),
             refused=dict(self._refused),
+            pools=self._state.pools or UNSET,
         )
 
     def counts(self) -> tuple[dict[CacheReason, int], dict[CacheReason, int]]:

@@ -54,9 +54,10 @@ class DeviceTopics:
         return self._ledger.payload()
 
     def say_start(self) -> None:
-        """Publish the initial state: online, every stream offline, no alert."""
+        """Publish the initial state: online, every stream offline, no alert, nothing refused."""
         self._publisher.send_state(self._topics.status, b"online")
         self._publisher.send_state(self._topics.of_device("alerts"), b"[]")
+        self._publisher.send_state(self._topics.of_device("refused"), b"[]")
         for stream, status in self._state.streams.items():
             self._publisher.send_state(self._topics.of_stream(stream, "status"), status.encode())
         self._say_meta()

@@ -90,4 +90,10 @@ def _cache(cache: Cache | None) -> CacheFacts:
     for one in cache.models:
         sizes[one.model, one.state] = sizes.get((one.model, one.state), 0) + one.bytes
     evicted, refused = ({**_NEVER, **counts} for counts in (cache.evicted, cache.refused))
-    return CacheFacts(cache.budget_bytes, cache.used_bytes, sizes, evicted, refused)
+    pools = {str(name): (one.budget_bytes, one.used_bytes) for name, one in (cache.pools or {}).items()}
+    pooled: dict[tuple[str, str, str], int] = {}
+    for one in cache.models:
+        for pool, size_bytes in (one.pools or {}).items():
+            key = (one.model, one.state, pool)
+            pooled[key] = pooled.get(key, 0) + size_bytes
+    return CacheFacts(cache.budget_bytes, cache.used_bytes, sizes, evicted, refused, pools, pooled)

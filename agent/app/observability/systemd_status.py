@@ -7,6 +7,7 @@ from typing import Final
 from agent.app.children.worker import WORKER
 from agent.control.state import NOTHING, State
 from agent.health.systemd import Notifier, Watchdog
+from agent.messages.topics import of_line
 
 _log: Final = logging.getLogger(__name__)
 _PATIENCE_S: Final = 30.0
@@ -79,4 +80,18 @@ class SystemdStatus:
             f"broker {'connected' if link_up else 'away'}"
             + (f"; alerts: {', '.join(alerts)}" if alerts else "")
             + self._reload_note
+            + self._waiting()
         )
+
+    def _waiting(self) -> str:
+        """Name the topic of the first line that waits for a product; the others are counted."""
+        plant = self._state.plant
+        idle = [line.id for line in self._state.lines.values() if line.selection.product is None]
+        if not idle:
+            return ""
+        first, more = idle[0], f", {len(idle) - 1} more wait" if len(idle) > 1 else ""
+        if not plant.lines[first].products:
+            return f"; {first} has no products in the configuration{more}"
+        own = f"{plant.base}/{of_line(first, 'product/set')}"
+        topic = next((one.topic for one in plant.bindings if one.line == first), own)
+        return f"; {first} waits for a product on {topic}{more}"

@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 
 from agent.app.outbound import event_log
+from agent.app.outbound.refusals import Refusals
 from agent.control.actions import (
     Action,
     Answer,
@@ -21,14 +22,16 @@ from agent.control.actions import (
     RequeryRetained,
     RestartWorker,
     SaveSnapshot,
+    SetLogLevel,
     SetPublish,
 )
+from agent.control.state import Now
 from agent.messages.children import Assign, Prepare
 from agent.messages.payloads import Switch
 from agent.messages.topics import Topics
 from agent.mqtt.link.link import Link
 from agent.mqtt.publishing.publisher import Publisher
-from agent.settings import Publish
+from agent.settings import LogLevel, Publish
 
 _log: Final = logging.getLogger(__name__)
 
@@ -42,6 +45,7 @@ class Callbacks:
     set_publish: Callable[[str, Publish | None], None]
     reload: Callable[[], None]
     restart_worker: Callable[[str], None]
+    set_log_level: Callable[[LogLevel, float], None]
     count_switch: Callable[[Switch], None]
     is_bound: Callable[[str], bool]
     """Returns True for the topic of a binding."""
@@ -55,6 +59,13 @@ class ActionExecutor:
         self._publisher: Final = publisher
         self._link: Final = link
         self._callbacks: Final = callbacks
+        self._refusals: Final = Refusals(
+            lambda payload: publisher.send_state(topics.of_device("refused"), payload), topics.base
+        )
+
+    def tick(self, now: Now) -> None:
+        """Report the refusals that were held back."""
+        self._refusals.tick(now)
 
     def perform(self, actions: list[Action]) -> None:
         """Execute `actions` in their order."""
@@ -83,7 +94,7 @@ class ActionExecutor:
                 self._perform_rare(action)
 
     def _perform_rare(
-        self, action: SetPublish | RequeryRetained | Reload | DisconnectFor | RestartWorker | SaveSnapshot
+        self, action: SetPublish | RequeryRetained | Reload | DisconnectFor | RestartWorker | SetLogLevel | SaveSnapshot
     ) -> None:
         match action:
             case SetPublish():
@@ -98,11 +109,15 @@ class ActionExecutor:
             case RestartWorker():
                 _log.warning("event=worker_given_up detail=%r", action.detail)
                 self._callbacks.restart_worker(action.detail)
+            case SetLogLevel():
+                self._callbacks.set_log_level(action.level, action.for_s)
             case SaveSnapshot():
                 self._callbacks.save_snapshot()
 
     def _answer(self, action: Answer) -> None:
         payload, reply = msgspec.json.encode(action.ack), action.reply
+        if action.ack.result == "rejected":
+            self._refusals.add(action.ack)
         # because a client with rights for one topic must not reach a line through its ack
         if reply is not None and self._topics.may_answer(reply.topic) and not self._callbacks.is_bound(reply.topic):
             self._publisher.send_event(reply.topic, payload, reply.correlation)

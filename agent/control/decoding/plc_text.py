@@ -12,6 +12,8 @@ from typing import Final
 _LETTER: Final = ord(" ")
 """A length below this is a control character, so it must be the header of a counted string."""
 _BEYOND_ASCII: Final = 128
+_DELETE: Final = 127
+_BEYOND_LATIN_1: Final = 256
 _NUMBER_SIZES: Final = (2, 4, 8)
 _LARGEST_INTEGER: Final = 0x2FFF
 """Above this, two bytes may be two digits: `17` padded to four bytes is 14129 as a DINT, and is text."""
@@ -49,7 +51,7 @@ def _forms(payload: bytes) -> Iterator[Callable[[bytes], str | None]]:
         return  # because its bytes would also decode as Latin-1
     yield _s7_wstring
     yield _logix_string
-    if _begins_with_dint(payload) or _is_text_with_euro(payload):
+    if _begins_with_dint(payload) or _is_wide_text(payload):
         return
     if len(payload) > _WIDE and _is_counted_for_sure(payload):
         # before the plain forms, because bytes behind the counted length are not part of the value
@@ -89,10 +91,24 @@ def _begins_with_dint(payload: bytes) -> bool:
     return payload[1:4] == b"\0\0\0" and any(payload[4:])
 
 
-def _is_text_with_euro(payload: bytes) -> bool:
-    """Return True for UTF-16-LE with a euro sign, whose first letter alone would be a text with old characters."""
+def _is_wide_text(payload: bytes) -> bool:
+    """Return True for UTF-16-LE beyond Latin-1, whose first letter alone would be a text with old characters.
+
+    Two ASCII characters are a CJK letter as well. They count as one where a payload of a number's size has no NUL at
+    its end, as an IEC STRING always has.
+    """
+    if payload[1:2] != b"\0":
+        return False
     text = payload[: len(payload) // 2 * 2].decode("utf-16-le", "replace").partition("\0")[0]
-    return payload[1:2] == b"\0" and "\u20ac" in text
+    if not text.isprintable() or not any(ord(letter) >= _BEYOND_LATIN_1 for letter in text):
+        return False
+    is_whole = 2 * len(text) == len(payload) <= _NUMBER_SIZES[-1] and payload[-1] != 0
+    behind = text[1:].encode("utf-16-le").rstrip(b"\0")
+    return "\u20ac" in text or is_whole or not all(_is_old_character(byte) for byte in behind)
+
+
+def _is_old_character(byte: int) -> bool:
+    return _LETTER <= byte < _DELETE or chr(byte).isalpha()
 
 
 def _is_empty_string(payload: bytes) -> bool:

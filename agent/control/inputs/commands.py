@@ -6,6 +6,7 @@ from typing import Any, Final
 from agent.control.actions import Action, Answer, SaveSnapshot
 from agent.control.decoding.values import Document, Value, ValueRefusedError, decode, document
 from agent.control.inputs import bandwidth, duplicate_device, operator_commands, retained, schedule
+from agent.control.inputs.known_names import known
 from agent.control.inputs.routes import RETAINABLE, Route, routes
 from agent.control.lines import command_replay, preload, selection
 from agent.control.lines.changeover import answer, begin, cancel, rejected
@@ -72,7 +73,8 @@ def _dispatch(state: State, route: Route, value: Any, command: Command, now: Now
             return operator_commands.run(state, route.name, value.content, command, now)
     line = state.lines.get(route.name)
     if line is None:
-        return answer(state, command, "rejected", "unknown_line", f"no line {route.name[:64]!r} on this device")
+        detail = f"no line {route.name[:64]!r} on this device; {known('lines', state.lines)}"
+        return answer(state, command, "rejected", "unknown_line", detail)
     return _OF_A_LINE[route.kind](state, line, value, command, now)
 
 
@@ -107,7 +109,13 @@ def set_model(state: State, line: Line, value: Value, command: Command, now: Now
     reference = ModelReference.parse(value.text)
     wanted = state.plant.find(reference, line.rules.variant) if reference else None
     if reference is None or wanted is None:
-        return answer(state, command, "rejected", "unknown_model", f"the catalog has no {value.text!r}")
+        return answer(
+            state,
+            command,
+            "rejected",
+            "unknown_model",
+            f"the catalog has no {value.text!r}: see `changeover models list`",
+        )
     is_chosen = line.selection.operator is not None and line.selection.rollback is None
     before = choose(state.plant, line).asked if is_chosen else None
     selection.choose_model(line, Override(reference, Cause("operator", command.topic, value.text)))
@@ -140,7 +148,7 @@ def _repeat_product(state: State, line: Line, command: Command) -> list[Action]:
 def _refuse_product(state: State, line: Line, cause: Cause, command: Command, now: Now) -> list[Action]:
     """Stop the line for an unknown product: `ready` 0, and the model stays."""
     product = cause.value
-    detail = f"no product {product!r} in the configuration of {line.id}"
+    detail = f"no product {product!r} in the configuration of {line.id}; {known('products', line.rules.products)}"
     actions, is_another = clear_ready(line), product != line.selection.product
     selection.choose_product(line, cause)
     if is_another:

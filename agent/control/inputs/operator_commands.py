@@ -1,18 +1,23 @@
-"""Operator commands of `cmd/{verb}`: rollback and reload."""
+"""Operator commands of `cmd/{verb}`: rollback, reload and log."""
 
 from typing import Any, Final
 
-from agent.control.actions import Action, Reload
+from agent.control.actions import Action, Reload, SetLogLevel
 from agent.control.events import Reloaded
 from agent.control.inputs import bandwidth, schedule
+from agent.control.inputs.known_names import known
 from agent.control.lines import selection
 from agent.control.lines.changeover import answer, answer_all, begin
 from agent.control.lines.policy import choose
 from agent.control.lines.report import alert, clear_ready_unless_true
 from agent.control.state import Command, Line, Now, Override, State
 from agent.messages.payloads import Alert, Cause
+from agent.settings import LOG_LEVELS
 
-VERBS: Final = ("rollback", "reload")
+VERBS: Final = ("rollback", "reload", "log")
+LOG_S: Final = 600.0
+"""Time that `log` holds where the command names none."""
+_LONGEST_LOG_S: Final = 86_400.0
 _WAITING_RELOADS: Final = 16
 
 
@@ -24,10 +29,13 @@ def run(state: State, verb: str, content: object, command: Command, now: Now) ->
         return _refuse(state, command, 'expected a JSON object such as {"id": "a1", "line": "line-1"}')
     if verb == "reload":
         return _reload(state, command)
+    if verb == "log":
+        return _log(state, content, command)
     name = content.get("line")
     line = state.lines.get(name) if isinstance(name, str) else _only_line(state, name)
     if line is None:
-        detail = "say which line" if name is None else f"no line {str(name)[:64]!r} on this device"
+        what = "say which line" if name is None else f"no line {str(name)[:64]!r} on this device"
+        detail = f"{what}; {known('lines', state.lines)}"
         return answer(state, command, "rejected", "unknown_line", detail)
     return _roll_back(state, line, command, now)
 
@@ -52,7 +60,8 @@ def _recheck_product(state: State, line: Line) -> list[Action]:
     """Update the alert for an unknown product after a reload."""
     product = line.selection.product
     is_unknown = product is not None and line.own is None
-    detail = f"no product {product!r} in the configuration of {line.id} any more"
+    products = known("products", line.rules.products)
+    detail = f"no product {product!r} in the configuration of {line.id} any more; {products}"
     return alert(state, Alert("unknown_product", is_unknown, line=line.id, detail=detail if is_unknown else None))
 
 
@@ -61,6 +70,17 @@ def _reload(state: State, command: Command) -> list[Action]:
         return answer(state, command, "noop", None, "a reload is under way")
     state.reloading.append(command)
     return [*answer(state, command, "accepted"), *([Reload()] if len(state.reloading) == 1 else [])]
+
+
+def _log(state: State, content: dict[str, Any], command: Command) -> list[Action]:
+    """Change the log level for a bounded time; nothing of it survives a restart."""
+    level, for_s = content.get("level"), content.get("for_s", LOG_S)
+    found = next((one for one in LOG_LEVELS if one == level), None)
+    is_time = isinstance(for_s, (int, float)) and not isinstance(for_s, bool) and 0 < for_s <= _LONGEST_LOG_S
+    if found is None or not is_time:
+        expected = f"`level` of {', '.join(LOG_LEVELS)}, and `for_s` of at most {_LONGEST_LOG_S:.0f} seconds"
+        return _refuse(state, command, f'expected {expected}, such as {{"level": "debug", "for_s": 600}}')
+    return [SetLogLevel(found, for_s), *answer(state, command, "done", None, f"{found} for {for_s:g} s")]
 
 
 def _roll_back(state: State, line: Line, command: Command, now: Now) -> list[Action]:

@@ -79,10 +79,10 @@ def moves(state: State, line: Line) -> bool:
 
 
 def stream_status(state: State, stream: str, status: StreamStatus, detail: str) -> list[Action]:
-    """Record and publish a stream's status and its alert; an ended file raises none."""
+    """Record and publish a stream's status and its alert."""
     state.streams[stream] = status
     actions: list[Action] = [PublishState(of_stream(stream, "status"), status.encode())]
-    is_bad = status in {"stalled", "offline"}
+    is_bad = status != "online"
     why = f"{status}: {detail}" if detail else status
     change = Alert("camera", is_bad, stream=stream, detail=why if is_bad else None)
     if is_bad and detail:

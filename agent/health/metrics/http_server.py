@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from socketserver import ThreadingMixIn
 from typing import Any, Final
 
+from agent.health.metrics.bind_faults import explain
 from agent.messages.errors import TransientError
 
 _log: Final = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ class HttpServer:
     def __init__(self, bind: str, pages: Pages) -> None:
         """Store the address HOST:PORT (an IPv6 host in brackets) and the pages."""
         host, _, port = bind.rpartition(":")
+        self._bind: Final = bind
         self._address: Final = (host.strip("[]"), int(port))
         self._pages: Final = pages
         self._server: _Server | None = None
@@ -63,7 +65,7 @@ class HttpServer:
         try:
             self._server = kind(self._address, _handler(self._pages))
         except (OSError, OverflowError) as error:
-            raise TransientError(f"{self._address[0]}:{self._address[1]} cannot be served: {error}") from error
+            raise TransientError(explain(self._bind, error)) from error
         self._thread = threading.Thread(target=self._server.serve_forever, args=(_POLL_S,), name="http", daemon=True)
         self._thread.start()
 

@@ -71,6 +71,17 @@ def _cache(cache: CacheFacts) -> Iterator[Metric]:
     yield _counter("refusals", "Models refused for want of memory, by reason.", _labelled(cache.refused), "reason")
     yield _gauge("memory_budget_bytes", "Bytes that resident models may take together.", _one(cache.budget_bytes))
     yield _gauge("memory_used_bytes", "Bytes that are charged to the budget.", _one(cache.used_bytes))
+    if cache.pools:
+        yield from _pools(cache)
+
+
+def _pools(cache: CacheFacts) -> Iterator[Metric]:
+    budgets = {name: budget_bytes for name, (budget_bytes, _) in cache.pools.items()}
+    used = {name: used_bytes for name, (_, used_bytes) in cache.pools.items()}
+    pooled = [(key, size) for key, size in cache.pooled.items()]
+    yield _gauge("pool_budget_bytes", "The budget of one pool, where there are two.", _labelled(budgets), "pool")
+    yield _gauge("pool_used_bytes", "Bytes that are charged to one pool.", _labelled(used), "pool")
+    yield _gauge("resident_model_pool_bytes", "A loaded model's part of a pool.", pooled, "model", "state", "pool")
 
 
 def _link(link: LinkFacts) -> Iterator[Metric]:

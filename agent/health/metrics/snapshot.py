@@ -46,6 +46,10 @@ class CacheFacts:
     """Evictions by reason."""
     refused: Mapping[str, int] = field(default_factory=dict)
     """Refused loads by reason."""
+    pools: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """Budget and used bytes of each pool, where there are two."""
+    pooled: Mapping[tuple[str, str, str], int] = field(default_factory=dict)
+    """Bytes of each resident model in each pool, by (reference, state, pool)."""
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,13 @@
 """Probe for NVIDIA GPUs by NVML (nvidia-ml-py); optional, and not tested on hardware."""
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any, Final
 
 from agent.health.probes import ProbeAbsentError, plausible
-from agent.health.sensors.reading import Reading, Zone
+from agent.health.sensors.reading import GpuMemory, Reading, Zone
 
 _log: Final = logging.getLogger(__name__)
 _REASONS: Final = {0x04: "power", 0x08: "hardware", 0x20: "heat", 0x40: "heat", 0x80: "power"}
@@ -58,6 +59,7 @@ def _library() -> Any:  # noqa: ANN401 - the library has no types
 
 def _reading(nvml: Any) -> Reading:  # noqa: ANN401 - the library has no types
     zones, rails, loads, slowed = {}, {}, [], []
+    memories = []
     for index in range(nvml.nvmlDeviceGetCount()):
         name = f"gpu{index}" if index else "gpu"
         card = _Card(nvml, nvml.nvmlDeviceGetHandleByIndex(index))
@@ -66,6 +68,8 @@ def _reading(nvml: Any) -> Reading:  # noqa: ANN401 - the library has no types
         if (power_w := card.power_w()) is not None:
             rails[name] = power_w
         loads.append(card.load())
+        if (memory := card.memory()) is not None:
+            memories.append(memory)
         slowed += [f"{name}: {reason}" for reason in card.slowed()]
     known = [load for load in loads if load is not None]
     return Reading(
@@ -75,7 +79,19 @@ def _reading(nvml: Any) -> Reading:  # noqa: ANN401 - the library has no types
         rails_w=rails,
         power_w=round(sum(rails.values()), 3) if rails else None,
         gpu_load=max(known, default=None),
+        gpu=_together(memories),
         slowed=tuple(dict.fromkeys(slowed)),
+    )
+
+
+def _together(memories: list[GpuMemory]) -> GpuMemory | None:
+    if not memories:
+        return None
+    processes: Counter[int] = Counter()
+    for memory in memories:
+        processes.update(memory.processes)
+    return GpuMemory(
+        sum(memory.free_bytes for memory in memories), sum(memory.total_bytes for memory in memories), dict(processes)
     )
 
 
@@ -108,6 +124,15 @@ class _Card:
         """Return the share of the last period with a running kernel; the library gives percent."""
         rates = self._ask("nvmlDeviceGetUtilizationRates")
         return plausible.share(rates.gpu / 100) if rates is not None else None
+
+    def memory(self) -> GpuMemory | None:
+        """Return the card's own memory; None on a Jetson, which shares the processor's."""
+        told = self._ask("nvmlDeviceGetMemoryInfo")
+        if told is None:
+            return None
+        running = self._ask("nvmlDeviceGetComputeRunningProcesses") or ()
+        processes = {int(one.pid): int(one.usedGpuMemory) for one in running if one.usedGpuMemory}
+        return GpuMemory(int(told.free), int(told.total), processes)
 
     def slowed(self) -> Iterator[str]:
         reasons = self._ask("nvmlDeviceGetCurrentClocksEventReasons")

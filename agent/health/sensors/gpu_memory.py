@@ -22,6 +22,11 @@ class _Memory(ctypes.Structure):
     _fields_ = (("total", ctypes.c_ulonglong), ("free", ctypes.c_ulonglong), ("used", ctypes.c_ulonglong))
 
 
+def names_gpu(compute: str) -> bool:
+    """Return True where a device setting names an NVIDIA GPU."""
+    return _CUDA.fullmatch(compute) is not None
+
+
 def free_device_bytes(compute: str, open_library: Callable[[str], Any] = ctypes.CDLL) -> int | None:
     """Return the free memory of the GPU that `compute` names; None without dedicated memory.
 

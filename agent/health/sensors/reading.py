@@ -14,6 +14,16 @@ class Zone:
 
 
 @dataclass(frozen=True)
+class GpuMemory:
+    """Memory of all cards that have their own."""
+
+    free_bytes: int
+    total_bytes: int
+    processes: Mapping[int, int] = field(default_factory=dict)
+    """Bytes of each process that computes there, by its pid, with its context."""
+
+
+@dataclass(frozen=True)
 class Reading:
     """Readings of one source, or merged ones; unknown values keep their defaults."""
 
@@ -29,6 +39,7 @@ class Reading:
     """Total power that the source sees: a Jetson's module, a PC's graphics cards."""
     gpu_load: float | None = None
     """Share from 0 to 1."""
+    gpu: GpuMemory | None = None
     slowed: tuple[str, ...] | None = None
     """Parts that are throttled now; None: the source cannot tell."""
     fallback: bool = False
@@ -54,6 +65,7 @@ def _completed(better: Reading, other: Reading) -> Reading:
         rails_w=better.rails_w if better.power_w is not None else {**other.rails_w, **better.rails_w},
         power_w=better.power_w if better.power_w is not None else other.power_w,
         gpu_load=better.gpu_load if better.gpu_load is not None else other.gpu_load,
+        gpu=better.gpu or other.gpu,
         slowed=slowed,
     )
 

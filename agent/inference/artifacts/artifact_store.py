@@ -54,6 +54,8 @@ class Artifact(msgspec.Struct, frozen=True):
     shape: tuple[int, ...]
     """Shape of the raw output; -1 for a side that the source leaves open."""
     profile: Profile = Profile()
+    proof: str = ""
+    """What was proven of it, as `proof_record` hashes it; empty: nothing yet."""
 
 
 class Made(msgspec.Struct, frozen=True):
@@ -131,10 +133,11 @@ class ArtifactStore:
 
     def profiled(self, key: str, profile: Profile) -> None:
         """Replace the profile in an artifact's record. Raises OSError."""
-        found = self.find(key)
-        if found is not None:
-            record = msgspec.json.encode(msgspec.structs.replace(found, profile=profile))
-            replace_file(self.folder / key / _RECORD, record, sync=False)
+        self._rewrite(key, profile=profile)
+
+    def proven(self, key: str, proof: str) -> None:
+        """Replace the proof in an artifact's record. Raises OSError."""
+        self._rewrite(key, proof=proof)
 
     def discard(self, key: str, why: str) -> None:
         """Remove an unusable artifact, so that it is built again; `why` is for the log."""
@@ -165,6 +168,12 @@ class ArtifactStore:
     def used_bytes(self) -> int:
         """Return the size of all artifacts on disk."""
         return sum(size_bytes for _, size_bytes, _ in self._kept())
+
+    def _rewrite(self, key: str, **changes: object) -> None:
+        found = self.find(key)
+        if found is not None:
+            record = msgspec.json.encode(msgspec.structs.replace(found, **changes))
+            replace_file(self.folder / key / _RECORD, record, sync=False)
 
     def _make_room(self, needed_bytes: int, max_bytes: int, key: str) -> None:
         if needed_bytes > max_bytes:

@@ -4,7 +4,9 @@ Each runtime has a module beside this one, which is imported when the first mode
 """
 
 import importlib
+import sys
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from agent.inference.backends.detector import Detector
 
 __all__ = [
+    "DEVICE_LIMIT",
     "InferenceError",
     "Made",
     "Model",
@@ -35,6 +38,7 @@ __all__ = [
     "Prepared",
     "artifact_key",
     "backend_of",
+    "held_device_bytes",
     "is_checkpoint",
     "load",
     "load_for",
@@ -46,6 +50,16 @@ __all__ = [
 
 BACKENDS: Final = ("openvino", "onnxruntime", "ultralytics")
 _NOBODY: Final = nullcontext()
+
+
+@dataclass
+class DeviceLimit:
+    """Limit of the GPU memory that each runtime's own allocator may hold; set once, before the first load."""
+
+    bytes: int | None = None
+
+
+DEVICE_LIMIT: Final = DeviceLimit()
 
 
 class Prepared(Protocol):
@@ -68,6 +82,10 @@ class Model(Protocol):
     @property
     def places(self) -> InFlightLimiter: ...  # noqa: D102 - said above
 
+    @property
+    def device_bytes(self) -> int | None:
+        """GPU memory that its runtime's allocator holds for the model now; None where it is on a GPU uncounted."""
+
     def prepare(self, image: NDArray[np.uint8]) -> Prepared:
         """Letterbox `image`, uint8 (h, w, 3) BGR; the caller may overwrite the image after the call."""
 
@@ -88,12 +106,16 @@ class Model(Protocol):
         Raises what `answer` raises, and ModelError("proof_failed" or "implausible") that names the odd number.
         """
 
+    def refuse(self, why: str) -> None:
+        """Have every later picture fail with ModelError("proof_failed"), because the model's answers are wrong."""
+
     def close(self) -> None:
         """Unload the model; its memory is freed once no inference is in flight."""
 
 
 class _BackendModule(Protocol):
     def load(self, version: ModelVersion, compute: str, cache_dir: Path) -> Model: ...
+    def held_device_bytes(self) -> int: ...
 
 
 class _GraphModule(_BackendModule, Protocol):
@@ -122,6 +144,12 @@ def load(version: ModelVersion, compute: str, cache_dir: Path) -> Model:
     require_openable(version, compute)
     require_sound(version)
     return _module(version, backend).load(version, compute, cache_dir)
+
+
+def held_device_bytes() -> int:
+    """Return the GPU memory in bytes that the allocators of the runtimes hold in this process, for whatever use."""
+    modules = [sys.modules.get(f"{__name__}.{name}") for name in BACKENDS]
+    return sum(cast("_BackendModule", module).held_device_bytes() for module in modules if module is not None)
 
 
 def _load_prepared(version: ModelVersion, compute: str, cache_dir: Path) -> "Detector | None":

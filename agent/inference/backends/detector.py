@@ -15,6 +15,7 @@ from agent.inference.backends.in_flight import InFlightLimiter
 from agent.inference.yolo.head import Head
 from agent.inference.yolo.letterbox import Canvas, Placement
 from agent.inference.yolo.objects import Objects
+from agent.messages.errors import ModelError
 
 Untyped: TypeAlias = Any  # an object of a runtime that ships no types
 During: TypeAlias = AbstractContextManager[object]
@@ -60,10 +61,12 @@ class Detector:
         *,
         on_close: Callable[[], None] = lambda: None,
         profile: Profile = UNMEASURED,
+        count_device: Callable[[], int | None] = lambda: 0,
     ) -> None:
         """Create the requests. Only `make_request` refers to the runtime's model; `on_close` runs after its release.
 
         `profile` is the artifact's; its `requests` is the number of inferences that the runtime runs at the same time.
+        `count_device` returns the model's `device_bytes`, also after the close.
         """
         self.backend: Final = backend
         self.names: Final = head.names
@@ -73,11 +76,21 @@ class Detector:
         self._head: Final = head
         self._make_request: Callable[[], Request] | None = make_request
         self._on_close: Final = on_close
+        self._count_device: Final = count_device
         self._idle: Final = [make_request() for _ in range(self.places.count)]
         self._lock: Final = threading.Lock()
+        self._refusal = ""
+        """Why no picture is answered any more; empty: they are."""
+
+    @property
+    def device_bytes(self) -> int | None:
+        """Implement Model."""
+        return self._count_device()
 
     def prepare(self, image: NDArray[np.uint8]) -> Waiting:
         """Implement Model."""
+        if self._refusal:
+            raise ModelError("proof_failed", self._refusal)
         with inferring(self._head.reference):
             request = self._take()
             return Waiting(request, request.canvas.draw(image, self._head.fit))
@@ -93,6 +106,10 @@ class Detector:
     def check_outputs(self, image: NDArray[np.uint8]) -> Objects:
         """Implement Model."""
         return self._answer(self.prepare(image), self._decode_checked, _NOBODY, here=True)
+
+    def refuse(self, why: str) -> None:
+        """Implement Model."""
+        self._refusal = why
 
     def close(self) -> None:
         """Release the runtime's model, then its requests, because the reverse order holds the GIL for long."""

@@ -42,6 +42,7 @@ _DTYPES: Final[dict[str, np.dtype[Any]]] = {
 _ROW: Final = 6
 _ANSWER: Final = 3
 _CPU: Final = "CPUExecutionProvider"
+_ON_GPU: Final = ("CUDAExecutionProvider", "TensorrtExecutionProvider")
 
 Provider = tuple[str, dict[str, str]]
 
@@ -109,6 +110,9 @@ def restore(head: Head, opened: Opened, compute: str, cache_dir: Path) -> Detect
 
 def _started(reference: str, path: str, providers: list[Provider]) -> Untyped:
     arena.share()
+    gpu = _gpu(providers[0])
+    if gpu is not None:
+        arena.share_on_gpu(gpu)
     session = ort.InferenceSession(path, _options(), providers=providers)
     got = session.get_providers()
     if got[0] != providers[0][0]:
@@ -141,7 +145,41 @@ def _facts(version: ModelVersion, session: Untyped) -> FileFacts:
 def _bound(head: Head, session: Untyped, profile: Profile) -> Detector:
     running = threading.Semaphore(max(1, profile.requests))
     make_request = partial(_Request, session, head, running)
-    return Detector("onnxruntime", head, head.imgsz, make_request, on_close=arena.shrink, profile=profile)
+    place = _Place(_gpu_of(session))
+    return Detector(
+        "onnxruntime", head, head.imgsz, make_request, on_close=place.close, profile=profile, count_device=place.bytes
+    )
+
+
+def held_device_bytes() -> int:
+    """Return 0, because ONNX Runtime does not tell what its arena on a GPU holds."""
+    return 0
+
+
+class _Place:
+    """Where a session's memory lies: on a GPU, or, with None, in the host's."""
+
+    def __init__(self, gpu: int | None) -> None:
+        self._gpu: Final = gpu
+        self._is_closed = False
+
+    def bytes(self) -> int | None:
+        return 0 if self._gpu is None or self._is_closed else None
+
+    def close(self) -> None:
+        self._is_closed = True
+        arena.shrink(self._gpu)
+
+
+def _gpu(provider: Provider) -> int | None:
+    """Return the number of the GPU that a provider computes on; None for the CPU."""
+    name, options = provider
+    return int(options.get("device_id", "0")) if name in _ON_GPU else None
+
+
+def _gpu_of(session: Untyped) -> int | None:
+    name = session.get_providers()[0]
+    return _gpu((name, session.get_provider_options()[name])) if name in _ON_GPU else None
 
 
 def wanted_providers(compute: str, cache_dir: Path) -> list[Provider]:

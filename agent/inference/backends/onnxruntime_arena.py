@@ -1,4 +1,7 @@
-"""A common memory arena for all ONNX Runtime sessions, and the release of its unused memory."""
+"""A common memory arena for all ONNX Runtime sessions of a processor, and the release of its unused memory.
+
+ONNX Runtime's Python tells no figures of an arena; what holds on a GPU is the arena's limit. Not tested on a GPU.
+"""
 
 from functools import cache
 from typing import Final
@@ -6,10 +9,12 @@ from typing import Final
 import numpy as np
 import onnxruntime as ort
 
+from agent.inference import backends
 from agent.inference.backends.detector import Untyped
 
 _SAME_AS_REQUESTED: Final = 1
 _ERRORS_ONLY: Final = 3
+_CUDA: Final = "CUDAExecutionProvider"
 _BYTES: Final = 2  # the kind of a field in protobuf's encoding; numbers are kind 0
 _FLOAT: Final = 1
 
@@ -21,20 +26,32 @@ def share() -> None:
     ort.create_and_register_allocator(info, ort.OrtArenaCfg({"arena_extend_strategy": _SAME_AS_REQUESTED}))
 
 
-def shrink() -> None:
-    """Free the arena's unused memory by a run of an empty graph, because ONNX Runtime frees it only after a run."""
+@cache
+def share_on_gpu(index: int) -> None:
+    """Create the common arena of a GPU once, which refuses what exceeds the budget of models."""
+    limit_bytes = backends.DEVICE_LIMIT.bytes
+    limit = {"max_mem": limit_bytes} if limit_bytes is not None else {}
+    info = ort.OrtMemoryInfo("Cuda", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, index, ort.OrtMemType.DEFAULT)
+    config = ort.OrtArenaCfg({"arena_extend_strategy": _SAME_AS_REQUESTED, **limit})
+    ort.create_and_register_allocator_v2(_CUDA, info, {"device_id": str(index)}, config)
+
+
+def shrink(gpu: int | None = None) -> None:
+    """Free the arenas' unused memory by a run of an empty graph, because ONNX Runtime frees it only after a run."""
     options = ort.RunOptions()
-    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
-    _empty_session().run(None, {"x": np.zeros(1, np.float32)}, options)
+    where = "cpu:0" if gpu is None else f"cpu:0;gpu:{gpu}"
+    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", where)
+    _empty_session(gpu).run(None, {"x": np.zeros(1, np.float32)}, options)
 
 
 @cache
-def _empty_session() -> Untyped:
+def _empty_session(gpu: int | None) -> Untyped:
     options = ort.SessionOptions()
     options.log_severity_level = _ERRORS_ONLY
     options.intra_op_num_threads = 1
     options.add_session_config_entry("session.use_env_allocators", "1")
-    return ort.InferenceSession(_identity(), options, providers=["CPUExecutionProvider"])
+    on_gpu = [] if gpu is None else [(_CUDA, {"device_id": str(gpu)})]
+    return ort.InferenceSession(_identity(), options, providers=[*on_gpu, "CPUExecutionProvider"])
 
 
 def _identity() -> bytes:

@@ -38,6 +38,11 @@ def load_for(version: ModelVersion, compute: str, precision: str) -> Detector:
         return _load_source(version, device, Profile(precision))
 
 
+def held_device_bytes() -> int:
+    """Return 0: OpenVINO's GPUs share the host's memory, where the process' pages show it."""
+    return 0
+
+
 def precisions(compute: str) -> tuple[str, ...]:
     """Return the precisions that this processor supports; see `backends.precisions`."""
     del compute  # unused, because artifacts are for CPUs only

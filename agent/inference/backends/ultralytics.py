@@ -5,6 +5,7 @@ Only ultralytics' loader and forward pass are used; letterbox and decoding are t
 
 import gc
 import os
+import sys
 import threading
 from collections.abc import Callable
 from functools import cache, partial
@@ -38,13 +39,25 @@ def load(version: ModelVersion, compute: str, cache_dir: Path) -> Detector:
     torch, auto_backend = import_ultralytics(cache_dir)
     with loading(version):
         device = torch.device(_device(torch, compute))
+        share = _Share(torch, device)
         network = auto_backend(version.path, device=device, fuse=True, verbose=False)
         network.eval()
         facts = _facts(network)
         imgsz = _input_size(version, network, facts)
         make_request = partial(_Request, torch, network, device, imgsz, threading.Lock())
         head = Head.of(version, facts, make_request().run().shape, imgsz)
-    return Detector("ultralytics", head, imgsz, make_request, on_close=partial(_return_memory, torch))
+        share.measure(is_counted=network.format == "pt")
+    return Detector(
+        "ultralytics", head, imgsz, make_request, on_close=partial(_return_memory, torch, share), count_device=share
+    )
+
+
+def held_device_bytes() -> int:
+    """Return what torch's allocator holds of GPU memory: tensors, and freed blocks that it keeps for others."""
+    cuda = getattr(sys.modules.get("torch"), "cuda", None)
+    if cuda is None or not cuda.is_initialized():
+        return 0
+    return sum(int(cuda.memory_reserved(index)) for index in range(cuda.device_count()))
 
 
 def exporter(folder: Path) -> Callable[[Path, int | None, int], Path]:
@@ -119,6 +132,30 @@ class _Request:
         return raw
 
 
+class _Share:
+    """A model's part of what torch's allocator has given out on a GPU; the model's load is the only one then."""
+
+    def __init__(self, torch: Untyped, device: Untyped) -> None:
+        self._torch: Final = torch
+        self._device: Final = device
+        self._before_bytes: Final = self._allocated_bytes()
+        self._bytes: int | None = 0
+
+    def __call__(self) -> int | None:
+        return self._bytes
+
+    def measure(self, *, is_counted: bool) -> None:
+        """Measure the part; other formats than torch's own allocate by themselves, which nothing counts."""
+        if self._device.type == "cuda":
+            self._bytes = max(0, self._allocated_bytes() - self._before_bytes) if is_counted else None
+
+    def close(self) -> None:
+        self._bytes = 0
+
+    def _allocated_bytes(self) -> int:
+        return int(self._torch.cuda.memory_allocated(self._device)) if self._device.type == "cuda" else 0
+
+
 def _device(torch: Untyped, compute: str) -> str:
     if compute == "auto":
         return "cuda:0" if torch.cuda.is_available() else "cpu"
@@ -153,7 +190,8 @@ def _input_size(version: ModelVersion, network: Untyped, facts: FileFacts) -> tu
     return imgsz
 
 
-def _return_memory(torch: Untyped) -> None:
+def _return_memory(torch: Untyped, share: _Share) -> None:
+    share.close()
     gc.collect()  # modules hold each other in cycles
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

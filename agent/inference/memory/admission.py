@@ -10,6 +10,7 @@ from typing import Final
 from agent.inference.backends import Model
 from agent.inference.memory.cache import Cache, Entry, EvictionCandidates, Origin
 from agent.inference.memory.eviction import Eviction, Score, Standby
+from agent.inference.memory.pools import NOTHING, Amount
 from agent.inference.memory.unloader import Unloader
 from agent.messages.children import CacheDecided, MemoryKept, Message
 from agent.messages.errors import OutOfMemoryError
@@ -91,21 +92,21 @@ class AdmissionController:
             self._policy.used(reference, line)
 
     def charge(
-        self, version: ModelVersion, predicted_bytes: int, lines: frozenset[str], origin: Origin
+        self, version: ModelVersion, predicted: Amount, lines: frozenset[str], origin: Origin
     ) -> Entry[Model] | EvictionPlan:
         """Charge a load that `lines` wait for, or return the plan that makes room for it.
 
         Raises NoRoomError where no eviction suffices. Evicts nothing itself.
         """
         self._cache.expire()
-        entry = self._cache.charge(version, predicted_bytes, origin)
+        entry = self._cache.charge(version, predicted, origin)
         if entry is not None:
             return entry
-        view = self._view(predicted_bytes, lines)
+        view = self._view(predicted, lines)
         plan = self._plan(version, view)
         if plan is None:
-            alone = predicted_bytes > self._cache.budget_bytes
-            raise self._refuse(version, view, "too_large" if alone else "in_use", predicted_bytes, None)
+            alone = self._cache.budget.shortage(predicted).is_short
+            raise self._refuse(version, view, "too_large" if alone else "in_use", predicted, None)
         return plan
 
     def carry_out(self, plan: EvictionPlan, lines: frozenset[str]) -> None:
@@ -126,26 +127,26 @@ class AdmissionController:
 
         Models that its lines leave at the switch count: until then the budget may be exceeded by one model.
         """
-        view = self._view(0, lines)
-        evict = self._choose(view.candidates.standby, view.candidates.short_bytes)
+        view = self._view(NOTHING, lines)
+        evict = self._choose(view.candidates.standby, view.candidates.short)
         if evict is None:
             plan = self._plan(entry.version, view)
             if plan is None or plan.announced:
-                raise self._refuse(entry.version, view, "outgrew", entry.predicted_bytes, entry.bytes)
+                raise self._refuse(entry.version, view, "outgrew", entry.predicted, entry.charge)
             evict = plan.evict
         for victim in evict:
             self._evict(victim, "excess", entry.version, view)
 
     def has_excess(self) -> bool:
         """Return True where the budget is exceeded and evicting helps."""
-        found = self._cache.eviction_candidates(0, ())
-        return found.short_bytes > 0 and self._choose(found.standby, found.short_bytes) is not None
+        found = self._cache.eviction_candidates(NOTHING, ())
+        return found.short.is_short and self._choose(found.standby, found.short) is not None
 
     def tidy(self) -> None:
         """End expired reservations, evict models beyond the budget, and check for memory returned late."""
         self._cache.expire()
-        view = self._view(0, ())
-        for victim in self._choose(view.candidates.standby, view.candidates.short_bytes) or ():
+        view = self._view(NOTHING, ())
+        for victim in self._choose(view.candidates.standby, view.candidates.short) or ():
             self._evict(victim, "excess", None, view)
         self.recheck()
 
@@ -165,37 +166,55 @@ class AdmissionController:
 
     def out_of_memory(self, entry: Entry[Model]) -> None:
         """Report that a runtime had no memory for a load that the budget admitted."""
-        self._report(_Decision("refused", "out_of_memory", entry.version, entry.predicted_bytes), self._view(0, ()))
+        decision = _Decision("refused", "out_of_memory", entry.version, entry.predicted.total_bytes)
+        self._report(decision, self._view(NOTHING, ()))
 
-    def _view(self, needed_bytes: int, lines: frozenset[str] | tuple[()]) -> _LedgerView:
-        candidates = self._cache.eviction_candidates(needed_bytes, lines)
+    def _view(self, needed: Amount, lines: frozenset[str] | tuple[()]) -> _LedgerView:
+        candidates = self._cache.eviction_candidates(needed, lines)
         with self._policy_lock:
-            scores = self._policy.scores(_as_standby(candidates.standby))
+            scores = self._policy.scores(self._as_standby(candidates.standby))
         return _LedgerView(candidates, [_as_candidate(one) for one in scores[:_MOST_REPORTED]])
 
     def _plan(self, version: ModelVersion, view: _LedgerView) -> EvictionPlan | None:
         """Return the cheapest plan that frees enough memory; None without one."""
         candidates = view.candidates
         for leave in _fewest_first(candidates.leave):
-            evict = self._choose(candidates.standby, candidates.short_bytes - _sum(leave))
+            evict = self._choose(candidates.standby, candidates.short - self._taken(leave))
             if evict is not None:
                 return EvictionPlan(version, view, evict, leave)
-        rest_bytes = candidates.short_bytes - _sum(candidates.leave)
-        announced = self._choose(candidates.announced, rest_bytes - _sum(candidates.standby))
+        rest = candidates.short - self._taken(candidates.leave)
+        announced = self._choose(candidates.announced, rest - self._taken(candidates.standby))
         if announced is None:
             return None
-        evict = self._choose(candidates.standby, rest_bytes - _sum(announced))
+        evict = self._choose(candidates.standby, rest - self._taken(announced))
         return EvictionPlan(version, view, evict or (), candidates.leave, announced)
 
-    def _choose(self, standby: tuple[Entry[Model], ...], short_bytes: int) -> tuple[Entry[Model], ...] | None:
+    def _choose(self, standby: tuple[Entry[Model], ...], short: Amount) -> tuple[Entry[Model], ...] | None:
         with self._policy_lock:
-            chosen = self._policy.choose(_as_standby(standby), short_bytes)
+            chosen = self._policy.choose(self._as_standby(standby), short.host_bytes, short.device_bytes)
         return None if chosen is None else tuple(entry for entry in standby if entry.version.reference in chosen)
 
+    def _as_standby(self, standby: tuple[Entry[Model], ...]) -> list[Standby]:
+        now_s = time.monotonic()
+        return [
+            Standby(
+                entry.version.reference,
+                (taken := self._taken((entry,))).host_bytes,
+                entry.reload_ms,
+                now_s - entry.resident_since_s,
+                taken.device_bytes,
+            )
+            for entry in standby
+        ]
+
+    def _taken(self, entries: tuple[Entry[Model], ...]) -> Amount:
+        """Return what entries take of each pool."""
+        return self._cache.budget.in_pools(sum((entry.charge for entry in entries), NOTHING))
+
     def _evict(self, entry: Entry[Model], reason: CacheReason, wanted: ModelVersion | None, view: _LedgerView) -> None:
-        charged_bytes = entry.bytes
+        charged_bytes = entry.total_bytes
         if self._unloader.release(entry):
-            seen_bytes = charged_bytes - entry.bytes
+            seen_bytes = charged_bytes - entry.total_bytes
             self._report(_Decision("evicted", reason, entry.version, charged_bytes, seen_bytes, wanted), view)
             self.recheck()
 
@@ -204,17 +223,19 @@ class AdmissionController:
         version: ModelVersion,
         view: _LedgerView,
         reason: CacheReason,
-        predicted_bytes: int,
-        measured_bytes: int | None,
+        predicted: Amount,
+        measured: Amount | None,
     ) -> NoRoomError:
-        self._report(_Decision("refused", reason, version, predicted_bytes, measured_bytes), view)
-        needed_bytes = predicted_bytes if measured_bytes is None else measured_bytes
-        takes = "is predicted to take" if measured_bytes is None else "takes"
-        candidates, budget_bytes = view.candidates, self._cache.budget_bytes
-        kept = ", ".join(f"{e.version.reference} {e.state} {e.bytes >> 10} KiB" for e in candidates.kept) or "nothing"
+        measured_bytes = None if measured is None else measured.total_bytes
+        self._report(_Decision("refused", reason, version, predicted.total_bytes, measured_bytes), view)
+        takes = "is predicted to take" if measured is None else "takes"
+        candidates, budget = view.candidates, self._cache.budget
+        kept = ", ".join(f"{e.version.reference} {e.state} {_kib(e.charge)}" for e in candidates.kept) or "nothing"
+        short = Amount(max(0, candidates.short.host_bytes), max(0, candidates.short.device_bytes))
         return NoRoomError(
-            f"{version.reference} {takes} {needed_bytes >> 10} KiB; of a budget of {budget_bytes >> 10} KiB "
-            f"{max(0, candidates.short_bytes) >> 10} KiB are short, more than may be released; kept: {kept}"
+            f"{version.reference} {takes} {_kib(predicted if measured is None else measured)}; of a budget of "
+            f"{_kib(Amount(budget.host_bytes, budget.device_bytes or 0))} {_kib(short)} are short, more than may be "
+            f"released; kept: {kept}"
         )
 
     def _report(self, decided: _Decision, view: _LedgerView) -> None:
@@ -224,7 +245,7 @@ class AdmissionController:
             reason=decided.reason,
             model=decided.version.reference,
             wanted=decided.wanted.reference if decided.wanted is not None else None,
-            needed_bytes=max(0, view.candidates.short_bytes),
+            needed_bytes=view.candidates.short.missing_bytes,
             predicted_bytes=decided.predicted_bytes,
             actual_bytes=decided.actual_bytes,
             candidates=view.scores,
@@ -233,19 +254,14 @@ class AdmissionController:
 
 
 def _as_candidate(one: Score) -> CacheCandidate:
-    return CacheCandidate(one.reference, one.bytes, round(one.rate, 4), round(one.reload_ms, 1), round(one.score, 4))
+    size_bytes, rate, reload_ms = one.total_bytes, round(one.rate, 4), round(one.reload_ms, 1)
+    return CacheCandidate(one.reference, size_bytes, rate, reload_ms, round(one.score, 4))
 
 
-def _as_standby(standby: tuple[Entry[Model], ...]) -> list[Standby]:
-    now_s = time.monotonic()
-    return [
-        Standby(entry.version.reference, entry.bytes, entry.reload_ms, now_s - entry.resident_since_s)
-        for entry in standby
-    ]
-
-
-def _sum(entries: tuple[Entry[Model], ...]) -> int:
-    return sum(entry.bytes for entry in entries)
+def _kib(amount: Amount) -> str:
+    """Return an amount in words; GPU memory is named where there is some."""
+    host = f"{amount.host_bytes >> 10} KiB"
+    return f"{host} and {amount.device_bytes >> 10} KiB of the GPU's" if amount.device_bytes else host
 
 
 def _fewest_first(entries: tuple[Entry[Model], ...]) -> Iterator[tuple[Entry[Model], ...]]:

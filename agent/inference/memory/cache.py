@@ -1,20 +1,22 @@
 """The ledger of models in memory: their bytes, and their users. Imports no runtime and does no I/O.
 
 Bytes are charged before a load starts, corrected when it is measured, and stay charged until a measurement shows their
-return. A line claims its model, a frame leases it, an announcement reserves it; such models cannot be released. The
-eviction policy chooses among the others.
+return. Host and GPU memory are two pools, or one where they share it. A line claims its model, a frame leases it, an
+announcement reserves it; such models cannot be released. The eviction policy chooses among the others.
 """
 
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, Generic
 
-from agent.inference.memory.cache_entry import Closable, Entry, Held, Origin, Row
+from agent.inference.memory.cache_entry import NO_DEVICE, Closable, DeviceCharge, Entry, Held, Origin, Row
+from agent.inference.memory.pools import Amount, Budget
 from agent.messages.references import ModelVersion
 
-__all__ = ["Cache", "Closable", "Entry", "EvictionCandidates", "Held", "Origin", "Row"]
+__all__ = ["Cache", "Closable", "DeviceCharge", "Entry", "EvictionCandidates", "Held", "Origin", "Row"]
 
 _NOBODY: Final[Mapping[str, float]] = {}
 _UNKNOWN: Final = Origin()
@@ -24,8 +26,8 @@ _UNKNOWN: Final = Origin()
 class EvictionCandidates(Generic[Held]):
     """The models that could make room for a load, at one moment; their states may change afterwards."""
 
-    short_bytes: int
-    """Bytes that the load is short of; negative where it fits."""
+    short: Amount
+    """Bytes that the load is short of in each pool; negative where it fits."""
     standby: tuple[Entry[Held], ...]
     """Models that nobody uses or reserves."""
     leave: tuple[Entry[Held], ...]
@@ -37,37 +39,61 @@ class EvictionCandidates(Generic[Held]):
 
 
 class Cache(Generic[Held]):
-    """Ledger of models by version, within `budget_bytes`.
+    """Ledger of models by version, within a budget for each pool.
 
-    Bytes are never negative. The sum exceeds the budget only by what a model was measured above its prediction.
+    Bytes are never negative. The sum exceeds the budget only by what a model was measured above its prediction. GPU
+    memory that a runtime's allocator holds beside its models' is the runtime's account, which counts too.
 
     Threading: every method may be called from any thread, and returns at once.
     """
 
     def __init__(
-        self, budget_bytes: int, changed: Callable[[], None], clock: Callable[[], float] = time.monotonic
+        self, budget: Budget | int, changed: Callable[[], None], clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """Store; `changed` is called after each change, without the lock, and `clock` returns monotonic seconds."""
-        self.budget_bytes: Final = budget_bytes
+        """Store; `changed` is called after each change, without the lock, and `clock` returns monotonic seconds.
+
+        A plain number is the budget of the only pool.
+        """
+        self.budget: Final = Budget(budget) if isinstance(budget, int) else budget
         self._changed: Final = changed
         self._clock: Final = clock
         self._lock: Final = threading.Lock()
         self._entries: Final[list[Entry[Held]]] = []
+        self._runtimes_device_bytes = 0
 
     @property
-    def used_bytes(self) -> int:
-        """Bytes that are charged now."""
+    def used(self) -> Amount:
+        """Bytes of host and of GPU memory that are charged now, the runtimes' account included."""
         with self._lock:
             return self._used()
 
+    @property
+    def used_bytes(self) -> int:
+        """Bytes of all memory that are charged now."""
+        return self.used.total_bytes
+
     def rows(self) -> tuple[Row, ...]:
         """Return the ledger's rows, the model used last first."""
+        return self.statement()[0]
+
+    def statement(self) -> tuple[tuple[Row, ...], Amount, int]:
+        """Return the rows, the model used last first; what is charged then; and the runtimes' part of GPU memory."""
         with self._lock:
+            used, runtimes_bytes = self._used(), max(0, self._runtimes_device_bytes)
             rows = [
-                Row(e.version.reference, e.bytes, e.state, e.last_use_ns, tuple(sorted(e.reservations)))
+                Row(e.version.reference, e.charge, e.state, e.last_use_ns, tuple(sorted(e.reservations)), e.is_counted)
                 for e in self._entries
             ]
-        return tuple(sorted(rows, key=lambda row: -row.last_use_ns))
+        return tuple(sorted(rows, key=lambda row: -row.last_use_ns)), used, runtimes_bytes
+
+    def account(self, held_device_bytes: int) -> None:
+        """Charge the runtimes what their allocators hold of GPU memory beyond the models that they count."""
+        with self._lock:
+            models_bytes = sum(entry.device_bytes for entry in self._entries if entry.is_counted)
+            before_bytes, self._runtimes_device_bytes = self._runtimes_device_bytes, held_device_bytes - models_bytes
+            had = before_bytes != self._runtimes_device_bytes
+        if had:
+            self._changed()
 
     def serving(self) -> set[str]:
         """Return the lines that a model serves."""
@@ -107,10 +133,7 @@ class Cache(Generic[Held]):
     def lease(self, entry: Entry[Held]) -> Held:
         """Return a claimed model, which is kept until `unlease`; `changed` is not called, because frames are many."""
         with self._lock:
-            if entry.model is None or entry.phase != "resident":
-                raise AssertionError(f"{entry.version.reference} was leased while {entry.state}")
-            entry.leases += 1
-            return entry.model
+            return self._lease(entry)
 
     def unlease(self, entry: Entry[Held]) -> None:
         """End one lease."""
@@ -119,6 +142,34 @@ class Cache(Generic[Held]):
                 raise AssertionError(f"{entry.version.reference} has no lease to end")
             entry.leases -= 1
             entry.last_use_ns = time.monotonic_ns()
+
+    @contextmanager
+    def borrowed(self, version: ModelVersion) -> Iterator[Held | None]:
+        """Lease a model that a line claims or announced for the block; None for any other, which may be evicted."""
+        with self._lock:
+            entry = self._find(version)
+            if entry is not None and (entry.phase != "resident" or not (entry.claims or entry.reservations)):
+                entry = None
+            model = self._lease(entry) if entry is not None else None
+        try:
+            yield model
+        finally:
+            if entry is not None:
+                self.unlease(entry)
+
+    def condemn(self, version: ModelVersion, why: str) -> None:
+        """Have a resident model refuse all frames, and no line claim it; lines that it serves keep their claims."""
+        with self._lock:
+            entry = self._find(version)
+            if entry is not None and entry.model is not None:
+                entry.is_condemned = True
+                entry.model.refuse(why)
+
+    @property
+    def is_loading(self) -> bool:
+        """Return True while a model loads."""
+        with self._lock:
+            return any(entry.phase == "loading" for entry in self._entries)
 
     def reserve(self, version: ModelVersion, line: str, until_s: float) -> bool:
         """Reserve a resident model for `line` until `until_s`, also anew; return False where it is not resident."""
@@ -152,8 +203,8 @@ class Cache(Generic[Held]):
             self._changed()
         return max(0.0, min(ends_s) - now_s) if ends_s else None
 
-    def eviction_candidates(self, needed_bytes: int, leaving: Collection[str]) -> EvictionCandidates[Held]:
-        """Return the models that could make room for `needed_bytes`; lines in `leaving` would deactivate theirs."""
+    def eviction_candidates(self, needed: Amount, leaving: Collection[str]) -> EvictionCandidates[Held]:
+        """Return the models that could make room for `needed`; lines in `leaving` would deactivate theirs."""
         with self._lock:
             resident = [entry for entry in self._entries if entry.phase == "resident"]
             lines = set(leaving)
@@ -162,31 +213,39 @@ class Cache(Generic[Held]):
             leave = tuple(e for e in theirs if e.claims)
             announced = tuple(e for e in theirs if not e.claims and not e.leases)
             kept = tuple(e for e in resident if e not in standby and e not in leave and e not in announced)
-            short_bytes = self._used() + needed_bytes - self.budget_bytes
-            return EvictionCandidates(short_bytes, standby, leave, announced, kept)
+            short = self.budget.shortage(self._used() + needed)
+            return EvictionCandidates(short, standby, leave, announced, kept)
 
-    def charge(self, version: ModelVersion, predicted_bytes: int, origin: Origin = _UNKNOWN) -> Entry[Held] | None:
-        """Charge a load before it starts; return None where it does not fit, or the version is already charged."""
-        predicted_bytes = max(0, predicted_bytes)
+    def charge(self, version: ModelVersion, predicted: Amount | int, origin: Origin = _UNKNOWN) -> Entry[Held] | None:
+        """Charge a load before it starts; return None where it does not fit, or the version is already charged.
+
+        It fits where each of its two amounts does; a plain number is host memory.
+        """
+        amount = Amount(predicted) if isinstance(predicted, int) else predicted
+        amount = Amount(max(0, amount.host_bytes), max(0, amount.device_bytes))
         with self._lock:
-            if self._find(version) or self._used() + predicted_bytes > self.budget_bytes:
+            if self._find(version) or self.budget.shortage(self._used() + amount).is_short:
                 return None
-            entry: Entry[Held] = Entry(version, predicted_bytes, time.monotonic_ns(), predicted_bytes, origin)
+            now_ns = time.monotonic_ns()
+            entry: Entry[Held] = Entry(version, amount.host_bytes, now_ns, amount, origin, amount.device_bytes)
             self._entries.append(entry)
         self._changed()
         return entry
 
-    def measured(self, entry: Entry[Held], measured_bytes: int, grown_bytes: int = 0) -> int:
+    def measured(
+        self, entry: Entry[Held], measured_bytes: int, grown_bytes: int = 0, device: DeviceCharge = NO_DEVICE
+    ) -> int:
         """Correct a loading model's charge; return the bytes by which the budget is exceeded now.
 
-        `grown_bytes`: what the process grew by in the load.
+        `grown_bytes`: what the process grew by in the load, in host memory.
         """
         with self._lock:
             entry.bytes = max(0, measured_bytes)
+            entry.device_bytes, entry.is_counted = max(0, device.bytes), device.is_counted
             entry.grown_bytes = grown_bytes
-            excess = self._used() - self.budget_bytes
+            excess = self.budget.shortage(self._used())
         self._changed()
-        return max(0, excess)
+        return excess.missing_bytes
 
     def loaded(
         self,
@@ -235,14 +294,35 @@ class Cache(Generic[Held]):
         self._changed()
         return entry.bytes
 
+    @staticmethod
+    def _lease(entry: Entry[Held]) -> Held:
+        if entry.model is None or entry.phase != "resident":
+            raise AssertionError(f"{entry.version.reference} was leased while {entry.state}")
+        entry.leases += 1
+        return entry.model
+
+    def keep_on_device(self, entry: Entry[Held], kept_bytes: int) -> None:
+        """Charge a released model only the GPU memory that its allocator still holds; at 0 it is removed."""
+        with self._lock:
+            if entry.phase != "releasing":
+                raise AssertionError(f"{entry.version.reference} gave bytes back while {entry.state}")
+            entry.bytes, entry.device_bytes, entry.is_counted = 0, kept_bytes, True
+            if not kept_bytes and entry in self._entries:
+                self._entries.remove(entry)
+        self._changed()
+
     def _find(self, version: ModelVersion) -> Entry[Held] | None:
-        """Return the entry of a version that is loading or resident."""
-        return next((e for e in self._entries if e.version == version and e.phase != "releasing"), None)
+        """Return the entry of a version that is loading or resident, and not condemned."""
+        return next(
+            (e for e in self._entries if e.version == version and e.phase != "releasing" and not e.is_condemned), None
+        )
 
     def _end_claim(self, entry: Entry[Held], line: str) -> None:
         entry.claims.discard(line)
         entry.serving.discard(line)
         entry.last_use_ns = time.monotonic_ns()
 
-    def _used(self) -> int:
-        return sum(entry.bytes for entry in self._entries)
+    def _used(self) -> Amount:
+        host_bytes = sum(entry.bytes for entry in self._entries)
+        device_bytes = sum(entry.device_bytes for entry in self._entries)
+        return Amount(host_bytes, max(0, device_bytes + self._runtimes_device_bytes))

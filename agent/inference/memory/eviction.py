@@ -36,6 +36,8 @@ class Standby:
     """Duration of its load and proof."""
     age_s: float = math.inf
     """Time since it became resident."""
+    device_bytes: int = 0
+    """Bytes of a GPU's own memory, beside the `bytes` of the host's."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,32 @@ class Score:
     """Expected loss, in ms per changeover and MiB."""
     is_young: bool = False
     """The model became resident less than MINIMUM_AGE_S ago."""
+    device_bytes: int = 0
+
+    @property
+    def total_bytes(self) -> int:
+        """The model's bytes in both pools."""
+        return self.bytes + self.device_bytes
+
+
+@dataclass(frozen=True)
+class _Short:
+    """Bytes to free in each pool; nothing in a pool that is not short."""
+
+    host_bytes: int
+    device_bytes: int
+
+    def is_met(self, host_bytes: int, device_bytes: int) -> bool:
+        return host_bytes >= self.host_bytes and device_bytes >= self.device_bytes
+
+    def is_met_by(self, chosen: Sequence[Score]) -> bool:
+        return self.is_met(sum(one.bytes for one in chosen), sum(one.device_bytes for one in chosen))
+
+    def is_helped_by(self, one: Score) -> bool:
+        return (self.host_bytes > 0 and one.bytes > 0) or (self.device_bytes > 0 and one.device_bytes > 0)
+
+    def without(self, one: Score) -> "_Short":
+        return _Short(max(0, self.host_bytes - one.bytes), max(0, self.device_bytes - one.device_bytes))
 
 
 @dataclass
@@ -112,25 +140,29 @@ class Eviction:
         scores = [self._score(one) for one in candidates]
         return tuple(sorted(scores, key=lambda one: (one.score, one.reference)))
 
-    def choose(self, candidates: Sequence[Standby], short_bytes: int) -> tuple[str, ...] | None:
-        """Return the references to evict to free `short_bytes`; None where all candidates together are too small.
+    def choose(
+        self, candidates: Sequence[Standby], short_bytes: int, short_device_bytes: int = 0
+    ) -> tuple[str, ...] | None:
+        """Return the references to evict to free the short bytes of each pool; None where all candidates cannot.
 
         The set has the least expected loss, and no unnecessary member. Young models are spared while the others
         suffice.
         """
-        if short_bytes <= 0:
+        short = _Short(max(0, short_bytes), max(0, short_device_bytes))
+        if short.is_met(0, 0):
             return ()
-        scores = self.scores(candidates)
+        scores = [one for one in self.scores(candidates) if short.is_helped_by(one)]
         for pool in ([one for one in scores if not one.is_young], scores):
-            if sum(one.bytes for one in pool) >= short_bytes:
-                chosen = _exact(pool, short_bytes) if len(pool) <= _EXACT else _greedy(pool, short_bytes)
+            if short.is_met_by(pool):
+                chosen = _exact(pool, short) if len(pool) <= _EXACT else _greedy(pool, short)
                 return tuple(one.reference for one in chosen)
         return None
 
     def _score(self, one: Standby) -> Score:
         rate = self.rate(one.reference)
-        score = rate * one.reload_ms / (max(one.bytes, 1) / _MIB)
-        return Score(one.reference, one.bytes, rate, one.reload_ms, score, one.age_s < self._minimum_age_s)
+        score = rate * one.reload_ms / (max(one.bytes + one.device_bytes, 1) / _MIB)
+        is_young = one.age_s < self._minimum_age_s
+        return Score(one.reference, one.bytes, rate, one.reload_ms, score, is_young, one.device_bytes)
 
 
 def _nearness(since: int, gaps: Iterable[tuple[int, float]]) -> tuple[float, float]:
@@ -150,28 +182,30 @@ def _loss_ms(one: Score) -> float:
     return one.rate * one.reload_ms
 
 
-def _exact(pool: Sequence[Score], short_bytes: int) -> list[Score]:
+def _exact(pool: Sequence[Score], short: _Short) -> list[Score]:
     """Return the set with the least loss, then the fewest bytes, then the fewest models."""
-    losses, sizes, best = [0.0], [0], (math.inf, 0, 0, 0)
+    losses, hosts, devices, best = [0.0], [0], [0], (math.inf, 0, 0, 0)
     for members in range(1, 1 << len(pool)):
         rest = members & (members - 1)
         one = pool[(members ^ rest).bit_length() - 1]
         losses.append(losses[rest] + _loss_ms(one))
-        sizes.append(sizes[rest] + one.bytes)
-        if sizes[members] >= short_bytes:
-            best = min(best, (losses[members], sizes[members], members.bit_count(), members))
+        hosts.append(hosts[rest] + one.bytes)
+        devices.append(devices[rest] + one.device_bytes)
+        if hosts[members] >= short.host_bytes and devices[members] >= short.device_bytes:
+            best = min(best, (losses[members], hosts[members] + devices[members], members.bit_count(), members))
     return [one for place, one in enumerate(pool) if best[3] >> place & 1]
 
 
-def _greedy(pool: Sequence[Score], short_bytes: int) -> list[Score]:
-    """Return the cheapest models by score that free `short_bytes`, then drop unneeded ones, the dearest first."""
+def _greedy(pool: Sequence[Score], short: _Short) -> list[Score]:
+    """Return the cheapest models by score that free the short bytes, then drop unneeded ones, the dearest first."""
     chosen: list[Score] = []
+    rest = short
     for one in pool:
-        if short_bytes > 0:
+        if rest.is_helped_by(one):
             chosen.append(one)
-            short_bytes -= one.bytes
+            rest = rest.without(one)
     for one in sorted(chosen, key=_loss_ms, reverse=True):
-        if short_bytes + one.bytes <= 0:
-            chosen.remove(one)
-            short_bytes += one.bytes
+        others = [other for other in chosen if other is not one]
+        if short.is_met_by(others):
+            chosen = others
     return chosen

@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 
 from agent.files import replace_file
+from agent.inference.memory.pools import Amount
 from agent.processes.private_files import make_private
 
 _LOG: Final = logging.getLogger(__name__)
@@ -17,6 +18,8 @@ _ARTIFACT_BYTES_A_FILE_BYTE: Final = 3.5  # and of artifacts 2.8 to 3.2 times, a
 _ARTIFACT_BYTES: Final = 24 << 20
 _TOLERANCE_BYTES: Final = 2 << 20
 _TOLERANCE_PART: Final = 20
+_ENGINE_BYTES_A_FILE_BYTE: Final = 1.5  # weights lie in a plan as they lie on the GPU; not seen on one
+_ENGINE_BYTES: Final = 48 << 20  # scratch and buffers
 _USUAL_AREA: Final = 640 * 640
 
 
@@ -24,10 +27,18 @@ class Footprint(msgspec.Struct, frozen=True):
     """The memory and load time of a model."""
 
     bytes: int
+    """Bytes of host memory."""
     load_ms: float = 0.0
     warmup_ms: float = 0.0
     is_final: bool = False
     """A release confirmed the bytes; until then they may include memory that the runtime keeps."""
+    device_bytes: int = 0
+    """Bytes of GPU memory, as the runtime's allocator counted them."""
+
+    @property
+    def amount(self) -> Amount:
+        """The bytes of both."""
+        return Amount(self.bytes, self.device_bytes)
 
 
 class Footprints:
@@ -50,16 +61,21 @@ class Footprints:
         except (OSError, msgspec.DecodeError) as error:
             _LOG.warning("event=footprints_unreadable file=%s error=%r", self._path, error)
             return
-        self._known = {key: footprint for key, footprint in known.items() if footprint.bytes > 0}
+        self._known = {key: footprint for key, footprint in known.items() if footprint.amount.total_bytes > 0}
 
     def known(self, key: str) -> Footprint | None:
         """Return the last measured footprint for `key`; None without one."""
         return self._known.get(key)
 
     def measured_bytes(self, key: str) -> int | None:
-        """Return the last measured bytes, None without a measurement."""
+        """Return the last measured bytes of host memory, None without a measurement."""
         known = self._known.get(key)
         return known.bytes if known else None
+
+    def newest(self, sha256: str, compute: str) -> Footprint | None:
+        """Return the footprint measured last of a file with a device setting, whichever runtime loaded it."""
+        keys = [key for key in self._known if key.startswith(f"{sha256.lower()}/") and f"/{compute}/" in key]
+        return self._known[keys[-1]] if keys else None
 
     def remember(self, key: str, footprint: Footprint) -> None:
         """Store a footprint, on disk too, atomically."""
@@ -109,3 +125,8 @@ def guess_artifact_bytes(file_bytes: int, imgsz: tuple[int, int]) -> int:
     """Return a high guess of an unmeasured model's bytes, from the sizes of its artifact and its input."""
     buffers_bytes = _ARTIFACT_BYTES * imgsz[0] * imgsz[1] // _USUAL_AREA
     return int(file_bytes * _ARTIFACT_BYTES_A_FILE_BYTE) + buffers_bytes
+
+
+def guess_engine_bytes(file_bytes: int, imgsz: tuple[int, int]) -> int:
+    """Return a guess of an engine's GPU bytes; not a high one, because the pool refuses what exceeds it."""
+    return int(file_bytes * _ENGINE_BYTES_A_FILE_BYTE) + _ENGINE_BYTES * imgsz[0] * imgsz[1] // _USUAL_AREA

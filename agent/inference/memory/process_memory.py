@@ -1,9 +1,8 @@
-"""Measures the memory of this process, and returns free memory to the kernel. Linux; any thread."""
+"""Measures the host memory of this process, and returns free memory to the kernel. Linux; any thread."""
 
 import ctypes
 import ctypes.util
 import functools
-import sys
 import time
 import traceback
 from collections.abc import Callable
@@ -15,21 +14,13 @@ _POLL_S: Final = 0.02
 
 
 def process_bytes() -> int:
-    """Return the bytes that models can account for: resident anonymous pages, file pages, and GPU memory.
+    """Return the host memory in bytes that models can account for: resident anonymous pages and file pages.
 
-    Shared memory is left out: frame slots come and go with their cameras. Unseen on a GPU so far.
+    Shared memory is left out: frame slots come and go with their cameras.
     """
     wanted = ("RssAnon:", "RssFile:")
     lines = _STATUS.read_text(encoding="ascii", errors="replace").splitlines()
-    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(wanted)) + device_bytes()
-
-
-def device_bytes() -> int:
-    """Return the GPU memory in bytes that torch holds for this process; 0 where torch was not imported."""
-    cuda = getattr(sys.modules.get("torch"), "cuda", None)
-    if cuda is None or not cuda.is_initialized():
-        return 0
-    return sum(int(cuda.memory_reserved(index)) for index in range(cuda.device_count()))
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(wanted))
 
 
 @functools.cache

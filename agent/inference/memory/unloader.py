@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from agent.inference import backends
 from agent.inference.backends import Model
 from agent.inference.memory import process_memory
 from agent.inference.memory.cache import Cache, Entry
@@ -27,8 +28,19 @@ class _Kept:
     """Bytes of the process at the release, beyond all other charges."""
 
 
+@dataclass(eq=False)
+class _KeptOnDevice:
+    """GPU memory of a closed model that its runtime's allocator still holds."""
+
+    entry: Entry[Model]
+    model: Model
+
+
 class Unloader:
     """Unloader of models, whose bytes stay charged until a measurement shows their return. Owner: the worker.
+
+    A model in GPU memory is not waited for: its runtime's allocator tells at once what it gave back, and what nothing
+    counts cannot be seen to return.
 
     Threading: for the load queue's thread and those that load; one at a time waits for bytes.
     """
@@ -48,9 +60,12 @@ class Unloader:
         self._warn: Final = warn
         self._lock: Final = threading.Lock()
         self._kept: list[_Kept] = []
+        self._kept_on_device: list[_KeptOnDevice] = []
 
     def release(self, entry: Entry[Model]) -> bool:
         """Unload a standby model; return False where it is in use."""
+        if entry.device_bytes:
+            return self._release_from_device(entry)
         process_memory.trim()  # because free pages would count as the model's
         before_bytes = process_memory.process_bytes()
         model = self._cache.begin_release(entry)
@@ -71,7 +86,33 @@ class Unloader:
         self._cache.abandon(entry)
         if model is not None:
             model.close()
-        self._wait_freed(entry, before_bytes + entry.bytes)
+        if entry.device_bytes:
+            self._return_at_once(entry, model)
+        else:
+            self._wait_freed(entry, before_bytes + entry.bytes)
+            self.settle()  # because it may have left something in GPU memory after all
+
+    def settle(self) -> None:
+        """Charge the runtimes what their allocators hold of GPU memory beside the models."""
+        self._cache.account(backends.held_device_bytes())
+
+    def _release_from_device(self, entry: Entry[Model]) -> bool:
+        model = self._cache.begin_release(entry)
+        if model is None:
+            return False
+        model.close()
+        self._return_at_once(entry, model)
+        return True
+
+    def _return_at_once(self, entry: Entry[Model], model: Model | None) -> None:
+        """Return all of a closed model's charge but what its runtime's allocator still holds."""
+        left_bytes = (model.device_bytes or 0) if model is not None else 0
+        self._cache.keep_on_device(entry, left_bytes)
+        if left_bytes and model is not None:
+            with self._lock:
+                self._kept_on_device.append(_KeptOnDevice(entry, model))
+            self._warn(f"{entry.version.reference}: {left_bytes >> 20} MiB of the GPU's memory were not given back")
+        self.settle()
 
     def _wait_freed(self, entry: Entry[Model], before_bytes: int) -> int | None:
         """Wait for the return of a closed model's memory; `before_bytes` is the process' memory before the close.
@@ -84,13 +125,18 @@ class Unloader:
     def unreclaimed(self) -> tuple[tuple[str, int], ...]:
         """Return the reference and the missing bytes of each released model."""
         with self._lock:
-            return tuple((kept.entry.version.reference, kept.entry.bytes) for kept in self._kept if kept.entry.bytes)
+            entries = [kept.entry for kept in self._kept] + [closed.entry for closed in self._kept_on_device]
+        return tuple((entry.version.reference, entry.total_bytes) for entry in entries if entry.total_bytes)
 
     def recheck(self) -> None:
         """Check whether missing bytes have been returned since."""
         with self._lock:
             if self._kept:
                 self._recheck()
+            for closed in self._kept_on_device:
+                self._cache.keep_on_device(closed.entry, closed.model.device_bytes or 0)
+            self._kept_on_device = [closed for closed in self._kept_on_device if closed.entry.device_bytes]
+        self.settle()
 
     def _wait_and_return(self, entry: Entry[Model], before_bytes: int) -> int | None:
         charged_bytes = entry.bytes
@@ -131,4 +177,4 @@ class Unloader:
         self._kept = still
 
     def _charged_elsewhere(self) -> int:
-        return self._cache.used_bytes - sum(kept.entry.bytes for kept in self._kept)
+        return self._cache.used.host_bytes - sum(kept.entry.bytes for kept in self._kept)

@@ -6,7 +6,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -14,8 +14,15 @@ from agent.inference.artifacts.artifact_store import ArtifactStore
 from agent.inference.backends import Model, artifact_key, backend_of, require_openable
 from agent.inference.memory import process_memory
 from agent.inference.memory.admission import AdmissionController, NoRoomError
-from agent.inference.memory.cache import Cache, Entry, Origin
-from agent.inference.memory.footprints import Footprint, Footprints, guess_artifact_bytes, guess_source_bytes
+from agent.inference.memory.cache import Cache, DeviceCharge, Entry, Origin
+from agent.inference.memory.footprints import (
+    Footprint,
+    Footprints,
+    guess_artifact_bytes,
+    guess_engine_bytes,
+    guess_source_bytes,
+)
+from agent.inference.memory.pools import Amount, is_in_device
 from agent.inference.memory.runtime_overhead import RUNTIMES_OWN_BYTES, RuntimeOverhead
 from agent.inference.memory.unloader import Unloader
 from agent.inference.scheduling import load_priority
@@ -24,10 +31,14 @@ from agent.inference.scheduling.load_priority import LoadPriority
 from agent.inference.swapping.file_check import FileCheck
 from agent.inference.swapping.load_job import LoadJob, LoadTimes
 from agent.inference.validation.golden import prove, warm_up
-from agent.messages.errors import OutOfMemoryError
+from agent.inference.validation.proof_record import ProofRecord
+from agent.messages.errors import OutOfDeviceMemoryError, OutOfMemoryError
 from agent.messages.references import ModelVersion
 
 _LOG: Final = logging.getLogger(__name__)
+
+_MOST_CORRECTIONS: Final = 2
+"""Further attempts of a load whose GPU memory was predicted too low."""
 
 Load = Callable[[ModelVersion, str, Path], Model]
 
@@ -39,10 +50,12 @@ class VerifiedFile:
     version: ModelVersion
     origin: Origin
     file_bytes: int
-    predicted_bytes: int
+    predicted: Amount
     is_guessed: bool
     """The expected size is a guess, because the model was never measured on this device."""
     has_artifact: bool
+    proof_subject: str
+    """Hash of what a proof of the artifact depends on; empty without an artifact."""
 
 
 class ModelLoader:
@@ -62,10 +75,15 @@ class ModelLoader:
         load: Load,
         *,
         make_artifact: Callable[[ModelVersion], None],
+        prove_later: Callable[[ModelVersion, str], None],
         compute: str,
         cache_dir: Path,
     ) -> None:
-        """Store; `make_artifact` is called for each version that should have an artifact, and returns at once."""
+        """Store; two functions return at once.
+
+        `make_artifact` is called for each version that should have an artifact, `prove_later` with the subject of its
+        proof for each that was loaded as proven before.
+        """
         self._cache: Final = cache
         self._footprints: Final = footprints
         self._admission: Final = admission
@@ -74,17 +92,18 @@ class ModelLoader:
         self._idle_cpu: Final = idle_cpu
         self._load: Final = load
         self._make_artifact: Final = make_artifact
+        self._prove_later: Final = prove_later
         self._compute: Final = compute
         self._cache_dir: Final = cache_dir
         self._artifacts: Final = ArtifactStore(cache_dir)
+        self._proofs: Final = ProofRecord(cache_dir, compute)
         self._files: Final = FileCheck()
         self._runtimes: Final[set[str]] = set()
 
     def load_model(self, job: LoadJob) -> None:
         """Load the model of `job`, and assign it to all lines that then wait for it or have announced it.
 
-        From `_admit` on, a ledger entry charges the model's bytes. Where a later step fails, the model is closed, and
-        the entry ends once a measurement shows that its bytes are free.
+        Where the GPU's pool refuses what was predicted too low, the load is admitted again with a higher prediction.
 
         Raises ModelError (NotPreparedError where a checkpoint has no artifact yet), OutOfMemoryError (NoRoomError where
         the budget has no room), and DroppedError once no line waits for the model or has announced it.
@@ -92,7 +111,26 @@ class ModelLoader:
         began_ns = time.monotonic_ns()
         with load_priority.lowered(self._priority(job), may_stay=False):
             file = self._verify(job.version)
-        verify_ms = _ms_since(began_ns)
+        self._load_predicted(job, file, _ms_since(began_ns), _MOST_CORRECTIONS)
+
+    def _load_predicted(self, job: LoadJob, file: VerifiedFile, verify_ms: float, corrections: int) -> None:
+        """Load a verified file, with a higher prediction where the GPU's pool refuses, so many times."""
+        try:
+            self._load_verified(job, file, verify_ms, is_last=not corrections)
+        except OutOfDeviceMemoryError as error:
+            if not corrections:
+                raise
+            file = _predicted_higher(file, error.short_bytes)
+        else:
+            return
+        self._load_predicted(job, file, verify_ms, corrections - 1)
+
+    def _load_verified(self, job: LoadJob, file: VerifiedFile, verify_ms: float, *, is_last: bool) -> None:
+        """Admit, load, prove and hand over a model.
+
+        From `_admit` on, a ledger entry charges the model's bytes. Where a later step fails, the model is closed, and
+        the entry ends once a measurement shows that its bytes are free.
+        """
         model, before_bytes = None, process_memory.process_bytes()
         entry = self._admit(job, file)
         try:
@@ -106,20 +144,26 @@ class ModelLoader:
                 began_ns = time.monotonic_ns()
                 self._verify_again(file)
                 job.require_wanted()
+                is_proven = self._proofs.holds(job.version, file.proof_subject)
                 warmed_ns = time.monotonic_ns()
-                warm_up(model)
-                model.places.expect((time.monotonic_ns() - warmed_ns) // 2)  # because it infers two pictures
-                prove(model, job.version)
+                pictures = warm_up(model, is_proven=is_proven)
+                model.places.expect((time.monotonic_ns() - warmed_ns) // pictures)
+                if not is_proven:
+                    prove(model, job.version)
+                    self._proofs.remember(job.version, file.proof_subject)
             job.require_wanted()
             times = LoadTimes(load_ms, _ms_since(began_ns))
             process_memory.trim()
             grown_bytes = process_memory.process_bytes() - before_bytes
-            self._measure(file, entry, grown_bytes, times, is_first=is_first)
+            self._measure(file, entry, grown_bytes, _in_device(file, model), times, is_first=is_first)
             self._make_artifact(job.version)
             self._admission.require_fit(entry, job.require_wanted())
             self._hand_over(job, entry, model, times)
+            if is_proven:
+                self._prove_later(job.version, file.proof_subject)
         except BaseException as error:
-            if isinstance(error, OutOfMemoryError) and not isinstance(error, NoRoomError):
+            is_corrected = isinstance(error, OutOfDeviceMemoryError) and not is_last
+            if isinstance(error, OutOfMemoryError) and not isinstance(error, NoRoomError) and not is_corrected:
                 self._admission.out_of_memory(entry)
             process_memory.let_go(error)
             self._unloader.discard(entry, model, before_bytes)
@@ -150,9 +194,14 @@ class ModelLoader:
         backend = backend_of(version, self._compute, is_prepared=artifact is not None)
         key = f"{version.sha256.lower()}/{backend}/{self._compute}/{version.imgsz or 'own'}"
         key += "/artifact" if artifact else ""
-        known_bytes = self._footprints.measured_bytes(key)
-        sizes = (file_bytes, known_bytes or guess_bytes, known_bytes is None)
-        return VerifiedFile(version, Origin(backend, key), *sizes, artifact is not None)
+        if artifact is not None and backend == "tensorrt":
+            guess_bytes = guess_engine_bytes(artifact.bytes, artifact.imgsz)
+        known = self._footprints.known(key)
+        guess = Amount(file_bytes, guess_bytes) if is_in_device(backend, self._compute) else Amount(guess_bytes)
+        predicted = known.amount if known is not None else guess
+        subject = self._proofs.subject(version) if artifact is not None else ""
+        sizes = (file_bytes, predicted, known is None)
+        return VerifiedFile(version, Origin(backend, key), *sizes, artifact is not None, subject)
 
     def _verify_again(self, file: VerifiedFile) -> None:
         """Hash a source that was read: its artifact was of no use after all, or it changed since it was hashed."""
@@ -167,7 +216,7 @@ class ModelLoader:
         while True:
             lines = job.require_wanted()
             try:
-                found = self._admission.charge(job.version, file.predicted_bytes, lines, file.origin)
+                found = self._admission.charge(job.version, file.predicted, lines, file.origin)
             except NoRoomError:
                 if file.is_guessed and not file.has_artifact:
                     self._make_artifact(file.version)  # because an artifact takes less, and is guessed better
@@ -195,24 +244,38 @@ class ModelLoader:
             gc.freeze()
         return True
 
-    def _measure(
-        self, file: VerifiedFile, entry: Entry[Model], grown_bytes: int, times: LoadTimes, *, is_first: bool
+    def _measure(  # noqa: PLR0913 - one load's figures, spelt out
+        self,
+        file: VerifiedFile,
+        entry: Entry[Model],
+        grown_bytes: int,
+        device: DeviceCharge,
+        times: LoadTimes,
+        *,
+        is_first: bool,
     ) -> None:
-        """Correct the load's charge by the measured growth of the process, and store it as the model's footprint."""
+        """Correct the load's charge by what the load was seen to take, and store it as the model's footprint."""
         key, backend = file.origin.footprint_key, file.origin.backend
         known = self._footprints.known(key)
+        file_bytes = 0 if device.bytes else file.file_bytes  # because the weights lie in GPU memory, once
         if is_first:  # because most of the growth is the runtime's
-            guess_bytes = max(grown_bytes - RUNTIMES_OWN_BYTES, file.file_bytes)
-            own_bytes = min(known.bytes if known else guess_bytes, file.predicted_bytes)
+            guess_bytes = max(grown_bytes - RUNTIMES_OWN_BYTES, file_bytes)
+            own_bytes = min(known.bytes if known else guess_bytes, file.predicted.host_bytes)
         else:
-            own_bytes = self._overhead.own_bytes(backend, grown_bytes, file.file_bytes, known)
+            own_bytes = self._overhead.own_bytes(backend, grown_bytes, file_bytes, known)
         is_final = known is not None and known.is_final and known.bytes == own_bytes
-        self._footprints.remember(
-            key, Footprint(own_bytes, round(times.load_ms, 3), round(times.warmup_ms, 3), is_final)
+        load_ms, warmup_ms = round(times.load_ms, 3), round(times.warmup_ms, 3)
+        self._footprints.remember(key, Footprint(own_bytes, load_ms, warmup_ms, is_final, device.bytes))
+        self._cache.measured(entry, own_bytes, grown_bytes, device)
+        self._unloader.settle()
+        reference, predicted_bytes = file.version.reference, file.predicted.total_bytes
+        _LOG.info(
+            "event=measured model=%s bytes=%d device_bytes=%d predicted_bytes=%d",
+            reference,
+            own_bytes,
+            device.bytes,
+            predicted_bytes,
         )
-        self._cache.measured(entry, own_bytes, grown_bytes)
-        reference, predicted_bytes = file.version.reference, file.predicted_bytes
-        _LOG.info("event=measured model=%s bytes=%d predicted_bytes=%d", reference, own_bytes, predicted_bytes)
 
     def _hand_over(self, job: LoadJob, entry: Entry[Model], model: Model, times: LoadTimes) -> None:
         """Claim the model for all lines that wait, and reserve it for those that announced it, in one step."""
@@ -221,6 +284,21 @@ class ModelLoader:
             reserved = {line: until_s for line, until_s in job.reservations().items() if line not in lines}
             self._cache.loaded(entry, model, lines, reserved, times.load_ms + times.warmup_ms)
             job.times, job.entry = times, entry
+
+
+def _predicted_higher(file: VerifiedFile, short_bytes: int) -> VerifiedFile:
+    """Return a file whose prediction has so many GPU bytes more, and a quarter, because more may follow."""
+    predicted = file.predicted
+    more_bytes = short_bytes + predicted.device_bytes // 4
+    return replace(file, predicted=Amount(predicted.host_bytes, predicted.device_bytes + more_bytes))
+
+
+def _in_device(file: VerifiedFile, model: Model) -> DeviceCharge:
+    """Return what a loaded model takes of GPU memory: what was predicted where no allocator counts it."""
+    counted_bytes = model.device_bytes
+    if counted_bytes is None:
+        return DeviceCharge(max(file.file_bytes, file.predicted.device_bytes), is_counted=False)
+    return DeviceCharge(counted_bytes, is_counted=True)
 
 
 def _ms_since(began_ns: int) -> float:

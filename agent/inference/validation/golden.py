@@ -33,18 +33,32 @@ class _Expected(msgspec.Struct, frozen=True):
     objects: list[DetectedObject]
 
 
-def warm_up(model: Model) -> None:
-    """Infer a blank picture and one with shapes, and check every number; the first inference is the slowest.
+def warm_up(model: Model, *, is_proven: bool = False) -> int:
+    """Infer a blank picture and one with shapes, check every number, and return how many pictures that were.
 
-    There are two, because a wrongly decoded model may find nothing on a blank picture, like a correct one.
+    There are two, because a wrongly decoded model may find nothing on a blank picture, like a correct one; a model that
+    `is_proven` infers the one with shapes alone. The first inference is the slowest.
     Raises what `Model.check_outputs` raises, and ModelError("proof_failed").
     """
-    for picture in (drawn_pictures.blank(model.imgsz), next(drawn_pictures.busy())):
-        found = model.check_outputs(picture)
-        if not (np.isfinite(found.boxes).all() and np.isfinite(found.scores).all()):
-            raise ModelError("proof_failed", "the answer to a drawn picture holds NaN or infinity")
-        if len(found) and not 0 <= int(found.classes.min()) <= int(found.classes.max()) < len(model.names):
-            raise ModelError("proof_failed", f"the answer names classes beyond the model's {len(model.names)}")
+    pictures = _drawn(model, is_proven=is_proven)
+    for picture in pictures:
+        _check(model, picture)
+    return len(pictures)
+
+
+def _drawn(model: Model, *, is_proven: bool = False) -> list[NDArray[np.uint8]]:
+    """Return the drawn pictures that `warm_up` infers."""
+    busy = next(drawn_pictures.busy())
+    return [busy] if is_proven else [drawn_pictures.blank(model.imgsz), busy]
+
+
+def _check(model: Model, picture: NDArray[np.uint8]) -> None:
+    """Infer a drawn picture. Raises what `warm_up` raises."""
+    found = model.check_outputs(picture)
+    if not (np.isfinite(found.boxes).all() and np.isfinite(found.scores).all()):
+        raise ModelError("proof_failed", "the answer to a drawn picture holds NaN or infinity")
+    if len(found) and not 0 <= int(found.classes.min()) <= int(found.classes.max()) < len(model.names):
+        raise ModelError("proof_failed", f"the answer names classes beyond the model's {len(model.names)}")
 
 
 def prove(model: Model, version: ModelVersion) -> None:
@@ -52,12 +66,32 @@ def prove(model: Model, version: ModelVersion) -> None:
 
     Raises ModelError("proof_failed") that names the first difference, and what `Model.check_outputs` raises.
     """
+    for _ in _golden_steps(model, version):
+        pass
+
+
+def proof_steps(model: Model, version: ModelVersion) -> Iterator[None]:
+    """Do what `warm_up` and `prove` do, and yield before each picture, so that the caller can stop there."""
+    for picture in _drawn(model, is_proven=False):
+        yield
+        _check(model, picture)
+    yield from _golden_steps(model, version)
+
+
+def golden_files(version: ModelVersion) -> list[Path]:
+    """Return the golden pictures and their JSON files, in order. Raises ModelError("proof_failed")."""
+    pairs = _golden(Path(version.golden)) if version.golden is not None else ()
+    return [file for picture, _ in pairs for file in (picture, picture.with_suffix(".json"))]
+
+
+def _golden_steps(model: Model, version: ModelVersion) -> Iterator[None]:
     if version.golden is None:
         return
     pairs = list(_golden(Path(version.golden)))
     if not pairs:
         raise ModelError("proof_failed", f"{version.golden} holds no golden picture beside its JSON")
     for picture, expected in pairs:
+        yield
         found = objects_of(model.check_outputs(_read_picture(picture)), model.names)
         difference = compare(expected, found, version.confidence)
         if difference:

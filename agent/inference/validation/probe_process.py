@@ -39,7 +39,7 @@ def attempt(version: ModelVersion, compute: str, cache_dir: Path) -> ProbedModel
     load_ms = (time.monotonic() - begun_s) * 1000
     process_memory.trim()
     brought_bytes = max(0, process_memory.process_bytes() - before_bytes - RUNTIMES_OWN_BYTES)
-    return ProbedModel(None, model.backend, round(load_ms, 1), brought_bytes)
+    return ProbedModel(None, model.backend, round(load_ms, 1), brought_bytes + (model.device_bytes or 0))
 
 
 if __name__ == "__main__":

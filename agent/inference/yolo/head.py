@@ -8,12 +8,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.inference.yolo.layouts import Layout, recognise
+from agent.inference.yolo.layouts import MAX_OBJECTS, Layout, recognise
 from agent.inference.yolo.letterbox import Fit, Placement
 from agent.inference.yolo.metadata import FileFacts, agreed_names
 from agent.inference.yolo.objects import Objects
 from agent.inference.yolo.plausible import Promise, oddity
-from agent.inference.yolo.suppress import MAX_OBJECTS, suppress
+from agent.inference.yolo.suppress import suppress
 from agent.messages.errors import ModelError
 from agent.messages.references import ModelVersion
 

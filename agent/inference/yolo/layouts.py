@@ -9,10 +9,11 @@ from enum import Enum
 from typing import Final
 
 from agent.inference.yolo.metadata import RTDETR, YOLO, FileFacts
-from agent.inference.yolo.suppress import MAX_OBJECTS
 from agent.messages.errors import ModelError
 from agent.messages.references import ModelVersion
 
+MAX_OBJECTS: Final = 300
+"""Objects of one picture at most, as ultralytics gives; here, because a check reads it and loads no numpy."""
 OPEN: Final = -1  # a side that the file leaves open
 _BOX: Final = 4
 _ROW: Final = 6  # a box, score, label

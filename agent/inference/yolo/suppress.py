@@ -5,8 +5,9 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from agent.inference.yolo.layouts import MAX_OBJECTS
+
 MAX_CANDIDATES: Final = 30_000
-MAX_OBJECTS: Final = 300
 _BEST: Final = 512  # sorted first, because mostly MAX_OBJECTS are kept before the others matter
 _CHUNK: Final = 128  # boxes compared with each other at once, which takes time by its square
 _TILE: Final = 512  # near each other, compared at once to what was kept near them; more of them, where few were kept

@@ -3,6 +3,7 @@
 import ssl
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import PurePath
 from typing import Final
 
 from agent.messages.errors import MistakeError
@@ -27,6 +28,9 @@ _REFUSALS: Final = (
 )
 
 
+_LOGINS: Final = ("Bad user name or password", "Not authorized")
+_SYSTEMD_COPIES: Final = "/run/credentials/"
+"""Where systemd keeps what LoadCredential= names (systemd.exec(5)); a service never sees a later file."""
 NO_QOS_1: Final = "the broker has no QoS 1 (it grants QoS 0), so commands and `ready` could be lost: allow it there"
 _FAILURE: Final = 0x80
 _DENIED: Final = frozenset({0x87, 0x90})
@@ -79,6 +83,23 @@ def explain(error: Exception, host: str) -> Failure:
 def is_refusal(connack_reason: str) -> bool:
     """Return True where a CONNACK's reason concerns our identity."""
     return connack_reason in _REFUSALS
+
+
+def login_advice(connack_reason: str, username: str | None, password_file: str | None) -> str:
+    """Return what to do about a refused login, with a semicolon in front; empty where the reason is another one."""
+    if not connack_reason.endswith(_LOGINS):
+        return ""
+    if not username:
+        return "; mqtt.username is not set: give user and password_file, or let the broker take anonymous clients"
+    if password_file is None:
+        return f"; it was told the user {username} without a password: set mqtt.password_file"
+    if password_file.startswith(_SYSTEMD_COPIES):
+        kept = f"/etc/changeover/credentials/{PurePath(password_file).name}"
+        return (
+            f"; the password is systemd's copy of {kept}, taken when the service started: "
+            "a file that was changed since needs `sudo systemctl restart changeover`"
+        )
+    return f"; check mqtt.username and the password in {password_file}, which is read again at each attempt"
 
 
 def missing_service(maximum_qos: int, *, retains: bool) -> str | None:

@@ -5,7 +5,7 @@ from typing import Final
 from agent.mqtt.access.denials import Denials
 from agent.mqtt.access.overflows import Overflow
 from agent.mqtt.alert_latch import BROKER_REFUSED, MESSAGE_TOO_LARGE, QUIET_S, AlertLatch
-from agent.mqtt.endpoint.connect_errors import CERTIFICATE_REFUSED, is_refused_certificate
+from agent.mqtt.endpoint.connect_errors import CERTIFICATE_REFUSED, is_refused_certificate, login_advice
 from agent.mqtt.endpoint.link_settings import LinkSettings
 from agent.mqtt.link.connection import Connection
 from agent.mqtt.link.connection_state import Cause
@@ -48,6 +48,8 @@ class CloseWatch:
         """Record the cause of a connection's end; return its description for people."""
         life = connection.life
         detail, is_refusal = life.detail, life.cause is Cause.REFUSED
+        if is_refusal:
+            detail += login_advice(detail, self._settings.username, self._settings.password_file)
         if self._settings.tls is not None and not life.was_answered and is_refused_certificate(detail):
             detail, is_refusal = CERTIFICATE_REFUSED, True
         if not life.was_accepted:

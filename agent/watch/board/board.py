@@ -65,6 +65,7 @@ class Board:
             processes=self._device.processes(),
             changeovers=tuple(self._device.changeovers),
             alerts=self._device.alerts(),
+            refused=self._device.refused(),
             broken=self._broken,
             missed=self.missed,
         )

@@ -5,12 +5,13 @@ from typing import Final, get_args
 
 import msgspec
 
-from agent.messages.payloads import Alert, Cache, DeviceStatus, Health, Meta, Switch
+from agent.messages.payloads import Alert, Cache, DeviceStatus, Health, Meta, Refused, Switch
 from agent.watch.board.rows import MemoryRow, ProcessRow
 from agent.watch.board.topic_message import one_of
 
 _CHANGEOVERS: Final = 8
 _ALERTS: Final = 64
+_REFUSED: Final = 8
 _AVAILABLE: Final = "available_bytes"
 _OF_THE_DEVICE: Final = frozenset({_AVAILABLE, "total_bytes"})
 
@@ -25,6 +26,7 @@ class DeviceFold:
         self.changeovers: Final[deque[Switch]] = deque(maxlen=_CHANGEOVERS)
         self._cache: Cache | None = None
         self._alerts: list[Alert] = []
+        self._refused: list[Refused] = []
 
     def take(self, name: str, payload: bytes) -> None:
         """Fold in one message of the topic `{device}/{name}`."""
@@ -39,12 +41,18 @@ class DeviceFold:
                 self.health = msgspec.json.decode(payload, type=Health)
             case "alerts":
                 self._alerts = msgspec.json.decode(payload, type=list[Alert])[:_ALERTS] if payload else []
+            case "refused":
+                self._refused = msgspec.json.decode(payload, type=list[Refused])[-_REFUSED:] if payload else []
             case "alert":
                 self._change(msgspec.json.decode(payload, type=Alert))
 
     def alerts(self) -> tuple[Alert, ...]:
         """Return the active alerts."""
         return tuple(alert for alert in self._alerts if alert.on)
+
+    def refused(self) -> tuple[Refused, ...]:
+        """Return the last refused commands, newest first."""
+        return tuple(reversed(self._refused))
 
     def memory(self) -> MemoryRow | None:
         """Return budget and use of memory; None before the first `cache` message."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
-from agent.messages.payloads import Alert, CacheModel, NextChange, Switch
+from agent.messages.payloads import Alert, CacheModel, NextChange, Refused, Switch
 
 LIVE_LIMIT_S: Final = 3.0
 """Older than this, `live` stops the PLC, and is shown as stale."""
@@ -116,6 +116,8 @@ class Snapshot:
     changeovers: tuple[Switch, ...]
     """Newest first."""
     alerts: tuple[Alert, ...]
+    refused: tuple[Refused, ...]
+    """Refused commands, newest first."""
     broken: int
     """Count of unreadable payloads."""
     missed: int

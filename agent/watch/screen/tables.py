@@ -6,7 +6,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from agent.messages.payloads import Alert, CacheModel, NextChange, Switch
+from agent.messages.payloads import Alert, CacheModel, NextChange, Refused, Switch
 from agent.watch.board.rows import BrokerRow, LineRow, MemoryRow, ProcessRow, Snapshot, StreamRow
 from agent.watch.screen.section import NARROW, USUAL, WIDE, Column, Section
 from agent.watch.screen.shown import BAD, BUSY, GOOD, age, clock, duration, mib, number, rate, text, word
@@ -51,6 +51,12 @@ _CHANGEOVERS: Final = (
     Column("LOST", right=True, from_width=NARROW),
 )
 _ALERTS: Final = (Column("ALERT"), Column("WHERE"), Column("DETAIL", give_way=True))
+_REFUSED: Final = (
+    Column("REFUSED"),
+    Column("REASON"),
+    Column("TOPIC", give_way=True, from_width=NARROW),
+    Column("DETAIL", give_way=True),
+)
 _PROCESSES: Final = frozenset({"control", "worker"})
 _NO_ALERT: Final = (Column("NO ALERT"),)
 
@@ -87,6 +93,11 @@ def away(broker: BrokerRow) -> Text | None:
 def alerts(rows: tuple[Alert, ...]) -> Section:
     """Return the section of active alerts."""
     return Section(_ALERTS if rows else _NO_ALERT, [_alert(row) for row in rows], least=1, most=6)
+
+
+def refused(rows: tuple[Refused, ...]) -> Section:
+    """Return the section of refused commands, newest first."""
+    return Section(_REFUSED, [_refusal(row) for row in rows], least=1, most=4, counts_rest=False)
 
 
 def lines(rows: tuple[LineRow, ...]) -> Section:
@@ -169,6 +180,11 @@ def _sizes(memory_bytes: tuple[tuple[str, int], ...]) -> str:
 
 def _alert(row: Alert) -> list[Text]:
     return [text(row.code, BAD), text(row.line or row.stream), text(row.detail)]
+
+
+def _refusal(row: Refused) -> list[Text]:
+    more = f" (and {row.more} more)" if row.more else ""
+    return [text(clock(row.at)), text(row.reason, BUSY), text(row.topic), text(f"{row.detail or ''}{more}")]
 
 
 def _line(row: LineRow) -> list[Text]:

@@ -26,22 +26,31 @@ def _parts(board: Snapshot, width: int, height: int | None) -> list[RenderableTy
     away = tables.away(board.broker)
     top: list[RenderableType] = [tables.header(board, width), *([away] if away else [])]
     # in the order in which rows are granted, alerts first because they tell of trouble
-    alerts, lines, streams = tables.alerts(board.alerts), tables.lines(board.lines), tables.streams(board.streams)
-    models, changeovers = tables.models(board.memory), tables.changeovers(board.changeovers)
-    sections = (alerts, lines, streams, models, changeovers)
+    sections = [tables.alerts(board.alerts), tables.lines(board.lines), tables.streams(board.streams)]
+    sections += [tables.models(board.memory), tables.changeovers(board.changeovers)]
+    sections += [tables.refused(board.refused)] if board.refused else []
     fixed = len(top) + len(sections) + 2
     rooms, is_airy = _rooms(sections, height, fixed)
     drawn = [section.table(width, room) for section, room in zip(sections, rooms, strict=True)]
+    alerts, lines, streams, models, changeovers, *refused = drawn
     memory: list[RenderableType] = [
         tables.budget(board.memory, board.processes),
-        drawn[3],
+        models,
         tables.processes(board.processes),
     ]
-    blocks: list[list[RenderableType]] = [top, [drawn[0]], [drawn[1]], [drawn[2]], memory, [drawn[4]]]
+    blocks: list[list[RenderableType]] = [
+        top,
+        [alerts],
+        *[list[RenderableType]([table]) for table in refused],
+        [lines],
+        [streams],
+        memory,
+        [changeovers],
+    ]
     return _spaced(blocks, is_airy=is_airy)
 
 
-def _rooms(sections: tuple[Section, ...], height: int | None, fixed: int) -> tuple[list[int | None], bool]:
+def _rooms(sections: list[Section], height: int | None, fixed: int) -> tuple[list[int | None], bool]:
     """Return each section's number of rows, and whether blank lines fit between sections."""
     if height is None:
         return [None] * len(sections), True

@@ -1,4 +1,4 @@
-"""What a frame's way through a model allocates: hardly anything, as canvas, input and output are kept."""
+"""Allocations of one frame: hardly any, because canvas, input and output are kept."""
 
 import tracemalloc
 from collections.abc import Callable

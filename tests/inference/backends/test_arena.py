@@ -1,4 +1,4 @@
-"""What sessions do not use goes back to the system when it is asked for."""
+"""Memory that sessions do not use returns to the system on request."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Which runtime serves which file, on which device; and what importing costs."""
+"""Choice of the runtime by file and device, and the cost of its import."""
 
 import subprocess
 import sys

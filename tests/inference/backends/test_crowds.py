@@ -16,7 +16,7 @@ from support import crowds
 
 from agent.inference import backends
 from agent.inference.backends import Model
-from agent.inference.yolo.suppress import MAX_OBJECTS
+from agent.inference.yolo.layouts import MAX_OBJECTS
 from agent.messages.references import ModelVersion
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore")]  # torch's exporter warns of its own matters

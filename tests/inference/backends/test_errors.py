@@ -1,4 +1,4 @@
-"""What runtimes say, in the words that they use."""
+"""Runtimes' errors in their own words."""
 
 import errno
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What ultralytics exports, in many ways, is answered as ultralytics itself answers it, or refused in words.
+"""Exports by ultralytics, in many ways, are answered as ultralytics answers them, or refused in words.
 
 The usual suite takes one export of each kind; `-m soak` takes all families with all options.
 """

@@ -1,4 +1,4 @@
-"""What every runtime must do alike, on tiny models whose answer is known."""
+"""Behaviour that all runtimes share, on tiny models with a known answer."""
 
 import threading
 from collections.abc import Callable, Iterator

@@ -1,5 +1,6 @@
 """The same file and picture, through ultralytics on torch and through our backends: the same answer."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +81,10 @@ def export(torch: Untyped, name: str, folder: Path, picture: NDArray[np.uint8]) 
         head.postprocess = lambda boxes, scores: torch.cat([boxes, scores], -1)
     elif head.end2end:
         head.postprocess = lambda rows: rows.permute(0, 2, 1)
-    opened = Path(yolo.export(format="onnx", imgsz=IMGSZ, simplify=False, opset=17, device="cpu"))
+    if is_query or head.end2end:
+        opened = Path(yolo.export(format="onnx", imgsz=IMGSZ, simplify=False, opset=17, device="cpu"))
+    else:  # there is no top-k in it
+        opened = Path(shutil.copy(kept, exported))
     model = onnx.load(opened)
     for fact in model.metadata_props:
         if fact.key == "end2end":

@@ -87,7 +87,7 @@ def test_a_trial_opens_no_checkpoint_either(trap: VersionOf, tmp_path: Path) -> 
 @pytest.mark.torch
 def test_unsafe_opens_it_as_it_is(trap: VersionOf, tmp_path: Path) -> None:
     """By ultralytics, which still asks for its own safe load: that refuses this one, in its own words."""
-    pytest.importorskip("ultralytics")
+    pytest.importorskip("torch")
     with pytest.raises(ModelError) as refused:
         backends.load(trap(unsafe=True), "cpu", tmp_path / "cache")
     assert not isinstance(refused.value, NotPreparedError)

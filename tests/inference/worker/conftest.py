@@ -70,7 +70,7 @@ def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DummyRuntime:
 def new_dummies(tmp_path: Path, runtime: DummyRuntime) -> Iterator[Callable[..., PlantOfDummies]]:
     """`start_dummies`, with its stack, runtime and cache folder filled in."""
     with ExitStack() as stack:
-        yield lambda **options: start_dummies(stack, runtime, tmp_path / "cache", **options)
+        yield lambda **options: start_dummies(stack, runtime.load, tmp_path / "cache", **options)
         for behaviour in runtime.behaviours.values():
             behaviour.load_may_end.set()
             behaviour.answer_may_end.set()

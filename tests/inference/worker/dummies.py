@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 from agent.inference.backends.in_flight import InFlightLimiter
 from agent.inference.memory.runtime_overhead import RUNTIMES_OWN_BYTES
 from agent.inference.serving.stream_pipeline import Outlet
+from agent.inference.swapping.model_loading import Load
 from agent.inference.worker import Worker
 from agent.inference.yolo.objects import Objects
 from agent.messages.children import Assign, Prepare, WorkerSetup, WorkerStream
+from agent.messages.errors import ModelError
 from agent.messages.references import ModelVersion
 from agent.processes.slots.frame_slot import FrameSlot, SlotWriter
 
@@ -30,7 +32,7 @@ _NOBODY: Final = nullcontext()
 
 @dataclass
 class Behaviour:
-    """How one model behaves, changed at any time. A set `load_may_end` or `answer_may_end` blocks nothing.
+    """Behaviour of one model, changed at any time. A set `load_may_end` or `answer_may_end` blocks nothing.
 
     `hoards_bytes` are held by the frame of its load, for as long as that is there.
     """
@@ -56,6 +58,7 @@ class DummyModel:
 
     backend: Final = "dummy"
     imgsz: Final = (64, 64)
+    device_bytes: Final = 0
 
     def __init__(self, name: str, behaviour: Behaviour, close: Callable[[], None]) -> None:
         self.names: Final = (name,)
@@ -87,6 +90,9 @@ class DummyModel:
         if self._behaviour.proof_error is not None:
             raise self._behaviour.proof_error
         return _one_object()
+
+    def refuse(self, why: str) -> None:
+        self._behaviour.answer_error = ModelError("proof_failed", why)
 
     def close(self) -> None:
         assert not self.is_closed, "closed twice"
@@ -197,20 +203,24 @@ class PlantOfDummies(Plant):
 
 def start_dummies(  # noqa: PLR0913 - each option is one thing that a test is about
     stack: ExitStack,
-    runtime: DummyRuntime,
+    load: Load,
     cache_dir: Path,
     *,
     lines: dict[str, str] | None = None,
     budget_mib: int = 200,
     load_timeout_s: float = DEADLINE_S,
     compute: str = "cpu",
+    device_budget_mib: int | None = None,
 ) -> PlantOfDummies:
     """Start a worker for `lines` (by stream); `stack` ends it."""
     line_of = lines or {"cam-1": "line-1"}
     slots = {stream: FrameSlot.create(stream) for stream in line_of}
     members = tuple(WorkerStream(stream, line_of[stream], slot.descriptors()) for stream, slot in slots.items())
-    setup = WorkerSetup(members, compute, budget_mib * MIB, str(cache_dir), load_timeout_s)
-    plant = PlantOfDummies(lambda outlet: Worker(setup, outlet, runtime.load))
+    device_bytes = None if device_budget_mib is None else device_budget_mib * MIB
+    setup = WorkerSetup(
+        members, compute, budget_mib * MIB, str(cache_dir), load_timeout_s, device_budget_bytes=device_bytes
+    )
+    plant = PlantOfDummies(lambda outlet: Worker(setup, outlet, load))
     for stream, slot in slots.items():
         plant.writers[stream] = SlotWriter(slot.descriptors())
     plant.worker.start()

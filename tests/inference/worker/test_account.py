@@ -1,4 +1,4 @@
-"""What a runtime brings at a load, and keeps, is not charged to a model whose own bytes are known."""
+"""A runtime's own bytes are not charged to a model whose bytes are known."""
 
 from collections.abc import Callable
 from pathlib import Path

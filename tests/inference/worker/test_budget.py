@@ -1,4 +1,4 @@
-"""What is loaded, evicted, refused or taken off a line to make room, to the byte: with dummies."""
+"""Loads, evictions, refusals and breaks within the budget, to the byte, with dummies."""
 
 from collections.abc import Callable
 from pathlib import Path

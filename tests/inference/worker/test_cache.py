@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from agent.inference.memory.cache import Cache, Entry, EvictionCandidates
+from agent.inference.memory.pools import Amount
 from agent.messages.references import ModelVersion
 
 BUDGET_BYTES = 100
@@ -195,12 +196,12 @@ def test_what_could_go_is_told_by_who_holds_it() -> None:
         bring(cache, name, 20, claims)
         for line in reserved:
             cache.reserve(version(name), line, 10)
-    assert cache.eviction_candidates(30, ()).short_bytes == 10
-    assert could_go(cache.eviction_candidates(30, ())) == ({"s"}, set(), set(), {"a", "b", "r"})
-    assert could_go(cache.eviction_candidates(30, LINES[:1])) == ({"s"}, {"a"}, {"r"}, {"b"})
-    assert could_go(cache.eviction_candidates(30, LINES)) == ({"s"}, {"a", "b"}, {"r"}, set())
+    assert cache.eviction_candidates(Amount(30), ()).short.host_bytes == 10
+    assert could_go(cache.eviction_candidates(Amount(30), ())) == ({"s"}, set(), set(), {"a", "b", "r"})
+    assert could_go(cache.eviction_candidates(Amount(30), LINES[:1])) == ({"s"}, {"a"}, {"r"}, {"b"})
+    assert could_go(cache.eviction_candidates(Amount(30), LINES)) == ({"s"}, {"a", "b"}, {"r"}, set())
     cache.reserve(version("a"), "line-2", 10)
-    assert could_go(cache.eviction_candidates(30, LINES[:1])) == ({"s"}, set(), {"r"}, {"a", "b"})
+    assert could_go(cache.eviction_candidates(Amount(30), LINES[:1])) == ({"s"}, set(), {"r"}, {"a", "b"})
 
 
 def test_misuse_is_loud() -> None:
@@ -329,8 +330,8 @@ class Ledger(RuleBasedStateMachine):
 
     @rule(needed=st.integers(0, 130), leaving=st.sets(st.sampled_from(LINES)))
     def look(self, needed: int, leaving: set[str]) -> None:
-        standing = self.cache.eviction_candidates(needed, leaving)
-        assert standing.short_bytes == self.cache.used_bytes + needed - BUDGET_BYTES
+        standing = self.cache.eviction_candidates(Amount(needed), leaving)
+        assert standing.short.host_bytes == self.cache.used_bytes + needed - BUDGET_BYTES
         assert all(entry.is_evictable for entry in standing.standby)
         assert all(e.claims and e.claims | set(e.reservations) <= leaving for e in standing.leave)
         assert all(e.reservations and set(e.reservations) <= leaving and not e.claims for e in standing.announced)

@@ -1,4 +1,4 @@
-"""Who is evicted: the set that is expected to cost the least, by plain arithmetic."""
+"""Choice of evicted models: the set with the least expected cost, by plain arithmetic."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""Why models go or are refused, as it is told; and in which order a line changes where memory is short."""
+"""Reasons of evictions and refusals, and the order of a changeover where memory is short."""
 
 from collections.abc import Callable
 
@@ -8,6 +8,7 @@ from inference.worker.plant import Feeder, decisions
 
 from agent.inference.backends import Model
 from agent.inference.memory.cache import Cache, Entry, Origin
+from agent.inference.memory.pools import Amount
 from agent.messages.children import (
     Breaking,
     CacheState,
@@ -216,9 +217,9 @@ def test_a_load_that_nobody_wants_any_more_just_after_it_was_charged_is_charged_
     charge = Cache.charge
 
     def charge_and_overtake(
-        cache: Cache[Model], version: ModelVersion, predicted_bytes: int, origin: Origin
+        cache: Cache[Model], version: ModelVersion, predicted: Amount, origin: Origin
     ) -> Entry[Model] | None:
-        entry = charge(cache, version, predicted_bytes, origin)
+        entry = charge(cache, version, predicted, origin)
         plant.assign(a)
         wait_for(lambda: not plant.worker.loads()["b:n@1"])
         return entry

@@ -8,6 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from agent.inference import backends
+from agent.inference.backends import ultralytics
 from agent.inference.memory import process_memory
 from agent.inference.process import versions
 from agent.inference.serving.frame_loss import FrameLossCounter
@@ -110,11 +112,11 @@ def test_waiting_for_bytes_that_never_come_ends() -> None:
 def test_what_torch_holds_of_gpus_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     cuda = SimpleNamespace(is_initialized=lambda: True, device_count=lambda: 2, memory_reserved=lambda index: 7 + index)
     monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
-    assert process_memory.device_bytes() == 15
+    assert backends.held_device_bytes() == ultralytics.held_device_bytes() == 15
     cuda.is_initialized = lambda: False
-    assert process_memory.device_bytes() == 0
+    assert backends.held_device_bytes() == 0
     monkeypatch.delitem(sys.modules, "torch")
-    assert process_memory.device_bytes() == 0
+    assert backends.held_device_bytes() == 0
 
 
 @pytest.mark.parametrize(

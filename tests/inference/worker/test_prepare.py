@@ -73,7 +73,7 @@ def test_a_reservation_ends_with_its_time_and_the_model_may_go(new_dummies: NewD
     a, b, c = (runtime.make(name) for name in "abc")
     for version in (b, a):
         plant.switch(version)
-    plant.prepare(b, hold_s=0.3)
+    plant.prepare(b, hold_s=1.5)
     plant.wait_for_ledger({"a:n@1": "active", "b:n@1": "resident"})
     assert plant.reserved()["b:n@1"] is None
     assert plant.switch(c).report.order == "make-before-break"
@@ -85,7 +85,7 @@ def test_the_same_model_again_sets_a_new_end(new_dummies: NewDummies, runtime: D
     a, b = runtime.make("a"), runtime.make("b")
     plant.switch(a)
     plant.prepare(b, hold_s=600)
-    plant.prepare(b, hold_s=0.3)
+    plant.prepare(b, hold_s=1.5)
     plant.wait_for_ledger({"a:n@1": "active", "b:n@1": "resident"})
     assert runtime.loads == ["a", "b"]
 

@@ -1,4 +1,4 @@
-"""What counts as the same answer to a golden picture."""
+"""Equality of answers to a golden picture."""
 
 import pytest
 

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from agent.inference.yolo import suppress as suppression
-from agent.inference.yolo.suppress import MAX_CANDIDATES, MAX_OBJECTS, suppress
+from agent.inference.yolo.layouts import MAX_OBJECTS
+from agent.inference.yolo.suppress import MAX_CANDIDATES, suppress
 
 
 def overlap(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:

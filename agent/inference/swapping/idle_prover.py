@@ -1,0 +1,114 @@
+"""Proves again, in idle time, the models that were loaded as proven before."""
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+from agent.inference.artifacts.artifact_store import ArtifactStore
+from agent.inference.backends import Model, artifact_key
+from agent.inference.memory.cache import Cache
+from agent.inference.scheduling import load_priority
+from agent.inference.scheduling.idle_cpu import INTERVAL_S, IdleCpuSampler
+from agent.inference.validation.golden import proof_steps
+from agent.inference.validation.proof_record import ProofRecord
+from agent.messages.errors import ChangeoverError, ModelError
+from agent.messages.references import ModelVersion
+from agent.processes.threads import RestartedThread
+
+_LOG: Final = logging.getLogger(__name__)
+_LIMIT: Final = 16
+
+
+class IdleProver:
+    """A thread of the worker that proves one picture at a time, while cores are idle and nothing loads.
+
+    A model that fails is no longer proven: its frames fail, no line gets it any more, its artifact is removed, and
+    `warn` is called. Models that no line claims or announced then are left out; their next load asks again. Beyond 16
+    requests the oldest is dropped and counted in `left_out`.
+    """
+
+    def __init__(
+        self,
+        cache: Cache[Model],
+        idle_cpu: IdleCpuSampler,
+        warn: Callable[[str], None],
+        compute: str,
+        cache_dir: Path,
+    ) -> None:
+        self._cache: Final = cache
+        self._idle_cpu: Final = idle_cpu
+        self._warn: Final = warn
+        self._compute: Final = compute
+        self._artifacts: Final = ArtifactStore(cache_dir)
+        self._proofs: Final = ProofRecord(cache_dir, compute)
+        self.left_out = 0
+        self._wanted: Final[deque[tuple[ModelVersion, str]]] = deque()
+        self._turn: Final = threading.Condition()
+        self._stopping = False
+        self._thread: Final = RestartedThread(self._run, "idle prover")
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread after the picture that it is at."""
+        with self._turn:
+            self._stopping = True
+            self._turn.notify_all()
+        self._thread.join()
+
+    def ask(self, version: ModelVersion, subject: str) -> None:
+        """Enqueue a resident version with the subject of its proof. From any thread."""
+        with self._turn:
+            if len(self._wanted) >= _LIMIT:
+                self._wanted.popleft()
+                self.left_out += 1
+            self._wanted.append((version, subject))
+            self._turn.notify_all()
+
+    def _run(self) -> None:
+        while (task := self._next()) is not None:
+            self._prove(*task)
+
+    def _next(self) -> tuple[ModelVersion, str] | None:
+        with self._turn:
+            self._turn.wait_for(lambda: self._stopping or self._wanted)
+            return None if self._stopping else self._wanted.popleft()
+
+    def _prove(self, version: ModelVersion, subject: str) -> None:
+        steps: Iterator[None] | None = None
+        try:
+            while self._wait_until_idle():
+                with self._cache.borrowed(version) as model:
+                    if model is None:
+                        return
+                    steps = steps or proof_steps(model, version)
+                    if not self._step(steps):
+                        break
+        except ModelError as error:
+            if self._proofs.subject(version) == subject:  # else the next load proves by what is there then
+                self._disproved(version, error)
+        except ChangeoverError as error:  # because a lack of memory says nothing of the answers
+            _LOG.info("event=proof_put_off model=%s detail=%r", version.reference, str(error))
+
+    def _step(self, steps: Iterator[None]) -> bool:
+        """Infer the next picture of a proof at idle priority; return False after the last one."""
+        with load_priority.lowered("idle", may_stay=False), self._idle_cpu.paused():
+            return next(steps, self) is not self
+
+    def _wait_until_idle(self) -> bool:
+        """Wait until cores are idle and nothing loads; return False once stopped."""
+        with self._turn:
+            while not self._stopping and (self._cache.is_loading or self._idle_cpu.share < load_priority.ENOUGH_IDLE):
+                self._turn.wait(INTERVAL_S)
+            return not self._stopping
+
+    def _disproved(self, version: ModelVersion, error: ModelError) -> None:
+        detail = f"{version.reference} was proven before, and no longer is: {error}"
+        self._cache.condemn(version, detail)
+        self._artifacts.discard(artifact_key(version, self._compute) or "", str(error))
+        self._warn(detail)

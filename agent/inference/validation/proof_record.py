@@ -1,0 +1,71 @@
+"""Remembers with an artifact that its model was proven, so that the same bytes are not proven at each load."""
+
+import hashlib
+import logging
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from agent import __version__
+from agent.inference.artifacts.artifact_store import ArtifactStore
+from agent.inference.backends import artifact_key
+from agent.inference.validation.golden import golden_files
+from agent.messages.errors import ModelError
+from agent.messages.references import ModelVersion
+
+_LOG: Final = logging.getLogger(__name__)
+
+
+class ProofRecord:
+    """The proofs of one device's artifacts. Threading: any thread."""
+
+    def __init__(self, cache_dir: Path, compute: str) -> None:
+        self._artifacts: Final = ArtifactStore(cache_dir)
+        self._compute: Final = compute
+
+    def subject(self, version: ModelVersion) -> str:
+        """Return a hash of all that a proof of `version` depends on; empty where it has no artifact.
+
+        These are the artifact's bytes and options, what the catalog says of the version, the golden pictures with
+        their expected objects, and the release of this program. Runtime and device are in the artifact's key.
+        """
+        key = artifact_key(version, self._compute)
+        artifact = self._artifacts.find(key)
+        if key is None or artifact is None:
+            return ""
+        said = msgspec.structs.replace(version, path="", golden=None)
+        hashed = hashlib.sha256(
+            msgspec.json.encode((__version__, key, artifact.sha256, artifact.profile.precision, said))
+        )
+        try:
+            for file in golden_files(version):
+                content = file.read_bytes()
+                hashed.update(f"{file.name}\0{len(content)}\0".encode())
+                hashed.update(content)
+        except (OSError, ModelError):
+            return ""  # because the proof itself says what is wrong with them
+        return hashed.hexdigest()
+
+    def holds(self, version: ModelVersion, subject: str) -> bool:
+        """Return True where `subject`, which `subject()` returned before the load, was proven and is still the same."""
+        artifact = self._artifacts.find(artifact_key(version, self._compute))
+        is_proven = subject != "" and artifact is not None and artifact.proof == subject
+        return is_proven and self.subject(version) == subject
+
+    def remember(self, version: ModelVersion, subject: str) -> None:
+        """Record a proof that was begun for `subject`; nothing where that has changed meanwhile."""
+        if subject and self.subject(version) == subject:
+            self._write(version, subject)
+
+    def forget(self, version: ModelVersion) -> None:
+        """Have the next load of `version` prove it again."""
+        self._write(version, "")
+
+    def _write(self, version: ModelVersion, proof: str) -> None:
+        key = artifact_key(version, self._compute)
+        try:
+            if key is not None:
+                self._artifacts.proven(key, proof)
+        except OSError as error:  # because only the next load takes longer
+            _LOG.info("event=proof_not_recorded model=%s detail=%r", version.reference, str(error))

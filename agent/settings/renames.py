@@ -1,0 +1,115 @@
+"""Renamed keys: an old name is understood, told, and mended by `changeover check --fix`."""
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any, Final
+
+from agent.settings.findings import Finding
+from agent.settings.mistakes import dotted
+
+Path = tuple[str | int, ...]
+ANY: Final = "*"
+"""Part of a table's path that stands for any name or index."""
+
+
+@dataclass(frozen=True)
+class Rename:
+    """One key that has another name by now."""
+
+    table: tuple[str, ...]
+    """Path of the table that has the key; ANY for an index or a name."""
+    old: str
+    new: Callable[[dict[str, Any]], tuple[str, ...] | None]
+    """Returns the new name within the table, given the table; None where it cannot be told."""
+
+
+@dataclass(frozen=True)
+class Renamed:
+    """A key with an old name, as found in a file."""
+
+    old: Path
+    new: Path
+
+    def __str__(self) -> str:
+        return f"{dotted(self.old)} is named {dotted(self.new)} now"
+
+
+def to(name: str) -> Callable[[dict[str, Any]], tuple[str, ...]]:
+    """Return the function of a `Rename` whose new name is always the same."""
+    return lambda _table: (name,)
+
+
+def _in_files(entry: dict[str, Any]) -> tuple[str, ...] | None:
+    file = entry.get("file")
+    return ("files", PurePosixPath(file).with_suffix(".bin").name) if isinstance(file, str) and file else None
+
+
+OF_CONFIGURATION: Final[tuple[Rename, ...]] = ()
+"""Keys of changeover.toml: none was renamed yet."""
+OF_CATALOG: Final = (Rename(("model", ANY), "weights_sha256", _in_files),)
+"""Keys of models.toml."""
+
+
+def understood(raw: dict[str, Any], renames: Sequence[Rename]) -> tuple[dict[str, Any], list[Renamed], list[Finding]]:
+    """Return `raw` with the new names, what was renamed, and a finding for each key that has both."""
+    found: list[Renamed] = []
+    doubled: list[Finding] = []
+    for rename in renames:
+        for path, table in _tables(raw, rename.table, ()):
+            if rename.old not in table:
+                continue
+            new = rename.new(table)
+            if new is None:
+                continue
+            old_path, new_path = (*path, rename.old), (*path, *new)
+            if _is_taken(table, new):
+                wanted = f"{dotted(new_path)} alone: remove {rename.old}"
+                doubled.append(Finding(old_path, f"an old name of {dotted(new_path)}, which is set too", wanted))
+            else:
+                found.append(Renamed(old_path, new_path))
+    result = raw
+    for one in found:
+        result = moved(result, one)
+    return result, found, doubled
+
+
+def moved(raw: dict[str, Any], renamed: Renamed) -> dict[str, Any]:
+    """Return a copy of `raw` with the value of a renamed key under its new name."""
+    result = copy.deepcopy(raw)
+    table: Any = result
+    for part in renamed.old[:-1]:
+        table = table[part]
+    value = table.pop(renamed.old[-1])
+    for part in renamed.new[len(renamed.old) - 1 : -1]:
+        table = table.setdefault(part, {})
+    table[renamed.new[-1]] = value
+    return result
+
+
+def _tables(value: object, pattern: tuple[str, ...], path: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    if not pattern:
+        if isinstance(value, dict):
+            yield path, value
+        return
+    items: Iterator[tuple[str | int, Any]] = iter(())
+    if isinstance(value, dict):
+        items = iter(value.items())
+    elif isinstance(value, list):
+        items = iter(enumerate(value))
+    for name, inner in items:
+        if pattern[0] in {ANY, name}:
+            yield from _tables(inner, pattern[1:], (*path, name))
+
+
+def _is_taken(table: dict[str, Any], path: tuple[str, ...]) -> bool:
+    """Return True where `path` is set in `table`, or leads through a value that is no table."""
+    inner: object = table
+    for part in path:
+        if not isinstance(inner, dict):
+            return True
+        if part not in inner:
+            return False
+        inner = inner[part]
+    return True

@@ -1,0 +1,1 @@
+"""The archive of `changeover support`, without secrets. May import every other room."""

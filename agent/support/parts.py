@@ -1,0 +1,95 @@
+"""Parts of the archive that need no configuration: versions, journal, service."""
+
+import importlib
+import json
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Final
+
+from agent import __version__
+from agent.support.archive import Archive
+
+_RECORDER: Final = "agent.doctor.recorder"
+UNIT: Final = "changeover.service"
+_LINES: Final = 5000
+_TIMEOUT_S: Final = 30.0
+_SHOWN: Final = (
+    "ActiveState,SubState,Result,ExecMainStatus,ExecMainStartTimestamp,ActiveEnterTimestamp,NRestarts,MainPID,StatusText,"
+    "MemoryCurrent,MemoryPeak,MemoryMax,CPUUsageNSec,TasksCurrent,NeedDaemonReload,FragmentPath,DropInPaths,User"
+)
+_OPEN: Final = frozenset({"Environment", "SetCredential", "SetCredentialEncrypted", "PassEnvironment"})
+
+
+def versions(archive: Archive) -> None:
+    """Add the versions of agent, system and packages."""
+    release = platform.freedesktop_os_release() if Path("/etc/os-release").exists() else {}
+    archive.document(
+        "versions.json",
+        {
+            "changeover": __version__,
+            "python": sys.version,
+            "system": release.get("PRETTY_NAME", ""),
+            "kernel": platform.platform(),
+            "machine": platform.machine(),
+            "libc": " ".join(platform.libc_ver()),
+            "systemd": (_said(["systemctl", "--version"]) or "").partition("\n")[0],
+            "packages": dict(sorted((one.metadata["Name"], one.version) for one in metadata.distributions())),
+        },
+    )
+
+
+def journal(archive: Archive) -> None:
+    """Add the last lines of the service's journal."""
+    said = _said(["journalctl", "--unit", UNIT, "--lines", str(_LINES), "--no-pager", "--output", "short-iso-precise"])
+    if not said or said.startswith("-- No entries --"):
+        archive.lacks("journal.txt", "no line can be read: run it with sudo, or there is no systemd service here")
+        return
+    archive.text("journal.txt", said)
+
+
+def service(archive: Archive) -> None:
+    """Add the service's state and its unit, without the values of its environment and comments."""
+    state = _said(["systemctl", "show", f"--property={_SHOWN}", UNIT])
+    unit = _said(["systemctl", "cat", UNIT])
+    if state is None or unit is None:
+        archive.lacks("service.txt", f"there is no {UNIT} here")
+        return
+    shown = [line for line in state.splitlines() if line.partition("=")[0] in _SHOWN.split(",")]
+    archive.text("service.txt", "\n".join([*shown, "", *(_setting(line) for line in unit.splitlines())]) + "\n")
+
+
+def _setting(line: str) -> str:
+    key, equals, value = line.partition("=")
+    if line.lstrip().startswith((";", "#")) and not line.startswith("# /"):
+        return "# ***"
+    if equals and key.strip() in _OPEN:
+        names = " ".join(f"{one.partition('=')[0].strip(chr(34))}=***" for one in value.split() if "=" in one)
+        return f"{key}={names or '***'}"
+    return line
+
+
+def _said(command: Sequence[str]) -> str | None:
+    """Return what a program prints; None where there is none, or it fails."""
+    program = shutil.which(command[0])
+    if program is None:
+        return None
+    try:
+        answer = subprocess.run([program, *command[1:]], capture_output=True, check=False, timeout=_TIMEOUT_S)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout.decode("utf-8", "replace") if answer.returncode == 0 else None
+
+
+def recording(archive: Archive) -> None:
+    """Add the hardware recording, where this version has `changeover doctor --record`."""
+    try:
+        recorder = importlib.import_module(_RECORDER)
+    except ModuleNotFoundError:
+        archive.lacks("hardware.json", "this version records none")
+        return
+    archive.document("hardware.json", json.loads(recorder.record()))
