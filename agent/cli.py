@@ -20,6 +20,8 @@ from agent.messages.errors import (
 )
 
 if TYPE_CHECKING:
+    from typing import BinaryIO
+
     from agent.messages.references import ModelReference
     from agent.models.store import Store
     from agent.settings import Settings
@@ -229,8 +231,19 @@ def bench(  # noqa: PLR0913 - each is an option of the command line
 @_config
 @click.option("--as-service", is_flag=True, help="Inside the service's sandbox: as its user, with its devices only.")
 @click.option("--inside", is_flag=True, hidden=True)
-def doctor(config: Path | None, *, as_service: bool, inside: bool) -> None:
+@click.option(
+    "--record",
+    type=click.File("wb", lazy=True),
+    metavar="FILE",
+    help="Write what a maintainer needs of the hardware to FILE, or - for standard output; try nothing.",
+)
+def doctor(config: Path | None, *, as_service: bool, inside: bool, record: "BinaryIO | None") -> None:
     """Try device, runtime, cameras, broker and models: one line each, ok or what to do."""
+    if record is not None:
+        from agent.doctor.recorder import record as recorded
+
+        record.write(recorded())
+        return
     if as_service:
         from agent.doctor.service import run_inside
 

@@ -84,7 +84,8 @@ class Agent:
         self._link: Final = make_link(settings, context.topics, self._loop)
         self._publisher: Final = make_publisher(settings, self._link, context.topics)
         self._supervisor: Final = Supervisor(self._loop, self._from_child)
-        self._streams: Final = Cameras(settings.stream, self._supervisor, self._stream_changed)
+        side = context.catalog.largest_side
+        self._streams: Final = Cameras(settings.stream, self._supervisor, self._stream_changed, side)
         self._gate: Final = Gate(settings.line, [stream.id for stream in settings.stream])
         self._answers: Final = Answers(settings.stream)
         self._detections: Final = DetectionPublisher(
@@ -285,6 +286,7 @@ class Agent:
             case Reloaded():
                 self._decide(event)
                 self._topics.say_configuration(self._context)
+                self._streams.models_changed(self._context.catalog.largest_side)
                 self._systemd.reloaded(event.detail, ok=event.plant is not None)
             case Asked():
                 event.answers.put(gather(self._parts, self._topics.cache, time.monotonic()))

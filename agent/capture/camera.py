@@ -34,8 +34,11 @@ class Writer(Protocol):
         """Return a (height, width, 3) uint8 array to write the next frame into."""
         ...
 
-    def offer(self, captured_ns: int, captured_unix_ns: int) -> int:
-        """Publish the written buffer as the newest frame; return the frame's number."""
+    def offer(self, captured_ns: int, captured_unix_ns: int, of: tuple[int, int] | None = None) -> int:
+        """Publish the written buffer as the newest frame; return the frame's number.
+
+        `of`: height and width of the camera's picture that the frame was scaled down from.
+        """
         ...
 
     def wait_taken(self, timeout_s: float) -> bool:
@@ -104,10 +107,10 @@ class Camera:
             source = self._create(self._setup.source, self._warn)
         with self._open(source) as info:
             self._opened(source, info)
-            self._read(source)
+            self._read(source, info)
         while self._setup.loop:
-            with self._open(source):
-                self._read(source)
+            with self._open(source) as info:
+                self._read(source, info)
 
     @contextmanager
     def _open(self, source: Source) -> Iterator[SourceInfo]:
@@ -119,13 +122,14 @@ class Camera:
             with self._control.busy():
                 source.close()
 
-    def _read(self, source: Source) -> None:
+    def _read(self, source: Source, info: SourceInfo) -> None:
         frames = self._newest if source.live else self._each
+        of = (info.height, info.width) if info.is_scaled else None
         self._last_frame_s = self._clock.monotonic()
         for captured_ns, captured_unix_ns in frames(source):
             with self._control.busy():
                 source.retrieve(self._writer.buffer)
-            self._writer.offer(captured_ns, captured_unix_ns)
+            self._writer.offer(captured_ns, captured_unix_ns, of)
             self._backoff.reset()
 
     def _newest(self, source: Source) -> Iterator[tuple[int, int]]:
@@ -172,7 +176,13 @@ class Camera:
         self._last_failure, self._was_open = None, True
         self._control.send(
             CameraOpened(
-                stream=self._setup.stream, width=info.width, height=info.height, fps=info.fps, detail=source.name
+                stream=self._setup.stream,
+                width=info.width,
+                height=info.height,
+                fps=info.fps,
+                detail=source.name,
+                decoder=redact(info.decoder),
+                is_scaled=info.is_scaled,
             )
         )
 

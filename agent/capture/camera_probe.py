@@ -1,4 +1,4 @@
-"""Subprocess of `doctor` that tries one source: `python -m agent.capture.camera_probe PICTURE OPEN_S READ_S [CA_FILE]`.
+"""Subprocess of `doctor` that tries one source: `camera_probe PICTURE OPEN_S READ_S [CA_FILE] [--software]`.
 
 Takes one frame, saves it as PICTURE, and prints one line of JSON (ProbedCamera). The source comes on stdin,
 because every user of the device can read arguments, and the source may hold a password.
@@ -15,23 +15,27 @@ import msgspec
 
 from agent.capture.camera_process import QUIET
 from agent.messages.errors import ChangeoverError
-from agent.messages.probe_results import ProbedCamera
+from agent.messages.probe_results import SOFTWARE, ProbedCamera
 from agent.redact import redact
 
 if TYPE_CHECKING:
     from agent.capture.source import Image
 
 
-def main(text: str, picture: Path, open_s: float, read_s: float, ca_file: str | None = None) -> ProbedCamera:
-    """Take one frame of the source `text`; return the outcome."""
+def main(
+    text: str, picture: Path, patience_s: tuple[float, float], ca_file: str | None = None, *, hwdec: bool = True
+) -> ProbedCamera:
+    """Take one frame of the source `text`; return the outcome. `patience_s`: to open, and to read."""
     import cv2  # noqa: PLC0415 - it reads QUIET when it is loaded
     import numpy as np  # noqa: PLC0415
 
+    from agent.capture.hardware.decoders import HardwareDecoding  # noqa: PLC0415 - the same
     from agent.capture.source import Patience  # noqa: PLC0415 - the same
     from agent.capture.sources import create  # noqa: PLC0415 - it loads cv2
 
     begun_s = time.monotonic()
-    source = create(text, lambda _warning: None, Patience(open_s, read_s), ca_file)
+    decoding = HardwareDecoding() if hwdec else None
+    source = create(text, lambda _warning: None, Patience(*patience_s), ca_file, decoding)
     image: Image = np.zeros((1, 1, 3), np.uint8)
 
     def buffer(height: int, width: int) -> "Image":
@@ -58,6 +62,7 @@ def main(text: str, picture: Path, open_s: float, read_s: float, ca_file: str | 
         seconds=round(time.monotonic() - begun_s, 2),
         spread=float(image.std()),
         picture=str(picture) if saved else None,
+        decoder=redact(info.decoder),
     )
 
 
@@ -86,9 +91,9 @@ def run() -> None:
     """Try the source that stdin names; print a camera's error as JSON instead of a traceback."""
     os.environ.update(QUIET)
     try:
-        probed = main(
-            sys.stdin.buffer.read().decode(), Path(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3]), *sys.argv[4:]
-        )
+        picture, open_s, read_s, *ca_file = (word for word in sys.argv[1:] if word != SOFTWARE)
+        source, patience_s = sys.stdin.buffer.read().decode(), (float(open_s), float(read_s))
+        probed = main(source, Path(picture), patience_s, *ca_file, hwdec=SOFTWARE not in sys.argv)
     except ChangeoverError as error:
         probed = ProbedCamera(error=redact(str(error)))
     sys.stdout.buffer.write(msgspec.json.encode(probed) + b"\n")

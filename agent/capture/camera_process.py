@@ -15,6 +15,7 @@ QUIET = {"OPENCV_LOG_LEVEL": "SILENT", "OPENCV_FFMPEG_LOGLEVEL": "-8", "OPENCV_V
 def main(child: Child[Any]) -> None:
     """Read the source of the first message; after its end, idle until control closes the channel."""
     from agent.capture.camera import Camera  # noqa: PLC0415 - it loads cv2, after QUIET is set
+    from agent.capture.hardware.decoders import HardwareDecoding  # noqa: PLC0415
     from agent.capture.source import Patience  # noqa: PLC0415
     from agent.capture.sources import create  # noqa: PLC0415
     from agent.processes.slots.frame_slot import SlotWriter  # noqa: PLC0415
@@ -22,7 +23,8 @@ def main(child: Child[Any]) -> None:
     setup: CameraSetup = child.inbox.get()
     oom_score.raise_to(oom_score.CAMERA)
     patience = Patience(setup.open_s, setup.read_s, first_frame=not setup.triggered)
-    maker = partial(create, patience=patience, ca_file=setup.ca_file)
+    decoding = HardwareDecoding(setup.model_side) if setup.hwdec else None
+    maker = partial(create, patience=patience, ca_file=setup.ca_file, decoding=decoding)
     Camera(child, setup, SlotWriter(setup.slot), maker).run()
     child.inbox.get()
 

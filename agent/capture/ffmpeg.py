@@ -14,7 +14,7 @@ import numpy as np
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 
-from agent.capture.source import Buffer, Image, Patience, SourceInfo
+from agent.capture.source import Buffer, Image, Packet, Patience, SourceInfo
 from agent.messages.errors import TransientError
 from agent.redact import redact
 
@@ -23,6 +23,7 @@ _FILE_PATIENCE: Final = Patience(open_s=10.0, read_s=10.0)
 _TIMEOUT_SHARE: Final = 0.9
 """A failure after this share of its timeout counts as a timeout, because FFmpeg gives it other names."""
 _CODINGS: Final = "set it to H.264, H.265 or MJPEG"
+_DECODER: Final = "FFmpeg"
 _HTTP_STATUS: Final = "HTTP error "
 _VAGUE: Final = re.compile(r"\b[45]XX\b")
 _ADVICE: Final = (
@@ -66,17 +67,12 @@ class FfmpegSource:
     def open(self) -> SourceInfo:
         """Connect and decode the first frame within `open_s`; a triggered camera is open without a frame."""
         begun_s = time.monotonic()
-        self._until_s = begun_s + self._patience.open_s
+        stream = self.connect()
+        assert self._container is not None
+        if not self.live:
+            stream.thread_type = "AUTO"  # includes frame threads, which delay a live stream by some frames
         try:
-            container = self._container = self._connected()
-            if not container.streams.video:
-                raise TransientError(f"cannot open {self.name}: there is no video in it; is it the right path?")
-            stream = container.streams.video[0]
-            if cast("av.VideoCodecContext | None", stream.codec_context) is None:
-                raise TransientError(f"cannot open {self.name}: its coding is not known here; {_CODINGS}")
-            if not self.live:
-                stream.thread_type = "AUTO"  # includes frame threads, which delay a live stream by some frames
-            self._frames = self._decoded(container, stream)
+            self._frames = self._decoded(self._container, stream)
             if self._patience.first_frame:
                 self._ahead.append(next(self._frames))
         except av.FFmpegError as error:
@@ -86,7 +82,40 @@ class FfmpegSource:
         first = self._ahead[0] if self._ahead else stream.codec_context
         turned = bool(self._ahead and self._ahead[0].rotation % 180)
         width, height = (first.height, first.width) if turned else (first.width, first.height)
-        return SourceInfo(width=width, height=height, fps=float(stream.average_rate or 0))
+        decoder = _DECODER if self.live else ""
+        return SourceInfo(width=width, height=height, fps=float(stream.average_rate or 0), decoder=decoder)
+
+    def connect(self) -> "av.VideoStream":
+        """Connect within `open_s` and return the video stream, of which nothing is decoded yet."""
+        begun_s = time.monotonic()
+        self._until_s = begun_s + self._patience.open_s
+        try:
+            container = self._container = self._connected()
+        except av.FFmpegError as error:
+            raise TransientError(f"cannot open {self.name}: {self._cause(error, begun_s)}") from None
+        if not container.streams.video:
+            raise TransientError(f"cannot open {self.name}: there is no video in it; is it the right path?")
+        stream = container.streams.video[0]
+        if cast("av.VideoCodecContext | None", stream.codec_context) is None:
+            raise TransientError(f"cannot open {self.name}: its coding is not known here; {_CODINGS}")
+        return stream
+
+    def packets(self) -> Iterator[Packet]:
+        """Yield the video's packets after `connect`; raises TransientError where none comes within `read_s`."""
+        assert self._container is not None
+        stream = self._container.streams.video[0]
+        begun_s = time.monotonic()
+        try:
+            for packet in self._container.demux():
+                now_s = time.monotonic()
+                if packet.stream_index == stream.index and packet.size:
+                    begun_s, self._until_s = now_s, now_s + self._patience.read_s
+                    yield Packet(bytes(packet), packet.is_keyframe)
+                elif now_s > self._until_s:  # because sound may keep coming
+                    raise av.ExitError(0, "no frame in time")
+        except av.FFmpegError as error:
+            raise TransientError(f"{self.name} broke: {self._cause(error, begun_s)}") from None
+        raise TransientError(f"{self.name} ended: is it still sending?")
 
     def _connected(self) -> "av.container.InputContainer":
         """Connect, and keep the status that an HTTP camera refuses with, because FFmpeg's errors say `5XX` only."""

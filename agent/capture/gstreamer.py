@@ -47,11 +47,13 @@ class GstSource:
     Each `open` starts a new gst-launch-1.0; `close` kills it, and the kernel does if this process dies.
     """
 
-    def __init__(self, name: str, pipeline: str, patience: Patience) -> None:
+    def __init__(self, name: str, pipeline: str, patience: Patience, stdin: int = subprocess.DEVNULL) -> None:
+        """Store; `stdin` is a descriptor for the pipeline's process, which its opener closes."""
         self.name = name
         self.live = True
         self.pipeline: Final = pipeline
         self._patience: Final = patience
+        self._stdin: Final = stdin
         self._process: subprocess.Popen[bytes] | None = None
         self._selector: selectors.DefaultSelector | None = None
         self._frame: Image = np.empty((0, 0), np.uint8)
@@ -111,7 +113,7 @@ class GstSource:
         self._process = subprocess.Popen(
             # By the kernel, because a stalled pipeline never writes and so never notices a closed pipe.
             ending_with_us([program, "-q", *words]),
-            stdin=subprocess.DEVNULL,
+            stdin=self._stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             pipesize=_PIPE_BYTES,

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +40,18 @@ class SourceInfo:
     width: int
     height: int
     fps: float
+    decoder: str = ""
+    """Decoder of a network stream, with the reason where it is not the hardware's."""
+    is_scaled: bool = False
+    """Frames may come smaller than `width` and `height`, and their boxes are in these pixels all the same."""
+
+
+class Packet(NamedTuple):
+    """One coded frame of a stream."""
+
+    data: bytes
+    is_keyframe: bool
+    """Decoding can begin here."""
 
 
 class Source(Protocol):

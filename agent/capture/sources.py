@@ -6,10 +6,12 @@ from typing import Final
 
 from agent.capture import gstreamer
 from agent.capture.ffmpeg import network_stream, video_file
+from agent.capture.hardware.decoders import HardwareDecoding
+from agent.capture.hardware.hardware_source import HardwareSource
 from agent.capture.pictures import PictureSource
 from agent.capture.source import Patience, Source, Warn
 from agent.capture.video import device, gst_pipeline, has_gstreamer
-from agent.messages.camera_names import is_camera, is_picture, split
+from agent.messages.camera_names import is_camera, is_picture, is_rtsp, split
 from agent.messages.errors import MistakeError, TransientError
 from agent.redact import redact
 
@@ -23,10 +25,12 @@ def create(
     warn: Warn,
     patience: Patience = Patience(),  # noqa: B008 - frozen
     ca_file: str | None = None,
+    decoding: HardwareDecoding | None = None,
 ) -> Source:
     """Return an unopened source for `text`; `warn` receives a text for each frame that is skipped.
 
     `ca_file` is the authority of an rtsps or https camera's certificate; without it, the certificate is not verified.
+    `decoding` decodes RTSP streams where the device has the hardware; not for triggered cameras, open without a frame.
     Looks at the disk to tell folders from files, so call it anew for each attempt. Raises MistakeError where `text` can
     never name a source, TransientError where its file or folder is missing.
     """
@@ -37,6 +41,8 @@ def create(
     if match := _SCHEME.match(text):
         if match["scheme"].lower() not in _STREAMS:
             raise MistakeError(f"{redact(text)} cannot be a source, there is no scheme {match['scheme']}://; {_WANTED}")
+        if decoding is not None and decoding.is_here and patience.first_frame and is_rtsp(text):
+            return HardwareSource(decoding, patience, lambda within: network_stream(text, within, ca_file))
         return network_stream(text, patience, ca_file)
     try:
         return _on_disk(Path(text), warn)

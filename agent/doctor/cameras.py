@@ -11,7 +11,7 @@ from agent.doctor.host import picture_folder
 from agent.doctor.subprocess_runner import run_apart
 from agent.messages.camera_names import is_camera, is_encrypted
 from agent.messages.errors import TransientError
-from agent.messages.probe_results import ProbedCamera
+from agent.messages.probe_results import SOFTWARE, ProbedCamera
 from agent.settings import Settings, StreamSettings
 
 _MODULE: Final = "agent.capture.camera_probe"
@@ -35,6 +35,7 @@ def _try(stream: StreamSettings, subject: str, picture: Path) -> Finding:
     try:
         patience_s = (stream.open_s, stream.stall_s or stream.open_s)
         words = [str(picture), *map(str, patience_s), *([str(stream.ca_file)] if stream.ca_file else [])]
+        words += [SOFTWARE] if stream.hwdec == "off" else []
         said = run_apart(_MODULE, words, stream.source.encode(), sum(patience_s) + _DEADLINE_S)
     except TransientError as error:
         return fail(subject, f"{error}; is its driver well? `dmesg | tail` may say more")
@@ -43,6 +44,7 @@ def _try(stream: StreamSettings, subject: str, picture: Path) -> Finding:
         return fail(subject, probed.error)
     rate = f" at {probed.fps:g}/s" if probed.fps else ""
     text = f"{probed.name}, {probed.width}x{probed.height}{rate}, first frame after {probed.seconds} s"
+    text += f", decoded by {probed.decoder}" if probed.decoder else ""
     text += f"; see {probed.picture}" if probed.picture else "; its picture could not be saved"
     if probed.spread < _FLAT:
         return note(subject, f"{text}; the picture is all one colour: is the lens covered?")

@@ -6,6 +6,7 @@ from agent.doctor.broker import try_broker
 from agent.doctor.cameras import try_cameras
 from agent.doctor.checkpoints import try_checkpoints
 from agent.doctor.finding import Finding, Try, fail
+from agent.doctor.hardware import try_hardware
 from agent.doctor.host import try_binds, try_host
 from agent.doctor.models import try_models
 from agent.doctor.service import running_service, try_service, unit_properties
@@ -22,6 +23,7 @@ def run(settings: Settings, say: Callable[[str], None], *, inside: bool) -> int:
         tries["service"] = lambda: try_service(service, unit_properties() or [])
     tries |= {
         "device": lambda: try_host(settings),
+        "hardware": try_hardware,
         "binds": lambda: try_binds(settings),
         "broker": lambda: try_broker(settings),
         "cameras": lambda: try_cameras(settings, held=held),

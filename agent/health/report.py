@@ -23,6 +23,8 @@ class StreamReading:
     dropped: int
     inferred: int
     latencies_ms: Sequence[float]
+    decoder: str = ""
+    """Decoder of a network stream, with the reason where it is not the hardware's."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,7 @@ class Reporter:
             offered=reading.offered,
             inferred=reading.inferred,
             dropped=reading.dropped,
+            decoder=reading.decoder,
         )
 
 

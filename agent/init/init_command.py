@@ -4,6 +4,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -206,25 +207,32 @@ def _enter_models(place: Place, products: list[Product]) -> list[str]:
 
 
 def _write(place: Place, answers: Answers, options: Options, environ: Mapping[str, str]) -> list[str]:
-    """Write secrets and configuration, once that passes the check; return what was written. Raises SettingsError."""
+    """Write secrets and configuration, once that passes the check; return what was written. Raises MistakeError."""
     password_file = place.password_file(options.password_file, answers.password)
-    written = []
-    if answers.password is not None and (place.is_service or options.password_file is None):
-        path = place.keep_password(answers.password)
-        written += [str(path)] if path is not None else []
     example = place.file.with_name(_EXAMPLE)
     text = text_of(answers.tables(place.own, password_file), str(example) if example.exists() else _PAGE)
-    draft = place.draft(text)
-    try:
-        plain = {name: value for name, value in environ.items() if not name.startswith("CHANGEOVER_")}
-        mistakes = check(draft, plain).mistakes
-        if mistakes:
-            words = "\n".join(str(one).replace(str(draft), str(place.file)) for one in mistakes)
-            raise MistakeError(f"{words}\nThe configuration was not written")
-        place.keep(draft)
-    finally:
-        draft.unlink(missing_ok=True)
-    return [*written, str(place.file)]
+    secret = None
+    with ExitStack() as undo:
+        if answers.password is not None and (place.is_service or options.password_file is None):
+            secret = place.keep_password(answers.password)
+            if secret is not None:
+                undo.callback(place.forget_password, secret)
+        draft = place.draft(text)
+        try:
+            _require_right(draft, place, environ)
+            place.keep(draft)
+        finally:
+            draft.unlink(missing_ok=True)
+        undo.pop_all()
+    return [*([str(secret)] if secret is not None else []), str(place.file)]
+
+
+def _require_right(draft: Path, place: Place, environ: Mapping[str, str]) -> None:
+    plain = {name: value for name, value in environ.items() if not name.startswith("CHANGEOVER_")}
+    mistakes = check(draft, plain).mistakes
+    if mistakes:
+        words = "\n".join(str(one).replace(str(draft), str(place.file)) for one in mistakes)
+        raise MistakeError(f"{words}\nThe configuration was not written")
 
 
 def _next_steps(place: Place, answers: Answers) -> tuple[str, str, str]:

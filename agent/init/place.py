@@ -74,6 +74,13 @@ class Place:
             raise _refused(error, path) from None
         return path
 
+    def forget_password(self, path: Path) -> None:
+        """Take back what `keep_password` wrote; the service's file stays, empty, because systemd asks for it."""
+        if self.is_service:
+            os.truncate(path, 0)
+        else:
+            path.unlink(missing_ok=True)
+
     def draft(self, text: str) -> Path:
         """Write the text beside its place, with the owner and mode that it will have. Raises MistakeError."""
         draft = self.file.with_name(f".{self.file.name}.{os.getpid()}")

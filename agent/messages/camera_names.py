@@ -44,6 +44,11 @@ def is_encrypted(source: str) -> bool:
     return source.lower().startswith(("rtsps://", "https://"))
 
 
+def is_rtsp(source: str) -> bool:
+    """Return True where `source` is an RTSP stream."""
+    return source.lower().startswith(("rtsp://", "rtsps://"))
+
+
 def is_live(source: str) -> bool:
     """Return True where `source` is a camera or network stream, whose frames do not wait."""
     return is_camera(source) or source.startswith("gst:") or "://" in source

@@ -57,6 +57,10 @@ class CameraSetup(Message, frozen=True):
     read_s: float = 3.0
     ca_file: str | None = None
     """Authority of the camera's TLS certificate; None: not verified."""
+    hwdec: bool = False
+    """Decode an RTSP stream in hardware where there is any."""
+    model_side: int = 0
+    """Side of the largest model's input in pixels, down to which hardware may scale; 0: frames keep their size."""
 
 
 # ---- camera process -> control
@@ -71,6 +75,10 @@ class CameraOpened(Message, frozen=True):
     fps: float
     detail: str
     """Name of the opened source."""
+    decoder: str = ""
+    """Decoder of a network stream, with the reason where it is not the hardware's."""
+    is_scaled: bool = False
+    """Frames are scaled down by hardware; `width` and `height` are the camera's all the same."""
 
 
 class CameraFailed(Message, frozen=True):

@@ -251,13 +251,17 @@ class Cache(msgspec.Struct, frozen=True):
 
 
 class StreamHealth(msgspec.Struct, frozen=True):
-    """One stream in `health`; `fps` since the last report, latency from capture to publish."""
+    """One stream in `health`; `fps` since the last report, latency from capture to publish.
+
+    `decoder` of a network stream: "FFmpeg", a hardware decoder, or "FFmpeg (why not in hardware)"; empty for others.
+    """
 
     fps: float
     latency_ms: dict[str, float]
     offered: int
     inferred: int
     dropped: int
+    decoder: str = ""
 
 
 class DeviceHealth(msgspec.Struct, frozen=True):

@@ -1,6 +1,11 @@
 """Answers of doctor's probe subprocesses, each one line of JSON on stdout."""
 
+from typing import Final
+
 import msgspec
+
+SOFTWARE: Final = "--software"
+"""Argument of the camera's probe: decode without hardware."""
 
 
 class ProbedCamera(msgspec.Struct, frozen=True):
@@ -20,6 +25,8 @@ class ProbedCamera(msgspec.Struct, frozen=True):
     """Standard deviation of the frame's pixel values, 0 to 255."""
     picture: str | None = None
     """Path of the saved frame; None: it could not be saved."""
+    decoder: str = ""
+    """Decoder of a network stream, with the reason where it is not the hardware's."""
 
 
 class ProbedModel(msgspec.Struct, frozen=True):

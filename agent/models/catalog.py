@@ -50,6 +50,12 @@ class Catalog:
             raise SettingsError([Mistake(str(file), dotted(path), what, wanted) for path, what, wanted in found])
         return cls(file, tuple(entry.version_of() for entry in entries), tuple(renamed))
 
+    @property
+    def largest_side(self) -> int:
+        """Side of the largest model's input in pixels; 0 where a version leaves `imgsz` to its file."""
+        sides = [version.imgsz for version in self.versions]
+        return max((side for side in sides if side), default=0) if all(sides) else 0
+
     def names(self) -> tuple[str, ...]:
         """Return the models' names, in the file's order."""
         return tuple(dict.fromkeys(version.name for version in self.versions))

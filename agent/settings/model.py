@@ -144,6 +144,8 @@ class StreamSettings(Group):
     """Connect timeout of a network camera."""
     ca_file: fields.FilePath | None = None
     """Authority of an rtsps or https camera's certificate; None: the certificate is not verified."""
+    hwdec: Literal["auto", "off"] = "auto"
+    """Decode an RTSP stream in hardware where there is any, or never."""
 
 
 class LineSettings(Group):

@@ -41,7 +41,8 @@ _QUOTED: Final = re.compile(r"""("(?:[^"\\]|\\.)*"|'[^']*')(\s*#.*)?""")
 _TRUE, _FALSE = {"yes", "on", "true", "y", "enabled"}, {"no", "off", "false", "n", "disabled"}
 _IN_QUOTES: Final = "a name with blanks or other signs in quotes"
 _NOTHING: Final = {"none", "null", "nil", "~", "undefined", "n/a", "-"}
-_COMMENT: Final = re.compile(r"\s+(//|;|--|/\*|<!--)(?=\s).*$")
+_COMMENT: Final = re.compile(r"(?<=\s)(//|;|--|/\*|<!--)(?=\s).*$")
+_BEHIND: Final = re.compile(r"(?:^|(?<=\s))#.*$")
 
 
 def parses(text: str) -> bool:
@@ -87,7 +88,7 @@ def _comments(line: str) -> Iterator[Cure]:
     behind = _COMMENT.search(line)
     if behind:
         mark = behind[1]
-        mended = f"{line[: behind.start()]}  # {behind[0].strip().removeprefix(mark).strip()}"
+        mended = f"{line[: behind.start()].rstrip()}  # {behind[0].strip().removeprefix(mark).strip()}"
         yield Cure(f"# before a comment instead of {mark}", mended)
     stripped = line.rstrip()
     if stripped.endswith((",", ";")):
@@ -127,9 +128,10 @@ def _separators(line: str) -> Iterator[Cure]:
             yield Cure(f"a value: {text} = ...", None)
         return
     key, value, comment = statement
-    doubled = re.match(r"[=>:]\s*", value) or (re.search(r"\s*:$", key) and re.match("", value))
-    if doubled:
-        yield Cure("one = between key and value", f"{key.rstrip(' :')} = {value[doubled.end() :]}{comment}")
+    second = re.match(r"[=>:]*\s*", value)
+    behind = value[second.end() :] if second else value
+    if behind != value or key.endswith(":"):
+        yield Cure("one = between key and value", f"{key.rstrip(' :')} = {behind}{comment}")
     if not value:
         yield Cure(f"a value after {key} =, or # before the line to leave the key out", None)
 
@@ -201,16 +203,17 @@ _ALL: Final[tuple[Callable[[str], Iterator[Cure]], ...]] = (
 
 
 def _split(line: str) -> _Statement | None:
-    """Split at the first = outside of quotes; None without one."""
-    found = re.match(r"""\s*((?:"[^"=]*"?|'[^'=]*'?|[^"'=#])*?)\s*=(.*)$""", line)
-    if found is None:
+    """Split at the first =; None without one."""
+    key, separator, rest = line.partition("=")
+    if not separator or "#" in key:
         return None
-    value = found[2].strip()
+    value = rest.strip()
     quoted = _QUOTED.fullmatch(value)
     if quoted:
-        return _Statement(found[1], quoted[1], quoted[2] or "")
-    begins = re.search(r"(?:^|\s+)#.*$", value)
-    return _Statement(found[1], value[: begins.start()], begins[0]) if begins else _Statement(found[1], value, "")
+        return _Statement(key.strip(), quoted[1], quoted[2] or "")
+    begins = _BEHIND.search(value)
+    bare = value[: begins.start()].rstrip() if begins else value
+    return _Statement(key.strip(), bare, value[len(bare) :])
 
 
 def _dotted(name: str) -> list[str]:

@@ -5,7 +5,33 @@
 # --no-deps, because the lock is complete but for what it leaves out on purpose: openvino-telemetry.
 readonly LOCKED=(--no-deps --no-input --disable-pip-version-check --require-hashes --only-binary :all:)
 
-is_jetson() { [ -e /etc/nv_tegra_release ] || grep -qs Jetson /proc/device-tree/model; }
+is_jetson() { [ -e "${BOX:-}/etc/nv_tegra_release" ] || grep -qs Jetson "${BOX:-}/proc/device-tree/model"; }
+
+readonly SYSTEM_PYTHON="${SYSTEM_PYTHON:-/usr/bin/python3}" # a stand-in in tests, as BOX is for /
+
+# The venv sees the system's packages on a Jetson only (make_venv in scripts/install). -B, because a dry run writes nothing.
+system_has() { is_jetson && "$SYSTEM_PYTHON" -I -B -c "import $1" 2>/dev/null; }
+
+# The packages of the lock that would hide the system's own, which were built for the board's GPU; none on a PC.
+left_out() {
+  ! system_has torch || printf '%s\n' torch torchvision triton
+  ! system_has onnxruntime || echo onnxruntime
+}
+
+# without_left_out: reads the names of lock files; prints them, or those of copies without these packages.
+without_left_out() {
+  local file copy names
+  names="$(left_out | paste -sd'|')"
+  [ -z "$names" ] || say "left out, since the system's Python has its own: ${names//|/, }"
+  while read -r file; do
+    if [ -n "$names" ] && [ -z "$DRY_RUN" ]; then
+      copy="$WORK/$(basename "$file")"
+      awk -v names="^($names)==" '/^[^ #]/ { skip = ($0 ~ names) } !skip' "$file" >"$copy"
+      file="$copy"
+    fi
+    echo "$file"
+  done
+}
 
 wheel_of_this() {
   find "${WHEELS:-$WORK/wheel}" -maxdepth 1 -name 'changeover-*.whl' | sort -V | tail -n 1
@@ -82,7 +108,7 @@ platforms() {
 # Installs into the venv $1. Nothing is installed whose sha256 is not in the lock: neither another version nor another file of the same name.
 install_packages_of() {
   local folder="$1" python="$1/bin/python" options=("${LOCKED[@]}") file
-  while read -r file; do options+=(--requirement "$file"); done < <(lock_files)
+  while read -r file; do options+=(--requirement "$file"); done < <(lock_files | without_left_out)
   options+=(--requirement "${WORK:-/tmp/work}/own.txt") # a dry run has no folder of its own
   if [ -n "$WHEELS" ]; then
     options+=(--no-index --find-links "$WHEELS")

@@ -54,8 +54,8 @@ start() {
   if [ -n "$NO_START" ] || ! booted; then
     say "installed, not started"
   elif [ ! -e "$CONFIGURATION/changeover.toml" ]; then
-    say "installed, not started: write $CONFIGURATION/changeover.toml (there is an .example beside it), then"
-    say "  sudo changeover check && sudo systemctl start changeover"
+    say "installed, not started: \`sudo changeover init\` asks for what $CONFIGURATION/changeover.toml has to say (there is an"
+    say "  .example beside it), then: sudo changeover check && sudo systemctl start changeover"
   elif [ -n "$old" ] && [ -z "$WAS_ACTIVE" ]; then
     say "installed, not started, since it did not run before"
   elif becomes_ready; then

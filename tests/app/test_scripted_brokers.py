@@ -22,15 +22,15 @@ FIELD = Path(__file__).parents[3] / "shared" / "cases" / "field" / "mini_broker5
 PROTOCOLS = ("5", "3.1.1")
 
 
-Make = Callable[[str], tuple[RunningAgent, MiniBroker]]
+Make = Callable[[str, str], tuple[RunningAgent, MiniBroker]]
 
 
 @pytest.fixture
 def make(tmp_path: Path) -> Iterator[Make]:
-    """`make(protocol)` gives an agent that is not started, and its broker."""
+    """`make(name, protocol)` gives an agent that is not started, and its broker."""
     with ExitStack() as stack:
 
-        def make_both(protocol: str) -> tuple[RunningAgent, MiniBroker]:
+        def make_both(name: str, protocol: str) -> tuple[RunningAgent, MiniBroker]:
             def speaking(settings: dict[str, Any]) -> None:
                 one_stream(settings)
                 settings["mqtt"]["protocol"] = protocol
@@ -39,7 +39,7 @@ def make(tmp_path: Path) -> Iterator[Make]:
             broker.start()
             stack.callback(broker.stop)
             peer = stack.enter_context(connected(settings_of(broker.url, "plc")))
-            agent = RunningAgent(tmp_path / protocol, broker.url, peer, speaking)
+            agent = RunningAgent(tmp_path / f"{name} {protocol}", broker.url, peer, speaking)
             stack.callback(agent.kill)
             return agent, broker
 
@@ -50,29 +50,26 @@ def alerts(agent: RunningAgent) -> set[str]:
     return {json.loads(one.payload)["code"] for one in agent.on("alert")}
 
 
-@pytest.mark.parametrize(
-    "rules",
-    [
-        Rules(wildcards=False),
-        Rules(granted_after_s=1.0),
-        Rules(active_after_s=1.0),
-        Rules(on_subscribe=lambda one: CLOSE if one.endswith("line/+/ready") else ACCEPT),
-        Rules(on_subscribe=lambda one: CLOSE if one.endswith("cmd/+") else ACCEPT),
-        Rules(on_subscribe=lambda one: CLOSE if one.endswith("bandwidth/set") else ACCEPT),
-        Rules(on_publish=lambda topic, _: CLOSE if topic.endswith("/cache") else ACCEPT),
-    ],
-    ids=[
-        "nowild",
-        "slow suback",
-        "slow routes",
-        "denies a sweep",
-        "denies commands",
-        "denies a topic",
-        "denies a state",
-    ],
-)
-def test_the_line_turns_over_by_an_order_that_is_sent_once_in_both_protocols(make: Make, rules: Rules) -> None:
-    together({protocol: partial(turns_over, *make(protocol), rules) for protocol in PROTOCOLS})
+RULES = {
+    "nowild": Rules(wildcards=False),
+    "slow suback": Rules(granted_after_s=1.0),
+    "slow routes": Rules(active_after_s=1.0),
+    "denies a sweep": Rules(on_subscribe=lambda one: CLOSE if one.endswith("line/+/ready") else ACCEPT),
+    "denies commands": Rules(on_subscribe=lambda one: CLOSE if one.endswith("cmd/+") else ACCEPT),
+    "denies a topic": Rules(on_subscribe=lambda one: CLOSE if one.endswith("bandwidth/set") else ACCEPT),
+    "denies a state": Rules(on_publish=lambda topic, _: CLOSE if topic.endswith("/cache") else ACCEPT),
+}
+
+
+@pytest.mark.parametrize("names", [[*RULES][:2], [*RULES][2:4], [*RULES][4:6], [*RULES][6:]], ids=", ".join)
+def test_the_line_turns_over_by_an_order_that_is_sent_once_in_both_protocols(make: Make, names: list[str]) -> None:
+    together(
+        {
+            f"{name} in {protocol}": partial(turns_over, *make(name, protocol), RULES[name])
+            for name in names
+            for protocol in PROTOCOLS
+        }
+    )
 
 
 def turns_over(agent: RunningAgent, broker: MiniBroker, rules: Rules) -> None:
@@ -88,7 +85,7 @@ def turns_over(agent: RunningAgent, broker: MiniBroker, rules: Rules) -> None:
 
 
 def test_a_refused_ready_0_is_seen_within_five_seconds(make: Make) -> None:
-    agent, broker = make("5")
+    agent, broker = make("refuses", "5")
     agent.start()
     agent.until_said("status", "online")
     for code in (0x80, 0x83, 0x97):

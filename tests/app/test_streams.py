@@ -2,14 +2,15 @@
 
 import time
 from collections.abc import Callable, Iterator
+from typing import Literal, cast
 
 import pytest
 
 from agent.app.children.cameras import Cameras
-from agent.messages.children import CameraOpened
+from agent.messages.children import CameraOpened, CameraSetup
 from agent.processes.loop import Loop
 from agent.processes.slots.frame_slot import SlotWriter
-from agent.processes.supervisor import Supervisor
+from agent.processes.supervisor import ChildSpec, Supervisor
 from agent.settings import StreamSettings
 
 
@@ -86,3 +87,44 @@ def test_a_triggered_stream_is_online_once_it_is_open_and_never_stalls(watch: Ca
     stream = watch(stall_s=0)
     stream.pass_s(60)
     assert (stream.said, stream.restarts) == (["online"], 0)
+
+
+def test_a_larger_model_restarts_the_cameras_whose_frames_are_scaled_and_no_others(
+    watch: Callable[..., Watched],
+) -> None:
+    stream = watch()
+    stream.streams.models_changed(640)
+    stream.streams.take("camera cam-1", CameraOpened("cam-1", 1920, 1080, 25.0, "a camera", "FFmpeg (why)"))
+    stream.streams.models_changed(1280)
+    assert stream.restarts == 0
+    assert stream.streams.decoders() == {"cam-1": "FFmpeg (why)"}
+    opened = CameraOpened("cam-1", 1920, 1080, 25.0, "a camera", "nvv4l2decoder", is_scaled=True)
+    stream.streams.take("camera cam-1", opened)
+    assert stream.streams.decoders() == {"cam-1": "nvv4l2decoder"}
+    stream.streams.models_changed(640)
+    assert stream.restarts == 0
+    stream.streams.models_changed(960)
+    assert stream.restarts == 1
+    stream.streams.models_changed(0)
+    assert stream.restarts == 2
+    stream.streams.models_changed(640)
+    assert stream.restarts == 2
+
+
+@pytest.mark.parametrize(("hwdec", "wanted"), [("auto", True), ("off", False)])
+def test_a_camera_process_hears_whether_to_decode_in_hardware_and_for_which_model(
+    hwdec: Literal["auto", "off"], wanted: object
+) -> None:
+    settings = StreamSettings(id="cam-1", line="line-1", source="rtsp://10.0.0.5/x", hwdec=hwdec)
+    started: list[CameraSetup] = []
+
+    class Starting:
+        def start(self, spec: ChildSpec) -> None:
+            started.append(cast("CameraSetup", spec.setup()))
+
+    streams = Cameras((settings,), cast("Supervisor", Starting()), lambda *_: None, 640)
+    streams.start()
+    streams.models_changed(320)
+    streams.start()
+    streams.close()
+    assert [(one.hwdec, one.model_side) for one in started] == [(wanted, 640), (wanted, 320)]

@@ -66,8 +66,9 @@ class Writer:
         self._image = np.zeros((height, width, 3), np.uint8)
         return self._image
 
-    def offer(self, captured_ns: int, captured_unix_ns: int) -> int:
+    def offer(self, captured_ns: int, captured_unix_ns: int, of: tuple[int, int] | None = None) -> int:
         assert 0 < captured_ns < captured_unix_ns
+        assert of is None
         self.offered.append((int(self._image[0, 0, 0]), self._clock.now_s))
         if len(self.offered) == self._enough:
             raise Over

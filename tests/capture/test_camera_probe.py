@@ -101,3 +101,24 @@ def test_what_root_saves_belongs_to_the_service(tmp_path: Path) -> None:
     save(tmp_path / "doctor" / "cam-1.png", PICTURE)
     for path in (tmp_path / "doctor", tmp_path / "doctor" / "cam-1.png"):
         assert (path.stat().st_uid, path.stat().st_gid) == (12345, 12345)
+
+
+@pytest.mark.parametrize(("hwdec", "told"), [("auto", []), ("off", ["--software"])])
+def test_the_doctor_opens_a_camera_as_the_agent_would_and_says_who_decodes(
+    hwdec: str, told: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    seen: list[list[str]] = []
+
+    def apart(_module: str, arguments: list[str], _given: bytes, _deadline_s: float) -> bytes:
+        seen.append(arguments[3:])
+        return b'{"name": "rtsp://camera/x", "spread": 50.0, "decoder": "nvv4l2decoder"}'
+
+    monkeypatch.setattr(cameras, "run_apart", apart)
+    file = tmp_path / "changeover.toml"
+    file.write_text(
+        f'[device]\nstate_dir = "{tmp_path}"\n[line.l]\ndefault = "x"\n'
+        f'[[stream]]\nid = "cam-1"\nline = "l"\nsource = "rtsp://camera/x"\nhwdec = "{hwdec}"\n'
+    )
+    (finding,) = cameras.try_cameras(load(file, {}), held=False)
+    assert ", decoded by nvv4l2decoder" in finding.text
+    assert seen == [told]

@@ -294,6 +294,18 @@ def test_an_empty_secret_stands_for_none_and_another_one_is_left(
     with pytest.raises(MistakeError, match="holds another password"):
         place.keep_password("swordfish")
     assert secret.read_text() == "hunter2\n"
+    place.forget_password(secret)
+    assert secret.read_bytes() == b"", "systemd asks for the file"
+
+
+def test_a_configuration_that_fails_the_check_leaves_no_secret(init: Init, tmp_path: Path) -> None:
+    given = [word for word in options("mqtt://127.0.0.1", "--no-try", "--username", "box") if word != "one.png"]
+    given.insert(given.index("--camera") + 1, "missing.png")
+    answer = init(*given, answers="hunter2\n")
+    assert answer.returncode == 2
+    assert "no file" in answer.stderr
+    assert "The configuration was not written" in answer.stderr
+    assert not list(tmp_path.glob("*password*")) + list(tmp_path.glob("*changeover.toml*"))
 
 
 def test_the_place_is_the_service_s_for_root_and_the_working_folder_else(

@@ -4,15 +4,18 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 
 import pytest
 from support.tiny_models import write_endless_model
 
-from agent.inference.artifacts.artifact_store import ArtifactStore
+from agent.inference.artifacts.artifact_store import ArtifactStore, Made
+from agent.inference.artifacts.profile import Profile
 from agent.inference.backends import artifact_key
 from agent.inference.preparing import background_builder
 from agent.inference.preparing.background_builder import BackgroundBuilder
+from agent.inference.yolo.metadata import FileFacts
 from agent.messages.errors import Reason
 from agent.messages.references import ModelVersion
 from agent.models.preparation import STEP_S, Outcome, Request
@@ -87,6 +90,35 @@ def test_a_failure_is_said_once(
     maker.stop()
     assert len(recorder.requests) == 1
     assert caplog.text.count("No space left") == 1
+
+
+def test_an_artifact_is_asked_for_again_where_the_power_mode_changed(
+    new_maker: NewMaker, entry: ModelVersion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifacts, key = ArtifactStore(tmp_path / "cache"), artifact_key(entry, "cpu")
+    assert key is not None
+
+    def make(profile: Profile, folder: Path) -> Made:
+        (folder / "a").write_bytes(b"artifact")
+        return Made("a", FileFacts(), (32, 32), (1, 5, 21), profile)
+
+    monkeypatch.setattr(background_builder, "power_mode", lambda: "MAXN")
+    for profile, asked in (
+        (Profile(), 0),
+        (Profile(inference_ms=1.0, power_mode="MAXN"), 0),
+        (Profile(inference_ms=1.0), 1),
+    ):
+        recorder = Recorder(Outcome("present", ""))
+        monkeypatch.setattr(background_builder, "Preparation", recorder)
+        artifacts.add(key, entry.reference, PLENTY, partial(make, profile))
+        maker, ended = new_maker(), list[object]()
+        maker.ask(entry)
+        if asked:
+            wait_until(recorder.requests.copy)
+        maker.prepare_first(entry, ended.append)
+        wait_until(ended.copy)
+        maker.stop()
+        assert len(recorder.requests) == asked + 1
 
 
 def test_an_endless_model_is_refused_and_the_next_one_is_built(

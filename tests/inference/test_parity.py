@@ -129,6 +129,23 @@ def test_an_artifact_that_was_not_measured_is_measured_later(
     assert "measuring" not in steps
 
 
+def test_what_was_measured_in_another_power_mode_is_measured_anew(
+    entry: ModelVersion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = Request(entry, "cpu", str(tmp_path / "cache"))
+    monkeypatch.setattr("agent.inference.preparing.autotune._Others.share", lambda _: 0.0)
+    steps: list[str] = []
+    for mode, measured in (("15W", True), ("15W", False), ("MAXN", True), ("MAXN", False)):
+        for module in ("autotune", "build_process"):
+            monkeypatch.setattr(f"agent.inference.preparing.{module}.power_mode", lambda mode=mode: mode)
+        steps.clear()
+        outcome = prepare(request, steps.append)
+        assert ("measuring" in steps) is measured
+        assert outcome.profile is not None
+        assert outcome.profile["power_mode"] == mode
+        assert f"in power mode {mode}" in outcome.detail
+
+
 def test_two_at_once_must_bring_more_and_cost_little_time() -> None:
     assert is_worth(22.0, 16.0, 2), "ten ms longer for each, and a third more of them"
     assert not is_worth(70.0, 61.0, 2), "a picture would wait for 52 ms more"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.messages.references import ModelReference
+from agent.messages.references import ModelReference, ModelVersion
 from agent.models.catalog import Catalog
 from agent.settings import SettingsError
 
@@ -61,6 +61,19 @@ def test_every_key_reaches_the_version(written: Writer, tmp_path: Path) -> None:
     assert (version.backend, version.imgsz, version.confidence, version.iou) == ("onnxruntime", 320, 0.3, 0.5)
     assert version.classes == ("cap", "no-cap")
     assert version.golden == str(tmp_path / "g")
+
+
+def test_the_largest_input_is_known_only_where_every_version_states_its_own() -> None:
+    def catalog(*sides: int | None) -> Catalog:
+        versions = (
+            ModelVersion(name="cap", variant="n", version=str(number), path="", sha256=SHA, imgsz=side)
+            for number, side in enumerate(sides)
+        )
+        return Catalog(Path("models.toml"), tuple(versions))
+
+    assert catalog(320, 640, 480).largest_side == 640
+    assert catalog(320, None).largest_side == 0
+    assert catalog().largest_side == 0
 
 
 def test_a_file_url_is_a_path(tmp_path: Path) -> None:

@@ -135,6 +135,17 @@ def test_a_frame_arrives_as_it_was_offered(slot: FrameSlot) -> None:
     assert slot.counters().last_offered_ns >= before_ns
 
 
+def test_a_scaled_frame_tells_the_size_that_it_was_scaled_from(slot: FrameSlot) -> None:
+    writer, reader = SlotWriter(slot.descriptors()), SlotReader(slot.descriptors())
+    for of in ((1080, 1920), None, (8, 12)):
+        writer.buffer(4, 6).fill(0)
+        writer.offer(1, 1, of)
+        frame = reader.take()
+        assert frame is not None
+        assert (frame.image.shape, frame.of) == ((4, 6, 3), of)
+        assert reader.release(frame)
+
+
 def test_the_newest_wins_and_every_frame_is_counted_once(slot: FrameSlot) -> None:
     writer, reader = SlotWriter(slot.descriptors()), SlotReader(slot.descriptors())
     for value in range(5):
@@ -231,6 +242,8 @@ IMPOSSIBLE_WORDS = [
     (layout.HEIGHT, layout.CAPACITY_BYTES // 18 + 1),
     (layout.FRAME, 77),
     (layout.SEQUENCE, 1),
+    (layout.OF_WIDTH, 5),
+    (layout.OF_HEIGHT, -1),
 ]
 
 

@@ -11,7 +11,18 @@ from support.wheels import installed_wheel, own_wheel, sha256, wheel
 
 ROOT = Path(__file__).parents[2]
 SITE = "./usr/lib/changeover/package/lib/python3.13/site-packages"
-SHIPPED = ("scripts", "systemd", "config", "docs", "lock", "README.md", "CHANGELOG.md", "LICENSE", "pyproject.toml")
+SHIPPED = (
+    "scripts",
+    "systemd",
+    "config",
+    "docs",
+    "lock",
+    "README.md",
+    "CHANGELOG.md",
+    "LICENSE",
+    "pyproject.toml",
+    "agent",
+)
 
 
 class Checkout:
@@ -25,7 +36,9 @@ class Checkout:
             source, target = ROOT / name, self.root / name
             target.parent.mkdir(exist_ok=True)
             if source.is_dir():
-                shutil.copytree(source, target, ignore=shutil.ignore_patterns("demo", "*.svg", "*.png", "*.jpg"))
+                shutil.copytree(
+                    source, target, ignore=shutil.ignore_patterns("__pycache__", "demo", "*.svg", "*.png", "*.jpg")
+                )
             else:
                 shutil.copy(source, target)
         self.click = installed_wheel(self.wheels, "click")
@@ -40,7 +53,7 @@ class Checkout:
             for python in ("cp311", "cp313")
             for machine in ("x86_64", "aarch64")
         ]
-        self.own = own_wheel(self.wheels, ROOT, "0.9.1.dev3")
+        self.own = own_wheel(self.wheels, ROOT, "0.9.1+g0123abcd")
         self.own.with_name(f"{self.own.name}.sha256").write_text(f"{sha256(self.own)}  {self.own.name}\n")
         hashes = " ".join(f"--hash=sha256:{sha256(one)}" for one in self.tiny)
         (self.root / "lock/base.txt").write_text(
@@ -57,7 +70,14 @@ class Checkout:
         nowhere = {"PIP_INDEX_URL": "http://127.0.0.1:1/simple", "PIP_RETRIES": "0", "PIP_TIMEOUT": "1"}
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "PYENV_ROOT") if name in os.environ}
         command = [str(self.root / "scripts/build-deb"), "--wheels", str(self.wheels), *options, str(self.out)]
-        return subprocess.run(command, env=kept | nowhere, capture_output=True, text=True, check=False, timeout=280)
+        return subprocess.run(
+            command,
+            env=kept | nowhere | {"SOURCE_DATE_EPOCH": "1800000000"},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=280,
+        )
 
 
 def fields(package: Path) -> dict[str, str]:
@@ -88,13 +108,17 @@ def unpacked(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_it_is_of_its_debian_machine_and_version(package: Path) -> None:
-    assert package.name == "changeover_0.9.1~dev3+deb13_arm64.deb"
+    assert package.name == "changeover_0.9.1+git20270115080000.0123abcd+deb13_arm64.deb"
     told = fields(package)
     assert (told["Package"], told["Architecture"]) == ("changeover", "arm64")
     for one in ("python3 (>= 3.13)", "python3 (<< 3.14)", "libgl1", "libglib2.0-0t64", "libxcb1", "libseccomp2"):
         assert one in told["Depends"]
-    order = ["dpkg", "--compare-versions", told["Version"], "lt", "0.9.1+deb13"]
-    assert subprocess.run(order, check=False).returncode == 0, "a development version comes before its release"
+    for one, order, other in (
+        (told["Version"], "gt", "0.9.1+deb13"),
+        (told["Version"], "lt", "0.9.2+deb13"),
+        (told["Version"], "lt", "0.9.1+git20270115080001.0000abcd+deb13"),
+    ):
+        assert subprocess.run(["dpkg", "--compare-versions", one, order, other], check=False).returncode == 0
 
 
 def test_the_venv_inside_is_that_of_the_target(unpacked: Path) -> None:

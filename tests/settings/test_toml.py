@@ -43,6 +43,7 @@ CURES = [
     ('url "x"', 'url = "x"'),
     ("fps == 15", "fps = 15"),
     ("fps = 15;", "fps = 15"),
+    ("fps : = 15", "fps = 15"),
     ("; a comment", "# a comment"),
     ("id: \u201ccam-1\u201d", 'id = "cam-1"'),
     ("classes = [cap, no-cap]", 'classes = ["cap", "no-cap"]'),
@@ -143,3 +144,12 @@ def test_what_holds_no_secret_is_shown() -> None:
 def test_a_cure_always_parses(line: str) -> None:
     cure = cure_of(line)
     assert cure is None or cure.line is None or parses(cure.line)
+
+
+@pytest.mark.parametrize(
+    "part", ["\"'", '"', "'", '"a', " ", "[", "=", "\\", "a ", "a.", "{", "x:", "# ", "// ", "\u201c"]
+)
+def test_no_line_takes_long(part: str, file: Path) -> None:
+    """Patterns that step back take longer than a life for some lines of a thousand characters."""
+    file.write_text("x" + part * (1000 // len(part)) + "\n", encoding="utf-8")
+    parse_toml(file)

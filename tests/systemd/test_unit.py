@@ -58,6 +58,13 @@ def test_gpus_of_this_box_are_allowed_and_nothing_else(tmp_path: Path) -> None:
         "DeviceAllow=char-drm rw",
         "DeviceAllow=char-nvidia rw",
         "DeviceAllow=char-nvidia-uvm rw",
+        "# The card's nodes, also on a box without a screen.",
+        "DeviceAllow=char-nvidia rwm",
+        "DeviceAllow=char-nvidia-uvm rwm",
+        "ExecStartPre=+-/usr/bin/nvidia-modprobe -u -c 0",
+        "[Unit]",
+        "Wants=nvidia-persistenced.service",
+        "After=nvidia-persistenced.service systemd-modules-load.service",
     ]
     assert "DeviceAllow=" not in drop_in(tmp_path, "  1 mem\n 81 video4linux\n")
 

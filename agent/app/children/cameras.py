@@ -37,6 +37,8 @@ class _Stream:
     opened_ns: int = 0
     ended: bool = False
     detail: str = ""
+    decoder: str = ""
+    is_scaled: bool = False
     child: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -65,16 +67,19 @@ class Cameras:
         settings: tuple[StreamSettings, ...],
         supervisor: Supervisor,
         on_change: Callable[[str, StreamStatus, str], None],
+        model_side: int = 0,
     ) -> None:
+        """Store; `model_side` is the side of the largest model's input in pixels, 0 where it is not known."""
         self._supervisor: Final = supervisor
         self._on_change: Final = on_change
         self._streams: Final = {one.id: _Stream(one, FrameSlot.create(one.id)) for one in settings}
+        self._model_side = model_side
         self._by_child: Final = {stream.child: stream for stream in self._streams.values()}
 
     def start(self) -> None:
         """Start one camera process for each stream."""
         for stream in self._streams.values():
-            self._supervisor.start(_spec(stream))
+            self._supervisor.start(self._spec(stream))
 
     def owns(self, child: str) -> bool:
         """Return True where `child` is a camera process."""
@@ -92,6 +97,10 @@ class Cameras:
         """Return the slot counters of each stream."""
         return {id_: stream.slot.counters() for id_, stream in self._streams.items()}
 
+    def decoders(self) -> dict[str, str]:
+        """Return the decoder of each network stream, as of its last opening; empty for others."""
+        return {id_: stream.decoder for id_, stream in self._streams.items()}
+
     def children(self) -> dict[str, str]:
         """Return the name of each stream's camera process."""
         return {id_: stream.child for id_, stream in self._streams.items()}
@@ -104,6 +113,7 @@ class Cameras:
                 _log.warning("event=camera_warned stream=%s detail=%r", stream.settings.id, message.text)
             case CameraOpened():
                 stream.opened_ns, stream.detail = time.monotonic_ns(), message.detail
+                self._note_decoder(stream, message)
             case CameraFailed():
                 _log.warning("event=camera_failed stream=%s detail=%r", stream.settings.id, message.detail)
                 self._set(stream, "stalled" if stream.status == "online" else "offline", message.detail, news=True)
@@ -133,6 +143,11 @@ class Cameras:
         for stream in self._streams.values():
             stream.slot.close()
 
+    def _note_decoder(self, stream: _Stream, opened: CameraOpened) -> None:
+        if opened.decoder != stream.decoder:
+            _log.info("event=camera_decoder stream=%s decoder=%r", stream.settings.id, opened.decoder)
+        stream.decoder, stream.is_scaled = opened.decoder, opened.is_scaled
+
     def _is_late(self, stream: _Stream, counters: SlotCounters) -> bool:
         if stream.settings.stall_s == 0:
             return False
@@ -151,27 +166,40 @@ class Cameras:
             stream.status = status
             self._on_change(stream.settings.id, status, detail)
 
+    def models_changed(self, model_side: int) -> None:
+        """Restart the cameras whose frames the hardware scales, where a larger model came or one of unknown size."""
+        before, self._model_side = self._model_side, model_side
+        if before and (not model_side or model_side > before):
+            for stream in self._streams.values():
+                if stream.is_scaled:
+                    self._supervisor.restart(stream.child, "a larger model came")
 
-def _spec(stream: _Stream) -> ChildSpec:
-    slot = stream.slot.descriptors()
-    setup = CameraSetup(
-        stream=stream.settings.id,
-        source=stream.settings.source,
-        fps=stream.settings.fps,
-        loop=stream.settings.loop,
-        wait_for_reader=stream.waits_for_reader,
-        slot=slot,
-        triggered=stream.settings.stall_s == 0 and is_live(stream.settings.source),
-        open_s=stream.settings.open_s,
-        read_s=stream.read_s,
-        ca_file=str(stream.settings.ca_file) if stream.settings.ca_file else None,
-    )
-    return ChildSpec(
-        name=stream.child,
-        command=tuple(isolated.command(_CAMERA_MODULE)),
-        incoming=CameraMessage,
-        setup=lambda: setup,
-        descriptors=(slot.memory, slot.offered, slot.taken),
-        beat_deadline_s=_BEAT_DEADLINE_S,
-        busy_deadline_s=max(stream.settings.open_s, stream.read_s) + _DRIVER_MARGIN_S,
-    )
+    def _spec(self, stream: _Stream) -> ChildSpec:
+        slot = stream.slot.descriptors()
+        settings = stream.settings
+
+        def setup() -> CameraSetup:
+            return CameraSetup(
+                stream=settings.id,
+                source=settings.source,
+                fps=settings.fps,
+                loop=settings.loop,
+                wait_for_reader=stream.waits_for_reader,
+                slot=slot,
+                triggered=settings.stall_s == 0 and is_live(settings.source),
+                open_s=settings.open_s,
+                read_s=stream.read_s,
+                ca_file=str(settings.ca_file) if settings.ca_file else None,
+                hwdec=settings.hwdec == "auto",
+                model_side=self._model_side,
+            )
+
+        return ChildSpec(
+            name=stream.child,
+            command=tuple(isolated.command(_CAMERA_MODULE)),
+            incoming=CameraMessage,
+            setup=setup,
+            descriptors=(slot.memory, slot.offered, slot.taken),
+            beat_deadline_s=_BEAT_DEADLINE_S,
+            busy_deadline_s=max(settings.open_s, stream.read_s) + _DRIVER_MARGIN_S,
+        )

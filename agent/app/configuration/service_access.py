@@ -17,6 +17,8 @@ USER: Final = "changeover"
 HOME: Final = Path("/etc/changeover")
 """Folder of the service's configuration."""
 DATA: Final = Path("/var/lib/changeover")
+_WRITTEN: Final = ("outbox.*", "control.*", "cache")
+"""What the agent writes itself in its state folder."""
 _BOOTED: Final = Path("/run/systemd/system")
 _OF_USERS: Final = (Path("/home"), Path("/root"), Path("/run/user"))
 _TEMPORARY: Final = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108 - named, never written to
@@ -83,7 +85,7 @@ class Service:
             return Fault(f"{folder}, where the unit lets nothing be written", wanted)
         if not real.exists():
             return None
-        files = [real, *(one for one in sorted(real.iterdir()) if one.is_file())]
+        files = [real, *(one for pattern in _WRITTEN for one in sorted(real.glob(pattern)))]
         with self._as_it():
             closed = next((one for one in files if not _may(one, os.W_OK)), None)
         if closed is None:

@@ -141,9 +141,9 @@ class DeviceTopics:
         if vitals.memory is None or not self._cadence.is_due(now_s):
             return
         self._say_meta()
-        counters, statistics = streams.counters(), publishing.statistics()
+        counters, statistics, decoders = streams.counters(), publishing.statistics(), streams.decoders()
         readings = {
-            id_: StreamReading(one.offered, one.overwritten + one.torn, *statistics[id_])
+            id_: StreamReading(one.offered, one.overwritten + one.torn, *statistics[id_], decoders[id_])
             for id_, one in counters.items()
         }
         link = LinkReading(self._publisher.counters(), self._publisher.oldest_age_s, self._link.round_trip_ms)

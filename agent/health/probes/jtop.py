@@ -1,4 +1,4 @@
-"""Probe for jetson-stats, the best source on a Jetson; optional, because its service may be absent.
+"""Probe for jetson-stats, beside sysfs on a Jetson; optional, because its service may be absent.
 
 Fields as in its documents and code (4.3 to 7.2): temperatures in °C, -256 for an offline sensor; rails in mV, mA and
 mW; GPU load in percent. Not tested on hardware.

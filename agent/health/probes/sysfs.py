@@ -11,6 +11,7 @@ from typing import Final
 
 from agent.health.probes import plausible
 from agent.health.sensors.reading import Reading, Zone
+from agent.power_mode import power_mode
 
 _TOTALS: Final = ("VDD_IN", "POM_5V_IN")
 """The rail that feeds all others; without one, the total is the sum of rails."""
@@ -38,7 +39,7 @@ class SysfsProbe:
             source="sysfs",
             board=self._board(),
             system=self._system(),
-            power_mode=self._power_mode(),
+            power_mode=power_mode(self._root),
             zones=dict(self._zones()),
             rails_w=rails,
             power_w=total if total is not None else (round(sum(rails.values()), 3) if rails else None),
@@ -61,15 +62,6 @@ class SysfsProbe:
             return ""
         jetpack = _JETPACKS.get(int(match[1]))
         return f"L4T {match[1]}.{match[2]}" + (f", JetPack {jetpack}" if jetpack else "")
-
-    def _power_mode(self) -> str:
-        """Return the name of nvpmodel's active power mode."""
-        mode = re.search(r"pmode:(\d+)", _text(self._root / "var/lib/nvpmodel/status"))
-        if mode is None:
-            return ""
-        names = re.findall(r"POWER_MODEL ID=(\d+) NAME=(\S+)", _text(self._root / "etc/nvpmodel.conf"))
-        known: dict[int, str] = {int(number): name for number, name in names}
-        return known.get(int(mode[1]), f"mode {int(mode[1])}")
 
     def _zones(self) -> Iterator[tuple[str, Zone]]:
         for folder in self._each("sys/class/thermal", "thermal_zone*"):

@@ -20,7 +20,7 @@ STALE_S: Final = 20.0
 
 def own_probes() -> tuple[Probe, ...]:
     """Return every kind of probe, the best first; absent sources end by themselves."""
-    return JtopProbe(), SysfsProbe(), NvmlProbe(), PsutilProbe()
+    return SysfsProbe(), JtopProbe(), NvmlProbe(), PsutilProbe()
 
 
 class Device:

@@ -15,6 +15,7 @@ from agent.inference.backends.detector import Detector
 from agent.inference.memory import process_memory
 from agent.inference.scheduling.idle_cpu import ticks
 from agent.inference.yolo.letterbox import PAD
+from agent.power_mode import power_mode
 
 _ROUNDS: Final = 3
 _ROUND_S: Final = 0.5
@@ -88,6 +89,7 @@ class _Way:
             load_ms=round((loaded_s - began_s) * 1000, 1),
             warmup_ms=round((warm_s - loaded_s) * 1000, 1),
             bytes=max(0, process_memory.process_bytes() - before_bytes),
+            power_mode=power_mode(),
         )
         self._rounds_ms: Final[list[float]] = []
 

@@ -14,6 +14,7 @@ from agent.inference.backends import artifact_key, is_checkpoint
 from agent.messages.errors import ModelError, OutOfMemoryError
 from agent.messages.references import ModelVersion
 from agent.models.preparation import Outcome, Preparation, Request
+from agent.power_mode import power_mode
 from agent.processes.threads import RestartedThread
 
 _LOG: Final = logging.getLogger(__name__)
@@ -77,9 +78,12 @@ class BackgroundBuilder:
         self._thread.join()
 
     def ask(self, version: ModelVersion) -> None:
-        """Enqueue `version`, unless it has an artifact or takes none; returns at once, from any thread."""
+        """Enqueue `version`, unless it takes no artifact or has one that was measured in this power mode.
+
+        Returns at once, from any thread.
+        """
         key = artifact_key(version, self._compute)
-        if key is None or self._artifacts.find(key):
+        if key is None or self._is_made(key):
             return
         with self._turn:
             self._asked_again = True
@@ -91,6 +95,11 @@ class BackgroundBuilder:
             self._seen.add(key)
             self._wanted.append(version)
             self._turn.notify_all()
+
+    def _is_made(self, key: str) -> bool:
+        found = self._artifacts.find(key)
+        # An unmeasured one is left as it is, because its device was busy, and is so most of the time.
+        return found is not None and (not found.profile.is_measured or found.profile.holds_in(power_mode()))
 
     def prepare_first(self, version: ModelVersion, ended: _Ended) -> None:
         """Prepare `version` before all others, then call `ended` with None or the error.

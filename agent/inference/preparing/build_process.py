@@ -31,6 +31,7 @@ from agent.messages.errors import MistakeError, ModelError, OutOfMemoryError, Re
 from agent.messages.references import ModelVersion
 from agent.models.file_faults import require_sound, verify
 from agent.models.preparation import Outcome, Request, Step
+from agent.power_mode import power_mode
 
 _AWAITED_NICE: Final = 10
 _FULL_BYTES: Final = 1 << 20  # less free space than this means that the disk was full
@@ -89,9 +90,9 @@ def _reason(error: MistakeError | OutOfMemoryError) -> Reason | None:
 def _present(
     request: Request, artifacts: ArtifactStore, key: str, found: Opened, tell: Callable[[str], None]
 ) -> Outcome:
-    """Return the outcome for an existing artifact; measure it first where its build could not."""
+    """Return the outcome for an existing artifact; measure it first where its build could not, or the mode changed."""
     artifact = found.artifact
-    if not artifact.profile.is_measured:
+    if not artifact.profile.holds_in(power_mode()):
         tell("measuring")
         profile = _measured(request, request.model, found)
         artifacts.profiled(key, profile)

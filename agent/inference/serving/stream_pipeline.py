@@ -175,8 +175,9 @@ class StreamPipeline:
                 raise prepared  # noqa: TRY301 - reported as any other failure, or a crash
             with self._outlet.busy(_grace_s(lease.place.usual_s)):
                 answer = lease.model.answer(prepared, lease.place)
-            objects = objects_of(answer, lease.model.names)
-            return encode(self._stream, lease.reference, taken.frame, taken.size, objects)
+            size = taken.frame.of or taken.size
+            objects = objects_of(answer.resized(taken.size, size), lease.model.names)
+            return encode(self._stream, lease.reference, taken.frame, size, objects)
         except Exception as error:  # noqa: BLE001 - the stream's loop must outlive whatever one frame does
             return self._describe(taken.frame, error)
 

@@ -43,7 +43,7 @@ def objects_of(objects: Objects, names: tuple[str, ...]) -> list[DetectedObject]
 
 
 def encode(stream: str, model: str, frame: Frame, size: tuple[int, int], objects: list[DetectedObject]) -> Detections:
-    """Build the message of one inferred frame; `size` is the image's (height, width).
+    """Build the message of one inferred frame; `size` is (height, width) that boxes are in.
 
     The image is not used, because its buffer is released by now. Raises MessageTooLargeError where class names are too
     long for a message to control.

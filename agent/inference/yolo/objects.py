@@ -17,5 +17,12 @@ class Objects:
     classes: NDArray[np.int32]
     """Class indices (n,) into the model's names."""
 
+    def resized(self, size: tuple[int, int], to: tuple[int, int]) -> "Objects":
+        """Return the objects in pixels of a picture of size `to` that was scaled to `size`, both (height, width)."""
+        if size == to:
+            return self
+        gain = np.array((to[1] / size[1], to[0] / size[0]) * 2, np.float32)
+        return Objects(self.boxes * gain, self.scores, self.classes)
+
     def __len__(self) -> int:
         return len(self.scores)

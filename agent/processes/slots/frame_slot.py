@@ -68,6 +68,8 @@ class Frame:
     sequence: int = field(repr=False)
     offered_ns: int = 0
     """CLOCK_MONOTONIC."""
+    of: tuple[int, int] | None = None
+    """Height and width of the camera's picture, in whose pixels boxes are published; None: the image's own."""
 
 
 class FrameSlot:
@@ -144,8 +146,11 @@ class SlotWriter:
         self._words[at + layout.WIDTH], self._words[at + layout.HEIGHT] = width, height
         return _image(self._memory, self._writing, height, width)
 
-    def offer(self, captured_ns: int, captured_unix_ns: int) -> int:
-        """Publish the filled buffer as the newest frame, which replaces an untaken one; return its number."""
+    def offer(self, captured_ns: int, captured_unix_ns: int, of: tuple[int, int] | None = None) -> int:
+        """Publish the filled buffer as the newest frame, which replaces an untaken one; return its number.
+
+        `of`: height and width of the camera's picture that the frame was scaled down from.
+        """
         if self._writing is None:
             raise RuntimeError("offer() without a buffer()")
         words, at = self._words, layout.group(self._writing)
@@ -153,6 +158,7 @@ class SlotWriter:
         words[at + layout.FRAME] = number
         words[at + layout.CAPTURED_NS] = captured_ns
         words[at + layout.CAPTURED_UNIX_NS] = captured_unix_ns
+        words[at + layout.OF_HEIGHT], words[at + layout.OF_WIDTH] = of or (0, 0)
         offered_ns = words[at + layout.OFFERED_NS] = time.monotonic_ns()
         layout.fence()
         words[at + layout.SEQUENCE] += 1
@@ -264,7 +270,7 @@ class SlotReader:
         number, at = latest >> 2, layout.group(latest & 3)
         sequence = self._words[at + layout.SEQUENCE]
         layout.fence()
-        width, height, frame, captured_ns, captured_unix_ns, offered_ns = self._words[
+        width, height, frame, captured_ns, captured_unix_ns, offered_ns, of_width, of_height = self._words[
             at + layout.WIDTH : at + layout.GROUP_WORDS
         ]
         layout.fence()
@@ -272,7 +278,10 @@ class SlotReader:
             return None
         if not layout.is_possible(latest & 3, height, width):
             return None
-        return _FrameRecord(sequence, width, height, captured_ns, captured_unix_ns, offered_ns)
+        of = (of_height, of_width) if of_height or of_width else None
+        if of is not None and not layout.is_possible(latest & 3, *of):
+            return None
+        return _FrameRecord(sequence, width, height, captured_ns, captured_unix_ns, offered_ns, of)
 
     def _lease(self, latest: int, last: int, record: "_FrameRecord") -> Frame:
         number, buffer = latest >> 2, latest & 3
@@ -285,6 +294,7 @@ class SlotReader:
             buffer=buffer,
             sequence=record.sequence,
             offered_ns=record.offered_ns,
+            of=record.of,
         )
 
 
@@ -297,6 +307,7 @@ class _FrameRecord(NamedTuple):
     captured_ns: int
     captured_unix_ns: int
     offered_ns: int
+    of: tuple[int, int] | None
 
 
 def _image(memory: mmap, buffer: int, height: int, width: int) -> "NDArray[np.uint8]":

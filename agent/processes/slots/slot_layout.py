@@ -30,8 +30,9 @@ TURN: Final = 10
 _RECORDS: Final = 11
 # One group for each buffer, written by the camera process; SEQUENCE is odd while the buffer is being written.
 _GROUPS: Final = 32
-GROUP_WORDS: Final = 7
-SEQUENCE, WIDTH, HEIGHT, FRAME, CAPTURED_NS, CAPTURED_UNIX_NS, OFFERED_NS = range(GROUP_WORDS)
+# OF_WIDTH and OF_HEIGHT: the camera's picture that the frame was scaled down from; 0 where it has its own size.
+GROUP_WORDS: Final = 9
+SEQUENCE, WIDTH, HEIGHT, FRAME, CAPTURED_NS, CAPTURED_UNIX_NS, OFFERED_NS, OF_WIDTH, OF_HEIGHT = range(GROUP_WORDS)
 
 _FENCE: Final = threading.Lock()
 

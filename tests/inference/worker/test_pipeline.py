@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from functools import partial
 from typing import cast
 
+import msgspec
 import numpy as np
 import pytest
 from inference.worker.dummies import Behaviour, DummyModel, DummyRuntime, PlantOfDummies, wait_for
@@ -88,6 +90,31 @@ def test_a_torn_frame_is_discarded_and_counted() -> None:
     pipeline.stop()
     assert [message.frame for message in sent if isinstance(message, Detections)] == [0, 2, 4]
     assert tally.lost_since(mark) == FRAMES // 2
+
+
+class ScaledSlot(TearingSlot):
+    """Offers frames of 6x4 that were scaled down from 12x16."""
+
+    def take(self) -> Frame:
+        return replace(super().take(), of=(16, 12))
+
+
+def test_boxes_of_a_scaled_frame_are_published_in_the_cameras_pixels_with_its_size() -> None:
+    told = []
+    for slot in (TearingSlot(), ScaledSlot()):
+        sent: list[Message] = []
+        outlet = Outlet(sent.append, lambda _: nullcontext())
+        tally = FrameLossCounter(slot.read)
+        pipeline = StreamPipeline("cam-1", cast("SlotReader", slot), line_with_model(), tally, outlet)
+        pipeline.start()
+        wait_for(lambda sent=sent: len(sent) == FRAMES // 2)  # type: ignore[misc] # bound at once
+        pipeline.stop()
+        told.append(next(msgspec.json.decode(b"{" + one.tail) for one in sent if isinstance(one, Detections)))
+    own, scaled = told
+    assert (own["width"], own["height"], scaled["width"], scaled["height"]) == (6, 4, 12, 16)
+    box = own["objects"][0]["box"]
+    assert any(box)
+    assert scaled["objects"][0]["box"] == [box[0] * 2, box[1] * 4, box[2] * 2, box[3] * 4]
 
 
 def test_an_answer_that_no_message_carries_is_a_frame_that_failed() -> None:
