@@ -36,9 +36,7 @@ class Checkout:
             source, target = ROOT / name, self.root / name
             target.parent.mkdir(exist_ok=True)
             if source.is_dir():
-                shutil.copytree(
-                    source, target, ignore=shutil.ignore_patterns("__pycache__", "demo", "*.svg", "*.png", "*.jpg")
-                )
+                shutil.copytree(source, target, ignore=shutil.ignore_patterns("demo", "pictures"))
             else:
                 shutil.copy(source, target)
         self.click = installed_wheel(self.wheels, "click")
@@ -67,12 +65,17 @@ class Checkout:
 
     def build(self, *options: str) -> "subprocess.CompletedProcess[str]":
         """Build where there is no way to any package source."""
-        nowhere = {"PIP_INDEX_URL": "http://127.0.0.1:1/simple", "PIP_RETRIES": "0", "PIP_TIMEOUT": "1"}
+        nowhere = {
+            "PIP_INDEX_URL": "http://127.0.0.1:1/simple",
+            "PIP_RETRIES": "0",
+            "PIP_TIMEOUT": "1",
+            "SOURCE_DATE_EPOCH": "1800000000",
+        }
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "PYENV_ROOT") if name in os.environ}
         command = [str(self.root / "scripts/build-deb"), "--wheels", str(self.wheels), *options, str(self.out)]
         return subprocess.run(
             command,
-            env=kept | nowhere | {"SOURCE_DATE_EPOCH": "1800000000"},
+            env=kept | nowhere,
             capture_output=True,
             text=True,
             check=False,
