@@ -40,17 +40,7 @@ class Checkout:
             else:
                 shutil.copy(source, target)
         self.click = installed_wheel(self.wheels, "click")
-        self.tiny = [
-            wheel(
-                self.wheels,
-                "tinydep",
-                "1.0",
-                tag=f"{python}-{python}-manylinux2014_{machine}",
-                files={"tiny.py": f"# {python} {machine}\n"},
-            )
-            for python in ("cp311", "cp313")
-            for machine in ("x86_64", "aarch64")
-        ]
+        self.tiny = [self._tiny(python, machine) for python in ("cp311", "cp313") for machine in ("x86_64", "aarch64")]
         self.own = own_wheel(self.wheels, ROOT, "0.9.1+g0123abcd")
         self.own.with_name(f"{self.own.name}.sha256").write_text(f"{sha256(self.own)}  {self.own.name}\n")
         hashes = " ".join(f"--hash=sha256:{sha256(one)}" for one in self.tiny)
@@ -65,12 +55,8 @@ class Checkout:
 
     def build(self, *options: str) -> "subprocess.CompletedProcess[str]":
         """Build where there is no way to any package source."""
-        nowhere = {
-            "PIP_INDEX_URL": "http://127.0.0.1:1/simple",
-            "PIP_RETRIES": "0",
-            "PIP_TIMEOUT": "1",
-            "SOURCE_DATE_EPOCH": "1800000000",
-        }
+        nowhere = {"PIP_INDEX_URL": "http://127.0.0.1:1/simple", "PIP_RETRIES": "0", "PIP_TIMEOUT": "1"}
+        nowhere["SOURCE_DATE_EPOCH"] = "1800000000"
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "PYENV_ROOT") if name in os.environ}
         command = [str(self.root / "scripts/build-deb"), "--wheels", str(self.wheels), *options, str(self.out)]
         return subprocess.run(
