@@ -260,12 +260,9 @@ def doctor(config: Path | None, *, as_service: bool, inside: bool, record: "Bina
 def forget(config: Path | None) -> None:
     """Clear what a stopped device left retained on its broker, before it is taken away."""
     settings = _settings(config)
-    from agent.messages.topics import Topics
-    from agent.mqtt.retained_cleanup import clear_retained
+    from agent.mqtt.retained_cleanup import clear_of_device
 
-    topics = Topics(settings.mqtt.root, settings.device.id)
-    count = clear_retained(settings.mqtt, topics, settings.line, [stream.id for stream in settings.stream])
-    click.echo(f"cleared {count} retained topics below {topics.base}")
+    click.echo(clear_of_device(settings))
 
 
 @_commands.command()

@@ -8,10 +8,17 @@ from agent.messages.errors import MistakeError, TransientError
 from agent.messages.topics import Topics
 from agent.mqtt.blocking_client import BlockingClient, BlockingClientError, connected
 from agent.mqtt.endpoint.link_settings import for_client
-from agent.settings import MqttSettings
+from agent.settings import MqttSettings, Settings
 
 _RETAINED_S: Final = 1.5
 """Retained messages come at once after a subscription."""
+
+
+def clear_of_device(settings: Settings) -> str:
+    """Clear the retained topics of the configured device; return what was done. Raises as `clear_retained` does."""
+    topics = Topics(settings.mqtt.root, settings.device.id)
+    count = clear_retained(settings.mqtt, topics, settings.line, [stream.id for stream in settings.stream])
+    return f"cleared {count} retained topics below {topics.base}"
 
 
 def clear_retained(mqtt: MqttSettings, topics: Topics, lines: Iterable[str], streams: Iterable[str]) -> int:
