@@ -10,7 +10,7 @@ from support.tiny_models import write_tiny_model
 from agent import __version__
 
 Command = Callable[..., CompletedProcess[str]]
-COMMANDS = ("run", "demo", "init", "check", "doctor", "support", "models", "switch", "watch", "bench")
+COMMANDS = ("run", "demo", "init", "check", "doctor", "support", "forget", "models", "switch", "watch", "bench")
 
 
 def test_version_and_help(changeover: Command) -> None:
