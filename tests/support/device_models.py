@@ -67,9 +67,6 @@ class DeviceModel:
         for size_bytes in self.size.weights:
             self._addresses.append(self._runtime.pool.allocate(size_bytes, self._owner))
 
-    def refuse(self, why: str) -> None:
-        """Take no notice, because it answers nothing."""
-
     def prepare(self, image: NDArray[np.uint8]) -> object:
         return image
 
