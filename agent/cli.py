@@ -32,10 +32,7 @@ _config = click.option(
     "--config",
     metavar="FILE",
     type=click.Path(dir_okay=False, readable=False, path_type=Path),
-    help=(
-        "The configuration; else $CHANGEOVER_CONFIG, /etc/changeover/changeover.toml (the service's: needs sudo), "
-        "config/changeover.toml."
-    ),
+    help="Else $CHANGEOVER_CONFIG, /etc/changeover/changeover.toml (which needs sudo), config/changeover.toml.",
 )
 
 

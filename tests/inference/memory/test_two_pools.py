@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from inference.worker.plant import entry_of
-from support.device_models import KIB, SCRATCH, DeviceModel, DeviceRuntime, Size, random_size
+from support.device_models import KIB, SCRATCH, DeviceModel, DeviceRuntime, Size, let_gpus_start, random_size
 from support.fake_device import FakeDevice
 
 from agent.inference import backends
@@ -75,6 +75,7 @@ class _Plant:
         )
         self.serving: dict[str, Entry[Model]] = {}
         self._folder = folder
+        let_gpus_start(patch)
         patch.setattr(backends, "held_device_bytes", lambda: self.pool.used_bytes)
         patch.setattr(process_memory, "process_bytes", self.runtime.host_bytes)
         patch.setattr(process_memory, "trim", lambda: None)
