@@ -16,6 +16,7 @@ from agent.messages.errors import (
     MistakeError,
     NotStartedError,
     TransientError,
+    denied,
 )
 
 if TYPE_CHECKING:
@@ -30,8 +31,11 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _config = click.option(
     "--config",
     metavar="FILE",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="The configuration; else $CHANGEOVER_CONFIG, /etc/changeover/changeover.toml, config/changeover.toml.",
+    type=click.Path(dir_okay=False, readable=False, path_type=Path),
+    help=(
+        "The configuration; else $CHANGEOVER_CONFIG, /etc/changeover/changeover.toml (the service's: needs sudo), "
+        "config/changeover.toml."
+    ),
 )
 
 
@@ -45,10 +49,15 @@ def main() -> NoReturn:
         _fail(error, EXIT_NOT_STARTED)
     except TransientError as error:
         _fail(error, EXIT_FAILED)
+    except OSError as error:
+        if error.filename is None:
+            raise  # because without a file's name it is a fault of our own, whose traceback we want
+        is_denied = isinstance(error, PermissionError)
+        _fail(denied(error.filename) if is_denied else str(error), EXIT_MISTAKE if is_denied else EXIT_FAILED)
     sys.exit(0)
 
 
-def _fail(error: Exception, code: int) -> NoReturn:
+def _fail(error: object, code: int) -> NoReturn:
     click.echo(str(error), err=True)
     sys.exit(code)
 
@@ -247,6 +256,16 @@ def doctor(config: Path | None, *, as_service: bool, inside: bool, record: "Bina
 
 
 @_commands.command()
+@_config
+def forget(config: Path | None) -> None:
+    """Clear what a stopped device left retained on its broker, before it is taken away."""
+    settings = _settings(config)
+    from agent.mqtt.retained_cleanup import clear_of_device
+
+    click.echo(clear_of_device(settings))
+
+
+@_commands.command()
 @click.argument("out", required=False, type=click.Path(path_type=Path))
 @_config
 def support(out: Path | None, config: Path | None) -> None:
@@ -279,14 +298,16 @@ def _store(settings: "Settings") -> "Store":
 @models.command(name="list")
 @_config
 def list_models(config: Path | None) -> None:
-    """Print each version: reference, size, file, the profile of its artifact, and what it takes of a GPU's memory."""
+    """Print each version: reference, size, file, the profile of its artifact, its GPU memory, and what it ran on."""
     from agent.inference.artifacts.artifact_store import ArtifactStore
     from agent.inference.backends.choice import artifact_key
     from agent.inference.memory.footprints import Footprints
+    from agent.inference.processors.ran_on import RanOn
     from agent.models.catalog import Catalog
 
     settings = _settings(config)
     artifacts = ArtifactStore(settings.device.cache_dir)
+    ran_on = RanOn(settings.device.cache_dir).read()
     footprints = Footprints(settings.device.cache_dir)
     footprints.read()
     for version in Catalog.load(settings.catalog.file).versions:
@@ -296,12 +317,14 @@ def list_models(config: Path | None) -> None:
         prepared = f"\tprepared: {artifact.profile}" if artifact else ""
         taken = footprints.newest(version.sha256, settings.device.compute)
         takes = f"\ttakes: {taken.amount}" if taken and taken.device_bytes else ""
-        click.echo(f"{version.reference}\t{size}\t{version.path}{prepared}{takes}")
+        processor = ran_on.get(version.reference)
+        runs = f"\tran on: {processor}" if processor else "\tnot loaded here yet"
+        click.echo(f"{version.reference}\t{size}\t{version.path}{prepared}{takes}{runs}")
 
 
 @models.command()
 @click.argument("ref", callback=_reference)
-@click.argument("file", type=click.Path(exists=True, path_type=Path))
+@click.argument("file", type=click.Path(path_type=Path))
 @click.option("--classes", metavar="NAME,NAME", help="The classes' names in their order; needed where FILE has none.")
 @click.option("--rank", type=float, help="The order of a variant that is not n, s, m, l or x (these are 1 to 5).")
 @_config

@@ -362,7 +362,8 @@ class Agent:
             ):
                 self._decide(message)
             case children.CacheState() | children.CacheDecided() | children.MemoryKept():
-                self._topics.say_cache(message)
+                for notice in self._topics.say_cache(message):
+                    self._decide(notice)
                 self._memory_check.told(message, time.monotonic())
             case _:
                 self._of_worker(message)
@@ -381,6 +382,8 @@ class Agent:
                 _log.error("event=thread_crashed thread=%r detail=%r", message.thread, message.detail)
                 self._metrics.crashed()
                 self._decide(WorkerCrashed(f"{message.thread}: {message.detail}"))
+            case children.ModelRuns():
+                self._topics.hear_processor(message)
             case children.Hello():
                 self._topics.say_versions(message.versions)
             case ChildUp():
@@ -389,6 +392,7 @@ class Agent:
                 self._is_hung = False
                 self._metrics.worker_lost()
                 self._answers.worker_lost()
-                self._topics.say_no_cache()
                 self._memory_check.worker_lost()
                 self._decide(WorkerLost(message.detail))
+                for notice in self._topics.say_no_cache():
+                    self._decide(notice)

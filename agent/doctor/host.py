@@ -9,26 +9,34 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+import msgspec
 import psutil
 
 from agent.app.children.memory_budget import CAMERA_BYTES, PROCESSES_BYTES, decide
 from agent.doctor.finding import Finding, fail, note, ok
+from agent.doctor.subprocess_runner import run_apart
 from agent.health.clock_sync import is_synchronised
 from agent.health.metrics import running_agent
 from agent.health.metrics.bind_faults import explain, is_privileged, try_bind
 from agent.health.sensors.available_memory import available_bytes
+from agent.messages.errors import TransientError
+from agent.messages.probe_results import ProbedCompute
 from agent.processes.package_version import version_of
 from agent.settings import Settings
 
 _BOARDS: Final = ("/proc/device-tree/model", "/sys/class/dmi/id/product_name")
 _RUNTIMES: Final = ("openvino", "onnxruntime", "torch", "ultralytics", "tensorrt")
+_COMPUTE_MODULE: Final = "agent.inference.processors.probe_process"
+_COMPUTE_DEADLINE_S: Final = 60.0
+"""Long, because a driver may load its modules at the first call."""
 _SPARE_BYTES: Final = 200 * 2**20
 
 
 def try_host(settings: Settings) -> Iterator[Finding]:
     """Check device, runtimes, memory, permissions, disk and clock."""
     yield _device()
-    yield _runtimes(settings.device.compute)
+    yield _runtimes()
+    yield from _compute(settings.device.compute)
     yield _budget(settings)
     yield from _folders(settings)
     yield _clock(settings)
@@ -68,11 +76,31 @@ def _read(path: str) -> str:
         return ""
 
 
-def _runtimes(compute: str) -> Finding:
+def _runtimes() -> Finding:
     found = [f"{name} {version}" for name in _RUNTIMES if (version := version_of(name))]
     if not {"openvino", "onnxruntime", "torch"} & {one.split()[0] for one in found}:
         return fail("runtime", "none is installed: install the package again, or its extra onnxruntime or ultralytics")
-    return ok("runtime", f"{', '.join(found)}; compute {compute}")
+    return ok("runtime", ", ".join(found))
+
+
+def _compute(setting: str) -> Iterator[Finding]:
+    """Tell which processor `compute` chooses, why, and what the GPU lacks."""
+    try:
+        said = run_apart(_COMPUTE_MODULE, [setting], b"", _COMPUTE_DEADLINE_S)
+    except TransientError as error:
+        yield fail("compute", f"{setting}: {error}; the GPU's driver does not answer: restart the device")
+        return
+    chosen = msgspec.json.decode(said, type=ProbedCompute)
+    text = f"{setting}: models run on {chosen.compute}, because {chosen.reason}"
+    if chosen.missing and chosen.compute != "cpu":
+        lacks = "; ".join(chosen.missing)
+        yield fail("compute", f"{setting}: {chosen.compute} cannot start, and models are refused: {lacks}")
+    elif chosen.missing:
+        yield note("compute", f"{text}: {'; '.join(chosen.missing)}")
+    else:
+        yield ok("compute", text)
+    if chosen.old_runtime is not None:
+        yield note("compute", f"{chosen.old_runtime}: install a newer one")
 
 
 def _budget(settings: Settings) -> Finding:

@@ -8,7 +8,7 @@ from typing import Final
 
 from agent.health.sensors.host import HostReading
 from agent.health.sensors.reading import GpuMemory, Reading
-from agent.messages.payloads import DeviceHealth, Health, StreamHealth
+from agent.messages.payloads import DeviceHealth, Health, ModelProcessor, StreamHealth
 from agent.messages.utc import utc_text
 
 INTERVAL_S: Final = 5.0
@@ -55,9 +55,14 @@ class Reporter:
         self._at_s = 0.0
 
     def report(
-        self, now_s: float, streams: Mapping[str, StreamReading], device: DeviceReading, link: LinkReading
+        self,
+        now_s: float,
+        streams: Mapping[str, StreamReading],
+        device: DeviceReading,
+        link: LinkReading,
+        processors: Mapping[str, ModelProcessor],
     ) -> Health:
-        """Return the report; `now_s` is monotonic."""
+        """Return the report; `now_s` is monotonic, `processors` are those of the resident models."""
         passed_s, self._at_s = now_s - self._at_s, now_s
         health = {id_: self._stream(id_, reading, passed_s) for id_, reading in streams.items()}
         return Health(
@@ -73,6 +78,7 @@ class Reporter:
             device=_device(device),
             caps=dict(device.caps),
             worker=dict(device.worker),
+            processors=dict(processors),
         )
 
     def _stream(self, id_: str, reading: StreamReading, passed_s: float) -> StreamHealth:

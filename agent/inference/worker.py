@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from agent.inference import backends
-from agent.inference.backends import Model, load
+from agent.inference.backends import Model, load, processor_of
 from agent.inference.memory.admission import AdmissionController
 from agent.inference.memory.cache import Cache
 from agent.inference.memory.cache_report import cache_state
@@ -17,6 +17,7 @@ from agent.inference.memory.pools import Budget
 from agent.inference.memory.runtime_overhead import RuntimeOverhead
 from agent.inference.memory.unloader import Unloader
 from agent.inference.preparing.background_builder import BackgroundBuilder
+from agent.inference.processors.ran_on import RanOn
 from agent.inference.scheduling.idle_cpu import IdleCpuSampler
 from agent.inference.serving.frame_loss import FrameLossCounter
 from agent.inference.serving.line_gate import ActiveModelGate
@@ -29,6 +30,7 @@ from agent.inference.swapping.swapper import Swapper
 from agent.messages.children import (
     Assign,
     Log,
+    ModelRuns,
     Prepare,
     PrepareFailed,
     StreamProgress,
@@ -36,6 +38,7 @@ from agent.messages.children import (
     WorkerSetup,
     WorkerStream,
 )
+from agent.messages.references import ModelVersion
 from agent.processes.slots.frame_slot import FrameSlot, SlotReader
 
 _LOG: Final = logging.getLogger(__name__)
@@ -59,8 +62,10 @@ class Worker:
         self._artifacts: Final = BackgroundBuilder(
             setup.compute, Path(setup.cache_dir), setup.prepared_max_bytes, during=self._idle_cpu.paused
         )
+        self._ran_on: Final = RanOn(Path(setup.cache_dir))
+        self._load_model: Final = load_model
         self._prover: Final = IdleProver(self._cache, self._idle_cpu, self._warn, setup.compute, Path(setup.cache_dir))
-        self._loads: Final = self._make_load_queue(load_model)
+        self._loads: Final = self._make_load_queue()
         self._swappers: Final = {n: Swapper(line, self._loads, outlet.send) for n, line in self._lines.items()}
         self._preloader: Final = Preloader(self._loads, outlet.send)
         self._pipelines: Final[list[StreamPipeline]] = []
@@ -117,7 +122,15 @@ class Worker:
         start()
         self._running.callback(stop)
 
-    def _make_load_queue(self, load_model: Load) -> LoadQueue:
+    def _load_and_tell(self, version: ModelVersion, compute: str, cache_dir: Path) -> Model:
+        """Load a model, and report the processor that it runs on."""
+        model = self._load_model(version, compute, cache_dir)
+        processor = processor_of(model, version, compute)
+        self._ran_on.note(version.reference, processor)
+        self._outlet.send(ModelRuns(version.reference, processor))
+        return model
+
+    def _make_load_queue(self) -> LoadQueue:
         overhead = RuntimeOverhead()
         unloader = Unloader(self._cache, self._footprints, overhead, _RELEASE_TIMEOUT_S, self._warn)
         admission = AdmissionController(self._cache, unloader, self._outlet.send)
@@ -128,7 +141,7 @@ class Worker:
             unloader,
             overhead,
             self._idle_cpu,
-            load_model,
+            self._load_and_tell,
             make_artifact=self._artifacts.ask,
             prove_later=self._prover.ask,
             compute=self._setup.compute,

@@ -9,7 +9,7 @@ from typing import Literal
 import msgspec
 
 from agent.messages.errors import Reason
-from agent.messages.payloads import CacheDecision, CachePool, Pool
+from agent.messages.payloads import CacheDecision, CachePool, ModelProcessor, Pool
 from agent.messages.references import ModelVersion
 
 Residency = Literal["resident", "weights", "cold"]
@@ -282,6 +282,13 @@ class CacheState(Message, frozen=True):
     """Allocators count all of these bytes; none of them is a guess."""
 
 
+class ModelRuns(Message, frozen=True):
+    """A model was loaded; sent before the `CacheState` in which it is resident."""
+
+    model: str
+    processor: ModelProcessor
+
+
 class CacheDecided(Message, frozen=True):
     """A model was evicted, or refused for lack of memory."""
 
@@ -359,6 +366,7 @@ WorkerMessage = (
     | Detections
     | InferenceFailed
     | CacheState
+    | ModelRuns
     | CacheDecided
     | MemoryKept
     | ThreadCrashed

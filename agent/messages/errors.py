@@ -30,6 +30,8 @@ Reason = Literal[
     "nothing_to_roll_back",
 ]
 
+WHO_MAY: Final = "a user who may open it (with sudo, if it is the service's)"
+
 EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1
 EXIT_MISTAKE: Final = 2
@@ -58,6 +60,11 @@ class ModelError(MistakeError):
     def __init__(self, reason: Reason, detail: str) -> None:
         super().__init__(detail)
         self.reason: Final = reason
+
+
+def denied(file: object) -> str:
+    """Return the line for a file that this user may not open."""
+    return f"{file}: found no permission, expected {WHO_MAY}"
 
 
 class OutOfMemoryError(TransientError):

@@ -167,8 +167,29 @@ class MetaStream(msgspec.Struct, frozen=True):
     line: str
 
 
+class ModelProcessor(msgspec.Struct, frozen=True):
+    """The processor that a model runs on, as its runtime told after the load.
+
+    `processor` is cpu, cuda:N or tensorrt:N; `provider` is the runtime's own name of it. `missing` says what kept
+    `compute = "auto"` from the GPU.
+    """
+
+    processor: str
+    runtime: str
+    version: str
+    provider: str
+    missing: str | None = None
+
+    def __str__(self) -> str:
+        words = f"{self.processor} ({self.runtime} {self.version}, {self.provider})"
+        return f"{words}, not on the GPU: {self.missing}" if self.missing else words
+
+
 class Meta(msgspec.Struct, frozen=True):
-    """`meta`; `unsafe` lists models whose files may be opened without the sandbox."""
+    """`meta`; `unsafe` lists models whose files may be opened without the sandbox.
+
+    `compute` is the setting, `processors` the processor that each resident model really runs on.
+    """
 
     versions: dict[str, str]
     device: str
@@ -181,6 +202,8 @@ class Meta(msgspec.Struct, frozen=True):
     clock_synced: bool
     v: int = 1
     unsafe: list[str] = msgspec.field(default_factory=list)
+    compute: str = ""
+    processors: dict[str, ModelProcessor] = msgspec.field(default_factory=dict)
 
 
 class CachePool(msgspec.Struct, frozen=True):
@@ -192,7 +215,10 @@ class CachePool(msgspec.Struct, frozen=True):
 
 
 class CacheModel(msgspec.Struct, frozen=True):
-    """A resident model in `cache`; `reserved_for` lists lines, separated by commas; `pools` are its bytes in each."""
+    """A resident model in `cache`; `reserved_for` lists lines, separated by commas; `pools` are its bytes in each.
+
+    `processor` is what the model runs on, null before its load has ended.
+    """
 
     model: str
     bytes: int
@@ -200,6 +226,7 @@ class CacheModel(msgspec.Struct, frozen=True):
     last_use: str
     reserved_for: str | None = None
     pools: dict[Pool, int] | msgspec.UnsetType = msgspec.UNSET
+    processor: str | None = None
 
 
 class CacheCandidate(msgspec.Struct, frozen=True):
@@ -288,7 +315,7 @@ class Health(msgspec.Struct, frozen=True):
     """`health`, every 5 s. Maps are empty, and values null, where nothing on the device can tell.
 
     `caps` are the largest allowed variants by rule. `worker` counts crashed threads, lost workers and refused messages
-    of children since the boot.
+    of children since the boot. `processors` has the processor that each resident model really runs on.
     """
 
     at: Time
@@ -304,3 +331,4 @@ class Health(msgspec.Struct, frozen=True):
     device: DeviceHealth | msgspec.UnsetType = msgspec.UNSET
     caps: dict[str, str] = msgspec.field(default_factory=dict)
     worker: dict[str, int] = msgspec.field(default_factory=dict)
+    processors: dict[str, ModelProcessor] = msgspec.field(default_factory=dict)

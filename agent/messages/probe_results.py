@@ -4,6 +4,8 @@ from typing import Final
 
 import msgspec
 
+from agent.messages.payloads import ModelProcessor
+
 SOFTWARE: Final = "--software"
 """Argument of the camera's probe: decode without hardware."""
 
@@ -34,12 +36,26 @@ class ProbedModel(msgspec.Struct, frozen=True):
 
     error: str | None = None
     """None: the model serves, and the other fields are valid."""
-    backend: str = ""
+    processor: ModelProcessor | None = None
+    """The processor that it ran on."""
     load_ms: float = 0.0
     bytes: int = 0
     """Memory that the model took, without its runtime's own."""
     is_unprepared: bool = False
     """A checkpoint that was not opened, because it must be prepared first."""
+
+
+class ProbedCompute(msgspec.Struct, frozen=True):
+    """The processor that `compute` chooses for an .onnx file on this device."""
+
+    compute: str
+    """cpu, cuda:N or tensorrt:N."""
+    reason: str
+    """Why this one."""
+    missing: tuple[str, ...] = ()
+    """What keeps the GPU from starting, one word each."""
+    old_runtime: str | None = None
+    """A fault of the runtime's release that would serve."""
 
 
 class ProbedSandbox(msgspec.Struct, frozen=True):

@@ -84,6 +84,15 @@ class Topics:
         of_streams = [self.of_stream(stream, name) for stream in streams for name in OF_STREAM]
         return [*map(self.of_device, OF_DEVICE), *of_lines, *of_streams]
 
+    def is_published(self, topic: str) -> bool:
+        """Return True for a topic that the device publishes to with any lines and streams; False for `ping`."""
+        name = topic.removeprefix(f"{self.base}/")
+        kind, _, rest = name.partition("/")
+        id_, _, last = rest.partition("/")
+        if kind in {"line", "stream"} and is_id(id_):
+            return last in (OF_LINE if kind == "line" else OF_STREAM)
+        return name != topic and name in OF_DEVICE
+
     def is_own(self, topic: str) -> bool:
         """Return True for a topic of this device."""
         return topic.startswith(f"{self.base}/")

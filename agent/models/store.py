@@ -56,7 +56,7 @@ class Store:
         file = _model_in(source)
         self._check_new(release, file)
         try:
-            self._store_dir.mkdir(parents=True, exist_ok=True)
+            _make_folder(self._store_dir)
             self._sweep()
             draft = Path(tempfile.mkdtemp(prefix=_DRAFT, dir=self._store_dir))
             try:
@@ -129,7 +129,7 @@ class Store:
     def _keep(self, draft: Path, files: tuple[ModelFile, ...]) -> Path:
         """Rename a draft to the folder of its sha256, unless the same files are there already; return the folder."""
         folder = self._blobs / _folder_name(files)
-        folder.parent.mkdir(exist_ok=True)
+        _make_folder(folder.parent)
         if folder.exists():
             if _holds(folder, files):
                 return folder
@@ -202,6 +202,14 @@ class Store:
         self._catalog_file.parent.mkdir(parents=True, exist_ok=True)
         mode = self._catalog_file.stat().st_mode & 0o777 if self._catalog_file.exists() else 0o644
         replace_file(self._catalog_file, tomlkit.dumps(document).encode(), sync=True, mode=mode)
+
+
+def _make_folder(folder: Path) -> None:
+    """Create a folder with its parents, each open to read whatever the umask, because the service reads there."""
+    if not folder.is_dir():
+        _make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        folder.chmod(0o755)
 
 
 def inspect_source(source: Path) -> Path:

@@ -2,6 +2,10 @@
 
 from importlib import metadata
 from importlib.util import find_spec
+from typing import Final
+
+_LEAST_ONNXRUNTIME: Final = (1, 31)
+"""Older releases hold Python's lock for the whole creation of a session, so that no frame moves meanwhile."""
 
 
 def version_of(library: str) -> str | None:
@@ -16,3 +20,12 @@ def version_of(library: str) -> str | None:
     except metadata.PackageNotFoundError:
         packages = metadata.packages_distributions().get(library, [])
         return metadata.version(packages[0]) if packages else "unknown"
+
+
+def fault_of_onnxruntime(version: str) -> str | None:
+    """Describe what is wrong with a release of ONNX Runtime that serves; None for a good one."""
+    parts = version.split(".")[:2]
+    if not all(part.isdecimal() for part in parts) or tuple(map(int, parts)) >= _LEAST_ONNXRUNTIME:
+        return None
+    least = ".".join(map(str, _LEAST_ONNXRUNTIME))
+    return f"ONNX Runtime {version} stops every line while it loads a model; {least} and later do not"

@@ -26,7 +26,7 @@ CREDENTIALS: Final = "/etc/changeover/credentials"
 """Folder of credentials for runs outside systemd."""
 _ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _VARIANT: Final = "a variant such as n, s, m-int8: 1 to 64 letters, digits, dots, dashes or underscores"
-_COMPUTE: Final = re.compile(r"auto|cpu|gpu|npu|(cuda|gpu|npu|dla)(:\d+)?|\d+", re.IGNORECASE)
+_COMPUTE: Final = re.compile(r"(auto|cpu)|(cuda|tensorrt)(?::(\d{1,3}))?")
 _JSON_PATH: Final = re.compile(r"""\$(\.[^\s.\[\]'"*]+|\[\d+\]|\['[^']+'\]|\["[^"]+"\]|\[\?[^\[\]]+\])*""")
 _FILTER: Final = "[?"
 _STREAM_SCHEMES: Final = ("rtsp", "rtsps", "http", "https")
@@ -215,9 +215,11 @@ def _timezone(value: str) -> str:
 
 
 def _compute(value: str) -> str:
-    if not _COMPUTE.fullmatch(value):
-        raise ValueError('"auto", "cpu", "cuda:0" or the like')
-    return value
+    """Return the word in lower case, with the number of its card: `CUDA` is `cuda:0`."""
+    found = _COMPUTE.fullmatch(value.strip().lower())
+    if found is None:
+        raise ValueError('"auto", "cpu", "cuda:0" or "tensorrt:0", with the number of the card')
+    return found[1] or f"{found[2]}:{int(found[3] or 0)}"
 
 
 def _bind(value: str) -> str:

@@ -1,6 +1,7 @@
 """Loading of settings from file and environment, with every mistake reported."""
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,10 +34,21 @@ def find_file(path: Path | None, environ: Mapping[str, str]) -> Path:
     if named := environ.get(environment.CONFIG):
         return Path(named)
     for place in PLACES:
-        if Path(place).exists():
+        if _is_there(place):
             return Path(place)
     wanted = f"--config FILE, ${environment.CONFIG}, or one of {', '.join(PLACES)}"
     raise SettingsError([Mistake("configuration", "", "no file", wanted)])
+
+
+def _is_there(place: str) -> bool:
+    """Return False for a missing file; True also for one that this user may not see, because reading it says so."""
+    try:
+        os.stat(place)  # noqa: PTH116 - pathlib's exists differs between versions of Python here
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from agent.messages.errors import MistakeError
+from agent.messages.errors import MistakeError, denied
 from agent.redact import redact
 from agent.settings import fields
 from agent.settings.units import CLOCK
@@ -98,6 +98,8 @@ class MqttSettings(Group):
             return None
         try:
             return self.password_file.read_text(encoding="utf-8-sig").rstrip("\r\n")
+        except PermissionError:
+            raise MistakeError(f"mqtt.password_file: {denied(self.password_file)}") from None
         except (OSError, UnicodeDecodeError) as error:
             raise MistakeError(f"mqtt.password_file cannot be read: {type(error).__name__}") from None
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from agent.messages.errors import WHO_MAY
 from agent.settings.mistakes import Mistake, SettingsError, shown_line
 from agent.settings.toml_cures import Cure, cure_of, parses
 
@@ -197,6 +198,8 @@ def _place(error: tomllib.TOMLDecodeError, lines: list[str]) -> tuple[int, int, 
 def _text_of(file: Path) -> str:
     try:
         content = file.read_bytes()
+    except PermissionError:
+        raise SettingsError([Mistake(str(file), "", "no permission", WHO_MAY)]) from None
     except OSError as error:
         found = (error.strerror or type(error).__name__).lower()
         raise SettingsError([Mistake(str(file), "", found, "a file that can be read")]) from None

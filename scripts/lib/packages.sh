@@ -109,11 +109,11 @@ platforms() {
 install_packages_of() {
   local folder="$1" python="$1/bin/python" options=("${LOCKED[@]}") file
   while read -r file; do options+=(--requirement "$file"); done < <(lock_files | without_left_out)
-  options+=(--requirement "$WORK/own.txt")
+  options+=(--requirement "${WORK:-/tmp/work}/own.txt") # a dry run has no folder of its own
   if [ -n "$WHEELS" ]; then
     options+=(--no-index --find-links "$WHEELS")
   else
-    options+=(--find-links "$WORK/wheel")
+    options+=(--find-links "${WORK:-/tmp/work}/wheel")
   fi
   if [ -n "$DRY_RUN" ]; then
     run "$python" -I -m pip install "${options[@]}"

@@ -1,8 +1,8 @@
 # shellcheck shell=bash disable=SC2034
 # What scripts/install and scripts/uninstall share: where things are, and steps that --dry-run only shows.
 # Sourced after setup.sh. Everything of one version lies below $PREFIX/versions/NAME; $PREFIX/current says which one runs.
+# Reads: PREFIX, the folder of the program.
 
-readonly PREFIX="/opt/changeover"
 readonly CONFIGURATION="/etc/changeover"
 readonly DATA="/var/lib/changeover"
 readonly UNIT="changeover.service"
@@ -52,6 +52,12 @@ needs_systemd() {
   command -v systemctl >/dev/null || fail "needs systemd: there is no systemctl here"
   version="$(systemctl --version | sed -n '1s/^systemd \([0-9]*\).*/\1/p')"
   [ "${version:-0}" -ge "$OLDEST_SYSTEMD" ] || fail "needs systemd $OLDEST_SYSTEMD or newer; this is ${version:-unknown}"
+}
+
+# One program a device: the Debian package has its own unit, which this one would hide.
+needs_no_package() {
+  [ ! -e /usr/lib/changeover/package ] ||
+    fail "the Debian package changeover is here: upgrade that, or take it off (apt-get remove changeover; configuration and data stay)"
 }
 
 # A link that is the old one or the new one at every moment.

@@ -3,7 +3,7 @@
 # Does only what is still missing, so a second run takes no time and needs no network.
 
 readonly VENV=".venv"
-readonly LOG="${LOG:-.cache/setup.log}"
+LOG="${LOG:-.cache/setup.log}"
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 
@@ -69,12 +69,16 @@ has_library() {
   [[ "$known" == *"$1 "* ]]
 }
 
-# What opencv-python's wheel links to and does not bring.
+# The system packages of what opencv-python's wheel links to and does not bring, as far as they are missing; one a line.
+missing_libraries() {
+  has_library libGL.so.1 || echo libgl1
+  has_library libgthread-2.0.so.0 || echo libglib2.0-0
+  has_library libxcb.so.1 || echo libxcb1
+}
+
 system_libraries() {
   local missing=()
-  has_library libGL.so.1 || missing+=(libgl1)
-  has_library libgthread-2.0.so.0 || missing+=(libglib2.0-0)
-  has_library libxcb.so.1 || missing+=(libxcb1)
+  mapfile -t missing < <(missing_libraries)
   [ "${#missing[@]}" = 0 ] || install_packages "${missing[@]}"
 }
 
@@ -131,7 +135,7 @@ monitoring_tools() {
 as_root_quietly() { [ "$(id -u)" = 0 ] && "$@"; }
 
 # Python is run isolated (-I) everywhere: a file beside us that is named like a module must not run, least of all as root.
-fits() { command -v "$1" >/dev/null && "$1" -I -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; }
+fits() { command -v "$1" >/dev/null && "$1" -I -B -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; }
 
 find_python() {
   local name
@@ -143,21 +147,27 @@ find_python() {
   done
 }
 
+has_venv() { "$1" -I -B -c 'import ensurepip, venv' 2>/dev/null; }
+
+# missing_python [PYTHON]: the system packages of a Python with venv, as far as they are missing; one a line.
+missing_python() {
+  local python="${1:-$(find_python)}"
+  if [ -z "$python" ]; then
+    printf '%s\n' python3 python3-venv
+  elif ! has_venv "$python"; then
+    "$python" -I -B -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])'
+  fi
+}
+
 virtual_environment() {
-  local python version
+  local python missing=()
   if fits "$VENV/bin/python" && "$VENV/bin/python" -I -m pip --version >/dev/null 2>&1; then
     return
   fi
+  mapfile -t missing < <(missing_python)
+  [ "${#missing[@]}" = 0 ] || install_packages "${missing[@]}"
   python="$(find_python)"
-  if [ -z "$python" ]; then
-    install_packages python3 python3-venv
-    python="$(find_python)"
-  fi
   [ -n "$python" ] || fail "needs Python 3.10 or newer; this system has $(python3 --version 2>&1) (set PYTHON=... to another)"
-  if ! "$python" -I -c 'import ensurepip, venv' 2>/dev/null; then
-    version="$("$python" -I -c 'import sys; print("%d.%d" % sys.version_info[:2])')"
-    install_packages "python$version-venv"
-  fi
   step "making $VENV with $("$python" --version)" "$python" -I -m venv --clear "$VENV"
 }
 

@@ -1,4 +1,4 @@
-"""What a running agent tells people: refused commands, more in the log for a while, a file that ended."""
+"""Words of a running agent to people: refused commands, more in the log for a while, a file that ended."""
 
 import json
 import subprocess

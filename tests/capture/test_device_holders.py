@@ -1,4 +1,4 @@
-"""Who holds a device is named by program and process, as far as this user may see it."""
+"""Holders of a device are named by program and process, as far as this user may see them."""
 
 import os
 import pty

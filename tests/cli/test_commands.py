@@ -10,7 +10,7 @@ from support.tiny_models import write_tiny_model
 from agent import __version__
 
 Command = Callable[..., CompletedProcess[str]]
-COMMANDS = ("run", "demo", "init", "check", "doctor", "support", "models", "switch", "watch", "bench")
+COMMANDS = ("run", "demo", "init", "check", "doctor", "support", "forget", "models", "switch", "watch", "bench")
 
 
 def test_version_and_help(changeover: Command) -> None:
@@ -53,6 +53,7 @@ def test_models_are_listed_added_verified_and_removed(changeover: Command, confi
     kept = Path(added.stdout.split("\t")[1])
     listed = changeover("models", "list", **environ).stdout.splitlines()
     assert [line.split("\t")[0] for line in listed] == ["cap-check:n@3", "cap-check:s@4"]
+    assert all(line.endswith("\tnot loaded here yet") for line in listed)
     assert changeover("models", "verify", **environ).stdout == "cap-check:n@3\tok\ncap-check:s@4\tok\n"
     kept.write_bytes(b"damaged")
     one = changeover("models", "verify", "cap-check:s", **environ)

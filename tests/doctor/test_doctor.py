@@ -1,5 +1,6 @@
 """`changeover doctor` as a user calls it, beside a real broker, with real cameras' stand-ins and models."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import psutil
 import pytest
 import tomlkit
 from support.brokers import Mosquitto, free_port
+from support.gpu_hosts import CUDA_12, Driver, gpu_wheel, host
 from support.running_agent import RunningAgent
 
 from agent.doctor.broker import try_broker
@@ -19,6 +21,8 @@ from agent.doctor.checkpoints import try_checkpoints
 from agent.doctor.models import named_models
 from agent.doctor.service import sandbox_of
 from agent.inference import sandbox
+from agent.inference.processors import compute, probe_process
+from agent.inference.processors.probe_process import probe
 from agent.inference.sandbox import missing_walls
 from agent.inference.sandbox.probe_process import main
 from agent.messages.probe_results import ProbedSandbox
@@ -67,6 +71,8 @@ def test_what_is_good_is_said_line_by_line(doctor: Doctor, mosquitto: Mosquitto,
     for subject in ("rights to read", "rights to write", "camera cam-1", "model alpha:n@1", "model beta:n@1"):
         assert f"{subject}: " in good
     assert "clock: " in answer.stdout
+    assert "compute: auto: models run on " in answer.stdout
+    assert re.search(r"model alpha:n@1: loads in \d+ ms on cpu \(\w+ [\d.]+, CPU(ExecutionProvider)?\)", good)
     assert "checkpoints: " in answer.stdout
     assert "210 MB for models" in good
     saved = cv2.imread(str(tmp_path / "state" / "doctor" / "cam-1.jpg"))
@@ -100,6 +106,31 @@ def test_each_thing_that_is_wrong_fails_with_what_to_do(
     assert "plugged in" in failed["camera cam-2"]
     assert "line/line-1/ready" in failed["rights to write"]
     assert "sha256" in failed["model alpha:n@1"]
+
+
+def test_a_gpu_that_cannot_start_fails_with_what_is_missing(doctor: Doctor, mosquitto: Mosquitto) -> None:
+    def on_a_gpu(settings: dict[str, Any]) -> None:
+        settings["device"]["compute"] = "cuda:99"  # which no box has
+
+    answer = doctor(mosquitto, on_a_gpu)
+    failed = dict(line.split(": ", 1) for line in lines(answer, "fail"))
+    assert failed.keys() == {"compute", "model alpha:n@1", "model beta:n@1"}
+    assert failed["compute"].startswith("cuda:99: cuda:99 cannot start, and models are refused: ")
+    assert failed["model alpha:n@1"].startswith("alpha:n@1: compute cuda:99 did not start: ")
+
+
+def test_what_compute_chooses_is_told_with_what_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    gpu = gpu_wheel(tmp_path)
+    monkeypatch.setattr(compute, "host", host(None, CUDA_12, gpu))
+    probed = probe("auto")
+    assert (probed.compute, probed.missing) == ("cpu", ("no driver (libcuda.so.1 cannot be loaded)",))
+    monkeypatch.setattr(compute, "host", host(Driver(), CUDA_12, gpu))
+    monkeypatch.setattr(probe_process, "version_of", lambda _: "1.23.2")
+    probed = probe("auto")
+    assert (probed.compute, probed.missing) == ("cuda:0", ())
+    assert probed.old_runtime is not None
+    assert "1.23.2 stops every line" in probed.old_runtime
+    assert probe("tensorrt:0").missing == ("no TensorRT (no Python module tensorrt)",)
 
 
 def test_checkpoints_are_tried_for_real_and_leave_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,3 +50,14 @@ def test_ids() -> None:
 
 def test_no_password_is_ever_shown() -> None:
     assert "secret" not in repr(LinkSettings("a", 1883, "", password=b"secret"))
+
+
+def test_what_the_device_publishes_is_told_from_commands_and_from_others() -> None:
+    topics = Topics("changeover/v1", "box-7")
+    published = topics.published(["line-1", "gone"], ["cam-1"])
+    assert all(topics.is_published(topic) for topic in published)
+    of_line = ("line/line-1/product/set", "line/line-1/prepare", "line/a b/ready")
+    for name in (*of_line, "schedule/set", "cmd/reload", "ping", ""):
+        assert not topics.is_published(f"{topics.base}/{name}"), name
+    assert not topics.is_published("changeover/v1/box-70/status")
+    assert not topics.is_published("status")

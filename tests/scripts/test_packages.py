@@ -1,43 +1,16 @@
 """scripts/install installs what the lock names, from files whose sha256 it names, and nothing else."""
 
-import base64
-import hashlib
 import os
 import shutil
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
 import pytest
+from support.wheels import sha256, wheel
 
 ROOT = Path(__file__).parents[2]
 POISONED = ("msgspec", "cv2", "venv", "ensurepip", "pip", "logging", "runpy", "site", "sitecustomize", "usercustomize")
-
-
-def wheel(folder: Path, name: str, version: str, *, requires: str = "") -> Path:
-    """Write the smallest wheel that pip installs."""
-    info = f"{name}-{version}.dist-info"
-    files = {
-        f"{name}.py": f"version = {version!r}\n",
-        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{requires}",
-        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-    }
-    record = [f"{path},sha256={_digest(text)},{len(text)}\n" for path, text in files.items()]
-    path = folder / f"{name}-{version}-py3-none-any.whl"
-    with zipfile.ZipFile(path, "w") as archive:
-        for inside, text in files.items():
-            archive.writestr(inside, text)
-        archive.writestr(f"{info}/RECORD", "".join([*record, f"{info}/RECORD,,\n"]))
-    return path
-
-
-def _digest(text: str) -> str:
-    return base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
-
-
-def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def change_a_byte(path: Path) -> None:

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 SETUP = ROOT / "scripts" / "lib" / "setup.sh"
 SHELL = sorted(
     str(one.relative_to(ROOT))
-    for one in (*(ROOT / "scripts").iterdir(), ROOT / ".ci" / "run")
+    for one in (*(ROOT / "scripts").iterdir(), *(ROOT / "scripts/lib/deb").iterdir(), ROOT / ".ci" / "run")
     if one.is_file() and re.match(r"#!.*\bbash\b", one.read_text(encoding="utf-8"))
 )
 """The programs that are shell; shellcheck reads the files that they source as well."""

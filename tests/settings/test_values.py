@@ -11,6 +11,16 @@ from agent.messages.references import ModelReference
 from agent.settings import MemoryBudget, Settings, SettingsError
 
 Loader = Callable[..., Settings]
+COMPUTES = {
+    "auto": "auto",
+    "CPU": "cpu",
+    "cuda:1": "cuda:1",
+    "CUDA:0": "cuda:0",
+    "cuda": "cuda:0",
+    " cuda:07 ": "cuda:7",
+    "TensorRT": "tensorrt:0",
+    "tensorrt:2": "tensorrt:2",
+}
 
 EXAMPLE = """
 [device]
@@ -81,6 +91,11 @@ def test_a_file_may_say_the_version_of_its_keys(loaded: Loader, good: str) -> No
     assert loaded("version = 1\n" + good).version == 1
     with pytest.raises(SettingsError, match="version: found 2, expected 1"):
         loaded("version = 2\n" + good)
+
+
+@pytest.mark.parametrize("word", COMPUTES)
+def test_a_processor_has_one_spelling(loaded: Loader, good: str, word: str) -> None:
+    assert loaded(f"[device]\ncompute = '{word}'\n{good}").device.compute == COMPUTES[word]
 
 
 def test_products_are_trimmed_keep_their_case_and_name_models(loaded: Loader) -> None:

@@ -7,12 +7,16 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
+from agent.inference.backends import choice
 from agent.inference.backends.in_flight import InFlightLimiter
 from agent.inference.memory.device_pool import DevicePool
+from agent.inference.swapping import model_loading
 from agent.inference.yolo.objects import Objects
 from agent.messages.errors import ModelError
+from agent.messages.payloads import ModelProcessor
 from agent.messages.references import ModelVersion
 
 KIB: Final = 1024
@@ -43,6 +47,7 @@ class DeviceModel:
     """A model in GPU memory that answers nothing."""
 
     backend: Final = "tensorrt"
+    processor: Final = ModelProcessor("tensorrt:0", "tensorrt", "10.3", "TensorRT")
     names: Final = ("cap",)
     imgsz: Final = (64, 64)
 
@@ -79,6 +84,9 @@ class DeviceModel:
         if self._runtime.fails_proof:
             raise ModelError("proof_failed", "the answer to a drawn picture holds NaN or infinity")
         return _nothing()
+
+    def refuse(self, why: str) -> None:
+        raise AssertionError(why)
 
     def close(self) -> None:
         keep = 1 if self.leaks else 0
@@ -132,3 +140,9 @@ class DeviceRuntime:
 
 def _nothing() -> Objects:
     return Objects(np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, np.int32))
+
+
+def let_gpus_start(patch: pytest.MonkeyPatch) -> None:
+    """Let loads go on for which this device has neither card nor runtime; the models are stand-ins."""
+    for module in (choice, model_loading):
+        patch.setattr(module, "require_processor", lambda _version, _backend, _compute: None)

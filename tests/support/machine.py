@@ -14,25 +14,29 @@ DEADLINE_S = 120.0
 UNIT = "changeover.service"
 SOURCE = "/mnt/source"
 WHEELS = "/mnt/wheels"
+PACKAGES = "/mnt/packages"
+_FETCHES = ("PIP_", "http_proxy", "https_proxy", "no_proxy")
+"""Variables by which this machine's own clients reach their package sources."""
 Answer = subprocess.CompletedProcess[str]
 
 
 class Machine:
     """One container, from `boot` to `stop`. Its files lie below `root`, and are gone after `stop`."""
 
-    def __init__(self, tree: Path, wheels: Path, folder: Path) -> None:
+    def __init__(self, prepared: Path, folder: Path, tree: str = "tree") -> None:
         self.root = folder / "root"
-        self._wheels = wheels
+        self._prepared = prepared
         self._console = folder / "console"
         self._nspawn: subprocess.Popen[bytes] | None = None
         self._init = 0
-        subprocess.run(["cp", "-a", "--reflink=auto", str(tree), str(self.root)], check=True)
+        subprocess.run(["cp", "-a", "--reflink=auto", str(prepared / tree), str(self.root)], check=True)
 
     def boot(self) -> None:
         """Return when systemd has started what belongs to the start."""
         command = [
             *("systemd-nspawn", "--quiet", "--directory", str(self.root), "--boot", "--register=no", "--keep-unit"),
-            *("--console=pipe", f"--bind-ro={ROOT}:{SOURCE}", f"--bind-ro={self._wheels}:{WHEELS}"),
+            *("--console=pipe", f"--bind-ro={ROOT}:{SOURCE}", f"--bind-ro={self._prepared / 'wheels'}:{WHEELS}"),
+            f"--bind-ro={self._prepared / 'packages'}:{PACKAGES}",
         ]
         # the container's own filter of calls lies beneath the unit's, and refuses what a device's kernel allows
         environment = {**os.environ, "SYSTEMD_SECCOMP": "0"}
@@ -50,12 +54,12 @@ class Machine:
             self._nspawn.wait(DEADLINE_S)
         shutil.rmtree(self.root)
 
-    def run(self, *command: str, check: bool = True) -> Answer:
-        """Run a command in it, as root."""
+    def run(self, *command: str, check: bool = True, fetches: bool = False) -> Answer:
+        """Run a command in it, as root; with `fetches` it may use this machine's way to package sources."""
         enter = ["nsenter", "--target", str(self._init), "--all", "--", "/usr/bin/env", "--ignore-environment"]
         path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
         answer = subprocess.run(
-            [*enter, path, "LANG=C.UTF-8", "HOME=/root", *command],
+            [*enter, path, "LANG=C.UTF-8", "HOME=/root", *(self._way_out() if fetches else []), *command],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -64,6 +68,15 @@ class Machine:
         )
         assert not check or answer.returncode == 0, f"{' '.join(command)}\n{answer.stdout}\n{answer.stderr}"
         return answer
+
+    def _way_out(self) -> list[str]:
+        """Return the variables for package clients; a certificate that they name is copied into the machine."""
+        names = {name: value for name, value in os.environ.items() if name.startswith(_FETCHES)}
+        certificates = names.get("PIP_CERT")
+        if certificates is not None:
+            shutil.copy(certificates, self.root / "etc" / "fetch.pem")
+            names["PIP_CERT"] = "/etc/fetch.pem"
+        return [f"{name}={value}" for name, value in names.items() if name != "PIP_FIND_LINKS"]
 
     def install(self, version: str, *options: str, check: bool = True) -> Answer:
         """Run scripts/install with the wheels of `version`."""

@@ -118,6 +118,7 @@ def resident(model: str, mib: int, state: str, reserved_for: str | None = None) 
         "state": state,
         "last_use": "2026-01-01T06:00:00.000Z",
         "reserved_for": reserved_for,
+        "processor": "cpu",
     }
 
 

@@ -6,15 +6,11 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from support.brokers import Mosquitto
 from support.machine import Machine
+from support.machine_plant import plant_beside
 from support.running_agent import RunningAgent
-
-from agent.mqtt.blocking_client import connected
-from agent.mqtt.endpoint.link_settings import LinkSettings
 
 PREPARED = os.environ.get("CHANGEOVER_TEST_MACHINE")
 
@@ -24,7 +20,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if PREPARED is None:
         why = pytest.mark.skip(reason="needs a machine of its own: scripts/test-systemd")
         for item in items:
-            if Path(__file__).parent in item.path.parents and "machine" in getattr(item, "fixturenames", ()):
+            names = {"machine", "box", "bare"} & {*getattr(item, "fixturenames", ())}
+            if names and Path(__file__).parent in item.path.parents:
                 item.add_marker(why)
 
 
@@ -32,8 +29,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     """Give a booted machine, empty but for its system."""
     assert PREPARED is not None
-    prepared = Path(PREPARED)
-    made = Machine(prepared / "tree", prepared / "wheels", tmp_path_factory.mktemp("machine"))
+    made = Machine(Path(PREPARED), tmp_path_factory.mktemp("machine"))
     try:
         made.boot()
         yield made
@@ -51,21 +47,8 @@ def before(machine: Machine) -> set[str]:
 def plant(machine: Machine, before: set[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningAgent]:
     """Give the plant outside: a broker, and what the agent says there. Its configuration lies in the machine."""
     assert before
-    broker = Mosquitto(tmp_path_factory.mktemp("broker"), persistence=False, more=())
-    broker.start()
-    folder = machine.root / "etc" / "changeover"
-    folder.mkdir(mode=0o755)
-    (folder / "agent.log").write_text("see the machine's journal\n")
-    try:
-        with connected(LinkSettings("127.0.0.1", broker.port, "plc")) as peer:
-            yield RunningAgent(folder, broker.url, peer, _as_a_service)
-    finally:
-        broker.kill()
-
-
-def _as_a_service(settings: dict[str, Any]) -> None:
-    settings["device"] = {"id": "box", "memory_budget": "400MiB"}
-    settings["catalog"] = {"file": "models.toml"}
+    with plant_beside(machine, tmp_path_factory.mktemp("broker")) as agent:
+        yield agent
 
 
 @pytest.fixture(scope="session")

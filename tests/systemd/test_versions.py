@@ -7,13 +7,13 @@ UNINSTALL = f"{SOURCE}/scripts/uninstall"
 
 
 def test_a_dry_run_shows_every_step_and_does_none(running: Machine) -> None:
-    before = _programs(running)
+    before = _state(running)
     shown = running.install("two", "--dry-run").stdout
     for step in ("pip install", "check --config", "current", "changeover.service", "systemctl restart"):
         assert step in shown
     for step in ("/opt/changeover", "/etc/changeover", "userdel"):
         assert step in running.run(UNINSTALL, "--purge", "--dry-run").stdout
-    assert _programs(running) == before
+    assert _state(running) == before
 
 
 def test_on_a_jetson_the_system_s_own_python_packages_are_used(installed: Machine) -> None:
@@ -80,15 +80,23 @@ def test_nothing_but_configuration_and_data_is_left_and_purged_nothing_at_all(
     assert {f"/{'/'.join(path.split('/')[1:4])}" for path in left} >= {"/etc/changeover/changeover.toml"}
     assert [path for path in left if not path.startswith(("/etc/changeover", "/var/lib/changeover"))] == []
     assert running.run("systemctl", "status", "changeover", check=False).returncode == 4
-    running.run(UNINSTALL, "--purge")
+    running.install("one")
+    plant.until_said("status", "online", len(plant.heard))
+    assert plant.retained("line/line-1/ready") is not None
+    purged = running.run(UNINSTALL, "--purge")
+    assert "cleared" in purged.stdout
+    own = ("status", "meta", "line/line-1/ready", "line/line-2/state")
+    assert [topic for topic in own if plant.retained(topic) is not None] == []
+    assert plant.retained("line/line-1/product/set") == "bottle-500"
     assert running.files() - before == set()
     assert "changeover" not in running.run("cat", "/etc/passwd", "/etc/group").stdout
     assert running.run("pgrep", "--full", "changeover", check=False).stdout == ""
 
 
-def _programs(machine: Machine) -> set[str]:
-    """Return all files but the data, which a running agent writes."""
-    return {path for path in machine.files() if not path.startswith("/var/lib/changeover")}
+def _state(machine: Machine) -> str:
+    """Return name, size, time, mode and owner of every file that no running program writes."""
+    folders = ("/etc", "/opt", "/root", "/usr", "/var/lib/dpkg")
+    return machine.run("find", *folders, "-printf", "%p %s %T@ %m %u %g\n").stdout
 
 
 def _version(machine: Machine) -> str:

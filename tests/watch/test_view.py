@@ -58,7 +58,7 @@ def test_a_normal_board_fits_and_says_what_runs(normal: Board, width: int, heigh
     assert re.search(r"line-1 +bottle-500 +cap-check:n@3 +ready +bottle-500 +0\.4 s", said)
     assert re.search(r"cam-1 .*online +15\.0 +28 ms +34 ms +0 +good 2, no-cap 1", said)
     assert "328 of 450 MiB" in said
-    assert re.search(r"can-check:n@1 +69 +resident +can-330", said)
+    assert re.search(r"can-check:n@1 +69 +resident +can-330 +cpu", said)
     assert "control 43, worker 236, cameras 149 MiB" in said
     assert re.search(r"line-1 +bottle-500 .*cap-check:n@3 +switched .*14 ms +0 +0", said)
 

@@ -2,15 +2,17 @@
 
 import logging
 from collections import Counter, deque
+from collections.abc import Mapping
 from typing import Final
 
 from msgspec import UNSET
 
 from agent.messages.children import CacheDecided, CacheState, MemoryKept
-from agent.messages.payloads import Cache, CacheDecision, CacheModel, CachePool, CacheReason
+from agent.messages.payloads import Cache, CacheDecision, CacheModel, CachePool, CacheReason, ModelProcessor
 
 _log: Final = logging.getLogger(__name__)
 _TOLD: Final = 8
+_NOTHING_KNOWN: Final[Mapping[str, ModelProcessor]] = {}
 
 
 class CacheTopic:
@@ -40,12 +42,20 @@ class CacheTopic:
             pools = {pool: CachePool(one.budget_bytes, 0) for pool, one in (self._state.pools or {}).items()}
             self._state = CacheState(self._state.budget_bytes, 0, (), pools or None)
 
-    def payload(self) -> Cache | None:
-        """Return the `cache` payload; None before the first report of a worker."""
+    def payload(self, processors: Mapping[str, ModelProcessor] = _NOTHING_KNOWN) -> Cache | None:
+        """Return the `cache` payload; None before the first report of a worker. `processors` are those of models."""
         if self._state is None:
             return None
         models = [
-            CacheModel(m.model, m.bytes, m.state, m.last_use, m.reserved_for, pools=m.pools or UNSET)
+            CacheModel(
+                m.model,
+                m.bytes,
+                m.state,
+                m.last_use,
+                m.reserved_for,
+                pools=m.pools or UNSET,
+                processor=_name(processors.get(m.model)),
+            )
             for m in self._state.models
         ]
         return Cache(
@@ -77,3 +87,7 @@ class CacheTopic:
             decision.actual_bytes,
             ",".join(f"{one.model}={one.score:g}" for one in decision.candidates) or "none",
         )
+
+
+def _name(one: ModelProcessor | None) -> str | None:
+    return one.processor if one is not None else None

@@ -10,6 +10,7 @@ from agent.app.children.cameras import Cameras
 from agent.app.context import Context
 from agent.app.observability.cache_topic import CacheTopic
 from agent.app.observability.device_monitor import DeviceMonitor
+from agent.app.observability.model_processors import ModelProcessors
 from agent.app.outbound.detections import DetectionPublisher
 from agent.control.actions import Action, PublishState
 from agent.control.inputs import routes
@@ -18,8 +19,8 @@ from agent.control.state import NOTHING, State
 from agent.health.clock_sync import is_synchronised
 from agent.health.interval_timer import IntervalTimer
 from agent.health.report import INTERVAL_S, DeviceReading, LinkReading, Reporter, StreamReading
-from agent.messages.children import CacheDecided, CacheState, MemoryKept
-from agent.messages.events import Received
+from agent.messages.children import CacheDecided, CacheState, MemoryKept, ModelRuns
+from agent.messages.events import Noticed, Received
 from agent.messages.payloads import Cache, Meta, MetaStream
 from agent.messages.topics import LINE_RETAINED, is_id
 from agent.mqtt.access.topic_filter import TopicFilter
@@ -44,6 +45,7 @@ class DeviceTopics:
         self._link: Final = link
         self._reporter: Final = Reporter()
         self._ledger: Final = CacheTopic()
+        self._processors: Final = ModelProcessors()
         self._versions: dict[str, str] = {"changeover": __version__}
         self._cleared: Final[set[str]] = set()
         self._cadence: Final = IntervalTimer(INTERVAL_S)
@@ -51,7 +53,7 @@ class DeviceTopics:
     @property
     def cache(self) -> Cache | None:
         """The `cache` payload; None before the first report of a worker."""
-        return self._ledger.payload()
+        return self._ledger.payload(self._processors.resident)
 
     def say_start(self) -> None:
         """Publish the initial state: online, every stream offline, no alert, nothing refused."""
@@ -73,15 +75,22 @@ class DeviceTopics:
         self._link.listen(self._commands())
         self._say_meta()
 
-    def say_cache(self, message: CacheState | CacheDecided | MemoryKept) -> None:
-        """Publish the cache after a report of the worker."""
-        self._ledger.take(message)
-        self._say_ledger()
+    def hear_processor(self, message: ModelRuns) -> None:
+        """Record the processor of a loaded model, which is published once the model is resident."""
+        self._processors.take(message)
 
-    def say_no_cache(self) -> None:
-        """Publish an empty cache after the loss of the worker."""
+    def say_cache(self, message: CacheState | CacheDecided | MemoryKept) -> list[Noticed]:
+        """Publish the cache after a report of the worker; return what is wrong with the models' processors."""
+        self._ledger.take(message)
+        if isinstance(message, CacheState):
+            self._processors.take(message)
+        return self._say_ledger()
+
+    def say_no_cache(self) -> list[Noticed]:
+        """Publish an empty cache after the loss of the worker; return what is wrong no longer."""
         self._ledger.worker_lost()
-        self._say_ledger()
+        self._processors.worker_lost()
+        return self._say_ledger()
 
     def listen(self) -> None:
         """Subscribe to all topics; required after every connect, before `announce`."""
@@ -148,7 +157,7 @@ class DeviceTopics:
         }
         link = LinkReading(self._publisher.counters(), self._publisher.oldest_age_s, self._link.round_trip_ms)
         device = DeviceReading(vitals.reading, vitals.memory, vitals.ages_s(now_s), vitals.caps, worker)
-        health = self._reporter.report(now_s, readings, device, link)
+        health = self._reporter.report(now_s, readings, device, link, self._processors.resident)
         self._publisher.send_live(self._topics.of_device("health"), msgspec.json.encode(health))
 
     def last_words(self, left: Iterable[Action]) -> list[tuple[str, bytes]]:
@@ -156,21 +165,24 @@ class DeviceTopics:
         ready = [(self._topics.of_line(line, "ready"), NOTHING.encode()) for line in self._state.lines]
         rest = [(f"{self._topics.base}/{one.topic}", one.payload) for one in left if isinstance(one, PublishState)]
         self._ledger.worker_lost()
-        ledger = self._ledger.payload()
+        self._processors.worker_lost()
+        ledger = self.cache
         cache = [(self._topics.of_device("cache"), msgspec.json.encode(ledger))] if ledger is not None else []
         return [*ready, *rest, *cache, (self._topics.status, b"stopped")]
 
-    def _say_ledger(self) -> None:
-        cache = self._ledger.payload()
+    def _say_ledger(self) -> list[Noticed]:
+        cache = self.cache
         if cache is not None:
             self._publisher.send_state(self._topics.of_device("cache"), msgspec.json.encode(cache))
+        self._say_meta()
+        return self._processors.notices()
 
     def _say_meta(self) -> None:
         settings = self._context.settings
         meta = Meta(
             versions=self._versions,
             device=settings.device.id,
-            backend=next((name for name in _RUNTIMES if name in self._versions), ""),
+            backend=self._processors.runtime() or next((name for name in _RUNTIMES if name in self._versions), ""),
             lines=sorted(settings.line),
             streams=[MetaStream(stream.id, stream.line) for stream in settings.stream],
             models=[version.reference for version in self._context.catalog.versions],
@@ -178,5 +190,7 @@ class DeviceTopics:
             boot=self._context.boot,
             clock_synced=is_synchronised(),
             unsafe=[version.reference for version in self._context.catalog.versions if version.unsafe],
+            compute=settings.device.compute,
+            processors=dict(self._processors.resident),
         )
         self._publisher.send_state(self._topics.of_device("meta"), msgspec.json.encode(meta))

@@ -11,15 +11,34 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from agent.inference.artifacts.artifact_store import ArtifactStore, Made, Opened
-from agent.inference.backends.choice import artifact_key, backend_of, is_checkpoint, require_openable
-from agent.inference.backends.errors import InferenceError, NotPreparedError, brief, is_out_of_memory, plain_of_memory
+from agent.inference.backends.choice import (
+    artifact_key,
+    backend_of,
+    fall_back,
+    is_checkpoint,
+    missing_for,
+    require_openable,
+    require_processor,
+    target_of,
+)
+from agent.inference.backends.errors import (
+    FellBackError,
+    InferenceError,
+    NotPreparedError,
+    ProcessorError,
+    brief,
+    is_out_of_memory,
+    plain_of_memory,
+)
 from agent.inference.backends.in_flight import InFlightLimiter
 from agent.inference.yolo.head import Head
 from agent.inference.yolo.objects import Objects
 from agent.messages.errors import ModelError, OutOfMemoryError
+from agent.messages.payloads import ModelProcessor
 from agent.messages.references import ModelVersion
 from agent.models.file_faults import require_sound
 
@@ -28,6 +47,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEVICE_LIMIT",
+    "FellBackError",
     "InferenceError",
     "Made",
     "Model",
@@ -44,11 +64,14 @@ __all__ = [
     "load_for",
     "make",
     "precisions",
+    "processor_of",
     "require_openable",
+    "require_processor",
     "restore",
+    "target_of",
 ]
 
-BACKENDS: Final = ("openvino", "onnxruntime", "ultralytics")
+BACKENDS: Final = ("openvino", "onnxruntime", "ultralytics", "tensorrt")
 _NOBODY: Final = nullcontext()
 
 
@@ -70,6 +93,7 @@ class Model(Protocol):
     """A loaded model. Threading: any thread may call any method concurrently; `close` is called last, and once.
 
     `names`: the labels, by class index. `imgsz`: height and width of the input in pixels. `backend`: the runtime.
+    `processor`: what the runtime says that it runs on.
     `places`: limiter of the pictures in flight; pictures beyond its limit are answered, but take more memory.
     """
 
@@ -79,6 +103,8 @@ class Model(Protocol):
     def imgsz(self) -> tuple[int, int]: ...  # noqa: D102 - said above
     @property
     def backend(self) -> str: ...  # noqa: D102 - said above
+    @property
+    def processor(self) -> ModelProcessor: ...  # noqa: D102 - said above
     @property
     def places(self) -> InFlightLimiter: ...  # noqa: D102 - said above
 
@@ -130,9 +156,26 @@ def load(version: ModelVersion, compute: str, cache_dir: Path) -> Model:
 
     A load may infer a blank picture. `compute` is the device setting (auto, cpu, cuda:0, ...); `cache_dir` holds
     artifacts and the runtimes' own caches. A file that may run code is opened only where its version is `unsafe`.
+    A GPU that `compute` names is refused where it does not start; one that `auto` chose raises FellBackError.
     Raises ModelError ("file_missing", "load_failed", "proof_failed"), NotPreparedError and OutOfMemoryError, and frees
     all memory first.
     """
+    try:
+        return _load(version, compute, cache_dir)
+    except ProcessorError as error:
+        if compute != "auto" or not fall_back(version, error):
+            raise
+        raise FellBackError(error) from error
+
+
+def processor_of(model: Model, version: ModelVersion, compute: str) -> ModelProcessor:
+    """Return the processor that a loaded model runs on, and what kept `auto` from the GPU."""
+    processor = model.processor
+    missing = processor.missing or missing_for(version, compute, processor.processor)
+    return replace(processor, missing=missing)
+
+
+def _load(version: ModelVersion, compute: str, cache_dir: Path) -> Model:
     backend = backend_of(version, compute)
     if backend not in BACKENDS:
         raise ModelError("load_failed", f"{version.reference}: no backend {backend!r}; there are {', '.join(BACKENDS)}")
@@ -143,7 +186,7 @@ def load(version: ModelVersion, compute: str, cache_dir: Path) -> Model:
         return prepared
     require_openable(version, compute)
     require_sound(version)
-    return _module(version, backend).load(version, compute, cache_dir)
+    return _module(version, backend).load(version, target_of(version, backend, compute), cache_dir)
 
 
 def held_device_bytes() -> int:
@@ -176,18 +219,21 @@ def restore(version: ModelVersion, opened: Opened, compute: str, cache_dir: Path
     """
     artifact = opened.artifact
     head = Head.of(version, artifact.facts, artifact.shape, artifact.imgsz)
-    return _graph_module(version, compute).restore(head, opened, compute, cache_dir)
+    module, target = _graph_module(version, compute)
+    return module.restore(head, opened, target, cache_dir)
 
 
 def precisions(version: ModelVersion, compute: str) -> tuple[str, ...]:
     """Return the precisions that this device supports for an artifact of `version`, the reference precision first."""
-    return _graph_module(version, compute).precisions(compute)
+    module, target = _graph_module(version, compute)
+    return module.precisions(target)
 
 
 def load_for(version: ModelVersion, compute: str, precision: str) -> "Detector":
     """Load a graph file in a precision, with the runtime that will serve its artifact. Raises what `load` raises."""
     require_sound(version)
-    return _graph_module(version, compute).load_for(version, compute, precision)
+    module, target = _graph_module(version, compute)
+    return module.load_for(version, target, precision)
 
 
 def make(version: ModelVersion, compute: str, folder: Path, precision: str = "") -> Made:
@@ -197,11 +243,15 @@ def make(version: ModelVersion, compute: str, folder: Path, precision: str = "")
     raises, OSError, and ModelError("proof_failed") where the artifact's output differs from the file's.
     """
     require_sound(version)
-    return _graph_module(version, compute).make(version, compute, folder, precision)
+    module, target = _graph_module(version, compute)
+    return module.make(version, target, folder, precision)
 
 
-def _graph_module(version: ModelVersion, compute: str) -> _GraphModule:
-    return cast("_GraphModule", _module(version, backend_of(version, compute, is_prepared=True)))
+def _graph_module(version: ModelVersion, compute: str) -> tuple[_GraphModule, str]:
+    """Return the runtime of an artifact, and the processor to ask it for. Raises ProcessorError."""
+    backend = backend_of(version, compute, is_prepared=True)
+    require_processor(version, backend, compute)
+    return cast("_GraphModule", _module(version, backend)), target_of(version, backend, compute)
 
 
 def _module(version: ModelVersion, backend: str) -> _BackendModule:

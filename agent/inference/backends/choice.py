@@ -2,13 +2,12 @@
 
 import importlib.util
 from collections.abc import Iterable, Iterator
-from functools import cache
-from importlib import metadata
 from pathlib import Path
 from typing import Final
 
 from agent.inference.artifacts.artifact_store import ArtifactStore, key_of
-from agent.inference.backends.errors import NotPreparedError
+from agent.inference.backends.errors import NotPreparedError, ProcessorError
+from agent.inference.processors.compute import Choice, choose, faults, split
 from agent.messages.errors import ModelError
 from agent.messages.references import ModelVersion
 from agent.processes.package_version import version_of
@@ -17,9 +16,13 @@ _CHECKPOINT: Final = ".pt"
 _ENGINE: Final = ".engine"  # TensorRT runs what it says; what this device builds of a graph stays in its cache folder
 _CODE: Final = (_CHECKPOINT, _ENGINE)
 _GRAPHS: Final = (".onnx", ".xml")  # all others count as code: ultralytics reads formats that we do not know
-_ON_NVIDIA: Final = "onnxruntime-gpu"
 _UNSAFE: Final = "`unsafe = true` in the catalog, for a file that you made yourself"
-_NVIDIA_NODES: Final = ("/dev/nvidia0", "/dev/nvhost-ctrl-gpu", "/dev/nvgpu")
+_GPUS: Final = ("cuda", "tensorrt")
+_CPU_ONLY: Final = "no GPU in OpenVINO (leave `backend` out, and give an .onnx)"
+_OTHER_BACKEND: Final = "no TensorRT in onnxruntime (leave `backend` out)"
+_NO_BACKEND: Final = "no TensorRT (this release has no backend for it)"
+_fell_back: Final[dict[ModelVersion, str]] = {}
+"""Models that did not start on the GPU that `auto` chose, with the fault."""
 
 
 def backend_of(version: ModelVersion, compute: str = "auto", *, is_prepared: bool = False) -> str:
@@ -35,7 +38,10 @@ def backend_of(version: ModelVersion, compute: str = "auto", *, is_prepared: boo
     suffix = Path(version.path).suffix.lower()
     if suffix not in _GRAPHS:
         return "ultralytics"
-    if suffix == ".onnx" and (_is_nvidia(compute) or not importlib.util.find_spec("openvino")):
+    kind, _ = split(_chosen(version, compute).compute)
+    if suffix == ".onnx" and kind == "tensorrt":
+        return "tensorrt"
+    if suffix == ".onnx" and (kind == "cuda" or not importlib.util.find_spec("openvino")):
         return "onnxruntime"
     return "openvino"
 
@@ -43,9 +49,65 @@ def backend_of(version: ModelVersion, compute: str = "auto", *, is_prepared: boo
 def artifact_key(version: ModelVersion, compute: str) -> str | None:
     """Return the key of the artifact that `load` prefers to the version's file; None where no artifact is possible."""
     if not is_checkpoint(version):
-        return key_of(version, backend_of(version, compute), compute)
+        backend = backend_of(version, compute)
+        return key_of(version, backend, target_of(version, backend, compute))
     runtime = _runtime_of_checkpoint(version, compute)
-    return key_of(version, runtime, compute, is_graph=_is_for_nvidia(compute)) if runtime else None
+    if runtime is None:
+        return None
+    target = target_of(version, runtime, compute)
+    return key_of(version, runtime, target, is_graph=split(target)[0] == "cuda")
+
+
+def target_of(version: ModelVersion, backend: str, compute: str) -> str:
+    """Return the processor that `backend` is asked to use; `auto` only for ultralytics, as torch knows what it has."""
+    if backend == "ultralytics":
+        return compute
+    if compute == "auto" and backend == "openvino":
+        return "cpu"
+    return _chosen(version, compute).compute
+
+
+def missing_for(version: ModelVersion, compute: str, processor: str) -> str | None:
+    """Return what kept a model on the CPU under `auto`; None where nothing did, or the catalog chose its runtime."""
+    if compute != "auto" or processor != "cpu":
+        return None
+    chosen = _chosen(version, compute)
+    if chosen.missing:
+        return "; ".join(chosen.missing)
+    is_passed_over = chosen.compute != "cpu" and version.backend == "auto"
+    return f"an .xml is for the CPU: an .onnx would run on {chosen.compute}" if is_passed_over else None
+
+
+def fall_back(version: ModelVersion, error: ProcessorError) -> bool:
+    """Have `auto` choose the CPU for `version` for the rest of this process; return False where it had before."""
+    if version in _fell_back:
+        return False
+    _fell_back[version] = error.faults
+    return True
+
+
+def require_processor(version: ModelVersion, backend: str, compute: str) -> None:
+    """Refuse a GPU that is named and cannot start. Raises ProcessorError.
+
+    Ultralytics refuses by itself, once torch is imported.
+    """
+    kind, _ = split(compute)
+    if kind not in _GPUS or backend == "ultralytics":
+        return
+    found = faults(compute)
+    if backend == "openvino":
+        found = (_CPU_ONLY,)
+    elif backend == "onnxruntime" and kind == "tensorrt":
+        found = (_OTHER_BACKEND,)
+    elif backend == "tensorrt" and not found and not importlib.util.find_spec(f"{__package__}.tensorrt"):
+        found = (_NO_BACKEND,)
+    if found:
+        raise ProcessorError(version.reference, compute, found)
+
+
+def _chosen(version: ModelVersion, compute: str) -> Choice:
+    fault = _fell_back.get(version) if compute == "auto" else None
+    return choose(compute) if fault is None else Choice("cpu", "the GPU did not start", (fault,))
 
 
 def is_checkpoint(version: ModelVersion) -> bool:
@@ -66,18 +128,20 @@ def unprepared(versions: Iterable[ModelVersion], compute: str, artifacts: Artifa
 
 
 def require_openable(version: ModelVersion, compute: str) -> None:
-    """Refuse a file that may run code when it is opened, unless its version is `unsafe`.
+    """Refuse a file that may run code when it is opened, unless its version is `unsafe`; and a GPU that cannot start.
 
     Raises NotPreparedError where a preparation helps, else ModelError("load_failed") with the remedy.
     """
     if version.unsafe or not _runs_code(version):
+        require_processor(version, backend_of(version, compute), compute)
         return
     if not is_checkpoint(version):
         what = f"{_named(version)} runs code when it is read, and none was built here"
         what += ": use the .onnx that it was built from"
         raise ModelError("load_failed", f"{version.reference}: {what}, or {_UNSAFE}")
+    require_processor(version, backend_of(version, compute, is_prepared=True), compute)
     if artifact_key(version, compute) is None:
-        raise ModelError("load_failed", f"{version.reference}: {_unprepared(version, compute)}, or {_UNSAFE}")
+        raise ModelError("load_failed", f"{version.reference}: {_unprepared(version)}, or {_UNSAFE}")
     words = f"its .pt is not prepared, and is not opened before: `changeover models prepare {version.reference}`"
     raise NotPreparedError(f"{version.reference}: {words}")
 
@@ -99,12 +163,10 @@ def _named(version: ModelVersion) -> str:
     return f"a {suffix} file" if suffix else "a file without a suffix"
 
 
-def _unprepared(version: ModelVersion, compute: str) -> str:
+def _unprepared(version: ModelVersion) -> str:
     """Return the reason why a checkpoint cannot be prepared on this device, with the remedy."""
     if version.backend == "ultralytics":
         return 'backend = "ultralytics" would open the .pt as it is: leave `backend` out, and it is prepared'
-    if _is_for_nvidia(compute):
-        return "a .pt is served here once it is prepared, which needs onnxruntime-gpu: install it, or give an .onnx"
     return "a .pt is served once it is prepared, which needs openvino or onnxruntime: install one"
 
 
@@ -112,30 +174,9 @@ def _runtime_of_checkpoint(version: ModelVersion, compute: str) -> str | None:
     """Return the runtime for a checkpoint's artifact: the catalog's choice, else an installed one; None without one."""
     if version.backend == "ultralytics":
         return None
-    if _is_for_nvidia(compute):
-        return "onnxruntime" if _is_installed(_ON_NVIDIA) else None
     if version.backend != "auto":
         return version.backend
+    kind, _ = split(_chosen(version, compute).compute)
+    if kind in _GPUS:
+        return "tensorrt" if kind == "tensorrt" else "onnxruntime"
     return next((name for name in ("openvino", "onnxruntime") if version_of(name)), None)
-
-
-def _is_for_nvidia(compute: str) -> bool:
-    return _is_nvidia(compute) or (compute == "auto" and _has_nvidia())
-
-
-def _is_nvidia(compute: str) -> bool:
-    return compute.partition(":")[0] in {"cuda", "tensorrt"}
-
-
-@cache
-def _has_nvidia() -> bool:
-    """Return True where this device has the device node of an NVIDIA card or a Jetson."""
-    return any(Path(node).exists() for node in _NVIDIA_NODES)
-
-
-@cache
-def _is_installed(package: str) -> bool:
-    try:
-        return bool(metadata.version(package))
-    except metadata.PackageNotFoundError:
-        return False

@@ -16,6 +16,7 @@ from agent.inference.yolo.head import Head
 from agent.inference.yolo.letterbox import Canvas, Placement
 from agent.inference.yolo.objects import Objects
 from agent.messages.errors import ModelError
+from agent.messages.payloads import ModelProcessor
 
 Untyped: TypeAlias = Any  # an object of a runtime that ships no types
 During: TypeAlias = AbstractContextManager[object]
@@ -59,16 +60,19 @@ class Detector:
         imgsz: tuple[int, int],
         make_request: Callable[[], Request],
         *,
+        processor: ModelProcessor,
         on_close: Callable[[], None] = lambda: None,
         profile: Profile = UNMEASURED,
         count_device: Callable[[], int | None] = lambda: 0,
     ) -> None:
         """Create the requests. Only `make_request` refers to the runtime's model; `on_close` runs after its release.
 
-        `profile` is the artifact's; its `requests` is the number of inferences that the runtime runs at the same time.
-        `count_device` returns the model's `device_bytes`, also after the close.
+        `processor` is what the runtime says after the load. `profile` is the artifact's; its `requests` is the number
+        of inferences that the runtime runs at the same time. `count_device` returns the model's `device_bytes`, also
+        after the close.
         """
         self.backend: Final = backend
+        self.processor: Final = processor
         self.names: Final = head.names
         self.imgsz: Final = imgsz
         self.profile: Final = profile

@@ -3,7 +3,7 @@
 import errno
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Final
@@ -52,6 +52,21 @@ class NotPreparedError(ModelError):
 
     def __init__(self, detail: str) -> None:
         super().__init__("load_failed", detail)
+
+
+class ProcessorError(ModelError):
+    """The processor that `compute` names did not start for a model; `faults` say what is missing."""
+
+    def __init__(self, reference: str, compute: str, faults: Iterable[str]) -> None:
+        self.faults: Final = "; ".join(faults)
+        super().__init__("load_failed", f"{reference}: compute {compute} did not start: {self.faults}")
+
+
+class FellBackError(ModelError):
+    """The GPU that `compute = "auto"` chose did not start; the same load chooses the CPU from now on."""
+
+    def __init__(self, error: ProcessorError) -> None:
+        super().__init__("load_failed", f"{error}; the next load of it takes the CPU")
 
 
 def is_out_of_memory(error: BaseException) -> bool:

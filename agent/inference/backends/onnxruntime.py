@@ -1,11 +1,13 @@
-"""Backend for ONNX Runtime: ONNX files on the configured execution provider (CPU, CUDA, TensorRT, ...)."""
+"""Backend for ONNX Runtime: ONNX files on CPUs, and on NVIDIA GPUs by its CUDA provider."""
 
-import logging
+import re
 import shutil
+import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,20 +21,20 @@ from agent.inference.artifacts.profile import Profile
 from agent.inference.backends import onnxruntime_arena as arena
 from agent.inference.backends.alike import require_alike
 from agent.inference.backends.detector import UNMEASURED, Detector, Untyped
-from agent.inference.backends.errors import loading
+from agent.inference.backends.errors import ProcessorError, loading
 from agent.inference.backends.onnx_steps import steps_of
+from agent.inference.processors.compute import faults, split
 from agent.inference.yolo.head import Head
 from agent.inference.yolo.layouts import require_first
 from agent.inference.yolo.letterbox import Canvas
 from agent.inference.yolo.metadata import FileFacts, agreed_imgsz, read_facts
 from agent.inference.yolo.scaling import takes_bytes
 from agent.messages.errors import ModelError
+from agent.messages.payloads import ModelProcessor
 from agent.messages.references import ModelVersion
 
-_log: Final = logging.getLogger(__name__)
 _NCHW: Final = 4
 _CHANNELS: Final = 3
-_ERRORS_ONLY: Final = 3
 _OPTIMISED: Final = "model.onnx"
 _DTYPES: Final[dict[str, np.dtype[Any]]] = {
     "tensor(float)": np.dtype(np.float32),
@@ -41,22 +43,30 @@ _DTYPES: Final[dict[str, np.dtype[Any]]] = {
 }
 _ROW: Final = 6
 _ANSWER: Final = 3
+_ERRORS_ONLY: Final = 3
 _CPU: Final = "CPUExecutionProvider"
-_ON_GPU: Final = ("CUDAExecutionProvider", "TensorrtExecutionProvider")
-
-Provider = tuple[str, dict[str, str]]
+_CUDA: Final = "CUDAExecutionProvider"
+_SILENT: Final = "no CUDA that starts: the log has ONNX Runtime's own words"
+_STARTS: Final = (
+    (re.compile(r"assigned to the default CPU EP"), "no CUDA for some of its operations"),
+    (re.compile(r"CUDA failure 35\b|driver version is insufficient"), "wrong version of the driver (older than CUDA)"),
+    (re.compile(r"CUDA failure (?:38|100)\b|no CUDA-capable device"), "no card (the driver finds none)"),
+    (re.compile(r"CUDA failure 101\b|invalid device ordinal"), "no card of this number"),
+    (re.compile(r"(lib[\w.]+): cannot open shared object file"), "no {0}"),
+    (re.compile(r"cuDNN (?:is not available|is unavailable|library was not found)"), "no cuDNN"),
+    (re.compile(r"CUDNN_STATUS_|cudnn failure", re.IGNORECASE), "no working cuDNN"),
+    (re.compile(_SILENT), _SILENT),
+)
+"""ONNX Runtime's words where a GPU does not start, with ours."""
 
 ort.disable_telemetry_events()
 
 
 def load(version: ModelVersion, compute: str, cache_dir: Path) -> Detector:
-    """Load an ONNX file; see `backends.load`.
-
-    TensorRT keeps the engines that it builds in `cache_dir`.
-    """
-    providers = _available(version.reference, wanted_providers(compute, cache_dir))
+    """Load an ONNX file; see `backends.load`. Raises ProcessorError where a named GPU does not start."""
+    del cache_dir  # unused, because ONNX Runtime keeps no files
     with loading(version):
-        session = _started(version.reference, version.path, providers)
+        session = _open(version.reference, version.path, compute)
         return _detector(version, session, _facts(version, session))
 
 
@@ -75,16 +85,14 @@ def precisions(compute: str) -> tuple[str, ...]:
 def make(version: ModelVersion, compute: str, folder: Path, precision: str = "") -> Made:
     """Write the graph that ONNX Runtime optimised for the CPU into `folder`; see `backends.make`.
 
-    For a GPU the file is copied unchanged, because the GPU's providers compile it at each load. Not tested on a GPU.
+    For a GPU the file is copied unchanged, because the CUDA provider compiles it at each load. Not tested on a GPU.
     """
-    providers = _available(version.reference, wanted_providers(compute, folder))
-    is_cpu = providers == [(_CPU, {})]
+    is_cpu = compute == "cpu"
     with loading(version):
-        arena.share()
         options = _options()
         if is_cpu:
             options.optimized_model_filepath = str(folder / _OPTIMISED)
-        session = ort.InferenceSession(version.path, options, providers=[_CPU])
+        session = _open(version.reference, version.path, "cpu", options)
         facts = _facts(version, session)
         source = _detector(version, session, facts)
         shape = tuple(_output_shape(session, source.imgsz))
@@ -92,39 +100,100 @@ def make(version: ModelVersion, compute: str, folder: Path, precision: str = "")
             source.close()
             shutil.copyfile(version.path, folder / _OPTIMISED)
         else:
-            require_alike(version, source, _detector(version, _optimised(folder / _OPTIMISED), facts))
+            optimised = _optimised(version.reference, folder / _OPTIMISED)
+            require_alike(version, source, _detector(version, optimised, facts))
     return Made(_OPTIMISED, facts, source.imgsz, shape, Profile(precision))
 
 
 def restore(head: Head, opened: Opened, compute: str, cache_dir: Path) -> Detector:
     """Load a graph that `make` wrote, with the options of its profile; raises any exception of the runtime."""
-    arena.share()
+    del cache_dir  # unused, because ONNX Runtime keeps no files
     artifact = opened.artifact
-    providers = _available(head.reference, wanted_providers(compute, cache_dir))
-    if providers == [(_CPU, {})]:
-        session = _optimised(opened.path, artifact.profile)  # by its path, because ONNX Runtime reads files by itself
+    if compute == "cpu":
+        session = _optimised(head.reference, opened.path, artifact.profile)
     else:
-        session = _started(head.reference, str(opened.path), providers)
+        session = _open(head.reference, str(opened.path), compute)
     return _bound(head, session, artifact.profile)
 
 
-def _started(reference: str, path: str, providers: list[Provider]) -> Untyped:
+def _open(reference: str, path: str, compute: str, options: Untyped = None) -> Untyped:
+    """Start a session on the processor that `compute` names, with every operation on it. Raises ProcessorError.
+
+    ONNX Runtime itself would serve on the CPU and say so in its log alone.
+    """
     arena.share()
-    gpu = _gpu(providers[0])
-    if gpu is not None:
-        arena.share_on_gpu(gpu)
-    session = ort.InferenceSession(path, _options(), providers=providers)
-    got = session.get_providers()
-    if got[0] != providers[0][0]:
-        _log.warning("event=provider_failed model=%s provider=%s served_by=%s", reference, providers[0][0], got[0])
+    options = options or _options()
+    kind, index = split(compute)
+    if kind != "cuda":
+        return ort.InferenceSession(path, options, providers=[_CPU], enable_fallback=0)
+    _preload()
+    if _CUDA not in ort.get_available_providers():
+        raise ProcessorError(reference, compute, faults(compute) or ("CPU wheel of onnxruntime",))
+    options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    with _starting(reference, compute):
+        _start_cuda(index)
+        return _on_cuda(path, options, index)
+
+
+@cache
+def _start_cuda(index: int) -> None:
+    """Start an empty session, because only so ONNX Runtime tells a GPU that does not start from a model's fault."""
+    _on_cuda(arena.identity(), _options(), index)
+    arena.share_on_gpu(index)  # once a session has shown that the provider works
+
+
+def _on_cuda(model: str | bytes, options: Untyped, index: int) -> Untyped:
+    """Start a session on a card. Raises RuntimeError where ONNX Runtime left it to the CPU."""
+    session = ort.InferenceSession(model, options, providers=[(_CUDA, {"device_id": str(index)})], enable_fallback=0)
+    session.disable_fallback()
+    if session.get_providers()[0] != _CUDA:
+        raise RuntimeError(_SILENT)
     return session
 
 
-def _optimised(path: Path, profile: Profile = UNMEASURED) -> Untyped:
+@contextmanager
+def _starting(reference: str, compute: str) -> Iterator[None]:
+    """Convert an exception that says why a GPU did not start to ProcessorError."""
+    try:
+        yield
+    except Exception as error:
+        words = str(error)
+        found = ((pattern.search(words), ours) for pattern, ours in _STARTS)
+        fault = next((ours.format(*match.groups()) for match, ours in found if match), None)
+        if fault is None:
+            raise
+        raise ProcessorError(reference, compute, (fault,)) from error
+
+
+@cache
+def _preload() -> None:
+    """Load the CUDA libraries of NVIDIA's Python packages, which the loader does not find by itself."""
+    if hasattr(ort, "preload_dlls"):
+        with redirect_stdout(sys.stderr):  # because it prints what it misses
+            ort.preload_dlls()
+
+
+def _processor_of(session: Untyped) -> ModelProcessor:
+    provider = session.get_providers()[0]
+    index = session.get_provider_options().get(_CUDA, {}).get("device_id", "0")
+    return ModelProcessor(f"cuda:{index}" if provider == _CUDA else "cpu", "onnxruntime", ort.__version__, provider)
+
+
+def _options() -> Untyped:
+    options = ort.SessionOptions()
+    options.log_severity_level = _ERRORS_ONLY
+    options.add_session_config_entry("session.use_env_allocators", "1")
+    # because weights are then freed with their session
+    options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
+    return options
+
+
+def _optimised(reference: str, path: Path, profile: Profile = UNMEASURED) -> Untyped:
+    """Open an optimised graph by its path, because ONNX Runtime reads files by itself."""
     options = _options()
     options.intra_op_num_threads = profile.threads
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    return ort.InferenceSession(str(path), options, providers=[_CPU])
+    return _open(reference, str(path), "cpu", options)
 
 
 def _detector(version: ModelVersion, session: Untyped, facts: FileFacts) -> Detector:
@@ -147,7 +216,14 @@ def _bound(head: Head, session: Untyped, profile: Profile) -> Detector:
     make_request = partial(_Request, session, head, running)
     place = _Place(_gpu_of(session))
     return Detector(
-        "onnxruntime", head, head.imgsz, make_request, on_close=place.close, profile=profile, count_device=place.bytes
+        "onnxruntime",
+        head,
+        head.imgsz,
+        make_request,
+        processor=_processor_of(session),
+        on_close=place.close,
+        profile=profile,
+        count_device=place.bytes,
     )
 
 
@@ -171,31 +247,11 @@ class _Place:
         arena.shrink(self._gpu)
 
 
-def _gpu(provider: Provider) -> int | None:
-    """Return the number of the GPU that a provider computes on; None for the CPU."""
-    name, options = provider
-    return int(options.get("device_id", "0")) if name in _ON_GPU else None
-
-
 def _gpu_of(session: Untyped) -> int | None:
-    name = session.get_providers()[0]
-    return _gpu((name, session.get_provider_options()[name])) if name in _ON_GPU else None
-
-
-def wanted_providers(compute: str, cache_dir: Path) -> list[Provider]:
-    """Return the providers for a device setting (auto, cpu, cuda:N, tensorrt:N, a provider's name), the CPU last."""
-    kind, _, index = compute.partition(":")
-    device = {"device_id": index or "0"}
-    cuda: Provider = ("CUDAExecutionProvider", device)
-    engines = {"trt_engine_cache_enable": "1", "trt_engine_cache_path": str(cache_dir / "tensorrt")}
-    chains: dict[str, list[Provider]] = {
-        "cpu": [],
-        "cuda": [cuda],
-        "tensorrt": [("TensorrtExecutionProvider", device | engines | {"trt_fp16_enable": "1"}), cuda],
-    }
-    if kind == "auto":
-        kind = "cuda" if cuda[0] in ort.get_available_providers() else "cpu"
-    return [*chains.get(kind, [(compute, {})]), (_CPU, {})]
+    """Return the number of the GPU that a session computes on; None for the CPU."""
+    if session.get_providers()[0] != _CUDA:
+        return None
+    return int(session.get_provider_options()[_CUDA].get("device_id", "0"))
 
 
 class _Request:
@@ -243,23 +299,6 @@ class _Request:
 
 def _bind(bind: Callable[..., None], name: str, array: NDArray[Any]) -> None:
     bind(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
-
-
-def _options() -> Untyped:
-    options = ort.SessionOptions()
-    options.log_severity_level = _ERRORS_ONLY
-    options.add_session_config_entry("session.use_env_allocators", "1")
-    # because weights are then freed with their session
-    options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
-    return options
-
-
-def _available(reference: str, wanted: list[Provider]) -> list[Provider]:
-    have = ort.get_available_providers()
-    for name, _ in wanted:
-        if name not in have:
-            _log.warning("event=provider_missing model=%s provider=%s", reference, name)
-    return [provider for provider in wanted if provider[0] in have]
 
 
 def _input_size(version: ModelVersion, session: Untyped, facts: FileFacts) -> tuple[int, int]:

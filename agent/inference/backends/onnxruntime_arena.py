@@ -51,10 +51,10 @@ def _empty_session(gpu: int | None) -> Untyped:
     options.intra_op_num_threads = 1
     options.add_session_config_entry("session.use_env_allocators", "1")
     on_gpu = [] if gpu is None else [(_CUDA, {"device_id": str(gpu)})]
-    return ort.InferenceSession(_identity(), options, providers=[*on_gpu, "CPUExecutionProvider"])
+    return ort.InferenceSession(identity(), options, providers=[*on_gpu, "CPUExecutionProvider"])
 
 
-def _identity() -> bytes:
+def identity() -> bytes:
     """Encode the ONNX model y = x of one number as a ModelProto; the field numbers are those of onnx.proto."""
     shape = _field(2, _field(1, _number(1, 1)))
     kind = _field(2, _field(1, _number(1, _FLOAT) + shape))

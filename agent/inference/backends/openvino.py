@@ -1,4 +1,4 @@
-"""Backend for OpenVINO: ONNX and IR files on CPUs, Intel GPUs and NPUs; compiled artifacts (blobs) on CPUs."""
+"""Backend for OpenVINO: ONNX and IR files, and compiled artifacts (blobs), on CPUs."""
 
 from pathlib import Path
 from typing import Final
@@ -16,10 +16,12 @@ from agent.inference.backends.errors import loading
 from agent.inference.backends.openvino_graph import core, ov
 from agent.inference.yolo.head import Head
 from agent.inference.yolo.letterbox import Canvas
-from agent.messages.errors import ModelError
+from agent.messages.payloads import ModelProcessor
 from agent.messages.references import ModelVersion
+from agent.processes.package_version import version_of
 
 _BLOB: Final = "model.blob"
+_DEVICE: Final = "CPU"
 
 
 def load(version: ModelVersion, compute: str, cache_dir: Path, precision: str = "") -> Detector:
@@ -33,9 +35,9 @@ def load(version: ModelVersion, compute: str, cache_dir: Path, precision: str = 
 
 def load_for(version: ModelVersion, compute: str, precision: str) -> Detector:
     """Load an ONNX or IR file; see `backends.load_for`."""
-    device = _device(version, compute)
+    del compute  # unused, because `backends.choice` refuses any other processor
     with loading(version):
-        return _load_source(version, device, Profile(precision))
+        return _load_source(version, Profile(precision))
 
 
 def held_device_bytes() -> int:
@@ -46,7 +48,7 @@ def held_device_bytes() -> int:
 def precisions(compute: str) -> tuple[str, ...]:
     """Return the precisions that this processor supports; see `backends.precisions`."""
     del compute  # unused, because artifacts are for CPUs only
-    has = core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    has = core().get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES")
     return ("f32", *(hint for word, hint in (("BF16", "bf16"), ("FP16", "f16")) if word in has))
 
 
@@ -55,7 +57,7 @@ def make(version: ModelVersion, compute: str, folder: Path, precision: str = "")
 
     Raises what `load` raises, and ModelError("proof_failed") where the outputs differ.
     """
-    device = _device(version, compute)
+    del compute  # unused, because `backends.choice` refuses any other processor
     profile = Profile(precision)
     with loading(version):
         source = openvino_graph.read(version)
@@ -63,19 +65,20 @@ def make(version: ModelVersion, compute: str, folder: Path, precision: str = "")
         head = source.head
         made = Made(_BLOB, source.facts, head.imgsz, head.shape, profile)
         del source  # because the weights read next take as much memory again
-        compiled = core().compile_model(core().read_model(folder / "half.xml"), device, _options(profile))
+        compiled = core().compile_model(core().read_model(folder / "half.xml"), _DEVICE, _options(profile))
         with (folder / _BLOB).open("wb") as blob:
             blob.write(compiled.export_model().getbuffer())
         del compiled
         prepared = _import(MappedFile(folder / _BLOB), head, made.imgsz, profile)
-        require_alike(version, _load_source(version, device, profile), prepared)
+        require_alike(version, _load_source(version, profile), prepared)
     return made
 
 
-def _load_source(version: ModelVersion, device: str, profile: Profile) -> Detector:
+def _load_source(version: ModelVersion, profile: Profile) -> Detector:
     source = openvino_graph.read(version)
-    compiled = core().compile_model(source.graph, device, _options(profile))
-    return Detector("openvino", source.head, source.head.imgsz, _Requests(compiled, source.head.imgsz))
+    compiled = core().compile_model(source.graph, _DEVICE, _options(profile))
+    imgsz = source.head.imgsz
+    return Detector("openvino", source.head, imgsz, _Requests(compiled, imgsz), processor=_processor(compiled))
 
 
 def restore(head: Head, opened: Opened, compute: str, cache_dir: Path) -> Detector:
@@ -88,8 +91,15 @@ def _import(mapped: MappedFile, head: Head, imgsz: tuple[int, int], profile: Pro
     """Import a blob; the runtime may read weights from `mapped` until its last request is dropped."""
     with mapped.dropping_pages():
         tensor = ov.Tensor(mapped.array, shared_memory=True)
-        compiled = core().import_model(tensor, "CPU", _options(profile))
-    return Detector("openvino", head, imgsz, _Requests(compiled, imgsz, mapped), profile=profile)
+        compiled = core().import_model(tensor, _DEVICE, _options(profile))
+    requests = _Requests(compiled, imgsz, mapped)
+    return Detector("openvino", head, imgsz, requests, processor=_processor(compiled), profile=profile)
+
+
+def _processor(compiled: Untyped) -> ModelProcessor:
+    """Return the devices that OpenVINO executes a model on."""
+    devices = ",".join(compiled.get_property("EXECUTION_DEVICES"))
+    return ModelProcessor(devices.lower(), "openvino", version_of("openvino") or "", devices)
 
 
 class _Requests:
@@ -130,14 +140,6 @@ class _Request:
 
     def __del__(self) -> None:
         self._request = None  # before the canvas and the mapping, whatever order attributes go in
-
-
-def _device(version: ModelVersion, compute: str) -> str:
-    device = "CPU" if compute in {"auto", "cpu"} else compute.upper()
-    if device.partition(":")[0].partition(".")[0] not in {"AUTO", "HETERO", "MULTI", *core().available_devices}:
-        have = ", ".join(core().available_devices)
-        raise ModelError("load_failed", f"{version.reference}: compute is {compute!r}, and OpenVINO here has {have}")
-    return device
 
 
 def _options(profile: Profile) -> dict[str, str]:

@@ -7,7 +7,7 @@ import gc
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache, partial
 from pathlib import Path
 from typing import Final
@@ -16,12 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.inference.backends.detector import Detector, Untyped
-from agent.inference.backends.errors import loading
+from agent.inference.backends.errors import ProcessorError, loading
+from agent.inference.processors.compute import card_faults, has_gpu, split
 from agent.inference.yolo.head import Head
 from agent.inference.yolo.letterbox import Canvas
 from agent.inference.yolo.metadata import FileFacts, agreed_imgsz, read_facts
 from agent.messages.errors import ModelError
+from agent.messages.payloads import ModelProcessor
 from agent.messages.references import ModelVersion
+from agent.processes.package_version import version_of
 
 _ENVIRONMENT: Final = {
     "ULTRALYTICS_SAFE_LOAD": "true",  # a .pt file is a pickle: only classes of torch and ultralytics
@@ -31,6 +34,8 @@ _ENVIRONMENT: Final = {
 }
 _SAFE_SINCE: Final = (2, 6)  # because ultralytics' safe load has no effect with an older torch
 _MULTIPLE: Final = 32
+_ENGINE: Final = ".engine"
+_NO_TENSORRT: Final = "no TensorRT for a .pt that is opened as it is (leave `backend` and `unsafe` out)"
 _EXTRA: Final = "a .pt or .engine file needs the extra: pip install 'changeover[ultralytics]'"
 
 
@@ -38,17 +43,24 @@ def load(version: ModelVersion, compute: str, cache_dir: Path) -> Detector:
     """Load a file of any format of ultralytics; see `backends.load`. The load includes the first inference."""
     torch, auto_backend = import_ultralytics(cache_dir)
     with loading(version):
-        device = torch.device(_device(torch, compute))
+        device = torch.device(_device(torch, version, compute))
         share = _Share(torch, device)
         network = auto_backend(version.path, device=device, fuse=True, verbose=False)
         network.eval()
+        processor = _processor(torch, network, compute)
         facts = _facts(network)
         imgsz = _input_size(version, network, facts)
         make_request = partial(_Request, torch, network, device, imgsz, threading.Lock())
         head = Head.of(version, facts, make_request().run().shape, imgsz)
         share.measure(is_counted=network.format == "pt")
     return Detector(
-        "ultralytics", head, imgsz, make_request, on_close=partial(_return_memory, torch, share), count_device=share
+        "ultralytics",
+        head,
+        imgsz,
+        make_request,
+        processor=processor,
+        on_close=partial(_return_memory, torch, share),
+        count_device=share,
     )
 
 
@@ -156,10 +168,44 @@ class _Share:
         return int(self._torch.cuda.memory_allocated(self._device)) if self._device.type == "cuda" else 0
 
 
-def _device(torch: Untyped, compute: str) -> str:
-    if compute == "auto":
-        return "cuda:0" if torch.cuda.is_available() else "cpu"
-    return compute.replace("tensorrt", "cuda")
+def _device(torch: Untyped, version: ModelVersion, compute: str) -> str:
+    """Return torch's name of the processor that `compute` names. Raises ProcessorError where it cannot start."""
+    kind, index = split(compute)
+    is_engine = Path(version.path).suffix.lower() == _ENGINE
+    if kind == "auto":
+        kind = "cuda" if torch.cuda.is_available() else "cpu"
+    if kind == "cpu" and is_engine:
+        found = tuple(_torch_faults(torch, index)) or ("an .engine runs on a GPU only",)
+        raise ProcessorError(version.reference, compute, found)
+    if kind == "tensorrt" and not is_engine:
+        raise ProcessorError(version.reference, compute, (_NO_TENSORRT,))
+    if kind == "cpu":
+        return "cpu"
+    if found := tuple(_torch_faults(torch, index)):
+        raise ProcessorError(version.reference, compute, found)
+    return f"cuda:{index}"
+
+
+def _torch_faults(torch: Untyped, index: int) -> Iterator[str]:
+    """Yield what keeps torch from card `index`."""
+    if torch.version.cuda is None:
+        yield "CPU wheel of torch"
+    elif torch.cuda.is_available() and index < torch.cuda.device_count():
+        return
+    found = card_faults(index)
+    yield from found
+    if not found and torch.version.cuda is not None:
+        yield f"no card {index} that torch {torch.__version__} can use"
+
+
+def _processor(torch: Untyped, network: Untyped, wanted: str) -> ModelProcessor:
+    """Return the processor that a network is on."""
+    device = network.device
+    is_cpu = device.type == "cpu"
+    name = "cpu" if is_cpu else f"{device.type}:{device.index or 0}"
+    missing = "; ".join(_torch_faults(torch, 0)) if is_cpu and wanted == "auto" and has_gpu() else None
+    library = "TensorRT" if network.format == "engine" else f"torch {torch.__version__}"
+    return ModelProcessor(name, "ultralytics", version_of("ultralytics") or "", library, missing)
 
 
 def _facts(network: Untyped) -> FileFacts:

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from agent.inference.backends import Model, NotPreparedError
+from agent.inference.backends import FellBackError, Model, NotPreparedError
 from agent.inference.memory.admission import AdmissionController, NoRoomError
 from agent.inference.memory.cache import Cache, Entry
 from agent.inference.preparing.background_builder import BackgroundBuilder
@@ -235,7 +235,10 @@ class LoadQueue:
 
     @staticmethod
     def _is_worth_a_retry(job: LoadJob, failure: Failure | None) -> bool:
-        """Return True where a line joined a job while it was dropped, or one that could make more room."""
-        if isinstance(failure, DroppedError):
+        """Return True where a line joined a job while it was dropped, or one that could make more room.
+
+        Also where the GPU that `auto` chose did not start, because the same load then takes the CPU.
+        """
+        if isinstance(failure, DroppedError | FellBackError):
             return job.is_wanted
         return isinstance(failure, NoRoomError) and not job.interested <= job.asked_of

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from agent.inference.artifacts.artifact_store import ArtifactStore
-from agent.inference.backends import Model, artifact_key, backend_of, require_openable
+from agent.inference.backends import Model, artifact_key, backend_of, require_openable, require_processor, target_of
 from agent.inference.memory import process_memory
 from agent.inference.memory.admission import AdmissionController, NoRoomError
 from agent.inference.memory.cache import Cache, DeviceCharge, Entry, Origin
@@ -178,7 +178,9 @@ class ModelLoader:
             return load_priority.choose(self._idle_cpu.share, self._cache.serving(), job.unready)
 
     def _verify(self, version: ModelVersion) -> VerifiedFile:
-        """Compare the file to the catalog. Raises ModelError ("file_missing", "hash_mismatch"), NotPreparedError.
+        """Compare the file to the catalog.
+
+        Raises ModelError ("file_missing", "hash_mismatch"), ProcessorError and NotPreparedError.
 
         A file whose artifact is loaded instead need only be unchanged, because the artifact is hashed as it is read.
         """
@@ -192,12 +194,14 @@ class ModelLoader:
             file_bytes = artifact.bytes
             guess_bytes = guess_artifact_bytes(artifact.bytes, artifact.imgsz)
         backend = backend_of(version, self._compute, is_prepared=artifact is not None)
+        require_processor(version, backend, self._compute)  # before anything is evicted for it
         key = f"{version.sha256.lower()}/{backend}/{self._compute}/{version.imgsz or 'own'}"
         key += "/artifact" if artifact else ""
         if artifact is not None and backend == "tensorrt":
             guess_bytes = guess_engine_bytes(artifact.bytes, artifact.imgsz)
         known = self._footprints.known(key)
-        guess = Amount(file_bytes, guess_bytes) if is_in_device(backend, self._compute) else Amount(guess_bytes)
+        is_on_gpu = is_in_device(backend, target_of(version, backend, self._compute))
+        guess = Amount(file_bytes, guess_bytes) if is_on_gpu else Amount(guess_bytes)
         predicted = known.amount if known is not None else guess
         subject = self._proofs.subject(version) if artifact is not None else ""
         sizes = (file_bytes, predicted, known is None)

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from agent.inference.artifacts.artifact_store import become_owner
-from agent.inference.backends import NotPreparedError, load
+from agent.inference.backends import FellBackError, Model, NotPreparedError, load, processor_of
 from agent.inference.memory import process_memory
 from agent.inference.memory.runtime_overhead import RUNTIMES_OWN_BYTES
 from agent.inference.sandbox import kernel
@@ -29,7 +29,7 @@ def attempt(version: ModelVersion, compute: str, cache_dir: Path) -> ProbedModel
         verify(version)
         before_bytes = process_memory.process_bytes()
         begun_s = time.monotonic()
-        model = load(version, compute, cache_dir)
+        model = _load(version, compute, cache_dir)
         warm_up(model)
         prove(model, version)
     except NotPreparedError as error:
@@ -39,7 +39,15 @@ def attempt(version: ModelVersion, compute: str, cache_dir: Path) -> ProbedModel
     load_ms = (time.monotonic() - begun_s) * 1000
     process_memory.trim()
     brought_bytes = max(0, process_memory.process_bytes() - before_bytes - RUNTIMES_OWN_BYTES)
-    return ProbedModel(None, model.backend, round(load_ms, 1), brought_bytes + (model.device_bytes or 0))
+    bytes_ = brought_bytes + (model.device_bytes or 0)
+    return ProbedModel(None, processor_of(model, version, compute), round(load_ms, 1), bytes_)
+
+
+def _load(version: ModelVersion, compute: str, cache_dir: Path) -> Model:
+    try:
+        return load(version, compute, cache_dir)
+    except FellBackError:
+        return load(version, compute, cache_dir)  # which takes the CPU now
 
 
 if __name__ == "__main__":

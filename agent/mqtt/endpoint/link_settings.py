@@ -1,8 +1,10 @@
 """Settings of a connection: address, credentials, session and will."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from agent.messages.errors import MistakeError, denied
 from agent.mqtt.endpoint.tls import Tls, check_key
 
 if TYPE_CHECKING:
@@ -44,8 +46,10 @@ class LinkSettings:
 def for_client(mqtt: "MqttSettings") -> LinkSettings:
     """Return settings for a plain client of the configured broker, which chooses the client id.
 
-    Raises MistakeError where the password file cannot be read, or the key has a passphrase.
+    Raises MistakeError where one of its files cannot be read, or the key has a passphrase.
     """
+    for file in (mqtt.ca_file, mqtt.cert_file, mqtt.key_file) if mqtt.tls else ():
+        _require_permission(file)
     password = mqtt.password()
     return LinkSettings(
         host=mqtt.host,
@@ -57,6 +61,17 @@ def for_client(mqtt: "MqttSettings") -> LinkSettings:
         protocol=mqtt.protocol,
         keepalive_s=mqtt.keepalive_s,
     )
+
+
+def _require_permission(file: Path | None) -> None:
+    """Raise MistakeError for a file closed to this user, because OpenSSL's error names no file."""
+    try:
+        if file is not None:
+            file.open("rb").close()
+    except PermissionError:
+        raise MistakeError(denied(file)) from None
+    except OSError:
+        return  # the connect tells it
 
 
 def tls_of(mqtt: "MqttSettings") -> Tls | None:

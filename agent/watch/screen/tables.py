@@ -37,6 +37,7 @@ _MODELS: Final = (
     Column("MIB", right=True),
     Column("STATE"),
     Column("RESERVED FOR", give_way=True),
+    Column("ON", from_width=NARROW),
 )
 _CHANGEOVERS: Final = (
     Column("TIME", from_width=NARROW),
@@ -233,7 +234,7 @@ def _stream(row: StreamRow) -> list[Text]:
 
 
 def _model(row: CacheModel) -> list[Text]:
-    return [text(row.model), text(mib(row.bytes)), text(row.state), text(row.reserved_for)]
+    return [text(row.model), text(mib(row.bytes)), text(row.state), text(row.reserved_for), text(row.processor)]
 
 
 def _changeover(row: Switch) -> list[Text]:

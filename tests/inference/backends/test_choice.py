@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent.inference import backends
-from agent.inference.backends import ModelError, choice
+from agent.inference.backends import ModelError
 from agent.messages.references import ModelVersion
 
 WriteTiny = Callable[..., Path]
@@ -21,6 +21,7 @@ VersionOf = Callable[..., ModelVersion]
         ("cap.onnx", "auto", "openvino"),
         ("cap.xml", "cpu", "openvino"),
         ("cap.ONNX", "cuda:0", "onnxruntime"),
+        ("cap.onnx", "tensorrt:0", "tensorrt"),
         ("cap.xml", "cuda:0", "openvino"),
         ("cap.pt", "auto", "ultralytics"),
         ("cap.engine", "cuda:0", "ultralytics"),
@@ -37,32 +38,19 @@ def test_the_catalogs_choice_comes_first(version: VersionOf) -> None:
 @pytest.mark.parametrize(
     ("backend", "compute", "expected"),
     [
-        ("auto", "auto", "openvino"),
+        ("auto", "cpu", "openvino"),
         ("onnxruntime", "cpu", "onnxruntime"),
         ("ultralytics", "cpu", None),
-        ("auto", "cuda:0", None),  # where ONNX Runtime for it is not installed, torch serves best
+        ("auto", "cuda:0", "onnxruntime"),
     ],
 )
 def test_a_checkpoint_changes_its_backend_once_it_is_prepared(
-    version: VersionOf, monkeypatch: pytest.MonkeyPatch, backend: str, compute: str, expected: str | None
+    version: VersionOf, backend: str, compute: str, expected: str | None
 ) -> None:
-    monkeypatch.setattr(choice, "_has_nvidia", lambda: False)
-    monkeypatch.setattr(choice, "_is_installed", lambda _: False)
     entry = version(Path("cap.pt"), sha256="00", backend=backend)
     assert backends.backend_of(entry, compute) == "ultralytics"
     assert backends.backend_of(entry, compute, is_prepared=True) == (expected or "ultralytics")
     assert (backends.artifact_key(entry, compute) is None) == (expected is None)
-
-
-def test_a_checkpoint_on_nvidia_is_prepared_as_a_graph_for_onnxruntime(
-    version: VersionOf, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(choice, "_has_nvidia", lambda: True)
-    monkeypatch.setattr(choice, "_is_installed", lambda package: package == "onnxruntime-gpu")
-    entry = version(Path("cap.pt"), sha256="00")
-    assert backends.backend_of(entry, "auto", is_prepared=True) == "onnxruntime"
-    assert backends.artifact_key(entry, "cuda:0") == backends.artifact_key(entry, "tensorrt:1")
-    assert backends.artifact_key(version(Path("cap.onnx"), sha256="00"), "cuda:0") is None
 
 
 def test_an_unknown_backend_is_refused(version: VersionOf, tmp_path: Path) -> None:
@@ -79,34 +67,6 @@ def test_a_backend_that_is_not_installed_names_its_extra(
     with pytest.raises(ModelError, match=r"pip install 'changeover\[onnxruntime\]'") as refused:
         backends.load(entry, "auto", tmp_path)
     assert refused.value.reason == "load_failed"
-
-
-def test_a_device_that_is_not_there_is_refused(tiny_model: WriteTiny, version: VersionOf, tmp_path: Path) -> None:
-    entry = version(tiny_model(tmp_path / "tiny.onnx"), backend="openvino")
-    with pytest.raises(ModelError, match="compute is 'xpu:7', and OpenVINO here has CPU"):
-        backends.load(entry, "xpu:7", tmp_path)
-
-
-def test_providers_follow_the_device_and_end_on_the_cpu(tmp_path: Path) -> None:
-    onnxruntime = pytest.importorskip("agent.inference.backends.onnxruntime")
-
-    def wanted(compute: str) -> list[str]:
-        return [name.removesuffix("ExecutionProvider") for name, _ in onnxruntime.wanted_providers(compute, tmp_path)]
-
-    assert wanted("cpu") == ["CPU"]
-    assert wanted("cuda:1") == ["CUDA", "CPU"]
-    assert wanted("tensorrt") == ["Tensorrt", "CUDA", "CPU"]
-    assert wanted("MIGraphXExecutionProvider") == ["MIGraphX", "CPU"]
-    assert onnxruntime.wanted_providers("cuda:1", tmp_path)[0][1] == {"device_id": "1"}
-
-
-def test_a_provider_that_is_not_there_is_said_and_passed_over(
-    tiny_model: WriteTiny, version: VersionOf, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    pytest.importorskip("agent.inference.backends.onnxruntime")
-    entry = version(tiny_model(tmp_path / "tiny.onnx"), backend="onnxruntime")
-    backends.load(entry, "MIGraphXExecutionProvider", tmp_path).close()
-    assert "event=provider_missing model=tiny:n@1 provider=MIGraphXExecutionProvider" in caplog.text
 
 
 IMPORTS = """

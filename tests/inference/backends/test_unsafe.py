@@ -54,7 +54,6 @@ def test_a_checkpoint_is_not_opened_before_it_is_prepared(trap: VersionOf, tmp_p
     ("suffix", "fields", "compute", "words"),
     [
         (".pt", {"backend": "ultralytics"}, "cpu", "leave `backend` out"),
-        (".pt", {}, "cuda:0", "needs onnxruntime-gpu"),
         (".engine", {}, "cpu", "use the .onnx"),
         (".engine", {}, "cuda:0", "use the .onnx"),
         (".engine", {"backend": "ultralytics"}, "auto", "use the .onnx"),

@@ -1,4 +1,4 @@
-"""Where runtimes on GPUs take their memory from, and what they tell of it: with stand-ins for their libraries."""
+"""Memory that runtimes take on GPUs, and their figures of it, with stand-ins for their libraries."""
 
 from types import SimpleNamespace
 from typing import Any

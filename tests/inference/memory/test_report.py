@@ -1,4 +1,4 @@
-"""What control hears of the ledger, with one pool and with two."""
+"""The ledger as control hears of it, with one pool and with two."""
 
 from dataclasses import dataclass
 
@@ -13,6 +13,9 @@ from agent.messages.references import ModelVersion
 
 @dataclass
 class _Closable:
+    def refuse(self, why: str) -> None:
+        """Refuse nothing."""
+
     def close(self) -> None:
         """Free nothing."""
 

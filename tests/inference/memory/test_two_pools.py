@@ -69,6 +69,7 @@ class _Plant:
             IdleCpuSampler(),
             self.runtime.load,
             make_artifact=lambda _: None,
+            prove_later=lambda *_: None,
             compute="cuda:0",
             cache_dir=folder / "cache",
         )

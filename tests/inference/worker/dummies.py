@@ -21,6 +21,7 @@ from agent.inference.worker import Worker
 from agent.inference.yolo.objects import Objects
 from agent.messages.children import Assign, Prepare, WorkerSetup, WorkerStream
 from agent.messages.errors import ModelError
+from agent.messages.payloads import ModelProcessor
 from agent.messages.references import ModelVersion
 from agent.processes.slots.frame_slot import FrameSlot, SlotWriter
 
@@ -57,6 +58,7 @@ class DummyModel:
     """One object whose label is the model's name."""
 
     backend: Final = "dummy"
+    processor: Final = ModelProcessor("cpu", "dummy", "1", "CPU")
     imgsz: Final = (64, 64)
     device_bytes: Final = 0
 

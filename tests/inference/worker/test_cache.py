@@ -23,6 +23,9 @@ class DummyModel:
 
     is_closed: bool = False
 
+    def refuse(self, why: str) -> None:
+        raise AssertionError(why)
+
     def close(self) -> None:
         assert not self.is_closed
         self.is_closed = True

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from inference.worker.dummies import MIB, PlantOfDummies, start_dummies
 from inference.worker.plant import entry_of
-from support.device_models import SCRATCH, DeviceRuntime, Size
+from support.device_models import SCRATCH, DeviceRuntime, Size, let_gpus_start
 from support.fake_device import FakeDevice
 
 from agent.inference import backends
@@ -40,6 +40,7 @@ class _Card:
 
 @pytest.fixture
 def card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> _Card:
+    let_gpus_start(monkeypatch)
     made = _Card(tmp_path)
     monkeypatch.setattr(backends, "held_device_bytes", lambda: made.pool.used_bytes)
     monkeypatch.setattr(process_memory, "process_bytes", lambda: 1 << 30)  # bytes that do not move

@@ -2,15 +2,20 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from inference.worker.dummies import MIB, Behaviour, DummyRuntime, PlantOfDummies, wait_for
+from inference.worker.dummies import MIB, Behaviour, DummyModel, DummyRuntime, PlantOfDummies, wait_for
 from inference.worker.plant import decisions, offer
+from support.gpu_hosts import CUDA_12, Driver, gpu_wheel, host
 
+from agent.inference.backends import FellBackError
+from agent.inference.backends.errors import ProcessorError
 from agent.inference.memory import process_memory
 from agent.inference.memory.admission import AdmissionController
 from agent.inference.preparing.background_builder import BackgroundBuilder
-from agent.messages.children import Breaking, Log, SwapFailed, Swapped
+from agent.inference.processors import compute
+from agent.messages.children import Breaking, CacheState, Log, ModelRuns, SwapFailed, Swapped
 from agent.messages.errors import ModelError
 from agent.messages.references import ModelVersion
 
@@ -136,8 +141,40 @@ def test_what_only_a_guess_refuses_is_prepared_so_that_the_next_guess_is_better(
 
 
 def test_a_footprint_belongs_to_the_backend_that_serves_on_the_device(
-    new_dummies: NewDummies, runtime: DummyRuntime, make_version: Callable[..., ModelVersion], tmp_path: Path
+    new_dummies: NewDummies,
+    runtime: DummyRuntime,
+    make_version: Callable[..., ModelVersion],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(compute, "host", host(Driver(), CUDA_12, gpu_wheel(tmp_path)))
     runtime.behaviours["a"] = Behaviour()
     new_dummies(compute="cuda:0").switch(make_version("a"))
     assert "/onnxruntime/cuda:0/" in (tmp_path / "cache" / "footprints.json").read_text()
+
+
+def test_a_load_goes_on_with_the_cpu_where_the_gpu_that_auto_chose_did_not_start(
+    new_dummies: NewDummies, runtime: DummyRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant, model = new_dummies(compute="auto"), runtime.make("a")
+    behaviour, load = runtime.behaviours["a"], runtime.load
+
+    def load_once_without(*arguments: Any) -> object:  # noqa: ANN401 - as `load`
+        fell_back = FellBackError(ProcessorError("a:n@1", "cuda:0", ["no cuDNN"]))
+        behaviour.load_error = None if runtime.loads else fell_back
+        return load(*arguments)
+
+    monkeypatch.setattr(plant.worker, "_load_model", load_once_without)
+    plant.switch(model)
+    assert runtime.loads == ["a", "a"]
+    assert not plant.of(SwapFailed)
+
+
+def test_what_a_model_runs_on_is_told_before_it_is_resident(new_dummies: NewDummies, runtime: DummyRuntime) -> None:
+    plant = new_dummies()
+    plant.switch(runtime.make("a"))
+    assert plant.of(ModelRuns) == [ModelRuns("a:n@1", DummyModel.processor)]
+    told = [one for one in plant.messages if isinstance(one, ModelRuns | CacheState)]
+    first = next(number for number, one in enumerate(told) if isinstance(one, ModelRuns))
+    states = [[model.state for model in one.models] for one in told[:first] if isinstance(one, CacheState)]
+    assert all(state == "loading" for row in states for state in row)

@@ -1,0 +1,64 @@
+"""Resolves the setting `compute` to a processor of this device, and says why."""
+
+from dataclasses import dataclass
+from functools import cache
+
+from agent.inference.processors.host import THIS_HOST, Host
+from agent.inference.processors.nvidia import device_faults, onnxruntime_faults, tensorrt_faults
+from agent.processes.package_version import version_of
+
+host: Host = THIS_HOST
+"""The device that is asked; tests replace it."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The processor that a setting chooses for an .onnx file."""
+
+    compute: str
+    """cpu, cuda:N or tensorrt:N."""
+    reason: str
+    """Why this one, for people."""
+    missing: tuple[str, ...] = ()
+    """What keeps `auto` from the GPU of this device; empty where it has none."""
+
+
+def choose(setting: str) -> Choice:
+    """Resolve a setting: a named processor stays what it is, `auto` is the GPU where nothing is missing for it."""
+    if setting == "auto":
+        return _automatic(host)
+    return Choice(setting, f'compute = "{setting}"')
+
+
+def split(compute: str) -> tuple[str, int]:
+    """Return kind and index of a processor: `cuda:1` is cuda and 1, `cpu` is cpu and 0."""
+    kind, _, index = compute.partition(":")
+    return kind, int(index) if index.isdecimal() else 0
+
+
+def has_gpu() -> bool:
+    """Return True where this device has an NVIDIA GPU's node, whether or not anything can use it."""
+    return host.has_node()
+
+
+def card_faults(index: int) -> tuple[str, ...]:
+    """Return what keeps card `index` from any CUDA program."""
+    return tuple(device_faults(index, host))
+
+
+def faults(compute: str) -> tuple[str, ...]:
+    """Return what keeps a named processor from serving an .onnx file, from what can be seen without starting it."""
+    kind, index = split(compute)
+    if kind == "cuda":
+        return tuple(onnxruntime_faults(index, host))
+    return tuple(tensorrt_faults(index, host)) if kind == "tensorrt" else ()
+
+
+@cache
+def _automatic(here: Host) -> Choice:
+    if not here.has_node():
+        return Choice("cpu", "this device has no NVIDIA card")
+    faults = tuple(onnxruntime_faults(0, here))
+    if faults:
+        return Choice("cpu", "the GPU of this device cannot be used", faults)
+    return Choice("cuda:0", f"the GPU of this device, by onnxruntime {version_of('onnxruntime')}")
