@@ -6,7 +6,17 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import psutil
+import pytest
+from support.brokers import free_port
 from support.running_agent import RunningAgent
+
+from agent.app.configuration.model_changes import after_adding, require_unused
+from agent.doctor.host import try_binds
+from agent.messages.errors import MistakeError
+from agent.messages.references import ModelReference
+from agent.models.catalog import Catalog
+from agent.settings import load
 
 
 def test_a_refused_command_is_in_the_journal_in_a_topic_and_in_watch(shared: RunningAgent) -> None:
@@ -50,3 +60,26 @@ def test_a_file_that_ended_is_an_alert_that_names_loop(make_agent: Callable[...,
         return [one["detail"] for one in json.loads(said or "[]") if one["stream"] == "cam-3"]
 
     agent.until(lambda: any("`loop = true`" in detail for detail in named()))
+
+
+def test_commands_beside_a_running_agent_ask_it_what_it_has(make_agent: Callable[..., RunningAgent]) -> None:
+    def served(settings: dict[str, Any]) -> None:
+        settings["http"]["bind"] = f"127.0.0.1:{free_port()}"
+
+    agent = make_agent(served)
+    agent.until_said("status", "online")
+    agent.ready("bottle-500")
+    settings = load(agent.config, {})
+    with pytest.raises(MistakeError, match=r"product 'bottle-500' of line-1.*, the running agent \(active\)"):
+        require_unused(settings, ModelReference("alpha", "n", "1"))
+    (version, _) = Catalog.load(settings.catalog.file).versions
+    assert after_adding(settings, version).startswith("the running agent does not know it yet, and needs a reload")
+    (finding,) = try_binds(settings)
+    assert str(finding) == f"ok    http.bind: {settings.http.bind} is served by the running agent"
+    other = settings.model_copy(update={"device": settings.device.model_copy(update={"id": "another"})})
+    (finding,) = try_binds(other)
+    assert f"in use by {agent_name(agent)} (process {agent.process.pid})" in str(finding)
+
+
+def agent_name(agent: RunningAgent) -> str:
+    return psutil.Process(agent.process.pid).name()
