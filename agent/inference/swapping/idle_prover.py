@@ -59,6 +59,7 @@ class IdleProver:
         with self._turn:
             self._stopping = True
             self._turn.notify_all()
+        load_priority.restore_normal()  # because it would starve at that picture where others want the cores
         self._thread.join()
 
     def ask(self, version: ModelVersion, subject: str) -> None:
