@@ -1,6 +1,8 @@
 """A proof is remembered with its artifact, repeated in idle time, and taken back where it fails."""
 
+import dataclasses
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,6 +21,7 @@ from agent.inference.backends import artifact_key, load
 from agent.inference.backends.detector import Detector
 from agent.inference.preparing.build_process import prepare
 from agent.inference.scheduling import load_priority
+from agent.inference.validation.proof_record import ProofRecord
 from agent.inference.yolo.objects import Objects
 from agent.messages.children import Detections, InferenceFailed, Log
 from agent.messages.errors import ModelError
@@ -146,6 +149,32 @@ def test_whatever_a_proof_depends_on_has_it_repeated(  # noqa: PLR0917, PLR0913 
         assert prepare(Request(version, "cpu", str(tmp_path / "cache")), lambda _: None).result == "prepared"
     begin().switch(version)
     assert runtime.checked == [3, 3]
+
+
+def test_a_record_that_decodes_its_answers_otherwise_is_proven_again(
+    begin: Callable[[], PlantOfDummies], runtime: CountingRuntime, version: ModelVersion, tmp_path: Path
+) -> None:
+    begin().switch(version)
+    artifacts, key = ArtifactStore(tmp_path / "cache"), artifact_key(version, "cpu")
+    artifact = artifacts.find(key)
+    assert artifact is not None
+    assert key is not None
+    other = dataclasses.replace(artifact.facts, names=tuple(f"no-{name}" for name in artifact.facts.names))
+    artifacts._rewrite(key, facts=other)
+    assert begin().refusal(version).reason == "proof_failed", "its golden picture shows a cap"
+    assert runtime.checked == [3, 3]
+
+
+def test_a_graph_for_a_card_is_proven_at_each_load_because_its_key_names_no_runtime(
+    version: ModelVersion, tmp_path: Path
+) -> None:
+    checkpoint = msgspec.structs.replace(version, path=str(tmp_path / "cap.pt"))
+    key = artifact_key(checkpoint, "cuda:0")
+    assert key is not None
+    kept = ArtifactStore(tmp_path / "cache").folder
+    shutil.copytree(kept / (artifact_key(version, "cpu") or ""), kept / key)
+    assert ArtifactStore(tmp_path / "cache").find(key) is not None
+    assert ProofRecord(tmp_path / "cache", "cuda:0").subject(checkpoint) == ""
 
 
 def test_a_failed_proof_is_not_remembered(
