@@ -94,6 +94,11 @@ def fall_back(version: ModelVersion, error: ProcessorError) -> bool:
     return True
 
 
+def compute_now(version: ModelVersion, compute: str) -> str:
+    """Return the device setting for another process, which does not know what fell back to the CPU in this one."""
+    return "cpu" if compute == "auto" and version in _fell_back else compute
+
+
 def require_processor(version: ModelVersion, backend: str, compute: str) -> None:
     """Refuse a GPU that is named and cannot start. Raises ProcessorError.
 

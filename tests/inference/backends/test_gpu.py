@@ -4,6 +4,7 @@ ONNX Runtime's CUDA provider is a stand-in that computes on the CPU, so that ans
 """
 
 import importlib
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,9 +17,12 @@ from agent.inference import backends
 from agent.inference.artifacts.artifact_store import ArtifactStore
 from agent.inference.backends import FellBackError, ModelError, choice
 from agent.inference.backends.errors import ProcessorError
+from agent.inference.preparing import background_builder
+from agent.inference.preparing.background_builder import BackgroundBuilder
 from agent.inference.processors import compute
 from agent.inference.processors.host import Host
 from agent.messages.references import ModelVersion
+from agent.models.preparation import Outcome, Request
 
 WriteTiny = Callable[..., Path]
 VersionOf = Callable[..., ModelVersion]
@@ -209,6 +213,38 @@ def test_auto_takes_the_cpu_once_the_gpu_did_not_start(
     assert ran.missing is not None
     assert "no CUDA that starts" in ran.missing
     assert started == []  # the model itself was not tried
+
+
+@pytest.mark.usefixtures("gpu_box")
+@pytest.mark.parametrize("suffix", [".onnx", ".pt"])
+def test_what_fell_back_is_prepared_for_the_cpu_in_its_own_process(
+    tmp_path: Path, version: VersionOf, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    asked: list[Request] = []
+
+    class Recorder:
+        def __init__(self, request: Request, tell: object) -> None:
+            del tell
+            asked.append(request)
+
+        def run(self) -> Outcome:
+            return Outcome("prepared", "by a stand-in")
+
+    monkeypatch.setattr(background_builder, "Preparation", Recorder)
+    path = tmp_path / f"tiny{suffix}"
+    path.write_bytes(b"weights")
+    entry, ended = version(path, sha256="00"), threading.Event()
+    assert backends.fall_back(entry, ProcessorError("tiny", "cuda:0", ["no CUDA that starts"]))
+    builder = BackgroundBuilder("auto", tmp_path / "cache", 1 << 30)
+    builder.start()
+    builder.prepare_first(entry, lambda _failure: ended.set())
+    assert ended.wait(60)
+    builder.stop()
+    (request,) = asked
+    monkeypatch.setattr(choice, "_fell_back", {})  # as in the process that prepares, which knows of no fault
+    key_there = backends.artifact_key(request.model, request.compute)
+    backends.fall_back(entry, ProcessorError("tiny", "cuda:0", ["no CUDA that starts"]))
+    assert key_there == backends.artifact_key(entry, "auto") is not None
 
 
 @pytest.mark.usefixtures("gpu_box")
