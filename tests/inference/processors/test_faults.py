@@ -126,6 +126,15 @@ def test_auto_is_the_gpu_only_where_nothing_is_missing(tmp_path: Path, monkeypat
     assert (chosen.compute, chosen.missing) == ("cpu", ())  # without a GPU there is nothing to miss
 
 
+def test_auto_names_tensorrt_where_only_that_would_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compute, "host", host(Driver(), tensorrt=tmp_path))
+    chosen = compute.choose("auto")
+    assert chosen.compute == "cpu"
+    assert chosen.missing == ("no onnxruntime-gpu", 'TensorRT is here: compute = "tensorrt:0" uses it')
+    monkeypatch.setattr(compute, "host", host(None, tensorrt=tmp_path))
+    assert len(compute.choose("auto").missing) == 2, "without a driver it would not start either"
+
+
 def test_libraries_of_python_packages_count(tmp_path: Path) -> None:
     nvidia = tmp_path / "nvidia"
     for library in CUDA_12:
