@@ -80,3 +80,7 @@ class OutOfDeviceMemoryError(OutOfMemoryError):
         """Store; `short_bytes` more would have let it succeed."""
         super().__init__(detail)
         self.short_bytes: Final = short_bytes
+
+
+class DeviceMissingError(MistakeError):
+    """A GPU that the settings name, its driver or its runtime is not there; the message says what."""

@@ -34,7 +34,7 @@ _RECORD: Final = "artifact.json"
 _DRAFT: Final = ".draft-"
 _DRAFT_LIVES_S: Final = 3600.0
 _PRIVATE: Final = 0o077
-_BACKENDS: Final = ("openvino", "onnxruntime")
+_BACKENDS: Final = ("openvino", "onnxruntime", "tensorrt")
 
 
 class Artifact(msgspec.Struct, frozen=True):
@@ -235,14 +235,20 @@ def become_owner(folder: Path) -> None:
         os.setuid(info.st_uid)
 
 
-def key_of(
-    version: ModelVersion, backend: str, compute: str, precision: str = "", *, is_graph: bool = False
+def key_of(  # noqa: PLR0913 - all that an artifact depends on
+    version: ModelVersion,
+    backend: str,
+    compute: str,
+    precision: str = "",
+    *,
+    is_graph: bool = False,
+    device: str = "",
 ) -> str | None:
     """Return the key of a version's artifact, a hash of all that the artifact depends on.
 
     None where the version lacks the sha256 of a file. `is_graph`: the artifact is a checkpoint's exported graph, which
-    is the same for every device. Any other artifact has a key for a CPU only, because a GPU's driver adds inputs
-    that cannot be read without it.
+    is the same for every device. `device`: what identifies the GPU and its driver that an engine is built for; without
+    it an artifact has a key for a CPU only.
     """
     is_known = version.sha256 and (version.files or not version.path.lower().endswith(".xml"))
     if backend not in _BACKENDS or not is_known:
@@ -251,6 +257,8 @@ def key_of(
     source = (_FORMAT, version.sha256.lower(), *files, str(version.imgsz), version.layout)
     if is_graph:
         return _digest(*source, "graph")
+    if device:
+        return _digest(*source, backend, _release(backend), device, precision)
     if compute not in {"auto", "cpu"}:
         return None
     return _digest(*source, backend, _release(backend), _processor(), precision)

@@ -4,7 +4,9 @@ Each runtime has a module beside this one, which is imported when the first mode
 """
 
 import importlib
+import logging
 import sys
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +25,7 @@ from agent.inference.backends.choice import (
     missing_for,
     require_openable,
     require_processor,
+    takes_engine,
     target_of,
 )
 from agent.inference.backends.errors import (
@@ -37,7 +40,7 @@ from agent.inference.backends.errors import (
 from agent.inference.backends.in_flight import InFlightLimiter
 from agent.inference.yolo.head import Head
 from agent.inference.yolo.objects import Objects
-from agent.messages.errors import ModelError, OutOfMemoryError
+from agent.messages.errors import ChangeoverError, ModelError, OutOfMemoryError
 from agent.messages.payloads import ModelProcessor
 from agent.messages.references import ModelVersion
 from agent.models.file_faults import require_sound
@@ -68,11 +71,13 @@ __all__ = [
     "require_openable",
     "require_processor",
     "restore",
+    "takes_engine",
     "target_of",
 ]
 
 BACKENDS: Final = ("openvino", "onnxruntime", "ultralytics", "tensorrt")
 _NOBODY: Final = nullcontext()
+_LOG: Final = logging.getLogger(__name__)
 
 
 @dataclass
@@ -151,6 +156,19 @@ class _GraphModule(_BackendModule, Protocol):
     def make(self, version: ModelVersion, compute: str, folder: Path, precision: str) -> Made: ...
 
 
+class _EngineModule(_GraphModule, Protocol):
+    def make(  # noqa: PLR0913 - one build, spelt out
+        self,
+        version: ModelVersion,
+        compute: str,
+        folder: Path,
+        precision: str = "",
+        *,
+        tell: Callable[[str], None] = ...,
+        cache_dir: Path | None = None,
+    ) -> Made: ...
+
+
 def load(version: ModelVersion, compute: str, cache_dir: Path) -> Model:
     """Load `version` from its artifact, else from its file; takes from 0.1 s to minutes.
 
@@ -181,9 +199,13 @@ def _load(version: ModelVersion, compute: str, cache_dir: Path) -> Model:
         raise ModelError("load_failed", f"{version.reference}: no backend {backend!r}; there are {', '.join(BACKENDS)}")
     if not Path(version.path).exists():
         raise ModelError("file_missing", f"{version.reference}: there is no file {version.path}")
+    if takes_engine(version, compute):
+        require_processor(version, "tensorrt", compute)
     prepared = _load_prepared(version, compute, cache_dir)
     if prepared is not None:
         return prepared
+    if takes_engine(version, compute) and not is_checkpoint(version):
+        _LOG.warning("event=engine_not_built model=%s served_by=%s until=prepared", version.reference, backend)
     require_openable(version, compute)
     require_sound(version)
     return _module(version, backend).load(version, target_of(version, backend, compute), cache_dir)
@@ -203,7 +225,7 @@ def _load_prepared(version: ModelVersion, compute: str, cache_dir: Path) -> "Det
         return None
     try:
         return restore(version, opened, compute, cache_dir)
-    except ModelError:  # the catalog contradicts the artifact, which is itself sound
+    except ChangeoverError:  # the catalog contradicts the artifact, or memory or the GPU failed; it is itself sound
         raise
     except Exception as error:
         if is_out_of_memory(error):
@@ -236,14 +258,25 @@ def load_for(version: ModelVersion, compute: str, precision: str) -> "Detector":
     return module.load_for(version, target, precision)
 
 
-def make(version: ModelVersion, compute: str, folder: Path, precision: str = "") -> Made:
+def make(  # noqa: PLR0913 - one build, spelt out
+    version: ModelVersion,
+    compute: str,
+    folder: Path,
+    precision: str = "",
+    *,
+    tell: Callable[[str], None] = lambda _: None,
+    cache_dir: Path | None = None,
+) -> Made:
     """Compile an artifact of `version` in `folder`; takes seconds, and several times the file's size in memory.
 
+    An engine takes minutes; `tell` gets its progress, and `cache_dir` keeps what the next engine's build saves by.
     The version must have an `artifact_key`; for a checkpoint, its `path` is the exported graph. Raises what `load`
     raises, OSError, and ModelError("proof_failed") where the artifact's output differs from the file's.
     """
     require_sound(version)
     module, target = _graph_module(version, compute)
+    if takes_engine(version, compute):
+        return cast("_EngineModule", module).make(version, target, folder, precision, tell=tell, cache_dir=cache_dir)
     return module.make(version, target, folder, precision)
 
 

@@ -76,6 +76,15 @@ def load_for(version: ModelVersion, compute: str, precision: str) -> Detector:
     return load(version, "cpu", Path())
 
 
+def facts_of(version: ModelVersion) -> tuple[FileFacts, Head]:
+    """Return a file's metadata and the decoder of its output. Raises what `load` raises."""
+    with loading(version):
+        session = ort.InferenceSession(version.path, _options(), providers=[_CPU])
+        facts, imgsz = _facts(version, session), _input_size(version, session, _facts(version, session))
+        require_first(version, [_sides(output.shape) for output in session.get_outputs()])
+        return facts, Head.of(version, facts, _output_shape(session, imgsz), imgsz)
+
+
 def precisions(compute: str) -> tuple[str, ...]:
     """Return the file's own precision alone; see `backends.precisions`."""
     del compute

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from agent.inference.artifacts.artifact_store import ArtifactStore
-from agent.inference.backends import artifact_key, is_checkpoint
+from agent.inference.backends import artifact_key, is_checkpoint, takes_engine
 from agent.messages.errors import ModelError, OutOfMemoryError
 from agent.messages.references import ModelVersion
 from agent.models.preparation import Outcome, Preparation, Request
@@ -25,6 +25,7 @@ _AGAIN_S: Final = 60.0  # a file that cannot be prepared is not tried with each 
 _AGAIN_TIMES: Final = 10
 """A build that timed out is refused for this many times its duration, because all other builds waited for it."""
 _EXPORT_BYTES: Final = 1 << 30  # memory of torch and of the trace of a network
+_ENGINE_BYTES: Final = 3 << 29  # memory of TensorRT's builder, its context and the layers that it tries; not measured
 
 
 _Ended = Callable[[ModelError | OutOfMemoryError | None], None]
@@ -123,7 +124,7 @@ class BackgroundBuilder:
                 ended(_failure(version, outcome))
 
     def _prepare(self, version: ModelVersion, *, is_awaited: bool) -> Outcome:
-        if not _has_memory(version):
+        if not _has_memory(version, self._compute):
             return Outcome("failed", "there is not the memory to prepare it")
         request = Request(
             version, self._compute, str(self._cache_dir.absolute()), self._max_bytes, is_awaited=is_awaited
@@ -181,11 +182,12 @@ def _failure(version: ModelVersion, outcome: Outcome) -> ModelError | OutOfMemor
     return OutOfMemoryError(detail) if outcome.reason is None else ModelError(outcome.reason, detail)
 
 
-def _has_memory(version: ModelVersion) -> bool:
+def _has_memory(version: ModelVersion, compute: str) -> bool:
     """Return True where the device has the memory that a compiler needs; log where it has not."""
     try:
         needed_bytes = Path(version.path).stat().st_size * _BYTES_A_FILE_BYTE
         needed_bytes += _EXPORT_BYTES if is_checkpoint(version) else 0
+        needed_bytes += _ENGINE_BYTES if takes_engine(version, compute) else 0
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         free_bytes = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
     except (OSError, StopIteration):

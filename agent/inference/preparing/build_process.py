@@ -127,7 +127,8 @@ def _make_of_graph(request: Request, version: ModelVersion, tell: Callable[[str]
     runtime = backends.backend_of(version, request.compute, is_prepared=True)
     tell(f"compiling with {runtime}, and comparing the answers")
     images = request.images or version.golden
-    made = make_best(version, request.compute, folder, Path(images) if images else None, tell)
+    pictures = Path(images) if images else None
+    made = make_best(version, request.compute, folder, pictures, tell, Path(request.cache_dir))
     tell("measuring")
     return replace(made, profile=_measured(request, version, Opened.made(folder, made)))
 

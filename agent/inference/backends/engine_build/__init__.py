@@ -1,0 +1,1 @@
+"""Builds TensorRT engines in a walled process, which imports TensorRT inside its walls."""
