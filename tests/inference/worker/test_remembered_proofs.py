@@ -17,10 +17,11 @@ from inference.worker.plant import offer
 from numpy.typing import NDArray
 
 from agent.inference.artifacts.artifact_store import ArtifactStore
-from agent.inference.backends import artifact_key, load
+from agent.inference.backends import Model, artifact_key, load
 from agent.inference.backends.detector import Detector
 from agent.inference.preparing.build_process import prepare
 from agent.inference.scheduling import load_priority
+from agent.inference.swapping import idle_prover
 from agent.inference.validation.proof_record import ProofRecord
 from agent.inference.yolo.objects import Objects
 from agent.messages.children import Detections, InferenceFailed, Log
@@ -233,3 +234,38 @@ def test_a_model_that_no_longer_passes_serves_no_frame_and_is_proven_at_its_next
     plant.switch(version)
     assert plant.detect().model == version.reference
     assert runtime.checked[-1] == 3, "from the file now, and proven"
+
+
+def test_a_picture_that_cannot_be_read_for_a_moment_condemns_nothing(  # noqa: PLR0913, PLR0917 - the fixtures of one scene
+    begin: Callable[[], PlantOfDummies],
+    runtime: CountingRuntime,
+    version: ModelVersion,
+    cores: Callable[[float], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    begin().switch(version)
+    plant = begin()
+    plant.switch(version)
+    picture, steps = tmp_path / "golden" / "01.png", idle_prover.proof_steps
+
+    def steps_without_the_disk(model: Model, version: ModelVersion) -> Iterator[None]:
+        away = picture.with_suffix(".away")
+        try:
+            for number, step in enumerate(steps(model, version)):
+                if number == 2:  # the golden picture comes next
+                    away.symlink_to("nowhere")
+                    picture.rename(tmp_path / "kept.png")
+                    away.rename(picture)
+                yield step
+        finally:
+            (tmp_path / "kept.png").rename(picture)
+
+    monkeypatch.setattr(idle_prover, "proof_steps", steps_without_the_disk)
+    cores(IDLE)
+    with caplog.at_level("INFO"):
+        wait_for(lambda: "proof_put_off" in caplog.text or plant.of(Log))
+    assert not plant.of(Log)
+    assert plant.detect().model == version.reference
+    assert runtime.checked == [3, 3]
