@@ -234,7 +234,7 @@ def test_what_fell_back_is_prepared_for_the_cpu_in_its_own_process(
     path = tmp_path / f"tiny{suffix}"
     path.write_bytes(b"weights")
     entry, ended = version(path, sha256="00"), threading.Event()
-    assert backends.fall_back(entry, ProcessorError("tiny", "cuda:0", ["no CUDA that starts"]))
+    assert choice.fall_back(entry, ProcessorError("tiny", "cuda:0", ["no CUDA that starts"]))
     builder = BackgroundBuilder("auto", tmp_path / "cache", 1 << 30)
     builder.start()
     builder.prepare_first(entry, lambda _failure: ended.set())
@@ -243,7 +243,7 @@ def test_what_fell_back_is_prepared_for_the_cpu_in_its_own_process(
     (request,) = asked
     monkeypatch.setattr(choice, "_fell_back", {})  # as in the process that prepares, which knows of no fault
     key_there = backends.artifact_key(request.model, request.compute)
-    backends.fall_back(entry, ProcessorError("tiny", "cuda:0", ["no CUDA that starts"]))
+    choice.fall_back(entry, ProcessorError("tiny", "cuda:0", ["no CUDA that starts"]))
     assert key_there == backends.artifact_key(entry, "auto") is not None
 
 

@@ -22,6 +22,7 @@ from agent.inference.backends.detector import Detector
 from agent.inference.preparing.build_process import prepare
 from agent.inference.scheduling import load_priority
 from agent.inference.swapping import idle_prover
+from agent.inference.validation.golden import proof_steps
 from agent.inference.validation.proof_record import ProofRecord
 from agent.inference.yolo.objects import Objects
 from agent.messages.children import Detections, InferenceFailed, Log
@@ -248,7 +249,7 @@ def test_a_picture_that_cannot_be_read_for_a_moment_condemns_nothing(  # noqa: P
     begin().switch(version)
     plant = begin()
     plant.switch(version)
-    picture, steps = tmp_path / "golden" / "01.png", idle_prover.proof_steps
+    picture, steps = tmp_path / "golden" / "01.png", proof_steps
 
     def steps_without_the_disk(model: Model, version: ModelVersion) -> Iterator[None]:
         away = picture.with_suffix(".away")
