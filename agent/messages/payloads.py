@@ -171,7 +171,7 @@ class ModelProcessor(msgspec.Struct, frozen=True):
     """The processor that a model runs on, as its runtime told after the load.
 
     `processor` is cpu, cuda:N or tensorrt:N; `provider` is the runtime's own name of it. `missing` says what kept
-    `compute = "auto"` from the GPU.
+    the model from the GPU.
     """
 
     processor: str

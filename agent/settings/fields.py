@@ -26,7 +26,7 @@ CREDENTIALS: Final = "/etc/changeover/credentials"
 """Folder of credentials for runs outside systemd."""
 _ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _VARIANT: Final = "a variant such as n, s, m-int8: 1 to 64 letters, digits, dots, dashes or underscores"
-_COMPUTE: Final = re.compile(r"(auto|cpu)|(cuda|tensorrt)(?::(\d{1,3}))?")
+_COMPUTE: Final = re.compile(r"(auto|cpu)|(cuda|tensorrt)(?::([0-9]{1,3}))?")
 _JSON_PATH: Final = re.compile(r"""\$(\.[^\s.\[\]'"*]+|\[\d+\]|\['[^']+'\]|\["[^"]+"\]|\[\?[^\[\]]+\])*""")
 _FILTER: Final = "[?"
 _STREAM_SCHEMES: Final = ("rtsp", "rtsps", "http", "https")

@@ -20,6 +20,7 @@ from agent.inference.artifacts.artifact_store import ArtifactStore, Made, Opened
 from agent.inference.backends.choice import (
     artifact_key,
     backend_of,
+    compute_now,
     fall_back,
     is_checkpoint,
     missing_for,
@@ -61,6 +62,7 @@ __all__ = [
     "Prepared",
     "artifact_key",
     "backend_of",
+    "compute_now",
     "held_device_bytes",
     "is_checkpoint",
     "load",

@@ -23,6 +23,7 @@ _UNSAFE: Final = "`unsafe = true` in the catalog, for a file that you made yours
 _GPUS: Final = ("cuda", "tensorrt")
 _CPU_ONLY: Final = "no GPU in OpenVINO (leave `backend` out, and give an .onnx)"
 _OTHER_BACKEND: Final = "no TensorRT in onnxruntime (leave `backend` out)"
+_NOT_BUILT: Final = "its TensorRT engine is not built; the first load after that uses it"
 _fell_back: Final[dict[ModelVersion, str]] = {}
 """Models that did not start on the GPU that `auto` chose, with the fault."""
 
@@ -76,7 +77,12 @@ def target_of(version: ModelVersion, backend: str, compute: str) -> str:
 
 
 def missing_for(version: ModelVersion, compute: str, processor: str) -> str | None:
-    """Return what kept a model on the CPU under `auto`; None where nothing did, or the catalog chose its runtime."""
+    """Return what kept a model on the CPU: under `auto`, or until its engine is built.
+
+    None where nothing did, or the catalog chose its runtime.
+    """
+    if processor == "cpu" and takes_engine(version, compute):
+        return _NOT_BUILT
     if compute != "auto" or processor != "cpu":
         return None
     chosen = _chosen(version, compute)
@@ -92,6 +98,11 @@ def fall_back(version: ModelVersion, error: ProcessorError) -> bool:
         return False
     _fell_back[version] = error.faults
     return True
+
+
+def compute_now(version: ModelVersion, compute: str) -> str:
+    """Return the device setting for another process, which does not know what fell back to the CPU in this one."""
+    return "cpu" if compute == "auto" and version in _fell_back else compute
 
 
 def require_processor(version: ModelVersion, backend: str, compute: str) -> None:

@@ -22,6 +22,8 @@ _LOOK_AGAIN_S: Final = 5.0
 """Interval of checks whether released memory has been returned since."""
 _MOST_REPORTED: Final = 8
 """Largest number of candidates in one report."""
+_DRAINED_S: Final = 0.5
+"""Longest wait for a model's last picture, before the load looks whether it is still wanted."""
 
 
 class NoRoomError(OutOfMemoryError):
@@ -46,7 +48,7 @@ class EvictionPlan:
     evict: tuple[Entry[Model], ...]
     """Standby models to evict."""
     leave: tuple[Entry[Model], ...] = ()
-    """Models that serve only lines that wait for the load; those lines deactivate them first."""
+    """Models that serve only lines that wait for the load, which deactivate them first, or that are draining."""
     announced: tuple[Entry[Model], ...] = ()
     """Models that only the same lines have announced, and that are evicted too."""
 
@@ -110,10 +112,14 @@ class AdmissionController:
         return plan
 
     def carry_out(self, plan: EvictionPlan, lines: frozenset[str]) -> None:
-        """Evict the plan's models, once `plan.lines` have deactivated theirs; `lines` waited when it was made."""
+        """Evict the plan's models, once `plan.lines` have deactivated theirs; `lines` waited when it was made.
+
+        Waits for a picture that is in flight in one of them, for a moment at most; the next plan does so again.
+        """
         for entry in (*plan.leave, *plan.announced):
             for line in lines:
                 self._cache.unreserve(entry.version, line)
+        self._cache.wait_drained((*plan.leave, *plan.announced), _DRAINED_S)
         if not all(entry.is_evictable for entry in plan.leave):
             return  # one of them stays after all, and the plan with it
         why: CacheReason = "room" if lines else "announced"

@@ -31,7 +31,7 @@ class EvictionCandidates(Generic[Held]):
     standby: tuple[Entry[Held], ...]
     """Models that nobody uses or reserves."""
     leave: tuple[Entry[Held], ...]
-    """Models that serve only lines that would deactivate them for the load."""
+    """Models that serve only lines that would deactivate them for the load, or that only infer a last picture."""
     announced: tuple[Entry[Held], ...]
     """Models that only such lines have reserved."""
     kept: tuple[Entry[Held], ...]
@@ -44,7 +44,7 @@ class Cache(Generic[Held]):
     Bytes are never negative. The sum exceeds the budget only by what a model was measured above its prediction. GPU
     memory that a runtime's allocator holds beside its models' is the runtime's account, which counts too.
 
-    Threading: every method may be called from any thread, and returns at once.
+    Threading: every method may be called from any thread; all but `wait_drained` return at once.
     """
 
     def __init__(
@@ -58,6 +58,7 @@ class Cache(Generic[Held]):
         self._changed: Final = changed
         self._clock: Final = clock
         self._lock: Final = threading.Lock()
+        self._drained: Final = threading.Condition(self._lock)
         self._entries: Final[list[Entry[Held]]] = []
         self._runtimes_device_bytes = 0
 
@@ -142,6 +143,13 @@ class Cache(Generic[Held]):
                 raise AssertionError(f"{entry.version.reference} has no lease to end")
             entry.leases -= 1
             entry.last_use_ns = time.monotonic_ns()
+            if not entry.leases:
+                self._drained.notify_all()
+
+    def wait_drained(self, entries: Collection[Entry[Held]], timeout_s: float) -> bool:
+        """Wait until no picture is in flight in a model that no line claims; return False at the timeout."""
+        with self._drained:
+            return self._drained.wait_for(lambda: all(e.claims or not e.leases for e in entries), timeout_s)
 
     @contextmanager
     def borrowed(self, version: ModelVersion) -> Iterator[Held | None]:
@@ -210,8 +218,8 @@ class Cache(Generic[Held]):
             lines = set(leaving)
             standby = tuple(e for e in resident if e.is_evictable)
             theirs = [e for e in resident if e not in standby and e.claims <= lines and e.reservations.keys() <= lines]
-            leave = tuple(e for e in theirs if e.claims)
-            announced = tuple(e for e in theirs if not e.claims and not e.leases)
+            leave = tuple(e for e in theirs if e.claims or (e.leases and not e.reservations))
+            announced = tuple(e for e in theirs if not e.claims and e.reservations)
             kept = tuple(e for e in resident if e not in standby and e not in leave and e not in announced)
             short = self.budget.shortage(self._used() + needed)
             return EvictionCandidates(short, standby, leave, announced, kept)

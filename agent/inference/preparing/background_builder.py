@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from agent.inference.artifacts.artifact_store import ArtifactStore
-from agent.inference.backends import artifact_key, is_checkpoint, takes_engine
+from agent.inference.backends import artifact_key, compute_now, is_checkpoint, takes_engine
 from agent.messages.errors import ModelError, OutOfMemoryError
 from agent.messages.references import ModelVersion
 from agent.models.preparation import Outcome, Preparation, Request
@@ -127,7 +127,11 @@ class BackgroundBuilder:
         if not _has_memory(version, self._compute):
             return Outcome("failed", "there is not the memory to prepare it")
         request = Request(
-            version, self._compute, str(self._cache_dir.absolute()), self._max_bytes, is_awaited=is_awaited
+            version,
+            compute_now(version, self._compute),
+            str(self._cache_dir.absolute()),
+            self._max_bytes,
+            is_awaited=is_awaited,
         )
         began_s = time.monotonic()
         running = Preparation(request, _LOG.debug)

@@ -23,6 +23,7 @@ from agent.inference import backends
 from agent.inference.artifacts.artifact_store import Artifact, ArtifactStore, Made, Opened, become_owner
 from agent.inference.artifacts.profile import Profile
 from agent.inference.backends.detector import Detector
+from agent.inference.backends.errors import ProcessorError
 from agent.inference.preparing import checkpoint
 from agent.inference.preparing.autotune import measure
 from agent.inference.preparing.precision import make_best
@@ -94,7 +95,7 @@ def _present(
     artifact = found.artifact
     if not artifact.profile.holds_in(power_mode()):
         tell("measuring")
-        profile = _measured(request, request.model, found)
+        profile = _measured(request, request.model, found, tell)
         artifacts.profiled(key, profile)
         artifact = replace(artifact, profile=profile)
     return _told("present", artifact)
@@ -130,14 +131,22 @@ def _make_of_graph(request: Request, version: ModelVersion, tell: Callable[[str]
     pictures = Path(images) if images else None
     made = make_best(version, request.compute, folder, pictures, tell, Path(request.cache_dir))
     tell("measuring")
-    return replace(made, profile=_measured(request, version, Opened.made(folder, made)))
+    return replace(made, profile=_measured(request, version, Opened.made(folder, made), tell))
 
 
-def _measured(request: Request, version: ModelVersion, opened: Opened) -> Profile:
+def _measured(request: Request, version: ModelVersion, opened: Opened, tell: Callable[[str], None]) -> Profile:
+    """Return the artifact's profile with figures; without, where the GPU that `auto` chose does not start."""
+
     def load(profile: Profile) -> Detector:
         return backends.restore(version, opened.with_profile(profile), request.compute, Path(request.cache_dir))
 
-    return measure(load, opened.artifact.profile)
+    try:
+        return measure(load, opened.artifact.profile)
+    except ProcessorError as error:
+        if request.compute != "auto":
+            raise
+        tell(f"not measured: {error}")  # the worker's load falls back, and has the processor's artifact made
+        return opened.artifact.profile
 
 
 def _step_back(*, is_awaited: bool) -> None:

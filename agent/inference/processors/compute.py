@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Final
 
 from agent.inference.processors.host import THIS_HOST, Host
 from agent.inference.processors.nvidia import device_faults, onnxruntime_faults, tensorrt_faults
@@ -9,6 +10,8 @@ from agent.processes.package_version import version_of
 
 host: Host = THIS_HOST
 """The device that is asked; tests replace it."""
+
+_TENSORRT_IS_HERE: Final = 'TensorRT is here: compute = "tensorrt:0" uses it'
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,8 @@ def _automatic(here: Host) -> Choice:
     if not here.has_node():
         return Choice("cpu", "this device has no NVIDIA card")
     faults = tuple(onnxruntime_faults(0, here))
+    if faults and not any(tensorrt_faults(0, here)):
+        faults = (*faults, _TENSORRT_IS_HERE)
     if faults:
         return Choice("cpu", "the GPU of this device cannot be used", faults)
     return Choice("cuda:0", f"the GPU of this device, by onnxruntime {version_of('onnxruntime')}")

@@ -32,6 +32,8 @@ _CUDNN: Final = "libcudnn.so.9"
 _OF_CUDA: Final = ("cudart", "cublas", "cublasLt", "nvrtc")
 """Libraries whose number is that of CUDA; the others count for themselves."""
 _MAJORS: Final = range(7, 16)
+_TENSORRT: Final = re.compile(r"tensorrt(?:_cu\d+)?-(\d+)\.(\d+)[\w.+]*\.dist-info")
+_LEAST_TENSORRT: Final = (10, 3)
 
 
 def device_faults(index: int, host: Host, cuda_major: int = 0) -> Iterator[str]:
@@ -86,8 +88,15 @@ def onnxruntime_faults(index: int, host: Host) -> Iterator[str]:
 
 def tensorrt_faults(index: int, host: Host) -> Iterator[str]:
     """Yield what keeps TensorRT from card `index`."""
-    if host.module_folder("tensorrt") is None:
+    folder = host.module_folder("tensorrt")
+    if folder is None:
         yield "no TensorRT (no Python module tensorrt)"
+    else:
+        found = (_TENSORRT.fullmatch(path.name) for path in folder.parent.glob("tensorrt*.dist-info"))
+        release = max(((int(one[1]), int(one[2])) for one in found if one), default=_LEAST_TENSORRT)
+        if release < _LEAST_TENSORRT:
+            needed, has = (".".join(map(str, one)) for one in (_LEAST_TENSORRT, release))
+            yield f"wrong version of TensorRT ({needed} or newer is needed, {has} is here)"
     yield from device_faults(index, host)
 
 

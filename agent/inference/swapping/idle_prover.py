@@ -12,7 +12,7 @@ from agent.inference.backends import Model, artifact_key
 from agent.inference.memory.cache import Cache
 from agent.inference.scheduling import load_priority
 from agent.inference.scheduling.idle_cpu import INTERVAL_S, IdleCpuSampler
-from agent.inference.validation.golden import proof_steps
+from agent.inference.validation.golden import UnreadableError, proof_steps
 from agent.inference.validation.proof_record import ProofRecord
 from agent.messages.errors import ChangeoverError, ModelError
 from agent.messages.references import ModelVersion
@@ -59,6 +59,7 @@ class IdleProver:
         with self._turn:
             self._stopping = True
             self._turn.notify_all()
+        load_priority.restore_normal()  # because it would starve at that picture where others want the cores
         self._thread.join()
 
     def ask(self, version: ModelVersion, subject: str) -> None:
@@ -89,11 +90,13 @@ class IdleProver:
                     steps = steps or proof_steps(model, version)
                     if not self._step(steps):
                         break
+        except UnreadableError as error:
+            _put_off(version, error)
         except ModelError as error:
             if self._proofs.subject(version) == subject:  # else the next load proves by what is there then
                 self._disproved(version, error)
         except ChangeoverError as error:  # because a lack of memory says nothing of the answers
-            _LOG.info("event=proof_put_off model=%s detail=%r", version.reference, str(error))
+            _put_off(version, error)
 
     def _step(self, steps: Iterator[None]) -> bool:
         """Infer the next picture of a proof at idle priority; return False after the last one."""
@@ -112,3 +115,7 @@ class IdleProver:
         self._cache.condemn(version, detail)
         self._artifacts.discard(artifact_key(version, self._compute) or "", str(error))
         self._warn(detail)
+
+
+def _put_off(version: ModelVersion, error: ChangeoverError) -> None:
+    _LOG.info("event=proof_put_off model=%s detail=%r", version.reference, str(error))

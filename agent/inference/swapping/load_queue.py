@@ -217,6 +217,8 @@ class LoadQueue:
             job.is_preparing = job.was_prepared = True
             self._artifacts.prepare_first(job.version, lambda failure: self._prepared(job, failure))
         elif self._is_worth_a_retry(job, failure):
+            if isinstance(failure, FellBackError):
+                job.was_prepared = False  # because the CPU needs an artifact of its own
             self._waiting.append(job)
         else:
             job.failure = failure

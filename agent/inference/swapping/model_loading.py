@@ -230,6 +230,7 @@ class ModelLoader:
             if found.leave:
                 job.ask_to_leave(found.lines)
                 job.require_wanted()
+                load_priority.restore_normal()  # because a proof in idle time may be at its last picture of them
             self._admission.carry_out(found, lines)
 
     def _import_runtime(self, backend: str) -> bool:

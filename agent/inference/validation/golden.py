@@ -29,6 +29,13 @@ PICTURES: Final = (".jpg", ".jpeg", ".png", ".bmp")
 Box = tuple[float, float, float, float]
 
 
+class UnreadableError(ModelError):
+    """The disk did not give a golden picture, which says nothing of the model's answers."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__("proof_failed", f"the golden pictures cannot be read: {error}")
+
+
 class _Expected(msgspec.Struct, frozen=True):
     objects: list[DetectedObject]
 
@@ -131,7 +138,7 @@ def _golden(folder: Path) -> Iterator[tuple[Path, list[DetectedObject]]]:
     try:
         files = sorted(folder.iterdir())
     except OSError as error:
-        raise ModelError("proof_failed", f"the golden pictures cannot be read: {error}") from error
+        raise UnreadableError(error) from error
     for picture in files:
         beside = picture.with_suffix(".json")
         if picture.suffix.lower() in PICTURES and beside in files:
@@ -141,14 +148,20 @@ def _golden(folder: Path) -> Iterator[tuple[Path, list[DetectedObject]]]:
 def _read_expected(path: Path) -> list[DetectedObject]:
     try:
         return msgspec.json.decode(path.read_bytes(), type=_Expected).objects
-    except (OSError, msgspec.DecodeError) as error:
+    except OSError as error:
+        raise UnreadableError(error) from error
+    except msgspec.DecodeError as error:
         raise ModelError("proof_failed", f"{path} is no list of expected objects: {error}") from error
 
 
 def _read_picture(path: Path) -> NDArray[np.uint8]:
     import cv2  # noqa: PLC0415 - only a proof reads pictures from files
 
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UnreadableError(error) from error
+    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) if content else None
     if image is None:
         raise ModelError("proof_failed", f"{path} is no picture")
     return np.asarray(image, np.uint8)

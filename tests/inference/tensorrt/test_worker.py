@@ -16,7 +16,7 @@ from agent.inference import worker
 from agent.inference.memory.device_pool import DevicePool
 from agent.inference.preparing.build_process import prepare
 from agent.inference.worker import Worker
-from agent.messages.children import InferenceFailed, SwapFailed, Swapped, WorkerSetup, WorkerStream
+from agent.messages.children import InferenceFailed, ModelRuns, SwapFailed, Swapped, WorkerSetup, WorkerStream
 from agent.messages.references import ModelVersion
 from agent.models.preparation import Request
 from agent.processes.slots.frame_slot import FrameSlot, SlotWriter
@@ -57,6 +57,7 @@ def test_swaps_of_engines_lose_no_frame_and_no_byte(seeing: Callable[..., ModelV
             found = plant.detect()
             assert found.model == version.reference
             assert gpu.cuda.used_bytes == pool_of(gpu).used_bytes
+        assert all(ran.processor.missing is None for ran in plant.of(ModelRuns))
         assert not plant.of(SwapFailed)
         assert not plant.of(InferenceFailed)
         assert gpu.cuda.broken == 0
@@ -70,6 +71,9 @@ def test_until_an_engine_is_built_a_line_is_served_by_the_processor(
         plant.switch(seeing())
         plant.detect()
         assert gpu.cuda.used_bytes == 0
+        (ran,) = plant.of(ModelRuns)
+        assert ran.processor.processor == "cpu"
+        assert ran.processor.missing == "its TensorRT engine is not built; the first load after that uses it"
 
 
 def pool_of(gpu: FakeGpu) -> DevicePool:
