@@ -241,7 +241,9 @@ class Agent:
         self._systemd.reloading()
         self._context, reloaded = read_again(self._context)
         self._levels.configure(self._context.settings.device.log_level)
-        _log.info("event=reloaded ok=%s detail=%r", reloaded.plant is not None, reloaded.detail)
+        is_taken = reloaded.plant is not None
+        level = logging.INFO if is_taken else logging.WARNING
+        _log.log(level, "event=reloaded ok=%s detail=%r", is_taken, reloaded.detail)
         self._loop.put(reloaded)
 
     def _look_at_worker(self, now_s: float) -> None:

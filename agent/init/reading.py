@@ -14,6 +14,7 @@ from agent.messages.references import ModelReference, ModelVersion
 from agent.models.catalog import Catalog
 from agent.models.catalog_entry import SUFFIXES
 from agent.models.store import inspect_source
+from agent.redact import redact
 from agent.settings import StreamSettings, fields, findings
 
 _VARIANT, _VERSION = "n", "1"
@@ -105,4 +106,4 @@ def _valid(kind: Any, value: object) -> object:  # noqa: ANN401 - an annotated t
     except ValidationError as error:
         details = error.errors(include_url=False)[0]
         expected = details.get("ctx", {}).get("error", details["msg"])
-        raise MistakeError(f'found "{value}", expected {expected}') from None
+        raise MistakeError(f'found "{redact(str(value))}", expected {expected}') from None

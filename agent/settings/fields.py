@@ -20,6 +20,7 @@ from agent.settings.units import MemoryBudget, parse_budget, parse_clock, parse_
 ID: Final = "an id of 1 to 64 letters, digits, dots, dashes or underscores"
 REFERENCE: Final = "a model reference NAME[:VARIANT][@VERSION]"
 PRODUCT: Final = 'a product of 1 to 64 printable characters, other than "0"'
+_PLAIN_PATH: Final = "the path alone, without file://, such as /var/lib/changeover/clip.mp4"
 SOURCE: Final = "an rtsp:// or http:// URL, /dev/videoN, csi:N, gst:PIPELINE, a file or a folder"
 BROKER: Final = 'mqtt://HOST[:PORT], mqtts://HOST[:PORT] (credentials go into username and password_file) or "embedded"'
 CREDENTIALS: Final = "/etc/changeover/credentials"
@@ -109,6 +110,8 @@ def _source(value: str, info: ValidationInfo) -> str:
         return _pipeline(value)
     scheme, separator, rest = value.partition("://")
     if separator:
+        if scheme.lower() == "file":
+            raise ValueError(_PLAIN_PATH)
         _check_credentials(rest)
         if scheme.lower() not in _STREAM_SCHEMES or not _host_of(value):
             raise ValueError(SOURCE)

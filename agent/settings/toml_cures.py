@@ -42,6 +42,9 @@ _TRUE, _FALSE = {"yes", "on", "true", "y", "enabled"}, {"no", "off", "false", "n
 _IN_QUOTES: Final = "a name with blanks or other signs in quotes"
 _NOTHING: Final = {"none", "null", "nil", "~", "undefined", "n/a", "-"}
 _COMMENT: Final = re.compile(r"(?<=\s)(//|;|--|/\*|<!--)(?=\s).*$")
+_TWO_KEYS: Final = re.compile(
+    r"""([\w.-]+\s*=\s*(?:"[^"\\]*"|'[^']*'|[^\s"',;#=]+))(?:\s*[,;]\s*|\s+)([\w.-]+\s*=.*)"""
+)
 _BEHIND: Final = re.compile(r"(?:^|(?<=\s))#.*$")
 
 
@@ -49,7 +52,7 @@ def parses(text: str) -> bool:
     """Return True where `text` is TOML."""
     try:
         tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError):
+    except (ValueError, RecursionError):  # the first also where Python takes no number of so many digits
         return False
     return True
 
@@ -93,6 +96,12 @@ def _comments(line: str) -> Iterator[Cure]:
     stripped = line.rstrip()
     if stripped.endswith((",", ";")):
         yield Cure(f"nothing behind the value, no {stripped[-1]}", stripped[:-1])
+
+
+def _two_keys(line: str) -> Iterator[Cure]:
+    both = _TWO_KEYS.fullmatch(line.strip())
+    if both and parses(both[1]) and parses(both[2]):
+        yield Cure("one key a line", f"{both[1]}\n{both[2]}")
 
 
 def _headers(line: str) -> Iterator[Cure]:
@@ -157,6 +166,9 @@ def _values(line: str) -> Iterator[Cure]:
 
     if re.fullmatch(r"[+-]?\d{1,3}(\.\d{3})+,\d+|[+-]?\d+,\d+", value):
         yield with_value("a point before the decimals", value.replace(".", "").replace(",", "."))
+    if re.fullmatch(r"[+-]?(\.\d+|\d+\.)", value):
+        mended = f"{value}0" if value.endswith(".") else value.replace(".", "0.")
+        yield with_value("a digit on both sides of the point", mended)
     if value.lower() in _TRUE | _FALSE:
         yield with_value("true or false, in small letters", "true" if value.lower() in _TRUE else "false")
     if value.lower() in _NOTHING:
@@ -194,6 +206,7 @@ def _strings(value: str) -> Iterator[tuple[str, str]]:
 
 _ALL: Final[tuple[Callable[[str], Iterator[Cure]], ...]] = (
     _odd_characters,
+    _two_keys,
     _comments,
     _headers,
     _separators,

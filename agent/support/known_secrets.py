@@ -16,7 +16,7 @@ _SECRET_FILES: Final = ("password_file", "key_file", "token_file", "access_key_f
 _LONG: Final = 8
 """A shorter user name is a word, which would be hidden everywhere."""
 _URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s\"']+")
-_VALUE: Final = re.compile(r"=([^&/?#\s\"']+?)(?=_[A-Za-z]+=|[&/?#\s\"']|$)")
+_VALUE: Final = re.compile(r"=(?![A-Za-z][A-Za-z0-9+.-]*://)([^&/?#\s\"']+?)(?=_[A-Za-z]+=|[&/?#\s\"']|$)")
 """Values in a URL's query, and in a path such as /user=admin_password=x_channel=1."""
 _PROPERTY: Final = re.compile(r"[\w-]+\s*=\s*(\"(?:\\.|[^\"\\])*\"|'[^']*'|\S+)")
 _VARIABLE: Final = re.compile(

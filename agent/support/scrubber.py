@@ -16,6 +16,7 @@ _URL: Final = re.compile(r"(?<![A-Za-z0-9+.-])([A-Za-z][A-Za-z0-9+.-]*)://([^\s\
 _HOST: Final = re.compile(r"(?:[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?")
 _NAME: Final = (
     r"[\w.-]*(?:pass(?!ed|ive|ing)|pwd|psw|secret|token|(?:api|access|private|stream)[_-]?key|credential|auth"
+    r"|kennwort|contrase[nñ]a|clave|senha|heslo|has[lł]o|wachtwoord|l[oö]senord|(?<![a-z])mdp(?![a-z])"
     r"|cookie|sess|jwt|bearer|signature|psk|(?<![a-z])(?:pw|sid|sig)(?![a-z]))[\w.-]*"
 )
 _SECRET_NAME: Final = re.compile(rf"(?!.*_file$)(?:{_NAME})", re.IGNORECASE)

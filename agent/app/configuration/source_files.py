@@ -62,6 +62,8 @@ def _fault(path: Path) -> tuple[str, str] | None:
 def _wanted(path: Path) -> str:
     if any(_ADDRESS.fullmatch(part) for part in path.parts[-_PARTS_OF_A_URL:]):
         return f"rtsp:// or http:// before an address in the network, or {_EXPECTED}"
+    if path.name.isdecimal():
+        return f"/dev/video{path.name} for a camera of this device, or {_EXPECTED}"
     try:
         names = [inner.name for inner in path.parent.iterdir()]
     except OSError:
