@@ -4,7 +4,7 @@ import msgspec
 
 
 class Profile(msgspec.Struct, frozen=True):
-    """Runtime options of one artifact, with figures that are all 0 where other processes used the cores."""
+    """Runtime options of one artifact, and measured figures, all 0 where other processes used the cores meanwhile."""
 
     precision: str = ""
     """The runtime's inference precision ("f32", "bf16", "f16"); empty: the runtime chooses."""

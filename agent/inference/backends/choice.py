@@ -24,7 +24,7 @@ _GPUS: Final = ("cuda", "tensorrt")
 _CPU_ONLY: Final = "no GPU in OpenVINO (leave `backend` out, and give an .onnx)"
 _OTHER_BACKEND: Final = "no TensorRT in onnxruntime (leave `backend` out)"
 _fell_back: Final[dict[ModelVersion, str]] = {}
-"""Models that did not start on the GPU that `auto` chose, with the fault."""
+"""Models for which the GPU that `auto` chose did not start, each with the reason."""
 
 
 def backend_of(version: ModelVersion, compute: str = "auto", *, is_prepared: bool = False) -> str:
@@ -65,7 +65,7 @@ def artifact_key(version: ModelVersion, compute: str) -> str | None:
 
 
 def target_of(version: ModelVersion, backend: str, compute: str) -> str:
-    """Return the processor that `backend` is asked to use; `auto` only for ultralytics, as torch knows what it has."""
+    """Return the processor that `backend` is asked to use; only ultralytics gets `auto`, which torch resolves."""
     if backend == "ultralytics":
         return compute
     if compute == "auto" and backend == "openvino":
@@ -95,9 +95,9 @@ def fall_back(version: ModelVersion, error: ProcessorError) -> bool:
 
 
 def require_processor(version: ModelVersion, backend: str, compute: str) -> None:
-    """Refuse a GPU that is named and cannot start. Raises ProcessorError.
+    """Raise ProcessorError where `compute` names a GPU that cannot start.
 
-    Ultralytics refuses by itself, once torch is imported.
+    Ultralytics is not checked here, because it refuses by itself, once torch is imported.
     """
     kind, _ = split(compute)
     if kind not in _GPUS or backend == "ultralytics":
@@ -116,7 +116,7 @@ def require_processor(version: ModelVersion, backend: str, compute: str) -> None
 
 
 def _card_faults(compute: str) -> Iterator[str]:
-    """Yield what the driver itself says of a card that it cannot start."""
+    """Yield the driver's reason why it cannot start a GPU; nothing where it can."""
     try:
         identity_of(split(compute)[1])
     except DeviceMissingError as error:
@@ -135,7 +135,7 @@ def takes_engine(version: ModelVersion, compute: str) -> bool:
 
 
 def compute_until_built(compute: str) -> str:
-    """Return the processor that serves until an engine is built: the GPU by its other runtime, else the CPU."""
+    """Return the processor that serves until an engine is built: the GPU by CUDA, else the CPU."""
     gpu = f"cuda:{split(compute)[1]}"
     return "cpu" if faults(gpu) else gpu
 
@@ -166,9 +166,10 @@ def unprepared(versions: Iterable[ModelVersion], compute: str, artifacts: Artifa
 
 
 def require_openable(version: ModelVersion, compute: str) -> None:
-    """Refuse a file that may run code when it is opened, unless its version is `unsafe`; and a GPU that cannot start.
+    """Refuse a file that may run code when it is opened, unless its version is `unsafe`.
 
-    Raises NotPreparedError where a preparation helps, else ModelError("load_failed") with the remedy.
+    Raises NotPreparedError where preparing the model helps, else ModelError("load_failed") with the remedy, and
+    ProcessorError for a GPU that cannot start.
     """
     if version.unsafe or not _runs_code(version):
         require_processor(version, backend_of(version, compute), compute)

@@ -67,9 +67,9 @@ class Detector:
     ) -> None:
         """Create the requests. Only `make_request` refers to the runtime's model; `on_close` runs after its release.
 
-        `processor` is what the runtime says after the load. `profile` is the artifact's; its `requests` is the number
-        of inferences that the runtime runs at the same time. `count_device` returns the model's `device_bytes`, also
-        after the close.
+        `processor` is what the runtime reports after the load. `profile` is the artifact's; its `requests` is the
+        number of inferences that the runtime runs at the same time. `count_device` returns the model's `device_bytes`,
+        also after the close.
         """
         self.backend: Final = backend
         self.processor: Final = processor
@@ -84,7 +84,7 @@ class Detector:
         self._idle: Final = [make_request() for _ in range(self.places.count)]
         self._lock: Final = threading.Lock()
         self._refusal = ""
-        """Why no picture is answered any more; empty: they are."""
+        """Reason why the model answers no picture any more; empty while it does."""
 
     @property
     def device_bytes(self) -> int | None:

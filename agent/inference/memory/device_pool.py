@@ -39,7 +39,7 @@ class DevicePool:
 
     @property
     def used_bytes(self) -> int:
-        """Bytes that are allocated now, together with those of calls under way."""
+        """Bytes that are allocated now, including those of allocations in progress."""
         with self._lock:
             return self._used_bytes
 
@@ -55,7 +55,8 @@ class DevicePool:
     def allocate(self, size_bytes: int, owner: str) -> int:
         """Allocate `size_bytes` for `owner` and return the address; 0 for no bytes.
 
-        Raises OutOfDeviceMemoryError beyond the limit, before the device is asked, and what the device raises.
+        Raises OutOfDeviceMemoryError where the limit would be exceeded, without asking the device, ValueError for a
+        negative size, and what the device raises.
         """
         if size_bytes < 0:
             raise ValueError(f"{size_bytes} bytes were asked for by {owner}")
@@ -72,7 +73,7 @@ class DevicePool:
         return address
 
     def free(self, address: int) -> None:
-        """Free an allocation; where the device fails to, its bytes stay counted.
+        """Free an allocation; its bytes stay counted where the device fails to free it.
 
         Raises ValueError for an address that is not allocated, and what the device raises.
         """

@@ -18,7 +18,7 @@ class FrameLossMark:
     offered: int
     lost: int
     loss: float
-    """Share of the frames that the stream was losing steadily."""
+    """Share of the frames, 0 to 1, that the stream was losing steadily until then."""
 
 
 class FrameLossCounter:
@@ -28,7 +28,7 @@ class FrameLossCounter:
     """
 
     def __init__(self, read_slot: Callable[[], tuple[int, int]]) -> None:
-        """Store; `read_slot` returns the slot's counts of frames offered and overwritten unread."""
+        """Store the function; it returns how many frames the slot was offered, and how many it overwrote unread."""
         self._read_slot: Final = read_slot
         self._discarded = 0
         self._samples: Final[deque[tuple[int, int, int]]] = deque(maxlen=_SAMPLES)
