@@ -128,7 +128,7 @@ def _log_once(event: str, words: str) -> None:
 
 @contextmanager
 def loading(version: ModelVersion) -> Iterator[None]:
-    """Convert any exception of a runtime during a load of `version` to ModelError or OutOfMemoryError."""
+    """Run the block, and convert a runtime's exceptions in a load of `version` to ModelError or OutOfMemoryError."""
     try:
         yield
     except ChangeoverError:

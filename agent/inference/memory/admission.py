@@ -19,7 +19,7 @@ from agent.messages.references import ModelVersion
 from agent.messages.utc import utc_text_of_ns
 
 _LOOK_AGAIN_S: Final = 5.0
-"""Interval of checks whether released memory has been returned since."""
+"""Seconds between checks whether missing memory of unloaded models has come back."""
 _MOST_REPORTED: Final = 8
 """Largest number of candidates in one report."""
 

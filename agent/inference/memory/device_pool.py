@@ -25,8 +25,8 @@ class DeviceMemory(Protocol):
 class DevicePool:
     """Pool of GPU memory within `limit_bytes`, counted by owner: a model's reference, or a runtime's name.
 
-    Bytes are counted before the device allocates them and until it has freed them, so the device never holds more of
-    ours than `used_bytes`. Threading: any thread; the device is called without the lock.
+    Bytes are counted before the device allocates them and until it has freed them, so models and runtimes never hold
+    more than `used_bytes`. Threading: any thread; the device is called without the lock.
     """
 
     def __init__(self, limit_bytes: int, memory: DeviceMemory) -> None:

@@ -99,7 +99,7 @@ class StreamPipeline:
             thread.start()
 
     def progress(self) -> StreamProgress:
-        """Return the times at which frames were last taken, answered and missed. From any thread."""
+        """Return the times (monotonic, ns) at which frames were last taken, answered and missed; from any thread."""
         moments = (self._taken_ns, self._answered_ns, self._missed_ns)
         return StreamProgress(self._stream, *moments, self._missed, int(self._line.usual_s * 1e9))
 

@@ -191,7 +191,10 @@ class Swapper:
         return now
 
     def _adopt(self, job: LoadJob) -> bool:
-        """Replace the task by a newer assignment of the same model, which keeps the load. Needs `turn` held."""
+        """Replace the task by a newer assignment of the same model, which keeps the load; the caller holds `turn`.
+
+        Returns False where no such assignment waits.
+        """
         newer = self._pending
         if newer is None or self._thread.is_stopping or newer.assign.model != job.version or self._task is None:
             return False

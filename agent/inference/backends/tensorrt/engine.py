@@ -155,7 +155,7 @@ class Request:
         driver.copy_to_host(self._answer.ctypes.data, answer, self._answer.nbytes, stream)
 
     def _wait(self, stream: int) -> None:
-        """Wait for a stream asleep, because the driver's own wait would keep a core busy."""
+        """Wait asleep until the stream is done, because the driver's own wait would keep a core busy."""
         driver = self._engine.device.driver
         driver.record(self._done, stream)
         driver.wait_until_happened(self._done)
