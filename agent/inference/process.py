@@ -28,7 +28,7 @@ def versions() -> dict[str, str]:
 
 
 def main(child: Child[Any]) -> None:
-    """Serve until control closes the channel, which ends the process."""
+    """Run the worker until control closes the channel; the process then ends."""
     setup = child.inbox.get()
     if not isinstance(setup, WorkerSetup):
         raise MistakeError(f"the first message to a worker is its set-up, not {type(setup).__name__}")

@@ -179,10 +179,11 @@ def load(version: ModelVersion, compute: str, cache_dir: Path) -> Model:
     """Load `version` from its artifact, else from its file; takes from 0.1 s to minutes.
 
     A load may infer a blank picture. `compute` is the device setting (auto, cpu, cuda:0, ...); `cache_dir` holds
-    artifacts and the runtimes' own caches. A file that may run code is opened only where its version is `unsafe`.
-    A GPU that `compute` names is refused where it does not start; one that `auto` chose raises FellBackError.
-    Raises ModelError ("file_missing", "load_failed", "proof_failed"), NotPreparedError and OutOfMemoryError, and frees
-    all memory first.
+    artifacts and the runtimes' own caches. A file that may run code is opened only where its version is `unsafe`. A GPU
+    that `compute` names is refused where it does not start; one that `auto` chose raises FellBackError.
+
+    Raises ModelError ("file_missing", "load_failed", "proof_failed"), NotPreparedError for a checkpoint without an
+    artifact, and OutOfMemoryError, and frees all memory first.
     """
     try:
         return _load(version, compute, cache_dir)

@@ -17,7 +17,7 @@ _CHECKPOINT: Final = ".pt"
 _ENGINE: Final = ".engine"  # TensorRT runs what it says; what this device builds of a graph stays in its cache folder
 _CODE: Final = (_CHECKPOINT, _ENGINE)
 ENGINE_PRECISIONS: Final = ("f32", "f16")
-"""Precisions of an engine, of which the fastest with equal answers is kept; the first is the reference."""
+"""Precisions in which an engine is built; the fastest whose detections match the source's is kept."""
 _GRAPHS: Final = (".onnx", ".xml")  # all others count as code: ultralytics reads formats that we do not know
 _UNSAFE: Final = "`unsafe = true` in the catalog, for a file that you made yourself"
 _GPUS: Final = ("cuda", "tensorrt")

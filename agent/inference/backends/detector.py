@@ -88,11 +88,11 @@ class Detector:
 
     @property
     def device_bytes(self) -> int | None:
-        """Implement Model."""
+        """Implement `Model.device_bytes`."""
         return self._count_device()
 
     def prepare(self, image: NDArray[np.uint8]) -> Waiting:
-        """Implement Model."""
+        """Implement `Model.prepare`."""
         if self._refusal:
             raise ModelError("proof_failed", self._refusal)
         with inferring(self._head.reference):
@@ -100,19 +100,19 @@ class Detector:
             return Waiting(request, request.canvas.draw(image, self._head.fit))
 
     def answer(self, prepared: object, during: During = _NOBODY) -> Objects:
-        """Implement Model."""
+        """Implement `Model.answer`."""
         return self._answer(cast("Waiting", prepared), self._head.decode, during)
 
     def infer(self, image: NDArray[np.uint8]) -> Objects:
-        """Implement Model."""
+        """Implement `Model.infer`."""
         return self.answer(self.prepare(image))
 
     def check_outputs(self, image: NDArray[np.uint8]) -> Objects:
-        """Implement Model."""
+        """Implement `Model.check_outputs`."""
         return self._answer(self.prepare(image), self._decode_checked, _NOBODY, here=True)
 
     def refuse(self, why: str) -> None:
-        """Implement Model."""
+        """Implement `Model.refuse`."""
         self._refusal = why
 
     def close(self) -> None:

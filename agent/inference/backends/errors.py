@@ -79,7 +79,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def brief(error: BaseException) -> str:
-    """Format an error as one line of at most 400 characters, because runtimes raise whole pages."""
+    """Format an error as one line of at most 400 characters, because runtimes' messages may be pages long."""
     return one_line(f"{type(error).__name__}: {error}")
 
 

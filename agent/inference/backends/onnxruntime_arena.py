@@ -38,7 +38,10 @@ def share_on_gpu(index: int) -> None:
 
 
 def shrink(gpu: int | None = None) -> None:
-    """Free the arenas' unused memory by a run of an empty graph, because ONNX Runtime frees it only after a run."""
+    """Free the arenas' unused memory by running an empty graph, because ONNX Runtime frees it only after a run.
+
+    `gpu`: number of the GPU whose arena is freed with the host's; None: only the host's.
+    """
     options = ort.RunOptions()
     where = "cpu:0" if gpu is None else f"cpu:0;gpu:{gpu}"
     options.add_run_config_entry("memory.enable_memory_arena_shrinkage", where)

@@ -54,7 +54,7 @@ class FrameLossCounter:
     def lost_since(self, mark: FrameLossMark) -> int:
         """Return the frames without an inference since `mark`, beyond the steady loss.
 
-        max(0, lost - ceil(loss x offered)), both since the mark; rounding up keeps a steady stream at 0.
+        The formula is max(0, lost - ceil(loss x offered)), both since the mark; rounding up keeps a steady stream at 0.
         """
         offered, lost = self._now()
         return max(0, lost - mark.lost - ceil(mark.loss * (offered - mark.offered)))

@@ -13,7 +13,7 @@ from agent.inference.serving.frame_loss import FrameLossCounter, FrameLossMark
 
 
 class Served(Closable, Protocol):
-    """The part of a model that a line needs."""
+    """The methods of a model that a line uses."""
 
     @property
     def places(self) -> InFlightLimiter:

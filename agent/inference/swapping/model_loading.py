@@ -104,7 +104,7 @@ class ModelLoader:
     def load_model(self, job: LoadJob) -> None:
         """Load the model of `job`, and assign it to all lines that then wait for it or have announced it.
 
-        Where the GPU's pool refuses what was predicted too low, the load is admitted again with a higher prediction.
+        Where GPU memory was predicted too low, the load is admitted again with a higher prediction.
 
         Raises ModelError (NotPreparedError where a checkpoint has no artifact yet), OutOfMemoryError (NoRoomError where
         the budget has no room), and DroppedError once no line waits for the model or has announced it.

@@ -71,7 +71,8 @@ def recognise(
 ) -> Layout:
     """Return the layout of an output: the catalog's, else the metadata's, else the only one that fits the shape.
 
-    `shape` has OPEN for each side that the file leaves open; `imgsz` is height and width; `classes` counts the names.
+    `shape` has OPEN for each side that the file leaves open; `imgsz` is height and width; `classes` is the number of
+    class names.
 
     Raises ModelError("unclear_layout") where two layouts are possible, and ModelError("proof_failed") where none is.
     """
