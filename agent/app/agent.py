@@ -189,7 +189,7 @@ class Agent:
         _log.info("event=stopped acknowledged=%s", done)
 
     def _decide(self, event: Event) -> None:
-        """Decide and perform events one after the other; events raised meanwhile are enqueued."""
+        """Pass an event to `reconcile` and perform its actions; events raised meanwhile are handled afterwards."""
         self._undecided.append(event)
         if self._is_deciding:
             return

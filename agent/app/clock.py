@@ -1,4 +1,4 @@
-"""Both clocks and the synchronisation state of the wall clock, for decisions."""
+"""Reads the monotonic clock, the wall clock, and whether the wall clock is synchronised."""
 
 import time
 from collections.abc import Callable

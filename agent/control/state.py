@@ -42,7 +42,7 @@ class Command:
 
 @dataclass(frozen=True)
 class Cap:
-    """The largest allowed variant."""
+    """A limit on a line's model: the largest variant that it may run."""
 
     rule: Rule
     """The rule that sets the cap."""
@@ -297,9 +297,9 @@ class Bandwidth:
     """Bandwidth of the broker link."""
 
     kbps: float | None = None
-    """The value that was set; None: `auto`."""
+    """The value in kbit/s that a message set; None: `auto`, which uses the measured one."""
     measured_kbps: float | None = None
-    """The agent's own measurement; None: unknown."""
+    """The agent's own measurement in kbit/s; None: unknown."""
     topic: str | None = None
 
 
@@ -310,9 +310,9 @@ class Identity:
     takeovers_s: list[float] = field(default_factory=list)
     """Times of recent session takeovers."""
     links: int = 0
-    """Connections since the start."""
+    """Number of connections to the broker since the agent started."""
     suspected_until_s: float | None = None
-    """The suspicion ends then, unless it is confirmed again; None: none."""
+    """End of the suspicion, unless it is confirmed again; None: there is no suspicion."""
     boots: tuple[str, ...] = ()
     """Earlier boot ids of this device."""
 

@@ -39,7 +39,7 @@ class Answers:
         self._streams: Final = {one.id: _Stream(one.line, steady=one.stall_s > 0) for one in streams}
 
     def answered(self, message: Detections) -> None:
-        """Record an answered frame."""
+        """Record that a frame was answered with these detections."""
         stream = self._streams[message.stream]
         stream.answered_s = time.monotonic()
         stream.missed = 0

@@ -20,7 +20,7 @@ _GIVEN_UP_AFTER_S: Final = 10.0
 
 
 def worker_spec(settings: Settings, slots: dict[str, FrameSlot], budgets: Budgets) -> ChildSpec:
-    """Return the start parameters of the worker. The kernel's OOM killer takes the worker first."""
+    """Return the worker's command, environment, setup message and watchdog deadlines."""
     streams = tuple(WorkerStream(stream.id, stream.line, slots[stream.id].descriptors()) for stream in settings.stream)
     longest_s = max((line.changeover_timeout_s for line in settings.line.values()), default=30.0)
     setup = WorkerSetup(

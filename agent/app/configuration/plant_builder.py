@@ -24,7 +24,7 @@ def plant_of(settings: Settings, catalog: Catalog, boot: str) -> Plant:
 
 
 def base_topic(settings: Settings) -> str:
-    """Return `{root}/{device}`."""
+    """Return the prefix of all topics of the device: `{root}/{device}`."""
     return f"{settings.mqtt.root}/{settings.device.id}"
 
 

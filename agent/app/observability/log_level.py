@@ -25,7 +25,7 @@ class LogLevels:
         return self._level
 
     def configure(self, level: LogLevel) -> None:
-        """Take the level of a reloaded configuration; one that was asked for stays until its time is over."""
+        """Take the level of a reloaded configuration; a temporary level stays until its time is over."""
         self._configured = level
         if self._until_s is None:
             self._set(level, "of the configuration")

@@ -79,7 +79,7 @@ def _dispatch(state: State, route: Route, value: Any, command: Command, now: Now
 
 
 def set_product(state: State, line: Line, value: Value, command: Command, now: Now) -> list[Action]:
-    """Change a line's product; an unknown product stops the line."""
+    """Change a line's product; an unknown product is refused and sets the line's `ready` to 0."""
     product = value.text
     cause = Cause("product", command.topic, product)
     if product not in line.rules.products:

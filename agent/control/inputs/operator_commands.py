@@ -16,7 +16,7 @@ from agent.settings import LOG_LEVELS
 
 VERBS: Final = ("rollback", "reload", "log")
 LOG_S: Final = 600.0
-"""Time that `log` holds where the command names none."""
+"""Seconds for which `log` sets the level where the command names no time."""
 _LONGEST_LOG_S: Final = 86_400.0
 _WAITING_RELOADS: Final = 16
 

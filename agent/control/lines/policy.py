@@ -58,7 +58,7 @@ def would_run(plant: Plant, line: Line, reference: ModelReference) -> ModelVersi
 
 
 def ready_models(plant: Plant, line: Line) -> tuple[ModelReference, ...]:
-    """Return the models that are right for the line's product; none without a known product.
+    """Return references of the models that fit the line's product; empty without a known product.
 
     A reference that names a variant allows only that one, or the one that a cap leaves. A variant left by a cap stays
     right after the cap is lifted, until the named one serves or fails. A rollback frees the version, never the variant.

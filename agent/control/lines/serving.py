@@ -35,7 +35,7 @@ def end_blind_time(line: Line) -> None:
 
 
 def blind_ms(line: Line, report: SwapReport | None, now: Now) -> float:
-    """Return the blind time: the worker's measurement, else control's; 0 for a line without a model before."""
+    """Return the time in ms without a model, as the worker or else control measured it; 0 where there was none."""
     if report is not None and report.blind_ms:
         return report.blind_ms
     since_s = line.serving.blind_since_s

@@ -17,7 +17,7 @@ _SLOW_S: Final = 1.0
 _LONGEST_ALLOWED_S: Final = 2.7
 _LONGEST_ALLOWED_SLOW_S: Final = 10.0
 FEWEST: Final = 2
-"""Missed frames of a triggered camera that count, because after one no frame may come for an hour."""
+"""Missed frames in a row that count as a fault of a triggered camera, whose next frame may come an hour later."""
 _QUIET_S: Final = 1.0
 """A stream without a frame for this long after a swap owes no answer, so `ready` does not wait."""
 FAILURES: Final = 60
@@ -73,7 +73,7 @@ def _look(state: State, line: Line, stream: str, seen: Seen, now: Now) -> list[A
 
 
 def _is_owed(state: State, line: Line, stream: str) -> bool:
-    """Return True where a model serves the stream; a blind line owes no answers."""
+    """Return True where the stream's frames must be answered: it is online, and a model serves it."""
     is_served = line.serving.model is not None and not line.serving.is_taken_off
     return state.worker_up and is_served and state.streams[stream] == "online"
 
