@@ -43,7 +43,7 @@ def file_sha256(path: Path) -> str:
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Open a regular file for reading. Raises OSError for anything else, also for a pipe that nobody writes to."""
+    """Open a regular file for reading. Raises OSError for anything else, at once even for a named pipe."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     mode = os.fstat(descriptor).st_mode
     if stat.S_ISREG(mode):

@@ -147,7 +147,7 @@ class Agent:
         return self._endpoints.port
 
     def run(self) -> None:
-        """Serve until a StopRequested event."""
+        """Serve until a StopRequested event comes, then stop all parts in reverse order."""
         with ExitStack() as undo:
             undo.callback(self._loop.close)
             undo.callback(self._streams.close)

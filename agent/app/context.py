@@ -18,7 +18,7 @@ class Context:
     boot: str = field(default_factory=lambda: secrets.token_hex(4))
     """Random id of this run of the agent, so that counters of two runs can be told apart."""
     reread: Callable[[], Settings] | None = None
-    """Reads the configuration again (raises MistakeError); None without a file."""
+    """Reads the configuration again (raises MistakeError); None where there is no file to read."""
 
     @property
     def topics(self) -> Topics:

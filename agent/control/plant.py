@@ -7,7 +7,7 @@ from agent.messages.references import ModelReference, ModelVersion
 from agent.settings import BandwidthRule, ScheduleRule
 
 Read = Callable[[object], object]
-"""Extract one value from a parsed JSON document; raises LookupError unless exactly one matches."""
+"""Function that extracts one value from a parsed JSON document; raises LookupError unless exactly one matches."""
 
 
 @dataclass(frozen=True)

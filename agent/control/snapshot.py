@@ -25,7 +25,7 @@ from agent.messages.payloads import Ack, Cause
 from agent.messages.references import ModelReference
 
 _KEYS: Final = {"unsent_acks": "telling"}
-"""Key on disk, kept because older versions wrote it."""
+"""Names of fields on disk that differ from those here, kept because older versions wrote them."""
 
 
 class LineSnapshot(msgspec.Struct, frozen=True):

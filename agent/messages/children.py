@@ -133,9 +133,9 @@ class Assign(Message, frozen=True):
 class Prepare(Message, frozen=True):
     """Preloads `model` beside the serving one, and reserves it for `line`.
 
-    The worker loads it as a standby (verified like any other; never break-before-make, never evicting an active, pinned
-    or reserved model), reserves it for `line` during `hold_s` seconds from its arrival, and answers once with Prepared
-    or PrepareFailed of the same `number`. A resident model is only reserved. The same model again extends the
+    The worker loads and verifies it without unloading a model that serves a line, takes part in a swap or is reserved;
+    reserves it for `line` for `hold_s` seconds from this message's arrival; and answers once with Prepared or
+    PrepareFailed of the same `number`. A loaded model is only reserved. The same model again extends the
     reservation; another model adds one. An Assign of the model to the line or the end of `hold_s` ends the reservation.
     The worker executes a waiting Assign before any waiting Prepare.
     """
@@ -221,7 +221,7 @@ class StageTimes(msgspec.Struct, frozen=True, array_like=True):
     """Times of one frame's stages, in ms."""
 
     capture: float = 0.0
-    """Capture until the frame is in its slot."""
+    """Time from capture until the frame is in its slot."""
     wait: float = 0.0
     """Wait in the slot, and for the model."""
     preprocess: float = 0.0

@@ -53,7 +53,7 @@ class ProbedCompute(msgspec.Struct, frozen=True):
     reason: str
     """Why this processor was chosen."""
     missing: tuple[str, ...] = ()
-    """What keeps the GPU from starting, one word each."""
+    """Each obstacle that keeps the GPU from being used."""
     old_runtime: str | None = None
     """What is wrong with the installed release of the runtime that would serve; None: nothing."""
 

@@ -118,7 +118,7 @@ def inspect(path: Path) -> Inspected:
 
 
 def require_kind(path: Path) -> None:
-    """Raise ModelError where a file's first bytes contradict its suffix. Raises OSError, too."""
+    """Raise ModelError where a file is empty or contradicts its suffix, and OSError where it cannot be read."""
     if path.stat().st_size == 0:
         raise ModelError("load_failed", f"{path} is empty")
     with path.open("rb") as file:

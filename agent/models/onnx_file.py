@@ -204,7 +204,7 @@ def _message(value: int | memoryview) -> memoryview:
 def fields(
     view: memoryview, left: Iterator[int] | None = None, *, is_file: bool = False
 ) -> Iterator[tuple[int, int | memoryview]]:
-    """Yield (field number, value) of a protobuf message.
+    """Yield (field number, value) of a protobuf message, the value an integer or a view of the bytes.
 
     Raises NotOnnxError for invalid or truncated bytes, and for more fields than `left` yields, which several messages
     may share.

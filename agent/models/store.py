@@ -142,7 +142,7 @@ class Store:
         return folder
 
     def _sweep(self) -> None:
-        """Remove the drafts that killed `add` commands left."""
+        """Remove drafts more than an hour old, which `add` commands left when they were killed."""
         for draft in self._store_dir.glob(f"{_DRAFT}*"):
             with suppress(OSError):
                 if time.time() - draft.stat().st_ctime > _DRAFT_LIVES_S:

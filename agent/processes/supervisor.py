@@ -46,7 +46,7 @@ class ChildSpec:
     descriptors: tuple[int, ...]
     """Further descriptors that the child inherits."""
     beat_deadline_s: float
-    """Time since the last beat after which the child is killed."""
+    """Time since the last message or heartbeat after which the child is killed."""
     busy_deadline_s: float
     """Duration of the child's present call after which the child is killed."""
     environment: Mapping[str, str] | None = None
@@ -78,7 +78,7 @@ class Supervisor:
         return self._children[name].pid
 
     def beat_age_s(self, name: str, now_s: float) -> float | None:
-        """Return the seconds since a child's last progress; None while it is down."""
+        """Return the seconds since a child's last message, or of its present call if longer; None while it is down."""
         return self._children[name].silent_s(now_s)
 
     def tick(self, now_s: float) -> None:

@@ -25,9 +25,9 @@ class _Stream:
     model: str = ""
     """Model that answered last."""
     infer_s: float = 0.0
-    """Moving average of the inference time of the frames that it answered."""
+    """Moving average in s of the inference time of the frames that `model` answered."""
     usual_s: float = 0.0
-    """Usual inference time as the worker reports it, also before the first answer."""
+    """Usual inference time in s as the worker reports it, which it knows before the first answer."""
     missed_s: float = 0.0
     missed: int = 0
 

@@ -18,9 +18,9 @@ CAMERA_BYTES: Final = 96 * _MIB
 GPU_CONTEXT_BYTES: Final = 512 * _MIB
 """Memory of a CUDA context with its kernels, on a discrete GPU."""
 SPARE_SHARE: Final = 0.1
-"""Share kept free of what is available: peaks during a load, and other programs."""
+"""Share of the available memory kept free for peaks during a load and for other programs."""
 LEAST_SHARE: Final = 0.25
-"""Least share of what is available, so that a small device can still run a small model."""
+"""Least share of the available memory for models, so that a small device can still run a small model."""
 
 
 def auto_bytes(available: int, own_bytes: int) -> int:

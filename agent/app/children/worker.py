@@ -13,7 +13,7 @@ from agent.settings import Settings
 
 WORKER: Final = "worker"
 HUNG_AFTER_S: Final = 2.0
-"""`ready` is cleared after this long without progress; the contract allows 3 s."""
+"""Time without progress of the worker until `ready` is set to 0; docs promise this within 3 s."""
 _MODULE: Final = "agent.inference.process"
 _GIVEN_UP_AFTER_S: Final = 10.0
 """A worker without progress is killed after this time; the import of a runtime may take seconds."""

@@ -1,4 +1,4 @@
-"""Builder of control's plant from settings and catalog."""
+"""Builds `Plant`, control's view of the configuration, from settings and catalog."""
 
 from agent.app.configuration.json_path import reader
 from agent.control.plant import Binding, LineRules, Plant

@@ -22,7 +22,7 @@ _UNOWNED: Final = "no model (GPU memory)"
 
 
 class MemoryCheck:
-    """Reports memory that did not come back: of unloaded models, as the worker says, or of none, as readings show."""
+    """Reports memory that did not come back: of unloaded models, by the worker, or of no model, by readings."""
 
     def __init__(self, decide: Callable[[MemoryKept], None]) -> None:
         self._decide: Final = decide

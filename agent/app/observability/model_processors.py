@@ -24,7 +24,7 @@ class ModelProcessors:
         """Processor of each loaded model, by the model's reference."""
 
     def take(self, message: ModelRuns | CacheState) -> None:
-        """Record what the worker says of a loaded model, or which models are resident."""
+        """Record the processor of a loaded model, or which models are loaded now."""
         if isinstance(message, ModelRuns):
             self._told[message.model] = message.processor
             return

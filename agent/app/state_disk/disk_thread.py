@@ -153,7 +153,7 @@ def _fold(fold: _Fold) -> None:
 
 
 def _write_whole(path: Path, data: bytes) -> bool:
-    """Write the snapshot; return False without space for it, because the logs still hold everything."""
+    """Write the snapshot; log a failure and return False, because the logs still hold everything."""
     try:
         replace_file(path, data, sync=True)
     except OSError as error:

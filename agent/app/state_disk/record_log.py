@@ -1,4 +1,4 @@
-"""Append-only log of records, one a line with a checksum, so that a torn end is detected."""
+"""Append-only log of records, one a line with a checksum, so that a partly written end is detected."""
 
 import os
 import zlib
@@ -46,7 +46,7 @@ class RecordLog:
         self.size_bytes += written
 
     def sync(self) -> None:
-        """Sync all records to the medium; raises OSError."""
+        """Flush all records to the disk (fdatasync). Raises OSError."""
         os.fdatasync(self._descriptor)
 
     def close(self) -> None:
@@ -56,7 +56,7 @@ class RecordLog:
 
 
 def read_log(path: Path) -> Content:
-    """Read all records of a log; raises OSError."""
+    """Read all valid records of a log. Raises OSError where it cannot be read."""
     records: list[bytes] = []
     size_bytes, is_damaged = 0, False
     for record, begin, end in _records(path.read_bytes()):

@@ -25,7 +25,7 @@ _STALE: Final = "control.stale"
 _SUFFIX: Final = ".json"
 _LONGEST_NAMES: Final = 200
 _FULL: Final = {ENOSPC, EDQUOT, EFBIG}
-"""Errors of a full disk, which still renames files, so that a lost choice was marked there."""
+"""Errors of a full disk, on which files can still be renamed to mark a lost choice."""
 _log: Final = logging.getLogger(__name__)
 
 

@@ -103,7 +103,7 @@ def set_product(state: State, line: Line, value: Value, command: Command, now: N
 
 
 def set_model(state: State, line: Line, value: Value, command: Command, now: Now) -> list[Action]:
-    """Select an operator's model, which overrides the product until `auto` gives the choice back."""
+    """Select an operator's model, which overrides the product's until the command `auto` ends this."""
     if value.text == GIVE_BACK:
         return _give_back(state, line, command, now)
     reference = ModelReference.parse(value.text)

@@ -25,7 +25,7 @@ class _Meta(msgspec.Struct):
 def heard(state: State, message: Received, now: Now) -> list[Action]:
     """Suspect a duplicate where our own `meta` names a boot id that this device never had.
 
-    A payload retained before this boot's first connection is ignored, because this device may replace another one.
+    A payload retained before this run's first connection is ignored, because this device may replace another one.
     """
     if message.topic != f"{state.plant.base}/meta" or not 0 < len(message.payload) <= _MAX_META_BYTES:
         return []

@@ -84,7 +84,7 @@ def _log(state: State, content: dict[str, Any], command: Command) -> list[Action
 
 
 def _roll_back(state: State, line: Line, command: Command, now: Now) -> list[Action]:
-    """Return the line to its previous reference of the same model."""
+    """Begin a changeover to the line's previous reference of the same model, or reject the command without one."""
     present = choose(state.plant, line).asked
     reference = selection.previous(state, line, present)
     if reference is None:

@@ -13,7 +13,7 @@ WAITING_COMMANDS: Final = 64
 def again(state: State, command: Command) -> list[Action]:
     """Return the ack for a repeated command id; nothing where the command is new.
 
-    A final ack is repeated byte for byte. Before there is one, the repetition waits for it, too.
+    A final ack is repeated byte for byte. Without one yet, the repeated command is accepted and gets it later.
     """
     if command.id is None:
         return []

@@ -170,7 +170,7 @@ class SlotWriter:
         return number
 
     def wait_taken(self, timeout_s: float) -> bool:
-        """Wait until the newest frame was taken; False after `timeout_s`."""
+        """Wait until the worker has taken the newest frame; False where it has not after `timeout_s`."""
         deadline_s = time.monotonic() + timeout_s
         while True:
             _drain(self._taken)
