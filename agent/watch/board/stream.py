@@ -1,4 +1,4 @@
-"""State of one stream, folded from its messages."""
+"""State of one stream, computed from its messages."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -43,7 +43,7 @@ class StreamFold:
         return self._status is None and not self._messages and self._summary is None
 
     def take(self, said: TopicMessage) -> None:
-        """Fold in one message of the topic `stream/{stream}/{name}`."""
+        """Update the state with one message of the topic `stream/{stream}/{name}`."""
         match said.name:
             case "status":
                 self._status = one_of(get_args(StreamStatus), said.payload)
