@@ -55,7 +55,7 @@ class StreamFold:
                 self._summarise(msgspec.json.decode(said.payload, type=Summary), said.at_s)
 
     def row(self, now_s: float, line: str | None, health: StreamHealth | None) -> StreamRow:
-        """Return the row as of `now_s`; `line` comes from `meta`, `health` from the last report."""
+        """Return the row as of `now_s`; `line` comes from `meta`, `health` from the last report; None: not known."""
         while self._arrivals and self._arrivals[0] <= now_s - WINDOW_S:
             self._arrivals.popleft()
         p50_ms, p99_ms = self._latency(health)
