@@ -28,7 +28,7 @@ class Archive:
     """Name of the folder that all members lie in."""
     scrubber: Scrubber
     missing: list[str] = field(default_factory=list)
-    """What could not be read, each with the reason."""
+    """Parts that could not be added, each with the reason."""
     names: list[str] = field(default_factory=list)
     written_bytes: int = 0
 
@@ -42,7 +42,7 @@ class Archive:
         self._add(name, json.dumps(safe, indent=2, ensure_ascii=False, default=str).encode("utf-8", "replace") + b"\n")
 
     def lacks(self, what: str, why: object) -> None:
-        """Record that a part is missing."""
+        """Record that a part is missing, and why."""
         self.missing.append(self.scrubber.text(f"{what}: {why}"))
 
     def _add(self, name: str, data: bytes) -> None:

@@ -65,7 +65,7 @@ def show(board: Board, console: Console, now_s: float | None = None) -> None:
 
 
 def screenshot(board: Board, path_svg: Path, now_s: float | None = None, width: int = 100) -> None:
-    """Write a board as a self-contained SVG picture. Raises OSError."""
+    """Write a board as a self-contained SVG picture. Raises OSError where it cannot be written."""
     console = Console(record=True, width=width, file=io.StringIO(), force_terminal=True, color_system="truecolor")
     show(board, console, now_s)
     drawn = _FONT_FACES.sub("", console.export_svg(title="changeover watch"))

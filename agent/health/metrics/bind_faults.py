@@ -58,7 +58,7 @@ def _first_unprivileged() -> int:
 
 
 def _listener(port: int) -> str | None:
-    """Return `NAME (process PID)` of who listens on `port`; None where this user may not see it."""
+    """Return `NAME (process PID)` of the process that listens on `port`; None where this user may not see it."""
     try:
         connections = psutil.net_connections("tcp")
         listening = (one for one in connections if one.status == psutil.CONN_LISTEN and one.pid)

@@ -1,4 +1,4 @@
-"""Client of a running agent's own `/metrics`, for commands beside it."""
+"""Client of a running agent's own `/metrics`, for commands that run at the same time."""
 
 import http.client
 from dataclasses import dataclass

@@ -32,7 +32,7 @@ class SysfsProbe:
         self._root: Final = root
 
     def read(self) -> Reading:
-        """Return all readable values; missing files and silent zones are left out."""
+        """Return all readable values; missing files and zones without a temperature are left out."""
         rails = dict(self._rails())
         total = next((rails.pop(name) for name in _TOTALS if name in rails), None)
         return Reading(

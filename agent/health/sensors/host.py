@@ -30,7 +30,7 @@ class HostReading:
 
 
 class Host:
-    """Reader of the kernel's memory files, which may block for a troubled process; any thread may set `pids`."""
+    """Reader of the kernel's memory files; a read may block for a process in trouble. Any thread may set `pids`."""
 
     def __init__(self, pressure: Path = _PRESSURE) -> None:
         self.pids: Mapping[str, int] = {}

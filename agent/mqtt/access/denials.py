@@ -78,7 +78,7 @@ class Denials:
 
     @property
     def detail(self) -> str | None:
-        """Description of packets left out without replacement; None without any."""
+        """Description of the packets left out that nothing replaces; None without any."""
         packets = [packet for packet in self._left_out if not _is_replaced(packet)]
         return f"the broker closes the connection on {', '.join(packets[:5])}: left out" if packets else None
 

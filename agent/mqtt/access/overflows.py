@@ -58,7 +58,7 @@ class Overflows:
         return [topic for topic, series in self._series.items() if series.until_s > now_s]
 
     def brings(self, filter_: str, now_s: float) -> bool:
-        """Return True where a topic filter matches a topic that is left out."""
+        """Return True where a topic filter matches a topic that must not be subscribed to now."""
         return any(topic_matches_sub(filter_, topic) for topic in self.left_out(now_s))
 
     def _forget(self, now_s: float) -> None:

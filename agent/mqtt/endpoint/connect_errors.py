@@ -30,7 +30,7 @@ _REFUSALS: Final = (
 
 _LOGINS: Final = ("Bad user name or password", "Not authorized")
 _SYSTEMD_COPIES: Final = "/run/credentials/"
-"""Folder of systemd's copies of LoadCredential= files (systemd.exec(5)), which a service gets at its start only."""
+"""Folder in which systemd keeps copies of LoadCredential= files, made when the service starts (systemd.exec(5))."""
 NO_QOS_1: Final = "the broker has no QoS 1 (it grants QoS 0), so commands and `ready` could be lost: allow it there"
 _FAILURE: Final = 0x80
 _DENIED: Final = frozenset({0x87, 0x90})

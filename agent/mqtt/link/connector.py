@@ -212,7 +212,8 @@ class ConnectAttempt:
 def build_client(settings: LinkSettings, protocol: ProtocolVersion, notes: Notes) -> Client:
     """Return a client that is not connected yet.
 
-    Raises OSError (ssl.SSLError too) or LockedKeyError for an unusable TLS or password file.
+    Raises OSError for a TLS or password file that cannot be used (ssl.SSLError, too), LockedKeyError for a private key
+    with a passphrase.
     """
     client = Client(
         CallbackAPIVersion.VERSION2,

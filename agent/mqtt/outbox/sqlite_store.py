@@ -29,7 +29,7 @@ _SETTINGS: Final = (
 
 @dataclass(frozen=True)
 class Bounds:
-    """Bounds of the outbox: bytes of all classes together, and age in seconds."""
+    """Bounds of the outbox: bytes of all kinds of messages together, and age in seconds."""
 
     max_bytes: int
     max_age_s: float

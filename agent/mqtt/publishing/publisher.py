@@ -56,7 +56,7 @@ class Sending(Protocol):
         """Close without a DISCONNECT, so that the broker sends the will, and reconnect."""
 
     def hold(self, seconds: float, owes: Callable[[], bool], beside: ExtraReader | None) -> None:
-        """Disconnect for `seconds`, once nothing is owed."""
+        """Disconnect for `seconds` once `owes` returns False; serve `beside` while waiting."""
 
     def stop(self, last: Sequence[OutgoingMessage], timeout_s: float) -> bool:
         """Send `last`, wait for acknowledgement, disconnect."""

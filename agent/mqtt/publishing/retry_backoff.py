@@ -39,7 +39,7 @@ class Retries:
     def answered(self, topic: str, outcome: Outcome, now_s: float, *, is_urgent: bool = False) -> Outcome:
         """Record an answer; return it, or DENIED for a topic that alone is refused repeatedly.
 
-        An `is_urgent` topic is retried each 2 s while the broker refuses it for the moment, else each 10 s.
+        An `is_urgent` topic is retried each 2 s while the broker refuses it temporarily, else each 10 s.
         """
         cap_s = _DENIED_CAP_S
         if is_urgent:
