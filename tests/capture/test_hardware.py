@@ -104,11 +104,13 @@ def test_no_frame_waits_for_the_next_one(rtsp: Callable[..., str], make: Callabl
     assert isinstance(source, HardwareSource)
     feed = source._feed
     assert feed is not None
-    behind = []
-    for number in range(1, 11):
+    limit_s, grabbed = time.monotonic() + DEADLINE_S, 0
+    while (
+        grabbed == 0 or feed.fed > grabbed
+    ):  # on a busy machine frames queue up; a parser that waits never has them all
+        assert time.monotonic() < limit_s, f"{grabbed} of {feed.fed} frames came out"
         source.grab()
-        behind.append(feed.fed - number)
-    assert 0 in behind, behind  # with a parser that waits for the next packet it is never below 1
+        grabbed += 1
 
 
 def test_a_password_stays_out_of_the_decoders_arguments(rtsp: Callable[..., str], make: Callable[..., Source]) -> None:

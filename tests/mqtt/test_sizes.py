@@ -46,6 +46,23 @@ def test_a_packet_of_exactly_the_limit_goes_and_one_byte_more_is_an_alert(
     assert len(arrival.payload) == len(_of(LIMIT_BYTES, "5").payload)
 
 
+def test_one_alert_names_every_topic_that_is_too_large_once(
+    make_mosquitto: Callable[..., Mosquitto], make_station: Callable[..., Station]
+) -> None:
+    broker = make_mosquitto(more=(f"max_packet_size {LIMIT_BYTES}",))
+    station = make_station(broker.port, protocol="5")
+    station.until_heard(LinkUp)
+    other = "changeover/v1/box-7/health"
+    for size_bytes, topic in ((601, TOPIC), (1499, other), (1502, other), (602, TOPIC)):
+        assert station.link.publish(_of(size_bytes, "5", topic))
+    answered: list[str] = []
+    assert station.link.publish(_of(LIMIT_BYTES, "5"), lambda _: answered.append("exact"))
+    station.until(lambda: bool(answered))
+    told = _told(station)
+    assert [(TOPIC in detail, other in detail) for detail in told] == [(True, False), (True, True)]
+    assert told[1].startswith(f"{told[0]}; ")
+
+
 def test_what_a_silent_broker_closes_on_for_ten_seconds_is_set_aside_and_the_rest_goes_on(
     make_mosquitto: Callable[..., Mosquitto], make_station: Callable[..., Station]
 ) -> None:

@@ -15,6 +15,9 @@ _SHORT_LIVES: Final = 2
 _SILENT_CLOSES: Final = 4
 """Number of connects in a row without a CONNACK that raises an alert: each MQTT version was tried twice."""
 
+_MOST_TOPICS: Final = 8
+"""Bound on the topics that one alert names, because a detail must itself be small enough to be sent."""
+
 
 class CloseWatch:
     """Owner of the alerts `broker_refused` and `message_too_large`, for one thread."""
@@ -27,6 +30,8 @@ class CloseWatch:
         self._closed_on_connect = 0
         self._is_closing = False
         self._too_large_s: float | None = None
+        self._too_large: Final[dict[str, str]] = {}
+        """First detail of each kind of message that was too large, by the text before its colon: a topic of ours."""
 
     def unreachable(self, detail: str, *, is_refusal: bool) -> None:
         """Record a failed connect attempt."""
@@ -79,15 +84,23 @@ class CloseWatch:
         self.too_large(f"a message to this device: {detail}{end}", now_s, renew=is_left_out)
 
     def too_large(self, detail: str, now_s: float, *, renew: bool = False) -> None:
-        """Record a too large message, sent or received."""
+        """Record a too large message, sent or received; the alert names each topic, in the order in which they came.
+
+        A later size of a topic that it names is not reported again, unless with `renew`.
+        """
         self._too_large_s = now_s
-        self._notices.on(MESSAGE_TOO_LARGE, detail, renew=renew)
+        topic = detail.partition(": ")[0]
+        if renew or (topic not in self._too_large and len(self._too_large) < _MOST_TOPICS):
+            is_first = next(iter(self._too_large), topic) == topic
+            self._too_large[topic] = detail if is_first or renew else detail.partition(", where")[0]
+        self._notices.on(MESSAGE_TOO_LARGE, "; ".join(self._too_large.values()), renew=True)
 
     def tick(self, up_since_s: float, now_s: float) -> None:
         """End the alert of a too large message once a later connection has lasted 30 s; call it while connected."""
         is_over = self._too_large_s is not None and self._too_large_s < up_since_s < now_s - QUIET_S
         if is_over and not self._denials.overflows.left_out(now_s):
             self._too_large_s = None
+            self._too_large.clear()
             self._notices.off(MESSAGE_TOO_LARGE)
 
     def steady(self, now_s: float) -> None:
