@@ -172,7 +172,7 @@ def test_a_disk_that_cannot_be_written_is_no_mistake_of_the_model(make: Make, tm
 def test_a_disk_that_fills_up_is_no_mistake_of_the_model(
     make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def cut(version: ModelVersion, compute: str, folder: Path, precision: str) -> backends.Made:
+    def cut(version: ModelVersion, compute: str, folder: Path, precision: str, **_: object) -> backends.Made:
         raise ModelError("load_failed", f"{version.reference} on {compute}: {folder}/{precision}.xml cannot be read")
 
     monkeypatch.setattr(backends, "make", cut)
