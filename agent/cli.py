@@ -1,5 +1,6 @@
-"""Command line; each command imports its room when it runs, which keeps --help and completion fast."""
+"""Command line; each command imports the code it needs only when it runs, so that --help and completion are fast."""
 
+import errno
 import os
 import sys
 from pathlib import Path
@@ -47,8 +48,8 @@ def main() -> NoReturn:
     except TransientError as error:
         _fail(error, EXIT_FAILED)
     except OSError as error:
-        if error.filename is None:
-            raise  # because without a file's name it is a fault of our own, whose traceback we want
+        if error.filename is None and error.errno != errno.ENOSPC:
+            raise  # because nameless, and not of a full disk, it is a fault of our own
         is_denied = isinstance(error, PermissionError)
         _fail(denied(error.filename) if is_denied else str(error), EXIT_MISTAKE if is_denied else EXIT_FAILED)
     sys.exit(0)

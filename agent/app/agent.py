@@ -147,7 +147,7 @@ class Agent:
         return self._endpoints.port
 
     def run(self) -> None:
-        """Serve until a StopRequested event."""
+        """Serve until a StopRequested event comes, then stop all parts in reverse order."""
         with ExitStack() as undo:
             undo.callback(self._loop.close)
             undo.callback(self._streams.close)
@@ -189,7 +189,7 @@ class Agent:
         _log.info("event=stopped acknowledged=%s", done)
 
     def _decide(self, event: Event) -> None:
-        """Decide and perform events one after the other; events raised meanwhile are enqueued."""
+        """Pass an event to `reconcile` and perform its actions; events raised meanwhile are handled afterwards."""
         self._undecided.append(event)
         if self._is_deciding:
             return
@@ -241,7 +241,9 @@ class Agent:
         self._systemd.reloading()
         self._context, reloaded = read_again(self._context)
         self._levels.configure(self._context.settings.device.log_level)
-        _log.info("event=reloaded ok=%s detail=%r", reloaded.plant is not None, reloaded.detail)
+        is_taken = reloaded.plant is not None
+        level = logging.INFO if is_taken else logging.WARNING
+        _log.log(level, "event=reloaded ok=%s detail=%r", is_taken, reloaded.detail)
         self._loop.put(reloaded)
 
     def _look_at_worker(self, now_s: float) -> None:

@@ -21,7 +21,10 @@ _FLAT: Final = 2.0
 
 
 def try_cameras(settings: Settings, *, held: bool) -> Iterator[Finding]:
-    """Try each stream's source; `held`: the running service holds the device's own cameras."""
+    """Try each stream's source.
+
+    `held`: skip the device's own cameras and pipelines, because the running service has them open.
+    """
     folder = picture_folder(settings)
     for stream in settings.stream:
         subject = f"camera {stream.id}"

@@ -83,25 +83,25 @@ _ADDRESSES: Final = (
 
 
 class Recording(msgspec.Struct, frozen=True):
-    """Hardware of one device; a fixture of the tests, too."""
+    """Description of one device's hardware; tests use recordings as fixtures."""
 
     made: str
-    """How it came about: "recorded", or "by hand" for a fixture that nobody took from a device."""
+    """Origin: "recorded" on a device, or "by hand" for a fixture of the tests."""
     files: dict[str, str | None]
-    """Text by path below /; None: the file is there and cannot be read."""
+    """Content by path relative to /; None for a file that exists and cannot be read."""
     dev: dict[str, str]
-    """Kind, number, mode and group of a node by its name below /dev, or the target of a link."""
+    """By name below /dev: kind, mode, number and group of a node, or the target of a link."""
     programs: tuple[str, ...] = ()
     versions: dict[str, str] = {}
     libraries: tuple[str, ...] = ()
-    """NVIDIA's libraries that the linker knows."""
+    """NVIDIA libraries that the dynamic linker knows (ldconfig)."""
     elements: tuple[str, ...] = ()
-    """GStreamer elements for hardware that are there."""
+    """Installed GStreamer elements that concern hardware."""
     v: int = 1
 
 
 def record(root: Path = _ROOT) -> bytes:
-    """Return the recording as indented JSON; reads only, and nothing beside what is listed above."""
+    """Return the recording as indented JSON; changes nothing, and reads only what this module lists."""
     whole = socket.gethostname()
     names = [one for one in (whole, whole.partition(".")[0]) if len(one) > 1]  # the whole first, because it has both
     recording = Recording(
@@ -117,7 +117,7 @@ def record(root: Path = _ROOT) -> bytes:
 
 
 def cleaned(text: str | None, names: list[str]) -> str | None:
-    """Return `text` without serials, UUIDs, addresses and the host's `names`."""
+    """Return `text` without serials, UUIDs, addresses and the host's `names`; None stays None."""
     if text is None:
         return None
     text = _PRIVATE_LINE.sub("", text)

@@ -28,7 +28,7 @@ def versions() -> dict[str, str]:
 
 
 def main(child: Child[Any]) -> None:
-    """Serve until control closes the channel, which ends the process."""
+    """Run the worker until control closes the channel; the process then ends."""
     setup = child.inbox.get()
     if not isinstance(setup, WorkerSetup):
         raise MistakeError(f"the first message to a worker is its set-up, not {type(setup).__name__}")
@@ -51,7 +51,7 @@ def main(child: Child[Any]) -> None:
 
 
 def _end(child: Child[Any], words: str) -> None:
-    """Tell control why, and end at once: a GPU whose context is broken serves nothing, and control starts anew."""
+    """Report to control that the GPU's context is broken, and end this process at once, so that control restarts it."""
     child.send(Log("ERROR", words))
     os._exit(_DEVICE_LOST)
 

@@ -1,4 +1,4 @@
-"""Composes the worker: ledger, load queue, preloader, and for each line a swapper and its streams' pipelines."""
+"""Composes the worker: cache, load queue, preloader, and for each line a swapper and its streams' pipelines."""
 
 import logging
 import threading

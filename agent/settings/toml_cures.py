@@ -1,4 +1,4 @@
-"""Likely cures of a line that is no TOML: each is proposed only where the mended line parses."""
+"""Likely corrections of a line that is not valid TOML; a corrected line is proposed only where it parses."""
 
 import re
 import sys
@@ -12,19 +12,19 @@ else:
 
 
 class Cure(NamedTuple):
-    """What would make a line right."""
+    """A proposed correction of a line."""
 
     words: str
-    """What to write, for people."""
+    """Instruction for the user."""
     line: str | None
-    """The mended line; None where only the user knows it."""
+    """The corrected line; None where only the user can know it."""
 
 
 class _Statement(NamedTuple):
     key: str
     value: str
     comment: str
-    """With the blanks before it."""
+    """The trailing comment with the blanks before it; empty without one."""
 
 
 _ODD: Final = {
@@ -42,6 +42,9 @@ _TRUE, _FALSE = {"yes", "on", "true", "y", "enabled"}, {"no", "off", "false", "n
 _IN_QUOTES: Final = "a name with blanks or other signs in quotes"
 _NOTHING: Final = {"none", "null", "nil", "~", "undefined", "n/a", "-"}
 _COMMENT: Final = re.compile(r"(?<=\s)(//|;|--|/\*|<!--)(?=\s).*$")
+_TWO_KEYS: Final = re.compile(
+    r"""([\w.-]+\s*=\s*(?:"[^"\\]*"|'[^']*'|[^\s"',;#=]+))(?:\s*[,;]\s*|\s+)([\w.-]+\s*=.*)"""
+)
 _BEHIND: Final = re.compile(r"(?:^|(?<=\s))#.*$")
 
 
@@ -49,13 +52,13 @@ def parses(text: str) -> bool:
     """Return True where `text` is TOML."""
     try:
         tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError):
+    except (ValueError, RecursionError):  # the first also where Python takes no number of so many digits
         return False
     return True
 
 
 def cure_of(line: str) -> Cure | None:
-    """Return the cure of a line that is no TOML by itself, by one change or two; None where none is known."""
+    """Return a correction, of one or two changes, for a line that is not valid TOML by itself; None without one."""
     firsts = list(_odd_characters(line)) or list(_changes(line))
     for first in firsts:
         if first.line is None or parses(first.line):
@@ -93,6 +96,12 @@ def _comments(line: str) -> Iterator[Cure]:
     stripped = line.rstrip()
     if stripped.endswith((",", ";")):
         yield Cure(f"nothing behind the value, no {stripped[-1]}", stripped[:-1])
+
+
+def _two_keys(line: str) -> Iterator[Cure]:
+    both = _TWO_KEYS.fullmatch(line.strip())
+    if both and parses(both[1]) and parses(both[2]):
+        yield Cure("one key a line", f"{both[1]}\n{both[2]}")
 
 
 def _headers(line: str) -> Iterator[Cure]:
@@ -157,6 +166,9 @@ def _values(line: str) -> Iterator[Cure]:
 
     if re.fullmatch(r"[+-]?\d{1,3}(\.\d{3})+,\d+|[+-]?\d+,\d+", value):
         yield with_value("a point before the decimals", value.replace(".", "").replace(",", "."))
+    if re.fullmatch(r"[+-]?(\.\d+|\d+\.)", value):
+        mended = f"{value}0" if value.endswith(".") else value.replace(".", "0.")
+        yield with_value("a digit on both sides of the point", mended)
     if value.lower() in _TRUE | _FALSE:
         yield with_value("true or false, in small letters", "true" if value.lower() in _TRUE else "false")
     if value.lower() in _NOTHING:
@@ -194,6 +206,7 @@ def _strings(value: str) -> Iterator[tuple[str, str]]:
 
 _ALL: Final[tuple[Callable[[str], Iterator[Cure]], ...]] = (
     _odd_characters,
+    _two_keys,
     _comments,
     _headers,
     _separators,
@@ -203,7 +216,7 @@ _ALL: Final[tuple[Callable[[str], Iterator[Cure]], ...]] = (
 
 
 def _split(line: str) -> _Statement | None:
-    """Split at the first =; None without one."""
+    """Split a line at its first `=`; return None where it has none before a comment."""
     key, separator, rest = line.partition("=")
     if not separator or "#" in key:
         return None

@@ -1,4 +1,4 @@
-"""Reading of TOML files: each fault with line, column, its text and the likely cure."""
+"""Reads TOML files; reports each syntax error with line, column, its text and the likely correction."""
 
 import re
 import sys
@@ -18,27 +18,30 @@ else:
 
 _MOST_FAULTS: Final = 50
 _LONGEST: Final = 1000
-"""Bound on a line that is looked at for a cure, because that takes patterns."""
+"""Longest line, in characters, for which a correction is searched, because that runs regular expressions."""
 _ROWS: Final = {"stream", "binding", "schedule", "bandwidth", "model"}
 _HEADER: Final = re.compile(r"\s*(\[\[?)\s*([^\[\]]+?)\s*\]\]?\s*(#.*)?")
 _OPENS: Final = re.compile(r"""\s*[^=#]+=\s*(\[|\{|\"{3}|'{3})""")
 _CLOSING: Final = {"[": "]", "{": "}", '"""': '"""', "'''": "'''"}
 _FOREIGN: Final = (("{", "JSON"), ("---", "YAML"), ("- ", "YAML"), ("<", "XML"))
 _NO_QUOTE: Final = 'expected "\'"'
+_MOST_DIGITS: Final = 4300
+_DIGITS: Final = re.compile(rf"[\d_]{{{_MOST_DIGITS}}}")
+_CONFLICT: Final = re.compile(r"(<{7}|={7}|>{7}|\|{7})( .*)?")
 _UTF_16: Final = (b"\xff\xfe", b"\xfe\xff")
 
 
 @dataclass(frozen=True)
 class TomlFile:
-    """A TOML file as read: its tables, and the faults of its text."""
+    """A TOML file as read: its tables, and the errors in its text."""
 
     tables: dict[str, Any] | None
-    """The tables, with every fault mended by its cure; None where a fault has no sure cure."""
+    """The tables after every error was corrected; None where an error has no correction that parses."""
     mistakes: tuple[Mistake, ...] = ()
 
 
 def read_toml(file: Path) -> dict[str, Any]:
-    """Parse a TOML file. Raises SettingsError with every fault that is found."""
+    """Parse a TOML file. Raises SettingsError with every error found, or where it cannot be read."""
     read = parse_toml(file)
     if read.tables is None or read.mistakes:
         raise SettingsError(read.mistakes)
@@ -46,7 +49,7 @@ def read_toml(file: Path) -> dict[str, Any]:
 
 
 def parse_toml(file: Path) -> TomlFile:
-    """Parse a TOML file, going on behind faults with a sure cure. Raises SettingsError for a file of no text."""
+    """Parse a TOML file, correcting errors where possible. Raises SettingsError where it cannot be read as UTF-8."""
     text = _text_of(file)
     lines = text.split("\n")
     mistakes: list[Mistake] = []
@@ -58,12 +61,21 @@ def parse_toml(file: Path) -> TomlFile:
         except RecursionError:
             mistakes.append(Mistake(str(file), "", "tables or lists nested too deep", "TOML of some levels"))
             break
+        except ValueError:
+            mistakes.append(_too_long(file, lines))
+            break
         at, found, cure = _judged(lines, row, words)
         mistakes.append(_mistake(file, (at, column if at == row else len(lines[at].rstrip()) - 1), found, cure))
         if cure is None or cure.line is None:
             break
         lines[at] = cure.line
     return TomlFile(None, tuple(mistakes))
+
+
+def _too_long(file: Path, lines: list[str]) -> Mistake:
+    """Judge the number that Python refuses to read, because that takes time by the square of its length."""
+    row = next((at for at, line in enumerate(lines) if _DIGITS.search(line)), 0)
+    return Mistake(f"{file}:{row + 1}", "", "a number that is too long", f"a number of at most {_MOST_DIGITS} digits")
 
 
 def _mistake(file: Path, place: tuple[int, int], found: str, cure: Cure | None) -> Mistake:
@@ -75,15 +87,22 @@ def _mistake(file: Path, place: tuple[int, int], found: str, cure: Cure | None) 
 
 
 def _judged(lines: list[str], row: int, words: str) -> tuple[int, str, Cure | None]:
-    """Return the row at fault, what was found there, and its cure."""
+    """Return the faulty row, counted from 0, what was found there, and its correction or None."""
     line = lines[row]
-    for judge in (_foreign, _repeated, _unclosed):
+    for judge in (_conflict, _foreign, _repeated, _unclosed):
         judged = judge(lines, row, words)
         if judged is not None:
             return judged
     cure = cure_of(line) if len(line) <= _LONGEST and not parses(line) else None
     found = f"`{shown_line(line)}`"
     return row, found if cure else f"{found} ({words})", cure
+
+
+def _conflict(lines: list[str], row: int, _words: str) -> tuple[int, str, Cure | None] | None:
+    if not _CONFLICT.fullmatch(lines[row].rstrip()):
+        return None
+    found = f"`{shown_line(lines[row])}`, which a merge left"
+    return row, found, Cure("one of both sides alone, without the lines of <, = and >", None)
 
 
 def _foreign(lines: list[str], _row: int, _words: str) -> tuple[int, str, Cure | None] | None:
@@ -96,7 +115,7 @@ def _foreign(lines: list[str], _row: int, _words: str) -> tuple[int, str, Cure |
 
 
 def _repeated(lines: list[str], row: int, words: str) -> tuple[int, str, Cure | None] | None:
-    """Judge a table or key that is there a second time."""
+    """Return row, finding and correction of a table or key that is defined a second time; None for other errors."""
     if not words.startswith(("cannot overwrite", "cannot declare", "cannot mutate", "duplicate")):
         return None
     line = lines[row]
@@ -119,15 +138,17 @@ def _repeated(lines: list[str], row: int, words: str) -> tuple[int, str, Cure | 
 
 
 def _unclosed(lines: list[str], row: int, words: str) -> tuple[int, str, Cure | None] | None:
-    """Judge a list, table or text that is opened in one line and not closed there."""
+    """Return row, finding and correction of a list, table or text that is not closed; None for other errors."""
     if not words.startswith(("unclosed", "unterminated", "invalid value", "invalid initial", "expected")):
         return None
-    opened = _opening(lines, row)
+    opened = _opening(lines, row) or _open_text(lines, words)
     if opened is None:
         return _last_open_quote(lines, row) if words.startswith(_NO_QUOTE) else None
     at, sign = opened
     after = next((line for line in lines[at + 1 :] if line.strip()), "")
-    own = cure_of(lines[at]) if sign in "[{" and (_HEADER.fullmatch(after) or "=" in after or not after) else None
+    is_bare = lines[at].rstrip().endswith("{")  # a table over lines, as JSON has it
+    ends = _HEADER.fullmatch(after) or "=" in after or not after
+    own = cure_of(lines[at]) if sign in "[{" and not is_bare and ends else None
     if own is not None and own.line is not None and not (sign == "{" and "}" in after):
         return at, f"`{shown_line(lines[at])}`", own
     closing = _CLOSING[sign]
@@ -139,7 +160,7 @@ def _unclosed(lines: list[str], row: int, words: str) -> tuple[int, str, Cure | 
 
 
 def _last_open_quote(lines: list[str], row: int) -> tuple[int, str, Cure | None] | None:
-    """Judge a quote for which the parser looked up to the end of the file."""
+    """Return row, finding and correction of the last quote up to `row` that is not closed; None without one."""
     for at in range(row, -1, -1):
         cure = None if parses(lines[at]) else cure_of(lines[at])
         if cure is not None and "'" in lines[at]:
@@ -147,8 +168,17 @@ def _last_open_quote(lines: list[str], row: int) -> tuple[int, str, Cure | None]
     return None
 
 
+def _open_text(lines: list[str], words: str) -> tuple[int, str] | None:
+    """Return row and sign of the text of several lines that is open at the end of the file."""
+    if not words.startswith("unterminated string"):
+        return None
+    openings = ((at, opens[1]) for at, line in enumerate(lines) if (opens := _OPENS.match(line)) is not None)
+    whole_before = [(at, sign) for at, sign in openings if len(sign) > 1 and parses("\n".join(lines[:at]))]
+    return whole_before[-1] if whole_before else None
+
+
 def _opening(lines: list[str], row: int) -> tuple[int, str] | None:
-    """Return row and sign of the statement at `row` that is open over the end of its first line; None without one."""
+    """Return row and opening sign of a value, begun at or before `row`, that its first line leaves open; else None."""
     for at in range(row, -1, -1):
         if _HEADER.fullmatch(lines[at]) and at < row:
             return None
@@ -183,16 +213,26 @@ def _plain(name: str) -> str:
 
 
 def _place(error: tomllib.TOMLDecodeError, lines: list[str]) -> tuple[int, int, str]:
-    """Return row and column from 0, and the parser's words."""
+    """Return an error's row and column, both counted from 0, and the parser's message."""
     # Parsed, because only Python 3.14 has them as attributes: "... (at line 3, column 5)".
     found = re.fullmatch(r"(.*) \(at (?:line (\d+), column (\d+)|end of document)\)", str(error), re.DOTALL)
     words = found[1] if found else str(error)
     words = words[:1].lower() + words[1:]
     if found and found[2]:
-        row = min(int(found[2]), len(lines)) - 1
+        row = _element(lines, int(found[2]))
         return row, int(found[3]) - 1, words
     row = max((at for at, line in enumerate(lines) if line.strip()), default=0)
     return row, len(lines[row]), words
+
+
+def _element(lines: list[str], row: int) -> int:
+    """Return the index of the element that has row `row`, from 1: a mended one may hold two rows."""
+    rows = 0
+    for at, line in enumerate(lines):
+        rows += 1 + line.count("\n")
+        if rows >= row:
+            return at
+    return len(lines) - 1
 
 
 def _text_of(file: Path) -> str:

@@ -2,10 +2,11 @@
 
 import json
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Final
@@ -59,7 +60,23 @@ def service(archive: Archive) -> None:
         archive.lacks("service.txt", f"there is no {UNIT} here")
         return
     shown = [line for line in state.splitlines() if line.partition("=")[0] in _SHOWN.split(",")]
-    archive.text("service.txt", "\n".join([*shown, "", *(_setting(line) for line in unit.splitlines())]) + "\n")
+    archive.text("service.txt", "\n".join([*shown, "", *map(_setting, _statements(unit))]) + "\n")
+
+
+def _statements(unit: str) -> Iterator[str]:
+    """Yield a unit's lines; those that a backslash continues as one, without the comments in between."""
+    begun = ""
+    for line in unit.splitlines():
+        is_comment = line.lstrip().startswith((";", "#"))
+        if begun and is_comment:
+            continue
+        if line.endswith("\\") and not is_comment:
+            begun += f"{line[:-1]} "
+            continue
+        yield begun + line
+        begun = ""
+    if begun:
+        yield begun
 
 
 def _setting(line: str) -> str:
@@ -67,13 +84,24 @@ def _setting(line: str) -> str:
     if line.lstrip().startswith((";", "#")) and not line.startswith("# /"):
         return "# ***"
     if equals and key.strip() in _OPEN:
-        names = " ".join(f"{one.partition('=')[0].strip(chr(34))}=***" for one in value.split() if "=" in one)
-        return f"{key}={names or '***'}"
+        return f"{key}={_names(value) or '***'}"
+    program, blank, _ = value.strip().partition(" ")
+    if equals and key.strip().startswith("Exec") and blank and Path(program).name != "changeover":
+        return f"{key}={program} ***"  # because no pattern tells mosquitto_pub's -P from an option without a secret
     return line
 
 
+def _names(value: str) -> str:
+    """Return the names of a list of variables, with each value hidden."""
+    try:
+        words = shlex.split(value)
+    except ValueError:
+        return ""
+    return " ".join(f"{word.partition('=')[0]}=***" for word in words if "=" in word)
+
+
 def _said(command: Sequence[str]) -> str | None:
-    """Return what a program prints; None where there is none, or it fails."""
+    """Return a program's output; None where the program is missing or fails."""
     program = shutil.which(command[0])
     if program is None:
         return None

@@ -57,7 +57,7 @@ needs_systemd() {
 # One program a device: the Debian package has its own unit, which this one would hide.
 needs_no_package() {
   [ ! -e /usr/lib/changeover/package ] ||
-    fail "the Debian package changeover is here: upgrade that, or take it off (apt-get remove changeover; configuration and data stay)"
+    fail "the Debian package changeover is here: $1 (apt-get remove changeover; configuration and data stay)"
 }
 
 # A link that is the old one or the new one at every moment.

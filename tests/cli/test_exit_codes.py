@@ -60,6 +60,16 @@ def test_a_fault_of_our_own_is_not_dressed_up(run: Run) -> None:
     assert "Traceback" in answer.stderr
 
 
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["check", "--config", "/nowhere"], ["models", "-h"]])
+def test_output_that_has_no_room_is_told_in_one_line(arguments: list[str]) -> None:
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        answer = subprocess.run(
+            [sys.executable, "-m", "agent", *arguments], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert answer.returncode == 1
+    assert answer.stderr == "[Errno 28] No space left on device\n"
+
+
 def test_a_trial_whose_port_is_taken_cannot_start() -> None:
     with (
         socket.create_server(("127.0.0.1", 0)) as taken,

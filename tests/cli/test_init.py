@@ -238,6 +238,13 @@ def test_an_option_that_cannot_be_right_is_a_mistake(
     assert not (tmp_path / "changeover.toml").exists()
 
 
+def test_a_password_in_the_broker_s_url_is_refused_and_not_shown(init: Init) -> None:
+    answer = init(*options("mqtt://box-7:hunter2@127.0.0.1", "--no-try"))
+    assert answer.returncode == 2
+    assert "credentials go into username and password_file" in answer.stderr
+    assert "hunter2" not in answer.stderr + answer.stdout
+
+
 def test_a_text_named_onnx_is_told_at_once(init: Init, tmp_path: Path) -> None:
     (tmp_path / "cap-check.onnx").write_text("this is a text\n")
     answer = init(*options("mqtt://127.0.0.1", "--no-try"))

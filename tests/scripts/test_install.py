@@ -137,3 +137,64 @@ def test_without_a_network_it_names_all_that_is_missing_at_once(watched: Watched
     last = [line for line in answer.stderr.splitlines() if not line.startswith("written: ")][-1]
     assert "needs the system packages libgl1 libglib2.0-0 libxcb1 python3 python3-venv" in last
     assert not [one for one in written if str(watched.calls) in one]
+
+
+OF_A_DEVICE = ("/etc/changeover/changeover.toml", "/var/lib/changeover/choices.json")
+ON_A_DEVICE = """#!/bin/bash
+mkdir -p /etc/changeover /var/lib/changeover /opt/changeover/versions/1 /usr/lib/changeover/package
+touch /etc/changeover/changeover.toml /var/lib/changeover/choices.json
+{here}
+export PATH="{programs}:$PATH"
+{script}
+rc=$?
+ls /etc/changeover/changeover.toml /var/lib/changeover/choices.json
+exit $rc
+"""
+"""A device with a configuration and data, and what is left of them when a script has run."""
+
+
+def on_a_device(watched: Watched, folder: Path, *, here: str, script: str) -> "subprocess.CompletedProcess[str]":
+    device = folder / "device"
+    device.write_text(ON_A_DEVICE.format(here=here, script=script, programs=folder / "bin"))
+    device.chmod(0o755)
+    return watched.run(str(device))[0]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_a_purge_of_the_removed_package_leaves_what_the_installer_s_version_needs(
+    watched: Watched, tmp_path: Path
+) -> None:
+    watched.program("deb-systemd-helper", f'echo "$@" >>{watched.calls}; echo "helper: $@" >&2')
+    watched.program("userdel", 'echo "userdel: $@" >&2')
+    purge = f"{ROOT}/scripts/lib/deb/postrm purge"
+    installed = "rm -r /usr/lib/changeover; ln -s versions/1 /opt/changeover/current"
+    answer = on_a_device(watched, tmp_path, here=installed, script=purge)
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stdout.split() == list(OF_A_DEVICE)
+    assert "scripts/install put a version here" in answer.stderr
+    assert "helper: purge" not in answer.stderr, "that would disable the service"
+    assert "userdel: " not in answer.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_a_purge_of_the_package_ends_well_although_its_account_is_in_use(watched: Watched, tmp_path: Path) -> None:
+    watched.program("deb-systemd-helper", 'echo "helper: $@" >&2')
+    watched.program("getent", "exit 0")
+    for name in ("userdel", "groupdel"):
+        watched.program(name, f"echo '{name}: in use' >&2; exit 8")
+    removed = "rm -r /usr/lib/changeover /opt/changeover"
+    answer = on_a_device(watched, tmp_path, here=removed, script=f"{ROOT}/scripts/lib/deb/postrm purge")
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stdout.split() == []
+    assert "helper: purge changeover.service" in answer.stderr
+    assert "the account changeover stays" in answer.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+@pytest.mark.parametrize("arguments", ["", "--purge"])
+def test_the_uninstaller_leaves_a_package_alone(watched: Watched, tmp_path: Path, arguments: str) -> None:
+    script = f"{ROOT}/scripts/uninstall {arguments}"
+    answer = on_a_device(watched, tmp_path, here="rm -r /opt/changeover", script=script)
+    assert answer.returncode == 1, answer.stderr
+    assert answer.stdout.split() == list(OF_A_DEVICE)
+    assert "apt-get remove changeover" in answer.stderr

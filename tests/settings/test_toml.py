@@ -50,6 +50,11 @@ CURES = [
     ('days = ["mon", "tue"', 'days = ["mon", "tue"]'),
     ('files = { "a.bin" = "00", }', 'files = { "a.bin" = "00" }'),
     ("id = \u200b'cam-1'", "id = 'cam-1'"),
+    ("fps = .5", "fps = 0.5"),
+    ("fps = -5. # at most", "fps = -5.0 # at most"),
+    ('id = "cam-1" line = "line-1"', 'id = "cam-1"\nline = "line-1"'),
+    ('id = "cam-1", line = "line-1" # both', 'id = "cam-1"\nline = "line-1" # both'),
+    ("fps = 15; loop = true", "fps = 15\nloop = true"),
 ]
 
 
@@ -77,6 +82,11 @@ def test_all_faults_come_in_one_run(file: Path) -> None:
     assert len(caught.value.mistakes) == 6
 
 
+def test_lines_are_counted_as_the_file_has_them_behind_a_line_that_needs_two(file: Path) -> None:
+    file.write_text('id = "a" line = "b"\n[mqtt] url = "x"\n\nfps = 7,5\n')
+    assert [one.file.removeprefix(f"{file}:").split(":")[0] for one in parse_toml(file).mistakes] == list("124")
+
+
 @pytest.mark.parametrize(
     ("text", "place", "words"),
     [
@@ -94,6 +104,12 @@ def test_all_faults_come_in_one_run(file: Path) -> None:
         ("a = 1\rb = 2\r", ":1", "line ends"),
         ("a = " + "[" * 9000, "", ""),
         ("x" * 5000 + "\n", ":1:", "TOML"),
+        ("a = 1\nfps = " + "9" * 5000 + "\n", ":2:", "a number of at most 4300 digits"),
+        ('a = """cap"\nb = 1\n[c]\nd = 2\n', ":1:", 'which nothing closes, expected """'),
+        ("z = '''y\n'''\na = '''cap'\nb = 1\n", ":3:", "which nothing closes, expected '''"),
+        ("t = {\n a = 1\n}\n", ":1:", "a table in { } on one line, or a [table] of its own"),
+        ("a = 1\n<<<<<<< HEAD\nb = 1\n=======\nb = 2\n>>>>>>> x\n", ":2:", "which a merge left"),
+        ("<<<<<<< HEAD\nb = 1\n=======\nb = 2\n>>>>>>> x\n", ":1:", "which a merge left"),
     ],
 )
 def test_what_only_the_user_knows_is_told_without_a_guess(text: str, place: str, words: str, file: Path) -> None:

@@ -129,6 +129,12 @@ MISTAKES: Final[dict[str, Make]] = {
     "a backslash that begins nothing": _change("mqtt://10.0.0.2", "mqtt://10.0.0.2\\"),
     "a bracket that is missing": _change("[mqtt]", "[mqtt"),
     "a list that does not close": _add(RULE + 'days = ["mon", "tue"\n'),
+    "a text of several lines that does not close": _change('id = "cam-1"', 'id = """cam-1"'),
+    "a table over several lines, as JSON has it": _change(
+        '[mqtt]\nurl = "mqtt://10.0.0.2"', 'mqtt = {\n  url = "mqtt://10.0.0.2"\n}'
+    ),
+    "two keys on a line": _change('id = "cam-1"\nline', 'id = "cam-1", line'),
+    "what a merge left": _change("fps = 15", "<<<<<<< HEAD\nfps = 15\n=======\nfps = 10\n>>>>>>> plant"),
     "a table twice": _add('[mqtt]\nusername = "box-7"\n'),
     "a key twice": _change("fps = 15", 'fps = 15\nline = "line-2"'),
     "one bracket for a stream": _change("[[stream]]", "[stream]"),
@@ -158,6 +164,8 @@ MISTAKES: Final[dict[str, Make]] = {
     "# in a camera's password": _source("rtsp://admin:hunter#2@10.0.0.5/stream"),
     "# in a password of a camera's query": _source("http://10.0.0.5/video?user=admin&kennwort=hunter#2"),
     "a camera's address alone": _source("10.0.0.5/stream"),
+    "a camera's number": _source("0"),
+    "a file's URL": _source("file:///srv/clip.avi"),
     "a video file that is not there": _source("clips.avi"),
     "a video file that is empty": _video(b""),
     "a web page for a video file": _video(b"<!DOCTYPE html><html>"),

@@ -19,6 +19,7 @@ from agent.files import file_sha256
 from agent.mqtt.blocking_client import connected
 from agent.mqtt.endpoint.link_settings import LinkSettings
 from agent.support import archive as archive_module
+from agent.support import known_secrets
 from agent.support.archive import written
 from agent.support.scrubber import Scrubber
 
@@ -149,6 +150,9 @@ JOURNAL = (
     "token={} expired",
     "Authorization: Bearer {}",
     "event=x secret = {}",
+    "Kennwort: {}",
+    "event=message text='mot de passe: {}'",
+    "senha: {}",
 )
 
 
@@ -163,6 +167,9 @@ def test_no_planted_password_is_in_the_archive(
         f"# /etc/systemd/system/changeover.service\n# was {planted('unit comment')}\n[Service]\n"
         f'Environment="CHANGEOVER_MQTT__X={planted("unit environment")}" A={planted("unit environment, second")}\n'
         f"SetCredential=x:{planted('unit credential')}\nExecStart=/opt/x --token={planted('unit argument')}\n"
+        f"Environment=A=b \\\n    BROKER={planted('unit environment, next line')} \\\n# {planted('unit, between')}\n"
+        f'    "LINE=a {planted("unit environment, quoted")}"\n'
+        f"ExecStartPost=-/usr/bin/mosquitto_pub -u box -P {planted('unit option')} -t x -n\n"
     )
     program(tmp_path / "bin", "systemctl", f"ActiveState=inactive\n{unit}")
     credentials = tmp_path / "credentials"
@@ -186,7 +193,19 @@ def test_no_planted_password_is_in_the_archive(
         *("service.txt", "topics.json", "versions.json"),
     } <= names
     whole = b"".join(members.values()).decode()
-    for useful in ("10.0.0.9", "line-1", "bottle-500", "cap.onnx", "rtspsrc", "camera_failed", "openvino", "401"):
+    for useful in (
+        "rtsp://",
+        "mosquitto_pub ***",
+        "/opt/x",
+        "10.0.0.9",
+        "line-1",
+        "bottle-500",
+        "cap.onnx",
+        "rtspsrc",
+        "camera_failed",
+        "openvino",
+        "401",
+    ):
         assert useful in whole
     assert stat.S_IMODE(out.stat().st_mode) == 0o600
 
@@ -270,6 +289,14 @@ def test_what_is_hidden_and_what_is_not(text: str, safe: str) -> None:
 
 def test_a_long_line_is_cut() -> None:
     assert Scrubber(()).text(f"first\n{'Ab0+/' * 100_000}\nlast") == f"first\n{('Ab0+/' * 1000)[:4096]}\nlast"
+
+
+def test_the_scheme_of_a_pipeline_s_url_is_no_secret() -> None:
+    found = set(
+        known_secrets.of_text("gst:rtspsrc location=rtsp://admin:hunter2@10.0.0.5/x user-pw=hunter3 ! fakesink")
+    )
+    assert {"hunter2", "hunter3"} <= found
+    assert not found & {"rtsp:", "rtsp://", "rtsp"}
 
 
 def test_a_known_path_leaves_the_host() -> None:

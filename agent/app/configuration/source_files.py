@@ -31,7 +31,7 @@ def source_mistakes(settings: Settings) -> Iterator[Finding]:
 
 
 def missing_cameras(settings: Settings) -> Iterator[tuple[str, str]]:
-    """Yield the id of each stream whose camera of this device is not there now, and the camera's path."""
+    """Yield the id and the device path of each stream whose local camera is not connected now."""
     for stream in settings.stream:
         if is_camera(stream.source) and stream.source.startswith("/dev/"):
             camera, _ = split(stream.source)
@@ -62,6 +62,8 @@ def _fault(path: Path) -> tuple[str, str] | None:
 def _wanted(path: Path) -> str:
     if any(_ADDRESS.fullmatch(part) for part in path.parts[-_PARTS_OF_A_URL:]):
         return f"rtsp:// or http:// before an address in the network, or {_EXPECTED}"
+    if path.name.isdecimal():
+        return f"/dev/video{path.name} for a camera of this device, or {_EXPECTED}"
     try:
         names = [inner.name for inner in path.parent.iterdir()]
     except OSError:

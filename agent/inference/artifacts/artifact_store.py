@@ -55,7 +55,7 @@ class Artifact(msgspec.Struct, frozen=True):
     """Shape of the raw output; -1 for a side that the source leaves open."""
     profile: Profile = Profile()
     proof: str = ""
-    """What was proven of it, as `proof_record` hashes it; empty: nothing yet."""
+    """Hash of the checks that the artifact passed, from `proof_record`; empty: none yet."""
 
 
 class Made(msgspec.Struct, frozen=True):
@@ -88,7 +88,7 @@ class Opened(NamedTuple):
 
 
 class ArtifactStore:
-    """The artifacts under `cache_dir`, for any thread and several processes; each artifact appears whole or not."""
+    """The artifacts under `cache_dir`, for any thread and several processes; each is written whole or not at all."""
 
     def __init__(self, cache_dir: Path) -> None:
         self.folder: Final = cache_dir / _FOLDER
@@ -117,7 +117,10 @@ class ArtifactStore:
         return found if size_bytes == found.bytes and Path(found.file).name == found.file else None
 
     def open(self, key: str) -> Opened | None:
-        """Map an artifact, compare its sha256 to the record, and mark it as used; a damaged artifact is removed."""
+        """Map an artifact, compare its sha256 to the record, and mark it as used.
+
+        Returns None without an artifact, and for a damaged one, which is removed.
+        """
         found = self.find(key)
         if found is None:
             return None
@@ -132,11 +135,11 @@ class ArtifactStore:
         return Opened(found, mapped, self._file(key, found))
 
     def profiled(self, key: str, profile: Profile) -> None:
-        """Replace the profile in an artifact's record. Raises OSError."""
+        """Replace the runtime options in an artifact's record. Raises OSError."""
         self._rewrite(key, profile=profile)
 
     def proven(self, key: str, proof: str) -> None:
-        """Replace the proof in an artifact's record. Raises OSError."""
+        """Replace the hash of passed checks in an artifact's record. Raises OSError."""
         self._rewrite(key, proof=proof)
 
     def discard(self, key: str, why: str) -> None:

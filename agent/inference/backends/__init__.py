@@ -84,7 +84,10 @@ _LOG: Final = logging.getLogger(__name__)
 
 @dataclass
 class DeviceLimit:
-    """Limit of the GPU memory that each runtime's own allocator may hold; set once, before the first load."""
+    """Most bytes of GPU memory that each runtime's own allocator may hold; set once, before the first load.
+
+    None: no limit.
+    """
 
     bytes: int | None = None
 
@@ -117,15 +120,15 @@ class Model(Protocol):
 
     @property
     def device_bytes(self) -> int | None:
-        """GPU memory that its runtime's allocator holds for the model now; None where it is on a GPU uncounted."""
+        """Bytes of GPU memory that the runtime's allocator holds for the model; None where nothing counts them."""
 
     def prepare(self, image: NDArray[np.uint8]) -> Prepared:
         """Letterbox `image`, uint8 (h, w, 3) BGR; the caller may overwrite the image after the call."""
 
     def answer(self, prepared: Prepared, during: AbstractContextManager[object] = _NOBODY) -> Objects:
-        """Infer a prepared picture and decode the output; `during` is entered for the inference alone.
+        """Infer a prepared picture and decode the output; the context manager `during` wraps the inference only.
 
-        Raises InferenceError where a retry with the next frame may help, OutOfMemoryError, and
+        Raises InferenceError where a retry with the next frame may help, OutOfMemoryError where memory ran out, and
         ModelError("proof_failed") where the candidates hold NaN or infinity, or the output has a wrong shape.
         """
 
@@ -133,14 +136,17 @@ class Model(Protocol):
         """Return the objects in `image`: `prepare` and `answer` in one call."""
 
     def check_outputs(self, image: NDArray[np.uint8]) -> Objects:
-        """Infer like `infer`, and check every number of the raw output; used to warm up and to prove a model.
+        """Infer like `infer`, and check every number of the raw output; used before a model serves.
 
-        The calling thread takes part in the inference, so that the low priority of a loading thread applies.
-        Raises what `answer` raises, and ModelError("proof_failed" or "implausible") that names the odd number.
+        The calling thread takes part in the inference, so that the low priority of a loading thread applies. Raises
+        what `answer` raises, and ModelError("proof_failed" or "implausible") that names the wrong number.
         """
 
     def refuse(self, why: str) -> None:
-        """Have every later picture fail with ModelError("proof_failed"), because the model's answers are wrong."""
+        """Make every later picture fail with ModelError("proof_failed"), because the model's answers are wrong.
+
+        `why` is the error's detail.
+        """
 
     def close(self) -> None:
         """Unload the model; its memory is freed once no inference is in flight."""
@@ -175,10 +181,11 @@ def load(version: ModelVersion, compute: str, cache_dir: Path) -> Model:
     """Load `version` from its artifact, else from its file; takes from 0.1 s to minutes.
 
     A load may infer a blank picture. `compute` is the device setting (auto, cpu, cuda:0, ...); `cache_dir` holds
-    artifacts and the runtimes' own caches. A file that may run code is opened only where its version is `unsafe`.
-    A GPU that `compute` names is refused where it does not start; one that `auto` chose raises FellBackError.
-    Raises ModelError ("file_missing", "load_failed", "proof_failed"), NotPreparedError and OutOfMemoryError, and frees
-    all memory first.
+    artifacts and the runtimes' own caches. A file that may run code is opened only where its version is `unsafe`. A GPU
+    that `compute` names is refused where it does not start; one that `auto` chose raises FellBackError.
+
+    Raises ModelError ("file_missing", "load_failed", "proof_failed"), NotPreparedError for a checkpoint without an
+    artifact, and OutOfMemoryError, and frees all memory first.
     """
     try:
         return _load(version, compute, cache_dir)
@@ -214,7 +221,7 @@ def _load(version: ModelVersion, compute: str, cache_dir: Path) -> Model:
 
 
 def held_device_bytes() -> int:
-    """Return the GPU memory in bytes that the allocators of the runtimes hold in this process, for whatever use."""
+    """Return the bytes of GPU memory that the runtimes' allocators hold in this process, whatever they are used for."""
     modules = [sys.modules.get(f"{__name__}.{name}") for name in BACKENDS]
     return sum(cast("_BackendModule", module).held_device_bytes() for module in modules if module is not None)
 
@@ -237,9 +244,10 @@ def _load_prepared(version: ModelVersion, compute: str, cache_dir: Path) -> "Det
 
 
 def restore(version: ModelVersion, opened: Opened, compute: str, cache_dir: Path) -> "Detector":
-    """Load an artifact of `version` with the options of its profile.
+    """Load a model from its compiled artifact instead of its source file, with the artifact's runtime options.
 
-    Raises ModelError where the artifact contradicts the catalog, and any exception of the runtime.
+    Raises ModelError where the artifact contradicts the catalog, ProcessorError where the processor cannot start, and
+    any exception of the runtime unchanged. `cache_dir` holds the runtime's own caches.
     """
     artifact = opened.artifact
     head = Head.of(version, artifact.facts, artifact.shape, artifact.imgsz)
@@ -248,7 +256,7 @@ def restore(version: ModelVersion, opened: Opened, compute: str, cache_dir: Path
 
 
 def precisions(version: ModelVersion, compute: str) -> tuple[str, ...]:
-    """Return the precisions that this device supports for an artifact of `version`, the reference precision first."""
+    """Return the precisions in which this device can compile `version`; the others are compared with the first."""
     module, target = _graph_module(version, compute)
     return module.precisions(target)
 
@@ -271,9 +279,9 @@ def make(  # noqa: PLR0913 - one build, spelt out
 ) -> Made:
     """Compile an artifact of `version` in `folder`; takes seconds, and several times the file's size in memory.
 
-    An engine takes minutes; `tell` gets its progress, and `cache_dir` keeps what the next engine's build saves by.
-    The version must have an `artifact_key`; for a checkpoint, its `path` is the exported graph. Raises what `load`
-    raises, OSError, and ModelError("proof_failed") where the artifact's output differs from the file's.
+    An engine takes minutes: `tell` is called with its progress, and `cache_dir` keeps timings that shorten later
+    builds. The version must have an `artifact_key`; for a checkpoint, its `path` is the exported graph. Raises what
+    `load` raises, OSError, and ModelError("proof_failed") where the artifact's output differs from the file's.
     """
     require_sound(version)
     module, target = _graph_module(version, compute)
@@ -283,7 +291,10 @@ def make(  # noqa: PLR0913 - one build, spelt out
 
 
 def _graph_module(version: ModelVersion, compute: str) -> tuple[_GraphModule, str]:
-    """Return the runtime of an artifact, and the processor to ask it for. Raises ProcessorError."""
+    """Return the module of the artifact's runtime, and the processor that it is to use.
+
+    Raises ProcessorError where the processor cannot start.
+    """
     backend = backend_of(version, compute, is_prepared=True)
     require_processor(version, backend, compute)
     return cast("_GraphModule", _module(version, backend)), target_of(version, backend, compute)

@@ -1,4 +1,4 @@
-"""Compares the raw answers of an artifact and its source, because no compiler is trusted unseen."""
+"""Compares the raw outputs of an artifact and its source, because a compiler may change a model's answers."""
 
 from collections.abc import Callable
 from typing import Final
@@ -26,9 +26,9 @@ def require_alike(
 ) -> None:
     """Compare the raw outputs of both models on a blank picture, and close both.
 
-    `reduced` makes of the source's output what the prepared model answers, (1, 6, candidates); None: it is the same.
-    Raises ModelError("proof_failed") where they differ. The picture is blank, because an untrained network amplifies
-    rounding on noise into different outputs.
+    `reduced` converts the source's output to the form of the artifact's, (1, 6, candidates); None: both have the same
+    form. Raises ModelError("proof_failed") where they differ. The picture is blank, because an untrained network
+    amplifies rounding on noise into different outputs.
     """
     picture = np.full((*source.imgsz, 3), PAD, np.uint8)
     try:

@@ -17,7 +17,7 @@ _CHECKPOINT: Final = ".pt"
 _ENGINE: Final = ".engine"  # TensorRT runs what it says; what this device builds of a graph stays in its cache folder
 _CODE: Final = (_CHECKPOINT, _ENGINE)
 ENGINE_PRECISIONS: Final = ("f32", "f16")
-"""Precisions of an engine, of which the fastest with equal answers is kept; the first is the reference."""
+"""Precisions in which an engine is built; the fastest whose detections match the source's is kept."""
 _GRAPHS: Final = (".onnx", ".xml")  # all others count as code: ultralytics reads formats that we do not know
 _UNSAFE: Final = "`unsafe = true` in the catalog, for a file that you made yourself"
 _GPUS: Final = ("cuda", "tensorrt")
@@ -25,7 +25,7 @@ _CPU_ONLY: Final = "no GPU in OpenVINO (leave `backend` out, and give an .onnx)"
 _OTHER_BACKEND: Final = "no TensorRT in onnxruntime (leave `backend` out)"
 _NOT_BUILT: Final = "its TensorRT engine is not built; the first load after that uses it"
 _fell_back: Final[dict[ModelVersion, str]] = {}
-"""Models that did not start on the GPU that `auto` chose, with the fault."""
+"""Models for which the GPU that `auto` chose did not start, each with the reason."""
 
 
 def backend_of(version: ModelVersion, compute: str = "auto", *, is_prepared: bool = False) -> str:
@@ -66,7 +66,7 @@ def artifact_key(version: ModelVersion, compute: str) -> str | None:
 
 
 def target_of(version: ModelVersion, backend: str, compute: str) -> str:
-    """Return the processor that `backend` is asked to use; `auto` only for ultralytics, as torch knows what it has."""
+    """Return the processor that `backend` is asked to use; only ultralytics gets `auto`, which torch resolves."""
     if backend == "ultralytics":
         return compute
     if compute == "auto" and backend == "openvino":
@@ -106,9 +106,9 @@ def compute_now(version: ModelVersion, compute: str) -> str:
 
 
 def require_processor(version: ModelVersion, backend: str, compute: str) -> None:
-    """Refuse a GPU that is named and cannot start. Raises ProcessorError.
+    """Raise ProcessorError where `compute` names a GPU that cannot start.
 
-    Ultralytics refuses by itself, once torch is imported.
+    Ultralytics is not checked here, because it refuses by itself, once torch is imported.
     """
     kind, _ = split(compute)
     if kind not in _GPUS or backend == "ultralytics":
@@ -127,7 +127,7 @@ def require_processor(version: ModelVersion, backend: str, compute: str) -> None
 
 
 def _card_faults(compute: str) -> Iterator[str]:
-    """Yield what the driver itself says of a card that it cannot start."""
+    """Yield the driver's reason why it cannot start a GPU; nothing where it can."""
     try:
         identity_of(split(compute)[1])
     except DeviceMissingError as error:
@@ -146,7 +146,7 @@ def takes_engine(version: ModelVersion, compute: str) -> bool:
 
 
 def compute_until_built(compute: str) -> str:
-    """Return the processor that serves until an engine is built: the GPU by its other runtime, else the CPU."""
+    """Return the processor that serves until an engine is built: the GPU by CUDA, else the CPU."""
     gpu = f"cuda:{split(compute)[1]}"
     return "cpu" if faults(gpu) else gpu
 
@@ -177,9 +177,10 @@ def unprepared(versions: Iterable[ModelVersion], compute: str, artifacts: Artifa
 
 
 def require_openable(version: ModelVersion, compute: str) -> None:
-    """Refuse a file that may run code when it is opened, unless its version is `unsafe`; and a GPU that cannot start.
+    """Refuse a file that may run code when it is opened, unless its version is `unsafe`.
 
-    Raises NotPreparedError where a preparation helps, else ModelError("load_failed") with the remedy.
+    Raises NotPreparedError where preparing the model helps, else ModelError("load_failed") with the remedy, and
+    ProcessorError for a GPU that cannot start.
     """
     if version.unsafe or not _runs_code(version):
         require_processor(version, backend_of(version, compute), compute)

@@ -1,4 +1,4 @@
-"""One GPU in this process: its context, its streams, and the pool that all its memory comes from."""
+"""One GPU in this process: its context, its streams, and the pool that its memory is allocated from."""
 
 import threading
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from agent.messages.errors import OutOfMemoryError
 
 
 class Memory(Protocol):
-    """The memory of one GPU; see `DeviceMemory` of the room memory, which counts it."""
+    """The memory of one GPU; `DeviceMemory` in agent/inference/memory describes the methods."""
 
     def allocate(self, size_bytes: int) -> int: ...  # noqa: D102 - said there
     def free(self, address: int) -> None: ...  # noqa: D102
@@ -18,10 +18,10 @@ class Memory(Protocol):
 
 
 class Pool(Protocol):
-    """Counted GPU memory; see `DevicePool` of the room memory."""
+    """Counted GPU memory; `DevicePool` in agent/inference/memory describes the methods."""
 
     def allocate(self, size_bytes: int, owner: str) -> int:
-        """Return the address of new memory. Raises OutOfMemoryError."""
+        """Return the address of new memory. Raises OutOfMemoryError where the pool or the GPU has too little."""
 
     def free(self, address: int) -> None:
         """Free an allocation."""
@@ -112,16 +112,16 @@ class Devices:
         self._make_pool: MakePool = _Uncounted
 
     def count_with(self, make_pool: MakePool) -> None:
-        """Have the memory of GPUs that are opened from now on come from a pool of `make_pool`."""
+        """Give each GPU that is opened from now on a memory pool that `make_pool` creates."""
         self._make_pool = make_pool
 
     def used_bytes(self) -> int:
-        """Return the bytes of all pools."""
+        """Return the bytes of memory that are allocated on all GPUs."""
         with self._lock:
             return sum(device.pool.used_bytes for device in self._opened.values())
 
     def open(self, index: int) -> Device:
-        """Return GPU `index`. Raises OSError without a driver, and CudaError."""
+        """Return GPU `index`. Raises OSError without a driver, and CudaError where a call of it fails."""
         with self._lock:
             if index not in self._opened:
                 self._opened[index] = Device(driver(), index, self._make_pool)
@@ -129,4 +129,4 @@ class Devices:
 
 
 DEVICES: Final = Devices()
-"""Of this process, because a context and its memory belong to the whole process."""
+"""The only instance of this process, because a context and its memory belong to the whole process."""

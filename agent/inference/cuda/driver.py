@@ -107,7 +107,7 @@ class Driver:
         return self._handle("cuDevicePrimaryCtxRetain", device)
 
     def make_current(self, context: int) -> None:
-        """Make a context the one of the calling thread."""
+        """Make a context the current one of the calling thread."""
         self._call("cuCtxSetCurrent", context)
 
     def memory(self) -> tuple[int, int]:
@@ -161,7 +161,7 @@ class Driver:
         return self._handle("cuEventCreate", _BLOCKING)
 
     def record(self, event: int, stream: int) -> None:
-        """Have an event happen once the stream's work so far is done."""
+        """Enqueue an event on a stream; it happens once the stream's earlier work is done."""
         self._call("cuEventRecord", event, stream)
 
     def wait_until_happened(self, event: int) -> None:

@@ -23,7 +23,7 @@ class CudaError(Exception):
 
     @property
     def ends_capture(self) -> bool:
-        """True where the graph under capture is lost, and nothing else."""
+        """True where the error ends only the capture of a graph in progress."""
         return self.code in CAPTURE
 
 
@@ -35,12 +35,12 @@ _when_lost: list[Callable[[str], None]] = []
 
 
 def when_lost(end: Callable[[str], None]) -> None:
-    """Have `end` called, on the thread that finds it, with the reason why the context is broken."""
+    """Register `end`, to be called with a reason once the GPU's context is broken, on the thread that finds it so."""
     _when_lost[:] = [end]
 
 
 def raised(function: str, code: int, name: str) -> Exception:
-    """Return the exception for an error code of the driver; a sticky one is told to `when_lost` first."""
+    """Return the exception for a driver's error code; where the context is broken, first call what `when_lost` got."""
     if code not in STICKY:
         return CudaError(function, code, name)
     words = f"{function}: CUDA error {code} ({name}): the GPU's context is broken, and a new worker is needed"

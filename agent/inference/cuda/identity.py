@@ -17,7 +17,7 @@ _NUMBER: Final = re.compile(r"\b\d+\.\d+(?:\.\d+)*\b|\bR\d+\b")
 
 @dataclass(frozen=True)
 class Identity:
-    """A GPU as an engine knows it."""
+    """Properties of a GPU that an engine depends on."""
 
     name: str
     sm: str

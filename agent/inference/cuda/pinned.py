@@ -1,4 +1,4 @@
-"""Host memory that the GPU copies from and to by itself, as arrays."""
+"""Host memory that the GPU reads and writes by itself, as NumPy arrays."""
 
 import ctypes
 import logging

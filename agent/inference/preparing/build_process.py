@@ -1,6 +1,6 @@
-"""The process that prepares one artifact: a request on its standard input.
+"""Process that prepares one artifact, as the request on its standard input says.
 
-It runs where nobody else wants the cores, is the first to go where memory ends, and ends when its input does.
+It uses CPU time that nobody else needs, is the OOM killer's first victim, and ends when its standard input closes.
 """
 
 import errno
@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def prepare(request: Request, tell: Callable[[str], None]) -> Outcome:
-    """Make the requested artifact, unless a sound one exists; `tell` is called with each step."""
+    """Make the requested artifact, unless an undamaged one exists; `tell` is called with each step."""
     artifacts = ArtifactStore(Path(request.cache_dir))
     key = backends.artifact_key(request.model, request.compute)
     if key is None:
@@ -82,7 +82,7 @@ def _not_ours(folder: Path) -> str:
 
 
 def _reason(error: MistakeError | OutOfMemoryError) -> Reason | None:
-    """Return the reason where no retry can help, else None."""
+    """Return the error's reason where a retry cannot help; None for a lack of memory."""
     if isinstance(error, OutOfMemoryError):
         return None
     return error.reason if isinstance(error, ModelError) else "load_failed"
@@ -91,7 +91,7 @@ def _reason(error: MistakeError | OutOfMemoryError) -> Reason | None:
 def _present(
     request: Request, artifacts: ArtifactStore, key: str, found: Opened, tell: Callable[[str], None]
 ) -> Outcome:
-    """Return the outcome for an existing artifact; measure it first where its build could not, or the mode changed."""
+    """Return the outcome for an existing artifact; measure it first if it has no figures for this power mode."""
     artifact = found.artifact
     if not artifact.profile.holds_in(power_mode()):
         tell("measuring")

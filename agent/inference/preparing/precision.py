@@ -29,7 +29,8 @@ def make_best(  # noqa: PLR0913, PLR0917 - one build, spelt out
 
     On a device with several precisions, each is compared to the first one by its detections on the pictures in
     `images`; None: on drawn pictures. An engine is compared to the CPU's runtime, in each precision. `cache_dir` keeps
-    what the next build saves by. Raises what `backends.make` raises, and MistakeError for a folder without pictures.
+    timings that shorten later builds. Raises what `backends.make` raises, and MistakeError for a folder without
+    pictures.
     """
     names = backends.precisions(version, compute)
     if len(names) == 1:
@@ -70,7 +71,7 @@ def _try(  # noqa: PLR0913, PLR0917 - one build, spelt out
     tell: Callable[[str], None],
     cache_dir: Path | None,
 ) -> tuple[Made, list[backends.Objects], float]:
-    """Make the artifact in one precision; return it with its detections and its ms for one picture."""
+    """Make the artifact in one precision; return it with its detections and its time for one picture (ms)."""
     folder.mkdir()
     made = backends.make(version, compute, folder, name, tell=tell, cache_dir=cache_dir)
     model = backends.restore(version, Opened.made(folder, made), compute, folder)

@@ -44,7 +44,7 @@ def gpu_files() -> Iterator[Path]:
 
 
 def gpu_readable() -> Iterator[Path]:
-    """Yield what the driver of an NVIDIA GPU reads about it; some paths may not exist."""
+    """Yield the paths that an NVIDIA GPU's driver reads to find its GPU; some may not exist."""
     yield from map(Path, _GPU_READABLE)
 
 

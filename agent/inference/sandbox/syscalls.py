@@ -1,7 +1,7 @@
 """A seccomp filter of system calls: it allows computing and writing one's own files, and refuses all other calls.
 
-A process that uses a GPU has another filter, which refuses the network, other programs and other processes, because
-what a driver calls is not ours to list.
+A process that uses a GPU has another filter, which refuses the network, other programs and other processes, because the
+calls of a driver cannot be listed in advance.
 
 The filter needs no privilege and no namespace, so it also works inside the service's systemd sandbox. libseccomp
 translates names into the processor's numbers, and rules into the kernel's program. A call by another ABI of the
@@ -86,7 +86,7 @@ class _Comparison(ctypes.Structure):
 
 
 class _Rule(NamedTuple):
-    """A rule that allows the call `name`; with `argument`, only if that one equals `value` after `mask`."""
+    """A rule for the call `name`; with `argument`, only where that argument equals `value` after `mask`."""
 
     name: str
     argument: int | None = None
@@ -144,7 +144,7 @@ def _rules(own: int) -> Iterator[_Rule]:
 
 
 def _rules_with_gpu() -> Iterator[_Rule]:
-    """Yield what is refused to a process that uses a GPU."""
+    """Yield rules for the calls that a process with a GPU is refused."""
     yield from (_Rule(name) for name in _REFUSED_WITH_GPU)
     yield _Rule("clone", 0, 0, _THREAD)
     yield from (_Rule("ioctl", 1, request) for request in _TYPES_INTO_TERMINAL)

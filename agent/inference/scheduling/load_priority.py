@@ -24,10 +24,10 @@ _inside: Final[set[int]] = set()
 
 
 def choose(idle_share: float, serving: AbstractSet[str], unready: AbstractSet[str]) -> LoadPriority:
-    """Return the priority of a load while lines are `serving`; `unready` lines wait for the load with `ready` 0.
+    """Return the CPU priority of a load while it competes with lines in `serving`.
 
-    Frames of an unready line may be delayed by the load, because its present model is wrong for its product. Frames of
-    other lines may not.
+    `unready`: the lines that wait for the load with `ready` 0. Their frames may be delayed by the load, because their
+    present model is wrong for their product; frames of other lines may not. `idle_share` is 0 to 1.
     """
     if not serving:
         return "normal"
@@ -38,7 +38,7 @@ def choose(idle_share: float, serving: AbstractSet[str], unready: AbstractSet[st
 
 @contextmanager
 def lowered(priority: LoadPriority, *, may_stay: bool) -> Iterator[None]:
-    """Run the block at `priority`; the caller, and threads that a runtime started meanwhile, then return to normal.
+    """Run the block at `priority`; then return the caller, and threads that a runtime started, to normal.
 
     Without the right to return (no RLIMIT_NICE, as a unit's `LimitNICE=`, and not root) the thread is lowered only
     where it `may_stay` so, because it ends soon, and never to idle, because it may hold locks until then.

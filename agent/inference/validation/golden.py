@@ -1,10 +1,10 @@
-"""Proves a model before it serves: its numbers are possible, and golden pictures give the expected objects.
+"""Checks a model before it serves: its numbers are possible, and golden pictures give the expected objects.
 
 Golden pictures lie in one folder, each beside its expected objects: `01.jpg` (or .jpeg, .png, .bmp) and `01.json`,
-which holds `{"objects": [{"label": "cap", "class": 0, "score": 0.91, "box": [x1, y1, x2, y2]}]}` as detections carry
-them. An expected object is met by one of the same label with an IoU of at least 0.8 and a score within 0.05. Objects
-whose score is within 0.05 of the confidence threshold may be missing, or be there unasked: a different precision moves
-them over it.
+which holds `{"objects": [{"label": "cap", "class": 0, "score": 0.91, "box": [x1, y1, x2, y2]}]}`, as detections are
+published. An expected object is met by one of the same label with an IoU of at least 0.8 and a score within 0.05.
+Objects whose score is within 0.05 of the confidence threshold may be missing, or be found without being expected: a
+different precision moves them over it.
 """
 
 from collections.abc import Iterator
@@ -41,11 +41,11 @@ class _Expected(msgspec.Struct, frozen=True):
 
 
 def warm_up(model: Model, *, is_proven: bool = False) -> int:
-    """Infer a blank picture and one with shapes, check every number, and return how many pictures that were.
+    """Infer a blank picture and one with shapes, check every number, and return the number of pictures.
 
     There are two, because a wrongly decoded model may find nothing on a blank picture, like a correct one; a model that
-    `is_proven` infers the one with shapes alone. The first inference is the slowest.
-    Raises what `Model.check_outputs` raises, and ModelError("proof_failed").
+    passed its checks before (`is_proven`) infers only the one with shapes. The first inference is the slowest. Raises
+    what `Model.check_outputs` raises, and ModelError("proof_failed").
     """
     pictures = _drawn(model, is_proven=is_proven)
     for picture in pictures:
@@ -78,7 +78,7 @@ def prove(model: Model, version: ModelVersion) -> None:
 
 
 def proof_steps(model: Model, version: ModelVersion) -> Iterator[None]:
-    """Do what `warm_up` and `prove` do, and yield before each picture, so that the caller can stop there."""
+    """Do what `warm_up` and `prove` do, but yield before each picture, so that the caller can pause or stop."""
     for picture in _drawn(model, is_proven=False):
         yield
         _check(model, picture)

@@ -1,4 +1,4 @@
-"""Remembers with an artifact that its model was proven, so that the same bytes are not proven at each load."""
+"""Records beside an artifact that its model passed its checks, so that loads need not repeat them."""
 
 import hashlib
 import logging
@@ -20,18 +20,18 @@ _LOG: Final = logging.getLogger(__name__)
 
 
 class ProofRecord:
-    """The proofs of one device's artifacts. Threading: any thread."""
+    """Records of passed checks, one for each artifact of this device. Threading: any thread."""
 
     def __init__(self, cache_dir: Path, compute: str) -> None:
         self._artifacts: Final = ArtifactStore(cache_dir)
         self._compute: Final = compute
 
     def subject(self, version: ModelVersion) -> str:
-        """Return a hash of all that a proof of `version` depends on; empty where none can be remembered.
+        """Return a hash of everything that the checks of `version` depend on; empty where none can be remembered.
 
-        These are the artifact's bytes, precision and what decodes its answers, what the catalog says of the version,
-        the golden pictures with their expected objects, and the release of this program. Runtime and device are in the
-        artifact's key; not in that of a graph that ONNX Runtime compiles for a GPU at each load.
+        These are the artifact's bytes, precision and decoder, the catalog's entry of the version, the golden pictures
+        with their expected objects, and the release of this program. Runtime and device are in the artifact's key; not
+        in that of a graph that ONNX Runtime compiles for a GPU at each load.
         """
         key = artifact_key(version, self._compute)
         artifact = self._artifacts.find(key)
@@ -51,18 +51,21 @@ class ProofRecord:
         return hashed.hexdigest()
 
     def holds(self, version: ModelVersion, subject: str) -> bool:
-        """Return True where `subject`, which `subject()` returned before the load, was proven and is still the same."""
+        """Return True where the checks passed for `subject`, and nothing that they depend on has changed since.
+
+        `subject`: what `subject()` returned before the load.
+        """
         artifact = self._artifacts.find(artifact_key(version, self._compute))
         is_proven = subject != "" and artifact is not None and artifact.proof == subject
         return is_proven and self.subject(version) == subject
 
     def remember(self, version: ModelVersion, subject: str) -> None:
-        """Record a proof that was begun for `subject`; nothing where that has changed meanwhile."""
+        """Record that the checks passed for `subject`, unless something that they depend on has changed meanwhile."""
         if subject and self.subject(version) == subject:
             self._write(version, subject)
 
     def forget(self, version: ModelVersion) -> None:
-        """Have the next load of `version` prove it again."""
+        """Make the next load of `version` repeat the checks."""
         self._write(version, "")
 
     def _is_compiled_at_each_load(self, version: ModelVersion) -> bool:

@@ -1,4 +1,4 @@
-"""The best candidates of a dense head, as an engine leaves them: (1, 6, count), by falling score."""
+"""The best candidates of a dense head, in the form that an engine outputs: (1, 6, count), by falling score."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,9 +6,9 @@ from numpy.typing import NDArray
 from agent.inference.yolo.layouts import Layout
 
 REDUCED = frozenset({Layout.ANCHORS, Layout.OBJECTNESS})
-"""Layouts whose candidates a GPU can choose; the others answer few rows anyway, or need their cells' numbers."""
+"""Layouts whose candidates a GPU can choose; others output few rows anyway, or need the number of each cell."""
 ROWS = 6
-"""Rows of the answer: centre, size, score, class."""
+"""Rows of the output: centre and size (4), score, class."""
 _BOX = 4
 
 

@@ -38,7 +38,7 @@ class Head:
     confidence: float
     """Least score of an object."""
     iou: float
-    """Largest overlap of two objects of a class."""
+    """Largest overlap (intersection over union) of two objects of a class."""
     shape: tuple[int, ...] = field(default=())
     """Shape of the raw output; -1 for an open side."""
     imgsz: tuple[int, int] = (640, 640)
@@ -46,7 +46,7 @@ class Head:
     takes_bytes: bool = False
     """The input takes pixels as 0 to 255 instead of 0 to 1."""
     candidates: int = 0
-    """Count of candidates that the runtime leaves of a dense head (candidates.py); 0: it answers all of `shape`."""
+    """Number of best candidates that the runtime selects itself (candidates.py); 0: it outputs all of `shape`."""
 
     @classmethod
     def of(cls, version: ModelVersion, facts: FileFacts, shape: Sequence[int], imgsz: tuple[int, int]) -> "Head":

@@ -1,1 +1,1 @@
-"""Builds TensorRT engines in a walled process, which imports TensorRT inside its walls."""
+"""Builds TensorRT engines in a sandboxed process, which imports TensorRT inside the sandbox."""

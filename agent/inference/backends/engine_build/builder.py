@@ -1,4 +1,4 @@
-"""Builds an engine with TensorRT; runs in the walled process only (engine_process.py)."""
+"""Builds an engine with TensorRT; runs in the sandboxed process only (engine_process.py)."""
 
 import time
 from collections.abc import Callable
@@ -21,7 +21,7 @@ Tell = Callable[[str], None]
 
 
 def build(request: EngineRequest, tell: Tell) -> EngineAnswer:
-    """Build the engine into the request's folder. Raises ValueError with TensorRT's words, and OSError."""
+    """Build the engine into the request's folder. Raises ValueError with TensorRT's message, and OSError."""
     folder, words = Path(request.folder), Words()
     is_typed = int(trt.__version__.partition(".")[0]) >= _FIRST_TYPED
     is_half = request.precision == "f16"
@@ -54,7 +54,7 @@ def build(request: EngineRequest, tell: Tell) -> EngineAnswer:
 
 
 def _timings(config: Untyped, path: Path) -> Untyped:
-    """Return the timing cache: that of earlier builds, else a new one, also where TensorRT refuses the earlier."""
+    """Return the timing cache of earlier builds; a new one where there is none, or TensorRT refuses it."""
     kept = path.read_bytes() if path.exists() else b""
     timings = config.create_timing_cache(kept)
     if not config.set_timing_cache(timings, False):
@@ -68,7 +68,7 @@ def _errors(parser: Untyped) -> str:
 
 
 class _Progress(trt.IProgressMonitor):  # type: ignore[misc]
-    """Tells how far a build is, every few seconds. Threading: any thread of TensorRT."""
+    """Reports the progress of a build every few seconds. Threading: any thread of TensorRT."""
 
     def __init__(self, tell: Tell) -> None:
         trt.IProgressMonitor.__init__(self)
@@ -77,17 +77,17 @@ class _Progress(trt.IProgressMonitor):  # type: ignore[misc]
         self._told_s = 0.0
 
     def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
-        """Take the begin of a phase."""
+        """Record that a phase of the build began."""
         del parent_phase
         self._steps[phase_name] = num_steps
 
     def step_complete(self, phase_name: str, step: int) -> bool:
-        """Take the end of a step; True goes on with the build."""
+        """Report that a step of a phase ended; returns True, which lets the build continue."""
         if time.monotonic() > self._told_s + _TELL_S:
             self._told_s = time.monotonic()
             self._tell(f"{phase_name}, step {step + 1} of {self._steps.get(phase_name, 0)}")
         return True
 
     def phase_finish(self, phase_name: str) -> None:
-        """Take the end of a phase."""
+        """Record that a phase of the build ended."""
         self._steps.pop(phase_name, None)

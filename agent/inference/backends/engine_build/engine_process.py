@@ -1,6 +1,7 @@
-"""The walled process that builds one engine: no network, no other program, no file but its folder and the GPU's.
+"""The sandboxed process that builds one engine: no network, no other program, no file but its folder and the GPU's.
 
-Reads an `EngineRequest` from its standard input. Its parent trusts neither its answer nor its plan before a comparison.
+It reads an `EngineRequest` from its standard input. Its parent trusts neither its answer nor its engine before it has
+compared the engine's outputs.
 """
 
 import os

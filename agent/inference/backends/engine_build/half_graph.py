@@ -1,7 +1,7 @@
-"""Rewrites an ONNX file so that it computes in float16, for TensorRT 11, which takes the graph's types as they are.
+"""Rewrites an ONNX file so that it computes in float16, for TensorRT 11, which keeps the types of a graph.
 
-The field numbers are those of onnx.proto3. Whatever has no place here is copied as it is; a graph that cannot be
-rewritten is refused, and the model is served in float32.
+The field numbers are those of onnx.proto3. Fields that this module does not know are copied unchanged; a graph that
+cannot be rewritten is refused, and the model is served in float32.
 """
 
 from collections.abc import Iterator
@@ -25,20 +25,20 @@ _SEVEN_BITS, _MORE = 0x7F, 0x80
 _VARINT_BYTES: Final = 10
 _REFUSED: Final = frozenset({"NonMaxSuppression", "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"})
 _FLOAT_INPUTS: Final = {"Resize": (1, 2), "Upsample": (1,)}
-"""Inputs that stay float32 in every version of an operation: places and scales of a picture."""
+"""Indices of the inputs that stay float32, by operation: regions and scales of a picture."""
 
 
 class _Field(NamedTuple):
     number: int
     wire: int
     value: memoryview
-    """Of a varint its bytes; of a message or text its content."""
+    """The bytes of a varint; the content of a message or a text."""
     whole: memoryview
     """The field with its tag and length."""
 
 
 def write_half(source: Path, target: Path) -> None:
-    """Write `source` to `target` with all its float32 as float16. Raises ValueError with the reason, and OSError."""
+    """Write `source` to `target` with float16 in place of float32. Raises ValueError with the reason, and OSError."""
     try:
         written = b"".join(
             _message(field.number, _graph(field.value)) if field.number == _MODEL_GRAPH else bytes(field.whole)
@@ -58,7 +58,10 @@ def _graph(view: memoryview) -> bytes:
 
 
 def _rewritten(field: _Field, kept: set[str]) -> bytes:
-    """Return one field of a graph; shapes and types of tensors inside are left out, because types change."""
+    """Return one field of a graph, rewritten to float16 where it is a node, a constant, an input or an output.
+
+    `kept`: the names of tensors that stay float32.
+    """
     if field.number == _GRAPH_NODE:
         return _message(field.number, _node(field.value, kept))
     if field.number == _GRAPH_INITIALIZER:

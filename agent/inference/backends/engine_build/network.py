@@ -1,4 +1,4 @@
-"""Layers around a parsed network: a canvas goes in, and the best candidates come out."""
+"""Adds layers to a parsed network, so that it takes a letterboxed picture and outputs the best candidates."""
 
 from typing import Final
 
@@ -9,13 +9,13 @@ from agent.inference.backends.detector import Untyped
 from agent.inference.backends.engine_build.request import ANSWER, PICTURE, EngineRequest
 
 MOST_CANDIDATES: Final = 3840
-"""Bound of TensorRT's own for the best of a row."""
+"""TensorRT's own limit for the number of the best values of a row."""
 _BOX: Final = 4
 _CHANNELS: Final = 3
 
 
 class Surroundings:
-    """The layers that one network gets; it holds their constants, which TensorRT reads until the build is over."""
+    """Builder of the layers around one network; it keeps their constants, which TensorRT reads until the build ends."""
 
     def __init__(self, network: Untyped, request: EngineRequest) -> None:
         self._network: Final = network
@@ -23,9 +23,9 @@ class Surroundings:
         self._constants: Final[list[object]] = []
 
     def take_pictures(self) -> None:
-        """Put in front of the network what makes its input of a canvas, uint8 (1, height, width, 3) BGR.
+        """Add layers that convert a picture, uint8 (1, height, width, 3) BGR, to the network's own input.
 
-        Colours and scale are those that the model's head was trained with.
+        Colours and scale are those that the model was trained with.
         """
         network, (height, width) = self._network, self._request.imgsz
         entry = network.get_input(0)
@@ -55,7 +55,8 @@ class Surroundings:
     def leave_candidates(self) -> int:
         """Replace the outputs by one of float32: the best candidates of a dense head, else the first output itself.
 
-        Candidates are (1, 6, count): centre, size, score, class, by falling score. Returns their count; 0 for others.
+        Candidates are (1, 6, count): centre, size, score, class, by falling score. Returns their count; 0 for other
+        heads.
         """
         network = self._network
         outputs = [network.get_output(number) for number in range(network.num_outputs)]

@@ -1,4 +1,4 @@
-"""What the walled process is asked to build, and what it answers. Imports no runtime."""
+"""The request to the sandboxed process that builds an engine, and its answer. Imports no runtime."""
 
 from typing import Final, Literal
 
@@ -19,7 +19,7 @@ Precision = Literal["f32", "f16"]
 
 
 class EngineRequest(msgspec.Struct, frozen=True):
-    """A request to build one engine of the file GRAPH in `folder`."""
+    """A request to build one engine from the file GRAPH in `folder`."""
 
     folder: str
     imgsz: tuple[int, int]
@@ -27,7 +27,7 @@ class EngineRequest(msgspec.Struct, frozen=True):
     """The model takes pixels as 0 to 255 instead of 0 to 1."""
     takes_bgr: bool
     head: str
-    """Dense head whose best candidates the engine leaves: "anchors", "objectness"; any other is left as it is."""
+    """Dense head ("anchors" or "objectness") whose best candidates the engine selects; others are left as they are."""
     precision: Precision
     gpu: int
     """Number of the GPU, the only one that the process sees."""
@@ -40,11 +40,11 @@ class EngineRequest(msgspec.Struct, frozen=True):
 
 
 class EngineAnswer(msgspec.Struct, frozen=True):
-    """Outcome of a build; `error` is None where BUILT was written."""
+    """Outcome of a build; `error` is None where the engine's file BUILT was written."""
 
     error: str | None = None
     is_out_of_memory: bool = False
     tensorrt: str = ""
-    """Version that built the plan."""
+    """Version of TensorRT that built the engine."""
     candidates: int = 0
-    """Count of candidates that the engine leaves; 0: the whole head."""
+    """Number of candidates that the engine outputs; 0: it outputs the whole head."""

@@ -1,4 +1,4 @@
-"""Has an engine built by the walled process, and waits for it."""
+"""Starts the sandboxed process that builds an engine, and waits for it."""
 
 import os
 import signal
@@ -28,14 +28,14 @@ _KEPT: Final = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH")
 
 
 def command() -> Sequence[str]:
-    """Return the command of the walled process."""
+    """Return the command of the sandboxed process."""
     return isolated.command(f"{_PACKAGE}.engine_process")
 
 
 def build(reference: str, request: EngineRequest, tell: Callable[[str], None]) -> EngineAnswer:
     """Build the engine that `request` describes; takes minutes. `tell` is called with its progress.
 
-    Raises ModelError("load_failed") with TensorRT's words, OutOfMemoryError and OSError.
+    Raises ModelError("load_failed") with TensorRT's message, OutOfMemoryError and OSError.
     """
     folder = Path(request.folder)
     code = _run(reference, request, tell)

@@ -1,4 +1,4 @@
-"""TensorRT's messages: the journal gets them, and the last error is kept for our own."""
+"""Logger of TensorRT's messages, which keeps the last error for our own error messages."""
 
 import logging
 from typing import Any, Final
@@ -20,10 +20,10 @@ class Words(trt.ILogger):  # type: ignore[misc]
     def __init__(self) -> None:
         trt.ILogger.__init__(self)
         self.error = ""
-        """The last error."""
+        """Text of TensorRT's last error; empty without one."""
 
     def log(self, severity: Any, msg: str) -> None:  # noqa: ANN401 - TensorRT's own enum
-        """Take one message."""
+        """Log one message of TensorRT, and keep it where it is an error."""
         level = _LEVELS.get(severity, logging.DEBUG)
         if level == logging.ERROR:
             self.error = msg[:_LONGEST]

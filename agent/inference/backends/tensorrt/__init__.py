@@ -1,7 +1,7 @@
-"""Backend for TensorRT on NVIDIA GPUs: engines that a walled process built for this device. Seen with fakes only.
+"""Backend for TensorRT on NVIDIA GPUs: engines that a sandboxed process built for this device.
 
-Imports `tensorrt`, which JetPack brings. A graph file is never built where lines serve; see `choice` for what serves
-until an engine is there.
+Tested with stand-ins only, never on a GPU. Imports `tensorrt`, which JetPack brings. The worker never builds an engine;
+see `choice` for what serves until one is built.
 """
 
 import logging
@@ -42,7 +42,7 @@ from agent.messages.references import ModelVersion
 _LOG: Final = logging.getLogger(__name__)
 _PLAN: Final = "model.plan"
 _FOLDER: Final = "tensorrt"
-"""Folder of the timing caches, in the cache folder."""
+"""Folder, in the cache folder, of TensorRT's timing caches."""
 _HEADS: Final = {Layout.ANCHORS: "anchors", Layout.OBJECTNESS: "objectness"}
 _WORKSPACE_BYTES: Final = 1 << 30
 _CPU_S: Final = 4 * 3600
@@ -52,13 +52,13 @@ _MOST_TIMINGS_BYTES: Final = 64 << 20
 
 
 def load(version: ModelVersion, compute: str, cache_dir: Path) -> Detector:
-    """Refuse: a graph file is built to an engine first, by `models prepare`."""
+    """Raise ModelError, because a graph file must be built to an engine first, by `models prepare`."""
     del compute, cache_dir
     raise ModelError("load_failed", f"{version.reference}: its engine is not built: `changeover models prepare`")
 
 
 def load_for(version: ModelVersion, compute: str, precision: str) -> Detector:
-    """Load a graph file on the CPU, whose answers an engine is compared with; see `backends.load_for`."""
+    """Load a graph file on the CPU as the reference for an engine's outputs; see `backends.load_for`."""
     del compute, precision
     return reference.load(version)
 
@@ -78,7 +78,7 @@ def make(  # noqa: PLR0913 - see `backends.make`
     tell: Callable[[str], None] = lambda _: None,
     cache_dir: Path | None = None,
 ) -> Made:
-    """Have an engine built in `folder` by the walled process, and compare its answers; see `backends.make`.
+    """Have an engine built in `folder` by the sandboxed process, and compare its outputs; see `backends.make`.
 
     `cache_dir` keeps the timings of layers for the next engine of this device. `tell` is called with the progress.
     """
@@ -155,7 +155,7 @@ def _reduction(head: Head, count: int) -> Callable[[NDArray[np.float32]], NDArra
 
 
 def _bring(version: ModelVersion, room: Path) -> None:
-    """Copy the graph and the files of its weights into the folder that the walled process may read."""
+    """Copy the graph and the files of its weights into the folder that the sandboxed process may read."""
     source = Path(version.path)
     shutil.copyfile(source, room / GRAPH)
     for file in version.files:
@@ -179,7 +179,7 @@ def _keep_timings(built: Path, kept: Path) -> None:
 
 
 def _workspace_bytes() -> int:
-    """Return a bound for one operation's workspace: a quarter of what is free, at most a GiB."""
+    """Return a limit for one operation's workspace in bytes: a quarter of the free host memory, at most a GiB."""
     lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
     free_bytes = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
     return min(_WORKSPACE_BYTES, free_bytes // 4)

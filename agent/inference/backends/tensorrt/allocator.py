@@ -1,4 +1,4 @@
-"""TensorRT's GPU memory out of the counted pool, so that no byte of an engine goes uncounted."""
+"""Allocates TensorRT's GPU memory from our counted pool, so that every byte of an engine is counted."""
 
 import logging
 from typing import Final
@@ -24,7 +24,7 @@ class PoolAllocator(trt.IGpuAllocator):  # type: ignore[misc]
         self._pool: Final = pool
         self._owner: Final = owner
         self.refusal: OutOfMemoryError | None = None
-        """Why the last allocation was refused."""
+        """Error of the last allocation that was refused; None without one."""
 
     def allocate(self, size: int, alignment: int, flags: int) -> int:
         """Allocate; the driver's alignment of 256 bytes is enough for every tensor."""
@@ -36,12 +36,12 @@ class PoolAllocator(trt.IGpuAllocator):  # type: ignore[misc]
             return _REFUSED
 
     def allocate_async(self, size: int, alignment: int, flags: int, stream: int) -> int:
-        """Allocate at once, whatever the stream."""
+        """Allocate at once, without waiting for the stream."""
         del stream
         return self.allocate(size, alignment, flags)
 
     def reallocate(self, address: int, alignment: int, new_size: int) -> int:
-        """Refuse, which TensorRT takes as "allocate anew"."""
+        """Refuse, whereupon TensorRT allocates new memory."""
         del address, alignment, new_size
         return _REFUSED
 
@@ -55,6 +55,6 @@ class PoolAllocator(trt.IGpuAllocator):  # type: ignore[misc]
         return True
 
     def deallocate_async(self, memory: int, stream: int) -> bool:
-        """Free at once; the driver waits for what uses the memory."""
+        """Free at once; the driver waits for work that uses the memory."""
         del stream
         return self.deallocate(memory)

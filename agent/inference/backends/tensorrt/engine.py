@@ -1,4 +1,4 @@
-"""Executes a plan: one context a model, and a captured graph for each of its requests."""
+"""Executes an engine: one execution context for each model, and one captured graph for each of its requests."""
 
 import logging
 import math
@@ -21,23 +21,23 @@ from agent.inference.yolo.letterbox import Canvas
 
 _LOG: Final = logging.getLogger(__name__)
 _MOST_CAPTURES: Final = 3
-"""Attempts to capture a graph, after which its work is enqueued piece by piece until the scratch block moves."""
+"""Attempts to capture a graph; after them its work is enqueued step by step, until the scratch block moves."""
 _FLOAT_BYTES: Final = 4
 
 
 class _NotEnqueuedError(Exception):
-    """TensorRT refused to enqueue an inference; the message has its words."""
+    """TensorRT refused to enqueue an inference; its message is TensorRT's."""
 
 
 class Engine:
-    """A deserialised plan with its execution context, which its requests use in turn.
+    """A loaded engine with its execution context, which its requests use in turn.
 
     Its GPU memory is its weights and its requests' tensors; it computes in the scratch block. All of it is freed with
-    the last request. Threading: whoever infers holds `scratch.turn`.
+    the last request. Threading: a thread that infers must hold `scratch.turn`.
     """
 
     def __init__(self, reference: str, plan: NDArray[np.uint8], device: Device) -> None:
-        """Load the plan. Raises OutOfMemoryError where the pool refuses, and RuntimeError with TensorRT's words."""
+        """Load the engine. Raises OutOfMemoryError where the pool lacks memory, RuntimeError for TensorRT's errors."""
         self.reference: Final = reference
         self.device: Final = device
         device.enter()
@@ -107,7 +107,7 @@ class Request:
             self._capture()
 
     def run(self, *, here: bool = False) -> NDArray[np.float32]:
-        """Implement Request of `detector`; `here` is said by loads, whose inferences let frames go first."""
+        """Implement Request of `detector`; with `here`, which loads set, the inference lets frames go first."""
         device = self._engine.device
         device.enter()
         with self._engine.scratch.turn:
@@ -155,7 +155,7 @@ class Request:
         driver.copy_to_host(self._answer.ctypes.data, answer, self._answer.nbytes, stream)
 
     def _wait(self, stream: int) -> None:
-        """Wait asleep, because a wait for a stream would keep a core busy."""
+        """Wait asleep until the stream is done, because the driver's own wait would keep a core busy."""
         driver = self._engine.device.driver
         driver.record(self._done, stream)
         driver.wait_until_happened(self._done)

@@ -13,21 +13,21 @@ _CHUNK_BYTES: Final = 4 << 20
 
 
 class PlanRefusedError(Exception):
-    """A plan of another TensorRT or GPU; it is built again, and never given to TensorRT."""
+    """The file is no engine for this TensorRT, GPU and driver; it is built again, and never given to TensorRT."""
 
 
 class BuiltFor(msgspec.Struct, frozen=True):
-    """What a plan was built for, and by."""
+    """The TensorRT, GPU architecture and driver that an engine was built for."""
 
     tensorrt: str
     sm: str
     driver: str
     candidates: int
-    """Count of candidates that the engine leaves of a dense head; 0: the engine answers the whole head."""
+    """Number of best candidates that the engine selects from a dense head; 0: it outputs the whole head."""
 
 
 class Plan(NamedTuple):
-    """An engine's file, as it lies in memory."""
+    """An engine's file in memory, split into its header and TensorRT's part."""
 
     built_for: BuiltFor
     bytes: NDArray[np.uint8]

@@ -1,4 +1,4 @@
-"""The CPU's runtime, which says what a file is and what its right answers are; an engine is compared with it."""
+"""Loads models on the CPU, as the reference for the metadata and the outputs of an engine."""
 
 from importlib.util import find_spec
 from typing import Final

@@ -7,7 +7,7 @@ from agent.inference.cuda.device import Device
 from agent.messages.errors import OutOfMemoryError
 
 OWNER: Final = "tensorrt"
-"""Whose the block is in the pool's account, because it belongs to no model."""
+"""Owner of the block in the pool's count of bytes, because the block belongs to no model."""
 
 
 class Scratch:
@@ -27,7 +27,10 @@ class Scratch:
         self._needs_bytes: Final[dict[object, int]] = {}
 
     def join(self, user: object, needed_bytes: int) -> None:
-        """Enlarge the block to what `user` needs. Raises OutOfMemoryError, and leaves the block as it is."""
+        """Enlarge the block to what `user` needs.
+
+        Raises OutOfMemoryError where memory is lacking; the block then stays as it is.
+        """
         with self.turn:
             if needed_bytes > self.size_bytes:
                 self._move(needed_bytes)
@@ -45,7 +48,7 @@ class Scratch:
                     return
 
     def _move(self, size_bytes: int) -> None:
-        """Allocate the new block before the old one is freed, so that a refusal leaves everybody served."""
+        """Allocate the new block before the old one is freed, so that a refusal harms no engine."""
         address = self._device.pool.allocate(size_bytes, OWNER)
         old, self.address, self.size_bytes = self.address, address, size_bytes
         self.moves += 1
@@ -66,4 +69,4 @@ class Scratches:
 
 
 SCRATCHES: Final = Scratches()
-"""Of this process, as its GPUs are."""
+"""The only instance of this process, because its GPUs belong to the whole process."""
