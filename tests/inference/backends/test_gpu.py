@@ -269,8 +269,8 @@ def test_a_checkpoint_under_auto_is_prepared_also_where_the_gpu_does_not_start(
     assert (named.result, named.reason) == ("failed", "load_failed")
     with pytest.raises(FellBackError):
         backends.load(entry, "auto", cache)
-    again = Request(entry, choice.compute_now(entry, "auto"), str(cache))
-    assert build_process.prepare(again, said.append).result == "prepared"
+    again = build_process.prepare(Request(entry, choice.compute_now(entry, "auto"), str(cache)), said.append)
+    assert again.result == "prepared", again
     model = backends.load(entry, "auto", cache)
     ran = backends.processor_of(model, entry, "auto")
     model.close()
