@@ -7,13 +7,16 @@ line of JSON. A runtime that crashes or hangs ends only this process.
 import os
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
 from agent.inference.artifacts.artifact_store import become_owner
-from agent.inference.backends import FellBackError, Model, NotPreparedError, load, processor_of
+from agent.inference.backends import FellBackError, Model, NotPreparedError, held_device_bytes, load, processor_of
+from agent.inference.cuda import device
 from agent.inference.memory import process_memory
+from agent.inference.memory.device_pool import DevicePool
 from agent.inference.memory.runtime_overhead import RUNTIMES_OWN_BYTES
 from agent.inference.sandbox import kernel
 from agent.inference.validation.golden import prove, warm_up
@@ -24,7 +27,11 @@ from agent.models.file_faults import verify
 
 
 def attempt(version: ModelVersion, compute: str, cache_dir: Path) -> ProbedModel:
-    """Load `version` and run its checks; the result's `bytes` is the memory added, without its runtime's own."""
+    """Load `version` and run its checks; the result's `bytes` is the memory added, without its runtime's own.
+
+    Of GPU memory it is all that the runtime's allocator holds, scratch included.
+    """
+    device.DEVICES.count_with(partial(DevicePool, sys.maxsize))
     try:
         verify(version)
         before_bytes = process_memory.process_bytes()
@@ -39,7 +46,7 @@ def attempt(version: ModelVersion, compute: str, cache_dir: Path) -> ProbedModel
     load_ms = (time.monotonic() - begun_s) * 1000
     process_memory.trim()
     brought_bytes = max(0, process_memory.process_bytes() - before_bytes - RUNTIMES_OWN_BYTES)
-    bytes_ = brought_bytes + (model.device_bytes or 0)
+    bytes_ = brought_bytes + max(model.device_bytes or 0, held_device_bytes())
     return ProbedModel(None, processor_of(model, version, compute), round(load_ms, 1), bytes_)
 
 

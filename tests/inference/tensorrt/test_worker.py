@@ -15,6 +15,7 @@ from support.fake_gpu.libcuda import FakeCuda
 from agent.inference import worker
 from agent.inference.memory.device_pool import DevicePool
 from agent.inference.preparing.build_process import prepare
+from agent.inference.validation.probe_process import attempt
 from agent.inference.worker import Worker
 from agent.messages.children import InferenceFailed, ModelRuns, SwapFailed, Swapped, WorkerSetup, WorkerStream
 from agent.messages.references import ModelVersion
@@ -74,6 +75,18 @@ def test_until_an_engine_is_built_a_line_is_served_by_the_processor(
         (ran,) = plant.of(ModelRuns)
         assert ran.processor.processor == "cpu"
         assert ran.processor.missing == "its TensorRT engine is not built; the first load after that uses it"
+
+
+def test_doctor_counts_what_an_engine_takes_of_the_gpu(seeing: Callable[..., ModelVersion], tmp_path: Path) -> None:
+    version = seeing(hidden=512)
+    with installed("10.3.0", FakeCuda()):
+        assert prepare(Request(version, COMPUTE, str(tmp_path)), print).result == "prepared"
+    with installed("10.3.0", FakeCuda()) as gpu:
+        tried = attempt(version, COMPUTE, tmp_path)
+        assert tried.error is None
+        assert tried.processor is not None
+        assert tried.processor.processor == "tensorrt:0"
+        assert tried.bytes >= gpu.cuda.most_bytes > 0
 
 
 def pool_of(gpu: FakeGpu) -> DevicePool:
