@@ -50,6 +50,12 @@ def user_without_password(source: str) -> str | None:
     return parts.username if parts.username and parts.password is None else None
 
 
+def has_password(source: str) -> bool:
+    """Return True for a camera's URL with a password before its host."""
+    user = source.partition("://")[2].rpartition("@")[0]
+    return not source.startswith("gst:") and ":" in user
+
+
 def with_password(source: str, password: str) -> str:
     """Return a camera's URL with the password of its user, percent-encoded."""
     parts = urlsplit(source)
