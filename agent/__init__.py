@@ -4,28 +4,28 @@ import os
 from typing import Final
 
 NUMBER: Final = "0.1.0"
-"""Number of the last release; the one place that a release changes."""
+"""Number of the last release; a new release changes it here only."""
 _HERE: Final = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120 - children import this first: no pathlib
 BUILT: Final = "built_from.txt"
-"""Written into a wheel and an sdist by setup.py: the commit that they were built from."""
+"""File that setup.py adds to a wheel and an sdist; it holds the commit that they were built from."""
 _SHOWN: Final = 9
 
 
 def __getattr__(name: str) -> str:
-    """Compute `__version__` where it is asked for, because it reads files."""
+    """Compute `__version__` on access rather than at import, because it reads files."""
     if name == "__version__":
         return version()
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def version() -> str:
-    """Return the number, with the commit that a build or a checkout is of; the number alone where nothing names one."""
+    """Return the package's version: the release number, and `+gCOMMIT` behind it where the source commit is known."""
     commit = (_text(_HERE, BUILT) or _checked_out(os.path.dirname(_HERE)))[:_SHOWN]  # noqa: PTH120 - as above
     return f"{NUMBER}+g{commit}" if commit else NUMBER
 
 
 def _checked_out(checkout: str) -> str:
-    """Return the commit of a checkout; read without git, which refuses a folder of another user's."""
+    """Return a git checkout's commit, else ""; reads .git itself, because git refuses other users' folders."""
     folder = os.path.join(checkout, ".git")  # noqa: PTH118 - as above
     place = _text(checkout, ".git")  # a file, in a worktree
     if place.startswith("gitdir: "):

@@ -1,4 +1,4 @@
-"""Command line; each command imports its room when it runs, which keeps --help and completion fast."""
+"""Command line; each command imports the code it needs only when it runs, so that --help and completion are fast."""
 
 import errno
 import os

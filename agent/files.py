@@ -1,4 +1,4 @@
-"""Hashes, locks and atomic replacement of files, for every room. Imports nothing of the package."""
+"""Hashes, locks and atomic replacement of files. Imports no other module of `agent`."""
 
 import hashlib
 import os
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 _CHUNK_BYTES: Final = 1 << 20
-"""The GIL is free while a chunk is hashed."""
+"""Bytes read and hashed at a time; Python's GIL is free while a chunk is hashed."""
 _PAUSE_S: Final = 0.05
 
 
@@ -33,7 +33,7 @@ def sha256_of(chunks: Iterable[bytes | memoryview]) -> str:
 
 
 def stream_sha256(stream: BinaryIO, copy: BinaryIO | None = None) -> str:
-    """Return the sha256 of the rest of a stream, and write what was read to `copy`. Raises OSError."""
+    """Return the sha256 of a stream's unread rest, in hex; also write those bytes to `copy`. Raises OSError."""
 
     def chunks() -> Iterable[bytes]:
         while chunk := stream.read(_CHUNK_BYTES):
@@ -45,13 +45,13 @@ def stream_sha256(stream: BinaryIO, copy: BinaryIO | None = None) -> str:
 
 
 def file_sha256(path: Path) -> str:
-    """Return the sha256 of a regular file. Raises OSError."""
+    """Return the sha256 of a regular file, in hex. Raises OSError where it cannot be read or is no regular file."""
     with open_regular(path) as stream:
         return stream_sha256(stream)
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Open a regular file for reading, without waiting for the writer of a pipe. Raises OSError for anything else."""
+    """Open a regular file for reading. Raises OSError for anything else, at once even for a named pipe."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     mode = os.fstat(descriptor).st_mode
     if stat.S_ISREG(mode):
@@ -63,9 +63,9 @@ def open_regular(path: Path) -> BinaryIO:
 
 
 def replace_file(path: Path, data: bytes, *, sync: bool, mode: int | None = None) -> None:
-    """Replace a file atomically; with `sync` it is on the medium afterwards. Raises OSError.
+    """Replace a file's content atomically; with `sync`, return only once it is on the disk. Raises OSError.
 
-    One writer at a time: the draft is named after the file. `mode` None leaves the permissions to the umask.
+    Only one process may do so at a time, because the temporary file's name is fixed. `mode` None: as the umask says.
     """
     draft = path.with_suffix(".new")
     try:
@@ -87,7 +87,7 @@ def replace_file(path: Path, data: bytes, *, sync: bool, mode: int | None = None
 
 @contextmanager
 def locked(path: Path, patience_s: float) -> Iterator[None]:
-    """Hold an exclusive lock on a file, which is created and stays. Raises BlockingIOError after `patience_s`."""
+    """Run the block with an exclusive lock on `path`, created if missing. Raises BlockingIOError after `patience_s`."""
     limit_s = time.monotonic() + patience_s
     descriptor = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
     try:
@@ -105,7 +105,7 @@ def locked(path: Path, patience_s: float) -> Iterator[None]:
 
 
 def sync_path(path: Path) -> None:
-    """Sync a file, or a folder's names, to the medium. Raises OSError."""
+    """Flush a file, or a folder's list of names, to the disk (fsync). Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""A Jetson's power mode as nvpmodel keeps it, because figures that were measured in one do not hold in another."""
+"""Reads a Jetson's power mode from nvpmodel's files, because measurements in one mode do not hold in another."""
 
 import re
 from pathlib import Path
@@ -16,7 +16,7 @@ def power_mode(root: Path = _ROOT) -> str:
 
 
 def power_modes(root: Path = _ROOT) -> dict[int, str]:
-    """Return the names of the board's modes by their numbers for `nvpmodel -m`."""
+    """Return the name of each power mode by its number, as in `nvpmodel -m NUMBER`; empty without nvpmodel."""
     names = re.findall(r"POWER_MODEL ID=(\d+) NAME=(\S+)", _text(root / _MODES))
     return {int(number): name.strip(">") for number, name in names}
 

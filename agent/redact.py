@@ -43,7 +43,7 @@ _SWITCH: Final = re.compile(r"\d|on|off|true|false|yes|no|auto", re.IGNORECASE)
 def redact(text: str) -> str:
     """Hide users, passwords and tokens in `text`, both in URLs and as `name=value`.
 
-    Greedy up to the last @, because passwords are often pasted with unescaped / and @; queries are hidden whole.
+    Hides all up to a URL's last @, because passwords are often pasted with unescaped / and @; and any whole query.
     """
     text = _QUERY.sub(r"\1***", _USER.sub(r"\1***@", text))
     text = _URL.sub(lambda url: _without_values(_IN_PATH.sub(r"\1***", url[0])), text)

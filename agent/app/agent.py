@@ -147,7 +147,7 @@ class Agent:
         return self._endpoints.port
 
     def run(self) -> None:
-        """Serve until a StopRequested event."""
+        """Serve until a StopRequested event comes, then stop all parts in reverse order."""
         with ExitStack() as undo:
             undo.callback(self._loop.close)
             undo.callback(self._streams.close)
@@ -189,7 +189,7 @@ class Agent:
         _log.info("event=stopped acknowledged=%s", done)
 
     def _decide(self, event: Event) -> None:
-        """Decide and perform events one after the other; events raised meanwhile are enqueued."""
+        """Pass an event to `reconcile` and perform its actions; events raised meanwhile are handled afterwards."""
         self._undecided.append(event)
         if self._is_deciding:
             return

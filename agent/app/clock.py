@@ -1,4 +1,4 @@
-"""Both clocks and the synchronisation state of the wall clock, for decisions."""
+"""Reads the monotonic clock, the wall clock, and whether the wall clock is synchronised."""
 
 import time
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from agent.control.state import Now
 from agent.health.clock_sync import is_synchronised
 
 _LOOK_INTERVAL_S: Final = 1.0
-"""Once a second, because a query of the kernel takes 0.1 ms: too much for each message."""
+"""Interval of looks at the synchronisation, because each takes 0.1 ms, too much for each message."""
 
 
 class Clock:

@@ -11,14 +11,14 @@ from agent.settings import Settings
 
 @dataclass(frozen=True)
 class Context:
-    """Configuration, catalog and identity of one boot."""
+    """Configuration, catalog and identity of one run of the agent."""
 
     settings: Settings
     catalog: Catalog
     boot: str = field(default_factory=lambda: secrets.token_hex(4))
-    """Random id of this boot, so that counters of two boots can be told apart."""
+    """Random id of this run of the agent, so that counters of two runs can be told apart."""
     reread: Callable[[], Settings] | None = None
-    """Reads the configuration again (raises MistakeError); None without a file."""
+    """Reads the configuration again (raises MistakeError); None where there is no file to read."""
 
     @property
     def topics(self) -> Topics:

@@ -9,7 +9,7 @@ from agent.settings import Settings
 
 @contextmanager
 def embedded_broker(port: int) -> Iterator[EmbeddedBroker]:
-    """Run the embedded broker on loopback; port 0 chooses a free one.
+    """Run the block with an embedded broker on the loopback address; port 0 chooses a free port.
 
     Raises NotStartedError where it cannot start, for example because the port is taken.
     """
@@ -22,6 +22,6 @@ def embedded_broker(port: int) -> Iterator[EmbeddedBroker]:
 
 
 def at_port(settings: Settings, port: int) -> Settings:
-    """Return the settings with the embedded broker's address."""
+    """Return the settings with the embedded broker at `port` as the broker to connect to."""
     mqtt = settings.mqtt.model_copy(update={"url": f"mqtt://127.0.0.1:{port}"})
     return settings.model_copy(update={"mqtt": mqtt})

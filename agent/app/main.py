@@ -17,7 +17,7 @@ from agent.settings import Settings
 
 
 def run(settings: Settings, reread: Callable[[], Settings] | None = None) -> int:
-    """Serve until SIGTERM or SIGINT; return the exit code. `reread` reads the configuration at a reload."""
+    """Serve until SIGTERM or SIGINT; return the exit code. `reread` reads the configuration at a reload, if given."""
     set_up()
     set_level(settings.device.log_level)
     if not faulthandler.is_enabled():

@@ -23,7 +23,7 @@ class Control(Protocol):
         ...
 
     def busy(self) -> AbstractContextManager[None]:
-        """Mark a call that could hang, for control's watchdog."""
+        """Return a context manager that marks a call that could hang, for control's watchdog."""
         ...
 
 
@@ -37,7 +37,7 @@ class Writer(Protocol):
     def offer(self, captured_ns: int, captured_unix_ns: int, of: tuple[int, int] | None = None) -> int:
         """Publish the written buffer as the newest frame; return the frame's number.
 
-        `of`: height and width of the camera's picture that the frame was scaled down from.
+        `of`: (height, width) of the camera's picture where the frame was scaled down from it; else None.
         """
         ...
 
@@ -133,7 +133,10 @@ class Camera:
             self._backoff.reset()
 
     def _newest(self, source: Source) -> Iterator[tuple[int, int]]:
-        """Yield capture times of frames that are due; grab the others too, so that no driver or network buffer ages."""
+        """Yield the capture times of frames that are due; grab and skip the others, so that no buffer holds old frames.
+
+        A time is a pair of time.monotonic_ns and time.time_ns.
+        """
         while True:
             captured = self._grab_unless_silent(source)
             now_s = self._clock.monotonic()
@@ -142,7 +145,11 @@ class Camera:
                 yield captured
 
     def _each(self, source: Source) -> Iterator[tuple[int, int]]:
-        """Yield capture times of every frame in order, paced, and where so set up only while none waits."""
+        """Yield the capture times of all frames in order, at the stream's rate.
+
+        With `wait_for_reader`, a frame follows only once the worker has taken the one before. Times are as in
+        `_newest`.
+        """
         while True:
             self._clock.sleep(self._pacer.left_s(self._clock.monotonic()))
             while self._setup.wait_for_reader and not self._writer.wait_taken(READER_POLL_S):
@@ -155,7 +162,10 @@ class Camera:
             yield captured
 
     def _grab_unless_silent(self, source: Source) -> tuple[int, int] | None:
-        """Grab a frame; return None after a time-out that is no fault yet, because a slow frame rate outlasts it."""
+        """Grab a frame; return its capture times, or None where the source was silent for less than `read_s`.
+
+        A triggered camera may be silent for any time. Raises SilentError after `read_s` for others.
+        """
         try:
             captured = self._grab(source)
         except SilentError:

@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 def main(
     text: str, picture: Path, patience_s: tuple[float, float], ca_file: str | None = None, *, hwdec: bool = True
 ) -> ProbedCamera:
-    """Take one frame of the source `text`; return the outcome. `patience_s`: to open, and to read."""
+    """Take one frame of the source `text`; return the outcome. `patience_s`: the timeouts of open and read.
+
+    `hwdec`: try a hardware decoder first. Raises ChangeoverError where the camera fails.
+    """
     import cv2  # noqa: PLC0415 - it reads QUIET when it is loaded
     import numpy as np  # noqa: PLC0415
 
@@ -67,7 +70,7 @@ def main(
 
 
 def save(picture: Path, data: bytes) -> None:
-    """Replace a file, in a folder that is created if needed; both get the owner of the folder above.
+    """Write a file anew in a folder that is created if needed; as root, give both to the owner of the folder above.
 
     Follows no link, because root runs this in a folder that belongs to the service's user.
     """

@@ -13,7 +13,7 @@ QUIET = {"OPENCV_LOG_LEVEL": "SILENT", "OPENCV_FFMPEG_LOGLEVEL": "-8", "OPENCV_V
 
 
 def main(child: Child[Any]) -> None:
-    """Read the source of the first message; after its end, idle until control closes the channel."""
+    """Run the camera that the first message describes; after its source ends, wait until control closes the channel."""
     from agent.capture.camera import Camera  # noqa: PLC0415 - it loads cv2, after QUIET is set
     from agent.capture.hardware.decoders import HardwareDecoding  # noqa: PLC0415
     from agent.capture.source import Patience  # noqa: PLC0415

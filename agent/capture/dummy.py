@@ -11,7 +11,7 @@ WIDTH: Final = 64
 
 
 class DummySource:
-    """Source of `frames` frames, the n-th filled with n; after the last, a live one breaks and others end.
+    """Test source of `frames` frames, each filled with its index from 0; after the last, a live source fails.
 
     `before` is called before every open and grab, to advance a clock or to raise.
     """
@@ -30,7 +30,7 @@ class DummySource:
         return SourceInfo(width=WIDTH, height=HEIGHT, fps=0.0)
 
     def grab(self) -> bool:
-        """Advance to the next frame."""
+        """Advance to the next frame; False after the last. Raises TransientError there instead where `live`."""
         self._before()
         if self._next == self._frames:
             if self.live:

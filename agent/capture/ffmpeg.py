@@ -19,9 +19,9 @@ from agent.messages.errors import TransientError
 from agent.redact import redact
 
 _FILE_PATIENCE: Final = Patience(open_s=10.0, read_s=10.0)
-"""A disk that takes longer is a network share whose server is gone."""
+"""Timeouts for files; only a disk of a network share whose server is gone takes longer."""
 _TIMEOUT_SHARE: Final = 0.9
-"""A failure after this share of its timeout counts as a timeout, because FFmpeg gives it other names."""
+"""A failure after this share of its timeout counts as a timeout, because FFmpeg reports it under other names."""
 _CODINGS: Final = "set it to H.264, H.265 or MJPEG"
 _DECODER: Final = "FFmpeg"
 _HTTP_STATUS: Final = "HTTP error "
@@ -118,7 +118,7 @@ class FfmpegSource:
         raise TransientError(f"{self.name} ended: is it still sending?")
 
     def _connected(self) -> "av.container.InputContainer":
-        """Connect, and keep the status that an HTTP camera refuses with, because FFmpeg's errors say `5XX` only."""
+        """Connect; take an HTTP camera's refusal from FFmpeg's log, because its errors say only `5XX`."""
         timeouts_s = (self._patience.open_s, self._patience.read_s)
         is_http = self._url.lower().startswith(("http:", "https:"))
         av.logging.set_level(av.logging.WARNING if is_http else av.logging.ERROR)
@@ -130,7 +130,10 @@ class FfmpegSource:
                 self._status = next((text for _, _, text in lines if text.startswith(_HTTP_STATUS)), "")
 
     def grab(self) -> bool:
-        """Decode the next frame; raises TransientError where a live stream gives none within `read_s`."""
+        """Decode the next frame; False at the end of a file.
+
+        Raises TransientError where a live stream gives no frame within `read_s`.
+        """
         begun_s = time.monotonic()
         self._until_s = begun_s + self._patience.read_s
         try:
@@ -195,7 +198,8 @@ def network_stream(url: str, patience: Patience, ca_file: str | None = None) -> 
 def ffmpeg_options(url: str, ca_file: str | None = None) -> dict[str, str]:
     """Return FFmpeg's options for `url`.
 
-    With `ca_file`, a certificate is verified: from that authority, for the host of `url`.
+    With `ca_file`, the server must have a certificate from that authority for the host of `url`; without it, any is
+    accepted.
 
     RTSP prefers TCP, because a packet lost over UDP shows as grey smears that a model takes for objects. The frame rate
     is not probed, because that takes a minute at one frame in 3 s.

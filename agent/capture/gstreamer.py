@@ -35,7 +35,7 @@ _MAGIC: Final = b"YUV4MPEG2 "
 _FRAME: Final = b"FRAME"
 _LINE_BYTES: Final = 512
 _WIDTH_STEP: Final = 8
-"""Rows of other widths are padded by some versions of y4menc and not by others."""
+"""Frame widths must be multiples of this, because some versions of y4menc pad rows of other widths."""
 _PIPE_BYTES: Final = 2**20
 _COMPLAINT_BYTES: Final = 4096
 _COMPLAINT: Final = re.compile(r"(?:ERROR|WARNING: erroneous pipeline)[^:]*: (?:from element \S+: )?(.*)")
@@ -48,7 +48,7 @@ class GstSource:
     """
 
     def __init__(self, name: str, pipeline: str, patience: Patience, stdin: int = subprocess.DEVNULL) -> None:
-        """Store; `stdin` is a descriptor for the pipeline's process, which its opener closes."""
+        """Store the parameters; `stdin` is a descriptor that the pipeline reads, and that the caller closes."""
         self.name = name
         self.live = True
         self.pipeline: Final = pipeline
@@ -127,7 +127,7 @@ class GstSource:
             self._selector.register(end.fileno(), selectors.EVENT_READ)
 
     def _read_header(self, header: bytes) -> tuple[int, int, float]:
-        """Parse a stream header (yuv4mpeg(5)); return width, height and frames a second, 0 where it states none."""
+        """Parse a stream header (yuv4mpeg(5)); return width, height and frames per second (0 where not stated)."""
         tags = {word[:1]: word[1:].decode("ascii", "replace") for word in header[len(_MAGIC) :].split()}
         if not header.startswith(_MAGIC) or not {b"W", b"H"} <= tags.keys():
             raise TransientError(f"{self.name} sent something else than frames")
@@ -161,7 +161,10 @@ class GstSource:
             done += count or 0
 
     def _wait(self, deadline_s: float) -> None:
-        """Wait until the pipe is readable; drain stderr meanwhile, so that the pipeline never blocks on it."""
+        """Wait for output of the pipeline; drain stderr meanwhile, so that the pipeline never blocks on it.
+
+        Raises SilentError where `deadline_s` (time.monotonic) passes without any.
+        """
         assert self._selector is not None
         left_s = deadline_s - time.monotonic()
         ready = self._selector.select(max(0.0, left_s))

@@ -18,7 +18,7 @@ class Pacer:
         self._due_s: float | None = None
 
     def left_s(self, now_s: float) -> float:
-        """Return the seconds until the next frame is due; 0 where it is."""
+        """Return the seconds until the next frame is due; 0 where one is due now."""
         return 0.0 if self._due_s is None else max(0.0, self._due_s - now_s)
 
     def is_due(self, now_s: float) -> bool:

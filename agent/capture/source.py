@@ -12,9 +12,9 @@ from agent.messages.errors import TransientError
 Image = NDArray[np.uint8]
 """(height, width, 3) in BGR."""
 Buffer = Callable[[int, int], Image]
-"""Returns a (height, width, 3) uint8 BGR array to fill; a second call takes the first array back."""
+"""Called with (height, width); returns a uint8 BGR array (height, width, 3) to fill, valid until the next call."""
 Warn = Callable[[str], None]
-"""Reports a skipped frame to operators."""
+"""Called with a text for operators that reports a skipped frame."""
 
 
 class SilentError(TransientError):
@@ -26,24 +26,24 @@ class Patience:
     """Timeouts of a live source."""
 
     open_s: float = 10.0
-    """From `open` to an open source."""
+    """Longest time for `open`."""
     read_s: float = 3.0
-    """From `grab` to the next frame."""
+    """Longest time that `grab` waits for a frame."""
     first_frame: bool = True
-    """Wait for a frame in `open`; False for a triggered camera."""
+    """True: `open` waits for a frame; False for a triggered camera."""
 
 
 @dataclass(frozen=True)
 class SourceInfo:
-    """Size of a source's first frame in pixels and its nominal frame rate; 0 where unknown."""
+    """Size of a source's first frame in pixels, and its nominal frames per second; 0 where unknown."""
 
     width: int
     height: int
     fps: float
     decoder: str = ""
-    """Decoder of a network stream, with the reason where it is not the hardware's."""
+    """Decoder of a network stream, such as "FFmpeg (no hardware here decodes mjpeg)"; empty for other sources."""
     is_scaled: bool = False
-    """Frames may come smaller than `width` and `height`, and their boxes are in these pixels all the same."""
+    """True where frames may be scaled down; boxes then still refer to `width` and `height`."""
 
 
 class Packet(NamedTuple):
@@ -51,19 +51,19 @@ class Packet(NamedTuple):
 
     data: bytes
     is_keyframe: bool
-    """Decoding can begin here."""
+    """True where decoding can begin with this packet."""
 
 
 class Source(Protocol):
     """Camera, file or folder that can be opened, read and closed repeatedly; for one thread.
 
-    `open` and `grab` may block for the source's Patience, and raise TransientError or MistakeError.
+    `open` and `grab` may block as long as the source's Patience allows, and raise TransientError or MistakeError.
     """
 
     name: str
-    """Text for people, without credentials."""
+    """Name for logs and messages, without credentials."""
     live: bool
-    """Frames that are not grabbed in time are lost."""
+    """True where frames that are not grabbed in time are lost."""
 
     def open(self) -> SourceInfo:
         """Open the source at its first frame."""

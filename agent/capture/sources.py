@@ -27,10 +27,10 @@ def create(
     ca_file: str | None = None,
     decoding: HardwareDecoding | None = None,
 ) -> Source:
-    """Return an unopened source for `text`; `warn` receives a text for each frame that is skipped.
+    """Return an unopened source for the setting `text`; `warn` is called with a text for each skipped frame.
 
     `ca_file` is the authority of an rtsps or https camera's certificate; without it, the certificate is not verified.
-    `decoding` decodes RTSP streams where the device has the hardware; not for triggered cameras, open without a frame.
+    `decoding` decodes RTSP streams by hardware where the device has it, except for triggered cameras; None: by FFmpeg.
     Looks at the disk to tell folders from files, so call it anew for each attempt. Raises MistakeError where `text` can
     never name a source, TransientError where its file or folder is missing.
     """

@@ -18,11 +18,11 @@ from agent.redact import redact
 
 TIMEOUT_S: Final = 2.0
 _SILENT_S: Final = 0.9 * TIMEOUT_S
-"""A grab that fails sooner did not time out, so its source is broken."""
+"""A grab that fails sooner than this did not time out, so its source is broken."""
 _CHANNELS_BGR: Final = 3
 _PROC: Final = Path("/proc")
 _NAMED: Final = 4
-"""Holders of a device that an error names."""
+"""Limit of the processes that an error names as users of a device."""
 
 
 class VideoSource:
@@ -37,10 +37,10 @@ class VideoSource:
         live: bool,
         waits: bool = False,
     ) -> None:
-        """Store; `connect` opens the capture, and may raise a more precise error than `advice`.
+        """Store the parameters; `connect` opens the capture, and may itself raise an error.
 
-        `advice` tells people what to do where opening or reading fails. `waits`: the source can still be read after a
-        timeout.
+        `advice` returns what people can do where opening or reading fails. `waits`: the source can still be read after
+        a timeout.
         """
         self.name = name
         self.live = live
@@ -63,7 +63,10 @@ class VideoSource:
         return SourceInfo(width=width, height=height, fps=capture.get(cv2.CAP_PROP_FPS))
 
     def grab(self) -> bool:
-        """Wait for a frame; raises TransientError where a live source gives none within about 2 s."""
+        """Wait for a frame; False at the end of a file.
+
+        Raises TransientError where a live source gives no frame within about 2 s, or a file has none.
+        """
         assert self._capture is not None
         begun_s = time.monotonic()
         if self._capture.grab():
@@ -78,7 +81,7 @@ class VideoSource:
         return False
 
     def retrieve(self, buffer: Buffer) -> None:
-        """Decode in place; a frame whose size changed costs one copy."""
+        """Decode the grabbed frame into an array from `buffer`; a frame whose size changed costs one copy."""
         assert self._capture is not None
         view = buffer(*self._size)
         good, image = self._capture.retrieve(view)
@@ -109,7 +112,7 @@ def device(path: str, asked: CameraFormat) -> VideoSource:
 
 
 def _fault_of(path: str) -> str:
-    """Say who uses the device, else what else may be wrong."""
+    """Return which processes use the device; without any, what else may be wrong."""
     holders = holders_of(path)
     if holders:
         return f"it is in use by {', '.join(holders)}; a camera serves one program at a time"

@@ -48,12 +48,12 @@ class AssignLine:
     change: int
     model: ModelVersion
     keeps_ready: bool
-    """The model that serves until then is right for the product, too, so `ready` stays."""
+    """The model that serves until then also fits the product, so `ready` stays."""
 
 
 @dataclass(frozen=True)
 class PrepareModel:
-    """Preload a model in the worker, and hold it for a line during `hold_s`."""
+    """Preload a model in the worker, and keep it in memory for a line for `hold_s` seconds."""
 
     line: str
     number: int

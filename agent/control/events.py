@@ -24,20 +24,20 @@ class StreamChanged:
 
 @dataclass(frozen=True)
 class Seen:
-    """Frame timing of one stream; times are monotonic, 0 means never."""
+    """Frame timing of one stream; times are in seconds, monotonic, and 0 for never."""
 
     offered_s: float = 0.0
-    """The newest frame arrived."""
+    """Time at which the newest frame arrived."""
     taken_s: float = 0.0
-    """A frame was last taken by the worker."""
+    """Time at which the worker last took a frame."""
     answered_s: float = 0.0
-    """A frame was last answered by the worker."""
+    """Time at which the worker last answered a frame with its detections."""
     missed_s: float = 0.0
-    """A frame was last taken without an answer."""
+    """Time at which a frame was last taken but not answered."""
     missed: int = 0
     """Frames in a row that were taken and not answered."""
     waiting: bool = False
-    """A frame waits to be taken."""
+    """True while a frame waits to be taken."""
     infer_s: float = 0.0
     """Usual time of one inference of the serving model."""
     turn_s: float = 0.0
@@ -91,14 +91,14 @@ class WorkerCrashed:
 
 @dataclass(frozen=True)
 class AckRate:
-    """Rate of broker acknowledgements in kbit/s; None while the outbox has not lagged for 5 s."""
+    """Rate of broker acknowledgements in kbit/s; None unless messages have waited for the link for 5 s."""
 
     kbps: float | None
 
 
 @dataclass(frozen=True)
 class CapChanged:
-    """The cap by temperature or memory changed; a `max_variant` of None lifts it."""
+    """The largest allowed variant by temperature or memory changed; a `max_variant` of None lifts the limit."""
 
     rule: Literal["temperature", "memory"]
     max_variant: str | None

@@ -7,7 +7,7 @@ from agent.messages.references import ModelReference, ModelVersion
 from agent.settings import BandwidthRule, ScheduleRule
 
 Read = Callable[[object], object]
-"""Extract one value from a parsed JSON document; raises LookupError unless exactly one matches."""
+"""Function that extracts one value from a parsed JSON document; raises LookupError unless exactly one matches."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Plant:
     lines: Mapping[str, LineRules]
     streams: Mapping[str, str]
     find: Callable[[ModelReference, str], ModelVersion | None]
-    """Find a version in the catalog; the variant applies to a reference without one."""
+    """Find a version in the catalog, or None; the variant applies to a reference without one."""
     variants: Callable[[str], tuple[str, ...]] = _no_variants
     """List a model's variants, the smallest first."""
     rank: Callable[[str, str], float] = _no_rank
@@ -59,4 +59,4 @@ class Plant:
     bindings: tuple[Binding, ...] = ()
     schedule: tuple[ScheduleRule, ...] = ()
     unsafe: tuple[str, ...] = ()
-    """Versions that may be opened without the sandbox."""
+    """References of versions that may be opened without the sandbox."""

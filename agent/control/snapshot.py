@@ -25,7 +25,7 @@ from agent.messages.payloads import Ack, Cause
 from agent.messages.references import ModelReference
 
 _KEYS: Final = {"unsent_acks": "telling"}
-"""Key on disk, kept because older versions wrote it."""
+"""Names of fields on disk that differ from those here, kept because older versions wrote them."""
 
 
 class LineSnapshot(msgspec.Struct, frozen=True):
@@ -74,7 +74,7 @@ class Snapshot(msgspec.Struct, frozen=True, rename=_KEYS):
     schedule: str | None = None
     """The schedule as set by message; None: the configured one."""
     kbps: float | None = None
-    """The bandwidth as set by message; None: measured."""
+    """The bandwidth in kbit/s as set by message; None: it is measured."""
     kbps_topic: str | None = None
     unsent_acks: tuple[UnsentAck, ...] = ()
     """Final acks that were not sent yet."""
@@ -88,7 +88,7 @@ class Snapshot(msgspec.Struct, frozen=True, rename=_KEYS):
 
 
 class Change(msgspec.Struct, frozen=True, omit_defaults=True, rename=_KEYS):
-    """Differences between two snapshots; a retained payload of None removes its topic."""
+    """Differences between two snapshots; UNSET leaves a value, and a retained payload of None removes its topic."""
 
     lines: dict[str, LineSnapshot] = {}
     retained: dict[str, bytes | None] = {}

@@ -42,7 +42,7 @@ class Command:
 
 @dataclass(frozen=True)
 class Cap:
-    """The largest allowed variant."""
+    """A limit on a line's model: the largest variant that it may run."""
 
     rule: Rule
     """The rule that sets the cap."""
@@ -135,7 +135,7 @@ class Selection:
     history: tuple[str, ...] = ()
     """References that served by decision, the newest last; a rollback returns to them."""
     is_lost: bool = False
-    """The product is unknown since a restart, because the disk refused the newest choice."""
+    """The product was lost in a restart, because the newest choice could not be written to disk."""
 
     @property
     def was_taken_back(self) -> bool:
@@ -148,7 +148,7 @@ class LineSchedule:
     """The schedule of one line; `inputs/schedule.py` assigns it."""
 
     window: Window = NO_WINDOW
-    """The rules that hold now."""
+    """The schedule rules that apply now."""
     next: NextChange | None = None
     """The next change, as published."""
     next_change: tuple[float, str] | None = None
@@ -164,7 +164,7 @@ class Limits:
     caps: tuple[Cap, ...] = ()
     """Limits on the variant, from bandwidth, temperature and memory."""
     bandwidth_on: frozenset[int] = frozenset()
-    """Indexes of the bandwidth rules that hold now."""
+    """Indexes of the bandwidth rules that apply now."""
     publish: Publish | None = None
     """The publish mode that a bandwidth rule sets; None: the configured one."""
 
@@ -198,7 +198,7 @@ class Assignment:
     degraded: bool = False
     """A cap allows no variant in the catalog, so the smallest one is used."""
     failed: bool = False
-    """The last changeover failed; it outlives that changeover until the next one succeeds."""
+    """The last changeover failed; stays True until the next one succeeds."""
     dwell_until_s: float = 0.0
     """Rules may not change the model before then (monotonic)."""
     trial_until_s: float = 0.0
@@ -297,9 +297,9 @@ class Bandwidth:
     """Bandwidth of the broker link."""
 
     kbps: float | None = None
-    """The value that was set; None: `auto`."""
+    """The value in kbit/s that a message set; None: `auto`, which uses the measured one."""
     measured_kbps: float | None = None
-    """The agent's own measurement; None: unknown."""
+    """The agent's own measurement in kbit/s; None: unknown."""
     topic: str | None = None
 
 
@@ -310,9 +310,9 @@ class Identity:
     takeovers_s: list[float] = field(default_factory=list)
     """Times of recent session takeovers."""
     links: int = 0
-    """Connections since the start."""
+    """Number of connections to the broker since the agent started."""
     suspected_until_s: float | None = None
-    """The suspicion ends then, unless it is confirmed again; None: none."""
+    """End of the suspicion, unless it is confirmed again; None: there is no suspicion."""
     boots: tuple[str, ...] = ()
     """Earlier boot ids of this device."""
 
@@ -330,9 +330,9 @@ class Answering:
     served_since_s: float = 0.0
     """Time at which the model in `served_by` began to serve."""
     restarts: int = 0
-    """Worker restarts for this stream since it last stayed well."""
+    """Worker restarts for this stream, counted from 0 again once its frames were answered for 60 s."""
     well_since_s: float = 0.0
-    """Frames were answered again since then."""
+    """Time at which frames were answered again after a fault."""
 
 
 @dataclass

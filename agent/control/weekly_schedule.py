@@ -34,12 +34,12 @@ class Window:
 
     @property
     def variant(self) -> str | None:
-        """Variant that the schedule asks for."""
+        """Variant that the schedule asks for; None where no rule names one."""
         return self.variant_rule.variant if self.variant_rule is not None else None
 
     @property
     def model(self) -> ModelReference | None:
-        """Model that the schedule asks for."""
+        """Model that the schedule asks for; None where no rule names one."""
         return self.model_rule.model if self.model_rule is not None else None
 
 

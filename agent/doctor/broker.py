@@ -24,7 +24,7 @@ _RETAINED_S: Final = 1.0
 
 
 def try_broker(settings: Settings) -> Iterator[Finding]:
-    """Connect to the broker under a client id of its own, beside a running agent."""
+    """Check the broker under a client id of its own, so that a running agent stays connected."""
     where = f"{settings.mqtt.host}:{settings.mqtt.port}"
     if settings.mqtt.embedded:
         if find_mosquitto() is None:
@@ -108,9 +108,9 @@ def _may_listen(peer: BlockingClient, settings: Settings, topics: Topics) -> Fin
 
 
 def _may_speak(peer: BlockingClient, settings: Settings, topics: Topics) -> Finding:
-    """Publish to every topic in ways without effect, and only while the agent is offline.
+    """Publish a harmless message to each topic that the agent publishes, only while the agent is offline.
 
-    Nothing is retained, and topics that a PLC reads get `0`.
+    Nothing is retained; a line's topics, which a PLC reads, get `0`, and the others an empty payload.
     """
     subject = "rights to write"
     if _is_online(peer, topics):

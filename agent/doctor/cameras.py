@@ -23,7 +23,7 @@ _FLAT: Final = 2.0
 def try_cameras(settings: Settings, *, held: bool, pictures: Path | None = None) -> Iterator[Finding]:
     """Try each stream's source, and save a picture of each, in the state folder unless `pictures` is given.
 
-    `held`: the running service holds the device's own cameras.
+    `held`: skip the device's own cameras and pipelines, because the running service has them open.
     """
     folder = pictures or picture_folder(settings)
     for stream in settings.stream:

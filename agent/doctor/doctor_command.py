@@ -15,7 +15,10 @@ from agent.settings import Settings
 
 
 def run(settings: Settings, say: Callable[[str], None], *, inside: bool) -> int:
-    """Run all checks, pass each finding to `say`, and return the exit code; `inside`: in the service's sandbox."""
+    """Run all checks, pass each finding to `say`, and return the exit code.
+
+    `inside`: this process runs in the service's sandbox already, so the service itself is not checked.
+    """
     service = running_service() if not inside else None
     held = service is not None
     tries: dict[str, Try] = {}

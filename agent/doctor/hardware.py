@@ -68,7 +68,10 @@ def _nodes(what: str, nodes: list[Path], root: Path) -> Finding:
 
 
 def _why_closed(node: Path) -> str:
-    """Return why a node cannot be opened, which only opening shows inside a unit; empty where it can."""
+    """Return why this process cannot open a device node for reading and writing; empty where it can.
+
+    The node is really opened, because a systemd unit may deny it although its permissions allow it.
+    """
     try:
         os.close(os.open(node, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC))
     except OSError as error:

@@ -28,7 +28,7 @@ _BOARDS: Final = ("/proc/device-tree/model", "/sys/class/dmi/id/product_name")
 _RUNTIMES: Final = ("openvino", "onnxruntime", "torch", "ultralytics", "tensorrt")
 _COMPUTE_MODULE: Final = "agent.inference.processors.probe_process"
 _COMPUTE_DEADLINE_S: Final = 60.0
-"""Long, because a driver may load its modules at the first call."""
+"""Timeout of the processor check; long, because a driver may load its modules at the first call."""
 _SPARE_BYTES: Final = 200 * 2**20
 
 
@@ -43,7 +43,7 @@ def try_host(settings: Settings) -> Iterator[Finding]:
 
 
 def try_binds(settings: Settings) -> Iterator[Finding]:
-    """Try each address that is to be served; the agent of this device may hold its own."""
+    """Try to listen on each configured address; one that this device's running agent serves is right, too."""
     for key, bind in {"http.bind": settings.http.bind}.items():
         if not bind:
             yield note(key, "nothing is served")
@@ -84,7 +84,7 @@ def _runtimes() -> Finding:
 
 
 def _compute(setting: str) -> Iterator[Finding]:
-    """Tell which processor `compute` chooses, why, and what the GPU lacks."""
+    """Report which processor the setting `compute` selects, why, and what its GPU lacks."""
     try:
         said = run_apart(_COMPUTE_MODULE, [setting], b"", _COMPUTE_DEADLINE_S)
     except TransientError as error:
@@ -150,7 +150,7 @@ def temporary_folder() -> Path:
 
 
 def _unwritable(folder: Path) -> str:
-    """Return why `folder` is not writable, or an empty text; a missing folder is judged by its parent."""
+    """Return why `folder` is not writable, or an empty text; for a missing one, its nearest existing parent counts."""
     try:
         with tempfile.TemporaryFile(dir=_existing(folder)):
             return ""

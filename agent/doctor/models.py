@@ -1,4 +1,4 @@
-"""Model check: loads each model that a line names in a subprocess, and proves it on its golden pictures."""
+"""Model check: loads each model that a line names in a subprocess, and compares its detections on golden images."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -17,11 +17,11 @@ from agent.settings import Settings
 
 _MODULE: Final = "agent.inference.validation.probe_process"
 _DEADLINE_S: Final = 300.0
-"""Long, because an engine may be built at its first load."""
+"""Timeout of one model; long, because an engine may be built at its first load."""
 
 
 def try_models(settings: Settings) -> Iterator[Finding]:
-    """Try each version that a line, product or schedule names; the others are only counted."""
+    """Try each model version that a line, product or schedule names; the others are only counted."""
     catalog = Catalog.load(settings.catalog.file)
     used: dict[str, ModelVersion] = {}
     for reference, variant in named_models(settings):
@@ -38,7 +38,7 @@ def try_models(settings: Settings) -> Iterator[Finding]:
 
 
 def named_models(settings: Settings) -> Iterator[tuple[ModelReference, str]]:
-    """Yield the references that lines, products and schedules name, each with its line's variant."""
+    """Yield the model references that lines, products and schedules name, each with the variant set there."""
     return ((reference, variant) for _, reference, variant in named(settings))
 
 

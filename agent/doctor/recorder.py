@@ -33,7 +33,17 @@ _FILES: Final = (
 )
 _DEV: Final = (
     *("nvidia*", "nvidia-caps/*", "nvhost*", "nvgpu/*", "nvgpu/*/*", "nvmap", "nvsched*", "nvsciipc", "host1x-fence"),
-    *("v4l2-nv*", "tegra*", "capture-*", "dri/card*", "dri/renderD*", "dma_heap/*", "accel/*", "video*", "media*"),
+    *(
+        "v4l2-nv*",
+        "tegra*",
+        "capture-*",
+        "dri/card*",
+        "dri/renderD*",
+        "dma_heap/*",
+        "accel/*",
+        "video[0-9]*",
+        "media[0-9]*",
+    ),
 )
 _PROGRAMS: Final = (
     *("usr/sbin/nvargus-daemon", "usr/sbin/nvpmodel", "usr/bin/jetson_clocks", "usr/bin/nvidia-modprobe"),
@@ -63,38 +73,41 @@ _PRIVATE_LINE: Final = re.compile(
     r"^.*\b(?:serial|uuid|guid|hostname|mac address)\b.*\n?", re.IGNORECASE | re.MULTILINE
 )
 _ADDRESSES: Final = (
+    (re.compile(r"[\w.+-]+@[\w.-]+"), "USER@HOST"),  # who built a driver's module, and where
     (re.compile(r"\b(?:[0-9A-Fa-f]{2}[:-]){5}[0-9A-Fa-f]{2}\b"), "MAC"),
     (re.compile(r"(?<![\d.])(?:\d{1,3}\.){3}\d{1,3}(?![\d.])"), "ADDRESS"),
     (re.compile(r"\b[0-9A-Fa-f]{8}-(?:[0-9A-Fa-f]{4}-){3}[0-9A-Fa-f]{12}\b"), "UUID"),
     (re.compile(r"(?<![\w:])(?:[0-9A-Fa-f]{1,4}:){3,7}[0-9A-Fa-f]{1,4}(?![\w:])"), "ADDRESS"),
+    (re.compile(r"(?<![\w:])(?:[0-9A-Fa-f]{1,4}:)+(?::[0-9A-Fa-f]{1,4})+(?![\w:])"), "ADDRESS"),
 )
 
 
 class Recording(msgspec.Struct, frozen=True):
-    """Hardware of one device; a fixture of the tests, too."""
+    """Description of one device's hardware; tests use recordings as fixtures."""
 
     made: str
-    """How it came about: "recorded", or "by hand" for a fixture that nobody took from a device."""
+    """Origin: "recorded" on a device, or "by hand" for a fixture of the tests."""
     files: dict[str, str | None]
-    """Text by path below /; None: the file is there and cannot be read."""
+    """Content by path relative to /; None for a file that exists and cannot be read."""
     dev: dict[str, str]
-    """Kind, number, mode and group of a node by its name below /dev, or the target of a link."""
+    """By name below /dev: kind, mode, number and group of a node, or the target of a link."""
     programs: tuple[str, ...] = ()
     versions: dict[str, str] = {}
     libraries: tuple[str, ...] = ()
-    """NVIDIA's libraries that the linker knows."""
+    """NVIDIA libraries that the dynamic linker knows (ldconfig)."""
     elements: tuple[str, ...] = ()
-    """GStreamer elements for hardware that are there."""
+    """Installed GStreamer elements that concern hardware."""
     v: int = 1
 
 
 def record(root: Path = _ROOT) -> bytes:
-    """Return the recording as indented JSON; reads only, and nothing beside what is listed above."""
-    names = [one for one in {socket.gethostname(), socket.gethostname().partition(".")[0]} if len(one) > 1]
+    """Return the recording as indented JSON; changes nothing, and reads only what this module lists."""
+    whole = socket.gethostname()
+    names = [one for one in (whole, whole.partition(".")[0]) if len(one) > 1]  # the whole first, because it has both
     recording = Recording(
         made="recorded",
         files={path: cleaned(text, names) for path, text in _files(root)},
-        dev=dict(_nodes(root / "dev")),
+        dev={name: cleaned(kind, names) or "" for name, kind in _nodes(root / "dev")},
         programs=tuple(one for one in _PROGRAMS if (root / one).exists()),
         versions={name: cleaned(version, names) or "" for name, version in _versions()},
         libraries=tuple(sorted(set(_LIBRARIES.findall(_said("ldconfig", "-p"))))),
@@ -104,7 +117,7 @@ def record(root: Path = _ROOT) -> bytes:
 
 
 def cleaned(text: str | None, names: list[str]) -> str | None:
-    """Return `text` without serials, UUIDs, addresses and the host's `names`."""
+    """Return `text` without serials, UUIDs, addresses and the host's `names`; None stays None."""
     if text is None:
         return None
     text = _PRIVATE_LINE.sub("", text)

@@ -1,4 +1,4 @@
-"""The installed systemd service: its state, what it holds, and commands run inside its sandbox."""
+"""The installed systemd service: its state and credentials, and commands run inside its sandbox."""
 
 import os
 import shutil
@@ -16,9 +16,9 @@ from agent.messages.errors import EXIT_FAILED, MistakeError
 
 UNIT: Final = "changeover.service"
 _OURS: Final = ("Exec", "Type", "Restart", "Notify", "Watchdog", "Timeout", "Standard", "KillMode", "OOMPolicy")
-"""Settings of the unit that a one-shot command must not inherit."""
+"""Prefixes of the unit's settings that a one-shot command must not inherit."""
 _HELD: Final = ("User=", "Environment", "PassEnvironment", "LoadCredential", "SetCredential", "ImportCredential")
-"""Settings that the running service took at its start, in place of which its own values are used."""
+"""Prefixes of the unit's settings that are replaced by the running service's own values."""
 _CREDENTIALS: Final = "CREDENTIALS_DIRECTORY"
 _PREFIX: Final = "CHANGEOVER_"
 _SUBJECT: Final = "service"
@@ -26,19 +26,19 @@ _SUBJECT: Final = "service"
 
 @dataclass(frozen=True)
 class RunningService:
-    """What the running service holds since its start, as far as this user may see it."""
+    """User, variables and credentials that the running service was started with, where this user may see them."""
 
     pid: int
     user: str
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """Its variables that override the configuration."""
+    """Its variables named CHANGEOVER_..., which override the configuration."""
     credentials: Path | None = None
-    """Folder of its credentials, which are copies; None: not seen, or none."""
+    """Folder of systemd's copies of its credentials; None where it has none, or this user cannot see it."""
     is_outdated: bool = False
-    """The unit's files were changed since systemd read them."""
+    """True where the unit's files were changed after systemd read them."""
 
     def credential_files(self) -> list[Path]:
-        """Return its credentials' files."""
+        """Return the files of its credentials, sorted; empty where they cannot be listed."""
         try:
             return sorted(self.credentials.iterdir()) if self.credentials is not None else []
         except OSError:
@@ -46,7 +46,7 @@ class RunningService:
 
 
 def running_service() -> RunningService | None:
-    """Return the service that runs on this device; None without one."""
+    """Return the service that runs on this device; None where none runs."""
     systemctl = shutil.which("systemctl")
     if systemctl is None:
         return None
@@ -74,7 +74,7 @@ def running_service() -> RunningService | None:
 
 
 def try_service(running: RunningService, properties: list[str]) -> Iterator[Finding]:
-    """Compare what the running service holds with what its files say now."""
+    """Check whether the unit or the files of its credentials changed after the running service was started."""
     yield ok(_SUBJECT, f"runs as {running.user or 'another user'}, process {running.pid}")
     if running.is_outdated:
         yield note(_SUBJECT, "its unit was changed: `systemctl daemon-reload`, then `systemctl restart changeover`")
@@ -116,7 +116,8 @@ def _compare(name: str, source: Path, held: Path | None) -> Finding | None:
 def run_inside(arguments: list[str]) -> int:
     """Run `changeover ARGUMENTS` with the service's user, devices and limits; return the exit code.
 
-    Where the service runs, with the credentials and variables that it holds since its start.
+    While the service runs, the command gets the credentials and variables that the service was started with. Raises
+    MistakeError without systemd, without root, or where the service is not installed.
     """
     systemctl, systemd_run = shutil.which("systemctl"), shutil.which("systemd-run")
     if systemctl is None or systemd_run is None:
@@ -143,7 +144,7 @@ def run_inside(arguments: list[str]) -> int:
 
 
 def unit_properties() -> list[str] | None:
-    """Return the unit's settings of its sandbox; None without the unit."""
+    """Return the unit's sandbox settings as `KEY=VALUE`; None where the unit is not installed."""
     systemctl = shutil.which("systemctl")
     if systemctl is None:
         return None
@@ -152,7 +153,7 @@ def unit_properties() -> list[str] | None:
 
 
 def held_by(running: RunningService, properties: list[str]) -> list[str]:
-    """Replace what the service took at its start by what it holds."""
+    """Return `properties` with the running service's user and credentials, and without environment settings."""
     kept = [one for one in properties if not one.startswith(_HELD)]
     user = [f"User={running.user}"] if running.user else [one for one in properties if one.startswith("User=")]
     return [*kept, *user, *(f"LoadCredential={file.name}:{file}" for file in running.credential_files())]

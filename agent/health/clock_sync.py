@@ -8,21 +8,21 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 _TIME_ERROR: Final = 5
-"""adjtimex(2): the clock is not synchronised to a reliable server."""
+"""Result of adjtimex(2) for a clock that is not synchronised to a reliable server."""
 _TIMEX_BYTES: Final = 512
-"""Larger than `struct timex` on any Linux; all zeros query without setting."""
+"""Buffer larger than `struct timex` on any Linux; filled with zeros, it queries without setting."""
 
 _COMMAND: Final = ("timedatectl", "show", "--property=NTPSynchronized", "--value")
 _INTERVAL_S: Final = 10.0
 _STEADY_INTERVAL_S: Final = 600.0
-"""Longer once it is synchronised, because each query starts a process and a service."""
+"""Interval of queries once the clock is synchronised; long, because each starts a process and a service."""
 _FIRST_S: Final = 2.0
 
 
 def is_synchronised(timedated: "TimedatedClient | None" = None) -> bool:
     """Return True where the kernel reports a synchronised clock; any NTP client reports to it.
 
-    `timedated` is asked where the process must not query the kernel; tests give one of their own.
+    `timedated` is asked where a sandbox forbids to query the kernel; None: the module's own client.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     state = int(libc.adjtimex(ctypes.create_string_buffer(_TIMEX_BYTES)))
@@ -32,7 +32,10 @@ def is_synchronised(timedated: "TimedatedClient | None" = None) -> bool:
 
 
 class TimedatedClient:
-    """Client of systemd-timedated, which may query the kernel; only the first query waits. For one thread."""
+    """Client of systemd-timedated, which may query the kernel. For one thread.
+
+    Only the first query waits for its answer, for at most `first_s`.
+    """
 
     def __init__(
         self,
@@ -48,7 +51,7 @@ class TimedatedClient:
         self._answer = False
 
     def answer(self) -> bool:
-        """Return the newest answer, and start the next query where it is due."""
+        """Return the newest answer, False before the first; start the next query if it is due."""
         now_s = self._clock()
         is_first = not self._due_s
         if self._process is None and now_s >= self._due_s:

@@ -9,7 +9,7 @@ class IntervalTimer:
         self._due_s: float | None = None
 
     def is_due(self, now_s: float) -> bool:
-        """Return True where it is due, and set the next time; the first call is due."""
+        """Return True if the timer is due, and set its next time; the first call is always due."""
         if self._due_s is None:
             self._due_s = now_s
         if now_s < self._due_s:

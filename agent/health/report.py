@@ -17,14 +17,14 @@ _PERCENTILES: Final = (50, 95, 99)
 
 @dataclass(frozen=True)
 class StreamReading:
-    """Counters of one stream since boot, with its newest latencies."""
+    """Counters of one stream since the agent started, with its newest latencies."""
 
     offered: int
     dropped: int
     inferred: int
     latencies_ms: Sequence[float]
     decoder: str = ""
-    """Decoder of a network stream, with the reason where it is not the hardware's."""
+    """Decoder of a network stream, with the reason where it is not hardware; empty for other sources."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class LinkReading:
 
 @dataclass(frozen=True)
 class DeviceReading:
-    """Readings of the probes, with the caps that follow."""
+    """Sensor readings of the device, and the model caps that follow from them."""
 
     reading: Reading
     memory: HostReading | None
@@ -48,7 +48,7 @@ class DeviceReading:
 
 
 class Reporter:
-    """Converter of counters since boot to rates since the last report."""
+    """Builder of health reports, which converts counters to rates since the last report."""
 
     def __init__(self) -> None:
         self._inferred: dict[str, int] = {}
@@ -62,7 +62,7 @@ class Reporter:
         link: LinkReading,
         processors: Mapping[str, ModelProcessor],
     ) -> Health:
-        """Return the report; `now_s` is monotonic, `processors` are those of the resident models."""
+        """Return the report; `now_s` is time.monotonic, `processors` are those of the resident models by reference."""
         passed_s, self._at_s = now_s - self._at_s, now_s
         health = {id_: self._stream(id_, reading, passed_s) for id_, reading in streams.items()}
         return Health(

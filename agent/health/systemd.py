@@ -11,11 +11,11 @@ from typing import Final
 _log: Final = logging.getLogger(__name__)
 _STATUS_LENGTH: Final = 200
 _OWED_AT_MOST: Final = 16
-"""Queued notifications for a manager that does not read; the oldest are dropped."""
+"""Limit of queued notifications while systemd does not read; the oldest are dropped."""
 
 
 class Notifier:
-    """Sender over $NOTIFY_SOCKET; without one, nothing is sent and nothing fails. For one thread.
+    """Sender of notifications to $NOTIFY_SOCKET; without that variable it sends nothing. For one thread.
 
     The variables are removed from the environment, because no child may notify for the service.
     """
@@ -24,7 +24,7 @@ class Notifier:
         environ = os.environ if environ is None else environ
         self._address: Final = _address(environ.pop("NOTIFY_SOCKET", ""))
         self.watchdog_s: Final = _watchdog_s(environ)
-        """Longest pause between two signs of life; None without a watchdog."""
+        """Watchdog timeout that systemd has set; None without a watchdog."""
         self._socket: Final = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
         self._status = ""
         self._owed: Final[deque[str]] = deque(maxlen=_OWED_AT_MOST)
@@ -103,7 +103,10 @@ def _address(path: str) -> str:
 
 
 def _watchdog_s(environ: MutableMapping[str, str]) -> float | None:
-    """Read WATCHDOG_USEC, unless WATCHDOG_PID names another process (sd_watchdog_enabled(3))."""
+    """Return the seconds of WATCHDOG_USEC (sd_watchdog_enabled(3)), and remove the variables.
+
+    None without a watchdog, or where WATCHDOG_PID names another process.
+    """
     text, pid = environ.pop("WATCHDOG_USEC", ""), environ.pop("WATCHDOG_PID", "")
     if not text.isdecimal() or int(text) == 0 or (pid.isdecimal() and int(pid) != os.getpid()):
         return None

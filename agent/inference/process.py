@@ -2,13 +2,15 @@
 
 import gc
 import logging
+import os
 import threading
 import traceback
 from typing import Any, Final
 
+from agent.inference.cuda.errors import when_lost
 from agent.inference.serving.stream_pipeline import Outlet
 from agent.inference.worker import Worker
-from agent.messages.children import Assign, Prepare, ThreadCrashed, ToWorker, WorkerSetup
+from agent.messages.children import Assign, Log, Prepare, ThreadCrashed, ToWorker, WorkerSetup
 from agent.messages.errors import MistakeError
 from agent.processes import oom_score
 from agent.processes.child import Child, run_child
@@ -16,7 +18,8 @@ from agent.processes.package_version import version_of
 
 _LOG: Final = logging.getLogger(__name__)
 _LONGEST_DETAIL: Final = 500
-_LIBRARIES: Final = ("openvino", "onnxruntime", "ultralytics", "torch")
+_LIBRARIES: Final = ("openvino", "onnxruntime", "tensorrt", "ultralytics", "torch")
+_DEVICE_LOST: Final = 71  # EX_OSERR
 
 
 def versions() -> dict[str, str]:
@@ -25,12 +28,13 @@ def versions() -> dict[str, str]:
 
 
 def main(child: Child[Any]) -> None:
-    """Serve until control closes the channel, which ends the process."""
+    """Run the worker until control closes the channel; the process then ends."""
     setup = child.inbox.get()
     if not isinstance(setup, WorkerSetup):
         raise MistakeError(f"the first message to a worker is its set-up, not {type(setup).__name__}")
     oom_score.raise_to(oom_score.WORKER)
     threading.excepthook = lambda crash: _report(child, crash)
+    when_lost(lambda words: _end(child, words))
     worker = Worker(setup, Outlet(child.send, child.busy))
     child.progress = worker.progress
     worker.start()
@@ -44,6 +48,12 @@ def main(child: Child[Any]) -> None:
                     worker.prepare(message)
     finally:
         worker.stop()
+
+
+def _end(child: Child[Any], words: str) -> None:
+    """Report to control that the GPU's context is broken, and end this process at once, so that control restarts it."""
+    child.send(Log("ERROR", words))
+    os._exit(_DEVICE_LOST)
 
 
 def _report(child: Child[Any], crash: threading.ExceptHookArgs) -> None:

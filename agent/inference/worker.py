@@ -1,17 +1,20 @@
-"""Composes the worker: ledger, load queue, preloader, and for each line a swapper and its streams' pipelines."""
+"""Composes the worker: cache, load queue, preloader, and for each line a swapper and its streams' pipelines."""
 
 import logging
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from agent.inference import backends
 from agent.inference.backends import Model, load, processor_of
+from agent.inference.cuda.device import DEVICES
 from agent.inference.memory.admission import AdmissionController
 from agent.inference.memory.cache import Cache
 from agent.inference.memory.cache_report import cache_state
+from agent.inference.memory.device_pool import DevicePool
 from agent.inference.memory.footprints import Footprints
 from agent.inference.memory.pools import Budget
 from agent.inference.memory.runtime_overhead import RuntimeOverhead
@@ -74,7 +77,9 @@ class Worker:
     def start(self) -> None:
         """Read the footprints, attach to the slots, and start every thread."""
         budget = self._cache.budget
-        backends.DEVICE_LIMIT.bytes = budget.host_bytes if budget.device_bytes is None else budget.device_bytes
+        limit_bytes = budget.host_bytes if budget.device_bytes is None else budget.device_bytes
+        backends.DEVICE_LIMIT.bytes = limit_bytes
+        DEVICES.count_with(partial(DevicePool, limit_bytes))
         self._footprints.read()
         self._send_cache()
         self._pipelines.extend(self._make_pipeline(stream) for stream in self._setup.streams)

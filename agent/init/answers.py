@@ -1,4 +1,4 @@
-"""What a first configuration is made of, and its text."""
+"""Answers from which a first configuration is made, and its text."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,7 +35,10 @@ class Answers:
     device: str | None = None
 
     def tables(self, own: dict[str, dict[str, str]], password_file: str | None) -> dict[str, Any]:
-        """Return the configuration's tables; `own` are keys of the place where it is written."""
+        """Return the configuration's tables; `own` holds more keys by table, as `Place.own` gives them.
+
+        `password_file` is the value of that key; None leaves it out.
+        """
         device = {"id": self.device} if self.device else {}
         mqtt = {"url": self.broker}
         if self.username:
@@ -58,13 +61,13 @@ class Answers:
 
 
 def _named(reference: ModelReference, products: list[Product]) -> str:
-    """Return the shortest reference that names one of the models: the name alone leaves the rest to the agent."""
+    """Return the model's name alone where no other of `products` has that name, else the full reference."""
     others = {str(one.reference) for one in products if one.reference.name == reference.name}
     return reference.name if len(others) == 1 else str(reference)
 
 
 def text_of(tables: dict[str, Any], example: str) -> str:
-    """Return the file's text."""
+    """Return the configuration as TOML; `example` says in a comment where every key is explained."""
     from tomlkit import item  # noqa: PLC0415 - only what writes TOML needs it
     from tomlkit.items import SingleKey  # noqa: PLC0415 - the same
 

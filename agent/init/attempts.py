@@ -16,7 +16,7 @@ from agent.init.place import Place
 from agent.settings import Settings
 
 _ANY: Final = "model"
-"""Stands for the model, which neither a camera nor a broker needs."""
+"""Placeholder for the line's model, which neither a camera nor a broker needs."""
 
 
 def try_camera(answers: Answers, place: Place, say: Callable[[str], None]) -> bool:
@@ -42,7 +42,7 @@ def _all_well(found: Iterator[Finding], say: Callable[[str], None]) -> bool:
 
 
 def _settings(answers: Answers, place: Place, password_file: str | None) -> Settings:
-    """Return settings of what was answered so far."""
+    """Return settings made from the answers given so far."""
     tables: dict[str, Any] = {"mqtt": {"url": answers.broker} if answers.broker else {}, "device": {}}
     tables["device"] = place.own.get("device", {}) | ({"id": answers.device} if answers.device else {})
     if answers.username:
@@ -59,7 +59,7 @@ def _settings(answers: Answers, place: Place, password_file: str | None) -> Sett
 
 @contextmanager
 def _password_file(password: str | None) -> Iterator[str | None]:
-    """Give a file that holds the password for as long as the attempt lasts."""
+    """Yield the path of a temporary file with the password, removed after the block; None without a password."""
     if password is None:
         yield None
         return

@@ -27,7 +27,7 @@ _PAGE: Final = "config/changeover.toml in the project"
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line gives; None or empty: asked for."""
+    """Options of the command line; what is None or empty is asked for."""
 
     config: Path | None = None
     line: str | None = None
@@ -40,7 +40,7 @@ class Options:
     ca_file: Path | None = None
     device: str | None = None
     has_tries: bool = True
-    """Try camera and broker before they are written."""
+    """True: camera and broker are tried before the configuration is written."""
 
 
 def run(options: Options, environ: Mapping[str, str], say: Callable[[str], None]) -> int:
@@ -212,7 +212,10 @@ def _enter_models(place: Place, products: list[Product]) -> list[str]:
 
 
 def _write(place: Place, answers: Answers, options: Options, environ: Mapping[str, str]) -> list[str]:
-    """Write secrets and configuration, once that passes the check; return what was written. Raises MistakeError."""
+    """Write secrets and configuration if the configuration passes the check; return what was written.
+
+    Raises MistakeError where it does not pass, or a file exists or cannot be written.
+    """
     password_file = place.password_file(options.password_file, answers.password)
     example = place.file.with_name(_EXAMPLE)
     text = text_of(answers.tables(place.own, password_file), str(example) if example.exists() else _PAGE)

@@ -1,4 +1,4 @@
-"""Where a first configuration is written, with which owner and modes; never over a file that is there."""
+"""Place where a first configuration is written, with its owner and modes; existing files are not replaced."""
 
 import grp
 import os
@@ -20,7 +20,7 @@ _OWN: Final = Path("changeover.toml")
 
 @dataclass(frozen=True)
 class Place:
-    """The configuration's file, and whether it is the service's."""
+    """Path of the configuration, and whether the systemd service reads it."""
 
     file: Path
     is_service: bool
@@ -29,7 +29,7 @@ class Place:
 
     @property
     def own(self) -> dict[str, dict[str, str]]:
-        """Return the keys of folders that a user without rights may write to."""
+        """Folders beside the configuration, as settings by table; empty where the service reads the configuration."""
         return {} if self.is_service else {"device": {"state_dir": "state"}, "catalog": {"store_dir": "models"}}
 
     def require_free(self) -> None:
@@ -38,13 +38,13 @@ class Place:
             raise MistakeError(f"{self.file} is there already: change that, or give another place with --config")
 
     def password_file(self, given: Path | None, password: str | None) -> str | None:
-        """Return the value of `mqtt.password_file`; `given` is a file of the user's own."""
+        """Return the value for `mqtt.password_file`, or None without a password; `given` is a user's own file."""
         if given is not None and not self.is_service:
             return str(given.absolute())
         return None if password is None else f"credential:{_SECRET}" if self.is_service else _SECRET
 
     def prepare(self) -> None:
-        """Make the folders that are missing, and leave those that are there. Raises MistakeError."""
+        """Make the folders that are missing. Raises MistakeError where that is impossible."""
         try:
             if self.is_service and not self.home.exists():
                 self.home.mkdir(mode=0o750)
@@ -56,9 +56,10 @@ class Place:
             raise _refused(error, self.file) from None
 
     def keep_password(self, password: str) -> Path | None:
-        """Write the broker's password to a file of its own, unless it is there; return it where it was written.
+        """Write the broker's password to a file of its own; return its path, or None where the file holds it already.
 
-        An empty file stands for none, as the service's installer leaves it. Raises MistakeError.
+        An empty file, as the service's installer leaves it, is replaced. Raises MistakeError where the file holds
+        another password or cannot be written.
         """
         path = self.credentials / _SECRET if self.is_service else self.file.parent / _SECRET
         with suppress(OSError, UnicodeDecodeError):
@@ -75,14 +76,17 @@ class Place:
         return path
 
     def forget_password(self, path: Path) -> None:
-        """Take back what `keep_password` wrote; the service's file stays, empty, because systemd asks for it."""
+        """Undo `keep_password`; the service's file is emptied instead of removed, because systemd requires it."""
         if self.is_service:
             os.truncate(path, 0)
         else:
             path.unlink(missing_ok=True)
 
     def draft(self, text: str) -> Path:
-        """Write the text beside its place, with the owner and mode that it will have. Raises MistakeError."""
+        """Write the text to a temporary file beside the configuration, with its final owner and mode; return the path.
+
+        Raises MistakeError where it cannot be written.
+        """
         draft = self.file.with_name(f".{self.file.name}.{os.getpid()}")
         try:
             _write_new(draft, text, 0o640 if self.is_service else 0o600)
@@ -92,7 +96,7 @@ class Place:
         return draft
 
     def keep(self, draft: Path) -> None:
-        """Give a draft its name, unless somebody else took that meanwhile. Raises MistakeError."""
+        """Give a draft the configuration's name. Raises MistakeError where that exists by now, or cannot be given."""
         try:
             os.link(draft, self.file)
             sync_path(self.file.parent)
@@ -102,7 +106,7 @@ class Place:
             raise _refused(error, self.file) from None
 
     def _give(self, path: Path) -> None:
-        """Let the service read a file of root's."""
+        """Give a file or folder to the service's group, where the place is the service's, so that it can read it."""
         if self.is_service:
             with suppress(KeyError):
                 os.chown(path, 0, grp.getgrnam(USER).gr_gid)

@@ -1,4 +1,4 @@
-"""Questions at a terminal or a pipe; the end of the input is told, and never taken for an answer."""
+"""Questions at a terminal or a pipe; the end of the input is an error, and never taken for an answer."""
 
 import getpass
 import sys
@@ -20,7 +20,10 @@ class Questions:
     """Asks on stderr and reads from stdin, so that stdout holds the result alone."""
 
     def ask(self, question: str, option: str, default: str = "") -> str:
-        """Return the answer, or `default` for an empty one. Raises MistakeError where stdin has ended."""
+        """Return the answer, or `default` for an empty one.
+
+        Raises InputEndedError, whose text names `option`, where stdin has ended.
+        """
         self.say(f"{question} [{default}]: " if default else f"{question}: ", end="")
         line = sys.stdin.readline()
         if not line:
@@ -29,7 +32,7 @@ class Questions:
         return line.strip() or default
 
     def ask_secret(self, question: str, option: str) -> str:
-        """Return a secret, which a terminal does not show. Raises MistakeError where stdin has ended."""
+        """Return a secret, which a terminal does not show. Raises InputEndedError where stdin has ended."""
         if not sys.stdin.isatty():
             return self.ask(question, option)
         try:
@@ -47,7 +50,10 @@ class Questions:
         default: str = "",
         attempt: Callable[[Value], bool] = lambda _: True,
     ) -> Value:
-        """Ask until `read` takes the answer and `attempt` is content; Enter keeps one that only `attempt` refused."""
+        """Ask until `read` accepts the answer and `attempt` returns True; Enter keeps one that only `attempt` refused.
+
+        `read` refuses by MistakeError. Raises InputEndedError where stdin has ended.
+        """
         failed: list[Value] = []
         while True:
             hint = " (Enter: keep it all the same)" if failed else ""
@@ -66,6 +72,6 @@ class Questions:
             failed = [value]
 
     def say(self, text: str, end: str = "\n") -> None:
-        """Show a line that is no part of the result."""
+        """Write a line to stderr, because it is no part of the result."""
         sys.stderr.write(f"{text}{end}")
         sys.stderr.flush()

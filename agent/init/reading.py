@@ -1,4 +1,4 @@
-"""Reads each answer as the configuration would; what it would refuse is refused here."""
+"""Reads each answer as the configuration would, and refuses what the configuration would refuse."""
 
 import re
 from pathlib import Path
@@ -22,17 +22,17 @@ _WANTED: Final = "CODE=FILE or CODE=MODEL such as bottle-500=cap-check.onnx"
 
 
 def read_line(text: str) -> str:
-    """Return a line's id. Raises MistakeError."""
+    """Return a line's id. Raises MistakeError for an invalid one."""
     return str(_valid(fields.Id, text))
 
 
 def read_broker(text: str) -> str:
-    """Return a broker's URL; a bare host gets its scheme. Raises MistakeError."""
+    """Return a broker's URL; a bare host gets its scheme. Raises MistakeError for an invalid one."""
     return str(_valid(fields.BrokerUrl, text if "://" in text or text == "embedded" else f"mqtt://{text}"))
 
 
 def read_camera(text: str) -> str:
-    """Return a source as the configuration takes it; the path of a file becomes absolute. Raises MistakeError."""
+    """Return a source as the configuration takes it; a file's path becomes absolute. Raises MistakeError if invalid."""
     row = {"id": STREAM, "line": "line-1", "source": text}
     try:
         source = StreamSettings.model_validate(row, context={"base": Path.cwd()}).source
@@ -64,9 +64,9 @@ def with_password(source: str, password: str) -> str:
 
 
 def read_product(text: str, catalog: Catalog) -> Product:
-    """Return a product of CODE=FILE, CODE=MODEL or CODE=MODEL=FILE. Raises MistakeError.
+    """Return a product of CODE=FILE, CODE=MODEL or CODE=MODEL=FILE. Raises MistakeError for an invalid one.
 
-    A file is looked at as `models add` looks at it; a model without a file must be in the catalog.
+    A file is checked as `models add` checks it; a model without a file must be in the catalog.
     """
     code, separator, rest = text.partition("=")
     if not separator or not rest.strip():

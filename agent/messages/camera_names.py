@@ -1,6 +1,6 @@
 """Kinds of `source`, and names of local cameras: `/dev/video0?format=MJPG&size=1280x720&rate=30`, `csi:0?size=...`.
 
-Read by settings, which reports mistakes, and by the camera process, which opens it.
+The settings use these functions to report mistakes, and the camera process to open the camera.
 """
 
 import re
@@ -30,7 +30,7 @@ class CameraFormat(msgspec.Struct, frozen=True):
 
 
 def is_camera(source: str) -> bool:
-    """Return True where `source` names a local camera; /dev/shm holds files."""
+    """Return True where `source` names a local camera (/dev/..., csi:N); a path in /dev/shm is that of a file."""
     return source.startswith(("/dev/", "csi:")) and not source.startswith(_FILES)
 
 
@@ -50,12 +50,12 @@ def is_rtsp(source: str) -> bool:
 
 
 def is_live(source: str) -> bool:
-    """Return True where `source` is a camera or network stream, whose frames do not wait."""
+    """Return True for a camera, pipeline or network stream, which goes on while nobody reads it; False for files."""
     return is_camera(source) or source.startswith("gst:") or "://" in source
 
 
 def split(source: str) -> tuple[str, CameraFormat]:
-    """Split `source` into camera and requested format. Raises ValueError naming what was expected."""
+    """Split a local camera's `source` into its name and the requested format. Raises ValueError for a wrong format."""
     camera, asked, query = source.partition("?")
     try:
         pairs = parse_qsl(query, strict_parsing=True) if asked else []

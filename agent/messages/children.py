@@ -1,7 +1,7 @@
-"""Messages between control and its children (cameras, worker), over `processes.channel`.
+"""Messages between the control process and its children (cameras, worker), over `processes.channel`.
 
-Each message is a tagged msgspec Struct, so a channel decodes only these types, and a worker that runs foreign weights
-cannot make control run code.
+Each message is a tagged msgspec Struct, so a channel decodes only these types; a worker that a malicious model file
+took over cannot make control run code.
 """
 
 from typing import Literal
@@ -32,7 +32,7 @@ class SlotDescriptors(msgspec.Struct, frozen=True):
 
 
 class LogSetup(Message, frozen=True):
-    """The level to log at, sent to a child that is up and at each change."""
+    """The level to log at; sent to a child when it has started, and at each change of the level."""
 
     level: Literal["debug", "info", "warning"]
 
@@ -46,21 +46,21 @@ class CameraSetup(Message, frozen=True):
     stream: str
     source: str
     fps: float
-    """0: unpaced."""
+    """Frames a second to deliver; 0: not paced."""
     loop: bool
     wait_for_reader: bool
-    """Keep each frame until it is taken."""
+    """Offer a frame only after the worker has taken the one before."""
     slot: SlotDescriptors
     triggered: bool = False
-    """A pause without frames is no fault."""
+    """Frames come only on a trigger, so a pause without frames is not a fault."""
     open_s: float = 10.0
     read_s: float = 3.0
     ca_file: str | None = None
-    """Authority of the camera's TLS certificate; None: not verified."""
+    """File of the CA that signed the camera's TLS certificate; None: the certificate is not verified."""
     hwdec: bool = False
-    """Decode an RTSP stream in hardware where there is any."""
+    """Decode an RTSP stream in hardware where the device has a decoder."""
     model_side: int = 0
-    """Side of the largest model's input in pixels, down to which hardware may scale; 0: frames keep their size."""
+    """Input side of the largest model in pixels; hardware may scale frames down to it. 0: frames keep their size."""
 
 
 # ---- camera process -> control
@@ -76,9 +76,9 @@ class CameraOpened(Message, frozen=True):
     detail: str
     """Name of the opened source."""
     decoder: str = ""
-    """Decoder of a network stream, with the reason where it is not the hardware's."""
+    """Decoder of a network stream, with the reason where it is not a hardware decoder; empty for other sources."""
     is_scaled: bool = False
-    """Frames are scaled down by hardware; `width` and `height` are the camera's all the same."""
+    """Frames are scaled down by hardware; `width` and `height` are still those before scaling."""
 
 
 class CameraFailed(Message, frozen=True):
@@ -89,7 +89,7 @@ class CameraFailed(Message, frozen=True):
 
 
 class CameraEnded(Message, frozen=True):
-    """A file or folder without `loop` ended; the process stays until it is stopped."""
+    """A file or folder that is not looped was read to its end; the process stays until it is stopped."""
 
     stream: str
 
@@ -111,33 +111,33 @@ class WorkerSetup(Message, frozen=True):
     streams: tuple[WorkerStream, ...]
     compute: str
     budget_bytes: int
-    """Budget of all resident models in host memory, which is all memory unless a GPU has its own."""
+    """Limit on the host memory of all loaded models; it covers GPU memory, too, unless a GPU has its own."""
     cache_dir: str
     load_timeout_s: float
     prepared_max_bytes: int = 2 << 30
     """Disk space for compiled artifacts, under `cache_dir`."""
     device_budget_bytes: int | None = None
-    """Budget of all resident models in a GPU's own memory; None without a second pool."""
+    """Limit on the GPU memory of all loaded models; None where no GPU has memory of its own."""
 
 
 class Assign(Message, frozen=True):
-    """Assigns `model` to every stream of `line`; the greatest `change` supersedes earlier ones."""
+    """Assigns `model` to every stream of `line`; of several assignments, the one with the greatest `change` counts."""
 
     line: str
     change: int
     model: ModelVersion
     keeps_ready: bool = False
-    """The model that serves meanwhile is right for the product, too, so its frames count."""
+    """The model in use until the swap also fits the line's product, so the load must not cost it frames."""
 
 
 class Prepare(Message, frozen=True):
     """Preloads `model` beside the serving one, and reserves it for `line`.
 
-    The worker loads it as a standby (verified like any other; never break-before-make, never evicting an active, pinned
-    or reserved model), reserves it for `line` during `hold_s` seconds from its arrival, and answers once with Prepared
-    or PrepareFailed of the same `number`. A resident model is only reserved. The same model again extends the
+    The worker loads and verifies it without unloading a model that serves a line, takes part in a swap or is reserved;
+    reserves it for `line` for `hold_s` seconds from this message's arrival; and answers once with Prepared or
+    PrepareFailed of the same `number`. A loaded model is only reserved. The same model again extends the
     reservation; another model adds one. An Assign of the model to the line or the end of `hold_s` ends the reservation.
-    An Assign precedes every waiting Prepare.
+    The worker executes a waiting Assign before any waiting Prepare.
     """
 
     line: str
@@ -150,7 +150,7 @@ class Prepare(Message, frozen=True):
 
 
 class SwapReport(msgspec.Struct, frozen=True):
-    """Result of a swap; times in ms, `frames_lost` summed over the line's streams."""
+    """Result of a swap: times in ms (`blind_ms`: without any model), and frames lost by all streams of the line."""
 
     residency: Residency
     order: Order
@@ -161,14 +161,14 @@ class SwapReport(msgspec.Struct, frozen=True):
 
 
 class Breaking(Message, frozen=True):
-    """Announces a break-before-make swap: the line has no model until Swapped."""
+    """Announces a break-before-make swap: the old model is unloaded first, so the line has none until the swap ends."""
 
     line: str
     change: int
 
 
 class Preparing(Message, frozen=True):
-    """The model of a change is being compiled before its load, or no longer is."""
+    """Compilation of the model of assignment `change`, which precedes its load, has begun (`on`) or ended."""
 
     line: str
     change: int
@@ -188,13 +188,13 @@ class Swapped(Message, frozen=True):
 
 
 class SwapFailed(Message, frozen=True):
-    """The swap failed."""
+    """The swap to `model` failed; `reason` and `detail` say why."""
 
     line: str
     change: int
     model: str
     active: str | None
-    """The model that serves the line now; None: nothing."""
+    """The model that serves the line now; None: no model."""
     reason: Reason
     detail: str
 
@@ -208,7 +208,7 @@ class Prepared(Message, frozen=True):
 
 
 class PrepareFailed(Message, frozen=True):
-    """`model` could not be loaded beside the serving one, and was dropped."""
+    """`model` could not be preloaded beside the serving one; the worker has given it up."""
 
     line: str
     number: int
@@ -221,7 +221,7 @@ class StageTimes(msgspec.Struct, frozen=True, array_like=True):
     """Times of one frame's stages, in ms."""
 
     capture: float = 0.0
-    """Capture until the frame is in its slot."""
+    """Time from capture until the frame is in its slot."""
     wait: float = 0.0
     """Wait in the slot, and for the model."""
     preprocess: float = 0.0
@@ -240,11 +240,11 @@ class Detections(Message, frozen=True):
     """Reference of the model that inferred it."""
     frame: int
     captured_ns: int
-    """CLOCK_MONOTONIC."""
+    """Time of capture, CLOCK_MONOTONIC."""
     tail: bytes
     """End of the JSON payload, from `"model":` on; control prepends the rest."""
     counts: tuple[tuple[str, int], ...]
-    """Pairs of label and number of objects."""
+    """Pairs of a class label and the number of its objects in the frame."""
     stages_ms: StageTimes = StageTimes()
 
 
@@ -259,7 +259,7 @@ class InferenceFailed(Message, frozen=True):
 
 
 class ResidentModel(msgspec.Struct, frozen=True):
-    """One model of the `cache` topic; `reserved_for` lists lines, separated by commas."""
+    """One loaded model for the `cache` topic; `reserved_for` lists lines separated by commas, None for none."""
 
     model: str
     bytes: int
@@ -270,20 +270,23 @@ class ResidentModel(msgspec.Struct, frozen=True):
 
 
 class CacheState(Message, frozen=True):
-    """State of the worker's model cache, sent on change; with two pools, its plain figures are of one of them."""
+    """State of the worker's model cache, sent on change.
+
+    Where host and GPU memory are two pools, `budget_bytes` and `used_bytes` are those of the pool that models live in.
+    """
 
     budget_bytes: int
     used_bytes: int
     models: tuple[ResidentModel, ...]
     pools: dict[Pool, CachePool] | None = None
     device_used_bytes: int = 0
-    """Charged bytes of GPU memory, in whichever pool."""
+    """GPU memory counted as used, in bytes, in whichever pool."""
     is_counted: bool = True
-    """Allocators count all of these bytes; none of them is a guess."""
+    """All of these bytes were counted by allocators; none is an estimate."""
 
 
 class ModelRuns(Message, frozen=True):
-    """A model was loaded; sent before the `CacheState` in which it is resident."""
+    """A model was loaded and runs on `processor`; sent before the first `CacheState` that lists it as loaded."""
 
     model: str
     processor: ModelProcessor
@@ -296,7 +299,7 @@ class CacheDecided(Message, frozen=True):
 
 
 class MemoryKept(Message, frozen=True):
-    """Memory of unloaded models that was not returned and stays charged; sent on change, 0 when all is back."""
+    """Memory that unloaded models did not give back, still counted as used; sent on change, with 0 once all is back."""
 
     bytes: int
     models: tuple[str, ...]
@@ -328,17 +331,17 @@ class Hello(Message, frozen=True):
 
 
 class StreamProgress(msgspec.Struct, frozen=True, array_like=True):
-    """Progress of a stream's frames in the worker; times are CLOCK_MONOTONIC, 0 for never."""
+    """Progress of a stream's frames in the worker; times in ns of CLOCK_MONOTONIC, 0 for never."""
 
     stream: str
     taken_ns: int
-    """A frame was last taken."""
+    """Time at which the worker last took a frame."""
     answered_ns: int
-    """A frame was last answered."""
+    """Time at which the worker last answered a frame with its detections."""
     missed_ns: int
-    """A frame was last taken without an answer."""
+    """Time at which a frame was last taken but not answered."""
     missed: int
-    """Frames in a row that were taken without an answer (failed or torn)."""
+    """Frames in a row that were taken but not answered: inference failed, or they were overwritten while read."""
     infer_ns: int = 0
     """Usual duration of one inference of the serving model, 0 where unknown."""
 
@@ -349,10 +352,10 @@ class Beat(Message, frozen=True):
     busy_since_ns: int = 0
     """Start of the oldest call in progress (a read, an inference), CLOCK_MONOTONIC; 0: none.
 
-    The start of a call that usually takes long is later by its grace.
+    For a call that usually takes long, the time is later than its start by a grace period.
     """
     streams: tuple[StreamProgress, ...] = ()
-    """Progress of the worker's streams."""
+    """Progress of each stream in the worker; empty in a camera's heartbeat."""
 
 
 CameraMessage = CameraOpened | CameraFailed | CameraEnded | Hello | Beat | Log

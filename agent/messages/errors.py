@@ -1,7 +1,7 @@
-"""Error tree; the type says whether a retry helps.
+"""Exceptions of the agent; the type of each says whether a retry helps.
 
-A message states what was found and what to do. `reason` is the contract's word, as in acks and switch reports; the
-message becomes their `detail`.
+A message states what was found and what to do. Acks and switch reports publish `reason`, one of the codes in `Reason`,
+and the message as their `detail`.
 """
 
 from typing import Final, Literal
@@ -63,7 +63,7 @@ class ModelError(MistakeError):
 
 
 def denied(file: object) -> str:
-    """Return the line for a file that this user may not open."""
+    """Return the error text for a file that this user has no permission to open."""
     return f"{file}: found no permission, expected {WHO_MAY}"
 
 
@@ -74,9 +74,13 @@ class OutOfMemoryError(TransientError):
 
 
 class OutOfDeviceMemoryError(OutOfMemoryError):
-    """An allocation of GPU memory would have exceeded the budget; the device was not asked."""
+    """An allocation of GPU memory was refused, because it would have exceeded the budget; the GPU was not asked."""
 
     def __init__(self, detail: str, short_bytes: int = 0) -> None:
-        """Store; `short_bytes` more would have let it succeed."""
+        """Store the message; `short_bytes` is how far the allocation exceeded the budget."""
         super().__init__(detail)
         self.short_bytes: Final = short_bytes
+
+
+class DeviceMissingError(MistakeError):
+    """The GPU that the settings name, its driver or its runtime is missing; the message says which."""

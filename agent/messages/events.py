@@ -1,4 +1,4 @@
-"""Events in control's inbox, beside the messages of its children."""
+"""Events in the control process's inbox, other than the messages of its child processes."""
 
 import msgspec
 
@@ -6,7 +6,7 @@ from agent.messages.children import Message
 
 
 class ChildUp(Message, frozen=True):
-    """A child has said Hello."""
+    """A child process has started and sent its Hello."""
 
     child: str
 
@@ -33,10 +33,10 @@ class LinkUp(Message, frozen=True):
 
 
 class Listening(Message, frozen=True):
-    """All subscriptions are settled and an echo ping returned, so states may be published."""
+    """The broker answered all subscriptions and returned the agent's ping, so retained states may be published."""
 
     connection: int
-    """The link's number of the connection."""
+    """Number of the connection, as the link counts them."""
 
 
 class LinkDown(Message, frozen=True):
@@ -54,11 +54,11 @@ class LinkTrouble(Message, frozen=True):
 
     detail: str
     too_large: bool = False
-    """The message exceeds the broker's or our own limit."""
+    """The message exceeds the size limit of the broker or of the agent."""
 
 
 class Noticed(Message, frozen=True):
-    """A condition for an alert began or ended; `code` is the alert's."""
+    """The condition of an alert began (`on`) or ended; `code` is the alert's code."""
 
     code: str
     on: bool

@@ -1,4 +1,4 @@
-"""Canonical form of products, and of the numbers that controllers write as text."""
+"""Canonical text of product codes, and of numbers as PLCs write them."""
 
 import math
 import re
@@ -11,7 +11,7 @@ _REAL: Final = re.compile(r"([+-]?(?:\d+[.,]\d*|[.,]\d+))[eE]([+-]?\d+)")
 
 
 def canonical_product(text: str) -> str:
-    """Return the canonical text of a product, `17.0` as `17`. Raises ValueError for none."""
+    """Return the canonical text of a product code, such as `17` for `17.0`. Raises ValueError for an invalid code."""
     product = canonical_number(text)
     if not (1 <= len(product) <= LONGEST_PRODUCT and product.isprintable()):
         raise ValueError("expected 1 to 64 printable characters")
@@ -19,7 +19,7 @@ def canonical_product(text: str) -> str:
 
 
 def canonical_number(text: str) -> str:
-    """Return the canonical text of a number; any other text, `0.50`, `007` and `4E2` stay unchanged.
+    """Return the canonical text of a number; `0.50`, `007`, `4E2` and texts that are no number stay unchanged.
 
     A REAL with point and exponent such as `+1.700000E+01` is `17`, and so are `+17`, `17.0` and `+00017`. Raises
     ValueError for a number out of range.

@@ -1,4 +1,4 @@
-"""JSON payloads of the contract; docs/schemas is generated from them, and times are UTC text with ms."""
+"""JSON payloads of the MQTT topics; docs/schemas is generated from them. Times are UTC text with milliseconds."""
 
 from typing import Annotated, Literal
 
@@ -37,7 +37,7 @@ class Overrode(msgspec.Struct, frozen=True):
 
 
 class Cause(msgspec.Struct, frozen=True):
-    """The rule that asked for a model; `topic` and `value` for a message, `overrode` where it overrode one."""
+    """The rule that asked for a model, with its topic and value; `overrode` where it overrode another rule."""
 
     rule: Rule
     topic: str | None = None
@@ -53,7 +53,7 @@ class NextChange(msgspec.Struct, frozen=True):
 
 
 class LineState(msgspec.Struct, frozen=True):
-    """`line/{line}/state`; `next` only where the schedule will change the line's model."""
+    """Payload of `line/{line}/state`; `next` is set only where the schedule will change the line's model."""
 
     line: str
     product: str | None
@@ -68,7 +68,7 @@ class LineState(msgspec.Struct, frozen=True):
 
 
 class Switch(msgspec.Struct, frozen=True):
-    """`line/{line}/switch`: one for each change of product or model."""
+    """Payload of `line/{line}/switch`, published once for each change of product or model."""
 
     line: str
     product: str | None
@@ -100,7 +100,7 @@ class DetectedObject(msgspec.Struct, frozen=True):
 
 
 class DetectionsPayload(msgspec.Struct, frozen=True):
-    """`stream/{id}/detections` and `stream/{id}/replay`."""
+    """Payload of `stream/{id}/detections` and `stream/{id}/replay`: the objects found in one frame."""
 
     device: str
     line: str
@@ -120,7 +120,7 @@ class DetectionsPayload(msgspec.Struct, frozen=True):
 
 
 class Summary(msgspec.Struct, frozen=True):
-    """`stream/{id}/summary`: one second of a stream whose `publish` is `summary`."""
+    """Payload of `stream/{id}/summary`: objects counted in one second, where the setting `publish` is `summary`."""
 
     seq: int
     from_: Time = msgspec.field(name="from")
@@ -131,7 +131,7 @@ class Summary(msgspec.Struct, frozen=True):
 
 
 class Ack(msgspec.Struct, frozen=True):
-    """`ack`, or the response topic of MQTT 5."""
+    """The answer to a command: payload of `ack`, or of the command's MQTT 5 response topic."""
 
     id: str | None
     topic: str
@@ -141,7 +141,7 @@ class Ack(msgspec.Struct, frozen=True):
 
 
 class Alert(msgspec.Struct, frozen=True):
-    """`alert`; `alerts` is the list of active ones."""
+    """Payload of `alert`: an alert was raised or cleared; `alerts` is the list of those that are on."""
 
     code: str
     on: bool
@@ -151,7 +151,7 @@ class Alert(msgspec.Struct, frozen=True):
 
 
 class Refused(msgspec.Struct, frozen=True):
-    """One of `refused`, the list of the last refused commands; `more` were refused within the second before it."""
+    """A refused command in the list `refused`; `more` others were refused just before it and are not listed."""
 
     at: Time
     topic: str
@@ -168,10 +168,10 @@ class MetaStream(msgspec.Struct, frozen=True):
 
 
 class ModelProcessor(msgspec.Struct, frozen=True):
-    """The processor that a model runs on, as its runtime told after the load.
+    """The processor that a model runs on, as its runtime reported after the load.
 
     `processor` is cpu, cuda:N or tensorrt:N; `provider` is the runtime's own name of it. `missing` says what kept
-    `compute = "auto"` from the GPU.
+    the model from the GPU.
     """
 
     processor: str
@@ -186,7 +186,7 @@ class ModelProcessor(msgspec.Struct, frozen=True):
 
 
 class Meta(msgspec.Struct, frozen=True):
-    """`meta`; `unsafe` lists models whose files may be opened without the sandbox.
+    """Payload of `meta`; `unsafe` lists models whose files may be opened without the sandbox.
 
     `compute` is the setting, `processors` the processor that each resident model really runs on.
     """
@@ -207,7 +207,7 @@ class Meta(msgspec.Struct, frozen=True):
 
 
 class CachePool(msgspec.Struct, frozen=True):
-    """One pool of memory in `cache`; `runtime_bytes` of `used_bytes` are the runtimes' own, for no single model."""
+    """One pool of memory in `cache`; `runtime_bytes` of `used_bytes` belong to the runtimes, not to a model."""
 
     budget_bytes: int
     used_bytes: int
@@ -215,7 +215,7 @@ class CachePool(msgspec.Struct, frozen=True):
 
 
 class CacheModel(msgspec.Struct, frozen=True):
-    """A resident model in `cache`; `reserved_for` lists lines, separated by commas; `pools` are its bytes in each.
+    """A loaded model in `cache`; `reserved_for` lists lines, separated by commas; `pools` has its bytes by pool.
 
     `processor` is what the model runs on, null before its load has ended.
     """
@@ -230,7 +230,10 @@ class CacheModel(msgspec.Struct, frozen=True):
 
 
 class CacheCandidate(msgspec.Struct, frozen=True):
-    """Eviction value of a standby model: `rate` in uses per changeover, `score` in ms per changeover and MiB."""
+    """A loaded but unused model that was compared for eviction; the one with the lowest `score` is evicted first.
+
+    `rate` in uses per changeover, `score` in ms per changeover and MiB.
+    """
 
     model: str
     bytes: int
@@ -245,7 +248,7 @@ class CacheDecision(msgspec.Struct, frozen=True):
     `wanted` is the model that an eviction makes room for, and `needed_bytes` the shortage then. `predicted_bytes` and
     `actual_bytes` are, for an eviction, the expected and the observed return of memory; for a refusal, the predicted
     and the measured size (None: not loaded, or not measured). `candidates` are the standby models compared, the
-    cheapest first.
+    lowest score first.
     """
 
     at: Time
@@ -260,10 +263,11 @@ class CacheDecision(msgspec.Struct, frozen=True):
 
 
 class Cache(msgspec.Struct, frozen=True):
-    """`cache`; `kept_bytes` were released but not returned, and are still in `used_bytes`.
+    """Payload of `cache`; `kept_bytes` of `used_bytes` belong to unloaded models that have not given them back.
 
-    `decisions` are the newest ones in order; `evicted` and `refused` count all of this boot, by reason. `pools` are
-    there where a GPU has memory of its own; the plain figures are then those of the pool that the models live in.
+    `decisions` are the newest ones in order; `evicted` and `refused` count all since the agent started, by reason.
+    `pools` is set where a GPU has memory of its own; `budget_bytes` and `used_bytes` are then those of the pool that
+    the models live in.
     """
 
     budget_bytes: int
@@ -278,7 +282,7 @@ class Cache(msgspec.Struct, frozen=True):
 
 
 class StreamHealth(msgspec.Struct, frozen=True):
-    """One stream in `health`; `fps` since the last report, latency from capture to publish.
+    """One stream in `health`; `fps` since the last report, latencies from capture to publication.
 
     `decoder` of a network stream: "FFmpeg", a hardware decoder, or "FFmpeg (why not in hardware)"; empty for others.
     """
@@ -312,10 +316,10 @@ class DeviceHealth(msgspec.Struct, frozen=True):
 
 
 class Health(msgspec.Struct, frozen=True):
-    """`health`, every 5 s. Maps are empty, and values null, where nothing on the device can tell.
+    """Payload of `health`, published every 5 s. Maps are empty, and values null, where nothing on the device can tell.
 
     `caps` are the largest allowed variants by rule. `worker` counts crashed threads, lost workers and refused messages
-    of children since the boot. `processors` has the processor that each resident model really runs on.
+    of children since the agent started. `processors` has the processor that each resident model really runs on.
     """
 
     at: Time

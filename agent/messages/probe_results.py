@@ -7,7 +7,7 @@ import msgspec
 from agent.messages.payloads import ModelProcessor
 
 SOFTWARE: Final = "--software"
-"""Argument of the camera's probe: decode without hardware."""
+"""Argument that makes the camera's probe decode without hardware."""
 
 
 class ProbedCamera(msgspec.Struct, frozen=True):
@@ -28,7 +28,7 @@ class ProbedCamera(msgspec.Struct, frozen=True):
     picture: str | None = None
     """Path of the saved frame; None: it could not be saved."""
     decoder: str = ""
-    """Decoder of a network stream, with the reason where it is not the hardware's."""
+    """Decoder of a network stream, with the reason where it is not a hardware decoder; empty for other sources."""
 
 
 class ProbedModel(msgspec.Struct, frozen=True):
@@ -42,7 +42,7 @@ class ProbedModel(msgspec.Struct, frozen=True):
     bytes: int = 0
     """Memory that the model took, without its runtime's own."""
     is_unprepared: bool = False
-    """A checkpoint that was not opened, because it must be prepared first."""
+    """The model is a checkpoint that was not opened, because it must be compiled first."""
 
 
 class ProbedCompute(msgspec.Struct, frozen=True):
@@ -51,19 +51,19 @@ class ProbedCompute(msgspec.Struct, frozen=True):
     compute: str
     """cpu, cuda:N or tensorrt:N."""
     reason: str
-    """Why this one."""
+    """Why this processor was chosen."""
     missing: tuple[str, ...] = ()
-    """What keeps the GPU from starting, one word each."""
+    """Each obstacle that keeps the GPU from being used."""
     old_runtime: str | None = None
-    """A fault of the runtime's release that would serve."""
+    """What is wrong with the installed release of the runtime that would serve; None: nothing."""
 
 
 class ProbedSandbox(msgspec.Struct, frozen=True):
     """Outcome of trying to break out of the sandbox."""
 
     error: str | None = None
-    """Reason why there is no sandbox here."""
+    """Why there is no sandbox on this device; None: there is one."""
     walls: tuple[str, ...] = ()
-    """Mechanisms that are in force."""
+    """Sandbox mechanisms that are in force."""
     could: tuple[str, ...] = ()
     """Forbidden actions that succeeded."""

@@ -12,12 +12,12 @@ _REFERENCE: Final = re.compile(
 Layout: TypeAlias = Literal[
     "", "v3", "v5", "v6", "v7", "v8", "v9", "v10", "v11", "v12", "v26", "rows", "rtdetr", "rtdetr-rows", "detr", "yolox"
 ]
-"""The catalog's name for a layout of heads; see `agent.inference.yolo.layouts`."""
+"""Name in the catalog of a model's output format, empty where not stated; see `agent.inference.yolo.layouts`."""
 Task: TypeAlias = Literal["", "detect", "segment", "pose", "obb", "classify"]
 
 
 class ModelReference(msgspec.Struct, frozen=True):
-    """A reference to a model; `variant` and `version` may be open."""
+    """A reference to a model; a `variant` or `version` of None is left open."""
 
     name: str
     variant: str | None = None
@@ -36,7 +36,7 @@ class ModelReference(msgspec.Struct, frozen=True):
 
 
 class ModelFile(msgspec.Struct, frozen=True):
-    """A further file of a model, relative to the folder of the model's file, with its sha256."""
+    """A further file of a model, named relative to the folder of the model's main file, with its sha256."""
 
     name: str
     sha256: str
@@ -48,7 +48,7 @@ def natural_key(text: str) -> list[str | int]:
 
 
 class ModelVersion(msgspec.Struct, frozen=True):
-    """One immutable release in the catalog, with its file on this device."""
+    """One immutable version of a model in the catalog, with its file on this device."""
 
     name: str
     variant: str
@@ -58,11 +58,11 @@ class ModelVersion(msgspec.Struct, frozen=True):
     sha256: str
     backend: str = "auto"
     imgsz: int | None = None
-    """Side of the input in pixels; None: the file's own."""
+    """Side of the model's input in pixels; None: as the file states it."""
     confidence: float = 0.25
     iou: float = 0.7
     classes: tuple[str, ...] = ()
-    """Class names; empty: the file's own."""
+    """Class names; empty: those that the file contains."""
     golden: str | None = None
     """Folder of golden images, or None."""
     rank: float = 0.0
@@ -74,7 +74,7 @@ class ModelVersion(msgspec.Struct, frozen=True):
     task: Task = ""
     """Task of a file that does not state its own."""
     unsafe: bool = False
-    """A file that runs code when it is read may be opened without the sandbox."""
+    """The sandbox may be skipped for a file that can run code when it is opened."""
 
     @property
     def reference(self) -> str:

@@ -45,7 +45,7 @@ def schema(name: str) -> dict[str, Any]:
 
 
 def _cleaned(node: object) -> object:
-    """Return a schema whose descriptions have no indentation, which msgspec removes since 0.23 only."""
+    """Return a schema whose descriptions are not indented; msgspec removes the indentation only since 0.23."""
     if isinstance(node, dict):
         return {
             key: inspect.cleandoc(value) if key == "description" and isinstance(value, str) else _cleaned(value)

@@ -1,4 +1,4 @@
-"""Names of all topics that the device publishes to, subscribes to or sweeps."""
+"""Names of all topics that the device publishes to, subscribes to or clears of old retained messages."""
 
 import re
 from collections.abc import Iterable
@@ -19,7 +19,7 @@ OF_STREAM: Final[tuple[OfStream, ...]] = get_args(OfStream)
 LINE_COMMANDS: Final[tuple[LineCommand, ...]] = get_args(LineCommand)
 DEVICE_COMMANDS: Final[tuple[DeviceCommand, ...]] = get_args(DeviceCommand)
 LINE_RETAINED: Final[tuple[OfLine, ...]] = ("ready", "phase", "model/state", "state")
-"""Topics cleared of a line that is no longer configured."""
+"""Retained topics of a line, cleared when the line is no longer configured."""
 _LINE_SWEPT: Final[tuple[OfLine, ...]] = ("ready", "phase", "live")
 
 
@@ -74,7 +74,7 @@ class Topics:
 
     @property
     def swept(self) -> list[str]:
-        """Filters that are subscribed only at the start of a connection: our own `meta`, and retained leftovers."""
+        """Filters subscribed to only at each connect: our own `meta`, and topics with old retained messages."""
         lines = [self.of_line("+", name) for name in _LINE_SWEPT]
         return [self.of_device("meta"), *lines, self.of_stream("+", "status")]
 
@@ -102,5 +102,5 @@ class Topics:
         return topic.startswith(f"{self.base}/line/") and topic.endswith("/ready")
 
     def may_answer(self, response_topic: str) -> bool:
-        """Return True where a response topic is allowed: none below our root, and none of the broker's."""
+        """Return True for an allowed response topic: one outside `root` that is no `$` topic of the broker."""
         return response_topic not in {"", self.root} and not response_topic.startswith((f"{self.root}/", "$"))

@@ -17,7 +17,7 @@ from agent.settings.renames import OF_CATALOG, Renamed, understood
 from agent.settings.toml_file import read_toml
 
 _REMEMBERED: Final = 256
-"""Bound on cached lookups: lines ask for the same few references at each tick, and operators for any others."""
+"""Most lookups that are cached, because lines ask for the same few references at each tick."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Catalog:
     file: Path
     versions: tuple[ModelVersion, ...] = ()
     renamed: tuple[Renamed, ...] = ()
-    """Keys of the file that have another name by now."""
+    """Keys that stand in the file under a name that has since been changed."""
 
     @classmethod
     def load(cls, file: Path) -> "Catalog":

@@ -1,4 +1,4 @@
-"""Checks of a catalog against the configuration that names its models, and against the models' files; their uses."""
+"""Checks the catalog against configuration and model files, and finds the settings that use a version."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,7 +60,7 @@ def _table(value: object) -> dict[str, Any]:
 
 
 def artifact_mistakes(catalog: Catalog) -> Iterator[Mistake]:
-    """Yield the faults of all model files and golden folders; hashes every file."""
+    """Yield the mistakes in all model files and folders of golden images of the catalog; hashes every file."""
     for index, version in enumerate(catalog.versions):
         faults = list(differing(version)) or list(unsound(version))
         for fault in faults:
@@ -72,7 +72,7 @@ def artifact_mistakes(catalog: Catalog) -> Iterator[Mistake]:
 
 
 def named(settings: Settings) -> Iterator[tuple[str, ModelReference, str]]:
-    """Yield each place of the configuration that names a model, with the reference and its line's variant."""
+    """Yield, for each setting that names a model: its name in words, the reference, and the default variant there."""
     for id_, line in settings.line.items():
         yield f"the default of {id_}", line.default, line.variant
         for product, reference in line.products.items():
@@ -86,6 +86,6 @@ def named(settings: Settings) -> Iterator[tuple[str, ModelReference, str]]:
 
 
 def uses(settings: Settings, catalog: Catalog, version: ModelVersion) -> list[str]:
-    """Return the places of the configuration that mean `version`, in words."""
+    """Return the settings, in words, whose model references resolve to `version`."""
     found = (where for where, reference, variant in named(settings) if catalog.find(reference, variant) == version)
     return list(dict.fromkeys(found))

@@ -1,4 +1,4 @@
-"""Faults of a version's files, each described together with its remedy."""
+"""Faults in the files of a model version, each described together with its remedy."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ _RENEW: Final = "remove the entry, and `changeover models add` the model again"
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault of one file: found and expected state, for people."""
+    """A fault in one file of a model: found and expected state, worded for users."""
 
     reason: Reason
     key: tuple[str, ...]
@@ -31,7 +31,7 @@ class Fault:
 
 
 def mismatch(version: ModelVersion) -> ModelError | None:
-    """Return the error for the first file that is missing, altered or has no sha256; None without one."""
+    """Return the error for a version's first file that is missing, altered or has no sha256; None without one."""
     fault = next(differing(version), None)
     return fault.as_error(version) if fault else None
 
@@ -44,7 +44,7 @@ def verify(version: ModelVersion) -> None:
 
 
 def require_sound(version: ModelVersion) -> None:
-    """Raise ModelError, worded for a user, for files that no runtime should open."""
+    """Raise ModelError where a version's files lack a sha256, are incomplete or are no usable model."""
     for fault in (*_undeclared(version), *unsound(version)):
         raise fault.as_error(version)
 
@@ -59,7 +59,7 @@ def differing(version: ModelVersion) -> Iterator[Fault]:
 
 
 def unsound(version: ModelVersion) -> Iterator[Fault]:
-    """Yield a fault where no runtime should open the version's file; expects that its sha256 was verified."""
+    """Yield a fault where a version's files are incomplete or no usable model; verify their sha256 before."""
     try:
         model_files.inspect(Path(version.path))
     except OSError as error:
@@ -69,7 +69,7 @@ def unsound(version: ModelVersion) -> Iterator[Fault]:
 
 
 def missing(version: ModelVersion, path: Path, error: OSError) -> Fault:
-    """Return the fault of a file that cannot be read."""
+    """Return the fault of a file at `path` that could not be read because of `error`."""
     key, add = _key(version, path), f"`changeover models add {version.reference}"
     if error.errno == ENOENT:
         wanted = f"the file of {version.reference}: put it back, or remove the entry and {add} FILE`"
@@ -80,7 +80,7 @@ def missing(version: ModelVersion, path: Path, error: OSError) -> Fault:
 
 
 def altered(version: ModelVersion, path: Path, found: str, sha256: str) -> Fault:
-    """Return the fault of a file whose sha256 differs from the catalog's."""
+    """Return the fault of a file whose sha256 is `found`, but `sha256` in the catalog."""
     key = ("sha256",) if path == Path(version.path) else _key(version, path)
     wanted = f"{sha256} as in the catalog: copy the file again, or enter it as another version"
     return Fault("hash_mismatch", key, f"{path} has sha256 {found}", wanted)

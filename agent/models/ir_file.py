@@ -19,15 +19,15 @@ class IrFile:
     """Structure of an OpenVINO IR file."""
 
     inputs: tuple[tuple[int | None, ...], ...]
-    """Shape of each input; None for an open side."""
+    """Shape of each input; None for a dynamic dimension."""
     has_names: bool
     """The file names its classes."""
     weights_bytes: int
-    """Least size of the .bin beside it."""
+    """Size in bytes that the .bin beside it must have at least."""
 
 
 def read(path: Path) -> IrFile:
-    """Parse an .xml file. Raises NotIrError and OSError."""
+    """Parse an OpenVINO .xml. Raises NotIrError where the file is none, and OSError where it cannot be read."""
     if path.stat().st_size > _MOST_BYTES:
         raise NotIrError(f"is longer than {_MOST_BYTES >> 20} MiB, which no OpenVINO .xml is")
     inputs: list[tuple[int | None, ...]] = []

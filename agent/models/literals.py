@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 MOST_CHARACTERS: Final = 1 << 16
-"""Longest text of one value: three times a thousand class names.
+"""Longest text of one value, in characters: three times what a thousand class names take.
 
 Python's parser takes a hundred times the text's memory, and holds the GIL meanwhile.
 """

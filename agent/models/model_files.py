@@ -25,11 +25,11 @@ _CONTROLS: Final = re.compile(rb"[^\t\n\r\x20-\x7e]")
 _ZIP: Final = b"PK\x03\x04"
 _PICKLES: Final = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 _PLANS: Final = (b"ftrt", b"ptrt")
-"""First bytes of a plan since TensorRT 8.5, and before."""
+"""First bytes of a TensorRT plan: of version 8.5 or later, and of an earlier one."""
 _LENGTH_BYTES: Final = 4
 _MOST_METADATA_BYTES: Final = 1 << 20
 _SMALLEST_PLAN_BYTES: Final = 4096
-"""Kernels and weights of the smallest network take more."""
+"""A plan below this size is cut, because kernels and weights of the smallest network take more."""
 
 # Beginnings of what downloads leave instead of a model.
 _STRANGERS: Final = (
@@ -48,7 +48,7 @@ class Inspected:
     """Result of an inspection of a model's files."""
 
     has_names: bool | None
-    """The files name the classes; None where only the runtime can tell."""
+    """True where the files contain the class names; None where only the runtime can tell."""
 
 
 def companions(path: Path) -> tuple[str, ...]:
@@ -67,7 +67,7 @@ def companions(path: Path) -> tuple[str, ...]:
 
 
 def _read_onnx(path: Path) -> onnx_file.OnnxFile:
-    """Parse an ONNX file. Raises ModelError, for a file outside its folder too, and OSError."""
+    """Parse an ONNX file. Raises ModelError where it is invalid or names a file outside its folder, and OSError."""
     try:
         found = onnx_file.read(path)
     except onnx_file.NotOnnxError as error:
@@ -79,13 +79,13 @@ def _read_onnx(path: Path) -> onnx_file.OnnxFile:
 
 
 def is_plain_graph(path: Path) -> bool:
-    """Return True where nothing in a file's name lets any runtime take it for a format that runs code."""
+    """Return True for an .onnx or .xml whose name no runtime can mistake for .pt or .engine, which may run code."""
     name = path.name.lower()
     return name.endswith(_GRAPHS) and not any(code in name for code in _CODE)
 
 
 def sidecar_of(path: Path) -> Path | None:
-    """Return the YAML file of metadata beside an .xml, by ultralytics, else by YOLOv5; None without one."""
+    """Return the YAML metadata file beside an .xml, as ultralytics or else YOLOv5 names it; None without one."""
     return next((file for file in (path.parent / METADATA, path.with_suffix(".yaml")) if file.is_file()), None)
 
 
@@ -104,7 +104,7 @@ def undeclared(version: ModelVersion, names: Iterable[str]) -> tuple[str, ...]:
 def inspect(path: Path) -> Inspected:
     """Check that a model's files are complete, and that the model takes one picture.
 
-    Raises ModelError, worded for a user, and OSError.
+    Raises ModelError, worded for a user, where they are not, and OSError where a file cannot be read.
     """
     require_kind(path)
     suffix = path.suffix.lower()
@@ -118,7 +118,7 @@ def inspect(path: Path) -> Inspected:
 
 
 def require_kind(path: Path) -> None:
-    """Raise ModelError where a file's first bytes contradict its suffix. Raises OSError, too."""
+    """Raise ModelError where a file is empty or contradicts its suffix, and OSError where it cannot be read."""
     if path.stat().st_size == 0:
         raise ModelError("load_failed", f"{path} is empty")
     with path.open("rb") as file:
@@ -213,7 +213,7 @@ def _inspect_checkpoint(path: Path) -> None:
 
 
 def require_plan(path: Path) -> None:
-    """Raise ModelError where an .engine is no TensorRT plan; the metadata of ultralytics may stand before it."""
+    """Raise ModelError where an .engine is no TensorRT plan, alone or behind the metadata that ultralytics writes."""
     size_bytes = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(_LENGTH_BYTES)

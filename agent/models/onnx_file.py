@@ -46,7 +46,7 @@ class OnnxFile:
     """Structure of an ONNX file."""
 
     inputs: tuple[Sides, ...]
-    """Shape of each input; None for an open side."""
+    """Shape of each input; None for a dynamic dimension."""
     outputs: tuple[Sides, ...]
     metadata: dict[str, str]
     """Key-value pairs that the exporter wrote."""
@@ -55,7 +55,7 @@ class OnnxFile:
 
 
 def read(path: Path) -> OnnxFile:
-    """Parse a file's structure. Raises NotOnnxError and OSError."""
+    """Parse an ONNX file. Raises NotOnnxError where it is none, damaged or holds compiled code; and OSError."""
     with open_regular(path) as file:
         if path.stat().st_size == 0:
             raise NotOnnxError("is empty")
@@ -178,7 +178,7 @@ class _Reading:
         return name, tuple(self._side(dim) for shape in shapes for dim in self._inner(shape, 1))
 
     def _side(self, dim: memoryview) -> int | None:
-        """Return a side; None for an open one, which some exporters write as a negative number."""
+        """Return a dimension; None for a dynamic one, which some exporters write as a negative number."""
         side = next((value for field, value in self._fields(dim) if field == 1 and isinstance(value, int)), None)
         return None if side is None or side >= _NEGATIVE else side
 
@@ -204,7 +204,7 @@ def _message(value: int | memoryview) -> memoryview:
 def fields(
     view: memoryview, left: Iterator[int] | None = None, *, is_file: bool = False
 ) -> Iterator[tuple[int, int | memoryview]]:
-    """Yield (field number, value) of a protobuf message.
+    """Yield (field number, value) of a protobuf message, the value an integer or a view of the bytes.
 
     Raises NotOnnxError for invalid or truncated bytes, and for more fields than `left` yields, which several messages
     may share.

@@ -1,4 +1,4 @@
-"""Runs a preparation in a short-lived process of low priority, because a runtime's compiler may crash or hang."""
+"""Compiles a model in a short-lived process of low priority, because a runtime's compiler may crash or hang."""
 
 import os
 import subprocess
@@ -20,18 +20,18 @@ _MODULE: Final = "agent.inference.preparing.build_process"
 
 
 class Request(msgspec.Struct, frozen=True):
-    """A request to prepare a model for this device."""
+    """A request to compile a model for this device."""
 
     model: ModelVersion
     compute: str
-    """The device setting: auto, cpu, cuda:0, ..."""
+    """The setting `device.compute`: auto, cpu, cuda:0, ..."""
     cache_dir: str
     max_bytes: int = PREPARED_MAX_BYTES
     """Bound on the disk space of all artifacts together."""
     images: str | None = None
     """Folder of pictures that decide between precisions; None: the catalog's golden ones."""
     is_awaited: bool = False
-    """A line waits for the artifact, so the process does not take the lowest priority."""
+    """A line waits for the compiled model, so the process does not take the lowest priority."""
     step_s: float = STEP_S
     """Timeout of one step, after which the process is killed."""
 
@@ -67,7 +67,7 @@ class Outcome(msgspec.Struct, frozen=True, tag=True):
 
 
 class Preparation:
-    """One process that prepares one artifact. Threading: `run` blocks; another thread may call `kill`."""
+    """One process that compiles one model. Threading: `run` blocks; another thread may call `kill`."""
 
     def __init__(self, request: Request, tell: Callable[[str], None]) -> None:
         """Store the request; the thread of `run` calls `tell` with each step."""
@@ -96,7 +96,7 @@ class Preparation:
         return outcome or Outcome("failed", f"the process that prepares ended with {process.returncode}")
 
     def kill(self) -> None:
-        """Kill the process, also one that is started later; an unfinished artifact is never used."""
+        """Kill the process, or the one that a later `run` starts; an unfinished artifact is never used."""
         self._is_killed = True
         if self._process is not None:
             self._process.kill()

@@ -51,7 +51,7 @@ class Store:
     def add(self, release: Release, source: Path) -> ModelVersion:
         """Copy the model in `source`, a file or an exported folder, into the store, and enter it in the catalog.
 
-        Each sha256 is computed from the bytes while they are copied. Raises MistakeError.
+        Each sha256 is computed from the bytes while they are copied. Raises MistakeError where it cannot be added.
         """
         file = _model_in(source)
         self._check_new(release, file)
@@ -75,7 +75,7 @@ class Store:
         return next(version for version in self._catalog().versions if version.reference == str(release.reference))
 
     def remove(self, reference: ModelReference) -> ModelVersion:
-        """Remove a version from the catalog, and its files from the store. Raises MistakeError.
+        """Remove a version from the catalog, and its files from the store. Raises MistakeError where it cannot.
 
         `reference` must name variant and version.
         """
@@ -84,7 +84,7 @@ class Store:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Lock catalog and store against other commands that change them. Raises MistakeError at the timeout."""
+        """Run the block with catalog and store locked against other commands; raises MistakeError after 30 s."""
         lock = self._catalog_file.with_name(f"{self._catalog_file.name}.lock")
         try:
             lock.parent.mkdir(parents=True, exist_ok=True)
@@ -142,7 +142,7 @@ class Store:
         return folder
 
     def _sweep(self) -> None:
-        """Remove the drafts that killed `add` commands left."""
+        """Remove drafts more than an hour old, which `add` commands left when they were killed."""
         for draft in self._store_dir.glob(f"{_DRAFT}*"):
             with suppress(OSError):
                 if time.time() - draft.stat().st_ctime > _DRAFT_LIVES_S:
@@ -205,7 +205,7 @@ class Store:
 
 
 def _make_folder(folder: Path) -> None:
-    """Create a folder with its parents, each open to read whatever the umask, because the service reads there."""
+    """Create a folder and its parents, readable for all users whatever the umask, because the service reads there."""
     if not folder.is_dir():
         _make_folder(folder.parent)
         folder.mkdir(exist_ok=True)
@@ -213,7 +213,7 @@ def _make_folder(folder: Path) -> None:
 
 
 def inspect_source(source: Path) -> Path:
-    """Return the model's file in `source`, as `Store.add` would take it. Raises MistakeError."""
+    """Find the model's file in `source`, a file or folder, and check it. Raises MistakeError where it is unusable."""
     file = _model_in(source)
     if file.suffix.lower() not in SUFFIXES:
         raise MistakeError(f"{file}: expected a file that ends in {', '.join(SUFFIXES)}")

@@ -12,13 +12,13 @@ BROKER_REFUSED: Final = "broker_refused"
 RIGHTS_MISSING: Final = "rights_missing"
 """The broker refused a message or a subscription on a working connection."""
 MESSAGE_TOO_LARGE: Final = "message_too_large"
-"""A message was larger than the broker takes, or one to us larger than we take."""
+"""A message was larger than the broker accepts, or a received one larger than the agent accepts."""
 OUTBOX_DISK: Final = "outbox_disk"
 """The outbox's disk refuses writes, so messages wait in memory."""
 OUTBOX_DAMAGED: Final = "outbox_damaged"
 """A damaged outbox file was set aside."""
 QUIET_S: Final = 30.0
-"""An intermittent condition ends after this long without a sign of it."""
+"""Time without a sign of an intermittent condition after which it ends."""
 
 
 class AlertLatch:

@@ -34,7 +34,7 @@ class Arrival:
 
 @contextmanager
 def connected(settings: LinkSettings) -> Iterator["BlockingClient"]:
-    """Connect for the duration of a `with` block. Raises BlockingClientError."""
+    """Connect, yield the client, and disconnect after the block. Raises BlockingClientError where the connect fails."""
     peer = BlockingClient(settings)
     peer.connect()
     try:
@@ -62,7 +62,10 @@ class BlockingClient:
         self._refused: Final[dict[int, str]] = {}
 
     def connect(self, timeout_s: float = 5.0) -> None:
-        """Connect; `auto` tries MQTT 3.1.1, which every broker answers, then 5. Raises BlockingClientError."""
+        """Connect; `auto` tries MQTT 3.1.1, which every broker answers, then 5.
+
+        Raises BlockingClientError where the broker cannot be reached, refuses, or does not answer in `timeout_s`.
+        """
         if self._try(timeout_s):
             return
         if self._settings.protocol == "auto" and self.protocol == "3.1.1":
@@ -81,7 +84,10 @@ class BlockingClient:
             client.loop_stop()
 
     def subscribe(self, topics: Sequence[str], qos: int = 1, timeout_s: float = 5.0) -> None:
-        """Subscribe, also after each reconnect; wait for the grant. Raises BlockingClientError."""
+        """Subscribe, also after each reconnect; wait for the grant.
+
+        Raises BlockingClientError where it is refused, or not answered in `timeout_s`.
+        """
         self._subscriptions.update(dict.fromkeys(topics, qos))
         _rc, mid = self._connected().subscribe([(topic, qos) for topic in topics])
         deadline_s = time.monotonic() + timeout_s
@@ -101,7 +107,7 @@ class BlockingClient:
     ) -> None:
         """Publish, and at QoS 1 wait for the acknowledgement.
 
-        Raises BlockingClientError without one, or (MQTT 5) where it is a refusal.
+        Raises BlockingClientError where none comes in `timeout_s`, or (MQTT 5) where the broker refuses the message.
         """
         info = self._connected().publish(topic, payload, qos, retain)
         try:

@@ -47,11 +47,11 @@ class EmbeddedBroker:
 
     @property
     def pid(self) -> int | None:
-        """Process id of the running mosquitto, if any."""
+        """Process id of the running mosquitto; None while none runs."""
         return self._process.pid if self._process is not None and self._process.poll() is None else None
 
     def start(self) -> None:
-        """Start and wait until it listens. Raises NotStartedError with the reason."""
+        """Start, and wait until it listens. Raises NotStartedError, which says why, where it does not."""
         program = find_mosquitto()
         if program is None:
             raise NotStartedError(
@@ -166,7 +166,7 @@ def _configuration_file(port: int) -> int:
 
 
 def _without_root() -> dict[str, Any]:
-    """Return the account to run as where we are root: the package's own, if it exists."""
+    """Return Popen's arguments for the account of mosquitto's package; empty without root or that account."""
     if os.geteuid() != 0:
         return {}
     try:

@@ -11,7 +11,7 @@ from agent.mqtt.endpoint.link_settings import for_client
 from agent.settings import MqttSettings, Settings
 
 _RETAINED_S: Final = 1.5
-"""Retained messages come at once after a subscription."""
+"""Time to wait for retained messages, which come at once after a subscription."""
 
 
 def clear_of_device(settings: Settings) -> str:
@@ -24,7 +24,8 @@ def clear_of_device(settings: Settings) -> str:
 def clear_retained(mqtt: MqttSettings, topics: Topics, lines: Iterable[str], streams: Iterable[str]) -> int:
     """Clear the device's own retained topics; return how many there were. Commands that a PLC retained stay.
 
-    Raises MistakeError while the device is online, and TransientError, with a command for it, without the broker.
+    Raises MistakeError while the device is online. Raises TransientError where the broker cannot be reached; its text
+    has a command that clears them by hand.
     """
     if mqtt.embedded:
         return 0  # because the embedded broker keeps nothing

@@ -28,7 +28,7 @@ class Backoff:
         return self._chance.uniform(0, bound_s)
 
     def next_at_cap_s(self) -> float:
-        """Return a delay drawn up to the cap, for errors that a retry alone cannot cure."""
+        """Return a random delay of up to `cap_s`, for errors that a retry alone cannot cure."""
         self._bound_s = self._cap_s
         return self.next_s()
 

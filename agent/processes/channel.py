@@ -34,7 +34,7 @@ class Channel(Generic[Incoming]):
     def __init__(self, end: socket.socket, incoming: Any, *, patient: bool = True) -> None:  # noqa: ANN401
         """Store the socket and `incoming`, the union of accepted message types (typed Any because a union has no type).
 
-        `send` of a patient end waits for a peer that does not read; control's end fails, because control must not wait.
+        With `patient`, `send` waits for a peer that does not read; else it fails at once, as control must not wait.
         """
         self._end: Final = end
         self._send_flags: Final = 0 if patient else socket.MSG_DONTWAIT
@@ -48,7 +48,7 @@ class Channel(Generic[Incoming]):
         return self._end.fileno()
 
     def send(self, message: Message) -> None:
-        """Send a message; raises MessageTooLargeError or ChannelClosedError."""
+        """Send a message. Raises MessageTooLargeError; ChannelClosedError where the peer is gone or does not read."""
         kind = type(message).__name__
         try:
             with self._sending:

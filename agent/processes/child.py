@@ -27,7 +27,7 @@ _TEXT_LENGTH: Final = 4096
 
 
 class Child(Generic[Incoming]):
-    """Child's view of itself: its channel to control, and the calls that it is busy with.
+    """Runtime of a child process: its channel to control, and its calls in progress that could hang.
 
     When control closes its end, the process exits at once, because an orphan must not hold a camera or memory.
     """
@@ -36,12 +36,12 @@ class Child(Generic[Incoming]):
         self.inbox: Final[SimpleQueue[Incoming]] = SimpleQueue()
         """Received messages, enqueued by the listening thread."""
         self.progress: Callable[[], tuple[StreamProgress, ...]] = tuple
-        """Returns the streams' progress; called for each beat, on the beating thread."""
+        """Returns the progress of all streams; called for each heartbeat, on the thread that sends it."""
         self._channel: Final = channel
         self._busy_since_ns: Final[dict[int, int]] = {}  # by thread
 
     def start(self, versions: dict[str, str]) -> None:
-        """Send Hello, and start the threads that listen and send beats; they are daemons."""
+        """Send Hello, and start the daemon threads that receive messages and send heartbeats."""
         self.send(Hello(pid=os.getpid(), versions=versions))
         for target in (self._listen, self._beat):
             name = target.__name__.strip("_")
@@ -62,9 +62,9 @@ class Child(Generic[Incoming]):
 
     @contextmanager
     def busy(self, grace_s: float = 0.0) -> Iterator[None]:
-        """Mark a call that could hang; control kills the child where a mark outlasts its deadline.
+        """Run the block as a call that could hang; control kills the child where it outlasts the child's deadline.
 
-        `grace_s`: the mark counts only from so much later, because the call usually takes long.
+        `grace_s` is added to the deadline of a block that usually takes long.
         """
         thread = threading.get_ident()
         self._busy_since_ns[thread] = time.monotonic_ns() + int(grace_s * 1e9)
@@ -74,7 +74,7 @@ class Child(Generic[Incoming]):
             del self._busy_since_ns[thread]
 
     def _run(self, target: Callable[[], None]) -> None:
-        """Run an essential thread; the process exits where the thread ends."""
+        """Run `target` in a thread without which the child is useless; the process exits if it raises."""
         try:
             target()
         except BaseException:  # noqa: BLE001 - the process ends by it

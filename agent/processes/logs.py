@@ -27,7 +27,7 @@ _BREAKS: Final = {code: f"\\x{code:02x}" for code in [*range(32), 127]} | {10: "
 
 
 def set_up(level: int = logging.INFO, stream: TextIO | None = None) -> None:
-    """Log to `stream` (default stderr), also warnings and uncaught exceptions; call it once a process."""
+    """Log to `stream` (default stderr), also warnings and uncaught exceptions; call it once in each process."""
     stream = sys.stderr if stream is None else stream
     handler = Handler(stream)
     handler.setFormatter(Formatter(for_journal=is_journal(stream, os.environ)))
@@ -38,7 +38,7 @@ def set_up(level: int = logging.INFO, stream: TextIO | None = None) -> None:
 
 
 def set_level(level: str) -> None:
-    """Log at `debug`, `info` or `warning`; debug lines are our own only, because libraries write too many."""
+    """Set the level to `debug`, `info` or `warning`; libraries never log below `info`, because they write too much."""
     number = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING}[level]
     logging.getLogger().setLevel(max(number, logging.INFO))
     logging.getLogger("agent").setLevel(number)

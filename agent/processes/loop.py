@@ -1,4 +1,4 @@
-"""Control's event loop: ready descriptors, and one inbox for other threads and signal handlers."""
+"""Event loop of the control process: callbacks of descriptors, and an inbox for threads and signal handlers."""
 
 import os
 import selectors

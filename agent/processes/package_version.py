@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from typing import Final
 
 _LEAST_ONNXRUNTIME: Final = (1, 31)
-"""Older releases hold Python's lock for the whole creation of a session, so that no frame moves meanwhile."""
+"""Least good release; older ones hold Python's GIL while they create a session, so that all frames wait."""
 
 
 def version_of(library: str) -> str | None:

@@ -27,9 +27,9 @@ _STEADY_S: Final = 30.0
 _EXIT_PATIENCE_S: Final = 0.1
 """Wait before SIGKILL, because a process that closed its channel is about to exit with a code that says more."""
 _LAST_PATIENCE_S: Final = 2.0
-"""Longer at the stop, because no loop waits then, and a busy machine is slow to kill."""
+"""Wait for a killed child at the stop; longer, because no loop waits then, and a busy machine is slow to kill."""
 _HELLO_DEADLINE_S: Final = 30.0
-"""Long, because imports from cold flash are slow; beats are due only after Hello."""
+"""Time for a new child to send Hello; long, because imports from cold flash are slow."""
 
 
 @dataclass(frozen=True)
@@ -38,15 +38,15 @@ class ChildSpec:
 
     name: str
     command: tuple[str, ...]
-    """Gets the channel's descriptor appended."""
+    """Command line, to which the number of the channel's descriptor is appended."""
     incoming: Any
     """Union of the message types that the child may send."""
     setup: Callable[[], Message]
-    """Makes the first message to the child, at each start."""
+    """Returns the first message to the child; called at each start."""
     descriptors: tuple[int, ...]
     """Further descriptors that the child inherits."""
     beat_deadline_s: float
-    """Time since the last beat after which the child is killed."""
+    """Time since the last message or heartbeat after which the child is killed."""
     busy_deadline_s: float
     """Duration of the child's present call after which the child is killed."""
     environment: Mapping[str, str] | None = None
@@ -66,11 +66,11 @@ class Supervisor:
         child.spawn()
 
     def send(self, name: str, message: Message) -> bool:
-        """Send to a child; False where it is down, which is harmless because `setup` brings the desired state."""
+        """Send to a child; False where it is down, which is harmless: `setup` tells a new one the desired state."""
         return self._children[name].send(message)
 
     def restart(self, name: str, detail: str) -> None:
-        """Kill a child, which then restarts by the recovery path."""
+        """Kill a child, which is then restarted after a backoff; `detail` is the reason for the log."""
         self._children[name].lose(detail)
 
     def pid(self, name: str) -> int | None:
@@ -78,7 +78,7 @@ class Supervisor:
         return self._children[name].pid
 
     def beat_age_s(self, name: str, now_s: float) -> float | None:
-        """Return the seconds since a child's last progress; None while it is down."""
+        """Return the seconds since a child's last message, or of its present call if longer; None while it is down."""
         return self._children[name].silent_s(now_s)
 
     def tick(self, now_s: float) -> None:

@@ -1,4 +1,4 @@
-"""Configuration: the only reader of its file and of the environment."""
+"""Configuration from its TOML file and environment variables; no other package reads either."""
 
 from agent.settings.fields import canonical_product
 from agent.settings.findings import Finding, findings

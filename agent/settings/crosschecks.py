@@ -1,4 +1,4 @@
-"""Checks between keys, on the raw tables, so that one bad value hides no other mistake."""
+"""Checks keys against each other before validation, so that one bad value hides no other mistake."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -12,7 +12,7 @@ Raw = dict[str, Any]
 
 
 def crosschecks(raw: Raw) -> Iterator[Finding]:
-    """Yield the contradictions between keys of `raw`."""
+    """Yield a finding for each contradiction between keys of `raw`, the configuration's unvalidated tables."""
     yield from _streams(raw)
     yield from _products(raw)
     yield from _lines_named(raw)

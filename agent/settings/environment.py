@@ -14,7 +14,7 @@ WHERE: Final = "environment"
 CONFIG: Final = "CHANGEOVER_CONFIG"
 _DELIMITER: Final = "__"
 _NOT_SETTINGS: Final = ("CHANGEOVER_TEST_", "CHANGEOVER_DEMO_")
-"""Variables of the scripts, which must not be refused in a service started by them."""
+"""Prefixes of our scripts' own variables, which are ignored so that an agent started by a script accepts them."""
 
 
 class _Overrides(BaseSettings, Settings):
@@ -33,12 +33,12 @@ class _Source(EnvSettingsSource):
 
 
 def variable(path: tuple[str | int, ...]) -> str:
-    """Return the name of the variable that sets the key at `path`."""
+    """Return the name of the environment variable that sets the configuration key at `path`."""
     return PREFIX + _DELIMITER.join(str(part).upper() for part in path)
 
 
 def overrides(environ: Mapping[str, str]) -> tuple[dict[str, Any], list[Mistake]]:
-    """Return the tables set in `environ`, and its mistakes; an unreadable value is never shown."""
+    """Return the configuration tables that `environ` sets, and its mistakes, which never show an unreadable value."""
     tables: dict[str, dict[str, str]] = {}
     mistakes = []
     for name, value in environ.items():
@@ -74,7 +74,7 @@ def _alike(name: str) -> str:
 
 
 def merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """Merge `above` over `below`; names ignore case, dash and dot, so `LINE_1` matches `line-1`."""
+    """Return tables `below` overridden by `above`; names ignore case, dash and dot, so `LINE_1` matches `line-1`."""
     result = dict(below)
     names = {_alike(name): name for name in below}
     for key, value in above.items():

@@ -25,10 +25,10 @@ _PLAIN_PATH: Final = "the path alone, without file://, such as /var/lib/changeov
 SOURCE: Final = "an rtsp:// or http:// URL, /dev/videoN, csi:N, gst:PIPELINE, a file or a folder"
 BROKER: Final = 'mqtt://HOST[:PORT], mqtts://HOST[:PORT] (credentials go into username and password_file) or "embedded"'
 CREDENTIALS: Final = "/etc/changeover/credentials"
-"""Folder of credentials for runs outside systemd."""
+"""Folder of the files `credential:NAME` where systemd passes none."""
 _ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _VARIANT: Final = "a variant such as n, s, m-int8: 1 to 64 letters, digits, dots, dashes or underscores"
-_COMPUTE: Final = re.compile(r"(auto|cpu)|(cuda|tensorrt)(?::(\d{1,3}))?")
+_COMPUTE: Final = re.compile(r"(auto|cpu)|(cuda|tensorrt)(?::([0-9]{1,3}))?")
 _JSON_PATH: Final = re.compile(r"""\$(\.[^\s.\[\]'"*]+|\[\d+\]|\['[^']+'\]|\["[^"]+"\]|\[\?[^\[\]]+\])*""")
 _FILTER: Final = "[?"
 _STREAM_SCHEMES: Final = ("rtsp", "rtsps", "http", "https")
@@ -41,14 +41,14 @@ _PATH_HERE: Final = (
     "(a path of Windows means nothing here, and \\t or \\n between double quotes is a control character)"
 )
 _RAW_IN_VALUE: Final = re.compile(r"[?=].*#")
-"""A value ends at a raw #, whatever its name."""
+"""An unencoded # in the value of a URL's parameter, which would end the value."""
 _PLAIN_HOST: Final = re.compile(r"(?:localhost|[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+|\[[0-9A-Fa-f:.]+\]):\d+")
 _TOPIC_BYTES: Final = 65535
 _KEY_BYTES: Final = 32
 
 
 def canonical_product(value: object) -> str | None:
-    """Return the canonical product of a key or payload, `17.0` as `17`; None where it names none.
+    """Return the canonical product code of a key or payload, such as `17` for `17.0`; None for an invalid one.
 
     `"0"` is returned unchanged: it means "not ready", and only a configuration may not use it.
     """
@@ -219,7 +219,7 @@ def _timezone(value: str) -> str:
 
 
 def _compute(value: str) -> str:
-    """Return the word in lower case, with the number of its card: `CUDA` is `cuda:0`."""
+    """Return the setting in lower case, with the number of the GPU: `cuda:0` for `CUDA`."""
     found = _COMPUTE.fullmatch(value.strip().lower())
     if found is None:
         raise ValueError('"auto", "cpu", "cuda:0" or "tensorrt:0", with the number of the card')

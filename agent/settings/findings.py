@@ -1,4 +1,4 @@
-"""Translation of pydantic's errors: location, found value and expected value."""
+"""Translates pydantic's validation errors into findings: location, found value and expected value."""
 
 from collections.abc import Iterator
 from difflib import get_close_matches
@@ -30,13 +30,13 @@ _MEANT: Final = tuple(
     )
     for word in words.split()
 )
-"""Words of other products, and what a key of that meaning is named here."""
+"""Pairs of a name that other products use for a key, and the name of that key here."""
 _PASSWORD: Final = "password_file"  # noqa: S105 - a key's name
 _CLOSE: Final = 0.7
 
 
 class Finding(NamedTuple):
-    """A mistake that is not yet assigned to a file."""
+    """A mistake at one key, not yet assigned to a file or to the environment."""
 
     path: tuple[str | int, ...]
     found: str
@@ -44,7 +44,7 @@ class Finding(NamedTuple):
 
 
 def findings(error: ValidationError, root: type[BaseModel]) -> list[Finding]:
-    """Translate all validation errors of `root`; a field's description is the text for a missing key."""
+    """Translate all errors of validating `root`; a missing key is described by its field's `description`."""
     return [_finding(details, root) for details in error.errors(include_url=False)]
 
 

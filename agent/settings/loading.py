@@ -20,15 +20,18 @@ from agent.settings.toml_file import parse_toml
 
 PLACES: Final = ("/etc/changeover/changeover.toml", "config/changeover.toml")
 _CREDENTIALS: Final = "CREDENTIALS_DIRECTORY"
-"""Set by systemd to the folder of the unit's LoadCredential= files."""
+"""Environment variable that systemd sets to the folder of the unit's LoadCredential= files."""
 _GROUPS: Final = ("device", "mqtt", "outbox", "catalog", "http")
 VERSION: Final = 1
-"""Version of the file's keys that this release reads."""
+"""Newest version of the configuration file's format that this release reads."""
 _LOG: Final = logging.getLogger(__name__)
 
 
 def find_file(path: Path | None, environ: Mapping[str, str]) -> Path:
-    """Return the configuration file: `path`, else $CHANGEOVER_CONFIG, else the first existing one of PLACES."""
+    """Return the configuration file: `path`, else $CHANGEOVER_CONFIG, else the first existing one of PLACES.
+
+    Raises SettingsError where all three are missing.
+    """
     if path is not None:
         return path
     if named := environ.get(environment.CONFIG):
@@ -53,7 +56,7 @@ def _is_there(place: str) -> bool:
 
 @dataclass(frozen=True)
 class Draft:
-    """A configuration with its mistakes, or with `settings` where there are none."""
+    """A configuration as read: its unvalidated tables, its mistakes, and `settings` where validation succeeded."""
 
     file: Path
     raw: dict[str, Any]
@@ -61,15 +64,15 @@ class Draft:
     settings: Settings | None
     mistakes: tuple[Mistake, ...]
     renamed: tuple[Renamed, ...] = ()
-    """Keys of the file that have another name by now."""
+    """Keys that stand in the file under a name that has since been changed."""
 
     def placed(self, finding: Finding) -> Mistake:
-        """Assign a finding to the file or to the environment."""
+        """Convert a finding into a mistake located in the file or in an environment variable."""
         return _placed(finding, self.file, self.overrides)
 
 
 def draft(path: Path | None, environ: Mapping[str, str], renames: Sequence[Rename] = OF_CONFIGURATION) -> Draft:
-    """Read and validate the configuration. Raises SettingsError without a readable TOML file."""
+    """Read and validate the configuration. Raises SettingsError for an unreadable file or one of a newer format."""
     file = find_file(path, environ)
     values, mistakes = environment.overrides(environ)
     try:
@@ -108,7 +111,7 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
 
 
 def tell_renamed(file: Path, renamed: Sequence[Renamed]) -> None:
-    """Log each key that has another name by now."""
+    """Log a warning for each key that stands in the file under its former name."""
     for one in renamed:
         cure = "`changeover check --fix` mends it"
         _LOG.warning("event=key_renamed file=%s key=%s now=%s %s", file, dotted(one.old), dotted(one.new), cure)

@@ -34,7 +34,7 @@ class Mistake:
 
 
 class SettingsError(MistakeError):
-    """All mistakes of one run."""
+    """All mistakes that were found in the configuration or in the catalog, one on each line of the message."""
 
     def __init__(self, mistakes: Iterable[Mistake]) -> None:
         self.mistakes: Final = tuple(mistakes)

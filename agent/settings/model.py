@@ -16,7 +16,7 @@ from agent.settings import fields
 from agent.settings.units import CLOCK
 
 Publish = Literal["all", "changes", "summary"]
-"""Publish mode of a stream's detections."""
+"""Publish mode of a stream: every frame's detections, those of changed counts, or a summary each second."""
 PUBLISH_LEAST_FIRST: Final[tuple[Publish, ...]] = ("summary", "changes", "all")
 LogLevel = Literal["debug", "info", "warning"]
 LOG_LEVELS: Final[tuple[LogLevel, ...]] = get_args(LogLevel)
@@ -24,7 +24,7 @@ _LINE: Final = "the id of a configured line"
 
 
 class Group(BaseModel):
-    """A table of the file; an unknown key is a mistake."""
+    """Base of the tables of the configuration file and the catalog; an unknown key is a mistake."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -50,7 +50,7 @@ class DeviceSettings(Group):
     compute: fields.Compute = "auto"
     prepared_max_bytes: fields.Size = 2 * 2**30
     hot_c: fields.Hot = "auto"  # type: ignore[assignment] # the validator makes a number of it, or None
-    """Temperature of the heat cap in °C; None: each sensor's own limit."""
+    """Temperature in °C from which smaller models are used; None: each sensor's own limit."""
     log_level: LogLevel = "info"
 
     @property
@@ -93,7 +93,7 @@ class MqttSettings(Group):
         return urlsplit(self.url).port or (8883 if self.tls else 1883)
 
     def password(self) -> str | None:
-        """Read `password_file` without its final newline. Raises MistakeError where that fails."""
+        """Return what `password_file` holds; None where none is set. Raises MistakeError where it cannot be read."""
         if self.password_file is None:
             return None
         try:
@@ -105,7 +105,7 @@ class MqttSettings(Group):
 
 
 class OutboxSettings(Group):
-    """`[outbox]`, in bytes and seconds."""
+    """`[outbox]`: how many bytes, and for how many seconds, messages are kept until the broker acknowledges them."""
 
     max_bytes: fields.Size = 256 * 2**20
     max_age: fields.Seconds = 7 * 86400.0
@@ -135,7 +135,7 @@ class StreamSettings(Group):
     source: fields.Source = Field(repr=False, description=fields.SOURCE)
     """URL or path of the camera or file; validation makes a path absolute."""
     fps: Annotated[float, Field(ge=0, le=1000)] = 15.0
-    """Frames a second; 0: unpaced."""
+    """Frames a second; 0: not paced."""
     loop: bool = False
     publish: Publish = "all"
     stall_s: fields.Seconds = 3.0
@@ -143,9 +143,9 @@ class StreamSettings(Group):
     open_s: Annotated[fields.Seconds, Field(gt=0)] = 10.0
     """Connect timeout of a network camera."""
     ca_file: fields.FilePath | None = None
-    """Authority of an rtsps or https camera's certificate; None: the certificate is not verified."""
+    """File of the CA of an rtsps or https camera's certificate; None: the certificate is not verified."""
     hwdec: Literal["auto", "off"] = "auto"
-    """Decode an RTSP stream in hardware where there is any, or never."""
+    """Decode an RTSP stream in hardware where the device has a decoder, or never."""
 
 
 class LineSettings(Group):
@@ -171,8 +171,8 @@ class BindingSettings(Group):
 class ScheduleRule(Group):
     """One `[[schedule]]`, in the file or in `schedule/set`; sets exactly one of `variant` and `model`.
 
-    `days` counts from 0 for Monday. `from_` > `to` passes midnight and belongs to the day it began on; equal times are
-    the whole day.
+    `days` counts from 0 for Monday. With `from_` > `to` it holds from such a day over midnight; equal times mean the
+    whole day.
     """
 
     line: str = Field(description=_LINE)
@@ -185,7 +185,7 @@ class ScheduleRule(Group):
 
 
 class BandwidthRule(Group):
-    """One `[[bandwidth]]`, which sets `max_variant`, `publish` or both."""
+    """One `[[bandwidth]]`: below `below_kbps`, a line is limited to `max_variant`, to `publish` or to both."""
 
     line: str = Field(description=_LINE)
     below_kbps: Annotated[float, Field(gt=0, description="a number of kbit/s")]

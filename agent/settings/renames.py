@@ -1,4 +1,4 @@
-"""Renamed keys: an old name is understood, told, and mended by `changeover check --fix`."""
+"""Renamed keys: an old name still works, is logged, and is replaced by `changeover check --fix`."""
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
@@ -16,18 +16,18 @@ ANY: Final = "*"
 
 @dataclass(frozen=True)
 class Rename:
-    """One key that has another name by now."""
+    """The renaming of one key: its table, its old name and its new name."""
 
     table: tuple[str, ...]
     """Path of the table that has the key; ANY for an index or a name."""
     old: str
     new: Callable[[dict[str, Any]], tuple[str, ...] | None]
-    """Returns the new name within the table, given the table; None where it cannot be told."""
+    """Returns the key's new path within its table, given the table; None where the table does not determine it."""
 
 
 @dataclass(frozen=True)
 class Renamed:
-    """A key with an old name, as found in a file."""
+    """A key found under its old name: the old and the new path."""
 
     old: Path
     new: Path
@@ -37,7 +37,7 @@ class Renamed:
 
 
 def to(name: str) -> Callable[[dict[str, Any]], tuple[str, ...]]:
-    """Return the function of a `Rename` whose new name is always the same."""
+    """Return a function for `Rename.new` that always gives the same new name."""
     return lambda _table: (name,)
 
 
@@ -47,13 +47,13 @@ def _in_files(entry: dict[str, Any]) -> tuple[str, ...] | None:
 
 
 OF_CONFIGURATION: Final[tuple[Rename, ...]] = ()
-"""Keys of changeover.toml: none was renamed yet."""
+"""Renamed keys of changeover.toml: none so far."""
 OF_CATALOG: Final = (Rename(("model", ANY), "weights_sha256", _in_files),)
-"""Keys of models.toml."""
+"""Renamed keys of models.toml."""
 
 
 def understood(raw: dict[str, Any], renames: Sequence[Rename]) -> tuple[dict[str, Any], list[Renamed], list[Finding]]:
-    """Return `raw` with the new names, what was renamed, and a finding for each key that has both."""
+    """Return `raw` with new names, the renamed keys, and a finding for each key set under both its names."""
     found: list[Renamed] = []
     doubled: list[Finding] = []
     for rename in renames:

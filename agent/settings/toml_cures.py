@@ -1,4 +1,4 @@
-"""Likely cures of a line that is no TOML: each is proposed only where the mended line parses."""
+"""Likely corrections of a line that is not valid TOML; a corrected line is proposed only where it parses."""
 
 import re
 import sys
@@ -12,19 +12,19 @@ else:
 
 
 class Cure(NamedTuple):
-    """What would make a line right."""
+    """A proposed correction of a line."""
 
     words: str
-    """What to write, for people."""
+    """Instruction for the user."""
     line: str | None
-    """The mended line; None where only the user knows it."""
+    """The corrected line; None where only the user can know it."""
 
 
 class _Statement(NamedTuple):
     key: str
     value: str
     comment: str
-    """With the blanks before it."""
+    """The trailing comment with the blanks before it; empty without one."""
 
 
 _ODD: Final = {
@@ -58,7 +58,7 @@ def parses(text: str) -> bool:
 
 
 def cure_of(line: str) -> Cure | None:
-    """Return the cure of a line that is no TOML by itself, by one change or two; None where none is known."""
+    """Return a correction, of one or two changes, for a line that is not valid TOML by itself; None without one."""
     firsts = list(_odd_characters(line)) or list(_changes(line))
     for first in firsts:
         if first.line is None or parses(first.line):
@@ -216,7 +216,7 @@ _ALL: Final[tuple[Callable[[str], Iterator[Cure]], ...]] = (
 
 
 def _split(line: str) -> _Statement | None:
-    """Split at the first =; None without one."""
+    """Split a line at its first `=`; return None where it has none before a comment."""
     key, separator, rest = line.partition("=")
     if not separator or "#" in key:
         return None

@@ -1,4 +1,4 @@
-"""Reading of TOML files: each fault with line, column, its text and the likely cure."""
+"""Reads TOML files; reports each syntax error with line, column, its text and the likely correction."""
 
 import re
 import sys
@@ -18,7 +18,7 @@ else:
 
 _MOST_FAULTS: Final = 50
 _LONGEST: Final = 1000
-"""Bound on a line that is looked at for a cure, because that takes patterns."""
+"""Longest line, in characters, for which a correction is searched, because that runs regular expressions."""
 _ROWS: Final = {"stream", "binding", "schedule", "bandwidth", "model"}
 _HEADER: Final = re.compile(r"\s*(\[\[?)\s*([^\[\]]+?)\s*\]\]?\s*(#.*)?")
 _OPENS: Final = re.compile(r"""\s*[^=#]+=\s*(\[|\{|\"{3}|'{3})""")
@@ -33,15 +33,15 @@ _UTF_16: Final = (b"\xff\xfe", b"\xfe\xff")
 
 @dataclass(frozen=True)
 class TomlFile:
-    """A TOML file as read: its tables, and the faults of its text."""
+    """A TOML file as read: its tables, and the errors in its text."""
 
     tables: dict[str, Any] | None
-    """The tables, with every fault mended by its cure; None where a fault has no sure cure."""
+    """The tables after every error was corrected; None where an error has no correction that parses."""
     mistakes: tuple[Mistake, ...] = ()
 
 
 def read_toml(file: Path) -> dict[str, Any]:
-    """Parse a TOML file. Raises SettingsError with every fault that is found."""
+    """Parse a TOML file. Raises SettingsError with every error found, or where it cannot be read."""
     read = parse_toml(file)
     if read.tables is None or read.mistakes:
         raise SettingsError(read.mistakes)
@@ -49,7 +49,7 @@ def read_toml(file: Path) -> dict[str, Any]:
 
 
 def parse_toml(file: Path) -> TomlFile:
-    """Parse a TOML file, going on behind faults with a sure cure. Raises SettingsError for a file of no text."""
+    """Parse a TOML file, correcting errors where possible. Raises SettingsError where it cannot be read as UTF-8."""
     text = _text_of(file)
     lines = text.split("\n")
     mistakes: list[Mistake] = []
@@ -87,7 +87,7 @@ def _mistake(file: Path, place: tuple[int, int], found: str, cure: Cure | None) 
 
 
 def _judged(lines: list[str], row: int, words: str) -> tuple[int, str, Cure | None]:
-    """Return the row at fault, what was found there, and its cure."""
+    """Return the faulty row, counted from 0, what was found there, and its correction or None."""
     line = lines[row]
     for judge in (_conflict, _foreign, _repeated, _unclosed):
         judged = judge(lines, row, words)
@@ -115,7 +115,7 @@ def _foreign(lines: list[str], _row: int, _words: str) -> tuple[int, str, Cure |
 
 
 def _repeated(lines: list[str], row: int, words: str) -> tuple[int, str, Cure | None] | None:
-    """Judge a table or key that is there a second time."""
+    """Return row, finding and correction of a table or key that is defined a second time; None for other errors."""
     if not words.startswith(("cannot overwrite", "cannot declare", "cannot mutate", "duplicate")):
         return None
     line = lines[row]
@@ -138,7 +138,7 @@ def _repeated(lines: list[str], row: int, words: str) -> tuple[int, str, Cure | 
 
 
 def _unclosed(lines: list[str], row: int, words: str) -> tuple[int, str, Cure | None] | None:
-    """Judge a list, table or text that is opened in one line and not closed there."""
+    """Return row, finding and correction of a list, table or text that is not closed; None for other errors."""
     if not words.startswith(("unclosed", "unterminated", "invalid value", "invalid initial", "expected")):
         return None
     opened = _opening(lines, row) or _open_text(lines, words)
@@ -160,7 +160,7 @@ def _unclosed(lines: list[str], row: int, words: str) -> tuple[int, str, Cure | 
 
 
 def _last_open_quote(lines: list[str], row: int) -> tuple[int, str, Cure | None] | None:
-    """Judge a quote for which the parser looked up to the end of the file."""
+    """Return row, finding and correction of the last quote up to `row` that is not closed; None without one."""
     for at in range(row, -1, -1):
         cure = None if parses(lines[at]) else cure_of(lines[at])
         if cure is not None and "'" in lines[at]:
@@ -178,7 +178,7 @@ def _open_text(lines: list[str], words: str) -> tuple[int, str] | None:
 
 
 def _opening(lines: list[str], row: int) -> tuple[int, str] | None:
-    """Return row and sign of the statement at `row` that is open over the end of its first line; None without one."""
+    """Return row and opening sign of a value, begun at or before `row`, that its first line leaves open; else None."""
     for at in range(row, -1, -1):
         if _HEADER.fullmatch(lines[at]) and at < row:
             return None
@@ -213,7 +213,7 @@ def _plain(name: str) -> str:
 
 
 def _place(error: tomllib.TOMLDecodeError, lines: list[str]) -> tuple[int, int, str]:
-    """Return row and column from 0, and the parser's words."""
+    """Return an error's row and column, both counted from 0, and the parser's message."""
     # Parsed, because only Python 3.14 has them as attributes: "... (at line 3, column 5)".
     found = re.fullmatch(r"(.*) \(at (?:line (\d+), column (\d+)|end of document)\)", str(error), re.DOTALL)
     words = found[1] if found else str(error)

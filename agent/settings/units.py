@@ -29,13 +29,13 @@ DAYS: Final = 'days such as "mon-fri" or "sat,sun"'
 
 
 class MemoryBudget(msgspec.Struct, frozen=True):
-    """Memory budget for resident models: `bytes`, a `fraction` of available memory, or auto."""
+    """Memory budget for loaded models: `bytes`, a `fraction` of available memory, or automatic (both None)."""
 
     bytes: int | None = None
     fraction: float | None = None
 
     def resolve(self, available_bytes: int, auto_bytes: int) -> int:
-        """Return the budget in bytes; `fraction` applies to `available_bytes`, `auto` is `auto_bytes`."""
+        """Return the budget in bytes: a fraction is of `available_bytes`, and an automatic one is `auto_bytes`."""
         if self.bytes is not None:
             return self.bytes
         return auto_bytes if self.fraction is None else int(available_bytes * self.fraction)
@@ -76,7 +76,7 @@ def parse_duration(value: object) -> float:
 
 
 def parse_budget(value: object) -> MemoryBudget:
-    """Parse `device.memory_budget`."""
+    """Parse the setting `device.memory_budget`: "auto", a size or a fraction."""
     if isinstance(value, MemoryBudget):
         return value
     if value == "auto":

@@ -1,4 +1,4 @@
-"""The archive itself: scrubbed members, each and all together of bounded size."""
+"""Archive file whose members hold no secrets, and are limited in size, each and together."""
 
 import io
 import json
@@ -15,7 +15,7 @@ from agent.messages.errors import MistakeError
 from agent.support.scrubber import Scrubber
 
 MEMBER_BYTES: Final = 2 << 20
-"""Of a longer member, its end is kept."""
+"""Largest member; of a longer one, only the end is kept."""
 WHOLE_BYTES: Final = 16 << 20
 
 
@@ -28,7 +28,7 @@ class Archive:
     """Name of the folder that all members lie in."""
     scrubber: Scrubber
     missing: list[str] = field(default_factory=list)
-    """What could not be read, each with the reason."""
+    """Parts that could not be added, each with the reason."""
     names: list[str] = field(default_factory=list)
     written_bytes: int = 0
 
@@ -42,7 +42,7 @@ class Archive:
         self._add(name, json.dumps(safe, indent=2, ensure_ascii=False, default=str).encode("utf-8", "replace") + b"\n")
 
     def lacks(self, what: str, why: object) -> None:
-        """Record that a part is missing."""
+        """Record that a part is missing, and why."""
         self.missing.append(self.scrubber.text(f"{what}: {why}"))
 
     def _add(self, name: str, data: bytes) -> None:
@@ -60,7 +60,10 @@ class Archive:
 
 @contextmanager
 def written(file: Path, scrubber: Scrubber) -> Iterator[Archive]:
-    """Write a new archive, readable by this user alone; nothing stays of one that failed. Raises MistakeError."""
+    """Yield a new archive, readable by this user alone; it is removed where the block raises.
+
+    Raises MistakeError where the file exists or cannot be written.
+    """
     folder = file.name.partition(".")[0]
     try:
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)

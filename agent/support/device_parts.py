@@ -1,4 +1,4 @@
-"""Parts of the archive that a valid configuration leads to: check, doctor, cache, health and topics."""
+"""Parts of the archive that need a valid configuration: doctor, health, topics and files."""
 
 import time
 from pathlib import Path
@@ -16,12 +16,12 @@ from agent.settings import Settings
 from agent.support.archive import Archive
 
 _TOPICS_S: Final = 6.0
-"""One report of `health` comes in it, and all that is retained."""
+"""Time to listen; enough for all retained messages and one `health` report."""
 _FILES: Final = 2000
 
 
 def doctor(archive: Archive, settings: Settings) -> None:
-    """Add what `doctor` says; takes as long as that does."""
+    """Add the findings of `doctor`; takes as long as its checks."""
     said: list[str] = []
     try:
         doctor_command.run(settings, said.append, inside=False)
@@ -31,7 +31,7 @@ def doctor(archive: Archive, settings: Settings) -> None:
 
 
 def health(archive: Archive, settings: Settings) -> None:
-    """Add what the running agent says over HTTP."""
+    """Add the pages `/healthz` and `/metrics` of the running agent."""
     bind = settings.http.bind
     for path, name in (("/healthz", "healthz.json"), ("/metrics", "metrics.txt")):
         text = running_agent.fetch(bind, path) if bind else None
@@ -66,7 +66,7 @@ def topics(archive: Archive, settings: Settings) -> None:
 
 
 def files(archive: Archive, settings: Settings) -> None:
-    """Add names and sizes of what lies in the state folder (the cache is below it) and the store; no content."""
+    """Add names and sizes, not the content, of all files in the state folder, cache included, and the model store."""
     folders = (settings.device.state_dir, settings.catalog.store_dir)
     lines = [line for folder in folders for line in _listing(archive, folder)]
     if lines:

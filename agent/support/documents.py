@@ -12,7 +12,7 @@ from agent.settings import Settings, SettingsError, read_toml
 from agent.support.scrubber import HIDDEN, Scrubber
 
 _NAMED_TABLES: Final = frozenset({"line", "products", "group", "host", "files"})
-"""Tables whose keys are names of the plant's own."""
+"""Tables whose keys are names that users choose, such as lines and products."""
 _HIDDEN_KEYS: Final = frozenset({"username"})
 _PROPERTIES: Final = frozenset(
     {
@@ -52,7 +52,7 @@ KEYS: Final = _keys_of(*_groups(Settings), CatalogFile, ModelEntry)
 
 
 def shown_file(file: Path, scrubber: Scrubber) -> Any:  # noqa: ANN401 - a document, as JSON holds it
-    """Return a TOML file's known keys, or its lines without values where it is no TOML. Raises OSError."""
+    """Return a TOML file's known keys with values; of an invalid file the keys alone. Raises OSError if unreadable."""
     try:
         return shown(read_toml(file), scrubber)
     except SettingsError as error:
@@ -62,7 +62,7 @@ def shown_file(file: Path, scrubber: Scrubber) -> Any:  # noqa: ANN401 - a docum
 
 
 def shown(value: Any, scrubber: Scrubber, *, is_named: bool = False) -> Any:  # noqa: ANN401 - as above
-    """Return a document with the values of known keys."""
+    """Return a document with the values of known keys; other values are hidden."""
     if isinstance(value, dict):
         return {
             scrubber.text(str(key)): shown(one, scrubber, is_named=key in _NAMED_TABLES)

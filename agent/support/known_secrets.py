@@ -14,7 +14,7 @@ CREDENTIALS: Final = ("/etc/changeover/credentials", "/run/credentials/changeove
 _LARGEST_BYTES: Final = 64 << 10
 _SECRET_FILES: Final = ("password_file", "key_file", "token_file", "access_key_file", "secret_key_file")
 _LONG: Final = 8
-"""A shorter user name is a word, which would be hidden everywhere."""
+"""Shortest user name that is hidden, because a shorter one may be a common word."""
 _URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s\"']+")
 _VALUE: Final = re.compile(r"=(?![A-Za-z][A-Za-z0-9+.-]*://)([^&/?#\s\"']+?)(?=_[A-Za-z]+=|[&/?#\s\"']|$)")
 """Values in a URL's query, and in a path such as /user=admin_password=x_channel=1."""
@@ -76,7 +76,7 @@ def _of_url(url: str) -> Iterator[str]:
 
 
 def of_file(path: Path) -> Iterator[str]:
-    """Yield the whole of a secret's file, and each of its longer lines; nothing of one that cannot be read."""
+    """Yield the whole text of a secret's file, and each of its lines; nothing where it cannot be read."""
     try:
         with path.open("rb") as file:
             text = file.read(_LARGEST_BYTES).decode("utf-8", "replace").lstrip("\ufeff")
@@ -97,7 +97,7 @@ def of_folder(folder: Path) -> Iterator[str]:
 
 
 def of_environment(environ: Mapping[str, str]) -> Iterator[str]:
-    """Yield the secrets of variables: those named as one, and those in URLs."""
+    """Yield secrets of variables: values of names such as PASSWORD, secrets in URLs, and the credentials folder's."""
     for name, value in environ.items():
         if _VARIABLE.search(name) and not name.endswith(("_DIRECTORY", "_FILE", "_PATH", "_SOCK")):
             yield value
@@ -108,7 +108,7 @@ def of_environment(environ: Mapping[str, str]) -> Iterator[str]:
 
 
 def forms(secrets: Iterator[str], usernames: tuple[str, ...]) -> Iterator[str]:
-    """Yield each secret as it is, percent-encoded and decoded, escaped for JSON, and as part of a basic login."""
+    """Yield each secret plain, percent-encoded and decoded, JSON-escaped, in base64, and in logins of `usernames`."""
     for secret in secrets:
         if not secret.strip():
             continue

@@ -101,7 +101,7 @@ def _names(value: str) -> str:
 
 
 def _said(command: Sequence[str]) -> str | None:
-    """Return what a program prints; None where there is none, or it fails."""
+    """Return a program's output; None where the program is missing or fails."""
     program = shutil.which(command[0])
     if program is None:
         return None

@@ -8,9 +8,9 @@ from agent.redact import redact
 
 HIDDEN: Final = "***"
 _SHORTEST: Final = 4
-"""A shorter value would blank half of every text; its own place is hidden by pattern all the same."""
+"""Shortest secret to search for, because a shorter one would blank half of every text; patterns may hide it."""
 _LONGEST_LINE: Final = 4096
-"""What is behind it is left out, because patterns take time by the square of a line's length."""
+"""Longer lines are cut, because the time of the patterns grows with the square of a line's length."""
 # With a look behind, or a long run without a separator would be read anew from each of its letters.
 _URL: Final = re.compile(r"(?<![A-Za-z0-9+.-])([A-Za-z][A-Za-z0-9+.-]*)://([^\s\"'<>]+)")
 _HOST: Final = re.compile(r"(?:[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?")
@@ -32,7 +32,7 @@ _PEM: Final = re.compile(r"-----BEGIN [^-]+-----.*?(?:-----END [^-]+-----|\Z)", 
 
 
 def is_secret_name(name: str) -> bool:
-    """Return True for the name of a setting or variable that holds a secret itself; a file's name is none."""
+    """Return True for a setting or variable that holds a secret itself, not the path of a secret's file."""
     return _SECRET_NAME.fullmatch(name) is not None
 
 
@@ -75,7 +75,7 @@ class Scrubber:
         return text
 
     def value(self, value: Any) -> Any:  # noqa: ANN401 - what JSON and TOML can hold
-        """Return a document without secrets: keys that name one keep no value."""
+        """Return a document without secrets; all values of keys whose name means a secret are hidden."""
         if isinstance(value, dict):
             return {
                 self.text(str(key)): HIDDEN if is_secret_name(str(key)) and one is not None else self.value(one)

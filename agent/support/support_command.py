@@ -25,7 +25,10 @@ Not in it, and why:
 
 
 def run(config: Path | None, out: Path | None, environ: Mapping[str, str], say: Callable[[str], None]) -> int:
-    """Write the archive and say where it is and what it lacks; return the exit code. Raises MistakeError."""
+    """Write the archive; say where it is and what it lacks; return the exit code.
+
+    Raises MistakeError where the archive exists or cannot be written.
+    """
     file = _configuration(config, environ)
     read = check(config, environ) if file is not None else None
     settings = _settings(config, environ)
@@ -97,7 +100,7 @@ def _configuration(config: Path | None, environ: Mapping[str, str]) -> Path | No
 
 
 def _settings(config: Path | None, environ: Mapping[str, str]) -> Settings | None:
-    """Return the settings also where files that they name are wrong."""
+    """Return the settings even if files that they name are missing or invalid; None for an invalid configuration."""
     try:
         return load(config, environ)
     except SettingsError:
@@ -135,7 +138,7 @@ def _secrets(file: Path | None, settings: Settings | None, environ: Mapping[str,
 
 
 def _document(file: Path) -> Any:  # noqa: ANN401 - what TOML can hold
-    """Return a TOML document; of a file that is none, its lines as texts."""
+    """Return a TOML file's content; for an invalid file its values by key, and empty for an unreadable one."""
     try:
         return read_toml(file)
     except SettingsError:

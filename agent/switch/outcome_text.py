@@ -13,7 +13,7 @@ from agent.switch.request import Request
 _MAY_PASS: Final[frozenset[Reason]] = frozenset(
     {"expired", "superseded", "load_timeout", "no_memory", "worker_lost", "timeout"}
 )
-"""Reasons of which a retry may be rid; the others need somebody to change something."""
+"""Reasons of failure for which a retry may help; for the others, somebody has to change something."""
 
 
 def readable(request: Request, progress: Progress) -> Iterator[str]:

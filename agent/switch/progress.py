@@ -1,4 +1,4 @@
-"""Progress of one request, folded from a device's messages; pure."""
+"""Progress of one request, computed from a device's messages; pure."""
 
 from typing import Final, TypeVar
 
@@ -10,7 +10,7 @@ from agent.messages.topics import Topics
 from agent.switch.request import Request
 
 _REPORTS: Final = {"done": {"switched"}, "failed": {"failed", "superseded"}, "rejected": {"rejected"}}
-"""Results of a changeover report that belong to each final answer."""
+"""Results that the request's changeover report may have, by the result of the final answer."""
 _LONGEST: Final = 512
 _Payload = TypeVar("_Payload")
 
@@ -18,12 +18,12 @@ _Payload = TypeVar("_Payload")
 class Progress:
     """State of one line as far as it concerns `request`; for one thread.
 
-    Messages must come in the order of the wire; unreadable ones are ignored.
+    Messages must come in their order of arrival; unreadable ones are ignored.
     """
 
     def __init__(self, topics: Topics, request: Request) -> None:
         self.sent = False
-        """Set by the caller once the request is published."""
+        """True once the request is published; set by the caller."""
         self.status: str | None = None
         self.ready: str | None = None
         self.phase: str | None = None
@@ -46,7 +46,7 @@ class Progress:
         return [*device, *(f"{self._line}{name}" for name in names), self._topics.of_stream("+", "status")]
 
     def take(self, topic: str, payload: bytes, *, retained: bool = False) -> None:
-        """Fold in one message; a retained one describes the state before the request."""
+        """Update the state with one message; a retained one describes the state before the request."""
         if topic.startswith(self._line):
             self._take_line(topic.removeprefix(self._line), payload, is_new=self.sent and not retained)
         elif topic == self._topics.status:

@@ -16,34 +16,34 @@ GIVE_BACK: Final = "auto"
 
 @dataclass(frozen=True)
 class Request:
-    """A product for one line, or with `is_model` a model reference or `auto`."""
+    """Request of a product for one line, or with `is_model` of a model reference or `auto`."""
 
     line: str
     text: str
-    """Normalised as the device will read it."""
+    """Product, model reference or `auto`, normalised as the device reads it."""
     is_model: bool
     id: str = field(default_factory=lambda: f"switch-{uuid.uuid4().hex[:12]}")
 
     @property
     def name(self) -> str:
-        """Topic below the line."""
+        """End of the topic to publish to, behind that of the line: `product/set` or `model/set`."""
         return "model/set" if self.is_model else "product/set"
 
     @property
     def payload(self) -> bytes:
-        """JSON of the value, with an id that its answer repeats."""
+        """JSON of `text` and `id`; the device's answer repeats the id."""
         return _payload(self.text, self.id)
 
     @property
     def gives_back(self) -> bool:
-        """True where the request ends an operator's choice instead of naming a model."""
+        """True for `auto`, which ends an operator's choice of a model instead of naming one."""
         return self.is_model and self.text == GIVE_BACK
 
 
 def make_request(line: str, text: str, *, is_model: bool, products: frozenset[str] | None) -> Request:
     """Return a valid request; raises MistakeError for an impossible one, and for a model without `--model`.
 
-    `products` are the line's own where known, because a product may look like a model reference.
+    `products` are the line's own, because a product may look like a model reference; None where they are unknown.
     """
     if not is_id(line):
         raise MistakeError(f"LINE: found {line!r}, expected 1 to 64 of A-Z a-z 0-9 . _ -")

@@ -16,11 +16,11 @@ from agent.switch.progress import Progress
 from agent.switch.request import Request, make_request
 
 _KNOWN_WITHIN_S: Final = 3.0
-"""Retained messages come at once, so a device without any by then never used this broker."""
+"""Time to wait for retained messages, which come at once; a device without any never used this broker."""
 _BROKER_ANSWERS_WITHIN_S: Final = 3.0
 _MARGIN_S: Final = 10.0
 _TIMEOUT_S: Final = 30.0
-"""`changeover_timeout_s` for a line that the local configuration lacks."""
+"""Timeout for a line that the local configuration lacks, instead of its `changeover_timeout_s`."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def _meet(peer: BlockingClient, progress: Progress, topics: Topics, request: Req
 
 
 def _follow(peer: BlockingClient, progress: Progress, device: str, timeout_s: float) -> bool:
-    """Fold in messages until the request is settled; False after `timeout_s`.
+    """Process messages until the request is settled; False after `timeout_s`.
 
     Raises TransientError where the device goes offline.
     """

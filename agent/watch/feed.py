@@ -12,7 +12,7 @@ from agent.mqtt.endpoint.link_settings import LinkSettings
 from agent.processes.backoff import Backoff
 
 _SILENCE_S: Final = 2.5
-"""Longer than a device's silence, because `live` comes each second; after it, the broker is probed."""
+"""Silence after which the broker is probed; `live` comes each second from a device that runs."""
 _ANSWER_S: Final = 2.0
 _TURN_S: Final = 0.2
 _INBOX: Final = 10_000

@@ -65,7 +65,7 @@ def show(board: Board, console: Console, now_s: float | None = None) -> None:
 
 
 def screenshot(board: Board, path_svg: Path, now_s: float | None = None, width: int = 100) -> None:
-    """Write a board as a self-contained SVG picture. Raises OSError."""
+    """Write a board as a self-contained SVG picture. Raises OSError where it cannot be written."""
     console = Console(record=True, width=width, file=io.StringIO(), force_terminal=True, color_system="truecolor")
     show(board, console, now_s)
     drawn = _FONT_FACES.sub("", console.export_svg(title="changeover watch"))
@@ -77,7 +77,8 @@ def screenshot(board: Board, path_svg: Path, now_s: float | None = None, width: 
 def run(settings: Settings) -> int:
     """Show the configured device until Ctrl-C; without a terminal, print its state once after 3 s.
 
-    Returns the exit code: 1 only without both terminal and broker. Raises MistakeError for the password file.
+    Returns the exit code: 1 only without both terminal and broker. Raises MistakeError where the password or a TLS file
+    cannot be used.
     """
     topics = Topics(settings.mqtt.root, settings.device.id)
     feed = Feed(for_client(settings.mqtt), f"{topics.base}/#")
@@ -123,9 +124,9 @@ def _fold(board: Board, feed: Feed, until_s: float) -> None:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Raise KeyboardInterrupt at Ctrl-C and SIGTERM, because both must restore the terminal.
+    """Run the block with Ctrl-C and SIGTERM raising KeyboardInterrupt, so that both restore the terminal.
 
-    Also where the starter ignores SIGINT, as a shell does for background jobs.
+    Ctrl-C works also where SIGINT was ignored at the start, as a shell does for background jobs.
     """
     before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

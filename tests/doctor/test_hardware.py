@@ -105,6 +105,20 @@ def test_names_addresses_and_serials_are_left_out() -> None:
     )
 
 
+def test_who_built_a_module_and_short_addresses_are_left_out() -> None:
+    text = "Release Build  (alice@plant-builder)  Fri; dvs-builder@U16-I1, fe80::1, 2001:db8::7:1"
+    assert cleaned(text, []) == "Release Build  (USER@HOST)  Fri; USER@HOST, ADDRESS, ADDRESS"
+    assert cleaned("PCI_SLOT_NAME=0000:01:00.0 std::mutex", []) == "PCI_SLOT_NAME=0000:01:00.0 std::mutex"
+
+
+def test_a_link_is_recorded_without_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: "box-7.plant")
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev" / "video9").symlink_to("/run/box-7.plant/video0")
+    (tmp_path / "dev" / "video-entrance-SN123").symlink_to("video9")
+    assert json.loads(record(tmp_path))["dev"] == {"video9": "-> /run/HOST/video0"}
+
+
 def test_a_recording_of_this_device_holds_no_name_of_it(tmp_path: Path) -> None:
     file = tmp_path / "box.json"
     answer = CliRunner().invoke(cli._commands, ["doctor", "--record", str(file)], catch_exceptions=False)

@@ -98,3 +98,27 @@ def test_what_a_load_raises_is_raised_at_normal_priority() -> None:
 
     on_a_thread(load)
     assert seen == [NORMAL]
+
+
+@pytest.mark.skipif(not load_priority.can_return(), reason="this user may not raise a priority")
+def test_the_end_of_one_block_leaves_another_threads_priority() -> None:
+    """A picture of the idle prover ends while a load is on, and the other way round."""
+    lowered_thread, may_end = [0], threading.Event()
+    began = threading.Event()
+
+    def load() -> None:
+        with load_priority.lowered("idle", may_stay=True):
+            lowered_thread[0] = threading.get_native_id()
+            began.set()
+            may_end.wait(60)
+
+    thread = threading.Thread(target=load)
+    with load_priority.lowered("idle", may_stay=False):
+        thread.start()
+        assert began.wait(60)
+    try:
+        assert os.sched_getscheduler(0) == os.SCHED_OTHER
+        assert os.sched_getscheduler(lowered_thread[0]) == os.SCHED_IDLE
+    finally:
+        may_end.set()
+        thread.join()

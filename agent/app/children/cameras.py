@@ -69,7 +69,7 @@ class Cameras:
         on_change: Callable[[str, StreamStatus, str], None],
         model_side: int = 0,
     ) -> None:
-        """Store; `model_side` is the side of the largest model's input in pixels, 0 where it is not known."""
+        """Create a frame slot for each stream; `model_side` is the largest model's input side in pixels, 0: unknown."""
         self._supervisor: Final = supervisor
         self._on_change: Final = on_change
         self._streams: Final = {one.id: _Stream(one, FrameSlot.create(one.id)) for one in settings}
@@ -86,7 +86,7 @@ class Cameras:
         return child in self._by_child
 
     def of(self, child: str) -> str:
-        """Return the stream of a camera process."""
+        """Return the id of the stream that a camera process serves."""
         return self._by_child[child].settings.id
 
     def slots(self) -> dict[str, FrameSlot]:
@@ -160,14 +160,14 @@ class Cameras:
         return time.monotonic_ns() - seen_ns > allowed_s * 1e9
 
     def _set(self, stream: _Stream, status: StreamStatus, detail: str, *, news: bool = False) -> None:
-        """Report a changed status, or `news` about the same one."""
+        """Record a stream's status and detail; report them where the status changed, or with `news`."""
         stream.detail = detail
         if news or status != stream.status:
             stream.status = status
             self._on_change(stream.settings.id, status, detail)
 
     def models_changed(self, model_side: int) -> None:
-        """Restart the cameras whose frames the hardware scales, where a larger model came or one of unknown size."""
+        """Restart cameras that scale frames in hardware where `model_side`, in pixels, has grown or is unknown (0)."""
         before, self._model_side = self._model_side, model_side
         if before and (not model_side or model_side > before):
             for stream in self._streams.values():

@@ -25,9 +25,9 @@ class _Stream:
     model: str = ""
     """Model that answered last."""
     infer_s: float = 0.0
-    """Moving average of the inference time of the frames that it answered."""
+    """Moving average in s of the inference time of the frames that `model` answered."""
     usual_s: float = 0.0
-    """Usual inference time as the worker reports it, also before the first answer."""
+    """Usual inference time in s as the worker reports it, which it knows before the first answer."""
     missed_s: float = 0.0
     missed: int = 0
 
@@ -39,7 +39,7 @@ class Answers:
         self._streams: Final = {one.id: _Stream(one.line, steady=one.stall_s > 0) for one in streams}
 
     def answered(self, message: Detections) -> None:
-        """Record an answered frame."""
+        """Record that a frame was answered with these detections."""
         stream = self._streams[message.stream]
         stream.answered_s = time.monotonic()
         stream.missed = 0

@@ -18,24 +18,24 @@ CAMERA_BYTES: Final = 96 * _MIB
 GPU_CONTEXT_BYTES: Final = 512 * _MIB
 """Memory of a CUDA context with its kernels, on a discrete GPU."""
 SPARE_SHARE: Final = 0.1
-"""Share kept free of what is available: peaks during a load, and other programs."""
+"""Share of the available memory kept free for peaks during a load and for other programs."""
 LEAST_SHARE: Final = 0.25
-"""Least share of what is available, so that a small device can still run a small model."""
+"""Least share of the available memory for models, so that a small device can still run a small model."""
 
 
 def auto_bytes(available: int, own_bytes: int) -> int:
-    """Return the budget for `auto`: available bytes, less `own_bytes` and the spare share."""
+    """Return the automatic budget in bytes: `available` less `own_bytes` and a spare share, but at least a quarter."""
     return int(max(available * LEAST_SHARE, available * (1.0 - SPARE_SHARE) - own_bytes))
 
 
 @dataclass(frozen=True)
 class Budgets:
-    """Budget of each pool of memory in bytes; `device` is None where there is one pool."""
+    """Budget for models in bytes: of host memory, and of GPU memory or None where no GPU has its own."""
 
     host: int
     device: int | None = None
     models_in_device: bool = False
-    """Models live in the GPU's memory, which `memory_budget` is then about."""
+    """Models live in GPU memory, to which the setting `memory_budget` then applies."""
 
     @property
     def of_models(self) -> int:
@@ -46,8 +46,8 @@ class Budgets:
 def decide(settings: Settings) -> Budgets:
     """Return the budgets from the memory available now, before worker and cameras start.
 
-    `memory_budget` is that of the pool that models live in; the other pool has what `auto` gives it. With
-    `compute = "auto"` models live in host memory, and a GPU's own is for those that find a runtime for it.
+    The setting `memory_budget` applies to the pool that models live in; the other pool gets its automatic budget. With
+    `compute = "auto"` models live in host memory, and only models that find a runtime for it use GPU memory.
     """
     device, setting = settings.device, settings.device.memory_budget
     in_device = names_gpu(device.compute)

@@ -1,4 +1,4 @@
-"""Validation of messages from child processes, which run foreign weights and streams."""
+"""Validation of messages from child processes, which handle untrusted model files and video streams."""
 
 import math
 from collections.abc import Collection
@@ -13,14 +13,14 @@ _MOST: Final = 1 << 62
 
 
 class Gate:
-    """Validator that refuses messages about foreign lines or streams, or with impossible values."""
+    """Validator that refuses messages about unknown lines or streams, or with impossible values."""
 
     def __init__(self, lines: Collection[str], streams: Collection[str]) -> None:
         self._lines: Final = frozenset(lines)
         self._streams: Final = frozenset(streams)
 
     def why_not(self, message: Message, now_ns: int) -> str | None:
-        """Return the reason to refuse a worker's message, or None. `now_ns` is CLOCK_MONOTONIC."""
+        """Return the reason to refuse a worker's message, or None to accept it. `now_ns` is CLOCK_MONOTONIC."""
         line, stream = getattr(message, "line", None), getattr(message, "stream", None)
         if line is not None and line not in self._lines:
             return f"no line {line!r}"
@@ -29,7 +29,7 @@ class Gate:
         return self._impossible(message, now_ns)
 
     def why_not_of_camera(self, stream: str, message: Message) -> str | None:
-        """Return the reason to refuse a message from the camera process of `stream`, or None."""
+        """Return the reason to refuse a message from the camera process of `stream`, or None to accept it."""
         named = getattr(message, "stream", stream)
         return None if named == stream else f"it is the camera of {stream!r}, not of {named!r}"
 

@@ -13,14 +13,14 @@ from agent.settings import Settings
 
 WORKER: Final = "worker"
 HUNG_AFTER_S: Final = 2.0
-"""`ready` is cleared after this long without progress; the contract allows 3 s."""
+"""Time without progress of the worker until `ready` is set to 0; docs promise this within 3 s."""
 _MODULE: Final = "agent.inference.process"
 _GIVEN_UP_AFTER_S: Final = 10.0
 """A worker without progress is killed after this time; the import of a runtime may take seconds."""
 
 
 def worker_spec(settings: Settings, slots: dict[str, FrameSlot], budgets: Budgets) -> ChildSpec:
-    """Return the start parameters of the worker. The kernel's OOM killer takes the worker first."""
+    """Return the worker's command, environment, setup message and watchdog deadlines."""
     streams = tuple(WorkerStream(stream.id, stream.line, slots[stream.id].descriptors()) for stream in settings.stream)
     longest_s = max((line.changeover_timeout_s for line in settings.line.values()), default=30.0)
     setup = WorkerSetup(

@@ -31,7 +31,7 @@ class Checked:
     settings: Settings | None = None
     catalog: Catalog | None = None
     notes: tuple[str, ...] = ()
-    """What is worth knowing but no mistake, or is understood for now."""
+    """Remarks that are no mistakes: cameras that are missing now, and keys under their former names."""
 
 
 def check(config: Path | None, environ: Mapping[str, str]) -> Checked:
@@ -124,7 +124,7 @@ def _unreadable_outputs(catalog: Catalog) -> Iterator[Mistake]:
 
 
 def _catalog(read: Draft) -> Catalog | None:
-    """Load the catalog, also where other sections are wrong; None where its own section is."""
+    """Load the catalog even if other tables are invalid; None where `[catalog]` is. Raises SettingsError."""
     try:
         where = CatalogSettings.model_validate(read.raw["catalog"], context={"base": read.file.absolute().parent})
     except ValidationError:
@@ -167,7 +167,7 @@ def _fault_of(key: tuple[str | int, ...], path: Path, is_plain: bool) -> tuple[s
 
 
 def _is_plain(read: Draft, key: tuple[str | int, ...]) -> bool:
-    """Return True where a key's text is surely a path, and not the secret itself."""
+    """Return True where the value of `key` is surely a path, not a secret written there by mistake."""
     value: Any = read.raw
     for part in key:
         value = value[part]

@@ -27,9 +27,9 @@ _VERSION_LINE: Final = f"version = {VERSION}                        # of this fi
 
 
 def mend(config: Path | None, environ: Mapping[str, str]) -> Iterator[str]:
-    """Mend the configuration and its catalog; yield what was changed. Raises MistakeError where it cannot.
+    """Replace former key names in the configuration and its catalog; yield a line of text for each change.
 
-    What is no TOML is left to the check that follows.
+    Files that are not valid TOML stay as they are. Raises MistakeError where a name cannot be replaced.
     """
     file = find_file(config, environ)
     with suppress(SettingsError):
@@ -50,9 +50,10 @@ def _catalog(file: Path, name: str) -> Path | None:
 
 
 def mend_file(file: Path, renames: Sequence[Rename], *, with_version: bool) -> Iterator[str]:
-    """Mend one file, and keep what it was beside it; yield what was changed. Raises MistakeError, with nothing changed.
+    """Replace former key names in one file, after a backup beside it; yield a line of text for each change.
 
-    A name is replaced where the text then parses to just what was understood, so that it is surely the right one.
+    A name is replaced only where the new text parses to the expected tables, so that no value of that text is changed.
+    Raises MistakeError, with nothing changed, where a name cannot be replaced or the file cannot be written.
     """
     before = read_toml(file)
     _, renamed, _ = understood(before, renames)
@@ -74,7 +75,7 @@ def mend_file(file: Path, renames: Sequence[Rename], *, with_version: bool) -> I
 
 
 def _with_version(text: str) -> str:
-    """Put the version before the first line that is neither empty nor a comment."""
+    """Insert the line with the file format's version before the first line that is neither empty nor a comment."""
     lines = text.splitlines(keepends=True)
     at = next(
         (
@@ -91,7 +92,7 @@ def _with_version(text: str) -> str:
 
 
 def _renamed_text(text: str, before: dict[str, Any], renamed: Sequence[Renamed]) -> str:
-    """Return the text with each name replaced where it stands. Raises MistakeError for one that is not found."""
+    """Return the text with each former key name replaced. Raises MistakeError for one that cannot be."""
     for one in renamed:
         before = moved(before, one)
         name = str(one.old[-1])
@@ -121,7 +122,7 @@ def _difference(before: str, after: str) -> Iterator[str]:
 
 
 def _replace(file: Path, text: str) -> Path:
-    """Replace a file at once, with its owner and mode; return the copy of what it was. Raises MistakeError."""
+    """Replace a file atomically, keeping owner and mode; return the backup's path. Raises MistakeError if it fails."""
     draft = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         kept = _keep(file)
@@ -138,7 +139,7 @@ def _replace(file: Path, text: str) -> Path:
 
 
 def _keep(file: Path) -> Path:
-    """Copy a file to a name beside it that nothing has; return the copy."""
+    """Copy a file to an unused name beside it (`.bak`, `.bak-2`, ...), and return that path."""
     number = 1
     while True:
         kept = file.with_name(f"{file.name}.bak" + (f"-{number}" if number > 1 else ""))
@@ -149,7 +150,7 @@ def _keep(file: Path) -> Path:
 
 
 def _write_new(path: Path, content: bytes, like: os.stat_result) -> None:
-    """Write a file that was not there, with owner and mode of another. Raises OSError."""
+    """Create a file with owner and mode as in `like`. Raises OSError, also where it exists already."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "wb") as stream:
         own = os.fstat(descriptor)

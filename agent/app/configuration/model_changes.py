@@ -11,7 +11,7 @@ _RELOAD = "`sudo systemctl reload changeover`, or cmd/reload"
 
 
 def require_unused(settings: Settings, reference: ModelReference) -> None:
-    """Raise MistakeError where the configuration means this version, or the running agent has it in memory."""
+    """Raise MistakeError where a setting resolves to this model version, or the running agent has it in memory."""
     catalog = Catalog.load(settings.catalog.file)
     version = next((one for one in catalog.versions if one.reference == str(reference)), None)
     if version is None:
@@ -28,7 +28,7 @@ def require_unused(settings: Settings, reference: ModelReference) -> None:
 
 
 def after_adding(settings: Settings, version: ModelVersion) -> str:
-    """Return whether a reload is needed, and which places mean the added version from then on."""
+    """Return text for the user: whether a reload is needed, and which settings then resolve to the added version."""
     meant = uses(settings, Catalog.load(settings.catalog.file), version)
     then = f"; then {', '.join(meant)} {'mean' if len(meant) > 1 else 'means'} it" if meant else ""
     if running_agent.ask(settings.http.bind, settings.device.id) is not None:
@@ -39,7 +39,7 @@ def after_adding(settings: Settings, version: ModelVersion) -> str:
 
 
 def after_removing(settings: Settings) -> str:
-    """Return whether a reload is needed."""
+    """Return text for the user: whether a reload is needed for the agent to forget the removed version."""
     if running_agent.ask(settings.http.bind, settings.device.id) is None and settings.http.bind:
         return f"no agent answers on {settings.http.bind}: nothing else is needed"
     return f"a running agent knows it until a reload: {_RELOAD}"

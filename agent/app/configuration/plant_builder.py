@@ -1,4 +1,4 @@
-"""Builder of control's plant from settings and catalog."""
+"""Builds `Plant`, control's view of the configuration, from settings and catalog."""
 
 from agent.app.configuration.json_path import reader
 from agent.control.plant import Binding, LineRules, Plant
@@ -24,7 +24,7 @@ def plant_of(settings: Settings, catalog: Catalog, boot: str) -> Plant:
 
 
 def base_topic(settings: Settings) -> str:
-    """Return `{root}/{device}`."""
+    """Return the prefix of all topics of the device: `{root}/{device}`."""
     return f"{settings.mqtt.root}/{settings.device.id}"
 
 

@@ -1,4 +1,4 @@
-"""What the installed service may read and write, asked as its user, with the command that mends it."""
+"""Checks, as the installed service's user, what it may read and write; each fault names the command that mends it."""
 
 import os
 import pwd
@@ -18,7 +18,7 @@ HOME: Final = Path("/etc/changeover")
 """Folder of the service's configuration."""
 DATA: Final = Path("/var/lib/changeover")
 _WRITTEN: Final = ("outbox.*", "control.*", "cache")
-"""What the agent writes itself in its state folder."""
+"""Name patterns of the files that the agent writes in its state folder."""
 _BOOTED: Final = Path("/run/systemd/system")
 _OF_USERS: Final = (Path("/home"), Path("/root"), Path("/run/user"))
 _TEMPORARY: Final = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108 - named, never written to
@@ -26,7 +26,7 @@ _ASKED: Final = ("LoadState", "User", "ProtectHome", "PrivateTmp", "ReadWritePat
 
 
 class Fault(NamedTuple):
-    """Something that the service cannot do with a file, and the command that mends it."""
+    """A file that the service cannot use, and the command that mends that."""
 
     found: str
     expected: str
@@ -34,7 +34,7 @@ class Fault(NamedTuple):
 
 @dataclass(frozen=True)
 class Service:
-    """The service's user, and what its unit hides from it."""
+    """The installed systemd service: its user, and which paths its unit hides from it or lets it write."""
 
     user: str
     uid: int
@@ -43,13 +43,13 @@ class Service:
     hidden: tuple[tuple[Path, str], ...]
     """Folders that are empty for the service, each with the setting that makes them so."""
     shown: tuple[Path, ...] = ()
-    """Paths that the unit shows all the same."""
+    """Paths that the unit makes visible inside hidden folders (BindPaths=)."""
     writable: tuple[Path, ...] = (DATA,)
     credentials: tuple[str, ...] = ("mqtt-password", "mqtt-key")
     """Names of the files that systemd hands over (LoadCredential=)."""
 
     def unreadable(self, path: Path, wanted: Path = DATA) -> Fault | None:
-        """Return why the service cannot read a file or folder that is there; `wanted` is where it could lie."""
+        """Return why the service cannot read an existing `path`, else None; `wanted` is the folder to propose."""
         real = Path(os.path.realpath(path))
         setting = self._hidden_by(path) or self._hidden_by(real)
         if setting is not None:
@@ -68,7 +68,7 @@ class Service:
         return Fault(f"{inner}, which is closed to the user {self.user} ({_owner_of(inner)})", f"`{command}`")
 
     def not_handed_over(self, credential: Path) -> Fault | None:
-        """Return why the service does not get a file of the credentials' folder."""
+        """Return why systemd does not pass this file of the credentials' folder to the service; None where it does."""
         name = credential.name
         if name in self.credentials:
             return None
@@ -78,7 +78,7 @@ class Service:
         return Fault(found, f"one that it does, or {wanted}")
 
     def unwritable(self, folder: Path) -> Fault | None:
-        """Return why the service cannot write in a folder of its data, or to a file there."""
+        """Return why the service cannot write in its data folder, or to one of its files there; None where it can."""
         real = Path(os.path.realpath(folder))
         if not any(real.is_relative_to(one) for one in self.writable):
             wanted = f"a folder below {DATA}, or `systemctl edit {USER}` with [Service] and ReadWritePaths={real}"
@@ -112,7 +112,7 @@ class Service:
 
     @contextmanager
     def _as_it(self) -> Iterator[None]:
-        """Have the kernel judge as the service's user would be judged: by owner, groups and access lists."""
+        """Run the block as the service's effective user and groups, so that the kernel checks access as for it."""
         groups, gid, uid = os.getgroups(), os.getegid(), os.geteuid()
         os.setgroups(self.groups)
         os.setegid(self.gid)
@@ -126,7 +126,7 @@ class Service:
 
 
 def service_of(file: Path) -> Service | None:
-    """Return the service whose configuration `file` is; None where root does not ask, or no service is installed."""
+    """Return the service that reads the configuration `file`; None without one, or where the caller is not root."""
     if os.geteuid() != 0:
         return None
     settings = _unit()

@@ -31,7 +31,7 @@ def source_mistakes(settings: Settings) -> Iterator[Finding]:
 
 
 def missing_cameras(settings: Settings) -> Iterator[tuple[str, str]]:
-    """Yield the id of each stream whose camera of this device is not there now, and the camera's path."""
+    """Yield the id and the device path of each stream whose local camera is not connected now."""
     for stream in settings.stream:
         if is_camera(stream.source) and stream.source.startswith("/dev/"):
             camera, _ = split(stream.source)

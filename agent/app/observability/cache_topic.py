@@ -16,7 +16,7 @@ _NOTHING_KNOWN: Final[Mapping[str, ModelProcessor]] = {}
 
 
 class CacheTopic:
-    """Cache state with counts since boot, also over worker restarts; for control's loop alone."""
+    """State of the worker's model cache, with counts since the agent started; for control's loop alone."""
 
     def __init__(self) -> None:
         self._state: CacheState | None = None
@@ -43,7 +43,7 @@ class CacheTopic:
             self._state = CacheState(self._state.budget_bytes, 0, (), pools or None)
 
     def payload(self, processors: Mapping[str, ModelProcessor] = _NOTHING_KNOWN) -> Cache | None:
-        """Return the `cache` payload; None before the first report of a worker. `processors` are those of models."""
+        """Return the `cache` payload; None before a worker's first report. `processors` are by model reference."""
         if self._state is None:
             return None
         models = [
@@ -70,7 +70,7 @@ class CacheTopic:
         )
 
     def counts(self) -> tuple[dict[CacheReason, int], dict[CacheReason, int]]:
-        """Return evictions and refusals since boot, by reason."""
+        """Return the numbers of evictions and of refusals since the agent started, by reason."""
         return dict(self._evicted), dict(self._refused)
 
     def _decide(self, decision: CacheDecision) -> None:

@@ -1,4 +1,4 @@
-"""Monitor of temperature and memory, which cap the models of all lines."""
+"""Watches temperature and memory, which limit the size of the models of all lines."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -35,7 +35,7 @@ class DeviceMonitor:
 
     @property
     def caps(self) -> Mapping[str, str]:
-        """The largest allowed variant, by rule in force."""
+        """The largest allowed model variant, by the rule that sets this limit; empty without a limit."""
         return {str(rule): variant for rule, variant in self._stress.caps().items()}
 
     def start(self) -> None:
@@ -47,7 +47,7 @@ class DeviceMonitor:
         self._device.stop()
 
     def ages_s(self, now_s: float) -> dict[str, float]:
-        """Return the age of each source's last reading."""
+        """Return the age in seconds of each probe's last reading."""
         return self._device.ages_s(now_s)
 
     def tick(self, now_s: float, pids: Callable[[], dict[str, int]]) -> None:

@@ -29,7 +29,7 @@ from agent.mqtt.message import OutgoingMessage
 from agent.mqtt.publishing.publisher import Publisher
 
 _RUNTIMES: Final = ("openvino", "onnxruntime", "ultralytics")
-"""In the order that `backend = "auto"` prefers for an ONNX file."""
+"""Names of runtimes, in the order in which `backend = "auto"` prefers them for an ONNX file."""
 _MOST_CLEARED: Final = 1024
 """Bound on cleared topics, so that a broker full of foreign topics cannot fill our memory."""
 
@@ -80,14 +80,14 @@ class DeviceTopics:
         self._processors.take(message)
 
     def say_cache(self, message: CacheState | CacheDecided | MemoryKept) -> list[Noticed]:
-        """Publish the cache after a report of the worker; return what is wrong with the models' processors."""
+        """Record a report of the worker and publish the cache; return the state of the alerts about processors."""
         self._ledger.take(message)
         if isinstance(message, CacheState):
             self._processors.take(message)
         return self._say_ledger()
 
     def say_no_cache(self) -> list[Noticed]:
-        """Publish an empty cache after the loss of the worker; return what is wrong no longer."""
+        """Publish an empty cache after the loss of the worker; return the alerts about processors, now off."""
         self._ledger.worker_lost()
         self._processors.worker_lost()
         return self._say_ledger()
@@ -161,7 +161,7 @@ class DeviceTopics:
         self._publisher.send_live(self._topics.of_device("health"), msgspec.json.encode(health))
 
     def last_words(self, left: Iterable[Action]) -> list[tuple[str, bytes]]:
-        """Return the retained values of a stopped agent: `ready` 0, the `left` ones, `stopped`."""
+        """Return the last topics and payloads: `ready` 0, those of `left`, an empty cache, and status `stopped`."""
         ready = [(self._topics.of_line(line, "ready"), NOTHING.encode()) for line in self._state.lines]
         rest = [(f"{self._topics.base}/{one.topic}", one.payload) for one in left if isinstance(one, PublishState)]
         self._ledger.worker_lost()

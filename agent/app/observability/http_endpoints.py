@@ -44,7 +44,7 @@ class HttpEndpoints:
 
     @property
     def port(self) -> int:
-        """The served port; 0 for none."""
+        """TCP port of the server; 0 where nothing is served."""
         return self._web.port if self._web is not None else 0
 
     def start(self, now_s: float) -> None:
@@ -95,7 +95,7 @@ class HttpEndpoints:
 
 
 def _wrong(facts: Facts) -> list[str]:
-    """Return the faults that a restart may cure; an absent broker or a dark camera is none."""
+    """Return the faults that a restart may cure, so not a lost broker or camera."""
     return [] if facts.worker_up else ["the worker process is down"]
 
 

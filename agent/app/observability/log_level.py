@@ -11,7 +11,7 @@ _log: Final = logging.getLogger(__name__)
 
 
 class LogLevels:
-    """The level in force, for the loop's thread; `tell` hands each change to the children."""
+    """Holder of the present log level, for the loop's thread; `tell` passes each change to the children."""
 
     def __init__(self, configured: LogLevel, tell: Callable[[LogLevel], None]) -> None:
         self._configured = configured
@@ -25,13 +25,13 @@ class LogLevels:
         return self._level
 
     def configure(self, level: LogLevel) -> None:
-        """Take the level of a reloaded configuration; one that was asked for stays until its time is over."""
+        """Take the level of a reloaded configuration; a temporary level stays until its time is over."""
         self._configured = level
         if self._until_s is None:
             self._set(level, "of the configuration")
 
     def set_for(self, level: LogLevel, for_s: float, now_s: float) -> None:
-        """Log at `level` until `now_s` + `for_s`."""
+        """Log at `level` for `for_s` seconds from `now_s` (monotonic) on."""
         self._until_s = now_s + for_s
         self._set(level, f"asked for, for {for_s:g} s")
 

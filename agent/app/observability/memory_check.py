@@ -1,6 +1,6 @@
-"""Compares the worker's ledger with what the driver and the kernel say of GPU memory; for control's loop alone.
+"""Compares the GPU memory that the worker accounts for with what driver and kernel report; for control's loop alone.
 
-A difference is an alert, never a charge, because the driver also counts its own memory, and the kernel all programs'.
+A difference only raises an alert, because the driver also counts its own memory, and the kernel that of all programs.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from agent.messages.children import CacheDecided, CacheState, MemoryKept
 
 _LOOK_INTERVAL_S: Final = 5.0
 _LASTS_S: Final = 30.0
-"""A difference counts after this time, because readings are older than the ledger."""
+"""A difference must last this long, because readings are older than the worker's report."""
 _LEAST_BYTES: Final = 256 << 20
 """Largest difference without an alert: kernels and workspaces that a runtime loads late."""
 _LEAST_SHARED_BYTES: Final = 1 << 30
@@ -22,7 +22,7 @@ _UNOWNED: Final = "no model (GPU memory)"
 
 
 class MemoryCheck:
-    """Reporter of memory that was kept: by closed models, as the worker says, or by none, as the GPU says."""
+    """Reports memory that did not come back: of unloaded models, by the worker, or of no model, by readings."""
 
     def __init__(self, decide: Callable[[MemoryKept], None]) -> None:
         self._decide: Final = decide
@@ -31,12 +31,12 @@ class MemoryCheck:
         self._kept = MemoryKept(0, ())
         self._unowned_bytes = 0
         self._usual_bytes: int | None = None
-        """The least seen beyond the ledger: the driver's context, other programs."""
+        """Least difference so far, taken for the driver's and other programs' memory; None: not compared yet."""
         self._odd_since_s: float | None = None
         self._look_due_s = 0.0
 
     def told(self, message: CacheState | CacheDecided | MemoryKept, now_s: float) -> None:
-        """Take a message of the worker about its cache; what it keeps is reported at once."""
+        """Record a message of the worker about its cache; memory that did not come back is reported at once."""
         match message:
             case CacheState():
                 if self._state is None or self._state.device_used_bytes != message.device_used_bytes:
@@ -52,7 +52,7 @@ class MemoryCheck:
         self._kept, self._unowned_bytes = MemoryKept(0, ()), 0
 
     def tick(self, now_s: float, reading: Reading, memory: HostReading | None, worker_pid: int | None) -> None:
-        """Compare, where the ledger has not changed for a while."""
+        """Compare every 5 s, unless the worker's figures are estimates or have just changed."""
         if now_s < self._look_due_s:
             return
         self._look_due_s = now_s + _LOOK_INTERVAL_S
@@ -81,12 +81,15 @@ class MemoryCheck:
 
 
 def _is_settled(state: CacheState) -> bool:
-    """Return True where the ledger's GPU memory is counted, and no model comes or goes."""
+    """Return True where the worker's figures are no estimates, and no model is being loaded or unloaded."""
     return state.is_counted and all(model.state not in {"loading", "releasing"} for model in state.models)
 
 
 def _beyond(state: CacheState, reading: Reading, memory: HostReading | None, worker_pid: int | None) -> int | None:
-    """Return the bytes seen beyond the ledger's: of the worker, or of a device whose GPU shares its memory."""
+    """Return the GPU memory in use beyond what the worker accounts for, in bytes; None without a reading.
+
+    Counts the worker process on a GPU with its own memory, else all used memory that no process of ours holds.
+    """
     if state.pools is not None:
         held_bytes = reading.gpu.processes.get(worker_pid or 0) if reading.gpu is not None else None
         return None if held_bytes is None else held_bytes - state.device_used_bytes

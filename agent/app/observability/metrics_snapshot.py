@@ -33,7 +33,7 @@ class Parts:
 
 
 def gather(parts: Parts, cache: Cache | None, now_s: float) -> Facts:
-    """Return the snapshot; `cache` is the worker's last report."""
+    """Return the snapshot; `cache` is the last `cache` payload, None before the worker's first report."""
     state, vitals = parts.state, parts.vitals
     return Facts(
         info={

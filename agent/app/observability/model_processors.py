@@ -21,10 +21,10 @@ class ModelProcessors:
     def __init__(self) -> None:
         self._told: dict[str, ModelProcessor] = {}
         self.resident: Mapping[str, ModelProcessor] = {}
-        """By the model's reference."""
+        """Processor of each loaded model, by the model's reference."""
 
     def take(self, message: ModelRuns | CacheState) -> None:
-        """Record what the worker says of a loaded model, or which models are resident."""
+        """Record the processor of a loaded model, or which models are loaded now."""
         if isinstance(message, ModelRuns):
             self._told[message.model] = message.processor
             return
@@ -43,7 +43,7 @@ class ModelProcessors:
         return max(sorted(served), key=served.__getitem__, default=None)
 
     def notices(self) -> list[Noticed]:
-        """Return the state of both alerts: a GPU that models do not use, and a runtime that stops lines."""
+        """Return the state of two alerts: models do not use the GPU, and the runtime's release stops lines."""
         unused: dict[str, list[str]] = {}
         for model, one in self.resident.items():
             if one.missing:

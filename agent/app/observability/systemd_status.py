@@ -18,7 +18,7 @@ _STATUS_INTERVAL_S: Final = 1.0
 
 
 class SystemdStatus:
-    """Readiness and watchdog reports, for the loop's thread, whose progress each `tick` proves.
+    """Readiness and watchdog reports to systemd; each `tick` shows that the loop's thread makes progress.
 
     READY is sent once the worker and every camera process are up; neither a frame nor the broker is waited for. After
     _PATIENCE_S the worker alone is enough.
@@ -48,7 +48,7 @@ class SystemdStatus:
             self._notifier.reloading()
 
     def reloaded(self, detail: str, *, ok: bool) -> None:
-        """Report the result of a reload; the status line shows it until the next one."""
+        """Report the result of a reload; the status line shows it until the next reload."""
         self._reload_note = "" if ok and not detail else f"; reload{'' if ok else ' refused'}: {detail}"
         if self._is_ready:
             self._notifier.ready()

@@ -48,7 +48,7 @@ class Callbacks:
     set_log_level: Callable[[LogLevel, float], None]
     count_switch: Callable[[Switch], None]
     is_bound: Callable[[str], bool]
-    """Returns True for the topic of a binding."""
+    """Returns True where a topic is that of a `[[binding]]`."""
 
 
 class ActionExecutor:
@@ -64,7 +64,7 @@ class ActionExecutor:
         )
 
     def tick(self, now: Now) -> None:
-        """Report the refusals that were held back."""
+        """Report refused commands, at most one a second."""
         self._refusals.tick(now)
 
     def perform(self, actions: list[Action]) -> None:

@@ -32,7 +32,7 @@ STAGES: Final = ("capture", "wait", "preprocess", "infer", "decode", "publish")
 
 
 class Counted(Protocol):
-    """Counters of one stream since boot."""
+    """Counters of one stream since the agent started."""
 
     inferred: int
     """Frames inferred."""
@@ -41,12 +41,12 @@ class Counted(Protocol):
     objects: dict[str, int]
     """Objects found, by label."""
     stages_ms: dict[str, float]
-    """Total time of all frames, by stage."""
+    """Total time of all frames in ms, by the stage's name."""
 
 
 @dataclass(frozen=True)
 class _Moment:
-    """State of a line from one moment on, with its half of the JSON encoded ahead."""
+    """Product and readiness of a line from `since_ns` on, with its part of the JSON payload already encoded."""
 
     since_ns: int
     product: str | None
@@ -56,7 +56,7 @@ class _Moment:
     """Models whose detections carry `ready` true; none where the line was not ready."""
 
     def prefix(self, model: str) -> bytes:
-        """Return the line's half of the JSON for a frame inferred by `model`."""
+        """Return the line's part of the JSON payload for a frame inferred by `model`."""
         return self.ready if _is_right(model, self.right) else self.not_ready
 
 
@@ -101,7 +101,7 @@ class DetectionPublisher:
     def line_changed(
         self, line: str, product: str | None, since_ns: int, right: tuple[ModelReference, ...] = ()
     ) -> None:
-        """Record a line's product and its right models, for frames captured from `since_ns` (monotonic) on."""
+        """Record a line's product and the models that fit it, for frames captured from `since_ns` (monotonic) on."""
         moments = self._moments.get(line)
         if moments is None:
             return
@@ -152,7 +152,7 @@ class DetectionPublisher:
                 self._summarise(id_, output, now_s)
 
     def statistics(self) -> dict[str, tuple[int, list[float]]]:
-        """Return, by stream, the frames inferred since boot and the newest latencies in ms."""
+        """Return, by stream, the frames inferred since the agent started and the newest latencies in ms."""
         return {id_: (output.inferred, list(output.latencies_ms)) for id_, output in self._outputs.items()}
 
     def counted(self) -> Mapping[str, Counted]:
@@ -216,7 +216,7 @@ class DetectionPublisher:
 
 
 def _add_stages(totals_ms: dict[str, float], one: StageTimes, latency_ms: float) -> None:
-    """Add one frame's stage times; the rest of its latency is the way through control."""
+    """Add one frame's stage times in ms; the rest of its latency counts as the stage `publish`."""
     totals_ms["capture"] += one.capture
     totals_ms["wait"] += one.wait
     totals_ms["preprocess"] += one.preprocess

@@ -1,4 +1,4 @@
-"""Refused commands, for people: a line in the log and the retained topic `refused`, at most one a second."""
+"""Reports refused commands in the log and on the retained topic `refused`, at most one a second."""
 
 import logging
 from collections import deque

@@ -51,14 +51,14 @@ class DiskThread:
         self._start()
 
     def sync_folder(self) -> None:
-        """Request a sync of the folder's names."""
+        """Request a sync of the folder, so that created and renamed files survive a loss of power."""
         with self._changed:
             self._owes_folder = True
             self._changed.notify()
         self._start()
 
     def fold(self, path: Path, data: bytes | None, needless: list[Path], log: RecordLog | None) -> None:
-        """Request a whole snapshot (None: it is written already), then unlink `needless` and close `log`."""
+        """Request that `data` (None: written already) is synced to `path`, `needless` unlinked and `log` closed."""
         with self._changed:
             if self._log is log:
                 self._log = None
@@ -67,7 +67,7 @@ class DiskThread:
         self._start()
 
     def trouble(self) -> OSError | None:
-        """Return and clear the last failure."""
+        """Return and clear the last failure; None without one."""
         with self._changed:
             trouble, self._trouble = self._trouble, None
             return trouble
@@ -153,7 +153,7 @@ def _fold(fold: _Fold) -> None:
 
 
 def _write_whole(path: Path, data: bytes) -> bool:
-    """Write the snapshot; return False without space for it, because the logs still hold everything."""
+    """Write the snapshot; log a failure and return False, because the logs still hold everything."""
     try:
         replace_file(path, data, sync=True)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Append-only log of records, one a line with a checksum, so that a torn end is detected."""
+"""Append-only log of records, one a line with a checksum, so that a partly written end is detected."""
 
 import os
 import zlib
@@ -11,20 +11,20 @@ from typing import Final
 
 @dataclass(frozen=True)
 class Content:
-    """The records of a log."""
+    """The valid records of a log, in order."""
 
     records: list[bytes]
     size_bytes: int
     """Length up to the last good record."""
     is_damaged: bool
-    """A damaged record has good ones behind it, which a loss of power cannot cause."""
+    """A damaged record is followed by valid ones, which a loss of power cannot cause."""
 
 
 class RecordLog:
     """An open log. `append` and `close` are for one thread; another one may call `sync` meanwhile."""
 
     def __init__(self, path: Path, size_bytes: int = 0) -> None:
-        """Open or create a log whose first `size_bytes` are good; raises OSError."""
+        """Open or create a log; new records go behind its first `size_bytes`, which are valid. Raises OSError."""
         self.path: Final = path
         self.size_bytes = size_bytes
         self._descriptor: Final = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -46,7 +46,7 @@ class RecordLog:
         self.size_bytes += written
 
     def sync(self) -> None:
-        """Sync all records to the medium; raises OSError."""
+        """Flush all records to the disk (fdatasync). Raises OSError."""
         os.fdatasync(self._descriptor)
 
     def close(self) -> None:
@@ -56,7 +56,7 @@ class RecordLog:
 
 
 def read_log(path: Path) -> Content:
-    """Read all records of a log; raises OSError."""
+    """Read all valid records of a log. Raises OSError where it cannot be read."""
     records: list[bytes] = []
     size_bytes, is_damaged = 0, False
     for record, begin, end in _records(path.read_bytes()):

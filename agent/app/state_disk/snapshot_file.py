@@ -25,7 +25,7 @@ _STALE: Final = "control.stale"
 _SUFFIX: Final = ".json"
 _LONGEST_NAMES: Final = 200
 _FULL: Final = {ENOSPC, EDQUOT, EFBIG}
-"""Errors of a full disk, which still renames files, so that a lost choice was marked there."""
+"""Errors of a full disk, on which files can still be renamed to mark a lost choice."""
 _log: Final = logging.getLogger(__name__)
 
 
@@ -57,7 +57,7 @@ class SnapshotFile:
     def load(self) -> Snapshot:
         """Load the snapshot, empty where there is none, and open the log.
 
-        Lines whose newest choice may be missing have none.
+        A line whose newest choice may not have been written is left without a choice.
         """
         self._is_loaded = True
         whole, old_lines = self._read_whole()
@@ -79,7 +79,7 @@ class SnapshotFile:
         return msgspec.structs.replace(kept, first_log=0)
 
     def save(self, snapshot: Snapshot) -> None:
-        """Append the difference to what is on disk."""
+        """Append the difference between `snapshot` and what is on disk to the log."""
         if not self._is_loaded:
             self.load()
         self._wanted = snapshot
@@ -101,7 +101,7 @@ class SnapshotFile:
             self._fold()
 
     def tick(self, now_s: float) -> None:
-        """Retry failed writes each 5 s; `now_s` is monotonic."""
+        """Retry failed writes every 5 s; `now_s` is monotonic."""
         if (trouble := self._disk.trouble()) is not None:
             self._is_unsynced = True
             self._fail(trouble)
@@ -155,7 +155,7 @@ class SnapshotFile:
             return None
 
     def _read_logs(self, first: int) -> tuple[list[Change], bool]:
-        """Return all changes since the snapshot, and True where a damaged one has others behind it."""
+        """Return all changes since the snapshot, and True where one of them is damaged or unreadable."""
         changes: list[Change] = []
         is_damaged = False
         try:
@@ -201,7 +201,7 @@ class SnapshotFile:
         self._disk.fold(self._path, self._whole(self._written), [*logs, self._older_copy], old)
 
     def _retry(self) -> None:
-        """Retry the log, which needs the least space, or rewrite everything after another failure."""
+        """Retry after a failure: append to the log, or write all anew where the log could not be opened or synced."""
         if self._disk.is_folding:
             return  # because the thread's older snapshot could replace a newer one
         if self._log is None or self._is_unsynced:

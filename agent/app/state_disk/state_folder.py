@@ -33,7 +33,7 @@ class _Holder(msgspec.Struct, frozen=True):
 
 @contextmanager
 def taken(folder: Path, device: str) -> Iterator[None]:
-    """Lock the state folder for this process; raises NotStartedError where another agent holds it.
+    """Run the block with the state folder locked; raises NotStartedError where another agent holds the lock.
 
     Files written from here on, also by children, are private. A folder that cannot be created is logged, and the agent
     runs without it.

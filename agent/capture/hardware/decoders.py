@@ -7,7 +7,7 @@ from typing import Final
 
 _WIDTH_STEP: Final = 8
 _HEIGHT_STEP: Final = 2
-"""Steps of the sizes that `GstSource` reads."""
+"""Frame widths and heights must be multiples of these steps for `GstSource` to read them."""
 
 
 @dataclass(frozen=True)
@@ -15,11 +15,11 @@ class Decoder:
     """One kind of hardware decoder."""
 
     nodes: tuple[str, ...]
-    """Patterns of device nodes; one that exists means that the device has this decoder."""
+    """Glob patterns of device nodes; the device has this decoder where any of them matches."""
     elements: dict[str, str]
-    """Decoding element by FFmpeg's name of the coding."""
+    """GStreamer element that decodes, by FFmpeg's codec name."""
     scale: str
-    """Elements and caps that scale to the `width` and `height` of their placeholders."""
+    """Part of a pipeline that scales frames; `{width}` and `{height}` are its placeholders."""
 
 
 DECODERS: Final = (
@@ -38,14 +38,14 @@ _PARSERS: Final = {"h264": "h264parse", "hevc": "h265parse"}
 
 
 class HardwareDecoding:
-    """The hardware decoder of one camera process, until its first failure; for one thread."""
+    """Hardware decoder of one camera process, used until its first failure; for one thread."""
 
     def __init__(self, side: int = 0, decoders: tuple[Decoder, ...] = DECODERS) -> None:
-        """Store; `side` is the side of the largest model's input in pixels, 0 where frames keep their size."""
+        """Store the parameters; `side` is that of the largest model's input in pixels, or 0 to keep frames' sizes."""
         self._side: Final = side
         self._decoders: Final = decoders
         self.failure = ""
-        """Reason why the hardware is not used any more."""
+        """Reason why the hardware is no longer used; empty while it is."""
 
     @cached_property
     def _decoder(self) -> Decoder | None:
@@ -57,25 +57,26 @@ class HardwareDecoding:
         return self._decoder is not None
 
     def element(self, coding: str) -> str | None:
-        """Return the decoding element for FFmpeg's name of a coding; None without one."""
+        """Return the GStreamer element that decodes FFmpeg's codec `coding`; None where the hardware has none."""
         return self._decoder.elements.get(coding) if self._decoder is not None else None
 
     def pipeline(self, coding: str, size: tuple[int, int]) -> str:
-        """Return the pipeline that decodes from file descriptor 0 to frames of `size`, (width, height)."""
+        """Return the pipeline that decodes a stream from file descriptor 0 to frames of `size`, (width, height)."""
         assert self._decoder is not None
         scale = self._decoder.scale.format(width=size[0], height=size[1])
         return f"fdsrc fd=0 blocksize=65536 ! {_PARSERS[coding]} ! {self._decoder.elements[coding]} ! {scale}"
 
     def scaled(self, width: int, height: int) -> tuple[int, int]:
-        """Return the width and height to decode a picture to: neither side gets smaller than the model's input.
+        """Return the (width, height) to decode a picture to; neither side becomes smaller than the model's input.
 
-        Both sides, because some models stretch a picture over their input. The sizes are ones that a pipe can carry.
+        Both sides count, because some models stretch a picture over their input. The sizes are ones that `GstSource`
+        reads.
         """
         gain = min(1.0, self._side / min(width, height)) if self._side else 1.0
         return _stepped(width * gain, _WIDTH_STEP, width), _stepped(height * gain, _HEIGHT_STEP, height)
 
 
 def _stepped(length: float, step: int, most: int) -> int:
-    """Round up to a multiple of `step`, and down where that would exceed `most`."""
+    """Round up to a multiple of `step`, or down where that would exceed `most`."""
     up = -(-round(length) // step) * step
     return up if up <= most else max(step, most // step * step)

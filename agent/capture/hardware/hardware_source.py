@@ -1,7 +1,7 @@
 """RTSP stream that FFmpeg receives and a hardware decoder decodes, in a GStreamer process of its own.
 
 FFmpeg receives, because then credentials stay out of the arguments that every user can read, and transport, TLS and
-words of failure are the same as without hardware.
+error texts are the same as without hardware.
 """
 
 import os
@@ -17,18 +17,18 @@ from agent.capture.source import Buffer, Patience, SilentError, Source, SourceIn
 from agent.messages.errors import ChangeoverError, TransientError
 
 _LOOK_S: Final = 1.2
-"""A decoder that has packets and gives no frame for this long has failed."""
+"""Seconds after which a decoder that has packets and gives no frame counts as failed."""
 _OWED: Final = 4
-"""Packets without a frame that a sound decoder does not exceed, once frames have come."""
+"""Number of packets without a decoded frame at which a running decoder counts as failed."""
 
 Connect = Callable[[Patience], FfmpegSource]
 
 
 class HardwareSource:
-    """Network stream through a hardware decoder, and through FFmpeg from that decoder's first failure on."""
+    """Network stream decoded by hardware, and by FFmpeg after the hardware's first failure."""
 
     def __init__(self, decoding: HardwareDecoding, patience: Patience, connect: Connect) -> None:
-        """Store; `connect` makes a source that is not open yet."""
+        """Store the parameters; `connect` makes an unopened FFmpeg source with the given timeouts."""
         self._decoding: Final = decoding
         self._patience: Final = patience
         self._connect: Final = connect
@@ -38,16 +38,16 @@ class HardwareSource:
         self._source: Source | None = None
         self._feed: PacketFeed | None = None
         self._fed_before = 0
-        """Packets fed until the last frame came."""
+        """Value of `PacketFeed.fed` when the last frame came."""
 
     def open(self) -> SourceInfo:
-        """Open by hardware, else by FFmpeg, within `open_s`; the result says by which, and why not by hardware."""
+        """Open by hardware, else by FFmpeg, within `open_s`; `decoder` in the result says which, and why."""
         until_s = time.monotonic() + self._patience.open_s
         info = None if self._decoding.failure else self._open_hardware()
         return info or self._open_ffmpeg(max(1.0, until_s - time.monotonic()))
 
     def grab(self) -> bool:
-        """Wait for the next frame; raises TransientError where the decoder failed, which ends its use."""
+        """Wait for the next frame. Raises TransientError where the decoder fails; the next `open` then uses FFmpeg."""
         assert self._source is not None
         return self._source.grab() if self._feed is None else self._grab_decoded(self._source, self._feed)
 
@@ -72,7 +72,7 @@ class HardwareSource:
         return SourceInfo(info.width, info.height, info.fps, decoder=f"{info.decoder} ({self._decoding.failure})")
 
     def _open_hardware(self) -> SourceInfo | None:
-        """Return None, with the reason in `failure`, where FFmpeg can be tried at once."""
+        """Open through the hardware; return None, with the reason in `failure`, where FFmpeg can be tried at once."""
         self._network = self._connect(self._patience)
         stream = self._network.connect()
         context, rate = stream.codec_context, float(stream.average_rate or 0)
@@ -119,7 +119,7 @@ class HardwareSource:
         return why
 
     def _give_up(self, why: str) -> None:
-        """End the use of the hardware, and make way for another connection to the camera."""
+        """Record why the hardware is no longer used, and close everything, so that FFmpeg can connect to the camera."""
         self._decoding.failure = why
         self.close()
 
@@ -131,7 +131,10 @@ class HardwareSource:
         return True
 
     def _is_decoded(self, decoder: Source, feed: PacketFeed, until_s: float) -> bool:
-        """Return False where no frame came yet, because none was sent, and there is time for more."""
+        """Grab a decoded frame; return False where none came yet, too few packets are due, and time is left.
+
+        Raises TransientError where the decoder or the network failed, SilentError where `until_s` has passed.
+        """
         try:
             return decoder.grab()
         except SilentError:

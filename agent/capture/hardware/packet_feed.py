@@ -22,19 +22,19 @@ _DELIMITER_TYPES: Final = {"h264": 9, "hevc": 35}
 class PacketFeed:
     """Writer of one stream's packets into a pipe, from its first key frame on. Owner: HardwareSource.
 
-    Bound: the pipe; while the decoder does not read, the camera waits. The thread closes the pipe when it ends, so that
-    the decoder ends, too.
+    The pipe bounds it: while the decoder does not read, no packets are read from the camera. The thread closes the pipe
+    when it ends, so that the decoder ends, too.
     """
 
     def __init__(self, coding: str, head: bytes, packets: Iterator[Packet], pipe: int) -> None:
-        """Store; `head` holds the parameter sets, which cameras may send in the SDP only."""
+        """Store the parameters; `head` holds the codec's parameter sets, which some cameras send only in the SDP."""
         self._coding: Final = coding
         self._head: Final = head
         self._packets: Final = packets
         self._pipe: Final = pipe
         self._is_stopping = False
         self.fed = 0
-        """Packets handed over, or being so."""
+        """Number of packets written, including the one that is being written."""
         self.error: TransientError | None = None
         """Failure of the network that ended the feed."""
         self._thread: Final = threading.Thread(target=self._run, name="packet feed", daemon=True)
@@ -44,7 +44,7 @@ class PacketFeed:
         self._thread.start()
 
     def stop(self, wait_s: float) -> bool:
-        """End after the next packet; False where none came in `wait_s`. The decoder must be gone by now."""
+        """End the thread at the next packet; False where none came in `wait_s`. The decoder must be killed before."""
         self._is_stopping = True
         self._thread.join(wait_s)
         return not self._thread.is_alive()
@@ -72,12 +72,12 @@ class PacketFeed:
 
 
 def is_byte_stream(data: bytes) -> bool:
-    """Return True where units are separated by start codes; RTSP cameras' are."""
+    """Return True where start codes separate the NAL units, as in the streams of RTSP cameras."""
     return data.startswith((_START, _LONG_START))
 
 
 def _undelimited(coding: str, data: bytes) -> bytes:
-    """Return a frame without its own delimiter, because one was written behind the frame before."""
+    """Return a frame without its access unit delimiter, because the feed wrote one after the frame before."""
     at = data.find(_START) + len(_START)
     kind = data[at] & 31 if coding == "h264" else data[at] >> 1 & 63
     if kind != _DELIMITER_TYPES[coding]:

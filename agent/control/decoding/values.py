@@ -24,7 +24,7 @@ _PADDING: Final = " \0\t\r\n"
 
 
 class ValueRefusedError(MistakeError):
-    """A payload that is no valid value."""
+    """A payload that is no valid value; `reason` and the message go into the command's ack."""
 
     def __init__(self, reason: Reason, detail: str, command_id: str | None = None) -> None:
         super().__init__(detail)
@@ -61,7 +61,7 @@ class Document(msgspec.Struct, frozen=True):
 def decode(payload: bytes, read: Callable[[object], object] | None = None) -> Value | None:
     """Decode a payload of at most 4 KiB; None for an empty one, which only clears a retained message.
 
-    With `read` the payload is a foreign JSON document in which `read` finds the value (or raises LookupError); its
+    With `read` the payload is a PLC's own JSON document in which `read` finds the value (or raises LookupError); its
     `id`, `at` and `ttl_s` are not ours. Raises ValueRefusedError.
     """
     if not _has_content(payload, MAX_PAYLOAD_BYTES):

@@ -29,7 +29,7 @@ def inference_failed(state: State, event: InferenceFailed, now: Now) -> list[Act
 
 
 def follow(state: State, line: Line, _now: Now) -> list[Action]:
-    """Keep the alert of an automatic rollback until the next choice ends it."""
+    """Keep the alert `rolled_back` on while an automatic rollback is in force."""
     rollback, detail = line.selection.rollback, None
     if rollback is not None and line.selection.was_taken_back:
         detail = f"{rollback.cause.value} failed on {FAILURES} frames in a row; {rollback.reference} serves instead"
@@ -37,13 +37,13 @@ def follow(state: State, line: Line, _now: Now) -> list[Action]:
 
 
 def _is_on_trial(line: Line, model: str, now: Now) -> bool:
-    """Return True where the failing model serves since a recent swap, and no rollback answered it yet."""
+    """Return True where `model` serves since a swap in the last 60 s, and no rollback is in force."""
     is_serving = line.serving.model == model and line.changeover is None
     return is_serving and line.selection.rollback is None and now.monotonic_s < line.assignment.trial_until_s
 
 
 def _take_back(state: State, line: Line, event: InferenceFailed, now: Now) -> list[Action]:
-    """Return to the previous reference of the same model, else to the last other model."""
+    """Begin a changeover to the line's previous reference of the same model, else to the last other model."""
     reference = selection.previous(state, line, choose(state.plant, line).asked) or _other(state, line, event.model)
     if reference is None:
         return []

@@ -40,7 +40,7 @@ def stressed(state: State, event: CapChanged) -> list[Action]:
 
 
 def reloaded(line: Line) -> None:
-    """Forget which rules held, because their indexes are those of the old configuration."""
+    """Forget which bandwidth rules applied, because their indexes are those of the old configuration."""
     line.limits.bandwidth_on = frozenset()
 
 
@@ -70,7 +70,7 @@ def _holds(line: Line, index: int, below_kbps: float, kbps: float | None) -> boo
 
 
 def _kept(line: Line, caps: list[Cap]) -> list[Cap]:
-    """Keep the cap's recorded value while the same caps hold, because a small change is no new cause."""
+    """Return the former caps where only their measured values changed, because that is no new cause."""
     before = [one for one in line.limits.caps if one.rule == "bandwidth"]
     is_same = [(one.max_variant, one.topic) for one in before] == [(one.max_variant, one.topic) for one in caps]
     return before if is_same else caps

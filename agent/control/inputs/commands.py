@@ -79,7 +79,7 @@ def _dispatch(state: State, route: Route, value: Any, command: Command, now: Now
 
 
 def set_product(state: State, line: Line, value: Value, command: Command, now: Now) -> list[Action]:
-    """Change a line's product; an unknown product stops the line."""
+    """Change a line's product; an unknown product is refused and sets the line's `ready` to 0."""
     product = value.text
     cause = Cause("product", command.topic, product)
     if product not in line.rules.products:
@@ -103,7 +103,7 @@ def set_product(state: State, line: Line, value: Value, command: Command, now: N
 
 
 def set_model(state: State, line: Line, value: Value, command: Command, now: Now) -> list[Action]:
-    """Select an operator's model, which overrides the product until `auto` gives the choice back."""
+    """Select an operator's model, which overrides the product's until the command `auto` ends this."""
     if value.text == GIVE_BACK:
         return _give_back(state, line, command, now)
     reference = ModelReference.parse(value.text)

@@ -15,7 +15,7 @@ _TAKEOVERS: Final = 3
 _WITHIN_S: Final = 30.0
 _MAX_META_BYTES: Final = 65536
 OWN_BOOTS: Final = 16
-"""Remembered boots of this device, because a broker that lost its newest state may show an older one."""
+"""Number of own boot ids remembered, because a broker that lost its newest state may show an older one."""
 
 
 class _Meta(msgspec.Struct):
@@ -23,9 +23,9 @@ class _Meta(msgspec.Struct):
 
 
 def heard(state: State, message: Received, now: Now) -> list[Action]:
-    """Suspect a duplicate where our own `meta` names a boot that was never ours.
+    """Suspect a duplicate where our own `meta` names a boot id that this device never had.
 
-    A payload retained before this boot's first connection is ignored, because this device may replace another one.
+    A payload retained before this run's first connection is ignored, because this device may replace another one.
     """
     if message.topic != f"{state.plant.base}/meta" or not 0 < len(message.payload) <= _MAX_META_BYTES:
         return []
@@ -40,7 +40,7 @@ def heard(state: State, message: Received, now: Now) -> list[Action]:
 
 
 def link_up(state: State, now: Now) -> list[Action]:
-    """Count the connection; 30 s on it without another sign clear the suspicion."""
+    """Count the connection; a suspicion ends after 30 s on it without another sign of a duplicate."""
     state.identity.links += 1
     if state.identity.suspected_until_s is not None:
         state.identity.suspected_until_s = now.monotonic_s + _WITHIN_S

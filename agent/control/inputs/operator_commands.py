@@ -16,7 +16,7 @@ from agent.settings import LOG_LEVELS
 
 VERBS: Final = ("rollback", "reload", "log")
 LOG_S: Final = 600.0
-"""Time that `log` holds where the command names none."""
+"""Seconds for which `log` sets the level where the command names no time."""
 _LONGEST_LOG_S: Final = 86_400.0
 _WAITING_RELOADS: Final = 16
 
@@ -84,7 +84,7 @@ def _log(state: State, content: dict[str, Any], command: Command) -> list[Action
 
 
 def _roll_back(state: State, line: Line, command: Command, now: Now) -> list[Action]:
-    """Return the line to its previous reference of the same model."""
+    """Begin a changeover to the line's previous reference of the same model, or reject the command without one."""
     present = choose(state.plant, line).asked
     reference = selection.previous(state, line, present)
     if reference is None:

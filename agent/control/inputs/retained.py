@@ -9,9 +9,9 @@ from agent.messages.events import Received
 
 _PROBE_INTERVAL_S: Final = 1.0
 _KNOWN_TOPICS: Final = 1024
-"""Retained messages of further foreign lines are ignored, so that their topics cannot fill memory."""
+"""Most topics remembered; retained messages of further unknown lines are ignored, so that memory stays bounded."""
 _LONGEST_FOREIGN_TOPIC: Final = 512
-"""Retained messages of longer topics are ignored, because no line here could have them."""
+"""Longest topic in characters; retained messages of longer ones are ignored, because no line here has them."""
 
 
 def probes(state: State, now: Now) -> list[Action]:

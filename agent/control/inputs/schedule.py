@@ -66,7 +66,7 @@ def reloaded(state: State) -> None:
 
 
 def tick(state: State, now: Now) -> None:
-    """Update each line's window from the wall clock."""
+    """Update which schedule rules hold for each line, from the wall clock."""
     scheduling = state.scheduling
     if not _is_running(state, now):
         return

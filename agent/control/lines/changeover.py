@@ -16,14 +16,14 @@ from agent.messages.topics import of_line
 
 _RESIDENT: Final = SwapReport("resident", "make-before-break", 0.0, 0.0, 0.0, 0)
 KEPT_ANSWERS: Final = 1024
-"""Final acks kept for repeated command ids; beyond, the oldest are dropped."""
+"""Most final acks kept for repeated command ids; beyond it the oldest are dropped."""
 _LONGEST_KEPT_TOPIC: Final = 512
-"""Acks of longer topics are not kept, because no topic of ours is that long."""
+"""Longest topic in characters whose acks are kept, because no topic of this device is longer."""
 _LONGEST_DETAIL: Final = 500
 TRIAL_S: Final = 60.0
-"""A model that fails within this time after its swap is rolled back; later the camera is more likely at fault."""
+"""A model that fails within this time after its swap is rolled back; later failures are more likely the camera's."""
 _WORKERS_A_CHANGEOVER_MAY_LOSE: Final = 1
-"""A model whose load kills a second worker is held to be the cause."""
+"""Worker losses allowed during one changeover; at one more its model is taken to be the cause."""
 _RETRY_S: Final = 10.0
 """Retry interval of a line where no model serves, because a missing file or memory may be back."""
 
@@ -44,7 +44,7 @@ class _Outcome:
 
 
 def begin(state: State, line: Line, commands: list[Command], now: Now) -> list[Action]:
-    """Begin a changeover to the line's present choice, and supersede the one in progress.
+    """Begin a changeover to the model that the line's rules choose now; one in progress is superseded.
 
     The caller has cleared `ready` where the product changes.
     """
@@ -95,7 +95,7 @@ def cancel(state: State, line: Line, now: Now) -> list[Action]:
 
 
 def supersede(state: State, line: Line, now: Now) -> list[Action]:
-    """End a changeover that a newer command replaced, also one from before a restart."""
+    """End the line's changeover as superseded, and answer commands that waited for it or since before a restart."""
     overtaken = _Outcome(Stage.SUPERSEDED, "superseded", "a newer command came")
     if line.changeover is not None:
         return _close(state, line, overtaken, now)
@@ -158,7 +158,7 @@ def _confirmed(state: State, line: Line, message: Swapped, now: Now) -> list[Act
 
 
 def swap_failed(state: State, message: SwapFailed, now: Now) -> list[Action]:
-    """Record the model that the worker kept, and fail the changeover."""
+    """Record the model that still serves after a failed swap, and end the changeover as failed."""
     line = state.lines[message.line]
     serving.reported(line, message.active)
     actions = _refused(state, line, message, now)

@@ -7,13 +7,13 @@ from agent.control.state import Command, Line, State
 from agent.messages.payloads import Ack
 
 WAITING_COMMANDS: Final = 64
-"""Repetitions of one command that its end answers; further ones are answered at once."""
+"""Most repetitions of one command that wait for its final ack; further ones are answered at once."""
 
 
 def again(state: State, command: Command) -> list[Action]:
     """Return the ack for a repeated command id; nothing where the command is new.
 
-    A final ack is repeated byte for byte. Before there is one, the repetition waits for it, too.
+    A final ack is repeated byte for byte. Without one yet, the repeated command is accepted and gets it later.
     """
     if command.id is None:
         return []
@@ -28,7 +28,7 @@ def again(state: State, command: Command) -> list[Action]:
 
 
 def join(waiting: list[Command], command: Command) -> bool:
-    """Add a command to those that one end answers; False at the limit."""
+    """Add a command to those that wait for the same final ack; False where the list is full."""
     is_room = len(waiting) < WAITING_COMMANDS
     if is_room:
         waiting.append(command)

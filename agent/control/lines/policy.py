@@ -31,9 +31,9 @@ class Choice:
 
 
 def choose(plant: Plant, line: Line, window: Window | None = None) -> Choice:
-    """Return the choice for `line`, in `window` or else in the schedule's present one.
+    """Return the model that `line` should run under the schedule rules of `window`, or else under those of now.
 
-    An unknown product chooses nothing, so the serving model stays; without one, the default serves.
+    For an unknown product no model is chosen, so the serving one stays; if none serves, the default is chosen.
     """
     window = line.schedule.window if window is None else window
     (reference, asker), *below = _askers(line, window)
@@ -58,7 +58,7 @@ def would_run(plant: Plant, line: Line, reference: ModelReference) -> ModelVersi
 
 
 def ready_models(plant: Plant, line: Line) -> tuple[ModelReference, ...]:
-    """Return the models that are right for the line's product; none without a known product.
+    """Return references of the models that fit the line's product; empty without a known product.
 
     A reference that names a variant allows only that one, or the one that a cap leaves. A variant left by a cap stays
     right after the cap is lifted, until the named one serves or fails. A rollback frees the version, never the variant.
@@ -95,7 +95,7 @@ def missing(plant: Plant, line: Line) -> ModelReference | None:
 
 
 def serves(active: str | None, allowed: tuple[ModelReference, ...]) -> bool:
-    """Return True where the active model matches one of `allowed`; open parts match anything."""
+    """Return True where the reference `active` matches one of `allowed`; a variant or version of None matches any."""
     model = ModelReference.parse(active) if active else None
     return model is not None and any(
         model.name == one.name and one.variant in {None, model.variant} and one.version in {None, model.version}

@@ -18,7 +18,7 @@ _AT_ONCE: Final = 8
 """Models preloaded or held for one line; one more evicts the oldest."""
 _WORKERS_A_PREPARATION_MAY_LOSE: Final = 1
 _MARGIN_S: Final = 60.0
-"""Extra hold after the scheduled moment, for clock corrections and dwell times."""
+"""Time for which a preload is held beyond the scheduled moment, for clock corrections and dwell times."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class _Wish:
 
 
 def prepare(state: State, line: Line, value: Value, command: Command, now: Now) -> list[Action]:
-    """Preload the model of a product or reference, and hold it for `prepare_s`."""
+    """Preload the model of a product or reference, and keep it in memory for the line's `prepare_s` seconds."""
     reference = line.rules.products.get(value.text) or ModelReference.parse(value.text)
     model = would_run(state.plant, line, reference) if reference is not None else None
     if model is None:
@@ -68,7 +68,7 @@ def ended(state: State, message: Prepared | PrepareFailed) -> list[Action]:
 
 
 def tick(state: State, line: Line, now: Now) -> list[Action]:
-    """Release preloads whose hold is over, and fail those whose load timed out."""
+    """Forget preloads that were held long enough, and fail those whose load timed out."""
     actions: list[Action] = []
     late = [one for one in line.preloads.preparations if one.loading and now.monotonic_s >= one.deadline_s]
     for one in late:

@@ -26,7 +26,7 @@ def clear_all(state: State) -> list[Action]:
 
 
 def serves_product(state: State, line: Line) -> bool:
-    """Return True where each model that may serve the line now is right for its product."""
+    """Return True where every model that may serve the line now fits its product."""
     allowed = ready_models(state.plant, line)
     if not allowed or line.serving.is_taken_off:
         return False
@@ -91,7 +91,7 @@ def stream_status(state: State, stream: str, status: StreamStatus, detail: str) 
 
 
 def miss_cameras(state: State, now: Now) -> list[Action]:
-    """Raise `camera` for streams still offline 10 s after the start."""
+    """Raise the alert `camera` for streams that are still offline 10 s after the start."""
     if state.cameras_due_s is None:
         state.cameras_due_s = now.monotonic_s + CAMERA_PATIENCE_S
     if now.monotonic_s < state.cameras_due_s or state.stopping:

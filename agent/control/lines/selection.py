@@ -48,7 +48,7 @@ def previous(state: State, line: Line, present: ModelVersion | None) -> ModelRef
 
 
 def miss_choice(state: State, line: Line, _now: Now) -> list[Action]:
-    """Update the alert for a line whose last choice was lost, until it has a product again."""
+    """Update the alert `choice_lost`, which is on until a line whose choice was lost has a product or model again."""
     selection = line.selection
     if selection.is_lost and (selection.product is not None or selection.operator is not None):
         selection.is_lost, state.unsaved = False, True

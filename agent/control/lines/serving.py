@@ -9,13 +9,13 @@ from agent.messages.references import ModelReference
 
 
 def reported(line: Line, model: str | None) -> None:
-    """Record the model that the worker reported; the blind time runs until `end_blind_time`."""
+    """Record the model that the worker reported; the time without a model still runs until `end_blind_time`."""
     line.serving.model = model
     line.serving.is_taken_off = line.serving.is_taken_off and model is None
 
 
 def taken_off(line: Line, now: Now) -> list[Action]:
-    """Record that the model is taken off to make room for a load."""
+    """Record that the line's model is unloaded first, to make room for the next one."""
     line.serving.is_taken_off = True
     _begin_blind_time(line, now)
     return []
@@ -29,13 +29,13 @@ def lost(line: Line, now: Now) -> None:
 
 
 def end_blind_time(line: Line) -> None:
-    """End the blind time, if a model serves the line."""
+    """End the measured time without a model, if one serves the line now."""
     if line.serving.model is not None:
         line.serving.blind_since_s = None
 
 
 def blind_ms(line: Line, report: SwapReport | None, now: Now) -> float:
-    """Return the blind time: the worker's measurement, else control's; 0 for a line without a model before."""
+    """Return the time in ms without a model, as the worker or else control measured it; 0 where there was none."""
     if report is not None and report.blind_ms:
         return report.blind_ms
     since_s = line.serving.blind_since_s

@@ -10,16 +10,16 @@ from agent.control.state import Answering, Line, Now, State
 from agent.messages.payloads import Alert
 
 ALLOWED_S: Final = 2.0
-"""Time a frame may wait for its answer; the contract allows 3 s until `ready` 0."""
+"""Time a frame may wait for its answer, so that `ready` is 0 within the promised 3 s."""
 _TURNS_ALLOWED: Final = 1.5
 _SLOW_S: Final = 1.0
 """A model whose inferences take longer has a grace beyond the 3 s."""
 _LONGEST_ALLOWED_S: Final = 2.7
 _LONGEST_ALLOWED_SLOW_S: Final = 10.0
 FEWEST: Final = 2
-"""Missed frames of a triggered camera that count, because after one no frame may come for an hour."""
+"""Missed frames in a row that count as a fault of a triggered camera, whose next frame may come an hour later."""
 _QUIET_S: Final = 1.0
-"""A stream without a frame for this long after a swap owes no answer, so `ready` does not wait."""
+"""A fault is over where no frame comes for this long after a swap, because there is none to answer."""
 FAILURES: Final = 60
 """Frames in a row without an answer that restart the worker."""
 _PATIENCE_S: Final = 10.0
@@ -73,13 +73,13 @@ def _look(state: State, line: Line, stream: str, seen: Seen, now: Now) -> list[A
 
 
 def _is_owed(state: State, line: Line, stream: str) -> bool:
-    """Return True where a model serves the stream; a blind line owes no answers."""
+    """Return True where the stream's frames must be answered: it is online, and a model serves it."""
     is_served = line.serving.model is not None and not line.serving.is_taken_off
     return state.worker_up and is_served and state.streams[stream] == "online"
 
 
 def _owed_since_s(one: Answering, seen: Seen, now: Now) -> float | None:
-    """Return since when a frame waits for its answer; None where none does."""
+    """Return the time since which a frame has waited for its answer (monotonic); None where none waits."""
     is_failing = seen.steady or seen.missed >= FEWEST or (one.restarts > 0 and seen.missed > 0)
     settled_s = seen.answered_s if is_failing else max(seen.answered_s, seen.missed_s)
     came_s = seen.offered_s if seen.offered_s >= one.served_since_s or not seen.waiting else one.served_since_s

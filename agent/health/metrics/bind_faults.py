@@ -13,7 +13,7 @@ _SHOWN: Final = 6
 
 
 def try_bind(bind: str) -> None:
-    """Serve HOST:PORT for a moment, without answering. Raises OSError."""
+    """Listen on HOST:PORT for a moment. Raises OSError where that is impossible."""
     host, port = _parts(bind)
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     family, kind, protocol, _, address = found[0]
@@ -24,7 +24,7 @@ def try_bind(bind: str) -> None:
 
 
 def explain(bind: str, error: Exception) -> str:
-    """Return the reason of an error of `try_bind` or of a server, and what to do."""
+    """Return why `bind` cannot be served, from an error of `try_bind` or of a server, and what to do."""
     _, port = _parts(bind)
     number = error.errno if isinstance(error, OSError) else None
     if isinstance(error, socket.gaierror):
@@ -58,7 +58,7 @@ def _first_unprivileged() -> int:
 
 
 def _listener(port: int) -> str | None:
-    """Return `NAME (process PID)` of who listens on `port`; None where this user may not see it."""
+    """Return `NAME (process PID)` of the process that listens on `port`; None where this user may not see it."""
     try:
         connections = psutil.net_connections("tcp")
         listening = (one for one in connections if one.status == psutil.CONN_LISTEN and one.pid)

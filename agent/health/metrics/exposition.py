@@ -49,7 +49,7 @@ class Metrics:
             self._swap_s.labels(residency)
 
     def swapped(self, message: Swapped) -> None:
-        """Count a swap of the worker, also at a start or a recovery."""
+        """Count a model swap that the worker reports, also one at a start or a recovery."""
         report = message.report
         (self._hits if report.residency == "resident" else self._misses).inc()
         if report.residency != "resident":
@@ -63,17 +63,17 @@ class Metrics:
             self._swap_s.labels(residency).observe(switch.total_ms / 1000)
 
     def crashed(self) -> None:
-        """Count a crashed thread."""
+        """Count a thread of the worker that crashed and was restarted."""
         self._crashes.inc()
         self.trouble["thread_crashes"] += 1
 
     def refused(self, child: str) -> None:
-        """Count a refused message; `child` is worker or camera."""
+        """Count an invalid message of a child process; `child` is `worker` or `camera`."""
         self._refused.labels(child).inc()
         self.trouble["refused_messages"] += 1
 
     def worker_lost(self) -> None:
-        """Count a lost worker."""
+        """Count a worker process that ended or had to be ended."""
         self._workers_lost.inc()
         self.trouble["lost"] += 1
 

@@ -40,7 +40,7 @@ Pages = dict[str, Callable[[], Page]]
 
 
 class HttpServer:
-    """HTTP server with one thread a client, for a bounded number of clients.
+    """HTTP server with one thread per client, for a bounded number of clients.
 
     Owner: the caller of `start` and `stop`.
     """
@@ -86,7 +86,7 @@ class _Server(ThreadingMixIn, HTTPServer):
     def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
         self._guard: Final = threading.Lock()
         self._since_s: Final[dict[socket.socket, float]] = {}
-        """Clients that are connected, the oldest first."""
+        """Time at which each connected client came (time.monotonic), the oldest first."""
         super().__init__(address, handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - socketserver's call

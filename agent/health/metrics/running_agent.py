@@ -1,4 +1,4 @@
-"""Client of a running agent's own `/metrics`, for commands beside it."""
+"""Client of a running agent's own `/metrics`, for commands that run at the same time."""
 
 import http.client
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ _ANY: Final = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S1
 
 @dataclass(frozen=True)
 class RunningAgent:
-    """What a running agent says of itself."""
+    """Device id and loaded models of a running agent, read from its `/metrics`."""
 
     device: str
     resident: dict[str, str]

@@ -9,7 +9,7 @@ from agent.health.sensors.reading import Reading
 
 @dataclass(frozen=True)
 class StreamFacts:
-    """Counters of one stream since boot."""
+    """Counters of one stream since the agent started."""
 
     line: str
     status: str
@@ -20,7 +20,7 @@ class StreamFacts:
     """Detections or summaries published."""
     objects: Mapping[str, int] = field(default_factory=dict)
     stages_s: Mapping[str, float] = field(default_factory=dict)
-    """Total time of all frames, by stage."""
+    """Seconds that all frames together took, by processing stage."""
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,13 @@ class LineFacts:
     phase: str
     ready: bool
     moves: bool
-    """The line sends `live`."""
+    """True while the line sends its heartbeat `live`."""
     model: str | None
 
 
 @dataclass(frozen=True)
 class CacheFacts:
-    """The budget, residents, evictions and refusals of the worker's cache."""
+    """Budget, resident models, evictions and refused loads of the worker's model cache."""
 
     budget_bytes: int = 0
     used_bytes: int = 0
@@ -47,14 +47,14 @@ class CacheFacts:
     refused: Mapping[str, int] = field(default_factory=dict)
     """Refused loads by reason."""
     pools: Mapping[str, tuple[int, int]] = field(default_factory=dict)
-    """Budget and used bytes of each pool, where there are two."""
+    """Budget and used bytes by pool (host and GPU memory); empty where there is one pool only."""
     pooled: Mapping[tuple[str, str, str], int] = field(default_factory=dict)
     """Bytes of each resident model in each pool, by (reference, state, pool)."""
 
 
 @dataclass(frozen=True)
 class LinkFacts:
-    """State of the broker link."""
+    """State of the connection to the broker."""
 
     is_up: bool
     outbox: Mapping[str, int]
@@ -74,7 +74,7 @@ class AlertFacts:
 
 @dataclass(frozen=True)
 class Facts:
-    """The whole snapshot."""
+    """Snapshot of the whole agent for one scrape."""
 
     info: Mapping[str, str]
     worker_up: bool
@@ -87,6 +87,6 @@ class Facts:
     reading: Reading
     memory: HostReading | None
     ages_s: Mapping[str, float]
-    """Age of each source's last reading."""
+    """Seconds since the last reading of each sensor source, by its name."""
     caps: Mapping[str, str]
-    """Largest allowed variant, by rule."""
+    """Largest allowed model variant, by the rule that limits it."""

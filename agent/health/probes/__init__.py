@@ -11,7 +11,7 @@ class ProbeAbsentError(MistakeError):
 
 
 class Probe(Protocol):
-    """One source of readings, used by one thread, which `read` may block for any time.
+    """One source of sensor readings, used by one thread; `read` may block for any time.
 
     `read` raises ProbeAbsentError where the source does not exist, and any other exception for a temporary failure,
     after which it is retried. `close` is idempotent.

@@ -1,4 +1,4 @@
-"""Probe for jetson-stats, beside sysfs on a Jetson; optional, because its service may be absent.
+"""Probe for jetson-stats, used besides sysfs on a Jetson; optional, because its service may be absent.
 
 Fields as in its documents and code (4.3 to 7.2): temperatures in °C, -256 for an offline sensor; rails in mV, mA and
 mW; GPU load in percent. Not tested on hardware.
@@ -14,14 +14,14 @@ from agent.messages.errors import TransientError
 
 _log: Final = logging.getLogger(__name__)
 _UNIT_ERROR: Final = 20.0
-"""Power that differs from volts times amperes by this factor has another unit than expected."""
+"""Power that differs from volts times amperes by more than this factor is in another unit than expected."""
 
 
 class JtopProbe:
-    """Reader of one jtop client, replaced after any error because its thread does not recover."""
+    """Reader of a jtop client, which is made anew after any error because its thread does not recover."""
 
     def __init__(self, make: Callable[[], Any] | None = None) -> None:
-        """Store the factory of unstarted clients; None is the library's own."""
+        """Store the factory of unstarted clients; None uses the library's own."""
         self.name: Final = "jtop"
         self._make: Final = make or _library
         self._client: Any = None
@@ -41,7 +41,7 @@ class JtopProbe:
             client.close()
 
     def _fresh(self) -> Any:  # noqa: ANN401 - the library has no types
-        """Return the client once it has new values."""
+        """Return the client once it has new values. Raises TransientError after 3 s without any."""
         client = self._open()
         if not client.ok():
             raise TransientError("jtop's service has sent nothing for 3 s")
@@ -101,7 +101,7 @@ def _rails(rails: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
 
 
 def _power_w(name: str, rail: Mapping[str, Any]) -> float | None:
-    """Return a rail's power from mW, checked against its mV and mA where it has them."""
+    """Return a rail's power in W; None where it is unknown, or contradicts the rail's voltage and current."""
     reported = rail.get("power")
     value = plausible.watts(reported / 1000) if isinstance(reported, (int, float)) else None
     volt, curr = rail.get("volt"), rail.get("curr")

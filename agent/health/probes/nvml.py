@@ -11,7 +11,7 @@ from agent.health.sensors.reading import GpuMemory, Reading, Zone
 
 _log: Final = logging.getLogger(__name__)
 _REASONS: Final = {0x04: "power", 0x08: "hardware", 0x20: "heat", 0x40: "heat", 0x80: "power"}
-"""Bits of nvmlDeviceGetCurrentClocksEventReasons that mean throttling (nvml.h)."""
+"""Causes of throttling, by their bits in nvmlDeviceGetCurrentClocksEventReasons (nvml.h)."""
 
 
 class NvmlProbe:
@@ -116,17 +116,17 @@ class _Card:
         return Zone(celsius, plausible.limit_c(threshold)) if celsius is not None else None
 
     def power_w(self) -> float | None:
-        """Return the GPU's power, which the library gives in mW."""
+        """Return the GPU's power in W."""
         milliwatts = self._ask("nvmlDeviceGetPowerUsage")
         return plausible.watts(milliwatts / 1000) if milliwatts is not None else None
 
     def load(self) -> float | None:
-        """Return the share of the last period with a running kernel; the library gives percent."""
+        """Return the GPU's load from 0 to 1: the share of the last period in which a kernel ran."""
         rates = self._ask("nvmlDeviceGetUtilizationRates")
         return plausible.share(rates.gpu / 100) if rates is not None else None
 
     def memory(self) -> GpuMemory | None:
-        """Return the card's own memory; None on a Jetson, which shares the processor's."""
+        """Return the card's own memory; None on a Jetson, where CPU and GPU share memory."""
         told = self._ask("nvmlDeviceGetMemoryInfo")
         if told is None:
             return None

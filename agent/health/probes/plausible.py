@@ -6,7 +6,7 @@ from typing import Final
 _COLDEST_C, _HOTTEST_C = -55.0, 150.0
 _MOST_W: Final = 2000.0
 LEAST_LIMIT_C: Final = 40.0
-"""A lower trip point controls a fan or is a placeholder."""
+"""Lowest plausible throttling temperature; a lower trip point controls a fan or is a placeholder."""
 
 
 def celsius(value: object) -> float | None:

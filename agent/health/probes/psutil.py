@@ -32,7 +32,10 @@ class PsutilProbe:
 
 
 def _limit_c(high: float | None, critical: float | None) -> float | None:
-    """Return the warning temperature, which some drivers set equal to the critical one."""
+    """Return the throttling temperature in °C: `high`, else 10 °C below `critical`; None where neither is plausible.
+
+    `high` does not count where it equals `critical`, as with some drivers.
+    """
     if (found := plausible.limit_c(high)) is not None and found != critical:
         return found
     last = plausible.limit_c(critical)

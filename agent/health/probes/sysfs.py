@@ -14,14 +14,14 @@ from agent.health.sensors.reading import Reading, Zone
 from agent.power_mode import power_mode
 
 _TOTALS: Final = ("VDD_IN", "POM_5V_IN")
-"""The rail that feeds all others; without one, the total is the sum of rails."""
+"""Names of the rail that feeds all others; without it, the total power is the sum of all rails."""
 _POWER_MONITORS: Final = ("ina3221", "ina226", "ina238", "ina219")
 _GPUS: Final = frozenset({"gp10b", "gv11b", "ga10b", "gb10b"})
 _NO_SLOWING: Final = re.compile(r"fan|lcd|backlight|display|tcc offset", re.IGNORECASE)
 _ENDING: Final = re.compile(r"[-_]therm(al)?$")
 _BELOW_CRITICAL_C: Final = 10.0
 _JETPACKS: Final = {32: 4, 34: 5, 35: 5, 36: 6, 38: 7, 39: 7}
-"""JetPack by the major number of L4T."""
+"""Major version of JetPack by that of L4T."""
 
 
 class SysfsProbe:
@@ -32,7 +32,7 @@ class SysfsProbe:
         self._root: Final = root
 
     def read(self) -> Reading:
-        """Return all readable values; missing files and silent zones are left out."""
+        """Return all readable values; missing files and zones without a temperature are left out."""
         rails = dict(self._rails())
         total = next((rails.pop(name) for name in _TOTALS if name in rails), None)
         return Reading(
@@ -56,7 +56,7 @@ class SysfsProbe:
         return model or " ".join(filter(None, [_text(dmi / "sys_vendor"), _text(dmi / "product_name")]))
 
     def _system(self) -> str:
-        """Return the L4T release, from a line such as `# R36 (release), REVISION: 4.7, GCID: ...`."""
+        """Return the L4T release from a line such as `# R36 (release), REVISION: 4.7, ...`; empty without one."""
         match = re.search(r"R(\d+) \(release\), REVISION: ([\d.]+)", _text(self._root / "etc/nv_tegra_release"))
         if match is None:
             return ""
@@ -71,7 +71,7 @@ class SysfsProbe:
                 yield name, Zone(celsius, _limit_c(folder))
 
     def _slowed(self) -> tuple[str, ...] | None:
-        """Return the active cooling devices, except for fans and displays."""
+        """Return the cooling devices that are active, without fans and displays; None where there are no others."""
         found = [
             (_text(one / "type"), _scaled(one / "cur_state")) for one in self._each("sys/class/thermal", "cooling_*")
         ]
@@ -79,7 +79,7 @@ class SysfsProbe:
         return tuple(dict.fromkeys(kind for kind, state in slowing if state and state > 0)) if slowing else None
 
     def _gpu_loads(self) -> Iterator[float]:
-        """Yield the load of each integrated GPU; its driver gives tenths of a percent."""
+        """Yield the load of each integrated GPU from 0 to 1; its driver gives tenths of a percent."""
         for folder in self._each("sys/class/devfreq", "*"):
             name = _text(folder / "device/of_node/name").lower()
             load = _scaled(folder / "device/load", 1000)
@@ -96,7 +96,7 @@ class SysfsProbe:
 
 
 def _monitored(folder: Path) -> Iterator[tuple[str, float]]:
-    """Yield the rails of one power monitor: microwatts, or millivolts times milliamperes."""
+    """Yield name and watts of each rail of a power monitor, from its power files or from voltage times current."""
     for path in sorted(folder.glob("power*_input")):
         label = _text(folder / path.name.replace("_input", "_label")) or _text(folder / "name")
         if (power_w := plausible.watts(_scaled(path, 1e6))) is not None:
@@ -112,7 +112,10 @@ def _monitored(folder: Path) -> Iterator[tuple[str, float]]:
 
 
 def _limit_c(folder: Path) -> float | None:
-    """Return the lowest passive trip point, else a hot one, else one below the critical one."""
+    """Return a zone's throttling temperature in °C; None where it is unknown.
+
+    It is the lowest passive trip point, else the lowest hot one, else 10 °C below the critical one.
+    """
     trips: dict[str, list[float]] = {}
     for path in folder.glob("trip_point_*_type"):
         limit = plausible.limit_c(_scaled(folder / path.name.replace("_type", "_temp"), 1000))

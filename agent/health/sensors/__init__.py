@@ -1,1 +1,1 @@
-"""Sensor readings, memory, and the caps that follow."""
+"""Sensor readings, memory, and the caps on model variants that follow from them."""

@@ -45,7 +45,7 @@ def _own_cgroups() -> list[Path]:
 
 
 def _cgroup_free(folder: Path) -> int | None:
-    """Return a cgroup's free memory, in which droppable file cache counts as free."""
+    """Return a cgroup's free bytes, including droppable file cache; None where it has no limit."""
     limits = [limit for name in ("memory.max", "memory.high") if (limit := _number(folder / name)) is not None]
     current = _number(folder / "memory.current")
     if not limits or current is None:
@@ -54,7 +54,7 @@ def _cgroup_free(folder: Path) -> int | None:
 
 
 def _number(path: Path) -> int | None:
-    """Read one number; None for `max`."""
+    """Read one number from a file; None for `max` or an unreadable file."""
     try:
         return int(path.read_text(encoding="ascii"))
     except (OSError, ValueError):

@@ -23,7 +23,7 @@ class _Memory(ctypes.Structure):
 
 
 def names_gpu(compute: str) -> bool:
-    """Return True where a device setting names an NVIDIA GPU."""
+    """Return True where the setting `compute` names an NVIDIA GPU, such as `cuda:0` or `tensorrt`."""
     return _CUDA.fullmatch(compute) is not None
 
 

@@ -18,19 +18,19 @@ class HostReading:
 
     total_bytes: int
     free_bytes: int
-    """MemAvailable."""
+    """MemAvailable of /proc/meminfo."""
     available_bytes: int
-    """MemAvailable within the cgroup's limit."""
+    """MemAvailable, or what the cgroup's limits leave where that is less."""
     stalled: float | None = None
     """Share of the last 10 s in which some processes waited for memory (PSI); None: not counted."""
     halted: float | None = None
-    """The same for all processes at once; see https://docs.kernel.org/accounting/psi.html."""
+    """Share in which all processes waited at once; see https://docs.kernel.org/accounting/psi.html. None as above."""
     processes: Mapping[str, int] = field(default_factory=dict)
-    """Proportional share (PSS) of each process."""
+    """Memory of each process in bytes (PSS), by its name."""
 
 
 class Host:
-    """Reader of memory files, which a troubled process may block; any thread may set `pids`."""
+    """Reader of the kernel's memory files; a read may block for a process in trouble. Any thread may set `pids`."""
 
     def __init__(self, pressure: Path = _PRESSURE) -> None:
         self.pids: Mapping[str, int] = {}
@@ -49,7 +49,7 @@ class Host:
         )
 
     def _share(self, kind: str) -> float | None:
-        """Read a line such as `some avg10=0.12 avg60=0.05 avg300=0.01 total=123456`."""
+        """Return the share of the last 10 s from a line such as `some avg10=0.12 ...`; None where there is none."""
         try:
             lines = self._pressure.read_text(encoding="ascii").splitlines()
             words = next(line.split() for line in lines if line.startswith(kind))

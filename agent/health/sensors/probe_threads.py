@@ -19,7 +19,7 @@ STALE_S: Final = 20.0
 
 
 def own_probes() -> tuple[Probe, ...]:
-    """Return every kind of probe, the best first; absent sources end by themselves."""
+    """Return every kind of probe, the best first; the thread of one whose source is absent ends."""
     return SysfsProbe(), JtopProbe(), NvmlProbe(), PsutilProbe()
 
 
@@ -48,7 +48,7 @@ class Device:
             sampler.stop()
 
     def watch(self, pids: dict[str, int]) -> None:
-        """Measure these processes' memory from now on."""
+        """Set the processes whose memory is measured: process ids by name."""
         if self._host.pids != pids:
             self._host.pids = pids
             self._host_sampler.hurry()
@@ -63,7 +63,7 @@ class Device:
         return self._host_sampler.newest(now_s, STALE_S)
 
     def ages_s(self, now_s: float) -> dict[str, float]:
-        """Return the age of each source's last reading; a source without one is left out."""
+        """Return the seconds since each source's last reading, by name; a source without one is left out."""
         ages = {sampler.name: sampler.age_s(now_s) for sampler in self._all()}
         return {name: age_s for name, age_s in ages.items() if age_s is not None}
 

@@ -6,21 +6,21 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Zone:
-    """One temperature in °C."""
+    """Temperature of one zone in °C."""
 
     celsius: float
     limit_c: float | None = None
-    """Throttling begins there; None: unknown."""
+    """Temperature at which throttling begins; None where unknown."""
 
 
 @dataclass(frozen=True)
 class GpuMemory:
-    """Memory of all cards that have their own."""
+    """Memory of all GPUs that have their own, added up."""
 
     free_bytes: int
     total_bytes: int
     processes: Mapping[int, int] = field(default_factory=dict)
-    """Bytes of each process that computes there, by its pid, with its context."""
+    """Bytes of each compute process on these GPUs, with its CUDA context, by process id."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,12 @@ class Reading:
     power_w: float | None = None
     """Total power that the source sees: a Jetson's module, a PC's graphics cards."""
     gpu_load: float | None = None
-    """Share from 0 to 1."""
+    """Share of time from 0 to 1 in which the GPU is busy; None where unknown."""
     gpu: GpuMemory | None = None
     slowed: tuple[str, ...] | None = None
-    """Parts that are throttled now; None: the source cannot tell."""
+    """Parts that are throttled now; None where the source cannot tell."""
     fallback: bool = False
-    """Adds no zone or rail to those of others, because it knows the same ones by other names."""
+    """True: its zones count only where no better source has any, because they may be the same by other names."""
 
 
 def merged(readings: Iterable[Reading]) -> Reading:

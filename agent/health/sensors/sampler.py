@@ -68,7 +68,7 @@ class Sampler(Generic[Value]):
         return newest[1] if newest is not None and now_s - newest[0] <= max_age_s else None
 
     def age_s(self, now_s: float) -> float | None:
-        """Return the age of the last value; None without one."""
+        """Return the seconds since the last value was read; None without one."""
         newest = self._newest
         return max(0.0, now_s - newest[0]) if newest is not None else None
 

@@ -1,4 +1,4 @@
-"""Caps on variants under heat or memory pressure, with hysteresis."""
+"""Caps on model variants under heat or memory pressure, with hysteresis."""
 
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -10,11 +10,11 @@ Rule = Literal["temperature", "memory"]
 _State = Literal["good", "between", "bad", "worst"]
 
 _LEVELS: Final = (("l", 4.0), ("m", 3.0), ("s", 2.0), ("n", 1.0))
-"""Levels of a cap with the rank of their variants, the largest first."""
+"""Variants that a cap can allow at most, with their size rank, the largest first."""
 STEP_S: Final = 20.0
-"""A smaller variant needs this long to lower a temperature before the next step."""
+"""Shortest time between two steps down, because a smaller variant takes this long to lower a temperature."""
 CALM_S: Final = 60.0
-"""Readings must be good for this long before a larger variant is allowed."""
+"""Time for which readings must be good before a larger variant is allowed."""
 
 # A zone's margin is how far it is below its limit.
 _BAD_MARGIN_C: Final = 5.0
@@ -26,28 +26,32 @@ _WORST_FREE, _BAD_FREE, _GOOD_FREE = 0.02, 0.05, 0.10
 
 @dataclass(frozen=True)
 class Cap:
-    """A changed cap: no variant above `max_variant`; None lifts it."""
+    """New value of a cap: variants larger than `max_variant` must not serve; None lifts the cap."""
 
     rule: Rule
     max_variant: str | None
     value: str
-    """The measured value, for people."""
+    """Text of the measured value that caused the change."""
 
 
 class Stress:
-    """Caps computed from readings, with hysteresis; for one thread.
+    """Caps on variants, computed from readings with hysteresis; for one thread.
 
-    Bad: one level below the largest serving variant at once, and another after each STEP_S. Worst: the smallest at
-    once. Good for CALM_S: one level up. Without a reading nothing changes.
+    Bad readings lower a cap to one level below the largest serving variant at once, and by another level after each
+    STEP_S. The worst ones allow only the smallest variant at once. CALM_S of good ones raise it by one level. Without a
+    reading nothing changes.
     """
 
     def __init__(self, hot_c: float | None = None) -> None:
-        """Store the temperature that caps any zone; None: 5 °C below each zone's own limit."""
+        """Store the temperature in °C from which any zone caps; None: 5 °C below each zone's own limit."""
         self._hot_c: Final = hot_c
         self._cap_levels: Final[dict[Rule, _CapLevels]] = {"temperature": _CapLevels(), "memory": _CapLevels()}
 
     def look(self, now_s: float, reading: Reading, memory: HostReading | None, largest_rank: float | None) -> list[Cap]:
-        """Return changed caps. `largest_rank` is that of the largest serving variant; None: nothing serves."""
+        """Return the caps that changed.
+
+        `largest_rank` is the size rank of the largest serving variant; None where nothing serves. `now_s` is monotonic.
+        """
         found: list[tuple[Rule, tuple[_State, str] | None]] = [
             ("temperature", _temperature_state(reading, self._hot_c)),
             ("memory", _memory_state(memory) if memory is not None else None),
@@ -98,7 +102,7 @@ class _CapLevels:
             self._set_level(self._level - 1 if self._level else None, now_s)
 
     def _below(self, largest_rank: float | None) -> int:
-        """Return the next level that lowers a serving variant; else the last one."""
+        """Return the first level below both the present cap and the largest serving variant; else the last one."""
         present = _LEVELS[self._level][1] if self._level is not None else float("inf")
         above = min(present, largest_rank if largest_rank is not None else float("inf"))
         return next((index for index, (_, rank) in enumerate(_LEVELS) if rank < above), len(_LEVELS) - 1)

@@ -1,1 +1,1 @@
-"""Stores artifacts on disk. Imports yolo and below."""
+"""Stores artifacts, which are models compiled for this device, on disk. Imports yolo and below."""

@@ -34,7 +34,7 @@ _RECORD: Final = "artifact.json"
 _DRAFT: Final = ".draft-"
 _DRAFT_LIVES_S: Final = 3600.0
 _PRIVATE: Final = 0o077
-_BACKENDS: Final = ("openvino", "onnxruntime")
+_BACKENDS: Final = ("openvino", "onnxruntime", "tensorrt")
 
 
 class Artifact(msgspec.Struct, frozen=True):
@@ -55,7 +55,7 @@ class Artifact(msgspec.Struct, frozen=True):
     """Shape of the raw output; -1 for a side that the source leaves open."""
     profile: Profile = Profile()
     proof: str = ""
-    """What was proven of it, as `proof_record` hashes it; empty: nothing yet."""
+    """Hash of the checks that the artifact passed, from `proof_record`; empty: none yet."""
 
 
 class Made(msgspec.Struct, frozen=True):
@@ -88,7 +88,7 @@ class Opened(NamedTuple):
 
 
 class ArtifactStore:
-    """The artifacts under `cache_dir`, for any thread and several processes; each artifact appears whole or not."""
+    """The artifacts under `cache_dir`, for any thread and several processes; each is written whole or not at all."""
 
     def __init__(self, cache_dir: Path) -> None:
         self.folder: Final = cache_dir / _FOLDER
@@ -117,7 +117,10 @@ class ArtifactStore:
         return found if size_bytes == found.bytes and Path(found.file).name == found.file else None
 
     def open(self, key: str) -> Opened | None:
-        """Map an artifact, compare its sha256 to the record, and mark it as used; a damaged artifact is removed."""
+        """Map an artifact, compare its sha256 to the record, and mark it as used.
+
+        Returns None without an artifact, and for a damaged one, which is removed.
+        """
         found = self.find(key)
         if found is None:
             return None
@@ -132,11 +135,11 @@ class ArtifactStore:
         return Opened(found, mapped, self._file(key, found))
 
     def profiled(self, key: str, profile: Profile) -> None:
-        """Replace the profile in an artifact's record. Raises OSError."""
+        """Replace the runtime options in an artifact's record. Raises OSError."""
         self._rewrite(key, profile=profile)
 
     def proven(self, key: str, proof: str) -> None:
-        """Replace the proof in an artifact's record. Raises OSError."""
+        """Replace the hash of passed checks in an artifact's record. Raises OSError."""
         self._rewrite(key, proof=proof)
 
     def discard(self, key: str, why: str) -> None:
@@ -235,14 +238,20 @@ def become_owner(folder: Path) -> None:
         os.setuid(info.st_uid)
 
 
-def key_of(
-    version: ModelVersion, backend: str, compute: str, precision: str = "", *, is_graph: bool = False
+def key_of(  # noqa: PLR0913 - all that an artifact depends on
+    version: ModelVersion,
+    backend: str,
+    compute: str,
+    precision: str = "",
+    *,
+    is_graph: bool = False,
+    device: str = "",
 ) -> str | None:
     """Return the key of a version's artifact, a hash of all that the artifact depends on.
 
     None where the version lacks the sha256 of a file. `is_graph`: the artifact is a checkpoint's exported graph, which
-    is the same for every device. Any other artifact has a key for a CPU only, because a GPU's driver adds inputs
-    that cannot be read without it.
+    is the same for every device. `device`: what identifies the GPU and its driver that an engine is built for; without
+    it an artifact has a key for a CPU only.
     """
     is_known = version.sha256 and (version.files or not version.path.lower().endswith(".xml"))
     if backend not in _BACKENDS or not is_known:
@@ -251,6 +260,8 @@ def key_of(
     source = (_FORMAT, version.sha256.lower(), *files, str(version.imgsz), version.layout)
     if is_graph:
         return _digest(*source, "graph")
+    if device:
+        return _digest(*source, backend, _release(backend), device, precision)
     if compute not in {"auto", "cpu"}:
         return None
     return _digest(*source, backend, _release(backend), _processor(), precision)

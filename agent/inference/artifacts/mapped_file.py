@@ -31,7 +31,7 @@ class MappedFile:
         self.array: Final[NDArray[np.uint8]] = np.frombuffer(self._map, np.uint8)
 
     def sha256(self) -> str:
-        """Return the sha256 of the file; pages are returned to the kernel, and stay in its page cache.
+        """Return the sha256 of the file, and release its pages, which stay in the kernel's page cache.
 
         The GIL is held for a moment between two chunks only.
         """
@@ -44,13 +44,16 @@ class MappedFile:
         return sha256_of(chunks())
 
     def drop_pages(self) -> None:
-        """Return all pages to the kernel; a later read loads a page from the file again."""
+        """Release all pages to the kernel; a later read loads a page from the file again."""
         for start in range(0, len(self.array), _CHUNK_BYTES):
             self._drop(start)
 
     @contextmanager
     def dropping_pages(self) -> Iterator[None]:
-        """Return pages periodically during the block, because a runtime that copies the file would hold it twice."""
+        """Run the block, and release all pages periodically meanwhile.
+
+        Because a runtime that copies the file would otherwise hold it twice.
+        """
         done = threading.Event()
 
         def drop() -> None:

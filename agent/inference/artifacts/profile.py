@@ -4,7 +4,7 @@ import msgspec
 
 
 class Profile(msgspec.Struct, frozen=True):
-    """Runtime options of one artifact, with figures that are all 0 where other processes used the cores."""
+    """Runtime options of one artifact, and measured figures, all 0 where other processes used the cores meanwhile."""
 
     precision: str = ""
     """The runtime's inference precision ("f32", "bf16", "f16"); empty: the runtime chooses."""
@@ -31,7 +31,7 @@ class Profile(msgspec.Struct, frozen=True):
         return self.inference_ms > 0
 
     def holds_in(self, power_mode: str) -> bool:
-        """Return True where the figures were measured, and in this power mode."""
+        """Return True where the figures were measured, in the given power mode."""
         return self.is_measured and self.power_mode == power_mode
 
     def __str__(self) -> str:

@@ -4,7 +4,9 @@ Each runtime has a module beside this one, which is imported when the first mode
 """
 
 import importlib
+import logging
 import sys
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +20,13 @@ from agent.inference.artifacts.artifact_store import ArtifactStore, Made, Opened
 from agent.inference.backends.choice import (
     artifact_key,
     backend_of,
+    compute_now,
     fall_back,
     is_checkpoint,
     missing_for,
     require_openable,
     require_processor,
+    takes_engine,
     target_of,
 )
 from agent.inference.backends.errors import (
@@ -37,7 +41,7 @@ from agent.inference.backends.errors import (
 from agent.inference.backends.in_flight import InFlightLimiter
 from agent.inference.yolo.head import Head
 from agent.inference.yolo.objects import Objects
-from agent.messages.errors import ModelError, OutOfMemoryError
+from agent.messages.errors import ChangeoverError, ModelError, OutOfMemoryError
 from agent.messages.payloads import ModelProcessor
 from agent.messages.references import ModelVersion
 from agent.models.file_faults import require_sound
@@ -58,6 +62,7 @@ __all__ = [
     "Prepared",
     "artifact_key",
     "backend_of",
+    "compute_now",
     "held_device_bytes",
     "is_checkpoint",
     "load",
@@ -68,16 +73,21 @@ __all__ = [
     "require_openable",
     "require_processor",
     "restore",
+    "takes_engine",
     "target_of",
 ]
 
 BACKENDS: Final = ("openvino", "onnxruntime", "ultralytics", "tensorrt")
 _NOBODY: Final = nullcontext()
+_LOG: Final = logging.getLogger(__name__)
 
 
 @dataclass
 class DeviceLimit:
-    """Limit of the GPU memory that each runtime's own allocator may hold; set once, before the first load."""
+    """Most bytes of GPU memory that each runtime's own allocator may hold; set once, before the first load.
+
+    None: no limit.
+    """
 
     bytes: int | None = None
 
@@ -110,15 +120,15 @@ class Model(Protocol):
 
     @property
     def device_bytes(self) -> int | None:
-        """GPU memory that its runtime's allocator holds for the model now; None where it is on a GPU uncounted."""
+        """Bytes of GPU memory that the runtime's allocator holds for the model; None where nothing counts them."""
 
     def prepare(self, image: NDArray[np.uint8]) -> Prepared:
         """Letterbox `image`, uint8 (h, w, 3) BGR; the caller may overwrite the image after the call."""
 
     def answer(self, prepared: Prepared, during: AbstractContextManager[object] = _NOBODY) -> Objects:
-        """Infer a prepared picture and decode the output; `during` is entered for the inference alone.
+        """Infer a prepared picture and decode the output; the context manager `during` wraps the inference only.
 
-        Raises InferenceError where a retry with the next frame may help, OutOfMemoryError, and
+        Raises InferenceError where a retry with the next frame may help, OutOfMemoryError where memory ran out, and
         ModelError("proof_failed") where the candidates hold NaN or infinity, or the output has a wrong shape.
         """
 
@@ -126,14 +136,17 @@ class Model(Protocol):
         """Return the objects in `image`: `prepare` and `answer` in one call."""
 
     def check_outputs(self, image: NDArray[np.uint8]) -> Objects:
-        """Infer like `infer`, and check every number of the raw output; used to warm up and to prove a model.
+        """Infer like `infer`, and check every number of the raw output; used before a model serves.
 
-        The calling thread takes part in the inference, so that the low priority of a loading thread applies.
-        Raises what `answer` raises, and ModelError("proof_failed" or "implausible") that names the odd number.
+        The calling thread takes part in the inference, so that the low priority of a loading thread applies. Raises
+        what `answer` raises, and ModelError("proof_failed" or "implausible") that names the wrong number.
         """
 
     def refuse(self, why: str) -> None:
-        """Have every later picture fail with ModelError("proof_failed"), because the model's answers are wrong."""
+        """Make every later picture fail with ModelError("proof_failed"), because the model's answers are wrong.
+
+        `why` is the error's detail.
+        """
 
     def close(self) -> None:
         """Unload the model; its memory is freed once no inference is in flight."""
@@ -151,14 +164,28 @@ class _GraphModule(_BackendModule, Protocol):
     def make(self, version: ModelVersion, compute: str, folder: Path, precision: str) -> Made: ...
 
 
+class _EngineModule(_GraphModule, Protocol):
+    def make(  # noqa: PLR0913 - one build, spelt out
+        self,
+        version: ModelVersion,
+        compute: str,
+        folder: Path,
+        precision: str = "",
+        *,
+        tell: Callable[[str], None] = ...,
+        cache_dir: Path | None = None,
+    ) -> Made: ...
+
+
 def load(version: ModelVersion, compute: str, cache_dir: Path) -> Model:
     """Load `version` from its artifact, else from its file; takes from 0.1 s to minutes.
 
     A load may infer a blank picture. `compute` is the device setting (auto, cpu, cuda:0, ...); `cache_dir` holds
-    artifacts and the runtimes' own caches. A file that may run code is opened only where its version is `unsafe`.
-    A GPU that `compute` names is refused where it does not start; one that `auto` chose raises FellBackError.
-    Raises ModelError ("file_missing", "load_failed", "proof_failed"), NotPreparedError and OutOfMemoryError, and frees
-    all memory first.
+    artifacts and the runtimes' own caches. A file that may run code is opened only where its version is `unsafe`. A GPU
+    that `compute` names is refused where it does not start; one that `auto` chose raises FellBackError.
+
+    Raises ModelError ("file_missing", "load_failed", "proof_failed"), NotPreparedError for a checkpoint without an
+    artifact, and OutOfMemoryError, and frees all memory first.
     """
     try:
         return _load(version, compute, cache_dir)
@@ -181,16 +208,20 @@ def _load(version: ModelVersion, compute: str, cache_dir: Path) -> Model:
         raise ModelError("load_failed", f"{version.reference}: no backend {backend!r}; there are {', '.join(BACKENDS)}")
     if not Path(version.path).exists():
         raise ModelError("file_missing", f"{version.reference}: there is no file {version.path}")
+    if takes_engine(version, compute):
+        require_processor(version, "tensorrt", compute)
     prepared = _load_prepared(version, compute, cache_dir)
     if prepared is not None:
         return prepared
+    if takes_engine(version, compute) and not is_checkpoint(version):
+        _LOG.warning("event=engine_not_built model=%s served_by=%s until=prepared", version.reference, backend)
     require_openable(version, compute)
     require_sound(version)
     return _module(version, backend).load(version, target_of(version, backend, compute), cache_dir)
 
 
 def held_device_bytes() -> int:
-    """Return the GPU memory in bytes that the allocators of the runtimes hold in this process, for whatever use."""
+    """Return the bytes of GPU memory that the runtimes' allocators hold in this process, whatever they are used for."""
     modules = [sys.modules.get(f"{__name__}.{name}") for name in BACKENDS]
     return sum(cast("_BackendModule", module).held_device_bytes() for module in modules if module is not None)
 
@@ -203,7 +234,7 @@ def _load_prepared(version: ModelVersion, compute: str, cache_dir: Path) -> "Det
         return None
     try:
         return restore(version, opened, compute, cache_dir)
-    except ModelError:  # the catalog contradicts the artifact, which is itself sound
+    except ChangeoverError:  # the catalog contradicts the artifact, or memory or the GPU failed; it is itself sound
         raise
     except Exception as error:
         if is_out_of_memory(error):
@@ -213,9 +244,10 @@ def _load_prepared(version: ModelVersion, compute: str, cache_dir: Path) -> "Det
 
 
 def restore(version: ModelVersion, opened: Opened, compute: str, cache_dir: Path) -> "Detector":
-    """Load an artifact of `version` with the options of its profile.
+    """Load a model from its compiled artifact instead of its source file, with the artifact's runtime options.
 
-    Raises ModelError where the artifact contradicts the catalog, and any exception of the runtime.
+    Raises ModelError where the artifact contradicts the catalog, ProcessorError where the processor cannot start, and
+    any exception of the runtime unchanged. `cache_dir` holds the runtime's own caches.
     """
     artifact = opened.artifact
     head = Head.of(version, artifact.facts, artifact.shape, artifact.imgsz)
@@ -224,7 +256,7 @@ def restore(version: ModelVersion, opened: Opened, compute: str, cache_dir: Path
 
 
 def precisions(version: ModelVersion, compute: str) -> tuple[str, ...]:
-    """Return the precisions that this device supports for an artifact of `version`, the reference precision first."""
+    """Return the precisions in which this device can compile `version`; the others are compared with the first."""
     module, target = _graph_module(version, compute)
     return module.precisions(target)
 
@@ -236,19 +268,33 @@ def load_for(version: ModelVersion, compute: str, precision: str) -> "Detector":
     return module.load_for(version, target, precision)
 
 
-def make(version: ModelVersion, compute: str, folder: Path, precision: str = "") -> Made:
+def make(  # noqa: PLR0913 - one build, spelt out
+    version: ModelVersion,
+    compute: str,
+    folder: Path,
+    precision: str = "",
+    *,
+    tell: Callable[[str], None] = lambda _: None,
+    cache_dir: Path | None = None,
+) -> Made:
     """Compile an artifact of `version` in `folder`; takes seconds, and several times the file's size in memory.
 
-    The version must have an `artifact_key`; for a checkpoint, its `path` is the exported graph. Raises what `load`
-    raises, OSError, and ModelError("proof_failed") where the artifact's output differs from the file's.
+    An engine takes minutes: `tell` is called with its progress, and `cache_dir` keeps timings that shorten later
+    builds. The version must have an `artifact_key`; for a checkpoint, its `path` is the exported graph. Raises what
+    `load` raises, OSError, and ModelError("proof_failed") where the artifact's output differs from the file's.
     """
     require_sound(version)
     module, target = _graph_module(version, compute)
+    if takes_engine(version, compute):
+        return cast("_EngineModule", module).make(version, target, folder, precision, tell=tell, cache_dir=cache_dir)
     return module.make(version, target, folder, precision)
 
 
 def _graph_module(version: ModelVersion, compute: str) -> tuple[_GraphModule, str]:
-    """Return the runtime of an artifact, and the processor to ask it for. Raises ProcessorError."""
+    """Return the module of the artifact's runtime, and the processor that it is to use.
+
+    Raises ProcessorError where the processor cannot start.
+    """
     backend = backend_of(version, compute, is_prepared=True)
     require_processor(version, backend, compute)
     return cast("_GraphModule", _module(version, backend)), target_of(version, backend, compute)

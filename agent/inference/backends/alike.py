@@ -1,5 +1,6 @@
-"""Compares the raw answers of an artifact and its source, because no compiler is trusted unseen."""
+"""Compares the raw outputs of an artifact and its source, because a compiler may change a model's answers."""
 
+from collections.abc import Callable
 from typing import Final
 
 import numpy as np
@@ -17,16 +18,24 @@ _SHARE: Final = 0.99
 _NEVER_BEYOND: Final = 0.25
 
 
-def require_alike(version: ModelVersion, source: Detector, prepared: Detector) -> None:
+def require_alike(
+    version: ModelVersion,
+    source: Detector,
+    prepared: Detector,
+    reduced: Callable[[NDArray[np.float32]], NDArray[np.float32]] | None = None,
+) -> None:
     """Compare the raw outputs of both models on a blank picture, and close both.
 
-    Raises ModelError("proof_failed") where they differ. The picture is blank, because an untrained network amplifies
-    rounding on noise into different outputs.
+    `reduced` converts the source's output to the form of the artifact's, (1, 6, candidates); None: both have the same
+    form. Raises ModelError("proof_failed") where they differ. The picture is blank, because an untrained network
+    amplifies rounding on noise into different outputs.
     """
     picture = np.full((*source.imgsz, 3), PAD, np.uint8)
     try:
-        pairs = zip(_parts(_raw(source, picture)), _parts(_raw(prepared, picture)), strict=True)
-        shares = [_share_alike(want, got) for want, got in pairs]
+        want, got = _raw(source, picture), _raw(prepared, picture)
+        if reduced is not None:
+            want, got = (one.transpose(0, 2, 1) for one in (reduced(want), got))
+        shares = [_share_alike(*pair) for pair in zip(_parts(want), _parts(got), strict=True)]
     finally:
         source.close()
         prepared.close()

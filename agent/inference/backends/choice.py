@@ -7,30 +7,37 @@ from typing import Final
 
 from agent.inference.artifacts.artifact_store import ArtifactStore, key_of
 from agent.inference.backends.errors import NotPreparedError, ProcessorError
+from agent.inference.cuda.identity import identity_of
 from agent.inference.processors.compute import Choice, choose, faults, split
-from agent.messages.errors import ModelError
+from agent.messages.errors import DeviceMissingError, ModelError
 from agent.messages.references import ModelVersion
 from agent.processes.package_version import version_of
 
 _CHECKPOINT: Final = ".pt"
 _ENGINE: Final = ".engine"  # TensorRT runs what it says; what this device builds of a graph stays in its cache folder
 _CODE: Final = (_CHECKPOINT, _ENGINE)
+ENGINE_PRECISIONS: Final = ("f32", "f16")
+"""Precisions in which an engine is built; the fastest whose detections match the source's is kept."""
 _GRAPHS: Final = (".onnx", ".xml")  # all others count as code: ultralytics reads formats that we do not know
 _UNSAFE: Final = "`unsafe = true` in the catalog, for a file that you made yourself"
 _GPUS: Final = ("cuda", "tensorrt")
 _CPU_ONLY: Final = "no GPU in OpenVINO (leave `backend` out, and give an .onnx)"
 _OTHER_BACKEND: Final = "no TensorRT in onnxruntime (leave `backend` out)"
-_NO_BACKEND: Final = "no TensorRT (this release has no backend for it)"
+_NOT_BUILT: Final = "its TensorRT engine is not built; the first load after that uses it"
 _fell_back: Final[dict[ModelVersion, str]] = {}
-"""Models that did not start on the GPU that `auto` chose, with the fault."""
+"""Models for which the GPU that `auto` chose did not start, each with the reason."""
 
 
 def backend_of(version: ModelVersion, compute: str = "auto", *, is_prepared: bool = False) -> str:
     """Return the backend that serves `version`: the catalog's choice, else one for the file's suffix and the device.
 
     Ultralytics opens a checkpoint (.pt) directly, which needs torch. With `is_prepared`, the backend is the one that
-    serves the checkpoint's artifact without torch.
+    serves the checkpoint's artifact without torch. The same holds for a graph and its TensorRT engine.
     """
+    if takes_engine(version, compute):
+        if is_prepared:
+            return "tensorrt"
+        compute = compute_until_built(compute)
     if is_checkpoint(version):
         return (_runtime_of_checkpoint(version, compute) if is_prepared else None) or "ultralytics"
     if version.backend != "auto":
@@ -39,8 +46,6 @@ def backend_of(version: ModelVersion, compute: str = "auto", *, is_prepared: boo
     if suffix not in _GRAPHS:
         return "ultralytics"
     kind, _ = split(_chosen(version, compute).compute)
-    if suffix == ".onnx" and kind == "tensorrt":
-        return "tensorrt"
     if suffix == ".onnx" and (kind == "cuda" or not importlib.util.find_spec("openvino")):
         return "onnxruntime"
     return "openvino"
@@ -48,6 +53,8 @@ def backend_of(version: ModelVersion, compute: str = "auto", *, is_prepared: boo
 
 def artifact_key(version: ModelVersion, compute: str) -> str | None:
     """Return the key of the artifact that `load` prefers to the version's file; None where no artifact is possible."""
+    if takes_engine(version, compute):
+        return _engine_key(version, compute)
     if not is_checkpoint(version):
         backend = backend_of(version, compute)
         return key_of(version, backend, target_of(version, backend, compute))
@@ -59,16 +66,23 @@ def artifact_key(version: ModelVersion, compute: str) -> str | None:
 
 
 def target_of(version: ModelVersion, backend: str, compute: str) -> str:
-    """Return the processor that `backend` is asked to use; `auto` only for ultralytics, as torch knows what it has."""
+    """Return the processor that `backend` is asked to use; only ultralytics gets `auto`, which torch resolves."""
     if backend == "ultralytics":
         return compute
     if compute == "auto" and backend == "openvino":
         return "cpu"
+    if takes_engine(version, compute) and backend != "tensorrt":
+        return compute_until_built(compute)
     return _chosen(version, compute).compute
 
 
 def missing_for(version: ModelVersion, compute: str, processor: str) -> str | None:
-    """Return what kept a model on the CPU under `auto`; None where nothing did, or the catalog chose its runtime."""
+    """Return what kept a model on the CPU: under `auto`, or until its engine is built.
+
+    None where nothing did, or the catalog chose its runtime.
+    """
+    if processor == "cpu" and takes_engine(version, compute):
+        return _NOT_BUILT
     if compute != "auto" or processor != "cpu":
         return None
     chosen = _chosen(version, compute)
@@ -86,28 +100,63 @@ def fall_back(version: ModelVersion, error: ProcessorError) -> bool:
     return True
 
 
-def require_processor(version: ModelVersion, backend: str, compute: str) -> None:
-    """Refuse a GPU that is named and cannot start. Raises ProcessorError.
+def compute_now(version: ModelVersion, compute: str) -> str:
+    """Return the device setting for another process, which does not know what fell back to the CPU in this one."""
+    return "cpu" if compute == "auto" and version in _fell_back else compute
 
-    Ultralytics refuses by itself, once torch is imported.
+
+def require_processor(version: ModelVersion, backend: str, compute: str) -> None:
+    """Raise ProcessorError where `compute` names a GPU that cannot start.
+
+    Ultralytics is not checked here, because it refuses by itself, once torch is imported.
     """
     kind, _ = split(compute)
     if kind not in _GPUS or backend == "ultralytics":
         return
     found = faults(compute)
+    if takes_engine(version, compute):  # also while another runtime serves until the engine is built
+        backend = "tensorrt"
     if backend == "openvino":
         found = (_CPU_ONLY,)
     elif backend == "onnxruntime" and kind == "tensorrt":
         found = (_OTHER_BACKEND,)
-    elif backend == "tensorrt" and not found and not importlib.util.find_spec(f"{__package__}.tensorrt"):
-        found = (_NO_BACKEND,)
+    elif backend == "tensorrt" and not found:
+        found = tuple(_card_faults(compute))
     if found:
         raise ProcessorError(version.reference, compute, found)
+
+
+def _card_faults(compute: str) -> Iterator[str]:
+    """Yield the driver's reason why it cannot start a GPU; nothing where it can."""
+    try:
+        identity_of(split(compute)[1])
+    except DeviceMissingError as error:
+        yield str(error)
 
 
 def _chosen(version: ModelVersion, compute: str) -> Choice:
     fault = _fell_back.get(version) if compute == "auto" else None
     return choose(compute) if fault is None else Choice("cpu", "the GPU did not start", (fault,))
+
+
+def takes_engine(version: ModelVersion, compute: str) -> bool:
+    """Return True where the device setting asks for a TensorRT engine, and one can be built of the version's file."""
+    is_source = Path(version.path).suffix.lower() in {".onnx", _CHECKPOINT}
+    return split(compute)[0] == "tensorrt" and is_source and version.backend == "auto"
+
+
+def compute_until_built(compute: str) -> str:
+    """Return the processor that serves until an engine is built: the GPU by CUDA, else the CPU."""
+    gpu = f"cuda:{split(compute)[1]}"
+    return "cpu" if faults(gpu) else gpu
+
+
+def _engine_key(version: ModelVersion, compute: str) -> str | None:
+    try:
+        gpu = identity_of(split(compute)[1])
+    except DeviceMissingError:
+        return None
+    return key_of(version, "tensorrt", compute, " ".join(ENGINE_PRECISIONS), device=f"sm{gpu.sm} {gpu.driver}")
 
 
 def is_checkpoint(version: ModelVersion) -> bool:
@@ -128,9 +177,10 @@ def unprepared(versions: Iterable[ModelVersion], compute: str, artifacts: Artifa
 
 
 def require_openable(version: ModelVersion, compute: str) -> None:
-    """Refuse a file that may run code when it is opened, unless its version is `unsafe`; and a GPU that cannot start.
+    """Refuse a file that may run code when it is opened, unless its version is `unsafe`.
 
-    Raises NotPreparedError where a preparation helps, else ModelError("load_failed") with the remedy.
+    Raises NotPreparedError where preparing the model helps, else ModelError("load_failed") with the remedy, and
+    ProcessorError for a GPU that cannot start.
     """
     if version.unsafe or not _runs_code(version):
         require_processor(version, backend_of(version, compute), compute)

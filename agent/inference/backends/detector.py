@@ -67,9 +67,9 @@ class Detector:
     ) -> None:
         """Create the requests. Only `make_request` refers to the runtime's model; `on_close` runs after its release.
 
-        `processor` is what the runtime says after the load. `profile` is the artifact's; its `requests` is the number
-        of inferences that the runtime runs at the same time. `count_device` returns the model's `device_bytes`, also
-        after the close.
+        `processor` is what the runtime reports after the load. `profile` is the artifact's; its `requests` is the
+        number of inferences that the runtime runs at the same time. `count_device` returns the model's `device_bytes`,
+        also after the close.
         """
         self.backend: Final = backend
         self.processor: Final = processor
@@ -84,15 +84,15 @@ class Detector:
         self._idle: Final = [make_request() for _ in range(self.places.count)]
         self._lock: Final = threading.Lock()
         self._refusal = ""
-        """Why no picture is answered any more; empty: they are."""
+        """Reason why the model answers no picture any more; empty while it does."""
 
     @property
     def device_bytes(self) -> int | None:
-        """Implement Model."""
+        """Implement `Model.device_bytes`."""
         return self._count_device()
 
     def prepare(self, image: NDArray[np.uint8]) -> Waiting:
-        """Implement Model."""
+        """Implement `Model.prepare`."""
         if self._refusal:
             raise ModelError("proof_failed", self._refusal)
         with inferring(self._head.reference):
@@ -100,19 +100,19 @@ class Detector:
             return Waiting(request, request.canvas.draw(image, self._head.fit))
 
     def answer(self, prepared: object, during: During = _NOBODY) -> Objects:
-        """Implement Model."""
+        """Implement `Model.answer`."""
         return self._answer(cast("Waiting", prepared), self._head.decode, during)
 
     def infer(self, image: NDArray[np.uint8]) -> Objects:
-        """Implement Model."""
+        """Implement `Model.infer`."""
         return self.answer(self.prepare(image))
 
     def check_outputs(self, image: NDArray[np.uint8]) -> Objects:
-        """Implement Model."""
+        """Implement `Model.check_outputs`."""
         return self._answer(self.prepare(image), self._decode_checked, _NOBODY, here=True)
 
     def refuse(self, why: str) -> None:
-        """Implement Model."""
+        """Implement `Model.refuse`."""
         self._refusal = why
 
     def close(self) -> None:

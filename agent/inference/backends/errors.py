@@ -63,7 +63,7 @@ class ProcessorError(ModelError):
 
 
 class FellBackError(ModelError):
-    """The GPU that `compute = "auto"` chose did not start; the same load chooses the CPU from now on."""
+    """The GPU that `compute = "auto"` chose did not start; the next load of the same model uses the CPU."""
 
     def __init__(self, error: ProcessorError) -> None:
         super().__init__("load_failed", f"{error}; the next load of it takes the CPU")
@@ -79,18 +79,21 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def brief(error: BaseException) -> str:
-    """Format an error as one line of at most 400 characters, because runtimes raise whole pages."""
+    """Format an error as one line of at most 400 characters, because runtimes' messages may be pages long."""
     return one_line(f"{type(error).__name__}: {error}")
 
 
 def one_line(text: str) -> str:
-    """Reduce a foreign text to one line of at most 400 printable characters."""
+    """Reduce text of a library to one line of at most 400 printable characters."""
     words = " ".join(text[: 4 * _DETAIL_LIMIT].split())
     return "".join(letter if letter.isprintable() else "?" for letter in words[:_DETAIL_LIMIT])
 
 
 def plain(error: BaseException) -> str:
-    """Describe a file's fault for a user; a runtime's C++ text is logged instead."""
+    """Return in plain words, for a user, why a runtime refused a model file.
+
+    Text that a runtime's C++ code wrote is logged, and replaced by an explanation.
+    """
     words = " ".join(str(error).split())
     if not _is_cpp("load_refused", words):
         return brief(error)
@@ -99,12 +102,12 @@ def plain(error: BaseException) -> str:
 
 
 def plain_of_export(words: str) -> str:
-    """Describe the failure of an export from its process's text; a library's C++ text is logged instead."""
+    """Return in plain words, for a user, why a checkpoint's export failed; C++ text is logged instead."""
     return _NOT_EXPORTED if _is_cpp("export_failed", words) else one_line(words.replace(_ULTRALYTICS_ERROR, ""))
 
 
 def plain_of_memory(words: str) -> str:
-    """Describe a lack of memory with a library's own text; C++ text is logged instead."""
+    """Return in plain words, for a user, that memory ran out; a library's text is added, C++ text only logged."""
     return _NO_MEMORY if _is_cpp("no_memory", words) else f"{_NO_MEMORY} ({one_line(words)})"
 
 
@@ -125,7 +128,7 @@ def _log_once(event: str, words: str) -> None:
 
 @contextmanager
 def loading(version: ModelVersion) -> Iterator[None]:
-    """Convert any exception of a runtime during a load of `version` to ModelError or OutOfMemoryError."""
+    """Run the block, and convert a runtime's exceptions in a load of `version` to ModelError or OutOfMemoryError."""
     try:
         yield
     except ChangeoverError:
@@ -138,7 +141,10 @@ def loading(version: ModelVersion) -> Iterator[None]:
 
 @contextmanager
 def inferring(reference: str) -> Iterator[None]:
-    """Convert any exception of a runtime during an inference to InferenceError or OutOfMemoryError."""
+    """Run the block, and convert a runtime's exceptions in it to InferenceError or OutOfMemoryError.
+
+    `reference` is the model's.
+    """
     try:
         yield
     except ChangeoverError:

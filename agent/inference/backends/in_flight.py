@@ -1,4 +1,4 @@
-"""Limits a model's frames in flight to those that it infers, and one that is preprocessed just in time."""
+"""Limits a model's frames in flight to those being inferred, and one that is preprocessed just in time."""
 
 import threading
 import time
@@ -16,20 +16,20 @@ _NEWEST: Final = 0.125
 
 
 class Slot:
-    """One frame in flight, from `InFlightLimiter.take` to `give_back`; the `with` block is its inference, once."""
+    """One frame in flight, from `InFlightLimiter.take` to `give_back`; its `with` block runs the inference, once."""
 
     def __init__(self, places: "InFlightLimiter", taken_ns: int) -> None:
         self.taken_ns: Final = taken_ns
         self.began_ns = 0
-        """Time from which the runtime could infer the frame (monotonic)."""
+        """Time from which the runtime could infer the frame (monotonic, ns)."""
         self.ended_ns = 0
-        """End of the frame's inference (monotonic)."""
+        """End of the frame's inference (monotonic, ns)."""
         self.state: Literal["drawn", "inferred", "decoded"] = "drawn"
         self._places: Final = places
 
     @property
     def usual_s(self) -> float:
-        """Usual duration of one inference of the model."""
+        """Moving average of the duration of the model's inferences."""
         return self._places.usual_s
 
     def give_back(self) -> None:
@@ -75,11 +75,11 @@ class InFlightLimiter:
 
     @property
     def usual_s(self) -> float:
-        """Usual duration of one inference; the expected one before the first."""
+        """Moving average of the duration of an inference; before the first one, the duration that `expect` set."""
         return (self._usual_run_ns or self._expected_ns) / 1e9
 
     def expect(self, run_ns: int) -> None:
-        """Set the expected duration of the first inference."""
+        """Set the duration that is assumed until the first inference has ended."""
         self._expected_ns = run_ns
 
     def take(self, timeout_s: float, is_over: Callable[[], bool] = lambda: False, who: str = "") -> Slot | None:
@@ -100,14 +100,14 @@ class InFlightLimiter:
             self._turn.notify_all()
 
     def begin(self, place: Slot) -> None:
-        """Record the begin of a frame's inference."""
+        """Record that a frame's inference starts."""
         with self._turn:
             place.began_ns, place.state = self._clock_ns(), "inferred"
             self._usual_lead_ns = _usual(self._usual_lead_ns, place.began_ns - place.taken_ns)
             self._turn.notify_all()
 
     def end(self, place: Slot) -> None:
-        """Record the end of a frame's inference."""
+        """Record that a frame's inference ended."""
         with self._turn:
             place.ended_ns, place.state = self._clock_ns(), "decoded"
             place.began_ns = self._began_ns(place)
@@ -145,7 +145,7 @@ class InFlightLimiter:
         return place
 
     def _early_ns(self, now_ns: int) -> float | None:
-        """Return the time in ns until one more slot may be granted; None while that depends on another event."""
+        """Return the time in ns until one more slot may be granted; None while that depends on another frame."""
         ahead = [place for place in self._taken if place.state != "decoded"]
         if len(self._taken) >= self.count:
             return None

@@ -74,7 +74,7 @@ def _node(view: memoryview) -> _Node:
 
 
 def _tensor(view: memoryview) -> dict[str, Constant]:
-    """Parse a TensorProto to its name and numbers; empty unless it is small and floating-point."""
+    """Return a TensorProto's numbers by its name; empty unless it is small and floating-point."""
     name, dtype, numbers = "", None, b""
     for field, value in fields(view):
         if field == _TENSOR_NAME:

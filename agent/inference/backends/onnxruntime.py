@@ -57,7 +57,7 @@ _STARTS: Final = (
     (re.compile(r"CUDNN_STATUS_|cudnn failure", re.IGNORECASE), "no working cuDNN"),
     (re.compile(_SILENT), _SILENT),
 )
-"""ONNX Runtime's words where a GPU does not start, with ours."""
+"""Patterns of ONNX Runtime's errors where a GPU does not start, each with our own message."""
 
 ort.disable_telemetry_events()
 
@@ -74,6 +74,15 @@ def load_for(version: ModelVersion, compute: str, precision: str) -> Detector:
     """Load an ONNX file on the CPU; see `backends.load_for`. ONNX Runtime computes in the file's own precision."""
     del compute, precision
     return load(version, "cpu", Path())
+
+
+def facts_of(version: ModelVersion) -> tuple[FileFacts, Head]:
+    """Return a file's metadata and the decoder of its output. Raises what `load` raises."""
+    with loading(version):
+        session = ort.InferenceSession(version.path, _options(), providers=[_CPU])
+        facts, imgsz = _facts(version, session), _input_size(version, session, _facts(version, session))
+        require_first(version, [_sides(output.shape) for output in session.get_outputs()])
+        return facts, Head.of(version, facts, _output_shape(session, imgsz), imgsz)
 
 
 def precisions(compute: str) -> tuple[str, ...]:
@@ -117,9 +126,9 @@ def restore(head: Head, opened: Opened, compute: str, cache_dir: Path) -> Detect
 
 
 def _open(reference: str, path: str, compute: str, options: Untyped = None) -> Untyped:
-    """Start a session on the processor that `compute` names, with every operation on it. Raises ProcessorError.
+    """Start a session on the processor that `compute` names. Raises ProcessorError where a GPU does not start.
 
-    ONNX Runtime itself would serve on the CPU and say so in its log alone.
+    ONNX Runtime itself would use the CPU instead, and only log that.
     """
     arena.share()
     options = options or _options()
@@ -137,13 +146,13 @@ def _open(reference: str, path: str, compute: str, options: Untyped = None) -> U
 
 @cache
 def _start_cuda(index: int) -> None:
-    """Start an empty session, because only so ONNX Runtime tells a GPU that does not start from a model's fault."""
+    """Start a session of an empty graph on a GPU once, whose failure shows that the GPU and not a model is at fault."""
     _on_cuda(arena.identity(), _options(), index)
     arena.share_on_gpu(index)  # once a session has shown that the provider works
 
 
 def _on_cuda(model: str | bytes, options: Untyped, index: int) -> Untyped:
-    """Start a session on a card. Raises RuntimeError where ONNX Runtime left it to the CPU."""
+    """Start a session on GPU `index`. Raises RuntimeError where ONNX Runtime chose the CPU instead."""
     session = ort.InferenceSession(model, options, providers=[(_CUDA, {"device_id": str(index)})], enable_fallback=0)
     session.disable_fallback()
     if session.get_providers()[0] != _CUDA:
@@ -153,7 +162,7 @@ def _on_cuda(model: str | bytes, options: Untyped, index: int) -> Untyped:
 
 @contextmanager
 def _starting(reference: str, compute: str) -> Iterator[None]:
-    """Convert an exception that says why a GPU did not start to ProcessorError."""
+    """Run the block, and convert an exception that says why a GPU did not start to ProcessorError."""
     try:
         yield
     except Exception as error:
@@ -233,7 +242,7 @@ def held_device_bytes() -> int:
 
 
 class _Place:
-    """Where a session's memory lies: on a GPU, or, with None, in the host's."""
+    """Location of a session's buffers: the GPU of that number, or the host's memory where it is None."""
 
     def __init__(self, gpu: int | None) -> None:
         self._gpu: Final = gpu
@@ -255,7 +264,7 @@ def _gpu_of(session: Untyped) -> int | None:
 
 
 class _Request:
-    """Input and output buffers bound to a session; only an output with a variable count of rows is allocated anew.
+    """Input and output buffers bound to a session; an output with a variable count of rows is allocated at each run.
 
     `running` limits the inferences that run at the same time, because more would compete for the session's threads.
     """

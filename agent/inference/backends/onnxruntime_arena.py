@@ -1,6 +1,7 @@
 """A common memory arena for all ONNX Runtime sessions of a processor, and the release of its unused memory.
 
-ONNX Runtime's Python tells no figures of an arena; what holds on a GPU is the arena's limit. Not tested on a GPU.
+ONNX Runtime's Python API does not report an arena's size, so on a GPU only the arena's limit bounds it. Not tested on a
+GPU.
 """
 
 from functools import cache
@@ -28,7 +29,7 @@ def share() -> None:
 
 @cache
 def share_on_gpu(index: int) -> None:
-    """Create the common arena of a GPU once, which refuses what exceeds the budget of models."""
+    """Create the common arena of a GPU once; it refuses memory beyond the budget of models."""
     limit_bytes = backends.DEVICE_LIMIT.bytes
     limit = {"max_mem": limit_bytes} if limit_bytes is not None else {}
     info = ort.OrtMemoryInfo("Cuda", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, index, ort.OrtMemType.DEFAULT)
@@ -37,7 +38,10 @@ def share_on_gpu(index: int) -> None:
 
 
 def shrink(gpu: int | None = None) -> None:
-    """Free the arenas' unused memory by a run of an empty graph, because ONNX Runtime frees it only after a run."""
+    """Free the arenas' unused memory by running an empty graph, because ONNX Runtime frees it only after a run.
+
+    `gpu`: number of the GPU whose arena is freed with the host's; None: only the host's.
+    """
     options = ort.RunOptions()
     where = "cpu:0" if gpu is None else f"cpu:0;gpu:{gpu}"
     options.add_run_config_entry("memory.enable_memory_arena_shrinkage", where)

@@ -41,7 +41,7 @@ def load_for(version: ModelVersion, compute: str, precision: str) -> Detector:
 
 
 def held_device_bytes() -> int:
-    """Return 0: OpenVINO's GPUs share the host's memory, where the process' pages show it."""
+    """Return 0, because OpenVINO's GPUs share the host's memory, where the process's pages show it."""
     return 0
 
 

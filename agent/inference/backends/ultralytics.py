@@ -65,7 +65,7 @@ def load(version: ModelVersion, compute: str, cache_dir: Path) -> Detector:
 
 
 def held_device_bytes() -> int:
-    """Return what torch's allocator holds of GPU memory: tensors, and freed blocks that it keeps for others."""
+    """Return the bytes of GPU memory that torch's allocator holds: tensors, and freed blocks kept for reuse."""
     cuda = getattr(sys.modules.get("torch"), "cuda", None)
     if cuda is None or not cuda.is_initialized():
         return 0
@@ -145,7 +145,7 @@ class _Request:
 
 
 class _Share:
-    """A model's part of what torch's allocator has given out on a GPU; the model's load is the only one then."""
+    """Measures the GPU memory that torch allocated for one model; no other model may load meanwhile."""
 
     def __init__(self, torch: Untyped, device: Untyped) -> None:
         self._torch: Final = torch
@@ -157,7 +157,10 @@ class _Share:
         return self._bytes
 
     def measure(self, *, is_counted: bool) -> None:
-        """Measure the part; other formats than torch's own allocate by themselves, which nothing counts."""
+        """Store the bytes allocated on a GPU since the construction, or None where `is_counted` is False.
+
+        Files in formats other than torch's own allocate by themselves, which nothing counts.
+        """
         if self._device.type == "cuda":
             self._bytes = max(0, self._allocated_bytes() - self._before_bytes) if is_counted else None
 
@@ -187,7 +190,7 @@ def _device(torch: Untyped, version: ModelVersion, compute: str) -> str:
 
 
 def _torch_faults(torch: Untyped, index: int) -> Iterator[str]:
-    """Yield what keeps torch from card `index`."""
+    """Yield each reason why torch cannot use GPU `index`."""
     if torch.version.cuda is None:
         yield "CPU wheel of torch"
     elif torch.cuda.is_available() and index < torch.cuda.device_count():

@@ -1,1 +1,1 @@
-"""Keeps the ledger of resident models within the memory budget. Imports backends and below."""
+"""Decides which models stay in memory, within the memory budget. Imports backends and below."""

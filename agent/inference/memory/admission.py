@@ -1,4 +1,4 @@
-"""Admits loads within the budget, and reports every eviction and refusal with the scores behind it."""
+"""Decides whether a load fits the memory budget and which models it evicts; reports evictions and refusals."""
 
 import threading
 import time
@@ -19,18 +19,20 @@ from agent.messages.references import ModelVersion
 from agent.messages.utc import utc_text_of_ns
 
 _LOOK_AGAIN_S: Final = 5.0
-"""Interval of checks whether released memory has been returned since."""
+"""Seconds between checks whether missing memory of unloaded models has come back."""
 _MOST_REPORTED: Final = 8
 """Largest number of candidates in one report."""
+_DRAINED_S: Final = 0.5
+"""Longest wait for a model's last picture, before the load looks whether it is still wanted."""
 
 
 class NoRoomError(OutOfMemoryError):
-    """Failure of a load that does not fit the budget with any eviction."""
+    """A model does not fit the memory budget, whatever may be evicted for it."""
 
 
 @dataclass(frozen=True)
 class _LedgerView:
-    """The ledger at the moment of a decision, with the scores of its standby models."""
+    """Copy of the cache's state for one decision: the eviction candidates, and the scores of the evictable models."""
 
     candidates: EvictionCandidates[Model]
     scores: list[CacheCandidate]
@@ -46,19 +48,19 @@ class EvictionPlan:
     evict: tuple[Entry[Model], ...]
     """Standby models to evict."""
     leave: tuple[Entry[Model], ...] = ()
-    """Models that serve only lines that wait for the load; those lines deactivate them first."""
+    """Models that serve only lines that wait for the load and deactivate them first, or that finish a last picture."""
     announced: tuple[Entry[Model], ...] = ()
-    """Models that only the same lines have announced, and that are evicted too."""
+    """Models that are reserved, but only for lines that wait for the load; they are evicted as well."""
 
     @property
     def lines(self) -> set[str]:
-        """The lines that have to deactivate their models."""
+        """The lines that must deactivate their models before the eviction."""
         return {line for entry in self.leave for line in tuple(entry.claims)}
 
 
 @dataclass(frozen=True)
 class _Decision:
-    """A decision about one model; the fields are those of CacheDecided."""
+    """One eviction or refusal of a model; the fields mean the same as in the payload CacheDecision."""
 
     verdict: Verdict
     reason: CacheReason
@@ -87,16 +89,16 @@ class AdmissionController:
         self._kept_reported = MemoryKept(0, ())
 
     def used(self, reference: str, line: str) -> None:
-        """Record a changeover of `line` to a model, for the eviction policy."""
+        """Record for the eviction policy that `line` changes over to the model `reference`."""
         with self._policy_lock:
             self._policy.used(reference, line)
 
     def charge(
         self, version: ModelVersion, predicted: Amount, lines: frozenset[str], origin: Origin
     ) -> Entry[Model] | EvictionPlan:
-        """Charge a load that `lines` wait for, or return the plan that makes room for it.
+        """Charge a load's predicted bytes and return its entry, or return the evictions that it needs first.
 
-        Raises NoRoomError where no eviction suffices. Evicts nothing itself.
+        `lines` wait for the load. This call evicts nothing. Raises NoRoomError where no eviction suffices.
         """
         self._cache.expire()
         entry = self._cache.charge(version, predicted, origin)
@@ -110,10 +112,15 @@ class AdmissionController:
         return plan
 
     def carry_out(self, plan: EvictionPlan, lines: frozenset[str]) -> None:
-        """Evict the plan's models, once `plan.lines` have deactivated theirs; `lines` waited when it was made."""
+        """Evict the models of a plan; to be called once `plan.lines` have deactivated theirs.
+
+        `lines`: those that waited for the load when the plan was made. Waits a moment for a model's last picture, and
+        evicts nothing where a line still uses one of `plan.leave`; the next plan tries again.
+        """
         for entry in (*plan.leave, *plan.announced):
             for line in lines:
                 self._cache.unreserve(entry.version, line)
+        self._cache.wait_drained((*plan.leave, *plan.announced), _DRAINED_S)
         if not all(entry.is_evictable for entry in plan.leave):
             return  # one of them stays after all, and the plan with it
         why: CacheReason = "room" if lines else "announced"
@@ -123,9 +130,10 @@ class AdmissionController:
             self._evict(entry, why, plan.version, plan.view)
 
     def require_fit(self, entry: Entry[Model], lines: frozenset[str]) -> None:
-        """Make a measured load fit that `lines` wait for, because it may exceed its prediction. Raises NoRoomError.
+        """Evict models until a loaded model fits the budget, because it may take more than was predicted.
 
-        Models that its lines leave at the switch count: until then the budget may be exceeded by one model.
+        `lines` wait for the load. Models that they leave at the switch count as free; until then the budget may be
+        exceeded by one model. Raises NoRoomError where no eviction suffices.
         """
         view = self._view(NOTHING, lines)
         evict = self._choose(view.candidates.standby, view.candidates.short)
@@ -138,12 +146,12 @@ class AdmissionController:
             self._evict(victim, "excess", entry.version, view)
 
     def has_excess(self) -> bool:
-        """Return True where the budget is exceeded and evicting helps."""
+        """Return True where the charged bytes exceed the budget, and evicting standby models would end that."""
         found = self._cache.eviction_candidates(NOTHING, ())
         return found.short.is_short and self._choose(found.standby, found.short) is not None
 
     def tidy(self) -> None:
-        """End expired reservations, evict models beyond the budget, and check for memory returned late."""
+        """End expired reservations, evict models beyond the budget, and check whether missing memory has come back."""
         self._cache.expire()
         view = self._view(NOTHING, ())
         for victim in self._choose(view.candidates.standby, view.candidates.short) or ():
@@ -151,12 +159,12 @@ class AdmissionController:
         self.recheck()
 
     def due_s(self) -> float | None:
-        """Return the seconds until `tidy` is due; None where it is not."""
+        """Return the seconds until `tidy` must be called; None while nothing is to be tidied."""
         dues_s = [self._cache.expire(), _LOOK_AGAIN_S if self._kept_reported.bytes else None]
         return min((due_s for due_s in dues_s if due_s is not None), default=None)
 
     def recheck(self) -> None:
-        """Check whether missing memory of released models has been returned since, and report a change."""
+        """Check whether missing memory of unloaded models has come back, and report a change to control."""
         self._unloader.recheck()
         kept = self._unloader.unreclaimed()
         message = MemoryKept(sum(size for _, size in kept), tuple(reference for reference, _ in kept))
@@ -176,7 +184,7 @@ class AdmissionController:
         return _LedgerView(candidates, [_as_candidate(one) for one in scores[:_MOST_REPORTED]])
 
     def _plan(self, version: ModelVersion, view: _LedgerView) -> EvictionPlan | None:
-        """Return the cheapest plan that frees enough memory; None without one."""
+        """Return the plan that frees enough memory and deactivates the fewest models; None where no plan does."""
         candidates = view.candidates
         for leave in _fewest_first(candidates.leave):
             evict = self._choose(candidates.standby, candidates.short - self._taken(leave))
@@ -208,7 +216,7 @@ class AdmissionController:
         ]
 
     def _taken(self, entries: tuple[Entry[Model], ...]) -> Amount:
-        """Return what entries take of each pool."""
+        """Return the bytes that `entries` together take from each pool."""
         return self._cache.budget.in_pools(sum((entry.charge for entry in entries), NOTHING))
 
     def _evict(self, entry: Entry[Model], reason: CacheReason, wanted: ModelVersion | None, view: _LedgerView) -> None:
@@ -265,6 +273,6 @@ def _kib(amount: Amount) -> str:
 
 
 def _fewest_first(entries: tuple[Entry[Model], ...]) -> Iterator[tuple[Entry[Model], ...]]:
-    """Yield every set of entries, sorted by the number of members, then by the number of lines."""
+    """Yield every subset of `entries`: the smallest first, and of equal size the one that fewer lines use."""
     for count in range(len(entries) + 1):
         yield from sorted(combinations(entries, count), key=lambda one: sum(len(entry.claims) for entry in one))

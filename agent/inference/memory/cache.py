@@ -1,8 +1,8 @@
-"""The ledger of models in memory: their bytes, and their users. Imports no runtime and does no I/O.
+"""Record of the models in memory: the bytes charged for each, and its users. Imports no runtime and does no I/O.
 
-Bytes are charged before a load starts, corrected when it is measured, and stay charged until a measurement shows their
-return. Host and GPU memory are two pools, or one where they share it. A line claims its model, a frame leases it, an
-announcement reserves it; such models cannot be released. The eviction policy chooses among the others.
+Bytes are charged before a load starts, corrected when it is measured, and stay charged until a measurement shows that
+they are free again. Host and GPU memory are two pools, or one where they share it. A line claims its model, a frame
+leases it, an announcement reserves it; such models cannot be unloaded. The eviction policy chooses among the others.
 """
 
 import threading
@@ -27,11 +27,11 @@ class EvictionCandidates(Generic[Held]):
     """The models that could make room for a load, at one moment; their states may change afterwards."""
 
     short: Amount
-    """Bytes that the load is short of in each pool; negative where it fits."""
+    """Bytes by which the load exceeds each pool's limit; negative where there is room."""
     standby: tuple[Entry[Held], ...]
     """Models that nobody uses or reserves."""
     leave: tuple[Entry[Held], ...]
-    """Models that serve only lines that would deactivate them for the load."""
+    """Models that serve only lines that would deactivate them for the load, or that only infer a last picture."""
     announced: tuple[Entry[Held], ...]
     """Models that only such lines have reserved."""
     kept: tuple[Entry[Held], ...]
@@ -39,45 +39,46 @@ class EvictionCandidates(Generic[Held]):
 
 
 class Cache(Generic[Held]):
-    """Ledger of models by version, within a budget for each pool.
+    """Record of the models in memory and the bytes charged for each, within a budget for each memory pool.
 
     Bytes are never negative. The sum exceeds the budget only by what a model was measured above its prediction. GPU
-    memory that a runtime's allocator holds beside its models' is the runtime's account, which counts too.
+    memory that a runtime's allocator holds beyond its models' is charged to the runtime, and counts as well.
 
-    Threading: every method may be called from any thread, and returns at once.
+    Threading: every method may be called from any thread; all but `wait_drained` return at once.
     """
 
     def __init__(
         self, budget: Budget | int, changed: Callable[[], None], clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """Store; `changed` is called after each change, without the lock, and `clock` returns monotonic seconds.
+        """Store the arguments; `changed` is called after each change, without the lock.
 
-        A plain number is the budget of the only pool.
+        An int as `budget` is the bytes of the only pool. `clock` returns monotonic seconds.
         """
         self.budget: Final = Budget(budget) if isinstance(budget, int) else budget
         self._changed: Final = changed
         self._clock: Final = clock
         self._lock: Final = threading.Lock()
+        self._drained: Final = threading.Condition(self._lock)
         self._entries: Final[list[Entry[Held]]] = []
         self._runtimes_device_bytes = 0
 
     @property
     def used(self) -> Amount:
-        """Bytes of host and of GPU memory that are charged now, the runtimes' account included."""
+        """Bytes of host and of GPU memory that are charged now, including those charged to the runtimes."""
         with self._lock:
             return self._used()
 
     @property
     def used_bytes(self) -> int:
-        """Bytes of all memory that are charged now."""
+        """Bytes that are charged now, in host and GPU memory together."""
         return self.used.total_bytes
 
     def rows(self) -> tuple[Row, ...]:
-        """Return the ledger's rows, the model used last first."""
+        """Return one row for each model that is charged, the most recently used first."""
         return self.statement()[0]
 
     def statement(self) -> tuple[tuple[Row, ...], Amount, int]:
-        """Return the rows, the model used last first; what is charged then; and the runtimes' part of GPU memory."""
+        """Return, read at one moment, what `rows` and `used` return, and the GPU bytes charged to the runtimes."""
         with self._lock:
             used, runtimes_bytes = self._used(), max(0, self._runtimes_device_bytes)
             rows = [
@@ -87,7 +88,10 @@ class Cache(Generic[Held]):
         return tuple(sorted(rows, key=lambda row: -row.last_use_ns)), used, runtimes_bytes
 
     def account(self, held_device_bytes: int) -> None:
-        """Charge the runtimes what their allocators hold of GPU memory beyond the models that they count."""
+        """Charge the runtimes for GPU memory that their allocators hold beyond that of their models.
+
+        `held_device_bytes`: all that these allocators hold now.
+        """
         with self._lock:
             models_bytes = sum(entry.device_bytes for entry in self._entries if entry.is_counted)
             before_bytes, self._runtimes_device_bytes = self._runtimes_device_bytes, held_device_bytes - models_bytes
@@ -96,14 +100,14 @@ class Cache(Generic[Held]):
             self._changed()
 
     def serving(self) -> set[str]:
-        """Return the lines that a model serves."""
+        """Return the names of the lines that a model serves now."""
         with self._lock:
             return {line for entry in self._entries for line in entry.serving}
 
     def claim(self, version: ModelVersion, line: str) -> Entry[Held] | None:
-        """Claim a resident model for `line`, in one step; return None where it is not resident.
+        """Claim a resident model for `line`, atomically; return None where the model is not resident.
 
-        The line's reservation of it ends, because the changeover that it was kept for has come.
+        The line's reservation of the model ends, because the changeover that it was kept for has come.
         """
         with self._lock:
             entry = self._find(version)
@@ -115,7 +119,10 @@ class Cache(Generic[Held]):
         return entry
 
     def activate(self, line: str, before: Entry[Held] | None, entry: Entry[Held]) -> None:
-        """Record that `entry`, claimed by `line`, serves it now; the claim on the model before ends."""
+        """Record that `entry`, which `line` has claimed, serves the line now, and end its claim on `before`.
+
+        `before` is None where no model served the line.
+        """
         with self._lock:
             if line not in entry.claims:
                 raise AssertionError(f"{entry.version.reference} serves {line}, which has no claim on it")
@@ -125,13 +132,16 @@ class Cache(Generic[Held]):
         self._changed()
 
     def unclaim(self, entry: Entry[Held], line: str) -> None:
-        """End a claim; without another the model is on standby."""
+        """End the line's claim; a model without claims, leases and reservations may be evicted."""
         with self._lock:
             self._end_claim(entry, line)
         self._changed()
 
     def lease(self, entry: Entry[Held]) -> Held:
-        """Return a claimed model, which is kept until `unlease`; `changed` is not called, because frames are many."""
+        """Return the entry's model for one frame, and keep it in memory until `unlease`.
+
+        `changed` is not called, because this happens for each frame.
+        """
         with self._lock:
             return self._lease(entry)
 
@@ -142,10 +152,21 @@ class Cache(Generic[Held]):
                 raise AssertionError(f"{entry.version.reference} has no lease to end")
             entry.leases -= 1
             entry.last_use_ns = time.monotonic_ns()
+            if not entry.leases:
+                self._drained.notify_all()
+
+    def wait_drained(self, entries: Collection[Entry[Held]], timeout_s: float) -> bool:
+        """Wait until no picture is in flight in a model that no line claims; return False at the timeout."""
+        with self._drained:
+            return self._drained.wait_for(lambda: all(e.claims or not e.leases for e in entries), timeout_s)
 
     @contextmanager
     def borrowed(self, version: ModelVersion) -> Iterator[Held | None]:
-        """Lease a model that a line claims or announced for the block; None for any other, which may be evicted."""
+        """Run the block with a lease on a version's model, which is yielded.
+
+        Yields None where the model is not resident, or no line claims or reserves it, because such a model may be
+        evicted.
+        """
         with self._lock:
             entry = self._find(version)
             if entry is not None and (entry.phase != "resident" or not (entry.claims or entry.reservations)):
@@ -158,7 +179,7 @@ class Cache(Generic[Held]):
                 self.unlease(entry)
 
     def condemn(self, version: ModelVersion, why: str) -> None:
-        """Have a resident model refuse all frames, and no line claim it; lines that it serves keep their claims."""
+        """Make a resident model fail all frames with `why`, and admit no new claim; lines keep their present claims."""
         with self._lock:
             entry = self._find(version)
             if entry is not None and entry.model is not None:
@@ -172,7 +193,10 @@ class Cache(Generic[Held]):
             return any(entry.phase == "loading" for entry in self._entries)
 
     def reserve(self, version: ModelVersion, line: str, until_s: float) -> bool:
-        """Reserve a resident model for `line` until `until_s`, also anew; return False where it is not resident."""
+        """Reserve a resident model for `line` until `until_s` (monotonic); this replaces an earlier end.
+
+        Returns False where the model is not resident.
+        """
         with self._lock:
             entry = self._find(version)
             if entry is None or entry.phase != "resident":
@@ -182,7 +206,7 @@ class Cache(Generic[Held]):
         return True
 
     def unreserve(self, version: ModelVersion, line: str) -> None:
-        """End a reservation, where there is one."""
+        """End the line's reservation of a version, if it has one."""
         with self._lock:
             entry = self._find(version)
             had = entry is not None and entry.reservations.pop(line, None) is not None
@@ -190,7 +214,7 @@ class Cache(Generic[Held]):
             self._changed()
 
     def expire(self) -> float | None:
-        """End reservations whose time is over; return the seconds until the next one ends, None without any."""
+        """End expired reservations; return the seconds until the next one expires, or None without reservations."""
         with self._lock:
             now_s, had = self._clock(), 0
             for entry in self._entries:
@@ -204,22 +228,26 @@ class Cache(Generic[Held]):
         return max(0.0, min(ends_s) - now_s) if ends_s else None
 
     def eviction_candidates(self, needed: Amount, leaving: Collection[str]) -> EvictionCandidates[Held]:
-        """Return the models that could make room for `needed`; lines in `leaving` would deactivate theirs."""
+        """Group the resident models by whether they could be evicted for a load of `needed` bytes.
+
+        `leaving`: the lines that would deactivate their models for the load.
+        """
         with self._lock:
             resident = [entry for entry in self._entries if entry.phase == "resident"]
             lines = set(leaving)
             standby = tuple(e for e in resident if e.is_evictable)
             theirs = [e for e in resident if e not in standby and e.claims <= lines and e.reservations.keys() <= lines]
-            leave = tuple(e for e in theirs if e.claims)
-            announced = tuple(e for e in theirs if not e.claims and not e.leases)
+            leave = tuple(e for e in theirs if e.claims or (e.leases and not e.reservations))
+            announced = tuple(e for e in theirs if not e.claims and e.reservations)
             kept = tuple(e for e in resident if e not in standby and e not in leave and e not in announced)
             short = self.budget.shortage(self._used() + needed)
             return EvictionCandidates(short, standby, leave, announced, kept)
 
     def charge(self, version: ModelVersion, predicted: Amount | int, origin: Origin = _UNKNOWN) -> Entry[Held] | None:
-        """Charge a load before it starts; return None where it does not fit, or the version is already charged.
+        """Charge a load's predicted bytes before it starts, and return its new entry.
 
-        It fits where each of its two amounts does; a plain number is host memory.
+        Returns None where the version is loading or resident already, or where either pool lacks room. An int as
+        `predicted` is bytes of host memory.
         """
         amount = Amount(predicted) if isinstance(predicted, int) else predicted
         amount = Amount(max(0, amount.host_bytes), max(0, amount.device_bytes))
@@ -235,9 +263,10 @@ class Cache(Generic[Held]):
     def measured(
         self, entry: Entry[Held], measured_bytes: int, grown_bytes: int = 0, device: DeviceCharge = NO_DEVICE
     ) -> int:
-        """Correct a loading model's charge; return the bytes by which the budget is exceeded now.
+        """Replace a load's predicted charge by the measured one; return the bytes by which the budget is exceeded.
 
-        `grown_bytes`: what the process grew by in the load, in host memory.
+        `measured_bytes`: the model's host memory. `device`: its GPU memory. `grown_bytes`: growth of the process's host
+        memory during the load.
         """
         with self._lock:
             entry.bytes = max(0, measured_bytes)
@@ -255,7 +284,11 @@ class Cache(Generic[Held]):
         reservations: Mapping[str, float] = _NOBODY,
         reload_ms: float = 0.0,
     ) -> None:
-        """Make a proven model resident, claimed by the lines in `claims` and reserved for those in `reservations`."""
+        """Make a model that passed its checks resident, with the lines that claim it and those that reserved it.
+
+        `reservations`: the end of each line's reservation (monotonic, s). `reload_ms`: duration of the load with its
+        checks.
+        """
         with self._lock:
             if entry.phase != "loading":
                 raise AssertionError(f"{entry.version.reference} was loaded while {entry.state}")
@@ -267,7 +300,7 @@ class Cache(Generic[Held]):
         self._changed()
 
     def begin_release(self, entry: Entry[Held]) -> Held | None:
-        """Mark a standby model as releasing and return it for its close; None where it is in use or reserved."""
+        """Mark an unused model as being unloaded, and return it to be closed; None where it is in use or reserved."""
         with self._lock:
             if not entry.is_evictable:
                 return None
@@ -284,7 +317,10 @@ class Cache(Generic[Held]):
         self._changed()
 
     def returned(self, entry: Entry[Held], returned_bytes: int) -> int:
-        """Subtract returned bytes from an entry's charge; return the rest. At 0 the entry is removed."""
+        """Subtract freed host bytes from an unloaded model's charge; return the bytes that stay charged.
+
+        The entry is removed at 0.
+        """
         with self._lock:
             if entry.phase != "releasing":
                 raise AssertionError(f"{entry.version.reference} gave bytes back while {entry.state}")
@@ -302,7 +338,7 @@ class Cache(Generic[Held]):
         return entry.model
 
     def keep_on_device(self, entry: Entry[Held], kept_bytes: int) -> None:
-        """Charge a released model only the GPU memory that its allocator still holds; at 0 it is removed."""
+        """Charge an unloaded model only for GPU memory that its allocator still holds; at 0 its entry is removed."""
         with self._lock:
             if entry.phase != "releasing":
                 raise AssertionError(f"{entry.version.reference} gave bytes back while {entry.state}")
@@ -312,7 +348,7 @@ class Cache(Generic[Held]):
         self._changed()
 
     def _find(self, version: ModelVersion) -> Entry[Held] | None:
-        """Return the entry of a version that is loading or resident, and not condemned."""
+        """Return the entry of a version that is loading or resident, and not condemned; None without one."""
         return next(
             (e for e in self._entries if e.version == version and e.phase != "releasing" and not e.is_condemned), None
         )

@@ -1,4 +1,4 @@
-"""One model in the ledger, and its states."""
+"""The cache's entry for one model, the states that it passes through, and the row that reports it."""
 
 from dataclasses import dataclass, field
 from typing import Final, Generic, Literal, Protocol, TypeVar
@@ -11,10 +11,10 @@ State = Literal["loading", "resident", "active", "pinned", "reserved", "draining
 
 
 class Closable(Protocol):
-    """The part of a model that the ledger needs."""
+    """The methods of a model that the cache calls."""
 
     def refuse(self, why: str) -> None:
-        """Have every later picture fail; returns at once."""
+        """Make every later inference fail with the reason `why`; returns at once."""
 
     def close(self) -> None:
         """Free the model's memory."""
@@ -25,7 +25,7 @@ Held = TypeVar("Held", bound=Closable)
 
 @dataclass(frozen=True)
 class Origin:
-    """The backend and the footprint of a load; its release corrects the footprint."""
+    """What a load came from: its backend, and the key of its remembered memory size, which an unload corrects."""
 
     backend: str = ""
     footprint_key: str = ""
@@ -33,11 +33,11 @@ class Origin:
 
 @dataclass(frozen=True)
 class DeviceCharge:
-    """GPU memory of a model."""
+    """GPU memory that is charged for a model."""
 
     bytes: int
     is_counted: bool
-    """The runtime's allocator counts it; otherwise it is a guess, which nothing can confirm."""
+    """True: the runtime's allocator counted the bytes; False: they are a guess that nothing can confirm."""
 
 
 NO_DEVICE: Final = DeviceCharge(0, is_counted=False)
@@ -45,28 +45,31 @@ NO_DEVICE: Final = DeviceCharge(0, is_counted=False)
 
 @dataclass(eq=False)
 class Entry(Generic[Held]):
-    """One model in the ledger. Only the cache changes it, under its lock."""
+    """One model in the cache, from the start of its load until its memory is free again.
+
+    Only the cache changes it, under its lock.
+    """
 
     version: ModelVersion
     bytes: int
     """Bytes of host memory that are charged now."""
     last_use_ns: int
-    """Monotonic."""
+    """Time of the last use (monotonic, ns)."""
     predicted: Amount = NOTHING
-    """What was charged before the load."""
+    """Bytes that were charged before the load."""
     origin: Origin = Origin()
     device_bytes: int = 0
     """Bytes of GPU memory that are charged now."""
     is_counted: bool = False
-    """The runtime's allocator counts the GPU memory; otherwise it is a guess."""
+    """True: the runtime's allocator counted the GPU memory; False: it is a guess."""
     grown_bytes: int = 0
-    """Growth of the process in the load, which includes memory that the runtime keeps."""
+    """Growth of the process's host memory during the load, which includes memory that the runtime keeps."""
     phase: Phase = "loading"
     model: Held | None = None
     claims: set[str] = field(default_factory=set)
     """Lines that the model serves or is about to serve."""
     serving: set[str] = field(default_factory=set)
-    """Lines of `claims` that the model serves."""
+    """Lines of `claims` that the model serves now."""
     reservations: dict[str, float] = field(default_factory=dict)
     """Lines that the model is reserved for, with the end of each reservation (monotonic, s)."""
     leases: int = 0
@@ -74,9 +77,9 @@ class Entry(Generic[Held]):
     is_condemned: bool = False
     """Its answers were found wrong, so no line may claim it; it stays charged until it is released."""
     reload_ms: float = 0.0
-    """Duration of the model's load and proof."""
+    """Duration of the model's load with its checks."""
     resident_since_s: float = 0.0
-    """Monotonic."""
+    """Time at which the model became resident (monotonic, s)."""
 
     @property
     def charge(self) -> Amount:
@@ -85,14 +88,15 @@ class Entry(Generic[Held]):
 
     @property
     def total_bytes(self) -> int:
-        """Return the bytes that are charged now, in all memory."""
+        """Return the bytes that are charged now, in host and GPU memory together."""
         return self.bytes + self.device_bytes
 
     @property
     def state(self) -> State:
-        """The state that the `cache` topic carries.
+        """State of the model, as the topic `cache` reports it.
 
-        A lease alone is `draining`, because it would otherwise come and go with each frame.
+        A lease changes the state only of a model without claims (`draining`), because leases come and go with each
+        frame.
         """
         if self.phase != "resident":
             return self.phase
@@ -110,7 +114,7 @@ class Entry(Generic[Held]):
 
 @dataclass(frozen=True)
 class Row:
-    """One entry at the moment when the ledger was read; `last_use_ns` is CLOCK_MONOTONIC."""
+    """Copy of one entry at the moment when the cache was read; `last_use_ns` is monotonic."""
 
     reference: str
     charge: Amount
@@ -121,5 +125,5 @@ class Row:
 
     @property
     def bytes(self) -> int:
-        """The bytes in all memory."""
+        """Charged bytes of host and GPU memory together."""
         return self.charge.total_bytes

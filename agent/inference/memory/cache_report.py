@@ -1,4 +1,4 @@
-"""The ledger as a message to control: each model, and the pools where there are two."""
+"""Converts the cache's state to the message that control publishes: each model, and the pools if there are two."""
 
 import time
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ from agent.messages.utc import utc_text_of_ns
 
 @dataclass(frozen=True)
 class _View:
-    """How amounts are told."""
+    """Choice of the pools that a message lists."""
 
     pools: tuple[Pool, ...]
-    """Both, or none where there is one."""
+    """Both pools; empty where host and GPU share one."""
     plain: Pool
-    """The pool of the plain figures: the one that the models live in."""
+    """Pool that the byte figures outside `pools` refer to: the one that models are loaded into."""
 
     def bytes_of(self, amount: Amount) -> int:
         if not self.pools:
@@ -27,7 +27,10 @@ class _View:
 
 
 def cache_state(cache: Cache[Any], compute: str) -> CacheState:
-    """Return the ledger's present state; `compute` is the device setting, which says where models live."""
+    """Return the cache's present state as a message.
+
+    The device setting `compute` tells whether models are loaded into host or GPU memory.
+    """
     rows, used, runtimes_bytes = cache.statement()
     budget = cache.budget
     if budget.device_bytes is None:

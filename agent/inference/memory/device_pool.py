@@ -25,8 +25,8 @@ class DeviceMemory(Protocol):
 class DevicePool:
     """Pool of GPU memory within `limit_bytes`, counted by owner: a model's reference, or a runtime's name.
 
-    Bytes are counted before the device allocates them and until it has freed them, so the device never holds more of
-    ours than `used_bytes`. Threading: any thread; the device is called without the lock.
+    Bytes are counted before the device allocates them and until it has freed them, so models and runtimes never hold
+    more than `used_bytes`. Threading: any thread; the device is called without the lock.
     """
 
     def __init__(self, limit_bytes: int, memory: DeviceMemory) -> None:
@@ -39,7 +39,7 @@ class DevicePool:
 
     @property
     def used_bytes(self) -> int:
-        """Bytes that are allocated now, together with those of calls under way."""
+        """Bytes that are allocated now, including those of allocations in progress."""
         with self._lock:
             return self._used_bytes
 
@@ -55,7 +55,8 @@ class DevicePool:
     def allocate(self, size_bytes: int, owner: str) -> int:
         """Allocate `size_bytes` for `owner` and return the address; 0 for no bytes.
 
-        Raises OutOfDeviceMemoryError beyond the limit, before the device is asked, and what the device raises.
+        Raises OutOfDeviceMemoryError where the limit would be exceeded, without asking the device, ValueError for a
+        negative size, and what the device raises.
         """
         if size_bytes < 0:
             raise ValueError(f"{size_bytes} bytes were asked for by {owner}")
@@ -72,7 +73,7 @@ class DevicePool:
         return address
 
     def free(self, address: int) -> None:
-        """Free an allocation; where the device fails to, its bytes stay counted.
+        """Free an allocation; its bytes stay counted where the device fails to free it.
 
         Raises ValueError for an address that is not allocated, and what the device raises.
         """

@@ -1,4 +1,4 @@
-"""Eviction policy: chooses the standby models whose loss is expected to cost the least time, from plain data.
+"""Eviction policy: chooses the standby models whose loss is expected to cost the least reload time.
 
 The expected loss of a model is its use rate times its reload time; its score is the loss per byte. The module imports
 nothing of the worker, so that a simulator can use the same policy.
@@ -33,16 +33,16 @@ class Standby:
     reference: str
     bytes: int
     reload_ms: float
-    """Duration of its load and proof."""
+    """Duration of the model's load with its checks."""
     age_s: float = math.inf
-    """Time since it became resident."""
+    """Seconds since it became resident."""
     device_bytes: int = 0
-    """Bytes of a GPU's own memory, beside the `bytes` of the host's."""
+    """Bytes of GPU memory; `bytes` is host memory."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """The value of a candidate."""
+    """The expected loss from evicting one candidate, and the figures that it follows from."""
 
     reference: str
     bytes: int
@@ -57,13 +57,13 @@ class Score:
 
     @property
     def total_bytes(self) -> int:
-        """The model's bytes in both pools."""
+        """Bytes of host and GPU memory together."""
         return self.bytes + self.device_bytes
 
 
 @dataclass(frozen=True)
 class _Short:
-    """Bytes to free in each pool; nothing in a pool that is not short."""
+    """Bytes that must still be freed in each pool; 0 in a pool that has room."""
 
     host_bytes: int
     device_bytes: int
@@ -84,15 +84,15 @@ class _Short:
 @dataclass
 class _Habit:
     last: int
-    """Number of the changeover that used it last."""
+    """Number of the changeover, counted by line, that last used the model."""
     gaps: deque[int] = field(default_factory=lambda: deque(maxlen=_OWN_GAPS))
-    """The newest first."""
+    """Changeovers from one use to the next, the newest gap first."""
 
 
 class Eviction:
-    """The eviction policy, with its memory of each model's uses, evicted models included.
+    """Eviction policy, which remembers each model's uses, also while the model is not in memory.
 
-    Its clock is the device's changeovers, so that a weekend makes nothing older. Threading: one thread at a time.
+    It measures time in changeovers, so that models do not age over a weekend. Threading: one thread at a time.
     """
 
     def __init__(self, minimum_age_s: float = MINIMUM_AGE_S) -> None:
@@ -115,7 +115,7 @@ class Eviction:
             del self._habits[next(iter(self._habits))]
 
     def rate(self, reference: str) -> float:
-        """Return the expected uses per changeover, the nearer ones counting for more.
+        """Return the expected uses of a model per changeover; nearer uses count for more.
 
         Each line counts by its share of all changeovers. At most 1 / _HORIZON x exp(-1 / _HORIZON), about 0.24, for a
         model that is wanted next; 0 for one never used.
@@ -136,16 +136,17 @@ class Eviction:
         return (own + _PLANTS_WEIGHT * guess) / (own_weight + _PLANTS_WEIGHT) / _HORIZON
 
     def scores(self, candidates: Sequence[Standby]) -> tuple[Score, ...]:
-        """Return the values of the candidates, the cheapest first."""
+        """Return a score for each candidate, sorted from the cheapest to evict to the most expensive one."""
         scores = [self._score(one) for one in candidates]
         return tuple(sorted(scores, key=lambda one: (one.score, one.reference)))
 
     def choose(
         self, candidates: Sequence[Standby], short_bytes: int, short_device_bytes: int = 0
     ) -> tuple[str, ...] | None:
-        """Return the references to evict to free the short bytes of each pool; None where all candidates cannot.
+        """Return the models to evict, by reference, so that the missing bytes of both pools become free.
 
-        The set has the least expected loss, and no unnecessary member. Young models are spared while the others
+        Returns None where all candidates together do not suffice. The set has the least expected loss, and no
+        unnecessary member. Models resident for less than the minimum age are evicted only where the others do not
         suffice.
         """
         short = _Short(max(0, short_bytes), max(0, short_device_bytes))
@@ -183,7 +184,7 @@ def _loss_ms(one: Score) -> float:
 
 
 def _exact(pool: Sequence[Score], short: _Short) -> list[Score]:
-    """Return the set with the least loss, then the fewest bytes, then the fewest models."""
+    """Return the set that frees enough with the least expected loss, then with the fewest bytes, then models."""
     losses, hosts, devices, best = [0.0], [0], [0], (math.inf, 0, 0, 0)
     for members in range(1, 1 << len(pool)):
         rest = members & (members - 1)
@@ -197,7 +198,7 @@ def _exact(pool: Sequence[Score], short: _Short) -> list[Score]:
 
 
 def _greedy(pool: Sequence[Score], short: _Short) -> list[Score]:
-    """Return the cheapest models by score that free the short bytes, then drop unneeded ones, the dearest first."""
+    """Return models by rising score until they free enough, without those that turn out not to be needed."""
     chosen: list[Score] = []
     rest = short
     for one in pool:

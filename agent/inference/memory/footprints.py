@@ -1,4 +1,4 @@
-"""Remembers the measured memory of models over restarts."""
+"""Remembers the measured memory sizes of models over restarts."""
 
 import logging
 from pathlib import Path
@@ -24,28 +24,27 @@ _USUAL_AREA: Final = 640 * 640
 
 
 class Footprint(msgspec.Struct, frozen=True):
-    """The memory and load time of a model."""
+    """Memory of a model and times of its load, as last measured."""
 
     bytes: int
     """Bytes of host memory."""
     load_ms: float = 0.0
     warmup_ms: float = 0.0
     is_final: bool = False
-    """A release confirmed the bytes; until then they may include memory that the runtime keeps."""
+    """True: an unload freed these bytes; until then they may include memory that the runtime keeps."""
     device_bytes: int = 0
     """Bytes of GPU memory, as the runtime's allocator counted them."""
 
     @property
     def amount(self) -> Amount:
-        """The bytes of both."""
+        """Bytes of host and GPU memory."""
         return Amount(self.bytes, self.device_bytes)
 
 
 class Footprints:
-    """Footprints by artifact, backend, compute and input size.
+    """Measured sizes of models, in a file; a key names the file's sha256, backend, compute setting and input size.
 
-    The file is a cache: where it is broken or cannot be written, only predictions are worse. Threading: one thread at a
-    time.
+    A broken or read-only file only makes predictions worse. Threading: one thread at a time.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -53,7 +52,7 @@ class Footprints:
         self._known: dict[str, Footprint] = {}
 
     def read(self) -> None:
-        """Read the footprints of earlier runs."""
+        """Read the file of earlier runs; a broken one is logged and ignored."""
         try:
             known = msgspec.json.decode(self._path.read_bytes(), type=dict[str, Footprint])
         except FileNotFoundError:
@@ -73,12 +72,15 @@ class Footprints:
         return known.bytes if known else None
 
     def newest(self, sha256: str, compute: str) -> Footprint | None:
-        """Return the footprint measured last of a file with a device setting, whichever runtime loaded it."""
+        """Return the last footprint measured for a model file and a compute setting, with whichever runtime.
+
+        Returns None without one. `sha256` is that of the model file.
+        """
         keys = [key for key in self._known if key.startswith(f"{sha256.lower()}/") and f"/{compute}/" in key]
         return self._known[keys[-1]] if keys else None
 
     def remember(self, key: str, footprint: Footprint) -> None:
-        """Store a footprint, on disk too, atomically."""
+        """Store a footprint in memory and, atomically, on disk; a failure to write is only logged."""
         self._known.pop(key, None)
         self._known[key] = footprint
         while len(self._known) > _LIMIT:
@@ -86,9 +88,10 @@ class Footprints:
         self._write()
 
     def came_back(self, key: str, returned_bytes: int, brought_bytes: int = 0) -> None:
-        """Correct a footprint by the bytes that a release returned, where they differ clearly.
+        """Correct a footprint by the bytes that an unload freed, where they differ clearly.
 
-        A footprint grows to at most the `brought_bytes` of the model's own load, because the rest belongs to others.
+        It grows to at most `brought_bytes`, the growth of the process at the model's own load, because the rest belongs
+        to others.
         """
         known = self._known.get(key)
         if known is None or returned_bytes <= 0:

@@ -21,12 +21,12 @@ class Amount:
 
     @property
     def is_short(self) -> bool:
-        """Return True for a shortage: bytes are missing in one pool or the other."""
+        """True where an amount from `Budget.shortage` lacks bytes in either pool."""
         return self.host_bytes > 0 or self.device_bytes > 0
 
     @property
     def missing_bytes(self) -> int:
-        """The bytes that a shortage misses; a pool with room to spare does not help the other."""
+        """Bytes that an amount from `Budget.shortage` lacks in both pools; room in one pool does not help the other."""
         return max(0, self.host_bytes) + max(0, self.device_bytes)
 
     def __str__(self) -> str:
@@ -44,17 +44,17 @@ NOTHING: Final = Amount()
 
 @dataclass(frozen=True)
 class Budget:
-    """Limits of the pools; `device_bytes` is None where there is one, because a GPU, if any, shares its memory."""
+    """Limit of each memory pool in bytes; `device_bytes` is None where no GPU has memory of its own."""
 
     host_bytes: int
     device_bytes: int | None = None
 
     def in_pools(self, amount: Amount) -> Amount:
-        """Return what an amount takes of each pool; with one pool, all of it is the host's."""
+        """Return the bytes that an amount takes from each pool; with a single pool, all are host memory."""
         return amount if self.device_bytes is not None else Amount(amount.total_bytes)
 
     def shortage(self, amount: Amount) -> Amount:
-        """Return by what an amount exceeds each pool; a negative number where it fits."""
+        """Return the bytes by which an amount exceeds each pool's limit; negative where it fits."""
         return self.in_pools(amount) - Amount(self.host_bytes, self.device_bytes or 0)
 
 
@@ -64,5 +64,5 @@ def is_gpu(compute: str) -> bool:
 
 
 def is_in_device(backend: str, compute: str) -> bool:
-    """Return True where models of a backend are expected in GPU memory; what they take there is seen at the load."""
+    """Predict whether models of a backend are loaded into GPU memory; the load shows how much they take."""
     return backend == "tensorrt" or (backend in _ON_GPUS and is_gpu(compute))

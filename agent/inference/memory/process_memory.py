@@ -14,9 +14,9 @@ _POLL_S: Final = 0.02
 
 
 def process_bytes() -> int:
-    """Return the host memory in bytes that models can account for: resident anonymous pages and file pages.
+    """Return the host memory of this process in bytes: resident anonymous pages and file pages.
 
-    Shared memory is left out: frame slots come and go with their cameras.
+    Shared memory is left out, because frame slots come and go with their cameras.
     """
     wanted = ("RssAnon:", "RssFile:")
     lines = _STATUS.read_text(encoding="ascii", errors="replace").splitlines()

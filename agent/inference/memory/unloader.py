@@ -1,4 +1,4 @@
-"""Unloads models, and waits until their memory is returned."""
+"""Unloads models, and waits until their memory is free again."""
 
 import gc
 import threading
@@ -21,11 +21,11 @@ _LOOK_S: Final = 0.5
 
 @dataclass(eq=False)
 class _Kept:
-    """Memory of a released model that was not returned."""
+    """Host memory of an unloaded model that did not become free."""
 
     entry: Entry[Model]
     level_bytes: int
-    """Bytes of the process at the release, beyond all other charges."""
+    """Host memory of the process after the unload, minus the bytes charged for all other models."""
 
 
 @dataclass(eq=False)
@@ -37,12 +37,12 @@ class _KeptOnDevice:
 
 
 class Unloader:
-    """Unloader of models, whose bytes stay charged until a measurement shows their return. Owner: the worker.
+    """Unloads models, and keeps their bytes charged until a measurement shows that they are free. Owner: the worker.
 
-    A model in GPU memory is not waited for: its runtime's allocator tells at once what it gave back, and what nothing
-    counts cannot be seen to return.
+    GPU memory is not waited for: the runtime's allocator tells at once what it freed, and memory that nothing counts
+    cannot be measured.
 
-    Threading: for the load queue's thread and those that load; one at a time waits for bytes.
+    Threading: for the load queue's thread and for loading threads; only one at a time waits for memory.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Unloader:
         self._kept_on_device: list[_KeptOnDevice] = []
 
     def release(self, entry: Entry[Model]) -> bool:
-        """Unload a standby model; return False where it is in use."""
+        """Unload a model that nobody uses, and wait for its memory; return False where it is in use or reserved."""
         if entry.device_bytes:
             return self._release_from_device(entry)
         process_memory.trim()  # because free pages would count as the model's
@@ -79,9 +79,9 @@ class Unloader:
         return True
 
     def discard(self, entry: Entry[Model], model: Model | None, before_bytes: int) -> None:
-        """Close a model whose load failed, where one was created, and return its charge.
+        """Close the model of a failed load, and end its charge once its memory is free.
 
-        `before_bytes`: what the process held before the load.
+        `model` is None where it was not created yet. `before_bytes`: host memory of the process before the load.
         """
         self._cache.abandon(entry)
         if model is not None:
@@ -93,7 +93,7 @@ class Unloader:
             self.settle()  # because it may have left something in GPU memory after all
 
     def settle(self) -> None:
-        """Charge the runtimes what their allocators hold of GPU memory beside the models."""
+        """Update the charge for GPU memory that the runtimes' allocators hold beyond their models'."""
         self._cache.account(backends.held_device_bytes())
 
     def _release_from_device(self, entry: Entry[Model]) -> bool:
@@ -105,7 +105,7 @@ class Unloader:
         return True
 
     def _return_at_once(self, entry: Entry[Model], model: Model | None) -> None:
-        """Return all of a closed model's charge but what its runtime's allocator still holds."""
+        """End the charge for a closed model, but for GPU memory that its runtime's allocator still holds."""
         left_bytes = (model.device_bytes or 0) if model is not None else 0
         self._cache.keep_on_device(entry, left_bytes)
         if left_bytes and model is not None:
@@ -115,21 +115,21 @@ class Unloader:
         self.settle()
 
     def _wait_freed(self, entry: Entry[Model], before_bytes: int) -> int | None:
-        """Wait for the return of a closed model's memory; `before_bytes` is the process' memory before the close.
+        """Wait until a closed model's memory is free; `before_bytes` is the memory of the process before the close.
 
-        Return the returned bytes, or None where some are missing and stay charged.
+        Returns the freed bytes, or None where some are missing and stay charged.
         """
         with self._lock:
             return self._wait_and_return(entry, before_bytes)
 
     def unreclaimed(self) -> tuple[tuple[str, int], ...]:
-        """Return the reference and the missing bytes of each released model."""
+        """Return the reference and the missing bytes of each unloaded model whose memory is not free yet."""
         with self._lock:
             entries = [kept.entry for kept in self._kept] + [closed.entry for closed in self._kept_on_device]
         return tuple((entry.version.reference, entry.total_bytes) for entry in entries if entry.total_bytes)
 
     def recheck(self) -> None:
-        """Check whether missing bytes have been returned since."""
+        """Measure again, and end the charge for missing memory that has become free."""
         with self._lock:
             if self._kept:
                 self._recheck()

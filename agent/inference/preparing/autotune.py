@@ -30,11 +30,11 @@ Load = Callable[[Profile], Detector]
 
 
 def measure(load: Load, base: Profile) -> Profile:
-    """Return `base` with the fastest count of requests, and the times and memory measured with it.
+    """Return `base` with the number of requests that answers most pictures a second, and the measured figures.
 
-    `load` loads the model with a given profile. Takes some seconds; the counts run in turn, so that a disturbance
-    meets both. Returns `base` unchanged while other processes use the cores, because the figures would be wrong.
-    Raises what `load` raises.
+    `load` loads the model with a given profile. Takes some seconds; the numbers of requests run in turn, so that a
+    disturbance meets all. Returns `base` unchanged while other processes use the cores, because the figures would be
+    wrong. Raises what `load` raises.
     """
     others = _Others()
     time.sleep(_LOOK_S)
@@ -61,7 +61,7 @@ def _best(ways: "list[_Way]") -> Profile:
 
 
 def is_worth(alone_ms: float, together_ms: float, requests: int) -> bool:
-    """Return True where `requests` inferences at once pay off: `together_ms` a picture, against `alone_ms` for one."""
+    """Return True where `requests` inferences at once pay off, by the times for one picture with them and alone."""
     added_ms = requests * together_ms - alone_ms
     return alone_ms >= _GAIN * together_ms and added_ms <= _MOST_ADDED_MS
 
@@ -146,6 +146,6 @@ class _Others:
 
 
 def _busy_s() -> float:
-    """Return the busy time of all cores together since boot, in seconds; 0 where the kernel does not report it."""
+    """Return the busy time of all cores together since the device started, in seconds; 0 where it is unknown."""
     idle, whole = ticks() or (0, 0)
     return (whole - idle) / _TICKS_A_SECOND

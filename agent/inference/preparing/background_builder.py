@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from agent.inference.artifacts.artifact_store import ArtifactStore
-from agent.inference.backends import artifact_key, is_checkpoint
+from agent.inference.backends import artifact_key, compute_now, is_checkpoint, takes_engine
 from agent.messages.errors import ModelError, OutOfMemoryError
 from agent.messages.references import ModelVersion
 from agent.models.preparation import Outcome, Preparation, Request
@@ -23,8 +23,9 @@ _QUIET_S: Final = 5.0
 _BYTES_A_FILE_BYTE: Final = 8  # a compiler's largest memory for each byte of the file
 _AGAIN_S: Final = 60.0  # a file that cannot be prepared is not tried with each repetition of a command
 _AGAIN_TIMES: Final = 10
-"""A build that timed out is refused for this many times its duration, because all other builds waited for it."""
+"""Multiple of its duration for which a timed-out build is refused, because all other builds waited for it."""
 _EXPORT_BYTES: Final = 1 << 30  # memory of torch and of the trace of a network
+_ENGINE_BYTES: Final = 3 << 29  # memory of TensorRT's builder, its context and the layers that it tries; not measured
 
 
 _Ended = Callable[[ModelError | OutOfMemoryError | None], None]
@@ -78,7 +79,7 @@ class BackgroundBuilder:
         self._thread.join()
 
     def ask(self, version: ModelVersion) -> None:
-        """Enqueue `version`, unless it takes no artifact or has one that was measured in this power mode.
+        """Enqueue `version`, unless it has no use for an artifact, or has one measured in this power mode.
 
         Returns at once, from any thread.
         """
@@ -104,7 +105,7 @@ class BackgroundBuilder:
     def prepare_first(self, version: ModelVersion, ended: _Ended) -> None:
         """Prepare `version` before all others, then call `ended` with None or the error.
 
-        `ended` is called on the builder's thread, which holds no lock then. The queue needs no bound of its own,
+        `ended` is called on the builder's thread, which then holds no lock. The queue needs no bound of its own,
         because each line waits for at most one preparation.
         """
         with self._turn:
@@ -123,10 +124,14 @@ class BackgroundBuilder:
                 ended(_failure(version, outcome))
 
     def _prepare(self, version: ModelVersion, *, is_awaited: bool) -> Outcome:
-        if not _has_memory(version):
+        if not _has_memory(version, self._compute):
             return Outcome("failed", "there is not the memory to prepare it")
         request = Request(
-            version, self._compute, str(self._cache_dir.absolute()), self._max_bytes, is_awaited=is_awaited
+            version,
+            compute_now(version, self._compute),
+            str(self._cache_dir.absolute()),
+            self._max_bytes,
+            is_awaited=is_awaited,
         )
         began_s = time.monotonic()
         running = Preparation(request, _LOG.debug)
@@ -167,7 +172,7 @@ class BackgroundBuilder:
             return self._awaited.popleft() if self._awaited else (self._wanted.popleft(), None)
 
     def _wait_for_quiet(self) -> None:
-        """Wait until no load was requested for `quiet_s`, because models often load together. Needs `_turn` held."""
+        """Wait until no load was requested for `quiet_s`, because models often load together; needs `_turn` held."""
         self._asked_again = True
         while self._asked_again and not self._stopping and not self._awaited:
             self._asked_again = False
@@ -181,11 +186,12 @@ def _failure(version: ModelVersion, outcome: Outcome) -> ModelError | OutOfMemor
     return OutOfMemoryError(detail) if outcome.reason is None else ModelError(outcome.reason, detail)
 
 
-def _has_memory(version: ModelVersion) -> bool:
-    """Return True where the device has the memory that a compiler needs; log where it has not."""
+def _has_memory(version: ModelVersion, compute: str) -> bool:
+    """Return True where the device has the free memory that a compiler needs; otherwise log it."""
     try:
         needed_bytes = Path(version.path).stat().st_size * _BYTES_A_FILE_BYTE
         needed_bytes += _EXPORT_BYTES if is_checkpoint(version) else 0
+        needed_bytes += _ENGINE_BYTES if takes_engine(version, compute) else 0
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         free_bytes = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
     except (OSError, StopIteration):

@@ -1,6 +1,6 @@
-"""The process that prepares one artifact: a request on its standard input.
+"""Process that prepares one artifact, as the request on its standard input says.
 
-It runs where nobody else wants the cores, is the first to go where memory ends, and ends when its input does.
+It uses CPU time that nobody else needs, is the OOM killer's first victim, and ends when its standard input closes.
 """
 
 import errno
@@ -23,6 +23,7 @@ from agent.inference import backends
 from agent.inference.artifacts.artifact_store import Artifact, ArtifactStore, Made, Opened, become_owner
 from agent.inference.artifacts.profile import Profile
 from agent.inference.backends.detector import Detector
+from agent.inference.backends.errors import ProcessorError
 from agent.inference.preparing import checkpoint
 from agent.inference.preparing.autotune import measure
 from agent.inference.preparing.precision import make_best
@@ -53,7 +54,7 @@ def main() -> None:
 
 
 def prepare(request: Request, tell: Callable[[str], None]) -> Outcome:
-    """Make the requested artifact, unless a sound one exists; `tell` is called with each step."""
+    """Make the requested artifact, unless an undamaged one exists; `tell` is called with each step."""
     artifacts = ArtifactStore(Path(request.cache_dir))
     key = backends.artifact_key(request.model, request.compute)
     if key is None:
@@ -81,7 +82,7 @@ def _not_ours(folder: Path) -> str:
 
 
 def _reason(error: MistakeError | OutOfMemoryError) -> Reason | None:
-    """Return the reason where no retry can help, else None."""
+    """Return the error's reason where a retry cannot help; None for a lack of memory."""
     if isinstance(error, OutOfMemoryError):
         return None
     return error.reason if isinstance(error, ModelError) else "load_failed"
@@ -90,11 +91,11 @@ def _reason(error: MistakeError | OutOfMemoryError) -> Reason | None:
 def _present(
     request: Request, artifacts: ArtifactStore, key: str, found: Opened, tell: Callable[[str], None]
 ) -> Outcome:
-    """Return the outcome for an existing artifact; measure it first where its build could not, or the mode changed."""
+    """Return the outcome for an existing artifact; measure it first if it has no figures for this power mode."""
     artifact = found.artifact
     if not artifact.profile.holds_in(power_mode()):
         tell("measuring")
-        profile = _measured(request, request.model, found)
+        profile = _measured(request, request.model, found, tell)
         artifacts.profiled(key, profile)
         artifact = replace(artifact, profile=profile)
     return _told("present", artifact)
@@ -127,16 +128,25 @@ def _make_of_graph(request: Request, version: ModelVersion, tell: Callable[[str]
     runtime = backends.backend_of(version, request.compute, is_prepared=True)
     tell(f"compiling with {runtime}, and comparing the answers")
     images = request.images or version.golden
-    made = make_best(version, request.compute, folder, Path(images) if images else None, tell)
+    pictures = Path(images) if images else None
+    made = make_best(version, request.compute, folder, pictures, tell, Path(request.cache_dir))
     tell("measuring")
-    return replace(made, profile=_measured(request, version, Opened.made(folder, made)))
+    return replace(made, profile=_measured(request, version, Opened.made(folder, made), tell))
 
 
-def _measured(request: Request, version: ModelVersion, opened: Opened) -> Profile:
+def _measured(request: Request, version: ModelVersion, opened: Opened, tell: Callable[[str], None]) -> Profile:
+    """Return the artifact's profile with figures; without, where the GPU that `auto` chose does not start."""
+
     def load(profile: Profile) -> Detector:
         return backends.restore(version, opened.with_profile(profile), request.compute, Path(request.cache_dir))
 
-    return measure(load, opened.artifact.profile)
+    try:
+        return measure(load, opened.artifact.profile)
+    except ProcessorError as error:
+        if request.compute != "auto":
+            raise
+        tell(f"not measured: {error}")  # the worker's load falls back, and has the processor's artifact made
+        return opened.artifact.profile
 
 
 def _step_back(*, is_awaited: bool) -> None:

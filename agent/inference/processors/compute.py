@@ -2,13 +2,16 @@
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Final
 
 from agent.inference.processors.host import THIS_HOST, Host
 from agent.inference.processors.nvidia import device_faults, onnxruntime_faults, tensorrt_faults
 from agent.processes.package_version import version_of
 
 host: Host = THIS_HOST
-"""The device that is asked; tests replace it."""
+"""The device whose processors are asked for; tests replace it."""
+
+_TENSORRT_IS_HERE: Final = 'TensorRT is here: compute = "tensorrt:0" uses it'
 
 
 @dataclass(frozen=True)
@@ -18,13 +21,13 @@ class Choice:
     compute: str
     """cpu, cuda:N or tensorrt:N."""
     reason: str
-    """Why this one, for people."""
+    """Why this processor was chosen, as text for a user."""
     missing: tuple[str, ...] = ()
-    """What keeps `auto` from the GPU of this device; empty where it has none."""
+    """What the GPU of this device lacks for `auto` to choose it; empty where nothing, or there is no GPU."""
 
 
 def choose(setting: str) -> Choice:
-    """Resolve a setting: a named processor stays what it is, `auto` is the GPU where nothing is missing for it."""
+    """Return the processor for a setting: a named one unchanged; for `auto` a GPU that lacks nothing, else the CPU."""
     if setting == "auto":
         return _automatic(host)
     return Choice(setting, f'compute = "{setting}"')
@@ -42,12 +45,15 @@ def has_gpu() -> bool:
 
 
 def card_faults(index: int) -> tuple[str, ...]:
-    """Return what keeps card `index` from any CUDA program."""
+    """Return the reasons why no CUDA program can use GPU `index`; empty without any."""
     return tuple(device_faults(index, host))
 
 
 def faults(compute: str) -> tuple[str, ...]:
-    """Return what keeps a named processor from serving an .onnx file, from what can be seen without starting it."""
+    """Return the reasons why a processor cannot serve an .onnx file; empty without any.
+
+    Only what can be seen without starting the processor is checked.
+    """
     kind, index = split(compute)
     if kind == "cuda":
         return tuple(onnxruntime_faults(index, host))
@@ -59,6 +65,8 @@ def _automatic(here: Host) -> Choice:
     if not here.has_node():
         return Choice("cpu", "this device has no NVIDIA card")
     faults = tuple(onnxruntime_faults(0, here))
+    if faults and not any(tensorrt_faults(0, here)):
+        faults = (*faults, _TENSORRT_IS_HERE)
     if faults:
         return Choice("cpu", "the GPU of this device cannot be used", faults)
     return Choice("cuda:0", f"the GPU of this device, by onnxruntime {version_of('onnxruntime')}")

@@ -16,7 +16,10 @@ _LONGEST_NAME: Final = 256
 
 
 def needed_libraries(path: Path) -> tuple[str, ...]:
-    """Return the names in a library's DT_NEEDED entries, none where it is no ELF file of this kind. Raises OSError."""
+    """Return the names in a library's DT_NEEDED entries; empty where it is no ELF file that this reads.
+
+    Raises OSError.
+    """
     with path.open("rb") as file:
         if file.read(len(_MAGIC)) != _MAGIC:
             return ()

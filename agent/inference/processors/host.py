@@ -1,4 +1,4 @@
-"""What a probe reads of this device; a test puts another host in its place."""
+"""Access to what a device has: libraries, Python modules and device nodes; tests replace it."""
 
 import ctypes
 import importlib.util
@@ -19,7 +19,7 @@ class Host:
     open_library: Callable[[str], Any]
     """Load a shared library by its name. Raises OSError."""
     module_folder: Callable[[str], Path | None]
-    """Return the folder of an installed Python module without importing it, None where there is none."""
+    """Return the folder of an installed Python module without importing it; None where it is not installed."""
     has_node: Callable[[], bool]
     """Return True where the device has an NVIDIA GPU's node, whether or not anything can use it."""
 

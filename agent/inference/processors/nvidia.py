@@ -28,14 +28,19 @@ _TITLES: Final = {
     "nvJitLink": "nvJitLink",
 }
 _CUDNN: Final = "libcudnn.so.9"
-"""Releases from 1.31 on load it only when a convolution asks for it, so they do not name it."""
+"""ONNX Runtime from 1.31 on loads it only for a convolution, so its own libraries do not list it."""
 _OF_CUDA: Final = ("cudart", "cublas", "cublasLt", "nvrtc")
-"""Libraries whose number is that of CUDA; the others count for themselves."""
+"""Libraries with CUDA's version number; the others have numbers of their own."""
 _MAJORS: Final = range(7, 16)
+_TENSORRT: Final = re.compile(r"tensorrt(?:_cu\d+)?-(\d+)\.(\d+)[\w.+]*\.dist-info")
+_LEAST_TENSORRT: Final = (10, 3)
 
 
 def device_faults(index: int, host: Host, cuda_major: int = 0) -> Iterator[str]:
-    """Yield what keeps card `index` from CUDA; `cuda_major`: the CUDA version that a runtime was built for."""
+    """Yield each reason why CUDA cannot use GPU `index`.
+
+    `cuda_major`: the CUDA version that a runtime was built for; 0: any.
+    """
     try:
         library = host.open_library(_LIBCUDA)
     except OSError:
@@ -62,7 +67,7 @@ def device_faults(index: int, host: Host, cuda_major: int = 0) -> Iterator[str]:
 
 
 def onnxruntime_faults(index: int, host: Host) -> Iterator[str]:
-    """Yield what keeps ONNX Runtime from card `index`, without importing it."""
+    """Yield each reason why ONNX Runtime cannot use GPU `index`, without importing ONNX Runtime."""
     folder = host.module_folder("onnxruntime")
     if folder is None:
         yield "no onnxruntime-gpu"
@@ -85,9 +90,16 @@ def onnxruntime_faults(index: int, host: Host) -> Iterator[str]:
 
 
 def tensorrt_faults(index: int, host: Host) -> Iterator[str]:
-    """Yield what keeps TensorRT from card `index`."""
-    if host.module_folder("tensorrt") is None:
+    """Yield each reason why TensorRT cannot use GPU `index`."""
+    folder = host.module_folder("tensorrt")
+    if folder is None:
         yield "no TensorRT (no Python module tensorrt)"
+    else:
+        found = (_TENSORRT.fullmatch(path.name) for path in folder.parent.glob("tensorrt*.dist-info"))
+        release = max(((int(one[1]), int(one[2])) for one in found if one), default=_LEAST_TENSORRT)
+        if release < _LEAST_TENSORRT:
+            needed, has = (".".join(map(str, one)) for one in (_LEAST_TENSORRT, release))
+            yield f"wrong version of TensorRT ({needed} or newer is needed, {has} is here)"
     yield from device_faults(index, host)
 
 

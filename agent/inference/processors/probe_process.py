@@ -1,6 +1,6 @@
 """Probe process of `doctor`: prints which processor the argument COMPUTE chooses, as one line of JSON.
 
-A process of its own, because a driver may hang or crash where it is asked.
+It is a separate process, because a driver may hang or crash.
 """
 
 import os

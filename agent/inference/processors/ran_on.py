@@ -16,7 +16,10 @@ _LIMIT: Final = 512  # models; the one that changed longest ago is dropped first
 
 
 class RanOn:
-    """Processors by the model's reference, in the cache folder. Threading: one thread at a time."""
+    """File in the cache folder that records, by reference, the processor of each model's last load.
+
+    Threading: one thread at a time.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._path: Final = folder / _FILE
@@ -29,7 +32,7 @@ class RanOn:
             return {}
 
     def note(self, reference: str, processor: ModelProcessor) -> None:
-        """Store what a model runs on, atomically; a disk that refuses is logged."""
+        """Store the processor that a model runs on, atomically; a failure to write is only logged."""
         known = self.read()
         if known.pop(reference, None) == processor:
             return

@@ -5,6 +5,8 @@ Four walls enclose the process, the first three held by the kernel:
 - Landlock: reads from listed paths only, writes into the folder only;
 - resource limits: memory, CPU time, size of a file;
 - its parent, which kills it after a timeout, or when it fills the disk.
+A process that builds an engine may use the GPU: it has its device files and threads, and no limit of address space,
+because CUDA maps far more than it uses. It opens data, never code.
 No wall needs privileges, so all work for root, for a user, and inside the service's own systemd sandbox.
 """
 
@@ -16,7 +18,7 @@ from typing import Final
 import msgspec
 
 from agent.inference.sandbox import kernel, landlock, syscalls
-from agent.inference.sandbox.readable import readable
+from agent.inference.sandbox.readable import gpu_files, gpu_readable, readable
 from agent.messages.errors import MistakeError
 
 _DESCRIPTORS: Final = 256
@@ -39,11 +41,11 @@ class Limits(msgspec.Struct, frozen=True):
     disk_bytes: int
 
 
-def enter(folder: Path, limits: Limits, *, is_trusted: bool = False) -> tuple[str, ...]:
+def enter(folder: Path, limits: Limits, *, is_trusted: bool = False, for_gpu: bool = False) -> tuple[str, ...]:
     """Enter the sandbox for the rest of this process's life; return the walls in force.
 
-    Must be called while the process has one thread. Raises IsolationError where the kernel lacks a wall; with
-    `is_trusted` that wall is left out.
+    `for_gpu` admits what the driver of an NVIDIA GPU needs. Must be called while the process has one thread. Raises
+    IsolationError where the kernel lacks a wall; with `is_trusted` that wall is left out.
     """
     if threading.active_count() > 1:
         raise IsolationError("a process with several threads cannot be shut in")
@@ -53,9 +55,9 @@ def enter(folder: Path, limits: Limits, *, is_trusted: bool = False) -> tuple[st
     kernel.give_up_rights()
     _limit(limits)
     if "files" not in missing:
-        landlock.restrict(folder, readable())
+        landlock.restrict(folder, (*readable(), *(gpu_readable() if for_gpu else ())), gpu_files() if for_gpu else ())
     if "calls" not in missing:
-        syscalls.restrict()
+        syscalls.restrict(for_gpu=for_gpu)
     return standing
 
 

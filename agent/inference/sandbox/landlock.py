@@ -41,8 +41,10 @@ def version() -> int:
     return 0
 
 
-def restrict(folder: Path, readable: Iterable[Path]) -> None:
+def restrict(folder: Path, readable: Iterable[Path], devices: Iterable[Path] = ()) -> None:
     """Limit this thread and its descendants: they write beneath `folder` only, and read there and beneath `readable`.
+
+    They read and write the files `devices` too.
 
     They may execute no program, and remove or rename no file, because a removed file that is still open escapes the
     count of the folder's bytes. They may create no folder, because files in it would escape that count, too.
@@ -55,6 +57,8 @@ def restrict(folder: Path, readable: Iterable[Path]) -> None:
     try:
         _allow(rules, folder, read | write)
         _allow(rules, Path("/dev/null"), _READ_FILE | _WRITE_FILE | truncate)
+        for path in devices:
+            _allow(rules, path, read | _WRITE_FILE if path.is_dir() else _READ_FILE | _WRITE_FILE)
         for path in readable:
             with suppress(FileNotFoundError):
                 _allow(rules, path, read if path.is_dir() else _READ_FILE)

@@ -15,6 +15,12 @@ _SYSTEM: Final = (
 )
 _SECRETS: Final = "credstore"
 """Prefix of systemd's credential folders, some of which lie beside libraries."""
+_GPU_FILES: Final = ("nvidia*", "nvhost*", "nvmap", "nvgpu", "nvsched*", "host1x-fence", "dri")
+"""Names under /dev of NVIDIA's cards and of a Jetson's GPU."""
+_GPU_READABLE: Final = (
+    *("/proc/driver", "/proc/devices", "/proc/self", "/proc/modules", "/proc/version", "/proc/sys/vm"),
+    *("/sys", "/etc/nv_tegra_release", "/etc/nvidia", "/usr/share/nvidia", "/usr/src/tensorrt", "/opt/nvidia"),
+)
 _PACKAGES: Final = ("site-packages", "dist-packages")
 
 
@@ -29,6 +35,17 @@ def readable() -> Iterator[Path]:
     yield from (Path(entry) for entry in sys.path if Path(entry).name in _PACKAGES)
     yield Path(agent.__file__).parent
     yield from map(Path, filter(None, os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep)))
+
+
+def gpu_files() -> Iterator[Path]:
+    """Yield the device files of NVIDIA GPUs, which a process that builds an engine opens for writing."""
+    for name in _GPU_FILES:
+        yield from Path("/dev").glob(name)
+
+
+def gpu_readable() -> Iterator[Path]:
+    """Yield the paths that an NVIDIA GPU's driver reads to find its GPU; some may not exist."""
+    yield from map(Path, _GPU_READABLE)
 
 
 def _without_secrets(path: Path) -> Iterator[Path]:

@@ -1,5 +1,8 @@
 """A seccomp filter of system calls: it allows computing and writing one's own files, and refuses all other calls.
 
+A process that uses a GPU has another filter, which refuses the network, other programs and other processes, because the
+calls of a driver cannot be listed in advance.
+
 The filter needs no privilege and no namespace, so it also works inside the service's systemd sandbox. libseccomp
 translates names into the processor's numbers, and rules into the kernel's program. A call by another ABI of the
 processor (x32, 32 bits) kills the process.
@@ -42,6 +45,25 @@ _REFUSED_AS: Final = {
     **dict.fromkeys(("clone3", "openat2"), errno.ENOSYS),  # libraries take the older call, whose arguments can be seen
     **dict.fromkeys(("unlink", "unlinkat", "rmdir"), errno.ENOENT),  # libraries go on, and leave their temporary files
 }
+_REFUSED_WITH_GPU: Final = (
+    *("socket", "socketpair", "connect", "bind", "listen", "accept", "accept4", "sendto", "sendmsg", "sendmmsg"),
+    *("recvfrom", "recvmsg", "recvmmsg", "shutdown", "setsockopt", "io_uring_setup", "io_uring_enter"),
+    *("io_uring_register", "execve", "execveat", "fork", "vfork", "ptrace", "process_vm_readv", "process_vm_writev"),
+    *("process_madvise", "pidfd_open", "pidfd_getfd", "pidfd_send_signal", "kill", "tkill", "rt_sigqueueinfo"),
+    *("rt_tgsigqueueinfo", "kcmp", "mount", "umount2", "move_mount", "open_tree", "fsopen", "fsmount", "fspick"),
+    *("pivot_root", "chroot", "unshare", "setns", "bpf", "perf_event_open", "userfaultfd", "add_key", "request_key"),
+    *("keyctl", "init_module", "finit_module", "delete_module", "kexec_load", "kexec_file_load", "reboot", "acct"),
+    *("swapon", "swapoff", "quotactl", "syslog", "sethostname", "setdomainname", "settimeofday", "clock_settime"),
+    *("adjtimex", "clock_adjtime", "open_by_handle_at", "name_to_handle_at", "fanotify_init", "lookup_dcookie"),
+    *("setuid", "setgid", "setreuid", "setregid", "setresuid", "setresgid", "setgroups", "capset", "personality"),
+    *("mknod", "mknodat", "iopl", "ioperm", "msgget", "semget", "shmget", "mq_open", "migrate_pages", "move_pages"),
+    # what Landlock does not see
+    *("chmod", "fchmod", "fchmodat", "fchmodat2", "chown", "fchown", "lchown", "fchownat", "truncate", "utime"),
+    *("utimes", "utimensat", "futimesat", "setxattr", "lsetxattr", "fsetxattr", "setxattrat", "removexattr"),
+    *("lremovexattr", "fremovexattr", "removexattrat", "file_setattr", "setpriority", "sched_setscheduler"),
+)
+_THREAD: Final = 0x10000  # CLONE_THREAD: without it a clone is a process
+_TYPES_INTO_TERMINAL: Final = (termios.TIOCSTI, 0x541C)  # TIOCLINUX pastes
 _FCNTL: Final = (  # descriptors and locks; not who is told of their input, nor by which signal
     *(fcntl.F_DUPFD, fcntl.F_DUPFD_CLOEXEC, fcntl.F_GETFD, fcntl.F_SETFD, fcntl.F_GETFL),
     *(fcntl.F_GETLK, fcntl.F_SETLK, fcntl.F_SETLKW),
@@ -64,7 +86,7 @@ class _Comparison(ctypes.Structure):
 
 
 class _Rule(NamedTuple):
-    """A rule that allows the call `name`; with `argument`, only if that one equals `value` after `mask`."""
+    """A rule for the call `name`; with `argument`, only where that argument equals `value` after `mask`."""
 
     name: str
     argument: int | None = None
@@ -89,12 +111,19 @@ def is_there() -> bool:
     return os.path.exists("/proc/sys/kernel/seccomp/actions_avail")  # noqa: PTH110 - asked before anything else
 
 
-def restrict() -> None:
+def restrict(*, for_gpu: bool = False) -> None:
     """Install the filter for the rest of this process's life. Raises OSError.
 
     The process must have one thread only, and must have dropped its capabilities.
     """
     library = kernel.seccomp()
+    if for_gpu:
+        with _filter(_ALLOW) as made:
+            for rule in _rules_with_gpu():
+                _add(made, _ERRNO | errno.EPERM, rule)
+            _add(made, _ERRNO | errno.ENOSYS, _Rule("clone3"))
+            _check(library.seccomp_load(made))
+        return
     with _filter(_ERRNO | errno.EPERM) as made:
         for rule in _rules(os.getpid()):
             _add(made, _ALLOW, rule)
@@ -112,6 +141,13 @@ def _rules(own: int) -> Iterator[_Rule]:
     yield from (_Rule("prctl", 0, option) for option in _PRCTL)
     yield _Rule("prlimit64", 0, 0)  # its own limits, which it can only lower
     yield _Rule("tgkill", 0, own)  # abort()
+
+
+def _rules_with_gpu() -> Iterator[_Rule]:
+    """Yield rules for the calls that a process with a GPU is refused."""
+    yield from (_Rule(name) for name in _REFUSED_WITH_GPU)
+    yield _Rule("clone", 0, 0, _THREAD)
+    yield from (_Rule("ioctl", 1, request) for request in _TYPES_INTO_TERMINAL)
 
 
 @contextmanager

@@ -18,18 +18,18 @@ INTERVAL_S: Final = 0.5
 
 
 class IdleCpuSampler:
-    """Sampler of our cores' idle share, which pauses while a load or preparation of ours uses it.
+    """Sampler of the idle share of this process's cores; it pauses while a load or preparation of ours runs.
 
     A limit of CPU time (`CPUQuota=`) is not seen. Threading: any thread.
     """
 
     def __init__(self) -> None:
         self.share = 0.0
-        """Idle share in the last window without a load; 1.0 where the kernel does not report it."""
+        """Idle share, 0 to 1, in the last window without a load; 1.0 where the kernel does not report it."""
         self._lock: Final = threading.Lock()
         self._pauses = 0
         self._before: tuple[int, int] | None = None
-        """Ticks at the start of a window."""
+        """Idle and all clock ticks at the start of the window; None outside of one."""
 
     def sample(self) -> None:
         """End a window and start the next; call it each INTERVAL_S."""
@@ -42,7 +42,7 @@ class IdleCpuSampler:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Run the block outside of any window, because it takes idle time."""
+        """Run the block without measuring, because the block itself uses idle time."""
         with self._lock:
             self._end_window()
             self._pauses += 1
@@ -60,7 +60,7 @@ class IdleCpuSampler:
 
 
 def ticks() -> tuple[int, int] | None:
-    """Return the idle and all clock ticks of our cores since boot; None where the kernel does not report them."""
+    """Return the idle and all clock ticks of this process's cores since the device started; None where unknown."""
     try:
         rows = [line.split() for line in STAT.read_text(encoding="ascii").splitlines()]
         counts = [[int(word) for word in row[1:9]] for row in rows if row[0] in CORES]

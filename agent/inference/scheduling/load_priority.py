@@ -19,13 +19,15 @@ _BACKGROUND_NICE: Final = 5
 """Added to the process' own nice value; such a thread gets a third of a normal thread's CPU time."""
 ENOUGH_IDLE: Final = 0.2
 """Idle share of CPU time below which threads at idle priority starve, and block others by the locks that they hold."""
+_inside: Final[set[int]] = set()
+"""Threads in a block of `lowered`."""
 
 
 def choose(idle_share: float, serving: AbstractSet[str], unready: AbstractSet[str]) -> LoadPriority:
-    """Return the priority of a load while lines are `serving`; `unready` lines wait for the load with `ready` 0.
+    """Return the CPU priority of a load while it competes with lines in `serving`.
 
-    Frames of an unready line may be delayed by the load, because its present model is wrong for its product. Frames of
-    other lines may not.
+    `unready`: the lines that wait for the load with `ready` 0. Their frames may be delayed by the load, because their
+    present model is wrong for their product; frames of other lines may not. `idle_share` is 0 to 1.
     """
     if not serving:
         return "normal"
@@ -36,7 +38,7 @@ def choose(idle_share: float, serving: AbstractSet[str], unready: AbstractSet[st
 
 @contextmanager
 def lowered(priority: LoadPriority, *, may_stay: bool) -> Iterator[None]:
-    """Run the block at `priority`; the caller, and threads that a runtime started meanwhile, then return to normal.
+    """Run the block at `priority`; then return the caller, and threads that a runtime started, to normal.
 
     Without the right to return (no RLIMIT_NICE, as a unit's `LimitNICE=`, and not root) the thread is lowered only
     where it `may_stay` so, because it ends soon, and never to idle, because it may hold locks until then.
@@ -44,15 +46,19 @@ def lowered(priority: LoadPriority, *, may_stay: bool) -> Iterator[None]:
     if priority == "normal" or not (may_stay or can_return()):
         yield
         return
+    own, before = threading.get_native_id(), _tasks()
+    _inside.add(own)
     with suppress(OSError):
         if priority == "idle" and can_return():
             os.sched_setscheduler(0, os.SCHED_IDLE, _NO_PARAMETER)
         else:
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _normal_nice() + _BACKGROUND_NICE)
+            os.setpriority(os.PRIO_PROCESS, own, _normal_nice() + _BACKGROUND_NICE)
     try:
         yield
     finally:
-        restore_normal()
+        _inside.discard(own)
+        # Because what was there before may be of another block, which lasts.
+        _restore(_tasks() - before - _inside | {own} if _inside else _tasks())
 
 
 def restore_normal() -> None:
@@ -60,8 +66,15 @@ def restore_normal() -> None:
 
     A runtime's threads are among them, because they inherit the priority of the thread that starts them.
     """
-    for task in _TASKS.iterdir():
-        thread = int(task.name)
+    _restore(_tasks())
+
+
+def _tasks() -> set[int]:
+    return {int(task.name) for task in _TASKS.iterdir()}
+
+
+def _restore(threads: set[int]) -> None:
+    for thread in threads:
         with suppress(OSError):  # a thread may end meanwhile
             if os.sched_getscheduler(thread) == os.SCHED_IDLE:
                 os.sched_setscheduler(thread, os.SCHED_OTHER, _NO_PARAMETER)

@@ -18,7 +18,7 @@ class FrameLossMark:
     offered: int
     lost: int
     loss: float
-    """Share of the frames that the stream was losing steadily."""
+    """Share of the frames, 0 to 1, that the stream was losing steadily until then."""
 
 
 class FrameLossCounter:
@@ -28,7 +28,7 @@ class FrameLossCounter:
     """
 
     def __init__(self, read_slot: Callable[[], tuple[int, int]]) -> None:
-        """Store; `read_slot` returns the slot's counts of frames offered and overwritten unread."""
+        """Store the function; it returns how many frames the slot was offered, and how many it overwrote unread."""
         self._read_slot: Final = read_slot
         self._discarded = 0
         self._samples: Final[deque[tuple[int, int, int]]] = deque(maxlen=_SAMPLES)
@@ -54,7 +54,7 @@ class FrameLossCounter:
     def lost_since(self, mark: FrameLossMark) -> int:
         """Return the frames without an inference since `mark`, beyond the steady loss.
 
-        max(0, lost - ceil(loss x offered)), both since the mark; rounding up keeps a steady stream at 0.
+        The formula is max(0, lost - ceil(loss x offered)), both since the mark; rounding up keeps a steady stream at 0.
         """
         offered, lost = self._now()
         return max(0, lost - mark.lost - ceil(mark.loss * (offered - mark.offered)))

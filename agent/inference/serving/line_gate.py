@@ -13,11 +13,11 @@ from agent.inference.serving.frame_loss import FrameLossCounter, FrameLossMark
 
 
 class Served(Closable, Protocol):
-    """The part of a model that a line needs."""
+    """The methods of a model that a line uses."""
 
     @property
     def places(self) -> InFlightLimiter:
-        """The limit of its frames in flight, over all lines."""
+        """The limit of the model's frames in flight, over all lines."""
 
 
 Held = TypeVar("Held", bound=Served)
@@ -79,7 +79,7 @@ class ActiveModelGate(Generic[Held]):
 
     @property
     def usual_s(self) -> float:
-        """Usual duration of one inference of the active model, 0.0 without a model."""
+        """Moving average of the duration of the active model's inferences, 0.0 without a model."""
         activation = self._activation
         return activation.places.usual_s if activation else 0.0
 
@@ -91,7 +91,10 @@ class ActiveModelGate(Generic[Held]):
 
     @contextmanager
     def lease(self, timeout_s: float, stream: str = "") -> Iterator[Lease[Held] | None]:
-        """Lease the active model once it admits a frame of `stream`; yield None where `timeout_s` passes before."""
+        """Run the block with a lease on the active model, once it admits a frame of `stream`.
+
+        Yields None where `timeout_s` passes before.
+        """
         entered = self._enter(timeout_s, stream)
         if entered is None:
             yield None
@@ -108,10 +111,10 @@ class ActiveModelGate(Generic[Held]):
             self._leave(activation, place)
 
     def flip(self, entry: Entry[Held], announce: Callable[[], None]) -> None:
-        """Switch all streams to `entry`, which this line has claimed, and end the claim on the model before.
+        """Switch all streams to `entry`, which this line has claimed, and end the claim on the previous model.
 
-        Order: `announce` is called after the last answer of the model before was sent, and before the first of this
-        one. Blocks for the frames in flight.
+        Order: `announce` is called after the previous model's last answer was sent, and before the first of the new
+        one. Blocks until the previous model's frames in flight are done.
         """
         assert entry.model is not None, "a claimed model is resident"
         activation = _Activation(entry, entry.model.places)
@@ -130,7 +133,10 @@ class ActiveModelGate(Generic[Held]):
             self._cache.activate(self.name, before.entry if before is not None else None, entry)
 
     def deactivate(self) -> Entry[Held] | None:
-        """Take the active model off the line and return it, drained and unclaimed; streams wait for the next one."""
+        """Stop using the active model, wait for its frames, end the claim, and return its entry; None without one.
+
+        The streams wait for the next model.
+        """
         with self._changed:
             before, self._activation = self._activation, None
             if before is None:
@@ -155,7 +161,7 @@ class ActiveModelGate(Generic[Held]):
         return {stream: loss.mark(now_ns) for stream, loss in self.frame_losses.items()}
 
     def lost_since(self, marks: dict[str, FrameLossMark]) -> int:
-        """Return the number of frames lost by all streams since `marks`, beyond their usual loss."""
+        """Return the number of frames lost by all streams since `marks`, beyond their steady loss."""
         return sum(self.frame_losses[stream].lost_since(mark) for stream, mark in marks.items())
 
     def wait_until_announced(self, activation: _Activation[Held]) -> None:

@@ -7,7 +7,7 @@ from typing import Final
 
 
 class Sequencer:
-    """Sequencer of `with` blocks by number; each number returned by `number` must run its block."""
+    """Runs `with` blocks in the order of their numbers; each number from `number` must be used for one block."""
 
     def __init__(self) -> None:
         self._given = 0

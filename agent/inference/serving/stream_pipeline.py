@@ -1,4 +1,4 @@
-"""Takes the frames of one stream from its slot, through its line's model, to control."""
+"""Takes the frames of one stream from its slot, has its line's model infer them, and sends the answers to control."""
 
 import logging
 import threading
@@ -28,9 +28,9 @@ _THREADS: Final = 4
 
 
 _PROMPT_S: Final = 2.0
-"""A call in progress for longer makes control take `ready` away, unless it is given a grace."""
+"""Duration of a call beyond which control withdraws `ready`, unless the call has a grace."""
 _TURNS_ALLOWED: Final = 2.0
-"""Usual inferences that one may take before it counts as hanging."""
+"""Multiple of its usual duration that an inference may take before it counts as hanging."""
 _LONGEST_ALLOWED_S: Final = 10.0
 
 
@@ -41,7 +41,7 @@ class Outlet:
     send: Callable[[Message], None]
     """Sends a message to control."""
     busy: Callable[[float], AbstractContextManager[None]]
-    """Marks a call for the hang watchdog, from the given grace (s) on."""
+    """Context manager of a call that the hang watchdog times; its argument is the grace of the call (s)."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +55,11 @@ class _Taken:
     size: tuple[int, int]
     """Height, width."""
     taken_ns: int
-    """Monotonic."""
+    """Time at which the frame was taken (monotonic, ns)."""
     prepared: Prepared | BaseException | None
     """The preprocessed picture, the error that prevented it, or None for a torn frame."""
     prepared_ns: int
-    """Monotonic."""
+    """Time at which its preprocessing ended (monotonic, ns)."""
 
 
 class StreamPipeline:
@@ -81,7 +81,7 @@ class StreamPipeline:
         self._outlet: Final = outlet
         self._failed_in_a_row = 0
         self._failing = ""
-        """Reference of the model that they failed by."""
+        """Reference of the model on which the last frames failed; empty without one."""
         self._taken_ns = 0
         self._answered_ns = 0
         self._missed_ns = 0
@@ -99,7 +99,7 @@ class StreamPipeline:
             thread.start()
 
     def progress(self) -> StreamProgress:
-        """Return the times at which frames were last taken, answered and missed. From any thread."""
+        """Return the times (monotonic, ns) at which frames were last taken, answered and missed; from any thread."""
         moments = (self._taken_ns, self._answered_ns, self._missed_ns)
         return StreamProgress(self._stream, *moments, self._missed, int(self._line.usual_s * 1e9))
 
@@ -122,7 +122,7 @@ class StreamPipeline:
                 self._answer(taken)
 
     def _take(self, held: ExitStack) -> _Taken | None:
-        """Take and preprocess the newest frame, under a lease that `held` ends. Needs `_taking`."""
+        """Take and preprocess the newest frame, under a lease that `held` ends; the caller holds `_taking`."""
         if self._stopping.is_set() or not self._slot.wait(_LOOK_UP_S):
             return None
         lease = held.enter_context(self._line.lease(_LOOK_UP_S, self._stream))
@@ -197,7 +197,7 @@ class StreamPipeline:
 
 
 def _grace_s(usual_s: float) -> float:
-    """Return the time in s by which an inference that usually takes `usual_s` may exceed `_PROMPT_S`."""
+    """Return the seconds by which an inference that usually takes `usual_s` may exceed `_PROMPT_S`."""
     return max(0.0, min(_TURNS_ALLOWED * usual_s, _LONGEST_ALLOWED_S) - _PROMPT_S)
 
 

@@ -10,7 +10,10 @@ from agent.messages.references import ModelVersion
 from agent.models import file_faults
 
 SETTLED_NS: Final = 2_000_000_000
-"""Least age of a change that is remembered, because a file may change twice within its file system's clock tick."""
+"""Age that a file's last change must have before its hash is remembered (ns).
+
+Because a file may change twice within one tick of its file system's clock.
+"""
 _LIMIT: Final = 256
 
 _Seen = tuple[int, int, int, int, int]
@@ -27,13 +30,17 @@ class FileCheck:
         self._right: Final[dict[tuple[Path, str], _Seen]] = {}
 
     def require_right(self, version: ModelVersion) -> int:
-        """Hash all files of `version` and return their bytes. Raises ModelError ("file_missing", "hash_mismatch")."""
+        """Hash all files of `version`, and return their total size in bytes.
+
+        Raises ModelError ("file_missing", "hash_mismatch").
+        """
         return sum(self._hash(version, path, sha256) for path, sha256 in _files(version))
 
     def require_unchanged(self, version: ModelVersion) -> int:
-        """Verify the files of `version` and return their bytes; files unchanged since a verification are not hashed.
+        """Verify the files of `version`, and return their total size in bytes.
 
-        Use it only for files that no runtime will read. Raises what `require_right` raises.
+        Files unchanged since an earlier verification are not hashed, so use it only for files that no runtime will
+        read. Raises what `require_right` raises.
         """
         return sum(
             size if (size := self._known_bytes(path, sha256)) is not None else self._hash(version, path, sha256)

@@ -1,4 +1,4 @@
-"""Proves again, in idle time, the models that were loaded as proven before."""
+"""Repeats, in idle time, the checks that a load skipped because the model had passed them before."""
 
 import logging
 import threading
@@ -12,7 +12,7 @@ from agent.inference.backends import Model, artifact_key
 from agent.inference.memory.cache import Cache
 from agent.inference.scheduling import load_priority
 from agent.inference.scheduling.idle_cpu import INTERVAL_S, IdleCpuSampler
-from agent.inference.validation.golden import proof_steps
+from agent.inference.validation.golden import UnreadableError, proof_steps
 from agent.inference.validation.proof_record import ProofRecord
 from agent.messages.errors import ChangeoverError, ModelError
 from agent.messages.references import ModelVersion
@@ -23,11 +23,11 @@ _LIMIT: Final = 16
 
 
 class IdleProver:
-    """A thread of the worker that proves one picture at a time, while cores are idle and nothing loads.
+    """Thread that checks resident models, one picture at a time, while cores are idle and nothing loads.
 
-    A model that fails is no longer proven: its frames fail, no line gets it any more, its artifact is removed, and
-    `warn` is called. Models that no line claims or announced then are left out; their next load asks again. Beyond 16
-    requests the oldest is dropped and counted in `left_out`.
+    A model that fails is taken out of use: its frames fail, no line can claim it, its artifact is removed, and `warn`
+    is called. A model that no line claims or has reserved any more is skipped; its next load requests the checks again.
+    Beyond 16 requests the oldest is dropped and counted in `left_out`.
     """
 
     def __init__(
@@ -55,14 +55,18 @@ class IdleProver:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread after the picture that it is at."""
+        """Stop the thread, and return once its current picture is done."""
         with self._turn:
             self._stopping = True
             self._turn.notify_all()
+        load_priority.restore_normal()  # because it would starve at that picture where others want the cores
         self._thread.join()
 
     def ask(self, version: ModelVersion, subject: str) -> None:
-        """Enqueue a resident version with the subject of its proof. From any thread."""
+        """Enqueue a resident version to be checked, from any thread.
+
+        `subject` is what `ProofRecord.subject` returned for its load.
+        """
         with self._turn:
             if len(self._wanted) >= _LIMIT:
                 self._wanted.popleft()
@@ -89,14 +93,16 @@ class IdleProver:
                     steps = steps or proof_steps(model, version)
                     if not self._step(steps):
                         break
+        except UnreadableError as error:
+            _put_off(version, error)
         except ModelError as error:
             if self._proofs.subject(version) == subject:  # else the next load proves by what is there then
                 self._disproved(version, error)
         except ChangeoverError as error:  # because a lack of memory says nothing of the answers
-            _LOG.info("event=proof_put_off model=%s detail=%r", version.reference, str(error))
+            _put_off(version, error)
 
     def _step(self, steps: Iterator[None]) -> bool:
-        """Infer the next picture of a proof at idle priority; return False after the last one."""
+        """Check the next picture at idle CPU priority; return False where none is left."""
         with load_priority.lowered("idle", may_stay=False), self._idle_cpu.paused():
             return next(steps, self) is not self
 
@@ -112,3 +118,7 @@ class IdleProver:
         self._cache.condemn(version, detail)
         self._artifacts.discard(artifact_key(version, self._compute) or "", str(error))
         self._warn(detail)
+
+
+def _put_off(version: ModelVersion, error: ChangeoverError) -> None:
+    _LOG.info("event=proof_put_off model=%s detail=%r", version.reference, str(error))

@@ -19,14 +19,15 @@ class LoadTimes:
     load_ms: float = 0.0
     """Duration of verifying, reading and compiling."""
     warmup_ms: float = 0.0
-    """Duration of warming up and proving."""
+    """Duration of warming up and of checking golden pictures."""
 
 
 @dataclass(eq=False)
 class LoadJob:
-    """One model to load.
+    """One model to load, with the lines that wait for it.
 
-    Threading: `turn` guards every field, and is notified of each change. Methods that take it say so.
+    Threading: the lock `turn` guards every field, and is notified of each change. Methods say whether they acquire it
+    or need it held.
     """
 
     version: ModelVersion
@@ -44,7 +45,7 @@ class LoadJob:
     """Lines that were asked to make room at the last attempt."""
     times: LoadTimes = LoadTimes()
     entry: Entry[Model] | None = None
-    """The loaded model's ledger entry, claimed by all of `interested`."""
+    """The loaded model's entry in the cache, claimed by all of `interested`; None until it is loaded."""
     failure: Failure | None = None
     is_running: bool = False
     """A thread is loading the model."""
@@ -58,14 +59,17 @@ class LoadJob:
     """The model's checkpoint was prepared once, which is not repeated."""
 
     def join(self, line: str, *, is_ready: bool) -> None:
-        """Add `line` to the waiting lines; `is_ready`: its present model is right for its product. Needs `turn`."""
+        """Add `line` to the waiting lines; the caller holds `turn`.
+
+        `is_ready`: the line's present model is right for its product.
+        """
         self.interested.add(line)
         self.ready.discard(line)
         if is_ready:
             self.ready.add(line)
 
     def leave(self, line: str) -> None:
-        """Remove `line` from the waiting lines. Needs `turn`."""
+        """Remove `line` from the waiting lines; the caller holds `turn`."""
         for lines in (self.interested, self.ready, self.leaving):
             lines.discard(line)
 
@@ -90,7 +94,10 @@ class LoadJob:
         return {line: until_s for line, until_s in self.announced.items() if until_s > now_s}
 
     def require_wanted(self) -> frozenset[str]:
-        """Return the lines that wait for the model. Takes `turn`. Raises DroppedError where nobody wants it."""
+        """Return the lines that wait for the model; acquires `turn`.
+
+        Raises DroppedError where no line waits for the model or has announced it, and after a timeout.
+        """
         with self.turn:
             if self.is_abandoned or not self.is_wanted:
                 raise DroppedError(self)
@@ -98,7 +105,7 @@ class LoadJob:
             return self.asked_of
 
     def ask_to_leave(self, lines: set[str]) -> None:
-        """Ask waiting lines to deactivate their models, and wait until they have done so. Takes `turn`."""
+        """Ask waiting lines to deactivate their models, and wait until they have done so; acquires `turn`."""
         with self.turn:
             self.leaving |= lines & self.interested
             self.turn.notify_all()
@@ -106,7 +113,7 @@ class LoadJob:
 
 
 class DroppedError(ModelError):
-    """Nobody waits for this load any more; never leaves the load queue."""
+    """No line waits for this load any more; handled within this package."""
 
     def __init__(self, job: LoadJob) -> None:
         super().__init__("superseded", f"{job.version.reference}: nobody waits for it any more")

@@ -41,7 +41,7 @@ class LoadQueue:
         timeout_s: float,
         warn: Callable[[str], None],
     ) -> None:
-        """Store; `timeout_s` is for one load, from verifying its file to handing it over."""
+        """Store the arguments; `timeout_s` limits one load, from the check of its file to the hand-over."""
         self.turn: Final = threading.Condition()
         self._cache: Final = cache
         self._model_loader: Final = model_loader
@@ -82,7 +82,7 @@ class LoadQueue:
             return job
 
     def announce(self, version: ModelVersion, line: str, until_s: float) -> LoadJob | None:
-        """Reserve a resident model for `line` until `until_s` (monotonic) and return None, or return its job.
+        """Reserve a resident model for `line` until `until_s` (monotonic) and return None; else return its load's job.
 
         Raises ModelError("load_timeout") where an earlier load of the model still hangs.
         """
@@ -117,11 +117,11 @@ class LoadQueue:
             return {job.version.reference: frozenset(job.interested) for job in self._jobs.values()}
 
     def used(self, version: ModelVersion, line: str) -> None:
-        """Record for the eviction policy that `line` requests `version`, with any result."""
+        """Record for the eviction policy that `line` requests `version`, whether or not it gets it."""
         self._admission.used(version.reference, line)
 
     def settle(self) -> None:
-        """Evict standby models until the budget holds, where a measured size exceeded it."""
+        """Wake the queue's thread, which evicts standby models where a measured size exceeded the budget."""
         with self.turn:
             self.turn.notify_all()
 
@@ -209,7 +209,7 @@ class LoadQueue:
                 self.turn.notify_all()
 
     def _close(self, job: LoadJob, failure: Failure | None) -> None:
-        """End a job, or continue it for its preparation or for lines that joined late. Needs `turn`."""
+        """End a job, or queue it again for its preparation or for lines that joined late; the caller holds `turn`."""
         job.is_running = False
         if job.is_abandoned:
             del self._jobs[job.version]
@@ -217,6 +217,8 @@ class LoadQueue:
             job.is_preparing = job.was_prepared = True
             self._artifacts.prepare_first(job.version, lambda failure: self._prepared(job, failure))
         elif self._is_worth_a_retry(job, failure):
+            if isinstance(failure, FellBackError):
+                job.was_prepared = False  # because the CPU needs an artifact of its own
             self._waiting.append(job)
         else:
             job.failure = failure
@@ -235,9 +237,10 @@ class LoadQueue:
 
     @staticmethod
     def _is_worth_a_retry(job: LoadJob, failure: Failure | None) -> bool:
-        """Return True where a line joined a job while it was dropped, or one that could make more room.
+        """Return True where a failed load should be tried again.
 
-        Also where the GPU that `auto` chose did not start, because the same load then takes the CPU.
+        That is where a line joined a dropped job, where a line joined that could make more room, or where the GPU that
+        `auto` chose did not start, because the same load then takes the CPU.
         """
         if isinstance(failure, DroppedError | FellBackError):
             return job.is_wanted

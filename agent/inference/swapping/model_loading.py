@@ -1,4 +1,4 @@
-"""Loads one model in six steps: verify, admit, load, warm up, prove, hand over."""
+"""Loads one model in six steps: verify its file, admit, load, warm up, check golden pictures, hand over."""
 
 import gc
 import importlib
@@ -55,13 +55,13 @@ class VerifiedFile:
     """The expected size is a guess, because the model was never measured on this device."""
     has_artifact: bool
     proof_subject: str
-    """Hash of what a proof of the artifact depends on; empty without an artifact."""
+    """Hash of everything that the checks of the artifact depend on; empty without an artifact."""
 
 
 class ModelLoader:
     """Loader of models, one at a time. Owner: the worker.
 
-    Threading: one call of `load_model` at a time, but an abandoned one may end beside another.
+    Threading: one call of `load_model` at a time, but one that timed out may still end while another runs.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 - the worker's composition, spelt out
@@ -79,10 +79,11 @@ class ModelLoader:
         compute: str,
         cache_dir: Path,
     ) -> None:
-        """Store; two functions return at once.
+        """Store the arguments; `make_artifact` and `prove_later` must return at once.
 
-        `make_artifact` is called for each version that should have an artifact, `prove_later` with the subject of its
-        proof for each that was loaded as proven before.
+        `make_artifact` is called for each version that should have an artifact. `prove_later` is called for each model
+        whose golden pictures were skipped at the load, because it had passed them before; it gets
+        `VerifiedFile.proof_subject`.
         """
         self._cache: Final = cache
         self._footprints: Final = footprints
@@ -103,7 +104,7 @@ class ModelLoader:
     def load_model(self, job: LoadJob) -> None:
         """Load the model of `job`, and assign it to all lines that then wait for it or have announced it.
 
-        Where the GPU's pool refuses what was predicted too low, the load is admitted again with a higher prediction.
+        Where GPU memory was predicted too low, the load is admitted again with a higher prediction.
 
         Raises ModelError (NotPreparedError where a checkpoint has no artifact yet), OutOfMemoryError (NoRoomError where
         the budget has no room), and DroppedError once no line waits for the model or has announced it.
@@ -114,7 +115,7 @@ class ModelLoader:
         self._load_predicted(job, file, _ms_since(began_ns), _MOST_CORRECTIONS)
 
     def _load_predicted(self, job: LoadJob, file: VerifiedFile, verify_ms: float, corrections: int) -> None:
-        """Load a verified file, with a higher prediction where the GPU's pool refuses, so many times."""
+        """Load a verified file; retry up to `corrections` times where its GPU memory was predicted too low."""
         try:
             self._load_verified(job, file, verify_ms, is_last=not corrections)
         except OutOfDeviceMemoryError as error:
@@ -126,10 +127,10 @@ class ModelLoader:
         self._load_predicted(job, file, verify_ms, corrections - 1)
 
     def _load_verified(self, job: LoadJob, file: VerifiedFile, verify_ms: float, *, is_last: bool) -> None:
-        """Admit, load, prove and hand over a model.
+        """Admit, load, check and hand over a model.
 
-        From `_admit` on, a ledger entry charges the model's bytes. Where a later step fails, the model is closed, and
-        the entry ends once a measurement shows that its bytes are free.
+        From `_admit` on, an entry of the cache charges the model's bytes. Where a later step fails, the model is
+        closed, and the entry ends once a measurement shows that its bytes are free.
         """
         model, before_bytes = None, process_memory.process_bytes()
         entry = self._admit(job, file)
@@ -170,7 +171,7 @@ class ModelLoader:
             raise
 
     def _priority(self, job: LoadJob) -> LoadPriority:
-        """Return the priority of the job's next step. Raises DroppedError where nobody wants it."""
+        """Return the CPU priority of the job's next step. Raises DroppedError where no line wants the model."""
         with job.turn:
             job.require_wanted()
             if job.is_late:
@@ -178,9 +179,10 @@ class ModelLoader:
             return load_priority.choose(self._idle_cpu.share, self._cache.serving(), job.unready)
 
     def _verify(self, version: ModelVersion) -> VerifiedFile:
-        """Compare the file to the catalog.
+        """Verify the version's files against the catalog, and predict the model's size in memory.
 
-        Raises ModelError ("file_missing", "hash_mismatch"), ProcessorError and NotPreparedError.
+        Raises ModelError ("file_missing", "hash_mismatch"), ProcessorError where the processor cannot start, and
+        NotPreparedError for a checkpoint without an artifact.
 
         A file whose artifact is loaded instead need only be unchanged, because the artifact is hashed as it is read.
         """
@@ -208,14 +210,17 @@ class ModelLoader:
         return VerifiedFile(version, Origin(backend, key), *sizes, artifact is not None, subject)
 
     def _verify_again(self, file: VerifiedFile) -> None:
-        """Hash a source that was read: its artifact was of no use after all, or it changed since it was hashed."""
+        """Verify the source file once more after the load, where the runtime read it instead of an artifact."""
         if not file.has_artifact:
             self._files.require_unchanged(file.version)
         elif not self._artifacts.find(artifact_key(file.version, self._compute)):
             self._files.require_right(file.version)
 
     def _admit(self, job: LoadJob, file: VerifiedFile) -> Entry[Model]:
-        """Make room, charge the load, and return its ledger entry. Raises NoRoomError and DroppedError."""
+        """Make room, charge the load, and return its entry in the cache.
+
+        Raises NoRoomError where no eviction suffices, and DroppedError once no line wants the model.
+        """
         self._admission.recheck()
         while True:
             lines = job.require_wanted()
@@ -230,12 +235,13 @@ class ModelLoader:
             if found.leave:
                 job.ask_to_leave(found.lines)
                 job.require_wanted()
+                load_priority.restore_normal()  # because a proof in idle time may be at its last picture of them
             self._admission.carry_out(found, lines)
 
     def _import_runtime(self, backend: str) -> bool:
         """Import a backend's runtime before bytes are measured; return True the first time.
 
-        Its objects are frozen, because a collection over them would delay frames by a tenth of a second.
+        Its objects are frozen (`gc.freeze`), because a collection over them would delay frames by a tenth of a second.
         """
         if backend in self._runtimes:
             return False
@@ -258,7 +264,10 @@ class ModelLoader:
         *,
         is_first: bool,
     ) -> None:
-        """Correct the load's charge by what the load was seen to take, and store it as the model's footprint."""
+        """Replace the predicted charge by the measured memory, and remember that as the model's footprint.
+
+        `grown_bytes`: growth of the process during the load. `is_first`: the load is the first of its backend.
+        """
         key, backend = file.origin.footprint_key, file.origin.backend
         known = self._footprints.known(key)
         file_bytes = 0 if device.bytes else file.file_bytes  # because the weights lie in GPU memory, once
@@ -282,7 +291,7 @@ class ModelLoader:
         )
 
     def _hand_over(self, job: LoadJob, entry: Entry[Model], model: Model, times: LoadTimes) -> None:
-        """Claim the model for all lines that wait, and reserve it for those that announced it, in one step."""
+        """Make the model resident: claimed by all lines that wait, reserved for those that announced it, atomically."""
         with job.turn:
             lines = job.require_wanted()
             reserved = {line: until_s for line, until_s in job.reservations().items() if line not in lines}
@@ -291,14 +300,14 @@ class ModelLoader:
 
 
 def _predicted_higher(file: VerifiedFile, short_bytes: int) -> VerifiedFile:
-    """Return a file whose prediction has so many GPU bytes more, and a quarter, because more may follow."""
+    """Return `file` with its GPU prediction raised by `short_bytes` and by a quarter, because more may be missing."""
     predicted = file.predicted
     more_bytes = short_bytes + predicted.device_bytes // 4
     return replace(file, predicted=Amount(predicted.host_bytes, predicted.device_bytes + more_bytes))
 
 
 def _in_device(file: VerifiedFile, model: Model) -> DeviceCharge:
-    """Return what a loaded model takes of GPU memory: what was predicted where no allocator counts it."""
+    """Return the GPU memory that a loaded model takes; the predicted bytes where no allocator counts it."""
     counted_bytes = model.device_bytes
     if counted_bytes is None:
         return DeviceCharge(max(file.file_bytes, file.predicted.device_bytes), is_counted=False)

@@ -24,7 +24,7 @@ _MOST_A_LINE: Final = 8
 class _Announcement:
     message: Prepare
     until_s: float
-    """Monotonic."""
+    """End of the announcement (monotonic, s)."""
     job: LoadJob
 
     @property
@@ -35,10 +35,10 @@ class _Announcement:
 class Preloader:
     """Preloader of announced models, which answers each Prepare once. Owner: the worker.
 
-    Models that a line waits for are loaded first. A reservation starts when its model is resident, and is then the
-    ledger's.
+    Models that a line waits for are loaded first. A reservation starts when its model is resident; from then on the
+    cache keeps it.
 
-    Threading: `prepare` may be called from any thread. The load queue's `turn` guards what arrives.
+    Threading: `prepare` may be called from any thread. The load queue's `turn` guards the announcements that arrive.
     """
 
     def __init__(self, loads: LoadQueue, send: Callable[[Message], None]) -> None:
@@ -116,7 +116,7 @@ class Preloader:
 
 
 def read_ahead(version: ModelVersion) -> None:
-    """Have the kernel read a model's files ahead of its load; returns at once."""
+    """Ask the kernel to read a model's files into its page cache before the load; returns at once."""
     path = Path(version.path)
     for file in (path, path.with_suffix(".bin")) if path.suffix.lower() == ".xml" else (path,):
         try:

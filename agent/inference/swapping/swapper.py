@@ -50,10 +50,10 @@ class _OvertakenError(Exception):
 class Swapper:
     """Thread that changes the active model of one line. Owner: the worker.
 
-    The newest assignment wins: a waiting one is superseded when another comes, and a running one as soon as it can be
-    left. A running load is kept where the newer assignment wants the same model.
+    The newest assignment wins: it replaces a waiting one, and ends a running one at the next point where that is
+    possible. A running load is kept where the newer assignment wants the same model.
 
-    Threading: `assign` may be called from any thread. The load queue's `turn` guards what is assigned.
+    Threading: `assign` may be called from any thread. The load queue's `turn` guards the assignments.
     """
 
     def __init__(self, line: ActiveModelGate[Model], loads: LoadQueue, send: Callable[[Message], None]) -> None:
@@ -154,7 +154,11 @@ class Swapper:
         return Swapped(task.assign.line, task.assign.change, task.assign.model.reference, report)
 
     def _wait_for(self, job: LoadJob, *, may_adopt: bool) -> Entry[Model]:
-        """Return the job's entry, claimed. Raises what the load raised, or _OvertakenError: then nothing is claimed."""
+        """Wait for a load, and return its entry, which this line has claimed then.
+
+        Raises the error of the load, or _OvertakenError, after which nothing is claimed. `may_adopt`: a newer
+        assignment of the same model takes over the load.
+        """
         name, turn = self._line.name, self._loads.turn
         said: Preparing | None = None
         while True:
@@ -187,7 +191,10 @@ class Swapper:
         return now
 
     def _adopt(self, job: LoadJob) -> bool:
-        """Replace the task by a newer assignment of the same model, which keeps the load. Needs `turn` held."""
+        """Replace the task by a newer assignment of the same model, which keeps the load; the caller holds `turn`.
+
+        Returns False where no such assignment waits.
+        """
         newer = self._pending
         if newer is None or self._thread.is_stopping or newer.assign.model != job.version or self._task is None:
             return False

@@ -1,4 +1,4 @@
-"""Thread with a condition for its work, the common base of load queue, swappers and preloader."""
+"""Thread that repeats one step until it is stopped; used by load queue, swappers and preloader."""
 
 import threading
 from collections.abc import Callable

@@ -1,1 +1,1 @@
-"""Proves models before they serve, and compares precisions. Imports memory, backends and below."""
+"""Checks models before they serve, and compares precisions. Imports memory, backends and below."""

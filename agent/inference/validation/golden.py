@@ -1,10 +1,10 @@
-"""Proves a model before it serves: its numbers are possible, and golden pictures give the expected objects.
+"""Checks a model before it serves: its numbers are possible, and golden pictures give the expected objects.
 
 Golden pictures lie in one folder, each beside its expected objects: `01.jpg` (or .jpeg, .png, .bmp) and `01.json`,
-which holds `{"objects": [{"label": "cap", "class": 0, "score": 0.91, "box": [x1, y1, x2, y2]}]}` as detections carry
-them. An expected object is met by one of the same label with an IoU of at least 0.8 and a score within 0.05. Objects
-whose score is within 0.05 of the confidence threshold may be missing, or be there unasked: a different precision moves
-them over it.
+which holds `{"objects": [{"label": "cap", "class": 0, "score": 0.91, "box": [x1, y1, x2, y2]}]}`, as detections are
+published. An expected object is met by one of the same label with an IoU of at least 0.8 and a score within 0.05.
+Objects whose score is within 0.05 of the confidence threshold may be missing, or be found without being expected: a
+different precision moves them over it.
 """
 
 from collections.abc import Iterator
@@ -29,16 +29,23 @@ PICTURES: Final = (".jpg", ".jpeg", ".png", ".bmp")
 Box = tuple[float, float, float, float]
 
 
+class UnreadableError(ModelError):
+    """The disk did not give a golden picture, which says nothing of the model's answers."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__("proof_failed", f"the golden pictures cannot be read: {error}")
+
+
 class _Expected(msgspec.Struct, frozen=True):
     objects: list[DetectedObject]
 
 
 def warm_up(model: Model, *, is_proven: bool = False) -> int:
-    """Infer a blank picture and one with shapes, check every number, and return how many pictures that were.
+    """Infer a blank picture and one with shapes, check every number, and return the number of pictures.
 
     There are two, because a wrongly decoded model may find nothing on a blank picture, like a correct one; a model that
-    `is_proven` infers the one with shapes alone. The first inference is the slowest.
-    Raises what `Model.check_outputs` raises, and ModelError("proof_failed").
+    passed its checks before (`is_proven`) infers only the one with shapes. The first inference is the slowest. Raises
+    what `Model.check_outputs` raises, and ModelError("proof_failed").
     """
     pictures = _drawn(model, is_proven=is_proven)
     for picture in pictures:
@@ -71,7 +78,7 @@ def prove(model: Model, version: ModelVersion) -> None:
 
 
 def proof_steps(model: Model, version: ModelVersion) -> Iterator[None]:
-    """Do what `warm_up` and `prove` do, and yield before each picture, so that the caller can stop there."""
+    """Do what `warm_up` and `prove` do, but yield before each picture, so that the caller can pause or stop."""
     for picture in _drawn(model, is_proven=False):
         yield
         _check(model, picture)
@@ -131,7 +138,7 @@ def _golden(folder: Path) -> Iterator[tuple[Path, list[DetectedObject]]]:
     try:
         files = sorted(folder.iterdir())
     except OSError as error:
-        raise ModelError("proof_failed", f"the golden pictures cannot be read: {error}") from error
+        raise UnreadableError(error) from error
     for picture in files:
         beside = picture.with_suffix(".json")
         if picture.suffix.lower() in PICTURES and beside in files:
@@ -141,14 +148,20 @@ def _golden(folder: Path) -> Iterator[tuple[Path, list[DetectedObject]]]:
 def _read_expected(path: Path) -> list[DetectedObject]:
     try:
         return msgspec.json.decode(path.read_bytes(), type=_Expected).objects
-    except (OSError, msgspec.DecodeError) as error:
+    except OSError as error:
+        raise UnreadableError(error) from error
+    except msgspec.DecodeError as error:
         raise ModelError("proof_failed", f"{path} is no list of expected objects: {error}") from error
 
 
 def _read_picture(path: Path) -> NDArray[np.uint8]:
     import cv2  # noqa: PLC0415 - only a proof reads pictures from files
 
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UnreadableError(error) from error
+    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) if content else None
     if image is None:
         raise ModelError("proof_failed", f"{path} is no picture")
     return np.asarray(image, np.uint8)

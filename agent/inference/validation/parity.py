@@ -41,7 +41,7 @@ class Parity:
 
 
 def pictures(folder: Path | None) -> list[Picture]:
-    """Read at most 64 pictures of a folder; None: draw some. Raises MistakeError for a folder without pictures."""
+    """Read at most 64 pictures of a folder; for None, draw some. Raises MistakeError for a folder without pictures."""
     if folder is None:
         return list(drawn_pictures.busy())
     try:

@@ -1,6 +1,6 @@
 """Test process of one model for `doctor`, with the arguments COMPUTE and CACHE_DIR.
 
-Reads a version from stdin, verifies its files, loads it, warms it up and proves it on its golden pictures; prints one
+Reads a version from stdin, verifies its files, loads it, warms it up and checks it on its golden pictures; prints one
 line of JSON. A runtime that crashes or hangs ends only this process.
 """
 
@@ -24,7 +24,7 @@ from agent.models.file_faults import verify
 
 
 def attempt(version: ModelVersion, compute: str, cache_dir: Path) -> ProbedModel:
-    """Load and prove `version`; the result's `bytes` is the memory that it added, without its runtime's own."""
+    """Load `version` and run its checks; the result's `bytes` is the memory added, without its runtime's own."""
     try:
         verify(version)
         before_bytes = process_memory.process_bytes()

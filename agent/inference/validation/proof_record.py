@@ -1,4 +1,4 @@
-"""Remembers with an artifact that its model was proven, so that the same bytes are not proven at each load."""
+"""Records beside an artifact that its model passed its checks, so that loads need not repeat them."""
 
 import hashlib
 import logging
@@ -9,7 +9,9 @@ import msgspec
 
 from agent import __version__
 from agent.inference.artifacts.artifact_store import ArtifactStore
-from agent.inference.backends import artifact_key
+from agent.inference.artifacts.profile import Profile
+from agent.inference.backends import artifact_key, backend_of, target_of
+from agent.inference.processors.compute import split
 from agent.inference.validation.golden import golden_files
 from agent.messages.errors import ModelError
 from agent.messages.references import ModelVersion
@@ -18,26 +20,27 @@ _LOG: Final = logging.getLogger(__name__)
 
 
 class ProofRecord:
-    """The proofs of one device's artifacts. Threading: any thread."""
+    """Records of passed checks, one for each artifact of this device. Threading: any thread."""
 
     def __init__(self, cache_dir: Path, compute: str) -> None:
         self._artifacts: Final = ArtifactStore(cache_dir)
         self._compute: Final = compute
 
     def subject(self, version: ModelVersion) -> str:
-        """Return a hash of all that a proof of `version` depends on; empty where it has no artifact.
+        """Return a hash of everything that the checks of `version` depend on; empty where none can be remembered.
 
-        These are the artifact's bytes and options, what the catalog says of the version, the golden pictures with
-        their expected objects, and the release of this program. Runtime and device are in the artifact's key.
+        These are the artifact's bytes, precision and decoder, the catalog's entry of the version, the golden pictures
+        with their expected objects, and the release of this program. Runtime and device are in the artifact's key; not
+        in that of a graph that ONNX Runtime compiles for a GPU at each load.
         """
         key = artifact_key(version, self._compute)
         artifact = self._artifacts.find(key)
-        if key is None or artifact is None:
+        if key is None or artifact is None or self._is_compiled_at_each_load(version):
             return ""
+        profile = Profile(artifact.profile.precision)
+        record = msgspec.structs.replace(artifact, source="", profile=profile, proof="")
         said = msgspec.structs.replace(version, path="", golden=None)
-        hashed = hashlib.sha256(
-            msgspec.json.encode((__version__, key, artifact.sha256, artifact.profile.precision, said))
-        )
+        hashed = hashlib.sha256(msgspec.json.encode((__version__, key, record, said)))
         try:
             for file in golden_files(version):
                 content = file.read_bytes()
@@ -48,19 +51,26 @@ class ProofRecord:
         return hashed.hexdigest()
 
     def holds(self, version: ModelVersion, subject: str) -> bool:
-        """Return True where `subject`, which `subject()` returned before the load, was proven and is still the same."""
+        """Return True where the checks passed for `subject`, and nothing that they depend on has changed since.
+
+        `subject`: what `subject()` returned before the load.
+        """
         artifact = self._artifacts.find(artifact_key(version, self._compute))
         is_proven = subject != "" and artifact is not None and artifact.proof == subject
         return is_proven and self.subject(version) == subject
 
     def remember(self, version: ModelVersion, subject: str) -> None:
-        """Record a proof that was begun for `subject`; nothing where that has changed meanwhile."""
+        """Record that the checks passed for `subject`, unless something that they depend on has changed meanwhile."""
         if subject and self.subject(version) == subject:
             self._write(version, subject)
 
     def forget(self, version: ModelVersion) -> None:
-        """Have the next load of `version` prove it again."""
+        """Make the next load of `version` repeat the checks."""
         self._write(version, "")
+
+    def _is_compiled_at_each_load(self, version: ModelVersion) -> bool:
+        backend = backend_of(version, self._compute, is_prepared=True)
+        return split(target_of(version, backend, self._compute))[0] == "cuda"
 
     def _write(self, version: ModelVersion, proof: str) -> None:
         key = artifact_key(version, self._compute)

@@ -1,4 +1,4 @@
-"""Encodes the objects of a frame as the contract's JSON, with the counts that control needs."""
+"""Converts the objects of a frame to the JSON form in which they are published, and counts them for control."""
 
 from collections import Counter
 from typing import Final
@@ -28,7 +28,7 @@ class _Tail(msgspec.Struct, frozen=True):
 
 
 def objects_of(objects: Objects, names: tuple[str, ...]) -> list[DetectedObject]:
-    """Convert objects to the contract's form, in order: labels by name, scores with 4 decimals, boxes with 1."""
+    """Convert objects to the published form, in order: labels by name, scores with 4 decimals, boxes with 1."""
     return [
         DetectedObject(
             label=names[index],
@@ -43,7 +43,7 @@ def objects_of(objects: Objects, names: tuple[str, ...]) -> list[DetectedObject]
 
 
 def encode(stream: str, model: str, frame: Frame, size: tuple[int, int], objects: list[DetectedObject]) -> Detections:
-    """Build the message of one inferred frame; `size` is (height, width) that boxes are in.
+    """Build the message of one inferred frame; `size` is (height, width) of the picture that the boxes refer to.
 
     The image is not used, because its buffer is released by now. Raises MessageTooLargeError where class names are too
     long for a message to control.

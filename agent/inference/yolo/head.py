@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from agent.inference.yolo.candidates import ROWS
 from agent.inference.yolo.layouts import MAX_OBJECTS, Layout, recognise
 from agent.inference.yolo.letterbox import Fit, Placement
 from agent.inference.yolo.metadata import FileFacts, agreed_names
@@ -37,13 +38,15 @@ class Head:
     confidence: float
     """Least score of an object."""
     iou: float
-    """Largest overlap of two objects of a class."""
+    """Largest overlap (intersection over union) of two objects of a class."""
     shape: tuple[int, ...] = field(default=())
     """Shape of the raw output; -1 for an open side."""
     imgsz: tuple[int, int] = (640, 640)
     """Height and width of the input in pixels."""
     takes_bytes: bool = False
     """The input takes pixels as 0 to 255 instead of 0 to 1."""
+    candidates: int = 0
+    """Number of best candidates that the runtime selects itself (candidates.py); 0: it outputs all of `shape`."""
 
     @classmethod
     def of(cls, version: ModelVersion, facts: FileFacts, shape: Sequence[int], imgsz: tuple[int, int]) -> "Head":
@@ -89,12 +92,15 @@ class Head:
         bad = raw.size - int(np.count_nonzero(np.isfinite(raw)))
         if bad:
             raise ModelError("proof_failed", f"{self.reference}: {bad} of {raw.size} numbers are NaN or infinite")
-        odd = oddity(raw[0], Promise(self.layout, self.imgsz, len(self.names), self.confidence))
+        layout, seen = (Layout.ANCHORS, raw[0, : _SCORE + 1]) if self.candidates else (self.layout, raw[0])
+        odd = oddity(seen, Promise(layout, self.imgsz, len(self.names), self.confidence))
         if odd is not None:
             raise ModelError("implausible", f"{self.reference}: {odd}; it was read as {self.layout.value}")
 
     @cached_property
     def _read(self) -> Callable[[_Raw, Placement], Objects]:
+        if self.candidates:
+            return self._from_candidates
         return {
             Layout.ANCHORS: self._from_anchors,
             Layout.OBJECTNESS: self._from_objectness,
@@ -105,11 +111,16 @@ class Head:
         }[self.layout]
 
     def _require_shape(self, raw: _Raw) -> None:
-        if raw.ndim == len(self.shape) and all(
-            want in (-1, got) for want, got in zip(self.shape, raw.shape, strict=True)
-        ):
+        shape = (1, ROWS, self.candidates) if self.candidates else self.shape
+        if raw.ndim == len(shape) and all(want in (-1, got) for want, got in zip(shape, raw.shape, strict=True)):
             return
-        raise ModelError("proof_failed", f"{self.reference}: answered {raw.shape}, expected {self.shape}")
+        raise ModelError("proof_failed", f"{self.reference}: answered {raw.shape}, expected {shape}")
+
+    def _from_candidates(self, raw: _Raw, placement: Placement) -> Objects:
+        rows = self._finite(raw[:, ~(raw[_SCORE] <= self.confidence)])
+        classes = rows[_SCORE + 1].astype(np.int32)
+        self._require_classes(classes)
+        return self._suppressed(_corners(rows[:_BOX].T), rows[_SCORE], classes, placement)
 
     def _from_anchors(self, raw: _Raw, placement: Placement) -> Objects:
         best = raw[_BOX:].max(axis=0)
@@ -141,7 +152,7 @@ class Head:
         self,
         corners: NDArray[np.float32],
         scores: NDArray[np.float32],
-        classes: NDArray[np.intp],
+        classes: NDArray[np.integer],
         placement: Placement,
     ) -> Objects:
         """Return the objects left by suppression; `corners` is (n, 4) in pixels of the input."""
@@ -159,13 +170,16 @@ class Head:
         rows = self._finite(raw[~(raw[:, _SCORE] <= self.confidence)])
         rows = rows[np.argsort(-rows[:, _SCORE], kind="stable")[:MAX_OBJECTS]]
         classes = rows[:, _SCORE + 1].astype(np.int32)
-        if classes.size and not 0 <= classes.min() <= classes.max() < len(self.names):
-            what = f"answered class {classes.max()} of {len(self.names)} classes"
-            raise ModelError("proof_failed", f"{self.reference}: {what}")
+        self._require_classes(classes)
         boxes = rows[:, :_BOX]
         is_query = self.layout is Layout.QUERY_ROWS
         placed = placement.from_shares(_corners(boxes)) if is_query else placement.to_picture(boxes)
         return Objects(placed, rows[:, _SCORE].copy(), classes)
+
+    def _require_classes(self, classes: NDArray[np.int32]) -> None:
+        if classes.size and not 0 <= classes.min() <= classes.max() < len(self.names):
+            what = f"answered class {classes.max()} of {len(self.names)} classes"
+            raise ModelError("proof_failed", f"{self.reference}: {what}")
 
     def _finite(self, candidates: _Raw) -> NDArray[np.float32]:
         if not np.isfinite(candidates).all():

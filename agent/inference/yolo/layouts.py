@@ -13,7 +13,7 @@ from agent.messages.errors import ModelError
 from agent.messages.references import ModelVersion
 
 MAX_OBJECTS: Final = 300
-"""Objects of one picture at most, as ultralytics gives; here, because a check reads it and loads no numpy."""
+"""Most objects of one picture, as in ultralytics; here, because a module that uses it must not load numpy."""
 OPEN: Final = -1  # a side that the file leaves open
 _BOX: Final = 4
 _ROW: Final = 6  # a box, score, label
@@ -25,7 +25,7 @@ _MAP_SIDES: Final = 5  # batch, anchors of a cell, rows, columns of cells, colum
 
 
 class Layout(Enum):
-    """Meaning of a raw output."""
+    """The order and the meaning of the numbers in a model's raw output, one member for each family of heads."""
 
     ANCHORS = "(1, 4 + classes, anchors): centre and size, a score a class (v5u, v8, v9, 11, 12)"
     OBJECTNESS = "(1, anchors, 5 + classes): centre and size, a score for any object, one a class (v5)"
@@ -71,7 +71,8 @@ def recognise(
 ) -> Layout:
     """Return the layout of an output: the catalog's, else the metadata's, else the only one that fits the shape.
 
-    `shape` has OPEN for each side that the file leaves open; `imgsz` is height and width; `classes` counts the names.
+    `shape` has OPEN for each side that the file leaves open; `imgsz` is height and width; `classes` is the number of
+    class names.
 
     Raises ModelError("unclear_layout") where two layouts are possible, and ModelError("proof_failed") where none is.
     """
@@ -111,7 +112,10 @@ def _is_map_of(answer: tuple[int, ...], other: tuple[int, ...]) -> bool:
 
 
 def _named(word: str, fitting: list[_Reading], known: str) -> Layout:
-    """Return the layout that the catalog's `word` names, as the layout's own name before a further one."""
+    """Return the layout that the catalog calls `word`; where two have that name, the one whose main name it is.
+
+    Raises ModelError("proof_failed") where no layout in `fitting` has that name.
+    """
     named = [reading for reading in fitting if word in reading.words]
     if not named:
         fits = _choice(fitting) if fitting else f"none of {', '.join(sorted(SERVED_WORDS))}"
@@ -128,7 +132,7 @@ def _expected() -> str:
 
 
 def _cell_counts(imgsz: tuple[int, int]) -> set[int]:
-    """Return the possible counts of an input's cells, one for each known set of strides."""
+    """Return the possible numbers of an input's grid cells, one for each known set of strides."""
     return {sum(-(-imgsz[0] // stride) * -(-imgsz[1] // stride) for stride in strides) for strides in _STRIDES}
 
 

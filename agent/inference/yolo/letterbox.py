@@ -72,8 +72,10 @@ class Placement:
 class Canvas:
     """A reusable input buffer, uint8 (height, width, 3) BGR, for one thread at a time."""
 
-    def __init__(self, imgsz: tuple[int, int]) -> None:
-        self.pixels: Final[NDArray[np.uint8]] = np.full((*imgsz, 3), PAD, np.uint8)
+    def __init__(self, imgsz: tuple[int, int], pixels: NDArray[np.uint8] | None = None) -> None:
+        """Use `pixels`, uint8 (height, width, 3), as the buffer; None: allocate one of the size `imgsz`."""
+        self.pixels: Final[NDArray[np.uint8]] = np.empty((*imgsz, 3), np.uint8) if pixels is None else pixels
+        self.pixels.fill(PAD)
         self._imgsz: Final = imgsz
         self._last: Placement | None = None
 

@@ -95,7 +95,8 @@ def agreed_names(version: ModelVersion, facts: FileFacts) -> tuple[str, ...]:
 def agreed_imgsz(version: ModelVersion, facts: FileFacts, fixed: tuple[int, int] | None) -> tuple[int, int]:
     """Return height and width of the input: the graph's `fixed` size, else the catalog's, else the metadata's.
 
-    Raises ModelError where the catalog contradicts a fixed size.
+    `fixed` is None where the graph leaves the size open; 640 x 640 is the last choice. Raises ModelError where the
+    catalog contradicts a fixed size.
     """
     if fixed is None:
         return (version.imgsz, version.imgsz) if version.imgsz else facts.imgsz or (640, 640)

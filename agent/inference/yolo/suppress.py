@@ -1,4 +1,4 @@
-"""Non-maximum suppression by class with ultralytics' results, in time that grows with the kept boxes."""
+"""Non-maximum suppression by class, with the results of ultralytics, in time that grows with the kept boxes."""
 
 from typing import Final, NamedTuple
 
@@ -150,7 +150,7 @@ def _overlaps(ones: _Boxes, others: _Boxes, iou: float) -> NDArray[np.bool_]:
 
 
 def _reach(iou: float) -> float:
-    """Return the largest distance between the centres of two boxes with an IoU above `iou`, in sides of either box.
+    """Return the largest distance of the centres of two boxes with an IoU above `iou`, as a multiple of a box's side.
 
     Such boxes share more than `iou` of the longer side, and one side is at most 1 / `iou` times the other.
     """

@@ -1,6 +1,6 @@
-"""Finds the packet on which a broker closes the connection without a reason, and leaves it out.
+"""Finds the packet on which a broker closes the connection without a reason, and no longer sends it for a while.
 
-Times are time.monotonic.
+All times are of time.monotonic.
 """
 
 from collections.abc import Sequence
@@ -10,15 +10,15 @@ from typing import Final
 from agent.mqtt.access.overflows import Overflows
 
 _STRIKES: Final = 3
-"""Number of closes without an answer to a packet, after which it is left out; at the last one it must be alone."""
+"""Number of closes that leave a packet unanswered before it is left out; before the last, packets go one by one."""
 _SUSPICIOUS: Final = 2
 _SPAN_S: Final = 10.0
-"""A packet's strikes must be spread over this time, because a broker that starts or is busy closes on any packet."""
+"""Shortest time over which these closes must spread, because a broker that starts or is busy closes on any packet."""
 _LEFT_OUT_S: Final = 600.0
 _VITAL_LEFT_OUT_S: Final = 10.0
-"""The same for `ready` and `status`, without which no line runs."""
+"""Time for which `ready` and `status` are left out; short, because no line runs without them."""
 _SUSPECTED_S: Final = 600.0
-"""A strike is forgotten this long after the last, because most closes have other reasons."""
+"""Time after the last close when suspicions are forgotten, because most closes have other reasons."""
 _MOST: Final = 256
 
 
@@ -59,7 +59,7 @@ def publish(topic: str) -> str:
 
 
 class Denials:
-    """Record of suspicious packets; it outlives connections, and is for one thread.
+    """Record of packets on which the broker may have closed; it outlives connections. For one thread.
 
     While `is_careful`, packets go one by one, so that the packet that causes a close is alone. Of a topic, only
     messages at least as large as the suspicious one are left out at first; all of them after one more close. What is
@@ -78,12 +78,12 @@ class Denials:
 
     @property
     def detail(self) -> str | None:
-        """Description of packets left out without replacement; None without any."""
+        """Description of the packets left out that nothing replaces; None without any."""
         packets = [packet for packet in self._left_out if not _is_replaced(packet)]
         return f"the broker closes the connection on {', '.join(packets[:5])}: left out" if packets else None
 
     def connecting(self, now_s: float) -> None:
-        """Try wildcards again after a time; not before a reconnect, because exact topics deliver as well."""
+        """Allow wildcards again after a time; called before each connect. Until then exact topics deliver as well."""
         if now_s >= self._no_wildcards_until_s:
             self.has_wildcards = True
 
@@ -93,7 +93,10 @@ class Denials:
         self._no_wildcards_until_s = now_s + _LEFT_OUT_S
 
     def closed(self, unanswered: Sequence[Unanswered], now_s: float) -> bool:
-        """Record a close without a reason and the unanswered packets, oldest first; True: one is left out now."""
+        """Record a close without a reason; return True where one of the `unanswered` packets is now left out.
+
+        `unanswered`: packets without an answer, the oldest first.
+        """
         suspects = _suspects(unanswered)
         if now_s >= self._struck_s + _SUSPECTED_S:
             self._strikes.clear()
@@ -137,7 +140,7 @@ class Denials:
         return any(strikes.count >= _SUSPICIOUS for strikes in self._strikes.values())
 
     def refuses(self, packet: str, now_s: float, size_bytes: int = 0) -> bool:
-        """Return True where a packet is left out."""
+        """Return True where a packet of this size is not to be sent now."""
         left = self._left_out.get(packet)
         return left is not None and now_s < left.until_s and size_bytes >= left.size_bytes
 
@@ -158,13 +161,16 @@ class Denials:
 
 
 def _suspects(unanswered: Sequence[Unanswered]) -> list[Unanswered]:
-    """Return packets up to the first unanswered one, because a broker works in order and closed on one of them."""
+    """Return the packets on which the broker may have closed: all up to the first that would have been answered.
+
+    It works in order, so it closed on that one or on a QoS 0 packet before it.
+    """
     first = next((place for place, one in enumerate(unanswered) if one.has_answer), len(unanswered))
     return list(unanswered[: first + 1][-_MOST:])
 
 
 def _is_replaced(packet: str) -> bool:
-    """Return True where exact topics replace the packet."""
+    """Return True for a wildcard subscription, which subscriptions to exact topics can replace."""
     return packet.startswith("SUBSCRIBE") and ("+" in packet or "#" in packet)
 
 

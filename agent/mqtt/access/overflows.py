@@ -1,4 +1,4 @@
-"""Topics that repeatedly bring too large messages, and are left out for a while. Times are time.monotonic."""
+"""Topics that repeatedly bring too large messages, and are not subscribed to for a while. Times: time.monotonic."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -6,10 +6,10 @@ from typing import Final
 from paho.mqtt.client import topic_matches_sub
 
 _RETAINED_STRIKES: Final = 3
-"""Strikes of a retained message that leave its topic out; few, because each subscription brings it again."""
+"""Number of too large retained messages before their topic is left out; low, because each subscription brings one."""
 _STRIKES: Final = 6
 _TOGETHER_S: Final = 60.0
-"""Strikes further apart are not counted together, because rare mistakes of a sender must not silence its topic."""
+"""Longest time between messages that count together, because a sender's rare mistakes must not silence its topic."""
 _FIRST_S: Final = 600.0
 _CAP_S: Final = 4 * 3600.0
 _MOST: Final = 64
@@ -39,7 +39,7 @@ class Overflows:
         self._series: Final[dict[str, _Series]] = {}
 
     def came(self, overflow: Overflow, now_s: float) -> bool:
-        """Record a too large message; True: its topic is left out from now on."""
+        """Record a too large message; return True where its topic must not be subscribed to for a while."""
         self._forget(now_s)
         if not overflow.topic or (overflow.topic not in self._series and len(self._series) >= _MOST):
             return False
@@ -58,7 +58,7 @@ class Overflows:
         return [topic for topic, series in self._series.items() if series.until_s > now_s]
 
     def brings(self, filter_: str, now_s: float) -> bool:
-        """Return True where a topic filter matches a topic that is left out."""
+        """Return True where a topic filter matches a topic that must not be subscribed to now."""
         return any(topic_matches_sub(filter_, topic) for topic in self.left_out(now_s))
 
     def _forget(self, now_s: float) -> None:

@@ -21,7 +21,7 @@ class Rights:
         self._is_changed = False
 
     def deny(self, topic: str, why: str) -> None:
-        """Record that the broker denies a topic or filter."""
+        """Record that the broker denies a topic or filter; `why` is shown in the alert."""
         if self.missing.get(topic) != why and (topic in self.missing or len(self.missing) < _MOST):
             self.missing[topic] = why
             self._is_changed = True

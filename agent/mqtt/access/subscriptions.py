@@ -1,6 +1,6 @@
-"""Subscriptions of one connection: requested, retried, and proven by an echo ping.
+"""Subscriptions of one connection: requested, retried, and checked by an echo of the agent's own ping.
 
-Times are time.monotonic.
+All times are of time.monotonic.
 """
 
 from collections import deque
@@ -15,11 +15,11 @@ from agent.mqtt.endpoint.connect_errors import NO_QOS_1, Outcome, outcome_of
 from agent.mqtt.endpoint.link_settings import ProtocolVersion
 
 ECHO_S: Final = 3.0
-"""Timeout of the echo that proves delivery; then the agent continues without proof."""
+"""Timeout of the echo that shows that subscriptions deliver; after it the agent continues without one."""
 _ANSWER_S: Final = 10.0
-"""Timeout of a SUBACK, and of a filter that is refused for the moment."""
+"""Time to wait for a SUBACK, and for a filter that the broker refuses temporarily."""
 _NO_REASON_S: Final = 2.0
-"""The same in MQTT 3.1.1, where 0x80 may also mean missing rights."""
+"""Time to wait for a refused filter in MQTT 3.1.1, where the code 0x80 may also mean missing rights."""
 _FIRST_S: Final = 0.25
 _CAP_S: Final = 30.0
 _TOLD_AFTER: Final = 3
@@ -52,7 +52,7 @@ class _Refusal:
 
 
 class Subscriptions:
-    """Requester of subscriptions, the ping's last; calls `done` once they deliver. For one thread."""
+    """Sends subscriptions, that of the ping topic last, and calls `done` once they deliver. For one thread."""
 
     def __init__(  # noqa: PLR0913, PLR0917 - parts of one link
         self,
@@ -82,7 +82,7 @@ class Subscriptions:
 
     @property
     def may_ping(self) -> bool:
-        """True once every awaited answer has come."""
+        """True once no answer to a subscription is waited for any more."""
         return self._settled_s is not None
 
     def want(self, subscriptions: Iterable[TopicFilter], now_s: float) -> None:
@@ -101,7 +101,7 @@ class Subscriptions:
                 self._connection.subscribe(one)
 
     def answered(self, filter_: str, code: int, now_s: float) -> None:
-        """Handle a SUBACK."""
+        """Handle a SUBACK; `code` is the granted QoS, or 0x80 and more for a refusal."""
         self._pending.pop(filter_, None)
         wanted = self._wanted.get(filter_)
         if wanted is None:
@@ -120,7 +120,7 @@ class Subscriptions:
         self._go_on(now_s)
 
     def echoed(self, now_s: float) -> None:
-        """Record an echo, which proves that granted subscriptions deliver."""
+        """Record an echo of the ping, which shows that granted subscriptions deliver."""
         if self.may_ping:
             self._finish(now_s)
 
@@ -217,7 +217,7 @@ class Subscriptions:
             self._done()
 
     def _leave(self, now_s: float) -> None:
-        """Unsubscribe from passing filters, because we publish on those topics from now on."""
+        """Unsubscribe from filters with `is_passing`, because the agent itself publishes there from now on."""
         if self._denials.refuses(UNSUBSCRIBE, now_s):
             return
         passing = [one for one in self._granted if self._wanted[one].is_passing]

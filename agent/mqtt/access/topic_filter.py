@@ -1,4 +1,4 @@
-"""A topic filter with its fallback."""
+"""Topic filter, with the exact topics to use instead of a wildcard."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ class TopicFilter:
     instead: tuple[str, ...] = ()
     """Exact topics for a broker that refuses wildcards."""
     is_passing: bool = False
-    """Unsubscribed once its retained messages were received."""
+    """True: the agent unsubscribes once it has received the retained messages."""
 
     @property
     def has_wildcard(self) -> bool:

@@ -12,7 +12,7 @@ _EXPIRED: Final = 10
 _NOT_YET: Final = 9
 _OTHER_HOST: Final = (62, 64)
 _UNKNOWN: Final = (2, 18, 19, 20, 21)
-"""OpenSSL's X509_V_ERR_...: https://docs.openssl.org/3.0/man3/X509_STORE_CTX_get_error/."""
+"""OpenSSL's codes of an untrusted authority: https://docs.openssl.org/3.0/man3/X509_STORE_CTX_get_error/."""
 _CLIENT_ALERTS: Final = ("CERTIFICATE_REQUIRED", "BAD_CERTIFICATE", "CERTIFICATE_UNKNOWN", "UNKNOWN_CA", "EXPIRED")
 CERTIFICATE_REFUSED: Final = (
     "the broker did not accept our certificate, or wants one: see mqtt.cert_file and mqtt.key_file"
@@ -30,13 +30,13 @@ _REFUSALS: Final = (
 
 _LOGINS: Final = ("Bad user name or password", "Not authorized")
 _SYSTEMD_COPIES: Final = "/run/credentials/"
-"""Where systemd keeps what LoadCredential= names (systemd.exec(5)); a service never sees a later file."""
+"""Folder in which systemd keeps copies of LoadCredential= files, made when the service starts (systemd.exec(5))."""
 NO_QOS_1: Final = "the broker has no QoS 1 (it grants QoS 0), so commands and `ready` could be lost: allow it there"
 _FAILURE: Final = 0x80
 _DENIED: Final = frozenset({0x87, 0x90})
-"""Not authorized; topic name invalid."""
+"""MQTT 5 reason codes: not authorized; topic name invalid."""
 _UNFIT: Final = frozenset({0x95, 0x99})
-"""Packet too large; payload format invalid."""
+"""MQTT 5 reason codes: packet too large; payload format invalid."""
 
 
 class Outcome(Enum):
@@ -63,11 +63,11 @@ class Failure:
 
     detail: str
     is_refusal: bool
-    """A retry cannot help before somebody changes something."""
+    """True where a retry cannot help before somebody changes something."""
 
 
 def explain(error: Exception, host: str) -> Failure:
-    """Explain the exception of a connect attempt."""
+    """Return the failure that the exception of a connect attempt to `host` means."""
     said = f"{type(error).__name__}: {error}"
     if isinstance(error, ssl.SSLCertVerificationError):
         return Failure(f"{_certificate(error.verify_code, host)} ({said})", is_refusal=True)
@@ -81,12 +81,12 @@ def explain(error: Exception, host: str) -> Failure:
 
 
 def is_refusal(connack_reason: str) -> bool:
-    """Return True where a CONNACK's reason concerns our identity."""
+    """Return True for a CONNACK's reason for which somebody has to change the login or the broker."""
     return connack_reason in _REFUSALS
 
 
 def login_advice(connack_reason: str, username: str | None, password_file: str | None) -> str:
-    """Return what to do about a refused login, with a semicolon in front; empty where the reason is another one."""
+    """Return what to do about a refused login, beginning with a semicolon; empty where the reason is another one."""
     if not connack_reason.endswith(_LOGINS):
         return ""
     if not username:

@@ -40,11 +40,11 @@ class LinkSettings:
     """Session expiry: the time the broker queues QoS 1 messages for us; 0: no session."""
     will: Will | None = None
     ping_topic: str | None = None
-    """Topic of the echo ping; None leaves dead links to paho's keepalive alone."""
+    """Topic of the echo ping; with None, only paho's keepalive detects a dead link."""
 
 
 def for_client(mqtt: "MqttSettings") -> LinkSettings:
-    """Return settings for a plain client of the configured broker, which chooses the client id.
+    """Return settings for a simple client of the configured broker; the broker chooses its client id.
 
     Raises MistakeError where one of its files cannot be read, or the key has a passphrase.
     """
@@ -75,7 +75,7 @@ def _require_permission(file: Path | None) -> None:
 
 
 def tls_of(mqtt: "MqttSettings") -> Tls | None:
-    """Return the configured TLS files, None without TLS. Raises MistakeError for a locked key."""
+    """Return the configured TLS files, None without TLS. Raises MistakeError for a key with a passphrase."""
     if not mqtt.tls:
         return None
     files = (mqtt.ca_file, mqtt.cert_file, mqtt.key_file)

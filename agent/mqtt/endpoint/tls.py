@@ -17,11 +17,15 @@ class Tls:
 
 
 class LockedKeyError(MistakeError):
-    """A private key that needs a passphrase."""
+    """The private key is protected by a passphrase."""
 
 
 def tls_context(tls: Tls) -> ssl.SSLContext:
-    """Return the TLS context. Raises OSError (ssl.SSLError too) for a bad file, and LockedKeyError."""
+    """Return the TLS context that uses these files.
+
+    Raises OSError where a file is missing or invalid (its subclass ssl.SSLError, too), and LockedKeyError where the
+    private key has a passphrase.
+    """
     context = ssl.create_default_context(cafile=tls.ca_file)
     _load_own(context, tls)
     return context

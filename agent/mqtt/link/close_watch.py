@@ -1,4 +1,4 @@
-"""Alerts of connections that the broker closes or refuses. Times are time.monotonic."""
+"""Alerts of connections that the broker closes or refuses. All times are of time.monotonic."""
 
 from typing import Final
 
@@ -11,9 +11,9 @@ from agent.mqtt.link.connection import Connection
 from agent.mqtt.link.connection_state import Cause
 
 _SHORT_LIVES: Final = 2
-"""Soon closed connections in a row that raise an alert, because a single one may be a broker's restart."""
+"""Number of short connections in a row that raises an alert, because a single one may be a broker's restart."""
 _SILENT_CLOSES: Final = 4
-"""Connects in a row without a CONNACK that raise an alert: both versions of MQTT were tried twice."""
+"""Number of connects in a row without a CONNACK that raises an alert: each MQTT version was tried twice."""
 
 
 class CloseWatch:
@@ -41,7 +41,7 @@ class CloseWatch:
             self._notices.off(BROKER_REFUSED)
 
     def held(self) -> None:
-        """Record that the link disconnected by itself."""
+        """Record that the agent disconnected on purpose."""
         self._short_lives = 0
 
     def ended(self, connection: Connection) -> str:
@@ -66,7 +66,7 @@ class CloseWatch:
         return detail
 
     def lost(self, connection: Connection, now_s: float, *, is_steady: bool) -> bool:
-        """Record the loss of an established connection; True: one of its packets is left out from now on."""
+        """Record the loss of an established connection; return True where one of its packets is no longer sent."""
         cause = connection.life.cause
         is_closed = cause in {Cause.UNEXPLAINED, Cause.NOT_NOW}
         self._short_lives = self._short_lives + 1 if is_closed and not is_steady else 0
@@ -98,7 +98,7 @@ class CloseWatch:
             self._notices.off(BROKER_REFUSED)
 
     def _look_for_denials(self, connection: Connection, now_s: float) -> bool:
-        """Find the packet that the broker closed on, and raise the alert; True: a packet is left out from now on."""
+        """Find the packet that the broker closed on, and raise the alert; return True where it is no longer sent."""
         unanswered = connection.unanswered
         # a limit for the moment says nothing about the packet that met it
         is_found = connection.life.cause is Cause.UNEXPLAINED and self._denials.closed(unanswered, now_s)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from agent.mqtt.access.overflows import Overflow
 
 WINDOW: Final = 64
-"""QoS 1 messages in flight, at most; an MQTT 5 broker may ask for fewer."""
+"""Limit of QoS 1 messages in flight; an MQTT 5 broker may ask for fewer."""
 PAYLOAD_LIMIT_BYTES: Final = 64 * 1024
 """Longer payloads are cut to one byte more, so that a reader sees that they are too large."""
 _READS_AT_ONCE: Final = 64
@@ -37,7 +37,7 @@ _NO_WILDCARDS: Final = 0xA2
 _NOT_ABOUT_A_PACKET: Final = frozenset({0x89, 0x8B, 0x8D, 0x8E, 0x93, 0x98, 0x9C, 0x9D, 0x9F, 0xA0, 0xA2})
 """DISCONNECT reasons that do not concern a packet of ours."""
 _NOT_NOW: Final = frozenset({0x83, 0x97})
-"""Limits for the moment, as in PUBACK: implementation specific error, quota exceeded."""
+"""DISCONNECT reasons of a temporary limit: implementation specific error, quota exceeded."""
 
 Answered = Callable[[Outcome], None]
 """Called once with the broker's answer to a QoS 1 message."""
@@ -95,7 +95,7 @@ class Connection:
 
     @property
     def overflow(self) -> "Overflow | None":
-        """The message to us that ended the connection, because it was too large."""
+        """The received message that ended the connection because it was too large; None without one."""
         return self._client.overflow
 
     @property
@@ -214,7 +214,7 @@ class Connection:
             self._write()
 
     def fileno(self) -> int | None:
-        """Return the socket's descriptor while it is open."""
+        """Return the socket's descriptor; None once it is closed."""
         sock = self._client.socket()
         return None if sock is None else sock.fileno()
 
@@ -280,7 +280,7 @@ class Connection:
             answered(outcome)
 
     def _refusal(self, topic: str, size_bytes: int) -> LinkTrouble | None:
-        """Return why the broker would never accept such a message, or None."""
+        """Return why the broker would never accept such a message; None where it may."""
         if not may_publish_to(topic):
             return LinkTrouble(detail=f"{topic}: this is no topic to publish to")
         limit_bytes = self._maximum_packet_bytes

@@ -25,12 +25,12 @@ from agent.mqtt.endpoint.link_settings import LinkSettings, ProtocolVersion
 from agent.mqtt.endpoint.tls import tls_context
 
 SessionUse = Literal["fresh", "resume", "forget"]
-"""An old session on the broker ends the connection, is resumed, or is dropped by a clean connection first."""
+"""What to do with an old session on the broker: `fresh` disconnects, `resume` uses it, `forget` drops it first."""
 CONNECT_TIMEOUT_S: Final = 5.0
 MAXIMUM_PACKET_BYTES: Final = 128 * 1024
-"""An MQTT 5 broker withholds larger packets from us."""
+"""Largest packet that an MQTT 5 broker may send to the agent."""
 LARGEST_READ_BYTES: Final = 256 * 1024
-"""A larger packet ends the connection (MQTT 3.1.1 only); smaller ones are cut and answered."""
+"""Largest packet that is read; a larger one, which only MQTT 3.1.1 allows, ends the connection."""
 _MID_BYTES: Final = 2
 _LENGTH_BYTES: Final = 2
 _TYPE: Final = 0xF0
@@ -62,15 +62,15 @@ class _NoteHandler(logging.Handler):
 
 
 class Client(paho.Client):
-    """Paho's client with two corrections and one addition.
+    """Paho's client with a cheaper PUBACK, a limit for received packets, and no socket left open.
 
-    A bare PUBACK built objects of MQTT 5 properties and reason codes, also in 3.1.1: a third of a message's cost.
-    `arrived(mid)` is called instead of `on_publish` where the answer is good. A failed TLS handshake left its socket
-    open.
+    For each good PUBACK, paho builds objects of properties and reason codes, a third of a message's cost; here
+    `arrived(mid)` is called instead of `on_publish`. A packet that is too large ends the connection and is kept as
+    `overflow`. Paho would leave the socket of a failed TLS handshake open.
     """
 
     overflow: Overflow | None = None
-    """The message that ended the connection, because it would not fit into memory."""
+    """The message that ended the connection because it was too large to read; None without one."""
     arrived: Callable[[int], None] | None = None
     arrived_s = 0.0
     """Arrival time of the last packet of any kind (time.monotonic)."""
@@ -120,7 +120,7 @@ class Client(paho.Client):
 
 
 def _topic_end(packet: bytearray) -> int:
-    """Return where a PUBLISH's topic ends, or its length field while that is missing."""
+    """Return the offset at which a PUBLISH's topic ends, or its length field while that is incomplete."""
     if len(packet) < _LENGTH_BYTES:
         return _LENGTH_BYTES
     return _LENGTH_BYTES + int.from_bytes(packet[:_LENGTH_BYTES], "big")
@@ -137,9 +137,9 @@ class Dialled(Message, frozen=True):
     detail: str = ""
     """The reason of a failure."""
     refused: bool = False
-    """A retry cannot help before somebody changes something."""
+    """True where a retry cannot help before somebody changes something."""
     resumes: bool = True
-    """A session on the broker is still wanted."""
+    """True where an old session on the broker is accepted."""
 
 
 class ConnectAttempt:
@@ -212,7 +212,8 @@ class ConnectAttempt:
 def build_client(settings: LinkSettings, protocol: ProtocolVersion, notes: Notes) -> Client:
     """Return a client that is not connected yet.
 
-    Raises OSError (ssl.SSLError too) or LockedKeyError for an unusable TLS or password file.
+    Raises OSError for a TLS or password file that cannot be used (ssl.SSLError, too), LockedKeyError for a private key
+    with a passphrase.
     """
     client = Client(
         CallbackAPIVersion.VERSION2,
@@ -238,7 +239,7 @@ def build_client(settings: LinkSettings, protocol: ProtocolVersion, notes: Notes
 
 
 def connect(client: paho.Client, settings: LinkSettings, protocol: ProtocolVersion) -> None:
-    """Resolve, connect and send CONNECT; blocks. Raises OSError, or ValueError for an invalid host."""
+    """Resolve, connect and send CONNECT; blocks. Raises OSError where that fails, ValueError for an invalid host."""
     properties = None
     if protocol == "5":
         properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
@@ -249,7 +250,7 @@ def connect(client: paho.Client, settings: LinkSettings, protocol: ProtocolVersi
 
 
 def forget_session(settings: LinkSettings) -> None:
-    """Drop the session on a 3.1.1 broker, which has no expiry. Blocks; raises OSError."""
+    """Drop the session on an MQTT 3.1.1 broker, where it never expires. Blocks; raises OSError if it cannot connect."""
     client = build_client(replace(settings, session_s=0, will=None), "3.1.1", Notes())
     client.connect(settings.host, settings.port, settings.keepalive_s)
     deadline_s = time.monotonic() + CONNECT_TIMEOUT_S

@@ -28,7 +28,10 @@ class EchoPing:
         self._next_s: float | None = None
 
     def due(self, now_s: float, *, is_eager: bool = False) -> bytes | None:
-        """Return a payload if a ping is due; a lost one is repeated, soon if `is_eager`."""
+        """Return the payload of a ping if one is due, else None.
+
+        A lost ping is repeated after the keepalive, or after 0.25 s if `is_eager`.
+        """
         if self._sent_s is not None and now_s - self._sent_s <= (_EAGER_S if is_eager else self._limit_s):
             return None
         if self._next_s is not None and now_s < self._next_s and not is_eager:
@@ -41,7 +44,7 @@ class EchoPing:
         return self._payload()
 
     def echoed(self, payload: bytes, now_s: float) -> None:
-        """Record an echo; a foreign or older ping proves delivery, but is no round trip."""
+        """Record an echo; one of another client's or of an older ping shows delivery, but gives no round-trip time."""
         self.heard(now_s)
         if self._sent_s is not None and payload == self._payload():
             self.milliseconds = (now_s - self._sent_s) * 1000

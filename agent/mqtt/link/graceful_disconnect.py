@@ -1,4 +1,4 @@
-"""Graceful disconnect, driven without the event loop. Times are time.monotonic."""
+"""Graceful disconnect, driven without the event loop. All times are of time.monotonic."""
 
 import select
 import time
@@ -17,7 +17,7 @@ _AGAIN_S: Final = 0.1
 
 @dataclass(frozen=True)
 class ExtraReader:
-    """A second descriptor to serve meanwhile: `read` is called whenever `fd` is ready."""
+    """Another descriptor to serve while waiting: `read` is called whenever `fd` is readable."""
 
     fd: int
     read: Callable[[], None]
@@ -45,7 +45,7 @@ def _note_refused(refused: list[OutgoingMessage], message: OutgoingMessage, outc
 
 
 def leave(connection: Connection, deadline_s: float) -> bool:
-    """Send a DISCONNECT, so that no will is sent, and wait for the broker to close."""
+    """Send a DISCONNECT, so that no will is sent, and wait for the broker to close; False where `deadline_s` passed."""
     # waits, because closing a socket with unread data resets it, and may discard the DISCONNECT
     connection.disconnect()
     return drive_until(connection, lambda: connection.fileno() is None, deadline_s)

@@ -29,7 +29,7 @@ CONNACK_TIMEOUT_S: Final = 5.0
 _FIRST_RETRY_S: Final = 0.5
 _LONGEST_RETRY_S: Final = 5.0
 _STEADY_S: Final = 5.0
-"""A connection of this age resets the backoff, which two clients with one id need against each other."""
+"""Age at which a connection resets the backoff; else two clients with one id would reconnect without pause."""
 _GOODBYE_S: Final = 0.5
 """Timeout in `hold` for the last acknowledgements, and again for the broker's close."""
 _log: Final = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ class Link:
     """Connects, reconnects, and enqueues events: LinkUp, Listening, LinkDown, LinkTakenOver, Received, Noticed.
 
     All methods run on the loop's thread; only connecting has its own. `tick` must be called at least each 0.5 s. A
-    published message is answered or, once `connection` has another number, lost: its keeper sends it again.
+    published message is answered or, once `connection` has another number, lost; then the caller must send it again.
     """
 
     def __init__(
@@ -144,7 +144,7 @@ class Link:
             self._drop(self._connection, detail)
 
     def listen(self, subscriptions: Sequence[TopicFilter]) -> None:
-        """Subscribe at QoS 1; required after each LinkUp. Listening follows once the filters deliver."""
+        """Subscribe at QoS 1, as required after each LinkUp; enqueues Listening once the filters deliver."""
         if self._listener is not None and self.is_up:
             self._listener.want(subscriptions, time.monotonic())
             self._ping(time.monotonic())
@@ -305,7 +305,7 @@ class Link:
         self._ping(now_s)
 
     def _ping(self, now_s: float) -> None:
-        """Send a due echo ping; repeat it soon until subscriptions are proven to deliver."""
+        """Send an echo ping if one is due; repeat it soon until subscriptions are known to deliver."""
         topic, listener, connection = self._settings.ping_topic, self._listener, self._connection
         if topic is None or connection is None or listener is None or not listener.may_ping:
             return

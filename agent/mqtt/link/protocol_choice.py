@@ -8,10 +8,10 @@ _PROOFS: Final = 2
 
 
 class ProtocolChoice:
-    """Version choice; `auto` tries 5 first, then 3.1.1 where a broker refuses, closes or stays silent.
+    """MQTT version for connects; `auto` tries 5 first, then 3.1.1 where a broker refuses, closes or stays silent.
 
     An outright refusal is remembered. Silence may be a broker going down, so 5 is tried again after that connection,
-    until 3.1.1 was answered twice where 5 was not.
+    unless 3.1.1 was accepted twice in a row.
     """
 
     def __init__(self, setting: ProtocolSetting) -> None:

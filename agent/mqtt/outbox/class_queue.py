@@ -1,4 +1,4 @@
-"""Queue of one class of unacknowledged messages: in memory, on disk and in flight."""
+"""Queue of the unacknowledged messages of one kind (such as events): in memory, on disk and in flight."""
 
 from bisect import bisect_left, insort
 from collections import Counter
@@ -14,15 +14,15 @@ from agent.mqtt.outbox.writer_thread import Fetched
 _NUMBER: Final = attrgetter("number")
 _BEFORE_ALL: Final = -(2**62)
 _DENIED_LIMIT: Final = 256
-"""Messages of denied topics that are passed over; beyond them events are dropped, and other classes wait."""
+"""Limit of messages of denied topics that are skipped; beyond it events are dropped, and other kinds wait."""
 _READ_AHEAD: Final = 32
 _UNWRITTEN: Final = (State.WAITING, State.QUEUED, State.SENT, State.SENT_QUEUED)
 
 
 class ClassQueue:
-    """State of each message of one class; only `move` changes it.
+    """State of each message of one kind; only `move` changes it.
 
-    Messages that are STORED are on disk alone; all others are known here.
+    Messages in the state STORED are on disk alone; all others are held in memory here.
     """
 
     def __init__(self, kind: Kind, *, has_disk: bool) -> None:
@@ -30,7 +30,7 @@ class ClassQueue:
         self.asked = 0
         self.asked_s = 0.0
         self.cursor = _BEFORE_ALL
-        """The disk was read up to this number."""
+        """Number of the last message that was read from the disk."""
         self.dropped = 0
         self.in_flight: Final[list[OutboxItem]] = []
         self._kind: Final = kind
@@ -113,10 +113,10 @@ class ClassQueue:
         self._enter(entry, state)
 
     def next(self, is_denied: Callable[[str], bool]) -> OutboxItem | None:
-        """Return the oldest message that may be sent.
+        """Return the oldest message that may be sent; None without one.
 
-        In order within a topic: nothing passes one that is unanswered, unread or being written. Messages
-        of denied topics are passed over.
+        Order is kept within a topic: nothing overtakes a message that is unanswered, unread or being written. Messages
+        of denied topics are skipped.
         """
         self._passed_over = 0
         for entry in self._sendable:
@@ -130,7 +130,7 @@ class ClassQueue:
 
     @property
     def overflow(self) -> OutboxItem | None:
-        """The event to drop, because too many of denied topics were passed over and others must pass."""
+        """The event to drop because too many events of denied topics were skipped; None without one."""
         is_full = self._kind is Kind.EVENT and self._passed_over >= _DENIED_LIMIT
         return self._sendable[0] if is_full else None
 
@@ -167,7 +167,7 @@ class ClassQueue:
         self.read_anew()
 
     def read_anew(self) -> None:
-        """Read the disk from its oldest message; a pending answer becomes void."""
+        """Read the disk from its oldest message again; an answer that is still pending is ignored."""
         for entry in self._sendable[:]:
             if entry.state is State.READ:
                 self.move(entry, Move.RETURN)
@@ -214,7 +214,7 @@ class ClassQueue:
             insort(after, entry, key=_NUMBER)
 
     def _is_next(self, entry: OutboxItem) -> bool:
-        """Return True where nothing older must go first: on disk, queued for it, or unanswered on the same topic."""
+        """Return True where no older message must go first: on disk, queued for it, or unanswered on the same topic."""
         older = takewhile(lambda other: other.number < entry.number, self.in_flight)
         if any(other.message.topic == entry.message.topic for other in older):
             return False

@@ -15,7 +15,7 @@ _LONGEST_TOPIC_BYTES: Final = 65535
 _LARGEST_NUMBER: Final = 2**60
 _LARGEST_TIME_S: Final = 1e12
 _WORDS: Final = ("no such table", "no such column", "has no column", "values were supplied", "Could not decode")
-"""Damage that SQLite or its module reports as an operational error."""
+"""Words by which an sqlite3.OperationalError means damage instead of a temporary failure."""
 
 
 class DamagedError(sqlite3.DatabaseError):
@@ -31,7 +31,7 @@ def is_damage(error: Exception) -> bool:
 
 @contextmanager
 def sound() -> Iterator[None]:
-    """Convert errors from wrong types and missing rows to DamagedError."""
+    """Run the block, and convert its errors from wrong types and missing rows to DamagedError."""
     try:
         yield
     except (TypeError, ValueError, LookupError, ArithmeticError, AttributeError) as error:

@@ -1,4 +1,4 @@
-"""Outbox of unacknowledged messages, in memory first and on disk when in doubt."""
+"""Outbox of unacknowledged messages: in memory at first, on disk once the link is in doubt."""
 
 import os
 import time
@@ -20,36 +20,37 @@ from agent.mqtt.outbox.writer_thread import Done, Fetched, WriterAnswer, WriterT
 MEMORY_BYTES: Final = 4 * 2**20
 """Bound on messages in memory, and again on those queued for the disk."""
 DOUBT_S: Final = 1.0
-"""Messages unacknowledged for longer are written to disk."""
+"""Time without an acknowledgement after which a message is written to disk."""
 EVENT_DOUBT_S: Final = 0.1
-"""The same for events."""
+"""The same time for events."""
 LATE_S: Final = 5.0
-"""Answers count as late for this long after one was, because a bad link is bad again soon."""
+"""Time for which answers count as late after one was, because a bad link is bad again soon."""
 _FETCH: Final = 64
 _HUNG_S: Final = 3.0
-"""A disk that takes longer no longer delays new messages, at the cost of their order."""
+"""Time after which new messages no longer wait for a slow disk, at the cost of their order."""
 
 
 def boottime_s() -> float:
-    """Return CLOCK_BOOTTIME, which counts sleep and cannot be set."""
+    """Return the seconds of CLOCK_BOOTTIME, which counts suspended time and cannot be set."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 @dataclass(frozen=True)
 class Trouble:
-    """Fault of the disk: writes fail, or a damaged file was set aside; None without one."""
+    """Fault of the outbox's file: why writes fail, or the damage of a file that was set aside; None without one."""
 
     unwritable: str | None = None
     damaged: str | None = None
 
 
 class Outbox:
-    """Queue of unacknowledged messages, bounded by bytes and age, on disk with a `path`.
+    """Queue of unacknowledged messages, bounded by bytes and age, and kept in a file where `path` is given.
 
-    The oldest detections are dropped first, then summaries, events last; all are counted in `dropped`. Classes in
-    `at_once` are written as they come, others after a second without acknowledgement (events: 0.1 s) or when the
-    connection is lost. Messages that cannot be written stay in memory, up to MEMORY_BYTES. A message is waiting or in
-    flight; `acknowledged` ends it, and `back` requeues all in flight in order. For the loop's thread.
+    When it is full, the oldest detections are dropped first, then summaries, events last; `dropped` counts them.
+    Messages of the kinds in `at_once` are written to disk immediately, others after a second without acknowledgement
+    (events: 0.1 s) or when the connection is lost. Messages that cannot be written stay in memory, up to MEMORY_BYTES.
+    A message is waiting or in flight; `acknowledged` ends it, and `back` requeues all in flight in order. For the
+    loop's thread.
     """
 
     def __init__(
@@ -81,7 +82,7 @@ class Outbox:
         self._wake = -1
 
     def start(self, loop: LoopLike) -> None:
-        """Open the file on the writer thread; does nothing without a path. Disk faults enqueue a Noticed."""
+        """Open the file on the writer thread; do nothing without a path. Disk faults are enqueued as Noticed events."""
         if self._writer is None or self._loop is not None:
             return
         self._loop = loop
@@ -110,11 +111,11 @@ class Outbox:
         return self._loop is not None and is_well and self.queued_bytes < MEMORY_BYTES
 
     def depth(self, kind: Kind) -> int:
-        """Return the number of unacknowledged messages of a class."""
+        """Return the number of unacknowledged messages of a kind."""
         return self._queues[kind].depth
 
     def dropped(self, kind: Kind) -> int:
-        """Return the number of messages of a class dropped since the start."""
+        """Return the number of messages of a kind that were dropped since the agent started."""
         return self._queues[kind].dropped + self._dropped_there[kind]
 
     @property
@@ -171,17 +172,17 @@ class Outbox:
     def track_in_flight_once_written(
         self, kind: Kind, message: OutgoingMessage, when_written: Callable[[], None]
     ) -> OutboxItem:
-        """Track a message that is sent once it is on disk, or once writing proves impossible."""
+        """Track a message that is sent once it is on disk, or cannot be written; `when_written` is called then."""
         entry = self.track_in_flight(kind, message)
         self._when_written[entry.number] = when_written
         self._write(entry)
         return entry
 
     def next(self, kind: Kind, is_denied: Callable[[str], bool] = lambda _topic: False) -> OutboxItem | None:
-        """Take the oldest message of a class that may be sent; None without one, or while it is read.
+        """Take the oldest message of a kind that may be sent; None without one, or while it is being read from disk.
 
         A message waits for the answer to the one before it on its topic, so that none overtakes a refused one. Those of
-        denied topics are passed over. `on_change` follows where the disk was read.
+        denied topics are skipped. `on_change` is called once more messages were read from disk.
         """
         queue = self._queues[kind]
         entry = queue.next(is_denied)
@@ -226,9 +227,9 @@ class Outbox:
             self._write_in_flight(queue, self._clock())
 
     def tick(self, *, is_in_doubt: bool) -> None:
-        """Write messages to disk, where the link is well only those unacknowledged for 1 s; drop expired ones.
+        """Write messages to disk, but only those unacknowledged for a while unless `is_in_doubt`; drop expired ones.
 
-        Call it each 0.5 s.
+        Must be called each 0.5 s.
         """
         now_s = self._clock()
         hung = [queue.look(now_s - _HUNG_S) for queue in self._queues.values()]

@@ -1,4 +1,4 @@
-"""An unacknowledged message with its class and state."""
+"""An unacknowledged message with its kind and state."""
 
 from dataclasses import dataclass
 from enum import Enum, IntEnum
@@ -11,7 +11,7 @@ _OVERHEAD_BYTES: Final = 128
 
 
 class Kind(IntEnum):
-    """Classes of messages in the order of sending; without space, the last class is dropped first."""
+    """Kinds of messages in their order of sending; without space, messages of the last kind are dropped first."""
 
     EVENT = 0
     SUMMARY = 1
@@ -77,7 +77,7 @@ class OutboxItem:
     """An unacknowledged message; only its `ClassQueue` assigns `state`."""
 
     number: int
-    """Order of all messages; those of earlier boots have numbers below 1."""
+    """Order of all messages; those kept from earlier runs of the agent have numbers below 1."""
     kind: Kind
     message: OutgoingMessage
     kept_s: float

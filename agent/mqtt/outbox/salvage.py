@@ -15,10 +15,10 @@ _Row = tuple[object, ...]
 
 
 class Salvage:
-    """A damaged file, opened read-only in effect; unreadable parts are skipped without an exception."""
+    """Reader of a damaged outbox file, which skips unreadable parts without an exception."""
 
     def __init__(self, path: Path, now_s: float) -> None:
-        """Open the file; `now_s` replaces unknown arrival times, and bounds all others."""
+        """Open the file; `now_s` (CLOCK_BOOTTIME) replaces arrival times that are unknown or in the future."""
         self._path: Final = path
         self._now_s: Final = now_s
         self._db: sqlite3.Connection | None = None
@@ -33,7 +33,7 @@ class Salvage:
             self._db.close()
 
     def held(self, kind: Kind) -> int:
-        """Return the number of messages of a class according to the file; 0 where it is unknown."""
+        """Return the number of messages of a kind according to the file; 0 where it is unknown."""
         counts = [0]
         for query in (f"SELECT count(*) FROM {kind.name}", f"SELECT count FROM total WHERE kind = {int(kind)}"):
             with suppress(sqlite3.Error):
@@ -41,7 +41,10 @@ class Salvage:
         return max(counts)
 
     def offset_s(self, boot: str) -> float | None:
-        """Return the offset of the file's clock to CLOCK_BOOTTIME; None where it is lost."""
+        """Return the offset of the file's clock to CLOCK_BOOTTIME; None where it cannot be read.
+
+        `boot`: the kernel's present boot id.
+        """
         with suppress(sqlite3.Error):
             rows = self._rows("SELECT elapsed_s, kernel_boot, boottime_s FROM clock")
             if len(rows) == 1 and is_time(rows[0][0]) and is_time(rows[0][2]):
@@ -51,7 +54,10 @@ class Salvage:
         return None
 
     def entries(self, kind: Kind, base: int, offset_s: float | None) -> Iterator[OutboxItem]:
-        """Yield the intact messages of a class, read from both ends up to the damage."""
+        """Yield the intact messages of a kind, read from both ends up to the damage.
+
+        `base` and `offset_s` are subtracted from the file's numbers and times; without `offset_s` times are unknown.
+        """
         last: int | None = None
         for row in self._walk(kind, behind=None, is_back=False):
             last = row[0] if isinstance(row[0], int) else last
@@ -64,7 +70,7 @@ class Salvage:
         yield from reversed(behind)
 
     def _walk(self, kind: Kind, *, behind: int | None, is_back: bool) -> Iterator[_Row]:
-        """Yield rows in one direction until one cannot be read; `behind`: only greater numbers."""
+        """Yield rows by number, descending if `is_back`, until one cannot be read; `behind`: only greater numbers."""
         order, sign = ("DESC", "<") if is_back else ("ASC", ">")
         limit, at = _CHUNK, None
         while True:
@@ -108,5 +114,5 @@ class Salvage:
 
 
 def salvaged(path: Path, now_s: float) -> "closing[Salvage]":
-    """Open a damaged file for a `with` statement."""
+    """Return a context manager that opens a damaged file, and closes it after the block."""
     return closing(Salvage(path, now_s))

@@ -14,7 +14,7 @@ from agent.mqtt.outbox.outbox_item import Kind, OutboxItem, State
 _VERSION: Final = 1
 _CHUNK: Final = 256
 _SET_ASIDE: Final = 3
-"""Damaged files that are kept, because a dying disk must not fill itself with them."""
+"""Limit of damaged files that are kept, because a dying disk must not fill itself with them."""
 _SUFFIXES: Final = ("", "-wal", "-shm", "-journal")
 _VACUUM_PAGES: Final = 256
 _COUNTED: Final = 20_000
@@ -29,7 +29,7 @@ _SETTINGS: Final = (
 
 @dataclass(frozen=True)
 class Bounds:
-    """Bounds of the outbox: bytes of all classes together, and age in seconds."""
+    """Bounds of the outbox: bytes of all kinds of messages together, and age in seconds."""
 
     max_bytes: int
     max_age_s: float
@@ -37,7 +37,7 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Total:
-    """Number and size of the messages of one class on disk."""
+    """Number and size of the messages of one kind on disk."""
 
     count: int = 0
     size_bytes: int = 0
@@ -50,12 +50,14 @@ def kernel_moment() -> tuple[str, float]:
 
 
 class SqliteStore:
-    """Messages on disk, by class and number.
+    """Messages on disk, by kind and number.
 
     Methods raise sqlite3.OperationalError for a temporary failure of the disk, and another sqlite3.DatabaseError for a
     damaged file.
-    Arguments use CLOCK_BOOTTIME. The file uses its own clock, which follows the kernel's and stands still while the
-    device is off. `base` is the offset of the file's numbers to the items'; None: the file's largest number.
+
+    Times in arguments and results are of CLOCK_BOOTTIME. The file uses its own clock, which follows the kernel's and
+    stands still while the device is off. `base` is added to items' numbers in the file; None: the file's largest
+    number.
     """
 
     def __init__(
@@ -85,7 +87,7 @@ class SqliteStore:
     def write(self, entries: Iterable[OutboxItem], done: Mapping[Kind, Iterable[int]], *, sync: bool) -> None:
         """Add `entries`, delete `done` and apply the bounds in one transaction.
 
-        It outlives the process when this returns, and with `sync` a loss of power, as does all that was written before.
+        The result survives the process, and with `sync` also a loss of power, together with all earlier writes.
         """
         self._db.execute(f"PRAGMA synchronous={'FULL' if sync else 'NORMAL'}")
         totals, dropped = dict(self.totals), dict(self.dropped)
@@ -109,7 +111,7 @@ class SqliteStore:
         self._shrink()
 
     def read(self, kind: Kind, after: int, limit: int) -> list[OutboxItem]:
-        """Return the first messages of a class with numbers greater than `after`, in order."""
+        """Return the first messages of a kind with numbers greater than `after`, in order."""
         rows = self._db.execute(
             f"SELECT number, kept_s, topic, payload, correlation FROM {_table(kind)}"
             " WHERE number > ? ORDER BY number LIMIT ?",
@@ -257,7 +259,7 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _look_before(path: Path) -> None:
-    """Raise DamagedError for an empty file, which SQLite would take for a new one."""
+    """Raise DamagedError for an empty file or a log without its file, which SQLite would replace by a new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     log = Path(f"{path}-wal")
     if path.exists() and not path.stat().st_size:
@@ -302,13 +304,13 @@ def draft_of(path: Path) -> Path:
 
 
 def remove(path: Path) -> None:
-    """Remove a file with SQLite's companions. Raises OSError."""
+    """Remove a database file with SQLite's companions. Raises OSError where one cannot be removed."""
     for suffix in _SUFFIXES:
         Path(f"{path}{suffix}").unlink(missing_ok=True)
 
 
 def set_aside(path: Path) -> Path:
-    """Rename a damaged file and return its new path; the oldest of too many is removed. Raises OSError."""
+    """Rename a damaged file and return its new path; the oldest of too many is removed. Raises OSError if it cannot."""
     names = [path.with_name(f"{path.stem}.damaged-{number}{path.suffix}") for number in range(1, _SET_ASIDE + 1)]
     name = next((name for name in names if not name.exists()), None)
     if name is None:

@@ -17,14 +17,14 @@ from agent.mqtt.outbox.salvage import salvaged
 from agent.mqtt.outbox.sqlite_store import Bounds, SqliteStore, Total, draft_of, kernel_moment, remove, set_aside
 
 SYNC_S: Final = 1.0
-"""Messages that a loss of power may take, at most; events are synced when they are written."""
+"""Age up to which written messages may be lost with the power; events are synced when they are written."""
 RETRY_S: Final = 5.0
 _GATHER_S: Final = 0.01
-"""Time that writes are gathered before one commit."""
+"""Time for which writes are gathered before one commit."""
 _EXPIRE_S: Final = 30.0
 _STOP_S: Final = 10.0
 _SALVAGED: Final = 256
-"""Messages of a damaged file that are written together."""
+"""Number of salvaged messages that are written in one transaction."""
 _log: Final = logging.getLogger(__name__)
 
 
@@ -33,9 +33,9 @@ class DiskState:
     """State of the outbox's file."""
 
     trouble: str | None = None
-    """The reason why writes fail now."""
+    """The reason why writes fail now; None while they succeed."""
     damaged: str | None = None
-    """The damage of a file that was set aside."""
+    """The damage of a file that was set aside; None without one."""
     totals: dict[Kind, Total] = field(default_factory=dict)
     dropped: dict[Kind, int] = field(default_factory=dict)
     oldest_kept_s: float | None = None
@@ -43,7 +43,7 @@ class DiskState:
 
 @dataclass(frozen=True)
 class Done:
-    """End of a batch: `entries` are on disk (unless `failed`), and `forgotten` are deleted."""
+    """Result of a batch: `entries` are on disk (unless `failed`), and the numbers in `forgotten` are deleted."""
 
     entries: list[OutboxItem]
     forgotten: dict[Kind, set[int]]
@@ -53,13 +53,13 @@ class Done:
 
 @dataclass(frozen=True)
 class Fetched:
-    """Answer to `fetch`."""
+    """Messages that were read for a call of `fetch`."""
 
     kind: Kind
     asked: int
     entries: list[OutboxItem]
     is_end: bool
-    """The disk holds nothing behind these."""
+    """True where the disk holds no messages after these."""
 
 
 WriterAnswer = Done | Fetched
@@ -78,7 +78,7 @@ class _Mailbox:
 
 
 class WriterThread:
-    """Thread that writes, deletes and reads, and reports the results to `tell`.
+    """Thread that writes, deletes and reads, and calls `tell` with the results.
 
     Its owner bounds what it queues: a batch is written whole, or is reported as failed. A message deleted before it was
     written never reaches the disk.
@@ -126,7 +126,7 @@ class WriterThread:
             self._wake.notify()
 
     def forget(self, entry: OutboxItem) -> bool:
-        """Queue a deletion; False: the message was not written yet, and will not be."""
+        """Queue a deletion; return False for a message that was not written yet, which then never is."""
         with self._wake:
             if self._mail.entries.pop(entry.number, None) is not None:
                 return False
@@ -135,7 +135,7 @@ class WriterThread:
             return True
 
     def fetch(self, kind: Kind, after: int, limit: int, asked: int) -> None:
-        """Read up to `limit` messages behind number `after`; `asked` is returned with the answer."""
+        """Read up to `limit` messages with numbers above `after`; `asked` is returned with the answer."""
         with self._wake:
             self._mail.fetches[kind] = (after, limit, asked)
             self._wake.notify()
@@ -171,7 +171,7 @@ class WriterThread:
         self._tell(done)
 
     def _wait(self) -> _Mailbox:
-        """Wait for work and return it; empty where only time is due."""
+        """Wait for work and return it; empty where only work at a certain time is due."""
         with self._wake:
             mail = self._mail
             if not (mail.has_writes or mail.fetches or mail.stop):
@@ -182,7 +182,7 @@ class WriterThread:
             return mail
 
     def _has_rest(self) -> bool:
-        """Return True where no work is due by time: an empty file is not written to."""
+        """Return True where no work can become due with time, because the file is open, empty and without trouble."""
         store = self._store
         is_empty = store is not None and not any(total.count for total in store.totals.values())
         return is_empty and self._trouble is None and not self._is_dirty
@@ -273,7 +273,7 @@ class WriterThread:
         self._trouble = trouble
 
     def _replace_damaged(self, detail: str, now_s: float) -> str | None:
-        """Salvage the damaged file and set it aside; return the reason where that fails."""
+        """Salvage the damaged file and set it aside; return the reason where that fails, else None."""
         before = {kind: total.count for kind, total in self._store.totals.items()} if self._store is not None else {}
         self._close()
         draft, kept = draft_of(self._path), dict.fromkeys(Kind, 0)
@@ -301,7 +301,7 @@ class WriterThread:
         return None
 
     def _salvage(self, draft: Path, kept: dict[Kind, int]) -> dict[Kind, int]:
-        """Copy readable messages to a new file, counted in `kept`; return how many the old one held."""
+        """Copy readable messages to a new file; return how many the old one held by kind. `kept` gets those copied."""
         remove(draft)
         if not self._path.exists() or not self._path.stat().st_size:
             return dict.fromkeys(Kind, 0)

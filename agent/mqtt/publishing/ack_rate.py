@@ -20,7 +20,7 @@ class AckRate:
         self._total_bytes += size_bytes
 
     def look(self, now_s: float, *, is_behind: bool) -> None:
-        """Record whether messages wait for the link; one look without any starts over."""
+        """Record whether messages wait for the link; a call without any starts the measurement over."""
         if not is_behind:
             self._samples.clear()
             return
@@ -29,7 +29,7 @@ class AckRate:
             self._samples.popleft()
 
     def kbps(self, now_s: float) -> float | None:
-        """Return kbit/s over at least the last 5 s; None while nothing has waited that long."""
+        """Return kbit/s over at least the last 5 s; None unless messages have waited for the link that long."""
         if not self._samples:
             return None
         since_s, before_bytes = self._samples[0]

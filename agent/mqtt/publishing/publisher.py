@@ -21,10 +21,10 @@ from agent.mqtt.publishing.send_queue import Live, SendQueue
 _STATES_LIMIT: Final = 1024
 """Bound on queued states; beyond it only the newest value of each topic waits."""
 _REPLAYING: Final = 4
-"""Replayed messages in flight, at most: one a topic, and few, because a slow link queues them before live ones."""
+"""Limit of replayed messages in flight; low, because a slow link sends them before live ones."""
 _PLURAL: Final = {Kind.EVENT: "events", Kind.SUMMARY: "summaries", Kind.DETECTION: "detections"}
 Keep = Literal["offline", "always", "never"]
-"""Values of `[outbox] detections`."""
+"""Values of the setting `[outbox] detections`."""
 
 
 class Sending(Protocol):
@@ -56,7 +56,7 @@ class Sending(Protocol):
         """Close without a DISCONNECT, so that the broker sends the will, and reconnect."""
 
     def hold(self, seconds: float, owes: Callable[[], bool], beside: ExtraReader | None) -> None:
-        """Disconnect for `seconds`, once nothing is owed."""
+        """Disconnect for `seconds` once `owes` returns False; serve `beside` while waiting."""
 
     def stop(self, last: Sequence[OutgoingMessage], timeout_s: float) -> bool:
         """Send `last`, wait for acknowledgement, disconnect."""
@@ -185,7 +185,7 @@ class Publisher:
         self._rate.look(monotonic(), is_behind=is_behind and not self._retries.is_careful(monotonic()))
 
     def counters(self) -> dict[str, int]:
-        """Return waiting, dropped and refused messages by class."""
+        """Return the waiting, dropped and refused messages by kind, and the outbox's bytes, in all and on disk."""
         outbox = self._outbox
         dropped = {f"{_PLURAL[kind]}_dropped": outbox.dropped(kind) + self._dropped[kind] for kind in Kind}
         return {
@@ -206,12 +206,13 @@ class Publisher:
     def acknowledged_kbps(self, now_s: float) -> float | None:
         """Return the rate of acknowledgements in kbit/s; None unless messages waited for the link for 5 s.
 
-        Kept messages alone do not count, because their own pace says nothing about the link. `now_s` is time.monotonic.
+        Messages of the outbox count as waiting only while the window is over half full, because their own rate is
+        limited. `now_s` is time.monotonic.
         """
         return self._rate.kbps(now_s)
 
     def hold(self, seconds: float) -> None:
-        """Send what is owed, also events that wait for the disk, and disconnect for a time; see `Link.hold`."""
+        """Send what is pending, including events not yet on disk, and disconnect for `seconds`; see `Link.hold`."""
         self._look()
         if self._connection and not self._announced:
             # because a duplicate device must hear of us, too
@@ -221,7 +222,7 @@ class Publisher:
     def stop(self, last: Sequence[tuple[str, bytes]], timeout_s: float) -> bool:
         """Send the last retained values (`ready` 0 of each line, then `status`), and disconnect once acknowledged.
 
-        Unacknowledged messages are on disk when this returns.
+        Returns False where `timeout_s` passed before. Unacknowledged messages are on disk when this returns.
         """
         self._demote(self._wire.clear())
         self._standing.truth.update(last)
@@ -315,7 +316,7 @@ class Publisher:
             self._outbox.secure()
 
     def _demote(self, lives: Iterable[Live]) -> None:
-        """Requeue detections that could not go live for the replay topic, or drop them where none are kept."""
+        """Requeue detections that could not go live for the replay topic; drop those that the outbox does not keep."""
         for live in lives:
             if live.entry is None:
                 self._dropped[Kind.DETECTION] += 1
@@ -384,5 +385,5 @@ class Publisher:
 
 
 def _written(live: Live) -> None:
-    """Mark a detection as written to disk, so that the next pump may send it."""
+    """Mark a detection as written to disk, so that it may be sent next."""
     live.is_written, live.since_s = True, monotonic()

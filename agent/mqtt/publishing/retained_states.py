@@ -1,4 +1,4 @@
-"""Retained values, and those that the broker has not accepted yet. Times are time.monotonic."""
+"""Retained values, and those that the broker has not accepted yet. All times are of time.monotonic."""
 
 from typing import Final
 
@@ -8,7 +8,7 @@ from agent.mqtt.message import OutgoingMessage
 from agent.mqtt.publishing.retry_backoff import Retries
 
 READY_ZERO_S: Final = 5.0
-"""A `ready` 0 not accepted for this long drops the link, so that the will is sent."""
+"""Time after which an unaccepted `ready` 0 drops the link, so that the broker sends the will."""
 _NOTHING: Final = b"0"
 
 
@@ -69,7 +69,7 @@ class Standing:
         return due
 
     def overdue(self, now_s: float) -> str | None:
-        """Return the topic of an overdue `ready` 0, once: the link is then dropped for the will."""
+        """Return the topic of an overdue `ready` 0, only once, else None; the caller drops the link for the will."""
         for topic, since_s in self._owed_since_s.items():
             is_late = now_s - since_s > READY_ZERO_S
             if is_late and self._topics.is_ready(topic) and self.truth[topic] == _NOTHING and not self._is_will_out:

@@ -1,4 +1,4 @@
-"""Retry backoff for messages that the broker refused. Times are time.monotonic; for one thread."""
+"""Retry backoff for messages that the broker refused; for one thread. All times are of time.monotonic."""
 
 import random
 from typing import Final
@@ -8,15 +8,15 @@ from agent.processes.backoff import Backoff
 
 _FIRST_S: Final = 0.2
 _CAP_S: Final = 2.0
-"""Well below the 5 s in which a `ready` 0 must be accepted."""
+"""Longest backoff, well below the 5 s in which a `ready` 0 must be accepted."""
 _DENIED_FIRST_S: Final = 30.0
 _DENIED_CAP_S: Final = 600.0
 _URGENT_DENIED_S: Final = 10.0
-"""Wait of an urgent topic that is denied, as long as the link leaves `ready` and `status` out (access/denials.py)."""
+"""Retry interval of a denied urgent topic, equal to that of `ready` and `status` in access/denials.py."""
 _CAREFUL_S: Final = 60.0
-"""After a refusal the link counts as in doubt for this long."""
+"""Time after a refusal for which the link counts as in doubt."""
 _STUBBORN: Final = 8
-"""Refusals in a row, while others are accepted, after which a topic counts as denied."""
+"""Number of refusals in a row, while others are accepted, after which a topic counts as denied."""
 
 
 class Retries:
@@ -30,7 +30,7 @@ class Retries:
         self._denied: Final[dict[str, tuple[float, float]]] = {}
 
     def begin(self) -> None:
-        """Reset the backoffs for a new connection; the doubt remains."""
+        """Reset the backoffs for a new connection, but not `is_careful`."""
         self._backoff.reset()
         self._held_until_s = 0.0
         self._in_a_row.clear()
@@ -39,7 +39,7 @@ class Retries:
     def answered(self, topic: str, outcome: Outcome, now_s: float, *, is_urgent: bool = False) -> Outcome:
         """Record an answer; return it, or DENIED for a topic that alone is refused repeatedly.
 
-        An `is_urgent` topic is retried each 2 s while the broker refuses it for the moment, else each 10 s.
+        An `is_urgent` topic is retried each 2 s while the broker refuses it temporarily, else each 10 s.
         """
         cap_s = _DENIED_CAP_S
         if is_urgent:
@@ -83,7 +83,7 @@ class Retries:
             self._accepted_others(topic)
 
     def _accepted_others(self, topic: str) -> None:
-        """Count the acceptance for other topics at the refusal limit, which marks them as denied."""
+        """Let other topics at the limit of refusals count as denied, because the broker accepted this one."""
         for other, count in self._in_a_row.items():
             if other != topic and count >= _STUBBORN:
                 self._in_a_row[other] = count + 1

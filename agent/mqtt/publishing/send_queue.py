@@ -11,7 +11,7 @@ from agent.mqtt.outbox.outbox_item import OutboxItem
 LIVE_S: Final = 1.0
 """A detection that waits longer is no longer live, and goes to the outbox."""
 HOLDS_UP_S: Final = 0.1
-"""Detections may delay a state behind them for this long."""
+"""Longest time for which detections may delay a state behind them."""
 _MOST: Final = 256
 _MOST_BYTES: Final = 2**20
 
@@ -72,11 +72,11 @@ class SendQueue:
         return [one for one in self._queue if isinstance(one, Live) and not one.is_written]
 
     def take_unwritten(self) -> list[Live]:
-        """Remove the detections that wait for the disk."""
+        """Remove and return the detections that wait for the disk."""
         return self._take_out(lambda _place, live: not live.is_written)
 
     def take_late(self, now_s: float) -> list[Live]:
-        """Remove the detections that waited too long, which is sooner where a state waits behind them."""
+        """Remove and return the detections that waited too long: LIVE_S, or HOLDS_UP_S where a state waits behind."""
         if len(self._queue) == self.states:
             return []
         last_state = max(
@@ -89,7 +89,7 @@ class SendQueue:
         )
 
     def clear(self) -> list[Live]:
-        """Drop the states, and remove every detection."""
+        """Drop the states; remove and return every detection."""
         taken = self._take_out(lambda _place, _live: True)
         self._queue.clear()
         self.states = 0

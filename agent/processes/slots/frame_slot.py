@@ -39,13 +39,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SlotCounters:
-    """Counters of one slot since boot: offered = taken + overwritten + (1 while a frame waits)."""
+    """Counters of one slot since its creation: offered = taken + overwritten + (1 while a frame waits)."""
 
     offered: int
     overwritten: int
     taken: int
     torn: int
-    """Taken frames that were discarded."""
+    """Taken frames that were discarded, because they were overwritten while read or had an impossible size."""
     last_offered_ns: int
     """CLOCK_MONOTONIC; 0 before the first frame."""
 
@@ -57,17 +57,17 @@ class Frame:
     image: "NDArray[np.uint8]"
     """(height, width, 3) uint8 BGR, in shared memory."""
     number: int
-    """Offered frames of this boot before this one."""
+    """Number of frames offered in this slot before this one."""
     captured_ns: int
-    """CLOCK_MONOTONIC."""
+    """Time of capture, CLOCK_MONOTONIC."""
     captured_unix_ns: int
-    """Wall clock."""
+    """Time of capture by the wall clock, Unix time."""
     dropped: int
     """Frames overwritten since the last taken one."""
     buffer: int = field(repr=False)
     sequence: int = field(repr=False)
     offered_ns: int = 0
-    """CLOCK_MONOTONIC."""
+    """Time at which the camera process offered it, CLOCK_MONOTONIC."""
     of: tuple[int, int] | None = None
     """Height and width of the camera's picture, in whose pixels boxes are published; None: the image's own."""
 
@@ -170,7 +170,7 @@ class SlotWriter:
         return number
 
     def wait_taken(self, timeout_s: float) -> bool:
-        """Wait until the newest frame was taken; False after `timeout_s`."""
+        """Wait until the worker has taken the newest frame; False where it has not after `timeout_s`."""
         deadline_s = time.monotonic() + timeout_s
         while True:
             _drain(self._taken)
@@ -207,7 +207,7 @@ class SlotReader:
         self.attach()
 
     def attach(self) -> None:
-        """Clear the mark of a dead reader, and signal a frame that it never took."""
+        """End the lease of a reader that died, and signal a frame that it never took."""
         self._leased = None
         self._words[layout.MARK] = layout.NOBODY
         latest, frame, taken = layout.load_progress(self._words)
@@ -220,7 +220,7 @@ class SlotReader:
         return self._offered
 
     def wait(self, timeout_s: float | None) -> bool:
-        """Wait for an offer, for ever with None; False after `timeout_s`. After True, `take` may still return None."""
+        """Wait for a frame, for ever with None; False after `timeout_s`. After True, `take` may still return None."""
         # Checks both, because a writer that died between its last two steps has offered without signalling.
         return _poll(self._offered, timeout_s) or _is_waiting(self._words)
 
@@ -254,7 +254,7 @@ class SlotReader:
         return None
 
     def release(self, frame: Frame) -> bool:
-        """End the lease; False where the frame was torn meanwhile, so that its results must be discarded."""
+        """End the lease; False where the frame was overwritten meanwhile, so that its results must be discarded."""
         if frame is not self._leased:
             raise RuntimeError("release() of a frame that is not leased")
         layout.fence()

@@ -70,7 +70,7 @@ def words_of(memory: mmap) -> "memoryview[int]":
 
 
 def create_memory(name: str) -> int:
-    """Return the descriptor of a new slot, sealed against shrinking because a reader would get SIGBUS."""
+    """Create a slot's memory and return its descriptor; sealed, because shrinking would give a reader SIGBUS."""
     descriptor = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     os.ftruncate(descriptor, SLOT_BYTES)
     fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)

@@ -1,1 +1,1 @@
-"""Pure model of the view: folds a device's messages into rows. Imports messages and mqtt.topics."""
+"""Pure model of the view: turns a device's messages into rows. Imports messages and mqtt.topics."""

@@ -1,4 +1,4 @@
-"""Model of the view: folds a device's messages into frozen rows; pure, with the time as an argument."""
+"""Model of the view: turns a device's messages into frozen rows; pure, with the time as an argument."""
 
 from dataclasses import replace
 from typing import Final, TypeVar
@@ -21,14 +21,14 @@ _Fold = TypeVar("_Fold", LineFold, StreamFold)
 
 
 class Board:
-    """State of a device, folded from its topics below `base` (`{root}/{device}`); for one thread.
+    """State of a device, computed from the messages below `base` (`{root}/{device}`); for one thread.
 
     Times are monotonic seconds. No published message makes a method raise.
     """
 
     def __init__(self, base: str) -> None:
         self.missed = 0
-        """Dropped messages, set by the caller of `take`."""
+        """Number of messages that were dropped before `take`; set by its caller."""
         self._start: Final = f"{base}/"
         self._name: Final = base.rpartition("/")[2]
         self._device: Final = DeviceFold()
@@ -39,7 +39,7 @@ class Board:
         self._broken = 0
 
     def take(self, topic: str, payload: bytes, retained: bool, now_s: float) -> None:  # noqa: FBT001 - a message's own field, in the order of MQTT
-        """Fold one message in; count an unreadable payload, ignore unknown topics."""
+        """Update the state with one message; count an unreadable payload, ignore unknown topics."""
         if not topic.startswith(self._start):
             return
         try:
@@ -48,7 +48,7 @@ class Board:
             self._broken += 1
 
     def broker_is(self, address: str, now_s: float, *, is_up: bool, detail: str = "") -> None:
-        """Set the state of the watcher's own link to the broker."""
+        """Set the state of this viewer's own connection to the broker; `detail` is the last error."""
         if (address, is_up) != (self._broker.address, self._broker.is_up):
             self._broker_since_s = now_s
         self._broker = BrokerRow(address, is_up, detail=detail)
@@ -109,7 +109,7 @@ class Board:
 
 
 def _take(folds: dict[str, _Fold], id_: str, fresh: _Fold, said: TopicMessage) -> None:
-    """Fold a message into the row of `id_`, new ones into `fresh`; remove a row that is cleared."""
+    """Apply a message to the row of `id_`, or to `fresh` for a new id; remove a row whose topics are cleared."""
     fold = folds.get(id_, fresh)
     fold.take(said)
     if fold.is_cleared:

@@ -1,4 +1,4 @@
-"""State of the device itself, folded from its messages."""
+"""State of the device itself, computed from its messages."""
 
 from collections import deque
 from typing import Final, get_args
@@ -29,7 +29,7 @@ class DeviceFold:
         self._refused: list[Refused] = []
 
     def take(self, name: str, payload: bytes) -> None:
-        """Fold in one message of the topic `{device}/{name}`."""
+        """Update the state with one message of the topic `{device}/{name}`."""
         match name:
             case "status":
                 self.status = one_of(get_args(DeviceStatus), payload)

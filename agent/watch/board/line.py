@@ -1,4 +1,4 @@
-"""State of one line, folded from its messages."""
+"""State of one line, computed from its messages."""
 
 from typing import Final, get_args
 
@@ -25,7 +25,7 @@ class LineFold:
         return self._state is None and self._live is None and not any(self._words.values())
 
     def take(self, said: TopicMessage) -> None:
-        """Fold in one message of the topic `line/{line}/{name}`."""
+        """Update the state with one message of the topic `line/{line}/{name}`."""
         match said.name:
             case "ready" | "model/state":
                 self._words[said.name] = plain(said.payload)

@@ -6,17 +6,17 @@ from typing import Final
 from agent.messages.payloads import Alert, CacheModel, NextChange, Refused, Switch
 
 LIVE_LIMIT_S: Final = 3.0
-"""Older than this, `live` stops the PLC, and is shown as stale."""
+"""Age from which a `live` is shown as stale, because a PLC that follows it has stopped."""
 
 
 @dataclass(frozen=True)
 class BrokerRow:
-    """The watcher's own link to the broker."""
+    """The viewer's own connection to the broker."""
 
     address: str = ""
     is_up: bool = False
     age_s: float = 0.0
-    """Seconds since the link last changed."""
+    """Seconds since the connection last came up or went down."""
     detail: str = ""
     """Error of the last attempt."""
 
@@ -70,12 +70,12 @@ class StreamRow:
     status: str | None = None
     fps: float = 0.0
     p50_ms: float | None = None
-    """None before the first frame, as is `p99_ms`."""
+    """Median latency; None before the first frame, as is `p99_ms`."""
     p99_ms: float | None = None
     objects: tuple[tuple[str, int], ...] = ()
     model: str | None = None
     dropped: int | None = None
-    """Number of dropped frames since the agent's boot."""
+    """Number of frames dropped since the agent started; None where unknown."""
     replayed: int = 0
 
 
@@ -93,7 +93,7 @@ class ProcessRow:
     """The device's processes, from `health`; unknown values are None."""
 
     memory_bytes: tuple[tuple[str, int], ...] = ()
-    """Pairs of process name and size."""
+    """Name and memory in bytes of each process."""
     available_bytes: int | None = None
     load: float | None = None
     hottest_c: float | None = None

@@ -1,4 +1,4 @@
-"""State of one stream, folded from its messages."""
+"""State of one stream, computed from its messages."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -43,7 +43,7 @@ class StreamFold:
         return self._status is None and not self._messages and self._summary is None
 
     def take(self, said: TopicMessage) -> None:
-        """Fold in one message of the topic `stream/{stream}/{name}`."""
+        """Update the state with one message of the topic `stream/{stream}/{name}`."""
         match said.name:
             case "status":
                 self._status = one_of(get_args(StreamStatus), said.payload)
@@ -55,7 +55,7 @@ class StreamFold:
                 self._summarise(msgspec.json.decode(said.payload, type=Summary), said.at_s)
 
     def row(self, now_s: float, line: str | None, health: StreamHealth | None) -> StreamRow:
-        """Return the row as of `now_s`; `line` comes from `meta`, `health` from the last report."""
+        """Return the row as of `now_s`; `line` comes from `meta`, `health` from the last report; None: not known."""
         while self._arrivals and self._arrivals[0] <= now_s - WINDOW_S:
             self._arrivals.popleft()
         p50_ms, p99_ms = self._latency(health)

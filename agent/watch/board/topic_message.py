@@ -1,4 +1,4 @@
-"""One MQTT message for the folds, and decoding of payloads that are one plain word."""
+"""One MQTT message for the board, and decoding of payloads that are one plain word."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -23,14 +23,17 @@ class UnreadableError(ValueError):
 
 
 def plain(payload: bytes) -> str | None:
-    """Decode a plain word; None for an empty payload, which clears a retained topic."""
+    """Decode a plain word; None for an empty payload, which clears a retained topic.
+
+    Raises UnreadableError where it is too long.
+    """
     if len(payload) > _TEXT_BYTES:
         raise UnreadableError("too long for a word")
     return payload.decode() or None
 
 
 def one_of(words: tuple[str, ...], payload: bytes) -> str | None:
-    """Decode a plain word; raises UnreadableError where it is not one of `words`."""
+    """Decode a plain word as `plain` does; raises UnreadableError where it is not one of `words`, too."""
     word = plain(payload)
     if word is not None and word not in words:
         raise UnreadableError(f"{word!r} is none of {', '.join(words)}")

@@ -30,7 +30,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Section:
-    """Rows below a line of titles, whose number adapts to the terminal's height."""
+    """Table of the view: column titles, and as many rows as the terminal's height allows."""
 
     columns: Sequence[Column]
     rows: Sequence[Sequence[Text]]
@@ -64,7 +64,7 @@ class Section:
 
 
 def share(sections: Sequence[Section], room: int) -> list[int]:
-    """Divide `room` rows among sections: first each one's least, then more, in order."""
+    """Divide `room` rows among sections: first each one's `least`, then more, in order; return the number of each."""
     given = [min(section.least, section.wanted) for section in sections]
     left = room - sum(given)
     for place, section in enumerate(sections):

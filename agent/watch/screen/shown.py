@@ -1,4 +1,4 @@
-"""Formatting of values: short, of steady width, and safe for any published text."""
+"""Formats published values as short texts for the screen, without control characters."""
 
 from datetime import datetime
 from typing import Final
@@ -37,12 +37,12 @@ def text(value: object, style: str = "") -> Text:
 
 
 def word(value: str | None) -> Text:
-    """Return a state word of the contract in its colour."""
+    """Return a state, such as `ready` or `fault`, in its colour."""
     return text(value, _OF_WORDS.get(value or "", ""))
 
 
 def number(value: float | None, style: str = "") -> Text:
-    """Return a whole number."""
+    """Return a number without decimals; `-` for None."""
     return text(None if value is None else f"{_within(value):.0f}", style)
 
 
@@ -52,7 +52,7 @@ def rate(value: float) -> Text:
 
 
 def duration(value_ms: float | None, style: str = "") -> Text:
-    """Return milliseconds as `0`, `4.2 ms`, `31 ms` or `1.2 s`."""
+    """Return milliseconds as `0`, `4.2 ms`, `31 ms` or `1.2 s`; `-` for None."""
     if value_ms is None:
         return text(None)
     value_ms = _within(value_ms)
@@ -74,7 +74,7 @@ def age(value_s: float) -> str:
 
 
 def mib(value_bytes: float) -> str:
-    """Return bytes in MiB, the unit that a budget is configured in."""
+    """Return bytes as whole MiB, the unit in which a memory budget is configured."""
     return f"{_within(value_bytes) / _MIB:.0f}"
 
 
@@ -87,5 +87,5 @@ def clock(utc: str) -> str:
 
 
 def _within(value: float) -> float:
-    """Clamp a published number to a column's width."""
+    """Limit a published number, so that its text fits a column."""
     return max(-_MANY, min(_MANY, value))

@@ -85,7 +85,7 @@ def header(board: Snapshot, width: int) -> Table:
 
 
 def away(broker: BrokerRow) -> Text | None:
-    """Return the error of the link to the broker; None while it is up."""
+    """Return the error of the connection to the broker; None while it is up, or without an address."""
     if broker.is_up or not broker.address:
         return None
     return text(f"broker away: {broker.detail or 'no answer yet'}; trying again", BAD)

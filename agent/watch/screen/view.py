@@ -12,7 +12,7 @@ from agent.watch.screen.section import Section, share
 
 
 class View:
-    """Renderable of a board for rich, which fits a given height, else shows every row."""
+    """Drawing of a board for rich; it fits the given height, and shows every row where there is none."""
 
     def __init__(self, board: Snapshot) -> None:
         self._board = board
@@ -51,7 +51,7 @@ def _parts(board: Snapshot, width: int, height: int | None) -> list[RenderableTy
 
 
 def _rooms(sections: list[Section], height: int | None, fixed: int) -> tuple[list[int | None], bool]:
-    """Return each section's number of rows, and whether blank lines fit between sections."""
+    """Return each section's number of rows (None: all), and whether blank lines fit between sections."""
     if height is None:
         return [None] * len(sections), True
     blanks = len(sections)

@@ -21,7 +21,7 @@ VersionOf = Callable[..., ModelVersion]
         ("cap.onnx", "auto", "openvino"),
         ("cap.xml", "cpu", "openvino"),
         ("cap.ONNX", "cuda:0", "onnxruntime"),
-        ("cap.onnx", "tensorrt:0", "tensorrt"),
+        ("cap.onnx", "tensorrt:0", "openvino"),  # until its engine is built
         ("cap.xml", "cuda:0", "openvino"),
         ("cap.pt", "auto", "ultralytics"),
         ("cap.engine", "cuda:0", "ultralytics"),
@@ -29,6 +29,10 @@ VersionOf = Callable[..., ModelVersion]
 )
 def test_a_file_finds_its_backend(version: VersionOf, file: str, compute: str, expected: str) -> None:
     assert backends.backend_of(version(Path(file)), compute) == expected
+
+
+def test_a_graph_changes_its_backend_once_its_engine_is_built(version: VersionOf) -> None:
+    assert backends.backend_of(version(Path("cap.onnx")), "tensorrt:0", is_prepared=True) == "tensorrt"
 
 
 def test_the_catalogs_choice_comes_first(version: VersionOf) -> None:

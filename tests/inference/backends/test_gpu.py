@@ -4,6 +4,7 @@ ONNX Runtime's CUDA provider is a stand-in that computes on the CPU, so that ans
 """
 
 import importlib
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,13 +13,17 @@ from typing import Any
 import pytest
 from support.gpu_hosts import CUDA_12, CUDA_13, Driver, cpu_wheel, gpu_wheel, host
 
+from agent.files import file_sha256
 from agent.inference import backends
 from agent.inference.artifacts.artifact_store import ArtifactStore
 from agent.inference.backends import FellBackError, ModelError, choice
 from agent.inference.backends.errors import ProcessorError
+from agent.inference.preparing import background_builder, build_process, checkpoint
+from agent.inference.preparing.background_builder import BackgroundBuilder
 from agent.inference.processors import compute
 from agent.inference.processors.host import Host
 from agent.messages.references import ModelVersion
+from agent.models.preparation import Outcome, Request
 
 WriteTiny = Callable[..., Path]
 VersionOf = Callable[..., ModelVersion]
@@ -209,6 +214,67 @@ def test_auto_takes_the_cpu_once_the_gpu_did_not_start(
     assert ran.missing is not None
     assert "no CUDA that starts" in ran.missing
     assert started == []  # the model itself was not tried
+
+
+@pytest.mark.usefixtures("gpu_box")
+@pytest.mark.parametrize("suffix", [".onnx", ".pt"])
+def test_what_fell_back_is_prepared_for_the_cpu_in_its_own_process(
+    tmp_path: Path, version: VersionOf, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    asked: list[Request] = []
+
+    class Recorder:
+        def __init__(self, request: Request, tell: object) -> None:
+            del tell
+            asked.append(request)
+
+        def run(self) -> Outcome:
+            return Outcome("prepared", "by a stand-in")
+
+    monkeypatch.setattr(background_builder, "Preparation", Recorder)
+    path = tmp_path / f"tiny{suffix}"
+    path.write_bytes(b"weights")
+    entry, ended = version(path, sha256="00"), threading.Event()
+    assert choice.fall_back(entry, ProcessorError("tiny", "cuda:0", ["no CUDA that starts"]))
+    builder = BackgroundBuilder("auto", tmp_path / "cache", 1 << 30)
+    builder.start()
+    builder.prepare_first(entry, lambda _failure: ended.set())
+    assert ended.wait(60)
+    builder.stop()
+    (request,) = asked
+    monkeypatch.setattr(choice, "_fell_back", {})  # as in the process that prepares, which knows of no fault
+    key_there = backends.artifact_key(request.model, request.compute)
+    choice.fall_back(entry, ProcessorError("tiny", "cuda:0", ["no CUDA that starts"]))
+    assert key_there == backends.artifact_key(entry, "auto") is not None
+
+
+@pytest.mark.usefixtures("gpu_box")
+def test_a_checkpoint_under_auto_is_prepared_also_where_the_gpu_does_not_start(
+    tiny_model: WriteTiny, version: VersionOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cuda: Cuda
+) -> None:
+    """The worker's load then says that it does not, and has the CPU's artifact made."""
+    cuda(is_silent=True)
+    content = tiny_model(tmp_path / "tiny.onnx").read_bytes()
+    (tmp_path / "tiny.pt").write_bytes(content)
+    entry, cache = version(tmp_path / "tiny.pt", sha256=file_sha256(tmp_path / "tiny.pt")), tmp_path / "cache"
+    monkeypatch.setattr(checkpoint, "export", lambda *_, **__: tmp_path / "tiny.onnx")
+    monkeypatch.setattr(build_process, "require_sound", lambda _: None)  # the stand-in is no pickle
+    monkeypatch.setattr(build_process, "measure", lambda load, base: load(base).close() or base)  # on a quiet device
+    said: list[str] = []
+    for expected in ("prepared", "present"):
+        outcome = build_process.prepare(Request(entry, "auto", str(cache)), said.append)
+        assert outcome.result == expected, outcome
+    assert any("no CUDA that starts" in word for word in said)
+    named = build_process.prepare(Request(entry, "cuda:0", str(tmp_path / "named")), said.append)
+    assert (named.result, named.reason) == ("failed", "load_failed")
+    with pytest.raises(FellBackError):
+        backends.load(entry, "auto", cache)
+    again = build_process.prepare(Request(entry, choice.compute_now(entry, "auto"), str(cache)), said.append)
+    assert again.result == "prepared", again
+    model = backends.load(entry, "auto", cache)
+    ran = backends.processor_of(model, entry, "auto")
+    model.close()
+    assert (ran.processor, ran.runtime) == ("cpu", "openvino")
 
 
 @pytest.mark.usefixtures("gpu_box")

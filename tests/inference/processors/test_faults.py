@@ -95,6 +95,25 @@ def test_tensorrt_is_its_own_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert compute.faults("tensorrt:0") == ()
 
 
+@pytest.mark.parametrize(
+    ("distribution", "words"),
+    [
+        ("tensorrt-8.6.2.dist-info", ("wrong version of TensorRT (10.3 or newer is needed, 8.6 is here)",)),
+        ("tensorrt_cu12-10.1.0.dist-info", ("wrong version of TensorRT (10.3 or newer is needed, 10.1 is here)",)),
+        ("tensorrt-10.3.0.dist-info", ()),
+        ("tensorrt_cu13-11.4.0.106.dist-info", ()),
+        ("tensorrt_dispatch-8.6.1.dist-info", ()),  # another package
+    ],
+)
+def test_a_tensorrt_that_is_too_old_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, distribution: str, words: tuple[str, ...]
+) -> None:
+    (tmp_path / "tensorrt").mkdir()
+    (tmp_path / distribution).mkdir()
+    monkeypatch.setattr(compute, "host", host(Driver(), tensorrt=tmp_path / "tensorrt"))
+    assert compute.faults("tensorrt:0") == words
+
+
 def test_auto_is_the_gpu_only_where_nothing_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gpu = gpu_wheel(tmp_path)
     monkeypatch.setattr(compute, "host", host(Driver(), CUDA_12, gpu))
@@ -105,6 +124,15 @@ def test_auto_is_the_gpu_only_where_nothing_is_missing(tmp_path: Path, monkeypat
     monkeypatch.setattr(compute, "host", host(None, CUDA_12, gpu, has_node=False))
     chosen = compute.choose("auto")
     assert (chosen.compute, chosen.missing) == ("cpu", ())  # without a GPU there is nothing to miss
+
+
+def test_auto_names_tensorrt_where_only_that_would_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compute, "host", host(Driver(), tensorrt=tmp_path))
+    chosen = compute.choose("auto")
+    assert chosen.compute == "cpu"
+    assert chosen.missing == ("no onnxruntime-gpu", 'TensorRT is here: compute = "tensorrt:0" uses it')
+    monkeypatch.setattr(compute, "host", host(None, tensorrt=tmp_path))
+    assert len(compute.choose("auto").missing) == 2, "without a driver it would not start either"
 
 
 def test_libraries_of_python_packages_count(tmp_path: Path) -> None:

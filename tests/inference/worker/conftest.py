@@ -74,3 +74,4 @@ def new_dummies(tmp_path: Path, runtime: DummyRuntime) -> Iterator[Callable[...,
         for behaviour in runtime.behaviours.values():
             behaviour.load_may_end.set()
             behaviour.answer_may_end.set()
+            behaviour.check_may_end.set()

@@ -33,7 +33,7 @@ _NOBODY: Final = nullcontext()
 
 @dataclass
 class Behaviour:
-    """Behaviour of one model, changed at any time. A set `load_may_end` or `answer_may_end` blocks nothing.
+    """Behaviour of one model, changed at any time. A set event `..._may_end` blocks nothing.
 
     `hoards_bytes` are held by the frame of its load, for as long as that is there.
     """
@@ -48,9 +48,12 @@ class Behaviour:
     load_began: threading.Event = field(default_factory=threading.Event)
     answer_may_end: threading.Event = field(default_factory=threading.Event)
     answers_begun: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    check_may_end: threading.Event = field(default_factory=threading.Event)
+    check_thread: int = 0
 
     def __post_init__(self) -> None:
         self.load_may_end.set()
+        self.check_may_end.set()
         self.answer_may_end.set()
 
 
@@ -89,6 +92,8 @@ class DummyModel:
 
     def check_outputs(self, image: NDArray[np.uint8]) -> Objects:
         del image
+        self._behaviour.check_thread = threading.get_native_id()
+        assert self._behaviour.check_may_end.wait(DEADLINE_S)
         if self._behaviour.proof_error is not None:
             raise self._behaviour.proof_error
         return _one_object()

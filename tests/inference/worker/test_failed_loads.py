@@ -1,5 +1,6 @@
 """Loads that end in an odd way: nothing of them stays, and nothing goes for them in vain."""
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from inference.worker.dummies import MIB, Behaviour, DummyModel, DummyRuntime, P
 from inference.worker.plant import decisions, offer
 from support.gpu_hosts import CUDA_12, Driver, gpu_wheel, host
 
-from agent.inference.backends import FellBackError
+from agent.inference.backends import FellBackError, Model, NotPreparedError
 from agent.inference.backends.errors import ProcessorError
 from agent.inference.memory import process_memory
 from agent.inference.memory.admission import AdmissionController
@@ -178,3 +179,30 @@ def test_what_a_model_runs_on_is_told_before_it_is_resident(new_dummies: NewDumm
     first = next(number for number, one in enumerate(told) if isinstance(one, ModelRuns))
     states = [[model.state for model in one.models] for one in told[:first] if isinstance(one, CacheState)]
     assert all(state == "loading" for row in states for state in row)
+
+
+def test_a_checkpoint_that_fell_back_is_prepared_once_more_for_the_cpu(
+    new_dummies: NewDummies, runtime: DummyRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant, version = new_dummies(), runtime.make("cap")
+    errors: list[ModelError] = [
+        NotPreparedError("no graph for the GPU"),
+        FellBackError(ProcessorError("cap", "cuda:0", ["no CUDA that starts"])),
+        NotPreparedError("no artifact for the CPU"),
+    ]
+    prepared: list[str] = []
+    load = plant.worker._load_model
+
+    def prepare_first(version: ModelVersion, ended: Callable[[None], None]) -> None:
+        prepared.append(version.name)
+        threading.Thread(target=ended, args=(None,)).start()
+
+    def load_or_fail(version: ModelVersion, compute: str, cache_dir: Path) -> Model:
+        if errors:
+            raise errors.pop(0)
+        return load(version, compute, cache_dir)
+
+    monkeypatch.setattr(plant.worker._artifacts, "prepare_first", prepare_first)
+    monkeypatch.setattr(plant.worker, "_load_model", load_or_fail)
+    plant.switch(version)
+    assert prepared == ["cap", "cap"]

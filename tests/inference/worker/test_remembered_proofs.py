@@ -1,6 +1,8 @@
 """A proof is remembered with its artifact, repeated in idle time, and taken back where it fails."""
 
+import dataclasses
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,10 +17,13 @@ from inference.worker.plant import offer
 from numpy.typing import NDArray
 
 from agent.inference.artifacts.artifact_store import ArtifactStore
-from agent.inference.backends import artifact_key, load
+from agent.inference.backends import Model, artifact_key, load
 from agent.inference.backends.detector import Detector
 from agent.inference.preparing.build_process import prepare
 from agent.inference.scheduling import load_priority
+from agent.inference.swapping import idle_prover
+from agent.inference.validation.golden import proof_steps
+from agent.inference.validation.proof_record import ProofRecord
 from agent.inference.yolo.objects import Objects
 from agent.messages.children import Detections, InferenceFailed, Log
 from agent.messages.errors import ModelError
@@ -148,6 +153,32 @@ def test_whatever_a_proof_depends_on_has_it_repeated(  # noqa: PLR0917, PLR0913 
     assert runtime.checked == [3, 3]
 
 
+def test_a_record_that_decodes_its_answers_otherwise_is_proven_again(
+    begin: Callable[[], PlantOfDummies], runtime: CountingRuntime, version: ModelVersion, tmp_path: Path
+) -> None:
+    begin().switch(version)
+    artifacts, key = ArtifactStore(tmp_path / "cache"), artifact_key(version, "cpu")
+    artifact = artifacts.find(key)
+    assert artifact is not None
+    assert key is not None
+    other = dataclasses.replace(artifact.facts, names=tuple(f"no-{name}" for name in artifact.facts.names))
+    artifacts._rewrite(key, facts=other)
+    assert begin().refusal(version).reason == "proof_failed", "its golden picture shows a cap"
+    assert runtime.checked == [3, 3]
+
+
+def test_a_graph_for_a_card_is_proven_at_each_load_because_its_key_names_no_runtime(
+    version: ModelVersion, tmp_path: Path
+) -> None:
+    checkpoint = msgspec.structs.replace(version, path=str(tmp_path / "cap.pt"))
+    key = artifact_key(checkpoint, "cuda:0")
+    assert key is not None
+    kept = ArtifactStore(tmp_path / "cache").folder
+    shutil.copytree(kept / (artifact_key(version, "cpu") or ""), kept / key)
+    assert ArtifactStore(tmp_path / "cache").find(key) is not None
+    assert ProofRecord(tmp_path / "cache", "cuda:0").subject(checkpoint) == ""
+
+
 def test_a_failed_proof_is_not_remembered(
     begin: Callable[[], PlantOfDummies], runtime: CountingRuntime, version: ModelVersion, tmp_path: Path
 ) -> None:
@@ -204,3 +235,38 @@ def test_a_model_that_no_longer_passes_serves_no_frame_and_is_proven_at_its_next
     plant.switch(version)
     assert plant.detect().model == version.reference
     assert runtime.checked[-1] == 3, "from the file now, and proven"
+
+
+def test_a_picture_that_cannot_be_read_for_a_moment_condemns_nothing(  # noqa: PLR0913, PLR0917 - the fixtures of one scene
+    begin: Callable[[], PlantOfDummies],
+    runtime: CountingRuntime,
+    version: ModelVersion,
+    cores: Callable[[float], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    begin().switch(version)
+    plant = begin()
+    plant.switch(version)
+    picture, steps = tmp_path / "golden" / "01.png", proof_steps
+
+    def steps_without_the_disk(model: Model, version: ModelVersion) -> Iterator[None]:
+        away = picture.with_suffix(".away")
+        try:
+            for number, step in enumerate(steps(model, version)):
+                if number == 2:  # the golden picture comes next
+                    away.symlink_to("nowhere")
+                    picture.rename(tmp_path / "kept.png")
+                    away.rename(picture)
+                yield step
+        finally:
+            (tmp_path / "kept.png").rename(picture)
+
+    monkeypatch.setattr(idle_prover, "proof_steps", steps_without_the_disk)
+    cores(IDLE)
+    with caplog.at_level("INFO"):
+        wait_for(lambda: "proof_put_off" in caplog.text or plant.of(Log))
+    assert not plant.of(Log)
+    assert plant.detect().model == version.reference
+    assert runtime.checked == [3, 3]

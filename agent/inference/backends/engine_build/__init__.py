@@ -1,0 +1,1 @@
+"""Builds TensorRT engines in a sandboxed process, which imports TensorRT inside the sandbox."""

@@ -1,0 +1,66 @@
+"""A proof in idle time is in the way of no load and no stop, with dummies."""
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Final
+
+import pytest
+from inference.worker.dummies import DummyRuntime, PlantOfDummies, start_dummies, wait_for
+
+from agent.inference.scheduling import load_priority
+from agent.messages.children import Swapped
+from agent.messages.references import ModelVersion
+
+NewDummies = Callable[..., PlantOfDummies]
+PICTURE_S: Final = 0.5
+
+
+@pytest.fixture(autouse=True)
+def _cores_are_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load_priority, "ENOUGH_IDLE", -1.0)
+
+
+def begin_proof(plant: PlantOfDummies, runtime: DummyRuntime, version: ModelVersion) -> int:
+    """Have the idle prover stand at a picture of `version`, and return its thread."""
+    behaviour = runtime.behaviours[version.name]
+    behaviour.check_may_end.clear()
+    behaviour.check_thread = 0
+    plant.worker._prover.ask(version, "a subject")
+    wait_for(lambda: behaviour.check_thread)
+    return behaviour.check_thread
+
+
+def test_a_load_waits_for_the_picture_of_a_model_that_makes_room(
+    new_dummies: NewDummies, runtime: DummyRuntime
+) -> None:
+    plant = new_dummies(budget_mib=100)
+    small, large = runtime.make("small", 60), runtime.make("large", 90)
+    plant.switch(small)
+    begin_proof(plant, runtime, small)
+    change = plant.assign(large)
+    plant.wait_until(lambda: plant.resident() == {"small:n@1": "draining"})
+    time.sleep(PICTURE_S)  # because a load that does not wait is refused meanwhile
+    runtime.behaviours["small"].check_may_end.set()
+    assert isinstance(plant.answer(change), Swapped)
+    plant.wait_for_ledger({"large:n@1": "active"})
+
+
+@pytest.mark.skipif(not load_priority.can_return(), reason="needs the right to raise a thread's priority")
+def test_a_stop_does_not_wait_for_a_proof_at_idle_priority(runtime: DummyRuntime, tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        plant = start_dummies(stack, runtime.load, tmp_path / "cache")
+        small = runtime.make("small")
+        plant.switch(small)
+        thread = begin_proof(plant, runtime, small)
+        wait_for(lambda: os.sched_getscheduler(thread) == os.SCHED_IDLE)
+        stopping = threading.Thread(target=plant.worker.stop)
+        stopping.start()
+        try:
+            wait_for(lambda: os.sched_getscheduler(thread) == os.SCHED_OTHER)
+        finally:
+            runtime.behaviours["small"].check_may_end.set()
+            stopping.join()
