@@ -16,6 +16,14 @@ _CHUNK_BYTES: Final = 1 << 20
 _PAUSE_S: Final = 0.05
 
 
+def expanded(path: Path) -> Path:
+    """Return a path with ~ replaced by a home folder. Raises ValueError where there is no such home."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise ValueError(f"a path without ~, since there is no home folder for {path.parts[0]} here") from None
+
+
 def sha256_of(chunks: Iterable[bytes | memoryview]) -> str:
     """Return the sha256 of all chunks together, in hexadecimal digits."""
     digest = hashlib.sha256()

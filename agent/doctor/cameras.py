@@ -20,12 +20,12 @@ _FLAT: Final = 2.0
 """Standard deviation of pixel values (0 to 255), below which a frame shows nothing."""
 
 
-def try_cameras(settings: Settings, *, held: bool) -> Iterator[Finding]:
-    """Try each stream's source.
+def try_cameras(settings: Settings, *, held: bool, pictures: Path | None = None) -> Iterator[Finding]:
+    """Try each stream's source, and save a picture of each, in the state folder unless `pictures` is given.
 
     `held`: skip the device's own cameras and pipelines, because the running service has them open.
     """
-    folder = picture_folder(settings)
+    folder = pictures or picture_folder(settings)
     for stream in settings.stream:
         subject = f"camera {stream.id}"
         if held and (is_camera(stream.source) or stream.source.startswith("gst:")):

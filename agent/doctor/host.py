@@ -141,7 +141,12 @@ def _folders(settings: Settings) -> Iterator[Finding]:
 def picture_folder(settings: Settings) -> Path:
     """Return a writable folder for pictures of cameras: in the state folder, else a temporary one."""
     folder = settings.device.state_dir / "doctor"
-    return folder if not _unwritable(folder) else Path(tempfile.gettempdir()) / f"changeover-doctor-{os.getuid()}"
+    return folder if not _unwritable(folder) else temporary_folder()
+
+
+def temporary_folder() -> Path:
+    """Return the folder for pictures that leave nothing in the state folder."""
+    return Path(tempfile.gettempdir()) / f"changeover-doctor-{os.getuid()}"
 
 
 def _unwritable(folder: Path) -> str:

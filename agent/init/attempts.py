@@ -10,6 +10,7 @@ from typing import Any, Final
 from agent.doctor.broker import try_broker
 from agent.doctor.cameras import try_cameras
 from agent.doctor.finding import Finding
+from agent.doctor.host import temporary_folder
 from agent.init.answers import Answers
 from agent.init.place import Place
 from agent.settings import Settings
@@ -22,7 +23,7 @@ def try_camera(answers: Answers, place: Place, say: Callable[[str], None]) -> bo
     """Open the camera and take a frame; return True where that went well."""
     say("trying the camera ...")
     settings = _settings(answers, place, None)
-    return _all_well(try_cameras(settings, held=False), say)
+    return _all_well(try_cameras(settings, held=False, pictures=temporary_folder()), say)
 
 
 def try_the_broker(answers: Answers, place: Place, say: Callable[[str], None]) -> bool:

@@ -117,6 +117,11 @@ class _Interview:
     def _ask_camera(self) -> None:
         given = self._options.camera
         if given is not None:
+            if reading.has_password(given):
+                words = (
+                    "the password of --camera stands in this shell's history now; --camera-password-file keeps it out"
+                )
+                self._questions.say(words)
             self._take_camera(given)
             self._require(self._try_camera(), "the camera", "--camera")
             return

@@ -7,7 +7,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 from pydantic import TypeAdapter, ValidationError
 
-from agent.files import file_sha256
+from agent.files import expanded, file_sha256
 from agent.init.answers import STREAM, Product
 from agent.messages.errors import MistakeError
 from agent.messages.references import ModelReference, ModelVersion
@@ -50,6 +50,12 @@ def user_without_password(source: str) -> str | None:
     return parts.username if parts.username and parts.password is None else None
 
 
+def has_password(source: str) -> bool:
+    """Return True for a camera's URL with a password before its host."""
+    user = source.partition("://")[2].rpartition("@")[0]
+    return not source.startswith("gst:") and ":" in user
+
+
 def with_password(source: str, password: str) -> str:
     """Return a camera's URL with the password of its user, percent-encoded."""
     parts = urlsplit(source)
@@ -69,14 +75,21 @@ def read_product(text: str, catalog: Catalog) -> Product:
     first, separator, file = rest.strip().partition("=")
     reference = ModelReference.parse(first)
     if separator and reference is not None:
-        return _of_file(code, Path(file).expanduser(), catalog, reference)
-    path = Path(rest.strip()).expanduser()
+        return _of_file(code, _expanded(file), catalog, reference)
+    path = _expanded(rest.strip())
     if path.exists() or "/" in rest or path.suffix.lower() in SUFFIXES:
         return _of_file(code, path, catalog, None)
     if reference is None or catalog.find(reference, _VARIANT) is None:
         known = f"; {catalog.file} has {', '.join(catalog.names())}" if catalog.versions else ""
         raise MistakeError(f'found "{rest}", which is no file and no model of the catalog, expected {_WANTED}{known}')
     return Product(code, reference, None)
+
+
+def _expanded(path: str) -> Path:
+    try:
+        return expanded(Path(path))
+    except ValueError as error:
+        raise MistakeError(f'found "{path}", expected {error}') from None
 
 
 def _of_file(code: str, path: Path, catalog: Catalog, reference: ModelReference | None) -> Product:

@@ -7,6 +7,7 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 
+from agent.files import expanded
 from agent.messages.references import Layout, ModelFile, ModelVersion, Task
 from agent.models.literals import MOST_CHARACTERS
 from agent.models.model_files import is_inside
@@ -39,7 +40,7 @@ def _file(value: str, info: ValidationInfo) -> Path:
     if path.suffix not in SUFFIXES or "\0" in str(path):
         raise ValueError(_FILE)
     base = info.context.get("base") if isinstance(info.context, dict) else None
-    return Path(base or ".", path.expanduser()).absolute()
+    return Path(base or ".", expanded(path)).absolute()
 
 
 def _named(value: object) -> object:

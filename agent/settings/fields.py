@@ -12,6 +12,7 @@ from urllib.parse import quote, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, InstanceOf, PlainSerializer, ValidationInfo
 
+from agent.files import expanded
 from agent.messages import numbers
 from agent.messages.camera_names import is_camera, split
 from agent.messages.references import ModelReference
@@ -91,7 +92,7 @@ def _reference(value: object) -> ModelReference:
 
 def _absolute(value: Path, info: ValidationInfo) -> Path:
     base = info.context.get("base") if isinstance(info.context, dict) else None
-    return Path(base or ".", value.expanduser()).absolute()
+    return Path(base or ".", expanded(value)).absolute()
 
 
 def _secret(value: Path, info: ValidationInfo) -> Path:

@@ -142,7 +142,7 @@ def test_what_does_not_answer_is_kept_only_on_demand(init: Init, tmp_path: Path)
     assert refused.returncode == 1
     assert "nothing was written" in refused.stderr
     assert "--no-try" in refused.stderr
-    assert not (tmp_path / "changeover.toml").exists()
+    assert {path.name for path in tmp_path.iterdir()} == {"cap-check.onnx", "one.png"}, "also no picture of the camera"
     given = options(broker)[:-2]
     kept = init(*given, answers=f"{broker}\n\n\n")
     assert kept.returncode == 0, kept.stderr
@@ -180,6 +180,16 @@ def test_a_camera_s_password_is_asked_for_and_encoded(init: Init, tmp_path: Path
     assert answer.returncode == 0, answer.stderr
     assert load(tmp_path / "changeover.toml", {}).stream[0].source == "rtsp://admin:a%23b%2Fc%40d@10.0.0.5/s"
     assert "a#b" not in answer.stdout + answer.stderr
+
+
+def test_a_camera_s_password_in_the_command_line_is_taken_with_a_warning(init: Init, tmp_path: Path) -> None:
+    given = [word for word in options("mqtt://127.0.0.1", "--no-try") if word not in {"--camera", "one.png"}]
+    answer = init(*given, "--camera", "rtsp://admin:hunter2@10.0.0.5/s")
+    assert answer.returncode == 0, answer.stderr
+    assert load(tmp_path / "changeover.toml", {}).stream[0].source == "rtsp://admin:hunter2@10.0.0.5/s"
+    assert "in this shell's history" in answer.stderr
+    assert "--camera-password-file" in answer.stderr
+    assert "hunter2" not in answer.stdout + answer.stderr
 
 
 TERMINAL = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"

@@ -141,6 +141,17 @@ def test_configuration_and_catalog_are_mended_and_then_right(config: Path) -> No
     assert check(config, {}).notes == ()
 
 
+def test_a_catalog_in_one_s_home_is_mended_too(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    catalog = tmp_path / "mine.toml"
+    catalog.write_text('[[model]]\nname = "b"\nvariant = "n"\nversion = "1"\n'
+                       f'file = "b.xml"\nsha256 = "{SHA}"\nweights_sha256 = "{SHA}"\n')  # fmt: skip
+    config.write_text(config.read_text().replace("[catalog]", '[catalog]\nfile = "~/mine.toml"\n'))
+    assert f'mended {catalog}: model[0].weights_sha256 is named model[0].files."b.bin" now' in list(mend(config, {}))
+    config.write_text(config.read_text().replace("~/mine", "~no-one-here/mine"))
+    assert [one for one in mend(config, {}) if "mine.toml" in one] == [], "the check tells of it"
+
+
 def test_what_is_no_toml_is_left_to_the_check(config: Path) -> None:
     config.write_text("[mqtt\n")
     assert list(mend(config, {})) == []

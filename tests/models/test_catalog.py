@@ -127,3 +127,12 @@ def test_class_names_that_no_message_carries_are_a_mistake(written: Writer) -> N
     names = ", ".join(f'"class number {number}"' for number in range(6000))
     with pytest.raises(SettingsError, match="at most 65536 characters together"):
         written(("cap", "n", "3", f"classes = [{names}]"))
+
+
+def test_the_home_of_nobody_is_a_mistake(tmp_path: Path) -> None:
+    file = tmp_path / "models.toml"
+    file.write_text(
+        f'[[model]]\nname = "b"\nvariant = "n"\nversion = "1"\nfile = "~no-one-here/b.onnx"\nsha256 = "{SHA}"\n'
+    )
+    with pytest.raises(SettingsError, match="without ~"):
+        Catalog.load(file)

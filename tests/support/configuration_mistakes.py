@@ -167,6 +167,7 @@ MISTAKES: Final[dict[str, Make]] = {
     "a camera's number": _source("0"),
     "a file's URL": _source("file:///srv/clip.avi"),
     "a video file that is not there": _source("clips.avi"),
+    "a home of nobody": _source("~no-one-here/clip.avi"),
     "a video file that is empty": _video(b""),
     "a web page for a video file": _video(b"<!DOCTYPE html><html>"),
     "a folder without pictures": _no_pictures,

@@ -9,7 +9,7 @@ from difflib import unified_diff
 from pathlib import Path
 from typing import Any, Final
 
-from agent.files import locked, sync_path
+from agent.files import expanded, locked, sync_path
 from agent.messages.errors import MistakeError
 from agent.settings import SettingsError, dotted
 from agent.settings.loading import VERSION, find_file
@@ -36,10 +36,17 @@ def mend(config: Path | None, environ: Mapping[str, str]) -> Iterator[str]:
         catalog = read_toml(file).get("catalog", {})
         yield from mend_file(file, OF_CONFIGURATION, with_version=True)
         name = catalog.get("file", "models.toml") if isinstance(catalog, dict) else ""
-        models = Path(file.absolute().parent, str(name)).expanduser()
-        if models.is_file():
+        models = _catalog(file, str(name))
+        if models is not None and models.is_file():
             with locked(models.with_name(f"{models.name}.lock"), _PATIENCE_S):
                 yield from mend_file(models, OF_CATALOG, with_version=False)
+
+
+def _catalog(file: Path, name: str) -> Path | None:
+    try:
+        return Path(file.absolute().parent, expanded(Path(name)))
+    except ValueError:
+        return None  # the check that follows tells why
 
 
 def mend_file(file: Path, renames: Sequence[Rename], *, with_version: bool) -> Iterator[str]:
