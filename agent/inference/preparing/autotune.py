@@ -7,14 +7,13 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
-import numpy as np
 from msgspec.structs import replace
 
 from agent.inference.artifacts.profile import Profile
 from agent.inference.backends.detector import Detector
 from agent.inference.memory import process_memory
 from agent.inference.scheduling.idle_cpu import ticks
-from agent.inference.yolo.letterbox import PAD
+from agent.inference.validation import drawn_pictures
 from agent.power_mode import power_mode
 
 _ROUNDS: Final = 3
@@ -78,7 +77,7 @@ class _Way:
         before_bytes, began_s = process_memory.process_bytes(), time.monotonic()
         self._model: Final = load(profile)
         loaded_s = time.monotonic()
-        picture = np.full((*self._model.imgsz, 3), PAD, np.uint8)
+        picture = drawn_pictures.blank(self._model.imgsz)
         self._waiting: Final = [self._model.prepare(picture) for _ in range(profile.requests)]
         self._threads: Final = ThreadPoolExecutor(profile.requests)
         self._answer(1)

@@ -27,12 +27,12 @@ from agent.inference.backends.errors import ProcessorError
 from agent.inference.preparing import checkpoint
 from agent.inference.preparing.autotune import measure
 from agent.inference.preparing.precision import make_best
-from agent.inference.sandbox import kernel
 from agent.messages.errors import MistakeError, ModelError, OutOfMemoryError, Reason
 from agent.messages.references import ModelVersion
 from agent.models.file_faults import require_sound, verify
 from agent.models.preparation import Outcome, Request, Step
 from agent.power_mode import power_mode
+from agent.processes.parent_death import die_with_parent
 
 _AWAITED_NICE: Final = 10
 _FULL_BYTES: Final = 1 << 20  # less free space than this means that the disk was full
@@ -46,7 +46,7 @@ def main() -> None:
     request = msgspec.json.decode(sys.stdin.buffer.readline(), type=Request)
     _step_back(is_awaited=request.is_awaited)
     become_owner(Path(request.cache_dir))
-    kernel.die_with_parent(os.getppid())  # in addition to the thread below, which a runtime may keep from the GIL
+    die_with_parent(os.getppid())  # in addition to the thread below, which a runtime may keep from the GIL
     threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
     _tell(out, prepare(request, lambda text: _tell(out, Step(text))))
     out.flush()

@@ -14,8 +14,9 @@ import msgspec
 
 from agent.inference import sandbox
 from agent.inference.backends.errors import brief, is_out_of_memory
-from agent.inference.sandbox import Limits, kernel
+from agent.inference.sandbox import Limits
 from agent.messages.errors import ChangeoverError
+from agent.processes.parent_death import die_with_parent
 
 CHECKPOINT: Final = "model.pt"
 EXPORTED: Final = "model.onnx"
@@ -47,7 +48,7 @@ class Answer(msgspec.Struct, frozen=True):
 def main() -> None:
     """Export the checkpoint, write the answer, and exit."""
     asked = msgspec.json.decode(sys.stdin.buffer.read(), type=Export)
-    kernel.die_with_parent(asked.parent)
+    die_with_parent(asked.parent)
     folder = Path(asked.folder)
     try:
         sandbox.enter(folder, asked.limits, is_trusted=asked.is_trusted)

@@ -9,9 +9,9 @@ import sys
 import msgspec
 
 from agent.inference.processors.compute import choose, faults
-from agent.inference.sandbox import kernel
 from agent.messages.probe_results import ProbedCompute
 from agent.processes.package_version import fault_of_onnxruntime, version_of
+from agent.processes.parent_death import die_with_parent
 
 
 def probe(setting: str) -> ProbedCompute:
@@ -24,5 +24,5 @@ def probe(setting: str) -> ProbedCompute:
 
 
 if __name__ == "__main__":
-    kernel.die_with_parent(os.getppid())
+    die_with_parent(os.getppid())
     sys.stdout.buffer.write(msgspec.json.encode(probe(sys.argv[1])) + b"\n")

@@ -6,8 +6,6 @@ from functools import cache
 from typing import Final
 
 _NO_NEW_PRIVS: Final = 38
-_PDEATHSIG: Final = 1
-_SIGKILL: Final = 9
 _CAPABILITY_VERSION: Final = 0x20080522
 _SECCOMP: Final = "libseccomp.so.2"  # of every Debian and Ubuntu: apt and systemd need it
 _libc: Final = ctypes.CDLL(None, use_errno=True)
@@ -40,13 +38,6 @@ def control(option: int, *arguments: object) -> int:
     """Call prctl. Raises OSError."""
     wide = [*map(_wide, arguments), *(ctypes.c_ulong(0) for _ in range(4 - len(arguments)))]
     return _checked(_libc.prctl(ctypes.c_int(option), *wide))
-
-
-def die_with_parent(parent: int) -> None:
-    """Have the kernel kill this process when its parent thread ends, or now where process `parent` has ended."""
-    control(_PDEATHSIG, _SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
 
 
 def give_up_rights() -> None:

@@ -18,12 +18,12 @@ from agent.inference.cuda import device
 from agent.inference.memory import process_memory
 from agent.inference.memory.device_pool import DevicePool
 from agent.inference.memory.runtime_overhead import RUNTIMES_OWN_BYTES
-from agent.inference.sandbox import kernel
 from agent.inference.validation.golden import prove, warm_up
 from agent.messages.errors import ChangeoverError
 from agent.messages.probe_results import ProbedModel
 from agent.messages.references import ModelVersion
 from agent.models.file_faults import verify
+from agent.processes.parent_death import die_with_parent
 
 
 def attempt(version: ModelVersion, compute: str, cache_dir: Path) -> ProbedModel:
@@ -60,5 +60,5 @@ def _load(version: ModelVersion, compute: str, cache_dir: Path) -> Model:
 if __name__ == "__main__":
     wanted = msgspec.json.decode(sys.stdin.buffer.read(), type=ModelVersion)
     become_owner(Path(sys.argv[2]))
-    kernel.die_with_parent(os.getppid())  # because a model may loop for ever
+    die_with_parent(os.getppid())  # because a model may loop for ever
     sys.stdout.buffer.write(msgspec.json.encode(attempt(wanted, sys.argv[1], Path(sys.argv[2]))) + b"\n")

@@ -13,14 +13,14 @@ import msgspec
 from agent.inference import sandbox
 from agent.inference.backends.engine_build.request import ANSWER_FILE, PROGRESS, EngineAnswer, EngineRequest
 from agent.inference.backends.errors import brief, is_out_of_memory
-from agent.inference.sandbox import kernel
 from agent.messages.errors import ChangeoverError
+from agent.processes.parent_death import die_with_parent
 
 
 def main() -> None:
     """Build the engine, write the answer, and exit."""
     asked = msgspec.json.decode(sys.stdin.buffer.read(), type=EngineRequest)
-    kernel.die_with_parent(asked.parent)
+    die_with_parent(asked.parent)
     folder = Path(asked.folder)
     try:
         sandbox.enter(folder, asked.limits, is_trusted=asked.is_trusted, for_gpu=True)
