@@ -43,7 +43,7 @@ def _is_on_trial(line: Line, model: str, now: Now) -> bool:
 
 
 def _take_back(state: State, line: Line, event: InferenceFailed, now: Now) -> list[Action]:
-    """Begin a changeover to the line's previous reference of the same model, else to the last other model."""
+    """Return the line to the version of the model that served before, else to the model that served before it."""
     reference = selection.previous(state, line, choose(state.plant, line).asked) or _other(state, line, event.model)
     if reference is None:
         return []

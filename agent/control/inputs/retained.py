@@ -15,7 +15,7 @@ _LONGEST_FOREIGN_TOPIC: Final = 512
 
 
 def probes(state: State, now: Now) -> list[Action]:
-    """Request the retained messages of topics with live commands, at most once a second (decision 0005)."""
+    """Ask the broker what it retains on topics that just brought a command, at most once a second (decision 0005)."""
     if not state.probe_due or now.monotonic_s < state.probe_due_s:
         return []
     state.probe_due_s = now.monotonic_s + _PROBE_INTERVAL_S

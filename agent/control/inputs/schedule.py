@@ -24,7 +24,7 @@ _CHANGES_LOOKED_AT: Final = 64
 
 
 def set_schedule(state: State, content: object, command: Command, now: Now) -> list[Action]:
-    """Replace the schedule, or restore the configured one."""
+    """Replace the schedule by a list of rules; the text "config" restores the configured one."""
     scheduling = state.scheduling
     try:
         rules = state.plant.schedule if content == FILES_OWN else _read(state.plant, content)

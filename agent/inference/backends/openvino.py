@@ -88,7 +88,7 @@ def restore(head: Head, opened: Opened, compute: str, cache_dir: Path) -> Detect
 
 
 def _import(mapped: MappedFile, head: Head, imgsz: tuple[int, int], profile: Profile) -> Detector:
-    """Import a blob; the runtime may read weights from `mapped` until its last request is dropped."""
+    """Load a compiled model from `mapped`, where its requests may read weights until the last one is dropped."""
     with mapped.dropping_pages():
         tensor = ov.Tensor(mapped.array, shared_memory=True)
         compiled = core().import_model(tensor, _DEVICE, _options(profile))

@@ -109,7 +109,7 @@ class _Way:
         self._rounds_ms.append((time.monotonic() - began_s) * 1000 / count)
 
     def profile(self) -> Profile:
-        """Return the profile with the measured figures."""
+        """Return the runtime options of this way, with the times and memory that were measured with them."""
         return replace(self._profile, inference_ms=round(self.picture_ms, 2))
 
     def close(self) -> None:

@@ -135,7 +135,10 @@ def _make_of_graph(request: Request, version: ModelVersion, tell: Callable[[str]
 
 
 def _measured(request: Request, version: ModelVersion, opened: Opened, tell: Callable[[str], None]) -> Profile:
-    """Return the artifact's profile with figures; without, where the GPU that `auto` chose does not start."""
+    """Measure an artifact, and return its profile with times and memory.
+
+    Where `auto` chose a GPU that does not start, the profile is returned without them.
+    """
 
     def load(profile: Profile) -> Detector:
         return backends.restore(version, opened.with_profile(profile), request.compute, Path(request.cache_dir))

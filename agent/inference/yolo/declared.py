@@ -13,7 +13,7 @@ _SIDES: Final = 4
 
 
 def refusal_of_output(version: ModelVersion) -> ModelError | None:
-    """Return the error that a load would raise for the model's output layout; None where it is unknown yet.
+    """Return the error that a load would raise for the model's output layout; None where no error is known.
 
     Only an .onnx file with fixed shapes is checked; other checks report an unreadable file.
     """

@@ -81,6 +81,6 @@ class Lifecycle:
             self.cause, self.detail = cause, detail
 
     def finish(self) -> None:
-        """Change to the final state, LOST or FAILED."""
+        """End the connection: LOST where the broker had accepted it, else FAILED."""
         if not self.is_over:
             self.move(ConnectionState.LOST if self.was_accepted else ConnectionState.FAILED)

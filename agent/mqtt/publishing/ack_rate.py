@@ -29,7 +29,7 @@ class AckRate:
             self._samples.popleft()
 
     def kbps(self, now_s: float) -> float | None:
-        """Return kbit/s over at least the last 5 s; None unless messages have waited for the link that long."""
+        """Return the acknowledged kbit/s of the last 5 s or more; None unless messages waited for the link then."""
         if not self._samples:
             return None
         since_s, before_bytes = self._samples[0]

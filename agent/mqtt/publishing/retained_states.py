@@ -26,7 +26,10 @@ class Standing:
         self._is_will_out = False
 
     def begin(self, now_s: float, *, is_fresh: bool) -> list[OutgoingMessage]:
-        """Return all values to send, every `ready` first; `is_fresh` marks a new connection."""
+        """Return all retained values, to be sent once more, every `ready` first.
+
+        `is_fresh` is True on a new connection, where answers that the last one owed are no longer waited for.
+        """
         if is_fresh:
             self._owed_since_s.clear()
         self._newest.clear()
