@@ -66,15 +66,22 @@ def test_the_budget_is_of_the_memory_that_the_models_will_lie_in(
             {"cuda:1": 10000},
             Budgets(3248 * MIB, 900 * MIB, models_in_device=True),
         ),
-        ('memory_budget = "900MiB"', {"cuda:0": 10000}, Budgets(900 * MIB, 8488 * MIB)),
+        ('memory_budget = "900MiB"', {"cuda:0": 10000}, Budgets(3248 * MIB, 900 * MIB, models_in_device=True)),
     ],
 )
 def test_a_gpu_with_memory_of_its_own_is_a_second_pool(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str, gpus: dict[str, int], expected: Budgets
 ) -> None:
+    monkeypatch.setattr(memory_budget, "_auto", lambda: "cuda:0")
     monkeypatch.setattr(memory_budget, "available_bytes", lambda: 4000 * MIB)
     monkeypatch.setattr(memory_budget, "free_device_bytes", lambda c: gpus[c] * MIB if c in gpus else None)
     assert memory_budget.decide(load(write_settings(tmp_path, device), {})) == expected
+
+
+def test_a_box_without_such_memory_starts_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory_budget, "free_device_bytes", lambda _: None)
+    monkeypatch.setattr("agent.app.children.memory_budget.subprocess.run", None)
+    assert memory_budget.decide(load(write_settings(tmp_path, ""), {})).device is None
 
 
 class DummyNvml:

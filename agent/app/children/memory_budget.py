@@ -1,11 +1,16 @@
 """Memory budget for resident models."""
 
 import logging
+import subprocess
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
+
+from agent import isolated
 from agent.health.sensors.available_memory import available_bytes
 from agent.health.sensors.gpu_memory import free_device_bytes, names_gpu
+from agent.messages.probe_results import ProbedCompute
 from agent.settings import Settings
 
 _log: Final = logging.getLogger(__name__)
@@ -21,6 +26,9 @@ SPARE_SHARE: Final = 0.1
 """Share of the available memory kept free for peaks during a load and for other programs."""
 LEAST_SHARE: Final = 0.25
 """Least share of the available memory for models, so that a small device can still run a small model."""
+_PROBE: Final = "agent.inference.processors.probe_process"
+_PROBE_S: Final = 20.0
+"""Longest wait for a CUDA driver, which takes a second or two where its card sleeps."""
 
 
 def auto_bytes(available: int, own_bytes: int) -> int:
@@ -46,14 +54,14 @@ class Budgets:
 def decide(settings: Settings) -> Budgets:
     """Return the budgets from the memory available now, before worker and cameras start.
 
-    The setting `memory_budget` applies to the pool that models live in; the other pool gets its automatic budget. With
-    `compute = "auto"` models live in host memory, and only models that find a runtime for it use GPU memory.
+    The setting `memory_budget` applies to the pool that models live in; the other pool gets its automatic budget. Where
+    a card has memory of its own, `compute = "auto"` is resolved by a process that asks its driver.
     """
     device, setting = settings.device, settings.device.memory_budget
-    in_device = names_gpu(device.compute)
     free_host_bytes, own_bytes = available_bytes(), PROCESSES_BYTES + CAMERA_BYTES * len(settings.stream)
     auto_host_bytes = auto_bytes(free_host_bytes, own_bytes)
     free_bytes = free_device_bytes(_FIRST_GPU if device.compute == "auto" else device.compute)
+    in_device = free_bytes is not None and names_gpu(_auto() if device.compute == "auto" else device.compute)
     if free_bytes is None:
         budgets = Budgets(setting.resolve(free_host_bytes, auto_host_bytes))
     else:
@@ -70,3 +78,14 @@ def decide(settings: Settings) -> Budgets:
         free_bytes if budgets.models_in_device else free_host_bytes,
     )
     return budgets
+
+
+def _auto() -> str:
+    """Return what `compute = "auto"` chooses; "cpu" where the driver crashes or does not answer."""
+    try:
+        command = isolated.command(_PROBE, "auto")
+        said = subprocess.run(command, capture_output=True, check=True, timeout=_PROBE_S, cwd=isolated.FOLDER).stdout
+        return msgspec.json.decode(said.splitlines()[-1], type=ProbedCompute).compute
+    except (OSError, subprocess.SubprocessError, IndexError, msgspec.DecodeError) as error:
+        _log.warning("event=compute_unknown detail=%r", str(error))
+        return "cpu"
