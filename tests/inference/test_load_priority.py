@@ -31,14 +31,16 @@ def on_a_thread(work: Callable[[], None]) -> None:
     ("idle_share", "serving", "unready", "priority"),
     [
         (0.9, set(), set(), "normal"),
-        (0.2, {"line-1"}, {"line-1"}, "idle"),
+        (0.9, {"line-1"}, {"line-1"}, "normal"),
+        (0.2, {"line-1"}, set(), "idle"),
+        (0.2, {"line-1", "line-2"}, {"line-1"}, "idle"),
         (0.1, {"line-1"}, {"line-1"}, "normal"),
         (0.1, {"line-1"}, {"line-1", "line-2"}, "normal"),
         (0.1, {"line-1", "line-2"}, {"line-1"}, "background"),
         (0.1, {"line-1"}, set(), "background"),
     ],
 )
-def test_a_load_takes_idle_time_and_without_it_goes_before_frames_of_lines_that_wait_for_it_only(
+def test_a_load_goes_before_frames_of_lines_that_wait_for_it_only_and_else_takes_idle_time(
     idle_share: float, serving: set[str], unready: set[str], priority: str
 ) -> None:
     assert load_priority.choose(idle_share, serving, unready) == priority

@@ -29,11 +29,9 @@ def choose(idle_share: float, serving: AbstractSet[str], unready: AbstractSet[st
     `unready`: the lines that wait for the load with `ready` 0. Their frames may be delayed by the load, because their
     present model is wrong for their product; frames of other lines may not. `idle_share` is 0 to 1.
     """
-    if not serving:
+    if serving <= unready:
         return "normal"
-    if idle_share >= ENOUGH_IDLE:
-        return "idle"
-    return "normal" if serving <= unready else "background"
+    return "idle" if idle_share >= ENOUGH_IDLE else "background"
 
 
 @contextmanager
