@@ -51,18 +51,18 @@ class ProbedCompute(msgspec.Struct, frozen=True):
     compute: str
     """cpu, cuda:N or tensorrt:N."""
     reason: str
-    """Why this processor was chosen."""
+    """Reason of the choice."""
     missing: tuple[str, ...] = ()
     """Each obstacle that keeps the GPU from being used."""
     old_runtime: str | None = None
-    """What is wrong with the installed release of the runtime that would serve; None: nothing."""
+    """Fault of the installed release of the runtime that would serve; None: there is none."""
 
 
 class ProbedSandbox(msgspec.Struct, frozen=True):
     """Outcome of trying to break out of the sandbox."""
 
     error: str | None = None
-    """Why there is no sandbox on this device; None: there is one."""
+    """Reason why this device has no sandbox; None: it has one."""
     walls: tuple[str, ...] = ()
     """Sandbox mechanisms that are in force."""
     could: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""What `meta`, `health` and `cache` say of the processors that models run on, and the alerts that follow."""
+"""The processors that models run on, in `meta`, `health` and `cache`, and the alerts that follow."""
 
 from agent.app.observability.cache_topic import CacheTopic
 from agent.app.observability.model_processors import ModelProcessors

@@ -17,7 +17,7 @@ from agent.app.configuration.service_access import Service
 PAGE = Path(__file__).parents[2] / "docs" / "mistakes.md"
 SECTION = PAGE.read_text(encoding="utf-8").partition("## Configuration\n")[2].partition("\n## ")[0]
 SAID = dict(re.findall(r"^\| (.+?) \| `` (.+) `` \|$", SECTION, re.MULTILINE))
-"""What is said by mistake, as the page has it."""
+"""Messages by mistake, as the page has them."""
 
 
 def said(folder: Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""What doctor says of a GPU's nodes and a board's power mode, on each kind of box; and what it records."""
+"""Doctor's words on GPU nodes and power modes, on each kind of box, and its recordings."""
 
 import json
 import socket

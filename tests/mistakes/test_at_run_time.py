@@ -218,7 +218,7 @@ def test_a_camera_that_another_program_uses_names_it(monkeypatch: pytest.MonkeyP
 
 
 class _Closed:
-    """What cv2 gives for a device that it cannot open."""
+    """The capture that cv2 gives for a device that it cannot open."""
 
     def __init__(self, *_: Any) -> None: ...  # noqa: ANN401 - cv2's own
 

@@ -1,4 +1,4 @@
-"""What the installer does on each kind of box: device patterns, the unit's drop-in, and its words."""
+"""The installer on each kind of box: device patterns, the unit's drop-in, and its words."""
 
 import os
 import shutil

@@ -178,11 +178,11 @@ MISTAKES: Final[dict[str, Make]] = {
     "a wildcard in a binding": _add(BINDING.replace("plant/recipe", "plant/#")),
     "an hour that no day has": _add(RULE.replace("22:00", "25:00")),
 }
-"""What whoever checks for themselves is told."""
+"""Messages to somebody who checks a configuration of their own."""
 
 AS_ROOT: Final[dict[str, Make]] = {
     "root's model, which the service may not read": _closed,
     "a video file in a folder that is closed to the service": _closed_folder,
     "a video file in /home or /root": _at_home,
 }
-"""What root is told of the service, whose user is `nobody` here, and whose unit hides FOLDER/home."""
+"""Messages to root on the service, whose user is `nobody` here, and whose unit hides FOLDER/home."""

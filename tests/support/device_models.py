@@ -26,7 +26,7 @@ _NOBODY: Final = nullcontext()
 
 @dataclass(frozen=True)
 class Size:
-    """What one model takes."""
+    """Memory of one model."""
 
     weights: tuple[int, ...]
     """Bytes of each allocation."""

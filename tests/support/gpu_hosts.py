@@ -10,9 +10,9 @@ from typing import Any, Final
 from agent.inference.processors.host import Host
 
 CUDA_12: Final = ("libcublasLt.so.12", "libcublas.so.12", "libcudnn.so.9", "libcufft.so.11", "libcudart.so.12")
-"""What the CUDA provider of onnxruntime-gpu 1.29 needs."""
+"""Libraries that the CUDA provider of onnxruntime-gpu 1.29 needs."""
 CUDA_13: Final = ("libcublasLt.so.13", "libcublas.so.13", "libcurand.so.10", "libcudart.so.13")
-"""What that of 1.31 names; it loads cuDNN by itself."""
+"""Libraries that the one of 1.31 names; it loads cuDNN by itself."""
 _LOADED_AT: Final = 0x1000
 
 

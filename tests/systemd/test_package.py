@@ -12,7 +12,7 @@ from support.machine_plant import plant_beside
 from support.running_agent import RunningAgent
 
 DARK_S = 2.0
-"""What an upgrade may take the line; on a busy machine, where a plain restart takes as long, twice that."""
+"""Longest time without the line at an upgrade; on a busy machine, twice a plain restart where that is longer."""
 VERSIONS = {"one": "0.9.1", "two": "0.9.2", "broken": "0.9.3"}
 
 

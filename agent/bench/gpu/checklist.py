@@ -50,7 +50,7 @@ _RELEASE: Final = re.compile(r"R\d+ \(release\), REVISION: [\d.]+")
 
 @dataclass
 class Bench:
-    """What the steps share."""
+    """State that the steps share."""
 
     version: ModelVersion
     compute: str

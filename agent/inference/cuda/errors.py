@@ -10,8 +10,6 @@ _LOG: Final = logging.getLogger(__name__)
 OUT_OF_MEMORY: Final = 2
 # After one of these, each further call of this process fails, whichever model it is for.
 STICKY: Final = frozenset({214, 220, 221, 226, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 720, 721})
-# What ends or forbids the capture of a graph: 900 to 908 of cuda.h.
-CAPTURE: Final = range(900, 909)
 
 
 class CudaError(Exception):
@@ -20,11 +18,6 @@ class CudaError(Exception):
     def __init__(self, function: str, code: int, name: str) -> None:
         super().__init__(f"{function}: CUDA error {code} ({name})")
         self.code: Final = code
-
-    @property
-    def ends_capture(self) -> bool:
-        """True where the error ends only the capture of a graph in progress."""
-        return self.code in CAPTURE
 
 
 class DeviceLostError(ChangeoverError):

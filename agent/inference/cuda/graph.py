@@ -19,7 +19,7 @@ class Graph:
     def capture(cls, driver: Driver, stream: int, work: Callable[[], None]) -> "Graph":
         """Capture what `work` enqueues on `stream`; nothing of it is executed.
 
-        Raises CudaError whose `ends_capture` is True where the work cannot be captured or was disturbed.
+        Raises CudaError (code 900 to 908 of cuda.h) where the work cannot be captured or was disturbed.
         """
         driver.begin_capture(stream)
         try:

@@ -1,4 +1,4 @@
-"""What a compiled engine depends on, read without a context: the GPU's architecture and its driver's release."""
+"""The GPU's architecture and its driver's release, which a compiled engine depends on; read without a CUDA context."""
 
 import re
 from collections.abc import Iterator

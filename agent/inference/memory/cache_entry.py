@@ -25,7 +25,7 @@ Held = TypeVar("Held", bound=Closable)
 
 @dataclass(frozen=True)
 class Origin:
-    """What a load came from: its backend, and the key of its remembered memory size, which an unload corrects."""
+    """The backend of a load, and the key of its remembered memory size, which an unload corrects."""
 
     backend: str = ""
     footprint_key: str = ""

@@ -21,9 +21,9 @@ class Choice:
     compute: str
     """cpu, cuda:N or tensorrt:N."""
     reason: str
-    """Why this processor was chosen, as text for a user."""
+    """Reason of the choice, as text for a user."""
     missing: tuple[str, ...] = ()
-    """What the GPU of this device lacks for `auto` to choose it; empty where nothing, or there is no GPU."""
+    """Obstacles that keep `auto` from choosing the GPU of this device; empty without any, or without a GPU."""
 
 
 def choose(setting: str) -> Choice:

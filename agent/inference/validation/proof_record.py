@@ -51,31 +51,23 @@ class ProofRecord:
         return hashed.hexdigest()
 
     def holds(self, version: ModelVersion, subject: str) -> bool:
-        """Return True where the checks passed for `subject`, and nothing that they depend on has changed since.
+        """Return True where the checks passed for `subject`, which `subject()` returned before the load.
 
-        `subject`: what `subject()` returned before the load.
+        A new artifact that replaced the loaded one meanwhile has no such record, so it answers False.
         """
         artifact = self._artifacts.find(artifact_key(version, self._compute))
-        is_proven = subject != "" and artifact is not None and artifact.proof == subject
-        return is_proven and self.subject(version) == subject
+        return subject != "" and artifact is not None and artifact.proof == subject
 
     def remember(self, version: ModelVersion, subject: str) -> None:
         """Record that the checks passed for `subject`, unless something that they depend on has changed meanwhile."""
-        if subject and self.subject(version) == subject:
-            self._write(version, subject)
-
-    def forget(self, version: ModelVersion) -> None:
-        """Make the next load of `version` repeat the checks."""
-        self._write(version, "")
+        key = artifact_key(version, self._compute)
+        if key is None or not subject or self.subject(version) != subject:
+            return
+        try:
+            self._artifacts.proven(key, subject)
+        except OSError as error:  # because only the next load takes longer
+            _LOG.info("event=proof_not_recorded model=%s detail=%r", version.reference, str(error))
 
     def _is_compiled_at_each_load(self, version: ModelVersion) -> bool:
         backend = backend_of(version, self._compute, is_prepared=True)
         return split(target_of(version, backend, self._compute))[0] == "cuda"
-
-    def _write(self, version: ModelVersion, proof: str) -> None:
-        key = artifact_key(version, self._compute)
-        try:
-            if key is not None:
-                self._artifacts.proven(key, proof)
-        except OSError as error:  # because only the next load takes longer
-            _LOG.info("event=proof_not_recorded model=%s detail=%r", version.reference, str(error))

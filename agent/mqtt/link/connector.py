@@ -25,7 +25,7 @@ from agent.mqtt.endpoint.link_settings import LinkSettings, ProtocolVersion
 from agent.mqtt.endpoint.tls import tls_context
 
 SessionUse = Literal["fresh", "resume", "forget"]
-"""What to do with an old session on the broker: `fresh` disconnects, `resume` uses it, `forget` drops it first."""
+"""Use of an old session on the broker: `fresh` disconnects, `resume` uses it, `forget` drops it first."""
 CONNECT_TIMEOUT_S: Final = 5.0
 MAXIMUM_PACKET_BYTES: Final = 128 * 1024
 """Largest packet that an MQTT 5 broker may send to the agent."""

@@ -1,4 +1,4 @@
-"""What keeps a GPU from working is named, each by its own word."""
+"""Each obstacle that keeps a GPU from working is named by its own word."""
 
 import sys
 from pathlib import Path

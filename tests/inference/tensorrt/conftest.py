@@ -1,4 +1,4 @@
-"""What the tests of engines share: a fake GPU for both ways of half precision, and models to build."""
+"""A fake GPU for both ways of half precision, and models to build, for the tests of engines."""
 
 from collections.abc import Callable, Iterator
 from functools import partial

@@ -98,7 +98,7 @@ def test_the_fastest_precision_with_equal_answers_is_kept(entry: ModelVersion, t
 def test_a_wrong_layer_gives_wrong_answers_and_no_artifact(
     entry: ModelVersion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: dict[str, Any]
 ) -> None:
-    """What the fake computes is what the network's layers say, or all tests here would pass by themselves."""
+    """The fake computes by the network's layers, or all tests here would pass by themselves."""
     from agent.inference.backends.engine_build import walled_build  # noqa: PLC0415 - over the fake
 
     right = walled_build.build

@@ -1,4 +1,4 @@
-"""What the processor does for one frame of 1080p beside the GPU: letterbox, enqueue, wait, and decoding."""
+"""The processor's work for one frame of 1080p beside the GPU: letterbox, enqueue, wait, and decoding."""
 
 import sys
 import time

@@ -36,7 +36,7 @@ Work = Callable[[], None]
 
 
 class FaultError(Exception):
-    """What breaks the context, with its error code."""
+    """An error that breaks the context, with its code."""
 
     def __init__(self, code: int) -> None:
         super().__init__(code)
@@ -225,7 +225,7 @@ class FakeCuda:
         return OK if self.memory.pop(address, None) is not None else INVALID_VALUE
 
     def _unsafe_in_capture(self) -> int:
-        """What a call that may wait for the device does to captures: to its own thread's, and to global ones."""
+        """Break the captures that a call which may wait for the device breaks: its own thread's, and global ones."""
         for stream in self.streams.values():
             capture = stream.capture
             if capture is not None and (capture.mode == _GLOBAL or capture.thread == threading.get_ident()):

@@ -22,7 +22,7 @@ TYPE_NAMES = {number: name for name, number in ONNX_TYPES.items()}
 
 
 class BuildError(Exception):
-    """What TensorRT would refuse when it builds."""
+    """Fault of a network that TensorRT would refuse when it builds."""
 
 
 class Graph:
