@@ -15,6 +15,7 @@ import numpy as np
 import psutil
 import pytest
 from support.brokers import free_port
+from support.source_frames import unexpected
 from support.waiting import DEADLINE_S
 
 from agent.capture.gstreamer import GstSource, argus
@@ -42,10 +43,6 @@ server.attach(None)
 print("up", flush=True)
 GLib.MainLoop().run()
 """
-
-
-def unexpected(text: str) -> None:
-    raise AssertionError(text)
 
 
 def retrieve(source: Source) -> Image:

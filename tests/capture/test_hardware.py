@@ -8,15 +8,15 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
 import psutil
 import pytest
 from support.rtsp_camera import needs_rtsp_server
+from support.source_frames import frame_of, unexpected
 from support.waiting import DEADLINE_S
 
 from agent.capture.hardware.decoders import DECODERS, Decoder, HardwareDecoding
 from agent.capture.hardware.hardware_source import HardwareSource
-from agent.capture.source import Image, Patience, Source
+from agent.capture.source import Patience, Source
 from agent.capture.sources import create
 from agent.messages.errors import TransientError
 
@@ -29,22 +29,6 @@ def stand_in(h264: str = "openh264dec", hevc: str = "libde265dec", side: int = 0
     """Return a hardware decoder that every device has: its elements decode in software."""
     decoder = Decoder(nodes=("/dev/null",), elements={"h264": h264, "hevc": hevc}, scale=SCALE)
     return HardwareDecoding(side, (decoder,))
-
-
-def unexpected(text: str) -> None:
-    raise AssertionError(text)
-
-
-def frame_of(source: Source) -> Image:
-    given: list[Image] = []
-
-    def buffer(height: int, width: int) -> Image:
-        given.append(np.zeros((height, width, 3), np.uint8))
-        return given[-1]
-
-    assert source.grab()
-    source.retrieve(buffer)
-    return given[-1]
 
 
 def read_on(source: Source) -> None:

@@ -14,26 +14,11 @@ import pytest
 from support.camera_answers import DESCRIBED, OPTIONS, PAGE, SDP, Answering, rtsp_answer
 from support.certificates import Authority
 from support.rtsp_camera import needs_rtsp_server
+from support.source_frames import frame_of, unexpected
 
-from agent.capture.source import Image, Patience, Source
+from agent.capture.source import Patience
 from agent.capture.sources import create
 from agent.messages.errors import TransientError
-
-
-def unexpected(text: str) -> None:
-    raise AssertionError(text)
-
-
-def frame_of(source: Source) -> Image:
-    given: list[Image] = []
-
-    def buffer(height: int, width: int) -> Image:
-        given.append(np.zeros((height, width, 3), np.uint8))
-        return given[-1]
-
-    assert source.grab()
-    source.retrieve(buffer)
-    return given[-1]
 
 
 @needs_rtsp_server

@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from support.source_frames import unexpected
 
 from agent.capture.dummy import DummySource
 from agent.capture.ffmpeg import ffmpeg_options
@@ -20,10 +21,6 @@ from agent.redact import redact
 
 Make = Callable[..., Path]
 CV2_GIVES_UP_S = 29.0  # without our time-outs
-
-
-def unexpected(text: str) -> None:
-    raise AssertionError(text)
 
 
 def retrieve(source: Source) -> Image:
