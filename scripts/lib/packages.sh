@@ -69,7 +69,7 @@ needs_lock_of_extras() {
   local name
   for name in ${EXTRAS//,/ }; do
     [[ "$name" =~ ^[a-z]+$ && -f "$HERE/lock/$name.txt" ]] ||
-      misused "there is no extra $name (ultralytics, onnxruntime, nvidia, jetson)"
+      misused "there is no extra $name (ultralytics, onnxruntime, supply, web, nvidia, jetson)"
   done
 }
 
