@@ -21,7 +21,7 @@ else:
 ROOT = Path(__file__).parents[2]
 LOCK = ROOT / "lock"
 MOST = 25
-EXTRAS = ("ultralytics", "onnxruntime", "nvidia", "jetson")
+EXTRAS = ("ultralytics", "onnxruntime", "supply", "web", "nvidia", "jetson")
 TARGETS = [(version, machine) for version in ("3.10", "3.11", "3.12", "3.13") for machine in ("x86_64", "aarch64")]
 BASES = [(LOCK / "base.txt", target) for target in TARGETS] + [
     (LOCK / "jetpack/base.txt", (version, "aarch64")) for version in ("3.10", "3.12")
