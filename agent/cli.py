@@ -296,28 +296,11 @@ def _store(settings: "Settings") -> "Store":
 @models.command(name="list")
 @_config
 def list_models(config: Path | None) -> None:
-    """Print each version: reference, size, file, the profile of its artifact, its GPU memory, and what it ran on."""
-    from agent.inference.artifacts.artifact_store import ArtifactStore
-    from agent.inference.backends.choice import artifact_key
-    from agent.inference.memory.footprints import Footprints
-    from agent.inference.processors.ran_on import RanOn
-    from agent.models.catalog import Catalog
+    """Print each version: reference, size, file, task and layout, its artifact's profile, and what it ran on."""
+    from agent.app.configuration.model_list import rows
 
-    settings = _settings(config)
-    artifacts = ArtifactStore(settings.device.cache_dir)
-    ran_on = RanOn(settings.device.cache_dir).read()
-    footprints = Footprints(settings.device.cache_dir)
-    footprints.read()
-    for version in Catalog.load(settings.catalog.file).versions:
-        path = Path(version.path)
-        size = f"{path.stat().st_size / 1e6:.1f} MB" if path.is_file() else "missing"
-        artifact = artifacts.recorded(artifact_key(version, settings.device.compute))  # root's list of the service's
-        prepared = f"\tprepared: {artifact.profile}" if artifact else ""
-        taken = footprints.newest(version.sha256, settings.device.compute)
-        takes = f"\ttakes: {taken.amount}" if taken and taken.device_bytes else ""
-        processor = ran_on.get(version.reference)
-        runs = f"\tran on: {processor}" if processor else "\tnot loaded here yet"
-        click.echo(f"{version.reference}\t{size}\t{version.path}{prepared}{takes}{runs}")
+    for row in rows(_settings(config)):
+        click.echo(row)
 
 
 @models.command()

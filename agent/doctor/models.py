@@ -55,7 +55,8 @@ def _try(version: ModelVersion, settings: Settings, budget_bytes: int) -> Findin
     if tried.error is not None:
         return fail(subject, tried.error)
     golden = "golden pictures as expected" if version.golden else "no golden pictures to prove it on"
-    text = f"loads in {tried.load_ms:.0f} ms on {tried.processor} and takes about {tried.bytes / 1e6:.0f} MB, {golden}"
+    runs = f"{tried.reading}, loads in {tried.load_ms:.0f} ms on {tried.processor}"
+    text = f"{runs} and takes about {tried.bytes / 1e6:.0f} MB, {golden}"
     if tried.bytes > budget_bytes:
         return note(subject, f"{text}; that is more than the budget of {budget_bytes / 1e6:.0f} MB")
     return ok(subject, text)

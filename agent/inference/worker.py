@@ -128,11 +128,11 @@ class Worker:
         self._running.callback(stop)
 
     def _load_and_tell(self, version: ModelVersion, compute: str, cache_dir: Path) -> Model:
-        """Load a model, and report the processor that it runs on."""
+        """Load a model, and report the processor that it runs on and what its output means."""
         model = self._load_model(version, compute, cache_dir)
         processor = processor_of(model, version, compute)
         self._ran_on.note(version.reference, processor)
-        self._outlet.send(ModelRuns(version.reference, processor))
+        self._outlet.send(ModelRuns(version.reference, processor, model.reading))
         return model
 
     def _make_load_queue(self) -> LoadQueue:

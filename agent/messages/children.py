@@ -10,7 +10,7 @@ import msgspec
 
 from agent.messages.errors import Reason
 from agent.messages.payloads import CacheDecision, CachePool, ModelProcessor, Pool
-from agent.messages.references import ModelVersion
+from agent.messages.references import ModelReading, ModelVersion
 
 Residency = Literal["resident", "weights", "cold"]
 Order = Literal["make-before-break", "break-before-make"]
@@ -290,6 +290,7 @@ class ModelRuns(Message, frozen=True):
 
     model: str
     processor: ModelProcessor
+    reading: ModelReading
 
 
 class CacheDecided(Message, frozen=True):

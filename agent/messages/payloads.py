@@ -90,17 +90,41 @@ class Switch(msgspec.Struct, frozen=True):
     v: int = 1
 
 
+Point = tuple[float, float]
+Keypoint = tuple[float, float, float]
+
+
 class DetectedObject(msgspec.Struct, frozen=True):
-    """One object; `box` is x1, y1, x2, y2 in pixels of the captured frame."""
+    """One object; `box` is x1, y1, x2, y2 in pixels of the captured frame, as all coordinates are.
+
+    A segmenting model adds `polygons`, the outer rings of the mask as x, y, x, y, ...; a pose model `keypoints`, each
+    x, y, score; a model of turned boxes `angle` in radians, clockwise from the x axis, and `corners`, clockwise.
+    """
 
     label: str
     class_: int = msgspec.field(name="class")
     score: float
     box: tuple[float, float, float, float]
+    polygons: list[list[float]] | msgspec.UnsetType = msgspec.UNSET
+    keypoints: list[Keypoint] | msgspec.UnsetType = msgspec.UNSET
+    angle: float | msgspec.UnsetType = msgspec.UNSET
+    corners: tuple[Point, Point, Point, Point] | msgspec.UnsetType = msgspec.UNSET
+
+
+class ScoredLabel(msgspec.Struct, frozen=True):
+    """One of the best classes of a whole picture."""
+
+    label: str
+    class_: int = msgspec.field(name="class")
+    score: float
 
 
 class DetectionsPayload(msgspec.Struct, frozen=True):
-    """Payload of `stream/{id}/detections` and `stream/{id}/replay`: the objects found in one frame."""
+    """Payload of `stream/{id}/detections` and `stream/{id}/replay`: the objects found in one frame.
+
+    A classifying model finds no objects; `top` are its best classes, the best first. `left_out` counts the objects with
+    the lowest scores that a message had no room for.
+    """
 
     device: str
     line: str
@@ -117,6 +141,8 @@ class DetectionsPayload(msgspec.Struct, frozen=True):
     height: int
     objects: list[DetectedObject]
     v: int = 1
+    top: list[ScoredLabel] | msgspec.UnsetType = msgspec.UNSET
+    left_out: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class Summary(msgspec.Struct, frozen=True):
@@ -188,7 +214,8 @@ class ModelProcessor(msgspec.Struct, frozen=True):
 class Meta(msgspec.Struct, frozen=True):
     """Payload of `meta`; `unsafe` lists models whose files may be opened without the sandbox.
 
-    `compute` is the setting, `processors` the processor that each resident model really runs on.
+    `compute` is the setting, `processors` the processor that each resident model really runs on, `keypoints` the names
+    of a resident pose model's keypoints, in their order.
     """
 
     versions: dict[str, str]
@@ -204,6 +231,7 @@ class Meta(msgspec.Struct, frozen=True):
     unsafe: list[str] = msgspec.field(default_factory=list)
     compute: str = ""
     processors: dict[str, ModelProcessor] = msgspec.field(default_factory=dict)
+    keypoints: dict[str, list[str]] = msgspec.field(default_factory=dict)
 
 
 class CachePool(msgspec.Struct, frozen=True):

@@ -5,6 +5,7 @@ from typing import Final
 import msgspec
 
 from agent.messages.payloads import ModelProcessor
+from agent.messages.references import ModelReading
 
 SOFTWARE: Final = "--software"
 """Argument that makes the camera's probe decode without hardware."""
@@ -38,6 +39,8 @@ class ProbedModel(msgspec.Struct, frozen=True):
     """None: the model serves, and the other fields are valid."""
     processor: ModelProcessor | None = None
     """The processor that it ran on."""
+    reading: ModelReading | None = None
+    """Task and layout of its output."""
     load_ms: float = 0.0
     bytes: int = 0
     """Memory that the model took, without its runtime's own."""

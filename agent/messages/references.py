@@ -16,6 +16,17 @@ Layout: TypeAlias = Literal[
 Task: TypeAlias = Literal["", "detect", "segment", "pose", "obb", "classify"]
 
 
+class ModelReading(msgspec.Struct, frozen=True):
+    """The meaning of a model's output: its task, the catalog's word of its layout, and the names of its keypoints."""
+
+    task: Task
+    layout: str
+    keypoints: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.task} ({self.layout})"
+
+
 class ModelReference(msgspec.Struct, frozen=True):
     """A reference to a model; a `variant` or `version` of None is left open."""
 

@@ -5,12 +5,14 @@ from agent.app.observability.model_processors import ModelProcessors
 from agent.messages.children import CacheState, ModelRuns, ResidentModel
 from agent.messages.events import Noticed
 from agent.messages.payloads import ModelProcessor
+from agent.messages.references import ModelReading
 
 AT = "2026-01-01T06:00:00.000Z"
 ON_CPU = ModelProcessor("cpu", "openvino", "2026.4.1", "CPU")
 MISSING = ModelProcessor("cpu", "openvino", "2026.4.1", "CPU", "no cuDNN (libcudnn.so.9 cannot be loaded)")
 ON_GPU = ModelProcessor("cuda:0", "onnxruntime", "1.31.1", "CUDAExecutionProvider")
 OLD = ModelProcessor("cuda:0", "onnxruntime", "1.23.2", "CUDAExecutionProvider")
+DETECTS = ModelReading("detect", "v8")
 QUIET = [Noticed("gpu_unused", on=False), Noticed("old_runtime", on=False)]
 
 
@@ -22,7 +24,7 @@ def state(**states: str) -> CacheState:
 def told(**processors: ModelProcessor) -> ModelProcessors:
     heard = ModelProcessors()
     for name, processor in processors.items():
-        heard.take(ModelRuns(f"{name}:n@1", processor))
+        heard.take(ModelRuns(f"{name}:n@1", processor, DETECTS))
     heard.take(state(**dict.fromkeys(processors, "active")))
     return heard
 
@@ -30,7 +32,7 @@ def told(**processors: ModelProcessor) -> ModelProcessors:
 def test_only_resident_models_are_told() -> None:
     heard = ModelProcessors()
     heard.take(state(a="loading"))
-    heard.take(ModelRuns("a:n@1", ON_GPU))
+    heard.take(ModelRuns("a:n@1", ON_GPU, DETECTS))
     heard.take(state(a="loading"))
     assert heard.resident == {}
     heard.take(state(a="pinned"))
@@ -78,3 +80,13 @@ def test_the_cache_names_the_processor() -> None:
     cache = ledger.payload(told(a=ON_GPU).resident)
     assert cache is not None
     assert [one.processor for one in cache.models] == ["cuda:0", None]
+
+
+def test_keypoints_of_resident_models_are_named() -> None:
+    heard = told(a=ON_CPU)
+    heard.take(ModelRuns("b:n@1", ON_CPU, ModelReading("pose", "v8", ("cap", "base"))))
+    assert heard.keypoints() == {}
+    heard.take(state(a="active", b="active"))
+    assert heard.keypoints() == {"b:n@1": ["cap", "base"]}
+    heard.take(state(a="active"))
+    assert heard.keypoints() == {}

@@ -100,7 +100,7 @@ def test_an_artifact_is_asked_for_again_where_the_power_mode_changed(
 
     def make(profile: Profile, folder: Path) -> Made:
         (folder / "a").write_bytes(b"artifact")
-        return Made("a", FileFacts(), (32, 32), (1, 5, 21), profile)
+        return Made("a", FileFacts(), (32, 32), ((1, 5, 21),), profile)
 
     monkeypatch.setattr(background_builder, "power_mode", lambda: "MAXN")
     for profile, asked in (

@@ -192,5 +192,6 @@ class DeviceTopics:
             unsafe=[version.reference for version in self._context.catalog.versions if version.unsafe],
             compute=settings.device.compute,
             processors=dict(self._processors.resident),
+            keypoints=self._processors.keypoints(),
         )
         self._publisher.send_state(self._topics.of_device("meta"), msgspec.json.encode(meta))

@@ -28,7 +28,7 @@ from agent.messages.references import ModelVersion
 from agent.processes.package_version import version_of
 
 _LOG: Final = logging.getLogger(__name__)
-_FORMAT: Final = "3"  # raised when artifacts are made or read in another way
+_FORMAT: Final = "4"  # raised when artifacts are made or read in another way
 _FOLDER: Final = "prepared"
 _RECORD: Final = "artifact.json"
 _DRAFT: Final = ".draft-"
@@ -51,8 +51,8 @@ class Artifact(msgspec.Struct, frozen=True):
     """Metadata of the source file."""
     imgsz: tuple[int, int]
     """Height and width of the input in pixels."""
-    shape: tuple[int, ...]
-    """Shape of the raw output; -1 for a side that the source leaves open."""
+    shapes: tuple[tuple[int, ...], ...]
+    """Shapes of the source's outputs; -1 for a side that it leaves open."""
     profile: Profile = Profile()
     proof: str = ""
     """Hash of the checks that the artifact passed, from `proof_record`; empty: none yet."""
@@ -64,7 +64,7 @@ class Made(msgspec.Struct, frozen=True):
     file: str
     facts: FileFacts
     imgsz: tuple[int, int]
-    shape: tuple[int, ...]
+    shapes: tuple[tuple[int, ...], ...]
     profile: Profile = Profile()
 
 
@@ -79,7 +79,7 @@ class Opened(NamedTuple):
     def made(cls, folder: Path, made: Made) -> "Opened":
         """Map a new artifact in `folder`, before the store keeps it."""
         path = folder / made.file
-        known = (made.facts, made.imgsz, made.shape, made.profile)
+        known = (made.facts, made.imgsz, made.shapes, made.profile)
         return cls(Artifact(made.file, "", path.stat().st_size, "", *known), MappedFile(path), path)
 
     def with_profile(self, profile: Profile) -> "Opened":
@@ -301,7 +301,7 @@ def _record(draft: Path, source: str, made: Made) -> Artifact:
         if left != file:
             left.unlink()
     size_bytes = file.stat().st_size
-    known = (made.facts, made.imgsz, made.shape, made.profile)
+    known = (made.facts, made.imgsz, made.shapes, made.profile)
     artifact = Artifact(made.file, sha256, size_bytes, source, *known)
     (draft / _RECORD).write_bytes(msgspec.json.encode(artifact))
     return artifact

@@ -43,7 +43,7 @@ from agent.inference.yolo.head import Head
 from agent.inference.yolo.objects import Objects
 from agent.messages.errors import ChangeoverError, ModelError, OutOfMemoryError
 from agent.messages.payloads import ModelProcessor
-from agent.messages.references import ModelVersion
+from agent.messages.references import ModelReading, ModelVersion
 from agent.models.file_faults import require_sound
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class Model(Protocol):
     """A loaded model. Threading: any thread may call any method concurrently; `close` is called last, and once.
 
     `names`: the labels, by class index. `imgsz`: height and width of the input in pixels. `backend`: the runtime.
-    `processor`: what the runtime says that it runs on.
+    `processor`: what the runtime says that it runs on. `reading`: task and layout of the output.
     `places`: limiter of the pictures in flight; pictures beyond its limit are answered, but take more memory.
     """
 
@@ -117,6 +117,8 @@ class Model(Protocol):
     def processor(self) -> ModelProcessor: ...  # noqa: D102 - said above
     @property
     def places(self) -> InFlightLimiter: ...  # noqa: D102 - said above
+    @property
+    def reading(self) -> ModelReading: ...  # noqa: D102 - said above
 
     @property
     def device_bytes(self) -> int | None:
@@ -250,7 +252,7 @@ def restore(version: ModelVersion, opened: Opened, compute: str, cache_dir: Path
     any exception of the runtime unchanged. `cache_dir` holds the runtime's own caches.
     """
     artifact = opened.artifact
-    head = Head.of(version, artifact.facts, artifact.shape, artifact.imgsz)
+    head = Head.of(version, artifact.facts, artifact.shapes, artifact.imgsz)
     module, target = _graph_module(version, compute)
     return module.restore(head, opened, target, cache_dir)
 

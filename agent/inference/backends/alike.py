@@ -7,12 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.inference.backends.detector import Detector
+from agent.inference.yolo.head import Raw
 from agent.inference.yolo.letterbox import PAD
 from agent.messages.errors import ModelError
 from agent.messages.references import ModelVersion
 
-_BOX: Final = 4
-_ROW: Final = 6
+_SCORE: Final = 4
 _WITHIN: Final = 0.05  # tolerance as a share of the largest number; float16 weights and bfloat16 sums differ far less
 _SHARE: Final = 0.99
 _NEVER_BEYOND: Final = 0.25
@@ -22,20 +22,22 @@ def require_alike(
     version: ModelVersion,
     source: Detector,
     prepared: Detector,
-    reduced: Callable[[NDArray[np.float32]], NDArray[np.float32]] | None = None,
+    reduced: Callable[[NDArray[np.floating]], NDArray[np.float32]] | None = None,
 ) -> None:
     """Compare the raw outputs of both models on a blank picture, and close both.
 
-    `reduced` converts the source's output to the form of the artifact's, (1, 6, candidates); None: both have the same
-    form. Raises ModelError("proof_failed") where they differ. The picture is blank, because an untrained network
+    `reduced` converts the source's first output to the form of the artifact's, (1, 6, candidates); None: both have the
+    same form. Raises ModelError("proof_failed") where they differ. The picture is blank, because an untrained network
     amplifies rounding on noise into different outputs.
     """
     picture = np.full((*source.imgsz, 3), PAD, np.uint8)
     try:
         want, got = _raw(source, picture), _raw(prepared, picture)
-        if reduced is not None:
-            want, got = (one.transpose(0, 2, 1) for one in (reduced(want), got))
-        shares = [_share_alike(*pair) for pair in zip(_parts(want), _parts(got), strict=True)]
+        if reduced is not None:  # sorted by score, as rows of an end-to-end head are
+            wanted, given = ((np.sort(rows[:, _SCORE].ravel()),) for rows in (reduced(want[0]), got[0]))
+        else:
+            wanted, given = source.head.parts(want), source.head.parts(got)
+        shares = [_share_alike(*pair) for pair in zip(wanted, given, strict=True)]
     finally:
         source.close()
         prepared.close()
@@ -44,18 +46,11 @@ def require_alike(
         raise ModelError("proof_failed", f"{version.reference}: {what}")
 
 
-def _raw(model: Detector, picture: NDArray[np.uint8]) -> NDArray[np.float32]:
-    return np.array(model.prepare(picture).request.run(), np.float32)
+def _raw(model: Detector, picture: NDArray[np.uint8]) -> Raw:
+    return tuple(np.array(one, np.float32) for one in model.prepare(picture).request.run())
 
 
-def _parts(raw: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
-    """Split an output into boxes and scores, because their scales differ; rows sorted by score yield scores only."""
-    if raw.shape[-1] == _ROW:
-        return (np.sort(raw[..., _BOX].ravel()),)
-    return raw[:, :_BOX], raw[:, _BOX:]
-
-
-def _share_alike(want: NDArray[np.float32], got: NDArray[np.float32]) -> float:
+def _share_alike(want: NDArray[np.floating], got: NDArray[np.floating]) -> float:
     if want.shape != got.shape:
         return 0.0
     if not want.size:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from agent.inference.artifacts.profile import Profile
 from agent.inference.backends.errors import InferenceError, inferring
 from agent.inference.backends.in_flight import InFlightLimiter
-from agent.inference.yolo.head import Head
+from agent.inference.yolo.head import Head, Raw
 from agent.inference.yolo.letterbox import Canvas, Placement
 from agent.inference.yolo.objects import Objects
 from agent.messages.errors import ModelError
@@ -21,7 +21,7 @@ from agent.messages.payloads import ModelProcessor
 Untyped: TypeAlias = Any  # an object of a runtime that ships no types
 During: TypeAlias = AbstractContextManager[object]
 _NOBODY: Final[During] = nullcontext()
-_Decode: TypeAlias = Callable[[NDArray[np.floating], Placement], Objects]
+_Decode: TypeAlias = Callable[[Raw, Placement], Objects]
 
 UNMEASURED: Final = Profile()
 
@@ -31,8 +31,8 @@ class Request(Protocol):
 
     canvas: Canvas
 
-    def run(self, *, here: bool = False) -> NDArray[np.floating]:
-        """Infer the picture on the canvas; return the raw output, which is valid until the next run.
+    def run(self, *, here: bool = False) -> Raw:
+        """Infer the picture on the canvas; return the raw outputs that the head reads, valid until the next run.
 
         `here`: the calling thread takes part in the inference, so that its priority applies.
         """
@@ -74,10 +74,11 @@ class Detector:
         self.backend: Final = backend
         self.processor: Final = processor
         self.names: Final = head.names
+        self.head: Final = head
         self.imgsz: Final = imgsz
+        self.reading: Final = head.reading
         self.profile: Final = profile
         self.places: Final = InFlightLimiter(max(1, profile.requests))
-        self._head: Final = head
         self._make_request: Callable[[], Request] | None = make_request
         self._on_close: Final = on_close
         self._count_device: Final = count_device
@@ -95,13 +96,13 @@ class Detector:
         """Implement `Model.prepare`."""
         if self._refusal:
             raise ModelError("proof_failed", self._refusal)
-        with inferring(self._head.reference):
+        with inferring(self.head.reference):
             request = self._take()
-            return Waiting(request, request.canvas.draw(image, self._head.fit))
+            return Waiting(request, request.canvas.draw(image, self.head.fit))
 
     def answer(self, prepared: object, during: During = _NOBODY) -> Objects:
         """Implement `Model.answer`."""
-        return self._answer(cast("Waiting", prepared), self._head.decode, during)
+        return self._answer(cast("Waiting", prepared), self.head.decode, during)
 
     def infer(self, image: NDArray[np.uint8]) -> Objects:
         """Implement `Model.infer`."""
@@ -123,16 +124,16 @@ class Detector:
         self._on_close()
 
     def _answer(self, waiting: Waiting, decode: _Decode, during: During, *, here: bool = False) -> Objects:
-        with inferring(self._head.reference):
+        with inferring(self.head.reference):
             with during:
                 raw = waiting.request.run(here=here)
             objects = decode(raw, waiting.placement)
         self._give_back(waiting.request)
         return objects
 
-    def _decode_checked(self, raw: NDArray[np.floating], placement: Placement) -> Objects:
-        self._head.require_right(raw)
-        return self._head.decode(raw, placement)
+    def _decode_checked(self, raw: Raw, placement: Placement) -> Objects:
+        self.head.require_right(raw)
+        return self.head.decode(raw, placement)
 
     def _take(self) -> Request:
         with self._lock:
@@ -140,7 +141,7 @@ class Detector:
                 return self._idle.pop()
             make_request = self._make_request
         if make_request is None:
-            raise InferenceError(f"{self._head.reference}: is closed")
+            raise InferenceError(f"{self.head.reference}: is closed")
         return make_request()
 
     def _give_back(self, request: Request) -> None:

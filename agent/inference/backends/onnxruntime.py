@@ -24,8 +24,8 @@ from agent.inference.backends.detector import UNMEASURED, Detector, Untyped
 from agent.inference.backends.errors import ProcessorError, loading
 from agent.inference.backends.onnx_steps import steps_of
 from agent.inference.processors.compute import faults, split
-from agent.inference.yolo.head import Head
-from agent.inference.yolo.layouts import require_first
+from agent.inference.yolo.head import Head, Raw
+from agent.inference.yolo.layouts import MAX_OBJECTS, OPEN
 from agent.inference.yolo.letterbox import Canvas
 from agent.inference.yolo.metadata import FileFacts, agreed_imgsz, read_facts
 from agent.inference.yolo.scaling import takes_bytes
@@ -81,8 +81,7 @@ def facts_of(version: ModelVersion) -> tuple[FileFacts, Head]:
     with loading(version):
         session = ort.InferenceSession(version.path, _options(), providers=[_CPU])
         facts, imgsz = _facts(version, session), _input_size(version, session, _facts(version, session))
-        require_first(version, [_sides(output.shape) for output in session.get_outputs()])
-        return facts, Head.of(version, facts, _output_shape(session, imgsz), imgsz)
+        return facts, Head.of(version, facts, _output_shapes(session, imgsz), imgsz)
 
 
 def precisions(compute: str) -> tuple[str, ...]:
@@ -104,14 +103,14 @@ def make(version: ModelVersion, compute: str, folder: Path, precision: str = "")
         session = _open(version.reference, version.path, "cpu", options)
         facts = _facts(version, session)
         source = _detector(version, session, facts)
-        shape = tuple(_output_shape(session, source.imgsz))
+        shapes = _output_shapes(session, source.imgsz)
         if not is_cpu:
             source.close()
             shutil.copyfile(version.path, folder / _OPTIMISED)
         else:
             optimised = _optimised(version.reference, folder / _OPTIMISED)
             require_alike(version, source, _detector(version, optimised, facts))
-    return Made(_OPTIMISED, facts, source.imgsz, shape, Profile(precision))
+    return Made(_OPTIMISED, facts, source.imgsz, shapes, Profile(precision))
 
 
 def restore(head: Head, opened: Opened, compute: str, cache_dir: Path) -> Detector:
@@ -207,8 +206,9 @@ def _optimised(reference: str, path: Path, profile: Profile = UNMEASURED) -> Unt
 
 def _detector(version: ModelVersion, session: Untyped, facts: FileFacts) -> Detector:
     imgsz = _input_size(version, session, facts)
-    require_first(version, [_sides(output.shape) for output in session.get_outputs()])
-    head = Head.of(version, facts, _output_shape(session, imgsz), imgsz)
+    head = Head.of(version, facts, _output_shapes(session, imgsz), imgsz)
+    for number in head.outputs:
+        _require_float(session.get_outputs()[number])
     return _bound(head, session, UNMEASURED)
 
 
@@ -274,36 +274,61 @@ class _Request:
         self._session: Final = session
         self._running: Final = running
         self._planes: Final = range(_CHANNELS) if head.takes_bgr else range(_CHANNELS - 1, -1, -1)
-        self._scale: Final = 1.0 if head.takes_bytes else 1 / 255
+        self._scales: Final = _scales(head)
         self._plane: Final = np.empty(head.imgsz, np.uint8)
         self._scaled: Final = np.empty((1, _CHANNELS, *head.imgsz), np.float32)
         dtype = _DTYPES[session.get_inputs()[0].type]
         self._input: Final = self._scaled if dtype == np.float32 else np.empty(self._scaled.shape, dtype)
         self._binding: Final = session.io_binding()
         _bind(self._binding.bind_input, session.get_inputs()[0].name, self._input)
-        output = session.get_outputs()[0]
-        is_fixed = min(head.shape) > 0
-        self._output: Final = np.empty(head.shape, _DTYPES[output.type]) if is_fixed else None
-        self._open_output: Final = output.name
-        if self._output is not None:
-            _bind(self._binding.bind_output, output.name, self._output)
+        outputs = [session.get_outputs()[number] for number in head.outputs]
+        self._names: Final = [output.name for output in outputs]
+        self._outputs: Final = [
+            np.empty(shape, _DTYPES[output.type]) if min(shape) > 0 else None
+            for shape, output in zip(head.shapes, outputs, strict=True)
+        ]
+        for name, array in zip(self._names, self._outputs, strict=True):
+            if array is not None:
+                _bind(self._binding.bind_output, name, array)
+        self._is_open: Final = any(array is None for array in self._outputs)
 
-    def run(self, *, here: bool = False) -> NDArray[np.float32]:
+    def run(self, *, here: bool = False) -> Raw:
         del here  # because ONNX Runtime always computes with the calling thread
         for target, channel in enumerate(self._planes):  # plane by plane, as RGB unless the model takes BGR
             cv2.extractChannel(self.canvas.pixels, channel, self._plane)
             if self._input.dtype == np.uint8:
                 np.copyto(self._input[0, target], self._plane)
             else:
-                cv2.multiply(self._plane, self._scale, dst=self._scaled[0, target], dtype=cv2.CV_32F)  # type: ignore[call-overload]
+                scale, shift = self._scales[target]
+                cv2.multiply(self._plane, scale, dst=self._scaled[0, target], dtype=cv2.CV_32F)  # type: ignore[call-overload]
+                if shift:
+                    self._scaled[0, target] -= shift
         if self._input.dtype == np.float16:
             np.copyto(self._input, self._scaled, casting="same_kind")
-        if self._output is None:  # bound anew, because the runtime would fill the rows of the frame before
-            self._binding.bind_output(self._open_output, "cpu")
+        if self._is_open:
+            self._bind_anew()
         with self._running:
             self._session.run_with_iobinding(self._binding)
-        answer = self._output if self._output is not None else self._binding.get_outputs()[0].numpy()
-        return answer.astype(np.float32, copy=False)
+        if self._is_open:
+            return tuple(one.numpy().astype(np.float32, copy=False) for one in self._binding.get_outputs())
+        return tuple(one.astype(np.float32, copy=False) for one in self._outputs if one is not None)
+
+    def _bind_anew(self) -> None:
+        """Bind all outputs again, because the runtime would fill the rows of the frame before."""
+        self._binding.clear_binding_outputs()
+        for name, array in zip(self._names, self._outputs, strict=True):
+            if array is None:
+                self._binding.bind_output(name, "cpu")
+            else:
+                _bind(self._binding.bind_output, name, array)
+
+
+def _scales(head: Head) -> tuple[tuple[float, float], ...]:
+    """Return, by channel of the input, what a pixel from 0 to 255 is multiplied with, and what is then taken away."""
+    scale = 1.0 if head.takes_bytes else 1 / 255
+    if head.colours is None or head.takes_bytes:
+        return ((scale, 0.0),) * _CHANNELS
+    return tuple((scale / spread, mean / spread) for mean, spread in zip(*head.colours, strict=True))
 
 
 def _bind(bind: Callable[..., None], name: str, array: NDArray[Any]) -> None:
@@ -313,7 +338,7 @@ def _bind(bind: Callable[..., None], name: str, array: NDArray[Any]) -> None:
 def _input_size(version: ModelVersion, session: Untyped, facts: FileFacts) -> tuple[int, int]:
     inputs = session.get_inputs()
     if len(inputs) != 1 or len(inputs[0].shape) != _NCHW:
-        raise ModelError("load_failed", f"{version.reference}: no detection model: its input is not one picture")
+        raise ModelError("load_failed", f"{version.reference}: no model that is served: its input is not one picture")
     if inputs[0].type not in _DTYPES:
         raise ModelError("load_failed", f"{version.reference}: takes {inputs[0].type}, expected float or uint8")
     batch, channels, *sides = _sides(inputs[0].shape)
@@ -327,19 +352,26 @@ def _sides(shape: Sequence[int | str | None]) -> tuple[int, ...]:
     return tuple(side if isinstance(side, int) else -1 for side in shape)
 
 
-def _output_shape(session: Untyped, imgsz: tuple[int, int]) -> tuple[int, ...]:
-    """Return the output's shape; sides that the file leaves open are found by one inference.
+def _output_shapes(session: Untyped, imgsz: tuple[int, int]) -> tuple[tuple[int, ...], ...]:
+    """Return the outputs' shapes; sides that the file leaves open are found by one inference.
 
-    With six columns, an open count of rows stays open (-1), because it may depend on the picture.
+    With rows of objects, an open count stays open (-1), because it may depend on the picture.
     """
-    output = session.get_outputs()[0]
-    if output.type not in _DTYPES or output.type == "tensor(uint8)":
-        raise ModelError("load_failed", f"answers {output.type}, expected float")
-    said = _sides(output.shape)
-    if said and min(said) >= 0:
-        return said
+    said = [_sides(output.shape) for output in session.get_outputs()]
+    if all(sides and min(sides) >= 0 for sides in said):
+        return tuple(said)
     entry = session.get_inputs()[0]
     picture = np.zeros((1, _CHANNELS, *imgsz), _DTYPES[entry.type])
-    seen: tuple[int, ...] = session.run([output.name], {entry.name: picture})[0].shape
-    is_open = len(seen) == len(said) == _ANSWER and seen[2] == _ROW and said[1] < 0
-    return (seen[0], -1, _ROW) if is_open else seen
+    seen = [tuple(one.shape) for one in session.run(None, {entry.name: picture})]
+    return tuple(_open_rows(*pair) for pair in zip(said, seen, strict=True))
+
+
+def _open_rows(said: tuple[int, ...], seen: tuple[int, ...]) -> tuple[int, ...]:
+    is_open = len(seen) == len(said) == _ANSWER and said[1] < 0
+    is_rows = is_open and (seen[2] == _ROW or (said[2] > 0 and seen[1] <= MAX_OBJECTS))
+    return (seen[0], OPEN, seen[2]) if is_rows else seen
+
+
+def _require_float(output: Untyped) -> None:
+    if output.type not in _DTYPES or output.type == "tensor(uint8)":
+        raise ModelError("load_failed", f"answers {output.type}, expected float")

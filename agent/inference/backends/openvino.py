@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from agent.inference.artifacts.artifact_store import Made, Opened
 from agent.inference.artifacts.mapped_file import MappedFile
@@ -14,7 +13,7 @@ from agent.inference.backends.alike import require_alike
 from agent.inference.backends.detector import Detector, Untyped
 from agent.inference.backends.errors import loading
 from agent.inference.backends.openvino_graph import core, ov
-from agent.inference.yolo.head import Head
+from agent.inference.yolo.head import Head, Raw
 from agent.inference.yolo.letterbox import Canvas
 from agent.messages.payloads import ModelProcessor
 from agent.messages.references import ModelVersion
@@ -63,7 +62,7 @@ def make(version: ModelVersion, compute: str, folder: Path, precision: str = "")
         source = openvino_graph.read(version)
         ov.save_model(source.graph, folder / "half.xml", compress_to_fp16=True)
         head = source.head
-        made = Made(_BLOB, source.facts, head.imgsz, head.shape, profile)
+        made = Made(_BLOB, source.facts, head.imgsz, source.shapes, profile)
         del source  # because the weights read next take as much memory again
         compiled = core().compile_model(core().read_model(folder / "half.xml"), _DEVICE, _options(profile))
         with (folder / _BLOB).open("wb") as blob:
@@ -78,7 +77,8 @@ def _load_source(version: ModelVersion, profile: Profile) -> Detector:
     source = openvino_graph.read(version)
     compiled = core().compile_model(source.graph, _DEVICE, _options(profile))
     imgsz = source.head.imgsz
-    return Detector("openvino", source.head, imgsz, _Requests(compiled, imgsz), processor=_processor(compiled))
+    outputs = source.head.outputs
+    return Detector("openvino", source.head, imgsz, _Requests(compiled, imgsz, outputs), processor=_processor(compiled))
 
 
 def restore(head: Head, opened: Opened, compute: str, cache_dir: Path) -> Detector:
@@ -92,7 +92,7 @@ def _import(mapped: MappedFile, head: Head, imgsz: tuple[int, int], profile: Pro
     with mapped.dropping_pages():
         tensor = ov.Tensor(mapped.array, shared_memory=True)
         compiled = core().import_model(tensor, _DEVICE, _options(profile))
-    requests = _Requests(compiled, imgsz, mapped)
+    requests = _Requests(compiled, imgsz, head.outputs, mapped)
     return Detector("openvino", head, imgsz, requests, processor=_processor(compiled), profile=profile)
 
 
@@ -108,13 +108,16 @@ class _Requests:
     Requests do not refer to the compiled model, because dropping it after them would hold the GIL for long.
     """
 
-    def __init__(self, compiled: Untyped, imgsz: tuple[int, int], mapped: MappedFile | None = None) -> None:
+    def __init__(
+        self, compiled: Untyped, imgsz: tuple[int, int], outputs: tuple[int, ...], mapped: MappedFile | None = None
+    ) -> None:
         self._compiled: Untyped = compiled
         self._imgsz: Final = imgsz
+        self._outputs: Final = outputs
         self._mapped: Final = mapped
 
     def __call__(self) -> "_Request":
-        return _Request(self._compiled, self._imgsz, self._mapped)
+        return _Request(self._compiled, self._imgsz, self._outputs, self._mapped)
 
     def __del__(self) -> None:
         self._compiled = None  # before the mapping that it may read, whatever order attributes go in
@@ -123,20 +126,22 @@ class _Requests:
 class _Request:
     """An infer request whose input tensor is its canvas; it keeps `mapped` alive, which may hold its weights."""
 
-    def __init__(self, compiled: Untyped, imgsz: tuple[int, int], mapped: MappedFile | None = None) -> None:
+    def __init__(
+        self, compiled: Untyped, imgsz: tuple[int, int], outputs: tuple[int, ...], mapped: MappedFile | None = None
+    ) -> None:
+        self._outputs: Final = outputs
         self.canvas: Canvas = Canvas(imgsz)
         self._mapped: Final = mapped
         self._request: Untyped = compiled.create_infer_request()
         self._request.set_input_tensor(ov.Tensor(self.canvas.pixels[np.newaxis], shared_memory=True))
 
-    def run(self, *, here: bool = False) -> NDArray[np.float32]:
+    def run(self, *, here: bool = False) -> Raw:
         if here:
             self._request.infer()
         else:
             self._request.start_async()  # `infer` would also copy the answer
             self._request.wait()
-        raw: NDArray[np.float32] = self._request.get_output_tensor().data
-        return raw
+        return tuple(self._request.get_output_tensor(number).data for number in self._outputs)
 
     def __del__(self) -> None:
         self._request = None  # before the canvas and the mapping, whatever order attributes go in

@@ -12,7 +12,6 @@ import numpy as np
 
 from agent.inference.backends.detector import Untyped
 from agent.inference.yolo.head import Head
-from agent.inference.yolo.layouts import require_first
 from agent.inference.yolo.metadata import FileFacts, agreed_imgsz, read_facts
 from agent.inference.yolo.scaling import Constant, Step, takes_bytes
 from agent.messages.errors import ModelError
@@ -42,6 +41,8 @@ class Source:
     graph: Untyped
     facts: FileFacts
     head: Head
+    shapes: tuple[tuple[int, ...], ...]
+    """Shapes of the outputs, in their order."""
 
 
 @cache
@@ -51,16 +52,17 @@ def core() -> Untyped:
 
 
 def read(version: ModelVersion) -> Source:
-    """Read the version's file. Raises ModelError unless it is a detection model, and any exception of the runtime."""
+    """Read the version's file. Raises ModelError unless a head can decode it, and any exception of the runtime."""
     model = core().read_model(version.path)
     facts = _facts(model, Path(version.path))
     imgsz = _shape_input(version, model, facts)
-    require_first(version, [_sides(output) for output in model.outputs])
-    if len(model.outputs) > 1:
-        model = ov.Model([model.get_results()[0]], model.get_parameters(), "first")
     facts = replace(facts, takes_bytes=_takes_bytes(model))
-    head = Head.of(version, facts, _sides(model.output()), imgsz)
-    return Source(_with_pictures_in(model, head), facts, head)
+    shapes = tuple(_sides(output) for output in model.outputs)
+    head = Head.of(version, facts, shapes, imgsz)
+    if len(head.outputs) < len(shapes):
+        model = ov.Model([model.get_results()[number] for number in head.outputs], model.get_parameters(), "read")
+        shapes, head = head.shapes, replace(head, outputs=tuple(range(len(head.outputs))))
+    return Source(_with_pictures_in(model, head), facts, head, shapes)
 
 
 def _sides(port: Untyped) -> tuple[int, ...]:
@@ -72,7 +74,7 @@ def _sides(port: Untyped) -> tuple[int, ...]:
 
 def _shape_input(version: ModelVersion, model: Untyped, facts: FileFacts) -> tuple[int, int]:
     if len(model.inputs) != 1 or len(_sides(model.input())) != _NCHW:
-        raise ModelError("load_failed", f"{version.reference}: no detection model: its input is not one picture")
+        raise ModelError("load_failed", f"{version.reference}: no model that is served: its input is not one picture")
     kind = model.input().element_type
     if not (kind.is_real() or kind == ov.Type.u8):
         raise ModelError("load_failed", f"{version.reference}: takes {kind.get_type_name()}, expected float or uint8")
@@ -98,9 +100,13 @@ def _with_pictures_in(model: Untyped, head: Head) -> Untyped:
         inside.convert_color(colours.RGB)
     if head.takes_bytes:
         inside.convert_element_type(inner)
-    else:
+    elif head.colours is None:
         inside.convert_element_type(ov.Type.f32).scale(255.0).convert_element_type(inner)
-    steps.output().tensor().set_element_type(ov.Type.f32)
+    else:
+        mean, spread = ([255.0 * one for one in channel] for channel in head.colours)
+        inside.convert_element_type(ov.Type.f32).mean(mean).scale(spread).convert_element_type(inner)
+    for number in range(len(head.outputs)):
+        steps.output(number).tensor().set_element_type(ov.Type.f32)
     return steps.build()
 
 

@@ -12,13 +12,10 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-from numpy.typing import NDArray
-
 from agent.inference.backends.detector import Detector, Untyped
 from agent.inference.backends.errors import ProcessorError, loading
 from agent.inference.processors.compute import card_faults, has_gpu, split
-from agent.inference.yolo.head import Head
+from agent.inference.yolo.head import Head, Raw
 from agent.inference.yolo.letterbox import Canvas
 from agent.inference.yolo.metadata import FileFacts, agreed_imgsz, read_facts
 from agent.messages.errors import ModelError
@@ -34,6 +31,7 @@ _ENVIRONMENT: Final = {
 }
 _SAFE_SINCE: Final = (2, 6)  # because ultralytics' safe load has no effect with an older torch
 _MULTIPLE: Final = 32
+_PROTOTYPES: Final = 4  # sides: batch, prototypes, rows, columns
 _ENGINE: Final = ".engine"
 _NO_TENSORRT: Final = "no TensorRT for a .pt that is opened as it is (leave `backend` and `unsafe` out)"
 _EXTRA: Final = "a .pt or .engine file needs the extra: pip install 'changeover[ultralytics]'"
@@ -51,7 +49,7 @@ def load(version: ModelVersion, compute: str, cache_dir: Path) -> Detector:
         facts = _facts(network)
         imgsz = _input_size(version, network, facts)
         make_request = partial(_Request, torch, network, device, imgsz, threading.Lock())
-        head = Head.of(version, facts, make_request().run().shape, imgsz)
+        head = Head.of(version, facts, [one.shape for one in make_request().run()], imgsz)
         share.measure(is_counted=network.format == "pt")
     return Detector(
         "ultralytics",
@@ -134,14 +132,26 @@ class _Request:
         self._device: Final = device
         self._lock: Final = lock
 
-    def run(self, *, here: bool = False) -> NDArray[np.float32]:
+    def run(self, *, here: bool = False) -> Raw:
         del here  # because torch always computes with the calling thread
         with self._lock, self._torch.inference_mode():
             pixels = self._torch.from_numpy(self.canvas.pixels).to(self._device)
             answer = self._network(pixels.permute(2, 0, 1).flip(0)[None].float() / 255)
-            first = answer[0] if isinstance(answer, list | tuple) else answer
-            raw: NDArray[np.float32] = first.float().cpu().numpy()
-        return raw
+            return tuple(one.float().cpu().numpy() for one in _outputs(self._torch, answer))
+
+
+def _outputs(torch: Untyped, answer: Untyped) -> Iterator[Untyped]:
+    """Yield the tensors that an exported graph would output: the first is all, unless prototypes of masks follow it.
+
+    A checkpoint's network answers ((objects, prototypes), what training needs) or (objects, what training needs), and
+    an exported one [objects, prototypes] or objects.
+    """
+    parts = answer if isinstance(answer, list | tuple) else (answer,)
+    if isinstance(parts[0], list | tuple):
+        parts = parts[0]
+    yield parts[0]
+    if len(parts) > 1 and isinstance(parts[1], torch.Tensor) and parts[1].ndim == _PROTOTYPES:
+        yield parts[1]
 
 
 class _Share:
@@ -225,6 +235,8 @@ def _facts(network: Untyped) -> FileFacts:
             "task": network.task or getattr(model, "task", None),
             "end2end": bool(network.end2end),
             "head": type(model.model[-1]).__name__,
+            "kpt_shape": getattr(model.model[-1], "kpt_shape", None),
+            "kpt_names": getattr(model, "kpt_names", None),
         }
     )
 

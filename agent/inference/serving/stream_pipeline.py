@@ -14,7 +14,7 @@ from agent.inference.backends import Model, Prepared
 from agent.inference.serving.frame_loss import FrameLossCounter
 from agent.inference.serving.line_gate import ActiveModelGate, Lease
 from agent.inference.serving.sequencer import Sequencer
-from agent.inference.yolo.detections import encode, objects_of
+from agent.inference.yolo.detections import encode, objects_of, top_of
 from agent.messages.children import Detections, InferenceFailed, Message, StageTimes, StreamProgress
 from agent.messages.errors import ChangeoverError
 from agent.processes.slots.frame_slot import Frame, SlotReader
@@ -176,8 +176,9 @@ class StreamPipeline:
             with self._outlet.busy(_grace_s(lease.place.usual_s)):
                 answer = lease.model.answer(prepared, lease.place)
             size = taken.frame.of or taken.size
-            objects = objects_of(answer.resized(taken.size, size), lease.model.names)
-            return encode(self._stream, lease.reference, taken.frame, size, objects)
+            answer, names = answer.resized(taken.size, size), lease.model.names
+            objects, top = objects_of(answer, names), top_of(answer, names)
+            return encode(self._stream, lease.reference, taken.frame, size, objects, top)
         except Exception as error:  # noqa: BLE001 - the stream's loop must outlive whatever one frame does
             return self._describe(taken.frame, error)
 

@@ -2,7 +2,9 @@
 
 Golden pictures lie in one folder, each beside its expected objects: `01.jpg` (or .jpeg, .png, .bmp) and `01.json`,
 which holds `{"objects": [{"label": "cap", "class": 0, "score": 0.91, "box": [x1, y1, x2, y2]}]}`, as detections are
-published. An expected object is met by one of the same label with an IoU of at least 0.8 and a score within 0.05.
+published, with `polygons`, `keypoints`, `angle` and `corners`, or with `top`, where the model gives them. An expected
+object is met by one of the same label with an IoU of at least 0.8 and a score within 0.05, whose mask, keypoints or
+angle are the same as far as `outlines` asks.
 Objects whose score is within 0.05 of the confidence threshold may be missing, or be found without being expected: a
 different precision moves them over it.
 """
@@ -17,9 +19,10 @@ from numpy.typing import NDArray
 
 from agent.inference.backends import Model
 from agent.inference.validation import drawn_pictures
-from agent.inference.yolo.detections import objects_of
+from agent.inference.validation.outlines import difference, difference_of_words
+from agent.inference.yolo.detections import objects_of, top_of
 from agent.messages.errors import ModelError
-from agent.messages.payloads import DetectedObject
+from agent.messages.payloads import DetectedObject, ScoredLabel
 from agent.messages.references import ModelVersion
 
 IOU_AT_LEAST: Final = 0.8
@@ -38,6 +41,7 @@ class UnreadableError(ModelError):
 
 class _Expected(msgspec.Struct, frozen=True):
     objects: list[DetectedObject]
+    top: list[ScoredLabel] = []
 
 
 def warm_up(model: Model, *, is_proven: bool = False) -> int:
@@ -62,9 +66,10 @@ def _drawn(model: Model, *, is_proven: bool = False) -> list[NDArray[np.uint8]]:
 def _check(model: Model, picture: NDArray[np.uint8]) -> None:
     """Infer a drawn picture. Raises what `warm_up` raises."""
     found = model.check_outputs(picture)
-    if not (np.isfinite(found.boxes).all() and np.isfinite(found.scores).all()):
+    scores, classes = (found.scores, found.classes) if found.top is None else found.top
+    if not (np.isfinite(found.boxes).all() and np.isfinite(scores).all()):
         raise ModelError("proof_failed", "the answer to a drawn picture holds NaN or infinity")
-    if len(found) and not 0 <= int(found.classes.min()) <= int(found.classes.max()) < len(model.names):
+    if len(classes) and not 0 <= int(classes.min()) <= int(classes.max()) < len(model.names):
         raise ModelError("proof_failed", f"the answer names classes beyond the model's {len(model.names)}")
 
 
@@ -99,10 +104,12 @@ def _golden_steps(model: Model, version: ModelVersion) -> Iterator[None]:
         raise ModelError("proof_failed", f"{version.golden} holds no golden picture beside its JSON")
     for picture, expected in pairs:
         yield
-        found = objects_of(model.check_outputs(_read_picture(picture)), model.names)
-        difference = compare(expected, found, version.confidence)
-        if difference:
-            raise ModelError("proof_failed", f"{picture.name}: {difference}")
+        answer = model.check_outputs(_read_picture(picture))
+        different = compare(expected.objects, objects_of(answer, model.names), version.confidence)
+        if expected.top:
+            different = different or difference_of_words(expected.top, top_of(answer, model.names), SCORE_WITHIN)
+        if different:
+            raise ModelError("proof_failed", f"{picture.name}: {different}")
 
 
 def compare(expected: list[DetectedObject], found: list[DetectedObject], confidence: float) -> str | None:
@@ -117,6 +124,9 @@ def compare(expected: list[DetectedObject], found: list[DetectedObject], confide
         left.remove(match)
         if abs(match.score - want.score) > SCORE_WITHIN:
             return f"{want.label} at {list(want.box)} scores {match.score}, not {want.score}"
+        different = difference(want, match)
+        if different:
+            return f"{want.label} at {list(want.box)}: {different}"
     extra = next((item for item in left if not _is_borderline(item, confidence)), None)
     return f"{extra.label} at {list(extra.box)} was not expected (score {extra.score})" if extra else None
 
@@ -134,7 +144,7 @@ def iou(one: Box, other: Box) -> float:
     return shared / (areas - shared) if areas > shared else 0.0
 
 
-def _golden(folder: Path) -> Iterator[tuple[Path, list[DetectedObject]]]:
+def _golden(folder: Path) -> Iterator[tuple[Path, _Expected]]:
     try:
         files = sorted(folder.iterdir())
     except OSError as error:
@@ -145,9 +155,9 @@ def _golden(folder: Path) -> Iterator[tuple[Path, list[DetectedObject]]]:
             yield picture, _read_expected(beside)
 
 
-def _read_expected(path: Path) -> list[DetectedObject]:
+def _read_expected(path: Path) -> _Expected:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=_Expected).objects
+        return msgspec.json.decode(path.read_bytes(), type=_Expected)
     except OSError as error:
         raise UnreadableError(error) from error
     except msgspec.DecodeError as error:

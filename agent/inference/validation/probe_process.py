@@ -47,7 +47,7 @@ def attempt(version: ModelVersion, compute: str, cache_dir: Path) -> ProbedModel
     process_memory.trim()
     brought_bytes = max(0, process_memory.process_bytes() - before_bytes - RUNTIMES_OWN_BYTES)
     bytes_ = brought_bytes + max(model.device_bytes or 0, held_device_bytes())
-    return ProbedModel(None, processor_of(model, version, compute), round(load_ms, 1), bytes_)
+    return ProbedModel(None, processor_of(model, version, compute), model.reading, round(load_ms, 1), bytes_)
 
 
 def _load(version: ModelVersion, compute: str, cache_dir: Path) -> Model:

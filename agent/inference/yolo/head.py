@@ -3,33 +3,64 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.inference.yolo.candidates import ROWS
-from agent.inference.yolo.layouts import MAX_OBJECTS, Layout, recognise
+from agent.inference.yolo.layouts import FORMS, MAX_OBJECTS, Layout, Shapes, task_of, word_of
 from agent.inference.yolo.letterbox import Fit, Placement
+from agent.inference.yolo.masks import Masks
 from agent.inference.yolo.metadata import FileFacts, agreed_names
-from agent.inference.yolo.objects import Objects
+from agent.inference.yolo.objects import Objects, Words, no_objects
 from agent.inference.yolo.plausible import Promise, oddity
-from agent.inference.yolo.suppress import suppress
+from agent.inference.yolo.recognition import recognise
+from agent.inference.yolo.suppression import turned
+from agent.inference.yolo.suppression.best import ROWS
+from agent.inference.yolo.suppression.upright import suppress
 from agent.messages.errors import ModelError
-from agent.messages.references import ModelVersion
+from agent.messages.references import ModelReading, ModelVersion, Task
 
-__all__ = ["Head", "Layout"]
+__all__ = ["Colours", "Head", "Layout", "Raw"]
 
 _BOX: Final = 4
 _SCORE: Final = 4
+_ROW: Final = 6
+_XYS: Final = 3  # x, y, score
 _STRIDES: Final = (8, 16, 32)
+_TOP: Final = 5
+"""Most classes of a whole picture that are told."""
 
-_Raw = NDArray[np.floating]
+Raw = tuple[NDArray[np.floating], ...]
+"""Raw outputs, each (1, ...), in the order that the layout reads them."""
+_Rows = NDArray[np.floating]
+
+
+class Colours(NamedTuple):
+    """Mean and spread of each colour channel, in the input's order, of pixels from 0 to 1."""
+
+    mean: tuple[float, float, float]
+    spread: tuple[float, float, float]
+
+
+_IMAGENET: Final = Colours((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+class _Found(NamedTuple):
+    """Candidates of one picture: boxes (n, 4) as the output has them, scores (n,), classes (n,), further numbers."""
+
+    boxes: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    classes: NDArray[np.integer]
+    extras: NDArray[np.float32]
+
+    def at(self, indices: NDArray[np.intp]) -> "_Found":
+        return _Found(self.boxes[indices], self.scores[indices], self.classes[indices], self.extras[indices])
 
 
 @dataclass(frozen=True)
 class Head:
-    """Decoder of one model's raw output; stateless, for any thread."""
+    """Decoder of one model's raw outputs; stateless, for any thread."""
 
     reference: str
     layout: Layout
@@ -39,31 +70,67 @@ class Head:
     """Least score of an object."""
     iou: float
     """Largest overlap (intersection over union) of two objects of a class."""
-    shape: tuple[int, ...] = field(default=())
-    """Shape of the raw output; -1 for an open side."""
+    shapes: tuple[tuple[int, ...], ...] = field(default=())
+    """Shapes of the raw outputs; -1 for an open side."""
     imgsz: tuple[int, int] = (640, 640)
     """Height and width of the input in pixels."""
     takes_bytes: bool = False
     """The input takes pixels as 0 to 255 instead of 0 to 1."""
     candidates: int = 0
-    """Number of best candidates that the runtime selects itself (candidates.py); 0: it outputs all of `shape`."""
+    """Number of best candidates that the runtime selects itself (best.py); 0: it outputs all of `shapes`."""
+    outputs: tuple[int, ...] = (0,)
+    """Numbers of the file's outputs that are read, in the layout's order."""
+    points: tuple[int, int] = (0, 0)
+    """Number of keypoints, and of their numbers."""
+    point_names: tuple[str, ...] = ()
+    """Names of the keypoints, in their order; empty where the file has none."""
 
     @classmethod
-    def of(cls, version: ModelVersion, facts: FileFacts, shape: Sequence[int], imgsz: tuple[int, int]) -> "Head":
-        """Build the decoder; the layout follows from the catalog, else the file's metadata, else the output's shape.
+    def of(cls, version: ModelVersion, facts: FileFacts, shapes: Shapes, imgsz: tuple[int, int]) -> "Head":
+        """Build the decoder; the layout follows from the catalog, else the file's metadata, else the outputs' shapes.
 
-        `shape` has -1 for an open side. Raises ModelError("unclear_layout") where two layouts are possible, and
-        ModelError("proof_failed") where none is, or the counts of classes in catalog and file differ.
+        `shapes` are those of all outputs, with -1 for an open side. Raises ModelError("unclear_layout") where two
+        layouts are possible, and ModelError("proof_failed") where none is, or the counts of classes in catalog and file
+        differ.
         """
         names = agreed_names(version, facts)
-        layout = recognise(version, facts, shape, imgsz, len(names))
-        takes_bytes = facts.takes_bytes or layout is Layout.GRID
-        known = (version.reference, layout, names, version.confidence, version.iou)
-        return cls(*known, tuple(shape), imgsz, takes_bytes)
+        layout, outputs = recognise(version, facts, shapes, imgsz, len(names))
+        read = tuple(tuple(shapes[number]) for number in outputs)
+        points = _points(version, facts, layout, read[0], len(names))
+        return cls(
+            version.reference,
+            layout,
+            names,
+            version.confidence,
+            version.iou,
+            read,
+            imgsz,
+            takes_bytes=facts.takes_bytes or layout is Layout.GRID,
+            outputs=outputs,
+            points=points,
+            point_names=facts.kpt_names if len(facts.kpt_names) == points[0] else (),
+        )
+
+    @cached_property
+    def task(self) -> Task:
+        """The task whose results the model gives."""
+        return task_of(self.layout)
+
+    @property
+    def reading(self) -> ModelReading:
+        """Task, layout and keypoints in the words of the catalog and of `meta`."""
+        return ModelReading(self.task, word_of(self.layout), self.point_names)
+
+    @property
+    def colours(self) -> Colours | None:
+        """Mean and spread of the colours that the input expects to be taken out; None: pixels as they are."""
+        return _IMAGENET if self.layout is Layout.LOGITS else None
 
     @property
     def fit(self) -> Fit:
         """Placement of a picture in the input, which the layout implies."""
+        if self.layout in {Layout.WORDS, Layout.LOGITS}:
+            return Fit.COVERING if self.imgsz[0] == self.imgsz[1] else Fit.STRETCHED
         if self.layout in {Layout.QUERIES, Layout.QUERY_ROWS}:
             return Fit.STRETCHED
         return Fit.CORNER if self.layout is Layout.GRID else Fit.CENTRED
@@ -73,118 +140,216 @@ class Head:
         """True where the input's colour order is BGR, as OpenCV reads pictures; else RGB."""
         return self.layout is Layout.GRID
 
-    def decode(self, raw: _Raw, placement: Placement) -> Objects:
-        """Decode one raw output, float (1, ...), to objects in pixels of the picture.
+    def decode(self, raw: Raw, placement: Placement) -> Objects:
+        """Decode one picture's raw outputs to objects in pixels of the picture.
 
         Only rows above the confidence threshold are checked: ModelError("proof_failed") where one holds NaN or
-        infinity, or where the output has an unexpected shape.
+        infinity, or where an output has an unexpected shape.
         """
-        self._require_shape(raw)
-        return self._read(raw[0], placement)
+        self._require_shapes(raw)
+        return self._read(raw, placement)
 
-    def require_right(self, raw: _Raw) -> None:
-        """Check every number of a raw output, float (1, ...).
+    def require_right(self, raw: Raw) -> None:
+        """Check every number of a picture's raw outputs.
 
         Raises ModelError("proof_failed") where one is NaN or infinite, and ModelError("implausible") where the numbers
         contradict the layout.
         """
-        self._require_shape(raw)
-        bad = raw.size - int(np.count_nonzero(np.isfinite(raw)))
+        self._require_shapes(raw)
+        size = sum(one.size for one in raw)
+        bad = size - sum(int(np.count_nonzero(np.isfinite(one))) for one in raw)
         if bad:
-            raise ModelError("proof_failed", f"{self.reference}: {bad} of {raw.size} numbers are NaN or infinite")
-        layout, seen = (Layout.ANCHORS, raw[0, : _SCORE + 1]) if self.candidates else (self.layout, raw[0])
-        odd = oddity(seen, Promise(layout, self.imgsz, len(self.names), self.confidence))
+            raise ModelError("proof_failed", f"{self.reference}: {bad} of {size} numbers are NaN or infinite")
+        layout, seen = (Layout.ANCHORS, raw[0][0, : _SCORE + 1]) if self.candidates else (self.layout, raw[0][0])
+        odd = oddity(seen, Promise(layout, self.imgsz, len(self.names), self.confidence, self.points))
         if odd is not None:
             raise ModelError("implausible", f"{self.reference}: {odd}; it was read as {self.layout.value}")
 
+    def parts(self, raw: Raw) -> tuple[NDArray[np.floating], ...]:
+        """Split raw outputs into numbers of one scale each, so that two models' can be compared.
+
+        Rows sorted by score give their scores only, because rounding may change the order.
+        """
+        first, *others = raw
+        form, end = FORMS.get(self.layout), _BOX + len(self.names)
+        if form == "rows" or self.layout is Layout.QUERY_ROWS:
+            return (np.sort(first[..., _SCORE].ravel()), *others)
+        if form == "classes":
+            return (first, *others)
+        ends = (_BOX, end + (form != "columns"))
+        parts = np.split(first, ends, axis=1 if form == "columns" else -1)
+        return (*(part for part in parts if part.size), *others)
+
     @cached_property
-    def _read(self) -> Callable[[_Raw, Placement], Objects]:
+    def _read(self) -> Callable[[Raw, Placement], Objects]:
         if self.candidates:
             return self._from_candidates
-        return {
-            Layout.ANCHORS: self._from_anchors,
-            Layout.OBJECTNESS: self._from_objectness,
-            Layout.END_TO_END: self._from_rows,
-            Layout.QUERIES: self._from_queries,
-            Layout.QUERY_ROWS: self._from_rows,
-            Layout.GRID: self._from_grid,
-        }[self.layout]
+        match FORMS.get(self.layout):
+            case "columns":
+                return self._from_columns
+            case "objectness":
+                return self._from_objectness
+            case "rows":
+                return self._from_rows
+            case "classes":
+                return self._from_classes
+            case _:
+                return {
+                    Layout.QUERIES: self._from_queries,
+                    Layout.QUERY_ROWS: self._from_query_rows,
+                    Layout.GRID: self._from_grid,
+                }[self.layout]
 
-    def _require_shape(self, raw: _Raw) -> None:
-        shape = (1, ROWS, self.candidates) if self.candidates else self.shape
-        if raw.ndim == len(shape) and all(want in (-1, got) for want, got in zip(shape, raw.shape, strict=True)):
+    def _require_shapes(self, raw: Raw) -> None:
+        shapes = ((1, ROWS, self.candidates),) if self.candidates else self.shapes
+        if len(raw) == len(shapes) and all(_has_shape(*pair) for pair in zip(raw, shapes, strict=True)):
             return
-        raise ModelError("proof_failed", f"{self.reference}: answered {raw.shape}, expected {shape}")
+        got = " and ".join(str(one.shape) for one in raw)
+        raise ModelError("proof_failed", f"{self.reference}: answered {got}, expected {' and '.join(map(str, shapes))}")
 
-    def _from_candidates(self, raw: _Raw, placement: Placement) -> Objects:
-        rows = self._finite(raw[:, ~(raw[_SCORE] <= self.confidence)])
+    def _from_candidates(self, raw: Raw, placement: Placement) -> Objects:
+        rows = self._finite(raw[0][0][:, ~(raw[0][0][_SCORE] <= self.confidence)])
         classes = rows[_SCORE + 1].astype(np.int32)
         self._require_classes(classes)
-        return self._suppressed(_corners(rows[:_BOX].T), rows[_SCORE], classes, placement)
+        return self._suppressed(_Found(rows[:_BOX].T, rows[_SCORE], classes, rows[_ROW:].T), raw, placement)
 
-    def _from_anchors(self, raw: _Raw, placement: Placement) -> Objects:
-        best = raw[_BOX:].max(axis=0)
+    def _from_columns(self, raw: Raw, placement: Placement) -> Objects:
+        columns_of, end = raw[0][0], _BOX + len(self.names)
+        best = columns_of[_BOX:end].max(axis=0)
         # NaN is greater than nothing: `not <=` lets it through to the check of candidates.
         columns = np.flatnonzero(~(best <= self.confidence))
         scores = self._finite(best[columns])  # the greatest of scores is NaN where one of them is
-        boxes = self._finite(np.take(raw[:_BOX], columns, axis=1)).T
-        classes = raw[_BOX:, columns].argmax(axis=0)
-        return self._suppressed(_corners(boxes), scores, classes, placement)
+        boxes = self._finite(np.take(columns_of[:_BOX], columns, axis=1)).T
+        classes = columns_of[_BOX:end, columns].argmax(axis=0)
+        extras = self._finite(np.take(columns_of[end:], columns, axis=1)).T
+        return self._suppressed(_Found(boxes, scores, classes, extras), raw, placement)
 
-    def _from_objectness(self, raw: _Raw, placement: Placement) -> Objects:
-        is_likely = ~(raw[:, _BOX] <= self.confidence)
-        likely = raw if is_likely.all() else raw[is_likely]  # a copy of all of it takes as long as all that follows
-        classes = likely[:, _BOX + 1 :].argmax(axis=1)
+    def _from_objectness(self, raw: Raw, placement: Placement) -> Objects:
+        return self._of_likely(raw[0][0], raw, placement)
+
+    def _of_likely(self, rows: _Rows, raw: Raw, placement: Placement) -> Objects:
+        """Decode the rows of a head that scores any object, and each class."""
+        end = _BOX + 1 + len(self.names)
+        is_likely = ~(rows[:, _BOX] <= self.confidence)
+        likely = rows if is_likely.all() else rows[is_likely]  # a copy of all of it takes as long as all that follows
+        classes = likely[:, _BOX + 1 : end].argmax(axis=1)
         best = self._finite(likely[np.arange(len(likely)), _BOX + 1 + classes]) * self._finite(likely[:, _BOX])
-        rows = np.flatnonzero(best > self.confidence)
-        boxes = self._finite(np.take(likely[:, :_BOX].T, rows, axis=1)).T
-        return self._suppressed(_corners(boxes), best[rows], classes[rows], placement)
+        sure = np.flatnonzero(best > self.confidence)
+        boxes = self._finite(np.take(likely[:, :_BOX].T, sure, axis=1)).T
+        extras = self._finite(likely[sure, end:])
+        return self._suppressed(_Found(boxes, best[sure], classes[sure], extras), raw, placement)
 
-    def _from_grid(self, raw: _Raw, placement: Placement) -> Objects:
+    def _from_grid(self, raw: Raw, placement: Placement) -> Objects:
         """Decode YOLOX's output: centres as offsets from cells, sizes as logarithms, both in units of the stride."""
+        cells = raw[0][0]
         origins, strides = grid(self.imgsz)
         with np.errstate(over="ignore"):  # a candidate that is infinite is refused
-            sizes = np.exp(raw[:, 2:_BOX]) * strides
-        boxes = np.concatenate(((raw[:, :2] + origins) * strides, sizes), axis=1)
-        return self._from_objectness(np.concatenate((boxes, raw[:, _BOX:]), axis=1), placement)
+            sizes = np.exp(cells[:, 2:_BOX]) * strides
+        boxes = np.concatenate(((cells[:, :2] + origins) * strides, sizes), axis=1)
+        return self._of_likely(np.concatenate((boxes, cells[:, _BOX:]), axis=1), raw, placement)
 
-    def _suppressed(
-        self,
-        corners: NDArray[np.float32],
-        scores: NDArray[np.float32],
-        classes: NDArray[np.integer],
-        placement: Placement,
-    ) -> Objects:
-        """Return the objects left by suppression; `corners` is (n, 4) in pixels of the input."""
-        kept = suppress(corners, scores, classes, self.iou)
-        return Objects(placement.to_picture(corners[kept]), scores[kept], classes[kept].astype(np.int32))
+    def _suppressed(self, found: _Found, raw: Raw, placement: Placement) -> Objects:
+        """Return the objects left by suppression; boxes are centres and sizes, in pixels of the input."""
+        if self.task == "obb":
+            boxes = np.concatenate((found.boxes, found.extras), axis=1)
+            return self._completed(
+                found.at(turned.suppress(boxes, found.scores, found.classes, self.iou)), raw, placement
+            )
+        corners = _corners(found.boxes)
+        kept = suppress(corners, found.scores, found.classes, self.iou)
+        return self._completed(found._replace(boxes=corners).at(kept), raw, placement)
 
-    def _from_queries(self, raw: _Raw, placement: Placement) -> Objects:
-        rows = self._finite(raw[~(raw[:, _BOX:].max(axis=1) <= self.confidence)])
+    def _completed(self, found: _Found, raw: Raw, placement: Placement) -> Objects:
+        """Add what the model's task has beside boxes, and bring all of it to pixels of the picture."""
+        classes = found.classes.astype(np.int32)
+        match self.task:
+            case "segment":
+                masks = Masks(raw[1][0], self.imgsz)
+                polygons = masks.polygons(found.extras, found.boxes, placement)
+                kept = [number for number, rings in enumerate(polygons) if rings]  # as in ultralytics
+                boxes = placement.to_picture(found.boxes[kept])
+                return Objects(boxes, found.scores[kept], classes[kept], tuple(polygons[number] for number in kept))
+            case "pose":
+                boxes = placement.to_picture(found.boxes)
+                return Objects(boxes, found.scores, classes, keypoints=self._keypoints(found.extras, placement))
+            case "obb":
+                corners = placement.points(turned.corners_of(found.boxes, found.extras[:, 0]))
+                hulls = np.concatenate((corners.min(axis=1), corners.max(axis=1)), axis=1).reshape(-1, 2, 2)
+                return Objects(placement.within(hulls).reshape(-1, _BOX), found.scores, classes, corners=corners)
+            case _:
+                return Objects(placement.to_picture(found.boxes), found.scores, classes)
+
+    def _keypoints(self, numbers: NDArray[np.float32], placement: Placement) -> NDArray[np.float32]:
+        """Return keypoints (n, points, 3); those of a model without scores have score 1."""
+        count, size = self.points
+        told = numbers.reshape(-1, count, size)
+        points = np.ones((len(told), count, _XYS), np.float32)
+        points[..., :2] = placement.within(placement.points(told[..., :2]))
+        points[..., 2:size] = told[..., 2:]
+        return points
+
+    def _from_queries(self, raw: Raw, placement: Placement) -> Objects:
+        rows = raw[0][0]
+        rows = self._finite(rows[~(rows[:, _BOX:].max(axis=1) <= self.confidence)])
         scores = rows[:, _BOX:]
         best, classes = scores.max(axis=1), scores.argmax(axis=1).astype(np.int32)
         order = np.argsort(-best, kind="stable")[:MAX_OBJECTS]
         return Objects(placement.from_shares(_corners(rows[order, :_BOX])), best[order], classes[order])
 
-    def _from_rows(self, raw: _Raw, placement: Placement) -> Objects:
-        rows = self._finite(raw[~(raw[:, _SCORE] <= self.confidence)])
+    def _from_query_rows(self, raw: Raw, placement: Placement) -> Objects:
+        found = self._best_rows(raw[0][0])
+        return Objects(placement.from_shares(_corners(found.boxes)), found.scores, found.classes.astype(np.int32))
+
+    def _from_rows(self, raw: Raw, placement: Placement) -> Objects:
+        return self._completed(self._best_rows(raw[0][0]), raw, placement)
+
+    def _best_rows(self, rows: _Rows) -> _Found:
+        rows = self._finite(rows[~(rows[:, _SCORE] <= self.confidence)])
         rows = rows[np.argsort(-rows[:, _SCORE], kind="stable")[:MAX_OBJECTS]]
         classes = rows[:, _SCORE + 1].astype(np.int32)
         self._require_classes(classes)
-        boxes = rows[:, :_BOX]
-        is_query = self.layout is Layout.QUERY_ROWS
-        placed = placement.from_shares(_corners(boxes)) if is_query else placement.to_picture(boxes)
-        return Objects(placed, rows[:, _SCORE].copy(), classes)
+        return _Found(rows[:, :_BOX], rows[:, _SCORE].copy(), classes, rows[:, _ROW:])
+
+    def _from_classes(self, raw: Raw, _: Placement) -> Objects:
+        scores = self._finite(raw[0][0])
+        if self.layout is Layout.LOGITS:
+            powers = np.exp(scores - scores.max())
+            scores = powers / powers.sum()
+        best = np.argsort(-scores, kind="stable")[:_TOP]
+        return no_objects(Words(scores[best], best.astype(np.int32)))
 
     def _require_classes(self, classes: NDArray[np.int32]) -> None:
         if classes.size and not 0 <= classes.min() <= classes.max() < len(self.names):
             what = f"answered class {classes.max()} of {len(self.names)} classes"
             raise ModelError("proof_failed", f"{self.reference}: {what}")
 
-    def _finite(self, candidates: _Raw) -> NDArray[np.float32]:
+    def _finite(self, candidates: _Rows) -> NDArray[np.float32]:
         if not np.isfinite(candidates).all():
             raise ModelError("proof_failed", f"{self.reference}: NaN or infinity among the candidates")
         return candidates.astype(np.float32)
+
+
+def _points(
+    version: ModelVersion, facts: FileFacts, layout: Layout, shape: Sequence[int], classes: int
+) -> tuple[int, int]:
+    """Return the number of keypoints, and of their numbers. Raises ModelError where the output could be read twice."""
+    if layout not in {Layout.POINTS, Layout.POINT_ROWS}:
+        return 0, 0
+    if facts.kpt_shape is not None:
+        return facts.kpt_shape
+    numbers = shape[1] - _BOX - classes if layout is Layout.POINTS else shape[2] - _ROW
+    possible = [(numbers // size, size) for size in (2, _XYS) if numbers % size == 0]
+    if len(possible) != 1:
+        what = " or ".join(f"{count} keypoints of {size}" for count, size in possible) or "no keypoints"
+        raise ModelError(
+            "unclear_layout",
+            f"{version.reference}: {numbers} numbers an object could be {what}: the file has no kpt_shape",
+        )
+    return possible[0]
+
+
+def _has_shape(raw: _Rows, shape: tuple[int, ...]) -> bool:
+    return raw.ndim == len(shape) and all(want in {-1, got} for want, got in zip(shape, raw.shape, strict=True))
 
 
 def grid(imgsz: tuple[int, int]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -1,4 +1,4 @@
-"""Letterbox as in ultralytics: fits a picture into a model's input, and maps boxes back to the picture."""
+"""Letterbox as in ultralytics: fits a picture into a model's input, and maps boxes and points back to the picture."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -18,6 +18,7 @@ class Fit(Enum):
     CENTRED = "scaled, with grey around it (ultralytics)"
     CORNER = "scaled, with grey to the right and below (YOLOX)"
     STRETCHED = "stretched over all of it (RT-DETR)"
+    COVERING = "scaled to cover it, with what is beyond cut off (classification)"
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Placement:
     top: int
     """Rows of padding above the scaled picture."""
     fills: tuple[int, int] | None = None
-    """Width and height of the input that the picture is stretched over; None: `gain` applies."""
+    """Width and height that the picture is stretched to; None: `gain` applies."""
 
     @classmethod
     def of(cls, picture: tuple[int, int], imgsz: tuple[int, int], fit: Fit = Fit.CENTRED) -> "Placement":
@@ -43,6 +44,10 @@ class Placement:
         (height, width), (rows, columns) = picture, imgsz
         if fit is Fit.STRETCHED:
             return cls(width, height, 1.0, 0, 0, (columns, rows))
+        if fit is Fit.COVERING:
+            gain = max(rows / height, columns / width)
+            wide, high = max(columns, int(width * gain)), max(rows, int(height * gain))
+            return cls(width, height, gain, -round((wide - columns) / 2), -round((high - rows) / 2), (wide, high))
         gain = min(rows / height, columns / width)
         if fit is Fit.CORNER:
             return cls(width, height, gain, 0, 0)
@@ -61,6 +66,15 @@ class Placement:
         limit = np.array((self.width, self.height) * 2, np.float32)
         moved: NDArray[np.float32] = (boxes - shift) / np.float32(self.gain)
         return np.clip(moved, np.float32(0), limit, out=moved)
+
+    def points(self, points: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Map points (..., 2) in pixels of the input to pixels of the picture, also beyond it; return a new array."""
+        moved: NDArray[np.float32] = (points - np.array((self.left, self.top), np.float32)) / np.float32(self.gain)
+        return moved
+
+    def within(self, points: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Clip points (..., 2) in pixels of the picture to it, in place."""
+        return np.clip(points, np.float32(0), np.array((self.width, self.height), np.float32), out=points)
 
     def from_shares(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
         """Map boxes (n, 4) in shares of a stretched picture to its pixels, clipped to it; return a new array."""
@@ -86,12 +100,23 @@ class Canvas:
             self.pixels.fill(PAD)
             self._last = placement
         columns, rows = placement.scaled
+        if fit is Fit.COVERING:
+            _cover(picture, self.pixels, placement)
+            return placement
         window = self.pixels[placement.top : placement.top + rows, placement.left : placement.left + columns]
         if picture.shape[:2] == (rows, columns):
             np.copyto(window, picture)
         else:
             _resize_into(picture, window)
         return placement
+
+
+def _cover(picture: NDArray[np.uint8], pixels: NDArray[np.uint8], placement: Placement) -> None:
+    """Scale the picture and keep its middle, averaging where it shrinks, as the resizing of Pillow does."""
+    way = cv2.INTER_AREA if placement.gain < 1 else cv2.INTER_LINEAR
+    scaled = cv2.resize(picture, placement.scaled, interpolation=way)
+    rows, columns = pixels.shape[:2]
+    np.copyto(pixels, scaled[-placement.top : rows - placement.top, -placement.left : columns - placement.left])
 
 
 def _resize_into(picture: NDArray[np.uint8], window: NDArray[np.uint8]) -> None:

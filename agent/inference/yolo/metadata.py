@@ -3,13 +3,13 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast, get_args
 
 from agent.messages.errors import ModelError
-from agent.messages.references import ModelVersion
+from agent.messages.references import ModelVersion, Task
 from agent.models.literals import MOST_CHARACTERS, read_literal, read_names
 
-DETECT: Final = "detect"
+TASKS: Final[tuple[str, ...]] = get_args(Task)
 RTDETR: Final = "rtdetr"
 YOLO: Final = "yolo"
 
@@ -19,6 +19,8 @@ _YOLO_WORD: Final = re.compile(r"yolo", re.IGNORECASE)
 _RTDETR_HEAD: Final = "RTDETRDecoder"
 _RELEASE: Final = re.compile(r"(\d{1,5})\.(\d{1,5})\.(\d{1,5})")
 _LARGEST_SIDE: Final = 8192
+_PAIR: Final = 2
+_MOST_KEYPOINTS: Final = 1024
 _BY_ULTRALYTICS: Final = ("args", "head", "end2end", "channels")
 """Keys that only ultralytics writes; YOLOv5's own exporter writes `stride` and `names`."""
 
@@ -45,6 +47,10 @@ class FileFacts:
     is_ultralytics: bool = False
     takes_bytes: bool = False
     """The input takes pixels as 0 to 255, because the graph scales them."""
+    kpt_shape: tuple[int, int] | None = None
+    """Number of keypoints, and of their numbers: 2 (x, y) or 3 (x, y, score)."""
+    kpt_names: tuple[str, ...] = ()
+    """Names of the keypoints, in their order."""
 
 
 def read_facts(metadata: Mapping[str, Any]) -> FileFacts:
@@ -66,21 +72,29 @@ def read_facts(metadata: Mapping[str, Any]) -> FileFacts:
         has_nms=_has_nms(read_literal(metadata.get("args"))),
         release=_release(metadata.get("version")) if is_ultralytics else None,
         is_ultralytics=is_ultralytics,
+        kpt_shape=_kpt_shape(read_literal(metadata.get("kpt_shape"))),
+        kpt_names=_kpt_names(read_literal(metadata.get("kpt_names"))),
     )
+
+
+def agreed_task(version: ModelVersion, facts: FileFacts) -> Task:
+    """Return the catalog's task, else the file's; empty where neither says one. Raises ModelError for another task."""
+    if version.task and facts.task not in {None, version.task}:
+        raise ModelError(
+            "load_failed", f"{version.reference}: the catalog says {version.task}, the file {facts.task}: a task is one"
+        )
+    task = version.task or facts.task or ""
+    if task not in TASKS:
+        known = ", ".join(word for word in TASKS if word)
+        raise ModelError("load_failed", f"{version.reference}: a {task} model; served are {known}")
+    return cast("Task", task)
 
 
 def agreed_names(version: ModelVersion, facts: FileFacts) -> tuple[str, ...]:
     """Return the catalog's class names, else the file's.
 
-    Raises ModelError for a file of another task, for different counts, and where neither names the classes.
+    Raises ModelError for different counts, and where neither names the classes.
     """
-    if version.task and facts.task not in {None, version.task}:
-        raise ModelError(
-            "load_failed", f"{version.reference}: the catalog says {version.task}, the file {facts.task}: a task is one"
-        )
-    task = version.task or facts.task
-    if task not in {None, DETECT}:
-        raise ModelError("load_failed", f"{version.reference}: a {task} model; only detection models are served")
     if version.classes and facts.names and len(version.classes) != len(facts.names):
         raise ModelError(
             "proof_failed",
@@ -134,6 +148,21 @@ def _has_nms(args: object) -> bool | None:
 def _release(value: object) -> tuple[int, int, int] | None:
     found = _RELEASE.match(value) if isinstance(value, str) else None
     return (int(found[1]), int(found[2]), int(found[3])) if found else None
+
+
+def _kpt_shape(value: object) -> tuple[int, int] | None:
+    is_pair = isinstance(value, list | tuple) and len(value) == _PAIR and all(isinstance(one, int) for one in value)
+    if not is_pair:
+        return None
+    count, numbers = cast("tuple[int, int]", tuple(cast("list[int]", value)))
+    return (count, numbers) if 0 < count <= _MOST_KEYPOINTS and numbers in {2, 3} else None
+
+
+def _kpt_names(value: object) -> tuple[str, ...]:
+    """Return the names of keypoints, which ultralytics writes once for each class; those of the first one."""
+    if isinstance(value, Mapping):
+        value = next(iter(value.values()), None)
+    return read_names(value) if isinstance(value, list | tuple) and len(value) <= _MOST_KEYPOINTS else ()
 
 
 def _imgsz(value: object) -> tuple[int, int] | None:

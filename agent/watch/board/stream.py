@@ -90,7 +90,7 @@ class StreamFold:
         self._seq = frame.seq
         self._line, self._model = frame.line, frame.model
         counts: dict[str, int] = {}
-        for found in frame.objects:
+        for found in frame.top[:1] if isinstance(frame.top, list) else frame.objects:
             counts[found.label] = counts.get(found.label, 0) + 1
         self._objects = tuple(sorted(counts.items()))
         self._arrivals.append(now_s)

@@ -32,7 +32,7 @@ def writer(content: bytes) -> Callable[[Path], Made]:
     def write(folder: Path) -> Made:
         (folder / "model.blob").write_bytes(content)
         (folder / "between.bin").write_bytes(b"left over")
-        return Made("model.blob", FACTS, (64, 64), (1, 6, 84))
+        return Made("model.blob", FACTS, (64, 64), ((1, 6, 84),))
 
     return write
 
@@ -51,7 +51,7 @@ def test_what_was_made_is_found_with_what_is_known_of_it(artifacts: ArtifactStor
     opened = ArtifactStore(artifacts.folder.parent).open("a")
     assert opened is not None
     assert opened[0] == made
-    assert (made.facts, made.imgsz, made.shape, made.bytes) == (FACTS, (64, 64), (1, 6, 84), 3)
+    assert (made.facts, made.imgsz, made.shapes, made.bytes) == (FACTS, (64, 64), ((1, 6, 84),), 3)
     assert bytes(opened[1].array) == b"abc"
     assert sorted(path.name for path in (artifacts.folder / "a").iterdir()) == ["artifact.json", "model.blob"]
 

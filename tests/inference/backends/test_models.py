@@ -108,8 +108,8 @@ def test_a_wrong_shape_is_refused_at_the_load(load: Load, shape: tuple[int, ...]
 
 
 def test_another_task_is_refused(load: Load) -> None:
-    with pytest.raises(ModelError, match="a pose model; only detection models"):
-        load(task="pose")
+    with pytest.raises(ModelError, match="a depth model; served are detect, segment, pose, obb, classify"):
+        load(task="depth")
 
 
 def test_the_catalogs_names_and_thresholds_hold(load: Load) -> None:

@@ -148,7 +148,7 @@ def load(version: VersionOf, cache_dir: Path) -> Iterator[Load]:
 def raw_of(model: Model, picture: NDArray[np.uint8]) -> NDArray[np.float32]:
     waiting = model.prepare(picture)
     assert isinstance(waiting, Waiting)
-    return waiting.request.run().astype(np.float32)
+    return waiting.request.run()[0].astype(np.float32)
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,9 @@ from pathlib import Path
 
 import numpy as np
 from inference.worker.plant import entry_of
-from numpy.typing import NDArray
 
 from agent.inference.backends.detector import Detector
-from agent.inference.yolo.head import Head
+from agent.inference.yolo.head import Head, Raw
 from agent.inference.yolo.letterbox import Canvas
 from agent.inference.yolo.metadata import FileFacts
 from agent.messages.payloads import ModelProcessor
@@ -23,15 +22,15 @@ class Noted:
         self.canvas = Canvas((SIDE, SIDE))
         self._here = here
 
-    def run(self, *, here: bool = False) -> NDArray[np.float32]:
+    def run(self, *, here: bool = False) -> Raw:
         self._here.append(here)
-        return np.zeros((1, 5, 21), np.float32)
+        return (np.zeros((1, 5, 21), np.float32),)
 
 
 def test_only_a_proof_computes_where_it_is_asked_for(tmp_path: Path) -> None:
     (tmp_path / "a.onnx").write_bytes(b"a")
     here: list[bool] = []
-    head = Head.of(entry_of("a", tmp_path / "a.onnx"), FileFacts(names=("cap",)), (1, 5, 21), (SIDE, SIDE))
+    head = Head.of(entry_of("a", tmp_path / "a.onnx"), FileFacts(names=("cap",)), ((1, 5, 21),), (SIDE, SIDE))
     detector = Detector("openvino", head, (SIDE, SIDE), lambda: Noted(here), processor=CPU)
     picture = np.zeros((SIDE, SIDE, 3), np.uint8)
     detector.check_outputs(picture)

@@ -103,7 +103,7 @@ def test_what_is_not_prepared_is_named(trap: VersionOf, version: VersionOf, tmp_
 
     def make(folder: Path) -> Made:
         (folder / "blob").write_bytes(b"compiled")
-        return Made("blob", FileFacts(), (64, 64), (1, 6, 84))
+        return Made("blob", FileFacts(), (64, 64), ((1, 6, 84),))
 
     artifacts.add(key, entry.reference, 1 << 20, make)
     artifacts.folder.chmod(0o755)  # as another user's, which is told of and not opened

@@ -127,7 +127,7 @@ def _opened(folder: Path, version: ModelVersion) -> Opened:
     from agent.inference.backends.tensorrt import reference  # noqa: PLC0415 - over the fake
 
     facts, head = reference.facts_of(version)
-    return Opened.made(folder / f"{version.name}-1-f32", Made("model.plan", facts, head.imgsz, head.shape))
+    return Opened.made(folder / f"{version.name}-1-f32", Made("model.plan", facts, head.imgsz, head.shapes))
 
 
 def test_memory_that_ends_at_any_allocation_is_a_clean_refusal(

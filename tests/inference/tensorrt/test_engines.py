@@ -208,7 +208,7 @@ def test_a_plan_of_another_tensorrt_is_built_again_and_never_deserialised(
         def as_if_built_here(folder: Path) -> backends.Made:
             (folder / "model.plan").write_bytes(opened.path.read_bytes())
             artifact = opened.artifact
-            return backends.Made("model.plan", artifact.facts, artifact.imgsz, artifact.shape)
+            return backends.Made("model.plan", artifact.facts, artifact.imgsz, artifact.shapes)
 
         store.add(key, entry.reference, 1 << 30, as_if_built_here)
         model = backends.load(entry, COMPUTE, tmp_path / "cache")

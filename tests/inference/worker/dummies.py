@@ -22,7 +22,7 @@ from agent.inference.yolo.objects import Objects
 from agent.messages.children import Assign, Prepare, WorkerSetup, WorkerStream
 from agent.messages.errors import ModelError
 from agent.messages.payloads import ModelProcessor
-from agent.messages.references import ModelVersion
+from agent.messages.references import ModelReading, ModelVersion
 from agent.processes.slots.frame_slot import FrameSlot, SlotWriter
 
 MIB: Final = 1 << 20
@@ -63,6 +63,7 @@ class DummyModel:
     backend: Final = "dummy"
     processor: Final = ModelProcessor("cpu", "dummy", "1", "CPU")
     imgsz: Final = (64, 64)
+    reading: Final = ModelReading("detect", "v8")
     device_bytes: Final = 0
 
     def __init__(self, name: str, behaviour: Behaviour, close: Callable[[], None]) -> None:

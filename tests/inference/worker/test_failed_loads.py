@@ -174,7 +174,7 @@ def test_a_load_goes_on_with_the_cpu_where_the_gpu_that_auto_chose_did_not_start
 def test_what_a_model_runs_on_is_told_before_it_is_resident(new_dummies: NewDummies, runtime: DummyRuntime) -> None:
     plant = new_dummies()
     plant.switch(runtime.make("a"))
-    assert plant.of(ModelRuns) == [ModelRuns("a:n@1", DummyModel.processor)]
+    assert plant.of(ModelRuns) == [ModelRuns("a:n@1", DummyModel.processor, DummyModel.reading)]
     told = [one for one in plant.messages if isinstance(one, ModelRuns | CacheState)]
     first = next(number for number, one in enumerate(told) if isinstance(one, ModelRuns))
     states = [[model.state for model in one.models] for one in told[:first] if isinstance(one, CacheState)]

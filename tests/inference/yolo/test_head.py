@@ -27,7 +27,7 @@ VersionOf = Callable[..., ModelVersion]
 
 
 def head_of(entry: ModelVersion, facts: FileFacts, shape: Sequence[int]) -> Head:
-    return Head.of(entry, facts, shape, IMGSZ)
+    return Head.of(entry, facts, (shape,), IMGSZ)
 
 
 def in_input() -> NDArray[np.float32]:
@@ -110,15 +110,15 @@ def test_objects_of_other_heads_come_back(
     head = head_of(entry, facts, raw.shape)
     assert head.layout is layout
     placement = Placement.of(PICTURE, IMGSZ, head.fit)
-    objects = head.decode(raw, placement)
+    objects = head.decode((raw,), placement)
     np.testing.assert_allclose(objects.boxes, BOXES, atol=1e-3)
     np.testing.assert_allclose(objects.scores, SCORES, atol=1e-5)
     assert objects.classes.tolist() == CLASSES.tolist()
-    assert len(head.decode(np.zeros_like(raw), placement)) == 0
+    assert len(head.decode((np.zeros_like(raw),), placement)) == 0
     bad = raw.copy()
     bad[0, np.flatnonzero(raw[0, :, 4] > 0.3)[0], :5] = np.nan
     with pytest.raises(ModelError, match="NaN or infinity"):
-        head.decode(bad, placement)
+        head.decode((bad,), placement)
 
 
 @pytest.fixture
@@ -135,7 +135,7 @@ def test_objects_come_back(
 ) -> None:
     head = head_of(entry, facts_of(raw), raw.shape)
     assert head.layout is layout
-    objects = head.decode(raw.astype(dtype), PLACEMENT)
+    objects = head.decode((raw.astype(dtype),), PLACEMENT)
     tolerance = 0.5 if dtype is np.float16 else 1e-3
     np.testing.assert_allclose(objects.boxes, BOXES, atol=tolerance)
     np.testing.assert_allclose(objects.scores, SCORES, atol=1e-3)
@@ -145,7 +145,7 @@ def test_objects_come_back(
 
 @pytest.mark.parametrize("raw", [anchors_output(), rows_output()], ids=["v8", "v26"])
 def test_nothing_found_is_empty(entry: ModelVersion, raw: NDArray[np.float32]) -> None:
-    objects = head_of(entry, facts_of(raw), raw.shape).decode(np.zeros_like(raw), PLACEMENT)
+    objects = head_of(entry, facts_of(raw), raw.shape).decode((np.zeros_like(raw),), PLACEMENT)
     assert len(objects) == 0
     assert objects.boxes.shape == (0, 4)
 
@@ -161,31 +161,31 @@ def refuse_with(entry: ModelVersion, raw: NDArray[np.float32], place: tuple[int,
     bad = raw.copy()
     bad[place] = value
     with pytest.raises(ModelError, match="NaN or infinity among the candidates") as refused:
-        head_of(entry, facts_of(raw), raw.shape).decode(bad, PLACEMENT)
+        head_of(entry, facts_of(raw), raw.shape).decode((bad,), PLACEMENT)
     assert refused.value.reason == "proof_failed"
 
 
 def test_the_proof_looks_at_every_number(entry: ModelVersion) -> None:
     raw = anchors_output()
     head = head_of(entry, FACTS, raw.shape)
-    head.require_right(raw)
+    head.require_right((raw,))
     raw[0, 0, 10] = np.nan
-    head.decode(raw, PLACEMENT)
+    head.decode((raw,), PLACEMENT)
     with pytest.raises(ModelError, match="1 of 14700 numbers"):
-        head.require_right(raw)
+        head.require_right((raw,))
 
 
 def test_a_class_without_a_name_is_refused(entry: ModelVersion) -> None:
     raw = rows_output()
     raw[0, 0, 5] = 3
     with pytest.raises(ModelError, match="answered class 3 of 3"):
-        head_of(entry, END_TO_END, raw.shape).decode(raw, PLACEMENT)
+        head_of(entry, END_TO_END, raw.shape).decode((raw,), PLACEMENT)
 
 
 def test_an_output_of_another_shape_is_refused(entry: ModelVersion) -> None:
     head = head_of(entry, FACTS, (1, 7, 2100))
     with pytest.raises(ModelError, match="expected"):
-        head.decode(np.zeros((1, 7, 2099), np.float32), PLACEMENT)
+        head.decode((np.zeros((1, 7, 2099), np.float32),), PLACEMENT)
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 2100), (1, 2100, 7), (1, 300, 8), (1, 7), (2, 7, 2100), (1, 7, 20, 20)])
@@ -218,12 +218,14 @@ def test_a_file_that_names_no_classes_is_refused(entry: ModelVersion, shape: tup
 
 
 def test_another_task_is_refused(entry: ModelVersion) -> None:
-    with pytest.raises(ModelError, match="only detection models are served") as refused:
-        head_of(entry, FileFacts(names=NAMES, task="segment"), (1, 39, 2100))
+    with pytest.raises(ModelError, match="a depth model; served are detect, segment") as refused:
+        head_of(entry, FileFacts(names=NAMES, task="depth"), (1, 1, 320, 320))
     assert refused.value.reason == "load_failed"
 
 
 def test_the_confidence_of_the_catalog_holds(version: VersionOf) -> None:
     strict = version(Path("unused.onnx"), confidence=0.7)
     for raw in (anchors_output(), rows_output()):
-        assert head_of(strict, facts_of(raw), raw.shape).decode(raw, PLACEMENT).scores.tolist() == SCORES[:2].tolist()
+        assert (
+            head_of(strict, facts_of(raw), raw.shape).decode((raw,), PLACEMENT).scores.tolist() == SCORES[:2].tolist()
+        )

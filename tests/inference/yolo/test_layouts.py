@@ -4,8 +4,9 @@ import re
 
 import pytest
 
-from agent.inference.yolo.layouts import Layout, recognise
+from agent.inference.yolo.layouts import Layout
 from agent.inference.yolo.metadata import FileFacts, read_facts
+from agent.inference.yolo.recognition import recognise
 from agent.messages.errors import ModelError
 from agent.messages.references import ModelVersion
 
@@ -20,7 +21,7 @@ def read(
 ) -> Layout:
     entry = ModelVersion("cap", "n", "1", "cap.onnx", "", layout=layout)  # type: ignore[arg-type]
     names = {"names": [f"class{index}" for index in range(classes)]} if said else {}
-    return recognise(entry, read_facts(said | names), shape, imgsz, classes)
+    return recognise(entry, read_facts(said | names), (shape,), imgsz, classes).layout
 
 
 def by(name: str, **said: object) -> dict[str, object]:

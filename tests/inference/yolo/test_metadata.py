@@ -3,7 +3,7 @@ import tracemalloc
 
 import pytest
 
-from agent.inference.yolo.metadata import RTDETR, YOLO, FileFacts, agreed_imgsz, agreed_names, read_facts
+from agent.inference.yolo.metadata import RTDETR, YOLO, FileFacts, agreed_imgsz, agreed_task, read_facts
 from agent.messages.errors import ModelError
 from agent.messages.references import ModelVersion
 
@@ -107,10 +107,11 @@ def test_metadata_takes_neither_memory_nor_time(text: str) -> None:
 
 
 def test_the_catalogs_task_settles_a_silent_file_and_contradicts_none() -> None:
-    for task, said in (("pose", None), ("detect", "pose"), ("pose", "detect"), ("", "segment")):
+    for task, said in (("detect", "pose"), ("pose", "detect"), ("", "depth")):
         entry = ModelVersion("cap", "n", "1", "cap.onnx", "", classes=("cap",), task=task)  # type: ignore[arg-type]
         with pytest.raises(ModelError) as refused:
-            agreed_names(entry, FileFacts(task=said))
+            agreed_task(entry, FileFacts(task=said))
         assert refused.value.reason == "load_failed"
-    entry = ModelVersion("cap", "n", "1", "cap.onnx", "", classes=("cap",), task="detect")
-    assert agreed_names(entry, FileFacts()) == agreed_names(entry, FileFacts(task="detect")) == ("cap",)
+    silent, entry = (ModelVersion("cap", "n", "1", "cap.onnx", "", task=task) for task in ("", "pose"))  # type: ignore[arg-type]
+    assert agreed_task(entry, FileFacts()) == agreed_task(silent, FileFacts(task="pose")) == "pose"
+    assert not agreed_task(silent, FileFacts())

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from agent.inference.yolo import suppress as suppression
 from agent.inference.yolo.layouts import MAX_OBJECTS
-from agent.inference.yolo.suppress import MAX_CANDIDATES, suppress
+from agent.inference.yolo.suppression import upright as suppression
+from agent.inference.yolo.suppression.upright import MAX_CANDIDATES, suppress
 
 
 def overlap(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:

@@ -33,8 +33,8 @@ from agent.inference.cuda.errors import CudaError
 from agent.inference.cuda.identity import Identity, identity_of
 from agent.inference.processors.compute import split
 from agent.inference.sandbox import Limits
-from agent.inference.yolo.candidates import best
 from agent.inference.yolo.head import Head, Layout
+from agent.inference.yolo.suppression.best import best
 from agent.messages.errors import ModelError
 from agent.messages.payloads import ModelProcessor
 from agent.messages.references import ModelVersion
@@ -87,6 +87,9 @@ def make(  # noqa: PLR0913 - see `backends.make`
     wanted: Precision = "f16" if precision == "f16" else "f32"
     with loading(version):
         facts, head = reference.facts_of(version)
+        if head.task != "detect":
+            what = f'a {head.task} model; engines are of detection models only: set compute = "cuda:{index}" or "cpu"'
+            raise ModelError("load_failed", f"{version.reference}: {what}")
         room = folder / "build"
         room.mkdir()
         _bring(version, room)
@@ -113,7 +116,7 @@ def make(  # noqa: PLR0913 - see `backends.make`
         if timings is not None:
             _keep_timings(room / TIMINGS, timings)
         shutil.rmtree(room)
-        made = Made(_PLAN, facts, head.imgsz, head.shape, Profile(wanted))
+        made = Made(_PLAN, facts, head.imgsz, head.shapes, Profile(wanted))
         engine = restore(head, Opened.made(folder, made), compute, folder)
         require_alike(version, reference.load(version), engine, _reduction(head, answer.candidates))
     return made
@@ -150,7 +153,7 @@ def held_device_bytes() -> int:
     return DEVICES.used_bytes()
 
 
-def _reduction(head: Head, count: int) -> Callable[[NDArray[np.float32]], NDArray[np.float32]] | None:
+def _reduction(head: Head, count: int) -> Callable[[NDArray[np.floating]], NDArray[np.float32]] | None:
     return partial(best, layout=head.layout, count=count) if count else None
 
 

@@ -17,6 +17,7 @@ from agent.inference.cuda.device import Device
 from agent.inference.cuda.errors import CudaError
 from agent.inference.cuda.graph import Graph
 from agent.inference.cuda.pinned import pinned
+from agent.inference.yolo.head import Raw
 from agent.inference.yolo.letterbox import Canvas
 
 _LOG: Final = logging.getLogger(__name__)
@@ -106,7 +107,7 @@ class Request:
         with engine.scratch.turn:
             self._capture()
 
-    def run(self, *, here: bool = False) -> NDArray[np.float32]:
+    def run(self, *, here: bool = False) -> Raw:
         """Implement Request of `detector`; with `here`, which loads set, the inference lets frames go first."""
         device = self._engine.device
         device.enter()
@@ -121,7 +122,7 @@ class Request:
                 else:
                     graph.launch(device.frames_stream)
                 self._wait(device.frames_stream)
-        return self._answer
+        return (self._answer,)
 
     def _captured(self) -> Graph | None:
         """Return the graph, captured again where the scratch block moved; None where it cannot be captured."""

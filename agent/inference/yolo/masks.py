@@ -1,0 +1,179 @@
+"""Masks of a segmenting model, as polygons: cut to the object's box, scaled once, simplified to few points.
+
+A mask is positive where a weighted sum of the model's prototypes is, scaled linearly to the input's pixels, as in
+ultralytics. The outline runs where the sum is zero, between pixels, so that a polygon has the area of its mask.
+"""
+
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.inference.yolo.letterbox import Placement
+from agent.inference.yolo.objects import Rings
+
+MOST_POINTS: Final = 64
+"""Most points of a ring."""
+MOST_RINGS: Final = 8
+"""Most rings of an object, the largest ones."""
+_MOST_RINGS_OF_ALL: Final = 600
+_MOST_POINTS_OF_ALL: Final = 6_000
+"""Most points of one picture's polygons, because a message has a bound; a crowd's rings have fewer each."""
+_FEWEST_POINTS: Final = 8
+_MOST_PIXELS: Final = 8_000_000
+"""Pixels that masks of one picture are scaled to; masks beyond it stay in the prototypes' own pixels."""
+_WITHIN: Final = 0.5
+"""Largest distance of a simplified outline, in pixels of the picture or of the input, whichever are smaller."""
+_LEAST_WITHIN: Final = 0.15
+_COARSER: Final = 1.6
+_CORNERS: Final = 3
+_HALF: Final = np.float32(0.5)
+
+_Points = NDArray[np.float32]
+_Box = tuple[float, float, float, float]
+
+
+class Masks:
+    """The prototypes of one picture, float (n, rows, columns), and the input's height and width in pixels."""
+
+    def __init__(self, prototypes: NDArray[np.floating], imgsz: tuple[int, int]) -> None:
+        self._prototypes: Final = np.asarray(prototypes, np.float32)
+        self._imgsz: Final = imgsz
+        rows, columns = self._prototypes.shape[1:]
+        self._cell: Final = (imgsz[0] / rows, imgsz[1] / columns)
+        self._pixels_left = _MOST_PIXELS
+
+    def polygons(self, shares: _Points, boxes: _Points, placement: Placement) -> list[Rings]:
+        """Return the outer rings of each object, in pixels of the picture; none where its mask is empty.
+
+        `shares` (objects, n) are the weights of the prototypes, `boxes` (objects, 4) corners in pixels of the input.
+        A polygon is within a pixel of its mask's border unless that takes more than MOST_POINTS points.
+        """
+        rings_each = max(1, min(MOST_RINGS, _MOST_RINGS_OF_ALL // max(1, len(boxes))))
+        outlines = [
+            self._outlines(weights, (box[0], box[1], box[2], box[3]), rings_each)
+            for weights, box in zip(shares, boxes.tolist(), strict=True)
+        ]
+        count = sum(map(len, outlines))
+        most_points = max(_FEWEST_POINTS, min(MOST_POINTS, _MOST_POINTS_OF_ALL // max(1, count)))
+        within = max(_LEAST_WITHIN, min(_WITHIN, _WITHIN * placement.gain))
+        return [
+            tuple(placement.within(placement.points(_simplified(ring, within, most_points))) for ring in rings)
+            for rings in outlines
+        ]
+
+    def _outlines(self, weights: _Points, box: _Box, most: int) -> list[_Points]:
+        """Return the largest outer rings of a mask, each (points, 2), in pixels of the input."""
+        field = self._field(weights, box)
+        if field is None:
+            return []
+        rings, _ = cv2.findContours(field.inside(), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        if len(rings) > most:
+            rings = sorted(rings, key=lambda ring: -cv2.contourArea(ring))[:most]
+        return [field.border(np.asarray(ring, np.int32)[:, 0]) for ring in rings]
+
+    def _field(self, weights: _Points, box: _Box) -> "_Field | None":
+        """Return an object's weighted sum around its box; None where it is positive nowhere near the box."""
+        (high, wide), (rows, columns) = self._cell, self._prototypes.shape[1:]
+        left, right = _span(box[0] / wide, box[2] / wide, columns)
+        top, bottom = _span(box[1] / high, box[3] / high, rows)
+        if left >= right or top >= bottom:
+            return None
+        near = self._prototypes[:, top:bottom, left:right]
+        sums = np.dot(weights, near.reshape(len(weights), -1)).reshape(near.shape[1:])
+        if not (sums > 0).any():
+            return None
+        size = (round((right - left) * wide), round((bottom - top) * high))
+        self._pixels_left -= size[0] * size[1]
+        if self._pixels_left >= 0:
+            sums = np.asarray(cv2.resize(sums, size, interpolation=cv2.INTER_LINEAR), np.float32)
+        step = ((right - left) * wide / sums.shape[1], (bottom - top) * high / sums.shape[0])
+        return _Field(sums, (left * wide, top * high), step, box)
+
+
+def _span(low: float, high: float, cells: int) -> tuple[int, int]:
+    """Return the cells that a box's sides touch, with one more on each side, because scaling looks at neighbours."""
+    return max(0, int(low - 0.5) - 1), min(cells, int(high + 0.5) + 2)
+
+
+class _Field(NamedTuple):
+    """A mask's weighted sum on a grid of pixels, whose upper left corner is at `origin` in pixels of the input."""
+
+    sums: _Points
+    origin: tuple[float, float]
+    step: tuple[float, float]
+    """Width and height of a grid's pixel, in pixels of the input."""
+    box: _Box
+
+    def inside(self) -> NDArray[np.uint8]:
+        """Return uint8 (rows, columns): 1 where the sum is positive and the pixel's begin is in the box."""
+        mask = (self.sums > 0).view(np.uint8)
+        (first, last), (upper, lower) = self._columns(), self._rows()
+        mask[:, :first] = mask[:, last:] = 0
+        mask[:upper] = mask[lower:] = 0
+        return mask
+
+    def border(self, ring: NDArray[np.int32]) -> _Points:
+        """Move the pixels of a ring, (points, 2), out to the mask's border; return it in pixels of the input.
+
+        A pixel goes to where the sum is zero if that is within a pixel (one step of Newton's method along the
+        gradient), and else, where the box cuts the mask, to the box's edge.
+        """
+        x, y = ring[:, 0], ring[:, 1]
+        rows, columns = self.sums.shape
+        here = self.sums[y, x]
+        slope_x = (self.sums[y, np.minimum(x + 1, columns - 1)] - self.sums[y, np.maximum(x - 1, 0)]) * _HALF
+        slope_y = (self.sums[np.minimum(y + 1, rows - 1), x] - self.sums[np.maximum(y - 1, 0), x]) * _HALF
+        steep = slope_x * slope_x + slope_y * slope_y
+        is_near = here * here <= steep
+        ahead = np.where(is_near, -here / np.where(steep > 0, steep, 1), np.float32(0))
+        points = ring.astype(np.float32) + _HALF + ahead[:, np.newaxis] * np.stack((slope_x, slope_y), axis=1)
+        points *= np.array(self.step, np.float32)
+        points += np.array(self.origin, np.float32)
+        for axis, (ends, values) in enumerate(((self._columns(), x), (self._rows(), y))):
+            points[~is_near & (values == ends[0]), axis] = self.box[axis]
+            points[~is_near & (values == ends[1] - 1), axis] = self.box[axis + 2]
+        if len(points) < _CORNERS:
+            points = _square(points, self.step)
+        low, high = np.array(self.box[:2], np.float32), np.array(self.box[2:], np.float32)
+        return np.clip(points, low, high, out=points)
+
+    def _columns(self) -> tuple[int, int]:
+        return self._within(0, self.sums.shape[1])
+
+    def _rows(self) -> tuple[int, int]:
+        return self._within(1, self.sums.shape[0])
+
+    def _within(self, axis: int, most: int) -> tuple[int, int]:
+        """Return the first pixel in the box along an axis, and the one after the last, as ultralytics cuts masks."""
+        low = (self.box[axis] - self.origin[axis]) / self.step[axis]
+        high = (self.box[axis + 2] - self.origin[axis]) / self.step[axis]
+        return max(0, int(np.ceil(low))), max(0, min(most, int(np.ceil(high))))
+
+
+def _square(points: _Points, step: tuple[float, float]) -> _Points:
+    """Return the four corners around one or two pixels."""
+    half = np.array(step, np.float32) * _HALF
+    (left, top), (right, bottom) = points.min(axis=0) - half, points.max(axis=0) + half
+    return np.array([(left, top), (right, top), (right, bottom), (left, bottom)], np.float32)
+
+
+def _simplified(ring: _Points, within: float, most: int) -> _Points:
+    """Return a ring with fewer points, at most `most`, as near as possible to the distance `within`."""
+    for allowed in _distances(within):
+        found = cv2.approxPolyDP(ring[:, np.newaxis], allowed, closed=True)
+        if len(found) <= most:
+            return (
+                np.asarray(found, np.float32)[:, 0]
+                if len(found) >= _CORNERS
+                else ring[:: max(1, len(ring) // _CORNERS)]
+            )
+    raise AssertionError  # the distances grow without end
+
+
+def _distances(within: float) -> Iterator[float]:
+    while True:
+        yield within
+        within *= _COARSER

@@ -1,0 +1,1 @@
+"""Chooses among the candidates of a dense head. Imports layouts only."""
