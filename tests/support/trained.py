@@ -32,8 +32,15 @@ def untrained(torch: Untyped, name: str, classes: int, folder: Path) -> Untyped:
     return YOLO(str(recipe))
 
 
-def train(torch: Untyped, fresh: Untyped, side: int, steps: int, batch: int) -> tuple[float, float]:
-    """Train all layers for so many steps on the conveyor; return the loss before and after."""
+def train(  # noqa: PLR0913, PLR0917 - a training, spelt out
+    torch: Untyped,
+    fresh: Untyped,
+    side: int,
+    steps: int,
+    batch: int,
+    batches: Iterator[dict[str, Untyped]] | None = None,
+) -> tuple[float, float]:
+    """Train all layers for so many steps on `batches`, else on the conveyor; return the loss before and after."""
     from ultralytics.cfg import get_cfg  # noqa: PLC0415 - only after torch was imported safely
 
     network = fresh.model
@@ -46,7 +53,7 @@ def train(torch: Untyped, fresh: Untyped, side: int, steps: int, batch: int) -> 
         weight.requires_grad_(True)
     optimizer = torch.optim.AdamW(network.parameters(), lr=_RATE)
     losses = []
-    for frames in islice(_batches(torch, side, batch), steps):
+    for frames in islice(batches or _batches(torch, side, batch), steps):
         loss = network.loss(frames)[0].sum()
         optimizer.zero_grad()
         loss.backward()

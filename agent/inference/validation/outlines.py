@@ -54,7 +54,7 @@ def difference_of_words(
     if found[0].label == best.label:
         apart = abs(found[0].score - best.score)
         return None if apart <= within else f"{best.label} scores {found[0].score}, not {best.score}"
-    rivals = [item.label for item in others if best.score - item.score <= within]
+    rivals = [item.label for item in others if abs(best.score - item.score) <= within]
     return None if found[0].label in rivals else f"it is {found[0].label}, not {best.label}"
 
 

@@ -24,10 +24,12 @@ _MOST_POINTS_OF_ALL: Final = 6_000
 _FEWEST_POINTS: Final = 8
 _MOST_PIXELS: Final = 8_000_000
 """Pixels that masks of one picture are scaled to; masks beyond it stay in the prototypes' own pixels."""
+_MOST_OUTLINE: Final = 2048
+"""Pixels of an outline that are simplified; of a longer one every second or third, because the time grows faster."""
 _WITHIN: Final = 0.5
 """Largest distance of a simplified outline, in pixels of the picture or of the input, whichever are smaller."""
 _LEAST_WITHIN: Final = 0.15
-_COARSER: Final = 1.6
+_COARSER: Final = 1.7
 _CORNERS: Final = 3
 _HALF: Final = np.float32(0.5)
 
@@ -58,7 +60,7 @@ class Masks:
         ]
         count = sum(map(len, outlines))
         most_points = max(_FEWEST_POINTS, min(MOST_POINTS, _MOST_POINTS_OF_ALL // max(1, count)))
-        within = max(_LEAST_WITHIN, min(_WITHIN, _WITHIN * placement.gain))
+        within = max(_LEAST_WITHIN, min(_WITHIN, _WITHIN * placement.gain)) * MOST_POINTS / most_points
         return [
             tuple(placement.within(placement.points(_simplified(ring, within, most_points))) for ring in rings)
             for rings in outlines
@@ -72,7 +74,7 @@ class Masks:
         rings, _ = cv2.findContours(field.inside(), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
         if len(rings) > most:
             rings = sorted(rings, key=lambda ring: -cv2.contourArea(ring))[:most]
-        return [field.border(np.asarray(ring, np.int32)[:, 0]) for ring in rings]
+        return [field.border(np.asarray(ring, np.int32)[:: len(ring) // _MOST_OUTLINE + 1, 0]) for ring in rings]
 
     def _field(self, weights: _Points, box: _Box) -> "_Field | None":
         """Return an object's weighted sum around its box; None where it is positive nowhere near the box."""
