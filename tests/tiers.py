@@ -58,6 +58,7 @@ UNIT: Final = (
     "inference/yolo/test_layouts.py",
     "inference/yolo/test_masks.py",
     "inference/yolo/test_letterbox.py",
+    "inference/yolo/test_messages.py",
     "inference/yolo/test_metadata.py",
     "inference/yolo/test_objects.py",
     "inference/yolo/test_task_heads.py",

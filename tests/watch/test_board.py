@@ -118,6 +118,9 @@ def test_objects_are_those_of_the_last_frame_by_label(board: Board) -> None:
     assert row.model == "cap-check:n@3"
     tell(board, "stream/cam-1/detections", detections("cam-1", 1, []), 1.1)
     assert board.snapshot(1.1).streams[0].objects == ()
+    top = [{"label": "ok", "class": 0, "score": 0.9}, {"label": "scratch", "class": 1, "score": 0.1}]
+    tell(board, "stream/cam-1/detections", detections("cam-1", 2, [], top=top), 1.2)
+    assert board.snapshot(1.2).streams[0].objects == (("ok", 1),)
 
 
 def test_replayed_frames_are_counted_and_are_no_rate(board: Board) -> None:

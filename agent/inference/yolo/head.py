@@ -221,7 +221,8 @@ class Head:
         scores = self._finite(best[columns])  # the greatest of scores is NaN where one of them is
         boxes = self._finite(np.take(columns_of[:_BOX], columns, axis=1)).T
         classes = columns_of[_BOX:end, columns].argmax(axis=0)
-        extras = self._finite(np.take(columns_of[end:], columns, axis=1)).T
+        has_extras = end < len(columns_of)
+        extras = self._finite(np.take(columns_of[end:], columns, axis=1)).T if has_extras else boxes[:, _BOX:]
         return self._suppressed(_Found(boxes, scores, classes, extras), raw, placement)
 
     def _from_objectness(self, raw: Raw, placement: Placement) -> Objects:
