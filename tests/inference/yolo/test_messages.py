@@ -47,7 +47,9 @@ def test_the_lowest_scores_of_a_crowd_are_left_out_and_counted(task: str) -> Non
     assert len(msgspec.msgpack.encode(message)) < MAX_MESSAGE_BYTES
     assert tail["left_out"] + len(tail["objects"]) == 300
     assert len(tail["objects"]) > 100
-    assert [item["score"] for item in tail["objects"]] == sorted((item["score"] for item in tail["objects"]), reverse=True)
+    assert [item["score"] for item in tail["objects"]] == sorted(
+        (item["score"] for item in tail["objects"]), reverse=True
+    )
     assert message.counts == (("part", 300),)
 
 
