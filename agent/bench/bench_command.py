@@ -19,7 +19,7 @@ from agent.bench.options import Options
 from agent.bench.plant.children import say
 from agent.messages.errors import EXIT_FAILED, EXIT_OK
 
-NAMES: Final = ("cache", "memory", "outbox", "pipeline", "recovery", "swap")
+NAMES: Final = ("cache", "memory", "outbox", "pipeline", "recovery", "swap", "tasks")
 """Names of benchmarks, each a module with `run(options)` that returns its figures."""
 _LIBRARIES: Final = ("openvino", "onnxruntime", "torch", "ultralytics", "opencv-python", "paho-mqtt")
 
