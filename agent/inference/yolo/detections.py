@@ -94,8 +94,8 @@ def encode(  # noqa: PLR0913, PLR0917 - the parts of a message
     height, width = size
     parts = _Tail(model, frame.number, utc_text_of_ns(frame.captured_unix_ns), width, height, objects, top)
     tail = _ENCODER.encode(parts)[1:]
-    labels = [item.label for item in objects] if top is msgspec.UNSET else [item.label for item in top[:1]]
-    counts = tuple(sorted(Counter(labels).items()))
+    counted = top[:1] if isinstance(top, list) else objects
+    counts = tuple(sorted(Counter(item.label for item in counted).items()))
     counts_bytes = sum(len(label.encode()) + _COUNT_BYTES for label, _ in counts)
     while len(tail) + counts_bytes > _MOST_BYTES and len(parts.objects) > 1 and _has_outlines(objects[0]):
         kept = len(parts.objects) * (_MOST_BYTES - counts_bytes) // len(tail)

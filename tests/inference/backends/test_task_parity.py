@@ -132,7 +132,7 @@ def compare(task: str, picture: Picture, theirs: Untyped, model: Detector, figur
     free = set(range(len(ours)))
     for number, (box, score, label) in enumerate(zip(boxes, found.conf.tolist(), found.cls.tolist(), strict=True)):
         fits = {
-            at: iou(tuple(box), ours[at].box)
+            at: iou((box[0], box[1], box[2], box[3]), ours[at].box)
             for at in free
             if ours[at].class_ == label and abs(ours[at].score - score) <= 0.02
         }
@@ -169,4 +169,5 @@ def _compare_more(task: str, number: int, theirs: Untyped, mine: DetectedObject,
 def _hulls(corners: NDArray[np.float32], picture: Picture) -> list[list[float]]:
     height, width = picture.shape[:2]
     low, high = corners.min(axis=1), corners.max(axis=1)
-    return np.clip(np.concatenate((low, high), axis=1), 0, [width, height, width, height]).tolist()  # type: ignore[no-any-return]
+    hulls: list[list[float]] = np.clip(np.concatenate((low, high), axis=1), 0, [width, height, width, height]).tolist()
+    return hulls
