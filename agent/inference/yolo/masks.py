@@ -5,6 +5,7 @@ ultralytics. The outline runs where the sum is zero, between pixels, so that a p
 """
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Final, NamedTuple
 
 import cv2
@@ -30,6 +31,8 @@ _WITHIN: Final = 0.5
 """Largest distance of a simplified outline, in pixels of the picture or of the input, whichever are smaller."""
 _LEAST_WITHIN: Final = 0.15
 _COARSER: Final = 1.7
+_AT_ONCE: Final = 32
+"""Objects whose sums are computed at once, because all of a crowd's would take much memory."""
 _CORNERS: Final = 3
 _HALF: Final = np.float32(0.5)
 
@@ -54,21 +57,29 @@ class Masks:
         A polygon is within a pixel of its mask's border unless that takes more than MOST_POINTS points.
         """
         rings_each = max(1, min(MOST_RINGS, _MOST_RINGS_OF_ALL // max(1, len(boxes))))
+        corners = [(box[0], box[1], box[2], box[3]) for box in boxes.tolist()]
         outlines = [
-            self._outlines(weights, (box[0], box[1], box[2], box[3]), rings_each)
-            for weights, box in zip(shares, boxes.tolist(), strict=True)
+            self._outlines(sums, box, rings_each) for sums, box in zip(self._sums(shares), corners, strict=True)
         ]
         count = sum(map(len, outlines))
         most_points = max(_FEWEST_POINTS, min(MOST_POINTS, _MOST_POINTS_OF_ALL // max(1, count)))
         within = max(_LEAST_WITHIN, min(_WITHIN, _WITHIN * placement.gain)) * MOST_POINTS / most_points
-        return [
-            tuple(placement.within(placement.points(_simplified(ring, within, most_points))) for ring in rings)
-            for rings in outlines
-        ]
+        rings = [_simplified(ring, within, most_points) for rings in outlines for ring in rings]
+        if not rings:
+            return [() for _ in outlines]
+        ends = np.cumsum([len(ring) for ring in rings])[:-1]
+        placed = iter(np.split(placement.within(placement.points(np.concatenate(rings))), ends))
+        return [tuple(islice(placed, len(own))) for own in outlines]
 
-    def _outlines(self, weights: _Points, box: _Box, most: int) -> list[_Points]:
+    def _sums(self, shares: _Points) -> Iterator[_Points]:
+        """Yield the weighted sum of prototypes of each object, (rows, columns), some objects at a time."""
+        flat = self._prototypes.reshape(len(self._prototypes), -1)
+        for begin in range(0, len(shares), _AT_ONCE):
+            yield from (shares[begin : begin + _AT_ONCE] @ flat).reshape(-1, *self._prototypes.shape[1:])
+
+    def _outlines(self, sums: _Points, box: _Box, most: int) -> list[_Points]:
         """Return the largest outer rings of a mask, each (points, 2), in pixels of the input."""
-        field = self._field(weights, box)
+        field = self._field(sums, box)
         if field is None:
             return []
         rings, _ = cv2.findContours(field.inside(), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
@@ -76,16 +87,15 @@ class Masks:
             rings = sorted(rings, key=lambda ring: -cv2.contourArea(ring))[:most]
         return [field.border(np.asarray(ring, np.int32)[:: len(ring) // _MOST_OUTLINE + 1, 0]) for ring in rings]
 
-    def _field(self, weights: _Points, box: _Box) -> "_Field | None":
-        """Return an object's weighted sum around its box; None where it is positive nowhere near the box."""
+    def _field(self, sums: _Points, box: _Box) -> "_Field | None":
+        """Cut an object's weighted sum to its box, and scale it; None where it is positive nowhere near the box."""
         (high, wide), (rows, columns) = self._cell, self._prototypes.shape[1:]
         left, right = _span(box[0] / wide, box[2] / wide, columns)
         top, bottom = _span(box[1] / high, box[3] / high, rows)
         if left >= right or top >= bottom:
             return None
-        near = self._prototypes[:, top:bottom, left:right]
-        sums = np.dot(weights, near.reshape(len(weights), -1)).reshape(near.shape[1:])
-        if not (sums > 0).any():
+        sums = sums[top:bottom, left:right]
+        if sums.max() <= 0:
             return None
         size = (round((right - left) * wide), round((bottom - top) * high))
         self._pixels_left -= size[0] * size[1]
