@@ -10,7 +10,30 @@ _REFERENCE: Final = re.compile(
 )
 
 Layout: TypeAlias = Literal[
-    "", "v3", "v5", "v6", "v7", "v8", "v9", "v10", "v11", "v12", "v26", "rows", "rtdetr", "rtdetr-rows", "detr", "yolox"
+    "",
+    "v3",
+    "v5",
+    "v6",
+    "v7",
+    "v7-flat",
+    "v8",
+    "v9",
+    "v10",
+    "v11",
+    "v12",
+    "v26",
+    "rows",
+    "rtdetr",
+    "rtdetr-rows",
+    "rtdetr-logits",
+    "dfine",
+    "rfdetr",
+    "detr",
+    "yolox",
+    "yolox-decoded",
+    "yolonas",
+    "yolonas-batch",
+    "yolonas-flat",
 ]
 """Name in the catalog of a model's output format, empty where not stated; see `agent.inference.yolo.layouts`."""
 Task: TypeAlias = Literal["", "detect", "segment", "pose", "obb", "classify"]
@@ -58,6 +81,20 @@ def natural_key(text: str) -> list[str | int]:
     return [int(part) if place % 2 else part for place, part in enumerate(re.split("([0-9]+)", text))]
 
 
+class Preprocess(msgspec.Struct, frozen=True):
+    """Conversion of a picture to a model's input where the layout implies another one; empty or None: as it implies."""
+
+    resize: Literal["", "letterbox", "corner", "stretch"] = ""
+    """Fit into the input: grey around, grey to the right and below, or stretched over all of it."""
+    colours: Literal["", "rgb", "bgr"] = ""
+    scale: float | None = None
+    """Factor of a pixel from 0 to 255, before mean and std."""
+    mean: tuple[float, float, float] | None = None
+    """Taken away from each colour's plane, in the order of `colours`."""
+    std: tuple[float, float, float] | None = None
+    """What each colour's plane is divided by then."""
+
+
 class ModelVersion(msgspec.Struct, frozen=True):
     """One immutable version of a model in the catalog, with its file on this device."""
 
@@ -84,6 +121,7 @@ class ModelVersion(msgspec.Struct, frozen=True):
     """Layout of a file that does not state its own."""
     task: Task = ""
     """Task of a file that does not state its own."""
+    preprocess: Preprocess = Preprocess()
     unsafe: bool = False
     """The sandbox may be skipped for a file that can run code when it is opened."""
 

@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 
 from agent.files import expanded
-from agent.messages.references import Layout, ModelFile, ModelVersion, Task
+from agent.messages.references import Layout, ModelFile, ModelVersion, Preprocess, Task
 from agent.models.literals import MOST_CHARACTERS
 from agent.models.model_files import is_inside
 from agent.settings import fields
@@ -74,6 +74,20 @@ _Named = Annotated[str, BeforeValidator(_named)]
 _Sha256 = Annotated[str, AfterValidator(_sha256)]
 
 
+_Planes = tuple[float, float, float]
+_Std = tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
+
+
+class PreprocessEntry(Group):
+    """The table `preprocess` of a `[[model]]` entry."""
+
+    resize: Literal["", "letterbox", "corner", "stretch"] = ""
+    colours: Literal["", "rgb", "bgr"] = ""
+    scale: Annotated[float, Field(gt=0)] | None = None
+    mean: _Planes | None = None
+    std: _Std | None = None
+
+
 class ModelEntry(Group):
     """One `[[model]]` entry; validation makes the paths `file` and `golden` absolute."""
 
@@ -93,6 +107,7 @@ class ModelEntry(Group):
     rank: float | None = None
     layout: Layout = ""
     task: Task = ""
+    preprocess: PreprocessEntry = PreprocessEntry()
     unsafe: bool = False
 
     def version_of(self) -> ModelVersion:
@@ -114,6 +129,7 @@ class ModelEntry(Group):
             files=tuple(ModelFile(name, sha256) for name, sha256 in self.files.items()),
             layout=self.layout,
             task=self.task,
+            preprocess=Preprocess(**self.preprocess.model_dump()),
             unsafe=self.unsafe,
         )
 

@@ -2,7 +2,7 @@
 
 import re
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
@@ -11,6 +11,7 @@ from agent.messages.errors import ModelError
 from agent.messages.references import ModelVersion
 from agent.models import ir_file, onnx_file
 from agent.models.literals import MOST_CHARACTERS, read_literal, read_names
+from agent.models.onnx_file import FILLED, OPEN, Port
 
 _HEAD_BYTES: Final = 512
 _STRIDE: Final = 32
@@ -157,9 +158,8 @@ def _inspect_onnx(path: Path) -> Inspected:
     for name in found.external:
         if not (path.parent / name).is_file():
             raise ModelError("file_missing", f"{path} keeps weights in {name}, which is not beside it")
-    if len(found.inputs) != 1:
-        raise ModelError("load_failed", f"{path} takes {len(found.inputs)} inputs, expected one picture")
-    _require_picture(path, found.inputs[0], _stride(found.metadata))
+    taken = [port for port in found.inputs if port.name not in FILLED]
+    _require_picture(path, taken, _stride(found.metadata))
     return Inspected(bool(read_names(found.metadata.get("names"))))
 
 
@@ -177,9 +177,8 @@ def _inspect_ir(path: Path) -> Inspected:
         raise ModelError("load_failed", f"{weights} is cut: {whole}")
     sidecar = sidecar_of(path)
     facts = read_sidecar(sidecar) if sidecar else {}
-    if len(found.inputs) != 1:
-        raise ModelError("load_failed", f"{path} takes {len(found.inputs)} inputs, expected one picture")
-    _require_picture(path, found.inputs[0], _stride(facts))
+    taken = [Port("", tuple(OPEN if side is None else side for side in sides)) for sides in found.inputs]
+    _require_picture(path, taken, _stride(facts))
     return Inspected(bool(read_names(facts.get("names"))) if sidecar else found.has_names)
 
 
@@ -229,26 +228,34 @@ def require_plan(path: Path) -> None:
         raise ModelError("load_failed", f"{path} is cut: a TensorRT plan has more than {size_bytes} bytes")
 
 
-def _require_picture(path: Path, sides: tuple[int | None, ...], stride: int) -> None:
+def _require_picture(path: Path, inputs: Sequence[Port], stride: int) -> None:
+    if len(inputs) != 1:
+        names = ", ".join(port.name for port in inputs if port.name)
+        what = f"{path} takes {len(inputs)} inputs{names and f' ({names})'}, expected one picture"
+        raise ModelError("load_failed", f"{what}; {' and '.join(sorted(FILLED))} may stand beside it")
+    sides = inputs[0].sides
     if len(sides) != _PICTURE_SIDES:
         raise ModelError("load_failed", f"{path} takes {_shown(sides)}, expected a picture of (1, 3, height, width)")
     batch, channels, height, width = sides
-    if channels not in {_COLOURS, None}:
+    if channels not in {_COLOURS, OPEN}:
         if width == _COLOURS:
             raise ModelError("load_failed", f"{path} takes {_shown(sides)}, colours last (NHWC): export it as NCHW")
         raise ModelError("load_failed", f"{path} takes {channels} channels, expected a picture of {_COLOURS} colours")
-    if batch not in {1, None}:
+    if batch not in {1, OPEN}:
         raise ModelError("load_failed", f"{path} takes {batch} pictures at once: export it with batch=1")
     expected = f"sides of at most {_LARGEST_SIDE}, each a multiple of {stride}"
     for side in (height, width):
-        if side is not None and (not 0 < side <= _LARGEST_SIDE or side % stride):
+        if side != OPEN and (not 0 < side <= _LARGEST_SIDE or side % stride):
             raise ModelError("load_failed", f"{path} takes {_shown((height, width))}, expected {expected}")
 
 
-def _shown(sides: tuple[int | None, ...]) -> str:
-    return f"({', '.join('?' if side is None else str(side) for side in sides)})"
+def _shown(sides: Sequence[int]) -> str:
+    return f"({', '.join('?' if side == OPEN else str(side) for side in sides)})"
 
 
 def _stride(facts: dict[str, Any]) -> int:
+    """Return the stride that the metadata state; a file without any is no YOLO, and any size may be its own."""
     value = read_literal(facts.get("stride"))  # not its text, which YAML's aliases can make of any length
-    return value if isinstance(value, int) and 0 < value <= 1 << 10 else _STRIDE
+    if isinstance(value, int) and 0 < value <= 1 << 10:
+        return value
+    return _STRIDE if facts else 1

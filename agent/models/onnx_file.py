@@ -12,6 +12,11 @@ from typing import Final
 
 from agent.files import open_regular
 
+OPEN: Final = -1
+SIZES: Final = "orig_target_sizes"
+FILLED: Final = frozenset({SIZES, "pixel_mask"})
+"""Inputs beside the picture that are filled with ones: boxes then come in shares, and no pixel is masked."""
+
 _VARINT, _FIXED64, _BYTES, _GROUP, _GROUP_END, _FIXED32 = range(6)
 _SKIPPED_BYTES: Final = {_FIXED64: 8, _FIXED32: 4, _GROUP: 0, _GROUP_END: 0}
 _VARINT_BYTES: Final = 10
@@ -32,9 +37,18 @@ _ATTRIBUTE_SPARSE: Final = frozenset({22, 23})
 _SPARSE_TENSORS: Final = frozenset({1, 2})
 _TENSOR_NAME, _TENSOR_EXTERNAL = 8, 13
 _TRAINING_GRAPHS: Final = frozenset({1, 2})
+_WHOLE: Final = frozenset({2, 3, 4, 5, 6, 7, 12, 13})  # uint8, int8, uint16, int16, int32, int64, uint32, uint64
 
 
-Sides = tuple[int | None, ...]
+@dataclass(frozen=True)
+class Port:
+    """One input or output of a graph."""
+
+    name: str
+    sides: tuple[int, ...]
+    """Shape; OPEN for a side that the file leaves open. Empty where the file gives no shape."""
+    is_whole: bool = False
+    """True for integers."""
 
 
 class NotOnnxError(Exception):
@@ -45,9 +59,8 @@ class NotOnnxError(Exception):
 class OnnxFile:
     """Structure of an ONNX file."""
 
-    inputs: tuple[Sides, ...]
-    """Shape of each input; None for a dynamic dimension."""
-    outputs: tuple[Sides, ...]
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
     metadata: dict[str, str]
     """Key-value pairs that the exporter wrote."""
     external: tuple[str, ...]
@@ -78,8 +91,8 @@ class _Reading:
         return fields(view, self._left, is_file=is_file)
 
     def structure(self, view: memoryview, *, has_external: bool) -> OnnxFile:
-        inputs: tuple[Sides, ...] = ()
-        outputs: tuple[Sides, ...] = ()
+        inputs: tuple[Port, ...] = ()
+        outputs: tuple[Port, ...] = ()
         metadata: dict[str, str] = {}
         external: dict[str, None] = {}
         has_graph = False
@@ -151,36 +164,34 @@ class _Reading:
                 if key == "location":
                     yield text
 
-    def _ends(self, graph: memoryview) -> tuple[tuple[Sides, ...], tuple[Sides, ...]]:
-        """Return the shapes of the inputs, without the weights that older files list among them, and of the outputs."""
-        found: dict[str, Sides] = {}
-        outputs: list[Sides] = []
+    def _ends(self, graph: memoryview) -> tuple[tuple[Port, ...], tuple[Port, ...]]:
+        """Return the inputs, without the weights that older files list among them, and the outputs."""
+        found: dict[str, Port] = {}
+        outputs: list[Port] = []
         weights = set()
         for field, value in self._fields(graph):
             if field == _GRAPH_INPUT:
-                name, sides = self._value_info(_message(value))
-                found[name] = sides
+                port = self._value_info(_message(value))
+                found[port.name] = port
             elif field == _GRAPH_OUTPUT:
-                outputs.append(self._value_info(_message(value))[1])
+                outputs.append(self._value_info(_message(value)))
             elif field == _GRAPH_INITIALIZER:
                 weights |= {_text(inner) for name, inner in self._fields(_message(value)) if name == _TENSOR_NAME}
-        return tuple(sides for name, sides in found.items() if name not in weights), tuple(outputs)
+        return tuple(port for name, port in found.items() if name not in weights), tuple(outputs)
 
-    def _value_info(self, view: memoryview) -> tuple[str, Sides]:
-        """Read a ValueInfoProto: name 1, type 2 > tensor_type 1 > shape 2 > dim 1 > dim_value 1."""
+    def _value_info(self, view: memoryview) -> Port:
+        """Read a ValueInfoProto: name 1, type 2 > tensor_type 1 > elem_type 1, shape 2 > dim 1 > dim_value 1."""
         name = "".join(_text(value) for field, value in self._fields(view) if field == 1)
-        shapes = [
-            shape
-            for kind in self._inner(view, 2)
-            for tensor in self._inner(kind, 1)
-            for shape in self._inner(tensor, 2)
-        ]
-        return name, tuple(self._side(dim) for shape in shapes for dim in self._inner(shape, 1))
+        tensors = [tensor for kind in self._inner(view, 2) for tensor in self._inner(kind, 1)]
+        kinds = [value for tensor in tensors for field, value in self._fields(tensor) if field == 1]
+        shapes = [shape for tensor in tensors for shape in self._inner(tensor, 2)]
+        sides = tuple(self._side(dim) for shape in shapes for dim in self._inner(shape, 1))
+        return Port(name, sides, any(kind in _WHOLE for kind in kinds))
 
-    def _side(self, dim: memoryview) -> int | None:
-        """Return a dimension; None for a dynamic one, which some exporters write as a negative number."""
+    def _side(self, dim: memoryview) -> int:
+        """Return a dimension; OPEN for a dynamic one, which some exporters write as a negative number."""
         side = next((value for field, value in self._fields(dim) if field == 1 and isinstance(value, int)), None)
-        return None if side is None or side >= _NEGATIVE else side
+        return OPEN if side is None or side >= _NEGATIVE else side
 
     def _inner(self, view: memoryview, wanted: int) -> list[memoryview]:
         return [_message(inner) for field, inner in self._fields(view) if field == wanted]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.messages.references import ModelReference, ModelVersion
+from agent.messages.references import ModelReference, ModelVersion, Preprocess
 from agent.models.catalog import Catalog
 from agent.settings import SettingsError
 
@@ -50,6 +50,15 @@ def test_a_reference_without_variant_takes_the_nearest_that_there_is(
 ) -> None:
     catalog = written(("cap", "s", "1"), ("cap", "l", "1"))
     assert found(catalog, "cap", default) == f"cap:{variant}@1"
+
+
+def test_preprocessing_reaches_the_version_and_its_mistakes_are_told(written: Writer) -> None:
+    said = 'preprocess = { resize = "stretch", colours = "bgr", scale = 1.0, mean = [1, 2, 3], std = [4, 5, 6] }'
+    (version,) = written(("cap", "n", "3", said)).versions
+    assert version.preprocess == Preprocess("stretch", "bgr", 1.0, (1.0, 2.0, 3.0), (4.0, 5.0, 6.0))
+    for wrong in ('resize = "crop"', "std = [0, 1, 1]", "mean = [1]", "scale = 0", "gamma = 2"):
+        with pytest.raises(SettingsError, match="preprocess"):
+            written(("cap", "n", "3", f"preprocess = {{ {wrong} }}"))
 
 
 def test_every_key_reaches_the_version(written: Writer, tmp_path: Path) -> None:

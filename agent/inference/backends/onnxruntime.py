@@ -4,7 +4,7 @@ import re
 import shutil
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
 from functools import cache, partial
@@ -23,26 +23,19 @@ from agent.inference.backends.alike import require_alike
 from agent.inference.backends.detector import UNMEASURED, Detector, Untyped
 from agent.inference.backends.errors import ProcessorError, loading
 from agent.inference.backends.onnx_steps import steps_of
+from agent.inference.ends import arrays, packs
+from agent.inference.ends import session as ends
 from agent.inference.processors.compute import faults, split
 from agent.inference.yolo.head import Head, Raw
-from agent.inference.yolo.layouts import MAX_OBJECTS, OPEN
+from agent.inference.yolo.layouts import Shapes
 from agent.inference.yolo.letterbox import Canvas
-from agent.inference.yolo.metadata import FileFacts, agreed_imgsz, read_facts
+from agent.inference.yolo.metadata import FileFacts, agreed_imgsz, agreed_names, read_facts
 from agent.inference.yolo.scaling import takes_bytes
 from agent.messages.errors import ModelError
 from agent.messages.payloads import ModelProcessor
 from agent.messages.references import ModelVersion
 
-_NCHW: Final = 4
-_CHANNELS: Final = 3
 _OPTIMISED: Final = "model.onnx"
-_DTYPES: Final[dict[str, np.dtype[Any]]] = {
-    "tensor(float)": np.dtype(np.float32),
-    "tensor(float16)": np.dtype(np.float16),
-    "tensor(uint8)": np.dtype(np.uint8),
-}
-_ROW: Final = 6
-_ANSWER: Final = 3
 _ERRORS_ONLY: Final = 3
 _CPU: Final = "CPUExecutionProvider"
 _CUDA: Final = "CUDAExecutionProvider"
@@ -67,7 +60,7 @@ def load(version: ModelVersion, compute: str, cache_dir: Path) -> Detector:
     del cache_dir  # unused, because ONNX Runtime keeps no files
     with loading(version):
         session = _open(version.reference, version.path, compute)
-        return _detector(version, session, _facts(version, session))
+        return _bound(_read(version, session)[1], session, UNMEASURED)
 
 
 def load_for(version: ModelVersion, compute: str, precision: str) -> Detector:
@@ -79,9 +72,8 @@ def load_for(version: ModelVersion, compute: str, precision: str) -> Detector:
 def facts_of(version: ModelVersion) -> tuple[FileFacts, Head]:
     """Return a file's metadata and the decoder of its output. Raises what `load` raises."""
     with loading(version):
-        session = ort.InferenceSession(version.path, _options(), providers=[_CPU])
-        facts, imgsz = _facts(version, session), _input_size(version, session, _facts(version, session))
-        return facts, Head.of(version, facts, _output_shapes(session, imgsz), imgsz)
+        facts, head, _ = _read(version, ort.InferenceSession(version.path, _options(), providers=[_CPU]))
+        return facts, head
 
 
 def precisions(compute: str) -> tuple[str, ...]:
@@ -101,16 +93,15 @@ def make(version: ModelVersion, compute: str, folder: Path, precision: str = "")
         if is_cpu:
             options.optimized_model_filepath = str(folder / _OPTIMISED)
         session = _open(version.reference, version.path, "cpu", options)
-        facts = _facts(version, session)
-        source = _detector(version, session, facts)
-        shapes = _output_shapes(session, source.imgsz)
+        facts, head, shapes = _read(version, session)
+        source = _bound(head, session, UNMEASURED)
         if not is_cpu:
             source.close()
             shutil.copyfile(version.path, folder / _OPTIMISED)
         else:
             optimised = _optimised(version.reference, folder / _OPTIMISED)
-            require_alike(version, source, _detector(version, optimised, facts))
-    return Made(_OPTIMISED, facts, source.imgsz, shapes, Profile(precision))
+            require_alike(version, source, _bound(head, optimised, UNMEASURED))
+    return Made(_OPTIMISED, facts, head.imgsz, tuple(map(tuple, shapes)), Profile(precision))
 
 
 def restore(head: Head, opened: Opened, compute: str, cache_dir: Path) -> Detector:
@@ -204,20 +195,23 @@ def _optimised(reference: str, path: Path, profile: Profile = UNMEASURED) -> Unt
     return _open(reference, str(path), "cpu", options)
 
 
-def _detector(version: ModelVersion, session: Untyped, facts: FileFacts) -> Detector:
-    imgsz = _input_size(version, session, facts)
-    head = Head.of(version, facts, _output_shapes(session, imgsz), imgsz)
-    for number in head.outputs:
-        _require_float(session.get_outputs()[number])
-    return _bound(head, session, UNMEASURED)
+def _read(version: ModelVersion, session: Untyped) -> tuple[FileFacts, Head, Shapes]:
+    """Return a session's metadata, the decoder of its outputs, and their shapes, or that of the packed one.
 
-
-def _facts(version: ModelVersion, session: Untyped) -> FileFacts:
-    """Read the file's metadata, and detect whether its input takes pixels as 0 to 255."""
+    Raises ModelError unless a head can decode them.
+    """
     facts = read_facts(session.get_modelmeta().custom_metadata_map)
-    entry = session.get_inputs()[0]
+    imgsz = _input_size(version, session, facts)
+    entry, outputs = ends.picture_of(session), session.get_outputs()
     is_bytes = entry.type == "tensor(uint8)" or takes_bytes(entry.name, steps_of(Path(version.path)))
-    return replace(facts, takes_bytes=is_bytes)
+    names = agreed_names(version, facts)
+    pack = packs.recognise(version, ends.ports_of(session.get_inputs()), ends.ports_of(outputs), imgsz, len(names))
+    facts = replace(facts, takes_bytes=is_bytes, pack=pack.name if pack else "")
+    shapes = ends.packed_shapes(session, pack, imgsz, len(names)) if pack else ends.output_shapes(session, imgsz)
+    head = Head.of(version, facts, shapes, imgsz)
+    for number in () if pack else head.outputs:
+        _require_float(outputs[number])
+    return facts, head, shapes
 
 
 def _bound(head: Head, session: Untyped, profile: Profile) -> Detector:
@@ -273,19 +267,28 @@ class _Request:
         self.canvas: Canvas = Canvas(head.imgsz)
         self._session: Final = session
         self._running: Final = running
-        self._planes: Final = range(_CHANNELS) if head.takes_bgr else range(_CHANNELS - 1, -1, -1)
-        self._scales: Final = _scales(head)
+        self._planes: Final = range(ends.CHANNELS) if head.takes_bgr else range(ends.CHANNELS - 1, -1, -1)
+        self._head: Final = head
+        pixels = head.pixels
+        self._scales: Final = [
+            (pixels.scale / std, mean / std) for mean, std in zip(pixels.mean, pixels.std, strict=True)
+        ]
         self._plane: Final = np.empty(head.imgsz, np.uint8)
-        self._scaled: Final = np.empty((1, _CHANNELS, *head.imgsz), np.float32)
-        dtype = _DTYPES[session.get_inputs()[0].type]
+        self._scaled: Final = np.empty((1, ends.CHANNELS, *head.imgsz), np.float32)
+        entry = ends.picture_of(session)
+        dtype = ends.DTYPES[entry.type]
         self._input: Final = self._scaled if dtype == np.float32 else np.empty(self._scaled.shape, dtype)
         self._binding: Final = session.io_binding()
-        _bind(self._binding.bind_input, session.get_inputs()[0].name, self._input)
-        outputs = [session.get_outputs()[number] for number in head.outputs]
+        _bind(self._binding.bind_input, entry.name, self._input)
+        self._fillers: Final = ends.fillers(session, head.imgsz)  # kept, because the session reads them where they are
+        for name, filler in self._fillers.items():
+            self._binding.bind_cpu_input(name, filler)
+        given = session.get_outputs()
+        outputs = [given[at] for at in (packs.roles(head.pack, ends.ports_of(given)) if head.pack else head.outputs)]
         self._names: Final = [output.name for output in outputs]
         self._outputs: Final = [
-            np.empty(shape, _DTYPES[output.type]) if min(shape) > 0 else None
-            for shape, output in zip(head.shapes, outputs, strict=True)
+            np.empty(shape, ends.DTYPES[output.type]) if min(shape) > 0 else None
+            for shape, output in zip([(0,)] * len(outputs) if head.pack else head.shapes, outputs, strict=True)
         ]
         for name, array in zip(self._names, self._outputs, strict=True):
             if array is not None:
@@ -309,6 +312,9 @@ class _Request:
             self._bind_anew()
         with self._running:
             self._session.run_with_iobinding(self._binding)
+        if self._head.pack is not None:
+            answers = [one.numpy() for one in self._binding.get_outputs()]
+            return (arrays.packed(self._head.pack, answers, len(self._head.names)),)
         if self._is_open:
             return tuple(one.numpy().astype(np.float32, copy=False) for one in self._binding.get_outputs())
         return tuple(one.astype(np.float32, copy=False) for one in self._outputs if one is not None)
@@ -323,55 +329,21 @@ class _Request:
                 _bind(self._binding.bind_output, name, array)
 
 
-def _scales(head: Head) -> tuple[tuple[float, float], ...]:
-    """Return, by channel of the input, what a pixel from 0 to 255 is multiplied with, and what is then taken away."""
-    scale = 1.0 if head.takes_bytes else 1 / 255
-    if head.colours is None or head.takes_bytes:
-        return ((scale, 0.0),) * _CHANNELS
-    return tuple((scale / spread, mean / spread) for mean, spread in zip(*head.colours, strict=True))
-
-
 def _bind(bind: Callable[..., None], name: str, array: NDArray[Any]) -> None:
     bind(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
 
 
 def _input_size(version: ModelVersion, session: Untyped, facts: FileFacts) -> tuple[int, int]:
-    inputs = session.get_inputs()
-    if len(inputs) != 1 or len(inputs[0].shape) != _NCHW:
-        raise ModelError("load_failed", f"{version.reference}: no model that is served: its input is not one picture")
-    if inputs[0].type not in _DTYPES:
-        raise ModelError("load_failed", f"{version.reference}: takes {inputs[0].type}, expected float or uint8")
-    batch, channels, *sides = _sides(inputs[0].shape)
-    if channels not in {_CHANNELS, -1} or batch not in {1, -1}:
-        raise ModelError("load_failed", f"{version.reference}: takes {inputs[0].shape}, expected (1, 3, height, width)")
+    packs.require_known(version, ends.ports_of(session.get_inputs()))
+    entry = ends.picture_of(session)
+    if entry.type not in ends.DTYPES:
+        raise ModelError("load_failed", f"{version.reference}: takes {entry.type}, expected float or uint8")
+    batch, channels, *sides = ends.sides_of(entry.shape)
+    if channels not in {ends.CHANNELS, -1} or batch not in {1, -1}:
+        raise ModelError("load_failed", f"{version.reference}: takes {entry.shape}, expected (1, 3, height, width)")
     return agreed_imgsz(version, facts, (sides[0], sides[1]) if min(sides) > 0 else None)
 
 
-def _sides(shape: Sequence[int | str | None]) -> tuple[int, ...]:
-    """Return a shape with -1 for each side that the file leaves open."""
-    return tuple(side if isinstance(side, int) else -1 for side in shape)
-
-
-def _output_shapes(session: Untyped, imgsz: tuple[int, int]) -> tuple[tuple[int, ...], ...]:
-    """Return the outputs' shapes; sides that the file leaves open are found by one inference.
-
-    With rows of objects, an open count stays open (-1), because it may depend on the picture.
-    """
-    said = [_sides(output.shape) for output in session.get_outputs()]
-    if all(sides and min(sides) >= 0 for sides in said):
-        return tuple(said)
-    entry = session.get_inputs()[0]
-    picture = np.zeros((1, _CHANNELS, *imgsz), _DTYPES[entry.type])
-    seen = [tuple(one.shape) for one in session.run(None, {entry.name: picture})]
-    return tuple(_open_rows(*pair) for pair in zip(said, seen, strict=True))
-
-
-def _open_rows(said: tuple[int, ...], seen: tuple[int, ...]) -> tuple[int, ...]:
-    is_open = len(seen) == len(said) == _ANSWER and said[1] < 0
-    is_rows = is_open and (seen[2] == _ROW or (said[2] > 0 and seen[1] <= MAX_OBJECTS))
-    return (seen[0], OPEN, seen[2]) if is_rows else seen
-
-
 def _require_float(output: Untyped) -> None:
-    if output.type not in _DTYPES or output.type == "tensor(uint8)":
+    if output.type not in ends.DTYPES or output.type == "tensor(uint8)":
         raise ModelError("load_failed", f"answers {output.type}, expected float")

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from agent.inference.backends.detector import Untyped
+from agent.inference.ends import graph, packs
 from agent.inference.yolo.head import Head
-from agent.inference.yolo.metadata import FileFacts, agreed_imgsz, read_facts
+from agent.inference.yolo.metadata import FileFacts, agreed_imgsz, agreed_names, read_facts
 from agent.inference.yolo.scaling import Constant, Step, takes_bytes
 from agent.messages.errors import ModelError
 from agent.messages.references import ModelVersion
@@ -23,6 +24,7 @@ from agent.models.model_files import read_sidecar, sidecar_of
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type] # None is how an import is refused
 
 import openvino as ov  # noqa: E402 - only after the line above
+from openvino import opset13 as ops  # noqa: E402 - as above
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
 __all__ = ["Source", "core", "ov", "read"]
 
 _CHANNELS: Final = 3
-_NCHW: Final = 4
 _MOST_NUMBERS: Final = 16
 
 
@@ -56,7 +57,14 @@ def read(version: ModelVersion) -> Source:
     model = core().read_model(version.path)
     facts = _facts(model, Path(version.path))
     imgsz = _shape_input(version, model, facts)
-    facts = replace(facts, takes_bytes=_takes_bytes(model))
+    names = agreed_names(version, facts)
+    outputs = graph.ports_of(model.outputs)
+    pack = packs.recognise(version, graph.ports_of(model.inputs), outputs, imgsz, len(names))
+    graph.fill_inputs(ops, model, imgsz)
+    if pack is not None:
+        whole = graph.packed(ops, pack, [model.outputs[at] for at in packs.roles(pack, outputs)], len(names))
+        model = ov.Model([ops.result(whole)], model.get_parameters(), "packed")
+    facts = replace(facts, takes_bytes=_takes_bytes(model), pack=pack.name if pack else "")
     shapes = tuple(_sides(output) for output in model.outputs)
     head = Head.of(version, facts, shapes, imgsz)
     if len(head.outputs) < len(shapes):
@@ -73,17 +81,18 @@ def _sides(port: Untyped) -> tuple[int, ...]:
 
 
 def _shape_input(version: ModelVersion, model: Untyped, facts: FileFacts) -> tuple[int, int]:
-    if len(model.inputs) != 1 or len(_sides(model.input())) != _NCHW:
-        raise ModelError("load_failed", f"{version.reference}: no model that is served: its input is not one picture")
-    kind = model.input().element_type
+    ports = graph.ports_of(model.inputs)
+    packs.require_known(version, ports)
+    picture = model.inputs[packs.picture_of(ports)]
+    kind = picture.element_type
     if not (kind.is_real() or kind == ov.Type.u8):
         raise ModelError("load_failed", f"{version.reference}: takes {kind.get_type_name()}, expected float or uint8")
-    sides = _sides(model.input())
+    sides = _sides(picture)
     if sides[1] not in {_CHANNELS, -1} or sides[0] not in {1, -1}:
         raise ModelError("load_failed", f"{version.reference}: takes {list(sides)}, expected (1, 3, height, width)")
     fixed = (sides[2], sides[3]) if min(sides[2:]) > 0 else None
     imgsz = agreed_imgsz(version, facts, fixed)
-    model.reshape([1, _CHANNELS, *imgsz])
+    model.reshape({picture: [1, _CHANNELS, *imgsz]})
     return imgsz
 
 
@@ -98,13 +107,11 @@ def _with_pictures_in(model: Untyped, head: Head) -> Untyped:
     inside = steps.input().preprocess()
     if not head.takes_bgr:
         inside.convert_color(colours.RGB)
-    if head.takes_bytes:
-        inside.convert_element_type(inner)
-    elif head.colours is None:
-        inside.convert_element_type(ov.Type.f32).scale(255.0).convert_element_type(inner)
-    else:
-        mean, spread = ([255.0 * one for one in channel] for channel in head.colours)
-        inside.convert_element_type(ov.Type.f32).mean(mean).scale(spread).convert_element_type(inner)
+    if not head.pixels.takes_bytes:
+        inside.convert_element_type(ov.Type.f32).scale(1 / head.pixels.scale)
+        if head.pixels.is_normed:
+            inside.mean(list(head.pixels.mean)).scale(list(head.pixels.std))
+    inside.convert_element_type(inner)
     for number in range(len(head.outputs)):
         steps.output(number).tensor().set_element_type(ov.Type.f32)
     return steps.build()

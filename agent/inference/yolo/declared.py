@@ -1,14 +1,17 @@
 """Reads, without a runtime, the task and layout of a model, and refuses an output that no layout can decode."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from agent.inference.yolo.layouts import SERVED_WORDS, Shapes, task_of, word_of
+from agent.inference.ends import packs
+from agent.inference.yolo.layouts import Shapes, task_of, word_of
 from agent.inference.yolo.metadata import FileFacts, agreed_imgsz, agreed_names, read_facts
 from agent.inference.yolo.recognition import recognise
 from agent.messages.errors import ModelError
 from agent.messages.references import ModelReading, ModelVersion
 from agent.models import onnx_file
+from agent.models.onnx_file import OPEN, Port
 
 _SIDES: Final = 4
 
@@ -18,10 +21,6 @@ def refusal_of_output(version: ModelVersion) -> ModelError | None:
 
     Only an .onnx file with fixed shapes is checked; other checks report an unreadable file.
     """
-    if version.layout and version.layout not in SERVED_WORDS:
-        words = ", ".join(sorted(SERVED_WORDS))
-        what = f'no head is served for layout = "{version.layout}": export the model as one of {words}'
-        return ModelError("load_failed", f"{version.reference}: {what}")
     try:
         declared_reading(version)
     except ModelError as error:
@@ -31,7 +30,10 @@ def refusal_of_output(version: ModelVersion) -> ModelError | None:
 
 def prepared_reading(version: ModelVersion, facts: FileFacts, shapes: Shapes, imgsz: tuple[int, int]) -> ModelReading:
     """Return the reading of an artifact by its record. Raises ModelError where the catalog contradicts it."""
-    layout = recognise(version, facts, shapes, imgsz, len(agreed_names(version, facts))).layout
+    classes = len(agreed_names(version, facts))
+    if facts.pack:
+        return ModelReading("detect", packs.word_of(packs.Pack[facts.pack]))
+    layout = recognise(version, facts, shapes, imgsz, classes).layout
     return ModelReading(task_of(layout), word_of(layout), facts.kpt_names)
 
 
@@ -43,15 +45,19 @@ def declared_reading(version: ModelVersion) -> ModelReading | None:
         file = onnx_file.read(Path(version.path))
     except (OSError, onnx_file.NotOnnxError):
         return None
-    taken, given = [_fixed(sides) for sides in file.inputs], [_fixed(sides) for sides in file.outputs]
-    if len(taken) != 1 or len(taken[0]) != _SIDES or not given or not all(given):
+    taken = [sides for sides in map(_pinned, file.inputs) if len(sides) == _SIDES]
+    given = [_pinned(port) for port in file.outputs]
+    if len(taken) != 1 or min(taken[0]) < 0 or not given:
         return None
+    packs.require_known(version, file.inputs)
     facts = read_facts(file.metadata)
     imgsz = agreed_imgsz(version, facts, (taken[0][2], taken[0][3]))
-    return prepared_reading(version, facts, given, imgsz)
+    pack = packs.recognise(version, file.inputs, file.outputs, imgsz, len(agreed_names(version, facts)))
+    if pack is None and not all(sides and min(sides) > 0 for sides in given):
+        return None
+    return prepared_reading(version, replace(facts, pack=pack.name if pack else ""), given, imgsz)
 
 
-def _fixed(sides: onnx_file.Sides) -> tuple[int, ...]:
-    """Return a shape with 1 for an open batch; empty where another side is open."""
-    known = tuple(side for side in (1, *sides[1:]) if side)
-    return known if len(known) == len(sides) else ()
+def _pinned(port: Port) -> tuple[int, ...]:
+    """Return a port's shape with 1 for an open batch."""
+    return (1, *port.sides[1:]) if port.sides[:1] == (OPEN,) else port.sides

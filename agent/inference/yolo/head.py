@@ -8,6 +8,9 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from agent.inference.ends import packs
+from agent.inference.ends.packs import LAYOUTS, Pack
+from agent.inference.ends.pixels import Pixels
 from agent.inference.yolo.layouts import FORMS, MAX_OBJECTS, Layout, Shapes, task_of, word_of
 from agent.inference.yolo.letterbox import Fit, Placement
 from agent.inference.yolo.masks import Masks
@@ -21,7 +24,7 @@ from agent.inference.yolo.suppression.upright import suppress
 from agent.messages.errors import ModelError
 from agent.messages.references import ModelReading, ModelVersion, Task
 
-__all__ = ["Colours", "Head", "Layout", "Raw"]
+__all__ = ["Head", "Layout", "Raw"]
 
 _BOX: Final = 4
 _SCORE: Final = 4
@@ -34,16 +37,6 @@ _TOP: Final = 5
 Raw = tuple[NDArray[np.floating], ...]
 """Raw outputs, each (1, ...), in the order that the layout reads them."""
 _Rows = NDArray[np.floating]
-
-
-class Colours(NamedTuple):
-    """Mean and spread of each colour channel, in the input's order, of pixels from 0 to 1."""
-
-    mean: tuple[float, float, float]
-    spread: tuple[float, float, float]
-
-
-_IMAGENET: Final = Colours((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 class _Found(NamedTuple):
@@ -74,8 +67,10 @@ class Head:
     """Shapes of the raw outputs; -1 for an open side."""
     imgsz: tuple[int, int] = (640, 640)
     """Height and width of the input in pixels."""
-    takes_bytes: bool = False
-    """The input takes pixels as 0 to 255 instead of 0 to 1."""
+    pixels: Pixels = field(default_factory=Pixels)
+    """Conversion of a picture to the input."""
+    pack: Pack | None = None
+    """Kind in which the file splits its output; None where it does not."""
     candidates: int = 0
     """Number of best candidates that the runtime selects itself (best.py); 0: it outputs all of `shapes`."""
     outputs: tuple[int, ...] = (0,)
@@ -94,7 +89,8 @@ class Head:
         differ.
         """
         names = agreed_names(version, facts)
-        layout, outputs = recognise(version, facts, shapes, imgsz, len(names))
+        pack = Pack[facts.pack] if facts.pack else None
+        layout, outputs = (LAYOUTS[pack], (0,)) if pack else recognise(version, facts, shapes, imgsz, len(names))
         read = tuple(tuple(shapes[number]) for number in outputs)
         points = _points(version, facts, layout, read[0], len(names))
         return cls(
@@ -105,7 +101,8 @@ class Head:
             version.iou,
             read,
             imgsz,
-            takes_bytes=facts.takes_bytes or layout is Layout.GRID,
+            Pixels.of(version.preprocess, layout, pack, imgsz, takes_bytes=facts.takes_bytes),
+            pack,
             outputs=outputs,
             points=points,
             point_names=facts.kpt_names if len(facts.kpt_names) == points[0] else (),
@@ -114,31 +111,23 @@ class Head:
     @cached_property
     def task(self) -> Task:
         """The task whose results the model gives."""
-        return task_of(self.layout)
+        return "detect" if self.pack else task_of(self.layout)
 
     @property
     def reading(self) -> ModelReading:
         """Task, layout and keypoints in the words of the catalog and of `meta`."""
-        return ModelReading(self.task, word_of(self.layout), self.point_names)
-
-    @property
-    def colours(self) -> Colours | None:
-        """Mean and spread of the colours that the input expects to be taken out; None: pixels as they are."""
-        return _IMAGENET if self.layout is Layout.LOGITS else None
+        word = packs.word_of(self.pack) if self.pack else word_of(self.layout)
+        return ModelReading(self.task, word, self.point_names)
 
     @property
     def fit(self) -> Fit:
-        """Placement of a picture in the input, which the layout implies."""
-        if self.layout in {Layout.WORDS, Layout.LOGITS}:
-            return Fit.COVERING if self.imgsz[0] == self.imgsz[1] else Fit.STRETCHED
-        if self.layout in {Layout.QUERIES, Layout.QUERY_ROWS}:
-            return Fit.STRETCHED
-        return Fit.CORNER if self.layout is Layout.GRID else Fit.CENTRED
+        """Placement of a picture in the input."""
+        return self.pixels.fit
 
     @property
     def takes_bgr(self) -> bool:
         """True where the input's colour order is BGR, as OpenCV reads pictures; else RGB."""
-        return self.layout is Layout.GRID
+        return self.pixels.is_bgr
 
     def decode(self, raw: Raw, placement: Placement) -> Objects:
         """Decode one picture's raw outputs to objects in pixels of the picture.
@@ -172,7 +161,7 @@ class Head:
         """
         first, *others = raw
         form, end = FORMS.get(self.layout), _BOX + len(self.names)
-        if form == "rows" or self.layout is Layout.QUERY_ROWS:
+        if form == "rows" or self.layout in {Layout.QUERY_ROWS, Layout.SHARE_ROWS}:
             return (np.sort(first[..., _SCORE].ravel()), *others)
         if form == "classes":
             return (first, *others)
@@ -197,6 +186,7 @@ class Head:
                 return {
                     Layout.QUERIES: self._from_queries,
                     Layout.QUERY_ROWS: self._from_query_rows,
+                    Layout.SHARE_ROWS: self._from_share_rows,
                     Layout.GRID: self._from_grid,
                 }[self.layout]
 
@@ -295,11 +285,21 @@ class Head:
         scores = rows[:, _BOX:]
         best, classes = scores.max(axis=1), scores.argmax(axis=1).astype(np.int32)
         order = np.argsort(-best, kind="stable")[:MAX_OBJECTS]
-        return Objects(placement.from_shares(_corners(rows[order, :_BOX])), best[order], classes[order])
+        boxes = self._from_shares(_corners(rows[order, :_BOX]), placement)
+        return Objects(boxes, best[order], classes[order])
 
     def _from_query_rows(self, raw: Raw, placement: Placement) -> Objects:
         found = self._best_rows(raw[0][0])
-        return Objects(placement.from_shares(_corners(found.boxes)), found.scores, found.classes.astype(np.int32))
+        boxes = self._from_shares(_corners(found.boxes), placement)
+        return Objects(boxes, found.scores, found.classes.astype(np.int32))
+
+    def _from_share_rows(self, raw: Raw, placement: Placement) -> Objects:
+        found = self._best_rows(raw[0][0])
+        return Objects(self._from_shares(found.boxes, placement), found.scores, found.classes.astype(np.int32))
+
+    def _from_shares(self, boxes: NDArray[np.float32], placement: Placement) -> NDArray[np.float32]:
+        """Map corners (n, 4) in shares of the input to pixels of the picture, however it was placed there."""
+        return placement.to_picture(boxes * np.array((self.imgsz[1], self.imgsz[0]) * 2, np.float32))
 
     def _from_rows(self, raw: Raw, placement: Placement) -> Objects:
         return self._completed(self._best_rows(raw[0][0]), raw, placement)

@@ -35,6 +35,8 @@ class Layout(Enum):
     QUERIES = "(1, queries, 4 + classes): centre and size in shares of the picture, a score a class (RT-DETR)"
     QUERY_ROWS = "(1, queries, 6): centre and size in shares of the picture, score, class (RT-DETR since 2026)"
     GRID = "(1, cells, 5 + classes): offsets from cells, a score for any object, one a class (YOLOX, not decoded)"
+    GRID_DECODED = "(1, cells, 5 + classes): centre and size, a score for any object, one a class (YOLOX, decoded)"
+    SHARE_ROWS = "(1, objects, 6): corners in shares of the picture, score, class (RT-DETR, D-FINE by themselves)"
     MASKS = (
         "(1, 4 + classes + n, anchors) and (1, n, rows, columns): v8's numbers, n shares of n masks (v8-seg, 11-seg)"
     )
@@ -51,7 +53,7 @@ class Layout(Enum):
 Form: TypeAlias = Literal["columns", "objectness", "rows", "classes"]
 FORMS: Final[dict[Layout, Form]] = {
     **dict.fromkeys((Layout.ANCHORS, Layout.MASKS, Layout.POINTS, Layout.TURNED), "columns"),
-    **dict.fromkeys((Layout.OBJECTNESS, Layout.OBJECTNESS_MASKS), "objectness"),
+    **dict.fromkeys((Layout.OBJECTNESS, Layout.OBJECTNESS_MASKS, Layout.GRID_DECODED), "objectness"),
     **dict.fromkeys((Layout.END_TO_END, Layout.MASK_ROWS, Layout.POINT_ROWS, Layout.TURNED_ROWS), "rows"),
     **dict.fromkeys((Layout.WORDS, Layout.LOGITS), "classes"),
 }
@@ -238,6 +240,13 @@ TABLE: Final = (
     Reading(
         Layout.GRID,
         ("yolox",),
+        _is_grid,
+        denied=lambda facts: bool(facts.names),
+        affirmed=lambda _: False,
+    ),
+    Reading(
+        Layout.GRID_DECODED,
+        ("yolox-decoded",),
         _is_grid,
         denied=lambda facts: bool(facts.names),
         affirmed=lambda _: False,

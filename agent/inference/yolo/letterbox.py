@@ -62,25 +62,22 @@ class Placement:
 
     def to_picture(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
         """Map boxes (n, 4) in pixels of the input to pixels of the picture, clipped to it; return a new array."""
-        shift = np.array((self.left, self.top) * 2, np.float32)
-        limit = np.array((self.width, self.height) * 2, np.float32)
-        moved: NDArray[np.float32] = (boxes - shift) / np.float32(self.gain)
-        return np.clip(moved, np.float32(0), limit, out=moved)
+        return self.within(self.points(boxes.reshape(-1, 2, 2))).reshape(-1, 4)
 
     def points(self, points: NDArray[np.float32]) -> NDArray[np.float32]:
         """Map points (..., 2) in pixels of the input to pixels of the picture, also beyond it; return a new array."""
-        moved: NDArray[np.float32] = (points - np.array((self.left, self.top), np.float32)) / np.float32(self.gain)
+        moved: NDArray[np.float32] = (points - np.array((self.left, self.top), np.float32)) / self._gains
         return moved
 
     def within(self, points: NDArray[np.float32]) -> NDArray[np.float32]:
         """Clip points (..., 2) in pixels of the picture to it, in place."""
         return np.clip(points, np.float32(0), np.array((self.width, self.height), np.float32), out=points)
 
-    def from_shares(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Map boxes (n, 4) in shares of a stretched picture to its pixels, clipped to it; return a new array."""
-        limit = np.array((self.width, self.height) * 2, np.float32)
-        scaled: NDArray[np.float32] = boxes * limit
-        return np.clip(scaled, np.float32(0), limit, out=scaled)
+    @property
+    def _gains(self) -> NDArray[np.float32]:
+        """Scale of x and y from the picture to the input."""
+        wide, high = self.fills or (self.gain * self.width, self.gain * self.height)
+        return np.array((wide / self.width, high / self.height), np.float32)
 
 
 class Canvas:

@@ -47,6 +47,8 @@ class FileFacts:
     is_ultralytics: bool = False
     takes_bytes: bool = False
     """The input takes pixels as 0 to 255, because the graph scales them."""
+    pack: str = ""
+    """Name of the kind in which the file splits its output (`ends.packs`); empty where it does not."""
     kpt_shape: tuple[int, int] | None = None
     """Number of keypoints, and of their numbers: 2 (x, y) or 3 (x, y, score)."""
     kpt_names: tuple[str, ...] = ()

@@ -127,6 +127,12 @@ def _query_rows(rows: _Rows, promise: Promise) -> Iterator[str]:
     yield from _odd_shares(rows[:, :_BOX])
 
 
+def _share_rows(rows: _Rows, promise: Promise) -> Iterator[str]:
+    yield from _odd_scores(rows[:, _SCORE : _SCORE + 1])
+    yield from _odd_labels(rows[:, _LABEL], promise.classes)
+    yield from _odd_shares(rows[:, :_BOX], are_corners=True)
+
+
 def _grid(rows: _Rows, promise: Promise) -> Iterator[str]:
     yield from _odd_scores(rows[:, _BOX:])
     yield from _odd_classes(rows[:, _BOX], rows[:, _BOX + 1 :], promise.confidence)
@@ -142,6 +148,8 @@ _CHECKS: Final[dict[Layout, Callable[[_Rows, Promise], Iterator[str]]]] = {
     Layout.QUERIES: _queries,
     Layout.QUERY_ROWS: _query_rows,
     Layout.GRID: _grid,
+    Layout.GRID_DECODED: _objectness,
+    Layout.SHARE_ROWS: _share_rows,
     Layout.MASKS: _anchors,
     Layout.OBJECTNESS_MASKS: _objectness,
     Layout.MASK_ROWS: _end_to_end,
@@ -183,12 +191,13 @@ def _all_whole(scores: _Rows) -> Iterator[str]:
         yield "a column that should hold scores holds whole numbers only, as labels are"
 
 
-def _odd_shares(boxes: _Rows) -> Iterator[str]:
+def _odd_shares(boxes: _Rows, *, are_corners: bool = False) -> Iterator[str]:
     furthest = float(np.abs(boxes).max())
+    sizes = boxes[:, 2:] - boxes[:, :2] if are_corners else boxes[:, 2:]
     if furthest > _SHARE_LIMIT:
         yield f"it has a box at {furthest:.4g}, and a share of the picture is at most 1"
-    elif boxes[:, 2:].min() < -_WITHIN:
-        yield f"it has a box of size {boxes[:, 2:].min():.4g}"
+    elif sizes.min() < -_WITHIN:
+        yield f"it has a box of size {sizes.min():.4g}"
 
 
 def _in_the_corner(boxes: _Rows) -> Iterator[str]:

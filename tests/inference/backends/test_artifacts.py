@@ -14,7 +14,7 @@ from agent.inference.artifacts.artifact_store import ArtifactStore, Made, key_of
 from agent.inference.artifacts.mapped_file import MappedFile
 from agent.inference.preparing.build_process import prepare
 from agent.inference.yolo.metadata import FileFacts
-from agent.messages.references import ModelFile, ModelVersion
+from agent.messages.references import ModelFile, ModelVersion, Preprocess
 from agent.models.preparation import Request
 
 VersionOf = Callable[..., ModelVersion]
@@ -158,6 +158,7 @@ def test_a_key_changes_with_all_that_an_artifact_depends_on(version: VersionOf) 
     others = [
         key_of(version(Path("cap.onnx"), sha256="01"), "openvino", "cpu"),
         key_of(version(Path("cap.onnx"), sha256="00", imgsz=320), "openvino", "cpu"),
+        key_of(version(Path("cap.onnx"), sha256="00", preprocess=Preprocess(colours="bgr")), "openvino", "cpu"),
         key_of(version(Path("cap.xml"), sha256="00", files=(ModelFile("cap.bin", "02"),)), "openvino", "cpu"),
         key_of(base, "openvino", "cpu", "f32"),
         key_of(base, "openvino", "cpu"),

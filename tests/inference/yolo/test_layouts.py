@@ -80,9 +80,9 @@ def test_each_exporter_is_understood(
 
 
 UNCLEAR = [
-    ("silent, one class, as many rows as cells", 1, (1, CELLS, 6), {}, {"v5", "rows", "yolox"}),
+    ("silent, one class, as many rows as cells", 1, (1, CELLS, 6), {}, {"v5", "rows", "yolox", "yolox-decoded"}),
     ("silent, one class, as many rows as anchors", 1, (1, 3 * CELLS, 6), {}, {"v5", "rows"}),
-    ("silent, three classes, as many rows as cells", 3, (1, CELLS, 8), {}, {"v5", "yolox"}),
+    ("silent, three classes, as many rows as cells", 3, (1, CELLS, 8), {}, {"v5", "yolox", "yolox-decoded"}),
     ("silent, two classes", 2, (1, 300, 6), {}, {"rows", "rtdetr", "rtdetr-rows"}),
     ("silent, one class", 1, (1, 300, 6), {}, {"rows", "rtdetr-rows"}),
     ("silent, 80 classes", 80, (1, 300, 6), {}, {"rows", "rtdetr-rows"}),

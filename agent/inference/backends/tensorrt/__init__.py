@@ -90,6 +90,9 @@ def make(  # noqa: PLR0913 - see `backends.make`
         if head.task != "detect":
             what = f'a {head.task} model; engines are of detection models only: set compute = "cuda:{index}" or "cpu"'
             raise ModelError("load_failed", f"{version.reference}: {what}")
+        if head.pack is not None or head.pixels.is_normed:
+            what = "TensorRT is given neither split outputs nor a mean and std here"
+            raise ModelError("load_failed", f'{version.reference}: {what}: give it backend = "onnxruntime"')
         room = folder / "build"
         room.mkdir()
         _bring(version, room)
@@ -100,7 +103,7 @@ def make(  # noqa: PLR0913 - see `backends.make`
         asked = EngineRequest(
             folder=str(room),
             imgsz=head.imgsz,
-            takes_bytes=head.takes_bytes,
+            takes_bytes=head.pixels.takes_bytes,
             takes_bgr=head.takes_bgr,
             head=_HEADS.get(head.layout, ""),
             precision=wanted,
