@@ -23,6 +23,10 @@ class Observations:
     """Labels of each model, by which a frame's answer is traced to the model that gave it."""
     frames: int = 0
     objects: int = 0
+    outlined: int = 0
+    """Objects with polygons."""
+    turned: int = 0
+    """Objects with an angle."""
     wrong_model: int = 0
     """Frames with labels that their stated model does not have."""
     unlawful_ready: int = 0
@@ -61,6 +65,8 @@ class Observations:
             "ok": not self.verdict(),
             "frames": self.frames,
             "detections": self.objects,
+            "outlined": self.outlined,
+            "turned": self.turned,
             "changeovers": len([one for one in self.commanded() if one.result == "switched"]),
             "switches": msgspec.to_builtins(self.switches),
             "frames_lost": sum(one.frames_lost for one in switched),
@@ -114,6 +120,8 @@ class Observations:
     def _take_detections(self, one: DetectionsPayload) -> None:
         self.frames += 1
         self.objects += len(one.objects)
+        self.outlined += sum(found.polygons is not msgspec.UNSET for found in one.objects)
+        self.turned += sum(found.angle is not msgspec.UNSET for found in one.objects)
         self.latencies_ms.append(one.latency_ms)
         self._count_seq(one)
         labels = {found.label for found in one.objects}

@@ -30,6 +30,8 @@ PRODUCTS: Final = {
     "bottle-500": "cap-check",
     "can-330": "ring-check",
     "tray-12": "seal-check",
+    "jar-250": "fill-check",
+    "tube-75": "lay-check",
     "bottle-500-fine": "cap-check:s",
 }
 """Products that the belt's PLC sends, with the model that inspects each."""

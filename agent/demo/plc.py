@@ -16,7 +16,10 @@ _REPEAT_S: Final = 1.0
 """Orders are not retained, so the PLC repeats them; the device treats repeats as one change."""
 _PATIENCE_S: Final = 45.0
 _RUN_S: Final = 4.0
-SCRIPT: Final = ("bottle-500", "can-330", UNKNOWN, "can-330", "tray-12", "bottle-500-fine", "bottle-500", "tray-12")
+SCRIPT: Final = (
+    *("bottle-500", "jar-250", "can-330", UNKNOWN, "can-330"),
+    *("tube-75", "tray-12", "bottle-500-fine", "bottle-500", "tray-12"),
+)
 
 
 @dataclass(frozen=True)

@@ -54,12 +54,14 @@ def measure(assets: Assets, folder: Path, frames: int, products: Mapping[str, st
 
 
 def _restore(judge: Competitor, folder: Path, products: Mapping[str, str]) -> Iterator[_Shipped]:
-    """Restore a checkpoint of the demo model of each product."""
+    """Restore a checkpoint of the demo model of each product whose boxes are inspected."""
     catalog = Catalog.load(demo_models())
     for product, word in products.items():
         reference = ModelReference.parse(word)
         version = catalog.find(reference, _USUAL) if reference is not None else None
         assert version is not None, f"{word} is shipped"
+        if version.task not in {"", "detect"}:
+            continue
         checkpoint = folder / f"{version.name}-{version.variant}.pt"
         judge.ask("restore", version.path, checkpoint, version.variant, *version.classes)
         yield _Shipped(version.reference, FINER.get(product, product), checkpoint, version.imgsz)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import cv2
 
 from agent.demo.conveyor.chance import between
+from agent.demo.conveyor.products import PRODUCTS
 from agent.demo.conveyor.scene import Conveyor, Part
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from agent.demo.conveyor.paint import Pixels
+    from agent.messages.references import Task
 
 FRAMES_A_SEED: Final = 8
 _JPEG_QUALITY: Final = 92
@@ -41,7 +43,7 @@ def write(folder: Path, split: str, product: str, count: int, first_seed: int) -
         stem = f"{product}-{number:05d}"
         cv2.imwrite(str(images / f"{stem}.jpg"), picture, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
         high, wide = picture.shape[:2]
-        (labels / f"{stem}.txt").write_text("".join(_line(part, wide, high) for part in parts))
+        (labels / f"{stem}.txt").write_text("".join(_line(part, wide, high, PRODUCTS[product].task) for part in parts))
 
 
 def describe(file: Path, folders: list[Path], names: tuple[str, ...]) -> Path:
@@ -51,7 +53,11 @@ def describe(file: Path, folders: list[Path], names: tuple[str, ...]) -> Path:
     return file
 
 
-def _line(part: Part, wide: int, high: int) -> str:
+def _line(part: Part, wide: int, high: int, task: Task) -> str:
+    """Return a part's label: its outline where the task asks for one, else centre and size; in shares."""
+    if task != "detect":
+        points = " ".join(f"{x / wide:.6f} {y / high:.6f}" for x, y in part.outline)
+        return f"{part.class_id} {points}\n"
     x1, y1, x2, y2 = part.box
     middle = ((x1 + x2) / 2 / wide, (y1 + y2) / 2 / high)
     return f"{part.class_id} {middle[0]:.6f} {middle[1]:.6f} {(x2 - x1) / wide:.6f} {(y2 - y1) / high:.6f}\n"

@@ -16,6 +16,7 @@ Pixels: TypeAlias = NDArray[np.uint8]
 Field: TypeAlias = NDArray[np.float32]
 Colour: TypeAlias = tuple[float, float, float]
 Box: TypeAlias = tuple[float, float, float, float]
+Outline: TypeAlias = tuple[tuple[float, float], ...]
 
 # The camera looks down on the belt: a depth shows by SIN of its length, a height by COS.
 SIN = 0.6
@@ -35,8 +36,8 @@ class Sprite:
     """256 minus alpha, the share of the background that stays (uint16 HxWx3)."""
     anchor: tuple[float, float]
     """Pixel (x, y) of the sprite that stands on the belt."""
-    box: Box
-    """x1, y1, x2, y2 of the inspected feature, in pixels of the sprite."""
+    outline: Outline
+    """Corners of the inspected feature, clockwise, in pixels of the sprite."""
 
 
 @dataclass(frozen=True)
@@ -144,10 +145,14 @@ def cropped(sprite: Sprite) -> Sprite:
     rows, columns = np.flatnonzero(touched.any(axis=1)), np.flatnonzero(touched.any(axis=0))
     top, left = int(rows[0]), int(columns[0])
     inner = np.s_[top : int(rows[-1]) + 1, left : int(columns[-1]) + 1]
-    x1, y1, x2, y2 = sprite.box
     return Sprite(
         np.ascontiguousarray(sprite.light[inner]),
         np.ascontiguousarray(sprite.keep[inner]),
         (sprite.anchor[0] - left, sprite.anchor[1] - top),
-        (x1 - left, y1 - top, x2 - left, y2 - top),
+        tuple((x - left, y - top) for x, y in sprite.outline),
     )
+
+
+def upright(x1: float, y1: float, x2: float, y2: float) -> Outline:
+    """Return the outline of an upright rectangle."""
+    return ((x1, y1), (x2, y1), (x2, y2), (x1, y2))

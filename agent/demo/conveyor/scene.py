@@ -13,10 +13,11 @@ from agent.demo.conveyor.chance import between, unit
 from agent.demo.conveyor.products import DEFECTIVE, GOOD, PRODUCTS, sprites
 
 if TYPE_CHECKING:
-    from agent.demo.conveyor.paint import Box, Pixels, Sprite
+    from agent.demo.conveyor.paint import Box, Outline, Pixels, Sprite
 
 MIN_VISIBLE: Final = 0.5
 _HEIGHT_PX: Final = 480  # products give their distances for pictures of this height
+_LINE: Final = 2  # corners of what has no area
 _MARGIN_PX: Final = 200  # no sprite reaches further from its anchor
 _DEFECTIVE_SHARE: Final = 0.34
 _GAP_SHARE: Final = 0.08
@@ -30,6 +31,8 @@ class Part:
     class_id: int
     box: Box
     """x1, y1, x2, y2 of the inspected feature in pixels, clipped to the picture."""
+    outline: Outline
+    """Corners of the inspected feature, which is convex; clipped as well."""
 
 
 class Conveyor:
@@ -86,8 +89,8 @@ class Conveyor:
         left = round(x + between(-wander, wander, *keys, 4) - sprite.anchor[0])
         top = round(self._recipe.lanes[lane] * self._scale + between(-6, 6, *keys, 5) * self._scale - sprite.anchor[1])
         _blend(picture, sprite, left, top)
-        box = _inside((sprite.box[0] + left, sprite.box[1] + top, sprite.box[2] + left, sprite.box[3] + top), picture)
-        return None if box is None else Part(self._recipe.classes[class_id], class_id, box)
+        seen = _inside(tuple((x + left, y + top) for x, y in sprite.outline), picture)
+        return None if seen is None else Part(self._recipe.classes[class_id], class_id, _around(seen), seen)
 
 
 def _blend(picture: Pixels, sprite: Sprite, left: int, top: int) -> None:
@@ -105,10 +108,36 @@ def _blend(picture: Pixels, sprite: Sprite, left: int, top: int) -> None:
     place[:] = mixed
 
 
-def _inside(box: Box, picture: Pixels) -> Box | None:
-    """Return the box clipped to the picture; None where less than MIN_VISIBLE of its area is left."""
+def _inside(outline: Outline, picture: Pixels) -> Outline | None:
+    """Return the outline clipped to the picture; None where less than MIN_VISIBLE of its area is left."""
     high, wide = picture.shape[:2]
-    x1, y1, x2, y2 = box
-    cut = (max(0.0, x1), max(0.0, y1), min(float(wide), x2), min(float(high), y2))
-    seen = max(0.0, cut[2] - cut[0]) * max(0.0, cut[3] - cut[1])
-    return cut if seen >= MIN_VISIBLE * (x2 - x1) * (y2 - y1) else None
+    seen = outline
+    for axis, limit, side in ((0, 0.0, 1), (0, float(wide), -1), (1, 0.0, 1), (1, float(high), -1)):
+        seen = _cut(seen, axis, limit, side)
+    return seen if len(seen) > _LINE and _area(seen) >= MIN_VISIBLE * _area(outline) else None
+
+
+def _cut(outline: Outline, axis: int, limit: float, side: int) -> Outline:
+    """Return what lies above `limit` on the axis where `side` is 1, below it where it is -1."""
+    kept: list[tuple[float, float]] = []
+    for number, end in enumerate(outline):
+        start = outline[number - 1]
+        before, after = (start[axis] - limit) * side, (end[axis] - limit) * side
+        if before * after < 0:
+            share = before / (before - after)
+            met = [begin + (stop - begin) * share for begin, stop in zip(start, end, strict=True)]
+            met[axis] = limit
+            kept.append((met[0], met[1]))
+        if after >= 0:
+            kept.append(end)
+    return tuple(kept)
+
+
+def _area(outline: Outline) -> float:
+    crossed = [x1 * y2 - x2 * y1 for (x1, y1), (x2, y2) in zip(outline, (*outline[1:], outline[0]), strict=True)]
+    return abs(sum(crossed)) / 2
+
+
+def _around(outline: Outline) -> Box:
+    across, down = [x for x, _ in outline], [y for _, y in outline]
+    return min(across), min(down), max(across), max(down)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from agent.demo.conveyor.paint import COS, OVERSAMPLE, SIN, Box, Canvas, Colour, Field, filled, lay, write
+from agent.demo.conveyor.paint import COS, OVERSAMPLE, SIN, Canvas, Colour, Field, Outline, filled, lay, upright, write
 
 WIDTH, HEIGHT = 310, 220
 _ANCHOR = (150.0, 180.0)
@@ -14,7 +14,7 @@ _FOODS: tuple[Colour, ...] = ((40, 110, 235), (50, 45, 190), (60, 160, 70), (50,
 _FILMS: tuple[Colour, ...] = ((235, 215, 190), (240, 240, 240), (200, 225, 240))
 
 
-def paint(rng: np.random.Generator, *, good: bool) -> tuple[Canvas, Field, tuple[float, float], Box]:
+def paint(rng: np.random.Generator, *, good: bool) -> tuple[Canvas, Field, tuple[float, float], Outline]:
     """Paint one tray; return canvas, shadow (0 to 1), anchor and the box of its film (in plain pixels)."""
     canvas = Canvas.blank(WIDTH, HEIGHT)
     shape = (canvas.alpha.shape[0], canvas.alpha.shape[1])
@@ -27,7 +27,7 @@ def paint(rng: np.random.Generator, *, good: bool) -> tuple[Canvas, Field, tuple
         lay(canvas, (tone * 0.96, tone, tone * 1.02), filled(shape, side * OVERSAMPLE, soft=0.6))
     _lay_top(canvas, corners, _top(rng, good=good))
     (left, top), (right, bottom) = corners.min(axis=0).tolist(), corners.max(axis=0).tolist()
-    return canvas, shadow, _ANCHOR, (left, top, right, bottom)
+    return canvas, shadow, _ANCHOR, upright(left, top, right, bottom)
 
 
 def _point(x: float, y: float) -> Field:

@@ -9,15 +9,16 @@ from agent.demo.conveyor.paint import (
     COS,
     OVERSAMPLE,
     SIN,
-    Box,
     Canvas,
     Colour,
     Field,
+    Outline,
     Turned,
     lay,
     lit,
     oval,
     turn,
+    upright,
     write,
 )
 
@@ -43,7 +44,7 @@ _DRINKS: tuple[Colour, ...] = ((38, 120, 205), (40, 60, 150), (70, 165, 90), (60
 _CAPS: tuple[Colour, ...] = ((190, 80, 30), (40, 40, 200), (60, 150, 40), (235, 235, 235))
 
 
-def paint(rng: np.random.Generator, *, good: bool) -> tuple[Canvas, Field, tuple[float, float], Box]:
+def paint(rng: np.random.Generator, *, good: bool) -> tuple[Canvas, Field, tuple[float, float], Outline]:
     """Paint one bottle; return canvas, shadow (0 to 1), anchor and the box of its head (in plain pixels)."""
     canvas = Canvas.blank(WIDTH, HEIGHT)
     shape = canvas.alpha.shape
@@ -55,7 +56,7 @@ def paint(rng: np.random.Generator, *, good: bool) -> tuple[Canvas, Field, tuple
     (_cap if good else _mouth)(head, rng, foot)
     shadow = oval((shape[0], shape[1]), (foot[0] + 26, foot[1] - 6), (98, 56), soft=9) * 0.5
     top = _FOOT[1] - (244 * COS + 20 * SIN if good else _NECK_TOP * COS + 17 * SIN)
-    return canvas, shadow, _FOOT, (_FOOT[0] - 30, top - 1, _FOOT[0] + 30, _FOOT[1] - 186 * COS + 10)
+    return canvas, shadow, _FOOT, upright(_FOOT[0] - 30, top - 1, _FOOT[0] + 30, _FOOT[1] - 186 * COS + 10)
 
 
 def _albedo(rng: np.random.Generator, body: Turned) -> Field:

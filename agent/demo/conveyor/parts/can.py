@@ -5,7 +5,21 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from agent.demo.conveyor.paint import COS, OVERSAMPLE, SIN, Box, Canvas, Colour, Field, Turned, lay, lit, oval, turn
+from agent.demo.conveyor.paint import (
+    COS,
+    OVERSAMPLE,
+    SIN,
+    Canvas,
+    Colour,
+    Field,
+    Outline,
+    Turned,
+    lay,
+    lit,
+    oval,
+    turn,
+    upright,
+)
 
 WIDTH, HEIGHT = 170, 230
 _FOOT = (85.0, 180.0)
@@ -16,7 +30,7 @@ _COLOURS: tuple[Colour, ...] = ((40, 35, 190), (150, 70, 25), (55, 130, 50), (30
 _LID_PX = 240  # the lid is painted from straight above, then foreshortened
 
 
-def paint(rng: np.random.Generator, *, good: bool) -> tuple[Canvas, Field, tuple[float, float], Box]:
+def paint(rng: np.random.Generator, *, good: bool) -> tuple[Canvas, Field, tuple[float, float], Outline]:
     """Paint one can; return canvas, shadow (0 to 1), anchor and the box of its lid (in plain pixels)."""
     canvas = Canvas.blank(WIDTH, HEIGHT)
     shape = (canvas.alpha.shape[0], canvas.alpha.shape[1])
@@ -26,7 +40,8 @@ def paint(rng: np.random.Generator, *, good: bool) -> tuple[Canvas, Field, tuple
     _lay_lid(canvas, foot, _lid(rng, good=good))
     shadow = oval(shape, (foot[0] + 26, foot[1] - 4), (122, 72), soft=9) * 0.5
     middle = _FOOT[1] - _TOP * COS
-    return canvas, shadow, _FOOT, (_FOOT[0] - _RIM, middle - _RIM * SIN, _FOOT[0] + _RIM, middle + _RIM * SIN)
+    lid = upright(_FOOT[0] - _RIM, middle - _RIM * SIN, _FOOT[0] + _RIM, middle + _RIM * SIN)
+    return canvas, shadow, _FOOT, lid
 
 
 def _albedo(rng: np.random.Generator, body: Turned) -> Field:
