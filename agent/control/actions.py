@@ -62,6 +62,13 @@ class PrepareModel:
 
 
 @dataclass(frozen=True)
+class PreloadLikely:
+    """Replace the worker's list of models to preload in idle time, the most likely first."""
+
+    models: tuple[ModelVersion, ...]
+
+
+@dataclass(frozen=True)
 class SetPublish:
     """Set the publish mode of a stream's detections; None restores the configured one."""
 
@@ -115,6 +122,7 @@ Action = (
     | Answer
     | AssignLine
     | PrepareModel
+    | PreloadLikely
     | SetPublish
     | RequeryRetained
     | Reload

@@ -58,5 +58,7 @@ class Plant:
     """Rank a variant of a model by size, also a variant that the model does not have."""
     bindings: tuple[Binding, ...] = ()
     schedule: tuple[ScheduleRule, ...] = ()
+    preloads: bool = True
+    """Likely models are loaded in idle time."""
     unsafe: tuple[str, ...] = ()
     """References of versions that may be opened without the sandbox."""

@@ -27,7 +27,7 @@ from agent.control.inputs import (
     retained,
     schedule,
 )
-from agent.control.lines import changeover, preload, report, selection, serving, unanswered_frames
+from agent.control.lines import changeover, likely_models, preload, report, selection, serving, unanswered_frames
 from agent.control.state import Line, Now, State
 from agent.messages.children import (
     Breaking,
@@ -169,6 +169,7 @@ def _worker_up(state: State, now: Now) -> list[Action]:
 def _worker_lost(state: State, event: WorkerLost, now: Now) -> list[Action]:
     state.worker_up = False
     unanswered_frames.worker_lost(state)
+    likely_models.worker_lost(state, now)
     # `ready` first, because a PLC must know before the changeover is sorted out.
     actions = report.clear_all(state)
     actions += _each(state, changeover.worker_lost, now) + _each(state, preload.worker_lost, now)
@@ -190,7 +191,7 @@ def _tick(state: State, now: Now) -> list[Action]:
     schedule.tick(state, now)
     actions += duplicate_device.tick(state, now) + bandwidth.tick(state) + _each(state, schedule.follow, now)
     actions += _each(state, auto_rollback.follow, now) + _each(state, report.miss_model, now)
-    actions += _each(state, selection.miss_choice, now)
+    actions += _each(state, selection.miss_choice, now) + likely_models.follow(state, now)
     actions += report.miss_cameras(state, now) + report.warn_of_unsafe(state)
     if state.worker_calm_s is not None and now.monotonic_s >= state.worker_calm_s:
         state.worker_calm_s = None

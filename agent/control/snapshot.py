@@ -6,6 +6,7 @@ from typing import Any, Final
 import msgspec
 
 from agent.control.inputs import duplicate_device, schedule
+from agent.control.learned_order import LearnedOrder
 from agent.control.lines import preload
 from agent.control.lines.changeover import KEPT_ANSWERS
 from agent.control.state import (
@@ -82,6 +83,8 @@ class Snapshot(msgspec.Struct, frozen=True, rename=_KEYS):
     """Commands that wait for a reload to end."""
     boots: tuple[str, ...] = ()
     """Boot ids of this device, the newest last."""
+    orders: dict[str, LearnedOrder] = {}
+    """The learned order of each line's products."""
     first_log: int = 0
     """Logs with lower numbers are part of this snapshot."""
     v: int = 1
@@ -92,6 +95,7 @@ class Change(msgspec.Struct, frozen=True, omit_defaults=True, rename=_KEYS):
 
     lines: dict[str, LineSnapshot] = {}
     retained: dict[str, bytes | None] = {}
+    orders: dict[str, LearnedOrder] = {}
     answers: tuple[Answered, ...] = ()
     schedule: str | msgspec.UnsetType | None = msgspec.UNSET
     kbps: float | msgspec.UnsetType | None = msgspec.UNSET
@@ -113,6 +117,7 @@ def change(before: Snapshot, after: Snapshot) -> Change:
     }
     return Change(
         lines={id_: line for id_, line in after.lines.items() if before.lines.get(id_) != line},
+        orders={id_: one for id_, one in after.orders.items() if before.orders.get(id_) != one},
         retained=gone | {topic: one for topic, one in after.retained.items() if before.retained.get(topic) != one},
         answers=tuple(one for one in after.answers if one not in known),
         **single,
@@ -121,11 +126,12 @@ def change(before: Snapshot, after: Snapshot) -> Change:
 
 def changed(before: Snapshot, *changes: Change) -> Snapshot:
     """Apply changes to a snapshot, in their order."""
-    lines, retained = dict(before.lines), dict(before.retained)
+    lines, retained, orders = dict(before.lines), dict(before.retained), dict(before.orders)
     answers = {(one.topic, one.line, one.ack.id): one for one in before.answers}
     single: dict[str, Any] = {}
     for one in changes:
         lines |= one.lines
+        orders |= one.orders
         for topic, payload in one.retained.items():
             if payload is None:
                 retained.pop(topic, None)
@@ -134,7 +140,7 @@ def changed(before: Snapshot, *changes: Change) -> Snapshot:
         answers |= {(each.topic, each.line, each.ack.id): each for each in one.answers}
         single |= {name: value for name in _SINGLE if (value := getattr(one, name)) is not msgspec.UNSET}
     kept = tuple(answers.values())[-KEPT_ANSWERS:]
-    return msgspec.structs.replace(before, lines=lines, retained=retained, answers=kept, **single)
+    return msgspec.structs.replace(before, lines=lines, retained=retained, orders=orders, answers=kept, **single)
 
 
 def without_choices(kept: Snapshot, lines: Collection[str]) -> Snapshot:
@@ -157,6 +163,7 @@ def take(state: State) -> Snapshot:
         kbps_topic=state.bandwidth.topic,
         unsent_acks=tuple(UnsentAck(ack, reply) for ack, reply in (*state.acks_to_resend, *state.unsent_acks)),
         reloading=tuple(state.reloading),
+        orders={id_: line.selection.order for id_, line in state.lines.items()},
         boots=(*state.identity.boots, state.plant.boot)[-duplicate_device.OWN_BOOTS :],
     )
 
@@ -165,7 +172,7 @@ def restore(state: State, snapshot: Snapshot) -> None:
     """Restore choices into a new state; lines that are no longer configured are skipped."""
     for id_, kept in snapshot.lines.items():
         if (line := state.lines.get(id_)) is not None:
-            _restore_line(line, kept)
+            _restore_line(line, kept, snapshot.orders.get(id_, LearnedOrder()))
     state.retained.update(snapshot.retained)
     for answered in snapshot.answers:
         if answered.ack.id is not None:
@@ -193,10 +200,12 @@ def _line(line: Line) -> LineSnapshot:
     )
 
 
-def _restore_line(line: Line, kept: LineSnapshot) -> None:
+def _restore_line(line: Line, kept: LineSnapshot, order: LearnedOrder) -> None:
     operator = Override(kept.operator, kept.operator_cause or Cause("operator")) if kept.operator else None
     # A topic, because without a cause only an operator's rollback was ever written.
     rollback = Override(kept.rollback, kept.rollback_cause or Cause("rollback", "")) if kept.rollback else None
-    line.selection = Selection(kept.product, kept.product_cause, operator, rollback, kept.history, kept.lost)
+    line.selection = Selection(
+        kept.product, kept.product_cause, operator, rollback, kept.history, order=order, is_lost=kept.lost
+    )
     line.assignment = Assignment(waiting=list(kept.waiting))
     line.preloads = Preloads(to_prepare=list(kept.preparing))

@@ -1,10 +1,11 @@
 """Control's state: choices, reports of worker and cameras, and published values."""
 
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Final
 
+from agent.control.learned_order import LearnedOrder
 from agent.control.plant import LineRules, Plant
+from agent.control.stages import Stage
 from agent.control.weekly_schedule import NO_WINDOW, Timetable, Window
 from agent.messages.events import Reply
 from agent.messages.payloads import Ack, Alert, Cause, NextChange, Phase, Rule, StreamStatus
@@ -50,30 +51,6 @@ class Cap:
     topic: str | None = None
     value: str | None = None
     """The value that was measured or sent."""
-
-
-class Stage(Enum):
-    """Stage of a changeover; `MOVES` has the allowed moves."""
-
-    WAITING = "waiting"
-    """No worker has the assignment yet."""
-    SWITCHING = "switching"
-    """The worker has the assignment."""
-    PREPARING = "preparing"
-    """The worker has the model's checkpoint compiled, before it can be loaded."""
-    SWITCHED = "switched"
-    FAILED = "failed"
-    SUPERSEDED = "superseded"
-
-
-_ENDS: Final = frozenset({Stage.SWITCHED, Stage.FAILED, Stage.SUPERSEDED})
-MOVES: Final[dict[Stage, frozenset[Stage]]] = {
-    Stage.WAITING: _ENDS | {Stage.SWITCHING},
-    Stage.SWITCHING: _ENDS | {Stage.PREPARING, Stage.WAITING},
-    Stage.PREPARING: _ENDS | {Stage.SWITCHING, Stage.WAITING},
-    **dict.fromkeys(_ENDS, frozenset()),
-}
-"""Stages that may follow each stage; a lost worker returns a changeover to WAITING."""
 
 
 @dataclass
@@ -134,6 +111,8 @@ class Selection:
     rollback: Override | None = None
     history: tuple[str, ...] = ()
     """References that served by decision, the newest last; a rollback returns to them."""
+    order: LearnedOrder = field(default_factory=LearnedOrder)
+    """The products of the line in the order in which they came."""
     is_lost: bool = False
     """The product was lost in a restart, because the newest choice could not be written to disk."""
 
@@ -336,6 +315,22 @@ class Answering:
 
 
 @dataclass
+class Likely:
+    """The models that the worker preloads in idle time; `lines/likely_models.py` assigns them."""
+
+    models: tuple[ModelVersion, ...] | None = None
+    """The list sent last, the most likely first; None: this worker has none yet."""
+    basis: tuple[object, ...] = ()
+    """Inputs that the list was computed from."""
+    sent_s: float = 0.0
+    """Time at which this worker got its first list (monotonic)."""
+    losses: int = 0
+    """Workers lost in a row, each within an hour of its first list."""
+    paused_until_s: float = 0.0
+    """No list is sent before then (monotonic), because a preload may have killed the last worker."""
+
+
+@dataclass
 class State:
     """Everything that control knows; changed under `reconcile` alone, on control's thread."""
 
@@ -359,6 +354,7 @@ class State:
     """Caps by temperature and memory, for all lines."""
     preparations: int = 0
     """Number of the newest preload."""
+    likely: Likely = field(default_factory=Likely)
     reloading: list[Command] = field(default_factory=list)
     """Commands that wait for a reload to end."""
     alerts: dict[tuple[str, str | None, str | None], Alert] = field(default_factory=dict)

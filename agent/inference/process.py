@@ -10,7 +10,7 @@ from typing import Any, Final
 from agent.inference.cuda.errors import when_lost
 from agent.inference.serving.stream_pipeline import Outlet
 from agent.inference.worker import Worker
-from agent.messages.children import Assign, Log, Prepare, ThreadCrashed, ToWorker, WorkerSetup
+from agent.messages.children import Assign, Log, Preload, Prepare, ThreadCrashed, ToWorker, WorkerSetup
 from agent.messages.errors import MistakeError
 from agent.processes import oom_score
 from agent.processes.child import Child, run_child
@@ -46,6 +46,8 @@ def main(child: Child[Any]) -> None:
                     worker.assign(message)
                 case Prepare():
                     worker.prepare(message)
+                case Preload():
+                    worker.preload(message)
     finally:
         worker.stop()
 

@@ -34,6 +34,7 @@ from agent.messages.children import (
     Assign,
     Log,
     ModelRuns,
+    Preload,
     Prepare,
     PrepareFailed,
     StreamProgress,
@@ -122,6 +123,10 @@ class Worker:
             self._outlet.send(PrepareFailed(prepare.line, prepare.number, model, "unknown_line", detail))
             return
         self._preloader.prepare(prepare)
+
+    def preload(self, preload: Preload) -> None:
+        """Replace the list of models to load in idle time."""
+        self._loads.preload(preload.models)
 
     def _begin(self, start: Callable[[], None], stop: Callable[[], None]) -> None:
         start()

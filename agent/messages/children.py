@@ -146,6 +146,16 @@ class Prepare(Message, frozen=True):
     hold_s: float
 
 
+class Preload(Message, frozen=True):
+    """Replaces the list of models that the worker loads in idle time, the most likely first.
+
+    The worker loads one that fits the free memory while it has nothing else to load and cores are idle; it evicts
+    nothing for it, and tells the result in `CacheState` alone.
+    """
+
+    models: tuple[ModelVersion, ...]
+
+
 # ---- worker -> control
 
 
@@ -379,4 +389,4 @@ WorkerMessage = (
     | Log
 )
 ToCamera = CameraSetup | LogSetup
-ToWorker = WorkerSetup | Assign | Prepare | LogSetup
+ToWorker = WorkerSetup | Assign | Prepare | Preload | LogSetup

@@ -245,7 +245,7 @@ class CachePool(msgspec.Struct, frozen=True):
 class CacheModel(msgspec.Struct, frozen=True):
     """A loaded model in `cache`; `reserved_for` lists lines, separated by commas; `pools` has its bytes by pool.
 
-    `processor` is what the model runs on, null before its load has ended.
+    `processor` is what the model runs on, null before its load has ended. `preloaded`: no line has wanted it yet.
     """
 
     model: str

@@ -49,6 +49,7 @@ class DeviceSettings(Group):
     memory_budget: fields.Budget = "auto"  # type: ignore[assignment] # the validator makes a MemoryBudget of it
     compute: fields.Compute = "auto"
     prepared_max_bytes: fields.Size = 2 * 2**30
+    preload: bool = True
     hot_c: fields.Hot = "auto"  # type: ignore[assignment] # the validator makes a number of it, or None
     """Temperature in °C from which smaller models are used; None: each sensor's own limit."""
     log_level: LogLevel = "info"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.control import state
+from agent.control import stages, state
 
 ROOT = Path(__file__).parents[2]
 OWNERS = {
@@ -24,6 +24,7 @@ OWNERS = {
     state.Bandwidth: "inputs/bandwidth.py",
     state.Identity: "inputs/duplicate_device.py",
     state.Answering: "lines/unanswered_frames.py",
+    state.Likely: "lines/likely_models.py",
 }
 WHOLE = {"changeover": "lines/changeover.py", "rules": "inputs/operator_commands.py"}
 MUTATORS = {"append", "add", "clear", "discard", "extend", "insert", "pop", "remove", "setdefault", "update"}
@@ -96,7 +97,7 @@ def test_the_checker_is_checked(tmp_path: Path, mutant: str) -> None:
 
 
 def test_each_stage_of_a_changeover_can_end() -> None:
-    assert set(state.MOVES) == set(state.Stage)
-    ends = {stage for stage, following in state.MOVES.items() if not following}
-    assert ends == {state.Stage.SWITCHED, state.Stage.FAILED, state.Stage.SUPERSEDED}
-    assert all(ends <= following for stage, following in state.MOVES.items() if stage not in ends)
+    assert set(stages.MOVES) == set(stages.Stage)
+    ends = {stage for stage, following in stages.MOVES.items() if not following}
+    assert ends == {stages.Stage.SWITCHED, stages.Stage.FAILED, stages.Stage.SUPERSEDED}
+    assert all(ends <= following for stage, following in stages.MOVES.items() if stage not in ends)

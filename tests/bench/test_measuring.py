@@ -13,7 +13,7 @@ from agent.bench.plant.bench_plant import Plant, Station
 from agent.bench.plant.device import started
 from agent.bench.plant.models import Models
 from agent.bench.plant.warm_up import measure_footprints
-from agent.bench.swap import beside_a_load, cold_swaps, resident_swaps
+from agent.bench.swap import beside_a_load, cold_swaps, preloaded_swaps, resident_swaps
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.usefixtures("settles_soon")]
 Make = Callable[..., Models]
@@ -99,6 +99,17 @@ def test_cold_swaps_from_a_paced_line_are_held_to_the_same_times(tiny_models: Ma
     assert figures["by_model"]["s"] > 0
     assert figures["vs_article"] == figures["vs_article_by_model"]["s"] == figures["by_model"]["s"] / 1000
     assert (figures["wrong_model"], figures["not_cold"]) == (0, 1), "both fit: only the first swap loads"
+
+
+def test_a_restart_preloads_all_sizes_and_swaps_find_them(tiny_models: Make, tmp_path: Path) -> None:
+    targets = {"s": "s", "m": "m"}
+    paced = {"fps": 10.0, "loads_s": {"s": 0.1, "m": 0.3}}
+    figures = preloaded_swaps.measure(tiny_models("n", "s", "m", "x"), tmp_path, targets, paced, restarts=2)
+    assert (figures["wrong_model"], figures["frames_lost"], figures["not_preloaded"]) == (0, 0, 0)
+    assert set(figures["command_to_first_frame_ms"]["by_model"]) == {"s", "m"}
+    assert figures["all_resident_s"]["count"] == 2
+    assert figures["vs_sum_of_loads"] > 0
+    assert figures["steady_ms"]["count"] > 0
 
 
 def test_each_part_that_is_struck_comes_back(tiny_models: Make, tmp_path: Path) -> None:

@@ -53,6 +53,26 @@ def test_an_order_is_announced_when_the_one_before_it_begins_at_the_earliest() -
     assert outcome.found == 3
 
 
+def test_likely_models_come_in_between_changeovers_and_evict_nothing() -> None:
+    roomy = Simulator(COST, 60, Lru(), preloads=True).run(trace("abcx"))
+    assert (roomy.found, roomy.preloads, roomy.evictions) == (4, 4, 0), "before the first changeover, too"
+    tight = Simulator(COST, 30, Lru(), preloads=True).run(trace("abax"))
+    assert (tight.found, tight.preloads, tight.evictions) == (3, 3, 3), "a, b and c fit; x takes their places"
+
+
+def test_a_changeover_overtakes_a_preload() -> None:
+    outcome = Simulator(COST, 60, Lru(), preloads=True).run(
+        [Changeover(0, "a", "line-1"), Changeover(3, "x", "line-1")]
+    )
+    assert (outcome.found, outcome.preloads) == (0, 2), "b and c were loaded, x was not done"
+
+
+def test_what_followed_the_present_model_is_preloaded_first() -> None:
+    costs = {"a": SMALL, "b": SMALL, "c": SMALL, "d": SMALL, "x": LARGE}
+    outcome = Simulator(costs, 30, Lru(), preloads=True).run(trace("adadxad"))
+    assert outcome.found == 4, "x takes all places; after it a is loaded, and d for what came after a"
+
+
 @pytest.mark.parametrize(("budget", "broken"), [(60, 0), (35, 1)])
 def test_what_another_line_announced_gives_way_only_to_what_would_not_fit_otherwise(budget: int, broken: int) -> None:
     one = [Changeover(at_s, model, "one") for at_s, model in ((100, "a"), (200, "x"), (240, "a"))]

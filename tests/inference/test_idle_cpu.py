@@ -64,6 +64,24 @@ def test_what_a_load_leaves_is_not_sampled_and_a_window_that_it_cuts_short_is(co
     assert sampler.share == 0.4
 
 
+def test_the_end_of_a_load_begins_a_window(cores: Cores) -> None:
+    sampler = sampled(cores)
+    with sampler.paused():
+        cores.pass_ticks(10_000, 0)
+    cores.pass_ticks(10_000, 7)
+    sampler.sample()
+    assert sampler.share == 0.7
+
+
+def test_what_was_measured_seconds_ago_begins_no_preload(cores: Cores, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not sampled(cores).has_just_had(0.0), "nothing is known before the first window"
+    sampler = sampled(cores, (10_000, 3))
+    assert sampler.has_just_had(0.2)
+    assert not sampler.has_just_had(0.4)
+    monkeypatch.setattr(idle_cpu, "_FRESH_S", 0.0)
+    assert not sampler.has_just_had(0.2)
+
+
 def test_without_a_count_it_is_taken_that_enough_is_idle(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(idle_cpu, "STAT", Path("/nowhere/stat"))
     sampler = IdleCpuSampler()

@@ -186,7 +186,7 @@ def _write_plant(folder: Path, url: str) -> dict[str, Any]:
         for number, (name, line) in enumerate([("one", "line-1"), ("two", "line-1"), ("three", "line-2")], 1)
     ]
     return {
-        "device": {"id": "box", "state_dir": "state", "memory_budget": "400MiB"},
+        "device": {"id": "box", "state_dir": "state", "memory_budget": "400MiB", "preload": False},
         "mqtt": {"url": url},
         "catalog": {"file": "models.toml", "store_dir": "store"},
         "http": {"bind": ""},

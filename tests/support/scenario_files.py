@@ -11,6 +11,7 @@ from agent.control.actions import (
     Answer,
     AssignLine,
     DisconnectFor,
+    PreloadLikely,
     PrepareModel,
     PublishEvent,
     PublishLive,
@@ -78,6 +79,8 @@ def _done(action: Action) -> dict[str, Any] | None:
         case PrepareModel():
             model, hold_s = action.model.reference, round(action.hold_s)
             return {"topic": "<prepare>", "line": action.line, "model": model, "hold_s": hold_s}
+        case PreloadLikely():
+            return {"topic": "<preload>", "models": [model.reference for model in action.models]}
         case SetPublish():
             return {"topic": "<publish>", "stream": action.stream, "publish": action.publish}
         case DisconnectFor():

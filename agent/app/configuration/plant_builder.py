@@ -19,6 +19,7 @@ def plant_of(settings: Settings, catalog: Catalog, boot: str) -> Plant:
         rank=lambda name, variant: _rank(catalog, name, variant),
         bindings=tuple(_binding(binding) for binding in settings.binding),
         schedule=settings.schedule,
+        preloads=settings.device.preload,
         unsafe=tuple(version.reference for version in catalog.versions if version.unsafe),
     )
 

@@ -14,6 +14,7 @@ from agent.control.actions import (
     Answer,
     AssignLine,
     DisconnectFor,
+    PreloadLikely,
     PrepareModel,
     PublishEvent,
     PublishLive,
@@ -26,7 +27,7 @@ from agent.control.actions import (
     SetPublish,
 )
 from agent.control.state import Now
-from agent.messages.children import Assign, Prepare
+from agent.messages.children import Assign, Preload, Prepare
 from agent.messages.payloads import Switch
 from agent.messages.topics import Topics
 from agent.mqtt.link.link import Link
@@ -40,7 +41,7 @@ _log: Final = logging.getLogger(__name__)
 class Callbacks:
     """Callbacks for actions that do not go to the broker."""
 
-    send_to_worker: Callable[[Assign | Prepare], object]
+    send_to_worker: Callable[[Assign | Prepare | Preload], object]
     save_snapshot: Callable[[], None]
     set_publish: Callable[[str, Publish | None], None]
     reload: Callable[[], None]
@@ -90,6 +91,8 @@ class ActionExecutor:
                 self._callbacks.send_to_worker(Assign(action.line, action.change, action.model, action.keeps_ready))
             case PrepareModel():
                 self._callbacks.send_to_worker(Prepare(action.line, action.number, action.model, action.hold_s))
+            case PreloadLikely():
+                self._callbacks.send_to_worker(Preload(action.models))
             case _:
                 self._perform_rare(action)
 

@@ -35,5 +35,8 @@ class AgentPolicy:
 
     def choose(self, candidates: list[Standby], short_bytes: int) -> list[str]:
         """Implement Policy."""
-        standby = [eviction.Standby(one.model, one.bytes, one.load_s * 1000, one.age_s) for one in candidates]
+        standby = [
+            eviction.Standby(one.model, one.bytes, one.load_s * 1000, one.age_s, is_preloaded=one.is_preloaded)
+            for one in candidates
+        ]
         return list(self._eviction.choose(standby, short_bytes) or ())

@@ -2,7 +2,7 @@
 
 Follows the worker's rules: an active model is evicted only where the new model cannot fit beside it, then the line's
 old model goes first; the policy chooses among standby models; a reserved one stays; the line waits for a load as long
-as its size takes.
+as its size takes. Between changeovers likely models are preloaded where they fit, most likely first.
 """
 
 from collections.abc import Iterable, Mapping
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from agent.bench.cache.changeovers import Changeover, Trace
+from agent.control.learned_order import LearnedOrder, ranked
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Standby:
     load_s: float
     age_s: float
     idle_s: float
+    is_preloaded: bool = False
 
 
 class Policy(Protocol):
@@ -53,13 +55,24 @@ class Outcome:
     evictions: int = 0
     broken_reservations: int = 0
     """Reserved models evicted for another line's changeover, which would not fit otherwise."""
+    preloads: int = 0
 
 
 class Simulator:
-    """One cache of `budget_bytes`; changeovers are announced `lead_s` ahead, or never with None."""
+    """One cache of `budget_bytes`; changeovers are announced `lead_s` ahead, or never with None.
+
+    `preloads`: likely models are loaded in idle time, by the learned order of each line and then as they are listed in
+    `costs`.
+    """
 
     def __init__(
-        self, costs: Mapping[str, Cost], budget_bytes: int, policy: Policy, lead_s: float | None = None
+        self,
+        costs: Mapping[str, Cost],
+        budget_bytes: int,
+        policy: Policy,
+        lead_s: float | None = None,
+        *,
+        preloads: bool = False,
     ) -> None:
         self.outcome: Final = Outcome()
         self._costs: Final = costs
@@ -70,10 +83,16 @@ class Simulator:
         self._last_use: Final[dict[str, float]] = {}
         self._active: Final[dict[str, str]] = {}
         self._reserved: Final[dict[tuple[str, str], float]] = {}  # line and model, when its load is over
+        self._preloads: Final = preloads
+        self._preloaded: Final[set[str]] = set()  # and not wanted since
+        self._orders: Final[dict[str, LearnedOrder]] = {}  # by line
+        self._idle_from_s = 0.0
 
     def run(self, trace: Iterable[Changeover]) -> Outcome:
         """Play a trace; return its cost."""
         for at_s, is_announcement, one in sorted(self._events(trace), key=lambda event: event[0]):
+            if self._preloads:
+                self._preload(at_s)
             if is_announcement:
                 self._announce(at_s, one)
             else:
@@ -92,11 +111,12 @@ class Simulator:
     def _announce(self, at_s: float, one: Changeover) -> None:
         """Load a model beside the active ones, if it fits, and reserve it for its line."""
         key = (one.line, one.model)
+        self._preloaded.discard(one.model)
         if one.model in self._since:
             self._reserved[key] = at_s
         elif self._make_room(at_s, one.model, leaving=None):
             self._since[one.model] = at_s
-            self._reserved[key] = at_s + self._costs[one.model].load_s
+            self._reserved[key] = self._idle_from_s = at_s + self._costs[one.model].load_s
 
     def _change_over(self, at_s: float, one: Changeover) -> None:
         self._policy.used(one.model, one.line)
@@ -113,6 +133,22 @@ class Simulator:
         if one.line in self._active:
             self._last_use[self._active[one.line]] = at_s
         self._active[one.line] = one.model
+        self._preloaded.discard(one.model)
+        self._orders[one.line] = self._orders.get(one.line, LearnedOrder()).then(one.model)
+        self._idle_from_s = max(self._idle_from_s, done_s)
+
+    def _preload(self, until_s: float) -> None:
+        """Load likely models one after another into free memory; the load that `until_s` overtakes is dropped."""
+        for model in [*ranked(self._orders.values()), *self._costs]:
+            free_bytes = self._budget_bytes - sum(self._costs[one].bytes for one in self._since)
+            if model in self._since or self._costs[model].bytes > free_bytes:
+                continue
+            done_s = self._idle_from_s + self._costs[model].load_s
+            if done_s > until_s:
+                return
+            self._idle_from_s = self._since[model] = done_s
+            self._preloaded.add(model)
+            self.outcome.preloads += 1
 
     def _make_room(self, at_s: float, model: str, leaving: str | None) -> bool:
         """Evict until `model` fits; False where it cannot fit.
@@ -142,6 +178,7 @@ class Simulator:
             return False
         for victim in self._policy.choose(standby, short) if short > 0 else []:
             del self._since[victim]
+            self._preloaded.discard(victim)
             self.outcome.evictions += 1
         return True
 
@@ -154,7 +191,14 @@ class Simulator:
     def _standby(self, at_s: float, model: str) -> Standby:
         cost = self._costs[model]
         since_s = self._since[model]
-        return Standby(model, cost.bytes, cost.load_s, at_s - since_s, at_s - self._last_use.get(model, since_s))
+        return Standby(
+            model,
+            cost.bytes,
+            cost.load_s,
+            at_s - since_s,
+            at_s - self._last_use.get(model, since_s),
+            model in self._preloaded,
+        )
 
 
 def costs_of(trace: Trace, by_size: Mapping[str, Cost]) -> dict[str, Cost]:

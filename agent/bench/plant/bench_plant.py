@@ -59,6 +59,8 @@ class Plant:
     """`memory_budget` of the configuration."""
     http_port: int = 0
     """Port of /metrics; 0: none."""
+    preload: bool = False
+    """Likely models are loaded in idle time, which most measurements would not expect."""
 
     @property
     def cache_dir(self) -> Path:
@@ -80,7 +82,12 @@ class Plant:
     def _settings(self, port: int, pictures: Path) -> dict[str, object]:
         products = {name: one.reference for name, one in self.models.by_name.items()}
         return {
-            "device": {"id": DEVICE, "state_dir": str(self.folder / "state"), "memory_budget": self.budget},
+            "device": {
+                "id": DEVICE,
+                "state_dir": str(self.folder / "state"),
+                "memory_budget": self.budget,
+                "preload": self.preload,
+            },
             "mqtt": {"url": f"mqtt://127.0.0.1:{port}", "root": _ROOT},
             "catalog": {"file": "models.toml", "store_dir": str(self.folder / "store")},
             "http": {"bind": f"127.0.0.1:{self.http_port}" if self.http_port else ""},

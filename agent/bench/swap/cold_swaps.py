@@ -28,6 +28,8 @@ class _Times:
     reference: dict[Kind, dict[str, list[float]]] = field(
         default_factory=lambda: defaultdict(lambda: defaultdict(list))
     )
+    loads_s: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    """Duration of the agent's loads with their checks, by size."""
     ratios: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     lost: int = 0
     wrong: int = 0
@@ -74,6 +76,7 @@ def measure_paced(
     return {
         "fps": fps,
         "by_model": ours,
+        "loads_s": {size: median(times.loads_s[size]) for size in targets},
         "vs_article": median(ratios.values()),
         "vs_article_by_model": ratios,
         "frames_lost": times.lost,
@@ -101,6 +104,7 @@ def _agents_cycle(device: Device, targets: dict[str, str], times: _Times) -> Non
         done = device.change_over("line-1", name)
         if done.report.residency == "cold":
             times.agent[size].append(done.to_first_ms)
+            times.loads_s[size].append((done.report.load_ms + done.report.warmup_ms) / 1000)
         else:
             times.not_cold += 1
         times.lost += done.report.frames_lost

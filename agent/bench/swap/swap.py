@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from agent.bench.options import Options
 from agent.bench.plant.models import SIZES, ensure
-from agent.bench.swap import beside_a_load, cold_swaps, resident_swaps
+from agent.bench.swap import beside_a_load, cold_swaps, preloaded_swaps, resident_swaps
 
 _SMALL: Final = 320
 """Size of pictures at which a line at 15 fps leaves CPU time on a small processor."""
@@ -21,8 +21,11 @@ def run(options: Options) -> dict[str, Any]:
     cold = cold_swaps.measure(models, options.folder / "cold", targets, 1 if options.quick else 3)
     load = beside_a_load.measure(models, options.folder / "load", ("n", "m", "x"), 3 if options.quick else 12)
     cold["half_loaded"] = cold_swaps.measure_paced(models, options.folder / "cold", targets, load["paced_fps"], cold)
+    restarts = 2 if options.quick else 6
+    preloaded = preloaded_swaps.measure(models, options.folder / "preloaded", targets, cold["half_loaded"], restarts)
     return {
         "resident": resident,
+        "preloaded": preloaded,
         "cold": cold,
         "load": load,
         "command_to_ready_ms": resident["command_to_ready_ms"],
@@ -33,6 +36,7 @@ def run(options: Options) -> dict[str, Any]:
         + resident["at_320"]["wrong_model"]
         + cold["wrong_model"]
         + cold["half_loaded"]["wrong_model"]
+        + preloaded["wrong_model"]
         + load["wrong_model"],
-        "frames_lost": resident["frames_lost"] + load["frames_lost"],
+        "frames_lost": resident["frames_lost"] + preloaded["frames_lost"] + load["frames_lost"],
     }

@@ -7,7 +7,8 @@ from agent.control.actions import Action, Answer, AssignLine, PublishEvent, Save
 from agent.control.lines import selection, serving
 from agent.control.lines.policy import Choice, choose
 from agent.control.lines.report import alert, clear_ready_unless_true, publish_changes, serves_product
-from agent.control.state import MOVES, Changeover, Command, Line, Now, Stage, State
+from agent.control.stages import MOVES, Stage
+from agent.control.state import Changeover, Command, Line, Now, State
 from agent.messages.children import Preparing, SwapFailed, Swapped, SwapReport
 from agent.messages.errors import Reason
 from agent.messages.payloads import Ack, AckResult, Alert, Cause, Switch, SwitchResult

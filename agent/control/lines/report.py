@@ -7,7 +7,8 @@ import msgspec
 from agent.control.actions import Action, PublishEvent, PublishLive, PublishState
 from agent.control.lines.policy import missing, ready_models, serves
 from agent.control.lines.serving import note_cap
-from agent.control.state import NOTHING, Line, Now, Stage, State
+from agent.control.stages import Stage
+from agent.control.state import NOTHING, Line, Now, State
 from agent.messages.payloads import Alert, LineState, Phase, StreamStatus
 from agent.messages.topics import OfLine, of_line, of_stream
 

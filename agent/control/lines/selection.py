@@ -10,8 +10,10 @@ _KEPT_HISTORY = 32
 
 
 def choose_product(line: Line, cause: Cause) -> None:
-    """Record the product that a message named."""
+    """Record the product that a message named; a known one is added to the line's learned order."""
     line.selection.product, line.selection.product_cause = cause.value, cause
+    if cause.value is not None and cause.value in line.rules.products:
+        line.selection.order = line.selection.order.then(cause.value)
 
 
 def choose_model(line: Line, operator: Override | None) -> None:

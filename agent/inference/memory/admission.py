@@ -30,6 +30,14 @@ class NoRoomError(OutOfMemoryError):
     """A model does not fit the memory budget, whatever may be evicted for it."""
 
 
+class NoFreeRoomError(NoRoomError):
+    """A model does not fit the free part of the memory budget, and nothing may be evicted for it."""
+
+    def __init__(self, version: ModelVersion, needed: Amount) -> None:
+        super().__init__(f"{version.reference} takes {_kib(needed)}, more than is free")
+        self.needed: Final = needed
+
+
 @dataclass(frozen=True)
 class _LedgerView:
     """Copy of the cache's state for one decision: the eviction candidates, and the scores of the evictable models."""
@@ -110,6 +118,19 @@ class AdmissionController:
             alone = self._cache.budget.shortage(predicted).is_short
             raise self._refuse(version, view, "too_large" if alone else "in_use", predicted, None)
         return plan
+
+    def charge_free(self, version: ModelVersion, predicted: Amount, origin: Origin) -> Entry[Model]:
+        """Charge a load's predicted bytes where they are free, and return its entry. Raises NoFreeRoomError."""
+        self._cache.expire()
+        entry = self._cache.charge(version, predicted, origin)
+        if entry is None:
+            raise NoFreeRoomError(version, predicted)
+        return entry
+
+    def require_free(self, entry: Entry[Model]) -> None:
+        """Raise NoFreeRoomError where a loaded model, which may take more than predicted, exceeds the budget."""
+        if self._cache.budget.shortage(self._cache.used).is_short:
+            raise NoFreeRoomError(entry.version, entry.charge)
 
     def carry_out(self, plan: EvictionPlan, lines: frozenset[str]) -> None:
         """Evict the models of a plan; to be called once `plan.lines` have deactivated theirs.
@@ -211,6 +232,7 @@ class AdmissionController:
                 entry.reload_ms,
                 now_s - entry.resident_since_s,
                 taken.device_bytes,
+                entry.is_preloaded,
             )
             for entry in standby
         ]

@@ -114,6 +114,7 @@ class Cache(Generic[Held]):
             if entry is None or entry.phase != "resident":
                 return None
             entry.claims.add(line)
+            entry.is_preloaded = False
             entry.reservations.pop(line, None)
         self._changed()
         return entry
@@ -164,12 +165,11 @@ class Cache(Generic[Held]):
     def borrowed(self, version: ModelVersion) -> Iterator[Held | None]:
         """Run the block with a lease on a version's model, which is yielded.
 
-        Yields None where the model is not resident, or no line claims or reserves it, because such a model may be
-        evicted.
+        Yields None where the model is not resident, or left by its lines, because such a model may be evicted.
         """
         with self._lock:
             entry = self._find(version)
-            if entry is not None and (entry.phase != "resident" or not (entry.claims or entry.reservations)):
+            if entry is not None and (entry.phase != "resident" or not entry.is_wanted):
                 entry = None
             model = self._lease(entry) if entry is not None else None
         try:
@@ -185,6 +185,11 @@ class Cache(Generic[Held]):
             if entry is not None and entry.model is not None:
                 entry.is_condemned = True
                 entry.model.refuse(why)
+
+    def versions(self) -> set[ModelVersion]:
+        """Return all versions that are charged now, in whichever state."""
+        with self._lock:
+            return {entry.version for entry in self._entries}
 
     @property
     def is_loading(self) -> bool:
@@ -202,6 +207,7 @@ class Cache(Generic[Held]):
             if entry is None or entry.phase != "resident":
                 return False
             entry.reservations[line] = until_s
+            entry.is_preloaded = False
         self._changed()
         return True
 
@@ -276,18 +282,20 @@ class Cache(Generic[Held]):
         self._changed()
         return excess.missing_bytes
 
-    def loaded(
+    def loaded(  # noqa: PLR0913 - who has asked for the model, spelt out
         self,
         entry: Entry[Held],
         model: Held,
         claims: Collection[str],
         reservations: Mapping[str, float] = _NOBODY,
         reload_ms: float = 0.0,
+        *,
+        is_preloaded: bool = False,
     ) -> None:
         """Make a model that passed its checks resident, with the lines that claim it and those that reserved it.
 
         `reservations`: the end of each line's reservation (monotonic, s). `reload_ms`: duration of the load with its
-        checks.
+        checks. `is_preloaded`: no line has asked for it.
         """
         with self._lock:
             if entry.phase != "loading":
@@ -295,6 +303,7 @@ class Cache(Generic[Held]):
             entry.model, entry.phase = model, "resident"
             entry.claims.update(claims)
             entry.reservations.update(reservations)
+            entry.is_preloaded = is_preloaded
             entry.reload_ms, entry.resident_since_s = reload_ms, self._clock()
             entry.last_use_ns = time.monotonic_ns()
         self._changed()

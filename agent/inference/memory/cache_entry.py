@@ -7,7 +7,7 @@ from agent.inference.memory.pools import NOTHING, Amount
 from agent.messages.references import ModelVersion
 
 Phase = Literal["loading", "resident", "releasing"]  # states of an entry, in their order
-State = Literal["loading", "resident", "active", "pinned", "reserved", "draining", "releasing"]
+State = Literal["loading", "resident", "active", "pinned", "reserved", "preloaded", "draining", "releasing"]
 
 
 class Closable(Protocol):
@@ -80,6 +80,8 @@ class Entry(Generic[Held]):
     """Duration of the model's load with its checks."""
     resident_since_s: float = 0.0
     """Time at which the model became resident (monotonic, s)."""
+    is_preloaded: bool = False
+    """It was loaded in idle time because it is likely, and no line has wanted it since."""
 
     @property
     def charge(self) -> Amount:
@@ -102,9 +104,16 @@ class Entry(Generic[Held]):
             return self.phase
         if self.claims:
             return "active" if self.serving else "pinned"
+        if self.is_preloaded:
+            return "preloaded"
         if self.leases:
             return "draining"
         return "reserved" if self.reservations else "resident"
+
+    @property
+    def is_wanted(self) -> bool:
+        """Return True where a line claims or reserved the model, or may want it next, as it was preloaded for that."""
+        return bool(self.claims or self.reservations or self.is_preloaded)
 
     @property
     def is_evictable(self) -> bool:

@@ -12,7 +12,7 @@ whole plant are used.
 import math
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 MINIMUM_AGE_S: Final = 10.0
@@ -38,6 +38,8 @@ class Standby:
     """Seconds since it became resident."""
     device_bytes: int = 0
     """Bytes of GPU memory; `bytes` is host memory."""
+    is_preloaded: bool = False
+    """It was loaded in idle time, and no line has wanted it since."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ class Score:
     is_young: bool = False
     """The model became resident less than MINIMUM_AGE_S ago."""
     device_bytes: int = 0
+    is_preloaded: bool = False
 
     @property
     def total_bytes(self) -> int:
@@ -146,14 +149,16 @@ class Eviction:
         """Return the models to evict, by reference, so that the missing bytes of both pools become free.
 
         Returns None where all candidates together do not suffice. The set has the least expected loss, and no
-        unnecessary member. Models resident for less than the minimum age are evicted only where the others do not
-        suffice.
+        unnecessary member. Preloaded models that no line has wanted go first; models resident for less than the minimum
+        age only where the others do not suffice.
         """
         short = _Short(max(0, short_bytes), max(0, short_device_bytes))
         if short.is_met(0, 0):
             return ()
         scores = [one for one in self.scores(candidates) if short.is_helped_by(one)]
-        for pool in ([one for one in scores if not one.is_young], scores):
+        preloaded = [one for one in scores if one.is_preloaded]
+        scores = [replace(one, rate=0.0) if one.is_preloaded else one for one in scores]
+        for pool in (preloaded, [one for one in scores if one.is_preloaded or not one.is_young], scores):
             if short.is_met_by(pool):
                 chosen = _exact(pool, short) if len(pool) <= _EXACT else _greedy(pool, short)
                 return tuple(one.reference for one in chosen)
@@ -163,7 +168,7 @@ class Eviction:
         rate = self.rate(one.reference)
         score = rate * one.reload_ms / (max(one.bytes + one.device_bytes, 1) / _MIB)
         is_young = one.age_s < self._minimum_age_s
-        return Score(one.reference, one.bytes, rate, one.reload_ms, score, is_young, one.device_bytes)
+        return Score(one.reference, one.bytes, rate, one.reload_ms, score, is_young, one.device_bytes, one.is_preloaded)
 
 
 def _nearness(since: int, gaps: Iterable[tuple[int, float]]) -> tuple[float, float]:

@@ -102,6 +102,11 @@ class BackgroundBuilder:
         # An unmeasured one is left as it is, because its device was busy, and is so most of the time.
         return found is not None and (not found.profile.is_measured or found.profile.holds_in(power_mode()))
 
+    @property
+    def is_preparing(self) -> bool:
+        """Return True while a preparation runs."""
+        return self._running is not None
+
     def prepare_first(self, version: ModelVersion, ended: _Ended) -> None:
         """Prepare `version` before all others, then call `ended` with None or the error.
 

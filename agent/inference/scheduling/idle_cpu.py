@@ -3,6 +3,7 @@
 import logging
 import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,8 @@ _FEWEST_TICKS: Final = 10
 """Least clock ticks of each core in a window, because a shorter one may lie within one frame."""
 
 INTERVAL_S: Final = 0.5
+_FRESH_S: Final = 2.0
+"""Age up to which a share says enough of the present to begin a load that nobody waits for."""
 
 
 class IdleCpuSampler:
@@ -28,6 +31,7 @@ class IdleCpuSampler:
         """Idle share, 0 to 1, in the last window without a load; 1.0 where the kernel does not report it."""
         self._lock: Final = threading.Lock()
         self._pauses = 0
+        self._measured_s = float("-inf")
         self._before: tuple[int, int] | None = None
         """Idle and all clock ticks at the start of the window; None outside of one."""
 
@@ -38,7 +42,12 @@ class IdleCpuSampler:
             if not self._pauses:
                 self._before = ticks()
                 if self._before is None:
-                    self.share = 1.0
+                    self.share, self._measured_s = 1.0, time.monotonic()
+
+    def has_just_had(self, share: float) -> bool:
+        """Return True where the idle share was at least `share` within the last seconds."""
+        with self._lock:
+            return self.share >= share and time.monotonic() - self._measured_s < _FRESH_S
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -51,12 +60,15 @@ class IdleCpuSampler:
         finally:
             with self._lock:
                 self._pauses -= 1
+                if not self._pauses:
+                    self._before = ticks()  # because the next preload waits for the end of a window
 
     def _end_window(self) -> None:
         before, self._before = self._before, None
         after = ticks() if before is not None else None
         if before is not None and after is not None and after[1] - before[1] >= _FEWEST_TICKS * len(CORES):
             self.share = (after[0] - before[0]) / (after[1] - before[1])
+            self._measured_s = time.monotonic()
 
 
 def ticks() -> tuple[int, int] | None:

@@ -37,6 +37,10 @@ class LoadJob:
     """Lines that wait for the model."""
     ready: set[str] = field(default_factory=set)
     """Lines of `interested` whose present model is right for their product."""
+    began_idle: bool = False
+    """The load was begun in idle time, when nobody had asked for the model."""
+    is_likely: bool = False
+    """The model is likely to be needed, which is enough to go on while nothing else is to be loaded."""
     announced: dict[str, float] = field(default_factory=dict)
     """Lines that announced the model, with the end of each announcement (monotonic, s)."""
     leaving: set[str] = field(default_factory=set)
@@ -85,8 +89,18 @@ class LoadJob:
 
     @property
     def is_wanted(self) -> bool:
+        """Return True while the load should go on."""
+        return self.is_requested or self.is_likely
+
+    @property
+    def is_requested(self) -> bool:
         """Return True while a line waits for the model, or an announcement has not ended."""
         return bool(self.interested or self.reservations())
+
+    @property
+    def is_overtaken(self) -> bool:
+        """Return True where a load that was begun in idle time is no longer wanted."""
+        return self.is_running and self.began_idle and not self.is_wanted
 
     def reservations(self) -> dict[str, float]:
         """Return the announcements that have not ended, by line."""
@@ -96,13 +110,18 @@ class LoadJob:
     def require_wanted(self) -> frozenset[str]:
         """Return the lines that wait for the model; acquires `turn`.
 
-        Raises DroppedError where no line waits for the model or has announced it, and after a timeout.
+        Raises DroppedError where the model is not wanted any more, and after a timeout.
         """
         with self.turn:
             if self.is_abandoned or not self.is_wanted:
                 raise DroppedError(self)
             self.asked_of = frozenset(self.interested)
             return self.asked_of
+
+    def has_been_requested(self) -> bool:
+        """Return `is_requested`; acquires `turn`."""
+        with self.turn:
+            return self.is_requested
 
     def ask_to_leave(self, lines: set[str]) -> None:
         """Ask waiting lines to deactivate their models, and wait until they have done so; acquires `turn`."""
@@ -113,7 +132,7 @@ class LoadJob:
 
 
 class DroppedError(ModelError):
-    """No line waits for this load any more; handled within this package."""
+    """Nobody wants this load any more; handled within this package."""
 
     def __init__(self, job: LoadJob) -> None:
         super().__init__("superseded", f"{job.version.reference}: nobody waits for it any more")

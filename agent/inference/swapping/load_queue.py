@@ -7,11 +7,12 @@ from collections.abc import Callable
 from typing import Final
 
 from agent.inference.backends import FellBackError, Model, NotPreparedError
-from agent.inference.memory.admission import AdmissionController, NoRoomError
+from agent.inference.memory.admission import AdmissionController, NoFreeRoomError, NoRoomError
 from agent.inference.memory.cache import Cache, Entry
 from agent.inference.preparing.background_builder import BackgroundBuilder
 from agent.inference.scheduling import load_priority
 from agent.inference.scheduling.idle_cpu import INTERVAL_S, IdleCpuSampler
+from agent.inference.swapping.likely_models import LikelyModels
 from agent.inference.swapping.load_job import DroppedError, Failure, LoadJob
 from agent.inference.swapping.model_loading import ModelLoader
 from agent.inference.swapping.turn_thread import TurnThread
@@ -19,13 +20,16 @@ from agent.messages.errors import ModelError, OutOfMemoryError
 from agent.messages.references import ModelVersion
 
 _LOG: Final = logging.getLogger(__name__)
+_OVERTAKEN_S: Final = 10.0
+"""Longest wait for the present step of an idle preload that was overtaken; a longer one is taken to hang."""
 
 
 class LoadQueue:
     """Queue of the models that lines request or announce, which also evicts models beyond the budget.
 
     Single-flight: lines that ask for one model share one job. Jobs that a line waits for go before announced ones. The
-    queue holds at most one job for each line and announcement.
+    queue holds at most one job for each line and announcement. While it has none and cores are idle, it preloads likely
+    models into free memory; each new job overtakes such a load, which is dropped at its next step.
 
     Threading: every method may be called from any thread. `turn` guards the jobs, and is never held across a load. Each
     load has its own thread, which is abandoned at the timeout; its bytes stay charged until the thread ends.
@@ -52,6 +56,7 @@ class LoadQueue:
         self._warn: Final = warn
         self._waiting: Final[deque[LoadJob]] = deque()
         self._jobs: Final[dict[ModelVersion, LoadJob]] = {}
+        self._likely: Final = LikelyModels(cache, warn)
         self._reservations_changed = False
         self._thread: Final = TurnThread("load queue", self.turn, self._step)
 
@@ -65,6 +70,8 @@ class LoadQueue:
             for job in self._jobs.values():
                 job.interested.clear()
                 job.announced.clear()
+                job.is_likely = False
+            self._likely.replace(())
         self._thread.stop(self._timeout_s)
 
     def obtain(self, version: ModelVersion, line: str, *, is_ready: bool) -> Entry[Model] | LoadJob:
@@ -79,6 +86,8 @@ class LoadQueue:
                 return entry
             job = self._find_or_enqueue(version)
             job.join(line, is_ready=is_ready)
+            if not is_ready and any(one.began_idle and one.is_running for one in self._jobs.values()):
+                load_priority.restore_normal()  # because the line waits for the present step of an idle preload
             return job
 
     def announce(self, version: ModelVersion, line: str, until_s: float) -> LoadJob | None:
@@ -94,6 +103,14 @@ class LoadQueue:
             job = self._find_or_enqueue(version)
             job.announced[line] = until_s
             return job
+
+    def preload(self, models: tuple[ModelVersion, ...]) -> None:
+        """Replace the list of models to load in idle time; a running load of one that it lacks is dropped."""
+        with self.turn:
+            self._likely.replace(models)
+            for job in self._jobs.values():
+                job.is_likely = job.is_likely and self._likely.has(job.version)
+            self.turn.notify_all()
 
     def withdraw(self, job: LoadJob, line: str) -> None:
         """Remove a line from a job's waiting lines, at any stage of the load."""
@@ -130,6 +147,8 @@ class LoadQueue:
         if job is not None and job.is_abandoned:
             raise ModelError("load_timeout", f"{version.reference}: an earlier load of it still hangs")
         if job is None:
+            for other in self._jobs.values():
+                other.is_likely = False
             job = self._jobs[version] = LoadJob(version, self.turn)
             self._waiting.append(job)
         self.turn.notify_all()
@@ -162,25 +181,47 @@ class LoadQueue:
             or self._reservations_changed
             or bool(self._waiting)
             or self._admission.has_excess()
+            or self._next_preload() is not None
         )
 
     def _next(self) -> LoadJob | None:
         with self.turn:
             if not self._waiting:
-                return None
+                return self._begin_preload()
             job = next((one for one in self._waiting if one.interested), self._waiting[0])
             self._waiting.remove(job)
             job.is_running = True
             return job
 
+    def _begin_preload(self) -> LoadJob | None:
+        """Return a job for the most likely model where it may be preloaded now; the caller holds `turn`."""
+        version = self._next_preload()
+        if version is None:
+            return None
+        job = self._jobs[version] = LoadJob(version, self.turn, began_idle=True, is_likely=True, is_running=True)
+        return job
+
+    def _next_preload(self) -> ModelVersion | None:
+        """Return the model to preload now; None while a load or a preparation is wanted or hangs, or cores are busy."""
+        if self._jobs or self._artifacts.is_preparing or not self._idle_cpu.has_just_had(load_priority.ENOUGH_IDLE):
+            return None
+        return self._likely.next()
+
     def _run_load(self, job: LoadJob) -> None:
-        """Run one load on its own thread; raise its priority after half of the timeout, abandon it at the timeout."""
+        """Run one load on its own thread; raise its priority after half of the timeout, abandon it at the timeout.
+
+        An idle preload that takes so long is dropped instead, and one that was overtaken is abandoned early.
+        """
         thread = threading.Thread(target=self._load, args=(job,), name="load", daemon=True)
         thread.start()
         with self.turn:
-            if not self.turn.wait_for(lambda: not job.is_running, self._timeout_s / 2):
-                job.is_late = True  # because a load that is so slow would time out
+            if not self.turn.wait_for(lambda: not job.is_running or job.is_overtaken, self._timeout_s / 2):
+                job.is_late, job.is_likely = True, False  # because a load that is so slow would time out
                 load_priority.restore_normal()
+            step_s = min(_OVERTAKEN_S, self._timeout_s / 2)
+            if job.is_overtaken and not self.turn.wait_for(lambda: not job.is_overtaken, step_s):
+                self._abandon(job)
+                return
             if not self.turn.wait_for(lambda: not job.is_running, self._timeout_s / 2):
                 self._abandon(job)
                 return
@@ -211,9 +252,10 @@ class LoadQueue:
     def _close(self, job: LoadJob, failure: Failure | None) -> None:
         """End a job, or queue it again for its preparation or for lines that joined late; the caller holds `turn`."""
         job.is_running = False
+        self._note_for_preloads(job, failure)
         if job.is_abandoned:
             del self._jobs[job.version]
-        elif isinstance(failure, NotPreparedError) and job.is_wanted and not job.was_prepared:
+        elif isinstance(failure, NotPreparedError) and job.is_requested and not job.was_prepared:
             job.is_preparing = job.was_prepared = True
             self._artifacts.prepare_first(job.version, lambda failure: self._prepared(job, failure))
         elif self._is_worth_a_retry(job, failure):
@@ -223,6 +265,22 @@ class LoadQueue:
         else:
             job.failure = failure
             del self._jobs[job.version]
+
+    def _note_for_preloads(self, job: LoadJob, failure: Failure | None) -> None:
+        """Record how a load ended; have the artifact made, in the background, that a preload of a checkpoint lacks."""
+        if job.is_requested:
+            self._likely.ended(job.version, failure)
+            return
+        if failure is None:
+            self._likely.loaded(job.version)
+            return
+        if isinstance(failure, NotPreparedError):
+            self._artifacts.ask(job.version)
+        if job.is_abandoned:
+            failure = job.failure or failure
+        elif job.is_late and isinstance(failure, DroppedError):
+            failure = ModelError("load_timeout", f"{job.version.reference}: too slow beside the lines that serve")
+        self._likely.failed(job.version, failure)
 
     def _prepared(self, job: LoadJob, failure: Failure | None) -> None:
         """Enqueue a job whose checkpoint was prepared, or fail it. Runs on the background builder's thread."""
@@ -239,9 +297,11 @@ class LoadQueue:
     def _is_worth_a_retry(job: LoadJob, failure: Failure | None) -> bool:
         """Return True where a failed load should be tried again.
 
-        That is where a line joined a dropped job, where a line joined that could make more room, or where the GPU that
-        `auto` chose did not start, because the same load then takes the CPU.
+        That is where a line joined a dropped job or an idle preload, where a line joined that could make more room, or
+        where the GPU that `auto` chose did not start, because the same load then takes the CPU.
         """
         if isinstance(failure, DroppedError | FellBackError):
             return job.is_wanted
+        if isinstance(failure, NoFreeRoomError):
+            return job.is_requested
         return isinstance(failure, NoRoomError) and not job.interested <= job.asked_of

@@ -150,7 +150,7 @@ class ModelLoader:
                 pictures = warm_up(model, is_proven=is_proven)
                 model.places.expect((time.monotonic_ns() - warmed_ns) // pictures)
                 if not is_proven:
-                    prove(model, job.version)
+                    prove(model, job.version, job.require_wanted)
                     self._proofs.remember(job.version, file.proof_subject)
             job.require_wanted()
             times = LoadTimes(load_ms, _ms_since(began_ns))
@@ -158,7 +158,7 @@ class ModelLoader:
             grown_bytes = process_memory.process_bytes() - before_bytes
             self._measure(file, entry, grown_bytes, _in_device(file, model), times, is_first=is_first)
             self._make_artifact(job.version)
-            self._admission.require_fit(entry, job.require_wanted())
+            self._require_fit(job, entry)
             self._hand_over(job, entry, model, times)
             if is_proven:
                 self._prove_later(job.version, file.proof_subject)
@@ -176,6 +176,8 @@ class ModelLoader:
             job.require_wanted()
             if job.is_late:
                 return "normal"
+            if not job.is_requested:
+                return "idle"
             return load_priority.choose(self._idle_cpu.share, self._cache.serving(), job.unready)
 
     def _verify(self, version: ModelVersion) -> VerifiedFile:
@@ -217,14 +219,16 @@ class ModelLoader:
             self._files.require_right(file.version)
 
     def _admit(self, job: LoadJob, file: VerifiedFile) -> Entry[Model]:
-        """Make room, charge the load, and return its entry in the cache.
+        """Make room, charge the load, and return its entry in the cache; for a preload that nobody requests make none.
 
-        Raises NoRoomError where no eviction suffices, and DroppedError once no line wants the model.
+        Raises NoRoomError where no eviction suffices, and DroppedError once nobody wants the model.
         """
         self._admission.recheck()
         while True:
             lines = job.require_wanted()
             try:
+                if not job.has_been_requested():
+                    return self._admission.charge_free(job.version, file.predicted, file.origin)
                 found = self._admission.charge(job.version, file.predicted, lines, file.origin)
             except NoRoomError:
                 if file.is_guessed and not file.has_artifact:
@@ -237,6 +241,14 @@ class ModelLoader:
                 job.require_wanted()
                 load_priority.restore_normal()  # because a proof in idle time may be at its last picture of them
             self._admission.carry_out(found, lines)
+
+    def _require_fit(self, job: LoadJob, entry: Entry[Model]) -> None:
+        """Evict models until a loaded one fits the budget; none for a preload that nobody requests."""
+        lines = job.require_wanted()
+        if job.has_been_requested():
+            self._admission.require_fit(entry, lines)
+        else:
+            self._admission.require_free(entry)
 
     def _import_runtime(self, backend: str) -> bool:
         """Import a backend's runtime before bytes are measured; return True the first time.
@@ -295,7 +307,8 @@ class ModelLoader:
         with job.turn:
             lines = job.require_wanted()
             reserved = {line: until_s for line, until_s in job.reservations().items() if line not in lines}
-            self._cache.loaded(entry, model, lines, reserved, times.load_ms + times.warmup_ms)
+            reload_ms, is_preloaded = times.load_ms + times.warmup_ms, not (lines or reserved)
+            self._cache.loaded(entry, model, lines, reserved, reload_ms, is_preloaded=is_preloaded)
             job.times, job.entry = times, entry
 
 

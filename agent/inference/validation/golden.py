@@ -9,7 +9,7 @@ Objects whose score is within 0.05 of the confidence threshold may be missing, o
 different precision moves them over it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -73,13 +73,14 @@ def _check(model: Model, picture: NDArray[np.uint8]) -> None:
         raise ModelError("proof_failed", f"the answer names classes beyond the model's {len(model.names)}")
 
 
-def prove(model: Model, version: ModelVersion) -> None:
+def prove(model: Model, version: ModelVersion, before_each: Callable[[], object] = lambda: None) -> None:
     """Compare the model's detections on its golden pictures to the expected ones; without such pictures do nothing.
 
-    Raises ModelError("proof_failed") that names the first difference, and what `Model.check_outputs` raises.
+    Raises ModelError("proof_failed") that names the first difference, and what `Model.check_outputs` and `before_each`,
+    which is called before each picture, raise.
     """
     for _ in _golden_steps(model, version):
-        pass
+        before_each()
 
 
 def proof_steps(model: Model, version: ModelVersion) -> Iterator[None]:

@@ -32,6 +32,16 @@ def test_the_one_used_longest_ago_goes_where_all_else_is_equal() -> None:
     assert choose(policy, [standby(name) for name in "cba"], 50) == {"a"}
 
 
+def test_preloaded_models_go_first_whatever_they_cost_and_however_young_they_are() -> None:
+    policy = used("cheap", "dear", "guess")
+    guess = Standby("guess", 100 * MIB, 10_000.0, 0.0, is_preloaded=True)
+    other = Standby("other", 60 * MIB, 20_000.0, 0.0, is_preloaded=True)
+    cheap = standby("cheap", 100, 1.0)
+    assert choose(policy, [cheap, guess], 50) == {"guess"}
+    assert choose(policy, [cheap, guess, other], 50) == {"other"}, "the one that was never used"
+    assert choose(policy, [cheap, standby("dear", 100, 900.0), guess], 150) == {"guess", "cheap"}
+
+
 def test_a_habit_counts_for_more_than_the_last_use() -> None:
     policy = used("rare", *["often", "x"] * 5, "often", "rare")
     assert choose(policy, [standby("often"), standby("rare")], 50) == {"rare"}, "though it was used last"
