@@ -54,6 +54,7 @@ UNIT: Final = (
     "inference/worker/test_cache.py",
     "inference/worker/test_eviction.py",
     "inference/worker/test_footprints.py",
+    "inference/worker/test_model_threads.py",
     "inference/worker/test_places.py",
     "inference/worker/test_proof.py",
     "inference/yolo/test_head.py",

@@ -24,6 +24,7 @@ from agent.inference.processors.ran_on import RanOn
 from agent.inference.scheduling.idle_cpu import IdleCpuSampler
 from agent.inference.serving.frame_loss import FrameLossCounter
 from agent.inference.serving.line_gate import ActiveModelGate
+from agent.inference.serving.model_threads import ThreadsOfModels
 from agent.inference.serving.stream_pipeline import Outlet, StreamPipeline
 from agent.inference.swapping.idle_prover import IdleProver
 from agent.inference.swapping.load_queue import LoadQueue
@@ -58,8 +59,9 @@ class Worker:
         self._sending_cache: Final = threading.Lock()
         budget = Budget(setup.budget_bytes, setup.device_budget_bytes)
         self._cache: Final[Cache[Model]] = Cache(budget, self._send_cache)
+        self._threads: Final = ThreadsOfModels()
         self._lines: Final = {
-            name: ActiveModelGate(name, self._cache) for name in sorted({s.line for s in setup.streams})
+            name: ActiveModelGate(name, self._cache, self._threads) for name in sorted({s.line for s in setup.streams})
         }
         self._footprints: Final = Footprints(Path(setup.cache_dir))
         self._idle_cpu: Final = IdleCpuSampler()
@@ -84,6 +86,7 @@ class Worker:
         self._footprints.read()
         self._send_cache()
         self._pipelines.extend(self._make_pipeline(stream) for stream in self._setup.streams)
+        self._running.callback(self._threads.join)
         for pipeline in self._pipelines:
             self._begin(pipeline.start, pipeline.stop)
         self._begin(self._artifacts.start, self._artifacts.stop)

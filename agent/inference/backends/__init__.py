@@ -104,7 +104,7 @@ class Model(Protocol):
 
     `names`: the labels, by class index. `imgsz`: height and width of the input in pixels. `backend`: the runtime.
     `processor`: what the runtime says that it runs on. `reading`: task and layout of the output.
-    `places`: limiter of the pictures in flight; pictures beyond its limit are answered, but take more memory.
+    `places`: limiter of the frames in flight; pictures beyond its limit are answered, but take more memory.
     """
 
     @property

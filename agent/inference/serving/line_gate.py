@@ -2,14 +2,15 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Final, Generic, Protocol, TypeVar
 
 from agent.inference.backends.in_flight import InFlightLimiter, Slot
 from agent.inference.memory.cache import Cache, Closable, Entry
 from agent.inference.serving.frame_loss import FrameLossCounter, FrameLossMark
+from agent.inference.serving.model_threads import ThreadsOfModels
 
 
 class Served(Closable, Protocol):
@@ -23,24 +24,52 @@ class Served(Closable, Protocol):
 Held = TypeVar("Held", bound=Served)
 
 
+class Stream(Protocol[Held]):
+    """A stream of a line, whose frames the threads of the active model serve."""
+
+    def fileno(self) -> int:
+        """Implement `Feed.fileno`."""
+
+    def is_waiting(self) -> bool:
+        """Implement `Feed.is_waiting`."""
+
+    def serve(self, lease: "AbstractContextManager[Lease[Held] | None]") -> None:
+        """Take the newest frame under `lease`, unless that is None, have it inferred, and send its answer."""
+
+
 @dataclass(eq=False)
 class _Activation(Generic[Held]):
     """A period in which one model is active on a line."""
 
     entry: Entry[Held]
     places: InFlightLimiter
+    feeds: "dict[Stream[Held], _Feed[Held]]"
     in_flight: int = 0
     """Number of the line's frames that hold a lease on the model."""
     is_announced: bool = False
     """The switch was announced, so the model's answers may be sent."""
 
 
+class _Feed(Generic[Held]):
+    """A stream's frames while one model is active."""
+
+    def __init__(self, line: "ActiveModelGate[Held]", activation: _Activation[Held], stream: Stream[Held]) -> None:
+        self._line: Final = line
+        self._activation: Final = activation
+        self._stream: Final = stream
+        self.fileno: Final = stream.fileno
+        self.is_waiting: Final = stream.is_waiting
+
+    def serve(self, slot: Slot) -> None:
+        self._stream.serve(self._line.lease(self._activation, slot))
+
+
 class Lease(Generic[Held]):
     """One frame's hold on the active model, which is not released before the lease ends."""
 
-    def __init__(self, line: "ActiveModelGate[Held]", activation: _Activation[Held], model: Held, place: Slot) -> None:
+    def __init__(self, line: "ActiveModelGate[Held]", activation: _Activation[Held], model: Held, slot: Slot) -> None:
         self.model: Final = model
-        self.place: Final = place
+        self.slot: Final = slot
         self.reference: Final = activation.entry.version.reference
         self._line: Final = line
         self._activation: Final = activation
@@ -62,11 +91,13 @@ class ActiveModelGate(Generic[Held]):
     Threading: any thread may lease and read; one thread switches and deactivates.
     """
 
-    def __init__(self, name: str, cache: Cache[Held]) -> None:
+    def __init__(self, name: str, cache: Cache[Held], threads: ThreadsOfModels) -> None:
         self.name: Final = name
         self.frame_losses: Final[dict[str, FrameLossCounter]] = {}
         """Frame counts by stream."""
         self._cache: Final = cache
+        self._threads: Final = threads
+        self._streams: Final[list[Stream[Held]]] = []
         self._changed: Final = threading.Condition()
         self._activation: _Activation[Held] | None = None
         self._blind_since_ns = 0
@@ -89,26 +120,39 @@ class ActiveModelGate(Generic[Held]):
         entry = self.active
         return entry.version.reference if entry else None
 
-    @contextmanager
-    def lease(self, timeout_s: float, stream: str = "") -> Iterator[Lease[Held] | None]:
-        """Run the block with a lease on the active model, once it admits a frame of `stream`.
+    def add(self, stream: Stream[Held]) -> None:
+        """Have the active model serve `stream`, and each one after it; not while a switch is under way."""
+        self._streams.append(stream)
+        activation = self._activation
+        if activation is not None:
+            self._feed(activation, [stream])
 
-        Yields None where `timeout_s` passes before.
-        """
-        entered = self._enter(timeout_s, stream)
-        if entered is None:
+    def remove(self, stream: Stream[Held]) -> None:
+        """Have no model serve `stream` any more; its frames in flight are answered. Not while a switch is under way."""
+        self._streams.remove(stream)
+        activation = self._activation
+        if activation is not None:
+            self._threads.remove(activation.places, [activation.feeds.pop(stream)])
+
+    @contextmanager
+    def lease(self, activation: _Activation[Held], slot: Slot) -> Iterator[Lease[Held] | None]:
+        """Run the block with a lease on the model for the frame in `slot`; None where it is not active any more."""
+        with self._changed:
+            is_active = self._activation is activation
+            activation.in_flight += is_active
+        if not is_active:
             yield None
             return
-        activation, place = entered
         try:
             model = self._cache.lease(activation.entry)
-        except BaseException:
-            self._give_up(activation, place)
-            raise
-        try:
-            yield Lease(self, activation, model, place)
+            try:
+                yield Lease(self, activation, model, slot)
+            finally:
+                self._cache.unlease(activation.entry)
         finally:
-            self._leave(activation, place)
+            with self._changed:
+                activation.in_flight -= 1
+                self._changed.notify_all()
 
     def flip(self, entry: Entry[Held], announce: Callable[[], None]) -> None:
         """Switch all streams to `entry`, which this line has claimed, and end the claim on the previous model.
@@ -117,12 +161,12 @@ class ActiveModelGate(Generic[Held]):
         one. Blocks until the previous model's frames in flight are done.
         """
         assert entry.model is not None, "a claimed model is resident"
-        activation = _Activation(entry, entry.model.places)
+        activation = _Activation(entry, entry.model.places, {})
         with self._changed:
             before, self._activation = self._activation, activation
-            self._changed.notify_all()
         try:
-            with self._changed:
+            self._feed(activation, self._streams)
+            if before is not None:
                 self._drain(before)
             announce()
         finally:  # because the streams must not wait for ever, whatever happens there
@@ -142,7 +186,7 @@ class ActiveModelGate(Generic[Held]):
             if before is None:
                 return None
             self._blind_since_ns = time.monotonic_ns()
-            self._drain(before)
+        self._drain(before)
         self._cache.unclaim(before.entry, self.name)
         return before.entry
 
@@ -169,45 +213,13 @@ class ActiveModelGate(Generic[Held]):
         with self._changed:
             self._changed.wait_for(lambda: activation.is_announced)
 
-    def _drain(self, activation: _Activation[Held] | None) -> None:
-        if activation is not None:
-            activation.places.wake()  # because waiting frames shall ask the next model
+    def _feed(self, activation: _Activation[Held], streams: Iterable[Stream[Held]]) -> None:
+        feeds = {stream: _Feed(self, activation, stream) for stream in streams}
+        activation.feeds.update(feeds)
+        self._threads.add(activation.entry.version.reference, activation.places, feeds.values())
+
+    def _drain(self, activation: _Activation[Held]) -> None:
+        """Have the model that was active serve no stream, and wait for its frames in flight."""
+        self._threads.remove(activation.places, activation.feeds.values())
+        with self._changed:
             self._changed.wait_for(lambda: not activation.in_flight)
-
-    def _enter(self, timeout_s: float, stream: str) -> tuple[_Activation[Held], Slot] | None:
-        deadline_s = time.monotonic() + timeout_s
-        while (left_s := deadline_s - time.monotonic()) > 0:
-            with self._changed:
-                self._changed.wait_for(lambda: self._activation is not None, left_s)
-                activation = self._activation
-            # Not under a lease, because a switch must not wait for a frame that only waits.
-            place = (
-                activation.places.take(left_s, self._is_over(activation), stream) if activation is not None else None
-            )
-            if activation is not None and place is not None and self._entered(activation, place):
-                return activation, place
-        return None
-
-    def _is_over(self, activation: _Activation[Held]) -> Callable[[], bool]:
-        return lambda: self._activation is not activation
-
-    def _entered(self, activation: _Activation[Held], place: Slot) -> bool:
-        with self._changed:
-            if self._activation is activation:
-                activation.in_flight += 1
-                return True
-        place.give_back()
-        return False
-
-    def _leave(self, activation: _Activation[Held], place: Slot) -> None:
-        try:
-            self._cache.unlease(activation.entry)
-        finally:
-            self._give_up(activation, place)
-
-    def _give_up(self, activation: _Activation[Held], place: Slot) -> None:
-        """Release a frame's lease and slot, because a switch or another stream may wait for them."""
-        place.give_back()
-        with self._changed:
-            activation.in_flight -= 1
-            self._changed.notify_all()

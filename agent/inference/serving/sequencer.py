@@ -30,3 +30,8 @@ class Sequencer:
             with self._turn:
                 self._next += 1
                 self._turn.notify_all()
+
+    def wait_all(self) -> None:
+        """Wait until the blocks of all numbers given so far have ended."""
+        with self._turn:
+            self._turn.wait_for(lambda: self._next == self._given)

@@ -18,15 +18,8 @@ from agent.inference.yolo.detections import encode, objects_of, top_of
 from agent.messages.children import Detections, InferenceFailed, Message, StageTimes, StreamProgress
 from agent.messages.errors import ChangeoverError
 from agent.processes.slots.frame_slot import Frame, SlotReader
-from agent.processes.threads import RestartedThread
 
 _LOG: Final = logging.getLogger(__name__)
-_LOOK_UP_S: Final = 0.25
-"""Interval at which a thread without a frame or a model looks whether it should stop."""
-_THREADS: Final = 4
-"""Most frames of one stream in flight; the model's limit decides how many are, and the other threads wait."""
-
-
 _PROMPT_S: Final = 2.0
 """Duration of a call beyond which control withdraws `ready`, unless the call has a grace."""
 _TURNS_ALLOWED: Final = 2.0
@@ -63,7 +56,7 @@ class _Taken:
 
 
 class StreamPipeline:
-    """Pipeline that infers the frames of one stream on its own threads. Owner: the worker.
+    """Pipeline of the frames of one stream, on the threads of its line's model. Owner: the worker.
 
     A frame is taken only when the model admits it; until then the slot keeps the newest, and counts what it overwrites.
 
@@ -87,16 +80,15 @@ class StreamPipeline:
         self._missed_ns = 0
         self._missed = 0
         """Frames taken without an answer since the last answer."""
-        self._stopping: Final = threading.Event()
+        self._is_stopped = False
         self._taking: Final = threading.Lock()
         self._order: Final = Sequencer()
-        names = [f"{stream} {number}" for number in range(_THREADS)]
-        self._threads: Final = [RestartedThread(self._run, name) for name in names]
+        self.fileno: Final = slot.fileno
+        self.is_waiting: Final = slot.is_waiting
 
     def start(self) -> None:
-        """Start taking frames."""
-        for thread in self._threads:
-            thread.start()
+        """Have frames taken whenever the line has a model."""
+        self._line.add(self)
 
     def progress(self) -> StreamProgress:
         """Return the times (monotonic, ns) at which frames were last taken, answered and missed; from any thread."""
@@ -105,31 +97,28 @@ class StreamPipeline:
 
     def stop(self) -> None:
         """Stop taking frames, and wait until all frames in flight are answered."""
-        self._stopping.set()
-        for thread in self._threads:
-            thread.join()
+        self._line.remove(self)
+        with self._taking:
+            self._is_stopped = True
+        self._order.wait_all()
 
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            self._step()
+    def serve(self, lease: AbstractContextManager[Lease[Model] | None]) -> None:
+        """Take the newest frame, have it inferred, and send the answer; `lease` is None where the model was switched.
 
-    def _step(self) -> None:
-        """Take and answer one frame; a function of its own, because a waiting thread must hold no model."""
+        Threading: the threads of the line's model, and of the one before it, may call this at the same time.
+        """
         with ExitStack() as held:
-            with self._taking:
-                taken = self._take(held)
+            with self._taking:  # because the thread of a model before this one may still preprocess a frame
+                taken = self._take(held.enter_context(lease)) if not self._is_stopped else None
             if taken is not None:
                 self._answer(taken)
 
-    def _take(self, held: ExitStack) -> _Taken | None:
-        """Take and preprocess the newest frame, under a lease that `held` ends; the caller holds `_taking`."""
-        if self._stopping.is_set() or not self._slot.wait(_LOOK_UP_S):
-            return None
-        lease = held.enter_context(self._line.lease(_LOOK_UP_S, self._stream))
+    def _take(self, lease: Lease[Model] | None) -> _Taken | None:
+        """Take and preprocess the newest frame; the caller holds `_taking`."""
         frame = self._slot.take() if lease is not None else None
         if lease is None or frame is None:
             return None
-        taken_ns = self._taken_ns = time.monotonic_ns()
+        taken_ns = self._taken_ns = lease.slot.taken_ns = time.monotonic_ns()
         size = (frame.image.shape[0], frame.image.shape[1])
         prepared = self._preprocess(lease, frame)
         self._loss.tick(taken_ns)
@@ -173,8 +162,8 @@ class StreamPipeline:
         try:
             if isinstance(prepared, BaseException):
                 raise prepared  # noqa: TRY301 - reported as any other failure, or a crash
-            with self._outlet.busy(_grace_s(lease.place.usual_s)):
-                answer = lease.model.answer(prepared, lease.place)
+            with self._outlet.busy(_grace_s(lease.slot.usual_s)):
+                answer = lease.model.answer(prepared, lease.slot)
             size = taken.frame.of or taken.size
             answer, names = answer.resized(taken.size, size), lease.model.names
             objects, top = objects_of(answer, names), top_of(answer, names)
@@ -203,14 +192,14 @@ def _grace_s(usual_s: float) -> float:
 
 
 def _stages_ms(taken: _Taken) -> StageTimes:
-    frame, place = taken.frame, taken.lease.place
-    waited_ns = taken.taken_ns - frame.offered_ns + place.began_ns - taken.prepared_ns
+    frame, slot = taken.frame, taken.lease.slot
+    waited_ns = taken.taken_ns - frame.offered_ns + slot.began_ns - taken.prepared_ns
     return StageTimes(
         capture=_ms(frame.offered_ns - frame.captured_ns),
         wait=_ms(waited_ns),
         preprocess=_ms(taken.prepared_ns - taken.taken_ns),
-        infer=_ms(place.ended_ns - place.began_ns),
-        decode=_ms(time.monotonic_ns() - place.ended_ns),
+        infer=_ms(slot.ended_ns - slot.began_ns),
+        decode=_ms(time.monotonic_ns() - slot.ended_ns),
     )
 
 

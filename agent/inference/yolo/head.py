@@ -241,6 +241,8 @@ class Head:
 
     def _suppressed(self, found: _Found, raw: Raw, placement: Placement) -> Objects:
         """Return the objects left by suppression; boxes are centres and sizes, in pixels of the input."""
+        if not len(found.scores):  # most frames of many cameras, and half of the time that their decoding takes
+            return self._completed(found, raw, placement)
         if self.task == "obb":
             boxes = np.concatenate((found.boxes, found.extras), axis=1)
             return self._completed(

@@ -219,6 +219,10 @@ class SlotReader:
         """Return a descriptor that is readable after an offer, until `take`."""
         return self._offered
 
+    def is_waiting(self) -> bool:
+        """Return True where a frame waits, signalled or not."""
+        return _is_waiting(self._words)
+
     def wait(self, timeout_s: float | None) -> bool:
         """Wait for a frame, for ever with None; False after `timeout_s`. After True, `take` may still return None."""
         # Checks both, because a writer that died between its last two steps has offered without signalling.

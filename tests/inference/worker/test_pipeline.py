@@ -1,5 +1,6 @@
 """A stream's thread, with a slot that tears its frames."""
 
+import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -16,6 +17,7 @@ from agent.inference.backends import InferenceError, Model
 from agent.inference.memory.cache import Cache
 from agent.inference.serving.frame_loss import FrameLossCounter
 from agent.inference.serving.line_gate import ActiveModelGate
+from agent.inference.serving.model_threads import ThreadsOfModels
 from agent.inference.serving.stream_pipeline import Outlet, StreamPipeline
 from agent.messages.children import Detections, InferenceFailed, Message
 from agent.messages.references import ModelVersion
@@ -30,12 +32,19 @@ class TearingSlot:
 
     def __init__(self) -> None:
         self.offered = 0
+        self._signal = os.eventfd(FRAMES, os.EFD_CLOEXEC | os.EFD_SEMAPHORE)
 
-    def wait(self, timeout_s: float | None) -> bool:
-        del timeout_s
+    def __del__(self) -> None:
+        os.close(self._signal)
+
+    def fileno(self) -> int:
+        return self._signal
+
+    def is_waiting(self) -> bool:
         return self.offered < FRAMES
 
     def take(self) -> Frame:
+        os.eventfd_read(self._signal)
         image = np.zeros((4, 6, 3), np.uint8)
         frame = Frame(image, self.offered, self.offered, self.offered, dropped=0, buffer=0, sequence=0)
         self.offered += 1
@@ -50,7 +59,7 @@ class TearingSlot:
 
 def line_with_model(label: str = "a", usual_s: float = 0.0) -> ActiveModelGate[Model]:
     cache: Cache[Model] = Cache(100, lambda: None)
-    line: ActiveModelGate[Model] = ActiveModelGate("line-1", cache)
+    line: ActiveModelGate[Model] = ActiveModelGate("line-1", cache, ThreadsOfModels())
     entry = cache.charge(ModelVersion(name="a", variant="n", version="1", path="", sha256=""), 1)
     assert entry is not None
     model = DummyModel(label, Behaviour(), lambda: None)

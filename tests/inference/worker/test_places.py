@@ -1,4 +1,4 @@
-"""A model's places: as many frames as it infers, and the next one when it is almost time; whose turn is next."""
+"""A model's places: when its next frame is taken, and who may take it."""
 
 import threading
 
@@ -23,58 +23,52 @@ class Clock:
         self.now_ns += milliseconds * MS
 
 
-def taken(places: InFlightLimiter) -> Slot:
-    place = places.take(0)
-    assert place is not None
-    return place
+def begun(places: InFlightLimiter) -> Slot:
+    """Return a frame whose inference has begun."""
+    with places.turn() as slot:
+        slot.__enter__()
+    return slot
+
+
+def end(slot: Slot) -> None:
+    slot.__exit__(None, None, None)
 
 
 def infer(places: InFlightLimiter, clock: Clock) -> None:
     """Let the model learn how long it usually takes."""
-    place = taken(places)
-    with place:
-        clock.pass_ms(RUN_MS)
-    place.give_back()
+    slot = begun(places)
+    clock.pass_ms(RUN_MS)
+    end(slot)
 
 
-def test_the_next_frame_is_let_in_when_an_inference_is_about_to_end() -> None:
+def test_the_next_frame_is_taken_when_an_inference_is_about_to_end() -> None:
     clock = Clock()
     places = InFlightLimiter(clock_ns=clock)
     infer(places, clock)
-    first = taken(places)
-    assert places.take(0) is None, "the first is drawn, and goes before"
-    with first:
-        assert places.take(0) is None, "it would only grow old"
-        clock.pass_ms(RUN_MS - 5)
-        second = taken(places)
-        assert places.take(0) is None, "there are two places"
-        second.give_back()
+    begun(places)
+    assert not places.wait_due(0), "it would only grow old"
+    clock.pass_ms(RUN_MS - 5)
+    assert places.wait_due(0)
 
 
 def test_an_idle_model_takes_a_frame_at_once() -> None:
     clock = Clock()
     places = InFlightLimiter(clock_ns=clock)
     infer(places, clock)
-    first = taken(places)
-    with first:
-        clock.pass_ms(RUN_MS)
-    second = taken(places)
-    assert second is not None, "the first is only being decoded"
+    assert places.wait_due(0)
 
 
 def test_a_frame_that_waited_for_the_model_is_not_charged_for_it() -> None:
     clock = Clock()
     places = InFlightLimiter(clock_ns=clock)
     infer(places, clock)
-    first = taken(places)
-    first.__enter__()
+    first = begun(places)
     clock.pass_ms(RUN_MS - 5)
-    second = taken(places)
-    second.__enter__()
+    second = begun(places)
     clock.pass_ms(5)
-    first.__exit__(None, None, None)
+    end(first)
     clock.pass_ms(RUN_MS)
-    second.__exit__(None, None, None)
+    end(second)
     assert [one.ended_ns - one.began_ns for one in (first, second)] == [RUN_MS * MS] * 2
 
 
@@ -82,70 +76,42 @@ def test_several_are_inferred_together_where_the_runtime_gains_by_it() -> None:
     clock = Clock()
     places = InFlightLimiter(at_once=2, clock_ns=clock)
     infer(places, clock)
-    first, second = taken(places), taken(places)
-    with first, second:
-        assert places.take(0) is None
-        clock.pass_ms(RUN_MS)
-        assert places.take(0) is not None
+    begun(places)
+    assert places.wait_due(0)
+    begun(places)
+    assert not places.wait_due(0)
+    clock.pass_ms(RUN_MS)
+    assert places.wait_due(0)
 
 
-def test_who_waits_longest_is_next() -> None:
-    places, order = InFlightLimiter(), list[int]()
-    held = [taken(places)]
-    with held[0]:
-        held.append(taken(places))
-
-        def wait(number: int) -> None:
-            place = places.take(60)
-            assert place is not None
-            order.append(number)
-            place.give_back()
-
-        threads = []
-        for number in range(3):
-            threads.append(threading.Thread(target=wait, args=(number,)))
-            threads[-1].start()
-            wait_for(lambda count=number + 1: len(places._waiting) == count)  # type: ignore[misc] # of this turn
-    for place in held:
-        place.give_back()
-    for thread in threads:
-        thread.join()
-    assert order == [0, 1, 2]
+def test_an_inference_that_ends_early_lets_the_next_frame_in_at_once() -> None:
+    places = InFlightLimiter()
+    slow = begun(places)
+    slow.began_ns -= 3600 * 1000 * MS
+    end(slow)
+    quick = begun(places)
+    assert not places.wait_due(0)
+    due: list[bool] = []
+    thread = threading.Thread(target=lambda: due.append(places.wait_due(600)))
+    thread.start()
+    end(quick)
+    thread.join(60)
+    assert due == [True]
 
 
-def test_a_stream_that_was_served_stands_behind_one_that_was_not_however_often_that_asks() -> None:
-    places, served = InFlightLimiter(), list[str]()
-    held = places.take(60, who="cam-1")
-    assert held is not None
+def test_a_turn_ends_as_the_inference_begins_or_where_none_does() -> None:
+    places, order = InFlightLimiter(), list[str]()
 
-    def wait(who: str) -> None:
-        place = places.take(60, who=who)
-        assert place is not None
-        served.append(who)
-        place.give_back()
+    def take(name: str) -> None:
+        with places.turn():
+            order.append(name)
 
-    threads = []
-    for number, who in enumerate(["cam-1", "cam-2"], 1):
-        assert places.take(0, who="cam-2") is None, "it asked, in vain, and asks again"
-        threads.append(threading.Thread(target=wait, args=(who,)))
-        threads[-1].start()
-        wait_for(lambda number=number: len(places._waiting) == number)  # type: ignore[misc] # of this turn
-    held.give_back()
-    for thread in threads:
-        thread.join()
-    assert served == ["cam-2", "cam-1"]
-
-
-def test_who_waits_is_told_that_it_is_over() -> None:
-    places, over = InFlightLimiter(), threading.Event()
-    held = [taken(places)]
-    answers: list[Slot | None] = []
-    with held[0]:
-        held.append(taken(places))
-        thread = threading.Thread(target=lambda: answers.append(places.take(600, over.is_set)))
+    with places.turn() as slot:
+        thread = threading.Thread(target=take, args=("second",))
         thread.start()
-        wait_for(lambda: len(places._waiting) == 1)
-        over.set()
-        places.wake()
-        thread.join(60)
-    assert answers == [None]
+        order.append("first")
+        with slot:
+            wait_for(lambda: len(order) == 2)
+    thread.join(60)
+    take("third")
+    assert order == ["first", "second", "third"]
