@@ -1,7 +1,7 @@
 """Decodes a model's raw output to objects, by the output's layout."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Final
 
@@ -81,6 +81,10 @@ class Head:
         """
         self._require_shape(raw)
         return self._read(raw[0], placement)
+
+    def strongest(self, raw: _Raw, placement: Placement) -> Objects:
+        """Decode the strongest candidates of one raw output, whatever their score, and overlapping as they are."""
+        return replace(self, confidence=0.0, iou=1.0).decode(raw, placement)
 
     def require_right(self, raw: _Raw) -> None:
         """Check every number of a raw output, float (1, ...).
