@@ -12,16 +12,17 @@ _SMALL: Final = 320
 
 def run(options: Options) -> dict[str, Any]:
     """Measure resident swaps, cold swaps against the reference manager, and loads beside a paced line."""
-    models = ensure(options.models_dir)
+    models = ensure(options.models_dir, precision=options.precision)
     targets = {size: "n-b" if size == "n" else size for size in SIZES}
     resident = resident_swaps.measure(models, options.folder / "resident", ("n", "n-b"), options.swaps)
-    small = ensure(options.models_dir / "small-320", ("n", "n-b"), _SMALL)
+    small = ensure(options.models_dir / "small-320", ("n", "n-b"), _SMALL, options.precision)
     fewer = max(1, options.swaps // 3)
     resident["at_320"] = resident_swaps.measure(small, options.folder / "small", ("n", "n-b"), fewer)
     cold = cold_swaps.measure(models, options.folder / "cold", targets, 1 if options.quick else 3)
     load = beside_a_load.measure(models, options.folder / "load", ("n", "m", "x"), 3 if options.quick else 12)
     cold["half_loaded"] = cold_swaps.measure_paced(models, options.folder / "cold", targets, load["paced_fps"], cold)
     return {
+        "precision": cold.pop("precision"),
         "resident": resident,
         "cold": cold,
         "load": load,
