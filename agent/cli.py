@@ -209,10 +209,9 @@ def init(no_try: bool, **given: Any) -> None:  # noqa: ANN401, FBT001 - one para
 @click.option("--swaps", type=click.IntRange(min=1), help="How many swaps in a row; 1000 unless --quick.")
 @click.option("--rounds", type=click.IntRange(min=1), help="pipeline: how many rounds of pairs; 5 unless --quick.")
 @click.option("--seconds", type=click.FloatRange(min=1), help="pipeline: length of one look; 20 unless --quick.")
+@click.option("--precision", type=click.Choice(["f32", "bf16"]), help="Not the fastest that answers alike, but this.")
 @click.option("--quick", is_flag=True, help="Few repeats: to see that it runs, not for figures.")
-def bench(  # noqa: PLR0913 - each is an option of the command line
-    name: str, *, as_json: bool, swaps: int | None, rounds: int | None, seconds: float | None, quick: bool
-) -> None:
+def bench(name: str, **options: Any) -> None:  # noqa: ANN401 - click's, as `bench_command` takes them
     """Measure the agent against the bare runtime and a reference manager. Takes minutes; progress goes to stderr."""
     try:
         from agent.bench.bench_command import run as run_bench
@@ -221,8 +220,7 @@ def bench(  # noqa: PLR0913 - each is an option of the command line
             raise
         raise MistakeError("the benchmarks are not installed: run scripts/bench in a checkout of the project") from None
 
-    repeats = {"swaps": swaps or (40 if quick else 1000), "rounds": rounds or 0}
-    sys.exit(run_bench(name, **repeats, seconds=seconds or 0.0, quick=quick, as_json=as_json))
+    sys.exit(run_bench(name, **options))
 
 
 @_commands.command()

@@ -25,6 +25,7 @@ UNIT: Final = (
     "bench/test_changeovers.py",
     "bench/test_figures.py",
     "bench/test_observer.py",
+    "bench/test_pairing.py",
     "bench/test_simulator.py",
     "capture/test_camera.py",
     "capture/test_decoders.py",

@@ -21,6 +21,8 @@ from agent.messages.errors import EXIT_FAILED, EXIT_OK
 
 NAMES: Final = ("cache", "memory", "outbox", "pipeline", "recovery", "swap", "tasks")
 """Names of benchmarks, each a module with `run(options)` that returns its figures."""
+_SWAPS: Final = 1000
+_FEW: Final = 40
 _LIBRARIES: Final = ("openvino", "onnxruntime", "torch", "ultralytics", "opencv-python", "paho-mqtt")
 
 
@@ -28,13 +30,22 @@ _MODULES: Final = {name: f"{name}.{name}" for name in ("pipeline", "swap", "cach
 
 
 def run(  # noqa: PLR0913 - the command line's options
-    name: str, *, swaps: int, quick: bool, as_json: bool, rounds: int = 0, seconds: float = 0.0
+    name: str,
+    *,
+    swaps: int | None,
+    quick: bool,
+    as_json: bool,
+    rounds: int | None,
+    seconds: float | None,
+    precision: str | None,
 ) -> int:
-    """Run one benchmark; print its figures as one line of JSON, or as indented JSON."""
+    """Run one benchmark; print its figures as one line of JSON, or as indented JSON. None: the benchmark's own."""
     signal.signal(signal.SIGTERM, _interrupt)  # so that what was started is ended
     began_s = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="changeover-bench-") as folder:
-        options = Options(Path(folder), swaps, quick, rounds, seconds)
+        options = Options(
+            Path(folder), swaps or (_FEW if quick else _SWAPS), quick, rounds or 0, seconds or 0.0, precision or ""
+        )
         try:
             figures = importlib.import_module(f"agent.bench.{_MODULES.get(name, name)}").run(options)
         except KeyboardInterrupt:

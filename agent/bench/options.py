@@ -20,6 +20,8 @@ class Options:
     """Number of rounds; 0: the benchmark's own."""
     seconds: float = 0.0
     """Length of one measurement; 0: the benchmark's own."""
+    precision: str = ""
+    """Precision in which everything computes; empty: the one that a preparation chooses."""
 
     @property
     def models_dir(self) -> Path:

@@ -30,6 +30,8 @@ class Request(msgspec.Struct, frozen=True):
     """Bound on the disk space of all artifacts together."""
     images: str | None = None
     """Folder of pictures that decide between precisions; None: the catalog's golden ones."""
+    precision: str = ""
+    """The artifact's precision, for benchmarks; empty: the fastest one that answers as the file does."""
     is_awaited: bool = False
     """A line waits for the compiled model, so the process does not take the lowest priority."""
     step_s: float = STEP_S

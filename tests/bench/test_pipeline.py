@@ -31,6 +31,8 @@ def test_the_agent_is_compared_with_the_bare_runtime_in_each_round(tiny_models: 
         median(best) == figures["forwards_per_s"] == max(median(rounds[n]) for n in rounds if n.startswith("forward"))
     )
     assert figures["vs_forward"] == median(a / b for a, b in zip(rounds["agent"], best, strict=True)) > 0
+    assert set(figures["precision"]) == {"agent", "forward"}
+    assert len(set(figures["precision"].values())) == 1
     assert set(psutil.Process().children(recursive=True)) <= before, "nothing is left running"
 
 

@@ -3,13 +3,19 @@
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from msgspec.structs import replace
+from onnx import numpy_helper
 
 from agent.bench.memory.memory import all_resident
 from agent.bench.plant.labels import is_label_of, marker_of
 from agent.bench.plant.models import Models, ensure
+from agent.bench.reference.competitor import competitor
 from agent.bench.reference.manager_client import reference
-from agent.inference.backends import load
+from agent.inference.backends import load, openvino
+from agent.inference.backends.detector import Look
+from agent.inference.validation import parity
 from agent.inference.yolo.detections import objects_of
 from agent.messages.errors import TransientError
 from agent.messages.references import ModelVersion
@@ -38,10 +44,45 @@ def test_a_model_betrays_itself_whatever_the_picture(models: Models, name: str, 
     for seed in range(3):
         picture = np.random.default_rng(seed).integers(0, 256, (64, 64, 3), np.uint8)
         found = objects_of(model.infer(picture), model.names)
-        assert [item.label for item in found] == [f"{name}/{marker_of(name)[0]}"]
-        assert is_label_of(found[0].label, name)
-        assert not is_label_of(found[0].label, "n" if name == "n-b" else "n-b")
+        assert f"{name}/{marker_of(name)[0]}" in {item.label for item in found}
+        assert all(is_label_of(item.label, name) for item in found)
+        assert not any(is_label_of(item.label, "n" if name == "n-b" else "n-b") for item in found)
     model.close()
+
+
+def looks(version: ModelVersion, precision: str) -> list[Look]:
+    model = openvino.load_for(version, "cpu", precision)
+    found = parity.looks(model, parity.pictures(None))
+    model.close()
+    return found
+
+
+def test_bfloat16_answers_alike_and_weights_of_two_bits_do_not(models: Models, tmp_path: Path) -> None:
+    version = models["n"].version
+    right = looks(version, "f32")
+    alike = parity.compare_looks(right, looks(version, "bf16"), version.confidence, is_drawn=True)
+    assert alike.is_enough, str(alike)
+
+    damaged = onnx.load(models["n"].onnx)
+    for weights in damaged.graph.initializer:
+        numbers = numpy_helper.to_array(weights)
+        if numbers.ndim == 4:
+            mantissa, exponent = np.frexp(numbers)
+            rounded = np.ldexp(np.round(mantissa * 4) / 4, exponent).astype(np.float32)
+            weights.CopyFrom(numpy_helper.from_array(rounded, weights.name))
+    onnx.save(damaged, tmp_path / "damaged.onnx")
+    broken = looks(replace(version, path=str(tmp_path / "damaged.onnx")), "f32")
+    compared = parity.compare_looks(right, broken, version.confidence, is_drawn=True)
+    assert not compared.is_enough, str(compared)
+
+
+@pytest.mark.parametrize(("file", "precision"), [("n.pt", "bf16"), ("n_openvino_model", "f32")])
+def test_a_contestant_computes_in_the_precision_that_it_was_given(
+    models: Models, tmp_path: Path, file: str, precision: str
+) -> None:
+    assert models.folder is not None
+    with competitor("agent.bench.reference.predict", tmp_path / "log", models.folder / file, 64, precision) as one:
+        assert one.ask(0.1)["precision"] == precision
 
 
 def test_the_reference_manager_swaps_and_says_how_long_it_took(models: Models, tmp_path: Path) -> None:

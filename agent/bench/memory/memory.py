@@ -16,7 +16,7 @@ from agent.bench.plant.bench_plant import Plant, Station
 from agent.bench.plant.children import family_of, say
 from agent.bench.plant.device import Device, started
 from agent.bench.plant.models import SIZES, Models, ensure
-from agent.bench.plant.warm_up import measure_footprints
+from agent.bench.plant.warm_up import measure_footprints, precisions
 from agent.bench.reference.manager_client import reference
 
 _FPS: Final = 2.0  # the largest takes a third of a second a frame
@@ -33,7 +33,7 @@ _STEP_S: Final = 0.5
 
 def run(options: Options) -> dict[str, Any]:
     """Measure five sizes in turn in a budget for the largest, the reference manager with all five, and the drift."""
-    models = ensure(options.models_dir)
+    models = ensure(options.models_dir, precision=options.precision)
     plant = Plant(options.folder / "memory", models, (Station("1", _FPS, "n"),), "")
     footprints = measure_footprints(plant, SIZES)
     largest = max(footprints.values())
@@ -48,6 +48,7 @@ def run(options: Options) -> dict[str, Any]:
     peaks = [ours["peak_pss_bytes"] for ours, _ in pairs]
     theirs = [other for _, other in pairs]
     return {
+        "precision": precisions(plant, SIZES),
         **pairs[-1][0],
         "vs_all_resident": median(peak / other for peak, other in zip(peaks, theirs, strict=True)),
         "peak_pss_bytes": median(peaks),

@@ -34,7 +34,7 @@ class _Shipped:
 def measure(assets: Assets, folder: Path, frames: int, products: Mapping[str, str] = PRODUCTS) -> dict[str, Any]:
     """Return mAP50-95 of the models of `products` on `frames` rendered frames each, and matched boxes on real pictures.
 
-    The demo ships float16 ONNX files; float32 checkpoints with their weights are the reference.
+    The demo ships float16 ONNX files; float32 checkpoints that were trained on from them are the reference.
     """
     folder.mkdir(parents=True)
     config, catalog, cache_dir = folder / "changeover.toml", folder / "models.toml", folder / "state" / "cache"
@@ -63,8 +63,9 @@ def _restore(judge: Competitor, folder: Path, products: Mapping[str, str]) -> It
         if version.task not in {"", "detect"}:
             continue
         checkpoint = folder / f"{version.name}-{version.variant}.pt"
-        judge.ask("restore", version.path, checkpoint, version.variant, *version.classes)
-        yield _Shipped(version.reference, FINER.get(product, product), checkpoint, version.imgsz)
+        finer = FINER.get(product, product)
+        judge.ask("restore", version.path, checkpoint, finer, version.variant, *version.classes)
+        yield _Shipped(version.reference, finer, checkpoint, version.imgsz)
 
 
 def _entry(reference: str, checkpoint: Path) -> dict[str, object]:

@@ -2,7 +2,7 @@
 
 Started as `python -m agent.bench.pipeline.forward CACHE_DIR KEY`. A line `HINT REQUESTS SECONDS` on stdin infers for so
 long with OpenVINO's settings for latency or throughput; `paced FPS SECONDS` infers one picture at a time at that rate.
-Each answer is one line of JSON.
+It computes in the artifact's precision, and says which one that is. Each answer is one line of JSON.
 """
 
 import json
@@ -14,10 +14,10 @@ from typing import Final
 
 import numpy as np
 
+from agent.bench.plant.pictures import pictures
 from agent.inference.artifacts.artifact_store import ArtifactStore
-from agent.inference.backends.openvino_graph import core, ov
+from agent.inference.backends.openvino_graph import core, ov, precision_of
 
-_SEED: Final = 5
 _WARM_UP: Final = 3
 
 
@@ -30,8 +30,8 @@ class Forward:
         self._artifact, self._mapped = opened.artifact, opened.mapped
         self._compiled = {hint: self._import(hint) for hint in ("LATENCY", "THROUGHPUT")}
 
-    def frames_per_s(self, hint: str, requests: int, seconds: float) -> dict[str, float]:
-        """Infer with `requests` in flight for `seconds`; return the rate."""
+    def frames_per_s(self, hint: str, requests: int, seconds: float) -> dict[str, float | str]:
+        """Infer with `requests` in flight for `seconds`; return rate and precision."""
         queue = ov.AsyncInferQueue(self._compiled[hint], requests)
         for request in queue:
             request.set_input_tensor(ov.Tensor(self._picture()))
@@ -43,7 +43,8 @@ class Forward:
             queue.start_async()
             done += 1
         queue.wait_all()
-        return {"frames_per_s": done / (time.monotonic() - began_s)}
+        rate = done / (time.monotonic() - began_s)
+        return {"frames_per_s": rate, "precision": precision_of(self._compiled[hint])}
 
     def paced(self, fps: float, seconds: float) -> dict[str, list[float]]:
         """Infer a picture each 1/fps seconds; return the times in ms."""
@@ -64,10 +65,12 @@ class Forward:
 
     def _import(self, hint: str) -> "ov.CompiledModel":
         tensor = ov.Tensor(self._mapped.array, shared_memory=True)
-        return core().import_model(tensor, "CPU", {"PERFORMANCE_HINT": hint})
+        precision = self._artifact.profile.precision
+        chosen = {"INFERENCE_PRECISION_HINT": precision} if precision else {}
+        return core().import_model(tensor, "CPU", {"PERFORMANCE_HINT": hint, **chosen})
 
     def _picture(self) -> "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]":
-        return np.random.default_rng(_SEED).integers(0, 256, (1, *self._artifact.imgsz, 3), np.uint8)
+        return pictures(self._artifact.imgsz[0])[0][np.newaxis]
 
 
 def main() -> None:

@@ -8,12 +8,12 @@ from agent.bench.pipeline import accuracy, control_cost, stages, throughput
 from agent.bench.pipeline.stages import Scene
 from agent.bench.plant.children import say
 from agent.bench.plant.models import Models, ensure
-from agent.bench.plant.warm_up import prepare
+from agent.bench.plant.warm_up import prepare_models
 from agent.demo import assets
 from agent.messages.errors import TransientError
 
-_SIZES: Final = ("n", "m")
-_RATIOS: Final = ("vs_forward", "vs_ultralytics", "vs_torch")
+_SIZES: Final = ("n", "s", "m")
+_RATIOS: Final = ("vs_forward", "vs_ultralytics", "vs_torch", "vs_torch_as_run", "precision")
 _ROUNDS: Final = 5
 _SECONDS: Final = 20.0
 _FRAMES: Final = 200  # rendered, of each of the demo's models
@@ -32,8 +32,8 @@ A second scene has as many streams as load this machine equally.
 
 def run(options: Options) -> dict[str, Any]:
     """Measure two models against competitors, then one of them by stages, paced, and with a tiny model."""
-    models = ensure(options.models_dir)
-    small = ensure(options.models_dir / "small", ("n",), _SMALL)
+    models = ensure(options.models_dir, precision=options.precision)
+    small = ensure(options.models_dir / "small", ("n",), _SMALL, options.precision)
     rounds = options.rounds or (1 if options.quick else _ROUNDS)
     seconds = options.seconds or (4.0 if options.quick else _SECONDS)
     figures = measure(models, small, replace(options, rounds=rounds, seconds=seconds))
@@ -58,7 +58,7 @@ def measure(models: Models, small: Models, options: Options, sizes: tuple[str, .
     forwards_per_s = speed[sizes[0]]["forwards_per_s"]
     scene = Scene(models, folder / "streams", sizes[0], seconds)
     plant = scene.plant(_LATENCY_FPS, 1)
-    prepare(plant.write(port=1), [models[scene.name].reference])
+    prepare_models(plant, [scene.name])
     with throughput.forward(plant, scene.name) as runtime:
         beyond = stages.beyond_forward(scene, _LATENCY_FPS, options.rounds, runtime)
     fitting = max(1, round(_SHARE * forwards_per_s / _PACED_FPS))

@@ -5,56 +5,63 @@ from pathlib import Path
 from typing import Any, Final
 
 from agent.bench.figures import median
+from agent.bench.pipeline.pairing import Contestant, as_run, ratio
 from agent.bench.plant.bench_plant import Plant, Station
 from agent.bench.plant.children import say
 from agent.bench.plant.device import started
 from agent.bench.plant.models import Models
 from agent.bench.plant.observer import Seen
-from agent.bench.plant.warm_up import prepare
+from agent.bench.plant.warm_up import precision_of, prepare_models
 from agent.bench.reference.competitor import Competitor, competitor
 from agent.inference.backends import artifact_key
 from agent.messages.errors import TransientError
-from agent.messages.references import ModelVersion
 
 SETTINGS: Final = (("LATENCY", 1), ("LATENCY", 2), ("THROUGHPUT", 1), ("THROUGHPUT", 2))
 _SETTLE_S: Final = 1.0
 _BUDGET: Final = "2GiB"
-_OTHERS: Final = {"ultralytics": "{}_openvino_model", "torch": "{}.pt"}
+_TORCHS_OWN: Final = "f32"
 
 
 def measure(models: Models, folder: Path, name: str, rounds: int, seconds: float) -> dict[str, Any]:
-    """Return frames a second of each competitor by round, and medians of the rounds' ratios.
+    """Return frames a second of each contestant by round, and medians of the rounds' ratios.
 
-    In each round each competitor has the machine alone for `seconds`, which the runtime splits among its settings; the
-    setting with the best median counts.
+    In each round each contestant has the machine alone for `seconds`, which the runtime splits among its settings; the
+    setting with the best median counts. All compute in the precision of the agent's artifact, and `torch as run` in the
+    one that `YOLO.predict` chooses.
     """
     plant = Plant(folder / "plant", models, (Station("1", 0, name),), _BUDGET)
-    prepare(plant.write(port=1), [models[name].reference])
-    rates: dict[str, list[float]] = {}
+    prepare_models(plant, [name])
+    precision = precision_of(plant, name)
+    agent = Contestant("agent", precision)
+    runtimes: dict[str, Contestant] = {}
+    others: dict[str, Contestant] = {}
     threads = 0
     with ExitStack() as undo:
         runtime = undo.enter_context(forward(plant, name))
-        others = _others(undo, models, folder, name)
+        processes = _others(undo, models, folder, name, precision)
         for number in range(rounds):
             say(f"speed of {name}: round {number + 1} of {rounds}")
-            rates.setdefault("agent", []).append(agent_frames_per_s(plant, seconds))
+            agent.frames_per_s.append(agent_frames_per_s(plant, seconds))
             for hint, requests in SETTINGS:
                 found = runtime.ask(hint, requests, seconds / len(SETTINGS))
-                rates.setdefault(f"forward {hint.lower()} {requests}", []).append(found["frames_per_s"])
-            for other, one in others.items():
+                _take(runtimes, f"forward {hint.lower()} {requests}", found)
+            for other, one in processes.items():
                 found = one.ask(seconds)
-                rates.setdefault(other, []).append(found["frames_per_s"])
+                _take(others, other, found)
                 threads = found["torch_threads"]
-    figures = _figures(rates, threads)
+    figures = _figures(agent, runtimes, others) | {"torch_threads": threads, "rect": True}
     say(f"frames a second with {name}: {figures['frames_per_s']}")
     return figures
 
 
+def _take(contestants: dict[str, Contestant], name: str, found: dict[str, Any]) -> None:
+    one = contestants.setdefault(name, Contestant(name, found["precision"]))
+    one.frames_per_s.append(found["frames_per_s"])
+
+
 def forward(plant: Plant, name: str) -> AbstractContextManager[Competitor]:
     """Run the bare runtime on the artifact that was prepared for a plant."""
-    model = plant.models[name]
-    version = ModelVersion(f"part-{name}", model.size, "1", str(model.onnx), model.sha256)
-    key = artifact_key(version, "auto")
+    key = artifact_key(plant.models[name].version, "auto")
     if key is None:
         raise TransientError("there is no artifact to compare with: the benchmark needs OpenVINO")
     log = plant.folder / "forward.log"
@@ -75,30 +82,36 @@ def rate(frames: list[Seen]) -> float:
     return (len(frames) - 1) / (frames[-1].at_s - frames[0].at_s) if len(frames) > 1 else 0.0
 
 
-def _others(undo: ExitStack, models: Models, folder: Path, name: str) -> dict[str, Competitor]:
+def _others(undo: ExitStack, models: Models, folder: Path, name: str, precision: str) -> dict[str, Competitor]:
     if models.folder is None:
         return {}
+    size = models[name].size
+    openvino, torch = models.folder / f"{size}_openvino_model", models.folder / f"{size}.pt"
+    asked = {"ultralytics": (openvino, precision), "torch": (torch, precision)}
+    if precision != _TORCHS_OWN:
+        asked["torch as run"] = (torch, _TORCHS_OWN)
     return {
         other: undo.enter_context(
-            competitor(
-                "agent.bench.reference.predict",
-                folder / f"{other}.log",
-                models.folder / file.format(models[name].size),
-                models.imgsz,
-            )
+            competitor("agent.bench.reference.predict", folder / f"{other}.log", file, models.imgsz, of)
         )
-        for other, file in _OTHERS.items()
+        for other, (file, of) in asked.items()
     }
 
 
-def _figures(rates: dict[str, list[float]], threads: int) -> dict[str, Any]:
-    best = max((name for name in rates if name.startswith("forward")), key=lambda name: median(rates[name]))
-    against = {"vs_forward": best, "vs_ultralytics": "ultralytics", "vs_torch": "torch"}
-    ratios = {
-        figure: median(ours / theirs for ours, theirs in zip(rates["agent"], rates[other], strict=True))
-        for figure, other in against.items()
-        if other in rates
+def _figures(agent: Contestant, runtimes: dict[str, Contestant], others: dict[str, Contestant]) -> dict[str, Any]:
+    every = (agent, *runtimes.values(), *others.values())
+    medians = {one.name: median(one.frames_per_s) for one in every}
+    best = max(runtimes.values(), key=lambda one: medians[one.name])
+    against = {"forward": best, "ultralytics": others.get("ultralytics"), "torch": others.get("torch")}
+    ratios = {f"vs_{name}": ratio(agent, other) for name, other in against.items() if other is not None}
+    own = others.get("torch as run") or others.get("torch")
+    return {
+        **ratios,
+        **({"vs_torch_as_run": as_run(agent, own)} if own is not None else {}),
+        "precision": {"agent": agent.precision, "forward": best.precision}
+        | {name: one.precision for name, one in others.items()},
+        "forwards_per_s": medians[best.name],
+        "best_forward": best.name.removeprefix("forward "),
+        "frames_per_s": medians,
+        "rounds": {one.name: one.frames_per_s for one in every},
     }
-    medians = {name: median(values) for name, values in rates.items()}
-    said = {"best_forward": best.removeprefix("forward "), "torch_threads": threads, "rect": True}
-    return {**ratios, "forwards_per_s": medians[best], "frames_per_s": medians, "rounds": rates, **said}

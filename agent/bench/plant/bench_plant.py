@@ -4,16 +4,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import numpy as np
 import tomlkit
 
 from agent.bench.plant.models import BenchModel, Models
+from agent.bench.plant.pictures import write_pictures
 
 DEVICE: Final = "bench"
 _ROOT: Final = "changeover/v1"
 BASE: Final = f"{_ROOT}/{DEVICE}"
-_PICTURES: Final = 16
-_SEED: Final = 5
 _TIMEOUT_S: Final = 150  # beyond what a load takes where a busy machine leaves it no time
 
 
@@ -101,17 +99,6 @@ class Plant:
                 for one in self.stations
             },
         }
-
-
-def write_pictures(folder: Path, side: int) -> None:
-    """Write square pictures of grey blocks, fast to decode and at the model's size, so that none is scaled."""
-    folder.mkdir(parents=True)
-    chance = np.random.default_rng(_SEED)
-    for number in range(_PICTURES):
-        blocks = chance.integers(0, 256, (-(-side // 32), -(-side // 32), 3), np.uint8)
-        picture = blocks.repeat(32, axis=0).repeat(32, axis=1)[:side, :side]
-        header = f"P6\n{side} {side}\n255\n".encode()
-        (folder / f"{number:02d}.ppm").write_bytes(header + picture.tobytes())
 
 
 def _entry(model: BenchModel) -> dict[str, object]:

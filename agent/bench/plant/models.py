@@ -15,12 +15,13 @@ from typing import Final
 from agent import isolated
 from agent.bench.plant.children import say
 from agent.messages.errors import MistakeError, TransientError
+from agent.messages.references import ModelVersion
 
 IMGSZ: Final = 640
 SIZES: Final = ("n", "s", "m", "l", "x")
 NAMES: Final = (*SIZES, "n-b", "x-b")
 _BUILD: Final = "agent.bench.reference.build"
-_BUILD_VERSION: Final = 2
+_BUILD_VERSION: Final = 3
 """Raise it when `build` writes other models, so that kept ones are built again."""
 _BUILD_S: Final = 1200.0
 _STAMP: Final = "built.json"
@@ -45,6 +46,11 @@ class BenchModel:
         """The full reference, as in topics."""
         return f"part-{self.name}:{self.size}@1"
 
+    @property
+    def version(self) -> ModelVersion:
+        """The catalog's version."""
+        return ModelVersion(f"part-{self.name}", self.size, "1", str(self.onnx), self.sha256)
+
 
 @dataclass(frozen=True)
 class Models:
@@ -54,13 +60,15 @@ class Models:
     folder: Path | None
     """Folder of the reference manager's files; None: there are none."""
     imgsz: int = IMGSZ
+    precision: str = ""
+    """Precision of the agent's artifacts; empty: the fastest one that answers as the file does."""
 
     def __getitem__(self, name: str) -> BenchModel:
         return self.by_name[name]
 
 
-def ensure(folder: Path, names: Sequence[str] = NAMES, imgsz: int = IMGSZ) -> Models:
-    """Build missing models in `folder`; safe for concurrent processes.
+def ensure(folder: Path, names: Sequence[str] = NAMES, imgsz: int = IMGSZ, precision: str = "") -> Models:
+    """Build missing models in `folder`, to be served in `precision`; safe for concurrent processes.
 
     Raises MistakeError where the extra is not installed, TransientError where building fails.
     """
@@ -69,7 +77,7 @@ def ensure(folder: Path, names: Sequence[str] = NAMES, imgsz: int = IMGSZ) -> Mo
         missing = _missing(folder, names, imgsz)
         if missing:
             _build(folder, missing, imgsz)
-    return Models({name: _model(folder, name) for name in names}, folder, imgsz)
+    return Models({name: _model(folder, name) for name in names}, folder, imgsz, precision)
 
 
 def _missing(folder: Path, names: Sequence[str], imgsz: int) -> Sequence[str]:

@@ -10,7 +10,10 @@ from agent import isolated
 from agent.bench.plant.bench_plant import Plant
 from agent.bench.plant.children import say
 from agent.bench.plant.device import Device, started
+from agent.inference.artifacts.artifact_store import ArtifactStore
+from agent.inference.backends import artifact_key
 from agent.messages.errors import EXIT_MISTAKE, TransientError
+from agent.models.preparation import Preparation, Request
 
 _ROOM: Final = 0.7  # of the device's available memory
 _ROUNDS: Final = 2  # a first load in a process brings much of its runtime with it
@@ -27,7 +30,7 @@ def measure_footprints(plant: Plant, names: Iterable[str]) -> dict[str, int]:
     home = replace(plant.stations[0], fps=_FPS)
     roomy = replace(plant, stations=(home,), budget=str(_ROOM))
     say("rehearsal: preparing models, learning footprints")
-    prepare(roomy.write(port=1), [plant.models[name].reference for name in names])
+    prepare_models(roomy, names)
     footprints: dict[str, int] = {}
     for _ in range(_ROUNDS):
         with started(roomy) as device:
@@ -48,6 +51,30 @@ def _charged(device: Device, reference: str) -> int:
 
     device.until(found, f"{reference} in the ledger")
     return found()
+
+
+def prepare_models(plant: Plant, names: Iterable[str]) -> None:
+    """Prepare a plant's models ahead: as an operator would, or in the precision that the measurement is for."""
+    config, models = plant.write(port=1), [plant.models[name] for name in names]
+    if not plant.models.precision:
+        prepare(config, [one.reference for one in models])
+        return
+    for one in models:
+        asked = Request(one.version, "auto", str(plant.cache_dir), precision=plant.models.precision)
+        outcome = Preparation(asked, lambda _: None).run()
+        if outcome.result == "failed":
+            raise TransientError(f"{one.reference} could not be prepared: {outcome.detail}")
+
+
+def precision_of(plant: Plant, name: str) -> str:
+    """Return the precision of a prepared model; "f32" where the runtime serves the file itself."""
+    artifact = ArtifactStore(plant.cache_dir).find(artifact_key(plant.models[name].version, "auto"))
+    return (artifact.profile.precision if artifact is not None else "") or "f32"
+
+
+def precisions(plant: Plant, names: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Return by model the precision of the agent, and of the reference manager, whose torch computes in float32."""
+    return {name: {"agent": precision_of(plant, name), "reference": "f32"} for name in names}
 
 
 def prepare(config: Path, references: Iterable[str]) -> None:

@@ -4,7 +4,7 @@ Started as `python -m agent.bench.reference.accuracy CATALOG CACHE_DIR`; answers
 shell, with one line of JSON. Both sides see a picture in the same square, unscaled where it fits, and keep candidates
 above the same score; a checkpoint's other settings are those of `YOLO.predict`.
 
-    restore ONNX CHECKPOINT SIZE NAME...   write a float32 checkpoint with the weights of a shipped file
+    restore ONNX CHECKPOINT PRODUCT SIZE NAME...   write a float32 checkpoint of a shipped file, trained on a product
     score REFERENCE PRODUCT FRAMES         mAP of both on so many rendered frames of a product, and boxes as below
     match REFERENCE FILE...                boxes of both on real pictures, and on some frames of clips
 """
@@ -57,7 +57,7 @@ class Judge:
     def do(self, verb: str, *words: str) -> dict[str, float]:
         """Execute one command; return its answer."""
         if verb == "restore":
-            restore(Path(words[0]), Path(words[1]), words[2], words[3:])
+            restore(Path(words[0]), Path(words[1]), words[2], words[3], words[4:])
             return {}
         version = self._version(words[0])
         if verb == "score":

@@ -1,9 +1,9 @@
-"""Subprocess that builds yolo11 models with random weights of a fixed seed.
+"""Subprocess that builds yolo11 models with random weights of a fixed seed, calibrated on rendered frames.
 
 Started as `python -m agent.bench.reference.build FOLDER IMGSZ NAME...`. A NAME is a size (n, s, m, l, x), or a size
 with a suffix (`x-b`) for another model of that size. Writes `NAME.onnx` for the agent, and for each size `SIZE.pt` and
-`SIZE_openvino_model/` for the reference manager. Random weights find nothing, so each .onnx gets one constant candidate
-whose label only this model has, by which an answer is traced to its model.
+`SIZE_openvino_model/` for the reference manager. Each .onnx has labels of its own, and one constant candidate, by which
+every answer is traced to its model.
 """
 
 import os
@@ -14,6 +14,7 @@ from typing import Final
 import numpy as np
 
 from agent.bench.plant.labels import CLASSES, labels_of, marker_of
+from agent.bench.plant.pictures import pictures
 
 # before the imports below
 os.environ |= {"YOLO_AUTOINSTALL": "false", "YOLO_OFFLINE": "true", "YOLO_VERBOSE": "false"}
@@ -23,7 +24,10 @@ import torch
 from onnx import helper, numpy_helper
 from ultralytics import YOLO
 
+from agent.bench.reference.calibration import calibrate
+
 _SEED: Final = 11
+_CALIBRATING: Final = 4
 _OUTPUT: Final = "output0"
 
 
@@ -31,6 +35,7 @@ def build(folder: Path, size: str, imgsz: int) -> Path:
     """Write the reference manager's files of one size; return the ONNX file that the agent's are copied from."""
     torch.manual_seed(_SEED)
     model = YOLO(f"yolo11{size}.yaml")
+    calibrate(model.model, pictures(imgsz)[:_CALIBRATING])
     checkpoint = folder / f"{size}.pt"
     model.save(checkpoint)
     YOLO(checkpoint).export(format="openvino", imgsz=imgsz)
@@ -58,7 +63,7 @@ def main() -> None:
     """Build the models that the command line names."""
     folder, imgsz, names = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
     for size in dict.fromkeys(name[0] for name in names):
-        sys.stderr.write(f"bench: building yolo11{size} with random weights, once ...\n")
+        sys.stderr.write(f"bench: building yolo11{size} with calibrated random weights, once ...\n")
         plain = build(folder, size, imgsz)
         for name in sorted((one for one in names if one[0] == size), key=len, reverse=True):
             mark(plain, folder / f"{name}.onnx", name)  # the size's own name last: it replaces the plain file

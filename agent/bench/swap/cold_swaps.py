@@ -10,7 +10,7 @@ from agent.bench.plant.bench_plant import Plant, Station
 from agent.bench.plant.children import say
 from agent.bench.plant.device import Device, started
 from agent.bench.plant.models import Models
-from agent.bench.plant.warm_up import measure_footprints
+from agent.bench.plant.warm_up import measure_footprints, precisions
 from agent.bench.reference.manager_client import Kind, reference
 from agent.bench.swap.resident_swaps import FPS
 
@@ -57,7 +57,7 @@ def measure(models: Models, folder: Path, targets: dict[str, str], rounds: int) 
     for kind in _VARIANTS:
         say(f"cold swaps: the reference manager on {kind} files")
         _references_cycles(models, folder, targets, kind, times)
-    return _figures(times, targets) | {"budget": plant.budget}
+    return _figures(times, targets) | {"budget": plant.budget, "precision": precisions(plant, targets.values())}
 
 
 def measure_paced(

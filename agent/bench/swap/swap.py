@@ -12,10 +12,10 @@ _SMALL: Final = 320
 
 def run(options: Options) -> dict[str, Any]:
     """Measure resident swaps, cold swaps against the reference manager, and loads beside a paced line."""
-    models = ensure(options.models_dir)
+    models = ensure(options.models_dir, precision=options.precision)
     targets = {size: "n-b" if size == "n" else size for size in SIZES}
     resident = resident_swaps.measure(models, options.folder / "resident", ("n", "n-b"), options.swaps)
-    small = ensure(options.models_dir / "small-320", ("n", "n-b"), _SMALL)
+    small = ensure(options.models_dir / "small-320", ("n", "n-b"), _SMALL, options.precision)
     fewer = max(1, options.swaps // 3)
     resident["at_320"] = resident_swaps.measure(small, options.folder / "small", ("n", "n-b"), fewer)
     cold = cold_swaps.measure(models, options.folder / "cold", targets, 1 if options.quick else 3)
@@ -24,6 +24,7 @@ def run(options: Options) -> dict[str, Any]:
     restarts = 2 if options.quick else 6
     preloaded = preloaded_swaps.measure(models, options.folder / "preloaded", targets, cold["half_loaded"], restarts)
     return {
+        "precision": cold.pop("precision"),
         "resident": resident,
         "preloaded": preloaded,
         "cold": cold,

@@ -34,6 +34,11 @@ def frames(product: str, count: int, first_seed: int) -> Iterator[tuple[Pixels, 
         yield conveyor.render(between(0, _SPAN_S, seed, moment))
 
 
+def stretched(picture: Pixels, side: int) -> Pixels:
+    """Return a frame as a square."""
+    return cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA).astype(picture.dtype)
+
+
 def write(folder: Path, split: str, product: str, count: int, first_seed: int) -> None:
     """Write a product's frames below `folder`: images/SPLIT/*.jpg and labels/SPLIT/*.txt."""
     images, labels = folder / "images" / split, folder / "labels" / split

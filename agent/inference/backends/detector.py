@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, TypeAlias, cast
+from typing import Any, Final, Protocol, TypeAlias, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,8 @@ from agent.messages.payloads import ModelProcessor
 Untyped: TypeAlias = Any  # an object of a runtime that ships no types
 During: TypeAlias = AbstractContextManager[object]
 _NOBODY: Final[During] = nullcontext()
-_Decode: TypeAlias = Callable[[Raw, Placement], Objects]
+_Read = TypeVar("_Read")
+_Decode: TypeAlias = Callable[[Raw, Placement], _Read]
 
 UNMEASURED: Final = Profile()
 
@@ -44,6 +45,15 @@ class Waiting:
 
     request: Request
     placement: Placement
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a model found in one picture, before and after suppression."""
+
+    objects: Objects
+    candidates: Objects
+    """The strongest ones, whatever their score."""
 
 
 class Detector:
@@ -112,6 +122,10 @@ class Detector:
         """Implement `Model.check_outputs`."""
         return self._answer(self.prepare(image), self._decode_checked, _NOBODY, here=True)
 
+    def look(self, image: NDArray[np.uint8]) -> Look:
+        """Infer like `check_outputs`; return the strongest candidates beside the objects."""
+        return self._answer(self.prepare(image), self._decode_all, _NOBODY, here=True)
+
     def refuse(self, why: str) -> None:
         """Implement `Model.refuse`."""
         self._refusal = why
@@ -123,17 +137,20 @@ class Detector:
             self._idle.clear()
         self._on_close()
 
-    def _answer(self, waiting: Waiting, decode: _Decode, during: During, *, here: bool = False) -> Objects:
+    def _answer(self, waiting: Waiting, decode: _Decode[_Read], during: During, *, here: bool = False) -> _Read:
         with inferring(self.head.reference):
             with during:
                 raw = waiting.request.run(here=here)
-            objects = decode(raw, waiting.placement)
+            read = decode(raw, waiting.placement)
         self._give_back(waiting.request)
-        return objects
+        return read
 
     def _decode_checked(self, raw: Raw, placement: Placement) -> Objects:
         self.head.require_right(raw)
         return self.head.decode(raw, placement)
+
+    def _decode_all(self, raw: Raw, placement: Placement) -> Look:
+        return Look(self._decode_checked(raw, placement), self.head.strongest(raw, placement))
 
     def _take(self) -> Request:
         with self._lock:

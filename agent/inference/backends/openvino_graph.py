@@ -29,7 +29,7 @@ from openvino import opset13 as ops  # noqa: E402 - as above
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Source", "core", "ov", "read"]
+__all__ = ["Source", "core", "ov", "precision_of", "read"]
 
 _CHANNELS: Final = 3
 _MOST_NUMBERS: Final = 16
@@ -50,6 +50,12 @@ class Source:
 def core() -> Untyped:
     """Return the process's only OpenVINO runtime."""
     return ov.Core()
+
+
+def precision_of(compiled: Untyped) -> str:
+    """Return the precision ("f32", "bf16", "f16") in which a compiled model computes."""
+    kind = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+    return "bf16" if kind == "bfloat16" else str(kind).replace("float", "f")
 
 
 def read(version: ModelVersion) -> Source:

@@ -16,8 +16,10 @@ from agent.inference.scheduling.idle_cpu import ticks
 from agent.inference.validation import drawn_pictures
 from agent.power_mode import power_mode
 
-_ROUNDS: Final = 3
-_ROUND_S: Final = 0.5
+_LEAD: Final = 7
+"""Rounds by which one side must lead: where three of four are right, one choice in 2,000 is wrong (decision 117)."""
+_LONGEST_S: Final = 20.0
+_ROUND_S: Final = 0.25
 _ENOUGH: Final = 40  # inferences of one request in a round
 _GAIN: Final = 1.1  # least ratio of throughput for which two requests at once are worth it
 _MOST_ADDED_MS: Final = 25.0  # largest added latency of a picture, because a swap waits for two answers of its model
@@ -44,19 +46,33 @@ def measure(load: Load, base: Profile) -> Profile:
     ways: list[_Way] = []
     try:
         ways.extend(_Way(load, replace(base, requests=requests)) for requests in _counts())
-        for _ in range(_ROUNDS):
-            for way in ways:
-                way.run()
-        return base if others.share() > _OTHERS_SHARE else _best(ways)
+        chosen = _best(*ways)
+        return base if others.share() > _OTHERS_SHARE else chosen.profile()
     finally:
         for way in ways:
             way.close()
 
 
-def _best(ways: "list[_Way]") -> Profile:
-    one, *more = ways
-    worth = [way for way in more if is_worth(one.picture_ms, way.picture_ms, way.requests)]
-    return min(worth, key=lambda way: way.picture_ms, default=one).profile()
+def _best(alone: "_Way", together: "_Way | None" = None) -> "_Way":
+    """Measure both ways in turn until the better one is certain."""
+    until_s = time.monotonic() + _LONGEST_S
+    votes: list[bool] = []
+    while (pays_off := verdict(votes, is_over=time.monotonic() > until_s)) is None:
+        alone_ms = alone.run()
+        votes.append(together is not None and is_worth(alone_ms, together.run(), together.requests))
+    return together if together is not None and pays_off else alone
+
+
+def verdict(votes: list[bool], *, is_over: bool) -> bool | None:
+    """Return whether more requests pay off, by each round's vote; None while more rounds are needed.
+
+    What is uncertain when time is over is decided for one request, and at once where rounds take so long that few are
+    done: these agree.
+    """
+    lead = 2 * sum(votes) - len(votes)
+    if abs(lead) >= _LEAD:
+        return lead > 0
+    return len(votes) == lead > 0 if is_over and votes else None
 
 
 def is_worth(alone_ms: float, together_ms: float, requests: int) -> bool:
@@ -97,20 +113,16 @@ class _Way:
         """Number of pictures that the model infers at once."""
         return self._profile.requests
 
-    @property
-    def picture_ms(self) -> float:
-        """Time from one answer to the next in ms, the median of the rounds."""
-        return statistics.median(self._rounds_ms)
-
-    def run(self) -> None:
-        """Measure one round of inferences."""
+    def run(self) -> float:
+        """Measure one round of inferences; return the time from one answer to the next in ms."""
         began_s = time.monotonic()
         count = self._answer(_ENOUGH)
         self._rounds_ms.append((time.monotonic() - began_s) * 1000 / count)
+        return self._rounds_ms[-1]
 
     def profile(self) -> Profile:
         """Return the runtime options of this way, with the times and memory that were measured with them."""
-        return replace(self._profile, inference_ms=round(self.picture_ms, 2))
+        return replace(self._profile, inference_ms=round(statistics.median(self._rounds_ms), 2))
 
     def close(self) -> None:
         """Unload the model."""

@@ -129,7 +129,7 @@ def _make_of_graph(request: Request, version: ModelVersion, tell: Callable[[str]
     tell(f"compiling with {runtime}, and comparing the answers")
     images = request.images or version.golden
     pictures = Path(images) if images else None
-    made = make_best(version, request.compute, folder, pictures, tell, Path(request.cache_dir))
+    made = make_best(version, request.compute, folder, pictures, tell, Path(request.cache_dir), request.precision)
     tell("measuring")
     return replace(made, profile=_measured(request, version, Opened.made(folder, made), tell))
 

@@ -137,12 +137,18 @@ def _is_borderline(item: DetectedObject, confidence: float) -> bool:
 
 
 def iou(one: Box, other: Box) -> float:
-    """Return the intersection over union of two boxes (x1, y1, x2, y2); 0 where both are empty."""
-    width = min(one[2], other[2]) - max(one[0], other[0])
-    height = min(one[3], other[3]) - max(one[1], other[1])
+    """Return the intersection over union of two boxes (x1, y1, x2, y2), each side a pixel longer.
+
+    The pixel counts, because a box that the picture's edge cuts off is a line, and a line must overlap itself.
+    """
+    width = min(one[2], other[2]) - max(one[0], other[0]) + 1
+    height = min(one[3], other[3]) - max(one[1], other[1]) + 1
     shared = max(0.0, width) * max(0.0, height)
-    areas = (one[2] - one[0]) * (one[3] - one[1]) + (other[2] - other[0]) * (other[3] - other[1])
-    return shared / (areas - shared) if areas > shared else 0.0
+    return shared / (_area(one) + _area(other) - shared)
+
+
+def _area(box: Box) -> float:
+    return (box[2] - box[0] + 1) * (box[3] - box[1] + 1)
 
 
 def _golden(folder: Path) -> Iterator[tuple[Path, _Expected]]:

@@ -1,7 +1,7 @@
 """Decodes a model's raw output to objects, by the output's layout."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Final, NamedTuple
 
@@ -71,6 +71,8 @@ class Head:
     """Conversion of a picture to the input."""
     pack: Pack | None = None
     """Kind in which the file splits its output; None where it does not."""
+    has_masks: bool = True
+    """Masks are decoded where the model answers any."""
     candidates: int = 0
     """Number of best candidates that the runtime selects itself (best.py); 0: it outputs all of `shapes`."""
     outputs: tuple[int, ...] = (0,)
@@ -137,6 +139,17 @@ class Head:
         """
         self._require_shapes(raw)
         return self._read(raw, placement)
+
+    def strongest(self, raw: Raw, placement: Placement) -> Objects:
+        """Decode the strongest candidates as upright boxes, whatever their score, and overlapping as they are.
+
+        The classes of a whole picture are given as empty boxes.
+        """
+        if self.task == "classify":
+            scores = self._finite(raw[0][0])
+            order = np.argsort(-scores, kind="stable")[:MAX_OBJECTS]
+            return Objects(np.zeros((len(order), _BOX), np.float32), scores[order], order.astype(np.int32))
+        return replace(self, confidence=0.0, iou=1.0, has_masks=False).decode(raw, placement)
 
     def require_right(self, raw: Raw) -> None:
         """Check every number of a picture's raw outputs.
@@ -256,7 +269,7 @@ class Head:
         """Add what the model's task has beside boxes, and bring all of it to pixels of the picture."""
         classes = found.classes.astype(np.int32)
         match self.task:
-            case "segment":
+            case "segment" if self.has_masks:
                 masks = Masks(raw[1][0], self.imgsz)
                 polygons = masks.polygons(found.extras, found.boxes, placement)
                 kept = [number for number, rings in enumerate(polygons) if rings]  # as in ultralytics
