@@ -1,0 +1,133 @@
+"""Commands of `changeover models`, about the catalog and its store."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from agent.cli.options import FOLDER, config_option, reference, settings_of
+from agent.messages.errors import EXIT_MISTAKE, EXIT_OK, MistakeError
+
+if TYPE_CHECKING:
+    from agent.messages.references import ModelReference
+    from agent.models.store import Store
+    from agent.settings import Settings
+
+
+@click.group()
+def models() -> None:
+    """List, add, prepare, verify and remove models of the catalog. REF is NAME[:VARIANT][@VERSION]."""
+
+
+def _store(settings: "Settings") -> "Store":
+    from agent.models.store import Store
+
+    return Store(settings.catalog.file, settings.catalog.store_dir)
+
+
+@models.command(name="list")
+@config_option
+def list_models(config: Path | None) -> None:
+    """Print each version: reference, size, file, the profile of its artifact, its GPU memory, and what it ran on."""
+    from agent.inference.artifacts.artifact_store import ArtifactStore
+    from agent.inference.backends.choice import artifact_key
+    from agent.inference.memory.footprints import Footprints
+    from agent.inference.processors.ran_on import RanOn
+    from agent.models.catalog import Catalog
+
+    settings = settings_of(config)
+    artifacts = ArtifactStore(settings.device.cache_dir)
+    ran_on = RanOn(settings.device.cache_dir).read()
+    footprints = Footprints(settings.device.cache_dir)
+    footprints.read()
+    for version in Catalog.load(settings.catalog.file).versions:
+        path = Path(version.path)
+        size = f"{path.stat().st_size / 1e6:.1f} MB" if path.is_file() else "missing"
+        artifact = artifacts.recorded(artifact_key(version, settings.device.compute))  # root's list of the service's
+        prepared = f"\tprepared: {artifact.profile}" if artifact else ""
+        taken = footprints.newest(version.sha256, settings.device.compute)
+        takes = f"\ttakes: {taken.amount}" if taken and taken.device_bytes else ""
+        processor = ran_on.get(version.reference)
+        runs = f"\tran on: {processor}" if processor else "\tnot loaded here yet"
+        click.echo(f"{version.reference}\t{size}\t{version.path}{prepared}{takes}{runs}")
+
+
+@models.command()
+@click.argument("ref", callback=reference)
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--classes", metavar="NAME,NAME", help="The classes' names in their order; needed where FILE has none.")
+@click.option("--rank", type=float, help="The order of a variant that is not n, s, m, l or x (these are 1 to 5).")
+@config_option
+def add(ref: "ModelReference", file: Path, classes: str | None, rank: float | None, config: Path | None) -> None:
+    """Copy FILE, or an exported OpenVINO folder, into the store and enter it as REF (in full: NAME:VARIANT@VERSION)."""
+    from agent.models.store import Release
+
+    names = tuple(name.strip() for name in (classes or "").split(",") if name.strip())
+    settings = settings_of(config)
+    version = _store(settings).add(Release(ref, names, rank), file)
+    click.echo(f"added {version.reference}\t{version.path}\tsha256 {version.sha256}")
+    from agent.app.configuration.model_changes import after_adding
+
+    click.echo(after_adding(settings, version))
+
+
+@models.command()
+@click.argument("ref", callback=reference, required=False)
+@config_option
+def verify(ref: "ModelReference | None", config: Path | None) -> None:
+    """Compare files with their sha256: of all versions, or of those that REF names."""
+    from agent.models.catalog import Catalog
+    from agent.models.file_faults import mismatch
+
+    versions = Catalog.load(settings_of(config).catalog.file).matching(ref)
+    if ref is not None and not versions:
+        raise MistakeError(f"the catalog has no {ref}")
+    errors = [mismatch(version) for version in versions]
+    for version, error in zip(versions, errors, strict=True):
+        verdict = "ok" if error is None else f"{error.reason}: {error}"
+        click.echo(f"{version.reference}\t{verdict}")
+    if any(errors):
+        sys.exit(EXIT_MISTAKE)
+
+
+@models.command()
+@click.argument("ref", callback=reference)
+@click.option("--images", type=FOLDER, help="Pictures that decide between precisions; else the catalog's golden ones.")
+@click.option("--json", "as_json", is_flag=True, help="One line of JSON a model: how it went, its profile.")
+@config_option
+def prepare(ref: "ModelReference", images: Path | None, config: Path | None, *, as_json: bool) -> None:
+    """Prepare the versions that REF names for this device, so that their first load is as fast as later ones."""
+    from agent.models.catalog import Catalog
+    from agent.models.preparation import Preparation, Request
+
+    settings = settings_of(config)
+    versions = Catalog.load(settings.catalog.file).matching(ref)
+    if not versions:
+        raise MistakeError(f"the catalog has no {ref}")
+    codes = {EXIT_OK}
+    for version in versions:
+        device = settings.device
+        folder = str(images.absolute()) if images else None
+        options = (device.compute, str(device.cache_dir), device.prepared_max_bytes, folder)
+        request = Request(version, *options)
+        outcome = Preparation(request, lambda step: click.echo(f"... {step}", err=True)).run()
+        words = f"{version.reference}\t{outcome.result}: {outcome.detail}"
+        click.echo(outcome.as_json(version.reference) if as_json else words)
+        codes.add(outcome.exit_code)
+    sys.exit(max(codes))
+
+
+@models.command()
+@click.argument("ref", callback=reference)
+@click.option("--force", is_flag=True, help="Also where the configuration or the running agent uses it.")
+@config_option
+def remove(ref: "ModelReference", config: Path | None, *, force: bool) -> None:
+    """Remove REF (in full) from the catalog, and its files from the store."""
+    from agent.app.configuration.model_changes import after_removing, require_unused
+
+    settings = settings_of(config)
+    if not force:
+        require_unused(settings, ref)
+    click.echo(f"removed {_store(settings).remove(ref).reference}")
+    click.echo(after_removing(settings))
