@@ -41,7 +41,7 @@ def list_models(config: Path | None) -> None:
     ran_on = RanOn(settings.device.cache_dir).read()
     footprints = Footprints(settings.device.cache_dir)
     footprints.read()
-    for version in Catalog.load(settings.catalog.file).versions:
+    for version in Catalog.load(settings.catalog.file, settings.catalog.store_dir).versions:
         path = Path(version.path)
         size = f"{path.stat().st_size / 1e6:.1f} MB" if path.is_file() else "missing"
         artifact = artifacts.recorded(artifact_key(version, settings.device.compute))  # root's list of the service's
@@ -80,7 +80,8 @@ def verify(ref: "ModelReference | None", config: Path | None) -> None:
     from agent.models.catalog import Catalog
     from agent.models.file_faults import mismatch
 
-    versions = Catalog.load(settings_of(config).catalog.file).matching(ref)
+    settings = settings_of(config)
+    versions = Catalog.load(settings.catalog.file, settings.catalog.store_dir).matching(ref)
     if ref is not None and not versions:
         raise MistakeError(f"the catalog has no {ref}")
     errors = [mismatch(version) for version in versions]
@@ -102,7 +103,7 @@ def prepare(ref: "ModelReference", images: Path | None, config: Path | None, *, 
     from agent.models.preparation import Preparation, Request
 
     settings = settings_of(config)
-    versions = Catalog.load(settings.catalog.file).matching(ref)
+    versions = Catalog.load(settings.catalog.file, settings.catalog.store_dir).matching(ref)
     if not versions:
         raise MistakeError(f"the catalog has no {ref}")
     codes = {EXIT_OK}

@@ -22,7 +22,7 @@ _DEADLINE_S: Final = 300.0
 
 def try_models(settings: Settings) -> Iterator[Finding]:
     """Try each model version that a line, product or schedule names; the others are only counted."""
-    catalog = Catalog.load(settings.catalog.file)
+    catalog = Catalog.load(settings.catalog.file, settings.catalog.store_dir)
     used: dict[str, ModelVersion] = {}
     for reference, variant in named_models(settings):
         version = catalog.find(reference, variant)

@@ -20,6 +20,7 @@ LINE_COMMANDS: Final[tuple[LineCommand, ...]] = get_args(LineCommand)
 DEVICE_COMMANDS: Final[tuple[DeviceCommand, ...]] = get_args(DeviceCommand)
 LINE_RETAINED: Final[tuple[OfLine, ...]] = ("ready", "phase", "model/state", "state")
 """Retained topics of a line, cleared when the line is no longer configured."""
+_JOB_STATE: Final = "state"
 _LINE_SWEPT: Final[tuple[OfLine, ...]] = ("ready", "phase", "live")
 
 
@@ -36,6 +37,11 @@ def of_line(line: str, name: OfLine | LineCommand) -> str:
 def of_stream(stream: str, name: OfStream) -> str:
     """Return a topic of a stream, relative to the device; `+` stands for every stream."""
     return f"stream/{stream}/{name}"
+
+
+def of_job(id_: str) -> str:
+    """Return the topic of a job's state, relative to the device; `+` stands for every job."""
+    return f"job/{id_}/{_JOB_STATE}"
 
 
 @dataclass(frozen=True)

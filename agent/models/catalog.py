@@ -30,14 +30,17 @@ class Catalog:
     """Keys that stand in the file under a name that has since been changed."""
 
     @classmethod
-    def load(cls, file: Path) -> "Catalog":
-        """Read models.toml, and log its renamed keys. Raises SettingsError with every mistake in it."""
-        catalog = cls.read(file)
+    def load(cls, file: Path, store_dir: Path | None = None) -> "Catalog":
+        """Read models.toml, and log its renamed keys. Raises SettingsError with every mistake in it.
+
+        `store_dir` is where fetched files lie; None: beside `file`.
+        """
+        catalog = cls.read(file, store_dir)
         tell_renamed(file, catalog.renamed)
         return catalog
 
     @classmethod
-    def read(cls, file: Path) -> "Catalog":
+    def read(cls, file: Path, store_dir: Path | None = None) -> "Catalog":
         """Read models.toml. Raises SettingsError with every mistake in it; opens no model's file."""
         raw, renamed, doubled = understood(read_toml(file), OF_CATALOG)
         found = [*doubled, *_crosschecks(raw)]
@@ -48,7 +51,8 @@ class Catalog:
             entries = ()
         if found:
             raise SettingsError([Mistake(str(file), dotted(path), what, wanted) for path, what, wanted in found])
-        return cls(file, tuple(entry.version_of() for entry in entries), tuple(renamed))
+        store = (store_dir or file.parent).absolute()
+        return cls(file, tuple(entry.version_of(store) for entry in entries), tuple(renamed))
 
     @property
     def largest_side(self) -> int:

@@ -1,6 +1,5 @@
 """The store of model files, which copies files under their sha256 and enters them in models.toml."""
 
-import hashlib
 import os
 import shutil
 import tempfile
@@ -16,12 +15,10 @@ from agent.messages.errors import MistakeError, ModelError
 from agent.messages.references import ModelFile, ModelReference, ModelVersion
 from agent.models import model_files
 from agent.models.catalog import Catalog
-from agent.models.catalog_entry import SUFFIXES, rank_of
+from agent.models.catalog_entry import BLOBS, SUFFIXES, folder_name, rank_of
 
 _DRAFT: Final = ".draft-"
 _DRAFT_LIVES_S: Final = 3600.0
-_BLOBS: Final = "sha256"
-_MANIFEST_DIGITS: Final = 16
 _PATIENCE_S: Final = 30.0
 """Timeout of the lock on catalog and store, which another command does not hold while it copies."""
 
@@ -124,11 +121,11 @@ class Store:
 
     @property
     def _blobs(self) -> Path:
-        return self._store_dir.absolute() / _BLOBS
+        return self._store_dir.absolute() / BLOBS
 
     def _keep(self, draft: Path, files: tuple[ModelFile, ...]) -> Path:
         """Rename a draft to the folder of its sha256, unless the same files are there already; return the folder."""
-        folder = self._blobs / _folder_name(files)
+        folder = self._blobs / folder_name(files)
         _make_folder(folder.parent)
         if folder.exists():
             if _holds(folder, files):
@@ -149,7 +146,11 @@ class Store:
                     shutil.rmtree(draft, ignore_errors=True)
 
     def _catalog(self) -> Catalog:
-        return Catalog.load(self._catalog_file) if self._catalog_file.exists() else Catalog(self._catalog_file)
+        return (
+            Catalog.load(self._catalog_file, self._store_dir)
+            if self._catalog_file.exists()
+            else Catalog(self._catalog_file)
+        )
 
     def _check_new(self, release: Release, file: Path) -> None:
         reference = release.reference
@@ -279,14 +280,6 @@ def _require_sound(draft: Path, files: tuple[ModelFile, ...], source: Path, rele
 def _paths(version: ModelVersion) -> list[Path]:
     path = Path(version.path)
     return [path, *(path.parent / file.name for file in version.files)]
-
-
-def _folder_name(files: tuple[ModelFile, ...]) -> str:
-    """Return the folder name of a release: the sha256 of its file, and a hash of the list where it has several."""
-    if len(files) == 1:
-        return files[0].sha256
-    text = "".join(f"{file.sha256}  {file.name}\n" for file in sorted(files, key=lambda file: file.name))
-    return f"{files[0].sha256}-{hashlib.sha256(text.encode()).hexdigest()[:_MANIFEST_DIGITS]}"
 
 
 def _holds(folder: Path, files: tuple[ModelFile, ...]) -> bool:

@@ -134,7 +134,7 @@ def _catalog(read: Draft) -> Catalog | None:
             Finding(("catalog", "file"), f"no file {where.file}", "the catalog: `changeover models add`")
         )
         raise SettingsError([found])
-    return Catalog.read(where.file)
+    return Catalog.read(where.file, where.store_dir)
 
 
 def _unreadable(read: Draft) -> Iterator[Mistake]:

@@ -24,7 +24,7 @@ def read_again(context: Context) -> tuple[Context, Reloaded]:
         return context, Reloaded(None, "this agent was started without a configuration file")
     try:
         settings = context.reread()
-        catalog = Catalog.load(settings.catalog.file)
+        catalog = Catalog.load(settings.catalog.file, settings.catalog.store_dir)
         if settings.line.keys() != context.settings.line.keys():
             others = sorted(settings.line.keys() ^ context.settings.line.keys())
             return context, Reloaded(None, f"other lines need a restart: {', '.join(others)}")
