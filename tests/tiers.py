@@ -60,6 +60,7 @@ UNIT: Final = (
     "inference/yolo/test_metadata.py",
     "inference/yolo/test_objects.py",
     "models/test_catalog.py",
+    "models/test_collecting.py",
     "models/test_model_files.py",
     "models/test_natural_key.py",
     "models/test_store.py",

@@ -132,3 +132,35 @@ def remove(ref: "ModelReference", config: Path | None, *, force: bool) -> None:
         require_unused(settings, ref)
     click.echo(f"removed {_store(settings).remove(ref).reference}")
     click.echo(after_removing(settings))
+
+
+@models.command()
+@click.argument("ref", callback=reference, required=False)
+@click.option("--timeout", "max_s", type=click.FloatRange(min=1), default=3600.0, show_default=True, help="Seconds.")
+@config_option
+def fetch(ref: "ModelReference | None", max_s: float, config: Path | None) -> None:
+    """Fetch now what the store lacks of the catalog, or of REF; goes on where an earlier fetch ended."""
+    from agent.fetch.fetch_command import run
+
+    sys.exit(run(settings_of(config), ref, max_s, click.echo))
+
+
+@models.command()
+@click.option("--dry-run", is_flag=True, help="Say why each would stay or go, and delete nothing.")
+@config_option
+def gc(config: Path | None, *, dry_run: bool) -> None:
+    """Delete what the store keeps and nothing names any more: no catalog, no line, no job."""
+    from agent.models.in_use import read_in_use
+
+    settings = settings_of(config)
+    uses, store = read_in_use(settings.device.state_dir), _store(settings)
+    found = store.survey(uses) if dry_run else store.collect(uses)
+    for release in found:
+        what = "stays" if release.stays else "would go" if dry_run else "went"
+        if not release.stays and not dry_run and release.folder.exists():
+            what = "could not be deleted"
+        click.echo(f"{what}\t{release.bytes / 1e6:.1f} MB\t{release.folder.name[:12]}\t{release.why}")
+    freed = sum(release.bytes for release in found if not release.stays)
+    click.echo(
+        f"{'would free' if dry_run else 'freed'} {freed / 1e6:.1f} MB of {sum(one.bytes for one in found) / 1e6:.1f} MB"
+    )

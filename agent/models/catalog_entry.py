@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 
 from agent.messages.references import Layout, ModelFile, ModelVersion, Task
 from agent.models.literals import MOST_CHARACTERS
-from agent.models.model_files import is_inside
+from agent.models.model_files import METADATA, is_inside
 from agent.settings import fields
 from agent.settings.fields.sources import check_remote, local_path, remote_scheme
 from agent.settings.model import Group
@@ -138,13 +138,26 @@ class ModelEntry(Group):
             classes=self.classes,
             golden=None if self.golden is None else str(self.golden),
             rank=rank or 0.0,
-            files=tuple(ModelFile(name, sha256) for name, sha256 in self.files.items()),
+            files=self.kept_files(path),
             layout=self.layout,
             task=self.task,
             unsafe=self.unsafe,
             source=self.file if self.is_remote else "",
             signature=self.signature,
         )
+
+    def kept_files(self, path: str) -> tuple[ModelFile, ...]:
+        """Return the further files of the model whose own file lies at `path`, under the names that they have there."""
+        if not self.is_remote:
+            return tuple(ModelFile(name, sha256) for name, sha256 in self.files.items())
+        return tuple(ModelFile(kept_name(path, name), sha256) for name, sha256 in self.files.items())
+
+
+def kept_name(file: str, name: str) -> str:
+    """Return the store's name of a further file of `file`: an .xml shares its stem, an ONNX file records its name."""
+    if file.lower().endswith(".xml") and name != METADATA:
+        return f"model{PurePosixPath(name).suffix}"
+    return name
 
 
 def held_file(store_dir: Path, entry: ModelEntry) -> Path:
@@ -157,8 +170,7 @@ def held_file(store_dir: Path, entry: ModelEntry) -> Path:
 
 
 def _folder_of(entry: ModelEntry, main: str) -> str:
-    further = (ModelFile(name, sha256) for name, sha256 in entry.files.items())
-    return folder_name((ModelFile(main, entry.sha256), *further))
+    return folder_name((ModelFile(main, entry.sha256), *entry.kept_files(main)))
 
 
 def folder_name(files: tuple[ModelFile, ...]) -> str:

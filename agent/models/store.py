@@ -4,18 +4,23 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+
+from pydantic import ValidationError
 
 from agent.files import file_sha256, locked, open_regular, replace_file, stream_sha256, sync_path
 from agent.messages.errors import MistakeError, ModelError
 from agent.messages.references import ModelFile, ModelReference, ModelVersion
 from agent.models import model_files
 from agent.models.catalog import Catalog
-from agent.models.catalog_entry import BLOBS, SUFFIXES, folder_name, rank_of
+from agent.models.catalog_entry import BLOBS, SUFFIXES, CatalogFile, folder_name, kept_name, rank_of
+from agent.models.collecting import StoredRelease, delete, survey
+from agent.settings.findings import findings
+from agent.settings.mistakes import dotted
 
 _DRAFT: Final = ".draft-"
 _DRAFT_LIVES_S: Final = 3600.0
@@ -53,7 +58,7 @@ class Store:
         file = _model_in(source)
         self._check_new(release, file)
         try:
-            _make_folder(self._store_dir)
+            make_folder(self._store_dir)
             self._sweep()
             draft = Path(tempfile.mkdtemp(prefix=_DRAFT, dir=self._store_dir))
             try:
@@ -79,6 +84,45 @@ class Store:
         with self._alone():
             return self._remove(reference)
 
+    def collect(self, uses: Mapping[str, str], needed_bytes: int | None = None) -> list[StoredRelease]:
+        """Delete releases that neither the catalog nor `uses` names, the one used longest ago first; return all.
+
+        With `needed_bytes`, only until so many are freed. Raises MistakeError for an invalid catalog, and OSError.
+        """
+        with self._alone():
+            found = self.survey(uses)
+            delete(found, needed_bytes)
+            return found
+
+    def survey(self, uses: Mapping[str, str]) -> list[StoredRelease]:
+        """Return all releases, and why each would stay or go. Raises MistakeError for an invalid catalog."""
+        return survey(self._catalog().versions, self._store_dir, uses)
+
+    def enter(self, entries: Sequence[Mapping[str, Any]], remove: Sequence[str]) -> None:
+        """Enter models in the catalog by one replacement of the file, and take out those of `remove`.
+
+        An entry with a known reference replaces it. No file of the store is deleted. Raises MistakeError where the
+        catalog is invalid, or cannot be written, and leaves it as it was.
+        """
+        with self._alone():
+            document = self._document()
+            for reference in {*remove, *(_reference_of(entry) for entry in entries)}:
+                rows = document.get("model", [])
+                at = next((at for at, row in enumerate(rows) if _reference_of(row) == reference), None)
+                if at is not None:
+                    self._take_out(document, at)
+            for entry in entries:
+                self._append(document, {key: value for key, value in entry.items() if value not in (None, "", {}, [])})
+            try:
+                context = {"base": self._catalog_file.absolute().parent}
+                CatalogFile.model_validate(document.unwrap(), context=context)
+                self._write(document)
+            except ValidationError as error:
+                what = "; ".join(f"{path}: found {found}, expected {wanted}" for path, found, wanted in _faults(error))
+                raise MistakeError(f"{self._catalog_file} would be invalid: {what}") from None
+            except OSError as error:
+                raise MistakeError(f"{error.filename}: {error.strerror}; is it writable for this user?") from None
+
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """Run the block with catalog and store locked against other commands; raises MistakeError after 30 s."""
@@ -98,9 +142,7 @@ class Store:
             raise MistakeError(f"{self._catalog_file} has no {reference}: `changeover models list` shows what it has")
         version = versions[index]
         document = self._document()
-        del document["model"][index]
-        if not document["model"]:
-            del document["model"]  # because tomlkit writes an empty list, to which no table can be added
+        self._take_out(document, index)
         try:
             self._write(document)
             self._delete(version, [other for at, other in enumerate(versions) if at != index])
@@ -126,7 +168,7 @@ class Store:
     def _keep(self, draft: Path, files: tuple[ModelFile, ...]) -> Path:
         """Rename a draft to the folder of its sha256, unless the same files are there already; return the folder."""
         folder = self._blobs / folder_name(files)
-        _make_folder(folder.parent)
+        make_folder(folder.parent)
         if folder.exists():
             if _holds(folder, files):
                 return folder
@@ -173,28 +215,41 @@ class Store:
         text = self._catalog_file.read_text(encoding="utf-8-sig") if self._catalog_file.exists() else ""
         return tomlkit.parse(text)
 
-    def _enter(self, release: Release, folder: Path, files: tuple[ModelFile, ...]) -> None:
+    def _take_out(self, document: Any, index: int) -> None:  # noqa: ANN401 - see _document
+        del document["model"][index]
+        if not document["model"]:
+            del document["model"]  # because tomlkit writes an empty list, to which no table can be added
+
+    def _append(self, document: Any, row: Mapping[str, Any]) -> None:  # noqa: ANN401 - see _document
         import tomlkit  # noqa: PLC0415 - as above
 
-        document = self._document()
-        row = tomlkit.table()
+        table = tomlkit.table()
+        for key, value in row.items():
+            if isinstance(value, Mapping):
+                inner = tomlkit.inline_table()
+                inner.update(value)
+                table[key] = inner
+            else:
+                table[key] = list(value) if isinstance(value, tuple) else value
+        if "model" not in document:
+            document["model"] = tomlkit.aot()
+        document["model"].append(table)
+
+    def _enter(self, release: Release, folder: Path, files: tuple[ModelFile, ...]) -> None:
         base = self._catalog_file.absolute().parent
         path = folder / files[0].name
         reference = release.reference
-        row.update({"name": reference.name, "variant": reference.variant, "version": reference.version})
+        row: dict[str, Any] = {"name": reference.name, "variant": reference.variant, "version": reference.version}
         row["file"] = str(path.relative_to(base) if path.is_relative_to(base) else path)
         row["sha256"] = files[0].sha256
         if len(files) > 1:
-            further = tomlkit.inline_table()
-            further.update({file.name: file.sha256 for file in files[1:]})
-            row["files"] = further
+            row["files"] = {file.name: file.sha256 for file in files[1:]}
         if release.classes:
             row["classes"] = list(release.classes)
         if release.rank is not None:
             row["rank"] = release.rank
-        if "model" not in document:
-            document["model"] = tomlkit.aot()
-        document["model"].append(row)
+        document = self._document()
+        self._append(document, row)
         self._write(document)
 
     def _write(self, document: Any) -> None:  # noqa: ANN401 - see _document
@@ -205,12 +260,24 @@ class Store:
         replace_file(self._catalog_file, tomlkit.dumps(document).encode(), sync=True, mode=mode)
 
 
-def _make_folder(folder: Path) -> None:
+def _faults(error: ValidationError) -> Iterator[tuple[str, str, str]]:
+    for path, found, wanted in findings(error, CatalogFile):
+        yield dotted(path), found, wanted
+
+
+def _reference_of(row: Mapping[str, Any]) -> str:
+    return f"{row.get('name')}:{row.get('variant')}@{row.get('version')}"
+
+
+def make_folder(folder: Path) -> None:
     """Create a folder and its parents, readable for all users whatever the umask, because the service reads there."""
     if not folder.is_dir():
-        _make_folder(folder.parent)
+        make_folder(folder.parent)
         folder.mkdir(exist_ok=True)
         folder.chmod(0o755)
+        if os.geteuid() == 0:  # because the service fetches into folders that root's commands made
+            above = folder.parent.stat()
+            os.chown(folder, above.st_uid, above.st_gid)
 
 
 def inspect_source(source: Path) -> Path:
@@ -246,19 +313,12 @@ def _bring(file: Path, draft: Path) -> tuple[ModelFile, ...]:
         if not source.is_file():
             model_files.inspect(file)  # because a file that is no model needs none beside it
             raise ModelError("file_missing", f"{file} needs {name} beside it")
-        kept = _kept_name(file, name)
+        kept = kept_name(str(file), name)
         if kept == main:
             raise ModelError("load_failed", f"{file} keeps weights in a file named {name}: rename that")
         (draft / kept).parent.mkdir(parents=True, exist_ok=True)
         files.append(ModelFile(kept, _copy(source, draft / kept)))
     return tuple(files)
-
-
-def _kept_name(file: Path, name: str) -> str:
-    """Return the store's name of a further file: an ONNX file records its name, an .xml shares its own stem."""
-    if file.suffix.lower() == ".xml" and name != model_files.METADATA:
-        return f"model{Path(name).suffix}"
-    return name
 
 
 def _require_sound(draft: Path, files: tuple[ModelFile, ...], source: Path, release: Release) -> None:
