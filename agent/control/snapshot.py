@@ -8,6 +8,7 @@ import msgspec
 from agent.control.inputs import duplicate_device, schedule
 from agent.control.lines import preload
 from agent.control.lines.changeover import KEPT_ANSWERS
+from agent.control.orders import kept as kept_orders
 from agent.control.state import (
     Assignment,
     Bandwidth,
@@ -82,6 +83,8 @@ class Snapshot(msgspec.Struct, frozen=True, rename=_KEYS):
     """Commands that wait for a reload to end."""
     boots: tuple[str, ...] = ()
     """Boot ids of this device, the newest last."""
+    orders: kept_orders.KeptOrders = kept_orders.KeptOrders()
+    """Orders for models."""
     first_log: int = 0
     """Logs with lower numbers are part of this snapshot."""
     v: int = 1
@@ -99,9 +102,10 @@ class Change(msgspec.Struct, frozen=True, omit_defaults=True, rename=_KEYS):
     unsent_acks: tuple[UnsentAck, ...] | msgspec.UnsetType = msgspec.UNSET
     reloading: tuple[Command, ...] | msgspec.UnsetType = msgspec.UNSET
     boots: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+    orders: kept_orders.KeptOrders | msgspec.UnsetType = msgspec.UNSET
 
 
-_SINGLE: Final = ("schedule", "kbps", "kbps_topic", "unsent_acks", "reloading", "boots")
+_SINGLE: Final = ("schedule", "kbps", "kbps_topic", "unsent_acks", "reloading", "boots", "orders")
 
 
 def change(before: Snapshot, after: Snapshot) -> Change:
@@ -157,6 +161,7 @@ def take(state: State) -> Snapshot:
         kbps_topic=state.bandwidth.topic,
         unsent_acks=tuple(UnsentAck(ack, reply) for ack, reply in (*state.acks_to_resend, *state.unsent_acks)),
         reloading=tuple(state.reloading),
+        orders=kept_orders.take(state.orders),
         boots=(*state.identity.boots, state.plant.boot)[-duplicate_device.OWN_BOOTS :],
     )
 
@@ -175,6 +180,7 @@ def restore(state: State, snapshot: Snapshot) -> None:
     state.acks_to_resend = [(one.ack, one.reply) for one in snapshot.unsent_acks]
     state.reloading = list(snapshot.reloading)
     state.identity = Identity(boots=snapshot.boots)
+    kept_orders.restore(state.orders, snapshot.orders)
 
 
 def _line(line: Line) -> LineSnapshot:

@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
+from agent.control.answering import Answering
+from agent.control.job import Orders
 from agent.control.plant import LineRules, Plant
 from agent.control.weekly_schedule import NO_WINDOW, Timetable, Window
 from agent.messages.events import Reply
@@ -318,24 +320,6 @@ class Identity:
 
 
 @dataclass
-class Answering:
-    """Progress of one stream's frames; times are monotonic."""
-
-    owed_since_s: float | None = None
-    """A frame has waited for its answer since then."""
-    unanswered_since_s: float | None = None
-    """The allowed time for an answer ran out then."""
-    served_by: str | None = None
-    """The model that serves the stream."""
-    served_since_s: float = 0.0
-    """Time at which the model in `served_by` began to serve."""
-    restarts: int = 0
-    """Worker restarts for this stream, counted from 0 again once its frames were answered for 60 s."""
-    well_since_s: float = 0.0
-    """Time at which frames were answered again after a fault."""
-
-
-@dataclass
 class State:
     """Everything that control knows; changed under `reconcile` alone, on control's thread."""
 
@@ -361,6 +345,7 @@ class State:
     """Number of the newest preload."""
     reloading: list[Command] = field(default_factory=list)
     """Commands that wait for a reload to end."""
+    orders: Orders = field(default_factory=Orders)
     alerts: dict[tuple[str, str | None, str | None], Alert] = field(default_factory=dict)
     """Alerts that are on, by (code, line, stream)."""
     retained: dict[str, bytes] = field(default_factory=dict)

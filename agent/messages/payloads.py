@@ -26,6 +26,19 @@ CacheReason = Literal[
     "out_of_memory",  # refused: the device or the runtime had no memory
 ]
 SwitchResult = Literal["switched", "failed", "rejected", "superseded"]
+JobPhase = Literal[
+    "queued",
+    "downloading",
+    "verifying",
+    "preparing",
+    "proving",
+    "waiting",
+    "done",
+    "failed",
+    "rejected",
+    "superseded",
+    "cancelled",
+]
 Time = Annotated[str, msgspec.Meta(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$")]
 
 
@@ -138,6 +151,26 @@ class Ack(msgspec.Struct, frozen=True):
     result: AckResult
     reason: Reason | None = None
     detail: str | None = None
+
+
+class JobState(msgspec.Struct, frozen=True):
+    """Payload of `job/{id}/state`: how far an order of `models/set` is, or the fetching of the catalog's own files.
+
+    `rev` is null for the job `catalog`. `bytes` and `total` count all of the job's files; `total` 0: not known yet.
+    """
+
+    id: str
+    rev: int | None
+    state: JobPhase
+    reason: Reason | None
+    detail: str | None
+    bytes: int
+    total: int
+    kbps: float
+    eta_s: float | None
+    models: list[str]
+    since: Time
+    v: int = 1
 
 
 class Alert(msgspec.Struct, frozen=True):

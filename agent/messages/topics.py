@@ -12,7 +12,7 @@ OfDevice = Literal["status", "meta", "cache", "health", "alert", "alerts", "ack"
 OfLine = Literal["ready", "live", "phase", "model/state", "state", "switch"]
 OfStream = Literal["detections", "replay", "summary", "status"]
 LineCommand = Literal["product/set", "model/set", "prepare"]
-DeviceCommand = Literal["schedule/set", "bandwidth/set"]
+DeviceCommand = Literal["schedule/set", "bandwidth/set", "models/set"]
 OF_DEVICE: Final[tuple[OfDevice, ...]] = get_args(OfDevice)
 OF_LINE: Final[tuple[OfLine, ...]] = get_args(OfLine)
 OF_STREAM: Final[tuple[OfStream, ...]] = get_args(OfStream)
@@ -78,11 +78,15 @@ class Topics:
         """Return a topic of a stream."""
         return f"{self.base}/{of_stream(stream, name)}"
 
+    def of_job(self, id_: str) -> str:
+        """Return the topic of a job's state."""
+        return f"{self.base}/{of_job(id_)}"
+
     @property
     def swept(self) -> list[str]:
         """Filters subscribed to only at each connect: our own `meta`, and topics with old retained messages."""
         lines = [self.of_line("+", name) for name in _LINE_SWEPT]
-        return [self.of_device("meta"), *lines, self.of_stream("+", "status")]
+        return [self.of_device("meta"), *lines, self.of_stream("+", "status"), self.of_job("+")]
 
     def published(self, lines: Iterable[str], streams: Iterable[str]) -> list[str]:
         """Return every topic that a device with these lines and streams publishes to, without `ping`."""
@@ -95,6 +99,8 @@ class Topics:
         name = topic.removeprefix(f"{self.base}/")
         kind, _, rest = name.partition("/")
         id_, _, last = rest.partition("/")
+        if kind == "job" and is_id(id_):
+            return last == _JOB_STATE
         if kind in {"line", "stream"} and is_id(id_):
             return last in (OF_LINE if kind == "line" else OF_STREAM)
         return name != topic and name in OF_DEVICE

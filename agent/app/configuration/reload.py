@@ -1,5 +1,6 @@
 """Reload of configuration and catalog while the agent runs."""
 
+import logging
 from collections.abc import Iterator
 from typing import Final
 
@@ -7,11 +8,12 @@ from pydantic import BaseModel
 
 from agent.app.configuration.plant_builder import plant_of
 from agent.app.context import Context
-from agent.control.events import Reloaded
+from agent.control.events import CatalogRead, Reloaded
 from agent.messages.errors import MistakeError
 from agent.models.catalog import Catalog
 from agent.settings import Settings
 
+_log: Final = logging.getLogger(__name__)
 _FOR_LIFE: Final = ("device", "mqtt", "outbox", "http", "stream")
 """Sections read at the start only, but for `device.log_level`; a change of these needs a restart."""
 _NAMED: Final = 8
@@ -32,6 +34,18 @@ def read_again(context: Context) -> tuple[Context, Reloaded]:
         return fresh, Reloaded(plant_of(fresh.settings, catalog, context.boot), _left_out(context.settings, settings))
     except MistakeError as error:
         return context, Reloaded(None, str(error))
+
+
+def catalog_again(context: Context) -> tuple[Context, CatalogRead]:
+    """Read the catalog again, and no other file; on a mistake, return the old context and the reason."""
+    try:
+        catalog = Catalog.load(context.settings.catalog.file, context.settings.catalog.store_dir)
+    except MistakeError as error:
+        _log.warning("event=catalog_read ok=False detail=%r", str(error))
+        return context, CatalogRead(None, str(error))
+    _log.info("event=catalog_read ok=True models=%d", len(catalog.versions))
+    fresh = Context(context.settings, catalog, context.boot, context.reread)
+    return fresh, CatalogRead(plant_of(fresh.settings, catalog, context.boot))
 
 
 def _kept(before: Settings, read: Settings) -> Settings:

@@ -116,7 +116,7 @@ class DeviceTopics:
         return [TopicFilter(filter_, routes.exact(plant, filter_)) for filter_ in filters]
 
     def heard(self, message: Received) -> None:
-        """Clear the retained topics of lines and streams no longer configured, and any retained `live`."""
+        """Clear the retained topics of lines, streams and jobs that are no more, and any retained `live`."""
         kind, _, rest = message.topic.removeprefix(f"{self._topics.base}/").partition("/")
         id_, _, name = rest.partition("/")
         if not message.retained or not message.payload or not is_id(id_):
@@ -127,6 +127,8 @@ class DeviceTopics:
             self._clear([self._topics.of_line(id_, topic) for topic in LINE_RETAINED])
         elif kind == "stream" and name == "status" and id_ not in self._state.streams:
             self._clear([self._topics.of_stream(id_, "status")])
+        elif kind == "job" and name == "state" and id_ not in self._state.orders.states:
+            self._clear([self._topics.of_job(id_)])
 
     def _clear_live(self, line: str) -> None:
         """Clear a retained `live` and publish the true value, because subscribers just received an empty one."""
