@@ -34,6 +34,7 @@ def main(child: Child[Any]) -> None:
     if not isinstance(setup, SupplySetup):
         raise MistakeError(f"the first message to a supply process is its set-up, not {type(setup).__name__}")
     _step_back()
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # because it tells each URL
     while not isinstance(message := child.inbox.get(), SupplySetup):
         match message:
             case FetchModels():

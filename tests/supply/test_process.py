@@ -2,13 +2,9 @@
 
 import json
 import os
-import random
-import signal
-import threading
 from pathlib import Path
 
 import psutil
-import pytest
 from support.fetches import Fetches, content_of, entry
 from support.file_server import FileServer, Served
 from support.supply_child import supply_child
@@ -54,25 +50,3 @@ def test_a_failure_has_a_reason_and_says_whether_a_retry_helps(server: FileServe
     assert not (fetches.folder / "models.toml").exists()
     assert isinstance(odd, FetchFailed)
     assert not odd.is_transient
-
-
-@pytest.mark.parametrize("moments", [6, pytest.param(500, marks=[pytest.mark.soak, pytest.mark.timeout(3600)])])
-def test_killed_at_random_moments_it_leaves_nothing_wrong(server: FileServer, tmp_path: Path, moments: int) -> None:
-    chance = random.Random(moments)
-    for moment in range(moments):
-        fetches = Fetches(tmp_path / str(moment))
-        fetches.folder.mkdir()
-        server.files["/cap.onnx"] = Served(CONTENT, pause_s=0.005)
-        model = entry(server.url("/cap.onnx"), CONTENT)
-        server.sent_bytes = 0
-        with supply_child(fetches.setup) as child:
-            child.ask(model)
-            kill = threading.Timer(chance.uniform(0, 1.2), child.process.send_signal, (signal.SIGKILL,))
-            kill.start()
-            child.process.wait()
-            kill.join()
-        for found in fetches.store_dir.glob("sha256/*/model.onnx"):
-            assert found.read_bytes() == CONTENT
-        server.files["/cap.onnx"] = Served(CONTENT)
-        fetches.fetch(model)
-        fetches.require_only(CONTENT)
