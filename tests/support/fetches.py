@@ -40,11 +40,14 @@ class Fetches:
         max_bytes: int = 1 << 30,
         min_free_bytes: int = 0,
         max_kbps: int = 0,
+        trusted_keys: tuple[str, ...] = (),
     ) -> None:
         self.folder = folder
         self.store_dir = folder / "store"
         places = (str(self.store_dir), str(folder / "models.toml"), str(folder))
-        self.setup = SupplySetup(*places, max_bytes, min_free_bytes, max_kbps, hosts=tuple(hosts))
+        self.setup = SupplySetup(
+            *places, max_bytes, min_free_bytes, max_kbps, hosts=tuple(hosts), trusted_keys=trusted_keys
+        )
         self.told: list[FetchProgress] = []
         self._pace = pace
         self._verifier = verifier or verifier_of(self.setup)
