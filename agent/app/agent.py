@@ -23,6 +23,7 @@ from agent.app.observability.http_endpoints import Asked, HttpEndpoints
 from agent.app.observability.log_level import LogLevels
 from agent.app.observability.memory_check import MemoryCheck
 from agent.app.observability.metrics_snapshot import Parts, gather
+from agent.app.observability.models_in_use import ModelsInUse
 from agent.app.observability.systemd_status import SystemdStatus
 from agent.app.outbound.action_executor import ActionExecutor, Callbacks
 from agent.app.outbound.broker_factory import make_link, make_publisher
@@ -123,17 +124,12 @@ class Agent:
         self._topics: Final = DeviceTopics(context, self._state, self._publisher, self._link)
         self._clock: Final = Clock()
         self._monitor: Final = DeviceMonitor(self._state, settings.device.hot_c, self._decide, device)
+        self._in_use: Final = ModelsInUse(self._state, settings.device.state_dir, self._snapshots.save_beside)
         self._memory_check: Final = MemoryCheck(self._decide)
         self._endpoints: Final = HttpEndpoints(settings.http.bind, self._metrics, self._loop.put, self._decide)
         self._systemd: Final = SystemdStatus(self._state, Notifier())
         self._parts: Final = Parts(
-            settings.device.id,
-            self._state,
-            self._streams,
-            self._detections,
-            self._publisher,
-            self._link,
-            self._monitor,
+            settings.device.id, self._state, self._streams, self._detections, self._publisher, self._link, self._monitor
         )
         self._failing: Final[set[str]] = set()
         self._undecided: Final[deque[Event]] = deque()
@@ -238,6 +234,7 @@ class Agent:
         self._executor.tick(self._clock.now())
         self._levels.tick(now_s)
         self._snapshots.tick(now_s)
+        self._in_use.tick(now_s)
         self._monitor.tick(now_s, self._roll.pids)
         self._memory_check.tick(now_s, self._monitor.reading, self._monitor.memory, self._supervisor.pid(WORKER))
         self._topics.tick(now_s, self._streams, self._detections, self._monitor, self._metrics.trouble)

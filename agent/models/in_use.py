@@ -6,19 +6,18 @@ from typing import Final
 
 import msgspec
 
-from agent.files import replace_file
+NAME: Final = "models_in_use.json"
+"""Name of the list in the state folder."""
 
-_NAME: Final = "models_in_use.json"
 
-
-def write_in_use(state_dir: Path, uses: Mapping[str, str]) -> None:
-    """Write the paths of model files in use, each with its use in words such as "active on line-1". Raises OSError."""
-    replace_file(state_dir / _NAME, msgspec.json.encode(dict(uses)), sync=False)
+def encoded(uses: Mapping[str, str]) -> bytes:
+    """Return the list of model files in use by path, each with its use in words such as "active on line-1"."""
+    return msgspec.json.encode(dict(uses))
 
 
 def read_in_use(state_dir: Path) -> dict[str, str]:
     """Return the uses of model files by path; empty where none was written, or what is there cannot be read."""
     try:
-        return msgspec.json.decode((state_dir / _NAME).read_bytes(), type=dict[str, str])
+        return msgspec.json.decode((state_dir / NAME).read_bytes(), type=dict[str, str])
     except (OSError, msgspec.DecodeError):
         return {}

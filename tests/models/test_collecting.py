@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from agent.messages.errors import MistakeError
-from agent.models.in_use import read_in_use, write_in_use
+from agent.models import in_use
+from agent.models.in_use import read_in_use
 from agent.models.store import Store
 
 OLD_S = time.time() - 7200
@@ -49,7 +50,7 @@ def test_what_the_catalog_names_stays_and_the_rest_goes(store: Store, store_dir:
 def test_what_is_in_use_stays(store: Store, store_dir: Path, tmp_path: Path) -> None:
     file = release(store_dir, "b")
     assert read_in_use(tmp_path) == {}
-    write_in_use(tmp_path, {str(file): "active on line-1"})
+    (tmp_path / in_use.NAME).write_bytes(in_use.encoded({str(file): "active on line-1"}))
     found = store.collect(read_in_use(tmp_path))
     assert [one.why for one in found if one.folder == file.parent] == ["active on line-1"]
     assert file.exists()
