@@ -12,7 +12,6 @@ UNIT: Final = (
     "app/test_ledger.py",
     "app/test_memory_check.py",
     "app/test_model_processors.py",
-    "app/test_model_uses.py",
     "app/test_log_level.py",
     "app/test_parts.py",
     "app/test_plc_page.py",

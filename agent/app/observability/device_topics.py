@@ -12,7 +12,6 @@ from agent.app.observability.cache_topic import CacheTopic
 from agent.app.observability.device_monitor import DeviceMonitor
 from agent.app.observability.model_processors import ModelProcessors
 from agent.app.outbound.detections import DetectionPublisher
-from agent.app.state_disk.model_uses import ModelUses
 from agent.control.actions import Action, PublishState
 from agent.control.inputs import routes
 from agent.control.lines.report import moves
@@ -47,7 +46,6 @@ class DeviceTopics:
         self._reporter: Final = Reporter()
         self._ledger: Final = CacheTopic()
         self._processors: Final = ModelProcessors()
-        self._uses: Final = ModelUses(context.settings.device.state_dir)
         self._versions: dict[str, str] = {"changeover": __version__}
         self._cleared: Final[set[str]] = set()
         self._cadence: Final = IntervalTimer(INTERVAL_S)
@@ -86,7 +84,6 @@ class DeviceTopics:
         self._ledger.take(message)
         if isinstance(message, CacheState):
             self._processors.take(message)
-            self._uses.note(message.models, self._context.catalog.versions)
         return self._say_ledger()
 
     def say_no_cache(self) -> list[Noticed]:
