@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 
+from msgspec.structs import replace
+
 from agent import isolated
 from agent.app.children.supply import MODULE, setup_of
 from agent.app.configuration.ordered_models import as_json
@@ -44,7 +46,8 @@ def run(settings: Settings, reference: ModelReference | None, max_s: float, say:
         raise MistakeError("what fetches models is not installed: pip install 'changeover[supply]'")
     order = FetchModels(_JOB, tuple(as_json(entry) for entry in wanted), "", max_s)
     with _bar() as show:
-        outcome = _ask(setup_of(settings), order, show)
+        # At once, because somebody waits who knows what time it is.
+        outcome = _ask(replace(setup_of(settings), window=""), order, show)
     if isinstance(outcome, FetchFailed):
         say(f"{outcome.reason}: {outcome.detail}")
         return EXIT_FAILED if outcome.is_transient else EXIT_MISTAKE
