@@ -84,6 +84,7 @@ UNIT: Final = (
     "scenarios",
     "scripts/test_lock.py",
     "settings",
+    "supply/test_bounds.py",
     "switch/test_progress.py",
     "watch/test_board.py",
     "watch/test_view.py",

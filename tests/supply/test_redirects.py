@@ -22,14 +22,23 @@ def token(tmp_path: Path) -> str:
 
 
 def test_a_token_goes_to_its_host(server: FileServer, tmp_path: Path, token: str) -> None:
-    fetches = Fetches(tmp_path, SupplyHost(server.netloc, token_file=token))
+    fetches = Fetches(tmp_path, SupplyHost("plant", token_file=token, endpoint=server.url("")))
     server.files["/cap.onnx"] = Served(CONTENT, user="Bearer s3cret")
     fetches.fetch(entry(server.url("/cap.onnx"), CONTENT))
     fetches.require_only(CONTENT)
 
 
+def test_a_token_of_a_host_is_not_sent_in_the_clear(server: FileServer, tmp_path: Path, token: str) -> None:
+    fetches = Fetches(tmp_path, SupplyHost(server.netloc, token_file=token))
+    server.files["/cap.onnx"] = Served(CONTENT)
+    fetches.fetch(entry(server.url("/cap.onnx"), CONTENT))
+    assert "authorization" not in server.requests[0][1]
+
+
 def test_user_and_password_go_to_their_host(server: FileServer, tmp_path: Path, token: str) -> None:
-    fetches = Fetches(tmp_path, SupplyHost(server.netloc, access_key_file=token, secret_key_file=token))
+    fetches = Fetches(
+        tmp_path, SupplyHost("plant", access_key_file=token, secret_key_file=token, endpoint=server.url(""))
+    )
     server.files["/cap.onnx"] = Served(CONTENT, user="Basic czNjcmV0OnMzY3JldA==")
     fetches.fetch(entry(server.url("/cap.onnx"), CONTENT))
     fetches.require_only(CONTENT)
@@ -37,7 +46,7 @@ def test_user_and_password_go_to_their_host(server: FileServer, tmp_path: Path, 
 
 def test_a_redirect_to_another_host_loses_them(server: FileServer, tmp_path: Path, token: str) -> None:
     with file_server() as other:
-        fetches = Fetches(tmp_path, SupplyHost(server.netloc, token_file=token))
+        fetches = Fetches(tmp_path, SupplyHost("plant", token_file=token, endpoint=server.url("")))
         server.files["/cap.onnx"] = Served(status=302, location=other.url("/cap.onnx"), user="Bearer s3cret")
         other.files["/cap.onnx"] = Served(CONTENT)
         fetches.fetch(entry(server.url("/cap.onnx"), CONTENT))
@@ -47,7 +56,7 @@ def test_a_redirect_to_another_host_loses_them(server: FileServer, tmp_path: Pat
 
 def test_they_stay_lost_on_the_way_back(server: FileServer, tmp_path: Path, token: str) -> None:
     with file_server() as other:
-        fetches = Fetches(tmp_path, SupplyHost(server.netloc, token_file=token))
+        fetches = Fetches(tmp_path, SupplyHost("plant", token_file=token, endpoint=server.url("")))
         server.files["/cap.onnx"] = Served(status=302, location=other.url("/back"))
         other.files["/back"] = Served(status=302, location=server.url("/other-mans"))
         server.files["/other-mans"] = Served(CONTENT)
@@ -75,13 +84,13 @@ def test_a_credential_that_is_none_is_told_without_it(
     server: FileServer, tmp_path: Path, token: str, text: str
 ) -> None:
     Path(token).write_text(text)
-    fetches = Fetches(tmp_path, SupplyHost(server.netloc, token_file=token))
+    fetches = Fetches(tmp_path, SupplyHost("plant", token_file=token, endpoint=server.url("")))
     with pytest.raises(ModelError, match=r"credential .*token: expected one line"):
         fetches.fetch(entry(server.url("/cap.onnx"), CONTENT))
 
 
 def test_no_secret_is_in_what_a_failure_says(server: FileServer, tmp_path: Path, token: str) -> None:
-    fetches = Fetches(tmp_path, SupplyHost(server.netloc, token_file=token))
+    fetches = Fetches(tmp_path, SupplyHost("plant", token_file=token, endpoint=server.url("")))
     server.files["/cap.onnx"] = Served(CONTENT, status=500)
     with pytest.raises(SourceError) as refused:
         fetches.fetch(entry(server.url("/cap.onnx?sig=s3cret"), CONTENT))

@@ -26,12 +26,10 @@ class Hosts:
         return next((host for host in self._hosts if host.host.lower() == netloc.lower()), SupplyHost(netloc))
 
     def of_url(self, url: str) -> SupplyHost:
-        """Return the settings of a URL's host: by its own name, by name and port, or by its endpoint's."""
+        """Return the settings of a URL's host, found by its endpoint, else by https:// and its name."""
         origin = origin_of(url)
         for host in self._hosts:
-            if host.endpoint and origin_of(host.endpoint) == origin:
-                return host
-            if not host.endpoint and origin_of(f"{origin[0]}://{host.host}") == origin:
+            if origin_of(host.endpoint or f"https://{host.host}") == origin:
                 return host
         return SupplyHost(urlsplit(url).netloc)
 
