@@ -130,15 +130,15 @@ class Fetcher:
         for suffix in SUFFIXES:
             files = entry.kept(suffix)
             folder = self._store_dir / BLOBS / folder_name(files)
-            own = folder / files[0].name
-            if own.is_file():
+            found = folder / files[0].name
+            if found.is_file():
                 job.begin("verifying")
                 if not _holds(folder, files):
                     continue
                 self._sign(entry, folder, files)
-                self._verifier.verify_file(entry.version_at(own), own)
+                self._verifier.verify_file(entry.version_at(found), found)
                 os.utime(folder)
-                return own
+                return found
         return None
 
     def _download(self, wanted: Wanted, job: Job) -> str:

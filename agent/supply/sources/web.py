@@ -82,7 +82,7 @@ class Web:
         """Return a client that reads neither the environment nor ~/.netrc, which may hold another host's secrets."""
         import httpx  # noqa: PLC0415 - as above
 
-        options = []
+        options: list[tuple[int, int, int]] = []
         if self._rate_bytes_s:
             buffer_bytes = max(_LEAST_BUFFER_BYTES, int(self._rate_bytes_s * _BUFFERED_S))
             options = [(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer_bytes)]

@@ -92,9 +92,8 @@ class Download:
             return False
         if part.sha256 == self._wanted.sha256:
             return True
-        if (
-            self._pieces > 1
-        ):  # a loss of power, or a server that names no version, can join what does not belong together
+        # A loss of power, or a server that names no version, can join what does not belong together.
+        if self._pieces > 1:
             self._begin_again()
             return False
         what = f"found sha256 {part.sha256}, expected {self._wanted.sha256} as in the catalog"
