@@ -64,7 +64,9 @@ def test_they_stay_lost_on_the_way_back(server: FileServer, tmp_path: Path, toke
         assert "authorization" not in server.requests[-1][1]
 
 
-@pytest.mark.parametrize("location", ["file:///etc/passwd", "ftp://127.0.0.1/cap.onnx", "http://u:p@127.0.0.1/x"])
+@pytest.mark.parametrize(
+    "location", ["file:///etc/passwd", "ftp://127.0.0.1/cap.onnx", "http://u:p@127.0.0.1/x", "http://["]
+)
 def test_a_redirect_elsewhere_is_refused(server: FileServer, fetches: Fetches, location: str) -> None:
     server.files["/cap.onnx"] = Served(status=302, location=location)
     with pytest.raises(ModelError) as refused:
@@ -100,4 +102,4 @@ def test_no_secret_is_in_what_a_failure_says(server: FileServer, tmp_path: Path,
 
 def test_https_is_never_left() -> None:
     with pytest.raises(ModelError, match="expected one to https"):
-        web._require_redirect("https://host/cap.onnx", "http://host/cap.onnx")
+        web.require_redirect("https://host/cap.onnx", "http://host/cap.onnx")

@@ -14,8 +14,10 @@ from agent.supply.fetching import Fetcher, Verifier
 from agent.supply.transfer.pace import Pace
 from agent.supply.verifying import verifier_of
 
-QUICK = Pace(stall_s=0.5, slow_s=0.5, backoff_s=0.05, fruitless=4)
-"""Times of a transfer that let a test of a bad server end soon."""
+QUICK = Pace(backoff_s=0.05, fruitless=4)
+"""A transfer that tries again soon, and waits for a slow machine."""
+HASTY = Pace(stall_s=0.5, slow_s=0.5, backoff_s=0.05, fruitless=4)
+"""A transfer that lets a test of a source that hangs end soon."""
 
 
 def content_of(size_bytes: int, seed: int = 1) -> bytes:

@@ -12,7 +12,7 @@ from urllib.parse import quote, urlencode
 
 from agent.messages.errors import ModelError
 from agent.supply.sources.located import Located
-from agent.supply.sources.web import Web, read_bounded, require_good
+from agent.supply.sources.web import Web, read_bounded, require_good, require_redirect
 from agent.supply.wanted import Wanted
 
 _REFERENCE: Final = re.compile(
@@ -69,6 +69,7 @@ def _token(web: Web, challenge: str, url: str) -> str:
     if not challenge.lower().startswith("bearer ") or "realm" not in asked:
         wanted = "access_key_file and secret_key_file of this host in [supply.host]"
         raise ModelError("source_refused", f"{url}: found no right to read, expected {wanted}")
+    require_redirect(url, asked["realm"])
     query = urlencode({name: asked[name] for name in ("service", "scope") if name in asked})
     answer = _json(web.get(f"{asked['realm']}?{query}"), asked["realm"])
     token = answer.get("token") or answer.get("access_token")

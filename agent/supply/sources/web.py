@@ -1,6 +1,7 @@
 """HTTP for sources: one client for each host, credentials to their host alone, answers bounded."""
 
 import socket
+import ssl
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Final
@@ -58,8 +59,14 @@ class Web:
             raise SourceError(
                 "source_hung", f"{_shown(url)}: {type(error).__name__} after {self._stall_s:g} s"
             ) from None
-        except (httpx.TransportError, httpx.InvalidURL, httpx.StreamError) as error:
-            raise SourceError("cut_off", f"{_shown(url)}: {redact(str(error)) or type(error).__name__}") from None
+        except (httpx.TransportError, httpx.StreamError) as error:
+            words = f"{_shown(url)}: {redact(str(error)) or type(error).__name__}"
+            if _is_distrust(error):
+                wanted = "a certificate of the system's authorities, or of ca_file in [supply.host]"
+                raise ModelError("source_refused", f"{words}, expected {wanted}") from None
+            raise SourceError("cut_off", words) from None
+        except (httpx.InvalidURL, UnicodeError):
+            raise ModelError("source_refused", f"{_shown(url)}: found an address that is none") from None
 
     def _follow(self, url: str, headers: dict[str, str], opened: ExitStack) -> "httpx.Response":
         at, sent = url, headers
@@ -71,8 +78,8 @@ class Web:
             opened.callback(response.close)
             if response.status_code not in _MOVED:
                 return response
-            to = urljoin(at, response.headers.get("location", ""))
-            _require_redirect(at, to)
+            to = _joined(at, response.headers.get("location", ""))
+            require_redirect(at, to)
             if origin_of(to) != origin_of(url):
                 sent = {name: value for name, value in sent.items() if name not in {"Authorization", "Cookie"}}
             at = to
@@ -129,11 +136,28 @@ def _require_web(url: str) -> None:
         raise ModelError("source_refused", f"{_shown(url)}: credentials go into [supply.host], not into the URL")
 
 
-def _require_redirect(at: str, to: str) -> None:
+def _joined(at: str, location: str) -> str:
+    try:
+        return urljoin(at, location)
+    except ValueError:
+        raise ModelError("source_refused", f"{_shown(at)}: found a redirect to an address that is none") from None
+
+
+def require_redirect(at: str, to: str) -> None:
+    """Raise ModelError where a server at one address may not send its clients to the other."""
     scheme = origin_of(to)[0]
     if scheme not in {"http", "https"} or (scheme == "http" and origin_of(at)[0] == "https"):
         what = f"a redirect to {scheme or 'nothing'}://"
         raise ModelError("source_refused", f"{_shown(at)}: found {what}, expected one to https://")
+
+
+def _is_distrust(error: BaseException | None) -> bool:
+    """Return True for an error that a certificate caused, which no retry cures."""
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _shown(url: str) -> str:

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     import httpx
 
 _CHUNK_BYTES: Final = 128 << 10
-_RANGE: Final = re.compile(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)")
+_RANGE: Final = re.compile(r"bytes (?:([0-9]{1,18})-[0-9]{1,18}|\*)/([0-9]{1,18}|\*)")
+_LENGTH: Final = re.compile(r"[0-9]{1,18}")
 _PARTIAL: Final = 206
 _BEYOND: Final = 416
 
@@ -93,7 +94,7 @@ def _answered(response: "httpx.Response", located: Located, offset: int, tag: st
             return Opened(0, None, "", iter(()))
         return Opened(offset, size or located.size_bytes, found or tag, response.iter_raw())
     length = response.headers.get("content-length", "")
-    size = int(length) if length.isascii() and length.isdigit() else located.size_bytes
+    size = int(length) if _LENGTH.fullmatch(length) else located.size_bytes
     return Opened(0, size, found, response.iter_raw())
 
 
