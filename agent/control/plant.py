@@ -62,6 +62,8 @@ class Supply:
     """Return the plant with models added and others removed; raises ValueError where releases would change."""
     missing: tuple[bytes, ...] = ()
     """JSON of each model of the catalog whose file is not in the store yet."""
+    revoked: tuple[str, ...] = ()
+    """References of models of the catalog that the signed index has revoked."""
     window: str = ""
     """The only time for downloads, as configured."""
     in_window: Callable[[float], bool] = lambda _unix_s: True

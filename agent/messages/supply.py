@@ -97,8 +97,6 @@ class Fetched(Message, frozen=True):
     job: str
     entries: tuple[bytes, ...]
     """JSON of each model; `file` is the path in the store."""
-    revoked: tuple[str, ...] = ()
-    """sha256 of each model that the signed index has revoked."""
 
 
 class FetchFailed(Message, frozen=True):

@@ -102,7 +102,6 @@ class Supply:
     refuse: str | None = None
     transient: bool = False
     lose: bool = False
-    revoked: tuple[str, ...] = ()
     asked: list[FetchModels | EnterModels] = field(default_factory=list)
 
     def answers(self, message: FetchModels | EnterModels) -> Iterator[tuple[float, Event]]:
@@ -118,7 +117,7 @@ class Supply:
         else:
             yield self.fetch_s / 2, FetchProgress(message.job, "downloading", 50, 100, 800.0, 1.0)
             yield self.fetch_s * 0.9, FetchProgress(message.job, "verifying", 100, 100, 800.0, 0.0)
-            yield self.fetch_s, Fetched(message.job, message.entries, tuple(self.revoked))
+            yield self.fetch_s, Fetched(message.job, message.entries)
 
 
 class Play:

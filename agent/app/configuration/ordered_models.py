@@ -15,6 +15,7 @@ from agent.models.catalog import Catalog, crosschecks
 from agent.models.catalog_entry import CatalogFile, ModelEntry
 from agent.settings import Settings, dotted, findings
 from agent.settings.fields.sources import window_of
+from agent.trust.index_state import read_index_state
 
 _MOST_MODELS: Final = 64
 _MOST_MISTAKES: Final = 4
@@ -38,9 +39,22 @@ def supply_of(settings: Settings, catalog: Catalog, plant_with: Callable[[Catalo
         versions=versions,
         amended=amended,
         missing=tuple(as_json(entry) for entry in catalog.missing),
+        revoked=_revoked(settings, catalog),
         window=settings.supply.window,
         in_window=lambda unix_s: in_window(settings.supply.window, unix_s),
     )
+
+
+def _revoked(settings: Settings, catalog: Catalog) -> tuple[str, ...]:
+    index = read_index_state(settings.device.state_dir) if settings.catalog.root else None
+    if index is None:
+        return ()
+
+    def is_revoked(one: ModelVersion) -> bool:
+        hashes = frozenset({one.sha256, *(file.sha256 for file in one.files)})
+        return index.revokes(one.name, one.variant, one.version, hashes)
+
+    return tuple(one.reference for one in catalog.versions if is_revoked(one))
 
 
 def as_json(entry: ModelEntry) -> bytes:

@@ -66,7 +66,8 @@ def say_all(state: State) -> list[Action]:
     if state.orders.is_told:
         return []
     state.orders.is_told = True
-    return [PublishState(of_job(id_), payload) for id_, payload in state.orders.states.items() if payload]
+    told: list[Action] = [PublishState(of_job(id_), one) for id_, one in state.orders.states.items() if one]
+    return told + (say(state, state.orders.job) if state.orders.job is not None else [])
 
 
 def move(state: State, job: Job, phase: JobPhase, now: Now, why: Why = NOTHING_ODD) -> list[Action]:

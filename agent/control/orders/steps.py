@@ -64,7 +64,7 @@ def tick(state: State, now: Now) -> list[Action]:
     actions = jobs.say_all(state)
     job = state.orders.job
     if job is None:
-        return actions + _fetch_missing(state, now)
+        return actions + _keep_catalog(state, now)
     if job.begun_s is None:
         job.begun_s = job.progress_s = now.monotonic_s
         state.orders.save_at_s = now.monotonic_s + _SAVE_S
@@ -90,12 +90,15 @@ def _due(state: State, job: Job, now: Now) -> list[Action]:
     return []
 
 
-def _fetch_missing(state: State, now: Now) -> list[Action]:
-    """Begin the job that fetches what the catalog names and the store lacks."""
-    missing, orders = state.plant.supply.missing, state.orders
-    if not missing or now.monotonic_s < orders.refetch_at_s or state.stopping:
+def _keep_catalog(state: State, now: Now) -> list[Action]:
+    """Begin the job that takes revoked models off the catalog, or fetches what it names and the store lacks."""
+    missing, revoked, orders = state.plant.supply.missing, state.plant.supply.revoked, state.orders
+    if not (missing or revoked) or now.monotonic_s < orders.refetch_at_s or state.stopping:
         return []
     orders.refetch_at_s = now.monotonic_s + _REFETCH_S
+    if revoked:
+        orders.job = Job(CATALOG_JOB, None, remove=revoked, step=Step.OPEN, models=revoked)
+        return jobs.move(state, orders.job, "queued", now, Why("revoked", f"{', '.join(revoked)} must go"))
     models = tuple(version.reference for version in state.plant.supply.versions(missing))
     orders.job = Job(CATALOG_JOB, None, entries=missing, models=models)
     return jobs.move(state, orders.job, "queued", now)
@@ -167,10 +170,8 @@ def fetched(state: State, message: Fetched, now: Now) -> list[Action]:
         return []
     if job.id == CATALOG_JOB:
         return [*jobs.end(state, job, "done", now), ReadCatalog()]
-    revoked = tuple(one.reference for one in state.plant.models if one.sha256 in message.revoked)
-    job.remove = tuple(dict.fromkeys([*job.remove, *revoked]))
     try:
-        check(state, message.entries, job.remove, is_revoked=bool(revoked))
+        check(state, message.entries, job.remove)
         versions = state.plant.supply.versions(message.entries)
     except ValueError as error:
         return jobs.end(state, job, "failed", now, Why("not_understood", str(error)))
