@@ -20,6 +20,7 @@ from agent.app.context import Context
 from agent.app.observability.device_monitor import DeviceMonitor
 from agent.app.observability.device_topics import DeviceTopics
 from agent.app.observability.http_endpoints import Asked, HttpEndpoints
+from agent.app.observability.index_watch import IndexWatch
 from agent.app.observability.log_level import LogLevels
 from agent.app.observability.memory_check import MemoryCheck
 from agent.app.observability.metrics_snapshot import Parts, gather
@@ -121,16 +122,16 @@ class Agent:
                 is_bound=lambda topic: any(one.topic == topic for one in self._state.plant.bindings),
             ),
         )
-        self._topics: Final = DeviceTopics(context, self._state, self._publisher, self._link)
+        self._index: Final = IndexWatch(lambda: self._context.settings, self._decide)
+        self._topics: Final = DeviceTopics(context, self._state, self._publisher, self._link, self._index)
         self._clock: Final = Clock()
         self._monitor: Final = DeviceMonitor(self._state, settings.device.hot_c, self._decide, device)
         self._in_use: Final = ModelsInUse(self._state, settings.device.state_dir, self._snapshots.save_beside)
         self._memory_check: Final = MemoryCheck(self._decide)
         self._endpoints: Final = HttpEndpoints(settings.http.bind, self._metrics, self._loop.put, self._decide)
         self._systemd: Final = SystemdStatus(self._state, Notifier())
-        self._parts: Final = Parts(
-            settings.device.id, self._state, self._streams, self._detections, self._publisher, self._link, self._monitor
-        )
+        told = (self._detections, self._publisher, self._link, self._monitor, self._index)
+        self._parts: Final = Parts(settings.device.id, self._state, self._streams, *told)
         self._failing: Final[set[str]] = set()
         self._undecided: Final[deque[Event]] = deque()
         self._is_deciding = False
@@ -236,6 +237,7 @@ class Agent:
         self._snapshots.tick(now_s)
         self._in_use.tick(now_s)
         self._monitor.tick(now_s, self._roll.pids)
+        self._index.tick(now_s)
         self._memory_check.tick(now_s, self._monitor.reading, self._monitor.memory, self._supervisor.pid(WORKER))
         self._topics.tick(now_s, self._streams, self._detections, self._monitor, self._metrics.trouble)
         self._endpoints.tick(now_s)

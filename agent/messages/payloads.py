@@ -353,6 +353,7 @@ class Health(msgspec.Struct, frozen=True):
 
     `caps` are the largest allowed variants by rule. `worker` counts crashed threads, lost workers and refused messages
     of children since the agent started. `processors` has the processor that each resident model really runs on.
+    `index_age_s` is the age of the signed index of models, null without one.
     """
 
     at: Time
@@ -369,3 +370,4 @@ class Health(msgspec.Struct, frozen=True):
     caps: dict[str, str] = msgspec.field(default_factory=dict)
     worker: dict[str, int] = msgspec.field(default_factory=dict)
     processors: dict[str, ModelProcessor] = msgspec.field(default_factory=dict)
+    index_age_s: float | None = None

@@ -10,6 +10,7 @@ from agent.app.children.cameras import Cameras
 from agent.app.context import Context
 from agent.app.observability.cache_topic import CacheTopic
 from agent.app.observability.device_monitor import DeviceMonitor
+from agent.app.observability.index_watch import IndexWatch
 from agent.app.observability.model_processors import ModelProcessors
 from agent.app.outbound.detections import DetectionPublisher
 from agent.control.actions import Action, PublishState
@@ -37,8 +38,9 @@ _MOST_CLEARED: Final = 1024
 class DeviceTopics:
     """Publisher of the device's own topics, for the loop's thread."""
 
-    def __init__(self, context: Context, state: State, publisher: Publisher, link: Link) -> None:
+    def __init__(self, context: Context, state: State, publisher: Publisher, link: Link, index: IndexWatch) -> None:
         self._context = context
+        self._index: Final = index
         self._topics: Final = context.topics
         self._state: Final = state
         self._publisher: Final = publisher
@@ -158,7 +160,9 @@ class DeviceTopics:
             for id_, one in counters.items()
         }
         link = LinkReading(self._publisher.counters(), self._publisher.oldest_age_s, self._link.round_trip_ms)
-        device = DeviceReading(vitals.reading, vitals.memory, vitals.ages_s(now_s), vitals.caps, worker)
+        device = DeviceReading(
+            vitals.reading, vitals.memory, vitals.ages_s(now_s), vitals.caps, worker, self._index.age_s
+        )
         health = self._reporter.report(now_s, readings, device, link, self._processors.resident)
         self._publisher.send_live(self._topics.of_device("health"), msgspec.json.encode(health))
 
