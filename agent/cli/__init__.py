@@ -22,7 +22,11 @@ from agent.messages.errors import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import BinaryIO
+
+    from agent.models.catalog import Catalog
+    from agent.settings import Settings
 
 
 def main() -> NoReturn:
@@ -146,17 +150,30 @@ def check(config: Path | None, *, fix: bool) -> None:
         sys.exit(EXIT_MISTAKE)
     if checked.settings is None or checked.catalog is None:
         return
+    for word in (*_unreached(checked.settings, checked.catalog), *_unprepared(checked.settings, checked.catalog)):
+        click.echo(f"note: {word}")
+
+
+def _unprepared(settings: "Settings", catalog: "Catalog") -> "Iterator[str]":
+    """Yield the models whose first load would be slow; loads numpy and cv2 only where one could be."""
     from agent.models.model_files import is_plain_graph
 
-    versions = [version for version in checked.catalog.versions if not is_plain_graph(Path(version.path))]
+    versions = [version for version in catalog.versions if not is_plain_graph(Path(version.path))]
     if not versions:
-        return  # because what follows loads numpy and cv2
+        return
     from agent.inference.artifacts.artifact_store import ArtifactStore
     from agent.inference.backends.choice import unprepared
 
-    device = checked.settings.device
-    for word in unprepared(versions, device.compute, ArtifactStore(device.cache_dir)):
-        click.echo(f"note: {word}")
+    yield from unprepared(versions, settings.device.compute, ArtifactStore(settings.device.cache_dir))
+
+
+def _unreached(settings: "Settings", catalog: "Catalog") -> "Iterator[str]":
+    """Yield what keeps sources of models from being reached, and how old the index is, where there are any."""
+    if settings.catalog.root is None and not any(version.source for version in catalog.versions):
+        return
+    from agent.doctor.supply.sources import try_sources
+
+    yield from (f"{one.subject}: {one.text}" for one in try_sources(settings) if one.verdict != "ok")
 
 
 @_commands.command()

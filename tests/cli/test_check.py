@@ -85,7 +85,7 @@ def test_a_variant_without_a_place_among_the_others_is_a_mistake(config: Path) -
 
 
 def test_keys_beside_the_root_of_an_index_are_a_mistake(config: Path) -> None:
-    trust = f"[catalog]\ntrusted_keys = ['{'ab' * 32}']\nroot = 'root.json'"
+    trust = f"[catalog]\ntrusted_keys = ['{'ab' * 32}']\nroot = 'models.toml'"
     config.write_text(config.read_text().replace("[catalog]", trust))
     (mistake,) = check(config, {}).mistakes
     assert mistake.key == "catalog.trusted_keys"

@@ -20,6 +20,7 @@ from agent.settings.fields import CREDENTIALS
 from agent.settings.mistakes import dotted
 
 _READABLE: Final = ("password_file", "ca_file", "cert_file", "key_file")
+_SECRETS: Final = ("access_key_file", "secret_key_file", "token_file")
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,7 @@ def _closed_to(service: Service, read: Draft, catalog: Catalog | None) -> Iterat
 def _closed_keys(service: Service, settings: Settings) -> Iterator[tuple[tuple[str | int, ...], Fault]]:
     named: list[tuple[tuple[str | int, ...], Path | None, Path]] = [(("catalog", "file"), settings.catalog.file, HOME)]
     named += [(("mqtt", key), getattr(settings.mqtt, key), HOME) for key in _READABLE]
+    named += [(key, path, HOME) for key, path in _of_supply(settings)]
     for index, stream in enumerate(settings.stream):
         named.append((("stream", index, "ca_file"), stream.ca_file, HOME))
         if not is_live(stream.source):
@@ -144,17 +146,28 @@ def _unreadable(read: Draft) -> Iterator[Mistake]:
         (("mqtt", key), getattr(read.settings.mqtt, key)) for key in _READABLE
     ]
     files += [(("stream", index, "ca_file"), one.ca_file) for index, one in enumerate(read.settings.stream)]
+    files += _of_supply(read.settings)
     for key, path in files:
         fault = _fault_of(key, path, _is_plain(read, key)) if path is not None else None
         if fault is not None:
             yield read.placed(Finding(key, *fault))
 
 
+def _of_supply(settings: Settings) -> Iterator[tuple[tuple[str | int, ...], Path | None]]:
+    yield ("catalog", "root"), settings.catalog.root
+    for name, host in settings.supply.host.items():
+        for key in (*_SECRETS, "ca_file"):
+            yield ("supply", "host", name, key), getattr(host, key)
+
+
 def _fault_of(key: tuple[str | int, ...], path: Path, is_plain: bool) -> tuple[str, str] | None:  # noqa: FBT001 - as named
     where = f" {path}" if is_plain else ""
-    is_password = key[-1] == "password_file"
-    how = f"a file{where} that holds the password" if is_password else f"a file{where} in PEM format"
-    if is_password and is_plain:
+    is_secret = key[-1] in {"password_file", *_SECRETS}
+    held = "the password" if key[-1] == "password_file" else "the credential" if is_secret else ""
+    how = f"a file{where} that holds {held}" if held else f"a file{where} in PEM format"
+    if key == ("catalog", "root"):
+        how = f"the index's root.json{where}, from whoever runs it"
+    if is_secret and is_plain:
         how += f": `sudo sh -c 'umask 077; cat > {shlex.quote(str(path))}'`, type it, Ctrl-D"
     try:
         return None if path.read_bytes().strip() else (f"an empty file{where}", how)
