@@ -113,7 +113,7 @@ def test_a_model_that_is_not_in_the_catalog_is_told_with_where_to_look(bench: Be
 
 @row("R6")
 def test_an_unknown_verb_is_told_with_those_that_there_are(bench: Bench) -> None:
-    holds(refused(bench, "cmd/restart", b"{}"), "not_understood", "rollback, reload, log")
+    holds(refused(bench, "cmd/restart", b"{}"), "not_understood", "rollback, reload, cancel, log")
 
 
 @row("R7")
