@@ -88,6 +88,13 @@ UNIT: Final = (
     "settings",
     "supply/test_bounds.py",
     "switch/test_progress.py",
+    "trust/test_commands.py",
+    "trust/test_index.py",
+    "trust/test_index_folder.py",
+    "trust/test_load_check.py",
+    "trust/test_minisign.py",
+    "trust/test_mutants.py",
+    "trust/test_stick.py",
     "watch/test_board.py",
     "watch/test_view.py",
 )

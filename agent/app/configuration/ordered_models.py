@@ -47,7 +47,9 @@ def supply_of(settings: Settings, catalog: Catalog, plant_with: Callable[[Catalo
 
 def _revoked(settings: Settings, catalog: Catalog) -> tuple[str, ...]:
     index = read_index_state(settings.device.state_dir) if settings.catalog.root else None
-    return tuple(one.reference for one in catalog.versions if index is not None and index.revokes(one))
+    if index is None:
+        return ()
+    return tuple(one.reference for one in catalog.versions if index.revokes(one))
 
 
 def as_json(entry: ModelEntry) -> bytes:
