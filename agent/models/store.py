@@ -18,7 +18,7 @@ from agent.messages.references import ModelFile, ModelReference, ModelVersion
 from agent.models import model_files
 from agent.models.catalog import Catalog
 from agent.models.catalog_entry import BLOBS, SUFFIXES, CatalogFile, folder_name, kept_name, rank_of
-from agent.models.collecting import StoredRelease, delete, survey
+from agent.models.keeping.collecting import StoredRelease, delete, survey
 from agent.settings.findings import findings
 from agent.settings.mistakes import dotted
 
