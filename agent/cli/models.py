@@ -158,7 +158,7 @@ def fetch(ref: "ModelReference | None", max_s: float, config: Path | None) -> No
 @config_option
 def gc(config: Path | None, *, dry_run: bool) -> None:
     """Delete what the store keeps and nothing names any more: no catalog, no line, no job."""
-    from agent.models.in_use import read_in_use
+    from agent.models.keeping.in_use import read_in_use
 
     settings = settings_of(config)
     uses, store = read_in_use(settings.device.state_dir), _store(settings)

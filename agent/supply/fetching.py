@@ -13,7 +13,7 @@ from agent.messages.errors import MistakeError, ModelError
 from agent.messages.references import ModelFile, ModelVersion
 from agent.messages.supply import SupplySetup
 from agent.models.catalog_entry import BLOBS, SUFFIXES, folder_name
-from agent.models.in_use import read_in_use
+from agent.models.keeping.in_use import read_in_use
 from agent.models.store import Store, make_folder
 from agent.processes.private_files import make_private
 from agent.supply.bounds.job import Job

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from agent.messages.errors import MistakeError
-from agent.models import in_use
-from agent.models.in_use import read_in_use
+from agent.models.keeping import in_use
+from agent.models.keeping.in_use import read_in_use
 from agent.models.store import Store
 
 OLD_S = time.time() - 7200

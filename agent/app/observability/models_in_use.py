@@ -6,7 +6,7 @@ from typing import Final
 
 from agent.control.state import Line, State
 from agent.health.interval_timer import IntervalTimer
-from agent.models.in_use import NAME, encoded
+from agent.models.keeping.in_use import NAME, encoded
 
 _INTERVAL_S: Final = 2.0
 

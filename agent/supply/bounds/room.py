@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from agent.models.collecting import size_of
+from agent.models.keeping.collecting import size_of
 from agent.supply.errors import SourceError
 
 _LOOK_BYTES: Final = 8 << 20
