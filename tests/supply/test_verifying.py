@@ -12,6 +12,7 @@ from support.file_server import FileServer, Served
 
 from agent.messages.errors import ModelError
 from agent.messages.references import ModelVersion
+from agent.supply.errors import SourceError
 from agent.supply.verifying import verifier_of
 
 CONTENT = content_of(50_000)
@@ -82,6 +83,19 @@ def test_an_unsigned_model_never_enters_the_store(
         fetches.fetch(entry(server.url("/cap.onnx"), CONTENT))
     assert refused.value.reason == "unsigned"
     fetches.require_only()
+
+
+def test_a_server_that_fails_at_the_signature_costs_no_byte_twice(
+    server: FileServer, fetches: Fetches, wary: Wary
+) -> None:
+    server.files["/cap.onnx"] = Served(CONTENT)
+    server.files["/cap.onnx.minisig"] = Served(status=503)
+    with pytest.raises(SourceError):
+        fetches.fetch(entry(server.url("/cap.onnx"), CONTENT))
+    server.files["/cap.onnx.minisig"] = Served(wary.signature)
+    fetches.fetch(entry(server.url("/cap.onnx"), CONTENT))
+    fetches.require_only(CONTENT)
+    assert server.sent_bytes == len(CONTENT) + len(wary.signature)
 
 
 def test_a_signature_may_lie_elsewhere(server: FileServer, fetches: Fetches, wary: Wary) -> None:
