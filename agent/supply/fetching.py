@@ -135,7 +135,7 @@ class Fetcher:
                 job.begin("verifying")
                 if not _holds(folder, files):
                     continue
-                self._sign(entry, folder, files)
+                _sign(folder, files, self._signatures(entry, folder, files))
                 self._verifier.verify_file(entry.version_at(found), found)
                 os.utime(folder)
                 return found
@@ -160,6 +160,7 @@ class Fetcher:
         folder = self._store_dir / BLOBS / folder_name(files)
         draft = self._store_dir / f"{DRAFT}{entry.model.sha256}"
         parts = [Part(self._parts, wanted) for wanted in entry.wanted()]
+        signatures = self._signatures(entry, draft, files)  # before the parts go, which a cut here must not cost
         draft.mkdir(mode=0o700)
         try:
             for part, file in zip(parts, files, strict=True):
@@ -167,7 +168,7 @@ class Fetcher:
                 place.parent.mkdir(parents=True, exist_ok=True)
                 part.path.chmod(0o644)
                 part.path.rename(place)
-            self._sign(entry, draft, files)
+            _sign(draft, files, signatures)
             own = draft / files[0].name
             self._verifier.verify_file(entry.version_at(own), own)
             for inner in (draft, *(path for path in draft.rglob("*") if path.is_dir())):
@@ -184,14 +185,14 @@ class Fetcher:
                 part.delete()
         return folder / files[0].name
 
-    def _sign(self, entry: Entry, folder: Path, files: Sequence[ModelFile]) -> None:
-        """Fetch the signatures that this device asks for, and that are not there, beside the files in `folder`."""
+    def _signatures(self, entry: Entry, folder: Path, files: Sequence[ModelFile]) -> list[bytes | None]:
+        """Return the signatures that this device asks for; None for one that has none, or lies in `folder`."""
         if not self._setup.trusted_keys:
-            return
-        for wanted, file in zip(entry.signatures(), files, strict=True):
-            place = folder / f"{file.name}.minisig"
-            if not place.exists() and (content := self._small(wanted, _MOST_SIGNATURE_BYTES)) is not None:
-                replace_file(place, content, sync=True, mode=0o644)
+            return [None] * len(files)
+        return [
+            None if _signature(folder, file).exists() else self._small(wanted, _MOST_SIGNATURE_BYTES)
+            for wanted, file in zip(entry.signatures(), files, strict=True)
+        ]
 
     def _read(self, index: str, name: str, most_bytes: int) -> bytes | None:
         return self._small(Wanted(f"{index.rstrip('/')}/{name}"), most_bytes)
@@ -214,6 +215,17 @@ class Fetcher:
             if error.reason == "not_found":
                 return None
             raise
+
+
+def _signature(folder: Path, file: ModelFile) -> Path:
+    return folder / f"{file.name}.minisig"
+
+
+def _sign(folder: Path, files: Sequence[ModelFile], signatures: Sequence[bytes | None]) -> None:
+    """Write signatures beside the files in `folder`. Raises OSError."""
+    for file, signature in zip(files, signatures, strict=True):
+        if signature is not None:
+            replace_file(_signature(folder, file), signature, sync=True, mode=0o644)
 
 
 def _holds(folder: Path, files: Sequence[ModelFile]) -> bool:

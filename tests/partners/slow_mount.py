@@ -11,7 +11,7 @@ from pathlib import Path
 import mfusepy as fuse
 
 
-class OneFile(fuse.Operations):
+class OneFile(fuse.Operations):  # type: ignore[misc]
     """One file; a read sleeps, and after `hang_after` bytes it never ends."""
 
     use_ns = True

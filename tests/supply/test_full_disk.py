@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,7 @@ def test_at_each_write_in_turn(server: FileServer, tmp_path: Path, monkeypatch: 
         fetches = Fetches(tmp_path / str(write))
         fetches.folder.mkdir()
         with full_at(fetches.store_dir, write, monkeypatch):
-            reason = reason_of(lambda fetches=fetches: fetches.fetch(model))
+            reason = reason_of(partial(fetches.fetch, model))
         refused += reason == "no_space"
         for found in fetches.store_dir.glob("sha256/*/model.onnx"):
             assert found.read_bytes() == CONTENT

@@ -86,7 +86,7 @@ def test_a_file_that_changes_midway_is_begun_again(server: FileServer, fetches: 
 def test_a_file_that_changes_at_each_look_is_refused(server: FileServer, fetches: Fetches) -> None:
     class Changing(Served):
         @property
-        def etag(self) -> str:  # type: ignore[override]
+        def etag(self) -> str:
             return f'"{len(server.requests)}"'
 
         @etag.setter

@@ -13,6 +13,7 @@ from support.plant_index import PlantIndex
 
 from agent.messages.errors import ModelError
 from agent.messages.references import ModelVersion
+from agent.supply.errors import SourceError
 from agent.trust.authoring.signing import sign_file
 from agent.trust.index_state import read_index_state
 from agent.trust.minisign import SecretKey
@@ -85,6 +86,19 @@ def test_an_unsigned_model_never_enters_the_store(
         fetches.fetch(entry(server.url("/cap.onnx"), CONTENT))
     assert refused.value.reason == "unsigned"
     fetches.require_only()
+
+
+def test_a_server_that_fails_at_the_signature_costs_no_byte_twice(
+    server: FileServer, fetches: Fetches, wary: Wary
+) -> None:
+    server.files["/cap.onnx"] = Served(CONTENT)
+    server.files["/cap.onnx.minisig"] = Served(status=503)
+    with pytest.raises(SourceError):
+        fetches.fetch(entry(server.url("/cap.onnx"), CONTENT))
+    server.files["/cap.onnx.minisig"] = Served(wary.signature)
+    fetches.fetch(entry(server.url("/cap.onnx"), CONTENT))
+    fetches.require_only(CONTENT)
+    assert server.sent_bytes == len(CONTENT) + len(wary.signature)
 
 
 def test_a_signature_may_lie_elsewhere(server: FileServer, fetches: Fetches, wary: Wary) -> None:
