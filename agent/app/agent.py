@@ -1,7 +1,6 @@
 """The running agent: builds its parts, feeds events to decisions, and orders start and stop."""
 
 import logging
-import os
 import time
 from collections import deque
 from contextlib import ExitStack
@@ -11,17 +10,21 @@ from agent.app.children import memory_budget
 from agent.app.children.cameras import Cameras
 from agent.app.children.frame_answers import Answers
 from agent.app.children.message_gate import Gate
+from agent.app.children.roll import Roll
+from agent.app.children.supply import SUPPLY, SupplyProcess
 from agent.app.children.worker import HUNG_AFTER_S, WORKER, worker_spec
 from agent.app.clock import Clock
 from agent.app.configuration.plant_builder import plant_of
-from agent.app.configuration.reload import read_again
+from agent.app.configuration.reload import catalog_again, read_again
 from agent.app.context import Context
 from agent.app.observability.device_monitor import DeviceMonitor
 from agent.app.observability.device_topics import DeviceTopics
 from agent.app.observability.http_endpoints import Asked, HttpEndpoints
+from agent.app.observability.index_watch import IndexWatch
 from agent.app.observability.log_level import LogLevels
 from agent.app.observability.memory_check import MemoryCheck
 from agent.app.observability.metrics_snapshot import Parts, gather
+from agent.app.observability.models_in_use import ModelsInUse
 from agent.app.observability.systemd_status import SystemdStatus
 from agent.app.outbound.action_executor import ActionExecutor, Callbacks
 from agent.app.outbound.broker_factory import make_link, make_publisher
@@ -30,7 +33,9 @@ from agent.app.state_disk.snapshot_file import SnapshotFile
 from agent.control import snapshot
 from agent.control.events import (
     AckRate,
+    CatalogRead,
     FramesSeen,
+    ModelsLoading,
     Reloaded,
     Stopped,
     Stopping,
@@ -64,7 +69,6 @@ from agent.messages.events import (
 from agent.messages.payloads import StreamStatus
 from agent.processes.loop import Loop
 from agent.processes.supervisor import ChildSpec, Supervisor
-from agent.settings import LogLevel
 
 _log: Final = logging.getLogger(__name__)
 _TICK_S: Final = 0.1
@@ -86,6 +90,8 @@ class Agent:
         self._supervisor: Final = Supervisor(self._loop, self._from_child)
         side = context.catalog.largest_side
         self._streams: Final = Cameras(settings.stream, self._supervisor, self._stream_changed, side)
+        self._roll: Final = Roll(self._supervisor, self._streams)
+        self._supply: Final = SupplyProcess(self._supervisor, lambda: self._context.settings, self._decide)
         self._gate: Final = Gate(settings.line, [stream.id for stream in settings.stream])
         self._answers: Final = Answers(settings.stream)
         self._detections: Final = DetectionPublisher(
@@ -97,7 +103,7 @@ class Agent:
         )
         self._detections.observe = self._metrics.inferred
         self._metrics.expect(settings.line, [stream.id for stream in settings.stream])
-        self._levels: Final = LogLevels(settings.device.log_level, self._tell_level)
+        self._levels: Final = LogLevels(settings.device.log_level, self._roll.tell_level)
         self._snapshots: Final = SnapshotFile(settings.device.state_dir, self._loop.put)
         self._executor: Final = ActionExecutor(
             context.topics,
@@ -108,27 +114,24 @@ class Agent:
                 save_snapshot=lambda: self._snapshots.save(snapshot.take(self._state)),
                 set_publish=self._detections.set_publish,
                 reload=self._reload,
+                read_catalog=self._read_catalog,
+                supply=self._supply,
                 restart_worker=lambda detail: self._supervisor.restart(WORKER, detail),
                 set_log_level=lambda level, for_s: self._levels.set_for(level, for_s, time.monotonic()),
                 count_switch=self._metrics.switched,
                 is_bound=lambda topic: any(one.topic == topic for one in self._state.plant.bindings),
             ),
         )
-        self._topics: Final = DeviceTopics(context, self._state, self._publisher, self._link)
+        self._index: Final = IndexWatch(lambda: self._context.settings, self._decide)
+        self._topics: Final = DeviceTopics(context, self._state, self._publisher, self._link, self._index)
         self._clock: Final = Clock()
         self._monitor: Final = DeviceMonitor(self._state, settings.device.hot_c, self._decide, device)
+        self._in_use: Final = ModelsInUse(self._state, settings.device.state_dir, self._snapshots.save_beside)
         self._memory_check: Final = MemoryCheck(self._decide)
         self._endpoints: Final = HttpEndpoints(settings.http.bind, self._metrics, self._loop.put, self._decide)
         self._systemd: Final = SystemdStatus(self._state, Notifier())
-        self._parts: Final = Parts(
-            settings.device.id,
-            self._state,
-            self._streams,
-            self._detections,
-            self._publisher,
-            self._link,
-            self._monitor,
-        )
+        told = (self._detections, self._publisher, self._link, self._monitor, self._index)
+        self._parts: Final = Parts(settings.device.id, self._state, self._streams, *told)
         self._failing: Final[set[str]] = set()
         self._undecided: Final[deque[Event]] = deque()
         self._is_deciding = False
@@ -225,17 +228,20 @@ class Agent:
         self._streams.tick()
         self._look_at_worker(now_s)
         self._detections.tick()
-        self._look_at_rate(now_s)
+        if (kbps := self._publisher.acknowledged_kbps(now_s)) != self._state.bandwidth.measured_kbps:
+            self._decide(AckRate(kbps))
         self._decide(FramesSeen(self._answers.seen(self._streams.counters(), self._state.lines.values())))
         self._decide(Tick())
         self._executor.tick(self._clock.now())
         self._levels.tick(now_s)
         self._snapshots.tick(now_s)
-        self._monitor.tick(now_s, self._pids)
+        self._in_use.tick(now_s)
+        self._monitor.tick(now_s, self._roll.pids)
+        self._index.tick(now_s)
         self._memory_check.tick(now_s, self._monitor.reading, self._monitor.memory, self._supervisor.pid(WORKER))
         self._topics.tick(now_s, self._streams, self._detections, self._monitor, self._metrics.trouble)
         self._endpoints.tick(now_s)
-        self._systemd.tick(now_s, self._silent_s(now_s), link_up=self._link.is_up)
+        self._systemd.tick(now_s, self._roll.silent_s(now_s), link_up=self._link.is_up)
 
     def _reload(self) -> None:
         self._systemd.reloading()
@@ -246,31 +252,16 @@ class Agent:
         _log.log(level, "event=reloaded ok=%s detail=%r", is_taken, reloaded.detail)
         self._loop.put(reloaded)
 
+    def _read_catalog(self) -> None:
+        self._context, read = catalog_again(self._context)
+        self._loop.put(read)
+
     def _look_at_worker(self, now_s: float) -> None:
         silent_s = self._supervisor.beat_age_s(WORKER, now_s)
         is_hung = silent_s is not None and silent_s > HUNG_AFTER_S
         if is_hung != self._is_hung:
             self._is_hung = is_hung
             self._decide(WorkerHung(is_hung))
-
-    def _look_at_rate(self, now_s: float) -> None:
-        kbps = self._publisher.acknowledged_kbps(now_s)
-        if kbps != self._state.bandwidth.measured_kbps:
-            self._decide(AckRate(kbps))
-
-    def _children(self) -> dict[str, str]:
-        return {"worker": WORKER, **{f"camera_{id_}": child for id_, child in self._streams.children().items()}}
-
-    def _tell_level(self, level: LogLevel) -> None:
-        for child in self._children().values():
-            self._supervisor.send(child, children.LogSetup(level))
-
-    def _silent_s(self, now_s: float) -> dict[str, float | None]:
-        return {name: self._supervisor.beat_age_s(child, now_s) for name, child in self._children().items()}
-
-    def _pids(self) -> dict[str, int]:
-        pids = {name: self._supervisor.pid(child) for name, child in self._children().items()}
-        return {"control": os.getpid(), **{name: pid for name, pid in pids.items() if pid is not None}}
 
     def _from_inbox(self, event: object) -> None:
         if self._link.handle(event):
@@ -285,17 +276,21 @@ class Agent:
                 self._decide(event)
             case ReloadRequested():
                 self._reload()
-            case Reloaded():
-                self._decide(event)
-                self._topics.say_configuration(self._context)
-                self._streams.models_changed(self._context.catalog.largest_side)
-                self._systemd.reloaded(event.detail, ok=event.plant is not None)
+            case Reloaded() | CatalogRead():
+                self._take_configuration(event)
             case Asked():
                 event.answers.put(gather(self._parts, self._topics.cache, time.monotonic()))
             case LinkDown():
                 _log.debug("event=link_down detail=%r", event.detail)
             case Received():
                 self._take(event)
+
+    def _take_configuration(self, event: Reloaded | CatalogRead) -> None:
+        self._decide(event)
+        self._topics.say_configuration(self._context)
+        self._streams.models_changed(self._context.catalog.largest_side)
+        if isinstance(event, Reloaded):
+            self._systemd.reloaded(event.detail, ok=event.plant is not None)
 
     def _link_changed(self, event: LinkUp | Listening) -> None:
         if isinstance(event, LinkUp):
@@ -319,7 +314,7 @@ class Agent:
 
     def _from_child(self, child: str, message: Message) -> None:
         """Handle a message from a child, or its loss; no exception escapes."""
-        kind = "worker" if child == WORKER else "camera"
+        kind = child if child in {WORKER, SUPPLY} else "camera"
         refusal = self._why_not(child, message)
         if refusal is not None:
             self._metrics.refused(kind)
@@ -332,6 +327,8 @@ class Agent:
         try:
             if kind == "camera":
                 self._streams.take(child, message)
+            elif child == SUPPLY:
+                self._supply.take(message)
             else:
                 self._from_worker(message)
         except Exception:  # noqa: BLE001 - see above; the loop's edge
@@ -339,7 +336,7 @@ class Agent:
             _log.exception("event=message_failed child=%r kind=%s", child, type(message).__name__)
 
     def _why_not(self, child: str, message: Message) -> str | None:
-        if child == WORKER:
+        if child in {WORKER, SUPPLY}:
             return self._gate.why_not(message, time.monotonic_ns())
         return self._gate.why_not_of_camera(self._streams.of(child), message)
 
@@ -367,6 +364,8 @@ class Agent:
                 for notice in self._topics.say_cache(message):
                     self._decide(notice)
                 self._memory_check.told(message, time.monotonic())
+                if isinstance(message, children.CacheState) and self._state.orders.job is not None:
+                    self._decide(ModelsLoading(tuple(one.model for one in message.models)))
             case _:
                 self._of_worker(message)
 

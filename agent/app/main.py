@@ -29,7 +29,7 @@ def run(settings: Settings, reread: Callable[[], Settings] | None = None) -> int
 
             broker = undo.enter_context(embedded_broker(settings.mqtt.port))
             settings = at_port(settings, broker.port)
-        catalog = Catalog.load(settings.catalog.file)
+        catalog = Catalog.load(settings.catalog.file, settings.catalog.store_dir)
         try:
             agent = Agent(Context(settings, catalog, reread=reread))
         except OSError as error:

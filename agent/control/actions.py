@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from agent.messages.events import Reply
 from agent.messages.payloads import Ack, Alert, Switch
 from agent.messages.references import ModelVersion
+from agent.messages.supply import EnterModels, FetchModels
 from agent.settings import LogLevel, Publish
 
 
@@ -89,6 +90,23 @@ class Reload:
 
 
 @dataclass(frozen=True)
+class ReadCatalog:
+    """Read the catalog again, and nothing else; the `CatalogRead` event brings the result."""
+
+
+@dataclass(frozen=True)
+class AskSupply:
+    """Send a request to the supply process, which is started for it."""
+
+    message: FetchModels | EnterModels
+
+
+@dataclass(frozen=True)
+class EndSupply:
+    """End the supply process, with what it may be doing; what it has fetched stays."""
+
+
+@dataclass(frozen=True)
 class DisconnectFor:
     """Disconnect from the broker for `seconds`."""
 
@@ -126,6 +144,9 @@ Action = (
     | SetPublish
     | RequeryRetained
     | Reload
+    | ReadCatalog
+    | AskSupply
+    | EndSupply
     | DisconnectFor
     | RestartWorker
     | SetLogLevel

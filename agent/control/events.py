@@ -114,3 +114,28 @@ class Reloaded:
     """The new plant, or None where the configuration is invalid."""
     detail: str = ""
     """The mistake where `plant` is None."""
+
+
+@dataclass(frozen=True)
+class CatalogRead:
+    """The catalog was read again after an order changed it, or its files were fetched."""
+
+    plant: Plant | None
+    """The new plant, or None where the catalog is invalid."""
+    detail: str = ""
+    """The mistake where `plant` is None."""
+
+
+@dataclass(frozen=True)
+class ModelsLoading:
+    """The worker's loads, as of its last report; sent while an order is proven."""
+
+    references: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SupplyLost:
+    """The supply process ended; it is started again, and gets the same request."""
+
+    detail: str
+    is_hung: bool = False

@@ -1,7 +1,7 @@
 """The configured plant: lines, streams, topic bindings, rules and catalog queries."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from agent.messages.references import ModelReference, ModelVersion
 from agent.settings import BandwidthRule, ScheduleRule
@@ -42,6 +42,34 @@ def _no_rank(_name: str, _variant: str) -> float:
     return float("inf")
 
 
+def _no_models(_content: object) -> tuple[bytes, ...]:
+    raise ValueError("this device takes no models by message")
+
+
+def _no_versions(_entries: tuple[bytes, ...]) -> tuple[ModelVersion, ...]:
+    return ()
+
+
+@dataclass(frozen=True)
+class Supply:
+    """What orders of models need of the catalog and of the configuration."""
+
+    read: Callable[[object], tuple[bytes, ...]] = _no_models
+    """Decode the models of an order to the JSON of each; raises ValueError with what is wrong."""
+    versions: Callable[[tuple[bytes, ...]], tuple[ModelVersion, ...]] = _no_versions
+    """Return the versions that such entries stand for; raises ValueError."""
+    amended: "Callable[[tuple[bytes, ...], tuple[str, ...]], Plant] | None" = None
+    """Return the plant with models added and others removed; raises ValueError where releases would change."""
+    missing: tuple[bytes, ...] = ()
+    """JSON of each model of the catalog whose file is not in the store yet."""
+    revoked: tuple[str, ...] = ()
+    """References of models of the catalog that the signed index has revoked."""
+    window: str = ""
+    """The only time for downloads, as configured."""
+    in_window: Callable[[float], bool] = lambda _unix_s: True
+    """True for a time (Unix) in the window; always where none is configured."""
+
+
 @dataclass(frozen=True)
 class Plant:
     """The configured plant, with the catalog's queries as functions."""
@@ -62,3 +90,6 @@ class Plant:
     """Likely models are loaded in idle time."""
     unsafe: tuple[str, ...] = ()
     """References of versions that may be opened without the sandbox."""
+    models: tuple[ModelVersion, ...] = ()
+    """All versions of the catalog."""
+    supply: Supply = field(default_factory=Supply)

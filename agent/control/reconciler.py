@@ -7,11 +7,14 @@ from agent.control.actions import Action, Answer, AssignLine, PrepareModel, Publ
 from agent.control.events import (
     AckRate,
     CapChanged,
+    CatalogRead,
     FramesSeen,
+    ModelsLoading,
     Reloaded,
     Stopped,
     Stopping,
     StreamChanged,
+    SupplyLost,
     Tick,
     WorkerCrashed,
     WorkerHung,
@@ -28,6 +31,7 @@ from agent.control.inputs import (
     schedule,
 )
 from agent.control.lines import changeover, likely_models, preload, report, selection, serving, unanswered_frames
+from agent.control.orders import steps
 from agent.control.state import Line, Now, State
 from agent.messages.children import (
     Breaking,
@@ -41,6 +45,7 @@ from agent.messages.children import (
 )
 from agent.messages.events import LinkTakenOver, LinkUp, Noticed, Received
 from agent.messages.payloads import Alert
+from agent.messages.supply import Entered, Fetched, FetchFailed, FetchProgress
 from agent.messages.topics import of_stream
 
 Event = (
@@ -68,6 +73,13 @@ Event = (
     | PrepareFailed
     | InferenceFailed
     | MemoryKept
+    | CatalogRead
+    | ModelsLoading
+    | SupplyLost
+    | FetchProgress
+    | Fetched
+    | FetchFailed
+    | Entered
 )
 
 _Decision = Callable[[State, Line, Now], list[Action]]
@@ -136,7 +148,9 @@ def _apply(state: State, event: Event, now: Now) -> list[Action]:  # noqa: C901,
         case SwapFailed():
             return changeover.swap_failed(state, event, now)
         case Prepared() | PrepareFailed():
-            return preload.ended(state, event)
+            return preload.ended(state, event) + steps.proved(state, event, now)
+        case CatalogRead() | ModelsLoading() | SupplyLost() | FetchProgress() | Fetched() | FetchFailed() | Entered():
+            return _of_orders(state, event, now)
         case InferenceFailed():
             return auto_rollback.inference_failed(state, event, now)
         case MemoryKept():
@@ -160,9 +174,32 @@ def _apply(state: State, event: Event, now: Now) -> list[Action]:  # noqa: C901,
             return _stopped(state, now)
 
 
+def _of_orders(  # noqa: PLR0911 - one event a line
+    state: State,
+    event: CatalogRead | ModelsLoading | SupplyLost | FetchProgress | Fetched | FetchFailed | Entered,
+    now: Now,
+) -> list[Action]:
+    match event:
+        case CatalogRead():
+            return steps.catalog_read(state, event, now)
+        case ModelsLoading():
+            return steps.loading(state, event, now)
+        case SupplyLost():
+            return steps.lost(state, event, now)
+        case FetchProgress():
+            return steps.progress(state, event, now)
+        case Fetched():
+            return steps.fetched(state, event, now)
+        case FetchFailed():
+            return steps.failed(state, event, now)
+        case Entered():
+            return steps.entered(state, event)
+
+
 def _worker_up(state: State, now: Now) -> list[Action]:
     state.worker_up, state.worker_hung, state.worker_calm_s = True, False, None
     actions = report.alert(state, Alert("worker_lost", on=False)) + report.alert(state, Alert("worker_hung", on=False))
+    actions += steps.worker_up(state, now)
     return actions + _each(state, changeover.resume, now) + _each(state, preload.worker_up, now)
 
 
@@ -173,6 +210,7 @@ def _worker_lost(state: State, event: WorkerLost, now: Now) -> list[Action]:
     # `ready` first, because a PLC must know before the changeover is sorted out.
     actions = report.clear_all(state)
     actions += _each(state, changeover.worker_lost, now) + _each(state, preload.worker_lost, now)
+    actions += steps.worker_lost(state, now)
     actions += report.alert(state, Alert("memory_kept", on=False))
     return actions + report.alert(state, Alert("worker_lost", on=True, detail=event.detail))
 
@@ -189,6 +227,7 @@ def _tick(state: State, now: Now) -> list[Action]:
     actions = _each(state, changeover.expire, now) + _each(state, changeover.retry_if_nothing_serves, now)
     actions += _each(state, preload.tick, now) + retained.probes(state, now)
     schedule.tick(state, now)
+    actions += steps.tick(state, now)
     actions += duplicate_device.tick(state, now) + bandwidth.tick(state) + _each(state, schedule.follow, now)
     actions += _each(state, auto_rollback.follow, now) + _each(state, report.miss_model, now)
     actions += _each(state, selection.miss_choice, now) + likely_models.follow(state, now)

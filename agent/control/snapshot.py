@@ -9,6 +9,7 @@ from agent.control.inputs import duplicate_device, schedule
 from agent.control.learned_order import LearnedOrder
 from agent.control.lines import preload
 from agent.control.lines.changeover import KEPT_ANSWERS
+from agent.control.orders import kept as kept_orders
 from agent.control.state import (
     Assignment,
     Bandwidth,
@@ -83,8 +84,10 @@ class Snapshot(msgspec.Struct, frozen=True, rename=_KEYS):
     """Commands that wait for a reload to end."""
     boots: tuple[str, ...] = ()
     """Boot ids of this device, the newest last."""
-    orders: dict[str, LearnedOrder] = {}
+    learned_orders: dict[str, LearnedOrder] = {}
     """The learned order of each line's products."""
+    orders: kept_orders.KeptOrders = kept_orders.KeptOrders()
+    """Orders for models."""
     first_log: int = 0
     """Logs with lower numbers are part of this snapshot."""
     v: int = 1
@@ -95,7 +98,7 @@ class Change(msgspec.Struct, frozen=True, omit_defaults=True, rename=_KEYS):
 
     lines: dict[str, LineSnapshot] = {}
     retained: dict[str, bytes | None] = {}
-    orders: dict[str, LearnedOrder] = {}
+    learned_orders: dict[str, LearnedOrder] = {}
     answers: tuple[Answered, ...] = ()
     schedule: str | msgspec.UnsetType | None = msgspec.UNSET
     kbps: float | msgspec.UnsetType | None = msgspec.UNSET
@@ -103,9 +106,10 @@ class Change(msgspec.Struct, frozen=True, omit_defaults=True, rename=_KEYS):
     unsent_acks: tuple[UnsentAck, ...] | msgspec.UnsetType = msgspec.UNSET
     reloading: tuple[Command, ...] | msgspec.UnsetType = msgspec.UNSET
     boots: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+    orders: kept_orders.KeptOrders | msgspec.UnsetType = msgspec.UNSET
 
 
-_SINGLE: Final = ("schedule", "kbps", "kbps_topic", "unsent_acks", "reloading", "boots")
+_SINGLE: Final = ("schedule", "kbps", "kbps_topic", "unsent_acks", "reloading", "boots", "orders")
 
 
 def change(before: Snapshot, after: Snapshot) -> Change:
@@ -117,7 +121,7 @@ def change(before: Snapshot, after: Snapshot) -> Change:
     }
     return Change(
         lines={id_: line for id_, line in after.lines.items() if before.lines.get(id_) != line},
-        orders={id_: one for id_, one in after.orders.items() if before.orders.get(id_) != one},
+        learned_orders={id_: one for id_, one in after.learned_orders.items() if before.learned_orders.get(id_) != one},
         retained=gone | {topic: one for topic, one in after.retained.items() if before.retained.get(topic) != one},
         answers=tuple(one for one in after.answers if one not in known),
         **single,
@@ -126,12 +130,12 @@ def change(before: Snapshot, after: Snapshot) -> Change:
 
 def changed(before: Snapshot, *changes: Change) -> Snapshot:
     """Apply changes to a snapshot, in their order."""
-    lines, retained, orders = dict(before.lines), dict(before.retained), dict(before.orders)
+    lines, retained, learned = dict(before.lines), dict(before.retained), dict(before.learned_orders)
     answers = {(one.topic, one.line, one.ack.id): one for one in before.answers}
     single: dict[str, Any] = {}
     for one in changes:
         lines |= one.lines
-        orders |= one.orders
+        learned |= one.learned_orders
         for topic, payload in one.retained.items():
             if payload is None:
                 retained.pop(topic, None)
@@ -140,7 +144,7 @@ def changed(before: Snapshot, *changes: Change) -> Snapshot:
         answers |= {(each.topic, each.line, each.ack.id): each for each in one.answers}
         single |= {name: value for name in _SINGLE if (value := getattr(one, name)) is not msgspec.UNSET}
     kept = tuple(answers.values())[-KEPT_ANSWERS:]
-    return msgspec.structs.replace(before, lines=lines, retained=retained, orders=orders, answers=kept, **single)
+    return msgspec.structs.replace(before, lines=lines, retained=retained, learned_orders=learned, answers=kept, **single)
 
 
 def without_choices(kept: Snapshot, lines: Collection[str]) -> Snapshot:
@@ -163,7 +167,8 @@ def take(state: State) -> Snapshot:
         kbps_topic=state.bandwidth.topic,
         unsent_acks=tuple(UnsentAck(ack, reply) for ack, reply in (*state.acks_to_resend, *state.unsent_acks)),
         reloading=tuple(state.reloading),
-        orders={id_: line.selection.order for id_, line in state.lines.items()},
+        learned_orders={id_: line.selection.order for id_, line in state.lines.items()},
+        orders=kept_orders.take(state.orders),
         boots=(*state.identity.boots, state.plant.boot)[-duplicate_device.OWN_BOOTS :],
     )
 
@@ -172,7 +177,7 @@ def restore(state: State, snapshot: Snapshot) -> None:
     """Restore choices into a new state; lines that are no longer configured are skipped."""
     for id_, kept in snapshot.lines.items():
         if (line := state.lines.get(id_)) is not None:
-            _restore_line(line, kept, snapshot.orders.get(id_, LearnedOrder()))
+            _restore_line(line, kept, snapshot.learned_orders.get(id_, LearnedOrder()))
     state.retained.update(snapshot.retained)
     for answered in snapshot.answers:
         if answered.ack.id is not None:
@@ -182,6 +187,7 @@ def restore(state: State, snapshot: Snapshot) -> None:
     state.acks_to_resend = [(one.ack, one.reply) for one in snapshot.unsent_acks]
     state.reloading = list(snapshot.reloading)
     state.identity = Identity(boots=snapshot.boots)
+    kept_orders.restore(state.orders, snapshot.orders)
 
 
 def _line(line: Line) -> LineSnapshot:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Final
 
+from agent.control.answering import Answering
+from agent.control.job import Orders
 from agent.control.learned_order import LearnedOrder
 from agent.control.plant import LineRules, Plant
 from agent.control.stages import Stage
@@ -297,23 +299,6 @@ class Identity:
 
 
 @dataclass
-class Answering:
-    """Progress of one stream's frames; times are monotonic."""
-
-    owed_since_s: float | None = None
-    """A frame has waited for its answer since then."""
-    unanswered_since_s: float | None = None
-    """The allowed time for an answer ran out then."""
-    served_by: str | None = None
-    """The model that serves the stream."""
-    served_since_s: float = 0.0
-    """Time at which the model in `served_by` began to serve."""
-    restarts: int = 0
-    """Worker restarts for this stream, counted from 0 again once its frames were answered for 60 s."""
-    well_since_s: float = 0.0
-    """Time at which frames were answered again after a fault."""
-
-
 @dataclass
 class Likely:
     """The models that the worker preloads in idle time; `lines/likely_models.py` assigns them."""
@@ -357,6 +342,7 @@ class State:
     likely: Likely = field(default_factory=Likely)
     reloading: list[Command] = field(default_factory=list)
     """Commands that wait for a reload to end."""
+    orders: Orders = field(default_factory=Orders)
     alerts: dict[tuple[str, str | None, str | None], Alert] = field(default_factory=dict)
     """Alerts that are on, by (code, line, stream)."""
     retained: dict[str, bytes] = field(default_factory=dict)

@@ -10,6 +10,7 @@ from agent.doctor.hardware import try_hardware
 from agent.doctor.host import try_binds, try_host
 from agent.doctor.models import try_models
 from agent.doctor.service import running_service, try_service, unit_properties
+from agent.doctor.supply.sources import try_sources
 from agent.messages.errors import EXIT_FAILED, EXIT_OK, ChangeoverError
 from agent.settings import Settings
 
@@ -30,6 +31,7 @@ def run(settings: Settings, say: Callable[[str], None], *, inside: bool) -> int:
         "binds": lambda: try_binds(settings),
         "broker": lambda: try_broker(settings),
         "cameras": lambda: try_cameras(settings, held=held),
+        "sources": lambda: try_sources(settings),
         "models": lambda: try_models(settings),
         "checkpoints": try_checkpoints,
     }

@@ -45,6 +45,8 @@ class DeviceReading:
     ages_s: Mapping[str, float]
     caps: Mapping[str, str]
     worker: Mapping[str, int] = field(default_factory=dict)
+    index_age_s: float | None = None
+    """Age of the signed index of models; None without one."""
 
 
 class Reporter:
@@ -79,6 +81,7 @@ class Reporter:
             caps=dict(device.caps),
             worker=dict(device.worker),
             processors=dict(processors),
+            index_age_s=round(device.index_age_s) if device.index_age_s is not None else None,
         )
 
     def _stream(self, id_: str, reading: StreamReading, passed_s: float) -> StreamHealth:

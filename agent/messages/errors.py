@@ -28,6 +28,13 @@ Reason = Literal[
     "worker_lost",
     "timeout",
     "nothing_to_roll_back",
+    "source_refused",
+    "source_hung",
+    "not_found",
+    "cut_off",
+    "no_space",
+    "revoked",
+    "stale",
 ]
 
 WHO_MAY: Final = "a user who may open it (with sudo, if it is the service's)"

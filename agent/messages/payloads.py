@@ -26,6 +26,19 @@ CacheReason = Literal[
     "out_of_memory",  # refused: the device or the runtime had no memory
 ]
 SwitchResult = Literal["switched", "failed", "rejected", "superseded"]
+JobPhase = Literal[
+    "queued",
+    "downloading",
+    "verifying",
+    "preparing",
+    "proving",
+    "waiting",
+    "done",
+    "failed",
+    "rejected",
+    "superseded",
+    "cancelled",
+]
 Time = Annotated[str, msgspec.Meta(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$")]
 
 
@@ -164,6 +177,26 @@ class Ack(msgspec.Struct, frozen=True):
     result: AckResult
     reason: Reason | None = None
     detail: str | None = None
+
+
+class JobState(msgspec.Struct, frozen=True):
+    """Payload of `job/{id}/state`: how far an order of `models/set` is, or the fetching of the catalog's own files.
+
+    `rev` is null for the job `catalog`. `bytes` and `total` count all of the job's files; `total` 0: not known yet.
+    """
+
+    id: str
+    rev: int | None
+    state: JobPhase
+    reason: Reason | None
+    detail: str | None
+    bytes: int
+    total: int
+    kbps: float
+    eta_s: float | None
+    models: list[str]
+    since: Time
+    v: int = 1
 
 
 class Alert(msgspec.Struct, frozen=True):
@@ -348,6 +381,7 @@ class Health(msgspec.Struct, frozen=True):
 
     `caps` are the largest allowed variants by rule. `worker` counts crashed threads, lost workers and refused messages
     of children since the agent started. `processors` has the processor that each resident model really runs on.
+    `index_age_s` is the age of the signed index of models, null without one.
     """
 
     at: Time
@@ -364,3 +398,4 @@ class Health(msgspec.Struct, frozen=True):
     caps: dict[str, str] = msgspec.field(default_factory=dict)
     worker: dict[str, int] = msgspec.field(default_factory=dict)
     processors: dict[str, ModelProcessor] = msgspec.field(default_factory=dict)
+    index_age_s: float | None = None

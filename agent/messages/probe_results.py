@@ -4,8 +4,10 @@ from typing import Final
 
 import msgspec
 
+from agent.messages.errors import Reason
 from agent.messages.payloads import ModelProcessor
 from agent.messages.references import ModelReading
+from agent.messages.supply import SupplyHost
 
 SOFTWARE: Final = "--software"
 """Argument that makes the camera's probe decode without hardware."""
@@ -70,3 +72,18 @@ class ProbedSandbox(msgspec.Struct, frozen=True):
     """Sandbox mechanisms that are in force."""
     could: tuple[str, ...] = ()
     """Forbidden actions that succeeded."""
+
+
+class SourceRequest(msgspec.Struct, frozen=True):
+    """Sources of models to be reached, with what their hosts need."""
+
+    references: tuple[str, ...]
+    hosts: tuple[SupplyHost, ...] = ()
+
+
+class ProbedSource(msgspec.Struct, frozen=True):
+    """Result of reaching one source; `reason` None: it answers."""
+
+    reference: str
+    reason: Reason | None = None
+    detail: str = ""

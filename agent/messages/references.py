@@ -124,6 +124,10 @@ class ModelVersion(msgspec.Struct, frozen=True):
     preprocess: Preprocess = Preprocess()
     unsafe: bool = False
     """The sandbox may be skipped for a file that can run code when it is opened."""
+    source: str = ""
+    """Reference that the file is fetched from into the store; empty for a file of the user's own."""
+    signature: str = ""
+    """Signature's file as in the catalog; empty: the model's file with .minisig behind it."""
 
     @property
     def reference(self) -> str:

@@ -18,6 +18,7 @@ PAYLOADS: Final[dict[str, tuple[Any, str]]] = {
     "cache": (payloads.Cache, "On cache: the budget, and each resident model."),
     "detections": (payloads.DetectionsPayload, "On stream/{id}/detections, and kept ones on stream/{id}/replay."),
     "health": (payloads.Health, "On health, every 5 s. Empty or null where nothing on the device can tell."),
+    "job-state": (payloads.JobState, "On job/{id}/state: how far an order of models is; the newest 16 stay."),
     "line-state": (payloads.LineState, "On line/{line}/state."),
     "meta": (payloads.Meta, "On meta: what this device is and runs."),
     "refused": (

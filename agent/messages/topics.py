@@ -12,7 +12,7 @@ OfDevice = Literal["status", "meta", "cache", "health", "alert", "alerts", "ack"
 OfLine = Literal["ready", "live", "phase", "model/state", "state", "switch"]
 OfStream = Literal["detections", "replay", "summary", "status"]
 LineCommand = Literal["product/set", "model/set", "prepare"]
-DeviceCommand = Literal["schedule/set", "bandwidth/set"]
+DeviceCommand = Literal["schedule/set", "bandwidth/set", "models/set"]
 OF_DEVICE: Final[tuple[OfDevice, ...]] = get_args(OfDevice)
 OF_LINE: Final[tuple[OfLine, ...]] = get_args(OfLine)
 OF_STREAM: Final[tuple[OfStream, ...]] = get_args(OfStream)
@@ -20,6 +20,7 @@ LINE_COMMANDS: Final[tuple[LineCommand, ...]] = get_args(LineCommand)
 DEVICE_COMMANDS: Final[tuple[DeviceCommand, ...]] = get_args(DeviceCommand)
 LINE_RETAINED: Final[tuple[OfLine, ...]] = ("ready", "phase", "model/state", "state")
 """Retained topics of a line, cleared when the line is no longer configured."""
+_JOB_STATE: Final = "state"
 _LINE_SWEPT: Final[tuple[OfLine, ...]] = ("ready", "phase", "live")
 
 
@@ -36,6 +37,11 @@ def of_line(line: str, name: OfLine | LineCommand) -> str:
 def of_stream(stream: str, name: OfStream) -> str:
     """Return a topic of a stream, relative to the device; `+` stands for every stream."""
     return f"stream/{stream}/{name}"
+
+
+def of_job(id_: str) -> str:
+    """Return the topic of a job's state, relative to the device; `+` stands for every job."""
+    return f"job/{id_}/{_JOB_STATE}"
 
 
 @dataclass(frozen=True)
@@ -72,11 +78,15 @@ class Topics:
         """Return a topic of a stream."""
         return f"{self.base}/{of_stream(stream, name)}"
 
+    def of_job(self, id_: str) -> str:
+        """Return the topic of a job's state."""
+        return f"{self.base}/{of_job(id_)}"
+
     @property
     def swept(self) -> list[str]:
         """Filters subscribed to only at each connect: our own `meta`, and topics with old retained messages."""
         lines = [self.of_line("+", name) for name in _LINE_SWEPT]
-        return [self.of_device("meta"), *lines, self.of_stream("+", "status")]
+        return [self.of_device("meta"), *lines, self.of_stream("+", "status"), self.of_job("+")]
 
     def published(self, lines: Iterable[str], streams: Iterable[str]) -> list[str]:
         """Return every topic that a device with these lines and streams publishes to, without `ping`."""
@@ -89,6 +99,8 @@ class Topics:
         name = topic.removeprefix(f"{self.base}/")
         kind, _, rest = name.partition("/")
         id_, _, last = rest.partition("/")
+        if kind == "job" and is_id(id_):
+            return last == _JOB_STATE
         if kind in {"line", "stream"} and is_id(id_):
             return last in (OF_LINE if kind == "line" else OF_STREAM)
         return name != topic and name in OF_DEVICE

@@ -9,7 +9,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from agent.messages.references import ModelReference, ModelVersion, natural_key
-from agent.models.catalog_entry import CatalogFile, rank_of
+from agent.models.catalog_entry import CatalogFile, ModelEntry, held_file, rank_of
 from agent.settings.findings import Finding, findings
 from agent.settings.loading import tell_renamed
 from agent.settings.mistakes import Mistake, SettingsError, dotted, shown
@@ -28,19 +28,24 @@ class Catalog:
     versions: tuple[ModelVersion, ...] = ()
     renamed: tuple[Renamed, ...] = ()
     """Keys that stand in the file under a name that has since been changed."""
+    missing: tuple[ModelEntry, ...] = ()
+    """Entries whose files are to be fetched into the store, and were not there when the file was read."""
 
     @classmethod
-    def load(cls, file: Path) -> "Catalog":
-        """Read models.toml, and log its renamed keys. Raises SettingsError with every mistake in it."""
-        catalog = cls.read(file)
+    def load(cls, file: Path, store_dir: Path | None = None) -> "Catalog":
+        """Read models.toml, and log its renamed keys. Raises SettingsError with every mistake in it.
+
+        `store_dir` is where fetched files lie; None: beside `file`.
+        """
+        catalog = cls.read(file, store_dir)
         tell_renamed(file, catalog.renamed)
         return catalog
 
     @classmethod
-    def read(cls, file: Path) -> "Catalog":
+    def read(cls, file: Path, store_dir: Path | None = None) -> "Catalog":
         """Read models.toml. Raises SettingsError with every mistake in it; opens no model's file."""
         raw, renamed, doubled = understood(read_toml(file), OF_CATALOG)
-        found = [*doubled, *_crosschecks(raw)]
+        found = [*doubled, *crosschecks(raw)]
         try:
             entries = CatalogFile.model_validate(raw, context={"base": file.absolute().parent}).model
         except ValidationError as error:
@@ -48,7 +53,9 @@ class Catalog:
             entries = ()
         if found:
             raise SettingsError([Mistake(str(file), dotted(path), what, wanted) for path, what, wanted in found])
-        return cls(file, tuple(entry.version_of() for entry in entries), tuple(renamed))
+        store = (store_dir or file.parent).absolute()
+        missing = tuple(entry for entry in entries if entry.is_remote and not held_file(store, entry).is_file())
+        return cls(file, tuple(entry.version_of(store) for entry in entries), tuple(renamed), missing)
 
     @property
     def largest_side(self) -> int:
@@ -114,7 +121,8 @@ def _names_weights(row: dict[str, Any], file: str) -> bool:
     return isinstance(files, dict) and Path(file).with_suffix(".bin").name in files
 
 
-def _crosschecks(raw: dict[str, Any]) -> list[Finding]:
+def crosschecks(raw: dict[str, Any]) -> list[Finding]:
+    """Return a finding for each contradiction between entries of `raw`, a models.toml as it was parsed."""
     rows = raw.get("model")
     found = []
     first: dict[tuple[object, ...], int] = {}

@@ -1,21 +1,32 @@
 """Schema of models.toml and its `[[model]]` entries."""
 
+import hashlib
 import re
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Final, Literal
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 
-from agent.files import expanded
 from agent.messages.references import Layout, ModelFile, ModelVersion, Preprocess, Task
 from agent.models.literals import MOST_CHARACTERS
-from agent.models.model_files import is_inside
+from agent.models.model_files import METADATA, is_inside
 from agent.settings import fields
+from agent.settings.fields.sources import check_remote, local_path, remote_scheme
 from agent.settings.model import Group
 
+BLOBS: Final = "sha256"
+"""Folder of the store that has one folder for each release, named by `folder_name`."""
+_MANIFEST_DIGITS: Final = 16
 SUFFIXES: Final = (".onnx", ".xml", ".pt", ".engine")
-_FILE: Final = f"a path or file:// URL of a file that ends in {', '.join(SUFFIXES)}"
+_FILE: Final = (
+    f"a path, or a URL file://, http(s):// or s3://BUCKET/KEY, of a file that ends in {', '.join(SUFFIXES)}; "
+    "or oci://HOST/REPO:TAG, or mlflow://HOST/MODEL@ALIAS"
+)
+_NAMELESS: Final = ("oci", "mlflow")
+"""Schemes whose references do not end in the file's name."""
+_SIGNATURE: Final = "the name, path or URL of a minisign signature"
+_LONGEST_SIGNATURE: Final = 2048
 _SHA256: Final = "64 hexadecimal digits (`changeover models add` writes them)"
 _FILE_NAME: Final = "the name of a file beside `file`"
 _NAME: Final = "a name of 1 to 64 letters, digits, dots, dashes or underscores"
@@ -30,17 +41,17 @@ def rank_of(variant: str) -> float | None:
     return _ORDER.index(base) + 1 - (0.5 if dash else 0.0)
 
 
-def _file(value: str, info: ValidationInfo) -> Path:
-    scheme, separator, _ = value.partition("://")
-    if separator and scheme in {"http", "https", "s3"}:
-        raise ValueError(f"{_FILE} ({scheme}:// is not supported yet)")
-    if separator and (scheme != "file" or urlsplit(value).netloc not in {"", "localhost"}):
+def _file(value: str, info: ValidationInfo) -> str:
+    scheme = remote_scheme(value)
+    if scheme is None:
+        path = local_path(value, info, _FILE)
+        if path.suffix not in SUFFIXES:
+            raise ValueError(_FILE)
+        return str(path)
+    check_remote(value, _FILE)
+    if scheme not in _NAMELESS and Path(urlsplit(value).path).suffix not in SUFFIXES:
         raise ValueError(_FILE)
-    path = Path(unquote(urlsplit(value).path) if separator else value)
-    if path.suffix not in SUFFIXES or "\0" in str(path):
-        raise ValueError(_FILE)
-    base = info.context.get("base") if isinstance(info.context, dict) else None
-    return Path(base or ".", expanded(path)).absolute()
+    return value
 
 
 def _named(value: object) -> object:
@@ -59,6 +70,14 @@ def _sha256(value: str) -> str:
 def _file_name(value: str) -> str:
     if not is_inside(value):
         raise ValueError(_FILE_NAME)
+    return value
+
+
+def _signature(value: str) -> str:
+    if not value.isprintable() or len(value) > _LONGEST_SIGNATURE:
+        raise ValueError(_SIGNATURE)
+    if remote_scheme(value) is not None:
+        check_remote(value, _SIGNATURE)
     return value
 
 
@@ -108,16 +127,24 @@ class ModelEntry(Group):
     layout: Layout = ""
     task: Task = ""
     preprocess: PreprocessEntry = PreprocessEntry()
+    signature: Annotated[str, AfterValidator(_signature)] = ""
+    """Minisign file of `file`, relative to its place; "": `file` with .minisig behind it."""
     unsafe: bool = False
 
-    def version_of(self) -> ModelVersion:
-        """Convert the entry to a ModelVersion."""
+    @property
+    def is_remote(self) -> bool:
+        """True for a file that is fetched into the store."""
+        return remote_scheme(self.file) is not None
+
+    def version_of(self, store_dir: Path) -> ModelVersion:
+        """Convert the entry to a ModelVersion; a file that is fetched lies in `store_dir` under its sha256."""
+        path = str(held_file(store_dir, self)) if self.is_remote else self.file
         rank = self.rank if self.rank is not None else rank_of(self.variant)
         return ModelVersion(
             name=self.name,
             variant=self.variant,
             version=self.version,
-            path=str(self.file),
+            path=path,
             sha256=self.sha256,
             backend=self.backend,
             imgsz=self.imgsz,
@@ -126,12 +153,48 @@ class ModelEntry(Group):
             classes=self.classes,
             golden=None if self.golden is None else str(self.golden),
             rank=rank or 0.0,
-            files=tuple(ModelFile(name, sha256) for name, sha256 in self.files.items()),
+            files=self.kept_files(path),
             layout=self.layout,
             task=self.task,
             preprocess=Preprocess(**self.preprocess.model_dump()),
             unsafe=self.unsafe,
+            source=self.file if self.is_remote else "",
+            signature=self.signature,
         )
+
+    def kept_files(self, path: str) -> tuple[ModelFile, ...]:
+        """Return the further files of the model whose own file lies at `path`, under the names that they have there."""
+        if not self.is_remote:
+            return tuple(ModelFile(name, sha256) for name, sha256 in self.files.items())
+        return tuple(ModelFile(kept_name(path, name), sha256) for name, sha256 in self.files.items())
+
+
+def kept_name(file: str, name: str) -> str:
+    """Return the store's name of a further file of `file`: an .xml shares its stem, an ONNX file records its name."""
+    if file.lower().endswith(".xml") and name != METADATA:
+        return f"model{PurePosixPath(name).suffix}"
+    return name
+
+
+def held_file(store_dir: Path, entry: ModelEntry) -> Path:
+    """Return the path in the store of a fetched model's file, also where it is not there yet."""
+    own = Path(urlsplit(entry.file).path).suffix
+    suffixes = [own] if own in SUFFIXES else list(SUFFIXES)
+    folders = [store_dir / BLOBS / _folder_of(entry, f"model{suffix}") for suffix in suffixes]
+    paths = [folder / f"model{suffix}" for folder, suffix in zip(folders, suffixes, strict=True)]
+    return next((path for path in paths if path.is_file()), paths[0])
+
+
+def _folder_of(entry: ModelEntry, main: str) -> str:
+    return folder_name((ModelFile(main, entry.sha256), *entry.kept_files(main)))
+
+
+def folder_name(files: tuple[ModelFile, ...]) -> str:
+    """Return the folder name of a release: the sha256 of its file, and a hash of the list where it has several."""
+    if len(files) == 1:
+        return files[0].sha256
+    text = "".join(f"{file.sha256}  {file.name}\n" for file in sorted(files, key=lambda file: file.name))
+    return f"{files[0].sha256}-{hashlib.sha256(text.encode()).hexdigest()[:_MANIFEST_DIGITS]}"
 
 
 class CatalogFile(Group):

@@ -10,6 +10,7 @@ from agent.files import file_sha256
 from agent.messages.errors import ModelError, Reason
 from agent.messages.references import ModelVersion
 from agent.models import model_files
+from agent.redact import redact
 
 _RENEW: Final = "remove the entry, and `changeover models add` the model again"
 
@@ -71,6 +72,9 @@ def unsound(version: ModelVersion) -> Iterator[Fault]:
 def missing(version: ModelVersion, path: Path, error: OSError) -> Fault:
     """Return the fault of a file at `path` that could not be read because of `error`."""
     key, add = _key(version, path), f"`changeover models add {version.reference}"
+    if error.errno == ENOENT and version.source:
+        wanted = f"it, fetched from {redact(version.source)}: see the job `catalog`, or `changeover models fetch`"
+        return Fault("file_missing", key, f"no file of {version.reference} in the store yet", wanted)
     if error.errno == ENOENT:
         wanted = f"the file of {version.reference}: put it back, or remove the entry and {add} FILE`"
         return Fault("file_missing", key, f"no file {path}", wanted)

@@ -1,40 +1,31 @@
 """The store of model files, which copies files under their sha256 and enters them in models.toml."""
 
-import hashlib
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from agent.files import file_sha256, locked, open_regular, replace_file, stream_sha256, sync_path
+from pydantic import ValidationError
+
+from agent.files import file_sha256, locked, replace_file, sync_path
 from agent.messages.errors import MistakeError, ModelError
 from agent.messages.references import ModelFile, ModelReference, ModelVersion
-from agent.models import model_files
 from agent.models.catalog import Catalog
-from agent.models.catalog_entry import SUFFIXES, rank_of
+from agent.models.catalog_entry import BLOBS, SUFFIXES, CatalogFile, folder_name, rank_of
+from agent.models.copying import Release, bring, model_in, require_sound
+from agent.models.keeping.collecting import StoredRelease, delete, survey
+from agent.models.model_files import SIGNATURE_SUFFIX
+from agent.settings.findings import findings
+from agent.settings.mistakes import dotted
 
 _DRAFT: Final = ".draft-"
 _DRAFT_LIVES_S: Final = 3600.0
-_BLOBS: Final = "sha256"
-_MANIFEST_DIGITS: Final = 16
 _PATIENCE_S: Final = 30.0
 """Timeout of the lock on catalog and store, which another command does not hold while it copies."""
-
-
-@dataclass(frozen=True)
-class Release:
-    """Arguments of `models add` for a file."""
-
-    reference: ModelReference
-    classes: tuple[str, ...] = ()
-    """Class names; empty: the file has them."""
-    rank: float | None = None
-    """Rank of the variant by size; None: the variant's name implies one."""
 
 
 class Store:
@@ -53,15 +44,15 @@ class Store:
 
         Each sha256 is computed from the bytes while they are copied. Raises MistakeError where it cannot be added.
         """
-        file = _model_in(source)
+        file = model_in(source)
         self._check_new(release, file)
         try:
-            _make_folder(self._store_dir)
+            make_folder(self._store_dir)
             self._sweep()
             draft = Path(tempfile.mkdtemp(prefix=_DRAFT, dir=self._store_dir))
             try:
-                files = _bring(file, draft)
-                _require_sound(draft, files, file, release)
+                files = bring(file, draft)
+                require_sound(draft, files, file, release)
                 with self._alone():
                     self._check_new(release, file)  # again, because another command may have entered it meanwhile
                     self._enter(release, self._keep(draft, files), files)
@@ -74,6 +65,21 @@ class Store:
             raise MistakeError(f"{where}: {error.strerror or error}; is it writable for this user?") from None
         return next(version for version in self._catalog().versions if version.reference == str(release.reference))
 
+    def adopt(self, release: Release, draft: Path, files: tuple[ModelFile, ...], keys: dict[str, Any]) -> ModelVersion:
+        """Keep a folder of verified files under their sha256, and enter them in the catalog with further keys.
+
+        `draft` lies on the store's disk and is moved. Raises MistakeError where the release cannot be entered.
+        """
+        try:
+            require_sound(draft, files, draft / files[0].name, release)
+            with self._alone():
+                self._check_new(release, draft / files[0].name)
+                self._enter(release, self._keep(draft, files), files, keys)
+        except OSError as error:
+            where = error.filename or self._store_dir
+            raise MistakeError(f"{where}: {error.strerror or error}; is it writable for this user?") from None
+        return next(version for version in self._catalog().versions if version.reference == str(release.reference))
+
     def remove(self, reference: ModelReference) -> ModelVersion:
         """Remove a version from the catalog, and its files from the store. Raises MistakeError where it cannot.
 
@@ -81,6 +87,45 @@ class Store:
         """
         with self._alone():
             return self._remove(reference)
+
+    def collect(self, uses: Mapping[str, str], needed_bytes: int | None = None) -> list[StoredRelease]:
+        """Delete releases that neither the catalog nor `uses` names, the one used longest ago first; return all.
+
+        With `needed_bytes`, only until so many are freed. Raises MistakeError for an invalid catalog, and OSError.
+        """
+        with self._alone():
+            found = self.survey(uses)
+            delete(found, needed_bytes)
+            return found
+
+    def survey(self, uses: Mapping[str, str]) -> list[StoredRelease]:
+        """Return all releases, and why each would stay or go. Raises MistakeError for an invalid catalog."""
+        return survey(self._catalog().versions, self._store_dir, uses)
+
+    def enter(self, entries: Sequence[Mapping[str, Any]], remove: Sequence[str]) -> None:
+        """Enter models in the catalog by one replacement of the file, and take out those of `remove`.
+
+        An entry with a known reference replaces it. No file of the store is deleted. Raises MistakeError where the
+        catalog is invalid, or cannot be written, and leaves it as it was.
+        """
+        with self._alone():
+            document = self._document()
+            for reference in {*remove, *(_reference_of(entry) for entry in entries)}:
+                rows = document.get("model", [])
+                at = next((at for at, row in enumerate(rows) if _reference_of(row) == reference), None)
+                if at is not None:
+                    self._take_out(document, at)
+            for entry in entries:
+                self._append(document, {key: value for key, value in entry.items() if value not in (None, "", {}, [])})
+            try:
+                context = {"base": self._catalog_file.absolute().parent}
+                CatalogFile.model_validate(document.unwrap(), context=context)
+                self._write(document)
+            except ValidationError as error:
+                what = "; ".join(f"{path}: found {found}, expected {wanted}" for path, found, wanted in _faults(error))
+                raise MistakeError(f"{self._catalog_file} would be invalid: {what}") from None
+            except OSError as error:
+                raise MistakeError(f"{error.filename}: {error.strerror}; is it writable for this user?") from None
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -101,9 +146,7 @@ class Store:
             raise MistakeError(f"{self._catalog_file} has no {reference}: `changeover models list` shows what it has")
         version = versions[index]
         document = self._document()
-        del document["model"][index]
-        if not document["model"]:
-            del document["model"]  # because tomlkit writes an empty list, to which no table can be added
+        self._take_out(document, index)
         try:
             self._write(document)
             self._delete(version, [other for at, other in enumerate(versions) if at != index])
@@ -124,14 +167,16 @@ class Store:
 
     @property
     def _blobs(self) -> Path:
-        return self._store_dir.absolute() / _BLOBS
+        return self._store_dir.absolute() / BLOBS
 
     def _keep(self, draft: Path, files: tuple[ModelFile, ...]) -> Path:
         """Rename a draft to the folder of its sha256, unless the same files are there already; return the folder."""
-        folder = self._blobs / _folder_name(files)
-        _make_folder(folder.parent)
+        folder = self._blobs / folder_name(files)
+        make_folder(folder.parent)
         if folder.exists():
             if _holds(folder, files):
+                for signature in draft.glob(f"*{SIGNATURE_SUFFIX}"):
+                    signature.replace(folder / signature.name)
                 return folder
             # a damaged folder, which _sweep removes later
             folder.rename(self._store_dir / f"{_DRAFT}{folder.name}-{time.monotonic_ns()}")
@@ -149,7 +194,11 @@ class Store:
                     shutil.rmtree(draft, ignore_errors=True)
 
     def _catalog(self) -> Catalog:
-        return Catalog.load(self._catalog_file) if self._catalog_file.exists() else Catalog(self._catalog_file)
+        return (
+            Catalog.load(self._catalog_file, self._store_dir)
+            if self._catalog_file.exists()
+            else Catalog(self._catalog_file)
+        )
 
     def _check_new(self, release: Release, file: Path) -> None:
         reference = release.reference
@@ -172,28 +221,43 @@ class Store:
         text = self._catalog_file.read_text(encoding="utf-8-sig") if self._catalog_file.exists() else ""
         return tomlkit.parse(text)
 
-    def _enter(self, release: Release, folder: Path, files: tuple[ModelFile, ...]) -> None:
+    def _take_out(self, document: Any, index: int) -> None:  # noqa: ANN401 - see _document
+        del document["model"][index]
+        if not document["model"]:
+            del document["model"]  # because tomlkit writes an empty list, to which no table can be added
+
+    def _append(self, document: Any, row: Mapping[str, Any]) -> None:  # noqa: ANN401 - see _document
         import tomlkit  # noqa: PLC0415 - as above
 
-        document = self._document()
-        row = tomlkit.table()
+        table = tomlkit.table()
+        for key, value in row.items():
+            if isinstance(value, Mapping):
+                inner = tomlkit.inline_table()
+                inner.update(value)
+                table[key] = inner
+            else:
+                table[key] = list(value) if isinstance(value, tuple) else value
+        if "model" not in document:
+            document["model"] = tomlkit.aot()
+        document["model"].append(table)
+
+    def _enter(
+        self, release: Release, folder: Path, files: tuple[ModelFile, ...], keys: dict[str, Any] | None = None
+    ) -> None:
         base = self._catalog_file.absolute().parent
         path = folder / files[0].name
         reference = release.reference
-        row.update({"name": reference.name, "variant": reference.variant, "version": reference.version})
+        row: dict[str, Any] = {"name": reference.name, "variant": reference.variant, "version": reference.version}
         row["file"] = str(path.relative_to(base) if path.is_relative_to(base) else path)
         row["sha256"] = files[0].sha256
         if len(files) > 1:
-            further = tomlkit.inline_table()
-            further.update({file.name: file.sha256 for file in files[1:]})
-            row["files"] = further
+            row["files"] = {file.name: file.sha256 for file in files[1:]}
         if release.classes:
             row["classes"] = list(release.classes)
         if release.rank is not None:
             row["rank"] = release.rank
-        if "model" not in document:
-            document["model"] = tomlkit.aot()
-        document["model"].append(row)
+        document = self._document()
+        self._append(document, row | (keys or {}))
         self._write(document)
 
     def _write(self, document: Any) -> None:  # noqa: ANN401 - see _document
@@ -204,76 +268,24 @@ class Store:
         replace_file(self._catalog_file, tomlkit.dumps(document).encode(), sync=True, mode=mode)
 
 
-def _make_folder(folder: Path) -> None:
+def _faults(error: ValidationError) -> Iterator[tuple[str, str, str]]:
+    for path, found, wanted in findings(error, CatalogFile):
+        yield dotted(path), found, wanted
+
+
+def _reference_of(row: Mapping[str, Any]) -> str:
+    return f"{row.get('name')}:{row.get('variant')}@{row.get('version')}"
+
+
+def make_folder(folder: Path) -> None:
     """Create a folder and its parents, readable for all users whatever the umask, because the service reads there."""
     if not folder.is_dir():
-        _make_folder(folder.parent)
+        make_folder(folder.parent)
         folder.mkdir(exist_ok=True)
         folder.chmod(0o755)
-
-
-def inspect_source(source: Path) -> Path:
-    """Find the model's file in `source`, a file or folder, and check it. Raises MistakeError where it is unusable."""
-    file = _model_in(source)
-    if file.suffix.lower() not in SUFFIXES:
-        raise MistakeError(f"{file}: expected a file that ends in {', '.join(SUFFIXES)}")
-    try:
-        with open_regular(file):
-            model_files.inspect(file)
-    except OSError as error:
-        raise MistakeError(f"{file}: {(error.strerror or str(error)).lower()}") from None
-    return file
-
-
-def _model_in(source: Path) -> Path:
-    """Return the model's file: `source` itself, or the only .xml in an exported folder. Raises MistakeError."""
-    if not source.is_dir():
-        return source
-    found = sorted(source.glob("*.xml"))
-    if len(found) != 1:
-        raise MistakeError(f"{source} is a folder with {len(found)} .xml files, expected an OpenVINO export with one")
-    return found[0]
-
-
-def _bring(file: Path, draft: Path) -> tuple[ModelFile, ...]:
-    """Copy a model's files into `draft` under the store's names; return each with its sha256, the main file first."""
-    main = f"model{file.suffix.lower()}"  # because runtimes choose by a lower-case suffix
-    files = [ModelFile(main, _copy(file, draft / main))]
-    model_files.require_kind(file)
-    for name in model_files.companions(file):
-        source = file.parent / name
-        if not source.is_file():
-            model_files.inspect(file)  # because a file that is no model needs none beside it
-            raise ModelError("file_missing", f"{file} needs {name} beside it")
-        kept = _kept_name(file, name)
-        if kept == main:
-            raise ModelError("load_failed", f"{file} keeps weights in a file named {name}: rename that")
-        (draft / kept).parent.mkdir(parents=True, exist_ok=True)
-        files.append(ModelFile(kept, _copy(source, draft / kept)))
-    return tuple(files)
-
-
-def _kept_name(file: Path, name: str) -> str:
-    """Return the store's name of a further file: an ONNX file records its name, an .xml shares its own stem."""
-    if file.suffix.lower() == ".xml" and name != model_files.METADATA:
-        return f"model{Path(name).suffix}"
-    return name
-
-
-def _require_sound(draft: Path, files: tuple[ModelFile, ...], source: Path, release: Release) -> None:
-    """Inspect the copied files. Raises ModelError that names the user's file instead of the copy."""
-    copy = draft / files[0].name
-    try:
-        found = model_files.inspect(copy)
-        if copy.suffix == ".engine":
-            model_files.require_plan(copy)
-    except ModelError as error:
-        words = str(error).replace(str(copy.with_suffix("")), str(source.with_suffix("")))
-        raise ModelError(error.reason, words) from None
-    if set(model_files.companions(copy)) != {file.name for file in files[1:]}:
-        raise ModelError("load_failed", f"{source} changed while it was read: try again")
-    if found.has_names is False and not release.classes:
-        raise ModelError("load_failed", f"{source} names no classes that can be read: give them, --classes cap,no-cap")
+        if os.geteuid() == 0:  # because the service fetches into folders that root's commands made
+            above = folder.parent.stat()
+            os.chown(folder, above.st_uid, above.st_gid)
 
 
 def _paths(version: ModelVersion) -> list[Path]:
@@ -281,26 +293,8 @@ def _paths(version: ModelVersion) -> list[Path]:
     return [path, *(path.parent / file.name for file in version.files)]
 
 
-def _folder_name(files: tuple[ModelFile, ...]) -> str:
-    """Return the folder name of a release: the sha256 of its file, and a hash of the list where it has several."""
-    if len(files) == 1:
-        return files[0].sha256
-    text = "".join(f"{file.sha256}  {file.name}\n" for file in sorted(files, key=lambda file: file.name))
-    return f"{files[0].sha256}-{hashlib.sha256(text.encode()).hexdigest()[:_MANIFEST_DIGITS]}"
-
-
 def _holds(folder: Path, files: tuple[ModelFile, ...]) -> bool:
     try:
         return all(file_sha256(folder / file.name) == file.sha256 for file in files)
     except OSError:
         return False
-
-
-def _copy(source: Path, target: Path) -> str:
-    """Copy a file, sync it to disk, and return the sha256 of the copied bytes."""
-    with open_regular(source) as origin, target.open("xb") as copy:
-        sha256 = stream_sha256(origin, copy)
-        copy.flush()
-        os.fchmod(copy.fileno(), 0o644)
-        os.fsync(copy.fileno())
-    return sha256

@@ -59,6 +59,8 @@ class Supervisor:
         self._loop: Final = loop
         self._on_message: Final = on_message
         self._children: Final[dict[str, _Child]] = {}
+        self._ending: Final[list[tuple[_Child, float]]] = []
+        """Children that end for good, with the time at which each is killed (monotonic, s)."""
 
     def start(self, spec: ChildSpec) -> None:
         """Start a child, and restart it whenever it is lost, until `stop`."""
@@ -68,6 +70,12 @@ class Supervisor:
     def send(self, name: str, message: Message) -> bool:
         """Send to a child; False where it is down, which is harmless: `setup` tells a new one the desired state."""
         return self._children[name].send(message)
+
+    def end(self, name: str) -> None:
+        """End a child for good; returns at once, and `tick` reaps it, killed where it does not end by itself."""
+        child = self._children.pop(name)
+        child.close()
+        self._ending.append((child, time.monotonic() + _LAST_PATIENCE_S))
 
     def restart(self, name: str, detail: str) -> None:
         """Kill a child, which is then restarted after a backoff; `detail` is the reason for the log."""
@@ -83,13 +91,17 @@ class Supervisor:
 
     def tick(self, now_s: float) -> None:
         """Kill hung children and start those whose backoff has passed; call it at least every 0.25 s."""
-        for child in self._children.values():
+        for child in list(self._children.values()):
             child.tick(now_s)
+        self._ending[:] = [(child, kill_s) for child, kill_s in self._ending if not child.is_gone(now_s >= kill_s)]
 
     def stop(self) -> None:
         """Close all channels, which ends the children; kill those still alive after a second."""
         for child in self._children.values():
             child.close()
+        for child, _ in self._ending:
+            child.reap(0.0, _LAST_PATIENCE_S)
+        self._ending.clear()
         deadline_s = time.monotonic() + 1.0
         for child in self._children.values():
             child.reap(max(0.0, deadline_s - time.monotonic()), _LAST_PATIENCE_S)
@@ -214,6 +226,15 @@ class _Child:
                 _log.error("event=child_stuck child=%r pid=%d", self._spec.name, self._process.pid)
         self._process = None
         return code
+
+    def is_gone(self, is_late: bool) -> bool:  # noqa: FBT001 - one caller
+        """Return True once the ended process is reaped; kill it where `is_late`."""
+        if self._process is None or self._process.poll() is not None:
+            self._process = None
+            return True
+        if is_late:
+            self._process.kill()
+        return False
 
     def _hang(self, now_s: float) -> str | None:
         if not self._is_up:

@@ -20,6 +20,8 @@ from agent.settings.model import (
     ScheduleRule,
     Settings,
     StreamSettings,
+    SupplyHostSettings,
+    SupplySettings,
     host_id,
 )
 from agent.settings.toml_file import read_toml
@@ -46,6 +48,8 @@ __all__ = [
     "Settings",
     "SettingsError",
     "StreamSettings",
+    "SupplyHostSettings",
+    "SupplySettings",
     "canonical_product",
     "dotted",
     "draft",

@@ -19,6 +19,8 @@ def crosschecks(raw: Raw) -> Iterator[Finding]:
     yield from _bindings(raw)
     yield from _rules(raw)
     yield from _mqtt(raw)
+    yield from _catalog(raw)
+    yield from _supply(raw)
 
 
 def _rows(raw: Raw, name: str) -> Iterator[tuple[int, Raw]]:
@@ -113,3 +115,27 @@ def _mqtt(raw: Raw) -> Iterator[Finding]:
     for key in ("ca_file", "cert_file"):
         if mqtt.get(key) and isinstance(url, str) and url.startswith("mqtt://"):
             yield Finding(("mqtt", "url"), "mqtt://, which is not encrypted", f"mqtts://, since mqtt.{key} is set")
+
+
+def _catalog(raw: Raw) -> Iterator[Finding]:
+    catalog = raw.get("catalog")
+    if not isinstance(catalog, dict):
+        return
+    if catalog.get("index") and not catalog.get("root"):
+        wanted = "the index's root.json, from whoever runs it, since catalog.index is set"
+        yield Finding(("catalog", "root"), "nothing", wanted)
+    if catalog.get("root") and catalog.get("trusted_keys"):
+        wanted = "an empty list, since catalog.root is set and the index says whom to trust"
+        yield Finding(("catalog", "trusted_keys"), "keys", wanted)
+
+
+def _supply(raw: Raw) -> Iterator[Finding]:
+    supply = raw.get("supply")
+    hosts = supply.get("host") if isinstance(supply, dict) else None
+    for name, host in hosts.items() if isinstance(hosts, dict) else ():
+        if not isinstance(host, dict):
+            continue
+        for one, other in (("access_key_file", "secret_key_file"), ("secret_key_file", "access_key_file")):
+            if host.get(one) and not host.get(other):
+                wanted = f"a file, since {one} is set: the two go together"
+                yield Finding(("supply", "host", name, other), "nothing", wanted)

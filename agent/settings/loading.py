@@ -21,7 +21,7 @@ from agent.settings.toml_file import parse_toml
 PLACES: Final = ("/etc/changeover/changeover.toml", "config/changeover.toml")
 _CREDENTIALS: Final = "CREDENTIALS_DIRECTORY"
 """Environment variable that systemd sets to the folder of the unit's LoadCredential= files."""
-_GROUPS: Final = ("device", "mqtt", "outbox", "catalog", "http")
+_GROUPS: Final = ("device", "mqtt", "outbox", "catalog", "supply", "http")
 VERSION: Final = 1
 """Newest version of the configuration file's format that this release reads."""
 _LOG: Final = logging.getLogger(__name__)

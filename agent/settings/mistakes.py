@@ -11,11 +11,22 @@ from agent.redact import redact
 _BARE: Final = re.compile(r"[A-Za-z0-9_-]+")
 _SHOWN: Final = 60
 _LINE_SHOWN: Final = 120
-HIDDEN: Final = frozenset({"username", "password_file", "key_file", "source", "trusted_keys"})
+HIDDEN: Final = frozenset(
+    {
+        "username",
+        "password_file",
+        "key_file",
+        "source",
+        "trusted_keys",
+        "access_key_file",
+        "secret_key_file",
+        "token_file",
+    }
+)
 """Keys whose values are not shown, because a secret stands there often enough."""
 _KEY: Final = re.compile(r"""\s*["']?([\w.-]+)["']?""")
 _PLACE: Final = re.compile(r"""["']?(?:credential:|\.{0,2}/|~/)[\w.~%/-]+["']?\s*(?:#.*)?""")
-_FILES: Final = {"source", "password_file", "key_file"}
+_FILES: Final = {"source", "password_file", "key_file", "access_key_file", "secret_key_file", "token_file"}
 _PLAIN_URL: Final = re.compile(r"""["']?\w+:/*[\w.-]+(?::\d+)?(?:/[\w./-]*)?["']?\s*(?:#.*)?""")
 
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from agent.messages.errors import MistakeError, denied
 from agent.redact import redact
 from agent.settings import fields
+from agent.settings.fields import sources
 from agent.settings.units import CLOCK
 
 Publish = Literal["all", "changes", "summary"]
@@ -118,7 +119,40 @@ class CatalogSettings(Group):
 
     file: fields.FilePath = Path("models.toml")
     store_dir: fields.FilePath = Path("/var/lib/changeover/models")
-    trusted_keys: fields.TrustedKeys = ()
+    trusted_keys: tuple[sources.PublicKey, ...] = ()
+    """Public keys of signers; with any set, a model without a good signature of one is never loaded."""
+    index: sources.IndexUrl = ""
+    """Folder of the signed index of models, as a URL; "" for none."""
+    root: sources.OptionalFile = None
+    """The index's first root.json."""
+    require_fresh: bool = False
+    """Refuse an index whose time is over; else its age is only told."""
+    max_bytes: fields.Size = 20 * 2**30
+    """Size limit of the store."""
+    min_free: fields.Size = 2**30
+    """Disk space in bytes that a fetch leaves free."""
+
+
+class SupplyHostSettings(Group):
+    """One `[supply.host."HOST"]`: credentials, certificate authority and address for one host alone."""
+
+    access_key_file: sources.OptionalSecret = None
+    secret_key_file: sources.OptionalSecret = None
+    token_file: sources.OptionalSecret = None
+    ca_file: sources.OptionalSecret = None
+    endpoint: sources.Endpoint = ""
+    """Address of the service, where references name a bucket or a host that is not its own."""
+    region: str = ""
+
+
+class SupplySettings(Group):
+    """`[supply]`: how fast and when models are fetched, and with which credentials."""
+
+    max_kbps: Annotated[int, Field(ge=0, le=100_000_000)] = 0
+    """Rate limit of downloads in kbit/s; 0: none."""
+    window: sources.Window = ""
+    """The only time for downloads, in the device's time zone; "": any time."""
+    host: dict[sources.Host, SupplyHostSettings] = Field(default_factory=dict)
 
 
 class HttpSettings(Group):
@@ -202,6 +236,7 @@ class Settings(Group):
     mqtt: MqttSettings = Field(default_factory=MqttSettings)
     outbox: OutboxSettings = Field(default_factory=OutboxSettings)
     catalog: CatalogSettings = Field(default_factory=CatalogSettings)
+    supply: SupplySettings = Field(default_factory=SupplySettings)
     http: HttpSettings = Field(default_factory=HttpSettings)
     stream: tuple[StreamSettings, ...] = ()
     line: dict[fields.Id, LineSettings] = Field(default_factory=dict)
@@ -219,6 +254,8 @@ class Settings(Group):
         values = self.model_dump(mode="json", by_alias=True)
         for key in ("password_file", "key_file"):  # name only, because systemd moves these files
             values["mqtt"][key] = Path(values["mqtt"][key] or "").name
+        for host in values["supply"]["host"].values():
+            host.update({key: Path(host[key] or "").name for key in host if key.endswith("_file")})
         text = json.dumps(_without_secrets(values), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()
 

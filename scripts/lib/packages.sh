@@ -73,10 +73,11 @@ needs_lock_of_extras() {
   done
 }
 
+# The extra `supply` always comes along, because an installed device shall fetch what it is told.
 lock_files() {
   local folder="$HERE/lock" name
   ! is_jetson || folder="$HERE/lock/jetpack"
-  for name in base ${EXTRAS//,/ }; do echo "$folder/$name.txt"; done
+  for name in base supply ${EXTRAS//,/ }; do echo "$folder/$name.txt"; done | awk '!seen[$0]++'
 }
 
 # for_target PYTHON VERSION MACHINE FILE...: the lines of lock files that hold for another Python or machine, since pip

@@ -34,4 +34,4 @@ def test_what_is_likely_is_in_memory_before_it_is_asked_for_also_after_a_restart
     agent.start()
     agent.until(lambda: states(agent) == RESTED)
     kept = json.loads((agent.folder / "state" / "control.json").read_bytes())
-    assert kept["orders"]["line-1"]["products"][-2:] == ["17", "bottle-500"]
+    assert kept["learned_orders"]["line-1"]["products"][-2:] == ["17", "bottle-500"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.control import stages, state
+from agent.control import answering, stages, state
 
 ROOT = Path(__file__).parents[2]
 OWNERS = {
@@ -23,7 +23,7 @@ OWNERS = {
     state.Scheduling: "inputs/schedule.py",
     state.Bandwidth: "inputs/bandwidth.py",
     state.Identity: "inputs/duplicate_device.py",
-    state.Answering: "lines/unanswered_frames.py",
+    answering.Answering: "lines/unanswered_frames.py",
     state.Likely: "lines/likely_models.py",
 }
 WHOLE = {"changeover": "lines/changeover.py", "rules": "inputs/operator_commands.py"}

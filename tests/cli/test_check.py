@@ -83,8 +83,9 @@ def test_a_variant_without_a_place_among_the_others_is_a_mistake(config: Path) -
     assert [mistake.key for mistake in check(config, {}).mistakes] == wanted[1:]
 
 
-def test_models_that_nobody_can_trust_are_a_mistake(config: Path) -> None:
-    config.write_text(config.read_text().replace("[catalog]", f"[catalog]\ntrusted_keys = ['{'ab' * 32}']"))
+def test_keys_beside_the_root_of_an_index_are_a_mistake(config: Path) -> None:
+    trust = f"[catalog]\ntrusted_keys = ['{'ab' * 32}']\nroot = 'models.toml'"
+    config.write_text(config.read_text().replace("[catalog]", trust))
     (mistake,) = check(config, {}).mistakes
     assert mistake.key == "catalog.trusted_keys"
 

@@ -61,13 +61,13 @@ def test_an_order_survives_the_disk_and_costs_a_change_only_where_it_changed(ben
     bench.product("bottle-500")
     after = snapshot.take(bench.state)
     change = msgspec.json.decode(msgspec.json.encode(snapshot.change(before, after)), type=snapshot.Change)
-    assert change.orders == {"line-1": LearnedOrder(("17", "bottle-500"))}
-    assert snapshot.changed(before, change).orders == after.orders
-    assert not snapshot.change(after, after).orders
+    assert change.learned_orders == {"line-1": LearnedOrder(("17", "bottle-500"))}
+    assert snapshot.changed(before, change).learned_orders == after.learned_orders
+    assert not snapshot.change(after, after).learned_orders
     fresh = State.of(plant())
     snapshot.restore(fresh, after)
     assert fresh.lines["line-1"].selection.order == LearnedOrder(("17", "bottle-500"))
-    assert msgspec.json.decode(b"{}", type=snapshot.Snapshot).orders == {}, "as an older version wrote it"
+    assert msgspec.json.decode(b"{}", type=snapshot.Snapshot).learned_orders == {}, "as an older version wrote it"
 
 
 def preloaded(bench: Bench) -> list[list[str]]:

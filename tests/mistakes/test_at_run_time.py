@@ -35,7 +35,8 @@ from agent.messages.camera_names import CameraFormat
 from agent.messages.errors import ChangeoverError, MistakeError
 from agent.messages.events import Received
 from agent.messages.references import ModelReference
-from agent.models.store import Release, Store
+from agent.models.copying import Release
+from agent.models.store import Store
 from agent.mqtt.endpoint.connect_errors import login_advice
 from agent.settings import Settings, load
 
@@ -113,7 +114,7 @@ def test_a_model_that_is_not_in_the_catalog_is_told_with_where_to_look(bench: Be
 
 @row("R6")
 def test_an_unknown_verb_is_told_with_those_that_there_are(bench: Bench) -> None:
-    holds(refused(bench, "cmd/restart", b"{}"), "not_understood", "rollback, reload, log")
+    holds(refused(bench, "cmd/restart", b"{}"), "not_understood", "rollback, reload, cancel, log")
 
 
 @row("R7")

@@ -97,7 +97,7 @@ def test_all_mistakes_come_in_one_run(tmp_path: Path) -> None:
         f'name = "a b"\nvariant = "n"\nversion = "1"\nfile = "a.onnx"\nsha256 = "{SHA}"',
         'name = "a"\nvariant = "n"\nversion = "1"\nfile = "a.onnx"\nsha256 = "abc"',
         f'name = "a"\nvariant = "n"\nversion = "1"\nfile = "a.tflite"\nsha256 = "{SHA}"\nbackend = "magic"',
-        f'name = "a"\nvariant = "big"\nversion = "1"\nfile = "https://host/a.onnx"\nsha256 = "{SHA}"',
+        f'name = "a"\nvariant = "big"\nversion = "1"\nfile = "ftp://host/a.onnx"\nsha256 = "{SHA}"',
         f'name = "b"\nvariant = "n"\nversion = "1"\nfile = "b.pt"\nsha256 = "{SHA}"\nconfidence = 2\nclasses = [""]',
         'name = "c"\nvariant = "n"\nbogus = 1',
     ]
@@ -122,7 +122,7 @@ def test_all_mistakes_come_in_one_run(tmp_path: Path) -> None:
         "model[5].file",
         "model[5].sha256",
     }
-    assert "https:// is not supported yet" in mistakes["model[3].file"]
+    assert "s3://BUCKET/KEY" in mistakes["model[3].file"]
     assert "model[1]" in mistakes["model[2].version"]
     assert all(text.startswith(f"{file}: ") for text in mistakes.values())
 
@@ -145,3 +145,51 @@ def test_the_home_of_nobody_is_a_mistake(tmp_path: Path) -> None:
     )
     with pytest.raises(SettingsError, match="without ~"):
         Catalog.load(file)
+
+
+REMOTE = [
+    "https://host/a.onnx",
+    "http://host:8080/a.onnx?x=1",
+    "s3://models/cap/a.onnx",
+    "oci://host/cap:4",
+    "mlflow://host/cap@champion",
+]
+
+
+@pytest.mark.parametrize("reference", REMOTE)
+def test_a_fetched_file_lies_in_the_store_under_its_sha256(tmp_path: Path, reference: str) -> None:
+    text = f'[[model]]\nname="a"\nvariant="n"\nversion=3\nfile="{reference}"\nsha256="{SHA}"\n'
+    (tmp_path / "models.toml").write_text(text)
+    store = tmp_path / "store"
+    (version,) = Catalog.load(tmp_path / "models.toml", store).versions
+    assert (version.path, version.source) == (str(store / "sha256" / SHA / "model.onnx"), reference)
+
+
+def test_a_fetched_file_is_found_by_the_suffix_that_it_has(tmp_path: Path) -> None:
+    text = f'[[model]]\nname="a"\nvariant="n"\nversion=3\nfile="oci://host/cap:4"\nsha256="{SHA}"\n'
+    (tmp_path / "models.toml").write_text(text)
+    held = tmp_path / "store" / "sha256" / SHA / "model.pt"
+    held.parent.mkdir(parents=True)
+    held.touch()
+    (version,) = Catalog.load(tmp_path / "models.toml", tmp_path / "store").versions
+    assert version.path == str(held)
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        "https:///a.onnx",
+        "https://user:pw@host/a.onnx",
+        "https://host/a.txt",
+        "s3://bucket/",
+        "oci://host",
+        "https://host:0/a.onnx",
+        "file://nas/a.onnx",
+        "https://host/a b.onnx",
+    ],
+)
+def test_a_reference_that_nothing_can_fetch_is_a_mistake(tmp_path: Path, reference: str) -> None:
+    text = f'[[model]]\nname="a"\nvariant="n"\nversion=3\nfile="{reference}"\nsha256="{SHA}"\n'
+    (tmp_path / "models.toml").write_text(text)
+    with pytest.raises(SettingsError, match=r"model\[0\].file"):
+        Catalog.load(tmp_path / "models.toml")

@@ -23,7 +23,7 @@ def test_what_is_published_and_swept_is_one_table() -> None:
     for topic in (TOPICS.status, f"{BASE}/line/line-1/switch", f"{BASE}/stream/cam-1/replay"):
         assert topic in published
     for filter_ in TOPICS.swept:
-        assert any(topic_matches_sub(filter_, topic) for topic in published), filter_
+        assert any(topic_matches_sub(filter_, topic) for topic in [*published, TOPICS.of_job("job-7")]), filter_
     assert TOPICS.ping not in published
 
 

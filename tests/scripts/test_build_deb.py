@@ -113,7 +113,7 @@ def test_it_is_of_its_debian_machine_and_version(package: Path) -> None:
 def test_the_venv_inside_is_that_of_the_target(unpacked: Path) -> None:
     site = unpacked / SITE
     assert (site / "tiny.py").read_text() == "# cp313 aarch64\n"
-    assert (site / "agent/cli.py").is_file()
+    assert (site / "agent/cli/__init__.py").is_file()
     assert not list(unpacked.rglob("*.pyc"))
     program = unpacked / "usr/lib/changeover/package"
     assert (program / "bin/python").readlink() == Path("/usr/bin/python3.13")

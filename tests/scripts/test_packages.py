@@ -32,6 +32,7 @@ class Carried:
         self.own = wheel(self.wheels, "changeover", "0.1.0", requires="Requires-Dist: tinydep\n")
         self.say_hash()
         (self.lock / "base.txt").write_text(f"tinydep==1.0 --hash=sha256:{sha256(self.dependency)}\n")
+        (self.lock / "supply.txt").write_text("")
         # links are enough, because pip replaces files and writes into none
         shutil.copytree(empty, folder / "venv", symlinks=True, copy_function=os.link)
 

@@ -272,3 +272,32 @@ def test_a_secret_lies_where_systemd_put_it_else_where_root_keeps_it(loaded: Loa
     assert inside.mqtt.password_file == Path("/run/credentials/changeover.service/mqtt-password")
     assert loaded(text).mqtt.password_file == Path("/etc/changeover/credentials/mqtt-password")
     assert inside.configuration_hash == loaded(text).configuration_hash
+
+
+SUPPLY = """
+[catalog]
+trusted_keys = ["RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3"]
+[supply]
+window = "22:00-05:00"
+[supply.host."s3.plant.example:9000"]
+access_key_file = "credential:access"
+secret_key_file = "credential:secret"
+endpoint = "http://10.0.0.9:9000/"
+"""
+
+
+def test_a_minisign_key_and_a_host_with_its_credentials_are_taken(loaded: Loader, good: str) -> None:
+    inside = loaded(good + SUPPLY, CREDENTIALS_DIRECTORY="/run/credentials/changeover.service")
+    host = inside.supply.host["s3.plant.example:9000"]
+    assert host.secret_key_file == Path("/run/credentials/changeover.service/secret")
+    assert host.endpoint == "http://10.0.0.9:9000"
+    assert inside.configuration_hash == loaded(good + SUPPLY).configuration_hash
+
+
+@pytest.mark.parametrize("place", ["index", "file:///"])
+def test_an_index_in_a_folder_is_a_file_url(loaded: Loader, good: str, tmp_path: Path, place: str) -> None:
+    index = place if place == "index" else f"file://{tmp_path}/index"
+    read = loaded(good + f'[catalog]\nindex = "{index}"\nroot = "root.json"\n')
+    assert read.catalog.index == f"file://{tmp_path}/index"
+    assert read.catalog.root == tmp_path / "root.json"
+    assert loaded(good + '[catalog]\nindex = ""\nroot = ""\n').catalog.root is None

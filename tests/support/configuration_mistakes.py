@@ -52,6 +52,17 @@ def _change(old: str, new: str) -> Make:
     return make
 
 
+def _catalog(old: str, new: str) -> Make:
+    """Return what replaces a part of the catalog."""
+
+    def make(folder: Path) -> None:
+        file = folder / "models.toml"
+        assert old in file.read_text(), old
+        file.write_text(file.read_text().replace(old, new, 1))
+
+    return make
+
+
 def _add(text: str) -> Make:
     """Return what appends to the configuration."""
     return lambda folder: (folder / "changeover.toml").write_text(CONFIGURATION + text)
@@ -177,6 +188,15 @@ MISTAKES: Final[dict[str, Make]] = {
     "a model that was changed": lambda folder: (folder / "cap.onnx").write_bytes(b"other"),
     "a wildcard in a binding": _add(BINDING.replace("plant/recipe", "plant/#")),
     "an hour that no day has": _add(RULE.replace("22:00", "25:00")),
+    "an index without its root": _add('[catalog]\nindex = "https://models.plant.example/index"\n'),
+    "keys beside the root of an index": _add(f'[catalog]\nroot = "clip.avi"\ntrusted_keys = ["{"ab" * 32}"]\n'),
+    "a key that is none": _add('[catalog]\ntrusted_keys = ["untrusted comment: minisign public key"]\n'),
+    "a window without its end": _add('[supply]\nwindow = "22:00"\n'),
+    "one of a bucket's two keys": _add('[supply.host."s3.plant.example"]\naccess_key_file = "clip.avi"\n'),
+    "a credential that is not there": _add('[supply.host."s3.plant.example"]\ntoken_file = "./token"\n'),
+    "an endpoint without http://": _add('[supply.host."s3.plant.example"]\nendpoint = "10.0.0.9:9000"\n'),
+    "a password in a model's URL": _catalog('"cap.onnx"', '"https://me:hunter2@models.plant.example/cap.onnx"'),
+    "a model at a source that there is not": _catalog('"cap.onnx"', '"ftp://models.plant.example/cap.onnx"'),
 }
 """Messages to somebody who checks a configuration of their own."""
 

@@ -5,7 +5,7 @@ See tests/scenarios/README.md for the three files of a folder.
 
 import heapq
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import count
@@ -16,8 +16,18 @@ import msgspec
 
 from agent.app.configuration.plant_builder import plant_of
 from agent.control import snapshot
-from agent.control.actions import Action, AssignLine, PrepareModel
-from agent.control.events import AckRate, CapChanged, StreamChanged, Tick, WorkerHung, WorkerLost, WorkerUp
+from agent.control.actions import Action, AskSupply, AssignLine, EndSupply, PrepareModel, ReadCatalog
+from agent.control.events import (
+    AckRate,
+    CapChanged,
+    CatalogRead,
+    StreamChanged,
+    SupplyLost,
+    Tick,
+    WorkerHung,
+    WorkerLost,
+    WorkerUp,
+)
 from agent.control.plant import Plant
 from agent.control.reconciler import Event, reconcile
 from agent.control.state import Now, State
@@ -33,6 +43,7 @@ from agent.messages.children import (
 )
 from agent.messages.events import LinkTakenOver, LinkUp, Received, Reply
 from agent.messages.references import ModelVersion
+from agent.messages.supply import Entered, EnterModels, Fetched, FetchFailed, FetchModels, FetchProgress
 from agent.models.catalog import Catalog
 from agent.settings import load
 from support.scenario_files import as_line
@@ -40,6 +51,7 @@ from support.scenario_files import as_line
 TICK_S = 0.1
 _COMING_UP_S = 3.0
 _REPORT = SwapReport("cold", "make-before-break", 120.0, 20.0, 0.0, 0)
+_OF_SUPPLY = (SupplyLost, FetchProgress, Fetched, FetchFailed, Entered)
 _BOOTS = [f"b{number:07d}" for number in range(100)]
 
 
@@ -82,6 +94,32 @@ class Worker:
         return Swapped(line, change, model.reference, _REPORT)
 
 
+@dataclass
+class Supply:
+    """Answers a request of an order after `fetch_s`; `refuse` is a reason, `lose` has it end instead."""
+
+    fetch_s: float = 1.0
+    refuse: str | None = None
+    transient: bool = False
+    lose: bool = False
+    asked: list[FetchModels | EnterModels] = field(default_factory=list)
+
+    def answers(self, message: FetchModels | EnterModels) -> Iterator[tuple[float, Event]]:
+        self.asked.append(message)
+        if self.lose:
+            for number in range(1, 5):
+                yield number * self.fetch_s, SupplyLost("killed")
+        elif isinstance(message, EnterModels):
+            yield 0.1, Entered(message.job)
+        elif self.refuse is not None:
+            reason: Any = self.refuse
+            yield self.fetch_s, FetchFailed(message.job, reason, "said the source", self.transient)
+        else:
+            yield self.fetch_s / 2, FetchProgress(message.job, "downloading", 50, 100, 800.0, 1.0)
+            yield self.fetch_s * 0.9, FetchProgress(message.job, "verifying", 100, 100, 800.0, 0.0)
+            yield self.fetch_s, Fetched(message.job, message.entries)
+
+
 class Play:
     """One scenario, as it runs."""
 
@@ -93,6 +131,8 @@ class Play:
         self.boots = iter(_BOOTS)
         self.state = State.of(self.plant())
         self.worker = Worker()
+        self.supply = Supply()
+        self.supply_generation = 0
         self.worker_generation = 0
         self.t = 0.0
         self.unix_offset_s = 0.0
@@ -137,7 +177,7 @@ class Play:
             while self._due and self._due[0][0] <= target:
                 at, _, generation, event = heapq.heappop(self._due)
                 self.t = max(at, self.t)
-                if generation == self.worker_generation:
+                if generation == (self.supply_generation if isinstance(event, _OF_SUPPLY) else self.worker_generation):
                     self._answer(event)
             self.t = target
             self._give(Tick())
@@ -161,13 +201,30 @@ class Play:
                 self._soon(self.worker.assigned(action))
             case PrepareModel():
                 self._soon(self.worker.prepared(action))
+            case AskSupply():
+                self.supply_generation += 1
+                self._soon(self.supply.answers(action.message))
+                if isinstance(action.message, EnterModels):
+                    self._enter(action.message)
+            case EndSupply():
+                self.supply_generation += 1
+            case ReadCatalog():
+                self._soon([(0.0, CatalogRead(plant_of(self.settings, self.catalog, self.state.plant.boot)))])
         said = as_line(action)
         if said is not None:
             self.published.append({"t": self.t, **said})
 
-    def _soon(self, answers: Iterator[tuple[float, Event]]) -> None:
+    def _enter(self, message: EnterModels) -> None:
+        """Change the catalog as the supply process would."""
+        added = self.state.plant.supply.versions(message.entries)
+        replaced = {*message.remove, *(version.reference for version in added)}
+        kept = tuple(version for version in self.catalog.versions if version.reference not in replaced)
+        self.catalog = Catalog(self.catalog.file, (*kept, *added))
+
+    def _soon(self, answers: Iterable[tuple[float, Event]]) -> None:
         for delay_s, event in answers:
-            heapq.heappush(self._due, (self.t + delay_s, next(self._numbers), self.worker_generation, event))
+            generation = self.supply_generation if isinstance(event, _OF_SUPPLY) else self.worker_generation
+            heapq.heappush(self._due, (self.t + delay_s, next(self._numbers), generation, event))
 
     def _play(self, event: dict[str, Any]) -> None:
         match event:
@@ -211,8 +268,9 @@ class Play:
 
     def _answers_now(self, answers: dict[str, Any]) -> None:
         for name, value in answers.items():
-            assert hasattr(self.worker, name), f"no answer of the worker: {name}"
-            setattr(self.worker, name, value)
+            one = self.worker if hasattr(self.worker, name) else self.supply
+            assert hasattr(one, name), f"no answer of the worker or of the supply process: {name}"
+            setattr(one, name, value)
 
     def _message(self, topic: str, event: dict[str, Any]) -> None:
         full = topic.removeprefix("/") if topic.startswith("/") else f"{self.state.plant.base}/{topic}"
@@ -237,6 +295,7 @@ class Play:
     def _restart(self, event: dict[str, Any]) -> None:
         kept = msgspec.json.decode(msgspec.json.encode(snapshot.take(self.state)), type=snapshot.Snapshot)
         self.worker_generation += 1
+        self.supply_generation += 1
         self.worker.active.clear()
         self.state = State.of(self.plant())
         snapshot.restore(self.state, kept)

@@ -7,6 +7,7 @@ from typing import Final
 
 from agent.messages import children
 from agent.messages.children import Message, StageTimes, SwapReport
+from agent.messages.supply import FetchProgress
 
 _LONGEST_MS: Final = 86_400_000.0
 _MOST: Final = 1 << 62
@@ -20,7 +21,7 @@ class Gate:
         self._streams: Final = frozenset(streams)
 
     def why_not(self, message: Message, now_ns: int) -> str | None:
-        """Return the reason to refuse a worker's message, or None to accept it. `now_ns` is CLOCK_MONOTONIC."""
+        """Return the reason to refuse a message of worker or supply, else None; `now_ns` is CLOCK_MONOTONIC."""
         line, stream = getattr(message, "line", None), getattr(message, "stream", None)
         if line is not None and line not in self._lines:
             return f"no line {line!r}"
@@ -65,6 +66,11 @@ class Gate:
         for model in message.models:
             sizes += (model.pools or {}).values()
         return None if all(0 <= size <= _MOST for size in sizes) else f"bytes {sizes[:8]}"
+
+    @_impossible.register
+    def _(self, message: FetchProgress, _now_ns: int) -> str | None:
+        numbers = (message.bytes, message.total, message.kbps, message.eta_s or 0.0)
+        return None if all(0 <= one <= _MOST for one in numbers) else f"progress {numbers}"
 
     @_impossible.register
     def _(self, message: children.MemoryKept, _now_ns: int) -> str | None:

@@ -18,8 +18,10 @@ from agent.mqtt.endpoint.tls import LockedKeyError
 from agent.settings import CatalogSettings, Draft, Finding, Mistake, Settings, SettingsError, draft
 from agent.settings.fields import CREDENTIALS
 from agent.settings.mistakes import dotted
+from agent.trust.words import untrusted
 
 _READABLE: Final = ("password_file", "ca_file", "cert_file", "key_file")
+_SECRETS: Final = ("access_key_file", "secret_key_file", "token_file")
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,7 @@ def _notes(read: Draft, catalog: Catalog | None) -> tuple[str, ...]:
     notes = [f"{file}: {one}: `changeover check --fix` renames it" for file, one in renamed]
     if read.settings is not None:
         notes += [f"stream {id_}: there is no {camera} now" for id_, camera in missing_cameras(read.settings)]
+        notes += untrusted(read.settings, catalog.versions) if catalog is not None else []
     return tuple(notes)
 
 
@@ -96,6 +99,7 @@ def _closed_to(service: Service, read: Draft, catalog: Catalog | None) -> Iterat
 def _closed_keys(service: Service, settings: Settings) -> Iterator[tuple[tuple[str | int, ...], Fault]]:
     named: list[tuple[tuple[str | int, ...], Path | None, Path]] = [(("catalog", "file"), settings.catalog.file, HOME)]
     named += [(("mqtt", key), getattr(settings.mqtt, key), HOME) for key in _READABLE]
+    named += [(key, path, HOME) for key, path in _of_supply(settings)]
     for index, stream in enumerate(settings.stream):
         named.append((("stream", index, "ca_file"), stream.ca_file, HOME))
         if not is_live(stream.source):
@@ -134,7 +138,7 @@ def _catalog(read: Draft) -> Catalog | None:
             Finding(("catalog", "file"), f"no file {where.file}", "the catalog: `changeover models add`")
         )
         raise SettingsError([found])
-    return Catalog.read(where.file)
+    return Catalog.read(where.file, where.store_dir)
 
 
 def _unreadable(read: Draft) -> Iterator[Mistake]:
@@ -144,17 +148,28 @@ def _unreadable(read: Draft) -> Iterator[Mistake]:
         (("mqtt", key), getattr(read.settings.mqtt, key)) for key in _READABLE
     ]
     files += [(("stream", index, "ca_file"), one.ca_file) for index, one in enumerate(read.settings.stream)]
+    files += _of_supply(read.settings)
     for key, path in files:
         fault = _fault_of(key, path, _is_plain(read, key)) if path is not None else None
         if fault is not None:
             yield read.placed(Finding(key, *fault))
 
 
+def _of_supply(settings: Settings) -> Iterator[tuple[tuple[str | int, ...], Path | None]]:
+    yield ("catalog", "root"), settings.catalog.root
+    for name, host in settings.supply.host.items():
+        for key in (*_SECRETS, "ca_file"):
+            yield ("supply", "host", name, key), getattr(host, key)
+
+
 def _fault_of(key: tuple[str | int, ...], path: Path, is_plain: bool) -> tuple[str, str] | None:  # noqa: FBT001 - as named
     where = f" {path}" if is_plain else ""
-    is_password = key[-1] == "password_file"
-    how = f"a file{where} that holds the password" if is_password else f"a file{where} in PEM format"
-    if is_password and is_plain:
+    is_secret = key[-1] in {"password_file", *_SECRETS}
+    held = "the password" if key[-1] == "password_file" else "the credential" if is_secret else ""
+    how = f"a file{where} that holds {held}" if held else f"a file{where} in PEM format"
+    if key == ("catalog", "root"):
+        how = f"the index's root.json{where}, from whoever runs it"
+    if is_secret and is_plain:
         how += f": `sudo sh -c 'umask 077; cat > {shlex.quote(str(path))}'`, type it, Ctrl-D"
     try:
         return None if path.read_bytes().strip() else (f"an empty file{where}", how)

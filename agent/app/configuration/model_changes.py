@@ -12,7 +12,7 @@ _RELOAD = "`sudo systemctl reload changeover`, or cmd/reload"
 
 def require_unused(settings: Settings, reference: ModelReference) -> None:
     """Raise MistakeError where a setting resolves to this model version, or the running agent has it in memory."""
-    catalog = Catalog.load(settings.catalog.file)
+    catalog = Catalog.load(settings.catalog.file, settings.catalog.store_dir)
     version = next((one for one in catalog.versions if one.reference == str(reference)), None)
     if version is None:
         return
@@ -29,7 +29,7 @@ def require_unused(settings: Settings, reference: ModelReference) -> None:
 
 def after_adding(settings: Settings, version: ModelVersion) -> str:
     """Return text for the user: whether a reload is needed, and which settings then resolve to the added version."""
-    meant = uses(settings, Catalog.load(settings.catalog.file), version)
+    meant = uses(settings, Catalog.load(settings.catalog.file, settings.catalog.store_dir), version)
     then = f"; then {', '.join(meant)} {'mean' if len(meant) > 1 else 'means'} it" if meant else ""
     if running_agent.ask(settings.http.bind, settings.device.id) is not None:
         return f"the running agent does not know it yet, and needs a reload: {_RELOAD}{then}"

@@ -12,15 +12,17 @@ from agent.messages.errors import ModelError
 from agent.messages.references import ModelVersion
 from agent.models.catalog import Catalog
 from agent.settings import Settings
+from agent.trust.words import TrustReader
 
 
 def rows(settings: Settings) -> Iterator[str]:
-    """Yield a row for each version: reference, size, file, task and layout, artifact, GPU memory, and processor."""
+    """Yield a row for each version: reference, size, file, task and layout, artifact, GPU memory, processor, and trust."""
     artifacts = ArtifactStore(settings.device.cache_dir)
     ran_on = RanOn(settings.device.cache_dir).read()
     footprints = Footprints(settings.device.cache_dir)
     footprints.read()
-    for version in Catalog.load(settings.catalog.file).versions:
+    trust = TrustReader(settings)
+    for version in Catalog.load(settings.catalog.file, settings.catalog.store_dir).versions:
         path = Path(version.path)
         size = f"{path.stat().st_size / 1e6:.1f} MB" if path.is_file() else "missing"
         artifact = artifacts.recorded(artifact_key(version, settings.device.compute))  # root's list of the service's
@@ -29,7 +31,8 @@ def rows(settings: Settings) -> Iterator[str]:
         takes = f"\ttakes: {taken.amount}" if taken and taken.device_bytes else ""
         processor = ran_on.get(version.reference)
         runs = f"\tran on: {processor}" if processor else "\tnot loaded here yet"
-        yield f"{version.reference}\t{size}\t{version.path}\t{_reading(version, artifact)}{prepared}{takes}{runs}"
+        told = f"{_reading(version, artifact)}{prepared}{takes}{runs}{trust.column(version)}"
+        yield f"{version.reference}\t{size}\t{version.path}\t{told}"
 
 
 def _reading(version: ModelVersion, artifact: Artifact | None) -> str:

@@ -1,6 +1,7 @@
 """Builds `Plant`, control's view of the configuration, from settings and catalog."""
 
 from agent.app.configuration.json_path import reader
+from agent.app.configuration.ordered_models import supply_of
 from agent.control.plant import Binding, LineRules, Plant
 from agent.models.catalog import Catalog
 from agent.models.catalog_entry import rank_of
@@ -20,6 +21,8 @@ def plant_of(settings: Settings, catalog: Catalog, boot: str) -> Plant:
         bindings=tuple(_binding(binding) for binding in settings.binding),
         schedule=settings.schedule,
         preloads=settings.device.preload,
+        models=catalog.versions,
+        supply=supply_of(settings, catalog, lambda other: plant_of(settings, other, boot)),
         unsafe=tuple(version.reference for version in catalog.versions if version.unsafe),
     )
 

@@ -1,5 +1,6 @@
 """Reload of configuration and catalog while the agent runs."""
 
+import logging
 from collections.abc import Iterator
 from typing import Final
 
@@ -7,13 +8,16 @@ from pydantic import BaseModel
 
 from agent.app.configuration.plant_builder import plant_of
 from agent.app.context import Context
-from agent.control.events import Reloaded
+from agent.control.events import CatalogRead, Reloaded
 from agent.messages.errors import MistakeError
 from agent.models.catalog import Catalog
 from agent.settings import Settings
 
+_log: Final = logging.getLogger(__name__)
 _FOR_LIFE: Final = ("device", "mqtt", "outbox", "http", "stream")
 """Sections read at the start only, but for `device.log_level`; a change of these needs a restart."""
+_TRUST: Final = ("trusted_keys", "index", "root", "require_fresh")
+"""Keys of `catalog` that decide what may be loaded; the worker is told of them when it starts."""
 _NAMED: Final = 8
 """Changed keys that the answer names; further ones are counted."""
 
@@ -24,7 +28,7 @@ def read_again(context: Context) -> tuple[Context, Reloaded]:
         return context, Reloaded(None, "this agent was started without a configuration file")
     try:
         settings = context.reread()
-        catalog = Catalog.load(settings.catalog.file)
+        catalog = Catalog.load(settings.catalog.file, settings.catalog.store_dir)
         if settings.line.keys() != context.settings.line.keys():
             others = sorted(settings.line.keys() ^ context.settings.line.keys())
             return context, Reloaded(None, f"other lines need a restart: {', '.join(others)}")
@@ -34,15 +38,30 @@ def read_again(context: Context) -> tuple[Context, Reloaded]:
         return context, Reloaded(None, str(error))
 
 
+def catalog_again(context: Context) -> tuple[Context, CatalogRead]:
+    """Read the catalog again, and no other file; on a mistake, return the old context and the reason."""
+    try:
+        catalog = Catalog.load(context.settings.catalog.file, context.settings.catalog.store_dir)
+    except MistakeError as error:
+        _log.warning("event=catalog_read ok=False detail=%r", str(error))
+        return context, CatalogRead(None, str(error))
+    _log.info("event=catalog_read ok=True models=%d", len(catalog.versions))
+    fresh = Context(context.settings, catalog, context.boot, context.reread)
+    return fresh, CatalogRead(plant_of(fresh.settings, catalog, context.boot))
+
+
 def _kept(before: Settings, read: Settings) -> Settings:
     kept = {name: getattr(before, name) for name in _FOR_LIFE}
     kept["device"] = before.device.model_copy(update={"log_level": read.device.log_level})
+    kept["catalog"] = read.catalog.model_copy(update={key: getattr(before.catalog, key) for key in _TRUST})
     return read.model_copy(update=kept)
 
 
 def _left_out(before: Settings, read: Settings) -> str:
     """Name the changed keys that need a restart, never their values, which may be secret."""
     changed = [key for name in _FOR_LIFE for key in _changes(name, getattr(before, name), getattr(read, name))]
+    trusts = {key: getattr(read.catalog, key) for key in _TRUST}
+    changed += _changes("catalog", before.catalog, before.catalog.model_copy(update=trusts))
     more = f" and {len(changed) - _NAMED} more" if len(changed) > _NAMED else ""
     return f"a change of {', '.join(changed[:_NAMED])}{more} needs a restart" if changed else ""
 

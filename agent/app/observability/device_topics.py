@@ -10,6 +10,7 @@ from agent.app.children.cameras import Cameras
 from agent.app.context import Context
 from agent.app.observability.cache_topic import CacheTopic
 from agent.app.observability.device_monitor import DeviceMonitor
+from agent.app.observability.index_watch import IndexWatch
 from agent.app.observability.model_processors import ModelProcessors
 from agent.app.outbound.detections import DetectionPublisher
 from agent.control.actions import Action, PublishState
@@ -37,8 +38,9 @@ _MOST_CLEARED: Final = 1024
 class DeviceTopics:
     """Publisher of the device's own topics, for the loop's thread."""
 
-    def __init__(self, context: Context, state: State, publisher: Publisher, link: Link) -> None:
+    def __init__(self, context: Context, state: State, publisher: Publisher, link: Link, index: IndexWatch) -> None:
         self._context = context
+        self._index: Final = index
         self._topics: Final = context.topics
         self._state: Final = state
         self._publisher: Final = publisher
@@ -113,7 +115,7 @@ class DeviceTopics:
         return [TopicFilter(filter_, routes.exact(plant, filter_)) for filter_ in filters]
 
     def heard(self, message: Received) -> None:
-        """Clear the retained topics of lines and streams no longer configured, and any retained `live`."""
+        """Clear the retained topics of lines, streams and jobs that are no more, and any retained `live`."""
         kind, _, rest = message.topic.removeprefix(f"{self._topics.base}/").partition("/")
         id_, _, name = rest.partition("/")
         if not message.retained or not message.payload or not is_id(id_):
@@ -124,6 +126,8 @@ class DeviceTopics:
             self._clear([self._topics.of_line(id_, topic) for topic in LINE_RETAINED])
         elif kind == "stream" and name == "status" and id_ not in self._state.streams:
             self._clear([self._topics.of_stream(id_, "status")])
+        elif kind == "job" and name == "state" and id_ not in self._state.orders.states:
+            self._clear([self._topics.of_job(id_)])
 
     def _clear_live(self, line: str) -> None:
         """Clear a retained `live` and publish the true value, because subscribers just received an empty one."""
@@ -156,7 +160,9 @@ class DeviceTopics:
             for id_, one in counters.items()
         }
         link = LinkReading(self._publisher.counters(), self._publisher.oldest_age_s, self._link.round_trip_ms)
-        device = DeviceReading(vitals.reading, vitals.memory, vitals.ages_s(now_s), vitals.caps, worker)
+        device = DeviceReading(
+            vitals.reading, vitals.memory, vitals.ages_s(now_s), vitals.caps, worker, self._index.age_s
+        )
         health = self._reporter.report(now_s, readings, device, link, self._processors.resident)
         self._publisher.send_live(self._topics.of_device("health"), msgspec.json.encode(health))
 

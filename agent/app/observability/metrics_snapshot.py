@@ -6,11 +6,12 @@ from typing import Final, get_args
 from agent import __version__
 from agent.app.children.cameras import Cameras
 from agent.app.observability.device_monitor import DeviceMonitor
+from agent.app.observability.index_watch import IndexWatch
 from agent.app.outbound.detections import DetectionPublisher
 from agent.control.lines import report
 from agent.control.state import NOTHING, State
 from agent.health.clock_sync import is_synchronised
-from agent.health.metrics.snapshot import AlertFacts, CacheFacts, Facts, LineFacts, LinkFacts, StreamFacts
+from agent.health.metrics.snapshot import AlertFacts, CacheFacts, Facts, LineFacts, LinkFacts, StreamFacts, SupplyFacts
 from agent.messages.payloads import Cache, CacheReason
 from agent.mqtt.link.link import Link
 from agent.mqtt.publishing.publisher import Publisher
@@ -30,6 +31,7 @@ class Parts:
     publisher: Publisher
     link: Link
     vitals: DeviceMonitor
+    index: IndexWatch
 
 
 def gather(parts: Parts, cache: Cache | None, now_s: float) -> Facts:
@@ -62,6 +64,7 @@ def gather(parts: Parts, cache: Cache | None, now_s: float) -> Facts:
         memory=vitals.memory,
         ages_s=vitals.ages_s(now_s),
         caps=vitals.caps,
+        supply=SupplyFacts(dict(state.orders.counts), state.orders.bytes, parts.index.age_s),
     )
 
 

@@ -7,18 +7,22 @@ from typing import Final
 
 import msgspec
 
+from agent.app.children.supply import SupplyProcess
 from agent.app.outbound import event_log
 from agent.app.outbound.refusals import Refusals
 from agent.control.actions import (
     Action,
     Answer,
+    AskSupply,
     AssignLine,
     DisconnectFor,
     PreloadLikely,
+    EndSupply,
     PrepareModel,
     PublishEvent,
     PublishLive,
     PublishState,
+    ReadCatalog,
     Reload,
     RequeryRetained,
     RestartWorker,
@@ -45,6 +49,8 @@ class Callbacks:
     save_snapshot: Callable[[], None]
     set_publish: Callable[[str, Publish | None], None]
     reload: Callable[[], None]
+    read_catalog: Callable[[], None]
+    supply: SupplyProcess
     restart_worker: Callable[[str], None]
     set_log_level: Callable[[LogLevel, float], None]
     count_switch: Callable[[Switch], None]
@@ -97,15 +103,23 @@ class ActionExecutor:
                 self._perform_rare(action)
 
     def _perform_rare(
-        self, action: SetPublish | RequeryRetained | Reload | DisconnectFor | RestartWorker | SetLogLevel | SaveSnapshot
+        self,
+        action: SetPublish
+        | RequeryRetained
+        | Reload
+        | ReadCatalog
+        | AskSupply
+        | EndSupply
+        | DisconnectFor
+        | RestartWorker
+        | SetLogLevel
+        | SaveSnapshot,
     ) -> None:
         match action:
             case SetPublish():
                 self._callbacks.set_publish(action.stream, action.publish)
             case RequeryRetained():
                 self._link.ask_again(action.filter_)
-            case Reload():
-                self._callbacks.reload()
             case DisconnectFor():
                 _log.warning("event=stand_back seconds=%g", action.seconds)
                 self._publisher.hold(action.seconds)
@@ -116,6 +130,19 @@ class ActionExecutor:
                 self._callbacks.set_log_level(action.level, action.for_s)
             case SaveSnapshot():
                 self._callbacks.save_snapshot()
+            case _:
+                self._perform_for_models(action)
+
+    def _perform_for_models(self, action: Reload | ReadCatalog | AskSupply | EndSupply) -> None:
+        match action:
+            case Reload():
+                self._callbacks.reload()
+            case ReadCatalog():
+                self._callbacks.read_catalog()
+            case AskSupply():
+                self._callbacks.supply.ask(action.message)
+            case EndSupply():
+                self._callbacks.supply.end()
 
     def _answer(self, action: Answer) -> None:
         payload, reply = msgspec.json.encode(action.ack), action.reply

@@ -100,6 +100,10 @@ class SnapshotFile:
         if self._log.size_bytes >= self._fold_at_bytes:
             self._fold()
 
+    def save_beside(self, path: Path, data: bytes) -> None:
+        """Have the thread write another file of the state folder."""
+        self._disk.fold(path, data, [], None)
+
     def tick(self, now_s: float) -> None:
         """Retry failed writes every 5 s; `now_s` is monotonic."""
         if (trouble := self._disk.trouble()) is not None:

@@ -12,6 +12,7 @@ from agent.control.lines import command_replay, preload, selection
 from agent.control.lines.changeover import answer, begin, cancel, rejected
 from agent.control.lines.policy import choose
 from agent.control.lines.report import alert, clear_ready
+from agent.control.orders import receive
 from agent.control.state import Command, Line, Now, Override, State
 from agent.messages.events import Received, Reply
 from agent.messages.payloads import Alert, Cause
@@ -40,7 +41,7 @@ def _take(state: State, route: Route, message: Received, now: Now) -> list[Actio
     line_id = route.name if route.kind != "cmd" else None
     reply = _bounded(message.reply)
     try:
-        if route.kind in {"schedule/set", "cmd"}:
+        if route.kind in {"schedule/set", "models/set", "cmd"}:
             value: Value | Document | None = document(message.payload)
         else:
             value = decode(message.payload, route.read)
@@ -69,6 +70,8 @@ def _dispatch(state: State, route: Route, value: Any, command: Command, now: Now
             return schedule.set_schedule(state, value.content, command, now)
         case "bandwidth/set":
             return bandwidth.set_bandwidth(state, value.text, command)
+        case "models/set":
+            return receive.set_models(state, value.content, command, now)
         case "cmd":
             return operator_commands.run(state, route.name, value.content, command, now)
     line = state.lines.get(route.name)

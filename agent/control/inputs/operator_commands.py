@@ -1,4 +1,4 @@
-"""Operator commands of `cmd/{verb}`: rollback, reload and log."""
+"""Operator commands of `cmd/{verb}`: rollback, reload, cancel and log."""
 
 from typing import Any, Final
 
@@ -10,11 +10,12 @@ from agent.control.lines import selection
 from agent.control.lines.changeover import answer, answer_all, begin
 from agent.control.lines.policy import choose
 from agent.control.lines.report import alert, clear_ready_unless_true
+from agent.control.orders import receive
 from agent.control.state import Command, Line, Now, Override, State
 from agent.messages.payloads import Alert, Cause
 from agent.settings import LOG_LEVELS
 
-VERBS: Final = ("rollback", "reload", "log")
+VERBS: Final = ("rollback", "reload", "cancel", "log")
 LOG_S: Final = 600.0
 """Seconds for which `log` sets the level where the command names no time."""
 _LONGEST_LOG_S: Final = 86_400.0
@@ -27,10 +28,8 @@ def run(state: State, verb: str, content: object, command: Command, now: Now) ->
         return _refuse(state, command, f"the verbs are {', '.join(VERBS)}")
     if not isinstance(content, dict):
         return _refuse(state, command, 'expected a JSON object such as {"id": "a1", "line": "line-1"}')
-    if verb == "reload":
-        return _reload(state, command)
-    if verb == "log":
-        return _log(state, content, command)
+    if verb != "rollback":
+        return _of_device(state, verb, content, command, now)
     name = content.get("line")
     line = state.lines.get(name) if isinstance(name, str) else _only_line(state, name)
     if line is None:
@@ -38,6 +37,12 @@ def run(state: State, verb: str, content: object, command: Command, now: Now) ->
         detail = f"{what}; {known('lines', state.lines)}"
         return answer(state, command, "rejected", "unknown_line", detail)
     return _roll_back(state, line, command, now)
+
+
+def _of_device(state: State, verb: str, content: dict[str, Any], command: Command, now: Now) -> list[Action]:
+    if verb == "reload":
+        return _reload(state, command)
+    return receive.cancel(state, content, command, now) if verb == "cancel" else _log(state, content, command)
 
 
 def reloaded(state: State, event: Reloaded) -> list[Action]:

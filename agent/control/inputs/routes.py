@@ -9,7 +9,7 @@ from agent.control.plant import Plant, Read
 from agent.messages.topics import DEVICE_COMMANDS, LINE_COMMANDS, DeviceCommand, LineCommand, of_line
 
 Kind = Literal[LineCommand, DeviceCommand, "cmd"]
-RETAINABLE: Final[frozenset[Kind]] = frozenset({"product/set", "model/set", "schedule/set", "bandwidth/set"})
+RETAINABLE: Final[frozenset[Kind]] = frozenset({"product/set", "model/set", *DEVICE_COMMANDS})
 
 
 @dataclass(frozen=True)

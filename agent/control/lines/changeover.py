@@ -77,13 +77,19 @@ def follow(state: State, line: Line, choice: Choice, now: Now) -> list[Action]:
     is_waiting = assigned.target is None and not state.worker_up
     if is_waiting or line.changeover is not None or wanted is None or wanted == assigned.chosen:
         return []
-    if now.monotonic_s < assigned.dwell_until_s:
+    is_held = line.id in state.orders.held and _is_newer(wanted, assigned.chosen)
+    if is_held or now.monotonic_s < assigned.dwell_until_s:
         return []
     assigned.dwell_until_s = now.monotonic_s + line.rules.dwell_s
     if wanted == assigned.target and wanted.reference == line.serving.model:
         assigned.chosen, assigned.cause, assigned.failed = wanted, choice.cause, False
         return alert(state, Alert("swap_failed", on=False, line=line.id))
     return [*begin(state, line, [], now), SaveSnapshot()]
+
+
+def _is_newer(wanted: ModelVersion, chosen: ModelVersion | None) -> bool:
+    """Return True for another version of the same model and variant, which an order brought."""
+    return chosen is not None and (wanted.name, wanted.variant) == (chosen.name, chosen.variant)
 
 
 def cancel(state: State, line: Line, now: Now) -> list[Action]:

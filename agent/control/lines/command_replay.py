@@ -37,7 +37,8 @@ def join(waiting: list[Command], command: Command) -> bool:
 
 def _waiting(state: State, command: Command) -> list[Command] | None:
     """Return the list in which the first command of this id waits; None without one."""
-    lists = [state.reloading, *(one for line in state.lines.values() for one in _lists(line))]
+    ordered = [state.orders.job.askers] if state.orders.job is not None else []
+    lists = [state.reloading, *ordered, *(one for line in state.lines.values() for one in _lists(line))]
     key = (command.topic, command.line, command.id)
     return next((one for one in lists if any(key == (each.topic, each.line, each.id) for each in one)), None)
 

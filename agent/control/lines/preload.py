@@ -122,6 +122,12 @@ def pending(line: Line) -> tuple[Waiting, ...]:
     return (*line.preloads.to_prepare, *loading)
 
 
+def next_number(state: State) -> int:
+    """Return the number of a new preload."""
+    state.preparations += 1
+    return state.preparations
+
+
 def _announce(state: State, line: Line, wish: _Wish, now: Now) -> list[Action]:
     known = next((one for one in line.preloads.preparations if one.model == wish.model), None)
     if known is not None:
@@ -129,11 +135,10 @@ def _announce(state: State, line: Line, wish: _Wish, now: Now) -> list[Action]:
     actions: list[Action] = []
     if len(line.preloads.preparations) >= _AT_ONCE:
         actions += _end(state, line.preloads.preparations.pop(0), "failed", "superseded", "newer announcements came")
-    state.preparations += 1
     one = Preparation(
         text=wish.text,
         model=wish.model,
-        number=state.preparations,
+        number=next_number(state),
         until_s=now.monotonic_s + wish.hold_s,
         deadline_s=now.monotonic_s + line.rules.changeover_timeout_s,
         commands=list(wish.commands),

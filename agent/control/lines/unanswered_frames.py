@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from typing import Final
 
 from agent.control.actions import Action, RestartWorker
+from agent.control.answering import Answering
 from agent.control.events import Seen
 from agent.control.lines.report import alert, clear_ready
-from agent.control.state import Answering, Line, Now, State
+from agent.control.state import Line, Now, State
 from agent.messages.payloads import Alert
 
 ALLOWED_S: Final = 2.0

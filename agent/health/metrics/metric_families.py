@@ -5,12 +5,13 @@ from typing import Final
 
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 
-from agent.health.metrics.snapshot import CacheFacts, Facts, LinkFacts
+from agent.health.metrics.snapshot import CacheFacts, Facts, LinkFacts, SupplyFacts
 from agent.health.sensors.host import HostReading
 from agent.health.sensors.reading import Reading
 
 NAMESPACE: Final = "changeover"
 _PHASES: Final = ("idle", "preparing", "switching", "ready", "degraded", "fault")
+_JOB_ENDS: Final = ("done", "failed", "rejected", "superseded", "cancelled")
 _STATUSES: Final = ("online", "stalled", "offline", "ended")
 
 _Samples = Iterable[tuple[tuple[str, ...], float | None]]
@@ -28,6 +29,7 @@ def of(facts: Facts) -> Iterator[Metric]:
     yield from _device(facts.reading)
     yield from _memory(facts.memory)
     yield from _trouble(facts)
+    yield from _supply(facts.supply)
 
 
 def _lines(facts: Facts) -> Iterator[Metric]:
@@ -128,6 +130,13 @@ def _trouble(facts: Facts) -> Iterator[Metric]:
     caps = [((rule, variant), 1.0) for rule, variant in facts.caps.items()]
     yield _gauge("cap", "1 for each cap that holds.", caps, "rule", "max_variant")
     yield _gauge("reading_age_seconds", "Age of a source's last reading.", _labelled(facts.ages_s), "source")
+
+
+def _supply(supply: SupplyFacts) -> Iterator[Metric]:
+    ended = {**dict.fromkeys(_JOB_ENDS, 0), **supply.ended}
+    yield _counter("jobs", "Ended orders for models, by their last state.", _labelled(ended), "state")
+    yield _counter("fetched_bytes", "Bytes of models fetched.", [((), supply.fetched_bytes)])
+    yield _gauge("index_age_seconds", "Age of the signed index of models.", _one(supply.index_age_s))
 
 
 def _one(value: float | None) -> _Samples:

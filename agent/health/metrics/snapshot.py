@@ -73,6 +73,17 @@ class AlertFacts:
 
 
 @dataclass(frozen=True)
+class SupplyFacts:
+    """Orders for models."""
+
+    ended: Mapping[str, int] = field(default_factory=dict)
+    """Ended jobs by their last state."""
+    fetched_bytes: int = 0
+    index_age_s: float | None = None
+    """Age of the signed index; None without one."""
+
+
+@dataclass(frozen=True)
 class Facts:
     """Snapshot of the whole agent for one scrape."""
 
@@ -90,3 +101,4 @@ class Facts:
     """Seconds since the last reading of each sensor source, by its name."""
     caps: Mapping[str, str]
     """Largest allowed model variant, by the rule that limits it."""
+    supply: SupplyFacts = field(default_factory=SupplyFacts)

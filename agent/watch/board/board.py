@@ -5,7 +5,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from agent.messages.payloads import Switch
+from agent.messages.payloads import JobState, Switch
 from agent.messages.topics import is_id
 from agent.watch.board.device import DeviceFold
 from agent.watch.board.line import LineFold
@@ -15,6 +15,8 @@ from agent.watch.board.topic_message import TopicMessage, UnreadableError
 
 _ROWS: Final = 64
 """Limit of lines and of streams, because any client may publish names without end."""
+_JOBS: Final = 16
+"""Limit of orders for models, the newest."""
 _LINE_NAMES: Final = frozenset({"ready", "live", "phase", "model/state", "state"})
 _STREAM_NAMES: Final = frozenset({"status", "detections", "replay", "summary"})
 _Fold = TypeVar("_Fold", LineFold, StreamFold)
@@ -34,6 +36,7 @@ class Board:
         self._device: Final = DeviceFold()
         self._lines: Final[dict[str, LineFold]] = {}
         self._streams: Final[dict[str, StreamFold]] = {}
+        self._jobs: Final[dict[str, JobState]] = {}
         self._broker = BrokerRow()
         self._broker_since_s = 0.0
         self._broken = 0
@@ -64,6 +67,7 @@ class Board:
             memory=self._device.memory(),
             processes=self._device.processes(),
             changeovers=tuple(self._device.changeovers),
+            jobs=tuple(reversed(self._jobs.values())),
             alerts=self._device.alerts(),
             refused=self._device.refused(),
             broken=self._broken,
@@ -81,10 +85,19 @@ class Board:
             return
         if kind == "line" and name == "switch":
             self._device.changeovers.appendleft(msgspec.json.decode(said.payload, type=Switch))
+        elif kind == "job" and name == "state":
+            self._fold_job(id_, said.payload)
         elif kind == "line" and name in _LINE_NAMES:
             _take(self._lines, id_, LineFold(id_, said.at_s), said)
         elif kind == "stream" and name in _STREAM_NAMES:
             _take(self._streams, id_, StreamFold(id_, said.at_s), said)
+
+    def _fold_job(self, id_: str, payload: bytes) -> None:
+        self._jobs.pop(id_, None)
+        if payload:
+            self._jobs[id_] = msgspec.json.decode(payload, type=JobState)
+        while len(self._jobs) > _JOBS:
+            del self._jobs[next(iter(self._jobs))]
 
     def _device_row(self) -> DeviceRow:
         status, meta = self._device.status, self._device.meta

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
-from agent.messages.payloads import Alert, CacheModel, NextChange, Refused, Switch
+from agent.messages.payloads import Alert, CacheModel, JobState, NextChange, Refused, Switch
 
 LIVE_LIMIT_S: Final = 3.0
 """Age from which a `live` is shown as stale, because a PLC that follows it has stopped."""
@@ -115,6 +115,8 @@ class Snapshot:
     processes: ProcessRow | None
     changeovers: tuple[Switch, ...]
     """Newest first."""
+    jobs: tuple[JobState, ...]
+    """Orders for models, the newest first."""
     alerts: tuple[Alert, ...]
     refused: tuple[Refused, ...]
     """Refused commands, newest first."""

@@ -6,7 +6,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from agent.messages.payloads import Alert, CacheModel, NextChange, Refused, Switch
+from agent.messages.payloads import Alert, CacheModel, JobState, NextChange, Refused, Switch
 from agent.watch.board.rows import BrokerRow, LineRow, MemoryRow, ProcessRow, Snapshot, StreamRow
 from agent.watch.screen.section import NARROW, USUAL, WIDE, Column, Section
 from agent.watch.screen.shown import BAD, BUSY, GOOD, age, clock, duration, mib, number, rate, text, word
@@ -52,6 +52,13 @@ _CHANGEOVERS: Final = (
     Column("LOST", right=True, from_width=NARROW),
 )
 _ALERTS: Final = (Column("ALERT"), Column("WHERE"), Column("DETAIL", give_way=True))
+_JOBS: Final = (
+    Column("ORDER"),
+    Column("state"),
+    Column("", right=True),
+    Column("models", from_width=USUAL, give_way=True),
+    Column("why", give_way=True),
+)
 _REFUSED: Final = (
     Column("REFUSED"),
     Column("REASON"),
@@ -99,6 +106,11 @@ def alerts(rows: tuple[Alert, ...]) -> Section:
 def refused(rows: tuple[Refused, ...]) -> Section:
     """Return the section of refused commands, newest first."""
     return Section(_REFUSED, [_refusal(row) for row in rows], least=1, most=4, counts_rest=False)
+
+
+def jobs(rows: tuple[JobState, ...]) -> Section:
+    """Return the section of orders for models, newest first."""
+    return Section(_JOBS, [_job(row) for row in rows], least=1, most=4)
 
 
 def lines(rows: tuple[LineRow, ...]) -> Section:
@@ -181,6 +193,13 @@ def _sizes(memory_bytes: tuple[tuple[str, int], ...]) -> str:
 
 def _alert(row: Alert) -> list[Text]:
     return [text(row.code, BAD), text(row.line or row.stream), text(row.detail)]
+
+
+def _job(row: JobState) -> list[Text]:
+    style = BAD if row.state in {"failed", "rejected"} else "default"
+    share = f"{row.bytes / row.total:.0%}" if row.total and row.state in {"downloading", "verifying"} else ""
+    why = ": ".join(one for one in (row.reason, row.detail) if one)
+    return [text(row.id), text(row.state, style), text(share), text(", ".join(row.models)), text(why, style)]
 
 
 def _refusal(row: Refused) -> list[Text]:

@@ -29,10 +29,12 @@ def _parts(board: Snapshot, width: int, height: int | None) -> list[RenderableTy
     sections = [tables.alerts(board.alerts), tables.lines(board.lines), tables.streams(board.streams)]
     sections += [tables.models(board.memory), tables.changeovers(board.changeovers)]
     sections += [tables.refused(board.refused)] if board.refused else []
+    sections += [tables.jobs(board.jobs)] if board.jobs else []
     fixed = len(top) + len(sections) + 2
     rooms, is_airy = _rooms(sections, height, fixed)
     drawn = [section.table(width, room) for section, room in zip(sections, rooms, strict=True)]
-    alerts, lines, streams, models, changeovers, *refused = drawn
+    alerts, lines, streams, models, changeovers, *rest = drawn
+    refused, jobs = (rest[:1], rest[1:]) if board.refused else ([], rest)
     memory: list[RenderableType] = [
         tables.budget(board.memory, board.processes),
         models,
@@ -44,6 +46,7 @@ def _parts(board: Snapshot, width: int, height: int | None) -> list[RenderableTy
         *[list[RenderableType]([table]) for table in refused],
         [lines],
         [streams],
+        *[list[RenderableType]([table]) for table in jobs],
         memory,
         [changeovers],
     ]

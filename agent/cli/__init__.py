@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from agent import __version__
+from agent.cli.index import index
+from agent.cli.models import models
+from agent.cli.options import FILE, config_option, settings_of
+from agent.cli.trusted import bundle, import_, sign
 from agent.messages.errors import (
     EXIT_FAILED,
     EXIT_MISTAKE,
     EXIT_NOT_STARTED,
-    EXIT_OK,
     MistakeError,
     NotStartedError,
     TransientError,
@@ -21,20 +24,11 @@ from agent.messages.errors import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import BinaryIO
 
-    from agent.messages.references import ModelReference
-    from agent.models.store import Store
+    from agent.models.catalog import Catalog
     from agent.settings import Settings
-
-_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
-_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-_config = click.option(
-    "--config",
-    metavar="FILE",
-    type=click.Path(dir_okay=False, readable=False, path_type=Path),
-    help="Else $CHANGEOVER_CONFIG, /etc/changeover/changeover.toml (which needs sudo), config/changeover.toml.",
-)
 
 
 def main() -> NoReturn:
@@ -79,20 +73,14 @@ def _commands() -> None:
     """Run the vision agent that changes over with the line: it hot-swaps YOLO models by MQTT."""
 
 
-def _settings(config: Path | None) -> "Settings":
-    from agent.settings import load
-
-    return load(config, os.environ)
-
-
 @_commands.command()
-@_config
+@config_option
 def run(config: Path | None) -> None:
     """Run the service in the foreground; it logs to stderr."""
-    settings = _settings(config)
+    settings = settings_of(config)
     from agent.app.main import run as run_agent
 
-    sys.exit(run_agent(settings, lambda: _settings(config)))
+    sys.exit(run_agent(settings, lambda: settings_of(config)))
 
 
 @_commands.command()
@@ -111,10 +99,10 @@ def demo(seconds: float | None, *, as_json: bool, no_view: bool) -> None:
 
 
 @_commands.command()
-@_config
+@config_option
 def watch(config: Path | None) -> None:
     """Show a device live in the terminal, from its topics alone."""
-    settings = _settings(config)
+    settings = settings_of(config)
     from agent.watch.watch_command import run as run_watch
 
     sys.exit(run_watch(settings))
@@ -128,12 +116,12 @@ def watch(config: Path | None) -> None:
 @click.option(
     "--timeout", type=click.FloatRange(min=0, min_open=True), help="Seconds to wait; else the line's, and 10."
 )
-@_config
+@config_option
 def switch(  # noqa: PLR0913 - one parameter an argument and option
     line: str, product_or_ref: str, timeout: float | None, config: Path | None, *, is_model: bool, as_json: bool
 ) -> None:
     """Turn LINE over to a product (or to a model), wait until it is ready, and print the changeover report."""
-    settings = _settings(config)
+    settings = settings_of(config)
     from agent.switch.switch_command import Asked
     from agent.switch.switch_command import run as run_switch
 
@@ -143,7 +131,7 @@ def switch(  # noqa: PLR0913 - one parameter an argument and option
 
 @_commands.command()
 @click.option("--fix", is_flag=True, help="First give renamed keys their new names, and keep the old file beside it.")
-@_config
+@config_option
 def check(config: Path | None, *, fix: bool) -> None:
     """Check configuration, catalog and all files they name: every mistake in one run; root asks as the service."""
     from agent.app.configuration.check import check as check_all
@@ -164,17 +152,30 @@ def check(config: Path | None, *, fix: bool) -> None:
         sys.exit(EXIT_MISTAKE)
     if checked.settings is None or checked.catalog is None:
         return
+    for word in (*_unreached(checked.settings, checked.catalog), *_unprepared(checked.settings, checked.catalog)):
+        click.echo(f"note: {word}")
+
+
+def _unprepared(settings: "Settings", catalog: "Catalog") -> "Iterator[str]":
+    """Yield the models whose first load would be slow; loads numpy and cv2 only where one could be."""
     from agent.models.model_files import is_plain_graph
 
-    versions = [version for version in checked.catalog.versions if not is_plain_graph(Path(version.path))]
+    versions = [version for version in catalog.versions if not is_plain_graph(Path(version.path))]
     if not versions:
-        return  # because what follows loads numpy and cv2
+        return
     from agent.inference.artifacts.artifact_store import ArtifactStore
     from agent.inference.backends.choice import unprepared
 
-    device = checked.settings.device
-    for word in unprepared(versions, device.compute, ArtifactStore(device.cache_dir)):
-        click.echo(f"note: {word}")
+    yield from unprepared(versions, settings.device.compute, ArtifactStore(settings.device.cache_dir))
+
+
+def _unreached(settings: "Settings", catalog: "Catalog") -> "Iterator[str]":
+    """Yield what keeps sources of models from being reached, and how old the index is, where there are any."""
+    if settings.catalog.root is None and not any(version.source for version in catalog.versions):
+        return
+    from agent.doctor.supply.sources import try_sources
+
+    yield from (f"{one.subject}: {one.text}" for one in try_sources(settings) if one.verdict != "ok")
 
 
 @_commands.command()
@@ -187,14 +188,14 @@ def check(config: Path | None, *, fix: bool) -> None:
     help="What the PLC sends, and its model's file; repeatable.",
 )
 @click.option("--camera", metavar="SOURCE", help="The camera's URL, /dev/video0, a video file or a folder of pictures.")
-@click.option("--camera-password-file", type=_FILE, help="A file with the password of the user in the camera's URL.")
+@click.option("--camera-password-file", type=FILE, help="A file with the password of the user in the camera's URL.")
 @click.option("--broker", metavar="URL", help="mqtt://HOST[:PORT], mqtts://HOST[:PORT], or embedded for a trial.")
 @click.option("--username", help="The user name at the broker.")
-@click.option("--password-file", type=_FILE, help="A file with that user's password.")
-@click.option("--ca-file", type=_FILE, help="The authority of the broker's certificate; else the system's.")
+@click.option("--password-file", type=FILE, help="A file with that user's password.")
+@click.option("--ca-file", type=FILE, help="The authority of the broker's certificate; else the system's.")
 @click.option("--device", metavar="ID", help="The device's id; else the host name.")
 @click.option("--no-try", is_flag=True, help="Write what could not be tried: neither open the camera nor the broker.")
-@_config
+@config_option
 def init(no_try: bool, **given: Any) -> None:  # noqa: ANN401, FBT001 - one parameter an option, as click names them
     """Write a first configuration: asks for what no option gives, tries it, never replaces a file."""
     from agent.init.init_command import Options
@@ -224,7 +225,7 @@ def bench(name: str, **options: Any) -> None:  # noqa: ANN401 - click's, as `ben
 
 
 @_commands.command()
-@_config
+@config_option
 @click.option("--as-service", is_flag=True, help="Inside the service's sandbox: as its user, with its devices only.")
 @click.option("--inside", is_flag=True, hidden=True)
 @click.option(
@@ -245,17 +246,17 @@ def doctor(config: Path | None, *, as_service: bool, inside: bool, record: "Bina
 
         place = ["--config", str(config.absolute())] if config is not None else []
         sys.exit(run_inside(["doctor", "--inside", *place]))
-    settings = _settings(config)
+    settings = settings_of(config)
     from agent.doctor.doctor_command import run as run_doctor
 
     sys.exit(run_doctor(settings, click.echo, inside=inside))
 
 
 @_commands.command()
-@_config
+@config_option
 def forget(config: Path | None) -> None:
     """Clear what a stopped device left retained on its broker, before it is taken away."""
-    settings = _settings(config)
+    settings = settings_of(config)
     from agent.mqtt.retained_cleanup import clear_of_device
 
     click.echo(clear_of_device(settings))
@@ -263,7 +264,7 @@ def forget(config: Path | None) -> None:
 
 @_commands.command()
 @click.argument("out", required=False, type=click.Path(path_type=Path))
-@_config
+@config_option
 def support(out: Path | None, config: Path | None) -> None:
     """Write one archive for whoever helps, without secrets: OUT, or a name with device and time."""
     from agent.support.support_command import run as run_support
@@ -271,111 +272,8 @@ def support(out: Path | None, config: Path | None) -> None:
     sys.exit(run_support(config, out, os.environ, lambda line: click.echo(line, err=True)))
 
 
-@_commands.group()
-def models() -> None:
-    """List, add, prepare, verify and remove models of the catalog. REF is NAME[:VARIANT][@VERSION]."""
-
-
-def _reference(_context: click.Context, _parameter: click.Parameter, value: str | None) -> "ModelReference | None":
-    from agent.messages.references import ModelReference
-
-    reference = ModelReference.parse(value) if value is not None else None
-    if value is not None and reference is None:
-        raise click.BadParameter(f"found {value!r}, expected NAME[:VARIANT][@VERSION]")
-    return reference
-
-
-def _store(settings: "Settings") -> "Store":
-    from agent.models.store import Store
-
-    return Store(settings.catalog.file, settings.catalog.store_dir)
-
-
-@models.command(name="list")
-@_config
-def list_models(config: Path | None) -> None:
-    """Print each version: reference, size, file, task and layout, its artifact's profile, and what it ran on."""
-    from agent.app.configuration.model_list import rows
-
-    for row in rows(_settings(config)):
-        click.echo(row)
-
-
-@models.command()
-@click.argument("ref", callback=_reference)
-@click.argument("file", type=click.Path(path_type=Path))
-@click.option("--classes", metavar="NAME,NAME", help="The classes' names in their order; needed where FILE has none.")
-@click.option("--rank", type=float, help="The order of a variant that is not n, s, m, l or x (these are 1 to 5).")
-@_config
-def add(ref: "ModelReference", file: Path, classes: str | None, rank: float | None, config: Path | None) -> None:
-    """Copy FILE, or an exported OpenVINO folder, into the store and enter it as REF (in full: NAME:VARIANT@VERSION)."""
-    from agent.models.store import Release
-
-    names = tuple(name.strip() for name in (classes or "").split(",") if name.strip())
-    settings = _settings(config)
-    version = _store(settings).add(Release(ref, names, rank), file)
-    click.echo(f"added {version.reference}\t{version.path}\tsha256 {version.sha256}")
-    from agent.app.configuration.model_changes import after_adding
-
-    click.echo(after_adding(settings, version))
-
-
-@models.command()
-@click.argument("ref", callback=_reference, required=False)
-@_config
-def verify(ref: "ModelReference | None", config: Path | None) -> None:
-    """Compare files with their sha256: of all versions, or of those that REF names."""
-    from agent.models.catalog import Catalog
-    from agent.models.file_faults import mismatch
-
-    versions = Catalog.load(_settings(config).catalog.file).matching(ref)
-    if ref is not None and not versions:
-        raise MistakeError(f"the catalog has no {ref}")
-    errors = [mismatch(version) for version in versions]
-    for version, error in zip(versions, errors, strict=True):
-        verdict = "ok" if error is None else f"{error.reason}: {error}"
-        click.echo(f"{version.reference}\t{verdict}")
-    if any(errors):
-        sys.exit(EXIT_MISTAKE)
-
-
-@models.command()
-@click.argument("ref", callback=_reference)
-@click.option("--images", type=_FOLDER, help="Pictures that decide between precisions; else the catalog's golden ones.")
-@click.option("--json", "as_json", is_flag=True, help="One line of JSON a model: how it went, its profile.")
-@_config
-def prepare(ref: "ModelReference", images: Path | None, config: Path | None, *, as_json: bool) -> None:
-    """Prepare the versions that REF names for this device, so that their first load is as fast as later ones."""
-    from agent.models.catalog import Catalog
-    from agent.models.preparation import Preparation, Request
-
-    settings = _settings(config)
-    versions = Catalog.load(settings.catalog.file).matching(ref)
-    if not versions:
-        raise MistakeError(f"the catalog has no {ref}")
-    codes = {EXIT_OK}
-    for version in versions:
-        device = settings.device
-        folder = str(images.absolute()) if images else None
-        options = (device.compute, str(device.cache_dir), device.prepared_max_bytes, folder)
-        request = Request(version, *options)
-        outcome = Preparation(request, lambda step: click.echo(f"... {step}", err=True)).run()
-        words = f"{version.reference}\t{outcome.result}: {outcome.detail}"
-        click.echo(outcome.as_json(version.reference) if as_json else words)
-        codes.add(outcome.exit_code)
-    sys.exit(max(codes))
-
-
-@models.command()
-@click.argument("ref", callback=_reference)
-@click.option("--force", is_flag=True, help="Also where the configuration or the running agent uses it.")
-@_config
-def remove(ref: "ModelReference", config: Path | None, *, force: bool) -> None:
-    """Remove REF (in full) from the catalog, and its files from the store."""
-    from agent.app.configuration.model_changes import after_removing, require_unused
-
-    settings = _settings(config)
-    if not force:
-        require_unused(settings, ref)
-    click.echo(f"removed {_store(settings).remove(ref).reference}")
-    click.echo(after_removing(settings))
+models.add_command(sign)
+models.add_command(bundle)
+models.add_command(import_)
+_commands.add_command(models)
+_commands.add_command(index)

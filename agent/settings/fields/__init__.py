@@ -1,7 +1,5 @@
 """Types of configuration values with their validators; a ValueError names what was expected."""
 
-import base64
-import binascii
 import datetime as dt
 import re
 import shlex
@@ -44,7 +42,6 @@ _RAW_IN_VALUE: Final = re.compile(r"[?=].*#")
 """An unencoded # in the value of a URL's parameter, which would end the value."""
 _PLAIN_HOST: Final = re.compile(r"(?:localhost|[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+|\[[0-9A-Fa-f:.]+\]):\d+")
 _TOPIC_BYTES: Final = 65535
-_KEY_BYTES: Final = 32
 
 
 def canonical_product(value: object) -> str | None:
@@ -233,23 +230,6 @@ def _bind(value: str) -> str:
     return value
 
 
-def _public_key(value: str) -> str:
-    try:
-        raw = bytes.fromhex(value) if len(value) == 2 * _KEY_BYTES else base64.b64decode(value, validate=True)
-    except (ValueError, binascii.Error):
-        raw = b""
-    if len(raw) != _KEY_BYTES:
-        raise ValueError("an Ed25519 public key: 32 bytes in base64 or 64 hexadecimal digits")
-    return value
-
-
-def _no_keys_yet(value: tuple[str, ...]) -> tuple[str, ...]:
-    # Refused, because models cannot be signed yet, and loading them unsigned would ignore the user's wish.
-    if value:
-        raise ValueError("an empty list: this release cannot check signatures yet")
-    return value
-
-
 _COOLEST_C, _HOTTEST_C = 40.0, 120.0
 
 
@@ -287,8 +267,6 @@ JsonPath = Annotated[str, AfterValidator(_json_path)]
 Timezone = Annotated[str, AfterValidator(_timezone)]
 Compute = Annotated[str, AfterValidator(_compute)]
 Bind = Annotated[str, AfterValidator(_bind)]
-PublicKey = Annotated[str, AfterValidator(_public_key)]
-TrustedKeys = Annotated[tuple[PublicKey, ...], AfterValidator(_no_keys_yet)]
 AsText = BeforeValidator(_protocol)
 Size = Annotated[int, BeforeValidator(parse_size)]
 Seconds = Annotated[float, BeforeValidator(parse_duration)]

@@ -1,0 +1,35 @@
+"""The children that run for as long as the agent does, by name."""
+
+import os
+from typing import Final
+
+from agent.app.children.cameras import Cameras
+from agent.app.children.worker import WORKER
+from agent.messages.children import LogSetup
+from agent.processes.supervisor import Supervisor
+from agent.settings import LogLevel
+
+
+class Roll:
+    """The worker and all camera processes, for the loop's thread."""
+
+    def __init__(self, supervisor: Supervisor, cameras: Cameras) -> None:
+        self._supervisor: Final = supervisor
+        self._children: Final = {
+            "worker": WORKER,
+            **{f"camera_{id_}": child for id_, child in cameras.children().items()},
+        }
+
+    def tell_level(self, level: LogLevel) -> None:
+        """Send the level to log at to all children."""
+        for child in self._children.values():
+            self._supervisor.send(child, LogSetup(level))
+
+    def silent_s(self, now_s: float) -> dict[str, float | None]:
+        """Return each child's time without progress; None while it is not up."""
+        return {name: self._supervisor.beat_age_s(child, now_s) for name, child in self._children.items()}
+
+    def pids(self) -> dict[str, int]:
+        """Return the process ids of control and of the children that run."""
+        pids = {name: self._supervisor.pid(child) for name, child in self._children.items()}
+        return {"control": os.getpid(), **{name: pid for name, pid in pids.items() if pid is not None}}

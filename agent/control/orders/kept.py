@@ -1,0 +1,74 @@
+"""What is kept of orders over a restart."""
+
+from typing import Any, Final
+
+import msgspec
+
+from agent.control.job import Activate, Job, Orders, Step
+from agent.control.orders import steps
+from agent.control.state import Command
+from agent.messages.errors import Reason
+from agent.messages.payloads import JobPhase
+
+_AT_RESTART: Final[tuple[JobPhase, ...]] = ("downloading", "verifying")
+"""States of a fetch that a restart begins again; the parts that came are kept."""
+
+
+class KeptJob(msgspec.Struct, frozen=True):
+    """The job under way."""
+
+    id: str
+    rev: int | None
+    activate: Activate
+    entries: tuple[bytes, ...]
+    index: str
+    remove: tuple[str, ...]
+    askers: tuple[Command, ...]
+    step: Step
+    state: JobPhase
+    reason: Reason | None
+    detail: str | None
+    state_since: str
+    models: tuple[str, ...]
+    added: tuple[str, ...]
+    lines: tuple[str, ...]
+    spent_s: float
+    workers_killed: int
+
+
+class KeptOrders(msgspec.Struct, frozen=True):
+    """The job under way, the newest accepted order, and the published states."""
+
+    job: KeptJob | None = None
+    accepted_rev: int | None = None
+    accepted: str = ""
+    states: dict[str, bytes] = {}
+
+
+def take(orders: Orders) -> KeptOrders:
+    """Return what is to be kept."""
+    job = orders.job
+    fields: dict[str, Any] = {}
+    if job is not None:
+        fields = {name: getattr(job, name) for name in KeptJob.__struct_fields__} | {"askers": tuple(job.askers)}
+    kept = KeptJob(**fields) if job is not None else None
+    states = dict.fromkeys(orders.states, b"") | _final(orders)
+    return KeptOrders(kept, orders.accepted_rev, orders.accepted, states)
+
+
+def restore(orders: Orders, kept: KeptOrders) -> None:
+    """Restore orders; a job under way goes on at its present step."""
+    orders.accepted_rev, orders.accepted = kept.accepted_rev, kept.accepted
+    orders.states = dict(kept.states)
+    if kept.job is None:
+        return
+    fields = {name: getattr(kept.job, name) for name in KeptJob.__struct_fields__}
+    orders.job = Job(**fields | {"askers": list(kept.job.askers)})
+    if orders.job.state in _AT_RESTART:
+        orders.job.state = "queued"
+    steps.restored(orders.job)
+
+
+def _final(orders: Orders) -> dict[str, bytes]:
+    under_way = orders.job.id if orders.job is not None else None
+    return {id_: payload for id_, payload in orders.states.items() if id_ != under_way}

@@ -1,0 +1,1 @@
+"""What doctor tries of the supply of models."""

@@ -1,0 +1,68 @@
+"""Source check: reaches each source of models in a subprocess, and tells how old the signed index is."""
+
+import datetime as dt
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+
+from agent.app.children.supply import setup_of
+from agent.doctor.finding import Finding, fail, note, ok
+from agent.doctor.subprocess_runner import run_apart
+from agent.messages.probe_results import ProbedSource, SourceRequest
+from agent.models.catalog import Catalog
+from agent.settings import Settings
+from agent.trust.index_state import read_index_state
+
+_MODULE: Final = "agent.supply.reach_process"
+_MOST: Final = 16
+_DEADLINE_S: Final = 240.0
+"""Timeout of all sources together, each of which has 10 s of its own."""
+_INDEX_FILE: Final = "timestamp.json"
+_CURES: Final = {
+    "source_refused": "name its credentials or its authority in [supply.host.HOST]; docs/supply.md has each source",
+    "cut_off": "look at the way there, and whether the service runs",
+    "source_hung": "look at the way there: cable, VPN, proxy, the NAS mount",
+    "not_found": "mend the reference, or put the file there",
+}
+
+
+def try_sources(settings: Settings) -> Iterator[Finding]:
+    """Try to reach the source of each model that is fetched, and the index."""
+    yield from _index(settings)
+    catalog = Catalog.load(settings.catalog.file, settings.catalog.store_dir)
+    references = list(dict.fromkeys(version.source for version in catalog.versions if version.source))
+    if settings.catalog.index:
+        references.insert(0, f"{settings.catalog.index}/{_INDEX_FILE}")
+    if not references:
+        return
+    request = SourceRequest(tuple(references[:_MOST]), setup_of(settings).hosts)
+    said = run_apart(_MODULE, [], msgspec.json.encode(request), _DEADLINE_S)
+    for source in msgspec.json.decode(said, type=list[ProbedSource]):
+        yield _finding(source)
+    if len(references) > _MOST:
+        yield note("sources", f"{len(references) - _MOST} more are named in the catalog, and were not tried")
+
+
+def _finding(source: ProbedSource) -> Finding:
+    subject = f"source {source.reference}"
+    if source.reason is None:
+        return ok(subject, "answers")
+    cure = _CURES.get(source.reason, "see there")
+    return fail(subject, f"{source.reason}: {source.detail}; {cure}")
+
+
+def _index(settings: Settings) -> Iterator[Finding]:
+    if settings.catalog.root is None:
+        return
+    index = read_index_state(settings.device.state_dir)
+    if index is None:
+        yield note("index", "none was verified here yet: order one by models/set, or import one from a stick")
+        return
+    now = dt.datetime.now(dt.timezone.utc)
+    age_s = index.age_s(now)
+    told = f"{age_s / 86_400:.0f} days old" if age_s is not None else "of an age that this clock does not tell"
+    if index.is_stale(now):
+        yield note("index", f"{told}, and its time is over: publish a newer one, or import one from a stick")
+    else:
+        yield ok("index", told)

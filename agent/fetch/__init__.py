@@ -1,0 +1,1 @@
+"""The command `models fetch`. May import app."""

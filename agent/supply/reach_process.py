@@ -1,0 +1,43 @@
+"""Entry of the process that tries sources: `python -m agent.supply.reach_process`, a Request on stdin, answers out."""
+
+import sys
+from typing import Final
+
+import msgspec
+
+from agent.messages.errors import ModelError
+from agent.messages.probe_results import ProbedSource, SourceRequest
+from agent.redact import redact
+from agent.supply.errors import SourceError
+from agent.supply.sources import resolve
+from agent.supply.sources.hosts import Hosts
+from agent.supply.sources.web import Web
+from agent.supply.transfer.opened import opened
+from agent.supply.transfer.pump import bounded
+from agent.supply.wanted import Wanted
+
+_STALL_S: Final = 10.0
+"""Time limit of one source."""
+
+
+def reach(request: SourceRequest) -> list[ProbedSource]:
+    """Open each source and read its first bytes; nothing is kept."""
+    web = Web(Hosts(request.hosts), stall_s=_STALL_S, rate_bytes_s=0.0)
+    return [_reach(reference, web) for reference in request.references]
+
+
+def _reach(reference: str, web: Web) -> ProbedSource:
+    def first_bytes() -> int:
+        with opened(resolve(Wanted(reference), web), web, 0, "") as found:
+            return len(next(iter(found.chunks), b""))
+
+    try:
+        bounded(first_bytes, _STALL_S, reference)
+    except (SourceError, ModelError) as error:
+        return ProbedSource(reference, error.reason, redact(str(error)))
+    return ProbedSource(reference)
+
+
+if __name__ == "__main__":
+    answers = reach(msgspec.json.decode(sys.stdin.buffer.read(), type=SourceRequest))
+    sys.stdout.buffer.write(msgspec.json.encode(answers) + b"\n")

@@ -1,0 +1,30 @@
+"""Deletes what killed jobs have left in the store."""
+
+import shutil
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+DRAFT: Final = ".draft-fetched-"
+_LIVES_S: Final = 7 * 86400.0
+"""Age after which a part is given up."""
+
+
+def sweep(store_dir: Path, parts: Path) -> None:
+    """Delete drafts, and parts that no later job can go on with; call it with the lock of the parts held."""
+    for draft in store_dir.glob(f"{DRAFT}*"):
+        shutil.rmtree(draft, ignore_errors=True)
+    kept = {path.stem for path in parts.glob("*.part") if _is_kept(path)}
+    for path in parts.iterdir():
+        if path.suffix in {".part", ".json", ".new"} and (path.stem not in kept or path.suffix == ".new"):
+            with suppress(OSError):
+                path.unlink()
+
+
+def _is_kept(part: Path) -> bool:
+    try:
+        info = part.stat()
+        return part.with_suffix(".json").exists() and info.st_size > 0 and abs(time.time() - info.st_mtime) < _LIVES_S
+    except OSError:
+        return False

@@ -1,0 +1,77 @@
+"""What a job wants: models, and the files of each."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from msgspec.structs import replace
+from pydantic import ValidationError
+
+from agent.messages.errors import ModelError
+from agent.messages.references import ModelFile, ModelVersion
+from agent.models.catalog_entry import ModelEntry, kept_name
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One file: a model's own, or one beside it."""
+
+    reference: str
+    """Reference of the model's own file, as in the catalog."""
+    sha256: str = ""
+    """In hex; of the model's own file where this one's is not known, as of a signature."""
+    beside: str = ""
+    """Path relative to the folder of the model's file; empty: the model's file itself."""
+    ending: str = ""
+    """Text appended to the file's name, such as ".minisig"."""
+
+    def name_beside(self, own: str) -> str:
+        """Return this file's path, where `own` is the path of the model's file."""
+        path = str(PurePosixPath(own).parent / self.beside) if self.beside else own
+        return path + self.ending
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One model of a job."""
+
+    raw: dict[str, Any]
+    """Keys of its `[[model]]`, as they came."""
+    model: ModelEntry
+
+    @classmethod
+    def parse(cls, data: bytes) -> "Entry":
+        """Parse a model's JSON. Raises ModelError where it is no entry of a catalog."""
+        try:
+            raw = json.loads(data)
+            return cls(raw, ModelEntry.model_validate(raw))
+        except (ValidationError, ValueError, RecursionError):
+            raise ModelError("not_understood", "a model of the job is no entry of a catalog, as JSON") from None
+
+    def wanted(self) -> tuple[Wanted, ...]:
+        """Return the files of the model, its own first."""
+        further = (Wanted(self.model.file, sha256, name) for name, sha256 in self.model.files.items())
+        return (Wanted(self.model.file, self.model.sha256), *further)
+
+    def signatures(self) -> tuple[Wanted, ...]:
+        """Return the signatures of `wanted`, in its order."""
+        named = self.model.signature
+        files = self.wanted()
+        own = Wanted(files[0].reference, files[0].sha256, ending=".minisig")
+        if "://" in named or named.startswith("/"):
+            own = Wanted(named)
+        elif named:
+            own = Wanted(files[0].reference, files[0].sha256, named)
+        return (own, *(Wanted(file.reference, file.sha256, file.beside, ".minisig") for file in files[1:]))
+
+    def kept(self, suffix: str) -> tuple[ModelFile, ...]:
+        """Return the files of `wanted` under their names in the store, where the own one has this suffix."""
+        own = f"model{suffix}"
+        further = (ModelFile(kept_name(own, name), sha256) for name, sha256 in self.model.files.items())
+        return (ModelFile(own, self.model.sha256), *further)
+
+    def version_at(self, path: Path) -> ModelVersion:
+        """Return the version, whose own file lies at `path` and the others beside it under the store's names."""
+        version = self.model.version_of(path.parent)
+        return replace(version, path=str(path), files=self.kept(path.suffix)[1:], signature="")

@@ -1,0 +1,207 @@
+"""Orders through the one pure function: what is refused, what ends them, and what stays retained."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.plant_bench import acks, states
+from support.scenario import Play
+
+from agent.control.actions import Action
+from agent.control.events import SupplyLost
+from agent.control.orders.jobs import KEPT
+from agent.control.orders.steps import JOB_S, STANDSTILL_S
+from agent.control.reconciler import reconcile
+from agent.control.state import Now
+from agent.messages.events import Received
+from agent.messages.supply import EnterModels, FetchModels
+
+HERE = Path(__file__).parents[1] / "scenarios"
+MODEL = {"name": "cap-check", "variant": "n", "version": "4", "file": "https://host/4.onnx", "sha256": "1" * 64}
+
+
+class Device:
+    """A plant whose supply process answers nothing unless it is told to."""
+
+    def __init__(self) -> None:
+        self.play = Play(HERE / "order-now")
+        self.play._come_up()
+        self.play.supply.fetch_s = 1e9
+
+    @property
+    def now(self) -> Now:
+        return Now(1000.0 + self.play.t, 1.7e9 + self.play.t)
+
+    def send(self, topic: str, content: object) -> list[Action]:
+        payload = content if isinstance(content, bytes) else json.dumps(content).encode()
+        message = Received(f"{self.play.state.plant.base}/{topic}", payload)
+        actions = reconcile(self.play.state, message, self.now)
+        for action in actions:
+            self.play._perform(action)
+        return actions
+
+    def order(self, id_: str = "job-1", rev: int = 1, **more: object) -> list[Action]:
+        return self.send("models/set", {"id": id_, "rev": rev, "models": [MODEL]} | more)
+
+    def wait(self, seconds: float) -> None:
+        self.play._until(self.play.t + seconds)
+
+    def state(self, id_: str = "job-1") -> dict[str, Any]:
+        return dict(json.loads(self.play.state.orders.states[id_]))
+
+
+@pytest.fixture
+def device() -> Device:
+    return Device()
+
+
+def reasons(actions: list[Action]) -> list[tuple[str, str | None]]:
+    return [(one.result, one.reason) for one in acks(actions)]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"{", "not_understood"),
+        ([], "not_understood"),
+        ({"rev": 1, "models": [MODEL]}, "not_understood"),
+        ({"id": "catalog", "rev": 1, "models": [MODEL]}, "not_understood"),
+        ({"id": "a b", "rev": 1, "models": [MODEL]}, "not_understood"),
+        ({"id": "a", "models": [MODEL]}, "not_understood"),
+        ({"id": "a", "rev": True, "models": [MODEL]}, "not_understood"),
+        ({"id": "a", "rev": 1}, "not_understood"),
+        ({"id": "a", "rev": 1, "models": []}, "not_understood"),
+        ({"id": "a", "rev": 1, "models": [MODEL] * 65}, "not_understood"),
+        ({"id": "a", "rev": 1, "models": [MODEL, MODEL]}, "not_understood"),
+        ({"id": "a", "rev": 1, "models": [MODEL], "index": "https://host/index"}, "not_understood"),
+        ({"id": "a", "rev": 1, "index": "host/index"}, "not_understood"),
+        ({"id": "a", "rev": 1, "models": [MODEL | {"unsafe": True}]}, "not_understood"),
+        ({"id": "a", "rev": 1, "models": [MODEL | {"sha256": "1"}]}, "not_understood"),
+        ({"id": "a", "rev": 1, "models": [MODEL | {"version": "3"}]}, "not_understood"),
+        ({"id": "a", "rev": 1, "models": [MODEL], "activate": "soon"}, "not_understood"),
+        ({"id": "a", "rev": 1, "models": [MODEL], "activate": "window"}, "not_understood"),
+        ({"id": "a", "rev": 1, "models": [MODEL], "when": "now"}, "not_understood"),
+        ({"id": "a", "rev": 1, "remove": ["cap-check"]}, "not_understood"),
+        ({"id": "a", "rev": 1, "remove": ["label-check:n@1", "label-check:m@3"]}, "unknown_model"),
+        ({"id": "a", "rev": 1, "models": [MODEL], "pad": "x" * 70_000}, "too_large"),
+    ],
+)
+def test_what_is_no_order_changes_nothing(device: Device, content: object, reason: str) -> None:
+    actions = device.send("models/set", content)
+    assert reasons(actions) == [("rejected", reason)]
+    assert device.play.state.orders.job is None
+    assert device.play.state.orders.accepted_rev is None
+    device.wait(1.0)
+    assert device.play.supply.asked == []
+
+
+def test_the_same_order_again_changes_nothing_and_an_older_one_is_stale(device: Device) -> None:
+    assert reasons(device.order(rev=5)) == [("accepted", None)]
+    device.send("cmd/cancel", {"id": "job-1"})
+    device.play.state.answers.clear()  # as after a thousand others
+    assert reasons(device.order(rev=5)) == [("noop", None)]
+    assert reasons(device.order("job-2", rev=5)) == [("rejected", "stale")]
+    assert reasons(device.order("job-3", rev=4)) == [("rejected", "stale")]
+
+
+def test_the_newest_states_stay_and_older_ones_are_cleared(device: Device) -> None:
+    cleared = []
+    for number in range(KEPT + 3):
+        actions = device.send("models/set", {"id": f"job-{number}", "rev": number})
+        cleared += [id_ for id_ in range(number) if states(actions, f"job/job-{id_}/state") == [""]]
+    assert cleared == [0, 1, 2]
+    assert len(device.play.state.orders.states) == KEPT
+
+
+def test_a_source_that_is_away_is_tried_again_until_an_hour_without_progress(device: Device) -> None:
+    device.play.supply = type(device.play.supply)(fetch_s=1.0, refuse="source_refused", transient=True)
+    device.order()
+    device.wait(5.0)
+    waiting = device.state()
+    assert (waiting["state"], waiting["reason"]) == ("queued", "source_refused")
+    assert "tried again in 10 s" in waiting["detail"]
+    device.wait(60.0)
+    assert len(device.play.supply.asked) == 3  # after 10 s, and after 20 s; the next wait is 40 s
+    device.play.t += STANDSTILL_S
+    device.wait(30.0)
+    assert (device.state()["state"], device.state()["reason"]) == ("failed", "source_refused")
+
+
+def test_no_job_is_under_way_for_ever(device: Device) -> None:
+    device.order()
+    device.wait(1.0)
+    device.play.t += JOB_S
+    device.wait(0.5)
+    assert (device.state()["state"], device.state()["reason"]) == ("failed", "timeout")
+
+
+def test_a_supply_process_that_dies_again_and_again_ends_the_job(device: Device) -> None:
+    device.play.supply.lose = True
+    device.play.supply.fetch_s = 1.0
+    device.order()
+    device.wait(10.0)
+    assert (device.state()["state"], device.state()["reason"]) == ("failed", "cut_off")
+    device.order("job-2", 2)
+    device.wait(0.5)
+    for _ in range(4):
+        reconcile(device.play.state, SupplyLost("no beat", is_hung=True), device.now)
+    assert device.state("job-2")["reason"] == "source_hung"
+
+
+@pytest.mark.parametrize("fetch_s", [1e9, 0.5], ids=["while it is fetched", "while a line is held"])
+def test_a_cancelled_order_leaves_nothing(device: Device, fetch_s: float) -> None:
+    before = {version.reference for version in device.play.catalog.versions}
+    device.play.supply.fetch_s = fetch_s
+    device.send("line/line-1/product/set", b"bottle-500")
+    device.wait(1.0)
+    device.order()
+    device.wait(5.0)
+    is_entered = any(version.version == "4" for version in device.play.catalog.versions)
+    assert is_entered == (fetch_s < 1)
+    actions = device.send("cmd/cancel", {"id": "c1", "job": "job-1"})
+    assert ("done", None) in reasons(actions)
+    device.wait(2.0)
+    assert device.state()["state"] == "cancelled"
+    assert {version.reference for version in device.play.catalog.versions} == before
+    line = device.play.state.lines["line-1"]
+    assert (line.published.ready, line.serving.model) == ("bottle-500", "cap-check:n@3")
+
+
+def test_a_revoked_model_goes_at_the_next_safe_point(device: Device) -> None:
+    device.send("line/line-1/product/set", b"bottle-500")
+    device.wait(1.0)
+    plant = device.play.state.plant
+    supply = dataclasses.replace(plant.supply, revoked=("cap-check:n@3",))
+    device.play.state.plant = dataclasses.replace(plant, supply=supply)
+    device.wait(3.0)
+    line = device.play.state.lines["line-1"]
+    assert (line.published.ready, line.serving.model) == ("bottle-500", "cap-check:n@3")
+    assert device.state("catalog")["state"] == "waiting"
+    device.send("line/line-1/product/set", b"17")
+    device.wait(1.0)
+    device.send("line/line-1/product/set", b"bottle-500")
+    device.wait(1.0)
+    assert (line.published.ready, line.serving.model) == ("bottle-500", "cap-check:n@2")
+    assert device.state("catalog")["state"] == "done"
+
+
+def test_a_restart_tells_the_state_of_the_job_that_goes_on(device: Device) -> None:
+    device.order()
+    device.wait(1.0)
+    device.play.published.clear()
+    device.play._restart({"restart": "whole"})
+    device.wait(0.5)
+    told = [one["payload"]["state"] for one in device.play.published if one["topic"] == "job/job-1/state"]
+    assert told == ["queued"]
+
+
+def test_what_an_order_removes_goes_last(device: Device) -> None:
+    device.play.supply.fetch_s = 0.5
+    device.order(remove=["cap-check:n@2"], activate="now")
+    device.wait(6.0)
+    asked = device.play.supply.asked
+    assert [type(one) for one in asked] == [FetchModels, EnterModels, EnterModels]
+    assert [one.remove for one in asked if isinstance(one, EnterModels)] == [(), ("cap-check:n@2",)]
+    assert device.state()["state"] == "done"

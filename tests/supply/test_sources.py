@@ -1,0 +1,153 @@
+"""Each kind of source against a small server that answers as the real one does (tests/partners has the real ones)."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+from support.fetches import Fetches, content_of, entry
+from support.file_server import FileServer, Served
+
+from agent.messages.errors import ModelError
+from agent.messages.supply import SupplyHost
+from agent.supply.sources import RESOLVERS
+
+CONTENT = content_of(50_000)
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+TITLE = "org.opencontainers.image.title"
+API = "/api/2.0/mlflow"
+PROXY = "/api/2.0/mlflow-artifacts/artifacts"
+
+
+def as_json(value: object) -> Served:
+    return Served(json.dumps(value).encode())
+
+
+def registry(server: FileServer, tmp_path: Path) -> Fetches:
+    """Serve one artifact behind a token, as a registry does."""
+    secret = tmp_path / "secret"
+    secret.write_text("pass")
+    manifest = {
+        "layers": [
+            {"digest": "sha256:" + "0" * 64, "size": 1, "annotations": {TITLE: "readme.md"}},
+            {"digest": f"sha256:{SHA256}", "size": len(CONTENT), "annotations": {TITLE: "cap.onnx"}},
+        ]
+    }
+    challenge = f'Bearer realm="{server.url("/token")}",service="registry",scope="repository:models/cap:pull"'
+    ask = {"WWW-Authenticate": challenge}
+    server.files["/token"] = as_json({"token": "t0ken"})
+    server.files["/token"].user = "Basic cGFzczpwYXNz"
+    for name in ("v4", f"sha256:{hashlib.sha256(json.dumps(manifest).encode()).hexdigest()}"):
+        server.files[f"/v2/models/cap/manifests/{name}"] = as_json(manifest)
+        server.files[f"/v2/models/cap/manifests/{name}"].user = "Bearer t0ken"
+        server.files[f"/v2/models/cap/manifests/{name}"].headers = ask
+    server.files[f"/v2/models/cap/blobs/sha256:{SHA256}"] = Served(CONTENT, user="Bearer t0ken", cuts=[1000])
+    host = SupplyHost("hub", access_key_file=str(secret), secret_key_file=str(secret), endpoint=server.url(""))
+    return Fetches(tmp_path, host)
+
+
+def test_an_artifact_of_a_registry_by_tag_and_by_digest(server: FileServer, tmp_path: Path) -> None:
+    fetches = registry(server, tmp_path)
+    [found] = fetches.fetch(entry("oci://hub/models/cap:v4", CONTENT))
+    assert Path(found["file"]).name == "model.onnx"
+    digest = next(path for path in server.files if "/manifests/sha256:" in path).split("/")[-1]
+    fetches.fetch(entry(f"oci://hub/models/cap@{digest}", CONTENT))
+    fetches.require_only(CONTENT)
+
+
+def test_a_registry_with_other_files_is_refused(server: FileServer, tmp_path: Path) -> None:
+    fetches = registry(server, tmp_path)
+    with pytest.raises(ModelError) as refused:
+        fetches.fetch(entry("oci://hub/models/cap:v4", b"other"))
+    assert refused.value.reason == "hash_mismatch"
+    digest = next(path for path in server.files if "/manifests/sha256:" in path)
+    server.files[digest].content += b" "
+    with pytest.raises(ModelError, match="the manifest is not"):
+        fetches.fetch(entry(f"oci://hub/models/cap@{digest.split('/')[-1]}", CONTENT))
+
+
+def test_an_issuer_of_tokens_elsewhere_gets_no_credentials(server: FileServer, tmp_path: Path) -> None:
+    fetches = registry(server, tmp_path)
+    manifest = server.files["/v2/models/cap/manifests/v4"]
+    elsewhere = server.url("/token").replace("127.0.0.1", "localhost")
+    manifest.headers = {"WWW-Authenticate": f'Bearer realm="{elsewhere}"'}
+    with pytest.raises(ModelError) as refused:
+        fetches.fetch(entry("oci://hub/models/cap:v4", CONTENT))
+    assert refused.value.reason == "source_refused"
+    asked = [headers for path, headers in server.requests if path.startswith("/token")]
+    assert [headers.get("authorization") for headers in asked] == [None]
+
+
+def test_a_model_of_mlflow_by_alias_and_by_version(server: FileServer, tmp_path: Path) -> None:
+    fetches = Fetches(tmp_path, SupplyHost("tracking", endpoint=server.url("")))
+    server.files[f"{API}/registered-models/alias"] = as_json({"model_version": {"version": "4"}})
+    server.files[f"{API}/model-versions/get-download-uri"] = as_json({"artifact_uri": "mlflow-artifacts:/1/r/cap"})
+    files = [{"path": "MLmodel", "is_dir": False}, {"path": "cap.onnx", "is_dir": False, "file_size": len(CONTENT)}]
+    server.files[PROXY] = as_json({"files": files})
+    server.files[f"{PROXY}/1/r/cap/cap.onnx"] = Served(CONTENT, cuts=[1000])
+    fetches.fetch(entry("mlflow://tracking/cap@champion", CONTENT))
+    fetches.require_only(CONTENT)
+    assert server.requests[0][0].endswith("alias?name=cap&alias=champion")
+    again = Fetches(tmp_path / "2", SupplyHost("tracking", endpoint=server.url("")))
+    again.fetch(entry("mlflow://tracking/cap/4", CONTENT))
+    again.require_only(CONTENT)
+
+
+def test_an_mlflow_that_hides_its_artifacts_is_told(server: FileServer, tmp_path: Path) -> None:
+    fetches = Fetches(tmp_path, SupplyHost("tracking", endpoint=server.url("")))
+    server.files[f"{API}/model-versions/get-download-uri"] = as_json({"artifact_uri": "s3://bucket/1/r/cap"})
+    with pytest.raises(ModelError, match="its artifacts are at s3://"):
+        fetches.fetch(entry("mlflow://tracking/cap/4", CONTENT))
+    server.files[f"{API}/model-versions/get-download-uri"] = as_json({"artifact_uri": "mlflow-artifacts:/1/r/cap"})
+    server.files[PROXY] = as_json({"files": [{"path": "a.onnx"}, {"path": "b.onnx"}]})
+    with pytest.raises(ModelError, match=r"found a\.onnx, b\.onnx, expected one file"):
+        fetches.fetch(entry("mlflow://tracking/cap/4", CONTENT))
+
+
+def test_an_object_of_a_bucket_is_asked_for_with_a_signature(server: FileServer, tmp_path: Path) -> None:
+    for name in ("key", "secret"):
+        (tmp_path / name).write_text(f"the-{name}")
+    keys = {"access_key_file": str(tmp_path / "key"), "secret_key_file": str(tmp_path / "secret")}
+    fetches = Fetches(tmp_path, SupplyHost(server.netloc, endpoint=server.url(""), region="eu-central-1", **keys))
+    server.files["/models/caps/cap%204.onnx"] = Served(CONTENT, cuts=[1000])
+    fetches.fetch(entry("s3://models/caps/cap%204.onnx", CONTENT))
+    fetches.require_only(CONTENT)
+    path, headers = server.requests[0]
+    assert "X-Amz-Credential=the-key%2F" in path
+    assert "eu-central-1" in path
+    assert "X-Amz-Signature=" in path
+    assert "the-secret" not in path
+    assert "authorization" not in headers
+
+
+def test_it_must_be_clear_whose_bucket_is_meant(server: FileServer, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("key")
+    keys = {"access_key_file": str(tmp_path / "key"), "secret_key_file": str(tmp_path / "key")}
+    hosts = [SupplyHost(name, endpoint=server.url(""), **keys) for name in ("one", "two")]
+    with pytest.raises(ModelError, match="several hosts have keys"):
+        Fetches(tmp_path, *hosts).fetch(entry("s3://models/cap.onnx", CONTENT))
+    server.files["/models/cap.onnx"] = Served(CONTENT)
+    fetches = Fetches(tmp_path, *hosts, SupplyHost("models", endpoint=server.url(""), **keys))
+    fetches.fetch(entry("s3://models/cap.onnx", CONTENT))
+    fetches.require_only(CONTENT)
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        "gopher://host/cap.onnx",
+        "oci://hub/Models/cap:v4",
+        "oci://hub/models/cap",
+        "mlflow://tracking/cap",
+        "file://nas/cap.onnx",
+        "https:///cap.onnx",
+    ],
+)
+def test_a_reference_that_is_none_is_refused(fetches: Fetches, reference: str) -> None:
+    with pytest.raises(ModelError) as refused:
+        fetches.fetch(entry(reference, CONTENT))
+    assert refused.value.reason in {"source_refused", "not_understood"}
+
+
+def test_every_scheme_of_the_catalog_has_a_resolver() -> None:
+    assert set(RESOLVERS) == {"", "file", "http", "https", "mlflow", "oci", "s3"}
