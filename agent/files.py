@@ -9,11 +9,12 @@ from contextlib import contextmanager, suppress
 from errno import EINVAL, EISDIR
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, Protocol
 
 _CHUNK_BYTES: Final = 1 << 20
 """Bytes read and hashed at a time; Python's GIL is free while a chunk is hashed."""
 _PAUSE_S: Final = 0.05
+_HEX_DIGITS: Final = 64
 
 
 def expanded(path: Path) -> Path:
@@ -24,6 +25,11 @@ def expanded(path: Path) -> Path:
         raise ValueError(f"a path without ~, since there is no home folder for {path.parts[0]} here") from None
 
 
+def is_sha256(text: str) -> bool:
+    """Return True for a sha256 in lower-case hexadecimal digits."""
+    return len(text) == _HEX_DIGITS and not set(text) - set("0123456789abcdef")
+
+
 def sha256_of(chunks: Iterable[bytes | memoryview]) -> str:
     """Return the sha256 of all chunks together, in hexadecimal digits."""
     digest = hashlib.sha256()
@@ -32,7 +38,14 @@ def sha256_of(chunks: Iterable[bytes | memoryview]) -> str:
     return digest.hexdigest()
 
 
-def stream_sha256(stream: BinaryIO, copy: BinaryIO | None = None) -> str:
+class ByteSink(Protocol):
+    """Anything that bytes can be written to."""
+
+    def write(self, data: bytes, /) -> int:
+        """Take the next bytes."""
+
+
+def stream_sha256(stream: BinaryIO, copy: ByteSink | None = None) -> str:
     """Return the sha256 of a stream's unread rest, in hex; also write those bytes to `copy`. Raises OSError."""
 
     def chunks() -> Iterable[bytes]:

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from agent import __version__
+from agent.cli.index import index
 from agent.cli.models import models
 from agent.cli.options import FILE, config_option, settings_of
+from agent.cli.trusted import bundle, import_, sign
 from agent.messages.errors import (
     EXIT_FAILED,
     EXIT_MISTAKE,
@@ -272,4 +274,8 @@ def support(out: Path | None, config: Path | None) -> None:
     sys.exit(run_support(config, out, os.environ, lambda line: click.echo(line, err=True)))
 
 
+models.add_command(sign)
+models.add_command(bundle)
+models.add_command(import_)
 _commands.add_command(models)
+_commands.add_command(index)

@@ -35,12 +35,14 @@ def list_models(config: Path | None) -> None:
     from agent.inference.memory.footprints import Footprints
     from agent.inference.processors.ran_on import RanOn
     from agent.models.catalog import Catalog
+    from agent.trust.words import TrustReader
 
     settings = settings_of(config)
     artifacts = ArtifactStore(settings.device.cache_dir)
     ran_on = RanOn(settings.device.cache_dir).read()
     footprints = Footprints(settings.device.cache_dir)
     footprints.read()
+    trust = TrustReader(settings)
     for version in Catalog.load(settings.catalog.file, settings.catalog.store_dir).versions:
         path = Path(version.path)
         size = f"{path.stat().st_size / 1e6:.1f} MB" if path.is_file() else "missing"
@@ -50,7 +52,7 @@ def list_models(config: Path | None) -> None:
         takes = f"\ttakes: {taken.amount}" if taken and taken.device_bytes else ""
         processor = ran_on.get(version.reference)
         runs = f"\tran on: {processor}" if processor else "\tnot loaded here yet"
-        click.echo(f"{version.reference}\t{size}\t{version.path}{prepared}{takes}{runs}")
+        click.echo(f"{version.reference}\t{size}\t{version.path}{prepared}{takes}{runs}{trust.column(version)}")
 
 
 @models.command()
@@ -61,7 +63,7 @@ def list_models(config: Path | None) -> None:
 @config_option
 def add(ref: "ModelReference", file: Path, classes: str | None, rank: float | None, config: Path | None) -> None:
     """Copy FILE, or an exported OpenVINO folder, into the store and enter it as REF (in full: NAME:VARIANT@VERSION)."""
-    from agent.models.store import Release
+    from agent.models.copying import Release
 
     names = tuple(name.strip() for name in (classes or "").split(",") if name.strip())
     settings = settings_of(config)
@@ -76,15 +78,17 @@ def add(ref: "ModelReference", file: Path, classes: str | None, rank: float | No
 @click.argument("ref", callback=reference, required=False)
 @config_option
 def verify(ref: "ModelReference | None", config: Path | None) -> None:
-    """Compare files with their sha256: of all versions, or of those that REF names."""
+    """Compare files with their sha256, and with their signatures: of all versions, or of those that REF names."""
     from agent.models.catalog import Catalog
     from agent.models.file_faults import mismatch
+    from agent.trust.words import TrustReader
 
     settings = settings_of(config)
     versions = Catalog.load(settings.catalog.file, settings.catalog.store_dir).matching(ref)
     if ref is not None and not versions:
         raise MistakeError(f"the catalog has no {ref}")
-    errors = [mismatch(version) for version in versions]
+    trust = TrustReader(settings)
+    errors = [mismatch(version) or trust.distrust(version) for version in versions]
     for version, error in zip(versions, errors, strict=True):
         verdict = "ok" if error is None else f"{error.reason}: {error}"
         click.echo(f"{version.reference}\t{verdict}")
@@ -101,13 +105,17 @@ def prepare(ref: "ModelReference", images: Path | None, config: Path | None, *, 
     """Prepare the versions that REF names for this device, so that their first load is as fast as later ones."""
     from agent.models.catalog import Catalog
     from agent.models.preparation import Preparation, Request
+    from agent.trust.configured import verifier_of
 
     settings = settings_of(config)
     versions = Catalog.load(settings.catalog.file, settings.catalog.store_dir).matching(ref)
     if not versions:
         raise MistakeError(f"the catalog has no {ref}")
     codes = {EXIT_OK}
+    verifier = verifier_of(settings)
     for version in versions:
+        if verifier is not None:
+            verifier.verify_file(version, Path(version.path))
         device = settings.device
         folder = str(images.absolute()) if images else None
         options = (device.compute, str(device.cache_dir), device.prepared_max_bytes, folder)

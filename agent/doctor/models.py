@@ -14,6 +14,7 @@ from agent.messages.references import ModelReference, ModelVersion
 from agent.models.catalog import Catalog
 from agent.models.checks import named
 from agent.settings import Settings
+from agent.trust.words import TrustReader
 
 _MODULE: Final = "agent.inference.validation.probe_process"
 _DEADLINE_S: Final = 300.0
@@ -31,8 +32,13 @@ def try_models(settings: Settings) -> Iterator[Finding]:
         else:
             used[version.reference] = version
     budget_bytes = decide(settings).of_models
+    trust = TrustReader(settings)
     for version in used.values():
-        yield _try(version, settings, budget_bytes)
+        why = trust.distrust(version)
+        if why is None:
+            yield _try(version, settings, budget_bytes)
+        else:
+            yield fail(f"model {version.reference}", f"is never loaded, {why.reason}: {why}")
     if left := len(catalog.versions) - len(used):
         yield note("models", f"{left} more in the catalog are not named by any line, and were not tried")
 

@@ -25,6 +25,7 @@ from agent.inference.scheduling.idle_cpu import IdleCpuSampler
 from agent.inference.serving.frame_loss import FrameLossCounter
 from agent.inference.serving.line_gate import ActiveModelGate
 from agent.inference.serving.stream_pipeline import Outlet, StreamPipeline
+from agent.inference.swapping.file_check import FileCheck
 from agent.inference.swapping.idle_prover import IdleProver
 from agent.inference.swapping.load_queue import LoadQueue
 from agent.inference.swapping.model_loading import Load, ModelLoader
@@ -43,6 +44,7 @@ from agent.messages.children import (
 )
 from agent.messages.references import ModelVersion
 from agent.processes.slots.frame_slot import FrameSlot, SlotReader
+from agent.trust.opening import opener
 
 _LOG: Final = logging.getLogger(__name__)
 _RELEASE_TIMEOUT_S: Final = 2.0
@@ -151,6 +153,7 @@ class Worker:
             prove_later=self._prover.ask,
             compute=self._setup.compute,
             cache_dir=Path(self._setup.cache_dir),
+            files=FileCheck(open_verifier=opener(self._setup.trust)),
         )
         return LoadQueue(
             self._cache,

@@ -17,7 +17,8 @@ from agent.init.place import Place, place_of
 from agent.init.questions import NOTHING, Questions
 from agent.messages.errors import EXIT_OK, MistakeError, TransientError
 from agent.models.catalog import Catalog
-from agent.models.store import Release, Store
+from agent.models.copying import Release
+from agent.models.store import Store
 from agent.settings import CatalogSettings
 
 _UNITS: Final = ("/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system")

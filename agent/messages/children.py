@@ -105,6 +105,16 @@ class WorkerStream(msgspec.Struct, frozen=True):
     slot: SlotDescriptors
 
 
+class TrustSetup(msgspec.Struct, frozen=True):
+    """Whom the worker trusts with models: minisign keys, or the root of a signed index; one of them is empty."""
+
+    trusted_keys: tuple[str, ...]
+    root: str
+    """Path of the index's first root.json; empty: `trusted_keys` decide."""
+    state_dir: str
+    """Folder in which the newest verified index is kept."""
+
+
 class WorkerSetup(Message, frozen=True):
     """First message to a worker."""
 
@@ -118,6 +128,8 @@ class WorkerSetup(Message, frozen=True):
     """Disk space for compiled artifacts, under `cache_dir`."""
     device_budget_bytes: int | None = None
     """Limit on the GPU memory of all loaded models; None where no GPU has memory of its own."""
+    trust: TrustSetup | None = None
+    """Load only models with a verified signature; None: any model of the catalog."""
 
 
 class Assign(Message, frozen=True):

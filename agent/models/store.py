@@ -6,19 +6,19 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from pydantic import ValidationError
 
-from agent.files import file_sha256, locked, open_regular, replace_file, stream_sha256, sync_path
+from agent.files import file_sha256, locked, replace_file, sync_path
 from agent.messages.errors import MistakeError, ModelError
 from agent.messages.references import ModelFile, ModelReference, ModelVersion
-from agent.models import model_files
 from agent.models.catalog import Catalog
-from agent.models.catalog_entry import BLOBS, SUFFIXES, CatalogFile, folder_name, kept_name, rank_of
+from agent.models.catalog_entry import BLOBS, SUFFIXES, CatalogFile, folder_name, rank_of
+from agent.models.copying import Release, bring, model_in, require_sound
 from agent.models.keeping.collecting import StoredRelease, delete, survey
+from agent.models.model_files import SIGNATURE_SUFFIX
 from agent.settings.findings import findings
 from agent.settings.mistakes import dotted
 
@@ -26,17 +26,6 @@ _DRAFT: Final = ".draft-"
 _DRAFT_LIVES_S: Final = 3600.0
 _PATIENCE_S: Final = 30.0
 """Timeout of the lock on catalog and store, which another command does not hold while it copies."""
-
-
-@dataclass(frozen=True)
-class Release:
-    """Arguments of `models add` for a file."""
-
-    reference: ModelReference
-    classes: tuple[str, ...] = ()
-    """Class names; empty: the file has them."""
-    rank: float | None = None
-    """Rank of the variant by size; None: the variant's name implies one."""
 
 
 class Store:
@@ -55,15 +44,15 @@ class Store:
 
         Each sha256 is computed from the bytes while they are copied. Raises MistakeError where it cannot be added.
         """
-        file = _model_in(source)
+        file = model_in(source)
         self._check_new(release, file)
         try:
             make_folder(self._store_dir)
             self._sweep()
             draft = Path(tempfile.mkdtemp(prefix=_DRAFT, dir=self._store_dir))
             try:
-                files = _bring(file, draft)
-                _require_sound(draft, files, file, release)
+                files = bring(file, draft)
+                require_sound(draft, files, file, release)
                 with self._alone():
                     self._check_new(release, file)  # again, because another command may have entered it meanwhile
                     self._enter(release, self._keep(draft, files), files)
@@ -71,6 +60,21 @@ class Store:
                 shutil.rmtree(draft, ignore_errors=True)
         except ModelError as error:
             raise MistakeError(str(error)) from None
+        except OSError as error:
+            where = error.filename or self._store_dir
+            raise MistakeError(f"{where}: {error.strerror or error}; is it writable for this user?") from None
+        return next(version for version in self._catalog().versions if version.reference == str(release.reference))
+
+    def adopt(self, release: Release, draft: Path, files: tuple[ModelFile, ...], keys: dict[str, Any]) -> ModelVersion:
+        """Keep a folder of verified files under their sha256, and enter them in the catalog with further keys.
+
+        `draft` lies on the store's disk and is moved. Raises MistakeError where the release cannot be entered.
+        """
+        try:
+            require_sound(draft, files, draft / files[0].name, release)
+            with self._alone():
+                self._check_new(release, draft / files[0].name)
+                self._enter(release, self._keep(draft, files), files, keys)
         except OSError as error:
             where = error.filename or self._store_dir
             raise MistakeError(f"{where}: {error.strerror or error}; is it writable for this user?") from None
@@ -171,6 +175,8 @@ class Store:
         make_folder(folder.parent)
         if folder.exists():
             if _holds(folder, files):
+                for signature in draft.glob(f"*{SIGNATURE_SUFFIX}"):
+                    signature.replace(folder / signature.name)
                 return folder
             # a damaged folder, which _sweep removes later
             folder.rename(self._store_dir / f"{_DRAFT}{folder.name}-{time.monotonic_ns()}")
@@ -235,7 +241,9 @@ class Store:
             document["model"] = tomlkit.aot()
         document["model"].append(table)
 
-    def _enter(self, release: Release, folder: Path, files: tuple[ModelFile, ...]) -> None:
+    def _enter(
+        self, release: Release, folder: Path, files: tuple[ModelFile, ...], keys: dict[str, Any] | None = None
+    ) -> None:
         base = self._catalog_file.absolute().parent
         path = folder / files[0].name
         reference = release.reference
@@ -249,7 +257,7 @@ class Store:
         if release.rank is not None:
             row["rank"] = release.rank
         document = self._document()
-        self._append(document, row)
+        self._append(document, row | (keys or {}))
         self._write(document)
 
     def _write(self, document: Any) -> None:  # noqa: ANN401 - see _document
@@ -280,63 +288,6 @@ def make_folder(folder: Path) -> None:
             os.chown(folder, above.st_uid, above.st_gid)
 
 
-def inspect_source(source: Path) -> Path:
-    """Find the model's file in `source`, a file or folder, and check it. Raises MistakeError where it is unusable."""
-    file = _model_in(source)
-    if file.suffix.lower() not in SUFFIXES:
-        raise MistakeError(f"{file}: expected a file that ends in {', '.join(SUFFIXES)}")
-    try:
-        with open_regular(file):
-            model_files.inspect(file)
-    except OSError as error:
-        raise MistakeError(f"{file}: {(error.strerror or str(error)).lower()}") from None
-    return file
-
-
-def _model_in(source: Path) -> Path:
-    """Return the model's file: `source` itself, or the only .xml in an exported folder. Raises MistakeError."""
-    if not source.is_dir():
-        return source
-    found = sorted(source.glob("*.xml"))
-    if len(found) != 1:
-        raise MistakeError(f"{source} is a folder with {len(found)} .xml files, expected an OpenVINO export with one")
-    return found[0]
-
-
-def _bring(file: Path, draft: Path) -> tuple[ModelFile, ...]:
-    """Copy a model's files into `draft` under the store's names; return each with its sha256, the main file first."""
-    main = f"model{file.suffix.lower()}"  # because runtimes choose by a lower-case suffix
-    files = [ModelFile(main, _copy(file, draft / main))]
-    model_files.require_kind(file)
-    for name in model_files.companions(file):
-        source = file.parent / name
-        if not source.is_file():
-            model_files.inspect(file)  # because a file that is no model needs none beside it
-            raise ModelError("file_missing", f"{file} needs {name} beside it")
-        kept = kept_name(str(file), name)
-        if kept == main:
-            raise ModelError("load_failed", f"{file} keeps weights in a file named {name}: rename that")
-        (draft / kept).parent.mkdir(parents=True, exist_ok=True)
-        files.append(ModelFile(kept, _copy(source, draft / kept)))
-    return tuple(files)
-
-
-def _require_sound(draft: Path, files: tuple[ModelFile, ...], source: Path, release: Release) -> None:
-    """Inspect the copied files. Raises ModelError that names the user's file instead of the copy."""
-    copy = draft / files[0].name
-    try:
-        found = model_files.inspect(copy)
-        if copy.suffix == ".engine":
-            model_files.require_plan(copy)
-    except ModelError as error:
-        words = str(error).replace(str(copy.with_suffix("")), str(source.with_suffix("")))
-        raise ModelError(error.reason, words) from None
-    if set(model_files.companions(copy)) != {file.name for file in files[1:]}:
-        raise ModelError("load_failed", f"{source} changed while it was read: try again")
-    if found.has_names is False and not release.classes:
-        raise ModelError("load_failed", f"{source} names no classes that can be read: give them, --classes cap,no-cap")
-
-
 def _paths(version: ModelVersion) -> list[Path]:
     path = Path(version.path)
     return [path, *(path.parent / file.name for file in version.files)]
@@ -347,13 +298,3 @@ def _holds(folder: Path, files: tuple[ModelFile, ...]) -> bool:
         return all(file_sha256(folder / file.name) == file.sha256 for file in files)
     except OSError:
         return False
-
-
-def _copy(source: Path, target: Path) -> str:
-    """Copy a file, sync it to disk, and return the sha256 of the copied bytes."""
-    with open_regular(source) as origin, target.open("xb") as copy:
-        sha256 = stream_sha256(origin, copy)
-        copy.flush()
-        os.fchmod(copy.fileno(), 0o644)
-        os.fsync(copy.fileno())
-    return sha256

@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 import psutil
 
-from agent.messages.errors import MistakeError, ModelError
+from agent.messages.errors import MistakeError, ModelError, TransientError
 from agent.messages.supply import Entered, EnterModels, Fetched, FetchFailed, FetchModels, SupplySetup, ToSupply
 from agent.models.store import Store
 from agent.processes import oom_score
@@ -50,6 +50,8 @@ def _fetched(setup: SupplySetup, order: FetchModels, child: Child[Any]) -> Fetch
         return Fetched(order.job, Fetcher(setup, verifier_of(setup)).fetch(order.entries, order.index, job))
     except (SourceError, ModelError) as error:
         return FetchFailed(order.job, error.reason, redact(str(error)), isinstance(error, SourceError))
+    except (TransientError, MistakeError) as error:  # of the kept index, or of the catalog
+        return FetchFailed(order.job, "load_failed", redact(str(error)), isinstance(error, TransientError))
     except Exception as error:  # noqa: BLE001 - the edge of a job, which must end with a reason
         return _broken(order.job, error)
 

@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from agent.messages.children import TrustSetup
 from agent.messages.errors import ModelError
 from agent.messages.references import ModelVersion
 from agent.messages.supply import SupplySetup
 from agent.supply.fetching import Indexed, Read, Verifier
+from agent.trust.opening import open_verifier
 
 
 class TrustsSha256:
@@ -25,6 +27,7 @@ class TrustsSha256:
 
 def verifier_of(setup: SupplySetup) -> Verifier:
     """Return the verifier of this device. Raises ModelError where it cannot verify what the settings demand."""
-    if setup.trusted_keys or setup.root:
-        raise ModelError("unsigned", "this release verifies no signatures, which catalog.trusted_keys or root demand")
-    return TrustsSha256()
+    if not setup.trusted_keys and not setup.root:
+        return TrustsSha256()
+    trust = TrustSetup(setup.trusted_keys, setup.root, setup.state_dir)
+    return open_verifier(trust, require_fresh=setup.require_fresh)

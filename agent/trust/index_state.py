@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 
 from agent.files import open_regular
+from agent.messages.references import ModelVersion
 
 FOLDER: Final = "trust"
 """Folder of the state folder for what was verified."""
@@ -36,10 +37,11 @@ class IndexState(msgspec.Struct, frozen=True):
         expires = _time(self.expires)
         return expires is not None and now >= expires
 
-    def revokes(self, name: str, variant: str, version: str, sha256: frozenset[str]) -> bool:
+    def revokes(self, version: ModelVersion) -> bool:
         """Return True where a version is revoked, by its name or by the sha256 of one of its files."""
-        references = {f"{name}:{variant}@{version}", f"{name}@{version}"}
-        return bool(references & set(self.revoked_models) or sha256 & set(self.revoked_sha256))
+        references = {version.reference, f"{version.name}@{version.version}"}
+        hashes = {version.sha256, *(file.sha256 for file in version.files)}
+        return bool(references & set(self.revoked_models) or hashes & set(self.revoked_sha256))
 
 
 def read_index_state(state_dir: Path) -> IndexState | None:

@@ -114,6 +114,9 @@ network_tools() {
   PATH="$PATH:/usr/sbin:/sbin" command -v ip >/dev/null || install_packages iproute2
 }
 
+# Tests exchange signatures with it.
+signing_tools() { command -v minisign >/dev/null || install_packages minisign; }
+
 # For the tests of metrics and alert rules: unpacked, not installed, since the package starts a server of its own.
 # Without it these tests are left out.
 monitoring_tools() {

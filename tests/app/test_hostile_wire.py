@@ -17,7 +17,10 @@ PLAIN, PATH = "plant/a/plc7/recipe", "plant/a/plc8/order"
 HOSTILE = (
     *(f"{BASE}/line/line-1/{kind}" for kind in ("product/set", "model/set", "prepare")),
     *(f"{BASE}/line/{line}/product/set" for line in ("line-9", "y" * 300, "\N{SNOWMAN}")),
-    *(f"{BASE}/{rest}" for rest in ("schedule/set", "bandwidth/set", "cmd/rollback", "cmd/reload", "cmd/", "cmd/a/b")),
+    *(
+        f"{BASE}/{rest}"
+        for rest in ("schedule/set", "bandwidth/set", "models/set", "cmd/rollback", "cmd/reload", "cmd/", "cmd/a/b")
+    ),
     f"{BASE}/ping",
     PLAIN,
     PATH,

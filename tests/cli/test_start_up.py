@@ -8,7 +8,12 @@ from pathlib import Path
 
 import pytest
 
-OURS = {"agent", "agent.cli", "agent.cli.models", "agent.cli.options", "agent.messages", "agent.messages.errors"}
+OURS = {
+    "agent",
+    *(f"agent.{name}" for name in ("cli", "cli.index", "cli.models", "cli.options", "cli.signing", "cli.trusted")),
+    "agent.messages",
+    "agent.messages.errors",
+}
 HEAVY = {"pydantic", "pydantic_settings", "msgspec", "numpy", "cv2", "openvino", "onnxruntime", "torch", "paho", "rich"}
 
 SLOW = {"av", "psutil", "tomlkit", "prometheus_client", "yaml", "jsonpath", "scipy", "http"}

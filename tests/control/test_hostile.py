@@ -30,6 +30,7 @@ TOPICS = (
     f"{BASE}/line//model/set",
     f"{BASE}/line/line-1/product/set/more",
     f"{BASE}/schedule/set",
+    f"{BASE}/models/set",
     f"{BASE}/bandwidth/set",
     f"{BASE}/cmd/rollback",
     f"{BASE}/cmd/reload",

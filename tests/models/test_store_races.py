@@ -13,8 +13,9 @@ from agent.files import file_sha256, locked
 from agent.messages.errors import MistakeError
 from agent.messages.references import ModelReference
 from agent.models.catalog import Catalog
+from agent.models.copying import Release
 from agent.models.file_faults import verify
-from agent.models.store import Release, Store
+from agent.models.store import Store
 
 ROOT = Path(__file__).parents[2]
 DEADLINE_S = 120.0
@@ -23,7 +24,8 @@ import sys
 from pathlib import Path
 from agent.messages.errors import MistakeError
 from agent.messages.references import ModelReference
-from agent.models.store import Release, Store
+from agent.models.copying import Release
+from agent.models.store import Store
 store = Store(Path(sys.argv[1]), Path(sys.argv[2]))
 print("here", flush=True)
 for line in sys.stdin:

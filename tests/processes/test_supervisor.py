@@ -185,3 +185,13 @@ def test_the_loop_takes_events_from_threads_and_signal_handlers_in_order() -> No
 def _put_numbers(loop: Loop) -> None:
     for number in range(1000):
         loop.put(number)
+
+
+def test_a_child_that_is_ended_goes_for_good_and_may_be_started_anew(post: Post) -> None:
+    post.start("stop")
+    post.until(lambda: post.supervisor.pid("stop"))
+    first = psutil.Process(post.supervisor.pid("stop"))
+    post.supervisor.end("stop")
+    post.start("work")
+    post.until(lambda: not first.is_running() and post.heard(CameraOpened, "work"))
+    assert not post.heard(ChildLost)

@@ -9,11 +9,14 @@ from typing import Any
 import pytest
 from support.fetches import Fetches, content_of, entry
 from support.file_server import FileServer, Served
+from support.plant_index import PlantIndex
 
 from agent.messages.errors import ModelError
 from agent.messages.references import ModelVersion
 from agent.supply.errors import SourceError
-from agent.supply.verifying import verifier_of
+from agent.trust.authoring.signing import sign_file
+from agent.trust.index_state import read_index_state
+from agent.trust.minisign import SecretKey
 
 CONTENT = content_of(50_000)
 
@@ -137,8 +140,36 @@ def test_an_index_that_is_too_long_is_refused(server: FileServer, fetches: Fetch
         fetches.fetch(index=server.url("/index"))
 
 
-def test_without_a_verifier_nothing_is_fetched_that_should_be_verified(tmp_path: Path) -> None:
-    for setup in (Fetches(tmp_path, verifier=Wary(), trusted_keys=("key",)).setup,):
-        with pytest.raises(ModelError) as refused:
-            verifier_of(setup)
-        assert refused.value.reason == "unsigned"
+def test_a_devices_own_key_decides(server: FileServer, tmp_path: Path) -> None:
+    key = SecretKey.make()
+    source = tmp_path / "cap.onnx"
+    source.write_bytes(CONTENT)
+    server.files["/cap.onnx"] = Served(CONTENT)
+    server.files["/cap.onnx.minisig"] = Served(sign_file(source, key).read_bytes())
+    Fetches(tmp_path / "one", trusted_keys=(key.public.line,)).fetch(entry(server.url("/cap.onnx"), CONTENT))
+    other = Fetches(tmp_path / "other", trusted_keys=(SecretKey.make().public.line,))
+    with pytest.raises(ModelError) as refused:
+        other.fetch(entry(server.url("/cap.onnx"), CONTENT))
+    assert refused.value.reason == "unsigned"
+    other.require_only()
+
+
+def test_a_plants_index_is_fetched_with_its_models_and_its_revocations(server: FileServer, tmp_path: Path) -> None:
+    plant = PlantIndex(tmp_path / "plant").add("cap:n@1", publish=False).add("hat:n@1")
+    serve(server, plant.path)
+    fetches = Fetches(tmp_path / "box", root=str(plant.root))
+    found = fetches.fetch(index=server.url("/index"))
+    assert [one["name"] for one in found] == ["cap", "hat"]
+    plant.revoke("cap@1")
+    serve(server, plant.path)
+    assert [one["name"] for one in fetches.fetch(index=server.url("/index"))] == ["hat"]
+    state = read_index_state(Path(fetches.setup.state_dir))
+    assert state is not None
+    assert state.revoked_models == ("cap@1",)
+
+
+def serve(server: FileServer, folder: Path) -> None:
+    """Serve a folder as it is now."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            server.files[f"/index/{path.relative_to(folder)}"] = Served(path.read_bytes())

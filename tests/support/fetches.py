@@ -43,12 +43,13 @@ class Fetches:
         min_free_bytes: int = 0,
         max_kbps: int = 0,
         trusted_keys: tuple[str, ...] = (),
+        root: str = "",
     ) -> None:
         self.folder = folder
         self.store_dir = folder / "store"
         places = (str(self.store_dir), str(folder / "models.toml"), str(folder))
         self.setup = SupplySetup(
-            *places, max_bytes, min_free_bytes, max_kbps, hosts=tuple(hosts), trusted_keys=trusted_keys
+            *places, max_bytes, min_free_bytes, max_kbps, hosts=tuple(hosts), trusted_keys=trusted_keys, root=root
         )
         self.told: list[FetchProgress] = []
         self._pace = pace

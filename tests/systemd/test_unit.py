@@ -8,6 +8,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 UNIT = ROOT / "systemd" / "changeover.service"
+STICK_UNIT = ROOT / "systemd" / "changeover-stick@.service"
+MOST_STICK_EXPOSURE = 30
+"""In tenths: it runs as root, with three rights and no network."""
 MOST_EXPOSURE = 19
 """In tenths, as systemd-analyze counts; 9.6 is a unit without any hardening."""
 
@@ -48,6 +51,16 @@ def test_systemd_finds_nothing_to_say(installed: Path) -> None:
 @needs_systemd
 def test_it_is_closed_as_far_as_cameras_and_a_gpu_let_it(installed: Path) -> None:
     said = analyze("security", "--offline=yes", f"--threshold={MOST_EXPOSURE}", str(installed))
+    assert said.returncode == 0, said.stdout[-3000:] + said.stderr
+
+
+@needs_systemd
+def test_the_unit_of_a_stick_is_right_and_closed(tmp_path: Path) -> None:
+    copy = tmp_path / STICK_UNIT.name
+    copy.write_text(STICK_UNIT.read_text().replace("/opt/changeover/current/bin/changeover", "/bin/true"))
+    said = analyze("verify", str(copy))
+    assert (said.returncode, said.stdout + said.stderr) == (0, "")
+    said = analyze("security", "--offline=yes", f"--threshold={MOST_STICK_EXPOSURE}", str(copy))
     assert said.returncode == 0, said.stdout[-3000:] + said.stderr
 
 

@@ -1,5 +1,6 @@
 """The board that messages build up."""
 
+import io
 from collections.abc import Callable
 from typing import Any
 
@@ -256,3 +257,24 @@ def test_payloads_of_the_right_shape_with_one_wild_value_never_raise(make: Calla
             console.print(View(board.snapshot(118)))
 
     check()
+
+
+def test_an_order_is_shown_until_it_is_cleared() -> None:
+    board = Board(BASE)
+    state = {
+        "id": "job-7",
+        "rev": 42,
+        "state": "downloading",
+        "reason": None,
+        "detail": None,
+        "bytes": 50,
+        "total": 100,
+    }
+    state |= {"kbps": 800.0, "eta_s": 1.0, "models": ["cap-check:n@4"], "since": "2026-01-01T06:00:00.000Z", "v": 1}
+    tell(board, "job/job-7/state", state, 1000.0)
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(View(board.snapshot(1000.0)))
+    (row,) = (line for line in console.export_text().splitlines() if "job-7" in line)
+    assert row.split()[:4] == ["job-7", "downloading", "50%", "cap-check:n@4"]
+    board.take(f"{BASE}/job/job-7/state", b"", False, 1000.0)
+    assert board.snapshot(1000.0).jobs == ()

@@ -10,6 +10,7 @@ from agent.models import child_environment
 from agent.processes.slots.frame_slot import FrameSlot
 from agent.processes.supervisor import ChildSpec
 from agent.settings import Settings
+from agent.trust.configured import trust_of
 
 WORKER: Final = "worker"
 HUNG_AFTER_S: Final = 2.0
@@ -31,6 +32,7 @@ def worker_spec(settings: Settings, slots: dict[str, FrameSlot], budgets: Budget
         load_timeout_s=longest_s,
         prepared_max_bytes=settings.device.prepared_max_bytes,
         device_budget_bytes=budgets.device,
+        trust=trust_of(settings),
     )
     return ChildSpec(
         name=WORKER,

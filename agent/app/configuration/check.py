@@ -18,6 +18,7 @@ from agent.mqtt.endpoint.tls import LockedKeyError
 from agent.settings import CatalogSettings, Draft, Finding, Mistake, Settings, SettingsError, draft
 from agent.settings.fields import CREDENTIALS
 from agent.settings.mistakes import dotted
+from agent.trust.words import untrusted
 
 _READABLE: Final = ("password_file", "ca_file", "cert_file", "key_file")
 _SECRETS: Final = ("access_key_file", "secret_key_file", "token_file")
@@ -69,6 +70,7 @@ def _notes(read: Draft, catalog: Catalog | None) -> tuple[str, ...]:
     notes = [f"{file}: {one}: `changeover check --fix` renames it" for file, one in renamed]
     if read.settings is not None:
         notes += [f"stream {id_}: there is no {camera} now" for id_, camera in missing_cameras(read.settings)]
+        notes += untrusted(read.settings, catalog.versions) if catalog is not None else []
     return tuple(notes)
 
 

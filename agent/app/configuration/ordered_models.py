@@ -49,12 +49,7 @@ def _revoked(settings: Settings, catalog: Catalog) -> tuple[str, ...]:
     index = read_index_state(settings.device.state_dir) if settings.catalog.root else None
     if index is None:
         return ()
-
-    def is_revoked(one: ModelVersion) -> bool:
-        hashes = frozenset({one.sha256, *(file.sha256 for file in one.files)})
-        return index.revokes(one.name, one.variant, one.version, hashes)
-
-    return tuple(one.reference for one in catalog.versions if is_revoked(one))
+    return tuple(one.reference for one in catalog.versions if index.revokes(one))
 
 
 def as_json(entry: ModelEntry) -> bytes:

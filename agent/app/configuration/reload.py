@@ -16,6 +16,8 @@ from agent.settings import Settings
 _log: Final = logging.getLogger(__name__)
 _FOR_LIFE: Final = ("device", "mqtt", "outbox", "http", "stream")
 """Sections read at the start only, but for `device.log_level`; a change of these needs a restart."""
+_TRUST: Final = ("trusted_keys", "index", "root", "require_fresh")
+"""Keys of `catalog` that decide what may be loaded; the worker is told of them when it starts."""
 _NAMED: Final = 8
 """Changed keys that the answer names; further ones are counted."""
 
@@ -51,12 +53,15 @@ def catalog_again(context: Context) -> tuple[Context, CatalogRead]:
 def _kept(before: Settings, read: Settings) -> Settings:
     kept = {name: getattr(before, name) for name in _FOR_LIFE}
     kept["device"] = before.device.model_copy(update={"log_level": read.device.log_level})
+    kept["catalog"] = read.catalog.model_copy(update={key: getattr(before.catalog, key) for key in _TRUST})
     return read.model_copy(update=kept)
 
 
 def _left_out(before: Settings, read: Settings) -> str:
     """Name the changed keys that need a restart, never their values, which may be secret."""
     changed = [key for name in _FOR_LIFE for key in _changes(name, getattr(before, name), getattr(read, name))]
+    trusts = {key: getattr(read.catalog, key) for key in _TRUST}
+    changed += _changes("catalog", before.catalog, before.catalog.model_copy(update=trusts))
     more = f" and {len(changed) - _NAMED} more" if len(changed) > _NAMED else ""
     return f"a change of {', '.join(changed[:_NAMED])}{more} needs a restart" if changed else ""
 

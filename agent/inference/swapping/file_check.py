@@ -3,11 +3,17 @@
 import os
 import time
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from agent.files import open_regular, stream_sha256
+from agent.messages.errors import ModelError
 from agent.messages.references import ModelVersion
 from agent.models import file_faults
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from agent.trust.verifier import Verifier
 
 SETTLED_NS: Final = 2_000_000_000
 """Age that a file's last change must have before its hash is remembered (ns).
@@ -25,15 +31,21 @@ class FileCheck:
     A file that is written, replaced or given other times has another ctime. Threading: one thread at a time.
     """
 
-    def __init__(self, settled_ns: int = SETTLED_NS) -> None:
+    def __init__(self, settled_ns: int = SETTLED_NS, open_verifier: "Callable[[], Verifier] | None" = None) -> None:
+        """Store the arguments; `open_verifier` None: any file with the right sha256 may be loaded."""
         self._settled_ns: Final = settled_ns
+        self._open_verifier: Final = open_verifier
+        self._verifier: Verifier | None = None
         self._right: Final[dict[tuple[Path, str], _Seen]] = {}
+        self._last: Final[dict[tuple[Path, str], _Seen]] = {}
+        """Each file as it was at its last hash; filled only where signatures are asked for."""
 
     def require_right(self, version: ModelVersion) -> int:
         """Hash all files of `version`, and return their total size in bytes.
 
-        Raises ModelError ("file_missing", "hash_mismatch").
+        Raises ModelError ("file_missing", "hash_mismatch"; "unsigned" and "revoked" where signatures are asked for).
         """
+        self._require_listed(version)
         return sum(self._hash(version, path, sha256) for path, sha256 in _files(version))
 
     def require_unchanged(self, version: ModelVersion) -> int:
@@ -42,10 +54,37 @@ class FileCheck:
         Files unchanged since an earlier verification are not hashed, so use it only for files that no runtime will
         read. Raises what `require_right` raises.
         """
+        self._require_listed(version)
         return sum(
             size if (size := self._known_bytes(path, sha256)) is not None else self._hash(version, path, sha256)
             for path, sha256 in _files(version)
         )
+
+    def require_same(self, version: ModelVersion) -> None:
+        """Verify that a runtime has read the files of `version` which `require_right` has hashed before.
+
+        Where signatures are asked for, a file that was replaced and put back meanwhile is refused, too. Raises what
+        `require_right` raises.
+        """
+        if self._open_verifier is None:
+            self.require_unchanged(version)
+            return
+        self._require_listed(version)
+        for path, sha256 in _files(version):
+            try:
+                seen = _seen(path.stat())
+            except OSError as error:
+                raise file_faults.missing(version, path, error).as_error(version) from error
+            if self._last.get((path, sha256)) != seen:
+                detail = f"{version.reference}: {path} was changed while it was loaded: ask for the model again"
+                raise ModelError("hash_mismatch", detail)
+
+    def _require_listed(self, version: ModelVersion) -> None:
+        if self._open_verifier is None:
+            return
+        if self._verifier is None:
+            self._verifier = self._open_verifier()  # at the first load, because its libraries take memory
+        self._verifier.require_listed(version)
 
     def _known_bytes(self, path: Path, sha256: str) -> int | None:
         try:
@@ -55,17 +94,30 @@ class FileCheck:
         return info.st_size if self._right.get((path, sha256)) == _seen(info) else None
 
     def _hash(self, version: ModelVersion, path: Path, sha256: str) -> int:
+        witness = None
+        if self._verifier is not None:
+            is_main = path == Path(version.path)
+            witness = self._verifier.witness(version, path, self._verifier.signature_of(version, path, is_main=is_main))
         try:
             with open_regular(path) as file:
                 before = os.fstat(file.fileno())
-                found = stream_sha256(file)
+                found = stream_sha256(file, witness)
                 file_bytes, after = file.tell(), os.fstat(file.fileno())
         except OSError as error:
             raise file_faults.missing(version, path, error).as_error(version) from error
         if found != sha256.lower():
             raise file_faults.altered(version, path, found, sha256).as_error(version)
+        if witness is not None:
+            witness.require()
+            self._note_last((path, sha256), after)
         self._remember((path, sha256), before, after)
         return file_bytes
+
+    def _note_last(self, key: tuple[Path, str], after: os.stat_result) -> None:
+        self._last.pop(key, None)
+        self._last[key] = _seen(after)
+        while len(self._last) > _LIMIT:
+            del self._last[next(iter(self._last))]
 
     def _remember(self, key: tuple[Path, str], before: os.stat_result, after: os.stat_result) -> None:
         self._right.pop(key, None)

@@ -78,6 +78,7 @@ class ModelLoader:
         prove_later: Callable[[ModelVersion, str], None],
         compute: str,
         cache_dir: Path,
+        files: FileCheck,
     ) -> None:
         """Store the arguments; `make_artifact` and `prove_later` must return at once.
 
@@ -98,7 +99,7 @@ class ModelLoader:
         self._cache_dir: Final = cache_dir
         self._artifacts: Final = ArtifactStore(cache_dir)
         self._proofs: Final = ProofRecord(cache_dir, compute)
-        self._files: Final = FileCheck()
+        self._files: Final = files
         self._runtimes: Final[set[str]] = set()
 
     def load_model(self, job: LoadJob) -> None:
@@ -188,8 +189,8 @@ class ModelLoader:
         """
         artifact = self._artifacts.find(artifact_key(version, self._compute))
         if artifact is None:
+            file_bytes = self._files.require_right(version)  # before a checkpoint is opened to be prepared
             require_openable(version, self._compute)
-            file_bytes = self._files.require_right(version)
             guess_bytes = guess_source_bytes(file_bytes)
         else:
             self._files.require_unchanged(version)
@@ -212,7 +213,7 @@ class ModelLoader:
     def _verify_again(self, file: VerifiedFile) -> None:
         """Verify the source file once more after the load, where the runtime read it instead of an artifact."""
         if not file.has_artifact:
-            self._files.require_unchanged(file.version)
+            self._files.require_same(file.version)
         elif not self._artifacts.find(artifact_key(file.version, self._compute)):
             self._files.require_right(file.version)
 

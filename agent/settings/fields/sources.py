@@ -10,7 +10,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, ValidationInfo
 
-from agent.files import expanded
+from agent.files import expanded, open_regular
 from agent.settings import fields
 from agent.settings.units import parse_clock
 
@@ -19,7 +19,11 @@ REMOTE: Final = ("http", "https", "s3", "oci", "mlflow")
 _KEY_BYTES: Final = 32
 _MINISIGN: Final = b"Ed"
 _MINISIGN_BYTES: Final = 2 + 8 + _KEY_BYTES
-_PUBLIC_KEY: Final = "a public key as `minisign` prints it (56 characters), or an Ed25519 key in base64 or hexadecimal"
+_PUBLIC_KEY: Final = (
+    "a public key as `minisign` prints it (56 characters), the path of its file NAME.pub, or an Ed25519 key in base64 "
+    "or hexadecimal"
+)
+_KEY_FILE_BYTES: Final = 4096
 _HOST: Final = "a host as references name it, HOST or HOST:PORT"
 _HOST_FORM: Final = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252})|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 _WINDOW: Final = 'two times of day such as "22:00-05:00", or "" for any time'
@@ -57,7 +61,9 @@ def local_path(text: str, info: ValidationInfo, expected: str) -> Path:
     return Path(base or ".", expanded(path)).absolute()
 
 
-def _public_key(value: str) -> str:
+def _public_key(value: str, info: ValidationInfo) -> str:
+    if value.endswith(".pub"):
+        value = _key_in(local_path(value, info, _PUBLIC_KEY))
     try:
         raw = bytes.fromhex(value) if len(value) == 2 * _KEY_BYTES else base64.b64decode(value, validate=True)
     except (ValueError, binascii.Error):
@@ -66,6 +72,16 @@ def _public_key(value: str) -> str:
     if not is_minisign and len(raw) != _KEY_BYTES:
         raise ValueError(_PUBLIC_KEY)
     return value
+
+
+def _key_in(file: Path) -> str:
+    """Return the key of a file as `minisign -G` writes it. Raises ValueError."""
+    try:
+        with open_regular(file) as stream:
+            return stream.read(_KEY_FILE_BYTES).decode().strip().rpartition("\n")[2].strip()
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise ValueError(f"{_PUBLIC_KEY}; {file}: {str(why).lower()}") from None
 
 
 def _host(value: str) -> str:

@@ -22,6 +22,7 @@ from agent.inference.memory.pools import Amount, Budget
 from agent.inference.memory.runtime_overhead import RuntimeOverhead
 from agent.inference.memory.unloader import Unloader
 from agent.inference.scheduling.idle_cpu import IdleCpuSampler
+from agent.inference.swapping.file_check import FileCheck
 from agent.inference.swapping.load_job import LoadJob
 from agent.inference.swapping.model_loading import ModelLoader
 from agent.messages.children import CacheDecided, MemoryKept, Message
@@ -72,6 +73,7 @@ class _Plant:
             prove_later=lambda *_: None,
             compute="cuda:0",
             cache_dir=folder / "cache",
+            files=FileCheck(),
         )
         self.serving: dict[str, Entry[Model]] = {}
         self._folder = folder

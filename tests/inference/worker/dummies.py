@@ -19,7 +19,7 @@ from agent.inference.serving.stream_pipeline import Outlet
 from agent.inference.swapping.model_loading import Load
 from agent.inference.worker import Worker
 from agent.inference.yolo.objects import Objects
-from agent.messages.children import Assign, Prepare, WorkerSetup, WorkerStream
+from agent.messages.children import Assign, Prepare, TrustSetup, WorkerSetup, WorkerStream
 from agent.messages.errors import ModelError
 from agent.messages.payloads import ModelProcessor
 from agent.messages.references import ModelVersion
@@ -218,6 +218,7 @@ def start_dummies(  # noqa: PLR0913 - each option is one thing that a test is ab
     load_timeout_s: float = DEADLINE_S,
     compute: str = "cpu",
     device_budget_mib: int | None = None,
+    trust: TrustSetup | None = None,
 ) -> PlantOfDummies:
     """Start a worker for `lines` (by stream); `stack` ends it."""
     line_of = lines or {"cam-1": "line-1"}
@@ -225,7 +226,13 @@ def start_dummies(  # noqa: PLR0913 - each option is one thing that a test is ab
     members = tuple(WorkerStream(stream, line_of[stream], slot.descriptors()) for stream, slot in slots.items())
     device_bytes = None if device_budget_mib is None else device_budget_mib * MIB
     setup = WorkerSetup(
-        members, compute, budget_mib * MIB, str(cache_dir), load_timeout_s, device_budget_bytes=device_bytes
+        members,
+        compute,
+        budget_mib * MIB,
+        str(cache_dir),
+        load_timeout_s,
+        device_budget_bytes=device_bytes,
+        trust=trust,
     )
     plant = PlantOfDummies(lambda outlet: Worker(setup, outlet, load))
     for stream, slot in slots.items():
