@@ -16,6 +16,8 @@ from agent.bench.plant.children import runs
 
 Maker = Callable[..., RunningAgent]
 JOB = "job/job-7/state"
+PATIENCE_S = 240.0
+"""Because what fetches steps back for everything else that the machine does."""
 
 
 @pytest.fixture
@@ -49,7 +51,7 @@ def switches(agent: RunningAgent) -> list[dict[str, Any]]:
 
 
 def until_state(agent: RunningAgent, state: str, topic: str = JOB) -> dict[str, Any]:
-    agent.until(lambda: told(agent, topic)[-1:] == [state])
+    agent.until(lambda: told(agent, topic)[-1:] == [state], PATIENCE_S)
     return dict(json.loads(agent.value(topic) or "{}"))
 
 
@@ -60,7 +62,7 @@ def test_an_order_serves_from_the_next_changeover_on_and_no_frame_is_lost(
     agent.until_said("status", "online")
     agent.ready("bottle-500")
     order(agent, ordered(server, tmp_path))
-    agent.until(lambda: "next changeover of line-1" in (agent.value(JOB) or ""))
+    agent.until(lambda: "next changeover of line-1" in (agent.value(JOB) or ""), PATIENCE_S)
     assert json.loads(agent.value(JOB) or "")["models"] == ["alpha:n@2"]
     assert agent.value("line/line-1/model/state") == "alpha:n@1"
     assert "store/sha256/" in (agent.folder / "models.toml").read_text()
@@ -68,7 +70,7 @@ def test_an_order_serves_from_the_next_changeover_on_and_no_frame_is_lost(
     done = until_state(agent, "done")
     assert (done["rev"], done["reason"]) == (42, None)
     agent.ready("crate")
-    agent.until_said("line/line-1/model/state", "alpha:n@2")
+    agent.until_said("line/line-1/model/state", "alpha:n@2", deadline_s=PATIENCE_S)
     assert not any(one["frames_lost"] for one in switches(agent))
     order_of_states = ["queued", "downloading", "verifying", "preparing", "proving", "waiting", "done"]
     assert [state for state in order_of_states if state in told(agent)] == told(agent)
@@ -104,7 +106,10 @@ def test_a_killed_agent_goes_on_with_its_order_and_every_end_has_a_reason(
     server.files["/2.onnx"].hangs_after = None
     mark = len(agent.heard)
     agent.start()
-    agent.until(lambda: any(json.loads(one.payload)["state"] == "done" for one in agent.on(JOB, mark) if one.payload))
+    agent.until(
+        lambda: any(json.loads(one.payload)["state"] == "done" for one in agent.on(JOB, mark) if one.payload),
+        PATIENCE_S,
+    )
     assert agent.value("line/line-1/model/state") == "alpha:n@2"
     wrong = {"id": "job-8", "rev": 43, "models": [entry | {"version": "3", "sha256": "0" * 64}]}
     agent.send("models/set", json.dumps(wrong))
@@ -126,6 +131,6 @@ def test_a_file_that_the_catalog_names_is_fetched_and_the_line_that_waited_serve
         catalog.write_text("# the plant's own\n" + tomlkit.dumps(document))
 
     agent = make_agent(fetched)
-    agent.until_said("line/line-1/model/state", "alpha:n@2")
+    agent.until_said("line/line-1/model/state", "alpha:n@2", deadline_s=PATIENCE_S)
     assert until_state(agent, "done", "job/catalog/state")["rev"] is None
     assert (tmp_path / "models.toml").read_text().startswith("# the plant's own\n")

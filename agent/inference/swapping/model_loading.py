@@ -189,7 +189,8 @@ class ModelLoader:
         """
         artifact = self._artifacts.find(artifact_key(version, self._compute))
         if artifact is None:
-            file_bytes = self._files.require_right(version)  # before a checkpoint is opened to be prepared
+            # first, because what is not trusted is not prepared either
+            file_bytes = self._files.require_right(version)
             require_openable(version, self._compute)
             guess_bytes = guess_source_bytes(file_bytes)
         else:
