@@ -15,7 +15,7 @@ import msgspec
 
 from agent.capture.camera_process import QUIET
 from agent.messages.errors import ChangeoverError
-from agent.messages.probe_results import SOFTWARE, ProbedCamera
+from agent.messages.short_lived.probe_results import SOFTWARE, ProbedCamera
 from agent.redact import redact
 
 if TYPE_CHECKING:

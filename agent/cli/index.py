@@ -98,7 +98,7 @@ def add(  # noqa: PLR0913, PLR0917 - one parameter an argument and option
 ) -> None:
     """Copy FILE, or an exported OpenVINO folder, into the index and sign it as REF (in full: NAME:VARIANT@VERSION)."""
     opened, _ = _opened(folder, keys, password_file)
-    from agent.models.copying import Release
+    from agent.models.keeping.copying import Release
     from agent.trust.authoring.changes import Details
     from agent.trust.authoring.changes import add as add_model
 

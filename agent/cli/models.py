@@ -44,7 +44,7 @@ def list_models(config: Path | None) -> None:
 @config_option
 def add(ref: "ModelReference", file: Path, classes: str | None, rank: float | None, config: Path | None) -> None:
     """Copy FILE, or an exported OpenVINO folder, into the store and enter it as REF (in full: NAME:VARIANT@VERSION)."""
-    from agent.models.copying import Release
+    from agent.models.keeping.copying import Release
 
     names = tuple(name.strip() for name in (classes or "").split(",") if name.strip())
     settings = settings_of(config)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from agent.messages.events import Reply
 from agent.messages.payloads import Ack, Alert, Switch
 from agent.messages.references import ModelVersion
-from agent.messages.supply import EnterModels, FetchModels
+from agent.messages.short_lived.supply import EnterModels, FetchModels
 from agent.settings import LogLevel, Publish
 
 

@@ -45,7 +45,7 @@ from agent.messages.children import (
 )
 from agent.messages.events import LinkTakenOver, LinkUp, Noticed, Received
 from agent.messages.payloads import Alert
-from agent.messages.supply import Entered, Fetched, FetchFailed, FetchProgress
+from agent.messages.short_lived.supply import Entered, Fetched, FetchFailed, FetchProgress
 from agent.messages.topics import of_stream
 
 Event = (

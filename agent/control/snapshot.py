@@ -144,7 +144,9 @@ def changed(before: Snapshot, *changes: Change) -> Snapshot:
         answers |= {(each.topic, each.line, each.ack.id): each for each in one.answers}
         single |= {name: value for name in _SINGLE if (value := getattr(one, name)) is not msgspec.UNSET}
     kept = tuple(answers.values())[-KEPT_ANSWERS:]
-    return msgspec.structs.replace(before, lines=lines, retained=retained, learned_orders=learned, answers=kept, **single)
+    return msgspec.structs.replace(
+        before, lines=lines, retained=retained, learned_orders=learned, answers=kept, **single
+    )
 
 
 def without_choices(kept: Snapshot, lines: Collection[str]) -> Snapshot:

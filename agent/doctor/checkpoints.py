@@ -9,7 +9,7 @@ import msgspec
 
 from agent.doctor.finding import Finding, fail, note, ok
 from agent.doctor.subprocess_runner import run_apart
-from agent.messages.probe_results import ProbedSandbox
+from agent.messages.short_lived.probe_results import ProbedSandbox
 from agent.processes.package_version import version_of
 
 _MODULE: Final = "agent.inference.sandbox.probe_process"

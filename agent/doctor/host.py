@@ -20,7 +20,7 @@ from agent.health.metrics import running_agent
 from agent.health.metrics.bind_faults import explain, is_privileged, try_bind
 from agent.health.sensors.available_memory import available_bytes
 from agent.messages.errors import TransientError
-from agent.messages.probe_results import ProbedCompute
+from agent.messages.short_lived.probe_results import ProbedCompute
 from agent.processes.package_version import version_of
 from agent.settings import Settings
 

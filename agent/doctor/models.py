@@ -9,8 +9,8 @@ from agent.app.children.memory_budget import decide
 from agent.doctor.finding import Finding, fail, note, ok
 from agent.doctor.subprocess_runner import run_apart
 from agent.messages.errors import TransientError
-from agent.messages.probe_results import ProbedModel
 from agent.messages.references import ModelReference, ModelVersion
+from agent.messages.short_lived.probe_results import ProbedModel
 from agent.models.catalog import Catalog
 from agent.models.checks import named
 from agent.settings import Settings

@@ -15,7 +15,14 @@ from agent.app.configuration.ordered_models import as_json
 from agent.messages.children import Log
 from agent.messages.errors import EXIT_FAILED, EXIT_MISTAKE, EXIT_OK, MistakeError
 from agent.messages.references import ModelReference
-from agent.messages.supply import Fetched, FetchFailed, FetchModels, FetchProgress, SupplyMessage, SupplySetup
+from agent.messages.short_lived.supply import (
+    Fetched,
+    FetchFailed,
+    FetchModels,
+    FetchProgress,
+    SupplyMessage,
+    SupplySetup,
+)
 from agent.models.catalog import Catalog
 from agent.processes.channel import Channel, ChannelClosedError, pair
 from agent.processes.package_version import version_of

@@ -17,7 +17,7 @@ from agent.init.place import Place, place_of
 from agent.init.questions import NOTHING, Questions
 from agent.messages.errors import EXIT_OK, MistakeError, TransientError
 from agent.models.catalog import Catalog
-from agent.models.copying import Release
+from agent.models.keeping.copying import Release
 from agent.models.store import Store
 from agent.settings import CatalogSettings
 

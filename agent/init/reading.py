@@ -13,7 +13,7 @@ from agent.messages.errors import MistakeError
 from agent.messages.references import ModelReference, ModelVersion
 from agent.models.catalog import Catalog
 from agent.models.catalog_entry import SUFFIXES
-from agent.models.copying import inspect_source
+from agent.models.keeping.copying import inspect_source
 from agent.redact import redact
 from agent.settings import StreamSettings, fields, findings
 

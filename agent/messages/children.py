@@ -159,11 +159,7 @@ class Prepare(Message, frozen=True):
 
 
 class Preload(Message, frozen=True):
-    """Replaces the list of models that the worker loads in idle time, the most likely first.
-
-    The worker loads one that fits the free memory while it has nothing else to load and cores are idle; it evicts
-    nothing for it, and tells the result in `CacheState` alone.
-    """
+    """Replaces the list of models to load in idle time, the most likely first; the results are seen in `CacheState`."""
 
     models: tuple[ModelVersion, ...]
 

@@ -16,8 +16,8 @@ from agent.messages.errors import MistakeError, ModelError
 from agent.messages.references import ModelFile, ModelReference, ModelVersion
 from agent.models.catalog import Catalog
 from agent.models.catalog_entry import BLOBS, SUFFIXES, CatalogFile, folder_name, rank_of
-from agent.models.copying import Release, bring, model_in, require_sound
 from agent.models.keeping.collecting import StoredRelease, delete, survey
+from agent.models.keeping.copying import Release, bring, model_in, require_sound
 from agent.models.model_files import SIGNATURE_SUFFIX
 from agent.settings.findings import findings
 from agent.settings.mistakes import dotted

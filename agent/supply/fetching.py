@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol
 from agent.files import file_sha256, locked, replace_file, sync_path
 from agent.messages.errors import MistakeError, ModelError
 from agent.messages.references import ModelFile, ModelVersion
-from agent.messages.supply import SupplySetup
+from agent.messages.short_lived.supply import SupplySetup
 from agent.models.catalog_entry import BLOBS, SUFFIXES, folder_name
 from agent.models.keeping.in_use import read_in_use
 from agent.models.store import Store, make_folder

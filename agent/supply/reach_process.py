@@ -6,7 +6,7 @@ from typing import Final
 import msgspec
 
 from agent.messages.errors import ModelError
-from agent.messages.probe_results import ProbedSource, SourceRequest
+from agent.messages.short_lived.probe_results import ProbedSource, SourceRequest
 from agent.redact import redact
 from agent.supply.errors import SourceError
 from agent.supply.sources import resolve

@@ -10,7 +10,15 @@ import msgspec
 import psutil
 
 from agent.messages.errors import MistakeError, ModelError, TransientError
-from agent.messages.supply import Entered, EnterModels, Fetched, FetchFailed, FetchModels, SupplySetup, ToSupply
+from agent.messages.short_lived.supply import (
+    Entered,
+    EnterModels,
+    Fetched,
+    FetchFailed,
+    FetchModels,
+    SupplySetup,
+    ToSupply,
+)
 from agent.models.store import Store
 from agent.processes import oom_score
 from agent.processes.child import Child, run_child

@@ -6,7 +6,7 @@ from pathlib import Path
 from agent.messages.children import TrustSetup
 from agent.messages.errors import ModelError
 from agent.messages.references import ModelVersion
-from agent.messages.supply import SupplySetup
+from agent.messages.short_lived.supply import SupplySetup
 from agent.supply.fetching import Indexed, Read, Verifier
 from agent.trust.opening import open_verifier
 

@@ -16,7 +16,7 @@ from agent.control.orders.steps import JOB_S, STANDSTILL_S
 from agent.control.reconciler import reconcile
 from agent.control.state import Now
 from agent.messages.events import Received
-from agent.messages.supply import EnterModels, FetchModels
+from agent.messages.short_lived.supply import EnterModels, FetchModels
 
 HERE = Path(__file__).parents[1] / "scenarios"
 MODEL = {"name": "cap-check", "variant": "n", "version": "4", "file": "https://host/4.onnx", "sha256": "1" * 64}

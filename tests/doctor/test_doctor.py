@@ -25,7 +25,7 @@ from agent.inference.processors import compute, probe_process
 from agent.inference.processors.probe_process import probe
 from agent.inference.sandbox import missing_walls
 from agent.inference.sandbox.probe_process import main
-from agent.messages.probe_results import ProbedSandbox
+from agent.messages.short_lived.probe_results import ProbedSandbox
 from agent.mqtt.blocking_client import connected
 from agent.mqtt.endpoint.link_settings import LinkSettings
 from agent.settings import Settings, load

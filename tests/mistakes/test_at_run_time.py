@@ -35,7 +35,7 @@ from agent.messages.camera_names import CameraFormat
 from agent.messages.errors import ChangeoverError, MistakeError
 from agent.messages.events import Received
 from agent.messages.references import ModelReference
-from agent.models.copying import Release
+from agent.models.keeping.copying import Release
 from agent.models.store import Store
 from agent.mqtt.endpoint.connect_errors import login_advice
 from agent.settings import Settings, load

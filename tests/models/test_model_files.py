@@ -15,8 +15,8 @@ from agent.messages.errors import MistakeError, ModelError
 from agent.messages.references import ModelReference
 from agent.models import model_files, onnx_file
 from agent.models.catalog import Catalog
-from agent.models.copying import Release
 from agent.models.file_faults import verify
+from agent.models.keeping.copying import Release
 from agent.models.store import Store
 from agent.settings import SettingsError
 

@@ -12,8 +12,8 @@ from agent.files import file_sha256
 from agent.messages.errors import MistakeError, ModelError
 from agent.messages.references import ModelReference
 from agent.models.catalog import Catalog
-from agent.models.copying import Release
 from agent.models.file_faults import mismatch, verify
+from agent.models.keeping.copying import Release
 from agent.models.store import Store
 
 Writer = Callable[..., Catalog]

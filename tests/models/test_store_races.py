@@ -13,8 +13,8 @@ from agent.files import file_sha256, locked
 from agent.messages.errors import MistakeError
 from agent.messages.references import ModelReference
 from agent.models.catalog import Catalog
-from agent.models.copying import Release
 from agent.models.file_faults import verify
+from agent.models.keeping.copying import Release
 from agent.models.store import Store
 
 ROOT = Path(__file__).parents[2]
@@ -24,7 +24,7 @@ import sys
 from pathlib import Path
 from agent.messages.errors import MistakeError
 from agent.messages.references import ModelReference
-from agent.models.copying import Release
+from agent.models.keeping.copying import Release
 from agent.models.store import Store
 store = Store(Path(sys.argv[1]), Path(sys.argv[2]))
 print("here", flush=True)

@@ -30,7 +30,7 @@ from support.partners import (
 from support.tiny_models import write_tiny_model
 
 from agent.messages.errors import ModelError
-from agent.messages.supply import SupplyHost
+from agent.messages.short_lived.supply import SupplyHost
 from agent.models.catalog import Catalog
 from agent.models.file_faults import require_sound, verify
 from agent.supply.errors import SourceError

@@ -4,7 +4,7 @@ import datetime as dt
 
 import pytest
 
-from agent.messages.supply import FetchProgress
+from agent.messages.short_lived.supply import FetchProgress
 from agent.supply.bounds.job import Job
 from agent.supply.bounds.token_bucket import TokenBucket
 from agent.supply.bounds.window import Window

@@ -9,7 +9,7 @@ from support.fetches import Fetches, content_of, entry
 from support.file_server import FileServer, Served
 from support.supply_child import supply_child
 
-from agent.messages.supply import Entered, Fetched, FetchFailed, FetchProgress
+from agent.messages.short_lived.supply import Entered, Fetched, FetchFailed, FetchProgress
 from agent.models.catalog import Catalog
 
 SIZE = 400_000

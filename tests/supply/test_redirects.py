@@ -7,7 +7,7 @@ from support.fetches import Fetches, content_of, entry
 from support.file_server import FileServer, Served, file_server
 
 from agent.messages.errors import ModelError
-from agent.messages.supply import SupplyHost
+from agent.messages.short_lived.supply import SupplyHost
 from agent.supply.errors import SourceError
 from agent.supply.sources import web
 

@@ -9,7 +9,7 @@ from support.fetches import Fetches, content_of, entry
 from support.file_server import FileServer, Served
 
 from agent.messages.errors import ModelError
-from agent.messages.supply import SupplyHost
+from agent.messages.short_lived.supply import SupplyHost
 from agent.supply.sources import RESOLVERS
 
 CONTENT = content_of(50_000)

@@ -6,7 +6,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-from agent.messages.supply import FetchProgress, SupplyHost, SupplySetup
+from agent.messages.short_lived.supply import FetchProgress, SupplyHost, SupplySetup
 from agent.supply.bounds.job import Job
 from agent.supply.bounds.token_bucket import TokenBucket
 from agent.supply.bounds.window import Window

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from agent.messages.references import ModelReference
-from agent.models.copying import Release
+from agent.models.keeping.copying import Release
 from agent.trust.authoring import changes
 from agent.trust.authoring.index_folder import IndexFolder
 from agent.trust.authoring.key_folder import KeyFolder

@@ -43,7 +43,7 @@ from agent.messages.children import (
 )
 from agent.messages.events import LinkTakenOver, LinkUp, Received, Reply
 from agent.messages.references import ModelVersion
-from agent.messages.supply import Entered, EnterModels, Fetched, FetchFailed, FetchModels, FetchProgress
+from agent.messages.short_lived.supply import Entered, EnterModels, Fetched, FetchFailed, FetchModels, FetchProgress
 from agent.models.catalog import Catalog
 from agent.settings import load
 from support.scenario_files import as_line

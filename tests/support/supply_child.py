@@ -7,7 +7,15 @@ from contextlib import contextmanager
 from typing import Any
 
 from agent import isolated
-from agent.messages.supply import Entered, EnterModels, Fetched, FetchFailed, FetchModels, SupplyMessage, SupplySetup
+from agent.messages.short_lived.supply import (
+    Entered,
+    EnterModels,
+    Fetched,
+    FetchFailed,
+    FetchModels,
+    SupplyMessage,
+    SupplySetup,
+)
 from agent.processes.channel import Channel, pair
 from support.waiting import DEADLINE_S
 

@@ -9,7 +9,7 @@ from support.plant_index import PlantIndex, TrustingDevice, no_password, referen
 from support.tiny_models import write_tiny_model
 
 from agent.messages.errors import MistakeError
-from agent.models.copying import Release
+from agent.models.keeping.copying import Release
 from agent.trust.authoring import changes
 from agent.trust.authoring.index_folder import IndexFolder
 from agent.trust.authoring.key_folder import KeyFolder, read_public, read_secret

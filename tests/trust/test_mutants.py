@@ -16,7 +16,7 @@ from support.tiny_models import write_tiny_model
 
 from agent.messages.errors import ChangeoverError
 from agent.models.catalog import Catalog
-from agent.models.copying import Release
+from agent.models.keeping.copying import Release
 from agent.models.store import Store
 from agent.trust.authoring.signing import sign_model
 from agent.trust.minisign import SecretKey

@@ -10,7 +10,7 @@ import msgspec
 from agent import isolated
 from agent.health.sensors.available_memory import available_bytes
 from agent.health.sensors.gpu_memory import free_device_bytes, names_gpu
-from agent.messages.probe_results import ProbedCompute
+from agent.messages.short_lived.probe_results import ProbedCompute
 from agent.settings import Settings
 
 _log: Final = logging.getLogger(__name__)

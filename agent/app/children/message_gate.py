@@ -7,7 +7,7 @@ from typing import Final
 
 from agent.messages import children
 from agent.messages.children import Message, StageTimes, SwapReport
-from agent.messages.supply import FetchProgress
+from agent.messages.short_lived.supply import FetchProgress
 
 _LONGEST_MS: Final = 86_400_000.0
 _MOST: Final = 1 << 62

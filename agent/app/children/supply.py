@@ -9,7 +9,7 @@ from agent.control.events import SupplyLost
 from agent.control.reconciler import Event
 from agent.messages.children import Log, Message
 from agent.messages.events import ChildHung, ChildLost, ChildUp
-from agent.messages.supply import (
+from agent.messages.short_lived.supply import (
     Entered,
     EnterModels,
     Fetched,

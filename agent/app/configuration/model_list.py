@@ -16,7 +16,7 @@ from agent.trust.words import TrustReader
 
 
 def rows(settings: Settings) -> Iterator[str]:
-    """Yield a row for each version: reference, size, file, task and layout, artifact, GPU memory, processor, and trust."""
+    """Yield a row for each version: reference, size, file, task and layout, artifact, GPU memory, processor, trust."""
     artifacts = ArtifactStore(settings.device.cache_dir)
     ran_on = RanOn(settings.device.cache_dir).read()
     footprints = Footprints(settings.device.cache_dir)

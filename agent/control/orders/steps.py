@@ -13,7 +13,7 @@ from agent.control.plant import Plant
 from agent.control.state import Line, Now, State
 from agent.messages.children import Prepared, PrepareFailed
 from agent.messages.references import ModelReference, ModelVersion
-from agent.messages.supply import Entered, EnterModels, Fetched, FetchFailed, FetchModels, FetchProgress
+from agent.messages.short_lived.supply import Entered, EnterModels, Fetched, FetchFailed, FetchModels, FetchProgress
 
 JOB_S: Final = 7 * 86_400.0
 """Time limit of a job, its waits for a window and for changeovers included."""

@@ -9,7 +9,7 @@ import msgspec
 from agent.app.children.supply import setup_of
 from agent.doctor.finding import Finding, fail, note, ok
 from agent.doctor.subprocess_runner import run_apart
-from agent.messages.probe_results import ProbedSource, SourceRequest
+from agent.messages.short_lived.probe_results import ProbedSource, SourceRequest
 from agent.models.catalog import Catalog
 from agent.settings import Settings
 from agent.trust.index_state import read_index_state

@@ -9,7 +9,7 @@ import sys
 import msgspec
 
 from agent.inference.processors.compute import choose, faults
-from agent.messages.probe_results import ProbedCompute
+from agent.messages.short_lived.probe_results import ProbedCompute
 from agent.processes.package_version import fault_of_onnxruntime, version_of
 from agent.processes.parent_death import die_with_parent
 

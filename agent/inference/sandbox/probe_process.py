@@ -15,7 +15,7 @@ import msgspec
 from agent.inference import sandbox
 from agent.inference.sandbox import Limits
 from agent.messages.errors import ChangeoverError
-from agent.messages.probe_results import ProbedSandbox
+from agent.messages.short_lived.probe_results import ProbedSandbox
 
 _LIMITS: Final = Limits(memory_bytes=64 << 20, cpu_s=10, wall_s=10.0, disk_bytes=1 << 20)
 

@@ -20,8 +20,8 @@ from agent.inference.memory.device_pool import DevicePool
 from agent.inference.memory.runtime_overhead import RUNTIMES_OWN_BYTES
 from agent.inference.validation.golden import prove, warm_up
 from agent.messages.errors import ChangeoverError
-from agent.messages.probe_results import ProbedModel
 from agent.messages.references import ModelVersion
+from agent.messages.short_lived.probe_results import ProbedModel
 from agent.models.file_faults import verify
 from agent.processes.parent_death import die_with_parent
 

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from typing import Final, Literal
 
-from agent.messages.supply import FetchProgress
+from agent.messages.short_lived.supply import FetchProgress
 from agent.supply.bounds.token_bucket import TokenBucket
 from agent.supply.bounds.window import Window
 from agent.supply.errors import SourceError

@@ -9,7 +9,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from agent.messages.errors import ModelError
-from agent.messages.supply import SupplyHost
+from agent.messages.short_lived.supply import SupplyHost
 
 _MOST_BYTES: Final = 64 << 10
 _PORTS: Final = {"http": 80, "https": 443}

@@ -5,7 +5,7 @@ from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from agent.messages.errors import ModelError
-from agent.messages.supply import SupplyHost
+from agent.messages.short_lived.supply import SupplyHost
 from agent.supply.sources.hosts import Hosts, secret
 from agent.supply.sources.located import Located, name_of
 from agent.supply.sources.web import Web

@@ -26,7 +26,7 @@ from tuf.api.metadata import (
 from agent.files import is_sha256, replace_file
 from agent.messages.errors import MistakeError, ModelError
 from agent.messages.references import ModelFile, ModelReference
-from agent.models.copying import Release, copy_model
+from agent.models.keeping.copying import Release, copy_model
 from agent.trust.authoring.index_folder import IndexFolder, next_version
 from agent.trust.authoring.key_folder import KeyFolder
 from agent.trust.index.contents import FOLDER, KEYS, read_model

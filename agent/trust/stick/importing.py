@@ -13,7 +13,7 @@ from agent.messages.errors import ChangeoverError, MistakeError, ModelError, Tra
 from agent.messages.references import ModelFile, ModelReference, ModelVersion
 from agent.models.catalog import Catalog
 from agent.models.catalog_entry import rank_of
-from agent.models.copying import Release
+from agent.models.keeping.copying import Release
 from agent.models.model_files import SIGNATURE_SUFFIX
 from agent.models.store import Store
 from agent.trust.index.contents import IndexedFile, IndexedModel

@@ -7,7 +7,7 @@ import msgspec
 from agent.messages.errors import Reason
 from agent.messages.payloads import ModelProcessor
 from agent.messages.references import ModelReading
-from agent.messages.supply import SupplyHost
+from agent.messages.short_lived.supply import SupplyHost
 
 SOFTWARE: Final = "--software"
 """Argument that makes the camera's probe decode without hardware."""

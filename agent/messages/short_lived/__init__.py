@@ -1,0 +1,1 @@
+"""Messages of processes that are started for one job and gone after it. Imports messages."""
