@@ -113,7 +113,7 @@ def test_boxes_decide_on_given_pictures_and_not_on_drawn_ones() -> None:
 
 
 def test_a_precision_of_fewer_bits_must_be_clearly_faster() -> None:
-    made = Made("a", FileFacts(), (32, 32), (1, 5, 21), Profile())
+    made = Made("a", FileFacts(), (32, 32), ((1, 5, 21),), Profile())
     for times_ms, chosen in (((30.0, 28.0), "f32"), ((30.0, 20.0), "bf16"), ((30.0, 20.0, 19.0), "bf16")):
         tried = [(ms, name, made) for ms, name in zip(times_ms, ("f32", "bf16", "f16"), strict=False)]
         assert precision.fastest(tried)[0] == chosen

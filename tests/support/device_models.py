@@ -17,7 +17,7 @@ from agent.inference.swapping import model_loading
 from agent.inference.yolo.objects import Objects
 from agent.messages.errors import ModelError
 from agent.messages.payloads import ModelProcessor
-from agent.messages.references import ModelVersion
+from agent.messages.references import ModelReading, ModelVersion
 
 KIB: Final = 1024
 SCRATCH: Final = "scratch"
@@ -50,6 +50,7 @@ class DeviceModel:
     processor: Final = ModelProcessor("tensorrt:0", "tensorrt", "10.3", "TensorRT")
     names: Final = ("cap",)
     imgsz: Final = (64, 64)
+    reading: Final = ModelReading("detect", "v8")
 
     def __init__(self, runtime: "DeviceRuntime", owner: str, size: Size) -> None:
         self.places: Final = InFlightLimiter()

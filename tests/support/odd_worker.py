@@ -13,8 +13,8 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from agent.inference import process
 from agent.inference.backends import load
+from agent.inference.serving.model_threads import ModelThreads
 from agent.inference.serving.sequencer import Sequencer
-from agent.inference.serving.stream_pipeline import StreamPipeline
 from agent.inference.worker import Worker
 from agent.messages.children import ToWorker
 from agent.processes.child import run_child
@@ -50,12 +50,12 @@ def odd_load(*arguments: Any) -> Any:  # noqa: ANN401 - as `load`
 
 def patch() -> None:
     """Make the process as odd as its file says."""
-    step, after = StreamPipeline._step, Sequencer.after_those_before
+    step, after = ModelThreads._step, Sequencer.after_those_before
 
-    def stop(pipeline: StreamPipeline) -> None:
+    def stop(threads: ModelThreads) -> None:
         if ordered("stop"):
             threading.Event().wait()  # for ever, and marked by nothing: as good as dead
-        step(pipeline)
+        step(threads)
 
     @contextmanager
     def stand(order: Sequencer, number: int) -> Iterator[None]:
@@ -64,7 +64,7 @@ def patch() -> None:
         with after(order, number):
             yield
 
-    StreamPipeline._step = stop  # type: ignore[assignment,method-assign] # that is what this process is for
+    ModelThreads._step = stop  # type: ignore[assignment,method-assign] # that is what this process is for
     Sequencer.after_those_before = stand  # type: ignore[assignment,method-assign]
     Worker.__init__.__defaults__ = (odd_load,)
 

@@ -8,7 +8,7 @@ import torch
 from onnx import numpy_helper
 from ultralytics.nn.tasks import DetectionModel
 
-from agent.bench.reference.training import train
+from agent.bench.reference.training import batches_of, train
 
 _STEPS: Final = 3
 _BATCH: Final = 4
@@ -30,5 +30,5 @@ def restore(exported: Path, checkpoint: Path, product: str, size: str, names: tu
     )
     inner.names = dict(enumerate(names))
     side = content.graph.input[0].type.tensor_type.shape.dim[3].dim_value
-    train(torch, inner, product, side, _STEPS, _BATCH, _RATE)
+    train(torch, inner, batches_of(torch, product, side, _BATCH), _STEPS, _RATE)
     torch.save({"model": inner, "train_args": {}}, checkpoint)  # `YOLO.save` would round to float16

@@ -33,10 +33,10 @@ def require_alike(
     picture = np.full((*source.imgsz, 3), PAD, np.uint8)
     try:
         want, got = _raw(source, picture), _raw(prepared, picture)
-        if reduced is not None:  # sorted by score, as rows of an end-to-end head are
-            wanted, given = ((np.sort(rows[:, _SCORE].ravel()),) for rows in (reduced(want[0]), got[0]))
-        else:
+        if reduced is None:
             wanted, given = source.head.parts(want), source.head.parts(got)
+        else:
+            wanted, given = (_scores(reduced(want[0])),), (_scores(got[0]),)
         shares = [_share_alike(*pair) for pair in zip(wanted, given, strict=True)]
     finally:
         source.close()
@@ -48,6 +48,12 @@ def require_alike(
 
 def _raw(model: Detector, picture: NDArray[np.uint8]) -> Raw:
     return tuple(np.array(one, np.float32) for one in model.prepare(picture).request.run())
+
+
+def _scores(candidates: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Return the scores of (1, 6, candidates), sorted as those of an end-to-end head's rows are."""
+    scores: NDArray[np.floating] = np.sort(candidates[:, _SCORE].ravel())
+    return scores
 
 
 def _share_alike(want: NDArray[np.floating], got: NDArray[np.floating]) -> float:

@@ -150,7 +150,8 @@ class _Field(NamedTuple):
         if len(points) < _CORNERS:
             points = _square(points, self.step)
         low, high = np.array(self.box[:2], np.float32), np.array(self.box[2:], np.float32)
-        return np.clip(points, low, high, out=points)
+        inside: _Points = np.clip(points, low, high, out=points)
+        return inside
 
     def _columns(self) -> tuple[int, int]:
         return self._within(0, self.sums.shape[1])

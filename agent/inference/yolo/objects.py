@@ -73,4 +73,5 @@ def angles_of(corners: NDArray[np.float32]) -> NDArray[np.float32]:
     side = corners[:, 1] - corners[:, 0]
     turned: NDArray[np.float32] = np.arctan2(side[:, 1], side[:, 0])
     quarter = np.float32(np.pi / 4)
-    return ((turned + quarter) % np.float32(np.pi)) - quarter
+    angles: NDArray[np.float32] = ((turned + quarter) % np.float32(np.pi)) - quarter
+    return angles

@@ -65,7 +65,8 @@ def load(request: pytest.FixtureRequest, version: VersionOf, tmp_path: Path) -> 
 
 def softmax(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
     powers: NDArray[np.float64] = np.exp(numbers - numbers.max())
-    return powers / powers.sum()
+    shares: NDArray[np.float64] = powers / powers.sum()
+    return shares
 
 
 @pytest.mark.parametrize("is_v5", [False, True], ids=["ultralytics", "yolov5"])

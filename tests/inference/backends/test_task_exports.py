@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from support import shapes
-from support.exported import awaken, letterboxed
+from support.exported import awaken, letterboxed, soften
 from support.task_answers import ADDS
 
 from agent.files import file_sha256
@@ -20,7 +20,10 @@ from agent.inference.yolo.detections import objects_of, top_of
 from agent.messages.references import ModelVersion
 from agent.models.preparation import Request
 
-pytestmark = pytest.mark.torch
+pytestmark = [
+    pytest.mark.torch,
+    pytest.mark.filterwarnings("ignore"),  # torch's exporter and ultralytics warn of their own matters
+]
 
 Untyped = Any
 VersionOf = Callable[..., ModelVersion]
@@ -73,6 +76,8 @@ def exported(
         cut = np.ascontiguousarray(picture[:, 12:84])
         tensor = letterboxed(torch, shapes.covering(cut, SIDE), SIDE)
     awaken(torch, fresh.model, tensor, 1.0, 0.0)
+    if task != "classify":
+        soften(torch, fresh.model, tensor)  # or keypoints on other pictures are beyond any frame, and refused
     checkpoint = folder / "network.pt"
     fresh.save(checkpoint)
     from ultralytics import YOLO  # noqa: PLC0415 - only after torch was imported safely

@@ -22,7 +22,12 @@ from agent.inference.yolo.detections import objects_of, top_of
 from agent.messages.payloads import DetectedObject
 from agent.messages.references import ModelVersion
 
-pytestmark = [pytest.mark.soak, pytest.mark.torch, pytest.mark.timeout(1_800)]
+pytestmark = [
+    pytest.mark.soak,
+    pytest.mark.torch,
+    pytest.mark.timeout(1_800),
+    pytest.mark.filterwarnings("ignore"),  # torch's exporter and ultralytics warn of their own matters
+]
 
 Untyped = Any
 Picture = NDArray[np.uint8]

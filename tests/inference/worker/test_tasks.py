@@ -116,10 +116,7 @@ def churn(plant: PlantProcess, versions: dict[str, ModelVersion], changes: int, 
         plant.answer(asked[-1][0])
     for feeder in feeders.values():
         feeder.stop()
-    for stream, feeder in feeders.items():
-        plant.wait_until(
-            lambda stream=stream, feeder=feeder: sum(m.stream == stream for m in plant.of(Detections)) == feeder.offered
-        )
+    plant.wait_until(lambda: len(plant.of(Detections)) == sum(feeder.offered for feeder in feeders.values()))
     assert not plant.of(InferenceFailed)
     assert not plant.of(SwapFailed)
     assert not [log for log in plant.of(Log) if log.level != "INFO"]

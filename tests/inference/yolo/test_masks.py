@@ -29,7 +29,8 @@ def blobs(seed: int, roughness: float) -> Array:
     turn = np.arctan2(ys - 160, xs - 160)
     radius = dice.uniform(40, 110)
     wave = sum(dice.normal(0, roughness) * np.cos(count * turn + dice.uniform(0, 6)) for count in range(2, 7))
-    return (3 * (1 + wave - np.hypot(xs - 160, ys - 160) / radius))[np.newaxis].astype(np.float32)
+    prototype: Array = (3 * (1 + wave - np.hypot(xs - 160, ys - 160) / radius))[np.newaxis].astype(np.float32)
+    return prototype
 
 
 def polygons(prototype: Array, boxes: Array = WHOLE, placement: Placement = SAME) -> list[Rings]:
@@ -40,7 +41,8 @@ def polygons(prototype: Array, boxes: Array = WHOLE, placement: Placement = SAME
 def fine_mask(prototype: Array) -> NDArray[np.uint8]:
     """Scale the mask to parts of a pixel, which shows where its border is."""
     scaled = cv2.resize(prototype[0], (SIDE * FINE, SIDE * FINE), interpolation=cv2.INTER_LINEAR)
-    return (scaled > 0).astype(np.uint8)
+    mask: NDArray[np.uint8] = (scaled > 0).astype(np.uint8)
+    return mask
 
 
 def drawn(rings: Rings) -> NDArray[np.uint8]:
@@ -104,7 +106,8 @@ def test_pixels_of_the_frame() -> None:
 def test_a_crowd_of_ragged_masks_is_bounded() -> None:
     dice = np.random.default_rng(0)
     masks = Masks(dice.normal(0, 1, (32, 160, 160)).astype(np.float32), (640, 640))
-    shares, boxes = dice.normal(0, 1, (300, 32)).astype(np.float32), np.tile(np.float32((0, 0, 640, 640)), (300, 1))
+    shares = dice.normal(0, 1, (300, 32)).astype(np.float32)
+    boxes = np.tile(np.array((0, 0, 640, 640), np.float32), (300, 1))
     began_s = time.thread_time()
     found = masks.polygons(shares, boxes, Placement.of((640, 640), (640, 640)))
     assert time.thread_time() - began_s < 10

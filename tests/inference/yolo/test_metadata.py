@@ -5,7 +5,7 @@ import pytest
 
 from agent.inference.yolo.metadata import RTDETR, YOLO, FileFacts, agreed_imgsz, agreed_task, read_facts
 from agent.messages.errors import ModelError
-from agent.messages.references import ModelVersion
+from agent.messages.references import ModelVersion, Task
 
 ENTRY = ModelVersion("cap", "n", "1", "cap.onnx", "")
 SIZED = ModelVersion("cap", "n", "1", "cap.onnx", "", imgsz=320)
@@ -107,11 +107,15 @@ def test_metadata_takes_neither_memory_nor_time(text: str) -> None:
 
 
 def test_the_catalogs_task_settles_a_silent_file_and_contradicts_none() -> None:
-    for task, said in (("detect", "pose"), ("pose", "detect"), ("", "depth")):
-        entry = ModelVersion("cap", "n", "1", "cap.onnx", "", classes=("cap",), task=task)  # type: ignore[arg-type]
+    contradicting: tuple[tuple[Task, str], ...] = (("detect", "pose"), ("pose", "detect"), ("", "depth"))
+    for task, said in contradicting:
+        entry = ModelVersion("cap", "n", "1", "cap.onnx", "", classes=("cap",), task=task)
         with pytest.raises(ModelError) as refused:
             agreed_task(entry, FileFacts(task=said))
         assert refused.value.reason == "load_failed"
-    silent, entry = (ModelVersion("cap", "n", "1", "cap.onnx", "", task=task) for task in ("", "pose"))  # type: ignore[arg-type]
+    silent, entry = (
+        ModelVersion("cap", "n", "1", "cap.onnx", ""),
+        ModelVersion("cap", "n", "1", "cap.onnx", "", task="pose"),
+    )
     assert agreed_task(entry, FileFacts()) == agreed_task(silent, FileFacts(task="pose")) == "pose"
     assert not agreed_task(silent, FileFacts())

@@ -215,7 +215,12 @@ def test_the_catalogs_task_settles_a_silent_file(version: VersionOf) -> None:
 
 IMPLAUSIBLE = [
     ("turned in degrees", columns(np.array([[30.0], [45.0]], np.float32)), {"task": "obb"}, "beyond a turn"),
-    ("keypoints in shares", columns(POINTS.reshape(2, -1) / 320), {"task": "pose", "kpt_shape": "[2, 3]"}, "in shares"),
+    (
+        "keypoints in shares",
+        columns(POINTS.reshape(2, -1) / np.float32(320)),
+        {"task": "pose", "kpt_shape": "[2, 3]"},
+        "in shares",
+    ),
     (
         "scores of keypoints",
         columns(POINTS[..., ::-1].reshape(2, -1)),

@@ -1,5 +1,6 @@
 """Suppression of turned boxes against a plain implementation of its definition, and its limits."""
 
+import math
 import time
 
 import numpy as np
@@ -25,7 +26,7 @@ def prob_iou(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
     apart = one[:2] - other[:2]
     distance = apart @ np.linalg.inv(mean) @ apart / 8
     distance += 0.5 * np.log(np.linalg.det(mean) / np.sqrt(np.linalg.det(mine) * np.linalg.det(its)))
-    return float(1 - np.sqrt(max(0.0, 1 - np.exp(-distance))))
+    return 1 - math.sqrt(max(0.0, 1 - math.exp(-distance)))
 
 
 def by_definition(boxes: Array, scores: Array, classes: NDArray[np.int32], iou: float) -> list[int]:

@@ -89,7 +89,8 @@ class _Gaussians(NamedTuple):
         return cls(x, y, a, b, (along - across) * cosine * sine, classes)
 
     def at(self, indices: _Indices) -> "_Gaussians":
-        return _Gaussians(*(column[indices] for column in self))
+        x, y, a, b, c = (column[indices] for column in self[:5])
+        return _Gaussians(x, y, a, b, c, self.classes[indices])
 
 
 def _limit(iou: float) -> float:
