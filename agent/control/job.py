@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 Activate = Literal["changeover", "window", "now"]
 CATALOG_JOB: Final = "catalog"
-"""Id of the job that fetches what models.toml names and the store lacks."""
+"""Id of the job that reads the index, and fetches what models.toml names and the store lacks."""
 
 
 class Step(Enum):
@@ -104,6 +104,8 @@ class Orders:
     """Lines that keep their model's version until their next safe point."""
     refetch_at_s: float = 0.0
     """Missing files of the catalog are fetched again from then on (monotonic)."""
+    index_at_s: float = 0.0
+    """The signed index is read again from then on (monotonic)."""
     save_at_s: float = 0.0
     """The time that a job has taken is saved from then on (monotonic)."""
     counts: dict[str, int] = field(default_factory=dict)

@@ -64,6 +64,8 @@ class Supply:
     """JSON of each model of the catalog whose file is not in the store yet."""
     revoked: tuple[str, ...] = ()
     """References of models of the catalog that the signed index has revoked."""
+    index: str = ""
+    """URL of the configured index; empty: none."""
     window: str = ""
     """The only time for downloads, as configured."""
     in_window: Callable[[float], bool] = lambda _unix_s: True

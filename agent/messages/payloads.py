@@ -26,19 +26,8 @@ CacheReason = Literal[
     "out_of_memory",  # refused: the device or the runtime had no memory
 ]
 SwitchResult = Literal["switched", "failed", "rejected", "superseded"]
-JobPhase = Literal[
-    "queued",
-    "downloading",
-    "verifying",
-    "preparing",
-    "proving",
-    "waiting",
-    "done",
-    "failed",
-    "rejected",
-    "superseded",
-    "cancelled",
-]
+JobEnd = Literal["done", "failed", "rejected", "superseded", "cancelled"]
+JobPhase = Literal["queued", "downloading", "verifying", "preparing", "proving", "waiting", JobEnd]
 Time = Annotated[str, msgspec.Meta(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$")]
 
 

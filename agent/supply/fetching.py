@@ -73,14 +73,16 @@ class Fetcher:
     def fetch(self, entries: Sequence[bytes], index: str, job: Job) -> tuple[bytes, ...]:
         """Return the JSON of each model, whose `file` is now the path in the store; of an index, all of its models.
 
+        With neither, the configured index is read, so that what it has revoked is known.
         Raises SourceError where the same job may succeed later, and ModelError where it cannot.
         """
         try:
             with self._alone():
                 sweep(self._store_dir, self._parts)
                 if index:
-                    found = self._verifier.accept_index(lambda name, most: self._read(index, name, most))
-                    entries = [model.entry_at(index) for model in found]
+                    entries = [model.entry_at(index) for model in self._accept(index)]
+                elif not entries and self._setup.index:
+                    self._accept(self._setup.index)
                 models = [Entry.parse(entry) for entry in entries]
                 return tuple(json.dumps(self._fetch(model, job)).encode() for model in models)
         except OSError as error:
@@ -193,6 +195,9 @@ class Fetcher:
             None if _signature(folder, file).exists() else self._small(wanted, _MOST_SIGNATURE_BYTES)
             for wanted, file in zip(entry.signatures(), files, strict=True)
         ]
+
+    def _accept(self, index: str) -> Sequence[Indexed]:
+        return self._verifier.accept_index(lambda name, most: self._read(index, name, most))
 
     def _read(self, index: str, name: str, most_bytes: int) -> bytes | None:
         return self._small(Wanted(f"{index.rstrip('/')}/{name}"), most_bytes)

@@ -187,6 +187,51 @@ def test_a_revoked_model_goes_at_the_next_safe_point(device: Device) -> None:
     assert device.state("catalog")["state"] == "done"
 
 
+def with_index(device: Device, **more: Any) -> None:  # noqa: ANN401 - fields of Supply
+    plant = device.play.state.plant
+    supply = dataclasses.replace(plant.supply, index="https://host/index", **more)
+    device.play.state.plant = dataclasses.replace(plant, supply=supply)
+
+
+def reads(device: Device) -> int:
+    """Return the number of times that the index alone was asked for."""
+    return sum(isinstance(one, FetchModels) and not one.entries and not one.index for one in device.play.supply.asked)
+
+
+def test_the_index_is_read_at_the_start_and_each_day(device: Device) -> None:
+    device.play.supply.fetch_s = 1.0
+    with_index(device)
+    device.wait(10.0)
+    assert (reads(device), device.state("catalog")["state"]) == (1, "done")
+    with_index(device)  # because the catalog was read again
+    device.play.t += 86_000.0
+    device.wait(10.0)
+    assert reads(device) == 1
+    device.play.t += 500.0
+    device.wait(10.0)
+    assert reads(device) == 2
+
+
+def test_an_index_that_is_away_is_tried_once_an_hour_and_holds_up_nothing(device: Device) -> None:
+    device.play.supply = type(device.play.supply)(fetch_s=1.0, refuse="cut_off", transient=True)
+    with_index(device, revoked=("label-check:n@1",))
+    device.wait(10.0)
+    assert (reads(device), device.state("catalog")["state"]) == (1, "done")
+    with_index(device)  # because the catalog was read again
+    device.play.t += 3500.0
+    device.wait(10.0)
+    assert reads(device) == 1
+    device.play.t += 200.0
+    device.wait(10.0)
+    assert reads(device) == 2
+
+
+def test_the_index_waits_for_the_window(device: Device) -> None:
+    with_index(device, window="22:00-05:00", in_window=lambda _unix_s: False)
+    device.wait(10.0)
+    assert (reads(device), device.play.state.orders.job) == (0, None)
+
+
 def test_a_restart_tells_the_state_of_the_job_that_goes_on(device: Device) -> None:
     device.order()
     device.wait(1.0)

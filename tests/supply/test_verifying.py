@@ -168,6 +168,17 @@ def test_a_plants_index_is_fetched_with_its_models_and_its_revocations(server: F
     assert state.revoked_models == ("cap@1",)
 
 
+def test_the_configured_index_is_read_alone_where_nothing_is_wanted(server: FileServer, tmp_path: Path) -> None:
+    plant = PlantIndex(tmp_path / "plant").add("cap:n@1").revoke("cap@1")
+    serve(server, plant.path)
+    fetches = Fetches(tmp_path / "box", root=str(plant.root), index=server.url("/index"))
+    assert fetches.fetch() == []
+    state = read_index_state(Path(fetches.setup.state_dir))
+    assert state is not None
+    assert state.revoked_models == ("cap@1",)
+    fetches.require_only()
+
+
 def serve(server: FileServer, folder: Path) -> None:
     """Serve a folder as it is now."""
     for path in folder.rglob("*"):

@@ -44,12 +44,20 @@ class Fetches:
         max_kbps: int = 0,
         trusted_keys: tuple[str, ...] = (),
         root: str = "",
+        index: str = "",
     ) -> None:
         self.folder = folder
         self.store_dir = folder / "store"
         places = (str(self.store_dir), str(folder / "models.toml"), str(folder))
         self.setup = SupplySetup(
-            *places, max_bytes, min_free_bytes, max_kbps, hosts=tuple(hosts), trusted_keys=trusted_keys, root=root
+            *places,
+            max_bytes,
+            min_free_bytes,
+            max_kbps,
+            hosts=tuple(hosts),
+            trusted_keys=trusted_keys,
+            index=index,
+            root=root,
         )
         self.told: list[FetchProgress] = []
         self._pace = pace

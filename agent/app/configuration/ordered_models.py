@@ -40,6 +40,7 @@ def supply_of(settings: Settings, catalog: Catalog, plant_with: Callable[[Catalo
         amended=amended,
         missing=tuple(as_json(entry) for entry in catalog.missing),
         revoked=_revoked(settings, catalog),
+        index=settings.catalog.index,
         window=settings.supply.window,
         in_window=lambda unix_s: in_window(settings.supply.window, unix_s),
     )

@@ -52,6 +52,7 @@ def reloaded(state: State, event: Reloaded) -> list[Action]:
     if event.plant is None:
         return answer_all(state, waiting, "failed", "not_understood", event.detail[:500])
     state.plant = event.plant
+    state.orders.index_at_s = 0.0
     schedule.reloaded(state)
     for line in state.lines.values():
         line.rules = event.plant.lines[line.id]

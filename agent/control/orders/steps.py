@@ -7,7 +7,7 @@ from agent.control.events import CatalogRead, ModelsLoading, SupplyLost
 from agent.control.job import CATALOG_JOB, Job, Step
 from agent.control.lines import changeover, preload
 from agent.control.lines.policy import choose
-from agent.control.orders import jobs, safe_points
+from agent.control.orders import jobs, safe_points, upkeep
 from agent.control.orders.jobs import Why
 from agent.control.plant import Plant
 from agent.control.state import Line, Now, State
@@ -23,8 +23,6 @@ STANDSTILL_S: Final = 3600.0
 """Time without any progress of a fetch, after which a job fails."""
 _RETRY_S: Final = (10.0, 600.0)
 """First and longest wait before a fetch that failed is tried again."""
-_REFETCH_S: Final = 600.0
-"""Wait before missing files of the catalog are fetched again."""
 _SAVE_S: Final = 60.0
 _RESTART_S: Final = 60.0
 """Time that a restart counts for, so that a device that restarts for ever still ends its jobs."""
@@ -64,7 +62,7 @@ def tick(state: State, now: Now) -> list[Action]:
     actions = jobs.say_all(state)
     job = state.orders.job
     if job is None:
-        return actions + _keep_catalog(state, now)
+        return actions + upkeep.begin(state, now)
     if job.begun_s is None:
         job.begun_s = job.progress_s = now.monotonic_s
         state.orders.save_at_s = now.monotonic_s + _SAVE_S
@@ -88,20 +86,6 @@ def _due(state: State, job: Job, now: Now) -> list[Action]:
         case Step.TURN | Step.SETTLE if safe_points.turned(state, job):
             return _turned(state, job, now)
     return []
-
-
-def _keep_catalog(state: State, now: Now) -> list[Action]:
-    """Begin the job that takes revoked models off the catalog, or fetches what it names and the store lacks."""
-    missing, revoked, orders = state.plant.supply.missing, state.plant.supply.revoked, state.orders
-    if not (missing or revoked) or now.monotonic_s < orders.refetch_at_s or state.stopping:
-        return []
-    orders.refetch_at_s = now.monotonic_s + _REFETCH_S
-    if revoked:
-        orders.job = Job(CATALOG_JOB, None, remove=revoked, step=Step.OPEN, models=revoked)
-        return jobs.move(state, orders.job, "queued", now, Why("revoked", f"{', '.join(revoked)} must go"))
-    models = tuple(version.reference for version in state.plant.supply.versions(missing))
-    orders.job = Job(CATALOG_JOB, None, entries=missing, models=models)
-    return jobs.move(state, orders.job, "queued", now)
 
 
 def restored(job: Job) -> None:
@@ -168,6 +152,8 @@ def fetched(state: State, message: Fetched, now: Now) -> list[Action]:
     job = _of(state, message.job, Step.FETCH)
     if job is None:
         return []
+    if upkeep.reads_index(job):
+        upkeep.index_was_read(state, now)
     if job.id == CATALOG_JOB:
         return [*jobs.end(state, job, "done", now), ReadCatalog()]
     try:
@@ -187,7 +173,7 @@ def failed(state: State, message: FetchFailed, now: Now) -> list[Action]:
     if job is None or job.id != message.job:
         return []
     is_over = now.monotonic_s - job.progress_s >= STANDSTILL_S
-    if job.step is Step.FETCH and message.is_transient and not is_over:
+    if job.step is Step.FETCH and message.is_transient and not is_over and not upkeep.reads_index(job):
         first_s, longest_s = _RETRY_S
         wait_s = min(first_s * 2**job.attempts, longest_s)
         job.attempts, job.fetch_at_s = min(job.attempts + 1, 16), now.monotonic_s + wait_s

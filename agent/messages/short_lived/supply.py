@@ -58,7 +58,7 @@ class FetchModels(Message, frozen=True):
     entries: tuple[bytes, ...]
     """JSON of each model, with the keys of a `[[model]]` in models.toml."""
     index: str
-    """URL of a signed index, all of whose models are wanted instead; empty: none."""
+    """URL of a signed index, all of whose models are wanted instead; with no entries either, the set-up's is read."""
     max_s: float
     """Time limit of the job in seconds."""
 

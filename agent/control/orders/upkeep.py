@@ -1,0 +1,56 @@
+"""The catalog's own job: reads the signed index, takes revoked models off, and fetches what the store lacks."""
+
+from typing import Final
+
+from agent.control.actions import Action
+from agent.control.job import CATALOG_JOB, Job, Step
+from agent.control.orders import jobs
+from agent.control.orders.jobs import Why
+from agent.control.state import Now, State
+
+_REFETCH_S: Final = 600.0
+"""Wait before missing files of the catalog are fetched again."""
+_INDEX_S: Final = 86_400.0
+"""Time from one reading of the index to the next."""
+_INDEX_RETRY_S: Final = 3600.0
+"""Wait before an index that could not be read is tried again."""
+
+
+def begin(state: State, now: Now) -> list[Action]:
+    """Begin the job where something is due and no order is under way; the index first, which says what may stay."""
+    if state.stopping:
+        return []
+    return _begin_index(state, now) or _begin_models(state, now)
+
+
+def reads_index(job: Job) -> bool:
+    """Return True for a job that reads the configured index, and fetches nothing."""
+    return job.id == CATALOG_JOB and job.step is Step.FETCH and not job.entries
+
+
+def index_was_read(state: State, now: Now) -> None:
+    """Have the index read again in a day."""
+    state.orders.index_at_s = now.monotonic_s + _INDEX_S
+
+
+def _begin_models(state: State, now: Now) -> list[Action]:
+    missing, revoked, orders = state.plant.supply.missing, state.plant.supply.revoked, state.orders
+    if not (missing or revoked) or now.monotonic_s < orders.refetch_at_s:
+        return []
+    orders.refetch_at_s = now.monotonic_s + _REFETCH_S
+    if revoked:
+        orders.job = Job(CATALOG_JOB, None, remove=revoked, step=Step.OPEN, models=revoked)
+        return jobs.move(state, orders.job, "queued", now, Why("revoked", f"{', '.join(revoked)} must go"))
+    models = tuple(version.reference for version in state.plant.supply.versions(missing))
+    orders.job = Job(CATALOG_JOB, None, entries=missing, models=models)
+    return jobs.move(state, orders.job, "queued", now)
+
+
+def _begin_index(state: State, now: Now) -> list[Action]:
+    """Begin to read the index, in the window alone, because a job that waited for it would hold up others."""
+    supply, orders = state.plant.supply, state.orders
+    if not supply.index or now.monotonic_s < orders.index_at_s or not supply.in_window(now.unix_s):
+        return []
+    orders.index_at_s = now.monotonic_s + _INDEX_RETRY_S
+    orders.job = Job(CATALOG_JOB, None)
+    return jobs.move(state, orders.job, "queued", now)
