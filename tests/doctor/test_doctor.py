@@ -72,7 +72,9 @@ def test_what_is_good_is_said_line_by_line(doctor: Doctor, mosquitto: Mosquitto,
         assert f"{subject}: " in good
     assert "clock: " in answer.stdout
     assert "compute: auto: models run on " in answer.stdout
-    assert re.search(r"model alpha:n@1: loads in \d+ ms on cpu \(\w+ [\d.]+, CPU(ExecutionProvider)?\)", good)
+    assert re.search(
+        r"model alpha:n@1: detect \(\w+\), loads in \d+ ms on cpu \(\w+ [\d.]+, CPU(ExecutionProvider)?\)", good
+    )
     assert "checkpoints: " in answer.stdout
     assert "210 MB for models" in good
     saved = cv2.imread(str(tmp_path / "state" / "doctor" / "cam-1.jpg"))
