@@ -117,6 +117,38 @@ def test_what_is_in_the_store_is_verified_again(server: FileServer, fetches: Fet
         fetches.fetch(entry(server.url("/cap.onnx"), CONTENT))
 
 
+def test_a_model_that_was_signed_anew_takes_its_new_signature(
+    server: FileServer, fetches: Fetches, wary: Wary
+) -> None:
+    server.files["/cap.onnx"] = Served(CONTENT)
+    server.files["/cap.onnx.minisig"] = Served(wary.signature)
+    fetches.fetch(entry(server.url("/cap.onnx"), CONTENT))
+    before, wary.signature = wary.signature, b"another key"
+    server.files["/cap.onnx.minisig"] = Served(b"of nobody")
+    with pytest.raises(ModelError):
+        fetches.fetch(entry(server.url("/cap.onnx"), CONTENT))
+    [kept] = fetches.store_dir.rglob("*.minisig")
+    assert kept.read_bytes() == before
+    server.files["/cap.onnx.minisig"] = Served(wary.signature)
+    [found] = fetches.fetch(entry(server.url("/cap.onnx"), CONTENT))
+    assert Path(found["file"] + ".minisig").read_bytes() == wary.signature
+    fetches.require_only(CONTENT)
+
+
+def test_a_release_that_an_administrator_added_is_taken(
+    server: FileServer, fetches: Fetches, wary: Wary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.files["/cap.onnx"] = Served(CONTENT)
+    server.files["/cap.onnx.minisig"] = Served(wary.signature)
+    fetches.fetch(entry(server.url("/cap.onnx"), CONTENT))
+
+    def refuse(path: Path) -> None:
+        raise PermissionError(1, "Operation not permitted", str(path))
+
+    monkeypatch.setattr("agent.supply.fetching.os.utime", refuse)
+    assert fetches.fetch(entry(server.url("/cap.onnx"), CONTENT))
+
+
 def test_a_revoked_model_is_not_even_asked_for(server: FileServer, fetches: Fetches, wary: Wary) -> None:
     wary.revoked = ("cap:n@1",)
     with pytest.raises(ModelError) as refused:
@@ -130,6 +162,17 @@ def test_an_index_says_what_is_wanted(server: FileServer, fetches: Fetches, wary
     server.files["/index/timestamp.json"] = Served(json.dumps(listed).encode())
     server.files["/index/models/cap.onnx"] = Served(CONTENT)
     server.files["/index/models/cap.onnx.minisig"] = Served(wary.signature)
+    fetches.fetch(index=server.url("/index"))
+    fetches.require_only(CONTENT)
+
+
+def test_an_index_in_a_bucket_that_may_not_be_listed_is_taken(
+    server: FileServer, fetches: Fetches, wary: Wary
+) -> None:
+    server.files["/index/1.root.json"] = Served(status=403)
+    server.files["/index/timestamp.json"] = Served(json.dumps(entry("cap.onnx", CONTENT)).encode())
+    server.files["/index/cap.onnx"] = Served(CONTENT)
+    server.files["/index/cap.onnx.minisig"] = Served(wary.signature)
     fetches.fetch(index=server.url("/index"))
     fetches.require_only(CONTENT)
 
