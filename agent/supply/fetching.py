@@ -222,7 +222,9 @@ class Fetcher:
         if not self._setup.trusted_keys:
             return [None] * len(files)
         return [
-            None if folder is not None and _signature(folder, file).exists() else self._small(wanted, _MOST_SIGNATURE_BYTES)
+            None
+            if folder is not None and _signature(folder, file).exists()
+            else self._small(wanted, _MOST_SIGNATURE_BYTES)
             for wanted, file in zip(entry.signatures(), files, strict=True)
         ]
 

@@ -282,3 +282,12 @@ def test_a_window_that_closed_counts_as_no_standstill(device: Device) -> None:
     failure = FetchFailed("job-1", "cut_off", "the server was away", is_transient=True)
     reconcile(device.play.state, failure, device.now)
     assert device.state()["state"] == "queued"
+
+
+def test_a_catalog_that_the_service_cannot_write_is_said_before_anything_is_fetched(device: Device) -> None:
+    plant = device.play.state.plant
+    supply = dataclasses.replace(plant.supply, closed="/etc/changeover is closed to the service")
+    device.play.state.plant = dataclasses.replace(plant, supply=supply)
+    assert reasons(device.order()) == [("rejected", "not_understood")]
+    assert device.state()["detail"] == "/etc/changeover is closed to the service"
+    assert device.play.supply.asked == []

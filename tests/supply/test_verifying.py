@@ -117,9 +117,7 @@ def test_what_is_in_the_store_is_verified_again(server: FileServer, fetches: Fet
         fetches.fetch(entry(server.url("/cap.onnx"), CONTENT))
 
 
-def test_a_model_that_was_signed_anew_takes_its_new_signature(
-    server: FileServer, fetches: Fetches, wary: Wary
-) -> None:
+def test_a_model_that_was_signed_anew_takes_its_new_signature(server: FileServer, fetches: Fetches, wary: Wary) -> None:
     server.files["/cap.onnx"] = Served(CONTENT)
     server.files["/cap.onnx.minisig"] = Served(wary.signature)
     fetches.fetch(entry(server.url("/cap.onnx"), CONTENT))
@@ -166,9 +164,7 @@ def test_an_index_says_what_is_wanted(server: FileServer, fetches: Fetches, wary
     fetches.require_only(CONTENT)
 
 
-def test_an_index_in_a_bucket_that_may_not_be_listed_is_taken(
-    server: FileServer, fetches: Fetches, wary: Wary
-) -> None:
+def test_an_index_in_a_bucket_that_may_not_be_listed_is_taken(server: FileServer, fetches: Fetches, wary: Wary) -> None:
     server.files["/index/1.root.json"] = Served(status=403)
     server.files["/index/timestamp.json"] = Served(json.dumps(entry("cap.onnx", CONTENT)).encode())
     server.files["/index/cap.onnx"] = Served(CONTENT)

@@ -49,6 +49,8 @@ def check(state: State, entries: tuple[bytes, ...], remove: tuple[str, ...], *, 
     """
     if state.plant.supply.amended is None:
         raise ValueError("this device takes no models by message")
+    if state.plant.supply.closed:
+        raise ValueError(state.plant.supply.closed)
     plant = state.plant.supply.amended(entries, remove)
     for line in () if is_revoked else state.lines.values():
         for name, reference in (("its default", line.rules.default), *line.rules.products.items()):
