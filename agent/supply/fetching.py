@@ -30,6 +30,7 @@ from agent.supply.transfer.pace import Pace
 from agent.supply.transfer.part import FOLDER, Part
 from agent.supply.transfer.pump import bounded
 from agent.supply.wanted import Entry, Wanted
+from agent.trust.index_state import read_index_state
 
 _PATIENCE_S: Final = 30.0
 _MOST_SIGNATURE_BYTES: Final = 64 << 10
@@ -82,6 +83,8 @@ class Fetcher:
                 if index:
                     found = self._verifier.accept_index(lambda name, most: self._read(index, name, most))
                     entries = [model.entry_at(index) for model in found]
+                elif self._setup.index:
+                    self._look_at_index()
                 models = [Entry.parse(entry) for entry in entries]
                 return tuple(json.dumps(self._fetch(model, job)).encode() for model in models)
         except OSError as error:
@@ -89,6 +92,14 @@ class Fetcher:
             if error.errno in FULL:
                 raise SourceError("no_space", words) from None
             raise ModelError("load_failed", f"{words}; can the agent's user write there?") from None
+
+    def _look_at_index(self) -> None:
+        """Take the configured index, for what it lists and revokes; where it cannot be reached, the kept one counts."""
+        try:
+            self._verifier.accept_index(lambda name, most: self._read(self._setup.index, name, most))
+        except SourceError:
+            if read_index_state(Path(self._setup.state_dir)) is None:
+                raise
 
     @property
     def _parts(self) -> Path:

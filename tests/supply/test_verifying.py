@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from support.fetches import Fetches, content_of, entry
 from support.file_server import FileServer, Served
 from support.plant_index import PlantIndex
@@ -15,8 +16,11 @@ from agent.messages.errors import ModelError
 from agent.messages.references import ModelVersion
 from agent.supply.errors import SourceError
 from agent.trust.authoring.signing import sign_file
+from agent.trust.index.contents import IndexedModel
 from agent.trust.index_state import read_index_state
 from agent.trust.minisign import SecretKey
+from agent.trust.stick.stick_files import read_inside
+from agent.trust.verifier import Verifier
 
 CONTENT = content_of(50_000)
 
@@ -205,6 +209,31 @@ def test_a_plants_index_is_fetched_with_its_models_and_its_revocations(server: F
     state = read_index_state(Path(fetches.setup.state_dir))
     assert state is not None
     assert state.revoked_models == ("cap@1",)
+
+
+def test_the_configured_index_decides_of_what_the_catalog_names(server: FileServer, tmp_path: Path) -> None:
+    plant = PlantIndex(tmp_path / "plant").add("cap:n@1", publish=False).add("hat:n@1")
+    serve(server, plant.path)
+    fetches = Fetches(tmp_path / "box", root=str(plant.root))
+    fetches.setup = replace(fetches.setup, index=server.url("/index"))
+    server.files["/index/timestamp.json"] = Served(status=503)
+    cap, hat = (model.entry_at(server.url("/index")) for model in _models_of(plant, tmp_path))
+    with pytest.raises(SourceError):
+        fetches.fetch(json.loads(cap))
+    serve(server, plant.path)
+    assert fetches.fetch(json.loads(cap))
+    plant.revoke("hat@1")
+    serve(server, plant.path)
+    with pytest.raises(ModelError) as refused:
+        fetches.fetch(json.loads(hat))
+    assert refused.value.reason == "revoked"
+    server.files["/index/timestamp.json"] = Served(status=503)
+    assert fetches.fetch(json.loads(cap))  # by the kept index
+
+
+def _models_of(plant: PlantIndex, folder: Path) -> tuple[IndexedModel, ...]:
+    verifier = Verifier((), str(plant.root), str(folder / "reader"))
+    return verifier.accept_index(lambda name, most_bytes: read_inside(plant.path, name, most_bytes))
 
 
 def serve(server: FileServer, folder: Path) -> None:
