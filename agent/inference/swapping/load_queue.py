@@ -72,6 +72,7 @@ class LoadQueue:
                 job.announced.clear()
                 job.is_likely = False
             self._likely.replace(())
+        load_priority.restore_normal()  # because the present step of an idle preload would starve where lines serve
         self._thread.stop(self._timeout_s)
 
     def obtain(self, version: ModelVersion, line: str, *, is_ready: bool) -> Entry[Model] | LoadJob:
