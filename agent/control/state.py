@@ -299,7 +299,6 @@ class Identity:
 
 
 @dataclass
-@dataclass
 class Likely:
     """The models that the worker preloads in idle time; `lines/likely_models.py` assigns them."""
 
