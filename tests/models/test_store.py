@@ -252,7 +252,7 @@ def test_comments_of_other_entries_stay_where_one_is_taken_out(store: Store, tmp
     ]
     file = tmp_path / "models.toml"
     file.write_text("".join(rows) + "# the end\n")
-    same = {"name": "cap", "variant": "n", "version": "1", "file": "/1.onnx", "sha256": "1" * 64}
+    same: dict[str, object] = {"name": "cap", "variant": "n", "version": "1", "file": "/1.onnx", "sha256": "1" * 64}
     store.enter([same | {"classes": []}], ["cap:n@2"])
     assert file.read_text() == f"{rows[0]}# about 2\n{rows[2]}# the end\n"
     store.enter([], ["cap:n@3"])
