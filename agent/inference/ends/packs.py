@@ -153,6 +153,13 @@ def require_known(version: ModelVersion, inputs: Sequence[Port]) -> None:
         raise ModelError("load_failed", f"{version.reference}: {what}{cure}")
 
 
+def require_detecting(version: ModelVersion) -> None:
+    """Raise ModelError where the catalog gives a file with split outputs another task, because all of them detect."""
+    if version.task not in {"", "detect"}:
+        what = f"the catalog says {version.task}, and the outputs are those of a detector"
+        raise ModelError("load_failed", f"{version.reference}: {what}")
+
+
 def picture_of(inputs: Sequence[Port]) -> int:
     """Return the number of the input that takes the picture."""
     return next(number for number, port in enumerate(inputs) if len(port.sides) == _PICTURE)

@@ -27,6 +27,8 @@ from agent.messages.references import ModelVersion
 
 IOU_AT_LEAST: Final = 0.8
 SCORE_WITHIN: Final = 0.05
+_LEAST_NUMBERS: Final = 6  # x, y of three points
+_FURTHEST: Final = 16_384  # pixels, because masks are compared on a canvas as large as their rings reach
 PICTURES: Final = (".jpg", ".jpeg", ".png", ".bmp")
 
 Box = tuple[float, float, float, float]
@@ -37,6 +39,10 @@ class UnreadableError(ModelError):
 
     def __init__(self, error: OSError) -> None:
         super().__init__("proof_failed", f"the golden pictures cannot be read: {error}")
+
+
+class _OddRingError(ValueError):
+    """A ring of an expected mask is none."""
 
 
 class _Expected(msgspec.Struct, frozen=True):
@@ -164,11 +170,23 @@ def _golden(folder: Path) -> Iterator[tuple[Path, _Expected]]:
 
 def _read_expected(path: Path) -> _Expected:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=_Expected)
+        expected = msgspec.json.decode(path.read_bytes(), type=_Expected)
+        for item in expected.objects:
+            _require_rings(item)
     except OSError as error:
         raise UnreadableError(error) from error
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, _OddRingError) as error:
         raise ModelError("proof_failed", f"{path} is no list of expected objects: {error}") from error
+    return expected
+
+
+def _require_rings(item: DetectedObject) -> None:
+    """Raise _OddRingError for polygons that cannot be drawn, because masks are compared as pictures."""
+    for ring in item.polygons if isinstance(item.polygons, list) else ():
+        if len(ring) % 2 or len(ring) < _LEAST_NUMBERS:
+            raise _OddRingError(f"a ring of {item.label} has {len(ring)} numbers: x, y of 3 points or more are needed")
+        if max(map(abs, ring)) > _FURTHEST:
+            raise _OddRingError(f"a ring of {item.label} goes beyond {_FURTHEST} pixels")
 
 
 def _read_picture(path: Path) -> NDArray[np.uint8]:

@@ -32,6 +32,7 @@ def prepared_reading(version: ModelVersion, facts: FileFacts, shapes: Shapes, im
     """Return the reading of an artifact by its record. Raises ModelError where the catalog contradicts it."""
     classes = len(agreed_names(version, facts))
     if facts.pack:
+        packs.require_detecting(version)
         return ModelReading("detect", packs.word_of(packs.Pack[facts.pack]))
     layout = recognise(version, facts, shapes, imgsz, classes).layout
     return ModelReading(task_of(layout), word_of(layout), facts.kpt_names)

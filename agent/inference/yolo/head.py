@@ -92,6 +92,8 @@ class Head:
         """
         names = agreed_names(version, facts)
         pack = Pack[facts.pack] if facts.pack else None
+        if pack:
+            packs.require_detecting(version)
         layout, outputs = (LAYOUTS[pack], (0,)) if pack else recognise(version, facts, shapes, imgsz, len(names))
         read = tuple(tuple(shapes[number]) for number in outputs)
         points = _points(version, facts, layout, read[0], len(names))

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from agent.inference.yolo.letterbox import Placement
 from agent.inference.yolo.objects import Rings
+from agent.messages.errors import ModelError
 
 MOST_POINTS: Final = 64
 """Most points of a ring."""
@@ -54,7 +55,8 @@ class Masks:
         """Return the outer rings of each object, in pixels of the picture; none where its mask is empty.
 
         `shares` (objects, n) are the weights of the prototypes, `boxes` (objects, 4) corners in pixels of the input.
-        A polygon is within a pixel of its mask's border unless that takes more than MOST_POINTS points.
+        A polygon is within a pixel of its mask's border unless that takes more than MOST_POINTS points. Raises
+        ModelError("proof_failed") where a mask holds NaN or infinity.
         """
         rings_each = max(1, min(MOST_RINGS, _MOST_RINGS_OF_ALL // max(1, len(boxes))))
         corners = [(box[0], box[1], box[2], box[3]) for box in boxes.tolist()]
@@ -75,7 +77,9 @@ class Masks:
         """Yield the weighted sum of prototypes of each object, (rows, columns), some objects at a time."""
         flat = self._prototypes.reshape(len(self._prototypes), -1)
         for begin in range(0, len(shares), _AT_ONCE):
-            yield from (shares[begin : begin + _AT_ONCE] @ flat).reshape(-1, *self._prototypes.shape[1:])
+            with np.errstate(invalid="ignore", over="ignore"):  # a mask that is no number is refused
+                sums: _Points = shares[begin : begin + _AT_ONCE] @ flat
+            yield from sums.reshape(-1, *self._prototypes.shape[1:])
 
     def _outlines(self, sums: _Points, box: _Box, most: int) -> list[_Points]:
         """Return the largest outer rings of a mask, each (points, 2), in pixels of the input."""
@@ -95,7 +99,10 @@ class Masks:
         if left >= right or top >= bottom:
             return None
         sums = sums[top:bottom, left:right]
-        if sums.max() <= 0:
+        peak = sums.max()
+        if not np.isfinite(peak):  # an object with such a mask would go unnoticed
+            raise ModelError("proof_failed", "NaN or infinity among the masks")
+        if peak <= 0:
             return None
         size = (round((right - left) * wide), round((bottom - top) * high))
         self._pixels_left -= size[0] * size[1]

@@ -83,7 +83,8 @@ def _point_rows(rows: _Rows, promise: Promise) -> Iterator[str]:
 
 def _turned(rows: _Rows, promise: Promise) -> Iterator[str]:
     yield from _anchors(rows, promise)
-    yield from _odd_angles(rows[:, -1])
+    best = rows[:, _BOX : _BOX + promise.classes].max(axis=1)
+    yield from _odd_angles(rows[best > max(promise.confidence, _SURE), -1])  # YOLO26's angles have no bound elsewhere
 
 
 def _turned_rows(rows: _Rows, promise: Promise) -> Iterator[str]:

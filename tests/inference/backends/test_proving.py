@@ -1,14 +1,19 @@
-"""A proof computes on the thread that asks for it, at that thread's priority; a line's frame does not."""
+"""A proof computes on the thread that asks for it, unlike a line's frame, and refuses golden rings that are none."""
 
+import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 from inference.worker.plant import entry_of
+from msgspec.structs import replace
 
 from agent.inference.backends.detector import Detector
+from agent.inference.validation.golden import prove
 from agent.inference.yolo.head import Head, Raw
 from agent.inference.yolo.letterbox import Canvas
 from agent.inference.yolo.metadata import FileFacts
+from agent.messages.errors import ModelError
 from agent.messages.payloads import ModelProcessor
 
 SIDE = 32
@@ -27,11 +32,31 @@ class Noted:
         return (np.zeros((1, 5, 21), np.float32),)
 
 
+def detector_of(folder: Path, here: list[bool]) -> Detector:
+    (folder / "a.onnx").write_bytes(b"a")
+    head = Head.of(entry_of("a", folder / "a.onnx"), FileFacts(names=("cap",)), ((1, 5, 21),), (SIDE, SIDE))
+    return Detector("openvino", head, (SIDE, SIDE), lambda: Noted(here), processor=CPU)
+
+
+@pytest.mark.parametrize(
+    ("ring", "words"), [([1, 2, 3], "has 3 numbers"), ([0, 0, 9e8, 0, 9, 9], "goes beyond")], ids=["odd", "huge"]
+)
+def test_golden_rings_that_cannot_be_drawn_are_refused_in_words(tmp_path: Path, ring: list[float], words: str) -> None:
+    golden = tmp_path / "golden"
+    golden.mkdir()
+    (golden / "1.png").write_bytes(b"never read")
+    item = {"label": "cap", "class": 0, "score": 0.9, "box": [0, 0, 9, 9], "polygons": [ring]}
+    (golden / "1.json").write_text(json.dumps({"objects": [item]}))
+    detector = detector_of(tmp_path, [])
+    version = replace(entry_of("a", tmp_path / "a.onnx"), golden=str(golden))
+    with pytest.raises(ModelError, match=f"1.json is no list .*a ring of cap {words}") as refused:
+        prove(detector, version)
+    assert refused.value.reason == "proof_failed"
+
+
 def test_only_a_proof_computes_where_it_is_asked_for(tmp_path: Path) -> None:
-    (tmp_path / "a.onnx").write_bytes(b"a")
     here: list[bool] = []
-    head = Head.of(entry_of("a", tmp_path / "a.onnx"), FileFacts(names=("cap",)), ((1, 5, 21),), (SIDE, SIDE))
-    detector = Detector("openvino", head, (SIDE, SIDE), lambda: Noted(here), processor=CPU)
+    detector = detector_of(tmp_path, here)
     picture = np.zeros((SIDE, SIDE, 3), np.uint8)
     detector.check_outputs(picture)
     detector.infer(picture)

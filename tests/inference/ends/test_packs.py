@@ -4,11 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 from support.split_models import Given, Taken, write
 from support.tiny_models import version_of
 
 from agent.inference.ends.packs import WORDS, Pack, filled_shape, recognise, roles, word_of
 from agent.inference.yolo.declared import declared_reading, refusal_of_output
+from agent.inference.yolo.head import Head
+from agent.inference.yolo.metadata import FileFacts
 from agent.messages.errors import ModelError
 from agent.models.onnx_file import Port
 
@@ -98,3 +101,13 @@ def test_the_task_and_layout_are_told_without_a_runtime(tmp_path: Path) -> None:
     wrong = refusal_of_output(version_of(file, classes=("cap",)))
     assert wrong is not None
     assert "name the class of each column" in str(wrong)
+
+
+def test_a_file_with_split_outputs_serves_no_other_task_than_the_catalogs(tmp_path: Path) -> None:
+    given = {"dets": Given(np.zeros((1, 300, 4))), "labels": Given(np.zeros((1, 300, 2)))}
+    version = version_of(write(tmp_path / "m.onnx", Taken("input"), given), classes=("cap", "no-cap"))
+    wrong = refusal_of_output(replace(version, task="segment"))
+    assert "the catalog says segment, and the outputs are those of a detector" in str(wrong)
+    with pytest.raises(ModelError, match="those of a detector"):
+        Head.of(replace(version, task="segment"), FileFacts(pack="NORMED_LOGITS"), [(1, 300, 6)], (64, 64))
+    assert refusal_of_output(replace(version, task="detect")) is None

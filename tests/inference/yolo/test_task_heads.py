@@ -244,11 +244,28 @@ def test_impossible_numbers_are_refused_at_the_proof(
     assert refused.value.reason == "implausible"
 
 
+def test_angles_of_what_is_no_object_have_no_bound(entry: ModelVersion) -> None:
+    raw = columns(ANGLES[:, np.newaxis])
+    raw[0, :4, 40], raw[0, -1, 40] = CENTRES[0], 9.5
+    _, found = decoded(entry, facts(SAID, task="obb"), raw)
+    assert len(found) == len(SCORES)
+
+
 def test_scores_read_as_logits_are_refused_at_the_proof(entry: ModelVersion) -> None:
     head = Head.of(entry, facts(V5), [(1, 3)], IMGSZ)
     with pytest.raises(ModelError, match="scores already") as refused:
         head.require_right((np.array([[0.1, 0.7, 0.2]], np.float32),))
     assert refused.value.reason == "implausible"
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_masks_that_are_no_numbers_are_refused_and_not_left_out(entry: ModelVersion, number: float) -> None:
+    raw, masks = columns(SHARES), prototypes()
+    head = Head.of(entry, facts(SAID, task="segment"), [raw.shape, masks.shape], IMGSZ)
+    masks[0, 0] = number
+    with pytest.raises(ModelError, match="NaN or infinity among the masks") as refused:
+        head.decode((raw, masks), PLACEMENT)
+    assert refused.value.reason == "proof_failed"
 
 
 def test_an_object_without_a_mask_is_none(entry: ModelVersion) -> None:
