@@ -60,6 +60,8 @@ class Supply:
     """Return the versions that such entries stand for; raises ValueError."""
     amended: "Callable[[tuple[bytes, ...], tuple[str, ...]], Plant] | None" = None
     """Return the plant with models added and others removed; raises ValueError where releases would change."""
+    closed: str = ""
+    """Words about why the service cannot change the catalog; empty where it can."""
     missing: tuple[bytes, ...] = ()
     """JSON of each model of the catalog whose file is not in the store yet."""
     revoked: tuple[str, ...] = ()

@@ -299,11 +299,10 @@ class Identity:
 
 
 @dataclass
-@dataclass
 class Likely:
     """The models that the worker preloads in idle time; `lines/likely_models.py` assigns them."""
 
-    models: tuple[ModelVersion, ...] | None = None
+    sent: tuple[ModelVersion, ...] | None = None
     """The list sent last, the most likely first; None: this worker has none yet."""
     basis: tuple[object, ...] = ()
     """Inputs that the list was computed from."""

@@ -110,13 +110,18 @@ class Store:
         """
         with self._alone():
             document = self._document()
-            for reference in {*remove, *(_reference_of(entry) for entry in entries)}:
+            wanted = [
+                {key: value for key, value in entry.items() if value not in (None, "", {}, [])} for entry in entries
+            ]
+            there = [row.unwrap() for row in document.get("model", [])]
+            wanted = [row for row in wanted if row not in there]  # because a row that stays keeps its comments
+            for reference in {*remove, *map(_reference_of, wanted)}:
                 rows = document.get("model", [])
                 at = next((at for at, row in enumerate(rows) if _reference_of(row) == reference), None)
                 if at is not None:
                     self._take_out(document, at)
-            for entry in entries:
-                self._append(document, {key: value for key, value in entry.items() if value not in (None, "", {}, [])})
+            for row in wanted:
+                self._append(document, row)
             try:
                 context = {"base": self._catalog_file.absolute().parent}
                 CatalogFile.model_validate(document.unwrap(), context=context)
@@ -222,6 +227,16 @@ class Store:
         return tomlkit.parse(text)
 
     def _take_out(self, document: Any, index: int) -> None:  # noqa: ANN401 - see _document
+        """Delete an entry; the comments that follow it are of the next one, or of the file's end, and stay."""
+        import tomlkit  # noqa: PLC0415 - as above
+
+        rows = document["model"]
+        follows = _comments_after(rows[index].as_string())
+        if follows and index + 1 < len(rows):
+            rows[index + 1].trivia.indent = follows + rows[index + 1].trivia.indent
+        elif follows:
+            for line in follows.splitlines():
+                document.add(tomlkit.comment(line.lstrip("# ")) if line.strip() else tomlkit.nl())
         del document["model"][index]
         if not document["model"]:
             del document["model"]  # because tomlkit writes an empty list, to which no table can be added
@@ -266,6 +281,14 @@ class Store:
         self._catalog_file.parent.mkdir(parents=True, exist_ok=True)
         mode = self._catalog_file.stat().st_mode & 0o777 if self._catalog_file.exists() else 0o644
         replace_file(self._catalog_file, tomlkit.dumps(document).encode(), sync=True, mode=mode)
+
+
+def _comments_after(table: str) -> str:
+    """Return the lines after a table's last key, from the first that is a comment on; empty where none is."""
+    lines = table.splitlines(keepends=True)
+    last = max((at for at, line in enumerate(lines) if line.strip() and not line.lstrip().startswith("#")), default=-1)
+    text = "".join(lines[last + 1 :])
+    return text.lstrip("\n") if "#" in text else ""
 
 
 def _faults(error: ValidationError) -> Iterator[tuple[str, str, str]]:

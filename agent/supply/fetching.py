@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, Protocol
 
@@ -12,6 +12,7 @@ from agent.files import file_sha256, locked, replace_file, sync_path
 from agent.messages.errors import MistakeError, ModelError
 from agent.messages.references import ModelFile, ModelVersion
 from agent.messages.short_lived.supply import SupplySetup
+from agent.models.catalog import Catalog
 from agent.models.catalog_entry import BLOBS, SUFFIXES, folder_name
 from agent.models.keeping.in_use import read_in_use
 from agent.models.store import Store, make_folder
@@ -29,6 +30,7 @@ from agent.supply.transfer.pace import Pace
 from agent.supply.transfer.part import FOLDER, Part
 from agent.supply.transfer.pump import bounded
 from agent.supply.wanted import Entry, Wanted
+from agent.trust.index_state import read_index_state
 
 _PATIENCE_S: Final = 30.0
 _MOST_SIGNATURE_BYTES: Final = 64 << 10
@@ -81,7 +83,9 @@ class Fetcher:
                 sweep(self._store_dir, self._parts)
                 if index:
                     entries = [model.entry_at(index) for model in self._accept(index)]
-                elif not entries and self._setup.index:
+                elif entries and self._setup.index:
+                    self._look_at_index()
+                elif self._setup.index:
                     self._accept(self._setup.index)
                 models = [Entry.parse(entry) for entry in entries]
                 return tuple(json.dumps(self._fetch(model, job)).encode() for model in models)
@@ -90,6 +94,14 @@ class Fetcher:
             if error.errno in FULL:
                 raise SourceError("no_space", words) from None
             raise ModelError("load_failed", f"{words}; can the agent's user write there?") from None
+
+    def _look_at_index(self) -> None:
+        """Take the configured index, for what it lists and revokes; where it cannot be reached, the kept one counts."""
+        try:
+            self._accept(self._setup.index)
+        except SourceError:
+            if read_index_state(Path(self._setup.state_dir)) is None:
+                raise
 
     @property
     def _parts(self) -> Path:
@@ -137,11 +149,42 @@ class Fetcher:
                 job.begin("verifying")
                 if not _holds(folder, files):
                     continue
-                _sign(folder, files, self._signatures(entry, folder, files))
-                self._verifier.verify_file(entry.version_at(found), found)
-                os.utime(folder)
+                self._trust_held(entry, found, files)
+                with suppress(PermissionError):  # an administrator has added it
+                    os.utime(folder)
                 return found
         return None
+
+    def _trust_held(self, entry: Entry, found: Path, files: Sequence[ModelFile]) -> None:
+        """Verify what the store holds; with newer signatures where the kept ones are no longer trusted."""
+        folder, version = found.parent, entry.version_at(found)
+        _sign(folder, files, self._signatures(entry, folder, files))
+        try:
+            self._verifier.verify_file(version, found)
+        except ModelError as error:
+            if error.reason != "unsigned" or not self._setup.trusted_keys or self._is_of_others(version, folder):
+                raise
+            self._renew(entry, found, files)
+
+    def _is_of_others(self, version: ModelVersion, folder: Path) -> bool:
+        """Return True where another model of the catalog needs the signatures in `folder` as they are."""
+        catalog = Path(self._setup.catalog_file)
+        known = Catalog.read(catalog, self._store_dir).versions if catalog.exists() else ()
+        return any(Path(one.path).parent == folder and one.reference != version.reference for one in known)
+
+    def _renew(self, entry: Entry, found: Path, files: Sequence[ModelFile]) -> None:
+        """Take the source's signatures, verified before those that are there are replaced."""
+        signatures = self._signatures(entry, None, files)
+        draft = self._store_dir / f"{DRAFT}{entry.model.sha256}"
+        try:
+            for file in files:
+                (draft / file.name).parent.mkdir(parents=True, exist_ok=True)
+                os.link(found.parent / file.name, draft / file.name)
+            _sign(draft, files, signatures)
+            self._verifier.verify_file(entry.version_at(draft / found.name), draft / found.name)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+        _sign(found.parent, files, signatures)
 
     def _download(self, wanted: Wanted, job: Job) -> str:
         """Download one file into its part; return its name at the source."""
@@ -187,12 +230,14 @@ class Fetcher:
                 part.delete()
         return folder / files[0].name
 
-    def _signatures(self, entry: Entry, folder: Path, files: Sequence[ModelFile]) -> list[bytes | None]:
+    def _signatures(self, entry: Entry, folder: Path | None, files: Sequence[ModelFile]) -> list[bytes | None]:
         """Return the signatures that this device asks for; None for one that has none, or lies in `folder`."""
         if not self._setup.trusted_keys:
             return [None] * len(files)
         return [
-            None if _signature(folder, file).exists() else self._small(wanted, _MOST_SIGNATURE_BYTES)
+            None
+            if folder is not None and _signature(folder, file).exists()
+            else self._small(wanted, _MOST_SIGNATURE_BYTES)
             for wanted, file in zip(entry.signatures(), files, strict=True)
         ]
 
@@ -200,7 +245,13 @@ class Fetcher:
         return self._verifier.accept_index(lambda name, most: self._read(index, name, most))
 
     def _read(self, index: str, name: str, most_bytes: int) -> bytes | None:
-        return self._small(Wanted(f"{index.rstrip('/')}/{name}"), most_bytes)
+        try:
+            return self._small(Wanted(f"{index.rstrip('/')}/{name}"), most_bytes)
+        except ModelError as error:
+            # A bucket that may not be listed answers 403 for what it lacks, such as the root after the newest.
+            if error.reason == "source_refused" and name.endswith(".root.json"):
+                return None
+            raise
 
     def _small(self, wanted: Wanted, most_bytes: int) -> bytes | None:
         """Return a small file of a source; None where it is not there. Raises as `resolve`."""

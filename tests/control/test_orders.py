@@ -11,12 +11,15 @@ from support.scenario import Play
 
 from agent.control.actions import Action
 from agent.control.events import SupplyLost
+from agent.control.job import Step
 from agent.control.orders.jobs import KEPT
-from agent.control.orders.steps import JOB_S, STANDSTILL_S
+from agent.control.orders.steps import JOB_S, STANDSTILL_S, worker_up
+from agent.control.plant import Plant
 from agent.control.reconciler import reconcile
 from agent.control.state import Now
 from agent.messages.events import Received
-from agent.messages.short_lived.supply import EnterModels, FetchModels
+from agent.messages.references import ModelReference
+from agent.messages.short_lived.supply import EnterModels, FetchFailed, FetchModels
 
 HERE = Path(__file__).parents[1] / "scenarios"
 MODEL = {"name": "cap-check", "variant": "n", "version": "4", "file": "https://host/4.onnx", "sha256": "1" * 64}
@@ -250,3 +253,86 @@ def test_what_an_order_removes_goes_last(device: Device) -> None:
     assert [type(one) for one in asked] == [FetchModels, EnterModels, EnterModels]
     assert [one.remove for one in asked if isinstance(one, EnterModels)] == [(), ("cap-check:n@2",)]
     assert device.state()["state"] == "done"
+
+
+def test_refused_orders_never_clear_the_state_of_the_job_under_way(device: Device) -> None:
+    device.order("job-a", 100)
+    device.wait(1.0)
+    for number in range(KEPT + 3):
+        device.send("models/set", {"id": f"job-{number}", "rev": number})
+    assert device.state("job-a")["state"] in {"queued", "downloading"}
+
+
+def _with_rules(device: Device, reference: str) -> None:
+    """Have line-1 need a model, as after a reload."""
+    line = device.play.state.lines["line-1"]
+    found = ModelReference.parse(reference)
+    assert found is not None
+    line.rules = dataclasses.replace(line.rules, default=found)
+
+
+def test_a_removal_is_compared_again_with_what_lines_need_by_then(device: Device) -> None:
+    device.play.supply.fetch_s = 0.5
+    device.send("line/line-1/product/set", b"bottle-500")
+    device.wait(1.0)
+    device.order(remove=["cap-check:n@2"])
+    device.wait(5.0)
+    assert device.state()["state"] == "waiting"
+    _with_rules(device, "cap-check:n@2")
+    device.send("line/line-1/product/set", b"17")
+    device.wait(2.0)
+    assert (device.state()["state"], device.state()["reason"]) == ("failed", "unknown_model")
+    assert any(version.reference == "cap-check:n@2" for version in device.play.catalog.versions)
+
+
+def test_a_cancel_leaves_what_a_line_needs_by_now(device: Device) -> None:
+    device.play.supply.fetch_s = 0.5
+    device.send("line/line-1/product/set", b"bottle-500")
+    device.wait(1.0)
+    device.order()
+    device.wait(5.0)
+    _with_rules(device, "cap-check:n@4")
+    assert reasons(device.send("cmd/cancel", {"id": "c1", "job": "job-1"})) == [("noop", None)]
+    assert any(version.reference == "cap-check:n@4" for version in device.play.catalog.versions)
+
+
+def test_a_release_entered_by_hand_meanwhile_ends_the_job_and_not_the_agent(device: Device) -> None:
+    device.order()
+    device.wait(1.0)
+    job = device.play.state.orders.job
+    assert job is not None
+    job.step = Step.PROVE
+    plant = device.play.state.plant
+
+    def refuse(_entries: object, _remove: object) -> Plant:
+        raise ValueError("cap-check:n@4 is in the catalog with another sha256")
+
+    supply = dataclasses.replace(plant.supply, amended=refuse)
+    device.play.state.plant = dataclasses.replace(plant, supply=supply)
+    worker_up(device.play.state, device.now)
+    assert (device.state()["state"], device.state()["reason"]) == ("failed", "not_understood")
+
+
+def test_a_window_that_closed_counts_as_no_standstill(device: Device) -> None:
+    plant = device.play.state.plant
+    is_open = True
+    supply = dataclasses.replace(plant.supply, window="22:00-05:00", in_window=lambda _unix_s: is_open)
+    device.play.state.plant = dataclasses.replace(plant, supply=supply)
+    device.order()
+    device.wait(1.0)
+    is_open = False
+    device.play.t += STANDSTILL_S * 5
+    device.wait(0.5)
+    is_open = True
+    failure = FetchFailed("job-1", "cut_off", "the server was away", is_transient=True)
+    reconcile(device.play.state, failure, device.now)
+    assert device.state()["state"] == "queued"
+
+
+def test_a_catalog_that_the_service_cannot_write_is_said_before_anything_is_fetched(device: Device) -> None:
+    plant = device.play.state.plant
+    supply = dataclasses.replace(plant.supply, closed="/etc/changeover is closed to the service")
+    device.play.state.plant = dataclasses.replace(plant, supply=supply)
+    assert reasons(device.order()) == [("rejected", "not_understood")]
+    assert device.state()["detail"] == "/etc/changeover is closed to the service"
+    assert device.play.supply.asked == []

@@ -244,6 +244,26 @@ def test_a_users_comments_stay(store: Store, source: Path, tmp_path: Path) -> No
     assert [version.reference for version in Catalog.load(file).versions] == ["old:n@1"]
 
 
+def test_comments_of_other_entries_stay_where_one_is_taken_out(store: Store, tmp_path: Path) -> None:
+    rows = [
+        f'# about {number}\n[[model]]\nname = "cap"\nvariant = "n"\nversion = "{number}"  # of {number}\n'
+        f'file = "/{number}.onnx"\nsha256 = "{number * 64}"\n\n'
+        for number in "123"
+    ]
+    file = tmp_path / "models.toml"
+    file.write_text("".join(rows) + "# the end\n")
+    same = {"name": "cap", "variant": "n", "version": "1", "file": "/1.onnx", "sha256": "1" * 64}
+    store.enter([same | {"classes": []}], ["cap:n@2"])
+    assert file.read_text() == f"{rows[0]}# about 2\n{rows[2]}# the end\n"
+    store.enter([], ["cap:n@3"])
+    assert [version.reference for version in Catalog.load(file).versions] == ["cap:n@1"]
+    assert "# the end" in file.read_text()
+    store.enter([same | {"version": "4"}], ["cap:n@1"])
+    assert [version.reference for version in Catalog.load(file).versions] == ["cap:n@4"]
+    assert "# the end" in file.read_text()
+    assert "# about 1" in file.read_text()
+
+
 def test_a_removed_version_takes_only_the_stores_file(store: Store, source: Path, written: Writer) -> None:
     mine = Path(written(("own", "n", "1")).versions[0].path)
     copied = Path(store.add(release("cap:n@3"), source).path)

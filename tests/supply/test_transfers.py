@@ -1,6 +1,8 @@
 """The transfer of one file: resumed, bounded, and refused where its server lies."""
 
+import os
 import random
+import time
 from pathlib import Path
 
 import pytest
@@ -62,6 +64,18 @@ def test_a_job_goes_on_where_an_earlier_process_ended(server: FileServer, fetche
     fetches.fetch(entry(server.url("/cap.onnx"), CONTENT))
     fetches.require_only(CONTENT)
     assert server.sent_bytes == SIZE
+
+
+def test_what_a_cut_import_left_goes_after_a_week(server: FileServer, fetches: Fetches) -> None:
+    server.files["/cap.onnx"] = Served(CONTENT)
+    now_s = time.time()
+    for name, age_s in (("stick-old", 8 * 86400.0), ("stick-new", 3600.0)):
+        folder = fetches.store_dir / ".parts" / name
+        folder.mkdir(parents=True)
+        (folder / "model.onnx").write_bytes(b"half")
+        os.utime(folder, (now_s - age_s, now_s - age_s))
+    fetches.fetch(entry(server.url("/cap.onnx"), CONTENT))
+    assert fetches.leftovers() == [".parts/stick-new"]
 
 
 def test_a_server_without_ranges_is_read_from_the_beginning(server: FileServer, fetches: Fetches) -> None:

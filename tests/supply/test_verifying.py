@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from support.fetches import Fetches, content_of, entry
 from support.file_server import FileServer, Served
 from support.plant_index import PlantIndex
@@ -15,8 +16,11 @@ from agent.messages.errors import ModelError
 from agent.messages.references import ModelVersion
 from agent.supply.errors import SourceError
 from agent.trust.authoring.signing import sign_file
+from agent.trust.index.contents import IndexedModel
 from agent.trust.index_state import read_index_state
 from agent.trust.minisign import SecretKey
+from agent.trust.stick.stick_files import read_inside
+from agent.trust.verifier import Verifier
 
 CONTENT = content_of(50_000)
 
@@ -117,6 +121,36 @@ def test_what_is_in_the_store_is_verified_again(server: FileServer, fetches: Fet
         fetches.fetch(entry(server.url("/cap.onnx"), CONTENT))
 
 
+def test_a_model_that_was_signed_anew_takes_its_new_signature(server: FileServer, fetches: Fetches, wary: Wary) -> None:
+    server.files["/cap.onnx"] = Served(CONTENT)
+    server.files["/cap.onnx.minisig"] = Served(wary.signature)
+    fetches.fetch(entry(server.url("/cap.onnx"), CONTENT))
+    before, wary.signature = wary.signature, b"another key"
+    server.files["/cap.onnx.minisig"] = Served(b"of nobody")
+    with pytest.raises(ModelError):
+        fetches.fetch(entry(server.url("/cap.onnx"), CONTENT))
+    [kept] = fetches.store_dir.rglob("*.minisig")
+    assert kept.read_bytes() == before
+    server.files["/cap.onnx.minisig"] = Served(wary.signature)
+    [found] = fetches.fetch(entry(server.url("/cap.onnx"), CONTENT))
+    assert Path(found["file"] + ".minisig").read_bytes() == wary.signature
+    fetches.require_only(CONTENT)
+
+
+def test_a_release_that_an_administrator_added_is_taken(
+    server: FileServer, fetches: Fetches, wary: Wary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.files["/cap.onnx"] = Served(CONTENT)
+    server.files["/cap.onnx.minisig"] = Served(wary.signature)
+    fetches.fetch(entry(server.url("/cap.onnx"), CONTENT))
+
+    def refuse(path: Path) -> None:
+        raise PermissionError(1, "Operation not permitted", str(path))
+
+    monkeypatch.setattr("agent.supply.fetching.os.utime", refuse)
+    assert fetches.fetch(entry(server.url("/cap.onnx"), CONTENT))
+
+
 def test_a_revoked_model_is_not_even_asked_for(server: FileServer, fetches: Fetches, wary: Wary) -> None:
     wary.revoked = ("cap:n@1",)
     with pytest.raises(ModelError) as refused:
@@ -130,6 +164,15 @@ def test_an_index_says_what_is_wanted(server: FileServer, fetches: Fetches, wary
     server.files["/index/timestamp.json"] = Served(json.dumps(listed).encode())
     server.files["/index/models/cap.onnx"] = Served(CONTENT)
     server.files["/index/models/cap.onnx.minisig"] = Served(wary.signature)
+    fetches.fetch(index=server.url("/index"))
+    fetches.require_only(CONTENT)
+
+
+def test_an_index_in_a_bucket_that_may_not_be_listed_is_taken(server: FileServer, fetches: Fetches, wary: Wary) -> None:
+    server.files["/index/1.root.json"] = Served(status=403)
+    server.files["/index/timestamp.json"] = Served(json.dumps(entry("cap.onnx", CONTENT)).encode())
+    server.files["/index/cap.onnx"] = Served(CONTENT)
+    server.files["/index/cap.onnx.minisig"] = Served(wary.signature)
     fetches.fetch(index=server.url("/index"))
     fetches.require_only(CONTENT)
 
@@ -177,6 +220,31 @@ def test_the_configured_index_is_read_alone_where_nothing_is_wanted(server: File
     assert state is not None
     assert state.revoked_models == ("cap@1",)
     fetches.require_only()
+
+
+def test_the_configured_index_decides_of_what_the_catalog_names(server: FileServer, tmp_path: Path) -> None:
+    plant = PlantIndex(tmp_path / "plant").add("cap:n@1", publish=False).add("hat:n@1")
+    serve(server, plant.path)
+    fetches = Fetches(tmp_path / "box", root=str(plant.root))
+    fetches.setup = replace(fetches.setup, index=server.url("/index"))
+    server.files["/index/timestamp.json"] = Served(status=503)
+    cap, hat = (model.entry_at(server.url("/index")) for model in _models_of(plant, tmp_path))
+    with pytest.raises(SourceError):
+        fetches.fetch(json.loads(cap))
+    serve(server, plant.path)
+    assert fetches.fetch(json.loads(cap))
+    plant.revoke("hat@1")
+    serve(server, plant.path)
+    with pytest.raises(ModelError) as refused:
+        fetches.fetch(json.loads(hat))
+    assert refused.value.reason == "revoked"
+    server.files["/index/timestamp.json"] = Served(status=503)
+    assert fetches.fetch(json.loads(cap))  # by the kept index
+
+
+def _models_of(plant: PlantIndex, folder: Path) -> tuple[IndexedModel, ...]:
+    verifier = Verifier((), str(plant.root), str(folder / "reader"))
+    return verifier.accept_index(lambda name, most_bytes: read_inside(plant.path, name, most_bytes))
 
 
 def serve(server: FileServer, folder: Path) -> None:

@@ -201,6 +201,17 @@ def test_a_cut_import_goes_on_where_it_was(tmp_path: Path, signed: Path, key: Se
     assert box.take(signed) == ["cap:n@1", "hat:n@1"]
 
 
+def test_an_import_by_root_leaves_the_store_to_the_service(
+    tmp_path: Path, signed: Path, key: SecretKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box = Box(tmp_path / "box", keyed(key, tmp_path))
+    given = []
+    monkeypatch.setattr("agent.models.store.os.geteuid", lambda: 0)
+    monkeypatch.setattr("agent.models.store.os.chown", lambda path, _user, _group: given.append(path.name))
+    box.take(signed)
+    assert ".parts" in given
+
+
 def test_a_damaged_part_is_fetched_again(tmp_path: Path, signed: Path, key: SecretKey) -> None:
     box = Box(tmp_path / "box", keyed(key, tmp_path))
     sha256 = json.loads((signed / "bundle.json").read_bytes())["models"][0]["files"][0]["sha256"]

@@ -1,5 +1,6 @@
 """What orders of models need of catalog and configuration."""
 
+import os
 from collections.abc import Callable
 from datetime import datetime
 from functools import lru_cache
@@ -20,6 +21,9 @@ from agent.trust.index_state import read_index_state
 _MOST_MODELS: Final = 64
 _MOST_MISTAKES: Final = 4
 _REMEMBERED: Final = 8
+_CLOSED: Final = (
+    "is closed to the service, which enters ordered models in models.toml: set catalog.file to one it may write"
+)
 _UNSAFE: Final = "found true, expected false: models.toml alone says that a pickle may be opened without walls"
 
 
@@ -38,6 +42,7 @@ def supply_of(settings: Settings, catalog: Catalog, plant_with: Callable[[Catalo
         read=lambda content: _read(content, base),
         versions=versions,
         amended=amended,
+        closed="" if os.access(base, os.W_OK) else f"{base} {_CLOSED}",
         missing=tuple(as_json(entry) for entry in catalog.missing),
         revoked=_revoked(settings, catalog),
         index=settings.catalog.index,

@@ -28,11 +28,11 @@ def follow(state: State, now: Now) -> list[Action]:
     if not state.worker_up or now.monotonic_s < likely.paused_until_s:
         return []
     basis = _basis(state)
-    if basis == likely.basis and likely.models is not None:
+    if basis == likely.basis and likely.sent is not None:
         return []
     likely.basis = basis
     models = () if state.stress else tuple(_bounded(_likely(state)))
-    before, likely.models = likely.models, models
+    before, likely.sent = likely.sent, models
     if before is None:
         likely.sent_s = now.monotonic_s
     return [PreloadLikely(models)] if models != (before or ()) else []
@@ -41,12 +41,12 @@ def follow(state: State, now: Now) -> list[Action]:
 def worker_lost(state: State, now: Now) -> None:
     """Forget the list, and pause: a minute after the first loss, up to an hour where workers with lists keep dying."""
     likely = state.likely
-    if likely.models:
+    if likely.sent:
         is_one_more = now.monotonic_s - likely.sent_s < _LONGEST_PAUSE_S
         likely.losses = likely.losses + 1 if is_one_more else 1
         pause_s = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** min(likely.losses - 1, 10))
         likely.paused_until_s = now.monotonic_s + pause_s
-    likely.models = None
+    likely.sent = None
 
 
 def _basis(state: State) -> tuple[object, ...]:

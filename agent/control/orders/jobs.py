@@ -55,7 +55,8 @@ def say(state: State, job: Job) -> list[Action]:
     states[job.id] = payload
     actions: list[Action] = [PublishState(of_job(job.id), payload)]
     while len(states) > KEPT:
-        oldest = next(iter(states))
+        under_way = state.orders.job
+        oldest = next(id_ for id_ in states if under_way is None or id_ != under_way.id)
         del states[oldest]
         actions.append(PublishState(of_job(oldest), b""))
     return actions

@@ -77,7 +77,8 @@ def cancel(state: State, content: dict[str, Any], command: Command, now: Now) ->
         return answer(state, command, "noop", None, f"no job {str(named)[:64]!r} is under way: {known}")
     actions = steps.undo(state, job, now)
     if actions is None:
-        detail = f"{job.id} is changing the catalog, or has taken models off it: order what it should be instead"
+        what = "is changing the catalog, has taken models off it, or entered what a line needs"
+        detail = f"{job.id} {what}: order what it should be instead"
         return answer(state, command, "noop", None, detail)
     return [*actions, *answer(state, command, "done")]
 

@@ -47,6 +47,8 @@ def check(state: State, entries: tuple[bytes, ...], remove: tuple[str, ...], *, 
     """
     if state.plant.supply.amended is None:
         raise ValueError("this device takes no models by message")
+    if state.plant.supply.closed:
+        raise ValueError(state.plant.supply.closed)
     plant = state.plant.supply.amended(entries, remove)
     for line in () if is_revoked else state.lines.values():
         for name, reference in (("its default", line.rules.default), *line.rules.products.items()):
@@ -54,6 +56,17 @@ def check(state: State, entries: tuple[bytes, ...], remove: tuple[str, ...], *, 
             if had and plant.find(reference, line.rules.variant) is None:
                 raise UnknownModelError(f"remove: {line.id} would have no model for {name} ({reference})")
     return plant
+
+
+def _refusal(state: State, entries: tuple[bytes, ...], remove: tuple[str, ...]) -> Why | None:
+    """Return why an order may no longer change the plant, whose rules and catalog may be others than when it came."""
+    try:
+        check(state, entries, remove)
+    except UnknownModelError as error:
+        return Why("unknown_model", str(error))
+    except ValueError as error:
+        return Why("not_understood", str(error))
+    return None
 
 
 def tick(state: State, now: Now) -> list[Action]:
@@ -123,10 +136,12 @@ def _change(job: Job) -> list[Action]:
 
 def _fetch_due(state: State, job: Job, now: Now) -> list[Action]:
     supply = state.plant.supply
+    is_open = supply.in_window(now.unix_s)
+    if not is_open:
+        job.progress_s = now.monotonic_s
     if job.fetch_at_s is None:
         return []
-    if not supply.in_window(now.unix_s):
-        job.progress_s = now.monotonic_s
+    if not is_open:
         return jobs.move(state, job, "queued", now, Why(detail=f"waits for the window {supply.window}"))
     if now.monotonic_s < job.fetch_at_s:
         return []
@@ -156,11 +171,10 @@ def fetched(state: State, message: Fetched, now: Now) -> list[Action]:
         upkeep.index_was_read(state, now)
     if job.id == CATALOG_JOB:
         return [*jobs.end(state, job, "done", now), ReadCatalog()]
-    try:
-        check(state, message.entries, job.remove)
-        versions = state.plant.supply.versions(message.entries)
-    except ValueError as error:
-        return jobs.end(state, job, "failed", now, Why("not_understood", str(error)))
+    refusal = _refusal(state, message.entries, job.remove)
+    if refusal is not None:
+        return jobs.end(state, job, "failed", now, refusal)
+    versions = state.plant.supply.versions(message.entries)
     job.entries, job.rate_kbps, job.eta_s = message.entries, 0.0, None
     job.models = tuple(version.reference for version in versions)
     job.step = Step.PROVE
@@ -201,6 +215,9 @@ def lost(state: State, event: SupplyLost, now: Now) -> list[Action]:
 
 def _prove(state: State, job: Job, now: Now) -> list[Action]:
     """Have the worker load and prove the next model, beside what serves."""
+    refusal = _refusal(state, job.entries, job.remove)
+    if refusal is not None:
+        return jobs.end(state, job, "failed", now, refusal)
     versions = state.plant.supply.versions(job.entries)
     if job.proven >= len(versions):
         job.step, job.preload_number = Step.OPEN, 0
@@ -276,6 +293,9 @@ def _open(state: State, job: Job, now: Now) -> list[Action]:
     if job.activate == "window" and not supply.in_window(now.unix_s):
         told = jobs.move(state, job, "waiting", now, Why(detail=f"waits for the window {supply.window}"))
         return [*told, EndSupply()] if told else []
+    refusal = _refusal(state, job.entries, job.remove) if job.id != CATALOG_JOB else None
+    if refusal is not None:
+        return jobs.end(state, job, "failed", now, refusal)
     job.step = Step.ENTER if job.entries else Step.REMOVE
     known = {version.reference for version in state.plant.models}
     job.added = job.added or tuple(one for one in job.models if one not in known)
@@ -328,17 +348,25 @@ def _turned(state: State, job: Job, now: Now) -> list[Action]:
         detail = f"{', '.join(refused)} did not turn over; the alert swap_failed says why"
         return jobs.end(state, job, "failed", now, Why("load_failed", detail))
     if job.step is Step.TURN and job.remove:
+        refusal = _refusal(state, (), job.remove)
+        if refusal is not None:
+            return jobs.end(state, job, "failed", now, refusal)
         job.step = Step.REMOVE
         return [*_change(job), SaveSnapshot()]
     return jobs.end(state, job, "done", now)
 
 
 def undo(state: State, job: Job, now: Now) -> list[Action] | None:
-    """Cancel a job, and take off the catalog what it entered; None where the catalog is being changed, or was."""
+    """Cancel a job, and take off the catalog what it entered; None where the catalog is being changed, or was.
+
+    Also None where a line needs by now what it entered.
+    """
     if job.step in _ENTERING or job.step is Step.SETTLE:
         return None
     if job.step is not Step.TURN or not job.added:
         return jobs.end(state, job, "cancelled", now)
+    if _refusal(state, (), job.added) is not None:
+        return None
     job.step = Step.UNDO
     return [*_change(job), SaveSnapshot()]
 

@@ -86,7 +86,8 @@ class ActiveModelGate(Generic[Held]):
     """Holder of a line's active model, which streams lease for each frame and one swapper switches.
 
     Frames that are leased after a switch are inferred by the new model at once. Their answers wait until the switch is
-    announced, which is after the last answer of the model before.
+    announced, which is after the last answer of the model before. A model that serves another line already gets frames
+    only then.
 
     Threading: any thread may lease and read; one thread switches and deactivates.
     """
@@ -164,10 +165,15 @@ class ActiveModelGate(Generic[Held]):
         activation = _Activation(entry, entry.model.places, {})
         with self._changed:
             before, self._activation = self._activation, activation
+        # Because answers that wait for the switch would hold the threads that another line has the model's frames on.
+        is_shared = self._threads.has(activation.places)
         try:
-            self._feed(activation, self._streams)
+            if not is_shared:
+                self._feed(activation, self._streams)
             if before is not None:
                 self._drain(before)
+            if is_shared:
+                self._feed(activation, self._streams)
             announce()
         finally:  # because the streams must not wait for ever, whatever happens there
             with self._changed:

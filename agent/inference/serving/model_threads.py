@@ -1,5 +1,6 @@
 """Infers the frames of all streams of one model, on a few threads of the model's own."""
 
+import os
 import select
 import threading
 from collections.abc import Iterable
@@ -34,6 +35,9 @@ class ModelThreads:
     def __init__(self, name: str, places: InFlightLimiter) -> None:
         self._places: Final = places
         self._signals: Final = select.epoll()
+        self._ended: Final = os.eventfd(0, os.EFD_CLOEXEC)
+        """Readable from `stop` on, because a thread that waits for a frame keeps the model's turn from others."""
+        self._signals.register(self._ended, select.EPOLLIN)
         self._changing: Final = threading.Lock()
         self._feeds: dict[int, Feed] = {}
         """By descriptor, the one served longest ago first."""
@@ -48,12 +52,14 @@ class ModelThreads:
     def stop(self) -> None:
         """Have each thread end after its frame; returns at once."""
         self._stopping.set()
+        os.eventfd_write(self._ended, 1)
 
     def close(self) -> None:
-        """Wait until all threads have ended, after `stop`, and give back their descriptor."""
+        """Wait until all threads have ended, after `stop`, and give back their descriptors."""
         for thread in self._threads:
             thread.join()
         self._signals.close()
+        os.close(self._ended)
 
     @property
     def is_alive(self) -> bool:
@@ -117,6 +123,11 @@ class ThreadsOfModels:
                     self._serving[places] = ModelThreads(name, places)
                     self._serving[places].start()
                 self._serving[places].add(feed)
+
+    def has(self, places: InFlightLimiter) -> bool:
+        """Return True where the model with `places` has feeds."""
+        with self._changing:
+            return places in self._serving
 
     def remove(self, places: InFlightLimiter, feeds: Iterable[Feed]) -> None:
         """Serve `feeds` no more; the model's threads end after its last feed, and nothing waits for them."""

@@ -72,6 +72,7 @@ class LoadQueue:
                 job.announced.clear()
                 job.is_likely = False
             self._likely.replace(())
+        load_priority.restore_normal()  # because the present step of an idle preload would starve where lines serve
         self._thread.stop(self._timeout_s)
 
     def obtain(self, version: ModelVersion, line: str, *, is_ready: bool) -> Entry[Model] | LoadJob:
@@ -237,7 +238,7 @@ class LoadQueue:
     def _load(self, job: LoadJob) -> None:
         failure: Failure | None = ModelError("load_failed", f"{job.version.reference}: the loader crashed")
         try:
-            self._model_loader.load_model(job)
+            self._load_in_room(job)
             failure = None
         except (ModelError, OutOfMemoryError) as error:
             failure = error
@@ -248,6 +249,24 @@ class LoadQueue:
             with self.turn:
                 self._close(job, failure)
                 self.turn.notify_all()
+
+    def _load_in_room(self, job: LoadJob) -> None:
+        """Load the model of `job`; where an abandoned idle preload has its room, load once that has ended."""
+        try:
+            self._model_loader.load_model(job)
+        except NoRoomError:
+            if not self._has_left_preload():
+                raise
+        else:
+            return
+        with self.turn:
+            self.turn.wait_for(lambda: job.is_abandoned or not job.is_wanted or not self._has_left_preload())
+        self._model_loader.load_model(job)
+
+    def _has_left_preload(self) -> bool:
+        """Return True while the thread of an abandoned idle preload still runs."""
+        with self.turn:
+            return any(one.began_idle and one.is_abandoned for one in self._jobs.values())
 
     def _close(self, job: LoadJob, failure: Failure | None) -> None:
         """End a job, or queue it again for its preparation or for lines that joined late; the caller holds `turn`."""

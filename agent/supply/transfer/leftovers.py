@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Final
 
 DRAFT: Final = ".draft-fetched-"
+STICK: Final = "stick-"
+"""Beginning of the name of what an import that was cut off has copied."""
 _LIVES_S: Final = 7 * 86400.0
 """Age after which a part is given up."""
 
@@ -15,6 +17,10 @@ def sweep(store_dir: Path, parts: Path) -> None:
     """Delete drafts, and parts that no later job can go on with; call it with the lock of the parts held."""
     for draft in store_dir.glob(f"{DRAFT}*"):
         shutil.rmtree(draft, ignore_errors=True)
+    for cut in parts.glob(f"{STICK}*"):
+        with suppress(OSError):
+            if abs(time.time() - cut.stat().st_mtime) >= _LIVES_S:
+                shutil.rmtree(cut, ignore_errors=True)
     kept = {path.stem for path in parts.glob("*.part") if _is_kept(path)}
     for path in parts.iterdir():
         if path.suffix in {".part", ".json", ".new"} and (path.stem not in kept or path.suffix == ".new"):

@@ -15,7 +15,7 @@ from agent.models.catalog import Catalog
 from agent.models.catalog_entry import rank_of
 from agent.models.keeping.copying import Release
 from agent.models.model_files import SIGNATURE_SUFFIX
-from agent.models.store import Store
+from agent.models.store import Store, make_folder
 from agent.trust.index.contents import IndexedFile, IndexedModel
 from agent.trust.minisign import MOST_SIGNATURE_BYTES
 from agent.trust.stick import manifest
@@ -156,7 +156,7 @@ def _version(model: IndexedModel, files: tuple[ModelFile, ...], parts: Path) -> 
 
 def _make_parts(parts: Path) -> None:
     try:
-        parts.mkdir(parents=True, exist_ok=True)
+        make_folder(parts)  # the service's, because it fetches there too
     except OSError as error:
         raise MistakeError(f"{error.filename}: {error.strerror}; is it writable for this user?") from None
 

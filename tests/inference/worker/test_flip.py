@@ -72,6 +72,32 @@ def test_a_model_under_a_frame_is_not_closed(new_dummies: NewDummies, runtime: D
     assert models_said(plant) == ["+old:n@1", "cam-1 old:n@1", "+large:n@1"]
 
 
+def test_a_line_that_waits_for_its_switch_holds_up_no_other_line_of_the_same_model(
+    new_dummies: NewDummies, runtime: DummyRuntime
+) -> None:
+    plant = new_dummies(lines={"cam-1": "line-1", "cam-2": "line-2"})
+    old, new = runtime.make("old"), runtime.make("new")
+    plant.switch(old, "line-1")
+    plant.switch(new, "line-2")
+    slow = runtime.behaviours["old"]
+    slow.answer_may_end.clear()
+    offer(plant.writers["cam-1"])
+    assert slow.answers_begun.acquire(timeout=60)
+    change = plant.assign(new, "line-1")
+    wait_for(lambda: plant.worker._lines["line-1"].active_reference == "new:n@1")
+    for _ in range(3):  # more than the model has threads
+        offer(plant.writers["cam-1"])
+        plant.writers["cam-1"].wait_taken(0.2)
+    offer(plant.writers["cam-2"])
+    try:
+        plant.wait_until(lambda: [one.stream for one in plant.of(Detections)] == ["cam-2"])
+    finally:
+        slow.answer_may_end.set()
+    assert isinstance(plant.answer(change), Swapped)
+    plant.wait_until(lambda: len(plant.of(Detections)) > 2)
+    assert_each_answer_is_its_lines(plant, {"cam-1": "line-1", "cam-2": "line-2"})
+
+
 def test_swaps_from_many_threads_mix_nothing(new_dummies: NewDummies, runtime: DummyRuntime, feed: Feed) -> None:
     lines = {f"cam-{n}": f"line-{n % 2 + 1}" for n in range(4)}
     plant = new_dummies(lines=lines, budget_mib=200)

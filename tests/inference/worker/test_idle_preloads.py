@@ -146,6 +146,43 @@ def test_an_order_does_not_wait_for_an_idle_preload_that_hangs(
     assert runtime.loads.count("stuck") == 1
 
 
+def test_an_order_gets_the_room_of_an_idle_preload_that_was_left_behind(
+    new_dummies: NewDummies, runtime: DummyRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load_queue, "_OVERTAKEN_S", 0.2)
+    plant = new_dummies(lines={"cam-1": "line-1", "cam-2": "line-2"}, budget_mib=130)
+    a, slow, wanted = (runtime.make(name) for name in ("a", "slow", "wanted"))
+    plant.switch(a)
+    runtime.behaviours["slow"].load_may_end.clear()
+    tell(plant, slow)
+    assert runtime.behaviours["slow"].load_began.wait(60)
+    change = plant.assign(wanted, "line-2")
+    plant.wait_until(lambda: any(one.reason == "in_use" for one in decisions(plant)))
+    runtime.behaviours["slow"].load_may_end.set()
+    assert isinstance(plant.answer(change), Swapped)
+    assert runtime.held_bytes == 2 * 60 * MIB
+
+
+def test_a_worker_that_stops_does_not_wait_for_an_idle_preload_to_get_idle_time(
+    new_dummies: NewDummies, runtime: DummyRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load_queue, "_OVERTAKEN_S", 600.0)
+    plant = new_dummies(load_timeout_s=1200)
+    a, guess = runtime.make("a"), runtime.make("guess")
+    plant.switch(a)
+    runtime.behaviours["guess"].load_may_end.clear()
+    tell(plant, guess)
+    assert runtime.behaviours["guess"].load_began.wait(60)
+    raised: list[bool] = []
+    monkeypatch.setattr(load_priority, "restore_normal", lambda: raised.append("guess:n@1" in plant.worker.loads()))
+    stopping = threading.Thread(target=plant.worker.stop)
+    stopping.start()
+    wait_for(lambda: raised)
+    runtime.behaviours["guess"].load_may_end.set()
+    stopping.join()
+    assert raised[0], "its step runs on at idle priority"
+
+
 def test_a_preload_that_fails_is_told_once_and_not_retried_in_a_loop(
     new_dummies: NewDummies, runtime: DummyRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,12 +4,14 @@ import gc
 import os
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 from inference.worker.dummies import wait_for
 
 from agent.inference.backends.in_flight import InFlightLimiter, Slot
+from agent.inference.serving import model_threads
 from agent.inference.serving.model_threads import ModelThreads, ThreadsOfModels
 
 
@@ -143,6 +145,19 @@ def test_models_that_come_and_go_leave_no_descriptor() -> None:
         assert descriptors() == before
     finally:
         gc.enable()
+
+
+def test_threads_that_end_leave_the_turn_at_once_to_those_that_come_after_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model_threads, "_LOOK_UP_S", 3600.0)
+    scene, threads = Scene(), ThreadsOfModels()
+    feed = scene.feed("a")
+    scene.may_infer.release(100)
+    for turn in range(3):
+        threads.add("part:n@1", scene.places, [feed])
+        feed.offer()
+        wait_for(partial(scene.has_served, turn + 1))
+        threads.remove(scene.places, [feed])
+    threads.join()
 
 
 def test_threads_start_with_a_models_first_stream_and_end_with_its_last_one() -> None:
