@@ -70,12 +70,6 @@ def frame(seed: int, size: tuple[int, int]) -> tuple[Picture, list[Shape]]:
     return picture, shapes
 
 
-def covering(square: Picture, side: int) -> Picture:
-    """Scale a square picture as a classifier's input is scaled."""
-    way = cv2.INTER_AREA if side < len(square) else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(square, (side, side), interpolation=way), np.uint8)
-
-
 def word_of(shapes: list[Shape]) -> int:
     kinds = {shape.kind for shape in shapes}
     return 2 if len(kinds) > 1 else kinds.pop()

@@ -40,6 +40,8 @@ FRAMES: Final = 40
 TILE: Final = 160
 TILES: Final = (3, 4)
 FILLED: Final = 8
+FINE: Final = 8
+"""Parts of a pixel in which polygons are drawn."""
 
 
 @dataclass
@@ -156,10 +158,7 @@ def _compare_more(task: str, number: int, theirs: Untyped, mine: DetectedObject,
         mask = theirs.masks.data[number].numpy().astype(np.uint8)
         above = (mask.shape[0] - theirs.orig_shape[0]) // 2  # the frame is as wide as the input
         mask = mask[above : above + theirs.orig_shape[0]]
-        drawn = np.zeros(mask.shape, np.uint8)
-        for ring in mine.polygons:
-            points = np.array(ring, np.float32).reshape(-1, 2) - 0.5
-            cv2.fillPoly(drawn, [np.round(points * 8).astype(np.int32)], (1,), cv2.LINE_8, 3)
+        drawn = _drawn(mine.polygons, mask.shape)
         figures.masks.append(np.count_nonzero(drawn & mask) / np.count_nonzero(drawn | mask))
     elif task == "pose":
         assert isinstance(mine.keypoints, list)
@@ -169,6 +168,15 @@ def _compare_more(task: str, number: int, theirs: Untyped, mine: DetectedObject,
         assert isinstance(mine.angle, float)
         apart = math.remainder(float(theirs.obb.xywhr[number][4]) - mine.angle, math.pi)
         figures.angles.append(abs(math.degrees(apart)))
+
+
+def _drawn(polygons: list[list[float]], shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Return the pixels whose centres lie in polygons; drawn finely, because OpenCV fills a border's pixels as well."""
+    fine = np.zeros((shape[0] * FINE, shape[1] * FINE), np.uint8)
+    for ring in polygons:
+        points = np.array(ring, np.float32).reshape(-1, 2) * FINE - 0.5
+        cv2.fillPoly(fine, [np.round(points).astype(np.int32)], (1,))
+    return fine[FINE // 2 :: FINE, FINE // 2 :: FINE]
 
 
 def _hulls(corners: NDArray[np.float32], picture: Picture) -> list[list[float]]:
