@@ -260,10 +260,10 @@ class Head:
             return self._completed(found, raw, placement)
         if self.task == "obb":
             boxes = np.concatenate((found.boxes, found.extras), axis=1)
-            return self._completed(
-                found.at(turned.suppress(boxes, found.scores, found.classes, self.iou)), raw, placement
-            )
-        corners = _corners(found.boxes)
+            with np.errstate(over="ignore", invalid="ignore"):  # what is no number is refused
+                kept = turned.suppress(boxes, found.scores, found.classes, self.iou)
+            return self._completed(found.at(kept), raw, placement)
+        corners = self._finite(_corners(found.boxes))
         kept = suppress(corners, found.scores, found.classes, self.iou)
         return self._completed(found._replace(boxes=corners).at(kept), raw, placement)
 
@@ -281,7 +281,8 @@ class Head:
                 boxes = placement.to_picture(found.boxes)
                 return Objects(boxes, found.scores, classes, keypoints=self._keypoints(found.extras, placement))
             case "obb":
-                corners = placement.points(turned.corners_of(found.boxes, found.extras[:, 0]))
+                with np.errstate(over="ignore", invalid="ignore"):
+                    corners = self._finite(placement.points(turned.corners_of(found.boxes, found.extras[:, 0])))
                 hulls = np.concatenate((corners.min(axis=1), corners.max(axis=1)), axis=1).reshape(-1, 2, 2)
                 return Objects(placement.within(hulls).reshape(-1, _BOX), found.scores, classes, corners=corners)
             case _:
@@ -384,5 +385,6 @@ def _corners(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
     """Convert centres and sizes (n, 4) to corners (n, 4), by columns, because four long sums are faster."""
     columns = np.ascontiguousarray(boxes.T)
     half = columns[2:] / 2
-    corners: NDArray[np.float32] = np.concatenate((columns[:2] - half, columns[:2] + half)).T
+    with np.errstate(over="ignore"):  # a corner that is infinite is refused, or cut at the picture's edge
+        corners: NDArray[np.float32] = np.concatenate((columns[:2] - half, columns[:2] + half)).T
     return corners
