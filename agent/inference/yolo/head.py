@@ -15,7 +15,7 @@ from agent.inference.yolo.layouts import FORMS, MAX_OBJECTS, Layout, Shapes, tas
 from agent.inference.yolo.letterbox import Fit, Placement
 from agent.inference.yolo.masks import Masks
 from agent.inference.yolo.metadata import FileFacts, agreed_names
-from agent.inference.yolo.objects import Objects, Words, no_objects
+from agent.inference.yolo.objects import Objects, Words, further_of, no_objects
 from agent.inference.yolo.plausible import Promise, oddity
 from agent.inference.yolo.recognition import recognise
 from agent.inference.yolo.suppression import turned
@@ -71,8 +71,8 @@ class Head:
     """Conversion of a picture to the input."""
     pack: Pack | None = None
     """Kind in which the file splits its output; None where it does not."""
-    has_masks: bool = True
-    """Masks are decoded where the model answers any."""
+    is_bare: bool = False
+    """Masks are not decoded; objects have the numbers that are in their place, and those of all tasks."""
     candidates: int = 0
     """Number of best candidates that the runtime selects itself (best.py); 0: it outputs all of `shapes`."""
     outputs: tuple[int, ...] = (0,)
@@ -145,13 +145,13 @@ class Head:
     def strongest(self, raw: Raw, placement: Placement) -> Objects:
         """Decode the strongest candidates as upright boxes, whatever their score, and overlapping as they are.
 
-        The classes of a whole picture are given as empty boxes.
+        They have their further numbers, but no masks. The classes of a whole picture are given as empty boxes.
         """
         if self.task == "classify":
             scores = self._finite(raw[0][0])
             order = np.argsort(-scores, kind="stable")[:MAX_OBJECTS]
             return Objects(np.zeros((len(order), _BOX), np.float32), scores[order], order.astype(np.int32))
-        return replace(self, confidence=0.0, iou=1.0, has_masks=False).decode(raw, placement)
+        return replace(self, confidence=0.0, iou=1.0, is_bare=True).decode(raw, placement)
 
     def require_right(self, raw: Raw) -> None:
         """Check every number of a picture's raw outputs.
@@ -268,10 +268,14 @@ class Head:
         return self._completed(found._replace(boxes=corners).at(kept), raw, placement)
 
     def _completed(self, found: _Found, raw: Raw, placement: Placement) -> Objects:
+        told = self._told(found, raw, placement)
+        return replace(told, further=further_of(found.extras, found.boxes, self.points)) if self.is_bare else told
+
+    def _told(self, found: _Found, raw: Raw, placement: Placement) -> Objects:
         """Add what the model's task has beside boxes, and bring all of it to pixels of the picture."""
         classes = found.classes.astype(np.int32)
         match self.task:
-            case "segment" if self.has_masks:
+            case "segment" if not self.is_bare:
                 masks = Masks(raw[1][0], self.imgsz)
                 polygons = masks.polygons(found.extras, found.boxes, placement)
                 kept = [number for number, rings in enumerate(polygons) if rings]  # as in ultralytics
