@@ -97,6 +97,15 @@ def test_a_bandwidth_rule_never_makes_a_stream_say_more(
     assert len(wire.detections) == detections
 
 
+def test_a_new_model_is_told_though_it_finds_the_same(clocks: Clocks) -> None:
+    wire = Wire()
+    one = make(wire, "changes")
+    for model in ("cap-check:n@3", "cap-check:n@3", "cap-check:s@3", "cap-check:s@3"):
+        clocks.pass_(0.1)
+        one.publish(Detections("cam-1", model, 0, 0, b'"model":"%b"}' % model.encode(), (("cap", 2),)))
+    assert [said["model"] for said in wire.detections] == ["cap-check:n@3", "cap-check:s@3"]
+
+
 def told(one: DetectionPublisher, wire: Wire, captured_s: float, model: str) -> tuple[str | None, bool]:
     one.publish(Detections("cam-1", model, 0, int(captured_s * 1e9), b'"objects":[]}', ()))
     return wire.detections[-1]["product"], wire.detections[-1]["ready"]

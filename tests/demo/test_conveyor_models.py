@@ -1,13 +1,17 @@
 """The models that the demo's line 1 ships: whole, of the promised size, proved, and right about frames never seen."""
 
+import shutil
 from hashlib import sha256
 from pathlib import Path
 
 import msgspec
 import pytest
+from support.exported import cut
 
 from agent.demo.conveyor import PRODUCTS, Conveyor, Part
-from agent.inference.backends import load
+from agent.inference.backends import load, load_for
+from agent.inference.backends.detector import Detector, Look
+from agent.inference.validation import parity
 from agent.inference.validation.golden import prove
 from agent.inference.yolo.detections import objects_of
 from agent.messages.payloads import DetectedObject
@@ -62,3 +66,32 @@ def _label_at(part: Part, found: list[DetectedObject]) -> str | None:
     x, y = (part.box[0] + part.box[2]) / 2, (part.box[1] + part.box[3]) / 2
     over = [item for item in found if item.box[0] < x < item.box[2] and item.box[1] < y < item.box[3]]
     return max(over, key=lambda item: item.score).label if over else None
+
+
+@pytest.mark.parametrize(
+    ("name", "branches"), [("fill-check", ("cv4", "proto")), ("lay-check", ("cv4",))], ids=["masks", "angles"]
+)
+def test_a_precision_that_breaks_only_masks_or_angles_is_not_enough(
+    name: str, branches: tuple[str, ...], tmp_path: Path
+) -> None:
+    entry = next(version for version in VERSIONS if version.name == name)
+    seen = parity.pictures(None)[:2]
+
+    def looks(path: Path, precision: str = "f32") -> list[Look]:
+        model = load_for(msgspec.structs.replace(entry, path=str(path), backend="openvino"), "cpu", precision)
+        assert isinstance(model, Detector)
+        try:
+            return parity.looks(model, seen)
+        finally:
+            model.close()
+
+    def is_enough(found: list[Look]) -> bool:
+        return parity.compare_looks(want, found, entry.confidence, is_drawn=True).is_enough
+
+    whole = Path(shutil.copy(entry.path, tmp_path))
+    want = looks(whole)
+    assert is_enough(looks(whole, "bf16")), "f32 where the processor has no bf16"
+    assert is_enough(looks(cut(whole, "model", 8))), "the significant bits of bf16"
+    for branch in branches:
+        for bits in (1, 2, 3):
+            assert not is_enough(looks(cut(whole, branch, bits))), f"{bits} bits of {branch}"

@@ -1,11 +1,13 @@
 """Equality of answers in another precision, and the choice of a precision."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from agent.files import file_sha256
 from agent.inference.artifacts.artifact_store import Made
@@ -17,6 +19,7 @@ from agent.inference.preparing.autotune import is_worth, measure, verdict
 from agent.inference.preparing.build_process import prepare
 from agent.inference.validation import parity
 from agent.inference.yolo.metadata import FileFacts
+from agent.inference.yolo.objects import further_of
 from agent.messages.errors import MistakeError
 from agent.messages.references import ModelVersion
 from agent.models.preparation import Request
@@ -104,6 +107,35 @@ def test_candidates_that_rounding_moved_are_alike() -> None:
 )
 def test_candidates_of_a_broken_precision_are_not(change: Callable[[Objects], Objects]) -> None:
     assert not candidates(change).is_enough
+
+
+def with_further(further: NDArray[np.float32], others: NDArray[np.float32]) -> Look:
+    """Build what was seen of a network whose candidates have further numbers, and prototypes beside them."""
+    found = objects(*((40.0 * number, 0.5, 0) for number in range(len(further))))
+    return Look(objects(), replace(found, further=(further,)), (others,))
+
+
+@pytest.mark.parametrize(("noise", "is_enough"), [(0.02, True), (0.2, False)])
+@pytest.mark.parametrize("part", ["candidates", "prototypes"])
+def test_what_a_task_adds_to_candidates_decides_too(part: str, noise: float, *, is_enough: bool) -> None:
+    chance = np.random.default_rng(3)
+    numbers = [chance.normal(0, 5, size).astype(np.float32) for size in ((100, 32), (1000,))]
+    changed = [one + chance.normal(0, 5 * noise, one.shape).astype(np.float32) for one in numbers]
+    numbers_after = (changed[0], numbers[1]) if part == "candidates" else (numbers[0], changed[1])
+    want, got = with_further(*numbers), with_further(*numbers_after)
+    assert parity.compare_looks([want], [got], 0.25, is_drawn=True).is_enough is is_enough
+
+
+def test_keypoints_count_from_the_boxs_centre_and_angles_up_to_half_a_turn() -> None:
+    boxes = np.array([[100, 100, 140, 120], [300, 0, 340, 40]], np.float32)
+    points = np.array([[110, 105, 0.9], [320, 30, 0.2]], np.float32)
+    places, scores = further_of(points, boxes, (1, 3))
+    np.testing.assert_allclose(places, [[-10, -5], [0, 10]])
+    np.testing.assert_allclose(scores, [[0.9], [0.2]], atol=1e-6)
+    angles = np.array([[-np.pi / 4], [3 * np.pi / 4]], np.float32)
+    (directions,) = further_of(angles, boxes, (0, 0))
+    np.testing.assert_allclose(directions[0], directions[1], atol=1e-5)
+    assert further_of(angles[:, :0], boxes, (0, 0)) == ()
 
 
 def test_boxes_decide_on_given_pictures_and_not_on_drawn_ones() -> None:

@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 import onnx
 from numpy.typing import NDArray
+from onnx import numpy_helper
 
 Untyped = Any
 Picture = NDArray[np.uint8]
@@ -161,3 +162,18 @@ def without(path: Path, keys: Sequence[str]) -> Path:
     left = path.with_name(f"{path.stem}-without.onnx")
     onnx.save(model, left)
     return left
+
+
+def cut(path: Path, branch: str, bits: int) -> Path:
+    """Return the ONNX file with the weights whose names hold `branch` rounded to so many significant bits."""
+    model = onnx.load(path)
+    chosen = [one for one in model.graph.initializer if branch in one.name and len(one.dims) > 1]
+    assert chosen, branch
+    for one in chosen:
+        weights = numpy_helper.to_array(one)
+        shares, exponents = np.frexp(weights.astype(np.float32))
+        rounded = np.ldexp(np.round(shares * 2**bits) / 2**bits, exponents).astype(weights.dtype)
+        one.CopyFrom(numpy_helper.from_array(rounded, one.name))
+    coarse = path.with_name(f"{path.stem}-{branch}-{bits}.onnx")
+    onnx.save(model, coarse)
+    return coarse

@@ -70,7 +70,8 @@ class _Output:
     stream: StreamSettings
     publish: Publish
     seq: int = 0
-    last_counts: tuple[tuple[str, int], ...] | None = None
+    last_told: tuple[str, tuple[tuple[str, int], ...]] | None = None
+    """Model and counts of the last message of the mode `changes`."""
     last_sent_s: float = 0.0
     inferred: int = 0
     published: int = 0
@@ -125,8 +126,9 @@ class DetectionPublisher:
                 self._send_detections(output, message, latency_ms)
             case "changes":
                 is_due = time.monotonic() - output.last_sent_s >= _HEARTBEAT_S
-                if message.counts != output.last_counts or is_due:
-                    output.last_counts = message.counts
+                told = (message.model, message.counts)
+                if told != output.last_told or is_due:
+                    output.last_told = told
                     self._send_detections(output, message, latency_ms)
             case "summary":
                 self._count(output, message)
@@ -141,7 +143,7 @@ class DetectionPublisher:
         if before != output.publish:
             # Reset, because a summary counts from here, and `changes` begins with the present counts.
             output.window_since_s, output.window_frames, output.window_counts = None, 0, {}
-            output.last_counts = None
+            output.last_told = None
 
     def tick(self) -> None:
         """Publish the summaries that are due."""

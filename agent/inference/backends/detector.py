@@ -25,6 +25,8 @@ _Read = TypeVar("_Read")
 _Decode: TypeAlias = Callable[[Raw, Placement], _Read]
 
 UNMEASURED: Final = Profile()
+_SAMPLES: Final = 65_536
+"""About so many numbers are kept of an output, because dozens of pictures' prototypes would take hundreds of MB."""
 
 
 class Request(Protocol):
@@ -54,6 +56,8 @@ class Look:
     objects: Objects
     candidates: Objects
     """The strongest ones, whatever their score."""
+    others: Raw = ()
+    """Samples of the outputs that no candidate has as its own, such as the prototypes of masks, each (numbers,)."""
 
 
 class Detector:
@@ -150,7 +154,8 @@ class Detector:
         return self.head.decode(raw, placement)
 
     def _decode_all(self, raw: Raw, placement: Placement) -> Look:
-        return Look(self._decode_checked(raw, placement), self.head.strongest(raw, placement))
+        others = tuple(one.ravel()[:: one.size // _SAMPLES | 1].astype(np.float32) for one in raw[1:])
+        return Look(self._decode_checked(raw, placement), self.head.strongest(raw, placement), others)
 
     def _take(self) -> Request:
         with self._lock:

@@ -221,15 +221,15 @@ class LoadQueue:
                 load_priority.restore_normal()
             step_s = min(_OVERTAKEN_S, self._timeout_s / 2)
             if job.is_overtaken and not self.turn.wait_for(lambda: not job.is_overtaken, step_s):
-                self._abandon(job)
+                self._abandon(job, f"its present step did not end within {step_s:g} s after an order overtook it")
                 return
             if not self.turn.wait_for(lambda: not job.is_running, self._timeout_s / 2):
-                self._abandon(job)
+                self._abandon(job, f"not loaded within {self._timeout_s:g} s")
                 return
         thread.join()
 
-    def _abandon(self, job: LoadJob) -> None:
-        detail = f"{job.version.reference}: not loaded within {self._timeout_s:g} s"
+    def _abandon(self, job: LoadJob, why: str) -> None:
+        detail = f"{job.version.reference}: {why}"
         self._warn(f"{detail}; its thread is left behind, and its bytes stay charged")
         job.is_abandoned = True
         job.failure = ModelError("load_timeout", detail)

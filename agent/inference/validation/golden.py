@@ -4,7 +4,7 @@ Golden pictures lie in one folder, each beside its expected objects: `01.jpg` (o
 which holds `{"objects": [{"label": "cap", "class": 0, "score": 0.91, "box": [x1, y1, x2, y2]}]}`, as detections are
 published, with `polygons`, `keypoints`, `angle` and `corners`, or with `top`, where the model gives them. An expected
 object is met by one of the same label with an IoU of at least 0.8 and a score within 0.05, whose mask, keypoints or
-angle are the same as far as `outlines` asks.
+angle are the same as far as `outlines` asks. Without `objects`, none are expected.
 Objects whose score is within 0.05 of the confidence threshold may be missing, or be found without being expected: a
 different precision moves them over it.
 """
@@ -41,13 +41,13 @@ class UnreadableError(ModelError):
         super().__init__("proof_failed", f"the golden pictures cannot be read: {error}")
 
 
-class _OddRingError(ValueError):
-    """A ring of an expected mask is none."""
+class _UnusableError(ValueError):
+    """Nothing can be compared to what a JSON file expects."""
 
 
 class _Expected(msgspec.Struct, frozen=True):
-    objects: list[DetectedObject]
-    top: list[ScoredLabel] = []
+    objects: list[DetectedObject] | None = None
+    top: list[ScoredLabel] | None = None
 
 
 def warm_up(model: Model, *, is_proven: bool = False) -> int:
@@ -112,7 +112,7 @@ def _golden_steps(model: Model, version: ModelVersion) -> Iterator[None]:
     for picture, expected in pairs:
         yield
         answer = model.check_outputs(_read_picture(picture))
-        different = compare(expected.objects, objects_of(answer, model.names), version.confidence)
+        different = compare(expected.objects or [], objects_of(answer, model.names), version.confidence)
         if expected.top:
             different = different or difference_of_words(expected.top, top_of(answer, model.names), SCORE_WITHIN)
         if different:
@@ -171,22 +171,29 @@ def _golden(folder: Path) -> Iterator[tuple[Path, _Expected]]:
 def _read_expected(path: Path) -> _Expected:
     try:
         expected = msgspec.json.decode(path.read_bytes(), type=_Expected)
-        for item in expected.objects:
-            _require_rings(item)
+        _require_usable(expected)
     except OSError as error:
         raise UnreadableError(error) from error
-    except (msgspec.DecodeError, _OddRingError) as error:
+    except (msgspec.DecodeError, _UnusableError) as error:
         raise ModelError("proof_failed", f"{path} is no list of expected objects: {error}") from error
     return expected
 
 
+def _require_usable(expected: _Expected) -> None:
+    """Raise _UnusableError where nothing is expected, or polygons cannot be drawn."""
+    if expected.objects is None and expected.top is None:
+        raise _UnusableError("it has neither `objects` nor `top`")
+    for item in expected.objects or ():
+        _require_rings(item)
+
+
 def _require_rings(item: DetectedObject) -> None:
-    """Raise _OddRingError for polygons that cannot be drawn, because masks are compared as pictures."""
+    """Raise _UnusableError for polygons that cannot be drawn, because masks are compared as pictures."""
     for ring in item.polygons if isinstance(item.polygons, list) else ():
         if len(ring) % 2 or len(ring) < _LEAST_NUMBERS:
-            raise _OddRingError(f"a ring of {item.label} has {len(ring)} numbers: x, y of 3 points or more are needed")
+            raise _UnusableError(f"a ring of {item.label} has {len(ring)} numbers: x, y of 3 points or more are needed")
         if max(map(abs, ring)) > _FURTHEST:
-            raise _OddRingError(f"a ring of {item.label} goes beyond {_FURTHEST} pixels")
+            raise _UnusableError(f"a ring of {item.label} goes beyond {_FURTHEST} pixels")
 
 
 def _read_picture(path: Path) -> NDArray[np.uint8]:

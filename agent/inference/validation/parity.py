@@ -28,6 +28,11 @@ _CANDIDATES_SHARE: Final = 0.95  # a right bfloat16 keeps 98 to 100 %, weights o
 _CANDIDATES: Final = 100  # of each picture, on either side
 _FACTOR: Final = 1.5  # between two scores, because 0.05 apart says nothing of small ones
 _TINY: Final = 1e-5
+_FURTHER: Final = 0.1
+"""Most error of a candidate's numbers beside box and score (RMS), as a share of their spread over all of them."""
+_OTHERS: Final = 0.05
+"""Most error of prototypes (RMS): a right bfloat16 has 0.01, three significant bits have 0.06 to 0.16."""
+_LEAST_SPREAD: Final = 0.05  # as a share of the numbers' own RMS, because rounding is a share of them
 _LIMIT: Final = 64
 
 Picture = NDArray[np.uint8]
@@ -47,18 +52,25 @@ class Parity:
     """Strongest candidates of both sides together."""
     alike: int = 0
     """Those to which the other side has a like one."""
+    others: float = 0.0
+    """Largest error (RMS) of what no candidate has as its own, as a share of its spread (RMS)."""
     is_drawn: bool = False
     """True where the pictures were drawn, so that the boxes do not count."""
 
     @property
     def is_enough(self) -> bool:
-        """True where 95 % of the candidates and, on pictures of the line, 99 % of the boxes match."""
-        is_alike = self.alike >= _CANDIDATES_SHARE * self.candidates
+        """True where 95 % of the candidates and, on pictures of the line, 99 % of the boxes match.
+
+        What no candidate has as its own, as prototypes of masks, has to be within 5 % of its spread.
+        """
+        is_alike = self.alike >= _CANDIDATES_SHARE * self.candidates and self.others <= _OTHERS
         return is_alike and (self.is_drawn or self.matched >= _SHARE * self.boxes)
 
     def __str__(self) -> str:
         boxes = f"{self.matched} of {self.boxes} boxes matched, scores within {self.score_difference:.3f}"
         candidates = f"{self.alike} of {self.candidates} strongest candidates alike"
+        if self.others:
+            candidates += f", prototypes within {self.others:.1%} of their spread"
         return f"{candidates} on drawn pictures" if self.is_drawn else f"{boxes}, {candidates}"
 
 
@@ -71,8 +83,27 @@ def compare_looks(expected: list[Look], found: list[Look], confidence: float, *,
     """Compare candidates, and objects as `compare` does."""
     objects = compare([one.objects for one in expected], [one.objects for one in found], confidence)
     pairs = [(want.candidates, got.candidates) for want, got in zip(expected, found, strict=True)]
-    known = [_known(*sides) for want, got in pairs for sides in ((want, got), (got, want))]
-    return replace(objects, candidates=sum(map(len, known)), alike=int(sum(map(np.sum, known))), is_drawn=is_drawn)
+    like = [_known(*sides) for want, got in pairs for sides in ((want, got), (got, want))]
+    others = [
+        pair for want, got in zip(expected, found, strict=True) for pair in zip(want.others, got.others, strict=True)
+    ]
+    return replace(
+        objects,
+        candidates=sum(map(len, like)),
+        alike=sum(map(int, map(np.sum, like))),
+        others=max((_rms(want - got) / _spread(want[:, np.newaxis]) for want, got in others), default=0.0),
+        is_drawn=is_drawn,
+    )
+
+
+def _rms(numbers: NDArray[np.floating]) -> float:
+    """Return the root of the mean of all squares."""
+    return float(np.sqrt(np.mean(numbers**2)))
+
+
+def _spread(numbers: NDArray[np.floating]) -> float:
+    """Return the RMS of numbers (n, k) about the mean of each column, or the least that counts."""
+    return max(_rms(numbers - numbers.mean(axis=0)), _LEAST_SPREAD * _rms(numbers), _TINY)
 
 
 def _known(ones: Objects, others: Objects) -> NDArray[np.bool_]:
@@ -84,7 +115,13 @@ def _known(ones: Objects, others: Objects) -> NDArray[np.bool_]:
     union = _areas(boxes) + _areas(others.boxes) - shared
     apart, least = np.abs(scores - others.scores), np.minimum(scores, others.scores)
     is_near = (apart <= SCORE_WITHIN) & (apart <= (_FACTOR - 1) * least + _TINY)
-    known: NDArray[np.bool_] = ((shared >= IOU_AT_LEAST * union) & is_near & (classes == others.classes)).any(axis=1)
+    like: NDArray[np.bool_] = (shared >= IOU_AT_LEAST * union) & is_near & (classes == others.classes)
+    for want, got in zip(ones.further, others.further, strict=True):
+        if like.size:
+            ours = want[:_CANDIDATES]
+            error: NDArray[np.floating] = np.sqrt(np.mean((ours[:, np.newaxis] - got) ** 2, axis=-1))
+            np.logical_and(like, error <= _FURTHER * _spread(ours), out=like)
+    known: NDArray[np.bool_] = np.asarray(like.any(axis=1), np.bool_)
     return known
 
 

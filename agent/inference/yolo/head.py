@@ -15,7 +15,7 @@ from agent.inference.yolo.layouts import FORMS, MAX_OBJECTS, Layout, Shapes, tas
 from agent.inference.yolo.letterbox import Fit, Placement
 from agent.inference.yolo.masks import Masks
 from agent.inference.yolo.metadata import FileFacts, agreed_names
-from agent.inference.yolo.objects import Objects, Words, no_objects
+from agent.inference.yolo.objects import Objects, Words, further_of, no_objects
 from agent.inference.yolo.plausible import Promise, oddity
 from agent.inference.yolo.recognition import recognise
 from agent.inference.yolo.suppression import turned
@@ -71,8 +71,8 @@ class Head:
     """Conversion of a picture to the input."""
     pack: Pack | None = None
     """Kind in which the file splits its output; None where it does not."""
-    has_masks: bool = True
-    """Masks are decoded where the model answers any."""
+    is_bare: bool = False
+    """Masks are not decoded; objects have the numbers that are in their place, and those of all tasks."""
     candidates: int = 0
     """Number of best candidates that the runtime selects itself (best.py); 0: it outputs all of `shapes`."""
     outputs: tuple[int, ...] = (0,)
@@ -145,13 +145,13 @@ class Head:
     def strongest(self, raw: Raw, placement: Placement) -> Objects:
         """Decode the strongest candidates as upright boxes, whatever their score, and overlapping as they are.
 
-        The classes of a whole picture are given as empty boxes.
+        They have their further numbers, but no masks. The classes of a whole picture are given as empty boxes.
         """
         if self.task == "classify":
             scores = self._finite(raw[0][0])
             order = np.argsort(-scores, kind="stable")[:MAX_OBJECTS]
             return Objects(np.zeros((len(order), _BOX), np.float32), scores[order], order.astype(np.int32))
-        return replace(self, confidence=0.0, iou=1.0, has_masks=False).decode(raw, placement)
+        return replace(self, confidence=0.0, iou=1.0, is_bare=True).decode(raw, placement)
 
     def require_right(self, raw: Raw) -> None:
         """Check every number of a picture's raw outputs.
@@ -260,18 +260,22 @@ class Head:
             return self._completed(found, raw, placement)
         if self.task == "obb":
             boxes = np.concatenate((found.boxes, found.extras), axis=1)
-            return self._completed(
-                found.at(turned.suppress(boxes, found.scores, found.classes, self.iou)), raw, placement
-            )
-        corners = _corners(found.boxes)
+            with np.errstate(over="ignore", invalid="ignore"):  # what is no number is refused
+                kept = turned.suppress(boxes, found.scores, found.classes, self.iou)
+            return self._completed(found.at(kept), raw, placement)
+        corners = self._finite(_corners(found.boxes))
         kept = suppress(corners, found.scores, found.classes, self.iou)
         return self._completed(found._replace(boxes=corners).at(kept), raw, placement)
 
     def _completed(self, found: _Found, raw: Raw, placement: Placement) -> Objects:
+        told = self._told(found, raw, placement)
+        return replace(told, further=further_of(found.extras, found.boxes, self.points)) if self.is_bare else told
+
+    def _told(self, found: _Found, raw: Raw, placement: Placement) -> Objects:
         """Add what the model's task has beside boxes, and bring all of it to pixels of the picture."""
         classes = found.classes.astype(np.int32)
         match self.task:
-            case "segment" if self.has_masks:
+            case "segment" if not self.is_bare:
                 masks = Masks(raw[1][0], self.imgsz)
                 polygons = masks.polygons(found.extras, found.boxes, placement)
                 kept = [number for number, rings in enumerate(polygons) if rings]  # as in ultralytics
@@ -281,7 +285,8 @@ class Head:
                 boxes = placement.to_picture(found.boxes)
                 return Objects(boxes, found.scores, classes, keypoints=self._keypoints(found.extras, placement))
             case "obb":
-                corners = placement.points(turned.corners_of(found.boxes, found.extras[:, 0]))
+                with np.errstate(over="ignore", invalid="ignore"):
+                    corners = self._finite(placement.points(turned.corners_of(found.boxes, found.extras[:, 0])))
                 hulls = np.concatenate((corners.min(axis=1), corners.max(axis=1)), axis=1).reshape(-1, 2, 2)
                 return Objects(placement.within(hulls).reshape(-1, _BOX), found.scores, classes, corners=corners)
             case _:
@@ -384,5 +389,6 @@ def _corners(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
     """Convert centres and sizes (n, 4) to corners (n, 4), by columns, because four long sums are faster."""
     columns = np.ascontiguousarray(boxes.T)
     half = columns[2:] / 2
-    corners: NDArray[np.float32] = np.concatenate((columns[:2] - half, columns[:2] + half)).T
+    with np.errstate(over="ignore"):  # a corner that is infinite is refused, or cut at the picture's edge
+        corners: NDArray[np.float32] = np.concatenate((columns[:2] - half, columns[:2] + half)).T
     return corners

@@ -46,7 +46,9 @@ class Placement:
             return cls(width, height, 1.0, 0, 0, (columns, rows))
         if fit is Fit.COVERING:
             gain = max(rows / height, columns / width)
-            wide, high = max(columns, int(width * gain)), max(rows, int(height * gain))
+            is_wide = rows * width >= columns * height
+            # Whole numbers, because torchvision rounds `size * long / short` down, and a gain was rounded before.
+            wide, high = (rows * width // height, rows) if is_wide else (columns, columns * height // width)
             return cls(width, height, gain, -round((wide - columns) / 2), -round((high - rows) / 2), (wide, high))
         gain = min(rows / height, columns / width)
         if fit is Fit.CORNER:
@@ -72,6 +74,11 @@ class Placement:
     def within(self, points: NDArray[np.float32]) -> NDArray[np.float32]:
         """Clip points (..., 2) in pixels of the picture to it, in place."""
         return np.clip(points, np.float32(0), np.array((self.width, self.height), np.float32), out=points)
+
+    def shows(self, points: NDArray[np.float32]) -> bool:
+        """Return False where points (n, 2) in pixels of the picture all lie on or beyond one of its sides."""
+        low, high = points.min(axis=0), points.max(axis=0)
+        return bool((high > 0).all() and (low < (self.width, self.height)).all())
 
     @property
     def _gains(self) -> NDArray[np.float32]:
@@ -109,11 +116,31 @@ class Canvas:
 
 
 def _cover(picture: NDArray[np.uint8], pixels: NDArray[np.uint8], placement: Placement) -> None:
-    """Scale the picture and keep its middle, averaging where it shrinks, as the resizing of Pillow does."""
-    way = cv2.INTER_AREA if placement.gain < 1 else cv2.INTER_LINEAR
-    scaled = cv2.resize(picture, placement.scaled, interpolation=way)
-    rows, columns = pixels.shape[:2]
-    np.copyto(pixels, scaled[-placement.top : rows - placement.top, -placement.left : columns - placement.left])
+    """Scale the picture and keep its middle, averaging where it shrinks, as the resizing of Pillow does.
+
+    Of a picture that grows, only what is kept is computed, because a very long one would grow to hundreds of megabytes.
+    """
+    (rows, columns), (wide, high) = pixels.shape[:2], placement.scaled
+    if placement.gain < 1:
+        scaled = cv2.resize(picture, placement.scaled, interpolation=cv2.INTER_AREA)
+        np.copyto(pixels, scaled[-placement.top : rows - placement.top, -placement.left : columns - placement.left])
+        return
+    left, right, share = _neighbours(placement.width, wide, -placement.left, columns)
+    above, below, lower = _neighbours(placement.height, high, -placement.top, rows)
+    share, lower = share[:, np.newaxis], lower[:, np.newaxis, np.newaxis]
+    kept = picture[above[0] : below[-1] + 1]
+    across = kept[:, left] * (1 - share) + kept[:, right] * share
+    scaled = across[above - above[0]] * (1 - lower) + across[below - above[0]] * lower
+    np.rint(scaled, out=pixels, casting="unsafe")
+
+
+def _neighbours(
+    side: int, scaled: int, begin: int, count: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
+    """Return the two pixels of a side between which each of `count` scaled pixels lies, and the second one's share."""
+    at = np.clip((np.arange(begin, begin + count) + 0.5) * (side / scaled) - 0.5, 0, side - 1)
+    first = at.astype(np.intp)
+    return first, np.minimum(first + 1, side - 1), (at - first).astype(np.float32)
 
 
 def _resize_into(picture: NDArray[np.uint8], window: NDArray[np.uint8]) -> None:

@@ -54,6 +54,8 @@ class Masks:
     def polygons(self, shares: _Points, boxes: _Points, placement: Placement) -> list[Rings]:
         """Return the outer rings of each object, in pixels of the picture; none where its mask is empty.
 
+        A ring that lies in the padding only is none, because it would be a line on the picture's edge.
+
         `shares` (objects, n) are the weights of the prototypes, `boxes` (objects, 4) corners in pixels of the input.
         A polygon is within a pixel of its mask's border unless that takes more than MOST_POINTS points. Raises
         ModelError("proof_failed") where a mask holds NaN or infinity.
@@ -70,8 +72,11 @@ class Masks:
         if not rings:
             return [() for _ in outlines]
         ends = np.cumsum([len(ring) for ring in rings])[:-1]
-        placed = iter(np.split(placement.within(placement.points(np.concatenate(rings))), ends))
-        return [tuple(islice(placed, len(own))) for own in outlines]
+        placed = iter(np.split(placement.points(np.concatenate(rings)), ends))
+        return [
+            tuple(placement.within(ring) for ring in islice(placed, len(own)) if placement.shows(ring))
+            for own in outlines
+        ]
 
     def _sums(self, shares: _Points) -> Iterator[_Points]:
         """Yield the weighted sum of prototypes of each object, (rows, columns), some objects at a time."""

@@ -40,6 +40,8 @@ class Objects:
     """Corners (n, 4, 2) of turned boxes: x, y, clockwise; the first side runs along `angle_of`."""
     top: Words | None = None
     """The classes of the whole picture; there are no objects then."""
+    further: tuple[NDArray[np.float32], ...] = ()
+    """Of candidates: the network's numbers beside box and score, each (n, numbers) of one scale, not of the picture."""
 
     def resized(self, size: tuple[int, int], to: tuple[int, int]) -> "Objects":
         """Return the objects in pixels of a picture of size `to` that was scaled to `size`, both (height, width)."""
@@ -54,6 +56,7 @@ class Objects:
             None if self.keypoints is None else self.keypoints * np.append(point, np.float32(1)),
             None if self.corners is None else self.corners * point,
             self.top,
+            self.further,
         )
 
     def __len__(self) -> int:
@@ -63,6 +66,25 @@ class Objects:
 def no_objects(top: Words | None = None) -> Objects:
     """Return an empty result, with the classes of the whole picture where there are some."""
     return Objects(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int32), top=top)
+
+
+def further_of(
+    extras: NDArray[np.float32], boxes: NDArray[np.float32], points: tuple[int, int]
+) -> tuple[NDArray[np.float32], ...]:
+    """Split a network's numbers beside box and score, (n, numbers), into parts of one scale each.
+
+    `points` is the number of keypoints, and of their numbers; they are given from the centres of `boxes`, corners.
+    An angle, the only number of its kind, is given so that half a turn changes nothing.
+    """
+    count, size = points
+    if not count:
+        if extras.shape[1] == 1:
+            return (np.concatenate((np.cos(2 * extras), np.sin(2 * extras)), axis=1),)
+        return (extras,) if extras.shape[1] else ()
+    told = extras.reshape(-1, count, size)
+    places = told[..., :2] - (boxes[:, np.newaxis, :2] + boxes[:, np.newaxis, 2:]) * np.float32(0.5)
+    parts = (places, told[..., 2:]) if size > places.shape[-1] else (places,)
+    return tuple(part.reshape(len(told), -1) for part in parts)
 
 
 def angles_of(corners: NDArray[np.float32]) -> NDArray[np.float32]:

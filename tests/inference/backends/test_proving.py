@@ -1,8 +1,10 @@
 """A proof computes on the thread that asks for it, unlike a line's frame, and refuses golden rings that are none."""
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from inference.worker.plant import entry_of
@@ -15,6 +17,7 @@ from agent.inference.yolo.letterbox import Canvas
 from agent.inference.yolo.metadata import FileFacts
 from agent.messages.errors import ModelError
 from agent.messages.payloads import ModelProcessor
+from agent.messages.references import ModelVersion
 
 SIDE = 32
 CPU = ModelProcessor("cpu", "openvino", "1", "CPU")
@@ -30,6 +33,14 @@ class Noted:
     def run(self, *, here: bool = False) -> Raw:
         self._here.append(here)
         return (np.zeros((1, 5, 21), np.float32),)
+
+
+class Sorted(Noted):
+    """A request of a classifier that is sure of its first class."""
+
+    def run(self, *, here: bool = False) -> Raw:
+        super().run(here=here)
+        return (np.array([[0.9, 0.1]], np.float32),)
 
 
 def detector_of(folder: Path, here: list[bool]) -> Detector:
@@ -52,6 +63,31 @@ def test_golden_rings_that_cannot_be_drawn_are_refused_in_words(tmp_path: Path, 
     with pytest.raises(ModelError, match=f"1.json is no list .*a ring of cap {words}") as refused:
         prove(detector, version)
     assert refused.value.reason == "proof_failed"
+
+
+def golden_of(folder: Path, expected: object) -> ModelVersion:
+    (folder / "a.onnx").write_bytes(b"a")
+    (folder / "golden").mkdir()
+    cv2.imwrite(str(folder / "golden" / "1.png"), np.zeros((SIDE, SIDE, 3), np.uint8))
+    (folder / "golden" / "1.json").write_text(json.dumps(expected))
+    return replace(entry_of("a", folder / "a.onnx"), golden=str(folder / "golden"), confidence=0.25)
+
+
+@pytest.mark.parametrize(("score", "different"), [(0.9, None), (0.5, "1.png: ")])
+def test_golden_classes_need_no_objects(tmp_path: Path, score: float, different: str | None) -> None:
+    top = [{"label": "cap", "class": 0, "score": score}, {"label": "lid", "class": 1, "score": 1 - score}]
+    version = golden_of(tmp_path, {"top": top})
+    facts = FileFacts(names=("cap", "lid"), task="classify", is_ultralytics=True)
+    head = Head.of(version, facts, ((1, 2),), (SIDE, SIDE))
+    detector = Detector("openvino", head, (SIDE, SIDE), lambda: Sorted([]), processor=CPU)
+    with nullcontext() if different is None else pytest.raises(ModelError, match=different):
+        prove(detector, version)
+
+
+def test_golden_files_that_expect_nothing_at_all_are_refused(tmp_path: Path) -> None:
+    version = golden_of(tmp_path, {"object": []})
+    with pytest.raises(ModelError, match="neither `objects` nor `top`"):
+        prove(detector_of(tmp_path, []), version)
 
 
 def test_only_a_proof_computes_where_it_is_asked_for(tmp_path: Path) -> None:

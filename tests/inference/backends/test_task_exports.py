@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from support import shapes
-from support.exported import awaken, letterboxed, soften
+from support.exported import awaken, cut, letterboxed, soften
 from support.task_answers import ADDS
 
 from agent.files import file_sha256
 from agent.inference import backends
-from agent.inference.backends.detector import Detector
+from agent.inference.backends.detector import Detector, Look
 from agent.inference.preparing.build_process import prepare
+from agent.inference.validation import parity
 from agent.inference.yolo.detections import objects_of, top_of
 from agent.messages.references import ModelVersion
 from agent.models.preparation import Request
@@ -126,3 +127,21 @@ def test_a_checkpoint_of_each_task_is_prepared_and_served(
     for item in objects_of(answer, model.names):
         assert getattr(item, ADDS[exported.task])
     model.close()
+
+
+@pytest.mark.parametrize("exported", [("yolo11n", "pose")], ids="-".join, indirect=True)
+def test_a_precision_that_breaks_only_keypoints_is_not_enough(exported: Exported, version: VersionOf) -> None:
+    pytest.importorskip("agent.inference.backends.openvino")
+
+    def looks(path: Path) -> list[Look]:
+        model = backends.load_for(version(path, backend="openvino", imgsz=SIDE), "cpu", "f32")
+        assert isinstance(model, Detector)
+        try:
+            return parity.looks(model, [picture_of(exported.task)])
+        finally:
+            model.close()
+
+    want = looks(exported.onnx)
+    for bits, is_enough in ((8, True), (2, False), (1, False)):
+        found = looks(cut(exported.onnx, "cv4", bits))
+        assert parity.compare_looks(want, found, 0.25, is_drawn=True).is_enough is is_enough, bits

@@ -139,6 +139,7 @@ def test_an_order_does_not_wait_for_an_idle_preload_that_hangs(
     plant.switch(wanted)
     refusal = plant.refusal(stuck)
     assert (refusal.reason, refusal.active) == ("load_timeout", "wanted:n@1")
+    assert any("within 0.2 s after an order overtook it; its thread is left" in log.text for log in plant.of(Log))
     assert plant.resident()["stuck:n@1"] == "loading", "its bytes stay charged, and nothing is preloaded beside it"
     assert "other" not in runtime.loads
     runtime.behaviours["stuck"].load_may_end.set()

@@ -1,6 +1,10 @@
 """The letterbox against ultralytics' own arithmetic, and boxes there and back."""
 
+import tracemalloc
+
+import cv2
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -92,3 +96,32 @@ def test_a_picture_in_the_corner_leaves_grey_to_the_right_and_below() -> None:
     assert (canvas.pixels[:16] == 7).all()
     assert (canvas.pixels[16:] == PAD).all()
     np.testing.assert_allclose(placement.to_picture(np.array([[8, 4, 16, 8]], np.float32)), [[16, 8, 32, 16]])
+
+
+@pytest.mark.parametrize(("height", "width"), [(50, 90), (90, 50), (64, 64), (7, 301), (63, 64), (5, 5)])
+def test_a_covering_picture_that_grows_is_its_middle_as_scaled_whole(height: int, width: int) -> None:
+    picture = np.random.default_rng(3).integers(0, 256, (height, width, 3), np.uint8)
+    canvas = Canvas((64, 64))
+    placement = canvas.draw(picture, Fit.COVERING)
+    whole = cv2.resize(picture, placement.scaled, interpolation=cv2.INTER_LINEAR)
+    middle = whole[-placement.top :, -placement.left :][:64, :64]
+    assert np.abs(canvas.pixels.astype(int) - middle).max() <= 1, "OpenCV rounds weights to eleven bits"
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 3000), (3000, 1), (2, 16_000)])
+def test_a_covering_picture_of_any_shape_takes_little_memory(height: int, width: int) -> None:
+    picture, canvas = np.full((height, width, 3), 7, np.uint8), Canvas((224, 224))
+    tracemalloc.start()
+    canvas.draw(picture, Fit.COVERING)
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (canvas.pixels == 7).all()
+    assert peak_bytes < 8 << 20
+
+
+@given(height=SIDES, width=SIDES, side=st.sampled_from([64, 224, 640]))
+def test_a_covering_picture_is_as_large_as_torchvisions(height: int, width: int, side: int) -> None:
+    short, long = sorted((height, width))
+    scaled = Placement.of((height, width), (side, side), Fit.COVERING).scaled
+    assert sorted(scaled) == [side, int(side * long / short)]
+    assert (scaled[0] >= scaled[1]) == (width >= height)

@@ -273,3 +273,32 @@ def test_an_object_without_a_mask_is_none(entry: ModelVersion) -> None:
     shares[0] = (0, 0, -1)
     _, found = decoded(entry, facts(SAID, task="segment"), columns(shares), prototypes())
     assert found.classes.tolist() == [2]
+
+
+def test_an_object_whose_mask_lies_in_the_padding_only_is_none(entry: ModelVersion) -> None:
+    raw, masks = columns(SHARES), prototypes()
+    raw[0, :4, 1999] = (60, 20, 80, 36)  # above the picture
+    masks[0, 0] = 1
+    _, found = decoded(entry, facts(SAID, task="segment"), raw, masks)
+    assert found.classes.tolist() == [2]
+
+
+@pytest.mark.parametrize(
+    ("raw", "more", "task"),
+    [
+        (columns(SHARES), [prototypes()], "segment"),
+        (columns(POINTS.reshape(2, -1)), [], "pose"),
+        (columns(ANGLES[:, np.newaxis]), [], "obb"),
+    ],
+    ids=["segment", "pose", "obb"],
+)
+def test_boxes_whose_corners_are_beyond_all_numbers_are_refused(
+    entry: ModelVersion, raw: Array, more: list[Array], task: str
+) -> None:
+    said = facts(SAID, task=task, **({"kpt_shape": "[2, 3]"} if task == "pose" else {}))
+    head = Head.of(entry, said, [one.shape for one in (raw, *more)], IMGSZ)
+    raw = raw.copy()
+    raw[0, :4, 3] = 3e38
+    with pytest.raises(ModelError, match="NaN or infinity among the candidates") as refused:
+        head.decode((raw, *more), PLACEMENT)
+    assert refused.value.reason == "proof_failed"
