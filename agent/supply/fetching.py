@@ -201,13 +201,15 @@ class Fetcher:
     def _keep(self, entry: Entry, name: str) -> Path:
         """Move the parts of a model into its folder of the store, once it is trusted. Raises ModelError, OSError."""
         suffix = PurePosixPath(name).suffix.lower()
-        files = entry.kept(suffix if suffix in SUFFIXES else SUFFIXES[0])
+        suffix = suffix if suffix in SUFFIXES else SUFFIXES[0]
+        files = entry.kept(suffix)
         folder = self._store_dir / BLOBS / folder_name(files)
         draft = self._store_dir / f"{DRAFT}{entry.model.sha256}"
         parts = [Part(self._parts, wanted) for wanted in entry.wanted()]
         signatures = self._signatures(entry, draft, files)  # before the parts go, which a cut here must not cost
         draft.mkdir(mode=0o700)
         try:
+            entry.require_names(files[0].name)  # again, because some references do not say the file's name
             for part, file in zip(parts, files, strict=True):
                 place = draft / file.name
                 place.parent.mkdir(parents=True, exist_ok=True)

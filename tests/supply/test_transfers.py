@@ -224,6 +224,16 @@ def test_all_files_of_a_model_come_together(server: FileServer, fetches: Fetches
     assert server.sent_bytes == SIZE + len(weights)
 
 
+@pytest.mark.parametrize("name", ["other.bin", "other.xml"])
+def test_two_files_of_one_name_in_the_store_are_refused_before_a_byte(
+    fetches: Fetches, tmp_path: Path, name: str
+) -> None:
+    files = dict.fromkeys(("cap.bin", name), entry("", CONTENT)["sha256"])
+    with pytest.raises(ModelError, match=r"other\.(bin|xml)") as refused:
+        fetches.fetch(entry(tmp_path / "cap.xml", CONTENT, files=files))
+    assert refused.value.reason == "not_understood"
+
+
 def test_a_rate_limit_is_kept(server: FileServer, tmp_path: Path) -> None:
     fetches = Fetches(tmp_path, max_kbps=2000)
     content = content_of(500_000)
