@@ -109,6 +109,19 @@ def test_the_same_order_again_changes_nothing_and_an_older_one_is_stale(device: 
     assert reasons(device.order("job-3", rev=4)) == [("rejected", "stale")]
 
 
+@pytest.mark.parametrize("more", [{"rev": 6}, {"rev": 5, "activate": "now"}, {"rev": 5, "models": 3}])
+def test_the_id_of_a_job_under_way_is_not_taken_for_another_order(device: Device, more: dict[str, Any]) -> None:
+    device.order(rev=5)
+    device.wait(1.0)
+    before, asked = device.state(), list(device.play.supply.asked)
+    actions = device.order(**more)
+    assert reasons(actions) == [("rejected", "not_understood")]
+    assert "job-1 is under way" in (acks(actions)[0].detail or "")
+    assert reasons(device.order(rev=5)) == [("accepted", None)], "the same order again gets the same answer"
+    device.wait(1.0)
+    assert (device.state(), device.play.supply.asked) == (before, asked)
+
+
 def test_the_newest_states_stay_and_older_ones_are_cleared(device: Device) -> None:
     cleared = []
     for number in range(KEPT + 3):
