@@ -9,7 +9,7 @@ import pytest
 from support.plant_bench import acks, states
 from support.scenario import Play
 
-from agent.control.actions import Action
+from agent.control.actions import Action, ReadCatalog
 from agent.control.events import SupplyLost
 from agent.control.job import Step
 from agent.control.orders.jobs import KEPT
@@ -240,6 +240,17 @@ def test_an_index_that_is_away_is_tried_once_an_hour_and_holds_up_nothing(device
     device.play.t += 200.0
     device.wait(10.0)
     assert reads(device) == 2
+
+
+def test_what_an_index_revokes_is_known_also_where_a_model_of_it_then_fails(device: Device) -> None:
+    order = {"id": "job-1", "rev": 1, "index": "https://host/index"}
+    device.send("models/set", order)
+    device.wait(1.0)
+    for is_transient, reads_catalog in ((True, False), (False, True)):
+        failure = FetchFailed("job-1", "not_found", "the model is not there", is_transient=is_transient)
+        actions = reconcile(device.play.state, failure, device.now)
+        assert (ReadCatalog() in actions) is reads_catalog
+    assert device.state()["state"] == "failed"
 
 
 def test_the_index_waits_for_the_window(device: Device) -> None:
