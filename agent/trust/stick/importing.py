@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from agent.messages.references import ModelFile, ModelReference, ModelVersion
 from agent.models.catalog import Catalog
 from agent.models.catalog_entry import rank_of
 from agent.models.keeping.copying import Release
+from agent.models.keeping.room import Room, collector
 from agent.models.model_files import SIGNATURE_SUFFIX
 from agent.models.store import Store, make_folder
 from agent.trust.index.contents import IndexedFile, IndexedModel
@@ -32,6 +32,8 @@ class Target:
 
     catalog_file: Path
     store_dir: Path
+    state_dir: Path
+    max_bytes: int
     min_free_bytes: int
 
 
@@ -127,13 +129,12 @@ def _import(folder: Path, model: IndexedModel, target: Target, verifier: Verifie
 
 
 def _require_room(target: Target, model: IndexedModel, parts: Path) -> None:
-    """Refuse what would not leave the disk space that the settings want free. Raises TransientError."""
-    _make_parts(parts)
-    needed = sum(file.bytes for file in model.files)
-    free = shutil.disk_usage(parts).free
-    if free - needed < target.min_free_bytes:
-        detail = f"{model.reference} takes {needed / 1e6:.0f} MB, of {free / 1e6:.0f} MB that are free"
-        raise TransientError(f"{detail}; {target.min_free_bytes / 1e6:.0f} MB must stay (catalog.min_free)")
+    """Refuse what does not fit after deleting what nobody uses, as a fetch does. Raises NoRoomError."""
+    _make_parts(target.store_dir)
+    store = Store(target.catalog_file, target.store_dir)
+    room = Room(target.store_dir, target.max_bytes, target.min_free_bytes, collect=collector(store, target.state_dir))
+    brought = sum((parts / kept.name).stat().st_size for kept in _store_files(model) if (parts / kept.name).is_file())
+    room.require(max(sum(file.bytes for file in model.files) - brought, 0))
 
 
 def _store_files(model: IndexedModel) -> tuple[ModelFile, ...]:
