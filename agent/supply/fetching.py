@@ -14,6 +14,7 @@ from agent.messages.references import ModelFile, ModelVersion
 from agent.messages.short_lived.supply import SupplySetup
 from agent.models.catalog import Catalog
 from agent.models.catalog_entry import BLOBS, SUFFIXES, folder_name
+from agent.models.keeping.leftovers import DRAFT, PARTS, sweep
 from agent.models.keeping.room import NoRoomError, Room, collector
 from agent.models.store import Store, make_folder
 from agent.processes.private_files import make_private
@@ -23,10 +24,9 @@ from agent.supply.sources import resolve
 from agent.supply.sources.hosts import Hosts
 from agent.supply.sources.web import Web
 from agent.supply.transfer.download import FULL, Download
-from agent.supply.transfer.leftovers import DRAFT, sweep
 from agent.supply.transfer.opened import Opened, opened
 from agent.supply.transfer.pace import Pace
-from agent.supply.transfer.part import FOLDER, Part
+from agent.supply.transfer.part import Part
 from agent.supply.transfer.pump import bounded
 from agent.supply.wanted import Entry, Wanted
 from agent.trust.index_state import read_index_state
@@ -105,7 +105,7 @@ class Fetcher:
 
     @property
     def _parts(self) -> Path:
-        return self._store_dir / FOLDER
+        return self._store_dir / PARTS
 
     @contextmanager
     def _alone(self) -> Iterator[None]:

@@ -13,6 +13,7 @@ from agent.messages.references import ModelFile, ModelReference, ModelVersion
 from agent.models.catalog import Catalog
 from agent.models.catalog_entry import rank_of
 from agent.models.keeping.copying import Release
+from agent.models.keeping.leftovers import PARTS, STICK
 from agent.models.keeping.room import Room, collector
 from agent.models.model_files import SIGNATURE_SUFFIX
 from agent.models.store import Store, make_folder
@@ -23,7 +24,6 @@ from agent.trust.stick.stick_files import open_inside, read_inside
 from agent.trust.verifier import Verifier, Witness
 
 _CHUNK_BYTES: Final = 1 << 20
-_PARTS: Final = ".parts"
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def _import(folder: Path, model: IndexedModel, target: Target, verifier: Verifie
             detail = f"{model.reference} is in the catalog with other content, and releases are immutable"
             raise ModelError("hash_mismatch", detail)
         return "is in the catalog already"
-    parts = target.store_dir / _PARTS / f"stick-{model.files[0].sha256}"
+    parts = target.store_dir / PARTS / f"{STICK}{model.files[0].sha256}"
     _require_room(target, model, parts)
     files = _store_files(model)
     version = _version(model, files, parts)
