@@ -31,6 +31,8 @@ class Catalog:
     """Keys that stand in the file under a name that has since been changed."""
     missing: tuple[ModelEntry, ...] = ()
     """Entries whose files are to be fetched into the store, and were not there when the file was read."""
+    fetched: tuple[ModelEntry, ...] = ()
+    """Entries whose files are fetched into the store, those that are there included."""
 
     @classmethod
     def load(cls, file: Path, store_dir: Path | None = None) -> "Catalog":
@@ -55,8 +57,9 @@ class Catalog:
         if found:
             raise SettingsError([Mistake(str(file), dotted(path), what, wanted) for path, what, wanted in found])
         store = (store_dir or file.parent).absolute()
-        missing = tuple(entry for entry in entries if entry.is_remote and not held_file(store, entry).is_file())
-        return cls(file, tuple(entry.version_of(store) for entry in entries), tuple(renamed), missing)
+        fetched = tuple(entry for entry in entries if entry.is_remote)
+        missing = tuple(entry for entry in fetched if not held_file(store, entry).is_file())
+        return cls(file, tuple(entry.version_of(store) for entry in entries), tuple(renamed), missing, fetched)
 
     @property
     def largest_side(self) -> int:
