@@ -170,6 +170,7 @@ class Agent:
     def _start(self) -> None:
         """Publish the initial state, then start senders, the worker, and cameras."""
         snapshot.restore(self._state, self._snapshots.load())
+        self._supply.begin(self._state)
         self._publisher.start(self._loop)
         self._topics.say_start()
         self._decide(Tick())

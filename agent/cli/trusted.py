@@ -78,5 +78,5 @@ def import_(folder: Path, config: Path | None, *, only_signed: bool) -> None:
         from agent.trust.stick.importing import Target, import_models
 
     catalog = settings.catalog
-    target = Target(catalog.file, catalog.store_dir, catalog.min_free)
+    target = Target(catalog.file, catalog.store_dir, settings.device.state_dir, catalog.max_bytes, catalog.min_free)
     import_models(folder, target, verifier, lambda one: click.echo(str(one), err=one.error is not None))

@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any, Final
 
 from msgspec.structs import replace
@@ -24,6 +25,8 @@ from agent.messages.short_lived.supply import (
     SupplySetup,
 )
 from agent.models.catalog import Catalog
+from agent.models.catalog_entry import ModelEntry
+from agent.models.model_files import SIGNATURE_SUFFIX
 from agent.processes.channel import Channel, ChannelClosedError, pair
 from agent.processes.package_version import version_of
 from agent.settings import Settings
@@ -43,7 +46,8 @@ def run(settings: Settings, reference: ModelReference | None, max_s: float, say:
         raise MistakeError(f"the catalog has no {reference}")
     wanted = [
         entry
-        for entry in catalog.missing
+        for entry in catalog.fetched
+        if entry in catalog.missing or _lacks_signature(settings, entry)
         if reference is None or entry.version_of(settings.catalog.store_dir) in matching
     ]
     if not wanted:
@@ -62,6 +66,15 @@ def run(settings: Settings, reference: ModelReference | None, max_s: float, say:
         version = entry.version_of(settings.catalog.store_dir)
         say(f"fetched {version.reference}\t{version.path}")
     return EXIT_OK
+
+
+def _lacks_signature(settings: Settings, entry: ModelEntry) -> bool:
+    """Return True where the settings ask for signatures, and one is not there because they did not when it came."""
+    version = entry.version_of(settings.catalog.store_dir)
+    own = Path(version.path)
+    files = (own, *(own.parent / file.name for file in version.files))
+    is_asked = bool(settings.catalog.trusted_keys)
+    return is_asked and not all(file.with_name(file.name + SIGNATURE_SUFFIX).is_file() for file in files)
 
 
 def _ask(setup: SupplySetup, order: FetchModels, show: Callable[[FetchProgress], None]) -> Fetched | FetchFailed:

@@ -9,7 +9,8 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from agent.messages.references import ModelReference, ModelVersion, natural_key
-from agent.models.catalog_entry import CatalogFile, ModelEntry, held_file, rank_of
+from agent.models.catalog_entry import CatalogFile, ModelEntry, clash, held_file, rank_of
+from agent.settings.fields.sources import remote_scheme
 from agent.settings.findings import Finding, findings
 from agent.settings.loading import tell_renamed
 from agent.settings.mistakes import Mistake, SettingsError, dotted, shown
@@ -30,6 +31,8 @@ class Catalog:
     """Keys that stand in the file under a name that has since been changed."""
     missing: tuple[ModelEntry, ...] = ()
     """Entries whose files are to be fetched into the store, and were not there when the file was read."""
+    fetched: tuple[ModelEntry, ...] = ()
+    """Entries whose files are fetched into the store, those that are there included."""
 
     @classmethod
     def load(cls, file: Path, store_dir: Path | None = None) -> "Catalog":
@@ -54,8 +57,9 @@ class Catalog:
         if found:
             raise SettingsError([Mistake(str(file), dotted(path), what, wanted) for path, what, wanted in found])
         store = (store_dir or file.parent).absolute()
-        missing = tuple(entry for entry in entries if entry.is_remote and not held_file(store, entry).is_file())
-        return cls(file, tuple(entry.version_of(store) for entry in entries), tuple(renamed), missing)
+        fetched = tuple(entry for entry in entries if entry.is_remote)
+        missing = tuple(entry for entry in fetched if not held_file(store, entry).is_file())
+        return cls(file, tuple(entry.version_of(store) for entry in entries), tuple(renamed), missing, fetched)
 
     @property
     def largest_side(self) -> int:
@@ -121,6 +125,19 @@ def _names_weights(row: dict[str, Any], file: str) -> bool:
     return isinstance(files, dict) and Path(file).with_suffix(".bin").name in files
 
 
+def _clashes(index: int, row: dict[str, Any]) -> list[Finding]:
+    """Return a finding where two files of a model that is fetched would have one name in the store."""
+    file, files = row.get("file"), row.get("files")
+    if not isinstance(file, str) or not isinstance(files, dict) or remote_scheme(file) is None:
+        return []
+    found = clash(file.partition("?")[0], files)
+    if found is None:
+        return []
+    name, kept = found
+    wanted = "one file of each suffix beside an .xml"
+    return [Finding(("model", index, "files", name), f'a second file that the store would name "{kept}"', wanted)]
+
+
 def crosschecks(raw: dict[str, Any]) -> list[Finding]:
     """Return a finding for each contradiction between entries of `raw`, a models.toml as it was parsed."""
     rows = raw.get("model")
@@ -138,6 +155,7 @@ def crosschecks(raw: dict[str, Any]) -> list[Finding]:
             weights = Path(file).with_suffix(".bin").name
             wanted = f"the sha256 of {weights} (`changeover models add` writes it)"
             found.append(Finding(("model", index, "files", weights), "nothing", wanted))
+        found += _clashes(index, row)
         key = tuple(str(row.get(part)) for part in ("name", "variant", "version"))
         if first.setdefault(key, index) != index:
             wanted = f"a version that model[{first[key]}] is not: releases are immutable"

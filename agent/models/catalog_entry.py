@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
@@ -174,6 +175,17 @@ def kept_name(file: str, name: str) -> str:
     if file.lower().endswith(".xml") and name != METADATA:
         return f"model{PurePosixPath(name).suffix}"
     return name
+
+
+def clash(file: str, names: Iterable[str]) -> tuple[str, str] | None:
+    """Return a further file of `file`, and its name in the store, where another one has that name; None without."""
+    taken = {f"model{PurePosixPath(file).suffix.lower()}"}
+    for name in names:
+        kept = kept_name(file, name)
+        if kept in taken:
+            return name, kept
+        taken.add(kept)
+    return None
 
 
 def held_file(store_dir: Path, entry: ModelEntry) -> Path:

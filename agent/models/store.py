@@ -21,6 +21,7 @@ from agent.models.keeping.copying import Release, bring, model_in, require_sound
 from agent.models.model_files import SIGNATURE_SUFFIX
 from agent.settings.findings import findings
 from agent.settings.mistakes import dotted
+from agent.settings.renames import OF_CATALOG, understood
 
 _DRAFT: Final = ".draft-"
 _DRAFT_LIVES_S: Final = 3600.0
@@ -124,7 +125,8 @@ class Store:
                 self._append(document, row)
             try:
                 context = {"base": self._catalog_file.absolute().parent}
-                CatalogFile.model_validate(document.unwrap(), context=context)
+                raw, _, _ = understood(document.unwrap(), OF_CATALOG)
+                CatalogFile.model_validate(raw, context=context)
                 self._write(document)
             except ValidationError as error:
                 what = "; ".join(f"{path}: found {found}, expected {wanted}" for path, found, wanted in _faults(error))

@@ -9,25 +9,24 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final, Protocol
 
 from agent.files import file_sha256, locked, replace_file, sync_path
-from agent.messages.errors import MistakeError, ModelError
+from agent.messages.errors import ModelError
 from agent.messages.references import ModelFile, ModelVersion
 from agent.messages.short_lived.supply import SupplySetup
 from agent.models.catalog import Catalog
 from agent.models.catalog_entry import BLOBS, SUFFIXES, folder_name
-from agent.models.keeping.in_use import read_in_use
+from agent.models.keeping.leftovers import DRAFT, PARTS, sweep
+from agent.models.keeping.room import NoRoomError, Room, collector
 from agent.models.store import Store, make_folder
 from agent.processes.private_files import make_private
 from agent.supply.bounds.job import Job
-from agent.supply.bounds.room import Room
 from agent.supply.errors import SourceError
 from agent.supply.sources import resolve
 from agent.supply.sources.hosts import Hosts
 from agent.supply.sources.web import Web
 from agent.supply.transfer.download import FULL, Download
-from agent.supply.transfer.leftovers import DRAFT, sweep
 from agent.supply.transfer.opened import Opened, opened
 from agent.supply.transfer.pace import Pace
-from agent.supply.transfer.part import FOLDER, Part
+from agent.supply.transfer.part import Part
 from agent.supply.transfer.pump import bounded
 from agent.supply.wanted import Entry, Wanted
 from agent.trust.index_state import read_index_state
@@ -68,7 +67,8 @@ class Fetcher:
         self._verifier: Final = verifier
         self._pace: Final = pace or Pace()
         self._store: Final = Store(Path(setup.catalog_file), self._store_dir)
-        self._room: Final = Room(self._store_dir, setup.max_bytes, setup.min_free_bytes, self._collect)
+        collect = collector(self._store, Path(setup.state_dir))
+        self._room: Final = Room(self._store_dir, setup.max_bytes, setup.min_free_bytes, collect)
         rate_bytes_s = setup.max_kbps * 1000 / 8
         self._web: Final = Web(Hosts(setup.hosts), stall_s=self._pace.stall_s, rate_bytes_s=rate_bytes_s)
 
@@ -76,7 +76,7 @@ class Fetcher:
         """Return the JSON of each model, whose `file` is now the path in the store; of an index, all of its models.
 
         With neither, the configured index is read, so that what it has revoked is known.
-        Raises SourceError where the same job may succeed later, and ModelError where it cannot.
+        Raises SourceError or NoRoomError where the same job may succeed later, and ModelError where it cannot.
         """
         try:
             with self._alone():
@@ -92,7 +92,7 @@ class Fetcher:
         except OSError as error:
             words = f"{error.filename or self._store_dir}: {(error.strerror or str(error)).lower()}"
             if error.errno in FULL:
-                raise SourceError("no_space", words) from None
+                raise NoRoomError(words) from None
             raise ModelError("load_failed", f"{words}; can the agent's user write there?") from None
 
     def _look_at_index(self) -> None:
@@ -105,7 +105,7 @@ class Fetcher:
 
     @property
     def _parts(self) -> Path:
-        return self._store_dir / FOLDER
+        return self._store_dir / PARTS
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -119,13 +119,6 @@ class Fetcher:
                 yield
         except BlockingIOError:
             raise SourceError("timeout", f"another fetch holds {lock}: try again when it has ended") from None
-
-    def _collect(self, needed_bytes: int) -> None:
-        """Delete what nobody uses; an invalid catalog, or one whose folder is not ours, names no model for certain."""
-        try:
-            self._store.collect(read_in_use(Path(self._setup.state_dir)), needed_bytes)
-        except (MistakeError, OSError):
-            return
 
     def _fetch(self, entry: Entry, job: Job) -> dict[str, Any]:
         self._verifier.require_listed(entry.version_at(self._store_dir / "model.onnx"))
@@ -201,13 +194,15 @@ class Fetcher:
     def _keep(self, entry: Entry, name: str) -> Path:
         """Move the parts of a model into its folder of the store, once it is trusted. Raises ModelError, OSError."""
         suffix = PurePosixPath(name).suffix.lower()
-        files = entry.kept(suffix if suffix in SUFFIXES else SUFFIXES[0])
+        suffix = suffix if suffix in SUFFIXES else SUFFIXES[0]
+        files = entry.kept(suffix)
         folder = self._store_dir / BLOBS / folder_name(files)
         draft = self._store_dir / f"{DRAFT}{entry.model.sha256}"
         parts = [Part(self._parts, wanted) for wanted in entry.wanted()]
         signatures = self._signatures(entry, draft, files)  # before the parts go, which a cut here must not cost
         draft.mkdir(mode=0o700)
         try:
+            entry.require_names(files[0].name)  # again, because some references do not say the file's name
             for part, file in zip(parts, files, strict=True):
                 place = draft / file.name
                 place.parent.mkdir(parents=True, exist_ok=True)

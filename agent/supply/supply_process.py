@@ -19,6 +19,7 @@ from agent.messages.short_lived.supply import (
     SupplySetup,
     ToSupply,
 )
+from agent.models.keeping.room import NoRoomError
 from agent.models.store import Store
 from agent.processes import oom_score
 from agent.processes.child import Child, run_child
@@ -56,8 +57,8 @@ def _fetched(setup: SupplySetup, order: FetchModels, child: Child[Any]) -> Fetch
     job = Job(order.job, order.max_s, child.send, window=window, bucket=TokenBucket(setup.max_kbps * 125))
     try:
         return Fetched(order.job, Fetcher(setup, verifier_of(setup)).fetch(order.entries, order.index, job))
-    except (SourceError, ModelError) as error:
-        return FetchFailed(order.job, error.reason, redact(str(error)), isinstance(error, SourceError))
+    except (SourceError, NoRoomError, ModelError) as error:
+        return FetchFailed(order.job, error.reason, redact(str(error)), isinstance(error, TransientError))
     except (TransientError, MistakeError) as error:  # of the kept index, or of the catalog
         return FetchFailed(order.job, "load_failed", redact(str(error)), isinstance(error, TransientError))
     except Exception as error:  # noqa: BLE001 - the edge of a job, which must end with a reason

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from agent.messages.errors import ModelError
 from agent.messages.references import ModelFile, ModelVersion
-from agent.models.catalog_entry import ModelEntry, kept_name
+from agent.models.catalog_entry import ModelEntry, clash, kept_name
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,18 @@ class Entry:
         """Parse a model's JSON. Raises ModelError where it is no entry of a catalog."""
         try:
             raw = json.loads(data)
-            return cls(raw, ModelEntry.model_validate(raw))
+            entry = cls(raw, ModelEntry.model_validate(raw))
         except (ValidationError, ValueError, RecursionError):
             raise ModelError("not_understood", "a model of the job is no entry of a catalog, as JSON") from None
+        entry.require_names(entry.model.file.partition("?")[0])
+        return entry
+
+    def require_names(self, file: str) -> None:
+        """Raise ModelError where two files of the model would have one name in the store, beside `file`."""
+        found = clash(file, self.model.files)
+        if found is not None:
+            detail = f'{found[0]} is a second file that the store would name "{found[1]}": name one of each suffix'
+            raise ModelError("not_understood", f"{self.model.file}: {detail}")
 
     def wanted(self) -> tuple[Wanted, ...]:
         """Return the files of the model, its own first."""

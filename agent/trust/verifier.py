@@ -3,11 +3,12 @@
 import datetime as dt
 import hashlib
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
 from agent.files import ByteSink, open_regular, stream_sha256
-from agent.messages.errors import ModelError, denied
+from agent.messages.errors import ChangeoverError, ModelError, denied
 from agent.messages.references import ModelVersion
 from agent.models.model_files import SIGNATURE_SUFFIX
 from agent.trust.index.kept_index import IndexKeeper, KeptIndex
@@ -67,7 +68,7 @@ class Verifier:
             raise ModelError("stale", detail)
         if found.kept != before:
             self._keeper.replace(before, found.kept)
-        self._keeper.tell(_state_of(found))
+        self._keeper.tell(found.kept, _state_of(found))
         return tuple(found.contents.models.values())
 
     def verify_file(self, version: ModelVersion, path: Path) -> None:
@@ -127,8 +128,10 @@ class Verifier:
         """Return what the kept index says; it is verified again only when its file or the root has changed."""
         now = (*_stat_of(self._keeper.file), *_stat_of(Path(self._root)))
         if self._contents is None or now != self._read_of:
-            self._contents = self.verified_index().contents
-            self._read_of = now
+            found = self.verified_index()
+            with suppress(ChangeoverError):  # because the index decides here, and its summary only tells
+                self._keeper.tell(found.kept, _state_of(found))
+            self._contents, self._read_of = found.contents, now
         return self._contents
 
     def _anchor(self) -> bytes:

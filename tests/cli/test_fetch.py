@@ -11,6 +11,9 @@ import pytest
 from support.fetches import content_of, entry
 from support.file_server import FileServer, Served, file_server
 
+from agent.trust.authoring.signing import sign_file
+from agent.trust.minisign import SecretKey
+
 CONTENT = content_of(100_000)
 
 
@@ -56,6 +59,24 @@ def test_a_model_is_fetched_and_what_nothing_names_goes(server: FileServer, tmp_
     assert file.exists()
     assert "freed 0.1 MB" in changeover("models", "gc", "--config", config).stdout
     assert not file.parent.exists()
+
+
+def test_a_signature_that_is_asked_for_later_is_fetched_for_what_is_there(server: FileServer, tmp_path: Path) -> None:
+    server.files["/cap.onnx"] = Served(CONTENT)
+    config = configured(tmp_path, server.url("/cap.onnx"))
+    assert changeover("models", "fetch", "--config", config).returncode == 0
+    key, source = SecretKey.make(), tmp_path / "cap.onnx"
+    source.write_bytes(CONTENT)
+    with config.open("a") as file:
+        file.write(f'trusted_keys = ["{key.public.line}"]\n')
+    unsigned = changeover("models", "fetch", "--config", config)
+    assert (unsigned.returncode, unsigned.stdout.split(":")[:2]) == (2, ["unsigned", " cap"])
+    server.files["/cap.onnx.minisig"] = Served(sign_file(source, key).read_bytes())
+    signed = changeover("models", "fetch", "--config", config)
+    assert (signed.returncode, signed.stdout.split()[:2]) == (0, ["fetched", "cap:n@1"]), signed.stderr
+    assert [path.name for path in tmp_path.glob("store/sha256/*/*.minisig")] == ["model.onnx.minisig"]
+    assert server.sent_bytes < 2 * len(CONTENT), "the model itself does not come again"
+    assert changeover("models", "fetch", "--config", config).stdout[:16] == "nothing to fetch"
 
 
 def test_what_cannot_be_fetched_has_an_exit_code(server: FileServer, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from support.plant_bench import acks, states
 from support.scenario import Play
 
-from agent.control.actions import Action
+from agent.control.actions import Action, ReadCatalog
 from agent.control.events import SupplyLost
 from agent.control.job import Step
 from agent.control.orders.jobs import KEPT
@@ -107,6 +107,19 @@ def test_the_same_order_again_changes_nothing_and_an_older_one_is_stale(device: 
     assert reasons(device.order(rev=5)) == [("noop", None)]
     assert reasons(device.order("job-2", rev=5)) == [("rejected", "stale")]
     assert reasons(device.order("job-3", rev=4)) == [("rejected", "stale")]
+
+
+@pytest.mark.parametrize("more", [{"rev": 6}, {"rev": 5, "activate": "now"}, {"rev": 5, "models": 3}])
+def test_the_id_of_a_job_under_way_is_not_taken_for_another_order(device: Device, more: dict[str, Any]) -> None:
+    device.order(rev=5)
+    device.wait(1.0)
+    before, asked = device.state(), list(device.play.supply.asked)
+    actions = device.order(**more)
+    assert reasons(actions) == [("rejected", "not_understood")]
+    assert "job-1 is under way" in (acks(actions)[0].detail or "")
+    assert reasons(device.order(rev=5)) == [("accepted", None)], "the same order again gets the same answer"
+    device.wait(1.0)
+    assert (device.state(), device.play.supply.asked) == (before, asked)
 
 
 def test_the_newest_states_stay_and_older_ones_are_cleared(device: Device) -> None:
@@ -227,6 +240,17 @@ def test_an_index_that_is_away_is_tried_once_an_hour_and_holds_up_nothing(device
     device.play.t += 200.0
     device.wait(10.0)
     assert reads(device) == 2
+
+
+def test_what_an_index_revokes_is_known_also_where_a_model_of_it_then_fails(device: Device) -> None:
+    order = {"id": "job-1", "rev": 1, "index": "https://host/index"}
+    device.send("models/set", order)
+    device.wait(1.0)
+    for is_transient, reads_catalog in ((True, False), (False, True)):
+        failure = FetchFailed("job-1", "not_found", "the model is not there", is_transient=is_transient)
+        actions = reconcile(device.play.state, failure, device.now)
+        assert (ReadCatalog() in actions) is reads_catalog
+    assert device.state()["state"] == "failed"
 
 
 def test_the_index_waits_for_the_window(device: Device) -> None:

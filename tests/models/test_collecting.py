@@ -2,14 +2,23 @@
 
 import os
 import time
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.json import encode
+from support.scenario import Play
 
+from agent.app.children.supply import SupplyProcess
+from agent.control.job import Job
+from agent.files import locked
 from agent.messages.errors import MistakeError
 from agent.models.keeping import in_use
 from agent.models.keeping.in_use import read_in_use
 from agent.models.store import Store
+from agent.processes.loop import Loop
+from agent.processes.supervisor import Supervisor
 
 OLD_S = time.time() - 7200
 
@@ -95,3 +104,33 @@ def test_models_are_entered_and_taken_out_at_once_and_comments_stay(store: Store
     assert [one.reference for one in store._catalog().versions] == ["cap:n@2"]
     store.enter([new | {"imgsz": 320}], [])
     assert [one.imgsz for one in store._catalog().versions] == [320]
+
+
+@pytest.mark.parametrize("has_index", [False, True])
+def test_a_start_leaves_parts_that_the_catalog_or_the_job_goes_on_with_and_no_others(
+    tmp_path: Path, *, has_index: bool
+) -> None:
+    parts = tmp_path / ".parts"
+    (tmp_path / ".draft-fetched-1").mkdir(parents=True)
+    parts.mkdir()
+    for name in "abcd":
+        for ending in ("part", "json"):
+            (parts / f"{name * 64}.{ending}").write_bytes(b"half")
+    (parts / "stick-1").mkdir()
+    play = Play(Path(__file__).parents[1] / "scenarios" / "order-now")
+    missing = encode({"sha256": "a" * 64, "files": {"cap.bin": "b" * 64}})
+    play.state.plant = replace(play.state.plant, supply=replace(play.state.plant.supply, missing=(missing,)))
+    entries = () if has_index else (encode({"sha256": "c" * 64}),)
+    play.state.orders.job = Job("job-1", 1, entries=entries, index="https://host/index" if has_index else "")
+    settings = play.settings.model_copy()
+    settings = settings.model_copy(update={"catalog": settings.catalog.model_copy(update={"store_dir": tmp_path})})
+    with closing(Loop()) as loop:
+        supply = SupplyProcess(Supervisor(loop, lambda _name, _message: None), lambda: settings, lambda _event: None)
+        with locked(parts / "lock", 0.0):
+            supply.begin(play.state)
+        assert {path.stem[0] for path in parts.glob("*.part")} == set("abcd"), "another process fetches"
+        supply.begin(play.state)
+    left = "abcd" if has_index else "abc"
+    assert {path.stem[0] for path in (*parts.glob("*.part"), *parts.glob("*.json"))} == set(left)
+    assert (parts / "stick-1").exists()
+    assert (tmp_path / ".draft-fetched-1").exists() is has_index

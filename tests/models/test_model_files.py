@@ -279,3 +279,16 @@ def test_a_further_file_lies_beside_its_model(tmp_path: Path, name: str) -> None
     (tmp_path / "models.toml").write_text(f'{row}files = {{ "{name}" = "{SHA}" }}')
     with pytest.raises(SettingsError, match="beside `file`"):
         Catalog.load(tmp_path / "models.toml")
+
+
+def test_further_files_of_an_ir_that_is_fetched_have_names_of_their_own_in_the_store(tmp_path: Path) -> None:
+    row = '[[model]]\nname = "a"\nvariant = "n"\nversion = "1"\n'
+    row += f'file = "https://host/a.xml"\nsha256 = "{SHA}"\n'
+    (tmp_path / "models.toml").write_text(f'{row}files = {{ "a.bin" = "{SHA}", "b.bin" = "{SHA}" }}')
+    with pytest.raises(SettingsError, match=r'model\[0\]\.files\."b\.bin": .*"model\.bin"'):
+        Catalog.load(tmp_path / "models.toml")
+    (tmp_path / "models.toml").write_text(f'{row}files = {{ "a.bin" = "{SHA}", "metadata.yaml" = "{SHA}" }}')
+    assert [file.name for file in Catalog.load(tmp_path / "models.toml").versions[0].files] == [
+        "model.bin",
+        "metadata.yaml",
+    ]

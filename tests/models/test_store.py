@@ -264,6 +264,15 @@ def test_comments_of_other_entries_stay_where_one_is_taken_out(store: Store, tmp
     assert "# about 1" in file.read_text()
 
 
+def test_a_catalog_with_an_old_name_of_a_key_takes_further_models(store: Store, tmp_path: Path) -> None:
+    file = tmp_path / "models.toml"
+    row = f'[[model]]\nname = "cap"\nvariant = "n"\nversion = "1"\nfile = "/1.xml"\nsha256 = "{"1" * 64}"\n'
+    file.write_text(f'{row}weights_sha256 = "{"2" * 64}"\n')
+    store.enter([{"name": "cap", "variant": "n", "version": "2", "file": "/2.onnx", "sha256": "3" * 64}], [])
+    assert [version.reference for version in Catalog.load(file).versions] == ["cap:n@1", "cap:n@2"]
+    assert "weights_sha256" in file.read_text(), "what nobody ordered stays as it is"
+
+
 def test_a_removed_version_takes_only_the_stores_file(store: Store, source: Path, written: Writer) -> None:
     mine = Path(written(("own", "n", "1")).versions[0].path)
     copied = Path(store.add(release("cap:n@3"), source).path)

@@ -14,7 +14,7 @@ import pytest
 from support.fetches import Fetches, content_of, entry
 from support.file_server import FileServer, Served
 
-from agent.supply.errors import SourceError
+from agent.models.keeping.room import NoRoomError
 
 CONTENT = content_of(300_000)
 WRITES = {"os.mkdir", "os.rename", "os.truncate"}
@@ -68,7 +68,7 @@ def reason_of(work: Callable[[], object]) -> str:
     """Return the reason for which a work failed; empty where it did not."""
     try:
         work()
-    except SourceError as error:
+    except NoRoomError as error:
         return error.reason
     return ""
 
@@ -125,7 +125,7 @@ def test_the_quota_is_kept_and_what_nobody_names_goes_for_it(server: FileServer,
 def test_what_must_stay_free_is_refused_before_the_first_byte(server: FileServer, tmp_path: Path) -> None:
     fetches = Fetches(tmp_path, min_free_bytes=1 << 60)
     server.files["/cap.onnx"] = Served(CONTENT)
-    with pytest.raises(SourceError, match=r"catalog\.min_free") as refused:
+    with pytest.raises(NoRoomError, match=r"catalog\.min_free") as refused:
         fetches.fetch(entry(server.url("/cap.onnx"), CONTENT))
     assert refused.value.reason == "no_space"
     fetches.require_only()

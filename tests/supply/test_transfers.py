@@ -10,6 +10,7 @@ from support.fetches import HASTY, Fetches, content_of, entry
 from support.file_server import FileServer, Served
 
 from agent.messages.errors import ChangeoverError, ModelError
+from agent.models.keeping.room import NoRoomError
 from agent.supply.errors import SourceError
 
 SIZE = 300_000
@@ -17,7 +18,7 @@ CONTENT = content_of(SIZE)
 
 
 def reason_of(error: ChangeoverError) -> str:
-    assert isinstance(error, (SourceError, ModelError))
+    assert isinstance(error, (SourceError, NoRoomError, ModelError))
     return error.reason
 
 
@@ -167,7 +168,7 @@ def test_a_stream_without_a_size_is_taken(server: FileServer, fetches: Fetches) 
 def test_an_endless_stream_ends_at_the_limit_of_the_store(server: FileServer, tmp_path: Path) -> None:
     fetches = Fetches(tmp_path, max_bytes=9 << 20)
     server.files["/cap.onnx"] = Served(content_of(20 << 20), is_chunked=True, chunk_bytes=1 << 20)
-    with pytest.raises(SourceError) as refused:
+    with pytest.raises(NoRoomError) as refused:
         fetches.fetch(entry(server.url("/cap.onnx"), CONTENT))
     assert refused.value.reason == "no_space"
     fetches.require_only()
@@ -222,6 +223,16 @@ def test_all_files_of_a_model_come_together(server: FileServer, fetches: Fetches
     assert fetches.leftovers() == []
     fetches.fetch(model)
     assert server.sent_bytes == SIZE + len(weights)
+
+
+@pytest.mark.parametrize("name", ["other.bin", "other.xml"])
+def test_two_files_of_one_name_in_the_store_are_refused_before_a_byte(
+    fetches: Fetches, tmp_path: Path, name: str
+) -> None:
+    files = dict.fromkeys(("cap.bin", name), entry("", CONTENT)["sha256"])
+    with pytest.raises(ModelError, match=r"other\.(bin|xml)") as refused:
+        fetches.fetch(entry(tmp_path / "cap.xml", CONTENT, files=files))
+    assert refused.value.reason == "not_understood"
 
 
 def test_a_rate_limit_is_kept(server: FileServer, tmp_path: Path) -> None:

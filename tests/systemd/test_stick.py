@@ -52,7 +52,7 @@ def test_a_good_stick_is_imported_for_the_service_and_unmounted(stick: Machine) 
     line = next(one for one in said.splitlines() if one.startswith("cap:n@1"))
     assert line.endswith("trusted")
     stick.run("runuser", "-u", "changeover", "--", "sha256sum", line.split("\t")[2])
-    # Its start is over before what follows its stop is.
+    # Looked for in the system's mounts, because each command of the unit has mounts of its own.
     until(lambda: stick.run("mountpoint", "-q", PLACE, check=False).returncode != 0)
 
 

@@ -253,6 +253,23 @@ def test_a_duplicate_key_is_refused(plant: PlantIndex, device: TrustingDevice) -
     assert refusal(device, plant.path) == "unsigned"
 
 
+def test_a_summary_that_a_kill_left_old_is_written_again(plant: PlantIndex, device: TrustingDevice) -> None:
+    device.take(plant.path)
+    summary = device.state_dir / "trust" / "state.json"
+    old, version = summary.read_bytes(), ModelVersion("cap", "n", "1", "", "0" * 64)
+    device.take(plant.revoke("cap:n@1").path)
+    summary.write_bytes(old)
+    with pytest.raises(ModelError, match="revoked"):
+        device.restarted().require_listed(version)
+    state = read_index_state(device.state_dir)
+    assert state is not None
+    assert state.revoked_models == ("cap:n@1",)
+    summary.unlink()
+    summary.mkdir()  # which nobody can replace
+    with pytest.raises(ModelError, match="revoked"):
+        device.restarted().require_listed(version)
+
+
 def test_a_damaged_state_is_no_new_beginning(plant: PlantIndex, device: TrustingDevice) -> None:
     device.take(plant.path)
     (device.state_dir / "trust" / "index.json").write_bytes(b"{")

@@ -130,7 +130,7 @@ class Bench:
             verifier = self.trusting.restarted()
             if name == "2.root.json":
                 verifier = Verifier((), str(self.trusting.root), str(box / "state"))
-        target = Target(box / "models.toml", box / "store", 0)
+        target = Target(box / "models.toml", box / "store", box, 1 << 40, 0)
         try:
             import_models(stick, target, verifier, lambda _: None)
         except ChangeoverError:

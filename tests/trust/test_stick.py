@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ import pytest
 from support.plant_index import PlantIndex, TrustingDevice, reference_of
 from support.tiny_models import write_tiny_model
 
-from agent.messages.errors import ChangeoverError, MistakeError, ModelError, TransientError
+from agent.messages.errors import ChangeoverError, MistakeError, ModelError
 from agent.models.catalog import Catalog
 from agent.models.keeping.copying import Release
+from agent.models.keeping.room import NoRoomError
 from agent.models.store import Store
 from agent.trust.authoring.signing import sign_model
 from agent.trust.minisign import SecretKey
@@ -27,7 +29,7 @@ class Box:
     """A device with a catalog and a store."""
 
     def __init__(self, folder: Path, verifier: Verifier | None = None) -> None:
-        self.target = Target(folder / "models.toml", folder / "store", 0)
+        self.target = Target(folder / "models.toml", folder / "store", folder, 1 << 40, 0)
         self.verifier = verifier
         self.told: list[Imported] = []
 
@@ -230,8 +232,21 @@ def test_a_bundle_that_was_cut_is_written_on(tmp_path: Path, signed: Path, key: 
 
 def test_no_room_is_an_error_that_a_retry_may_cure(tmp_path: Path, signed: Path, key: SecretKey) -> None:
     box = Box(tmp_path / "box", keyed(key, tmp_path))
-    box.target = Target(box.target.catalog_file, box.target.store_dir, 1 << 60)
-    assert isinstance(box.refusal(signed), TransientError)
+    for target in (replace(box.target, min_free_bytes=1 << 60), replace(box.target, max_bytes=1000)):
+        box.target = target
+        assert isinstance(box.refusal(signed), NoRoomError)
+        assert box.files() == set()
+
+
+def test_what_nobody_names_goes_for_a_stick(tmp_path: Path, signed: Path, key: SecretKey) -> None:
+    box = Box(tmp_path / "box", keyed(key, tmp_path))
+    old = box.target.store_dir / "sha256" / ("0" * 64)
+    old.mkdir(parents=True)
+    (old / "model.onnx").write_bytes(b"x" * 200_000)
+    os.utime(old, (0, 0))
+    box.target = replace(box.target, max_bytes=200_000)
+    assert box.take(signed) == ["cap:n@1", "hat:n@1"]
+    assert not old.exists()
 
 
 def test_an_empty_folder_is_a_mistake(tmp_path: Path) -> None:

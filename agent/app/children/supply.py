@@ -4,9 +4,12 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
+import msgspec
+
 from agent import isolated
 from agent.control.events import SupplyLost
 from agent.control.reconciler import Event
+from agent.control.state import State
 from agent.messages.children import Log, Message
 from agent.messages.events import ChildHung, ChildLost, ChildUp
 from agent.messages.short_lived.supply import (
@@ -20,6 +23,7 @@ from agent.messages.short_lived.supply import (
     SupplyMessage,
     SupplySetup,
 )
+from agent.models.keeping.leftovers import sweep_at_start
 from agent.processes.supervisor import ChildSpec, Supervisor
 from agent.settings import Settings, SupplyHostSettings
 
@@ -46,6 +50,15 @@ class SupplyProcess:
         self._is_hung = False
         self.command: tuple[str, ...] = tuple(isolated.command(MODULE))
         """Command line of the process; tests replace it."""
+
+    def begin(self, state: State) -> None:
+        """Delete what is left of fetches that neither the catalog nor the job under way goes on with."""
+        job = state.orders.job
+        if job is not None and job.index and not job.entries:
+            return  # because its models are known when its index is read
+        entries = [msgspec.json.decode(one) for one in (*state.plant.supply.missing, *(job.entries if job else ()))]
+        wanted = {sha256 for one in entries for sha256 in (one["sha256"], *one.get("files", {}).values())}
+        sweep_at_start(self._settings().catalog.store_dir, wanted)
 
     def ask(self, message: FetchModels | EnterModels) -> None:
         """Send a request; the process is started for it where it does not run."""

@@ -51,7 +51,10 @@ def _take(state: State, route: Route, message: Received, now: Now) -> list[Actio
     if value is None:
         return []
     command = Command(message.topic, value.command_id, reply, line_id)
-    repeated = command_replay.again(state, command)
+    repeated: list[Action] = []
+    if route.kind == "models/set" and isinstance(value, Document):
+        repeated = receive.refuse_id_in_use(state, value.content, command)
+    repeated = repeated or command_replay.again(state, command)
     if repeated:
         return repeated
     if value.expires_unix_s is not None and now.unix_s > value.expires_unix_s:

@@ -2,16 +2,18 @@
 
 import hashlib
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, get_args
 
-from agent.control.actions import Action, EndSupply
+from agent.control.actions import Action, Answer, EndSupply
 from agent.control.job import CATALOG_JOB, Activate, Job, Step
 from agent.control.lines.changeover import answer
 from agent.control.orders import jobs, steps
 from agent.control.orders.jobs import Why
 from agent.control.state import Command, Now, State
 from agent.messages.errors import Reason
+from agent.messages.payloads import Ack
 from agent.messages.references import ModelReference
 from agent.messages.topics import is_id
 
@@ -68,6 +70,18 @@ def set_models(state: State, content: object, command: Command, now: Now) -> lis
     return [*actions, *jobs.move(state, job, "queued", now), *answer(state, command, "accepted")]
 
 
+def refuse_id_in_use(state: State, content: object, command: Command) -> list[Action]:
+    """Refuse another order with the id of the job under way, whose published state and final ack stay its own."""
+    job = state.orders.job
+    if job is None or command.id != job.id or job.id == CATALOG_JOB:
+        return []
+    with suppress(RecursionError):  # which is deeper than any order
+        if isinstance(content, dict) and _digest(content) == state.orders.accepted:
+            return []
+    detail = f"the job {command.id} is under way with other content: give this order an id of its own"
+    return [Answer(Ack(command.id, command.topic, "rejected", "not_understood", detail), command.reply)]
+
+
 def cancel(state: State, content: dict[str, Any], command: Command, now: Now) -> list[Action]:
     """Cancel the job that `job`, or else `id`, names; what it entered in the catalog is taken out again."""
     named = content.get("job", content.get("id"))
@@ -112,9 +126,12 @@ def _read(state: State, content: object) -> _Order:
     if bool(entries) + bool(index) > 1 or not (entries or index or remove):
         raise _RefusedError("expected models, or index, or remove")
     _check(state, entries, remove)
+    return _Order(content["rev"], _digest(content), chosen, entries, index, remove)
+
+
+def _digest(content: dict[str, Any]) -> str:
     text = json.dumps({key: content.get(key) for key in _OF_CONTENT}, sort_keys=True, separators=(",", ":"))
-    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-    return _Order(content["rev"], digest, chosen, entries, index, remove)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _entries(state: State, content: dict[str, Any]) -> tuple[bytes, ...]:

@@ -195,7 +195,10 @@ def failed(state: State, message: FetchFailed, now: Now) -> list[Action]:
         return [*jobs.move(state, job, "queued", now, Why(message.reason, detail)), EndSupply()]
     if job.step not in {Step.FETCH, Step.ENTER, Step.REMOVE, Step.UNDO}:
         return []
-    return jobs.end(state, job, "failed", now, Why(message.reason, message.detail))
+    has_index = job.step is Step.FETCH and not upkeep.reads_index(job) and (job.index or state.plant.supply.index)
+    ended = jobs.end(state, job, "failed", now, Why(message.reason, message.detail))
+    # Its index may have been taken before, with what that revokes.
+    return [*ended, ReadCatalog()] if has_index else ended
 
 
 def lost(state: State, event: SupplyLost, now: Now) -> list[Action]:

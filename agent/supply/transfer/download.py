@@ -7,9 +7,9 @@ from contextlib import AbstractContextManager
 from typing import Final
 
 from agent.messages.errors import ModelError
+from agent.models.keeping.room import NoRoomError, Room
 from agent.processes.backoff import Backoff
 from agent.supply.bounds.job import Job
-from agent.supply.bounds.room import Room
 from agent.supply.errors import SourceError
 from agent.supply.transfer.opened import Opened
 from agent.supply.transfer.pace import Pace
@@ -21,8 +21,6 @@ Source = Callable[[int, str], AbstractContextManager[Opened]]
 """Opens the file at an offset, if its content is still that of a tag; else at 0."""
 FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Errors of a disk, a quota or a limit that leaves no room for a further byte."""
-_NEVER_AGAIN: Final = ("no_space", "timeout")
-"""Reasons for which no further attempt of the same job helps."""
 
 
 class Download:
@@ -44,7 +42,8 @@ class Download:
     def run(self) -> None:
         """Fetch what is missing of the open part, and flush it.
 
-        Raises SourceError where a retry may help, and ModelError where it cannot; a part that went wrong is cleared.
+        Raises SourceError or NoRoomError where a retry may help, and ModelError where it cannot; a part that went wrong
+        is cleared.
         """
         part = self._part
         self._job.resume(part.offset)
@@ -56,13 +55,9 @@ class Download:
             part.clear()
             if error.errno not in FULL:
                 raise
-            raise SourceError("no_space", f"{part.path.parent}: {(error.strerror or str(error)).lower()}") from None
-        except ModelError:
+            raise NoRoomError(f"{part.path.parent}: {(error.strerror or str(error)).lower()}") from None
+        except (ModelError, NoRoomError):
             part.clear()
-            raise
-        except SourceError as error:
-            if error.reason == "no_space":
-                part.clear()
             raise
 
     def _transfer(self) -> None:
@@ -74,7 +69,7 @@ class Download:
                 self._attempt()
             except SourceError as error:
                 fruitless = 0 if self._is_gain(error, self._part.offset - before) else fruitless + 1
-                if error.reason in _NEVER_AGAIN or fruitless >= self._pace.fruitless:
+                if error.reason == "timeout" or fruitless >= self._pace.fruitless:
                     raise
                 if not fruitless:
                     backoff.reset()

@@ -15,7 +15,6 @@ from agent.supply.wanted import Wanted
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-FOLDER: Final = ".parts"
 _CHUNK_BYTES: Final = 1 << 20
 
 

@@ -1,7 +1,8 @@
 """The index that a device has verified last, and the highest versions that it has ever seen, in one file."""
 
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -9,7 +10,7 @@ import msgspec
 
 from agent.files import locked, open_regular, replace_file
 from agent.messages.errors import MistakeError, ModelError, TransientError, denied
-from agent.trust.index_state import FOLDER, STATE_FILE, IndexState
+from agent.trust.index_state import FOLDER, STATE_FILE, IndexState, read_index_state
 
 _FILE: Final = "index.json"
 _MOST_BYTES: Final = 64 << 20
@@ -36,6 +37,7 @@ class IndexKeeper:
     """Reads and replaces the kept index of a device, in its state folder."""
 
     def __init__(self, state_dir: Path) -> None:
+        self._state_dir: Final = state_dir
         self._folder: Final = state_dir / FOLDER
 
     @property
@@ -63,26 +65,36 @@ class IndexKeeper:
         Raises TransientError where another process has replaced it meanwhile, and MistakeError where it cannot be
         written.
         """
+        with self._alone(self.file):
+            if self.read() != old:
+                raise TransientError("another command has changed the index meanwhile: try again")
+            replace_file(self.file, msgspec.json.encode(new), sync=True, mode=0o644)
+            self._as_its_folder(self.file)
+
+    def tell(self, kept: KeptIndex, state: IndexState) -> None:
+        """Write the summary of `kept` for the control process, unless it says so already, or a newer index is kept.
+
+        Raises what `replace` raises.
+        """
+        path = self._folder / STATE_FILE
+        if read_index_state(self._state_dir) == state:
+            return
+        with self._alone(path):
+            if self.read() == kept:
+                replace_file(path, msgspec.json.encode(state), sync=True, mode=0o644)
+                self._as_its_folder(path)
+
+    @contextmanager
+    def _alone(self, path: Path) -> Iterator[None]:
+        """Run the block with the folder locked against other commands; its errors are of writing `path`."""
         try:
             self._make_folder()
             with locked(self._folder / "lock", _PATIENCE_S):
-                if self.read() != old:
-                    raise TransientError("another command has changed the index meanwhile: try again")
-                replace_file(self.file, msgspec.json.encode(new), sync=True, mode=0o644)
-            self._as_its_folder(self.file)
+                yield
         except BlockingIOError:
-            raise TransientError(f"another command is changing {self.file}: try again when it has ended") from None
+            raise TransientError(f"another command is changing {path}: try again when it has ended") from None
         except PermissionError:
-            raise MistakeError(denied(self.file)) from None
-        except OSError as error:
-            raise MistakeError(f"{self.file}: {(error.strerror or str(error)).lower()}") from None
-
-    def tell(self, state: IndexState) -> None:
-        """Write the summary for the control process. Raises MistakeError where it cannot be written."""
-        path = self._folder / STATE_FILE
-        try:
-            replace_file(path, msgspec.json.encode(state), sync=True, mode=0o644)
-            self._as_its_folder(path)
+            raise MistakeError(denied(path)) from None
         except OSError as error:
             raise MistakeError(f"{path}: {(error.strerror or str(error)).lower()}") from None
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,8 @@ from agent.messages.references import ModelFile, ModelReference, ModelVersion
 from agent.models.catalog import Catalog
 from agent.models.catalog_entry import rank_of
 from agent.models.keeping.copying import Release
+from agent.models.keeping.leftovers import PARTS, STICK
+from agent.models.keeping.room import Room, collector
 from agent.models.model_files import SIGNATURE_SUFFIX
 from agent.models.store import Store, make_folder
 from agent.trust.index.contents import IndexedFile, IndexedModel
@@ -23,7 +24,6 @@ from agent.trust.stick.stick_files import open_inside, read_inside
 from agent.trust.verifier import Verifier, Witness
 
 _CHUNK_BYTES: Final = 1 << 20
-_PARTS: Final = ".parts"
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,8 @@ class Target:
 
     catalog_file: Path
     store_dir: Path
+    state_dir: Path
+    max_bytes: int
     min_free_bytes: int
 
 
@@ -106,7 +108,7 @@ def _import(folder: Path, model: IndexedModel, target: Target, verifier: Verifie
             detail = f"{model.reference} is in the catalog with other content, and releases are immutable"
             raise ModelError("hash_mismatch", detail)
         return "is in the catalog already"
-    parts = target.store_dir / _PARTS / f"stick-{model.files[0].sha256}"
+    parts = target.store_dir / PARTS / f"{STICK}{model.files[0].sha256}"
     _require_room(target, model, parts)
     files = _store_files(model)
     version = _version(model, files, parts)
@@ -127,13 +129,12 @@ def _import(folder: Path, model: IndexedModel, target: Target, verifier: Verifie
 
 
 def _require_room(target: Target, model: IndexedModel, parts: Path) -> None:
-    """Refuse what would not leave the disk space that the settings want free. Raises TransientError."""
-    _make_parts(parts)
-    needed = sum(file.bytes for file in model.files)
-    free = shutil.disk_usage(parts).free
-    if free - needed < target.min_free_bytes:
-        detail = f"{model.reference} takes {needed / 1e6:.0f} MB, of {free / 1e6:.0f} MB that are free"
-        raise TransientError(f"{detail}; {target.min_free_bytes / 1e6:.0f} MB must stay (catalog.min_free)")
+    """Refuse what does not fit after deleting what nobody uses, as a fetch does. Raises NoRoomError."""
+    _make_parts(target.store_dir)
+    store = Store(target.catalog_file, target.store_dir)
+    room = Room(target.store_dir, target.max_bytes, target.min_free_bytes, collect=collector(store, target.state_dir))
+    brought = sum((parts / kept.name).stat().st_size for kept in _store_files(model) if (parts / kept.name).is_file())
+    room.require(max(sum(file.bytes for file in model.files) - brought, 0))
 
 
 def _store_files(model: IndexedModel) -> tuple[ModelFile, ...]:

@@ -2,14 +2,23 @@
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from agent.messages.errors import MistakeError, Reason, TransientError
 from agent.models.keeping.collecting import size_of
-from agent.supply.errors import SourceError
+from agent.models.keeping.in_use import read_in_use
+from agent.models.store import Store
 
 _LOOK_BYTES: Final = 8 << 20
 """Growth after which the disk is looked at again, because others write to it too."""
+
+
+class NoRoomError(TransientError):
+    """The store's limit or its disk leaves no room for a model."""
+
+    reason: Final[Reason] = "no_space"
 
 
 class Room:
@@ -23,12 +32,12 @@ class Room:
         self._granted_bytes = 0
 
     def require(self, more_bytes: int) -> None:
-        """Raise SourceError ("no_space") unless so many further bytes fit."""
+        """Raise NoRoomError unless so many further bytes fit."""
         if self._short_bytes(more_bytes) > 0:
             self._collect(self._short_bytes(more_bytes))
         short_bytes = self._short_bytes(more_bytes)
         if short_bytes > 0:
-            raise SourceError("no_space", self._words(more_bytes, short_bytes))
+            raise NoRoomError(self._words(more_bytes, short_bytes))
         self._granted_bytes = more_bytes
 
     def grow(self, written_bytes: int) -> None:
@@ -48,3 +57,16 @@ class Room:
         return (
             f"{needs} for catalog.max_bytes or catalog.min_free: `changeover models gc --dry-run` shows what is there"
         )
+
+
+def collector(store: Store, state_dir: Path) -> Callable[[int], None]:
+    """Return what deletes so many bytes of releases that nobody uses, for a Room of `store`.
+
+    An invalid catalog, or one whose folder is not ours, names no model for certain: then nothing goes.
+    """
+
+    def collect(needed_bytes: int) -> None:
+        with suppress(MistakeError, OSError):
+            store.collect(read_in_use(state_dir), needed_bytes)
+
+    return collect
