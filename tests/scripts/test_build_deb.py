@@ -44,9 +44,9 @@ class Checkout:
         self.own = own_wheel(self.wheels, ROOT, "0.9.1+g0123abcd")
         self.own.with_name(f"{self.own.name}.sha256").write_text(f"{sha256(self.own)}  {self.own.name}\n")
         hashes = " ".join(f"--hash=sha256:{sha256(one)}" for one in self.tiny)
-        (self.root / "lock/base.txt").write_text(
-            f"click=={self.click.name.split('-')[1]} --hash=sha256:{sha256(self.click)}\ntinydep==1.0 {hashes}\n"
-        )
+        locked = f"click=={self.click.name.split('-')[1]} --hash=sha256:{sha256(self.click)}\ntinydep==1.0 {hashes}\n"
+        for name in ("base", "supply"):  # a package has both
+            (self.root / f"lock/{name}.txt").write_text(locked)
 
     def _tiny(self, python: str, machine: str) -> Path:
         tag, files = f"{python}-{python}-manylinux2014_{machine}", {"tiny.py": f"# {python} {machine}\n"}
