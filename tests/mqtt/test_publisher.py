@@ -39,7 +39,7 @@ class DummyLink:
         return self.connection != 0 and self.in_flight < self.window and not self.is_choked
 
     def publish(self, message: OutgoingMessage, answered: Answered | None = None) -> bool:
-        if self.connection == 0 or (message.qos and not self.has_room):
+        if self.connection == 0 or (not self.has_room if message.qos else self.is_choked):
             return False
         self.wire.append((message.topic.removeprefix("changeover/v1/box-7/"), message.payload))
         if message.qos:
@@ -208,6 +208,34 @@ def test_no_live_detection_overtakes_a_state_that_found_the_socket_full() -> Non
     publisher.send_detection("cam-1", b"new model")
     publisher.tick()
     assert link.wire == [("line/line-1/ready", b"bottle-500"), ("stream/cam-1/detections", b"new model")]
+
+
+def test_a_heartbeat_of_0_that_found_the_socket_full_goes_before_the_next_detection() -> None:
+    link = DummyLink()
+    publisher = announced(link)
+    live = TOPICS.of_line("line-1", "live")
+    publisher.send_live(live, b"open")
+    link.is_choked = True
+    publisher.send_live(live, b"0")
+    link.is_choked = False
+    publisher.send_detection("cam-1", b"another model")
+    assert link.wire == [
+        ("line/line-1/live", b"open"),
+        ("line/line-1/live", b"0"),
+        ("stream/cam-1/detections", b"another model"),
+    ]
+
+
+def test_a_heartbeat_of_0_is_not_sent_behind_a_newer_one() -> None:
+    link = DummyLink()
+    publisher = announced(link)
+    live = TOPICS.of_line("line-1", "live")
+    link.is_choked = True
+    publisher.send_live(live, b"0")
+    link.is_choked = False
+    publisher.send_live(live, b"open")
+    publisher.tick()
+    assert link.wire == [("line/line-1/live", b"0"), ("line/line-1/live", b"open")]
 
 
 @pytest.mark.parametrize(("window", "most"), [(4, 2), (8, 4), (64, 4)])

@@ -22,9 +22,9 @@ _STATES_LIMIT: Final = 1024
 """Bound on queued states; beyond it only the newest value of each topic waits."""
 _REPLAYING: Final = 4
 """Limit of replayed messages in flight; low, because a slow link sends them before live ones."""
+_NOTHING: Final = b"0"
 _PLURAL: Final = {Kind.EVENT: "events", Kind.SUMMARY: "summaries", Kind.DETECTION: "detections"}
-Keep = Literal["offline", "always", "never"]
-"""Values of the setting `[outbox] detections`."""
+Keep = Literal["offline", "always", "never"]  # values of the setting `[outbox] detections`
 
 
 class Sending(Protocol):
@@ -74,6 +74,7 @@ class Publisher:
 
     def __init__(self, link: Sending, topics: Topics, outbox: Outbox, detections: Keep = "offline") -> None:
         self.live_dropped = 0
+        self._owed_zeros: Final[set[str]] = set()  # topics of `live` whose `0` the socket did not take
         self.states_folded = 0
         self.states_refused = 0
         self._refused: Final = dict.fromkeys(Kind, 0)
@@ -104,8 +105,7 @@ class Publisher:
         self._standing.truth[topic] = payload
         if not self._announced:
             return
-        # because a state must not wait for the disk
-        self._demote(self._wire.take_unwritten())
+        self._demote(self._wire.take_unwritten())  # because a state must not wait for the disk
         self._wire.add_state(self._standing.changed(topic, monotonic()))
         if self._wire.states > _STATES_LIMIT:
             self.states_folded += self._wire.states
@@ -151,10 +151,13 @@ class Publisher:
             self._dropped[Kind.SUMMARY] += 1
 
     def send_live(self, topic: str, payload: bytes) -> None:
-        """Send at QoS 0 now, or drop it."""
+        """Send at QoS 0 now, or drop it; a dropped `0` goes out before anything that follows it."""
         self._look()
+        self._owed_zeros.discard(topic)
         if not (self._announced and self._link.publish(OutgoingMessage(topic, payload, qos=0))):
             self.live_dropped += 1
+            if self._announced and payload == _NOTHING:
+                self._owed_zeros.add(topic)
 
     def announce(self) -> None:
         """Send every retained value: each line's `ready` first, the device's `status` last.
@@ -242,14 +245,21 @@ class Publisher:
     def _look(self) -> None:
         """Detect a new connection: messages in flight are requeued, and states must be announced again."""
         if self._link.connection == self._connection:
+            self._send_owed_zeros()
             return
         self._connection = self._link.connection
         self._announced = False
+        self._owed_zeros.clear()  # because every line's `live` is sent anew on each connection
         self._replaying = 0
         self._dropped[Kind.DETECTION] += sum(live.entry is None for live in self._wire.clear())
         self._outbox.back()
         self._outbox.secure()
         self._retries.begin()
+
+    def _send_owed_zeros(self) -> None:
+        for topic in sorted(self._owed_zeros):
+            if self._link.publish(OutgoingMessage(topic, _NOTHING, qos=0)):
+                self._owed_zeros.discard(topic)
 
     def _give_up_if_due(self) -> None:
         topic = self._standing.overdue(monotonic()) if self._announced else None
@@ -258,6 +268,7 @@ class Publisher:
             self._look()
 
     def _pump(self) -> None:
+        self._send_owed_zeros()
         while self._announced and self._link.has_room:
             for message in self._standing.due(monotonic()):
                 self._wire.add_state(message)
