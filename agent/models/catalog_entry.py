@@ -160,8 +160,14 @@ class ModelEntry(Group):
             preprocess=Preprocess(**self.preprocess.model_dump()),
             unsafe=self.unsafe,
             source=self.file if self.is_remote else "",
-            signature=self.signature,
+            signature=self._held_signature(path),
         )
+
+    def _held_signature(self, path: str) -> str:
+        """Return the signature's path for the model's file at `path`; "": beside it, as the store keeps them."""
+        if not self.signature or self.is_remote or remote_scheme(self.signature) is not None:
+            return ""
+        return str(Path(path).parent / self.signature)
 
     def kept_files(self, path: str) -> tuple[ModelFile, ...]:
         """Return the further files of the model whose own file lies at `path`, under the names that they have there."""

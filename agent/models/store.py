@@ -141,6 +141,7 @@ class Store:
         try:
             lock.parent.mkdir(parents=True, exist_ok=True)
             with locked(lock, _PATIENCE_S):
+                _give_to_service(lock)
                 yield
         except BlockingIOError:
             what = f"another command is changing {self._catalog_file} and holds {lock}: try again when it has ended"
@@ -283,6 +284,7 @@ class Store:
         self._catalog_file.parent.mkdir(parents=True, exist_ok=True)
         mode = self._catalog_file.stat().st_mode & 0o777 if self._catalog_file.exists() else 0o644
         replace_file(self._catalog_file, tomlkit.dumps(document).encode(), sync=True, mode=mode)
+        _give_to_service(self._catalog_file)
 
 
 def _comments_after(table: str) -> str:
@@ -310,7 +312,14 @@ def make_folder(folder: Path) -> None:
         folder.chmod(0o755)
         if os.geteuid() == 0:  # because the service fetches into folders that root's commands made
             above = folder.parent.stat()
-            os.chown(folder, above.st_uid, above.st_gid)
+            os.chown(folder, above.st_uid, above.st_gid, follow_symlinks=False)
+
+
+def _give_to_service(file: Path) -> None:
+    """Give a file that root's command made to the owner of the folder around it, which is the service's user."""
+    if os.geteuid() == 0:
+        folder = file.parent.stat()
+        os.chown(file, folder.st_uid, folder.st_gid, follow_symlinks=False)
 
 
 def _paths(version: ModelVersion) -> list[Path]:

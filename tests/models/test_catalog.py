@@ -193,3 +193,14 @@ def test_a_reference_that_nothing_can_fetch_is_a_mistake(tmp_path: Path, referen
     (tmp_path / "models.toml").write_text(text)
     with pytest.raises(SettingsError, match=r"model\[0\].file"):
         Catalog.load(tmp_path / "models.toml")
+
+
+def test_a_signature_is_looked_for_where_the_file_lies(tmp_path: Path) -> None:
+    row = f'[[model]]\nname = "cap"\nvariant = "n"\nsha256 = "{SHA}"\n'
+    (tmp_path / "models.toml").write_text(
+        f'{row}version = "1"\nfile = "kept/cap.onnx"\nsignature = "signed/cap.minisig"\n'
+        f'{row}version = "2"\nfile = "https://models.example/cap.onnx"\nsignature = "https://models.example/cap.minisig"\n'
+        f'{row}version = "3"\nfile = "kept/cap.onnx"\n'
+    )
+    versions = Catalog.load(tmp_path / "models.toml", tmp_path / "store").versions
+    assert [one.signature for one in versions] == [str(tmp_path / "kept/signed/cap.minisig"), "", ""]

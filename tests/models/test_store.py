@@ -345,3 +345,16 @@ def test_a_short_yaml_of_many_aliases_takes_no_time(store: Store, tmp_path: Path
     rows += [f"l{at}: &l{at} [{', '.join([f'*l{at - 1}'] * 10)}]" for at in range(1, 20)]
     (file.parent / "metadata.yaml").write_text("\n".join([*rows, "stride: *l19", "names: {0: cap, 1: no-cap}"]))
     assert store.add(release("cap:n@3"), file).files[-1].name == "metadata.yaml"
+
+
+def test_what_roots_command_writes_belongs_to_the_folders_owner(
+    store: Store, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[tuple[str, bool]] = []
+    monkeypatch.setattr("agent.models.store.os.geteuid", lambda: 0)
+    monkeypatch.setattr(
+        "agent.models.store.os.chown",
+        lambda path, _user, _group, *, follow_symlinks: given.append((Path(path).name, follow_symlinks)),
+    )
+    store.add(release("cap:n@3"), source)
+    assert {("models.toml", False), ("models.toml.lock", False)} <= set(given)

@@ -209,7 +209,7 @@ def test_an_import_by_root_leaves_the_store_to_the_service(
     box = Box(tmp_path / "box", keyed(key, tmp_path))
     given: list[str] = []
     monkeypatch.setattr("agent.models.store.os.geteuid", lambda: 0)
-    monkeypatch.setattr("agent.models.store.os.chown", lambda path, _user, _group: given.append(path.name))
+    monkeypatch.setattr("agent.models.store.os.chown", lambda path, *_who, **_how: given.append(path.name))
     box.take(signed)
     assert ".parts" in given
 

@@ -108,4 +108,4 @@ class IndexKeeper:
         if os.geteuid() == 0:
             owner = path.parent.stat()
             with suppress(OSError):
-                os.chown(path, owner.st_uid, owner.st_gid)
+                os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
