@@ -52,7 +52,7 @@ def _no_versions(_entries: tuple[bytes, ...]) -> tuple[ModelVersion, ...]:
 
 @dataclass(frozen=True)
 class Supply:
-    """What orders of models need of the catalog and of the configuration."""
+    """Catalog and configuration as model orders see them."""
 
     read: Callable[[object], tuple[bytes, ...]] = _no_models
     """Decode the models of an order to the JSON of each; raises ValueError with what is wrong."""

@@ -92,7 +92,7 @@ class Preprocess(msgspec.Struct, frozen=True):
     mean: tuple[float, float, float] | None = None
     """Taken away from each colour's plane, in the order of `colours`."""
     std: tuple[float, float, float] | None = None
-    """What each colour's plane is divided by then."""
+    """Divisor of each colour's plane, after the mean is subtracted."""
 
 
 class ModelVersion(msgspec.Struct, frozen=True):

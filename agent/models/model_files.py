@@ -22,7 +22,7 @@ _LARGEST_SIDE: Final = 8192
 _GRAPHS: Final = (".onnx", ".xml")
 _CODE: Final = (".pt", ".engine")
 SIGNATURE_SUFFIX: Final = ".minisig"
-"""What a signature's file has behind the name of the file that it signs."""
+"""Suffix of a signature's file, behind the name of the file that it signs."""
 METADATA: Final = "metadata.yaml"
 _CONTROLS: Final = re.compile(rb"[^\t\n\r\x20-\x7e]")
 _ZIP: Final = b"PK\x03\x04"

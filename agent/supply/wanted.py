@@ -1,4 +1,4 @@
-"""What a job wants: models, and the files of each."""
+"""Models that a job fetches, and the files of each."""
 
 import json
 from dataclasses import dataclass

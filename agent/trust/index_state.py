@@ -1,4 +1,4 @@
-"""What the control process tells of the index: its age and its revocations. Imports no cryptography."""
+"""Age and revocations of the index, as the control process reports them. Imports no cryptography."""
 
 import datetime as dt
 from pathlib import Path

@@ -52,7 +52,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Found:
-    """What one runtime made of the unseen frames at CONFIDENCE: right, wrong and missing objects (IoU 0.5, label)."""
+    """One runtime's results on the unseen frames at CONFIDENCE: right, wrong and missing objects (IoU 0.5, label)."""
 
     right: int
     wrong: int

@@ -1,4 +1,4 @@
-"""What the order of a line's products says of the next one, and what of it the worker is told."""
+"""Estimates of the next product from a line's learned order, and the list that the worker gets."""
 
 from dataclasses import replace
 from itertools import pairwise

@@ -1,4 +1,4 @@
-"""What the store's collection keeps, and what it deletes."""
+"""Files that the store's collection keeps, and those that it deletes."""
 
 import os
 import time

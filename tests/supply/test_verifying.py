@@ -1,4 +1,4 @@
-"""What a verifier sees, and what happens to a file that it refuses."""
+"""Files that a verifier is given, and the fate of one that it refuses."""
 
 import json
 from collections.abc import Callable, Sequence

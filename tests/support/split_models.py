@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 SIDE: Final = 64
 PROBED: Final = (0.25, 0.2)
-"""What a probed number is made of: the first, and the second times the mean of the input's first plane."""
+"""Summands of a probed number: the first, and the second times the mean of the input's first plane."""
 
 
 @dataclass(frozen=True)

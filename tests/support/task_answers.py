@@ -15,7 +15,7 @@ TASKS: Final = ("detect", "segment", "pose", "obb", "classify")
 BOX: Final = (8.0, 16.0, 40.0, 48.0)
 POINTS: Final = ("tip", "grip")
 ADDS: Final = {"detect": "box", "segment": "polygons", "pose": "keypoints", "obb": "corners"}
-"""What each task's objects have, as in a message."""
+"""Fields of each task's objects, as in a message."""
 _CELLS: Final = 84
 _MASKS: Final = 2
 

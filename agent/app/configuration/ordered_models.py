@@ -1,4 +1,4 @@
-"""What orders of models need of catalog and configuration."""
+"""Access of model orders to the catalog and the configuration."""
 
 import os
 from collections.abc import Callable

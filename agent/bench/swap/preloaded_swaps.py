@@ -22,7 +22,7 @@ _SPARE: Final = 1.15  # of the sizes' footprints, because a few bytes of roundin
 
 @dataclass
 class _Restarts:
-    """What some restarts of the agent measured."""
+    """Measurements of some restarts of the agent."""
 
     resident_s: list[float] = field(default_factory=list)
     """From the line's first detection until all sizes were resident."""

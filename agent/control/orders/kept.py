@@ -1,4 +1,4 @@
-"""What is kept of orders over a restart."""
+"""The part of the orders that is persisted over a restart."""
 
 from typing import Any, Final
 

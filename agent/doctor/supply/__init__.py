@@ -1,1 +1,1 @@
-"""What doctor tries of the supply of models."""
+"""Doctor's checks of the supply of models."""

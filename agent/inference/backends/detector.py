@@ -51,7 +51,7 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Look:
-    """What a model found in one picture, before and after suppression."""
+    """A model's findings in one picture, before and after suppression."""
 
     objects: Objects
     candidates: Objects

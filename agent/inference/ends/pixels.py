@@ -24,7 +24,7 @@ _NORMED: Final = frozenset({Pack.NORMED_LOGITS, Pack.SOFTMAX})
 
 @dataclass(frozen=True)
 class Pixels:
-    """How a model takes a picture: (pixel * scale - mean) / std for each plane, in the model's order of colours."""
+    """Conversion of a picture to input: (pixel * scale - mean) / std for each plane, in the model's colour order."""
 
     fit: Fit = Fit.CENTRED
     is_bgr: bool = False

@@ -9,7 +9,7 @@ from agent.messages.errors import Reason
 
 
 class SupplyHost(msgspec.Struct, frozen=True):
-    """What one host needs; empty where nothing is set. Credentials are named by their files, and sent to it alone."""
+    """Access to one host; empty where nothing is set. Credentials are named by their files, and sent to it alone."""
 
     host: str
     """HOST or HOST:PORT, as in references."""

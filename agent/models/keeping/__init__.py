@@ -1,1 +1,1 @@
-"""What the store keeps: what is in use, and what may be deleted. Imports models."""
+"""Retention in the store: models in use, and files that may be deleted. Imports models."""

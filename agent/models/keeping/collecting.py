@@ -26,7 +26,7 @@ class StoredRelease:
     used_s: float
     """Time of its last use, as `time.time`."""
     why: str
-    """Why it stays, or goes."""
+    """Reason to keep or delete it."""
     stays: bool
 
 

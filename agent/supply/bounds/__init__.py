@@ -1,1 +1,1 @@
-"""What bounds a job: its time, its hours, its rate, the space of the store."""
+"""Bounds of a job: its duration, its window, its rate, the space of the store."""

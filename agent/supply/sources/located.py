@@ -1,4 +1,4 @@
-"""What a resolver answers."""
+"""Answer of a resolver."""
 
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Pace:
-    """How long a transfer may stall, and how often it is tried again; tests pass shorter times."""
+    """Timeouts and number of retries of a transfer; tests pass shorter ones."""
 
     stall_s: float = 20.0
     """Time without a byte after which a source counts as hung."""

@@ -19,7 +19,7 @@ _CHUNK_BYTES: Final = 1 << 20
 
 
 class Record(msgspec.Struct, frozen=True):
-    """What the bytes of a part are the beginning of."""
+    """Identity of the file of which a part holds the first bytes."""
 
     source: str
     """sha256 of the reference, because a reference may hold what nobody else shall read."""

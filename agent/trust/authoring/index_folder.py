@@ -23,7 +23,7 @@ _S = TypeVar("_S", Root, Targets)
 
 @dataclass(frozen=True)
 class Written:
-    """Where a file went, and how many signatures it still needs."""
+    """Path of a written file, and the number of signatures that it still needs."""
 
     path: Path
     missing: int

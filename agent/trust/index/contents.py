@@ -54,7 +54,7 @@ class IndexedModel:
 
 @dataclass(frozen=True)
 class Contents:
-    """What a verified index says."""
+    """Contents of a verified index."""
 
     models: dict[str, IndexedModel] = field(default_factory=dict)
     """By full reference, without those that are revoked."""

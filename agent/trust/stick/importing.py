@@ -28,7 +28,7 @@ _CHUNK_BYTES: Final = 1 << 20
 
 @dataclass(frozen=True)
 class Target:
-    """Where imported models go."""
+    """Destination of imported models."""
 
     catalog_file: Path
     store_dir: Path

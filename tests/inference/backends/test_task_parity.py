@@ -46,7 +46,7 @@ FINE: Final = 8
 
 @dataclass
 class Figures:
-    """What was compared: all boxes, those that match, and how far from each other what the task adds is."""
+    """Result of a comparison: all boxes, those that match, and the largest difference in the task's own numbers."""
 
     boxes: int = 0
     matched: int = 0
