@@ -48,7 +48,7 @@ def _finding(source: ProbedSource) -> Finding:
     subject = f"source {source.reference}"
     if source.reason is None:
         return ok(subject, "answers")
-    cure = _CURES.get(source.reason, "see there")
+    cure = _CURES.get(source.reason, "docs/supply.md has each source")
     return fail(subject, f"{source.reason}: {source.detail}; {cure}")
 
 
