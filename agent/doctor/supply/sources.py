@@ -59,7 +59,8 @@ def _index(settings: Settings) -> Iterator[Finding]:
         return
     index = read_index_state(settings.device.state_dir)
     if index is None:
-        yield note(INDEX, "none was verified here yet: order one by models/set, or import one from a stick")
+        comes = "the running agent reads catalog.index" if settings.catalog.index else "order one by models/set"
+        yield note(INDEX, f"none was verified here yet: {comes}, or import one from a stick")
         return
     now = dt.datetime.now(dt.timezone.utc)
     age_s = index.age_s(now)
