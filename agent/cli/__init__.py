@@ -173,9 +173,10 @@ def _unreached(settings: "Settings", catalog: "Catalog") -> "Iterator[str]":
     """Yield what keeps sources of models from being reached, and how old the index is, where there are any."""
     if settings.catalog.root is None and not any(version.source for version in catalog.versions):
         return
-    from agent.doctor.supply.sources import try_sources
+    from agent.doctor.supply.sources import INDEX, try_sources
 
-    yield from (f"{one.subject}: {one.text}" for one in try_sources(settings) if one.verdict != "ok")
+    told = (one for one in try_sources(settings) if one.verdict != "ok" or one.subject == INDEX)
+    yield from (f"{one.subject}: {one.text}" for one in told)
 
 
 @_commands.command()

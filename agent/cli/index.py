@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent.cli.options import FILE, reference
+from agent.cli.options import FILE, classes_option, rank_option, reference
 from agent.cli.signing import asker, keys_option, needs_extra, new_password, password_option
 from agent.messages.errors import MistakeError
 
@@ -76,8 +76,8 @@ def key(name: str, keys: Path, password_file: Path | None, *, password: bool) ->
 @click.argument("file", type=click.Path(path_type=Path))
 @keys_option
 @click.option("--as", "role", metavar="ROLE", help="Sign as this delegate; else as the index's own list.")
-@click.option("--classes", metavar="NAME,NAME", help="The classes' names in their order; needed where FILE has none.")
-@click.option("--rank", type=float, help="The order of a variant that is not n, s, m, l or x (these are 1 to 5).")
+@classes_option
+@rank_option
 @click.option(
     "--imgsz", type=click.IntRange(32, 8192), help="Side of the model's input in pixels; else the model's own."
 )
@@ -102,11 +102,9 @@ def add(  # noqa: PLR0913, PLR0917 - one parameter an argument and option
     from agent.trust.authoring.changes import Details
     from agent.trust.authoring.changes import add as add_model
 
-    entry = {name: value for name, value in told.items() if value is not None}
-    names = tuple(name.strip() for name in (told["classes"] or "").split(",") if name.strip())
-    if names:
-        entry["classes"] = list(names)
-    _tell(add_model(opened, file, Details(Release(ref, names, told["rank"]), entry), role or "targets"))
+    entry = {name: value for name, value in told.items() if value not in {None, ()}}
+    release = Release(ref, told["classes"], told["rank"])
+    _tell(add_model(opened, file, Details(release, entry), role or "targets"))
 
 
 @index.command()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from agent.cli.options import FOLDER, config_option, reference, settings_of
+from agent.cli.options import FOLDER, classes_option, config_option, rank_option, reference, settings_of
 from agent.messages.errors import EXIT_MISTAKE, EXIT_OK, MistakeError
 
 if TYPE_CHECKING:
@@ -39,16 +39,15 @@ def list_models(config: Path | None) -> None:
 @models.command()
 @click.argument("ref", callback=reference)
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--classes", metavar="NAME,NAME", help="The classes' names in their order; needed where FILE has none.")
-@click.option("--rank", type=float, help="The order of a variant that is not n, s, m, l or x (these are 1 to 5).")
+@classes_option
+@rank_option
 @config_option
-def add(ref: "ModelReference", file: Path, classes: str | None, rank: float | None, config: Path | None) -> None:
+def add(ref: "ModelReference", file: Path, classes: tuple[str, ...], rank: float | None, config: Path | None) -> None:
     """Copy FILE, or an exported OpenVINO folder, into the store and enter it as REF (in full: NAME:VARIANT@VERSION)."""
     from agent.models.keeping.copying import Release
 
-    names = tuple(name.strip() for name in (classes or "").split(",") if name.strip())
     settings = settings_of(config)
-    version = _store(settings).add(Release(ref, names, rank), file)
+    version = _store(settings).add(Release(ref, classes, rank), file)
     click.echo(f"added {version.reference}\t{version.path}\tsha256 {version.sha256}")
     from agent.app.configuration.model_changes import after_adding
 

@@ -20,6 +20,21 @@ config_option = click.option(
 )
 
 
+def _class_names(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
+    return tuple(name.strip() for name in (value or "").split(",") if name.strip())
+
+
+classes_option = click.option(
+    "--classes",
+    metavar="NAME,NAME",
+    callback=_class_names,
+    help="The classes' names in their order; needed where FILE has none.",
+)
+rank_option = click.option(
+    "--rank", type=float, help="The order of a variant that is not n, s, m, l or x (these are 1 to 5)."
+)
+
+
 def settings_of(config: Path | None) -> "Settings":
     """Load the settings that a command was given. Raises SettingsError with every mistake in them."""
     from agent.settings import load

@@ -15,9 +15,9 @@ from agent.files import file_sha256, locked, replace_file, sync_path
 from agent.messages.errors import MistakeError, ModelError
 from agent.messages.references import ModelFile, ModelReference, ModelVersion
 from agent.models.catalog import Catalog
-from agent.models.catalog_entry import BLOBS, SUFFIXES, CatalogFile, folder_name, rank_of
+from agent.models.catalog_entry import BLOBS, CatalogFile, folder_name, rank_of
 from agent.models.keeping.collecting import StoredRelease, delete, survey
-from agent.models.keeping.copying import Release, bring, model_in, require_sound
+from agent.models.keeping.copying import Release, bring, model_in, require_model_file, require_sound
 from agent.models.model_files import SIGNATURE_SUFFIX
 from agent.settings.findings import findings
 from agent.settings.mistakes import dotted
@@ -129,7 +129,8 @@ class Store:
                 CatalogFile.model_validate(raw, context=context)
                 self._write(document)
             except ValidationError as error:
-                what = "; ".join(f"{path}: found {found}, expected {wanted}" for path, found, wanted in _faults(error))
+                faults = findings(error, CatalogFile)
+                what = "; ".join(f"{dotted(one.path)}: found {one.found}, expected {one.expected}" for one in faults)
                 raise MistakeError(f"{self._catalog_file} would be invalid: {what}") from None
             except OSError as error:
                 raise MistakeError(f"{error.filename}: {error.strerror}; is it writable for this user?") from None
@@ -214,10 +215,7 @@ class Store:
             raise MistakeError(f"found {reference}, expected a full reference NAME:VARIANT@VERSION")
         if release.rank is None and rank_of(reference.variant) is None:
             raise MistakeError(f'the variant "{reference.variant}" is none of n, s, m, l, x: say its order with --rank')
-        if file.suffix.lower() not in SUFFIXES:
-            raise MistakeError(f"{file}: expected a file that ends in {', '.join(SUFFIXES)}")
-        if not file.is_file():
-            raise MistakeError(f"{file}: no such file")
+        require_model_file(file)
         if any(version.reference == str(reference) for version in self._catalog().versions):
             raise MistakeError(
                 f"{reference} is in {self._catalog_file} already, and releases are immutable: give a new version"
@@ -293,11 +291,6 @@ def _comments_after(table: str) -> str:
     last = max((at for at, line in enumerate(lines) if line.strip() and not line.lstrip().startswith("#")), default=-1)
     text = "".join(lines[last + 1 :])
     return text.lstrip("\n") if "#" in text else ""
-
-
-def _faults(error: ValidationError) -> Iterator[tuple[str, str, str]]:
-    for path, found, wanted in findings(error, CatalogFile):
-        yield dotted(path), found, wanted
 
 
 def _reference_of(row: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from support.brokers import Mosquitto
+from support.file_server import FileServer, file_server
 from support.running_agent import RunningAgent
 
 from agent.mqtt.blocking_client import connected
@@ -31,6 +32,12 @@ def _agents(mosquitto: Mosquitto, folder: Path) -> Iterator[Callable[..., Runnin
         yield make
         for agent in made:
             agent.kill()
+
+
+@pytest.fixture
+def server() -> Iterator[FileServer]:
+    with file_server() as served:
+        yield served
 
 
 @pytest.fixture

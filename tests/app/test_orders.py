@@ -1,14 +1,13 @@
 """Orders for models over a real broker: fetched from a real server, proven, and serving without a lost frame."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psutil
-import pytest
 import tomlkit
-from support.file_server import FileServer, Served, file_server
+from support.file_server import FileServer, Served
 from support.running_agent import RunningAgent, model_entry, one_stream
 
 from agent.app.children.supply import MODULE
@@ -18,12 +17,6 @@ Maker = Callable[..., RunningAgent]
 JOB = "job/job-7/state"
 PATIENCE_S = 240.0
 """Because what fetches steps back for everything else that the machine does."""
-
-
-@pytest.fixture
-def server() -> Iterator[FileServer]:
-    with file_server() as served:
-        yield served
 
 
 def ordered(server: FileServer, folder: Path, version: str = "2", letter: str = "a") -> dict[str, Any]:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -12,18 +12,13 @@ from typing import Any
 import onnx
 import psutil
 import pytest
-from support.file_server import FileServer, Served, file_server
+from support.file_server import FileServer, Served
 from support.running_agent import RunningAgent, model_entry, one_stream
 
-MODULE = "agent.supply.supply_process"
+from agent.app.children.supply import MODULE
+
 LONGEST_S = 2.0
 """About as long as an order takes from its message to its end."""
-
-
-@pytest.fixture
-def server() -> Iterator[FileServer]:
-    with file_server() as served:
-        yield served
 
 
 def another(server: FileServer, folder: Path, number: int) -> dict[str, Any]:

@@ -1,16 +1,19 @@
 """`changeover check`: every mistake in one run, one line each, and 2 as its answer."""
 
+import datetime as dt
 import os
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
 
+import msgspec
 import onnx
 import pytest
 from support.tiny_models import write_tiny_model
 
 from agent.app.configuration.check import check
 from agent.files import file_sha256
+from agent.trust.index_state import FOLDER, STATE_FILE, IndexState
 
 Command = Callable[..., CompletedProcess[str]]
 
@@ -19,6 +22,18 @@ def test_a_good_configuration_is_summed_up(changeover: Command, config: Path) ->
     answer = changeover("check", "--config", str(config))
     assert (answer.returncode, answer.stderr) == (0, "")
     assert answer.stdout.startswith("ok: 1 line, 1 stream, 1 product, 1 model ")
+
+
+def test_the_age_of_the_index_is_told(changeover: Command, config: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "state" / FOLDER
+    folder.mkdir(parents=True)
+    now = dt.datetime.now(dt.timezone.utc)
+    kept = IndexState((now - dt.timedelta(days=3)).isoformat(), (now + dt.timedelta(days=9)).isoformat())
+    (folder / STATE_FILE).write_bytes(msgspec.json.encode(kept))
+    (tmp_path / "root.json").write_text("{}")
+    text = config.read_text().replace("[catalog]", "[catalog]\nroot = 'root.json'")
+    config.write_text(f"[device]\nstate_dir = '{tmp_path}/state'\n{text}")
+    assert "note: index: 3 days old\n" in changeover("check", "--config", str(config)).stdout
 
 
 def test_mistakes_of_all_files_come_in_one_run(changeover: Command, config: Path) -> None:

@@ -10,6 +10,7 @@ from agent.app.configuration.check import check
 from agent.cli import _commands
 from agent.doctor.models import try_models
 from agent.messages.errors import MistakeError, ModelError
+from agent.models.catalog import Catalog
 from agent.settings import load
 
 SETTINGS = """version = 1
@@ -65,6 +66,20 @@ def test_a_plants_index_from_its_first_key_to_a_box(tmp_path: Path, model: Path)
         typed("models", "verify", "--config", config)
     with pytest.raises(ModelError, match="revoked"):
         typed("models", "prepare", "cap", "--config", config)
+
+
+@pytest.mark.parametrize(("said", "classes"), [(" , ", ()), ("lid,", ("lid",))])
+def test_classes_come_to_a_box_as_they_are_named(
+    tmp_path: Path, model: Path, said: str, classes: tuple[str, ...]
+) -> None:
+    index, keys = tmp_path / "index", ("--keys", tmp_path / "keys")
+    typed("index", "init", index, *keys)
+    typed("index", "add", index, "cap:n@1", model, *keys, "--classes", said)
+    typed("index", "publish", index, *keys)
+    config = box(tmp_path / "box", f'root = "{index}/root.json"')
+    typed("models", "import", index, "--config", config)
+    (version,) = Catalog.load(tmp_path / "box" / "models.toml").versions
+    assert version.classes == classes
 
 
 def test_signed_models_go_from_box_to_box(tmp_path: Path, model: Path) -> None:

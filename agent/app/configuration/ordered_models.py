@@ -15,7 +15,7 @@ from agent.messages.references import ModelVersion
 from agent.models.catalog import Catalog, crosschecks
 from agent.models.catalog_entry import CatalogFile, ModelEntry
 from agent.settings import Settings, dotted, findings
-from agent.settings.fields.sources import window_of
+from agent.settings.fields.sources import is_open, window_of
 from agent.trust.index_state import read_index_state
 
 _MOST_MODELS: Final = 64
@@ -66,10 +66,7 @@ def as_json(entry: ModelEntry) -> bytes:
 def in_window(window: str, unix_s: float) -> bool:
     """Return True for a time in the download window, by the device's own time zone; always without a window."""
     found = window_of(window)
-    if found is None:
-        return True
-    (begin, end), at = found, datetime.fromtimestamp(unix_s).astimezone().time()
-    return begin <= at < end if begin < end else at >= begin or at < end
+    return found is None or is_open(found, datetime.fromtimestamp(unix_s).astimezone().time())
 
 
 def _read(content: object, base: Path) -> tuple[bytes, ...]:

@@ -84,14 +84,16 @@ def move(state: State, job: Job, phase: JobPhase, now: Now, why: Why = NOTHING_O
 
 
 def end(state: State, job: Job, phase: JobPhase, now: Now, why: Why = NOTHING_ODD) -> list[Action]:
-    """End a job: publish its last state, answer its commands, and end the supply process."""
+    """End a job: publish its last state, answer its commands, and end the supply process of the job under way."""
     job.rate_kbps, job.eta_s = 0.0, None
+    supply: list[Action] = []
     if state.orders.job is job:
         state.orders.job = None
+        supply = [EndSupply()]
     counts = state.orders.counts
     counts[phase] = counts.get(phase, 0) + 1
     actions = move(state, job, phase, now, why)
     commands, job.askers = job.askers, []
     reason: Reason | None = why.reason or ("superseded" if phase == "cancelled" else None)
     acks = answer_all(state, commands, _ACKS.get(phase, "failed"), reason, why.detail)
-    return [*actions, EndSupply(), SaveSnapshot(), *acks]
+    return [*actions, *supply, SaveSnapshot(), *acks]

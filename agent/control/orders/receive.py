@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, get_args
 
-from agent.control.actions import Action, Answer, EndSupply
+from agent.control.actions import Action, Answer
 from agent.control.job import CATALOG_JOB, Activate, Job, Step
 from agent.control.lines.changeover import answer
 from agent.control.orders import jobs, steps
@@ -52,13 +52,13 @@ def set_models(state: State, content: object, command: Command, now: Now) -> lis
     try:
         order = _read(state, content)
     except _RefusedError as error:
-        return _refuse(state, job, now, Why(error.reason, str(error)))
+        return jobs.end(state, job, "rejected", now, Why(error.reason, str(error)))
     orders = state.orders
     if orders.accepted_rev is not None and order.rev <= orders.accepted_rev:
         if order.rev == orders.accepted_rev and order.digest == orders.accepted:
             return answer(state, command, "noop", None, f"rev {order.rev} was taken before")
         detail = f"rev {order.rev} is not above {orders.accepted_rev}, that of the newest order"
-        return _refuse(state, job, now, Why("stale", detail))
+        return jobs.end(state, job, "rejected", now, Why("stale", detail))
     orders.accepted_rev, orders.accepted = order.rev, order.digest
     job.activate, job.entries, job.index, job.remove = order.activate, order.entries, order.index, order.remove
     job.models = tuple(version.reference for version in state.plant.supply.versions(order.entries))
@@ -95,12 +95,6 @@ def cancel(state: State, content: dict[str, Any], command: Command, now: Now) ->
         detail = f"{job.id} {what}: order what it should be instead"
         return answer(state, command, "noop", None, detail)
     return [*actions, *answer(state, command, "done")]
-
-
-def _refuse(state: State, job: Job, now: Now, why: Why) -> list[Action]:
-    ended = jobs.end(state, job, "rejected", now, why)
-    # The supply process works for another job, which goes on.
-    return [one for one in ended if not isinstance(one, EndSupply)]
 
 
 def _is_rev(rev: object) -> bool:

@@ -31,8 +31,6 @@ _LOSSES: Final = 3
 _WORKERS_A_PROOF_MAY_LOSE: Final = 1
 _LEAST_HOLD_S: Final = 1800.0
 """Least time for which a proven model stays loaded for its line; also the time limit of its preparation."""
-
-
 _ENTERING: Final = frozenset({Step.ENTER, Step.REMOVE, Step.UNDO})
 
 
@@ -40,17 +38,14 @@ class UnknownModelError(ValueError):
     """An order would leave a line's reference without a model."""
 
 
-def check(state: State, entries: tuple[bytes, ...], remove: tuple[str, ...], *, is_revoked: bool = False) -> Plant:
-    """Return the plant as an order would make it. Raises ValueError where it may not.
-
-    With `is_revoked` a line may lose its model, because a revoked one must go.
-    """
+def check(state: State, entries: tuple[bytes, ...], remove: tuple[str, ...]) -> Plant:
+    """Return the plant as an order would make it. Raises ValueError where it may not."""
     if state.plant.supply.amended is None:
         raise ValueError("this device takes no models by message")
     if state.plant.supply.closed:
         raise ValueError(state.plant.supply.closed)
     plant = state.plant.supply.amended(entries, remove)
-    for line in () if is_revoked else state.lines.values():
+    for line in state.lines.values():
         for name, reference in (("its default", line.rules.default), *line.rules.products.items()):
             had = state.plant.find(reference, line.rules.variant) is not None
             if had and plant.find(reference, line.rules.variant) is None:
@@ -58,15 +53,19 @@ def check(state: State, entries: tuple[bytes, ...], remove: tuple[str, ...], *, 
     return plant
 
 
-def _refusal(state: State, entries: tuple[bytes, ...], remove: tuple[str, ...]) -> Why | None:
-    """Return why an order may no longer change the plant, whose rules and catalog may be others than when it came."""
+def _checked(state: State, entries: tuple[bytes, ...], remove: tuple[str, ...]) -> Plant | Why:
+    """Return the plant as an order would make it, else why not, since rules or catalog may have changed."""
     try:
-        check(state, entries, remove)
+        return check(state, entries, remove)
     except UnknownModelError as error:
         return Why("unknown_model", str(error))
     except ValueError as error:
         return Why("not_understood", str(error))
-    return None
+
+
+def _refusal(state: State, entries: tuple[bytes, ...], remove: tuple[str, ...]) -> Why | None:
+    checked = _checked(state, entries, remove)
+    return checked if isinstance(checked, Why) else None
 
 
 def tick(state: State, now: Now) -> list[Action]:
@@ -193,7 +192,7 @@ def failed(state: State, message: FetchFailed, now: Now) -> list[Action]:
         job.attempts, job.fetch_at_s = min(job.attempts + 1, 16), now.monotonic_s + wait_s
         detail = f"{message.detail}; tried again in {wait_s:.0f} s"
         return [*jobs.move(state, job, "queued", now, Why(message.reason, detail)), EndSupply()]
-    if job.step not in {Step.FETCH, Step.ENTER, Step.REMOVE, Step.UNDO}:
+    if job.step is not Step.FETCH and job.step not in _ENTERING:
         return []
     has_index = job.step is Step.FETCH and not upkeep.reads_index(job) and (job.index or state.plant.supply.index)
     ended = jobs.end(state, job, "failed", now, Why(message.reason, message.detail))
@@ -218,16 +217,16 @@ def lost(state: State, event: SupplyLost, now: Now) -> list[Action]:
 
 def _prove(state: State, job: Job, now: Now) -> list[Action]:
     """Have the worker load and prove the next model, beside what serves."""
-    refusal = _refusal(state, job.entries, job.remove)
-    if refusal is not None:
-        return jobs.end(state, job, "failed", now, refusal)
+    plant = _checked(state, job.entries, job.remove)
+    if isinstance(plant, Why):
+        return jobs.end(state, job, "failed", now, plant)
     versions = state.plant.supply.versions(job.entries)
     if job.proven >= len(versions):
         job.step, job.preload_number = Step.OPEN, 0
         return [*_open(state, job, now), SaveSnapshot()]
     actions = jobs.move(state, job, "preparing", now)
     version = versions[job.proven]
-    line = _line_for(state, job, version)
+    line = _line_for(state, plant, version)
     if not state.worker_up or line is None:
         return actions
     job.preload_number = preload.next_number(state)
@@ -235,9 +234,8 @@ def _prove(state: State, job: Job, now: Now) -> list[Action]:
     return [*actions, PrepareModel(line.id, job.preload_number, version, hold_s)]
 
 
-def _line_for(state: State, job: Job, version: ModelVersion) -> Line | None:
-    """Return the line that will serve the version first, else any."""
-    plant = check(state, job.entries, job.remove, is_revoked=True)
+def _line_for(state: State, plant: Plant, version: ModelVersion) -> Line | None:
+    """Return the line that will serve the version first in `plant`, else any."""
     lines = list(state.lines.values())
     wanting = (line for line in lines if choose(plant, line).wanted == version)
     naming = (line for line in lines if any(one.name == version.name for one in _named(line)))

@@ -18,6 +18,8 @@ _MODULE: Final = "agent.supply.reach_process"
 _MOST: Final = 16
 _DEADLINE_S: Final = 240.0
 """Timeout of all sources together, each of which has 10 s of its own."""
+INDEX: Final = "index"
+"""Subject of the finding about the age of the signed index."""
 _INDEX_FILE: Final = "timestamp.json"
 _CURES: Final = {
     "source_refused": "name its credentials or its authority in [supply.host.HOST]; docs/supply.md has each source",
@@ -48,7 +50,7 @@ def _finding(source: ProbedSource) -> Finding:
     subject = f"source {source.reference}"
     if source.reason is None:
         return ok(subject, "answers")
-    cure = _CURES.get(source.reason, "see there")
+    cure = _CURES.get(source.reason, "docs/supply.md has each source")
     return fail(subject, f"{source.reason}: {source.detail}; {cure}")
 
 
@@ -57,12 +59,13 @@ def _index(settings: Settings) -> Iterator[Finding]:
         return
     index = read_index_state(settings.device.state_dir)
     if index is None:
-        yield note("index", "none was verified here yet: order one by models/set, or import one from a stick")
+        comes = "the running agent reads catalog.index" if settings.catalog.index else "order one by models/set"
+        yield note(INDEX, f"none was verified here yet: {comes}, or import one from a stick")
         return
     now = dt.datetime.now(dt.timezone.utc)
     age_s = index.age_s(now)
     told = f"{age_s / 86_400:.0f} days old" if age_s is not None else "of an age that this clock does not tell"
     if index.is_stale(now):
-        yield note("index", f"{told}, and its time is over: publish a newer one, or import one from a stick")
+        yield note(INDEX, f"{told}, and its time is over: publish a newer one, or import one from a stick")
     else:
-        yield ok("index", told)
+        yield ok(INDEX, told)

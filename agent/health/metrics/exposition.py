@@ -68,7 +68,7 @@ class Metrics:
         self.trouble["thread_crashes"] += 1
 
     def refused(self, child: str) -> None:
-        """Count an invalid message of a child process; `child` is `worker` or `camera`."""
+        """Count an invalid message of a child process; `child` is `worker`, `camera` or `supply`."""
         self._refused.labels(child).inc()
         self.trouble["refused_messages"] += 1
 

@@ -1,17 +1,17 @@
 """Metric families of one snapshot: base units, `_total` for counters, labels for kinds."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Final
+from typing import Final, get_args
 
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 
 from agent.health.metrics.snapshot import CacheFacts, Facts, LinkFacts, SupplyFacts
 from agent.health.sensors.host import HostReading
 from agent.health.sensors.reading import Reading
+from agent.messages.payloads import JobEnd
 
 NAMESPACE: Final = "changeover"
 _PHASES: Final = ("idle", "preparing", "switching", "ready", "degraded", "fault")
-_JOB_ENDS: Final = ("done", "failed", "rejected", "superseded", "cancelled")
 _STATUSES: Final = ("online", "stalled", "offline", "ended")
 
 _Samples = Iterable[tuple[tuple[str, ...], float | None]]
@@ -133,7 +133,7 @@ def _trouble(facts: Facts) -> Iterator[Metric]:
 
 
 def _supply(supply: SupplyFacts) -> Iterator[Metric]:
-    ended = {**dict.fromkeys(_JOB_ENDS, 0), **supply.ended}
+    ended = {**dict.fromkeys(get_args(JobEnd), 0), **supply.ended}
     yield _counter("jobs", "Ended orders for models, by their last state.", _labelled(ended), "state")
     yield _counter("fetched_bytes", "Bytes of models fetched.", [((), supply.fetched_bytes)])
     yield _gauge("index_age_seconds", "Age of the signed index of models.", _one(supply.index_age_s))

@@ -29,8 +29,7 @@ class Release:
 def inspect_source(source: Path) -> Path:
     """Find the model's file in `source`, a file or folder, and check it. Raises MistakeError where it is unusable."""
     file = model_in(source)
-    if file.suffix.lower() not in SUFFIXES:
-        raise MistakeError(f"{file}: expected a file that ends in {', '.join(SUFFIXES)}")
+    _require_suffix(file)
     try:
         with open_regular(file):
             model_files.inspect(file)
@@ -45,13 +44,22 @@ def copy_model(source: Path, folder: Path, release: Release) -> tuple[ModelFile,
     Raises MistakeError where it is no usable model, and OSError.
     """
     file = model_in(source)
-    if file.suffix.lower() not in SUFFIXES:
-        raise MistakeError(f"{file}: expected a file that ends in {', '.join(SUFFIXES)}")
-    if not file.is_file():
-        raise MistakeError(f"{file}: no such file")
+    require_model_file(file)
     files = bring(file, folder)
     require_sound(folder, files, file, release)
     return files
+
+
+def require_model_file(file: Path) -> None:
+    """Raise MistakeError for a path that no model's file can have, and where there is no file."""
+    _require_suffix(file)
+    if not file.is_file():
+        raise MistakeError(f"{file}: no such file")
+
+
+def _require_suffix(file: Path) -> None:
+    if file.suffix.lower() not in SUFFIXES:
+        raise MistakeError(f"{file}: expected a file that ends in {', '.join(SUFFIXES)}")
 
 
 def model_in(source: Path) -> Path:

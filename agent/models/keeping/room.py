@@ -33,9 +33,10 @@ class Room:
 
     def require(self, more_bytes: int) -> None:
         """Raise NoRoomError unless so many further bytes fit."""
-        if self._short_bytes(more_bytes) > 0:
-            self._collect(self._short_bytes(more_bytes))
         short_bytes = self._short_bytes(more_bytes)
+        if short_bytes > 0:
+            self._collect(short_bytes)
+            short_bytes = self._short_bytes(more_bytes)
         if short_bytes > 0:
             raise NoRoomError(self._words(more_bytes, short_bytes))
         self._granted_bytes = more_bytes

@@ -104,6 +104,12 @@ def window_of(text: str) -> tuple[dt.time, dt.time] | None:
     return begin, end
 
 
+def is_open(window: tuple[dt.time, dt.time], at: dt.time) -> bool:
+    """Return True for a time of day in a download window, which may span midnight."""
+    begin, end = window
+    return begin <= at < end if begin < end else at >= begin or at < end
+
+
 def _window(value: str) -> str:
     window_of(value)
     return value

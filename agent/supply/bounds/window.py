@@ -5,7 +5,7 @@ import zoneinfo
 from collections.abc import Callable
 from typing import Final
 
-from agent.settings.units import parse_clock
+from agent.settings.fields.sources import is_open, window_of
 
 _DAY: Final = dt.timedelta(days=1)
 
@@ -17,17 +17,15 @@ class Window:
         zone = zoneinfo.ZoneInfo(timezone) if timezone else None
         self._clock: Final = clock or (lambda: dt.datetime.now(dt.timezone.utc))
         self._zone: Final = zone
-        first, _, last = text.partition("-")
-        self._period: Final = (parse_clock(first.strip()), parse_clock(last.strip())) if text else None
+        self._period: Final = window_of(text)
 
     def opens_in_s(self) -> float:
         """Return the seconds until downloads may run; 0 where they may now."""
         if self._period is None:
             return 0.0
-        first, last = self._period
         now = self._clock().astimezone(self._zone)
-        time = now.time()
-        if first <= time < last if first < last else time >= first or time < last:
+        if is_open(self._period, now.time()):
             return 0.0
+        first, _ = self._period
         opens = now.replace(hour=first.hour, minute=first.minute, second=first.second, microsecond=0)
         return ((opens if opens > now else opens + _DAY) - now).total_seconds()
