@@ -27,8 +27,9 @@ def packed(pack: Pack, answers: Sequence[NDArray[np.generic]], classes: int) -> 
     boxes, numbers = arrays
     if pack is Pack.CORNERS:
         first, last = boxes[..., :2], boxes[..., 2:]
-        whole = np.concatenate(((first + last) / 2, last - first, numbers), axis=2)
-        return np.ascontiguousarray(whole.transpose(0, 2, 1))
+        columns = [part.transpose(0, 2, 1) for part in ((first + last) / 2, last - first, numbers)]
+        whole = np.empty((1, sum(part.shape[1] for part in columns), first.shape[1]), np.float32)
+        return np.concatenate(columns, axis=1, out=whole)  # into whole rows, which all that follows reads faster
     if pack is Pack.SOFTMAX:
         raised = np.exp(numbers - numbers.max(axis=2, keepdims=True))
         return np.concatenate((boxes, (raised / raised.sum(axis=2, keepdims=True))[..., :classes]), axis=2)
