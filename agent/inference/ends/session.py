@@ -52,7 +52,7 @@ def packed_shapes(session: Untyped, pack: packs.Pack, imgsz: tuple[int, int], cl
     ports = ports_of(session.get_outputs())
     order = [ports[number].name for number in packs.roles(pack, ports)]
     shape = arrays.packed(pack, _infer_black(session, order, imgsz), classes).shape
-    return ((1, OPEN, _ROW) if pack in {packs.Pack.FLAT, packs.Pack.FLAT_CLASS} else shape,)
+    return ((1, OPEN, _ROW) if pack in packs.FLAT_COLUMNS else shape,)
 
 
 def _infer_black(session: Untyped, outputs: list[str] | None, imgsz: tuple[int, int]) -> list[NDArray[Any]]:
