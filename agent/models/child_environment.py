@@ -4,6 +4,7 @@ from typing import Final
 
 FOR_MODELS: Final = {
     "OMP_WAIT_POLICY": "PASSIVE",
+    "OPENBLAS_NUM_THREADS": "1",  # numpy's sums of masks are short, and its threads would spin beside the runtime's
     "MALLOC_ARENA_MAX": "1",  # malloc_trim gives back the top of the main arena only
     # As high as glibc would move them: a runtime that allocates for each frame finds its pages again (decision 48).
     "MALLOC_MMAP_THRESHOLD_": str(32 << 20),

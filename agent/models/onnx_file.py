@@ -13,6 +13,7 @@ from typing import Final
 from agent.files import open_regular
 
 OPEN: Final = -1
+"""A side of a shape that the file leaves open."""
 SIZES: Final = "orig_target_sizes"
 FILLED: Final = frozenset({SIZES, "pixel_mask"})
 """Inputs beside the picture that are filled with ones: boxes then come in shares, and no pixel is masked."""

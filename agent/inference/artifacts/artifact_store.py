@@ -24,7 +24,7 @@ from agent.files import file_sha256, replace_file, sync_path
 from agent.inference.artifacts.mapped_file import MappedFile
 from agent.inference.artifacts.profile import Profile
 from agent.inference.yolo.metadata import FileFacts
-from agent.messages.references import ModelVersion, Preprocess
+from agent.messages.references import ModelVersion
 from agent.processes.package_version import version_of
 
 _LOG: Final = logging.getLogger(__name__)
@@ -257,9 +257,8 @@ def key_of(  # noqa: PLR0913 - all that an artifact depends on
     if backend not in _BACKENDS or not is_known:
         return None
     files = (part for file in version.files for part in (file.name, file.sha256.lower()))
-    source = (_FORMAT, version.sha256.lower(), *files, str(version.imgsz), version.layout)
-    if version.preprocess != Preprocess():
-        source += (repr(version.preprocess),)
+    described = (str(version.imgsz), version.layout, repr(version.preprocess))
+    source = (_FORMAT, version.sha256.lower(), *files, *described)
     if is_graph:
         return _digest(*source, "graph")
     if device:

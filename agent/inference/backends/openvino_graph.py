@@ -71,19 +71,12 @@ def read(version: ModelVersion) -> Source:
         whole = graph.packed(ops, pack, [model.outputs[at] for at in packs.roles(pack, outputs)], len(names))
         model = ov.Model([ops.result(whole)], model.get_parameters(), "packed")
     facts = replace(facts, takes_bytes=_takes_bytes(model), pack=pack.name if pack else "")
-    shapes = tuple(_sides(output) for output in model.outputs)
+    shapes = tuple(graph.sides_of(output) for output in model.outputs)
     head = Head.of(version, facts, shapes, imgsz)
     if len(head.outputs) < len(shapes):
         model = ov.Model([model.get_results()[number] for number in head.outputs], model.get_parameters(), "read")
         shapes, head = head.shapes, replace(head, outputs=tuple(range(len(head.outputs))))
     return Source(_with_pictures_in(model, head), facts, head, shapes)
-
-
-def _sides(port: Untyped) -> tuple[int, ...]:
-    shape = port.partial_shape
-    if shape.rank.is_dynamic:
-        return ()
-    return tuple(side.get_length() if side.is_static else -1 for side in shape)
 
 
 def _shape_input(version: ModelVersion, model: Untyped, facts: FileFacts) -> tuple[int, int]:
@@ -93,7 +86,7 @@ def _shape_input(version: ModelVersion, model: Untyped, facts: FileFacts) -> tup
     kind = picture.element_type
     if not (kind.is_real() or kind == ov.Type.u8):
         raise ModelError("load_failed", f"{version.reference}: takes {kind.get_type_name()}, expected float or uint8")
-    sides = _sides(picture)
+    sides = graph.sides_of(picture)
     if sides[1] not in {_CHANNELS, -1} or sides[0] not in {1, -1}:
         raise ModelError("load_failed", f"{version.reference}: takes {list(sides)}, expected (1, 3, height, width)")
     fixed = (sides[2], sides[3]) if min(sides[2:]) > 0 else None
@@ -153,7 +146,7 @@ def _constant(node: Untyped) -> Constant | None:
 
 
 def _count(node: Untyped) -> int:
-    return math.prod(_sides(node.output(0)))
+    return math.prod(graph.sides_of(node.output(0)))
 
 
 def _facts(model: Untyped, path: Path) -> FileFacts:

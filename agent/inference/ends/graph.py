@@ -5,7 +5,7 @@ from typing import Any, Final, TypeAlias
 
 import numpy as np
 
-from agent.inference.ends.packs import Pack, filled_shape, picture_of
+from agent.inference.ends.packs import FLAT_COLUMNS, Pack, filled_shape, picture_of
 from agent.models.onnx_file import OPEN, Port
 
 Untyped: TypeAlias = Any  # an object of the runtime, which ships no types
@@ -15,7 +15,7 @@ _ROWS: Final = 1  # axis of the rows
 
 def ports_of(ports: Sequence[Untyped]) -> list[Port]:
     """Describe a graph's inputs or outputs."""
-    return [Port(_name(port), _sides(port), port.element_type.is_integral_number()) for port in ports]
+    return [Port(_name(port), sides_of(port), port.element_type.is_integral_number()) for port in ports]
 
 
 def fill_inputs(ops: Untyped, graph: Untyped, imgsz: tuple[int, int]) -> None:
@@ -39,9 +39,8 @@ def packed(ops: Untyped, pack: Pack, outputs: Sequence[Untyped], classes: int) -
         count, boxes, scores, labels = nodes
         rows = ops.concat([boxes, _column(ops, scores), _column(ops, labels)], 2)
         return _counted(ops, rows, count)
-    if pack in {Pack.FLAT, Pack.FLAT_CLASS}:
-        order = [1, 2, 3, 4, 5, 6] if pack is Pack.FLAT else [1, 2, 3, 4, 6, 5]
-        picked = ops.gather(nodes[0], np.array(order, np.int64), np.int64(1))
+    if pack in FLAT_COLUMNS:
+        picked = ops.gather(nodes[0], np.array(FLAT_COLUMNS[pack], np.int64), np.int64(1))
         return ops.unsqueeze(picked, np.int64(0))
     boxes, numbers = nodes
     if pack is Pack.CORNERS:
@@ -76,7 +75,8 @@ def _name(port: Untyped) -> str:
     return min(port.get_names(), key=len, default="")
 
 
-def _sides(port: Untyped) -> tuple[int, ...]:
+def sides_of(port: Untyped) -> tuple[int, ...]:
+    """Return a port's shape with OPEN for each side that is left open; empty where even their count is."""
     shape = port.partial_shape
     if shape.rank.is_dynamic:
         return ()

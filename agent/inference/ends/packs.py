@@ -46,6 +46,8 @@ LAYOUTS: Final = {
     Pack.FLAT_CLASS: Layout.END_TO_END,
 }
 """Layout of the one output that each kind is packed into."""
+FLAT_COLUMNS: Final = {Pack.FLAT: (1, 2, 3, 4, 5, 6), Pack.FLAT_CLASS: (1, 2, 3, 4, 6, 5)}
+"""Columns of corners, score and class in the kinds of flat rows."""
 
 
 @dataclass(frozen=True)

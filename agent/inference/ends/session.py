@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.inference.ends import arrays, packs
-from agent.inference.yolo.layouts import MAX_OBJECTS, OPEN, Shapes
-from agent.models.onnx_file import Port
+from agent.inference.yolo.layouts import MAX_OBJECTS, Shapes
+from agent.models.onnx_file import OPEN, Port
 
 Untyped: TypeAlias = Any  # an object of the runtime, which ships no types
 
@@ -52,7 +52,7 @@ def packed_shapes(session: Untyped, pack: packs.Pack, imgsz: tuple[int, int], cl
     ports = ports_of(session.get_outputs())
     order = [ports[number].name for number in packs.roles(pack, ports)]
     shape = arrays.packed(pack, _infer_black(session, order, imgsz), classes).shape
-    return ((1, OPEN, _ROW) if pack in {packs.Pack.FLAT, packs.Pack.FLAT_CLASS} else shape,)
+    return ((1, OPEN, _ROW) if pack in packs.FLAT_COLUMNS else shape,)
 
 
 def _infer_black(session: Untyped, outputs: list[str] | None, imgsz: tuple[int, int]) -> list[NDArray[Any]]:
@@ -63,8 +63,8 @@ def _infer_black(session: Untyped, outputs: list[str] | None, imgsz: tuple[int, 
 
 
 def sides_of(shape: Sequence[int | str | None]) -> tuple[int, ...]:
-    """Return a shape with -1 for each side that the file leaves open."""
-    return tuple(side if isinstance(side, int) else -1 for side in shape)
+    """Return a shape with OPEN for each side that the file leaves open."""
+    return tuple(side if isinstance(side, int) else OPEN for side in shape)
 
 
 def output_shapes(session: Untyped, imgsz: tuple[int, int]) -> tuple[tuple[int, ...], ...]:

@@ -181,7 +181,7 @@ def _read_expected(path: Path) -> _Expected:
 
 def _require_usable(expected: _Expected) -> None:
     """Raise _UnusableError where nothing is expected, or polygons cannot be drawn."""
-    if expected.objects is None and expected.top is None:
+    if expected.objects is None and not expected.top:
         raise _UnusableError("it has neither `objects` nor `top`")
     for item in expected.objects or ():
         _require_rings(item)

@@ -247,12 +247,17 @@ class Head:
 
     def _from_grid(self, raw: Raw, placement: Placement) -> Objects:
         """Decode YOLOX's output: centres as offsets from cells, sizes as logarithms, both in units of the stride."""
-        cells = raw[0][0]
-        origins, strides = grid(self.imgsz)
+        likely = np.flatnonzero(~(raw[0][0][:, _BOX] <= self.confidence))
+        cells = raw[0][0][likely]
+        origins, strides = (of_all[likely] for of_all in self._grid)
         with np.errstate(over="ignore"):  # a candidate that is infinite is refused
             sizes = np.exp(cells[:, 2:_BOX]) * strides
         boxes = np.concatenate(((cells[:, :2] + origins) * strides, sizes), axis=1)
         return self._of_likely(np.concatenate((boxes, cells[:, _BOX:]), axis=1), raw, placement)
+
+    @cached_property
+    def _grid(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        return grid(self.imgsz)
 
     def _suppressed(self, found: _Found, raw: Raw, placement: Placement) -> Objects:
         """Return the objects left by suppression; boxes are centres and sizes, in pixels of the input."""

@@ -7,13 +7,13 @@ from typing import Final, Literal, TypeAlias
 
 from agent.inference.yolo.metadata import RTDETR, YOLO, FileFacts
 from agent.messages.references import Task
+from agent.models.onnx_file import OPEN
 
 Shapes: TypeAlias = Sequence[Sequence[int]]
 """Shapes of a file's outputs, in their order."""
 
 MAX_OBJECTS: Final = 300
 """Most objects of one picture, as in ultralytics; here, because a module that uses it must not load numpy."""
-OPEN: Final = -1  # a side that the file leaves open
 _BOX: Final = 4
 _ROW: Final = 6  # a box, score, label
 _LEAST_POINT: Final = 2  # x and y

@@ -121,7 +121,7 @@ def _cover(picture: NDArray[np.uint8], pixels: NDArray[np.uint8], placement: Pla
     Of a picture that grows, only what is kept is computed, because a very long one would grow to hundreds of megabytes.
     """
     (rows, columns), (wide, high) = pixels.shape[:2], placement.scaled
-    if placement.gain < 1:
+    if placement.gain <= 1:
         scaled = cv2.resize(picture, placement.scaled, interpolation=cv2.INTER_AREA)
         np.copyto(pixels, scaled[-placement.top : rows - placement.top, -placement.left : columns - placement.left])
         return

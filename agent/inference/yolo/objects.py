@@ -37,7 +37,7 @@ class Objects:
     keypoints: NDArray[np.float32] | None = None
     """Keypoints (n, points, 3): x, y, score."""
     corners: NDArray[np.float32] | None = None
-    """Corners (n, 4, 2) of turned boxes: x, y, clockwise; the first side runs along `angle_of`."""
+    """Corners (n, 4, 2) of turned boxes: x, y, clockwise; the first side gives the angle (`angles_of`)."""
     top: Words | None = None
     """The classes of the whole picture; there are no objects then."""
     further: tuple[NDArray[np.float32], ...] = ()

@@ -6,10 +6,11 @@ A model is refused where two layouts are possible, because a wrong guess would s
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from agent.inference.yolo.layouts import OPEN, SERVED_WORDS, TABLE, Layout, Reading, Seen, Shapes
+from agent.inference.yolo.layouts import SERVED_WORDS, TABLE, Layout, Reading, Seen, Shapes
 from agent.inference.yolo.metadata import FileFacts, agreed_task
 from agent.messages.errors import ModelError
 from agent.messages.references import ModelVersion
+from agent.models.onnx_file import OPEN
 
 
 class Recognised(NamedTuple):

@@ -84,8 +84,9 @@ def test_golden_classes_need_no_objects(tmp_path: Path, score: float, different:
         prove(detector, version)
 
 
-def test_golden_files_that_expect_nothing_at_all_are_refused(tmp_path: Path) -> None:
-    version = golden_of(tmp_path, {"object": []})
+@pytest.mark.parametrize("expected", [{"object": []}, {"top": []}])
+def test_golden_files_that_expect_nothing_at_all_are_refused(tmp_path: Path, expected: object) -> None:
+    version = golden_of(tmp_path, expected)
     with pytest.raises(ModelError, match="neither `objects` nor `top`"):
         prove(detector_of(tmp_path, []), version)
 
