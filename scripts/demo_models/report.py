@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Row:
-    """One exported model and its measure; `seconds` is the time that its own training took, `how` its epochs."""
+    """One exported model and its measure; `seconds`, `how` and `mode` are of its own training."""
 
     code: str
     variant: str
@@ -29,6 +29,7 @@ class Row:
     scores: Scores
     seconds: float
     how: str
+    mode: str
     versions: str
 
     @property
@@ -42,7 +43,6 @@ class Measured:
     """All that was measured, also in earlier runs of the script."""
 
     base_s: float
-    mode: str
     rows: tuple[Row, ...]
 
 
@@ -59,11 +59,11 @@ def mode_now() -> str:
 
 def keep(file: Path, row: Row, base_s: float | None) -> Measured:
     """Enter a row in the file of what was measured, in the order of the products; return all of it."""
-    old = msgspec.json.decode(file.read_bytes(), type=Measured) if file.exists() else Measured(0, mode_now(), ())
+    old = msgspec.json.decode(file.read_bytes(), type=Measured) if file.exists() else Measured(0, ())
     others = [one for one in old.rows if (one.code, one.variant) != (row.code, row.variant)]
     order = list(PRODUCTS)
     rows = sorted([*others, row], key=lambda one: (one.variant != "n", order.index(one.code)))
-    new = Measured(old.base_s if base_s is None else base_s, mode_now(), tuple(rows))
+    new = Measured(old.base_s if base_s is None else base_s, tuple(rows))
     file.write_bytes(msgspec.json.format(msgspec.json.encode(new), indent=2) + b"\n")
     return new
 
@@ -94,9 +94,8 @@ def write_page(target: Path, measured: Measured, facts: Mapping[str, object]) ->
             scores="\n".join(_score_line(row, target.parent) for row in rows),
             runtimes="\n".join(_runtime_line(row, backend) for row in rows for backend in BACKENDS),
             agreement="\n".join(_agreement_line(row) for row in rows),
-            trainings="\n".join(f"  - `{_reference(row)}`: {row.how}; {row.versions}" for row in rows),
+            trainings="\n".join(f"  - `{_reference(row)}`: {row.how}; {row.mode}; {row.versions}" for row in rows),
             base_s=round(measured.base_s),
-            mode=measured.mode,
             confidence=CONFIDENCE,
             golden=GOLDEN_PICTURES,
             **facts,
@@ -177,9 +176,9 @@ just around that half, model and truth may differ.
   with a little noise), and was fine-tuned.
 - A nano of another task is a YOLO11n-seg or YOLO11n-obb whose backbone and neck begin as those of `seal-check:n` as it
   is exported here: its normalisation is given back by what its layers answer to pictures of the product.
-- Epochs, and the libraries of that day:
+- Epochs, arithmetic, and the libraries of that day:
 {trainings}
-- Two shared cores, {mode}; batch 16, AdamW, 320 px. Times are those of a busy machine.
+- Two shared cores; batch 16, AdamW, 320 px. Times are those of a busy machine.
 - Again, with the same seeds: `scripts/train_demo_models --frames {frames} --val-frames {val_frames}
   --base-epochs {base_epochs} --epochs {epochs} --small-epochs {small_epochs} --task-epochs {task_epochs}`; one product
   alone with `--only CODE`.

@@ -40,7 +40,7 @@ def _told_openvino(precision: str) -> Callable[[], str]:
 
 
 def _told_torch(model: Any) -> Callable[[], str]:  # noqa: ANN401 - as above
-    """Watch a convolution; return what tells the precision of its last answer."""
+    """Watch a convolution; return what tells the precision of its first answer."""
     seen: list[str] = []
     layer = next(one for one in model.model.modules() if isinstance(one, torch.nn.Conv2d))
     layer.register_forward_hook(lambda _, __, answer: seen.append(_OF_TORCH[answer.dtype]) if not seen else None)

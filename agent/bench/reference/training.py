@@ -9,12 +9,10 @@ import numpy as np
 from agent.demo.conveyor import dataset
 
 Untyped = Any
+Batches = Iterator[dict[str, Untyped]]
 
 _FRAMES: Final = 32
 _FIRST_SEED: Final = 1_000
-
-
-Batches = Iterator[dict[str, Untyped]]
 
 
 def train(torch: Untyped, network: Untyped, batches: Batches, steps: int, rate: float) -> tuple[float, float]:
@@ -57,7 +55,7 @@ def batches_of(torch: Untyped, product: str, side: int, size: int) -> Batches:
         chosen = list(islice(frames, size))
         pixels = [dataset.stretched(picture, side)[..., ::-1].transpose(2, 0, 1) for picture, _ in chosen]
         labels = [
-            (number, part.class_id, *_shares(part.box, picture.shape))
+            (number, part.class_id, *dataset.centred(part.box, picture))
             for number, (picture, parts) in enumerate(chosen)
             for part in parts
         ]
@@ -68,9 +66,3 @@ def batches_of(torch: Untyped, product: str, side: int, size: int) -> Batches:
             "cls": rows[:, 1:2],
             "bboxes": rows[:, 2:],
         }
-
-
-def _shares(box: tuple[float, float, float, float], shape: tuple[int, ...]) -> tuple[float, float, float, float]:
-    """Turn corners into centre and size, in shares of the picture."""
-    (left, top, right, bottom), (height, width) = box, shape[:2]
-    return (left + right) / 2 / width, (top + bottom) / 2 / height, (right - left) / width, (bottom - top) / height

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from agent.demo.conveyor.paint import Pixels
+    from agent.demo.conveyor.paint import Box, Pixels
     from agent.messages.references import Task
 
 FRAMES_A_SEED: Final = 8
@@ -47,8 +47,7 @@ def write(folder: Path, split: str, product: str, count: int, first_seed: int) -
     for number, (picture, parts) in enumerate(frames(product, count, first_seed)):
         stem = f"{product}-{number:05d}"
         cv2.imwrite(str(images / f"{stem}.jpg"), picture, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
-        high, wide = picture.shape[:2]
-        (labels / f"{stem}.txt").write_text("".join(_line(part, wide, high, PRODUCTS[product].task) for part in parts))
+        (labels / f"{stem}.txt").write_text("".join(_line(part, picture, PRODUCTS[product].task) for part in parts))
 
 
 def describe(file: Path, folders: list[Path], names: tuple[str, ...]) -> Path:
@@ -58,11 +57,18 @@ def describe(file: Path, folders: list[Path], names: tuple[str, ...]) -> Path:
     return file
 
 
-def _line(part: Part, wide: int, high: int, task: Task) -> str:
+def centred(box: Box, picture: Pixels) -> Box:
+    """Return a box as centre and size, in shares of the picture."""
+    (x1, y1, x2, y2), (high, wide) = box, picture.shape[:2]
+    return (x1 + x2) / 2 / wide, (y1 + y2) / 2 / high, (x2 - x1) / wide, (y2 - y1) / high
+
+
+def _line(part: Part, picture: Pixels, task: Task) -> str:
     """Return a part's label: its outline where the task asks for one, else centre and size; in shares."""
-    if task != "detect":
-        points = " ".join(f"{x / wide:.6f} {y / high:.6f}" for x, y in part.outline)
-        return f"{part.class_id} {points}\n"
-    x1, y1, x2, y2 = part.box
-    middle = ((x1 + x2) / 2 / wide, (y1 + y2) / 2 / high)
-    return f"{part.class_id} {middle[0]:.6f} {middle[1]:.6f} {(x2 - x1) / wide:.6f} {(y2 - y1) / high:.6f}\n"
+    high, wide = picture.shape[:2]
+    numbers = (
+        centred(part.box, picture)
+        if task == "detect"
+        else [number for x, y in part.outline for number in (x / wide, y / high)]
+    )
+    return f"{part.class_id} {' '.join(f'{number:.6f}' for number in numbers)}\n"

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 MIN_VISIBLE: Final = 0.5
 _HEIGHT_PX: Final = 480  # products give their distances for pictures of this height
-_LINE: Final = 2  # corners of what has no area
 _MARGIN_PX: Final = 200  # no sprite reaches further from its anchor
 _DEFECTIVE_SHARE: Final = 0.34
 _GAP_SHARE: Final = 0.08
@@ -114,7 +113,7 @@ def _inside(outline: Outline, picture: Pixels) -> Outline | None:
     seen = outline
     for axis, limit, side in ((0, 0.0, 1), (0, float(wide), -1), (1, 0.0, 1), (1, float(high), -1)):
         seen = _cut(seen, axis, limit, side)
-    return seen if len(seen) > _LINE and _area(seen) >= MIN_VISIBLE * _area(outline) else None
+    return seen if _area(seen) >= MIN_VISIBLE * _area(outline) else None
 
 
 def _cut(outline: Outline, axis: int, limit: float, side: int) -> Outline:
@@ -134,7 +133,7 @@ def _cut(outline: Outline, axis: int, limit: float, side: int) -> Outline:
 
 
 def _area(outline: Outline) -> float:
-    crossed = [x1 * y2 - x2 * y1 for (x1, y1), (x2, y2) in zip(outline, (*outline[1:], outline[0]), strict=True)]
+    crossed = [x1 * y2 - x2 * y1 for (x1, y1), (x2, y2) in zip(outline, (*outline[1:], *outline[:1]), strict=True)]
     return abs(sum(crossed)) / 2
 
 
