@@ -44,11 +44,6 @@ class Verifier:
         self._contents: Contents | None = None
 
     @property
-    def is_on(self) -> bool:
-        """True where only models with a verified signature may be used."""
-        return bool(self._keys or self._root)
-
-    @property
     def has_index(self) -> bool:
         """True where a signed index decides, and no single signatures."""
         return bool(self._root)

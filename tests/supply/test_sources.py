@@ -10,6 +10,7 @@ from support.file_server import FileServer, Served
 
 from agent.messages.errors import ModelError
 from agent.messages.short_lived.supply import SupplyHost
+from agent.settings.fields.sources import REMOTE
 from agent.supply.sources import RESOLVERS
 
 CONTENT = content_of(50_000)
@@ -150,4 +151,4 @@ def test_a_reference_that_is_none_is_refused(fetches: Fetches, reference: str) -
 
 
 def test_every_scheme_of_the_catalog_has_a_resolver() -> None:
-    assert set(RESOLVERS) == {"", "file", "http", "https", "mlflow", "oci", "s3"}
+    assert set(RESOLVERS) == {"", "file", *REMOTE}
