@@ -52,11 +52,6 @@ class Box:
         return {path.name for path in self.target.store_dir.rglob("*") if path.is_file()}
 
 
-@pytest.fixture(scope="module")
-def key() -> SecretKey:
-    return SecretKey.make()
-
-
 def keyed(key: SecretKey, tmp_path: Path) -> Verifier:
     return Verifier((key.public.line,), "", str(tmp_path / "state"))
 
