@@ -1,5 +1,6 @@
 """Commands of `changeover index`, for whoever runs the plant's models."""
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,16 @@ def _key_folder(keys: Path, password_file: Path | None) -> "KeyFolder":
         from agent.trust.authoring.key_folder import KeyFolder
 
     return KeyFolder(keys, asker(password_file))
+
+
+def _table(text: str) -> dict[str, Any]:
+    try:
+        table = json.loads(text)
+    except (ValueError, RecursionError):
+        table = None
+    if not isinstance(table, dict):
+        raise MistakeError(f"--preprocess: found {text!r}, expected a table as JSON")
+    return table
 
 
 def _tell(lines: list[str]) -> None:
@@ -85,6 +96,7 @@ def key(name: str, keys: Path, password_file: Path | None, *, password: bool) ->
 @click.option("--iou", type=click.FloatRange(0, 1), help="Overlap above which two boxes are one object; 0.7.")
 @click.option("--layout", help="The layout of a file that could be of two.")
 @click.option("--task", help="The task of a file that does not say it.")
+@click.option("--preprocess", metavar="JSON", help='The catalog\'s table, such as {"resize": "stretch"}.')
 @click.option("--backend", help="The runtime: openvino, onnxruntime or ultralytics; else the device chooses.")
 @password_option
 def add(  # noqa: PLR0913, PLR0917 - one parameter an argument and option
@@ -103,8 +115,9 @@ def add(  # noqa: PLR0913, PLR0917 - one parameter an argument and option
     from agent.trust.authoring.changes import add as add_model
 
     entry = {name: value for name, value in told.items() if value not in {None, ()}}
-    release = Release(ref, told["classes"], told["rank"])
-    _tell(add_model(opened, file, Details(release, entry), role or "targets"))
+    if told["preprocess"] is not None:
+        entry["preprocess"] = _table(told["preprocess"])
+    _tell(add_model(opened, file, Details(Release(ref, told["classes"], told["rank"]), entry), role or "targets"))
 
 
 @index.command()

@@ -247,9 +247,11 @@ class Store:
 
         table = tomlkit.table()
         for key, value in row.items():
+            if value is None:
+                continue  # because TOML has no null, which JSON of an order, an index or a stick may hold
             if isinstance(value, Mapping):
                 inner = tomlkit.inline_table()
-                inner.update(value)
+                inner.update({name: one for name, one in value.items() if one is not None})
                 table[key] = inner
             else:
                 table[key] = list(value) if isinstance(value, tuple) else value

@@ -16,6 +16,7 @@ from agent.models.catalog import Catalog
 from agent.models.catalog_entry import BLOBS, SUFFIXES, folder_name
 from agent.models.keeping.leftovers import DRAFT, PARTS, sweep
 from agent.models.keeping.room import NoRoomError, Room, collector
+from agent.models.model_files import SIGNATURE_SUFFIX
 from agent.models.store import Store, make_folder
 from agent.processes.private_files import make_private
 from agent.supply.bounds.job import Job
@@ -269,7 +270,7 @@ class Fetcher:
 
 
 def _signature(folder: Path, file: ModelFile) -> Path:
-    return folder / f"{file.name}.minisig"
+    return folder / f"{file.name}{SIGNATURE_SUFFIX}"
 
 
 def _sign(folder: Path, files: Sequence[ModelFile], signatures: Sequence[bytes | None]) -> None:

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from agent.messages.errors import ModelError
 from agent.messages.references import ModelFile, ModelVersion
 from agent.models.catalog_entry import ModelEntry, clash, kept_name
+from agent.models.model_files import SIGNATURE_SUFFIX
 
 
 @dataclass(frozen=True)
@@ -67,12 +68,12 @@ class Entry:
         """Return the signatures of `wanted`, in its order."""
         named = self.model.signature
         files = self.wanted()
-        own = Wanted(files[0].reference, files[0].sha256, ending=".minisig")
+        own = Wanted(files[0].reference, files[0].sha256, ending=SIGNATURE_SUFFIX)
         if "://" in named or named.startswith("/"):
             own = Wanted(named)
         elif named:
             own = Wanted(files[0].reference, files[0].sha256, named)
-        return (own, *(Wanted(file.reference, file.sha256, file.beside, ".minisig") for file in files[1:]))
+        return (own, *(Wanted(file.reference, file.sha256, file.beside, SIGNATURE_SUFFIX) for file in files[1:]))
 
     def kept(self, suffix: str) -> tuple[ModelFile, ...]:
         """Return the files of `wanted` under their names in the store, where the own one has this suffix."""

@@ -11,7 +11,7 @@ from agent.files import ByteSink, open_regular, stream_sha256
 from agent.messages.errors import ChangeoverError, ModelError, denied
 from agent.messages.references import ModelVersion
 from agent.models.model_files import SIGNATURE_SUFFIX
-from agent.trust.index.kept_index import IndexKeeper, KeptIndex
+from agent.trust.index.kept_index import IndexKeeper
 from agent.trust.index_state import IndexState
 from agent.trust.minisign import MOST_LEGACY_BYTES, MOST_SIGNATURE_BYTES, BadSignatureError, PublicKey, Signature
 
@@ -42,11 +42,6 @@ class Verifier:
         self._require_fresh: Final = require_fresh
         self._read_of: tuple[int, ...] = ()
         self._contents: Contents | None = None
-
-    @property
-    def is_on(self) -> bool:
-        """True where only models with a verified signature may be used."""
-        return bool(self._keys or self._root)
 
     @property
     def has_index(self) -> bool:
@@ -119,10 +114,6 @@ class Verifier:
         from agent.trust.index.trusted_index import verify_kept  # noqa: PLC0415 - its library takes 20 MB, for an index
 
         return verify_kept(self._anchor(), self._keeper.read())
-
-    def kept_index(self) -> KeptIndex:
-        """Return the kept index as it is."""
-        return self._keeper.read()
 
     def _index(self) -> "Contents":
         """Return what the kept index says; it is verified again only when its file or the root has changed."""

@@ -102,8 +102,8 @@ def test_models_are_entered_and_taken_out_at_once_and_comments_stay(store: Store
     assert "# of plant 7" in text
     assert 'version = "1"' not in text
     assert [one.reference for one in store._catalog().versions] == ["cap:n@2"]
-    store.enter([new | {"imgsz": 320}], [])
-    assert [one.imgsz for one in store._catalog().versions] == [320]
+    store.enter([new | {"imgsz": 320, "preprocess": {"resize": "corner", "scale": None}}], [])
+    assert [(one.imgsz, one.preprocess.resize) for one in store._catalog().versions] == [(320, "corner")]
 
 
 @pytest.mark.parametrize("has_index", [False, True])

@@ -19,6 +19,7 @@ from support.certificates import Authority
 from support.cutting_proxy import cutting_proxy
 from support.fetches import Fetches, content_of, entry
 from support.partners import (
+    FOLDER,
     docker_registry,
     in_mlflow,
     is_here,
@@ -204,7 +205,7 @@ def test_mlflow(model: Path, large: Path, tmp_path: Path) -> None:
         require_resumed(netloc, large, over, lambda _cut: "mlflow://tracking/large@champion")
 
 
-@pytest.mark.skipif(not is_here("nginx"), reason="needs scripts/partners")
+@pytest.mark.skipif(not (FOLDER / "fuse").is_dir(), reason="needs scripts/partners")
 def test_a_slow_mount(model: Path, tmp_path: Path) -> None:
     with slow_mount(model, tmp_path / "nas", pause_s=0.05) as place:
         fetches = Fetches(tmp_path, pace=PATIENT)
@@ -212,7 +213,7 @@ def test_a_slow_mount(model: Path, tmp_path: Path) -> None:
         require_served(fetches, found, model)
 
 
-@pytest.mark.skipif(not is_here("nginx"), reason="needs scripts/partners")
+@pytest.mark.skipif(not (FOLDER / "fuse").is_dir(), reason="needs scripts/partners")
 def test_a_mount_that_hangs(tmp_path: Path) -> None:
     big = tmp_path / "served" / "big.onnx"
     big.parent.mkdir()

@@ -10,7 +10,10 @@ from support.file_server import FileServer, Served
 
 from agent.messages.errors import ModelError
 from agent.messages.short_lived.supply import SupplyHost
+from agent.settings.fields.sources import REMOTE
 from agent.supply.sources import RESOLVERS
+from agent.trust.authoring.signing import sign_file
+from agent.trust.minisign import SecretKey
 
 CONTENT = content_of(50_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -64,6 +67,29 @@ def test_a_registry_with_other_files_is_refused(server: FileServer, tmp_path: Pa
     server.files[digest].content += b" "
     with pytest.raises(ModelError, match="the manifest is not"):
         fetches.fetch(entry(f"oci://hub/models/cap@{digest.split('/')[-1]}", CONTENT))
+
+
+def test_each_file_of_an_artifact_has_a_signature_of_its_own(server: FileServer, tmp_path: Path) -> None:
+    key = SecretKey.make()
+    layers = []
+    for name, content in (("names.txt", b"cap"), ("cap.onnx", CONTENT)):
+        (tmp_path / name).write_bytes(content)
+        signature = sign_file(tmp_path / name, key).read_bytes()
+        for title, layer in ((name, content), (f"{name}.minisig", signature)):
+            digest = f"sha256:{hashlib.sha256(layer).hexdigest()}"
+            layers.append({"digest": digest, "size": len(layer), "annotations": {TITLE: title}})
+            server.files[f"/v2/models/cap/blobs/{digest}"] = Served(layer)
+    host = SupplyHost("hub", endpoint=server.url(""))
+    server.files["/v2/models/cap/manifests/v4"] = as_json({"layers": layers})
+    files = {"names.txt": hashlib.sha256(b"cap").hexdigest()}
+    fetches = Fetches(tmp_path / "all", host, trusted_keys=(key.public.line,))
+    [found] = fetches.fetch(entry("oci://hub/models/cap:v4", CONTENT, files=files))
+    assert Path(found["file"]).with_name("names.txt.minisig").is_file()
+    layers[3]["annotations"] = {TITLE: "of-plant-7.minisig"}  # the only one may have any name
+    server.files["/v2/models/cap/manifests/v5"] = as_json({"layers": layers[2:]})
+    fetches = Fetches(tmp_path / "one", host, trusted_keys=(key.public.line,))
+    fetches.fetch(entry("oci://hub/models/cap:v5", CONTENT))
+    fetches.require_only(CONTENT)
 
 
 def test_an_issuer_of_tokens_elsewhere_gets_no_credentials(server: FileServer, tmp_path: Path) -> None:
@@ -150,4 +176,4 @@ def test_a_reference_that_is_none_is_refused(fetches: Fetches, reference: str) -
 
 
 def test_every_scheme_of_the_catalog_has_a_resolver() -> None:
-    assert set(RESOLVERS) == {"", "file", "http", "https", "mlflow", "oci", "s3"}
+    assert set(RESOLVERS) == {"", "file", *REMOTE}

@@ -50,11 +50,14 @@ def model(tmp_path: Path) -> Path:
 
 def test_a_plants_index_from_its_first_key_to_a_box(tmp_path: Path, model: Path) -> None:
     index, keys = tmp_path / "index", ("--keys", tmp_path / "keys")
+    told = ("--confidence", "0.5", "--preprocess", '{"resize": "stretch", "scale": 0.5}')
     assert "every device needs it once" in typed("index", "init", index, *keys)
-    assert "added cap:n@1" in typed("index", "add", index, "cap:n@1", model, *keys, "--confidence", "0.5")
+    assert "added cap:n@1" in typed("index", "add", index, "cap:n@1", model, *keys, *told)
     assert "should be renewed" in typed("index", "publish", index, *keys)
     config = box(tmp_path / "box", f'root = "{index}/root.json"')
     assert "imported" in typed("models", "import", index, "--config", config)
+    [version] = Catalog.load(tmp_path / "box" / "models.toml").versions
+    assert (version.confidence, version.preprocess.resize, version.preprocess.scale) == (0.5, "stretch", 0.5)
     assert "\ttrusted" in typed("models", "list", "--config", config)
     assert "cap:n@1\tok" in typed("models", "verify", "--config", config)
     typed("index", "revoke", index, "cap@1", *keys)
@@ -114,6 +117,14 @@ def test_a_box_that_trusts_anybody_imports_by_hand_only(tmp_path: Path, model: P
     with pytest.raises(MistakeError, match="trusted_keys"):
         typed("models", "import", tmp_path / "stick", "--only-signed", "--config", other)
     assert "imported" in typed("models", "import", tmp_path / "stick", "--config", other)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"resize": "crop"}', '{"zoom": 2}'])
+def test_a_preprocess_that_is_none_is_refused(tmp_path: Path, model: Path, text: str) -> None:
+    index, keys = tmp_path / "index", ("--keys", tmp_path / "keys")
+    typed("index", "init", index, *keys)
+    with pytest.raises(MistakeError, match="preprocess"):
+        typed("index", "add", index, "cap:n@1", model, *keys, "--preprocess", text)
 
 
 def test_keys_inside_the_index_are_refused(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from agent.messages.errors import ModelError
 from agent.messages.references import ModelVersion
 from agent.trust.authoring import changes
 from agent.trust.authoring.index_folder import IndexFolder
+from agent.trust.index.kept_index import IndexKeeper
 from agent.trust.index.keys import index_key
 from agent.trust.index.metadata import canonical
 from agent.trust.index_state import read_index_state
@@ -150,12 +151,12 @@ def test_the_old_key_of_the_models_signs_nothing_after_a_rotation(
 
 def test_a_rotation_cures_versions_that_a_thief_drove_up(plant: PlantIndex, device: TrustingDevice) -> None:
     device.take(plant.path)
-    kept = device.verifier.kept_index()
+    kept = IndexKeeper(device.state_dir).read()
     timestamp = json.loads((plant.path / "timestamp.json").read_bytes())
     timestamp["signed"]["version"] = 10**9
     (plant.path / "timestamp.json").write_bytes(resigned(plant, "publish", timestamp))
     assert device.take(plant.path) == ["cap:n@1"]
-    assert device.verifier.kept_index().seen["timestamp"].version > kept.seen["timestamp"].version
+    assert IndexKeeper(device.state_dir).read().seen["timestamp"].version > kept.seen["timestamp"].version
     (plant.path / "timestamp.json").unlink()
     plant.publish()
     assert refusal(device, plant.path) == "stale"

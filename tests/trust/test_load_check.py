@@ -21,11 +21,6 @@ from agent.trust.minisign import SecretKey
 from agent.trust.opening import opener
 
 
-@pytest.fixture(scope="module")
-def key() -> SecretKey:
-    return SecretKey.make()
-
-
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
     folder = tmp_path / "models"

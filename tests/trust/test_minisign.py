@@ -11,11 +11,6 @@ from agent.trust.minisign import BadKeyError, BadSignatureError, PublicKey, Secr
 CONTENT = b"weights" * 1000
 
 
-@pytest.fixture(scope="module")
-def key() -> SecretKey:
-    return SecretKey.make()
-
-
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
     file = tmp_path / "cap.onnx"

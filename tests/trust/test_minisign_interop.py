@@ -14,11 +14,6 @@ CONTENT = b"weights" * 1000
 needs_minisign = pytest.mark.skipif(shutil.which("minisign") is None, reason="needs Debian's package minisign")
 
 
-@pytest.fixture(scope="module")
-def key() -> SecretKey:
-    return SecretKey.make()
-
-
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
     file = tmp_path / "cap.onnx"

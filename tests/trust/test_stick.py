@@ -52,11 +52,6 @@ class Box:
         return {path.name for path in self.target.store_dir.rglob("*") if path.is_file()}
 
 
-@pytest.fixture(scope="module")
-def key() -> SecretKey:
-    return SecretKey.make()
-
-
 def keyed(key: SecretKey, tmp_path: Path) -> Verifier:
     return Verifier((key.public.line,), "", str(tmp_path / "state"))
 
@@ -190,6 +185,27 @@ def test_nothing_of_the_stick_changes_what_protects(tmp_path: Path, signed: Path
     box.take(signed)
     version = box.catalog.versions[0]
     assert (version.unsafe, version.golden, version.iou) == (False, None, 0.5)
+
+
+def test_an_entry_goes_from_box_to_box_with_all_that_it_says_of_the_model(tmp_path: Path, signed: Path) -> None:
+    writer, box = Box(tmp_path / "writer"), Box(tmp_path / "box")
+    told = 'imgsz = 64\niou = 0.5\npreprocess = { resize = "stretch", mean = [1.0, 2.0, 3.0] }\n'
+    catalog = writer.target.catalog_file
+    catalog.write_text(catalog.read_text().replace('name = "cap"\n', f'name = "cap"\n{told}'))
+    bundle(signed, list(writer.catalog.versions), None)
+    box.take(signed)
+    for one, other in zip(writer.catalog.versions, box.catalog.versions, strict=True):
+        assert msgspec.structs.replace(one, path="") == msgspec.structs.replace(other, path="")
+
+
+def test_a_list_with_values_that_no_catalog_can_hold_is_read_without_them(
+    tmp_path: Path, signed: Path, key: SecretKey
+) -> None:
+    entry = json.dumps({"imgsz": None, "rank": None, "preprocess": {"scale": None, "resize": "corner"}})
+    rewrite(signed, lambda row: row.update(entry=entry))
+    box = Box(tmp_path / "box", keyed(key, tmp_path))
+    assert box.take(signed) == ["cap:n@1", "hat:n@1"]
+    assert box.catalog.versions[0].preprocess.resize == "corner"
 
 
 def test_a_cut_import_goes_on_where_it_was(tmp_path: Path, signed: Path, key: SecretKey) -> None:

@@ -1,7 +1,7 @@
 """oci://HOST/REPO:TAG or @sha256:DIGEST: an artifact of a container registry.
 
 The protocol: https://github.com/opencontainers/distribution-spec. A model's files are layers of one manifest, found by
-their sha256; a signature is the layer whose title ends in .minisig.
+their sha256; a file's signature is the layer with its title and .minisig behind it, else the only one that ends so.
 """
 
 import hashlib
@@ -36,9 +36,8 @@ def resolve(wanted: Wanted, web: Web) -> Located:
     base = f"{web.hosts.base_url(parts['host'])}/v2/{parts['repo']}"
     manifest, headers = _manifest(web, f"{base}/manifests/{parts['digest'] or parts['tag']}", parts["digest"])
     layer = _layer(manifest, wanted)
-    title = str((layer.get("annotations") or {}).get(_TITLE) or "")
     size = layer.get("size")
-    return Located(f"{base}/blobs/{layer['digest']}", title, headers, size if isinstance(size, int) else None)
+    return Located(f"{base}/blobs/{layer['digest']}", _title(layer), headers, size if isinstance(size, int) else None)
 
 
 def _manifest(web: Web, url: str, digest: str | None) -> tuple[dict[str, Any], dict[str, str]]:
@@ -85,12 +84,18 @@ def _layer(manifest: dict[str, Any], wanted: Wanted) -> dict[str, Any]:
         if own is None:
             raise ModelError("hash_mismatch", f"{wanted.reference}: no layer has sha256 {wanted.sha256}")
         return own
-    titles = {str((one.get("annotations") or {}).get(_TITLE)): one for one in layers}
-    named = [one for title, one in titles.items() if title.endswith(wanted.ending)]
-    if not named:
-        raise ModelError("not_found", f"{wanted.reference}: no layer is titled *{wanted.ending}")
-    named[0]["digest"] = quote(named[0]["digest"], safe=":")
-    return named[0]
+    named = {title: one for one in layers if (title := _title(one)).endswith(wanted.ending)}
+    found = named.get(f"{_title(own)}{wanted.ending}") if own is not None else None
+    if found is None and len(named) == 1:
+        [found] = named.values()
+    if found is None:
+        what = f"found {len(named)} layers titled *{wanted.ending}, expected one with the file's title before that"
+        raise ModelError("not_found", f"{wanted.reference}: {what}")
+    return found | {"digest": quote(found["digest"], safe=":")}
+
+
+def _title(layer: dict[str, Any]) -> str:
+    return str((layer.get("annotations") or {}).get(_TITLE) or "")
 
 
 def _json(data: bytes, url: str) -> dict[str, Any]:

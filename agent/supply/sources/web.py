@@ -1,4 +1,4 @@
-"""HTTP for sources: one client for each host, credentials to their host alone, answers bounded."""
+"""HTTP for sources: one client for each request, credentials to their host alone, answers bounded."""
 
 import socket
 import ssl
@@ -15,7 +15,7 @@ from agent.supply.sources.hosts import Hosts, origin_of
 if TYPE_CHECKING:
     import httpx
 
-MOST_ANSWER_BYTES: Final = 4 << 20
+_MOST_ANSWER_BYTES: Final = 4 << 20
 """Largest answer that is kept in memory: a manifest, a list, a signature."""
 _REDIRECTS: Final = 5
 _CONNECT_S: Final = 10.0
@@ -29,7 +29,7 @@ _SERVER_ERROR: Final = 500
 
 
 class Web:
-    """HTTP client of one job; close it at the end. Each call may be made on a thread of its own."""
+    """HTTP client of one job. Each call may be made on a thread of its own."""
 
     def __init__(self, hosts: Hosts, *, stall_s: float, rate_bytes_s: float = 0.0) -> None:
         """`rate_bytes_s` keeps the kernel from receiving far ahead of a rate limit; 0: no limit."""
@@ -37,7 +37,7 @@ class Web:
         self._stall_s: Final = stall_s
         self._rate_bytes_s: Final = rate_bytes_s
 
-    def get(self, url: str, headers: dict[str, str] | None = None, *, most_bytes: int = MOST_ANSWER_BYTES) -> bytes:
+    def get(self, url: str, headers: dict[str, str] | None = None, *, most_bytes: int = _MOST_ANSWER_BYTES) -> bytes:
         """Return the whole answer of a GET. Raises SourceError, or ModelError where a retry cannot help."""
         with self.open(url, self.hosts.authorization(url) | (headers or {})) as response:
             require_good(response)

@@ -105,11 +105,6 @@ class Part:
             with suppress(FileNotFoundError):
                 path.unlink()
 
-    def forget_record(self) -> None:
-        """Delete the record of a part whose file was moved into the store."""
-        with suppress(FileNotFoundError):
-            self._record_path.unlink()
-
     def _read(self) -> Record | None:
         try:
             record = msgspec.json.decode(self._record_path.read_bytes(), type=Record)

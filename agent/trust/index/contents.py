@@ -19,7 +19,7 @@ _LOG: Final = logging.getLogger(__name__)
 
 FOLDER: Final = "models"
 """Folder of an index under which the files of its models lie."""
-KEYS: Final = frozenset({"backend", "imgsz", "confidence", "iou", "classes", "rank", "layout", "task"})
+KEYS: Final = frozenset({"backend", "imgsz", "confidence", "iou", "classes", "rank", "layout", "task", "preprocess"})
 """Keys of a catalog's entry that an index may set; never those that lift a protection or name another file."""
 
 

@@ -3,27 +3,19 @@
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
+
+from msgspec.structs import asdict
 
 from agent.files import open_regular, replace_file, stream_sha256, sync_path
 from agent.messages.errors import MistakeError, ModelError
 from agent.messages.references import ModelVersion
 from agent.models.catalog_entry import rank_of
 from agent.models.model_files import SIGNATURE_SUFFIX
-from agent.trust.index.contents import IndexedFile, IndexedModel
+from agent.trust.index.contents import KEYS, IndexedFile, IndexedModel
 from agent.trust.index.kept_index import KeptIndex
 from agent.trust.stick import manifest
 from agent.trust.verifier import Verifier
-
-_DEFAULTS: Final = {
-    "backend": "auto",
-    "imgsz": None,
-    "confidence": 0.25,
-    "iou": 0.7,
-    "classes": (),
-    "layout": "",
-    "task": "",
-}
 
 
 def bundle(out: Path, versions: list[ModelVersion], verifier: Verifier | None) -> list[str]:
@@ -61,7 +53,10 @@ def _model(version: ModelVersion) -> IndexedModel:
     main = IndexedFile(f"model{path.suffix.lower()}", version.sha256, path.stat().st_size)
     further = [IndexedFile(file.name, file.sha256, (path.parent / file.name).stat().st_size) for file in version.files]
     entry: dict[str, Any] = {"name": version.name, "variant": version.variant, "version": version.version}
-    entry |= {key: getattr(version, key) for key, usual in _DEFAULTS.items() if getattr(version, key) != usual}
+    plain = ModelVersion(version.name, version.variant, version.version, version.path, version.sha256)
+    entry |= {key: getattr(version, key) for key in KEYS - {"rank"} if getattr(version, key) != getattr(plain, key)}
+    if "preprocess" in entry:
+        entry["preprocess"] = {key: one for key, one in asdict(version.preprocess).items() if one not in {"", None}}
     if version.rank != (rank_of(version.variant) or 0.0):
         entry["rank"] = version.rank
     return IndexedModel(version.reference, (main, *further), entry)
