@@ -45,6 +45,7 @@ UNIT: Final = (
     "health/test_sampler.py",
     "health/test_stress.py",
     "health/test_systemd.py",
+    "inference/comparing",
     "inference/cuda",
     "inference/ends",
     "inference/memory",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from agent import __version__
+from agent.cli.canary import canary
 from agent.cli.index import index
 from agent.cli.models import models
 from agent.cli.options import FILE, config_option, settings_of
@@ -278,3 +279,4 @@ models.add_command(bundle)
 models.add_command(import_)
 _commands.add_command(models)
 _commands.add_command(index)
+_commands.add_command(canary)
