@@ -110,6 +110,7 @@ UNIT: Final = (
 """Files and folders whose tests start nothing; tests/conftest.py refuses it to them."""
 
 SLOW: Final = (
+    "app/test_canary_killed.py",
     "app/test_random_run.py",
     "bench",
     "chaos",
