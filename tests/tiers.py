@@ -17,6 +17,7 @@ UNIT: Final = (
     "app/test_parts.py",
     "app/test_plc_page.py",
     "app/test_publishing.py",
+    "app/test_records.py",
     "app/test_refusals.py",
     "app/test_streams.py",
     "app/test_supply_page.py",

@@ -173,8 +173,6 @@ class CanarySettings(Group):
     """Share of the frames in which more of a class are found, less those with fewer, or the reverse."""
     latency: Annotated[float, Field(ge=1, le=100)] = 1.5
     """Factor on the 99th percentile of the stable model's latencies."""
-    late_frames: Annotated[int, Field(ge=0, le=1_000_000)] = 3
-    """Frames on which the candidate was too late, so that the stable model answered them."""
     memory: fields.Size = 64 * 2**20
     """Growth of the worker's memory in bytes while the candidate infers."""
     least_frames: Annotated[int, Field(ge=10, le=1_000_000)] = 100

@@ -189,7 +189,7 @@ def test_few_frames_decide_nothing(line: Line) -> None:
             {"frames": 400, "objects": 400, "agree": 800, "classes": {"cap": ClassCounts(frames=400, fewer=150)}},
             "class_rates",
         ),
-        ({"late": 4}, "latency"),
+        ({"late": 8}, "latency"),
     ],
 )
 def test_each_bound_rolls_back_with_its_numbers(line: Line, counts: dict[str, Any], reason: str) -> None:

@@ -52,7 +52,9 @@ def follow(state: State, line: Line, now: Now) -> list[Action]:
     actions: list[Action] = []
     if not one.is_over:
         why = _moved_on(state, line, one)
-        actions = end(state, line, "stopped", why, now) if why is not None else _go_on(state, line, one)
+        if why is not None:
+            return end(state, line, "stopped", why, now)
+        actions = _go_on(state, line, one)
     actions += _warn(state, line, one)
     if actions or now.monotonic_s >= one.tell_at_s:
         one.tell_at_s = float("inf") if one.is_over else now.monotonic_s + TELL_S

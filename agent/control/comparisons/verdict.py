@@ -10,6 +10,9 @@ from agent.settings import CanarySettings
 
 _SLOW_SHARE = 0.01
 """Share of a model's frames that are slower than its 99th percentile."""
+_FEW_LATE = 5
+_LATE_SHARE = 0.05
+"""Share of a candidate's frames that may come too late on a busy device."""
 
 
 @dataclass(frozen=True)
@@ -22,8 +25,9 @@ class Verdict:
 
 def verdict(counts: Counts, bounds: CanarySettings, mode: CanaryMode) -> Verdict | None:
     """Return the first reason to give a candidate up; None while the counts allow none."""
-    if counts.late > bounds.late_frames:
-        return Verdict("latency", f"{counts.late} frames came too late; at most {bounds.late_frames} may")
+    asked = counts.answered + counts.late
+    if counts.late >= _FEW_LATE and wilson(counts.late, asked)[0] > _LATE_SHARE:
+        return Verdict("latency", f"{counts.late} of {asked} frames came too late, and were the stable model's")
     found = next(_by_answers(counts, bounds), None) if counts.frames >= bounds.least_frames else None
     return found or (_by_latency(counts, bounds) if mode == "canary" else None)
 
@@ -65,8 +69,8 @@ def _by_latency(counts: Counts, bounds: CanarySettings) -> Verdict | None:
     p99_ms, answered = counts.stable_ms.percentile(0.99), counts.candidate_ms.count
     if p99_ms is None or answered < bounds.least_frames or counts.stable_ms.count < bounds.least_frames:
         return None
-    slow = counts.candidate_ms.count_above(limit_ms := p99_ms * bounds.latency)
-    low, _ = wilson(slow, answered)
+    slow = counts.late + counts.candidate_ms.count_above(limit_ms := p99_ms * bounds.latency)
+    low, _ = wilson(slow, answered + counts.late)
     if low <= _SLOW_SHARE:
         return None
     candidate_ms = counts.candidate_ms.percentile(0.99)

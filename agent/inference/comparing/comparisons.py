@@ -141,8 +141,6 @@ class Comparisons:
                 trouble = comparison.trouble() or growth.trouble()
                 if trouble is not None:
                     self._give_up(comparison.request, *trouble)
-            if running:
-                self._stopping.wait(_REPORT_S)
 
     def _report(self, comparison: LineComparison) -> None:
         counts = comparison.tally.taken()

@@ -39,9 +39,11 @@ _PATIENCE_S: Final = 0.5
 _LOOK_S: Final = 0.002
 _MARGIN: Final = 1.2
 """Factor on an inference's usual duration that must fit before the next frame."""
-_LEAST_DEADLINE_S: Final = 0.03
+_LEAST_DEADLINE_S: Final = 0.05
 _USUAL_TIMES: Final = 4.0
 """Multiple of its usual duration after which a candidate's answer is too late."""
+_PATIENT_PERIODS: Final = 0.75
+"""Frame periods for which it may take in any case, because no frame is lost by that."""
 _PERIODS: Final = 1.5
 """Frame periods after which it is too late in any case, because the next frames would be lost."""
 HUNG_S: Final = 2.0
@@ -194,8 +196,8 @@ class LineComparison:
     def _deadline_s(self) -> float:
         usual_s = self._usual_s or self._parts.line.usual_s
         period_s = self._period_ns() / 1e9
-        longest_s = max(_PERIODS * period_s, 2 * usual_s) if period_s else _USUAL_TIMES * usual_s
-        return max(_LEAST_DEADLINE_S, min(_USUAL_TIMES * usual_s, longest_s))
+        patient_s = max(_LEAST_DEADLINE_S, _USUAL_TIMES * usual_s, _PATIENT_PERIODS * period_s)
+        return min(patient_s, max(_PERIODS * period_s, 2 * usual_s)) if period_s else patient_s
 
     def _note_usual(self, took_s: float) -> None:
         self._usual_s += (took_s - self._usual_s) * _NEWEST if self._usual_s else took_s
