@@ -51,7 +51,8 @@ def ask(agent: RunningAgent, **fields: Any) -> None:  # noqa: ANN401 - of the pa
 
 
 def told(agent: RunningAgent) -> dict[str, Any]:
-    return json.loads(agent.value(TOLD) or "{}")
+    said: dict[str, Any] = json.loads(agent.value(TOLD) or "{}")
+    return said
 
 
 def until(agent: RunningAgent, **fields: Any) -> dict[str, Any]:  # noqa: ANN401 - of the payload
@@ -164,6 +165,7 @@ def test_a_product_change_ends_it(prepared: Callable[[Write], RunningAgent]) -> 
     until(agent, stage="running")
     mark = agent.ready("17")
     assert until(agent, result="stopped")["reason"] == "superseded"
-    named = next(at for at, one in enumerate(agent.heard) if at >= mark and one.payload == b"17")
+    ready = agent.until_said(READY, "17", mark)
+    named = agent.heard.index(ready)
     agent.until_inferred("cam-1", "beta:n@1", named)
     assert {one["model"] for one in agent.detections("cam-1", named)} == {"beta:n@1"}

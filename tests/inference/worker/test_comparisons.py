@@ -188,7 +188,7 @@ def test_a_candidate_that_grows_is_given_up(pair: Pair, monkeypatch: pytest.Monk
     monkeypatch.setattr("agent.inference.comparing.memory_growth._SETTLED_S", 0.1)
     pair.run("canary", memory_bytes=10 * MIB)
     time_s = time.monotonic() + 1.5
-    wait_for(lambda: pair.plant.detect() and time.monotonic() > time_s)
+    wait_for(lambda: (pair.plant.detect(), time.monotonic())[1] > time_s)
     assert not pair.plant.of(ComparisonFailed)
     pair.runtime.held_bytes += 11 * MIB
     failed = pair.failure()
