@@ -79,6 +79,8 @@ class Job:
     """Number of models that the worker has proven."""
     preload_number: int = 0
     """Number of the worker's preload in progress; 0: none."""
+    prover: str = ""
+    """The group whose worker proves the present model."""
     workers_killed: int = 0
     added: tuple[str, ...] = ()
     """References that the order brought to the catalog."""

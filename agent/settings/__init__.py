@@ -5,12 +5,14 @@ from agent.settings.findings import Finding, findings
 from agent.settings.loading import Draft, draft, load
 from agent.settings.mistakes import Mistake, SettingsError, dotted, shown
 from agent.settings.model import (
+    DEFAULT_GROUP,
     LOG_LEVELS,
     PUBLISH_LEAST_FIRST,
     BandwidthRule,
     BindingSettings,
     CatalogSettings,
     DeviceSettings,
+    GroupSettings,
     HttpSettings,
     LineSettings,
     LogLevel,
@@ -28,6 +30,7 @@ from agent.settings.toml_file import read_toml
 from agent.settings.units import MemoryBudget
 
 __all__ = [
+    "DEFAULT_GROUP",
     "LOG_LEVELS",
     "PUBLISH_LEAST_FIRST",
     "BandwidthRule",
@@ -36,6 +39,7 @@ __all__ = [
     "DeviceSettings",
     "Draft",
     "Finding",
+    "GroupSettings",
     "HttpSettings",
     "LineSettings",
     "LogLevel",

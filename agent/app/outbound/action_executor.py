@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from agent.app.children.groups.workers import Workers
 from agent.app.children.supply import SupplyProcess
 from agent.app.outbound import event_log
 from agent.app.outbound.refusals import Refusals
@@ -45,13 +46,12 @@ _log: Final = logging.getLogger(__name__)
 class Callbacks:
     """Callbacks for actions that do not go to the broker."""
 
-    send_to_worker: Callable[[Assign | Prepare | Preload], object]
+    workers: Workers
     save_snapshot: Callable[[], None]
     set_publish: Callable[[str, Publish | None], None]
     reload: Callable[[], None]
     read_catalog: Callable[[], None]
     supply: SupplyProcess
-    restart_worker: Callable[[str], None]
     set_log_level: Callable[[LogLevel, float], None]
     count_switch: Callable[[Switch], None]
     is_bound: Callable[[str], bool]
@@ -94,11 +94,15 @@ class ActionExecutor:
             case Answer():
                 self._answer(action)
             case AssignLine():
-                self._callbacks.send_to_worker(Assign(action.line, action.change, action.model, action.keeps_ready))
+                self._callbacks.workers.send_to_line(
+                    action.line, Assign(action.line, action.change, action.model, action.keeps_ready)
+                )
             case PrepareModel():
-                self._callbacks.send_to_worker(Prepare(action.line, action.number, action.model, action.hold_s))
+                self._callbacks.workers.send_to_line(
+                    action.line, Prepare(action.line, action.number, action.model, action.hold_s)
+                )
             case PreloadLikely():
-                self._callbacks.send_to_worker(Preload(action.models))
+                self._callbacks.workers.send(action.group, Preload(action.models))
             case _:
                 self._perform_rare(action)
 
@@ -124,8 +128,8 @@ class ActionExecutor:
                 _log.warning("event=stand_back seconds=%g", action.seconds)
                 self._publisher.hold(action.seconds)
             case RestartWorker():
-                _log.warning("event=worker_given_up detail=%r", action.detail)
-                self._callbacks.restart_worker(action.detail)
+                _log.warning("event=worker_given_up group=%s detail=%r", action.group, action.detail)
+                self._callbacks.workers.restart(action.group, action.detail)
             case SetLogLevel():
                 self._callbacks.set_log_level(action.level, action.for_s)
             case SaveSnapshot():

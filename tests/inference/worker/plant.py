@@ -24,12 +24,12 @@ from agent.messages.children import (
     PrepareFailed,
     SwapFailed,
     Swapped,
-    WorkerMessage,
     WorkerSetup,
     WorkerStream,
 )
 from agent.messages.payloads import CacheDecision
 from agent.messages.references import ModelVersion
+from agent.messages.worker import WorkerMessage
 from agent.models import child_environment
 from agent.processes.channel import Channel, ChannelClosedError, pair
 from agent.processes.slots.frame_slot import FrameSlot, SlotWriter
