@@ -16,7 +16,8 @@ def up(state: State, group: str, now: Now) -> list[Action]:
     """Give a new worker the assignments and preloads of its lines."""
     worker = state.groups[group]
     worker.is_up, worker.is_hung, worker.calm_s = True, False, None
-    actions = _alert(state, group, "worker_lost", on=False) + _alert(state, group, "worker_hung", on=False)
+    actions = _say(state, group, Alert("worker_lost", on=False))
+    actions += _say(state, group, Alert("worker_hung", on=False))
     for line in state.lines_of(group):
         actions += changeover.resume(state, line, now)
     for line in state.lines_of(group):
@@ -36,7 +37,7 @@ def lost(state: State, event: WorkerLost, now: Now) -> list[Action]:
         actions += changeover.worker_lost(state, line, now)
     for line in lines:
         actions += preload.worker_lost(state, line, now)
-    return actions + _alert(state, event.group, "worker_lost", event.detail, on=True)
+    return actions + _say(state, event.group, Alert("worker_lost", on=True, detail=event.detail))
 
 
 def hung(state: State, event: WorkerHung, now: Now) -> list[Action]:
@@ -44,7 +45,7 @@ def hung(state: State, event: WorkerHung, now: Now) -> list[Action]:
     worker = state.groups[event.group]
     worker.is_hung = event.hung
     worker.calm_s = None if event.hung else now.monotonic_s + _CALM_S
-    return _alert(state, event.group, "worker_hung", on=True) if event.hung else []
+    return _say(state, event.group, Alert("worker_hung", on=True)) if event.hung else []
 
 
 def tick(state: State, now: Now) -> list[Action]:
@@ -54,7 +55,7 @@ def tick(state: State, now: Now) -> list[Action]:
         actions += likely_models.follow(state, group, now)
         if worker.calm_s is not None and now.monotonic_s >= worker.calm_s:
             worker.calm_s = None
-            actions += _alert(state, group, "worker_hung", on=False)
+            actions += _say(state, group, Alert("worker_hung", on=False))
     return actions
 
 
@@ -64,10 +65,10 @@ def stopped(state: State) -> None:
         worker.is_up = False
 
 
-def _alert(state: State, group: str, code: str, detail: str | None = None, *, on: bool) -> list[Action]:
+def _say(state: State, group: str, change: Alert) -> list[Action]:
     """Raise or clear an alert about a group's worker: the device's, or each line's where there are several groups."""
     if len(state.groups) == 1:
-        return report.alert(state, Alert(code, on, detail=detail))
-    words = f"group {group}" + (f": {detail}" if detail else "") if on else None
-    alerts = [report.alert(state, Alert(code, on, line=line.id, detail=words)) for line in state.lines_of(group)]
-    return [action for actions in alerts for action in actions]
+        return report.alert(state, change)
+    words = f"group {group}" + (f": {change.detail}" if change.detail else "") if change.on else None
+    changes = [Alert(change.code, change.on, line=line.id, detail=words) for line in state.lines_of(group)]
+    return [action for one in changes for action in report.alert(state, one)]
