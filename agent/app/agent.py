@@ -31,6 +31,7 @@ from agent.app.observability.systemd_status import SystemdStatus
 from agent.app.outbound.action_executor import ActionExecutor, Callbacks
 from agent.app.outbound.broker_factory import make_link, make_publisher
 from agent.app.outbound.detections import DetectionPublisher
+from agent.app.outbound.records import Records
 from agent.app.state_disk.snapshot_file import SnapshotFile
 from agent.control import snapshot
 from agent.control.events import (
@@ -102,6 +103,7 @@ class Agent:
         self._metrics.expect(settings.line, [stream.id for stream in settings.stream])
         self._levels: Final = LogLevels(settings.device.log_level, self._roll.tell_level)
         self._snapshots: Final = SnapshotFile(settings.device.state_dir, self._loop.put)
+        self._records: Final = Records(self._state, settings.device.state_dir, self._snapshots.save_beside)
         self._executor: Final = ActionExecutor(
             context.topics,
             self._publisher,
@@ -115,6 +117,7 @@ class Agent:
                 supply=self._supply,
                 set_log_level=lambda level, for_s: self._levels.set_for(level, for_s, time.monotonic()),
                 count_switch=self._metrics.switched,
+                record_switch=self._records.switched,
                 is_bound=lambda topic: any(one.topic == topic for one in self._state.plant.bindings),
             ),
         )
@@ -159,6 +162,7 @@ class Agent:
             undo.callback(self._loop.close)
             undo.callback(self._streams.close)
             undo.callback(self._snapshots.close)
+            undo.callback(self._records.flush)
             undo.callback(self._systemd.close)
             undo.callback(self._monitor.stop)
             undo.callback(self._endpoints.stop)
@@ -248,6 +252,7 @@ class Agent:
         self._levels.tick(now_s)
         self._snapshots.tick(now_s)
         self._in_use.tick(now_s)
+        self._records.tick(now_s)
         self._monitor.tick(now_s, self._roll.pids)
         self._index.tick(now_s)
         self._memory_check.tick(now_s, self._monitor.reading, self._monitor.memory, self._workers.pids().values())

@@ -18,6 +18,7 @@ from agent.messages import children
 from agent.messages.children import Message
 from agent.messages.events import ChildLost, ChildUp
 from agent.messages.groups.memory_share import ShareAsked, ShareHeld
+from agent.messages.worker import Outcome
 
 _log: Final = logging.getLogger(__name__)
 
@@ -59,13 +60,7 @@ class FromWorkers:
             case children.Swapped():
                 self._metrics.swapped(message)
                 self._decide(message)
-            case (
-                children.Breaking()
-                | children.Preparing()
-                | children.SwapFailed()
-                | children.Prepared()
-                | children.PrepareFailed()
-            ):
+            case _ if isinstance(message, Outcome):
                 self._decide(message)
             case children.CacheState() | children.CacheDecided() | children.MemoryKept():
                 self._of_cache(group, message)

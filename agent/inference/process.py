@@ -10,6 +10,7 @@ from typing import Any, Final
 from agent.inference.cuda.errors import when_lost
 from agent.inference.serving.stream_pipeline import Outlet
 from agent.inference.worker import Worker
+from agent.messages.canary import Compare, StopComparing
 from agent.messages.children import Assign, Log, Preload, Prepare, ThreadCrashed, WorkerSetup
 from agent.messages.errors import MistakeError
 from agent.messages.groups.memory_share import Share, ShareRecalled
@@ -52,6 +53,10 @@ def main(child: Child[Any]) -> None:
                     worker.preload(message)
                 case Share() | ShareRecalled():
                     worker.share(message)
+                case Compare():
+                    worker.compare(message)
+                case StopComparing():
+                    worker.stop_comparing(message)
     finally:
         worker.stop()
 

@@ -1,5 +1,6 @@
 """The messages that control and a worker exchange, as the two types that their channel decodes."""
 
+from agent.messages.canary import Compare, Compared, ComparisonBegan, ComparisonFailed, StopComparing
 from agent.messages.children import (
     Assign,
     Beat,
@@ -25,7 +26,7 @@ from agent.messages.children import (
 )
 from agent.messages.groups.memory_share import Share, ShareAsked, ShareHeld, ShareRecalled
 
-Outcome = Breaking | Preparing | SwapFailed | Prepared | PrepareFailed
+Outcome = Breaking | Preparing | SwapFailed | Prepared | PrepareFailed | ComparisonBegan | Compared | ComparisonFailed
 """What becomes of a request, which control decides by alone."""
 WorkerMessage = (
     Outcome
@@ -43,4 +44,4 @@ WorkerMessage = (
     | Beat
     | Log
 )
-ToWorker = WorkerSetup | Assign | Prepare | Preload | Share | ShareRecalled | LogSetup
+ToWorker = WorkerSetup | Assign | Prepare | Preload | Share | ShareRecalled | Compare | StopComparing | LogSetup

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent.control import stages, state, workers
+from agent.control.comparisons import comparison
 
 ROOT = Path(__file__).parents[2]
 OWNERS = {
@@ -26,8 +27,9 @@ OWNERS = {
     workers.Answering: "lines/unanswered_frames.py",
     workers.Likely: "lines/likely_models.py",
     workers.Group: "lines/workers.py",
+    comparison.Comparison: "canary/steps.py",
 }
-WHOLE = {"changeover": "lines/changeover.py", "rules": "inputs/operator_commands.py"}
+WHOLE = {"changeover": "lines/changeover.py", "comparison": "canary/steps.py", "rules": "inputs/operator_commands.py"}
 MUTATORS = {"append", "add", "clear", "discard", "extend", "insert", "pop", "remove", "setdefault", "update"}
 
 

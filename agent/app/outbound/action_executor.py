@@ -16,7 +16,9 @@ from agent.control.actions import (
     Answer,
     AskSupply,
     AssignLine,
+    CompareModels,
     DisconnectFor,
+    EndComparison,
     EndSupply,
     PreloadLikely,
     PrepareModel,
@@ -32,6 +34,7 @@ from agent.control.actions import (
     SetPublish,
 )
 from agent.control.state import Now
+from agent.messages.canary import Compare, StopComparing
 from agent.messages.children import Assign, Preload, Prepare
 from agent.messages.payloads import Switch
 from agent.messages.topics import Topics
@@ -54,6 +57,7 @@ class Callbacks:
     supply: SupplyProcess
     set_log_level: Callable[[LogLevel, float], None]
     count_switch: Callable[[Switch], None]
+    record_switch: Callable[[Switch], None]
     is_bound: Callable[[str], bool]
     """Returns True where a topic is that of a `[[binding]]`."""
 
@@ -90,17 +94,12 @@ class ActionExecutor:
                 event_log.tell(action.payload)
                 if isinstance(action.payload, Switch):
                     self._callbacks.count_switch(action.payload)
+                    self._callbacks.record_switch(action.payload)
                 self._publisher.send_event(topic, msgspec.json.encode(action.payload))
             case Answer():
                 self._answer(action)
-            case AssignLine():
-                self._callbacks.workers.send_to_line(
-                    action.line, Assign(action.line, action.change, action.model, action.keeps_ready)
-                )
-            case PrepareModel():
-                self._callbacks.workers.send_to_line(
-                    action.line, Prepare(action.line, action.number, action.model, action.hold_s)
-                )
+            case AssignLine() | PrepareModel() | CompareModels() | EndComparison():
+                self._callbacks.workers.send_to_line(action.line, _for_line(action))
             case PreloadLikely():
                 self._callbacks.workers.send(action.group, Preload(action.models))
             case _:
@@ -157,3 +156,18 @@ class ActionExecutor:
             self._publisher.send_event(reply.topic, payload, reply.correlation)
         else:
             self._publisher.send_event(self._topics.of_device("ack"), payload)
+
+
+def _for_line(
+    action: AssignLine | PrepareModel | CompareModels | EndComparison,
+) -> Assign | Prepare | Compare | StopComparing:
+    """Return the message that has the line's worker execute an action."""
+    match action:
+        case AssignLine():
+            return Assign(action.line, action.change, action.model, action.keeps_ready)
+        case PrepareModel():
+            return Prepare(action.line, action.number, action.model, action.hold_s)
+        case CompareModels():
+            return Compare(**vars(action))
+        case EndComparison():
+            return StopComparing(action.line, action.number)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from agent import isolated
+from agent.messages.canary import Compare, StopComparing
 from agent.messages.children import (
     Assign,
     Beat,
@@ -77,7 +78,7 @@ def offer(writer: SlotWriter) -> int:
 class Plant:
     """A worker, and everything that it said but beats, in the order of the pipe."""
 
-    def __init__(self, send: Callable[[Assign | Prepare], None]) -> None:
+    def __init__(self, send: Callable[[Assign | Prepare | Compare | StopComparing], None]) -> None:
         self.send: Final = send
         self.messages: Final[list[Message]] = []
         self.writers: Final[dict[str, SlotWriter]] = {}
