@@ -98,7 +98,7 @@ class ActionExecutor:
             case PrepareModel():
                 self._callbacks.send_to_worker(Prepare(action.line, action.number, action.model, action.hold_s))
             case PreloadLikely():
-                self._callbacks.send_to_worker(Preload(action.models))
+                self._callbacks.send_to_worker(Preload(action.models, action.gone))
             case _:
                 self._perform_rare(action)
 
