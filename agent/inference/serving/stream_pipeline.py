@@ -49,8 +49,8 @@ class _Taken:
     """Height, width."""
     taken_ns: int
     """Time at which the frame was taken (monotonic, ns)."""
-    prepared: Prepared | BaseException | None
-    """The preprocessed picture, the error that prevented it, or None for a torn frame."""
+    prepared: Prepared | BaseException
+    """The preprocessed picture, or the error that prevented it."""
     prepared_ns: int
     """Time at which its preprocessing ended (monotonic, ns)."""
 
@@ -82,6 +82,8 @@ class StreamPipeline:
         """Frames taken without an answer since the last answer."""
         self._is_stopped = False
         self._taking: Final = threading.Lock()
+        self._counting: Final = threading.Lock()
+        """Guards `_missed`, `_missed_ns` and the counts of `loss`."""
         self._order: Final = Sequencer()
         self.fileno: Final = slot.fileno
         self.is_waiting: Final = slot.is_waiting
@@ -114,17 +116,26 @@ class StreamPipeline:
                 self._answer(taken)
 
     def _take(self, lease: Lease[Model] | None) -> _Taken | None:
-        """Take and preprocess the newest frame; the caller holds `_taking`."""
+        """Take and preprocess the newest frame; the caller holds `_taking`.
+
+        Returns None for a torn frame as well. It gets no number, so that it waits for no answer before it, and its
+        thread and its turn are free for the next frame.
+        """
         frame = self._slot.take() if lease is not None else None
         if lease is None or frame is None:
             return None
         taken_ns = self._taken_ns = lease.slot.taken_ns = time.monotonic_ns()
         size = (frame.image.shape[0], frame.image.shape[1])
         prepared = self._preprocess(lease, frame)
-        self._loss.tick(taken_ns)
+        with self._counting:
+            self._loss.tick(taken_ns)
+        if prepared is None:
+            self._miss()
+            return None
         return _Taken(self._order.number(), lease, frame, size, taken_ns, prepared, time.monotonic_ns())
 
     def _preprocess(self, lease: Lease[Model], frame: Frame) -> Prepared | BaseException | None:
+        """Return the preprocessed picture or the error that prevented it; None for a torn frame, which is counted."""
         prepared: Prepared | BaseException
         try:
             prepared = lease.model.prepare(frame.image)
@@ -145,22 +156,28 @@ class StreamPipeline:
         if isinstance(message, Detections):
             taken.lease.wait_for_turn()
             self._outlet.send(replace(message, stages_ms=_stages_ms(taken)))
-            self._failed_in_a_row = self._missed = 0
+            with self._counting:
+                self._missed = 0
+            self._failed_in_a_row = 0
             self._answered_ns = time.monotonic_ns()
             return
-        self._missed += 1
-        self._missed_ns = time.monotonic_ns()
-        self._loss.discard()
+        self._miss()
         if message is not None:
             self._failed(taken.lease, message)
 
-    def _infer(self, taken: _Taken) -> Detections | str | None:
-        """Return a frame's detections or its failure; None for a torn frame, because the slot has counted it."""
+    def _miss(self) -> None:
+        """Count a taken frame without an answer."""
+        with self._counting:
+            self._missed += 1
+            self._missed_ns = time.monotonic_ns()
+            self._loss.discard()
+
+    def _infer(self, taken: _Taken) -> Detections | str:
+        """Return a frame's detections or its failure."""
         lease, prepared = taken.lease, taken.prepared
-        if prepared is None:
-            return None
         try:
             if isinstance(prepared, BaseException):
+                lease.slot.end_turn()
                 raise prepared  # noqa: TRY301 - reported as any other failure, or a crash
             with self._outlet.busy(_grace_s(lease.slot.usual_s)):
                 answer = lease.model.answer(prepared, lease.slot)
