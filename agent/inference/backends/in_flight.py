@@ -29,14 +29,14 @@ class Slot:
         """No other frame is taken meanwhile."""
         self._places: Final = places
 
+    def pass_turn(self) -> None:
+        """Let the next frame be taken, because another model infers this one."""
+        self._places.pass_turn(self)
+
     @property
     def usual_s(self) -> float:
         """Moving average of the duration of the model's inferences."""
         return self._places.usual_s
-
-    def end_turn(self) -> None:
-        """Let the next frame be taken, since no inference of this one follows."""
-        self._places.end_turn(self)
 
     def __enter__(self) -> None:
         self._places.begin(self)
@@ -85,7 +85,7 @@ class InFlightLimiter:
         try:
             yield slot
         finally:
-            self.end_turn(slot)
+            self._end_turn(slot)
 
     def wait_due(self, timeout_s: float) -> bool:
         """Wait until it is time to take a frame; False after `timeout_s`. Only for the thread with the turn."""
@@ -104,7 +104,7 @@ class InFlightLimiter:
             slot.began_ns = self._clock_ns()
             self._usual_lead_ns = _usual(self._usual_lead_ns, slot.began_ns - slot.taken_ns)
             self._inferring.append(slot)
-        self.end_turn(slot)
+        self._end_turn(slot)
 
     def end(self, slot: Slot) -> None:
         """Record that a frame's inference ended."""
@@ -115,8 +115,11 @@ class InFlightLimiter:
             self._usual_run_ns = _usual(self._usual_run_ns, slot.ended_ns - slot.began_ns)
             self._ended.notify_all()
 
-    def end_turn(self, slot: Slot) -> None:
-        """End a frame's turn, where it has not ended."""
+    def pass_turn(self, slot: Slot) -> None:
+        """End a frame's turn before its inference."""
+        self._end_turn(slot)
+
+    def _end_turn(self, slot: Slot) -> None:
         if slot.has_turn:
             slot.has_turn = False
             self._turn.release()
