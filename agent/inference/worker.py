@@ -134,8 +134,8 @@ class Worker:
         self._preloader.prepare(prepare)
 
     def preload(self, preload: Preload) -> None:
-        """Replace the list of models to load in idle time."""
-        self._loads.preload(preload.models)
+        """Replace the list of models to load in idle time, and unload those that have left the catalog."""
+        self._loads.preload(preload.models, preload.gone)
 
     def compare(self, message: Compare) -> None:
         """Begin a comparison."""
