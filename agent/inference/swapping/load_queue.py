@@ -3,25 +3,31 @@
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final
 
 from agent.inference.backends import FellBackError, Model, NotPreparedError
-from agent.inference.memory.admission import AdmissionController, NoFreeRoomError, NoRoomError
+from agent.inference.memory.admission import AdmissionController, NoFreeRoomError, NoRoomError, WouldBreakError
 from agent.inference.memory.cache import Cache, Entry
 from agent.inference.preparing.background_builder import BackgroundBuilder
 from agent.inference.scheduling import load_priority
 from agent.inference.scheduling.idle_cpu import INTERVAL_S, IdleCpuSampler
+from agent.inference.swapping.budget_share import BudgetShare
 from agent.inference.swapping.likely_models import LikelyModels
 from agent.inference.swapping.load_job import DroppedError, Failure, LoadJob
 from agent.inference.swapping.model_loading import ModelLoader
 from agent.inference.swapping.turn_thread import TurnThread
 from agent.messages.errors import ModelError, OutOfMemoryError
+from agent.messages.groups.memory_share import ShareRecalled
 from agent.messages.references import ModelVersion
 
 _LOG: Final = logging.getLogger(__name__)
 _OVERTAKEN_S: Final = 10.0
 """Longest wait for the present step of an idle preload that was overtaken; a longer one is taken to hang."""
+
+
+_PATIENT_SHARE: Final = 0.25
+"""Share of a load's timeout for which it waits for an abandoned idle preload before a line deactivates its model."""
 
 
 class LoadQueue:
@@ -44,8 +50,10 @@ class LoadQueue:
         idle_cpu: IdleCpuSampler,
         timeout_s: float,
         warn: Callable[[str], None],
+        share: BudgetShare,
     ) -> None:
         """Store the arguments; `timeout_s` limits one load, from the check of its file to the hand-over."""
+        self._share: Final = share
         self.turn: Final = threading.Condition()
         self._cache: Final = cache
         self._model_loader: Final = model_loader
@@ -57,6 +65,8 @@ class LoadQueue:
         self._waiting: Final[deque[LoadJob]] = deque()
         self._jobs: Final[dict[ModelVersion, LoadJob]] = {}
         self._likely: Final = LikelyModels(cache, warn)
+        self._gone: set[ModelVersion] = set()
+        """Models to unload as soon as nobody uses them."""
         self._reservations_changed = False
         self._thread: Final = TurnThread("load queue", self.turn, self._step)
 
@@ -79,9 +89,10 @@ class LoadQueue:
         """Claim a resident model for `line`, or return the job that loads it.
 
         `is_ready`: the line's present model is right for its product. Raises ModelError("load_timeout") where an
-        earlier load of the model still hangs.
+        earlier load of the model still hangs, and NoRoomError where the resident model is beyond what is guaranteed.
         """
         with self.turn:
+            self._require_guaranteed(version, {line})
             entry = self._cache.claim(version, line)
             if entry is not None:
                 return entry
@@ -94,9 +105,10 @@ class LoadQueue:
     def announce(self, version: ModelVersion, line: str, until_s: float) -> LoadJob | None:
         """Reserve a resident model for `line` until `until_s` (monotonic) and return None; else return its load's job.
 
-        Raises ModelError("load_timeout") where an earlier load of the model still hangs.
+        Raises as `obtain` does.
         """
         with self.turn:
+            self._require_guaranteed(version, ())
             if self._cache.reserve(version, line, until_s):
                 self._reservations_changed = True
                 self.turn.notify_all()
@@ -105,13 +117,26 @@ class LoadQueue:
             job.announced[line] = until_s
             return job
 
-    def preload(self, models: tuple[ModelVersion, ...]) -> None:
-        """Replace the list of models to load in idle time; a running load of one that it lacks is dropped."""
+    def preload(self, models: tuple[ModelVersion, ...], gone: tuple[ModelVersion, ...] = ()) -> None:
+        """Replace the list of models to load in idle time; a running load of one that it lacks is dropped.
+
+        `gone`: models that no line can ask for any more, which are unloaded once none uses them.
+        """
         with self.turn:
+            self._gone = (self._gone | set(gone)) - set(models)
             self._likely.replace(models)
             for job in self._jobs.values():
                 job.is_likely = job.is_likely and self._likely.has(job.version)
             self.turn.notify_all()
+
+    def recall(self, recalled: ShareRecalled) -> None:
+        """Lower the budget for another group; a running idle preload is dropped where models are to be evicted."""
+        with self.turn:
+            self._share.recall(recalled)
+            if recalled.evict:
+                for job in self._jobs.values():
+                    job.is_likely = False
+                self.turn.notify_all()
 
     def withdraw(self, job: LoadJob, line: str) -> None:
         """Remove a line from a job's waiting lines, at any stage of the load."""
@@ -143,6 +168,13 @@ class LoadQueue:
         with self.turn:
             self.turn.notify_all()
 
+    def _require_guaranteed(self, version: ModelVersion, leaving: Collection[str]) -> None:
+        if not self._cache.may_use(version, leaving):
+            raise NoRoomError(
+                f"{version.reference} is in borrowed memory, and in use it would exceed what is guaranteed",
+                may_fit=True,
+            )
+
     def _find_or_enqueue(self, version: ModelVersion) -> LoadJob:
         job = self._jobs.get(version)
         if job is not None and job.is_abandoned:
@@ -170,18 +202,29 @@ class LoadQueue:
         self._idle_cpu.sample()
         if self._thread.is_stopping:
             return
-        self._admission.tidy()
+        recalled = self._share.recalled
+        self._admission.tidy(is_recalled=recalled is not None)
+        self._share.settle(recalled)
+        self._unload_gone()
         job = self._next()
         if job is not None:
             with self._idle_cpu.paused():
                 self._run_load(job)
 
+    def _unload_gone(self) -> None:
+        with self.turn:
+            self._gone &= self._cache.versions()
+            gone = frozenset(self._gone)
+        self._admission.unload(gone)
+
     def _has_work(self) -> bool:
         return (
             self._thread.is_stopping
             or self._reservations_changed
+            or self._share.recalled is not None
             or bool(self._waiting)
             or self._admission.has_excess()
+            or self._admission.can_unload(self._gone)
             or self._next_preload() is not None
         )
 
@@ -251,17 +294,28 @@ class LoadQueue:
                 self.turn.notify_all()
 
     def _load_in_room(self, job: LoadJob) -> None:
-        """Load the model of `job`; where an abandoned idle preload has its room, load once that has ended."""
+        """Load the model of `job`; where an abandoned idle preload has its room, load once that has ended.
+
+        A load that could have the room of a model that serves waits only a while for that of the preload.
+        """
+        has_left, limit_s = self._has_left_preload(), None
+        job.may_break = not has_left
         try:
             self._model_loader.load_model(job)
+        except WouldBreakError:
+            limit_s = self._timeout_s * _PATIENT_SHARE
         except NoRoomError:
-            if not self._has_left_preload():
+            if not has_left:
                 raise
         else:
             return
         with self.turn:
-            self.turn.wait_for(lambda: job.is_abandoned or not job.is_wanted or not self._has_left_preload())
+            self.turn.wait_for(lambda: self._may_go_on(job), limit_s)
+        job.may_break = True
         self._model_loader.load_model(job)
+
+    def _may_go_on(self, job: LoadJob) -> bool:
+        return job.is_abandoned or not job.is_wanted or not self._has_left_preload()
 
     def _has_left_preload(self) -> bool:
         """Return True while the thread of an abandoned idle preload still runs."""
