@@ -22,6 +22,12 @@ MODELS = {"line-1": {"bottle-500": "a", "17": "b", "crate": "a"}, "line-2": {"op
 SHORT_S = 40.0
 LONG_S = float(os.environ.get("SOAK_S", "900"))
 SEED = int(os.environ.get("SOAK_SEED", "3"))
+_OTHERS: Final = 0.15
+"""Share of the commands that are of products and models."""
+_CANARY_ENDS: Final = frozenset(
+    {("done", None), ("noop", None), ("rejected", "not_understood")}
+    | {("failed", reason) for reason in ("superseded", "worker_lost", "timeout", "load_failed")}
+)
 _IN_FLIGHT_S: Final = 2.0
 """Time for which a candidate's answers may still arrive after the end of its canary."""
 
@@ -82,25 +88,18 @@ class CanaryRun(RandomRun):
     """A bad day on which an operator also begins, stops and promotes canaries."""
 
     def _command(self) -> None:
-        super()._command()
-        may_end = frozenset(
-            {("done", None), ("noop", None), ("rejected", "not_understood")}
-            | {("failed", reason) for reason in ("superseded", "worker_lost", "timeout", "load_failed")}
-        )
-        kind, line = "canary/set", "line-1"
-        match self._rng.randrange(6):
-            case 0 | 1:
-                asked: dict[str, Any] = {"candidate": CANDIDATE, "mode": "canary", "share": 0.5}
-                asked |= {"frames": self._rng.choice([20, 5000]), "promote": self._rng.choice(["auto", "ask"])}
-                self._send_canary(line, kind, asked, may_end)
-            case 2:
-                self._send(line, kind, self._rng.choice(["stop", "promote"]), may_end)
-
-    def _send_canary(
-        self, line: str, kind: str, asked: dict[str, Any], may_end: frozenset[tuple[str, str | None]]
-    ) -> None:
+        if self._rng.random() < _OTHERS:
+            super()._command()
+            return
+        self._later(self._rng.uniform(0.2, 2.0), self._command)
+        if self._witness.ready.get("line-1") not in {"bottle-500", "crate"}:
+            self._send("line-1", "model/set", "auto")
+            self._send("line-1", "product/set", self._rng.choice(["bottle-500", "crate"]))
+            return
+        asked: dict[str, Any] = {"candidate": CANDIDATE, "mode": "canary", "share": 0.5}
+        asked |= {"frames": self._rng.choice([20, 5000]), "promote": self._rng.choice(["auto", "ask"])}
         value: Any = asked  # JSON in place of a text
-        self._send(line, kind, value, may_end)
+        self._send("line-1", "canary/set", self._rng.choice([value, value, value, "stop", "promote"]), _CANARY_ENDS)
 
 
 @pytest.fixture
