@@ -83,6 +83,10 @@ class Device:
         self._peer.publish(f"{BASE}/line/{line}/product/set", product)
         return asked_s
 
+    def publish(self, topic: str, payload: str) -> None:
+        """Publish to a topic of the device, named without its base."""
+        self._peer.publish(f"{BASE}/{topic}", payload)
+
     def wait_until_serving(self) -> None:
         """Wait until the agent is online and every stream with frames has a detection."""
         streams = [stream for one in self._plant.stations if one.stalls for stream in one.streams]
