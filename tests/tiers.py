@@ -14,9 +14,11 @@ UNIT: Final = (
     "app/test_memory_check.py",
     "app/test_model_processors.py",
     "app/test_log_level.py",
+    "app/test_ordered_models.py",
     "app/test_parts.py",
     "app/test_plc_page.py",
     "app/test_publishing.py",
+    "app/test_records.py",
     "app/test_refusals.py",
     "app/test_streams.py",
     "app/test_supply_page.py",
@@ -45,6 +47,7 @@ UNIT: Final = (
     "health/test_sampler.py",
     "health/test_stress.py",
     "health/test_systemd.py",
+    "inference/comparing",
     "inference/cuda",
     "inference/ends",
     "inference/memory",
@@ -109,6 +112,7 @@ UNIT: Final = (
 """Files and folders whose tests start nothing; tests/conftest.py refuses it to them."""
 
 SLOW: Final = (
+    "app/test_canary_killed.py",
     "app/test_random_run.py",
     "bench",
     "chaos",

@@ -212,7 +212,7 @@ def _first(device: Device, job: str, rev: int, entry: dict[str, str]) -> Seen:
 
 
 def _send(device: Device, job: str, rev: int, entry: dict[str, str], activate: str) -> None:
-    device.publish("models/set", json.dumps({"id": job, "rev": rev, "models": [entry], "activate": activate}))
+    device.send("models/set", json.dumps({"id": job, "rev": rev, "models": [entry], "activate": activate}))
 
 
 def _state(device: Device, job: str) -> str:

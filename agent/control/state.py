@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from agent.control.answering import Answering
+from agent.control.comparisons.comparison import Comparison
 from agent.control.job import Orders
 from agent.control.learned_order import LearnedOrder
 from agent.control.plant import LineRules, Plant
@@ -115,6 +116,8 @@ class Selection:
     """References that served by decision, the newest last; a rollback returns to them."""
     order: LearnedOrder = field(default_factory=LearnedOrder)
     """The products of the line in the order in which they came."""
+    instead: dict[str, str] = field(default_factory=dict)
+    """Version that serves where rules find another one, because a comparison decided so; full references."""
     is_lost: bool = False
     """The product was lost in a restart, because the newest choice could not be written to disk."""
 
@@ -231,6 +234,8 @@ class Line:
     changeover: Changeover | None = None
     serving: Serving = field(default_factory=Serving)
     published: Published = field(default_factory=Published)
+    comparison: Comparison | None = None
+    """The running or last comparison of two versions."""
 
     @property
     def own(self) -> ModelReference | None:
@@ -304,6 +309,8 @@ class Likely:
 
     sent: tuple[ModelVersion, ...] | None = None
     """The list sent last, the most likely first; None: this worker has none yet."""
+    catalog: tuple[ModelVersion, ...] = ()
+    """The versions of the catalog at that time."""
     basis: tuple[object, ...] = ()
     """Inputs that the list was computed from."""
     sent_s: float = 0.0

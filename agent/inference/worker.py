@@ -10,6 +10,7 @@ from typing import Final
 
 from agent.inference import backends
 from agent.inference.backends import Model, load, processor_of
+from agent.inference.comparing.comparisons import Comparisons
 from agent.inference.cuda.device import DEVICES
 from agent.inference.memory.admission import AdmissionController
 from agent.inference.memory.cache import Cache
@@ -32,6 +33,7 @@ from agent.inference.swapping.load_queue import LoadQueue
 from agent.inference.swapping.model_loading import Load, ModelLoader
 from agent.inference.swapping.preloader import Preloader
 from agent.inference.swapping.swapper import Swapper
+from agent.messages.canary import Compare, StopComparing
 from agent.messages.children import (
     Assign,
     Log,
@@ -77,6 +79,7 @@ class Worker:
         self._swappers: Final = {n: Swapper(line, self._loads, outlet.send) for n, line in self._lines.items()}
         self._preloader: Final = Preloader(self._loads, outlet.send)
         self._pipelines: Final[list[StreamPipeline]] = []
+        self._comparisons: Final = Comparisons(self._cache, self._lines, outlet.send, self._idle_cpu.paused)
         self._running: Final = ExitStack()
 
     def start(self) -> None:
@@ -95,6 +98,7 @@ class Worker:
         self._begin(lambda: self._prover.start(self._loads.has_preload), self._prover.stop)
         self._begin(self._loads.start, self._loads.stop)
         self._begin(self._preloader.start, self._preloader.stop)
+        self._begin(lambda: self._comparisons.start(tuple(self._pipelines)), self._comparisons.stop)
         for swapper in self._swappers.values():
             self._begin(swapper.start, swapper.stop)
 
@@ -130,8 +134,16 @@ class Worker:
         self._preloader.prepare(prepare)
 
     def preload(self, preload: Preload) -> None:
-        """Replace the list of models to load in idle time."""
-        self._loads.preload(preload.models)
+        """Replace the list of models to load in idle time, and unload those that have left the catalog."""
+        self._loads.preload(preload.models, preload.gone)
+
+    def compare(self, message: Compare) -> None:
+        """Begin a comparison."""
+        self._comparisons.begin(message)
+
+    def stop_comparing(self, message: StopComparing) -> None:
+        """End a comparison."""
+        self._comparisons.end(message)
 
     def _begin(self, start: Callable[[], None], stop: Callable[[], None]) -> None:
         start()

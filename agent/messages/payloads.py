@@ -8,7 +8,7 @@ from agent.messages.errors import Reason
 
 Phase = Literal["idle", "preparing", "switching", "ready", "degraded", "fault"]
 Rule = Literal[
-    "operator", "product", "schedule", "default", "bandwidth", "temperature", "memory", "rollback", "recovery"
+    "operator", "product", "schedule", "default", "bandwidth", "temperature", "memory", "rollback", "recovery", "canary"
 ]
 StreamStatus = Literal["online", "stalled", "offline", "ended"]
 DeviceStatus = Literal["online", "stopped", "offline"]
@@ -20,6 +20,7 @@ CacheReason = Literal[
     "announced",  # evicted: another model is announced
     "break",  # evicted: its own line gave it up to make room (break-before-make)
     "excess",  # evicted: measured sizes exceed the predicted ones
+    "removed",  # evicted: the catalog has it no longer
     "too_large",  # refused: larger than the whole budget
     "in_use",  # refused: evictable models are not enough
     "outgrew",  # refused: measured larger than the free budget after its load

@@ -17,8 +17,8 @@ from agent.messages.children import (
     Message,
     SlotDescriptors,
     SwapFailed,
-    WorkerMessage,
 )
+from agent.messages.worker import WorkerMessage
 from agent.processes.channel import MAX_MESSAGE_BYTES, Channel, ChannelClosedError, MessageTooLargeError, pair
 from agent.processes.child import Child
 

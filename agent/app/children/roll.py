@@ -21,9 +21,8 @@ class Roll:
         }
 
     def tell_level(self, level: LogLevel) -> None:
-        """Send the level to log at to all children."""
-        for child in self._children.values():
-            self._supervisor.send(child, LogSetup(level))
+        """Send the level to log at to all children, also to those that run for a while only."""
+        self._supervisor.send_to_all(LogSetup(level))
 
     def silent_s(self, now_s: float) -> dict[str, float | None]:
         """Return each child's time without progress; None while it is not up."""

@@ -83,8 +83,8 @@ class Device:
         self._peer.publish(f"{BASE}/line/{line}/product/set", product)
         return asked_s
 
-    def publish(self, topic: str, payload: str) -> None:
-        """Publish to a topic of the device, named without its base."""
+    def send(self, topic: str, payload: str) -> None:
+        """Publish a command on a topic of the device."""
         self._peer.publish(f"{BASE}/{topic}", payload)
 
     def wait_until_serving(self) -> None:

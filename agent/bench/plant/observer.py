@@ -9,6 +9,7 @@ import msgspec
 
 from agent.bench.plant.bench_plant import BASE
 from agent.bench.plant.labels import is_label_of
+from agent.messages.canary import Canary
 from agent.messages.payloads import Cache, DetectionsPayload, JobState, Switch
 from agent.mqtt.blocking_client import Arrival
 
@@ -42,6 +43,8 @@ class Observer:
     cache: Cache | None = None
     jobs: dict[str, JobState] = field(default_factory=dict)
     """Newest state of each order, by its id."""
+    canary: dict[str, Canary] = field(default_factory=dict)
+    """Newest `canary` of each line."""
 
     def take(self, arrival: Arrival) -> None:
         """Record one message."""
@@ -54,6 +57,8 @@ class Observer:
             self.said_ready.append((arrival.at_s, owner, arrival.payload.decode()))
         elif name == "switch":
             self.switches.append((arrival.at_s, msgspec.json.decode(arrival.payload, type=Switch)))
+        elif name == "canary":
+            self.canary[owner] = msgspec.json.decode(arrival.payload, type=Canary)
         elif kind == "cache":
             self.cache = msgspec.json.decode(arrival.payload, type=Cache)
             self.on_cache(arrival.at_s, self.cache)
