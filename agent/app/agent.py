@@ -9,14 +9,16 @@ from typing import Final
 from agent.app.children import memory_budget
 from agent.app.children.cameras import Cameras
 from agent.app.children.frame_answers import Answers
+from agent.app.children.groups.workers import Workers
 from agent.app.children.message_gate import Gate
 from agent.app.children.roll import Roll
 from agent.app.children.supply import SUPPLY, SupplyProcess
-from agent.app.children.worker import HUNG_AFTER_S, WORKER, worker_spec
+from agent.app.children.worker import worker_spec
 from agent.app.clock import Clock
 from agent.app.configuration.plant_builder import plant_of
 from agent.app.configuration.reload import catalog_again, read_again
 from agent.app.context import Context
+from agent.app.from_workers import FromWorkers
 from agent.app.observability.device_monitor import DeviceMonitor
 from agent.app.observability.device_topics import DeviceTopics
 from agent.app.observability.http_endpoints import Asked, HttpEndpoints
@@ -36,16 +38,11 @@ from agent.control.events import (
     AckRate,
     CatalogRead,
     FramesSeen,
-    ModelsLoading,
     Reloaded,
     Stopped,
     Stopping,
     StreamChanged,
     Tick,
-    WorkerCrashed,
-    WorkerHung,
-    WorkerLost,
-    WorkerUp,
 )
 from agent.control.lines.policy import ready_models
 from agent.control.reconciler import Event, reconcile
@@ -56,7 +53,6 @@ from agent.health.systemd import Notifier
 from agent.messages import children
 from agent.messages.children import Message
 from agent.messages.events import (
-    ChildLost,
     ChildUp,
     LinkDown,
     LinkTakenOver,
@@ -68,7 +64,6 @@ from agent.messages.events import (
     StopRequested,
 )
 from agent.messages.payloads import StreamStatus
-from agent.messages.worker import Outcome
 from agent.processes.loop import Loop
 from agent.processes.supervisor import ChildSpec, Supervisor
 
@@ -92,10 +87,11 @@ class Agent:
         self._supervisor: Final = Supervisor(self._loop, self._from_child)
         side = context.catalog.largest_side
         self._streams: Final = Cameras(settings.stream, self._supervisor, self._stream_changed, side)
-        self._roll: Final = Roll(self._supervisor, self._streams)
+        self._workers: Final = Workers(settings, self._supervisor, self._decide)
+        self._roll: Final = Roll(self._supervisor, self._workers, self._streams)
         self._supply: Final = SupplyProcess(self._supervisor, lambda: self._context.settings, self._decide)
-        self._gate: Final = Gate(settings.line, [stream.id for stream in settings.stream])
-        self._answers: Final = Answers(settings.stream)
+        self._gate: Final = Gate((), ())
+        self._answers: Final = Answers(settings.stream, {id_: line.group for id_, line in settings.line.items()})
         self._detections: Final = DetectionPublisher(
             settings.device.id,
             context.boot,
@@ -113,13 +109,12 @@ class Agent:
             self._publisher,
             self._link,
             Callbacks(
-                send_to_worker=lambda message: self._supervisor.send(WORKER, message),
+                workers=self._workers,
                 save_snapshot=lambda: self._snapshots.save(snapshot.take(self._state)),
                 set_publish=self._detections.set_publish,
                 reload=self._reload,
                 read_catalog=self._read_catalog,
                 supply=self._supply,
-                restart_worker=lambda detail: self._supervisor.restart(WORKER, detail),
                 set_log_level=lambda level, for_s: self._levels.set_for(level, for_s, time.monotonic()),
                 count_switch=self._metrics.switched,
                 record_switch=self._records.switched,
@@ -132,14 +127,22 @@ class Agent:
         self._monitor: Final = DeviceMonitor(self._state, settings.device.hot_c, self._decide, device)
         self._in_use: Final = ModelsInUse(self._state, settings.device.state_dir, self._snapshots.save_beside)
         self._memory_check: Final = MemoryCheck(self._decide)
+        self._from_workers: Final = FromWorkers(
+            self._state,
+            self._workers,
+            self._answers,
+            self._detections,
+            self._topics,
+            self._memory_check,
+            self._metrics,
+            self._decide,
+        )
         self._endpoints: Final = HttpEndpoints(settings.http.bind, self._metrics, self._loop.put, self._decide)
         self._systemd: Final = SystemdStatus(self._state, Notifier())
         told = (self._detections, self._publisher, self._link, self._monitor, self._index)
         self._parts: Final = Parts(settings.device.id, self._state, self._streams, *told)
-        self._failing: Final[set[str]] = set()
         self._undecided: Final[deque[Event]] = deque()
         self._is_deciding = False
-        self._is_hung = False
         self._stopping = False
         self._tick_due_s = 0.0
 
@@ -173,7 +176,7 @@ class Agent:
                 self._tick_if_due()
 
     def _start(self) -> None:
-        """Publish the initial state, then start senders, the worker, and cameras."""
+        """Publish the initial state, then start senders, workers, and cameras."""
         snapshot.restore(self._state, self._snapshots.load())
         self._supply.begin(self._state)
         self._publisher.start(self._loop)
@@ -184,12 +187,19 @@ class Agent:
         self._monitor.start()
         self._endpoints.start(time.monotonic())
         self._link.start()
-        self._supervisor.start(self._worker_spec())
+        if groups := self._workers.divide(memory_budget.decide(self._context.settings)):
+            self._topics.say_groups(groups)
+        self._workers.start(self._worker_spec)
         self._streams.start()
 
-    def _worker_spec(self) -> ChildSpec:
-        settings = self._context.settings
-        return worker_spec(settings, self._streams.slots(), memory_budget.decide(settings))
+    def _worker_spec(self, group: str) -> ChildSpec:
+        return worker_spec(
+            self._context.settings,
+            group,
+            self._streams.slots(),
+            lambda: self._workers.share_of(group),
+            lambda pid: self._workers.started(group, pid),
+        )
 
     def _publish_stopped(self) -> None:
         """Publish `ready` 0 for every line, then status `stopped`, and wait for their acknowledgement."""
@@ -232,7 +242,7 @@ class Agent:
         self._publisher.tick()
         self._supervisor.tick(now_s)
         self._streams.tick()
-        self._look_at_worker(now_s)
+        self._workers.tick(now_s)
         self._detections.tick()
         if (kbps := self._publisher.acknowledged_kbps(now_s)) != self._state.bandwidth.measured_kbps:
             self._decide(AckRate(kbps))
@@ -245,7 +255,7 @@ class Agent:
         self._records.tick(now_s)
         self._monitor.tick(now_s, self._roll.pids)
         self._index.tick(now_s)
-        self._memory_check.tick(now_s, self._monitor.reading, self._monitor.memory, self._supervisor.pid(WORKER))
+        self._memory_check.tick(now_s, self._monitor.reading, self._monitor.memory, self._workers.pids().values())
         self._topics.tick(now_s, self._streams, self._detections, self._monitor, self._metrics.trouble)
         self._endpoints.tick(now_s)
         self._systemd.tick(now_s, self._roll.silent_s(now_s), link_up=self._link.is_up)
@@ -262,13 +272,6 @@ class Agent:
     def _read_catalog(self) -> None:
         self._context, read = catalog_again(self._context)
         self._loop.put(read)
-
-    def _look_at_worker(self, now_s: float) -> None:
-        silent_s = self._supervisor.beat_age_s(WORKER, now_s)
-        is_hung = silent_s is not None and silent_s > HUNG_AFTER_S
-        if is_hung != self._is_hung:
-            self._is_hung = is_hung
-            self._decide(WorkerHung(is_hung))
 
     def _from_inbox(self, event: object) -> None:
         if self._link.handle(event):
@@ -321,7 +324,8 @@ class Agent:
 
     def _from_child(self, child: str, message: Message) -> None:
         """Handle a message from a child, or its loss; no exception escapes."""
-        kind = child if child in {WORKER, SUPPLY} else "camera"
+        group = self._workers.group_of(child)
+        kind = "worker" if group is not None else child if child == SUPPLY else "camera"
         refusal = self._why_not(child, message)
         if refusal is not None:
             self._metrics.refused(kind)
@@ -332,69 +336,19 @@ class Agent:
         if isinstance(message, ChildUp):
             self._supervisor.send(child, children.LogSetup(self._levels.level))
         try:
-            if kind == "camera":
-                self._streams.take(child, message)
+            if group is not None:
+                self._from_workers.take(group, message)
             elif child == SUPPLY:
                 self._supply.take(message)
             else:
-                self._from_worker(message)
+                self._streams.take(child, message)
         except Exception:  # noqa: BLE001 - see above; the loop's edge
             self._metrics.refused(kind)
             _log.exception("event=message_failed child=%r kind=%s", child, type(message).__name__)
 
     def _why_not(self, child: str, message: Message) -> str | None:
-        if child in {WORKER, SUPPLY}:
+        if self._workers.group_of(child) is not None:
+            return self._workers.why_not(child, message, time.monotonic_ns())
+        if child == SUPPLY:
             return self._gate.why_not(message, time.monotonic_ns())
         return self._gate.why_not_of_camera(self._streams.of(child), message)
-
-    def _from_worker(self, message: Message) -> None:
-        match message:
-            case children.Detections():
-                self._detected(message)
-            case children.Beat():
-                self._answers.told(message.streams)
-            case children.InferenceFailed():
-                self._failing.add(message.stream)
-                self._decide(message)
-            case children.Swapped():
-                self._metrics.swapped(message)
-                self._decide(message)
-            case _ if isinstance(message, Outcome):
-                self._decide(message)
-            case children.CacheState() | children.CacheDecided() | children.MemoryKept():
-                for notice in self._topics.say_cache(message):
-                    self._decide(notice)
-                self._memory_check.told(message, time.monotonic())
-                if isinstance(message, children.CacheState) and self._state.orders.job is not None:
-                    self._decide(ModelsLoading(tuple(one.model for one in message.models)))
-            case _:
-                self._of_worker(message)
-
-    def _detected(self, message: children.Detections) -> None:
-        self._answers.answered(message)
-        self._detections.publish(message)
-        if message.stream in self._failing:
-            self._failing.remove(message.stream)
-            self._decide(children.InferenceFailed(message.stream, message.model, 0, ""))
-
-    def _of_worker(self, message: Message) -> None:
-        """Handle messages about the worker process itself."""
-        match message:
-            case children.ThreadCrashed():
-                _log.error("event=thread_crashed thread=%r detail=%r", message.thread, message.detail)
-                self._metrics.crashed()
-                self._decide(WorkerCrashed(f"{message.thread}: {message.detail}"))
-            case children.ModelRuns():
-                self._topics.hear_processor(message)
-            case children.Hello():
-                self._topics.say_versions(message.versions)
-            case ChildUp():
-                self._decide(WorkerUp())
-            case ChildLost():
-                self._is_hung = False
-                self._metrics.worker_lost()
-                self._answers.worker_lost()
-                self._memory_check.worker_lost()
-                self._decide(WorkerLost(message.detail))
-                for notice in self._topics.say_no_cache():
-                    self._decide(notice)

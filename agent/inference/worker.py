@@ -27,6 +27,7 @@ from agent.inference.serving.frame_loss import FrameLossCounter
 from agent.inference.serving.line_gate import ActiveModelGate
 from agent.inference.serving.model_threads import ThreadsOfModels
 from agent.inference.serving.stream_pipeline import Outlet, StreamPipeline
+from agent.inference.swapping.budget_share import BudgetShare
 from agent.inference.swapping.file_check import FileCheck
 from agent.inference.swapping.idle_prover import IdleProver
 from agent.inference.swapping.load_queue import LoadQueue
@@ -37,6 +38,7 @@ from agent.messages.canary import Compare, StopComparing
 from agent.messages.children import (
     Assign,
     Log,
+    MemoryLimit,
     ModelRuns,
     Preload,
     Prepare,
@@ -46,6 +48,7 @@ from agent.messages.children import (
     WorkerSetup,
     WorkerStream,
 )
+from agent.messages.groups.memory_share import Share, ShareRecalled
 from agent.messages.references import ModelVersion
 from agent.processes.slots.frame_slot import FrameSlot, SlotReader
 from agent.trust.opening import opener
@@ -62,7 +65,9 @@ class Worker:
         self._outlet: Final = outlet
         self._sending_cache: Final = threading.Lock()
         budget = Budget(setup.budget_bytes, setup.device_budget_bytes)
-        self._cache: Final[Cache[Model]] = Cache(budget, self._send_cache)
+        guaranteed = _budget_of(setup.guaranteed, budget) if setup.guaranteed is not None else None
+        self._cache: Final[Cache[Model]] = Cache(budget, self._send_cache, guaranteed=guaranteed)
+        self._share: Final = BudgetShare(self._cache, outlet.send)
         self._threads: Final = ThreadsOfModels()
         self._lines: Final = {
             name: ActiveModelGate(name, self._cache, self._threads) for name in sorted({s.line for s in setup.streams})
@@ -85,7 +90,8 @@ class Worker:
     def start(self) -> None:
         """Read the footprints, attach to the slots, and start every thread."""
         budget = self._cache.budget
-        limit_bytes = budget.host_bytes if budget.device_bytes is None else budget.device_bytes
+        present_bytes = budget.host_bytes if budget.device_bytes is None else budget.device_bytes
+        limit_bytes = self._setup.ceiling_bytes or present_bytes
         backends.DEVICE_LIMIT.bytes = limit_bytes
         DEVICES.count_with(partial(DevicePool, limit_bytes))
         self._footprints.read()
@@ -137,6 +143,13 @@ class Worker:
         """Replace the list of models to load in idle time, and unload those that have left the catalog."""
         self._loads.preload(preload.models, preload.gone)
 
+    def share(self, message: Share | ShareRecalled) -> None:
+        """Take a new limit on the memory of all models."""
+        if isinstance(message, Share):
+            self._share.take(message)
+        else:
+            self._loads.recall(message)
+
     def compare(self, message: Compare) -> None:
         """Begin a comparison."""
         self._comparisons.begin(message)
@@ -160,7 +173,7 @@ class Worker:
     def _make_load_queue(self) -> LoadQueue:
         overhead = RuntimeOverhead()
         unloader = Unloader(self._cache, self._footprints, overhead, _RELEASE_TIMEOUT_S, self._warn)
-        admission = AdmissionController(self._cache, unloader, self._outlet.send)
+        admission = AdmissionController(self._cache, unloader, self._outlet.send, self._share.borrow)
         model_loader = ModelLoader(
             self._cache,
             self._footprints,
@@ -183,6 +196,7 @@ class Worker:
             self._idle_cpu,
             self._setup.load_timeout_s,
             self._warn,
+            self._share,
         )
 
     def _make_pipeline(self, stream: WorkerStream) -> StreamPipeline:
@@ -203,3 +217,8 @@ class Worker:
     def _send_cache(self) -> None:
         with self._sending_cache:  # because the ledger read last must be the one sent last
             self._outlet.send(cache_state(self._cache, self._setup.compute))
+
+
+def _budget_of(limit: MemoryLimit, like: Budget) -> Budget:
+    """Return a limit as a budget of as many pools as another one has."""
+    return Budget(limit.host_bytes, None if like.device_bytes is None else limit.device_bytes)

@@ -22,6 +22,8 @@ PUBLISH_LEAST_FIRST: Final[tuple[Publish, ...]] = ("summary", "changes", "all")
 LogLevel = Literal["debug", "info", "warning"]
 LOG_LEVELS: Final[tuple[LogLevel, ...]] = get_args(LogLevel)
 _LINE: Final = "the id of a configured line"
+DEFAULT_GROUP: Final = "default"
+"""The group of every line that names none."""
 
 
 class Group(BaseModel):
@@ -165,9 +167,9 @@ class HttpSettings(Group):
 class CanarySettings(Group):
     """`[canary]`: what a candidate may differ from the model that serves, before it is given up."""
 
-    disagreement: Annotated[float, Field(gt=0, le=1)] = 0.1
-    """Share of the objects that only one of the two models finds."""
-    score_drop: Annotated[float, Field(gt=0, le=1)] = 0.05
+    disagreement: Annotated[float, Field(gt=0, le=1)] = 0.05
+    """Share of the objects that speak against the candidate: sure ones that it misses, unsure ones that it adds."""
+    score_drop: Annotated[float, Field(gt=0, le=1)] = 0.03
     """Mean drop of the scores of objects that both find."""
     class_shift: Annotated[float, Field(gt=0, le=1)] = 0.2
     """Share of the frames in which more of a class are found, less those with fewer, or the reverse."""
@@ -210,7 +212,18 @@ class LineSettings(Group):
     changeover_timeout_s: Annotated[fields.Seconds, Field(gt=0)] = 30.0
     dwell_s: fields.Seconds = 2.0
     prepare_s: fields.Seconds = 1800.0
+    group: str = DEFAULT_GROUP
+    """The group whose worker serves the line."""
     products: dict[fields.Product, fields.Reference] = Field(default_factory=dict)
+
+
+class GroupSettings(Group):
+    """One `[group.ID]`: a worker process of its own, with its share of memory and processor time."""
+
+    memory: fields.Budget = "auto"  # type: ignore[assignment] # the validator makes a MemoryBudget of it
+    """Guaranteed part of the memory budget; automatic: an equal part of what the other groups leave."""
+    cpu_weight: Annotated[int, Field(ge=1, le=10_000)] = 100
+    """Share of the processor, as `cpu.weight` of cgroup v2 counts it, while others want it too."""
 
 
 class BindingSettings(Group):
@@ -260,6 +273,7 @@ class Settings(Group):
     canary: CanarySettings = Field(default_factory=CanarySettings)
     stream: tuple[StreamSettings, ...] = ()
     line: dict[fields.Id, LineSettings] = Field(default_factory=dict)
+    group: dict[fields.Id, GroupSettings] = Field(default_factory=dict)
     binding: tuple[BindingSettings, ...] = ()
     schedule: tuple[ScheduleRule, ...] = ()
     bandwidth: tuple[BandwidthRule, ...] = ()
@@ -267,6 +281,14 @@ class Settings(Group):
     def streams_of(self, line: str) -> tuple[StreamSettings, ...]:
         """Return the streams of a line, in the file's order."""
         return tuple(stream for stream in self.stream if stream.line == line)
+
+    @property
+    def groups(self) -> dict[str, GroupSettings]:
+        """The groups that have a worker, `default` first: all configured ones, and `default` where a line is in it."""
+        named = {line.group for line in self.line.values()}
+        has_default = DEFAULT_GROUP in self.group or DEFAULT_GROUP in named or not self.group
+        first = {DEFAULT_GROUP: self.group.get(DEFAULT_GROUP, GroupSettings())} if has_default else {}
+        return {**first, **{name: one for name, one in self.group.items() if name != DEFAULT_GROUP}}
 
     @property
     def configuration_hash(self) -> str:

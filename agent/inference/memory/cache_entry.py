@@ -120,6 +120,10 @@ class Entry(Generic[Held]):
         """Return True for a resident model without claims, leases and reservations."""
         return self.phase == "resident" and not self.claims and not self.leases and not self.reservations
 
+    def is_left_by(self, lines: set[str]) -> bool:
+        """Return True for a resident model that nobody uses once these lines have left it."""
+        return self.phase == "resident" and self.claims <= lines and not self.reservations
+
 
 @dataclass(frozen=True)
 class Row:
@@ -136,3 +140,21 @@ class Row:
     def bytes(self) -> int:
         """Charged bytes of host and GPU memory together."""
         return self.charge.total_bytes
+
+
+@dataclass(frozen=True)
+class EvictionCandidates(Generic[Held]):
+    """The models that could make room for a load, at one moment; their states may change afterwards."""
+
+    short: Amount
+    """Bytes by which the load exceeds each pool's limit; negative where there is room."""
+    standby: tuple[Entry[Held], ...]
+    """Models that nobody uses or reserves."""
+    leave: tuple[Entry[Held], ...]
+    """Models that serve only lines that would deactivate them for the load, or that only infer a last picture."""
+    announced: tuple[Entry[Held], ...]
+    """Models that only such lines have reserved."""
+    kept: tuple[Entry[Held], ...]
+    """All other resident models."""
+    unguaranteed: Amount = NOTHING
+    """Bytes by which the models in use, with the load and without `leave`, exceed what the worker is guaranteed."""

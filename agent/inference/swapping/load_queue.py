@@ -3,7 +3,7 @@
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final
 
 from agent.inference.backends import FellBackError, Model, NotPreparedError
@@ -12,11 +12,13 @@ from agent.inference.memory.cache import Cache, Entry
 from agent.inference.preparing.background_builder import BackgroundBuilder
 from agent.inference.scheduling import load_priority
 from agent.inference.scheduling.idle_cpu import INTERVAL_S, IdleCpuSampler
+from agent.inference.swapping.budget_share import BudgetShare
 from agent.inference.swapping.likely_models import LikelyModels
 from agent.inference.swapping.load_job import DroppedError, Failure, LoadJob
 from agent.inference.swapping.model_loading import ModelLoader
 from agent.inference.swapping.turn_thread import TurnThread
 from agent.messages.errors import ModelError, OutOfMemoryError
+from agent.messages.groups.memory_share import ShareRecalled
 from agent.messages.references import ModelVersion
 
 _LOG: Final = logging.getLogger(__name__)
@@ -48,8 +50,10 @@ class LoadQueue:
         idle_cpu: IdleCpuSampler,
         timeout_s: float,
         warn: Callable[[str], None],
+        share: BudgetShare,
     ) -> None:
         """Store the arguments; `timeout_s` limits one load, from the check of its file to the hand-over."""
+        self._share: Final = share
         self.turn: Final = threading.Condition()
         self._cache: Final = cache
         self._model_loader: Final = model_loader
@@ -85,9 +89,10 @@ class LoadQueue:
         """Claim a resident model for `line`, or return the job that loads it.
 
         `is_ready`: the line's present model is right for its product. Raises ModelError("load_timeout") where an
-        earlier load of the model still hangs.
+        earlier load of the model still hangs, and NoRoomError where the resident model is beyond what is guaranteed.
         """
         with self.turn:
+            self._require_guaranteed(version, {line})
             entry = self._cache.claim(version, line)
             if entry is not None:
                 return entry
@@ -100,9 +105,10 @@ class LoadQueue:
     def announce(self, version: ModelVersion, line: str, until_s: float) -> LoadJob | None:
         """Reserve a resident model for `line` until `until_s` (monotonic) and return None; else return its load's job.
 
-        Raises ModelError("load_timeout") where an earlier load of the model still hangs.
+        Raises as `obtain` does.
         """
         with self.turn:
+            self._require_guaranteed(version, ())
             if self._cache.reserve(version, line, until_s):
                 self._reservations_changed = True
                 self.turn.notify_all()
@@ -127,6 +133,15 @@ class LoadQueue:
         """Return True while a likely model that may fit is not in memory, and would be preloaded on idle cores."""
         with self.turn:
             return not self._artifacts.is_preparing and self._likely.next() is not None
+
+    def recall(self, recalled: ShareRecalled) -> None:
+        """Lower the budget for another group; a running idle preload is dropped where models are to be evicted."""
+        with self.turn:
+            self._share.recall(recalled)
+            if recalled.evict:
+                for job in self._jobs.values():
+                    job.is_likely = False
+                self.turn.notify_all()
 
     def withdraw(self, job: LoadJob, line: str) -> None:
         """Remove a line from a job's waiting lines, at any stage of the load."""
@@ -158,6 +173,13 @@ class LoadQueue:
         with self.turn:
             self.turn.notify_all()
 
+    def _require_guaranteed(self, version: ModelVersion, leaving: Collection[str]) -> None:
+        if not self._cache.may_use(version, leaving):
+            raise NoRoomError(
+                f"{version.reference} is in borrowed memory, and in use it would exceed what is guaranteed",
+                may_fit=True,
+            )
+
     def _find_or_enqueue(self, version: ModelVersion) -> LoadJob:
         job = self._jobs.get(version)
         if job is not None and job.is_abandoned:
@@ -185,7 +207,9 @@ class LoadQueue:
         self._idle_cpu.sample()
         if self._thread.is_stopping:
             return
-        self._admission.tidy()
+        recalled = self._share.recalled
+        self._admission.tidy(is_recalled=recalled is not None)
+        self._share.settle(recalled)
         self._unload_gone()
         job = self._next()
         if job is not None:
@@ -202,6 +226,7 @@ class LoadQueue:
         return (
             self._thread.is_stopping
             or self._reservations_changed
+            or self._share.recalled is not None
             or bool(self._waiting)
             or self._admission.has_excess()
             or self._admission.can_unload(self._gone)
