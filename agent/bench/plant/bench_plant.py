@@ -61,6 +61,8 @@ class Plant:
     """Name of the model that the catalog has again as version 2, by the same file; empty: none."""
     preload: bool = False
     """Likely models are loaded in idle time, which most measurements would not expect."""
+    names_versions: bool = True
+    """Products name a version of their model; False: they take the newest one."""
 
     @property
     def cache_dir(self) -> Path:
@@ -82,7 +84,7 @@ class Plant:
         return config
 
     def _settings(self, port: int, pictures: Path) -> dict[str, object]:
-        products = {name: one.reference for name, one in self.models.by_name.items()}
+        products = {name: self._named(one) for name, one in self.models.by_name.items()}
         return {
             "device": {
                 "id": DEVICE,
@@ -96,13 +98,16 @@ class Plant:
             "stream": [_stream(id_, one, pictures) for one in self.stations for id_ in one.streams],
             "line": {
                 one.line: {
-                    "default": self.models[one.default].reference,
+                    "default": self._named(self.models[one.default]),
                     "changeover_timeout_s": _TIMEOUT_S,
                     "products": dict(products),
                 }
                 for one in self.stations
             },
         }
+
+    def _named(self, model: BenchModel) -> str:
+        return model.reference if self.names_versions else model.reference.rpartition("@")[0]
 
 
 def _entry(model: BenchModel) -> dict[str, object]:
