@@ -92,15 +92,8 @@ class Agent:
         self._supervisor: Final = Supervisor(self._loop, self._from_child)
         side = context.catalog.largest_side
         self._streams: Final = Cameras(settings.stream, self._supervisor, self._stream_changed, side)
-        self._web: Final = WebProcess(
-            settings,
-            context.topics,
-            self._supervisor,
-            self._publisher,
-            decide=self._decide,
-            receive=self._take,
-            ask_model=lambda _: None,
-        )
+        shared = (settings, context.topics, self._supervisor, self._publisher)
+        self._web: Final = WebProcess(*shared, decide=self._decide, receive=self._take, plant=lambda: self._state.plant)
         self._roll: Final = Roll(self._supervisor, self._streams, self._web)
         self._supply: Final = SupplyProcess(self._supervisor, lambda: self._context.settings, self._decide)
         gate = Gate(settings.line, [stream.id for stream in settings.stream])
@@ -147,7 +140,7 @@ class Agent:
         self._endpoints: Final = HttpEndpoints(settings.http.bind, self._metrics, self._loop.put, self._decide)
         self._systemd: Final = SystemdStatus(self._state, Notifier())
         told = (self._detections, self._publisher, self._link, self._monitor, self._index)
-        self._parts: Final = Parts(settings.device.id, self._state, self._streams, *told)
+        self._parts: Final = Parts(settings.device.id, self._state, self._streams, *told, self._web.counts)
         self._failing: Final[set[str]] = set()
         self._undecided: Final[deque[Event]] = deque()
         self._is_deciding = False
@@ -175,6 +168,7 @@ class Agent:
         with ExitStack() as undo:
             undo.callback(self._loop.close)
             undo.callback(self._streams.close)
+            undo.callback(self._web.close)
             undo.callback(self._snapshots.close)
             undo.callback(self._systemd.close)
             undo.callback(self._monitor.stop)
@@ -207,7 +201,9 @@ class Agent:
 
     def _worker_spec(self) -> ChildSpec:
         settings = self._context.settings
-        return worker_spec(settings, self._streams.slots(), memory_budget.decide(settings))
+        return worker_spec(
+            settings, self._streams.slots(), memory_budget.decide(settings), self._web.links.of_worker("default")
+        )
 
     def _publish_stopped(self) -> None:
         """Publish `ready` 0 for every line, then status `stopped`, and wait for their acknowledgement."""
@@ -390,6 +386,7 @@ class Agent:
                 self._decide(WorkerUp())
             case ChildLost():
                 self._is_hung = False
+                self._web.worker_lost()
                 self._metrics.worker_lost()
                 self._answers.worker_lost()
                 self._memory_check.worker_lost()

@@ -9,21 +9,27 @@ from typing import Final
 from agent import isolated
 from agent.app.children.web.document_feed import DocumentFeed
 from agent.app.children.web.request_counts import RequestCounts
+from agent.app.children.web.request_links import RequestLinks
+from agent.app.children.worker import WORKER
+from agent.control.plant import Plant
 from agent.messages.children import Log, Message
+from agent.messages.descriptors import RequestLink
 from agent.messages.events import ChildLost, ChildUp, Noticed, Received, Reply
 from agent.messages.topics import Topics
 from agent.messages.web.control import (
     AskModel,
     CommandAnswered,
     DocumentsTaken,
+    ModelRefused,
     OperatorCommand,
-    RequestLink,
     RequestsCounted,
     Serving,
     WebClient,
     WebMessage,
     WebSetup,
+    WorkerGone,
 )
+from agent.messages.web.holding import HoldModel
 from agent.mqtt.publishing.tapped_publisher import TappedPublisher
 from agent.processes.supervisor import ChildSpec, Supervisor
 from agent.settings import Settings
@@ -49,8 +55,7 @@ _ENVIRONMENT: Final = {
 class WebProcess:
     """Owner of the web process, for the loop's thread.
 
-    `decide` takes events; `receive` a person's command, like one from the broker; `ask_model` has a worker load a model
-    for requests.
+    `decide` takes events; `receive` a person's command, like one from the broker; `plant` returns the configured one.
     """
 
     def __init__(  # noqa: PLR0913 - what the process is connected with, spelt out
@@ -62,8 +67,7 @@ class WebProcess:
         *,
         decide: Callable[[Noticed], None],
         receive: Callable[[Received], None],
-        ask_model: Callable[[AskModel], None],
-        links: tuple[RequestLink, ...] = (),
+        plant: Callable[[], Plant],
     ) -> None:
         self._settings: Final = settings
         self._topics: Final = topics
@@ -71,8 +75,9 @@ class WebProcess:
         self._publisher: Final = publisher
         self._decide: Final = decide
         self._receive: Final = receive
-        self._ask_model: Final = ask_model
-        self._links: Final = links
+        self._plant: Final = plant
+        web = settings.web
+        self.links: Final = RequestLinks(("default",) if web.is_on and web.gateway else ())
         self._feed: Final = DocumentFeed(topics.base, self.send)
         self.is_started = False
         """True where the process runs, or is about to be started again."""
@@ -137,11 +142,26 @@ class WebProcess:
                 topic = f"{self._topics.base}/{message.topic}"
                 self._receive(Received(topic, message.payload, reply=reply, user=message.user))
             case AskModel():
-                self._ask_model(message)
+                self._ask(message)
             case RequestsCounted():
                 self.counts.take(message)
             case Log():
                 _log.log(logging.getLevelName(message.level), "event=web_told detail=%r", message.text)
+
+    def worker_lost(self, group: str = "default") -> None:
+        """Tell the process that what a worker had is unanswered."""
+        self.send(WorkerGone(group))
+
+    def close(self) -> None:
+        """Close the links' descriptors; the supervisor ends the process."""
+        self.links.close()
+
+    def _ask(self, message: AskModel) -> None:
+        version = self._plant().loadable(message.reference)
+        if version is None:
+            self.send(ModelRefused(message.number, "unknown_model", f"the catalog has no {message.reference!r}"))
+        elif not self._supervisor.send(WORKER, HoldModel(message.number, version, message.hold_s)):
+            self.send(ModelRefused(message.number, "worker_lost", "the worker starts again"))
 
     def _tell(self, detail: str) -> None:
         if detail:
@@ -155,8 +175,8 @@ class WebProcess:
             name=WEB,
             command=self.command,
             incoming=WebMessage,
-            setup=lambda: setup_of(self._settings, self._topics.base, self._links),
-            descriptors=tuple(fd for link in self._links for fd in (link.channel, link.memory)),
+            setup=lambda: setup_of(self._settings, self._topics.base, self.links.of_web()),
+            descriptors=tuple(fd for link in self.links.of_web() for fd in (link.channel, link.memory)),
             beat_deadline_s=_BEAT_DEADLINE_S,
             busy_deadline_s=_BEAT_DEADLINE_S,
             environment={**os.environ, **_ENVIRONMENT},
