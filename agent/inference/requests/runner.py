@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from agent.inference.backends import Model
+from agent.inference.backends import InferenceError, Model
 from agent.inference.backends.detector import Detector
 from agent.inference.backends.tensors.tensor_model import DTYPES, Array, TensorModel, WrongTensorsError
 from agent.inference.memory.cache import Cache
@@ -30,6 +30,8 @@ _NEWEST: Final = 0.125
 _CHANNELS: Final = 3
 _MOST_DIMENSIONS: Final = 16
 _GRACE_S: Final = 10.0
+_PATIENCE_NS: Final = 200_000_000
+"""Time for which a request waits for a gap before the next one is looked at."""
 _DATATYPES: Final = {np.dtype(kind): name for name, kind in DTYPES.items()}
 
 Inference = InferPicture | InferTensors
@@ -101,21 +103,26 @@ class RequestRunner:
                 if self._is_stopping:
                     return
                 message = self._waiting.popleft()
-            self._send(Opened(message.session) if isinstance(message, Open) else self._answer(message))
+            answer = Opened(message.session) if isinstance(message, Open) else self._answer(message)
+            if answer is not None:
+                self._send(answer)
 
-    def _answer(self, message: Inference) -> Message:
-        """Return the answer to a request, whatever it holds."""
+    def _answer(self, message: Inference) -> Message | None:
+        """Return the answer to a request, whatever it holds; None where it waits for a longer gap."""
         try:
             return self._infer(message)
         except WrongTensorsError as error:
             return NotInferred(message.number, "invalid", str(error))
+        except InferenceError as error:
+            # With tensors the runtime's refusal is of their shapes or values, as far as it says.
+            return NotInferred(message.number, "invalid" if isinstance(message, InferTensors) else "failed", str(error))
         except ChangeoverError as error:
             return NotInferred(message.number, "failed", str(error))
         except Exception as error:  # noqa: BLE001 - the loop's edge: a request must not end the thread
             _LOG.exception("event=request_failed model=%r", message.reference[:200])
             return NotInferred(message.number, "failed", type(error).__name__)
 
-    def _infer(self, message: Inference) -> Message:
+    def _infer(self, message: Inference) -> Message | None:
         version = self._held.find(message.reference)
         if version is None:
             return NotInferred(message.number, "gone", f"{message.reference} is not loaded")
@@ -123,7 +130,10 @@ class RequestRunner:
             if model is None:
                 return NotInferred(message.number, "gone", f"{message.reference}: a line took its memory")
             needed_ns = self._needed_ns(message.reference, model)
-            if not self._outlet.slack.wait(needed_ns, message.deadline_ns):
+            if not self._outlet.slack.wait(needed_ns, min(message.deadline_ns, time.monotonic_ns() + _PATIENCE_NS)):
+                if time.monotonic_ns() < message.deadline_ns and self._outlet.slack.has_room(needed_ns):
+                    self._put_back(message)
+                    return None
                 detail = f"the lines leave no {needed_ns / 1e6:.0f} ms for an inference of {message.reference}"
                 return NotInferred(message.number, "busy", detail)
             with self._outlet.busy(_GRACE_S):
@@ -131,6 +141,11 @@ class RequestRunner:
                 answer = self._run_model(message, model)
                 self._note(message.reference, time.monotonic_ns() - began_ns)
             return answer((time.monotonic_ns() - began_ns) / 1e6)
+
+    def _put_back(self, message: Inference) -> None:
+        with self._changed:
+            if not any(isinstance(one, Open) for one in self._waiting):
+                self._waiting.append(message)
 
     def _run_model(self, message: Inference, model: Model) -> "Callable[[float], Message]":
         """Infer, and write the answer into the request's block; return what makes the message of its duration (ms)."""

@@ -88,6 +88,11 @@ class Slack:
                 self._changed.wait(min(deadline_ns - now_ns, _LOOK_NS) / 1e9)
         return False
 
+    def has_room(self, needed_ns: float) -> bool:
+        """Return True where some gap between two frames is so long."""
+        with self._changed:
+            return needed_ns <= self._longest_ns(self._clock_ns())
+
     def _left_ns(self, now_ns: int) -> float | None:
         """Return the time that a request may take now, 0 while a frame is under way or late; None: any time."""
         expected = [one for one in self._streams.values() if one.is_expected(now_ns)]

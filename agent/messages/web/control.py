@@ -117,7 +117,9 @@ class AskModel(Message, frozen=True):
     hold_s: float
 
 
-Outcome = Literal["ok", "unauthorized", "not_found", "invalid", "too_large", "unsupported", "limited", "busy", "failed"]
+Outcome = Literal[
+    "ok", "unauthorized", "not_found", "invalid", "too_large", "media", "unsupported", "limited", "busy", "failed"
+]
 """End of a request, as the metrics count it."""
 
 

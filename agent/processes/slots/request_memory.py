@@ -13,7 +13,7 @@ BLOCKS: Final = 4
 BLOCK_BYTES: Final = 32 << 20
 ALIGNMENT: Final = 64
 _KEPT_BYTES: Final = 1 << 20
-"""Pages beyond these are given back to the system after a large request."""
+"""Pages beyond these are given back to the system when no request comes."""
 
 
 def create(name: str) -> int:
@@ -42,8 +42,7 @@ class RequestMemory:
             raise IndexError(f"no block {number}")
         return self._view[number * BLOCK_BYTES : (number + 1) * BLOCK_BYTES]
 
-    def give_back(self, number: int, used_bytes: int) -> None:
-        """Return a block's pages to the system, but for the first ones, where a request used more of it."""
-        if used_bytes > _KEPT_BYTES:
-            start = number * BLOCK_BYTES + _KEPT_BYTES
-            self._memory.madvise(MADV_REMOVE, start, BLOCK_BYTES - _KEPT_BYTES)
+    def give_back(self, number: int) -> None:
+        """Return a block's pages to the system, but for the first ones; nobody may use the block meanwhile."""
+        start = number * BLOCK_BYTES + _KEPT_BYTES
+        self._memory.madvise(MADV_REMOVE, start, BLOCK_BYTES - _KEPT_BYTES)
