@@ -129,7 +129,7 @@ class Detector:
             confidence=self.head.confidence if confidence is None else confidence,
             iou=self.head.iou if iou is None else iou,
         )
-        return self._answer(cast("Waiting", self.prepare(image)), head.decode, _NOBODY)
+        return self._answer(self.prepare(image), head.decode, _NOBODY)
 
     def check_outputs(self, image: NDArray[np.uint8]) -> Objects:
         """Implement `Model.check_outputs`."""

@@ -67,9 +67,9 @@ class _Protocol(H11Protocol):
         app = self.app
 
         async def with_subject(scope: Scope, receive: Receive, send: Send) -> None:
-            await app({**scope, SUBJECT: subject}, receive, send)  # type: ignore[arg-type] # uvicorn's own types
+            await app({**scope, SUBJECT: subject}, receive, send)
 
-        self.app = with_subject  # type: ignore[assignment] # the same
+        self.app = with_subject
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._first is not None:

@@ -23,7 +23,7 @@ class RequestLinks:
         self._of_workers: Final[dict[str, RequestLink]] = {}
         for group in groups:
             ours, theirs = pair()
-            self._sockets += (ours, theirs)
+            self._sockets.extend((ours, theirs))
             memory = request_memory.create(f"changeover-requests-{group}")
             self._memories.append(memory)
             self._of_web[group] = RequestLink(group, ours.fileno(), memory)

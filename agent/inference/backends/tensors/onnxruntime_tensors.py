@@ -5,6 +5,7 @@ from typing import Final
 from agent.inference.backends import onnxruntime
 from agent.inference.backends.detector import Untyped
 from agent.inference.backends.errors import loading
+from agent.inference.backends.onnxruntime_arena import shrink
 from agent.inference.backends.tensors.tensor_model import OPEN, Array, TensorModel
 from agent.messages.references import ModelVersion
 from agent.messages.web.requests import Port
@@ -56,4 +57,4 @@ class _Session:
 
     def close(self) -> None:
         self._session = None
-        onnxruntime.arena.shrink(None)
+        shrink()

@@ -100,9 +100,10 @@ class GrpcServer:
             await stream.send_message(answer)
 
     def _request(self, stream: "Stream[Any, Any]") -> Any:  # noqa: ANN401 - a context manager of the service
-        authorization = (stream.metadata or {}).get("authorization", "")
+        metadata: Any = stream.metadata  # a dictionary of several values a key, for which grpclib has no type
+        authorization = metadata.get("authorization", "") if metadata else ""
         text = authorization if isinstance(authorization, str) else ""
-        return self._service.request(text, subject_of(stream.peer.cert()) if stream.peer is not None else "")
+        return self._service.request(text, subject_of(stream.peer.cert()))
 
     def resolve(self, client: Client, counted: Counted, name: str, version: str) -> Version:
         """Return the model that a request names. Raises RequestError("not_found")."""
