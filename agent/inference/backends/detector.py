@@ -122,14 +122,19 @@ class Detector:
         """Implement `Model.infer`."""
         return self.answer(self.prepare(image))
 
-    def find(self, image: NDArray[np.uint8], confidence: float | None, iou: float | None) -> Objects:
-        """Infer like `infer`, with other thresholds than the catalog's where they are given, each from 0 to 1."""
+    def find(
+        self, image: NDArray[np.uint8], confidence: float | None, iou: float | None, during: During = _NOBODY
+    ) -> Objects:
+        """Infer like `infer`, with other thresholds than the catalog's where they are given, each from 0 to 1.
+
+        `during` wraps the inference only.
+        """
         head = replace(
             self.head,
             confidence=self.head.confidence if confidence is None else confidence,
             iou=self.head.iou if iou is None else iou,
         )
-        return self._answer(self.prepare(image), head.decode, _NOBODY)
+        return self._answer(self.prepare(image), head.decode, during)
 
     def check_outputs(self, image: NDArray[np.uint8]) -> Objects:
         """Implement `Model.check_outputs`."""

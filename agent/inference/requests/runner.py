@@ -140,27 +140,28 @@ class RequestRunner:
                 began_ns = time.monotonic_ns()
                 answer = self._run_model(message, model)
                 self._note(message.reference, time.monotonic_ns() - began_ns)
-            return answer((time.monotonic_ns() - began_ns) / 1e6)
+            return answer
 
     def _put_back(self, message: Inference) -> None:
         with self._changed:
             if not any(isinstance(one, Open) for one in self._waiting):
                 self._waiting.append(message)
 
-    def _run_model(self, message: Inference, model: Model) -> "Callable[[float], Message]":
-        """Infer, and write the answer into the request's block; return what makes the message of its duration (ms)."""
+    def _run_model(self, message: Inference, model: Model) -> Message:
+        """Infer, write the answer into the request's block, and return its message."""
+        forward = _Stopwatch()
         block = self._memory.block(message.block)
         if isinstance(message, InferTensors):
             if not isinstance(model, TensorModel):
                 raise WrongTensorsError(f"{message.reference} takes a picture, no tensors")
-            answers = model.run(_read(message, block), message.outputs)
-            placed = _write(answers, block)
-            return lambda took_ms: Tensors(message.number, message.reference, placed, took_ms)
+            with forward:
+                answers = model.run(_read(message, block), message.outputs)
+            return Tensors(message.number, message.reference, _write(answers, block), forward.ms)
         if isinstance(model, TensorModel):
             raise WrongTensorsError(f"{message.reference} takes tensors, no picture")
-        found = _find(model, message, _picture(message, block))
+        found = _find(model, message, _picture(message, block), forward)
         size = _tell(found.resized((message.height, message.width), message.of), model.names, message, block)
-        return lambda took_ms: Found(message.number, message.reference, size, took_ms)
+        return Found(message.number, message.reference, size, forward.ms)
 
     def _needed_ns(self, reference: str, model: Model) -> float:
         known = self._usual_ns.get(reference)
@@ -181,11 +182,25 @@ def _picture(message: InferPicture, block: memoryview) -> Array:
     return np.frombuffer(block, np.uint8, size_bytes).reshape(*sides, _CHANNELS)
 
 
-def _find(model: Model, message: InferPicture, picture: Array) -> Objects:
+class _Stopwatch:
+    """Context manager that measures its block in ms."""
+
+    def __init__(self) -> None:
+        self.ms = 0.0
+        self._began_ns = 0
+
+    def __enter__(self) -> None:
+        self._began_ns = time.monotonic_ns()
+
+    def __exit__(self, *_: object) -> None:
+        self.ms = round((time.monotonic_ns() - self._began_ns) / 1e6, 3)
+
+
+def _find(model: Model, message: InferPicture, picture: Array, forward: _Stopwatch) -> Objects:
     """Infer a picture, with other thresholds than the catalog's where the request has some."""
     if isinstance(model, Detector) and (message.confidence is not None or message.iou is not None):
-        return model.find(picture, message.confidence, message.iou)
-    return model.infer(picture)
+        return model.find(picture, message.confidence, message.iou, forward)
+    return model.answer(model.prepare(picture), forward)
 
 
 def _tell(found: Objects, names: tuple[str, ...], message: InferPicture, block: memoryview) -> int:

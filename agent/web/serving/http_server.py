@@ -38,8 +38,9 @@ class HttpServer:
             limit_concurrency=_CONNECTIONS,
             timeout_keep_alive=_KEEP_ALIVE_S,
             h11_max_incomplete_event_size=_HEADER_BYTES,
-            ssl_context_factory=(lambda *_: context) if context is not None else None,
         )
+        config.load()
+        config.ssl = context
         self._server: Final = _Server(config)
 
     async def serve(self) -> None:

@@ -6,15 +6,19 @@ import os
 from collections.abc import Callable
 from typing import Final
 
+import msgspec
+
 from agent import isolated
 from agent.app.children.web.document_feed import DocumentFeed
 from agent.app.children.web.request_counts import RequestCounts
 from agent.app.children.web.request_links import RequestLinks
 from agent.app.children.worker import WORKER
+from agent.control.inputs.routes import routes
 from agent.control.plant import Plant
 from agent.messages.children import Log, Message
 from agent.messages.descriptors import RequestLink
 from agent.messages.events import ChildLost, ChildUp, Noticed, Received, Reply
+from agent.messages.payloads import Ack
 from agent.messages.topics import Topics
 from agent.messages.web.control import (
     AskModel,
@@ -137,10 +141,7 @@ class WebProcess:
                 self.port, self.grpc_port = message.port, message.grpc_port
                 self._tell(message.detail)
             case OperatorCommand():
-                _log.info("event=console_command user=%r topic=%r", message.user, message.topic[:200])
-                reply = Reply(f"{CONSOLE}{message.number}")
-                topic = f"{self._topics.base}/{message.topic}"
-                self._receive(Received(topic, message.payload, reply=reply, user=message.user))
+                self._command(message)
             case AskModel():
                 self._ask(message)
             case RequestsCounted():
@@ -155,6 +156,17 @@ class WebProcess:
     def close(self) -> None:
         """Close the links' descriptors; the supervisor ends the process."""
         self.links.close()
+
+    def _command(self, message: OperatorCommand) -> None:
+        """Handle a person's command like one from the broker; a topic that is none is refused."""
+        _log.info("event=console_command user=%r topic=%r", message.user, message.topic[:200])
+        topic = f"{self._topics.base}/{message.topic}"
+        if routes(self._plant(), topic):
+            reply = Reply(f"{CONSOLE}{message.number}")
+            self._receive(Received(topic, message.payload, reply=reply, user=message.user))
+        else:
+            refused = Ack(None, topic, "rejected", "not_understood", "no topic of a command")
+            self.send(CommandAnswered(message.number, msgspec.json.encode(refused)))
 
     def _ask(self, message: AskModel) -> None:
         version = self._plant().loadable(message.reference)

@@ -54,7 +54,9 @@ def put(image: "NDArray[np.uint8]", block: memoryview) -> tuple[tuple[int, int],
     if height * width > _MOST_PIXELS:
         share = (_MOST_PIXELS / (height * width)) ** 0.5
         scaled = (max(1, int(width * share)), max(1, int(height * share)))
-        image = cv2.resize(image, scaled, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+        image = cv2.resize(np.ascontiguousarray(image), scaled, interpolation=cv2.INTER_AREA).astype(
+            np.uint8, copy=False
+        )
     if image.nbytes > BLOCK_BYTES:
         raise RequestError("too_large", f"a picture of {width} x {height} is too large")
     np.frombuffer(block, np.uint8, image.nbytes).reshape(image.shape)[...] = image

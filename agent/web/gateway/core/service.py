@@ -61,7 +61,10 @@ class Detected:
     """The objects in a picture: the worker's JSON with `objects`, `model`, `width`, `height`."""
 
     text: bytes
+    decode_ms: float
+    """Time to decode the picture and copy it to the worker."""
     infer_ms: float
+    """Time of the network alone."""
 
 
 class GatewayService:
@@ -164,13 +167,22 @@ class GatewayService:
         return await self._in_block(client, one, write, _outputs)
 
     async def _detect(self, client: Client, one: Version, put: _Put, wish: Wish) -> Detected:
+        decode_ms = 0.0
+
         def write(block: memoryview) -> Numbered:
+            nonlocal decode_ms
+            began_s = time.monotonic()
             (height, width), of = put(block)
+            decode_ms = (time.monotonic() - began_s) * 1000
             return lambda number, at: InferPicture(
                 number, at, one.reference, height, width, of, _deadline_ns(), wish.confidence, wish.iou
             )
 
-        return await self._in_block(client, one, write, _found)
+        def read(answer: Inferred, block: memoryview) -> Detected:
+            assert isinstance(answer, Found), "it is the answer to InferPicture"
+            return Detected(bytes(block[: answer.bytes]), decode_ms, answer.infer_ms)
+
+        return await self._in_block(client, one, write, read)
 
     async def _in_block(
         self,
@@ -224,11 +236,6 @@ def _deadline_ns() -> int:
 def _outputs(answer: Inferred, block: memoryview) -> list[Tensor]:
     assert isinstance(answer, Tensors), "it is the answer to InferTensors"
     return tensors.take(answer.outputs, block)
-
-
-def _found(answer: Inferred, block: memoryview) -> Detected:
-    assert isinstance(answer, Found), "it is the answer to InferPicture"
-    return Detected(bytes(block[: answer.bytes]), answer.infer_ms)
 
 
 def _refusal(answer: NotInferred) -> RequestError:

@@ -48,17 +48,17 @@ class Turns:
         self._count += 1
         self._serve()
         try:
-            return await asyncio.wait_for(turn, timeout_s)
-        except BaseException as error:
-            if turn.done() and not turn.cancelled():
+            await asyncio.wait({turn}, timeout=timeout_s)
+        except asyncio.CancelledError:
+            if turn.done():
                 self.give_back(turn.result())  # it came as its request was given up
-            else:
-                self._leave(client, turn)
-            if isinstance(error, TimeoutError | asyncio.TimeoutError):
-                raise busy("the device has no time for it now") from None
             raise
         finally:
             self._count -= 1
+            self._leave(client, turn)
+        if not turn.done():
+            raise busy("the device has no time for it now")
+        return turn.result()
 
     def _leave(self, client: str, turn: "asyncio.Future[int]") -> None:
         turns = self._waiting.get(client)
@@ -74,5 +74,4 @@ class Turns:
             turn = turns.popleft()
             if not turns:
                 del self._waiting[client]
-            if not turn.done():
-                turn.set_result(self._free.popleft())
+            turn.set_result(self._free.popleft())

@@ -177,7 +177,8 @@ async def _detect(asked: Asked) -> Response:
         found = await asked.service.detect(asked.client, one, content, wish)
     took_ms = round((time.monotonic() - began_s) * 1000, 1)
     text = found.text[:-1] + b',"latency_ms":%s}' % str(took_ms).encode()
-    return Response(text, media_type="application/json")
+    times = {"Server-Timing": f"decode;dur={found.decode_ms:.2f}, infer;dur={found.infer_ms:.2f}"}
+    return Response(text, headers=times, media_type="application/json")
 
 
 async def _index(asked: Asked) -> Response:
