@@ -2,10 +2,12 @@
 
 import hashlib
 import re
+import ssl
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -30,16 +32,19 @@ DEADLINE_S = 60.0
 class GatewayPlant:
     """An agent whose gateway is served, and what a client needs to ask it."""
 
-    def __init__(self, agent: RunningAgent) -> None:
+    def __init__(self, agent: RunningAgent, trusted: str = "") -> None:
         self.agent = agent
+        self._verify = ssl.create_default_context(cafile=trusted) if trusted else False
         agent.logged(r"event=web_serving port=[1-9]\d* grpc_port=[1-9]\d*")
         found = re.findall(r"event=web_serving port=([1-9]\d*) grpc_port=([1-9]\d*)", agent.log())
         self.port, self.grpc_port = map(int, found[-1])
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"{'https' if trusted else 'http'}://127.0.0.1:{self.port}"
 
     def client(self, name: str = "mes") -> httpx.Client:
         headers = {"Authorization": f"Bearer {TOKENS[name]}"} if name else {}
-        return httpx.Client(base_url=self.url, headers=headers, timeout=DEADLINE_S, trust_env=False)
+        return httpx.Client(
+            base_url=self.url, headers=headers, timeout=DEADLINE_S, trust_env=False, verify=self._verify
+        )
 
     def until_open(self) -> None:
         """Wait until the gateway answers for a worker."""
@@ -57,8 +62,18 @@ class GatewayPlant:
 
 
 @contextmanager
-def gateway_plant(mosquitto: Mosquitto, folder: Path, **web: object) -> Iterator[GatewayPlant]:
-    """Run an agent with a gateway over HTTP and gRPC; `web` adds keys to its table."""
+def gateway_plant(
+    mosquitto: Mosquitto,
+    folder: Path,
+    web: Mapping[str, object] = MappingProxyType({}),
+    more: Sequence[Mapping[str, object]] = (),
+    *,
+    trusted: str = "",
+) -> Iterator[GatewayPlant]:
+    """Run an agent with a gateway over HTTP and gRPC.
+
+    `web` adds keys to its table, `more` clients; with TLS, `trusted` is the file of the server's authority.
+    """
 
     def changes(settings: dict[str, Any]) -> None:
         entries = tomlkit.parse((folder / "models.toml").read_text()).unwrap()["model"]
@@ -73,7 +88,10 @@ def gateway_plant(mosquitto: Mosquitto, folder: Path, **web: object) -> Iterator
             "slow": {"requests_per_s": 1, "max_inflight": 8},
             "single": {"requests_per_s": 10_000, "max_inflight": 1},
         }
-        clients = [{"name": name, "token_file": f"{name}.token", **rights[name]} for name in TOKENS]
+        clients: list[Mapping[str, object]] = [
+            {"name": name, "token_file": f"{name}.token", **rights[name]} for name in TOKENS
+        ]
+        clients += more
         settings["web"] = {"bind": "127.0.0.1:0", "grpc_bind": "127.0.0.1:0", "client": clients, **web}
         settings["stream"] = settings["stream"][:1]
         del settings["line"]["line-2"]
@@ -84,7 +102,7 @@ def gateway_plant(mosquitto: Mosquitto, folder: Path, **web: object) -> Iterator
         try:
             agent.until_said("status", "online")
             agent.ready("bottle-500")
-            plant = GatewayPlant(agent)
+            plant = GatewayPlant(agent, trusted)
             plant.until_open()
             yield plant
         finally:

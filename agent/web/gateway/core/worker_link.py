@@ -162,9 +162,16 @@ class WorkerLink:
             self.turns.give_back(block)
             raise
         try:
-            return await asyncio.wait_for(answer, timeout_s + _ANSWER_MARGIN_S)
-        except (TimeoutError, asyncio.TimeoutError):
-            raise busy("the worker does not answer", _RETRY_S) from None
+            await asyncio.wait({answer}, timeout=timeout_s + _ANSWER_MARGIN_S)
+        except asyncio.CancelledError:
+            if answer.done():
+                self.turns.give_back(block)  # its answer came as it was given up
+            raise
+        finally:
+            answer.cancel()  # unless it is done: so `_answered` gives the block back
+        if answer.cancelled():
+            raise busy("the worker does not answer", _RETRY_S)
+        return answer.result()
 
     async def release(self, reference: str, timeout_s: float) -> None:
         """Have a model unloaded; returns when its bytes are back. Raises RequestError where it stays."""
