@@ -20,6 +20,7 @@ CacheReason = Literal[
     "room",  # evicted: a line wants another model
     "announced",  # evicted: another model is announced
     "break",  # evicted: its own line gave it up to make room (break-before-make)
+    "asked",  # evicted: a client of the gateway unloaded it
     "excess",  # evicted: measured sizes exceed the predicted ones
     "too_large",  # refused: larger than the whole budget
     "in_use",  # refused: evictable models are not enough
@@ -46,6 +47,8 @@ class Cause(msgspec.Struct, frozen=True):
     topic: str | None = None
     value: str | None = None
     overrode: Overrode | msgspec.UnsetType = msgspec.UNSET
+    user: str | msgspec.UnsetType = msgspec.UNSET
+    """Name of the user who asked in the console."""
 
 
 class NextChange(msgspec.Struct, frozen=True):
