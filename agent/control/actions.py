@@ -68,6 +68,8 @@ class PreloadLikely:
     """Replace the list of models that a group's worker preloads in idle time, the most likely first."""
 
     models: tuple[ModelVersion, ...]
+    gone: tuple[ModelVersion, ...] = ()
+    """Models that have left the catalog."""
     group: str = DEFAULT_GROUP
 
 

@@ -104,7 +104,7 @@ class ActionExecutor:
             case AssignLine() | PrepareModel() | CompareModels() | EndComparison():
                 self._callbacks.workers.send_to_line(action.line, _for_line(action))
             case PreloadLikely():
-                self._callbacks.workers.send(action.group, Preload(action.models))
+                self._callbacks.workers.send(action.group, Preload(action.models, action.gone))
             case _:
                 self._perform_rare(action)
 
