@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 
+from agent.messages.canary import CanaryMode
 from agent.messages.events import Reply
 from agent.messages.payloads import Ack, Alert, Switch
 from agent.messages.references import ModelVersion
 from agent.messages.short_lived.supply import EnterModels, FetchModels
-from agent.settings import LogLevel, Publish
+from agent.settings import DEFAULT_GROUP, LogLevel, Publish
 
 
 @dataclass(frozen=True)
@@ -64,9 +65,34 @@ class PrepareModel:
 
 @dataclass(frozen=True)
 class PreloadLikely:
-    """Replace the worker's list of models to preload in idle time, the most likely first."""
+    """Replace the list of models that a group's worker preloads in idle time, the most likely first."""
 
     models: tuple[ModelVersion, ...]
+    gone: tuple[ModelVersion, ...] = ()
+    """Models that have left the catalog."""
+    group: str = DEFAULT_GROUP
+
+
+@dataclass(frozen=True)
+class CompareModels:
+    """Have the worker compare a candidate, which it has loaded, with the model that serves a line."""
+
+    line: str
+    number: int
+    candidate: ModelVersion
+    mode: CanaryMode
+    share: float
+    memory_bytes: int
+    keep_bytes: int
+    keep_dir: str
+
+
+@dataclass(frozen=True)
+class EndComparison:
+    """End a comparison in the worker; every frame after it is the serving model's."""
+
+    line: str
+    number: int
 
 
 @dataclass(frozen=True)
@@ -115,9 +141,10 @@ class DisconnectFor:
 
 @dataclass(frozen=True)
 class RestartWorker:
-    """Restart the worker, which then receives the same assignments; `detail` is the reason."""
+    """Restart a group's worker, which then receives the same assignments; `detail` is the reason."""
 
     detail: str
+    group: str = DEFAULT_GROUP
 
 
 @dataclass(frozen=True)
@@ -141,6 +168,8 @@ Action = (
     | AssignLine
     | PrepareModel
     | PreloadLikely
+    | CompareModels
+    | EndComparison
     | SetPublish
     | RequeryRetained
     | Reload

@@ -3,7 +3,17 @@
 from collections.abc import Callable
 from typing import Final
 
-from agent.control.actions import Action, Answer, AssignLine, PrepareModel, PublishState, SaveSnapshot
+from agent.control.actions import (
+    Action,
+    Answer,
+    AssignLine,
+    CompareModels,
+    EndComparison,
+    PrepareModel,
+    PublishState,
+    SaveSnapshot,
+)
+from agent.control.canary import steps as canary
 from agent.control.events import (
     AckRate,
     CapChanged,
@@ -30,9 +40,10 @@ from agent.control.inputs import (
     retained,
     schedule,
 )
-from agent.control.lines import changeover, likely_models, preload, report, selection, serving, unanswered_frames
-from agent.control.orders import steps
+from agent.control.lines import changeover, preload, report, selection, serving, unanswered_frames, workers
+from agent.control.orders import room, steps
 from agent.control.state import Line, Now, State
+from agent.messages.canary import Compared, ComparisonBegan, ComparisonFailed
 from agent.messages.children import (
     Breaking,
     InferenceFailed,
@@ -73,6 +84,9 @@ Event = (
     | PrepareFailed
     | InferenceFailed
     | MemoryKept
+    | ComparisonBegan
+    | Compared
+    | ComparisonFailed
     | CatalogRead
     | ModelsLoading
     | SupplyLost
@@ -86,8 +100,7 @@ _Decision = Callable[[State, Line, Now], list[Action]]
 
 _LIVE_INTERVAL_S: Final = 1.0
 _SAVE_INTERVAL_S: Final = 1.0
-_CALM_S: Final = 10.0
-"""A hang that recurs within this time continues the same alert; `ready` follows each hang."""
+_WORK: Final = (AssignLine, PrepareModel, CompareModels, EndComparison)
 _CRASH_CALM_S: Final = 60.0
 """The alert of a crashed thread stays on for this long, because a crash itself is over at once."""
 
@@ -98,9 +111,18 @@ def reconcile(state: State, event: Event, now: Now) -> list[Action]:
     Pure but for `state`: no I/O, no clock of its own, and no exception for anything a broker or a child may send.
     """
     actions = _apply(state, event, now)
+    followed = [action for line in state.lines.values() for action in canary.follow(state, line, now)]
+    actions = _comparisons_first(actions, followed)
     for line in state.lines.values():
         actions += report.publish_changes(state, line, now)
     return _in_order(state, actions)
+
+
+def _comparisons_first(actions: list[Action], followed: list[Action]) -> list[Action]:
+    """Place the ends of comparisons before the assignments that end them, so that a candidate's frames end first."""
+    ends = [one for one in followed if isinstance(one, EndComparison)]
+    place = next((number for number, one in enumerate(actions) if isinstance(one, AssignLine)), len(actions))
+    return [*actions[:place], *ends, *actions[place:], *(one for one in followed if one not in ends)]
 
 
 def _in_order(state: State, actions: list[Action]) -> list[Action]:
@@ -112,8 +134,8 @@ def _in_order(state: State, actions: list[Action]) -> list[Action]:
     state.unsent_acks = [(one.ack, one.reply) for one in finals]
     rest = [one for one in actions if not isinstance(one, SaveSnapshot)]
     place = next((number for number, one in enumerate(rest) if isinstance(one, Answer)), len(rest))
-    work = [one for one in rest[place:] if isinstance(one, (AssignLine, PrepareModel))]
-    later = [one for one in rest[place:] if not isinstance(one, (AssignLine, PrepareModel))]
+    work = [one for one in rest[place:] if isinstance(one, _WORK)]
+    later = [one for one in rest[place:] if not isinstance(one, _WORK)]
     return [*rest[:place], *work, SaveSnapshot(), *later]
 
 
@@ -144,11 +166,14 @@ def _apply(state: State, event: Event, now: Now) -> list[Action]:  # noqa: C901,
         case Preparing():
             return changeover.preparing(state.lines[event.line], event)
         case Swapped():
+            room.line_changed_over(state, now)
             return changeover.swapped(state, event, now) + preload.used(state, state.lines[event.line])
         case SwapFailed():
             return changeover.swap_failed(state, event, now)
         case Prepared() | PrepareFailed():
-            return preload.ended(state, event) + steps.proved(state, event, now)
+            return preload.ended(state, event) + steps.proved(state, event, now) + canary.prepared(state, event, now)
+        case ComparisonBegan() | Compared() | ComparisonFailed():
+            return _of_comparisons(state, event, now)
         case CatalogRead() | ModelsLoading() | SupplyLost() | FetchProgress() | Fetched() | FetchFailed() | Entered():
             return _of_orders(state, event, now)
         case InferenceFailed():
@@ -157,21 +182,32 @@ def _apply(state: State, event: Event, now: Now) -> list[Action]:  # noqa: C901,
             detail = f"{event.bytes >> 20} MiB of {', '.join(event.models)}" if event.bytes else None
             return report.alert(state, Alert("memory_kept", on=event.bytes > 0, detail=detail))
         case WorkerUp():
-            return _worker_up(state, now)
+            return workers.up(state, event.group, now) + steps.worker_up(state, event.group, now)
         case WorkerLost():
-            return _worker_lost(state, event, now)
+            actions = workers.lost(state, event, now) + steps.worker_lost(state, event.group, now)
+            return actions + [
+                one for line in state.lines_of(event.group) for one in canary.worker_lost(state, line, now)
+            ]
         case WorkerHung():
-            state.worker_hung = event.hung
-            state.worker_calm_s = None if event.hung else now.monotonic_s + _CALM_S
-            return report.alert(state, Alert("worker_hung", on=True)) if event.hung else []
+            return workers.hung(state, event, now)
         case WorkerCrashed():
             state.crash_calm_s = now.monotonic_s + _CRASH_CALM_S
             return report.alert(state, Alert("thread_crashed", on=True, detail=event.detail))
         case Stopping():
             state.stopping = True
-            return report.clear_all(state)
+            return report.clear_all(state.lines.values())
         case Stopped():
             return _stopped(state, now)
+
+
+def _of_comparisons(state: State, event: ComparisonBegan | Compared | ComparisonFailed, now: Now) -> list[Action]:
+    match event:
+        case ComparisonBegan():
+            return canary.began(state, event, now)
+        case Compared():
+            return canary.compared(state, event, now)
+        case ComparisonFailed():
+            return canary.failed(state, event, now)
 
 
 def _of_orders(  # noqa: PLR0911 - one event a line
@@ -196,27 +232,9 @@ def _of_orders(  # noqa: PLR0911 - one event a line
             return steps.entered(state, event)
 
 
-def _worker_up(state: State, now: Now) -> list[Action]:
-    state.worker_up, state.worker_hung, state.worker_calm_s = True, False, None
-    actions = report.alert(state, Alert("worker_lost", on=False)) + report.alert(state, Alert("worker_hung", on=False))
-    actions += steps.worker_up(state, now)
-    return actions + _each(state, changeover.resume, now) + _each(state, preload.worker_up, now)
-
-
-def _worker_lost(state: State, event: WorkerLost, now: Now) -> list[Action]:
-    state.worker_up = False
-    unanswered_frames.worker_lost(state)
-    likely_models.worker_lost(state, now)
-    # `ready` first, because a PLC must know before the changeover is sorted out.
-    actions = report.clear_all(state)
-    actions += _each(state, changeover.worker_lost, now) + _each(state, preload.worker_lost, now)
-    actions += steps.worker_lost(state, now)
-    actions += report.alert(state, Alert("memory_kept", on=False))
-    return actions + report.alert(state, Alert("worker_lost", on=True, detail=event.detail))
-
-
 def _stopped(state: State, now: Now) -> list[Action]:
-    state.stopping, state.worker_up = True, False
+    state.stopping = True
+    workers.stopped(state)
     for line in state.lines.values():
         serving.lost(line, now)
     state.streams = dict.fromkeys(state.streams, "offline")
@@ -230,11 +248,8 @@ def _tick(state: State, now: Now) -> list[Action]:
     actions += steps.tick(state, now)
     actions += duplicate_device.tick(state, now) + bandwidth.tick(state) + _each(state, schedule.follow, now)
     actions += _each(state, auto_rollback.follow, now) + _each(state, report.miss_model, now)
-    actions += _each(state, selection.miss_choice, now) + likely_models.follow(state, now)
+    actions += _each(state, selection.miss_choice, now) + workers.tick(state, now)
     actions += report.miss_cameras(state, now) + report.warn_of_unsafe(state)
-    if state.worker_calm_s is not None and now.monotonic_s >= state.worker_calm_s:
-        state.worker_calm_s = None
-        actions += report.alert(state, Alert("worker_hung", on=False))
     if state.crash_calm_s is not None and now.monotonic_s >= state.crash_calm_s:
         state.crash_calm_s = None
         actions += report.alert(state, Alert("thread_crashed", on=False))

@@ -1,7 +1,6 @@
 """Messages between the control process and its children (cameras, worker), over `processes.channel`.
 
-Each message is a tagged msgspec Struct, so a channel decodes only these types; a worker that a malicious model file
-took over cannot make control run code.
+Each message is a tagged Struct, and a channel decodes no others, so that a worker taken over runs no code in control.
 """
 
 from typing import Literal
@@ -108,6 +107,13 @@ class TrustSetup(msgspec.Struct, frozen=True):
     """Folder in which the newest verified index is kept."""
 
 
+class MemoryLimit(msgspec.Struct, frozen=True):
+    """Bytes of host and of GPU memory; the latter is 0 where no GPU has memory of its own."""
+
+    host_bytes: int
+    device_bytes: int = 0
+
+
 class WorkerSetup(Message, frozen=True):
     """First message to a worker."""
 
@@ -123,6 +129,10 @@ class WorkerSetup(Message, frozen=True):
     """Limit on the GPU memory of all loaded models; None where no GPU has memory of its own."""
     trust: TrustSetup | None = None
     """Load only models with a verified signature; None: any model of the catalog."""
+    guaranteed: MemoryLimit | None = None
+    """Limit on the models in use; the budgets above may then change by `Share`. None: this is the only worker."""
+    ceiling_bytes: int | None = None
+    """Largest budget that the worker may ever get, of the pool that models live in; None: the present one."""
     requests: RequestLink | None = None
     """Link to the web process; None: no requests are served."""
 
@@ -140,11 +150,10 @@ class Assign(Message, frozen=True):
 class Prepare(Message, frozen=True):
     """Preloads `model` beside the serving one, and reserves it for `line`.
 
-    The worker loads and verifies it without unloading a model that serves a line, takes part in a swap or is reserved;
-    reserves it for `line` for `hold_s` seconds from this message's arrival; and answers once with Prepared or
-    PrepareFailed of the same `number`. A loaded model is only reserved. The same model again extends the
-    reservation; another model adds one. An Assign of the model to the line or the end of `hold_s` ends the reservation.
-    The worker executes a waiting Assign before any waiting Prepare.
+    The worker unloads for it no model that serves a line, takes part in a swap or is reserved; reserves it for `hold_s`
+    seconds from this message's arrival; and answers once with Prepared or PrepareFailed of the same `number`. A loaded
+    model is only reserved; the same model again sets a new end. An Assign of the model to the line or the end of
+    `hold_s` ends the reservation. A waiting Assign is executed before any waiting Prepare.
     """
 
     line: str
@@ -154,9 +163,10 @@ class Prepare(Message, frozen=True):
 
 
 class Preload(Message, frozen=True):
-    """Replaces the list of models to load in idle time, the most likely first; the results are seen in `CacheState`."""
+    """Replaces the list of models to load in idle time, the most likely first; `gone` have left the catalog."""
 
     models: tuple[ModelVersion, ...]
+    gone: tuple[ModelVersion, ...] = ()
 
 
 # ---- worker -> control
@@ -221,13 +231,14 @@ class Prepared(Message, frozen=True):
 
 
 class PrepareFailed(Message, frozen=True):
-    """`model` could not be preloaded beside the serving one; the worker has given it up."""
+    """`model` could not be preloaded beside the serving one; `may_fit`: it lacks memory that others take now."""
 
     line: str
     number: int
     model: str
     reason: Reason
     detail: str
+    may_fit: bool = False
 
 
 class StageTimes(msgspec.Struct, frozen=True, array_like=True):
@@ -373,23 +384,4 @@ class Beat(Message, frozen=True):
 
 
 CameraMessage = CameraOpened | CameraFailed | CameraEnded | Hello | Beat | Log
-WorkerMessage = (
-    Breaking
-    | Preparing
-    | Swapped
-    | SwapFailed
-    | Prepared
-    | PrepareFailed
-    | Detections
-    | InferenceFailed
-    | CacheState
-    | ModelRuns
-    | CacheDecided
-    | MemoryKept
-    | ThreadCrashed
-    | Hello
-    | Beat
-    | Log
-)
 ToCamera = CameraSetup | LogSetup
-ToWorker = WorkerSetup | Assign | Prepare | Preload | LogSetup

@@ -5,12 +5,15 @@ from agent.settings.findings import Finding, findings
 from agent.settings.loading import Draft, draft, load
 from agent.settings.mistakes import Mistake, SettingsError, dotted, shown
 from agent.settings.model import (
+    DEFAULT_GROUP,
     LOG_LEVELS,
     PUBLISH_LEAST_FIRST,
     BandwidthRule,
     BindingSettings,
+    CanarySettings,
     CatalogSettings,
     DeviceSettings,
+    GroupSettings,
     HttpSettings,
     LineSettings,
     LogLevel,
@@ -29,14 +32,17 @@ from agent.settings.toml_file import read_toml
 from agent.settings.units import MemoryBudget
 
 __all__ = [
+    "DEFAULT_GROUP",
     "LOG_LEVELS",
     "PUBLISH_LEAST_FIRST",
     "BandwidthRule",
     "BindingSettings",
+    "CanarySettings",
     "CatalogSettings",
     "DeviceSettings",
     "Draft",
     "Finding",
+    "GroupSettings",
     "HttpSettings",
     "LineSettings",
     "LogLevel",

@@ -1,4 +1,4 @@
-"""A worker whose frames fare as a file says, named by ODD_WORKER: `fail`, `stop`, `stand`, or well."""
+"""A worker whose frames fare as a file says, named by ODD_WORKER: `fail`, `stop`, `stand`, `spin`, or well."""
 
 import os
 import sys
@@ -16,7 +16,7 @@ from agent.inference.backends import load
 from agent.inference.serving.model_threads import ModelThreads
 from agent.inference.serving.sequencer import Sequencer
 from agent.inference.worker import Worker
-from agent.messages.children import ToWorker
+from agent.messages.worker import ToWorker
 from agent.processes.child import run_child
 
 ORDERS = Path(os.environ["ODD_WORKER"])
@@ -37,7 +37,9 @@ class OddModel:
         return getattr(self._model, name)
 
     def answer(self, *arguments: Any) -> Any:  # noqa: ANN401 - the model's own
-        """Answer as the model does, or fail."""
+        """Answer as the model does, or fail, or never."""
+        while ordered("spin"):
+            pass
         if ordered("fail"):
             raise RuntimeError("no kernel image is available")
         return self._model.answer(*arguments)

@@ -5,8 +5,11 @@ from collections.abc import Collection
 from functools import singledispatchmethod
 from typing import Final
 
+from agent.app.children.count_checks import oddity_of
 from agent.messages import children
+from agent.messages.canary import Compared
 from agent.messages.children import Message, StageTimes, SwapReport
+from agent.messages.groups.memory_share import ShareAsked, ShareHeld
 from agent.messages.short_lived.supply import FetchProgress
 
 _LONGEST_MS: Final = 86_400_000.0
@@ -67,6 +70,12 @@ class Gate:
             sizes += (model.pools or {}).values()
         return None if all(0 <= size <= _MOST for size in sizes) else f"bytes {sizes[:8]}"
 
+    @_impossible.register(ShareAsked)
+    @_impossible.register(ShareHeld)
+    def _(self, message: ShareAsked | ShareHeld, _now_ns: int) -> str | None:
+        sizes = (message.limit.host_bytes, message.limit.device_bytes)
+        return None if all(0 <= size <= _MOST for size in sizes) else f"bytes {sizes}"
+
     @_impossible.register
     def _(self, message: FetchProgress, _now_ns: int) -> str | None:
         numbers = (message.bytes, message.total, message.kbps, message.eta_s or 0.0)
@@ -75,6 +84,10 @@ class Gate:
     @_impossible.register
     def _(self, message: children.MemoryKept, _now_ns: int) -> str | None:
         return None if 0 <= message.bytes <= _MOST else f"bytes {message.bytes}"
+
+    @_impossible.register
+    def _(self, message: Compared, _now_ns: int) -> str | None:
+        return oddity_of(message.counts)
 
     @_impossible.register
     def _(self, message: children.Beat, now_ns: int) -> str | None:

@@ -3,6 +3,7 @@
 from agent.app.configuration.json_path import reader
 from agent.app.configuration.ordered_models import supply_of
 from agent.control.plant import Binding, LineRules, Plant
+from agent.messages.canary import COMPARISONS
 from agent.models.catalog import Catalog
 from agent.models.catalog_entry import rank_of
 from agent.settings import BindingSettings, LineSettings, Settings
@@ -15,6 +16,7 @@ def plant_of(settings: Settings, catalog: Catalog, boot: str) -> Plant:
         boot=boot,
         lines={id_: _rules(settings, id_, line) for id_, line in settings.line.items()},
         streams={stream.id: stream.line for stream in settings.stream},
+        groups=tuple(settings.groups),
         find=catalog.find,
         variants=catalog.variants,
         rank=lambda name, variant: _rank(catalog, name, variant),
@@ -22,6 +24,8 @@ def plant_of(settings: Settings, catalog: Catalog, boot: str) -> Plant:
         schedule=settings.schedule,
         preloads=settings.device.preload,
         models=catalog.versions,
+        canary=settings.canary,
+        keep_dir=str(settings.device.state_dir / COMPARISONS),
         supply=supply_of(settings, catalog, lambda other: plant_of(settings, other, boot)),
         unsafe=tuple(version.reference for version in catalog.versions if version.unsafe),
     )
@@ -41,6 +45,7 @@ def _rules(settings: Settings, id_: str, line: LineSettings) -> LineRules:
         dwell_s=line.dwell_s,
         prepare_s=line.prepare_s,
         bandwidth=tuple(rule for rule in settings.bandwidth if rule.line == id_),
+        group=line.group,
     )
 
 

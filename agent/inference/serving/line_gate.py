@@ -5,12 +5,16 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Final, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 
 from agent.inference.backends.in_flight import InFlightLimiter, Slot
-from agent.inference.memory.cache import Cache, Closable, Entry
+from agent.inference.memory.cache import Cache, Entry
+from agent.inference.memory.cache_entry import Closable
 from agent.inference.serving.frame_loss import FrameLossCounter, FrameLossMark
 from agent.inference.serving.model_threads import ThreadsOfModels
+
+if TYPE_CHECKING:
+    from agent.inference.serving.comparing import Comparing
 
 
 class Served(Closable, Protocol):
@@ -96,6 +100,8 @@ class ActiveModelGate(Generic[Held]):
         self.name: Final = name
         self.frame_losses: Final[dict[str, FrameLossCounter]] = {}
         """Frame counts by stream."""
+        self.comparing: Comparing | None = None
+        """The comparison that runs on the line; the worker's comparisons assign it."""
         self._cache: Final = cache
         self._threads: Final = threads
         self._streams: Final[list[Stream[Held]]] = []
@@ -165,14 +171,12 @@ class ActiveModelGate(Generic[Held]):
         activation = _Activation(entry, entry.model.places, {})
         with self._changed:
             before, self._activation = self._activation, activation
-        # Because answers that wait for the switch would hold the threads that another line has the model's frames on.
-        is_shared = self._threads.has(activation.places)
         try:
-            if not is_shared:
-                self._feed(activation, self._streams)
+            # Not where another line has the model's threads, which answers that wait for the switch would hold.
+            is_fed = self._feed_first(activation)
             if before is not None:
                 self._drain(before)
-            if is_shared:
+            if not is_fed:
                 self._feed(activation, self._streams)
             announce()
         finally:  # because the streams must not wait for ever, whatever happens there
@@ -218,6 +222,15 @@ class ActiveModelGate(Generic[Held]):
         """Wait until the switch to the model was announced; see Lease.wait_for_turn."""
         with self._changed:
             self._changed.wait_for(lambda: activation.is_announced)
+
+    def _feed_first(self, activation: _Activation[Held]) -> bool:
+        """Have the model serve all streams where it serves no line yet; return False where it does."""
+        feeds = {stream: _Feed(self, activation, stream) for stream in self._streams}
+        reference = activation.entry.version.reference
+        is_fed = self._threads.add_first(reference, activation.places, feeds.values())
+        if is_fed:
+            activation.feeds.update(feeds)
+        return is_fed
 
     def _feed(self, activation: _Activation[Held], streams: Iterable[Stream[Held]]) -> None:
         feeds = {stream: _Feed(self, activation, stream) for stream in streams}

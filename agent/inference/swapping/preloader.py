@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from agent.inference.memory.admission import NoRoomError
 from agent.inference.swapping.load_job import DroppedError, Failure, LoadJob
 from agent.inference.swapping.load_queue import LoadQueue
 from agent.inference.swapping.turn_thread import TurnThread
 from agent.messages.children import Message, Prepare, Prepared, PrepareFailed
-from agent.messages.errors import ModelError, Reason
+from agent.messages.errors import ModelError, OutOfMemoryError, Reason
 from agent.messages.references import ModelVersion
 
 _LOG: Final = logging.getLogger(__name__)
@@ -83,7 +84,7 @@ class Preloader:
             self._give_up(of_line[0], "superseded", "newer announcements came")
         try:
             job = self._loads.announce(message.model, message.line, until_s)
-        except ModelError as error:
+        except (ModelError, OutOfMemoryError) as error:
             self._failed(message, error)
             return
         if job is None:
@@ -112,7 +113,8 @@ class Preloader:
 
     def _failed(self, message: Prepare, failure: Failure) -> None:
         reference, reason = message.model.reference, failure.reason
-        self._send(PrepareFailed(message.line, message.number, reference, reason, str(failure)))
+        may_fit = isinstance(failure, NoRoomError) and failure.may_fit
+        self._send(PrepareFailed(message.line, message.number, reference, reason, str(failure), may_fit))
 
 
 def read_ahead(version: ModelVersion) -> None:

@@ -18,8 +18,9 @@ from agent.inference.memory.runtime_overhead import RUNTIMES_OWN_BYTES
 from agent.inference.serving.stream_pipeline import Outlet
 from agent.inference.swapping.model_loading import Load
 from agent.inference.worker import Worker
-from agent.inference.yolo.objects import Objects
-from agent.messages.children import Assign, Prepare, TrustSetup, WorkerSetup, WorkerStream
+from agent.inference.yolo.objects import Objects, no_objects
+from agent.messages.canary import Compare, StopComparing
+from agent.messages.children import Assign, MemoryLimit, Message, Prepare, TrustSetup, WorkerSetup, WorkerStream
 from agent.messages.errors import ModelError
 from agent.messages.payloads import ModelProcessor
 from agent.messages.references import ModelReading, ModelVersion
@@ -38,6 +39,9 @@ class Behaviour:
     `hoards_bytes` are held by the frame of its load, for as long as that is there.
     """
 
+    label: str = ""
+    """The label of its only object; empty: the model's name."""
+    score: float = 0.9
     load_error: Exception | None = None
     proof_error: Exception | None = None
     answer_error: Exception | None = None
@@ -67,7 +71,7 @@ class DummyModel:
     device_bytes: Final = 0
 
     def __init__(self, name: str, behaviour: Behaviour, close: Callable[[], None]) -> None:
-        self.names: Final = (name,)
+        self.names: Final = (behaviour.label or name,)
         self._behaviour: Final = behaviour
         self._close: Final = close
         self.places: Final = InFlightLimiter()
@@ -77,7 +81,10 @@ class DummyModel:
     def prepare(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return np.array(image)
 
-    def answer(self, prepared: object, during: AbstractContextManager[object] = _NOBODY) -> Objects:
+    def answer(
+        self, prepared: object, during: AbstractContextManager[object] = _NOBODY, *, here: bool = False
+    ) -> Objects:
+        del here
         del prepared
         assert not self.is_closed, "a frame is inferred by a model that is closed"
         with during, self._one_by_one:
@@ -86,7 +93,7 @@ class DummyModel:
         if self._behaviour.answer_error is not None:
             raise self._behaviour.answer_error
         assert not self.is_closed, "a model was closed under a frame"
-        return _one_object()
+        return _one_object(self._behaviour.score)
 
     def infer(self, image: NDArray[np.uint8]) -> Objects:
         return self.answer(self.prepare(image))
@@ -120,9 +127,11 @@ class Hoard:
         self._hold(-self._size_bytes)
 
 
-def _one_object() -> Objects:
+def _one_object(score: float = 0.9) -> Objects:
+    """Return one object; none where the score is 0."""
     box = np.array([[1, 2, 30, 40]], np.float32)
-    return Objects(box, np.array([0.9], np.float32), np.zeros(1, np.int32))
+    found = Objects(box, np.array([score], np.float32), np.zeros(1, np.int32))
+    return found if score else no_objects()
 
 
 class DummyRuntime:
@@ -136,7 +145,7 @@ class DummyRuntime:
         self._thread = 0
         self.held_bytes = 0
         self.brings_bytes = RUNTIMES_OWN_BYTES
-        self._own_bytes = 0
+        self.own_bytes = 0
         self._lock: Final = threading.Lock()
 
     def make(self, name: str, size_mib: int = 60) -> ModelVersion:
@@ -162,8 +171,8 @@ class DummyRuntime:
             raise behaviour.load_error
         del hoard
         self._hold(size_bytes)
-        if self._own_bytes == 0:
-            self._own_bytes = self.brings_bytes
+        if self.own_bytes == 0:
+            self.own_bytes = self.brings_bytes
         return DummyModel(version.name, behaviour, lambda: self._hold(0 if behaviour.leaks else -size_bytes))
 
     def loading_nice(self) -> int:
@@ -172,7 +181,7 @@ class DummyRuntime:
 
     def process_bytes(self) -> int:
         """Return what the process holds: its base, the models, and from the first load on the runtime's own."""
-        return _BASE_BYTES + self._own_bytes + self.held_bytes
+        return _BASE_BYTES + self.own_bytes + self.held_bytes
 
     def _hold(self, more_bytes: int) -> None:
         with self._lock:
@@ -182,22 +191,34 @@ class DummyRuntime:
 class PlantOfDummies(Plant):
     """A worker of dummies, in this process."""
 
-    def __init__(self, worker: Callable[[Outlet], Worker]) -> None:
+    def __init__(
+        self, worker: Callable[[Outlet], Worker], heard: Callable[[Message], None] = lambda _message: None
+    ) -> None:
         super().__init__(self._give)
+        self._heard: Final = heard
         self.busy_now = 0
         self.graces_s: Final[list[float]] = []
-        self.worker: Final = worker(Outlet(self.hear, self._busy))
+        self.worker: Final = worker(Outlet(self._hear, self._busy))
+
+    def _hear(self, message: Message) -> None:
+        self.hear(message)
+        self._heard(message)
 
     def cost_the_same(self, reload_ms: float = 100.0, **others_ms: float) -> None:
         """Have every resident model cost the same to load again, but for those named."""
         for entry in self.worker._cache._entries:
             entry.reload_ms = others_ms.get(entry.version.name, reload_ms)
 
-    def _give(self, message: Assign | Prepare) -> None:
-        if isinstance(message, Prepare):
-            self.worker.prepare(message)
-        else:
-            self.worker.assign(message)
+    def _give(self, message: Assign | Prepare | Compare | StopComparing) -> None:
+        match message:
+            case Prepare():
+                self.worker.prepare(message)
+            case Compare():
+                self.worker.compare(message)
+            case StopComparing():
+                self.worker.stop_comparing(message)
+            case Assign():
+                self.worker.assign(message)
 
     @contextmanager
     def _busy(self, grace_s: float) -> Iterator[None]:
@@ -220,6 +241,8 @@ def start_dummies(  # noqa: PLR0913 - each option is one thing that a test is ab
     compute: str = "cpu",
     device_budget_mib: int | None = None,
     trust: TrustSetup | None = None,
+    guaranteed_mib: int | None = None,
+    heard: Callable[[Message], None] = lambda _message: None,
 ) -> PlantOfDummies:
     """Start a worker for `lines` (by stream); `stack` ends it."""
     line_of = lines or {"cam-1": "line-1"}
@@ -234,8 +257,9 @@ def start_dummies(  # noqa: PLR0913 - each option is one thing that a test is ab
         load_timeout_s,
         device_budget_bytes=device_bytes,
         trust=trust,
+        guaranteed=None if guaranteed_mib is None else MemoryLimit(guaranteed_mib * MIB),
     )
-    plant = PlantOfDummies(lambda outlet: Worker(setup, outlet, load))
+    plant = PlantOfDummies(lambda outlet: Worker(setup, outlet, load), heard)
     for stream, slot in slots.items():
         plant.writers[stream] = SlotWriter(slot.descriptors())
     plant.worker.start()
