@@ -3,6 +3,7 @@
 import logging
 import time
 from collections import deque
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from typing import Final
@@ -150,7 +151,7 @@ class Agent:
         of_workers = {
             child: partial(self._from_workers.take, group) for group, child in self._workers.children().items()
         }
-        owners = {**of_workers, SUPPLY: self._supply.take, WEB: self._web.take}
+        owners: dict[str, Callable[[Message], None]] = {**of_workers, SUPPLY: self._supply.take, WEB: self._web.take}
         gates = {**self._workers.gates, SUPPLY: Gate((), ())}
         self._messages: Final = ChildMessages(
             self._supervisor, gates, self._streams, owners, metrics=self._metrics, level=lambda: self._levels.level
