@@ -16,7 +16,7 @@ from agent.inference.swapping.budget_share import BudgetShare
 from agent.inference.swapping.likely_models import LikelyModels
 from agent.inference.swapping.load_job import DroppedError, Failure, LoadJob
 from agent.inference.swapping.model_loading import ModelLoader
-from agent.inference.swapping.retries import is_to_be_prepared, is_worth_a_retry
+from agent.inference.swapping.retries import is_to_be_prepared, is_worth_a_retry, preload_failure
 from agent.inference.swapping.turn_thread import TurnThread
 from agent.messages.errors import ModelError, OutOfMemoryError
 from agent.messages.groups.memory_share import ShareRecalled
@@ -153,6 +153,11 @@ class LoadQueue:
             for job in self._jobs.values():
                 job.is_likely = job.is_likely and self._likely.has(job.version)
             self.turn.notify_all()
+
+    def has_preload(self) -> bool:
+        """Return True while a likely model that may fit is not in memory, and would be preloaded on idle cores."""
+        with self.turn:
+            return not self._artifacts.is_preparing and self._likely.next() is not None
 
     def recall(self, recalled: ShareRecalled) -> None:
         """Lower the budget for another group; a running idle preload is dropped where models are to be evicted."""
@@ -380,11 +385,7 @@ class LoadQueue:
             return
         if isinstance(failure, NotPreparedError):
             self._artifacts.ask(job.version)
-        if job.is_abandoned:
-            failure = job.failure or failure
-        elif job.is_late and isinstance(failure, DroppedError):
-            failure = ModelError("load_timeout", f"{job.version.reference}: too slow beside the lines that serve")
-        self._likely.failed(job.version, failure)
+        self._likely.failed(job.version, preload_failure(job, failure))
 
     def _prepared(self, job: LoadJob, failure: Failure | None) -> None:
         """Enqueue a job whose checkpoint was prepared, or fail it. Runs on the background builder's thread."""
