@@ -1,7 +1,6 @@
 """Messages between the control process and its children (cameras, worker), over `processes.channel`.
 
-Each message is a tagged msgspec Struct, so a channel decodes only these types; a worker that a malicious model file
-took over cannot make control run code.
+A channel decodes only these tagged Structs, so a worker that a malicious model took over cannot make control run code.
 """
 
 from typing import Literal
@@ -61,6 +60,7 @@ class CameraSetup(Message, frozen=True):
     """Decode an RTSP stream in hardware where the device has a decoder."""
     model_side: int = 0
     """Input side of the largest model in pixels; hardware may scale frames down to it. 0: frames keep their size."""
+    pictures: int | None = None  # descriptor of the picture link's end; None without a console
 
 
 # ---- camera process -> control
