@@ -105,6 +105,7 @@ UNIT: Final = (
     "trust/test_stick.py",
     "watch/test_board.py",
     "watch/test_view.py",
+    "web/test_document_feed.py",
 )
 """Files and folders whose tests start nothing; tests/conftest.py refuses it to them."""
 

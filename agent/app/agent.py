@@ -8,10 +8,12 @@ from typing import Final
 
 from agent.app.children import memory_budget
 from agent.app.children.cameras import Cameras
+from agent.app.children.child_messages import ChildMessages
 from agent.app.children.frame_answers import Answers
 from agent.app.children.message_gate import Gate
 from agent.app.children.roll import Roll
 from agent.app.children.supply import SUPPLY, SupplyProcess
+from agent.app.children.web.web_process import WEB, WebProcess
 from agent.app.children.worker import HUNG_AFTER_S, WORKER, worker_spec
 from agent.app.clock import Clock
 from agent.app.configuration.plant_builder import plant_of
@@ -87,12 +89,24 @@ class Agent:
         self._metrics: Final = Metrics()
         self._link: Final = make_link(settings, context.topics, self._loop)
         self._publisher: Final = make_publisher(settings, self._link, context.topics)
-        self._supervisor: Final = Supervisor(self._loop, self._from_child)
+        self._supervisor: Final = Supervisor(self._loop, lambda child, message: self._messages.take(child, message))
         side = context.catalog.largest_side
-        self._streams: Final = Cameras(settings.stream, self._supervisor, self._stream_changed, side)
-        self._roll: Final = Roll(self._supervisor, self._streams)
+        self._streams: Final = Cameras(
+            settings.stream, self._supervisor, self._stream_changed, side, has_pictures=settings.web.has_console
+        )
+        self._web: Final = WebProcess(
+            settings,
+            context.topics,
+            self._supervisor,
+            self._publisher,
+            decide=self._decide,
+            receive=self._take,
+            ask_model=lambda _: None,
+            pictures=self._streams.picture_ends(),
+        )
+        self._roll: Final = Roll(self._supervisor, self._streams, self._web)
         self._supply: Final = SupplyProcess(self._supervisor, lambda: self._context.settings, self._decide)
-        self._gate: Final = Gate(settings.line, [stream.id for stream in settings.stream])
+        gate = Gate(settings.line, [stream.id for stream in settings.stream])
         self._answers: Final = Answers(settings.stream)
         self._detections: Final = DetectionPublisher(
             settings.device.id,
@@ -104,6 +118,10 @@ class Agent:
         self._detections.observe = self._metrics.inferred
         self._metrics.expect(settings.line, [stream.id for stream in settings.stream])
         self._levels: Final = LogLevels(settings.device.log_level, self._roll.tell_level)
+        owners = {WORKER: self._from_worker, SUPPLY: self._supply.take, WEB: self._web.take}
+        self._messages: Final = ChildMessages(
+            self._supervisor, gate, self._streams, owners, metrics=self._metrics, level=lambda: self._levels.level
+        )
         self._snapshots: Final = SnapshotFile(settings.device.state_dir, self._loop.put)
         self._executor: Final = ActionExecutor(
             context.topics,
@@ -119,6 +137,7 @@ class Agent:
                 restart_worker=lambda detail: self._supervisor.restart(WORKER, detail),
                 set_log_level=lambda level, for_s: self._levels.set_for(level, for_s, time.monotonic()),
                 count_switch=self._metrics.switched,
+                answer_console=self._web.answer,
                 is_bound=lambda topic: any(one.topic == topic for one in self._state.plant.bindings),
             ),
         )
@@ -134,9 +153,7 @@ class Agent:
         self._parts: Final = Parts(settings.device.id, self._state, self._streams, *told)
         self._failing: Final[set[str]] = set()
         self._undecided: Final[deque[Event]] = deque()
-        self._is_deciding = False
-        self._is_hung = False
-        self._stopping = False
+        self._is_deciding = self._is_hung = self._stopping = False
         self._tick_due_s = 0.0
 
     @property
@@ -148,6 +165,11 @@ class Agent:
     def http_port(self) -> int:
         """Port of /metrics; 0 while it is not served."""
         return self._endpoints.port
+
+    @property
+    def web_ports(self) -> tuple[int, int]:
+        """Ports of the web process, for HTTP and gRPC; 0 while one is not served."""
+        return self._web.port, self._web.grpc_port
 
     def run(self) -> None:
         """Serve until a StopRequested event comes, then stop all parts in reverse order."""
@@ -172,6 +194,8 @@ class Agent:
         snapshot.restore(self._state, self._snapshots.load())
         self._supply.begin(self._state)
         self._publisher.start(self._loop)
+        self._web.watch()
+        self._web.configured(self._context)
         self._topics.say_start()
         self._decide(Tick())
         if self._state.reloading:
@@ -181,6 +205,7 @@ class Agent:
         self._link.start()
         self._supervisor.start(self._worker_spec())
         self._streams.start()
+        self._web.start()
 
     def _worker_spec(self) -> ChildSpec:
         settings = self._context.settings
@@ -242,6 +267,7 @@ class Agent:
         self._memory_check.tick(now_s, self._monitor.reading, self._monitor.memory, self._supervisor.pid(WORKER))
         self._topics.tick(now_s, self._streams, self._detections, self._monitor, self._metrics.trouble)
         self._endpoints.tick(now_s)
+        self._web.tick(is_connected=self._link.is_up)
         self._systemd.tick(now_s, self._roll.silent_s(now_s), link_up=self._link.is_up)
 
     def _reload(self) -> None:
@@ -289,6 +315,7 @@ class Agent:
     def _take_configuration(self, event: Reloaded | CatalogRead) -> None:
         self._decide(event)
         self._topics.say_configuration(self._context)
+        self._web.configured(self._context)
         self._streams.models_changed(self._context.catalog.largest_side)
         if isinstance(event, Reloaded):
             self._systemd.reloaded(event.detail, ok=event.plant is not None)
@@ -312,34 +339,6 @@ class Agent:
     def _stream_changed(self, stream: str, status: StreamStatus, detail: str) -> None:
         _log.info("event=stream_%s stream=%s", status, stream)
         self._decide(StreamChanged(stream, status, detail))
-
-    def _from_child(self, child: str, message: Message) -> None:
-        """Handle a message from a child, or its loss; no exception escapes."""
-        kind = child if child in {WORKER, SUPPLY} else "camera"
-        refusal = self._why_not(child, message)
-        if refusal is not None:
-            self._metrics.refused(kind)
-            _log.warning(
-                "event=message_refused child=%r kind=%s detail=%r", child, type(message).__name__, refusal[:200]
-            )
-            return
-        if isinstance(message, ChildUp):
-            self._supervisor.send(child, children.LogSetup(self._levels.level))
-        try:
-            if kind == "camera":
-                self._streams.take(child, message)
-            elif child == SUPPLY:
-                self._supply.take(message)
-            else:
-                self._from_worker(message)
-        except Exception:  # noqa: BLE001 - see above; the loop's edge
-            self._metrics.refused(kind)
-            _log.exception("event=message_failed child=%r kind=%s", child, type(message).__name__)
-
-    def _why_not(self, child: str, message: Message) -> str | None:
-        if child in {WORKER, SUPPLY}:
-            return self._gate.why_not(message, time.monotonic_ns())
-        return self._gate.why_not_of_camera(self._streams.of(child), message)
 
     def _from_worker(self, message: Message) -> None:
         match message:

@@ -45,6 +45,8 @@ class Cause(msgspec.Struct, frozen=True):
     topic: str | None = None
     value: str | None = None
     overrode: Overrode | msgspec.UnsetType = msgspec.UNSET
+    user: str | msgspec.UnsetType = msgspec.UNSET
+    """Name of the user who asked in the console."""
 
 
 class NextChange(msgspec.Struct, frozen=True):

@@ -41,7 +41,7 @@ def test_the_example_with_every_key_is_right_and_leaves_no_key_out(tmp_path: Pat
         for name in type(group).model_fields
         if name not in group.model_fields_set
     }
-    assert left_out == {"ScheduleRule.model"}
+    assert left_out == {"ScheduleRule.model", "WebClientSettings.subject"}
 
 
 def test_a_commented_value_of_a_table_is_the_default(tmp_path: Path) -> None:

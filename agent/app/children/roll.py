@@ -4,6 +4,7 @@ import os
 from typing import Final
 
 from agent.app.children.cameras import Cameras
+from agent.app.children.web.web_process import WEB, WebProcess
 from agent.app.children.worker import WORKER
 from agent.messages.children import LogSetup
 from agent.processes.supervisor import Supervisor
@@ -11,10 +12,11 @@ from agent.settings import LogLevel
 
 
 class Roll:
-    """The worker and all camera processes, for the loop's thread."""
+    """The worker, all camera processes and the web process, for the loop's thread."""
 
-    def __init__(self, supervisor: Supervisor, cameras: Cameras) -> None:
+    def __init__(self, supervisor: Supervisor, cameras: Cameras, web: WebProcess) -> None:
         self._supervisor: Final = supervisor
+        self._web: Final = web
         self._children: Final = {
             "worker": WORKER,
             **{f"camera_{id_}": child for id_, child in cameras.children().items()},
@@ -24,12 +26,15 @@ class Roll:
         """Send the level to log at to all children."""
         for child in self._children.values():
             self._supervisor.send(child, LogSetup(level))
+        self._web.send(LogSetup(level))
 
     def silent_s(self, now_s: float) -> dict[str, float | None]:
-        """Return each child's time without progress; None while it is not up."""
+        """Return the time without progress of each child that lines need; None while it is not up."""
         return {name: self._supervisor.beat_age_s(child, now_s) for name, child in self._children.items()}
 
     def pids(self) -> dict[str, int]:
         """Return the process ids of control and of the children that run."""
         pids = {name: self._supervisor.pid(child) for name, child in self._children.items()}
+        if self._web.is_started:
+            pids[WEB] = self._supervisor.pid(WEB)
         return {"control": os.getpid(), **{name: pid for name, pid in pids.items() if pid is not None}}

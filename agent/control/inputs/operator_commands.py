@@ -12,7 +12,7 @@ from agent.control.lines.policy import choose
 from agent.control.lines.report import alert, clear_ready_unless_true
 from agent.control.orders import receive
 from agent.control.state import Command, Line, Now, Override, State
-from agent.messages.payloads import Alert, Cause
+from agent.messages.payloads import Alert
 from agent.settings import LOG_LEVELS
 
 VERBS: Final = ("rollback", "reload", "cancel", "log")
@@ -97,7 +97,7 @@ def _roll_back(state: State, line: Line, command: Command, now: Now) -> list[Act
         detail = f"{line.id} has served no other reference of {present.name if present else 'its model'}"
         return answer(state, command, "rejected", "nothing_to_roll_back", detail)
     selection.forget_after(line, reference)
-    selection.roll_back(line, Override(reference, Cause("rollback", command.topic, line.id)))
+    selection.roll_back(line, Override(reference, command.cause("rollback", line.id)))
     return begin(state, line, [command], now)
 
 

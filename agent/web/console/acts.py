@@ -1,5 +1,6 @@
-"""What users may do: each act becomes a command of the contract, on the way of those that come over MQTT."""
+"""Acts of users: each becomes a command of the contract, on the way of those that come over MQTT."""
 
+import asyncio
 import logging
 import secrets
 from collections.abc import Awaitable, Callable
@@ -11,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from agent.messages.errors import TransientError
+from agent.messages.payloads import Ack
 from agent.messages.topics import is_id
 from agent.web.console.access.body import RefusedError, read_json
 from agent.web.console.access.guard import may, refused
@@ -19,21 +21,15 @@ from agent.web.console.board import Board
 
 _log: Final = logging.getLogger(__name__)
 _LONGEST_BYTES: Final = 64 * 1024
+_PATIENCE_S: Final = 1.0
+"""A page waits so long for the final ack, and reads it among the acts after that."""
 
 
-@dataclass(frozen=True)
-class Sent:
-    """A command on its way to control; `answered` is called with each of its acks, as JSON."""
+Command = Callable[[str, str, bytes], Awaitable[Ack]]
+"""Gives control the command of a user (name, topic relative to the device, payload), and returns its final ack.
 
-    topic: str
-    """Relative to the device."""
-    payload: bytes
-    user: str
-    answered: Callable[[bytes], None]
-
-
-Send = Callable[[Sent], Awaitable[bytes]]
-"""Sends a command and returns its first ack, as JSON. Raises TransientError where control does not answer in time."""
+Raises TransientError or TimeoutError without one.
+"""
 
 
 @dataclass(frozen=True)
@@ -71,12 +67,13 @@ class Asked(msgspec.Struct, forbid_unknown_fields=True):
 class Acts:
     """Checks acts against the user's role, sends them to control, and notes them on the board."""
 
-    def __init__(self, board: Board, send: Send) -> None:
+    def __init__(self, board: Board, command: Command) -> None:
         self._board: Final = board
-        self._send: Final = send
+        self._command: Final = command
+        self._running: Final[set[asyncio.Task[Ack]]] = set()
 
     async def answer(self, request: Request, user: User | None) -> Response:
-        """Answer with control's first answer: {"id", "topic", "result", "reason", "detail"}."""
+        """Answer with control's ack, or with `accepted` where the final one takes longer."""
         assert user is not None
         try:
             asked = await read_json(request, Asked, _LONGEST_BYTES)
@@ -93,12 +90,19 @@ class Acts:
         _log.info("event=act user=%s act=%s line=%s value=%r id=%s", user.name, asked.act, asked.line, asked.value, id_)
         told = {"user": user.name, "act": asked.act, "line": asked.line, "value": asked.value}
         self._board.acted(id_, told)
+        task = asyncio.ensure_future(self._final(user, topic, payload))
+        self._running.add(task)  # because the loop itself keeps no task alive
+        task.add_done_callback(self._running.discard)
+        task.add_done_callback(lambda done: self._board.answered(id_, msgspec.json.encode(done.result())))
+        await asyncio.wait({task}, timeout=_PATIENCE_S)
+        ack = task.result() if task.done() else Ack(id_, topic, "accepted")
+        return Response(msgspec.json.encode(ack), media_type="application/json", headers={"cache-control": "no-store"})
+
+    async def _final(self, user: User, topic: str, payload: bytes) -> Ack:
         try:
-            ack = await self._send(Sent(topic, payload, user.name, lambda ack: self._board.answered(id_, ack)))
-        except TransientError as error:
-            self._board.answered(id_, msgspec.json.encode({"result": "failed", "reason": "timeout"}))
-            return refused(504, str(error))
-        return Response(ack, media_type="application/json", headers={"cache-control": "no-store"})
+            return await self._command(user.name, topic, payload)
+        except (TransientError, asyncio.TimeoutError) as error:
+            return Ack(None, topic, "failed", "timeout", str(error) or None)
 
 
 def _command(user: User, asked: Asked) -> tuple[str, dict[str, Any] | str]:

@@ -38,10 +38,6 @@ class Reader:
         self._pending[topic] = None
         self._wake.set()
 
-    def wake(self) -> None:
-        """End a wait for changes."""
-        self._wake.set()
-
     async def changes(self, timeout_s: float) -> list[bytes]:
         """Return the waiting documents as JSON, in the order of their first change; none after `timeout_s`."""
         if not self._pending:

@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -10,62 +12,81 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 from starlette.websockets import WebSocket
 
+from agent.messages.web.control import Watching
 from agent.processes.slots.picture_link import PictureReceiver
 from agent.web.console.access.guard import PATH, Row, guarded
 from agent.web.console.access.login import Login
 from agent.web.console.access.sessions import Sessions
 from agent.web.console.access.users import User, Users
-from agent.web.console.acts import Acts, Send
+from agent.web.console.acts import Acts, Command
 from agent.web.console.board import Board
 from agent.web.console.events import Events
 from agent.web.console.pictures import PictureHub
 from agent.web.console.static_files import StaticFiles
+from agent.web.serving.documents import DocumentStore
+from agent.web.serving.parts import WebParts
 
 _TICK_S: Final = 1.0
+
+
+@dataclass(frozen=True)
+class Outside:
+    """What the console is connected with."""
+
+    state_dir: Path
+    documents: DocumentStore
+    command: Command
+    """Gives a person's command to control."""
+    receivers: Mapping[str, PictureReceiver]
+    """Picture links, by stream."""
+    watch: Callable[[tuple[str, ...]], None]
+    """Asks for the detections of the streams that people look at."""
+
+
+def routes(parts: WebParts) -> list[BaseRoute]:
+    """Start the console on the running event loop, and return its routes; they come after those of the gateway."""
+    console = Console(
+        Outside(
+            Path(parts.setup.state_dir),
+            parts.documents,
+            parts.control.command,
+            {one.stream: PictureReceiver(one.descriptor) for one in parts.setup.pictures},
+            lambda streams: parts.control.send(Watching(streams)),
+        )
+    )
+    console.start()
+    return console.routes()
 
 
 class Console:
     """Composition root of the console, for the event loop's thread."""
 
-    def __init__(
-        self,
-        state_dir: Path,
-        send: Send,
-        receivers: Mapping[str, PictureReceiver],
-        watch: Callable[[tuple[str, ...]], None],
-    ) -> None:
-        """Build all parts; `send` takes acts to control, and `watch` is told whose detections are to be given."""
-        self.board: Final = Board()
-        self.hub: Final = PictureHub(receivers, watch)
-        users = Users(state_dir)
-        self._sessions: Final = Sessions(state_dir, users)
+    def __init__(self, outside: Outside) -> None:
+        self._documents: Final = outside.documents
+        self._board: Final = Board()
+        self._hub: Final = PictureHub(outside.receivers, outside.watch)
+        users = Users(outside.state_dir)
+        self._sessions: Final = Sessions(outside.state_dir, users)
         self._login: Final = Login(users, self._sessions)
-        self._events: Final = Events(self.board, self._sessions)
-        self._acts: Final = Acts(self.board, send)
+        self._events: Final = Events(self._board, self._sessions)
+        self._acts: Final = Acts(self._board, outside.command)
         self._files: Final = StaticFiles()
-        self._ticking: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        """Read files and sessions, and begin to listen for pictures; on the running loop."""
+        """Read files and sessions, and listen for documents and pictures from now on."""
         self._files.load()
         self._sessions.load()
-        self.hub.start()
-        self._ticking = asyncio.get_running_loop().create_task(self._tick())
+        self._hub.start()
+        self._tasks = [asyncio.ensure_future(one) for one in (self._take_documents(), self._tick())]
 
-    def stop(self) -> None:
-        """End all streams of events, and listen no longer."""
-        self._events.close()
-        if self._ticking is not None:
-            self._ticking.cancel()
-        self.hub.stop()
-
-    def take(self, topic: str, payload: bytes) -> None:
-        """Take a document of the device; `topic` is relative to it."""
-        stream, _, name = topic.removeprefix("stream/").partition("/")
-        if name == "detections":
-            self.hub.take_detections(stream, payload)
-        else:
-            self.board.take(topic, payload)
+    async def stop(self) -> None:
+        """Listen no longer."""
+        for task in self._tasks:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+        self._hub.stop()
 
     def table(self) -> tuple[Row, ...]:
         """Return every route with the least role that may call it."""
@@ -85,13 +106,29 @@ class Console:
         """Return the routes for the application, each behind its checks."""
         return [guarded(row, self._sessions) for row in self.table()]
 
+    async def _take_documents(self) -> None:
+        """Take every document; states are read again where the loop was too slow for them."""
+        with self._documents.subscribed() as news:
+            missed = -1
+            while True:
+                if news.missed != missed:
+                    missed = news.missed
+                    for topic, payload in self._documents.states.items():
+                        self._board.take(topic, payload)
+                one = await news.next()
+                stream, _, name = one.topic.removeprefix("stream/").partition("/")
+                if name == "detections":
+                    self._hub.take_detections(stream, one.payload)
+                else:
+                    self._board.take(one.topic, one.payload)
+
     async def _curves(self, _request: Request, _user: User | None) -> Response:
-        return Response(self.board.curves(), media_type="application/json", headers={"cache-control": "no-store"})
+        return Response(self._board.curves(), media_type="application/json", headers={"cache-control": "no-store"})
 
     async def _serve_pictures(self, socket: WebSocket) -> None:
-        await self.hub.serve(socket, self._sessions)
+        await self._hub.serve(socket, self._sessions)
 
     async def _tick(self) -> None:
         while True:
-            self.hub.tick()
+            self._hub.tick()
             await asyncio.sleep(_TICK_S)

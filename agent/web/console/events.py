@@ -23,13 +23,6 @@ class Events:
     def __init__(self, board: Board, sessions: Sessions) -> None:
         self._board: Final = board
         self._sessions: Final = sessions
-        self._is_open = True
-
-    def close(self) -> None:
-        """End all streams, as the process stops."""
-        self._is_open = False
-        for reader in self._board.readers:
-            reader.wake()
 
     async def answer(self, request: Request, _user: User | None) -> Response:
         """Answer with a stream that lasts as long as the page and the session."""
@@ -43,14 +36,13 @@ class Events:
             yield b"retry: 500\nevent: snapshot\ndata: %b\n\n" % self._board.snapshot()
             beaten_s = 0.0
             # A session may end while the page is open; asking for it also keeps an open page's session from idling.
-            while self._is_open and self._sessions.user_of(token) is not None:
+            while self._sessions.user_of(token) is not None:
                 now_s = time.monotonic()
                 if now_s - beaten_s >= _BEAT_S:
                     beaten_s = now_s
                     yield b'event: beat\ndata: {"now":%.3f}\n\n' % time.time()
                 for document in await reader.changes(max(0.05, beaten_s + _BEAT_S - time.monotonic())):
                     yield b"data: %b\n\n" % document
-            if self._is_open:
-                yield b"event: ended\ndata: {}\n\n"
+            yield b"event: ended\ndata: {}\n\n"
         finally:
             self._board.close_reader(reader)

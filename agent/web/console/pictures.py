@@ -116,12 +116,15 @@ class PictureHub:
         self._tell_watched(now_s)
         return True
 
-    def newer(self, stream: str, after: int) -> bytes | None:
-        """Return the message with a stream's picture where it is fresh and another than frame `after`; else None."""
+    def newer(self, stream: str, after: int, asked_s: float) -> bytes | None:
+        """Return the message with a stream's picture where it is fresh and another than frame `after`; else None.
+
+        `asked_s`: time of the page's request (monotonic), so that it can tell its own wait from the way.
+        """
         one = self._streams[stream]
         if one.picture is None or one.picture.frame == after or _age_s(one.picture) > _FRESH_S:
             return None
-        return _message(stream, one.picture, one.detections)
+        return _message(stream, one.picture, one.detections, time.monotonic() - asked_s)
 
     async def serve(self, socket: WebSocket, sessions: Sessions) -> None:
         """Serve one page until it closes its socket or its session ends."""
@@ -170,8 +173,8 @@ class _Viewer:
         self._socket: Final = socket
         self._hub: Final = hub
         self._sessions: Final = sessions
-        self._wants: Final[dict[str, int]] = {}
-        """Frame that the page has, by stream, of those that it waits for."""
+        self._wants: Final[dict[str, tuple[int, float]]] = {}
+        """By stream that the page waits for: the frame that it has, and when it asked (monotonic)."""
 
     async def run(self) -> None:
         tasks = [asyncio.ensure_future(self._read()), asyncio.ensure_future(self._write())]
@@ -195,15 +198,15 @@ class _Viewer:
                     return
                 if not self._hub.want(stream):
                     return
-                self._wants[stream] = int(frame)
+                self._wants[stream] = (int(frame), time.monotonic())
                 self.wake.set()
 
     async def _write(self) -> None:
         with suppress(WebSocketDisconnect, RuntimeError, OSError):
             while True:
                 self.wake.clear()
-                for stream, after in list(self._wants.items()):
-                    message = self._hub.newer(stream, after)
+                for stream, (after, asked_s) in list(self._wants.items()):
+                    message = self._hub.newer(stream, after, asked_s)
                     if message is not None:
                         del self._wants[stream]
                         await self._socket.send_bytes(message)
@@ -218,13 +221,14 @@ def _age_s(picture: Picture) -> float:
     return (time.time_ns() - picture.captured_unix_ns) / 1e9
 
 
-def _message(stream: str, picture: Picture, detections: Mapping[int, bytes]) -> bytes:
+def _message(stream: str, picture: Picture, detections: Mapping[int, bytes], waited_s: float) -> bytes:
     """Return the length of a JSON header (4 bytes, big-endian), the header, and the JPEG file."""
     fitting = [frame for frame in detections if 0 <= picture.frame - frame <= _BOX_AGE]
     header: dict[str, Any] = {
         "stream": stream,
         "frame": picture.frame,
         "age_ms": round(_age_s(picture) * 1000, 1),
+        "waited_ms": round(waited_s * 1000, 1),
         "detections": msgspec.Raw(detections[max(fitting)]) if fitting else None,
     }
     head = msgspec.json.encode(header)
