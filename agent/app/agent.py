@@ -89,11 +89,9 @@ class Agent:
         self._metrics: Final = Metrics()
         self._link: Final = make_link(settings, context.topics, self._loop)
         self._publisher: Final = make_publisher(settings, self._link, context.topics)
-        self._supervisor: Final = Supervisor(self._loop, lambda child, message: self._messages.take(child, message))
+        self._supervisor: Final = Supervisor(self._loop, self._from_child)
         side = context.catalog.largest_side
-        self._streams: Final = Cameras(
-            settings.stream, self._supervisor, self._stream_changed, side, has_pictures=settings.web.has_console
-        )
+        self._streams: Final = Cameras(settings.stream, self._supervisor, self._stream_changed, side, settings.web)
         self._web: Final = WebProcess(
             settings,
             context.topics,
@@ -339,6 +337,9 @@ class Agent:
     def _stream_changed(self, stream: str, status: StreamStatus, detail: str) -> None:
         _log.info("event=stream_%s stream=%s", status, stream)
         self._decide(StreamChanged(stream, status, detail))
+
+    def _from_child(self, child: str, message: Message) -> None:
+        self._messages.take(child, message)
 
     def _from_worker(self, message: Message) -> None:
         match message:

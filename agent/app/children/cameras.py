@@ -22,7 +22,7 @@ from agent.messages.payloads import StreamStatus
 from agent.processes.slots.frame_slot import FrameSlot, SlotCounters
 from agent.processes.slots.picture_link import PictureLink
 from agent.processes.supervisor import ChildSpec, Supervisor
-from agent.settings import StreamSettings
+from agent.settings import StreamSettings, WebSettings
 
 _log: Final = logging.getLogger(__name__)
 _CAMERA_MODULE: Final = "agent.capture.camera_process"
@@ -77,17 +77,16 @@ class Cameras:
         supervisor: Supervisor,
         on_change: Callable[[str, StreamStatus, str], None],
         model_side: int = 0,
-        *,
-        has_pictures: bool = False,
+        web: WebSettings | None = None,
     ) -> None:
-        """Create a frame slot for each stream; `model_side` is the largest model's input side in pixels, 0: unknown.
+        """Create a frame slot for each stream, and a picture link where `web` serves a console.
 
-        `has_pictures`: people may look at the streams, so each gets a picture link.
+        `model_side` is the largest model's input side in pixels, 0: unknown.
         """
         self._supervisor: Final = supervisor
         self._on_change: Final = on_change
         self._streams: Final = {one.id: _Stream(one, FrameSlot.create(one.id)) for one in settings}
-        self._pictures: Final = {one.id: PictureLink() for one in settings} if has_pictures else {}
+        self._pictures: Final = {one.id: PictureLink() for one in settings if web and web.has_console}
         self._model_side = model_side
         self._by_child: Final = {stream.child: stream for stream in self._streams.values()}
 

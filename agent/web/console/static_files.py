@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
@@ -21,6 +22,7 @@ _TYPES: Final = {
     ".txt": "text/plain; charset=utf-8",
 }
 _INDEX: Final = "index.html"
+_LANGUAGES: Final = "lang"
 _FOLDER: Final = Path(__file__).parent / "files"
 
 
@@ -39,14 +41,19 @@ class StaticFiles:
         self._files: Final[dict[str, _File]] = {}
 
     def load(self) -> None:
-        """Read all files, some 200 KiB."""
+        """Read all files, some 200 KiB; adds a list of the languages, by the code that names each one's file."""
         for path in sorted(one for one in _FOLDER.rglob("*") if one.is_file()):
-            content = path.read_bytes()
-            etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
-            kind = _TYPES.get(path.suffix, "application/octet-stream")
-            self._files[path.relative_to(_FOLDER).as_posix()] = _File(
-                content, gzip.compress(content, mtime=0), kind, etag
-            )
+            self._add(path.relative_to(_FOLDER).as_posix(), path.read_bytes())
+        languages = {
+            path.stem: msgspec.json.decode(path.read_bytes())["language.name"]
+            for path in sorted((_FOLDER / _LANGUAGES).glob("*.json"))
+        }
+        self._add(f"{_LANGUAGES}/index.json", msgspec.json.encode(languages))
+
+    def _add(self, name: str, content: bytes) -> None:
+        etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
+        kind = _TYPES.get(Path(name).suffix, "application/octet-stream")
+        self._files[name] = _File(content, gzip.compress(content, mtime=0), kind, etag)
 
     def names(self) -> list[str]:
         """Return the names of all files, relative to their folder."""
