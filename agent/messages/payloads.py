@@ -190,14 +190,22 @@ class JobState(msgspec.Struct, frozen=True):
     v: int = 1
 
 
+class Acknowledged(msgspec.Struct, frozen=True):
+    """Who has seen an alert, and when."""
+
+    user: str
+    at: Time
+
+
 class Alert(msgspec.Struct, frozen=True):
-    """Payload of `alert`: an alert was raised or cleared; `alerts` is the list of those that are on."""
+    """Payload of `alert`: an alert was raised, cleared or acknowledged; `alerts` is the list of those that are on."""
 
     code: str
     on: bool
     line: str | None = None
     stream: str | None = None
     detail: str | None = None
+    acknowledged: Acknowledged | msgspec.UnsetType = msgspec.UNSET
 
 
 class Refused(msgspec.Struct, frozen=True):

@@ -63,20 +63,20 @@ class Console:
 
     def __init__(self, outside: Outside) -> None:
         self._documents: Final = outside.documents
-        self._board: Final = Board()
+        self.board: Final = Board()
         self._hub: Final = PictureHub(outside.receivers, outside.watch)
         users = Users(outside.state_dir)
-        self._sessions: Final = Sessions(outside.state_dir, users)
-        self._login: Final = Login(users, self._sessions)
-        self._events: Final = Events(self._board, self._sessions)
-        self._acts: Final = Acts(self._board, outside.command)
-        self._files: Final = StaticFiles()
+        self.sessions: Final = Sessions(outside.state_dir, users)
+        self._login: Final = Login(users, self.sessions)
+        self._events: Final = Events(self.board, self.sessions)
+        self._acts: Final = Acts(self.board, outside.command)
+        self.files: Final = StaticFiles()
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Read files and sessions, and listen for documents and pictures from now on."""
-        self._files.load()
-        self._sessions.load()
+        self.files.load()
+        self.sessions.load()
         self._hub.start()
         self._tasks = [asyncio.ensure_future(one) for one in (self._take_documents(), self._tick())]
 
@@ -91,7 +91,7 @@ class Console:
     def table(self) -> tuple[Row, ...]:
         """Return every route with the least role that may call it."""
         return (
-            Row("GET", "/", "public", self._files.to_index),
+            Row("GET", "/", "public", self.files.to_index),
             Row("GET", f"{PATH}/api/session", "viewer", self._login.tell),
             Row("POST", f"{PATH}/api/login", "public", self._login.begin),
             Row("POST", f"{PATH}/api/logout", "viewer", self._login.end),
@@ -99,12 +99,12 @@ class Console:
             Row("GET", f"{PATH}/api/curves", "viewer", self._curves),
             Row("POST", f"{PATH}/api/act", "operator", self._acts.answer),
             Row("WS", f"{PATH}/api/pictures", "viewer", socket=self._serve_pictures),
-            Row("GET", f"{PATH}/{{name:path}}", "public", self._files.answer),
+            Row("GET", f"{PATH}/{{name:path}}", "public", self.files.answer),
         )
 
     def routes(self) -> list[BaseRoute]:
         """Return the routes for the application, each behind its checks."""
-        return [guarded(row, self._sessions) for row in self.table()]
+        return [guarded(row, self.sessions) for row in self.table()]
 
     async def _take_documents(self) -> None:
         """Take every document; states are read again where the loop was too slow for them."""
@@ -114,19 +114,19 @@ class Console:
                 if news.missed != missed:
                     missed = news.missed
                     for topic, payload in self._documents.states.items():
-                        self._board.take(topic, payload)
+                        self.board.take(topic, payload)
                 one = await news.next()
                 stream, _, name = one.topic.removeprefix("stream/").partition("/")
                 if name == "detections":
                     self._hub.take_detections(stream, one.payload)
                 else:
-                    self._board.take(one.topic, one.payload)
+                    self.board.take(one.topic, one.payload)
 
     async def _curves(self, _request: Request, _user: User | None) -> Response:
-        return Response(self._board.curves(), media_type="application/json", headers={"cache-control": "no-store"})
+        return Response(self.board.curves(), media_type="application/json", headers={"cache-control": "no-store"})
 
     async def _serve_pictures(self, socket: WebSocket) -> None:
-        await self._hub.serve(socket, self._sessions)
+        await self._hub.serve(socket, self.sessions)
 
     async def _tick(self) -> None:
         while True:

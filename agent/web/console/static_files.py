@@ -59,6 +59,10 @@ class StaticFiles:
         """Return the names of all files, relative to their folder."""
         return sorted(self._files)
 
+    def wired_bytes(self, name: str) -> int:
+        """Return the size of a file as browsers get it, gzipped."""
+        return len(self._files[name].zipped)
+
     async def to_index(self, _request: Request, _user: User | None) -> Response:
         """Lead from the root to the pages."""
         return RedirectResponse(f"{PATH}/", 307)
