@@ -1,4 +1,4 @@
-"""Pictures: asked for while somebody looks, one encoding for all, boxes of the same frame, and nothing for a slow reader."""
+"""Pictures: asked for while somebody looks, one encoding for all, and boxes of the same frame."""
 
 import asyncio
 import json

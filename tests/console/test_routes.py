@@ -7,13 +7,14 @@ from typing import Any
 
 import msgspec
 import pytest
+from httpx import Response
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 from support.console_here import HOST, ORIGIN, PASSWORD, ConsoleHere
 
 from agent.messages.payloads import Ack
 from agent.web.console.access.guard import COOKIE, HEADERS, Row
-from agent.web.console.access.users import ROLES
+from agent.web.console.access.users import ROLES, Role
 from agent.web.console.acts import ACTS
 
 FORGED = ({"origin": "http://evil.example"}, {"origin": "null"}, {"origin": f"http://{HOST}.evil.example"})
@@ -230,7 +231,7 @@ def example(name: str) -> dict[str, Any]:
     return {"act": name, "line": "line-1", "value": values.get(name), "confirmed": True}
 
 
-def post(client: TestClient, here: ConsoleHere, role: Any, body: dict[str, Any]) -> Any:
+def post(client: TestClient, here: ConsoleHere, role: Role, body: dict[str, Any]) -> Response:
     return client.post("/console/api/act", json=body, headers={**ORIGIN, **here.cookie(role)})
 
 
@@ -238,5 +239,5 @@ def given(name: str, password: str) -> dict[str, str]:
     return {"name": name, "password": password}
 
 
-def login(client: TestClient, name: str, password: str) -> Any:
+def login(client: TestClient, name: str, password: str) -> Response:
     return client.post("/console/api/login", json=given(name, password), headers=ORIGIN)
