@@ -107,7 +107,7 @@ def test_acts_are_the_commands_of_the_contract_and_name_the_user(here: ConsoleHe
     assert json.loads(said["line/line-1/product/set"])["value"] == "bottle-500"
     assert json.loads(said["cmd/rollback"])["line"] == "line-1"
     assert json.loads(said["cmd/acknowledge"])["code"] == "camera"
-    assert json.loads(said["cmd/cancel"])["id"] == "job-7"
+    assert json.loads(said["cmd/cancel"])["job"] == "job-7"
     assert said["line/line-1/canary/set"] == b"stop"
     assert all(json.loads(payload)["id"] for topic, payload in said.items() if not topic.endswith("canary/set"))
 
@@ -225,7 +225,7 @@ def example(name: str) -> dict[str, Any]:
         "prepare": "bottle-500",
         "acknowledge": {"code": "camera", "stream": "cam-1"},
         "models": {"rev": 3, "models": []},
-        "cancel": {"id": "job-7"},
+        "cancel": {"job": "job-7"},
         "canary": "stop",
     }
     return {"act": name, "line": "line-1", "value": values.get(name), "confirmed": True}

@@ -41,6 +41,7 @@ async function take(data) {
   draw(view.canvas, bitmap, header.detections);
   bitmap.close();
   view.canvas.dataset.frame = header.frame;
+  view.canvas.dataset.born = view.bornAt.toFixed(1);
   view.told(header.detections);
   tellAge(view);
   setTimeout(() => views.get(view.stream) === view && ask(view), view.pause);

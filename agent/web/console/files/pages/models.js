@@ -74,7 +74,7 @@ function Jobs() {
       ${!ENDS.includes(job.state) && job.total > 0 && html`<progress max=${job.total} value=${job.bytes} aria-label=${job.id}></progress>
         <p>${t("jobs.progress", { done: bytes(job.bytes), total: bytes(job.total), rate: number(job.kbps), left: duration(job.eta_s) })}</p>`}
       ${job.reason && html`<p class="error">${t(`reason.${job.reason}`)} ${job.detail ?? ""}</p>`}
-      ${may("admin") && !ENDS.includes(job.state) && html`<button type="button" class="plain" onClick=${() => perform({ act: "cancel", value: { id: job.id } })}>${t("act.cancel")}</button>`}
+      ${may("admin") && !ENDS.includes(job.state) && html`<button type="button" class="plain" onClick=${() => perform({ act: "cancel", value: { job: job.id } })}>${t("act.cancel")}</button>`}
     </article>`)}
     ${may("admin") && html`<${Order} />`}
   <//>`;
