@@ -8,9 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 from httpx import Response
-from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
-from support.console_here import HOST, ORIGIN, PASSWORD, ConsoleHere
+from support.console_here import HOST, ORIGIN, PASSWORD, ConsoleHere, TestClient
 
 from agent.messages.payloads import Ack
 from agent.web.console.access.guard import COOKIE, HEADERS, Row

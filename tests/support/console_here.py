@@ -1,23 +1,40 @@
 """A console in this process: real routes, users and sessions, and a control that answers as a test says."""
 
+import warnings
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from starlette.applications import Starlette
-from starlette.testclient import TestClient
 
 from agent.messages.payloads import Ack
 from agent.messages.web.control import Document
 from agent.web.console.access.guard import COOKIE
-from agent.web.console.access.users import ROLES, Role, Users
+from agent.web.console.access.users import FOLDER, ROLES, Role, Users
 from agent.web.console.console import Console, Outside
 from agent.web.serving.documents import DocumentStore
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # it warns of httpx, which the extra `supply` has, for a package that nothing has
+    from starlette.testclient import TestClient
+
+__all__ = ["HOST", "ORIGIN", "PASSWORD", "ConsoleHere", "TestClient"]
 
 HOST = "box.plant"
 ORIGIN = {"origin": f"http://{HOST}"}
 PASSWORD = "a long password"
+
+
+@cache
+def _users_file() -> bytes:
+    """Return the file with a user for each role, made once, because each hash takes a while."""
+    with TemporaryDirectory() as name:
+        for role in ROLES:
+            Users(Path(name)).add(role, role, PASSWORD)
+        return (Path(name) / FOLDER / "users.json").read_bytes()
 
 
 @dataclass
@@ -32,8 +49,9 @@ class ConsoleHere:
 
     def __post_init__(self) -> None:
         self.users = Users(self.folder)
-        for role in ROLES:
-            self.users.add(role, role, PASSWORD)
+        path = self.folder / FOLDER / "users.json"
+        path.parent.mkdir()
+        path.write_bytes(_users_file())
         self.console = Console(Outside(self.folder, self.documents, self._command, {}, lambda _: None))
 
     async def _command(self, user: str, topic: str, payload: bytes) -> Ack:

@@ -15,7 +15,7 @@ from agent.processes.slots.picture_link import MOST_BYTES, Picture, PictureSende
 _log: Final = logging.getLogger(__name__)
 LONGEST_SIDE: Final = 960
 """Pixels; larger frames are scaled down for people."""
-_QUALITIES: Final = (78, 55, 30)
+_QUALITIES: Final = (78, 55, 30, 12)
 """JPEG qualities, of which the first whose file is small enough is taken."""
 _NICE: Final = 10
 _Image = NDArray[np.uint8]
@@ -37,11 +37,12 @@ class PictureEncoder:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread."""
+        """End the thread, and close the link's end."""
         with self._changed:
             self._is_stopping = True
             self._changed.notify()
         self._thread.join()
+        self._sender.close()
 
     def offer(self, image: _Image, frame: int, captured_unix_ns: int) -> None:
         """Take a frame where a picture is wanted and no other is being encoded; the image is copied.

@@ -79,6 +79,10 @@ class PictureSender:
             return False
         return True
 
+    def close(self) -> None:
+        """Close this end."""
+        self._end.close()
+
 
 class PictureReceiver:
     """Web process's end; for one thread."""
@@ -106,6 +110,10 @@ class PictureReceiver:
         if len(data) <= _HEADER.size:
             return None
         return Picture(*_HEADER.unpack_from(data), jpeg=data[_HEADER.size :])
+
+    def close(self) -> None:
+        """Close this end."""
+        self._end.close()
 
 
 def _socket(descriptor: int) -> socket.socket:

@@ -78,10 +78,11 @@ class PictureHub:
             self._loop.add_reader(stream.receiver.fileno(), self._arrived, stream)
 
     def stop(self) -> None:
-        """Listen no longer."""
-        if self._loop is not None:
-            for stream in self._streams.values():
+        """Listen no longer, and close the links' ends."""
+        for stream in self._streams.values():
+            if self._loop is not None:
                 self._loop.remove_reader(stream.receiver.fileno())
+            stream.receiver.close()
 
     def take_detections(self, stream: str, payload: bytes) -> None:
         """Take the detections of one frame of a watched stream: JSON of the contract."""

@@ -39,6 +39,7 @@ def viewing() -> Iterator[Viewing]:
     made = Viewing()
     yield made
     made.encoder.stop()
+    made.web.close()
     made.link.close()
 
 
