@@ -11,6 +11,8 @@ from agent.messages.references import ModelVersion
 from agent.redact import redact
 from agent.settings import Settings
 
+_CATALOG_BYTES: Final = 48 * 1024
+"""Bound on the list, because a document has to fit into a message."""
 _MODELS: Final = 256
 """Models that are listed; further ones are left out, and `left_out` counts them."""
 
@@ -18,7 +20,10 @@ _MODELS: Final = 256
 def of_configuration(settings: Settings, versions: Sequence[ModelVersion]) -> Iterator[tuple[str, bytes]]:
     """Yield names and JSON of the documents that tell configuration and catalog."""
     yield "console/plant", msgspec.json.encode(_plant(settings))
-    catalog = {"models": [_model(one) for one in versions[:_MODELS]], "left_out": max(0, len(versions) - _MODELS)}
+    models = [_model(one) for one in versions[:_MODELS]]
+    while models and len(msgspec.json.encode(models)) > _CATALOG_BYTES:
+        models = models[: len(models) * 3 // 4]
+    catalog = {"models": models, "left_out": len(versions) - len(models)}
     yield "console/catalog", msgspec.json.encode(catalog)
 
 

@@ -35,6 +35,7 @@ async function take(data) {
   const arrivedAt = performance.now();
   // The way there and back, without the device's own wait, is the most that the picture aged underway.
   const way = Math.max(0, arrivedAt - view.askedAt - header.waited_ms);
+  setTimeout(() => views.get(view.stream) === view && view.frame !== header.frame && ask(view), AGAIN_MS); // a broken one
   const bitmap = await createImageBitmap(new Blob([new Uint8Array(data, 4 + length)], { type: "image/jpeg" }));
   view.frame = header.frame;
   view.bornAt = arrivedAt - header.age_ms - way;
@@ -145,7 +146,7 @@ export function Picture({ stream, pause = 0, told = () => {} }) {
     ask(view);
     return () => {
       if (views.get(stream) === view) views.delete(stream);
-      if (views.size === 0) socket?.close();
+      setTimeout(() => views.size === 0 && socket?.close(), AGAIN_MS); // the next page most often has pictures too
     };
   }, [stream, pause]);
   const status = doc(`stream/${stream}/status`) ?? "offline";

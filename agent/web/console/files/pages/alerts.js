@@ -32,9 +32,9 @@ function Alert({ one }) {
 
 const ofAlert = (one) => ({
   at: one.at,
-  kind: one.on ? "raised" : "cleared",
+  kind: one.acknowledged ? "seen" : one.on ? "raised" : "cleared",
   where: one.line ?? one.stream,
-  text: [alertTitle(one.code), one.detail].filter(Boolean).join(": "),
+  text: [alertTitle(one.code), one.acknowledged?.user ?? one.detail].filter(Boolean).join(": "),
 });
 
 const ofChangeover = (one) => ({

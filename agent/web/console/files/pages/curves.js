@@ -55,6 +55,7 @@ function show(chart, points) {
 
 function make(place) {
   const [text, grid] = [colour("--text"), colour("--edge")];
+  const hours = new Intl.DateTimeFormat(language(), { hour: "2-digit", minute: "2-digit" });
   const axis = { stroke: text, grid: { stroke: grid, width: 1 }, ticks: { stroke: grid, width: 1 } };
   return new uPlot({
     width: place.clientWidth || 600,
@@ -62,7 +63,7 @@ function make(place) {
     legend: { show: false },
     cursor: { show: false },
     scales: { x: { time: true }, fps: { range: (_, low, high) => [0, Math.max(1, high * 1.15)] }, ms: { range: (_, low, high) => [0, Math.max(1, high * 1.15)] } },
-    axes: [axis, { ...axis, scale: "fps", size: 50 }, { ...axis, scale: "ms", side: 1, size: 60, grid: { show: false } }],
+    axes: [{ ...axis, values: (_, ticks) => ticks.map((one) => hours.format(one * 1000)) }, { ...axis, scale: "fps", size: 50 }, { ...axis, scale: "ms", side: 1, size: 60, grid: { show: false } }],
     series: [
       {},
       { scale: "fps", stroke: colour("--curve-1"), width: 2 },

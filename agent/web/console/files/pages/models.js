@@ -119,7 +119,7 @@ function Canary({ line, canary }) {
     ["candidate", times(canary.latency_ms?.candidate)],
   ];
   return html`<article class="job">
-    <h3>${line}: ${canary.candidate} ${t("canary.against")} ${canary.stable} <${Chip} kind=${`canary-${canary.result}`}>${t(`canary.${canary.result}`)}<//> <${Since} at=${canary.since} /></h3>
+    <h3>${line}: ${canary.candidate} ${t("canary.against")} ${canary.stable ?? "–"} <${Chip} kind=${`canary-${canary.result}`}>${t(`canary.${canary.result}`)}<//> <${Since} at=${canary.since} /></h3>
     <dl class="facts wide">${figures.map(([name, value]) => html`<div class="fact"><dt>${t(`canary.${name}`)}</dt><dd>${value}</dd></div>`)}</dl>
     ${canary.reason && html`<p class="error">${t(`reason.${canary.reason}`)}</p>`}
     ${may("admin") && isOn && html`<p class="buttons">
