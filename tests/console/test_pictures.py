@@ -102,10 +102,10 @@ def test_boxes_stand_on_the_frame_that_they_were_found_in() -> None:
     run(test)
 
 
-def test_a_picture_waits_for_a_slow_model_only_so_long_and_old_boxes_are_left_out() -> None:
+def test_a_picture_waits_for_a_slow_model_only_so_long_and_boxes_of_another_scene_are_left_out() -> None:
     async def test(place: Place) -> None:
         place.hub.want("cam")
-        place.hub.take_detections("cam", detections(1))
+        place.hub.take_detections("cam", detections(89))
         place.camera.send(picture(90))
         await place.until(place.newer)
         head = place.newer()

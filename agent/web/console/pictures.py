@@ -21,7 +21,9 @@ from agent.web.console.access.sessions import Sessions
 
 MOST_VIEWERS: Final = 32
 _HOLD_S: Final = 0.15
-"""Longest wait for a picture's detections; a slower model's boxes come with a later picture."""
+"""Longest wait for a picture's detections, where frames come often; then a slow model's boxes are left out."""
+_LONGEST_HOLD_S: Final = 0.6
+"""The same where frames come seldom: half of the time between two, but no longer than this."""
 _ASK_AGAIN_S: Final = 1.0
 """A camera process that was replaced may have lost a request."""
 _WATCHED_S: Final = 3.0
@@ -30,8 +32,8 @@ _FRESH_S: Final = 2.0
 """A page that comes is not given an older picture, but the next one."""
 _FRAMES: Final = 8
 """Detections kept of each stream: those of the newest frames."""
-_BOX_AGE: Final = 3
-"""Frames after which detections no longer belong to a picture."""
+_BOX_AGE_S: Final = 0.35
+"""Time after which detections of an earlier frame no longer belong to a picture."""
 _LONGEST_REQUEST: Final = 128
 
 
@@ -48,8 +50,14 @@ class _Stream:
     """Time of the last request of a page (monotonic)."""
     is_wanted: bool = False
     """A page waits."""
+    period_s: float = 0.0
+    """Time between two frames of the camera, as far as is known."""
     detections: dict[int, bytes] = field(default_factory=dict)
     """By frame."""
+
+    @property
+    def hold_s(self) -> float:
+        return min(max(_HOLD_S, self.period_s / 2), _LONGEST_HOLD_S)
 
     def is_watched(self, now_s: float) -> bool:
         return now_s - self.wanted_s < _WATCHED_S
@@ -125,7 +133,7 @@ class PictureHub:
         one = self._streams[stream]
         if one.picture is None or one.picture.frame == after or _age_s(one.picture) > _FRESH_S:
             return None
-        return _message(stream, one.picture, one.detections, time.monotonic() - asked_s)
+        return _message(stream, one, one.picture, time.monotonic() - asked_s)
 
     async def serve(self, socket: WebSocket, sessions: Sessions) -> None:
         """Serve one page until it closes its socket or its session ends."""
@@ -150,12 +158,15 @@ class PictureHub:
         picture = one.receiver.receive()
         if picture is None:
             return
+        if one.picture is not None and picture.frame > one.picture.frame:
+            frames, gap_ns = picture.frame - one.picture.frame, picture.captured_unix_ns - one.picture.captured_unix_ns
+            one.period_s = gap_ns / frames / 1e9
         one.held, one.asked_s = picture, None
         if one.detections and max(one.detections) >= picture.frame:
             self._show(one)
         else:
             assert self._loop is not None
-            self._loop.call_later(_HOLD_S, self._show_if_held, one, picture)
+            self._loop.call_later(one.hold_s, self._show_if_held, one, picture)
 
     def _show_if_held(self, one: _Stream, picture: Picture) -> None:
         if one.held is picture:
@@ -222,15 +233,16 @@ def _age_s(picture: Picture) -> float:
     return (time.time_ns() - picture.captured_unix_ns) / 1e9
 
 
-def _message(stream: str, picture: Picture, detections: Mapping[int, bytes], waited_s: float) -> bytes:
+def _message(stream: str, one: _Stream, picture: Picture, waited_s: float) -> bytes:
     """Return the length of a JSON header (4 bytes, big-endian), the header, and the JPEG file."""
-    fitting = [frame for frame in detections if 0 <= picture.frame - frame <= _BOX_AGE]
+    oldest = picture.frame - (int(_BOX_AGE_S / one.period_s) if one.period_s > 0 else 0)
+    fitting = [frame for frame in one.detections if oldest <= frame <= picture.frame]
     header: dict[str, Any] = {
         "stream": stream,
         "frame": picture.frame,
         "age_ms": round(_age_s(picture) * 1000, 1),
         "waited_ms": round(waited_s * 1000, 1),
-        "detections": msgspec.Raw(detections[max(fitting)]) if fitting else None,
+        "detections": msgspec.Raw(one.detections[max(fitting)]) if fitting else None,
     }
     head = msgspec.json.encode(header)
     return len(head).to_bytes(4, "big") + head + picture.jpeg

@@ -28,8 +28,8 @@ export function t(key, values = {}) {
   return text.replace(/\{(\w+)\}/g, (_, name) => values[name] ?? "");
 }
 
-export const number = (value, digits = 0) =>
-  value == null ? "–" : new Intl.NumberFormat(code, { maximumFractionDigits: digits }).format(value);
+export const number = (value, digits = 0, least = 0) =>
+  value == null ? "–" : new Intl.NumberFormat(code, { maximumFractionDigits: digits, minimumFractionDigits: least }).format(value);
 
 export function bytes(value) {
   if (value == null) return "–";
@@ -39,7 +39,7 @@ export function bytes(value) {
 
 export function duration(seconds) {
   if (seconds == null) return "–";
-  if (seconds < 10) return `${number(seconds, 1)} s`;
+  if (seconds < 10) return `${number(seconds, 1, 1)} s`;
   if (seconds < 120) return `${number(seconds)} s`;
   if (seconds < 7200) return `${number(seconds / 60)} min`;
   return seconds < 172800 ? `${number(seconds / 3600)} h` : `${number(seconds / 86400)} d`;
@@ -48,6 +48,6 @@ export function duration(seconds) {
 export function clock(text) {
   const at = new Date(text);
   const isToday = at.toDateString() === new Date().toDateString();
-  const style = isToday ? { timeStyle: "medium" } : { dateStyle: "short", timeStyle: "medium" };
-  return new Intl.DateTimeFormat(code, style).format(at);
+  const style = { timeStyle: "medium", hourCycle: "h23" };
+  return new Intl.DateTimeFormat(code, isToday ? style : { ...style, dateStyle: "short" }).format(at);
 }

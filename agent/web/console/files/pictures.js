@@ -53,7 +53,7 @@ function tellAge(view) {
   const isStale = !(seconds < STALE_S);
   view.canvas.dataset.age = seconds.toFixed(3);
   view.frameBox.classList.toggle("stale", isStale);
-  const text = view.bornAt === -Infinity ? t("picture.none") : t("picture.age", { age: number(seconds, 1) });
+  const text = view.bornAt === -Infinity ? t("picture.none") : t("picture.age", { age: number(seconds, 1, 1) });
   view.label.textContent = isStale && view.bornAt !== -Infinity ? `${t("picture.stale")} · ${text}` : text;
 }
 

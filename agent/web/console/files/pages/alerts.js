@@ -41,7 +41,7 @@ const ofChangeover = (one) => ({
   at: one.ready_at ?? one.requested_at,
   kind: one.result,
   where: one.line,
-  text: [`${one.from ?? t("none")} → ${one.to ?? t("none")}`, cause(one.cause), `${number(one.total_ms)} ms`, one.reason && t(`reason.${one.reason}`)].filter(Boolean).join(" · "),
+  text: [`${one.from ?? t("none")} → ${one.to ?? "–"}`, cause(one.cause), `${number(one.total_ms)} ms`, one.reason && t(`reason.${one.reason}`)].filter(Boolean).join(" · "),
 });
 
 const ofAct = (one) => ({

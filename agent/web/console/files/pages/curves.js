@@ -55,20 +55,21 @@ function show(chart, points) {
 
 function make(place) {
   const [text, grid] = [colour("--text"), colour("--edge")];
-  const hours = new Intl.DateTimeFormat(language(), { hour: "2-digit", minute: "2-digit" });
+  const hours = new Intl.DateTimeFormat(language(), { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
   const axis = { stroke: text, grid: { stroke: grid, width: 1 }, ticks: { stroke: grid, width: 1 } };
+  const curve = { width: 2, points: { show: false } };
   return new uPlot({
     width: place.clientWidth || 600,
     height: 190,
     legend: { show: false },
     cursor: { show: false },
-    scales: { x: { time: true }, fps: { range: (_, low, high) => [0, Math.max(1, high * 1.15)] }, ms: { range: (_, low, high) => [0, Math.max(1, high * 1.15)] } },
+    scales: { x: { time: true, range: () => [Date.now() / 1000 - SPAN_S, Date.now() / 1000] }, fps: { range: (_, low, high) => [0, Math.max(1, high * 1.15)] }, ms: { range: (_, low, high) => [0, Math.max(1, high * 1.15)] } },
     axes: [{ ...axis, values: (_, ticks) => ticks.map((one) => hours.format(one * 1000)) }, { ...axis, scale: "fps", size: 50 }, { ...axis, scale: "ms", side: 1, size: 60, grid: { show: false } }],
     series: [
       {},
-      { scale: "fps", stroke: colour("--curve-1"), width: 2 },
-      { scale: "ms", stroke: colour("--curve-2"), width: 2 },
-      { scale: "ms", stroke: colour("--curve-3"), width: 2 },
+      { ...curve, scale: "fps", stroke: colour("--curve-1") },
+      { ...curve, scale: "ms", stroke: colour("--curve-2") },
+      { ...curve, scale: "ms", stroke: colour("--curve-3") },
     ],
   }, [[], [], [], []], place);
 }

@@ -4,7 +4,10 @@ import { bytes, duration, number, t } from "../i18n.js";
 import { Card, Fact } from "../parts.js";
 import { age, doc } from "../state.js";
 
-const facts = (pairs) => html`<dl class="facts wide">${pairs.map(([name, value]) => html`<${Fact} name=${name}>${value ?? "–"}<//>`)}</dl>`;
+// What nothing on the device can tell (null) is left out.
+const facts = (pairs) => html`<dl class="facts wide">
+  ${pairs.filter(([, value]) => value != null).map(([name, value]) => html`<${Fact} name=${name}>${value}<//>`)}
+</dl>`;
 
 export function Device() {
   const health = doc("health");

@@ -84,17 +84,19 @@ function Choice({ label, options, chosen = null, act }) {
   </form>`;
 }
 
+const nowrap = (text) => html`<span class="nowrap">${text}</span>`;
+
 function Changeovers({ line }) {
   const all = [...(doc(`console/changeovers/${line}`) ?? [])].reverse();
   const rows = all.slice(0, 10).map((one) => [
-    clock(one.requested_at),
+    nowrap(clock(one.requested_at)),
     one.product ?? "–",
-    `${one.from ?? t("none")} → ${one.to ?? t("none")}`,
+    `${one.from ?? t("none")} → ${one.to ?? "–"}`,
     cause(one.cause),
     html`<${Chip} kind=${`result-${one.result}`}>${t(`result.${one.result}`)}<//> ${one.reason ? t(`reason.${one.reason}`) : ""}`,
     one.residency ? t(`residency.${one.residency}`) : "–",
-    `${number(one.total_ms)} ms`,
-    `${number(one.blind_ms)} ms`,
+    nowrap(`${number(one.total_ms)} ms`),
+    nowrap(`${number(one.blind_ms)} ms`),
     number(one.frames_lost),
   ]);
   const head = ["at", "product", "change", "cause", "result", "residency", "total", "gap", "frames_lost"];
