@@ -45,6 +45,18 @@ def test_a_frames_stages_add_up_and_every_stream_is_served(tiny_models: Make, tm
         assert 0 < one["slowest_over_fastest"] <= 1
 
 
+def test_so_many_streams_are_compared_with_one_and_with_the_bare_runtime(tiny_models: Make, tmp_path: Path) -> None:
+    found = stages.by_count(Scene(tiny_models("n"), tmp_path / "plant", "n", 1.0), (1, 2), rounds=2)
+    assert found["vs_first"]["1"] == 1.0
+    rounds = found["rounds"]
+    assert (
+        found["vs_first"]["2"] == median(a / b for a, b in zip(rounds["agent 2"], rounds["agent 1"], strict=True)) > 0
+    )
+    best = rounds[found["best_forward"]]
+    assert found["vs_forward"]["2"] == median(a / b for a, b in zip(rounds["agent 2"], best, strict=True)) > 0
+    assert len(set(found["precision"].values())) == 1
+
+
 def test_paced_streams_are_counted_by_their_frames(tiny_models: Make, tmp_path: Path) -> None:
     found = stages.paced(Scene(tiny_models("n"), tmp_path / "plant", "n", 2.0), cameras=3, fps=5.0)
     assert found["offered"] > 0

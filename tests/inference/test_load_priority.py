@@ -124,3 +124,30 @@ def test_the_end_of_one_block_leaves_another_threads_priority() -> None:
     finally:
         may_end.set()
         thread.join()
+
+
+@pytest.mark.skipif(not load_priority.can_return(), reason="this user may not raise a priority")
+@pytest.mark.parametrize("priority", ["background", "idle"])
+def test_a_kept_thread_is_lowered_with_the_load_and_returns_with_it(priority: load_priority.LoadPriority) -> None:
+    seen: list[tuple[int, int]] = []
+    told, asked, ended = threading.Semaphore(0), threading.Semaphore(0), threading.Event()
+
+    def of_the_runtime() -> None:
+        while not ended.is_set():
+            assert asked.acquire(timeout=60)
+            seen.append(place())
+            told.release()
+
+    def look() -> None:
+        asked.release()
+        assert told.acquire(timeout=60)
+
+    thread = threading.Thread(target=of_the_runtime)
+    thread.start()
+    look()
+    with load_priority.lowered(priority, may_stay=True, others={thread.native_id or 0, 1 << 22}):
+        look()
+    ended.set()
+    look()
+    thread.join(60)
+    assert seen == [NORMAL, LOWERED[priority], NORMAL]

@@ -41,7 +41,7 @@ def test_the_doctor_finds_it_well_inside_its_own_sandbox(running: Machine, plant
     answer = running.run("changeover", "doctor", "--as-service", check=False)
     said = answer.stdout.splitlines()
     assert (answer.returncode, [line for line in said if line.startswith("fail")]) == (0, []), answer.stderr
-    for words in ("can be written by changeover", "model alpha:n@1: loads in", "camera cam-1: video file"):
+    for words in ("can be written by changeover", "model alpha:n@1: detect (v8), loads in", "camera cam-1: video file"):
         assert [line for line in said if words in line], answer.stdout
     if not missing_walls():
         assert [line for line in said if "checkpoints: a .pt is opened behind limits, files, calls" in line], said

@@ -18,6 +18,8 @@ _ROUNDS: Final = 5
 _SECONDS: Final = 20.0
 _FRAMES: Final = 200  # rendered, of each of the demo's models
 _COUNTS: Final = (1, 2, 4, 8)
+_FAST: Final = 320
+"""Size of pictures at which an inference takes about as long as on a GPU, so that the agent's own time shows."""
 _SMALL: Final = 64
 """Small pictures, because the model's time must not matter when control is measured."""
 _CAMERAS: Final = 8
@@ -34,9 +36,11 @@ def run(options: Options) -> dict[str, Any]:
     """Measure two models against competitors, then one of them by stages, paced, and with a tiny model."""
     models = ensure(options.models_dir, precision=options.precision)
     small = ensure(options.models_dir / "small", ("n",), _SMALL, options.precision)
+    fast = ensure(options.models_dir / "small-320", ("n", "n-b"), _FAST, options.precision)
     rounds = options.rounds or (1 if options.quick else _ROUNDS)
     seconds = options.seconds or (4.0 if options.quick else _SECONDS)
     figures = measure(models, small, replace(options, rounds=rounds, seconds=seconds))
+    figures["streams_at_320"] = stages.by_count(Scene(fast, options.folder / "fast", "n", seconds), (1, 4), rounds)
     return figures | {"accuracy": _accuracy(options)}
 
 
@@ -66,6 +70,7 @@ def measure(models: Models, small: Models, options: Options, sizes: tuple[str, .
     return {
         **{figure: {size: one.get(figure) for size, one in speed.items()} for figure in _RATIOS},
         "speed": speed,
+        "streams": stages.by_count(scene, (1, 4, 8), options.rounds),
         "by_streams": stages.by_streams(scene, _COUNTS),
         "paced": stages.paced(scene, _CAMERAS, _PACED_FPS),
         "paced_at_share": at_share | {"share": fitting * _PACED_FPS / forwards_per_s},

@@ -12,12 +12,14 @@ import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
 from agent.bench.figures import curve, median, percentile, spread
-from agent.bench.pipeline.throughput import rate
+from agent.bench.pipeline.pairing import Contestant, ratio
+from agent.bench.pipeline.throughput import READY_S, SETTINGS, agent_frames_per_s, best_of, forward, forwards, rate
 from agent.bench.plant.bench_plant import Plant, Station
 from agent.bench.plant.children import free_port, runs, say
 from agent.bench.plant.device import Device, started
 from agent.bench.plant.models import Models
 from agent.bench.plant.observer import Seen, gaps
+from agent.bench.plant.warm_up import precision_of, prepare_models
 from agent.bench.reference.competitor import Competitor
 
 _SETTLE_S: Final = 2.0
@@ -63,6 +65,35 @@ def by_streams(scene: Scene, counts: tuple[int, ...]) -> dict[str, Any]:
             "frames": frames,
         }
     return found
+
+
+def by_count(scene: Scene, counts: tuple[int, ...], rounds: int) -> dict[str, Any]:
+    """Return the rate of so many unpaced streams together, over the first count's and over the best bare forward's.
+
+    All take turns in each round, as in `throughput.measure`; the ratios are medians of the rounds', by count.
+    """
+    plants = {count: scene.plant(0, count) for count in counts}
+    first = plants[counts[0]]
+    prepare_models(first, [scene.name])
+    precision = precision_of(first, scene.name)
+    agents = {count: Contestant(f"agent {count}", precision) for count in counts}
+    runtimes: dict[str, Contestant] = {}
+    with forward(first, scene.name) as runtime:
+        runtime.ask(*SETTINGS[0], READY_S)
+        for number in range(rounds):
+            say(f"streams at {scene.models.imgsz} pixels: round {number + 1} of {rounds}")
+            for count, plant in plants.items():
+                agents[count].frames_per_s.append(agent_frames_per_s(plant, scene.seconds))
+            forwards(runtime, runtimes, scene.seconds)
+    best, one = best_of(runtimes), agents[counts[0]]
+    return {
+        "imgsz": scene.models.imgsz,
+        "precision": {"agent": precision, "forward": best.precision},
+        "vs_first": {str(count): ratio(agent, one) for count, agent in agents.items()},
+        "vs_forward": {str(count): ratio(agent, best) for count, agent in agents.items()},
+        "best_forward": best.name,
+        "rounds": {one.name: one.frames_per_s for one in (*agents.values(), *runtimes.values())},
+    }
 
 
 def paced(scene: Scene, cameras: int, fps: float) -> dict[str, Any]:

@@ -20,6 +20,8 @@ SETTINGS: Final = (("LATENCY", 1), ("LATENCY", 2), ("THROUGHPUT", 1), ("THROUGHP
 _SETTLE_S: Final = 1.0
 _BUDGET: Final = "2GiB"
 _TORCHS_OWN: Final = "f32"
+READY_S: Final = 0.2
+"""Length of a first, uncounted measurement, because a competitor's libraries are imported until its first answer."""
 
 
 def measure(models: Models, folder: Path, name: str, rounds: int, seconds: float) -> dict[str, Any]:
@@ -39,12 +41,13 @@ def measure(models: Models, folder: Path, name: str, rounds: int, seconds: float
     with ExitStack() as undo:
         runtime = undo.enter_context(forward(plant, name))
         processes = _others(undo, models, folder, name, precision)
+        runtime.ask(*SETTINGS[0], READY_S)
+        for one in processes.values():
+            one.ask(READY_S)
         for number in range(rounds):
             say(f"speed of {name}: round {number + 1} of {rounds}")
             agent.frames_per_s.append(agent_frames_per_s(plant, seconds))
-            for hint, requests in SETTINGS:
-                found = runtime.ask(hint, requests, seconds / len(SETTINGS))
-                _take(runtimes, f"forward {hint.lower()} {requests}", found)
+            forwards(runtime, runtimes, seconds)
             for other, one in processes.items():
                 found = one.ask(seconds)
                 _take(others, other, found)
@@ -52,6 +55,18 @@ def measure(models: Models, folder: Path, name: str, rounds: int, seconds: float
     figures = _figures(agent, runtimes, others) | {"torch_threads": threads, "rect": True}
     say(f"frames a second with {name}: {figures['frames_per_s']}")
     return figures
+
+
+def forwards(runtime: Competitor, contestants: dict[str, Contestant], seconds: float) -> None:
+    """Add a round of the bare runtime to `contestants`: each of its settings for its part of `seconds`."""
+    for hint, requests in SETTINGS:
+        found = runtime.ask(hint, requests, seconds / len(SETTINGS))
+        _take(contestants, f"forward {hint.lower()} {requests}", found)
+
+
+def best_of(runtimes: dict[str, Contestant]) -> Contestant:
+    """Return the one with the best median."""
+    return max(runtimes.values(), key=lambda one: median(one.frames_per_s))
 
 
 def _take(contestants: dict[str, Contestant], name: str, found: dict[str, Any]) -> None:
@@ -101,7 +116,7 @@ def _others(undo: ExitStack, models: Models, folder: Path, name: str, precision:
 def _figures(agent: Contestant, runtimes: dict[str, Contestant], others: dict[str, Contestant]) -> dict[str, Any]:
     every = (agent, *runtimes.values(), *others.values())
     medians = {one.name: median(one.frames_per_s) for one in every}
-    best = max(runtimes.values(), key=lambda one: medians[one.name])
+    best = best_of(runtimes)
     against = {"forward": best, "ultralytics": others.get("ultralytics"), "torch": others.get("torch")}
     ratios = {f"vs_{name}": ratio(agent, other) for name, other in against.items() if other is not None}
     own = others.get("torch as run") or others.get("torch")

@@ -4,7 +4,7 @@ import functools
 import logging
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -35,8 +35,10 @@ def choose(idle_share: float, serving: AbstractSet[str], unready: AbstractSet[st
 
 
 @contextmanager
-def lowered(priority: LoadPriority, *, may_stay: bool) -> Iterator[None]:
+def lowered(priority: LoadPriority, *, may_stay: bool, others: Iterable[int] = ()) -> Iterator[None]:
     """Run the block at `priority`; then return the caller, and threads that a runtime started, to normal.
+
+    `others`: further threads (ids of the kernel) to lower, which may do the block's work and no line's.
 
     Without the right to return (no RLIMIT_NICE, as a unit's `LimitNICE=`, and not root) the thread is lowered only
     where it `may_stay` so, because it ends soon, and never to idle, because it may hold locks until then.
@@ -46,11 +48,12 @@ def lowered(priority: LoadPriority, *, may_stay: bool) -> Iterator[None]:
         return
     own, before = threading.get_native_id(), _tasks()
     _inside.add(own)
-    with suppress(OSError):
-        if priority == "idle" and can_return():
-            os.sched_setscheduler(0, os.SCHED_IDLE, _NO_PARAMETER)
-        else:
-            os.setpriority(os.PRIO_PROCESS, own, _normal_nice() + _BACKGROUND_NICE)
+    for thread in (own, *(others if can_return() else ())):
+        with suppress(OSError):  # a thread of a runtime may end meanwhile
+            if priority == "idle" and can_return():
+                os.sched_setscheduler(thread, os.SCHED_IDLE, _NO_PARAMETER)
+            else:
+                os.setpriority(os.PRIO_PROCESS, thread, _normal_nice() + _BACKGROUND_NICE)
     try:
         yield
     finally:

@@ -6,6 +6,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -28,6 +29,7 @@ from agent.inference.memory.unloader import Unloader
 from agent.inference.scheduling import load_priority
 from agent.inference.scheduling.idle_cpu import IdleCpuSampler
 from agent.inference.scheduling.load_priority import LoadPriority
+from agent.inference.scheduling.runtime_threads import RuntimeThreads
 from agent.inference.swapping.file_check import FileCheck
 from agent.inference.swapping.load_job import LoadJob, LoadTimes
 from agent.inference.validation.golden import prove, warm_up
@@ -101,6 +103,7 @@ class ModelLoader:
         self._proofs: Final = ProofRecord(cache_dir, compute)
         self._files: Final = files
         self._runtimes: Final[set[str]] = set()
+        self._threads: Final = RuntimeThreads()
 
     def load_model(self, job: LoadJob) -> None:
         """Load the model of `job`, and assign it to all lines that then wait for it or have announced it.
@@ -140,8 +143,9 @@ class ModelLoader:
             process_memory.trim()
             before_bytes = process_memory.process_bytes()
             began_ns = time.monotonic_ns()
-            with load_priority.lowered(self._priority(job), may_stay=True):
+            with self._threads.of_load() as threads, self._lowered(job, threads.kept):
                 model = self._load(job.version, self._compute, self._cache_dir)
+                threads.serve(model)
                 load_ms = verify_ms + _ms_since(began_ns)
                 began_ns = time.monotonic_ns()
                 self._verify_again(file)
@@ -170,6 +174,10 @@ class ModelLoader:
             process_memory.let_go(error)
             self._unloader.discard(entry, model, before_bytes)
             raise
+
+    def _lowered(self, job: LoadJob, threads: frozenset[int]) -> AbstractContextManager[None]:
+        """Lower the caller, which ends soon, and `threads` for a block at the job's priority."""
+        return load_priority.lowered(self._priority(job), may_stay=True, others=threads)
 
     def _priority(self, job: LoadJob) -> LoadPriority:
         """Return the CPU priority of the job's next step. Raises DroppedError where no line wants the model."""
