@@ -36,6 +36,7 @@ UNIT: Final = (
     "cli/test_example.py",
     "cli/test_mend.py",
     "cli/test_mistakes.py",
+    "cli/test_web.py",
     "console/test_board.py",
     "console/test_languages.py",
     "console/test_pictures.py",
