@@ -61,6 +61,7 @@ UNIT: Final = (
     "inference/test_load_priority.py",
     "inference/test_runtime_account.py",
     "inference/processors",
+    "inference/requests/test_slack.py",
     "inference/worker/test_cache.py",
     "inference/worker/test_eviction.py",
     "inference/worker/test_footprints.py",
@@ -112,7 +113,10 @@ UNIT: Final = (
     "trust/test_stick.py",
     "watch/test_board.py",
     "watch/test_view.py",
+    "web/test_clients.py",
     "web/test_document_feed.py",
+    "web/test_tensors.py",
+    "web/test_turns.py",
 )
 """Files and folders whose tests start nothing; tests/conftest.py refuses it to them."""
 

@@ -92,16 +92,8 @@ class Agent:
         self._supervisor: Final = Supervisor(self._loop, self._from_child)
         side = context.catalog.largest_side
         self._streams: Final = Cameras(settings.stream, self._supervisor, self._stream_changed, side, settings.web)
-        self._web: Final = WebProcess(
-            settings,
-            context.topics,
-            self._supervisor,
-            self._publisher,
-            decide=self._decide,
-            receive=self._take,
-            ask_model=lambda _: None,
-            pictures=self._streams.picture_ends(),
-        )
+        shared = (settings, context.topics, self._supervisor, self._publisher, self._streams.picture_ends())
+        self._web: Final = WebProcess(*shared, decide=self._decide, receive=self._take, plant=lambda: self._state.plant)
         self._roll: Final = Roll(self._supervisor, self._streams, self._web)
         self._supply: Final = SupplyProcess(self._supervisor, lambda: self._context.settings, self._decide)
         gate = Gate(settings.line, [stream.id for stream in settings.stream])
@@ -148,7 +140,7 @@ class Agent:
         self._endpoints: Final = HttpEndpoints(settings.http.bind, self._metrics, self._loop.put, self._decide)
         self._systemd: Final = SystemdStatus(self._state, Notifier())
         told = (self._detections, self._publisher, self._link, self._monitor, self._index)
-        self._parts: Final = Parts(settings.device.id, self._state, self._streams, *told)
+        self._parts: Final = Parts(settings.device.id, self._state, self._streams, *told, self._web.counts)
         self._failing: Final[set[str]] = set()
         self._undecided: Final[deque[Event]] = deque()
         self._is_deciding = self._is_hung = self._stopping = False
@@ -174,6 +166,7 @@ class Agent:
         with ExitStack() as undo:
             undo.callback(self._loop.close)
             undo.callback(self._streams.close)
+            undo.callback(self._web.close)
             undo.callback(self._snapshots.close)
             undo.callback(self._systemd.close)
             undo.callback(self._monitor.stop)
@@ -193,7 +186,7 @@ class Agent:
         self._supply.begin(self._state)
         self._publisher.start(self._loop)
         self._web.watch()
-        self._web.configured(self._context)
+        self._web.console.configured(self._context)
         self._topics.say_start()
         self._decide(Tick())
         if self._state.reloading:
@@ -207,7 +200,9 @@ class Agent:
 
     def _worker_spec(self) -> ChildSpec:
         settings = self._context.settings
-        return worker_spec(settings, self._streams.slots(), memory_budget.decide(settings))
+        return worker_spec(
+            settings, self._streams.slots(), memory_budget.decide(settings), self._web.links.of_worker("default")
+        )
 
     def _publish_stopped(self) -> None:
         """Publish `ready` 0 for every line, then status `stopped`, and wait for their acknowledgement."""
@@ -265,7 +260,7 @@ class Agent:
         self._memory_check.tick(now_s, self._monitor.reading, self._monitor.memory, self._supervisor.pid(WORKER))
         self._topics.tick(now_s, self._streams, self._detections, self._monitor, self._metrics.trouble)
         self._endpoints.tick(now_s)
-        self._web.tick(is_connected=self._link.is_up)
+        self._web.console.tick(is_connected=self._link.is_up)
         self._systemd.tick(now_s, self._roll.silent_s(now_s), link_up=self._link.is_up)
 
     def _reload(self) -> None:
@@ -313,7 +308,7 @@ class Agent:
     def _take_configuration(self, event: Reloaded | CatalogRead) -> None:
         self._decide(event)
         self._topics.say_configuration(self._context)
-        self._web.configured(self._context)
+        self._web.console.configured(self._context)
         self._streams.models_changed(self._context.catalog.largest_side)
         if isinstance(event, Reloaded):
             self._systemd.reloaded(event.detail, ok=event.plant is not None)
@@ -392,6 +387,7 @@ class Agent:
                 self._decide(WorkerUp())
             case ChildLost():
                 self._is_hung = False
+                self._web.worker_lost()
                 self._metrics.worker_lost()
                 self._answers.worker_lost()
                 self._memory_check.worker_lost()

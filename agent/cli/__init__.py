@@ -209,7 +209,9 @@ def init(no_try: bool, **given: Any) -> None:  # noqa: ANN401, FBT001 - one para
 
 
 @_commands.command()
-@click.argument("name", type=click.Choice(["cache", "memory", "outbox", "pipeline", "recovery", "swap", "tasks"]))
+@click.argument(
+    "name", type=click.Choice(["cache", "gateway", "memory", "outbox", "pipeline", "recovery", "swap", "tasks"])
+)
 @click.option("--json", "as_json", is_flag=True, help="End with one line of JSON, the figures.")
 @click.option("--swaps", type=click.IntRange(min=1), help="How many swaps in a row; 1000 unless --quick.")
 @click.option("--rounds", type=click.IntRange(min=1), help="pipeline: how many rounds of pairs; 5 unless --quick.")

@@ -97,3 +97,9 @@ class Plant:
     models: tuple[ModelVersion, ...] = ()
     """All versions of the catalog."""
     supply: Supply = field(default_factory=Supply)
+
+    def loadable(self, reference: str) -> ModelVersion | None:
+        """Return the version with a full reference; None where the catalog lacks it, or the signed index revoked it."""
+        if reference in self.supply.revoked:
+            return None
+        return next((one for one in self.models if one.reference == reference), None)

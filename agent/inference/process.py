@@ -12,6 +12,7 @@ from agent.inference.serving.stream_pipeline import Outlet
 from agent.inference.worker import Worker
 from agent.messages.children import Assign, Log, Preload, Prepare, ThreadCrashed, ToWorker, WorkerSetup
 from agent.messages.errors import MistakeError
+from agent.messages.web.holding import HoldModel
 from agent.processes import oom_score
 from agent.processes.child import Child, run_child
 from agent.processes.package_version import version_of
@@ -48,6 +49,8 @@ def main(child: Child[Any]) -> None:
                     worker.prepare(message)
                 case Preload():
                     worker.preload(message)
+                case HoldModel():
+                    worker.hold(message)
     finally:
         worker.stop()
 
@@ -68,4 +71,4 @@ def _report(child: Child[Any], crash: threading.ExceptHookArgs) -> None:
 
 
 if __name__ == "__main__":
-    run_child(ToWorker, versions(), main)
+    run_child(ToWorker | HoldModel, versions(), main)

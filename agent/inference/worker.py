@@ -21,6 +21,7 @@ from agent.inference.memory.runtime_overhead import RuntimeOverhead
 from agent.inference.memory.unloader import Unloader
 from agent.inference.preparing.background_builder import BackgroundBuilder
 from agent.inference.processors.ran_on import RanOn
+from agent.inference.requests.request_server import RequestServer
 from agent.inference.scheduling.idle_cpu import IdleCpuSampler
 from agent.inference.serving.frame_loss import FrameLossCounter
 from agent.inference.serving.line_gate import ActiveModelGate
@@ -45,6 +46,7 @@ from agent.messages.children import (
     WorkerStream,
 )
 from agent.messages.references import ModelVersion
+from agent.messages.web.holding import HoldModel
 from agent.processes.slots.frame_slot import FrameSlot, SlotReader
 from agent.trust.opening import opener
 
@@ -77,6 +79,8 @@ class Worker:
         self._swappers: Final = {n: Swapper(line, self._loads, outlet.send) for n, line in self._lines.items()}
         self._preloader: Final = Preloader(self._loads, outlet.send)
         self._pipelines: Final[list[StreamPipeline]] = []
+        link = setup.requests
+        self._requests: Final = RequestServer(link, self._loads, self._cache, outlet) if link is not None else None
         self._running: Final = ExitStack()
 
     def start(self) -> None:
@@ -97,6 +101,8 @@ class Worker:
         self._begin(self._preloader.start, self._preloader.stop)
         for swapper in self._swappers.values():
             self._begin(swapper.start, swapper.stop)
+        if self._requests is not None:
+            self._begin(self._requests.start, self._requests.stop)
 
     def stop(self) -> None:
         """Stop what `start` started, in reverse order; return when no thread infers or swaps any more."""
@@ -132,6 +138,11 @@ class Worker:
     def preload(self, preload: Preload) -> None:
         """Replace the list of models to load in idle time."""
         self._loads.preload(preload.models)
+
+    def hold(self, message: HoldModel) -> None:
+        """Load a model and keep it for requests."""
+        if self._requests is not None:
+            self._requests.hold(message)
 
     def _begin(self, start: Callable[[], None], stop: Callable[[], None]) -> None:
         start()

@@ -7,6 +7,7 @@ from typing import Literal
 
 import msgspec
 
+from agent.messages.descriptors import RequestLink, SlotDescriptors
 from agent.messages.errors import Reason
 from agent.messages.payloads import CacheDecision, CachePool, ModelProcessor, Pool
 from agent.messages.references import ModelReading, ModelVersion
@@ -17,14 +18,6 @@ Order = Literal["make-before-break", "break-before-make"]
 
 class Message(msgspec.Struct, frozen=True, tag=True):
     """Base of all messages."""
-
-
-class SlotDescriptors(msgspec.Struct, frozen=True):
-    """File descriptors of one stream's frame slot, valid in the receiving process."""
-
-    memory: int
-    offered: int
-    taken: int
 
 
 # ---- control -> every child
@@ -130,6 +123,8 @@ class WorkerSetup(Message, frozen=True):
     """Limit on the GPU memory of all loaded models; None where no GPU has memory of its own."""
     trust: TrustSetup | None = None
     """Load only models with a verified signature; None: any model of the catalog."""
+    requests: RequestLink | None = None
+    """Link to the web process; None: no requests are served."""
 
 
 class Assign(Message, frozen=True):

@@ -19,6 +19,7 @@ CacheReason = Literal[
     "room",  # evicted: a line wants another model
     "announced",  # evicted: another model is announced
     "break",  # evicted: its own line gave it up to make room (break-before-make)
+    "asked",  # evicted: a client of the gateway unloaded it
     "excess",  # evicted: measured sizes exceed the predicted ones
     "too_large",  # refused: larger than the whole budget
     "in_use",  # refused: evictable models are not enough

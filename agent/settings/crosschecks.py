@@ -156,7 +156,8 @@ def _web(raw: Raw) -> Iterator[Finding]:
         if is_open and not web.get("cert_file") and web.get("insecure") is not True:
             wanted = "web.cert_file and web.key_file for TLS, a loopback address, or insecure = true"
             yield Finding(("web", key), f"{shown(bind)} without TLS, which other machines reach", wanted)
-    if web.get("bind") and web.get("bind") == web.get("grpc_bind"):
+    bind = web.get("bind")
+    if isinstance(bind, str) and bind and bind == web.get("grpc_bind") and not bind.endswith(":0"):
         yield Finding(("web", "grpc_bind"), "the address of web.bind", "an address of its own")
     clients = web.get("client")
     yield from _clients(clients if isinstance(clients, list) else [], bool(web.get("client_ca_file")))

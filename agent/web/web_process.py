@@ -13,7 +13,7 @@ from agent.messages.web.control import ToWeb, WebSetup
 from agent.processes.child import Child, run_child
 from agent.processes.package_version import version_of
 from agent.web.console import console
-from agent.web.gateway import gateway
+from agent.web.gateway.gateway import Gateway
 from agent.web.serving import walls
 from agent.web.serving.control_link import ControlLink
 from agent.web.serving.documents import DocumentStore
@@ -36,28 +36,20 @@ def main(child: Child[Any]) -> None:
     asyncio.run(_run(child, setup))
 
 
-def app_of(parts: WebParts) -> Starlette:
-    """Return the application: the gateway's routes, then the console's."""
-    of_gateway = gateway.routes(parts) if parts.setup.gateway else []
-    of_console = console.routes(parts) if parts.setup.console else []
-    return Starlette(routes=[*of_gateway, *of_console])
-
-
 async def _run(child: Child[Any], setup: WebSetup) -> None:
     documents = DocumentStore()
     control = ControlLink(child, documents)
     parts = WebParts(setup, documents, control)
-    app = app_of(parts)
+    gateway = Gateway(parts) if setup.gateway else None
+    app = Starlette(routes=[*(gateway.routes() if gateway else ()), *(console.routes(parts) if setup.console else ())])
     control.start()
 
-    async def http(listener: socket.socket, context: ssl.SSLContext | None) -> None:
+    async def serve_http(listener: socket.socket, context: ssl.SSLContext | None) -> None:
         await HttpServer(app, listener, context).serve()
 
-    async def grpc(listener: socket.socket, context: ssl.SSLContext | None) -> None:
-        del listener, context
-        await asyncio.Event().wait()
-
-    await asyncio.gather(_show_turning(child), Servers(parts, http, grpc).run())
+    servers = Servers(parts, serve_http, gateway.serve_grpc if gateway else None, gateway.faults if gateway else ())
+    running = [_show_turning(child), servers.run(), *([gateway.run()] if gateway else [])]
+    await asyncio.gather(*running)
 
 
 async def _show_turning(child: Child[Any]) -> None:

@@ -15,10 +15,10 @@ from agent.messages.children import (
     InferenceFailed,
     Log,
     Message,
-    SlotDescriptors,
     SwapFailed,
     WorkerMessage,
 )
+from agent.messages.descriptors import SlotDescriptors
 from agent.processes.channel import MAX_MESSAGE_BYTES, Channel, ChannelClosedError, MessageTooLargeError, pair
 from agent.processes.child import Child
 

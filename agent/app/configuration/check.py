@@ -22,6 +22,7 @@ from agent.trust.words import untrusted
 
 _READABLE: Final = ("password_file", "ca_file", "cert_file", "key_file")
 _SECRETS: Final = ("access_key_file", "secret_key_file", "token_file")
+_OF_WEB: Final = ("cert_file", "key_file", "client_ca_file")
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def check(config: Path | None, environ: Mapping[str, str]) -> Checked:
         named = (*missing_models(read.raw, catalog), *unknown_variants(read.raw, catalog))
         mistakes += [read.placed(finding) for finding in named]
         mistakes += artifact_mistakes(catalog)
-        mistakes += _unreadable_outputs(catalog)
+        mistakes += _unreadable_outputs(read, catalog)
     service = service_of(read.file)
     if service is not None:
         mistakes += _closed_to(service, read, catalog)
@@ -99,7 +100,7 @@ def _closed_to(service: Service, read: Draft, catalog: Catalog | None) -> Iterat
 def _closed_keys(service: Service, settings: Settings) -> Iterator[tuple[tuple[str | int, ...], Fault]]:
     named: list[tuple[tuple[str | int, ...], Path | None, Path]] = [(("catalog", "file"), settings.catalog.file, HOME)]
     named += [(("mqtt", key), getattr(settings.mqtt, key), HOME) for key in _READABLE]
-    named += [(key, path, HOME) for key, path in _of_supply(settings)]
+    named += [(key, path, HOME) for key, path in (*_of_supply(settings), *_of_web(settings))]
     for index, stream in enumerate(settings.stream):
         named.append((("stream", index, "ca_file"), stream.ca_file, HOME))
         if not is_live(stream.source):
@@ -116,15 +117,29 @@ def _closed_keys(service: Service, settings: Settings) -> Iterator[tuple[tuple[s
         yield ("device", "state_dir"), fault
 
 
-def _unreadable_outputs(catalog: Catalog) -> Iterator[Mistake]:
-    """Yield a mistake for each model whose output layout a load would refuse, where its file alone shows that."""
+def _unreadable_outputs(read: Draft, catalog: Catalog) -> Iterator[Mistake]:
+    """Yield a mistake for each model whose output layout a load would refuse, where its file alone shows that.
+
+    A model that no line names, and whose entry says neither task nor layout, is none: the gateway serves its tensors.
+    """
     from agent.inference.yolo.declared import refusal_of_output  # noqa: PLC0415 - only a check needs it
 
+    named = _named_by_lines(read.settings) if read.settings is not None and read.settings.web.is_on else None
     for index, version in enumerate(catalog.versions):
+        if named is not None and version.name not in named and not (version.task or version.layout):
+            continue
         refusal = refusal_of_output(version)
         if refusal is not None:
             key = dotted(("model", index, "layout" if version.layout else "file"))
             yield Mistake(str(catalog.file), key, str(refusal), "a model whose output can be read")
+
+
+def _named_by_lines(settings: Settings) -> set[str]:
+    """Return the names of the models that lines, products and schedules name."""
+    lines = settings.line.values()
+    named = [reference for line in lines for reference in (line.default, *line.products.values())]
+    named += [rule.model for rule in settings.schedule if rule.model is not None]
+    return {reference.name for reference in named}
 
 
 def _catalog(read: Draft) -> Catalog | None:
@@ -148,7 +163,7 @@ def _unreadable(read: Draft) -> Iterator[Mistake]:
         (("mqtt", key), getattr(read.settings.mqtt, key)) for key in _READABLE
     ]
     files += [(("stream", index, "ca_file"), one.ca_file) for index, one in enumerate(read.settings.stream)]
-    files += _of_supply(read.settings)
+    files += (*_of_supply(read.settings), *_of_web(read.settings))
     for key, path in files:
         fault = _fault_of(key, path, _is_plain(read, key)) if path is not None else None
         if fault is not None:
@@ -160,6 +175,12 @@ def _of_supply(settings: Settings) -> Iterator[tuple[tuple[str | int, ...], Path
     for name, host in settings.supply.host.items():
         for key in (*_SECRETS, "ca_file"):
             yield ("supply", "host", name, key), getattr(host, key)
+
+
+def _of_web(settings: Settings) -> Iterator[tuple[tuple[str | int, ...], Path | None]]:
+    yield from ((("web", key), getattr(settings.web, key)) for key in _OF_WEB)
+    for index, client in enumerate(settings.web.client):
+        yield ("web", "client", index, "token_file"), client.token_file
 
 
 def _fault_of(key: tuple[str | int, ...], path: Path, is_plain: bool) -> tuple[str, str] | None:  # noqa: FBT001 - as named

@@ -59,6 +59,10 @@ class Plant:
     """Port of /metrics; 0: none."""
     preload: bool = False
     """Likely models are loaded in idle time, which most measurements would not expect."""
+    web_port: int = 0
+    """Port of the gateway; 0: none."""
+    web_token: Path | None = None
+    """File of its only client's token."""
 
     @property
     def cache_dir(self) -> Path:
@@ -88,6 +92,7 @@ class Plant:
             },
             "mqtt": {"url": f"mqtt://127.0.0.1:{port}", "root": _ROOT},
             "catalog": {"file": "models.toml", "store_dir": str(self.folder / "store")},
+            "web": self._web(),
             "http": {"bind": f"127.0.0.1:{self.http_port}" if self.http_port else ""},
             "stream": [_stream(id_, one, pictures) for one in self.stations for id_ in one.streams],
             "line": {
@@ -99,6 +104,12 @@ class Plant:
                 for one in self.stations
             },
         }
+
+    def _web(self) -> dict[str, object]:
+        if not self.web_port:
+            return {}
+        client = {"name": "bench", "token_file": str(self.web_token), "requests_per_s": 100_000, "max_inflight": 8}
+        return {"bind": f"127.0.0.1:{self.web_port}", "console": False, "client": [client]}
 
 
 def _entry(model: BenchModel) -> dict[str, object]:

@@ -114,7 +114,7 @@ class Cache(Generic[Held]):
             if entry is None or entry.phase != "resident":
                 return None
             entry.claims.add(line)
-            entry.is_preloaded = False
+            entry.is_preloaded = entry.is_for_requests = False
             entry.reservations.pop(line, None)
         self._changed()
         return entry
@@ -162,14 +162,15 @@ class Cache(Generic[Held]):
             return self._drained.wait_for(lambda: all(e.claims or not e.leases for e in entries), timeout_s)
 
     @contextmanager
-    def borrowed(self, version: ModelVersion) -> Iterator[Held | None]:
+    def borrowed(self, version: ModelVersion, *, is_request: bool = False) -> Iterator[Held | None]:
         """Run the block with a lease on a version's model, which is yielded.
 
-        Yields None where the model is not resident, or left by its lines, because such a model may be evicted.
+        Yields None where the model is not resident, or left by its lines, because such a model may be evicted; a
+        request infers it until it is.
         """
         with self._lock:
             entry = self._find(version)
-            if entry is not None and (entry.phase != "resident" or not entry.is_wanted):
+            if entry is not None and (entry.phase != "resident" or not (is_request or entry.is_wanted)):
                 entry = None
             model = self._lease(entry) if entry is not None else None
         try:
@@ -207,9 +208,33 @@ class Cache(Generic[Held]):
             if entry is None or entry.phase != "resident":
                 return False
             entry.reservations[line] = until_s
-            entry.is_preloaded = False
+            entry.is_preloaded = entry.is_for_requests = False
         self._changed()
         return True
+
+    def keep_for_requests(self, version: ModelVersion, until_s: float) -> bool:
+        """Keep a resident model from being unloaded for other requests until `until_s` (monotonic), 0 for no longer.
+
+        Returns False where the model is not resident. A line may unload it all the same.
+        """
+        with self._lock:
+            entry = self._find(version)
+            if entry is None or entry.phase != "resident":
+                return False
+            entry.requests_until_s = max(entry.requests_until_s, until_s) if until_s else 0.0
+        return True
+
+    def resident(self, version: ModelVersion) -> Entry[Held] | None:
+        """Return the entry of a resident version; None where it is not resident."""
+        with self._lock:
+            entry = self._find(version)
+            return entry if entry is not None and entry.phase == "resident" else None
+
+    def left_by_requests(self) -> tuple[Entry[Held], ...]:
+        """Return the models that were loaded for requests, and that nobody wants any more."""
+        with self._lock:
+            left = (one for one in self._entries if one.is_for_requests and one.is_evictable)
+            return tuple(one for one in left if one.requests_until_s <= self._clock())
 
     def unreserve(self, version: ModelVersion, line: str) -> None:
         """End the line's reservation of a version, if it has one."""
@@ -291,11 +316,12 @@ class Cache(Generic[Held]):
         reload_ms: float = 0.0,
         *,
         is_preloaded: bool = False,
+        requests_until_s: float = 0.0,
     ) -> None:
         """Make a model that passed its checks resident, with the lines that claim it and those that reserved it.
 
         `reservations`: the end of each line's reservation (monotonic, s). `reload_ms`: duration of the load with its
-        checks. `is_preloaded`: no line has asked for it.
+        checks. `is_preloaded`: no line has asked for it. `requests_until_s`: the end of what keeps it for requests.
         """
         with self._lock:
             if entry.phase != "loading":
@@ -303,7 +329,8 @@ class Cache(Generic[Held]):
             entry.model, entry.phase = model, "resident"
             entry.claims.update(claims)
             entry.reservations.update(reservations)
-            entry.is_preloaded = is_preloaded
+            entry.is_preloaded, entry.requests_until_s = is_preloaded, requests_until_s
+            entry.is_for_requests = bool(requests_until_s) and not (claims or reservations)
             entry.reload_ms, entry.resident_since_s = reload_ms, self._clock()
             entry.last_use_ns = time.monotonic_ns()
         self._changed()

@@ -80,6 +80,10 @@ class Entry(Generic[Held]):
     """Duration of the model's load with its checks."""
     resident_since_s: float = 0.0
     """Time at which the model became resident (monotonic, s)."""
+    requests_until_s: float = 0.0
+    """Requests keep the model from being unloaded for other requests until then (monotonic, s); lines go first."""
+    is_for_requests: bool = False
+    """It was loaded for requests, and no line has wanted it since."""
     is_preloaded: bool = False
     """It was loaded in idle time because it is likely, and no line has wanted it since."""
 

@@ -58,6 +58,7 @@ class LoadQueue:
         self._jobs: Final[dict[ModelVersion, LoadJob]] = {}
         self._likely: Final = LikelyModels(cache, warn)
         self._reservations_changed = False
+        self._to_release: Final[list[tuple[ModelVersion, Callable[[str], None]]]] = []
         self._thread: Final = TurnThread("load queue", self.turn, self._step)
 
     def start(self) -> None:
@@ -70,7 +71,7 @@ class LoadQueue:
             for job in self._jobs.values():
                 job.interested.clear()
                 job.announced.clear()
-                job.is_likely = False
+                job.is_likely, job.requests_until_s = False, 0.0
             self._likely.replace(())
         load_priority.restore_normal()  # because the present step of an idle preload would starve where lines serve
         self._thread.stop(self._timeout_s)
@@ -104,6 +105,32 @@ class LoadQueue:
             job = self._find_or_enqueue(version)
             job.announced[line] = until_s
             return job
+
+    def keep_for_requests(self, version: ModelVersion, until_s: float) -> LoadJob | None:
+        """Keep a resident model for requests until `until_s` (monotonic) and return None; else return its load's job.
+
+        The load gets free memory only, and waits for all that lines want. Raises ModelError("load_timeout") where an
+        earlier load of the model still hangs.
+        """
+        with self.turn:
+            if self._cache.keep_for_requests(version, until_s):
+                return None
+            job = self._find_or_enqueue(version, is_of_line=False)
+            job.requests_until_s = max(job.requests_until_s, until_s)
+            return job
+
+    def release(self, version: ModelVersion, told: Callable[[str], None]) -> None:
+        """Unload a model that requests have loaded, on the queue's thread; returns at once.
+
+        `told` is called with why it stays, or with nothing once its bytes are back, or where it is not resident.
+        """
+        with self.turn:
+            job = self._jobs.get(version)
+            if job is not None:
+                job.requests_until_s = 0.0
+                self._drop_unwanted(job)
+            self._to_release.append((version, told))
+            self.turn.notify_all()
 
     def preload(self, models: tuple[ModelVersion, ...]) -> None:
         """Replace the list of models to load in idle time; a running load of one that it lacks is dropped."""
@@ -143,13 +170,14 @@ class LoadQueue:
         with self.turn:
             self.turn.notify_all()
 
-    def _find_or_enqueue(self, version: ModelVersion) -> LoadJob:
+    def _find_or_enqueue(self, version: ModelVersion, *, is_of_line: bool = True) -> LoadJob:
         job = self._jobs.get(version)
         if job is not None and job.is_abandoned:
             raise ModelError("load_timeout", f"{version.reference}: an earlier load of it still hangs")
         if job is None:
             for other in self._jobs.values():
                 other.is_likely = False
+                other.is_yielding = other.is_yielding or (is_of_line and other.is_running)
             job = self._jobs[version] = LoadJob(version, self.turn)
             self._waiting.append(job)
         self.turn.notify_all()
@@ -171,6 +199,7 @@ class LoadQueue:
         if self._thread.is_stopping:
             return
         self._admission.tidy()
+        self._release_asked()
         job = self._next()
         if job is not None:
             with self._idle_cpu.paused():
@@ -180,18 +209,26 @@ class LoadQueue:
         return (
             self._thread.is_stopping
             or self._reservations_changed
-            or bool(self._waiting)
+            or bool(self._waiting or self._to_release)
             or self._admission.has_excess()
             or self._next_preload() is not None
         )
+
+    def _release_asked(self) -> None:
+        """Unload the models that requests are done with."""
+        with self.turn:
+            asked, self._to_release[:] = list(self._to_release), []
+        for version, told in asked:
+            told(self._admission.release(version))
 
     def _next(self) -> LoadJob | None:
         with self.turn:
             if not self._waiting:
                 return self._begin_preload()
-            job = next((one for one in self._waiting if one.interested), self._waiting[0])
+            requested = next((one for one in self._waiting if one.is_requested), self._waiting[0])
+            job = next((one for one in self._waiting if one.interested), requested)
             self._waiting.remove(job)
-            job.is_running = True
+            job.is_running, job.began_idle = True, not job.is_requested
             return job
 
     def _begin_preload(self) -> LoadJob | None:
@@ -217,8 +254,7 @@ class LoadQueue:
         thread.start()
         with self.turn:
             if not self.turn.wait_for(lambda: not job.is_running or job.is_overtaken, self._timeout_s / 2):
-                job.is_late, job.is_likely = True, False  # because a load that is so slow would time out
-                load_priority.restore_normal()
+                self._hasten_or_drop(job)
             step_s = min(_OVERTAKEN_S, self._timeout_s / 2)
             if job.is_overtaken and not self.turn.wait_for(lambda: not job.is_overtaken, step_s):
                 self._abandon(job, f"its present step did not end within {step_s:g} s after an order overtook it")
@@ -227,6 +263,16 @@ class LoadQueue:
                 self._abandon(job, f"not loaded within {self._timeout_s:g} s")
                 return
         thread.join()
+
+    def _hasten_or_drop(self, job: LoadJob) -> None:
+        """Raise the priority of a load that is so slow that it would time out; drop it where no line asked for it.
+
+        Requests have no right to the processor where lines serve. The caller holds `turn`.
+        """
+        job.is_late, job.is_likely = True, False
+        if self._cache.serving():
+            job.requests_until_s = 0.0
+        load_priority.restore_normal()
 
     def _abandon(self, job: LoadJob, why: str) -> None:
         detail = f"{job.version.reference}: {why}"
@@ -270,11 +316,11 @@ class LoadQueue:
 
     def _close(self, job: LoadJob, failure: Failure | None) -> None:
         """End a job, or queue it again for its preparation or for lines that joined late; the caller holds `turn`."""
-        job.is_running = False
+        job.is_running = job.is_yielding = False
         self._note_for_preloads(job, failure)
         if job.is_abandoned:
             del self._jobs[job.version]
-        elif isinstance(failure, NotPreparedError) and job.is_requested and not job.was_prepared:
+        elif self._is_to_be_prepared(job, failure):
             job.is_preparing = job.was_prepared = True
             self._artifacts.prepare_first(job.version, lambda failure: self._prepared(job, failure))
         elif self._is_worth_a_retry(job, failure):
@@ -285,9 +331,14 @@ class LoadQueue:
             job.failure = failure
             del self._jobs[job.version]
 
+    @staticmethod
+    def _is_to_be_prepared(job: LoadJob, failure: Failure | None) -> bool:
+        is_asked = job.is_requested or job.is_for_requests
+        return isinstance(failure, NotPreparedError) and is_asked and not job.was_prepared
+
     def _note_for_preloads(self, job: LoadJob, failure: Failure | None) -> None:
         """Record how a load ended; have the artifact made, in the background, that a preload of a checkpoint lacks."""
-        if job.is_requested:
+        if job.is_requested or job.is_for_requests:
             self._likely.ended(job.version, failure)
             return
         if failure is None:

@@ -5,6 +5,7 @@ from typing import Literal
 import msgspec
 
 from agent.messages.children import Beat, Hello, Log, LogSetup, Message
+from agent.messages.descriptors import RequestLink
 from agent.messages.errors import Reason
 
 
@@ -20,16 +21,6 @@ class WebClient(msgspec.Struct, frozen=True):
     requests_per_s: float
     max_inflight: int
     group: str
-
-
-class RequestLink(msgspec.Struct, frozen=True):
-    """Descriptors of one group's link between web process and worker, valid in the receiving process."""
-
-    group: str
-    channel: int
-    """SOCK_SEQPACKET end of this side."""
-    memory: int
-    """Shared memory of the requests' pictures and tensors; see `agent.processes.slots.request_memory`."""
 
 
 class PictureEnd(msgspec.Struct, frozen=True):
@@ -140,7 +131,9 @@ class AskModel(Message, frozen=True):
     hold_s: float
 
 
-Outcome = Literal["ok", "unauthorized", "not_found", "invalid", "too_large", "unsupported", "limited", "busy", "failed"]
+Outcome = Literal[
+    "ok", "unauthorized", "not_found", "invalid", "too_large", "media", "unsupported", "limited", "busy", "failed"
+]
 """End of a request, as the metrics count it."""
 
 

@@ -39,8 +39,9 @@ class HttpServer:
             limit_concurrency=_CONNECTIONS,
             timeout_keep_alive=_KEEP_ALIVE_S,
             h11_max_incomplete_event_size=_HEADER_BYTES,
-            ssl_context_factory=(lambda *_: context) if context is not None else None,
         )
+        config.load()
+        config.ssl = context
         self._server: Final = _Server(config)
 
     async def serve(self) -> None:
@@ -68,9 +69,9 @@ class _Protocol(H11Protocol):
         app = self.app
 
         async def with_subject(scope: Scope, receive: Receive, send: Send) -> None:
-            await app({**scope, SUBJECT: subject}, receive, send)  # type: ignore[arg-type] # uvicorn's own types
+            await app({**scope, SUBJECT: subject}, receive, send)
 
-        self.app = with_subject  # type: ignore[assignment] # the same
+        self.app = with_subject
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._first is not None:

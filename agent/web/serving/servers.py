@@ -19,12 +19,13 @@ Serve = Callable[[socket.socket, ssl.SSLContext | None], Coroutine[Any, Any, Non
 class Servers:
     """Binds the addresses of the settings, and serves what can be served."""
 
-    def __init__(self, parts: WebParts, http: Serve, grpc: Serve) -> None:
+    def __init__(self, parts: WebParts, http: Serve, grpc: Serve | None, faults: tuple[str, ...] = ()) -> None:
+        """Store the servers; `faults` are told to control with what cannot be served."""
         self._parts: Final = parts
         self._http: Final = http
         self._grpc: Final = grpc
         self._ports: Final = {"bind": 0, "grpc_bind": 0}
-        self._faults: Final = {"bind": "", "grpc_bind": ""}
+        self._faults: Final = {"bind": "", "grpc_bind": "", "more": "; ".join(faults)}
 
     async def run(self) -> None:
         """Serve both addresses, as far as they are set."""
@@ -32,7 +33,7 @@ class Servers:
         wanted: list[tuple[str, str, Serve, tuple[str, ...]]] = []
         if setup.bind:
             wanted.append(("bind", setup.bind, self._http, ("http/1.1",)))
-        if setup.grpc_bind and setup.gateway:
+        if setup.grpc_bind and self._grpc is not None:
             wanted.append(("grpc_bind", setup.grpc_bind, self._grpc, ("h2",)))
         await asyncio.gather(*(self._serve(*one) for one in wanted))
 

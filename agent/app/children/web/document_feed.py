@@ -40,7 +40,7 @@ class DocumentFeed:
             self.dropped += 1
             return
         if is_state:
-            if self._states.get(name) == payload:
+            if self._states.get(name, b"") == payload:
                 return
             self._states[name] = payload
             self._due[name] = None

@@ -10,27 +10,33 @@ import msgspec
 from msgspec.structs import replace
 
 from agent import isolated
-from agent.app.children.web.console_documents import of_configuration
+from agent.app.children.web.console_feed import ConsoleFeed
 from agent.app.children.web.document_feed import DocumentFeed
 from agent.app.children.web.request_counts import RequestCounts
-from agent.app.context import Context
+from agent.app.children.web.request_links import RequestLinks
+from agent.app.children.worker import WORKER
+from agent.control.inputs.routes import routes
+from agent.control.plant import Plant
 from agent.messages.children import Log, Message
+from agent.messages.descriptors import RequestLink
 from agent.messages.events import ChildLost, ChildUp, Noticed, Received, Reply
+from agent.messages.payloads import Ack
 from agent.messages.topics import Topics
 from agent.messages.web.control import (
     AskModel,
     CommandAnswered,
     DocumentsTaken,
+    ModelRefused,
     OperatorCommand,
-    PictureEnd,
-    RequestLink,
     RequestsCounted,
     Serving,
     Watching,
     WebClient,
     WebMessage,
     WebSetup,
+    WorkerGone,
 )
+from agent.messages.web.holding import HoldModel
 from agent.mqtt.publishing.tapped_publisher import TappedPublisher
 from agent.processes.supervisor import ChildSpec, Supervisor
 from agent.settings import Settings
@@ -56,8 +62,7 @@ _ENVIRONMENT: Final = {
 class WebProcess:
     """Owner of the web process, for the loop's thread.
 
-    `decide` takes events; `receive` a person's command, like one from the broker; `ask_model` has a worker load a model
-    for requests.
+    `decide` takes events; `receive` a person's command, like one from the broker; `plant` returns the configured one.
     """
 
     def __init__(  # noqa: PLR0913 - what the process is connected with, spelt out
@@ -66,12 +71,11 @@ class WebProcess:
         topics: Topics,
         supervisor: Supervisor,
         publisher: TappedPublisher,
+        pictures: Mapping[str, int],
         *,
         decide: Callable[[Noticed], None],
         receive: Callable[[Received], None],
-        ask_model: Callable[[AskModel], None],
-        links: tuple[RequestLink, ...] = (),
-        pictures: Mapping[str, int] | None = None,
+        plant: Callable[[], Plant],
     ) -> None:
         self._settings: Final = settings
         self._topics: Final = topics
@@ -79,12 +83,11 @@ class WebProcess:
         self._publisher: Final = publisher
         self._decide: Final = decide
         self._receive: Final = receive
-        self._ask_model: Final = ask_model
-        self._links: Final = links
-        self._pictures: Final = tuple(PictureEnd(stream, end) for stream, end in (pictures or {}).items())
-        self._is_connected: bool | None = None
-        self._watched: frozenset[str] = frozenset()
+        self._plant: Final = plant
+        web = settings.web
+        self.links: Final = RequestLinks(("default",) if web.is_on and web.gateway else ())
         self._feed: Final = DocumentFeed(topics.base, self.send)
+        self.console: Final = ConsoleFeed(topics, publisher, self._feed, pictures)
         self.is_started = False
         """True where the process runs, or is about to be started again."""
         self.counts: Final = RequestCounts()
@@ -103,19 +106,7 @@ class WebProcess:
     def watch(self) -> None:
         """Take a copy of every published document; to be called before the first is published."""
         if self.is_on:
-            self._publisher.tap = self._tapped
-
-    def configured(self, context: Context) -> None:
-        """Show the console configuration and catalog, at the start and whenever one was read again."""
-        if self.is_on:
-            for name, document in of_configuration(context.settings, context.catalog.versions):
-                self._show(name, document)
-
-    def tick(self, *, is_connected: bool) -> None:
-        """Show the console whether the broker is connected, where that changed."""
-        if self.is_on and is_connected != self._is_connected:
-            self._is_connected = is_connected
-            self._show("console/link", msgspec.json.encode({"connected": is_connected}))
+            self._publisher.tap = self.console.tapped
 
     def start(self) -> None:
         """Start the process, where the settings ask for it and its libraries are there; else an alert says why."""
@@ -146,7 +137,7 @@ class WebProcess:
                 self._feed.open()
             case ChildLost():
                 self._feed.close()
-                self._watch_streams(())
+                self.console.watch(())
                 self.counts.restarted()
                 self.port = self.grpc_port = 0
                 self._tell(f"the web process is lost: {message.detail}")
@@ -156,29 +147,41 @@ class WebProcess:
                 self.port, self.grpc_port = message.port, message.grpc_port
                 self._tell(message.detail)
             case OperatorCommand():
-                _log.info("event=console_command user=%r topic=%r", message.user, message.topic[:200])
-                reply = Reply(f"{CONSOLE}{message.number}")
-                topic = f"{self._topics.base}/{message.topic}"
-                self._receive(Received(topic, message.payload, reply=reply, user=message.user))
+                self._command(message)
             case Watching():
-                self._watch_streams(message.streams)
+                self.console.watch(message.streams)
             case AskModel():
-                self._ask_model(message)
+                self._ask(message)
             case RequestsCounted():
                 self.counts.take(message)
             case Log():
                 _log.log(logging.getLevelName(message.level), "event=web_told detail=%r", message.text)
 
-    def _show(self, name: str, document: bytes) -> None:
-        self._feed.put(f"{self._topics.base}/{name}", document, True)
+    def worker_lost(self, group: str = "default") -> None:
+        """Tell the process that what a worker had is unanswered."""
+        self.send(WorkerGone(group))
 
-    def _watch_streams(self, streams: tuple[str, ...]) -> None:
-        self._watched = frozenset(self._topics.of_stream(stream, "detections") for stream in streams)
-        self._publisher.tap_detections = bool(streams)
+    def close(self) -> None:
+        """Close the links' descriptors; the supervisor ends the process."""
+        self.links.close()
 
-    def _tapped(self, topic: str, payload: bytes, is_state: bool) -> None:  # noqa: FBT001 - a tap's call
-        if topic in self._watched or not topic.endswith("/detections"):
-            self._feed.put(topic, payload, is_state)
+    def _command(self, message: OperatorCommand) -> None:
+        """Handle a person's command like one from the broker; a topic that is none is refused."""
+        _log.info("event=console_command user=%r topic=%r", message.user, message.topic[:200])
+        topic = f"{self._topics.base}/{message.topic}"
+        if routes(self._plant(), topic):
+            reply = Reply(f"{CONSOLE}{message.number}")
+            self._receive(Received(topic, message.payload, reply=reply, user=message.user))
+        else:
+            refused = Ack(None, topic, "rejected", "not_understood", "no topic of a command")
+            self.send(CommandAnswered(message.number, msgspec.json.encode(refused)))
+
+    def _ask(self, message: AskModel) -> None:
+        version = self._plant().loadable(message.reference)
+        if version is None:
+            self.send(ModelRefused(message.number, "unknown_model", f"the catalog has no {message.reference!r}"))
+        elif not self._supervisor.send(WORKER, HoldModel(message.number, version, message.hold_s)):
+            self.send(ModelRefused(message.number, "worker_lost", "the worker starts again"))
 
     def _tell(self, detail: str) -> None:
         if detail:
@@ -187,15 +190,19 @@ class WebProcess:
             _log.info("event=web_serving port=%d grpc_port=%d", self.port, self.grpc_port)
         self._decide(Noticed(ALERT, on=bool(detail), detail=detail or None))
 
+    def _setup(self) -> WebSetup:
+        setup = setup_of(self._settings, self._topics.base, self.links.of_web())
+        return replace(setup, pictures=self.console.pictures)
+
     def _spec(self) -> ChildSpec:
         return ChildSpec(
             name=WEB,
             command=self.command,
             incoming=WebMessage,
-            setup=lambda: replace(setup_of(self._settings, self._topics.base, self._links), pictures=self._pictures),
+            setup=self._setup,
             descriptors=(
-                *(fd for link in self._links for fd in (link.channel, link.memory)),
-                *(one.descriptor for one in self._pictures),
+                *(fd for link in self.links.of_web() for fd in (link.channel, link.memory)),
+                *(one.descriptor for one in self.console.pictures),
             ),
             beat_deadline_s=_BEAT_DEADLINE_S,
             busy_deadline_s=_BEAT_DEADLINE_S,
