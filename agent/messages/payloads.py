@@ -360,8 +360,7 @@ class DeviceHealth(msgspec.Struct, frozen=True):
     """The device in `health`; `sources` lists the probes, the best first.
 
     `rails_w` are rails beside the total; `slowed` lists throttled parts (null: unknown); `gpu_load` and
-    `memory_stalled` are shares from 0 to 1; `limits_c` are throttling temperatures; `ages_s` are the ages of the last
-    readings.
+    `memory_stalled` are shares from 0 to 1; `limits_c` are throttling temperatures; `ages_s` those of the readings.
     """
 
     sources: str
