@@ -87,7 +87,7 @@ def test_an_alert_is_acknowledged_by_name_on_every_page(plant: ConsolePlant, loo
     assert "Add the product" in first.page.inner_text(code), "it says what to do"
     first.page.click(f"{code} button")
     for looking in (first, second):
-        looking.within(lambda looking=looking: "operator has seen it" in looking.page.inner_text(code))
+        looking.page.wait_for_selector(f"{code} >> text=operator has seen it", timeout=3000)
     plant.agent.begin_anew()
     first.within(lambda: not first.has(code))
     assert "cleared" in first.page.inner_text("ol.log")

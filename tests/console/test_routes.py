@@ -231,7 +231,8 @@ def example(name: str) -> dict[str, Any]:
 
 
 def post(client: TestClient, here: ConsoleHere, role: Role, body: dict[str, Any]) -> Response:
-    return client.post("/console/api/act", json=body, headers={**ORIGIN, **here.cookie(role)})
+    answer: Response = client.post("/console/api/act", json=body, headers={**ORIGIN, **here.cookie(role)})
+    return answer
 
 
 def given(name: str, password: str) -> dict[str, str]:
@@ -239,4 +240,5 @@ def given(name: str, password: str) -> dict[str, str]:
 
 
 def login(client: TestClient, name: str, password: str) -> Response:
-    return client.post("/console/api/login", json=given(name, password), headers=ORIGIN)
+    answer: Response = client.post("/console/api/login", json=given(name, password), headers=ORIGIN)
+    return answer

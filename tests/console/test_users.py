@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from agent.messages.errors import MistakeError
-from agent.web.console.access import sessions as sessions_module
 from agent.web.console.access.login_rate import ALL, PER_ADDRESS, LoginRate
-from agent.web.console.access.sessions import LIFE_S, MOST_SESSIONS, Sessions
+from agent.web.console.access.sessions import IDLE_S, LIFE_S, MOST_SESSIONS, Sessions
 from agent.web.console.access.users import FOLDER, User, Users
 
 GOOD = "correct horse"
@@ -97,14 +96,14 @@ def test_a_new_password_a_removal_and_a_new_role_reach_open_sessions(users: User
     assert sessions.user_of(second) is None
 
 
-@pytest.mark.parametrize("past_s", [sessions_module.IDLE_S["operator"] + 1, -sessions_module.IDLE_S["operator"] - 1])
+@pytest.mark.parametrize("past_s", [IDLE_S["operator"] + 1, -IDLE_S["operator"] - 1])
 def test_an_idle_session_ends_whichever_way_the_clock_goes(
     users: Users, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, past_s: float
 ) -> None:
     sessions = Sessions(tmp_path, users)
     token = sessions.begin(of(users))
     now_s = time.time()
-    monkeypatch.setattr(sessions_module.time, "time", lambda: now_s + past_s)
+    monkeypatch.setattr("agent.web.console.access.sessions.time.time", lambda: now_s + past_s)
     assert sessions.user_of(token) is None
 
 
@@ -113,9 +112,9 @@ def test_a_session_ends_however_much_it_is_used(users: Users, tmp_path: Path, mo
     token = sessions.begin(of(users))
     now_s = time.time()
     for minutes in range(0, int(LIFE_S["operator"] / 60), 30):
-        monkeypatch.setattr(sessions_module.time, "time", lambda at=minutes: now_s + at * 60)
+        monkeypatch.setattr("agent.web.console.access.sessions.time.time", lambda at=minutes: now_s + at * 60)
         assert sessions.user_of(token) is not None
-    monkeypatch.setattr(sessions_module.time, "time", lambda: now_s + LIFE_S["operator"] + 1)
+    monkeypatch.setattr("agent.web.console.access.sessions.time.time", lambda: now_s + LIFE_S["operator"] + 1)
     assert sessions.user_of(token) is None
 
 

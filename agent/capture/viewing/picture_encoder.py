@@ -91,4 +91,5 @@ def _small_copy(image: _Image) -> _Image:
     if scale >= 1:
         return image.copy()
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+    small: _Image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+    return small

@@ -109,7 +109,8 @@ class PictureReceiver:
             return None
         if len(data) <= _HEADER.size:
             return None
-        return Picture(*_HEADER.unpack_from(data), jpeg=data[_HEADER.size :])
+        frame, captured_unix_ns, width, height = _HEADER.unpack_from(data)
+        return Picture(frame, captured_unix_ns, width, height, data[_HEADER.size :])
 
     def close(self) -> None:
         """Close this end."""
