@@ -10,7 +10,7 @@ from agent.web.console.access.users import Role
 
 pytestmark = pytest.mark.browser
 Look = Callable[..., Looking]
-OF_A_LINE = ("Turn over to product", "Put a model on by hand", "Announce", "Give the choice back", "Roll back")
+OF_A_LINE = ("Turn over to product", "Put a model on by hand", "Give the choice back", "Roll back")
 OF_MODELS = ("Reload the configuration", "Order a model", "Start a canary")
 
 
@@ -22,6 +22,12 @@ def choose(looking: Looking, label: str, value: str) -> None:
 
 def confirm(looking: Looking) -> None:
     looking.page.click("dialog[open] button.danger")
+
+
+def chosen(plant: ConsolePlant) -> tuple[str | None, str | None, str | None]:
+    """Return the model of line-1, the rule that asked for it, and the user, as the device published them last."""
+    state = json.loads(plant.agent.value("line/line-1/state") or '{"cause":{}}')
+    return state.get("model"), state["cause"].get("rule"), state["cause"].get("user")
 
 
 def told(looking: Looking) -> str:
@@ -60,9 +66,8 @@ def test_an_operator_puts_a_model_on_by_hand_and_gives_it_back(plant: ConsolePla
     choose(looking, "Put a model on by hand", "beta:n@1")
     confirm(looking)
     looking.within(lambda: looking.attribute(".side .ready", "data-live") == "0")
-    plant.agent.until(lambda: plant.agent.value("line/line-1/model/state") == "beta:n@1")
-    cause = json.loads(plant.agent.value("line/line-1/state") or "{}")["cause"]
-    assert (cause["rule"], cause["user"]) == ("operator", "operator")
+    by_hand = ("beta:n@1", "operator", "operator")
+    plant.agent.until(lambda: chosen(plant) == by_hand)
     looking.page.click("text=Give the choice back")
     confirm(looking)
     plant.agent.until(lambda: plant.agent.value("line/line-1/ready") == "bottle-500")

@@ -1,7 +1,9 @@
 """What breaks while somebody looks shows as what it is within 3 s, and so does its return."""
 
 from collections.abc import Callable
+from contextlib import suppress
 
+import psutil
 import pytest
 from support.console_plant import ConsolePlant, Looking
 from support.running_agent import DEADLINE_S
@@ -38,7 +40,8 @@ def test_a_camera_that_stalls_leaves_an_aged_picture_that_says_so(own_plant: Con
     looking.within(lambda: looking.has("[data-stream=cam-1].stale"))
     assert "STALE" in looking.page.inner_text("[data-stream=cam-1] .age")
     looking.within(lambda: looking.ready() == "0", 6)
-    camera.kill()
+    with suppress(psutil.NoSuchProcess):  # control has killed it already, most often
+        camera.kill()
 
 
 def test_a_worker_that_is_killed(own_plant: ConsolePlant, look: Look) -> None:

@@ -42,9 +42,9 @@ def call(client: TestClient, row: Row, headers: dict[str, str]) -> int:
                 return 101
         except WebSocketDisconnect:
             return 403
-    return client.request(
-        row.method, address(row), headers=headers, json={} if row.method == "POST" else None
-    ).status_code
+    body = {} if row.method == "POST" else None
+    answer: Response = client.request(row.method, address(row), headers=headers, json=body)
+    return answer.status_code
 
 
 def closed(here: ConsoleHere) -> list[Row]:

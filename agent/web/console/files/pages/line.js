@@ -80,7 +80,7 @@ function Choice({ label, options, chosen = null, act }) {
         ${options.map((one) => html`<option value=${one} selected=${one === present}>${one}</option>`)}
       </select>
     </label>
-    <button type="submit" disabled=${!options.length} aria-label=${label}>${t("act.go")}</button>
+    <button type="submit" disabled=${!options.length} aria-label=${`${t("act.go")}: ${label}`}>${t("act.go")}</button>
   </form>`;
 }
 
