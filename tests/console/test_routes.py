@@ -42,7 +42,7 @@ def call(client: TestClient, row: Row, headers: dict[str, str]) -> int:
                 return 101
         except WebSocketDisconnect:
             return 403
-    body = {} if row.method == "POST" else None
+    body: dict[str, str] | None = {} if row.method == "POST" else None
     answer: Response = client.request(row.method, address(row), headers=headers, json=body)
     return answer.status_code
 

@@ -89,7 +89,8 @@ def _small_copy(image: _Image) -> _Image:
     height, width = image.shape[:2]
     scale = LONGEST_SIDE / max(height, width)
     if scale >= 1:
-        return image.copy()
+        whole: _Image = image.copy()
+        return whole
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     small: _Image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
     return small
