@@ -1,7 +1,7 @@
 """`changeover check`: reports every mistake in configuration, catalog and named files at once."""
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from agent.app.configuration.service_access import DATA, HOME, Fault, Service, service_of
 from agent.app.configuration.source_files import missing_cameras, source_mistakes
 from agent.messages.camera_names import is_live
+from agent.messages.references import ModelVersion
 from agent.models.catalog import Catalog
 from agent.models.checks import artifact_mistakes, missing_models, unknown_variants
 from agent.mqtt.endpoint.link_settings import tls_of
@@ -54,8 +55,9 @@ def check(config: Path | None, environ: Mapping[str, str]) -> Checked:
     if catalog is not None:
         named = (*missing_models(read.raw, catalog), *unknown_variants(read.raw, catalog))
         mistakes += [read.placed(finding) for finding in named]
-        mistakes += artifact_mistakes(catalog)
-        mistakes += _unreadable_outputs(read, catalog)
+        is_tensors = _for_requests_alone(read.settings)
+        mistakes += artifact_mistakes(catalog, is_tensors)
+        mistakes += _unreadable_outputs(catalog, is_tensors)
     service = service_of(read.file)
     if service is not None:
         mistakes += _closed_to(service, read, catalog)
@@ -117,16 +119,12 @@ def _closed_keys(service: Service, settings: Settings) -> Iterator[tuple[tuple[s
         yield ("device", "state_dir"), fault
 
 
-def _unreadable_outputs(read: Draft, catalog: Catalog) -> Iterator[Mistake]:
-    """Yield a mistake for each model whose output layout a load would refuse, where its file alone shows that.
-
-    A model that no line names, and whose entry says neither task nor layout, is none: the gateway serves its tensors.
-    """
+def _unreadable_outputs(catalog: Catalog, is_tensors: Callable[[ModelVersion], bool]) -> Iterator[Mistake]:
+    """Yield a mistake for each model whose output layout a load would refuse, where its file alone shows that."""
     from agent.inference.yolo.declared import refusal_of_output  # noqa: PLC0415 - only a check needs it
 
-    named = _named_by_lines(read.settings) if read.settings is not None and read.settings.web.is_on else None
     for index, version in enumerate(catalog.versions):
-        if named is not None and version.name not in named and not (version.task or version.layout):
+        if is_tensors(version):
             continue
         refusal = refusal_of_output(version)
         if refusal is not None:
@@ -134,12 +132,18 @@ def _unreadable_outputs(read: Draft, catalog: Catalog) -> Iterator[Mistake]:
             yield Mistake(str(catalog.file), key, str(refusal), "a model whose output can be read")
 
 
-def _named_by_lines(settings: Settings) -> set[str]:
-    """Return the names of the models that lines, products and schedules name."""
+def _for_requests_alone(settings: Settings | None) -> Callable[[ModelVersion], bool]:
+    """Return what says of a version that it may be no detector: no line names it, and the gateway serves its tensors.
+
+    An entry with a task or a layout is meant as a detector.
+    """
+    if settings is None or not (settings.web.is_on and settings.web.gateway):
+        return lambda _: False
     lines = settings.line.values()
-    named = [reference for line in lines for reference in (line.default, *line.products.values())]
-    named += [rule.model for rule in settings.schedule if rule.model is not None]
-    return {reference.name for reference in named}
+    references = [reference for line in lines for reference in (line.default, *line.products.values())]
+    references += [rule.model for rule in settings.schedule if rule.model is not None]
+    names = {reference.name for reference in references}
+    return lambda version: version.name not in names and not (version.task or version.layout)
 
 
 def _catalog(read: Draft) -> Catalog | None:
