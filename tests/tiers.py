@@ -17,6 +17,7 @@ UNIT: Final = (
     "app/test_parts.py",
     "app/test_plc_page.py",
     "app/test_publishing.py",
+    "app/test_records.py",
     "app/test_refusals.py",
     "app/test_streams.py",
     "app/test_supply_page.py",
@@ -52,6 +53,7 @@ UNIT: Final = (
     "health/test_sampler.py",
     "health/test_stress.py",
     "health/test_systemd.py",
+    "inference/comparing",
     "inference/cuda",
     "inference/ends",
     "inference/memory",
@@ -121,6 +123,7 @@ UNIT: Final = (
 """Files and folders whose tests start nothing; tests/conftest.py refuses it to them."""
 
 SLOW: Final = (
+    "app/test_canary_killed.py",
     "app/test_random_run.py",
     "bench",
     "chaos",

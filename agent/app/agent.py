@@ -31,6 +31,7 @@ from agent.app.observability.systemd_status import SystemdStatus
 from agent.app.outbound.action_executor import ActionExecutor, Callbacks
 from agent.app.outbound.broker_factory import make_link, make_publisher
 from agent.app.outbound.detections import DetectionPublisher
+from agent.app.outbound.records import Records
 from agent.app.state_disk.snapshot_file import SnapshotFile
 from agent.control import snapshot
 from agent.control.events import (
@@ -69,6 +70,7 @@ from agent.messages.events import (
     StopRequested,
 )
 from agent.messages.payloads import StreamStatus
+from agent.messages.worker import Outcome
 from agent.processes.loop import Loop
 from agent.processes.supervisor import ChildSpec, Supervisor
 
@@ -113,6 +115,7 @@ class Agent:
             self._supervisor, gate, self._streams, owners, metrics=self._metrics, level=lambda: self._levels.level
         )
         self._snapshots: Final = SnapshotFile(settings.device.state_dir, self._loop.put)
+        self._records: Final = Records(self._state, settings.device.state_dir, self._snapshots.save_beside)
         self._executor: Final = ActionExecutor(
             context.topics,
             self._publisher,
@@ -128,6 +131,7 @@ class Agent:
                 set_log_level=lambda level, for_s: self._levels.set_for(level, for_s, time.monotonic()),
                 count_switch=self._metrics.switched,
                 answer_console=self._web.answer,
+                record_switch=self._records.switched,
                 is_bound=lambda topic: any(one.topic == topic for one in self._state.plant.bindings),
             ),
         )
@@ -168,6 +172,7 @@ class Agent:
             undo.callback(self._streams.close)
             undo.callback(self._web.close)
             undo.callback(self._snapshots.close)
+            undo.callback(self._records.flush)
             undo.callback(self._systemd.close)
             undo.callback(self._monitor.stop)
             undo.callback(self._endpoints.stop)
@@ -255,6 +260,7 @@ class Agent:
         self._levels.tick(now_s)
         self._snapshots.tick(now_s)
         self._in_use.tick(now_s)
+        self._records.tick(now_s)
         self._monitor.tick(now_s, self._roll.pids)
         self._index.tick(now_s)
         self._memory_check.tick(now_s, self._monitor.reading, self._monitor.memory, self._supervisor.pid(WORKER))
@@ -348,13 +354,7 @@ class Agent:
             case children.Swapped():
                 self._metrics.swapped(message)
                 self._decide(message)
-            case (
-                children.Breaking()
-                | children.Preparing()
-                | children.SwapFailed()
-                | children.Prepared()
-                | children.PrepareFailed()
-            ):
+            case _ if isinstance(message, Outcome):
                 self._decide(message)
             case children.CacheState() | children.CacheDecided() | children.MemoryKept():
                 for notice in self._topics.say_cache(message):

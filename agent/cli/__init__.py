@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from agent import __version__
+from agent.cli.canary import canary
 from agent.cli.index import index
 from agent.cli.models import models
 from agent.cli.options import FILE, config_option, settings_of
@@ -210,7 +211,8 @@ def init(no_try: bool, **given: Any) -> None:  # noqa: ANN401, FBT001 - one para
 
 @_commands.command()
 @click.argument(
-    "name", type=click.Choice(["cache", "gateway", "memory", "outbox", "pipeline", "recovery", "swap", "tasks"])
+    "name",
+    type=click.Choice(["cache", "canary", "gateway", "memory", "outbox", "pipeline", "recovery", "swap", "tasks"]),
 )
 @click.option("--json", "as_json", is_flag=True, help="End with one line of JSON, the figures.")
 @click.option("--swaps", type=click.IntRange(min=1), help="How many swaps in a row; 1000 unless --quick.")
@@ -284,3 +286,4 @@ models.add_command(import_)
 _commands.add_command(models)
 _commands.add_command(index)
 _commands.add_command(web)
+_commands.add_command(canary)

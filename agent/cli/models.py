@@ -37,6 +37,26 @@ def list_models(config: Path | None) -> None:
 
 
 @models.command()
+@click.argument("line")
+@click.option("--json", "as_json", is_flag=True, help="Print the records as one JSON list.")
+@config_option
+def log(line: str, config: Path | None, *, as_json: bool) -> None:
+    """Tell which model served LINE when, why, and with what result, from this device's own records."""
+    import time
+
+    from agent.report.served_command import readable, records_of
+
+    records = records_of(settings_of(config), line)
+    if as_json:
+        import msgspec
+
+        click.echo(msgspec.json.encode(records).decode())
+        return
+    for text in readable(records, time.time()):
+        click.echo(text)
+
+
+@models.command()
 @click.argument("ref", callback=reference)
 @click.argument("file", type=click.Path(path_type=Path))
 @classes_option

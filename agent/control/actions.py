@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from agent.messages.canary import CanaryMode
 from agent.messages.events import Reply
 from agent.messages.payloads import Ack, Alert, Switch
 from agent.messages.references import ModelVersion
@@ -67,6 +68,28 @@ class PreloadLikely:
     """Replace the worker's list of models to preload in idle time, the most likely first."""
 
     models: tuple[ModelVersion, ...]
+
+
+@dataclass(frozen=True)
+class CompareModels:
+    """Have the worker compare a candidate, which it has loaded, with the model that serves a line."""
+
+    line: str
+    number: int
+    candidate: ModelVersion
+    mode: CanaryMode
+    share: float
+    memory_bytes: int
+    keep_bytes: int
+    keep_dir: str
+
+
+@dataclass(frozen=True)
+class EndComparison:
+    """End a comparison in the worker; every frame after it is the serving model's."""
+
+    line: str
+    number: int
 
 
 @dataclass(frozen=True)
@@ -141,6 +164,8 @@ Action = (
     | AssignLine
     | PrepareModel
     | PreloadLikely
+    | CompareModels
+    | EndComparison
     | SetPublish
     | RequeryRetained
     | Reload

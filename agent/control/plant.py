@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from agent.messages.references import ModelReference, ModelVersion
-from agent.settings import BandwidthRule, ScheduleRule
+from agent.settings import BandwidthRule, CanarySettings, ScheduleRule
 
 Read = Callable[[object], object]
 """Function that extracts one value from a parsed JSON document; raises LookupError unless exactly one matches."""
@@ -97,6 +97,9 @@ class Plant:
     models: tuple[ModelVersion, ...] = ()
     """All versions of the catalog."""
     supply: Supply = field(default_factory=Supply)
+    canary: CanarySettings = field(default_factory=CanarySettings)
+    keep_dir: str = ""
+    """Folder of the pictures of comparisons."""
 
     def loadable(self, reference: str) -> ModelVersion | None:
         """Return the version with a full reference; None where the catalog lacks it, or the signed index revoked it."""

@@ -3,7 +3,17 @@
 from collections.abc import Callable
 from typing import Final
 
-from agent.control.actions import Action, Answer, AssignLine, PrepareModel, PublishState, SaveSnapshot
+from agent.control.actions import (
+    Action,
+    Answer,
+    AssignLine,
+    CompareModels,
+    EndComparison,
+    PrepareModel,
+    PublishState,
+    SaveSnapshot,
+)
+from agent.control.canary import steps as canary
 from agent.control.events import (
     AckRate,
     CapChanged,
@@ -33,6 +43,7 @@ from agent.control.inputs import (
 from agent.control.lines import changeover, likely_models, preload, report, selection, serving, unanswered_frames
 from agent.control.orders import steps
 from agent.control.state import Line, Now, State
+from agent.messages.canary import Compared, ComparisonBegan, ComparisonFailed
 from agent.messages.children import (
     Breaking,
     InferenceFailed,
@@ -73,6 +84,9 @@ Event = (
     | PrepareFailed
     | InferenceFailed
     | MemoryKept
+    | ComparisonBegan
+    | Compared
+    | ComparisonFailed
     | CatalogRead
     | ModelsLoading
     | SupplyLost
@@ -88,6 +102,7 @@ _LIVE_INTERVAL_S: Final = 1.0
 _SAVE_INTERVAL_S: Final = 1.0
 _CALM_S: Final = 10.0
 """A hang that recurs within this time continues the same alert; `ready` follows each hang."""
+_WORK: Final = (AssignLine, PrepareModel, CompareModels, EndComparison)
 _CRASH_CALM_S: Final = 60.0
 """The alert of a crashed thread stays on for this long, because a crash itself is over at once."""
 
@@ -98,9 +113,18 @@ def reconcile(state: State, event: Event, now: Now) -> list[Action]:
     Pure but for `state`: no I/O, no clock of its own, and no exception for anything a broker or a child may send.
     """
     actions = _apply(state, event, now)
+    followed = [action for line in state.lines.values() for action in canary.follow(state, line, now)]
+    actions = _comparisons_first(actions, followed)
     for line in state.lines.values():
         actions += report.publish_changes(state, line, now)
     return _in_order(state, actions)
+
+
+def _comparisons_first(actions: list[Action], followed: list[Action]) -> list[Action]:
+    """Place the ends of comparisons before the assignments that end them, so that a candidate's frames end first."""
+    ends = [one for one in followed if isinstance(one, EndComparison)]
+    place = next((number for number, one in enumerate(actions) if isinstance(one, AssignLine)), len(actions))
+    return [*actions[:place], *ends, *actions[place:], *(one for one in followed if one not in ends)]
 
 
 def _in_order(state: State, actions: list[Action]) -> list[Action]:
@@ -112,8 +136,8 @@ def _in_order(state: State, actions: list[Action]) -> list[Action]:
     state.unsent_acks = [(one.ack, one.reply) for one in finals]
     rest = [one for one in actions if not isinstance(one, SaveSnapshot)]
     place = next((number for number, one in enumerate(rest) if isinstance(one, Answer)), len(rest))
-    work = [one for one in rest[place:] if isinstance(one, (AssignLine, PrepareModel))]
-    later = [one for one in rest[place:] if not isinstance(one, (AssignLine, PrepareModel))]
+    work = [one for one in rest[place:] if isinstance(one, _WORK)]
+    later = [one for one in rest[place:] if not isinstance(one, _WORK)]
     return [*rest[:place], *work, SaveSnapshot(), *later]
 
 
@@ -148,7 +172,9 @@ def _apply(state: State, event: Event, now: Now) -> list[Action]:  # noqa: C901,
         case SwapFailed():
             return changeover.swap_failed(state, event, now)
         case Prepared() | PrepareFailed():
-            return preload.ended(state, event) + steps.proved(state, event, now)
+            return preload.ended(state, event) + steps.proved(state, event, now) + canary.prepared(state, event, now)
+        case ComparisonBegan() | Compared() | ComparisonFailed():
+            return _of_comparisons(state, event, now)
         case CatalogRead() | ModelsLoading() | SupplyLost() | FetchProgress() | Fetched() | FetchFailed() | Entered():
             return _of_orders(state, event, now)
         case InferenceFailed():
@@ -172,6 +198,16 @@ def _apply(state: State, event: Event, now: Now) -> list[Action]:  # noqa: C901,
             return report.clear_all(state)
         case Stopped():
             return _stopped(state, now)
+
+
+def _of_comparisons(state: State, event: ComparisonBegan | Compared | ComparisonFailed, now: Now) -> list[Action]:
+    match event:
+        case ComparisonBegan():
+            return canary.began(state, event, now)
+        case Compared():
+            return canary.compared(state, event, now)
+        case ComparisonFailed():
+            return canary.failed(state, event, now)
 
 
 def _of_orders(  # noqa: PLR0911 - one event a line
@@ -210,7 +246,7 @@ def _worker_lost(state: State, event: WorkerLost, now: Now) -> list[Action]:
     # `ready` first, because a PLC must know before the changeover is sorted out.
     actions = report.clear_all(state)
     actions += _each(state, changeover.worker_lost, now) + _each(state, preload.worker_lost, now)
-    actions += steps.worker_lost(state, now)
+    actions += steps.worker_lost(state, now) + _each(state, canary.worker_lost, now)
     actions += report.alert(state, Alert("memory_kept", on=False))
     return actions + report.alert(state, Alert("worker_lost", on=True, detail=event.detail))
 

@@ -5,6 +5,8 @@ from typing import Any, Final
 
 import msgspec
 
+from agent.control.canary import kept as kept_comparisons
+from agent.control.canary import steps as comparisons
 from agent.control.inputs import duplicate_device, schedule
 from agent.control.learned_order import LearnedOrder
 from agent.control.lines import preload
@@ -44,6 +46,8 @@ class LineSnapshot(msgspec.Struct, frozen=True):
     preparing: tuple[Waiting, ...] = ()
     lost: bool = False
     """Newer choices could not be written before a restart."""
+    comparison: kept_comparisons.KeptComparison | None = None
+    instead: dict[str, str] = {}
 
     @property
     def choices(self) -> tuple[object, ...]:
@@ -154,7 +158,11 @@ def without_choices(kept: Snapshot, lines: Collection[str]) -> Snapshot:
 
     Retained payloads stay, because a retained product that is known is older than the lost one.
     """
-    lost = {id_: LineSnapshot(history=line.history, lost=True) for id_, line in kept.lines.items() if id_ in lines}
+    lost = {
+        id_: LineSnapshot(history=line.history, lost=True, instead=line.instead)
+        for id_, line in kept.lines.items()
+        if id_ in lines
+    }
     return msgspec.structs.replace(kept, lines=kept.lines | lost)
 
 
@@ -205,6 +213,8 @@ def _line(line: Line) -> LineSnapshot:
         history=one.history,
         preparing=preload.pending(line),
         lost=one.is_lost,
+        comparison=kept_comparisons.take(line.comparison),
+        instead=dict(one.instead),
     )
 
 
@@ -213,7 +223,15 @@ def _restore_line(line: Line, kept: LineSnapshot, order: LearnedOrder) -> None:
     # A topic, because without a cause only an operator's rollback was ever written.
     rollback = Override(kept.rollback, kept.rollback_cause or Cause("rollback", "")) if kept.rollback else None
     line.selection = Selection(
-        kept.product, kept.product_cause, operator, rollback, kept.history, order=order, is_lost=kept.lost
+        kept.product,
+        kept.product_cause,
+        operator,
+        rollback,
+        kept.history,
+        order=order,
+        instead=dict(kept.instead),
+        is_lost=kept.lost,
     )
+    comparisons.restore(line, kept_comparisons.restored(kept.comparison))
     line.assignment = Assignment(waiting=list(kept.waiting))
     line.preloads = Preloads(to_prepare=list(kept.preparing))

@@ -6,6 +6,7 @@ from typing import Final
 import msgspec
 
 from agent.control.answering import Answering
+from agent.control.comparisons.comparison import Comparison
 from agent.control.job import Orders
 from agent.control.learned_order import LearnedOrder
 from agent.control.plant import LineRules, Plant
@@ -123,6 +124,8 @@ class Selection:
     """References that served by decision, the newest last; a rollback returns to them."""
     order: LearnedOrder = field(default_factory=LearnedOrder)
     """The products of the line in the order in which they came."""
+    instead: dict[str, str] = field(default_factory=dict)
+    """Version that serves where rules find another one, because a comparison decided so; full references."""
     is_lost: bool = False
     """The product was lost in a restart, because the newest choice could not be written to disk."""
 
@@ -239,6 +242,8 @@ class Line:
     changeover: Changeover | None = None
     serving: Serving = field(default_factory=Serving)
     published: Published = field(default_factory=Published)
+    comparison: Comparison | None = None
+    """The running or last comparison of two versions."""
 
     @property
     def own(self) -> ModelReference | None:

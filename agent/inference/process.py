@@ -10,9 +10,11 @@ from typing import Any, Final
 from agent.inference.cuda.errors import when_lost
 from agent.inference.serving.stream_pipeline import Outlet
 from agent.inference.worker import Worker
-from agent.messages.children import Assign, Log, Preload, Prepare, ThreadCrashed, ToWorker, WorkerSetup
+from agent.messages.canary import Compare, StopComparing
+from agent.messages.children import Assign, Log, Preload, Prepare, ThreadCrashed, WorkerSetup
 from agent.messages.errors import MistakeError
 from agent.messages.web.holding import HoldModel
+from agent.messages.worker import ToWorker
 from agent.processes import oom_score
 from agent.processes.child import Child, run_child
 from agent.processes.package_version import version_of
@@ -51,6 +53,10 @@ def main(child: Child[Any]) -> None:
                     worker.preload(message)
                 case HoldModel():
                     worker.hold(message)
+                case Compare():
+                    worker.compare(message)
+                case StopComparing():
+                    worker.stop_comparing(message)
     finally:
         worker.stop()
 

@@ -10,6 +10,7 @@ from typing import Final
 
 from agent.inference import backends
 from agent.inference.backends import Model, load, processor_of
+from agent.inference.comparing.comparisons import Comparisons
 from agent.inference.cuda.device import DEVICES
 from agent.inference.memory.admission import AdmissionController
 from agent.inference.memory.cache import Cache
@@ -33,6 +34,7 @@ from agent.inference.swapping.load_queue import LoadQueue
 from agent.inference.swapping.model_loading import Load, ModelLoader
 from agent.inference.swapping.preloader import Preloader
 from agent.inference.swapping.swapper import Swapper
+from agent.messages.canary import Compare, StopComparing
 from agent.messages.children import (
     Assign,
     Log,
@@ -81,6 +83,7 @@ class Worker:
         self._pipelines: Final[list[StreamPipeline]] = []
         link = setup.requests
         self._requests: Final = RequestServer(link, self._loads, self._cache, outlet) if link is not None else None
+        self._comparisons: Final = Comparisons(self._cache, self._lines, outlet.send, self._idle_cpu.paused)
         self._running: Final = ExitStack()
 
     def start(self) -> None:
@@ -99,6 +102,7 @@ class Worker:
         self._begin(self._prover.start, self._prover.stop)
         self._begin(self._loads.start, self._loads.stop)
         self._begin(self._preloader.start, self._preloader.stop)
+        self._begin(lambda: self._comparisons.start(tuple(self._pipelines)), self._comparisons.stop)
         for swapper in self._swappers.values():
             self._begin(swapper.start, swapper.stop)
         if self._requests is not None:
@@ -143,6 +147,14 @@ class Worker:
         """Load a model and keep it for requests."""
         if self._requests is not None:
             self._requests.hold(message)
+
+    def compare(self, message: Compare) -> None:
+        """Begin a comparison."""
+        self._comparisons.begin(message)
+
+    def stop_comparing(self, message: StopComparing) -> None:
+        """End a comparison."""
+        self._comparisons.end(message)
 
     def _begin(self, start: Callable[[], None], stop: Callable[[], None]) -> None:
         start()

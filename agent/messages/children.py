@@ -373,23 +373,4 @@ class Beat(Message, frozen=True):
 
 
 CameraMessage = CameraOpened | CameraFailed | CameraEnded | Hello | Beat | Log
-WorkerMessage = (
-    Breaking
-    | Preparing
-    | Swapped
-    | SwapFailed
-    | Prepared
-    | PrepareFailed
-    | Detections
-    | InferenceFailed
-    | CacheState
-    | ModelRuns
-    | CacheDecided
-    | MemoryKept
-    | ThreadCrashed
-    | Hello
-    | Beat
-    | Log
-)
 ToCamera = CameraSetup | LogSetup
-ToWorker = WorkerSetup | Assign | Prepare | Preload | LogSetup

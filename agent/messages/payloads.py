@@ -8,7 +8,7 @@ from agent.messages.errors import Reason
 
 Phase = Literal["idle", "preparing", "switching", "ready", "degraded", "fault"]
 Rule = Literal[
-    "operator", "product", "schedule", "default", "bandwidth", "temperature", "memory", "rollback", "recovery"
+    "operator", "product", "schedule", "default", "bandwidth", "temperature", "memory", "rollback", "recovery", "canary"
 ]
 StreamStatus = Literal["online", "stalled", "offline", "ended"]
 DeviceStatus = Literal["online", "stopped", "offline"]

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from agent.messages import payloads
+from agent.messages import canary, payloads
 from agent.messages.errors import EXIT_MISTAKE, EXIT_OK
 
 PAYLOADS: Final[dict[str, tuple[Any, str]]] = {
@@ -16,6 +16,7 @@ PAYLOADS: Final[dict[str, tuple[Any, str]]] = {
     "alert": (payloads.Alert, "On alert: one change."),
     "alerts": (list[payloads.Alert], "On alerts: those that are on."),
     "cache": (payloads.Cache, "On cache: the budget, and each resident model."),
+    "canary": (canary.Canary, "On line/{line}/canary, every 10 s and at the end: the running or last comparison."),
     "detections": (payloads.DetectionsPayload, "On stream/{id}/detections, and kept ones on stream/{id}/replay."),
     "health": (payloads.Health, "On health, every 5 s. Empty or null where nothing on the device can tell."),
     "job-state": (payloads.JobState, "On job/{id}/state: how far an order of models is; the newest 16 stay."),

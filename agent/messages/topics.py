@@ -9,16 +9,16 @@ from typing import Final, Literal, get_args
 _ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 OfDevice = Literal["status", "meta", "cache", "health", "alert", "alerts", "ack", "refused"]
-OfLine = Literal["ready", "live", "phase", "model/state", "state", "switch"]
+OfLine = Literal["ready", "live", "phase", "model/state", "state", "switch", "canary"]
 OfStream = Literal["detections", "replay", "summary", "status"]
-LineCommand = Literal["product/set", "model/set", "prepare"]
+LineCommand = Literal["product/set", "model/set", "prepare", "canary/set"]
 DeviceCommand = Literal["schedule/set", "bandwidth/set", "models/set"]
 OF_DEVICE: Final[tuple[OfDevice, ...]] = get_args(OfDevice)
 OF_LINE: Final[tuple[OfLine, ...]] = get_args(OfLine)
 OF_STREAM: Final[tuple[OfStream, ...]] = get_args(OfStream)
 LINE_COMMANDS: Final[tuple[LineCommand, ...]] = get_args(LineCommand)
 DEVICE_COMMANDS: Final[tuple[DeviceCommand, ...]] = get_args(DeviceCommand)
-LINE_RETAINED: Final[tuple[OfLine, ...]] = ("ready", "phase", "model/state", "state")
+LINE_RETAINED: Final[tuple[OfLine, ...]] = ("ready", "phase", "model/state", "state", "canary")
 """Retained topics of a line, cleared when the line is no longer configured."""
 _JOB_STATE: Final = "state"
 _LINE_SWEPT: Final[tuple[OfLine, ...]] = ("ready", "phase", "live")

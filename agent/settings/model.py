@@ -151,6 +151,25 @@ class HttpSettings(Group):
     """HOST:PORT, or "" for none."""
 
 
+class CanarySettings(Group):
+    """`[canary]`: what a candidate may differ from the model that serves, before it is given up."""
+
+    disagreement: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """Share of the objects that only one of the two models finds."""
+    score_drop: Annotated[float, Field(gt=0, le=1)] = 0.05
+    """Mean drop of the scores of objects that both find."""
+    class_shift: Annotated[float, Field(gt=0, le=1)] = 0.2
+    """Share of the frames in which more of a class are found, less those with fewer, or the reverse."""
+    latency: Annotated[float, Field(ge=1, le=100)] = 1.5
+    """Factor on the 99th percentile of the stable model's latencies."""
+    memory: fields.Size = 64 * 2**20
+    """Growth of the worker's memory in bytes while the candidate infers."""
+    least_frames: Annotated[int, Field(ge=10, le=1_000_000)] = 100
+    """Frames below which nothing but errors is held against a candidate."""
+    keep_bytes: fields.Size = 0
+    """Size limit of the most different frames of a line, kept as pictures; 0: none are kept."""
+
+
 class StreamSettings(Group):
     """One `[[stream]]`: a camera or file, and the line that it belongs to."""
 
@@ -228,6 +247,7 @@ class Settings(Group):
     supply: SupplySettings = Field(default_factory=SupplySettings)
     http: HttpSettings = Field(default_factory=HttpSettings)
     web: WebSettings = Field(default_factory=WebSettings)
+    canary: CanarySettings = Field(default_factory=CanarySettings)
     stream: tuple[StreamSettings, ...] = ()
     line: dict[fields.Id, LineSettings] = Field(default_factory=dict)
     binding: tuple[BindingSettings, ...] = ()

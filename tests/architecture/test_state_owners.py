@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent.control import answering, stages, state
+from agent.control.comparisons import comparison
 
 ROOT = Path(__file__).parents[2]
 OWNERS = {
@@ -25,8 +26,9 @@ OWNERS = {
     state.Identity: "inputs/duplicate_device.py",
     answering.Answering: "lines/unanswered_frames.py",
     state.Likely: "lines/likely_models.py",
+    comparison.Comparison: "canary/steps.py",
 }
-WHOLE = {"changeover": "lines/changeover.py", "rules": "inputs/operator_commands.py"}
+WHOLE = {"changeover": "lines/changeover.py", "comparison": "canary/steps.py", "rules": "inputs/operator_commands.py"}
 MUTATORS = {"append", "add", "clear", "discard", "extend", "insert", "pop", "remove", "setdefault", "update"}
 
 

@@ -19,7 +19,7 @@ def test_outgoing() -> None:
 
 def test_what_is_published_and_swept_is_one_table() -> None:
     published = TOPICS.published(["line-1"], ["cam-1"])
-    assert len(published) == len(set(published)) == 8 + 6 + 4
+    assert len(published) == len(set(published)) == 8 + 7 + 4
     for topic in (TOPICS.status, f"{BASE}/line/line-1/switch", f"{BASE}/stream/cam-1/replay"):
         assert topic in published
     for filter_ in TOPICS.swept:

@@ -71,7 +71,10 @@ class DeviceModel:
     def prepare(self, image: NDArray[np.uint8]) -> object:
         return image
 
-    def answer(self, prepared: object, during: AbstractContextManager[object] = _NOBODY) -> Objects:
+    def answer(
+        self, prepared: object, during: AbstractContextManager[object] = _NOBODY, *, here: bool = False
+    ) -> Objects:
+        del here
         del prepared
         with during:
             return _nothing()

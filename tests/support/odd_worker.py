@@ -16,7 +16,7 @@ from agent.inference.backends import load
 from agent.inference.serving.model_threads import ModelThreads
 from agent.inference.serving.sequencer import Sequencer
 from agent.inference.worker import Worker
-from agent.messages.children import ToWorker
+from agent.messages.worker import ToWorker
 from agent.processes.child import run_child
 
 ORDERS = Path(os.environ["ODD_WORKER"])

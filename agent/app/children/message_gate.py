@@ -5,7 +5,9 @@ from collections.abc import Collection
 from functools import singledispatchmethod
 from typing import Final
 
+from agent.app.children.count_checks import oddity_of
 from agent.messages import children
+from agent.messages.canary import Compared
 from agent.messages.children import Message, StageTimes, SwapReport
 from agent.messages.short_lived.supply import FetchProgress
 
@@ -75,6 +77,10 @@ class Gate:
     @_impossible.register
     def _(self, message: children.MemoryKept, _now_ns: int) -> str | None:
         return None if 0 <= message.bytes <= _MOST else f"bytes {message.bytes}"
+
+    @_impossible.register
+    def _(self, message: Compared, _now_ns: int) -> str | None:
+        return oddity_of(message.counts)
 
     @_impossible.register
     def _(self, message: children.Beat, now_ns: int) -> str | None:

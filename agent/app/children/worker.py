@@ -5,8 +5,9 @@ from typing import Final
 
 from agent import isolated
 from agent.app.children.memory_budget import Budgets
-from agent.messages.children import WorkerMessage, WorkerSetup, WorkerStream
+from agent.messages.children import WorkerSetup, WorkerStream
 from agent.messages.descriptors import RequestLink
+from agent.messages.worker import WorkerMessage
 from agent.models import child_environment
 from agent.processes.slots.frame_slot import FrameSlot
 from agent.processes.supervisor import ChildSpec

@@ -3,6 +3,7 @@
 from agent.app.configuration.json_path import reader
 from agent.app.configuration.ordered_models import supply_of
 from agent.control.plant import Binding, LineRules, Plant
+from agent.messages.canary import COMPARISONS
 from agent.models.catalog import Catalog
 from agent.models.catalog_entry import rank_of
 from agent.settings import BindingSettings, LineSettings, Settings
@@ -22,6 +23,8 @@ def plant_of(settings: Settings, catalog: Catalog, boot: str) -> Plant:
         schedule=settings.schedule,
         preloads=settings.device.preload,
         models=catalog.versions,
+        canary=settings.canary,
+        keep_dir=str(settings.device.state_dir / COMPARISONS),
         supply=supply_of(settings, catalog, lambda other: plant_of(settings, other, boot)),
         unsafe=tuple(version.reference for version in catalog.versions if version.unsafe),
     )

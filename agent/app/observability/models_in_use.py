@@ -48,6 +48,10 @@ class ModelsInUse:
                 yield version.path, f"active on {line.id}"
         for preparation in line.preloads.preparations:
             yield preparation.model.path, f"reserved for {line.id}"
+        if (compared := line.comparison) is not None and not compared.is_over:
+            for version in self._state.plant.models:
+                if version.reference == compared.candidate:
+                    yield version.path, f"compared on {line.id}"
         named = {
             *line.selection.history,
             *([str(line.selection.rollback.reference)] if line.selection.rollback else []),

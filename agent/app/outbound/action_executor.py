@@ -15,7 +15,9 @@ from agent.control.actions import (
     Answer,
     AskSupply,
     AssignLine,
+    CompareModels,
     DisconnectFor,
+    EndComparison,
     EndSupply,
     PreloadLikely,
     PrepareModel,
@@ -31,6 +33,7 @@ from agent.control.actions import (
     SetPublish,
 )
 from agent.control.state import Now
+from agent.messages.canary import Compare, StopComparing
 from agent.messages.children import Assign, Preload, Prepare
 from agent.messages.events import Reply
 from agent.messages.payloads import Switch
@@ -46,7 +49,7 @@ _log: Final = logging.getLogger(__name__)
 class Callbacks:
     """Callbacks for actions that do not go to the broker."""
 
-    send_to_worker: Callable[[Assign | Prepare | Preload], object]
+    send_to_worker: Callable[[Assign | Prepare | Preload | Compare | StopComparing], object]
     save_snapshot: Callable[[], None]
     set_publish: Callable[[str, Publish | None], None]
     reload: Callable[[], None]
@@ -57,6 +60,7 @@ class Callbacks:
     count_switch: Callable[[Switch], None]
     answer_console: Callable[[Reply, bytes], bool]
     """Sends an ack to the console; returns False where the reply topic is a broker's."""
+    record_switch: Callable[[Switch], None]
     is_bound: Callable[[str], bool]
     """Returns True where a topic is that of a `[[binding]]`."""
 
@@ -93,15 +97,12 @@ class ActionExecutor:
                 event_log.tell(action.payload)
                 if isinstance(action.payload, Switch):
                     self._callbacks.count_switch(action.payload)
+                    self._callbacks.record_switch(action.payload)
                 self._publisher.send_event(topic, msgspec.json.encode(action.payload))
             case Answer():
                 self._answer(action)
-            case AssignLine():
-                self._callbacks.send_to_worker(Assign(action.line, action.change, action.model, action.keeps_ready))
-            case PrepareModel():
-                self._callbacks.send_to_worker(Prepare(action.line, action.number, action.model, action.hold_s))
-            case PreloadLikely():
-                self._callbacks.send_to_worker(Preload(action.models))
+            case AssignLine() | PrepareModel() | PreloadLikely() | CompareModels() | EndComparison():
+                self._callbacks.send_to_worker(_for_worker(action))
             case _:
                 self._perform_rare(action)
 
@@ -158,3 +159,20 @@ class ActionExecutor:
             self._publisher.send_event(reply.topic, payload, reply.correlation)
         else:
             self._publisher.send_event(self._topics.of_device("ack"), payload)
+
+
+def _for_worker(
+    action: AssignLine | PrepareModel | PreloadLikely | CompareModels | EndComparison,
+) -> Assign | Prepare | Preload | Compare | StopComparing:
+    """Return the message that has the worker execute an action."""
+    match action:
+        case AssignLine():
+            return Assign(action.line, action.change, action.model, action.keeps_ready)
+        case PrepareModel():
+            return Prepare(action.line, action.number, action.model, action.hold_s)
+        case PreloadLikely():
+            return Preload(action.models)
+        case CompareModels():
+            return Compare(**vars(action))
+        case EndComparison():
+            return StopComparing(action.line, action.number)

@@ -83,6 +83,10 @@ class Device:
         self._peer.publish(f"{BASE}/line/{line}/product/set", product)
         return asked_s
 
+    def send(self, topic: str, payload: str) -> None:
+        """Publish a command on a topic of the device."""
+        self._peer.publish(f"{BASE}/{topic}", payload)
+
     def wait_until_serving(self) -> None:
         """Wait until the agent is online and every stream with frames has a detection."""
         streams = [stream for one in self._plant.stations if one.stalls for stream in one.streams]

@@ -9,6 +9,7 @@ import msgspec
 
 from agent.bench.plant.bench_plant import BASE
 from agent.bench.plant.labels import is_label_of
+from agent.messages.canary import Canary
 from agent.messages.payloads import Cache, DetectionsPayload, Switch
 from agent.mqtt.blocking_client import Arrival
 
@@ -40,6 +41,8 @@ class Observer:
     """Every `ready`, as (time of arrival, line, value)."""
     switches: list[tuple[float, Switch]] = field(default_factory=list)
     cache: Cache | None = None
+    canary: dict[str, Canary] = field(default_factory=dict)
+    """Newest `canary` of each line."""
 
     def take(self, arrival: Arrival) -> None:
         """Record one message."""
@@ -52,6 +55,8 @@ class Observer:
             self.said_ready.append((arrival.at_s, owner, arrival.payload.decode()))
         elif name == "switch":
             self.switches.append((arrival.at_s, msgspec.json.decode(arrival.payload, type=Switch)))
+        elif name == "canary":
+            self.canary[owner] = msgspec.json.decode(arrival.payload, type=Canary)
         elif kind == "cache":
             self.cache = msgspec.json.decode(arrival.payload, type=Cache)
             self.on_cache(arrival.at_s, self.cache)

@@ -77,9 +77,9 @@ def decode(payload: bytes, read: Callable[[object], object] | None = None) -> Va
     return Value(_canonical(parsed["value"], command_id), command_id, _expiry(parsed, command_id))
 
 
-def document(payload: bytes) -> Document | None:
-    """Decode any JSON payload of at most 64 KiB; None for an empty one. Raises ValueRefusedError."""
-    if not _has_content(payload, MAX_DOCUMENT_BYTES):
+def document(payload: bytes, limit_bytes: int = MAX_DOCUMENT_BYTES) -> Document | None:
+    """Decode any JSON payload of at most `limit_bytes`; None for an empty one. Raises ValueRefusedError."""
+    if not _has_content(payload, limit_bytes):
         return None
     parsed = _json(_text(payload))
     if not isinstance(parsed, dict):

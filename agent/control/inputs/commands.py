@@ -4,7 +4,8 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from agent.control.actions import Action, Answer, SaveSnapshot
-from agent.control.decoding.values import Document, Value, ValueRefusedError, decode, document
+from agent.control.canary import receive as receive_canary
+from agent.control.decoding.values import MAX_PAYLOAD_BYTES, Document, Value, ValueRefusedError, decode, document
 from agent.control.inputs import bandwidth, duplicate_device, operator_commands, retained, schedule
 from agent.control.inputs.known_names import known
 from agent.control.inputs.routes import RETAINABLE, Route, routes
@@ -43,6 +44,8 @@ def _take(state: State, route: Route, message: Received, now: Now) -> list[Actio
     try:
         if route.kind in {"schedule/set", "models/set", "cmd"}:
             value: Value | Document | None = document(message.payload)
+        elif route.kind == "canary/set":
+            value = document(message.payload, MAX_PAYLOAD_BYTES)
         else:
             value = decode(message.payload, route.read)
     except ValueRefusedError as error:
@@ -68,6 +71,18 @@ def _take(state: State, route: Route, message: Received, now: Now) -> list[Actio
 
 
 def _dispatch(state: State, route: Route, value: Any, command: Command, now: Now) -> list[Action]:  # noqa: ANN401 - as decoded for the kind
+    if route.kind in {"schedule/set", "bandwidth/set", "models/set", "cmd"}:
+        return _of_device(state, route, value, command, now)
+    line = state.lines.get(route.name)
+    if line is None:
+        detail = f"no line {route.name[:64]!r} on this device; {known('lines', state.lines)}"
+        return answer(state, command, "rejected", "unknown_line", detail)
+    if route.kind == "canary/set":
+        return receive_canary.set_canary(state, line, value.content, command, now)
+    return _OF_A_LINE[route.kind](state, line, value, command, now)
+
+
+def _of_device(state: State, route: Route, value: Any, command: Command, now: Now) -> list[Action]:  # noqa: ANN401 - as decoded for the kind
     match route.kind:
         case "schedule/set":
             return schedule.set_schedule(state, value.content, command, now)
@@ -75,13 +90,7 @@ def _dispatch(state: State, route: Route, value: Any, command: Command, now: Now
             return bandwidth.set_bandwidth(state, value.text, command)
         case "models/set":
             return receive.set_models(state, value.content, command, now)
-        case "cmd":
-            return operator_commands.run(state, route.name, value.content, command, now)
-    line = state.lines.get(route.name)
-    if line is None:
-        detail = f"no line {route.name[:64]!r} on this device; {known('lines', state.lines)}"
-        return answer(state, command, "rejected", "unknown_line", detail)
-    return _OF_A_LINE[route.kind](state, line, value, command, now)
+    return operator_commands.run(state, route.name, value.content, command, now)
 
 
 def set_product(state: State, line: Line, value: Value, command: Command, now: Now) -> list[Action]:

@@ -44,13 +44,13 @@ class _Outcome:
     report: SwapReport | None = None
 
 
-def begin(state: State, line: Line, commands: list[Command], now: Now) -> list[Action]:
+def begin(state: State, line: Line, commands: list[Command], now: Now, because: Cause | None = None) -> list[Action]:
     """Begin a changeover to the model that the line's rules choose now; one in progress is superseded.
 
-    The caller has cleared `ready` where the product changes.
+    The caller has cleared `ready` where the product changes. `because` is the cause where it is not that of the rules.
     """
     choice = choose(state.plant, line)
-    wanted, cause = choice.wanted, choice.asker if commands else choice.cause
+    wanted, cause = choice.wanted, because or (choice.asker if commands else choice.cause)
     overtaken = supersede(state, line, now)
     if commands:
         serving.forget_cap(line)
@@ -77,7 +77,8 @@ def follow(state: State, line: Line, choice: Choice, now: Now) -> list[Action]:
     is_waiting = assigned.target is None and not state.worker_up
     if is_waiting or line.changeover is not None or wanted is None or wanted == assigned.chosen:
         return []
-    is_held = line.id in state.orders.held and _is_newer(wanted, assigned.chosen)
+    is_compared = line.comparison is not None and not line.comparison.is_over
+    is_held = (line.id in state.orders.held or is_compared) and _is_newer(wanted, assigned.chosen)
     if is_held or now.monotonic_s < assigned.dwell_until_s:
         return []
     assigned.dwell_until_s = now.monotonic_s + line.rules.dwell_s

@@ -39,9 +39,12 @@ def choose(plant: Plant, line: Line, window: Window | None = None) -> Choice:
     """
     window = line.schedule.window if window is None else window
     (reference, asker), *below = _askers(line, window)
-    asked = _find(plant, line, window, reference)
-    if asked is None or reference is None:
+    found = _find(plant, line, window, reference)
+    if found is None or reference is None:
         return Choice(None, None, asker, asker)
+    asked = found if _is_explicit(reference, asker) else _decided(plant, line, found)
+    if asked != found:
+        asker = Cause("canary", value=found.reference, overrode=Overrode(asker.rule, found.reference))
     overridden = ((_find(plant, line, window, one), cause) for one, cause in below)
     asker = _over(
         asker, next(((model, cause) for model, cause in overridden if model and cause.rule != "default"), None)
@@ -55,8 +58,8 @@ def choose(plant: Plant, line: Line, window: Window | None = None) -> Choice:
 
 def would_run(plant: Plant, line: Line, reference: ModelReference) -> ModelVersion | None:
     """Return the model that the line would run for `reference`; None where the catalog has none."""
-    asked = _find(plant, line, line.schedule.window, reference)
-    return _capped(plant, line, reference, asked)[0] if asked is not None else None
+    found = _find(plant, line, line.schedule.window, reference)
+    return _capped(plant, line, reference, _decided(plant, line, found))[0] if found is not None else None
 
 
 def ready_models(plant: Plant, line: Line) -> tuple[ModelReference, ...]:
@@ -64,6 +67,7 @@ def ready_models(plant: Plant, line: Line) -> tuple[ModelReference, ...]:
 
     A reference that names a variant allows only that one, or the one that a cap leaves. A variant left by a cap stays
     right after the cap is lifted, until the named one serves or fails. A rollback frees the version, never the variant.
+    Beside a named version, the one that a comparison decided for is right, and a candidate that answers frames.
     """
     own = line.own
     asked = plant.find(own, line.rules.variant) if own is not None else None
@@ -72,11 +76,39 @@ def ready_models(plant: Plant, line: Line) -> tuple[ModelReference, ...]:
     rollback = line.selection.rollback
     is_rolled_back = rollback is not None and rollback.reference.name == own.name
     version = None if is_rolled_back else own.version
+    versions = [version] if version is None else [version, *_versions_beside(line, asked)]
     if own.variant is None:
-        return (ModelReference(own.name, None, version),)
+        return tuple(ModelReference(own.name, None, one) for one in versions)
     capped = _capped(plant, line, own, asked)[0].variant
     variants = dict.fromkeys([own.variant, capped, *_left_by_cap(plant, line, own, capped)])
-    return tuple(ModelReference(own.name, variant, version) for variant in variants)
+    return tuple(ModelReference(own.name, variant, one) for variant in variants for one in versions)
+
+
+def _versions_beside(line: Line, named: ModelVersion) -> list[str]:
+    """Return the versions that are as right as a named one: decided for by a comparison, or its candidate's."""
+    comparison, decided = line.comparison, line.selection.instead.get(named.reference)
+    beside = [decided] if decided is not None else []
+    if comparison is not None and comparison.answers and comparison.is_of_one_model:
+        beside += [comparison.candidate] if comparison.stable in {named.reference, decided} else []
+    parsed = [ModelReference.parse(one) for one in beside]
+    return [one.version for one in parsed if one is not None and one.version is not None]
+
+
+def _is_explicit(reference: ModelReference, asker: Cause) -> bool:
+    """Return True for a version that an operator or a rollback named, which no comparison decides about."""
+    return asker.rule in {"operator", "rollback"} and reference.version is not None
+
+
+def _decided(plant: Plant, line: Line, found: ModelVersion) -> ModelVersion:
+    """Return the version that comparisons decided for in place of `found`, as far as the catalog has it."""
+    decided, model = line.selection.instead, found
+    for _ in decided:
+        reference = ModelReference.parse(decided.get(model.reference, ""))
+        other = plant.find(reference, model.variant) if reference is not None else None
+        if other is None or other.reference != str(reference):
+            break
+        model = other
+    return model
 
 
 def _left_by_cap(plant: Plant, line: Line, own: ModelReference, capped: str) -> list[str]:

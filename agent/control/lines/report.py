@@ -34,6 +34,8 @@ def serves_product(state: State, line: Line) -> bool:
         return False
     # Unconfirmed models count, too, because the worker may switch to one at any moment.
     possible = [line.serving.model, *(model.reference for model in line.assignment.unconfirmed)]
+    if line.comparison is not None and line.comparison.answers:
+        possible.append(line.comparison.candidate)
     return all(serves(model, allowed) for model in possible)
 
 

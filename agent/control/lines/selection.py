@@ -7,6 +7,7 @@ from agent.messages.payloads import Alert, Cause
 from agent.messages.references import ModelReference, ModelVersion
 
 _KEPT_HISTORY = 32
+_KEPT_DECISIONS = 16
 
 
 def choose_product(line: Line, cause: Cause) -> None:
@@ -24,6 +25,12 @@ def choose_model(line: Line, operator: Override | None) -> None:
 def roll_back(line: Line, rollback: Override | None) -> None:
     """Record a rollback; None ends it."""
     line.selection.rollback = rollback
+
+
+def prefer(line: Line, reference: str, over: str) -> None:
+    """Record that a comparison decided for one version over another; both are full references."""
+    instead = {one: other for one, other in line.selection.instead.items() if one not in {reference, over}}
+    line.selection.instead = dict([*instead.items(), (over, reference)][-_KEPT_DECISIONS:])
 
 
 def served(line: Line, reference: str) -> None:

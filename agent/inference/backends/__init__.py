@@ -127,9 +127,12 @@ class Model(Protocol):
     def prepare(self, image: NDArray[np.uint8]) -> Prepared:
         """Letterbox `image`, uint8 (h, w, 3) BGR; the caller may overwrite the image after the call."""
 
-    def answer(self, prepared: Prepared, during: AbstractContextManager[object] = _NOBODY) -> Objects:
+    def answer(
+        self, prepared: Prepared, during: AbstractContextManager[object] = _NOBODY, *, here: bool = False
+    ) -> Objects:
         """Infer a prepared picture and decode the output; the context manager `during` wraps the inference only.
 
+        `here`: the calling thread takes part in the inference, so that its priority applies.
         Raises InferenceError where a retry with the next frame may help, OutOfMemoryError where memory ran out, and
         ModelError("proof_failed") where the candidates hold NaN or infinity, or the output has a wrong shape.
         """

@@ -114,9 +114,9 @@ class Detector:
             request = self._take()
             return Waiting(request, request.canvas.draw(image, self.head.fit))
 
-    def answer(self, prepared: object, during: During = _NOBODY) -> Objects:
+    def answer(self, prepared: object, during: During = _NOBODY, *, here: bool = False) -> Objects:
         """Implement `Model.answer`."""
-        return self._answer(cast("Waiting", prepared), self.head.decode, during)
+        return self._answer(cast("Waiting", prepared), self.head.decode, during, here=here)
 
     def infer(self, image: NDArray[np.uint8]) -> Objects:
         """Implement `Model.infer`."""

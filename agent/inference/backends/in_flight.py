@@ -29,6 +29,10 @@ class Slot:
         """No other frame is taken meanwhile."""
         self._places: Final = places
 
+    def pass_turn(self) -> None:
+        """Let the next frame be taken, because another model infers this one."""
+        self._places.pass_turn(self)
+
     @property
     def usual_s(self) -> float:
         """Moving average of the duration of the model's inferences."""
@@ -110,6 +114,10 @@ class InFlightLimiter:
             self._last_ended_ns = slot.ended_ns
             self._usual_run_ns = _usual(self._usual_run_ns, slot.ended_ns - slot.began_ns)
             self._ended.notify_all()
+
+    def pass_turn(self, slot: Slot) -> None:
+        """End a frame's turn before its inference."""
+        self._end_turn(slot)
 
     def _end_turn(self, slot: Slot) -> None:
         if slot.has_turn:

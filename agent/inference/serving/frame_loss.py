@@ -42,6 +42,15 @@ class FrameLossCounter:
         """Count a taken frame without an answer: torn, or its inference failed."""
         self._discarded += 1
 
+    @property
+    def period_ns(self) -> int:
+        """Usual time from one offered frame to the next, over the last seconds; 0 where it is unknown."""
+        samples = self._samples.copy()
+        if len(samples) < 2:  # noqa: PLR2004 - a rate needs two samples
+            return 0
+        (first_ns, first, _), (last_ns, last, _) = samples[0], samples[-1]
+        return (last_ns - first_ns) // (last - first) if last > first else 0
+
     def mark(self, now_ns: int) -> FrameLossMark:
         """Return the present counts, with the steady loss of the last STEADY_S seconds (0 without frames)."""
         offered, lost = self._now()

@@ -5,12 +5,15 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Final, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 
 from agent.inference.backends.in_flight import InFlightLimiter, Slot
 from agent.inference.memory.cache import Cache, Closable, Entry
 from agent.inference.serving.frame_loss import FrameLossCounter, FrameLossMark
 from agent.inference.serving.model_threads import ThreadsOfModels
+
+if TYPE_CHECKING:
+    from agent.inference.serving.comparing import Comparing
 
 
 class Served(Closable, Protocol):
@@ -96,6 +99,8 @@ class ActiveModelGate(Generic[Held]):
         self.name: Final = name
         self.frame_losses: Final[dict[str, FrameLossCounter]] = {}
         """Frame counts by stream."""
+        self.comparing: Comparing | None = None
+        """The comparison that runs on the line; the worker's comparisons assign it."""
         self._cache: Final = cache
         self._threads: Final = threads
         self._streams: Final[list[Stream[Held]]] = []

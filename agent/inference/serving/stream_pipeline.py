@@ -11,6 +11,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from agent.inference.backends import Model, Prepared
+from agent.inference.serving.comparing import Answer, ComparedFrame, LineAnswer
 from agent.inference.serving.frame_loss import FrameLossCounter
 from agent.inference.serving.line_gate import ActiveModelGate, Lease
 from agent.inference.serving.sequencer import Sequencer
@@ -52,10 +53,21 @@ class _Taken:
     """Height, width."""
     taken_ns: int
     """Time at which the frame was taken (monotonic, ns)."""
+    is_whole: bool
+    """False for a torn frame."""
     prepared: Prepared | BaseException | None
-    """The preprocessed picture, the error that prevented it, or None for a torn frame."""
+    """The preprocessed picture, or the error that prevented it; None for the candidate's frame."""
     prepared_ns: int
     """Time at which its preprocessing ended (monotonic, ns)."""
+    compared: ComparedFrame | None = None
+    """Its copy, where it is of a comparison's share."""
+
+
+@dataclass(frozen=True)
+class _Inferred:
+    message: Detections
+    answer: LineAnswer
+    by_candidate: bool
 
 
 class StreamPipeline:
@@ -90,6 +102,11 @@ class StreamPipeline:
         self.is_waiting: Final = slot.is_waiting
         outlet.slack.add(stream, slot.is_waiting)
 
+    @property
+    def line(self) -> str:
+        """Id of its line."""
+        return self._line.name
+
     def start(self) -> None:
         """Have frames taken whenever the line has a model."""
         self._line.add(self)
@@ -98,6 +115,21 @@ class StreamPipeline:
         """Return the times (monotonic, ns) at which frames were last taken, answered and missed; from any thread."""
         moments = (self._taken_ns, self._answered_ns, self._missed_ns)
         return StreamProgress(self._stream, *moments, self._missed, int(self._line.usual_s * 1e9))
+
+    @property
+    def is_busy(self) -> bool:
+        """True while a frame waits or is inferred."""
+        return self._taken_ns > max(self._answered_ns, self._missed_ns) or self._slot.is_waiting()
+
+    @property
+    def taken_ns(self) -> int:
+        """Time at which the newest frame was taken (monotonic, ns)."""
+        return self._taken_ns
+
+    @property
+    def period_ns(self) -> int:
+        """Usual time from one frame to the next in ns; 0 where it is unknown."""
+        return self._loss.period_ns
 
     def stop(self) -> None:
         """Stop taking frames, and wait until all frames in flight are answered."""
@@ -125,57 +157,85 @@ class StreamPipeline:
         taken_ns = self._taken_ns = lease.slot.taken_ns = time.monotonic_ns()
         self._outlet.slack.began(self._stream, frame.number, frame.offered_ns)
         size = (frame.image.shape[0], frame.image.shape[1])
-        prepared = self._preprocess(lease, frame)
+        comparing = self._line.comparing
+        compared = comparing.take(self._stream, frame) if comparing is not None else None
+        is_candidates = compared is not None and compared.is_candidates
+        prepared = self._preprocess(lease, frame) if not is_candidates else None
+        is_whole = self._slot.release(frame)
         self._loss.tick(taken_ns)
-        return _Taken(self._order.number(), lease, frame, size, taken_ns, prepared, time.monotonic_ns())
+        prepared_ns = time.monotonic_ns()
+        return _Taken(self._order.number(), lease, frame, size, taken_ns, is_whole, prepared, prepared_ns, compared)
 
-    def _preprocess(self, lease: Lease[Model], frame: Frame) -> Prepared | BaseException | None:
-        prepared: Prepared | BaseException
+    @staticmethod
+    def _preprocess(lease: Lease[Model], frame: Frame) -> Prepared | BaseException:
         try:
-            prepared = lease.model.prepare(frame.image)
+            return lease.model.prepare(frame.image)
         except BaseException as error:  # noqa: BLE001 - reported in its order, by `_infer`
-            prepared = error
-        whole = self._slot.release(frame)
-        return prepared if whole else None
+            return error
 
     def _answer(self, taken: _Taken) -> None:
-        message: Detections | str | None = None
+        result: _Inferred | str | None = None
         try:
-            message = self._infer(taken)
+            result = self._infer(taken)
         finally:  # because the next frames wait for this one's number, even where the thread crashes
             self._outlet.slack.ended(self._stream)
             with self._order.after_those_before(taken.number):
-                self._report(taken, message)
+                self._report(taken, result)
+        if isinstance(result, _Inferred) and taken.compared is not None:
+            taken.compared.answered(result.answer, by_candidate=result.by_candidate)
 
-    def _report(self, taken: _Taken, message: Detections | str | None) -> None:
-        if isinstance(message, Detections):
+    def _report(self, taken: _Taken, result: _Inferred | str | None) -> None:
+        if isinstance(result, _Inferred):
             taken.lease.wait_for_turn()
-            self._outlet.send(replace(message, stages_ms=_stages_ms(taken)))
+            self._outlet.send(replace(result.message, stages_ms=_stages_ms(taken)))
             self._failed_in_a_row = self._missed = 0
             self._answered_ns = time.monotonic_ns()
             return
         self._missed += 1
         self._missed_ns = time.monotonic_ns()
         self._loss.discard()
-        if message is not None:
-            self._failed(taken.lease, message)
+        if result is not None:
+            self._failed(taken.lease, result)
 
-    def _infer(self, taken: _Taken) -> Detections | str | None:
-        """Return a frame's detections or its failure; None for a torn frame, because the slot has counted it."""
-        lease, prepared = taken.lease, taken.prepared
-        if prepared is None:
+    def _infer(self, taken: _Taken) -> _Inferred | str | None:
+        """Return a frame's answer or its failure; None for a torn frame, because the slot has counted it."""
+        if not taken.is_whole:
             return None
         try:
-            if isinstance(prepared, BaseException):
-                raise prepared  # noqa: TRY301 - reported as any other failure, or a crash
-            with self._outlet.busy(_grace_s(lease.slot.usual_s)):
-                answer = lease.model.answer(prepared, lease.slot)
+            by_candidate = self._infer_by_candidate(taken)
+            found = by_candidate or self._infer_by_line(taken)
             size = taken.frame.of or taken.size
-            answer, names = answer.resized(taken.size, size), lease.model.names
-            objects, top = objects_of(answer, names), top_of(answer, names)
-            return encode(self._stream, lease.reference, taken.frame, size, objects, top)
+            answer = found.answer.resized(taken.size, size)
+            objects, top = objects_of(answer, found.names), top_of(answer, found.names)
+            message = encode(self._stream, found.reference, taken.frame, size, objects, top)
+            latency_ms = _latency_ms(taken, time.monotonic_ns())
+            if by_candidate is None and (comparing := self._line.comparing) is not None:
+                comparing.line_answered(latency_ms)
+            return _Inferred(message, LineAnswer(objects, top, latency_ms), by_candidate is not None)
         except Exception as error:  # noqa: BLE001 - the stream's loop must outlive whatever one frame does
             return self._describe(taken.frame, error)
+
+    def _infer_by_candidate(self, taken: _Taken) -> Answer | None:
+        """Return the candidate's answer to its frame; None for any other frame, and where it has none in time."""
+        if taken.compared is None or not taken.compared.is_candidates:
+            return None
+        slot = taken.lease.slot
+        slot.pass_turn()
+        found = taken.compared.infer()
+        if found is not None:
+            slot.began_ns, slot.ended_ns = found.began_ns, found.ended_ns
+        return found
+
+    def _infer_by_line(self, taken: _Taken) -> Answer:
+        """Return the answer of the line's model, also to a frame that its candidate did not answer."""
+        lease, prepared = taken.lease, taken.prepared
+        if isinstance(prepared, BaseException):
+            raise prepared
+        if prepared is None and taken.compared is not None:
+            prepared = lease.model.prepare(taken.compared.pixels)
+        with self._outlet.busy(_grace_s(lease.slot.usual_s)):
+            answer = lease.model.answer(prepared, lease.slot)
+        return Answer(lease.reference, lease.model.names, answer, lease.slot.began_ns, lease.slot.ended_ns)
 
     def _describe(self, frame: Frame, error: Exception) -> str:
         if isinstance(error, ChangeoverError):
@@ -195,6 +255,12 @@ class StreamPipeline:
 def _grace_s(usual_s: float) -> float:
     """Return the seconds by which an inference that usually takes `usual_s` may exceed `_PROMPT_S`."""
     return max(0.0, min(_TURNS_ALLOWED * usual_s, _LONGEST_ALLOWED_S) - _PROMPT_S)
+
+
+def _latency_ms(taken: _Taken, now_ns: int) -> float:
+    """Return the time of preprocessing, inference and decoding, without waits."""
+    slot = taken.lease.slot
+    return _ms(taken.prepared_ns - taken.taken_ns + now_ns - slot.began_ns)
 
 
 def _stages_ms(taken: _Taken) -> StageTimes:

@@ -18,7 +18,8 @@ from agent.inference.memory.runtime_overhead import RUNTIMES_OWN_BYTES
 from agent.inference.serving.stream_pipeline import Outlet
 from agent.inference.swapping.model_loading import Load
 from agent.inference.worker import Worker
-from agent.inference.yolo.objects import Objects
+from agent.inference.yolo.objects import Objects, no_objects
+from agent.messages.canary import Compare, StopComparing
 from agent.messages.children import Assign, Prepare, TrustSetup, WorkerSetup, WorkerStream
 from agent.messages.errors import ModelError
 from agent.messages.payloads import ModelProcessor
@@ -38,6 +39,9 @@ class Behaviour:
     `hoards_bytes` are held by the frame of its load, for as long as that is there.
     """
 
+    label: str = ""
+    """The label of its only object; empty: the model's name."""
+    score: float = 0.9
     load_error: Exception | None = None
     proof_error: Exception | None = None
     answer_error: Exception | None = None
@@ -67,7 +71,7 @@ class DummyModel:
     device_bytes: Final = 0
 
     def __init__(self, name: str, behaviour: Behaviour, close: Callable[[], None]) -> None:
-        self.names: Final = (name,)
+        self.names: Final = (behaviour.label or name,)
         self._behaviour: Final = behaviour
         self._close: Final = close
         self.places: Final = InFlightLimiter()
@@ -77,7 +81,10 @@ class DummyModel:
     def prepare(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return np.array(image)
 
-    def answer(self, prepared: object, during: AbstractContextManager[object] = _NOBODY) -> Objects:
+    def answer(
+        self, prepared: object, during: AbstractContextManager[object] = _NOBODY, *, here: bool = False
+    ) -> Objects:
+        del here
         del prepared
         assert not self.is_closed, "a frame is inferred by a model that is closed"
         with during, self._one_by_one:
@@ -86,7 +93,7 @@ class DummyModel:
         if self._behaviour.answer_error is not None:
             raise self._behaviour.answer_error
         assert not self.is_closed, "a model was closed under a frame"
-        return _one_object()
+        return _one_object(self._behaviour.score)
 
     def infer(self, image: NDArray[np.uint8]) -> Objects:
         return self.answer(self.prepare(image))
@@ -120,9 +127,11 @@ class Hoard:
         self._hold(-self._size_bytes)
 
 
-def _one_object() -> Objects:
+def _one_object(score: float = 0.9) -> Objects:
+    """Return one object; none where the score is 0."""
     box = np.array([[1, 2, 30, 40]], np.float32)
-    return Objects(box, np.array([0.9], np.float32), np.zeros(1, np.int32))
+    found = Objects(box, np.array([score], np.float32), np.zeros(1, np.int32))
+    return found if score else no_objects()
 
 
 class DummyRuntime:
@@ -193,11 +202,16 @@ class PlantOfDummies(Plant):
         for entry in self.worker._cache._entries:
             entry.reload_ms = others_ms.get(entry.version.name, reload_ms)
 
-    def _give(self, message: Assign | Prepare) -> None:
-        if isinstance(message, Prepare):
-            self.worker.prepare(message)
-        else:
-            self.worker.assign(message)
+    def _give(self, message: Assign | Prepare | Compare | StopComparing) -> None:
+        match message:
+            case Prepare():
+                self.worker.prepare(message)
+            case Compare():
+                self.worker.compare(message)
+            case StopComparing():
+                self.worker.stop_comparing(message)
+            case Assign():
+                self.worker.assign(message)
 
     @contextmanager
     def _busy(self, grace_s: float) -> Iterator[None]:

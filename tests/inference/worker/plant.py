@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from agent import isolated
+from agent.messages.canary import Compare, StopComparing
 from agent.messages.children import (
     Assign,
     Beat,
@@ -24,12 +25,12 @@ from agent.messages.children import (
     PrepareFailed,
     SwapFailed,
     Swapped,
-    WorkerMessage,
     WorkerSetup,
     WorkerStream,
 )
 from agent.messages.payloads import CacheDecision
 from agent.messages.references import ModelVersion
+from agent.messages.worker import WorkerMessage
 from agent.models import child_environment
 from agent.processes.channel import Channel, ChannelClosedError, pair
 from agent.processes.slots.frame_slot import FrameSlot, SlotWriter
@@ -77,7 +78,7 @@ def offer(writer: SlotWriter) -> int:
 class Plant:
     """A worker, and everything that it said but beats, in the order of the pipe."""
 
-    def __init__(self, send: Callable[[Assign | Prepare], None]) -> None:
+    def __init__(self, send: Callable[[Assign | Prepare | Compare | StopComparing], None]) -> None:
         self.send: Final = send
         self.messages: Final[list[Message]] = []
         self.writers: Final[dict[str, SlotWriter]] = {}

@@ -1,0 +1,78 @@
+"""Verdict on a candidate: whether its counts are, beyond chance, worse than the configured bounds allow."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from agent.control.comparisons.statistics import mean_interval, wilson
+from agent.control.comparisons.totals import objects_of
+from agent.messages.canary import CanaryMode, CanaryReason, ClassCounts, Counts
+from agent.settings import CanarySettings
+
+_SLOW_SHARE = 0.01
+"""Share of a model's frames that are slower than its 99th percentile."""
+_FEW_LATE = 5
+_LATE_SHARE = 0.05
+"""Share of a candidate's frames that may come too late on a busy device."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Why a candidate is given up."""
+
+    reason: CanaryReason
+    detail: str
+
+
+def verdict(counts: Counts, bounds: CanarySettings, mode: CanaryMode) -> Verdict | None:
+    """Return the first reason to give a candidate up; None while the counts allow none."""
+    asked = counts.answered + counts.late
+    if counts.late >= _FEW_LATE and wilson(counts.late, asked)[0] > _LATE_SHARE:
+        return Verdict("latency", f"{counts.late} of {asked} frames came too late, and were the stable model's")
+    found = next(_by_answers(counts, bounds), None) if counts.frames >= bounds.least_frames else None
+    return found or (_by_latency(counts, bounds) if mode == "canary" else None)
+
+
+def _by_answers(counts: Counts, bounds: CanarySettings) -> Iterator[Verdict]:
+    """Yield what the compared answers have against the candidate.
+
+    Objects are counted, and frames are the sample, because the objects of one frame are not independent.
+    """
+    objects = objects_of(counts)
+    differing = (counts.missing + counts.extra) / objects if objects else 0.0
+    low, high = wilson(differing * counts.objects, counts.objects)
+    if objects and low > bounds.disagreement:
+        shares = f"{differing:.1%} of {objects} objects differ ({low:.1%} to {high:.1%} in {counts.objects} frames)"
+        yield Verdict("disagreement", f"{shares}; at most {bounds.disagreement:.1%} may")
+    low, high = mean_interval(counts.score, counts.score_squares, counts.scored)
+    if counts.scored >= bounds.least_frames and high < -bounds.score_drop:
+        mean = counts.score / counts.scored
+        scores = f"scores are {mean:+.3f} on average ({low:+.3f} to {high:+.3f} in {counts.scored} frames)"
+        yield Verdict("scores", f"{scores}; they may drop by {bounds.score_drop:g}")
+    for label, one in counts.classes.items():
+        yield from _by_class(label, one, bounds)
+
+
+def _by_class(label: str, one: ClassCounts, bounds: CanarySettings) -> Iterator[Verdict]:
+    shifted = abs(one.more - one.fewer)
+    low, high = wilson(shifted, one.frames)
+    if one.frames >= bounds.least_frames and low > bounds.class_shift:
+        side = "more" if one.more > one.fewer else "fewer"
+        share = f"{shifted / one.frames:.1%} of {one.frames} frames ({low:.1%} to {high:.1%})"
+        yield Verdict("class_rates", f"{side} {label} in {share}; at most {bounds.class_shift:.1%} may shift")
+
+
+def _by_latency(counts: Counts, bounds: CanarySettings) -> Verdict | None:
+    """Return the verdict on latency: far more frames than one in a hundred are beyond the stable model's p99.
+
+    Only frames that the candidate answered count, because those compared in slack ran at a lower priority.
+    """
+    p99_ms, answered = counts.stable_ms.percentile(0.99), counts.candidate_ms.count
+    if p99_ms is None or answered < bounds.least_frames or counts.stable_ms.count < bounds.least_frames:
+        return None
+    slow = counts.late + counts.candidate_ms.count_above(limit_ms := p99_ms * bounds.latency)
+    low, _ = wilson(slow, answered + counts.late)
+    if low <= _SLOW_SHARE:
+        return None
+    candidate_ms = counts.candidate_ms.percentile(0.99)
+    figures = f"p99 {candidate_ms} ms, {p99_ms} ms of the stable model"
+    return Verdict("latency", f"{slow} of {answered} frames took over {limit_ms:.1f} ms ({figures})")

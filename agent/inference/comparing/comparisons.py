@@ -1,0 +1,153 @@
+"""The comparisons of a worker: begun and ended by control, and watched while they run."""
+
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import Final
+
+from agent.inference.backends import Model
+from agent.inference.comparing.line_comparison import LineComparison, Parts
+from agent.inference.comparing.memory_growth import MemoryGrowth
+from agent.inference.comparing.slack import Slack
+from agent.inference.memory.cache import Cache
+from agent.inference.serving.line_gate import ActiveModelGate
+from agent.inference.serving.stream_pipeline import StreamPipeline
+from agent.messages.canary import CanaryReason, Compare, Compared, ComparisonBegan, ComparisonFailed, StopComparing
+from agent.messages.children import Message
+from agent.processes.threads import RestartedThread
+
+_REPORT_S: Final = 0.5
+
+
+class Comparisons:
+    """Owner of the comparison of each line, at most one a line. Owner of this: the worker.
+
+    A thread reports counts every 0.5 s while a comparison runs, and ends those whose candidate hangs or grows.
+    Threading: any thread; a candidate is given up on whichever thread notices first.
+    """
+
+    def __init__(
+        self,
+        cache: Cache[Model],
+        lines: Mapping[str, ActiveModelGate[Model]],
+        send: Callable[[Message], None],
+        pausing: Callable[[], AbstractContextManager[None]],
+    ) -> None:
+        self._cache: Final = cache
+        self._lines: Final = lines
+        self._send: Final = send
+        self._pausing: Final = pausing
+        self._pipelines: tuple[StreamPipeline, ...] = ()
+        self._lock: Final = threading.Lock()
+        self._running: Final[dict[str, tuple[LineComparison, MemoryGrowth]]] = {}
+        self._changed: Final = threading.Event()
+        self._stopping: Final = threading.Event()
+        self._thread: Final = RestartedThread(self._watch, "comparisons")
+
+    def start(self, pipelines: tuple[StreamPipeline, ...]) -> None:
+        """Start the thread; `pipelines` are those of all streams."""
+        self._pipelines = pipelines
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End all comparisons, and the thread."""
+        for line in list(self._running):
+            self._end(line)
+        self._stopping.set()
+        self._changed.set()
+        self._thread.join()
+
+    def begin(self, request: Compare) -> None:
+        """Begin a comparison whose candidate is resident; one that runs on the line ends."""
+        line = self._lines.get(request.line)
+        if line is None:
+            self._refuse(request, "unknown_line", f"the worker has no line {request.line!r}")
+            return
+        self._end(request.line)
+        entry = self._cache.claim(request.candidate, _claimant(request.line))
+        if entry is None or entry.model is None:
+            self._refuse(request, "load_failed", f"{request.candidate.reference} is not loaded any more")
+            return
+        self._cache.unreserve(request.candidate, request.line)  # because the claim keeps it from now on
+        oddity = self._oddity(line, entry.model)
+        if oddity is not None:
+            self._cache.unclaim(entry, _claimant(request.line))
+            self._refuse(request, "implausible", oddity)
+            return
+        give_up = partial(self._give_up, request)
+        parts = Parts(entry, self._cache, line, Slack(self._pipelines), self._pausing, give_up)
+        comparison = LineComparison(request, parts, partial(self._period_ns, request.line))
+        with self._lock:
+            self._running[request.line] = comparison, MemoryGrowth(self._cache, request.memory_bytes)
+        self._send(ComparisonBegan(request.line, request.number))  # before the candidate's first answer
+        comparison.start()
+        self._changed.set()
+
+    def end(self, message: StopComparing) -> None:
+        """End a comparison; every frame that is taken from now on is the line's model's."""
+        running = self._running.get(message.line)
+        if running is not None and running[0].request.number == message.number:
+            self._end(message.line)
+
+    def _end(self, line: str, only: LineComparison | None = None) -> bool:
+        """End the line's comparison, or only that one; return False where it does not run."""
+        with self._lock:
+            running = self._running.get(line)
+            if running is None or (only is not None and running[0] is not only):
+                return False
+            del self._running[line]
+        comparison = running[0]
+        comparison.stop()
+        self._report(comparison)
+        self._cache.unclaim(comparison.entry, _claimant(line))
+        return True
+
+    def _give_up(self, request: Compare, reason: CanaryReason, detail: str) -> None:
+        running = self._running.get(request.line)
+        if running is not None and running[0].request is request and self._end(request.line, running[0]):
+            self._refuse(request, reason, detail)
+
+    def _refuse(self, request: Compare, reason: CanaryReason, detail: str) -> None:
+        words = f"{request.candidate.reference}: {detail}"[:500]
+        self._send(ComparisonFailed(request.line, request.number, reason, words))
+
+    @staticmethod
+    def _oddity(line: ActiveModelGate[Model], candidate: Model) -> str | None:
+        """Return why the two models cannot be compared; None where they can."""
+        active = line.active
+        if active is None or active.model is None:
+            return None
+        stable = active.model
+        if stable.reading.task != candidate.reading.task:
+            return f"it is a model to {candidate.reading.task}, and {active.version.reference} to {stable.reading.task}"
+        if not set(stable.names) & set(candidate.names):
+            return f"it has no class of {active.version.reference}"
+        return None
+
+    def _period_ns(self, line: str) -> int:
+        """Return the shortest period of the line's streams; 0 where none is known."""
+        periods = (one.period_ns for one in self._pipelines if one.line == line)
+        return min((one for one in periods if one), default=0)
+
+    def _watch(self) -> None:
+        while not self._stopping.is_set():
+            self._changed.wait(_REPORT_S if self._running else None)
+            self._changed.clear()
+            with self._lock:
+                running = list(self._running.values())
+            for comparison, growth in running:
+                self._report(comparison)
+                trouble = comparison.trouble() or growth.trouble()
+                if trouble is not None:
+                    self._give_up(comparison.request, *trouble)
+
+    def _report(self, comparison: LineComparison) -> None:
+        counts = comparison.tally.taken()
+        if counts is not None:
+            self._send(Compared(comparison.request.line, comparison.request.number, counts))
+
+
+def _claimant(line: str) -> str:
+    """Return the name of a comparison's claim, which differs from its line's own."""
+    return f"{line}/candidate"

@@ -1,0 +1,341 @@
+"""A running comparison on one line: which frames it takes, who infers them, and what ends it."""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.inference.backends import Model
+from agent.inference.comparing.deadline import DeadlineCaller
+from agent.inference.comparing.kept_frames import FrameKeeper
+from agent.inference.comparing.matching import FrameAnswer, compare
+from agent.inference.comparing.share import is_of_share
+from agent.inference.comparing.slack import Slack
+from agent.inference.comparing.tally import Tally
+from agent.inference.memory.cache import Cache, Entry
+from agent.inference.scheduling import load_priority
+from agent.inference.serving.comparing import Answer, LineAnswer
+from agent.inference.serving.line_gate import ActiveModelGate
+from agent.inference.yolo.detections import objects_of, top_of
+from agent.messages.canary import CanaryReason, Compare, KeptFrame
+from agent.messages.errors import ModelError, OutOfMemoryError
+from agent.messages.utc import utc_text_of_ns
+from agent.processes.slots.frame_slot import Frame
+from agent.processes.threads import RestartedThread
+
+_LOG: Final = logging.getLogger(__name__)
+_WAITING: Final = 2
+"""Frames that wait for slack; a further one is skipped, and counted."""
+_PATIENCE_S: Final = 0.5
+"""Time that a frame waits for slack."""
+_LOOK_S: Final = 0.002
+_MARGIN: Final = 1.2
+"""Factor on an inference's usual duration that must fit before the next frame."""
+_LEAST_DEADLINE_S: Final = 0.05
+_USUAL_TIMES: Final = 4.0
+"""Multiple of its usual duration after which a candidate's answer is too late."""
+_PATIENT_PERIODS: Final = 0.75
+"""Frame periods for which it may take in any case, because no frame is lost by that."""
+_PERIODS: Final = 1.5
+"""Frame periods after which it is too late in any case, because the next frames would be lost."""
+HUNG_S: Final = 2.0
+"""Time after which an inference that was too late counts as hanging."""
+_STARVED_S: Final = 5.0
+"""Time after which an inference in slack goes on at normal priority, because it may only starve."""
+HUNG_IN_SLACK_S: Final = 20.0
+_NEWEST: Final = 0.125
+
+GiveUp = Callable[[CanaryReason, str], None]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a comparison is made of."""
+
+    entry: Entry[Model]
+    """The candidate, which the comparison has claimed."""
+    cache: Cache[Model]
+    line: ActiveModelGate[Model]
+    slack: Slack
+    pausing: Callable[[], AbstractContextManager[None]]
+    """Context manager in which idle CPU time is not measured."""
+    give_up: GiveUp
+    """Ends the comparison because of its candidate; called once at most."""
+
+
+class LineComparison:
+    """Implements `Comparing`. Owner: the worker's comparisons, which start and stop it.
+
+    In the mode `shadow` the line's model answers every frame, and the candidate infers those of the share afterwards.
+    In the mode `canary` the candidate answers the share, and the line's model infers it afterwards. What is inferred
+    afterwards is inferred in slack.
+
+    Threading: `take`, `line_answered` and the frames' methods run on the threads of the line's model.
+    """
+
+    def __init__(self, request: Compare, parts: Parts, latest_period_ns: Callable[[], int]) -> None:
+        """Store the arguments; `latest_period_ns` returns the usual time between frames, 0 where unknown."""
+        self.request: Final = request
+        self.tally: Final = Tally()
+        self._parts: Final = parts
+        self._period_ns: Final = latest_period_ns
+        model = parts.entry.model
+        assert model is not None, "a claimed model is resident"
+        self._usual_s: float = model.places.usual_s
+        self._caller: Final = DeadlineCaller[Answer](f"candidate of {request.line}", max(1, model.places.count - 1))
+        self._keeper = self._make_keeper()
+        self._turn: Final = threading.Condition()
+        self._waiting: Final[deque[tuple[_Frame, LineAnswer]]] = deque()
+        self._slack_since_s = 0.0
+        """Start of the inference in slack that runs now (monotonic); 0.0: none."""
+        self._is_over = False
+        self._thread: Final = RestartedThread(self._compare_all, f"comparison of {request.line}")
+
+    @property
+    def entry(self) -> Entry[Model]:
+        """The candidate."""
+        return self._parts.entry
+
+    def start(self) -> None:
+        """Begin to take frames."""
+        if self._keeper is not None:
+            self._keeper.start()
+        self._caller.start()
+        self._thread.start()
+        self._parts.line.comparing = self
+
+    def stop(self) -> None:
+        """Take no more frames, and end the threads; returns at once, because one may hang."""
+        self._parts.line.comparing = None
+        with self._turn:
+            self._is_over = True
+            self._waiting.clear()
+            self._turn.notify_all()
+        self._caller.stop()
+
+    def take(self, stream: str, frame: Frame) -> "_Frame | None":
+        """Implement `Comparing.take`."""
+        if self._is_over or not is_of_share(frame.number, self.request.share):
+            return None
+        is_candidates = self.request.mode == "canary"
+        if is_candidates and self._caller.late_s():
+            return None  # because its threads are taken
+        if not is_candidates and len(self._waiting) >= _WAITING:
+            self.tally.count("skipped")
+            return None
+        try:
+            return _Frame(self, stream, frame, frame.image.copy(), is_candidates=is_candidates)
+        except MemoryError:
+            self.tally.count("skipped")
+            return None
+
+    def line_answered(self, latency_ms: float) -> None:
+        """Implement `Comparing.line_answered`."""
+        self.tally.stable_answered(latency_ms)
+
+    def trouble(self) -> tuple[CanaryReason, str] | None:
+        """Return what is wrong with an inference that does not end; None where none hangs. For the owner's thread."""
+        late_s = self._caller.late_s()
+        if late_s > max(HUNG_S, _USUAL_TIMES * self._usual_s):
+            return "hung", f"a frame was not answered for {late_s:.1f} s; its thread and its memory are left behind"
+        since_s = self._slack_since_s
+        slack_s = time.monotonic() - since_s if since_s else 0.0
+        if slack_s > max(_STARVED_S, _USUAL_TIMES * self._usual_s):
+            load_priority.restore_normal()
+        if slack_s > max(HUNG_IN_SLACK_S, 2 * _USUAL_TIMES * self._usual_s):
+            return (
+                "hung",
+                f"an inference in slack has run for {slack_s:.0f} s; its thread and its memory are left behind",
+            )
+        return None
+
+    # the candidate's frames
+
+    def infer_for_line(self, pixels: NDArray[np.uint8]) -> Answer | None:
+        """Return the candidate's answer to a frame of the line; None where it fails, or is late."""
+        try:
+            found = self._caller.call(lambda: self._candidate_infers(pixels), self._deadline_s())
+        except Exception as error:  # noqa: BLE001 - whatever it is, the line's model answers the frame
+            self._failed(error)
+            return None
+        if found is None:
+            self.tally.count("late")
+        return found
+
+    def enqueue(self, frame: "_Frame", answer: LineAnswer) -> None:
+        """Have the other model infer an answered frame in slack."""
+        with self._turn:
+            if self._is_over:
+                return
+            if len(self._waiting) >= _WAITING:
+                self.tally.count("skipped")
+                return
+            self._waiting.append((frame, answer))
+            self._turn.notify_all()
+
+    def _candidate_infers(self, pixels: NDArray[np.uint8]) -> Answer:
+        entry = self._parts.entry
+        model = self._parts.cache.lease(entry)
+        try:
+            began_ns = time.monotonic_ns()
+            answer = model.answer(model.prepare(pixels))
+            ended_ns = time.monotonic_ns()
+        finally:
+            self._parts.cache.unlease(entry)
+        self._note_usual((ended_ns - began_ns) / 1e9)
+        return Answer(entry.version.reference, model.names, answer, began_ns, ended_ns)
+
+    def _deadline_s(self) -> float:
+        usual_s = self._usual_s or self._parts.line.usual_s
+        period_s = self._period_ns() / 1e9
+        patient_s = max(_LEAST_DEADLINE_S, _USUAL_TIMES * usual_s, _PATIENT_PERIODS * period_s)
+        return min(patient_s, max(_PERIODS * period_s, 2 * usual_s)) if period_s else patient_s
+
+    def _note_usual(self, took_s: float) -> None:
+        self._usual_s += (took_s - self._usual_s) * _NEWEST if self._usual_s else took_s
+
+    def _failed(self, error: Exception) -> None:
+        """Give the candidate up because of an error of its own."""
+        reason: CanaryReason = "inference_failed"
+        if isinstance(error, ModelError | OutOfMemoryError):
+            reason = error.reason
+        else:
+            _LOG.error("event=candidate_failed line=%s", self.request.line, exc_info=error)
+        self._give_up(reason, str(error) or repr(error))
+
+    def _give_up(self, reason: CanaryReason, detail: str) -> None:
+        with self._turn:
+            was_over, self._is_over = self._is_over, True
+        if not was_over:
+            self._parts.give_up(reason, detail)
+
+    # inferences in slack
+
+    def _compare_all(self) -> None:
+        while (item := self._next()) is not None:
+            self._compare(*item)
+
+    def _next(self) -> "tuple[_Frame, LineAnswer] | None":
+        with self._turn:
+            self._turn.wait_for(lambda: self._is_over or self._waiting)
+            return None if self._is_over else self._waiting.popleft()
+
+    def _compare(self, frame: "_Frame", published: LineAnswer) -> None:
+        if not self._wait_for_slack():
+            if not self._is_over:
+                self.tally.count("skipped")
+            return
+        try:
+            other = self._infer_in_slack(frame)
+        except Exception as error:  # noqa: BLE001 - of a model that may do whatever it likes
+            if frame.is_candidates:
+                _LOG.warning("event=not_compared line=%s error=%r", self.request.line, error)
+            else:
+                self._failed(error)
+            return
+        if other is not None and not self._is_over:
+            self._count(frame, published, other)
+
+    def _wait_for_slack(self) -> bool:
+        """Wait until an inference disturbs no frame; False where there is no such time soon.
+
+        At idle priority it disturbs none as long as none is in work when it begins; else it must fit before the next.
+        """
+        until_s = time.monotonic() + _PATIENCE_S
+        is_lowered = load_priority.can_return() and self._runs_on_cpu()
+        while not self._is_over:
+            slack = self._parts.slack
+            if slack.is_idle() if is_lowered else slack.fits(_MARGIN * self._usual_s):
+                return True
+            if time.monotonic() >= until_s:
+                return False
+            time.sleep(_LOOK_S)
+        return False
+
+    def _runs_on_cpu(self) -> bool:
+        model = self._parts.entry.model
+        return model is not None and model.processor.processor == "cpu"
+
+    def _infer_in_slack(self, frame: "_Frame") -> Answer | None:
+        """Have the model infer that did not answer the frame; None where it is not there any more."""
+        line, cache = self._parts.line, self._parts.cache
+        entry = self._parts.entry if not frame.is_candidates else line.active
+        if entry is None:
+            return None
+        with cache.borrowed(entry.version) as model:
+            if model is None:
+                return None
+            self._slack_since_s = time.monotonic()
+            try:
+                began_ns = time.monotonic_ns()
+                prepared = model.prepare(frame.pixels)
+                with self._parts.pausing():
+                    lowered = load_priority.lowered("idle", may_stay=False)
+                    answer = model.answer(prepared, lowered, here=True)
+                ended_ns = time.monotonic_ns()
+            finally:
+                self._slack_since_s = 0.0
+            if not frame.is_candidates:
+                self._note_usual((ended_ns - began_ns) / 1e9)
+                self.tally.shadowed((ended_ns - began_ns) / 1e6)
+            return Answer(entry.version.reference, model.names, answer, began_ns, ended_ns)
+
+    def _count(self, frame: "_Frame", published: LineAnswer, other: Answer) -> None:
+        answer = other.answer.resized(frame.image_size, frame.size)
+        objects, top = objects_of(answer, other.names), top_of(answer, other.names)
+        active = self._parts.line.active
+        stable_confidence = active.version.confidence if active is not None else 0.0
+        confidences = (self.request.candidate.confidence, stable_confidence)
+        own, others = confidences if frame.is_candidates else confidences[::-1]
+        line, second = FrameAnswer(published.objects, published.top, own), FrameAnswer(objects, top, others)
+        stable, candidate = (second, line) if frame.is_candidates else (line, second)
+        found = compare(stable, candidate)
+        self.tally.compared(found)
+        if self._keeper is not None and found.distance > 0:
+            self._keeper.offer(found.distance, frame.kept(), frame.pixels, (stable, candidate))
+
+    def _make_keeper(self) -> FrameKeeper | None:
+        request = self.request
+        if not request.keep_bytes or not request.keep_dir:
+            return None
+        return FrameKeeper(Path(request.keep_dir), request.keep_bytes, request.candidate.reference)
+
+
+class _Frame:
+    """Implements `ComparedFrame`."""
+
+    def __init__(
+        self, owner: LineComparison, stream: str, frame: Frame, pixels: NDArray[np.uint8], *, is_candidates: bool
+    ) -> None:
+        self.is_candidates: Final = is_candidates
+        self.pixels: Final = pixels
+        self.image_size: Final = (pixels.shape[0], pixels.shape[1])
+        """Height and width of the pixels."""
+        self.size: Final = frame.of or self.image_size
+        """Height and width of the picture in whose pixels answers are published."""
+        self._owner: Final = owner
+        self._stream: Final = stream
+        self._number: Final = frame.number
+        self._captured_unix_ns: Final = frame.captured_unix_ns
+
+    def infer(self) -> Answer | None:
+        return self._owner.infer_for_line(self.pixels)
+
+    def answered(self, answer: LineAnswer, *, by_candidate: bool) -> None:
+        if by_candidate:
+            self._owner.tally.candidate_answered(answer.latency_ms)
+        if by_candidate or not self.is_candidates:
+            self._owner.enqueue(self, answer)
+
+    def kept(self) -> KeptFrame:
+        """Return the frame's facts for a report."""
+        captured_at = utc_text_of_ns(self._captured_unix_ns)
+        return KeptFrame(self._stream, self._number, captured_at, self.size[1], self.size[0])

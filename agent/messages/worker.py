@@ -1,0 +1,44 @@
+"""The messages that control and a worker exchange, as the two types that their channel decodes."""
+
+from agent.messages.canary import Compare, Compared, ComparisonBegan, ComparisonFailed, StopComparing
+from agent.messages.children import (
+    Assign,
+    Beat,
+    Breaking,
+    CacheDecided,
+    CacheState,
+    Detections,
+    Hello,
+    InferenceFailed,
+    Log,
+    LogSetup,
+    MemoryKept,
+    ModelRuns,
+    Preload,
+    Prepare,
+    Prepared,
+    PrepareFailed,
+    Preparing,
+    SwapFailed,
+    Swapped,
+    ThreadCrashed,
+    WorkerSetup,
+)
+
+Outcome = Breaking | Preparing | SwapFailed | Prepared | PrepareFailed | ComparisonBegan | Compared | ComparisonFailed
+"""What becomes of a request, which control decides by alone."""
+WorkerMessage = (
+    Outcome
+    | Swapped
+    | Detections
+    | InferenceFailed
+    | CacheState
+    | ModelRuns
+    | CacheDecided
+    | MemoryKept
+    | ThreadCrashed
+    | Hello
+    | Beat
+    | Log
+)
+ToWorker = WorkerSetup | Assign | Prepare | Preload | Compare | StopComparing | LogSetup

@@ -1,0 +1,171 @@
+"""A whole agent compares two versions of a model: shadow, canary, promotion, rollback, records and report."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.brokers import Mosquitto
+from support.candidates import CANDIDATE, NAMES, STABLE, add_version, pinned, write_nan_model
+from support.running_agent import DEADLINE_S, RunningAgent
+from support.tiny_models import write_tiny_model
+
+from agent.inference.comparing.share import is_of_share
+from agent.mqtt.blocking_client import connected
+from agent.mqtt.endpoint.link_settings import LinkSettings
+
+SET, TOLD = "line/line-1/canary/set", "line/line-1/canary"
+READY = "line/line-1/ready"
+Write = Callable[[Path], Path]
+
+
+@pytest.fixture
+def prepared(mosquitto: Mosquitto, tmp_path: Path) -> Iterator[Callable[[Write], RunningAgent]]:
+    """Start an agent whose line is ready with version 1; the argument writes version 2."""
+    with connected(LinkSettings("127.0.0.1", mosquitto.port, "plc")) as peer:
+        made: list[RunningAgent] = []
+
+        def make(write: Write) -> RunningAgent:
+            agent = RunningAgent(tmp_path / "box", mosquitto.url, peer, pinned)
+            made.append(agent)
+            add_version(agent, write(agent.folder / "alpha-2.onnx"))
+            agent.start()
+            agent.until(lambda: agent.value("status") == "online")
+            agent.ready("bottle-500")
+            return agent
+
+        yield make
+        for agent in made:
+            agent.kill()
+
+
+def good(path: Path) -> Path:
+    return write_tiny_model(path, names=NAMES)
+
+
+def ask(agent: RunningAgent, **fields: Any) -> None:  # noqa: ANN401 - of the payload
+    agent.send(SET, json.dumps({"id": "c1", "candidate": CANDIDATE} | fields))
+
+
+def told(agent: RunningAgent) -> dict[str, Any]:
+    said: dict[str, Any] = json.loads(agent.value(TOLD) or "{}")
+    return said
+
+
+def until(agent: RunningAgent, **fields: Any) -> dict[str, Any]:  # noqa: ANN401 - of the payload
+    agent.until(lambda: fields.items() <= told(agent).items())
+    return told(agent)
+
+
+def run(agent: RunningAgent, *words: str) -> str:
+    command = [sys.executable, "-m", "agent", *words, "--config", str(agent.config)]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=DEADLINE_S).stdout
+
+
+def test_a_good_version_is_shadowed_then_answers_its_share_and_is_promoted(
+    prepared: Callable[[Write], RunningAgent],
+) -> None:
+    agent = prepared(good)
+    mark = len(agent.heard)
+    ask(agent, mode="shadow", share=1.0, frames=40)
+    told_of = until(agent, result="ready_to_promote")
+    assert (told_of["agree"], told_of["missing"], told_of["extra"]) == (1.0, 0, 0)
+    assert {one["model"] for one in agent.detections("cam-1", mark)} == {STABLE}
+
+    since = len(agent.heard)
+    ask(agent, id="c2", mode="canary", share=0.5, frames=60, promote="auto")
+    until(agent, mode="canary", stage="running")
+    running = len(agent.heard)
+    promoted = until(agent, result="promoted")
+    assert promoted["agree"] == 1.0
+    ended = next(at for at, one in enumerate(agent.heard) if one.topic.endswith(TOLD) and b'"promoted"' in one.payload)
+    for stream in ("cam-1", "cam-2"):
+        answers = [one for one in agent.detections(stream, running) if one["ready"]]
+        assert [one["frame"] for one in answers] == sorted({one["frame"] for one in answers})
+        between = {one.payload for one in agent.heard[running:ended]}
+        shared = [one for one in agent.on(f"stream/{stream}/detections", running) if one.payload in between]
+        for one in map(json.loads, (arrival.payload for arrival in shared)):
+            assert one["model"] == (CANDIDATE if is_of_share(one["frame"], 0.5) else STABLE)
+    agent.until_said("line/line-1/model/state", CANDIDATE, since)
+    assert not [one for one in agent.on(READY, since) if one.payload != b"bottle-500"], "it stayed ready throughout"
+    agent.until_inferred("cam-1", CANDIDATE, len(agent.heard))
+    switch = json.loads(agent.on("line/line-1/switch", since)[-1].payload)
+    assert (switch["cause"]["rule"], switch["result"], switch["frames_lost"]) == ("canary", "switched", 0)
+
+    agent.until(lambda: CANDIDATE in run(agent, "models", "log", "line-1").splitlines()[-1])
+    log = run(agent, "models", "log", "line-1")
+    assert "by canary alpha:n@2" in log
+    assert "promoted" in log
+    report = json.loads(run(agent, "canary", "report", "line-1", "--json"))
+    assert report["record"]["canary"]["result"] == "promoted"
+    assert report["classes"]["a-good"]["agreement"] == 1.0
+    page = run(agent, "canary", "report", "--html")
+    assert "<svg" in page
+    assert "promoted" in page
+
+
+def test_a_version_that_answers_nan_is_given_up_with_no_frame_lost(prepared: Callable[[Write], RunningAgent]) -> None:
+    agent = prepared(write_nan_model)
+    mark = len(agent.heard)
+    ask(agent, mode="canary", share=1.0)
+    ended = until(agent, result="rolled_back")
+    assert ended["reason"] == "proof_failed"
+    after = len(agent.heard)
+    agent.until_inferred("cam-1", STABLE, after)
+    agent.until_inferred("cam-2", STABLE, after)
+    for stream in ("cam-1", "cam-2"):
+        frames = [one["frame"] for one in agent.detections(stream, mark)]
+        assert frames == list(range(frames[0], frames[-1] + 1)), "each frame has its answer"
+    assert agent.value(READY) == "bottle-500"
+    assert "candidate_rolled_back" in (agent.value("alerts") or "")
+    switch = json.loads(agent.on("line/line-1/switch", mark)[-1].payload)
+    assert (switch["from"], switch["to"], switch["cause"]["rule"]) == (CANDIDATE, STABLE, "canary")
+    agent.until(lambda: "rolled_back" in run(agent, "models", "log", "line-1"))
+
+
+def test_the_most_different_frames_are_kept_where_that_is_asked_for(
+    prepared: Callable[[Write], RunningAgent],
+) -> None:
+    agent = prepared(lambda path: write_tiny_model(path, names=NAMES, boxes=((8, 16, 40, 48, 0.6, 1),)))
+    ask(agent, mode="shadow", share=1.0)
+    ended = until(agent, result="rolled_back")
+    assert ended["reason"] == "disagreement"
+    folder = agent.folder / "state" / "comparisons" / "line-1"
+    agent.until(lambda: 0 < len(list(folder.glob("*.jpg"))) == len(list(folder.glob("*.json"))))
+    page = run(agent, "canary", "report", "line-1", "--html")
+    assert "data:image/jpeg;base64," in page
+    assert "a-bad 0.60" in page
+    assert sum(file.stat().st_size for file in folder.iterdir()) <= 1 << 20
+
+
+def test_a_killed_worker_and_a_killed_agent_go_on_where_it_stood(prepared: Callable[[Write], RunningAgent]) -> None:
+    agent = prepared(good)
+    ask(agent, mode="canary", share=0.5, frames=100_000)
+    until(agent, stage="running")
+    agent.until(lambda: told(agent)["frames"] > 20)
+    agent.child("inference").kill()
+    until(agent, stage="waiting")
+    again = until(agent, stage="running")
+    assert (again["result"], again["frames"] > 20) == ("running", True)
+    agent.kill()
+    mark = len(agent.heard)
+    agent.start()
+    agent.until(lambda: any(json.loads(one.payload)["stage"] == "running" for one in agent.on(TOLD, mark)))
+    assert told(agent)["frames"] > 20
+    agent.until_said(READY, "bottle-500", mark)
+    agent.until_inferred("cam-1", CANDIDATE, mark)
+
+
+def test_a_product_change_ends_it(prepared: Callable[[Write], RunningAgent]) -> None:
+    agent = prepared(good)
+    ask(agent, mode="canary", share=0.5)
+    until(agent, stage="running")
+    mark = agent.ready("17")
+    assert until(agent, result="stopped")["reason"] == "superseded"
+    ready = agent.until_said(READY, "17", mark)
+    named = agent.heard.index(ready)
+    agent.until_inferred("cam-1", "beta:n@1", named)
+    assert {one["model"] for one in agent.detections("cam-1", named)} == {"beta:n@1"}

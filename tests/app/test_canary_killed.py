@@ -1,0 +1,156 @@
+"""Canaries on a bad day: what `canary`, `ready` and the names of models say is true at each moment."""
+
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from support.brokers import Mosquitto
+from support.candidates import CANDIDATE, NAMES, STABLE, add_version
+from support.random_run import RandomRun
+from support.running_agent import BASE, RunningAgent
+from support.tiny_models import write_tiny_model
+from support.witness import Witness
+
+from agent.mqtt.blocking_client import Arrival, BlockingClient
+from agent.mqtt.endpoint.link_settings import LinkSettings
+
+MODELS = {"line-1": {"bottle-500": "a", "17": "b", "crate": "a"}, "line-2": {"open": "b", "shut": "a"}}
+SHORT_S = 40.0
+LONG_S = float(os.environ.get("SOAK_S", "900"))
+SEED = int(os.environ.get("SOAK_SEED", "3"))
+_IN_FLIGHT_S: Final = 2.0
+"""Time for which a candidate's answers may still arrive after the end of its canary."""
+
+
+class CanaryWitness(Witness):
+    """Also finds a candidate's answer outside of a canary, and a canary whose words contradict each other."""
+
+    def __init__(self) -> None:
+        super().__init__(BASE, MODELS)
+        self.begun = 0
+        self.ends: dict[str, int] = {}
+        self._canary: dict[str, Any] = {}
+        self._ended_s = float("-inf")
+        self._serves = ""
+
+    def forget(self) -> None:
+        super().forget()
+        self._canary = {}
+        self._serves = ""
+        self._ended_s = time.monotonic()
+
+    def take(self, arrival: Arrival) -> None:
+        super().take(arrival)
+        name = arrival.topic.removeprefix(f"{BASE}/")
+        if name == "line/line-1/canary" and arrival.payload:
+            self._told(json.loads(arrival.payload), arrival.at_s)
+        elif name == "line/line-1/model/state":
+            self._serves = arrival.payload.decode()
+        elif name.startswith("stream/") and name.endswith("/detections"):
+            self._of_candidate(json.loads(arrival.payload), arrival.at_s)
+
+    def _told(self, one: dict[str, Any], at_s: float) -> None:
+        if _answers(self._canary) and not _answers(one):
+            self._ended_s = at_s
+        if one["stage"] == "running" and self._canary.get("stage") != "running":
+            self.begun += 1
+        if one["stage"] == "ended" and self._canary.get("stage") not in {"ended", None}:
+            self.ends[one["result"]] = self.ends.get(one["result"], 0) + 1
+        is_ended = one["result"] in {"promoted", "rolled_back", "stopped"}
+        if is_ended != (one["stage"] == "ended") or (one["ended_at"] is not None) != is_ended:
+            self.violations.append(f"a canary contradicts itself: {one}")
+        self._canary = one
+
+    def _of_candidate(self, one: dict[str, Any], at_s: float) -> None:
+        is_known = bool(self._canary) and bool(self._serves)
+        if one["line"] != "line-1" or one["model"] != CANDIDATE or not is_known or self._serves == CANDIDATE:
+            return
+        if not _answers(self._canary) and at_s - self._ended_s > _IN_FLIGHT_S:
+            self.violations.append(f"{CANDIDATE} answered outside of a canary ({self._canary}): {one}")
+
+
+def _answers(one: dict[str, Any]) -> bool:
+    """Return True where the words allow answers of the candidate, also those of a promotion in progress."""
+    return one.get("mode") == "canary" and (one["stage"] in {"starting", "running"} or one["result"] == "promoted")
+
+
+class CanaryRun(RandomRun):
+    """A bad day on which an operator also begins, stops and promotes canaries."""
+
+    def _command(self) -> None:
+        super()._command()
+        may_end = frozenset(
+            {("done", None), ("noop", None), ("rejected", "not_understood")}
+            | {("failed", reason) for reason in ("superseded", "worker_lost", "timeout", "load_failed")}
+        )
+        kind, line = "canary/set", "line-1"
+        match self._rng.randrange(6):
+            case 0 | 1:
+                asked: dict[str, Any] = {"candidate": CANDIDATE, "mode": "canary", "share": 0.5}
+                asked |= {"frames": self._rng.choice([20, 5000]), "promote": self._rng.choice(["auto", "ask"])}
+                self._send_canary(line, kind, asked, may_end)
+            case 2:
+                self._send(line, kind, self._rng.choice(["stop", "promote"]), may_end)
+
+    def _send_canary(
+        self, line: str, kind: str, asked: dict[str, Any], may_end: frozenset[tuple[str, str | None]]
+    ) -> None:
+        value: Any = asked  # JSON in place of a text
+        self._send(line, kind, value, may_end)
+
+
+@pytest.fixture
+def ears(request: pytest.FixtureRequest) -> Callable[[int], tuple[BlockingClient, BlockingClient]]:
+    """Give an operator, and a witness that hears everything of the device in its publisher's order."""
+
+    def connect(port: int) -> tuple[BlockingClient, BlockingClient]:
+        plc, ear = (BlockingClient(LinkSettings("127.0.0.1", port, name)) for name in ("plc", "witness"))
+        for one in (plc, ear):
+            one.connect()
+            request.addfinalizer(one.close)
+        ear.subscribe([f"{BASE}/#"], qos=0)
+        return plc, ear
+
+    return connect
+
+
+@pytest.mark.parametrize(
+    ("seconds", "seed"),
+    [(SHORT_S, 3), pytest.param(LONG_S, SEED, marks=[pytest.mark.soak, pytest.mark.timeout(LONG_S + 600)])],
+)
+def test_canaries_on_a_bad_day(
+    make_mosquitto: Callable[..., Mosquitto],
+    ears: Callable[[int], tuple[BlockingClient, BlockingClient]],
+    tmp_path: Path,
+    seconds: float,
+    seed: int,
+) -> None:
+    broker = make_mosquitto(persistence=True)
+    plc, ear = ears(broker.port)
+    agent = RunningAgent(tmp_path / "box", broker.url, plc, _two_products_each)
+    add_version(agent, write_tiny_model(agent.folder / "alpha-2.onnx", names=NAMES))
+    witness = CanaryWitness()
+    day = CanaryRun(agent, broker, plc, ear, witness, seed)
+    try:
+        agent.start()
+        day.run(seconds)
+        day.settle()
+    finally:
+        agent.kill()
+    print(  # noqa: T201 - measured figures
+        f"\nseed={seed} seconds={seconds:.0f} detections={witness.detections} while_named={witness.named}"
+        f" canaries={witness.begun} ends={witness.ends} faults={day.faults} dropped={ear.dropped}"
+    )
+    assert not witness.violations, witness.violations[:5]
+    assert witness.begun > 0
+    assert "message_failed" not in agent.log()
+
+
+def _two_products_each(settings: dict[str, Any]) -> None:
+    products = {"bottle-500": STABLE, "17": "beta", "crate": STABLE}
+    settings["line"]["line-1"] |= {"default": STABLE, "products": products}
+    settings["line"]["line-2"]["products"]["shut"] = STABLE

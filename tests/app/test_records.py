@@ -1,0 +1,180 @@
+"""Records of what served a line, and the reports that are made of them."""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from support.plant_bench import Bench
+
+from agent.app.outbound.records import Records, read_served
+from agent.control.comparisons.comparison import Comparison, Stage
+from agent.messages.canary import ClassCounts, Counts, Histogram, KeptFrame
+from agent.messages.errors import MistakeError
+from agent.messages.payloads import DetectedObject
+from agent.messages.records import MOST_RECORDS, Served
+from agent.report import comparison_report
+from agent.report.page import page
+from agent.report.served_command import readable, records_of
+from agent.settings import Settings
+
+AT_S = 1_767_225_600.0
+
+
+class Device:
+    """A plant's state, and the records that are kept of it in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.bench = Bench()
+        self.unix_s = AT_S
+        self.records = self.begin()
+
+    def begin(self) -> Records:
+        def write(path: Path, data: bytes) -> None:
+            path.write_bytes(data)
+
+        return Records(self.bench.state, self.folder, write, lambda: self.unix_s)
+
+    def tick(self, seconds: float = 5.0) -> None:
+        self.unix_s += seconds
+        self.records.tick(self.unix_s)
+
+    def served(self) -> list[Served]:
+        return read_served(self.folder / "served" / "line-1.json")
+
+    @property
+    def settings(self) -> Settings:
+        raw: dict[str, Any] = {
+            "device": {"state_dir": self.folder},
+            "stream": [{"id": "cam-1", "line": "line-1", "source": "/dev/video0"}],
+            "line": {"line-1": {"default": "cap-check"}},
+        }
+        return Settings(**raw)
+
+
+@pytest.fixture
+def device(tmp_path: Path) -> Device:
+    return Device(tmp_path)
+
+
+def test_each_model_that_serves_is_recorded_with_its_cause(device: Device) -> None:
+    device.bench.start()
+    device.tick()
+    device.bench.product("17")
+    device.bench.swap()
+    device.tick(60.0)
+    first, second = device.served()
+    assert (first.model, first.cause and first.cause.rule) == ("cap-check:n@3", "default")
+    assert (second.model, second.before, second.cause and second.cause.value) == (
+        "label-check:n@1",
+        "cap-check:n@3",
+        "17",
+    )
+    texts = list(readable(device.served(), device.unix_s + 3660))
+    assert texts[0].endswith("cap-check:n@3  for 1 min 0 s  by default")
+    assert texts[1].endswith("label-check:n@1  until now, 1 h 1 min  product 17  by product 17")
+
+
+def test_a_change_that_failed_is_recorded_with_its_reason(device: Device) -> None:
+    device.bench.start()
+    device.bench.product("17")
+    for action in device.bench.fail("hash_mismatch"):
+        payload = getattr(action, "payload", None)
+        if payload is not None and getattr(payload, "result", None) == "failed":
+            device.records.switched(payload)
+    device.tick()
+    failed = next(one for one in device.served() if one.what == "change")
+    assert (failed.model, failed.result, failed.reason) == ("label-check:n@1", "failed", "hash_mismatch")
+    assert any("hash_mismatch" in text for text in readable(device.served(), device.unix_s))
+
+
+def test_after_a_restart_no_model_serves_until_one_does(device: Device) -> None:
+    device.bench.start()
+    device.tick()
+    device.bench = Bench()
+    device.records = device.begin()
+    device.tick()
+    assert [one.model for one in device.served()] == ["cap-check:n@3", None]
+
+
+def test_the_oldest_records_go(device: Device) -> None:
+    device.bench.start()
+    for _ in range(MOST_RECORDS):
+        for product in ("17", "bottle-500"):
+            device.bench.product(product)
+            device.bench.swap()
+            device.records.tick(device.unix_s)
+    device.records.flush()
+    assert len(device.served()) == MOST_RECORDS
+
+
+def test_a_damaged_file_is_begun_anew_and_the_command_says_so(device: Device) -> None:
+    (device.folder / "served").mkdir()
+    (device.folder / "served" / "line-1.json").write_bytes(b"{")
+    with pytest.raises(MistakeError, match="found no records"):
+        records_of(device.settings, "line-1")
+    device.bench.start()
+    device.tick()
+    assert len(device.served()) == 1
+
+
+def test_an_unknown_line_is_a_mistake(device: Device) -> None:
+    with pytest.raises(MistakeError, match="line-9"):
+        records_of(device.settings, "line-9")
+    with pytest.raises(MistakeError, match="no comparison has run"):
+        comparison_report.report_of(device.settings, "line-1")
+
+
+def compared(device: Device) -> comparison_report.Report:
+    """Record a comparison, and return its report."""
+    device.bench.start()
+    counts = Counts(
+        frames=400,
+        objects=400,
+        agree=780,
+        missing=15,
+        extra=5,
+        scored=400,
+        score=-4.0,
+        score_squares=1.0,
+        seen=4000,
+        classes={"<cap>": ClassCounts(795, 785, 780, 400, 15, 5, -4.0, 700.0)},
+        stable_ms=Histogram({90: 3900, 100: 100}),
+        candidate_ms=Histogram({92: 400}),
+    )
+    one = Comparison("cap-check:n@4", stable="cap-check:n@3", stage=Stage.RUNNING, since="2026-01-01T00:00:00.000Z")
+    one.counts = counts
+    device.bench.state.lines["line-1"].comparison = one
+    device.tick()
+    return comparison_report.report_of(device.settings, "line-1")
+
+
+def test_a_report_gives_figures_with_their_intervals(device: Device) -> None:
+    report = compared(device)
+    assert report.agreement == 0.975
+    low, high = report.agreement_interval or (0.0, 0.0)
+    assert 0.93 < low < 0.975 < high < 1
+    assert report.score_delta == -0.01
+    assert report.classes["<cap>"].missing == 15
+    assert report.latency_ms["stable"]["p50"] == pytest.approx(18.3, abs=0.1)
+    text = "\n".join(comparison_report.readable(report))
+    for words in ("97.50 %", "400 of 2000 compared", "in slack", "<cap>", "-0.0100"):
+        assert words in text
+    assert comparison_report.as_json(report)["record"]["canary"]["frames"] == 400
+
+
+def test_the_page_needs_nothing_else_and_escapes_what_models_say(device: Device) -> None:
+    report = compared(device)
+    folder = Path(report.folder)
+    folder.mkdir()
+    box = DetectedObject(label="<script>", class_=0, score=0.5, box=(1, 2, 3, 4))
+    frame = KeptFrame("cam-1", 7, "2026-01-01T00:00:00.000Z", 64, 48, [box], [])
+    (folder / "000000500-cam-1-7.json").write_bytes(msgspec.json.encode(frame))
+    (folder / "000000500-cam-1-7.jpg").write_bytes(b"\xff\xd8")
+    html = page(comparison_report.report_of(device.settings, "line-1"))
+    assert "<script>" not in html
+    assert "&lt;script&gt; 0.50" in html
+    assert "data:image/jpeg;base64,/9g=" in html
+    assert html.count("<polyline") == 2
+    assert "http" not in html.replace("http-equiv", "")

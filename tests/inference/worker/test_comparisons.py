@@ -1,0 +1,248 @@
+"""A candidate beside the model that serves: who answers which frame, what is counted, and what ends it."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from inference.worker.dummies import MIB, DummyRuntime, PlantOfDummies, wait_for
+
+from agent.control.comparisons.totals import added
+from agent.inference.comparing import line_comparison
+from agent.inference.comparing.share import is_of_share
+from agent.messages.canary import (
+    CanaryMode,
+    Compare,
+    Compared,
+    ComparisonBegan,
+    ComparisonFailed,
+    Counts,
+    StopComparing,
+)
+from agent.messages.children import CacheState, Detections, InferenceFailed
+from agent.messages.errors import ModelError
+
+NewDummies = Callable[..., PlantOfDummies]
+
+
+class Pair:
+    """A worker whose line-1 runs `stable`, with `candidate` loaded beside it."""
+
+    def __init__(self, plant: PlantOfDummies, runtime: DummyRuntime) -> None:
+        self.plant = plant
+        self.runtime = runtime
+        self.stable, self.candidate = runtime.make("stable"), runtime.make("candidate")
+        for behaviour in runtime.behaviours.values():
+            behaviour.label = "cap"
+        plant.switch(self.stable)
+        plant.prepare(self.candidate)
+        self.number = 0
+
+    def compare(self, mode: CanaryMode = "shadow", share: float = 1.0, **fields: Any) -> None:  # noqa: ANN401 - of Compare
+        self.number += 1
+        asked = {"memory_bytes": 64 * MIB} | fields
+        self.plant.send(Compare("line-1", self.number, self.candidate, mode, share, **asked))
+
+    def run(self, mode: CanaryMode = "shadow", share: float = 1.0, **fields: Any) -> None:  # noqa: ANN401 - of Compare
+        self.compare(mode, share, **fields)
+        self.plant.wait_until(lambda: any(one.number == self.number for one in self.plant.of(ComparisonBegan)))
+
+    def stop(self) -> None:
+        self.plant.send(StopComparing("line-1", self.number))
+
+    def counts(self) -> Counts:
+        total = Counts()
+        for one in self.plant.of(Compared):
+            total = added(total, one.counts)
+        return total
+
+    def wait_for_counts(self, enough: Callable[[Counts], bool]) -> Counts:
+        self.plant.wait_until(lambda: enough(self.counts()))
+        return self.counts()
+
+    def failure(self) -> ComparisonFailed:
+        self.plant.wait_until(lambda: bool(self.plant.of(ComparisonFailed)))
+        (failed,) = self.plant.of(ComparisonFailed)
+        return failed
+
+
+@pytest.fixture
+def pair(new_dummies: NewDummies, runtime: DummyRuntime) -> Pair:
+    return Pair(new_dummies(), runtime)
+
+
+def models(plant: PlantOfDummies) -> list[str]:
+    return [one.model for one in plant.of(Detections)]
+
+
+def test_a_shadow_answers_nothing_and_is_compared_frame_by_frame(pair: Pair) -> None:
+    pair.run()
+    for frame in range(10):
+        assert pair.plant.detect().model == "stable:n@1"
+        pair.wait_for_counts(lambda counts, done=frame + 1: counts.frames == done)  # type: ignore[misc] # a default binds
+    counts = pair.counts()
+    assert (counts.frames, counts.agree, counts.missing, counts.extra, counts.answered) == (10, 10, 0, 0, 0)
+    assert (counts.stable_ms.count, counts.candidate_ms.count, counts.seen) == (10, 10, 10)
+    assert counts.classes["cap"].agree == 10
+
+
+def test_what_the_candidate_misses_finds_or_scores_is_counted_by_class(pair: Pair) -> None:
+    pair.runtime.behaviours["candidate"].score = 0.0
+    pair.run()
+    pair.plant.detect()
+    counts = pair.wait_for_counts(lambda counts: counts.frames == 1)
+    assert (counts.missing, counts.extra, counts.classes["cap"].fewer) == (1, 0, 1)
+    pair.runtime.behaviours["candidate"].score, pair.runtime.behaviours["stable"].score = 0.6, 0.8
+    pair.plant.detect()
+    counts = pair.wait_for_counts(lambda counts: counts.frames == 2)
+    assert counts.agree == 1
+    assert counts.score == pytest.approx(-0.2, abs=1e-3)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5])
+def test_a_canary_answers_its_share_in_order_under_its_own_name(pair: Pair, share: float) -> None:
+    pair.run("canary", share)
+    for _ in range(100):
+        pair.plant.detect()
+    answers = pair.plant.of(Detections)
+    assert [one.frame for one in answers] == list(range(100))
+    expected = ["candidate:n@1" if is_of_share(one.frame, share) else "stable:n@1" for one in answers]
+    assert models(pair.plant) == expected
+    assert f'"model":"{expected[-1]}"'.encode() in answers[-1].tail
+    counts = pair.wait_for_counts(lambda counts: counts.seen == 100)
+    assert counts.answered == sum(is_of_share(frame, share) for frame in range(100))
+
+
+def test_the_share_holds_over_ten_thousand_frames_and_any_regular_part_of_them() -> None:
+    for share in (0.01, 0.1, 1 / 3, 0.5):
+        for start in (0, 4711):
+            for stride in (1, 2, 3, 5, 10):
+                taken = sum(is_of_share(start + stride * number, share) for number in range(10_000))
+                assert taken / 10_000 == pytest.approx(share, abs=0.001)
+    assert all(is_of_share(number, 1.0) for number in range(1000))
+
+
+def test_cameras_of_a_line_share_the_choice(new_dummies: NewDummies, runtime: DummyRuntime) -> None:
+    pair = Pair(new_dummies(lines={"cam-1": "line-1", "cam-2": "line-1"}), runtime)
+    pair.run("canary", 0.3)
+    for _ in range(30):
+        assert pair.plant.detect("cam-1").model == pair.plant.detect("cam-2").model
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (RuntimeError("no kernel image"), "inference_failed"),
+        (ModelError("proof_failed", "the answer holds NaN"), "proof_failed"),
+    ],
+)
+@pytest.mark.parametrize("mode", ["shadow", "canary"])
+def test_a_candidate_that_fails_is_given_up_and_no_frame_is_lost(
+    pair: Pair, mode: CanaryMode, error: Exception, reason: str
+) -> None:
+    pair.run(mode)
+    pair.plant.detect()
+    pair.runtime.behaviours["candidate"].answer_error = error
+    assert pair.plant.detect().model == "stable:n@1", "the line's model answers the very frame"
+    assert (pair.failure().reason, pair.failure().number) == (reason, pair.number)
+    assert pair.plant.detect().model == "stable:n@1"
+    assert [one.frame for one in pair.plant.of(Detections)] == [0, 1, 2]
+    assert not pair.plant.of(InferenceFailed)
+
+
+def test_a_candidate_that_hangs_delays_one_frame_and_loses_none(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(line_comparison, "HUNG_S", 0.5)
+    pair.run("canary")
+    assert pair.plant.detect().model == "candidate:n@1"
+    hangs = pair.runtime.behaviours["candidate"]
+    hangs.answer_may_end.clear()
+    assert [pair.plant.detect().model for _ in range(5)] == ["stable:n@1"] * 5
+    assert pair.wait_for_counts(lambda counts: counts.late > 0).late == 1
+    assert pair.failure().reason == "hung"
+    row = pair.plant.of(CacheState)[-1].models
+    assert {one.model for one in row} >= {"candidate:n@1"}, "its bytes stay charged while its thread hangs"
+    hangs.answer_may_end.set()
+    pair.plant.wait_for_ledger({"stable:n@1": "active", "candidate:n@1": "resident"})
+
+
+def test_a_late_answer_is_counted_and_the_next_frames_are_the_candidates_again(pair: Pair) -> None:
+    pair.run("canary")
+    slow = pair.runtime.behaviours["candidate"]
+    slow.answer_may_end.clear()
+    assert pair.plant.detect().model == "stable:n@1"
+    slow.answer_may_end.set()
+    wait_for(lambda: pair.plant.detect().model == "candidate:n@1")
+    assert not pair.plant.of(ComparisonFailed)
+
+
+def test_a_shadow_that_hangs_is_given_up(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(line_comparison, "HUNG_IN_SLACK_S", 0.5)
+    pair.run()
+    pair.runtime.behaviours["candidate"].answer_may_end.clear()
+    assert [pair.plant.detect().model for _ in range(20)] == ["stable:n@1"] * 20
+    assert pair.failure().reason == "hung"
+    assert pair.counts().skipped > 0
+
+
+def test_a_candidate_that_grows_is_given_up(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent.inference.comparing.memory_growth._SETTLED_S", 0.1)
+    pair.run("canary", memory_bytes=10 * MIB)
+    time_s = time.monotonic() + 1.5
+    wait_for(lambda: (pair.plant.detect(), time.monotonic())[1] > time_s)
+    assert not pair.plant.of(ComparisonFailed)
+    pair.runtime.held_bytes += 11 * MIB
+    failed = pair.failure()
+    assert failed.reason == "memory"
+    assert "11 MiB" in failed.detail
+    assert pair.plant.detect().model == "stable:n@1"
+
+
+def test_from_its_stop_on_every_frame_is_the_lines_and_the_candidate_may_go(pair: Pair) -> None:
+    pair.run("canary")
+    assert pair.plant.detect().model == "candidate:n@1"
+    pair.plant.wait_for_ledger({"stable:n@1": "active", "candidate:n@1": "pinned"})
+    pair.stop()
+    assert pair.plant.detect().model == "stable:n@1"
+    pair.plant.wait_for_ledger({"stable:n@1": "active", "candidate:n@1": "resident"})
+
+
+def test_an_older_stop_ends_nothing(pair: Pair) -> None:
+    pair.run("canary")
+    pair.run("canary")
+    pair.plant.send(StopComparing("line-1", 1))
+    assert pair.plant.detect().model == "candidate:n@1"
+
+
+def test_after_a_promotion_the_candidate_serves_with_no_frame_lost(pair: Pair) -> None:
+    pair.run("canary", 0.5)
+    for _ in range(10):
+        pair.plant.detect()
+    pair.stop()
+    report = pair.plant.switch(pair.candidate).report
+    assert (report.residency, report.order, report.frames_lost) == ("resident", "make-before-break", 0)
+    assert pair.plant.detect().model == "candidate:n@1"
+    pair.plant.wait_for_ledger({"stable:n@1": "resident", "candidate:n@1": "active"})
+
+
+def test_a_candidate_that_is_not_loaded_is_refused(new_dummies: NewDummies, runtime: DummyRuntime) -> None:
+    pair = Pair(new_dummies(), runtime)
+    pair.candidate = runtime.make("never-loaded")
+    pair.compare()
+    assert pair.failure().reason == "load_failed"
+
+
+def test_models_that_cannot_be_compared_are_refused(new_dummies: NewDummies, runtime: DummyRuntime) -> None:
+    pair = Pair(new_dummies(), runtime)
+    other = runtime.make("other")
+    pair.plant.prepare(other)
+    pair.candidate = other
+    pair.compare()
+    failed = pair.failure()
+    assert failed.reason == "implausible"
+    assert "no class" in failed.detail
+    pair.plant.wait_for_ledger({"stable:n@1": "active", "candidate:n@1": "reserved", "other:n@1": "resident"})
+
+
+def test_an_unknown_line_is_refused(pair: Pair) -> None:
+    pair.plant.send(Compare("line-9", 7, pair.candidate, "shadow", 1.0, MIB))
+    assert pair.failure().reason == "unknown_line"
