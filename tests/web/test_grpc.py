@@ -23,7 +23,7 @@ class Caller:
         self._channel = channel
         self._token = token
 
-    async def __call__(self, name: str, **fields: Untyped) -> Untyped:
+    async def __call__(self, name: str, /, **fields: Untyped) -> Untyped:
         taken, given = MESSAGES[f"{name}Request"], MESSAGES[f"{name}Response"]
         method: UnaryUnaryMethod[Any, Any] = UnaryUnaryMethod(self._channel, f"/{SERVICE}/{name}", taken, given)
         metadata = {"authorization": f"Bearer {self._token}"} if self._token else {}
