@@ -14,6 +14,7 @@ UNIT: Final = (
     "app/test_memory_check.py",
     "app/test_model_processors.py",
     "app/test_log_level.py",
+    "app/test_ordered_models.py",
     "app/test_parts.py",
     "app/test_plc_page.py",
     "app/test_publishing.py",

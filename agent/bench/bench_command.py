@@ -26,7 +26,7 @@ _FEW: Final = 40
 _LIBRARIES: Final = ("openvino", "onnxruntime", "torch", "ultralytics", "opencv-python", "paho-mqtt")
 
 
-_MODULES: Final = {name: f"{name}.{name}" for name in ("pipeline", "swap", "cache", "gateway", "memory")}
+_MODULES: Final = {name: f"{name}.{name}" for name in ("pipeline", "swap", "cache", "gateway", "memory", "tasks")}
 
 
 def run(  # noqa: PLR0913 - the command line's options

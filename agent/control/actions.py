@@ -68,6 +68,8 @@ class PreloadLikely:
     """Replace the worker's list of models to preload in idle time, the most likely first."""
 
     models: tuple[ModelVersion, ...]
+    gone: tuple[ModelVersion, ...] = ()
+    """Models that have left the catalog."""
 
 
 @dataclass(frozen=True)

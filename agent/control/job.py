@@ -9,6 +9,7 @@ from agent.messages.payloads import JobPhase
 
 if TYPE_CHECKING:
     from agent.control.state import Command
+    from agent.messages.references import ModelVersion
 
 Activate = Literal["changeover", "window", "now"]
 CATALOG_JOB: Final = "catalog"
@@ -79,6 +80,14 @@ class Job:
     """Number of models that the worker has proven."""
     preload_number: int = 0
     """Number of the worker's preload in progress; 0: none."""
+    held: list[tuple[str, "ModelVersion"]] = field(default_factory=list)
+    """Proven models that stay loaded, each with the line for which it is reserved."""
+    prove_at_s: float | None = None
+    """Time of the next attempt at a proof for which memory was lacking (monotonic); None: no attempt waits."""
+    lacks_memory_since_s: float | None = None
+    """Time since which memory is lacking (monotonic)."""
+    unreadable: str = ""
+    """Fault of an order that another release has kept and this one cannot read; it ends at once."""
     workers_killed: int = 0
     added: tuple[str, ...] = ()
     """References that the order brought to the catalog."""

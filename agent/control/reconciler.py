@@ -41,7 +41,7 @@ from agent.control.inputs import (
     schedule,
 )
 from agent.control.lines import changeover, likely_models, preload, report, selection, serving, unanswered_frames
-from agent.control.orders import steps
+from agent.control.orders import room, steps
 from agent.control.state import Line, Now, State
 from agent.messages.canary import Compared, ComparisonBegan, ComparisonFailed
 from agent.messages.children import (
@@ -168,6 +168,7 @@ def _apply(state: State, event: Event, now: Now) -> list[Action]:  # noqa: C901,
         case Preparing():
             return changeover.preparing(state.lines[event.line], event)
         case Swapped():
+            room.line_changed_over(state, now)
             return changeover.swapped(state, event, now) + preload.used(state, state.lines[event.line])
         case SwapFailed():
             return changeover.swap_failed(state, event, now)

@@ -197,7 +197,7 @@ def restore(state: State, snapshot: Snapshot) -> None:
     state.acks_to_resend = [(one.ack, one.reply) for one in snapshot.unsent_acks]
     state.reloading = list(snapshot.reloading)
     state.identity = Identity(boots=snapshot.boots)
-    kept_orders.restore(state.orders, snapshot.orders)
+    kept_orders.restore(state.orders, snapshot.orders, state.plant.supply.versions)
 
 
 def _line(line: Line) -> LineSnapshot:

@@ -317,6 +317,8 @@ class Likely:
 
     sent: tuple[ModelVersion, ...] | None = None
     """The list sent last, the most likely first; None: this worker has none yet."""
+    catalog: tuple[ModelVersion, ...] = ()
+    """The versions of the catalog at that time."""
     basis: tuple[object, ...] = ()
     """Inputs that the list was computed from."""
     sent_s: float = 0.0

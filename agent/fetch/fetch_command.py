@@ -5,14 +5,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import Any, Final
 
 from msgspec.structs import replace
 
 from agent import isolated
 from agent.app.children.supply import MODULE, setup_of
-from agent.app.configuration.ordered_models import as_json
+from agent.app.configuration.ordered_models import as_json, lacks_signature
 from agent.messages.children import Log
 from agent.messages.errors import EXIT_FAILED, EXIT_MISTAKE, EXIT_OK, MistakeError
 from agent.messages.references import ModelReference
@@ -25,8 +24,6 @@ from agent.messages.short_lived.supply import (
     SupplySetup,
 )
 from agent.models.catalog import Catalog
-from agent.models.catalog_entry import ModelEntry
-from agent.models.model_files import SIGNATURE_SUFFIX
 from agent.processes.channel import Channel, ChannelClosedError, pair
 from agent.processes.package_version import version_of
 from agent.settings import Settings
@@ -47,7 +44,7 @@ def run(settings: Settings, reference: ModelReference | None, max_s: float, say:
     wanted = [
         entry
         for entry in catalog.fetched
-        if entry in catalog.missing or _lacks_signature(settings, entry)
+        if entry in catalog.missing or lacks_signature(settings.catalog, entry)
         if reference is None or entry.version_of(settings.catalog.store_dir) in matching
     ]
     if not wanted:
@@ -66,15 +63,6 @@ def run(settings: Settings, reference: ModelReference | None, max_s: float, say:
         version = entry.version_of(settings.catalog.store_dir)
         say(f"fetched {version.reference}\t{version.path}")
     return EXIT_OK
-
-
-def _lacks_signature(settings: Settings, entry: ModelEntry) -> bool:
-    """Return True where the settings ask for signatures, and one is not there because they did not when it came."""
-    version = entry.version_of(settings.catalog.store_dir)
-    own = Path(version.path)
-    files = (own, *(own.parent / file.name for file in version.files))
-    is_asked = bool(settings.catalog.trusted_keys)
-    return is_asked and not all(file.with_name(file.name + SIGNATURE_SUFFIX).is_file() for file in files)
 
 
 def _ask(setup: SupplySetup, order: FetchModels, show: Callable[[FetchProgress], None]) -> Fetched | FetchFailed:

@@ -140,8 +140,8 @@ class Worker:
         self._preloader.prepare(prepare)
 
     def preload(self, preload: Preload) -> None:
-        """Replace the list of models to load in idle time."""
-        self._loads.preload(preload.models)
+        """Replace the list of models to load in idle time, and unload those that have left the catalog."""
+        self._loads.preload(preload.models, preload.gone)
 
     def hold(self, message: HoldModel) -> None:
         """Load a model and keep it for requests."""

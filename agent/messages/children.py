@@ -1,6 +1,6 @@
 """Messages between the control process and its children (cameras, worker), over `processes.channel`.
 
-A channel decodes only these tagged Structs, so a worker that a malicious model took over cannot make control run code.
+Each message is a tagged Struct, and a channel decodes no others, so that a worker taken over runs no code in control.
 """
 
 from typing import Literal
@@ -140,11 +140,10 @@ class Assign(Message, frozen=True):
 class Prepare(Message, frozen=True):
     """Preloads `model` beside the serving one, and reserves it for `line`.
 
-    The worker loads and verifies it without unloading a model that serves a line, takes part in a swap or is reserved;
-    reserves it for `line` for `hold_s` seconds from this message's arrival; and answers once with Prepared or
-    PrepareFailed of the same `number`. A loaded model is only reserved. The same model again extends the
-    reservation; another model adds one. An Assign of the model to the line or the end of `hold_s` ends the reservation.
-    The worker executes a waiting Assign before any waiting Prepare.
+    The worker unloads for it no model that serves a line, takes part in a swap or is reserved; reserves it for `hold_s`
+    seconds from this message's arrival; and answers once with Prepared or PrepareFailed of the same `number`. A loaded
+    model is only reserved; the same model again sets a new end. An Assign of the model to the line or the end of
+    `hold_s` ends the reservation. A waiting Assign is executed before any waiting Prepare.
     """
 
     line: str
@@ -154,9 +153,10 @@ class Prepare(Message, frozen=True):
 
 
 class Preload(Message, frozen=True):
-    """Replaces the list of models to load in idle time, the most likely first; the results are seen in `CacheState`."""
+    """Replaces the list of models to load in idle time, the most likely first; `gone` have left the catalog."""
 
     models: tuple[ModelVersion, ...]
+    gone: tuple[ModelVersion, ...] = ()
 
 
 # ---- worker -> control
@@ -221,13 +221,14 @@ class Prepared(Message, frozen=True):
 
 
 class PrepareFailed(Message, frozen=True):
-    """`model` could not be preloaded beside the serving one; the worker has given it up."""
+    """`model` could not be preloaded beside the serving one; `may_fit`: it lacks memory that others take now."""
 
     line: str
     number: int
     model: str
     reason: Reason
     detail: str
+    may_fit: bool = False
 
 
 class StageTimes(msgspec.Struct, frozen=True, array_like=True):

@@ -21,6 +21,7 @@ CacheReason = Literal[
     "break",  # evicted: its own line gave it up to make room (break-before-make)
     "asked",  # evicted: a client of the gateway unloaded it
     "excess",  # evicted: measured sizes exceed the predicted ones
+    "removed",  # evicted: the catalog has it no longer
     "too_large",  # refused: larger than the whole budget
     "in_use",  # refused: evictable models are not enough
     "outgrew",  # refused: measured larger than the free budget after its load

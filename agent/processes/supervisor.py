@@ -71,6 +71,11 @@ class Supervisor:
         """Send to a child; False where it is down, which is harmless: `setup` tells a new one the desired state."""
         return self._children[name].send(message)
 
+    def send_to_all(self, message: Message) -> None:
+        """Send to every child that is up; one that comes up later is told by who handles its ChildUp."""
+        for child in tuple(self._children.values()):
+            child.send(message)
+
     def end(self, name: str) -> None:
         """End a child for good; returns at once, and `tick` reaps it, killed where it does not end by itself."""
         child = self._children.pop(name)

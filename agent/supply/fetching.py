@@ -34,6 +34,7 @@ from agent.trust.index_state import read_index_state
 
 _PATIENCE_S: Final = 30.0
 _MOST_SIGNATURE_BYTES: Final = 64 << 10
+_DAMAGED: Final = ("hash_mismatch", "file_missing")
 
 Read = Callable[[str, int], bytes | None]
 """Reads a file of an index by its name, at most so many bytes; None where there is none."""
@@ -48,6 +49,10 @@ class Indexed(Protocol):
 
 class Verifier(Protocol):
     """Decides which models this device trusts."""
+
+    @property
+    def is_hashing(self) -> bool:
+        """True where `verify_file` also compares each file's sha256, and raises ModelError ("hash_mismatch")."""
 
     def accept_index(self, read: Read) -> Sequence[Indexed]:
         """Return the models of the index that `read` serves. Raises ModelError where it is not trusted."""
@@ -80,7 +85,7 @@ class Fetcher:
         Raises SourceError or NoRoomError where the same job may succeed later, and ModelError where it cannot.
         """
         try:
-            with self._alone():
+            with self._alone(), self._web:
                 sweep(self._store_dir, self._parts)
                 if index:
                     entries = [model.entry_at(index) for model in self._accept(index)]
@@ -139,14 +144,20 @@ class Fetcher:
             files = entry.kept(suffix)
             folder = self._store_dir / BLOBS / folder_name(files)
             found = folder / files[0].name
-            if found.is_file():
-                job.begin("verifying")
-                if not _holds(folder, files):
-                    continue
+            if not found.is_file():
+                continue
+            job.begin("verifying")
+            if not self._verifier.is_hashing and not _holds(folder, files):
+                continue
+            try:
                 self._trust_held(entry, found, files)
-                with suppress(PermissionError):  # an administrator has added it
-                    os.utime(folder)
-                return found
+            except ModelError as error:
+                if error.reason in _DAMAGED:
+                    continue
+                raise
+            with suppress(PermissionError):  # an administrator has added it
+                os.utime(folder)
+            return found
         return None
 
     def _trust_held(self, entry: Entry, found: Path, files: Sequence[ModelFile]) -> None:

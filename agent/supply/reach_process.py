@@ -6,7 +6,7 @@ from typing import Final
 import msgspec
 
 from agent.messages.errors import ModelError
-from agent.messages.short_lived.probe_results import ProbedSource, SourceRequest
+from agent.messages.short_lived.probe_results import AskedSource, ProbedSource, SourceRequest
 from agent.redact import redact
 from agent.supply.errors import SourceError
 from agent.supply.sources import resolve
@@ -22,13 +22,15 @@ _STALL_S: Final = 10.0
 
 def reach(request: SourceRequest) -> list[ProbedSource]:
     """Open each source and read its first bytes; nothing is kept."""
-    web = Web(Hosts(request.hosts), stall_s=_STALL_S, rate_bytes_s=0.0)
-    return [_reach(reference, web) for reference in request.references]
+    with Web(Hosts(request.hosts), stall_s=_STALL_S) as web:
+        return [_reach(source, web) for source in request.sources]
 
 
-def _reach(reference: str, web: Web) -> ProbedSource:
+def _reach(source: AskedSource, web: Web) -> ProbedSource:
+    reference = source.reference
+
     def first_bytes() -> int:
-        with opened(resolve(Wanted(reference), web), web, 0, "") as found:
+        with opened(resolve(Wanted(reference, source.sha256), web), web, 0, "") as found:
             return len(next(iter(found.chunks), b""))
 
     try:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from agent.messages.children import TrustSetup
 from agent.messages.errors import ModelError
@@ -13,6 +14,8 @@ from agent.trust.opening import open_verifier
 
 class TrustsSha256:
     """Verifier of a device without keys or index: the sha256 of the catalog decides."""
+
+    is_hashing: Final = False
 
     def accept_index(self, _read: Read) -> Sequence[Indexed]:
         """Refuse any index, because nothing says who may sign it."""

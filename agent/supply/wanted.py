@@ -1,11 +1,11 @@
 """Models that a job fetches, and the files of each."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from msgspec.structs import replace
+from msgspec import structs
 from pydantic import ValidationError
 
 from agent.messages.errors import ModelError
@@ -26,6 +26,13 @@ class Wanted:
     """Path relative to the folder of the model's file; empty: the model's file itself."""
     ending: str = ""
     """Text appended to the file's name, such as ".minisig"."""
+    is_signature: bool = False
+    """True for a signature, whose own sha256 nobody has told."""
+
+    @property
+    def is_named(self) -> bool:
+        """True for a signature that the catalog names, so that no other one can stand in for it."""
+        return self.is_signature and bool(self.beside) and not self.ending
 
     def name_beside(self, own: str) -> str:
         """Return this file's path, where `own` is the path of the model's file."""
@@ -68,12 +75,12 @@ class Entry:
         """Return the signatures of `wanted`, in its order."""
         named = self.model.signature
         files = self.wanted()
-        own = Wanted(files[0].reference, files[0].sha256, ending=SIGNATURE_SUFFIX)
+        own = _signature_of(files[0])
         if "://" in named or named.startswith("/"):
-            own = Wanted(named)
+            own = Wanted(named, is_signature=True)
         elif named:
-            own = Wanted(files[0].reference, files[0].sha256, named)
-        return (own, *(Wanted(file.reference, file.sha256, file.beside, SIGNATURE_SUFFIX) for file in files[1:]))
+            own = replace(own, beside=named, ending="")
+        return (own, *map(_signature_of, files[1:]))
 
     def kept(self, suffix: str) -> tuple[ModelFile, ...]:
         """Return the files of `wanted` under their names in the store, where the own one has this suffix."""
@@ -84,4 +91,8 @@ class Entry:
     def version_at(self, path: Path) -> ModelVersion:
         """Return the version, whose own file lies at `path` and the others beside it under the store's names."""
         version = self.model.version_of(path.parent)
-        return replace(version, path=str(path), files=self.kept(path.suffix)[1:], signature="")
+        return structs.replace(version, path=str(path), files=self.kept(path.suffix)[1:], signature="")
+
+
+def _signature_of(file: Wanted) -> Wanted:
+    return replace(file, ending=SIGNATURE_SUFFIX, is_signature=True)

@@ -32,6 +32,8 @@ class Witness(ByteSink, Protocol):
 class Verifier:
     """Verifier of models for one configuration. Threading: one thread at a time."""
 
+    is_hashing: Final = True
+
     def __init__(
         self, trusted_keys: tuple[str, ...], root: str, state_dir: str, *, require_fresh: bool = False
     ) -> None:

@@ -9,10 +9,12 @@ from msgspec.structs import replace
 from support.exported import cut
 
 from agent.bench.memory.memory import all_resident
+from agent.bench.options import Options
 from agent.bench.plant.labels import is_label_of, marker_of
-from agent.bench.plant.models import Models, ensure
+from agent.bench.plant.models import TASKS, Models, ensure
 from agent.bench.reference.competitor import competitor
 from agent.bench.reference.manager_client import reference
+from agent.bench.tasks import tasks
 from agent.inference.backends import load, openvino
 from agent.inference.backends.detector import Look
 from agent.inference.validation import parity
@@ -74,8 +76,21 @@ def test_a_contestant_computes_in_the_precision_that_it_was_given(
     models: Models, tmp_path: Path, file: str, precision: str
 ) -> None:
     assert models.folder is not None
-    with competitor("agent.bench.reference.predict", tmp_path / "log", models.folder / file, 64, precision) as one:
+    with competitor(
+        "agent.bench.reference.predict", tmp_path / "log", models.folder / file, 64, precision, "detect"
+    ) as one:
         assert one.ask(0.1)["precision"] == precision
+
+
+def test_each_task_is_measured_beside_predict_in_one_precision(tmp_path: Path) -> None:
+    names = tuple(f"n-{suffix}" for suffix in TASKS)
+    built = ensure(tmp_path / "models", names, 64)
+    assert [built[name].task for name in names] == list(TASKS.values())
+    figures = tasks.measure(dict.fromkeys(names, built), Options(tmp_path, rounds=1, seconds=0.5))
+    for name in names:
+        assert figures["vs_ultralytics"][name] > 0
+        assert len(set(figures["precision"][name].values())) == 1
+        assert set(figures["precision"][name]) == {"agent", "forward", "ultralytics"}
 
 
 def test_the_reference_manager_swaps_and_says_how_long_it_took(models: Models, tmp_path: Path) -> None:

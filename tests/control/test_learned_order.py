@@ -112,3 +112,16 @@ def test_the_list_is_bounded_by_number_and_by_bytes(bench: Bench, classes: int, 
     bench.start()
     bench.wait(0.25)
     assert 1 < len(preloaded(bench)[-1]) <= most
+
+
+def test_what_has_left_the_catalog_is_told_once(bench: Bench) -> None:
+    models = tuple(ModelVersion("cap-check", "n", version, f"/{version}.onnx", "aa") for version in "123")
+    bench.give(Reloaded(replace(plant(), models=models)))
+    bench.start()
+    bench.wait(1)
+    bench.give(Reloaded(replace(plant(), models=models[1:])))
+    bench.wait(1)
+    bench.give(Reloaded(replace(plant(), models=models)))
+    bench.wait(1)
+    told = [[one.version for one in action.gone] for action in bench.log if isinstance(action, PreloadLikely)]
+    assert [one for one in told if one] == [["1"]]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +10,16 @@ import pytest
 from support.plant_bench import acks, states
 from support.scenario import Play
 
-from agent.control.actions import Action, ReadCatalog
+from agent.control.actions import Action, PrepareModel, ReadCatalog
 from agent.control.events import SupplyLost
 from agent.control.job import Step
 from agent.control.orders.jobs import KEPT
+from agent.control.orders.room import WAIT_S
 from agent.control.orders.steps import JOB_S, STANDSTILL_S, worker_up
 from agent.control.plant import Plant
-from agent.control.reconciler import reconcile
+from agent.control.reconciler import Event, reconcile
 from agent.control.state import Now
+from agent.messages.children import PrepareFailed
 from agent.messages.events import Received
 from agent.messages.references import ModelReference
 from agent.messages.short_lived.supply import EnterModels, FetchFailed, FetchModels
@@ -360,3 +363,91 @@ def test_a_catalog_that_the_service_cannot_write_is_said_before_anything_is_fetc
     assert reasons(device.order()) == [("rejected", "not_understood")]
     assert device.state()["detail"] == "/etc/changeover is closed to the service"
     assert device.play.supply.asked == []
+
+
+def short_of_memory(device: Device, *, may_fit: bool = True) -> None:
+    device.play.supply.fetch_s = 0.5
+    device.play.worker.prepare_fail, device.play.worker.prepare_may_fit = "no_memory", may_fit
+
+
+def test_a_model_that_lacks_memory_waits_for_it(device: Device) -> None:
+    short_of_memory(device)
+    device.order()
+    device.wait(5.0)
+    state = device.state()
+    assert (state["state"], state["reason"]) == ("waiting", "no_memory")
+    assert "tried again in 60 s, and when a line has changed over" in state["detail"]
+    device.wait(65.0)
+    assert "tried again in 120 s" in device.state()["detail"]
+    device.play.worker.prepare_fail = None
+    device.wait(125.0)
+    assert (device.state()["state"], device.state()["reason"]) == ("done", None)
+
+
+def test_a_changeover_may_leave_the_memory_that_an_order_lacks(device: Device) -> None:
+    short_of_memory(device)
+    device.order()
+    device.wait(5.0)
+    device.play.worker.prepare_fail = None
+    device.send("line/line-1/product/set", b"17")
+    device.wait(10.0)
+    assert device.state()["state"] == "done"
+
+
+def test_a_model_that_never_fits_fails_at_once_and_one_without_memory_after_a_day(device: Device) -> None:
+    short_of_memory(device, may_fit=False)
+    device.order()
+    device.wait(5.0)
+    assert (device.state()["state"], device.state()["reason"]) == ("failed", "no_memory")
+    short_of_memory(device)
+    device.order("job-2", 2)
+    device.wait(5.0)
+    device.play.t += WAIT_S
+    device.wait(5.0)
+    assert (device.state("job-2")["state"], device.state("job-2")["reason"]) == ("failed", "no_memory")
+
+
+def test_the_proven_models_of_an_order_leave_their_memory_to_its_next_one(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device.play.supply.fetch_s = 0.5
+    held: dict[str, float] = {}
+    prepared = device.play.worker.prepared
+
+    def one_at_a_time(action: PrepareModel) -> Iterator[tuple[float, Event]]:
+        reference = action.model.reference
+        is_full = any(seconds > 0 for other, seconds in held.items() if other != reference)
+        held[reference] = 0.0 if is_full else action.hold_s
+        if is_full:
+            yield 0.1, PrepareFailed(action.line, action.number, reference, "no_memory", "in use", may_fit=True)
+        else:
+            yield from prepared(action)
+
+    monkeypatch.setattr(device.play.worker, "prepared", one_at_a_time)
+    device.order(models=[MODEL, MODEL | {"version": "5", "sha256": "2" * 64}], activate="now")
+    device.wait(10.0)
+    assert device.state()["state"] == "done"
+    assert held["cap-check:n@4"] == 0
+
+
+def test_an_order_of_another_release_ends_and_the_agent_goes_on(device: Device) -> None:
+    device.order()
+    device.wait(1.0)
+    job = device.play.state.orders.job
+    assert job is not None
+    job.entries = (json.dumps(MODEL | {"a_key": "of another release"}).encode(),)
+    device.play._restart({"restart": "whole"})
+    device.wait(1.0)
+    assert (device.state()["state"], device.state()["reason"]) == ("failed", "not_understood")
+    assert "kept by another release" in device.state()["detail"]
+    assert device.play.state.orders.job is None
+
+
+def test_what_came_before_a_model_of_the_catalog_that_fails_is_taken(device: Device) -> None:
+    plant = device.play.state.plant
+    supply = dataclasses.replace(plant.supply, missing=(json.dumps(MODEL).encode(),))
+    device.play.state.plant = dataclasses.replace(plant, supply=supply)
+    device.wait(1.0)
+    failure = FetchFailed("catalog", "not_found", "the second one is not there", is_transient=False)
+    actions = reconcile(device.play.state, failure, device.now)
+    assert ReadCatalog() in actions

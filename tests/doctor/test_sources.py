@@ -1,5 +1,6 @@
 """Doctor's look at the sources of models: reached in a process of its own, and what each lacks."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,6 +42,17 @@ def test_each_source_answers_or_says_what_it_lacks(server: FileServer, tmp_path:
     assert "supply.host" in found[1].text
     assert "not_found" in found[2].text
     assert "cut_off" in found[3].text
+
+
+def test_a_registry_is_asked_for_the_layer_of_the_catalog(server: FileServer, tmp_path: Path) -> None:
+    layer = {"digest": f"sha256:{SHA}", "size": 5, "annotations": {"org.opencontainers.image.title": "1.onnx"}}
+    server.files["/v2/cap/manifests/1"] = Served(json.dumps({"layers": [layer]}).encode())
+    server.files[f"/v2/cap/blobs/sha256:{SHA}"] = Served(b"model")
+    row = f'name = "cap"\nvariant = "n"\nversion = "1"\nfile = "oci://hub/cap:1"\nsha256 = "{SHA}"\n'
+    (tmp_path / "models.toml").write_text(f"[[model]]\n{row}")
+    (tmp_path / "changeover.toml").write_text(f'[supply.host.hub]\nendpoint = "{server.url("")}"\n{PLANT}')
+    [found] = try_sources(load(tmp_path / "changeover.toml", {}))
+    assert found.verdict == "ok"
 
 
 def test_a_catalog_without_sources_starts_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -115,6 +115,19 @@ def with_further(further: NDArray[np.float32], others: NDArray[np.float32]) -> L
     return Look(objects(), replace(found, further=(further,)), (others,))
 
 
+@pytest.mark.parametrize(("noise", "is_enough"), [(0.03, True), (0.3, False)])
+def test_an_angle_may_scatter_more_than_the_mean_of_many_numbers(noise: float, *, is_enough: bool) -> None:
+    chance = np.random.default_rng(3)
+    angles = chance.uniform(0, np.pi, 100)
+
+    def seen(turned: NDArray[np.floating]) -> Look:
+        directions = np.column_stack((np.cos(2 * turned), np.sin(2 * turned))).astype(np.float32)
+        return with_further(directions, np.ones(10, np.float32))
+
+    want, got = seen(angles), seen(angles + chance.normal(0, noise, 100))
+    assert parity.compare_looks([want], [got], 0.25, is_drawn=True).is_enough is is_enough
+
+
 @pytest.mark.parametrize(("noise", "is_enough"), [(0.02, True), (0.2, False)])
 @pytest.mark.parametrize("part", ["candidates", "prototypes"])
 def test_what_a_task_adds_to_candidates_decides_too(part: str, noise: float, *, is_enough: bool) -> None:

@@ -16,7 +16,7 @@ import psutil
 import pytest
 from support.waiting import DEADLINE_S
 
-from agent.messages.children import CameraMessage, CameraOpened, CameraSetup, Hello, Message
+from agent.messages.children import CameraMessage, CameraOpened, CameraSetup, Hello, LogSetup, Message
 from agent.messages.descriptors import SlotDescriptors
 from agent.messages.events import ChildHung, ChildLost, ChildUp
 from agent.processes.loop import Loop
@@ -82,6 +82,13 @@ def test_a_message_that_is_too_large_for_a_child_costs_no_child(post: Post) -> N
     assert not post.supervisor.send("work", wide)
     assert post.supervisor.pid("work") == pid
     assert not post.heard(ChildLost)
+
+
+def test_a_message_to_all_reaches_each_child_that_is_up(post: Post) -> None:
+    post.start("level")
+    post.until(lambda: post.heard(ChildUp))
+    post.supervisor.send_to_all(LogSetup("debug"))
+    post.until(lambda: post.heard(CameraOpened))
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])

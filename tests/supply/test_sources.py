@@ -1,7 +1,9 @@
 """Each kind of source against a small server that answers as the real one does (tests/partners has the real ones)."""
 
+import copy
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,10 @@ from support.file_server import FileServer, Served
 from agent.messages.errors import ModelError
 from agent.messages.short_lived.supply import SupplyHost
 from agent.settings.fields.sources import REMOTE
-from agent.supply.sources import RESOLVERS
+from agent.supply.sources import RESOLVERS, resolve
+from agent.supply.sources.hosts import Hosts
+from agent.supply.sources.web import Web
+from agent.supply.wanted import Wanted
 from agent.trust.authoring.signing import sign_file
 from agent.trust.minisign import SecretKey
 
@@ -90,6 +95,106 @@ def test_each_file_of_an_artifact_has_a_signature_of_its_own(server: FileServer,
     fetches = Fetches(tmp_path / "one", host, trusted_keys=(key.public.line,))
     fetches.fetch(entry("oci://hub/models/cap:v5", CONTENT))
     fetches.require_only(CONTENT)
+
+
+@pytest.mark.parametrize("title", ["signed/by-plant-7.minisig", "by-plant-7"])
+def test_a_signature_of_an_artifact_may_be_named(server: FileServer, tmp_path: Path, title: str) -> None:
+    key = SecretKey.make()
+    (tmp_path / "cap.onnx").write_bytes(CONTENT)
+    signature = sign_file(tmp_path / "cap.onnx", key).read_bytes()
+    layers = []
+    for name, layer in (("cap.onnx", CONTENT), (title, signature), ("other.minisig", b"of another file")):
+        digest = f"sha256:{hashlib.sha256(layer).hexdigest()}"
+        layers.append({"digest": digest, "size": len(layer), "annotations": {TITLE: name}})
+        server.files[f"/v2/models/cap/blobs/{digest}"] = Served(layer)
+    server.files["/v2/models/cap/manifests/v4"] = as_json({"layers": layers})
+    fetches = Fetches(tmp_path, SupplyHost("hub", endpoint=server.url("")), trusted_keys=(key.public.line,))
+    [found] = fetches.fetch(entry("oci://hub/models/cap:v4", CONTENT, signature=title))
+    assert Path(found["file"] + ".minisig").read_bytes() == signature
+    other = Fetches(tmp_path / "other", SupplyHost("hub", endpoint=server.url("")), trusted_keys=(key.public.line,))
+    with pytest.raises(ModelError) as refused:
+        other.fetch(entry("oci://hub/models/cap:v4", CONTENT, signature="missing"))
+    assert refused.value.reason == "unsigned"
+
+
+ODD: tuple[object, ...] = (
+    None,
+    True,
+    7,
+    -1,
+    1.5,
+    "",
+    "text",
+    "\ud800",
+    [],
+    [[]],
+    {},
+    {"a": 1},
+    [None],
+    "../" * 9,
+    2**70,
+)
+
+
+def variants(value: object) -> Iterator[object]:
+    """Yield `value` with each of its fields, at any depth, left out or replaced by each odd value."""
+    yield from ODD
+    keys = list(value) if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else []
+    for key in keys:
+        held = value[key]  # type: ignore[index]
+        for other in variants(held):
+            changed = copy.copy(value)
+            changed[key] = other  # type: ignore[index]
+            yield changed
+    if isinstance(value, dict):
+        yield from ({name: one for name, one in value.items() if name != key} for key in value)
+
+
+def test_an_answer_of_any_form_is_taken_or_refused(server: FileServer, tmp_path: Path) -> None:
+    server.keeps_connections = True
+    fetches = registry(server, tmp_path)
+    mlflow = SupplyHost("tracking", endpoint=server.url(""))
+    files = [{"path": "cap.onnx", "is_dir": False, "file_size": len(CONTENT)}]
+    answers: dict[str, object] = {
+        f"{API}/registered-models/alias": {"model_version": {"version": "4"}},
+        f"{API}/model-versions/get-download-uri": {"artifact_uri": "mlflow-artifacts:/1/r/cap"},
+        PROXY: {"files": files},
+        "/token": {"token": "t0ken"},
+        "/v2/models/cap/manifests/v4": json.loads(server.files["/v2/models/cap/manifests/v4"].content),
+    }
+    for path in (path for path in answers if path.startswith("/api")):
+        server.files[path] = as_json(answers[path])
+    with Web(Hosts((*fetches.setup.hosts, mlflow)), stall_s=10.0) as web:
+        outcomes: set[str] = set()
+        for path, answer in answers.items():
+            is_mlflow = path.startswith("/api")
+            reference = "mlflow://tracking/cap@champion" if is_mlflow else "oci://hub/models/cap:v4"
+            for wanted in (Wanted(reference, SHA256), Wanted(reference, SHA256, ending=".minisig", is_signature=True)):
+                for odd in variants(answer):
+                    server.files[path].content = json.dumps(odd).encode()
+                    try:
+                        resolve(wanted, web)
+                        outcomes.add("found")
+                    except ModelError as error:
+                        outcomes.add(error.reason)
+                server.files[path].content = json.dumps(answer).encode()
+    assert outcomes == {"found", "source_refused", "not_found", "hash_mismatch"}
+
+
+def test_the_requests_of_a_job_share_connections(server: FileServer, tmp_path: Path) -> None:
+    server.keeps_connections = True
+    fetches = registry(server, tmp_path)
+    server.files[f"/v2/models/cap/blobs/sha256:{SHA256}"].cuts = []
+    fetches.fetch(entry("oci://hub/models/cap:v4", CONTENT))
+    assert len(server.requests) == 4
+    assert server.connections == 1
+
+
+def test_a_cookie_is_never_sent_back(server: FileServer, tmp_path: Path) -> None:
+    server.files["/cap.onnx"] = Served(CONTENT, cuts=[1000], headers={"Set-Cookie": "who=me; Path=/"})
+    Fetches(tmp_path).fetch(entry(server.url("/cap.onnx"), CONTENT))
+    assert len(server.requests) == 2
+    assert not any("cookie" in headers for _, headers in server.requests)
 
 
 def test_an_issuer_of_tokens_elsewhere_gets_no_credentials(server: FileServer, tmp_path: Path) -> None:

@@ -1,10 +1,11 @@
 """Files that a verifier is given, and the fate of one that it refuses."""
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 from msgspec.structs import replace
@@ -12,6 +13,8 @@ from support.fetches import Fetches, content_of, entry
 from support.file_server import FileServer, Served
 from support.plant_index import PlantIndex
 
+import agent.files
+from agent.files import ByteSink
 from agent.messages.errors import ModelError
 from agent.messages.references import ModelVersion
 from agent.supply.errors import SourceError
@@ -33,6 +36,7 @@ class Wary:
     seen: list[str] = field(default_factory=list)
     revoked: tuple[str, ...] = ()
     index: list[dict[str, Any]] = field(default_factory=list)
+    is_hashing: bool = False
 
     def accept_index(self, read: Callable[[str, int], bytes | None]) -> Sequence["Listed"]:
         assert read("1.root.json", 1000) is None
@@ -195,6 +199,30 @@ def test_a_devices_own_key_decides(server: FileServer, tmp_path: Path) -> None:
         other.fetch(entry(server.url("/cap.onnx"), CONTENT))
     assert refused.value.reason == "unsigned"
     other.require_only()
+
+
+def test_what_the_store_holds_is_read_once(server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = SecretKey.make()
+    source = tmp_path / "cap.onnx"
+    source.write_bytes(CONTENT)
+    server.files["/cap.onnx"] = Served(CONTENT)
+    server.files["/cap.onnx.minisig"] = Served(sign_file(source, key).read_bytes())
+    fetches = Fetches(tmp_path / "box", trusted_keys=(key.public.line,))
+    [found] = fetches.fetch(entry(server.url("/cap.onnx"), CONTENT))
+    hashed: list[int] = []
+    real = agent.files.stream_sha256
+
+    def stream_sha256(stream: BinaryIO, copy: ByteSink | None = None) -> str:
+        hashed.append(os.fstat(stream.fileno()).st_ino)
+        return real(stream, copy)
+
+    for module in ("agent.files", "agent.trust.verifier"):
+        monkeypatch.setattr(f"{module}.stream_sha256", stream_sha256)
+    fetches.fetch(entry(server.url("/cap.onnx"), CONTENT))
+    assert hashed == [Path(found["file"]).stat().st_ino]
+    Path(found["file"]).write_bytes(b"damaged")
+    fetches.fetch(entry(server.url("/cap.onnx"), CONTENT))
+    fetches.require_only(CONTENT)
 
 
 def test_a_plants_index_is_fetched_with_its_models_and_its_revocations(server: FileServer, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import re
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -46,11 +47,19 @@ class FileServer:
         self.sent_bytes = 0
         self.requests: list[tuple[str, dict[str, str]]] = []
         """Path and headers of each request, in lower case."""
+        self.sent_of: Counter[str] = Counter()
+        """Bytes of bodies sent, by path."""
+        self.connections = 0
+        self.keeps_connections = False
         self.is_over: Final = threading.Event()
         server = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+
+            def setup(self) -> None:
+                server.connections += 1
+                super().setup()
 
             def do_GET(self) -> None:
                 server.answer(self)
@@ -73,7 +82,8 @@ class FileServer:
         path = request.path.split("?")[0]
         self.requests.append((request.path, {name.lower(): value for name, value in request.headers.items()}))
         served = self.files.get(path)
-        request.close_connection = True
+        if not self.keeps_connections:
+            request.close_connection = True
         if served is None:
             self._refuse(request, 404)
         elif served.user and request.headers.get("Authorization") != served.user:
@@ -129,9 +139,11 @@ class FileServer:
             request.wfile.write(b"%x\r\n%b\r\n" % (len(chunk), chunk) if served.is_chunked else chunk)
             sent += len(chunk)
             self.sent_bytes += len(chunk)
+            self.sent_of[request.path.split("?")[0]] += len(chunk)
         if served.is_chunked and most >= len(body):
             request.wfile.write(b"0\r\n\r\n")
         if most < len(body):
+            request.close_connection = True
             request.connection.close()
 
     def start(self) -> None:

@@ -1,10 +1,11 @@
 """A child process that does as it is told, well or badly; `python -m support.odd_child FD`."""
 
+import logging
 import os
 import signal
 import time
 
-from agent.messages.children import CameraFailed, CameraOpened, CameraSetup
+from agent.messages.children import CameraFailed, CameraOpened, CameraSetup, LogSetup
 from agent.processes.child import Child, run_child
 
 
@@ -24,6 +25,11 @@ def main(child: Child[CameraSetup]) -> None:
                 time.sleep(1.5)
                 child.send(CameraOpened(setup.stream, 1, 1, 0.0, setup.source))
                 time.sleep(3600)
+        case "level":
+            while not logging.getLogger("agent").isEnabledFor(logging.DEBUG):
+                time.sleep(0.01)
+            child.send(CameraOpened(setup.stream, 1, 1, 0.0, setup.source))
+            time.sleep(3600)
         case "flood":
             while True:
                 child.send(CameraFailed(setup.stream, "x" * 1000))
@@ -34,4 +40,4 @@ def main(child: Child[CameraSetup]) -> None:
 
 
 if __name__ == "__main__":
-    run_child(CameraSetup, {"odd": "1"}, main)
+    run_child(CameraSetup | LogSetup, {"odd": "1"}, main)

@@ -64,6 +64,7 @@ class Worker:
     fail: str | None = None
     fail_model: str | None = None
     prepare_fail: str | None = None
+    prepare_may_fit: bool = False
     breaks: bool = False
     silent: bool = False
     active: dict[str, str] = field(default_factory=dict)
@@ -83,7 +84,7 @@ class Worker:
         line, number, model = action.line, action.number, action.model.reference
         if self.prepare_fail is not None:
             reason: Any = self.prepare_fail
-            yield self.prepare_s, PrepareFailed(line, number, model, reason, "said the worker")
+            yield self.prepare_s, PrepareFailed(line, number, model, reason, "said the worker", self.prepare_may_fit)
         else:
             yield self.prepare_s, Prepared(line, number, model)
 

@@ -153,7 +153,7 @@ def device(plant: PlantIndex, tmp_path: Path) -> TrustingDevice:
 def test_what_the_index_has_signed_may_be_loaded_and_nothing_else(
     tmp_path: Path, plant: PlantIndex, device: TrustingDevice
 ) -> None:
-    version = version_of(plant.path / "models/cap/n/1/model.onnx")
+    version = version_of(plant.path / "models/cap/n/1/model.onnx", confidence=0.4)
     check = check_of(tmp_path, root=str(device.root))
     check.require_right(version)
     other = write_tiny_model(tmp_path / "other.onnx", names=("other",))
@@ -165,11 +165,26 @@ def test_what_the_index_has_signed_may_be_loaded_and_nothing_else(
     assert refusal(check.require_right, more) == "unsigned"
 
 
+@pytest.mark.parametrize(
+    "edited",
+    [{"confidence": 0.99}, {"iou": 0.1}, {"classes": ("cap",)}, {"imgsz": 64}, {"layout": "v5"}, {"task": "obb"}],
+)
+def test_what_a_model_answers_by_must_be_as_the_index_has_signed_it(
+    tmp_path: Path, plant: PlantIndex, device: TrustingDevice, edited: dict[str, Any]
+) -> None:
+    version = version_of(plant.path / "models/cap/n/1/model.onnx", confidence=0.4)
+    check = check_of(tmp_path, root=str(device.root))
+    check.require_right(msgspec.structs.replace(version, backend="onnxruntime", rank=7.0))
+    with pytest.raises(ModelError, match=f"its {next(iter(edited))} in the catalog is") as refused:
+        check.require_right(msgspec.structs.replace(version, **edited))
+    assert refused.value.reason == "unsigned"
+
+
 @pytest.mark.parametrize("what", ["cap@1", "sha256"])
 def test_a_revoked_model_is_refused_also_where_its_file_is_known(
     what: str, tmp_path: Path, plant: PlantIndex, device: TrustingDevice
 ) -> None:
-    version = version_of(plant.path / "models/cap/n/1/model.onnx")
+    version = version_of(plant.path / "models/cap/n/1/model.onnx", confidence=0.4)
     check = check_of(tmp_path, root=str(device.root))
     check.require_right(version)
     plant.revoke(version.sha256 if what == "sha256" else what)
@@ -182,12 +197,12 @@ def test_a_revoked_model_is_refused_also_where_its_file_is_known(
 
 def test_without_an_index_on_the_device_nothing_is_loaded(tmp_path: Path, plant: PlantIndex) -> None:
     fresh = TrustingDevice(tmp_path / "device", plant.root)
-    version = version_of(plant.path / "models/cap/n/1/model.onnx")
+    version = version_of(plant.path / "models/cap/n/1/model.onnx", confidence=0.4)
     assert refusal(check_of(tmp_path, root=str(fresh.root)).require_right, version) == "unsigned"
 
 
 def test_an_altered_kept_index_is_refused(tmp_path: Path, plant: PlantIndex, device: TrustingDevice) -> None:
-    version = version_of(plant.path / "models/cap/n/1/model.onnx")
+    version = version_of(plant.path / "models/cap/n/1/model.onnx", confidence=0.4)
     file = device.state_dir / "trust" / "index.json"
     kept = msgspec.json.decode(file.read_bytes())
     stranger = PlantIndex(tmp_path / "elsewhere").add("cap:n@1")

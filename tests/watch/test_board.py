@@ -115,13 +115,32 @@ def test_latency_is_of_the_newest_frames(board: Board) -> None:
 def test_objects_are_those_of_the_last_frame_by_label(board: Board) -> None:
     tell(board, "stream/cam-1/detections", detections("cam-1", 0, ["cap", "cap", "no-cap"]), 1)
     row = board.snapshot(1).streams[0]
-    assert row.objects == (("cap", 2), ("no-cap", 1))
+    assert row.objects == ("cap 2", "no-cap 1")
     assert row.model == "cap-check:n@3"
     tell(board, "stream/cam-1/detections", detections("cam-1", 1, []), 1.1)
     assert board.snapshot(1.1).streams[0].objects == ()
     top = [{"label": "ok", "class": 0, "score": 0.9}, {"label": "scratch", "class": 1, "score": 0.1}]
     tell(board, "stream/cam-1/detections", detections("cam-1", 2, [], top=top), 1.2)
-    assert board.snapshot(1.2).streams[0].objects == (("ok", 1),)
+    assert board.snapshot(1.2).streams[0].objects == ("ok 0.90",)
+
+
+def test_what_a_task_adds_to_objects_is_told_in_words(board: Board) -> None:
+    square = [10.0, 10.0, 110.0, 10.0, 110.0, 110.0, 10.0, 110.0]
+    points = [[1.0, 2.0, 0.9], [3.0, 4.0, 0.4], [5.0, 6.0, 0.5]]
+    box = {"class": 0, "score": 0.9, "box": [0, 0, 10, 10]}
+    objects = [
+        {"label": "filling", "polygons": [square, square[:2]], **box},
+        {"label": "hand", "keypoints": [], **box, "score": 0.3},
+        {"label": "hand", "keypoints": points, **box},
+        *({"label": "tube", "angle": angle, "corners": [[0, 0]] * 4, **box} for angle in (0.785, 0.0, 1.0, 1.1)),
+    ]
+    frame = detections("cam-1", 0, []) | {"width": 400, "height": 250, "objects": objects}
+    tell(board, "stream/cam-1/detections", frame, 1)
+    assert board.snapshot(1).streams[0].objects == (
+        "filling 1 (10.0% of the picture)",
+        "hand 2 (2 of 3 points)",
+        "tube 4 (45°, 0°, 57°, ...)",
+    )
 
 
 def test_replayed_frames_are_counted_and_are_no_rate(board: Board) -> None:
@@ -151,7 +170,7 @@ def test_a_summary_gives_rate_and_counts(board: Board) -> None:
     }
     tell(board, "stream/cam-1/summary", summary, 1)
     row = board.snapshot(1).streams[0]
-    assert (row.fps, row.objects) == (20, (("cap", 60),))
+    assert (row.fps, row.objects) == (20, ("cap 60",))
 
 
 def test_the_last_8_changeovers_are_kept_newest_first(board: Board) -> None:

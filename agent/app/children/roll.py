@@ -23,10 +23,8 @@ class Roll:
         }
 
     def tell_level(self, level: LogLevel) -> None:
-        """Send the level to log at to all children."""
-        for child in self._children.values():
-            self._supervisor.send(child, LogSetup(level))
-        self._web.send(LogSetup(level))
+        """Send the level to log at to all children, also to those that run for a while only."""
+        self._supervisor.send_to_all(LogSetup(level))
 
     def silent_s(self, now_s: float) -> dict[str, float | None]:
         """Return the time without progress of each child that lines need; None while it is not up."""

@@ -1,7 +1,7 @@
 """Access of model orders to the catalog and the configuration."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
@@ -14,16 +14,14 @@ from agent.control.plant import Plant, Supply
 from agent.messages.references import ModelVersion
 from agent.models.catalog import Catalog, crosschecks
 from agent.models.catalog_entry import CatalogFile, ModelEntry
-from agent.settings import Settings, dotted, findings
+from agent.models.model_files import SIGNATURE_SUFFIX
+from agent.settings import CatalogSettings, Settings, dotted, findings
 from agent.settings.fields.sources import is_open, window_of
 from agent.trust.index_state import read_index_state
 
 _MOST_MODELS: Final = 64
 _MOST_MISTAKES: Final = 4
 _REMEMBERED: Final = 8
-_CLOSED: Final = (
-    "is closed to the service, which enters ordered models in models.toml: set catalog.file to one it may write"
-)
 _UNSAFE: Final = "found true, expected false: models.toml alone says that a pickle may be opened without walls"
 
 
@@ -42,8 +40,8 @@ def supply_of(settings: Settings, catalog: Catalog, plant_with: Callable[[Catalo
         read=lambda content: _read(content, base),
         versions=versions,
         amended=amended,
-        closed="" if os.access(base, os.W_OK) else f"{base} {_CLOSED}",
-        missing=tuple(as_json(entry) for entry in catalog.missing),
+        closed="" if os.access(base, os.W_OK) else _closed(catalog.file, settings.device.state_dir),
+        missing=tuple(as_json(entry) for entry in _to_fetch(settings.catalog, catalog)),
         revoked=_revoked(settings, catalog),
         index=settings.catalog.index,
         window=settings.supply.window,
@@ -51,11 +49,36 @@ def supply_of(settings: Settings, catalog: Catalog, plant_with: Callable[[Catalo
     )
 
 
+def _closed(file: Path, state_dir: Path) -> str:
+    """Return the words, with the cure, about a catalog in a folder that the service may not write."""
+    file, state_dir = file.absolute(), state_dir.absolute()
+    target = state_dir / file.name
+    commands = f"`sudo mv {file} {target} && sudo chown --reference={state_dir} {target}`"
+    why = f"{file.parent} is closed to the service, which enters ordered models in {file.name}"
+    return f'{why}: {commands}, and set catalog.file = "{target}"'
+
+
 def _revoked(settings: Settings, catalog: Catalog) -> tuple[str, ...]:
     index = read_index_state(settings.device.state_dir) if settings.catalog.root else None
     if index is None:
         return ()
     return tuple(one.reference for one in catalog.versions if index.revokes(one))
+
+
+def _to_fetch(settings: CatalogSettings, catalog: Catalog) -> Iterator[ModelEntry]:
+    """Yield the entries whose files the store lacks, and then those of which it lacks a signature."""
+    yield from catalog.missing
+    yield from (one for one in catalog.fetched if one not in catalog.missing and lacks_signature(settings, one))
+
+
+def lacks_signature(settings: CatalogSettings, entry: ModelEntry) -> bool:
+    """Return True where the settings ask for signatures, and one is not there because they did not when it came."""
+    if not settings.trusted_keys:
+        return False
+    version = entry.version_of(settings.store_dir)
+    own = Path(version.path)
+    files = (own, *(own.parent / file.name for file in version.files))
+    return not all(file.with_name(file.name + SIGNATURE_SUFFIX).is_file() for file in files)
 
 
 def as_json(entry: ModelEntry) -> bytes:

@@ -171,7 +171,7 @@ def _for_worker(
         case PrepareModel():
             return Prepare(action.line, action.number, action.model, action.hold_s)
         case PreloadLikely():
-            return Preload(action.models)
+            return Preload(action.models, action.gone)
         case CompareModels():
             return Compare(**vars(action))
         case EndComparison():

@@ -1,5 +1,6 @@
 """Throughput of the whole agent, of the bare runtime on the same artifact, and of `YOLO.predict`, in turn."""
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any, Final
@@ -20,16 +21,19 @@ SETTINGS: Final = (("LATENCY", 1), ("LATENCY", 2), ("THROUGHPUT", 1), ("THROUGHP
 _SETTLE_S: Final = 1.0
 _BUDGET: Final = "2GiB"
 _TORCHS_OWN: Final = "f32"
+_RIVALS: Final = ("ultralytics", "torch")
 READY_S: Final = 0.2
 """Length of a first, uncounted measurement, because a competitor's libraries are imported until its first answer."""
 
 
-def measure(models: Models, folder: Path, name: str, rounds: int, seconds: float) -> dict[str, Any]:
+def measure(  # noqa: PLR0913 - one measurement, spelt out
+    models: Models, folder: Path, name: str, rounds: int, seconds: float, *, against: Sequence[str] = _RIVALS
+) -> dict[str, Any]:
     """Return frames a second of each contestant by round, and medians of the rounds' ratios.
 
     In each round each contestant has the machine alone for `seconds`, which the runtime splits among its settings; the
     setting with the best median counts. All compute in the precision of the agent's artifact, and `torch as run` in the
-    one that `YOLO.predict` chooses.
+    one that `YOLO.predict` chooses. `against`: the contestants beside the bare runtime.
     """
     plant = Plant(folder / "plant", models, (Station("1", 0, name),), _BUDGET)
     prepare_models(plant, [name])
@@ -40,7 +44,7 @@ def measure(models: Models, folder: Path, name: str, rounds: int, seconds: float
     threads = 0
     with ExitStack() as undo:
         runtime = undo.enter_context(forward(plant, name))
-        processes = _others(undo, models, folder, name, precision)
+        processes = _others(undo, models, folder, name, precision, against)
         runtime.ask(*SETTINGS[0], READY_S)
         for one in processes.values():
             one.ask(READY_S)
@@ -97,19 +101,22 @@ def rate(frames: list[Seen]) -> float:
     return (len(frames) - 1) / (frames[-1].at_s - frames[0].at_s) if len(frames) > 1 else 0.0
 
 
-def _others(undo: ExitStack, models: Models, folder: Path, name: str, precision: str) -> dict[str, Competitor]:
+def _others(  # noqa: PLR0913, PLR0917 - the contestants of one measurement, spelt out
+    undo: ExitStack, models: Models, folder: Path, name: str, precision: str, against: Sequence[str]
+) -> dict[str, Competitor]:
     if models.folder is None:
         return {}
-    size = models[name].size
-    openvino, torch = models.folder / f"{size}_openvino_model", models.folder / f"{size}.pt"
+    model = models[name]
+    openvino, torch = models.folder / f"{model.rival}_openvino_model", models.folder / f"{model.rival}.pt"
     asked = {"ultralytics": (openvino, precision), "torch": (torch, precision)}
     if precision != _TORCHS_OWN:
         asked["torch as run"] = (torch, _TORCHS_OWN)
     return {
         other: undo.enter_context(
-            competitor("agent.bench.reference.predict", folder / f"{other}.log", file, models.imgsz, of)
+            competitor("agent.bench.reference.predict", folder / f"{other}.log", file, models.imgsz, of, model.task)
         )
         for other, (file, of) in asked.items()
+        if other.partition(" ")[0] in against
     }
 
 

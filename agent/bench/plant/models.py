@@ -4,7 +4,7 @@ import fcntl
 import hashlib
 import json
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
@@ -15,11 +15,13 @@ from typing import Final
 from agent import isolated
 from agent.bench.plant.children import say
 from agent.messages.errors import MistakeError, TransientError
-from agent.messages.references import ModelVersion
+from agent.messages.references import ModelVersion, Task
 
 IMGSZ: Final = 640
 SIZES: Final = ("n", "s", "m", "l", "x")
 NAMES: Final = (*SIZES, "n-b", "x-b")
+TASKS: Final[Mapping[str, Task]] = {"seg": "segment", "pose": "pose", "obb": "obb", "cls": "classify"}
+"""Tasks beside detection, by ultralytics' suffix of a model's name."""
 _BUILD: Final = "agent.bench.reference.build"
 _BUILD_VERSION: Final = 3
 """Raise it when `build` writes other models, so that kept ones are built again."""
@@ -40,6 +42,16 @@ class BenchModel:
     def size(self) -> str:
         """The model's variant."""
         return self.name[0]
+
+    @property
+    def task(self) -> Task:
+        """The model's task, by the suffix of its name."""
+        return TASKS.get(self.name.partition("-")[2], "detect")
+
+    @property
+    def rival(self) -> str:
+        """Stem of the reference manager's files: those of one size serve all detectors of it."""
+        return self.size if self.task == "detect" else self.name
 
     @property
     def reference(self) -> str:

@@ -1,9 +1,9 @@
 """Subprocess that builds yolo11 models with random weights of a fixed seed, calibrated on rendered frames.
 
 Started as `python -m agent.bench.reference.build FOLDER IMGSZ NAME...`. A NAME is a size (n, s, m, l, x), or a size
-with a suffix (`x-b`) for another model of that size. Writes `NAME.onnx` for the agent, and for each size `SIZE.pt` and
-`SIZE_openvino_model/` for the reference manager. Each .onnx has labels of its own, and one constant candidate, by which
-every answer is traced to its model.
+with a suffix: of a task (`n-seg`), or any other (`x-b`) for another detector of that size. Writes `NAME.onnx` for the
+agent, and for each size or task `STEM.pt` and `STEM_openvino_model/` for the reference manager. Each detector's .onnx
+has labels of its own, and one constant candidate, by which every answer is traced to its model.
 """
 
 import os
@@ -14,6 +14,7 @@ from typing import Final
 import numpy as np
 
 from agent.bench.plant.labels import CLASSES, labels_of, marker_of
+from agent.bench.plant.models import TASKS
 from agent.bench.plant.pictures import pictures
 
 # before the imports below
@@ -31,12 +32,12 @@ _CALIBRATING: Final = 4
 _OUTPUT: Final = "output0"
 
 
-def build(folder: Path, size: str, imgsz: int) -> Path:
-    """Write the reference manager's files of one size; return the ONNX file that the agent's are copied from."""
+def build(folder: Path, stem: str, imgsz: int) -> Path:
+    """Write the reference manager's files of a size or task; return the ONNX file that the agent's are copied from."""
     torch.manual_seed(_SEED)
-    model = YOLO(f"yolo11{size}.yaml")
+    model = YOLO(f"yolo11{stem}.yaml")
     calibrate(model.model, pictures(imgsz)[:_CALIBRATING])
-    checkpoint = folder / f"{size}.pt"
+    checkpoint = folder / f"{stem}.pt"
     model.save(checkpoint)
     YOLO(checkpoint).export(format="openvino", imgsz=imgsz)
     return Path(YOLO(checkpoint).export(format="onnx", imgsz=imgsz, simplify=False))
@@ -59,13 +60,19 @@ def mark(plain: Path, path: Path, name: str) -> None:
     onnx.save(model, path)
 
 
+def _of_tasks(names: list[str]) -> list[str]:
+    """Return the names of other models than detectors, whose plain files serve the agent as they are."""
+    return [name for name in names if name.partition("-")[2] in TASKS]
+
+
 def main() -> None:
     """Build the models that the command line names."""
     folder, imgsz, names = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
-    for size in dict.fromkeys(name[0] for name in names):
-        sys.stderr.write(f"bench: building yolo11{size} with calibrated random weights, once ...\n")
-        plain = build(folder, size, imgsz)
-        for name in sorted((one for one in names if one[0] == size), key=len, reverse=True):
+    detectors = [name for name in names if name not in _of_tasks(names)]
+    for stem in dict.fromkeys([*(name[0] for name in detectors), *_of_tasks(names)]):
+        sys.stderr.write(f"bench: building yolo11{stem} with calibrated random weights, once ...\n")
+        plain = build(folder, stem, imgsz)
+        for name in sorted((one for one in detectors if one[0] == stem), key=len, reverse=True):
             mark(plain, folder / f"{name}.onnx", name)  # the size's own name last: it replaces the plain file
 
 

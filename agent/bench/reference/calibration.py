@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 _GAIN: Final = 0.1
 _BOX_SPREAD: Final = 1.5  # of the numbers from which a box is computed
 _SCORE_SPREAD: Final = 1.0
+_WORD_SPREAD: Final = 3.0  # of a classifier's logits, of which the best then has a fair share
 _LIKELY: Final = 0.001  # share of candidates that pass the usual threshold, some objects a picture
 _THRESHOLD: Final = 0.25
 _MOMENTUM: Final = 0.03  # ultralytics' own
 
 
 def calibrate(network: Any, pictures: Sequence[NDArray[np.uint8]]) -> None:  # noqa: ANN401 - ultralytics has no types
-    """Normalise a detection network's layers on `pictures`, and give its head a trained one's spread of answers."""
+    """Normalise a network's layers on `pictures`, and give its head a trained one's spread of answers."""
     stack = np.stack([picture[..., ::-1].transpose(2, 0, 1) for picture in pictures])
     batch = torch.from_numpy(stack).float() / 255
     norms = [module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
@@ -40,7 +41,7 @@ def calibrate(network: Any, pictures: Sequence[NDArray[np.uint8]]) -> None:  # n
 
 def _spread(network: Any, batch: torch.Tensor) -> None:  # noqa: ANN401 - as above
     head = network.model[-1]
-    layers = [branch[-1] for branches in (head.cv2, head.cv3) for branch in branches]
+    layers = _last_layers(head)
     answers: dict[Any, torch.Tensor] = {}
     for layer in layers:
         layer.bias.data.zero_()
@@ -49,12 +50,21 @@ def _spread(network: Any, batch: torch.Tensor) -> None:  # noqa: ANN401 - as abo
     for hook in hooks:
         hook.remove()
     for layer in layers:
-        is_score = layer.out_channels == head.nc
-        scale = (_SCORE_SPREAD if is_score else _BOX_SPREAD) / answers[layer].std()
+        is_score = isinstance(layer, torch.nn.Conv2d) and layer.out_channels == head.nc
+        spread = _SCORE_SPREAD if is_score else _WORD_SPREAD if isinstance(layer, torch.nn.Linear) else _BOX_SPREAD
+        scale = spread / answers[layer].std()
         layer.weight.data *= scale
         if is_score:
             best = (answers[layer] * scale).amax(1).flatten()
             layer.bias.data.fill_(_logit(_THRESHOLD) - torch.quantile(best, 1 - _LIKELY))
+
+
+def _last_layers(head: Any) -> list[Any]:  # noqa: ANN401 - as above
+    """Return the layers that give boxes, scores, and what a task adds to them; of a classifier the one of its words."""
+    if hasattr(head, "linear"):
+        return [head.linear]
+    added = getattr(head, "cv4", ())
+    return [branch[-1] for branches in (head.cv2, head.cv3, added) for branch in branches]
 
 
 def _logit(score: float) -> float:

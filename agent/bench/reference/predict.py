@@ -1,8 +1,9 @@
 """Subprocess that runs `YOLO.predict` as a user calls it, on a picture in memory.
 
-Started as `python -m agent.bench.reference.predict FILE IMGSZ PRECISION`. Each line of stdin is a number of seconds:
-predicts for so long, and answers with one line of JSON. `predict` has no option for the precision, so the runtime is
-told: torch by autocast, OpenVINO by a hint as it compiles. The answer holds the precision that the runtime reports.
+Started as `python -m agent.bench.reference.predict FILE IMGSZ PRECISION TASK`. Each line of stdin is a number of
+seconds: predicts for so long, and answers with one line of JSON. `predict` has no option for the precision, so the
+runtime is told: torch by autocast, OpenVINO by a hint as it compiles. The answer holds the precision that the runtime
+reports.
 """
 
 import json
@@ -53,10 +54,10 @@ def _computing(precision: str) -> AbstractContextManager[object]:
 
 def main() -> None:
     """Serve commands until the input ends; settings of `predict` keep their defaults, so `rect` is on."""
-    path, imgsz, precision = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+    path, imgsz, precision, task = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]
     answers = os.fdopen(os.dup(1), "w", encoding="ascii")
     os.dup2(2, 1)  # what libraries print is no answer
-    model = YOLO(path, task="detect")
+    model = YOLO(path, task=task)
     is_torch = path.endswith(".pt")
     told = _told_torch(model) if is_torch else _told_openvino(precision)
     frame = pictures(imgsz)[0]

@@ -20,7 +20,7 @@ _LONGEST_PAUSE_S: Final = 3600.0
 
 
 def follow(state: State, now: Now) -> list[Action]:
-    """Send the worker the list of likely models wherever it changed.
+    """Send the worker the list of likely models wherever it changed, and the models that have left the catalog.
 
     The list is empty under a cap by heat or want of memory, because a load adds to both.
     """
@@ -33,9 +33,11 @@ def follow(state: State, now: Now) -> list[Action]:
     likely.basis = basis
     models = () if state.stress else tuple(_bounded(_likely(state)))
     before, likely.sent = likely.sent, models
+    catalog, likely.catalog = likely.catalog, state.plant.models
+    gone = tuple(_bounded(iter(set(catalog) - set(likely.catalog))))
     if before is None:
         likely.sent_s = now.monotonic_s
-    return [PreloadLikely(models)] if models != (before or ()) else []
+    return [PreloadLikely(models, gone)] if gone or models != (before or ()) else []
 
 
 def worker_lost(state: State, now: Now) -> None:
@@ -46,7 +48,7 @@ def worker_lost(state: State, now: Now) -> None:
         likely.losses = likely.losses + 1 if is_one_more else 1
         pause_s = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** min(likely.losses - 1, 10))
         likely.paused_until_s = now.monotonic_s + pause_s
-    likely.sent = None
+    likely.sent, likely.catalog = None, ()
 
 
 def _basis(state: State) -> tuple[object, ...]:

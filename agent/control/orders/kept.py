@@ -1,5 +1,6 @@
 """The part of the orders that is persisted over a restart."""
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
@@ -9,7 +10,9 @@ from agent.control.orders import steps
 from agent.control.state import Command
 from agent.messages.errors import Reason
 from agent.messages.payloads import JobPhase
+from agent.messages.references import ModelVersion
 
+Versions = Callable[[tuple[bytes, ...]], tuple[ModelVersion, ...]]
 _AT_RESTART: Final[tuple[JobPhase, ...]] = ("downloading", "verifying")
 """States of a fetch that a restart begins again; the parts that came are kept."""
 
@@ -56,14 +59,21 @@ def take(orders: Orders) -> KeptOrders:
     return KeptOrders(kept, orders.accepted_rev, orders.accepted, states)
 
 
-def restore(orders: Orders, kept: KeptOrders) -> None:
-    """Restore orders; a job under way goes on at its present step."""
+def restore(orders: Orders, kept: KeptOrders, versions: Versions) -> None:
+    """Restore orders; a job under way goes on at its present step, or ends where this release cannot read it.
+
+    `versions` is that of the plant's `Supply`.
+    """
     orders.accepted_rev, orders.accepted = kept.accepted_rev, kept.accepted
     orders.states = dict(kept.states)
     if kept.job is None:
         return
     fields = {name: getattr(kept.job, name) for name in KeptJob.__struct_fields__}
     orders.job = Job(**fields | {"askers": list(kept.job.askers)})
+    try:
+        versions(orders.job.entries)
+    except ValueError as error:
+        orders.job.unreadable, orders.job.entries = f"kept by another release of the agent: {error}", ()
     if orders.job.state in _AT_RESTART:
         orders.job.state = "queued"
     steps.restored(orders.job)

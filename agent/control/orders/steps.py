@@ -7,7 +7,7 @@ from agent.control.events import CatalogRead, ModelsLoading, SupplyLost
 from agent.control.job import CATALOG_JOB, Job, Step
 from agent.control.lines import changeover, preload
 from agent.control.lines.policy import choose
-from agent.control.orders import jobs, safe_points, upkeep
+from agent.control.orders import jobs, room, safe_points, upkeep
 from agent.control.orders.jobs import Why
 from agent.control.plant import Plant
 from agent.control.state import Line, Now, State
@@ -75,6 +75,8 @@ def tick(state: State, now: Now) -> list[Action]:
     job = state.orders.job
     if job is None:
         return actions + upkeep.begin(state, now)
+    if job.unreadable:
+        return actions + jobs.end(state, job, "failed", now, Why("not_understood", job.unreadable))
     if job.begun_s is None:
         job.begun_s = job.progress_s = now.monotonic_s
         state.orders.save_at_s = now.monotonic_s + _SAVE_S
@@ -93,6 +95,8 @@ def _due(state: State, job: Job, now: Now) -> list[Action]:
     match job.step:
         case Step.FETCH:
             return _fetch_due(state, job, now)
+        case Step.PROVE if job.prove_at_s is not None and now.monotonic_s >= job.prove_at_s:
+            return _prove(state, job, now)
         case Step.OPEN:
             return _open(state, job, now)
         case Step.TURN | Step.SETTLE if safe_points.turned(state, job):
@@ -176,7 +180,7 @@ def fetched(state: State, message: Fetched, now: Now) -> list[Action]:
     versions = state.plant.supply.versions(message.entries)
     job.entries, job.rate_kbps, job.eta_s = message.entries, 0.0, None
     job.models = tuple(version.reference for version in versions)
-    job.step = Step.PROVE
+    job.step, job.attempts = Step.PROVE, 0
     return [*_prove(state, job, now), SaveSnapshot()]
 
 
@@ -194,10 +198,11 @@ def failed(state: State, message: FetchFailed, now: Now) -> list[Action]:
         return [*jobs.move(state, job, "queued", now, Why(message.reason, detail)), EndSupply()]
     if job.step is not Step.FETCH and job.step not in _ENTERING:
         return []
-    has_index = job.step is Step.FETCH and not upkeep.reads_index(job) and (job.index or state.plant.supply.index)
+    is_of_models = job.step is Step.FETCH and not upkeep.reads_index(job)
+    has_news = is_of_models and (job.index or state.plant.supply.index or job.id == CATALOG_JOB)
     ended = jobs.end(state, job, "failed", now, Why(message.reason, message.detail))
-    # Its index may have been taken before, with what that revokes.
-    return [*ended, ReadCatalog()] if has_index else ended
+    # Its index, with what that revokes, or models of the catalog before the one that failed may have come.
+    return [*ended, ReadCatalog()] if has_news else ended
 
 
 def lost(state: State, event: SupplyLost, now: Now) -> list[Action]:
@@ -217,6 +222,7 @@ def lost(state: State, event: SupplyLost, now: Now) -> list[Action]:
 
 def _prove(state: State, job: Job, now: Now) -> list[Action]:
     """Have the worker load and prove the next model, beside what serves."""
+    job.prove_at_s = None
     plant = _checked(state, job.entries, job.remove)
     if isinstance(plant, Why):
         return jobs.end(state, job, "failed", now, plant)
@@ -261,15 +267,21 @@ def proved(state: State, message: Prepared | PrepareFailed, now: Now) -> list[Ac
     if job is None or job.step is not Step.PROVE or message.number != job.preload_number:
         return []
     if isinstance(message, PrepareFailed):
+        if message.may_fit:
+            return room.lacking(state, job, message, now)
         detail = f"{message.model}: {message.detail}"
         return jobs.end(state, job, "failed", now, Why(message.reason, detail))
+    job.held.append((message.line, state.plant.supply.versions(job.entries)[job.proven]))
     job.proven, job.preload_number = job.proven + 1, 0
+    job.lacks_memory_since_s, job.attempts = None, 0
     return [*jobs.move(state, job, "proving", now), *_prove(state, job, now)]
 
 
 def worker_up(state: State, now: Now) -> list[Action]:
     """Have the present model proven by a new worker."""
     job = state.orders.job
+    if job is not None:
+        job.held.clear()
     return _prove(state, job, now) if job is not None and job.step is Step.PROVE else []
 
 

@@ -9,7 +9,7 @@ import msgspec
 from agent.app.children.supply import setup_of
 from agent.doctor.finding import Finding, fail, note, ok
 from agent.doctor.subprocess_runner import run_apart
-from agent.messages.short_lived.probe_results import ProbedSource, SourceRequest
+from agent.messages.short_lived.probe_results import AskedSource, ProbedSource, SourceRequest
 from agent.models.catalog import Catalog
 from agent.settings import Settings
 from agent.trust.index_state import read_index_state
@@ -33,17 +33,18 @@ def try_sources(settings: Settings) -> Iterator[Finding]:
     """Try to reach the source of each model that is fetched, and the index."""
     yield from _index(settings)
     catalog = Catalog.load(settings.catalog.file, settings.catalog.store_dir)
-    references = list(dict.fromkeys(version.source for version in catalog.versions if version.source))
+    versions = [version for version in catalog.versions if version.source]
+    sources = list({version.source: AskedSource(version.source, version.sha256) for version in versions}.values())
     if settings.catalog.index:
-        references.insert(0, f"{settings.catalog.index}/{_INDEX_FILE}")
-    if not references:
+        sources.insert(0, AskedSource(f"{settings.catalog.index}/{_INDEX_FILE}"))
+    if not sources:
         return
-    request = SourceRequest(tuple(references[:_MOST]), setup_of(settings).hosts)
+    request = SourceRequest(tuple(sources[:_MOST]), setup_of(settings).hosts)
     said = run_apart(_MODULE, [], msgspec.json.encode(request), _DEADLINE_S)
     for source in msgspec.json.decode(said, type=list[ProbedSource]):
         yield _finding(source)
-    if len(references) > _MOST:
-        yield note("sources", f"{len(references) - _MOST} more are named in the catalog, and were not tried")
+    if len(sources) > _MOST:
+        yield note("sources", f"{len(sources) - _MOST} more are named in the catalog, and were not tried")
 
 
 def _finding(source: ProbedSource) -> Finding:

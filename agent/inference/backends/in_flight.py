@@ -30,7 +30,7 @@ class Slot:
         self._places: Final = places
 
     def pass_turn(self) -> None:
-        """Let the next frame be taken, because another model infers this one."""
+        """Let the next frame be taken, because this model does not infer this one."""
         self._places.pass_turn(self)
 
     @property

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Final
@@ -29,13 +29,25 @@ _DRAINED_S: Final = 0.5
 class NoRoomError(OutOfMemoryError):
     """A model does not fit the memory budget, whatever may be evicted for it."""
 
+    def __init__(self, detail: str, *, may_fit: bool) -> None:
+        """Store the arguments; `may_fit`: it would fit if others did not take the memory."""
+        super().__init__(detail)
+        self.may_fit: Final = may_fit
+
 
 class NoFreeRoomError(NoRoomError):
     """A model does not fit the free part of the memory budget, and nothing may be evicted for it."""
 
     def __init__(self, version: ModelVersion, needed: Amount) -> None:
-        super().__init__(f"{version.reference} takes {_kib(needed)}, more than is free")
+        super().__init__(f"{version.reference} takes {_kib(needed)}, more than is free", may_fit=True)
         self.needed: Final = needed
+
+
+class WouldBreakError(NoRoomError):
+    """A model fits only where lines deactivate theirs, which they may not be asked for yet."""
+
+    def __init__(self, version: ModelVersion) -> None:
+        super().__init__(f"{version.reference} fits only in place of a model that serves", may_fit=True)
 
 
 @dataclass(frozen=True)
@@ -207,6 +219,21 @@ class AdmissionController:
             self._evict(victim, "excess", None, view)
         self.recheck()
 
+    def can_unload(self, versions: Collection[ModelVersion]) -> bool:
+        """Return True where `unload` would evict a model."""
+        return bool(versions) and any(
+            entry.version in versions for entry in self._cache.eviction_candidates(NOTHING, ()).standby
+        )
+
+    def unload(self, versions: Collection[ModelVersion]) -> None:
+        """Evict the standby models among `versions`, which the catalog has no longer."""
+        if not versions:
+            return
+        view = self._view(NOTHING, ())
+        for entry in view.candidates.standby:
+            if entry.version in versions:
+                self._evict(entry, "removed", None, view)
+
     def due_s(self) -> float | None:
         """Return the seconds until `tidy` must be called; None while nothing is to be tidied."""
         dues_s = [self._cache.expire(), _LOOK_AGAIN_S if self._kept_reported.bytes else None]
@@ -290,10 +317,12 @@ class AdmissionController:
         candidates, budget = view.candidates, self._cache.budget
         kept = ", ".join(f"{e.version.reference} {e.state} {_kib(e.charge)}" for e in candidates.kept) or "nothing"
         short = Amount(max(0, candidates.short.host_bytes), max(0, candidates.short.device_bytes))
+        may_fit = not budget.shortage(predicted if measured is None else measured).is_short
         return NoRoomError(
             f"{version.reference} {takes} {_kib(predicted if measured is None else measured)}; of a budget of "
             f"{_kib(Amount(budget.host_bytes, budget.device_bytes or 0))} {_kib(short)} are short, more than may be "
-            f"released; kept: {kept}"
+            f"released; kept: {kept}",
+            may_fit=may_fit,
         )
 
     def _report(self, decided: _Decision, view: _LedgerView) -> None:

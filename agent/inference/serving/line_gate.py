@@ -170,14 +170,12 @@ class ActiveModelGate(Generic[Held]):
         activation = _Activation(entry, entry.model.places, {})
         with self._changed:
             before, self._activation = self._activation, activation
-        # Because answers that wait for the switch would hold the threads that another line has the model's frames on.
-        is_shared = self._threads.has(activation.places)
         try:
-            if not is_shared:
-                self._feed(activation, self._streams)
+            # Not where another line has the model's threads, which answers that wait for the switch would hold.
+            is_fed = self._feed_first(activation)
             if before is not None:
                 self._drain(before)
-            if is_shared:
+            if not is_fed:
                 self._feed(activation, self._streams)
             announce()
         finally:  # because the streams must not wait for ever, whatever happens there
@@ -223,6 +221,15 @@ class ActiveModelGate(Generic[Held]):
         """Wait until the switch to the model was announced; see Lease.wait_for_turn."""
         with self._changed:
             self._changed.wait_for(lambda: activation.is_announced)
+
+    def _feed_first(self, activation: _Activation[Held]) -> bool:
+        """Have the model serve all streams where it serves no line yet; return False where it does."""
+        feeds = {stream: _Feed(self, activation, stream) for stream in self._streams}
+        reference = activation.entry.version.reference
+        is_fed = self._threads.add_first(reference, activation.places, feeds.values())
+        if is_fed:
+            activation.feeds.update(feeds)
+        return is_fed
 
     def _feed(self, activation: _Activation[Held], streams: Iterable[Stream[Held]]) -> None:
         feeds = {stream: _Feed(self, activation, stream) for stream in streams}

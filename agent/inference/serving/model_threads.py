@@ -118,16 +118,22 @@ class ThreadsOfModels:
     def add(self, name: str, places: InFlightLimiter, feeds: Iterable[Feed]) -> None:
         """Have the threads of the model with `places` serve `feeds`; they start with its first feed."""
         with self._changing:
-            for feed in feeds:
-                if places not in self._serving:
-                    self._serving[places] = ModelThreads(name, places)
-                    self._serving[places].start()
-                self._serving[places].add(feed)
+            self._add(name, places, feeds)
 
-    def has(self, places: InFlightLimiter) -> bool:
-        """Return True where the model with `places` has feeds."""
+    def add_first(self, name: str, places: InFlightLimiter, feeds: Iterable[Feed]) -> bool:
+        """Add `feeds` where the model with `places` has none yet; return False, and add none, where it has."""
         with self._changing:
-            return places in self._serving
+            if places in self._serving:
+                return False
+            self._add(name, places, feeds)
+            return True
+
+    def _add(self, name: str, places: InFlightLimiter, feeds: Iterable[Feed]) -> None:
+        for feed in feeds:
+            if places not in self._serving:
+                self._serving[places] = ModelThreads(name, places)
+                self._serving[places].start()
+            self._serving[places].add(feed)
 
     def remove(self, places: InFlightLimiter, feeds: Iterable[Feed]) -> None:
         """Serve `feeds` no more; the model's threads end after its last feed, and nothing waits for them."""

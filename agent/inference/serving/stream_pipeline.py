@@ -53,8 +53,6 @@ class _Taken:
     """Height, width."""
     taken_ns: int
     """Time at which the frame was taken (monotonic, ns)."""
-    is_whole: bool
-    """False for a torn frame."""
     prepared: Prepared | BaseException | None
     """The preprocessed picture, or the error that prevented it; None for the candidate's frame."""
     prepared_ns: int
@@ -97,6 +95,8 @@ class StreamPipeline:
         """Frames taken without an answer since the last answer."""
         self._is_stopped = False
         self._taking: Final = threading.Lock()
+        self._counting: Final = threading.Lock()
+        """Guards `_missed`, `_missed_ns` and the counts of `loss`."""
         self._order: Final = Sequencer()
         self.fileno: Final = slot.fileno
         self.is_waiting: Final = slot.is_waiting
@@ -150,7 +150,11 @@ class StreamPipeline:
                 self._answer(taken)
 
     def _take(self, lease: Lease[Model] | None) -> _Taken | None:
-        """Take and preprocess the newest frame; the caller holds `_taking`."""
+        """Take and preprocess the newest frame; the caller holds `_taking`.
+
+        Returns None for a torn frame as well. It gets no number, so that it waits for no answer before it, and its
+        thread and its turn are free for the next frame.
+        """
         frame = self._slot.take() if lease is not None else None
         if lease is None or frame is None:
             return None
@@ -162,9 +166,13 @@ class StreamPipeline:
         is_candidates = compared is not None and compared.is_candidates
         prepared = self._preprocess(lease, frame) if not is_candidates else None
         is_whole = self._slot.release(frame)
-        self._loss.tick(taken_ns)
+        with self._counting:
+            self._loss.tick(taken_ns)
+        if not is_whole:
+            self._miss()
+            return None
         prepared_ns = time.monotonic_ns()
-        return _Taken(self._order.number(), lease, frame, size, taken_ns, is_whole, prepared, prepared_ns, compared)
+        return _Taken(self._order.number(), lease, frame, size, taken_ns, prepared, prepared_ns, compared)
 
     @staticmethod
     def _preprocess(lease: Lease[Model], frame: Frame) -> Prepared | BaseException:
@@ -188,19 +196,24 @@ class StreamPipeline:
         if isinstance(result, _Inferred):
             taken.lease.wait_for_turn()
             self._outlet.send(replace(result.message, stages_ms=_stages_ms(taken)))
-            self._failed_in_a_row = self._missed = 0
+            with self._counting:
+                self._missed = 0
+            self._failed_in_a_row = 0
             self._answered_ns = time.monotonic_ns()
             return
-        self._missed += 1
-        self._missed_ns = time.monotonic_ns()
-        self._loss.discard()
+        self._miss()
         if result is not None:
             self._failed(taken.lease, result)
 
-    def _infer(self, taken: _Taken) -> _Inferred | str | None:
-        """Return a frame's answer or its failure; None for a torn frame, because the slot has counted it."""
-        if not taken.is_whole:
-            return None
+    def _miss(self) -> None:
+        """Count a taken frame without an answer."""
+        with self._counting:
+            self._missed += 1
+            self._missed_ns = time.monotonic_ns()
+            self._loss.discard()
+
+    def _infer(self, taken: _Taken) -> _Inferred | str:
+        """Return a frame's answer or its failure."""
         try:
             by_candidate = self._infer_by_candidate(taken)
             found = by_candidate or self._infer_by_line(taken)
@@ -230,6 +243,7 @@ class StreamPipeline:
         """Return the answer of the line's model, also to a frame that its candidate did not answer."""
         lease, prepared = taken.lease, taken.prepared
         if isinstance(prepared, BaseException):
+            lease.slot.pass_turn()
             raise prepared
         if prepared is None and taken.compared is not None:
             prepared = lease.model.prepare(taken.compared.pixels)

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +17,8 @@ from agent.messages.references import ModelVersion
 _FIRST_S: Final = 60.0
 _LONGEST_S: Final = 3600.0
 """The pause after a failed preload doubles from the first to the longest."""
+_LOOK_S: Final = 10.0
+"""Time between two looks at the files on which a proof failed."""
 _REMEMBERED: Final = 256
 """Models with a reason not to preload them; one more makes the oldest forgotten."""
 
@@ -32,7 +34,7 @@ class _Hindrance:
     needed: Amount | None = None
     """Not before so much memory is free."""
     files: tuple[object, ...] | None = None
-    """Not before the files on which its proof failed have changed."""
+    """Not before the files on which its proof failed have changed; they are looked at again at `again_s`."""
 
 
 class LikelyModels:
@@ -94,10 +96,19 @@ class LikelyModels:
         if kept is None:
             return True
         if kept.files is not None:
-            return kept.files != _files(version)
+            return self._has_changed(version, kept, kept.files)
         if kept.needed is not None and not self._cache.budget.shortage(self._cache.used + kept.needed).is_short:
             return True
         return kept.again_s <= self._clock()
+
+    def _has_changed(self, version: ModelVersion, kept: _Hindrance, files: tuple[object, ...]) -> bool:
+        """Return True where the files of a failed proof have changed; looks at them once in a while only."""
+        now_s = self._clock()
+        if kept.again_s > now_s:
+            return False
+        has_changed = files != _files(version)
+        self._hindered[version] = replace(kept, files=None) if has_changed else replace(kept, again_s=now_s + _LOOK_S)
+        return has_changed
 
     def _hindrance(self, version: ModelVersion, failure: Failure) -> _Hindrance:
         failures = self._hindered.get(version, _Hindrance()).failures + 1
@@ -105,7 +116,7 @@ class LikelyModels:
         if isinstance(failure, NoFreeRoomError):
             return _Hindrance(again_s, failures, needed=failure.needed)
         if isinstance(failure, ModelError) and failure.reason == "proof_failed":
-            return _Hindrance(again_s, failures, files=_files(version))
+            return _Hindrance(self._clock() + _LOOK_S, failures, files=_files(version))
         return _Hindrance(again_s, failures)
 
 

@@ -55,6 +55,8 @@ class LoadJob:
     entry: Entry[Model] | None = None
     """The loaded model's entry in the cache, claimed by all of `interested`; None until it is loaded."""
     failure: Failure | None = None
+    may_break: bool = True
+    """Lines may be asked to deactivate their model for the load."""
     is_running: bool = False
     """A thread is loading the model."""
     is_late: bool = False

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 from agent.inference.backends import FellBackError, Model, NotPreparedError
-from agent.inference.memory.admission import AdmissionController, NoFreeRoomError, NoRoomError
+from agent.inference.memory.admission import AdmissionController, NoFreeRoomError, NoRoomError, WouldBreakError
 from agent.inference.memory.cache import Cache, Entry
 from agent.inference.preparing.background_builder import BackgroundBuilder
 from agent.inference.scheduling import load_priority
@@ -22,6 +22,10 @@ from agent.messages.references import ModelVersion
 _LOG: Final = logging.getLogger(__name__)
 _OVERTAKEN_S: Final = 10.0
 """Longest wait for the present step of an idle preload that was overtaken; a longer one is taken to hang."""
+
+
+_PATIENT_SHARE: Final = 0.25
+"""Share of a load's timeout for which it waits for an abandoned idle preload before a line deactivates its model."""
 
 
 class LoadQueue:
@@ -57,6 +61,8 @@ class LoadQueue:
         self._waiting: Final[deque[LoadJob]] = deque()
         self._jobs: Final[dict[ModelVersion, LoadJob]] = {}
         self._likely: Final = LikelyModels(cache, warn)
+        self._gone: set[ModelVersion] = set()
+        """Models to unload as soon as nobody uses them."""
         self._reservations_changed = False
         self._to_release: Final[list[tuple[ModelVersion, Callable[[str], None]]]] = []
         self._thread: Final = TurnThread("load queue", self.turn, self._step)
@@ -132,9 +138,13 @@ class LoadQueue:
             self._to_release.append((version, told))
             self.turn.notify_all()
 
-    def preload(self, models: tuple[ModelVersion, ...]) -> None:
-        """Replace the list of models to load in idle time; a running load of one that it lacks is dropped."""
+    def preload(self, models: tuple[ModelVersion, ...], gone: tuple[ModelVersion, ...] = ()) -> None:
+        """Replace the list of models to load in idle time; a running load of one that it lacks is dropped.
+
+        `gone`: models that no line can ask for any more, which are unloaded once none uses them.
+        """
         with self.turn:
+            self._gone = (self._gone | set(gone)) - set(models)
             self._likely.replace(models)
             for job in self._jobs.values():
                 job.is_likely = job.is_likely and self._likely.has(job.version)
@@ -200,10 +210,17 @@ class LoadQueue:
             return
         self._admission.tidy()
         self._release_asked()
+        self._unload_gone()
         job = self._next()
         if job is not None:
             with self._idle_cpu.paused():
                 self._run_load(job)
+
+    def _unload_gone(self) -> None:
+        with self.turn:
+            self._gone &= self._cache.versions()
+            gone = frozenset(self._gone)
+        self._admission.unload(gone)
 
     def _has_work(self) -> bool:
         return (
@@ -211,6 +228,7 @@ class LoadQueue:
             or self._reservations_changed
             or bool(self._waiting or self._to_release)
             or self._admission.has_excess()
+            or self._admission.can_unload(self._gone)
             or self._next_preload() is not None
         )
 
@@ -297,17 +315,28 @@ class LoadQueue:
                 self.turn.notify_all()
 
     def _load_in_room(self, job: LoadJob) -> None:
-        """Load the model of `job`; where an abandoned idle preload has its room, load once that has ended."""
+        """Load the model of `job`; where an abandoned idle preload has its room, load once that has ended.
+
+        A load that could have the room of a model that serves waits only a while for that of the preload.
+        """
+        has_left, limit_s = self._has_left_preload(), None
+        job.may_break = not has_left
         try:
             self._model_loader.load_model(job)
+        except WouldBreakError:
+            limit_s = self._timeout_s * _PATIENT_SHARE
         except NoRoomError:
-            if not self._has_left_preload():
+            if not has_left:
                 raise
         else:
             return
         with self.turn:
-            self.turn.wait_for(lambda: job.is_abandoned or not job.is_wanted or not self._has_left_preload())
+            self.turn.wait_for(lambda: self._may_go_on(job), limit_s)
+        job.may_break = True
         self._model_loader.load_model(job)
+
+    def _may_go_on(self, job: LoadJob) -> bool:
+        return job.is_abandoned or not job.is_wanted or not self._has_left_preload()
 
     def _has_left_preload(self) -> bool:
         """Return True while the thread of an abandoned idle preload still runs."""

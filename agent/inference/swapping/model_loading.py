@@ -14,7 +14,7 @@ from typing import Final
 from agent.inference.artifacts.artifact_store import ArtifactStore
 from agent.inference.backends import Model, artifact_key, backend_of, require_openable, require_processor, target_of
 from agent.inference.memory import process_memory
-from agent.inference.memory.admission import AdmissionController, NoRoomError
+from agent.inference.memory.admission import AdmissionController, NoRoomError, WouldBreakError
 from agent.inference.memory.cache import Cache, DeviceCharge, Entry, Origin
 from agent.inference.memory.footprints import (
     Footprint,
@@ -232,7 +232,8 @@ class ModelLoader:
     def _admit(self, job: LoadJob, file: VerifiedFile) -> Entry[Model]:
         """Make room, charge the load, and return its entry in the cache; for a preload that nobody requests make none.
 
-        Raises NoRoomError where no eviction suffices, and DroppedError once nobody wants the model.
+        Raises NoRoomError where no eviction suffices (WouldBreakError where lines may not be asked to deactivate their
+        models), and DroppedError once nobody wants the model.
         """
         self._admission.recheck()
         while True:
@@ -247,6 +248,8 @@ class ModelLoader:
                 raise
             if isinstance(found, Entry):
                 return found
+            if found.lines and not job.may_break:
+                raise WouldBreakError(job.version)
             if found.leave:
                 job.ask_to_leave(found.lines)
                 job.require_wanted()

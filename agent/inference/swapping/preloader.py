@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from agent.inference.memory.admission import NoRoomError
 from agent.inference.swapping.load_job import DroppedError, Failure, LoadJob
 from agent.inference.swapping.load_queue import LoadQueue
 from agent.inference.swapping.turn_thread import TurnThread
@@ -112,7 +113,8 @@ class Preloader:
 
     def _failed(self, message: Prepare, failure: Failure) -> None:
         reference, reason = message.model.reference, failure.reason
-        self._send(PrepareFailed(message.line, message.number, reference, reason, str(failure)))
+        may_fit = isinstance(failure, NoRoomError) and failure.may_fit
+        self._send(PrepareFailed(message.line, message.number, reference, reason, str(failure), may_fit))
 
 
 def read_ahead(version: ModelVersion) -> None:

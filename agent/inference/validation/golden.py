@@ -4,7 +4,7 @@ Golden pictures lie in one folder, each beside its expected objects: `01.jpg` (o
 which holds `{"objects": [{"label": "cap", "class": 0, "score": 0.91, "box": [x1, y1, x2, y2]}]}`, as detections are
 published, with `polygons`, `keypoints`, `angle` and `corners`, or with `top`, where the model gives them. An expected
 object is met by one of the same label with an IoU of at least 0.8 and a score within 0.05, whose mask, keypoints or
-angle are the same as far as `outlines` asks. Without `objects`, none are expected.
+angle are the same as far as `outlines` asks. Without `objects`, none are expected; a classifier needs `top`.
 Objects whose score is within 0.05 of the confidence threshold may be missing, or be found without being expected: a
 different precision moves them over it.
 """
@@ -30,6 +30,8 @@ SCORE_WITHIN: Final = 0.05
 _LEAST_NUMBERS: Final = 6  # x, y of three points
 _FURTHEST: Final = 16_384  # pixels, because masks are compared on a canvas as large as their rings reach
 PICTURES: Final = (".jpg", ".jpeg", ".png", ".bmp")
+
+_OF_WORDS: Final = "the model gives no objects but the classes of the whole picture: nothing would be compared"
 
 Box = tuple[float, float, float, float]
 
@@ -112,6 +114,8 @@ def _golden_steps(model: Model, version: ModelVersion) -> Iterator[None]:
     for picture, expected in pairs:
         yield
         answer = model.check_outputs(_read_picture(picture))
+        if answer.top is not None and not expected.top:
+            raise ModelError("proof_failed", f"{picture.with_suffix('.json')} has no `top`, and {_OF_WORDS}")
         different = compare(expected.objects or [], objects_of(answer, model.names), version.confidence)
         if expected.top:
             different = different or difference_of_words(expected.top, top_of(answer, model.names), SCORE_WITHIN)

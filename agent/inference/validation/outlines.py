@@ -23,7 +23,8 @@ _SEEN: Final = 0.5
 _SUBPIXEL: Final = 3
 """Bits of a pixel's fraction in which outlines are drawn."""
 
-Rings = Sequence[Sequence[float]]
+Polygons = Sequence[Sequence[float]]
+"""Outer rings of a mask as they are published, each x, y, x, y, ... in pixels."""
 
 
 def difference(want: DetectedObject, found: DetectedObject) -> str | None:
@@ -58,7 +59,7 @@ def difference_of_words(
     return None if found[0].label in rivals else f"it is {found[0].label}, not {best.label}"
 
 
-def masks_iou(ones: Rings, others: Rings) -> float:
+def masks_iou(ones: Polygons, others: Polygons) -> float:
     """Return the intersection over union of two masks, each by its outer rings (x, y, x, y, ...) in pixels."""
     points = np.array([*_joined(ones), *_joined(others)], np.float32).reshape(-1, 2)
     if not len(points):
@@ -77,11 +78,11 @@ def turned_iou(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
     return float(shared / union) if union > 0 else 0.0
 
 
-def _joined(rings: Rings) -> list[float]:
+def _joined(rings: Polygons) -> list[float]:
     return [number for ring in rings for number in ring]
 
 
-def _drawn(rings: Rings, low: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.uint8]:
+def _drawn(rings: Polygons, low: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.uint8]:
     mask = np.zeros(size, np.uint8)
     outlines = [np.array(ring, np.float32).reshape(-1, 2) - low - np.float32(0.5) for ring in rings if len(ring)]
     fixed = [np.round(outline * (1 << _SUBPIXEL)).astype(np.int32) for outline in outlines]

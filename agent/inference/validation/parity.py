@@ -30,6 +30,9 @@ _FACTOR: Final = 1.5  # between two scores, because 0.05 apart says nothing of s
 _TINY: Final = 1e-5
 _FURTHER: Final = 0.1
 """Most error of a candidate's numbers beside box and score (RMS), as a share of their spread over all of them."""
+_OF_AN_ANGLE: Final = 0.2
+"""The same for an angle, whose two numbers scatter more than the mean of many: a right bfloat16 has 0.02 to 0.17."""
+_ANGLE: Final = 2
 _OTHERS: Final = 0.05
 """Most error of prototypes (RMS): a right bfloat16 has 0.01, three significant bits have 0.06 to 0.16."""
 _LEAST_SPREAD: Final = 0.05  # as a share of the numbers' own RMS, because rounding is a share of them
@@ -120,7 +123,8 @@ def _known(ones: Objects, others: Objects) -> NDArray[np.bool_]:
         if like.size:
             ours = want[:_CANDIDATES]
             error: NDArray[np.floating] = np.sqrt(np.mean((ours[:, np.newaxis] - got) ** 2, axis=-1))
-            np.logical_and(like, error <= _FURTHER * _spread(ours), out=like)
+            most = _OF_AN_ANGLE if ours.shape[1] == _ANGLE else _FURTHER
+            np.logical_and(like, error <= most * _spread(ours), out=like)
     known: NDArray[np.bool_] = np.asarray(like.any(axis=1), np.bool_)
     return known
 

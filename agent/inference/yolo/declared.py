@@ -7,7 +7,7 @@ from typing import Final
 from agent.inference.ends import packs
 from agent.inference.yolo.layouts import Shapes, task_of, word_of
 from agent.inference.yolo.metadata import FileFacts, agreed_imgsz, agreed_names, read_facts
-from agent.inference.yolo.recognition import recognise
+from agent.inference.yolo.recognition import keypoints, recognise
 from agent.messages.errors import ModelError
 from agent.messages.references import ModelReading, ModelVersion
 from agent.models import onnx_file
@@ -34,8 +34,9 @@ def prepared_reading(version: ModelVersion, facts: FileFacts, shapes: Shapes, im
     if facts.pack:
         packs.require_detecting(version)
         return ModelReading("detect", packs.word_of(packs.Pack[facts.pack]))
-    layout = recognise(version, facts, shapes, imgsz, classes).layout
-    return ModelReading(task_of(layout), word_of(layout), facts.kpt_names)
+    layout, outputs = recognise(version, facts, shapes, imgsz, classes)
+    _, names = keypoints(version, facts, layout, shapes[outputs[0]], classes)
+    return ModelReading(task_of(layout), word_of(layout), names)
 
 
 def declared_reading(version: ModelVersion) -> ModelReading | None:

@@ -1,6 +1,6 @@
 """Decodes a model's raw output to objects, by the output's layout."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Final, NamedTuple
@@ -17,7 +17,7 @@ from agent.inference.yolo.masks import Masks
 from agent.inference.yolo.metadata import FileFacts, agreed_names
 from agent.inference.yolo.objects import Objects, Words, further_of, no_objects
 from agent.inference.yolo.plausible import Promise, oddity
-from agent.inference.yolo.recognition import recognise
+from agent.inference.yolo.recognition import keypoints, recognise
 from agent.inference.yolo.suppression import turned
 from agent.inference.yolo.suppression.best import ROWS
 from agent.inference.yolo.suppression.upright import suppress
@@ -96,7 +96,7 @@ class Head:
             packs.require_detecting(version)
         layout, outputs = (LAYOUTS[pack], (0,)) if pack else recognise(version, facts, shapes, imgsz, len(names))
         read = tuple(tuple(shapes[number]) for number in outputs)
-        points = _points(version, facts, layout, read[0], len(names))
+        points, point_names = keypoints(version, facts, layout, read[0], len(names))
         return cls(
             version.reference,
             layout,
@@ -109,7 +109,7 @@ class Head:
             pack,
             outputs=outputs,
             points=points,
-            point_names=facts.kpt_names if len(facts.kpt_names) == points[0] else (),
+            point_names=point_names,
         )
 
     @cached_property
@@ -355,25 +355,6 @@ class Head:
         if not np.isfinite(candidates).all():
             raise ModelError("proof_failed", f"{self.reference}: NaN or infinity among the candidates")
         return candidates.astype(np.float32)
-
-
-def _points(
-    version: ModelVersion, facts: FileFacts, layout: Layout, shape: Sequence[int], classes: int
-) -> tuple[int, int]:
-    """Return the number of keypoints, and of their numbers. Raises ModelError where the output could be read twice."""
-    if layout not in {Layout.POINTS, Layout.POINT_ROWS}:
-        return 0, 0
-    if facts.kpt_shape is not None:
-        return facts.kpt_shape
-    numbers = shape[1] - _BOX - classes if layout is Layout.POINTS else shape[2] - _ROW
-    possible = [(numbers // size, size) for size in (2, _XYS) if numbers % size == 0]
-    if len(possible) != 1:
-        what = " or ".join(f"{count} keypoints of {size}" for count, size in possible) or "no keypoints"
-        raise ModelError(
-            "unclear_layout",
-            f"{version.reference}: {numbers} numbers an object could be {what}: the file has no kpt_shape",
-        )
-    return possible[0]
 
 
 def _has_shape(raw: _Rows, shape: tuple[int, ...]) -> bool:

@@ -3,14 +3,18 @@
 A model is refused where two layouts are possible, because a wrong guess would serve wrong detections unnoticed.
 """
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple
 
 from agent.inference.yolo.layouts import SERVED_WORDS, TABLE, Layout, Reading, Seen, Shapes
 from agent.inference.yolo.metadata import FileFacts, agreed_task
 from agent.messages.errors import ModelError
 from agent.messages.references import ModelVersion
 from agent.models.onnx_file import OPEN
+
+_BOX: Final = 4
+_ROW: Final = 6  # a box, score, label
+_POINT_SIZES: Final = (2, 3)  # x, y, and a score
 
 
 class Recognised(NamedTuple):
@@ -52,6 +56,36 @@ def recognise(
             "unclear_layout", f"{known} and could be {_choice(left)}: say which by `layout` in the catalog"
         )
     return Recognised(left[0].layout, fitting[left[0]].outputs)
+
+
+def keypoints(
+    version: ModelVersion, facts: FileFacts, layout: Layout, shape: Sequence[int], classes: int
+) -> tuple[tuple[int, int], tuple[str, ...]]:
+    """Return the number of keypoints and of their numbers, and their names; the names are empty unless each has one.
+
+    `shape` is that of the first output that `layout` reads. Raises ModelError ("unclear_layout") where the output could
+    be read twice.
+    """
+    points = _points(version, facts, layout, shape, classes)
+    return points, facts.kpt_names if len(facts.kpt_names) == points[0] else ()
+
+
+def _points(
+    version: ModelVersion, facts: FileFacts, layout: Layout, shape: Sequence[int], classes: int
+) -> tuple[int, int]:
+    if layout not in {Layout.POINTS, Layout.POINT_ROWS}:
+        return 0, 0
+    if facts.kpt_shape is not None:
+        return facts.kpt_shape
+    numbers = shape[1] - _BOX - classes if layout is Layout.POINTS else shape[2] - _ROW
+    possible = [(numbers // size, size) for size in _POINT_SIZES if numbers % size == 0]
+    if len(possible) != 1:
+        what = " or ".join(f"{count} keypoints of {size}" for count, size in possible) or "no keypoints"
+        raise ModelError(
+            "unclear_layout",
+            f"{version.reference}: {numbers} numbers an object could be {what}: the file has no kpt_shape",
+        )
+    return possible[0]
 
 
 def _looks(reading: Reading, shapes: Shapes, facts: FileFacts, imgsz: tuple[int, int], classes: int) -> Iterator[Seen]:

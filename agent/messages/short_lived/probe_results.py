@@ -74,10 +74,17 @@ class ProbedSandbox(msgspec.Struct, frozen=True):
     """Forbidden actions that succeeded."""
 
 
+class AskedSource(msgspec.Struct, frozen=True):
+    """One source to be reached: a file by its reference, in a registry by its sha256 as well."""
+
+    reference: str
+    sha256: str = ""
+
+
 class SourceRequest(msgspec.Struct, frozen=True):
     """Sources of models to be reached, with what their hosts need."""
 
-    references: tuple[str, ...]
+    sources: tuple[AskedSource, ...]
     hosts: tuple[SupplyHost, ...] = ()
 
 

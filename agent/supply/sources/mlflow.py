@@ -3,14 +3,16 @@
 The protocol: https://mlflow.org/docs/latest/api_reference/rest-api.html. The artifact proxy serves Range and ETag.
 """
 
-import json
 import re
 from pathlib import PurePosixPath
-from typing import Any, Final
+from typing import Annotated, Final, TypeVar
 from urllib.parse import quote, unquote, urlencode, urlsplit
+
+import msgspec
 
 from agent.messages.errors import ModelError
 from agent.models.catalog_entry import SUFFIXES
+from agent.supply.sources.answers import decoded
 from agent.supply.sources.located import Located
 from agent.supply.sources.web import Web
 from agent.supply.wanted import Wanted
@@ -21,6 +23,29 @@ _REFERENCE: Final = re.compile(
 _API: Final = "/api/2.0/mlflow"
 _PROXY: Final = "/api/2.0/mlflow-artifacts/artifacts"
 _PROXIED: Final = "mlflow-artifacts"
+_T = TypeVar("_T")
+
+
+class _Version(msgspec.Struct, frozen=True):
+    version: str | int
+
+
+class _Alias(msgspec.Struct, frozen=True):
+    model_version: _Version
+
+
+class _Place(msgspec.Struct, frozen=True):
+    artifact_uri: str
+
+
+class _File(msgspec.Struct, frozen=True):
+    path: str
+    is_dir: bool = False
+    file_size: Annotated[int, msgspec.Meta(ge=0)] | None = None
+
+
+class _Folder(msgspec.Struct, frozen=True):
+    files: list[_File] = []
 
 
 def resolve(wanted: Wanted, web: Web) -> Located:
@@ -32,15 +57,15 @@ def resolve(wanted: Wanted, web: Web) -> Located:
     base, model = web.hosts.base_url(parts["host"]), unquote(parts["model"])
     version = parts["version"]
     if version is None:
-        found = _ask(web, f"{base}{_API}/registered-models/alias", name=model, alias=unquote(parts["alias"]))
-        version = str(_text(found.get("model_version"), "version", wanted))
-    answer = _ask(web, f"{base}{_API}/model-versions/get-download-uri", name=model, version=unquote(version))
-    folder = urlsplit(str(_text(answer, "artifact_uri", wanted)))
-    if folder.scheme != _PROXIED:
+        alias = unquote(parts["alias"])
+        found = _ask(web, f"{base}{_API}/registered-models/alias", _Alias, name=model, alias=alias)
+        version = str(found.model_version.version)
+    answer = _ask(web, f"{base}{_API}/model-versions/get-download-uri", _Place, name=model, version=unquote(version))
+    scheme, root = _split(answer.artifact_uri, wanted)
+    if scheme != _PROXIED:
         wanted_place = "the server's own proxy (mlflow server --serve-artifacts)"
-        what = f"its artifacts are at {folder.scheme}://, expected {wanted_place}"
+        what = f"its artifacts are at {scheme}://, expected {wanted_place}"
         raise ModelError("source_refused", f"{wanted.reference}: {what}")
-    root = folder.path.strip("/")
     own, size = _model_file(web, f"{base}{_PROXY}", root, wanted)
     name = wanted.name_beside(own)
     url = f"{base}{_PROXY}/{quote(f'{root}/{name}')}"
@@ -48,31 +73,24 @@ def resolve(wanted: Wanted, web: Web) -> Located:
     return Located(url, PurePosixPath(name).name, web.hosts.authorization(url), size if is_own else None)
 
 
+def _split(uri: str, wanted: Wanted) -> tuple[str, str]:
+    """Return scheme and folder of a model's artifacts. Raises ModelError for a text that is no URL."""
+    try:
+        parts = urlsplit(uri)
+    except ValueError:
+        raise ModelError("source_refused", f"{wanted.reference}: the server sent an address that is none") from None
+    return parts.scheme, parts.path.strip("/")
+
+
 def _model_file(web: Web, proxy: str, root: str, wanted: Wanted) -> tuple[str, int | None]:
-    files = _ask(web, proxy, path=root).get("files")
-    found = [one for one in files if isinstance(one, dict)] if isinstance(files, list) else []
-    models = [one for one in found if PurePosixPath(str(one.get("path"))).suffix in SUFFIXES and not one.get("is_dir")]
+    found = _ask(web, proxy, _Folder, path=root).files
+    models = [one for one in found if PurePosixPath(one.path).suffix in SUFFIXES and not one.is_dir]
     if len(models) != 1:
-        names = ", ".join(str(one.get("path")) for one in found) or "nothing"
+        names = ", ".join(one.path for one in found) or "nothing"
         what = f"found {names}, expected one file that ends in {', '.join(SUFFIXES)}"
         raise ModelError("not_found" if not models else "source_refused", f"{wanted.reference}: {what}")
-    name = PurePosixPath(str(models[0]["path"])).name
-    size = models[0].get("file_size")
-    return name, size if isinstance(size, int) else None
+    return PurePosixPath(models[0].path).name, models[0].file_size
 
 
-def _ask(web: Web, url: str, **query: str) -> dict[str, Any]:
-    try:
-        value = json.loads(web.get(f"{url}?{urlencode(query)}"))
-    except (ValueError, RecursionError):
-        value = None
-    if not isinstance(value, dict):
-        raise ModelError("source_refused", f"{url}: found no JSON object, expected an MLflow server's answer")
-    return value
-
-
-def _text(value: object, key: str, wanted: Wanted) -> object:
-    found = value.get(key) if isinstance(value, dict) else None
-    if not isinstance(found, (str, int)):
-        raise ModelError("source_refused", f"{wanted.reference}: the server's answer has no {key}")
-    return found
+def _ask(web: Web, url: str, kind: type[_T], **query: str) -> _T:
+    return decoded(web.get(f"{url}?{urlencode(query)}"), kind, url, "an MLflow server's answer")

@@ -1,16 +1,20 @@
 """oci://HOST/REPO:TAG or @sha256:DIGEST: an artifact of a container registry.
 
 The protocol: https://github.com/opencontainers/distribution-spec. A model's files are layers of one manifest, found by
-their sha256; a file's signature is the layer with its title and .minisig behind it, else the only one that ends so.
+their sha256; a signature is the layer with the title that the catalog names, else with the file's title and .minisig
+behind it, else the only one that ends so.
 """
 
 import hashlib
-import json
 import re
-from typing import Any, Final
+from typing import Annotated, Final
 from urllib.parse import quote, urlencode
 
+import msgspec
+
 from agent.messages.errors import ModelError
+from agent.models.model_files import SIGNATURE_SUFFIX
+from agent.supply.sources.answers import decoded
 from agent.supply.sources.located import Located
 from agent.supply.sources.web import Web, read_bounded, require_good, require_redirect
 from agent.supply.wanted import Wanted
@@ -27,6 +31,25 @@ _CHALLENGE: Final = re.compile(r'(\w+)="([^"]*)"')
 _UNAUTHORIZED: Final = 401
 
 
+class _Layer(msgspec.Struct, frozen=True):
+    digest: str
+    size: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    annotations: dict[str, str] | None = None
+
+    @property
+    def title(self) -> str:
+        return (self.annotations or {}).get(_TITLE, "")
+
+
+class _Manifest(msgspec.Struct, frozen=True):
+    layers: list[_Layer]
+
+
+class _Token(msgspec.Struct, frozen=True):
+    token: str | None = None
+    access_token: str | None = None
+
+
 def resolve(wanted: Wanted, web: Web) -> Located:
     """Find the layer that has the wanted sha256, and the token that may read it."""
     parts = _REFERENCE.fullmatch(wanted.reference)
@@ -36,11 +59,10 @@ def resolve(wanted: Wanted, web: Web) -> Located:
     base = f"{web.hosts.base_url(parts['host'])}/v2/{parts['repo']}"
     manifest, headers = _manifest(web, f"{base}/manifests/{parts['digest'] or parts['tag']}", parts["digest"])
     layer = _layer(manifest, wanted)
-    size = layer.get("size")
-    return Located(f"{base}/blobs/{layer['digest']}", _title(layer), headers, size if isinstance(size, int) else None)
+    return Located(f"{base}/blobs/{quote(layer.digest, safe=':')}", layer.title, headers, layer.size)
 
 
-def _manifest(web: Web, url: str, digest: str | None) -> tuple[dict[str, Any], dict[str, str]]:
+def _manifest(web: Web, url: str, digest: str | None) -> tuple[_Manifest, dict[str, str]]:
     """Return the manifest, and the headers that authorize a read of its layers."""
     accept = {"Accept": ", ".join(_MANIFESTS)}
     headers = web.hosts.authorization(url)
@@ -48,6 +70,7 @@ def _manifest(web: Web, url: str, digest: str | None) -> tuple[dict[str, Any], d
     with web.open(url, headers | accept) as response:
         if response.status_code == _UNAUTHORIZED:
             challenge = response.headers.get("www-authenticate", "")
+            read_bounded(response, 1 << 20)  # because only a connection that was read to its end is kept
         else:
             require_good(response)
             data = read_bounded(response, 1 << 20)
@@ -56,10 +79,7 @@ def _manifest(web: Web, url: str, digest: str | None) -> tuple[dict[str, Any], d
         data = web.get(url, headers | accept, most_bytes=1 << 20)
     if digest and f"sha256:{hashlib.sha256(data).hexdigest()}" != digest:
         raise ModelError("hash_mismatch", f"{url}: the manifest is not {digest}")
-    manifest = _json(data, url)
-    if not isinstance(manifest.get("layers"), list):
-        raise ModelError("source_refused", f"{url}: found no manifest with layers, expected an artifact's (oras push)")
-    return manifest, headers
+    return decoded(data, _Manifest, url, "a manifest with layers, such as an artifact's (oras push)"), headers
 
 
 def _token(web: Web, challenge: str, url: str) -> str:
@@ -70,39 +90,25 @@ def _token(web: Web, challenge: str, url: str) -> str:
         raise ModelError("source_refused", f"{url}: found no right to read, expected {wanted}")
     require_redirect(url, asked["realm"])
     query = urlencode({name: asked[name] for name in ("service", "scope") if name in asked})
-    answer = _json(web.get(f"{asked['realm']}?{query}"), asked["realm"])
-    token = answer.get("token") or answer.get("access_token")
-    if not isinstance(token, str) or not token.isprintable() or not token.isascii():
+    answer = decoded(web.get(f"{asked['realm']}?{query}"), _Token, asked["realm"], "a token")
+    token = answer.token or answer.access_token
+    if not token or not token.isprintable() or not token.isascii():
         raise ModelError("source_refused", f"{asked['realm']}: found no token in the answer")
     return token
 
 
-def _layer(manifest: dict[str, Any], wanted: Wanted) -> dict[str, Any]:
-    layers = [one for one in manifest["layers"] if isinstance(one, dict) and isinstance(one.get("digest"), str)]
-    own = next((one for one in layers if one["digest"] == f"sha256:{wanted.sha256}"), None)
-    if not wanted.ending:
+def _layer(manifest: _Manifest, wanted: Wanted) -> _Layer:
+    own = next((one for one in manifest.layers if one.digest == f"sha256:{wanted.sha256}"), None)
+    if not wanted.is_signature:
         if own is None:
             raise ModelError("hash_mismatch", f"{wanted.reference}: no layer has sha256 {wanted.sha256}")
         return own
-    named = {title: one for one in layers if (title := _title(one)).endswith(wanted.ending)}
-    found = named.get(f"{_title(own)}{wanted.ending}") if own is not None else None
-    if found is None and len(named) == 1:
-        [found] = named.values()
-    if found is None:
-        what = f"found {len(named)} layers titled *{wanted.ending}, expected one with the file's title before that"
-        raise ModelError("not_found", f"{wanted.reference}: {what}")
-    return found | {"digest": quote(found["digest"], safe=":")}
-
-
-def _title(layer: dict[str, Any]) -> str:
-    return str((layer.get("annotations") or {}).get(_TITLE) or "")
-
-
-def _json(data: bytes, url: str) -> dict[str, Any]:
-    try:
-        value = json.loads(data)
-    except (ValueError, RecursionError):
-        value = None
-    if not isinstance(value, dict):
-        raise ModelError("source_refused", f"{url}: found no JSON object in the answer")
-    return value
+    by_title = {one.title: one for one in manifest.layers}
+    title = wanted.name_beside(own.title) if own is not None else ""
+    if title and title in by_title:
+        return by_title[title]
+    named = [one for one in manifest.layers if one.title.endswith(SIGNATURE_SUFFIX)]
+    if len(named) == 1 and not wanted.is_named:
+        return named[0]
+    what = f"found {len(named)} layers titled *{SIGNATURE_SUFFIX}, expected one titled {title or 'so'}"
+    raise ModelError("not_found", f"{wanted.reference}: {what}")

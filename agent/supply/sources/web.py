@@ -1,7 +1,9 @@
-"""HTTP for sources: one client for each request, credentials to their host alone, answers bounded."""
+"""HTTP for sources: one client for each host of a job, credentials to their host alone, answers bounded."""
 
+import http.cookiejar
 import socket
 import ssl
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Final
@@ -14,11 +16,14 @@ from agent.supply.sources.hosts import Hosts, origin_of
 
 if TYPE_CHECKING:
     import httpx
+    from typing_extensions import Self
 
 _MOST_ANSWER_BYTES: Final = 4 << 20
 """Largest answer that is kept in memory: a manifest, a list, a signature."""
 _REDIRECTS: Final = 5
 _CONNECT_S: Final = 10.0
+_KEPT_S: Final = 2.0
+"""Time for which an idle connection is kept; shorter than that of most servers."""
 _LEAST_BUFFER_BYTES: Final = 64 << 10
 _BUFFERED_S: Final = 0.5
 _MOVED: Final = (301, 302, 303, 307, 308)
@@ -29,13 +34,26 @@ _SERVER_ERROR: Final = 500
 
 
 class Web:
-    """HTTP client of one job. Each call may be made on a thread of its own."""
+    """HTTP client of one job, which keeps its connections; a context manager. Calls may come from any thread."""
 
     def __init__(self, hosts: Hosts, *, stall_s: float, rate_bytes_s: float = 0.0) -> None:
         """`rate_bytes_s` keeps the kernel from receiving far ahead of a rate limit; 0: no limit."""
         self.hosts: Final = hosts
         self._stall_s: Final = stall_s
         self._rate_bytes_s: Final = rate_bytes_s
+        self._lock: Final = threading.Lock()
+        self._clients: Final[dict[tuple[str, str, int], httpx.Client]] = {}
+
+    def __enter__(self) -> "Self":
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        """Close all connections; a later request opens new ones."""
+        with self._lock:
+            clients = list(self._clients.values())
+            self._clients.clear()
+        for client in clients:
+            client.close()
 
     def get(self, url: str, headers: dict[str, str] | None = None, *, most_bytes: int = _MOST_ANSWER_BYTES) -> bytes:
         """Return the whole answer of a GET. Raises SourceError, or ModelError where a retry cannot help."""
@@ -72,9 +90,7 @@ class Web:
         at, sent = url, headers
         for _ in range(_REDIRECTS + 1):
             _require_web(at)
-            client = opened.enter_context(self._client(at))
-            request = client.build_request("GET", at, headers={"Accept-Encoding": "identity"} | sent)
-            response = client.send(request, stream=True)
+            response = self._get(at, {"Accept-Encoding": "identity"} | sent)
             opened.callback(response.close)
             if response.status_code not in _MOVED:
                 return response
@@ -85,8 +101,30 @@ class Web:
             at = to
         raise ModelError("source_refused", f"{_shown(url)}: more than {_REDIRECTS} redirects")
 
+    def _get(self, url: str, headers: dict[str, str]) -> "httpx.Response":
+        """Send a request; once more where its connection ends before an answer, as an idle one may just then."""
+        import httpx  # noqa: PLC0415 - as above
+
+        client = self._client(url)
+        request = client.build_request("GET", url, headers=headers)
+        try:
+            return client.send(request, stream=True)
+        except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
+            return client.send(request, stream=True)
+
     def _client(self, url: str) -> "httpx.Client":
-        """Return a client that reads neither the environment nor ~/.netrc, which may hold another host's secrets."""
+        """Return the client of a URL's host, with that host's authority."""
+        origin = origin_of(url)
+        with self._lock:
+            if origin not in self._clients:
+                self._clients[origin] = self._new_client(url)
+            return self._clients[origin]
+
+    def _new_client(self, url: str) -> "httpx.Client":
+        """Return a client that reads neither the environment nor ~/.netrc, which may hold another host's secrets.
+
+        It keeps no cookies either, because each request is to bear its own credentials and nothing else.
+        """
         import httpx  # noqa: PLC0415 - as above
 
         options: list[tuple[int, int, int]] = []
@@ -94,9 +132,13 @@ class Web:
             buffer_bytes = max(_LEAST_BUFFER_BYTES, int(self._rate_bytes_s * _BUFFERED_S))
             options = [(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer_bytes)]
         tls = self.hosts.tls(url) if url.lower().startswith("https:") else False
-        transport = httpx.HTTPTransport(verify=tls, socket_options=options, trust_env=False)
+        limits = httpx.Limits(keepalive_expiry=_KEPT_S)
+        transport = httpx.HTTPTransport(verify=tls, socket_options=options, trust_env=False, limits=limits)
         timeout = httpx.Timeout(self._stall_s, connect=min(_CONNECT_S, self._stall_s))
-        return httpx.Client(transport=transport, timeout=timeout, follow_redirects=False, trust_env=False)
+        cookies = http.cookiejar.CookieJar(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
+        return httpx.Client(
+            transport=transport, timeout=timeout, cookies=cookies, follow_redirects=False, trust_env=False
+        )
 
 
 def require_good(response: "httpx.Response") -> None:

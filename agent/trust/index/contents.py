@@ -3,7 +3,7 @@
 import json
 import logging
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 import msgspec
@@ -21,6 +21,8 @@ FOLDER: Final = "models"
 """Folder of an index under which the files of its models lie."""
 KEYS: Final = frozenset({"backend", "imgsz", "confidence", "iou", "classes", "rank", "layout", "task", "preprocess"})
 """Keys of a catalog's entry that an index may set; never those that lift a protection or name another file."""
+_ANSWERING: Final = ("confidence", "iou", "classes", "imgsz", "layout", "task", "preprocess")
+"""Keys that decide what a model answers, and so must be as the index has signed them."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,11 @@ class IndexedModel:
     def folder(self) -> str:
         """Folder of its files, relative to the index."""
         return f"{FOLDER}/{self.entry['name']}/{self.entry['variant']}/{self.entry['version']}"
+
+    @property
+    def version(self) -> ModelVersion:
+        """The version as the index has signed it, with its file beside nothing."""
+        return ModelEntry.model_validate({**self.entry, "file": self.files[0].name}).version_of(Path())
 
     def entry_at(self, place: str) -> bytes:
         """Return the whole entry as JSON, with its file under `place`: a folder or a URL."""
@@ -74,6 +81,12 @@ class Contents:
         signed = {file.name: file.sha256 for file in found.files[1:]}
         if version.sha256.lower() != found.files[0].sha256 or declared != signed:
             raise ModelError("unsigned", f"{version.reference}: its sha256 in the catalog is not that of the index")
+        signed_version = found.version
+        for key in _ANSWERING:
+            here, there = getattr(version, key), getattr(signed_version, key)
+            if here != there:
+                what = f"its {key} in the catalog is {here!r}, and the index has signed {there!r}"
+                raise ModelError("unsigned", f"{version.reference}: {what}: take it out of models.toml")
 
     def revocation(self, version: ModelVersion) -> ModelError | None:
         """Return the error of a version that the index has revoked, by its name or by one of its files; else None."""

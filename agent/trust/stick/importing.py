@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from msgspec import structs
+
 from agent.files import replace_file, sync_path
 from agent.messages.errors import ChangeoverError, MistakeError, ModelError, TransientError
 from agent.messages.references import ModelFile, ModelReference, ModelVersion
 from agent.models.catalog import Catalog
-from agent.models.catalog_entry import rank_of
 from agent.models.keeping.copying import Release
 from agent.models.keeping.leftovers import PARTS, STICK
 from agent.models.keeping.room import Room, collector
@@ -143,16 +144,7 @@ def _store_files(model: IndexedModel) -> tuple[ModelFile, ...]:
 
 
 def _version(model: IndexedModel, files: tuple[ModelFile, ...], parts: Path) -> ModelVersion:
-    entry = model.entry
-    return ModelVersion(
-        name=entry["name"],
-        variant=entry["variant"],
-        version=entry["version"],
-        path=str(parts / files[0].name),
-        sha256=files[0].sha256,
-        rank=entry.get("rank") or rank_of(entry["variant"]) or 0.0,
-        files=files[1:],
-    )
+    return structs.replace(model.version, path=str(parts / files[0].name), files=files[1:])
 
 
 def _make_parts(parts: Path) -> None:

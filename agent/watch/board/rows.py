@@ -72,7 +72,8 @@ class StreamRow:
     p50_ms: float | None = None
     """Median latency; None before the first frame, as is `p99_ms`."""
     p99_ms: float | None = None
-    objects: tuple[tuple[str, int], ...] = ()
+    objects: tuple[str, ...] = ()
+    """A word for each label of the last frame, or of the last summary."""
     model: str | None = None
     dropped: int | None = None
     """Number of frames dropped since the agent started; None where unknown."""

@@ -10,6 +10,7 @@ import msgspec
 
 from agent.messages.payloads import DetectionsPayload, StreamHealth, StreamStatus, Summary
 from agent.watch.board.rows import StreamRow
+from agent.watch.board.seen import counted, words_of
 from agent.watch.board.topic_message import TopicMessage, one_of
 
 WINDOW_S: Final = 2.0
@@ -29,7 +30,7 @@ class StreamFold:
         self._status: str | None = None
         self._line = ""
         self._model: str | None = None
-        self._objects: tuple[tuple[str, int], ...] = ()
+        self._objects: tuple[str, ...] = ()
         self._arrivals: Final[deque[float]] = deque(maxlen=_ARRIVALS)
         self._latencies_ms: Final[deque[float]] = deque(maxlen=_LATENCIES)
         self._messages = 0
@@ -89,17 +90,14 @@ class StreamFold:
         self._messages += 1
         self._seq = frame.seq
         self._line, self._model = frame.line, frame.model
-        counts: dict[str, int] = {}
-        for found in frame.top[:1] if isinstance(frame.top, list) else frame.objects:
-            counts[found.label] = counts.get(found.label, 0) + 1
-        self._objects = tuple(sorted(counts.items()))
+        self._objects = words_of(frame)
         self._arrivals.append(now_s)
         self._latencies_ms.append(frame.latency_ms)
 
     def _summarise(self, summary: Summary, now_s: float) -> None:
         passed_s = (_moment(summary.to) - _moment(summary.from_)).total_seconds()
         self._summary = (summary.frames / passed_s if passed_s > 0 else 0.0, now_s)
-        self._objects = tuple(sorted(summary.counts.items()))
+        self._objects = counted(summary.counts)
 
 
 def percentile(values: Sequence[float], share: int) -> float | None:

@@ -239,7 +239,7 @@ def _live(row: LineRow) -> Text:
 def _stream(row: StreamRow) -> list[Text]:
     # dashes, because without frames the last values are old
     is_still = row.fps == 0
-    objects = "" if is_still else ", ".join(f"{label} {count}" for label, count in row.objects)
+    objects = "" if is_still else ", ".join(row.objects)
     return [
         text(row.stream),
         text(row.line),

@@ -84,6 +84,15 @@ def test_golden_classes_need_no_objects(tmp_path: Path, score: float, different:
         prove(detector, version)
 
 
+def test_golden_objects_prove_nothing_of_a_classifier(tmp_path: Path) -> None:
+    version = golden_of(tmp_path, {"objects": []})
+    facts = FileFacts(names=("cap", "lid"), task="classify", is_ultralytics=True)
+    head = Head.of(version, facts, ((1, 2),), (SIDE, SIDE))
+    detector = Detector("openvino", head, (SIDE, SIDE), lambda: Sorted([]), processor=CPU)
+    with pytest.raises(ModelError, match=r"1\.json has no `top`, and .* nothing would be compared"):
+        prove(detector, version)
+
+
 @pytest.mark.parametrize("expected", [{"object": []}, {"top": []}])
 def test_golden_files_that_expect_nothing_at_all_are_refused(tmp_path: Path, expected: object) -> None:
     version = golden_of(tmp_path, expected)

@@ -8,11 +8,14 @@ import pytest
 from inference.worker.dummies import MIB, DummyRuntime, PlantOfDummies, wait_for
 from inference.worker.plant import decisions
 
-from agent.inference.backends import NotPreparedError
+from agent.inference.backends import Model, NotPreparedError
+from agent.inference.memory.cache import Cache
 from agent.inference.preparing.background_builder import BackgroundBuilder
 from agent.inference.scheduling import load_priority
 from agent.inference.swapping import likely_models, load_queue
-from agent.messages.children import CacheState, Log, Preload, Prepared, SwapFailed, Swapped
+from agent.inference.swapping.likely_models import LikelyModels
+from agent.inference.swapping.load_job import LoadJob
+from agent.messages.children import Breaking, CacheState, Log, Preload, Prepared, SwapFailed, Swapped
 from agent.messages.errors import ModelError
 from agent.messages.references import ModelVersion
 
@@ -206,6 +209,7 @@ def test_a_model_whose_proof_failed_is_preloaded_again_only_once_its_files_chang
     new_dummies: NewDummies, runtime: DummyRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(likely_models, "_FIRST_S", 0.01)
+    monkeypatch.setattr(likely_models, "_LOOK_S", 0.05)
     plant = new_dummies()
     a, bad = runtime.make("a"), runtime.make("bad")
     runtime.behaviours["bad"].proof_error = ModelError("proof_failed", "nonsense")
@@ -316,3 +320,88 @@ def test_two_pools_are_both_respected(new_dummies: NewDummies, runtime: DummyRun
     tell(plant, b, c)
     plant.wait_for_ledger({"a:n@1": "active", "b:n@1": "preloaded"})
     assert not decisions(plant)
+
+
+def test_the_files_of_a_failed_proof_are_looked_at_once_in_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s, looks = 0.0, list[ModelVersion]()
+
+    def files(version: ModelVersion) -> tuple[object, ...]:
+        looks.append(version)
+        return (version.path,)
+
+    monkeypatch.setattr(likely_models, "_files", files)
+    cache: Cache[Model] = Cache(100, lambda: None)
+    models = LikelyModels(cache, lambda _: None, lambda: now_s)
+    bad = ModelVersion("bad", "n", "1", str(tmp_path / "bad.onnx"), "aa", golden=str(tmp_path))
+    models.replace((bad,))
+    models.failed(bad, ModelError("proof_failed", "nonsense"))
+    looks.clear()
+    for _ in range(100):
+        now_s += 0.5
+        assert models.next() is None
+    assert 4 <= len(looks) <= 6, "each 10 s"
+    monkeypatch.setattr(likely_models, "_files", lambda version: (version.path, "touched"))
+    now_s += 10.0
+    assert models.next() == bad
+
+
+def test_a_model_that_left_the_catalog_goes_once_nobody_uses_it(new_dummies: NewDummies, runtime: DummyRuntime) -> None:
+    plant = new_dummies(budget_mib=300)
+    a, b, c, d = (runtime.make(name) for name in "abcd")
+    plant.switch(c)
+    plant.switch(a)
+    tell(plant, b, d)
+    plant.wait_for_ledger({"a:n@1": "active", "b:n@1": "preloaded", "c:n@1": "resident", "d:n@1": "preloaded"})
+    plant.worker.preload(Preload((d,), gone=(a, b, c)))
+    plant.wait_for_ledger({"a:n@1": "active", "d:n@1": "preloaded"})
+    removed = {("b:n@1", "removed"), ("c:n@1", "removed")}
+    plant.wait_until(lambda: {(one.model, one.reason) for one in decisions(plant)} == removed)
+    plant.switch(d)
+    plant.wait_for_ledger({"d:n@1": "active"})
+
+
+def test_no_line_leaves_its_model_for_room_that_an_abandoned_preload_will_give_back(
+    new_dummies: NewDummies, runtime: DummyRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load_queue, "_OVERTAKEN_S", 0.2)
+    plant = new_dummies(budget_mib=130)
+    a, slow, wanted = (runtime.make(name) for name in ("a", "slow", "wanted"))
+    plant.switch(a)
+    runtime.behaviours["slow"].load_may_end.clear()
+    tell(plant, slow)
+    assert runtime.behaviours["slow"].load_began.wait(60)
+    change = plant.assign(wanted)
+    plant.wait_until(lambda: any("its thread is left" in log.text for log in plant.of(Log)))
+    waits = threading.Event()
+    may_go_on = load_queue.LoadQueue._may_go_on
+
+    def looked(queue: load_queue.LoadQueue, job: LoadJob) -> bool:
+        waits.set()
+        return may_go_on(queue, job)
+
+    monkeypatch.setattr(load_queue.LoadQueue, "_may_go_on", looked)
+    assert waits.wait(60)
+    runtime.behaviours["slow"].load_may_end.set()
+    answer = plant.answer(change)
+    assert isinstance(answer, Swapped)
+    assert answer.report.order == "make-before-break"
+    assert not plant.of(Breaking)
+
+
+def test_a_line_leaves_its_model_where_an_abandoned_preload_hangs_on(
+    new_dummies: NewDummies, runtime: DummyRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load_queue, "_OVERTAKEN_S", 0.2)
+    monkeypatch.setattr(load_queue, "_PATIENT_SHARE", 0.001)
+    plant = new_dummies(budget_mib=130)
+    a, stuck, wanted = (runtime.make(name) for name in ("a", "stuck", "wanted"))
+    plant.switch(a)
+    runtime.behaviours["stuck"].load_may_end.clear()
+    tell(plant, stuck)
+    assert runtime.behaviours["stuck"].load_began.wait(60)
+    answer = plant.answer(plant.assign(wanted))
+    assert isinstance(answer, Swapped)
+    assert answer.report.order == "break-before-make"
+    runtime.behaviours["stuck"].load_may_end.set()

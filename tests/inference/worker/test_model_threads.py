@@ -128,6 +128,38 @@ def test_a_stream_whose_line_switches_to_the_model_that_it_has_is_served_on(scen
     wait_for(lambda: scene.served == ["after"])
 
 
+def test_of_lines_that_switch_to_a_model_at_one_moment_one_alone_is_its_first(scene: Scene) -> None:
+    threads = ThreadsOfModels()
+    places = InFlightLimiter()
+    feeds = [scene.feed(str(number)) for number in range(8)]
+    barrier = threading.Barrier(len(feeds))
+    firsts: list[bool] = []
+
+    def switch(feed: CountedFeed) -> None:
+        barrier.wait(60)
+        firsts.append(threads.add_first("part:n@1", places, [feed]))
+
+    switching = [threading.Thread(target=switch, args=(feed,)) for feed in feeds]
+    for one in switching:
+        one.start()
+    for one in switching:
+        one.join()
+    assert sorted(firsts) == [False] * 7 + [True]
+    assert not threads.add_first("part:n@1", places, [feeds[0]])
+    scene.may_infer.release(8)
+    first = next(feed for feed in feeds if places_has(threads, places, feed))
+    threads.remove(places, [first])
+    threads.join()
+    assert threads.add_first("part:n@1", places, [feeds[0]])
+    threads.remove(places, [feeds[0]])
+    threads.join()
+
+
+def places_has(threads: ThreadsOfModels, places: InFlightLimiter, feed: CountedFeed) -> bool:
+    """Return True where a model's threads serve a feed."""
+    return feed in threads._serving[places]._feeds.values()
+
+
 def test_models_that_come_and_go_leave_no_descriptor() -> None:
     scene, threads = Scene(), ThreadsOfModels()
     feed = scene.feed("a")

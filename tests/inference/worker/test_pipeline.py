@@ -57,12 +57,14 @@ class TearingSlot:
         return self.offered, 0
 
 
-def line_with_model(label: str = "a", usual_s: float = 0.0) -> ActiveModelGate[Model]:
+def line_with_model(
+    label: str = "a", usual_s: float = 0.0, behaviour: Behaviour | None = None
+) -> ActiveModelGate[Model]:
     cache: Cache[Model] = Cache(100, lambda: None)
     line: ActiveModelGate[Model] = ActiveModelGate("line-1", cache, ThreadsOfModels())
     entry = cache.charge(ModelVersion(name="a", variant="n", version="1", path="", sha256=""), 1)
     assert entry is not None
-    model = DummyModel(label, Behaviour(), lambda: None)
+    model = DummyModel(label, behaviour or Behaviour(), lambda: None)
     model.places.expect(int(usual_s * 1e9))
     cache.loaded(entry, model, {"line-1"})
     line.flip(entry, lambda: None)
@@ -99,6 +101,31 @@ def test_a_torn_frame_is_discarded_and_counted() -> None:
     pipeline.stop()
     assert [message.frame for message in sent if isinstance(message, Detections)] == [0, 2, 4]
     assert tally.lost_since(mark) == FRAMES // 2
+
+
+class OneTorn(TearingSlot):
+    """Tears its second frame alone."""
+
+    def release(self, frame: Frame) -> bool:
+        return frame.number != 1
+
+
+def test_a_torn_frame_waits_for_no_answer_and_the_next_frame_is_taken() -> None:
+    slot, sent = OneTorn(), list[Message]()
+    outlet = Outlet(sent.append, lambda _: nullcontext())
+    behaviour = Behaviour()
+    behaviour.answer_may_end.clear()
+    line = line_with_model(behaviour=behaviour)
+    pipeline = StreamPipeline("cam-1", cast("SlotReader", slot), line, FrameLossCounter(slot.read), outlet)
+    pipeline.start()
+    try:
+        wait_for(lambda: slot.offered == 3)  # one is inferred, one was torn, and one waits with its turn
+        assert not sent
+    finally:
+        behaviour.answer_may_end.set()
+    wait_for(lambda: len(sent) == FRAMES - 1)
+    pipeline.stop()
+    assert [message.frame for message in sent if isinstance(message, Detections)] == [0, 2, 3, 4, 5]
 
 
 class ScaledSlot(TearingSlot):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from agent.inference.yolo.letterbox import PAD, Canvas, Fit, Placement
 
@@ -124,4 +125,33 @@ def test_a_covering_picture_is_as_large_as_torchvisions(height: int, width: int,
     short, long = sorted((height, width))
     scaled = Placement.of((height, width), (side, side), Fit.COVERING).scaled
     assert sorted(scaled) == [side, int(side * long / short)]
-    assert (scaled[0] >= scaled[1]) == (width >= height)
+    assert scaled[0] == scaled[1] or (scaled[0] > scaled[1]) == (width > height)
+
+
+def pillows(picture: NDArray[np.uint8], scaled: tuple[int, int]) -> NDArray[np.float64]:
+    """Scale as Pillow's bilinear resizing does (its `Resample.c`): triangles as wide as two scaled pixels a side."""
+    whole = picture.astype(np.float64)
+    for axis, count in ((0, scaled[1]), (1, scaled[0])):
+        side = picture.shape[axis]
+        scale = side / count
+        distance = np.abs((np.arange(side) + 0.5) - (np.arange(count)[:, np.newaxis] + 0.5) * scale)
+        weights = np.maximum(1 - distance / max(scale, 1.0), 0)
+        weights /= weights.sum(axis=1, keepdims=True)
+        whole = np.moveaxis(np.tensordot(weights, whole, (1, axis)), 0, axis)
+    return whole
+
+
+@pytest.mark.parametrize(
+    ("height", "width"), [(1080, 1920), (720, 1280), (480, 640), (1200, 1000), (1080, 1080), (2160, 3840)]
+)
+def test_a_covering_picture_that_shrinks_is_near_to_pillows(height: int, width: int) -> None:
+    colours = np.random.default_rng(7).integers(0, 256, (24, 40, 3), np.uint8)
+    shapes = np.asarray(cv2.resize(colours, (width, height), interpolation=cv2.INTER_NEAREST), np.uint8)
+    canvas = Canvas((224, 224))
+    placement = canvas.draw(shapes, Fit.COVERING)
+    wanted = pillows(shapes, placement.scaled)[-placement.top :, -placement.left :][:224, :224]
+    area = cv2.resize(shapes, placement.scaled, interpolation=cv2.INTER_AREA)
+    middle = area[-placement.top :, -placement.left :][:224, :224]
+    error, of_area = (np.abs(found.astype(np.float64) - wanted) for found in (canvas.pixels, middle))
+    assert error.mean() < 0.9 * of_area.mean()
+    assert error.max() < of_area.max()

@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from agent.inference.validation.outlines import masks_iou
+from agent.inference.yolo.declared import prepared_reading
 from agent.inference.yolo.detections import objects_of, top_of
 from agent.inference.yolo.head import Head, Layout
 from agent.inference.yolo.letterbox import Fit, Placement
@@ -138,6 +139,15 @@ def test_keypoints_come_back(entry: ModelVersion, raw: Array, layout: Layout) ->
     np.testing.assert_allclose(found.keypoints[..., :2], (POINTS[..., :2] - (0, 40)) * 2, atol=1e-3)
     np.testing.assert_allclose(found.keypoints[..., 2], POINTS[..., 2], atol=1e-5)
     assert objects_of(found, NAMES)[0].keypoints == [(80.0, 100.0, 0.9), (160.0, 140.0, 0.4)]
+
+
+@pytest.mark.parametrize("named", ["{0: ['cap', 'base', 'rim']}", "{0: ['cap', 'base']}", "{}"])
+def test_the_names_of_keypoints_are_told_as_they_are_served(entry: ModelVersion, named: str) -> None:
+    raw = columns(POINTS.reshape(2, -1))
+    said = facts(SAID, task="pose", kpt_shape="[2, 3]", kpt_names=named)
+    served = Head.of(entry, said, [raw.shape], IMGSZ).reading
+    assert prepared_reading(entry, said, [raw.shape], IMGSZ) == served
+    assert served.keypoints == (("cap", "base") if named.count(",") == 1 else ())
 
 
 def test_keypoints_without_scores_have_score_one(entry: ModelVersion) -> None:

@@ -1,4 +1,4 @@
-"""`changeover bench tasks`: processor time to decode a frame of each task, of 20 objects at 640."""
+"""Processor time to decode a frame of each task, of 20 objects at 640."""
 
 import statistics
 import time
@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.bench.figures import spread
-from agent.bench.options import Options
 from agent.inference.yolo.detections import objects_of
 from agent.inference.yolo.head import Head
 from agent.inference.yolo.letterbox import Placement
@@ -32,12 +31,12 @@ _EXTRAS: Final = {"detect": 0, "segment": _PROTOTYPES, "pose": _POINTS[0] * _POI
 Array = NDArray[np.float32]
 
 
-def run(options: Options) -> dict[str, Any]:
+def measure(*, quick: bool) -> dict[str, Any]:
     """Decode one output of each task many times, in turn."""
     chance = np.random.default_rng(1)
     decoders = {task: _decoder(task, chance) for task in _EXTRAS}
     times_ms: dict[str, list[float]] = {task: [] for task in _EXTRAS}
-    for _ in range(_QUICK if options.quick else _TIMES):
+    for _ in range(_QUICK if quick else _TIMES):
         for task, decode in decoders.items():
             began_ns = time.process_time_ns()
             decode()
