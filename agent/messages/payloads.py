@@ -192,13 +192,6 @@ class JobState(msgspec.Struct, frozen=True):
     v: int = 1
 
 
-class Acknowledged(msgspec.Struct, frozen=True):
-    """Who has seen an alert, and when."""
-
-    user: str
-    at: Time
-
-
 class Alert(msgspec.Struct, frozen=True):
     """Payload of `alert`: an alert was raised, cleared or acknowledged; `alerts` is the list of those that are on."""
 
@@ -207,7 +200,8 @@ class Alert(msgspec.Struct, frozen=True):
     line: str | None = None
     stream: str | None = None
     detail: str | None = None
-    acknowledged: Acknowledged | msgspec.UnsetType = msgspec.UNSET
+    acknowledged_by: str | msgspec.UnsetType = msgspec.UNSET
+    acknowledged_at: Time | msgspec.UnsetType = msgspec.UNSET
 
 
 class Refused(msgspec.Struct, frozen=True):

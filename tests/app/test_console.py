@@ -132,7 +132,7 @@ def test_an_alert_is_acknowledged_for_everybody(watched: tuple[RunningAgent, Vis
     agent.until(lambda: "unknown_product" in (agent.value("alerts") or ""))
     answer = visitor.act(act="acknowledge", value={"code": "unknown_product", "line": "line-1"})
     assert answer.json()["result"] == "done"
-    agent.until(lambda: '"user":"eva"' in (agent.value("alerts") or ""))
+    agent.until(lambda: '"acknowledged_by":"eva"' in (agent.value("alerts") or ""))
 
 
 def test_a_killed_web_process_costs_the_line_nothing_and_keeps_sessions(watched: tuple[RunningAgent, Visitor]) -> None:

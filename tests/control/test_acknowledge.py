@@ -24,7 +24,7 @@ def test_an_alert_is_acknowledged_once_by_name(bench: Bench) -> None:
     actions = send(bench, id="a1", code="camera", stream=stream)
     assert [(one.id, one.result) for one in acks(actions)] == [("a1", "done")]
     seen = next(one for one in listed(actions) if one["stream"] == stream)
-    assert seen["acknowledged"]["user"] == "anna"
+    assert seen["acknowledged_by"] == "anna"
     again = send(bench, user="bob", id="a2", code="camera", stream=stream)
     assert [(one.id, one.result) for one in acks(again)] == [("a2", "noop")]
 
@@ -35,7 +35,7 @@ def test_the_next_time_it_is_new(bench: Bench) -> None:
     send(bench, code="camera", stream=stream)
     bench.give(StreamChanged(stream, "online"))
     actions = bench.give(StreamChanged(stream, "stalled"))
-    assert "acknowledged" not in next(one for one in listed(actions) if one["stream"] == stream)
+    assert "acknowledged_by" not in next(one for one in listed(actions) if one["stream"] == stream)
 
 
 def test_what_is_not_on_is_refused(bench: Bench) -> None:
@@ -48,4 +48,4 @@ def test_a_command_of_the_broker_has_no_name(bench: Bench) -> None:
     stream = next(iter(bench.state.streams))
     bench.give(StreamChanged(stream, "stalled"))
     actions = send(bench, user="", code="camera", stream=stream)
-    assert next(one for one in listed(actions) if one["stream"] == stream)["acknowledged"]["user"] == "mqtt"
+    assert next(one for one in listed(actions) if one["stream"] == stream)["acknowledged_by"] == "mqtt"

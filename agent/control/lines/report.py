@@ -10,7 +10,7 @@ from agent.control.lines.policy import missing, ready_models, serves
 from agent.control.lines.serving import note_cap
 from agent.control.stages import Stage
 from agent.control.state import NOTHING, Line, Now, State
-from agent.messages.payloads import Acknowledged, Alert, LineState, Phase, StreamStatus
+from agent.messages.payloads import Alert, LineState, Phase, StreamStatus
 from agent.messages.topics import OfLine, of_line, of_stream
 
 CAMERA_PATIENCE_S: Final = 10.0
@@ -140,16 +140,16 @@ def notice(state: State, change: Alert) -> list[Action]:
     before = state.alerts.get(key)
     if before is None or not change.on or before.detail == change.detail:
         return alert(state, change)
-    state.alerts[key] = replace(change, acknowledged=before.acknowledged)
+    state.alerts[key] = replace(change, acknowledged_by=before.acknowledged_by, acknowledged_at=before.acknowledged_at)
     return [PublishEvent("alert", state.alerts[key]), say_alerts(state)]
 
 
 def acknowledge(state: State, key: tuple[str, str | None, str | None], user: str, now: Now) -> list[Action]:
     """Note that somebody has seen an active alert, until it is cleared; nothing where it was seen before."""
     before = state.alerts[key]
-    if before.acknowledged is not msgspec.UNSET:
+    if before.acknowledged_by is not msgspec.UNSET:
         return []
-    state.alerts[key] = replace(before, acknowledged=Acknowledged(user, now.text()))
+    state.alerts[key] = replace(before, acknowledged_by=user, acknowledged_at=now.text())
     return [PublishEvent("alert", state.alerts[key]), say_alerts(state)]
 
 

@@ -115,8 +115,7 @@ class LoadQueue:
     def keep_for_requests(self, version: ModelVersion, until_s: float) -> LoadJob | None:
         """Keep a resident model for requests until `until_s` (monotonic) and return None; else return its load's job.
 
-        The load gets free memory only, and waits for all that lines want. Raises ModelError("load_timeout") where an
-        earlier load of the model still hangs.
+        It gets free memory only, after all that lines want. Raises ModelError("load_timeout") where an old load hangs.
         """
         with self.turn:
             if self._cache.keep_for_requests(version, until_s):
@@ -126,10 +125,7 @@ class LoadQueue:
             return job
 
     def release(self, version: ModelVersion, told: Callable[[str], None]) -> None:
-        """Unload a model that requests have loaded, on the queue's thread; returns at once.
-
-        `told` is called with why it stays, or with nothing once its bytes are back, or where it is not resident.
-        """
+        """Unload a model of requests, on the queue's thread; `told` gets why it stays, or "" once it is gone."""
         with self.turn:
             job = self._jobs.get(version)
             if job is not None:
@@ -139,10 +135,7 @@ class LoadQueue:
             self.turn.notify_all()
 
     def preload(self, models: tuple[ModelVersion, ...], gone: tuple[ModelVersion, ...] = ()) -> None:
-        """Replace the list of models to load in idle time; a running load of one that it lacks is dropped.
-
-        `gone`: models that no line can ask for any more, which are unloaded once none uses them.
-        """
+        """Replace the models to load in idle time; running loads of others are dropped, `gone` ones are unloaded."""
         with self.turn:
             self._gone = (self._gone | set(gone)) - set(models)
             self._likely.replace(models)

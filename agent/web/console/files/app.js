@@ -32,7 +32,7 @@ function App({ languages }) {
   const page = name in PAGES ? name : "plant";
   document.title = [t(`page.${page}`), doc("meta")?.device, "Changeover"].filter(Boolean).join(" · ");
   if (!user()) return html`<${Header} languages=${languages} draw=${again} /><${Login} />`;
-  const on = (doc("alerts") ?? []).filter((one) => !one.acknowledged).length;
+  const on = (doc("alerts") ?? []).filter((one) => !one.acknowledged_by).length;
   return html`<a class="skip" href="#main">${t("skip")}</a>
     <${Header} languages=${languages} draw=${again} page=${page} alerts=${on} />
     <${Lost} />

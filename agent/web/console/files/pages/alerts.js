@@ -20,21 +20,21 @@ export function Alerts() {
 function Alert({ one }) {
   const where = one.line ?? one.stream;
   const acknowledge = () => perform({ act: "acknowledge", value: { code: one.code, line: one.line, stream: one.stream } });
-  return html`<article class="alert ${one.acknowledged ? "seen" : ""}" data-code=${one.code}>
+  return html`<article class="alert ${one.acknowledged_by ? "seen" : ""}" data-code=${one.code}>
     <h3>${alertTitle(one.code)}${where && html` · ${where}`} <code>${one.code}</code></h3>
     ${one.detail && html`<p>${one.detail}</p>`}
     ${alertCure(one.code) && html`<p><strong>${t("alerts.do")}</strong> ${alertCure(one.code)}</p>`}
-    ${one.acknowledged
-      ? html`<p class="hint">${t("alerts.seen", { user: one.acknowledged.user, at: clock(one.acknowledged.at) })}</p>`
+    ${one.acknowledged_by
+      ? html`<p class="hint">${t("alerts.seen", { user: one.acknowledged_by, at: clock(one.acknowledged_at) })}</p>`
       : may("operator") && html`<button type="button" class="plain" onClick=${acknowledge}>${t("act.acknowledge")}</button>`}
   </article>`;
 }
 
 const ofAlert = (one) => ({
   at: one.at,
-  kind: one.acknowledged ? "seen" : one.on ? "raised" : "cleared",
+  kind: one.acknowledged_by ? "seen" : one.on ? "raised" : "cleared",
   where: one.line ?? one.stream,
-  text: [alertTitle(one.code), one.acknowledged?.user ?? one.detail].filter(Boolean).join(": "),
+  text: [alertTitle(one.code), one.acknowledged_by ?? one.detail].filter(Boolean).join(": "),
 });
 
 const ofChangeover = (one) => ({
