@@ -75,12 +75,13 @@ def open_regular(path: Path) -> BinaryIO:
     raise OSError(EINVAL, "is no regular file", str(path))
 
 
-def replace_file(path: Path, data: bytes, *, sync: bool, mode: int | None = None) -> None:
+def replace_file(path: Path, data: bytes, *, sync: bool, mode: int | None = None, is_shared: bool = False) -> None:
     """Replace a file's content atomically; with `sync`, return only once it is on the disk. Raises OSError.
 
-    Only one process may do so at a time, because the temporary file's name is fixed. `mode` None: as the umask says.
+    Only one process may do so at a time, because the temporary file's name is fixed, unless the file `is_shared` by
+    processes of one machine. `mode` None: as the umask says.
     """
-    draft = path.with_suffix(".new")
+    draft = path.with_suffix(f".{os.getpid()}.new" if is_shared else ".new")
     try:
         with draft.open("wb") as file:
             if mode is not None:

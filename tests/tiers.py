@@ -48,6 +48,7 @@ UNIT: Final = (
     "demo/test_observations.py",
     "demo/test_plc.py",
     "health/test_budget.py",
+    "health/test_shares.py",
     "health/test_cadence.py",
     "health/test_probes.py",
     "health/test_reading.py",

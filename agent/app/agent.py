@@ -4,21 +4,24 @@ import logging
 import time
 from collections import deque
 from contextlib import ExitStack
+from functools import partial
 from typing import Final
 
 from agent.app.children import memory_budget
 from agent.app.children.cameras import Cameras
 from agent.app.children.child_messages import ChildMessages
 from agent.app.children.frame_answers import Answers
+from agent.app.children.groups.workers import Workers
 from agent.app.children.message_gate import Gate
 from agent.app.children.roll import Roll
 from agent.app.children.supply import SUPPLY, SupplyProcess
 from agent.app.children.web.web_process import WEB, WebProcess
-from agent.app.children.worker import HUNG_AFTER_S, WORKER, worker_spec
+from agent.app.children.worker import worker_spec
 from agent.app.clock import Clock
 from agent.app.configuration.plant_builder import plant_of
 from agent.app.configuration.reload import catalog_again, read_again
 from agent.app.context import Context
+from agent.app.from_workers import FromWorkers
 from agent.app.observability.device_monitor import DeviceMonitor
 from agent.app.observability.device_topics import DeviceTopics
 from agent.app.observability.http_endpoints import Asked, HttpEndpoints
@@ -38,16 +41,11 @@ from agent.control.events import (
     AckRate,
     CatalogRead,
     FramesSeen,
-    ModelsLoading,
     Reloaded,
     Stopped,
     Stopping,
     StreamChanged,
     Tick,
-    WorkerCrashed,
-    WorkerHung,
-    WorkerLost,
-    WorkerUp,
 )
 from agent.control.lines.policy import ready_models
 from agent.control.reconciler import Event, reconcile
@@ -55,11 +53,8 @@ from agent.control.state import NOTHING, State
 from agent.health.metrics.exposition import Metrics
 from agent.health.sensors.probe_threads import Device
 from agent.health.systemd import Notifier
-from agent.messages import children
 from agent.messages.children import Message
 from agent.messages.events import (
-    ChildLost,
-    ChildUp,
     LinkDown,
     LinkTakenOver,
     LinkUp,
@@ -70,7 +65,6 @@ from agent.messages.events import (
     StopRequested,
 )
 from agent.messages.payloads import StreamStatus
-from agent.messages.worker import Outcome
 from agent.processes.loop import Loop
 from agent.processes.supervisor import ChildSpec, Supervisor
 
@@ -94,12 +88,18 @@ class Agent:
         self._supervisor: Final = Supervisor(self._loop, self._from_child)
         side = context.catalog.largest_side
         self._streams: Final = Cameras(settings.stream, self._supervisor, self._stream_changed, side, settings.web)
+        self._workers: Final = Workers(settings, self._supervisor, self._decide)
         shared = (settings, context.topics, self._supervisor, self._publisher, self._streams.picture_ends())
-        self._web: Final = WebProcess(*shared, decide=self._decide, receive=self._take, plant=lambda: self._state.plant)
-        self._roll: Final = Roll(self._supervisor, self._streams, self._web)
+        self._web: Final = WebProcess(
+            *shared,
+            decide=self._decide,
+            receive=self._take,
+            plant=lambda: self._state.plant,
+            hold=self._workers.send,
+        )
+        self._roll: Final = Roll(self._supervisor, self._workers, self._streams, self._web)
         self._supply: Final = SupplyProcess(self._supervisor, lambda: self._context.settings, self._decide)
-        gate = Gate(settings.line, [stream.id for stream in settings.stream])
-        self._answers: Final = Answers(settings.stream)
+        self._answers: Final = Answers(settings.stream, {id_: line.group for id_, line in settings.line.items()})
         self._detections: Final = DetectionPublisher(
             settings.device.id,
             context.boot,
@@ -110,10 +110,6 @@ class Agent:
         self._detections.observe = self._metrics.inferred
         self._metrics.expect(settings.line, [stream.id for stream in settings.stream])
         self._levels: Final = LogLevels(settings.device.log_level, self._roll.tell_level)
-        owners = {WORKER: self._from_worker, SUPPLY: self._supply.take, WEB: self._web.take}
-        self._messages: Final = ChildMessages(
-            self._supervisor, gate, self._streams, owners, metrics=self._metrics, level=lambda: self._levels.level
-        )
         self._snapshots: Final = SnapshotFile(settings.device.state_dir, self._loop.put)
         self._records: Final = Records(self._state, settings.device.state_dir, self._snapshots.save_beside)
         self._executor: Final = ActionExecutor(
@@ -121,17 +117,16 @@ class Agent:
             self._publisher,
             self._link,
             Callbacks(
-                send_to_worker=lambda message: self._supervisor.send(WORKER, message),
+                workers=self._workers,
                 save_snapshot=lambda: self._snapshots.save(snapshot.take(self._state)),
                 set_publish=self._detections.set_publish,
                 reload=self._reload,
                 read_catalog=self._read_catalog,
                 supply=self._supply,
-                restart_worker=lambda detail: self._supervisor.restart(WORKER, detail),
                 set_log_level=lambda level, for_s: self._levels.set_for(level, for_s, time.monotonic()),
                 count_switch=self._metrics.switched,
-                answer_console=self._web.answer,
                 record_switch=self._records.switched,
+                answer_console=self._web.answer,
                 is_bound=lambda topic: any(one.topic == topic for one in self._state.plant.bindings),
             ),
         )
@@ -141,13 +136,32 @@ class Agent:
         self._monitor: Final = DeviceMonitor(self._state, settings.device.hot_c, self._decide, device)
         self._in_use: Final = ModelsInUse(self._state, settings.device.state_dir, self._snapshots.save_beside)
         self._memory_check: Final = MemoryCheck(self._decide)
+        self._from_workers: Final = FromWorkers(
+            self._state,
+            self._workers,
+            self._answers,
+            self._detections,
+            self._topics,
+            self._memory_check,
+            self._metrics,
+            self._decide,
+            self._web.worker_lost,
+        )
+        of_workers = {
+            child: partial(self._from_workers.take, group) for group, child in self._workers.children().items()
+        }
+        owners = {**of_workers, SUPPLY: self._supply.take, WEB: self._web.take}
+        gates = {**self._workers.gates, SUPPLY: Gate((), ())}
+        self._messages: Final = ChildMessages(
+            self._supervisor, gates, self._streams, owners, metrics=self._metrics, level=lambda: self._levels.level
+        )
         self._endpoints: Final = HttpEndpoints(settings.http.bind, self._metrics, self._loop.put, self._decide)
         self._systemd: Final = SystemdStatus(self._state, Notifier())
         told = (self._detections, self._publisher, self._link, self._monitor, self._index)
         self._parts: Final = Parts(settings.device.id, self._state, self._streams, *told, self._web.counts)
-        self._failing: Final[set[str]] = set()
         self._undecided: Final[deque[Event]] = deque()
-        self._is_deciding = self._is_hung = self._stopping = False
+        self._is_deciding = False
+        self._stopping = False
         self._tick_due_s = 0.0
 
     @property
@@ -186,7 +200,7 @@ class Agent:
                 self._tick_if_due()
 
     def _start(self) -> None:
-        """Publish the initial state, then start senders, the worker, and cameras."""
+        """Publish the initial state, then start senders, workers, and cameras."""
         snapshot.restore(self._state, self._snapshots.load())
         self._supply.begin(self._state)
         self._publisher.start(self._loop)
@@ -199,14 +213,20 @@ class Agent:
         self._monitor.start()
         self._endpoints.start(time.monotonic())
         self._link.start()
-        self._supervisor.start(self._worker_spec())
+        if groups := self._workers.divide(memory_budget.decide(self._context.settings)):
+            self._topics.say_groups(groups)
+        self._workers.start(self._worker_spec)
         self._streams.start()
         self._web.start()
 
-    def _worker_spec(self) -> ChildSpec:
-        settings = self._context.settings
+    def _worker_spec(self, group: str) -> ChildSpec:
         return worker_spec(
-            settings, self._streams.slots(), memory_budget.decide(settings), self._web.links.of_worker("default")
+            self._context.settings,
+            group,
+            self._streams.slots(),
+            lambda: self._workers.share_of(group),
+            lambda pid: self._workers.started(group, pid),
+            self._web.links.of_worker(group),
         )
 
     def _publish_stopped(self) -> None:
@@ -250,7 +270,7 @@ class Agent:
         self._publisher.tick()
         self._supervisor.tick(now_s)
         self._streams.tick()
-        self._look_at_worker(now_s)
+        self._workers.tick(now_s)
         self._detections.tick()
         if (kbps := self._publisher.acknowledged_kbps(now_s)) != self._state.bandwidth.measured_kbps:
             self._decide(AckRate(kbps))
@@ -263,7 +283,7 @@ class Agent:
         self._records.tick(now_s)
         self._monitor.tick(now_s, self._roll.pids)
         self._index.tick(now_s)
-        self._memory_check.tick(now_s, self._monitor.reading, self._monitor.memory, self._supervisor.pid(WORKER))
+        self._memory_check.tick(now_s, self._monitor.reading, self._monitor.memory, self._workers.pids().values())
         self._topics.tick(now_s, self._streams, self._detections, self._monitor, self._metrics.trouble)
         self._endpoints.tick(now_s)
         self._web.console.tick(is_connected=self._link.is_up)
@@ -281,13 +301,6 @@ class Agent:
     def _read_catalog(self) -> None:
         self._context, read = catalog_again(self._context)
         self._loop.put(read)
-
-    def _look_at_worker(self, now_s: float) -> None:
-        silent_s = self._supervisor.beat_age_s(WORKER, now_s)
-        is_hung = silent_s is not None and silent_s > HUNG_AFTER_S
-        if is_hung != self._is_hung:
-            self._is_hung = is_hung
-            self._decide(WorkerHung(is_hung))
 
     def _from_inbox(self, event: object) -> None:
         if self._link.handle(event):
@@ -341,56 +354,3 @@ class Agent:
 
     def _from_child(self, child: str, message: Message) -> None:
         self._messages.take(child, message)
-
-    def _from_worker(self, message: Message) -> None:
-        match message:
-            case children.Detections():
-                self._detected(message)
-            case children.Beat():
-                self._answers.told(message.streams)
-            case children.InferenceFailed():
-                self._failing.add(message.stream)
-                self._decide(message)
-            case children.Swapped():
-                self._metrics.swapped(message)
-                self._decide(message)
-            case _ if isinstance(message, Outcome):
-                self._decide(message)
-            case children.CacheState() | children.CacheDecided() | children.MemoryKept():
-                for notice in self._topics.say_cache(message):
-                    self._decide(notice)
-                self._memory_check.told(message, time.monotonic())
-                if isinstance(message, children.CacheState) and self._state.orders.job is not None:
-                    self._decide(ModelsLoading(tuple(one.model for one in message.models)))
-            case _:
-                self._of_worker(message)
-
-    def _detected(self, message: children.Detections) -> None:
-        self._answers.answered(message)
-        self._detections.publish(message)
-        if message.stream in self._failing:
-            self._failing.remove(message.stream)
-            self._decide(children.InferenceFailed(message.stream, message.model, 0, ""))
-
-    def _of_worker(self, message: Message) -> None:
-        """Handle messages about the worker process itself."""
-        match message:
-            case children.ThreadCrashed():
-                _log.error("event=thread_crashed thread=%r detail=%r", message.thread, message.detail)
-                self._metrics.crashed()
-                self._decide(WorkerCrashed(f"{message.thread}: {message.detail}"))
-            case children.ModelRuns():
-                self._topics.hear_processor(message)
-            case children.Hello():
-                self._topics.say_versions(message.versions)
-            case ChildUp():
-                self._decide(WorkerUp())
-            case ChildLost():
-                self._is_hung = False
-                self._web.worker_lost()
-                self._metrics.worker_lost()
-                self._answers.worker_lost()
-                self._memory_check.worker_lost()
-                self._decide(WorkerLost(message.detail))
-                for notice in self._topics.say_no_cache():
-                    self._decide(notice)

@@ -7,7 +7,7 @@ from agent.messages.events import Reply
 from agent.messages.payloads import Ack, Alert, Switch
 from agent.messages.references import ModelVersion
 from agent.messages.short_lived.supply import EnterModels, FetchModels
-from agent.settings import LogLevel, Publish
+from agent.settings import DEFAULT_GROUP, LogLevel, Publish
 
 
 @dataclass(frozen=True)
@@ -65,11 +65,12 @@ class PrepareModel:
 
 @dataclass(frozen=True)
 class PreloadLikely:
-    """Replace the worker's list of models to preload in idle time, the most likely first."""
+    """Replace the list of models that a group's worker preloads in idle time, the most likely first."""
 
     models: tuple[ModelVersion, ...]
     gone: tuple[ModelVersion, ...] = ()
     """Models that have left the catalog."""
+    group: str = DEFAULT_GROUP
 
 
 @dataclass(frozen=True)
@@ -140,9 +141,10 @@ class DisconnectFor:
 
 @dataclass(frozen=True)
 class RestartWorker:
-    """Restart the worker, which then receives the same assignments; `detail` is the reason."""
+    """Restart a group's worker, which then receives the same assignments; `detail` is the reason."""
 
     detail: str
+    group: str = DEFAULT_GROUP
 
 
 @dataclass(frozen=True)

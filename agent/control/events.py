@@ -6,6 +6,7 @@ from typing import Literal
 
 from agent.control.plant import Plant
 from agent.messages.payloads import StreamStatus
+from agent.settings import DEFAULT_GROUP
 
 
 @dataclass(frozen=True)
@@ -57,19 +58,23 @@ class FramesSeen:
 class WorkerUp:
     """A new worker has received its setup; it serves nothing yet."""
 
+    group: str = DEFAULT_GROUP
+
 
 @dataclass(frozen=True)
 class WorkerLost:
-    """The worker ended, and every model in it is gone."""
+    """The worker of a group ended, and every model in it is gone."""
 
     detail: str
+    group: str = DEFAULT_GROUP
 
 
 @dataclass(frozen=True)
 class WorkerHung:
-    """The worker stopped making progress, or resumed; it is not restarted yet."""
+    """The worker of a group stopped making progress, or resumed; it is not restarted yet."""
 
     hung: bool
+    group: str = DEFAULT_GROUP
 
 
 @dataclass(frozen=True)

@@ -80,6 +80,8 @@ class Job:
     """Number of models that the worker has proven."""
     preload_number: int = 0
     """Number of the worker's preload in progress; 0: none."""
+    prover: str = ""
+    """The group whose worker proves the present model."""
     held: list[tuple[str, "ModelVersion"]] = field(default_factory=list)
     """Proven models that stay loaded, each with the line for which it is reserved."""
     prove_at_s: float | None = None

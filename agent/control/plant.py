@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from agent.messages.references import ModelReference, ModelVersion
-from agent.settings import BandwidthRule, CanarySettings, ScheduleRule
+from agent.settings import DEFAULT_GROUP, BandwidthRule, CanarySettings, ScheduleRule
 
 Read = Callable[[object], object]
 """Function that extracts one value from a parsed JSON document; raises LookupError unless exactly one matches."""
@@ -22,6 +22,8 @@ class LineRules:
     dwell_s: float = 2.0
     prepare_s: float = 1800.0
     bandwidth: tuple[BandwidthRule, ...] = ()
+    group: str = DEFAULT_GROUP
+    """The group whose worker serves the line."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,8 @@ class Plant:
     """List a model's variants, the smallest first."""
     rank: Callable[[str, str], float] = _no_rank
     """Rank a variant of a model by size, also a variant that the model does not have."""
+    groups: tuple[str, ...] = (DEFAULT_GROUP,)
+    """The groups, with a worker each."""
     bindings: tuple[Binding, ...] = ()
     schedule: tuple[ScheduleRule, ...] = ()
     preloads: bool = True

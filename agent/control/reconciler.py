@@ -40,7 +40,7 @@ from agent.control.inputs import (
     retained,
     schedule,
 )
-from agent.control.lines import changeover, likely_models, preload, report, selection, serving, unanswered_frames
+from agent.control.lines import changeover, preload, report, selection, serving, unanswered_frames, workers
 from agent.control.orders import room, steps
 from agent.control.state import Line, Now, State
 from agent.messages.canary import Compared, ComparisonBegan, ComparisonFailed
@@ -100,8 +100,6 @@ _Decision = Callable[[State, Line, Now], list[Action]]
 
 _LIVE_INTERVAL_S: Final = 1.0
 _SAVE_INTERVAL_S: Final = 1.0
-_CALM_S: Final = 10.0
-"""A hang that recurs within this time continues the same alert; `ready` follows each hang."""
 _WORK: Final = (AssignLine, PrepareModel, CompareModels, EndComparison)
 _CRASH_CALM_S: Final = 60.0
 """The alert of a crashed thread stays on for this long, because a crash itself is over at once."""
@@ -184,19 +182,20 @@ def _apply(state: State, event: Event, now: Now) -> list[Action]:  # noqa: C901,
             detail = f"{event.bytes >> 20} MiB of {', '.join(event.models)}" if event.bytes else None
             return report.alert(state, Alert("memory_kept", on=event.bytes > 0, detail=detail))
         case WorkerUp():
-            return _worker_up(state, now)
+            return workers.up(state, event.group, now) + steps.worker_up(state, event.group, now)
         case WorkerLost():
-            return _worker_lost(state, event, now)
+            actions = workers.lost(state, event, now) + steps.worker_lost(state, event.group, now)
+            return actions + [
+                one for line in state.lines_of(event.group) for one in canary.worker_lost(state, line, now)
+            ]
         case WorkerHung():
-            state.worker_hung = event.hung
-            state.worker_calm_s = None if event.hung else now.monotonic_s + _CALM_S
-            return report.alert(state, Alert("worker_hung", on=True)) if event.hung else []
+            return workers.hung(state, event, now)
         case WorkerCrashed():
             state.crash_calm_s = now.monotonic_s + _CRASH_CALM_S
             return report.alert(state, Alert("thread_crashed", on=True, detail=event.detail))
         case Stopping():
             state.stopping = True
-            return report.clear_all(state)
+            return report.clear_all(state.lines.values())
         case Stopped():
             return _stopped(state, now)
 
@@ -233,27 +232,9 @@ def _of_orders(  # noqa: PLR0911 - one event a line
             return steps.entered(state, event)
 
 
-def _worker_up(state: State, now: Now) -> list[Action]:
-    state.worker_up, state.worker_hung, state.worker_calm_s = True, False, None
-    actions = report.alert(state, Alert("worker_lost", on=False)) + report.alert(state, Alert("worker_hung", on=False))
-    actions += steps.worker_up(state, now)
-    return actions + _each(state, changeover.resume, now) + _each(state, preload.worker_up, now)
-
-
-def _worker_lost(state: State, event: WorkerLost, now: Now) -> list[Action]:
-    state.worker_up = False
-    unanswered_frames.worker_lost(state)
-    likely_models.worker_lost(state, now)
-    # `ready` first, because a PLC must know before the changeover is sorted out.
-    actions = report.clear_all(state)
-    actions += _each(state, changeover.worker_lost, now) + _each(state, preload.worker_lost, now)
-    actions += steps.worker_lost(state, now) + _each(state, canary.worker_lost, now)
-    actions += report.alert(state, Alert("memory_kept", on=False))
-    return actions + report.alert(state, Alert("worker_lost", on=True, detail=event.detail))
-
-
 def _stopped(state: State, now: Now) -> list[Action]:
-    state.stopping, state.worker_up = True, False
+    state.stopping = True
+    workers.stopped(state)
     for line in state.lines.values():
         serving.lost(line, now)
     state.streams = dict.fromkeys(state.streams, "offline")
@@ -267,11 +248,8 @@ def _tick(state: State, now: Now) -> list[Action]:
     actions += steps.tick(state, now)
     actions += duplicate_device.tick(state, now) + bandwidth.tick(state) + _each(state, schedule.follow, now)
     actions += _each(state, auto_rollback.follow, now) + _each(state, report.miss_model, now)
-    actions += _each(state, selection.miss_choice, now) + likely_models.follow(state, now)
+    actions += _each(state, selection.miss_choice, now) + workers.tick(state, now)
     actions += report.miss_cameras(state, now) + report.warn_of_unsafe(state)
-    if state.worker_calm_s is not None and now.monotonic_s >= state.worker_calm_s:
-        state.worker_calm_s = None
-        actions += report.alert(state, Alert("worker_hung", on=False))
     if state.crash_calm_s is not None and now.monotonic_s >= state.crash_calm_s:
         state.crash_calm_s = None
         actions += report.alert(state, Alert("thread_crashed", on=False))

@@ -5,13 +5,13 @@ from typing import Final
 
 import msgspec
 
-from agent.control.answering import Answering
 from agent.control.comparisons.comparison import Comparison
 from agent.control.job import Orders
 from agent.control.learned_order import LearnedOrder
 from agent.control.plant import LineRules, Plant
 from agent.control.stages import Stage
 from agent.control.weekly_schedule import NO_WINDOW, Timetable, Window
+from agent.control.workers import Answering, Group
 from agent.messages.events import Reply
 from agent.messages.payloads import Ack, Alert, Cause, NextChange, Phase, Rule, StreamStatus
 from agent.messages.references import ModelReference, ModelVersion
@@ -312,34 +312,13 @@ class Identity:
 
 
 @dataclass
-class Likely:
-    """The models that the worker preloads in idle time; `lines/likely_models.py` assigns them."""
-
-    sent: tuple[ModelVersion, ...] | None = None
-    """The list sent last, the most likely first; None: this worker has none yet."""
-    catalog: tuple[ModelVersion, ...] = ()
-    """The versions of the catalog at that time."""
-    basis: tuple[object, ...] = ()
-    """Inputs that the list was computed from."""
-    sent_s: float = 0.0
-    """Time at which this worker got its first list (monotonic)."""
-    losses: int = 0
-    """Workers lost in a row, each within an hour of its first list."""
-    paused_until_s: float = 0.0
-    """No list is sent before then (monotonic), because a preload may have killed the last worker."""
-
-
-@dataclass
 class State:
     """Everything that control knows; changed under `reconcile` alone, on control's thread."""
 
     plant: Plant
     lines: dict[str, Line]
     streams: dict[str, StreamStatus]
-    worker_up: bool = False
-    worker_hung: bool = False
-    worker_calm_s: float | None = None
-    """End of `worker_hung` (monotonic), unless the worker hangs again before."""
+    groups: dict[str, Group]
     answering: dict[str, Answering] = field(default_factory=dict)
     """Frame progress by stream, as of `looked_s`."""
     looked_s: float = 0.0
@@ -353,7 +332,6 @@ class State:
     """Caps by temperature and memory, for all lines."""
     preparations: int = 0
     """Number of the newest preload."""
-    likely: Likely = field(default_factory=Likely)
     reloading: list[Command] = field(default_factory=list)
     """Commands that wait for a reload to end."""
     orders: Orders = field(default_factory=Orders)
@@ -388,8 +366,17 @@ class State:
             plant=plant,
             lines={id_: Line(id_, rules) for id_, rules in plant.lines.items()},
             streams=dict.fromkeys(plant.streams, "offline"),
+            groups={group: Group() for group in plant.groups},
             scheduling=Scheduling(rules=plant.schedule),
         )
+
+    def group_of(self, line: Line) -> Group:
+        """Return the group whose worker serves a line."""
+        return self.groups[line.rules.group]
+
+    def lines_of(self, group: str) -> list[Line]:
+        """Return the lines of a group."""
+        return [line for line in self.lines.values() if line.rules.group == group]
 
     def streams_of(self, line: str) -> list[str]:
         """Return the ids of a line's streams."""

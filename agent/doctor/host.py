@@ -12,7 +12,9 @@ from typing import Final
 import msgspec
 import psutil
 
-from agent.app.children.memory_budget import CAMERA_BYTES, PROCESSES_BYTES, decide
+from agent.app.children.groups.memory_shares import divided
+from agent.app.children.groups.walls import lacking_controllers
+from agent.app.children.memory_budget import CAMERA_BYTES, FURTHER_WORKER_BYTES, PROCESSES_BYTES, Budgets, decide
 from agent.doctor.finding import Finding, fail, note, ok
 from agent.doctor.subprocess_runner import run_apart
 from agent.health.clock_sync import is_synchronised
@@ -37,7 +39,9 @@ def try_host(settings: Settings) -> Iterator[Finding]:
     yield _device()
     yield _runtimes()
     yield from _compute(settings.device.compute)
-    yield _budget(settings)
+    budgets = decide(settings)
+    yield _budget(settings, budgets)
+    yield from _groups(settings, budgets)
     yield from _folders(settings)
     yield _clock(settings)
 
@@ -119,9 +123,10 @@ def _compute(setting: str) -> Iterator[Finding]:
         yield note("compute", f"{chosen.old_runtime}: install a newer one")
 
 
-def _budget(settings: Settings) -> Finding:
-    free_bytes, budgets = available_bytes(), decide(settings)
+def _budget(settings: Settings, budgets: Budgets) -> Finding:
+    free_bytes = available_bytes()
     own_bytes = PROCESSES_BYTES + CAMERA_BYTES * len(settings.stream)
+    own_bytes += FURTHER_WORKER_BYTES * (len(settings.groups) - 1)
     text = f"{budgets.of_models / 1e6:.0f} MB for models (memory_budget {settings.device.memory_budget})"
     if budgets.device is not None:
         text += f"; host {budgets.host / 1e6:.0f} MB, GPU {budgets.device / 1e6:.0f} MB"
@@ -130,6 +135,24 @@ def _budget(settings: Settings) -> Finding:
         advice = f"lower device.memory_budget, the agent's own processes take up to {own_bytes / 1e6:.0f} MB"
         return fail("memory", f"{text}: {advice}")
     return ok("memory", text)
+
+
+def _groups(settings: Settings, budgets: Budgets) -> Iterator[Finding]:
+    """Report what several groups are guaranteed, and whether the kernel can hold them to it."""
+    if len(settings.groups) == 1:
+        return
+    wanted = {name: group.memory for name, group in settings.groups.items()}
+    parts = divided(wanted, budgets.of_models)
+    text = f"{', '.join(f'{name} {size_bytes / 1e6:.0f} MB' for name, size_bytes in parts.items())} guaranteed"
+    if any(parts[name] < one.resolve(budgets.of_models, 0) for name, one in wanted.items()):
+        yield note("groups", f"{text}, less than [group.*] memory asks for, which together is more than the budget")
+    else:
+        yield ok("groups", text)
+    lacking = lacking_controllers()
+    if lacking:
+        yield note("groups", f"the kernel has no walls for them ({lacking}): their own ledger alone keeps them apart")
+    else:
+        yield ok("groups", "the kernel can wall them; `meta` says whether the running service's unit lets it")
 
 
 def _folders(settings: Settings) -> Iterator[Finding]:

@@ -13,6 +13,7 @@ from agent.inference.worker import Worker
 from agent.messages.canary import Compare, StopComparing
 from agent.messages.children import Assign, Log, Preload, Prepare, ThreadCrashed, WorkerSetup
 from agent.messages.errors import MistakeError
+from agent.messages.groups.memory_share import Share, ShareRecalled
 from agent.messages.web.holding import HoldModel
 from agent.messages.worker import ToWorker
 from agent.processes import oom_score
@@ -51,12 +52,14 @@ def main(child: Child[Any]) -> None:
                     worker.prepare(message)
                 case Preload():
                     worker.preload(message)
-                case HoldModel():
-                    worker.hold(message)
+                case Share() | ShareRecalled():
+                    worker.share(message)
                 case Compare():
                     worker.compare(message)
                 case StopComparing():
                     worker.stop_comparing(message)
+                case HoldModel():
+                    worker.hold(message)
     finally:
         worker.stop()
 

@@ -28,6 +28,7 @@ from agent.inference.serving.frame_loss import FrameLossCounter
 from agent.inference.serving.line_gate import ActiveModelGate
 from agent.inference.serving.model_threads import ThreadsOfModels
 from agent.inference.serving.stream_pipeline import Outlet, StreamPipeline
+from agent.inference.swapping.budget_share import BudgetShare
 from agent.inference.swapping.file_check import FileCheck
 from agent.inference.swapping.idle_prover import IdleProver
 from agent.inference.swapping.load_queue import LoadQueue
@@ -38,6 +39,7 @@ from agent.messages.canary import Compare, StopComparing
 from agent.messages.children import (
     Assign,
     Log,
+    MemoryLimit,
     ModelRuns,
     Preload,
     Prepare,
@@ -47,6 +49,7 @@ from agent.messages.children import (
     WorkerSetup,
     WorkerStream,
 )
+from agent.messages.groups.memory_share import Share, ShareRecalled
 from agent.messages.references import ModelVersion
 from agent.messages.web.holding import HoldModel
 from agent.processes.slots.frame_slot import FrameSlot, SlotReader
@@ -64,7 +67,9 @@ class Worker:
         self._outlet: Final = outlet
         self._sending_cache: Final = threading.Lock()
         budget = Budget(setup.budget_bytes, setup.device_budget_bytes)
-        self._cache: Final[Cache[Model]] = Cache(budget, self._send_cache)
+        guaranteed = _budget_of(setup.guaranteed, budget) if setup.guaranteed is not None else None
+        self._cache: Final[Cache[Model]] = Cache(budget, self._send_cache, guaranteed=guaranteed)
+        self._share: Final = BudgetShare(self._cache, outlet.send)
         self._threads: Final = ThreadsOfModels()
         self._lines: Final = {
             name: ActiveModelGate(name, self._cache, self._threads) for name in sorted({s.line for s in setup.streams})
@@ -81,15 +86,16 @@ class Worker:
         self._swappers: Final = {n: Swapper(line, self._loads, outlet.send) for n, line in self._lines.items()}
         self._preloader: Final = Preloader(self._loads, outlet.send)
         self._pipelines: Final[list[StreamPipeline]] = []
+        self._comparisons: Final = Comparisons(self._cache, self._lines, outlet.send, self._idle_cpu.paused)
         link = setup.requests
         self._requests: Final = RequestServer(link, self._loads, self._cache, outlet) if link is not None else None
-        self._comparisons: Final = Comparisons(self._cache, self._lines, outlet.send, self._idle_cpu.paused)
         self._running: Final = ExitStack()
 
     def start(self) -> None:
         """Read the footprints, attach to the slots, and start every thread."""
         budget = self._cache.budget
-        limit_bytes = budget.host_bytes if budget.device_bytes is None else budget.device_bytes
+        present_bytes = budget.host_bytes if budget.device_bytes is None else budget.device_bytes
+        limit_bytes = self._setup.ceiling_bytes or present_bytes
         backends.DEVICE_LIMIT.bytes = limit_bytes
         DEVICES.count_with(partial(DevicePool, limit_bytes))
         self._footprints.read()
@@ -143,10 +149,12 @@ class Worker:
         """Replace the list of models to load in idle time, and unload those that have left the catalog."""
         self._loads.preload(preload.models, preload.gone)
 
-    def hold(self, message: HoldModel) -> None:
-        """Load a model and keep it for requests."""
-        if self._requests is not None:
-            self._requests.hold(message)
+    def share(self, message: Share | ShareRecalled) -> None:
+        """Take a new limit on the memory of all models."""
+        if isinstance(message, Share):
+            self._share.take(message)
+        else:
+            self._loads.recall(message)
 
     def compare(self, message: Compare) -> None:
         """Begin a comparison."""
@@ -155,6 +163,11 @@ class Worker:
     def stop_comparing(self, message: StopComparing) -> None:
         """End a comparison."""
         self._comparisons.end(message)
+
+    def hold(self, message: HoldModel) -> None:
+        """Load a model and keep it for requests."""
+        if self._requests is not None:
+            self._requests.hold(message)
 
     def _begin(self, start: Callable[[], None], stop: Callable[[], None]) -> None:
         start()
@@ -171,7 +184,7 @@ class Worker:
     def _make_load_queue(self) -> LoadQueue:
         overhead = RuntimeOverhead()
         unloader = Unloader(self._cache, self._footprints, overhead, _RELEASE_TIMEOUT_S, self._warn)
-        admission = AdmissionController(self._cache, unloader, self._outlet.send)
+        admission = AdmissionController(self._cache, unloader, self._outlet.send, self._share.borrow)
         model_loader = ModelLoader(
             self._cache,
             self._footprints,
@@ -194,6 +207,7 @@ class Worker:
             self._idle_cpu,
             self._setup.load_timeout_s,
             self._warn,
+            self._share,
         )
 
     def _make_pipeline(self, stream: WorkerStream) -> StreamPipeline:
@@ -214,3 +228,8 @@ class Worker:
     def _send_cache(self) -> None:
         with self._sending_cache:  # because the ledger read last must be the one sent last
             self._outlet.send(cache_state(self._cache, self._setup.compute))
+
+
+def _budget_of(limit: MemoryLimit, like: Budget) -> Budget:
+    """Return a limit as a budget of as many pools as another one has."""
+    return Budget(limit.host_bytes, None if like.device_bytes is None else limit.device_bytes)

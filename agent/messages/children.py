@@ -108,6 +108,13 @@ class TrustSetup(msgspec.Struct, frozen=True):
     """Folder in which the newest verified index is kept."""
 
 
+class MemoryLimit(msgspec.Struct, frozen=True):
+    """Bytes of host and of GPU memory; the latter is 0 where no GPU has memory of its own."""
+
+    host_bytes: int
+    device_bytes: int = 0
+
+
 class WorkerSetup(Message, frozen=True):
     """First message to a worker."""
 
@@ -123,6 +130,10 @@ class WorkerSetup(Message, frozen=True):
     """Limit on the GPU memory of all loaded models; None where no GPU has memory of its own."""
     trust: TrustSetup | None = None
     """Load only models with a verified signature; None: any model of the catalog."""
+    guaranteed: MemoryLimit | None = None
+    """Limit on the models in use; the budgets above may then change by `Share`. None: this is the only worker."""
+    ceiling_bytes: int | None = None
+    """Largest budget that the worker may ever get, of the pool that models live in; None: the present one."""
     requests: RequestLink | None = None
     """Link to the web process; None: no requests are served."""
 

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from agent.messages.errors import Reason
+from agent.messages.groups.told import CacheGroup, MetaGroup
 
 Phase = Literal["idle", "preparing", "switching", "ready", "degraded", "fault"]
 Rule = Literal[
@@ -243,7 +244,7 @@ class Meta(msgspec.Struct, frozen=True):
     """Payload of `meta`; `unsafe` lists models whose files may be opened without the sandbox.
 
     `compute` is the setting, `processors` the processor that each resident model really runs on, `keypoints` the names
-    of a resident pose model's keypoints, in their order.
+    of a resident pose model's keypoints, in their order. `groups` is set where there are several.
     """
 
     versions: dict[str, str]
@@ -260,6 +261,7 @@ class Meta(msgspec.Struct, frozen=True):
     compute: str = ""
     processors: dict[str, ModelProcessor] = msgspec.field(default_factory=dict)
     keypoints: dict[str, list[str]] = msgspec.field(default_factory=dict)
+    groups: dict[str, MetaGroup] | msgspec.UnsetType = msgspec.UNSET
 
 
 class CachePool(msgspec.Struct, frozen=True):
@@ -274,6 +276,7 @@ class CacheModel(msgspec.Struct, frozen=True):
     """A loaded model in `cache`; `reserved_for` lists lines, separated by commas; `pools` has its bytes by pool.
 
     `processor` is what the model runs on, null before its load has ended. `preloaded`: no line has wanted it yet.
+    `group` is set where there are several: a model may be in memory once for each.
     """
 
     model: str
@@ -283,6 +286,7 @@ class CacheModel(msgspec.Struct, frozen=True):
     reserved_for: str | None = None
     pools: dict[Pool, int] | msgspec.UnsetType = msgspec.UNSET
     processor: str | None = None
+    group: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class CacheCandidate(msgspec.Struct, frozen=True):
@@ -323,7 +327,7 @@ class Cache(msgspec.Struct, frozen=True):
 
     `decisions` are the newest ones in order; `evicted` and `refused` count all since the agent started, by reason.
     `pools` is set where a GPU has memory of its own; `budget_bytes` and `used_bytes` are then those of the pool that
-    the models live in.
+    the models live in. `groups` is set where there are several; the other figures are their sums.
     """
 
     budget_bytes: int
@@ -335,6 +339,7 @@ class Cache(msgspec.Struct, frozen=True):
     refused: dict[CacheReason, int] = {}
     v: int = 1
     pools: dict[Pool, CachePool] | msgspec.UnsetType = msgspec.UNSET
+    groups: dict[str, CacheGroup] | msgspec.UnsetType = msgspec.UNSET
 
 
 class StreamHealth(msgspec.Struct, frozen=True):

@@ -24,6 +24,7 @@ from agent.messages.children import (
     ThreadCrashed,
     WorkerSetup,
 )
+from agent.messages.groups.memory_share import Share, ShareAsked, ShareHeld, ShareRecalled
 
 Outcome = Breaking | Preparing | SwapFailed | Prepared | PrepareFailed | ComparisonBegan | Compared | ComparisonFailed
 """What becomes of a request, which control decides by alone."""
@@ -36,9 +37,11 @@ WorkerMessage = (
     | ModelRuns
     | CacheDecided
     | MemoryKept
+    | ShareAsked
+    | ShareHeld
     | ThreadCrashed
     | Hello
     | Beat
     | Log
 )
-ToWorker = WorkerSetup | Assign | Prepare | Preload | Compare | StopComparing | LogSetup
+ToWorker = WorkerSetup | Assign | Prepare | Preload | Share | ShareRecalled | Compare | StopComparing | LogSetup

@@ -50,6 +50,8 @@ class ChildSpec:
     busy_deadline_s: float
     """Duration of the child's present call after which the child is killed."""
     environment: Mapping[str, str] | None = None
+    started: Callable[[int], None] | None = None
+    """Called with the id of each new process, before it gets its first message."""
 
 
 class Supervisor:
@@ -142,6 +144,8 @@ class _Child:
             # Without ChildLost, because the loss of the previous process was reported already.
             self._start_again(f"cannot be started: {error}")
             return
+        if self._spec.started is not None and self._process is not None:
+            self._spec.started(self._process.pid)
         self._channel = Channel(ours, self._spec.incoming, patient=False)
         self._loop.register(ours.fileno(), read=self._read)
         self.send(self._spec.setup())

@@ -5,6 +5,7 @@ from agent.settings.findings import Finding, findings
 from agent.settings.loading import Draft, draft, load
 from agent.settings.mistakes import Mistake, SettingsError, dotted, shown
 from agent.settings.model import (
+    DEFAULT_GROUP,
     LOG_LEVELS,
     PUBLISH_LEAST_FIRST,
     BandwidthRule,
@@ -12,6 +13,7 @@ from agent.settings.model import (
     CanarySettings,
     CatalogSettings,
     DeviceSettings,
+    GroupSettings,
     HttpSettings,
     LineSettings,
     LogLevel,
@@ -30,6 +32,7 @@ from agent.settings.toml_file import read_toml
 from agent.settings.units import MemoryBudget
 
 __all__ = [
+    "DEFAULT_GROUP",
     "LOG_LEVELS",
     "PUBLISH_LEAST_FIRST",
     "BandwidthRule",
@@ -39,6 +42,7 @@ __all__ = [
     "DeviceSettings",
     "Draft",
     "Finding",
+    "GroupSettings",
     "HttpSettings",
     "LineSettings",
     "LogLevel",

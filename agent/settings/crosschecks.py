@@ -6,7 +6,7 @@ from typing import Any
 from agent.settings.fields import PRODUCT, canonical_product
 from agent.settings.findings import Finding
 from agent.settings.mistakes import shown
-from agent.settings.model import LineSettings
+from agent.settings.model import DEFAULT_GROUP, LineSettings
 from agent.settings.tables.web import is_loopback
 
 Raw = dict[str, Any]
@@ -17,6 +17,7 @@ def crosschecks(raw: Raw) -> Iterator[Finding]:
     yield from _streams(raw)
     yield from _products(raw)
     yield from _lines_named(raw)
+    yield from _groups(raw)
     yield from _bindings(raw)
     yield from _rules(raw)
     yield from _mqtt(raw)
@@ -84,6 +85,22 @@ def _lines_named(raw: Raw) -> Iterator[Finding]:
             line = row.get("line")
             if isinstance(line, str) and line not in _lines(raw):
                 yield Finding((name, index, "line"), shown(line), f"a configured line ({known})")
+
+
+def _groups(raw: Raw) -> Iterator[Finding]:
+    groups = raw.get("group", {})
+    if not isinstance(groups, dict):
+        return
+    known = ", ".join(dict.fromkeys((DEFAULT_GROUP, *groups)))
+    used = set()
+    for line, table in _lines(raw).items():
+        group = table.get("group", DEFAULT_GROUP) if isinstance(table, dict) else None
+        used.add(group)
+        if isinstance(group, str) and group not in groups and group != DEFAULT_GROUP:
+            yield Finding(("line", line, "group"), shown(group), f"a configured group ({known})")
+    for group in groups:
+        if group not in used and group != DEFAULT_GROUP:
+            yield Finding(("group", group), "no line", f'at least one [line.ID] with group = "{group}"')
 
 
 def _bindings(raw: Raw) -> Iterator[Finding]:

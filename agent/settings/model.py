@@ -24,6 +24,8 @@ PUBLISH_LEAST_FIRST: Final[tuple[Publish, ...]] = ("summary", "changes", "all")
 LogLevel = Literal["debug", "info", "warning"]
 LOG_LEVELS: Final[tuple[LogLevel, ...]] = get_args(LogLevel)
 _LINE: Final = "the id of a configured line"
+DEFAULT_GROUP: Final = "default"
+"""The group of every line that names none."""
 
 
 def host_id() -> str:
@@ -199,7 +201,18 @@ class LineSettings(Group):
     changeover_timeout_s: Annotated[fields.Seconds, Field(gt=0)] = 30.0
     dwell_s: fields.Seconds = 2.0
     prepare_s: fields.Seconds = 1800.0
+    group: str = DEFAULT_GROUP
+    """The group whose worker serves the line."""
     products: dict[fields.Product, fields.Reference] = Field(default_factory=dict)
+
+
+class GroupSettings(Group):
+    """One `[group.ID]`: a worker process of its own, with its share of memory and processor time."""
+
+    memory: fields.Budget = "auto"  # type: ignore[assignment] # the validator makes a MemoryBudget of it
+    """Guaranteed part of the memory budget; automatic: an equal part of what the other groups leave."""
+    cpu_weight: Annotated[int, Field(ge=1, le=10_000)] = 100
+    """Share of the processor, as `cpu.weight` of cgroup v2 counts it, while others want it too."""
 
 
 class BindingSettings(Group):
@@ -246,10 +259,11 @@ class Settings(Group):
     catalog: CatalogSettings = Field(default_factory=CatalogSettings)
     supply: SupplySettings = Field(default_factory=SupplySettings)
     http: HttpSettings = Field(default_factory=HttpSettings)
-    web: WebSettings = Field(default_factory=WebSettings)
     canary: CanarySettings = Field(default_factory=CanarySettings)
+    web: WebSettings = Field(default_factory=WebSettings)
     stream: tuple[StreamSettings, ...] = ()
     line: dict[fields.Id, LineSettings] = Field(default_factory=dict)
+    group: dict[fields.Id, GroupSettings] = Field(default_factory=dict)
     binding: tuple[BindingSettings, ...] = ()
     schedule: tuple[ScheduleRule, ...] = ()
     bandwidth: tuple[BandwidthRule, ...] = ()
@@ -257,6 +271,14 @@ class Settings(Group):
     def streams_of(self, line: str) -> tuple[StreamSettings, ...]:
         """Return the streams of a line, in the file's order."""
         return tuple(stream for stream in self.stream if stream.line == line)
+
+    @property
+    def groups(self) -> dict[str, GroupSettings]:
+        """The groups that have a worker, `default` first: all configured ones, and `default` where a line is in it."""
+        named = {line.group for line in self.line.values()}
+        has_default = DEFAULT_GROUP in self.group or DEFAULT_GROUP in named or not self.group
+        first = {DEFAULT_GROUP: self.group.get(DEFAULT_GROUP, GroupSettings())} if has_default else {}
+        return {**first, **{name: one for name, one in self.group.items() if name != DEFAULT_GROUP}}
 
     @property
     def configuration_hash(self) -> str:

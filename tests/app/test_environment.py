@@ -7,13 +7,15 @@ from pathlib import Path
 import pytest
 
 from agent.app.children.memory_budget import Budgets
-from agent.app.children.worker import worker_spec
+from agent.app.children.worker import Share, worker_spec
 from agent.doctor.subprocess_runner import run_apart
+from agent.messages.children import MemoryLimit
 from agent.models import preparation
 from agent.models.child_environment import FOR_MODELS
 from agent.processes.slots.frame_slot import FrameSlot
 from agent.settings import load
 
+SHARE = Share(MemoryLimit(1 << 30), Budgets(1 << 30))
 CONFIG = """
 [[stream]]
 id = "cam-1"
@@ -28,7 +30,7 @@ default = "cap-check"
 def test_the_worker_has_it(tmp_path: Path) -> None:
     (tmp_path / "changeover.toml").write_text(CONFIG, encoding="utf-8")
     with closing(FrameSlot.create("cam-1")) as slot:
-        spec = worker_spec(load(tmp_path / "changeover.toml", {}), {"cam-1": slot}, Budgets(1 << 30))
+        spec = worker_spec(load(tmp_path / "changeover.toml", {}), "default", {"cam-1": slot}, lambda: SHARE)
     assert spec.environment is not None
     assert spec.environment.items() >= FOR_MODELS.items()
 

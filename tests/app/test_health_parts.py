@@ -143,7 +143,7 @@ def ask(control: Control) -> Iterator[Ask]:
 def test_both_pages_are_made_of_controls_facts(ask: Ask, control: Control) -> None:
     status, text = ask("/metrics")
     assert (status, "changeover_power_watts 7.8" in text) == (200, True)
-    control.facts = replace(FACTS, worker_up=False, link=replace(FACTS.link, is_up=False))
+    control.facts = replace(FACTS, workers_up={"default": False}, link=replace(FACTS.link, is_up=False))
     status, text = ask("/healthz")
     assert status == 503
     health = json.loads(text)

@@ -1,5 +1,6 @@
 """The worker's ledger in `cache` and in the log."""
 
+import json
 import logging
 
 import jsonschema
@@ -8,7 +9,15 @@ import pytest
 
 from agent.app.observability.cache_topic import CacheTopic
 from agent.messages.children import CacheDecided, CacheState, MemoryKept, ResidentModel
-from agent.messages.payloads import CacheCandidate, CacheDecision, CachePool, CacheReason, Pool, Verdict
+from agent.messages.groups.told import CacheGroup
+from agent.messages.payloads import (
+    CacheCandidate,
+    CacheDecision,
+    CachePool,
+    CacheReason,
+    Pool,
+    Verdict,
+)
 from agent.messages.schema_writer import schema
 
 AT = "2026-01-01T06:00:00.000Z"
@@ -93,3 +102,32 @@ def test_each_decision_is_one_line_of_the_log(caplog: pytest.LogCaptureFixture) 
         "event=model_evicted model=a:n@1 reason=room wanted=c:n@1 needed_bytes=40 predicted_bytes=60 "
         "actual_bytes=None scores=a:n@1=0.5,b:n@1=0.857"
     )
+
+
+def test_of_several_groups_each_has_its_share_and_a_lost_worker_empties_its_own() -> None:
+    ledger = CacheTopic({"default": 300, "press": 100})
+    ledger.take(CacheState(350, 130, (ResidentModel("c:n@1", 130, "active", AT),)))
+    ledger.take(CacheState(50, 40, (ResidentModel("c:n@1", 40, "active", AT),)), "press")
+    ledger.take(MemoryKept(7, ("a:n@1",)), "press")
+    cache = ledger.payload()
+    assert cache is not None
+    assert (cache.budget_bytes, cache.used_bytes, cache.kept_bytes) == (400, 170, 7)
+    assert [(one.model, one.group, one.bytes) for one in cache.models] == [
+        ("c:n@1", "default", 130),
+        ("c:n@1", "press", 40),
+    ]
+    assert cache.groups == {"default": CacheGroup(300, 350, 130), "press": CacheGroup(100, 50, 40, 7)}
+    jsonschema.validate(json.loads(msgspec.json.encode(cache)), schema("cache"))
+    ledger.worker_lost("press")
+    cache = ledger.payload()
+    assert cache is not None
+    assert [(one.group, one.bytes) for one in cache.models] == [("default", 130)]
+    assert (cache.used_bytes, cache.kept_bytes) == (130, 0)
+
+
+def test_one_group_alone_is_not_told() -> None:
+    ledger = CacheTopic()
+    ledger.take(CacheState(200, 130, (ResidentModel("c:n@1", 130, "active", AT),)))
+    told = msgspec.json.decode(msgspec.json.encode(ledger.payload()))
+    assert "groups" not in told
+    assert "group" not in told["models"][0]

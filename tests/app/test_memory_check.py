@@ -35,7 +35,7 @@ class _Box:
             self._now_s += 1
             gpu = GpuMemory(1 << 30, 8 << 30, {WORKER: held_mib * MIB, 5: 1 << 30})
             memory = HostReading(8 << 30, (6000 - held_mib) * MIB, 0, processes={"worker": 500 * MIB})
-            self.check.tick(self._now_s, Reading("nvml", gpu=gpu if self._has_own_memory else None), memory, WORKER)
+            self.check.tick(self._now_s, Reading("nvml", gpu=gpu if self._has_own_memory else None), memory, [WORKER])
 
 
 @pytest.mark.parametrize(("has_own_memory", "leak_mib"), [(True, 300), (False, 1100)])
@@ -82,5 +82,5 @@ def test_a_gpu_that_names_no_processes_is_not_compared() -> None:
     box = _Box(has_own_memory=True)
     box.ledger(1000)
     for now_s in range(100):
-        box.check.tick(float(now_s), Reading("nvml", gpu=GpuMemory(1, 2)), None, None)
+        box.check.tick(float(now_s), Reading("nvml", gpu=GpuMemory(1, 2)), None, [])
     assert not box.decided

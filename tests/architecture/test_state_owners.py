@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.control import answering, stages, state
+from agent.control import stages, state, workers
 from agent.control.comparisons import comparison
 
 ROOT = Path(__file__).parents[2]
@@ -24,8 +24,9 @@ OWNERS = {
     state.Scheduling: "inputs/schedule.py",
     state.Bandwidth: "inputs/bandwidth.py",
     state.Identity: "inputs/duplicate_device.py",
-    answering.Answering: "lines/unanswered_frames.py",
-    state.Likely: "lines/likely_models.py",
+    workers.Answering: "lines/unanswered_frames.py",
+    workers.Likely: "lines/likely_models.py",
+    workers.Group: "lines/workers.py",
     comparison.Comparison: "canary/steps.py",
 }
 WHOLE = {"changeover": "lines/changeover.py", "comparison": "canary/steps.py", "rules": "inputs/operator_commands.py"}

@@ -336,7 +336,7 @@ def test_a_release_entered_by_hand_meanwhile_ends_the_job_and_not_the_agent(devi
 
     supply = dataclasses.replace(plant.supply, amended=refuse)
     device.play.state.plant = dataclasses.replace(plant, supply=supply)
-    worker_up(device.play.state, device.now)
+    worker_up(device.play.state, "default", device.now)
     assert (device.state()["state"], device.state()["reason"]) == ("failed", "not_understood")
 
 

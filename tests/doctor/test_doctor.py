@@ -110,6 +110,19 @@ def test_each_thing_that_is_wrong_fails_with_what_to_do(
     assert "sha256" in failed["model alpha:n@1"]
 
 
+def test_groups_are_told_what_they_get(doctor: Doctor, mosquitto: Mosquitto) -> None:
+    def in_groups(settings: dict[str, Any]) -> None:
+        settings["device"]["memory_budget"] = "200MiB"
+        settings["line"]["line-2"]["group"] = "press"
+        settings["group"] = {"press": {"memory": "500MiB"}}
+
+    answer = doctor(mosquitto, in_groups)
+    told = [line for line in answer.stdout.splitlines() if " groups: " in line]
+    assert len(told) == 2
+    assert "default 0 MB, press 210 MB guaranteed, less than" in told[0]
+    assert "the kernel" in told[1]
+
+
 def test_a_gpu_that_cannot_start_fails_with_what_is_missing(doctor: Doctor, mosquitto: Mosquitto) -> None:
     def on_a_gpu(settings: dict[str, Any]) -> None:
         settings["device"]["compute"] = "cuda:99"  # which no box has

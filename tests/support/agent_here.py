@@ -60,8 +60,8 @@ class _OpenAgent(Agent):
         for line in self._state.lines.values():
             end_trial(line)
 
-    def _worker_spec(self) -> ChildSpec:
-        return self.change_worker(super()._worker_spec())
+    def _worker_spec(self, group: str) -> ChildSpec:
+        return self.change_worker(super()._worker_spec(group))
 
     def _from_inbox(self, event: object) -> None:
         if isinstance(event, _Say):

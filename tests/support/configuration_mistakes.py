@@ -166,6 +166,8 @@ MISTAKES: Final[dict[str, Make]] = {
     "the product 0": _add('"0" = "cap-check"\n'),
     "a product twice": _add('"17.0" = "cap-check"\n'),
     "a line that is not there": _add(BINDING.replace("line-1", "line-2")),
+    "a group that is not there": _change('default = "cap-check"', 'default = "cap-check"\ngroup = "press"'),
+    "a group without a line": _change("[mqtt]", "[group.press]\n[mqtt]"),
     "a model that is not there": _add('"18" = "cap-chek"\n'),
     "a broker's address alone": _change("mqtt://10.0.0.2", "10.0.0.2:1883"),
     "a password in the broker's URL": _change("mqtt://10.0.0.2", "mqtt://box:hunter2@10.0.0.2"),

@@ -13,7 +13,7 @@ FACTS = Facts(
         "system": "",
         "power_mode": "",
     },
-    worker_up=True,
+    workers_up={"default": True},
     clock_synced=True,
     lines={
         "line-1": LineFacts("ready", ready=True, moves=True, model="cap-check:n@3"),

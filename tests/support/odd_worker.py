@@ -1,4 +1,4 @@
-"""A worker whose frames fare as a file says, named by ODD_WORKER: `fail`, `stop`, `stand`, or well."""
+"""A worker whose frames fare as a file says, named by ODD_WORKER: `fail`, `stop`, `stand`, `spin`, or well."""
 
 import os
 import sys
@@ -37,7 +37,9 @@ class OddModel:
         return getattr(self._model, name)
 
     def answer(self, *arguments: Any) -> Any:  # noqa: ANN401 - the model's own
-        """Answer as the model does, or fail."""
+        """Answer as the model does, or fail, or never."""
+        while ordered("spin"):
+            pass
         if ordered("fail"):
             raise RuntimeError("no kernel image is available")
         return self._model.answer(*arguments)

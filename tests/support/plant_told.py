@@ -97,8 +97,8 @@ def health(**streams: dict[str, Any]) -> dict[str, Any]:
         "memory": {
             "control_bytes": 43 << 20,
             "worker_bytes": 236 << 20,
-            "cam-1_bytes": 74 << 20,
-            "walk-1_bytes": 75 << 20,
+            "camera_cam-1_bytes": 74 << 20,
+            "camera_walk-1_bytes": 75 << 20,
             "available_bytes": 5210 << 20,
             "total_bytes": 7620 << 20,
         },

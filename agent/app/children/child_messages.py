@@ -7,7 +7,6 @@ from typing import Final
 
 from agent.app.children.cameras import Cameras
 from agent.app.children.message_gate import Gate
-from agent.app.children.web.web_process import WEB
 from agent.health.metrics.exposition import Metrics
 from agent.messages.children import LogSetup, Message
 from agent.messages.events import ChildUp
@@ -15,20 +14,19 @@ from agent.processes.supervisor import Supervisor
 from agent.settings import LogLevel
 
 _log: Final = logging.getLogger(__name__)
-_CAMERA: Final = "camera"
 
 
 class ChildMessages:
     """Router of the messages of children, or of their loss; for the loop's thread.
 
-    `owners` has the handler of each child that is no camera process, by the child's name; `level` returns the level to
-    log at.
+    `owners` has the handler of each child that is no camera process, and `gates` the check of its messages, both by the
+    child's name; `level` returns the level to log at.
     """
 
     def __init__(  # noqa: PLR0913 - what it hands messages to, spelt out
         self,
         supervisor: Supervisor,
-        gate: Gate,
+        gates: Mapping[str, Gate],
         streams: Cameras,
         owners: Mapping[str, Callable[[Message], None]],
         *,
@@ -36,7 +34,7 @@ class ChildMessages:
         level: Callable[[], LogLevel],
     ) -> None:
         self._supervisor: Final = supervisor
-        self._gate: Final = gate
+        self._gates: Final = gates
         self._streams: Final = streams
         self._owners: Final = owners
         self._metrics: Final = metrics
@@ -44,7 +42,7 @@ class ChildMessages:
 
     def take(self, child: str, message: Message) -> None:
         """Handle a message from a child, or its loss."""
-        kind = child if child in self._owners else _CAMERA
+        kind = child.partition(" ")[0]
         refusal = self._why_not(child, message)
         if refusal is not None:
             self._metrics.refused(kind)
@@ -55,18 +53,18 @@ class ChildMessages:
         if isinstance(message, ChildUp):
             self._supervisor.send(child, LogSetup(self._level()))
         try:
-            if kind == _CAMERA:
-                self._streams.take(child, message)
-            else:
+            if child in self._owners:
                 self._owners[child](message)
+            else:
+                self._streams.take(child, message)
         except Exception:  # noqa: BLE001 - the loop's edge, where no child may end control
             self._metrics.refused(kind)
             _log.exception("event=message_failed child=%r kind=%s", child, type(message).__name__)
 
     def _why_not(self, child: str, message: Message) -> str | None:
         """Return the reason to refuse a message, None to accept it; the web process names no line of its own."""
-        if child == WEB:
-            return None
+        if child in self._gates:
+            return self._gates[child].why_not(message, time.monotonic_ns())
         if child in self._owners:
-            return self._gate.why_not(message, time.monotonic_ns())
+            return None
         return self._gate.why_not_of_camera(self._streams.of(child), message)

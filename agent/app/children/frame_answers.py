@@ -19,6 +19,7 @@ _NEWEST: Final = 0.25
 @dataclass
 class _Stream:
     line: str
+    group: str
     steady: bool
     taken_s: float = 0.0
     answered_s: float = 0.0
@@ -35,8 +36,9 @@ class _Stream:
 class Answers:
     """Frame timing of all streams, for the loop's thread."""
 
-    def __init__(self, streams: tuple[StreamSettings, ...]) -> None:
-        self._streams: Final = {one.id: _Stream(one.line, steady=one.stall_s > 0) for one in streams}
+    def __init__(self, streams: tuple[StreamSettings, ...], groups: Mapping[str, str]) -> None:
+        """Create a record for each stream; `groups` is the group of each line."""
+        self._streams: Final = {one.id: _Stream(one.line, groups[one.line], steady=one.stall_s > 0) for one in streams}
 
     def answered(self, message: Detections) -> None:
         """Record that a frame was answered with these detections."""
@@ -57,21 +59,23 @@ class Answers:
             stream.missed_s, stream.missed = one.missed_ns / 1e9, one.missed
             stream.usual_s = one.infer_ns / 1e9
 
-    def worker_lost(self) -> None:
-        """Forget frames in flight, because a lost worker answers none."""
-        for stream in self._streams.values():
+    def worker_lost(self, streams: Iterable[str]) -> None:
+        """Forget frames in flight of these streams, because a lost worker answers none."""
+        for id_ in streams:
+            stream = self._streams[id_]
             stream.missed, stream.infer_s, stream.usual_s = 0, 0.0, 0.0
 
     def seen(self, counters: Mapping[str, SlotCounters], lines: Iterable[Line]) -> dict[str, Seen]:
         """Return the frame timing of every stream."""
         active = {line.id: line.serving.model for line in lines}
-        longest_s: dict[str | None, float] = {}
-        for stream in self._streams.values():
+        served_by = {id_: (stream.group, active[stream.line]) for id_, stream in self._streams.items()}
+        longest_s: dict[tuple[str, str | None], float] = {}
+        for id_, stream in self._streams.items():
             model = active[stream.line]
             # Because the average of a slow model before it says nothing of the one that serves now.
             infer_s = max(stream.usual_s, stream.infer_s if stream.model == model else 0.0)
-            longest_s[model] = max(longest_s.get(model, 0.0), infer_s)
-        served = Counter(active[stream.line] for stream in self._streams.values())
+            longest_s[served_by[id_]] = max(longest_s.get(served_by[id_], 0.0), infer_s)
+        served = Counter(served_by.values())
         return {
             id_: Seen(
                 offered_s=counters[id_].last_offered_ns / 1e9,
@@ -80,8 +84,8 @@ class Answers:
                 missed_s=stream.missed_s,
                 missed=stream.missed,
                 waiting=counters[id_].offered > counters[id_].overwritten + counters[id_].taken,
-                infer_s=longest_s[active[stream.line]],
-                turn_s=longest_s[active[stream.line]] * served[active[stream.line]],
+                infer_s=longest_s[served_by[id_]],
+                turn_s=longest_s[served_by[id_]] * served[served_by[id_]],
                 steady=stream.steady,
             )
             for id_, stream in self._streams.items()

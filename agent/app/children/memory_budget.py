@@ -18,6 +18,8 @@ _MIB: Final = 1 << 20
 _FIRST_GPU: Final = "cuda:0"
 PROCESSES_BYTES: Final = 256 * _MIB
 """Memory of control and of the worker without models: Python, runtime, kernels, threads."""
+FURTHER_WORKER_BYTES: Final = 192 * _MIB
+"""Memory of each further group's worker without models."""
 CAMERA_BYTES: Final = 96 * _MIB
 """Memory of one camera process with its slot."""
 GPU_CONTEXT_BYTES: Final = 512 * _MIB
@@ -59,6 +61,7 @@ def decide(settings: Settings) -> Budgets:
     """
     device, setting = settings.device, settings.device.memory_budget
     free_host_bytes, own_bytes = available_bytes(), PROCESSES_BYTES + CAMERA_BYTES * len(settings.stream)
+    own_bytes += FURTHER_WORKER_BYTES * (len(settings.groups) - 1)
     auto_host_bytes = auto_bytes(free_host_bytes, own_bytes)
     free_bytes = free_device_bytes(_FIRST_GPU if device.compute == "auto" else device.compute)
     in_device = free_bytes is not None and names_gpu(_auto() if device.compute == "auto" else device.compute)

@@ -9,6 +9,7 @@ from agent.app.children.count_checks import oddity_of
 from agent.messages import children
 from agent.messages.canary import Compared
 from agent.messages.children import Message, StageTimes, SwapReport
+from agent.messages.groups.memory_share import ShareAsked, ShareHeld
 from agent.messages.short_lived.supply import FetchProgress
 
 _LONGEST_MS: Final = 86_400_000.0
@@ -68,6 +69,12 @@ class Gate:
         for model in message.models:
             sizes += (model.pools or {}).values()
         return None if all(0 <= size <= _MOST for size in sizes) else f"bytes {sizes[:8]}"
+
+    @_impossible.register(ShareAsked)
+    @_impossible.register(ShareHeld)
+    def _(self, message: ShareAsked | ShareHeld, _now_ns: int) -> str | None:
+        sizes = (message.limit.host_bytes, message.limit.device_bytes)
+        return None if all(0 <= size <= _MOST for size in sizes) else f"bytes {sizes}"
 
     @_impossible.register
     def _(self, message: FetchProgress, _now_ns: int) -> str | None:

@@ -4,21 +4,22 @@ import os
 from typing import Final
 
 from agent.app.children.cameras import Cameras
+from agent.app.children.groups.workers import Workers
 from agent.app.children.web.web_process import WEB, WebProcess
 from agent.app.children.worker import WORKER
 from agent.messages.children import LogSetup
 from agent.processes.supervisor import Supervisor
-from agent.settings import LogLevel
+from agent.settings import DEFAULT_GROUP, LogLevel
 
 
 class Roll:
-    """The worker, all camera processes and the web process, for the loop's thread."""
+    """The workers, all camera processes and the web process, for the loop's thread."""
 
-    def __init__(self, supervisor: Supervisor, cameras: Cameras, web: WebProcess) -> None:
+    def __init__(self, supervisor: Supervisor, workers: Workers, cameras: Cameras, web: WebProcess) -> None:
         self._supervisor: Final = supervisor
         self._web: Final = web
         self._children: Final = {
-            "worker": WORKER,
+            **{_key(group): child for group, child in workers.children().items()},
             **{f"camera_{id_}": child for id_, child in cameras.children().items()},
         }
 
@@ -36,3 +37,12 @@ class Roll:
         if self._web.is_started:
             pids[WEB] = self._supervisor.pid(WEB)
         return {"control": os.getpid(), **{name: pid for name, pid in pids.items() if pid is not None}}
+
+
+def is_worker(name: str) -> bool:
+    """Return True for the name of a worker, as `silent_s` has it."""
+    return name == WORKER or name.startswith(f"{WORKER}_")
+
+
+def _key(group: str) -> str:
+    return WORKER if group == DEFAULT_GROUP else f"{WORKER}_{group}"

@@ -16,6 +16,7 @@ def plant_of(settings: Settings, catalog: Catalog, boot: str) -> Plant:
         boot=boot,
         lines={id_: _rules(settings, id_, line) for id_, line in settings.line.items()},
         streams={stream.id: stream.line for stream in settings.stream},
+        groups=tuple(settings.groups),
         find=catalog.find,
         variants=catalog.variants,
         rank=lambda name, variant: _rank(catalog, name, variant),
@@ -44,6 +45,7 @@ def _rules(settings: Settings, id_: str, line: LineSettings) -> LineRules:
         dwell_s=line.dwell_s,
         prepare_s=line.prepare_s,
         bandwidth=tuple(rule for rule in settings.bandwidth if rule.line == id_),
+        group=line.group,
     )
 
 

@@ -14,7 +14,7 @@ from agent.models.catalog import Catalog
 from agent.settings import Settings
 
 _log: Final = logging.getLogger(__name__)
-_FOR_LIFE: Final = ("device", "mqtt", "outbox", "http", "web", "stream")
+_FOR_LIFE: Final = ("device", "mqtt", "outbox", "http", "web", "stream", "group")
 """Sections read at the start only, but for `device.log_level`; a change of these needs a restart."""
 _TRUST: Final = ("trusted_keys", "index", "root", "require_fresh")
 """Keys of `catalog` that decide what may be loaded; the worker is told of them when it starts."""
@@ -53,6 +53,7 @@ def catalog_again(context: Context) -> tuple[Context, CatalogRead]:
 def _kept(before: Settings, read: Settings) -> Settings:
     kept = {name: getattr(before, name) for name in _FOR_LIFE}
     kept["device"] = before.device.model_copy(update={"log_level": read.device.log_level})
+    kept["line"] = {id_: line.model_copy(update={"group": before.line[id_].group}) for id_, line in read.line.items()}
     kept["catalog"] = read.catalog.model_copy(update={key: getattr(before.catalog, key) for key in _TRUST})
     return read.model_copy(update=kept)
 
@@ -60,6 +61,7 @@ def _kept(before: Settings, read: Settings) -> Settings:
 def _left_out(before: Settings, read: Settings) -> str:
     """Name the changed keys that need a restart, never their values, which may be secret."""
     changed = [key for name in _FOR_LIFE for key in _changes(name, getattr(before, name), getattr(read, name))]
+    changed += [f"line.{id_}.group" for id_, line in read.line.items() if line.group != before.line[id_].group]
     trusts = {key: getattr(read.catalog, key) for key in _TRUST}
     changed += _changes("catalog", before.catalog, before.catalog.model_copy(update=trusts))
     more = f" and {len(changed) - _NAMED} more" if len(changed) > _NAMED else ""
@@ -69,7 +71,9 @@ def _left_out(before: Settings, read: Settings) -> str:
 def _changes(name: str, before: object, read: object) -> Iterator[str]:
     if before == read:
         return
-    if isinstance(before, tuple) and isinstance(read, tuple):
+    if isinstance(before, dict) and isinstance(read, dict):
+        yield from (f"{name}.{id_}" for id_ in sorted(before.keys() | read.keys()) if before.get(id_) != read.get(id_))
+    elif isinstance(before, tuple) and isinstance(read, tuple):
         yield from _stream_changes({one.id: one for one in before}, {one.id: one for one in read})
     elif isinstance(before, BaseModel) and isinstance(read, BaseModel):
         keys = [key for key in type(before).model_fields if key != "log_level"]

@@ -22,6 +22,7 @@ from agent.health.interval_timer import IntervalTimer
 from agent.health.report import INTERVAL_S, DeviceReading, LinkReading, Reporter, StreamReading
 from agent.messages.children import CacheDecided, CacheState, MemoryKept, ModelRuns
 from agent.messages.events import Noticed, Received
+from agent.messages.groups.told import MetaGroup
 from agent.messages.payloads import Cache, Meta, MetaStream
 from agent.messages.topics import LINE_RETAINED, is_id
 from agent.mqtt.access.topic_filter import TopicFilter
@@ -46,7 +47,8 @@ class DeviceTopics:
         self._publisher: Final = publisher
         self._link: Final = link
         self._reporter: Final = Reporter()
-        self._ledger: Final = CacheTopic()
+        self._ledger = CacheTopic()
+        self._groups: Mapping[str, MetaGroup] = {}
         self._processors: Final = ModelProcessors()
         self._versions: dict[str, str] = {"changeover": __version__}
         self._cleared: Final[set[str]] = set()
@@ -66,8 +68,14 @@ class DeviceTopics:
             self._publisher.send_state(self._topics.of_stream(stream, "status"), status.encode())
         self._say_meta()
 
+    def say_groups(self, groups: Mapping[str, MetaGroup]) -> None:
+        """Publish the groups, of which there are several; call it before their workers start."""
+        self._groups = groups
+        self._ledger = CacheTopic({group: one.memory_bytes for group, one in groups.items()})
+        self._say_meta()
+
     def say_versions(self, versions: dict[str, str]) -> None:
-        """Publish the versions of the worker's runtimes."""
+        """Publish the versions of the workers' runtimes."""
         self._versions |= versions
         self._say_meta()
 
@@ -77,21 +85,21 @@ class DeviceTopics:
         self._link.listen(self._commands())
         self._say_meta()
 
-    def hear_processor(self, message: ModelRuns) -> None:
+    def hear_processor(self, message: ModelRuns, group: str) -> None:
         """Record the processor of a loaded model, which is published once the model is resident."""
-        self._processors.take(message)
+        self._processors.take(message, group)
 
-    def say_cache(self, message: CacheState | CacheDecided | MemoryKept) -> list[Noticed]:
-        """Record a report of the worker and publish the cache; return the state of the alerts about processors."""
-        self._ledger.take(message)
+    def say_cache(self, message: CacheState | CacheDecided | MemoryKept, group: str) -> list[Noticed]:
+        """Record a report of a group's worker and publish the cache; return the state of the alerts on processors."""
+        self._ledger.take(message, group)
         if isinstance(message, CacheState):
-            self._processors.take(message)
+            self._processors.take(message, group)
         return self._say_ledger()
 
-    def say_no_cache(self) -> list[Noticed]:
-        """Publish an empty cache after the loss of the worker; return the alerts about processors, now off."""
-        self._ledger.worker_lost()
-        self._processors.worker_lost()
+    def say_no_cache(self, group: str) -> list[Noticed]:
+        """Publish the cache after the loss of a group's worker; return the state of the alerts on processors."""
+        self._ledger.worker_lost(group)
+        self._processors.worker_lost(group)
         return self._say_ledger()
 
     def listen(self) -> None:
@@ -170,8 +178,8 @@ class DeviceTopics:
         """Return the last topics and payloads: `ready` 0, those of `left`, an empty cache, and status `stopped`."""
         ready = [(self._topics.of_line(line, "ready"), NOTHING.encode()) for line in self._state.lines]
         rest = [(f"{self._topics.base}/{one.topic}", one.payload) for one in left if isinstance(one, PublishState)]
-        self._ledger.worker_lost()
-        self._processors.worker_lost()
+        self._ledger.all_lost()
+        self._processors.all_lost()
         ledger = self.cache
         cache = [(self._topics.of_device("cache"), msgspec.json.encode(ledger))] if ledger is not None else []
         return [*ready, *rest, *cache, (self._topics.status, b"stopped")]
@@ -199,5 +207,6 @@ class DeviceTopics:
             compute=settings.device.compute,
             processors=dict(self._processors.resident),
             keypoints=self._processors.keypoints(),
+            groups=dict(self._groups) or msgspec.UNSET,
         )
         self._publisher.send_state(self._topics.of_device("meta"), msgspec.json.encode(meta))

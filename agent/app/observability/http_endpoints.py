@@ -95,8 +95,8 @@ class HttpEndpoints:
 
 
 def _wrong(facts: Facts) -> list[str]:
-    """Return the faults that a restart may cure, so not a lost broker or camera."""
-    return [] if facts.worker_up else ["the worker process is down"]
+    """Return the faults that a restart may cure, so not a lost broker or camera, nor the fault of one group of many."""
+    return [] if any(facts.workers_up.values()) else ["the worker process is down"]
 
 
 def _seen(facts: Facts) -> dict[str, object]:

@@ -1,14 +1,15 @@
-"""Compares the GPU memory that the worker accounts for with what driver and kernel report; for control's loop alone.
+"""Compares the GPU memory that the workers account for with what driver and kernel report; for control's loop alone.
 
 A difference only raises an alert, because the driver also counts its own memory, and the kernel that of all programs.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final
 
 from agent.health.sensors.host import HostReading
 from agent.health.sensors.reading import Reading
 from agent.messages.children import CacheDecided, CacheState, MemoryKept
+from agent.settings import DEFAULT_GROUP
 
 _LOOK_INTERVAL_S: Final = 5.0
 _LASTS_S: Final = 30.0
@@ -26,46 +27,54 @@ class MemoryCheck:
 
     def __init__(self, decide: Callable[[MemoryKept], None]) -> None:
         self._decide: Final = decide
-        self._state: CacheState | None = None
+        self._states: Final[dict[str, CacheState]] = {}
         self._changed_s = 0.0
-        self._kept = MemoryKept(0, ())
+        self._kept: Final[dict[str, MemoryKept]] = {}
         self._unowned_bytes = 0
         self._usual_bytes: int | None = None
         """Least difference so far, taken for the driver's and other programs' memory; None: not compared yet."""
         self._odd_since_s: float | None = None
         self._look_due_s = 0.0
 
-    def told(self, message: CacheState | CacheDecided | MemoryKept, now_s: float) -> None:
-        """Record a message of the worker about its cache; memory that did not come back is reported at once."""
+    def told(self, message: CacheState | CacheDecided | MemoryKept, now_s: float, group: str = DEFAULT_GROUP) -> None:
+        """Record a message of a group's worker about its cache; memory that did not come back is reported at once."""
         match message:
             case CacheState():
-                if self._state is None or self._state.device_used_bytes != message.device_used_bytes:
+                before = self._states.get(group)
+                if before is None or before.device_used_bytes != message.device_used_bytes:
                     self._changed_s = now_s
-                self._state = message
+                self._states[group] = message
             case MemoryKept():
-                self._kept = message
+                self._kept[group] = message
                 self._report()
 
-    def worker_lost(self) -> None:
-        """Forget the worker, whose memory is returned."""
-        self._state = self._usual_bytes = self._odd_since_s = None
-        self._kept, self._unowned_bytes = MemoryKept(0, ()), 0
+    def worker_lost(self, group: str = DEFAULT_GROUP) -> None:
+        """Forget a group's worker, whose memory is returned."""
+        self._usual_bytes, self._odd_since_s, self._unowned_bytes = None, None, 0
+        self._states.pop(group, None)
+        self._kept.pop(group, None)
+        self._report()
 
-    def tick(self, now_s: float, reading: Reading, memory: HostReading | None, worker_pid: int | None) -> None:
-        """Compare every 5 s, unless the worker's figures are estimates or have just changed."""
+    def tick(self, now_s: float, reading: Reading, memory: HostReading | None, worker_pids: Collection[int]) -> None:
+        """Compare every 5 s, unless the workers' figures are estimates or have just changed."""
         if now_s < self._look_due_s:
             return
         self._look_due_s = now_s + _LOOK_INTERVAL_S
-        state = self._state
-        if state is None or not _is_settled(state) or now_s - self._changed_s < _LOOK_INTERVAL_S:
+        states = self._states.values()
+        if not states or not all(map(_is_settled, states)) or now_s - self._changed_s < _LOOK_INTERVAL_S:
             return
-        beyond_bytes = _beyond(state, reading, memory, worker_pid)
+        known_bytes = sum(state.device_used_bytes for state in states)
+        has_own_memory = any(state.pools is not None for state in states)
+        if has_own_memory:
+            beyond_bytes = _beyond_of_gpu(known_bytes, reading, worker_pids)
+        else:
+            beyond_bytes = _beyond_of_all(known_bytes, memory)
         if beyond_bytes is None:
             return
         self._usual_bytes = min(beyond_bytes, beyond_bytes if self._usual_bytes is None else self._usual_bytes)
         odd_bytes = beyond_bytes - self._usual_bytes
-        least_bytes = _LEAST_BYTES if state.pools is not None else _LEAST_SHARED_BYTES
-        if odd_bytes <= max(least_bytes, int(state.device_used_bytes * _LEAST_SHARE)):
+        least_bytes = _LEAST_BYTES if has_own_memory else _LEAST_SHARED_BYTES
+        if odd_bytes <= max(least_bytes, int(known_bytes * _LEAST_SHARE)):
             self._odd_since_s, odd_bytes = None, 0
         elif self._odd_since_s is None:
             self._odd_since_s, odd_bytes = now_s, 0
@@ -77,7 +86,9 @@ class MemoryCheck:
 
     def _report(self) -> None:
         unowned = (_UNOWNED,) if self._unowned_bytes else ()
-        self._decide(MemoryKept(self._kept.bytes + self._unowned_bytes, (*self._kept.models, *unowned)))
+        models = tuple(model for kept in self._kept.values() for model in kept.models)
+        kept_bytes = sum(kept.bytes for kept in self._kept.values())
+        self._decide(MemoryKept(kept_bytes + self._unowned_bytes, (*models, *unowned)))
 
 
 def _is_settled(state: CacheState) -> bool:
@@ -85,14 +96,16 @@ def _is_settled(state: CacheState) -> bool:
     return state.is_counted and all(model.state not in {"loading", "releasing"} for model in state.models)
 
 
-def _beyond(state: CacheState, reading: Reading, memory: HostReading | None, worker_pid: int | None) -> int | None:
-    """Return the GPU memory in use beyond what the worker accounts for, in bytes; None without a reading.
-
-    Counts the worker process on a GPU with its own memory, else all used memory that no process of ours holds.
-    """
-    if state.pools is not None:
-        held_bytes = reading.gpu.processes.get(worker_pid or 0) if reading.gpu is not None else None
-        return None if held_bytes is None else held_bytes - state.device_used_bytes
-    if memory is None or not state.device_used_bytes:
+def _beyond_of_gpu(known_bytes: int, reading: Reading, worker_pids: Collection[int]) -> int | None:
+    """Return what the workers hold of a GPU's own memory beyond `known_bytes`; None without a reading of each."""
+    held = reading.gpu.processes if reading.gpu is not None else {}
+    if not worker_pids or not all(pid in held for pid in worker_pids):
         return None
-    return memory.total_bytes - memory.free_bytes - sum(memory.processes.values()) - state.device_used_bytes
+    return sum(held[pid] for pid in worker_pids) - known_bytes
+
+
+def _beyond_of_all(known_bytes: int, memory: HostReading | None) -> int | None:
+    """Return the used memory that no process of ours holds, beyond `known_bytes`; None without a reading."""
+    if memory is None or not known_bytes:
+        return None
+    return memory.total_bytes - memory.free_bytes - sum(memory.processes.values()) - known_bytes

@@ -48,7 +48,7 @@ def gather(parts: Parts, cache: Cache | None, now_s: float) -> Facts:
             "system": vitals.reading.system,
             "power_mode": vitals.reading.power_mode,
         },
-        worker_up=state.worker_up and not state.worker_hung,
+        workers_up={name: group.is_up and not group.is_hung for name, group in state.groups.items()},
         clock_synced=is_synchronised(),
         lines={
             id_: LineFacts(
@@ -102,4 +102,6 @@ def _cache(cache: Cache | None) -> CacheFacts:
         for pool, size_bytes in (one.pools or {}).items():
             key = (one.model, one.state, pool)
             pooled[key] = pooled.get(key, 0) + size_bytes
-    return CacheFacts(cache.budget_bytes, cache.used_bytes, sizes, evicted, refused, pools, pooled)
+    return CacheFacts(
+        cache.budget_bytes, cache.used_bytes, sizes, evicted, refused, pools, pooled, dict(cache.groups or {})
+    )

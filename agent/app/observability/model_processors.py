@@ -1,11 +1,13 @@
 """Processors and keypoints of the resident models, for `meta`, `health` and `cache`, and the alerts that follow."""
 
 from collections import Counter
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from agent.messages.children import CacheState, ModelRuns
 from agent.messages.events import Noticed
 from agent.processes.package_version import fault_of_onnxruntime
+from agent.settings import DEFAULT_GROUP
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,35 +17,59 @@ if TYPE_CHECKING:
 _NOT_LOADED: Final = ("loading", "releasing")
 
 
+@dataclass
+class _OfGroup:
+    """What the worker of one group has told of its models, by their references."""
+
+    told: "dict[str, ModelProcessor]" = field(default_factory=dict)
+    keypoints: dict[str, list[str]] = field(default_factory=dict)
+    resident: "dict[str, ModelProcessor]" = field(default_factory=dict)
+
+
 class ModelProcessors:
     """Processor and keypoints of each resident model; for control's loop alone."""
 
     def __init__(self) -> None:
-        self._told: dict[str, ModelProcessor] = {}
-        self._keypoints: dict[str, list[str]] = {}
+        self._groups: Final[dict[str, _OfGroup]] = {}
         self.resident: Mapping[str, ModelProcessor] = {}
         """Processor of each loaded model, by the model's reference."""
 
-    def take(self, message: ModelRuns | CacheState) -> None:
-        """Record what is told of a loaded model, or which models are loaded now."""
+    def take(self, message: ModelRuns | CacheState, group: str = DEFAULT_GROUP) -> None:
+        """Record what is told of a loaded model, or which models are loaded now, in a group's worker."""
+        own = self._groups.setdefault(group, _OfGroup())
         if isinstance(message, ModelRuns):
-            self._told[message.model] = message.processor
+            own.told[message.model] = message.processor
             if message.reading.keypoints:
-                self._keypoints[message.model] = list(message.reading.keypoints)
+                own.keypoints[message.model] = list(message.reading.keypoints)
             return
         resident = [one.model for one in message.models if one.state not in _NOT_LOADED]
-        self.resident = {model: self._told[model] for model in resident if model in self._told}
+        own.resident = {model: own.told[model] for model in resident if model in own.told}
         named = {one.model for one in message.models}
-        self._told = {model: one for model, one in self._told.items() if model in named}
-        self._keypoints = {model: names for model, names in self._keypoints.items() if model in named}
+        own.told = {model: one for model, one in own.told.items() if model in named}
+        own.keypoints = {model: names for model, names in own.keypoints.items() if model in named}
+        self._sum()
 
     def keypoints(self) -> dict[str, list[str]]:
         """Return the names of each resident pose model's keypoints."""
-        return {model: names for model, names in self._keypoints.items() if model in self.resident}
+        return {
+            model: names
+            for own in self._groups.values()
+            for model, names in own.keypoints.items()
+            if model in own.resident
+        }
 
-    def worker_lost(self) -> None:
-        """Forget all models, because they are gone with the worker."""
-        self._told, self._keypoints, self.resident = {}, {}, {}
+    def worker_lost(self, group: str = DEFAULT_GROUP) -> None:
+        """Forget the models of a group, because they are gone with its worker."""
+        self._groups.pop(group, None)
+        self._sum()
+
+    def all_lost(self) -> None:
+        """Forget the models of all groups."""
+        self._groups.clear()
+        self._sum()
+
+    def _sum(self) -> None:
+        self.resident = {model: one for own in self._groups.values() for model, one in own.resident.items()}
 
     def runtime(self) -> str | None:
         """Return the runtime that serves most of the resident models; None without one."""

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Mapping
 from typing import Final
 
-from agent.app.children.worker import WORKER
+from agent.app.children.roll import is_worker
 from agent.control.state import NOTHING, State
 from agent.health.systemd import Notifier, Watchdog
 from agent.messages.topics import of_line
@@ -20,8 +20,8 @@ _STATUS_INTERVAL_S: Final = 1.0
 class SystemdStatus:
     """Readiness and watchdog reports to systemd; each `tick` shows that the loop's thread makes progress.
 
-    READY is sent once the worker and every camera process are up; neither a frame nor the broker is waited for. After
-    _PATIENCE_S the worker alone is enough.
+    READY is sent once the workers and every camera process are up; neither a frame nor the broker is waited for. After
+    _PATIENCE_S one worker is enough.
     """
 
     def __init__(self, state: State, notifier: Notifier) -> None:
@@ -36,7 +36,7 @@ class SystemdStatus:
     def tick(self, now_s: float, silent_s: Mapping[str, float | None], *, link_up: bool) -> None:
         """Report to systemd. `silent_s` is each child's time without progress; None: not up."""
         self._started_s = now_s if self._started_s is None else self._started_s
-        self._look_ready(now_s - self._started_s, [name for name, one in silent_s.items() if one is None])
+        self._look_ready(now_s - self._started_s, silent_s)
         self._watchdog.tick(now_s, [name for name, one in silent_s.items() if one is not None and one > _LATE_S])
         if now_s >= self._status_due_s:
             self._status_due_s = now_s + _STATUS_INTERVAL_S
@@ -63,8 +63,10 @@ class SystemdStatus:
         """Close the socket."""
         self._notifier.close()
 
-    def _look_ready(self, passed_s: float, missing: list[str]) -> None:
-        if self._is_ready or (missing and (WORKER in missing or passed_s < _PATIENCE_S)):
+    def _look_ready(self, passed_s: float, silent_s: Mapping[str, float | None]) -> None:
+        missing = [name for name, one in silent_s.items() if one is None]
+        has_worker = any(is_worker(name) and one is not None for name, one in silent_s.items())
+        if self._is_ready or (missing and not (has_worker and passed_s >= _PATIENCE_S)):
             return
         self._is_ready = True
         self._notifier.ready()

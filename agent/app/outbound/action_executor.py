@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from agent.app.children.groups.workers import Workers
 from agent.app.children.supply import SupplyProcess
 from agent.app.outbound import event_log
 from agent.app.outbound.refusals import Refusals
@@ -49,18 +50,17 @@ _log: Final = logging.getLogger(__name__)
 class Callbacks:
     """Callbacks for actions that do not go to the broker."""
 
-    send_to_worker: Callable[[Assign | Prepare | Preload | Compare | StopComparing], object]
+    workers: Workers
     save_snapshot: Callable[[], None]
     set_publish: Callable[[str, Publish | None], None]
     reload: Callable[[], None]
     read_catalog: Callable[[], None]
     supply: SupplyProcess
-    restart_worker: Callable[[str], None]
     set_log_level: Callable[[LogLevel, float], None]
     count_switch: Callable[[Switch], None]
+    record_switch: Callable[[Switch], None]
     answer_console: Callable[[Reply, bytes], bool]
     """Sends an ack to the console; returns False where the reply topic is a broker's."""
-    record_switch: Callable[[Switch], None]
     is_bound: Callable[[str], bool]
     """Returns True where a topic is that of a `[[binding]]`."""
 
@@ -101,8 +101,10 @@ class ActionExecutor:
                 self._publisher.send_event(topic, msgspec.json.encode(action.payload))
             case Answer():
                 self._answer(action)
-            case AssignLine() | PrepareModel() | PreloadLikely() | CompareModels() | EndComparison():
-                self._callbacks.send_to_worker(_for_worker(action))
+            case AssignLine() | PrepareModel() | CompareModels() | EndComparison():
+                self._callbacks.workers.send_to_line(action.line, _for_line(action))
+            case PreloadLikely():
+                self._callbacks.workers.send(action.group, Preload(action.models, action.gone))
             case _:
                 self._perform_rare(action)
 
@@ -128,8 +130,8 @@ class ActionExecutor:
                 _log.warning("event=stand_back seconds=%g", action.seconds)
                 self._publisher.hold(action.seconds)
             case RestartWorker():
-                _log.warning("event=worker_given_up detail=%r", action.detail)
-                self._callbacks.restart_worker(action.detail)
+                _log.warning("event=worker_given_up group=%s detail=%r", action.group, action.detail)
+                self._callbacks.workers.restart(action.group, action.detail)
             case SetLogLevel():
                 self._callbacks.set_log_level(action.level, action.for_s)
             case SaveSnapshot():
@@ -161,17 +163,15 @@ class ActionExecutor:
             self._publisher.send_event(self._topics.of_device("ack"), payload)
 
 
-def _for_worker(
-    action: AssignLine | PrepareModel | PreloadLikely | CompareModels | EndComparison,
-) -> Assign | Prepare | Preload | Compare | StopComparing:
-    """Return the message that has the worker execute an action."""
+def _for_line(
+    action: AssignLine | PrepareModel | CompareModels | EndComparison,
+) -> Assign | Prepare | Compare | StopComparing:
+    """Return the message that has the line's worker execute an action."""
     match action:
         case AssignLine():
             return Assign(action.line, action.change, action.model, action.keeps_ready)
         case PrepareModel():
             return Prepare(action.line, action.number, action.model, action.hold_s)
-        case PreloadLikely():
-            return Preload(action.models, action.gone)
         case CompareModels():
             return Compare(**vars(action))
         case EndComparison():

@@ -173,7 +173,7 @@ def _go_on(state: State, line: Line, one: Comparison) -> list[Action]:
     """Have the worker load the candidate once the line's model has settled."""
     target, serving = line.assignment.target, line.serving.model
     is_settled = line.changeover is None and not line.assignment.unconfirmed and target is not None
-    if one.stage is not Stage.WAITING or not state.worker_up or not is_settled or target is None:
+    if one.stage is not Stage.WAITING or not state.group_of(line).is_up or not is_settled or target is None:
         return []
     candidate = _version(state, line, one.candidate)
     if serving != target.reference or candidate is None:

@@ -100,7 +100,7 @@ def set_product(state: State, line: Line, value: Value, command: Command, now: N
     if product not in line.rules.products:
         return _refuse_product(state, line, cause, command, now)
     lacks_model = state.plant.find(line.rules.products[product], line.rules.variant) is None
-    has_choice = line.assignment.target is not None or not state.worker_up
+    has_choice = line.assignment.target is not None or not state.group_of(line).is_up
     is_well = has_choice and (not line.is_faulty or line.published.ready == product)
     is_another = product != line.selection.product
     if not is_another and is_well and not lacks_model:

@@ -72,5 +72,5 @@ def _suspect(state: State, now: Now, detail: str) -> list[Action]:
     identity.takeovers_s = []
     # Lasts until a new link has stayed quiet, because only that can clear the suspicion.
     identity.suspected_until_s = now.monotonic_s + RETRY_S + _WITHIN_S
-    actions = clear_all(state) + alert(state, Alert("duplicate_device", on=True, detail=detail))
+    actions = clear_all(state.lines.values()) + alert(state, Alert("duplicate_device", on=True, detail=detail))
     return [*actions, DisconnectFor(RETRY_S)]

@@ -63,7 +63,7 @@ def begin(state: State, line: Line, commands: list[Command], now: Now, because: 
     line.changeover = _changeover(line, wanted, cause, commands, now)
     line.changeover.decided = choice.asked.reference if choice.asked is not None else None
     is_settled = assigned.target == wanted and not assigned.unconfirmed
-    if state.worker_up and is_settled and line.serving.model == wanted.reference:
+    if state.group_of(line).is_up and is_settled and line.serving.model == wanted.reference:
         return overtaken + _finish(state, line, _RESIDENT, now)
     assign = _assign(state, line, wanted)
     actions = clear_ready_unless_true(state, line) + overtaken
@@ -74,7 +74,7 @@ def follow(state: State, line: Line, choice: Choice, now: Now) -> list[Action]:
     """Begin a changeover where rules ask for another model; never before the dwell time or during a changeover."""
     assigned, wanted = line.assignment, choice.wanted
     assigned.degraded = choice.degraded
-    is_waiting = assigned.target is None and not state.worker_up
+    is_waiting = assigned.target is None and not state.group_of(line).is_up
     if is_waiting or line.changeover is not None or wanted is None or wanted == assigned.chosen:
         return []
     is_compared = line.comparison is not None and not line.comparison.is_over
@@ -131,7 +131,7 @@ def retry_if_nothing_serves(state: State, line: Line, now: Now) -> list[Action]:
     """Assign the line's model again where no model serves and no changeover is in progress."""
     assigned = line.assignment
     is_idle = line.serving.model is None and line.changeover is None and not assigned.unconfirmed
-    if not (is_idle and state.worker_up) or assigned.target is None:
+    if not (is_idle and state.group_of(line).is_up) or assigned.target is None:
         assigned.retry_at_s = now.monotonic_s + _RETRY_S
         return []
     return _assign(state, line, assigned.target) if now.monotonic_s >= assigned.retry_at_s else []
@@ -288,7 +288,7 @@ def _move(pending: Changeover, stage: Stage) -> None:
 def _assign(state: State, line: Line, model: ModelVersion) -> list[Action]:
     line.assignment.change += 1
     line.assignment.target = model
-    if not state.worker_up:
+    if not state.group_of(line).is_up:
         return []
     line.assignment.unconfirmed.add(model)
     if line.changeover is not None:

@@ -47,7 +47,7 @@ def look_ahead(state: State, line: Line, now: Now, at_unix_s: float) -> list[Act
     if left_s > line.rules.prepare_s:
         line.preloads.announced = None  # because the clock may have been set back after the announcement
         return []
-    if ahead is None or ahead == line.preloads.announced or not state.worker_up:
+    if ahead is None or ahead == line.preloads.announced or not state.group_of(line).is_up:
         return []
     line.preloads.announced = ahead
     reference = ModelReference.parse(ahead.model)
@@ -146,7 +146,7 @@ def _announce(state: State, line: Line, wish: _Wish, now: Now) -> list[Action]:
     line.preloads.preparations.append(one)
     for command in wish.commands:
         actions += answer(state, command, "accepted")
-    return actions + ([PrepareModel(line.id, one.number, one.model, wish.hold_s)] if state.worker_up else [])
+    return actions + ([PrepareModel(line.id, one.number, one.model, wish.hold_s)] if state.group_of(line).is_up else [])
 
 
 def _again(state: State, line: Line, one: Preparation, wish: _Wish, now: Now) -> list[Action]:
@@ -157,7 +157,7 @@ def _again(state: State, line: Line, one: Preparation, wish: _Wish, now: Now) ->
     for command in wish.commands:
         is_waiting = one.loading and join(one.commands, command)
         actions += answer(state, command, "accepted" if is_waiting else "done")
-    if is_longer and not one.loading and state.worker_up:
+    if is_longer and not one.loading and state.group_of(line).is_up:
         actions.append(PrepareModel(line.id, one.number, one.model, wish.hold_s))
     return actions
 

@@ -1,5 +1,6 @@
 """Reports of lines, streams and alerts, derived from the state and published on change."""
 
+from collections.abc import Iterable
 from typing import Final
 
 import msgspec
@@ -22,9 +23,9 @@ def clear_ready(line: Line) -> list[Action]:
     return _say_ready(line, NOTHING)
 
 
-def clear_all(state: State) -> list[Action]:
-    """Publish `ready` 0 of every line."""
-    return [action for line in state.lines.values() for action in clear_ready(line)]
+def clear_all(lines: Iterable[Line]) -> list[Action]:
+    """Publish `ready` 0 of each line."""
+    return [action for line in lines for action in clear_ready(line)]
 
 
 def serves_product(state: State, line: Line) -> bool:
@@ -76,7 +77,8 @@ def heartbeat(state: State) -> list[Action]:
 
 def moves(state: State, line: Line) -> bool:
     """Return True where the worker and each stream of the line made progress in time."""
-    if not state.worker_up or state.worker_hung or not _streams_online(state, line):
+    group = state.group_of(line)
+    if not group.is_up or group.is_hung or not _streams_online(state, line):
         return False
     answering = [state.answering[stream] for stream in state.streams_of(line.id) if stream in state.answering]
     return all(one.unanswered_since_s is None for one in answering)

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import Final
 
 from agent.control.actions import Action, RestartWorker
-from agent.control.answering import Answering
 from agent.control.events import Seen
 from agent.control.lines.report import alert, clear_ready
 from agent.control.state import Line, Now, State
+from agent.control.workers import Answering
 from agent.messages.payloads import Alert
 
 ALLOWED_S: Final = 2.0
@@ -43,10 +43,11 @@ def look(state: State, streams: Mapping[str, Seen], now: Now) -> list[Action]:
     return actions
 
 
-def worker_lost(state: State) -> None:
-    """Forget frames in flight; unanswered streams stay so until a frame is answered."""
-    for one in state.answering.values():
-        one.served_by, one.owed_since_s = None, None
+def worker_lost(state: State, line: Line) -> None:
+    """Forget a line's frames in flight; unanswered streams stay so until a frame is answered."""
+    for stream in state.streams_of(line.id):
+        if (one := state.answering.get(stream)) is not None:
+            one.served_by, one.owed_since_s = None, None
 
 
 def _look(state: State, line: Line, stream: str, seen: Seen, now: Now) -> list[Action]:
@@ -64,7 +65,8 @@ def _look(state: State, line: Line, stream: str, seen: Seen, now: Now) -> list[A
         return _restart(state, line, stream, seen, now)
     if now.monotonic_s - one.well_since_s > _WELL_S:
         one.restarts = 0
-    if one.owed_since_s is None or now.monotonic_s - one.owed_since_s < _allowed_s(seen) or state.worker_hung:
+    is_late = one.owed_since_s is not None and now.monotonic_s - one.owed_since_s >= _allowed_s(seen)
+    if one.owed_since_s is None or not is_late or state.group_of(line).is_hung:
         return []
     one.unanswered_since_s = now.monotonic_s
     # `ready` first, because a PLC must not act on a line without answers.
@@ -76,7 +78,7 @@ def _look(state: State, line: Line, stream: str, seen: Seen, now: Now) -> list[A
 def _is_owed(state: State, line: Line, stream: str) -> bool:
     """Return True where the stream's frames must be answered: it is online, and a model serves it."""
     is_served = line.serving.model is not None and not line.serving.is_taken_off
-    return state.worker_up and is_served and state.streams[stream] == "online"
+    return state.group_of(line).is_up and is_served and state.streams[stream] == "online"
 
 
 def _owed_since_s(one: Answering, seen: Seen, now: Now) -> float | None:
@@ -117,7 +119,7 @@ def _restart(state: State, line: Line, stream: str, seen: Seen, now: Now) -> lis
     if seen.missed < FAILURES * factor and now.monotonic_s - since_s < _PATIENCE_S * factor:
         return []
     one.restarts += 1
-    return [RestartWorker(f"stream {stream}: {_detail(since_s, seen, now)}")]
+    return [RestartWorker(f"stream {stream}: {_detail(since_s, seen, now)}", line.rules.group)]
 
 
 def _detail(since_s: float, seen: Seen, now: Now) -> str:

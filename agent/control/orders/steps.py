@@ -233,9 +233,9 @@ def _prove(state: State, job: Job, now: Now) -> list[Action]:
     actions = jobs.move(state, job, "preparing", now)
     version = versions[job.proven]
     line = _line_for(state, plant, version)
-    if not state.worker_up or line is None:
+    if line is None or not state.group_of(line).is_up:
         return actions
-    job.preload_number = preload.next_number(state)
+    job.preload_number, job.prover = preload.next_number(state), line.rules.group
     hold_s = max(line.rules.prepare_s, _LEAST_HOLD_S)
     return [*actions, PrepareModel(line.id, job.preload_number, version, hold_s)]
 
@@ -277,18 +277,21 @@ def proved(state: State, message: Prepared | PrepareFailed, now: Now) -> list[Ac
     return [*jobs.move(state, job, "proving", now), *_prove(state, job, now)]
 
 
-def worker_up(state: State, now: Now) -> list[Action]:
-    """Have the present model proven by a new worker."""
+def worker_up(state: State, group: str, now: Now) -> list[Action]:
+    """Have the present model proven by a new worker, unless that of another group is at it."""
     job = state.orders.job
-    if job is not None:
-        job.held.clear()
-    return _prove(state, job, now) if job is not None and job.step is Step.PROVE else []
+    if job is None:
+        return []
+    job.held = [(line, version) for line, version in job.held if state.lines[line].rules.group != group]
+    if job.step is not Step.PROVE or (job.preload_number and job.prover != group):
+        return []
+    return _prove(state, job, now)
 
 
-def worker_lost(state: State, now: Now) -> list[Action]:
+def worker_lost(state: State, group: str, now: Now) -> list[Action]:
     """Give up a job whose model has killed a second worker."""
     job = state.orders.job
-    if job is None or job.step is not Step.PROVE or not job.preload_number:
+    if job is None or job.step is not Step.PROVE or not job.preload_number or job.prover != group:
         return []
     job.workers_killed += 1
     if job.workers_killed <= _WORKERS_A_PROOF_MAY_LOSE:

@@ -20,7 +20,9 @@ _Samples = Iterable[tuple[tuple[str, ...], float | None]]
 def of(facts: Facts) -> Iterator[Metric]:
     """Yield every metric family; one without a known value has no samples."""
     yield InfoMetricFamily(NAMESPACE, "The agent and its device.", dict(facts.info))
-    yield _gauge("worker_up", "Whether the worker process runs.", _one(float(facts.worker_up)))
+    yield _gauge("worker_up", "Whether every worker process runs.", _one(float(all(facts.workers_up.values()))))
+    if len(facts.workers_up) > 1:
+        yield from _groups(facts)
     yield _gauge("clock_synchronised", "Whether the wall clock can be believed.", _one(float(facts.clock_synced)))
     yield from _lines(facts)
     yield from _streams(facts)
@@ -38,6 +40,18 @@ def _requests(facts: Facts) -> Iterator[Metric]:
     yield _counter("requests", "Inference requests, by how they ended.", [(key, one[0]) for key, one in rows], *labels)
     seconds = [(key, one[1]) for key, one in rows]
     yield _counter("request_seconds", "Time that inference requests took.", seconds, *labels)
+
+
+def _groups(facts: Facts) -> Iterator[Metric]:
+    workers = _labelled({group: float(is_up) for group, is_up in facts.workers_up.items()})
+    yield _gauge("group_worker_up", "Whether the worker process of the group runs.", workers, "group")
+    memory = facts.cache.groups
+    guaranteed = _labelled({group: one.guaranteed_bytes for group, one in memory.items()})
+    yield _gauge("group_memory_guaranteed_bytes", "Bytes that the group can always use.", guaranteed, "group")
+    limits = _labelled({group: one.limit_bytes for group, one in memory.items()})
+    yield _gauge("group_memory_limit_bytes", "Bytes that the group may use now.", limits, "group")
+    used = _labelled({group: one.used_bytes for group, one in memory.items()})
+    yield _gauge("group_memory_used_bytes", "Bytes that the group's models are charged for.", used, "group")
 
 
 def _lines(facts: Facts) -> Iterator[Metric]:

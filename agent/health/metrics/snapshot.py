@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from agent.health.sensors.host import HostReading
 from agent.health.sensors.reading import Reading
+from agent.messages.groups.told import CacheGroup
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,8 @@ class CacheFacts:
     """Budget and used bytes by pool (host and GPU memory); empty where there is one pool only."""
     pooled: Mapping[tuple[str, str, str], int] = field(default_factory=dict)
     """Bytes of each resident model in each pool, by (reference, state, pool)."""
+    groups: Mapping[str, CacheGroup] = field(default_factory=dict)
+    """Share of each group; empty where there is one only."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,8 @@ class Facts:
     """Snapshot of the whole agent for one scrape."""
 
     info: Mapping[str, str]
-    worker_up: bool
+    workers_up: Mapping[str, bool]
+    """For each group, whether its worker runs and makes progress."""
     clock_synced: bool
     lines: Mapping[str, LineFacts]
     streams: Mapping[str, StreamFacts]

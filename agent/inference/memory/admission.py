@@ -100,8 +100,16 @@ class AdmissionController:
     Threading: `used` may be called from any thread; everything else is for the threads that load.
     """
 
-    def __init__(self, cache: Cache[Model], unloader: Unloader, send: Callable[[Message], None]) -> None:
+    def __init__(
+        self,
+        cache: Cache[Model],
+        unloader: Unloader,
+        send: Callable[[Message], None],
+        borrow: Callable[[Amount, bool], None] = lambda _wanted, _is_requested: None,
+    ) -> None:
+        """Store the arguments; `borrow(wanted, is_requested)` raises the cache's budget to `wanted` where it can."""
         self._cache: Final = cache
+        self._borrow: Final = borrow
         self._unloader: Final = unloader
         self._send: Final = send
         self._policy: Final = Eviction()
@@ -121,13 +129,15 @@ class AdmissionController:
         `lines` wait for the load. This call evicts nothing. Raises NoRoomError where no eviction suffices.
         """
         self._cache.expire()
-        entry = self._cache.charge(version, predicted, origin)
-        if entry is not None:
-            return entry
+        self._borrow(self._cache.used + predicted, True)
         view = self._view(predicted, lines)
+        if not view.candidates.unguaranteed.is_short:
+            entry = self._cache.charge(version, predicted, origin)
+            if entry is not None:
+                return entry
         plan = self._plan(version, view)
         if plan is None:
-            alone = self._cache.budget.shortage(predicted).is_short
+            alone = (self._cache.guaranteed or self._cache.budget).shortage(predicted).is_short
             raise self._refuse(version, view, "too_large" if alone else "in_use", predicted, None)
         return plan
 
@@ -137,6 +147,7 @@ class AdmissionController:
         Models that requests have left make room first.
         """
         self._cache.expire()
+        self._borrow(self._cache.used + predicted, False)
         entry = self._cache.charge(version, predicted, origin)
         while entry is None and self._evict_left(version, predicted):
             entry = self._cache.charge(version, predicted, origin)
@@ -197,7 +208,8 @@ class AdmissionController:
         exceeded by one model. Raises NoRoomError where no eviction suffices.
         """
         view = self._view(NOTHING, lines)
-        evict = self._choose(view.candidates.standby, view.candidates.short)
+        is_beyond = view.candidates.unguaranteed.is_short
+        evict = None if is_beyond else self._choose(view.candidates.standby, view.candidates.short)
         if evict is None:
             plan = self._plan(entry.version, view)
             if plan is None or plan.announced:
@@ -206,16 +218,34 @@ class AdmissionController:
         for victim in evict:
             self._evict(victim, "excess", entry.version, view)
 
+    def require_guaranteed(self, version: ModelVersion, leaving: Collection[str]) -> None:
+        """Raise NoRoomError where it takes more than is guaranteed to use a resident model that nobody uses yet.
+
+        `leaving`: the lines that would leave their present models for it.
+        """
+        entry = self._cache.resident(version)
+        if entry is None or not entry.is_evictable:
+            return
+        if self._cache.eviction_candidates(entry.charge, leaving).unguaranteed.is_short:
+            detail = f"{version.reference} is in borrowed memory; in use it would exceed what is guaranteed"
+            raise NoRoomError(detail, may_fit=True)
+
     def has_excess(self) -> bool:
         """Return True where the charged bytes exceed the budget, and evicting standby models would end that."""
         found = self._cache.eviction_candidates(NOTHING, ())
         return found.short.is_short and self._choose(found.standby, found.short) is not None
 
-    def tidy(self) -> None:
-        """End expired reservations, evict models beyond the budget, and check whether missing memory has come back."""
+    def tidy(self, *, is_recalled: bool = False) -> None:
+        """End expired reservations, evict models beyond the budget, and check whether missing memory has come back.
+
+        Where they do not suffice nothing is evicted, unless the budget was lowered for others (`is_recalled`).
+        """
         self._cache.expire()
         view = self._view(NOTHING, ())
-        for victim in self._choose(view.candidates.standby, view.candidates.short) or ():
+        chosen = self._choose(view.candidates.standby, view.candidates.short)
+        if chosen is None:
+            chosen = view.candidates.standby if is_recalled else ()
+        for victim in chosen:
             self._evict(victim, "excess", None, view)
         self.recheck()
 
@@ -262,12 +292,17 @@ class AdmissionController:
     def _plan(self, version: ModelVersion, view: _LedgerView) -> EvictionPlan | None:
         """Return the plan that frees enough memory and deactivates the fewest models; None where no plan does."""
         candidates = view.candidates
+        given_up = self._choose(candidates.announced, candidates.unguaranteed)
+        if given_up is None:
+            return None
+        short = candidates.short - self._taken(given_up)
         for leave in _fewest_first(candidates.leave):
-            evict = self._choose(candidates.standby, candidates.short - self._taken(leave))
+            evict = self._choose(candidates.standby, short - self._taken(leave))
             if evict is not None:
-                return EvictionPlan(version, view, evict, leave)
+                return EvictionPlan(version, view, evict, leave, given_up)
         rest = candidates.short - self._taken(candidates.leave)
-        announced = self._choose(candidates.announced, rest - self._taken(candidates.standby))
+        needed = (rest - self._taken(candidates.standby)).at_least(candidates.unguaranteed)
+        announced = self._choose(candidates.announced, needed)
         if announced is None:
             return None
         evict = self._choose(candidates.standby, rest - self._taken(announced))
@@ -314,9 +349,9 @@ class AdmissionController:
         measured_bytes = None if measured is None else measured.total_bytes
         self._report(_Decision("refused", reason, version, predicted.total_bytes, measured_bytes), view)
         takes = "is predicted to take" if measured is None else "takes"
-        candidates, budget = view.candidates, self._cache.budget
+        candidates, budget = view.candidates, self._cache.guaranteed or self._cache.budget
         kept = ", ".join(f"{e.version.reference} {e.state} {_kib(e.charge)}" for e in candidates.kept) or "nothing"
-        short = Amount(max(0, candidates.short.host_bytes), max(0, candidates.short.device_bytes))
+        short = candidates.short.at_least(candidates.unguaranteed).at_least(NOTHING)
         may_fit = not budget.shortage(predicted if measured is None else measured).is_short
         return NoRoomError(
             f"{version.reference} {takes} {_kib(predicted if measured is None else measured)}; of a budget of "

@@ -9,33 +9,26 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Final, Generic
 
-from agent.inference.memory.cache_entry import NO_DEVICE, Closable, DeviceCharge, Entry, Held, Origin, Row
-from agent.inference.memory.pools import Amount, Budget
+from agent.inference.memory.cache_entry import (
+    NO_DEVICE,
+    DeviceCharge,
+    Entry,
+    EvictionCandidates,
+    Held,
+    Origin,
+    Row,
+    grouped,
+    in_use,
+)
+from agent.inference.memory.pools import NOTHING, Amount, Budget
 from agent.messages.references import ModelVersion
 
-__all__ = ["Cache", "Closable", "DeviceCharge", "Entry", "EvictionCandidates", "Held", "Origin", "Row"]
+__all__ = ["Cache", "DeviceCharge", "Entry", "EvictionCandidates", "Held", "Origin", "Row"]
 
 _NOBODY: Final[Mapping[str, float]] = {}
 _UNKNOWN: Final = Origin()
-
-
-@dataclass(frozen=True)
-class EvictionCandidates(Generic[Held]):
-    """The models that could make room for a load, at one moment; their states may change afterwards."""
-
-    short: Amount
-    """Bytes by which the load exceeds each pool's limit; negative where there is room."""
-    standby: tuple[Entry[Held], ...]
-    """Models that nobody uses or reserves."""
-    leave: tuple[Entry[Held], ...]
-    """Models that serve only lines that would deactivate them for the load, or that only infer a last picture."""
-    announced: tuple[Entry[Held], ...]
-    """Models that only such lines have reserved."""
-    kept: tuple[Entry[Held], ...]
-    """All other resident models."""
 
 
 class Cache(Generic[Held]):
@@ -48,13 +41,19 @@ class Cache(Generic[Held]):
     """
 
     def __init__(
-        self, budget: Budget | int, changed: Callable[[], None], clock: Callable[[], float] = time.monotonic
+        self,
+        budget: Budget | int,
+        changed: Callable[[], None],
+        clock: Callable[[], float] = time.monotonic,
+        guaranteed: Budget | None = None,
     ) -> None:
         """Store the arguments; `changed` is called after each change, without the lock.
 
-        An int as `budget` is the bytes of the only pool. `clock` returns monotonic seconds.
+        An int as `budget` is the bytes of the only pool. `clock` returns monotonic seconds. `guaranteed` limits the
+        models in use, because only what nobody uses can be given back; None: the budget is never lowered.
         """
-        self.budget: Final = Budget(budget) if isinstance(budget, int) else budget
+        self.budget = Budget(budget) if isinstance(budget, int) else budget
+        self.guaranteed: Final = guaranteed
         self._changed: Final = changed
         self._clock: Final = clock
         self._lock: Final = threading.Lock()
@@ -72,6 +71,12 @@ class Cache(Generic[Held]):
     def used_bytes(self) -> int:
         """Bytes that are charged now, in host and GPU memory together."""
         return self.used.total_bytes
+
+    def limit_to(self, limit: Budget, *, keep_used: bool) -> None:
+        """Replace the budget; with `keep_used` it is no less than the bytes charged now."""
+        with self._lock:
+            self.budget = limit.at_least(self._used()) if keep_used else limit
+        self._changed()
 
     def rows(self) -> tuple[Row, ...]:
         """Return one row for each model that is charged, the most recently used first."""
@@ -264,15 +269,10 @@ class Cache(Generic[Held]):
         `leaving`: the lines that would deactivate their models for the load.
         """
         with self._lock:
-            resident = [entry for entry in self._entries if entry.phase == "resident"]
-            lines = set(leaving)
-            standby = tuple(e for e in resident if e.is_evictable)
-            theirs = [e for e in resident if e not in standby and e.claims <= lines and e.reservations.keys() <= lines]
-            leave = tuple(e for e in theirs if e.claims or (e.leases and not e.reservations))
-            announced = tuple(e for e in theirs if not e.claims and e.reservations)
-            kept = tuple(e for e in resident if e not in standby and e not in leave and e not in announced)
-            short = self.budget.shortage(self._used() + needed)
-            return EvictionCandidates(short, standby, leave, announced, kept)
+            lines, short = set(leaving), self.budget.shortage(self._used() + needed)
+            own = self.guaranteed
+            beyond = NOTHING if own is None else own.shortage(in_use(self._entries, lines) + needed)
+            return grouped([one for one in self._entries if one.phase == "resident"], lines, short, beyond)
 
     def charge(self, version: ModelVersion, predicted: Amount | int, origin: Origin = _UNKNOWN) -> Entry[Held] | None:
         """Charge a load's predicted bytes before it starts, and return its new entry.

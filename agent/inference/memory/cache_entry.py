@@ -1,5 +1,6 @@
 """The cache's entry for one model, the states that it passes through, and the row that reports it."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Generic, Literal, Protocol, TypeVar
 
@@ -124,6 +125,10 @@ class Entry(Generic[Held]):
         """Return True for a resident model without claims, leases and reservations."""
         return self.phase == "resident" and not self.claims and not self.leases and not self.reservations
 
+    def is_left_by(self, lines: set[str]) -> bool:
+        """Return True for a resident model that nobody uses once these lines have left it."""
+        return self.phase == "resident" and self.claims <= lines and not self.reservations
+
 
 @dataclass(frozen=True)
 class Row:
@@ -140,3 +145,42 @@ class Row:
     def bytes(self) -> int:
         """Charged bytes of host and GPU memory together."""
         return self.charge.total_bytes
+
+
+@dataclass(frozen=True)
+class EvictionCandidates(Generic[Held]):
+    """The models that could make room for a load, at one moment; their states may change afterwards."""
+
+    short: Amount
+    """Bytes by which the load exceeds each pool's limit; negative where there is room."""
+    standby: tuple[Entry[Held], ...]
+    """Models that nobody uses or reserves."""
+    leave: tuple[Entry[Held], ...]
+    """Models that serve only lines that would deactivate them for the load, or that only infer a last picture."""
+    announced: tuple[Entry[Held], ...]
+    """Models that only such lines have reserved."""
+    kept: tuple[Entry[Held], ...]
+    """All other resident models."""
+    unguaranteed: Amount = NOTHING
+    """Bytes by which the models in use, with the load and without `leave`, exceed what the worker is guaranteed."""
+
+
+def grouped(
+    resident: Sequence[Entry[Held]], lines: set[str], short: Amount, unguaranteed: Amount
+) -> EvictionCandidates[Held]:
+    """Group resident models by whether they could be evicted for a load for which `lines` would leave theirs."""
+    standby = tuple(e for e in resident if e.is_evictable)
+    theirs = [e for e in resident if e not in standby and e.claims <= lines and e.reservations.keys() <= lines]
+    leave = tuple(e for e in theirs if e.claims or (e.leases and not e.reservations))
+    announced = tuple(e for e in theirs if not e.claims and e.reservations)
+    kept = tuple(e for e in resident if e not in standby and e not in leave and e not in announced)
+    return EvictionCandidates(short, standby, leave, announced, kept, unguaranteed)
+
+
+def in_use(entries: Iterable[Entry[Held]], leaving: set[str]) -> Amount:
+    """Return the bytes of all models but those that may be evicted, at once or when the lines `leaving` have left.
+
+    A release under way counts, because what does not come back of it is in use for ever.
+    """
+    rest = [one for one in entries if not one.is_evictable and not one.is_left_by(leaving)]
+    return sum((one.charge for one in rest), NOTHING)

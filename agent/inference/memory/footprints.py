@@ -44,7 +44,7 @@ class Footprint(msgspec.Struct, frozen=True):
 class Footprints:
     """Measured sizes of models, in a file; a key names the file's sha256, backend, compute setting and input size.
 
-    A broken or read-only file only makes predictions worse. Threading: one thread at a time.
+    A broken or read-only file only makes predictions worse. Threading: one thread at a time, of several processes.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -53,14 +53,7 @@ class Footprints:
 
     def read(self) -> None:
         """Read the file of earlier runs; a broken one is logged and ignored."""
-        try:
-            known = msgspec.json.decode(self._path.read_bytes(), type=dict[str, Footprint])
-        except FileNotFoundError:
-            return
-        except (OSError, msgspec.DecodeError) as error:
-            _LOG.warning("event=footprints_unreadable file=%s error=%r", self._path, error)
-            return
-        self._known = {key: footprint for key, footprint in known.items() if footprint.amount.total_bytes > 0}
+        self._known = self._stored()
 
     def known(self, key: str) -> Footprint | None:
         """Return the last measured footprint for `key`; None without one."""
@@ -81,11 +74,18 @@ class Footprints:
 
     def remember(self, key: str, footprint: Footprint) -> None:
         """Store a footprint in memory and, atomically, on disk; a failure to write is only logged."""
-        self._known.pop(key, None)
-        self._known[key] = footprint
+        others = {**self._known, **self._stored()}  # because the workers of other groups measure, too
+        others.pop(key, None)
+        self._known = {**others, key: footprint}
         while len(self._known) > _LIMIT:
             del self._known[next(iter(self._known))]
-        self._write()
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            data = msgspec.json.format(msgspec.json.encode(self._known))
+            replace_file(self._path, data, sync=False, is_shared=True)
+            make_private(self._path)  # because the service must be able to read a file that root wrote
+        except OSError as error:
+            _LOG.warning("event=footprints_not_written file=%s error=%r", self._path, error)
 
     def came_back(self, key: str, returned_bytes: int, brought_bytes: int = 0) -> None:
         """Correct a footprint by the bytes that an unload freed, where they differ clearly.
@@ -105,13 +105,15 @@ class Footprints:
         if (size_bytes, True) != (known.bytes, known.is_final):
             self.remember(key, msgspec.structs.replace(known, bytes=size_bytes, is_final=True))
 
-    def _write(self) -> None:
+    def _stored(self) -> dict[str, Footprint]:
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            replace_file(self._path, msgspec.json.format(msgspec.json.encode(self._known)), sync=False)
-            make_private(self._path)  # because the service must be able to read a file that root wrote
-        except OSError as error:
-            _LOG.warning("event=footprints_not_written file=%s error=%r", self._path, error)
+            known = msgspec.json.decode(self._path.read_bytes(), type=dict[str, Footprint])
+        except FileNotFoundError:
+            return {}
+        except (OSError, msgspec.DecodeError) as error:
+            _LOG.warning("event=footprints_unreadable file=%s error=%r", self._path, error)
+            return {}
+        return {key: footprint for key, footprint in known.items() if footprint.amount.total_bytes > 0}
 
 
 def tolerance_bytes(size_bytes: int) -> int:

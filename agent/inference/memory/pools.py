@@ -35,6 +35,10 @@ class Amount:
     def __add__(self, other: "Amount") -> "Amount":
         return Amount(self.host_bytes + other.host_bytes, self.device_bytes + other.device_bytes)
 
+    def at_least(self, other: "Amount") -> "Amount":
+        """Return the greater number of bytes of each kind."""
+        return Amount(max(self.host_bytes, other.host_bytes), max(self.device_bytes, other.device_bytes))
+
     def __sub__(self, other: "Amount") -> "Amount":
         return Amount(self.host_bytes - other.host_bytes, self.device_bytes - other.device_bytes)
 
@@ -52,6 +56,12 @@ class Budget:
     def in_pools(self, amount: Amount) -> Amount:
         """Return the bytes that an amount takes from each pool; with a single pool, all are host memory."""
         return amount if self.device_bytes is not None else Amount(amount.total_bytes)
+
+    def at_least(self, amount: Amount) -> "Budget":
+        """Return the budget, raised where an amount takes more of a pool."""
+        taken = self.in_pools(amount)
+        device_bytes = None if self.device_bytes is None else max(self.device_bytes, taken.device_bytes)
+        return Budget(max(self.host_bytes, taken.host_bytes), device_bytes)
 
     def shortage(self, amount: Amount) -> Amount:
         """Return the bytes by which an amount exceeds each pool's limit; negative where it fits."""

@@ -18,7 +18,7 @@ _LIMIT: Final = 512  # models; the one that changed longest ago is dropped first
 class RanOn:
     """File in the cache folder that records, by reference, the processor of each model's last load.
 
-    Threading: one thread at a time.
+    Threading: one thread at a time, of several processes.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -41,7 +41,7 @@ class RanOn:
             del known[left]
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            replace_file(self._path, msgspec.json.format(msgspec.json.encode(known)), sync=False)
+            replace_file(self._path, msgspec.json.format(msgspec.json.encode(known)), sync=False, is_shared=True)
             make_private(self._path)  # because the service must be able to read a file that root wrote
         except OSError as error:
             _LOG.warning("event=processors_not_written file=%s error=%r", self._path, error)

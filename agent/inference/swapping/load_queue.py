@@ -7,25 +7,25 @@ from collections.abc import Callable
 from typing import Final
 
 from agent.inference.backends import FellBackError, Model, NotPreparedError
-from agent.inference.memory.admission import AdmissionController, NoFreeRoomError, NoRoomError, WouldBreakError
+from agent.inference.memory.admission import AdmissionController, NoRoomError, WouldBreakError
 from agent.inference.memory.cache import Cache, Entry
 from agent.inference.preparing.background_builder import BackgroundBuilder
 from agent.inference.scheduling import load_priority
 from agent.inference.scheduling.idle_cpu import INTERVAL_S, IdleCpuSampler
+from agent.inference.swapping.budget_share import BudgetShare
 from agent.inference.swapping.likely_models import LikelyModels
 from agent.inference.swapping.load_job import DroppedError, Failure, LoadJob
 from agent.inference.swapping.model_loading import ModelLoader
+from agent.inference.swapping.retries import is_to_be_prepared, is_worth_a_retry
 from agent.inference.swapping.turn_thread import TurnThread
 from agent.messages.errors import ModelError, OutOfMemoryError
+from agent.messages.groups.memory_share import ShareRecalled
 from agent.messages.references import ModelVersion
 
 _LOG: Final = logging.getLogger(__name__)
 _OVERTAKEN_S: Final = 10.0
 """Longest wait for the present step of an idle preload that was overtaken; a longer one is taken to hang."""
-
-
-_PATIENT_SHARE: Final = 0.25
-"""Share of a load's timeout for which it waits for an abandoned idle preload before a line deactivates its model."""
+_PATIENT_SHARE: Final = 0.25  # of a load's timeout, in which an abandoned idle preload may still end
 
 
 class LoadQueue:
@@ -48,8 +48,10 @@ class LoadQueue:
         idle_cpu: IdleCpuSampler,
         timeout_s: float,
         warn: Callable[[str], None],
+        share: BudgetShare,
     ) -> None:
         """Store the arguments; `timeout_s` limits one load, from the check of its file to the hand-over."""
+        self._share: Final = share
         self.turn: Final = threading.Condition()
         self._cache: Final = cache
         self._model_loader: Final = model_loader
@@ -86,9 +88,10 @@ class LoadQueue:
         """Claim a resident model for `line`, or return the job that loads it.
 
         `is_ready`: the line's present model is right for its product. Raises ModelError("load_timeout") where an
-        earlier load of the model still hangs.
+        earlier load of the model still hangs, and NoRoomError where the resident model is beyond what is guaranteed.
         """
         with self.turn:
+            self._admission.require_guaranteed(version, {line})
             entry = self._cache.claim(version, line)
             if entry is not None:
                 return entry
@@ -101,9 +104,10 @@ class LoadQueue:
     def announce(self, version: ModelVersion, line: str, until_s: float) -> LoadJob | None:
         """Reserve a resident model for `line` until `until_s` (monotonic) and return None; else return its load's job.
 
-        Raises ModelError("load_timeout") where an earlier load of the model still hangs.
+        Raises as `obtain` does.
         """
         with self.turn:
+            self._admission.require_guaranteed(version, ())
             if self._cache.reserve(version, line, until_s):
                 self._reservations_changed = True
                 self.turn.notify_all()
@@ -115,7 +119,8 @@ class LoadQueue:
     def keep_for_requests(self, version: ModelVersion, until_s: float) -> LoadJob | None:
         """Keep a resident model for requests until `until_s` (monotonic) and return None; else return its load's job.
 
-        It gets free memory only, after all that lines want. Raises ModelError("load_timeout") where an old load hangs.
+        The load gets free memory only, and waits for all that lines want. Raises ModelError("load_timeout") where an
+        earlier load of the model still hangs.
         """
         with self.turn:
             if self._cache.keep_for_requests(version, until_s):
@@ -125,7 +130,10 @@ class LoadQueue:
             return job
 
     def release(self, version: ModelVersion, told: Callable[[str], None]) -> None:
-        """Unload a model of requests, on the queue's thread; `told` gets why it stays, or "" once it is gone."""
+        """Unload a model that requests have loaded, on the queue's thread; returns at once.
+
+        `told` is called with why it stays, or with nothing once its bytes are back, or where it is not resident.
+        """
         with self.turn:
             job = self._jobs.get(version)
             if job is not None:
@@ -135,13 +143,25 @@ class LoadQueue:
             self.turn.notify_all()
 
     def preload(self, models: tuple[ModelVersion, ...], gone: tuple[ModelVersion, ...] = ()) -> None:
-        """Replace the models to load in idle time; running loads of others are dropped, `gone` ones are unloaded."""
+        """Replace the list of models to load in idle time; a running load of one that it lacks is dropped.
+
+        `gone`: models that no line can ask for any more, which are unloaded once none uses them.
+        """
         with self.turn:
             self._gone = (self._gone | set(gone)) - set(models)
             self._likely.replace(models)
             for job in self._jobs.values():
                 job.is_likely = job.is_likely and self._likely.has(job.version)
             self.turn.notify_all()
+
+    def recall(self, recalled: ShareRecalled) -> None:
+        """Lower the budget for another group; a running idle preload is dropped where models are to be evicted."""
+        with self.turn:
+            self._share.recall(recalled)
+            if recalled.evict:
+                for job in self._jobs.values():
+                    job.is_likely = False
+                self.turn.notify_all()
 
     def withdraw(self, job: LoadJob, line: str) -> None:
         """Remove a line from a job's waiting lines, at any stage of the load."""
@@ -201,36 +221,34 @@ class LoadQueue:
         self._idle_cpu.sample()
         if self._thread.is_stopping:
             return
-        self._admission.tidy()
-        self._release_asked()
-        self._unload_gone()
+        recalled = self._share.recalled
+        self._admission.tidy(is_recalled=recalled is not None)
+        self._share.settle(recalled)
+        self._unload_asked()
         job = self._next()
         if job is not None:
             with self._idle_cpu.paused():
                 self._run_load(job)
 
-    def _unload_gone(self) -> None:
+    def _unload_asked(self) -> None:
         with self.turn:
             self._gone &= self._cache.versions()
             gone = frozenset(self._gone)
+            asked, self._to_release[:] = list(self._to_release), []
         self._admission.unload(gone)
+        for version, told in asked:
+            told(self._admission.release(version))
 
     def _has_work(self) -> bool:
         return (
             self._thread.is_stopping
             or self._reservations_changed
+            or self._share.recalled is not None
             or bool(self._waiting or self._to_release)
             or self._admission.has_excess()
             or self._admission.can_unload(self._gone)
             or self._next_preload() is not None
         )
-
-    def _release_asked(self) -> None:
-        """Unload the models that requests are done with."""
-        with self.turn:
-            asked, self._to_release[:] = list(self._to_release), []
-        for version, told in asked:
-            told(self._admission.release(version))
 
     def _next(self) -> LoadJob | None:
         with self.turn:
@@ -243,12 +261,11 @@ class LoadQueue:
             return job
 
     def _begin_preload(self) -> LoadJob | None:
-        """Return a job for the most likely model where it may be preloaded now; the caller holds `turn`."""
         version = self._next_preload()
         if version is None:
             return None
-        job = self._jobs[version] = LoadJob(version, self.turn, began_idle=True, is_likely=True, is_running=True)
-        return job
+        self._jobs[version] = LoadJob(version, self.turn, began_idle=True, is_likely=True, is_running=True)
+        return self._jobs[version]
 
     def _next_preload(self) -> ModelVersion | None:
         """Return the model to preload now; None while a load or a preparation is wanted or hangs, or cores are busy."""
@@ -342,21 +359,16 @@ class LoadQueue:
         self._note_for_preloads(job, failure)
         if job.is_abandoned:
             del self._jobs[job.version]
-        elif self._is_to_be_prepared(job, failure):
+        elif is_to_be_prepared(job, failure):
             job.is_preparing = job.was_prepared = True
             self._artifacts.prepare_first(job.version, lambda failure: self._prepared(job, failure))
-        elif self._is_worth_a_retry(job, failure):
+        elif is_worth_a_retry(job, failure):
             if isinstance(failure, FellBackError):
                 job.was_prepared = False  # because the CPU needs an artifact of its own
             self._waiting.append(job)
         else:
             job.failure = failure
             del self._jobs[job.version]
-
-    @staticmethod
-    def _is_to_be_prepared(job: LoadJob, failure: Failure | None) -> bool:
-        is_asked = job.is_requested or job.is_for_requests
-        return isinstance(failure, NotPreparedError) and is_asked and not job.was_prepared
 
     def _note_for_preloads(self, job: LoadJob, failure: Failure | None) -> None:
         """Record how a load ended; have the artifact made, in the background, that a preload of a checkpoint lacks."""
@@ -384,16 +396,3 @@ class LoadQueue:
                 job.failure = failure or DroppedError(job)
                 del self._jobs[job.version]
             self.turn.notify_all()
-
-    @staticmethod
-    def _is_worth_a_retry(job: LoadJob, failure: Failure | None) -> bool:
-        """Return True where a failed load should be tried again.
-
-        That is where a line joined a dropped job or an idle preload, where a line joined that could make more room, or
-        where the GPU that `auto` chose did not start, because the same load then takes the CPU.
-        """
-        if isinstance(failure, DroppedError | FellBackError):
-            return job.is_wanted
-        if isinstance(failure, NoFreeRoomError):
-            return job.is_requested
-        return isinstance(failure, NoRoomError) and not job.interested <= job.asked_of

@@ -39,6 +39,8 @@ from agent.messages.references import ModelVersion
 
 _LOG: Final = logging.getLogger(__name__)
 
+_OTHER_GROUPS: Final = "other groups"
+"""Stands among the lines that serve for those of other workers, which are taken to serve at any time."""
 _MOST_CORRECTIONS: Final = 2
 """Further attempts of a load whose GPU memory was predicted too low."""
 
@@ -188,7 +190,8 @@ class ModelLoader:
                 return "normal"
             if not job.is_requested:
                 return "idle"
-            return load_priority.choose(self._idle_cpu.share, self._cache.serving(), job.unready)
+            others = {_OTHER_GROUPS} if self._cache.guaranteed is not None else set()
+            return load_priority.choose(self._idle_cpu.share, self._cache.serving() | others, job.unready)
 
     def _verify(self, version: ModelVersion) -> VerifiedFile:
         """Verify the version's files against the catalog, and predict the model's size in memory.

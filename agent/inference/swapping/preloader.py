@@ -13,7 +13,7 @@ from agent.inference.swapping.load_job import DroppedError, Failure, LoadJob
 from agent.inference.swapping.load_queue import LoadQueue
 from agent.inference.swapping.turn_thread import TurnThread
 from agent.messages.children import Message, Prepare, Prepared, PrepareFailed
-from agent.messages.errors import ModelError, Reason
+from agent.messages.errors import ModelError, OutOfMemoryError, Reason
 from agent.messages.references import ModelVersion
 
 _LOG: Final = logging.getLogger(__name__)
@@ -84,7 +84,7 @@ class Preloader:
             self._give_up(of_line[0], "superseded", "newer announcements came")
         try:
             job = self._loads.announce(message.model, message.line, until_s)
-        except ModelError as error:
+        except (ModelError, OutOfMemoryError) as error:
             self._failed(message, error)
             return
         if job is None:

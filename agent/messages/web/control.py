@@ -123,12 +123,13 @@ class Watching(Message, frozen=True):
 
 
 class AskModel(Message, frozen=True):
-    """Has the worker load a model for requests and keep it for `hold_s`; the worker answers with the same `number`."""
+    """Has a group's worker load a model for requests and keep it for `hold_s`; it answers with the same `number`."""
 
     number: int
     reference: str
     """Full reference NAME:VARIANT@VERSION."""
     hold_s: float
+    group: str = "default"
 
 
 Outcome = Literal[

@@ -65,7 +65,7 @@ _REFUSED: Final = (
     Column("TOPIC", give_way=True, from_width=NARROW),
     Column("DETAIL", give_way=True),
 )
-_PROCESSES: Final = frozenset({"control", "worker"})
+_CAMERA: Final = "camera_"
 _NO_ALERT: Final = (Column("NO ALERT"),)
 
 
@@ -185,8 +185,8 @@ def _broker(row: BrokerRow) -> Text:
 
 
 def _sizes(memory_bytes: tuple[tuple[str, int], ...]) -> str:
-    named = [(name, size) for name, size in memory_bytes if name in _PROCESSES]
-    cameras = sum(size for name, size in memory_bytes if name not in _PROCESSES)
+    named = [(name, size) for name, size in memory_bytes if not name.startswith(_CAMERA)]
+    cameras = sum(size for name, size in memory_bytes if name.startswith(_CAMERA))
     said = [*named, ("cameras", cameras)] if cameras else named
     return ", ".join(f"{name} {mib(size)}" for name, size in said) + " MiB" if said else ""
 

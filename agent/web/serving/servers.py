@@ -24,6 +24,8 @@ class Servers:
         self._parts: Final = parts
         self._http: Final = http
         self._grpc: Final = grpc
+        self._untold: set[str] = set()
+        """Addresses that were not tried yet."""
         self._ports: Final = {"bind": 0, "grpc_bind": 0}
         self._faults: Final = {"bind": "", "grpc_bind": "", "more": "; ".join(faults)}
 
@@ -35,6 +37,7 @@ class Servers:
             wanted.append(("bind", setup.bind, self._http, ("http/1.1",)))
         if setup.grpc_bind and self._grpc is not None:
             wanted.append(("grpc_bind", setup.grpc_bind, self._grpc, ("h2",)))
+        self._untold = {one[0] for one in wanted}
         await asyncio.gather(*(self._serve(*one) for one in wanted))
 
     async def _serve(self, key: str, bind: str, serve: Serve, protocols: tuple[str, ...]) -> None:
@@ -51,6 +54,9 @@ class Servers:
 
     def _tell(self, key: str, port: int, fault: str) -> None:
         self._ports[key], self._faults[key] = port, fault
+        self._untold.discard(key)
+        if self._untold:  # because control would take what is not tried yet for what is well
+            return
         detail = "; ".join(fault for fault in self._faults.values() if fault)
         self._parts.control.send(Serving(self._ports["bind"], self._ports["grpc_bind"], detail))
 

@@ -20,7 +20,7 @@ from agent.inference.swapping.model_loading import Load
 from agent.inference.worker import Worker
 from agent.inference.yolo.objects import Objects, no_objects
 from agent.messages.canary import Compare, StopComparing
-from agent.messages.children import Assign, Prepare, TrustSetup, WorkerSetup, WorkerStream
+from agent.messages.children import Assign, MemoryLimit, Message, Prepare, TrustSetup, WorkerSetup, WorkerStream
 from agent.messages.errors import ModelError
 from agent.messages.payloads import ModelProcessor
 from agent.messages.references import ModelReading, ModelVersion
@@ -145,7 +145,7 @@ class DummyRuntime:
         self._thread = 0
         self.held_bytes = 0
         self.brings_bytes = RUNTIMES_OWN_BYTES
-        self._own_bytes = 0
+        self.own_bytes = 0
         self._lock: Final = threading.Lock()
 
     def make(self, name: str, size_mib: int = 60) -> ModelVersion:
@@ -171,8 +171,8 @@ class DummyRuntime:
             raise behaviour.load_error
         del hoard
         self._hold(size_bytes)
-        if self._own_bytes == 0:
-            self._own_bytes = self.brings_bytes
+        if self.own_bytes == 0:
+            self.own_bytes = self.brings_bytes
         return DummyModel(version.name, behaviour, lambda: self._hold(0 if behaviour.leaks else -size_bytes))
 
     def loading_nice(self) -> int:
@@ -181,7 +181,7 @@ class DummyRuntime:
 
     def process_bytes(self) -> int:
         """Return what the process holds: its base, the models, and from the first load on the runtime's own."""
-        return _BASE_BYTES + self._own_bytes + self.held_bytes
+        return _BASE_BYTES + self.own_bytes + self.held_bytes
 
     def _hold(self, more_bytes: int) -> None:
         with self._lock:
@@ -191,11 +191,18 @@ class DummyRuntime:
 class PlantOfDummies(Plant):
     """A worker of dummies, in this process."""
 
-    def __init__(self, worker: Callable[[Outlet], Worker]) -> None:
+    def __init__(
+        self, worker: Callable[[Outlet], Worker], heard: Callable[[Message], None] = lambda _message: None
+    ) -> None:
         super().__init__(self._give)
+        self._heard: Final = heard
         self.busy_now = 0
         self.graces_s: Final[list[float]] = []
-        self.worker: Final = worker(Outlet(self.hear, self._busy))
+        self.worker: Final = worker(Outlet(self._hear, self._busy))
+
+    def _hear(self, message: Message) -> None:
+        self.hear(message)
+        self._heard(message)
 
     def cost_the_same(self, reload_ms: float = 100.0, **others_ms: float) -> None:
         """Have every resident model cost the same to load again, but for those named."""
@@ -234,6 +241,8 @@ def start_dummies(  # noqa: PLR0913 - each option is one thing that a test is ab
     compute: str = "cpu",
     device_budget_mib: int | None = None,
     trust: TrustSetup | None = None,
+    guaranteed_mib: int | None = None,
+    heard: Callable[[Message], None] = lambda _message: None,
 ) -> PlantOfDummies:
     """Start a worker for `lines` (by stream); `stack` ends it."""
     line_of = lines or {"cam-1": "line-1"}
@@ -248,8 +257,9 @@ def start_dummies(  # noqa: PLR0913 - each option is one thing that a test is ab
         load_timeout_s,
         device_budget_bytes=device_bytes,
         trust=trust,
+        guaranteed=None if guaranteed_mib is None else MemoryLimit(guaranteed_mib * MIB),
     )
-    plant = PlantOfDummies(lambda outlet: Worker(setup, outlet, load))
+    plant = PlantOfDummies(lambda outlet: Worker(setup, outlet, load), heard)
     for stream, slot in slots.items():
         plant.writers[stream] = SlotWriter(slot.descriptors())
     plant.worker.start()

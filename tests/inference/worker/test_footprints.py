@@ -94,3 +94,16 @@ def test_what_root_measures_is_the_services_to_read(tmp_path: Path) -> None:
     os.chown(tmp_path, service, service)
     Footprints(tmp_path).remember("a", Footprint(5))
     assert (tmp_path / "footprints.json").stat().st_uid == service
+
+
+def test_two_workers_keep_what_each_of_them_measured(tmp_path: Path) -> None:
+    one, other = Footprints(tmp_path), Footprints(tmp_path)
+    for footprints in (one, other):
+        footprints.read()
+    one.remember("a", Footprint(41))
+    other.remember("b", Footprint(42))
+    one.remember("c", Footprint(43))
+    again = Footprints(tmp_path)
+    again.read()
+    assert [again.measured_bytes(key) for key in "abc"] == [41, 42, 43]
+    assert one.measured_bytes("b") == 42

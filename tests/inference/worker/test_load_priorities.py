@@ -78,3 +78,9 @@ def test_a_newer_assignment_of_what_loads_says_anew_whether_the_line_is_ready(
     wanted.load_may_end.set()
     assert isinstance(plant.answer(second), Swapped)
     assert is_behind(runtime) == [False, True, False], "the line waits with `ready` 0 now"
+
+
+def test_lines_of_other_groups_are_taken_to_serve(new_dummies: NewDummies, runtime: DummyRuntime) -> None:
+    plant = new_dummies(guaranteed_mib=200)
+    plant.switch(runtime.make("a", 30))
+    assert is_behind(runtime) == [True]

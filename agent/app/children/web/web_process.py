@@ -14,7 +14,6 @@ from agent.app.children.web.console_feed import ConsoleFeed
 from agent.app.children.web.document_feed import DocumentFeed
 from agent.app.children.web.request_counts import RequestCounts
 from agent.app.children.web.request_links import RequestLinks
-from agent.app.children.worker import WORKER
 from agent.control.inputs.routes import routes
 from agent.control.plant import Plant
 from agent.messages.children import Log, Message
@@ -62,7 +61,8 @@ _ENVIRONMENT: Final = {
 class WebProcess:
     """Owner of the web process, for the loop's thread.
 
-    `decide` takes events; `receive` a person's command, like one from the broker; `plant` returns the configured one.
+    `decide` takes events; `receive` a person's command, like one from the broker; `plant` returns the configured one;
+    `hold` sends to a group's worker, and returns False where that is down.
     """
 
     def __init__(  # noqa: PLR0913 - what the process is connected with, spelt out
@@ -76,6 +76,7 @@ class WebProcess:
         decide: Callable[[Noticed], None],
         receive: Callable[[Received], None],
         plant: Callable[[], Plant],
+        hold: Callable[[str, HoldModel], bool],
     ) -> None:
         self._settings: Final = settings
         self._topics: Final = topics
@@ -84,8 +85,9 @@ class WebProcess:
         self._decide: Final = decide
         self._receive: Final = receive
         self._plant: Final = plant
+        self._hold: Final = hold
         web = settings.web
-        self.links: Final = RequestLinks(("default",) if web.is_on and web.gateway else ())
+        self.links: Final = RequestLinks(settings.groups if web.is_on and web.gateway else ())
         self._feed: Final = DocumentFeed(topics.base, self.send)
         self.console: Final = ConsoleFeed(topics, publisher, self._feed, pictures)
         self.is_started = False
@@ -180,7 +182,7 @@ class WebProcess:
         version = self._plant().loadable(message.reference)
         if version is None:
             self.send(ModelRefused(message.number, "unknown_model", f"the catalog has no {message.reference!r}"))
-        elif not self._supervisor.send(WORKER, HoldModel(message.number, version, message.hold_s)):
+        elif not self._hold(message.group, HoldModel(message.number, version, message.hold_s)):
             self.send(ModelRefused(message.number, "worker_lost", "the worker starts again"))
 
     def _tell(self, detail: str) -> None:

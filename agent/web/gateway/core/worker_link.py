@@ -211,7 +211,7 @@ class WorkerLink:
         loading = self._loading[reference] = _Loading(asyncio.get_running_loop().create_future())
         loading.held.add_done_callback(_heard)
         self._references[number] = reference
-        self._control.send(AskModel(number, reference, hold_s))
+        self._control.send(AskModel(number, reference, hold_s, self.group))
         return loading
 
     def _still_loading(self, loading: _Loading) -> RequestError:

@@ -1,0 +1,153 @@
+"""Two groups with a worker each: whatever becomes of one, the other's line loses no frame and stays ready."""
+
+import json
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from support.agent_here import AgentHere, Sensors
+from support.brokers import Mosquitto
+from support.running_agent import RunningAgent
+
+from agent.app.children.worker import name_of
+from agent.messages import children as said
+from agent.mqtt.blocking_client import connected
+from agent.mqtt.endpoint.link_settings import LinkSettings
+from agent.processes.supervisor import ChildSpec
+
+ODD_WORKER = Path(__file__).parents[1] / "support" / "odd_worker.py"
+SLOW_FPS = 2
+"""So few that a busy machine answers each in time, and a frame that is missing was lost."""
+AFTER = 6
+"""Frames of the other group that must follow a blow."""
+
+
+def in_two_groups(settings: dict[str, Any]) -> None:
+    settings["line"]["line-2"]["group"] = "press"
+    settings["group"] = {"press": {"memory": "150MiB", "cpu_weight": 50}}
+    for stream in settings["stream"]:
+        stream["fps"] = SLOW_FPS
+
+
+def worker(agent: RunningAgent, group: str) -> psutil.Process:
+    """Return the worker of a group, as the log named it last."""
+    pids = re.findall(rf"event=child_up child='{name_of(group)}' pid=(\d+)", agent.log())
+    return psutil.Process(int(pids[-1]))
+
+
+@pytest.fixture
+def plant(make_agent: Callable[..., RunningAgent]) -> RunningAgent:
+    """Give a plant whose two lines are ready, in a group each."""
+    agent = make_agent(in_two_groups)
+    agent.until_said("status", "online")
+    agent.ready("bottle-500")
+    agent.ready("open", "line-2")
+    return agent
+
+
+def assert_untouched(agent: RunningAgent, mark: int, before: int) -> None:
+    """Since `mark`, line-1 has stayed ready, and each frame after frame `before` was answered in order."""
+    assert not agent.on("line/line-1/ready", mark)
+    assert not agent.on("line/line-1/phase", mark)
+    frames = [one["frame"] for one in agent.detections("cam-1", mark)]
+    assert frames == list(range(before + 1, before + 1 + len(frames)))
+    assert len(frames) >= AFTER
+
+
+@pytest.mark.parametrize("blow", [signal.SIGSEGV, signal.SIGKILL, signal.SIGSTOP])
+def test_a_worker_that_crashes_is_killed_or_hangs_costs_the_other_group_nothing(
+    plant: RunningAgent, blow: signal.Signals
+) -> None:
+    own, other = worker(plant, "press"), worker(plant, "default")
+    plant.until(lambda: plant.detections("cam-1"))
+    mark, before = len(plant.heard), plant.detections("cam-1")[-1]["frame"]
+    own.send_signal(blow)
+    plant.until_said("line/line-2/ready", "0", mark)
+    plant.until_said("line/line-2/ready", "open", mark)
+    plant.until(lambda: len(plant.detections("cam-1", mark)) >= AFTER)
+    assert_untouched(plant, mark, before)
+    assert worker(plant, "press").pid != own.pid
+    assert other.is_running()
+
+
+def test_a_group_changes_over_while_the_other_has_no_worker(plant: RunningAgent) -> None:
+    mark = len(plant.heard)
+    worker(plant, "press").suspend()
+    plant.until_said("line/line-2/ready", "0", mark)
+    plant.ready("17")
+    assert worker(plant, "press").status() == psutil.STATUS_STOPPED
+    plant.until_said("line/line-2/ready", "open", mark)
+
+
+def test_cache_meta_and_health_know_the_groups(plant: RunningAgent) -> None:
+    plant.until(lambda: plant.on("health"))
+    meta = json.loads(plant.value("meta") or "{}")
+    assert {name: (one["lines"], one["cpu_weight"]) for name, one in meta["groups"].items()} == {
+        "default": (["line-1"], 100),
+        "press": (["line-2"], 50),
+    }
+    assert meta["groups"]["press"]["memory_bytes"] == 150 << 20
+    cache = json.loads(plant.value("cache") or "{}")
+    assert cache["budget_bytes"] == 400 << 20
+    assert cache["groups"]["press"]["guaranteed_bytes"] == 150 << 20
+    serving = {(one["group"], one["model"]) for one in cache["models"] if one["state"] == "active"}
+    assert serving == {("default", "alpha:n@1"), ("press", "beta:n@1")}
+    health = json.loads(plant.on("health")[-1].payload)
+    assert {"worker_bytes", "worker_press_bytes"} <= health["memory"].keys()
+
+
+@pytest.fixture
+def orders(tmp_path: Path) -> Path:
+    """Give the file that says how the frames of the group `press` fare."""
+    return tmp_path / "orders"
+
+
+@pytest.fixture
+def here(mosquitto: Mosquitto, tmp_path: Path, orders: Path) -> Iterator[AgentHere]:
+    """Give an agent whose group `press` has a worker that does as the orders say."""
+
+    def odd(spec: ChildSpec) -> ChildSpec:
+        if spec.name != name_of("press"):
+            return spec
+        tests = os.pathsep.join([str(ODD_WORKER.parents[1]), str(ODD_WORKER.parents[2])])
+        environment = {**(spec.environment or {}), "ODD_WORKER": str(orders), "PYTHONPATH": tests}
+        return replace(spec, command=(sys.executable, str(ODD_WORKER)), environment=environment)
+
+    with connected(LinkSettings("127.0.0.1", mosquitto.port, "plc")) as peer:
+        agent = AgentHere(tmp_path, mosquitto.url, peer, in_two_groups)
+        agent.sensors = Sensors()
+        agent.change_worker = odd
+        agent.start()
+        yield agent
+        agent.kill()
+
+
+def test_an_endless_loop_costs_the_other_group_nothing(here: AgentHere, orders: Path) -> None:
+    here.until_said("status", "online")
+    here.ready("bottle-500")
+    here.ready("open", "line-2")
+    here.until(lambda: here.detections("cam-1"))
+    mark, before = len(here.heard), here.detections("cam-1")[-1]["frame"]
+    orders.write_text("spin")
+    here.until_said("line/line-2/ready", "0", mark)
+    orders.unlink()  # for the next worker
+    here.until_said("line/line-2/ready", "open", mark)
+    here.until(lambda: len(here.detections("cam-1", mark)) >= AFTER)
+    assert_untouched(here, mark, before)
+
+
+def test_a_worker_may_speak_of_its_own_lines_alone(here: AgentHere) -> None:
+    here.until_said("status", "online")
+    here.ready("bottle-500")
+    mark = len(here.heard)
+    here.say(name_of("press"), said.SwapFailed("line-1", 10_000, "alpha:n@1", None, "load_failed", "a lie"))
+    here.say(name_of("press"), said.InferenceFailed("cam-1", "alpha:n@1", 1000, "a lie"))
+    here.until(lambda: any(json.loads(one.payload)["worker"]["refused_messages"] == 2 for one in here.on("health")))
+    assert not here.on("line/line-1/ready", mark)

@@ -1,0 +1,102 @@
+"""The kernel's walls of groups: cgroups of their own where they are delegated, and the reason where they are not."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agent.app.children.groups.walls import Walls
+
+WEIGHTS = {"default": 100, "press": 50}
+
+
+class Tree:
+    """A folder that looks as a cgroup that is delegated to this process does."""
+
+    def __init__(
+        self, folder: Path, controllers: str = "cpuset cpu io memory pids", pids: tuple[int, ...] = ()
+    ) -> None:
+        self.root = folder / "cgroup"
+        self.service = self.root / "system.slice" / "changeover.service"
+        self.service.mkdir(parents=True)
+        (self.service / "cgroup.controllers").write_text(f"{controllers}\n")
+        (self.service / "cgroup.procs").write_text("\n".join(map(str, (os.getpid(), *pids))) + "\n")
+        (self.service / "cgroup.subtree_control").write_text("")
+        self.membership = folder / "membership"
+        self.membership.write_text("0::/system.slice/changeover.service\n")
+
+    def walls(self) -> Walls:
+        built = Walls(WEIGHTS, self.root, self.membership)
+        built.build()
+        return built
+
+    def holds(self, name: str) -> str:
+        return (self.service / name).read_text()
+
+
+def test_each_worker_gets_a_cgroup_with_its_weight_and_limit(tmp_path: Path) -> None:
+    tree = Tree(tmp_path)
+    walls = tree.walls()
+    assert walls.missing == ""
+    assert tree.holds("control/cgroup.procs") == str(os.getpid()), "because processes may only be in leaves"
+    assert tree.holds("cgroup.subtree_control") == "+cpu +memory"
+    assert [tree.holds(f"group-{group}/cpu.weight") for group in WEIGHTS] == ["100", "50"]
+    assert tree.holds("control/cpu.weight") == "150"
+    walls.admit("press", 4242)
+    walls.limit({"default": 900, "press": 300})
+    assert tree.holds("group-press/cgroup.procs") == "4242"
+    assert [tree.holds(f"group-{group}/memory.max") for group in WEIGHTS] == ["900", "300"]
+
+
+def test_a_second_start_finds_the_cgroups_of_the_first(tmp_path: Path) -> None:
+    tree = Tree(tmp_path)
+    tree.walls()
+    assert tree.walls().missing == ""
+
+
+def test_a_controller_that_is_not_delegated_is_named(tmp_path: Path) -> None:
+    tree = Tree(tmp_path, controllers="memory pids")
+    assert "cpu" in tree.walls().missing
+    assert not (tree.service / "control").exists()
+
+
+def test_a_system_without_cgroup_2_says_so(tmp_path: Path) -> None:
+    tree = Tree(tmp_path)
+    tree.membership.write_text("8:memory:/a\n4:cpu:/a\n")
+    assert tree.walls().missing == "this system has no cgroup v2"
+    tree.membership.unlink()
+    assert "Delegate=yes" in tree.walls().missing
+
+
+@pytest.fixture
+def stranger() -> Iterator[int]:
+    """Give the id of a running process that is no child of this one."""
+    code = "import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', 'input()'], stdin=0).pid, flush=True)"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        parent.wait()
+        yield pid
+        assert parent.stdin is not None
+        parent.stdin.close()
+
+
+def test_a_cgroup_that_others_share_is_left_as_it_is(tmp_path: Path, stranger: int) -> None:
+    tree = Tree(tmp_path, pids=(stranger,))
+    assert f"({stranger})" in tree.walls().missing
+    assert not (tree.service / "control").exists()
+
+
+def test_a_refusal_in_the_middle_leaves_all_as_it_was(tmp_path: Path) -> None:
+    tree = Tree(tmp_path)
+    (tree.service / "cgroup.subtree_control").unlink()
+    (tree.service / "cgroup.subtree_control").mkdir()  # so that writing to it fails
+    walls = tree.walls()
+    assert "Delegate=yes" in walls.missing
+    assert tree.holds("cgroup.procs") == str(os.getpid())
+    walls.admit("press", 4242)
+    walls.limit({"press": 300})
+    assert not (tree.service / "group-press").exists()
