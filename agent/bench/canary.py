@@ -24,6 +24,8 @@ _SETTLE_S: Final = 1.0
 _PAIRS: Final = 6
 _FRAMES: Final = 10_000
 _CANARY_SHARE: Final = 0.1
+_USUAL_SHARE: Final = 0.1
+"""Share of a shadow where none is asked for."""
 _LONGEST_S: Final = 1800.0
 
 
@@ -32,10 +34,11 @@ def run(options: Options) -> dict[str, Any]:
     models = ensure(options.models_dir, (_NAME,), precision=options.precision)
     fps = round(full_speed(models, options.folder / "full", _NAME) * _SHARE, 1)
     frames = _FRAMES // 20 if options.quick else _FRAMES
-    shadow = _beside_a_line(models, options.folder / "paced", fps, 2 if options.quick else _PAIRS)
+    pairs = 2 if options.quick else _PAIRS
     return {
         "paced_fps": fps,
-        "shadow": shadow,
+        "shadow": _beside_a_line(models, options.folder / "paced", fps, pairs, _USUAL_SHARE),
+        "shadow_of_all": _beside_a_line(models, options.folder / "paced", fps, pairs, 1.0),
         "same_model": _same_model(models, options.folder / "same", fps * _SHARE, frames),
         "canary": _canary(models, options.folder / "canary", frames),
     }
@@ -73,8 +76,8 @@ def _window(device: Device, seconds: float) -> list[Seen]:
     return device.observer.frames[_STREAM][mark:]
 
 
-def _beside_a_line(models: Models, folder: Path, fps: float, pairs: int) -> dict[str, Any]:
-    """Return the latency of a line at half of its full speed with a shadow of all frames, over that without."""
+def _beside_a_line(models: Models, folder: Path, fps: float, pairs: int, share: float) -> dict[str, Any]:
+    """Return the latency of a line at half of its full speed with a shadow of a share, over that without."""
     alone: list[list[Seen]] = []
     shadowed: list[list[Seen]] = []
     told: list[Canary] = []
@@ -83,7 +86,7 @@ def _beside_a_line(models: Models, folder: Path, fps: float, pairs: int) -> dict
             say(f"a shadow beside a paced line: {number + 1} of {pairs}")
             device.during(_SETTLE_S)
             alone.append(_window(device, _WINDOW_S))
-            _ask(device, "shadow", 1.0, _FRAMES)
+            _ask(device, "shadow", share, _FRAMES)
             device.during(_SETTLE_S)
             shadowed.append(_window(device, _WINDOW_S))
             told.append(_stop(device))

@@ -89,6 +89,8 @@ class Counts(msgspec.Struct, frozen=True):
     """Objects that the stable model found, and the candidate did not."""
     extra: int = 0
     """Objects that the candidate found, and the stable model did not."""
+    against: int = 0
+    """Those of `missing` that the stable model is sure of, and those of `extra` that the candidate is not."""
     borderline: int = 0
     """Objects of one model alone that are too close to its confidence threshold to count."""
     scored: int = 0

@@ -156,9 +156,9 @@ class HttpSettings(Group):
 class CanarySettings(Group):
     """`[canary]`: what a candidate may differ from the model that serves, before it is given up."""
 
-    disagreement: Annotated[float, Field(gt=0, le=1)] = 0.1
-    """Share of the objects that only one of the two models finds."""
-    score_drop: Annotated[float, Field(gt=0, le=1)] = 0.05
+    disagreement: Annotated[float, Field(gt=0, le=1)] = 0.05
+    """Share of the objects that speak against the candidate: sure ones that it misses, unsure ones that it adds."""
+    score_drop: Annotated[float, Field(gt=0, le=1)] = 0.03
     """Mean drop of the scores of objects that both find."""
     class_shift: Annotated[float, Field(gt=0, le=1)] = 0.2
     """Share of the frames in which more of a class are found, less those with fewer, or the reverse."""

@@ -171,9 +171,9 @@ def test_a_canary_keeps_ready_also_where_the_product_names_the_stable_version() 
 
 def test_few_frames_decide_nothing(line: Line) -> None:
     line.run()
-    line.count(frames=20, objects=20, missing=20)
+    line.count(frames=20, objects=20, missing=20, against=20)
     assert line.told().result == "running"
-    line.count(frames=200, objects=200, missing=200)
+    line.count(frames=200, objects=200, missing=200, against=200)
     told = line.told()
     assert (told.result, told.reason) == ("rolled_back", "disagreement")
     assert told.missing == 220
@@ -182,8 +182,8 @@ def test_few_frames_decide_nothing(line: Line) -> None:
 @pytest.mark.parametrize(
     ("counts", "reason"),
     [
-        ({"frames": 400, "objects": 400, "agree": 800, "missing": 200}, "disagreement"),
-        ({"frames": 400, "objects": 400, "agree": 800, "extra": 200}, "disagreement"),
+        ({"frames": 400, "objects": 400, "agree": 800, "missing": 200, "against": 200}, "disagreement"),
+        ({"frames": 400, "objects": 400, "agree": 800, "extra": 200, "against": 200}, "disagreement"),
         ({"frames": 400, "objects": 400, "agree": 800, "scored": 400, "score": -40.0, "score_squares": 5.0}, "scores"),
         (
             {"frames": 400, "objects": 400, "agree": 800, "classes": {"cap": ClassCounts(frames=400, fewer=150)}},

@@ -53,6 +53,7 @@ def test_chance_alone_gives_nobody_up(seed: int) -> None:
             agree=40 - missing,
             missing=missing,
             extra=extra,
+            against=(missing + extra) // 2,
             scored=10,
             score=sum(scores),
             score_squares=sum(one * one for one in scores),
@@ -67,7 +68,7 @@ def test_a_version_that_misses_a_quarter_is_flagged_within_500_frames(seed: int)
     dice, counts = random.Random(seed), Counts()
     for _ in range(50):
         missing = sum(dice.random() < 0.25 for _ in range(20))
-        counts = added(counts, Counts(frames=10, objects=10, agree=20 - missing, missing=missing))
+        counts = added(counts, Counts(frames=10, objects=10, agree=20 - missing, missing=missing, against=missing))
         if (found := verdict(counts, BOUNDS, "shadow")) is not None:
             assert found.reason == "disagreement"
             return
@@ -75,7 +76,14 @@ def test_a_version_that_misses_a_quarter_is_flagged_within_500_frames(seed: int)
 
 
 def test_nothing_is_decided_by_few_frames() -> None:
-    bad = Counts(frames=99, objects=99, missing=500, scored=99, score=-50.0, score_squares=26.0)
+    bad = Counts(frames=99, objects=99, missing=500, against=500, scored=99, score=-50.0, score_squares=26.0)
     assert verdict(bad, BOUNDS, "canary") is None
     assert verdict(Counts(late=4, answered=0), BOUNDS, "canary") is None
     assert verdict(Counts(late=20, answered=1000), BOUNDS, "canary") is None
+
+
+def test_what_a_better_version_leaves_out_and_adds_is_not_held_against_it() -> None:
+    better = Counts(
+        frames=500, objects=500, agree=900, missing=200, extra=100, scored=500, score=10.0, score_squares=1.0
+    )
+    assert verdict(better, BOUNDS, "canary") is None

@@ -35,13 +35,15 @@ def verdict(counts: Counts, bounds: CanarySettings, mode: CanaryMode) -> Verdict
 def _by_answers(counts: Counts, bounds: CanarySettings) -> Iterator[Verdict]:
     """Yield what the compared answers have against the candidate.
 
-    Objects are counted, and frames are the sample, because the objects of one frame are not independent.
+    Objects are counted, and frames are the sample, because the objects of one frame are not independent. Sure objects
+    that it misses and unsure ones that it adds count, because a better version differs, too, but the other way round.
     """
     objects = objects_of(counts)
-    differing = (counts.missing + counts.extra) / objects if objects else 0.0
+    differing = counts.against / objects if objects else 0.0
     low, high = wilson(differing * counts.objects, counts.objects)
     if objects and low > bounds.disagreement:
-        shares = f"{differing:.1%} of {objects} objects differ ({low:.1%} to {high:.1%} in {counts.objects} frames)"
+        interval = f"{low:.1%} to {high:.1%} in {counts.objects} frames"
+        shares = f"{differing:.1%} of {objects} objects speak against it ({interval})"
         yield Verdict("disagreement", f"{shares}; at most {bounds.disagreement:.1%} may")
     low, high = mean_interval(counts.score, counts.score_squares, counts.scored)
     if counts.scored >= bounds.least_frames and high < -bounds.score_drop:

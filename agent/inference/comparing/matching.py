@@ -13,6 +13,8 @@ from agent.messages.payloads import DetectedObject, ScoredLabel
 
 SAME_AT_LEAST: Final = 0.5
 """Least overlap of two objects that are the same one."""
+SURE: Final = 0.5
+"""Score from which a model is sure of an object."""
 _BORDERLINE: Final = 0.05
 """Distance of a score from the threshold below which an object that one model found alone does not count."""
 _SEEN: Final = 0.5
@@ -52,6 +54,15 @@ class Difference:
     extra: list[DetectedObject | ScoredLabel] = field(default_factory=list)
     """What the candidate found alone."""
     borderline: int = 0
+
+    @property
+    def against(self) -> int:
+        """What speaks against the candidate: sure objects that it misses, and unsure ones that it adds.
+
+        A better version drops unsure objects, and adds sure ones.
+        """
+        missed = sum(one.score >= SURE for one in self.missing)
+        return missed + sum(one.score < SURE for one in self.extra)
 
     @property
     def distance(self) -> float:

@@ -81,6 +81,7 @@ class Tally:
         counts["agree"] += len(found.pairs)
         counts["missing"] += len(found.missing)
         counts["extra"] += len(found.extra)
+        counts["against"] += found.against
         counts["borderline"] += found.borderline
         if found.pairs:
             mean = sum(pair.score for pair in found.pairs) / len(found.pairs)

@@ -88,3 +88,12 @@ def test_of_classes_the_best_one_counts() -> None:
     assert same.pairs[0].score == pytest.approx(-0.2)
     other = compare(said(("ok", 0.9)), said(("bad", 0.6), ("ok", 0.4)))
     assert ([one.label for one in other.missing], [one.label for one in other.extra]) == (["ok"], ["bad"])
+
+
+def test_sure_objects_that_are_missed_and_unsure_ones_that_are_added_speak_against_it() -> None:
+    sure, unsure = thing(score=0.9), thing(score=0.4, box=moved(100))
+    assert compare(answer(sure, unsure), answer()).against == 1
+    assert compare(answer(), answer(sure, unsure)).against == 1
+    better, worse = answer(sure), answer(unsure)
+    assert compare(worse, better).against == 0
+    assert compare(better, worse).against == 2
