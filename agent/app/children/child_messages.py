@@ -35,6 +35,7 @@ class ChildMessages:
     ) -> None:
         self._supervisor: Final = supervisor
         self._gates: Final = gates
+        self._of_cameras: Final = Gate((), ())
         self._streams: Final = streams
         self._owners: Final = owners
         self._metrics: Final = metrics
@@ -67,4 +68,4 @@ class ChildMessages:
             return self._gates[child].why_not(message, time.monotonic_ns())
         if child in self._owners:
             return None
-        return self._gate.why_not_of_camera(self._streams.of(child), message)
+        return self._of_cameras.why_not_of_camera(self._streams.of(child), message)
