@@ -5,7 +5,7 @@ import time
 from collections import deque
 from contextlib import ExitStack
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from agent.app.children import memory_budget
 from agent.app.children.cameras import Cameras
@@ -67,6 +67,9 @@ from agent.messages.events import (
 from agent.messages.payloads import StreamStatus
 from agent.processes.loop import Loop
 from agent.processes.supervisor import ChildSpec, Supervisor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _log: Final = logging.getLogger(__name__)
 _TICK_S: Final = 0.1
@@ -150,7 +153,7 @@ class Agent:
         of_workers = {
             child: partial(self._from_workers.take, group) for group, child in self._workers.children().items()
         }
-        owners = {**of_workers, SUPPLY: self._supply.take, WEB: self._web.take}
+        owners: dict[str, Callable[[Message], None]] = {**of_workers, SUPPLY: self._supply.take, WEB: self._web.take}
         gates = {**self._workers.gates, SUPPLY: Gate((), ())}
         self._messages: Final = ChildMessages(
             self._supervisor, gates, self._streams, owners, metrics=self._metrics, level=lambda: self._levels.level
