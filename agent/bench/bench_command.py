@@ -19,7 +19,7 @@ from agent.bench.options import Options
 from agent.bench.plant.children import say
 from agent.messages.errors import EXIT_FAILED, EXIT_OK
 
-NAMES: Final = ("cache", "canary", "gateway", "memory", "outbox", "pipeline", "recovery", "swap", "tasks")
+NAMES: Final = ("cache", "canary", "gateway", "memory", "outbox", "pipeline", "recovery", "supply", "swap", "tasks")
 """Names of benchmarks, each a module with `run(options)` that returns its figures."""
 _SWAPS: Final = 1000
 _FEW: Final = 40

@@ -105,7 +105,7 @@ class Worker:
         for pipeline in self._pipelines:
             self._begin(pipeline.start, pipeline.stop)
         self._begin(self._artifacts.start, self._artifacts.stop)
-        self._begin(self._prover.start, self._prover.stop)
+        self._begin(lambda: self._prover.start(self._loads.has_preload), self._prover.stop)
         self._begin(self._loads.start, self._loads.stop)
         self._begin(self._preloader.start, self._preloader.stop)
         self._begin(lambda: self._comparisons.start(tuple(self._pipelines)), self._comparisons.stop)

@@ -154,6 +154,11 @@ class LoadQueue:
                 job.is_likely = job.is_likely and self._likely.has(job.version)
             self.turn.notify_all()
 
+    def has_preload(self) -> bool:
+        """Return True while a likely model that may fit is not in memory, and would be preloaded on idle cores."""
+        with self.turn:
+            return not self._artifacts.is_preparing and self._likely.next() is not None
+
     def recall(self, recalled: ShareRecalled) -> None:
         """Lower the budget for another group; a running idle preload is dropped where models are to be evicted."""
         with self.turn:
