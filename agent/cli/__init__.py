@@ -212,7 +212,9 @@ def init(no_try: bool, **given: Any) -> None:  # noqa: ANN401, FBT001 - one para
 @_commands.command()
 @click.argument(
     "name",
-    type=click.Choice(["cache", "canary", "gateway", "memory", "outbox", "pipeline", "recovery", "swap", "tasks"]),
+    type=click.Choice(
+        ["cache", "canary", "gateway", "memory", "outbox", "pipeline", "recovery", "supply", "swap", "tasks"]
+    ),
 )
 @click.option("--json", "as_json", is_flag=True, help="End with one line of JSON, the figures.")
 @click.option("--swaps", type=click.IntRange(min=1), help="How many swaps in a row; 1000 unless --quick.")
