@@ -5,7 +5,7 @@ import time
 from collections import deque
 from contextlib import ExitStack
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from agent.app.children import memory_budget
 from agent.app.children.cameras import Cameras
@@ -68,6 +68,9 @@ from agent.messages.payloads import StreamStatus
 from agent.processes.loop import Loop
 from agent.processes.supervisor import ChildSpec, Supervisor
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 _log: Final = logging.getLogger(__name__)
 _TICK_S: Final = 0.1
 _STOP_S: Final = 2.0
@@ -87,9 +90,9 @@ class Agent:
         self._publisher: Final = make_publisher(settings, self._link, context.topics)
         self._supervisor: Final = Supervisor(self._loop, self._from_child)
         side = context.catalog.largest_side
-        self._streams: Final = Cameras(settings.stream, self._supervisor, self._stream_changed, side)
+        self._streams: Final = Cameras(settings.stream, self._supervisor, self._stream_changed, side, settings.web)
         self._workers: Final = Workers(settings, self._supervisor, self._decide)
-        shared = (settings, context.topics, self._supervisor, self._publisher)
+        shared = (settings, context.topics, self._supervisor, self._publisher, self._streams.picture_ends())
         self._web: Final = WebProcess(
             *shared,
             decide=self._decide,
@@ -205,6 +208,7 @@ class Agent:
         self._supply.begin(self._state)
         self._publisher.start(self._loop)
         self._web.watch()
+        self._web.console.configured(self._context)
         self._topics.say_start()
         self._decide(Tick())
         if self._state.reloading:
@@ -285,6 +289,7 @@ class Agent:
         self._memory_check.tick(now_s, self._monitor.reading, self._monitor.memory, self._workers.pids().values())
         self._topics.tick(now_s, self._streams, self._detections, self._monitor, self._metrics.trouble)
         self._endpoints.tick(now_s)
+        self._web.console.tick(is_connected=self._link.is_up)
         self._systemd.tick(now_s, self._roll.silent_s(now_s), link_up=self._link.is_up)
 
     def _reload(self) -> None:
@@ -325,6 +330,7 @@ class Agent:
     def _take_configuration(self, event: Reloaded | CatalogRead) -> None:
         self._decide(event)
         self._topics.say_configuration(self._context)
+        self._web.console.configured(self._context)
         self._streams.models_changed(self._context.catalog.largest_side)
         if isinstance(event, Reloaded):
             self._systemd.reloaded(event.detail, ok=event.plant is not None)

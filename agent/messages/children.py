@@ -53,6 +53,7 @@ class CameraSetup(Message, frozen=True):
     """Decode an RTSP stream in hardware where the device has a decoder."""
     model_side: int = 0
     """Input side of the largest model in pixels; hardware may scale frames down to it. 0: frames keep their size."""
+    pictures: int | None = None  # descriptor of the picture link's end; None without a console
 
 
 # ---- camera process -> control

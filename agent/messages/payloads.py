@@ -194,13 +194,15 @@ class JobState(msgspec.Struct, frozen=True):
 
 
 class Alert(msgspec.Struct, frozen=True):
-    """Payload of `alert`: an alert was raised or cleared; `alerts` is the list of those that are on."""
+    """Payload of `alert`: an alert was raised, cleared or acknowledged; `alerts` is the list of those that are on."""
 
     code: str
     on: bool
     line: str | None = None
     stream: str | None = None
     detail: str | None = None
+    acknowledged_by: str | msgspec.UnsetType = msgspec.UNSET
+    acknowledged_at: Time | msgspec.UnsetType = msgspec.UNSET
 
 
 class Refused(msgspec.Struct, frozen=True):
@@ -358,8 +360,7 @@ class DeviceHealth(msgspec.Struct, frozen=True):
     """The device in `health`; `sources` lists the probes, the best first.
 
     `rails_w` are rails beside the total; `slowed` lists throttled parts (null: unknown); `gpu_load` and
-    `memory_stalled` are shares from 0 to 1; `limits_c` are throttling temperatures; `ages_s` are the ages of the last
-    readings.
+    `memory_stalled` are shares from 0 to 1; `limits_c` are throttling temperatures; `ages_s` those of the readings.
     """
 
     sources: str

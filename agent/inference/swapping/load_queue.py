@@ -119,8 +119,7 @@ class LoadQueue:
     def keep_for_requests(self, version: ModelVersion, until_s: float) -> LoadJob | None:
         """Keep a resident model for requests until `until_s` (monotonic) and return None; else return its load's job.
 
-        The load gets free memory only, and waits for all that lines want. Raises ModelError("load_timeout") where an
-        earlier load of the model still hangs.
+        It gets free memory only, after all that lines want. Raises ModelError("load_timeout") where an old load hangs.
         """
         with self.turn:
             if self._cache.keep_for_requests(version, until_s):
@@ -130,10 +129,7 @@ class LoadQueue:
             return job
 
     def release(self, version: ModelVersion, told: Callable[[str], None]) -> None:
-        """Unload a model that requests have loaded, on the queue's thread; returns at once.
-
-        `told` is called with why it stays, or with nothing once its bytes are back, or where it is not resident.
-        """
+        """Unload a model of requests, on the queue's thread; `told` gets why it stays, or "" once it is gone."""
         with self.turn:
             job = self._jobs.get(version)
             if job is not None:

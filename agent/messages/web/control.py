@@ -23,6 +23,13 @@ class WebClient(msgspec.Struct, frozen=True):
     group: str
 
 
+class PictureEnd(msgspec.Struct, frozen=True):
+    """The web process's end of one stream's picture link; see `agent.processes.slots.picture_link`."""
+
+    stream: str
+    descriptor: int
+
+
 # ---- control -> web
 
 
@@ -42,6 +49,7 @@ class WebSetup(Message, frozen=True):
     gateway: bool
     clients: tuple[WebClient, ...]
     links: tuple[RequestLink, ...]
+    pictures: tuple[PictureEnd, ...] = ()
 
 
 class Document(msgspec.Struct, frozen=True):
@@ -108,6 +116,12 @@ class OperatorCommand(Message, frozen=True):
     payload: bytes
 
 
+class Watching(Message, frozen=True):
+    """The streams that people look at; their detections are sent as documents until the next such message."""
+
+    streams: tuple[str, ...]
+
+
 class AskModel(Message, frozen=True):
     """Has a group's worker load a model for requests and keep it for `hold_s`; it answers with the same `number`."""
 
@@ -143,5 +157,5 @@ class RequestsCounted(Message, frozen=True):
     counts: tuple[RequestCount, ...]
 
 
-WebMessage = DocumentsTaken | Serving | OperatorCommand | AskModel | RequestsCounted | Hello | Beat | Log
+WebMessage = DocumentsTaken | Serving | OperatorCommand | Watching | AskModel | RequestsCounted | Hello | Beat | Log
 ToWeb = WebSetup | Documents | CommandAnswered | ModelRefused | WorkerGone | LogSetup

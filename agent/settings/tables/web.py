@@ -65,6 +65,11 @@ class WebSettings(Group):
         """True where something is served."""
         return bool(self.bind or self.grpc_bind)
 
+    @property
+    def has_console(self) -> bool:
+        """True where the console is served."""
+        return bool(self.bind) and self.console
+
 
 def is_loopback(bind: str) -> bool:
     """Return True for HOST:PORT whose host only this device reaches."""

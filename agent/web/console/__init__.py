@@ -1,1 +1,1 @@
-"""The console: pages, sessions and the acts of people. `console.routes` is what the server mounts."""
+"""The console: pages for people, sessions and roles, live state, pictures, and acts that go to control as commands."""

@@ -30,6 +30,7 @@ class HttpServer:
         config = uvicorn.Config(
             app,
             http=_Protocol,
+            ws="wsproto",
             lifespan="off",
             log_config=None,
             access_log=False,
@@ -78,5 +79,6 @@ class _Protocol(H11Protocol):
         super().connection_lost(exc)
 
     def _end_if_silent(self) -> None:
-        if self.cycle is None:
+        is_ours = self.transport.get_protocol() is self  # not after an upgrade to a WebSocket
+        if self.cycle is None and is_ours:
             self.transport.close()

@@ -3,12 +3,14 @@
 import importlib.util
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from agent import isolated
+from agent.app.children.web.console_feed import ConsoleFeed
 from agent.app.children.web.document_feed import DocumentFeed
 from agent.app.children.web.request_counts import RequestCounts
 from agent.app.children.web.request_links import RequestLinks
@@ -27,6 +29,7 @@ from agent.messages.web.control import (
     OperatorCommand,
     RequestsCounted,
     Serving,
+    Watching,
     WebClient,
     WebMessage,
     WebSetup,
@@ -68,6 +71,7 @@ class WebProcess:
         topics: Topics,
         supervisor: Supervisor,
         publisher: TappedPublisher,
+        pictures: Mapping[str, int],
         *,
         decide: Callable[[Noticed], None],
         receive: Callable[[Received], None],
@@ -85,6 +89,7 @@ class WebProcess:
         web = settings.web
         self.links: Final = RequestLinks(settings.groups if web.is_on and web.gateway else ())
         self._feed: Final = DocumentFeed(topics.base, self.send)
+        self.console: Final = ConsoleFeed(topics, publisher, self._feed, pictures)
         self.is_started = False
         """True where the process runs, or is about to be started again."""
         self.counts: Final = RequestCounts()
@@ -103,7 +108,7 @@ class WebProcess:
     def watch(self) -> None:
         """Take a copy of every published document; to be called before the first is published."""
         if self.is_on:
-            self._publisher.tap = self._feed.put
+            self._publisher.tap = self.console.tapped
 
     def start(self) -> None:
         """Start the process, where the settings ask for it and its libraries are there; else an alert says why."""
@@ -134,6 +139,7 @@ class WebProcess:
                 self._feed.open()
             case ChildLost():
                 self._feed.close()
+                self.console.watch(())
                 self.counts.restarted()
                 self.port = self.grpc_port = 0
                 self._tell(f"the web process is lost: {message.detail}")
@@ -144,6 +150,8 @@ class WebProcess:
                 self._tell(message.detail)
             case OperatorCommand():
                 self._command(message)
+            case Watching():
+                self.console.watch(message.streams)
             case AskModel():
                 self._ask(message)
             case RequestsCounted():
@@ -184,13 +192,20 @@ class WebProcess:
             _log.info("event=web_serving port=%d grpc_port=%d", self.port, self.grpc_port)
         self._decide(Noticed(ALERT, on=bool(detail), detail=detail or None))
 
+    def _setup(self) -> WebSetup:
+        setup = setup_of(self._settings, self._topics.base, self.links.of_web())
+        return replace(setup, pictures=self.console.pictures)
+
     def _spec(self) -> ChildSpec:
         return ChildSpec(
             name=WEB,
             command=self.command,
             incoming=WebMessage,
-            setup=lambda: setup_of(self._settings, self._topics.base, self.links.of_web()),
-            descriptors=tuple(fd for link in self.links.of_web() for fd in (link.channel, link.memory)),
+            setup=self._setup,
+            descriptors=(
+                *(fd for link in self.links.of_web() for fd in (link.channel, link.memory)),
+                *(one.descriptor for one in self.console.pictures),
+            ),
             beat_deadline_s=_BEAT_DEADLINE_S,
             busy_deadline_s=_BEAT_DEADLINE_S,
             environment={**os.environ, **_ENVIRONMENT},
