@@ -5,7 +5,7 @@ import time
 from collections import deque
 from contextlib import ExitStack
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from agent.app.children import memory_budget
 from agent.app.children.cameras import Cameras
@@ -67,9 +67,6 @@ from agent.messages.events import (
 from agent.messages.payloads import StreamStatus
 from agent.processes.loop import Loop
 from agent.processes.supervisor import ChildSpec, Supervisor
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 _log: Final = logging.getLogger(__name__)
 _TICK_S: Final = 0.1
