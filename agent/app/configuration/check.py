@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from agent.app.configuration.service_access import DATA, HOME, Fault, Service, service_of
 from agent.app.configuration.source_files import missing_cameras, source_mistakes
 from agent.messages.camera_names import is_live
+from agent.messages.canary import COMPARISONS
 from agent.models.catalog import Catalog
 from agent.models.checks import artifact_mistakes, missing_models, unknown_variants
 from agent.mqtt.endpoint.link_settings import tls_of
@@ -70,8 +71,16 @@ def _notes(read: Draft, catalog: Catalog | None) -> tuple[str, ...]:
     notes = [f"{file}: {one}: `changeover check --fix` renames it" for file, one in renamed]
     if read.settings is not None:
         notes += [f"stream {id_}: there is no {camera} now" for id_, camera in missing_cameras(read.settings)]
+        notes += _kept_pictures(read.settings)
         notes += untrusted(read.settings, catalog.versions) if catalog is not None else []
     return tuple(notes)
+
+
+def _kept_pictures(settings: Settings) -> Iterator[str]:
+    """Yield a note where frames of the cameras are kept on disk, because pictures are private."""
+    if settings.canary.keep_bytes:
+        folder = settings.device.state_dir / COMPARISONS
+        yield f"canary.keep_bytes: comparisons keep pictures of the lines in {folder}"
 
 
 def _closed_to(service: Service, read: Draft, catalog: Catalog | None) -> Iterator[Mistake]:
