@@ -3,14 +3,13 @@
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from agent.app.children import memory_budget
 from agent.app.children.cameras import Cameras
-from agent.app.children.child_messages import ChildMessages
+from agent.app.children.child_messages import ChildMessages, Owners
 from agent.app.children.frame_answers import Answers
 from agent.app.children.groups.workers import Workers
 from agent.app.children.message_gate import Gate
@@ -68,9 +67,6 @@ from agent.messages.events import (
 from agent.messages.payloads import StreamStatus
 from agent.processes.loop import Loop
 from agent.processes.supervisor import ChildSpec, Supervisor
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 _log: Final = logging.getLogger(__name__)
 _TICK_S: Final = 0.1
@@ -154,7 +150,7 @@ class Agent:
         of_workers = {
             child: partial(self._from_workers.take, group) for group, child in self._workers.children().items()
         }
-        owners: dict[str, Callable[[Message], None]] = {**of_workers, SUPPLY: self._supply.take, WEB: self._web.take}
+        owners: Owners = {**of_workers, SUPPLY: self._supply.take, WEB: self._web.take}
         gates = {**self._workers.gates, SUPPLY: Gate((), ())}
         self._messages: Final = ChildMessages(
             self._supervisor, gates, self._streams, owners, metrics=self._metrics, level=lambda: self._levels.level

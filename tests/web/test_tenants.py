@@ -86,9 +86,11 @@ def test_a_lost_worker_is_a_refusal_and_the_next_one_answers(plant: GatewayPlant
 
 
 def test_a_lost_web_process_comes_back(plant: GatewayPlant) -> None:
-    mark = len(plant.agent.heard)
+    served = re.compile(r"event=web_serving port=[1-9]")
+    mark, before = len(plant.agent.heard), len(served.findall(plant.agent.log()))
     plant.agent.child("agent.web.web_process").send_signal(9)
     plant.agent.until(lambda: any(b"web_unavailable" in one.payload for one in plant.agent.on("alert", mark)))
+    plant.agent.until(lambda: len(served.findall(plant.agent.log())) > before)
     plant.agent.until(lambda: plant.agent.value("alerts") == "[]")
     again = GatewayPlant(plant.agent)
     again.until_open()

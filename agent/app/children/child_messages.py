@@ -14,6 +14,8 @@ from agent.processes.supervisor import Supervisor
 from agent.settings import LogLevel
 
 _log: Final = logging.getLogger(__name__)
+Owners = dict[str, Callable[[Message], None]]
+"""Handlers of messages, by the child's name."""
 
 
 class ChildMessages:
@@ -28,7 +30,7 @@ class ChildMessages:
         supervisor: Supervisor,
         gates: Mapping[str, Gate],
         streams: Cameras,
-        owners: Mapping[str, Callable[[Message], None]],
+        owners: Owners,
         *,
         metrics: Metrics,
         level: Callable[[], LogLevel],

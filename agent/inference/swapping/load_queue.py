@@ -16,7 +16,7 @@ from agent.inference.swapping.budget_share import BudgetShare
 from agent.inference.swapping.likely_models import LikelyModels
 from agent.inference.swapping.load_job import DroppedError, Failure, LoadJob
 from agent.inference.swapping.model_loading import ModelLoader
-from agent.inference.swapping.retries import is_to_be_prepared, is_worth_a_retry
+from agent.inference.swapping.retries import is_to_be_prepared, is_worth_a_retry, preload_failure
 from agent.inference.swapping.turn_thread import TurnThread
 from agent.messages.errors import ModelError, OutOfMemoryError
 from agent.messages.groups.memory_share import ShareRecalled
@@ -381,11 +381,7 @@ class LoadQueue:
             return
         if isinstance(failure, NotPreparedError):
             self._artifacts.ask(job.version)
-        if job.is_abandoned:
-            failure = job.failure or failure
-        elif job.is_late and isinstance(failure, DroppedError):
-            failure = ModelError("load_timeout", f"{job.version.reference}: too slow beside the lines that serve")
-        self._likely.failed(job.version, failure)
+        self._likely.failed(job.version, preload_failure(job, failure))
 
     def _prepared(self, job: LoadJob, failure: Failure | None) -> None:
         """Enqueue a job whose checkpoint was prepared, or fail it. Runs on the background builder's thread."""

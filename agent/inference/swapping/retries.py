@@ -3,6 +3,7 @@
 from agent.inference.backends import FellBackError, NotPreparedError
 from agent.inference.memory.admission import NoFreeRoomError, NoRoomError
 from agent.inference.swapping.load_job import DroppedError, Failure, LoadJob
+from agent.messages.errors import ModelError
 
 
 def is_to_be_prepared(job: LoadJob, failure: Failure | None) -> bool:
@@ -22,3 +23,12 @@ def is_worth_a_retry(job: LoadJob, failure: Failure | None) -> bool:
     if isinstance(failure, NoFreeRoomError):
         return job.is_requested
     return isinstance(failure, NoRoomError) and not job.interested <= job.asked_of
+
+
+def preload_failure(job: LoadJob, failure: Failure) -> Failure:
+    """Return why a load in idle time has failed, where it was given up for its duration."""
+    if job.is_abandoned:
+        return job.failure or failure
+    if job.is_late and isinstance(failure, DroppedError):
+        return ModelError("load_timeout", f"{job.version.reference}: too slow beside the lines that serve")
+    return failure
