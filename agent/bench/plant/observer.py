@@ -10,7 +10,7 @@ import msgspec
 from agent.bench.plant.bench_plant import BASE
 from agent.bench.plant.labels import is_label_of
 from agent.messages.canary import Canary
-from agent.messages.payloads import Cache, DetectionsPayload, Switch
+from agent.messages.payloads import Cache, DetectionsPayload, JobState, Switch
 from agent.mqtt.blocking_client import Arrival
 
 
@@ -41,6 +41,8 @@ class Observer:
     """Every `ready`, as (time of arrival, line, value)."""
     switches: list[tuple[float, Switch]] = field(default_factory=list)
     cache: Cache | None = None
+    jobs: dict[str, JobState] = field(default_factory=dict)
+    """Newest state of each order, by its id."""
     canary: dict[str, Canary] = field(default_factory=dict)
     """Newest `canary` of each line."""
 
@@ -60,6 +62,8 @@ class Observer:
         elif kind == "cache":
             self.cache = msgspec.json.decode(arrival.payload, type=Cache)
             self.on_cache(arrival.at_s, self.cache)
+        elif kind == "job":
+            self.jobs[owner] = msgspec.json.decode(arrival.payload, type=JobState)
         elif kind == "status":
             self.status = arrival.payload.decode()
 

@@ -23,7 +23,7 @@ _LIMIT: Final = 16
 
 
 class IdleProver:
-    """Thread that checks resident models, one picture at a time, while cores are idle and nothing loads.
+    """Thread that checks resident models, one picture at a time, while cores are idle and nothing is to be loaded.
 
     A model that fails is taken out of use: its frames fail, no line can claim it, its artifact is removed, and `warn`
     is called. A model that no line claims or has reserved any more is skipped; its next load requests the checks again.
@@ -48,10 +48,12 @@ class IdleProver:
         self._wanted: Final[deque[tuple[ModelVersion, str]]] = deque()
         self._turn: Final = threading.Condition()
         self._stopping = False
+        self._has_preload: Callable[[], bool] = lambda: False
         self._thread: Final = RestartedThread(self._run, "idle prover")
 
-    def start(self) -> None:
-        """Start the thread."""
+    def start(self, has_preload: Callable[[], bool]) -> None:
+        """Start the thread; checks wait while `has_preload()` is True, because preloads go first in idle time."""
+        self._has_preload = has_preload
         self._thread.start()
 
     def stop(self) -> None:
@@ -107,11 +109,17 @@ class IdleProver:
             return next(steps, self) is not self
 
     def _wait_until_idle(self) -> bool:
-        """Wait until cores are idle and nothing loads; return False once stopped."""
-        with self._turn:
-            while not self._stopping and (self._cache.is_loading or self._idle_cpu.share < load_priority.ENOUGH_IDLE):
-                self._turn.wait(INTERVAL_S)
-            return not self._stopping
+        """Wait until cores are idle and nothing is to be loaded; return False once stopped."""
+        while self._must_wait():  # outside of the lock, because `has_preload` takes another
+            with self._turn:
+                self._turn.wait_for(lambda: self._stopping, INTERVAL_S)
+                if self._stopping:
+                    break
+        return not self._stopping
+
+    def _must_wait(self) -> bool:
+        is_busy = self._cache.is_loading or self._idle_cpu.share < load_priority.ENOUGH_IDLE
+        return is_busy or self._has_preload()
 
     def _disproved(self, version: ModelVersion, error: ModelError) -> None:
         detail = f"{version.reference} was proven before, and no longer is: {error}"

@@ -336,7 +336,7 @@ class Ledger(RuleBasedStateMachine):
         standing = self.cache.eviction_candidates(Amount(needed), leaving)
         assert standing.short.host_bytes == self.cache.used_bytes + needed - BUDGET_BYTES
         assert all(entry.is_evictable for entry in standing.standby)
-        assert all(e.claims and e.claims | set(e.reservations) <= leaving for e in standing.leave)
+        assert all(e.claims | set(e.reservations) <= leaving and (e.claims or e.leases) for e in standing.leave)
         assert all(e.reservations and set(e.reservations) <= leaving and not e.claims for e in standing.announced)
         resident = [entry for entry in self.entries if entry.phase == "resident"]
         told = (*standing.standby, *standing.leave, *standing.announced, *standing.kept)

@@ -12,7 +12,8 @@ import pytest
 from inference.worker.dummies import DummyRuntime, PlantOfDummies, start_dummies, wait_for
 
 from agent.inference.scheduling import load_priority
-from agent.messages.children import Swapped
+from agent.inference.swapping.load_queue import LoadQueue
+from agent.messages.children import Preload, Swapped
 from agent.messages.references import ModelVersion
 
 NewDummies = Callable[..., PlantOfDummies]
@@ -47,6 +48,39 @@ def test_a_load_waits_for_the_picture_of_a_model_that_makes_room(
     runtime.behaviours["small"].check_may_end.set()
     assert isinstance(plant.answer(change), Swapped)
     plant.wait_for_ledger({"large:n@1": "active"})
+
+
+def test_proofs_wait_for_preloads(
+    new_dummies: NewDummies, runtime: DummyRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, has_preload = threading.Event(), [True]
+
+    def answer(_: LoadQueue) -> bool:
+        asked.set()
+        return has_preload[0]
+
+    monkeypatch.setattr(LoadQueue, "has_preload", answer)
+    plant, small = new_dummies(), runtime.make("small")
+    plant.switch(small)
+    behaviour = runtime.behaviours["small"]
+    behaviour.check_thread = 0
+    plant.worker._prover.ask(small, "a subject")
+    assert asked.wait(60)
+    assert not behaviour.check_thread
+    has_preload[0] = False
+    wait_for(lambda: behaviour.check_thread)
+
+
+def test_a_preload_waits_until_it_is_resident_or_does_not_fit(new_dummies: NewDummies, runtime: DummyRuntime) -> None:
+    plant = new_dummies(budget_mib=150)
+    a, b, large = runtime.make("a"), runtime.make("b"), runtime.make("large", 200)
+    plant.switch(a)
+    runtime.behaviours["b"].load_may_end.clear()
+    plant.worker.preload(Preload((b, large)))
+    assert plant.worker._loads.has_preload()
+    runtime.behaviours["b"].load_may_end.set()
+    plant.wait_for_ledger({"a:n@1": "active", "b:n@1": "preloaded"})
+    wait_for(lambda: not plant.worker._loads.has_preload())
 
 
 @pytest.mark.skipif(not load_priority.can_return(), reason="needs the right to raise a thread's priority")
