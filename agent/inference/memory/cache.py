@@ -144,15 +144,12 @@ class Cache(Generic[Held]):
         self._changed()
 
     def lease(self, entry: Entry[Held]) -> Held:
-        """Return the entry's model for one frame, and keep it in memory until `unlease`.
-
-        `changed` is not called, because this happens for each frame.
-        """
+        """Return the entry's model for one frame, and keep it in memory until `unlease`; `changed` is not called."""
         with self._lock:
             return self._lease(entry)
 
     def unlease(self, entry: Entry[Held]) -> None:
-        """End one lease."""
+        """End one lease; the last one on a model that no line claims is a change, because others may have waited."""
         with self._lock:
             if entry.leases <= 0:
                 raise AssertionError(f"{entry.version.reference} has no lease to end")
@@ -160,6 +157,9 @@ class Cache(Generic[Held]):
             entry.last_use_ns = time.monotonic_ns()
             if not entry.leases:
                 self._drained.notify_all()
+            is_drained = not entry.leases and not entry.claims
+        if is_drained:
+            self._changed()
 
     def wait_drained(self, entries: Collection[Entry[Held]], timeout_s: float) -> bool:
         """Wait until no picture is in flight in a model that no line claims; return False at the timeout."""
