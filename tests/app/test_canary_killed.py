@@ -22,6 +22,12 @@ MODELS = {"line-1": {"bottle-500": "a", "17": "b", "crate": "a"}, "line-2": {"op
 SHORT_S = 40.0
 LONG_S = float(os.environ.get("SOAK_S", "900"))
 SEED = int(os.environ.get("SOAK_SEED", "3"))
+_OTHERS: Final = 0.15
+"""Share of the commands that are of products and models."""
+_CANARY_ENDS: Final = frozenset(
+    {("done", None), ("noop", None), ("rejected", "not_understood")}
+    | {("failed", reason) for reason in ("superseded", "worker_lost", "timeout", "load_failed")}
+)
 _IN_FLIGHT_S: Final = 2.0
 """Time for which a candidate's answers may still arrive after the end of its canary."""
 
@@ -33,14 +39,15 @@ class CanaryWitness(Witness):
         super().__init__(BASE, MODELS)
         self.begun = 0
         self.ends: dict[str, int] = {}
+        self.serves = ""
+        """Newest `model/state` of line-1."""
         self._canary: dict[str, Any] = {}
         self._ended_s = float("-inf")
-        self._serves = ""
 
     def forget(self) -> None:
         super().forget()
         self._canary = {}
-        self._serves = ""
+        self.serves = ""
         self._ended_s = time.monotonic()
 
     def take(self, arrival: Arrival) -> None:
@@ -49,7 +56,7 @@ class CanaryWitness(Witness):
         if name == "line/line-1/canary" and arrival.payload:
             self._told(json.loads(arrival.payload), arrival.at_s)
         elif name == "line/line-1/model/state":
-            self._serves = arrival.payload.decode()
+            self.serves = arrival.payload.decode()
         elif name.startswith("stream/") and name.endswith("/detections"):
             self._of_candidate(json.loads(arrival.payload), arrival.at_s)
 
@@ -66,11 +73,13 @@ class CanaryWitness(Witness):
         self._canary = one
 
     def _of_candidate(self, one: dict[str, Any], at_s: float) -> None:
-        is_known = bool(self._canary) and bool(self._serves)
-        if one["line"] != "line-1" or one["model"] != CANDIDATE or not is_known or self._serves == CANDIDATE:
+        is_known = bool(self._canary) and {one["model"], self.serves} <= {STABLE, CANDIDATE}
+        if one["line"] != "line-1" or not is_known or one["model"] == self.serves:
             return
-        if not _answers(self._canary) and at_s - self._ended_s > _IN_FLIGHT_S:
-            self.violations.append(f"{CANDIDATE} answered outside of a canary ({self._canary}): {one}")
+        is_candidate = one["model"] == self._canary["candidate"]
+        may_answer = _answers(self._canary) or at_s - self._ended_s < _IN_FLIGHT_S
+        if not (is_candidate and may_answer):
+            self.violations.append(f"{one['model']} answered outside of a canary ({self._canary}): {one}")
 
 
 def _answers(one: dict[str, Any]) -> bool:
@@ -79,28 +88,24 @@ def _answers(one: dict[str, Any]) -> bool:
 
 
 class CanaryRun(RandomRun):
-    """A bad day on which an operator also begins, stops and promotes canaries."""
+    """A bad day on which an operator mostly begins, stops and promotes canaries."""
+
+    witness: CanaryWitness
 
     def _command(self) -> None:
-        super()._command()
-        may_end = frozenset(
-            {("done", None), ("noop", None), ("rejected", "not_understood")}
-            | {("failed", reason) for reason in ("superseded", "worker_lost", "timeout", "load_failed")}
-        )
-        kind, line = "canary/set", "line-1"
-        match self._rng.randrange(6):
-            case 0 | 1:
-                asked: dict[str, Any] = {"candidate": CANDIDATE, "mode": "canary", "share": 0.5}
-                asked |= {"frames": self._rng.choice([20, 5000]), "promote": self._rng.choice(["auto", "ask"])}
-                self._send_canary(line, kind, asked, may_end)
-            case 2:
-                self._send(line, kind, self._rng.choice(["stop", "promote"]), may_end)
-
-    def _send_canary(
-        self, line: str, kind: str, asked: dict[str, Any], may_end: frozenset[tuple[str, str | None]]
-    ) -> None:
+        if self._rng.random() < _OTHERS:
+            super()._command()
+            return
+        self._later(self._rng.uniform(0.2, 2.0), self._command)
+        if self._witness.ready.get("line-1") not in {"bottle-500", "crate"}:
+            self._send("line-1", "model/set", "auto")
+            self._send("line-1", "product/set", self._rng.choice(["bottle-500", "crate"]))
+            return
+        other = STABLE if self.witness.serves == CANDIDATE else CANDIDATE
+        asked: dict[str, Any] = {"candidate": other, "mode": "canary", "share": 0.5}
+        asked |= {"frames": self._rng.choice([20, 5000]), "promote": self._rng.choice(["auto", "ask"])}
         value: Any = asked  # JSON in place of a text
-        self._send(line, kind, value, may_end)
+        self._send("line-1", "canary/set", self._rng.choice([value, value, value, "stop", "promote"]), _CANARY_ENDS)
 
 
 @pytest.fixture
@@ -135,6 +140,7 @@ def test_canaries_on_a_bad_day(
     add_version(agent, write_tiny_model(agent.folder / "alpha-2.onnx", names=NAMES))
     witness = CanaryWitness()
     day = CanaryRun(agent, broker, plc, ear, witness, seed)
+    day.witness = witness
     try:
         agent.start()
         day.run(seconds)

@@ -36,6 +36,11 @@ def test_the_age_of_the_index_is_told(changeover: Command, config: Path, tmp_pat
     assert "note: index: 3 days old\n" in changeover("check", "--config", str(config)).stdout
 
 
+def test_kept_pictures_are_noted(config: Path) -> None:
+    config.write_text(config.read_text() + "[canary]\nkeep_bytes = '8MiB'\n")
+    assert any("keep pictures of the lines" in note for note in check(config, {}).notes)
+
+
 def test_mistakes_of_all_files_come_in_one_run(changeover: Command, config: Path) -> None:
     config.write_text(config.read_text().replace("cap-check:n@3", "cap-check:m") + "[mqtt]\nprotocol = '9'\n")
     catalog = config.with_name("models.toml")

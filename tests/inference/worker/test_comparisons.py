@@ -162,7 +162,7 @@ def test_a_candidate_that_hangs_delays_one_frame_and_loses_none(pair: Pair, monk
     row = pair.plant.of(CacheState)[-1].models
     assert {one.model for one in row} >= {"candidate:n@1"}, "its bytes stay charged while its thread hangs"
     hangs.answer_may_end.set()
-    pair.plant.wait_for_ledger({"stable:n@1": "active", "candidate:n@1": "resident"})
+    assert pair.plant.switch(pair.candidate).report.residency == "resident"
 
 
 def test_a_late_answer_is_counted_and_the_next_frames_are_the_candidates_again(pair: Pair) -> None:
