@@ -88,16 +88,19 @@ def _lines_named(raw: Raw) -> Iterator[Finding]:
 
 
 def _groups(raw: Raw) -> Iterator[Finding]:
-    groups = raw.get("group", {})
+    groups, web = raw.get("group", {}), raw.get("web", {})
     if not isinstance(groups, dict):
         return
-    known = ", ".join(dict.fromkeys((DEFAULT_GROUP, *groups)))
-    used = set()
-    for line, table in _lines(raw).items():
-        group = table.get("group", DEFAULT_GROUP) if isinstance(table, dict) else None
-        used.add(group)
-        if isinstance(group, str) and group not in groups and group != DEFAULT_GROUP:
-            yield Finding(("line", line, "group"), shown(group), f"a configured group ({known})")
+    lines = [(("line", line), table) for line, table in _lines(raw).items() if isinstance(table, dict)]
+    clients = [(("web", "client", index), row) for index, row in _rows(web if isinstance(web, dict) else {}, "client")]
+    of_lines = {table.get("group", DEFAULT_GROUP) for _, table in lines if isinstance(table.get("group", ""), str)}
+    has_default = not groups or DEFAULT_GROUP in {*groups, *of_lines}
+    known = dict.fromkeys((*((DEFAULT_GROUP,) if has_default else ()), *groups))
+    for path, table in (*lines, *clients):
+        group = table.get("group", DEFAULT_GROUP)
+        if isinstance(group, str) and group not in known:
+            yield Finding((*path, "group"), shown(group), f"a configured group ({', '.join(known)})")
+    used = {table.get("group") for _, table in (*lines, *clients) if isinstance(table.get("group"), str)}
     for group in groups:
         if group not in used and group != DEFAULT_GROUP:
             yield Finding(("group", group), "no line", f'at least one [line.ID] with group = "{group}"')
