@@ -4,15 +4,18 @@ import logging
 import time
 from collections import deque
 from contextlib import ExitStack
+from functools import partial
 from typing import Final
 
 from agent.app.children import memory_budget
 from agent.app.children.cameras import Cameras
+from agent.app.children.child_messages import ChildMessages, Owners
 from agent.app.children.frame_answers import Answers
 from agent.app.children.groups.workers import Workers
 from agent.app.children.message_gate import Gate
 from agent.app.children.roll import Roll
 from agent.app.children.supply import SUPPLY, SupplyProcess
+from agent.app.children.web.web_process import WEB, WebProcess
 from agent.app.children.worker import worker_spec
 from agent.app.clock import Clock
 from agent.app.configuration.plant_builder import plant_of
@@ -50,10 +53,8 @@ from agent.control.state import NOTHING, State
 from agent.health.metrics.exposition import Metrics
 from agent.health.sensors.probe_threads import Device
 from agent.health.systemd import Notifier
-from agent.messages import children
 from agent.messages.children import Message
 from agent.messages.events import (
-    ChildUp,
     LinkDown,
     LinkTakenOver,
     LinkUp,
@@ -86,11 +87,18 @@ class Agent:
         self._publisher: Final = make_publisher(settings, self._link, context.topics)
         self._supervisor: Final = Supervisor(self._loop, self._from_child)
         side = context.catalog.largest_side
-        self._streams: Final = Cameras(settings.stream, self._supervisor, self._stream_changed, side)
+        self._streams: Final = Cameras(settings.stream, self._supervisor, self._stream_changed, side, settings.web)
         self._workers: Final = Workers(settings, self._supervisor, self._decide)
-        self._roll: Final = Roll(self._supervisor, self._workers, self._streams)
+        shared = (settings, context.topics, self._supervisor, self._publisher, self._streams.picture_ends())
+        self._web: Final = WebProcess(
+            *shared,
+            decide=self._decide,
+            receive=self._take,
+            plant=lambda: self._state.plant,
+            hold=self._workers.send,
+        )
+        self._roll: Final = Roll(self._supervisor, self._workers, self._streams, self._web)
         self._supply: Final = SupplyProcess(self._supervisor, lambda: self._context.settings, self._decide)
-        self._gate: Final = Gate((), ())
         self._answers: Final = Answers(settings.stream, {id_: line.group for id_, line in settings.line.items()})
         self._detections: Final = DetectionPublisher(
             settings.device.id,
@@ -118,6 +126,7 @@ class Agent:
                 set_log_level=lambda level, for_s: self._levels.set_for(level, for_s, time.monotonic()),
                 count_switch=self._metrics.switched,
                 record_switch=self._records.switched,
+                answer_console=self._web.answer,
                 is_bound=lambda topic: any(one.topic == topic for one in self._state.plant.bindings),
             ),
         )
@@ -136,11 +145,20 @@ class Agent:
             self._memory_check,
             self._metrics,
             self._decide,
+            self._web.worker_lost,
+        )
+        of_workers = {
+            child: partial(self._from_workers.take, group) for group, child in self._workers.children().items()
+        }
+        owners: Owners = {**of_workers, SUPPLY: self._supply.take, WEB: self._web.take}
+        gates = {**self._workers.gates, SUPPLY: Gate((), ())}
+        self._messages: Final = ChildMessages(
+            self._supervisor, gates, self._streams, owners, metrics=self._metrics, level=lambda: self._levels.level
         )
         self._endpoints: Final = HttpEndpoints(settings.http.bind, self._metrics, self._loop.put, self._decide)
         self._systemd: Final = SystemdStatus(self._state, Notifier())
         told = (self._detections, self._publisher, self._link, self._monitor, self._index)
-        self._parts: Final = Parts(settings.device.id, self._state, self._streams, *told)
+        self._parts: Final = Parts(settings.device.id, self._state, self._streams, *told, self._web.counts)
         self._undecided: Final[deque[Event]] = deque()
         self._is_deciding = False
         self._stopping = False
@@ -156,11 +174,17 @@ class Agent:
         """Port of /metrics; 0 while it is not served."""
         return self._endpoints.port
 
+    @property
+    def web_ports(self) -> tuple[int, int]:
+        """Ports of the web process, for HTTP and gRPC; 0 while one is not served."""
+        return self._web.port, self._web.grpc_port
+
     def run(self) -> None:
         """Serve until a StopRequested event comes, then stop all parts in reverse order."""
         with ExitStack() as undo:
             undo.callback(self._loop.close)
             undo.callback(self._streams.close)
+            undo.callback(self._web.close)
             undo.callback(self._snapshots.close)
             undo.callback(self._records.flush)
             undo.callback(self._systemd.close)
@@ -180,6 +204,8 @@ class Agent:
         snapshot.restore(self._state, self._snapshots.load())
         self._supply.begin(self._state)
         self._publisher.start(self._loop)
+        self._web.watch()
+        self._web.console.configured(self._context)
         self._topics.say_start()
         self._decide(Tick())
         if self._state.reloading:
@@ -191,6 +217,7 @@ class Agent:
             self._topics.say_groups(groups)
         self._workers.start(self._worker_spec)
         self._streams.start()
+        self._web.start()
 
     def _worker_spec(self, group: str) -> ChildSpec:
         return worker_spec(
@@ -199,6 +226,7 @@ class Agent:
             self._streams.slots(),
             lambda: self._workers.share_of(group),
             lambda pid: self._workers.started(group, pid),
+            self._web.links.of_worker(group),
         )
 
     def _publish_stopped(self) -> None:
@@ -258,6 +286,7 @@ class Agent:
         self._memory_check.tick(now_s, self._monitor.reading, self._monitor.memory, self._workers.pids().values())
         self._topics.tick(now_s, self._streams, self._detections, self._monitor, self._metrics.trouble)
         self._endpoints.tick(now_s)
+        self._web.console.tick(is_connected=self._link.is_up)
         self._systemd.tick(now_s, self._roll.silent_s(now_s), link_up=self._link.is_up)
 
     def _reload(self) -> None:
@@ -298,6 +327,7 @@ class Agent:
     def _take_configuration(self, event: Reloaded | CatalogRead) -> None:
         self._decide(event)
         self._topics.say_configuration(self._context)
+        self._web.console.configured(self._context)
         self._streams.models_changed(self._context.catalog.largest_side)
         if isinstance(event, Reloaded):
             self._systemd.reloaded(event.detail, ok=event.plant is not None)
@@ -323,32 +353,4 @@ class Agent:
         self._decide(StreamChanged(stream, status, detail))
 
     def _from_child(self, child: str, message: Message) -> None:
-        """Handle a message from a child, or its loss; no exception escapes."""
-        group = self._workers.group_of(child)
-        kind = "worker" if group is not None else child if child == SUPPLY else "camera"
-        refusal = self._why_not(child, message)
-        if refusal is not None:
-            self._metrics.refused(kind)
-            _log.warning(
-                "event=message_refused child=%r kind=%s detail=%r", child, type(message).__name__, refusal[:200]
-            )
-            return
-        if isinstance(message, ChildUp):
-            self._supervisor.send(child, children.LogSetup(self._levels.level))
-        try:
-            if group is not None:
-                self._from_workers.take(group, message)
-            elif child == SUPPLY:
-                self._supply.take(message)
-            else:
-                self._streams.take(child, message)
-        except Exception:  # noqa: BLE001 - see above; the loop's edge
-            self._metrics.refused(kind)
-            _log.exception("event=message_failed child=%r kind=%s", child, type(message).__name__)
-
-    def _why_not(self, child: str, message: Message) -> str | None:
-        if self._workers.group_of(child) is not None:
-            return self._workers.why_not(child, message, time.monotonic_ns())
-        if child == SUPPLY:
-            return self._gate.why_not(message, time.monotonic_ns())
-        return self._gate.why_not_of_camera(self._streams.of(child), message)
+        self._messages.take(child, message)

@@ -36,6 +36,7 @@ class FromWorkers:
         memory_check: MemoryCheck,
         metrics: Metrics,
         decide: Callable[[Event], None],
+        tell_web: Callable[[str], None],
     ) -> None:
         self._state: Final = state
         self._workers: Final = workers
@@ -45,6 +46,7 @@ class FromWorkers:
         self._memory_check: Final = memory_check
         self._metrics: Final = metrics
         self._decide: Final = decide
+        self._tell_web: Final = tell_web
         self._failing: Final[set[str]] = set()
 
     def take(self, group: str, message: Message) -> None:
@@ -98,6 +100,7 @@ class FromWorkers:
                 self._decide(WorkerUp(group))
             case ChildLost():
                 self._workers.lost(group)
+                self._tell_web(group)
                 self._metrics.worker_lost()
                 self._answers.worker_lost(self._streams_of(group))
                 self._decide(WorkerLost(message.detail, group))

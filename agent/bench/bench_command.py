@@ -19,14 +19,14 @@ from agent.bench.options import Options
 from agent.bench.plant.children import say
 from agent.messages.errors import EXIT_FAILED, EXIT_OK
 
-NAMES: Final = ("cache", "canary", "memory", "outbox", "pipeline", "recovery", "supply", "swap", "tasks")
+NAMES: Final = ("cache", "canary", "gateway", "memory", "outbox", "pipeline", "recovery", "supply", "swap", "tasks")
 """Names of benchmarks, each a module with `run(options)` that returns its figures."""
 _SWAPS: Final = 1000
 _FEW: Final = 40
 _LIBRARIES: Final = ("openvino", "onnxruntime", "torch", "ultralytics", "opencv-python", "paho-mqtt")
 
 
-_MODULES: Final = {name: f"{name}.{name}" for name in ("pipeline", "swap", "cache", "memory", "tasks")}
+_MODULES: Final = {name: f"{name}.{name}" for name in ("pipeline", "swap", "cache", "gateway", "memory", "tasks")}
 
 
 def run(  # noqa: PLR0913 - the command line's options

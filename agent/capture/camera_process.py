@@ -14,7 +14,7 @@ QUIET = {"OPENCV_LOG_LEVEL": "SILENT", "OPENCV_FFMPEG_LOGLEVEL": "-8", "OPENCV_V
 
 def main(child: Child[Any]) -> None:
     """Run the camera that the first message describes; after its source ends, wait until control closes the channel."""
-    from agent.capture.camera import Camera  # noqa: PLC0415 - it loads cv2, after QUIET is set
+    from agent.capture.camera import Camera, Writer  # noqa: PLC0415 - it loads cv2, after QUIET is set
     from agent.capture.hardware.decoders import HardwareDecoding  # noqa: PLC0415
     from agent.capture.source import Patience  # noqa: PLC0415
     from agent.capture.sources import create  # noqa: PLC0415
@@ -24,8 +24,13 @@ def main(child: Child[Any]) -> None:
     oom_score.raise_to(oom_score.CAMERA)
     patience = Patience(setup.open_s, setup.read_s, first_frame=not setup.triggered)
     decoding = HardwareDecoding(setup.model_side) if setup.hwdec else None
+    writer: Writer = SlotWriter(setup.slot)
+    if setup.pictures is not None:
+        from agent.capture.viewing.viewed_writer import viewed  # noqa: PLC0415
+
+        writer = viewed(writer, setup.pictures)
     maker = partial(create, patience=patience, ca_file=setup.ca_file, decoding=decoding)
-    Camera(child, setup, SlotWriter(setup.slot), maker).run()
+    Camera(child, setup, writer, maker).run()
     child.inbox.get()
 
 

@@ -14,6 +14,7 @@ from agent.cli.index import index
 from agent.cli.models import models
 from agent.cli.options import FILE, config_option, settings_of
 from agent.cli.trusted import bundle, import_, sign
+from agent.cli.web import web
 from agent.messages.errors import (
     EXIT_FAILED,
     EXIT_MISTAKE,
@@ -92,11 +93,13 @@ def run(config: Path | None) -> None:
 )
 @click.option("--json", "as_json", is_flag=True, help="End with one line of JSON: what was seen.")
 @click.option("--no-view", is_flag=True, help="Without the live view.")
-def demo(seconds: float | None, *, as_json: bool, no_view: bool) -> None:
-    """Run a whole plant: embedded broker, two lines, a scripted PLC, a live view."""
+@click.option("--web", "is_web", is_flag=True, help="With the console instead of the live view; prints its address.")
+def demo(seconds: float | None, *, as_json: bool, no_view: bool, is_web: bool) -> None:
+    """Run a whole plant: embedded broker, two lines, a scripted PLC, a live view or the console."""
+    from agent.demo.demo_command import Options
     from agent.demo.demo_command import run as run_demo
 
-    sys.exit(run_demo(seconds=seconds, as_json=as_json, view=not no_view))
+    sys.exit(run_demo(Options(seconds, as_json=as_json, view=not no_view and not is_web, web=is_web)))
 
 
 @_commands.command()
@@ -208,7 +211,10 @@ def init(no_try: bool, **given: Any) -> None:  # noqa: ANN401, FBT001 - one para
 
 @_commands.command()
 @click.argument(
-    "name", type=click.Choice(["cache", "canary", "memory", "outbox", "pipeline", "recovery", "swap", "tasks"])
+    "name",
+    type=click.Choice(
+        ["cache", "canary", "gateway", "memory", "outbox", "pipeline", "recovery", "supply", "swap", "tasks"]
+    ),
 )
 @click.option("--json", "as_json", is_flag=True, help="End with one line of JSON, the figures.")
 @click.option("--swaps", type=click.IntRange(min=1), help="How many swaps in a row; 1000 unless --quick.")
@@ -281,4 +287,5 @@ models.add_command(bundle)
 models.add_command(import_)
 _commands.add_command(models)
 _commands.add_command(index)
+_commands.add_command(web)
 _commands.add_command(canary)

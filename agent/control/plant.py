@@ -104,3 +104,9 @@ class Plant:
     canary: CanarySettings = field(default_factory=CanarySettings)
     keep_dir: str = ""
     """Folder of the pictures of comparisons."""
+
+    def loadable(self, reference: str) -> ModelVersion | None:
+        """Return the version with a full reference; None where the catalog lacks it, or the signed index revoked it."""
+        if reference in self.supply.revoked:
+            return None
+        return next((one for one in self.models if one.reference == reference), None)

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Final
 
+import msgspec
+
 from agent.control.comparisons.comparison import Comparison
 from agent.control.job import Orders
 from agent.control.learned_order import LearnedOrder
@@ -42,6 +44,12 @@ class Command:
     reply: Reply | None = None
     line: str | None = None
     """The line that the command concerns, also where the topic names none."""
+    user: str = ""
+    """Name of the console's user; empty for a command from the broker."""
+
+    def cause(self, rule: Rule, value: str | None) -> Cause:
+        """Return the cause of what this command sets."""
+        return Cause(rule, self.topic, value, user=self.user or msgspec.UNSET)
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,14 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from agent import isolated
 from agent.app.embedded_broker import embedded_broker
 from agent.demo import assets, plant_files, prepared
+from agent.demo.console import DemoConsole
 from agent.demo.conveyor.camera import ConveyorCamera
 from agent.demo.observations import Observations
 from agent.demo.plc import Belt, Plc
@@ -37,21 +39,35 @@ _DRAW_S: Final = 0.25
 _FALL_LABELS: Final = frozenset({"Normal", "Fall"})
 
 
-def run(*, seconds: float | None, as_json: bool, view: bool) -> int:
-    """Run the plant for `seconds` (None: until Ctrl-C); return 0 only where the verdict finds no fault.
+@dataclass(frozen=True)
+class Options:
+    """What the command was given."""
 
-    SIGTERM stops the plant as Ctrl-C does.
-    """
+    seconds: float | None
+    """None: until Ctrl-C."""
+    as_json: bool = False
+    view: bool = False
+    """Show the plant in the terminal."""
+    web: bool = False
+    """Serve the console."""
+
+
+def run(options: Options) -> int:
+    """Run the plant; return 0 only where the verdict finds no fault. SIGTERM stops the plant as Ctrl-C does."""
     for number in (signal.SIGINT, signal.SIGTERM):  # SIGINT too, because a starter may ignore it
         signal.signal(number, signal.default_int_handler)
-    shows = view and sys.stdout.isatty() and not as_json
+    shows = options.view and sys.stdout.isatty() and not options.as_json
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING if shows else logging.INFO, format="%(message)s")
     _log.info("event=demo_assets detail='fetching real pictures and a model, once'")
     files = assets.fetch()
     with tempfile.TemporaryDirectory(prefix="changeover-demo-") as name:
-        observations, _, _ = run_plant(Path(name), files, seconds, shows=shows)
+        console = DemoConsole.prepare(Path(name)) if options.web else None
+        if console is not None:
+            sys.stderr.write(console.words)
+        bind = console.bind if console is not None else ""
+        observations, _, _ = run_plant(Path(name), files, options.seconds, shows=shows, web_bind=bind)
     verdict = observations.verdict()
-    if as_json:
+    if options.as_json:
         sys.stdout.write(json.dumps(observations.report()) + "\n")
     for complaint in verdict:
         sys.stderr.write(f"not right: {complaint}\n")
@@ -59,13 +75,13 @@ def run(*, seconds: float | None, as_json: bool, view: bool) -> int:
 
 
 def run_plant(
-    folder: Path, files: assets.Assets, seconds: float | None, *, shows: bool
+    folder: Path, files: assets.Assets, seconds: float | None, *, shows: bool, web_bind: str = ""
 ) -> tuple[Observations, Board, float]:
     """Run the plant in `folder`; return the PLC's observations, the live view's board, and its end (monotonic, s)."""
     with ExitStack() as undo:
         port = undo.enter_context(embedded_broker(0)).port
         camera = undo.enter_context(ConveyorCamera(fps=plant_files.BELT_FPS))
-        written = plant_files.write(folder, files, port, camera.url)
+        written = plant_files.write(folder, files, port, camera.url, web_bind)
         prepared.prepare(written.models, written.cache)
         observations = Observations(_classes(Catalog.load(written.models)))
         peer = undo.enter_context(connected(LinkSettings("127.0.0.1", port, "demo-plc", protocol="3.1.1")))

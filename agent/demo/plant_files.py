@@ -43,7 +43,8 @@ PEOPLE: Final = {1080: 4, 720: 2}
 _PROJECT: Final = Path(agent.__file__).resolve().parents[1]
 _PERSON_CONFIDENCE: Final = 0.25
 _BUDGET: Final = "500MiB"
-_STATE: Final = "state"
+STATE: Final = "state"
+"""Name of the state folder."""
 
 
 class _DirectUrl(msgspec.Struct):
@@ -59,8 +60,11 @@ class Files:
     cache: Path
 
 
-def write(folder: Path, assets: Assets, broker_port: int, camera_url: str) -> Files:
-    """Write the plant's files into `folder`. Raises MistakeError where the demo's models are missing."""
+def write(folder: Path, assets: Assets, broker_port: int, camera_url: str, web_bind: str = "") -> Files:
+    """Write the plant's files into `folder`; without `web_bind` there is no console.
+
+    Raises MistakeError where the demo's models are missing.
+    """
     pictures = folder / "photos"
     pictures.mkdir()
     for picture in (assets.bus, assets.zidane):
@@ -68,8 +72,9 @@ def write(folder: Path, assets: Assets, broker_port: int, camera_url: str) -> Fi
     models = folder / "models.toml"
     models.write_text(tomlkit.dumps(_catalog(assets)), encoding="utf-8")
     config = folder / "changeover.toml"
-    config.write_text(tomlkit.dumps(_config(folder, assets, broker_port, camera_url)), encoding="utf-8")
-    return Files(config, models, folder / _STATE / "cache")
+    content = {**_config(folder, assets, broker_port, camera_url), "web": {"bind": web_bind, "gateway": False}}
+    config.write_text(tomlkit.dumps(content), encoding="utf-8")
+    return Files(config, models, folder / STATE / "cache")
 
 
 def demo_models() -> Path:
@@ -114,7 +119,7 @@ def _config(folder: Path, assets: Assets, broker_port: int, camera_url: str) -> 
     photos = {"id": PHOTOS_STREAM, "line": WALKWAY, "source": str(folder / "photos"), "fps": _WALKWAY_FPS, "loop": True}
     clip = {"id": CLIP_STREAM, "line": WALKWAY, "source": str(assets.clip), "fps": _WALKWAY_FPS, "loop": True}
     return {
-        "device": {"id": DEVICE, "state_dir": str(folder / _STATE), "memory_budget": _BUDGET},
+        "device": {"id": DEVICE, "state_dir": str(folder / STATE), "memory_budget": _BUDGET},
         "mqtt": {"url": f"mqtt://127.0.0.1:{broker_port}"},
         "catalog": {"file": "models.toml", "store_dir": str(folder / "store")},
         "http": {"bind": "127.0.0.1:0"},

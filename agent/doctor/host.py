@@ -55,6 +55,22 @@ def try_binds(settings: Settings) -> Iterator[Finding]:
             yield ok(key, f"{bind} is served by the running agent")
         else:
             yield _bind(key, bind)
+    is_running = bool(settings.http.bind) and running_agent.ask(settings.http.bind, settings.device.id) is not None
+    for key, bind in {"web.bind": settings.web.bind, "web.grpc_bind": settings.web.grpc_bind}.items():
+        if bind and is_running:
+            yield note(key, f"{bind} is the running agent's matter: the alert web_unavailable says what is wrong")
+        elif bind:
+            yield _bind(key, bind)
+    yield from _web(settings)
+
+
+def _web(settings: Settings) -> Iterator[Finding]:
+    """Yield what keeps `[web]` from being served, or clients from being let in."""
+    missing = [name for name in ("starlette", "uvicorn", "grpclib", "protobuf") if not version_of(name)]
+    if settings.web.is_on and missing:
+        yield fail("web", f"the extra `web` lacks {', '.join(missing)}: pip install 'changeover[web]'")
+    if settings.web.is_on and settings.web.gateway and not settings.web.client:
+        yield note("web", "the gateway lets nobody in: there is no [[web.client]] (docs/gateway.md)")
 
 
 def _bind(key: str, bind: str) -> Finding:

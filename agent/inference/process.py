@@ -14,6 +14,7 @@ from agent.messages.canary import Compare, StopComparing
 from agent.messages.children import Assign, Log, Preload, Prepare, ThreadCrashed, WorkerSetup
 from agent.messages.errors import MistakeError
 from agent.messages.groups.memory_share import Share, ShareRecalled
+from agent.messages.web.holding import HoldModel
 from agent.messages.worker import ToWorker
 from agent.processes import oom_score
 from agent.processes.child import Child, run_child
@@ -57,6 +58,8 @@ def main(child: Child[Any]) -> None:
                     worker.compare(message)
                 case StopComparing():
                     worker.stop_comparing(message)
+                case HoldModel():
+                    worker.hold(message)
     finally:
         worker.stop()
 
@@ -77,4 +80,4 @@ def _report(child: Child[Any], crash: threading.ExceptHookArgs) -> None:
 
 
 if __name__ == "__main__":
-    run_child(ToWorker, versions(), main)
+    run_child(ToWorker | HoldModel, versions(), main)

@@ -22,6 +22,7 @@ from agent.inference.memory.runtime_overhead import RuntimeOverhead
 from agent.inference.memory.unloader import Unloader
 from agent.inference.preparing.background_builder import BackgroundBuilder
 from agent.inference.processors.ran_on import RanOn
+from agent.inference.requests.request_server import RequestServer
 from agent.inference.scheduling.idle_cpu import IdleCpuSampler
 from agent.inference.serving.frame_loss import FrameLossCounter
 from agent.inference.serving.line_gate import ActiveModelGate
@@ -50,6 +51,7 @@ from agent.messages.children import (
 )
 from agent.messages.groups.memory_share import Share, ShareRecalled
 from agent.messages.references import ModelVersion
+from agent.messages.web.holding import HoldModel
 from agent.processes.slots.frame_slot import FrameSlot, SlotReader
 from agent.trust.opening import opener
 
@@ -85,6 +87,8 @@ class Worker:
         self._preloader: Final = Preloader(self._loads, outlet.send)
         self._pipelines: Final[list[StreamPipeline]] = []
         self._comparisons: Final = Comparisons(self._cache, self._lines, outlet.send, self._idle_cpu.paused)
+        link = setup.requests
+        self._requests: Final = RequestServer(link, self._loads, self._cache, outlet) if link is not None else None
         self._running: Final = ExitStack()
 
     def start(self) -> None:
@@ -107,6 +111,8 @@ class Worker:
         self._begin(lambda: self._comparisons.start(tuple(self._pipelines)), self._comparisons.stop)
         for swapper in self._swappers.values():
             self._begin(swapper.start, swapper.stop)
+        if self._requests is not None:
+            self._begin(self._requests.start, self._requests.stop)
 
     def stop(self) -> None:
         """Stop what `start` started, in reverse order; return when no thread infers or swaps any more."""
@@ -157,6 +163,11 @@ class Worker:
     def stop_comparing(self, message: StopComparing) -> None:
         """End a comparison."""
         self._comparisons.end(message)
+
+    def hold(self, message: HoldModel) -> None:
+        """Load a model and keep it for requests."""
+        if self._requests is not None:
+            self._requests.hold(message)
 
     def _begin(self, start: Callable[[], None], stop: Callable[[], None]) -> None:
         start()

@@ -7,6 +7,7 @@ from typing import Literal
 
 import msgspec
 
+from agent.messages.descriptors import RequestLink, SlotDescriptors
 from agent.messages.errors import Reason
 from agent.messages.payloads import CacheDecision, CachePool, ModelProcessor, Pool
 from agent.messages.references import ModelReading, ModelVersion
@@ -17,14 +18,6 @@ Order = Literal["make-before-break", "break-before-make"]
 
 class Message(msgspec.Struct, frozen=True, tag=True):
     """Base of all messages."""
-
-
-class SlotDescriptors(msgspec.Struct, frozen=True):
-    """File descriptors of one stream's frame slot, valid in the receiving process."""
-
-    memory: int
-    offered: int
-    taken: int
 
 
 # ---- control -> every child
@@ -60,6 +53,7 @@ class CameraSetup(Message, frozen=True):
     """Decode an RTSP stream in hardware where the device has a decoder."""
     model_side: int = 0
     """Input side of the largest model in pixels; hardware may scale frames down to it. 0: frames keep their size."""
+    pictures: int | None = None  # descriptor of the picture link's end; None without a console
 
 
 # ---- camera process -> control
@@ -140,6 +134,8 @@ class WorkerSetup(Message, frozen=True):
     """Limit on the models in use; the budgets above may then change by `Share`. None: this is the only worker."""
     ceiling_bytes: int | None = None
     """Largest budget that the worker may ever get, of the pool that models live in; None: the present one."""
+    requests: RequestLink | None = None
+    """Link to the web process; None: no requests are served."""
 
 
 class Assign(Message, frozen=True):

@@ -73,12 +73,14 @@ class Reply(msgspec.Struct, frozen=True):
 
 
 class Received(Message, frozen=True):
-    """A message from the broker, with its topic as received."""
+    """A message from the broker, with its topic as received, or a command from the console."""
 
     topic: str
     payload: bytes
     retained: bool = False
     reply: Reply | None = None
+    user: str = ""
+    """Name of the user who gave the command in the console; empty for the broker's."""
 
 
 class StopRequested(Message, frozen=True):

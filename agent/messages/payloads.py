@@ -20,6 +20,7 @@ CacheReason = Literal[
     "room",  # evicted: a line wants another model
     "announced",  # evicted: another model is announced
     "break",  # evicted: its own line gave it up to make room (break-before-make)
+    "asked",  # evicted: a client of the gateway unloaded it
     "excess",  # evicted: measured sizes exceed the predicted ones
     "removed",  # evicted: the catalog has it no longer
     "too_large",  # refused: larger than the whole budget
@@ -47,6 +48,8 @@ class Cause(msgspec.Struct, frozen=True):
     topic: str | None = None
     value: str | None = None
     overrode: Overrode | msgspec.UnsetType = msgspec.UNSET
+    user: str | msgspec.UnsetType = msgspec.UNSET
+    """Name of the user who asked in the console."""
 
 
 class NextChange(msgspec.Struct, frozen=True):
@@ -191,13 +194,15 @@ class JobState(msgspec.Struct, frozen=True):
 
 
 class Alert(msgspec.Struct, frozen=True):
-    """Payload of `alert`: an alert was raised or cleared; `alerts` is the list of those that are on."""
+    """Payload of `alert`: an alert was raised, cleared or acknowledged; `alerts` is the list of those that are on."""
 
     code: str
     on: bool
     line: str | None = None
     stream: str | None = None
     detail: str | None = None
+    acknowledged_by: str | msgspec.UnsetType = msgspec.UNSET
+    acknowledged_at: Time | msgspec.UnsetType = msgspec.UNSET
 
 
 class Refused(msgspec.Struct, frozen=True):
@@ -355,8 +360,7 @@ class DeviceHealth(msgspec.Struct, frozen=True):
     """The device in `health`; `sources` lists the probes, the best first.
 
     `rails_w` are rails beside the total; `slowed` lists throttled parts (null: unknown); `gpu_load` and
-    `memory_stalled` are shares from 0 to 1; `limits_c` are throttling temperatures; `ages_s` are the ages of the last
-    readings.
+    `memory_stalled` are shares from 0 to 1; `limits_c` are throttling temperatures; `ages_s` those of the readings.
     """
 
     sources: str

@@ -128,6 +128,8 @@ class ModelVersion(msgspec.Struct, frozen=True):
     """Reference that the file is fetched from into the store; empty for a file of the user's own."""
     signature: str = ""
     """Signature's file as in the catalog; empty: the model's file with .minisig behind it."""
+    is_tensors: bool = False
+    """Loaded for requests with raw tensors, as no head reads its outputs; no line can use it. Never in a catalog."""
 
     @property
     def reference(self) -> str:

@@ -14,7 +14,7 @@ from agent.models.literals import MOST_CHARACTERS
 from agent.models.model_files import METADATA, is_inside
 from agent.settings import fields
 from agent.settings.fields.sources import check_remote, local_path, remote_scheme
-from agent.settings.model import Group
+from agent.settings.tables.base import Group
 
 BLOBS: Final = "sha256"
 """Folder of the store that has one folder for each release, named by `folder_name`."""

@@ -62,7 +62,7 @@ def differing(version: ModelVersion) -> Iterator[Fault]:
 def unsound(version: ModelVersion) -> Iterator[Fault]:
     """Yield a fault where a version's files are incomplete or no usable model; verify their sha256 before."""
     try:
-        model_files.inspect(Path(version.path))
+        model_files.inspect(Path(version.path), is_tensors=version.is_tensors)
     except OSError as error:
         yield missing(version, Path(version.path), error)
     except ModelError as error:

@@ -104,17 +104,17 @@ def undeclared(version: ModelVersion, names: Iterable[str]) -> tuple[str, ...]:
     return tuple(name for name in names if name not in declared)
 
 
-def inspect(path: Path) -> Inspected:
-    """Check that a model's files are complete, and that the model takes one picture.
+def inspect(path: Path, *, is_tensors: bool = False) -> Inspected:
+    """Check that a model's files are complete, and that the model takes one picture, or any inputs with `is_tensors`.
 
     Raises ModelError, worded for a user, where they are not, and OSError where a file cannot be read.
     """
     require_kind(path)
     suffix = path.suffix.lower()
     if suffix == ".onnx":
-        return _inspect_onnx(path)
+        return _inspect_onnx(path, is_tensors=is_tensors)
     if suffix == ".xml":
-        return _inspect_ir(path)
+        return _inspect_ir(path, is_tensors=is_tensors)
     if suffix == ".pt":
         _inspect_checkpoint(path)
     return Inspected(None)
@@ -155,17 +155,18 @@ def _other_kind(head: bytes, start: bytes, suffix: str) -> str | None:
     return None
 
 
-def _inspect_onnx(path: Path) -> Inspected:
+def _inspect_onnx(path: Path, *, is_tensors: bool) -> Inspected:
     found = _read_onnx(path)
     for name in found.external:
         if not (path.parent / name).is_file():
             raise ModelError("file_missing", f"{path} keeps weights in {name}, which is not beside it")
     taken = [port for port in found.inputs if port.name not in FILLED]
-    _require_picture(path, taken, _stride(found.metadata))
+    if not is_tensors:
+        _require_picture(path, taken, _stride(found.metadata))
     return Inspected(bool(read_names(found.metadata.get("names"))))
 
 
-def _inspect_ir(path: Path) -> Inspected:
+def _inspect_ir(path: Path, *, is_tensors: bool) -> Inspected:
     try:
         found = ir_file.read(path)
     except ir_file.NotIrError as error:
@@ -180,7 +181,8 @@ def _inspect_ir(path: Path) -> Inspected:
     sidecar = sidecar_of(path)
     facts = read_sidecar(sidecar) if sidecar else {}
     taken = [Port("", tuple(OPEN if side is None else side for side in sides)) for sides in found.inputs]
-    _require_picture(path, taken, _stride(facts))
+    if not is_tensors:
+        _require_picture(path, taken, _stride(facts))
     return Inspected(bool(read_names(facts.get("names"))) if sidecar else found.has_names)
 
 

@@ -27,6 +27,7 @@ from agent.settings.model import (
     SupplySettings,
     host_id,
 )
+from agent.settings.tables.web import WebClientSettings, WebSettings, is_loopback
 from agent.settings.toml_file import read_toml
 from agent.settings.units import MemoryBudget
 
@@ -56,11 +57,14 @@ __all__ = [
     "StreamSettings",
     "SupplyHostSettings",
     "SupplySettings",
+    "WebClientSettings",
+    "WebSettings",
     "canonical_product",
     "dotted",
     "draft",
     "findings",
     "host_id",
+    "is_loopback",
     "load",
     "read_toml",
     "shown",

@@ -7,6 +7,7 @@ from agent.settings.fields import PRODUCT, canonical_product
 from agent.settings.findings import Finding
 from agent.settings.mistakes import shown
 from agent.settings.model import DEFAULT_GROUP, LineSettings
+from agent.settings.tables.web import is_loopback
 
 Raw = dict[str, Any]
 
@@ -22,6 +23,7 @@ def crosschecks(raw: Raw) -> Iterator[Finding]:
     yield from _mqtt(raw)
     yield from _catalog(raw)
     yield from _supply(raw)
+    yield from _web(raw)
 
 
 def _rows(raw: Raw, name: str) -> Iterator[tuple[int, Raw]]:
@@ -86,16 +88,19 @@ def _lines_named(raw: Raw) -> Iterator[Finding]:
 
 
 def _groups(raw: Raw) -> Iterator[Finding]:
-    groups = raw.get("group", {})
+    groups, web = raw.get("group", {}), raw.get("web", {})
     if not isinstance(groups, dict):
         return
-    known = ", ".join(dict.fromkeys((DEFAULT_GROUP, *groups)))
-    used = set()
-    for line, table in _lines(raw).items():
-        group = table.get("group", DEFAULT_GROUP) if isinstance(table, dict) else None
-        used.add(group)
-        if isinstance(group, str) and group not in groups and group != DEFAULT_GROUP:
-            yield Finding(("line", line, "group"), shown(group), f"a configured group ({known})")
+    lines = [(("line", line), table) for line, table in _lines(raw).items() if isinstance(table, dict)]
+    clients = [(("web", "client", index), row) for index, row in _rows(web if isinstance(web, dict) else {}, "client")]
+    of_lines = {table.get("group", DEFAULT_GROUP) for _, table in lines if isinstance(table.get("group", ""), str)}
+    has_default = not groups or DEFAULT_GROUP in {*groups, *of_lines}
+    known = dict.fromkeys((*((DEFAULT_GROUP,) if has_default else ()), *groups))
+    for path, table in (*lines, *clients):
+        group = table.get("group", DEFAULT_GROUP)
+        if isinstance(group, str) and group not in known:
+            yield Finding((*path, "group"), shown(group), f"a configured group ({', '.join(known)})")
+    used = {table.get("group") for _, table in (*lines, *clients) if isinstance(table.get("group"), str)}
     for group in groups:
         if group not in used and group != DEFAULT_GROUP:
             yield Finding(("group", group), "no line", f'at least one [line.ID] with group = "{group}"')
@@ -156,3 +161,40 @@ def _supply(raw: Raw) -> Iterator[Finding]:
             if host.get(one) and not host.get(other):
                 wanted = f"a file, since {one} is set: the two go together"
                 yield Finding(("supply", "host", name, other), "nothing", wanted)
+
+
+def _web(raw: Raw) -> Iterator[Finding]:
+    web = raw.get("web")
+    if not isinstance(web, dict):
+        return
+    for one, other in (("cert_file", "key_file"), ("key_file", "cert_file"), ("client_ca_file", "cert_file")):
+        if web.get(one) and not web.get(other):
+            yield Finding(("web", other), "nothing", f"a file, since web.{one} is set")
+    for key in ("bind", "grpc_bind"):
+        bind = web.get(key)
+        is_open = isinstance(bind, str) and bool(bind) and not is_loopback(bind)
+        if is_open and not web.get("cert_file") and web.get("insecure") is not True:
+            wanted = "web.cert_file and web.key_file for TLS, a loopback address, or insecure = true"
+            yield Finding(("web", key), f"{shown(bind)} without TLS, which other machines reach", wanted)
+    bind = web.get("bind")
+    if isinstance(bind, str) and bind and bind == web.get("grpc_bind") and not bind.endswith(":0"):
+        yield Finding(("web", "grpc_bind"), "the address of web.bind", "an address of its own")
+    clients = web.get("client")
+    yield from _clients(clients if isinstance(clients, list) else [], bool(web.get("client_ca_file")))
+
+
+def _clients(clients: list[Any], asks_certificates: bool) -> Iterator[Finding]:  # noqa: FBT001 - one caller
+    first: dict[tuple[str, str], int] = {}
+    for index, row in enumerate(clients):
+        if not isinstance(row, dict):
+            continue
+        if bool(row.get("token_file")) == bool(row.get("subject")):
+            found = "both token_file and subject" if row.get("subject") else "neither token_file nor subject"
+            yield Finding(("web", "client", index), found, "one of the two")
+        if row.get("subject") and not asks_certificates:
+            wanted = "web.client_ca_file, the authority of client certificates"
+            yield Finding(("web", "client", index, "subject"), "a subject without an authority", wanted)
+        for key in ("name", "subject"):
+            value = row.get(key)
+            if isinstance(value, str) and value and first.setdefault((key, value), index) != index:
+                yield Finding(("web", "client", index, key), shown(value), f"a {key} that no other client has")

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_args
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from agent.messages.errors import MistakeError, denied
 from agent.redact import redact
 from agent.settings import fields
 from agent.settings.fields import sources
+from agent.settings.tables.base import Group
+from agent.settings.tables.web import WebSettings
 from agent.settings.units import CLOCK
 
 Publish = Literal["all", "changes", "summary"]
@@ -24,19 +26,6 @@ LOG_LEVELS: Final[tuple[LogLevel, ...]] = get_args(LogLevel)
 _LINE: Final = "the id of a configured line"
 DEFAULT_GROUP: Final = "default"
 """The group of every line that names none."""
-
-
-class Group(BaseModel):
-    """Base of the tables of the configuration file and the catalog; an unknown key is a mistake."""
-
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        validate_default=True,
-        allow_inf_nan=False,
-        validate_by_name=True,
-        validate_by_alias=True,
-    )
 
 
 def host_id() -> str:
@@ -271,6 +260,7 @@ class Settings(Group):
     supply: SupplySettings = Field(default_factory=SupplySettings)
     http: HttpSettings = Field(default_factory=HttpSettings)
     canary: CanarySettings = Field(default_factory=CanarySettings)
+    web: WebSettings = Field(default_factory=WebSettings)
     stream: tuple[StreamSettings, ...] = ()
     line: dict[fields.Id, LineSettings] = Field(default_factory=dict)
     group: dict[fields.Id, GroupSettings] = Field(default_factory=dict)
@@ -298,6 +288,8 @@ class Settings(Group):
             values["mqtt"][key] = Path(values["mqtt"][key] or "").name
         for host in values["supply"]["host"].values():
             host.update({key: Path(host[key] or "").name for key in host if key.endswith("_file")})
+        for table in (values["web"], *values["web"]["client"]):
+            table.update({key: Path(table[key] or "").name for key in table if key.endswith("_file")})
         text = json.dumps(_without_secrets(values), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()
 

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from agent.app.children.web import web_process
 from agent.app.observability import device_monitor, http_endpoints
 from agent.mqtt import alert_latch
 
@@ -13,7 +14,7 @@ RAISED = re.compile(r'(?:Alert|Noticed)\(\s*"(\w+)"')
 def test_each_code_has_a_row_in_the_documents() -> None:
     sources = [path.read_text() for path in (ROOT / "agent").rglob("*.py")]
     raised = {code for text in sources for code in RAISED.findall(text)}
-    raised |= {http_endpoints.ALERT, *device_monitor.ALERTS.values()}
+    raised |= {http_endpoints.ALERT, web_process.ALERT, *device_monitor.ALERTS.values()}
     raised |= {
         alert_latch.BROKER_REFUSED,
         alert_latch.RIGHTS_MISSING,

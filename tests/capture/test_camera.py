@@ -9,7 +9,8 @@ import pytest
 from agent.capture.camera import Camera
 from agent.capture.dummy import DummySource
 from agent.capture.source import Image, SilentError, Source, Warn
-from agent.messages.children import CameraEnded, CameraFailed, CameraOpened, CameraSetup, Message, SlotDescriptors
+from agent.messages.children import CameraEnded, CameraFailed, CameraOpened, CameraSetup, Message
+from agent.messages.descriptors import SlotDescriptors
 from agent.messages.errors import MistakeError, TransientError
 
 

@@ -10,7 +10,8 @@ import pytest
 
 OURS = {
     "agent",
-    *(f"agent.{name}" for name in ("cli", "cli.index", "cli.models", "cli.options", "cli.signing", "cli.trusted")),
+    "agent.cli",
+    *(f"agent.cli.{name}" for name in ("canary", "index", "models", "options", "signing", "trusted", "web")),
     "agent.messages",
     "agent.messages.errors",
 }

@@ -7,7 +7,7 @@ import pytest
 
 from agent.demo import assets, plant_files
 from agent.demo.conveyor import PRODUCTS
-from agent.demo.demo_command import run
+from agent.demo.demo_command import Options, run
 from agent.demo.plc import SCRIPT
 from agent.messages.errors import MistakeError, TransientError
 from agent.messages.references import ModelReference
@@ -42,7 +42,7 @@ def test_ctrl_c_ends_a_demo_whose_starter_ignores_it(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(assets, "fetch", fetch)
     try:
         with pytest.raises(TransientError):
-            run(seconds=1, as_json=True, view=False)
+            run(Options(1, as_json=True))
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

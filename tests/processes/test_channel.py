@@ -15,9 +15,9 @@ from agent.messages.children import (
     InferenceFailed,
     Log,
     Message,
-    SlotDescriptors,
     SwapFailed,
 )
+from agent.messages.descriptors import SlotDescriptors
 from agent.messages.worker import WorkerMessage
 from agent.processes.channel import MAX_MESSAGE_BYTES, Channel, ChannelClosedError, MessageTooLargeError, pair
 from agent.processes.child import Child

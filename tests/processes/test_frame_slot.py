@@ -19,7 +19,7 @@ from agent.processes.slots.frame_slot import FrameSlot, SlotReader, SlotWriter
 # Offers frames filled with one value each, `number % 251`, until it is killed or `count` were offered.
 WRITER = """
 import sys, time
-from agent.messages.children import SlotDescriptors
+from agent.messages.descriptors import SlotDescriptors
 from agent.processes.slots.frame_slot import SlotWriter
 memory, offered, taken, height, width, count, keep_all = map(int, sys.argv[1:])
 writer = SlotWriter(SlotDescriptors(memory=memory, offered=offered, taken=taken))
@@ -34,7 +34,7 @@ while count < 0 or number + 1 < count:
 # Takes a frame, says so, and holds it until it is killed.
 HOLDER = """
 import sys, time
-from agent.messages.children import SlotDescriptors
+from agent.messages.descriptors import SlotDescriptors
 from agent.processes.slots.frame_slot import SlotReader
 memory, offered, taken = map(int, sys.argv[1:])
 reader = SlotReader(SlotDescriptors(memory=memory, offered=offered, taken=taken))

@@ -16,7 +16,8 @@ import psutil
 import pytest
 from support.waiting import DEADLINE_S
 
-from agent.messages.children import CameraMessage, CameraOpened, CameraSetup, Hello, LogSetup, Message, SlotDescriptors
+from agent.messages.children import CameraMessage, CameraOpened, CameraSetup, Hello, LogSetup, Message
+from agent.messages.descriptors import SlotDescriptors
 from agent.messages.events import ChildHung, ChildLost, ChildUp
 from agent.processes.loop import Loop
 from agent.processes.supervisor import ChildSpec, Supervisor

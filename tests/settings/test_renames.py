@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from agent.settings import SettingsError, draft, load
-from agent.settings.model import Group, Settings
+from agent.settings.model import Settings
 from agent.settings.renames import ANY, OF_CATALOG, OF_CONFIGURATION, Rename, to, understood
+from agent.settings.tables.base import Group
 
 RENAMES = (
     Rename(("mqtt",), "broker", to("url")),

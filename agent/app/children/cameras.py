@@ -8,12 +8,21 @@ from typing import Final
 
 from agent import isolated
 from agent.messages.camera_names import is_live
-from agent.messages.children import CameraEnded, CameraFailed, CameraMessage, CameraOpened, CameraSetup, Log, Message
+from agent.messages.children import (
+    CameraEnded,
+    CameraFailed,
+    CameraMessage,
+    CameraOpened,
+    CameraSetup,
+    Log,
+    Message,
+)
 from agent.messages.events import ChildLost
 from agent.messages.payloads import StreamStatus
 from agent.processes.slots.frame_slot import FrameSlot, SlotCounters
+from agent.processes.slots.picture_link import PictureLink
 from agent.processes.supervisor import ChildSpec, Supervisor
-from agent.settings import StreamSettings
+from agent.settings import StreamSettings, WebSettings
 
 _log: Final = logging.getLogger(__name__)
 _CAMERA_MODULE: Final = "agent.capture.camera_process"
@@ -68,11 +77,16 @@ class Cameras:
         supervisor: Supervisor,
         on_change: Callable[[str, StreamStatus, str], None],
         model_side: int = 0,
+        web: WebSettings | None = None,
     ) -> None:
-        """Create a frame slot for each stream; `model_side` is the largest model's input side in pixels, 0: unknown."""
+        """Create a frame slot for each stream, and a picture link where `web` serves a console.
+
+        `model_side` is the largest model's input side in pixels, 0: unknown.
+        """
         self._supervisor: Final = supervisor
         self._on_change: Final = on_change
         self._streams: Final = {one.id: _Stream(one, FrameSlot.create(one.id)) for one in settings}
+        self._pictures: Final = {one.id: PictureLink() for one in settings if web and web.has_console}
         self._model_side = model_side
         self._by_child: Final = {stream.child: stream for stream in self._streams.values()}
 
@@ -92,6 +106,10 @@ class Cameras:
     def slots(self) -> dict[str, FrameSlot]:
         """Return the frame slot of each stream, for the worker."""
         return {id_: stream.slot for id_, stream in self._streams.items()}
+
+    def picture_ends(self) -> dict[str, int]:
+        """Return the web process's descriptor of each stream's picture link; empty where nobody may look."""
+        return {id_: link.web_end for id_, link in self._pictures.items()}
 
     def counters(self) -> dict[str, SlotCounters]:
         """Return the slot counters of each stream."""
@@ -142,6 +160,8 @@ class Cameras:
         """Close the slots; the supervisor ends the processes."""
         for stream in self._streams.values():
             stream.slot.close()
+        for link in self._pictures.values():
+            link.close()
 
     def _note_decoder(self, stream: _Stream, opened: CameraOpened) -> None:
         if opened.decoder != stream.decoder:
@@ -177,6 +197,8 @@ class Cameras:
     def _spec(self, stream: _Stream) -> ChildSpec:
         slot = stream.slot.descriptors()
         settings = stream.settings
+        link = self._pictures.get(settings.id)
+        pictures = link.camera_end if link is not None else None
 
         def setup() -> CameraSetup:
             return CameraSetup(
@@ -192,6 +214,7 @@ class Cameras:
                 ca_file=str(settings.ca_file) if settings.ca_file else None,
                 hwdec=settings.hwdec == "auto",
                 model_side=self._model_side,
+                pictures=pictures,
             )
 
         return ChildSpec(
@@ -199,7 +222,7 @@ class Cameras:
             command=tuple(isolated.command(_CAMERA_MODULE)),
             incoming=CameraMessage,
             setup=setup,
-            descriptors=(slot.memory, slot.offered, slot.taken),
+            descriptors=(slot.memory, slot.offered, slot.taken, *(() if pictures is None else (pictures,))),
             beat_deadline_s=_BEAT_DEADLINE_S,
             busy_deadline_s=max(settings.open_s, stream.read_s) + _DRIVER_MARGIN_S,
         )

@@ -5,6 +5,7 @@ from typing import Final
 
 from agent.app.children.cameras import Cameras
 from agent.app.children.groups.workers import Workers
+from agent.app.children.web.web_process import WEB, WebProcess
 from agent.app.children.worker import WORKER
 from agent.messages.children import LogSetup
 from agent.processes.supervisor import Supervisor
@@ -12,10 +13,11 @@ from agent.settings import DEFAULT_GROUP, LogLevel
 
 
 class Roll:
-    """The workers and all camera processes, for the loop's thread."""
+    """The workers, all camera processes and the web process, for the loop's thread."""
 
-    def __init__(self, supervisor: Supervisor, workers: Workers, cameras: Cameras) -> None:
+    def __init__(self, supervisor: Supervisor, workers: Workers, cameras: Cameras, web: WebProcess) -> None:
         self._supervisor: Final = supervisor
+        self._web: Final = web
         self._children: Final = {
             **{_key(group): child for group, child in workers.children().items()},
             **{f"camera_{id_}": child for id_, child in cameras.children().items()},
@@ -26,12 +28,14 @@ class Roll:
         self._supervisor.send_to_all(LogSetup(level))
 
     def silent_s(self, now_s: float) -> dict[str, float | None]:
-        """Return each child's time without progress; None while it is not up."""
+        """Return the time without progress of each child that lines need; None while it is not up."""
         return {name: self._supervisor.beat_age_s(child, now_s) for name, child in self._children.items()}
 
     def pids(self) -> dict[str, int]:
         """Return the process ids of control and of the children that run."""
         pids = {name: self._supervisor.pid(child) for name, child in self._children.items()}
+        if self._web.is_started:
+            pids[WEB] = self._supervisor.pid(WEB)
         return {"control": os.getpid(), **{name: pid for name, pid in pids.items() if pid is not None}}
 
 

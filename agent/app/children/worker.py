@@ -8,6 +8,7 @@ from typing import Final
 from agent import isolated
 from agent.app.children.memory_budget import Budgets
 from agent.messages.children import MemoryLimit, WorkerSetup, WorkerStream
+from agent.messages.descriptors import RequestLink
 from agent.messages.worker import WorkerMessage
 from agent.models import child_environment
 from agent.processes.slots.frame_slot import FrameSlot
@@ -39,20 +40,23 @@ class Share:
     """What its models in use may take; None: the whole budget is the group's own."""
 
 
-def worker_spec(
+def worker_spec(  # noqa: PLR0913, PLR0917 - one worker's parts, spelt out
     settings: Settings,
     group: str,
     slots: dict[str, FrameSlot],
     share: Callable[[], Share],
     started: Callable[[int], None] | None = None,
+    requests: RequestLink | None = None,
 ) -> ChildSpec:
     """Return a worker's command, environment, setup message and watchdog deadlines.
 
     `share` is called, and `started` with its process id, each time that the worker starts.
+    `requests` is the worker's side of its link to the web process.
     """
     lines = {id_: line for id_, line in settings.line.items() if line.group == group}
     own = (stream for stream in settings.stream if stream.line in lines)
     streams = tuple(WorkerStream(stream.id, stream.line, slots[stream.id].descriptors()) for stream in own)
+    of_slots = [fd for one in streams for fd in (one.slot.memory, one.slot.offered, one.slot.taken)]
     longest_s = max((line.changeover_timeout_s for line in lines.values()), default=30.0)
 
     def setup() -> WorkerSetup:
@@ -68,6 +72,7 @@ def worker_spec(
             device_budget_bytes=own.limit.device_bytes if has_own_gpu else None,
             trust=trust_of(settings),
             guaranteed=own.guaranteed,
+            requests=requests,
             ceiling_bytes=own.whole.device if has_own_gpu else own.whole.host,
         )
 
@@ -76,7 +81,7 @@ def worker_spec(
         command=tuple(isolated.command(_MODULE)),
         incoming=WorkerMessage,
         setup=setup,
-        descriptors=tuple(fd for one in streams for fd in (one.slot.memory, one.slot.offered, one.slot.taken)),
+        descriptors=(*of_slots, *((requests.channel, requests.memory) if requests is not None else ())),
         beat_deadline_s=_GIVEN_UP_AFTER_S,
         busy_deadline_s=_GIVEN_UP_AFTER_S,
         environment={**os.environ, **child_environment.FOR_MODELS},

@@ -1,7 +1,7 @@
 """`changeover check`: reports every mistake in configuration, catalog and named files at once."""
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -12,6 +12,7 @@ from agent.app.configuration.service_access import DATA, HOME, Fault, Service, s
 from agent.app.configuration.source_files import missing_cameras, source_mistakes
 from agent.messages.camera_names import is_live
 from agent.messages.canary import COMPARISONS
+from agent.messages.references import ModelVersion
 from agent.models.catalog import Catalog
 from agent.models.checks import artifact_mistakes, missing_models, unknown_variants
 from agent.mqtt.endpoint.link_settings import tls_of
@@ -23,6 +24,7 @@ from agent.trust.words import untrusted
 
 _READABLE: Final = ("password_file", "ca_file", "cert_file", "key_file")
 _SECRETS: Final = ("access_key_file", "secret_key_file", "token_file")
+_OF_WEB: Final = ("cert_file", "key_file", "client_ca_file")
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,9 @@ def check(config: Path | None, environ: Mapping[str, str]) -> Checked:
     if catalog is not None:
         named = (*missing_models(read.raw, catalog), *unknown_variants(read.raw, catalog))
         mistakes += [read.placed(finding) for finding in named]
-        mistakes += artifact_mistakes(catalog)
-        mistakes += _unreadable_outputs(catalog)
+        is_tensors = _for_requests_alone(read.settings)
+        mistakes += artifact_mistakes(catalog, is_tensors)
+        mistakes += _unreadable_outputs(catalog, is_tensors)
     service = service_of(read.file)
     if service is not None:
         mistakes += _closed_to(service, read, catalog)
@@ -108,7 +111,7 @@ def _closed_to(service: Service, read: Draft, catalog: Catalog | None) -> Iterat
 def _closed_keys(service: Service, settings: Settings) -> Iterator[tuple[tuple[str | int, ...], Fault]]:
     named: list[tuple[tuple[str | int, ...], Path | None, Path]] = [(("catalog", "file"), settings.catalog.file, HOME)]
     named += [(("mqtt", key), getattr(settings.mqtt, key), HOME) for key in _READABLE]
-    named += [(key, path, HOME) for key, path in _of_supply(settings)]
+    named += [(key, path, HOME) for key, path in (*_of_supply(settings), *_of_web(settings))]
     for index, stream in enumerate(settings.stream):
         named.append((("stream", index, "ca_file"), stream.ca_file, HOME))
         if not is_live(stream.source):
@@ -125,15 +128,31 @@ def _closed_keys(service: Service, settings: Settings) -> Iterator[tuple[tuple[s
         yield ("device", "state_dir"), fault
 
 
-def _unreadable_outputs(catalog: Catalog) -> Iterator[Mistake]:
+def _unreadable_outputs(catalog: Catalog, is_tensors: Callable[[ModelVersion], bool]) -> Iterator[Mistake]:
     """Yield a mistake for each model whose output layout a load would refuse, where its file alone shows that."""
     from agent.inference.yolo.declared import refusal_of_output  # noqa: PLC0415 - only a check needs it
 
     for index, version in enumerate(catalog.versions):
+        if is_tensors(version):
+            continue
         refusal = refusal_of_output(version)
         if refusal is not None:
             key = dotted(("model", index, "layout" if version.layout else "file"))
             yield Mistake(str(catalog.file), key, str(refusal), "a model whose output can be read")
+
+
+def _for_requests_alone(settings: Settings | None) -> Callable[[ModelVersion], bool]:
+    """Return what says of a version that it may be no detector: no line names it, and the gateway serves its tensors.
+
+    An entry with a task or a layout is meant as a detector.
+    """
+    if settings is None or not (settings.web.is_on and settings.web.gateway):
+        return lambda _: False
+    lines = settings.line.values()
+    references = [reference for line in lines for reference in (line.default, *line.products.values())]
+    references += [rule.model for rule in settings.schedule if rule.model is not None]
+    names = {reference.name for reference in references}
+    return lambda version: version.name not in names and not (version.task or version.layout)
 
 
 def _catalog(read: Draft) -> Catalog | None:
@@ -157,7 +176,7 @@ def _unreadable(read: Draft) -> Iterator[Mistake]:
         (("mqtt", key), getattr(read.settings.mqtt, key)) for key in _READABLE
     ]
     files += [(("stream", index, "ca_file"), one.ca_file) for index, one in enumerate(read.settings.stream)]
-    files += _of_supply(read.settings)
+    files += (*_of_supply(read.settings), *_of_web(read.settings))
     for key, path in files:
         fault = _fault_of(key, path, _is_plain(read, key)) if path is not None else None
         if fault is not None:
@@ -169,6 +188,12 @@ def _of_supply(settings: Settings) -> Iterator[tuple[tuple[str | int, ...], Path
     for name, host in settings.supply.host.items():
         for key in (*_SECRETS, "ca_file"):
             yield ("supply", "host", name, key), getattr(host, key)
+
+
+def _of_web(settings: Settings) -> Iterator[tuple[tuple[str | int, ...], Path | None]]:
+    yield from ((("web", key), getattr(settings.web, key)) for key in _OF_WEB)
+    for index, client in enumerate(settings.web.client):
+        yield ("web", "client", index, "token_file"), client.token_file
 
 
 def _fault_of(key: tuple[str | int, ...], path: Path, is_plain: bool) -> tuple[str, str] | None:  # noqa: FBT001 - as named

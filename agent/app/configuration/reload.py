@@ -14,7 +14,7 @@ from agent.models.catalog import Catalog
 from agent.settings import Settings
 
 _log: Final = logging.getLogger(__name__)
-_FOR_LIFE: Final = ("device", "mqtt", "outbox", "http", "stream", "group")
+_FOR_LIFE: Final = ("device", "mqtt", "outbox", "http", "web", "stream", "group")
 """Sections read at the start only, but for `device.log_level`; a change of these needs a restart."""
 _TRUST: Final = ("trusted_keys", "index", "root", "require_fresh")
 """Keys of `catalog` that decide what may be loaded; the worker is told of them when it starts."""

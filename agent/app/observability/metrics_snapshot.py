@@ -5,6 +5,7 @@ from typing import Final, get_args
 
 from agent import __version__
 from agent.app.children.cameras import Cameras
+from agent.app.children.web.request_counts import RequestCounts
 from agent.app.observability.device_monitor import DeviceMonitor
 from agent.app.observability.index_watch import IndexWatch
 from agent.app.outbound.detections import DetectionPublisher
@@ -32,6 +33,7 @@ class Parts:
     link: Link
     vitals: DeviceMonitor
     index: IndexWatch
+    requests: RequestCounts
 
 
 def gather(parts: Parts, cache: Cache | None, now_s: float) -> Facts:
@@ -65,6 +67,7 @@ def gather(parts: Parts, cache: Cache | None, now_s: float) -> Facts:
         ages_s=vitals.ages_s(now_s),
         caps=vitals.caps,
         supply=SupplyFacts(dict(state.orders.counts), state.orders.bytes, parts.index.age_s),
+        requests=parts.requests.totals(),
     )
 
 

@@ -36,6 +36,7 @@ from agent.control.actions import (
 from agent.control.state import Now
 from agent.messages.canary import Compare, StopComparing
 from agent.messages.children import Assign, Preload, Prepare
+from agent.messages.events import Reply
 from agent.messages.payloads import Switch
 from agent.messages.topics import Topics
 from agent.mqtt.link.link import Link
@@ -58,6 +59,8 @@ class Callbacks:
     set_log_level: Callable[[LogLevel, float], None]
     count_switch: Callable[[Switch], None]
     record_switch: Callable[[Switch], None]
+    answer_console: Callable[[Reply, bytes], bool]
+    """Sends an ack to the console; returns False where the reply topic is a broker's."""
     is_bound: Callable[[str], bool]
     """Returns True where a topic is that of a `[[binding]]`."""
 
@@ -151,6 +154,8 @@ class ActionExecutor:
         payload, reply = msgspec.json.encode(action.ack), action.reply
         if action.ack.result == "rejected":
             self._refusals.add(action.ack)
+        if reply is not None and self._callbacks.answer_console(reply, payload):
+            return
         # because a client with rights for one topic must not reach a line through its ack
         if reply is not None and self._topics.may_answer(reply.topic) and not self._callbacks.is_bound(reply.topic):
             self._publisher.send_event(reply.topic, payload, reply.correlation)

@@ -8,7 +8,7 @@ from agent.mqtt.link.link import Link
 from agent.mqtt.outbox.outbox import Outbox
 from agent.mqtt.outbox.outbox_item import Kind
 from agent.mqtt.outbox.sqlite_store import Bounds
-from agent.mqtt.publishing.publisher import Publisher
+from agent.mqtt.publishing.tapped_publisher import TappedPublisher
 from agent.processes.loop import Loop
 from agent.settings import Settings
 
@@ -36,9 +36,9 @@ def make_link(settings: Settings, topics: Topics, loop: Loop) -> Link:
     return Link(link_settings, loop, loop.put)
 
 
-def make_publisher(settings: Settings, link: Link, topics: Topics) -> Publisher:
+def make_publisher(settings: Settings, link: Link, topics: Topics) -> TappedPublisher:
     """Build the publisher over `link`, with its outbox in the state directory."""
     outbox = settings.outbox
     at_once = frozenset({Kind.SUMMARY, Kind.DETECTION} if outbox.detections == "always" else ())
     kept = Outbox(Bounds(outbox.max_bytes, outbox.max_age), settings.device.state_dir / OUTBOX_FILE, at_once=at_once)
-    return Publisher(link, topics, kept, outbox.detections)
+    return TappedPublisher(link, topics, kept, outbox.detections)

@@ -22,7 +22,7 @@ _PATIENCE_S: Final = 1.0
 """Time that a killed agent may take to release the folder."""
 _PAUSE_S: Final = 0.05
 _OURS: Final = ("control*.json", "control*.log", "control*.new", "outbox*.db*", HOLDER_FILE)
-_OUR_FOLDERS: Final = ("cache", "doctor", "served", "comparisons")
+_OUR_FOLDERS: Final = ("cache", "comparisons", "console", "doctor", "served")
 _log: Final = logging.getLogger(__name__)
 
 

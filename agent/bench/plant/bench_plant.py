@@ -61,6 +61,10 @@ class Plant:
     """Name of the model that the catalog has again as version 2, by the same file; empty: none."""
     preload: bool = False
     """Likely models are loaded in idle time, which most measurements would not expect."""
+    web_port: int = 0
+    """Port of the gateway; 0: none."""
+    web_token: Path | None = None
+    """File of its only client's token."""
     names_versions: bool = True
     """Products name a version of their model; False: they take the newest one."""
 
@@ -94,6 +98,7 @@ class Plant:
             },
             "mqtt": {"url": f"mqtt://127.0.0.1:{port}", "root": _ROOT},
             "catalog": {"file": "models.toml", "store_dir": str(self.folder / "store")},
+            "web": self._web(),
             "http": {"bind": f"127.0.0.1:{self.http_port}" if self.http_port else ""},
             "stream": [_stream(id_, one, pictures) for one in self.stations for id_ in one.streams],
             "line": {
@@ -105,6 +110,12 @@ class Plant:
                 for one in self.stations
             },
         }
+
+    def _web(self) -> dict[str, object]:
+        if not self.web_port:
+            return {}
+        client = {"name": "bench", "token_file": str(self.web_token), "requests_per_s": 100_000, "max_inflight": 8}
+        return {"bind": f"127.0.0.1:{self.web_port}", "console": False, "client": [client]}
 
     def _named(self, model: BenchModel) -> str:
         return model.reference if self.names_versions else model.reference.rpartition("@")[0]

@@ -49,11 +49,11 @@ def _take(state: State, route: Route, message: Received, now: Now) -> list[Actio
         else:
             value = decode(message.payload, route.read)
     except ValueRefusedError as error:
-        command = Command(message.topic, error.command_id, reply, line_id)
+        command = Command(message.topic, error.command_id, reply, line_id, message.user)
         return command_replay.again(state, command) or answer(state, command, "rejected", error.reason, str(error))
     if value is None:
         return []
-    command = Command(message.topic, value.command_id, reply, line_id)
+    command = Command(message.topic, value.command_id, reply, line_id, message.user)
     repeated: list[Action] = []
     if route.kind == "models/set" and isinstance(value, Document):
         repeated = receive.refuse_id_in_use(state, value.content, command)
@@ -96,7 +96,7 @@ def _of_device(state: State, route: Route, value: Any, command: Command, now: No
 def set_product(state: State, line: Line, value: Value, command: Command, now: Now) -> list[Action]:
     """Change a line's product; an unknown product is refused and sets the line's `ready` to 0."""
     product = value.text
-    cause = Cause("product", command.topic, product)
+    cause = command.cause("product", product)
     if product not in line.rules.products:
         return _refuse_product(state, line, cause, command, now)
     lacks_model = state.plant.find(line.rules.products[product], line.rules.variant) is None
@@ -133,7 +133,7 @@ def set_model(state: State, line: Line, value: Value, command: Command, now: Now
         )
     is_chosen = line.selection.operator is not None and line.selection.rollback is None
     before = choose(state.plant, line).asked if is_chosen else None
-    selection.choose_model(line, Override(reference, Cause("operator", command.topic, value.text)))
+    selection.choose_model(line, Override(reference, command.cause("operator", value.text)))
     pending = line.changeover
     if before is not None and before == choose(state.plant, line).asked and not line.assignment.failed:
         return answer(state, command, "noop") if pending is None else _join(state, line, pending.commands, command)

@@ -1,4 +1,4 @@
-"""Operator commands of `cmd/{verb}`: rollback, reload, cancel and log."""
+"""Operator commands of `cmd/{verb}`: rollback, reload, cancel, log and acknowledge."""
 
 from typing import Any, Final
 
@@ -9,13 +9,15 @@ from agent.control.inputs.known_names import known
 from agent.control.lines import selection
 from agent.control.lines.changeover import answer, answer_all, begin
 from agent.control.lines.policy import choose
-from agent.control.lines.report import alert, clear_ready_unless_true
+from agent.control.lines.report import acknowledge, alert, clear_ready_unless_true
 from agent.control.orders import receive
 from agent.control.state import Command, Line, Now, Override, State
-from agent.messages.payloads import Alert, Cause
+from agent.messages.payloads import Alert
 from agent.settings import LOG_LEVELS
 
-VERBS: Final = ("rollback", "reload", "cancel", "log")
+VERBS: Final = ("rollback", "reload", "cancel", "log", "acknowledge")
+_NOBODY: Final = "mqtt"
+"""Who acknowledged an alert, where the command came from the broker."""
 LOG_S: Final = 600.0
 """Seconds for which `log` sets the level where the command names no time."""
 _LONGEST_LOG_S: Final = 86_400.0
@@ -42,6 +44,8 @@ def run(state: State, verb: str, content: object, command: Command, now: Now) ->
 def _of_device(state: State, verb: str, content: dict[str, Any], command: Command, now: Now) -> list[Action]:
     if verb == "reload":
         return _reload(state, command)
+    if verb == "acknowledge":
+        return _acknowledge(state, content, command, now)
     return receive.cancel(state, content, command, now) if verb == "cancel" else _log(state, content, command)
 
 
@@ -89,6 +93,16 @@ def _log(state: State, content: dict[str, Any], command: Command) -> list[Action
     return [SetLogLevel(found, for_s), *answer(state, command, "done", None, f"{found} for {for_s:g} s")]
 
 
+def _acknowledge(state: State, content: dict[str, Any], command: Command, now: Now) -> list[Action]:
+    """Mark an active alert as seen, by its code and, where it has one, its line or stream."""
+    key = (content.get("code"), content.get("line"), content.get("stream"))
+    found = next((one for one in state.alerts if one == key), None)
+    if found is None:
+        return _refuse(state, command, f"no such alert is on; {known('alerts', [code for code, _, _ in state.alerts])}")
+    told = acknowledge(state, found, command.user or _NOBODY, now)
+    return [*told, *answer(state, command, "done" if told else "noop")]
+
+
 def _roll_back(state: State, line: Line, command: Command, now: Now) -> list[Action]:
     """Begin a changeover to the line's previous reference of the same model, or reject the command without one."""
     present = choose(state.plant, line).asked
@@ -97,7 +111,7 @@ def _roll_back(state: State, line: Line, command: Command, now: Now) -> list[Act
         detail = f"{line.id} has served no other reference of {present.name if present else 'its model'}"
         return answer(state, command, "rejected", "nothing_to_roll_back", detail)
     selection.forget_after(line, reference)
-    selection.roll_back(line, Override(reference, Cause("rollback", command.topic, line.id)))
+    selection.roll_back(line, Override(reference, command.cause("rollback", line.id)))
     return begin(state, line, [command], now)
 
 

@@ -7,6 +7,8 @@ the line's. Caps then lower the variant, never the model.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from msgspec.structs import replace
+
 from agent.control.plant import Plant
 from agent.control.state import Cap, Line
 from agent.control.weekly_schedule import Window, in_words
@@ -155,7 +157,7 @@ def _find(plant: Plant, line: Line, window: Window, reference: ModelReference | 
 def _over(cause: Cause, below: tuple[ModelVersion | None, Cause] | None) -> Cause:
     if below is None or below[0] is None:
         return cause
-    return Cause(cause.rule, cause.topic, cause.value, Overrode(below[1].rule, below[0].reference))
+    return replace(cause, overrode=Overrode(below[1].rule, below[0].reference))
 
 
 def _variant_cause(

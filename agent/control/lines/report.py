@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from agent.control.actions import Action, PublishEvent, PublishLive, PublishState
 from agent.control.lines.policy import missing, ready_models, serves
@@ -141,8 +142,17 @@ def notice(state: State, change: Alert) -> list[Action]:
     before = state.alerts.get(key)
     if before is None or not change.on or before.detail == change.detail:
         return alert(state, change)
-    state.alerts[key] = change
-    return [PublishEvent("alert", change), say_alerts(state)]
+    state.alerts[key] = replace(change, acknowledged_by=before.acknowledged_by, acknowledged_at=before.acknowledged_at)
+    return [PublishEvent("alert", state.alerts[key]), say_alerts(state)]
+
+
+def acknowledge(state: State, key: tuple[str, str | None, str | None], user: str, now: Now) -> list[Action]:
+    """Note that somebody has seen an active alert, until it is cleared; nothing where it was seen before."""
+    before = state.alerts[key]
+    if before.acknowledged_by is not msgspec.UNSET:
+        return []
+    state.alerts[key] = replace(before, acknowledged_by=user, acknowledged_at=now.text())
+    return [PublishEvent("alert", state.alerts[key]), say_alerts(state)]
 
 
 def say_alerts(state: State) -> Action:

@@ -113,7 +113,7 @@ class ConveyorCamera:
         number = 0
         while not self._newest.closed:
             picture, _ = self._conveyors[self._product].render(number / self._fps)
-            self._newest.put(_jpeg(picture))
+            self._newest.put(as_jpeg(picture))
             # Skips late frames, because the belt must keep its speed on a busy machine.
             number = max(number + 1, int((time.monotonic() - began) * self._fps))
             self._newest.wait_closed(began + number / self._fps - time.monotonic())
@@ -196,7 +196,8 @@ class _Viewer(BaseHTTPRequestHandler):
         _log.debug("event=http viewer=%s detail=%r", self.client_address, format % args)
 
 
-def _jpeg(picture: Pixels) -> bytes:
+def as_jpeg(picture: Pixels) -> bytes:
+    """Return an encoded frame."""
     good, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
     assert good, "a uint8 picture always encodes"
     return data.tobytes()

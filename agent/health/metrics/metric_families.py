@@ -32,6 +32,14 @@ def of(facts: Facts) -> Iterator[Metric]:
     yield from _memory(facts.memory)
     yield from _trouble(facts)
     yield from _supply(facts.supply)
+    yield from _requests(facts)
+
+
+def _requests(facts: Facts) -> Iterator[Metric]:
+    labels, rows = ("client", "model", "outcome"), facts.requests.items()
+    yield _counter("requests", "Inference requests, by how they ended.", [(key, one[0]) for key, one in rows], *labels)
+    seconds = [(key, one[1]) for key, one in rows]
+    yield _counter("request_seconds", "Time that inference requests took.", seconds, *labels)
 
 
 def _groups(facts: Facts) -> Iterator[Metric]:

@@ -106,3 +106,5 @@ class Facts:
     caps: Mapping[str, str]
     """Largest allowed model variant, by the rule that limits it."""
     supply: SupplyFacts = field(default_factory=SupplyFacts)
+    requests: Mapping[tuple[str, str, str], tuple[int, float]] = field(default_factory=dict)
+    """Number and seconds of inference requests, by (client, model, outcome)."""

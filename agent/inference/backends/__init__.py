@@ -222,7 +222,18 @@ def _load(version: ModelVersion, compute: str, cache_dir: Path) -> Model:
         _LOG.warning("event=engine_not_built model=%s served_by=%s until=prepared", version.reference, backend)
     require_openable(version, compute)
     require_sound(version)
+    if version.is_tensors:
+        return _load_tensors(version, backend, target_of(version, backend, compute))
     return _module(version, backend).load(version, target_of(version, backend, compute), cache_dir)
+
+
+def _load_tensors(version: ModelVersion, backend: str, compute: str) -> Model:
+    """Load a graph file without a head. Raises ModelError for a runtime that gives no raw tensors."""
+    if backend not in {"openvino", "onnxruntime"}:
+        raise ModelError("load_failed", f"{version.reference}: raw tensors need an .onnx or .xml file, not {backend}")
+    _module(version, backend)  # whose missing extra is told in its own words
+    module = importlib.import_module(f"{__name__}.tensors.{backend}_tensors")
+    return cast("Model", module.load(version, compute))
 
 
 def held_device_bytes() -> int:

@@ -53,6 +53,8 @@ def backend_of(version: ModelVersion, compute: str = "auto", *, is_prepared: boo
 
 def artifact_key(version: ModelVersion, compute: str) -> str | None:
     """Return the key of the artifact that `load` prefers to the version's file; None where no artifact is possible."""
+    if version.is_tensors:
+        return None
     if takes_engine(version, compute):
         return _engine_key(version, compute)
     if not is_checkpoint(version):
@@ -142,7 +144,8 @@ def _chosen(version: ModelVersion, compute: str) -> Choice:
 def takes_engine(version: ModelVersion, compute: str) -> bool:
     """Return True where the device setting asks for a TensorRT engine, and one can be built of the version's file."""
     is_source = Path(version.path).suffix.lower() in {".onnx", _CHECKPOINT}
-    return split(compute)[0] == "tensorrt" and is_source and version.backend == "auto"
+    is_free = version.backend == "auto" and not version.is_tensors
+    return split(compute)[0] == "tensorrt" and is_source and is_free
 
 
 def compute_until_built(compute: str) -> str:

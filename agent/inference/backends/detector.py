@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol, TypeAlias, TypeVar, cast
 
 import numpy as np
@@ -121,6 +121,20 @@ class Detector:
     def infer(self, image: NDArray[np.uint8]) -> Objects:
         """Implement `Model.infer`."""
         return self.answer(self.prepare(image))
+
+    def find(
+        self, image: NDArray[np.uint8], confidence: float | None, iou: float | None, during: During = _NOBODY
+    ) -> Objects:
+        """Infer like `infer`, with other thresholds than the catalog's where they are given, each from 0 to 1.
+
+        `during` wraps the inference only.
+        """
+        head = replace(
+            self.head,
+            confidence=self.head.confidence if confidence is None else confidence,
+            iou=self.head.iou if iou is None else iou,
+        )
+        return self._answer(self.prepare(image), head.decode, during)
 
     def check_outputs(self, image: NDArray[np.uint8]) -> Objects:
         """Implement `Model.check_outputs`."""

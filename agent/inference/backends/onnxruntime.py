@@ -59,7 +59,7 @@ def load(version: ModelVersion, compute: str, cache_dir: Path) -> Detector:
     """Load an ONNX file; see `backends.load`. Raises ProcessorError where a named GPU does not start."""
     del cache_dir  # unused, because ONNX Runtime keeps no files
     with loading(version):
-        session = _open(version.reference, version.path, compute)
+        session = open_session(version.reference, version.path, compute)
         return _bound(_read(version, session)[1], session, UNMEASURED)
 
 
@@ -92,7 +92,7 @@ def make(version: ModelVersion, compute: str, folder: Path, precision: str = "")
         options = _options()
         if is_cpu:
             options.optimized_model_filepath = str(folder / _OPTIMISED)
-        session = _open(version.reference, version.path, "cpu", options)
+        session = open_session(version.reference, version.path, "cpu", options)
         facts, head, shapes = _read(version, session)
         source = _bound(head, session, UNMEASURED)
         if not is_cpu:
@@ -111,11 +111,11 @@ def restore(head: Head, opened: Opened, compute: str, cache_dir: Path) -> Detect
     if compute == "cpu":
         session = _optimised(head.reference, opened.path, artifact.profile)
     else:
-        session = _open(head.reference, str(opened.path), compute)
+        session = open_session(head.reference, str(opened.path), compute)
     return _bound(head, session, artifact.profile)
 
 
-def _open(reference: str, path: str, compute: str, options: Untyped = None) -> Untyped:
+def open_session(reference: str, path: str, compute: str, options: Untyped = None) -> Untyped:
     """Start a session on the processor that `compute` names. Raises ProcessorError where a GPU does not start.
 
     ONNX Runtime itself would use the CPU instead, and only log that.
@@ -172,7 +172,8 @@ def _preload() -> None:
             ort.preload_dlls()
 
 
-def _processor_of(session: Untyped) -> ModelProcessor:
+def processor_of_session(session: Untyped) -> ModelProcessor:
+    """Return the processor that a session computes on."""
     provider = session.get_providers()[0]
     index = session.get_provider_options().get(_CUDA, {}).get("device_id", "0")
     return ModelProcessor(f"cuda:{index}" if provider == _CUDA else "cpu", "onnxruntime", ort.__version__, provider)
@@ -192,7 +193,7 @@ def _optimised(reference: str, path: Path, profile: Profile = UNMEASURED) -> Unt
     options = _options()
     options.intra_op_num_threads = profile.threads
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    return _open(reference, str(path), "cpu", options)
+    return open_session(reference, str(path), "cpu", options)
 
 
 def _read(version: ModelVersion, session: Untyped) -> tuple[FileFacts, Head, Shapes]:
@@ -223,7 +224,7 @@ def _bound(head: Head, session: Untyped, profile: Profile) -> Detector:
         head,
         head.imgsz,
         make_request,
-        processor=_processor_of(session),
+        processor=processor_of_session(session),
         on_close=place.close,
         profile=profile,
         count_device=place.bytes,

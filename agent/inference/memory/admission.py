@@ -142,18 +142,46 @@ class AdmissionController:
         return plan
 
     def charge_free(self, version: ModelVersion, predicted: Amount, origin: Origin) -> Entry[Model]:
-        """Charge a load's predicted bytes where they are free, and return its entry. Raises NoFreeRoomError."""
+        """Charge a load's predicted bytes where they are free, and return its entry. Raises NoFreeRoomError.
+
+        Models that requests have left make room first.
+        """
         self._cache.expire()
         self._borrow(self._cache.used + predicted, False)
         entry = self._cache.charge(version, predicted, origin)
+        while entry is None and self._evict_left(version, predicted):
+            entry = self._cache.charge(version, predicted, origin)
         if entry is None:
             raise NoFreeRoomError(version, predicted)
         return entry
 
     def require_free(self, entry: Entry[Model]) -> None:
         """Raise NoFreeRoomError where a loaded model, which may take more than predicted, exceeds the budget."""
-        if self._cache.budget.shortage(self._cache.used).is_short:
-            raise NoFreeRoomError(entry.version, entry.charge)
+        while self._cache.budget.shortage(self._cache.used).is_short:
+            if not self._evict_left(entry.version, NOTHING):
+                raise NoFreeRoomError(entry.version, entry.charge)
+
+    def release(self, version: ModelVersion) -> str:
+        """Unload a resident model on request; return why it stays, empty once it is gone."""
+        self._cache.keep_for_requests(version, 0.0)
+        entry = self._cache.resident(version)
+        if entry is None:
+            return ""
+        self._cache.wait_drained((entry,), _DRAINED_S)
+        self._evict(entry, "asked", None, self._view(NOTHING, ()))
+        if entry.model is None:
+            return ""
+        lines = ", ".join(sorted({*entry.claims, *entry.reservations}))
+        return f"{version.reference} is kept for {lines}" if lines else f"{version.reference} is inferring"
+
+    def _evict_left(self, version: ModelVersion, needed: Amount) -> bool:
+        """Evict the model that requests left longest ago; False where there is none, or the budget is too small."""
+        left = self._cache.left_by_requests()
+        if not left or self._cache.budget.shortage(needed).is_short:
+            return False
+        oldest = min(left, key=lambda entry: entry.last_use_ns)
+        self._evict(oldest, "room", version, self._view(needed, ()))
+        return oldest.model is None
 
     def carry_out(self, plan: EvictionPlan, lines: frozenset[str]) -> None:
         """Evict the models of a plan; to be called once `plan.lines` have deactivated theirs.
@@ -189,6 +217,18 @@ class AdmissionController:
             evict = plan.evict
         for victim in evict:
             self._evict(victim, "excess", entry.version, view)
+
+    def require_guaranteed(self, version: ModelVersion, leaving: Collection[str]) -> None:
+        """Raise NoRoomError where it takes more than is guaranteed to use a resident model that nobody uses yet.
+
+        `leaving`: the lines that would leave their present models for it.
+        """
+        entry = self._cache.resident(version)
+        if entry is None or not entry.is_evictable:
+            return
+        if self._cache.eviction_candidates(entry.charge, leaving).unguaranteed.is_short:
+            detail = f"{version.reference} is in borrowed memory; in use it would exceed what is guaranteed"
+            raise NoRoomError(detail, may_fit=True)
 
     def has_excess(self) -> bool:
         """Return True where the charged bytes exceed the budget, and evicting standby models would end that."""

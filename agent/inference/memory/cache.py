@@ -13,18 +13,19 @@ from typing import Final, Generic
 
 from agent.inference.memory.cache_entry import (
     NO_DEVICE,
-    Closable,
     DeviceCharge,
     Entry,
     EvictionCandidates,
     Held,
     Origin,
     Row,
+    grouped,
+    in_use,
 )
 from agent.inference.memory.pools import NOTHING, Amount, Budget
 from agent.messages.references import ModelVersion
 
-__all__ = ["Cache", "Closable", "DeviceCharge", "Entry", "EvictionCandidates", "Held", "Origin", "Row"]
+__all__ = ["Cache", "DeviceCharge", "Entry", "EvictionCandidates", "Held", "Origin", "Row"]
 
 _NOBODY: Final[Mapping[str, float]] = {}
 _UNKNOWN: Final = Origin()
@@ -77,17 +78,6 @@ class Cache(Generic[Held]):
             self.budget = limit.at_least(self._used()) if keep_used else limit
         self._changed()
 
-    def may_use(self, version: ModelVersion, leaving: Collection[str]) -> bool:
-        """Return True unless it takes more than is guaranteed to use a resident model that nobody uses yet.
-
-        `leaving`: the lines that would leave their present models for it.
-        """
-        with self._lock:
-            entry = self._find(version)
-            if self.guaranteed is None or entry is None or not entry.is_evictable:
-                return True
-            return not self.guaranteed.shortage(self._in_use(set(leaving)) + entry.charge).is_short
-
     def rows(self) -> tuple[Row, ...]:
         """Return one row for each model that is charged, the most recently used first."""
         return self.statement()[0]
@@ -129,7 +119,7 @@ class Cache(Generic[Held]):
             if entry is None or entry.phase != "resident":
                 return None
             entry.claims.add(line)
-            entry.is_preloaded = False
+            entry.is_preloaded = entry.is_for_requests = False
             entry.reservations.pop(line, None)
         self._changed()
         return entry
@@ -154,15 +144,12 @@ class Cache(Generic[Held]):
         self._changed()
 
     def lease(self, entry: Entry[Held]) -> Held:
-        """Return the entry's model for one frame, and keep it in memory until `unlease`.
-
-        `changed` is not called, because this happens for each frame.
-        """
+        """Return the entry's model for one frame, and keep it in memory until `unlease`; `changed` is not called."""
         with self._lock:
             return self._lease(entry)
 
     def unlease(self, entry: Entry[Held]) -> None:
-        """End one lease."""
+        """End one lease; the last one on a model that no line claims is a change, because others may have waited."""
         with self._lock:
             if entry.leases <= 0:
                 raise AssertionError(f"{entry.version.reference} has no lease to end")
@@ -170,6 +157,9 @@ class Cache(Generic[Held]):
             entry.last_use_ns = time.monotonic_ns()
             if not entry.leases:
                 self._drained.notify_all()
+            is_drained = not entry.leases and not entry.claims
+        if is_drained:
+            self._changed()
 
     def wait_drained(self, entries: Collection[Entry[Held]], timeout_s: float) -> bool:
         """Wait until no picture is in flight in a model that no line claims; return False at the timeout."""
@@ -177,14 +167,15 @@ class Cache(Generic[Held]):
             return self._drained.wait_for(lambda: all(e.claims or not e.leases for e in entries), timeout_s)
 
     @contextmanager
-    def borrowed(self, version: ModelVersion) -> Iterator[Held | None]:
+    def borrowed(self, version: ModelVersion, *, is_request: bool = False) -> Iterator[Held | None]:
         """Run the block with a lease on a version's model, which is yielded.
 
-        Yields None where the model is not resident, or left by its lines, because such a model may be evicted.
+        Yields None where the model is not resident, or left by its lines, because such a model may be evicted; a
+        request infers it until it is.
         """
         with self._lock:
             entry = self._find(version)
-            if entry is not None and (entry.phase != "resident" or not entry.is_wanted):
+            if entry is not None and (entry.phase != "resident" or not (is_request or entry.is_wanted)):
                 entry = None
             model = self._lease(entry) if entry is not None else None
         try:
@@ -222,9 +213,33 @@ class Cache(Generic[Held]):
             if entry is None or entry.phase != "resident":
                 return False
             entry.reservations[line] = until_s
-            entry.is_preloaded = False
+            entry.is_preloaded = entry.is_for_requests = False
         self._changed()
         return True
+
+    def keep_for_requests(self, version: ModelVersion, until_s: float) -> bool:
+        """Keep a resident model from being unloaded for other requests until `until_s` (monotonic), 0 for no longer.
+
+        Returns False where the model is not resident. A line may unload it all the same.
+        """
+        with self._lock:
+            entry = self._find(version)
+            if entry is None or entry.phase != "resident":
+                return False
+            entry.requests_until_s = max(entry.requests_until_s, until_s) if until_s else 0.0
+        return True
+
+    def resident(self, version: ModelVersion) -> Entry[Held] | None:
+        """Return the entry of a resident version; None where it is not resident."""
+        with self._lock:
+            entry = self._find(version)
+            return entry if entry is not None and entry.phase == "resident" else None
+
+    def left_by_requests(self) -> tuple[Entry[Held], ...]:
+        """Return the models that were loaded for requests, and that nobody wants any more."""
+        with self._lock:
+            left = (one for one in self._entries if one.is_for_requests and one.is_evictable)
+            return tuple(one for one in left if one.requests_until_s <= self._clock())
 
     def unreserve(self, version: ModelVersion, line: str) -> None:
         """End the line's reservation of a version, if it has one."""
@@ -254,18 +269,10 @@ class Cache(Generic[Held]):
         `leaving`: the lines that would deactivate their models for the load.
         """
         with self._lock:
-            resident = [entry for entry in self._entries if entry.phase == "resident"]
-            lines = set(leaving)
-            standby = tuple(e for e in resident if e.is_evictable)
-            theirs = [e for e in resident if e not in standby and e.claims <= lines and e.reservations.keys() <= lines]
-            leave = tuple(e for e in theirs if e.claims or (e.leases and not e.reservations))
-            announced = tuple(e for e in theirs if not e.claims and e.reservations)
-            kept = tuple(e for e in resident if e not in standby and e not in leave and e not in announced)
-            short = self.budget.shortage(self._used() + needed)
-            beyond = NOTHING
-            if self.guaranteed is not None:
-                beyond = self.guaranteed.shortage(self._in_use(lines) + needed)
-            return EvictionCandidates(short, standby, leave, announced, kept, beyond)
+            lines, short = set(leaving), self.budget.shortage(self._used() + needed)
+            own = self.guaranteed
+            beyond = NOTHING if own is None else own.shortage(in_use(self._entries, lines) + needed)
+            return grouped([one for one in self._entries if one.phase == "resident"], lines, short, beyond)
 
     def charge(self, version: ModelVersion, predicted: Amount | int, origin: Origin = _UNKNOWN) -> Entry[Held] | None:
         """Charge a load's predicted bytes before it starts, and return its new entry.
@@ -309,11 +316,12 @@ class Cache(Generic[Held]):
         reload_ms: float = 0.0,
         *,
         is_preloaded: bool = False,
+        requests_until_s: float = 0.0,
     ) -> None:
         """Make a model that passed its checks resident, with the lines that claim it and those that reserved it.
 
         `reservations`: the end of each line's reservation (monotonic, s). `reload_ms`: duration of the load with its
-        checks. `is_preloaded`: no line has asked for it.
+        checks. `is_preloaded`: no line has asked for it. `requests_until_s`: the end of what keeps it for requests.
         """
         with self._lock:
             if entry.phase != "loading":
@@ -321,7 +329,8 @@ class Cache(Generic[Held]):
             entry.model, entry.phase = model, "resident"
             entry.claims.update(claims)
             entry.reservations.update(reservations)
-            entry.is_preloaded = is_preloaded
+            entry.is_preloaded, entry.requests_until_s = is_preloaded, requests_until_s
+            entry.is_for_requests = bool(requests_until_s) and not (claims or reservations)
             entry.reload_ms, entry.resident_since_s = reload_ms, self._clock()
             entry.last_use_ns = time.monotonic_ns()
         self._changed()
@@ -384,14 +393,6 @@ class Cache(Generic[Held]):
         entry.claims.discard(line)
         entry.serving.discard(line)
         entry.last_use_ns = time.monotonic_ns()
-
-    def _in_use(self, leaving: set[str]) -> Amount:
-        """Return the bytes of all models but those that may be evicted, at once or when the lines `leaving` have left.
-
-        A release under way counts, because what does not come back of it is in use for ever.
-        """
-        rest = [one for one in self._entries if not one.is_evictable and not one.is_left_by(leaving)]
-        return sum((one.charge for one in rest), NOTHING)
 
     def _used(self) -> Amount:
         host_bytes = sum(entry.bytes for entry in self._entries)

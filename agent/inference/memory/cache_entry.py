@@ -1,5 +1,6 @@
 """The cache's entry for one model, the states that it passes through, and the row that reports it."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Generic, Literal, Protocol, TypeVar
 
@@ -80,6 +81,10 @@ class Entry(Generic[Held]):
     """Duration of the model's load with its checks."""
     resident_since_s: float = 0.0
     """Time at which the model became resident (monotonic, s)."""
+    requests_until_s: float = 0.0
+    """Requests keep the model from being unloaded for other requests until then (monotonic, s); lines go first."""
+    is_for_requests: bool = False
+    """It was loaded for requests, and no line has wanted it since."""
     is_preloaded: bool = False
     """It was loaded in idle time because it is likely, and no line has wanted it since."""
 
@@ -158,3 +163,24 @@ class EvictionCandidates(Generic[Held]):
     """All other resident models."""
     unguaranteed: Amount = NOTHING
     """Bytes by which the models in use, with the load and without `leave`, exceed what the worker is guaranteed."""
+
+
+def grouped(
+    resident: Sequence[Entry[Held]], lines: set[str], short: Amount, unguaranteed: Amount
+) -> EvictionCandidates[Held]:
+    """Group resident models by whether they could be evicted for a load for which `lines` would leave theirs."""
+    standby = tuple(e for e in resident if e.is_evictable)
+    theirs = [e for e in resident if e not in standby and e.claims <= lines and e.reservations.keys() <= lines]
+    leave = tuple(e for e in theirs if e.claims or (e.leases and not e.reservations))
+    announced = tuple(e for e in theirs if not e.claims and e.reservations)
+    kept = tuple(e for e in resident if e not in standby and e not in leave and e not in announced)
+    return EvictionCandidates(short, standby, leave, announced, kept, unguaranteed)
+
+
+def in_use(entries: Iterable[Entry[Held]], leaving: set[str]) -> Amount:
+    """Return the bytes of all models but those that may be evicted, at once or when the lines `leaving` have left.
+
+    A release under way counts, because what does not come back of it is in use for ever.
+    """
+    rest = [one for one in entries if not one.is_evictable and not one.is_left_by(leaving)]
+    return sum((one.charge for one in rest), NOTHING)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 
 from agent.inference.backends.in_flight import InFlightLimiter, Slot
-from agent.inference.memory.cache import Cache, Closable, Entry
+from agent.inference.memory.cache import Cache, Entry
+from agent.inference.memory.cache_entry import Closable
 from agent.inference.serving.frame_loss import FrameLossCounter, FrameLossMark
 from agent.inference.serving.model_threads import ThreadsOfModels
 

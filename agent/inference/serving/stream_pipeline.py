@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from msgspec.structs import replace
@@ -15,6 +15,7 @@ from agent.inference.serving.comparing import Answer, ComparedFrame, LineAnswer
 from agent.inference.serving.frame_loss import FrameLossCounter
 from agent.inference.serving.line_gate import ActiveModelGate, Lease
 from agent.inference.serving.sequencer import Sequencer
+from agent.inference.serving.slack import Slack
 from agent.inference.yolo.detections import encode, objects_of, top_of
 from agent.messages.children import Detections, InferenceFailed, Message, StageTimes, StreamProgress
 from agent.messages.errors import ChangeoverError
@@ -36,6 +37,8 @@ class Outlet:
     """Sends a message to control."""
     busy: Callable[[float], AbstractContextManager[None]]
     """Context manager of a call that the hang watchdog times; its argument is the grace of the call (s)."""
+    slack: Slack = field(default_factory=Slack)
+    """Hears of each frame that is taken and answered, for requests, which get the time between."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,7 @@ class StreamPipeline:
         self._order: Final = Sequencer()
         self.fileno: Final = slot.fileno
         self.is_waiting: Final = slot.is_waiting
+        outlet.slack.add(stream, slot.is_waiting)
 
     @property
     def line(self) -> str:
@@ -155,6 +159,7 @@ class StreamPipeline:
         if lease is None or frame is None:
             return None
         taken_ns = self._taken_ns = lease.slot.taken_ns = time.monotonic_ns()
+        self._outlet.slack.began(self._stream, frame.number, frame.offered_ns)
         size = (frame.image.shape[0], frame.image.shape[1])
         comparing = self._line.comparing
         compared = comparing.take(self._stream, frame) if comparing is not None else None
@@ -181,6 +186,7 @@ class StreamPipeline:
         try:
             result = self._infer(taken)
         finally:  # because the next frames wait for this one's number, even where the thread crashes
+            self._outlet.slack.ended(self._stream)
             with self._order.after_those_before(taken.number):
                 self._report(taken, result)
         if isinstance(result, _Inferred) and taken.compared is not None:

@@ -41,6 +41,10 @@ class LoadJob:
     """The load was begun in idle time, when nobody had asked for the model."""
     is_likely: bool = False
     """The model is likely to be needed, which is enough to go on while nothing else is to be loaded."""
+    requests_until_s: float = 0.0
+    """Requests want the model until then (monotonic, s), after all that lines want."""
+    is_yielding: bool = False
+    """A line asked for another model: a load that only requests want is dropped at its next step, and queued again."""
     announced: dict[str, float] = field(default_factory=dict)
     """Lines that announced the model, with the end of each announcement (monotonic, s)."""
     leaving: set[str] = field(default_factory=set)
@@ -92,12 +96,17 @@ class LoadJob:
     @property
     def is_wanted(self) -> bool:
         """Return True while the load should go on."""
-        return self.is_requested or self.is_likely
+        return self.is_requested or self.is_likely or (self.is_for_requests and not self.is_yielding)
 
     @property
     def is_requested(self) -> bool:
         """Return True while a line waits for the model, or an announcement has not ended."""
         return bool(self.interested or self.reservations())
+
+    @property
+    def is_for_requests(self) -> bool:
+        """Return True while requests want the model."""
+        return self.requests_until_s > time.monotonic()
 
     @property
     def is_overtaken(self) -> bool:

@@ -3,11 +3,11 @@
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Final
 
 from agent.inference.backends import FellBackError, Model, NotPreparedError
-from agent.inference.memory.admission import AdmissionController, NoFreeRoomError, NoRoomError, WouldBreakError
+from agent.inference.memory.admission import AdmissionController, NoRoomError, WouldBreakError
 from agent.inference.memory.cache import Cache, Entry
 from agent.inference.preparing.background_builder import BackgroundBuilder
 from agent.inference.scheduling import load_priority
@@ -16,6 +16,7 @@ from agent.inference.swapping.budget_share import BudgetShare
 from agent.inference.swapping.likely_models import LikelyModels
 from agent.inference.swapping.load_job import DroppedError, Failure, LoadJob
 from agent.inference.swapping.model_loading import ModelLoader
+from agent.inference.swapping.retries import is_to_be_prepared, is_worth_a_retry, preload_failure
 from agent.inference.swapping.turn_thread import TurnThread
 from agent.messages.errors import ModelError, OutOfMemoryError
 from agent.messages.groups.memory_share import ShareRecalled
@@ -24,10 +25,7 @@ from agent.messages.references import ModelVersion
 _LOG: Final = logging.getLogger(__name__)
 _OVERTAKEN_S: Final = 10.0
 """Longest wait for the present step of an idle preload that was overtaken; a longer one is taken to hang."""
-
-
-_PATIENT_SHARE: Final = 0.25
-"""Share of a load's timeout for which it waits for an abandoned idle preload before a line deactivates its model."""
+_PATIENT_SHARE: Final = 0.25  # of a load's timeout, in which an abandoned idle preload may still end
 
 
 class LoadQueue:
@@ -68,6 +66,7 @@ class LoadQueue:
         self._gone: set[ModelVersion] = set()
         """Models to unload as soon as nobody uses them."""
         self._reservations_changed = False
+        self._to_release: Final[list[tuple[ModelVersion, Callable[[str], None]]]] = []
         self._thread: Final = TurnThread("load queue", self.turn, self._step)
 
     def start(self) -> None:
@@ -80,7 +79,7 @@ class LoadQueue:
             for job in self._jobs.values():
                 job.interested.clear()
                 job.announced.clear()
-                job.is_likely = False
+                job.is_likely, job.requests_until_s = False, 0.0
             self._likely.replace(())
         load_priority.restore_normal()  # because the present step of an idle preload would starve where lines serve
         self._thread.stop(self._timeout_s)
@@ -92,7 +91,7 @@ class LoadQueue:
         earlier load of the model still hangs, and NoRoomError where the resident model is beyond what is guaranteed.
         """
         with self.turn:
-            self._require_guaranteed(version, {line})
+            self._admission.require_guaranteed(version, {line})
             entry = self._cache.claim(version, line)
             if entry is not None:
                 return entry
@@ -108,7 +107,7 @@ class LoadQueue:
         Raises as `obtain` does.
         """
         with self.turn:
-            self._require_guaranteed(version, ())
+            self._admission.require_guaranteed(version, ())
             if self._cache.reserve(version, line, until_s):
                 self._reservations_changed = True
                 self.turn.notify_all()
@@ -116,6 +115,28 @@ class LoadQueue:
             job = self._find_or_enqueue(version)
             job.announced[line] = until_s
             return job
+
+    def keep_for_requests(self, version: ModelVersion, until_s: float) -> LoadJob | None:
+        """Keep a resident model for requests until `until_s` (monotonic) and return None; else return its load's job.
+
+        It gets free memory only, after all that lines want. Raises ModelError("load_timeout") where an old load hangs.
+        """
+        with self.turn:
+            if self._cache.keep_for_requests(version, until_s):
+                return None
+            job = self._find_or_enqueue(version, is_of_line=False)
+            job.requests_until_s = max(job.requests_until_s, until_s)
+            return job
+
+    def release(self, version: ModelVersion, told: Callable[[str], None]) -> None:
+        """Unload a model of requests, on the queue's thread; `told` gets why it stays, or "" once it is gone."""
+        with self.turn:
+            job = self._jobs.get(version)
+            if job is not None:
+                job.requests_until_s = 0.0
+                self._drop_unwanted(job)
+            self._to_release.append((version, told))
+            self.turn.notify_all()
 
     def preload(self, models: tuple[ModelVersion, ...], gone: tuple[ModelVersion, ...] = ()) -> None:
         """Replace the list of models to load in idle time; a running load of one that it lacks is dropped.
@@ -173,20 +194,14 @@ class LoadQueue:
         with self.turn:
             self.turn.notify_all()
 
-    def _require_guaranteed(self, version: ModelVersion, leaving: Collection[str]) -> None:
-        if not self._cache.may_use(version, leaving):
-            raise NoRoomError(
-                f"{version.reference} is in borrowed memory, and in use it would exceed what is guaranteed",
-                may_fit=True,
-            )
-
-    def _find_or_enqueue(self, version: ModelVersion) -> LoadJob:
+    def _find_or_enqueue(self, version: ModelVersion, *, is_of_line: bool = True) -> LoadJob:
         job = self._jobs.get(version)
         if job is not None and job.is_abandoned:
             raise ModelError("load_timeout", f"{version.reference}: an earlier load of it still hangs")
         if job is None:
             for other in self._jobs.values():
                 other.is_likely = False
+                other.is_yielding = other.is_yielding or (is_of_line and other.is_running)
             job = self._jobs[version] = LoadJob(version, self.turn)
             self._waiting.append(job)
         self.turn.notify_all()
@@ -210,24 +225,27 @@ class LoadQueue:
         recalled = self._share.recalled
         self._admission.tidy(is_recalled=recalled is not None)
         self._share.settle(recalled)
-        self._unload_gone()
+        self._unload_asked()
         job = self._next()
         if job is not None:
             with self._idle_cpu.paused():
                 self._run_load(job)
 
-    def _unload_gone(self) -> None:
+    def _unload_asked(self) -> None:
         with self.turn:
             self._gone &= self._cache.versions()
             gone = frozenset(self._gone)
+            asked, self._to_release[:] = list(self._to_release), []
         self._admission.unload(gone)
+        for version, told in asked:
+            told(self._admission.release(version))
 
     def _has_work(self) -> bool:
         return (
             self._thread.is_stopping
             or self._reservations_changed
             or self._share.recalled is not None
-            or bool(self._waiting)
+            or bool(self._waiting or self._to_release)
             or self._admission.has_excess()
             or self._admission.can_unload(self._gone)
             or self._next_preload() is not None
@@ -237,18 +255,18 @@ class LoadQueue:
         with self.turn:
             if not self._waiting:
                 return self._begin_preload()
-            job = next((one for one in self._waiting if one.interested), self._waiting[0])
+            requested = next((one for one in self._waiting if one.is_requested), self._waiting[0])
+            job = next((one for one in self._waiting if one.interested), requested)
             self._waiting.remove(job)
-            job.is_running = True
+            job.is_running, job.began_idle = True, not job.is_requested
             return job
 
     def _begin_preload(self) -> LoadJob | None:
-        """Return a job for the most likely model where it may be preloaded now; the caller holds `turn`."""
         version = self._next_preload()
         if version is None:
             return None
-        job = self._jobs[version] = LoadJob(version, self.turn, began_idle=True, is_likely=True, is_running=True)
-        return job
+        self._jobs[version] = LoadJob(version, self.turn, began_idle=True, is_likely=True, is_running=True)
+        return self._jobs[version]
 
     def _next_preload(self) -> ModelVersion | None:
         """Return the model to preload now; None while a load or a preparation is wanted or hangs, or cores are busy."""
@@ -265,8 +283,7 @@ class LoadQueue:
         thread.start()
         with self.turn:
             if not self.turn.wait_for(lambda: not job.is_running or job.is_overtaken, self._timeout_s / 2):
-                job.is_late, job.is_likely = True, False  # because a load that is so slow would time out
-                load_priority.restore_normal()
+                self._hasten_or_drop(job)
             step_s = min(_OVERTAKEN_S, self._timeout_s / 2)
             if job.is_overtaken and not self.turn.wait_for(lambda: not job.is_overtaken, step_s):
                 self._abandon(job, f"its present step did not end within {step_s:g} s after an order overtook it")
@@ -275,6 +292,16 @@ class LoadQueue:
                 self._abandon(job, f"not loaded within {self._timeout_s:g} s")
                 return
         thread.join()
+
+    def _hasten_or_drop(self, job: LoadJob) -> None:
+        """Raise the priority of a load that is so slow that it would time out; drop it where no line asked for it.
+
+        Requests have no right to the processor where lines serve. The caller holds `turn`.
+        """
+        job.is_late, job.is_likely = True, False
+        if self._cache.serving():
+            job.requests_until_s = 0.0
+        load_priority.restore_normal()
 
     def _abandon(self, job: LoadJob, why: str) -> None:
         detail = f"{job.version.reference}: {why}"
@@ -329,14 +356,14 @@ class LoadQueue:
 
     def _close(self, job: LoadJob, failure: Failure | None) -> None:
         """End a job, or queue it again for its preparation or for lines that joined late; the caller holds `turn`."""
-        job.is_running = False
+        job.is_running = job.is_yielding = False
         self._note_for_preloads(job, failure)
         if job.is_abandoned:
             del self._jobs[job.version]
-        elif isinstance(failure, NotPreparedError) and job.is_requested and not job.was_prepared:
+        elif is_to_be_prepared(job, failure):
             job.is_preparing = job.was_prepared = True
             self._artifacts.prepare_first(job.version, lambda failure: self._prepared(job, failure))
-        elif self._is_worth_a_retry(job, failure):
+        elif is_worth_a_retry(job, failure):
             if isinstance(failure, FellBackError):
                 job.was_prepared = False  # because the CPU needs an artifact of its own
             self._waiting.append(job)
@@ -346,7 +373,7 @@ class LoadQueue:
 
     def _note_for_preloads(self, job: LoadJob, failure: Failure | None) -> None:
         """Record how a load ended; have the artifact made, in the background, that a preload of a checkpoint lacks."""
-        if job.is_requested:
+        if job.is_requested or job.is_for_requests:
             self._likely.ended(job.version, failure)
             return
         if failure is None:
@@ -354,11 +381,7 @@ class LoadQueue:
             return
         if isinstance(failure, NotPreparedError):
             self._artifacts.ask(job.version)
-        if job.is_abandoned:
-            failure = job.failure or failure
-        elif job.is_late and isinstance(failure, DroppedError):
-            failure = ModelError("load_timeout", f"{job.version.reference}: too slow beside the lines that serve")
-        self._likely.failed(job.version, failure)
+        self._likely.failed(job.version, preload_failure(job, failure))
 
     def _prepared(self, job: LoadJob, failure: Failure | None) -> None:
         """Enqueue a job whose checkpoint was prepared, or fail it. Runs on the background builder's thread."""
@@ -370,16 +393,3 @@ class LoadQueue:
                 job.failure = failure or DroppedError(job)
                 del self._jobs[job.version]
             self.turn.notify_all()
-
-    @staticmethod
-    def _is_worth_a_retry(job: LoadJob, failure: Failure | None) -> bool:
-        """Return True where a failed load should be tried again.
-
-        That is where a line joined a dropped job or an idle preload, where a line joined that could make more room, or
-        where the GPU that `auto` chose did not start, because the same load then takes the CPU.
-        """
-        if isinstance(failure, DroppedError | FellBackError):
-            return job.is_wanted
-        if isinstance(failure, NoFreeRoomError):
-            return job.is_requested
-        return isinstance(failure, NoRoomError) and not job.interested <= job.asked_of

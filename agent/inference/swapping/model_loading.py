@@ -164,7 +164,8 @@ class ModelLoader:
             process_memory.trim()
             grown_bytes = process_memory.process_bytes() - before_bytes
             self._measure(file, entry, grown_bytes, _in_device(file, model), times, is_first=is_first)
-            self._make_artifact(job.version)
+            if not job.version.is_tensors:  # whose session is made of the file itself
+                self._make_artifact(job.version)
             self._require_fit(job, entry)
             self._hand_over(job, entry, model, times)
             if is_proven:
@@ -213,7 +214,7 @@ class ModelLoader:
         backend = backend_of(version, self._compute, is_prepared=artifact is not None)
         require_processor(version, backend, self._compute)  # before anything is evicted for it
         key = f"{version.sha256.lower()}/{backend}/{self._compute}/{version.imgsz or 'own'}"
-        key += "/artifact" if artifact else ""
+        key += "/artifact" if artifact else "/tensors" if version.is_tensors else ""
         if artifact is not None and backend == "tensorrt":
             guess_bytes = guess_engine_bytes(artifact.bytes, artifact.imgsz)
         known = self._footprints.known(key)
@@ -323,8 +324,11 @@ class ModelLoader:
         with job.turn:
             lines = job.require_wanted()
             reserved = {line: until_s for line, until_s in job.reservations().items() if line not in lines}
-            reload_ms, is_preloaded = times.load_ms + times.warmup_ms, not (lines or reserved)
-            self._cache.loaded(entry, model, lines, reserved, reload_ms, is_preloaded=is_preloaded)
+            until_s = job.requests_until_s if job.is_for_requests else 0.0
+            reload_ms, is_preloaded = times.load_ms + times.warmup_ms, not (lines or reserved or until_s)
+            self._cache.loaded(
+                entry, model, lines, reserved, reload_ms, is_preloaded=is_preloaded, requests_until_s=until_s
+            )
             job.times, job.entry = times, entry
 
 

@@ -28,7 +28,7 @@ from mmap import PROT_READ, mmap
 from select import POLLIN, poll
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from agent.messages.children import SlotDescriptors
+from agent.messages.descriptors import SlotDescriptors
 from agent.messages.errors import MistakeError
 from agent.processes.slots import slot_layout as layout
 

@@ -336,7 +336,7 @@ class Ledger(RuleBasedStateMachine):
         standing = self.cache.eviction_candidates(Amount(needed), leaving)
         assert standing.short.host_bytes == self.cache.used_bytes + needed - BUDGET_BYTES
         assert all(entry.is_evictable for entry in standing.standby)
-        assert all(e.claims and e.claims | set(e.reservations) <= leaving for e in standing.leave)
+        assert all(e.claims | set(e.reservations) <= leaving and (e.claims or e.leases) for e in standing.leave)
         assert all(e.reservations and set(e.reservations) <= leaving and not e.claims for e in standing.announced)
         resident = [entry for entry in self.entries if entry.phase == "resident"]
         told = (*standing.standby, *standing.leave, *standing.announced, *standing.kept)
@@ -365,3 +365,21 @@ class Ledger(RuleBasedStateMachine):
 
 Ledger.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
 test_the_ledgers_invariants_hold = Ledger.TestCase
+
+
+def test_the_last_picture_of_a_model_that_its_line_has_left_is_told() -> None:
+    told: list[str] = []
+    cache: Cache[DummyModel] = Cache(100, lambda: told.append(cache.rows()[0].state))
+    entry = cache.charge(version("a"), 1)
+    assert entry is not None
+    cache.loaded(entry, DummyModel(), {"line-1"})
+    for _ in range(2):
+        cache.lease(entry)
+    cache.unlease(entry)
+    cache.lease(entry)
+    assert told == ["loading", "pinned"], "frames of a line are no news"
+    cache.unclaim(entry, "line-1")
+    cache.unlease(entry)
+    assert told[2:] == ["draining"]
+    cache.unlease(entry)
+    assert told[2:] == ["draining", "resident"]

@@ -34,7 +34,8 @@ class Workers:
         self._children: Final = {group: name_of(group) for group in settings.groups}
         self._groups: Final = {child: group for group, child in self._children.items()}
         self._group_of_line: Final = {id_: line.group for id_, line in settings.line.items()}
-        self._gates: Final = {child: _gate(settings, group) for child, group in self._groups.items()}
+        self.gates: Final = {child: _gate(settings, group) for child, group in self._groups.items()}
+        """Check of each worker's messages, by its name: it may speak of its own lines alone."""
         self._hung: Final[set[str]] = set()
         self._walls: Final = Walls({group: one.cpu_weight for group, one in settings.groups.items()})
         self._whole = Budgets(0)
@@ -105,10 +106,6 @@ class Workers:
     def restart(self, group: str, detail: str) -> None:
         """Kill a group's worker, which is then started again."""
         self._supervisor.restart(self._children[group], detail)
-
-    def why_not(self, child: str, message: Message, now_ns: int) -> str | None:
-        """Return the reason to refuse a worker's message, else None; it may speak of its own lines alone."""
-        return self._gates[child].why_not(message, now_ns)
 
     def pids(self) -> dict[str, int]:
         """Return the process id of each worker that runs, by group."""

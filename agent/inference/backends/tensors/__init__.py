@@ -1,0 +1,1 @@
+"""Models that take and give raw tensors, for requests: no head reads their outputs."""

@@ -1,0 +1,65 @@
+"""Loads any ONNX or IR file for raw tensors, with OpenVINO."""
+
+from typing import Final
+
+from agent.inference.backends.detector import Untyped
+from agent.inference.backends.errors import loading
+from agent.inference.backends.openvino_graph import core
+from agent.inference.backends.tensors.tensor_model import OPEN, Array, TensorModel
+from agent.messages.payloads import ModelProcessor
+from agent.messages.references import ModelVersion
+from agent.messages.web.requests import Port
+from agent.processes.package_version import version_of
+
+_DEVICE: Final = "CPU"
+_DATATYPES: Final = {
+    "boolean": "BOOL",
+    "u8": "UINT8",
+    "u16": "UINT16",
+    "u32": "UINT32",
+    "u64": "UINT64",
+    "i8": "INT8",
+    "i16": "INT16",
+    "i32": "INT32",
+    "i64": "INT64",
+    "f16": "FP16",
+    "f32": "FP32",
+    "f64": "FP64",
+    "bf16": "BF16",
+    "string": "BYTES",
+}
+# float32, because nobody compares the answers of a lower precision with the file's, as is done for detectors.
+_OPTIONS: Final = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+
+
+def load(version: ModelVersion, compute: str) -> TensorModel:
+    """Load a file; raises what `backends.load` raises."""
+    del compute  # unused, because `backends.choice` refuses any other processor
+    with loading(version):
+        compiled = core().compile_model(core().read_model(version.path), _DEVICE, _OPTIONS)
+        devices = ",".join(compiled.get_property("EXECUTION_DEVICES"))
+        processor = ModelProcessor(devices.lower(), "openvino", version_of("openvino") or "", devices)
+        inputs = tuple(_port(one, f"input_{at}") for at, one in enumerate(compiled.inputs))
+        outputs = tuple(_port(one, f"output_{at}") for at, one in enumerate(compiled.outputs))
+        return TensorModel(version.reference, _Session(compiled), inputs, outputs, processor)
+
+
+def _port(one: Untyped, unnamed: str) -> Port:
+    names = sorted(one.get_names())
+    sides = tuple(side.get_length() if side.is_static else OPEN for side in one.get_partial_shape())
+    kind = one.get_element_type().get_type_name()
+    return Port(names[0] if names else unnamed, _DATATYPES.get(kind, kind.upper()), sides)
+
+
+class _Session:
+    def __init__(self, compiled: Untyped) -> None:
+        self._compiled: Untyped = compiled
+        self._request: Untyped = compiled.create_infer_request()
+
+    def run(self, inputs: list[Array], outputs: list[int]) -> list[Array]:
+        self._request.infer(dict(enumerate(inputs)), share_inputs=True)
+        return [self._request.get_output_tensor(at).data for at in outputs]
+
+    def close(self) -> None:
+        self._compiled = None
+        self._request = None  # last, because the reverse order holds the GIL for long

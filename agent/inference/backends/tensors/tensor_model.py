@@ -1,0 +1,172 @@
+"""A loaded model without a head: named tensors in, named tensors out."""
+
+import threading
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Final, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.inference.backends.errors import InferenceError, inferring
+from agent.inference.backends.in_flight import InFlightLimiter
+from agent.inference.yolo.objects import Objects, no_objects
+from agent.messages.errors import ModelError
+from agent.messages.payloads import ModelProcessor
+from agent.messages.references import ModelReading
+from agent.messages.web.requests import Port
+
+Array: TypeAlias = NDArray[Any]
+"""A tensor of whatever element type."""
+_NOBODY: Final = nullcontext()
+_SIDE: Final = 64
+OPEN: Final = -1
+
+DTYPES: Final[Mapping[str, type[np.generic]]] = {
+    "BOOL": np.bool_,
+    "UINT8": np.uint8,
+    "UINT16": np.uint16,
+    "UINT32": np.uint32,
+    "UINT64": np.uint64,
+    "INT8": np.int8,
+    "INT16": np.int16,
+    "INT32": np.int32,
+    "INT64": np.int64,
+    "FP16": np.float16,
+    "FP32": np.float32,
+    "FP64": np.float64,
+}
+"""numpy's types by the protocol's names; BF16 and BYTES have none."""
+
+
+class WrongTensorsError(ModelError):
+    """A request's tensors do not fit the model; the message names the input."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__("not_understood", detail)
+
+
+class Session(Protocol):
+    """A runtime's model."""
+
+    def run(self, inputs: list[Array], outputs: list[int]) -> list[Array]:
+        """Infer all inputs, in their order; return the outputs of those numbers, valid until the next run."""
+
+    def close(self) -> None:
+        """Release the runtime's model."""
+
+
+class TensorModel:
+    """A `Model` whose pictures are refused, and which infers tensors, one request at a time. Threading: any thread."""
+
+    def __init__(
+        self,
+        reference: str,
+        session: Session,
+        inputs: tuple[Port, ...],
+        outputs: tuple[Port, ...],
+        processor: ModelProcessor,
+    ) -> None:
+        self.inputs: Final = inputs
+        self.outputs: Final = outputs
+        self.backend: Final = processor.runtime
+        self.processor: Final = processor
+        self.names: Final[tuple[str, ...]] = ()
+        self.imgsz: Final = (_SIDE, _SIDE)  # of the drawn pictures, which `check_outputs` does not look at
+        self.places: Final = InFlightLimiter()
+        self.reading: Final = ModelReading("", "tensors")
+        self.device_bytes: Final = 0
+        self._reference: Final = reference
+        self._session: Session | None = session
+        self._running: Final = threading.Lock()
+        self._refusal = ""
+
+    def run(self, given: Mapping[str, Array], wanted: tuple[str, ...]) -> dict[str, Array]:
+        """Infer; `given` has an array for each input, `wanted` names outputs, all where it is empty.
+
+        The arrays belong to the caller. Raises WrongTensorsError, InferenceError and OutOfMemoryError.
+        """
+        if self._refusal:
+            raise ModelError("proof_failed", self._refusal)
+        arrays = [self._fitting(port, given.get(port.name)) for port in self.inputs]
+        if unknown := given.keys() - {port.name for port in self.inputs}:
+            raise WrongTensorsError(f"inputs: no {min(unknown)!r}; expected {_names(self.inputs)}")
+        numbers = self._numbers(wanted)
+        with inferring(self._reference), self._running:
+            if self._session is None:
+                raise InferenceError(f"{self._reference}: is closed")
+            answers = self._session.run(arrays, numbers)
+            return {self.outputs[at].name: np.array(one) for at, one in zip(numbers, answers, strict=True)}
+
+    def _numbers(self, wanted: tuple[str, ...]) -> list[int]:
+        known = {port.name: at for at, port in enumerate(self.outputs)}
+        if unknown := set(wanted) - known.keys():
+            raise WrongTensorsError(f"outputs: no {min(unknown)!r}; expected {_names(self.outputs)}")
+        return [known[name] for name in wanted] if wanted else list(known.values())
+
+    def _fitting(self, port: Port, array: Array | None) -> Array:
+        """Return the array for an input. Raises WrongTensorsError that names the input, and what was expected."""
+        if array is None:
+            raise WrongTensorsError(f"inputs: {port.name!r} is missing; expected {_names(self.inputs)}")
+        dtype = DTYPES.get(port.datatype)
+        if dtype is None:
+            raise WrongTensorsError(f"inputs: {port.name!r} is {port.datatype}, which is not served")
+        if array.dtype != dtype:
+            raise WrongTensorsError(f"inputs: {port.name!r} has datatype {array.dtype}, expected {port.datatype}")
+        fits = len(array.shape) == len(port.shape) and all(
+            want in {have, OPEN} for have, want in zip(array.shape, port.shape, strict=True)
+        )
+        if not fits or not array.size:
+            expected = list(port.shape)
+            raise WrongTensorsError(f"inputs: {port.name!r} has shape {list(array.shape)}, expected {expected}")
+        return array
+
+    def check_outputs(self, image: NDArray[np.uint8]) -> Objects:
+        """Infer zeros; raises what `run` raises, and ModelError("proof_failed") for a number that is none.
+
+        An input with open sides is given one element on each, which a model may refuse: that proves nothing.
+        """
+        del image
+        zeros = {
+            port.name: np.zeros([1 if side == OPEN else side for side in port.shape], DTYPES.get(port.datatype))
+            for port in self.inputs
+        }
+        try:
+            answers = self.run(zeros, ())
+        except InferenceError:
+            if any(OPEN in port.shape for port in self.inputs):
+                return no_objects()
+            raise
+        for name, answer in answers.items():
+            if np.issubdtype(answer.dtype, np.floating) and not np.isfinite(answer).all():
+                raise ModelError("proof_failed", f"{self._reference}: {name} holds NaN or infinity for zeros")
+        return no_objects()
+
+    def prepare(self, image: NDArray[np.uint8]) -> object:
+        """Refuse a picture. Raises ModelError("load_failed")."""
+        del image
+        raise ModelError("load_failed", f"{self._reference} takes tensors, no pictures: no line can use it")
+
+    def answer(self, prepared: object, during: AbstractContextManager[object] = _NOBODY) -> Objects:
+        """Never called, because `prepare` gives nothing to answer."""
+        del prepared, during
+        raise ModelError("load_failed", f"{self._reference} takes tensors, no pictures")
+
+    def infer(self, image: NDArray[np.uint8]) -> Objects:
+        """Refuse a picture, like `prepare`."""
+        return self.answer(self.prepare(image))
+
+    def refuse(self, why: str) -> None:
+        """Implement `Model.refuse`."""
+        self._refusal = why
+
+    def close(self) -> None:
+        """Implement `Model.close`."""
+        with self._running:
+            session, self._session = self._session, None
+        if session is not None:
+            session.close()
+
+
+def _names(ports: tuple[Port, ...]) -> str:
+    return ", ".join(f"{port.name!r} {port.datatype} {list(port.shape)}" for port in ports)

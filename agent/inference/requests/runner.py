@@ -1,0 +1,247 @@
+"""Infers requests one after the other, each where the lines leave enough time."""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+
+from agent.inference.backends import InferenceError, Model
+from agent.inference.backends.detector import Detector
+from agent.inference.backends.tensors.tensor_model import DTYPES, Array, TensorModel, WrongTensorsError
+from agent.inference.memory.cache import Cache
+from agent.inference.requests.held_models import HeldModels
+from agent.inference.serving.stream_pipeline import Outlet
+from agent.inference.yolo.detections import objects_of, top_of
+from agent.inference.yolo.objects import Objects
+from agent.messages.children import Message
+from agent.messages.errors import ChangeoverError
+from agent.messages.payloads import DetectedObject, ScoredLabel
+from agent.messages.web.requests import Found, InferPicture, InferTensors, NotInferred, Open, Opened, TensorAt, Tensors
+from agent.processes.slots.request_memory import BLOCK_BYTES, BLOCKS, RequestMemory, aligned
+from agent.processes.threads import RestartedThread
+
+_LOG: Final = logging.getLogger(__name__)
+_NEWEST: Final = 0.125
+_CHANNELS: Final = 3
+_MOST_DIMENSIONS: Final = 16
+_GRACE_S: Final = 10.0
+_PATIENCE_NS: Final = 200_000_000
+"""Time for which a request waits for a gap before the next one is looked at."""
+_DATATYPES: Final = {np.dtype(kind): name for name, kind in DTYPES.items()}
+
+Inference = InferPicture | InferTensors
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """JSON of what was found in a picture, as a detections message has it."""
+
+    model: str
+    width: int
+    height: int
+    objects: list[DetectedObject]
+    top: list[ScoredLabel] | msgspec.UnsetType = msgspec.UNSET
+
+
+class RequestRunner:
+    """Thread that infers requests in the order in which they come. Owner: the worker.
+
+    The web process takes turns between clients; here one inference at a time waits for the lines' slack.
+    """
+
+    def __init__(
+        self,
+        memory: RequestMemory,
+        held: HeldModels,
+        cache: Cache[Model],
+        outlet: Outlet,
+        send: Callable[[Message], None],
+    ) -> None:
+        self._memory: Final = memory
+        self._held: Final = held
+        self._cache: Final = cache
+        self._outlet: Final = outlet
+        self._send: Final = send
+        self._changed: Final = threading.Condition()
+        self._waiting: Final[deque[Inference | Open]] = deque()
+        self._is_stopping = False
+        self._usual_ns: Final[dict[str, tuple[float, float]]] = {}
+        """Moving averages of an inference's duration and of its deviation, by reference."""
+        self._thread: Final = RestartedThread(self._run, "requests")
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread after its inference; requests that wait stay unanswered."""
+        with self._changed:
+            self._is_stopping = True
+            self._changed.notify_all()
+        self._outlet.slack.stop()
+        self._thread.join()
+
+    def put(self, message: Inference | Open) -> None:
+        """Enqueue a request; one beyond the number of blocks is refused. `Open` forgets those that wait."""
+        with self._changed:
+            if isinstance(message, Open):
+                self._waiting.clear()
+            elif len(self._waiting) >= BLOCKS:
+                self._send(NotInferred(message.number, "invalid", "more requests than blocks"))
+                return
+            self._waiting.append(message)
+            self._changed.notify_all()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._is_stopping or bool(self._waiting))
+                if self._is_stopping:
+                    return
+                message = self._waiting.popleft()
+            answer = Opened(message.session) if isinstance(message, Open) else self._answer(message)
+            if answer is not None:
+                self._send(answer)
+
+    def _answer(self, message: Inference) -> Message | None:
+        """Return the answer to a request, whatever it holds; None where it waits for a longer gap."""
+        try:
+            return self._infer(message)
+        except WrongTensorsError as error:
+            return NotInferred(message.number, "invalid", str(error))
+        except InferenceError as error:
+            # With tensors the runtime's refusal is of their shapes or values, as far as it says.
+            return NotInferred(message.number, "invalid" if isinstance(message, InferTensors) else "failed", str(error))
+        except ChangeoverError as error:
+            return NotInferred(message.number, "failed", str(error))
+        except Exception as error:  # noqa: BLE001 - the loop's edge: a request must not end the thread
+            _LOG.exception("event=request_failed model=%r", message.reference[:200])
+            return NotInferred(message.number, "failed", type(error).__name__)
+
+    def _infer(self, message: Inference) -> Message | None:
+        version = self._held.find(message.reference)
+        if version is None:
+            return NotInferred(message.number, "gone", f"{message.reference} is not loaded")
+        with self._cache.borrowed(version, is_request=True) as model:
+            if model is None:
+                return NotInferred(message.number, "gone", f"{message.reference}: a line took its memory")
+            needed_ns = self._needed_ns(message.reference, model)
+            if not self._outlet.slack.wait(needed_ns, min(message.deadline_ns, time.monotonic_ns() + _PATIENCE_NS)):
+                if time.monotonic_ns() < message.deadline_ns and self._outlet.slack.has_room(needed_ns):
+                    self._put_back(message)
+                    return None
+                detail = f"the lines leave no {needed_ns / 1e6:.0f} ms for an inference of {message.reference}"
+                return NotInferred(message.number, "busy", detail)
+            with self._outlet.busy(_GRACE_S):
+                began_ns = time.monotonic_ns()
+                answer = self._run_model(message, model)
+                self._note(message.reference, time.monotonic_ns() - began_ns)
+            return answer
+
+    def _put_back(self, message: Inference) -> None:
+        with self._changed:
+            if not any(isinstance(one, Open) for one in self._waiting):
+                self._waiting.append(message)
+
+    def _run_model(self, message: Inference, model: Model) -> Message:
+        """Infer, write the answer into the request's block, and return its message."""
+        forward = _Stopwatch()
+        block = self._memory.block(message.block)
+        if isinstance(message, InferTensors):
+            if not isinstance(model, TensorModel):
+                raise WrongTensorsError(f"{message.reference} takes a picture, no tensors")
+            with forward:
+                answers = model.run(_read(message, block), message.outputs)
+            return Tensors(message.number, message.reference, _write(answers, block), forward.ms)
+        if isinstance(model, TensorModel):
+            raise WrongTensorsError(f"{message.reference} takes tensors, no picture")
+        found = _find(model, message, _picture(message, block), forward)
+        size = _tell(found.resized((message.height, message.width), message.of), model.names, message, block)
+        return Found(message.number, message.reference, size, forward.ms)
+
+    def _needed_ns(self, reference: str, model: Model) -> float:
+        known = self._usual_ns.get(reference)
+        return known[0] + known[1] if known is not None else model.places.usual_s * 1e9
+
+    def _note(self, reference: str, took_ns: int) -> None:
+        usual_ns, deviation_ns = self._usual_ns.pop(reference, (float(took_ns), 0.0))
+        deviation_ns += (abs(took_ns - usual_ns) - deviation_ns) * _NEWEST
+        self._usual_ns[reference] = (usual_ns + (took_ns - usual_ns) * _NEWEST, deviation_ns)
+
+
+def _picture(message: InferPicture, block: memoryview) -> Array:
+    """Return a view of the picture in a block. Raises WrongTensorsError for an impossible size."""
+    sides = (message.height, message.width)
+    if min(*sides, *message.of) <= 0 or sides[0] * sides[1] * _CHANNELS > BLOCK_BYTES:
+        raise WrongTensorsError(f"a picture of {sides[1]} x {sides[0]} does not fit a block")
+    size_bytes = sides[0] * sides[1] * _CHANNELS
+    return np.frombuffer(block, np.uint8, size_bytes).reshape(*sides, _CHANNELS)
+
+
+class _Stopwatch:
+    """Context manager that measures its block in ms."""
+
+    def __init__(self) -> None:
+        self.ms = 0.0
+        self._began_ns = 0
+
+    def __enter__(self) -> None:
+        self._began_ns = time.monotonic_ns()
+
+    def __exit__(self, *_: object) -> None:
+        self.ms = round((time.monotonic_ns() - self._began_ns) / 1e6, 3)
+
+
+def _find(model: Model, message: InferPicture, picture: Array, forward: _Stopwatch) -> Objects:
+    """Infer a picture, with other thresholds than the catalog's where the request has some."""
+    if isinstance(model, Detector) and (message.confidence is not None or message.iou is not None):
+        return model.find(picture, message.confidence, message.iou, forward)
+    return model.answer(model.prepare(picture), forward)
+
+
+def _tell(found: Objects, names: tuple[str, ...], message: InferPicture, block: memoryview) -> int:
+    """Write objects as JSON to the start of a block; return the number of bytes."""
+    height, width = message.of
+    answer = Answer(message.reference, width, height, objects_of(found, names), top_of(found, names))
+    text = msgspec.json.encode(answer)
+    if len(text) > BLOCK_BYTES:
+        raise WrongTensorsError("the answer does not fit a block")
+    block[: len(text)] = text
+    return len(text)
+
+
+def _read(message: InferTensors, block: memoryview) -> dict[str, Array]:
+    """Return views of a request's tensors. Raises WrongTensorsError where one is not within the block."""
+    arrays: dict[str, Array] = {}
+    for one in message.inputs:
+        kind: np.dtype[Any] | None = np.dtype(DTYPES[one.datatype]) if one.datatype in DTYPES else None
+        if kind is None:
+            raise WrongTensorsError(f"inputs: {one.name!r} is {one.datatype}, which is not served")
+        count = 1
+        for side in one.shape:
+            count *= side
+        fits = one.offset >= 0 and one.offset + one.bytes <= BLOCK_BYTES and one.bytes == count * kind.itemsize
+        if not fits or min(one.shape, default=1) < 0 or len(one.shape) > _MOST_DIMENSIONS:
+            raise WrongTensorsError(f"inputs: {one.name!r} has {one.bytes} bytes, which is not its shape")
+        arrays[one.name] = np.frombuffer(block, kind, count, one.offset).reshape(one.shape)
+    return arrays
+
+
+def _write(answers: dict[str, Array], block: memoryview) -> tuple[TensorAt, ...]:
+    """Write outputs to a block, over the inputs. Raises WrongTensorsError where they do not fit or have no datatype."""
+    placed: list[TensorAt] = []
+    offset = 0
+    for name, array in answers.items():
+        datatype = _DATATYPES.get(array.dtype)
+        if datatype is None:
+            raise WrongTensorsError(f"outputs: {name!r} is {array.dtype}, which is not served")
+        if offset + array.nbytes > BLOCK_BYTES:
+            raise WrongTensorsError(f"outputs: they take more than {BLOCK_BYTES >> 20} MiB: ask for fewer of them")
+        np.frombuffer(block, array.dtype, array.size, offset).reshape(array.shape)[...] = array
+        placed.append(TensorAt(name, datatype, array.shape, offset, array.nbytes))  # type: ignore[arg-type] # DTYPES' keys
+        offset += aligned(array.nbytes)
+    return tuple(placed)

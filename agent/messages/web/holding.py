@@ -1,0 +1,15 @@
+"""What control tells a worker of requests."""
+
+from agent.messages.children import Message
+from agent.messages.references import ModelVersion
+
+
+class HoldModel(Message, frozen=True):
+    """Load `model` where memory is free, after all that lines want, and keep it for requests for `hold_s` seconds.
+
+    The web process asked for it (AskModel) and gets the answer: Held or NotHeld of the same `number`.
+    """
+
+    number: int
+    model: ModelVersion
+    hold_s: float

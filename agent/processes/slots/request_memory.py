@@ -1,0 +1,48 @@
+"""Shared memory of inference requests: a few blocks, each of which holds one request's pictures and tensors.
+
+The web process gives blocks to requests. A worker reads and writes a block only between a request and its answer, so no
+lock is needed; a block is free again with the answer, or with `Opened`. Both sides check what the other says of it.
+"""
+
+import fcntl
+import os
+from mmap import MADV_REMOVE, mmap
+from typing import Final
+
+BLOCKS: Final = 4
+BLOCK_BYTES: Final = 32 << 20
+ALIGNMENT: Final = 64
+_KEPT_BYTES: Final = 1 << 20
+"""Pages beyond these are given back to the system when no request comes."""
+
+
+def create(name: str) -> int:
+    """Create the memory, which takes no page before it is written; sealed, because shrinking would cause SIGBUS."""
+    descriptor = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.ftruncate(descriptor, BLOCKS * BLOCK_BYTES)
+    fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+    return descriptor
+
+
+def aligned(size_bytes: int) -> int:
+    """Return the first offset of a tensor behind one of `size_bytes`."""
+    return -(-size_bytes // ALIGNMENT) * ALIGNMENT
+
+
+class RequestMemory:
+    """A process's mapping of the blocks; views of different blocks may be used by different threads."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._memory: Final = mmap(descriptor, BLOCKS * BLOCK_BYTES)
+        self._view: Final = memoryview(self._memory)
+
+    def block(self, number: int) -> memoryview:
+        """Return a writable view of a block. Raises IndexError for a number that is none."""
+        if not 0 <= number < BLOCKS:
+            raise IndexError(f"no block {number}")
+        return self._view[number * BLOCK_BYTES : (number + 1) * BLOCK_BYTES]
+
+    def give_back(self, number: int) -> None:
+        """Return a block's pages to the system, but for the first ones; nobody may use the block meanwhile."""
+        start = number * BLOCK_BYTES + _KEPT_BYTES
+        self._memory.madvise(MADV_REMOVE, start, BLOCK_BYTES - _KEPT_BYTES)

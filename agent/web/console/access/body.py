@@ -1,0 +1,34 @@
+"""Reads the bodies of requests, within a bound."""
+
+from typing import Final, TypeVar
+
+import msgspec
+from starlette.requests import Request
+
+from agent.messages.errors import MistakeError
+
+_Struct = TypeVar("_Struct", bound=msgspec.Struct)
+
+
+class RefusedError(MistakeError):
+    """A request that is answered with an HTTP status and a word."""
+
+    def __init__(self, status: int, error: str) -> None:
+        super().__init__(error)
+        self.status: Final = status
+
+
+async def read_json(request: Request, type_: type[_Struct], longest_bytes: int) -> _Struct:
+    """Read a request's body as `type_`. Raises an error that says how the request is to be refused."""
+    # With another content type a foreign page's form could send it without asking the browser's leave.
+    if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+        raise RefusedError(415, "expected_json")
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > longest_bytes:
+            raise RefusedError(413, "too_large")
+    try:
+        return msgspec.json.decode(bytes(body), type=type_)
+    except (msgspec.DecodeError, RecursionError):
+        raise RefusedError(400, "not_understood") from None

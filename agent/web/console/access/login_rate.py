@@ -1,0 +1,64 @@
+"""Rate limit of logins: an allowance of tries for each address, and one for all together."""
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+_ADDRESSES: Final = 256
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """Tries at once, and the seconds in which one is given back."""
+
+    tries: int
+    each_s: float
+
+
+PER_ADDRESS: Final = Allowance(5, 12.0)
+ALL: Final = Allowance(30, 2.0)
+
+
+@dataclass
+class _Bucket:
+    left: float
+    at_s: float
+
+
+class LoginRate:
+    """Counter of tries to log in; names have no allowance, because anybody could then lock a user out."""
+
+    def __init__(self, clock_s: Callable[[], float] = time.monotonic) -> None:
+        self._clock_s: Final = clock_s
+        self._by_address: Final[OrderedDict[str, _Bucket]] = OrderedDict()
+        self._all: Final = _Bucket(ALL.tries, clock_s())
+
+    def take(self, address: str) -> float:
+        """Take a try before the password is looked at; return 0, or the seconds until there is one."""
+        if address not in self._by_address and len(self._by_address) >= _ADDRESSES:
+            self._by_address.popitem(last=False)
+        own = self._by_address.setdefault(address, _Bucket(PER_ADDRESS.tries, self._clock_s()))
+        self._by_address.move_to_end(address)
+        wait_s = max(self._wait_s(own, PER_ADDRESS), self._wait_s(self._all, ALL))
+        if wait_s == 0:
+            self._change(own, PER_ADDRESS, -1)
+            self._change(self._all, ALL, -1)
+        return wait_s
+
+    def give_back(self, address: str) -> None:
+        """Give the try of a good login back."""
+        own = self._by_address.get(address)
+        if own is not None:
+            self._change(own, PER_ADDRESS, 1)
+        self._change(self._all, ALL, 1)
+
+    def _wait_s(self, bucket: _Bucket, allowance: Allowance) -> float:
+        return max(0.0, (1 - self._left(bucket, allowance)) * allowance.each_s)
+
+    def _change(self, bucket: _Bucket, allowance: Allowance, by: int) -> None:
+        bucket.left, bucket.at_s = min(allowance.tries, self._left(bucket, allowance) + by), self._clock_s()
+
+    def _left(self, bucket: _Bucket, allowance: Allowance) -> float:
+        return min(allowance.tries, bucket.left + (self._clock_s() - bucket.at_s) / allowance.each_s)

@@ -1,0 +1,248 @@
+"""Pictures for pages: asked for one by one over a WebSocket, encoded once for all who look, with their detections.
+
+A page asks for the next picture once it has drawn the last, so a slow reader gets fewer, and never older ones. The hub
+asks the camera only for pages that wait. A picture is held back until its own detections have come, for a short time,
+so that boxes stand on the frame that they were found in.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import msgspec
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from agent.processes.slots.picture_link import Picture, PictureReceiver
+from agent.web.console.access.guard import token_of
+from agent.web.console.access.sessions import Sessions
+
+MOST_VIEWERS: Final = 32
+_HOLD_S: Final = 0.15
+"""Longest wait for a picture's detections, where frames come often; then a slow model's boxes are left out."""
+_LONGEST_HOLD_S: Final = 0.6
+"""The same where frames come seldom: half of the time between two, but no longer than this."""
+_ASK_AGAIN_S: Final = 1.0
+"""A camera process that was replaced may have lost a request."""
+_WATCHED_S: Final = 3.0
+"""A stream counts as watched this long after the last request."""
+_FRESH_S: Final = 2.0
+"""A page that comes is not given an older picture, but the next one."""
+_FRAMES: Final = 8
+"""Detections kept of each stream: those of the newest frames."""
+_BOX_AGE_S: Final = 0.35
+"""Time after which detections of an earlier frame no longer belong to a picture."""
+_LONGEST_REQUEST: Final = 128
+
+
+@dataclass(eq=False)
+class _Stream:
+    receiver: PictureReceiver
+    picture: Picture | None = None
+    """The newest that pages may have."""
+    held: Picture | None = None
+    """Waits for its detections."""
+    asked_s: float | None = None
+    """Time of the camera's unanswered request (monotonic)."""
+    wanted_s: float = float("-inf")
+    """Time of the last request of a page (monotonic)."""
+    is_wanted: bool = False
+    """A page waits."""
+    period_s: float = 0.0
+    """Time between two frames of the camera, as far as is known."""
+    detections: dict[int, bytes] = field(default_factory=dict)
+    """By frame."""
+
+    @property
+    def hold_s(self) -> float:
+        return min(max(_HOLD_S, self.period_s / 2), _LONGEST_HOLD_S)
+
+    def is_watched(self, now_s: float) -> bool:
+        return now_s - self.wanted_s < _WATCHED_S
+
+    def ask(self) -> None:
+        self.asked_s = time.monotonic()
+        self.receiver.ask()
+
+
+class PictureHub:
+    """All streams' newest pictures, for the event loop's thread."""
+
+    def __init__(self, receivers: Mapping[str, PictureReceiver], watch: Callable[[tuple[str, ...]], None]) -> None:
+        """`watch` is told which streams are watched, at each change; their detections are then to be given."""
+        self._streams: Final = {id_: _Stream(receiver) for id_, receiver in receivers.items()}
+        self._watch: Final = watch
+        self._watched: tuple[str, ...] = ()
+        self._wakes: Final[set[asyncio.Event]] = set()
+        """One of each page."""
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def start(self) -> None:
+        """Listen for pictures on the running loop."""
+        self._loop = asyncio.get_running_loop()
+        for stream in self._streams.values():
+            self._loop.add_reader(stream.receiver.fileno(), self._arrived, stream)
+
+    def stop(self) -> None:
+        """Listen no longer, and close the links' ends."""
+        for stream in self._streams.values():
+            if self._loop is not None:
+                self._loop.remove_reader(stream.receiver.fileno())
+            stream.receiver.close()
+
+    def take_detections(self, stream: str, payload: bytes) -> None:
+        """Take the detections of one frame of a watched stream: JSON of the contract."""
+        one = self._streams.get(stream)
+        if one is None:
+            return
+        frame = msgspec.json.decode(payload, type=_Numbered).frame
+        one.detections[frame] = payload
+        while len(one.detections) > _FRAMES:
+            del one.detections[next(iter(one.detections))]
+        if one.held is not None and frame >= one.held.frame:
+            self._show(one)
+
+    def tick(self) -> None:
+        """Ask cameras again that did not answer, and tell what is watched; call it every second."""
+        now_s = time.monotonic()
+        for one in self._streams.values():
+            is_late = one.asked_s is None or now_s - one.asked_s >= _ASK_AGAIN_S
+            if one.is_wanted and one.held is None and is_late:
+                one.ask()
+        self._tell_watched(now_s)
+
+    def want(self, stream: str) -> bool:
+        """Note that a page waits for a picture of a stream; False where there is no such stream."""
+        one = self._streams.get(stream)
+        if one is None:
+            return False
+        now_s = time.monotonic()
+        one.wanted_s, one.is_wanted = now_s, True
+        if one.asked_s is None and one.held is None:
+            one.ask()
+        self._tell_watched(now_s)
+        return True
+
+    def newer(self, stream: str, after: int, asked_s: float) -> bytes | None:
+        """Return the message with a stream's picture where it is fresh and another than frame `after`; else None.
+
+        `asked_s`: time of the page's request (monotonic), so that it can tell its own wait from the way.
+        """
+        one = self._streams[stream]
+        if one.picture is None or one.picture.frame == after or _age_s(one.picture) > _FRESH_S:
+            return None
+        return _message(stream, one, one.picture, time.monotonic() - asked_s)
+
+    async def serve(self, socket: WebSocket, sessions: Sessions) -> None:
+        """Serve one page until it closes its socket or its session ends."""
+        if len(self._wakes) >= MOST_VIEWERS:
+            await socket.close(1013)
+            return
+        await socket.accept()
+        viewer = _Viewer(socket, self, sessions)
+        self._wakes.add(viewer.wake)
+        try:
+            await viewer.run()
+        finally:
+            self._wakes.discard(viewer.wake)
+
+    def _tell_watched(self, now_s: float) -> None:
+        watched = tuple(id_ for id_, one in self._streams.items() if one.is_watched(now_s))
+        if watched != self._watched:
+            self._watched = watched
+            self._watch(watched)
+
+    def _arrived(self, one: _Stream) -> None:
+        picture = one.receiver.receive()
+        if picture is None:
+            return
+        if one.picture is not None and picture.frame > one.picture.frame:
+            frames, gap_ns = picture.frame - one.picture.frame, picture.captured_unix_ns - one.picture.captured_unix_ns
+            one.period_s = gap_ns / frames / 1e9
+        one.held, one.asked_s = picture, None
+        if one.detections and max(one.detections) >= picture.frame:
+            self._show(one)
+        else:
+            assert self._loop is not None
+            self._loop.call_later(one.hold_s, self._show_if_held, one, picture)
+
+    def _show_if_held(self, one: _Stream, picture: Picture) -> None:
+        if one.held is picture:
+            self._show(one)
+
+    def _show(self, one: _Stream) -> None:
+        one.picture, one.held, one.is_wanted = one.held, None, False
+        for wake in self._wakes:
+            wake.set()
+
+
+class _Viewer:
+    def __init__(self, socket: WebSocket, hub: PictureHub, sessions: Sessions) -> None:
+        self.wake: Final = asyncio.Event()
+        """Set by a request and by a picture."""
+        self._socket: Final = socket
+        self._hub: Final = hub
+        self._sessions: Final = sessions
+        self._wants: Final[dict[str, tuple[int, float]]] = {}
+        """By stream that the page waits for: the frame that it has, and when it asked (monotonic)."""
+
+    async def run(self) -> None:
+        tasks = [asyncio.ensure_future(self._read()), asyncio.ensure_future(self._write())]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        with suppress(RuntimeError, OSError):  # it may be closed already
+            await self._socket.close(1008)
+
+    async def _read(self) -> None:
+        """Read requests: a stream's id, a space, and the number of the frame that the page has, or 0."""
+        with suppress(WebSocketDisconnect, KeyError):  # KeyError: a message without text
+            while True:
+                text = await self._socket.receive_text()
+                stream, _, frame = text[:_LONGEST_REQUEST].partition(" ")
+                is_number = frame.isascii() and frame.isdigit()
+                if not is_number or self._sessions.user_of(token_of(self._socket)) is None:
+                    return
+                if not self._hub.want(stream):
+                    return
+                self._wants[stream] = (int(frame), time.monotonic())
+                self.wake.set()
+
+    async def _write(self) -> None:
+        with suppress(WebSocketDisconnect, RuntimeError, OSError):
+            while True:
+                self.wake.clear()
+                for stream, (after, asked_s) in list(self._wants.items()):
+                    message = self._hub.newer(stream, after, asked_s)
+                    if message is not None:
+                        del self._wants[stream]
+                        await self._socket.send_bytes(message)
+                await self.wake.wait()
+
+
+class _Numbered(msgspec.Struct):
+    frame: int
+
+
+def _age_s(picture: Picture) -> float:
+    return (time.time_ns() - picture.captured_unix_ns) / 1e9
+
+
+def _message(stream: str, one: _Stream, picture: Picture, waited_s: float) -> bytes:
+    """Return the length of a JSON header (4 bytes, big-endian), the header, and the JPEG file."""
+    oldest = picture.frame - (int(_BOX_AGE_S / one.period_s) if one.period_s > 0 else 0)
+    fitting = [frame for frame in one.detections if oldest <= frame <= picture.frame]
+    header: dict[str, Any] = {
+        "stream": stream,
+        "frame": picture.frame,
+        "age_ms": round(_age_s(picture) * 1000, 1),
+        "waited_ms": round(waited_s * 1000, 1),
+        "detections": msgspec.Raw(one.detections[max(fitting)]) if fitting else None,
+    }
+    head = msgspec.json.encode(header)
+    return len(head).to_bytes(4, "big") + head + picture.jpeg

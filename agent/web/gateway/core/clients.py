@@ -1,0 +1,107 @@
+"""Who may send requests, and how many."""
+
+import hashlib
+import hmac
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Final
+
+from agent.messages.web.control import WebClient
+from agent.web.gateway.core.faults import RequestError
+from agent.web.serving.tls import normal_subject
+
+_HASH: Final = "sha256:"
+_LEAST: Final = 16
+"""Characters of a token; shorter ones can be guessed."""
+_LONGEST_BYTES: Final = 4096
+
+
+class Client:
+    """One configured client, with what it has under way. For the event loop's thread."""
+
+    def __init__(self, settings: WebClient, clock: Callable[[], float] = time.monotonic) -> None:
+        self.name: Final = settings.name
+        self.group: Final = settings.group
+        self._settings: Final = settings
+        self._clock: Final = clock
+        self._inflight = 0
+        self._credit = self._most_credit = max(1.0, settings.requests_per_s)
+        self._credited_s = clock()
+
+    def may_see(self, name: str, variant: str) -> bool:
+        """Return True where a pattern matches the model's name, or NAME:VARIANT."""
+        return any(fnmatchcase(text, one) for one in self._settings.models for text in (name, f"{name}:{variant}"))
+
+    @contextmanager
+    def admitted(self) -> Iterator[None]:
+        """Run the block as one request. Raises RequestError("limited") beyond the client's rate or number in flight."""
+        if self._inflight >= self._settings.max_inflight:
+            detail = f"{self._settings.max_inflight} requests of {self.name} are under way"
+            raise RequestError("limited", detail, retry_s=1.0)
+        now_s = self._clock()
+        gained = (now_s - self._credited_s) * self._settings.requests_per_s
+        self._credit, self._credited_s = min(self._most_credit, self._credit + gained), now_s
+        if self._credit < 1:
+            wait_s = math.ceil((1 - self._credit) / self._settings.requests_per_s)
+            detail = f"{self.name} may send {self._settings.requests_per_s:g} requests a second"
+            raise RequestError("limited", detail, retry_s=float(wait_s))
+        self._credit -= 1
+        self._inflight += 1
+        try:
+            yield
+        finally:
+            self._inflight -= 1
+
+
+class Clients:
+    """All configured clients; tokens are kept as hashes only."""
+
+    def __init__(self, clients: tuple[WebClient, ...]) -> None:
+        self._by_token: Final[list[tuple[bytes, Client]]] = []
+        self._by_subject: Final[dict[str, Client]] = {}
+        self.faults: Final[list[str]] = []
+        """What keeps a configured client from being let in."""
+        for one in clients:
+            if one.subject:
+                self._by_subject[normal_subject(one.subject)] = Client(one)
+                continue
+            try:
+                self._by_token.append((_hash_in(Path(one.token_file)), Client(one)))
+            except (OSError, ValueError) as error:
+                why = error.strerror if isinstance(error, OSError) else str(error)
+                self.faults.append(f"client {one.name} is not let in: its token_file: {why}")
+
+    def authenticated(self, authorization: str, subject: str) -> Client:
+        """Return the client of a header `Bearer TOKEN`, else of a certificate's subject.
+
+        Raises RequestError("unauthorized"). A token is compared with all of them, in a time that tells nothing.
+        """
+        scheme, _, token = authorization.partition(" ")
+        found: Client | None = None
+        if scheme.lower() == "bearer" and len(token) <= _LONGEST_BYTES:
+            given = hashlib.sha256(token.strip().encode("utf-8", "surrogatepass")).digest()
+            for known, client in self._by_token:
+                if hmac.compare_digest(known, given):
+                    found = client
+        elif not authorization and subject:
+            found = self._by_subject.get(subject)
+        if found is None:
+            raise RequestError("unauthorized", "a valid token (Authorization: Bearer ...) or certificate is needed")
+        return found
+
+
+def _hash_in(file: Path) -> bytes:
+    """Return the hash of a client's token, from a file with `sha256:HEX` or the token itself. Raises ValueError."""
+    text = file.read_bytes()[:_LONGEST_BYTES].decode().strip()
+    if text.startswith(_HASH):
+        known = bytes.fromhex(text[len(_HASH) :])
+        if len(known) != hashlib.sha256().digest_size:
+            raise ValueError("sha256: and 64 hexadecimal digits are expected")
+        return known
+    if len(text) < _LEAST:
+        raise ValueError(f"a token of {_LEAST} characters or more is expected, or sha256:HEX of one")
+    return hashlib.sha256(text.encode()).digest()

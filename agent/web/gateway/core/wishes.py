@@ -1,0 +1,46 @@
+"""What a request asks for beside its inputs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from agent.web.gateway.core.faults import invalid
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a request asks for beside its inputs."""
+
+    outputs: tuple[str, ...] = ()
+    confidence: float | None = None
+    iou: float | None = None
+    imgsz: int | None = None
+
+
+def wish_of(parameters: Mapping[str, Any], outputs: tuple[str, ...] = ()) -> Wish:
+    """Return what parameters ask for; unknown ones are others' matter. Raises RequestError that names a wrong one."""
+    return Wish(
+        outputs, _number(parameters, "confidence"), _number(parameters, "iou"), _whole_number(parameters, "imgsz")
+    )
+
+
+def _number(parameters: Mapping[str, Any], name: str) -> float | None:
+    value = parameters.get(name)
+    if value is None:
+        return None
+    wrong = invalid(f"parameters: {name} is {str(value)[:32]!r}, expected a number")
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise wrong
+    try:
+        return float(value)
+    except (ValueError, OverflowError):
+        raise wrong from None
+
+
+def _whole_number(parameters: Mapping[str, Any], name: str) -> int | None:
+    value = _number(parameters, name)
+    if value is None:
+        return None
+    if not value.is_integer():
+        raise invalid(f"parameters: {name} is {value:g}, expected a whole number")
+    return int(value)

@@ -1,0 +1,64 @@
+"""Bodies of HTTP requests: bounded in bytes and in time, also when they are compressed."""
+
+import asyncio
+import zlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+from starlette.requests import ClientDisconnect, Request
+
+from agent.web.gateway.core.faults import RequestError, invalid
+from agent.web.gateway.core.service import MOST_BYTES, GatewayService
+
+_WHOLE_S: Final = 30.0
+"""Time for a whole body."""
+_WINDOWS: Final = {"gzip": 31, "x-gzip": 31, "deflate": 15}
+"""Of zlib, by the content's coding."""
+
+
+@asynccontextmanager
+async def body_of(request: Request, service: GatewayService, most_bytes: int = MOST_BYTES) -> AsyncIterator[bytes]:
+    """Run the block with the whole body, decompressed. Raises RequestError for one that is too large or too slow."""
+    coding = request.headers.get("content-encoding", "identity").strip().lower()
+    if coding not in {"identity", "", *_WINDOWS}:
+        raise RequestError("media", f"Content-Encoding {coding[:32]!r}; gzip, deflate and identity are understood")
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and int(length) > most_bytes:
+        raise _too_large(most_bytes)
+    held_bytes = int(length) if length.isdecimal() and coding not in _WINDOWS else most_bytes
+    with service.bytes_held(held_bytes):
+        try:
+            content = await asyncio.wait_for(_read(request, most_bytes), _WHOLE_S)
+        except (TimeoutError, asyncio.TimeoutError):
+            raise invalid(f"the body did not come within {_WHOLE_S:g} s") from None
+        except ClientDisconnect:
+            raise invalid("the client went away") from None
+        yield _decompressed(content, coding, most_bytes) if coding in _WINDOWS else content
+
+
+async def _read(request: Request, most_bytes: int) -> bytes:
+    content = bytearray()
+    async for chunk in request.stream():
+        content += chunk
+        if len(content) > most_bytes:
+            raise _too_large(most_bytes)
+    return bytes(content)
+
+
+def _decompressed(content: bytes, coding: str, most_bytes: int) -> bytes:
+    """Decompress a body, never more than `most_bytes` of it."""
+    reader = zlib.decompressobj(_WINDOWS[coding])
+    try:
+        whole = reader.decompress(content, most_bytes + 1)
+    except zlib.error:
+        raise invalid(f"the body is not {coding}") from None
+    if len(whole) > most_bytes:
+        raise _too_large(most_bytes)
+    if not reader.eof:
+        raise invalid(f"the {coding} body ends early")
+    return whole
+
+
+def _too_large(most_bytes: int) -> RequestError:
+    return RequestError("too_large", f"a body of more than {most_bytes >> 20} MiB")

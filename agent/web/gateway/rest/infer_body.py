@@ -1,0 +1,93 @@
+"""The body of `infer`: JSON, and after it the raw bytes of inputs that are binary data."""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from agent.web.gateway.core import tensors
+from agent.web.gateway.core.faults import invalid
+from agent.web.gateway.core.tensors import Tensor
+from agent.web.gateway.core.wishes import Wish, wish_of
+
+_MOST_TENSORS: Final = 64
+_UNSET: Final = msgspec.UNSET
+_SIZE: Final = "binary_data_size"
+
+
+class _Input(msgspec.Struct):
+    name: str
+    shape: list[int]
+    datatype: str
+    parameters: dict[str, Any] = {}
+    data: Any = _UNSET
+
+
+class _Output(msgspec.Struct):
+    name: str
+    parameters: dict[str, Any] = {}
+
+
+class _Body(msgspec.Struct):
+    inputs: list[_Input]
+    id: str = ""
+    parameters: dict[str, Any] = {}
+    outputs: list[_Output] = []
+
+
+@dataclass(frozen=True)
+class InferBody:
+    """A request as it was sent."""
+
+    id: str
+    inputs: list[Tensor]
+    wish: Wish
+    named: frozenset[str]
+    """Outputs that are wanted as binary data."""
+    is_binary: bool
+    """Outputs are wanted as binary data where the request names none."""
+
+
+def parse(content: bytes, header_length: str | None) -> InferBody:
+    """Return a request; `header_length` is the header with the JSON's length, None where all of it is JSON.
+
+    Raises RequestError("invalid") that names the field.
+    """
+    text, raw = content, memoryview(b"")
+    if header_length is not None:
+        if not header_length.isdecimal() or int(header_length) > len(content):
+            raise invalid("Inference-Header-Content-Length is not the length of a part of the body")
+        text, raw = content[: int(header_length)], memoryview(content)[int(header_length) :]
+    try:
+        body = msgspec.json.decode(text, type=_Body)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise invalid(f"the body: {error}") from None
+    if len(body.inputs) > _MOST_TENSORS or len(body.outputs) > _MOST_TENSORS:
+        raise invalid(f"inputs and outputs: at most {_MOST_TENSORS} each")
+    inputs, left = [], raw
+    for one in body.inputs:
+        made, left = _tensor(one, left)
+        inputs.append(made)
+    if len(left):
+        raise invalid(f"the body has {len(left)} bytes behind its last tensor")
+    for output in body.outputs:
+        if output.parameters.get("classification"):
+            raise invalid(f"outputs: {output.name[:64]!r}: classification is not served")
+    wish = wish_of(body.parameters, tuple(dict.fromkeys(one.name for one in body.outputs)))
+    named = frozenset(one.name for one in body.outputs if one.parameters.get("binary_data") is True)
+    return InferBody(body.id, inputs, wish, named, body.parameters.get("binary_data_output") is True)
+
+
+def _tensor(one: _Input, raw: memoryview) -> tuple[Tensor, memoryview]:
+    """Return an input, and the bytes behind it."""
+    size = one.parameters.get(_SIZE)
+    if size is None:
+        if one.data is _UNSET:
+            raise invalid(f"inputs: {one.name[:64]!r} has neither data nor {_SIZE}")
+        tensors.elements(one.shape, one.name)
+        return tensors.of_numbers(one.name, one.datatype, one.shape, one.data), raw
+    if one.data is not _UNSET:
+        raise invalid(f"inputs: {one.name[:64]!r} has both data and {_SIZE}")
+    if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= len(raw):
+        raise invalid(f"inputs: {one.name[:64]!r}: {_SIZE} is more than the body has")
+    return tensors.checked(one.name, one.datatype, one.shape, raw[:size]), raw[size:]

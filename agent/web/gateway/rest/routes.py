@@ -1,0 +1,206 @@
+"""The gateway's HTTP routes: who asks, what for, and how it ends."""
+
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import Receive, Scope, Send
+
+from agent import __version__
+from agent.messages.web.requests import Port
+from agent.web.gateway.core.catalog import Version
+from agent.web.gateway.core.clients import Client
+from agent.web.gateway.core.counting import Counted
+from agent.web.gateway.core.faults import RequestError, invalid, not_found
+from agent.web.gateway.core.service import EXTENSIONS, GatewayService
+from agent.web.gateway.core.wishes import wish_of
+from agent.web.gateway.rest.answers import HEADER_LENGTH, inferred, json_of, refusal
+from agent.web.gateway.rest.bodies import body_of
+from agent.web.gateway.rest.infer_body import parse
+from agent.web.serving.http_server import SUBJECT
+
+_log: Final = logging.getLogger(__name__)
+_SMALL_BYTES: Final = 64 * 1024
+_MODEL, _OF_VERSION = "/v2/models/{model}", "/v2/models/{model}/versions/{version}"
+
+
+class Asked:
+    """One request of a client that is let in."""
+
+    def __init__(self, request: Request, service: GatewayService, client: Client, counted: Counted) -> None:
+        self.request: Final = request
+        self.service: Final = service
+        self.client: Final = client
+        self._counted: Final = counted
+
+    def model(self) -> Version:
+        """Return the model that the path names. Raises RequestError("not_found")."""
+        path = self.request.path_params
+        one = self.service.catalog.resolve(self.client, path["model"], path.get("version", ""))
+        self._counted.model = one.reference
+        return one
+
+    async def json(self) -> dict[str, Any]:
+        """Return a small body, an object of JSON or nothing. Raises RequestError."""
+        async with body_of(self.request, self.service, _SMALL_BYTES) as content:
+            try:
+                return msgspec.json.decode(content, type=dict[str, Any]) if content.strip() else {}
+            except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+                raise invalid(f"the body: {error}") from None
+
+
+Answer = Callable[[Asked], Awaitable[Response]]
+
+
+class _Endpoint:
+    """One path, with what answers each method."""
+
+    def __init__(self, service: GatewayService, answers: dict[str, Answer]) -> None:
+        self._service: Final = service
+        self._answers: Final = answers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, whatever it is."""
+        request = Request(scope, receive)
+        response = await self._answered(request)
+        await response(scope, receive, send)
+
+    async def _answered(self, request: Request) -> Response:
+        try:
+            authorization = request.headers.get("authorization", "")
+            with self._service.request(authorization, request.scope.get(SUBJECT, "")) as (client, counted):
+                method = "GET" if request.method == "HEAD" else request.method
+                answer = self._answers.get(method)
+                if answer is not None:
+                    return await answer(Asked(request, self._service, client, counted))
+                return self._nothing(request)
+        except RequestError as error:
+            return refusal(error)
+        except Exception:  # noqa: BLE001 - the loop's edge: a request must not end its connection without an answer
+            _log.exception("event=request_crashed path=%r", request.url.path[:200])
+            return json_of({"error": "the gateway failed; its log says how"}, 500)
+
+    def _nothing(self, request: Request) -> Response:
+        if not self._answers:
+            raise not_found(request.url.path[:200])
+        allow = {"Allow": ", ".join(self._answers)}
+        return json_of({"error": f"{request.method[:16]} is not for this path"}, 405, allow)
+
+
+def routes(service: GatewayService) -> list[BaseRoute]:
+    """Return the gateway's routes; whatever else begins with /v2 is not there, for those who are let in."""
+    table: list[tuple[str, dict[str, Answer]]] = [
+        ("/v2", {"GET": _server}),
+        ("/v2/", {"GET": _server}),
+        ("/v2/health/live", {"GET": _live}),
+        ("/v2/health/ready", {"GET": _ready}),
+        ("/v2/repository/index", {"POST": _index}),
+        ("/v2/repository/models/{model}/load", {"POST": _load}),
+        ("/v2/repository/models/{model}/unload", {"POST": _unload}),
+    ]
+    for path in (_MODEL, _OF_VERSION):
+        table += [
+            (path, {"GET": _metadata}),
+            (f"{path}/ready", {"GET": _model_ready}),
+            (f"{path}/infer", {"POST": _infer}),
+            (f"{path}/detect", {"POST": _detect}),
+        ]
+    table.append(("/v2/{rest:path}", {}))
+    return [Route(path, _Endpoint(service, answers)) for path, answers in table]
+
+
+async def _server(_: Asked) -> Response:
+    return json_of({"name": "changeover", "version": __version__, "extensions": EXTENSIONS})
+
+
+async def _live(_: Asked) -> Response:
+    return json_of({"live": True})
+
+
+async def _ready(asked: Asked) -> Response:
+    is_ready = asked.service.is_ready
+    return json_of({"ready": is_ready}, 200 if is_ready else 503)
+
+
+async def _model_ready(asked: Asked) -> Response:
+    one = asked.model()
+    is_ready = asked.service.is_model_ready(one)
+    return json_of({"name": one.path, "ready": is_ready}, 200 if is_ready else 503)
+
+
+async def _metadata(asked: Asked) -> Response:
+    one = asked.model()
+    signature = await asked.service.signature(asked.client, one)
+    content: dict[str, Any] = {
+        "name": asked.request.path_params["model"],
+        "versions": asked.service.catalog.versions_of(asked.client, one),
+        "platform": signature.platform,
+        "inputs": [_port(port) for port in signature.inputs],
+        "outputs": [_port(port) for port in signature.outputs],
+    }
+    if signature.is_detector:
+        content["parameters"] = {
+            "task": signature.task,
+            "labels": signature.names,
+            "confidence": signature.confidence,
+            "iou": signature.iou,
+            "imgsz": signature.imgsz,
+        }
+    return json_of(content)
+
+
+async def _infer(asked: Asked) -> Response:
+    one = asked.model()
+    async with body_of(asked.request, asked.service) as content:
+        body = parse(content, asked.request.headers.get(HEADER_LENGTH))
+        outputs = await asked.service.infer(asked.client, one, body.inputs, body.wish)
+    head = {"model_name": asked.request.path_params["model"], "model_version": one.version}
+    if body.id:
+        head["id"] = body.id
+    binary = frozenset(output.name for output in outputs) if body.is_binary and not body.wish.outputs else body.named
+    return inferred(head, outputs, binary)
+
+
+async def _detect(asked: Asked) -> Response:
+    began_s = time.monotonic()
+    one = asked.model()
+    wish = wish_of(dict(asked.request.query_params))
+    media = asked.request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media.startswith("image/") and media not in {"image/jpeg", "image/png", "image/webp"}:
+        raise RequestError("media", f"{media[:64]!r}; JPEG, PNG and WebP are understood")
+    async with body_of(asked.request, asked.service) as content:
+        found = await asked.service.detect(asked.client, one, content, wish)
+    took_ms = round((time.monotonic() - began_s) * 1000, 1)
+    text = found.text[:-1] + b',"latency_ms":%s}' % str(took_ms).encode()
+    times = {"Server-Timing": f"decode;dur={found.decode_ms:.2f}, infer;dur={found.infer_ms:.2f}"}
+    return Response(text, headers=times, media_type="application/json")
+
+
+async def _index(asked: Asked) -> Response:
+    only_ready = (await asked.json()).get("ready") is True
+    return json_of(asked.service.index(asked.client, only_ready=only_ready))
+
+
+async def _load(asked: Asked) -> Response:
+    one = asked.model()
+    parameters = (await asked.json()).get("parameters")
+    if parameters:
+        raise RequestError("unsupported", "parameters: a model is loaded as the catalog has it")
+    await asked.service.load(asked.client, one)
+    return json_of({})
+
+
+async def _unload(asked: Asked) -> Response:
+    one = asked.model()
+    await asked.json()
+    await asked.service.unload(asked.client, one)
+    return json_of({})
+
+
+def _port(port: Port) -> dict[str, Any]:
+    return {"name": port.name, "datatype": port.datatype, "shape": list(port.shape)}

@@ -1,0 +1,78 @@
+"""The servers of the web process: bound, told to control, and tried again where an address cannot be served."""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
+
+from agent.messages.web.control import Serving
+from agent.web.serving.parts import WebParts
+from agent.web.serving.tls import context_of
+
+_RETRY_S: Final = 15.0
+
+Serve = Callable[[socket.socket, ssl.SSLContext | None], Coroutine[Any, Any, None]]
+"""Serves on a bound socket until the process ends."""
+
+
+class Servers:
+    """Binds the addresses of the settings, and serves what can be served."""
+
+    def __init__(self, parts: WebParts, http: Serve, grpc: Serve | None, faults: tuple[str, ...] = ()) -> None:
+        """Store the servers; `faults` are told to control with what cannot be served."""
+        self._parts: Final = parts
+        self._http: Final = http
+        self._grpc: Final = grpc
+        self._untold: set[str] = set()
+        """Addresses that were not tried yet."""
+        self._ports: Final = {"bind": 0, "grpc_bind": 0}
+        self._faults: Final = {"bind": "", "grpc_bind": "", "more": "; ".join(faults)}
+
+    async def run(self) -> None:
+        """Serve both addresses, as far as they are set."""
+        setup = self._parts.setup
+        wanted: list[tuple[str, str, Serve, tuple[str, ...]]] = []
+        if setup.bind:
+            wanted.append(("bind", setup.bind, self._http, ("http/1.1",)))
+        if setup.grpc_bind and self._grpc is not None:
+            wanted.append(("grpc_bind", setup.grpc_bind, self._grpc, ("h2",)))
+        self._untold = {one[0] for one in wanted}
+        await asyncio.gather(*(self._serve(*one) for one in wanted))
+
+    async def _serve(self, key: str, bind: str, serve: Serve, protocols: tuple[str, ...]) -> None:
+        while True:
+            try:
+                context = context_of(self._parts.setup, protocols)
+                listener = _listen(bind)
+            except OSError as error:
+                self._tell(key, 0, f"web.{key} {bind} cannot be served: {error}")
+                await asyncio.sleep(_RETRY_S)
+                continue
+            self._tell(key, listener.getsockname()[1], "")
+            await serve(listener, context)
+
+    def _tell(self, key: str, port: int, fault: str) -> None:
+        self._ports[key], self._faults[key] = port, fault
+        self._untold.discard(key)
+        if self._untold:  # because control would take what is not tried yet for what is well
+            return
+        detail = "; ".join(fault for fault in self._faults.values() if fault)
+        self._parts.control.send(Serving(self._ports["bind"], self._ports["grpc_bind"], detail))
+
+
+def _listen(bind: str) -> socket.socket:
+    """Return a socket that listens on HOST:PORT, before its port is told to anybody. Raises OSError."""
+    host, _, port = bind.rpartition(":")
+    found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    family, kind, protocol, _, address = found[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(128)
+    except OSError:
+        listener.close()
+        raise
+    listener.setblocking(False)
+    return listener

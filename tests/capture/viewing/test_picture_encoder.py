@@ -1,0 +1,116 @@
+"""Frames become pictures only while somebody asks, smaller where they are large, and within the link's bound."""
+
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+import pytest
+from support.waiting import until
+
+from agent.capture.source import Image
+from agent.capture.viewing.picture_encoder import LONGEST_SIDE, PictureEncoder, encode
+from agent.capture.viewing.viewed_writer import ViewedWriter
+from agent.processes.slots.picture_link import MOST_BYTES, Picture, PictureLink, PictureReceiver, PictureSender
+
+
+class Viewing:
+    """An encoder between a camera and somebody who looks."""
+
+    def __init__(self) -> None:
+        self.link = PictureLink()
+        self.encoder = PictureEncoder(PictureSender(self.link.camera_end))
+        self.web = PictureReceiver(self.link.web_end)
+        self.encoder.start()
+
+    def seen(self) -> Picture:
+        found: list[Picture] = []
+
+        def came() -> bool:
+            picture = self.web.receive()
+            found.extend([picture] if picture is not None else [])
+            return bool(found)
+
+        until(came)
+        return found[0]
+
+
+@pytest.fixture
+def viewing() -> Iterator[Viewing]:
+    made = Viewing()
+    yield made
+    made.encoder.stop()
+    made.web.close()
+    made.link.close()
+
+
+def shade(height: int, width: int, value: int = 90) -> Image:
+    return np.full((height, width, 3), value, np.uint8)
+
+
+def pixels(picture: Picture) -> Image:
+    found = cv2.imdecode(np.frombuffer(picture.jpeg, np.uint8), cv2.IMREAD_COLOR)
+    assert found is not None
+    return np.asarray(found, np.uint8)
+
+
+def test_a_request_is_answered_by_the_next_frame_once(viewing: Viewing) -> None:
+    viewing.encoder.offer(shade(48, 64), 1, 10)
+    viewing.web.ask()
+    viewing.encoder.offer(shade(48, 64), 2, 20)
+    picture = viewing.seen()
+    assert (picture.frame, picture.captured_unix_ns, picture.width, picture.height) == (2, 20, 64, 48)
+    assert pixels(picture).shape == (48, 64, 3)
+    viewing.encoder.offer(shade(48, 64), 3, 30)
+    viewing.web.ask()
+    viewing.encoder.offer(shade(48, 64), 4, 40)
+    assert viewing.seen().frame == 4, "nothing was encoded in between"
+
+
+def test_a_large_frame_comes_smaller_and_in_its_proportions(viewing: Viewing) -> None:
+    viewing.web.ask()
+    viewing.encoder.offer(shade(1080, 1920), 1, 10)
+    picture = viewing.seen()
+    assert (picture.width, picture.height) == (LONGEST_SIDE, 540)
+    assert pixels(picture).shape == (540, LONGEST_SIDE, 3)
+
+
+def test_a_picture_is_of_its_own_frame_though_the_buffer_is_written_again(viewing: Viewing) -> None:
+    buffer = shade(48, 64, 30)
+    viewing.web.ask()
+    viewing.encoder.offer(buffer, 1, 10)
+    buffer[:] = 250
+    assert abs(int(pixels(viewing.seen()).mean()) - 30) <= 3
+
+
+def test_a_picture_that_hardly_compresses_still_fits_the_link() -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (720, LONGEST_SIDE, 3), np.uint8)
+    assert len(encode(noise)) <= MOST_BYTES
+
+
+class SlotDummy:
+    """A frame slot's writer that keeps what it was told."""
+
+    def __init__(self) -> None:
+        self.offered: list[tuple[int, int]] = []
+
+    def buffer(self, height: int, width: int) -> Image:
+        return shade(height, width, 0)
+
+    def offer(self, captured_ns: int, captured_unix_ns: int, of: tuple[int, int] | None = None) -> int:
+        del of
+        self.offered.append((captured_ns, captured_unix_ns))
+        return len(self.offered)
+
+    def wait_taken(self, timeout_s: float) -> bool:
+        return timeout_s > 0
+
+
+def test_the_line_gets_its_frame_whoever_looks(viewing: Viewing) -> None:
+    slot = SlotDummy()
+    writer = ViewedWriter(slot, viewing.encoder)
+    viewing.web.ask()
+    writer.buffer(48, 64)[:] = 200
+    assert writer.offer(1, 10) == 1
+    assert slot.offered == [(1, 10)]
+    assert viewing.seen().frame == 1
+    assert writer.wait_taken(1.0)

@@ -1,0 +1,64 @@
+"""A language is one file: each has every word, and every code that the device publishes has one."""
+
+import json
+import re
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from agent.messages.errors import Reason
+from agent.messages.payloads import AckResult, JobPhase, Phase, Rule, StreamStatus, SwitchResult
+from agent.web.console.acts import ACTS
+
+ROOT = Path(__file__).parents[2]
+FILES = ROOT / "agent" / "web" / "console" / "files"
+LANGUAGES = sorted((FILES / "lang").glob("*.json"))
+WORDS = {path.stem: json.loads(path.read_text()) for path in LANGUAGES}
+
+
+def test_each_language_has_the_same_words_and_blanks() -> None:
+    assert {"en", "de"} <= WORDS.keys()
+    for name, words in WORDS.items():
+        assert words.keys() == WORDS["en"].keys(), name
+        for key, text in words.items():
+            assert text.strip(), (name, key)
+            assert set(re.findall(r"{\w+}", text)) == set(re.findall(r"{\w+}", WORDS["en"][key])), (name, key)
+
+
+@pytest.mark.parametrize(
+    ("start", "codes"),
+    [
+        ("phase", get_args(Phase)),
+        ("stream", get_args(StreamStatus)),
+        ("rule", get_args(Rule)),
+        ("result", (*get_args(AckResult), *get_args(SwitchResult))),
+        ("reason", get_args(Reason)),
+        ("job", (*[one for one in get_args(JobPhase) if isinstance(one, str)], "done", "failed")),
+        ("act", tuple(ACTS)),
+    ],
+)
+def test_each_code_has_a_word(start: str, codes: tuple[str, ...]) -> None:
+    assert codes
+    assert [code for code in codes if f"{start}.{code}" not in WORDS["en"]] == []
+
+
+def test_each_alert_has_a_title_and_what_to_do() -> None:
+    section = (ROOT / "docs" / "health.md").read_text().split("## Alerts")[1].split("\n## ")[0]
+    codes = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
+    assert {"camera", "worker_lost"} <= set(codes)
+    assert [code for code in codes if not {f"alert.{code}", f"cure.{code}"} <= WORDS["en"].keys()] == []
+
+
+def test_each_word_of_the_pages_exists_and_is_used() -> None:
+    text = "\n".join(path.read_text() for path in FILES.rglob("*.js") if path.parent.name != "vendor")
+    asked = set(re.findall(r'\bt\(\s*"([\w.]+)"', text)) | set(re.findall(r'\? "([\w]+(?:\.[\w]+)+)" : "', text))
+    starts = tuple(re.findall(r"\bt\(`([\w.]+\.)\$\{", text))
+    assert sorted(asked - WORDS["en"].keys()) == []
+    quoted = set(re.findall(r'"([\w]+(?:\.[\w]+)*)"', text))
+    unused = [
+        key
+        for key in WORDS["en"]
+        if key not in quoted and not key.startswith((*starts, "alert.", "cure.", "language."))
+    ]
+    assert unused == []

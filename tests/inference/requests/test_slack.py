@@ -1,0 +1,117 @@
+"""Requests get the time between the lines' frames, and no other."""
+
+import threading
+from collections.abc import Callable
+
+from support.waiting import until
+
+from agent.inference.serving.slack import Slack
+
+MS = 1_000_000
+PERIOD = 100 * MS
+
+
+class Clock:
+    """A clock that a test sets, in ns."""
+
+    def __init__(self) -> None:
+        self.ns = 10_000 * MS
+
+    def __call__(self) -> int:
+        return self.ns
+
+
+def paced(frames: int = 4, is_waiting: Callable[[], bool] = lambda: False) -> tuple[Slack, Clock]:
+    """Return the slack of one stream whose frames came each 100 ms, the last of them now and answered."""
+    clock = Clock()
+    slack = Slack(clock)
+    slack.add("cam-1", is_waiting)
+    for number in range(frames):
+        clock.ns += PERIOD
+        slack.began("cam-1", number, clock.ns)
+        slack.ended("cam-1")
+    return slack, clock
+
+
+def fits(slack: Slack, clock: Clock, needed_ms: float) -> bool:
+    """Say whether a request may begin now."""
+    return slack.wait(needed_ms * MS, clock.ns)
+
+
+def test_without_frames_a_request_begins_at_once() -> None:
+    assert fits(Slack(), Clock(), 5000)
+
+
+def test_a_request_that_ends_before_the_next_frame_begins_and_a_longer_one_does_not() -> None:
+    slack, clock = paced()
+    clock.ns += 30 * MS
+    assert fits(slack, clock, 69)
+    assert not fits(slack, clock, 75)
+
+
+def test_nothing_begins_beside_a_frame_or_before_one_that_is_late() -> None:
+    slack, clock = paced()
+    clock.ns += PERIOD
+    slack.began("cam-1", 4, clock.ns)
+    assert not fits(slack, clock, 1)
+    slack.ended("cam-1")
+    assert fits(slack, clock, 1)
+    clock.ns += PERIOD + 20 * MS
+    assert not fits(slack, clock, 1)
+
+
+def test_nothing_begins_while_a_frame_waits_in_its_slot() -> None:
+    waits = True
+    slack, clock = paced(is_waiting=lambda: waits)
+    clock.ns += 10 * MS
+    assert not fits(slack, clock, 1)
+    waits = False
+    assert fits(slack, clock, 1)
+
+
+def test_a_stream_that_stands_keeps_nobody_waiting() -> None:
+    slack, clock = paced()
+    clock.ns += 10 * PERIOD
+    assert fits(slack, clock, 5000)
+
+
+def test_frames_that_were_dropped_do_not_lengthen_the_period() -> None:
+    slack, clock = paced()
+    for number in (9, 14):
+        clock.ns += 5 * PERIOD
+        slack.began("cam-1", number - 1, clock.ns)
+        slack.ended("cam-1")
+    assert not slack.has_room(150 * MS)
+    assert slack.has_room(99 * MS)
+
+
+def test_what_never_fits_is_refused_at_once() -> None:
+    slack, clock = paced()
+    assert not slack.wait(1e9, clock.ns + 3_600_000 * MS)
+
+
+def test_the_nearest_frame_of_all_streams_counts() -> None:
+    slack, clock = paced()
+    slack.add("cam-2", lambda: False)
+    for number in range(3):
+        slack.began("cam-2", number, clock.ns - (3 - number) * 40 * MS + 20 * MS)
+        slack.ended("cam-2")
+    assert fits(slack, clock, 19)
+    assert not fits(slack, clock, 25)
+
+
+def test_a_waiting_request_begins_when_the_frame_is_answered_and_ends_at_the_stop() -> None:
+    slack, clock = paced()
+    slack.began("cam-1", 4, clock.ns)
+    began: list[bool] = []
+    thread = threading.Thread(target=lambda: began.append(slack.wait(MS, clock.ns + 3_600_000 * MS)))
+    thread.start()
+    slack.ended("cam-1")
+    until(lambda: began == [True])
+    slack.began("cam-1", 5, clock.ns)
+    other = threading.Thread(target=lambda: began.append(slack.wait(MS, clock.ns + 3_600_000 * MS)))
+    other.start()
+    slack.stop()
+    until(lambda: began == [True, False])
+    for one in (thread, other):
+        one.join()

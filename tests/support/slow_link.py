@@ -1,0 +1,54 @@
+"""A proxy in front of a server that passes its answers on at a bounded rate, as a slow network does."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_TURN_S = 0.02
+
+
+@contextmanager
+def slow_link(port: int, bytes_per_s: int) -> Iterator[int]:
+    """Give the port of a proxy to 127.0.0.1:`port`, whose connections share `bytes_per_s` on the way back."""
+    link = _SlowLink(port, bytes_per_s)
+    link.thread.start()
+    link.is_up.wait()
+    yield link.port
+    link.loop.call_soon_threadsafe(link.loop.stop)
+    link.thread.join()
+
+
+class _SlowLink:
+    def __init__(self, to: int, bytes_per_s: int) -> None:
+        self.to, self.rate = to, bytes_per_s
+        self.port = 0
+        self.is_up = threading.Event()
+        self.loop = asyncio.new_event_loop()
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self._turn = asyncio.Lock()
+
+    def _run(self) -> None:
+        async def start() -> None:
+            server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=4096)
+            self.port = server.sockets[0].getsockname()[1]
+            self.is_up.set()
+
+        self.loop.run_until_complete(start())
+        self.loop.run_forever()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection("127.0.0.1", self.to, limit=4096)
+        await asyncio.gather(self._pass(reader, back, 0), self._pass(there, writer, self.rate), return_exceptions=True)
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, rate: int) -> None:
+        share = max(1, int((rate or 10_000_000) * _TURN_S))
+        try:
+            while data := await reader.read(min(share, 4096) if rate else 65536):
+                if rate:
+                    async with self._turn:
+                        await asyncio.sleep(len(data) / rate)
+                writer.write(data)
+                await writer.drain()
+        finally:
+            writer.close()

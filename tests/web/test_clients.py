@@ -1,0 +1,115 @@
+"""Who is let in, and how often."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from agent.messages.web.control import WebClient
+from agent.web.gateway.core.clients import Client, Clients
+from agent.web.gateway.core.faults import RequestError
+
+TOKEN = "t" * 40
+
+
+def settings(name: str = "mes", **changed: object) -> WebClient:
+    values: dict[str, object] = {
+        "name": name,
+        "token_file": "",
+        "subject": "",
+        "models": ("*",),
+        "requests_per_s": 2.0,
+        "max_inflight": 2,
+        "group": "default",
+    }
+    return WebClient(**{**values, **changed})  # type: ignore[arg-type] # as in the table above
+
+
+def clients(folder: Path, content: str = f"sha256:{hashlib.sha256(TOKEN.encode()).hexdigest()}\n") -> Clients:
+    file = folder / "token"
+    file.write_text(content)
+    by_subject = settings("plc", subject="O=plant, CN=plc")
+    return Clients((settings(token_file=str(file)), by_subject))
+
+
+@pytest.mark.parametrize("content", [f"sha256:{hashlib.sha256(TOKEN.encode()).hexdigest()}", TOKEN, f" {TOKEN}\n"])
+def test_a_token_is_known_by_its_hash(tmp_path: Path, content: str) -> None:
+    known = clients(tmp_path, content)
+    assert known.authenticated(f"Bearer {TOKEN}", "").name == "mes"
+    assert known.authenticated(f"bearer {TOKEN}", "").name == "mes"
+
+
+@pytest.mark.parametrize(
+    ("authorization", "subject"),
+    [
+        ("", ""),
+        ("Bearer", ""),
+        ("Bearer ", ""),
+        (f"Basic {TOKEN}", ""),
+        (f"Bearer {TOKEN}x", ""),
+        (f"Bearer {TOKEN[:-1]}", ""),
+        ("Bearer " + "x" * 5000, ""),
+        ("Bearer \udcff", ""),
+        ("Bearer wrong", "CN=plc,O=plant"),  # a wrong token is not mended by a certificate
+        ("", "CN=plc"),
+        ("", "CN=plc,O=plant,OU=more"),
+    ],
+)
+def test_nobody_else_is_let_in(tmp_path: Path, authorization: str, subject: str) -> None:
+    with pytest.raises(RequestError) as refused:
+        clients(tmp_path).authenticated(authorization, subject)
+    assert refused.value.kind == "unauthorized"
+    assert TOKEN not in str(refused.value)
+
+
+def test_a_certificate_is_known_by_its_subject_in_any_order(tmp_path: Path) -> None:
+    assert clients(tmp_path).authenticated("", "CN=plc,O=plant").name == "plc"
+
+
+@pytest.mark.parametrize("content", ["", "short", "sha256:12", "sha256:zz"])
+def test_a_file_that_holds_no_token_lets_nobody_in_and_is_told(tmp_path: Path, content: str) -> None:
+    known = clients(tmp_path, content)
+    assert len(known.faults) == 1
+    assert "mes" in known.faults[0]
+    for token in (content, TOKEN):
+        with pytest.raises(RequestError):
+            known.authenticated(f"Bearer {token}", "")
+
+
+def test_a_client_has_its_rate_and_is_told_when_to_come_again() -> None:
+    now_s = 100.0
+    client = Client(settings(), lambda: now_s)
+    for _ in range(2):
+        with client.admitted():
+            pass
+    with pytest.raises(RequestError) as refused, client.admitted():
+        pass
+    assert (refused.value.kind, refused.value.retry_s) == ("limited", 1.0)
+    now_s += 0.5
+    with client.admitted():
+        pass
+
+
+def test_a_client_has_so_many_requests_under_way_and_gets_them_back() -> None:
+    client = Client(settings(requests_per_s=1000.0))
+    with client.admitted(), client.admitted():
+        with pytest.raises(RequestError) as refused, client.admitted():
+            pass
+        assert refused.value.kind == "limited"
+    with client.admitted():
+        pass
+
+
+@pytest.mark.parametrize(
+    ("patterns", "seen"),
+    [
+        (("*",), {"cap-check", "seal"}),
+        (("cap-*",), {"cap-check"}),
+        (("cap-check:n",), {"cap-check"}),
+        (("cap-check:x",), set()),
+        ((), set()),
+    ],
+)
+def test_models_are_seen_by_pattern(patterns: tuple[str, ...], seen: set[str]) -> None:
+    client = Client(settings(models=patterns))
+    assert {name for name in ("cap-check", "seal") if client.may_see(name, "n")} == seen

@@ -1,0 +1,143 @@
+"""The Open Inference Protocol v2 over gRPC, of a running agent."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from grpclib import GRPCError, Status
+from grpclib.client import Channel, UnaryUnaryMethod
+from support.gateway_plant import TOKENS, GatewayPlant, jpeg
+
+from agent.web.gateway.core import tensors
+from agent.web.gateway.grpc.schema import METHODS, SERVICE, Messages, Untyped
+
+MESSAGES = Messages()
+
+
+class Caller:
+    """A client of the service."""
+
+    def __init__(self, channel: Channel, token: str) -> None:
+        self._channel = channel
+        self._token = token
+
+    async def __call__(self, name: str, /, **fields: Untyped) -> Untyped:
+        taken, given = MESSAGES[f"{name}Request"], MESSAGES[f"{name}Response"]
+        method: UnaryUnaryMethod[Any, Any] = UnaryUnaryMethod(self._channel, f"/{SERVICE}/{name}", taken, given)
+        metadata = {"authorization": f"Bearer {self._token}"} if self._token else {}
+        return await method(taken(**fields), metadata=metadata, timeout=60)
+
+
+def run(plant: GatewayPlant, asks: Callable[[Caller], Awaitable[Any]], token: str = TOKENS["mes"]) -> Untyped:
+    async def ask() -> Untyped:
+        channel = Channel("127.0.0.1", plant.grpc_port)
+        try:
+            return await asks(Caller(channel, token))
+        finally:
+            channel.close()
+
+    return asyncio.run(ask())
+
+
+def affine(**changed: Untyped) -> dict[str, Any]:
+    x, k = np.array([[1, 2, 3, 4]], np.float32), np.array([10, 20, 30, 40], np.int64)
+    inputs = [{"name": "x", "datatype": "FP32", "shape": [1, 4]}, {"name": "k", "datatype": "INT64", "shape": [4]}]
+    return {"model_name": "affine", "inputs": inputs, "raw_input_contents": [x.tobytes(), k.tobytes()], **changed}
+
+
+def test_every_method_answers(plant: GatewayPlant) -> None:
+    async def asks(call: Caller) -> None:
+        assert (await call("ServerLive")).live
+        assert (await call("ServerReady")).ready
+        assert (await call("ServerMetadata")).name == "changeover"
+        await call("RepositoryModelLoad", model_name="affine")
+        assert (await call("ModelReady", name="affine")).ready
+        metadata = await call("ModelMetadata", name="affine", version="1")
+        first = metadata.inputs[0]
+        assert (first.name, first.datatype, list(first.shape)) == ("x", "FP32", [1, 4])
+        index = await call("RepositoryIndex", ready=True)
+        assert "affine:n" in [one.name for one in index.models]
+        await call("RepositoryModelUnload", model_name="affine")
+        assert not (await call("ModelReady", name="affine")).ready
+
+    run(plant, asks)
+
+
+def test_tensors_raw_and_typed(plant: GatewayPlant) -> None:
+    async def asks(call: Caller) -> None:
+        raw = await call("ModelInfer", id="9", **affine())
+        assert (raw.id, raw.model_version) == ("9", "1")
+        found = dict(zip((one.name for one in raw.outputs), raw.raw_output_contents, strict=True))
+        assert np.frombuffer(found["y"], np.float32).tolist() == [12, 24, 36, 48]
+        typed = affine(raw_input_contents=[], outputs=[{"name": "kk"}])
+        typed["inputs"][0]["contents"] = {"fp32_contents": [1, 2, 3, 4]}
+        typed["inputs"][1]["contents"] = {"int64_contents": [10, 20, 30, 40]}
+        answer = await call("ModelInfer", **typed)
+        assert [one.name for one in answer.outputs] == ["kk"]
+        assert np.frombuffer(answer.raw_output_contents[0], np.int64).tolist() == [20, 40, 60, 80]
+
+    run(plant, asks)
+
+
+def test_a_picture_in_and_objects_out(plant: GatewayPlant) -> None:
+    inputs = [{"name": "image", "datatype": "BYTES", "shape": [1]}]
+
+    async def asks(call: Caller) -> Untyped:
+        raw = [tensors.joined([jpeg(256, 192)])]
+        parameters = {"confidence": MESSAGES["InferParameter"](double_param=0.5)}
+        return await call(
+            "ModelInfer", model_name="alpha", inputs=inputs, raw_input_contents=raw, parameters=parameters
+        )
+
+    answer = run(plant, asks)
+    found = dict(zip((one.name for one in answer.outputs), answer.raw_output_contents, strict=True))
+    assert np.frombuffer(found["boxes"], np.float32).tolist() == [32, 32, 160, 160]
+    assert tensors.split(found["labels"], "labels") == [b"a-good"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [
+        (affine(model_name="none"), Status.NOT_FOUND),
+        (affine(model_version="7"), Status.NOT_FOUND),
+        (affine(raw_input_contents=[b"x"]), Status.INVALID_ARGUMENT),
+        (affine(raw_input_contents=[b"x", b"y"]), Status.INVALID_ARGUMENT),
+        (affine(outputs=[{"name": "z"}]), Status.INVALID_ARGUMENT),
+        (affine(inputs=[], raw_input_contents=[]), Status.INVALID_ARGUMENT),
+    ],
+)
+def test_what_is_wrong_has_its_status(plant: GatewayPlant, fields: dict[str, Any], status: Status) -> None:
+    async def asks(call: Caller) -> Untyped:
+        return await call("ModelInfer", **fields)
+
+    with pytest.raises(GRPCError) as refused:
+        run(plant, asks)
+    assert refused.value.status is status
+
+
+def test_a_message_that_is_too_large_is_refused_before_it_is_read(plant: GatewayPlant) -> None:
+    async def asks(call: Caller) -> Untyped:
+        return await call("ModelInfer", **affine(raw_input_contents=[bytes(40 << 20), b""]))
+
+    with pytest.raises(GRPCError) as refused:
+        run(plant, asks)
+    assert refused.value.status is Status.RESOURCE_EXHAUSTED
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_no_method_answers_without_a_token(plant: GatewayPlant, name: str) -> None:
+    for token in ("", "wrong" * 8):
+        with pytest.raises(GRPCError) as refused:
+            run(plant, lambda call: call(name), token)
+        assert refused.value.status is Status.UNAUTHENTICATED
+
+
+def test_a_model_of_others_is_not_there(plant: GatewayPlant) -> None:
+    async def asks(call: Caller) -> Untyped:
+        return await call("ModelMetadata", name="affine")
+
+    with pytest.raises(GRPCError) as refused:
+        run(plant, asks, TOKENS["narrow"])
+    assert refused.value.status is Status.NOT_FOUND

@@ -1,0 +1,101 @@
+"""TLS of the gateway: a client's certificate proves who it is, over HTTP and gRPC."""
+
+import asyncio
+import gc
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from grpclib import GRPCError, Status
+from grpclib.client import Channel, UnaryUnaryMethod
+from support.brokers import Mosquitto
+from support.certificates import Authority
+from support.gateway_plant import TOKENS, GatewayPlant, gateway_plant
+
+from agent.web.gateway.grpc.schema import SERVICE, Messages, Untyped
+
+MESSAGES = Messages()
+
+
+class Certificates:
+    """The server's authority, that of clients, and one of a stranger."""
+
+    def __init__(self, folder: Path) -> None:
+        self.servers = Authority(folder / "servers", "servers")
+        self.clients = Authority(folder / "clients", "clients")
+        self.strangers = Authority(folder / "strangers", "clients")  # of the same name, with another key
+        self.server = self.servers.issue("box")
+
+    def context(self, pair: tuple[Path, Path] | None = None) -> ssl.SSLContext:
+        """Return a client's context, with its key and certificate where it has them."""
+        context = ssl.create_default_context(cafile=str(self.servers.certificate))
+        if pair is not None:
+            context.load_cert_chain(pair[1], pair[0])
+        return context
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return Certificates(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(scope="module")
+def secured(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates) -> Iterator[GatewayPlant]:
+    """Run an agent whose gateway asks for certificates, and knows the subject CN=plc."""
+    broker = Mosquitto(tmp_path_factory.mktemp("mosquitto"), persistence=False, more=())
+    broker.start()
+    key, certificate = certificates.server
+    web = {"cert_file": str(certificate), "key_file": str(key), "client_ca_file": str(certificates.clients.certificate)}
+    more = [{"name": "plc", "subject": "CN=plc", "requests_per_s": 1000, "max_inflight": 8}]
+    try:
+        trusted = str(certificates.servers.certificate)
+        with gateway_plant(broker, tmp_path_factory.mktemp("agent"), web, more, trusted=trusted) as made:
+            yield made
+    finally:
+        broker.kill()
+
+
+def status(plant: GatewayPlant, context: ssl.SSLContext, token: str = "") -> int:
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    return httpx.get(f"{plant.url}/v2/health/ready", headers=headers, verify=context, trust_env=False).status_code
+
+
+def test_a_certificate_or_a_token_lets_a_client_in(secured: GatewayPlant, certificates: Certificates) -> None:
+    plc, other = certificates.clients.issue("plc"), certificates.clients.issue("other")
+    assert status(secured, certificates.context(plc)) == 200
+    assert status(secured, certificates.context(other)) == 401
+    assert status(secured, certificates.context()) == 401
+    assert status(secured, certificates.context(), TOKENS["mes"]) == 200
+    assert status(secured, certificates.context(plc), "wrong" * 8) == 401
+
+
+def test_certificates_of_others_end_in_the_handshake(secured: GatewayPlant, certificates: Certificates) -> None:
+    for pair in (certificates.strangers.issue("plc"), certificates.clients.issue("plc-old", days=-1)):
+        with pytest.raises((httpx.TransportError, ssl.SSLError)):
+            status(secured, certificates.context(pair))
+
+
+def test_plain_http_is_not_answered(secured: GatewayPlant) -> None:
+    with pytest.raises(httpx.TransportError):
+        httpx.get(f"http://127.0.0.1:{secured.port}/v2", trust_env=False)
+
+
+# grpclib's client leaves a TLS connection to the end of its loop
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_certificate_lets_a_client_in_over_grpc(secured: GatewayPlant, certificates: Certificates) -> None:
+    async def ready(context: ssl.SSLContext) -> Untyped:
+        context.set_alpn_protocols(["h2"])
+        taken, given = MESSAGES["ServerReadyRequest"], MESSAGES["ServerReadyResponse"]
+        async with Channel("127.0.0.1", secured.grpc_port, ssl=context) as channel:
+            method: UnaryUnaryMethod[Untyped, Untyped] = UnaryUnaryMethod(
+                channel, f"/{SERVICE}/ServerReady", taken, given
+            )
+            return await method(taken(), timeout=60)
+
+    assert asyncio.run(ready(certificates.context(certificates.clients.issue("plc")))).ready
+    with pytest.raises(GRPCError) as refused:
+        asyncio.run(ready(certificates.context()))
+    assert refused.value.status is Status.UNAUTHENTICATED
+    gc.collect()
