@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 
 from agent.capture.source import Buffer, Image, SourceInfo, Warn
-from agent.messages.camera_names import PICTURE_SUFFIXES, is_picture
 from agent.messages.errors import TransientError
 from agent.messages.references import natural_key
+from agent.messages.texts.camera_names import PICTURE_SUFFIXES, is_picture
 
 _JPEG: Final = b"\xff\xd8"
 _PNG: Final = b"\x89PNG\r\n\x1a\n"

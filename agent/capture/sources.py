@@ -11,8 +11,8 @@ from agent.capture.hardware.hardware_source import HardwareSource
 from agent.capture.pictures import PictureSource
 from agent.capture.source import Patience, Source, Warn
 from agent.capture.video import device, gst_pipeline, has_gstreamer
-from agent.messages.camera_names import is_camera, is_picture, is_rtsp, split
 from agent.messages.errors import MistakeError, TransientError
+from agent.messages.texts.camera_names import is_camera, is_picture, is_rtsp, split
 from agent.redact import redact
 
 _SCHEME: Final = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://")

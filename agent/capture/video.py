@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 
 from agent.capture.source import Buffer, Image, Patience, SilentError, SourceInfo
-from agent.messages.camera_names import CameraFormat
 from agent.messages.errors import MistakeError, TransientError
+from agent.messages.texts.camera_names import CameraFormat
 from agent.redact import redact
 
 TIMEOUT_S: Final = 2.0

@@ -15,7 +15,7 @@ from agent.control.workers import Answering, Group
 from agent.messages.events import Reply
 from agent.messages.payloads import Ack, Alert, Cause, NextChange, Phase, Rule, StreamStatus
 from agent.messages.references import ModelReference, ModelVersion
-from agent.messages.utc import utc_text
+from agent.messages.texts.utc import utc_text
 from agent.settings import Publish, ScheduleRule
 
 NOTHING: Final = "0"

@@ -9,9 +9,9 @@ import msgspec
 from agent.doctor.finding import Finding, fail, note, ok
 from agent.doctor.host import picture_folder
 from agent.doctor.subprocess_runner import run_apart
-from agent.messages.camera_names import is_camera, is_encrypted
 from agent.messages.errors import TransientError
 from agent.messages.short_lived.probe_results import SOFTWARE, ProbedCamera
+from agent.messages.texts.camera_names import is_camera, is_encrypted
 from agent.settings import Settings, StreamSettings
 
 _MODULE: Final = "agent.capture.camera_probe"

@@ -9,7 +9,7 @@ from typing import Final
 from agent.health.sensors.host import HostReading
 from agent.health.sensors.reading import GpuMemory, Reading
 from agent.messages.payloads import DeviceHealth, Health, ModelProcessor, StreamHealth
-from agent.messages.utc import utc_text
+from agent.messages.texts.utc import utc_text
 
 INTERVAL_S: Final = 5.0
 _PERCENTILES: Final = (50, 95, 99)

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from agent.messages.camera_names import is_live
 from agent.messages.references import ModelReference
+from agent.messages.texts.camera_names import is_live
 from agent.settings.loading import VERSION
 
 STREAM: Final = "cam-1"

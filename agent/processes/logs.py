@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, TextIO
 
-from agent.messages.utc import utc_text
+from agent.messages.texts.utc import utc_text
 from agent.redact import redact
 
 FOLD_S: Final = 60.0

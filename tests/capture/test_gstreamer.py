@@ -22,8 +22,8 @@ from agent.capture.gstreamer import GstSource, argus
 from agent.capture.source import Image, Patience, SilentError, Source
 from agent.capture.sources import create
 from agent.capture.video import device, v4l2_properties
-from agent.messages.camera_names import CameraFormat, split
 from agent.messages.errors import MistakeError, TransientError
+from agent.messages.texts.camera_names import CameraFormat, split
 
 SERVER = """
 import sys, gi

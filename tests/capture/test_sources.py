@@ -15,8 +15,8 @@ from agent.capture.ffmpeg import ffmpeg_options
 from agent.capture.pictures import is_whole
 from agent.capture.source import Image, Patience, Source
 from agent.capture.sources import create
-from agent.messages.camera_names import is_live
 from agent.messages.errors import ChangeoverError, MistakeError, TransientError
+from agent.messages.texts.camera_names import is_live
 from agent.redact import redact
 
 Make = Callable[..., Path]

@@ -31,10 +31,10 @@ from agent.doctor.host import try_binds
 from agent.doctor.service import RunningService, try_service
 from agent.files import file_sha256
 from agent.health.systemd import Notifier
-from agent.messages.camera_names import CameraFormat
 from agent.messages.errors import ChangeoverError, MistakeError
 from agent.messages.events import Received
 from agent.messages.references import ModelReference
+from agent.messages.texts.camera_names import CameraFormat
 from agent.models.keeping.copying import Release
 from agent.models.store import Store
 from agent.mqtt.endpoint.connect_errors import login_advice

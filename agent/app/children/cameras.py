@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from agent import isolated
-from agent.messages.camera_names import is_live
 from agent.messages.children import (
     CameraEnded,
     CameraFailed,
@@ -19,6 +18,7 @@ from agent.messages.children import (
 )
 from agent.messages.events import ChildLost
 from agent.messages.payloads import StreamStatus
+from agent.messages.texts.camera_names import is_live
 from agent.processes.slots.frame_slot import FrameSlot, SlotCounters
 from agent.processes.slots.picture_link import PictureLink
 from agent.processes.supervisor import ChildSpec, Supervisor

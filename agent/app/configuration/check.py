@@ -10,9 +10,9 @@ from pydantic import ValidationError
 
 from agent.app.configuration.service_access import DATA, HOME, Fault, Service, service_of
 from agent.app.configuration.source_files import missing_cameras, source_mistakes
-from agent.messages.camera_names import is_live
 from agent.messages.canary import COMPARISONS
 from agent.messages.references import ModelVersion
+from agent.messages.texts.camera_names import is_live
 from agent.models.catalog import Catalog
 from agent.models.checks import artifact_mistakes, missing_models, unknown_variants
 from agent.mqtt.endpoint.link_settings import tls_of

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from agent.files import open_regular
-from agent.messages.camera_names import is_camera, is_live, is_picture, split
+from agent.messages.texts.camera_names import is_camera, is_live, is_picture, split
 from agent.settings import Finding, Settings
 
 _EXPECTED: Final = "a video file or a folder of pictures"

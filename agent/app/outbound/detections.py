@@ -13,7 +13,7 @@ from agent.control.lines.policy import serves
 from agent.messages.children import Detections, StageTimes
 from agent.messages.payloads import Summary
 from agent.messages.references import ModelReference
-from agent.messages.utc import utc_text
+from agent.messages.texts.utc import utc_text
 from agent.settings import PUBLISH_LEAST_FIRST, Publish, StreamSettings
 
 _MOMENTS: Final = 64

@@ -15,7 +15,7 @@ from agent.control.state import Line, State
 from agent.messages.canary import COMPARISONS
 from agent.messages.payloads import Switch
 from agent.messages.records import MOST_RECORDS, SERVED, ComparisonRecord, Served
-from agent.messages.utc import utc_text
+from agent.messages.texts.utc import utc_text
 
 _log: Final = logging.getLogger(__name__)
 _WRITE_S: Final = 2.0

@@ -15,7 +15,7 @@ import msgspec
 
 from agent.control.decoding.plc_text import NoTextError, text_of
 from agent.messages.errors import MistakeError, Reason
-from agent.messages.numbers import LONGEST_PRODUCT, canonical_product
+from agent.messages.texts.numbers import LONGEST_PRODUCT, canonical_product
 
 MAX_PAYLOAD_BYTES: Final = 4096
 MAX_DOCUMENT_BYTES: Final = 65536

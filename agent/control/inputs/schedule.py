@@ -13,7 +13,7 @@ from agent.control.plant import Plant
 from agent.control.state import Command, Line, Now, State
 from agent.control.weekly_schedule import NO_TIMETABLE, Timetable
 from agent.messages.payloads import NextChange
-from agent.messages.utc import utc_text
+from agent.messages.texts.utc import utc_text
 from agent.settings import ScheduleRule
 
 FILES_OWN: Final = "config"

@@ -27,7 +27,7 @@ from agent.inference.serving.line_gate import ActiveModelGate
 from agent.inference.yolo.detections import objects_of, top_of
 from agent.messages.canary import CanaryReason, Compare, KeptFrame
 from agent.messages.errors import ModelError, OutOfMemoryError
-from agent.messages.utc import utc_text_of_ns
+from agent.messages.texts.utc import utc_text_of_ns
 from agent.processes.slots.frame_slot import Frame
 from agent.processes.threads import RestartedThread
 

@@ -16,7 +16,7 @@ from agent.messages.children import CacheDecided, MemoryKept, Message
 from agent.messages.errors import OutOfMemoryError
 from agent.messages.payloads import CacheCandidate, CacheDecision, CacheReason, Verdict
 from agent.messages.references import ModelVersion
-from agent.messages.utc import utc_text_of_ns
+from agent.messages.texts.utc import utc_text_of_ns
 
 _LOOK_AGAIN_S: Final = 5.0
 """Seconds between checks whether missing memory of unloaded models has come back."""

@@ -8,7 +8,7 @@ from agent.inference.memory.cache import Cache, Row
 from agent.inference.memory.pools import Amount, is_gpu
 from agent.messages.children import CacheState, ResidentModel
 from agent.messages.payloads import CachePool, Pool
-from agent.messages.utc import utc_text_of_ns
+from agent.messages.texts.utc import utc_text_of_ns
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from agent.inference.yolo.objects import Objects, Rings, angles_of
 from agent.messages.children import Detections
 from agent.messages.payloads import DetectedObject, ScoredLabel
-from agent.messages.utc import utc_text_of_ns
+from agent.messages.texts.utc import utc_text_of_ns
 from agent.processes.channel import MAX_MESSAGE_BYTES, MessageTooLargeError
 from agent.processes.slots.frame_slot import Frame
 

@@ -11,9 +11,9 @@ from urllib.parse import quote, urlsplit
 from pydantic import AfterValidator, BeforeValidator, InstanceOf, PlainSerializer, ValidationInfo
 
 from agent.files import expanded
-from agent.messages import numbers
-from agent.messages.camera_names import is_camera, split
 from agent.messages.references import ModelReference
+from agent.messages.texts import numbers
+from agent.messages.texts.camera_names import is_camera, split
 from agent.settings.units import MemoryBudget, parse_budget, parse_clock, parse_days, parse_duration, parse_size
 
 ID: Final = "an id of 1 to 64 letters, digits, dots, dashes or underscores"

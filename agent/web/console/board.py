@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from agent.messages.payloads import Alert, Health, Switch
-from agent.messages.utc import utc_text
+from agent.messages.texts.utc import utc_text
 
 MOST_TOPICS: Final = 1024
 """Bound on topics; a device with more lines shows those that came first."""

@@ -13,7 +13,7 @@ from agent.inference.backends import ultralytics
 from agent.inference.memory import process_memory
 from agent.inference.process import versions
 from agent.inference.serving.frame_loss import FrameLossCounter
-from agent.messages.utc import utc_text_of_ns
+from agent.messages.texts.utc import utc_text_of_ns
 from agent.models import child_environment
 
 SECOND_NS = 1_000_000_000
