@@ -12,6 +12,7 @@ import numpy as np
 
 KIND, URL, TOKEN, PICTURE = sys.argv[1:5]
 TRITON: Any = importlib.import_module(f"tritonclient.{KIND}")
+# Copied for each call, because the HTTP client adds to what it is given.
 HEADERS = {"Authorization" if KIND == "http" else "authorization": f"Bearer {TOKEN}"}
 
 
@@ -54,7 +55,7 @@ def streamed(client: Any) -> list[float]:  # noqa: ANN401 - the client
     import queue  # noqa: PLC0415 - only for gRPC
 
     answers: queue.Queue[Any] = queue.Queue()
-    client.start_stream(lambda result, error: answers.put((result, error)), headers=HEADERS)
+    client.start_stream(lambda result, error: answers.put((result, error)), headers=dict(HEADERS))
     client.async_stream_infer("affine", inputs())
     result, error = answers.get(timeout=60)
     client.stop_stream()
@@ -64,36 +65,41 @@ def streamed(client: Any) -> list[float]:  # noqa: ANN401 - the client
 
 def main() -> None:
     client = TRITON.InferenceServerClient(URL)
-    with_headers = {"headers": HEADERS}
     given: dict[str, Any] = {
-        "live": client.is_server_live(**with_headers),
-        "ready": client.is_server_ready(**with_headers),
-        "server": as_dict(client.get_server_metadata(**with_headers)),
+        "live": client.is_server_live(headers=dict(HEADERS)),
+        "ready": client.is_server_ready(headers=dict(HEADERS)),
+        "server": as_dict(client.get_server_metadata(headers=dict(HEADERS))),
     }
-    client.load_model("affine", **with_headers)
-    given["loaded"] = client.is_model_ready("affine", **with_headers)
-    given["model"] = as_dict(client.get_model_metadata("affine", "1", **with_headers))
-    given["index"] = as_dict(client.get_model_repository_index(**with_headers))
+    client.load_model("affine", headers=dict(HEADERS))
+    given["loaded"] = client.is_model_ready("affine", headers=dict(HEADERS))
+    given["model"] = as_dict(client.get_model_metadata("affine", "1", headers=dict(HEADERS)))
+    given["index"] = as_dict(client.get_model_repository_index(headers=dict(HEADERS)))
     for binary in (True, False) if KIND == "http" else (True,):
-        answer = client.infer("affine", inputs(binary), outputs=wanted("y", binary), request_id="7", **with_headers)
+        answer = client.infer(
+            "affine", inputs(binary), outputs=wanted("y", binary), request_id="7", headers=dict(HEADERS)
+        )
         given[f"y_{binary}"] = answer.as_numpy("y").tolist()
         given["id"] = as_dict(answer.get_response())["id"]
-    everything = client.infer("affine", inputs(), **with_headers)
+    everything = client.infer("affine", inputs(), headers=dict(HEADERS))
     given["all"] = {name: everything.as_numpy(name).tolist() for name in ("y", "kk")}
     if KIND == "http":
         packed = {"request_compression_algorithm": "gzip", "response_compression_algorithm": "deflate"}
-        given["packed"] = client.infer("affine", inputs(), **packed, **with_headers).as_numpy("y").tolist()
-        given["async"] = client.async_infer("affine", inputs(), **with_headers).get_result().as_numpy("y").tolist()
+        given["packed"] = client.infer("affine", inputs(), **packed, headers=dict(HEADERS)).as_numpy("y").tolist()
+        given["async"] = (
+            client.async_infer("affine", inputs(), headers=dict(HEADERS)).get_result().as_numpy("y").tolist()
+        )
     else:
         given["stream"] = streamed(client)
-    found = client.infer("alpha", picture(), parameters={"confidence": 0.5} if KIND == "http" else None, **with_headers)
+    found = client.infer(
+        "alpha", picture(), parameters={"confidence": 0.5} if KIND == "http" else None, headers=dict(HEADERS)
+    )
     given["boxes"] = found.as_numpy("boxes").tolist()
     given["labels"] = [one.decode() for one in found.as_numpy("labels")]
-    given["none"] = refused(client.infer, "none", inputs(), **with_headers)
-    given["wrong"] = refused(client.infer, "affine", inputs()[:1], **with_headers)
+    given["none"] = refused(client.infer, "none", inputs(), headers=dict(HEADERS))
+    given["wrong"] = refused(client.infer, "affine", inputs()[:1], headers=dict(HEADERS))
     given["nobody"] = refused(client.get_server_metadata)
-    client.unload_model("affine", **with_headers)
-    given["unloaded"] = client.is_model_ready("affine", **with_headers)
+    client.unload_model("affine", headers=dict(HEADERS))
+    given["unloaded"] = client.is_model_ready("affine", headers=dict(HEADERS))
     client.close()
     sys.stdout.write(json.dumps(given))
 

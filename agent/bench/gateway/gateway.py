@@ -51,8 +51,10 @@ def run(options: Options) -> dict[str, Any]:
         for number in range(rounds):
             for kind, (names, is_cold) in kinds.items():
                 say(f"a client on a {kind} model: round {number + 1} of {rounds}")
-                steady += _window(device, seconds)
                 paths = [models[name].reference.partition("@")[0] for name in names]
+                if not is_cold:
+                    Requester(plant.web_port, _SMALL).repository(paths[0], "load")
+                steady += _window(device, seconds)
                 with saturating(plant.web_port, _SMALL, paths, is_cold=is_cold) as said:
                     device.during(0.5)
                     window = _window(device, seconds)
