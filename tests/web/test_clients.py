@@ -2,12 +2,14 @@
 
 import hashlib
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from agent.messages.web.control import WebClient
 from agent.web.gateway.core.clients import Client, Clients
 from agent.web.gateway.core.faults import RequestError
+from agent.web.gateway.core.service import GatewayService
 
 TOKEN = "t" * 40
 
@@ -113,3 +115,11 @@ def test_a_client_has_so_many_requests_under_way_and_gets_them_back() -> None:
 def test_models_are_seen_by_pattern(patterns: tuple[str, ...], seen: set[str]) -> None:
     client = Client(settings(models=patterns))
     assert {name for name in ("cap-check", "seal") if client.may_see(name, "n")} == seen
+
+
+def test_a_client_of_a_group_without_a_worker_is_not_given_another_groups() -> None:
+    """`check` refuses such a configuration; until the next start an old one may run."""
+    nobody = cast("Any", None)
+    service = GatewayService(nobody, nobody, nobody, {"other": nobody})
+    with pytest.raises(RequestError, match="no worker serves the group default of client mes"):
+        service._link(Client(settings()))

@@ -220,7 +220,10 @@ class GatewayService:
             raise
 
     def _link(self, client: Client) -> WorkerLink:
-        return self._links.get(client.group) or next(iter(self._links.values()))
+        link = self._links.get(client.group)
+        if link is None:  # never another group's, whose memory and time are not this client's
+            raise busy(f"no worker serves the group {client.group} of client {client.name}", 10.0)
+        return link
 
 
 def _given_back(link: WorkerLink, block: int, ended: "asyncio.Future[Numbered]") -> None:
