@@ -69,10 +69,13 @@ def _label_at(part: Part, found: list[DetectedObject]) -> str | None:
 
 
 @pytest.mark.parametrize(
-    ("name", "branches"), [("fill-check", ("cv4", "proto")), ("lay-check", ("cv4",))], ids=["masks", "angles"]
+    ("name", "branches", "broken"),
+    # an angle comes of the mean of many weights: one of three bits each turns it by less than a right bf16 may
+    [("fill-check", ("cv4", "proto"), (1, 2, 3)), ("lay-check", ("cv4",), (1, 2))],
+    ids=["masks", "angles"],
 )
 def test_a_precision_that_breaks_only_masks_or_angles_is_not_enough(
-    name: str, branches: tuple[str, ...], tmp_path: Path
+    name: str, branches: tuple[str, ...], broken: tuple[int, ...], tmp_path: Path
 ) -> None:
     entry = next(version for version in VERSIONS if version.name == name)
     seen = parity.pictures(None)[:2]
@@ -93,5 +96,5 @@ def test_a_precision_that_breaks_only_masks_or_angles_is_not_enough(
     assert is_enough(looks(whole, "bf16")), "f32 where the processor has no bf16"
     assert is_enough(looks(cut(whole, "model", 8))), "the significant bits of bf16"
     for branch in branches:
-        for bits in (1, 2, 3):
+        for bits in broken:
             assert not is_enough(looks(cut(whole, branch, bits))), f"{bits} bits of {branch}"

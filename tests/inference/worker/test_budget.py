@@ -208,6 +208,7 @@ def test_a_hanging_load_is_left_behind_and_stays_charged(new_dummies: NewDummies
     runtime.behaviours["stuck"].load_may_end.set()
     plant.wait_until(lambda: "stuck:n@1" not in plant.resident())
     wait_for(lambda: runtime.held_bytes == 120 * MIB)
+    wait_for(lambda: "stuck:n@1" not in plant.worker.loads())
     plant.switch(stuck)
     assert plant.detect().model == "stuck:n@1"
 
