@@ -60,6 +60,7 @@ class Moment:
         self.run(lambda parent: kill_at(parent, after_s, who))
         found = list(self.fetches.store_dir.glob("sha256/*/model.onnx"))
         assert all(one.read_bytes() == CONTENT for one in found)
+        until(lambda: not self._server.answering[self.path])  # it may still send to who is gone
         before_bytes = self._server.sent_of[self.path]
         self.fetches.fetch(self.model)
         self.fetches.require_only(CONTENT)

@@ -49,6 +49,9 @@ class FileServer:
         """Path and headers of each request, in lower case."""
         self.sent_of: Counter[str] = Counter()
         """Bytes of bodies sent, by path."""
+        self.answering: Counter[str] = Counter()
+        """Requests that are being answered, by path."""
+        self._counting: Final = threading.Lock()
         self.connections = 0
         self.keeps_connections = False
         self.is_over: Final = threading.Event()
@@ -80,6 +83,17 @@ class FileServer:
 
     def answer(self, request: BaseHTTPRequestHandler) -> None:
         path = request.path.split("?")[0]
+        self._count(path, 1)
+        try:
+            self._answer(request, path)
+        finally:
+            self._count(path, -1)
+
+    def _count(self, path: str, more: int) -> None:
+        with self._counting:
+            self.answering[path] += more
+
+    def _answer(self, request: BaseHTTPRequestHandler, path: str) -> None:
         self.requests.append((request.path, {name.lower(): value for name, value in request.headers.items()}))
         served = self.files.get(path)
         if not self.keeps_connections:
