@@ -4,7 +4,7 @@ A mask is positive where a weighted sum of the model's prototypes is, scaled lin
 ultralytics. The outline runs where the sum is zero, between pixels, so that a polygon has the area of its mask.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Final, NamedTuple
 
@@ -34,6 +34,8 @@ _LEAST_WITHIN: Final = 0.15
 _COARSER: Final = 1.7
 _AT_ONCE: Final = 32
 """Objects whose sums are computed at once, because all of a crowd's would take much memory."""
+_SMALL: Final = 0.25
+"""Share of the prototypes' pixels up to which boxes are summed one by one: what lies outside of them is not needed."""
 _CORNERS: Final = 3
 _HALF: Final = np.float32(0.5)
 
@@ -62,8 +64,10 @@ class Masks:
         """
         rings_each = max(1, min(MOST_RINGS, _MOST_RINGS_OF_ALL // max(1, len(boxes))))
         corners = [(box[0], box[1], box[2], box[3]) for box in boxes.tolist()]
+        windows = [self._window(box) for box in corners]
         outlines = [
-            self._outlines(sums, box, rings_each) for sums, box in zip(self._sums(shares), corners, strict=True)
+            self._outlines(sums, window, box, rings_each)
+            for sums, window, box in zip(self._sums(shares, windows), windows, corners, strict=True)
         ]
         count = sum(map(len, outlines))
         most_points = max(_FEWEST_POINTS, min(MOST_POINTS, _MOST_POINTS_OF_ALL // max(1, count)))
@@ -78,17 +82,32 @@ class Masks:
             for own in outlines
         ]
 
-    def _sums(self, shares: _Points) -> Iterator[_Points]:
-        """Yield the weighted sum of prototypes of each object, (rows, columns), some objects at a time."""
+    def _window(self, box: _Box) -> "_Window":
+        """Return the prototypes' rows and columns that a box touches."""
+        (high, wide), (rows, columns) = self._cell, self._prototypes.shape[1:]
+        return _Window(*_span(box[1] / high, box[3] / high, rows), *_span(box[0] / wide, box[2] / wide, columns))
+
+    def _sums(self, shares: _Points, windows: Sequence["_Window"]) -> Iterator[_Points]:
+        """Yield the weighted sum of prototypes of each object in its window, some objects at a time."""
         flat = self._prototypes.reshape(len(self._prototypes), -1)
         for begin in range(0, len(shares), _AT_ONCE):
+            some, theirs = shares[begin : begin + _AT_ONCE], windows[begin : begin + _AT_ONCE]
             with np.errstate(invalid="ignore", over="ignore"):  # a mask that is no number is refused
-                sums: _Points = shares[begin : begin + _AT_ONCE] @ flat
-            yield from sums.reshape(-1, *self._prototypes.shape[1:])
+                if sum(window.cells for window in theirs) <= _SMALL * len(theirs) * flat.shape[1]:
+                    found = [self._sum(one, window) for one, window in zip(some, theirs, strict=True)]
+                else:
+                    whole = (some @ flat).reshape(-1, *self._prototypes.shape[1:])
+                    found = [window.of(one) for one, window in zip(whole, theirs, strict=True)]
+            yield from found
 
-    def _outlines(self, sums: _Points, box: _Box, most: int) -> list[_Points]:
+    def _sum(self, shares: _Points, window: "_Window") -> _Points:
+        part = window.of(self._prototypes)
+        total: _Points = shares @ part.reshape(len(part), -1)
+        return total.reshape(part.shape[1:])
+
+    def _outlines(self, sums: _Points, window: "_Window", box: _Box, most: int) -> list[_Points]:
         """Return the largest outer rings of a mask, each (points, 2), in pixels of the input."""
-        field = self._field(sums, box)
+        field = self._field(sums, window, box)
         if field is None:
             return []
         rings, _ = cv2.findContours(field.inside(), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
@@ -96,14 +115,11 @@ class Masks:
             rings = sorted(rings, key=lambda ring: -cv2.contourArea(ring))[:most]
         return [field.border(np.asarray(ring, np.int32)[:: len(ring) // _MOST_OUTLINE + 1, 0]) for ring in rings]
 
-    def _field(self, sums: _Points, box: _Box) -> "_Field | None":
-        """Cut an object's weighted sum to its box, and scale it; None where it is positive nowhere near the box."""
-        (high, wide), (rows, columns) = self._cell, self._prototypes.shape[1:]
-        left, right = _span(box[0] / wide, box[2] / wide, columns)
-        top, bottom = _span(box[1] / high, box[3] / high, rows)
-        if left >= right or top >= bottom:
+    def _field(self, sums: _Points, window: "_Window", box: _Box) -> "_Field | None":
+        """Scale an object's weighted sum in its window; return None where it is positive nowhere near the box."""
+        (high, wide), (top, bottom, left, right) = self._cell, window
+        if not window.cells:
             return None
-        sums = sums[top:bottom, left:right]
         peak = sums.max()
         if not np.isfinite(peak):  # an object with such a mask would go unnoticed
             raise ModelError("proof_failed", "NaN or infinity among the masks")
@@ -120,6 +136,24 @@ class Masks:
 def _span(low: float, high: float, cells: int) -> tuple[int, int]:
     """Return the cells that a box's sides touch, with one more on each side, because scaling looks at neighbours."""
     return max(0, int(low - 0.5) - 1), min(cells, int(high + 0.5) + 2)
+
+
+class _Window(NamedTuple):
+    """Rows `top` to `bottom` and columns `left` to `right` of the prototypes; the ends are beyond."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+    @property
+    def cells(self) -> int:
+        """Number of pixels; 0 where a box lies outside of the picture."""
+        return max(0, self.bottom - self.top) * max(0, self.right - self.left)
+
+    def of(self, planes: _Points) -> _Points:
+        """Cut (..., rows, columns) to the window."""
+        return planes[..., self.top : max(self.top, self.bottom), self.left : max(self.left, self.right)]
 
 
 class _Field(NamedTuple):
