@@ -16,7 +16,7 @@ _PORT: Final = 8080
 
 @dataclass(frozen=True)
 class DemoConsole:
-    """Where the console will be, and how to enter it."""
+    """The console's address, and a user's name and password for it."""
 
     bind: str
     password: str
@@ -31,7 +31,7 @@ class DemoConsole:
 
     @property
     def words(self) -> str:
-        """What the terminal says of it."""
+        """The lines that the terminal shows."""
         return (
             f"\n  the console:  http://{self.bind}/  (in a moment)\n"
             f"  log in as:    {', '.join(ROLES)}\n"

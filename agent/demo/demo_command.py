@@ -41,7 +41,7 @@ _FALL_LABELS: Final = frozenset({"Normal", "Fall"})
 
 @dataclass(frozen=True)
 class Options:
-    """What the command was given."""
+    """The command's arguments."""
 
     seconds: float | None
     """None: until Ctrl-C."""

@@ -146,7 +146,7 @@ class ComparisonBegan(Message, frozen=True):
 
 
 class Compared(Message, frozen=True):
-    """What was counted since the last such message."""
+    """Counts since the last such message."""
 
     line: str
     number: int

@@ -27,7 +27,7 @@ from agent.messages.children import (
 from agent.messages.groups.memory_share import Share, ShareAsked, ShareHeld, ShareRecalled
 
 Outcome = Breaking | Preparing | SwapFailed | Prepared | PrepareFailed | ComparisonBegan | Compared | ComparisonFailed
-"""What becomes of a request, which control decides by alone."""
+"""Result of a request, by which alone control decides."""
 WorkerMessage = (
     Outcome
     | Swapped

@@ -1,1 +1,1 @@
-"""What the device's own records tell: which model served when, and how a comparison went."""
+"""Prints the device's own records: the models that served and when, and the course of a comparison."""

@@ -1,4 +1,4 @@
-"""What control sees of the catalog for orders: what is to be fetched, and why none is taken."""
+"""The catalog as orders use it: files to fetch, and the reason where no order is taken."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What breaks while somebody looks shows as what it is within 3 s, and so does its return."""
+"""A fault while somebody looks shows as what it is within 3 s, and its return shows too."""
 
 from collections.abc import Callable
 from contextlib import suppress

@@ -1,4 +1,4 @@
-"""What part of the memory budget is guaranteed to each group."""
+"""Part of the memory budget that is guaranteed to each group."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Who is let in, and how often."""
+"""Clients are let in by a token or a certificate, and as often as they may."""
 
 import hashlib
 from pathlib import Path

@@ -37,7 +37,7 @@ class Share:
     limit: MemoryLimit
     whole: Budgets
     guaranteed: MemoryLimit | None = None
-    """What its models in use may take; None: the whole budget is the group's own."""
+    """Bytes that its models in use may take; None: the whole budget is the group's own."""
 
 
 def worker_spec(  # noqa: PLR0913, PLR0917 - one worker's parts, spelt out

@@ -28,7 +28,7 @@ _NOTHING_KNOWN: Final[Mapping[str, ModelProcessor]] = {}
 
 @dataclass
 class _Ledger:
-    """What the worker of one group has told of its model cache."""
+    """The model cache of one group, as its worker reported it."""
 
     state: CacheState | None = None
     kept_bytes: int = 0

@@ -19,7 +19,7 @@ _NOT_LOADED: Final = ("loading", "releasing")
 
 @dataclass
 class _OfGroup:
-    """What the worker of one group has told of its models, by their references."""
+    """The models of one group, by reference, as its worker reported them."""
 
     told: "dict[str, ModelProcessor]" = field(default_factory=dict)
     keypoints: dict[str, list[str]] = field(default_factory=dict)

@@ -22,7 +22,7 @@ _OK, _BUSY = 200, 503
 
 @dataclass
 class Asked:
-    """What became of a client's requests."""
+    """Counts of a client's requests, by their result."""
 
     answered: int = 0
     busy: int = 0

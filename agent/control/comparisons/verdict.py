@@ -17,7 +17,7 @@ _LATE_SHARE = 0.05
 
 @dataclass(frozen=True)
 class Verdict:
-    """Why a candidate is given up."""
+    """Reasons to give a candidate up."""
 
     reason: CanaryReason
     detail: str

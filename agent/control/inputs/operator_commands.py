@@ -17,7 +17,7 @@ from agent.settings import LOG_LEVELS
 
 VERBS: Final = ("rollback", "reload", "cancel", "log", "acknowledge")
 _NOBODY: Final = "mqtt"
-"""Who acknowledged an alert, where the command came from the broker."""
+"""Name of the person who acknowledged an alert, for a command that came from the broker."""
 LOG_S: Final = 600.0
 """Seconds for which `log` sets the level where the command names no time."""
 _LONGEST_LOG_S: Final = 86_400.0

@@ -58,7 +58,7 @@ GiveUp = Callable[[CanaryReason, str], None]
 
 @dataclass(frozen=True)
 class Parts:
-    """What a comparison is made of."""
+    """The parts of a comparison."""
 
     entry: Entry[Model]
     """The candidate, which the comparison has claimed."""

@@ -50,14 +50,14 @@ class Difference:
 
     pairs: list[Pair] = field(default_factory=list)
     missing: list[DetectedObject | ScoredLabel] = field(default_factory=list)
-    """What the stable model found alone."""
+    """Objects that the stable model alone found."""
     extra: list[DetectedObject | ScoredLabel] = field(default_factory=list)
-    """What the candidate found alone."""
+    """Objects that the candidate alone found."""
     borderline: int = 0
 
     @property
     def against(self) -> int:
-        """What speaks against the candidate: sure objects that it misses, and unsure ones that it adds.
+        """Objects that count against the candidate: sure ones that it misses, and unsure ones that it adds.
 
         A better version drops unsure objects, and adds sure ones.
         """
@@ -66,7 +66,7 @@ class Difference:
 
     @property
     def distance(self) -> float:
-        """How different the answers are: scores of what one found alone, and what pairs lack in overlap and score."""
+        """The answers' difference: scores of objects that one found alone, and what pairs lack in overlap and score."""
         alone = sum(one.score for one in (*self.missing, *self.extra))
         return alone + sum((1 - one.overlap) * 0.5 + abs(one.score) for one in self.pairs)
 

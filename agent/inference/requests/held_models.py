@@ -44,7 +44,7 @@ class _Hold:
     said: str = ""
     """The phase that was told last."""
     as_detector: Failure | None = None
-    """Why it was not loaded as a detector; None before that failed."""
+    """The failure to load it as a detector; None before that."""
 
     @property
     def is_over(self) -> bool:
@@ -65,7 +65,7 @@ class HeldModels:
         self._arrived: Final[list[HoldModel]] = []
         self._pending: list[_Hold] = []
         self._held: Final[OrderedDict[str, ModelVersion]] = OrderedDict()
-        """What was loaded for a reference, the newest last."""
+        """The version that was loaded for a reference, the newest last."""
         self._took_ms: Final[dict[str, float]] = {}
         self._thread: Final = TurnThread("held models", loads.turn, self._step)
 

@@ -1,4 +1,4 @@
-"""What a loaded model takes and gives, in the words of the Open Inference Protocol v2."""
+"""Inputs and outputs of a loaded model, in the words of the Open Inference Protocol v2."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""What a stream's pipeline needs of the comparison of two versions on its line."""
+"""The comparison of two versions on a line, as a stream's pipeline uses it."""
 
 from dataclasses import dataclass
 from typing import Protocol

@@ -11,7 +11,7 @@ _NEWEST: Final = 0.125
 _PERIODS: Final = 3.0
 """Periods without a frame after which a stream counts as standing."""
 _LATE_SHARE, _LATE_MOST_NS = 0.05, 500_000
-"""How far a request's inference may reach beyond the next frame's time: a share of the period, and at most that."""
+"""Limit by which a request's inference may reach beyond the next frame's time: a share of the period, and a time."""
 _LOOK_NS: Final = 50_000_000
 """Longest sleep between two looks at the streams, because a frame that waits in its slot notifies nobody here."""
 

@@ -1,4 +1,4 @@
-"""What `meta` and `cache` tell of a group."""
+"""The parts of `meta` and `cache` that describe a group."""
 
 from typing import Literal
 

@@ -10,7 +10,7 @@ from agent.messages.errors import Reason
 
 
 class WebClient(msgspec.Struct, frozen=True):
-    """Who may send inference requests; the token's file is read by the web process."""
+    """A client that may send inference requests; the web process reads the token's file."""
 
     name: str
     token_file: str

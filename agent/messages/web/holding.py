@@ -1,4 +1,4 @@
-"""What control tells a worker of requests."""
+"""Messages from control to a worker about requests."""
 
 from agent.messages.children import Message
 from agent.messages.references import ModelVersion

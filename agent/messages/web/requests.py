@@ -37,7 +37,7 @@ class Port(msgspec.Struct, frozen=True):
 
 
 class Signature(msgspec.Struct, frozen=True):
-    """What a model takes and gives."""
+    """Inputs and outputs of a model."""
 
     platform: str
     """Runtime and processor, such as `openvino_cpu`."""

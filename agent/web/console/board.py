@@ -22,7 +22,7 @@ _PLAIN: Final = ("status", "ready", "live", "phase", "model/state")
 
 
 class Reader:
-    """What one page has not been sent yet: of each topic only the newest document."""
+    """The documents that one page has not been sent yet: of each topic only the newest."""
 
     def __init__(self, board: "Board") -> None:
         self._board: Final = board

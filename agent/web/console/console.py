@@ -31,7 +31,7 @@ _TICK_S: Final = 1.0
 
 @dataclass(frozen=True)
 class Outside:
-    """What the console is connected with."""
+    """The console's connections."""
 
     state_dir: Path
     documents: DocumentStore

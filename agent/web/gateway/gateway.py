@@ -26,7 +26,7 @@ class Gateway:
         """Read the clients' tokens, and attach to the workers' links."""
         clients = Clients(parts.setup.clients)
         self.faults: Final = tuple(clients.faults)
-        """What keeps configured clients from being let in."""
+        """Mistakes that keep configured clients from being let in."""
         self._links: Final = {one.group: WorkerLink(one, parts.control) for one in parts.setup.links}
         self._counting: Final = Counting(parts.control)
         self._service: Final = GatewayService(clients, CatalogView(parts.documents), self._counting, self._links)

@@ -1,1 +1,1 @@
-"""What console and gateway stand on: servers, the link to control, published documents, walls of the process."""
+"""The ground of console and gateway: servers, the link to control, published documents, walls of the process."""

@@ -1,4 +1,4 @@
-"""What the routes of console and gateway are given."""
+"""The parts that the routes of console and gateway are given."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""What the web process gives up before it serves anybody."""
+"""Rights that the web process gives up before it serves anybody."""
 
 import ctypes
 import os

@@ -1,4 +1,4 @@
-"""When an inference for which nobody waits may begin."""
+"""Time at which an inference for which nobody waits may begin."""
 
 from dataclasses import dataclass
 

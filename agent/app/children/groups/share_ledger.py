@@ -1,4 +1,4 @@
-"""How the memory budget is lent among groups: what each may use now, and who is asked to give back."""
+"""Lends the memory budget among groups: the bytes that each may use now, and the groups that must give some back."""
 
 import time
 from collections.abc import Callable, Mapping

@@ -31,7 +31,7 @@ class Walls:
         self._membership: Final = membership
         self._base: Path | None = None
         self.missing = ""
-        """Why there are no walls; empty where they stand."""
+        """The reason for missing walls; empty where they stand."""
 
     def build(self) -> None:
         """Divide the service's cgroup; leave all as it was where that is not possible."""

@@ -1,4 +1,4 @@
-"""What control gives the console beside published documents: configuration, the link's state, watched detections."""
+"""Documents for the console beside the published ones: configuration, the link's state, watched detections."""
 
 from collections.abc import Mapping
 from typing import Final

@@ -1,1 +1,1 @@
-"""Who may use the console: users, sessions, logins, and the checks before each route."""
+"""Access to the console: users, sessions, logins, and the checks before each route."""

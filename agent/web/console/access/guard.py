@@ -1,4 +1,4 @@
-"""Who may call a route: checks the request's origin, its session and the user's role, before anything else is read."""
+"""Guard of the routes: checks a request's origin, its session and the user's role, before anything else is read."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass

@@ -1,1 +1,1 @@
-"""What both transports share: clients, catalog, the link to the worker, turns, pictures and tensors."""
+"""The part that both transports share: clients, catalog, the link to the worker, turns, pictures and tensors."""

@@ -1,4 +1,4 @@
-"""Who may send requests, and how many."""
+"""Clients that may send requests, and their limits."""
 
 import hashlib
 import hmac
@@ -64,7 +64,7 @@ class Clients:
         self._by_token: Final[list[tuple[bytes, Client]]] = []
         self._by_subject: Final[dict[str, Client]] = {}
         self.faults: Final[list[str]] = []
-        """What keeps a configured client from being let in."""
+        """Mistakes that keep a configured client from being let in."""
         for one in clients:
             if one.subject:
                 self._by_subject[normal_subject(one.subject)] = Client(one)

@@ -68,7 +68,7 @@ class Detected:
 
 
 class GatewayService:
-    """What a client may do, whatever the transport. For the event loop's thread."""
+    """The calls of a client, whatever the transport. For the event loop's thread."""
 
     def __init__(
         self, clients: Clients, catalog: CatalogView, counting: Counting, links: dict[str, WorkerLink]

@@ -1,4 +1,4 @@
-"""What a request asks for beside its inputs."""
+"""The parameters of a request."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from agent.web.gateway.core.faults import invalid
 
 @dataclass(frozen=True)
 class Wish:
-    """What a request asks for beside its inputs."""
+    """The parameters of a request."""
 
     outputs: tuple[str, ...] = ()
     confidence: float | None = None

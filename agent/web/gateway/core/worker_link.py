@@ -108,7 +108,7 @@ class WorkerLink:
         """Time at which a request was last under way (monotonic); 0: the pages are given back."""
         self._releasing: Final[dict[int, asyncio.Future[str]]] = {}
         self.changed_s: Final[dict[str, tuple[bool, float]]] = {}
-        """Whether a model became resident or left last, and when (monotonic), as the document `cache` may lag."""
+        """Last change of each model (resident or not), and its time (monotonic, s), because `cache` may lag."""
 
     @property
     def is_open(self) -> bool:
