@@ -149,16 +149,15 @@ class Cache(Generic[Held]):
             return self._lease(entry)
 
     def unlease(self, entry: Entry[Held]) -> None:
-        """End one lease; the last one on a model that no line claims is a change, because others may have waited."""
+        """End one lease; a change only where it is the last one on a model that its lines left, and that drained."""
         with self._lock:
-            if entry.leases <= 0:
-                raise AssertionError(f"{entry.version.reference} has no lease to end")
+            assert entry.leases > 0, f"{entry.version.reference} has no lease to end"
             entry.leases -= 1
             entry.last_use_ns = time.monotonic_ns()
             if not entry.leases:
                 self._drained.notify_all()
-            is_drained = not entry.leases and not entry.claims
-        if is_drained:
+            was_left, entry.is_left = entry.is_left, entry.is_left and bool(entry.leases)
+        if was_left and not entry.is_left and not entry.claims:
             self._changed()
 
     def wait_drained(self, entries: Collection[Entry[Held]], timeout_s: float) -> bool:
@@ -392,6 +391,7 @@ class Cache(Generic[Held]):
     def _end_claim(self, entry: Entry[Held], line: str) -> None:
         entry.claims.discard(line)
         entry.serving.discard(line)
+        entry.is_left = bool(entry.leases) and not entry.claims
         entry.last_use_ns = time.monotonic_ns()
 
     def _used(self) -> Amount:

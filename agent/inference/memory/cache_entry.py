@@ -75,6 +75,8 @@ class Entry(Generic[Held]):
     """Lines that the model is reserved for, with the end of each reservation (monotonic, s)."""
     leases: int = 0
     """Number of frames that the model is inferring."""
+    is_left: bool = False
+    """Its last line left it while it was inferring, and it has inferred ever since; requests do not set this."""
     is_condemned: bool = False
     """Its answers were found wrong, so no line may claim it; it stays charged until it is released."""
     reload_ms: float = 0.0

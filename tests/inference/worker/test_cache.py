@@ -1,6 +1,7 @@
 """The ledger's invariants, under whatever its users do in whatever order."""
 
 import itertools
+import math
 from dataclasses import dataclass
 
 import pytest
@@ -383,3 +384,16 @@ def test_the_last_picture_of_a_model_that_its_line_has_left_is_told() -> None:
     assert told[2:] == ["draining"]
     cache.unlease(entry)
     assert told[2:] == ["draining", "resident"]
+
+
+def test_requests_to_a_model_that_no_line_claims_are_no_news() -> None:
+    told: list[str] = []
+    cache: Cache[DummyModel] = Cache(100, lambda: told.append(cache.rows()[0].state))
+    entry = cache.charge(version("a"), 1)
+    assert entry is not None
+    cache.loaded(entry, DummyModel(), set(), requests_until_s=math.inf)
+    before = list(told)
+    for _ in range(3):
+        with cache.borrowed(entry.version, is_request=True) as model:
+            assert model is not None
+    assert told == before
