@@ -145,11 +145,11 @@ class StreamPipeline:
         """
         with ExitStack() as held:
             with self._taking:  # because the thread of a model before this one may still preprocess a frame
-                taken = self._take(held.enter_context(lease)) if not self._is_stopped else None
+                taken = self._take(held.enter_context(lease), held) if not self._is_stopped else None
             if taken is not None:
                 self._answer(taken)
 
-    def _take(self, lease: Lease[Model] | None) -> _Taken | None:
+    def _take(self, lease: Lease[Model] | None, held: ExitStack) -> _Taken | None:
         """Take and preprocess the newest frame; the caller holds `_taking`.
 
         Returns None for a torn frame as well. It gets no number, so that it waits for no answer before it, and its
@@ -160,6 +160,7 @@ class StreamPipeline:
             return None
         taken_ns = self._taken_ns = lease.slot.taken_ns = time.monotonic_ns()
         self._outlet.slack.began(self._stream, frame.number, frame.offered_ns)
+        held.callback(self._outlet.slack.ended, self._stream)  # also after a torn frame, or a crash
         size = (frame.image.shape[0], frame.image.shape[1])
         comparing = self._line.comparing
         compared = comparing.take(self._stream, frame) if comparing is not None else None
@@ -186,7 +187,6 @@ class StreamPipeline:
         try:
             result = self._infer(taken)
         finally:  # because the next frames wait for this one's number, even where the thread crashes
-            self._outlet.slack.ended(self._stream)
             with self._order.after_those_before(taken.number):
                 self._report(taken, result)
         if isinstance(result, _Inferred) and taken.compared is not None:

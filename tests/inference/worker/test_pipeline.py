@@ -98,6 +98,7 @@ def test_a_torn_frame_is_discarded_and_counted() -> None:
     pipeline = StreamPipeline("cam-1", cast("SlotReader", slot), line_with_model(), tally, outlet)
     pipeline.start()
     wait_for(lambda: len(sent) == FRAMES // 2 and slot.offered == FRAMES)
+    wait_for(lambda: outlet.slack._streams["cam-1"].in_flight == 0)  # else requests would wait for ever
     pipeline.stop()
     assert [message.frame for message in sent if isinstance(message, Detections)] == [0, 2, 4]
     assert tally.lost_since(mark) == FRAMES // 2
