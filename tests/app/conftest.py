@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from support.brokers import Mosquitto
 from support.file_server import FileServer, file_server
-from support.running_agent import RunningAgent
+from support.running_agent import BASE, RunningAgent
 
-from agent.mqtt.blocking_client import connected
+from agent.mqtt.blocking_client import BlockingClient, connected
 from agent.mqtt.endpoint.link_settings import LinkSettings
 
 
@@ -90,3 +90,18 @@ def shared(_module_agent: RunningAgent) -> RunningAgent:
     """Give the module's one agent, ready for its first products; a test leaves it running."""
     _module_agent.begin_anew()
     return _module_agent
+
+
+@pytest.fixture
+def ears(request: pytest.FixtureRequest) -> Callable[[int], tuple[BlockingClient, BlockingClient]]:
+    """Give a PLC, and a witness that hears everything of the device in its publisher's order, by the broker's port."""
+
+    def connect(port: int) -> tuple[BlockingClient, BlockingClient]:
+        plc, ear = (BlockingClient(LinkSettings("127.0.0.1", port, name)) for name in ("plc", "witness"))
+        for one in (plc, ear):
+            one.connect()
+            request.addfinalizer(one.close)
+        ear.subscribe([f"{BASE}/#"], qos=0)
+        return plc, ear
+
+    return connect

@@ -16,7 +16,6 @@ from support.tiny_models import write_tiny_model
 from support.witness import Witness
 
 from agent.mqtt.blocking_client import Arrival, BlockingClient
-from agent.mqtt.endpoint.link_settings import LinkSettings
 
 MODELS = {"line-1": {"bottle-500": "a", "17": "b", "crate": "a"}, "line-2": {"open": "b", "shut": "a"}}
 SHORT_S = 40.0
@@ -106,21 +105,6 @@ class CanaryRun(RandomRun):
         asked |= {"frames": self._rng.choice([20, 5000]), "promote": self._rng.choice(["auto", "ask"])}
         value: Any = asked  # JSON in place of a text
         self._send("line-1", "canary/set", self._rng.choice([value, value, value, "stop", "promote"]), _CANARY_ENDS)
-
-
-@pytest.fixture
-def ears(request: pytest.FixtureRequest) -> Callable[[int], tuple[BlockingClient, BlockingClient]]:
-    """Give an operator, and a witness that hears everything of the device in its publisher's order."""
-
-    def connect(port: int) -> tuple[BlockingClient, BlockingClient]:
-        plc, ear = (BlockingClient(LinkSettings("127.0.0.1", port, name)) for name in ("plc", "witness"))
-        for one in (plc, ear):
-            one.connect()
-            request.addfinalizer(one.close)
-        ear.subscribe([f"{BASE}/#"], qos=0)
-        return plc, ear
-
-    return connect
 
 
 @pytest.mark.parametrize(

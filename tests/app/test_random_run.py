@@ -12,27 +12,11 @@ from support.running_agent import BASE, RunningAgent
 from support.witness import Sent, Witness
 
 from agent.mqtt.blocking_client import Arrival, BlockingClient
-from agent.mqtt.endpoint.link_settings import LinkSettings
 
 MODELS = {"line-1": {"bottle-500": "a", "17": "b", "crate": "a"}, "line-2": {"open": "b", "shut": "a"}}
 SHORT_S = 35.0
 LONG_S = float(os.environ.get("SOAK_S", "900"))
 SEED = int(os.environ.get("SOAK_SEED", "1"))
-
-
-@pytest.fixture
-def ears(request: pytest.FixtureRequest) -> Callable[[int], tuple[BlockingClient, BlockingClient]]:
-    """Give a PLC, and a witness that hears everything of the device in its publisher's order, by the broker's port."""
-
-    def connect(port: int) -> tuple[BlockingClient, BlockingClient]:
-        plc, ear = (BlockingClient(LinkSettings("127.0.0.1", port, name)) for name in ("plc", "witness"))
-        for one in (plc, ear):
-            one.connect()
-            request.addfinalizer(one.close)
-        ear.subscribe([f"{BASE}/#"], qos=0)
-        return plc, ear
-
-    return connect
 
 
 @pytest.mark.parametrize("persistence", [True, False])
