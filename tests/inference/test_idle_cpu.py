@@ -82,6 +82,31 @@ def test_what_was_measured_seconds_ago_begins_no_preload(cores: Cores, monkeypat
     assert not sampler.has_just_had(0.2)
 
 
+def test_what_was_measured_before_a_moment_is_forgotten_but_for_the_share(cores: Cores) -> None:
+    sampler = sampled(cores, (10_000, 8))
+    cores.pass_ticks(10_000, 9)
+    sampler.forget()
+    assert not sampler.has_just_had(0.0)
+    assert sampler.share == 0.8
+    cores.pass_ticks(10_000, 3)
+    sampler.sample()
+    assert sampler.has_just_had(0.0)
+    assert sampler.share == 0.3, "the window began anew"
+
+
+def test_a_load_whose_share_is_forgotten_begins_a_window_at_its_end(cores: Cores) -> None:
+    sampler = sampled(cores)
+    cores.pass_ticks(10_000, 6)
+    with sampler.paused():
+        sampler.forget()
+        cores.pass_ticks(10_000, 0)
+    assert not sampler.has_just_had(0.0)
+    assert sampler.share == 0.6
+    cores.pass_ticks(10_000, 7)
+    sampler.sample()
+    assert sampler.has_just_had(0.7)
+
+
 def test_without_a_count_it_is_taken_that_enough_is_idle(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(idle_cpu, "STAT", Path("/nowhere/stat"))
     sampler = IdleCpuSampler()

@@ -45,9 +45,16 @@ class IdleCpuSampler:
                     self.share, self._measured_s = 1.0, time.monotonic()
 
     def has_just_had(self, share: float) -> bool:
-        """Return True where the idle share was at least `share` within the last seconds."""
+        """Return True where the idle share was at least `share` within the last seconds, since the last `forget`."""
         with self._lock:
             return self.share >= share and time.monotonic() - self._measured_s < _FRESH_S
+
+    def forget(self) -> None:
+        """Have `has_just_had` wait for the end of a new window; `share` stays."""
+        with self._lock:
+            self._measured_s = float("-inf")
+            if self._before is not None:
+                self._before = ticks()
 
     @contextmanager
     def paused(self) -> Iterator[None]:

@@ -118,8 +118,8 @@ class IdleProver:
         return not self._stopping
 
     def _must_wait(self) -> bool:
-        is_busy = self._cache.is_loading or self._idle_cpu.share < load_priority.ENOUGH_IDLE
-        return is_busy or self._has_preload()
+        is_idle = not self._cache.is_loading and self._idle_cpu.has_just_had(load_priority.ENOUGH_IDLE)
+        return not is_idle or self._has_preload()
 
     def _disproved(self, version: ModelVersion, error: ModelError) -> None:
         detail = f"{version.reference} was proven before, and no longer is: {error}"

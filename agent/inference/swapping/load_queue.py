@@ -97,6 +97,7 @@ class LoadQueue:
                 return entry
             job = self._find_or_enqueue(version)
             job.join(line, is_ready=is_ready)
+            self._idle_cpu.forget()  # because the line's first frames come next, not what is done in idle time
             if not is_ready and any(one.began_idle and one.is_running for one in self._jobs.values()):
                 load_priority.restore_normal()  # because the line waits for the present step of an idle preload
             return job
@@ -229,6 +230,8 @@ class LoadQueue:
         job = self._next()
         if job is not None:
             with self._idle_cpu.paused():
+                if job.is_requested:
+                    self._idle_cpu.forget()
                 self._run_load(job)
 
     def _unload_asked(self) -> None:

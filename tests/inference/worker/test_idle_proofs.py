@@ -12,6 +12,7 @@ import pytest
 from inference.worker.dummies import DummyRuntime, PlantOfDummies, start_dummies, wait_for
 
 from agent.inference.scheduling import load_priority
+from agent.inference.scheduling.idle_cpu import IdleCpuSampler
 from agent.inference.swapping.load_queue import LoadQueue
 from agent.messages.children import Preload, Swapped
 from agent.messages.references import ModelVersion
@@ -68,6 +69,38 @@ def test_proofs_wait_for_preloads(
     assert asked.wait(60)
     assert not behaviour.check_thread
     has_preload[0] = False
+    wait_for(lambda: behaviour.check_thread)
+
+
+@pytest.mark.parametrize("joins", [False, True], ids=["requested", "joined"])
+def test_proofs_wait_for_idle_time_that_was_seen_after_the_load_of_a_line(
+    new_dummies: NewDummies, runtime: DummyRuntime, monkeypatch: pytest.MonkeyPatch, *, joins: bool
+) -> None:
+    plant, small = new_dummies(), runtime.make("small")
+    sampler, behaviour = plant.worker._idle_cpu, runtime.behaviours["small"]
+    wait_for(lambda: sampler.has_just_had(0.0))
+    if joins:
+        behaviour.load_may_end.clear()
+        plant.worker.preload(Preload((small,)))
+        assert behaviour.load_began.wait(60)
+    looked, sample, has_just_had = threading.Event(), IdleCpuSampler.sample, IdleCpuSampler.has_just_had
+
+    def look(self: IdleCpuSampler, share: float) -> bool:
+        looked.set()
+        return has_just_had(self, share)
+
+    monkeypatch.setattr(IdleCpuSampler, "sample", lambda _: None)
+    change = plant.assign(small)
+    wait_for(lambda: plant.worker.loads().get("small:n@1", frozenset({"line-1"})))
+    behaviour.load_may_end.set()
+    assert isinstance(plant.answer(change), Swapped)
+    behaviour.check_thread = 0
+    monkeypatch.setattr(IdleCpuSampler, "has_just_had", look)
+    looked.clear()
+    plant.worker._prover.ask(small, "a subject")
+    assert looked.wait(60)
+    assert not behaviour.check_thread
+    monkeypatch.setattr(IdleCpuSampler, "sample", sample)
     wait_for(lambda: behaviour.check_thread)
 
 
