@@ -118,3 +118,31 @@ def test_the_weights_beside_a_graph_count_too(version: VersionOf, tmp_path: Path
     (tmp_path / "cap.bin").write_bytes(b"WEIGHTS")
     with pytest.raises(ModelError, match=r"cap\.bin has sha256"):
         check.require_unchanged(entry)
+
+
+def test_what_one_process_verified_the_next_need_not_hash(entry: ModelVersion, hashed: list[object]) -> None:
+    first, next_one = FileCheck(settled_ns=-1), FileCheck(settled_ns=-1)
+    assert first.remembered(entry) == ()
+    first.require_unchanged(entry)
+    next_one.recall(entry, first.remembered(entry))
+    assert next_one.require_unchanged(entry) == 7
+    assert len(hashed) == 1
+    assert next_one.remembered(entry) == first.remembered(entry)
+
+
+@pytest.mark.parametrize("change", [write, keep_times, replace, cut])
+def test_a_change_between_two_processes_is_seen(entry: ModelVersion, change: Callable[[Path], None]) -> None:
+    first, next_one = FileCheck(settled_ns=-1), FileCheck(settled_ns=-1)
+    first.require_unchanged(entry)
+    change(Path(entry.path))
+    next_one.recall(entry, first.remembered(entry))
+    with pytest.raises(ModelError, match="as in the catalog"):
+        next_one.require_unchanged(entry)
+
+
+def test_a_file_that_is_not_remembered_leaves_nothing_to_recall(entry: ModelVersion, hashed: list[object]) -> None:
+    young, next_one = FileCheck(settled_ns=3_600_000_000_000), FileCheck(settled_ns=-1)
+    young.require_unchanged(entry)
+    next_one.recall(entry, young.remembered(entry))
+    next_one.require_unchanged(entry)
+    assert len(hashed) == 2

@@ -57,6 +57,13 @@ def test_a_file_without_a_signature_may_not(tmp_path: Path, model: Path, key: Se
     assert refusal(check.require_unchanged, version) == "unsigned"
 
 
+def test_what_was_verified_without_a_key_is_no_signature(tmp_path: Path, model: Path, key: SecretKey) -> None:
+    check, version, without = check_of(tmp_path, key), version_of(model), FileCheck(settled_ns=-1)
+    without.require_right(version)
+    check.recall(version, without.remembered(version))
+    assert refusal(check.require_unchanged, version) == "unsigned"
+
+
 def test_a_signature_of_another_key_is_none(tmp_path: Path, model: Path, key: SecretKey) -> None:
     sign_model(model, SecretKey.make())
     assert refusal(check_of(tmp_path, key).require_right, version_of(model)) == "unsigned"

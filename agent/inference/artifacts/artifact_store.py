@@ -56,6 +56,8 @@ class Artifact(msgspec.Struct, frozen=True):
     profile: Profile = Profile()
     proof: str = ""
     """Hash of the checks that the artifact passed, from `proof_record`; empty: none yet."""
+    verified: tuple[tuple[int, ...], ...] = ()
+    """What stat(2) told of each source file when all were verified last, from `file_check`; empty: not remembered."""
 
 
 class Made(msgspec.Struct, frozen=True):
@@ -141,6 +143,10 @@ class ArtifactStore:
     def proven(self, key: str, proof: str) -> None:
         """Replace the hash of passed checks in an artifact's record. Raises OSError."""
         self._rewrite(key, proof=proof)
+
+    def verified(self, key: str, seen: tuple[tuple[int, ...], ...]) -> None:
+        """Replace what stat(2) told of the source files in an artifact's record. Raises OSError."""
+        self._rewrite(key, verified=seen)
 
     def discard(self, key: str, why: str) -> None:
         """Remove an unusable artifact, so that it is built again; `why` is for the log."""

@@ -22,7 +22,8 @@ Because a file may change twice within one tick of its file system's clock.
 """
 _LIMIT: Final = 256
 
-_Seen = tuple[int, int, int, int, int]
+Seen = tuple[int, int, int, int, int]
+"""Device, inode, bytes, and times of the last write and change (ns) of a file, from stat(2)."""
 
 
 class FileCheck:
@@ -36,8 +37,8 @@ class FileCheck:
         self._settled_ns: Final = settled_ns
         self._open_verifier: Final = open_verifier
         self._verifier: Verifier | None = None
-        self._right: Final[dict[tuple[Path, str], _Seen]] = {}
-        self._last: Final[dict[tuple[Path, str], _Seen]] = {}
+        self._right: Final[dict[tuple[Path, str], Seen]] = {}
+        self._last: Final[dict[tuple[Path, str], Seen]] = {}
         """Each file as it was at its last hash; filled only where signatures are asked for."""
 
     def require_right(self, version: ModelVersion) -> int:
@@ -59,6 +60,22 @@ class FileCheck:
             size if (size := self._known_bytes(path, sha256)) is not None else self._hash(version, path, sha256)
             for path, sha256 in _files(version)
         )
+
+    def recall(self, version: ModelVersion, seen: tuple[Seen, ...]) -> None:
+        """Take files of `version` as verified that still have the values which `remembered` returned, maybe long ago.
+
+        Does nothing where signatures are asked for, because other keys may be trusted now.
+        """
+        if self._open_verifier is None:
+            for key, one in zip(_files(version), seen, strict=False):
+                if key not in self._right:
+                    self._note(self._right, key, one)
+
+    def remembered(self, version: ModelVersion) -> tuple[Seen, ...]:
+        """Return the values of all files of `version` as they were verified last; empty where one is not remembered."""
+        found = [self._right.get(key) for key in _files(version)]
+        known = tuple(one for one in found if one is not None)
+        return known if len(known) == len(found) else ()
 
     def require_same(self, version: ModelVersion) -> None:
         """Verify that a runtime has read the files of `version` which `require_right` has hashed before.
@@ -109,25 +126,24 @@ class FileCheck:
             raise file_faults.altered(version, path, found, sha256).as_error(version)
         if witness is not None:
             witness.require()
-            self._note_last((path, sha256), after)
+            self._note(self._last, (path, sha256), _seen(after))
         self._remember((path, sha256), before, after)
         return file_bytes
-
-    def _note_last(self, key: tuple[Path, str], after: os.stat_result) -> None:
-        self._last.pop(key, None)
-        self._last[key] = _seen(after)
-        while len(self._last) > _LIMIT:
-            del self._last[next(iter(self._last))]
 
     def _remember(self, key: tuple[Path, str], before: os.stat_result, after: os.stat_result) -> None:
         self._right.pop(key, None)
         if _seen(before) == _seen(after) and time.time_ns() - after.st_ctime_ns > self._settled_ns:
-            self._right[key] = _seen(after)
-        while len(self._right) > _LIMIT:
-            del self._right[next(iter(self._right))]
+            self._note(self._right, key, _seen(after))
+
+    @staticmethod
+    def _note(notes: dict[tuple[Path, str], Seen], key: tuple[Path, str], seen: Seen) -> None:
+        notes.pop(key, None)
+        notes[key] = seen
+        while len(notes) > _LIMIT:
+            del notes[next(iter(notes))]
 
 
-def _seen(info: os.stat_result) -> _Seen:
+def _seen(info: os.stat_result) -> Seen:
     return info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns
 
 

@@ -12,6 +12,7 @@ from agent.inference.backends import Model, artifact_key
 from agent.inference.memory.cache import Cache
 from agent.inference.scheduling import load_priority
 from agent.inference.scheduling.idle_cpu import INTERVAL_S, IdleCpuSampler
+from agent.inference.swapping.file_check import FileCheck
 from agent.inference.validation.golden import UnreadableError, proof_steps
 from agent.inference.validation.proof_record import ProofRecord
 from agent.messages.errors import ChangeoverError, ModelError
@@ -20,6 +21,7 @@ from agent.processes.threads import RestartedThread
 
 _LOG: Final = logging.getLogger(__name__)
 _LIMIT: Final = 16
+_MOST_HASHED: Final = 256
 
 
 class IdleProver:
@@ -46,6 +48,8 @@ class IdleProver:
         self._proofs: Final = ProofRecord(cache_dir, compute)
         self.left_out = 0
         self._wanted: Final[deque[tuple[ModelVersion, str]]] = deque()
+        self._hashed: Final[deque[ModelVersion]] = deque(maxlen=_MOST_HASHED)
+        """Versions whose source was hashed by this process."""
         self._turn: Final = threading.Condition()
         self._stopping = False
         self._has_preload: Callable[[], bool] = lambda: False
@@ -92,7 +96,7 @@ class IdleProver:
                 with self._cache.borrowed(version) as model:
                     if model is None:
                         return
-                    steps = steps or proof_steps(model, version)
+                    steps = steps or self._steps(model, version)
                     if not self._step(steps):
                         break
         except UnreadableError as error:
@@ -103,8 +107,24 @@ class IdleProver:
         except ChangeoverError as error:  # because a lack of memory says nothing of the answers
             _put_off(version, error)
 
+    def _steps(self, model: Model, version: ModelVersion) -> Iterator[None]:
+        """Do what the load left out, in steps: hash the source, once for each version, and repeat the proof."""
+        if version not in self._hashed:
+            yield
+            self._hash(version)
+        yield from proof_steps(model, version)
+
+    def _hash(self, version: ModelVersion) -> None:
+        """Hash the files of the catalog; raises ModelError("hash_mismatch")."""
+        try:
+            FileCheck().require_right(version)  # without keys, because with them each worker's first load hashes it
+            self._hashed.append(version)
+        except ModelError as error:
+            if error.reason != "file_missing":  # which says nothing of the artifact that serves
+                raise
+
     def _step(self, steps: Iterator[None]) -> bool:
-        """Check the next picture at idle CPU priority; return False where none is left."""
+        """Take the next step at idle CPU priority; return False where none is left."""
         with load_priority.lowered("idle", may_stay=False), self._idle_cpu.paused():
             return next(steps, self) is not self
 

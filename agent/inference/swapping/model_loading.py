@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from agent.inference.artifacts.artifact_store import ArtifactStore
+from agent.inference.artifacts.artifact_store import Artifact, ArtifactStore
 from agent.inference.backends import Model, artifact_key, backend_of, require_openable, require_processor, target_of
 from agent.inference.memory import process_memory
 from agent.inference.memory.admission import AdmissionController, NoRoomError, WouldBreakError
@@ -208,7 +208,7 @@ class ModelLoader:
             require_openable(version, self._compute)
             guess_bytes = guess_source_bytes(file_bytes)
         else:
-            self._files.require_unchanged(version)
+            self._require_unchanged(version, artifact)
             file_bytes = artifact.bytes
             guess_bytes = guess_artifact_bytes(artifact.bytes, artifact.imgsz)
         backend = backend_of(version, self._compute, is_prepared=artifact is not None)
@@ -224,6 +224,18 @@ class ModelLoader:
         subject = self._proofs.subject(version) if artifact is not None else ""
         sizes = (file_bytes, predicted, known is None)
         return VerifiedFile(version, Origin(backend, key), *sizes, artifact is not None, subject)
+
+    def _require_unchanged(self, version: ModelVersion, artifact: Artifact) -> None:
+        """Verify the files that `artifact` was made from; they are hashed where they changed since their last hash."""
+        self._files.recall(version, artifact.verified)
+        self._files.require_unchanged(version)
+        seen, key = self._files.remembered(version), artifact_key(version, self._compute)
+        if not seen or seen == artifact.verified or key is None:
+            return
+        try:
+            self._artifacts.verified(key, seen)
+        except OSError as error:  # because only the first load after a restart takes longer
+            _LOG.info("event=verification_not_recorded model=%s detail=%r", version.reference, str(error))
 
     def _verify_again(self, file: VerifiedFile) -> None:
         """Verify the source file once more after the load, where the runtime read it instead of an artifact."""

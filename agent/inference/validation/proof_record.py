@@ -38,7 +38,7 @@ class ProofRecord:
         if key is None or artifact is None or self._is_compiled_at_each_load(version):
             return ""
         profile = Profile(artifact.profile.precision)
-        record = msgspec.structs.replace(artifact, source="", profile=profile, proof="")
+        record = msgspec.structs.replace(artifact, source="", profile=profile, proof="", verified=())
         said = msgspec.structs.replace(version, path="", golden=None)
         hashed = hashlib.sha256(msgspec.json.encode((__version__, key, record, said)))
         try:

@@ -3,10 +3,12 @@
 import dataclasses
 import json
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Final, cast
+from types import SimpleNamespace
+from typing import BinaryIO, Final, cast
 
 import cv2
 import msgspec
@@ -16,12 +18,13 @@ from inference.worker.dummies import PlantOfDummies, start_dummies, wait_for
 from inference.worker.plant import offer
 from numpy.typing import NDArray
 
+from agent.files import ByteSink
 from agent.inference.artifacts.artifact_store import ArtifactStore
 from agent.inference.backends import Model, artifact_key, load
 from agent.inference.backends.detector import Detector
 from agent.inference.preparing.build_process import prepare
 from agent.inference.scheduling import load_priority
-from agent.inference.swapping import idle_prover
+from agent.inference.swapping import file_check, idle_prover
 from agent.inference.validation.golden import proof_steps
 from agent.inference.validation.proof_record import ProofRecord
 from agent.inference.yolo.objects import Objects
@@ -117,6 +120,33 @@ def test_what_was_proven_before_infers_one_picture_at_its_next_load(
     for _ in range(3):
         begin().switch(version)
     assert runtime.checked == [3, 1, 1], "a blank one, one of shapes and the golden one; then that of shapes"
+
+
+def test_the_next_worker_hashes_no_source_that_this_one_has_verified(
+    begin: Callable[[], PlantOfDummies],
+    runtime: CountingRuntime,
+    version: ModelVersion,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    later = SimpleNamespace(time_ns=lambda: time.time_ns() + 3_600_000_000_000)  # so that the file has settled
+    hashed, stream_sha256 = [], file_check.stream_sha256
+
+    def note(stream: BinaryIO, copy: ByteSink | None = None) -> str:
+        hashed.append(stream)
+        return stream_sha256(stream, copy)
+
+    monkeypatch.setattr(file_check, "time", later)
+    monkeypatch.setattr(file_check, "stream_sha256", note)
+    for _ in range(3):
+        begin().switch(version)
+    assert len(hashed) == 1
+    assert runtime.checked == [3, 1, 1], "what is recorded of the source is no matter of the proof"
+    file = Path(version.path)
+    content = file.read_bytes()
+    file.write_bytes(content + b"\0")
+    assert begin().refusal(version).reason == "hash_mismatch"
+    file.write_bytes(content)
+    begin().switch(version)
 
 
 @pytest.mark.parametrize("changes", ["expected", "picture", "confidence", "precision", "release", "artifact"])
@@ -235,6 +265,41 @@ def test_a_model_that_no_longer_passes_serves_no_frame_and_is_proven_at_its_next
     plant.switch(version)
     assert plant.detect().model == version.reference
     assert runtime.checked[-1] == 3, "from the file now, and proven"
+
+
+def test_bits_of_the_source_that_rotted_are_found_in_idle_time(
+    begin: Callable[[], PlantOfDummies], version: ModelVersion, cores: Callable[[float], None], tmp_path: Path
+) -> None:
+    begin().switch(version)
+    file, key = Path(version.path), artifact_key(version, "cpu")
+    assert key is not None
+    file.write_bytes(file.read_bytes()[:-1] + b"?")
+    info = file.stat()
+    seen = (info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns)
+    ArtifactStore(tmp_path / "cache").verified(key, (seen,))
+    plant = begin()
+    plant.switch(version)
+    cores(IDLE)
+    wait_for(lambda: plant.of(Log))
+    assert "no longer is" in plant.of(Log)[0].text
+    assert "sha256" in plant.of(Log)[0].text
+    assert proof_of(version, tmp_path / "cache") is None
+
+
+def test_a_source_that_is_gone_condemns_nothing(
+    begin: Callable[[], PlantOfDummies],
+    runtime: CountingRuntime,
+    version: ModelVersion,
+    cores: Callable[[float], None],
+) -> None:
+    begin().switch(version)
+    plant = begin()
+    plant.switch(version)
+    Path(version.path).unlink()
+    cores(IDLE)
+    wait_for(lambda: runtime.checked == [3, 4])
+    assert not plant.of(Log)
+    assert plant.detect().model == version.reference
 
 
 def test_a_picture_that_cannot_be_read_for_a_moment_condemns_nothing(  # noqa: PLR0913, PLR0917 - the fixtures of one scene
