@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,7 +15,7 @@ from agent.messages.canary import COMPARISONS
 from agent.messages.references import ModelVersion
 from agent.messages.texts.camera_names import is_live
 from agent.models.catalog import Catalog
-from agent.models.checks import artifact_mistakes, missing_models, unknown_variants
+from agent.models.checks import artifact_mistakes, is_for_requests_alone, missing_models, unknown_variants
 from agent.mqtt.endpoint.link_settings import tls_of
 from agent.mqtt.endpoint.tls import LockedKeyError
 from agent.settings import CatalogSettings, Draft, Finding, Mistake, Settings, SettingsError, draft
@@ -56,7 +57,7 @@ def check(config: Path | None, environ: Mapping[str, str]) -> Checked:
     if catalog is not None:
         named = (*missing_models(read.raw, catalog), *unknown_variants(read.raw, catalog))
         mistakes += [read.placed(finding) for finding in named]
-        is_tensors = _for_requests_alone(read.settings)
+        is_tensors = partial(_may_be_tensors, read.settings)
         mistakes += artifact_mistakes(catalog, is_tensors)
         mistakes += _unreadable_outputs(catalog, is_tensors)
     service = service_of(read.file)
@@ -141,18 +142,10 @@ def _unreadable_outputs(catalog: Catalog, is_tensors: Callable[[ModelVersion], b
             yield Mistake(str(catalog.file), key, str(refusal), "a model whose output can be read")
 
 
-def _for_requests_alone(settings: Settings | None) -> Callable[[ModelVersion], bool]:
-    """Return what says of a version that it may be no detector: no line names it, and the gateway serves its tensors.
-
-    An entry with a task or a layout is meant as a detector.
-    """
-    if settings is None or not (settings.web.is_on and settings.web.gateway):
-        return lambda _: False
-    lines = settings.line.values()
-    references = [reference for line in lines for reference in (line.default, *line.products.values())]
-    references += [rule.model for rule in settings.schedule if rule.model is not None]
-    names = {reference.name for reference in references}
-    return lambda version: version.name not in names and not (version.task or version.layout)
+def _may_be_tensors(settings: Settings | None, version: ModelVersion) -> bool:
+    """Return True for an entry that may be no detector; one with a task or a layout is meant as a detector."""
+    is_silent = not (version.task or version.layout)
+    return settings is not None and is_silent and is_for_requests_alone(settings, version.name)
 
 
 def _catalog(read: Draft) -> Catalog | None:
