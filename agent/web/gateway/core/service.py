@@ -11,6 +11,7 @@ from typing import Final, TypeAlias, TypeVar
 
 import msgspec
 
+from agent.messages.web import byte_elements
 from agent.messages.web.requests import Found, InferPicture, InferTensors, NotInferred, Port, Signature, Tensors
 from agent.web.gateway.core import pictures, tensors
 from agent.web.gateway.core.catalog import CatalogView, Version
@@ -310,8 +311,8 @@ def _as_tensors(found: Detected, signature: Signature, wanted: tuple[str, ...]) 
         "boxes": Tensor("boxes", "FP32", (count, 4), boxes),
         "scores": Tensor("scores", "FP32", (count,), struct.pack(f"<{count}f", *(row.score for row in fields))),
         "classes": Tensor("classes", "INT32", (count,), struct.pack(f"<{count}i", *(row.class_ for row in fields))),
-        "labels": Tensor("labels", tensors.BYTES, (count,), tensors.joined(row.label.encode() for row in fields)),
-        "objects": Tensor("objects", tensors.BYTES, (count,), tensors.joined(bytes(row) for row in rows)),
+        "labels": Tensor("labels", tensors.BYTES, (count,), byte_elements.joined(row.label.encode() for row in fields)),
+        "objects": Tensor("objects", tensors.BYTES, (count,), byte_elements.joined(bytes(row) for row in rows)),
     }
     names = wanted or tuple(port.name for port in signature.outputs)
     return [made[name] for name in names]
