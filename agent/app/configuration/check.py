@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,7 @@ from agent.settings import CatalogSettings, Draft, Finding, Mistake, Settings, S
 from agent.settings.fields import CREDENTIALS
 from agent.settings.mistakes import dotted
 from agent.trust.words import untrusted
+from agent.web.gateway.core.clients import holds_token
 
 _READABLE: Final = ("password_file", "ca_file", "cert_file", "key_file")
 _SECRETS: Final = ("access_key_file", "secret_key_file", "token_file")
@@ -76,6 +78,7 @@ def _notes(read: Draft, catalog: Catalog | None) -> tuple[str, ...]:
     if read.settings is not None:
         notes += [f"stream {id_}: there is no {camera} now" for id_, camera in missing_cameras(read.settings)]
         notes += _kept_pictures(read.settings)
+        notes += _plain_tokens(read.settings)
         notes += untrusted(read.settings, catalog.versions) if catalog is not None else []
     return tuple(notes)
 
@@ -85,6 +88,16 @@ def _kept_pictures(settings: Settings) -> Iterator[str]:
     if settings.canary.keep_bytes:
         folder = settings.device.state_dir / COMPARISONS
         yield f"canary.keep_bytes: comparisons keep pictures of the lines in {folder}"
+
+
+def _plain_tokens(settings: Settings) -> Iterator[str]:
+    """Yield a note for each client of requests whose token lies on the disk as it is."""
+    for index, client in enumerate(settings.web.client if settings.web.is_on else ()):
+        with suppress(OSError):  # which other checks tell of
+            if client.token_file is not None and holds_token(client.token_file):
+                key = dotted(("web", "client", index, "token_file"))
+                cure = f"`changeover web token {client.name}` makes one of which only a hash is kept"
+                yield f"{key}: {client.token_file} holds the token itself: {cure}"
 
 
 def _closed_to(service: Service, read: Draft, catalog: Catalog | None) -> Iterator[Mistake]:
