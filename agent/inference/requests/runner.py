@@ -138,7 +138,9 @@ class RequestRunner:
             with self._outlet.busy(_GRACE_S):
                 began_ns = time.monotonic_ns()
                 answer = self._run_model(message, model)
-                self._note(message.reference, time.monotonic_ns() - began_ns)
+                took_ns = time.monotonic_ns() - began_ns
+                self._note(message.reference, took_ns)
+                self._outlet.slack.spent(took_ns)
             return answer
 
     def _put_back(self, message: Inference) -> None:

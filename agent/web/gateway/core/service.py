@@ -13,6 +13,7 @@ import msgspec
 
 from agent.messages.web import byte_elements
 from agent.messages.web.requests import Found, InferPicture, InferTensors, NotInferred, Port, Signature, Tensors
+from agent.processes.slots.request_memory import MOST_HELD_BYTES
 from agent.web.gateway.core import pictures, tensors
 from agent.web.gateway.core.catalog import CatalogView, Version
 from agent.web.gateway.core.clients import Client, Clients
@@ -33,7 +34,6 @@ _TURN_S: Final = 10.0
 _ATTEMPTS: Final = 3
 """A line may take the memory of a model between a request's load and its inference."""
 MOST_BYTES: Final = 32 << 20
-_MOST_HELD_BYTES: Final = 96 << 20
 _LAG_S: Final = 3.0
 _IMAGE: Final = "image"
 _REASONS: Final = {"UNAVAILABLE": "it is loaded at the first request"}
@@ -93,7 +93,7 @@ class GatewayService:
     @contextmanager
     def bytes_held(self, size_bytes: int) -> Iterator[None]:
         """Run the block while a body of that size is in memory. Raises RequestError where all of them take too much."""
-        if self._held_bytes + size_bytes > _MOST_HELD_BYTES:
+        if self._held_bytes + size_bytes > MOST_HELD_BYTES:
             raise busy("requests hold too many bytes")
         self._held_bytes += size_bytes
         try:
