@@ -46,3 +46,11 @@ def open_model() -> onnx.ModelProto:
 def _model(nodes: list[Any], inputs: list[Any], outputs: list[Any]) -> onnx.ModelProto:
     graph = helper.make_graph(nodes, "graph", inputs, outputs)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+
+
+def identity_model(kind: int, shape: list[int | str], inputs: int = 1) -> onnx.ModelProto:
+    """Return OUTPUT0 = INPUT0, OUTPUT1 = INPUT1 and so on, of an element type and a shape."""
+    nodes = [helper.make_node("Identity", [f"INPUT{at}"], [f"OUTPUT{at}"]) for at in range(inputs)]
+    taken = [helper.make_tensor_value_info(f"INPUT{at}", kind, shape) for at in range(inputs)]
+    given = [helper.make_tensor_value_info(f"OUTPUT{at}", kind, shape) for at in range(inputs)]
+    return _model(nodes, taken, given)
