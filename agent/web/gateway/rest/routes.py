@@ -20,6 +20,7 @@ from agent.web.gateway.core.counting import Counted
 from agent.web.gateway.core.faults import RequestError, invalid, not_found
 from agent.web.gateway.core.service import EXTENSIONS, GatewayService
 from agent.web.gateway.core.wishes import wish_of
+from agent.web.gateway.rest import openapi
 from agent.web.gateway.rest.answers import HEADER_LENGTH, inferred, json_of, refusal
 from agent.web.gateway.rest.bodies import body_of
 from agent.web.gateway.rest.infer_body import InferBody, parse
@@ -75,6 +76,7 @@ class _Endpoint:
     def __init__(self, service: GatewayService, answers: dict[str, Answer]) -> None:
         self._service: Final = service
         self._answers: Final = answers
+        self.methods: Final = tuple(answers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, whatever it is."""
@@ -109,6 +111,7 @@ def routes(service: GatewayService) -> list[BaseRoute]:
     table: list[tuple[str, dict[str, Answer]]] = [
         ("/v2", {"GET": _server}),
         ("/v2/", {"GET": _server}),
+        ("/v2/openapi.json", {"GET": _openapi}),
         ("/v2/health/live", {"GET": _live}),
         ("/v2/health/ready", {"GET": _ready}),
         ("/v2/repository/index", {"POST": _index}),
@@ -130,19 +133,25 @@ async def _server(_: Asked) -> Response:
     return json_of({"name": "changeover", "version": __version__, "extensions": EXTENSIONS})
 
 
+async def _openapi(_: Asked) -> Response:
+    return json_of(openapi.document())
+
+
 async def _live(_: Asked) -> Response:
     return json_of({"live": True})
 
 
 async def _ready(asked: Asked) -> Response:
-    is_ready = asked.service.is_ready
-    return json_of({"ready": is_ready}, 200 if is_ready else 503)
+    if not asked.service.is_ready:
+        return json_of({"ready": False, "error": "a worker starts"}, 503)
+    return json_of({"ready": True})
 
 
 async def _model_ready(asked: Asked) -> Response:
     one = asked.model()
-    is_ready = asked.service.is_model_ready(one)
-    return json_of({"name": one.path, "ready": is_ready}, 200 if is_ready else 503)
+    if not asked.service.is_model_ready(one):
+        return json_of({"name": one.path, "ready": False, "error": "the model is not in memory"}, 503)
+    return json_of({"name": one.path, "ready": True})
 
 
 async def _metadata(asked: Asked) -> Response:
