@@ -15,6 +15,7 @@ UNIT: Final = (
     "app/test_model_processors.py",
     "app/test_log_level.py",
     "app/test_ordered_models.py",
+    "app/test_other_releases.py",
     "app/test_parts.py",
     "app/test_plc_page.py",
     "app/test_publishing.py",

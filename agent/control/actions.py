@@ -61,6 +61,8 @@ class PrepareModel:
     number: int
     model: ModelVersion
     hold_s: float
+    artifact_s: float = 0.0
+    """Longest wait for the model's artifact, which is made first where there is none."""
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,10 @@ _KEYS: Final = {"unsent_acks": "telling"}
 """Names of fields on disk that differ from those here, kept because older versions wrote them."""
 
 
+_CHOICES: Final = frozenset({"product", "operator", "rollback", "lost"})
+"""Fields of a line that decide what it serves."""
+
+
 class LineSnapshot(msgspec.Struct, frozen=True):
     """Choices of one line."""
 
@@ -48,6 +52,13 @@ class LineSnapshot(msgspec.Struct, frozen=True):
     """Newer choices could not be written before a restart."""
     comparison: kept_comparisons.KeptComparison | None = None
     instead: dict[str, str] = {}
+
+    @classmethod
+    def of_parts(cls, parts: dict[str, Any], lacking: list[str]) -> "LineSnapshot":
+        """Return what was kept without the fields `lacking`; without all choices where one of them is missing."""
+        if _CHOICES.isdisjoint(lacking):
+            return cls(**parts)
+        return cls(history=parts.get("history", ()), lost=True, instead=parts.get("instead", {}))
 
     @property
     def choices(self) -> tuple[object, ...]:
