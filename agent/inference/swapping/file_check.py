@@ -22,7 +22,7 @@ Because a file may change twice within one tick of its file system's clock.
 """
 _LIMIT: Final = 256
 
-Seen = tuple[int, int, int, int, int]
+Seen = tuple[int, ...]
 """Device, inode, bytes, and times of the last write and change (ns) of a file, from stat(2)."""
 
 

@@ -18,13 +18,13 @@ from inference.worker.dummies import PlantOfDummies, start_dummies, wait_for
 from inference.worker.plant import offer
 from numpy.typing import NDArray
 
-from agent.files import ByteSink
+from agent.files import ByteSink, stream_sha256
 from agent.inference.artifacts.artifact_store import ArtifactStore
 from agent.inference.backends import Model, artifact_key, load
 from agent.inference.backends.detector import Detector
 from agent.inference.preparing.build_process import prepare
 from agent.inference.scheduling import load_priority
-from agent.inference.swapping import file_check, idle_prover
+from agent.inference.swapping import idle_prover
 from agent.inference.validation.golden import proof_steps
 from agent.inference.validation.proof_record import ProofRecord
 from agent.inference.yolo.objects import Objects
@@ -129,14 +129,14 @@ def test_the_next_worker_hashes_no_source_that_this_one_has_verified(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     later = SimpleNamespace(time_ns=lambda: time.time_ns() + 3_600_000_000_000)  # so that the file has settled
-    hashed, stream_sha256 = [], file_check.stream_sha256
+    hashed: list[BinaryIO] = []
 
     def note(stream: BinaryIO, copy: ByteSink | None = None) -> str:
         hashed.append(stream)
         return stream_sha256(stream, copy)
 
-    monkeypatch.setattr(file_check, "time", later)
-    monkeypatch.setattr(file_check, "stream_sha256", note)
+    monkeypatch.setattr("agent.inference.swapping.file_check.time", later)
+    monkeypatch.setattr("agent.inference.swapping.file_check.stream_sha256", note)
     for _ in range(3):
         begin().switch(version)
     assert len(hashed) == 1
