@@ -7,7 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import psutil
-from app.test_orders import JOB, PATIENCE_S, order, ordered, switches, told, until_state
+from app.test_orders import JOB, PATIENCE_S, order, switches, told, until_state
+from app.test_orders_killed import another
 from support.file_server import FileServer
 from support.running_agent import RunningAgent, one_stream
 
@@ -36,7 +37,7 @@ def test_it_goes_on(make_agent: Callable[..., RunningAgent], server: FileServer,
     agent = make_agent(one_stream)
     agent.until_said("status", "online")
     agent.ready("bottle-500")
-    order(agent, ordered(server, tmp_path), activate="now")
+    order(agent, another(server, tmp_path, 2), activate="now")
     found(agent, BUILDER, signal.SIGKILL)
     waiting = until_state(agent, "waiting")
     assert waiting["reason"] == "no_memory"

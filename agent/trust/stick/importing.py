@@ -137,7 +137,8 @@ def _is_complete(known: ModelVersion, model: IndexedModel) -> bool:
     if known.sha256 != model.files[0].sha256:
         detail = f"{model.reference} is in the catalog with other content, and releases are immutable"
         raise ModelError("hash_mismatch", detail)
-    if all(Path(path).exists() for path in (known.path, *(Path(known.path).parent / one.name for one in known.files))):
+    own = Path(known.path)
+    if own.exists() and all((own.parent / one.name).exists() for one in known.files):
         return True
     if not known.source:
         detail = f"{model.reference} is in the catalog, with a file that is not there: {known.path}"
