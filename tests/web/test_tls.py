@@ -3,6 +3,7 @@
 import asyncio
 import ssl
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -74,6 +75,16 @@ def test_certificates_of_others_end_in_the_handshake(secured: GatewayPlant, cert
     for pair in (certificates.strangers.issue("plc"), certificates.clients.issue("plc-old", days=-1)):
         with pytest.raises((httpx.TransportError, ssl.SSLError)):
             status(secured, certificates.context(pair))
+
+
+@pytest.mark.soak
+def test_a_thousand_foreign_certificates_let_nobody_in(secured: GatewayPlant, certificates: Certificates) -> None:
+    ours, theirs = certificates.clients, certificates.strangers
+    foreign = [theirs.issue("plc"), theirs.issue("box"), ours.issue("plc-old", days=-1), ours.issue("other")]
+    contexts = [certificates.context(pair) for pair in foreign]
+    for number in range(1000):
+        with suppress(httpx.TransportError, ssl.SSLError):  # most end in the handshake
+            assert status(secured, contexts[number % len(contexts)]) == 401
 
 
 def test_plain_http_is_not_answered(secured: GatewayPlant) -> None:
