@@ -177,7 +177,7 @@ class Ack(msgspec.Struct, frozen=True):
 class JobState(msgspec.Struct, frozen=True):
     """Payload of `job/{id}/state`: how far an order of `models/set` is, or the fetching of the catalog's own files.
 
-    `rev` is null for the job `catalog`. `bytes` and `total` count all of the job's files; `total` 0: not known yet.
+    `rev` is null for the agent's own jobs. `bytes` and `total` count all of the job's files; `total` 0: not known yet.
     """
 
     id: str
