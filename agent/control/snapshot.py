@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import msgspec
 
+from agent.control.canary import following
 from agent.control.canary import kept as kept_comparisons
 from agent.control.canary import steps as comparisons
 from agent.control.inputs import duplicate_device, schedule
@@ -32,6 +33,10 @@ _KEYS: Final = {"unsent_acks": "telling"}
 """Names of fields on disk that differ from those here, kept because older versions wrote them."""
 
 
+_CHOICES: Final = frozenset({"product", "operator", "rollback", "lost"})
+"""Fields of a line that decide what it serves."""
+
+
 class LineSnapshot(msgspec.Struct, frozen=True):
     """Choices of one line."""
 
@@ -47,7 +52,17 @@ class LineSnapshot(msgspec.Struct, frozen=True):
     lost: bool = False
     """Newer choices could not be written before a restart."""
     comparison: kept_comparisons.KeptComparison | None = None
+    followed: str | None = None
+    """Full reference that the line's alias meant when it was last acted on."""
+    followed_told: str | None = None
     instead: dict[str, str] = {}
+
+    @classmethod
+    def of_parts(cls, parts: dict[str, Any], lacking: list[str]) -> "LineSnapshot":
+        """Return what was kept without the fields `lacking`; without all choices where one of them is missing."""
+        if _CHOICES.isdisjoint(lacking):
+            return cls(**parts)
+        return cls(history=parts.get("history", ()), lost=True, instead=parts.get("instead", {}))
 
     @property
     def choices(self) -> tuple[object, ...]:
@@ -214,6 +229,8 @@ def _line(line: Line) -> LineSnapshot:
         preparing=preload.pending(line),
         lost=one.is_lost,
         comparison=kept_comparisons.take(line.comparison),
+        followed=line.followed.begun,
+        followed_told=line.followed.told,
         instead=dict(one.instead),
     )
 
@@ -233,5 +250,6 @@ def _restore_line(line: Line, kept: LineSnapshot, order: LearnedOrder) -> None:
         is_lost=kept.lost,
     )
     comparisons.restore(line, kept_comparisons.restored(kept.comparison))
+    following.restore(line, kept.followed, kept.followed_told)
     line.assignment = Assignment(waiting=list(kept.waiting))
     line.preloads = Preloads(to_prepare=list(kept.preparing))

@@ -96,6 +96,8 @@ class WorkerStream(msgspec.Struct, frozen=True):
     id: str
     line: str
     slot: SlotDescriptors
+    is_paced: bool = True
+    """False: frames come as fast as they are taken, so they leave no gaps for requests."""
 
 
 class TrustSetup(msgspec.Struct, frozen=True):
@@ -152,15 +154,18 @@ class Prepare(Message, frozen=True):
     """Preloads `model` beside the serving one, and reserves it for `line`.
 
     The worker unloads for it no model that serves a line, takes part in a swap or is reserved; reserves it for `hold_s`
-    seconds from this message's arrival; and answers once with Prepared or PrepareFailed of the same `number`. A loaded
-    model is only reserved; the same model again sets a new end. An Assign of the model to the line or the end of
-    `hold_s` ends the reservation. A waiting Assign is executed before any waiting Prepare.
+    seconds from this message's arrival, the making of an artifact not counted; and answers once with Prepared or
+    PrepareFailed of the same `number`. A loaded model is only reserved; the same model again sets a new end. An Assign
+    of the model to the line or the end of `hold_s` ends the reservation. A waiting Assign is executed before any
+    waiting Prepare.
     """
 
     line: str
     number: int
     model: ModelVersion
     hold_s: float
+    artifact_s: float = 0.0
+    """Longest wait for the model's artifact, which is made first where there is none; 0: its file is loaded at once."""
 
 
 class Preload(Message, frozen=True):
@@ -232,7 +237,7 @@ class Prepared(Message, frozen=True):
 
 
 class PrepareFailed(Message, frozen=True):
-    """`model` could not be preloaded beside the serving one; `may_fit`: it lacks memory that others take now."""
+    """`model` could not be preloaded beside the serving one; `may_fit`: a later attempt may find memory or disk."""
 
     line: str
     number: int

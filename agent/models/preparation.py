@@ -1,9 +1,12 @@
 """Compiles a model in a short-lived process of low priority, because a runtime's compiler may crash or hang."""
 
 import os
+import signal
 import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
 from typing import Final, Literal
 
 import msgspec
@@ -17,6 +20,8 @@ PREPARED_MAX_BYTES: Final = 2 << 30
 STEP_S: Final = 900.0
 """Timeout of one step, such as compiling or comparing answers, because a graph may loop for ever."""
 _MODULE: Final = "agent.inference.preparing.build_process"
+_CRASHES: Final = {-one for one in (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)}
+"""Return codes of a process that its own fault has killed."""
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -33,7 +38,9 @@ class Request(msgspec.Struct, frozen=True):
     precision: str = ""
     """The artifact's precision, for benchmarks; empty: the fastest one that answers as the file does."""
     is_awaited: bool = False
-    """A line waits for the compiled model, so the process does not take the lowest priority."""
+    """A load waits for the compiled model, so the process does not keep the lowest priority."""
+    idle_s: float = 0.0
+    """Time for which the process of an awaited model gets idle CPU time only, because no line needs it yet."""
     step_s: float = STEP_S
     """Timeout of one step, after which the process is killed."""
 
@@ -69,7 +76,7 @@ class Outcome(msgspec.Struct, frozen=True, tag=True):
 
 
 class Preparation:
-    """One process that compiles one model. Threading: `run` blocks; another thread may call `kill`."""
+    """One process that compiles one model. Threading: `run` blocks; other threads may call `kill` and `hasten`."""
 
     def __init__(self, request: Request, tell: Callable[[str], None]) -> None:
         """Store the request; the thread of `run` calls `tell` with each step."""
@@ -77,6 +84,7 @@ class Preparation:
         self._tell: Final = tell
         self._process: subprocess.Popen[bytes] | None = None
         self._is_killed = False
+        self._is_hastened = False
         self._late = ""
         self._timer: threading.Timer | None = None
 
@@ -88,20 +96,36 @@ class Preparation:
             self._process = process
             if self._is_killed:
                 process.kill()
+            patience = threading.Timer(self._request.idle_s, self.hasten)
+            patience.daemon = True
+            if self._request.idle_s:
+                patience.start()
             try:
                 self._begin("starting")
                 outcome = self._exchange(process)
             finally:
+                patience.cancel()
                 self._stop_timer()
         if outcome is None and self._late:
             return Outcome("failed", self._late, "load_timeout")
-        return outcome or Outcome("failed", f"the process that prepares ended with {process.returncode}")
+        reason: Reason | None = "load_failed" if process.returncode in _CRASHES else None
+        return outcome or Outcome("failed", f"the process that prepares ended with {process.returncode}", reason)
 
     def kill(self) -> None:
         """Kill the process, or the one that a later `run` starts; an unfinished artifact is never used."""
         self._is_killed = True
         if self._process is not None:
             self._process.kill()
+
+    def hasten(self) -> None:
+        """Let the process and its children compete for CPU time, at the nice value that they have."""
+        self._is_hastened = True
+        process = self._process
+        if process is None or process.poll() is not None:
+            return
+        for thread in _threads(process.pid):
+            with suppress(OSError):  # it may have ended, or the right to raise it is missing
+                os.sched_setscheduler(thread, os.SCHED_OTHER, os.sched_param(0))
 
     def _exchange(self, process: "subprocess.Popen[bytes]") -> Outcome | None:
         assert process.stdin is not None
@@ -121,6 +145,8 @@ class Preparation:
 
     def _begin(self, step: str) -> None:
         """Start the timeout of a step."""
+        if self._is_hastened:
+            self.hasten()  # again, because a process lowers itself after its start
         self._stop_timer()
         self._timer = threading.Timer(self._request.step_s, self._end_late, (step,))
         self._timer.daemon = True
@@ -135,6 +161,15 @@ class Preparation:
         advice = f"export it again if its graph loops for ever, else {command} while the device is idle"
         self._late = f"ended after {self._request.step_s:g} s of one step ({step}): {advice}"
         self.kill()
+
+
+def _threads(process: int) -> Iterator[int]:
+    """Yield the ids of all threads of a process and of its children."""
+    with suppress(OSError):
+        for task in Path(f"/proc/{process}/task").iterdir():
+            yield int(task.name)
+            for child in (task / "children").read_text(encoding="ascii").split():
+                yield from _threads(int(child))
 
 
 def _environment() -> dict[str, str]:

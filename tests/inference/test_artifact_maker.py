@@ -1,13 +1,18 @@
 """Artifacts are made in the background, once, and a failure costs nothing but speed."""
 
 import hashlib
+import os
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from support.tiny_models import write_endless_model
 
 from agent.inference.artifacts.artifact_store import ArtifactStore, Made
@@ -15,10 +20,11 @@ from agent.inference.artifacts.profile import Profile
 from agent.inference.backends import artifact_key
 from agent.inference.preparing import background_builder
 from agent.inference.preparing.background_builder import BackgroundBuilder
+from agent.inference.scheduling import load_priority
 from agent.inference.yolo.metadata import FileFacts
 from agent.messages.errors import Reason
 from agent.messages.references import ModelVersion
-from agent.models.preparation import STEP_S, Outcome, Request
+from agent.models.preparation import STEP_S, Outcome, Preparation, Request
 
 DEADLINE_S = 60.0
 PLENTY = 1 << 30
@@ -132,9 +138,8 @@ def test_an_endless_model_is_refused_and_the_next_one_is_built(
     path = write_endless_model(tmp_path / "endless.onnx")
     endless = version(path, sha256=hashlib.sha256(path.read_bytes()).hexdigest(), backend="openvino")
 
-    def request(model: ModelVersion, compute: str, cache_dir: str, max_bytes: int, *, is_awaited: bool) -> Request:
-        step_s = 5.0 if model == endless else STEP_S
-        return Request(model, compute, cache_dir, max_bytes, is_awaited=is_awaited, step_s=step_s)
+    def request(model: ModelVersion, *rest: Any, **how: Any) -> Request:  # noqa: ANN401 - as `Request`
+        return replace(Request(model, *rest, **how), step_s=5.0 if model == endless else STEP_S)
 
     monkeypatch.setattr(background_builder, "Request", request)
     failures: list[Exception | None] = []
@@ -211,3 +216,156 @@ def test_requests_are_bounded(new_maker: NewMaker, entry: ModelVersion) -> None:
         maker.ask(ModelVersion("tiny", "n", "1", entry.path, f"{number:02}"))
     assert maker.left_out >= 20 - 16 - 1
     maker.stop()
+
+
+class Held:
+    """Stands in for processes that run until the test ends them, or the builder kills them."""
+
+    def __init__(self) -> None:
+        self.began: list[Request] = []
+        self.hastened: list[ModelVersion] = []
+        self._turn = threading.Condition()
+        self._ended: set[ModelVersion] = set()
+
+    def __call__(self, request: Request, tell: Callable[[str], None]) -> "HeldRun":
+        del tell
+        return HeldRun(self, request)
+
+    def end(self, version: ModelVersion) -> None:
+        with self._turn:
+            self._ended.add(version)
+            self._turn.notify_all()
+
+
+class HeldRun:
+    def __init__(self, held: Held, request: Request) -> None:
+        self._held = held
+        self._request = request
+        self._is_killed = False
+
+    def run(self) -> Outcome:
+        held, version = self._held, self._request.model
+        held.began.append(self._request)
+        with held._turn:
+            assert held._turn.wait_for(lambda: self._is_killed or version in held._ended, DEADLINE_S)
+        return (
+            Outcome("failed", "the process that prepares ended with -9") if self._is_killed else Outcome("present", "")
+        )
+
+    def kill(self) -> None:
+        with self._held._turn:
+            self._is_killed = True
+            self._held._turn.notify_all()
+
+    def hasten(self) -> None:
+        self._held.hastened.append(self._request.model)
+
+
+def test_the_one_of_most_haste_runs_and_what_it_replaced_runs_again(
+    new_maker: NewMaker, entry: ModelVersion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = Held()
+    monkeypatch.setattr(background_builder, "Preparation", held)
+    background, patient, hurried = (
+        ModelVersion(name, "n", "1", entry.path, entry.sha256, backend="openvino") for name in ("any", "soon", "now")
+    )
+    ended: list[str] = []
+    maker = new_maker()
+    maker.ask(background)
+    wait_until(lambda: len(held.began) == 1)
+    maker.prepare_first(patient, lambda failure: ended.append(f"patient {failure}"), is_patient=True)
+    wait_until(lambda: len(held.began) == 2)
+    maker.prepare_first(hurried, lambda failure: ended.append(f"hurried {failure}"))
+    wait_until(lambda: len(held.began) == 3)
+    for version in (hurried, patient, background):
+        held.end(version)
+    wait_until(lambda: len(held.began) == 5)
+    assert [one.model.name for one in held.began] == ["any", "soon", "now", "soon", "any"]
+    assert ended == ["hurried None", "patient None"]
+    assert [one.idle_s > 0 for one in held.began] == [False, True, False, True, False]
+    assert [one.is_awaited for one in held.began] == [False, True, True, True, False]
+
+
+def test_a_patient_preparation_that_a_line_needs_goes_on_with_haste(
+    new_maker: NewMaker, entry: ModelVersion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = Held()
+    monkeypatch.setattr(background_builder, "Preparation", held)
+    other = ModelVersion("other", "n", "1", entry.path, entry.sha256, backend="openvino")
+    ended: list[object] = []
+    maker = new_maker()
+    maker.prepare_first(entry, ended.append, is_patient=True)
+    maker.prepare_first(other, ended.append, is_patient=True)
+    wait_until(lambda: held.began)
+    maker.hasten(entry)
+    assert held.hastened == [entry]
+    maker.hasten(other)
+    held.end(entry)
+    held.end(other)
+    wait_until(lambda: len(ended) == 2)
+    assert [one.model.name for one in held.began] == ["tiny", "other"], "equal haste kills nothing"
+    assert held.began[1].idle_s == 0
+
+
+def test_a_process_that_starves_may_compete_after_a_while(version: Callable[..., ModelVersion], tmp_path: Path) -> None:
+    pytest.importorskip("agent.inference.backends.openvino")
+    if not load_priority.can_return():
+        pytest.skip("this user may not raise a priority")
+    path = write_endless_model(tmp_path / "endless.onnx")
+    endless = version(path, sha256=hashlib.sha256(path.read_bytes()).hexdigest(), backend="openvino")
+    running = Preparation(
+        Request(endless, "cpu", str(tmp_path / "cache"), is_awaited=True, idle_s=DEADLINE_S), lambda _step: None
+    )
+    thread = threading.Thread(target=running.run)
+    thread.start()
+    try:
+        wait_until(lambda: (policy(running), nice(running)) == (os.SCHED_IDLE, 10))
+        running.hasten()
+        wait_until(lambda: policy(running) == os.SCHED_OTHER)
+        assert nice(running) == 10
+    finally:
+        running.kill()
+        thread.join()
+
+
+def test_its_time_at_idle_priority_is_limited(version: Callable[..., ModelVersion], tmp_path: Path) -> None:
+    pytest.importorskip("agent.inference.backends.openvino")
+    if not load_priority.can_return():
+        pytest.skip("this user may not raise a priority")
+    path = write_endless_model(tmp_path / "endless.onnx")
+    endless = version(path, sha256=hashlib.sha256(path.read_bytes()).hexdigest(), backend="openvino")
+    request = Request(endless, "cpu", str(tmp_path / "cache"), is_awaited=True, idle_s=0.1)
+    steps: list[str] = []
+    running = Preparation(request, steps.append)
+    thread = threading.Thread(target=running.run)
+    thread.start()
+    try:
+        wait_until(lambda: steps and policy(running) == os.SCHED_OTHER)
+    finally:
+        running.kill()
+        thread.join()
+
+
+@pytest.mark.parametrize(("sent", "reason"), [(signal.SIGSEGV, "load_failed"), (signal.SIGKILL, None)])
+def test_a_crash_of_the_compiler_lies_in_the_model_and_a_kill_does_not(
+    entry: ModelVersion, tmp_path: Path, sent: signal.Signals, reason: str | None
+) -> None:
+    running = Preparation(Request(entry, "cpu", str(tmp_path / "cache")), lambda _step: None)
+    outcomes: list[Outcome] = []
+    thread = threading.Thread(target=lambda: outcomes.append(running.run()))
+    thread.start()
+    wait_until(lambda: running._process is not None)
+    assert running._process is not None
+    running._process.send_signal(sent)
+    thread.join()
+    assert (outcomes[0].result, outcomes[0].reason) == ("failed", reason)
+
+
+def nice(running: Preparation) -> int:
+    process = running._process
+    return os.getpriority(os.PRIO_PROCESS, process.pid) if process is not None else -1
+
+
+def policy(running: Preparation) -> int:
+    process = running._process
+    return os.sched_getscheduler(process.pid) if process is not None else -1

@@ -200,6 +200,19 @@ def test_the_fastest_that_answers_alike_is_chosen(
     assert sorted(path.name for path in folder.iterdir()) == ["artifact.json", "model.blob"]
 
 
+def test_a_burst_of_other_work_does_not_choose_the_precision(
+    entry: ModelVersion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openvino, "precisions", lambda _: ("f32", "bf16"))
+    times_ms = iter([2.0] * 20 + [9.0] * 20 + [9.0] * 20 + [1.0] * 20)
+    monkeypatch.setattr(precision, "_time_ms", lambda *_: next(times_ms))
+    steps: list[str] = []
+    outcome = prepare(Request(entry, "cpu", str(tmp_path / "cache")), steps.append)
+    assert outcome.profile is not None
+    assert outcome.profile["precision"] == "bf16"
+    assert steps.count("timing once more") == 1
+
+
 def test_a_precision_that_is_asked_for_is_not_compared(
     entry: ModelVersion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,7 @@ import msgspec
 
 from agent.app.state_disk.disk_thread import DiskThread
 from agent.app.state_disk.record_log import RecordLog, read_log
+from agent.app.state_disk.snapshot_reading import Kind, read
 from agent.control.snapshot import Change, LineSnapshot, Snapshot, change, changed, without_choices
 from agent.files import replace_file
 from agent.messages.events import Noticed
@@ -24,6 +25,7 @@ _RETRY_S: Final = 5.0
 _STALE: Final = "control.stale"
 _SUFFIX: Final = ".json"
 _LONGEST_NAMES: Final = 200
+_MOST_TOLD: Final = 20
 _FULL: Final = {ENOSPC, EDQUOT, EFBIG}
 """Errors of a full disk, on which files can still be renamed to mark a lost choice."""
 _log: Final = logging.getLogger(__name__)
@@ -150,13 +152,20 @@ class SnapshotFile:
 
     def _read(self, path: Path) -> Snapshot | None:
         try:
-            return msgspec.json.decode(path.read_bytes(), type=Snapshot)
+            return self._decoded(path.read_bytes(), Snapshot)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
             _log.error("event=snapshot_unreadable file=%s detail=%r", path, str(error))
             _set_aside(path)
             return None
+
+    def _decoded(self, data: bytes, kind: type[Kind]) -> Kind:
+        """Decode JSON; what this release does not know is logged and left out. Raises msgspec.DecodeError."""
+        found, unread = read(data, kind)
+        if unread:
+            _log.error("event=snapshot_partly_read folder=%s unknown=%s", self._folder, ",".join(unread[:_MOST_TOLD]))
+        return found
 
     def _read_logs(self, first: int) -> tuple[list[Change], bool]:
         """Return all changes since the snapshot, and True where one of them is damaged or unreadable."""
@@ -165,7 +174,7 @@ class SnapshotFile:
         try:
             for path in self._logs(first):
                 content = read_log(path)
-                changes += [msgspec.json.decode(record, type=Change) for record in content.records]
+                changes += [self._decoded(record, Change) for record in content.records]
                 is_damaged = is_damaged or content.is_damaged
         except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
             _log.error("event=snapshot_unreadable folder=%s detail=%r", self._folder, str(error))

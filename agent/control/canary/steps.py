@@ -185,7 +185,7 @@ def _go_on(state: State, line: Line, one: Comparison) -> list[Action]:
             selection.prefer(line, one.stable, over=one.candidate)
     one.stage, one.number = Stage.LOADING, preload.next_number(state)
     hold_s = line.rules.changeover_timeout_s + _HOLD_S
-    return [PrepareModel(line.id, one.number, candidate, hold_s)]
+    return [PrepareModel(line.id, one.number, candidate, hold_s, preload.ARTIFACT_S)]
 
 
 def _moved_on(state: State, line: Line, one: Comparison) -> Verdict | None:

@@ -17,6 +17,8 @@ from agent.messages.references import ModelReference, ModelVersion
 _AT_ONCE: Final = 8
 """Models preloaded or held for one line; one more evicts the oldest."""
 _WORKERS_A_PREPARATION_MAY_LOSE: Final = 1
+ARTIFACT_S: Final = 600.0
+"""Longest wait for the artifact of a model that nobody waits for."""
 _MARGIN_S: Final = 60.0
 """Time for which a preload is held beyond the scheduled moment, for clock corrections and dwell times."""
 

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import msgspec
 
-from agent.control.job import Activate, Job, Orders, Step
+from agent.control.job import CANDIDATES_JOB, Activate, Job, Orders, Step
 from agent.control.orders import steps
 from agent.control.state import Command
 from agent.messages.errors import Reason
@@ -37,6 +37,40 @@ class KeptJob(msgspec.Struct, frozen=True):
     lines: tuple[str, ...]
     spent_s: float
     workers_killed: int
+    unreadable: str = ""
+    """Fault of a job that another release of the agent has kept, and this one cannot go on with."""
+
+    @classmethod
+    def of_parts(cls, parts: dict[str, Any], lacking: list[str]) -> "KeptJob":
+        """Return a job that ends, because it lacks fields. Raises TypeError without its id."""
+        if "id" not in parts:
+            raise TypeError("a job without an id")
+        told = {name: parts[name] for name in _TOLD if name in parts}
+        fault = f"kept by another release of the agent: this one does not know its {', '.join(lacking)}"
+        return msgspec.structs.replace(_UNREAD_JOB, **told, unreadable=fault)
+
+
+_TOLD: Final = ("id", "rev", "askers", "state_since", "models")
+"""Fields of a job that its last state and its answers need."""
+_UNREAD_JOB: Final = KeptJob(
+    id="",
+    rev=None,
+    activate="changeover",
+    entries=(),
+    index="",
+    remove=(),
+    askers=(),
+    step=Step.FETCH,
+    state="queued",
+    reason=None,
+    detail=None,
+    state_since="",
+    models=(),
+    added=(),
+    lines=(),
+    spent_s=0.0,
+    workers_killed=0,
+)
 
 
 class KeptOrders(msgspec.Struct, frozen=True):
@@ -54,7 +88,8 @@ def take(orders: Orders) -> KeptOrders:
     fields: dict[str, Any] = {}
     if job is not None:
         fields = {name: getattr(job, name) for name in KeptJob.__struct_fields__} | {"askers": tuple(job.askers)}
-    kept = KeptJob(**fields) if job is not None else None
+    # Not a look at aliases, which begins anew.
+    kept = KeptJob(**fields) if job is not None and job.id != CANDIDATES_JOB else None
     states = dict.fromkeys(orders.states, b"") | _final(orders)
     return KeptOrders(kept, orders.accepted_rev, orders.accepted, states)
 

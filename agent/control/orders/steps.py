@@ -237,7 +237,7 @@ def _prove(state: State, job: Job, now: Now) -> list[Action]:
         return actions
     job.preload_number, job.prover = preload.next_number(state), line.rules.group
     hold_s = max(line.rules.prepare_s, _LEAST_HOLD_S)
-    return [*actions, PrepareModel(line.id, job.preload_number, version, hold_s)]
+    return [*actions, PrepareModel(line.id, job.preload_number, version, hold_s, preload.ARTIFACT_S)]
 
 
 def _line_for(state: State, plant: Plant, version: ModelVersion) -> Line | None:

@@ -1,4 +1,4 @@
-"""Builds artifacts: in the background for models loaded from their source, at once for awaited checkpoints."""
+"""Builds artifacts: in the background for models loaded from their source, at once for awaited loads."""
 
 import logging
 import threading
@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -26,17 +27,39 @@ _AGAIN_TIMES: Final = 10
 """Multiple of its duration for which a timed-out build is refused, because all other builds waited for it."""
 _EXPORT_BYTES: Final = 1 << 30  # memory of torch and of the trace of a network
 _ENGINE_BYTES: Final = 3 << 29  # memory of TensorRT's builder, its context and the layers that it tries; not measured
+_IDLE_S: Final = 120.0
+"""Time for which the process of a patient load gets idle CPU time only, lest it starve for ever."""
 
 
 _Ended = Callable[[ModelError | OutOfMemoryError | None], None]
 
 
+class BuildHinderedError(OutOfMemoryError):
+    """A preparation ended for lack of memory or disk, or was killed; a later one may succeed."""
+
+
+@dataclass(eq=False)
+class _Task:
+    """One preparation."""
+
+    version: ModelVersion
+    ended: _Ended | None = None
+    """Callback of the load that waits for it; None: it runs in the background."""
+    is_patient: bool = True
+    """No line needs the model yet."""
+
+    @property
+    def rank(self) -> int:
+        """Order of preparations: a lower one goes first, and kills one of a higher rank that runs."""
+        return 2 if self.ended is None else int(self.is_patient)
+
+
 class BackgroundBuilder:
     """A thread of the worker that runs one preparation at a time, some seconds after the last load.
 
-    A failure is logged once for each model and costs nothing but speed, because the model serves from its source.
-    `left_out` counts requests beyond the bound. Each preparation runs inside the context manager `during`. A
-    preparation that a line waits for goes first, and kills one that runs in the background.
+    A background one that fails is logged once for each model and costs nothing but speed, because the model serves from
+    its source. `left_out` counts requests beyond the bound. Each preparation runs inside the context manager `during`.
+    Those that a line waits for go first, then those of patient loads; they kill one of less haste, which is repeated.
     """
 
     def __init__(
@@ -54,15 +77,15 @@ class BackgroundBuilder:
         self._quiet_s: Final = quiet_s
         self._during: Final = during
         self.left_out = 0
-        self._wanted: Final[deque[ModelVersion]] = deque()
-        self._awaited: Final[deque[tuple[ModelVersion, _Ended]]] = deque()
+        self._wanted: Final[deque[_Task]] = deque()
+        self._awaited: Final[list[_Task]] = []
         self._refused: Final[dict[ModelVersion, tuple[float, Outcome]]] = {}
         self._seen: Final[set[str]] = set()
         self._turn: Final = threading.Condition()
         self._asked_again = False
         self._stopping = False
         self._running: Preparation | None = None
-        self._in_background: ModelVersion | None = None
+        self._task: _Task | None = None
         self._thread: Final = RestartedThread(self._run, "artifact-maker")
 
     def start(self) -> None:
@@ -94,7 +117,7 @@ class BackgroundBuilder:
                 self.left_out += 1
                 return
             self._seen.add(key)
-            self._wanted.append(version)
+            self._wanted.append(_Task(version))
             self._turn.notify_all()
 
     def _is_made(self, key: str) -> bool:
@@ -107,28 +130,47 @@ class BackgroundBuilder:
         """Return True while a preparation runs."""
         return self._running is not None
 
-    def prepare_first(self, version: ModelVersion, ended: _Ended) -> None:
-        """Prepare `version` before all others, then call `ended` with None or the error.
+    def prepare_first(self, version: ModelVersion, ended: _Ended, *, is_patient: bool = False) -> None:
+        """Prepare `version` before all in the background, then call `ended` with None or the error.
 
+        `is_patient`: no line needs the model yet, so the process gets idle CPU time only, until that has lasted long.
         `ended` is called on the builder's thread, which then holds no lock. The queue needs no bound of its own,
-        because each line waits for at most one preparation.
+        because each load waits for at most one preparation.
         """
         with self._turn:
-            self._awaited.append((version, ended))
-            if self._in_background is not None and self._running is not None:
+            self._awaited.append(_Task(version, ended, is_patient))
+            if self._running is not None and self._gives_way():
                 self._running.kill()
             self._turn.notify_all()
 
+    def hasten(self, version: ModelVersion) -> None:
+        """Have the patient preparation of `version` go on as one that a line waits for. Returns at once."""
+        with self._turn:
+            for one in self._awaited:
+                one.is_patient = one.is_patient and one.version != version
+            task = self._task
+            if task is not None and task.version == version and task.rank == 1:
+                task.is_patient = False
+                if self._running is not None:
+                    self._running.hasten()
+            elif self._running is not None and self._gives_way():
+                self._running.kill()
+
+    def _gives_way(self) -> bool:
+        """Return True where the running preparation is to end for one of more haste; needs `_turn` held."""
+        return self._task is not None and any(one.rank < self._task.rank for one in self._awaited)
+
     def _run(self) -> None:
         while (task := self._next()) is not None:
-            version, ended = task
-            until_s, outcome = self._refused.get(version, (0.0, None))
+            until_s, outcome = self._refused.get(task.version, (0.0, None))
             if outcome is None or time.monotonic() > until_s:
-                outcome = self._prepare(version, is_awaited=ended is not None)
-            if ended is not None:
-                ended(_failure(version, outcome))
+                outcome = self._prepare(task)
+            if task.ended is not None and outcome is not None:
+                task.ended(_failure(task.version, outcome))
 
-    def _prepare(self, version: ModelVersion, *, is_awaited: bool) -> Outcome:
+    def _prepare(self, task: _Task) -> Outcome | None:
+        """Run a preparation; None where it was killed for another one, and waits again."""
+        version, is_awaited = task.version, task.ended is not None
         if not _has_memory(version, self._compute):
             return Outcome("failed", "there is not the memory to prepare it")
         request = Request(
@@ -137,12 +179,13 @@ class BackgroundBuilder:
             str(self._cache_dir.absolute()),
             self._max_bytes,
             is_awaited=is_awaited,
+            idle_s=_IDLE_S if is_awaited and task.is_patient else 0.0,
         )
         began_s = time.monotonic()
         running = Preparation(request, _LOG.debug)
         with self._turn:
-            self._running, self._in_background = running, None if is_awaited else version
-            if self._stopping or (self._awaited and not is_awaited):
+            self._running, self._task = running, task
+            if self._stopping or self._gives_way():
                 running.kill()
         try:
             with self._during():
@@ -151,10 +194,14 @@ class BackgroundBuilder:
             _LOG.exception("event=prepare_crashed model=%s", version.reference)
             outcome = Outcome("failed", f"the worker failed: {error!r}")
         with self._turn:
-            self._running = self._in_background = None
-            if self._awaited and not is_awaited and outcome.result == "failed" and outcome.reason is None:
-                self._wanted.appendleft(version)  # because an awaited preparation took its place
-                return outcome
+            is_killed = self._gives_way() and outcome.result == "failed" and outcome.reason is None
+            self._running = self._task = None
+            if is_killed:
+                if is_awaited:
+                    self._awaited.insert(0, task)
+                else:
+                    self._wanted.appendleft(task)
+                return None
         self._note(version, outcome, time.monotonic() - began_s)
         return outcome
 
@@ -167,14 +214,18 @@ class BackgroundBuilder:
             again_s = max(_AGAIN_S, _AGAIN_TIMES * took_s if outcome.reason == "load_timeout" else 0.0)
             self._refused[version] = (time.monotonic() + again_s, outcome)
 
-    def _next(self) -> tuple[ModelVersion, _Ended | None] | None:
+    def _next(self) -> _Task | None:
         """Wait for a request and return it; a background request also waits for quiet. None once stopped."""
         with self._turn:
             self._turn.wait_for(lambda: self._stopping or self._wanted or self._awaited)
             self._wait_for_quiet()
             if self._stopping:
                 return None
-            return self._awaited.popleft() if self._awaited else (self._wanted.popleft(), None)
+            if not self._awaited:
+                return self._wanted.popleft()
+            task = min(self._awaited, key=lambda one: one.rank)
+            self._awaited.remove(task)
+            return task
 
     def _wait_for_quiet(self) -> None:
         """Wait until no load was requested for `quiet_s`, because models often load together; needs `_turn` held."""
@@ -188,7 +239,7 @@ def _failure(version: ModelVersion, outcome: Outcome) -> ModelError | OutOfMemor
     if outcome.result != "failed":
         return None
     detail = f"{version.reference} cannot be prepared: {outcome.detail}"
-    return OutOfMemoryError(detail) if outcome.reason is None else ModelError(outcome.reason, detail)
+    return BuildHinderedError(detail) if outcome.reason is None else ModelError(outcome.reason, detail)
 
 
 def _has_memory(version: ModelVersion, compute: str) -> bool:

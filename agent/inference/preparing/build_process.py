@@ -44,7 +44,7 @@ def main() -> None:
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # because runtimes print to stdout, which carries the answers
     request = msgspec.json.decode(sys.stdin.buffer.readline(), type=Request)
-    _step_back(is_awaited=request.is_awaited)
+    _step_back(request)
     become_owner(Path(request.cache_dir))
     die_with_parent(os.getppid())  # in addition to the thread below, which a runtime may keep from the GIL
     threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
@@ -152,12 +152,12 @@ def _measured(request: Request, version: ModelVersion, opened: Opened, tell: Cal
         return opened.artifact.profile
 
 
-def _step_back(*, is_awaited: bool) -> None:
+def _step_back(request: Request) -> None:
     """Lower this process's CPU priority and make it the OOM killer's first victim; a refusal is ignored."""
     with suppress(OSError):
-        if is_awaited:
-            os.nice(_AWAITED_NICE)
-        else:
+        if request.is_awaited:
+            os.nice(_AWAITED_NICE)  # which stays when the parent ends its time at idle priority
+        if not request.is_awaited or request.idle_s:
             os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")

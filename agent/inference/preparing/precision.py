@@ -17,6 +17,9 @@ _TIMES: Final = 20
 _LEAST: Final = 3
 _LONG_S: Final = 2.0
 _GAIN: Final = 1.1  # least ratio of speed for which a precision of fewer bits is worth it
+_AGAIN: Final = 3
+"""Further looks at the times before the precision of fewest bits is passed over: a burst of other work during its two
+seconds would else cost the line half its speed until the next preparation."""
 
 
 def make_best(  # noqa: PLR0913, PLR0917 - one build, spelt out
@@ -61,6 +64,13 @@ def make_best(  # noqa: PLR0913, PLR0917 - one build, spelt out
             tried.append((took_ms, name, made))
     if not tried:
         raise ModelError("proof_failed", f"{version.reference}: its engine answers otherwise than the file: {alike}")
+    for _ in range(_AGAIN):
+        if fastest(tried)[0] == tried[-1][1]:
+            break
+        tell("timing once more")
+        tried = [
+            (min(ms, _again_ms(version, compute, folder / name, made, seen[0])), name, made) for ms, name, made in tried
+        ]
     name, made = fastest(tried)
     return _keep(folder, name, made, names)
 
@@ -89,6 +99,15 @@ def _try(  # noqa: PLR0913, PLR0917 - one build, spelt out
     try:
         found = parity.looks(model, seen)
         return made, found, _least_ms(model, seen[0])
+    finally:
+        model.close()
+
+
+def _again_ms(version: ModelVersion, compute: str, folder: Path, made: Made, picture: parity.Picture) -> float:
+    """Load an artifact that was tried before; return its least time for one picture (ms)."""
+    model = backends.restore(version, Opened.made(folder, made), compute, folder)
+    try:
+        return _least_ms(model, picture)
     finally:
         model.close()
 

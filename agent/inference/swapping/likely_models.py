@@ -10,7 +10,8 @@ from agent.inference.backends import Model, NotPreparedError
 from agent.inference.memory.admission import NoFreeRoomError
 from agent.inference.memory.cache import Cache
 from agent.inference.memory.pools import Amount
-from agent.inference.swapping.load_job import DroppedError, Failure
+from agent.inference.swapping.load_job import DroppedError, Failure, LoadJob
+from agent.inference.swapping.retries import preload_failure
 from agent.messages.errors import ModelError
 from agent.messages.references import ModelVersion
 
@@ -65,6 +66,17 @@ class LikelyModels:
         """Return the most likely model that is not in memory, may fit beside the others, and has not just failed."""
         known = self._cache.versions()
         return next((one for one in self._models if one not in known and self._may_load(one)), None)
+
+    def note(self, job: LoadJob, failure: Failure | None) -> bool:
+        """Record how any load ended; return True for a preload whose artifact is to be made first."""
+        if job.is_requested or job.is_for_requests:
+            self.ended(job.version, failure)
+        elif failure is None:
+            self.loaded(job.version)
+        else:
+            self.failed(job.version, preload_failure(job, failure))
+            return isinstance(failure, NotPreparedError)
+        return False
 
     def loaded(self, version: ModelVersion) -> None:
         """Record a preload, which is not repeated for a while where the model is evicted at once."""

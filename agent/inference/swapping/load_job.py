@@ -2,10 +2,13 @@
 
 import threading
 import time
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
-from agent.inference.backends import Model
+from agent.inference.backends import Model, NotPreparedError
 from agent.inference.memory.cache import Entry
+from agent.inference.scheduling import load_priority
+from agent.inference.scheduling.load_priority import LoadPriority
 from agent.messages.errors import ModelError, OutOfMemoryError
 from agent.messages.references import ModelVersion
 
@@ -46,7 +49,9 @@ class LoadJob:
     is_yielding: bool = False
     """A line asked for another model: a load that only requests want is dropped at its next step, and queued again."""
     announced: dict[str, float] = field(default_factory=dict)
-    """Lines that announced the model, with the end of each announcement (monotonic, s)."""
+    """Lines that announced the model, with the end of each announcement (monotonic, s), `waited_s` subtracted."""
+    artifact_until_s: float = 0.0
+    """Until then (monotonic, s) the load waits for an artifact that it could do without."""
     leaving: set[str] = field(default_factory=set)
     """Lines that are asked to deactivate their model, to make room."""
     asked_of: frozenset[str] = frozenset()
@@ -63,10 +68,14 @@ class LoadJob:
     """Half of the load's timeout is over, so the load runs at normal priority."""
     is_abandoned: bool = False
     """The load has timed out, and its thread still hangs."""
-    is_preparing: bool = False
-    """The model's checkpoint is being prepared before the load."""
+    preparing_since_s: float | None = None
+    """Time since which the model's artifact is being made (monotonic); None: it is not."""
+    prepared_s: float = 0.0
+    """Time that the making of its artifact took before."""
+    can_skip: bool = False
+    """The load could do without the artifact that is being made."""
     was_prepared: bool = False
-    """The model's checkpoint was prepared once, which is not repeated."""
+    """The model's artifact was made or given up once, which is not repeated."""
 
     def join(self, line: str, *, is_ready: bool) -> None:
         """Add `line` to the waiting lines; the caller holds `turn`.
@@ -78,6 +87,15 @@ class LoadJob:
         if is_ready:
             self.ready.add(line)
 
+    def announce(self, line: str, until_s: float, artifact_until_s: float) -> None:
+        """Add the announcement of `line`, which ends at `until_s`; the caller holds `turn`.
+
+        The load waits until `artifact_until_s` for its artifact, or for the shortest time that any line allows.
+        """
+        is_allowed_s = self.artifact_until_s if self.is_requested else artifact_until_s
+        self.artifact_until_s = min(is_allowed_s, artifact_until_s)
+        self.announced[line] = until_s - self.waited_s
+
     def leave(self, line: str) -> None:
         """Remove `line` from the waiting lines; the caller holds `turn`."""
         for lines in (self.interested, self.ready, self.leaving):
@@ -87,6 +105,41 @@ class LoadJob:
     def unready(self) -> set[str]:
         """Waiting lines whose present model is wrong for their product, or that have none."""
         return self.interested - self.ready
+
+    @property
+    def is_preparing(self) -> bool:
+        """Return True while the model's artifact is being made before the load."""
+        return self.preparing_since_s is not None
+
+    @property
+    def waited_s(self) -> float:
+        """Time for which the load has waited for the model's artifact."""
+        since_s = self.preparing_since_s
+        return self.prepared_s + (time.monotonic() - since_s if since_s is not None else 0.0)
+
+    @property
+    def is_patient(self) -> bool:
+        """Return True where nobody needs the model before its artifact is made."""
+        return not self.interested and time.monotonic() < self.artifact_until_s
+
+    @property
+    def waits_in_vain(self) -> bool:
+        """Return True where the load waits for an artifact that it could do without, and somebody needs the model."""
+        return self.is_preparing and self.can_skip and not self.is_patient
+
+    def begin_preparing(self, *, can_skip: bool) -> None:
+        """Note that the model's artifact is being made; the caller holds `turn`."""
+        self.preparing_since_s, self.can_skip, self.was_prepared = time.monotonic(), can_skip, True
+
+    def end_preparing(self) -> None:
+        """Note that the load waits for no artifact any more; the caller holds `turn`."""
+        self.prepared_s, self.preparing_since_s = self.waited_s, None
+
+    def priority(self, idle_share: float, serving: AbstractSet[str]) -> LoadPriority:
+        """Return the CPU priority of the next step while it competes with the lines in `serving`."""
+        if self.is_late:
+            return "normal"
+        return load_priority.choose(idle_share, serving, self.unready) if self.is_requested else "idle"
 
     @property
     def is_done(self) -> bool:
@@ -114,9 +167,9 @@ class LoadJob:
         return self.is_running and self.began_idle and not self.is_wanted
 
     def reservations(self) -> dict[str, float]:
-        """Return the announcements that have not ended, by line."""
-        now_s = time.monotonic()
-        return {line: until_s for line, until_s in self.announced.items() if until_s > now_s}
+        """Return the ends of the announcements that have not ended (monotonic, s), by line."""
+        now_s, waited_s = time.monotonic(), self.waited_s
+        return {line: end_s + waited_s for line, end_s in self.announced.items() if end_s + waited_s > now_s}
 
     def require_wanted(self) -> frozenset[str]:
         """Return the lines that wait for the model; acquires `turn`.
@@ -140,6 +193,10 @@ class LoadJob:
             self.leaving |= lines & self.interested
             self.turn.notify_all()
             self.turn.wait_for(lambda: self.is_abandoned or not self.leaving)
+
+
+class NoArtifactError(NotPreparedError):
+    """A model that nobody needs yet has no artifact; it can be loaded without one. Handled within this package."""
 
 
 class DroppedError(ModelError):

@@ -4,9 +4,10 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
-from agent.inference.backends import FellBackError, Model, NotPreparedError
+from agent.inference.backends import FellBackError, Model
 from agent.inference.memory.admission import AdmissionController, NoRoomError, WouldBreakError
 from agent.inference.memory.cache import Cache, Entry
 from agent.inference.preparing.background_builder import BackgroundBuilder
@@ -14,9 +15,9 @@ from agent.inference.scheduling import load_priority
 from agent.inference.scheduling.idle_cpu import INTERVAL_S, IdleCpuSampler
 from agent.inference.swapping.budget_share import BudgetShare
 from agent.inference.swapping.likely_models import LikelyModels
-from agent.inference.swapping.load_job import DroppedError, Failure, LoadJob
+from agent.inference.swapping.load_job import DroppedError, Failure, LoadJob, NoArtifactError
 from agent.inference.swapping.model_loading import ModelLoader
-from agent.inference.swapping.retries import is_to_be_prepared, is_worth_a_retry, preload_failure
+from agent.inference.swapping.retries import is_to_be_prepared, is_worth_a_retry
 from agent.inference.swapping.turn_thread import TurnThread
 from agent.messages.errors import ModelError, OutOfMemoryError
 from agent.messages.groups.memory_share import ShareRecalled
@@ -97,14 +98,16 @@ class LoadQueue:
                 return entry
             job = self._find_or_enqueue(version)
             job.join(line, is_ready=is_ready)
+            if not is_ready and job.is_preparing and not job.can_skip:
+                self._artifacts.hasten(version)
             if not is_ready and any(one.began_idle and one.is_running for one in self._jobs.values()):
                 load_priority.restore_normal()  # because the line waits for the present step of an idle preload
             return job
 
-    def announce(self, version: ModelVersion, line: str, until_s: float) -> LoadJob | None:
+    def announce(self, version: ModelVersion, line: str, until_s: float, artifact_until_s: float) -> LoadJob | None:
         """Reserve a resident model for `line` until `until_s` (monotonic) and return None; else return its load's job.
 
-        Raises as `obtain` does.
+        A new load waits until `artifact_until_s` for its artifact to be made. Raises as `obtain` does.
         """
         with self.turn:
             self._admission.require_guaranteed(version, ())
@@ -113,7 +116,7 @@ class LoadQueue:
                 self.turn.notify_all()
                 return None
             job = self._find_or_enqueue(version)
-            job.announced[line] = until_s
+            job.announce(line, until_s, artifact_until_s)
             return job
 
     def keep_for_requests(self, version: ModelVersion, until_s: float) -> LoadJob | None:
@@ -248,11 +251,15 @@ class LoadQueue:
             or bool(self._waiting or self._to_release)
             or self._admission.has_excess()
             or self._admission.can_unload(self._gone)
+            or any(one.waits_in_vain for one in self._jobs.values())
             or self._next_preload() is not None
         )
 
     def _next(self) -> LoadJob | None:
         with self.turn:
+            for one in (one for one in self._jobs.values() if one.waits_in_vain):
+                one.end_preparing()
+                self._waiting.append(one)
             if not self._waiting:
                 return self._begin_preload()
             requested = next((one for one in self._waiting if one.is_requested), self._waiting[0])
@@ -357,12 +364,14 @@ class LoadQueue:
     def _close(self, job: LoadJob, failure: Failure | None) -> None:
         """End a job, or queue it again for its preparation or for lines that joined late; the caller holds `turn`."""
         job.is_running = job.is_yielding = False
-        self._note_for_preloads(job, failure)
+        if self._likely.note(job, failure):
+            self._artifacts.ask(job.version)
         if job.is_abandoned:
             del self._jobs[job.version]
         elif is_to_be_prepared(job, failure):
-            job.is_preparing = job.was_prepared = True
-            self._artifacts.prepare_first(job.version, lambda failure: self._prepared(job, failure))
+            job.begin_preparing(can_skip=isinstance(failure, NoArtifactError))
+            is_patient = self._model_loader.priority(job) == "idle" and load_priority.can_return()
+            self._artifacts.prepare_first(job.version, partial(self._prepared, job), is_patient=is_patient)
         elif is_worth_a_retry(job, failure):
             if isinstance(failure, FellBackError):
                 job.was_prepared = False  # because the CPU needs an artifact of its own
@@ -371,22 +380,12 @@ class LoadQueue:
             job.failure = failure
             del self._jobs[job.version]
 
-    def _note_for_preloads(self, job: LoadJob, failure: Failure | None) -> None:
-        """Record how a load ended; have the artifact made, in the background, that a preload of a checkpoint lacks."""
-        if job.is_requested or job.is_for_requests:
-            self._likely.ended(job.version, failure)
-            return
-        if failure is None:
-            self._likely.loaded(job.version)
-            return
-        if isinstance(failure, NotPreparedError):
-            self._artifacts.ask(job.version)
-        self._likely.failed(job.version, preload_failure(job, failure))
-
     def _prepared(self, job: LoadJob, failure: Failure | None) -> None:
-        """Enqueue a job whose checkpoint was prepared, or fail it. Runs on the background builder's thread."""
+        """Enqueue a job whose artifact was made, or fail it. Runs on the background builder's thread."""
         with self.turn:
-            job.is_preparing = False
+            if not job.is_preparing:
+                return  # because somebody needed the model before
+            job.end_preparing()
             if failure is None and job.is_wanted:
                 self._waiting.append(job)
             else:

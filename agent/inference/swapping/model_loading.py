@@ -31,7 +31,7 @@ from agent.inference.scheduling.idle_cpu import IdleCpuSampler
 from agent.inference.scheduling.load_priority import LoadPriority
 from agent.inference.scheduling.runtime_threads import RuntimeThreads
 from agent.inference.swapping.file_check import FileCheck
-from agent.inference.swapping.load_job import LoadJob, LoadTimes
+from agent.inference.swapping.load_job import LoadJob, LoadTimes, NoArtifactError
 from agent.inference.validation.golden import prove, warm_up
 from agent.inference.validation.proof_record import ProofRecord
 from agent.messages.errors import OutOfDeviceMemoryError, OutOfMemoryError
@@ -112,12 +112,12 @@ class ModelLoader:
 
         Where GPU memory was predicted too low, the load is admitted again with a higher prediction.
 
-        Raises ModelError (NotPreparedError where a checkpoint has no artifact yet), OutOfMemoryError (NoRoomError where
+        Raises ModelError (NotPreparedError where an artifact is to be made first), OutOfMemoryError (NoRoomError where
         the budget has no room), and DroppedError once no line waits for the model or has announced it.
         """
         began_ns = time.monotonic_ns()
         with load_priority.lowered(self._priority(job), may_stay=False):
-            file = self._verify(job.version)
+            file = self._verify(job)
         self._load_predicted(job, file, _ms_since(began_ns), _MOST_CORRECTIONS)
 
     def _load_predicted(self, job: LoadJob, file: VerifiedFile, verify_ms: float, corrections: int) -> None:
@@ -186,26 +186,28 @@ class ModelLoader:
         """Return the CPU priority of the job's next step. Raises DroppedError where no line wants the model."""
         with job.turn:
             job.require_wanted()
-            if job.is_late:
-                return "normal"
-            if not job.is_requested:
-                return "idle"
-            others = {_OTHER_GROUPS} if self._cache.guaranteed is not None else set()
-            return load_priority.choose(self._idle_cpu.share, self._cache.serving() | others, job.unready)
+            return self.priority(job)
 
-    def _verify(self, version: ModelVersion) -> VerifiedFile:
+    def priority(self, job: LoadJob) -> LoadPriority:
+        """Return the CPU priority of the job's next step; the caller holds `turn`."""
+        others = {_OTHER_GROUPS} if self._cache.guaranteed is not None else set()
+        return job.priority(self._idle_cpu.share, self._cache.serving() | others)
+
+    def _verify(self, job: LoadJob) -> VerifiedFile:
         """Verify the version's files against the catalog, and predict the model's size in memory.
 
         Raises ModelError ("file_missing", "hash_mismatch"), ProcessorError where the processor cannot start, and
-        NotPreparedError for a checkpoint without an artifact.
+        NotPreparedError for a checkpoint without an artifact (NoArtifactError for a graph that can wait for its own).
 
         A file whose artifact is loaded instead need only be unchanged, because the artifact is hashed as it is read.
         """
+        version = job.version
         artifact = self._artifacts.find(artifact_key(version, self._compute))
         if artifact is None:
             # first, because what is not trusted is not prepared either
             file_bytes = self._files.require_right(version)
             require_openable(version, self._compute)
+            self._require_artifact(job)
             guess_bytes = guess_source_bytes(file_bytes)
         else:
             self._files.require_unchanged(version)
@@ -224,6 +226,16 @@ class ModelLoader:
         subject = self._proofs.subject(version) if artifact is not None else ""
         sizes = (file_bytes, predicted, known is None)
         return VerifiedFile(version, Origin(backend, key), *sizes, artifact is not None, subject)
+
+    def _require_artifact(self, job: LoadJob) -> None:
+        """Raise NoArtifactError where an artifact can be made before anybody needs the model.
+
+        It is made by a process of its own, because a runtime that compiles delays the frames of those that serve.
+        """
+        with job.turn:
+            is_to_wait = job.is_patient and not job.was_prepared
+        if is_to_wait and artifact_key(job.version, self._compute) is not None:
+            raise NoArtifactError(f"{job.version.reference}: its artifact is made first")
 
     def _verify_again(self, file: VerifiedFile) -> None:
         """Verify the source file once more after the load, where the runtime read it instead of an artifact."""

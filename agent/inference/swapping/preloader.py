@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from agent.inference.memory.admission import NoRoomError
+from agent.inference.preparing.background_builder import BuildHinderedError
 from agent.inference.swapping.load_job import DroppedError, Failure, LoadJob
 from agent.inference.swapping.load_queue import LoadQueue
 from agent.inference.swapping.turn_thread import TurnThread
@@ -24,9 +25,13 @@ _MOST_A_LINE: Final = 8
 @dataclass(frozen=True)
 class _Announcement:
     message: Prepare
-    until_s: float
-    """End of the announcement (monotonic, s)."""
+    end_s: float
+    """End of the announcement (monotonic, s), less the time for which the job waits for an artifact."""
     job: LoadJob
+
+    @property
+    def until_s(self) -> float:
+        return self.end_s + self.job.waited_s
 
     @property
     def is_over(self) -> bool:
@@ -60,7 +65,7 @@ class Preloader:
     def prepare(self, message: Prepare) -> None:
         """Enqueue an announcement; returns at once. Its `hold_s` counts from this call."""
         with self._loads.turn:
-            self._arrived.append((message, time.monotonic() + message.hold_s))
+            self._arrived.append((message, time.monotonic()))
             self._loads.turn.notify_all()
 
     def _step(self) -> None:
@@ -71,19 +76,20 @@ class Preloader:
             arrived, self._arrived[:] = list(self._arrived), []
         if self._thread.is_stopping:
             return
-        for message, until_s in arrived:
-            self._take(message, until_s)
+        for message, at_s in arrived:
+            self._take(message, at_s)
         self._answer_ended()
 
     def _has_news(self) -> bool:
         return self._thread.is_stopping or bool(self._arrived) or any(one.job.is_done for one in self._pending)
 
-    def _take(self, message: Prepare, until_s: float) -> None:
+    def _take(self, message: Prepare, at_s: float) -> None:
         of_line = [one for one in self._pending if one.message.line == message.line]
         if len(of_line) >= _MOST_A_LINE:
             self._give_up(of_line[0], "superseded", "newer announcements came")
         try:
-            job = self._loads.announce(message.model, message.line, until_s)
+            until_s = at_s + message.hold_s
+            job = self._loads.announce(message.model, message.line, until_s, at_s + message.artifact_s)
         except (ModelError, OutOfMemoryError) as error:
             self._failed(message, error)
             return
@@ -91,7 +97,7 @@ class Preloader:
             self._send(Prepared(message.line, message.number, message.model.reference))
             return
         read_ahead(message.model)
-        self._pending.append(_Announcement(message, until_s, job))
+        self._pending.append(_Announcement(message, until_s - job.waited_s, job))
 
     def _answer_ended(self) -> None:
         for one in list(self._pending):
@@ -113,7 +119,7 @@ class Preloader:
 
     def _failed(self, message: Prepare, failure: Failure) -> None:
         reference, reason = message.model.reference, failure.reason
-        may_fit = isinstance(failure, NoRoomError) and failure.may_fit
+        may_fit = failure.may_fit if isinstance(failure, NoRoomError) else isinstance(failure, BuildHinderedError)
         self._send(PrepareFailed(message.line, message.number, reference, reason, str(failure), may_fit))
 
 

@@ -2,23 +2,24 @@
 
 from agent.inference.backends import FellBackError, NotPreparedError
 from agent.inference.memory.admission import NoFreeRoomError, NoRoomError
-from agent.inference.swapping.load_job import DroppedError, Failure, LoadJob
+from agent.inference.swapping.load_job import DroppedError, Failure, LoadJob, NoArtifactError
 from agent.messages.errors import ModelError
 
 
 def is_to_be_prepared(job: LoadJob, failure: Failure | None) -> bool:
-    """Return True where somebody waits for a model whose checkpoint was not compiled yet."""
-    is_asked = job.is_requested or job.is_for_requests
+    """Return True where somebody waits for a model whose artifact is to be made before its load."""
+    is_asked = job.is_patient if isinstance(failure, NoArtifactError) else job.is_requested or job.is_for_requests
     return isinstance(failure, NotPreparedError) and is_asked and not job.was_prepared
 
 
 def is_worth_a_retry(job: LoadJob, failure: Failure | None) -> bool:
     """Return True where a failed load should be tried again.
 
-    That is where a line joined a dropped job or an idle preload, where a line joined that could make more room, or
-    where the GPU that `auto` chose did not start, because the same load then takes the CPU.
+    That is where a line joined a dropped job, an idle preload, or one that would wait for its artifact; where a line
+    joined that could make more room; or where the GPU that `auto` chose did not start, because the same load then takes
+    the CPU.
     """
-    if isinstance(failure, DroppedError | FellBackError):
+    if isinstance(failure, DroppedError | FellBackError | NoArtifactError):
         return job.is_wanted
     if isinstance(failure, NoFreeRoomError):
         return job.is_requested

@@ -193,7 +193,8 @@ def test_a_checkpoint_that_fell_back_is_prepared_once_more_for_the_cpu(
     prepared: list[str] = []
     load = plant.worker._load_model
 
-    def prepare_first(version: ModelVersion, ended: Callable[[None], None]) -> None:
+    def prepare_first(version: ModelVersion, ended: Callable[[None], None], *, is_patient: bool) -> None:
+        assert not is_patient
         prepared.append(version.name)
         threading.Thread(target=ended, args=(None,)).start()
 
