@@ -105,8 +105,8 @@ function draw(canvas, bitmap, found) {
   if (!found) return;
   const scale = width / found.width;
   const unit = Math.max(1, width / 400);
-  // Words of at least 12 pixels of the page, which a tile's own scale would make smaller.
-  const words = Math.max(7 * unit, (12 * width) / (canvas.clientWidth || width));
+  // Words of at least 10 pixels of the page, which a tile's own scale would make smaller.
+  const words = Math.max(7 * unit, (10 * width) / (canvas.clientWidth || width));
   pen.font = `600 ${Math.round(words)}px system-ui, sans-serif`;
   pen.lineJoin = "round";
   for (const one of found.objects) drawObject(pen, one, scale, unit, words);
