@@ -119,6 +119,7 @@ UNIT: Final = (
     "watch/test_board.py",
     "watch/test_view.py",
     "web/test_clients.py",
+    "web/test_openapi.py",
     "web/test_document_feed.py",
     "web/test_tensors.py",
     "web/test_turns.py",

@@ -96,6 +96,7 @@ class Agent:
             receive=self._take,
             plant=lambda: self._state.plant,
             hold=self._workers.send,
+            say=lambda walls: self._topics.say_web(walls),  # noqa: PLW0108 - the topics are made later
         )
         self._roll: Final = Roll(self._supervisor, self._workers, self._streams, self._web)
         self._supply: Final = SupplyProcess(self._supervisor, lambda: self._context.settings, self._decide)

@@ -117,7 +117,9 @@ def add(  # noqa: PLR0913, PLR0917 - one parameter an argument and option
     entry = {name: value for name, value in told.items() if value not in {None, ()}}
     if told["preprocess"] is not None:
         entry["preprocess"] = _table(told["preprocess"])
-    _tell(add_model(opened, file, Details(Release(ref, told["classes"], told["rank"]), entry), role or "targets"))
+    may_be_tensors = not (told["task"] or told["layout"])  # because a device may serve it to requests alone
+    release = Release(ref, told["classes"], told["rank"], may_be_tensors)
+    _tell(add_model(opened, file, Details(release, entry), role or "targets"))
 
 
 @index.command()

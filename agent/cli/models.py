@@ -64,11 +64,15 @@ def log(line: str, config: Path | None, *, as_json: bool) -> None:
 @config_option
 def add(ref: "ModelReference", file: Path, classes: tuple[str, ...], rank: float | None, config: Path | None) -> None:
     """Copy FILE, or an exported OpenVINO folder, into the store and enter it as REF (in full: NAME:VARIANT@VERSION)."""
-    from agent.models.keeping.copying import Release
+    from agent.models.checks import is_for_requests_alone
+    from agent.models.keeping.copying import Release, why_no_picture
 
     settings = settings_of(config)
-    version = _store(settings).add(Release(ref, classes, rank), file)
+    may_be_tensors = is_for_requests_alone(settings, ref.name)
+    version = _store(settings).add(Release(ref, classes, rank, may_be_tensors), file)
     click.echo(f"added {version.reference}\t{version.path}\tsha256 {version.sha256}")
+    if why := why_no_picture(Path(version.path)):
+        click.echo(f"only requests can use it: {why}")
     from agent.app.configuration.model_changes import after_adding
 
     click.echo(after_adding(settings, version))

@@ -1,4 +1,4 @@
-"""Commands of `changeover web`: who may enter the console."""
+"""Commands of `changeover web`: who may enter the console, and the tokens of clients."""
 
 import sys
 from pathlib import Path
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def web() -> None:
-    """Manage the console that `[web] bind` serves."""
+    """Manage who may enter what `[web]` serves."""
 
 
 @web.group()
@@ -54,6 +54,26 @@ def remove(name: str, config: Path | None) -> None:
     if not _users(config).remove(name):
         raise MistakeError(f"no user {name!r}: see `changeover web user list`")
     click.echo(f"{name} is removed")
+
+
+@web.command()
+@click.argument("client")
+@config_option
+def token(client: str, config: Path | None) -> None:
+    """Make a new token for CLIENT, print it once, and keep its hash alone in the client's token_file."""
+    from agent.web.gateway.core.clients import new_token
+
+    found = next((one for one in settings_of(config).web.client if one.name == client), None)
+    if found is None or found.token_file is None:
+        raise MistakeError(f"found {client!r}, expected the name of a [[web.client]] with a token_file")
+    try:
+        made = new_token(found.token_file)
+    except OSError as error:
+        raise MistakeError(f"{found.token_file}: {error.strerror}; is it writable for this user?") from None
+    click.echo(made)
+    click.echo(
+        f"{found.token_file} has its hash; it lets {client} in from the next start on, and no former one", err=True
+    )
 
 
 def _users(config: Path | None) -> "Users":

@@ -6,7 +6,7 @@ from agent.messages.canary import CanaryMode
 from agent.messages.events import Reply
 from agent.messages.payloads import Ack, Alert, Switch
 from agent.messages.references import ModelVersion
-from agent.messages.short_lived.supply import EnterModels, FetchModels
+from agent.messages.short_lived.supply import EnterModels, FetchModels, FollowAliases
 from agent.settings import DEFAULT_GROUP, LogLevel, Publish
 
 
@@ -126,7 +126,7 @@ class ReadCatalog:
 class AskSupply:
     """Send a request to the supply process, which is started for it."""
 
-    message: FetchModels | EnterModels
+    message: FetchModels | FollowAliases | EnterModels
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,11 @@ Activate = Literal["changeover", "window", "now"]
 CATALOG_JOB: Final = "catalog"
 """Id of the job that reads the index, and fetches what models.toml names and the store lacks."""
 
+CANDIDATES_JOB: Final = "candidates"
+"""Id of the job that looks at the aliases which lines follow, and brings what they mean."""
+OWN_JOBS: Final = frozenset({CATALOG_JOB, CANDIDATES_JOB})
+"""Ids that no order may have."""
+
 
 class Step(Enum):
     """Step of a job; each begins when the one before it has ended."""

@@ -24,6 +24,8 @@ class LineRules:
     bandwidth: tuple[BandwidthRule, ...] = ()
     group: str = DEFAULT_GROUP
     """The group whose worker serves the line."""
+    candidate: str = ""
+    """Alias of a registry that the line follows for its candidates; empty: none."""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from agent.control.actions import (
     PublishState,
     SaveSnapshot,
 )
+from agent.control.canary import following
 from agent.control.canary import steps as canary
 from agent.control.events import (
     AckRate,
@@ -56,7 +57,7 @@ from agent.messages.children import (
 )
 from agent.messages.events import LinkTakenOver, LinkUp, Noticed, Received
 from agent.messages.payloads import Alert
-from agent.messages.short_lived.supply import Entered, Fetched, FetchFailed, FetchProgress
+from agent.messages.short_lived.supply import AliasesFound, Entered, Fetched, FetchFailed, FetchProgress
 from agent.messages.topics import of_stream
 
 Event = (
@@ -92,10 +93,12 @@ Event = (
     | SupplyLost
     | FetchProgress
     | Fetched
+    | AliasesFound
     | FetchFailed
     | Entered
 )
 
+_OfOrders = CatalogRead | ModelsLoading | SupplyLost | FetchProgress | Fetched | AliasesFound | FetchFailed | Entered
 _Decision = Callable[[State, Line, Now], list[Action]]
 
 _LIVE_INTERVAL_S: Final = 1.0
@@ -174,7 +177,9 @@ def _apply(state: State, event: Event, now: Now) -> list[Action]:  # noqa: C901,
             return preload.ended(state, event) + steps.proved(state, event, now) + canary.prepared(state, event, now)
         case ComparisonBegan() | Compared() | ComparisonFailed():
             return _of_comparisons(state, event, now)
-        case CatalogRead() | ModelsLoading() | SupplyLost() | FetchProgress() | Fetched() | FetchFailed() | Entered():
+        case CatalogRead() | ModelsLoading() | SupplyLost() | FetchProgress() | Entered():
+            return _of_orders(state, event, now)
+        case Fetched() | AliasesFound() | FetchFailed():
             return _of_orders(state, event, now)
         case InferenceFailed():
             return auto_rollback.inference_failed(state, event, now)
@@ -210,14 +215,10 @@ def _of_comparisons(state: State, event: ComparisonBegan | Compared | Comparison
             return canary.failed(state, event, now)
 
 
-def _of_orders(  # noqa: PLR0911 - one event a line
-    state: State,
-    event: CatalogRead | ModelsLoading | SupplyLost | FetchProgress | Fetched | FetchFailed | Entered,
-    now: Now,
-) -> list[Action]:
+def _of_orders(state: State, event: _OfOrders, now: Now) -> list[Action]:  # noqa: PLR0911 - one event a line
     match event:
         case CatalogRead():
-            return steps.catalog_read(state, event, now)
+            return steps.catalog_read(state, event, now) + following.begin_due(state, now)
         case ModelsLoading():
             return steps.loading(state, event, now)
         case SupplyLost():
@@ -226,8 +227,10 @@ def _of_orders(  # noqa: PLR0911 - one event a line
             return steps.progress(state, event, now)
         case Fetched():
             return steps.fetched(state, event, now)
+        case AliasesFound():
+            return following.found(state, event, now)
         case FetchFailed():
-            return steps.failed(state, event, now)
+            return following.failed(state, event, now) + steps.failed(state, event, now)
         case Entered():
             return steps.entered(state, event)
 
@@ -245,7 +248,7 @@ def _tick(state: State, now: Now) -> list[Action]:
     actions = _each(state, changeover.expire, now) + _each(state, changeover.retry_if_nothing_serves, now)
     actions += _each(state, preload.tick, now) + retained.probes(state, now)
     schedule.tick(state, now)
-    actions += steps.tick(state, now)
+    actions += steps.tick(state, now) + following.tick(state, now)
     actions += duplicate_device.tick(state, now) + bandwidth.tick(state) + _each(state, schedule.follow, now)
     actions += _each(state, auto_rollback.follow, now) + _each(state, report.miss_model, now)
     actions += _each(state, selection.miss_choice, now) + workers.tick(state, now)

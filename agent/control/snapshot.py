@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import msgspec
 
+from agent.control.canary import following
 from agent.control.canary import kept as kept_comparisons
 from agent.control.canary import steps as comparisons
 from agent.control.inputs import duplicate_device, schedule
@@ -51,6 +52,9 @@ class LineSnapshot(msgspec.Struct, frozen=True):
     lost: bool = False
     """Newer choices could not be written before a restart."""
     comparison: kept_comparisons.KeptComparison | None = None
+    followed: str | None = None
+    """Full reference that the line's alias meant when it was last acted on."""
+    followed_told: str | None = None
     instead: dict[str, str] = {}
 
     @classmethod
@@ -225,6 +229,8 @@ def _line(line: Line) -> LineSnapshot:
         preparing=preload.pending(line),
         lost=one.is_lost,
         comparison=kept_comparisons.take(line.comparison),
+        followed=line.followed.begun,
+        followed_told=line.followed.told,
         instead=dict(one.instead),
     )
 
@@ -244,5 +250,6 @@ def _restore_line(line: Line, kept: LineSnapshot, order: LearnedOrder) -> None:
         is_lost=kept.lost,
     )
     comparisons.restore(line, kept_comparisons.restored(kept.comparison))
+    following.restore(line, kept.followed, kept.followed_told)
     line.assignment = Assignment(waiting=list(kept.waiting))
     line.preloads = Preloads(to_prepare=list(kept.preparing))

@@ -6,6 +6,7 @@ from typing import Final
 import msgspec
 
 from agent.control.comparisons.comparison import Comparison
+from agent.control.comparisons.followed import Following, LineFollow
 from agent.control.job import Orders
 from agent.control.learned_order import LearnedOrder
 from agent.control.plant import LineRules, Plant
@@ -244,6 +245,7 @@ class Line:
     published: Published = field(default_factory=Published)
     comparison: Comparison | None = None
     """The running or last comparison of two versions."""
+    followed: LineFollow = field(default_factory=LineFollow)
 
     @property
     def own(self) -> ModelReference | None:
@@ -335,6 +337,7 @@ class State:
     reloading: list[Command] = field(default_factory=list)
     """Commands that wait for a reload to end."""
     orders: Orders = field(default_factory=Orders)
+    following: Following = field(default_factory=Following)
     alerts: dict[tuple[str, str | None, str | None], Alert] = field(default_factory=dict)
     """Alerts that are on, by (code, line, stream)."""
     retained: dict[str, bytes] = field(default_factory=dict)

@@ -14,7 +14,7 @@ import psutil
 
 from agent.app.children.groups.memory_shares import divided
 from agent.app.children.groups.walls import lacking_controllers
-from agent.app.children.memory_budget import CAMERA_BYTES, FURTHER_WORKER_BYTES, PROCESSES_BYTES, Budgets, decide
+from agent.app.children.memory_budget import Budgets, decide, own_bytes
 from agent.doctor.finding import Finding, fail, note, ok
 from agent.doctor.subprocess_runner import run_apart
 from agent.health.clock_sync import is_synchronised
@@ -24,6 +24,7 @@ from agent.health.sensors.available_memory import available_bytes
 from agent.messages.errors import TransientError
 from agent.messages.short_lived.probe_results import ProbedCompute
 from agent.processes.package_version import version_of
+from agent.processes.walls import missing_walls
 from agent.settings import Settings
 
 _BOARDS: Final = ("/proc/device-tree/model", "/sys/class/dmi/id/product_name")
@@ -69,6 +70,8 @@ def _web(settings: Settings) -> Iterator[Finding]:
     missing = [name for name in ("starlette", "uvicorn", "grpclib", "protobuf") if not version_of(name)]
     if settings.web.is_on and missing:
         yield fail("web", f"the extra `web` lacks {', '.join(missing)}: pip install 'changeover[web]'")
+    if settings.web.is_on and (lacking := missing_walls()):
+        yield note("web", f"a wall around the web process is missing: {'; '.join(lacking.values())}")
     if settings.web.is_on and settings.web.gateway and not settings.web.client:
         yield note("web", "the gateway lets nobody in: there is no [[web.client]] (docs/gateway.md)")
 
@@ -125,14 +128,13 @@ def _compute(setting: str) -> Iterator[Finding]:
 
 def _budget(settings: Settings, budgets: Budgets) -> Finding:
     free_bytes = available_bytes()
-    own_bytes = PROCESSES_BYTES + CAMERA_BYTES * len(settings.stream)
-    own_bytes += FURTHER_WORKER_BYTES * (len(settings.groups) - 1)
+    own = own_bytes(settings)
     text = f"{budgets.of_models / 1e6:.0f} MB for models (memory_budget {settings.device.memory_budget})"
     if budgets.device is not None:
         text += f"; host {budgets.host / 1e6:.0f} MB, GPU {budgets.device / 1e6:.0f} MB"
     text += f", of {free_bytes / 1e6:.0f} MB that are free"
-    if not budgets.models_in_device and budgets.host + own_bytes > free_bytes:
-        advice = f"lower device.memory_budget, the agent's own processes take up to {own_bytes / 1e6:.0f} MB"
+    if not budgets.models_in_device and budgets.host + own > free_bytes:
+        advice = f"lower device.memory_budget, the agent's own processes take up to {own / 1e6:.0f} MB"
         return fail("memory", f"{text}: {advice}")
     return ok("memory", text)
 

@@ -217,9 +217,10 @@ class Worker:
             counters = slot.counters()
             return counters.offered, counters.overwritten
 
-        line = self._lines[stream.line]
+        line, slot_reader = self._lines[stream.line], SlotReader(stream.slot)
         loss = line.frame_losses[stream.id] = FrameLossCounter(read_slot)
-        return StreamPipeline(stream.id, SlotReader(stream.slot), line, loss, self._outlet)
+        self._outlet.slack.add(stream.id, slot_reader.is_waiting, is_paced=stream.is_paced)
+        return StreamPipeline(stream.id, slot_reader, line, loss, self._outlet)
 
     def _warn(self, text: str) -> None:
         _LOG.warning("event=warning detail=%r", text)

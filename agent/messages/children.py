@@ -96,6 +96,8 @@ class WorkerStream(msgspec.Struct, frozen=True):
     id: str
     line: str
     slot: SlotDescriptors
+    is_paced: bool = True
+    """False: frames come as fast as they are taken, so they leave no gaps for requests."""
 
 
 class TrustSetup(msgspec.Struct, frozen=True):

@@ -6,6 +6,7 @@ import msgspec
 
 from agent.messages.errors import Reason
 from agent.messages.groups.told import CacheGroup, MetaGroup
+from agent.messages.web.told import MetaWeb
 
 Phase = Literal["idle", "preparing", "switching", "ready", "degraded", "fault"]
 Rule = Literal[
@@ -176,7 +177,7 @@ class Ack(msgspec.Struct, frozen=True):
 class JobState(msgspec.Struct, frozen=True):
     """Payload of `job/{id}/state`: how far an order of `models/set` is, or the fetching of the catalog's own files.
 
-    `rev` is null for the job `catalog`. `bytes` and `total` count all of the job's files; `total` 0: not known yet.
+    `rev` is null for the agent's own jobs. `bytes` and `total` count all of the job's files; `total` 0: not known yet.
     """
 
     id: str
@@ -244,7 +245,7 @@ class Meta(msgspec.Struct, frozen=True):
     """Payload of `meta`; `unsafe` lists models whose files may be opened without the sandbox.
 
     `compute` is the setting, `processors` the processor that each resident model really runs on, `keypoints` the names
-    of a resident pose model's keypoints, in their order. `groups` is set where there are several.
+    of a resident pose model's keypoints, in order. `groups` is set where there are several, `web` where it serves.
     """
 
     versions: dict[str, str]
@@ -262,6 +263,7 @@ class Meta(msgspec.Struct, frozen=True):
     processors: dict[str, ModelProcessor] = msgspec.field(default_factory=dict)
     keypoints: dict[str, list[str]] = msgspec.field(default_factory=dict)
     groups: dict[str, MetaGroup] | msgspec.UnsetType = msgspec.UNSET
+    web: MetaWeb | msgspec.UnsetType = msgspec.UNSET
 
 
 class CachePool(msgspec.Struct, frozen=True):
@@ -305,10 +307,9 @@ class CacheCandidate(msgspec.Struct, frozen=True):
 class CacheDecision(msgspec.Struct, frozen=True):
     """Reason of an eviction, or of a refusal for lack of memory.
 
-    `wanted` is the model that an eviction makes room for, and `needed_bytes` the shortage then. `predicted_bytes` and
-    `actual_bytes` are, for an eviction, the expected and the observed return of memory; for a refusal, the predicted
-    and the measured size (None: not loaded, or not measured). `candidates` are the standby models compared, the
-    lowest score first.
+    `wanted` is the model that an eviction makes room for, `needed_bytes` the shortage then. `predicted_bytes` and
+    `actual_bytes` are the expected and the observed return of memory, or for a refusal the predicted and the measured
+    size (None: not loaded, or not measured). `candidates` are the standby models compared, the lowest score first.
     """
 
     at: Time
@@ -325,9 +326,8 @@ class CacheDecision(msgspec.Struct, frozen=True):
 class Cache(msgspec.Struct, frozen=True):
     """Payload of `cache`; `kept_bytes` of `used_bytes` belong to unloaded models that have not given them back.
 
-    `decisions` are the newest ones in order; `evicted` and `refused` count all since the agent started, by reason.
-    `pools` is set where a GPU has memory of its own; `budget_bytes` and `used_bytes` are then those of the pool that
-    the models live in. `groups` is set where there are several; the other figures are their sums.
+    `decisions` are the newest in order; `evicted` and `refused` count all, by reason. `pools` is set where a GPU has
+    memory of its own: the other figures are the models' pool. `groups` is set where there are several: they are sums.
     """
 
     budget_bytes: int

@@ -81,6 +81,12 @@ def artifact_mistakes(
             yield Mistake(str(catalog.file), dotted(("model", index, "golden")), f"no folder {version.golden}", wanted)
 
 
+def is_for_requests_alone(settings: Settings, name: str) -> bool:
+    """Return True where models of a name may be no detectors: no line names them, and the gateway serves tensors."""
+    is_served = settings.web.is_on and settings.web.gateway
+    return is_served and name not in {reference.name for _, reference, _ in named(settings)}
+
+
 def named(settings: Settings) -> Iterator[tuple[str, ModelReference, str]]:
     """Yield, for each setting that names a model: its name in words, the reference, and the default variant there."""
     for id_, line in settings.line.items():

@@ -40,9 +40,22 @@ class Child(Generic[Incoming]):
         self._channel: Final = channel
         self._busy_since_ns: Final[dict[int, int]] = {}  # by thread
 
-    def start(self, versions: dict[str, str]) -> None:
-        """Send Hello, and start the daemon threads that receive messages and send heartbeats."""
-        self.send(Hello(pid=os.getpid(), versions=versions))
+    def first(self) -> Incoming:
+        """Wait for the first message that is no log level, before `start`; it is in the inbox, too."""
+        while True:
+            message = self._receive()
+            if message is not None:
+                return message
+
+    def wait(self, seconds: float) -> None:
+        """Send heartbeats for some time, before `start`, where the process cannot begin yet."""
+        until_s = time.monotonic() + seconds
+        while time.monotonic() < until_s:
+            self.send(Beat(0, self.progress()))
+            time.sleep(BEAT_INTERVAL_S)
+
+    def start(self) -> None:
+        """Start the daemon threads that receive messages and send heartbeats."""
         for target in (self._listen, self._beat):
             name = target.__name__.strip("_")
             threading.Thread(target=self._run, args=(target,), name=name, daemon=True).start()
@@ -83,14 +96,20 @@ class Child(Generic[Incoming]):
 
     def _listen(self) -> None:
         while True:
-            try:
-                message = self._channel.receive()
-            except ChannelClosedError:
-                os._exit(0)
-            if isinstance(message, LogSetup):
-                set_level(message.level)
-            elif message is not None:
-                self.inbox.put(message)
+            self._receive()
+
+    def _receive(self) -> Incoming | None:
+        """Enqueue the next message and return it; None where it was a log level, which is set."""
+        try:
+            message = self._channel.receive()
+        except ChannelClosedError:
+            os._exit(0)
+        if isinstance(message, LogSetup):
+            set_level(message.level)
+            return None
+        if message is not None:
+            self.inbox.put(message)
+        return message
 
     def _beat(self) -> None:
         while True:
@@ -108,13 +127,18 @@ def run_child(
     incoming: Any,  # noqa: ANN401 - a union of types has no type
     versions: dict[str, str],
     main: Callable[[Child[Any]], None],
+    before: Callable[[Child[Any]], None] | None = None,
 ) -> None:
     """Entry of a child started as `python -m MODULE DESCRIPTOR`; returns when `main` returns.
 
-    SIGINT is ignored, because a terminal sends it to children too, and control ends them by closing their channels.
+    `before` runs while the process has one thread, as walls need it. SIGINT is ignored, because a terminal sends it to
+    children too, and control ends them by closing their channels.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     set_up()
     child: Child[Any] = Child(Channel(socket.socket(fileno=int(sys.argv[1])), incoming))
-    child.start(versions)
+    child.send(Hello(pid=os.getpid(), versions=versions))
+    if before is not None:
+        before(child)
+    child.start()
     main(child)

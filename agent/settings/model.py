@@ -154,7 +154,7 @@ class HttpSettings(Group):
 
 
 class CanarySettings(Group):
-    """`[canary]`: what a candidate may differ from the model that serves, before it is given up."""
+    """`[canary]`: how a candidate is compared with the model that serves, and when it is given up."""
 
     disagreement: Annotated[float, Field(gt=0, le=1)] = 0.05
     """Share of the objects that speak against the candidate: sure ones that it misses, unsure ones that it adds."""
@@ -166,6 +166,13 @@ class CanarySettings(Group):
     """Factor on the 99th percentile of the stable model's latencies."""
     memory: fields.Size = 64 * 2**20
     """Growth of the worker's memory in bytes while the candidate infers."""
+    mode: Literal["shadow", "canary"] = "shadow"
+    """What `canary/set` leaves out, and how a candidate that an alias names is compared; so are the next three."""
+    share: Annotated[float, Field(ge=0.001, le=1)] = 0.1
+    frames: Annotated[int, Field(ge=10, le=100_000_000)] = 2000
+    promote: Literal["auto", "ask"] = "ask"
+    look_s: Annotated[fields.Seconds, Field(ge=10, le=86_400)] = 300.0
+    """Time in seconds from one look at the aliases that lines follow to the next."""
     least_frames: Annotated[int, Field(ge=10, le=1_000_000)] = 100
     """Frames below which nothing but errors is held against a candidate."""
     keep_bytes: fields.Size = 0
@@ -203,6 +210,8 @@ class LineSettings(Group):
     prepare_s: fields.Seconds = 1800.0
     group: str = DEFAULT_GROUP
     """The group whose worker serves the line."""
+    candidate: sources.Alias = ""
+    """mlflow://HOST/MODEL@ALIAS: where the alias moves to a new version, that is compared; "" for none."""
     products: dict[fields.Product, fields.Reference] = Field(default_factory=dict)
 
 

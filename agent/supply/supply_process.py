@@ -2,20 +2,23 @@
 
 import logging
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 import psutil
 
 from agent.messages.errors import MistakeError, ModelError, TransientError
 from agent.messages.short_lived.supply import (
+    AliasesFound,
     Entered,
     EnterModels,
     Fetched,
     FetchFailed,
     FetchModels,
+    FollowAliases,
     SupplySetup,
     ToSupply,
 )
@@ -30,11 +33,13 @@ from agent.supply.bounds.token_bucket import TokenBucket
 from agent.supply.bounds.window import Window
 from agent.supply.errors import SourceError
 from agent.supply.fetching import Fetcher
+from agent.supply.following import follow
 from agent.supply.verifying import verifier_of
 
 _LOG: Final = logging.getLogger(__name__)
 _LIBRARIES: Final = ("httpx", "minio", "tuf", "cryptography")
 _OOM_SCORE: Final = 1000
+_Answer = TypeVar("_Answer", Fetched, AliasesFound)
 
 
 def main(child: Child[Any]) -> None:
@@ -48,15 +53,31 @@ def main(child: Child[Any]) -> None:
         match message:
             case FetchModels():
                 child.send(_fetched(setup, message, child))
+            case FollowAliases():
+                child.send(_followed(setup, message, child))
             case EnterModels():
                 child.send(_entered(setup, message))
 
 
 def _fetched(setup: SupplySetup, order: FetchModels, child: Child[Any]) -> Fetched | FetchFailed:
+    def fetch(job: Job) -> Fetched:
+        return Fetched(order.job, Fetcher(setup, verifier_of(setup)).fetch(order.entries, order.index, job))
+
+    return _done(setup, order, child, fetch)
+
+
+def _followed(setup: SupplySetup, order: FollowAliases, child: Child[Any]) -> AliasesFound | FetchFailed:
+    return _done(setup, order, child, lambda job: follow(setup, order, job))
+
+
+def _done(
+    setup: SupplySetup, order: FetchModels | FollowAliases, child: Child[Any], do: Callable[[Job], _Answer]
+) -> _Answer | FetchFailed:
+    """Return what `do` answers to a job, or why it failed."""
     window = Window(setup.window, setup.timezone)
     job = Job(order.job, order.max_s, child.send, window=window, bucket=TokenBucket(setup.max_kbps * 125))
     try:
-        return Fetched(order.job, Fetcher(setup, verifier_of(setup)).fetch(order.entries, order.index, job))
+        return do(job)
     except (SourceError, NoRoomError, ModelError) as error:
         return FetchFailed(order.job, error.reason, redact(str(error)), isinstance(error, TransientError))
     except (TransientError, MistakeError) as error:  # of the kept index, or of the catalog

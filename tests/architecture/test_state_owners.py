@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent.control import stages, state, workers
-from agent.control.comparisons import comparison
+from agent.control.comparisons import comparison, followed
 
 ROOT = Path(__file__).parents[2]
 OWNERS = {
@@ -28,6 +28,8 @@ OWNERS = {
     workers.Likely: "lines/likely_models.py",
     workers.Group: "lines/workers.py",
     comparison.Comparison: "canary/steps.py",
+    followed.LineFollow: "canary/following.py",
+    followed.Following: "canary/following.py",
 }
 WHOLE = {"changeover": "lines/changeover.py", "comparison": "canary/steps.py", "rules": "inputs/operator_commands.py"}
 MUTATORS = {"append", "add", "clear", "discard", "extend", "insert", "pop", "remove", "setdefault", "update"}

@@ -5,6 +5,7 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
+from support.tensor_models import write_affine_model
 from support.tiny_models import write_tiny_model
 
 from agent import __version__
@@ -91,3 +92,19 @@ def test_models_are_prepared_ahead(changeover: Command, config: Path, tmp_path: 
 def test_preparing_what_is_not_there_is_a_mistake(changeover: Command, config: Path) -> None:
     answer = changeover("models", "prepare", "label-check", CHANGEOVER_CONFIG=str(config))
     assert (answer.returncode, answer.stderr) == (2, "the catalog has no label-check\n")
+
+
+def test_a_file_that_takes_no_picture_is_added_where_requests_may_use_it(
+    changeover: Command, config: Path, tmp_path: Path
+) -> None:
+    write_affine_model(tmp_path / "affine.onnx")
+    environ = {"CHANGEOVER_CONFIG": str(config)}
+    refused = changeover("models", "add", "affine:n@1", "affine.onnx", **environ)
+    assert (refused.returncode, "takes 2 inputs (x, k), expected one picture" in refused.stderr) == (2, True)
+    config.write_text(f'{config.read_text()}\n[web]\nbind = "127.0.0.1:2"\n')
+    of_a_line = changeover("models", "add", "cap-check:n@4", "affine.onnx", **environ)
+    assert of_a_line.returncode == 2, "a line names cap-check"
+    added = changeover("models", "add", "affine:n@1", "affine.onnx", **environ)
+    assert added.returncode == 0, added.stderr
+    assert "only requests can use it: " in added.stdout
+    assert changeover("check", **environ).returncode == 0

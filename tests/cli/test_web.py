@@ -1,5 +1,6 @@
-"""`changeover web user`: the only way to a first user, whose password is never an argument."""
+"""`changeover web`: the only way to a first user, whose password is never an argument, and tokens of clients."""
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,10 @@ from click.testing import CliRunner, Result
 
 from agent.cli.web import web
 from agent.messages.errors import MistakeError
+from agent.messages.web.control import WebClient
 from agent.web.console.access.users import Users
+from agent.web.gateway.core.clients import Clients
+from agent.web.gateway.core.faults import RequestError
 
 
 @pytest.fixture
@@ -37,3 +41,22 @@ def test_a_short_password_and_an_unknown_role_are_refused(config: Path) -> None:
         run(config, "add", "anna", "--role", "admin", typed="short\n")
     assert run(config, "add", "anna", "--role", "king", typed="a long password\n").exit_code != 0
     assert run(config, "list").output == ""
+
+
+def token(config: Path, client: str) -> Result:
+    return CliRunner().invoke(web, ["token", client, "--config", str(config)], catch_exceptions=False)
+
+
+def test_a_token_is_printed_once_and_its_hash_is_kept(config: Path, tmp_path: Path) -> None:
+    clients = '[[web.client]]\nname = "mes"\ntoken_file = "keys/mes.token"\n'
+    config.write_text(f'{config.read_text()}\n[web]\nbind = "127.0.0.1:1"\n{clients}')
+    made = [token(config, "mes").stdout.strip() for _ in range(2)]
+    kept = tmp_path / "keys" / "mes.token"
+    assert len(set(made)) == 2
+    assert kept.read_text() == f"sha256:{hashlib.sha256(made[1].encode()).hexdigest()}\n"
+    known = Clients((WebClient("mes", str(kept), "", ("*",), 1.0, 1, "default"),))
+    assert known.authenticated(f"Bearer {made[1]}", "").name == "mes"
+    with pytest.raises(RequestError):
+        known.authenticated(f"Bearer {made[0]}", "")
+    with pytest.raises(MistakeError, match="with a token_file"):
+        token(config, "nobody")

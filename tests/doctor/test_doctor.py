@@ -23,11 +23,11 @@ from agent.doctor.service import sandbox_of
 from agent.inference import sandbox
 from agent.inference.processors import compute, probe_process
 from agent.inference.processors.probe_process import probe
-from agent.inference.sandbox import missing_walls
 from agent.inference.sandbox.probe_process import main
 from agent.messages.short_lived.probe_results import ProbedSandbox
 from agent.mqtt.blocking_client import connected
 from agent.mqtt.endpoint.link_settings import LinkSettings
+from agent.processes.walls import missing_walls
 from agent.settings import Settings, load
 
 UNIT = Path(__file__).parents[2] / "systemd" / "changeover.service"

@@ -35,6 +35,20 @@ def write_settings(folder: Path, device: str) -> Path:
 
 
 @pytest.mark.parametrize(
+    ("web", "own_mib"),
+    [
+        ("", 352),
+        ('bind = "127.0.0.1:1"', 352 + 64 + 128 + 96),
+        ('bind = "127.0.0.1:1"\ngateway = false', 352 + 64),
+    ],
+)
+def test_requests_under_way_are_left_free(tmp_path: Path, web: str, own_mib: int) -> None:
+    path = write_settings(tmp_path, "")
+    path.write_text(f"{path.read_text()}[web]\n{web}\n")
+    assert memory_budget.own_bytes(load(path, {})) == own_mib * MIB
+
+
+@pytest.mark.parametrize(
     ("device", "expected_mib"),
     [
         ("", 3248),

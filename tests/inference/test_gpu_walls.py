@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.inference.sandbox import missing_walls, syscalls
+from agent.processes.walls import missing_walls, syscalls
 
 pytestmark = pytest.mark.skipif(bool(missing_walls()), reason=f"this kernel lacks {', '.join(missing_walls())}")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.inference.sandbox import missing_walls
+from agent.processes.walls import missing_walls
 
 pytestmark = pytest.mark.skipif(bool(missing_walls()), reason=f"this kernel lacks {', '.join(missing_walls())}")
 
@@ -16,7 +16,7 @@ INSIDE = """
 import json, os, sys
 from pathlib import Path
 from agent.inference import sandbox
-readable = sys.modules["agent.inference.sandbox.readable"]
+readable = sys.modules["agent.processes.walls.readable"]
 own, libraries, *places = sys.argv[1:]
 readable._SYSTEM = (*readable._SYSTEM, libraries)
 sandbox.enter(Path(own), sandbox.Limits(memory_bytes=1 << 30, cpu_s=60, wall_s=60.0, disk_bytes=1 << 20))

@@ -17,9 +17,10 @@ from support.walled import OPENER, Attack, Hostile
 
 from agent.files import file_sha256
 from agent.inference.preparing import checkpoint
-from agent.inference.sandbox import Limits, missing_walls
+from agent.inference.sandbox import Limits
 from agent.messages.errors import ModelError
 from agent.messages.references import ModelVersion
+from agent.processes.walls import missing_walls
 
 VersionOf = Callable[..., ModelVersion]
 DEADLINE_S = 60.0

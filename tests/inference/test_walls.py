@@ -13,7 +13,8 @@ from support.walled import LIMITS, Attack
 import agent
 from agent.inference.preparing import checkpoint
 from agent.inference.preparing.export_process import SETTINGS
-from agent.inference.sandbox import Limits, missing_walls, syscalls
+from agent.inference.sandbox import Limits
+from agent.processes.walls import missing_walls, syscalls
 
 pytestmark = pytest.mark.skipif(bool(missing_walls()), reason=f"this kernel lacks {', '.join(missing_walls())}")
 
@@ -242,7 +243,7 @@ def test_it_reads_nothing_of_the_devices(attack: Attack, tmp_path: Path, code: s
 FILES_ALONE = """
 import os, shutil, sys
 from pathlib import Path
-from agent.inference.sandbox import landlock
+from agent.processes.walls import landlock
 folder, victim = Path(sys.argv[1]), Path(sys.argv[2])
 (folder / "own").write_text("own")
 shutil.copy("/bin/true", folder / "program")

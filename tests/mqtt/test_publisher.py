@@ -16,6 +16,7 @@ from agent.mqtt.publishing.publisher import Keep, Publisher
 
 TOPICS = Topics("changeover/v1", "box-7")
 READY = TOPICS.of_line("line-1", "ready")
+LIVE = TOPICS.of_line("line-1", "live")
 
 
 class DummyLink:
@@ -100,7 +101,7 @@ def test_nothing_is_said_on_a_connection_before_it_is_announced() -> None:
     assert link.wire == []
     publisher.announce()
     assert link.wire == [("line/line-1/ready", b"0"), ("alert", b"e"), ("stream/cam-1/replay", b"d")]
-    assert publisher.live_dropped == 1
+    assert publisher.counters()["live_dropped"] == 1
 
 
 def test_an_unchanged_state_is_said_once_and_a_changed_one_again() -> None:
@@ -236,6 +237,67 @@ def test_a_heartbeat_of_0_is_not_sent_behind_a_newer_one() -> None:
     publisher.send_live(live, b"open")
     publisher.tick()
     assert link.wire == [("line/line-1/live", b"0"), ("line/line-1/live", b"open")]
+
+
+def _changed_over_in_a_full_window() -> tuple[DummyLink, Publisher]:
+    """Return a link whose window is full, and a publisher with a changeover that waits for it."""
+    link = DummyLink(window=2)
+    publisher = announced(link)
+    publisher.send_live(LIVE, b"open")
+    for payload in (b"old model 1", b"old model 2", b"old model 3"):
+        publisher.send_detection("cam-1", payload)
+    publisher.send_state(READY, b"0")
+    publisher.send_live(LIVE, b"0")
+    publisher.send_state(READY, b"shut")
+    publisher.send_live(LIVE, b"shut")
+    return link, publisher
+
+
+def test_a_heartbeat_names_the_next_product_behind_the_last_detections_of_the_model_before() -> None:
+    link, publisher = _changed_over_in_a_full_window()
+    publisher.send_live(LIVE, b"shut")
+    publisher.send_detection("cam-1", b"new model")
+    link.acknowledge_all()
+    assert link.wire == [
+        ("line/line-1/live", b"open"),
+        ("stream/cam-1/detections", b"old model 1"),
+        ("stream/cam-1/detections", b"old model 2"),
+        ("line/line-1/live", b"0"),
+        ("stream/cam-1/detections", b"old model 3"),
+        ("line/line-1/ready", b"0"),
+        ("line/line-1/ready", b"shut"),
+        ("line/line-1/live", b"shut"),
+        ("stream/cam-1/detections", b"new model"),
+    ]
+
+
+def test_a_heartbeat_of_0_takes_back_one_that_waits() -> None:
+    link, publisher = _changed_over_in_a_full_window()
+    publisher.send_live(LIVE, b"0")
+    link.acknowledge_all()
+    assert [payload for topic, payload in link.wire if topic.endswith("live")] == [b"open", b"0", b"0"]
+
+
+def test_a_heartbeat_that_says_nothing_new_waits_for_nothing() -> None:
+    link = DummyLink(window=1)
+    publisher = announced(link)
+    publisher.send_live(LIVE, b"open")
+    for payload in (b"1", b"2"):
+        publisher.send_detection("cam-1", payload)
+    publisher.send_live(LIVE, b"open")
+    assert link.wire[-1] == ("line/line-1/live", b"open")
+    assert publisher.counters()["live_dropped"] == 0
+
+
+def test_a_heartbeat_that_waits_goes_with_its_connection() -> None:
+    link, publisher = _changed_over_in_a_full_window()
+    link.connect(2)
+    link.wire.clear()
+    publisher.announce()
+    link.acknowledge_all()
+    assert not any(topic.endswith("live") for topic, _ in link.wire)
+    publisher.send_live(LIVE, b"shut")
+    assert link.wire[-1] == ("line/line-1/live", b"shut")
 
 
 @pytest.mark.parametrize(("window", "most"), [(4, 2), (8, 4), (64, 4)])

@@ -31,10 +31,11 @@ from support.partners import (
 from support.tiny_models import write_tiny_model
 
 from agent.messages.errors import ModelError
-from agent.messages.short_lived.supply import SupplyHost
+from agent.messages.short_lived.supply import FollowAliases, Followed, SupplyHost
 from agent.models.catalog import Catalog
 from agent.models.file_faults import require_sound, verify
 from agent.supply.errors import SourceError
+from agent.supply.following import follow
 from agent.supply.transfer.pace import Pace
 
 pytestmark = [pytest.mark.partners, pytest.mark.timeout(300)]
@@ -203,6 +204,36 @@ def test_mlflow(model: Path, large: Path, tmp_path: Path) -> None:
             return Fetches(tmp_path / "cut", SupplyHost("tracking", endpoint=f"http://{cut}"), pace=PATIENT)
 
         require_resumed(netloc, large, over, lambda _cut: "mlflow://tracking/large@champion")
+
+
+_CANDIDATE = """
+import sys
+from mlflow import MlflowClient
+
+client = MlflowClient(sys.argv[1])
+client.set_model_version_tag(sys.argv[2], "1", "sha256", sys.argv[3])
+client.set_registered_model_alias(sys.argv[2], "candidate", "1")
+"""
+_TAG = ("1", "changeover.box-7.line-1", '{"result":"promoted"}')
+
+
+@pytest.mark.skipif(not is_here("mlflow"), reason="needs scripts/partners")
+def test_an_alias_of_mlflow_that_is_followed(model: Path, tmp_path: Path) -> None:
+    with mlflow_server(tmp_path) as netloc:
+        server = f"http://{netloc}"
+        in_mlflow(_REGISTER, server, "cap", str(model), folder=tmp_path)
+        fetches = Fetches(tmp_path / "box", SupplyHost(netloc, endpoint=server), pace=PATIENT)
+        fetches.folder.mkdir()
+        asked = FollowAliases("job-1", (Followed(f"mlflow://{netloc}/cap@candidate", "n", (_TAG,)),), (), 60.0)
+        assert follow(fetches.setup, asked, fetches.job()).found == ()
+        in_mlflow(_CANDIDATE, server, "cap", hashlib.sha256(model.read_bytes()).hexdigest(), folder=tmp_path)
+        answer = follow(fetches.setup, asked, fetches.job())
+        assert [reference for _, _, reference in answer.found] == ["cap:n@1"]
+        require_served(fetches, json.loads(answer.entries[0]), model)
+        url = f"{server}/api/2.0/mlflow/model-versions/get?name=cap&version=1"
+        with urllib.request.urlopen(url, timeout=60) as told:
+            tags = {tag["key"]: tag["value"] for tag in json.load(told)["model_version"]["tags"]}
+        assert tags[_TAG[1]] == _TAG[2]
 
 
 @pytest.mark.skipif(not (FOLDER / "fuse").is_dir(), reason="needs scripts/partners")

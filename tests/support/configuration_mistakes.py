@@ -194,6 +194,9 @@ MISTAKES: Final[dict[str, Make]] = {
     "keys beside the root of an index": _add(f'[catalog]\nroot = "clip.avi"\ntrusted_keys = ["{"ab" * 32}"]\n'),
     "a key that is none": _add('[catalog]\ntrusted_keys = ["untrusted comment: minisign public key"]\n'),
     "a window without its end": _add('[supply]\nwindow = "22:00"\n'),
+    "an alias of a registry that is none": _change(
+        'default = "cap-check"', 'default = "cap-check"\ncandidate = "cap-check@candidate"'
+    ),
     "one of a bucket's two keys": _add('[supply.host."s3.plant.example"]\naccess_key_file = "clip.avi"\n'),
     "a credential that is not there": _add('[supply.host."s3.plant.example"]\ntoken_file = "./token"\n'),
     "an endpoint without http://": _add('[supply.host."s3.plant.example"]\nendpoint = "10.0.0.9:9000"\n'),

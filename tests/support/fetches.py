@@ -65,10 +65,16 @@ class Fetches:
 
     def fetch(self, *entries: dict[str, Any], index: str = "", max_s: float = 60.0) -> list[dict[str, Any]]:
         """Fetch models, as a new process does; return their entries."""
+        fetcher, content = (
+            Fetcher(self.setup, self._verifier, self._pace),
+            [json.dumps(one).encode() for one in entries],
+        )
+        return [json.loads(one) for one in fetcher.fetch(content, index, self.job(max_s))]
+
+    def job(self, max_s: float = 60.0) -> Job:
+        """Return a job that begins now."""
         window = Window(self.setup.window, self.setup.timezone)
-        job = Job("job-1", max_s, self.told.append, window=window, bucket=TokenBucket(self.setup.max_kbps * 125))
-        fetcher = Fetcher(self.setup, self._verifier, self._pace)
-        return [json.loads(one) for one in fetcher.fetch([json.dumps(one).encode() for one in entries], index, job)]
+        return Job("job-1", max_s, self.told.append, window=window, bucket=TokenBucket(self.setup.max_kbps * 125))
 
     def leftovers(self) -> list[str]:
         """Return what lies in the store beside whole releases."""

@@ -47,6 +47,8 @@ class FileServer:
         self.sent_bytes = 0
         self.requests: list[tuple[str, dict[str, str]]] = []
         """Path and headers of each request, in lower case."""
+        self.posted: list[tuple[str, bytes]] = []
+        """Path and body of each POST."""
         self.sent_of: Counter[str] = Counter()
         """Bytes of bodies sent, by path."""
         self.answering: Counter[str] = Counter()
@@ -65,6 +67,10 @@ class FileServer:
                 super().setup()
 
             def do_GET(self) -> None:
+                server.answer(self)
+
+            def do_POST(self) -> None:
+                server.posted.append((self.path, self.rfile.read(int(self.headers["Content-Length"]))))
                 server.answer(self)
 
             def log_message(self, *_args: object) -> None:

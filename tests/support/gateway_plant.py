@@ -15,12 +15,12 @@ import httpx
 import numpy as np
 import onnx
 import tomlkit
-from onnx import TensorProto, helper
 
 from agent.mqtt.blocking_client import connected
 from agent.mqtt.endpoint.link_settings import LinkSettings
 from support.brokers import Mosquitto
 from support.running_agent import RunningAgent, model_entry
+from support.tensor_models import affine_model, open_model
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -62,22 +62,24 @@ class GatewayPlant:
 
 
 @contextmanager
-def gateway_plant(
+def gateway_plant(  # noqa: PLR0913 - each option is one way in which a plant differs
     mosquitto: Mosquitto,
     folder: Path,
     web: Mapping[str, object] = MappingProxyType({}),
     more: Sequence[Mapping[str, object]] = (),
     *,
     trusted: str = "",
+    fps: float | None = None,
 ) -> Iterator[GatewayPlant]:
     """Run an agent with a gateway over HTTP and gRPC.
 
-    `web` adds keys to its table, `more` clients; with TLS, `trusted` is the file of the server's authority.
+    `web` adds keys to its table, `more` clients; with TLS, `trusted` is the file of the server's authority. `fps` is
+    the stream's, None: as it is.
     """
 
     def changes(settings: dict[str, Any]) -> None:
         entries = tomlkit.parse((folder / "models.toml").read_text()).unwrap()["model"]
-        entries += [model_entry(folder, "gamma", "g"), _tensors_entry(folder), _entry(folder, _open_model, "encoder")]
+        entries += [model_entry(folder, "gamma", "g"), _tensors_entry(folder), _entry(folder, open_model, "encoder")]
         (folder / "models.toml").write_text(tomlkit.dumps({"model": entries}))
         for name, token in TOKENS.items():
             digest = hashlib.sha256(token.encode()).hexdigest()
@@ -94,6 +96,8 @@ def gateway_plant(
         clients += more
         settings["web"] = {"bind": "127.0.0.1:0", "grpc_bind": "127.0.0.1:0", "client": clients, **web}
         settings["stream"] = settings["stream"][:1]
+        if fps is not None:
+            settings["stream"][0]["fps"] = fps
         del settings["line"]["line-2"]
 
     with connected(LinkSettings("127.0.0.1", mosquitto.port, "plc")) as peer:
@@ -118,7 +122,7 @@ def jpeg(width: int = 128, height: int = 96, kind: str = ".jpg") -> bytes:
 
 
 def _tensors_entry(folder: Path) -> dict[str, Any]:
-    return _entry(folder, _affine_model, "affine")
+    return _entry(folder, affine_model, "affine")
 
 
 def _entry(folder: Path, write: Callable[[], onnx.ModelProto], name: str) -> dict[str, Any]:
@@ -126,38 +130,3 @@ def _entry(folder: Path, write: Callable[[], onnx.ModelProto], name: str) -> dic
     onnx.save(write(), path)
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     return {"name": name, "variant": "n", "version": "1", "file": path.name, "sha256": sha256}
-
-
-def _affine_model() -> onnx.ModelProto:
-    """Return y = 2 x + k, and the count of k, of float32 (1, 4) and int64 (4,)."""
-    nodes = [
-        helper.make_node("Add", ["x", "x"], ["twice"]),
-        helper.make_node("Cast", ["k"], ["kf"], to=TensorProto.FLOAT),
-        helper.make_node("Add", ["twice", "kf"], ["y"]),
-        helper.make_node("Add", ["k", "k"], ["kk"]),
-    ]
-    inputs = [
-        helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4]),
-        helper.make_tensor_value_info("k", TensorProto.INT64, [4]),
-    ]
-    outputs = [
-        helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4]),
-        helper.make_tensor_value_info("kk", TensorProto.INT64, [4]),
-    ]
-    return _model(nodes, inputs, outputs)
-
-
-def _open_model() -> onnx.ModelProto:
-    """Return the mean of tokens' numbers over an open length: int64 (1, -1) to float32 (1, 1)."""
-    nodes = [
-        helper.make_node("Cast", ["tokens"], ["floats"], to=TensorProto.FLOAT),
-        helper.make_node("ReduceMean", ["floats"], ["mean"], axes=[1], keepdims=1),
-    ]
-    inputs = [helper.make_tensor_value_info("tokens", TensorProto.INT64, [1, "length"])]
-    outputs = [helper.make_tensor_value_info("mean", TensorProto.FLOAT, [1, 1])]
-    return _model(nodes, inputs, outputs)
-
-
-def _model(nodes: list[Any], inputs: list[Any], outputs: list[Any]) -> onnx.ModelProto:
-    graph = helper.make_graph(nodes, "graph", inputs, outputs)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)

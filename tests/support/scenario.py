@@ -43,7 +43,16 @@ from agent.messages.children import (
 )
 from agent.messages.events import LinkTakenOver, LinkUp, Received, Reply
 from agent.messages.references import ModelVersion
-from agent.messages.short_lived.supply import Entered, EnterModels, Fetched, FetchFailed, FetchModels, FetchProgress
+from agent.messages.short_lived.supply import (
+    AliasesFound,
+    Entered,
+    EnterModels,
+    Fetched,
+    FetchFailed,
+    FetchModels,
+    FetchProgress,
+    FollowAliases,
+)
 from agent.models.catalog import Catalog
 from agent.settings import load
 from support.scenario_files import as_line
@@ -51,7 +60,7 @@ from support.scenario_files import as_line
 TICK_S = 0.1
 _COMING_UP_S = 3.0
 _REPORT = SwapReport("cold", "make-before-break", 120.0, 20.0, 0.0, 0)
-_OF_SUPPLY = (SupplyLost, FetchProgress, Fetched, FetchFailed, Entered)
+_OF_SUPPLY = (SupplyLost, FetchProgress, Fetched, AliasesFound, FetchFailed, Entered)
 _BOOTS = [f"b{number:07d}" for number in range(100)]
 
 
@@ -103,9 +112,11 @@ class Supply:
     refuse: str | None = None
     transient: bool = False
     lose: bool = False
-    asked: list[FetchModels | EnterModels] = field(default_factory=list)
+    means: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """What aliases mean: entries of the catalog, by alias."""
+    asked: list[FetchModels | FollowAliases | EnterModels] = field(default_factory=list)
 
-    def answers(self, message: FetchModels | EnterModels) -> Iterator[tuple[float, Event]]:
+    def answers(self, message: FetchModels | FollowAliases | EnterModels) -> Iterator[tuple[float, Event]]:
         self.asked.append(message)
         if self.lose:
             for number in range(1, 5):
@@ -115,10 +126,23 @@ class Supply:
         elif self.refuse is not None:
             reason: Any = self.refuse
             yield self.fetch_s, FetchFailed(message.job, reason, "said the source", self.transient)
+        elif isinstance(message, FollowAliases):
+            yield self.fetch_s, self._found(message)
         else:
             yield self.fetch_s / 2, FetchProgress(message.job, "downloading", 50, 100, 800.0, 1.0)
             yield self.fetch_s * 0.9, FetchProgress(message.job, "verifying", 100, 100, 800.0, 0.0)
             yield self.fetch_s, Fetched(message.job, message.entries)
+
+    def _found(self, message: FollowAliases) -> AliasesFound:
+        found, entries = [], {}
+        for one in message.aliases:
+            if one.alias in self.means:
+                entry = self.means[one.alias]
+                reference = f"{entry['name']}:{entry['variant']}@{entry['version']}"
+                found.append((one.alias, one.variant, reference))
+                if reference not in message.known:
+                    entries[reference] = json.dumps(entry).encode()
+        return AliasesFound(message.job, tuple(found), tuple(entries.values()))
 
 
 class Play:

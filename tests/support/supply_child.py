@@ -8,11 +8,14 @@ from typing import Any
 
 from agent import isolated
 from agent.messages.short_lived.supply import (
+    AliasesFound,
     Entered,
     EnterModels,
     Fetched,
     FetchFailed,
     FetchModels,
+    FollowAliases,
+    Followed,
     SupplyMessage,
     SupplySetup,
 )
@@ -36,13 +39,16 @@ class SupplyChild:
     def enter(self, *entries: dict[str, Any], remove: tuple[str, ...] = ()) -> None:
         self.channel.send(EnterModels("job-1", tuple(json.dumps(one).encode() for one in entries), remove))
 
-    def answer(self) -> Fetched | FetchFailed | Entered:
+    def follow(self, *aliases: Followed, known: tuple[str, ...] = (), max_s: float = 60.0) -> None:
+        self.channel.send(FollowAliases("job-1", aliases, known, max_s))
+
+    def answer(self) -> Fetched | AliasesFound | FetchFailed | Entered:
         """Wait for the end of the job."""
         while True:
             message = self.channel.receive(DEADLINE_S)
             assert message is not None, "it beats, or ends"
             self.told.append(message)
-            if isinstance(message, (Fetched, FetchFailed, Entered)):
+            if isinstance(message, (Fetched, AliasesFound, FetchFailed, Entered)):
                 return message
 
 

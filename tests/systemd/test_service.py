@@ -10,7 +10,7 @@ import pytest
 from support.machine import UNIT, Machine
 from support.running_agent import RunningAgent
 
-from agent.inference.sandbox import missing_walls
+from agent.processes.walls import missing_walls
 
 
 def _restarts(machine: Machine) -> int:

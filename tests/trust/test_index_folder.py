@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from support.plant_index import PlantIndex, TrustingDevice, no_password, reference_of
+from support.tensor_models import write_affine_model
 from support.tiny_models import write_tiny_model
 
 from agent.messages.errors import MistakeError
@@ -71,6 +72,16 @@ def test_a_model_that_no_device_could_read_is_not_added(
     source = write_tiny_model(tmp_path / "other.onnx")
     with pytest.raises(MistakeError):
         changes.add(plant.index, source, changes.Details(Release(reference_of("cap:n@2")), entry))
+
+
+def test_a_model_for_requests_alone_says_so(plant: PlantIndex, tmp_path: Path) -> None:
+    source = write_affine_model(tmp_path / "affine.onnx")
+    with pytest.raises(MistakeError, match="expected one picture"):
+        changes.add(plant.index, source, changes.Details(Release(reference_of("affine:n@1")), {}))
+    lines = changes.add(
+        plant.index, source, changes.Details(Release(reference_of("affine:n@1"), may_be_tensors=True), {})
+    )
+    assert lines[1].startswith("only requests can use it: ")
 
 
 def test_a_second_index_is_not_begun_over_the_first(plant: PlantIndex) -> None:

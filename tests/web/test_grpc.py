@@ -10,7 +10,7 @@ from grpclib import GRPCError, Status
 from grpclib.client import Channel, UnaryUnaryMethod
 from support.gateway_plant import TOKENS, GatewayPlant, jpeg
 
-from agent.web.gateway.core import tensors
+from agent.messages.web import byte_elements
 from agent.web.gateway.grpc.schema import METHODS, SERVICE, Messages, Untyped
 
 MESSAGES = Messages()
@@ -85,7 +85,7 @@ def test_a_picture_in_and_objects_out(plant: GatewayPlant) -> None:
     inputs = [{"name": "image", "datatype": "BYTES", "shape": [1]}]
 
     async def asks(call: Caller) -> Untyped:
-        raw = [tensors.joined([jpeg(256, 192)])]
+        raw = [byte_elements.joined([jpeg(256, 192)])]
         parameters = {"confidence": MESSAGES["InferParameter"](double_param=0.5)}
         return await call(
             "ModelInfer", model_name="alpha", inputs=inputs, raw_input_contents=raw, parameters=parameters
@@ -94,7 +94,7 @@ def test_a_picture_in_and_objects_out(plant: GatewayPlant) -> None:
     answer = run(plant, asks)
     found = dict(zip((one.name for one in answer.outputs), answer.raw_output_contents, strict=True))
     assert np.frombuffer(found["boxes"], np.float32).tolist() == [32, 32, 160, 160]
-    assert tensors.split(found["labels"], "labels") == [b"a-good"]
+    assert byte_elements.split(found["labels"]) == [b"a-good"]
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.messages.web import byte_elements
+from agent.messages.web.requests import Port
 from agent.processes.slots.request_memory import BLOCK_BYTES
 from agent.web.gateway.core import tensors
 from agent.web.gateway.core.faults import RequestError
@@ -51,19 +53,19 @@ def test_what_does_not_fit_is_refused_by_name(datatype: str, shape: list[int], d
 
 
 def tensors_shape(shape: list[int]) -> list[int]:
-    tensors.elements(shape, "x")
+    tensors.elements(shape, "x", "FP32")
     return shape
 
 
 @given(st.lists(st.binary(max_size=20), max_size=10))
 def test_elements_of_bytes_are_split_as_they_were_joined(found: list[bytes]) -> None:
-    assert tensors.split(tensors.joined(found), "x") == found
+    assert tensors.split(byte_elements.joined(found), "x") == found
 
 
 @given(st.binary(max_size=64))
 def test_bytes_of_any_kind_are_split_or_refused(raw: bytes) -> None:
     with suppress(RequestError):
-        assert tensors.joined(tensors.split(raw, "x")) == raw
+        assert byte_elements.joined(tensors.split(raw, "x")) == raw
 
 
 @given(st.binary(max_size=256), st.none() | st.text(max_size=6))
@@ -78,6 +80,77 @@ def test_a_body_of_any_bytes_is_parsed_or_refused(content: bytes, length: str | 
 def test_a_body_of_any_depth_is_refused(text: str) -> None:
     with pytest.raises(RequestError):
         parse(text.encode(), None)
+
+
+@pytest.mark.parametrize(
+    ("datatype", "shape", "raw", "expected"),
+    [
+        ("FP32", (1, -1), bytes(32), (1, 8)),
+        ("FP32", (2, 4), bytes(32), (2, 4)),
+        ("UINT8", (-1,), b"abc", (3,)),
+        ("BYTES", (1,), b"427", (1,)),
+        ("BYTES", (1, -1), b"", (1, 1)),
+    ],
+)
+def test_a_body_without_json_is_the_only_input(
+    datatype: str, shape: tuple[int, ...], raw: bytes, expected: tuple[int, ...]
+) -> None:
+    made = tensors.of_raw((Port("x", datatype, shape),), raw, "m:n")
+    assert made.shape == expected
+    assert tensors.split(made.raw, "x") == [raw] if datatype == "BYTES" else made.raw == raw
+
+
+@pytest.mark.parametrize(
+    ("ports", "words"),
+    [
+        ((Port("x", "FP32", (-1, -1)),), "more than one variable-sized"),
+        ((Port("x", "FP32", (3, -1)),), "has 32 bytes"),
+        ((Port("x", "FP32", (0, -1)),), "'x'"),
+        ((Port("x", "BYTES", (2,)),), r"must have input shape \[1\]"),
+        ((Port("x", "FP32", (8,)), Port("y", "FP32", (8,))), "got 2 inputs in m:n"),
+        ((), "got 0 inputs"),
+    ],
+)
+def test_a_body_without_json_that_leaves_the_shape_open_is_refused(ports: tuple[Port, ...], words: str) -> None:
+    with pytest.raises(RequestError, match=words):
+        tensors.of_raw(ports, bytes(32), "m:n")
+
+
+@pytest.mark.parametrize("datatype", ["BYTES", "INT64"])
+def test_lists_of_one_list_are_taken_to_a_depth_of_100(datatype: str) -> None:
+    def nested(depth: int) -> object:
+        value: object = "a" if datatype == "BYTES" else 7
+        for _ in range(depth):
+            value = [value]
+        return value
+
+    assert tensors.of_numbers("x", datatype, [1, 1], nested(50)).shape == (1, 1)
+    for depth in (101, 900):
+        with pytest.raises(RequestError, match="JSON nesting depth exceeds"):
+            tensors.of_numbers("x", datatype, [1, 1], nested(depth))
+
+
+def test_lists_of_two_lists_are_refused_at_any_depth() -> None:
+    data: list[object] = []
+    for _ in range(900):
+        data = ["a", data]
+    with pytest.raises(RequestError, match="JSON nesting depth exceeds"):
+        tensors.of_numbers("x", "BYTES", [900], data)
+
+
+@pytest.mark.parametrize(
+    ("shape", "words"),
+    [([16, 2**60 + 2], "total element count"), ([4, 2**60 + 2], "byte size overflow"), ([2, -5], "negative")],
+)
+def test_a_shape_beyond_all_numbers_is_refused(shape: list[int], words: str) -> None:
+    with pytest.raises(RequestError, match=words) as refused:
+        tensors.elements(shape, "x", "FP32")
+    assert refused.value.kind == "invalid"
+
+
+def test_elements_beyond_what_memory_can_hold_are_refused() -> None:
+    with pytest.raises(RequestError, match="more than 65536 elements"):
+        tensors.split(bytes(4 * 65_537), "x")
 
 
 def test_inputs_lie_one_behind_the_other_in_a_block() -> None:

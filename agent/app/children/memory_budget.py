@@ -11,6 +11,7 @@ from agent import isolated
 from agent.health.sensors.available_memory import available_bytes
 from agent.health.sensors.gpu_memory import free_device_bytes, names_gpu
 from agent.messages.short_lived.probe_results import ProbedCompute
+from agent.processes.slots.request_memory import BLOCK_BYTES, BLOCKS, MOST_HELD_BYTES
 from agent.settings import Settings
 
 _log: Final = logging.getLogger(__name__)
@@ -22,6 +23,8 @@ FURTHER_WORKER_BYTES: Final = 192 * _MIB
 """Memory of each further group's worker without models."""
 CAMERA_BYTES: Final = 96 * _MIB
 """Memory of one camera process with its slot."""
+WEB_BYTES: Final = 64 * _MIB
+"""Memory of the web process at rest, with what it has imported."""
 GPU_CONTEXT_BYTES: Final = 512 * _MIB
 """Memory of a CUDA context with its kernels, on a discrete GPU."""
 SPARE_SHARE: Final = 0.1
@@ -33,9 +36,23 @@ _PROBE_S: Final = 20.0
 """Longest wait for a CUDA driver, which takes a second or two where its card sleeps."""
 
 
-def auto_bytes(available: int, own_bytes: int) -> int:
-    """Return the automatic budget in bytes: `available` less `own_bytes` and a spare share, but at least a quarter."""
-    return int(max(available * LEAST_SHARE, available * (1.0 - SPARE_SHARE) - own_bytes))
+def auto_bytes(available: int, own: int) -> int:
+    """Return the automatic budget in bytes: `available` less `own` bytes and a spare share, but at least a quarter."""
+    return int(max(available * LEAST_SHARE, available * (1.0 - SPARE_SHARE) - own))
+
+
+def own_bytes(settings: Settings) -> int:
+    """Return the memory of the agent's processes without models, and of requests under way, in bytes."""
+    groups = len(settings.groups)
+    own = PROCESSES_BYTES + CAMERA_BYTES * len(settings.stream) + FURTHER_WORKER_BYTES * (groups - 1)
+    return own + beside_bytes(settings)
+
+
+def beside_bytes(settings: Settings) -> int:
+    """Return the memory of the web process and of requests under way, in bytes; 0 where `[web]` is off."""
+    web = settings.web
+    requests = BLOCKS * BLOCK_BYTES * len(settings.groups) + MOST_HELD_BYTES if web.gateway else 0
+    return WEB_BYTES + requests if web.is_on else 0
 
 
 @dataclass(frozen=True)
@@ -60,9 +77,8 @@ def decide(settings: Settings) -> Budgets:
     a card has memory of its own, `compute = "auto"` is resolved by a process that asks its driver.
     """
     device, setting = settings.device, settings.device.memory_budget
-    free_host_bytes, own_bytes = available_bytes(), PROCESSES_BYTES + CAMERA_BYTES * len(settings.stream)
-    own_bytes += FURTHER_WORKER_BYTES * (len(settings.groups) - 1)
-    auto_host_bytes = auto_bytes(free_host_bytes, own_bytes)
+    free_host_bytes = available_bytes()
+    auto_host_bytes = auto_bytes(free_host_bytes, own_bytes(settings))
     free_bytes = free_device_bytes(_FIRST_GPU if device.compute == "auto" else device.compute)
     in_device = free_bytes is not None and names_gpu(_auto() if device.compute == "auto" else device.compute)
     if free_bytes is None:

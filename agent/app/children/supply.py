@@ -13,12 +13,14 @@ from agent.control.state import State
 from agent.messages.children import Log, Message
 from agent.messages.events import ChildHung, ChildLost, ChildUp
 from agent.messages.short_lived.supply import (
+    AliasesFound,
     Entered,
     EnterModels,
     Fetched,
     FetchFailed,
     FetchModels,
     FetchProgress,
+    FollowAliases,
     SupplyHost,
     SupplyMessage,
     SupplySetup,
@@ -44,7 +46,7 @@ class SupplyProcess:
         self._supervisor: Final = supervisor
         self._settings: Final = settings
         self._decide: Final = decide
-        self._request: FetchModels | EnterModels | None = None
+        self._request: FetchModels | FollowAliases | EnterModels | None = None
         self._is_running = False
         self._is_up = False
         self._is_hung = False
@@ -60,7 +62,7 @@ class SupplyProcess:
         wanted = {sha256 for one in entries for sha256 in (one["sha256"], *one.get("files", {}).values())}
         sweep_at_start(self._settings().catalog.store_dir, wanted)
 
-    def ask(self, message: FetchModels | EnterModels) -> None:
+    def ask(self, message: FetchModels | FollowAliases | EnterModels) -> None:
         """Send a request; the process is started for it where it does not run."""
         self._request = message
         if not self._is_running:
@@ -89,7 +91,7 @@ class SupplyProcess:
                 self._is_up = False
                 is_hung, self._is_hung = self._is_hung, False
                 self._decide(SupplyLost(message.detail, is_hung))
-            case FetchProgress() | Fetched() | FetchFailed() | Entered():
+            case FetchProgress() | Fetched() | AliasesFound() | FetchFailed() | Entered():
                 if not isinstance(message, FetchProgress):
                     self._request = None
                 self._decide(message)

@@ -55,7 +55,9 @@ def worker_spec(  # noqa: PLR0913, PLR0917 - one worker's parts, spelt out
     """
     lines = {id_: line for id_, line in settings.line.items() if line.group == group}
     own = (stream for stream in settings.stream if stream.line in lines)
-    streams = tuple(WorkerStream(stream.id, stream.line, slots[stream.id].descriptors()) for stream in own)
+    streams = tuple(
+        WorkerStream(stream.id, stream.line, slots[stream.id].descriptors(), is_paced=stream.fps > 0) for stream in own
+    )
     of_slots = [fd for one in streams for fd in (one.slot.memory, one.slot.offered, one.slot.taken)]
     longest_s = max((line.changeover_timeout_s for line in lines.values()), default=30.0)
 

@@ -2,7 +2,9 @@
 
 import shlex
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,13 +16,14 @@ from agent.messages.canary import COMPARISONS
 from agent.messages.references import ModelVersion
 from agent.messages.texts.camera_names import is_live
 from agent.models.catalog import Catalog
-from agent.models.checks import artifact_mistakes, missing_models, unknown_variants
+from agent.models.checks import artifact_mistakes, is_for_requests_alone, missing_models, unknown_variants
 from agent.mqtt.endpoint.link_settings import tls_of
 from agent.mqtt.endpoint.tls import LockedKeyError
 from agent.settings import CatalogSettings, Draft, Finding, Mistake, Settings, SettingsError, draft
 from agent.settings.fields import CREDENTIALS
 from agent.settings.mistakes import dotted
 from agent.trust.words import untrusted
+from agent.web.gateway.core.clients import holds_token
 
 _READABLE: Final = ("password_file", "ca_file", "cert_file", "key_file")
 _SECRETS: Final = ("access_key_file", "secret_key_file", "token_file")
@@ -56,7 +59,7 @@ def check(config: Path | None, environ: Mapping[str, str]) -> Checked:
     if catalog is not None:
         named = (*missing_models(read.raw, catalog), *unknown_variants(read.raw, catalog))
         mistakes += [read.placed(finding) for finding in named]
-        is_tensors = _for_requests_alone(read.settings)
+        is_tensors = partial(_may_be_tensors, read.settings)
         mistakes += artifact_mistakes(catalog, is_tensors)
         mistakes += _unreadable_outputs(catalog, is_tensors)
     service = service_of(read.file)
@@ -75,6 +78,7 @@ def _notes(read: Draft, catalog: Catalog | None) -> tuple[str, ...]:
     if read.settings is not None:
         notes += [f"stream {id_}: there is no {camera} now" for id_, camera in missing_cameras(read.settings)]
         notes += _kept_pictures(read.settings)
+        notes += _plain_tokens(read.settings)
         notes += untrusted(read.settings, catalog.versions) if catalog is not None else []
     return tuple(notes)
 
@@ -84,6 +88,16 @@ def _kept_pictures(settings: Settings) -> Iterator[str]:
     if settings.canary.keep_bytes:
         folder = settings.device.state_dir / COMPARISONS
         yield f"canary.keep_bytes: comparisons keep pictures of the lines in {folder}"
+
+
+def _plain_tokens(settings: Settings) -> Iterator[str]:
+    """Yield a note for each client of requests whose token lies on the disk as it is."""
+    for index, client in enumerate(settings.web.client if settings.web.is_on else ()):
+        with suppress(OSError):  # which other checks tell of
+            if client.token_file is not None and holds_token(client.token_file):
+                key = dotted(("web", "client", index, "token_file"))
+                cure = f"`changeover web token {client.name}` makes one of which only a hash is kept"
+                yield f"{key}: {client.token_file} holds the token itself: {cure}"
 
 
 def _closed_to(service: Service, read: Draft, catalog: Catalog | None) -> Iterator[Mistake]:
@@ -141,18 +155,10 @@ def _unreadable_outputs(catalog: Catalog, is_tensors: Callable[[ModelVersion], b
             yield Mistake(str(catalog.file), key, str(refusal), "a model whose output can be read")
 
 
-def _for_requests_alone(settings: Settings | None) -> Callable[[ModelVersion], bool]:
-    """Return what says of a version that it may be no detector: no line names it, and the gateway serves its tensors.
-
-    An entry with a task or a layout is meant as a detector.
-    """
-    if settings is None or not (settings.web.is_on and settings.web.gateway):
-        return lambda _: False
-    lines = settings.line.values()
-    references = [reference for line in lines for reference in (line.default, *line.products.values())]
-    references += [rule.model for rule in settings.schedule if rule.model is not None]
-    names = {reference.name for reference in references}
-    return lambda version: version.name not in names and not (version.task or version.layout)
+def _may_be_tensors(settings: Settings | None, version: ModelVersion) -> bool:
+    """Return True for an entry that may be no detector; one with a task or a layout is meant as a detector."""
+    is_silent = not (version.task or version.layout)
+    return settings is not None and is_silent and is_for_requests_alone(settings, version.name)
 
 
 def _catalog(read: Draft) -> Catalog | None:

@@ -46,6 +46,7 @@ def _rules(settings: Settings, id_: str, line: LineSettings) -> LineRules:
         prepare_s=line.prepare_s,
         bandwidth=tuple(rule for rule in settings.bandwidth if rule.line == id_),
         group=line.group,
+        candidate=line.candidate,
     )
 
 

@@ -25,6 +25,7 @@ from agent.messages.events import Noticed, Received
 from agent.messages.groups.told import MetaGroup
 from agent.messages.payloads import Cache, Meta, MetaStream
 from agent.messages.topics import LINE_RETAINED, is_id
+from agent.messages.web.told import MetaWeb
 from agent.mqtt.access.topic_filter import TopicFilter
 from agent.mqtt.link.link import Link
 from agent.mqtt.message import OutgoingMessage
@@ -49,6 +50,7 @@ class DeviceTopics:
         self._reporter: Final = Reporter()
         self._ledger = CacheTopic()
         self._groups: Mapping[str, MetaGroup] = {}
+        self._web: MetaWeb | msgspec.UnsetType = msgspec.UNSET
         self._processors: Final = ModelProcessors()
         self._versions: dict[str, str] = {"changeover": __version__}
         self._cleared: Final[set[str]] = set()
@@ -72,6 +74,11 @@ class DeviceTopics:
         """Publish the groups, of which there are several; call it before their workers start."""
         self._groups = groups
         self._ledger = CacheTopic({group: one.memory_bytes for group, one in groups.items()})
+        self._say_meta()
+
+    def say_web(self, walls: MetaWeb) -> None:
+        """Publish the walls around the web process."""
+        self._web = walls
         self._say_meta()
 
     def say_versions(self, versions: dict[str, str]) -> None:
@@ -208,5 +215,6 @@ class DeviceTopics:
             processors=dict(self._processors.resident),
             keypoints=self._processors.keypoints(),
             groups=dict(self._groups) or msgspec.UNSET,
+            web=self._web,
         )
         self._publisher.send_state(self._topics.of_device("meta"), msgspec.json.encode(meta))

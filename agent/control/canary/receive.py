@@ -5,7 +5,7 @@ from typing import Final, get_args
 
 from agent.control.actions import Action
 from agent.control.canary import steps
-from agent.control.comparisons.comparison import FRAMES, SHARE, Comparison, Stage, is_of_one_model
+from agent.control.comparisons.comparison import Comparison, Stage, is_of_one_model
 from agent.control.comparisons.verdict import Verdict
 from agent.control.lines.changeover import answer
 from agent.control.lines.command_replay import join
@@ -72,12 +72,13 @@ def _read(state: State, line: Line, content: object) -> Comparison:
     unknown = [str(key)[:64] for key in content if key not in _KEYS]
     if unknown:
         raise _RefusedError(f"no key {unknown[0]!r}; there are {', '.join(_KEYS[1:6])}")
+    usual = state.plant.canary
     asked = Comparison(
         candidate=_candidate(state, line, content.get("candidate")),
-        mode=_mode(content.get("mode", "shadow")),
-        share=_share(content.get("share", SHARE)),
-        frames=_frames(content.get("frames", FRAMES)),
-        promote=_how(content.get("promote", "ask")),
+        mode=_mode(content.get("mode", usual.mode)),
+        share=_share(content.get("share", usual.share)),
+        frames=_frames(content.get("frames", usual.frames)),
+        promote=_how(content.get("promote", usual.promote)),
         product=line.selection.product,
     )
     serving = line.assignment.target.reference if line.assignment.target is not None else None

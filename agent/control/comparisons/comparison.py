@@ -2,16 +2,13 @@
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from agent.messages.canary import CanaryMode, CanaryPromote, CanaryReason, CanaryResult, Counts
 from agent.messages.references import ModelReference
 
 if TYPE_CHECKING:
     from agent.control.state import Command
-
-FRAMES: Final = 2000
-SHARE: Final = 0.1
 
 
 class Stage(Enum):
@@ -35,8 +32,8 @@ class Comparison:
     candidate: str
     """Full reference."""
     mode: CanaryMode = "shadow"
-    share: float = SHARE
-    frames: int = FRAMES
+    share: float = 0.1
+    frames: int = 2000
     """Compared frames that are enough to promote."""
     promote: CanaryPromote = "ask"
     product: str | None = None

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import msgspec
 
-from agent.control.job import Activate, Job, Orders, Step
+from agent.control.job import CANDIDATES_JOB, Activate, Job, Orders, Step
 from agent.control.orders import steps
 from agent.control.state import Command
 from agent.messages.errors import Reason
@@ -88,7 +88,8 @@ def take(orders: Orders) -> KeptOrders:
     fields: dict[str, Any] = {}
     if job is not None:
         fields = {name: getattr(job, name) for name in KeptJob.__struct_fields__} | {"askers": tuple(job.askers)}
-    kept = KeptJob(**fields) if job is not None else None
+    # Not a look at aliases, which begins anew.
+    kept = KeptJob(**fields) if job is not None and job.id != CANDIDATES_JOB else None
     states = dict.fromkeys(orders.states, b"") | _final(orders)
     return KeptOrders(kept, orders.accepted_rev, orders.accepted, states)
 

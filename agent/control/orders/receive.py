@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final, get_args
 
 from agent.control.actions import Action, Answer
-from agent.control.job import CATALOG_JOB, Activate, Job, Step
+from agent.control.job import OWN_JOBS, Activate, Job, Step
 from agent.control.lines.changeover import answer
 from agent.control.orders import jobs, steps
 from agent.control.orders.jobs import Why
@@ -44,8 +44,9 @@ class _Order:
 def set_models(state: State, content: object, command: Command, now: Now) -> list[Action]:
     """Take an order for models; it supersedes the one under way. Refused: nothing changes."""
     id_ = command.id
-    if id_ is None or not is_id(id_) or id_ == CATALOG_JOB:
-        detail = f'expected an "id" of 1 to 64 letters, digits, dots, dashes or underscores, other than "{CATALOG_JOB}"'
+    if id_ is None or not is_id(id_) or id_ in OWN_JOBS:
+        own = " and ".join(f'"{one}"' for one in sorted(OWN_JOBS))
+        detail = f'expected an "id" of 1 to 64 letters, digits, dots, dashes or underscores, other than {own}'
         return answer(state, command, "rejected", "not_understood", detail)
     rev = content.get("rev") if isinstance(content, dict) else None
     job = Job(id_, rev if _is_rev(rev) else None, askers=[command])
@@ -73,7 +74,7 @@ def set_models(state: State, content: object, command: Command, now: Now) -> lis
 def refuse_id_in_use(state: State, content: object, command: Command) -> list[Action]:
     """Refuse another order with the id of the job under way, whose published state and final ack stay its own."""
     job = state.orders.job
-    if job is None or command.id != job.id or job.id == CATALOG_JOB:
+    if job is None or command.id != job.id or job.id in OWN_JOBS:
         return []
     with suppress(RecursionError):  # which is deeper than any order
         if isinstance(content, dict) and _digest(content) == state.orders.accepted:

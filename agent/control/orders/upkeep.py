@@ -1,12 +1,13 @@
-"""The catalog's own job: reads the signed index, takes revoked models off, and fetches what the store lacks."""
+"""The agent's own jobs: the signed index, revoked models, files that the store lacks, and aliases that lines follow."""
 
 from typing import Final
 
-from agent.control.actions import Action
-from agent.control.job import CATALOG_JOB, Job, Step
+from agent.control.actions import Action, AskSupply, EndSupply
+from agent.control.job import CANDIDATES_JOB, CATALOG_JOB, Job, Step
 from agent.control.orders import jobs
 from agent.control.orders.jobs import Why
 from agent.control.state import Now, State
+from agent.messages.short_lived.supply import FollowAliases
 
 _REFETCH_S: Final = 600.0
 """Wait before missing files of the catalog are fetched again."""
@@ -31,6 +32,23 @@ def reads_index(job: Job) -> bool:
 def index_was_read(state: State, now: Now) -> None:
     """Have the index read again in a day."""
     state.orders.index_at_s = now.monotonic_s + _INDEX_S
+
+
+def follow(state: State, asked: FollowAliases, now: Now) -> list[Action]:
+    """Begin to look at aliases; nothing is published of that unless it brings something."""
+    job = Job(CANDIDATES_JOB, None, begun_s=now.monotonic_s, progress_s=now.monotonic_s)
+    state.orders.job = job
+    return [AskSupply(asked)]
+
+
+def followed(state: State, now: Now, *, is_news: bool) -> list[Action]:
+    """End a look that brought nothing; `is_news` after one that failed, whose state is then published."""
+    job = state.orders.job
+    assert job is not None, "a look is a job"
+    if is_news or state.orders.states.get(CANDIDATES_JOB) == b"":  # b"": a restart has cut it off
+        return jobs.end(state, job, "done", now)
+    state.orders.job = None
+    return [EndSupply()]
 
 
 def _begin_models(state: State, now: Now) -> list[Action]:

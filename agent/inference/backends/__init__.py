@@ -4,6 +4,7 @@ Each runtime has a module beside this one, which is imported when the first mode
 """
 
 import importlib
+import importlib.util
 import logging
 import sys
 from collections.abc import Callable
@@ -34,6 +35,7 @@ from agent.inference.backends.errors import (
     InferenceError,
     NotPreparedError,
     ProcessorError,
+    TextsError,
     brief,
     is_out_of_memory,
     plain_of_memory,
@@ -233,7 +235,13 @@ def _load_tensors(version: ModelVersion, backend: str, compute: str) -> Model:
         raise ModelError("load_failed", f"{version.reference}: raw tensors need an .onnx or .xml file, not {backend}")
     _module(version, backend)  # whose missing extra is told in its own words
     module = importlib.import_module(f"{__name__}.tensors.{backend}_tensors")
-    return cast("Model", module.load(version, compute))
+    try:
+        return cast("Model", module.load(version, compute))
+    except TextsError:
+        is_free = version.backend == "auto" and version.path.lower().endswith(".onnx")
+        if not is_free or not importlib.util.find_spec("onnxruntime"):
+            raise
+    return _load_tensors(version, "onnxruntime", compute)
 
 
 def held_device_bytes() -> int:

@@ -126,6 +126,15 @@ def _log_once(event: str, words: str) -> None:
     _LOG.warning("event=%s words=%r", event, words)
 
 
+class TextsError(ModelError):
+    """A model takes or gives texts, with which OpenVINO's CPU plugin damages the memory of the process."""
+
+    def __init__(self, reference: str) -> None:
+        super().__init__(
+            "load_failed", f"{reference} takes or gives texts, which ONNX Runtime serves, and not OpenVINO"
+        )
+
+
 @contextmanager
 def loading(version: ModelVersion) -> Iterator[None]:
     """Run the block, and convert a runtime's exceptions in a load of `version` to ModelError or OutOfMemoryError."""

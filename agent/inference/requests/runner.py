@@ -5,15 +5,16 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import numpy as np
 
 from agent.inference.backends import InferenceError, Model
 from agent.inference.backends.detector import Detector
-from agent.inference.backends.tensors.tensor_model import DTYPES, Array, TensorModel, WrongTensorsError
+from agent.inference.backends.tensors.tensor_model import Array, TensorModel, WrongTensorsError
 from agent.inference.memory.cache import Cache
+from agent.inference.requests import tensor_blocks
 from agent.inference.requests.held_models import HeldModels
 from agent.inference.serving.stream_pipeline import Outlet
 from agent.inference.yolo.detections import objects_of, top_of
@@ -21,18 +22,16 @@ from agent.inference.yolo.objects import Objects
 from agent.messages.children import Message
 from agent.messages.errors import ChangeoverError
 from agent.messages.payloads import DetectedObject, ScoredLabel
-from agent.messages.web.requests import Found, InferPicture, InferTensors, NotInferred, Open, Opened, TensorAt, Tensors
-from agent.processes.slots.request_memory import BLOCK_BYTES, BLOCKS, RequestMemory, aligned
+from agent.messages.web.requests import Found, InferPicture, InferTensors, NotInferred, Open, Opened, Tensors
+from agent.processes.slots.request_memory import BLOCK_BYTES, BLOCKS, RequestMemory
 from agent.processes.threads import RestartedThread
 
 _LOG: Final = logging.getLogger(__name__)
 _NEWEST: Final = 0.125
 _CHANNELS: Final = 3
-_MOST_DIMENSIONS: Final = 16
 _GRACE_S: Final = 10.0
 _PATIENCE_NS: Final = 200_000_000
 """Time for which a request waits for a gap before the next one is looked at."""
-_DATATYPES: Final = {np.dtype(kind): name for name, kind in DTYPES.items()}
 
 Inference = InferPicture | InferTensors
 
@@ -129,6 +128,8 @@ class RequestRunner:
         with self._cache.borrowed(version, is_request=True) as model:
             if model is None:
                 return NotInferred(message.number, "gone", f"{message.reference}: a line took its memory")
+            if time.monotonic_ns() >= message.deadline_ns:  # nobody waits for it any more
+                return NotInferred(message.number, "busy", f"those before it took too long for {message.reference}")
             needed_ns = self._needed_ns(message.reference, model)
             if not self._outlet.slack.wait(needed_ns, min(message.deadline_ns, time.monotonic_ns() + _PATIENCE_NS)):
                 if time.monotonic_ns() < message.deadline_ns and self._outlet.slack.has_room(needed_ns):
@@ -139,7 +140,9 @@ class RequestRunner:
             with self._outlet.busy(_GRACE_S):
                 began_ns = time.monotonic_ns()
                 answer = self._run_model(message, model)
-                self._note(message.reference, time.monotonic_ns() - began_ns)
+                took_ns = time.monotonic_ns() - began_ns
+                self._note(message.reference, took_ns)
+                self._outlet.slack.spent(took_ns)
             return answer
 
     def _put_back(self, message: Inference) -> None:
@@ -155,8 +158,8 @@ class RequestRunner:
             if not isinstance(model, TensorModel):
                 raise WrongTensorsError(f"{message.reference} takes a picture, no tensors")
             with forward:
-                answers = model.run(_read(message, block), message.outputs)
-            return Tensors(message.number, message.reference, _write(answers, block), forward.ms)
+                answers = model.run(tensor_blocks.read(message, block), message.outputs)
+            return Tensors(message.number, message.reference, tensor_blocks.write(answers, block), forward.ms)
         if isinstance(model, TensorModel):
             raise WrongTensorsError(f"{message.reference} takes tensors, no picture")
         found = _find(model, message, _picture(message, block), forward)
@@ -212,36 +215,3 @@ def _tell(found: Objects, names: tuple[str, ...], message: InferPicture, block: 
         raise WrongTensorsError("the answer does not fit a block")
     block[: len(text)] = text
     return len(text)
-
-
-def _read(message: InferTensors, block: memoryview) -> dict[str, Array]:
-    """Return views of a request's tensors. Raises WrongTensorsError where one is not within the block."""
-    arrays: dict[str, Array] = {}
-    for one in message.inputs:
-        kind: np.dtype[Any] | None = np.dtype(DTYPES[one.datatype]) if one.datatype in DTYPES else None
-        if kind is None:
-            raise WrongTensorsError(f"inputs: {one.name!r} is {one.datatype}, which is not served")
-        count = 1
-        for side in one.shape:
-            count *= side
-        fits = one.offset >= 0 and one.offset + one.bytes <= BLOCK_BYTES and one.bytes == count * kind.itemsize
-        if not fits or min(one.shape, default=1) < 0 or len(one.shape) > _MOST_DIMENSIONS:
-            raise WrongTensorsError(f"inputs: {one.name!r} has {one.bytes} bytes, which is not its shape")
-        arrays[one.name] = np.frombuffer(block, kind, count, one.offset).reshape(one.shape)
-    return arrays
-
-
-def _write(answers: dict[str, Array], block: memoryview) -> tuple[TensorAt, ...]:
-    """Write outputs to a block, over the inputs. Raises WrongTensorsError where they do not fit or have no datatype."""
-    placed: list[TensorAt] = []
-    offset = 0
-    for name, array in answers.items():
-        datatype = _DATATYPES.get(array.dtype)
-        if datatype is None:
-            raise WrongTensorsError(f"outputs: {name!r} is {array.dtype}, which is not served")
-        if offset + array.nbytes > BLOCK_BYTES:
-            raise WrongTensorsError(f"outputs: they take more than {BLOCK_BYTES >> 20} MiB: ask for fewer of them")
-        np.frombuffer(block, array.dtype, array.size, offset).reshape(array.shape)[...] = array
-        placed.append(TensorAt(name, datatype, array.shape, offset, array.nbytes))  # type: ignore[arg-type] # DTYPES' keys
-        offset += aligned(array.nbytes)
-    return tuple(placed)

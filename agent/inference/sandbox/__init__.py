@@ -17,9 +17,9 @@ from typing import Final
 
 import msgspec
 
-from agent.inference.sandbox import kernel, landlock, syscalls
-from agent.inference.sandbox.readable import gpu_files, gpu_readable, readable
 from agent.messages.errors import MistakeError
+from agent.processes.walls import kernel, landlock, missing_walls, syscalls
+from agent.processes.walls.readable import gpu_files, gpu_readable, readable
 
 _DESCRIPTORS: Final = 256
 _GRACE_S: Final = 5
@@ -71,18 +71,6 @@ def standing_walls() -> tuple[str, ...]:
     """Return the names of the walls that this kernel supports."""
     missing = missing_walls()
     return tuple(wall for wall in ("limits", "files", "calls") if wall not in missing)
-
-
-def missing_walls() -> dict[str, str]:
-    """Return the walls that this kernel does not support, each with the missing feature."""
-    missing = {}
-    if not syscalls.is_there():
-        missing["calls"] = (
-            "no filter of system calls (the package libseccomp2, and a kernel with CONFIG_SECCOMP_FILTER)"
-        )
-    if "calls" in missing or not landlock.version():  # because libseccomp knows Landlock's calls by name
-        missing["files"] = "the kernel has no Landlock (5.13 or newer, CONFIG_SECURITY_LANDLOCK, `lsm=landlock,...`)"
-    return missing
 
 
 def _mapped_bytes() -> int:

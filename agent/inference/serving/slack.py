@@ -1,4 +1,7 @@
-"""Knows when the lines' frames are due, so that a request is inferred only where it ends before the next one."""
+"""Knows when the lines' frames are due, so that a request is inferred only where it ends before the next one.
+
+A stream without a pace (`fps = 0`) takes all the time there is. Beside such streams alone requests get a share of it.
+"""
 
 import threading
 import time
@@ -12,6 +15,8 @@ _PERIODS: Final = 3.0
 """Periods without a frame after which a stream counts as standing."""
 _LATE_SHARE, _LATE_MOST_NS = 0.05, 500_000
 """Limit by which a request's inference may reach beyond the next frame's time: a share of the period, and a time."""
+_SHARE: Final = 0.1
+"""Share of the time that requests get beside streams without a pace."""
 _LOOK_NS: Final = 50_000_000
 """Longest sleep between two looks at the streams, because a frame that waits in its slot notifies nobody here."""
 
@@ -19,6 +24,7 @@ _LOOK_NS: Final = 50_000_000
 @dataclass
 class _Stream:
     is_waiting: Callable[[], bool]
+    is_paced: bool
     number: int = 0
     offered_ns: int = 0
     period_ns: float = 0.0
@@ -39,12 +45,14 @@ class Slack:
         self._clock_ns: Final = clock_ns
         self._changed: Final = threading.Condition()
         self._streams: Final[dict[str, _Stream]] = {}
+        self._shared_from_ns = 0.0
+        """Time from which on a request may begin beside streams without a pace."""
         self._is_stopping = False
 
-    def add(self, stream: str, is_waiting: Callable[[], bool]) -> None:
+    def add(self, stream: str, is_waiting: Callable[[], bool], *, is_paced: bool = True) -> None:
         """Heed the frames of `stream`; `is_waiting` says whether one waits in its slot."""
         with self._changed:
-            self._streams[stream] = _Stream(is_waiting)
+            self._streams[stream] = _Stream(is_waiting, is_paced)
 
     def began(self, stream: str, number: int, offered_ns: int) -> None:
         """Record that a frame was taken; `number` counts the frames offered before it, `offered_ns` is monotonic."""
@@ -66,6 +74,11 @@ class Slack:
                 one.in_flight -= 1
                 self._changed.notify_all()
 
+    def spent(self, took_ns: float) -> None:
+        """Record that a request's inference took so long, and has just ended."""
+        with self._changed:
+            self._shared_from_ns = self._clock_ns() + took_ns * (1 / _SHARE - 1)
+
     def stop(self) -> None:
         """End every wait; no request begins any more."""
         with self._changed:
@@ -80,8 +93,12 @@ class Slack:
         with self._changed:
             while not self._is_stopping:
                 now_ns = self._clock_ns()
-                left_ns = self._left_ns(now_ns)
-                if left_ns is None or needed_ns <= left_ns:
+                expected = [one for one in self._streams.values() if one.is_expected(now_ns)]
+                paced = [one for one in expected if one.is_paced]
+                if self._is_gap(expected, needed_ns, now_ns):
+                    return True
+                has_share = len(paced) < len(expected) and now_ns >= self._shared_from_ns
+                if has_share and self._is_gap(paced, needed_ns, now_ns):
                     return True
                 if now_ns >= deadline_ns or needed_ns > self._longest_ns(now_ns):
                     return False
@@ -93,12 +110,11 @@ class Slack:
         with self._changed:
             return needed_ns <= self._longest_ns(self._clock_ns())
 
-    def _left_ns(self, now_ns: int) -> float | None:
-        """Return the time that a request may take now, 0 while a frame is under way or late; None: any time."""
-        expected = [one for one in self._streams.values() if one.is_expected(now_ns)]
-        if any(one.in_flight or one.is_waiting() for one in expected):
-            return 0.0
-        return min((self._until_due_ns(one, now_ns) for one in expected), default=None)
+    def _is_gap(self, streams: list[_Stream], needed_ns: float, now_ns: int) -> bool:
+        """Return True where no frame is under way or late, and `needed_ns` are left before the next one is due."""
+        if any(one.in_flight or one.is_waiting() for one in streams):
+            return False
+        return all(needed_ns <= self._until_due_ns(one, now_ns) for one in streams)
 
     @staticmethod
     def _until_due_ns(one: _Stream, now_ns: int) -> float:
@@ -106,5 +122,6 @@ class Slack:
         return max(0.0, one.offered_ns + one.period_ns + late_ns - now_ns)
 
     def _longest_ns(self, now_ns: int) -> float:
-        periods = [one.period_ns for one in self._streams.values() if one.is_expected(now_ns) and one.period_ns]
+        paced = [one for one in self._streams.values() if one.is_paced and one.is_expected(now_ns)]
+        periods = [one.period_ns for one in paced if one.period_ns]
         return min(periods, default=float("inf")) + _LATE_MOST_NS

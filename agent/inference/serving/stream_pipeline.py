@@ -100,7 +100,6 @@ class StreamPipeline:
         self._order: Final = Sequencer()
         self.fileno: Final = slot.fileno
         self.is_waiting: Final = slot.is_waiting
-        outlet.slack.add(stream, slot.is_waiting)
 
     @property
     def line(self) -> str:

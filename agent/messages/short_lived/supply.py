@@ -73,7 +73,39 @@ class EnterModels(Message, frozen=True):
     """Full references NAME:VARIANT@VERSION."""
 
 
+class Followed(msgspec.Struct, frozen=True):
+    """One alias of a registry that lines follow, and what is to be written about a version of its model."""
+
+    alias: str
+    """mlflow://HOST/MODEL@ALIAS."""
+    variant: str
+    """Variant in the catalog of a version that has no tag for it."""
+    tags: tuple[tuple[str, str, str], ...] = ()
+    """Tags to write: the model's version in the registry, key, value."""
+
+
+class FollowAliases(Message, frozen=True):
+    """Writes tags, and fetches what aliases mean; answered once, with AliasesFound or FetchFailed of the same `job`."""
+
+    job: str
+    aliases: tuple[Followed, ...]
+    known: tuple[str, ...]
+    """Full references that need not be fetched."""
+    max_s: float
+    """Time limit of the job in seconds."""
+
+
 # ---- supply -> control
+
+
+class AliasesFound(Message, frozen=True):
+    """Meaning of each alias that is set; what was not known is in the store, verified."""
+
+    job: str
+    found: tuple[tuple[str, str, str], ...]
+    """Alias, variant asked for, and the full reference that it means."""
+    entries: tuple[bytes, ...]
+    """JSON of each fetched model; `file` is the path in the store."""
 
 
 class FetchProgress(Message, frozen=True):
@@ -114,5 +146,5 @@ class Entered(Message, frozen=True):
     job: str
 
 
-SupplyMessage = FetchProgress | Fetched | FetchFailed | Entered | Hello | Beat | Log
-ToSupply = SupplySetup | FetchModels | EnterModels | LogSetup
+SupplyMessage = FetchProgress | Fetched | AliasesFound | FetchFailed | Entered | Hello | Beat | Log
+ToSupply = SupplySetup | FetchModels | FollowAliases | EnterModels | LogSetup

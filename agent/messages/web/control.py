@@ -7,6 +7,7 @@ import msgspec
 from agent.messages.children import Beat, Hello, Log, LogSetup, Message
 from agent.messages.descriptors import RequestLink
 from agent.messages.errors import Reason
+from agent.messages.web.told import MetaWeb
 
 
 class WebClient(msgspec.Struct, frozen=True):
@@ -104,6 +105,8 @@ class Serving(Message, frozen=True):
     """TCP port of console and HTTP requests; 0: not served."""
     grpc_port: int
     detail: str
+    walls: MetaWeb
+    """The walls of the web process."""
 
 
 class OperatorCommand(Message, frozen=True):

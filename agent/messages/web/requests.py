@@ -12,13 +12,26 @@ from agent.messages.children import Message
 from agent.messages.errors import Reason
 
 Datatype = Literal[
-    "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "FP32", "FP64", "BF16"
+    "BOOL",
+    "UINT8",
+    "UINT16",
+    "UINT32",
+    "UINT64",
+    "INT8",
+    "INT16",
+    "INT32",
+    "INT64",
+    "FP16",
+    "FP32",
+    "FP64",
+    "BF16",
+    "BYTES",
 ]
-"""Element types of the Open Inference Protocol v2, but for BYTES, whose elements differ in size."""
+"""Element types of the Open Inference Protocol v2."""
 
 
 class TensorAt(msgspec.Struct, frozen=True, array_like=True):
-    """A tensor in a block: its elements in C order, little-endian."""
+    """A tensor in a block: its elements in C order, little-endian; those of BYTES as `byte_elements` has them."""
 
     name: str
     datatype: Datatype

@@ -24,6 +24,8 @@ class Release:
     """Class names; empty: the file has them."""
     rank: float | None = None
     """Rank of the variant by size; None: the variant's name implies one."""
+    may_be_tensors: bool = False
+    """True where the model need take no picture and name no classes, because it may be for requests alone."""
 
 
 def inspect_source(source: Path) -> Path:
@@ -105,7 +107,7 @@ def require_sound(draft: Path, files: tuple[ModelFile, ...], source: Path, relea
     """Inspect the copied files. Raises ModelError that names the user's file instead of the copy."""
     copy = draft / files[0].name
     try:
-        found = model_files.inspect(copy)
+        found = model_files.inspect(copy, is_tensors=release.may_be_tensors)
         if copy.suffix == ".engine":
             model_files.require_plan(copy)
     except ModelError as error:
@@ -113,8 +115,17 @@ def require_sound(draft: Path, files: tuple[ModelFile, ...], source: Path, relea
         raise ModelError(error.reason, words) from None
     if set(model_files.companions(copy)) != {file.name for file in files[1:]}:
         raise ModelError("load_failed", f"{source} changed while it was read: try again")
-    if found.has_names is False and not release.classes:
+    if found.has_names is False and not release.classes and not release.may_be_tensors:
         raise ModelError("load_failed", f"{source} names no classes that can be read: give them, --classes cap,no-cap")
+
+
+def why_no_picture(file: Path) -> str:
+    """Return why no line can use a sound model, but requests with its tensors; empty where it takes a picture."""
+    try:
+        model_files.inspect(file)
+    except ModelError as error:
+        return str(error)
+    return ""
 
 
 def _copy(source: Path, target: Path) -> str:

@@ -13,16 +13,16 @@ from agent.mqtt.message import OutgoingMessage
 from agent.mqtt.outbox.outbox import Outbox
 from agent.mqtt.outbox.outbox_item import Kind, OutboxItem
 from agent.mqtt.publishing.ack_rate import AckRate
+from agent.mqtt.publishing.heartbeats import Heartbeats
 from agent.mqtt.publishing.replay_rate import ReplayRateLimiter
 from agent.mqtt.publishing.retained_states import READY_ZERO_S, Standing
 from agent.mqtt.publishing.retry_backoff import Retries
-from agent.mqtt.publishing.send_queue import Live, SendQueue
+from agent.mqtt.publishing.send_queue import Heartbeat, Live, SendQueue
 
 _STATES_LIMIT: Final = 1024
 """Bound on queued states; beyond it only the newest value of each topic waits."""
 _REPLAYING: Final = 4
 """Limit of replayed messages in flight; low, because a slow link sends them before live ones."""
-_NOTHING: Final = b"0"
 _PLURAL: Final = {Kind.EVENT: "events", Kind.SUMMARY: "summaries", Kind.DETECTION: "detections"}
 Keep = Literal["offline", "always", "never"]  # values of the setting `[outbox] detections`
 
@@ -65,16 +65,14 @@ class Sending(Protocol):
 class Publisher:
     """Publisher of everything that control sends; for the loop's thread.
 
-    It sends only after `announce`, which is required at each LinkUp, after subscribing. States and live detections keep
-    their order; a detection without room in the window for a second (`SendQueue`) goes to the outbox, and later to the
-    replay topic. A new connection starts with the present retained values, never with older ones.
+    It sends only after `announce`, which is required at each LinkUp, after subscribing. States, live detections and new
+    values of `live` keep their order; a detection without room in the window for a second (`SendQueue`) goes to the
+    outbox, and later to the replay topic. A new connection starts with the present retained values, never older ones.
     `detections`: `always` sends a detection once it is on disk; `offline` sends it from memory, and the outbox writes
     those that are not acknowledged soon; `never` drops what cannot go live.
     """
 
     def __init__(self, link: Sending, topics: Topics, outbox: Outbox, detections: Keep = "offline") -> None:
-        self.live_dropped = 0
-        self._owed_zeros: Final[set[str]] = set()  # topics of `live` whose `0` the socket did not take
         self.states_folded = 0
         self.states_refused = 0
         self._refused: Final = dict.fromkeys(Kind, 0)
@@ -86,6 +84,7 @@ class Publisher:
         self._retries: Final = Retries()
         self._standing: Final = Standing(topics, self._retries)
         self._wire: Final = SendQueue()
+        self._heartbeats: Final = Heartbeats(link.publish, self._wire)
         self._connection = 0
         self._announced = False
         self._replaying = 0
@@ -151,13 +150,12 @@ class Publisher:
             self._dropped[Kind.SUMMARY] += 1
 
     def send_live(self, topic: str, payload: bytes) -> None:
-        """Send at QoS 0 now, or drop it; a dropped `0` goes out before anything that follows it."""
+        """Send at QoS 0, or drop it; see `Heartbeats`."""
         self._look()
-        self._owed_zeros.discard(topic)
-        if not (self._announced and self._link.publish(OutgoingMessage(topic, payload, qos=0))):
-            self.live_dropped += 1
-            if self._announced and payload == _NOTHING:
-                self._owed_zeros.add(topic)
+        if self._announced:
+            self._heartbeats.offer(topic, payload)
+        else:
+            self._heartbeats.drop()
 
     def announce(self) -> None:
         """Send every retained value: each line's `ready` first, the device's `status` last.
@@ -196,7 +194,7 @@ class Publisher:
             "bytes": outbox.size_bytes,
             "disk_bytes": outbox.disk_bytes,
             **dropped,
-            "live_dropped": self.live_dropped,
+            "live_dropped": self._heartbeats.dropped,
             **{f"{_PLURAL[kind]}_refused": self._refused[kind] for kind in Kind},
             "states_refused": self.states_refused,
         }
@@ -245,21 +243,16 @@ class Publisher:
     def _look(self) -> None:
         """Detect a new connection: messages in flight are requeued, and states must be announced again."""
         if self._link.connection == self._connection:
-            self._send_owed_zeros()
+            self._heartbeats.send_owed()
             return
         self._connection = self._link.connection
         self._announced = False
-        self._owed_zeros.clear()  # because every line's `live` is sent anew on each connection
+        self._heartbeats.begin()
         self._replaying = 0
         self._dropped[Kind.DETECTION] += sum(live.entry is None for live in self._wire.clear())
         self._outbox.back()
         self._outbox.secure()
         self._retries.begin()
-
-    def _send_owed_zeros(self) -> None:
-        for topic in sorted(self._owed_zeros):
-            if self._link.publish(OutgoingMessage(topic, _NOTHING, qos=0)):
-                self._owed_zeros.discard(topic)
 
     def _give_up_if_due(self) -> None:
         topic = self._standing.overdue(monotonic()) if self._announced else None
@@ -268,7 +261,7 @@ class Publisher:
             self._look()
 
     def _pump(self) -> None:
-        self._send_owed_zeros()
+        self._heartbeats.send_owed()
         while self._announced and self._link.has_room:
             for message in self._standing.due(monotonic()):
                 self._wire.add_state(message)
@@ -278,6 +271,8 @@ class Publisher:
             first = self._wire.next()
             if isinstance(first, Live):
                 self._go_live(first)
+            elif isinstance(first, Heartbeat):
+                self._heartbeats.send(first.message)
             elif first is not None:
                 self._link.publish(first, partial(self._state_answered, first))
             elif self._wire.states or not self._send_next(Kind.SUMMARY):

@@ -29,6 +29,8 @@ _HOST_FORM: Final = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252})|\[[0-9A
 _WINDOW: Final = 'two times of day such as "22:00-05:00", or "" for any time'
 _ENDPOINT: Final = "http(s)://HOST[:PORT] of the service, without a user, a path or a query"
 _INDEX: Final = "an https://, http://, s3:// or file:// URL, or a path, of the index's folder"
+_ALIAS: Final = 'mlflow://HOST/MODEL@ALIAS, MODEL as models.toml names it, or "" for none'
+_ALIAS_FORM: Final = re.compile(r"mlflow://[^/@\s]{1,255}/[A-Za-z0-9._-]{1,64}@[^/@\s]{1,255}")
 _LONGEST: Final = 2048
 
 
@@ -134,6 +136,14 @@ def _index(value: str, info: ValidationInfo) -> str:
     return f"file://{quote(str(local_path(value, info, _INDEX)))}"
 
 
+def _alias(value: str) -> str:
+    if not value:
+        return value
+    if remote_scheme(value) != "mlflow" or not _ALIAS_FORM.fullmatch(value):
+        raise ValueError(_ALIAS)
+    return value
+
+
 def _none_if_empty(value: object) -> object:
     return None if value == "" else value
 
@@ -141,6 +151,7 @@ def _none_if_empty(value: object) -> object:
 Host = Annotated[str, AfterValidator(_host)]
 Window = Annotated[str, AfterValidator(_window)]
 Endpoint = Annotated[str, AfterValidator(_endpoint)]
+Alias = Annotated[str, AfterValidator(_alias)]
 IndexUrl = Annotated[str, AfterValidator(_index)]
 PublicKey = Annotated[str, AfterValidator(_public_key)]
 OptionalFile = Annotated[fields.FilePath | None, BeforeValidator(_none_if_empty)]

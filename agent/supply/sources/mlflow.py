@@ -14,7 +14,7 @@ from agent.messages.errors import ModelError
 from agent.models.catalog_entry import SUFFIXES
 from agent.supply.sources.answers import decoded
 from agent.supply.sources.located import Located
-from agent.supply.sources.web import Web
+from agent.supply.sources.web import Web, read_bounded, require_good
 from agent.supply.wanted import Wanted
 
 _REFERENCE: Final = re.compile(
@@ -23,6 +23,10 @@ _REFERENCE: Final = re.compile(
 _API: Final = "/api/2.0/mlflow"
 _PROXY: Final = "/api/2.0/mlflow-artifacts/artifacts"
 _PROXIED: Final = "mlflow-artifacts"
+_ANSWER: Final = "an MLflow server's answer"
+_UNKNOWN: Final = (400, 404)
+"""What a server answers where a model or an alias is not there; which of them differs between its releases."""
+_MOST_BYTES: Final = 1 << 20
 _T = TypeVar("_T")
 
 
@@ -32,6 +36,20 @@ class _Version(msgspec.Struct, frozen=True):
 
 class _Alias(msgspec.Struct, frozen=True):
     model_version: _Version
+
+
+class _Tag(msgspec.Struct, frozen=True):
+    key: str
+    value: str = ""
+
+
+class _TaggedVersion(msgspec.Struct, frozen=True):
+    version: str | int
+    tags: list[_Tag] = []
+
+
+class _TaggedAlias(msgspec.Struct, frozen=True):
+    model_version: _TaggedVersion
 
 
 class _Place(msgspec.Struct, frozen=True):
@@ -73,6 +91,48 @@ def resolve(wanted: Wanted, web: Web) -> Located:
     return Located(url, PurePosixPath(name).name, web.hosts.authorization(url), size if is_own else None)
 
 
+class AliasedVersion(msgspec.Struct, frozen=True):
+    """The version of a registered model that an alias means."""
+
+    model: str
+    version: str
+    tags: dict[str, str]
+
+    def reference(self, alias: str) -> str:
+        """Return the reference of this very version, which does not move, from the alias's."""
+        return f"mlflow://{_parts(alias)['host']}/{quote(self.model, safe='')}/{quote(self.version, safe='')}"
+
+
+def aliased(alias: str, web: Web) -> AliasedVersion | None:
+    """Return what mlflow://HOST/MODEL@ALIAS means; None where the server knows no such model or alias."""
+    parts = _parts(alias)
+    model, query = (
+        unquote(parts["model"]),
+        urlencode({"name": unquote(parts["model"]), "alias": unquote(parts["alias"])}),
+    )
+    url = f"{web.hosts.base_url(parts['host'])}{_API}/registered-models/alias?{query}"
+    with web.open(url, web.hosts.authorization(url)) as response:
+        if response.status_code in _UNKNOWN:
+            return None
+        require_good(response)
+        found = decoded(read_bounded(response, _MOST_BYTES), _TaggedAlias, url, _ANSWER).model_version
+    return AliasedVersion(model, str(found.version), {tag.key: tag.value for tag in found.tags})
+
+
+def write_tag(alias: str, tag: tuple[str, str, str], web: Web) -> None:
+    """Set a tag (version, key, value) of a version of the alias's model. Raises as `Web.post`."""
+    parts, (version, key, value) = _parts(alias), tag
+    content = {"name": unquote(parts["model"]), "version": version, "key": key, "value": value}
+    web.post(f"{web.hosts.base_url(parts['host'])}{_API}/model-versions/set-tag", msgspec.json.encode(content))
+
+
+def _parts(alias: str) -> re.Match[str]:
+    parts = _REFERENCE.fullmatch(alias)
+    if parts is None or parts["alias"] is None:
+        raise ModelError("source_refused", f"{alias}: expected mlflow://HOST/MODEL@ALIAS")
+    return parts
+
+
 def _split(uri: str, wanted: Wanted) -> tuple[str, str]:
     """Return scheme and folder of a model's artifacts. Raises ModelError for a text that is no URL."""
     try:
@@ -93,4 +153,4 @@ def _model_file(web: Web, proxy: str, root: str, wanted: Wanted) -> tuple[str, i
 
 
 def _ask(web: Web, url: str, kind: type[_T], **query: str) -> _T:
-    return decoded(web.get(f"{url}?{urlencode(query)}"), kind, url, "an MLflow server's answer")
+    return decoded(web.get(f"{url}?{urlencode(query)}"), kind, url, _ANSWER)

@@ -61,9 +61,15 @@ class Web:
             require_good(response)
             return read_bounded(response, most_bytes)
 
+    def post(self, url: str, content: bytes) -> None:
+        """Send JSON, which the server may be sent twice. Raises SourceError, or ModelError where no retry can help."""
+        headers = self.hosts.authorization(url) | {"Content-Type": "application/json"}
+        with self.open(url, headers, content) as response:
+            require_good(response)
+
     @contextmanager
-    def open(self, url: str, headers: dict[str, str]) -> Iterator["httpx.Response"]:
-        """Open the answer to a GET of `url`, after its redirects; the body is read by the caller.
+    def open(self, url: str, headers: dict[str, str], content: bytes | None = None) -> Iterator["httpx.Response"]:
+        """Open the answer to a GET of `url`, or a POST of `content`, after its redirects; the caller reads the body.
 
         `headers` that authorize are sent to the host of `url` alone. Raises SourceError where the host cannot be
         reached, and ModelError for an address or a redirect that is refused.
@@ -72,7 +78,7 @@ class Web:
 
         try:
             with ExitStack() as opened:
-                yield self._follow(url, headers, opened)
+                yield self._follow(url, headers, opened, content)
         except httpx.TimeoutException as error:
             raise SourceError(
                 "source_hung", f"{_shown(url)}: {type(error).__name__} after {self._stall_s:g} s"
@@ -86,13 +92,13 @@ class Web:
         except (httpx.InvalidURL, UnicodeError):
             raise ModelError("source_refused", f"{_shown(url)}: found an address that is none") from None
 
-    def _follow(self, url: str, headers: dict[str, str], opened: ExitStack) -> "httpx.Response":
+    def _follow(self, url: str, headers: dict[str, str], opened: ExitStack, content: bytes | None) -> "httpx.Response":
         at, sent = url, headers
         for _ in range(_REDIRECTS + 1):
             _require_web(at)
-            response = self._get(at, {"Accept-Encoding": "identity"} | sent)
+            response = self._request(at, {"Accept-Encoding": "identity"} | sent, content)
             opened.callback(response.close)
-            if response.status_code not in _MOVED:
+            if content is not None or response.status_code not in _MOVED:
                 return response
             to = _joined(at, response.headers.get("location", ""))
             require_redirect(at, to)
@@ -101,12 +107,12 @@ class Web:
             at = to
         raise ModelError("source_refused", f"{_shown(url)}: more than {_REDIRECTS} redirects")
 
-    def _get(self, url: str, headers: dict[str, str]) -> "httpx.Response":
+    def _request(self, url: str, headers: dict[str, str], content: bytes | None) -> "httpx.Response":
         """Send a request; once more where its connection ends before an answer, as an idle one may just then."""
         import httpx  # noqa: PLC0415 - as above
 
         client = self._client(url)
-        request = client.build_request("GET", url, headers=headers)
+        request = client.build_request("GET" if content is None else "POST", url, headers=headers, content=content)
         try:
             return client.send(request, stream=True)
         except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):

@@ -26,7 +26,7 @@ from tuf.api.metadata import (
 from agent.files import is_sha256, replace_file
 from agent.messages.errors import MistakeError, ModelError
 from agent.messages.references import ModelFile, ModelReference
-from agent.models.keeping.copying import Release, copy_model
+from agent.models.keeping.copying import Release, copy_model, why_no_picture
 from agent.trust.authoring.index_folder import IndexFolder, next_version
 from agent.trust.authoring.key_folder import KeyFolder
 from agent.trust.index.contents import FOLDER, KEYS, read_model
@@ -89,7 +89,9 @@ def add(folder: IndexFolder, source: Path, details: Details, role: str = "target
     files = _bring(source, place, details.release)
     target = _target(reference, place, files, details.entry)
     listed.signed.targets[target.path] = target
-    return [f"added {reference}\tsha256 {files[0].sha256}", str(folder.write(listed, role)), _PUBLISH]
+    why = why_no_picture(place / files[0].name)
+    told = [f"added {reference}\tsha256 {files[0].sha256}", *([f"only requests can use it: {why}"] if why else [])]
+    return [*told, str(folder.write(listed, role)), _PUBLISH]
 
 
 _PUBLISH: Final = "devices see it after `changeover index publish`"

@@ -122,7 +122,8 @@ def _import(folder: Path, model: IndexedModel, target: Target, verifier: Verifie
         return f"was in the catalog, and its files are here now\t{known.path}\tsha256 {known.sha256}"
     entry = dict(model.entry)
     reference = ModelReference(entry.pop("name"), entry.pop("variant"), entry.pop("version"))
-    release = Release(reference, tuple(entry.pop("classes", ())), entry.pop("rank", None))
+    may_be_tensors = not (entry.get("task") or entry.get("layout"))  # as where it was bundled
+    release = Release(reference, tuple(entry.pop("classes", ())), entry.pop("rank", None), may_be_tensors)
     for key in ("sha256", "files"):
         entry.pop(key, None)
     added = Store(target.catalog_file, target.store_dir).adopt(release, parts, files, entry)

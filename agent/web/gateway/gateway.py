@@ -1,6 +1,7 @@
 """The gateway's parts, put together."""
 
 import asyncio
+import ctypes
 import socket
 import ssl
 from typing import Final
@@ -22,11 +23,8 @@ _TIDY_S: Final = 1.0
 class Gateway:
     """Inference requests over both transports; to be made within the event loop."""
 
-    def __init__(self, parts: WebParts) -> None:
-        """Read the clients' tokens, and attach to the workers' links."""
-        clients = Clients(parts.setup.clients)
-        self.faults: Final = tuple(clients.faults)
-        """Mistakes that keep configured clients from being let in."""
+    def __init__(self, parts: WebParts, clients: Clients) -> None:
+        """Attach to the workers' links."""
         self._links: Final = {one.group: WorkerLink(one, parts.control) for one in parts.setup.links}
         self._counting: Final = Counting(parts.control)
         self._service: Final = GatewayService(clients, CatalogView(parts.documents), self._counting, self._links)
@@ -48,5 +46,13 @@ class Gateway:
     async def _tidy(self) -> None:
         while True:
             await asyncio.sleep(_TIDY_S)
-            for link in self._links.values():
-                link.tidy()
+            gone_idle = [link.tidy() for link in self._links.values()]
+            if any(gone_idle):
+                _trim()
+
+
+def _trim() -> None:
+    """Return freed memory to the system; a C library other than glibc does so by itself."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

@@ -115,3 +115,36 @@ def test_a_waiting_request_begins_when_the_frame_is_answered_and_ends_at_the_sto
     until(lambda: began == [True, False])
     for one in (thread, other):
         one.join()
+
+
+def unpaced() -> tuple[Slack, Clock]:
+    """Return the slack beside one stream without a pace, a frame of which is always under way."""
+    clock = Clock()
+    slack = Slack(clock)
+    slack.add("file", lambda: True, is_paced=False)
+    for number in range(4):
+        clock.ns += PERIOD
+        slack.began("file", number, clock.ns)
+    return slack, clock
+
+
+def test_beside_a_stream_without_a_pace_requests_get_a_tenth_of_the_time() -> None:
+    slack, clock = unpaced()
+    assert fits(slack, clock, 150)
+    slack.spent(20 * MS)
+    assert not fits(slack, clock, 20)
+    clock.ns += 179 * MS
+    assert not fits(slack, clock, 20)
+    clock.ns += 1 * MS
+    assert fits(slack, clock, 20)
+
+
+def test_a_paced_stream_beside_it_is_not_delayed() -> None:
+    slack, clock = unpaced()
+    slack.add("cam-1", lambda: False)
+    for number in range(4):
+        slack.began("cam-1", number, clock.ns - (3 - number) * PERIOD)
+        slack.ended("cam-1")
+    assert fits(slack, clock, 90)
+    assert not fits(slack, clock, 150)
+    assert not slack.has_room(150 * MS)

@@ -6,7 +6,13 @@ from typing import Final
 from agent.app.children.groups.memory_shares import as_limit, guaranteed
 from agent.app.children.groups.share_ledger import ShareLedger
 from agent.app.children.groups.walls import Walls
-from agent.app.children.memory_budget import CAMERA_BYTES, FURTHER_WORKER_BYTES, PROCESSES_BYTES, Budgets
+from agent.app.children.memory_budget import (
+    CAMERA_BYTES,
+    FURTHER_WORKER_BYTES,
+    PROCESSES_BYTES,
+    Budgets,
+    beside_bytes,
+)
 from agent.app.children.message_gate import Gate
 from agent.app.children.worker import HUNG_AFTER_S, Share, name_of
 from agent.control.events import WorkerHung
@@ -58,6 +64,7 @@ class Workers:
         parts = guaranteed(self._settings, whole)
         self._ledger = ShareLedger(as_limit(whole), parts, self.send)
         self._room_bytes = available_bytes() - PROCESSES_BYTES - CAMERA_BYTES * len(self._settings.stream)
+        self._room_bytes -= beside_bytes(self._settings)
         self._walls.build()
         self._set_walls()
         return {

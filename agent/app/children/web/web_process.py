@@ -36,6 +36,7 @@ from agent.messages.web.control import (
     WorkerGone,
 )
 from agent.messages.web.holding import HoldModel
+from agent.messages.web.told import MetaWeb
 from agent.mqtt.publishing.tapped_publisher import TappedPublisher
 from agent.processes.supervisor import ChildSpec, Supervisor
 from agent.settings import Settings
@@ -53,6 +54,7 @@ _EXTRA: Final = (
 )
 _ENVIRONMENT: Final = {
     "OPENCV_IO_MAX_IMAGE_PIXELS": str(1 << 26),  # because a small file may hold a picture of gigabytes
+    "MALLOC_ARENA_MAX": "1",  # because malloc_trim gives back the top of the main arena only
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
 }
@@ -62,7 +64,7 @@ class WebProcess:
     """Owner of the web process, for the loop's thread.
 
     `decide` takes events; `receive` a person's command, like one from the broker; `plant` returns the configured one;
-    `hold` sends to a group's worker, and returns False where that is down.
+    `hold` sends to a group's worker, and returns False where that is down; `say` publishes the process's walls.
     """
 
     def __init__(  # noqa: PLR0913 - what the process is connected with, spelt out
@@ -77,6 +79,7 @@ class WebProcess:
         receive: Callable[[Received], None],
         plant: Callable[[], Plant],
         hold: Callable[[str, HoldModel], bool],
+        say: Callable[[MetaWeb], None],
     ) -> None:
         self._settings: Final = settings
         self._topics: Final = topics
@@ -86,6 +89,7 @@ class WebProcess:
         self._receive: Final = receive
         self._plant: Final = plant
         self._hold: Final = hold
+        self._say: Final = say
         web = settings.web
         self.links: Final = RequestLinks(settings.groups if web.is_on and web.gateway else ())
         self._feed: Final = DocumentFeed(topics.base, self.send)
@@ -147,6 +151,7 @@ class WebProcess:
                 self._feed.taken()
             case Serving():
                 self.port, self.grpc_port = message.port, message.grpc_port
+                self._say(message.walls)
                 self._tell(message.detail)
             case OperatorCommand():
                 self._command(message)

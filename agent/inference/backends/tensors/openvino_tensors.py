@@ -3,7 +3,7 @@
 from typing import Final
 
 from agent.inference.backends.detector import Untyped
-from agent.inference.backends.errors import loading
+from agent.inference.backends.errors import TextsError, loading
 from agent.inference.backends.openvino_graph import core
 from agent.inference.backends.tensors.tensor_model import OPEN, Array, TensorModel
 from agent.messages.payloads import ModelProcessor
@@ -33,10 +33,13 @@ _OPTIONS: Final = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f
 
 
 def load(version: ModelVersion, compute: str) -> TensorModel:
-    """Load a file; raises what `backends.load` raises."""
+    """Load a file; raises what `backends.load` raises, and TextsError."""
     del compute  # unused, because `backends.choice` refuses any other processor
     with loading(version):
-        compiled = core().compile_model(core().read_model(version.path), _DEVICE, _OPTIONS)
+        graph = core().read_model(version.path)
+        if any(one.get_element_type().get_type_name() == "string" for one in (*graph.inputs, *graph.outputs)):
+            raise TextsError(version.reference)
+        compiled = core().compile_model(graph, _DEVICE, _OPTIONS)
         devices = ",".join(compiled.get_property("EXECUTION_DEVICES"))
         processor = ModelProcessor(devices.lower(), "openvino", version_of("openvino") or "", devices)
         inputs = tuple(_port(one, f"input_{at}") for at, one in enumerate(compiled.inputs))

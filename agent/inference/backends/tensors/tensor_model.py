@@ -35,8 +35,9 @@ DTYPES: Final[Mapping[str, type[np.generic]]] = {
     "FP16": np.float16,
     "FP32": np.float32,
     "FP64": np.float64,
+    "BYTES": np.object_,
 }
-"""numpy's types by the protocol's names; BF16 and BYTES have none."""
+"""numpy's types by the protocol's names; elements of BYTES are `str`. BF16 has none."""
 
 
 class WrongTensorsError(ModelError):
@@ -96,7 +97,7 @@ class TensorModel:
             if self._session is None:
                 raise InferenceError(f"{self._reference}: is closed")
             answers = self._session.run(arrays, numbers)
-            return {self.outputs[at].name: np.array(one) for at, one in zip(numbers, answers, strict=True)}
+            return {self.outputs[at].name: _copy(one) for at, one in zip(numbers, answers, strict=True)}
 
     def _numbers(self, wanted: tuple[str, ...]) -> list[int]:
         known = {port.name: at for at, port in enumerate(self.outputs)}
@@ -127,10 +128,7 @@ class TensorModel:
         An input with open sides is given one element on each, which a model may refuse: that proves nothing.
         """
         del image
-        zeros = {
-            port.name: np.zeros([1 if side == OPEN else side for side in port.shape], DTYPES.get(port.datatype))
-            for port in self.inputs
-        }
+        zeros = {port.name: _zeros(port) for port in self.inputs}
         try:
             answers = self.run(zeros, ())
         except InferenceError:
@@ -170,3 +168,14 @@ class TensorModel:
 
 def _names(ports: tuple[Port, ...]) -> str:
     return ", ".join(f"{port.name!r} {port.datatype} {list(port.shape)}" for port in ports)
+
+
+def _zeros(port: Port) -> Array:
+    """Return zeros, or empty texts, with one element on each open side."""
+    shape = [1 if side == OPEN else side for side in port.shape]
+    return np.full(shape, "", np.object_) if port.datatype == "BYTES" else np.zeros(shape, DTYPES.get(port.datatype))
+
+
+def _copy(array: Array) -> Array:
+    """Return a copy; texts as objects, whatever the runtime has them in."""
+    return np.array(array, np.object_ if array.dtype.kind in "USO" else None)

@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import math
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Final
 
+from agent.files import replace_file
 from agent.messages.web.control import WebClient
 from agent.web.gateway.core.faults import RequestError
 from agent.web.serving.tls import normal_subject
@@ -18,6 +20,9 @@ _HASH: Final = "sha256:"
 _LEAST: Final = 16
 """Characters of a token; shorter ones can be guessed."""
 _LONGEST_BYTES: Final = 4096
+_TOKEN_BYTES: Final = 32
+_FILE_MODE: Final = 0o644
+"""The service must read it, and a hash of 32 random bytes tells nobody the token."""
 
 
 class Client:
@@ -92,6 +97,20 @@ class Clients:
         if found is None:
             raise RequestError("unauthorized", "a valid token (Authorization: Bearer ...) or certificate is needed")
         return found
+
+
+def new_token(file: Path) -> str:
+    """Make a token and write its hash to a client's file; return the token, which nobody keeps. Raises OSError."""
+    token = secrets.token_hex(_TOKEN_BYTES)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    digest = hashlib.sha256(token.encode()).hexdigest()
+    replace_file(file, f"{_HASH}{digest}\n".encode(), sync=True, mode=_FILE_MODE)
+    return token
+
+
+def holds_token(file: Path) -> bool:
+    """Return True for a client's token file that holds the token itself instead of its hash. Raises OSError."""
+    return not file.read_bytes()[:_LONGEST_BYTES].lstrip().startswith(_HASH.encode())
 
 
 def _hash_in(file: Path) -> bytes:

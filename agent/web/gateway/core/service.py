@@ -11,7 +11,9 @@ from typing import Final, TypeAlias, TypeVar
 
 import msgspec
 
+from agent.messages.web import byte_elements
 from agent.messages.web.requests import Found, InferPicture, InferTensors, NotInferred, Port, Signature, Tensors
+from agent.processes.slots.request_memory import MOST_HELD_BYTES
 from agent.web.gateway.core import pictures, tensors
 from agent.web.gateway.core.catalog import CatalogView, Version
 from agent.web.gateway.core.clients import Client, Clients
@@ -32,7 +34,6 @@ _TURN_S: Final = 10.0
 _ATTEMPTS: Final = 3
 """A line may take the memory of a model between a request's load and its inference."""
 MOST_BYTES: Final = 32 << 20
-_MOST_HELD_BYTES: Final = 96 << 20
 _LAG_S: Final = 3.0
 _IMAGE: Final = "image"
 _REASONS: Final = {"UNAVAILABLE": "it is loaded at the first request"}
@@ -92,7 +93,7 @@ class GatewayService:
     @contextmanager
     def bytes_held(self, size_bytes: int) -> Iterator[None]:
         """Run the block while a body of that size is in memory. Raises RequestError where all of them take too much."""
-        if self._held_bytes + size_bytes > _MOST_HELD_BYTES:
+        if self._held_bytes + size_bytes > MOST_HELD_BYTES:
             raise busy("requests hold too many bytes")
         self._held_bytes += size_bytes
         try:
@@ -310,8 +311,8 @@ def _as_tensors(found: Detected, signature: Signature, wanted: tuple[str, ...]) 
         "boxes": Tensor("boxes", "FP32", (count, 4), boxes),
         "scores": Tensor("scores", "FP32", (count,), struct.pack(f"<{count}f", *(row.score for row in fields))),
         "classes": Tensor("classes", "INT32", (count,), struct.pack(f"<{count}i", *(row.class_ for row in fields))),
-        "labels": Tensor("labels", tensors.BYTES, (count,), tensors.joined(row.label.encode() for row in fields)),
-        "objects": Tensor("objects", tensors.BYTES, (count,), tensors.joined(bytes(row) for row in rows)),
+        "labels": Tensor("labels", tensors.BYTES, (count,), byte_elements.joined(row.label.encode() for row in fields)),
+        "objects": Tensor("objects", tensors.BYTES, (count,), byte_elements.joined(bytes(row) for row in rows)),
     }
     names = wanted or tuple(port.name for port in signature.outputs)
     return [made[name] for name in names]

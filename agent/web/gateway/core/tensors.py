@@ -1,9 +1,10 @@
 """Tensors of requests and answers, as both transports carry them: raw bytes, little-endian, in C order."""
 
-import struct
+import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
+from agent.messages.web import byte_elements
 from agent.messages.web.requests import Datatype, Port, TensorAt
 from agent.processes.slots.request_memory import BLOCK_BYTES, aligned
 from agent.web.gateway.core.faults import RequestError, invalid
@@ -32,7 +33,10 @@ _NUMPY: Final = {"BOOL": "?", "FP16": "<f2", "FP32": "<f4", "FP64": "<f8"} | {
 }
 BYTES: Final = "BYTES"
 _MOST_SIDES: Final = 16
-_LENGTH: Final = struct.Struct("<I")
+OPEN_SIDE: Final = -1
+_LARGEST: Final = 2**63 - 1
+_DEEPEST: Final = 100
+"""Lists within lists of one tensor's JSON data."""
 
 
 class Tensor(NamedTuple):
@@ -45,21 +49,27 @@ class Tensor(NamedTuple):
     """Elements; each of BYTES has its length before it, as 4 bytes."""
 
 
-def elements(shape: Iterable[int], name: str) -> int:
+def elements(shape: Iterable[int], name: str, datatype: str) -> int:
     """Return the number of elements of a request's shape. Raises RequestError("invalid") for an impossible one."""
     sides, count = list(shape), 1
     for side in sides:
         if side < 0:
-            raise invalid(f"inputs: {name!r} has shape {sides}: a side is negative")
+            raise invalid(f"inputs: {name!r} has shape {sides[:_MOST_SIDES]}: a side is negative")
         count *= side
+    shown = sides[:_MOST_SIDES]
+    if count > _LARGEST:
+        why = f"causes total element count to exceed maximum size of {_LARGEST}"
+        raise invalid(f"inputs: {name!r}: shape {shown} {why}")
+    if count * SIZES.get(datatype, 1) > _LARGEST:
+        raise invalid(f"inputs: byte size overflow for input {name!r} of shape {shown}")
     if len(sides) > _MOST_SIDES or count > BLOCK_BYTES:
-        raise RequestError("too_large", f"inputs: {name!r} has shape {sides[:_MOST_SIDES]}, which is too large")
+        raise RequestError("too_large", f"inputs: {name!r} has shape {shown}, which is too large")
     return count
 
 
 def checked(name: str, datatype: str, shape: Sequence[int], raw: bytes | memoryview) -> Tensor:
     """Return a tensor of a request. Raises RequestError that names it, where bytes and shape do not fit."""
-    count = elements(shape, name)
+    count = elements(shape, name, datatype)
     if datatype == BYTES:
         if len(split(raw, name)) != count:
             raise invalid(f"inputs: {name!r} has not the {count} elements of its shape")
@@ -73,32 +83,41 @@ def checked(name: str, datatype: str, shape: Sequence[int], raw: bytes | memoryv
 
 def split(raw: bytes | memoryview, name: str) -> list[bytes]:
     """Return the elements of a BYTES tensor. Raises RequestError where their lengths do not fit."""
-    found: list[bytes] = []
-    at = 0
-    while at < len(raw):
-        if at + _LENGTH.size > len(raw):
-            raise invalid(f"inputs: {name!r} ends within an element's length")
-        (size,) = _LENGTH.unpack_from(raw, at)
-        at += _LENGTH.size
-        if at + size > len(raw):
-            raise invalid(f"inputs: {name!r} ends within an element")
-        found.append(bytes(raw[at : at + size]))
-        at += size
-    return found
+    try:
+        return byte_elements.split(raw)
+    except ValueError as error:
+        raise invalid(f"inputs: {name!r} {error}") from None
 
 
-def joined(found: Iterable[bytes]) -> bytes:
-    """Return elements of BYTES as a tensor has them."""
-    return b"".join(part for one in found for part in (_LENGTH.pack(len(one)), one))
+def of_raw(ports: tuple[Port, ...], raw: bytes, model: str) -> Tensor:
+    """Return the input of a body without JSON: the elements of a model's only input, or the text of one element.
+
+    Raises RequestError where ports and bytes leave its shape open. The refusals are in Triton's words, which its
+    clients look for.
+    """
+    if len(ports) != 1:
+        count = len(ports)
+        raise invalid(f"Raw request must only have 1 input (found 1) to be deduced but got {count} inputs in {model}")
+    (port,) = ports
+    if port.datatype == BYTES:
+        if any(side not in {1, OPEN_SIDE} for side in port.shape) or port.shape.count(OPEN_SIDE) > 1:
+            raise invalid(f"For BYTE datatype raw input {port.name!r}, the model must have input shape [1]")
+        return Tensor(port.name, BYTES, (1,) * len(port.shape), byte_elements.joined((raw,)))
+    if port.shape.count(OPEN_SIDE) > 1:
+        why = "can not be deduced because there are more than one variable-sized dimension"
+        raise invalid(f"The shape of the raw input {port.name!r} {why}: {list(port.shape)}")
+    closed = math.prod(side for side in port.shape if side != OPEN_SIDE) * SIZES.get(port.datatype, 1)
+    shape = [len(raw) // closed if side == OPEN_SIDE else side for side in port.shape] if closed else list(port.shape)
+    return checked(port.name, port.datatype, shape, raw)
 
 
 def of_numbers(name: str, datatype: str, shape: Sequence[int], data: Any) -> Tensor:  # noqa: ANN401 - JSON's own
     """Return the tensor of JSON numbers or texts, nested like the shape or flat. Raises RequestError("invalid")."""
     if datatype == BYTES:
-        texts = [one.encode() if isinstance(one, str) else None for one in _flat(data)]
+        texts = [one.encode() if isinstance(one, str) else None for one in _flat(data, name)]
         if None in texts:
             raise invalid(f"inputs: {name!r} is {BYTES}: its data are texts")
-        return checked(name, datatype, shape, joined(cast("list[bytes]", texts)))
+        return checked(name, datatype, shape, byte_elements.joined(cast("list[bytes]", texts)))
     if datatype not in _NUMPY:
         raise invalid(f"inputs: {name!r} has datatype {datatype[:32]!r}, whose data must be binary, or is unknown")
     array = _array(name, datatype, data)
@@ -127,7 +146,7 @@ def place(tensors: Iterable[Tensor], block: memoryview) -> tuple[TensorAt, ...]:
     placed: list[TensorAt] = []
     offset = 0
     for one in tensors:
-        if one.datatype not in _NUMPY:
+        if one.datatype not in _NUMPY and one.datatype != BYTES:
             raise RequestError("unsupported", f"inputs: {one.name!r} is {one.datatype}, which no model here takes")
         size = len(one.raw)
         if offset + size > BLOCK_BYTES:
@@ -154,10 +173,26 @@ def require_fitting(tensor: Tensor, port: Port) -> None:
         raise invalid(f"inputs: {tensor.name!r} has shape {list(tensor.shape)}, expected {list(port.shape)}")
 
 
-def _flat(data: Any) -> list[Any]:  # noqa: ANN401 - JSON's own
+def _flat(data: Any, name: str, depth: int = 0) -> list[Any]:  # noqa: ANN401 - JSON's own
     if not isinstance(data, list):
         return [data]
-    return [one for part in data for one in (_flat(part) if isinstance(part, list) else [part])]
+    _require_shallow(depth, name)
+    return [one for part in data for one in (_flat(part, name, depth + 1) if isinstance(part, list) else [part])]
+
+
+def _unwrapped(data: Any, name: str) -> Any:  # noqa: ANN401 - JSON's own
+    """Return JSON data without the lists of one list around it, of which numpy takes a few dozen at most."""
+    depth = 0
+    while isinstance(data, list) and len(data) == 1 and isinstance(data[0], list):
+        depth += 1
+        _require_shallow(depth, name)
+        data = data[0]
+    return data
+
+
+def _require_shallow(depth: int, name: str) -> None:
+    if depth >= _DEEPEST:
+        raise invalid(f"inputs: {name!r}: JSON nesting depth exceeds maximum allowed limit ({_DEEPEST})")
 
 
 def _array(name: str, datatype: str, data: Any) -> "NDArray[Any]":  # noqa: ANN401 - JSON's own
@@ -165,7 +200,7 @@ def _array(name: str, datatype: str, data: Any) -> "NDArray[Any]":  # noqa: ANN4
     import numpy as np  # noqa: PLC0415 - as above
 
     try:
-        array = np.array(data)
+        array = np.array(_unwrapped(data, name))
         is_float, kinds = datatype.startswith("FP"), {"BOOL": "b", "FP": "iuf"}
         allowed = kinds.get("FP" if is_float else datatype, "iu")
         if array.size and array.dtype.kind not in allowed:

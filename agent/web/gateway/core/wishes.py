@@ -19,6 +19,9 @@ class Wish:
 
 def wish_of(parameters: Mapping[str, Any], outputs: tuple[str, ...] = ()) -> Wish:
     """Return what parameters ask for; unknown ones are others' matter. Raises RequestError that names a wrong one."""
+    for name in outputs:
+        if outputs.count(name) > 1:
+            raise invalid(f"outputs: output {name[:64]!r} already exists in request")
     return Wish(
         outputs, _number(parameters, "confidence"), _number(parameters, "iou"), _whole_number(parameters, "imgsz")
     )

@@ -190,8 +190,8 @@ class WorkerLink:
             raise RequestError("invalid", detail)
         self.changed_s[reference] = (False, time.monotonic())
 
-    def tidy(self) -> None:
-        """Give the pages of large requests back to the system, once nothing was under way for a while."""
+    def tidy(self) -> bool:
+        """Give the pages of large requests back to the system, once nothing was under way for a while; True then."""
         now_s = time.monotonic()
         if self.turns.free_blocks < BLOCKS:
             self._used_s = now_s
@@ -199,6 +199,8 @@ class WorkerLink:
             self._used_s = 0.0
             for block in range(BLOCKS):
                 self.memory.give_back(block)
+            return True
+        return False
 
     def _begin(self) -> None:
         self._session = secrets.randbits(31)

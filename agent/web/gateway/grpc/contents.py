@@ -2,6 +2,7 @@
 
 from typing import Any, Final
 
+from agent.messages.web import byte_elements
 from agent.web.gateway.core import tensors
 from agent.web.gateway.core.faults import RequestError, invalid
 from agent.web.gateway.core.tensors import Tensor
@@ -48,7 +49,7 @@ def inputs_of(request: Untyped) -> list[Tensor]:
 def wish_in(request: Untyped) -> Wish:
     """Return what a request asks for beside its inputs. Raises RequestError."""
     parameters = {name: _value(one) for name, one in request.parameters.items()}
-    return wish_of(parameters, tuple(dict.fromkeys(one.name for one in request.outputs)))
+    return wish_of(parameters, tuple(one.name for one in request.outputs))
 
 
 def add_outputs(response: Untyped, outputs: list[Tensor]) -> None:
@@ -64,10 +65,10 @@ def _of_contents(one: Untyped, shape: list[int]) -> Tensor:
         raise RequestError(
             "invalid", f"inputs: {one.name[:64]!r} is {one.datatype[:32]!r}: send it raw, or it is unknown"
         )
-    tensors.elements(shape, one.name)
+    tensors.elements(shape, one.name, one.datatype)
     found = getattr(one.contents, field)
     if one.datatype == tensors.BYTES:
-        return tensors.checked(one.name, one.datatype, shape, tensors.joined(found))
+        return tensors.checked(one.name, one.datatype, shape, byte_elements.joined(found))
     return tensors.of_numbers(one.name, one.datatype, shape, list(found))
 
 

@@ -61,4 +61,7 @@ def _decompressed(content: bytes, coding: str, most_bytes: int) -> bytes:
 
 
 def _too_large(most_bytes: int) -> RequestError:
+    if most_bytes < MOST_BYTES:  # Triton's words
+        detail = f"request JSON size exceeds the maximum allowed input size of {most_bytes >> 10} KiB"
+        return RequestError("too_large", detail)
     return RequestError("too_large", f"a body of more than {most_bytes >> 20} MiB")

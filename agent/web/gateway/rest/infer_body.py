@@ -47,6 +47,11 @@ class InferBody:
     is_binary: bool
     """Outputs are wanted as binary data where the request names none."""
 
+    @classmethod
+    def of_raw(cls, one: Tensor) -> "InferBody":
+        """Return the request of a body that is the raw bytes of one input; all outputs are wanted as binary data."""
+        return cls("", [one], Wish(), frozenset(), is_binary=True)
+
 
 def parse(content: bytes, header_length: str | None) -> InferBody:
     """Return a request; `header_length` is the header with the JSON's length, None where all of it is JSON.
@@ -73,7 +78,7 @@ def parse(content: bytes, header_length: str | None) -> InferBody:
     for output in body.outputs:
         if output.parameters.get("classification"):
             raise invalid(f"outputs: {output.name[:64]!r}: classification is not served")
-    wish = wish_of(body.parameters, tuple(dict.fromkeys(one.name for one in body.outputs)))
+    wish = wish_of(body.parameters, tuple(one.name for one in body.outputs))
     named = frozenset(one.name for one in body.outputs if one.parameters.get("binary_data") is True)
     return InferBody(body.id, inputs, wish, named, body.parameters.get("binary_data_output") is True)
 
@@ -84,7 +89,7 @@ def _tensor(one: _Input, raw: memoryview) -> tuple[Tensor, memoryview]:
     if size is None:
         if one.data is _UNSET:
             raise invalid(f"inputs: {one.name[:64]!r} has neither data nor {_SIZE}")
-        tensors.elements(one.shape, one.name)
+        tensors.elements(one.shape, one.name, one.datatype)
         return tensors.of_numbers(one.name, one.datatype, one.shape, one.data), raw
     if one.data is not _UNSET:
         raise invalid(f"inputs: {one.name[:64]!r} has both data and {_SIZE}")

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 from starlette.requests import Request
@@ -13,19 +13,22 @@ from starlette.types import Receive, Scope, Send
 
 from agent import __version__
 from agent.messages.web.requests import Port
+from agent.web.gateway.core import tensors
 from agent.web.gateway.core.catalog import Version
 from agent.web.gateway.core.clients import Client
 from agent.web.gateway.core.counting import Counted
 from agent.web.gateway.core.faults import RequestError, invalid, not_found
 from agent.web.gateway.core.service import EXTENSIONS, GatewayService
 from agent.web.gateway.core.wishes import wish_of
+from agent.web.gateway.rest import openapi
 from agent.web.gateway.rest.answers import HEADER_LENGTH, inferred, json_of, refusal
 from agent.web.gateway.rest.bodies import body_of
-from agent.web.gateway.rest.infer_body import parse
+from agent.web.gateway.rest.infer_body import InferBody, parse
 from agent.web.serving.http_server import SUBJECT
 
 _log: Final = logging.getLogger(__name__)
-_SMALL_BYTES: Final = 64 * 1024
+_SMALL_BYTES: Final = 1 << 20
+_Body = TypeVar("_Body")
 _MODEL, _OF_VERSION = "/v2/models/{model}", "/v2/models/{model}/versions/{version}"
 
 
@@ -45,13 +48,23 @@ class Asked:
         self._counted.model = one.reference
         return one
 
-    async def json(self) -> dict[str, Any]:
-        """Return a small body, an object of JSON or nothing. Raises RequestError."""
+    async def json(self, kind: type[_Body], wrong: str = "") -> _Body:
+        """Return a small body, an object of JSON or nothing. Raises RequestError, of `wrong` for other values."""
         async with body_of(self.request, self.service, _SMALL_BYTES) as content:
             try:
-                return msgspec.json.decode(content, type=dict[str, Any]) if content.strip() else {}
+                return msgspec.json.decode(content if content.strip() else b"{}", type=kind)
+            except msgspec.ValidationError as error:
+                raise invalid(wrong or f"the body: {error}") from None
             except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
                 raise invalid(f"the body: {error}") from None
+
+
+class _IndexBody(msgspec.Struct):
+    ready: bool = False
+
+
+class _LoadBody(msgspec.Struct):
+    parameters: dict[str, Any] = {}
 
 
 Answer = Callable[[Asked], Awaitable[Response]]
@@ -63,6 +76,7 @@ class _Endpoint:
     def __init__(self, service: GatewayService, answers: dict[str, Answer]) -> None:
         self._service: Final = service
         self._answers: Final = answers
+        self.methods: Final = tuple(answers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, whatever it is."""
@@ -97,6 +111,7 @@ def routes(service: GatewayService) -> list[BaseRoute]:
     table: list[tuple[str, dict[str, Answer]]] = [
         ("/v2", {"GET": _server}),
         ("/v2/", {"GET": _server}),
+        ("/v2/openapi.json", {"GET": _openapi}),
         ("/v2/health/live", {"GET": _live}),
         ("/v2/health/ready", {"GET": _ready}),
         ("/v2/repository/index", {"POST": _index}),
@@ -118,19 +133,25 @@ async def _server(_: Asked) -> Response:
     return json_of({"name": "changeover", "version": __version__, "extensions": EXTENSIONS})
 
 
+async def _openapi(_: Asked) -> Response:
+    return json_of(openapi.document())
+
+
 async def _live(_: Asked) -> Response:
     return json_of({"live": True})
 
 
 async def _ready(asked: Asked) -> Response:
-    is_ready = asked.service.is_ready
-    return json_of({"ready": is_ready}, 200 if is_ready else 503)
+    if not asked.service.is_ready:
+        return json_of({"ready": False, "error": "a worker starts"}, 503)
+    return json_of({"ready": True})
 
 
 async def _model_ready(asked: Asked) -> Response:
     one = asked.model()
-    is_ready = asked.service.is_model_ready(one)
-    return json_of({"name": one.path, "ready": is_ready}, 200 if is_ready else 503)
+    if not asked.service.is_model_ready(one):
+        return json_of({"name": one.path, "ready": False, "error": "the model is not in memory"}, 503)
+    return json_of({"name": one.path, "ready": True})
 
 
 async def _metadata(asked: Asked) -> Response:
@@ -156,8 +177,13 @@ async def _metadata(asked: Asked) -> Response:
 
 async def _infer(asked: Asked) -> Response:
     one = asked.model()
+    length = asked.request.headers.get(HEADER_LENGTH)
     async with body_of(asked.request, asked.service) as content:
-        body = parse(content, asked.request.headers.get(HEADER_LENGTH))
+        if length is not None and length.isdecimal() and int(length) == 0:
+            signature = await asked.service.signature(asked.client, one)
+            body = InferBody.of_raw(tensors.of_raw(signature.inputs, content, one.path))
+        else:
+            body = parse(content, length)
         outputs = await asked.service.infer(asked.client, one, body.inputs, body.wish)
     head = {"model_name": asked.request.path_params["model"], "model_version": one.version}
     if body.id:
@@ -182,14 +208,13 @@ async def _detect(asked: Asked) -> Response:
 
 
 async def _index(asked: Asked) -> Response:
-    only_ready = (await asked.json()).get("ready") is True
-    return json_of(asked.service.index(asked.client, only_ready=only_ready))
+    body = await asked.json(_IndexBody, "Invalid value for 'ready': expected a boolean")  # Triton's words
+    return json_of(asked.service.index(asked.client, only_ready=body.ready))
 
 
 async def _load(asked: Asked) -> Response:
     one = asked.model()
-    parameters = (await asked.json()).get("parameters")
-    if parameters:
+    if (await asked.json(_LoadBody)).parameters:
         raise RequestError("unsupported", "parameters: a model is loaded as the catalog has it")
     await asked.service.load(asked.client, one)
     return json_of({})
@@ -197,7 +222,7 @@ async def _load(asked: Asked) -> Response:
 
 async def _unload(asked: Asked) -> Response:
     one = asked.model()
-    await asked.json()
+    await asked.json(dict[str, Any])
     await asked.service.unload(asked.client, one)
     return json_of({})
 

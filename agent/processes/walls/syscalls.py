@@ -1,7 +1,7 @@
 """A seccomp filter of system calls: it allows computing and writing one's own files, and refuses all other calls.
 
-A process that uses a GPU has another filter, which refuses the network, other programs and other processes, because the
-calls of a driver cannot be listed in advance.
+A server has a longer list. A process that uses a GPU has another filter, which refuses the network, other programs and
+other processes, because the calls of a driver cannot be listed in advance.
 
 The filter needs no privilege and no namespace, so it also works inside the service's systemd sandbox. libseccomp
 translates names into the processor's numbers, and rules into the kernel's program. A call by another ABI of the
@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final, NamedTuple
 
-from agent.inference.sandbox import kernel
+from agent.processes.walls import kernel
 
 _ALLOW: Final = 0x7FFF0000
 _ERRNO: Final = 0x00050000
@@ -45,6 +45,7 @@ _REFUSED_AS: Final = {
     **dict.fromkeys(("clone3", "openat2"), errno.ENOSYS),  # libraries take the older call, whose arguments can be seen
     **dict.fromkeys(("unlink", "unlinkat", "rmdir"), errno.ENOENT),  # libraries go on, and leave their temporary files
 }
+_REFUSED_TO_SERVERS: Final = dict.fromkeys(("clone3", "openat2"), errno.ENOSYS)
 _REFUSED_WITH_GPU: Final = (
     *("socket", "socketpair", "connect", "bind", "listen", "accept", "accept4", "sendto", "sendmsg", "sendmmsg"),
     *("recvfrom", "recvmsg", "recvmmsg", "shutdown", "setsockopt", "io_uring_setup", "io_uring_enter"),
@@ -62,6 +63,16 @@ _REFUSED_WITH_GPU: Final = (
     *("utimes", "utimensat", "futimesat", "setxattr", "lsetxattr", "fsetxattr", "setxattrat", "removexattr"),
     *("lremovexattr", "fremovexattr", "removexattrat", "file_setattr", "setpriority", "sched_setscheduler"),
 )
+_SERVING: Final = (
+    *("accept", "accept4", "bind", "listen", "shutdown", "getsockname", "getpeername", "getsockopt", "setsockopt"),
+    *("recvfrom", "recvmsg", "socketpair", "epoll_create", "epoll_create1", "epoll_ctl", "epoll_wait", "epoll_pwait"),
+    *("epoll_pwait2", "eventfd", "eventfd2", "fchmod", "rename", "renameat", "renameat2", "unlink", "unlinkat"),
+)
+"""Calls of a server beside those of `ALLOWED`; no `connect`, because it asks nobody. Landlock says which files."""
+_STREAM, _KIND = 1, 0xF
+"""SOCK_STREAM, and the bits of a socket's kind: others send without `connect`."""
+_FAST_OPEN: Final = 0x20000000
+"""MSG_FASTOPEN, which connects."""
 _THREAD: Final = 0x10000  # CLONE_THREAD: without it a clone is a process
 _TYPES_INTO_TERMINAL: Final = (termios.TIOCSTI, 0x541C)  # TIOCLINUX pastes
 _FCNTL: Final = (  # descriptors and locks; not who is told of their input, nor by which signal
@@ -69,6 +80,7 @@ _FCNTL: Final = (  # descriptors and locks; not who is told of their input, nor 
     *(fcntl.F_GETLK, fcntl.F_SETLK, fcntl.F_SETLKW),
 )
 _IOCTL: Final = (termios.TCGETS, termios.FIOCLEX, termios.FIONCLEX)  # not TIOCSTI, which types into a terminal
+_FIONBIO: Final = 0x5421
 _PRCTL: Final = (15, 16)  # the thread's name: PR_SET_NAME, PR_GET_NAME
 _WAYS_TO_OPEN: Final = (os.O_RDONLY, os.O_WRONLY, os.O_RDWR, os.O_WRONLY | os.O_TRUNC, os.O_RDWR | os.O_TRUNC)
 _OPENING: Final = os.O_ACCMODE | os.O_TRUNC | _TMPFILE  # before Landlock 3, who only reads could truncate
@@ -111,10 +123,11 @@ def is_there() -> bool:
     return os.path.exists("/proc/sys/kernel/seccomp/actions_avail")  # noqa: PTH110 - asked before anything else
 
 
-def restrict(*, for_gpu: bool = False) -> None:
+def restrict(*, for_gpu: bool = False, is_server: bool = False) -> None:
     """Install the filter for the rest of this process's life. Raises OSError.
 
-    The process must have one thread only, and must have dropped its capabilities.
+    A server listens, has threads, and keeps a few files, but connects to nobody. The process must have one thread only,
+    and must have dropped its capabilities.
     """
     library = kernel.seccomp()
     if for_gpu:
@@ -125,11 +138,21 @@ def restrict(*, for_gpu: bool = False) -> None:
             _check(library.seccomp_load(made))
         return
     with _filter(_ERRNO | errno.EPERM) as made:
-        for rule in _rules(os.getpid()):
+        for rule in (*_rules(os.getpid()), *(_rules_of_server() if is_server else ())):
             _add(made, _ALLOW, rule)
-        for name, number in _REFUSED_AS.items():
+        for name, number in (_REFUSED_TO_SERVERS if is_server else _REFUSED_AS).items():
             _add(made, _ERRNO | number, _Rule(name))
         _check(library.seccomp_load(made))
+
+
+def _rules_of_server() -> Iterator[_Rule]:
+    yield from (_Rule(name) for name in _SERVING)
+    yield _Rule("socket", 1, _STREAM, _KIND)
+    yield _Rule("sendto", 3, 0, _FAST_OPEN)
+    yield _Rule("sendmsg", 2, 0, _FAST_OPEN)
+    yield _Rule("clone", 0, _THREAD, _THREAD)
+    yield _Rule("fcntl", 1, fcntl.F_SETFL)
+    yield _Rule("ioctl", 1, _FIONBIO)
 
 
 def _rules(own: int) -> Iterator[_Rule]:

@@ -8,7 +8,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Final
 
-from agent.inference.sandbox import kernel
+from agent.processes.walls import kernel
 
 # Numbers of linux/landlock.h.
 _VERSION: Final = 1
@@ -17,7 +17,8 @@ _EXECUTE: Final = 1 << 0
 _WRITE_FILE: Final = 1 << 1
 _READ_FILE: Final = 1 << 2
 _READ_FOLDER: Final = 1 << 3
-_REMOVE: Final = 1 << 4 | 1 << 5
+_REMOVE_FILE: Final = 1 << 5
+_REMOVE: Final = 1 << 4 | _REMOVE_FILE
 _MAKE: Final = 1 << 8  # files; no folders, devices, sockets, pipes or links
 _MAKE_OTHERS: Final = 1 << 6 | 1 << 7 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12
 _TRUNCATE: Final = 1 << 14
@@ -41,21 +42,25 @@ def version() -> int:
     return 0
 
 
-def restrict(folder: Path, readable: Iterable[Path], devices: Iterable[Path] = ()) -> None:
+def restrict(
+    folder: Path | None, readable: Iterable[Path], devices: Iterable[Path] = (), *, may_replace: bool = False
+) -> None:
     """Limit this thread and its descendants: they write beneath `folder` only, and read there and beneath `readable`.
 
     They read and write the files `devices` too.
 
     They may execute no program, and remove or rename no file, because a removed file that is still open escapes the
-    count of the folder's bytes. They may create no folder, because files in it would escape that count, too.
-    Raises OSError.
+    count of the folder's bytes; with `may_replace` they may within `folder`. They may create no folder, because files
+    in it would escape that count, too. Raises OSError.
     """
     truncate = _TRUNCATE if version() >= _TRUNCATES_SINCE else 0  # before, the filter in `syscalls` refuses truncation
     read, write = _READ_FILE | _READ_FOLDER, _WRITE_FILE | _MAKE | truncate
     handled = struct.pack("=Q", _EXECUTE | read | write | _REMOVE | _MAKE_OTHERS)
     rules = kernel.call("landlock_create_ruleset", ctypes.c_char_p(handled), len(handled), 0)
     try:
-        _allow(rules, folder, read | write)
+        own = read | write | (_REMOVE_FILE if may_replace else 0)
+        if folder is not None:
+            _allow(rules, folder, own)
         _allow(rules, Path("/dev/null"), _READ_FILE | _WRITE_FILE | truncate)
         for path in devices:
             _allow(rules, path, read | _WRITE_FILE if path.is_dir() else _READ_FILE | _WRITE_FILE)

@@ -40,14 +40,15 @@ def control(option: int, *arguments: object) -> int:
     return _checked(_libc.prctl(ctypes.c_int(option), *wide))
 
 
-def give_up_rights() -> None:
-    """Drop every capability of this process for good; programs that it executes gain none either."""
+def give_up_rights(kept: int = 0) -> None:
+    """Drop every capability but those of the mask `kept` for good; programs that are executed gain none either."""
     control(_NO_NEW_PRIVS, 1)
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION, 0)
     held = (ctypes.c_uint32 * 6)()
     _checked(_libc.capget(ctypes.byref(header), ctypes.byref(held)))
     if any(held):  # a service without any may be forbidden the very call
-        _checked(_libc.capset(ctypes.byref(header), ctypes.byref((ctypes.c_uint32 * 6)())))
+        left = (ctypes.c_uint32 * 6)(held[0] & kept, held[1] & kept)  # effective, permitted; inheritable none
+        _checked(_libc.capset(ctypes.byref(header), ctypes.byref(left)))
 
 
 def _wide(argument: object) -> object:

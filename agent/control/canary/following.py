@@ -1,0 +1,163 @@
+"""Candidates that an alias of a registry names: looked for, brought to the catalog, compared, their results told."""
+
+from typing import Final
+
+import msgspec
+
+from agent.control.actions import Action, SaveSnapshot
+from agent.control.canary import steps
+from agent.control.canary.telling import agreement
+from agent.control.comparisons.comparison import Comparison, is_of_one_model
+from agent.control.job import CANDIDATES_JOB, Job, Step
+from agent.control.lines import selection
+from agent.control.orders import jobs, upkeep
+from agent.control.orders import steps as orders
+from agent.control.orders.jobs import Why
+from agent.control.state import Line, Now, State
+from agent.messages.references import ModelReference, ModelVersion
+from agent.messages.short_lived.supply import AliasesFound, Fetched, FetchFailed, FollowAliases, Followed
+
+LONGEST_S: Final = 3600.0
+"""Longest wait after a look that failed, and the wait before a version whose job failed is brought again."""
+
+
+def tick(state: State, now: Now) -> list[Action]:
+    """Have the aliases looked at when that is due, in the window, while no order is under way."""
+    following, lines = state.following, _lines(state)
+    if not lines or state.stopping or state.orders.job is not None or not state.plant.supply.in_window(now.unix_s):
+        return []
+    _note_refused(state, now)
+    results = {line.id: result for line in lines if (result := _untold(line)) is not None}
+    if now.monotonic_s < following.look_at_s and (not results or following.failures):
+        return []
+    following.look_at_s, following.telling = now.monotonic_s + state.plant.canary.look_s, results
+    refused = (one for one, until_s in following.refused_until_s.items() if now.monotonic_s < until_s)
+    known = (*(version.reference for version in state.plant.models), *refused)
+    asked = FollowAliases(CANDIDATES_JOB, _aliases(state, lines), known, orders.FETCH_S)
+    return upkeep.follow(state, asked, now)
+
+
+def found(state: State, message: AliasesFound, now: Now) -> list[Action]:
+    """Begin the comparisons that are due, once what the aliases mean is in the catalog."""
+    job, following = _job(state), state.following
+    if job is None or job.step is not Step.FETCH or job.id != message.job:
+        return []
+    for id_, result in following.telling.items():
+        state.lines[id_].followed.told = result
+        state.unsaved = True
+    was_failing, following.failures, following.telling = following.failures > 0, 0, {}
+    following.meanings = {(alias, variant): reference for alias, variant, reference in message.found}
+    if not message.entries:
+        return [*upkeep.followed(state, now, is_news=was_failing), *begin_due(state, now)]
+    brought = state.plant.supply.versions(message.entries)
+    following.bringing = tuple(version.reference for version in brought)
+    _hold_back(state, brought)
+    return orders.fetched(state, Fetched(message.job, message.entries), now)
+
+
+def failed(state: State, message: FetchFailed, now: Now) -> list[Action]:
+    """End a look that failed; the next one comes later each time, and in an hour where no retry can help."""
+    job, following = _job(state), state.following
+    if job is None or job.step is not Step.FETCH or job.id != message.job:
+        return []
+    following.failures += 1
+    usual_s = state.plant.canary.look_s
+    wait_s = min(usual_s * 2 ** min(following.failures, 8), LONGEST_S) if message.is_transient else LONGEST_S
+    following.look_at_s = now.monotonic_s + max(wait_s, usual_s)
+    return jobs.end(state, job, "failed", now, Why(message.reason, message.detail))
+
+
+def begin_due(state: State, now: Now) -> list[Action]:
+    """Begin the comparison of each line whose alias has moved to a version that the catalog has."""
+    return [action for line in _lines(state) for action in _begin(state, line, now)]
+
+
+def restore(line: Line, begun: str | None, told: str | None) -> None:
+    """Restore what came of a line's alias before a restart."""
+    line.followed.begun, line.followed.told = begun, told
+
+
+def _begin(state: State, line: Line, now: Now) -> list[Action]:
+    reference = state.following.meanings.get((line.rules.candidate, line.rules.variant))
+    serving, followed, running = line.serving.model, line.followed, line.comparison
+    if reference is None or reference == followed.begun or serving is None or line.changeover is not None:
+        return []
+    if running is not None and not running.is_over and running.candidate != followed.begun:
+        return []  # because somebody asked for that one; the next look finds its end
+    if not is_of_one_model(reference, serving) or state.plant.loadable(reference) is None:
+        return []
+    followed.begun, followed.told = reference, None
+    if reference == serving:
+        return [SaveSnapshot()]
+    how = state.plant.canary
+    one = Comparison(reference, how.mode, how.share, how.frames, how.promote, line.selection.product)
+    return [*steps.begin(state, line, one, now), SaveSnapshot()]
+
+
+def _hold_back(state: State, brought: tuple[ModelVersion, ...]) -> None:
+    """Have every line keep its version where rules would find one of `brought`, which only a comparison decides."""
+    for version in brought:
+        own = ModelReference(version.name, version.variant)
+        for line in state.lines.values():
+            found = state.plant.find(own, line.rules.variant)
+            if found is not None:
+                before = line.selection.instead.get(found.reference, found.reference)
+                selection.prefer(line, before, over=version.reference)
+                state.unsaved = True
+
+
+def _note_refused(state: State, now: Now) -> None:
+    """Wait before versions are brought again whose job has ended without bringing them."""
+    following = state.following
+    for reference in following.bringing:
+        if state.plant.loadable(reference) is None:
+            following.refused_until_s[reference] = now.monotonic_s + LONGEST_S
+    following.bringing = ()
+    past = [one for one, until_s in following.refused_until_s.items() if until_s <= now.monotonic_s]
+    for one in past:
+        del following.refused_until_s[one]
+
+
+def _aliases(state: State, lines: list[Line]) -> tuple[Followed, ...]:
+    """Return each alias once for each variant, with the results that its lines have not told."""
+    tags: dict[tuple[str, str], list[tuple[str, str, str]]] = {}
+    for line in lines:
+        own = tags.setdefault((line.rules.candidate, line.rules.variant), [])
+        if line.id in state.following.telling and line.comparison is not None:
+            own.append(_tag(state, line, line.comparison))
+    return tuple(Followed(alias, variant, tuple(own)) for (alias, variant), own in tags.items())
+
+
+def _tag(state: State, line: Line, one: Comparison) -> tuple[str, str, str]:
+    """Return the tag that tells a comparison's result: version, key, and JSON as the value."""
+    told = {
+        "result": one.result,
+        "reason": one.end_reason,
+        "detail": one.end_detail,
+        "mode": one.mode,
+        "stable": one.stable,
+        "frames": one.counts.frames,
+        "agree": agreement(one.counts)[0],
+        "since": one.since,
+        "ended_at": one.ended_at,
+    }
+    device = state.plant.base.rpartition("/")[2]
+    return one.candidate.rpartition("@")[2], f"changeover.{device}.{line.id}", msgspec.json.encode(told).decode()
+
+
+def _untold(line: Line) -> str | None:
+    """Return what identifies the newest result of the alias's candidate; None where it was told, or there is none."""
+    one = line.comparison
+    if one is None or one.result == "running" or one.candidate != line.followed.begun:
+        return None
+    result = f"{one.candidate} {one.result} {one.since}"
+    return result if result != line.followed.told else None
+
+
+def _lines(state: State) -> list[Line]:
+    return [line for line in state.lines.values() if line.rules.candidate]
+
+
+def _job(state: State) -> Job | None:
+    job = state.orders.job
+    return job if job is not None and job.id == CANDIDATES_JOB else None

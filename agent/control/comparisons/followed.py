@@ -1,0 +1,31 @@
+"""State of the aliases that lines follow for their candidates."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class LineFollow:
+    """What came of the alias that a line follows; `canary/following.py` assigns it."""
+
+    begun: str | None = None
+    """Full reference that the alias meant when it was last acted on, so that it is acted on once."""
+    told: str | None = None
+    """Newest result that was written to the registry."""
+
+
+@dataclass
+class Following:
+    """Looks at the aliases that lines follow; `canary/following.py` assigns it."""
+
+    look_at_s: float = 0.0
+    """Time of the next look (monotonic)."""
+    failures: int = 0
+    """Looks in a row that failed."""
+    meanings: dict[tuple[str, str], str] = field(default_factory=dict)
+    """Full reference by alias and variant, as of the newest look."""
+    telling: dict[str, str] = field(default_factory=dict)
+    """Results that the look under way writes, by line."""
+    bringing: tuple[str, ...] = ()
+    """Full references that a job brings to the catalog."""
+    refused_until_s: dict[str, float] = field(default_factory=dict)
+    """Time until which a full reference is not brought again, because its job failed (monotonic)."""

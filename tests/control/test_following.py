@@ -1,0 +1,247 @@
+"""Aliases of a registry that lines follow, through the one pure function: what they bring, begin, and are told."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.scenario import Play
+
+from agent.control import snapshot
+from agent.control.job import CANDIDATES_JOB
+from agent.control.state import Line
+from agent.messages.canary import Compared, ComparisonBegan, Counts
+from agent.messages.short_lived.supply import FollowAliases
+
+ALIAS = "mlflow://hub/cap-check@candidate"
+MODELS = Path(__file__).parents[1] / "scenarios" / "models.toml"
+LOOK_S = 300.0
+
+
+def meaning(version: str) -> dict[str, Any]:
+    file = f"mlflow://hub/cap-check/{version}"
+    return {"name": "cap-check", "variant": "n", "version": version, "file": file, "sha256": version * 64}
+
+
+class Plant:
+    """A plant whose line-1 follows an alias, which means nothing yet."""
+
+    def __init__(self, folder: Path, more: str = "", candidate: str = ALIAS) -> None:
+        (folder / "settings.toml").write_text(
+            f"""[catalog]
+file = "{MODELS}"
+[[stream]]
+id = "cam-1"
+line = "line-1"
+source = "clip.avi"
+[[stream]]
+id = "cam-2"
+line = "line-2"
+source = "clip.avi"
+[line.line-1]
+default = "cap-check"
+candidate = "{candidate}"
+products = {{ "bottle-500" = "cap-check", "17" = "label-check" }}
+[line.line-2]
+default = "cap-check"
+{more}
+"""
+        )
+        self.play = Play(folder)
+        self.play.supply.fetch_s = 0.5
+        self.play._come_up()
+        self.send("product/set", "bottle-500")
+
+    def send(self, topic: str, value: object, line: str = "line-1") -> None:
+        self.play._message(f"line/{line}/{topic}", {"payload": value})
+        self.wait(1.0)
+
+    def wait(self, seconds: float) -> None:
+        self.play._until(self.play.t + seconds)
+
+    def mean(self, version: str) -> None:
+        """Let the alias move, and the device notice."""
+        self.play.supply.means[ALIAS] = meaning(version)
+        self.wait(LOOK_S + 10.0)
+
+    def begin(self) -> None:
+        """Let the worker begin the comparison."""
+        self.play._give(ComparisonBegan("line-1", self.comparison.number))
+
+    def count(self, **counts: Any) -> None:  # noqa: ANN401 - fields of Counts
+        self.play._give(Compared("line-1", self.comparison.number, Counts(**counts)))
+
+    @property
+    def line(self) -> Line:
+        return self.play.state.lines["line-1"]
+
+    @property
+    def comparison(self) -> Any:  # noqa: ANN401 - None is an error of the test
+        return self.line.comparison
+
+    @property
+    def looks(self) -> list[FollowAliases]:
+        return [one for one in self.play.supply.asked if isinstance(one, FollowAliases)]
+
+    def job(self) -> dict[str, Any] | None:
+        payload = self.play.state.orders.states.get(CANDIDATES_JOB)
+        return dict(json.loads(payload)) if payload else None
+
+    def restart(self) -> None:
+        self.play._restart({"restart": "whole"})
+        self.wait(3.0)
+
+
+@pytest.fixture
+def plant(tmp_path: Path) -> Plant:
+    return Plant(tmp_path)
+
+
+def test_a_line_without_an_alias_looks_for_none(tmp_path: Path) -> None:
+    plant = Plant(tmp_path, candidate="")
+    plant.wait(2 * LOOK_S)
+    assert plant.play.supply.asked == []
+
+
+def test_an_alias_that_is_not_set_is_looked_for_and_nothing_is_said(plant: Plant) -> None:
+    plant.wait(2 * LOOK_S)
+    assert 2 <= len(plant.looks) <= 4
+    assert plant.job() is None
+    assert plant.comparison is None
+
+
+def test_an_alias_that_moves_brings_its_version_and_has_it_compared(plant: Plant) -> None:
+    plant.mean("4")
+    assert (plant.comparison.candidate, plant.comparison.mode) == ("cap-check:n@4", "shadow")
+    assert (plant.comparison.share, plant.comparison.promote) == (0.1, "ask")
+    plant.begin()
+    assert plant.comparison.stage.value == "running"
+    assert {line.serving.model for line in plant.play.state.lines.values()} == {"cap-check:n@3"}
+    job = plant.job()
+    assert job is not None
+    assert (job["state"], job["models"]) == ("done", ["cap-check:n@4"])
+    asked = len(plant.looks)
+    plant.wait(2 * LOOK_S)
+    assert len(plant.looks) > asked
+    assert plant.comparison.stage.value == "running"
+
+
+def test_it_is_compared_as_configured(tmp_path: Path) -> None:
+    how = '[canary]\nmode = "canary"\nshare = 0.2\nframes = 50\npromote = "auto"\nlook_s = 60'
+    plant = Plant(tmp_path, how)
+    plant.mean("4")
+    plant.begin()
+    assert (plant.comparison.mode, plant.comparison.share) == ("canary", 0.2)
+    plant.count(frames=50)
+    plant.wait(3.0)
+    assert plant.line.serving.model == "cap-check:n@4"
+
+
+def test_a_line_that_does_not_follow_keeps_its_version(plant: Plant) -> None:
+    plant.mean("4")
+    plant.send("product/set", "17", "line-2")
+    plant.restart()
+    plant.wait(LOOK_S)
+    assert plant.play.state.lines["line-2"].serving.model == "cap-check:n@3"
+
+
+def test_a_result_is_written_once_to_the_version_that_it_is_of(plant: Plant) -> None:
+    plant.mean("4")
+    plant.begin()
+    plant.count(frames=812, agree=800)
+    plant.send("canary/set", "stop")
+    plant.wait(5.0)
+    tags = [tag for look in plant.looks for one in look.aliases for tag in one.tags]
+    [(version, key, value)] = tags
+    assert (version, key) == ("4", f"changeover.{plant.play.settings.device.id}.line-1")
+    told = json.loads(value)
+    assert (told["result"], told["reason"], told["frames"]) == ("stopped", "superseded", 812)
+    plant.restart()
+    plant.wait(2 * LOOK_S)
+    assert len([tag for look in plant.looks for one in look.aliases for tag in one.tags]) == 1
+    assert plant.comparison.result == "stopped"
+
+
+def test_a_newer_version_ends_the_comparison_of_the_older_one(plant: Plant) -> None:
+    plant.mean("4")
+    plant.begin()
+    plant.mean("5")
+    assert plant.comparison.candidate == "cap-check:n@5"
+
+
+def test_a_comparison_that_somebody_asked_for_is_not_ended_by_an_alias(plant: Plant) -> None:
+    plant.send("canary/set", {"candidate": "cap-check:s@3"})
+    plant.begin()
+    plant.mean("4")
+    assert plant.comparison.candidate == "cap-check:s@3"
+    plant.send("canary/set", "stop")
+    plant.wait(LOOK_S + 10.0)
+    assert plant.comparison.candidate == "cap-check:n@4"
+
+
+def test_a_line_that_serves_another_model_begins_when_it_serves_this_one(plant: Plant) -> None:
+    plant.send("product/set", "17")
+    plant.mean("4")
+    assert plant.line.comparison is None
+    plant.send("product/set", "bottle-500")
+    plant.wait(LOOK_S + 10.0)
+    assert plant.comparison.candidate == "cap-check:n@4"
+
+
+def test_a_restart_goes_on_with_the_comparison_and_begins_none_anew(plant: Plant) -> None:
+    plant.mean("4")
+    plant.begin()
+    plant.count(frames=100)
+    kept = snapshot.take(plant.play.state)
+    assert kept.lines["line-1"].followed == "cap-check:n@4"
+    plant.restart()
+    plant.wait(LOOK_S + 10.0)
+    assert (plant.comparison.candidate, plant.comparison.counts.frames) == ("cap-check:n@4", 100)
+
+
+def test_a_registry_that_is_away_is_asked_less_and_less_and_told(plant: Plant) -> None:
+    plant.play.supply.refuse, plant.play.supply.transient = "cut_off", True
+    plant.wait(4 * 3600.0)
+    assert 4 <= len(plant.looks) <= 9
+    job = plant.job()
+    assert job is not None
+    assert (job["state"], job["reason"]) == ("failed", "cut_off")
+    plant.play.supply.refuse = None
+    plant.wait(3700.0)
+    job = plant.job()
+    assert job is not None
+    assert job["state"] == "done"
+
+
+def test_a_version_that_fails_its_proof_is_tried_again_in_an_hour(plant: Plant) -> None:
+    plant.play.worker.prepare_fail = "proof_failed"
+    plant.mean("4")
+    job = plant.job()
+    assert job is not None
+    assert (job["state"], job["reason"]) == ("failed", "proof_failed")
+    plant.wait(1000.0)
+    job = plant.job()
+    assert job is not None
+    assert job["state"] == "failed"
+    plant.play.worker.prepare_fail = None
+    plant.wait(3600.0)
+    assert plant.comparison.candidate == "cap-check:n@4"
+
+
+def test_an_order_goes_before_a_look(plant: Plant) -> None:
+    plant.play.supply.fetch_s = 30.0
+    until = len(plant.looks) + 1
+    while len(plant.looks) < until:
+        plant.wait(1.0)
+    order = {"id": "job-1", "rev": 1, "models": [meaning("6")]}
+    plant.play._message("models/set", {"payload": order})
+    plant.wait(60.0)
+    assert json.loads(plant.play.state.orders.states["job-1"])["state"] in {"done", "waiting"}
+
+
+def test_looks_keep_to_the_window(tmp_path: Path) -> None:
+    plant = Plant(tmp_path, '[supply]\nwindow = "22:00-05:00"')
+    plant.play.unix_offset_s = 12 * 3600.0 - plant.play.t
+    looked = len(plant.looks)
+    plant.wait(2 * LOOK_S)
+    assert len(plant.looks) == looked
