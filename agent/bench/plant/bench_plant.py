@@ -78,7 +78,7 @@ class Plant:
         self.folder.mkdir(parents=True, exist_ok=True)
         pictures = self.folder / "pictures"
         if not pictures.exists():
-            write_pictures(pictures, self.models.imgsz)
+            write_pictures(pictures, self.models.imgsz, self.models[self.stations[0].default].task)
         entries = [_entry(one) for one in self.models.by_name.values()]
         entries += [_entry(self.models[self.second_version]) | {"version": "2"}] if self.second_version else []
         catalog = {"model": entries}

@@ -1,9 +1,10 @@
-"""Subprocess that builds yolo11 models with random weights of a fixed seed, calibrated on rendered frames.
+"""Subprocess that builds yolo11 models: with the demo's trained weights, or random ones calibrated on rendered frames.
 
 Started as `python -m agent.bench.reference.build FOLDER IMGSZ NAME...`. A NAME is a size (n, s, m, l, x), or a size
 with a suffix: of a task (`n-seg`), or any other (`x-b`) for another detector of that size. Writes `NAME.onnx` for the
 agent, and for each size or task `STEM.pt` and `STEM_openvino_model/` for the reference manager. Each detector's .onnx
-has labels of its own, and one constant candidate, by which every answer is traced to its model.
+has labels of its own, and one constant candidate, by which every answer is traced to its model. Nanos of the tasks that
+the demo has trained take its weights, because decoding of their answers takes as long as there is something to see.
 """
 
 import os
@@ -15,7 +16,10 @@ import numpy as np
 
 from agent.bench.plant.labels import CLASSES, labels_of, marker_of
 from agent.bench.plant.models import TASKS
-from agent.bench.plant.pictures import pictures
+from agent.bench.plant.pictures import TRAINED, pictures
+from agent.demo.plant_files import PRODUCTS, demo_models
+from agent.messages.references import ModelReference, ModelVersion
+from agent.models.catalog import Catalog
 
 # before the imports below
 os.environ |= {"YOLO_AUTOINSTALL": "false", "YOLO_OFFLINE": "true", "YOLO_VERBOSE": "false"}
@@ -26,6 +30,7 @@ from onnx import helper, numpy_helper
 from ultralytics import YOLO
 
 from agent.bench.reference.calibration import calibrate
+from agent.bench.reference.weights import network
 
 _SEED: Final = 11
 _CALIBRATING: Final = 4
@@ -36,11 +41,25 @@ def build(folder: Path, stem: str, imgsz: int) -> Path:
     """Write the reference manager's files of a size or task; return the ONNX file that the agent's are copied from."""
     torch.manual_seed(_SEED)
     model = YOLO(f"yolo11{stem}.yaml")
-    calibrate(model.model, pictures(imgsz)[:_CALIBRATING])
+    trained = _trained(stem)
+    if trained is not None:
+        made = model.model
+        model.model = network(Path(trained.path), stem, trained.classes)
+        model.model.task, model.model.args = made.task, made.args
+    else:
+        calibrate(model.model, pictures(imgsz)[:_CALIBRATING])
     checkpoint = folder / f"{stem}.pt"
     model.save(checkpoint)
     YOLO(checkpoint).export(format="openvino", imgsz=imgsz)
     return Path(YOLO(checkpoint).export(format="onnx", imgsz=imgsz, simplify=False))
+
+
+def _trained(stem: str) -> ModelVersion | None:
+    """Return the demo's model of a size and task such as `n-seg`, where there is one."""
+    size, _, suffix = stem.partition("-")
+    product = TRAINED.get(TASKS[suffix]) if suffix else None
+    reference = ModelReference.parse(PRODUCTS[product]) if product else None
+    return Catalog.load(demo_models()).find(reference, size) if reference is not None else None
 
 
 def mark(plain: Path, path: Path, name: str) -> None:

@@ -1,4 +1,4 @@
-"""Subprocess that runs `YOLO.predict` as a user calls it, on a picture in memory.
+"""Subprocess that runs `YOLO.predict` as a user calls it, on pictures in memory, one after another.
 
 Started as `python -m agent.bench.reference.predict FILE IMGSZ PRECISION TASK`. Each line of stdin is a number of
 seconds: predicts for so long, and answers with one line of JSON. `predict` has no option for the precision, so the
@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from itertools import cycle
 from typing import Any, Final
 
 # before the imports below
@@ -60,14 +61,14 @@ def main() -> None:
     model = YOLO(path, task=task)
     is_torch = path.endswith(".pt")
     told = _told_torch(model) if is_torch else _told_openvino(precision)
-    frame = pictures(imgsz)[0]
+    frames = cycle(pictures(imgsz, task))
     with _computing(precision) if is_torch else nullcontext():
         for _ in range(_WARM_UP):
-            model.predict(frame, imgsz=imgsz, verbose=False)
+            model.predict(next(frames), imgsz=imgsz, verbose=False)
         for line in sys.stdin:
             began_s, done = time.monotonic(), 0
             while time.monotonic() - began_s < float(line):
-                model.predict(frame, imgsz=imgsz, verbose=False)
+                model.predict(next(frames), imgsz=imgsz, verbose=False)
                 done += 1
             rate = done / (time.monotonic() - began_s)
             answer = {"frames_per_s": rate, "precision": told(), "torch_threads": torch.get_num_threads()}

@@ -5,7 +5,8 @@ ultralytics. The outline runs where the sum is zero, between pixels, so that a p
 """
 
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from itertools import accumulate, islice
+from math import ceil
 from typing import Final, NamedTuple
 
 import cv2
@@ -20,6 +21,8 @@ MOST_POINTS: Final = 64
 """Most points of a ring."""
 MOST_RINGS: Final = 8
 """Most rings of an object, the largest ones."""
+LEAST_PART: Final = 0.01
+"""Least area of a ring as a share of the object's largest, because the specks of a ragged mask say nothing."""
 _MOST_RINGS_OF_ALL: Final = 600
 _MOST_POINTS_OF_ALL: Final = 6_000
 """Most points of one picture's polygons, because a message has a bound; a crowd's rings have fewer each."""
@@ -33,14 +36,16 @@ _WITHIN: Final = 0.5
 _LEAST_WITHIN: Final = 0.15
 _COARSER: Final = 1.7
 _AT_ONCE: Final = 32
-"""Objects whose sums are computed at once, because all of a crowd's would take much memory."""
+"""Objects whose sums and outlines are computed at once, because all of a crowd's would take much memory."""
 _SMALL: Final = 0.25
 """Share of the prototypes' pixels up to which boxes are summed one by one: what lies outside of them is not needed."""
 _CORNERS: Final = 3
 _HALF: Final = np.float32(0.5)
 
 _Points = NDArray[np.float32]
+_Pixels = NDArray[np.int32]
 _Box = tuple[float, float, float, float]
+_Corner = tuple[int, int]
 
 
 class Masks:
@@ -59,24 +64,24 @@ class Masks:
         A ring that lies in the padding only is none, because it would be a line on the picture's edge.
 
         `shares` (objects, n) are the weights of the prototypes, `boxes` (objects, 4) corners in pixels of the input.
-        A polygon is within a pixel of its mask's border unless that takes more than MOST_POINTS points. Raises
-        ModelError("proof_failed") where a mask holds NaN or infinity.
+        A polygon is within a pixel of its mask's border unless that takes more than MOST_POINTS points. Parts of less
+        than LEAST_PART are left out. Raises ModelError("proof_failed") where a mask holds NaN or infinity.
         """
         rings_each = max(1, min(MOST_RINGS, _MOST_RINGS_OF_ALL // max(1, len(boxes))))
-        corners = [(box[0], box[1], box[2], box[3]) for box in boxes.tolist()]
+        # ultralytics keeps the pixels that begin in the box: its mask ends where they do, up to a pixel further on
+        corners = [(box[0], box[1], box[2], box[3]) for box in np.ceil(boxes).tolist()]
         windows = [self._window(box) for box in corners]
-        outlines = [
-            self._outlines(sums, window, box, rings_each)
-            for sums, window, box in zip(self._sums(shares, windows), windows, corners, strict=True)
-        ]
+        fields = map(self._field, self._sums(shares, windows), windows, corners)
+        outlines: list[list[_Points]] = []
+        while some := list(islice(fields, _AT_ONCE)):
+            outlines += _outlines(some, rings_each)
         count = sum(map(len, outlines))
         most_points = max(_FEWEST_POINTS, min(MOST_POINTS, _MOST_POINTS_OF_ALL // max(1, count)))
         within = max(_LEAST_WITHIN, min(_WITHIN, _WITHIN * placement.gain)) * MOST_POINTS / most_points
         rings = [_simplified(ring, within, most_points) for rings in outlines for ring in rings]
         if not rings:
             return [() for _ in outlines]
-        ends = np.cumsum([len(ring) for ring in rings])[:-1]
-        placed = iter(np.split(placement.points(np.concatenate(rings)), ends))
+        placed = iter(np.split(placement.points(np.concatenate(rings)), _ends_of(rings)))
         return [
             tuple(placement.within(ring) for ring in islice(placed, len(own)) if placement.shows(ring))
             for own in outlines
@@ -104,16 +109,6 @@ class Masks:
         part = window.of(self._prototypes)
         total: _Points = shares @ part.reshape(len(part), -1)
         return total.reshape(part.shape[1:])
-
-    def _outlines(self, sums: _Points, window: "_Window", box: _Box, most: int) -> list[_Points]:
-        """Return the largest outer rings of a mask, each (points, 2), in pixels of the input."""
-        field = self._field(sums, window, box)
-        if field is None:
-            return []
-        rings, _ = cv2.findContours(field.inside(), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-        if len(rings) > most:
-            rings = sorted(rings, key=lambda ring: -cv2.contourArea(ring))[:most]
-        return [field.border(np.asarray(ring, np.int32)[:: len(ring) // _MOST_OUTLINE + 1, 0]) for ring in rings]
 
     def _field(self, sums: _Points, window: "_Window", box: _Box) -> "_Field | None":
         """Scale an object's weighted sum in its window; return None where it is positive nowhere near the box."""
@@ -165,51 +160,85 @@ class _Field(NamedTuple):
     """Width and height of a grid's pixel, in pixels of the input."""
     box: _Box
 
-    def inside(self) -> NDArray[np.uint8]:
-        """Return uint8 (rows, columns): 1 where the sum is positive and the pixel's begin is in the box."""
+    def rings(self, most: int) -> list[_Pixels]:
+        """Return the pixels of the mask's largest outer rings, each (points, 2)."""
+        (left, upper), (right, lower) = self.ends()
         mask = (self.sums > 0).view(np.uint8)
-        (first, last), (upper, lower) = self._columns(), self._rows()
-        mask[:, :first] = mask[:, last:] = 0
+        mask[:, :left] = mask[:, right:] = 0
         mask[:upper] = mask[lower:] = 0
-        return mask
+        found, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        if len(found) > 1:
+            areas = np.array([cv2.contourArea(ring) for ring in found])
+            best = np.argsort(-areas, kind="stable")[:most]
+            found = [found[number] for number in best if areas[number] >= LEAST_PART * areas[best[0]]]
+        return [np.asarray(ring, np.int32)[:: len(ring) // _MOST_OUTLINE + 1, 0] for ring in found]
 
-    def border(self, ring: NDArray[np.int32]) -> _Points:
-        """Move the pixels of a ring, (points, 2), out to the mask's border; return it in pixels of the input.
-
-        A pixel goes to where the sum is zero if that is within a pixel (one step of Newton's method along the
-        gradient), and else, where the box cuts the mask, to the box's edge.
-        """
-        x, y = ring[:, 0], ring[:, 1]
-        rows, columns = self.sums.shape
-        here = self.sums[y, x]
-        slope_x = (self.sums[y, np.minimum(x + 1, columns - 1)] - self.sums[y, np.maximum(x - 1, 0)]) * _HALF
-        slope_y = (self.sums[np.minimum(y + 1, rows - 1), x] - self.sums[np.maximum(y - 1, 0), x]) * _HALF
-        steep = slope_x * slope_x + slope_y * slope_y
-        is_near = here * here <= steep
-        ahead = np.where(is_near, -here / np.where(steep > 0, steep, 1), np.float32(0))
-        points = ring.astype(np.float32) + _HALF + ahead[:, np.newaxis] * np.stack((slope_x, slope_y), axis=1)
-        points *= np.array(self.step, np.float32)
-        points += np.array(self.origin, np.float32)
-        for axis, (ends, values) in enumerate(((self._columns(), x), (self._rows(), y))):
-            points[~is_near & (values == ends[0]), axis] = self.box[axis]
-            points[~is_near & (values == ends[1] - 1), axis] = self.box[axis + 2]
-        if len(points) < _CORNERS:
-            points = _square(points, self.step)
-        low, high = np.array(self.box[:2], np.float32), np.array(self.box[2:], np.float32)
-        inside: _Points = np.clip(points, low, high, out=points)
-        return inside
-
-    def _columns(self) -> tuple[int, int]:
-        return self._within(0, self.sums.shape[1])
-
-    def _rows(self) -> tuple[int, int]:
-        return self._within(1, self.sums.shape[0])
+    def ends(self) -> tuple[_Corner, _Corner]:
+        """Return column and row of the first pixel whose begin is in the box, and those after the last."""
+        columns, rows = (self._within(axis, most) for axis, most in enumerate(self.sums.shape[::-1]))
+        return (columns[0], rows[0]), (columns[1], rows[1])
 
     def _within(self, axis: int, most: int) -> tuple[int, int]:
-        """Return the first pixel in the box along an axis, and the one after the last, as ultralytics cuts masks."""
         low = (self.box[axis] - self.origin[axis]) / self.step[axis]
         high = (self.box[axis + 2] - self.origin[axis]) / self.step[axis]
-        return max(0, int(np.ceil(low))), max(0, min(most, int(np.ceil(high))))
+        return max(0, ceil(low)), max(0, min(most, ceil(high)))
+
+
+def _outlines(fields: Sequence[_Field | None], most: int) -> list[list[_Points]]:
+    """Return the largest outer rings of each mask, each (points, 2), in pixels of the input."""
+    found = [field.rings(most) if field is not None else [] for field in fields]
+    owners = [field for field, rings in zip(fields, found, strict=True) if field is not None and rings]
+    if not owners:
+        return [[] for _ in found]
+    rings = [ring for own in found for ring in own]
+    parts = iter(np.split(_border(owners, [np.concatenate(own) for own in found if own]), _ends_of(rings)))
+    return [
+        [ring if len(ring) >= _CORNERS else _square(ring, field.step) for ring in islice(parts, len(own))]
+        if field is not None
+        else []
+        for field, own in zip(fields, found, strict=True)
+    ]
+
+
+def _border(fields: Sequence[_Field], pixels: Sequence[_Pixels]) -> _Points:
+    """Move the outlines' pixels of each mask, (points, 2), out to its border; return all in pixels of the input.
+
+    A pixel goes to where the sum is zero if that is within a pixel (one step of Newton's method along the gradient),
+    and else, where the box cuts the mask, to the box's edge.
+    """
+    counts = [len(own) for own in pixels]
+
+    def for_each(values: Sequence[Sequence[float]], kind: type[np.number] = np.float32) -> NDArray[np.number]:
+        return np.repeat(np.array(values, kind), counts, axis=0)
+
+    at = np.concatenate(pixels)
+    begins = [0, *accumulate(field.sums.size for field in fields[:-1])]
+    sizes = for_each([(begin, *field.sums.shape) for begin, field in zip(begins, fields, strict=True)], np.intp)
+    begin, rows, columns = sizes.T
+    sums, x, y = np.concatenate([field.sums.ravel() for field in fields]), at[:, 0], at[:, 1]
+    here = begin + y * columns + x
+    value = sums[here]
+    slope = np.empty((len(at), 2), np.float32)
+    slope[:, 0] = sums[here + (x + 1 < columns)] - sums[here - (x > 0)]
+    slope[:, 1] = sums[here + columns * (y + 1 < rows)] - sums[here - columns * (y > 0)]
+    slope *= _HALF
+    steep = slope[:, 0] ** 2 + slope[:, 1] ** 2
+    is_near = value * value <= steep
+    ahead = np.where(is_near, -value / np.where(steep > 0, steep, 1), np.float32(0))
+    points = (at + _HALF + ahead[:, np.newaxis] * slope) * for_each([field.step for field in fields])
+    points += for_each([field.origin for field in fields])
+    boxes = for_each([field.box for field in fields])
+    ends = for_each([(*first, *last) for first, last in (field.ends() for field in fields)], np.intp)
+    is_far = ~is_near[:, np.newaxis]
+    points = np.where(is_far & (at == ends[:, :2]), boxes[:, :2], points)
+    points = np.where(is_far & (at == ends[:, 2:] - 1), boxes[:, 2:], points)
+    inside: _Points = np.clip(points, boxes[:, :2], boxes[:, 2:]).astype(np.float32)
+    return inside
+
+
+def _ends_of(rings: Sequence[NDArray[np.generic]]) -> list[int]:
+    """Return where each but the last of rings ends that were joined."""
+    return list(accumulate(map(len, rings[:-1])))
 
 
 def _square(points: _Points, step: tuple[float, float]) -> _Points:

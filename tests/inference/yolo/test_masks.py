@@ -72,11 +72,36 @@ def test_a_polygon_is_within_a_pixel_of_its_mask(seed: int, roughness: float) ->
     assert np.count_nonzero(polygon) == pytest.approx(np.count_nonzero(mask), rel=0.015)  # not smaller, not larger
 
 
-def test_a_mask_is_cut_to_its_box() -> None:
-    box = np.array([[100.3, 120.6, 190.2, 230.7]], np.float32)
+def test_a_mask_is_cut_to_the_pixels_that_begin_in_its_box() -> None:
+    box = np.array([[100.3, 120.6, 190.2, 230.0]], np.float32)
     ((ring,),) = polygons(np.ones((1, CELLS, CELLS), np.float32), box)
-    np.testing.assert_allclose((*ring.min(axis=0), *ring.max(axis=0)), box[0], atol=0.01)
-    assert cv2.contourArea(ring) == pytest.approx(89.9 * 110.1, rel=0.001)
+    np.testing.assert_allclose((*ring.min(axis=0), *ring.max(axis=0)), (101, 121, 191, 230), atol=0.01)
+    assert cv2.contourArea(ring) == pytest.approx(90 * 109, rel=0.001)
+
+
+@pytest.mark.parametrize("imgsz", [(320, 320), (640, 640)])
+def test_the_pixels_of_a_cut_mask_are_those_of_ultralytics(imgsz: tuple[int, int]) -> None:
+    dice = np.random.default_rng(3)
+    corners = dice.uniform(10, 200, (20, 2))
+    boxes = np.concatenate((corners, corners + dice.uniform(12, 100, (20, 2))), axis=1).astype(np.float32)
+    shares = np.ones((len(boxes), 1), np.float32)
+    placement = Placement.of(imgsz, imgsz)
+    masks = Masks(np.ones((1, imgsz[0] // 4, imgsz[1] // 4), np.float32), imgsz)
+    rows, columns = np.mgrid[: imgsz[0], : imgsz[1]]
+    for (ring,), box in zip(masks.polygons(shares, boxes, placement), boxes, strict=True):
+        theirs = (columns >= box[0]) & (columns < box[2]) & (rows >= box[1]) & (rows < box[3])
+        (left, top), (right, bottom) = ring.min(axis=0), ring.max(axis=0)
+        ours = (columns >= left) & (columns < right) & (rows >= top) & (rows < bottom)
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_specks_beside_a_part_are_left_out() -> None:
+    prototype = np.full((1, CELLS, CELLS), -1, np.float32)
+    prototype[0, 10:50, 10:50] = 1
+    prototype[0, 60:63, 60:63] = 1
+    assert len(polygons(prototype)[0]) == 1
+    prototype[0, 60:68, 60:68] = 1
+    assert len(polygons(prototype)[0]) == 2
 
 
 def test_parts_are_rings_of_their_own_the_largest_first_chosen() -> None:
