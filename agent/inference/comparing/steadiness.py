@@ -60,14 +60,13 @@ def unsteadiness(
     left = [(one, _shifted(one.box, -right, -down)) for one in after[: 2 * _MOST]]
     lacks: list[float] = []
     for one in before[:_MOST]:
-        if not _is_inside(one.box, high, wide):
-            continue
+        is_inside = _is_inside(one.box, high, wide)
         same = [(iou(one.box, box), place) for place, (other, box) in enumerate(left) if other.label == one.label]
         overlap, place = max(same, default=(0.0, -1))
         if overlap >= _SAME_AT_LEAST:
             left.pop(place)
-            lacks.append(1 - overlap)
-        elif one.score > least:
+            lacks += [1 - overlap] if is_inside else []
+        elif is_inside and one.score > least:
             lacks.append(1.0)
     lacks += [1.0 for one, box in left if one.score > least and _is_inside(box, high, wide)]
     return sum(lacks) / len(lacks) if lacks else None

@@ -2,7 +2,7 @@
 
 import threading
 from collections import Counter
-from typing import Final
+from typing import Any, Final
 
 from agent.inference.comparing.matching import Difference
 from agent.messages.canary import ClassCounts, Counts, Histogram, bucket_of
@@ -26,7 +26,7 @@ class Tally:
     def _begin(self) -> None:
         self._counts: Counter[str] = Counter()
         self._score = self._score_squares = 0.0
-        self._unsteady: dict[str, float] = {}
+        self._unsteady: dict[str, Any] = {}
         self._classes: dict[str, _Class] = {}
         self._stable: Counter[int] = Counter()
         self._candidate: Counter[int] = Counter()

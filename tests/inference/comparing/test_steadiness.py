@@ -33,7 +33,7 @@ def test_a_picture_is_moved_by_whole_pixels_and_its_edges_are_repeated() -> None
     ("after", "expected"),
     [
         ([found(200 + RIGHT, 200 + DOWN)], 0.0),
-        ([found(210 + RIGHT, 200 + DOWN)], 1 - 90 / 110),
+        ([found(210 + RIGHT, 200 + DOWN)], 1 - 91 / 111),
         ([], 1.0),
         ([found(200 + RIGHT, 200 + DOWN, label="no-cap")], 1.0),
         ([found(200 + RIGHT, 200 + DOWN), found(400, 300)], 0.5),
@@ -49,6 +49,11 @@ def test_of_a_crowd_the_surest_objects_count() -> None:
     after = [found(one.box[0] + RIGHT, one.box[1] + DOWN, one.score) for one in crowd]
     assert unsteadiness(crowd, after, MOVE, SIZE, 0.25) == pytest.approx(0.0)
     assert unsteadiness(crowd, after[:32], MOVE, SIZE, 0.25) == pytest.approx(0.5, abs=0.1)
+
+
+def test_an_object_at_the_margin_is_the_same_on_either_side_of_it() -> None:
+    outside, inside = found(SIZE[1] / 24 - 1, 200), found(SIZE[1] / 24 + 1 + RIGHT, 200 + DOWN)
+    assert unsteadiness([outside], [inside], MOVE, SIZE, 0.25) is None
 
 
 def test_what_the_edge_cuts_off_and_what_is_near_the_threshold_says_nothing() -> None:

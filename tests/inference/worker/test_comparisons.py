@@ -100,6 +100,8 @@ def test_what_the_candidate_misses_finds_or_scores_is_counted_by_class(pair: Pai
 
 
 def test_each_compared_frame_is_inferred_once_more_by_both_moved_by_some_pixels(pair: Pair) -> None:
+    for behaviour in pair.runtime.behaviours.values():
+        behaviour.box = (10, 10, 40, 40)
     pair.run()
     for frame in range(3):
         pair.plant.detect()
