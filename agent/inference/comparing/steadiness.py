@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from agent.inference.validation.golden import iou
 from agent.messages.payloads import DetectedObject
 
-MOVES: Final = ((1 / 48, 1 / 48), (-1 / 77, 1 / 64))
-"""Moves of the frames in turn, as shares of width and height: some pixels, and no whole step of a network's grid."""
-_MARGIN: Final = 1 / 24
+MOVES: Final = ((1 / 40, 1 / 40), (-1 / 64, 3 / 160))
+"""Moves of the frames in turn, as shares of width and height; of 640 x 480, (16, 12) and (-10, 9) pixels."""
+_MARGIN: Final = 1 / 20
 """Share of the picture at its edges whose objects do not count, because a move cuts them off."""
 _SAME_AT_LEAST: Final = 0.5
 _MOST: Final = 64

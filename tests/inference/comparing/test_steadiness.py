@@ -6,7 +6,7 @@ import pytest
 from agent.inference.comparing.steadiness import MOVES, move_of, moved, unsteadiness
 from agent.messages.payloads import DetectedObject
 
-SIZE = (576, 768)
+SIZE = (480, 640)
 MOVE = MOVES[0]
 RIGHT, DOWN = 16, 12
 
@@ -45,14 +45,14 @@ def test_it_is_what_the_overlap_of_its_objects_lacks(after: list[DetectedObject]
 
 
 def test_of_a_crowd_the_surest_objects_count() -> None:
-    crowd = [found(100 + 6 * number, 300, score=0.9 - number / 200) for number in range(90)]
+    crowd = [found(100 + 4 * number, 300, score=0.9 - number / 200) for number in range(90)]
     after = [found(one.box[0] + RIGHT, one.box[1] + DOWN, one.score) for one in crowd]
     assert unsteadiness(crowd, after, MOVE, SIZE, 0.25) == pytest.approx(0.0)
     assert unsteadiness(crowd, after[:32], MOVE, SIZE, 0.25) == pytest.approx(0.5, abs=0.1)
 
 
 def test_an_object_at_the_margin_is_the_same_on_either_side_of_it() -> None:
-    outside, inside = found(SIZE[1] / 24 - 1, 200), found(SIZE[1] / 24 + 1 + RIGHT, 200 + DOWN)
+    outside, inside = found(SIZE[1] / 20 - 1, 200), found(SIZE[1] / 20 + 1 + RIGHT, 200 + DOWN)
     assert unsteadiness([outside], [inside], MOVE, SIZE, 0.25) is None
 
 
