@@ -12,7 +12,7 @@ _SLOW_SHARE = 0.01
 """Share of a model's frames that are slower than its 99th percentile."""
 _FAR_STEADIER = 0.5
 """Share of the stable model's unsteadiness below which it is no measure of a candidate."""
-_LEAST_UNSTEADY = 0.002
+_LEAST_UNSTEADY = 0.0005
 """Difference of unsteadiness that may be of rounding, as of another artifact of the same network."""
 _FEW_LATE = 5
 _LATE_SHARE = 0.05
