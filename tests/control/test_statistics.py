@@ -126,6 +126,8 @@ def test_a_difference_of_rounding_is_no_unsteadiness() -> None:
 def test_a_stable_model_that_is_far_less_steady_is_no_measure_where_a_person_decides() -> None:
     differs = msgspec.structs.replace(unsteady(1, 0.2, 0.06), objects=500, agree=500, missing=300, against=300)
     assert verdict(differs, BOUNDS, "shadow", a_person_decides=True) is None
+    early = msgspec.structs.replace(differs, frames=150, objects=150, again=90)
+    assert verdict(early, BOUNDS, "shadow", a_person_decides=True) is None
     for counts, asks in ((differs, False), (msgspec.structs.replace(differs, again=50), True)):
         found = verdict(counts, BOUNDS, "shadow", a_person_decides=asks)
         assert found is not None

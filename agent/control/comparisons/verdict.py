@@ -12,6 +12,8 @@ _SLOW_SHARE = 0.01
 """Share of a model's frames that are slower than its 99th percentile."""
 _FAR_STEADIER = 0.5
 """Share of the stable model's unsteadiness below which it is no measure of a candidate."""
+_PATIENCE = 2
+"""Multiple of the least frames after which answers decide without the models' steadiness."""
 _LEAST_UNSTEADY = 0.0005
 """Difference of unsteadiness that may be of rounding, as of another artifact of the same network."""
 _FEW_LATE = 5
@@ -38,15 +40,17 @@ def verdict(
     if counts.late >= _FEW_LATE and wilson(counts.late, asked)[0] > _LATE_SHARE:
         return Verdict("latency", f"{counts.late} of {asked} frames came too late, and were the stable model's")
     found = _by_steadiness(counts, bounds)
-    is_measure = not (a_person_decides and is_far_steadier(counts, bounds))
+    is_measure = not a_person_decides or _is_measure(counts, bounds)
     if found is None and is_measure and counts.frames >= bounds.least_frames:
         found = next(_by_answers(counts, bounds), None)
     return found or (_by_latency(counts, bounds) if mode == "canary" else None)
 
 
-def is_far_steadier(counts: Counts, bounds: CanarySettings) -> bool:
-    """Return True for a candidate beside which the stable model is no measure, because that is so much less steady."""
-    return counts.again >= bounds.least_frames and _beyond(counts, _FAR_STEADIER)[1] < 0
+def _is_measure(counts: Counts, bounds: CanarySettings) -> bool:
+    """Return False for a stable model that is far less steady, and until that can be known soon."""
+    if counts.again < bounds.least_frames:
+        return counts.frames >= _PATIENCE * bounds.least_frames  # because a frame without objects says nothing of it
+    return _beyond(counts, _FAR_STEADIER)[1] >= 0
 
 
 def _by_steadiness(counts: Counts, bounds: CanarySettings) -> Verdict | None:
