@@ -128,6 +128,7 @@ UNIT: Final = (
 
 SLOW: Final = (
     "app/test_canary_killed.py",
+    "app/test_orders_built.py",
     "app/test_random_run.py",
     "bench",
     "chaos",

@@ -81,6 +81,15 @@ class Store:
             raise MistakeError(f"{where}: {error.strerror or error}; is it writable for this user?") from None
         return next(version for version in self._catalog().versions if version.reference == str(release.reference))
 
+    def bring(self, draft: Path, files: tuple[ModelFile, ...]) -> None:
+        """Keep a folder of verified files, as `adopt` does, for a release that the catalog has already."""
+        try:
+            with self._alone():
+                self._keep(draft, files)
+        except OSError as error:
+            where = error.filename or self._store_dir
+            raise MistakeError(f"{where}: {error.strerror or error}; is it writable for this user?") from None
+
     def remove(self, reference: ModelReference) -> ModelVersion:
         """Remove a version from the catalog, and its files from the store. Raises MistakeError where it cannot.
 

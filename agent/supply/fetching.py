@@ -249,7 +249,12 @@ class Fetcher:
         ]
 
     def _accept(self, index: str) -> Sequence[Indexed]:
-        return self._verifier.accept_index(lambda name, most: self._read(index, name, most))
+        try:
+            return self._verifier.accept_index(lambda name, most: self._read(index, name, most))
+        except ModelError as error:
+            if error.reason == "file_missing":
+                raise ModelError("file_missing", f"{index}: {error}") from None
+            raise
 
     def _read(self, index: str, name: str, most_bytes: int) -> bytes | None:
         try:

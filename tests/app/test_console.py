@@ -69,7 +69,7 @@ class Visitor:
                 talk.receive_data(connection.recv(65536))
                 for event in talk.events():
                     if isinstance(event, AcceptConnection):
-                        connection.sendall(talk.send(TextMessage(data=f"{stream} 0")))
+                        connection.sendall(talk.send(TextMessage(data=f"{stream} 0 large")))
                     elif isinstance(event, BytesMessage):
                         message += event.data
                         if event.message_finished:

@@ -1,13 +1,14 @@
 """Debian's Chromium by playwright, and plants whose consoles it looks at."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.brokers import Mosquitto
 from support.console_plant import AXE, CHROMIUM, ConsolePlant, Looking
+from support.running_agent import RunningAgent
 
 from agent.mqtt.blocking_client import connected
 from agent.mqtt.endpoint.link_settings import LinkSettings
@@ -25,13 +26,22 @@ def browser() -> Iterator[Any]:
         chromium.close()
 
 
+def _nothing(_: Any) -> None:  # noqa: ANN401 - of both kinds
+    return
+
+
 @contextmanager
-def _plant(folder: Path) -> Iterator[ConsolePlant]:
+def _plant(
+    folder: Path,
+    changes: Callable[[dict[str, Any]], None] = _nothing,
+    prepare: Callable[[RunningAgent], None] = _nothing,
+) -> Iterator[ConsolePlant]:
     broker = Mosquitto(folder, persistence=False, more=())
     broker.start()
     try:
         with connected(LinkSettings("127.0.0.1", broker.port, "plc")) as peer:
-            plant = ConsolePlant(folder / "agent", broker, peer)
+            plant = ConsolePlant(folder / "agent", broker, peer, changes)
+            prepare(plant.agent)
             plant.start()
             yield plant
             plant.agent.kill()
@@ -51,6 +61,13 @@ def own_plant(tmp_path: Path) -> Iterator[ConsolePlant]:
     """Give a plant that a test may harm."""
     with _plant(tmp_path) as plant:
         yield plant
+
+
+@pytest.fixture
+def new_plant(tmp_path: Path) -> Iterator[Callable[..., ConsolePlant]]:
+    """`new_plant(changes, prepare)` starts a plant with other settings, after `prepare` has seen to its files."""
+    with ExitStack() as plants:
+        yield lambda *how: plants.enter_context(_plant(tmp_path, *how))
 
 
 Look = Callable[..., Looking]

@@ -5,8 +5,9 @@ from contextlib import suppress
 
 import psutil
 import pytest
-from support.console_plant import ConsolePlant, Looking
+from support.console_plant import ConsolePlant, Looking, usual_pictures
 from support.running_agent import DEADLINE_S
+from support.slow_link import slow_link
 
 pytestmark = pytest.mark.browser
 Look = Callable[..., Looking]
@@ -35,13 +36,17 @@ def test_a_camera_that_is_killed(own_plant: ConsolePlant, look: Look) -> None:
 
 def test_a_camera_that_stalls_leaves_an_aged_picture_that_says_so(own_plant: ConsolePlant, look: Look) -> None:
     looking = watching(own_plant, look)
-    camera = own_plant.agent.camera("cam-1")
-    camera.suspend()
-    looking.within(lambda: looking.has("[data-stream=cam-1].stale"))
+
+    def is_stale() -> bool:
+        with suppress(psutil.NoSuchProcess):  # control kills what hangs, and the next camera is to hang as well
+            own_plant.agent.camera("cam-1").suspend()
+        return looking.has("[data-stream=cam-1].stale")
+
+    looking.within(is_stale)
     assert "STALE" in looking.page.inner_text("[data-stream=cam-1] .age")
     looking.within(lambda: looking.ready() == "0", 6)
-    with suppress(psutil.NoSuchProcess):  # control has killed it already, most often
-        camera.kill()
+    with suppress(psutil.NoSuchProcess):
+        own_plant.agent.camera("cam-1").kill()
 
 
 def test_a_worker_that_is_killed(own_plant: ConsolePlant, look: Look) -> None:
@@ -82,6 +87,19 @@ def test_a_web_process_that_is_killed_comes_back_with_its_sessions(own_plant: Co
     own_plant.agent.until(lambda: own_plant.agent.log().count("event=web_serving") == 2)
     looking.within(lambda: not looking.has(".banner") and looking.ready() == "bottle-500", DEADLINE_S)
     assert own_plant.agent.value("line/line-1/ready") == "bottle-500", "the line has nothing to do with it"
+
+
+def test_a_slow_link_is_asked_for_smaller_pictures(new_plant: Callable[..., ConsolePlant], look: Look) -> None:
+    plant = new_plant(lambda _: None, lambda agent: usual_pictures(agent.folder))
+    with slow_link(plant.port, 60_000) as port:
+        looking = look(plant, viewport={"width": 1920, "height": 1080})
+        sizes: list[str] = []
+        looking.url = f"http://127.0.0.1:{port}"
+        looking.page.on("websocket", lambda one: one.on("framesent", lambda text: sizes.append(text.split()[2])))
+        looking.log_in("viewer").go("line/line-2")
+        looking.within(lambda: "large" in sizes, DEADLINE_S)
+        looking.within(lambda: sizes[-3:] == ["small"] * 3, DEADLINE_S)
+        looking.page.context.close()
 
 
 def test_a_user_who_is_removed_sees_nothing_any_more(own_plant: ConsolePlant, look: Look) -> None:

@@ -1,7 +1,11 @@
 """Each page shows the plant as it is, in both themes and languages, on a panel and on a phone, and to everybody."""
 
+import json
+import re
 from collections.abc import Callable
 from itertools import product
+from pathlib import Path
+from typing import Any
 
 import pytest
 from support.console_plant import PAGES, ConsolePlant, Looking
@@ -11,6 +15,7 @@ Look = Callable[..., Looking]
 PHONE = {"width": 390, "height": 844}
 PANEL = {"width": 1920, "height": 1080}
 THEMES = ("light", "dark")
+WORDS = json.loads((Path(__file__).parents[2] / "agent/web/console/files/lang/en.json").read_text())
 
 
 def test_a_page_without_a_session_asks_for_one(plant: ConsolePlant, look: Look) -> None:
@@ -57,6 +62,20 @@ def test_the_line_shows_its_live_picture_with_what_was_found(plant: ConsolePlant
     assert looking.has(".curves canvas")
 
 
+def test_tiles_are_pulled_at_their_own_pace_in_a_size_that_fits_them(plant: ConsolePlant, look: Look) -> None:
+    looking = look(plant)
+    sent: list[str] = []
+    looking.page.on("websocket", lambda one: one.on("framesent", lambda text: sent.append(str(text))))
+    looking.log_in("viewer").go("plant")
+    looking.within(lambda: all(looking.frame(stream) > 0 for stream in ("cam-1", "cam-2", "cam-3")))
+    looking.page.wait_for_timeout(2500)
+    begun = len(sent)
+    looking.page.wait_for_timeout(4000)
+    asked = [one for one in sent[begun:] if one.startswith("cam-1 ")]
+    assert 1 <= len(asked) <= 11, "one each 0.4 s"
+    assert {one.split()[2] for one in asked} <= {"small", "medium"}
+
+
 def test_models_alerts_and_device_show_what_the_agent_says(plant: ConsolePlant, look: Look) -> None:
     looking = look(plant).log_in("viewer").go("models")
     looking.within(lambda: "alpha:n@1" in looking.page.inner_text("table") and looking.has(".bar .active"))
@@ -88,6 +107,30 @@ def test_ready_is_read_at_three_metres(plant: ConsolePlant, look: Look) -> None:
     looking.within(lambda: looking.ready() == "bottle-500")
     height = looking.page.evaluate("document.querySelector('.ready strong').getBoundingClientRect().height")
     assert height >= 45, "12 mm on a 15.6 inch panel, which is read at three metres"
+
+
+def test_no_page_shows_a_key_instead_of_a_word(plant: ConsolePlant, look: Look) -> None:
+    plant.agent.until(lambda: plant.agent.value("health"))
+    health = json.loads(plant.agent.value("health") or "{}")
+    health["memory"] |= {"worker_lab_bytes": 1 << 20, "supply_bytes": 1 << 20, "gpu_total_bytes": 1 << 20}
+    event = {"topic": "health", "doc": health, "age_s": 0.1}
+
+    def answer(route: Any) -> None:  # noqa: ANN401 - of playwright
+        body = f"event: snapshot\ndata: {json.dumps([event])}\n\n"
+        route.fulfill(status=200, content_type="text/event-stream", body=body)
+
+    looking = look(plant).log_in("admin")
+    keys = {key.partition(".")[0] for key in WORDS if "." in key}
+    raw = re.compile(rf"(?<![\w.-])({'|'.join(keys)})\.[a-z_]+")
+    for place in PAGES:
+        found = raw.search(looking.go(place).page.inner_text("main"))
+        assert found is None, found
+    looking.page.route("**/api/events", answer)
+    looking.go("device")
+    looking.page.reload()
+    looking.within(lambda: "Worker lab" in looking.page.inner_text("main"))
+    found = raw.search(looking.page.inner_text("main"))
+    assert found is None, found
 
 
 def test_german_is_one_choice_away_and_stays(plant: ConsolePlant, look: Look) -> None:

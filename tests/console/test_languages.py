@@ -7,6 +7,7 @@ from typing import get_args
 
 import pytest
 
+from agent.messages.canary import CanaryMode, CanaryReason, CanaryResult
 from agent.messages.errors import Reason
 from agent.messages.payloads import AckResult, JobPhase, Phase, Rule, StreamStatus, SwitchResult
 from agent.web.console.acts import ACTS
@@ -36,6 +37,9 @@ def test_each_language_has_the_same_words_and_blanks() -> None:
         ("reason", get_args(Reason)),
         ("job", (*[one for one in get_args(JobPhase) if isinstance(one, str)], "done", "failed")),
         ("act", tuple(ACTS)),
+        ("canary", get_args(CanaryResult)),
+        ("mode", get_args(CanaryMode)),
+        ("reason", get_args(CanaryReason)),
     ],
 )
 def test_each_code_has_a_word(start: str, codes: tuple[str, ...]) -> None:

@@ -1,8 +1,9 @@
 """Schemathesis sends what the OpenAPI document allows, and what it forbids; no request is answered with 500."""
 
+import logging
 import re
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -12,6 +13,7 @@ from support.gateway_plant import TOKENS, GatewayPlant, gateway_plant, jpeg
 from support.partners import FOLDER
 
 pytestmark = [pytest.mark.partners, pytest.mark.timeout(3000)]
+_LOG = logging.getLogger(__name__)
 PROGRAM = FOLDER / "triton" / "bin" / "schemathesis"
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance,ignored_auth"
 CONFIG = """
@@ -46,16 +48,13 @@ def run(plant: GatewayPlant, folder: Path, examples: int) -> int:
 
 
 @pytest.mark.parametrize("examples", [20, pytest.param(900, marks=pytest.mark.soak)])
-def test_nothing_that_is_sent_is_answered_with_500(
-    plant: GatewayPlant, tmp_path: Path, examples: int, record_property: Callable[[str, object], None]
-) -> None:
+def test_nothing_that_is_sent_is_answered_with_500(plant: GatewayPlant, tmp_path: Path, examples: int) -> None:
     process = psutil.Process(plant.agent.child("agent.web.web_process").pid)
     run(plant, tmp_path, 20)  # what is imported and cached at first
     before_bytes = process.memory_full_info().uss
     sent = run(plant, tmp_path, examples)
     grown = process.memory_full_info().uss - before_bytes
-    record_property("requests", sent)
-    record_property("grown_bytes", grown)
+    _LOG.info("event=sent requests=%d grown_bytes=%d", sent, grown)
     assert sent > 10 * examples
     assert grown < GROWTH_BYTES
     assert "event=request_crashed" not in plant.agent.log()

@@ -294,6 +294,12 @@ def test_a_minisign_key_and_a_host_with_its_credentials_are_taken(loaded: Loader
     assert inside.configuration_hash == loaded(good + SUPPLY).configuration_hash
 
 
+@pytest.mark.parametrize("url", ["https://models.plant.example", "http://10.0.0.9:8080/", "s3://models"])
+def test_an_index_may_be_all_that_a_server_or_bucket_has(loaded: Loader, good: str, url: str) -> None:
+    read = loaded(good + f'[catalog]\nindex = "{url}"\nroot = "root.json"\n')
+    assert read.catalog.index == url.rstrip("/")
+
+
 @pytest.mark.parametrize("place", ["index", "file:///"])
 def test_an_index_in_a_folder_is_a_file_url(loaded: Loader, good: str, tmp_path: Path, place: str) -> None:
     index = place if place == "index" else f"file://{tmp_path}/index"

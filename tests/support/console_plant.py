@@ -6,10 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
+
 from agent.mqtt.blocking_client import BlockingClient
 from agent.web.console.access.users import ROLES, Role, Users
 from support.brokers import Mosquitto
-from support.running_agent import RunningAgent
+from support.running_agent import FPS, RunningAgent
 
 CHROMIUM = "/usr/bin/chromium"
 AXE = Path(__file__).parents[2] / ".cache" / "browser" / "axe.min.js"
@@ -22,8 +25,16 @@ LOADED_WITHIN_MS = 30_000
 class ConsolePlant:
     """An agent whose console is at `url`, with a user for each role."""
 
-    def __init__(self, folder: Path, broker: Mosquitto, peer: BlockingClient) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        broker: Mosquitto,
+        peer: BlockingClient,
+        changes: Callable[[dict[str, Any]], None] = lambda _: None,
+    ) -> None:
+        """Take an agent whose settings `changes` alters before it starts."""
         self.broker = broker
+        self._changes = changes
         self.port = _free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.agent = RunningAgent(folder, broker.url, peer, self._with_console)
@@ -33,6 +44,7 @@ class ConsolePlant:
 
     def _with_console(self, settings: dict[str, Any]) -> None:
         settings["web"] = {"bind": f"127.0.0.1:{self.port}"}
+        self._changes(settings)
 
     def start(self) -> None:
         """Start the agent, and wait until both lines are ready and the console answers."""
@@ -115,6 +127,17 @@ class Looking:
             for one in found["violations"]
             for node in one["nodes"]
         ]
+
+
+def usual_pictures(folder: Path) -> None:
+    """Replace the plant's videos by ones of 960x540 with the detail of a real scene."""
+    chance = np.random.default_rng(1)
+    ground = cv2.resize(chance.integers(0, 256, (135, 240, 3), np.uint8), (960, 540), interpolation=cv2.INTER_CUBIC)
+    for name in ("one", "two", "three"):
+        writer = cv2.VideoWriter(str(folder / f"{name}.avi"), cv2.VideoWriter.fourcc(*"MJPG"), FPS, (960, 540))
+        for step in range(20):
+            writer.write(np.roll(ground, 8 * step, axis=1))
+        writer.release()
 
 
 def _free_port() -> int:

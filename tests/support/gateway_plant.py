@@ -62,17 +62,19 @@ class GatewayPlant:
 
 
 @contextmanager
-def gateway_plant(
+def gateway_plant(  # noqa: PLR0913 - each option is one way in which a plant differs
     mosquitto: Mosquitto,
     folder: Path,
     web: Mapping[str, object] = MappingProxyType({}),
     more: Sequence[Mapping[str, object]] = (),
     *,
     trusted: str = "",
+    fps: float | None = None,
 ) -> Iterator[GatewayPlant]:
     """Run an agent with a gateway over HTTP and gRPC.
 
-    `web` adds keys to its table, `more` clients; with TLS, `trusted` is the file of the server's authority.
+    `web` adds keys to its table, `more` clients; with TLS, `trusted` is the file of the server's authority. `fps` is
+    the stream's, None: as it is.
     """
 
     def changes(settings: dict[str, Any]) -> None:
@@ -94,6 +96,8 @@ def gateway_plant(
         clients += more
         settings["web"] = {"bind": "127.0.0.1:0", "grpc_bind": "127.0.0.1:0", "client": clients, **web}
         settings["stream"] = settings["stream"][:1]
+        if fps is not None:
+            settings["stream"][0]["fps"] = fps
         del settings["line"]["line-2"]
 
     with connected(LinkSettings("127.0.0.1", mosquitto.port, "plc")) as peer:

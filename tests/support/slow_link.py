@@ -14,9 +14,12 @@ def slow_link(port: int, bytes_per_s: int) -> Iterator[int]:
     link = _SlowLink(port, bytes_per_s)
     link.thread.start()
     link.is_up.wait()
-    yield link.port
-    link.loop.call_soon_threadsafe(link.loop.stop)
-    link.thread.join()
+    try:
+        yield link.port
+    finally:
+        assert link.loop is not None
+        link.loop.call_soon_threadsafe(link.is_over.set)
+        link.thread.join()
 
 
 class _SlowLink:
@@ -24,18 +27,18 @@ class _SlowLink:
         self.to, self.rate = to, bytes_per_s
         self.port = 0
         self.is_up = threading.Event()
-        self.loop = asyncio.new_event_loop()
-        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.is_over = asyncio.Event()
+        self.thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
         self._turn = asyncio.Lock()
 
-    def _run(self) -> None:
-        async def start() -> None:
-            server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=4096)
-            self.port = server.sockets[0].getsockname()[1]
-            self.is_up.set()
-
-        self.loop.run_until_complete(start())
-        self.loop.run_forever()
+    async def _run(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=4096)
+        self.port = server.sockets[0].getsockname()[1]
+        self.is_up.set()
+        await self.is_over.wait()
+        server.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, back = await asyncio.open_connection("127.0.0.1", self.to, limit=4096)

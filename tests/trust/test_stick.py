@@ -85,6 +85,38 @@ def test_signed_models_are_imported_once(tmp_path: Path, signed: Path, key: Secr
     assert {one.words for one in box.told} == {"is in the catalog already"}
 
 
+def in_catalog(box: Box, file: str, sha256: str) -> str:
+    """Enter `cap:n@1` from a place that this device cannot reach; return the catalog's text."""
+    row = f'name = "cap"\nvariant = "n"\nversion = "1"\nfile = "{file}"\nsha256 = "{sha256}"\n'
+    box.target.catalog_file.parent.mkdir(parents=True, exist_ok=True)
+    box.target.catalog_file.write_text(f"# the plant's own\n[[model]]\n{row}")
+    return box.target.catalog_file.read_text()
+
+
+def test_files_that_the_catalog_waits_for_may_come_by_stick(tmp_path: Path, signed: Path, key: SecretKey) -> None:
+    """Because a box without a network never fetches what its catalog names."""
+    box = Box(tmp_path / "box", keyed(key, tmp_path))
+    sha256 = hashlib.sha256(main_file(signed).read_bytes()).hexdigest()
+    text = in_catalog(box, "https://models.plant.example/cap.onnx", sha256)
+    assert len(box.catalog.missing) == 1
+    box.take(signed)
+    assert box.told[0].words.startswith("was in the catalog, and its files are here now")
+    assert not box.catalog.missing
+    assert box.target.catalog_file.read_text().startswith(text)
+    (cap,) = (one for one in box.catalog.versions if one.name == "cap")
+    assert box.verifier is not None
+    box.verifier.verify_file(cap, Path(cap.path))
+    box.take(signed)
+    assert box.told[0].words == "is in the catalog already"
+
+
+def test_a_file_that_the_catalog_has_elsewhere_is_not_replaced(tmp_path: Path, signed: Path, key: SecretKey) -> None:
+    box = Box(tmp_path / "box", keyed(key, tmp_path))
+    in_catalog(box, str(tmp_path / "nas" / "cap.onnx"), hashlib.sha256(main_file(signed).read_bytes()).hexdigest())
+    assert "is in the catalog, with a file that is not there" in str(box.refusal(signed))
+    assert [one.reference for one in box.told if one.error is None] == ["hat:n@1"]
+
+
 def test_a_stick_for_another_plants_key_is_refused(tmp_path: Path, signed: Path) -> None:
     box = Box(tmp_path / "box", keyed(SecretKey.make(), tmp_path))
     error = box.refusal(signed)

@@ -2,8 +2,10 @@
 
 import asyncio
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import httpx
 import pytest
@@ -13,7 +15,12 @@ from support.brokers import Mosquitto
 from support.certificates import Authority
 from support.gateway_plant import TOKENS, GatewayPlant, gateway_plant
 
+from agent.messages.web.control import Serving, WebSetup
 from agent.web.gateway.grpc.schema import SERVICE, Messages, Untyped
+from agent.web.serving import walls
+
+if TYPE_CHECKING:
+    from agent.processes.child import Child
 
 MESSAGES = Messages()
 
@@ -76,6 +83,16 @@ def test_certificates_of_others_end_in_the_handshake(secured: GatewayPlant, cert
             status(secured, certificates.context(pair))
 
 
+@pytest.mark.soak
+def test_a_thousand_foreign_certificates_let_nobody_in(secured: GatewayPlant, certificates: Certificates) -> None:
+    ours, theirs = certificates.clients, certificates.strangers
+    foreign = [theirs.issue("plc"), theirs.issue("box"), ours.issue("plc-old", days=-1), ours.issue("other")]
+    contexts = [certificates.context(pair) for pair in foreign]
+    for number in range(1000):
+        with suppress(httpx.TransportError, ssl.SSLError):  # most end in the handshake
+            assert status(secured, contexts[number % len(contexts)]) == 401
+
+
 def test_plain_http_is_not_answered(secured: GatewayPlant) -> None:
     with pytest.raises(httpx.TransportError):
         httpx.get(f"http://127.0.0.1:{secured.port}/v2", trust_env=False)
@@ -105,3 +122,42 @@ def test_a_certificate_lets_a_client_in_over_grpc(secured: GatewayPlant, certifi
     with pytest.raises(GRPCError) as refused:
         asyncio.run(ready(certificates.context()))
     assert refused.value.status is Status.UNAUTHENTICATED
+
+
+class Waiting:
+    """A child that waits: what it was told to send, and what mends a file meanwhile."""
+
+    def __init__(self, mend: Callable[[], object]) -> None:
+        self.sent: list[Serving] = []
+        self._mend = mend
+
+    def send(self, message: Serving) -> None:
+        self.sent.append(message)
+
+    def wait(self, _seconds: float) -> None:
+        self._mend()
+
+
+def test_a_key_that_cannot_be_used_is_told_and_tried_again(certificates: Certificates, tmp_path: Path) -> None:
+    key, certificate = certificates.server
+    wrong = tmp_path / "server.key"
+    wrong.write_bytes(certificates.servers.issue("other")[0].read_bytes())
+    child = Waiting(lambda: wrong.write_bytes(key.read_bytes()))
+    setup = WebSetup(
+        device="box",
+        base="changeover/v1/box",
+        state_dir=str(tmp_path),
+        bind="127.0.0.1:1",
+        grpc_bind="",
+        cert_file=str(certificate),
+        key_file=str(wrong),
+        client_ca_file="",
+        console=False,
+        gateway=True,
+        clients=(),
+        links=(),
+    )
+    contexts = walls.contexts_of(cast("Child[Any]", child), setup)
+    assert list(contexts) == ["bind"]
+    assert [one.port for one in child.sent] == [0]
+    assert child.sent[0].detail.startswith("web.bind 127.0.0.1:1 cannot be served: ")

@@ -87,6 +87,29 @@ def test_too_many_waiting_requests_are_refused_at_once() -> None:
     asyncio.run(run())
 
 
+def test_a_request_that_would_surely_wait_too_long_is_refused_at_once() -> None:
+    async def run() -> None:
+        turns = Turns()
+        turns.reset(1)
+        held = await turns.take("one", 30.0)
+        waiting = [asyncio.create_task(turns.take("one", 30.0)) for _ in range(40)]
+        await asyncio.sleep(0)
+        for _ in range(4):
+            await asyncio.sleep(0.05)
+            turns.give_back(held)
+        with pytest.raises(RequestError, match="before it take about") as refused:
+            await turns.take("one", 0.5)
+        assert refused.value.retry_s
+        other = asyncio.create_task(turns.take("two", 0.5))  # whose turn is the next but one
+        await asyncio.sleep(0)
+        for task in (*waiting, other):
+            assert not task.done() or task.exception() is None
+            task.cancel()
+        await asyncio.gather(*waiting, other, return_exceptions=True)
+
+    asyncio.run(run())
+
+
 def test_a_block_given_back_twice_is_free_once() -> None:
     turns = Turns()
     turns.reset(2)

@@ -4,21 +4,31 @@ import logging
 import os
 import threading
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Final
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.processes.slots.picture_link import MOST_BYTES, Picture, PictureSender
+from agent.processes.slots.picture_link import MOST_BYTES, Picture, PictureSender, Size
 
 _log: Final = logging.getLogger(__name__)
-LONGEST_SIDE: Final = 960
-"""Pixels; larger frames are scaled down for people."""
-_QUALITIES: Final = (78, 55, 30, 12)
-"""JPEG qualities, of which the first whose file is small enough is taken."""
+_QUALITIES: Final = (78, 66, 55, 42, 30, 20, 12)
+"""JPEG qualities. From one to the next a file loses less than 40 % of its bytes."""
+_ROOM: Final = 0.6
+"""Part of the wanted bytes below which the next better quality is sure to fit."""
 _NICE: Final = 10
 _Image = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class _Job:
+    image: _Image
+    """Large enough for the largest of the sizes."""
+    frame: int
+    captured_unix_ns: int
+    sizes: frozenset[Size]
 
 
 class PictureEncoder:
@@ -26,11 +36,12 @@ class PictureEncoder:
 
     def __init__(self, sender: PictureSender) -> None:
         self._sender: Final = sender
-        self._job: tuple[_Image, int, int] | None = None
-        self._is_wanted = False
+        self._job: _Job | None = None
+        self._wanted: Final[set[Size]] = set()
         self._is_stopping = False
         self._changed: Final = threading.Condition()
         self._thread: Final = threading.Thread(target=self._run, name="pictures", daemon=True)
+        self._files: Final = {size: FileSizes(size.wanted_bytes) for size in Size}
 
     def start(self) -> None:
         """Start the thread."""
@@ -49,13 +60,15 @@ class PictureEncoder:
 
         `image`: (height, width, 3) uint8 BGR, which may change after this call.
         """
-        self._is_wanted = self._sender.is_asked() or self._is_wanted
-        if not self._is_wanted or self._job is not None:
+        self._wanted.update(self._sender.asked())
+        if not self._wanted or self._job is not None:
             return
-        self._is_wanted = False
+        small = scaled(image, max(self._wanted))
+        own = image.copy() if small is image else small
         with self._changed:
-            self._job = (_small_copy(image), frame, captured_unix_ns)
+            self._job = _Job(own, frame, captured_unix_ns, frozenset(self._wanted))
             self._changed.notify()
+        self._wanted.clear()
 
     def _run(self) -> None:
         with suppress(OSError):  # because a picture for people may wait, and a line may not
@@ -65,32 +78,50 @@ class PictureEncoder:
                 self._changed.wait_for(lambda: self._job is not None or self._is_stopping)
                 if self._is_stopping or self._job is None:
                     return
-                image, frame, captured_unix_ns = self._job
+                job = self._job
             try:
-                jpeg = encode(image)
-                height, width = image.shape[:2]
-                self._sender.send(Picture(frame, captured_unix_ns, width, height, jpeg))
+                self._send(job)
             except Exception:  # noqa: BLE001 - the thread's edge: a camera does not end because of a picture
-                _log.exception("event=picture_failed frame=%d", frame)
+                _log.exception("event=picture_failed frame=%d", job.frame)
             self._job = None
 
-
-def encode(image: _Image) -> bytes:
-    """Return an image as a JPEG file of at most MOST_BYTES, where a lower quality gets it there."""
-    data = b""
-    for quality in _QUALITIES:
-        data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
-        if len(data) <= MOST_BYTES:
-            break
-    return data
+    def _send(self, job: _Job) -> None:
+        for size in sorted(job.sizes, reverse=True):
+            image = scaled(job.image, size)
+            height, width = image.shape[:2]
+            jpeg = self._files[size].encode(image)
+            self._sender.send(Picture(job.frame, job.captured_unix_ns, width, height, jpeg, size))
 
 
-def _small_copy(image: _Image) -> _Image:
+class FileSizes:
+    """Encodes the images of one stream, and finds the quality at which they have the wanted size."""
+
+    def __init__(self, wanted_bytes: int) -> None:
+        self._wanted_bytes: Final = wanted_bytes
+        self._at = 0
+        """Index of the quality for the next image: one step better or worse than the last, as that one's file tells."""
+
+    def encode(self, image: _Image) -> bytes:
+        """Return an image as a JPEG file of at most MOST_BYTES, where a lower quality gets it there."""
+        last = len(_QUALITIES) - 1
+        while True:
+            data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, _QUALITIES[self._at]])[1].tobytes()
+            if len(data) <= MOST_BYTES or self._at == last:
+                break
+            self._at += 1
+        if len(data) > self._wanted_bytes:
+            self._at = min(self._at + 1, last)
+        elif len(data) < _ROOM * self._wanted_bytes:
+            self._at = max(self._at - 1, 0)
+        return data
+
+
+def scaled(image: _Image, size: Size) -> _Image:
+    """Return an image in a size in which pictures are shown; the same one where it is no larger."""
     height, width = image.shape[:2]
-    scale = LONGEST_SIDE / max(height, width)
+    scale = size.longest_side / max(height, width)
     if scale >= 1:
-        whole: _Image = image.copy()
-        return whole
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    small: _Image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+        return image
+    new = (max(1, round(width * scale)), max(1, round(height * scale)))
+    small: _Image = np.asarray(cv2.resize(image, new, interpolation=cv2.INTER_AREA), np.uint8)
     return small

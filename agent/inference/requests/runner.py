@@ -128,6 +128,8 @@ class RequestRunner:
         with self._cache.borrowed(version, is_request=True) as model:
             if model is None:
                 return NotInferred(message.number, "gone", f"{message.reference}: a line took its memory")
+            if time.monotonic_ns() >= message.deadline_ns:  # nobody waits for it any more
+                return NotInferred(message.number, "busy", f"those before it took too long for {message.reference}")
             needed_ns = self._needed_ns(message.reference, model)
             if not self._outlet.slack.wait(needed_ns, min(message.deadline_ns, time.monotonic_ns() + _PATIENCE_NS)):
                 if time.monotonic_ns() < message.deadline_ns and self._outlet.slack.has_room(needed_ns):

@@ -1,8 +1,8 @@
 """Link of one stream between its camera process and the web process: the one asks for a picture, the other sends it.
 
 A socket pair keeps messages whole (SOCK_SEQPACKET). Control makes it and holds both ends, so that either process may
-end and be replaced. No side waits: a request or picture that does not fit is dropped, and asked for again. A picture is
-a header of fixed size and a JPEG file.
+end and be replaced. No side waits: a request or picture that does not fit is dropped, and asked for again. A request is
+one byte, the size; a picture is a header of fixed size and a JPEG file.
 """
 
 import os
@@ -10,13 +10,31 @@ import socket
 import struct
 from contextlib import suppress
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Final
 
-_HEADER: Final = struct.Struct("<QQHH")
+_HEADER: Final = struct.Struct("<QQHHB")
 MOST_BYTES: Final = 160 * 1024
 """Limit of a JPEG file, below the kernel's default socket buffer of 208 KiB."""
-_REQUEST: Final = b"\x01"
 _WAITING_REQUESTS: Final = 64
+
+
+class Size(IntEnum):
+    """Sizes in which pictures are encoded, so that a small tile and a slow link need not take the largest."""
+
+    SMALL = 1
+    MEDIUM = 2
+    LARGE = 3
+
+    @property
+    def longest_side(self) -> int:
+        """Pixels of the longer side; a smaller frame keeps its own."""
+        return (320, 480, 960)[self - 1]
+
+    @property
+    def wanted_bytes(self) -> int:
+        """File size at which the encoder aims."""
+        return (10, 24, 64)[self - 1] * 1024
 
 
 @dataclass(frozen=True)
@@ -29,6 +47,8 @@ class Picture:
     width: int
     height: int
     jpeg: bytes
+    size: Size
+    """As it was asked for."""
 
 
 class PictureLink:
@@ -59,20 +79,19 @@ class PictureSender:
     def __init__(self, descriptor: int) -> None:
         self._end: Final = _socket(descriptor)
 
-    def is_asked(self) -> bool:
-        """Return True where a picture was asked for since the last call."""
-        is_asked = False
+    def asked(self) -> set[Size]:
+        """Return the sizes that were asked for since the last call."""
+        found: set[int] = set()
         with suppress(OSError):  # EAGAIN once all are read
             for _ in range(_WAITING_REQUESTS):
-                self._end.recv(1, socket.MSG_DONTWAIT)
-                is_asked = True
-        return is_asked
+                found.update(self._end.recv(1, socket.MSG_DONTWAIT))
+        return {size for size in Size if size in found}
 
     def send(self, picture: Picture) -> bool:
         """Send a picture; False where the reader's buffer is full, or the picture is too large."""
         if len(picture.jpeg) > MOST_BYTES:
             return False
-        header = _HEADER.pack(picture.frame, picture.captured_unix_ns, picture.width, picture.height)
+        header = _HEADER.pack(picture.frame, picture.captured_unix_ns, picture.width, picture.height, int(picture.size))
         try:
             self._end.sendmsg([header, picture.jpeg], [], socket.MSG_DONTWAIT)
         except OSError:
@@ -94,10 +113,10 @@ class PictureReceiver:
         """Return a descriptor that is readable when a picture waits."""
         return self._end.fileno()
 
-    def ask(self) -> None:
+    def ask(self, size: Size) -> None:
         """Ask for the next frame's picture."""
         try:
-            self._end.send(_REQUEST, socket.MSG_DONTWAIT)
+            self._end.send(bytes((size,)), socket.MSG_DONTWAIT)
         except OSError:
             return  # requests wait already, and the camera takes them with its next frame
 
@@ -109,8 +128,10 @@ class PictureReceiver:
             return None
         if len(data) <= _HEADER.size:
             return None
-        frame, captured_unix_ns, width, height = _HEADER.unpack_from(data)
-        return Picture(frame, captured_unix_ns, width, height, data[_HEADER.size :])
+        frame, captured_unix_ns, width, height, size = _HEADER.unpack_from(data)
+        if size not in set(Size):
+            return None
+        return Picture(frame, captured_unix_ns, width, height, data[_HEADER.size :], Size(size))
 
     def close(self) -> None:
         """Close this end."""

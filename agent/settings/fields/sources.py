@@ -131,7 +131,7 @@ def _index(value: str, info: ValidationInfo) -> str:
     if not value:
         return value
     if remote_scheme(value) in {"http", "https", "s3"}:
-        check_remote(value, _INDEX)
+        check_remote(f"{value.rstrip('/')}/x", _INDEX)  # because the folder may be all that a server or bucket has
         return value.rstrip("/")
     return f"file://{quote(str(local_path(value, info, _INDEX)))}"
 

@@ -104,10 +104,7 @@ def _is_on_stick(folder: Path, model: IndexedModel) -> bool:
 def _import(folder: Path, model: IndexedModel, target: Target, verifier: Verifier | None) -> str:
     catalog = Catalog.load(target.catalog_file, target.store_dir) if target.catalog_file.exists() else None
     known = next((one for one in catalog.versions if one.reference == model.reference), None) if catalog else None
-    if known is not None:
-        if known.sha256 != model.files[0].sha256:
-            detail = f"{model.reference} is in the catalog with other content, and releases are immutable"
-            raise ModelError("hash_mismatch", detail)
+    if known is not None and _is_complete(known, model):
         return "is in the catalog already"
     parts = target.store_dir / PARTS / f"{STICK}{model.files[0].sha256}"
     _require_room(target, model, parts)
@@ -120,6 +117,9 @@ def _import(folder: Path, model: IndexedModel, target: Target, verifier: Verifie
         _bring(folder, f"{model.folder}/{file.name}", file, parts / kept.name, version, verifier)
     names = {kept.name for kept in files} | {f"{kept.name}{SIGNATURE_SUFFIX}" for kept in files}
     _remove_others(parts, names)
+    if known is not None:
+        Store(target.catalog_file, target.store_dir).bring(parts, files)
+        return f"was in the catalog, and its files are here now\t{known.path}\tsha256 {known.sha256}"
     entry = dict(model.entry)
     reference = ModelReference(entry.pop("name"), entry.pop("variant"), entry.pop("version"))
     may_be_tensors = not (entry.get("task") or entry.get("layout"))  # as where it was bundled
@@ -128,6 +128,23 @@ def _import(folder: Path, model: IndexedModel, target: Target, verifier: Verifie
         entry.pop(key, None)
     added = Store(target.catalog_file, target.store_dir).adopt(release, parts, files, entry)
     return f"imported\t{added.path}\tsha256 {added.sha256}"
+
+
+def _is_complete(known: ModelVersion, model: IndexedModel) -> bool:
+    """Return True where the catalog's files are there, False where the store waits for them.
+
+    Raises ModelError where the catalog has another release, or names a file outside the store that is not there.
+    """
+    if known.sha256 != model.files[0].sha256:
+        detail = f"{model.reference} is in the catalog with other content, and releases are immutable"
+        raise ModelError("hash_mismatch", detail)
+    own = Path(known.path)
+    if own.exists() and all((own.parent / one.name).exists() for one in known.files):
+        return True
+    if not known.source:
+        detail = f"{model.reference} is in the catalog, with a file that is not there: {known.path}"
+        raise ModelError("file_missing", f"{detail}; take it out (`changeover models remove`), and import again")
+    return False
 
 
 def _require_room(target: Target, model: IndexedModel, parts: Path) -> None:

@@ -1,8 +1,9 @@
 """Pictures for pages: asked for one by one over a WebSocket, encoded once for all who look, with their detections.
 
-A page asks for the next picture once it has drawn the last, so a slow reader gets fewer, and never older ones. The hub
-asks the camera only for pages that wait. A picture is held back until its own detections have come, for a short time,
-so that boxes stand on the frame that they were found in.
+A page asks for the next picture once it has drawn the last, so a slow reader gets fewer, and never older ones. It names
+a size, by how large it shows the picture and how fast its link is; all pages that want one size share its encoding.
+The hub asks the camera only for pages that wait. A picture is held back until its own detections have come, for a short
+time, so that boxes stand on the frame that they were found in.
 """
 
 import asyncio
@@ -15,7 +16,7 @@ from typing import Any, Final
 import msgspec
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from agent.processes.slots.picture_link import Picture, PictureReceiver
+from agent.processes.slots.picture_link import Picture, PictureReceiver, Size
 from agent.web.console.access.guard import token_of
 from agent.web.console.access.sessions import Sessions
 
@@ -29,7 +30,7 @@ _ASK_AGAIN_S: Final = 1.0
 _WATCHED_S: Final = 3.0
 """A stream counts as watched this long after the last request."""
 _FRESH_S: Final = 2.0
-"""A page that comes is not given an older picture, but the next one."""
+"""A page is given no older picture, but the next one."""
 _FRAMES: Final = 8
 """Detections kept of each stream: those of the newest frames."""
 _BOX_AGE_S: Final = 0.35
@@ -37,19 +38,41 @@ _BOX_AGE_S: Final = 0.35
 _LONGEST_REQUEST: Final = 128
 
 
+@dataclass(frozen=True)
+class Request:
+    """A page's request for a picture of a stream."""
+
+    frame: int
+    """Number of the frame that the page has, or 0."""
+    size: Size
+    at_s: float
+    """Time at which it came (monotonic), so that the page can tell the device's wait from the way."""
+
+
 @dataclass(eq=False)
-class _Stream:
-    receiver: PictureReceiver
+class _View:
+    """One size of a stream."""
+
     picture: Picture | None = None
     """The newest that pages may have."""
     held: Picture | None = None
     """Waits for its detections."""
     asked_s: float | None = None
     """Time of the camera's unanswered request (monotonic)."""
-    wanted_s: float = float("-inf")
-    """Time of the last request of a page (monotonic)."""
     is_wanted: bool = False
     """A page waits."""
+    shown_s: float = float("-inf")
+    """Time since which pages may have the picture (monotonic)."""
+
+
+@dataclass(eq=False)
+class _Stream:
+    receiver: PictureReceiver
+    views: dict[Size, _View] = field(default_factory=lambda: {size: _View() for size in Size})
+    wanted_s: float = float("-inf")
+    """Time of the last request of a page (monotonic)."""
+    last: Picture | None = None
+    """The newest that came, of any size."""
     period_s: float = 0.0
     """Time between two frames of the camera, as far as is known."""
     detections: dict[int, bytes] = field(default_factory=dict)
@@ -62,9 +85,28 @@ class _Stream:
     def is_watched(self, now_s: float) -> bool:
         return now_s - self.wanted_s < _WATCHED_S
 
-    def ask(self) -> None:
-        self.asked_s = time.monotonic()
-        self.receiver.ask()
+    def ask(self, size: Size) -> None:
+        self.views[size].asked_s = time.monotonic()
+        self.receiver.ask(size)
+
+    def has_for(self, request: Request) -> bool:
+        """Return True where a page's request is answered by the picture that is there already.
+
+        One that came after the request answers it; one that other pages asked for before does while it is of this
+        moment, because the next frame would be newer.
+        """
+        view = self.views[request.size]
+        if view.picture is None or view.picture.frame == request.frame:
+            return False
+        return _age_s(view.picture) <= (_FRESH_S if view.shown_s >= request.at_s else self.hold_s)
+
+    def note(self, picture: Picture) -> None:
+        """Learn the frames' period from a picture that came."""
+        last = self.last
+        if last is not None and picture.frame > last.frame:
+            gap_ns = picture.captured_unix_ns - last.captured_unix_ns
+            self.period_s = gap_ns / (picture.frame - last.frame) / 1e9
+        self.last = picture
 
 
 class PictureHub:
@@ -101,39 +143,36 @@ class PictureHub:
         one.detections[frame] = payload
         while len(one.detections) > _FRAMES:
             del one.detections[next(iter(one.detections))]
-        if one.held is not None and frame >= one.held.frame:
-            self._show(one)
+        for view in one.views.values():
+            if view.held is not None and frame >= view.held.frame:
+                self._show(view)
 
     def tick(self) -> None:
         """Ask cameras again that did not answer, and tell what is watched; call it every second."""
         now_s = time.monotonic()
         for one in self._streams.values():
-            is_late = one.asked_s is None or now_s - one.asked_s >= _ASK_AGAIN_S
-            if one.is_wanted and one.held is None and is_late:
-                one.ask()
+            for size, view in one.views.items():
+                is_late = view.asked_s is None or now_s - view.asked_s >= _ASK_AGAIN_S
+                if view.is_wanted and view.held is None and is_late:
+                    one.ask(size)
         self._tell_watched(now_s)
 
-    def want(self, stream: str) -> bool:
-        """Note that a page waits for a picture of a stream; False where there is no such stream."""
-        one = self._streams.get(stream)
-        if one is None:
-            return False
-        now_s = time.monotonic()
-        one.wanted_s, one.is_wanted = now_s, True
-        if one.asked_s is None and one.held is None:
-            one.ask()
-        self._tell_watched(now_s)
-        return True
+    def has(self, stream: str) -> bool:
+        """Return True for a stream of this device."""
+        return stream in self._streams
 
-    def newer(self, stream: str, after: int, asked_s: float) -> bytes | None:
-        """Return the message with a stream's picture where it is fresh and another than frame `after`; else None.
-
-        `asked_s`: time of the page's request (monotonic), so that it can tell its own wait from the way.
-        """
+    def answer(self, stream: str, request: Request) -> bytes | None:
+        """Return the message with the picture that a page's request is to have; None where it has to wait for it."""
         one = self._streams[stream]
-        if one.picture is None or one.picture.frame == after or _age_s(one.picture) > _FRESH_S:
-            return None
-        return _message(stream, one, one.picture, time.monotonic() - asked_s)
+        one.wanted_s = max(one.wanted_s, request.at_s)
+        self._tell_watched(request.at_s)
+        view = one.views[request.size]
+        if view.picture is not None and one.has_for(request):
+            return _message(stream, one, view.picture, time.monotonic() - request.at_s)
+        view.is_wanted = True
+        if view.asked_s is None and view.held is None:
+            one.ask(request.size)
+        return None
 
     async def serve(self, socket: WebSocket, sessions: Sessions) -> None:
         """Serve one page until it closes its socket or its session ends."""
@@ -158,22 +197,21 @@ class PictureHub:
         picture = one.receiver.receive()
         if picture is None:
             return
-        if one.picture is not None and picture.frame > one.picture.frame:
-            frames, gap_ns = picture.frame - one.picture.frame, picture.captured_unix_ns - one.picture.captured_unix_ns
-            one.period_s = gap_ns / frames / 1e9
-        one.held, one.asked_s = picture, None
+        one.note(picture)
+        view = one.views[picture.size]
+        view.held, view.asked_s = picture, None
         if one.detections and max(one.detections) >= picture.frame:
-            self._show(one)
+            self._show(view)
         else:
             assert self._loop is not None
-            self._loop.call_later(one.hold_s, self._show_if_held, one, picture)
+            self._loop.call_later(one.hold_s, self._show_if_held, view, picture)
 
-    def _show_if_held(self, one: _Stream, picture: Picture) -> None:
-        if one.held is picture:
-            self._show(one)
+    def _show_if_held(self, view: _View, picture: Picture) -> None:
+        if view.held is picture:
+            self._show(view)
 
-    def _show(self, one: _Stream) -> None:
-        one.picture, one.held, one.is_wanted = one.held, None, False
+    def _show(self, view: _View) -> None:
+        view.picture, view.held, view.is_wanted, view.shown_s = view.held, None, False, time.monotonic()
         for wake in self._wakes:
             wake.set()
 
@@ -185,8 +223,8 @@ class _Viewer:
         self._socket: Final = socket
         self._hub: Final = hub
         self._sessions: Final = sessions
-        self._wants: Final[dict[str, tuple[int, float]]] = {}
-        """By stream that the page waits for: the frame that it has, and when it asked (monotonic)."""
+        self._wants: Final[dict[str, Request]] = {}
+        """By stream that the page waits for."""
 
     async def run(self) -> None:
         tasks = [asyncio.ensure_future(self._read()), asyncio.ensure_future(self._write())]
@@ -200,29 +238,37 @@ class _Viewer:
             await self._socket.close(1008)
 
     async def _read(self) -> None:
-        """Read requests: a stream's id, a space, and the number of the frame that the page has, or 0."""
+        """Read requests: a stream's id, the number of the frame that the page has, or 0, and the name of a size."""
         with suppress(WebSocketDisconnect, KeyError):  # KeyError: a message without text
             while True:
                 text = await self._socket.receive_text()
-                stream, _, frame = text[:_LONGEST_REQUEST].partition(" ")
-                is_number = frame.isascii() and frame.isdigit()
-                if not is_number or self._sessions.user_of(token_of(self._socket)) is None:
+                stream, _, rest = text[:_LONGEST_REQUEST].partition(" ")
+                request = request_of(rest)
+                if request is None or not self._hub.has(stream):
                     return
-                if not self._hub.want(stream):
+                if self._sessions.user_of(token_of(self._socket)) is None:
                     return
-                self._wants[stream] = (int(frame), time.monotonic())
+                self._wants[stream] = request
                 self.wake.set()
 
     async def _write(self) -> None:
         with suppress(WebSocketDisconnect, RuntimeError, OSError):
             while True:
                 self.wake.clear()
-                for stream, (after, asked_s) in list(self._wants.items()):
-                    message = self._hub.newer(stream, after, asked_s)
+                for stream, request in list(self._wants.items()):
+                    message = self._hub.answer(stream, request)
                     if message is not None:
                         del self._wants[stream]
                         await self._socket.send_bytes(message)
                 await self.wake.wait()
+
+
+def request_of(text: str) -> Request | None:
+    """Read a page's request, such as "17 medium"; None where it is not understood."""
+    frame, _, size = text.partition(" ")
+    if not (frame.isascii() and frame.isdigit()) or size.upper() not in Size.__members__:
+        return None
+    return Request(int(frame), Size[size.upper()], time.monotonic())
 
 
 class _Numbered(msgspec.Struct):

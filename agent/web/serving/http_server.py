@@ -31,6 +31,7 @@ class HttpServer:
             app,
             http=_Protocol,
             ws="wsproto",
+            ws_per_message_deflate=False,  # because JPEG files shrink no further, and each try costs 2 ms a viewer
             lifespan="off",
             log_config=None,
             access_log=False,

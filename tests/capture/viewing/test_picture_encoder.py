@@ -8,9 +8,9 @@ import pytest
 from support.waiting import until
 
 from agent.capture.source import Image
-from agent.capture.viewing.picture_encoder import LONGEST_SIDE, PictureEncoder, encode
+from agent.capture.viewing.picture_encoder import FileSizes, PictureEncoder
 from agent.capture.viewing.viewed_writer import ViewedWriter
-from agent.processes.slots.picture_link import MOST_BYTES, Picture, PictureLink, PictureReceiver, PictureSender
+from agent.processes.slots.picture_link import MOST_BYTES, Picture, PictureLink, PictureReceiver, PictureSender, Size
 
 
 class Viewing:
@@ -55,36 +55,60 @@ def pixels(picture: Picture) -> Image:
 
 def test_a_request_is_answered_by_the_next_frame_once(viewing: Viewing) -> None:
     viewing.encoder.offer(shade(48, 64), 1, 10)
-    viewing.web.ask()
+    viewing.web.ask(Size.LARGE)
     viewing.encoder.offer(shade(48, 64), 2, 20)
     picture = viewing.seen()
     assert (picture.frame, picture.captured_unix_ns, picture.width, picture.height) == (2, 20, 64, 48)
     assert pixels(picture).shape == (48, 64, 3)
     viewing.encoder.offer(shade(48, 64), 3, 30)
-    viewing.web.ask()
+    viewing.web.ask(Size.LARGE)
     viewing.encoder.offer(shade(48, 64), 4, 40)
     assert viewing.seen().frame == 4, "nothing was encoded in between"
 
 
-def test_a_large_frame_comes_smaller_and_in_its_proportions(viewing: Viewing) -> None:
-    viewing.web.ask()
+@pytest.mark.parametrize("size", list(Size))
+def test_a_large_frame_comes_in_the_size_asked_for_and_in_its_proportions(viewing: Viewing, size: Size) -> None:
+    viewing.web.ask(size)
     viewing.encoder.offer(shade(1080, 1920), 1, 10)
     picture = viewing.seen()
-    assert (picture.width, picture.height) == (LONGEST_SIDE, 540)
-    assert pixels(picture).shape == (540, LONGEST_SIDE, 3)
+    assert picture.size == size
+    assert (picture.width, picture.height) == (size.longest_side, size.longest_side * 9 // 16)
+    assert pixels(picture).shape == (picture.height, picture.width, 3)
+
+
+def test_one_frame_answers_all_sizes(viewing: Viewing) -> None:
+    viewing.web.ask(Size.SMALL)
+    viewing.web.ask(Size.LARGE)
+    viewing.encoder.offer(shade(1080, 1920), 1, 10)
+    found = [viewing.seen(), viewing.seen()]
+    assert [(one.frame, one.size) for one in found] == [(1, Size.LARGE), (1, Size.SMALL)]
+    assert [one.width for one in found] == [960, 320]
 
 
 def test_a_picture_is_of_its_own_frame_though_the_buffer_is_written_again(viewing: Viewing) -> None:
     buffer = shade(48, 64, 30)
-    viewing.web.ask()
+    viewing.web.ask(Size.LARGE)
     viewing.encoder.offer(buffer, 1, 10)
     buffer[:] = 250
     assert abs(int(pixels(viewing.seen()).mean()) - 30) <= 3
 
 
+def noise(height: int, width: int) -> Image:
+    return np.random.default_rng(1).integers(0, 256, (height, width, 3), np.uint8)
+
+
 def test_a_picture_that_hardly_compresses_still_fits_the_link() -> None:
-    noise = np.random.default_rng(1).integers(0, 256, (720, LONGEST_SIDE, 3), np.uint8)
-    assert len(encode(noise)) <= MOST_BYTES
+    assert len(FileSizes(Size.LARGE.wanted_bytes).encode(noise(720, Size.LARGE.longest_side))) <= MOST_BYTES
+
+
+def test_files_come_to_the_wanted_size_and_back_to_their_quality() -> None:
+    rough = np.asarray(cv2.resize(noise(135, 240), (960, 540), interpolation=cv2.INTER_CUBIC), np.uint8)
+    plain, files = shade(540, 960), FileSizes(Size.LARGE.wanted_bytes)
+    best = len(files.encode(plain))
+    sizes = [len(files.encode(rough)) for _ in range(12)]
+    assert sizes[0] > Size.LARGE.wanted_bytes >= sizes[-2], "a few pictures are larger, then none"
+    assert sizes[-1] == sizes[-2], "it settles"
+    assert [len(files.encode(plain)) for _ in range(12)][-1] == best
 
 
 class SlotDummy:
@@ -108,7 +132,7 @@ class SlotDummy:
 def test_the_line_gets_its_frame_whoever_looks(viewing: Viewing) -> None:
     slot = SlotDummy()
     writer = ViewedWriter(slot, viewing.encoder)
-    viewing.web.ask()
+    viewing.web.ask(Size.LARGE)
     writer.buffer(48, 64)[:] = 200
     assert writer.offer(1, 10) == 1
     assert slot.offered == [(1, 10)]

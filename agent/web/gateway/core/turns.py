@@ -1,6 +1,7 @@
 """Gives the blocks of shared memory to requests, in turns between clients."""
 
 import asyncio
+import time
 from collections import OrderedDict, deque
 from typing import Final
 
@@ -8,6 +9,10 @@ from agent.web.gateway.core.faults import busy
 
 _WAITING: Final = 128
 """Requests that wait for a block, of all clients; a further one is refused."""
+_NEWEST: Final = 0.125
+"""Weight of the newest interval in the moving average."""
+_SURELY: Final = 2.0
+"""A request is refused early where it would wait this much longer than it may, because the average may mislead."""
 
 
 class Turns:
@@ -17,6 +22,9 @@ class Turns:
         self._free: Final[deque[int]] = deque()
         self._waiting: Final[OrderedDict[str, deque[asyncio.Future[int]]]] = OrderedDict()
         self._count = 0
+        self._interval_s = 0.0
+        """Usual time from one block that comes back to the next, while requests wait."""
+        self._came_s = 0.0
 
     @property
     def free_blocks(self) -> int:
@@ -25,6 +33,7 @@ class Turns:
 
     def reset(self, blocks: int) -> None:
         """Make all blocks free, because the worker has forgotten every request."""
+        self._came_s = 0.0
         self._free.clear()
         self._free.extend(range(blocks))
         self._serve()
@@ -37,12 +46,16 @@ class Turns:
         """Make a block free again."""
         if block not in self._free:
             self._free.append(block)
+            self._note()
             self._serve()
 
     async def take(self, client: str, timeout_s: float) -> int:
-        """Wait for a block. Raises RequestError("busy") where too many wait, or after `timeout_s`."""
+        """Wait for a block. Raises RequestError("busy") after `timeout_s`, or at once where that is sure."""
         if self._count >= _WAITING:
             raise busy("too many requests wait")
+        wait_s = self._expected_s(client)
+        if wait_s > timeout_s * _SURELY:
+            raise busy(f"the requests before it take about {wait_s:.0f} s", min(60.0, wait_s - timeout_s))
         turn: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(client, deque()).append(turn)
         self._count += 1
@@ -59,6 +72,21 @@ class Turns:
         if not turn.done():
             raise busy("the device has no time for it now")
         return turn.result()
+
+    def _expected_s(self, client: str) -> float:
+        """Return the time that a further request of a client would wait, since clients take turns; 0: unknown."""
+        if self._free:
+            return 0.0
+        own = len(self._waiting.get(client, ()))
+        before = own + sum(min(len(turns), own + 1) for name, turns in self._waiting.items() if name != client)
+        return before * self._interval_s
+
+    def _note(self) -> None:
+        """Record that a block came back; only between two that were waited for is the interval one of work."""
+        now_s = time.monotonic()
+        if self._waiting and self._came_s:
+            self._interval_s += (now_s - self._came_s - self._interval_s) * (_NEWEST if self._interval_s else 1.0)
+        self._came_s = now_s if self._waiting else 0.0
 
     def _leave(self, client: str, turn: "asyncio.Future[int]") -> None:
         turns = self._waiting.get(client)

@@ -41,8 +41,8 @@ function Heat({ health }) {
 }
 
 const process = (key) => {
-  const camera = key.match(/^camera_(.+)_bytes$/);
-  return camera ? t("device.camera", { stream: camera[1] }) : t(`device.${key}`);
+  const [, kind, name] = key.match(/^(camera|worker)_(.+)_bytes$/) ?? [];
+  return kind ? `${t(`device.${kind}`)} ${name}` : t(`device.${key}`);
 };
 
 function Memory({ memory }) {

@@ -45,9 +45,13 @@ function Watched({ stream }) {
   const [found, tell] = useState(null);
   return html`<div class="watched">
     <${Picture} stream=${stream} told=${tell} />
-    ${found && html`<p class="found">${found.model} · ${t("found", { count: found.objects.length })} · ${number(found.latency_ms)} ms</p>`}
+    ${found && html`<p class="found">${found.model} · ${foundIn(found)} · ${number(found.latency_ms)} ms</p>`}
   </div>`;
 }
+
+// A classified picture has no objects, but its best class.
+const foundIn = ({ objects, top }) =>
+  top?.length ? `${top[0].label} ${number(top[0].score * 100)} %` : t("found", { count: objects.length });
 
 function LineActs({ line, state }) {
   const products = productsOf(line);

@@ -109,9 +109,13 @@ function Canary({ line, canary }) {
   if (!canary) return html`<p>${line}: ${t("canary.none")}</p>`;
   const isOn = ["running", "ready_to_promote"].includes(canary.result);
   const times = (one) => (one ? `${number(one.p50, 1)} / ${number(one.p99, 1)} ms` : "–");
+  const share = (one) => (one == null ? "–" : `${number(one * 100, 1)} %`);
   const figures = [
-    ["frames", number(canary.frames)],
-    ["agree", canary.agree == null ? "–" : `${number(canary.agree * 100, 1)} %`],
+    ["mode", t(`mode.${canary.mode}`)],
+    ["share", share(canary.share)],
+    ["frames", t("canary.frames.of", { frames: number(canary.frames), wanted: number(canary.wanted_frames) })],
+    ["answered", number(canary.answered)],
+    ["agree", share(canary.agree)],
     ["missing", number(canary.missing)],
     ["extra", number(canary.extra)],
     ["score_delta", number(canary.score_delta, 4)],
@@ -121,7 +125,8 @@ function Canary({ line, canary }) {
   return html`<article class="job">
     <h3>${line}: ${canary.candidate} ${t("canary.against")} ${canary.stable ?? "–"} <${Chip} kind=${`canary-${canary.result}`}>${t(`canary.${canary.result}`)}<//> <${Since} at=${canary.since} /></h3>
     <dl class="facts wide">${figures.map(([name, value]) => html`<div class="fact"><dt>${t(`canary.${name}`)}</dt><dd>${value}</dd></div>`)}</dl>
-    ${canary.reason && html`<p class="error">${t(`reason.${canary.reason}`)}</p>`}
+    ${isOn && html`<progress max=${canary.wanted_frames} value=${canary.frames} aria-label=${t("canary.frames")}></progress>`}
+    ${canary.reason && html`<p class="error">${t(`reason.${canary.reason}`)} ${canary.detail ?? ""}</p>`}
     ${may("admin") && isOn && html`<p class="buttons">
       <button type="button" class="plain" onClick=${() => perform({ act: "canary", line, value: "stop" })}>${t("act.canary.stop")}</button>
       <button type="button" onClick=${() => perform({ act: "canary", line, value: "promote" }, t("ask.promote", { line, value: canary.candidate }))}>${t("act.canary.promote")}</button>
