@@ -26,7 +26,7 @@ _FRAMES: Final = 10_000
 _CANARY_SHARE: Final = 0.1
 _USUAL_SHARE: Final = 0.1
 """Share of a shadow where none is asked for."""
-_LONGEST_S: Final = 1800.0
+_LONGEST_S: Final = 5400.0
 
 
 def run(options: Options) -> dict[str, Any]:

@@ -13,7 +13,9 @@ from agent.messages.references import ModelVersion
 CanaryMode = Literal["shadow", "canary"]
 CanaryPromote = Literal["auto", "ask"]
 CanaryResult = Literal["running", "promoted", "rolled_back", "stopped", "ready_to_promote"]
-CanaryReason = Literal[Reason, "inference_failed", "hung", "memory", "disagreement", "scores", "latency", "class_rates"]
+CanaryReason = Literal[
+    Reason, "inference_failed", "hung", "memory", "disagreement", "scores", "latency", "class_rates", "unsteady"
+]
 
 COMPARISONS: Final = "comparisons"
 """Folder of the state folder that keeps what a report shows."""
@@ -99,6 +101,16 @@ class Counts(msgspec.Struct, frozen=True):
     """Sum of these frames' mean score differences, candidate less stable."""
     score_squares: float = 0.0
     """Sum of their squares."""
+    again: int = 0
+    """Frames that both models inferred once more, moved by a few pixels."""
+    stable_unsteady: float = 0.0
+    """Sum of what the stable model's answers to these frames and to the moved ones lack in overlap."""
+    candidate_unsteady: float = 0.0
+    """The candidate's."""
+    stable_unsteady_squares: float = 0.0
+    candidate_unsteady_squares: float = 0.0
+    unsteady_products: float = 0.0
+    """Sum of the products of both models' values."""
     answered: int = 0
     """Frames that the candidate answered for the line."""
     seen: int = 0
@@ -200,7 +212,9 @@ class Canary(msgspec.Struct, frozen=True):
     `frames` were inferred by both models. `agree` is the share of all objects that both found, with the same label and
     an IoU of at least 0.5; `agree_interval` is where it lies with 99 % confidence, frames taken as the sample.
     `answered` frames of `seen` were answered by the candidate; `skipped` ones had no slack, and on `late` ones the
-    stable model answered in its place. `stage` is waiting, loading, starting, running or ended.
+    stable model answered in its place. `unsteady` is the mean share of overlap that a model's objects lose when the
+    picture is moved by a few pixels; null before the first such frame. `stage` is waiting, loading, starting, running
+    or ended.
     """
 
     line: str
@@ -221,6 +235,7 @@ class Canary(msgspec.Struct, frozen=True):
     seen: int
     skipped: int
     late: int
+    unsteady: dict[Literal["stable", "candidate"], float | None]
     classes: dict[str, CanaryClass]
     result: CanaryResult
     reason: CanaryReason | None

@@ -112,6 +112,10 @@ def readable(report: Report) -> Iterator[str]:
     alone = f"{one.missing} missing, {one.extra} extra, {counts.borderline} near the threshold"
     yield f"           {counts.agree} objects of both, {alone}"
     yield f"scores     {_interval(report.score_delta, report.score_interval, 1, '')}, candidate less stable"
+    if counts.again:
+        stable, candidate = counts.stable_unsteady / counts.again, counts.candidate_unsteady / counts.again
+        lost = f"stable {stable:.2%}, candidate {candidate:.2%} of overlap"
+        yield f"unsteady   {lost} lost in {counts.again} frames moved by some pixels"
     for model, latencies in report.latency_ms.items():
         figures = ", ".join(f"{name} {value:.1f}" for name, value in latencies.items() if value is not None)
         yield f"latency    {model}: {figures or 'none yet'}{' ms' if figures else ''}"

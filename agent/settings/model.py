@@ -162,6 +162,8 @@ class CanarySettings(Group):
     """Mean drop of the scores of objects that both find."""
     class_shift: Annotated[float, Field(gt=0, le=1)] = 0.2
     """Share of the frames in which more of a class are found, less those with fewer, or the reverse."""
+    unsteady: Annotated[float, Field(gt=0, le=100)] = 0.05
+    """Share by which its answers may change more than the stable model's when a picture is moved by some pixels."""
     latency: Annotated[float, Field(ge=1, le=100)] = 1.5
     """Factor on the 99th percentile of the stable model's latencies."""
     memory: fields.Size = 64 * 2**20

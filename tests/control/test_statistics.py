@@ -2,6 +2,7 @@
 
 import random
 
+import msgspec
 import pytest
 
 from agent.control.comparisons.statistics import mean_interval, wilson
@@ -87,3 +88,47 @@ def test_what_a_better_version_leaves_out_and_adds_is_not_held_against_it() -> N
         frames=500, objects=500, agree=900, missing=200, extra=100, scored=500, score=10.0, score_squares=1.0
     )
     assert verdict(better, BOUNDS, "canary") is None
+
+
+def unsteady(seed: int, stable: float, candidate: float, frames: int = 500) -> Counts:
+    """Return counts of frames in which the models lose so much overlap on average, both more in difficult ones."""
+    dice, pairs = random.Random(seed), []
+    for _ in range(frames):
+        difficulty = dice.uniform(0.5, 1.5)
+        pairs.append((stable * difficulty * dice.uniform(0.7, 1.3), candidate * difficulty * dice.uniform(0.7, 1.3)))
+    return Counts(
+        frames=frames,
+        again=frames,
+        stable_unsteady=sum(one for one, _ in pairs),
+        candidate_unsteady=sum(one for _, one in pairs),
+        stable_unsteady_squares=sum(one * one for one, _ in pairs),
+        candidate_unsteady_squares=sum(one * one for _, one in pairs),
+        unsteady_products=sum(one * other for one, other in pairs),
+    )
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_candidate_that_is_less_steady_is_given_up_and_one_that_is_steadier_is_not(seed: int) -> None:
+    worse = verdict(unsteady(seed, 0.065, 0.077), BOUNDS, "shadow")
+    assert worse is not None
+    assert worse.reason == "unsteady"
+    assert "500 frames" in worse.detail
+    for candidate in (0.02, 0.06, 0.065):
+        assert verdict(unsteady(seed, 0.065, candidate), BOUNDS, "shadow") is None
+    assert verdict(unsteady(seed, 0.065, 0.2, frames=99), BOUNDS, "shadow") is None
+
+
+def test_a_difference_of_rounding_is_no_unsteadiness() -> None:
+    assert verdict(unsteady(1, 0.0, 0.0), BOUNDS, "shadow") is None
+    assert verdict(unsteady(1, 0.0001, 0.0005), BOUNDS, "shadow") is None
+
+
+def test_a_stable_model_that_is_far_less_steady_is_no_measure_where_a_person_decides() -> None:
+    differs = msgspec.structs.replace(unsteady(1, 0.2, 0.06), objects=500, agree=500, missing=300, against=300)
+    assert verdict(differs, BOUNDS, "shadow", a_person_decides=True) is None
+    early = msgspec.structs.replace(differs, frames=150, objects=150, again=90)
+    assert verdict(early, BOUNDS, "shadow", a_person_decides=True) is None
+    for counts, asks in ((differs, False), (msgspec.structs.replace(differs, again=50), True)):
+        found = verdict(counts, BOUNDS, "shadow", a_person_decides=asks)
+        assert found is not None
+        assert found.reason == "disagreement"

@@ -88,6 +88,7 @@ EXAMPLES: dict[str, Any] = {
         "seen": 8123,
         "skipped": 3,
         "late": 0,
+        "unsteady": {"stable": 0.0654, "candidate": None},
         "classes": {
             "cap": {"stable": 700, "candidate": 697, "agree": 691, "missing": 9, "extra": 6, "score_delta": -0.004}
         },

@@ -7,7 +7,10 @@ from agent.control.comparisons.totals import MOST_CLASSES
 from agent.messages.canary import LAST_BUCKET, ClassCounts, Counts, Histogram
 
 _MOST: Final = 1 << 53
-_SUMS: Final = ("score", "score_squares", "overlap")
+_SUMS: Final = (
+    *("score", "score_squares", "overlap", "stable_unsteady", "candidate_unsteady"),
+    *("stable_unsteady_squares", "candidate_unsteady_squares", "unsteady_products"),
+)
 
 
 def oddity_of(counts: Counts) -> str | None:

@@ -98,7 +98,7 @@ def compared(state: State, message: Compared, now: Now) -> list[Action]:
     if one is None or one.stage is not Stage.RUNNING or message.number != one.number:
         return []
     one.counts = added(one.counts, message.counts)
-    against = verdict(one.counts, state.plant.canary, one.mode)
+    against = verdict(one.counts, state.plant.canary, one.mode, a_person_decides=one.promote == "ask")
     if against is not None:
         return end(state, line, "rolled_back", against, now)
     if one.counts.frames < one.frames or one.result != "running":

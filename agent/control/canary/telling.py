@@ -45,6 +45,10 @@ def payload(state: State, line: Line, one: Comparison) -> Canary:
         seen=counts.seen,
         skipped=counts.skipped,
         late=counts.late,
+        unsteady={
+            "stable": _mean(counts.stable_unsteady, counts.again),
+            "candidate": _mean(counts.candidate_unsteady, counts.again),
+        },
         classes=_classes(counts),
         result=one.result,
         reason=one.end_reason,

@@ -10,6 +10,12 @@ from agent.settings import CanarySettings
 
 _SLOW_SHARE = 0.01
 """Share of a model's frames that are slower than its 99th percentile."""
+_FAR_STEADIER = 0.5
+"""Share of the stable model's unsteadiness below which it is no measure of a candidate."""
+_PATIENCE = 2
+"""Multiple of the least frames after which answers decide without the models' steadiness."""
+_LEAST_UNSTEADY = 0.0005
+"""Difference of unsteadiness that may be of rounding, as of another artifact of the same network."""
 _FEW_LATE = 5
 _LATE_SHARE = 0.05
 """Share of a candidate's frames that may come too late on a busy device."""
@@ -23,13 +29,45 @@ class Verdict:
     detail: str
 
 
-def verdict(counts: Counts, bounds: CanarySettings, mode: CanaryMode) -> Verdict | None:
-    """Return the first reason to give a candidate up; None while the counts allow none."""
+def verdict(
+    counts: Counts, bounds: CanarySettings, mode: CanaryMode, *, a_person_decides: bool = False
+) -> Verdict | None:
+    """Return the first reason to give a candidate up; None while the counts allow none.
+
+    Where `a_person_decides` in the end, what differs is not held against a candidate that is far steadier.
+    """
     asked = counts.answered + counts.late
     if counts.late >= _FEW_LATE and wilson(counts.late, asked)[0] > _LATE_SHARE:
         return Verdict("latency", f"{counts.late} of {asked} frames came too late, and were the stable model's")
-    found = next(_by_answers(counts, bounds), None) if counts.frames >= bounds.least_frames else None
+    found = _by_steadiness(counts, bounds)
+    is_measure = not a_person_decides or _is_measure(counts, bounds)
+    if found is None and is_measure and counts.frames >= bounds.least_frames:
+        found = next(_by_answers(counts, bounds), None)
     return found or (_by_latency(counts, bounds) if mode == "canary" else None)
+
+
+def _is_measure(counts: Counts, bounds: CanarySettings) -> bool:
+    """Return False for a stable model that is far less steady, and until that can be known soon."""
+    if counts.again < bounds.least_frames:
+        return counts.frames >= _PATIENCE * bounds.least_frames  # because a frame without objects says nothing of it
+    return _beyond(counts, _FAR_STEADIER)[1] >= 0
+
+
+def _by_steadiness(counts: Counts, bounds: CanarySettings) -> Verdict | None:
+    """Return the verdict on a candidate whose answers change more than the stable model's when a picture moves."""
+    if counts.again < bounds.least_frames or _beyond(counts, 1 + bounds.unsteady)[0] <= _LEAST_UNSTEADY:
+        return None
+    stable, candidate = counts.stable_unsteady / counts.again, counts.candidate_unsteady / counts.again
+    lost = f"its objects lose {candidate:.1%} of their overlap in {counts.again} frames moved by some pixels"
+    return Verdict("unsteady", f"{lost}, {stable:.1%} of the stable model's; at most {bounds.unsteady:.0%} more may")
+
+
+def _beyond(counts: Counts, factor: float) -> tuple[float, float]:
+    """Return the interval of the mean by which the candidate is unsteadier than `factor` x the stable model."""
+    total = counts.candidate_unsteady - factor * counts.stable_unsteady
+    both = 2 * factor * counts.unsteady_products
+    squares = counts.candidate_unsteady_squares - both + factor * factor * counts.stable_unsteady_squares
+    return mean_interval(total, squares, counts.again)
 
 
 def _by_answers(counts: Counts, bounds: CanarySettings) -> Iterator[Verdict]:

@@ -19,6 +19,7 @@ from agent.inference.comparing.kept_frames import FrameKeeper
 from agent.inference.comparing.matching import FrameAnswer, compare
 from agent.inference.comparing.share import is_of_share
 from agent.inference.comparing.slack import Slack
+from agent.inference.comparing.steadiness import move_of, moved, unsteadiness
 from agent.inference.comparing.tally import Tally
 from agent.inference.memory.cache import Cache, Entry
 from agent.inference.scheduling import load_priority
@@ -242,7 +243,7 @@ class LineComparison:
                 self._failed(error)
             return
         if other is not None and not self._is_over:
-            self._count(frame, published, other)
+            self._look_again(frame, *self._count(frame, published, other))
 
     def _wait_for_slack(self) -> bool:
         """Wait until an inference disturbs no frame; False where there is no such time soon.
@@ -266,29 +267,56 @@ class LineComparison:
 
     def _infer_in_slack(self, frame: "_Frame") -> Answer | None:
         """Have the model infer that did not answer the frame; None where it is not there any more."""
-        line, cache = self._parts.line, self._parts.cache
-        entry = self._parts.entry if not frame.is_candidates else line.active
+        entry = self._parts.entry if not frame.is_candidates else self._parts.line.active
+        return self._answer_in_slack(entry, frame.pixels, is_timed=not frame.is_candidates)
+
+    def _answer_in_slack(
+        self, entry: Entry[Model] | None, pixels: NDArray[np.uint8], *, is_timed: bool = False
+    ) -> Answer | None:
+        """Have a model infer a picture; None where it is not there any more. With `is_timed` its duration counts."""
         if entry is None:
             return None
-        with cache.borrowed(entry.version) as model:
+        with self._parts.cache.borrowed(entry.version) as model:
             if model is None:
                 return None
             self._slack_since_s = time.monotonic()
             try:
                 began_ns = time.monotonic_ns()
-                prepared = model.prepare(frame.pixels)
+                prepared = model.prepare(pixels)
                 with self._parts.pausing():
                     lowered = load_priority.lowered("idle", may_stay=False)
                     answer = model.answer(prepared, lowered, here=True)
                 ended_ns = time.monotonic_ns()
             finally:
                 self._slack_since_s = 0.0
-            if not frame.is_candidates:
+            if is_timed:
                 self._note_usual((ended_ns - began_ns) / 1e9)
                 self.tally.shadowed((ended_ns - began_ns) / 1e6)
             return Answer(entry.version.reference, model.names, answer, began_ns, ended_ns)
 
-    def _count(self, frame: "_Frame", published: LineAnswer, other: Answer) -> None:
+    def _look_again(self, frame: "_Frame", stable: FrameAnswer, candidate: FrameAnswer) -> None:
+        """Have both models infer the frame once more, moved by some pixels, and count how far their answers change."""
+        if isinstance(stable.top, list) or isinstance(candidate.top, list):
+            return  # because the best class of a whole picture has no place in it
+        move, found = move_of(frame.number), list[float | None]()
+        for entry, answer in ((self._parts.line.active, stable), (self._parts.entry, candidate)):
+            if not self._wait_for_slack():
+                return
+            try:
+                again = self._answer_in_slack(entry, moved(frame.pixels, move))
+            except Exception as error:  # noqa: BLE001 - as in `_compare`
+                if entry is self._parts.entry:
+                    self._failed(error)
+                return
+            if again is None or self._is_over:
+                return
+            objects = objects_of(again.answer.resized(frame.image_size, frame.size), again.names)
+            found.append(unsteadiness(answer.objects, objects, move, frame.size, answer.confidence))
+        if found[0] is not None and found[1] is not None:
+            self.tally.steadied(found[0], found[1])
+
+    def _count(self, frame: "_Frame", published: LineAnswer, other: Answer) -> tuple[FrameAnswer, FrameAnswer]:
+        """Compare both answers; return the stable model's and the candidate's."""
         answer = other.answer.resized(frame.image_size, frame.size)
         objects, top = objects_of(answer, other.names), top_of(answer, other.names)
         active = self._parts.line.active
@@ -301,6 +329,7 @@ class LineComparison:
         self.tally.compared(found)
         if self._keeper is not None and found.distance > 0:
             self._keeper.offer(found.distance, frame.kept(), frame.pixels, (stable, candidate))
+        return stable, candidate
 
     def _make_keeper(self) -> FrameKeeper | None:
         request = self.request
@@ -323,7 +352,7 @@ class _Frame:
         """Height and width of the picture in whose pixels answers are published."""
         self._owner: Final = owner
         self._stream: Final = stream
-        self._number: Final = frame.number
+        self.number: Final = frame.number
         self._captured_unix_ns: Final = frame.captured_unix_ns
 
     def infer(self) -> Answer | None:
@@ -338,4 +367,4 @@ class _Frame:
     def kept(self) -> KeptFrame:
         """Return the frame's facts for a report."""
         captured_at = utc_text_of_ns(self._captured_unix_ns)
-        return KeptFrame(self._stream, self._number, captured_at, self.size[1], self.size[0])
+        return KeptFrame(self._stream, self.number, captured_at, self.size[1], self.size[0])

@@ -2,7 +2,7 @@
 
 import threading
 from collections import Counter
-from typing import Final
+from typing import Any, Final
 
 from agent.inference.comparing.matching import Difference
 from agent.messages.canary import ClassCounts, Counts, Histogram, bucket_of
@@ -26,6 +26,7 @@ class Tally:
     def _begin(self) -> None:
         self._counts: Counter[str] = Counter()
         self._score = self._score_squares = 0.0
+        self._unsteady: dict[str, Any] = {}
         self._classes: dict[str, _Class] = {}
         self._stable: Counter[int] = Counter()
         self._candidate: Counter[int] = Counter()
@@ -58,6 +59,19 @@ class Tally:
         with self._lock:
             self._add(found)
 
+    def steadied(self, stable: float, candidate: float) -> None:
+        """Record how unsteady both models were in a frame that they inferred once more."""
+        with self._lock:
+            self._counts["again"] += 1
+            for name, value in (
+                ("stable_unsteady", stable),
+                ("candidate_unsteady", candidate),
+                ("stable_unsteady_squares", stable * stable),
+                ("candidate_unsteady_squares", candidate * candidate),
+                ("unsteady_products", stable * candidate),
+            ):
+                self._unsteady[name] = self._unsteady.get(name, 0.0) + value
+
     def taken(self) -> Counts | None:
         """Return the counts since the last report, and begin anew; None where nothing was counted."""
         with self._lock:
@@ -65,6 +79,7 @@ class Tally:
                 return None
             counts = Counts(
                 **self._counts,
+                **self._unsteady,
                 score=self._score,
                 score_squares=self._score_squares,
                 classes={label: ClassCounts(**vars(one)) for label, one in self._classes.items()},

@@ -42,6 +42,7 @@ class Behaviour:
     label: str = ""
     """The label of its only object; empty: the model's name."""
     score: float = 0.9
+    box: tuple[int, int, int, int] = (1, 2, 30, 40)
     load_error: Exception | None = None
     proof_error: Exception | None = None
     answer_error: Exception | None = None
@@ -93,7 +94,7 @@ class DummyModel:
         if self._behaviour.answer_error is not None:
             raise self._behaviour.answer_error
         assert not self.is_closed, "a model was closed under a frame"
-        return _one_object(self._behaviour.score)
+        return _one_object(self._behaviour.score, self._behaviour.box)
 
     def infer(self, image: NDArray[np.uint8]) -> Objects:
         return self.answer(self.prepare(image))
@@ -127,10 +128,9 @@ class Hoard:
         self._hold(-self._size_bytes)
 
 
-def _one_object(score: float = 0.9) -> Objects:
+def _one_object(score: float = 0.9, box: tuple[int, int, int, int] = (1, 2, 30, 40)) -> Objects:
     """Return one object; none where the score is 0."""
-    box = np.array([[1, 2, 30, 40]], np.float32)
-    found = Objects(box, np.array([score], np.float32), np.zeros(1, np.int32))
+    found = Objects(np.array([box], np.float32), np.array([score], np.float32), np.zeros(1, np.int32))
     return found if score else no_objects()
 
 

@@ -99,6 +99,20 @@ def test_what_the_candidate_misses_finds_or_scores_is_counted_by_class(pair: Pai
     assert counts.score == pytest.approx(-0.2, abs=1e-3)
 
 
+def test_each_compared_frame_is_inferred_once_more_by_both_moved_by_some_pixels(pair: Pair) -> None:
+    for behaviour in pair.runtime.behaviours.values():
+        behaviour.box = (10, 10, 40, 40)
+    pair.run()
+    for frame in range(3):
+        pair.plant.detect()
+        pair.wait_for_counts(lambda counts, done=frame + 1: counts.again == done)  # type: ignore[misc] # a default binds
+    counts = pair.counts()
+    # The dummies answer every picture alike, so their one object stays where the moved picture no longer has it.
+    assert counts.stable_unsteady == counts.candidate_unsteady > 0
+    assert counts.stable_unsteady_squares == pytest.approx(counts.unsteady_products)
+    assert (counts.frames, counts.candidate_ms.count, counts.seen) == (3, 3, 3)
+
+
 @pytest.mark.parametrize("share", [0.1, 0.5])
 def test_a_canary_answers_its_share_in_order_under_its_own_name(pair: Pair, share: float) -> None:
     pair.run("canary", share)
