@@ -107,6 +107,7 @@ class Figures:
     def slow_reader(self) -> dict[str, float]:
         with slow_link(self.plant.port, SLOW_BYTES_PER_S) as port, ExitStack() as beside:
             other = beside.enter_context(self.viewer("line/line-1"))
+            other.within(lambda: other.frame("cam-1") > 0, 60)
             alone = other.page.evaluate(SAMPLE_AGES, 10)
             ages, rate = self.ages_ms(60, f"http://127.0.0.1:{port}")
             last = ages[-len(ages) // 10 :]
