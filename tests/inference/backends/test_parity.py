@@ -207,9 +207,7 @@ def test_a_transformer_finds_what_predict_finds(
         ours = model.infer(picture)
         found += max(len(boxes), len(ours))
         apart = np.abs(ours.scores[:, None] - predicted.conf.numpy())
-        corners = np.abs(ours.boxes[:, None] - boxes).max(
-            axis=2
-        )  # of a box that lies beyond, nothing but an edge is left
+        corners = np.abs(ours.boxes[:, None] - boxes).max(axis=2)  # a box beyond the picture is cut to an edge
         is_same = (apart <= 0.02) & (ours.classes[:, None] == predicted.cls.numpy())
         is_same &= (overlaps(ours.boxes, boxes) >= 0.9) | (corners <= 0.5)
         matched += min(np.count_nonzero(is_same.any(axis=axis)) for axis in (0, 1))
