@@ -20,6 +20,7 @@ from agent.mqtt.blocking_client import connected
 from agent.mqtt.endpoint.link_settings import LinkSettings
 from support.brokers import Mosquitto
 from support.running_agent import RunningAgent, model_entry
+from support.task_answers import TASKS, write_task_model
 from support.tensor_models import affine_model, open_model
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ def gateway_plant(  # noqa: PLR0913 - each option is one way in which a plant di
     def changes(settings: dict[str, Any]) -> None:
         entries = tomlkit.parse((folder / "models.toml").read_text()).unwrap()["model"]
         entries += [model_entry(folder, "gamma", "g"), _tensors_entry(folder), _entry(folder, open_model, "encoder")]
+        entries += [_task_entry(folder, task) for task in TASKS[1:]]
         (folder / "models.toml").write_text(tomlkit.dumps({"model": entries}))
         for name, token in TOKENS.items():
             digest = hashlib.sha256(token.encode()).hexdigest()
@@ -125,8 +127,17 @@ def _tensors_entry(folder: Path) -> dict[str, Any]:
     return _entry(folder, affine_model, "affine")
 
 
+def _task_entry(folder: Path, task: str) -> dict[str, Any]:
+    """Make a model of a task that finds one object of the task's name, or that word; return its entry."""
+    return _row(write_task_model(folder / f"{task}.onnx", task, (task, "other")), task)
+
+
 def _entry(folder: Path, write: Callable[[], onnx.ModelProto], name: str) -> dict[str, Any]:
     path = folder / f"{name}.onnx"
     onnx.save(write(), path)
+    return _row(path, name)
+
+
+def _row(path: Path, name: str) -> dict[str, Any]:
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     return {"name": name, "variant": "n", "version": "1", "file": path.name, "sha256": sha256}

@@ -6,7 +6,7 @@ ultralytics. The outline runs where the sum is zero, between pixels, so that a p
 
 from collections.abc import Iterator, Sequence
 from itertools import accumulate, islice
-from math import ceil
+from math import ceil, sqrt
 from typing import Final, NamedTuple
 
 import cv2
@@ -33,6 +33,8 @@ _MOST_OUTLINE: Final = 2048
 """Pixels of an outline that are simplified; of a longer one every second or third, because the time grows faster."""
 _WITHIN: Final = 0.5
 """Largest distance of a simplified outline, in pixels of the picture or of the input, whichever are smaller."""
+_WITHIN_OF_SIDE: Final = 0.005
+"""The same as a share of an object's side, because half a pixel around is a tenth of a small part."""
 _LEAST_WITHIN: Final = 0.15
 _COARSER: Final = 1.7
 _AT_ONCE: Final = 32
@@ -77,8 +79,13 @@ class Masks:
             outlines += _outlines(some, rings_each)
         count = sum(map(len, outlines))
         most_points = max(_FEWEST_POINTS, min(MOST_POINTS, _MOST_POINTS_OF_ALL // max(1, count)))
-        within = max(_LEAST_WITHIN, min(_WITHIN, _WITHIN * placement.gain)) * MOST_POINTS / most_points
-        rings = [_simplified(ring, within, most_points) for rings in outlines for ring in rings]
+        most_within, coarser = min(_WITHIN, _WITHIN * placement.gain), MOST_POINTS / most_points
+        withins = [max(_LEAST_WITHIN, min(most_within, _WITHIN_OF_SIDE * _side(box))) * coarser for box in corners]
+        rings = [
+            _simplified(ring, within, most_points)
+            for own, within in zip(outlines, withins, strict=True)
+            for ring in own
+        ]
         if not rings:
             return [() for _ in outlines]
         placed = iter(np.split(placement.points(np.concatenate(rings)), _ends_of(rings)))
@@ -126,6 +133,11 @@ class Masks:
             sums = np.asarray(cv2.resize(sums, size, interpolation=cv2.INTER_LINEAR), np.float32)
         step = ((right - left) * wide / sums.shape[1], (bottom - top) * high / sums.shape[0])
         return _Field(sums, (left * wide, top * high), step, box)
+
+
+def _side(box: _Box) -> float:
+    """Return the side of a square that is as large as a box."""
+    return sqrt(max(0.0, box[2] - box[0]) * max(0.0, box[3] - box[1]))
 
 
 def _span(low: float, high: float, cells: int) -> tuple[int, int]:

@@ -189,6 +189,35 @@ def test_whole_models_are_recognised(
     assert 0 < len(objects) <= 300
 
 
+@pytest.mark.parametrize("exported", ["rtdetr-resnet50"], indirect=True)
+@pytest.mark.parametrize(("backend", "precision"), [("openvino", "f32"), ("onnxruntime", "")])
+def test_a_transformer_finds_what_predict_finds(
+    exported: Exported, load: Load, walkway: Assets, backend: str, precision: str
+) -> None:
+    from ultralytics import RTDETR  # noqa: PLC0415 - only after torch was imported safely
+
+    theirs, model = RTDETR(exported.pt), load(exported.onnx, backend, precision, confidence=1e-6)
+    found = matched = 0
+    furthest = 0.0
+    for path in (walkway.bus, walkway.zidane):
+        picture = read(path)
+        predicted = theirs.predict(picture, conf=1e-6, imgsz=IMGSZ, device="cpu", verbose=False)[0].boxes
+        height, width = picture.shape[:2]
+        boxes = np.clip(predicted.xyxy.numpy(), 0, (width, height, width, height))  # it lets them reach beyond
+        ours = model.infer(picture)
+        found += max(len(boxes), len(ours))
+        apart = np.abs(ours.scores[:, None] - predicted.conf.numpy())
+        corners = np.abs(ours.boxes[:, None] - boxes).max(axis=2)  # a box beyond the picture is cut to an edge
+        is_same = (apart <= 0.02) & (ours.classes[:, None] == predicted.cls.numpy())
+        is_same &= (overlaps(ours.boxes, boxes) >= 0.9) | (corners <= 0.5)
+        matched += min(np.count_nonzero(is_same.any(axis=axis)) for axis in (0, 1))
+        nearest = np.where(is_same, apart, np.inf).min(axis=1)
+        furthest = max(furthest, float(nearest[np.isfinite(nearest)].max()))
+    print(f"rtdetr {backend}: {matched} of {found} matched, scores within {furthest:.1e}")  # noqa: T201 - with -s
+    assert found >= QUERIES
+    assert matched >= 0.99 * found
+
+
 # ---- real weights, real pictures
 
 
