@@ -4,9 +4,9 @@ A mask is positive where a weighted sum of the model's prototypes is, scaled lin
 ultralytics. The outline runs where the sum is zero, between pixels, so that a polygon has the area of its mask.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate, islice
-from math import ceil, sqrt
+from math import ceil, floor, sqrt
 from typing import Final, NamedTuple
 
 import cv2
@@ -42,6 +42,10 @@ _AT_ONCE: Final = 32
 _SMALL: Final = 0.25
 """Share of the prototypes' pixels up to which boxes are summed one by one: what lies outside of them is not needed."""
 _CORNERS: Final = 3
+_OF_WIDTH: Final = 0.4
+"""Largest distance of a simplified outline as a share of its own width."""
+_LEAST_AREA: Final = 0.5
+"""Least area of a simplified ring, as a share of what it was."""
 _HALF: Final = np.float32(0.5)
 
 _Points = NDArray[np.float32]
@@ -120,7 +124,7 @@ class Masks:
     def _field(self, sums: _Points, window: "_Window", box: _Box) -> "_Field | None":
         """Scale an object's weighted sum in its window; return None where it is positive nowhere near the box."""
         (high, wide), (top, bottom, left, right) = self._cell, window
-        if not window.cells:
+        if not window.cells or box[0] >= box[2] or box[1] >= box[3]:
             return None
         peak = sums.max()
         if not np.isfinite(peak):  # an object with such a mask would go unnoticed
@@ -129,10 +133,13 @@ class Masks:
             return None
         size = (round((right - left) * wide), round((bottom - top) * high))
         self._pixels_left -= size[0] * size[1]
-        if self._pixels_left >= 0:
-            sums = np.asarray(cv2.resize(sums, size, interpolation=cv2.INTER_LINEAR), np.float32)
-        step = ((right - left) * wide / sums.shape[1], (bottom - top) * high / sums.shape[0])
-        return _Field(sums, (left * wide, top * high), step, box)
+        cells = _Field(sums, (left * wide, top * high), (wide, high), box)
+        if self._pixels_left < 0 and cells.mask().any():
+            return cells
+        # Also beyond the bound where no cell is in the mask: what lies between cells is a small part at most.
+        scaled = np.asarray(cv2.resize(sums, size, interpolation=cv2.INTER_LINEAR), np.float32)
+        step = ((right - left) * wide / size[0], (bottom - top) * high / size[1])
+        return cells._replace(sums=scaled, step=step, first=ceil)
 
 
 def _side(box: _Box) -> float:
@@ -171,19 +178,26 @@ class _Field(NamedTuple):
     step: tuple[float, float]
     """Width and height of a grid's pixel, in pixels of the input."""
     box: _Box
+    first: Callable[[float], int] = floor
+    """Rounds the box's begin to a grid's pixel: of cells, the one that it lies in, because a box may lie in one."""
 
-    def rings(self, most: int) -> list[_Pixels]:
-        """Return the pixels of the mask's largest outer rings, each (points, 2)."""
+    def mask(self) -> NDArray[np.uint8]:
+        """Return 1 where the sum is positive in the box, else 0."""
         (left, upper), (right, lower) = self.ends()
         mask = (self.sums > 0).view(np.uint8)
         mask[:, :left] = mask[:, right:] = 0
         mask[:upper] = mask[lower:] = 0
-        found, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        return mask
+
+    def rings(self, most: int) -> list[_Pixels]:
+        """Return the pixels of the mask's largest outer rings, each (points, 2)."""
+        found, _ = cv2.findContours(self.mask(), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
         if len(found) > 1:
-            areas = np.array([cv2.contourArea(ring) for ring in found])
+            areas = np.array([cv2.contourArea(ring) + len(ring) / 2 + 1 for ring in found])  # pixels, by Pick's theorem
             best = np.argsort(-areas, kind="stable")[:most]
             found = [found[number] for number in best if areas[number] >= LEAST_PART * areas[best[0]]]
-        return [np.asarray(ring, np.int32)[:: len(ring) // _MOST_OUTLINE + 1, 0] for ring in found]
+        outlines = [np.asarray(ring, np.int32)[:: len(ring) // _MOST_OUTLINE + 1, 0] for ring in found]
+        return [np.repeat(ring, 2, axis=0) if len(ring) == 1 else ring for ring in outlines]
 
     def ends(self) -> tuple[_Corner, _Corner]:
         """Return column and row of the first pixel whose begin is in the box, and those after the last."""
@@ -193,7 +207,7 @@ class _Field(NamedTuple):
     def _within(self, axis: int, most: int) -> tuple[int, int]:
         low = (self.box[axis] - self.origin[axis]) / self.step[axis]
         high = (self.box[axis + 2] - self.origin[axis]) / self.step[axis]
-        return max(0, ceil(low)), max(0, min(most, ceil(high)))
+        return max(0, self.first(low)), max(0, min(most, ceil(high)))
 
 
 def _outlines(fields: Sequence[_Field | None], most: int) -> list[list[_Points]]:
@@ -202,28 +216,24 @@ def _outlines(fields: Sequence[_Field | None], most: int) -> list[list[_Points]]
     owners = [field for field, rings in zip(fields, found, strict=True) if field is not None and rings]
     if not owners:
         return [[] for _ in found]
-    rings = [ring for own in found for ring in own]
-    parts = iter(np.split(_border(owners, [np.concatenate(own) for own in found if own]), _ends_of(rings)))
-    return [
-        [ring if len(ring) >= _CORNERS else _square(ring, field.step) for ring in islice(parts, len(own))]
-        if field is not None
-        else []
-        for field, own in zip(fields, found, strict=True)
-    ]
+    parts = iter(_border(owners, [own for own in found if own]))
+    return [list(islice(parts, len(own))) for own in found]
 
 
-def _border(fields: Sequence[_Field], pixels: Sequence[_Pixels]) -> _Points:
-    """Move the outlines' pixels of each mask, (points, 2), out to its border; return all in pixels of the input.
+def _border(fields: Sequence[_Field], pixels: Sequence[Sequence[_Pixels]]) -> list[_Points]:
+    """Move each mask's rings of pixels, (points, 2), out to its border; return all in turn, in pixels of the input.
 
     A pixel goes to where the sum is zero if that is within a pixel (one step of Newton's method along the gradient),
-    and else, where the box cuts the mask, to the box's edge.
+    and else, where the box cuts the mask, to the box's edge. Where a mask is one or two pixels thin, a gradient leads
+    both of its sides the same way: there the border is that of the pixels.
     """
-    counts = [len(own) for own in pixels]
+    counts = [sum(map(len, own)) for own in pixels]
 
     def for_each(values: Sequence[Sequence[float]], kind: type[np.number] = np.float32) -> NDArray[np.number]:
         return np.repeat(np.array(values, kind), counts, axis=0)
 
-    at = np.concatenate(pixels)
+    rings = [ring for own in pixels for ring in own]
+    at = np.concatenate(rings)
     begins = [0, *accumulate(field.sums.size for field in fields[:-1])]
     sizes = for_each([(begin, *field.sums.shape) for begin, field in zip(begins, fields, strict=True)], np.intp)
     begin, rows, columns = sizes.T
@@ -244,8 +254,55 @@ def _border(fields: Sequence[_Field], pixels: Sequence[_Pixels]) -> _Points:
     is_far = ~is_near[:, np.newaxis]
     points = np.where(is_far & (at == ends[:, :2]), boxes[:, :2], points)
     points = np.where(is_far & (at == ends[:, 2:] - 1), boxes[:, 2:], points)
+
+    before, after = _directions(at, rings)
+    is_thin = np.zeros(len(at), bool)
+    for way in (before, after):
+        x, y = (at - 2 * np.rint(_outward(way)).astype(np.intp)).T
+        is_in = (x >= ends[:, 0]) & (y >= ends[:, 1]) & (x < ends[:, 2]) & (y < ends[:, 3])
+        is_thin |= ~is_in | (sums[np.where(is_in, begin + y * columns + x, here)] <= 0)
+    if is_thin.any():
+        corners = np.stack((points, points), axis=1)
+        moved = at[is_thin, np.newaxis] + _HALF + _HALF * _corners(before[is_thin], after[is_thin])
+        corners[is_thin] = moved * for_each([field.step for field in fields])[is_thin, np.newaxis]
+        corners[is_thin] += for_each([field.origin for field in fields])[is_thin, np.newaxis]
+        points = corners.reshape(-1, 2)[np.column_stack((np.ones(len(at), bool), is_thin)).ravel()]
+        boxes = np.repeat(boxes, 1 + is_thin, axis=0)
+    lasts = np.cumsum(1 + is_thin)[np.cumsum([len(ring) for ring in rings]) - 1]
     inside: _Points = np.clip(points, boxes[:, :2], boxes[:, 2:]).astype(np.float32)
-    return inside
+    return np.split(inside, lasts[:-1])
+
+
+def _directions(at: _Pixels, rings: Sequence[_Pixels]) -> tuple[_Points, _Points]:
+    """Return the unit vectors to each pixel of rings from the one before it, and from it to the next."""
+    sizes = np.array([len(ring) for ring in rings])
+    lasts = np.cumsum(sizes) - 1
+    firsts = lasts - sizes + 1
+    following = np.arange(1, len(at) + 1)
+    following[lasts] = firsts
+    after = (at[following] - at).astype(np.float32)
+    is_one = (lasts - firsts == 1) & (after[firsts] == 0).all(axis=1)
+    after[firsts[is_one]], after[lasts[is_one]] = (1, 0), (-1, 0)  # one pixel, told twice
+    after /= np.maximum(np.hypot(after[:, 0], after[:, 1]), 1)[:, np.newaxis]  # a long outline's ends may be one pixel
+    before = np.roll(after, 1, axis=0)
+    before[firsts] = after[lasts]
+    return before, after
+
+
+def _outward(ways: _Points) -> _Points:
+    """Return the directions that lead out of a ring, whose pixels have the mask to their left, as OpenCV's have."""
+    return np.column_stack((-ways[:, 1], ways[:, 0]))
+
+
+def _corners(before: _Points, after: _Points) -> _Points:
+    """Return two points of an outline, (points, 2, 2), one pixel's half away from a ring's pixel at the origin.
+
+    They are the same in a corner, and those of a square's end where the ring turns back.
+    """
+    out, out_after = _outward(before), _outward(after)
+    turn = np.clip(1 - (before * after).sum(axis=1, keepdims=True), 0, 1)
+    turn = np.where((out * after).sum(axis=1, keepdims=True) <= 0, turn, -turn)
+    return np.stack((out + turn * before, out_after - turn * after), axis=1)
 
 
 def _ends_of(rings: Sequence[NDArray[np.generic]]) -> list[int]:
@@ -253,23 +310,21 @@ def _ends_of(rings: Sequence[NDArray[np.generic]]) -> list[int]:
     return list(accumulate(map(len, rings[:-1])))
 
 
-def _square(points: _Points, step: tuple[float, float]) -> _Points:
-    """Return the four corners around one or two pixels."""
-    half = np.array(step, np.float32) * _HALF
-    (left, top), (right, bottom) = points.min(axis=0) - half, points.max(axis=0) + half
-    return np.array([(left, top), (right, top), (right, bottom), (left, bottom)], np.float32)
-
-
 def _simplified(ring: _Points, within: float, most: int) -> _Points:
-    """Return a ring with fewer points, at most `most`, as near as possible to the distance `within`."""
-    for allowed in _distances(within):
-        found = cv2.approxPolyDP(ring[:, np.newaxis], allowed, closed=True)
-        if len(found) <= most:
-            return (
-                np.asarray(found, np.float32)[:, 0]
-                if len(found) >= _CORNERS
-                else ring[:: max(1, len(ring) // _CORNERS)]
-            )
+    """Return a ring with fewer points, at most `most`, as near as possible to the distance `within`.
+
+    A thin ring is simplified by less than its width, because it would have no area; where that takes more than `most`
+    points, it becomes the rectangle around it.
+    """
+    area = cv2.contourArea(ring)
+    width = 2 * area / max(cv2.arcLength(ring, closed=True), _LEAST_WITHIN)
+    for allowed in _distances(max(_LEAST_WITHIN, min(within, _OF_WIDTH * width))):
+        found = np.asarray(cv2.approxPolyDP(ring[:, np.newaxis], allowed, closed=True), np.float32)[:, 0]
+        if len(found) > most:
+            continue
+        if len(found) < _CORNERS or cv2.contourArea(found) < _LEAST_AREA * area:
+            return np.asarray(cv2.boxPoints(cv2.minAreaRect(ring)), np.float32)
+        return found
     raise AssertionError  # the distances grow without end
 
 

@@ -133,6 +133,103 @@ def test_a_point_is_a_square_and_nothing_is_none() -> None:
     assert polygons(prototype, np.array([[0, 0, 20, 20], [330, 330, 340, 340]], np.float32)) == [(), ()]
 
 
+def pixels_of(prototype: Array, box: Array) -> NDArray[np.uint8]:
+    """Return the mask's pixels as ultralytics has them: positive, and begun in the box."""
+    scaled = cv2.resize(prototype[0], (SIDE, SIDE), interpolation=cv2.INTER_LINEAR)
+    rows, columns = np.mgrid[:SIDE, :SIDE]
+    inside = (columns >= box[0]) & (columns < box[2]) & (rows >= box[1]) & (rows < box[3])
+    mask: NDArray[np.uint8] = ((scaled > 0) & inside).astype(np.uint8)
+    return mask
+
+
+def overlap(rings: Rings, mask: NDArray[np.uint8]) -> float:
+    """Return the IoU of polygons and a mask's pixels, of four by four points in each pixel."""
+    parts = 4
+    low = np.floor(np.min([*(ring.min(axis=0) for ring in rings), np.argwhere(mask).min(axis=0)[::-1]], axis=0))
+    high = np.ceil(np.max([*(ring.max(axis=0) for ring in rings), np.argwhere(mask).max(axis=0)[::-1] + 1], axis=0))
+    columns, rows = (np.arange(*ends) / parts + 0.5 / parts for ends in zip(low * parts, high * parts, strict=True))
+    x, y = np.meshgrid(columns, rows)
+    filled = np.zeros(x.shape, bool)
+    for ring in rings:
+        for (x1, y1), (x2, y2) in zip(ring.tolist(), np.roll(ring, -1, axis=0).tolist(), strict=True):
+            if y1 != y2:
+                filled ^= ((y1 <= y) != (y2 <= y)) & (x < x1 + (y - y1) * (x2 - x1) / (y2 - y1))
+    wanted = mask[np.clip(y.astype(int), 0, SIDE - 1), np.clip(x.astype(int), 0, SIDE - 1)] > 0
+    return float(np.count_nonzero(filled & wanted) / np.count_nonzero(filled | wanted))
+
+
+EVERYWHERE: Final = np.ones((1, CELLS, CELLS), np.float32)
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 40, 250])
+@pytest.mark.parametrize("width", [1, 2, 3])
+@pytest.mark.parametrize("begin", [(0, 0), (30, 41), (SIDE - 3, SIDE - 3)])
+def test_a_thin_cut_has_the_area_of_its_pixels(begin: tuple[int, int], width: int, length: int) -> None:
+    for wide, high in ((width, length), (length, width)):
+        left, top = begin
+        box = np.array([[left, top, min(left + wide, SIDE), min(top + high, SIDE)]], np.float32)
+        (rings,) = polygons(EVERYWHERE, box)
+        assert overlap(rings, pixels_of(EVERYWHERE, box[0])) > 0.97
+
+
+def line(angle: float, half: float, offset: float = 0.0) -> Array:
+    """Draw a line through the middle, 160 pixels long, `half` cells and what scaling leaves of it to each side."""
+    ys, xs = np.mgrid[:CELLS, :CELLS].astype(np.float32) - CELLS / 2 + 0.5
+    turn = np.deg2rad(angle)
+    along, across = xs * np.cos(turn) + ys * np.sin(turn), ys * np.cos(turn) - xs * np.sin(turn) + offset
+    found: Array = np.minimum(half - np.abs(across), 20 - np.abs(along))[np.newaxis].astype(np.float32)
+    return found
+
+
+@pytest.mark.parametrize("offset", [0.0, 0.2, 0.5])
+@pytest.mark.parametrize("half", [0.55, 0.65, 0.8, 1.0])
+@pytest.mark.parametrize("angle", [0, 90, 45, -45, 20, 70])
+def test_a_scratch_has_an_area(angle: float, half: float, offset: float) -> None:
+    prototype = line(angle, half, offset)
+    (rings,) = polygons(prototype)
+    mask, fine, polygon = pixels_of(prototype, WHOLE[0]), fine_mask(prototype), drawn(rings)
+    pixels = np.count_nonzero(mask)
+    assert sum(map(cv2.contourArea, rings)) == pytest.approx(pixels, rel=0.4)
+    assert overlap(rings, mask) > (0.75 if angle % 90 == 0 else 0.5)
+    if len(rings) == 1:
+        assert furthest(polygon, fine) <= 1 + 1 / FINE
+
+
+def test_a_thin_part_beside_a_larger_one_is_told() -> None:
+    box = np.array([[0, 0, 81, SIDE]], np.float32)
+    prototype = np.full((1, CELLS, CELLS), -1, np.float32)
+    prototype[0, 5:15, 2:12] = 1
+    prototype[0, 20:70, 20:] = 1
+    (rings,) = polygons(prototype, box)
+    assert len(rings) == 2
+    assert overlap(rings, pixels_of(prototype, box[0])) > 0.97
+
+
+@pytest.mark.parametrize("mask", ["full", "edge"])
+def test_a_crowd_loses_no_object(mask: str) -> None:
+    side, cells = 640, 160
+    prototype = np.ones((1, cells, cells), np.float32)
+    if mask == "edge":  # positive in the box only between the cells
+        prototype[0, :, 25] = -0.5
+    small = [(100.3 + at, 100.3 + at, 101.3 + at + size, 103.2 + at) for at in range(5) for size in (0, 1, 3, 9, 60)]
+    boxes = np.array([(0, 0, side, side)] * 21 + small, np.float32)
+    masks, placement = Masks(prototype, (side, side)), Placement.of((side, side), (side, side))
+    crowd = masks.polygons(np.ones((len(boxes), 1), np.float32), boxes, placement)
+    for box, rings in zip(boxes[21:], crowd[21:], strict=True):
+        (alone,) = Masks(prototype, (side, side)).polygons(np.ones((1, 1), np.float32), box[np.newaxis], placement)
+        assert bool(rings) == bool(alone)
+        assert all(cv2.contourArea(ring) > 0.4 for ring in rings)
+        if mask == "full":
+            assert sum(map(cv2.contourArea, rings)) == pytest.approx(sum(map(cv2.contourArea, alone)), rel=0.05)
+
+
+def test_a_crowd_of_scratches_has_areas() -> None:
+    prototype = line(30, 0.7)
+    boxes = np.repeat(WHOLE, 300, axis=0)
+    for rings in polygons(prototype, boxes):
+        assert sum(map(cv2.contourArea, rings)) > 0.5 * np.count_nonzero(pixels_of(prototype, WHOLE[0]))
+
+
 def test_pixels_of_the_frame() -> None:
     placement = Placement.of((480, 640), IMGSZ)
     ((ring,),) = polygons(np.ones((1, CELLS, CELLS), np.float32), placement=placement)
