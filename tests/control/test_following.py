@@ -8,12 +8,14 @@ import pytest
 from support.scenario import Play
 
 from agent.control import snapshot
+from agent.control.events import CapChanged
 from agent.control.job import CANDIDATES_JOB
 from agent.control.state import Line
 from agent.messages.canary import Compared, ComparisonBegan, Counts
 from agent.messages.short_lived.supply import FollowAliases
 
 ALIAS = "mlflow://hub/cap-check@candidate"
+SEALS = "mlflow://hub/seal-check@candidate"
 MODELS = Path(__file__).parents[1] / "scenarios" / "models.toml"
 LOOK_S = 300.0
 
@@ -47,6 +49,9 @@ default = "cap-check"
 {more}
 """
         )
+        self.come_up(folder)
+
+    def come_up(self, folder: Path) -> None:
         self.play = Play(folder)
         self.play.supply.fetch_s = 0.5
         self.play._come_up()
@@ -86,6 +91,11 @@ default = "cap-check"
     def job(self) -> dict[str, Any] | None:
         payload = self.play.state.orders.states.get(CANDIDATES_JOB)
         return dict(json.loads(payload)) if payload else None
+
+    def told(self) -> list[tuple[str, dict[str, Any]]]:
+        """Return the results that looks were to write: the version, and what is said of it."""
+        tags = [tag for look in self.looks for one in look.aliases for tag in one.tags]
+        return [(version, json.loads(value)) for version, _, value in tags]
 
     def restart(self) -> None:
         self.play._restart({"restart": "whole"})
@@ -245,3 +255,68 @@ def test_looks_keep_to_the_window(tmp_path: Path) -> None:
     looked = len(plant.looks)
     plant.wait(2 * LOOK_S)
     assert len(plant.looks) == looked
+
+
+def of_seal_check(folder: Path, default: str, more: str = "") -> Plant:
+    """Return a plant whose line-2 has `default`, with seal-check of the variant m alone in the catalog."""
+    Plant(folder, more, SEALS)
+    settings = folder / "settings.toml"
+    first, second = settings.read_text().split("[line.line-2]")
+    settings.write_text(f"{first}[line.line-2]{second.replace('cap-check', default)}")
+    plant = Plant.__new__(Plant)
+    plant.come_up(folder)
+    plant.play.supply.means[SEALS] = meaning("2") | {"name": "seal-check"}
+    return plant
+
+
+@pytest.mark.parametrize("variant", ["n", "m"])
+def test_a_variant_that_is_new_to_a_model_goes_live_on_no_line_without_a_comparison(
+    tmp_path: Path, variant: str
+) -> None:
+    plant = of_seal_check(tmp_path, "seal-check", f'variant = "{variant}"')
+    other = plant.play.state.lines["line-2"]
+    assert other.serving.model == "seal-check:m@1"
+    plant.wait(2 * LOOK_S)
+    assert plant.play.state.plant.loadable("seal-check:n@2") is not None
+    assert (other.serving.model, other.comparison) == ("seal-check:m@1", None)
+    plant.play._give(CapChanged("temperature", "n", "90"))
+    plant.wait(5.0)
+    assert other.serving.model == "seal-check:m@1"
+
+
+@pytest.mark.parametrize("meant", ["3", None])
+def test_a_version_that_its_alias_leaves_is_promoted_no_more_and_its_end_is_told(
+    tmp_path: Path, meant: str | None
+) -> None:
+    plant = Plant(tmp_path, '[canary]\npromote = "auto"\nframes = 2000')
+    plant.mean("4")
+    plant.begin()
+    plant.count(frames=100)
+    if meant is None:
+        del plant.play.supply.means[ALIAS]
+        plant.wait(LOOK_S + 10.0)
+    else:
+        plant.mean(meant)
+    assert (plant.comparison.result, plant.comparison.end_reason) == ("stopped", "superseded")
+    plant.play._give(Compared("line-1", plant.comparison.number, Counts(frames=2000)))
+    plant.wait(10.0)
+    assert plant.line.serving.model == "cap-check:n@3"
+    [(version, told)] = plant.told()
+    assert (version, told["result"], told["frames"]) == ("4", "stopped", 100)
+
+
+def test_a_version_is_withdrawn_also_where_the_next_one_fails_its_proof(plant: Plant) -> None:
+    plant.mean("4")
+    plant.begin()
+    plant.play.worker.prepare_fail = "proof_failed"
+    plant.mean("5")
+    assert (plant.comparison.candidate, plant.comparison.result) == ("cap-check:n@4", "stopped")
+
+
+def test_the_end_of_a_version_is_told_before_the_next_one_is_compared(plant: Plant) -> None:
+    plant.mean("4")
+    plant.begin()
+    plant.mean("5")
+    plant.wait(10.0)
+    assert plant.comparison.candidate == "cap-check:n@5"
+    assert [(version, told["result"]) for version, told in plant.told()] == [("4", "stopped")]

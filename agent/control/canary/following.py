@@ -8,6 +8,7 @@ from agent.control.actions import Action, SaveSnapshot
 from agent.control.canary import steps
 from agent.control.canary.telling import agreement
 from agent.control.comparisons.comparison import Comparison, is_of_one_model
+from agent.control.comparisons.verdict import Verdict
 from agent.control.job import CANDIDATES_JOB, Job, Step
 from agent.control.lines import selection
 from agent.control.orders import jobs, upkeep
@@ -28,9 +29,11 @@ def tick(state: State, now: Now) -> list[Action]:
         return []
     _note_refused(state, now)
     results = {line.id: result for line in lines if (result := _untold(line)) is not None}
-    if now.monotonic_s < following.look_at_s and (not results or following.failures):
+    has_news = any(following.tried.get(line) != result for line, result in results.items())
+    if now.monotonic_s < following.look_at_s and (not has_news or following.failures):
         return []
     following.look_at_s, following.telling = now.monotonic_s + state.plant.canary.look_s, results
+    following.tried.update(results)
     refused = (one for one, until_s in following.refused_until_s.items() if now.monotonic_s < until_s)
     known = (*(version.reference for version in state.plant.models), *refused)
     asked = FollowAliases(CANDIDATES_JOB, _aliases(state, lines), known, orders.FETCH_S)
@@ -47,8 +50,15 @@ def found(state: State, message: AliasesFound, now: Now) -> list[Action]:
         state.unsaved = True
     was_failing, following.failures, following.telling = following.failures > 0, 0, {}
     following.meanings = {(alias, variant): reference for alias, variant, reference in message.found}
+    withdrawn = [action for line in _lines(state) for action in _withdraw(state, line, now)]
+    return withdrawn + _bring(state, message, now, is_news=was_failing)
+
+
+def _bring(state: State, message: AliasesFound, now: Now, *, is_news: bool) -> list[Action]:
+    """Go on with the job where a look has brought versions, else begin what is due."""
+    following = state.following
     if not message.entries:
-        return [*upkeep.followed(state, now, is_news=was_failing), *begin_due(state, now)]
+        return [*upkeep.followed(state, now, is_news=is_news), *begin_due(state, now)]
     brought = state.plant.supply.versions(message.entries)
     following.bringing = tuple(version.reference for version in brought)
     _hold_back(state, brought)
@@ -77,6 +87,15 @@ def restore(line: Line, begun: str | None, told: str | None) -> None:
     line.followed.begun, line.followed.told = begun, told
 
 
+def _withdraw(state: State, line: Line, now: Now) -> list[Action]:
+    """End the comparison of a version that the line's alias no longer means."""
+    meant, one = state.following.meanings.get((line.rules.candidate, line.rules.variant)), line.comparison
+    if one is None or one.is_over or one.candidate != line.followed.begun or one.candidate == meant:
+        return []
+    what = f"{line.rules.candidate} means {meant or 'nothing'} now"
+    return steps.end(state, line, "stopped", Verdict("superseded", what), now)
+
+
 def _begin(state: State, line: Line, now: Now) -> list[Action]:
     reference = state.following.meanings.get((line.rules.candidate, line.rules.variant))
     serving, followed, running = line.serving.model, line.followed, line.comparison
@@ -86,6 +105,8 @@ def _begin(state: State, line: Line, now: Now) -> list[Action]:
         return []  # because somebody asked for that one; the next look finds its end
     if not is_of_one_model(reference, serving) or state.plant.loadable(reference) is None:
         return []
+    if _untold(line) not in {None, state.following.tried.get(line.id)}:
+        return []  # because the next look, which comes at once, tells the result of the version before
     followed.begun, followed.told = reference, None
     if reference == serving:
         return [SaveSnapshot()]
@@ -95,12 +116,14 @@ def _begin(state: State, line: Line, now: Now) -> list[Action]:
 
 
 def _hold_back(state: State, brought: tuple[ModelVersion, ...]) -> None:
-    """Have every line keep its version where rules would find one of `brought`, which only a comparison decides."""
+    """Have every line keep its version where rules would find one of `brought`, which only a comparison decides.
+
+    Where a model's variant is brought for the first time, that version is the one of the nearest variant.
+    """
     for version in brought:
-        own = ModelReference(version.name, version.variant)
-        for line in state.lines.values():
-            found = state.plant.find(own, line.rules.variant)
-            if found is not None:
+        found = state.plant.find(ModelReference(version.name), version.variant)
+        if found is not None:
+            for line in state.lines.values():
                 before = line.selection.instead.get(found.reference, found.reference)
                 selection.prefer(line, before, over=version.reference)
                 state.unsaved = True

@@ -25,6 +25,8 @@ class Following:
     """Full reference by alias and variant, as of the newest look."""
     telling: dict[str, str] = field(default_factory=dict)
     """Results that the look under way writes, by line."""
+    tried: dict[str, str] = field(default_factory=dict)
+    """Newest results for which a look was begun, by line, so that each has a look begin at once only once."""
     bringing: tuple[str, ...] = ()
     """Full references that a job brings to the catalog."""
     refused_until_s: dict[str, float] = field(default_factory=dict)
