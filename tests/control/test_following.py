@@ -320,3 +320,73 @@ def test_the_end_of_a_version_is_told_before_the_next_one_is_compared(plant: Pla
     plant.wait(10.0)
     assert plant.comparison.candidate == "cap-check:n@5"
     assert [(version, told["result"]) for version, told in plant.told()] == [("4", "stopped")]
+
+
+@pytest.mark.parametrize("is_untold", [True, False])
+def test_a_look_that_the_supply_process_dies_with_comes_less_and_less(plant: Plant, *, is_untold: bool) -> None:
+    if is_untold:
+        plant.mean("4")
+        plant.begin()
+    plant.play.supply.lose = True
+    looked = len(plant.looks)
+    if is_untold:
+        plant.send("canary/set", "stop")
+    plant.wait(3 * 3600.0)
+    assert 3 <= len(plant.looks) - looked <= 8
+    assert plant.play.state.following.failures >= 3
+
+
+@pytest.mark.parametrize("way", ["order", "cancel"])
+def test_a_version_whose_job_gave_way_is_brought_by_the_next_look(plant: Plant, way: str) -> None:
+    plant.play.worker.prepare_s = 10_000.0
+    plant.mean("4")
+    plant.play.worker.prepare_s = 0.2
+    if way == "order":
+        order = {"id": "job-1", "rev": 1, "activate": "now", "models": [meaning("6")]}
+        plant.play._message("models/set", {"payload": order})
+    else:
+        plant.play._message("cmd/cancel", {"payload": {"id": "c1", "job": CANDIDATES_JOB}})
+    plant.wait(LOOK_S + 30.0)
+    assert plant.play.state.plant.loadable("cap-check:n@4") is not None
+
+
+def test_one_alias_that_fails_stops_no_other_and_is_told_once(tmp_path: Path) -> None:
+    plant = Plant(tmp_path, f'candidate = "{SEALS}"')
+    plant.play.supply.missed = {SEALS}
+    plant.mean("4")
+    plant.wait(LOOK_S)
+    assert plant.comparison.candidate == "cap-check:n@4"
+    job = plant.job()
+    assert job is not None
+    assert (job["state"], job["reason"]) == ("failed", "cut_off")
+    since, looked = job["since"], len(plant.looks)
+    plant.wait(3 * LOOK_S)
+    assert (plant.job() or {})["since"] == since
+    assert len(plant.looks) - looked >= 2
+    plant.play.supply.missed = set()
+    plant.wait(LOOK_S + 10.0)
+    assert (plant.job() or {})["state"] == "done"
+
+
+def test_an_alias_that_could_not_be_looked_up_withdraws_nothing(plant: Plant) -> None:
+    plant.mean("4")
+    plant.begin()
+    plant.restart()
+    plant.play.supply.missed = {ALIAS}
+    plant.wait(LOOK_S + 10.0)
+    assert plant.comparison.result == "running"
+
+
+def test_a_result_that_could_not_be_written_is_written_by_a_later_look(plant: Plant) -> None:
+    plant.mean("4")
+    plant.begin()
+    plant.play.supply.writes = False
+    looked = len(plant.looks)
+    plant.send("canary/set", "stop")
+    plant.wait(3 * LOOK_S)
+    assert 2 <= len(plant.looks) - looked <= 5
+    plant.play.supply.writes = True
+    plant.wait(2 * LOOK_S)
+    told = len(plant.told())
+    plant.wait(2 * LOOK_S)
+    assert len(plant.told()) == told
