@@ -1,6 +1,7 @@
 """Aliases of a registry that lines follow, through the one pure function: what they bring, begin, and are told."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +9,14 @@ import pytest
 from support.scenario import Play
 
 from agent.control import snapshot
-from agent.control.job import CANDIDATES_JOB
+from agent.control.events import CapChanged
+from agent.control.job import CANDIDATES_JOB, CATALOG_JOB
 from agent.control.state import Line
 from agent.messages.canary import Compared, ComparisonBegan, Counts
 from agent.messages.short_lived.supply import FollowAliases
 
 ALIAS = "mlflow://hub/cap-check@candidate"
+SEALS = "mlflow://hub/seal-check@candidate"
 MODELS = Path(__file__).parents[1] / "scenarios" / "models.toml"
 LOOK_S = 300.0
 
@@ -47,6 +50,9 @@ default = "cap-check"
 {more}
 """
         )
+        self.come_up(folder)
+
+    def come_up(self, folder: Path) -> None:
         self.play = Play(folder)
         self.play.supply.fetch_s = 0.5
         self.play._come_up()
@@ -86,6 +92,11 @@ default = "cap-check"
     def job(self) -> dict[str, Any] | None:
         payload = self.play.state.orders.states.get(CANDIDATES_JOB)
         return dict(json.loads(payload)) if payload else None
+
+    def told(self) -> list[tuple[str, dict[str, Any]]]:
+        """Return the results that looks were to write: the version, and what is said of it."""
+        tags = [tag for look in self.looks for one in look.aliases for tag in one.tags]
+        return [(version, json.loads(value)) for version, _, value in tags]
 
     def restart(self) -> None:
         self.play._restart({"restart": "whole"})
@@ -245,3 +256,145 @@ def test_looks_keep_to_the_window(tmp_path: Path) -> None:
     looked = len(plant.looks)
     plant.wait(2 * LOOK_S)
     assert len(plant.looks) == looked
+
+
+def of_seal_check(folder: Path, default: str, more: str = "") -> Plant:
+    """Return a plant whose line-2 has `default`, with seal-check of the variant m alone in the catalog."""
+    plant = Plant(folder, more, SEALS)
+    settings = folder / "settings.toml"
+    first, second = settings.read_text().split("[line.line-2]")
+    settings.write_text(f"{first}[line.line-2]{second.replace('cap-check', default)}")
+    plant.come_up(folder)
+    plant.play.supply.means[SEALS] = meaning("2") | {"name": "seal-check"}
+    return plant
+
+
+@pytest.mark.parametrize("variant", ["n", "m"])
+def test_a_variant_that_is_new_to_a_model_goes_live_on_no_line_without_a_comparison(
+    tmp_path: Path, variant: str
+) -> None:
+    plant = of_seal_check(tmp_path, "seal-check", f'variant = "{variant}"')
+    other = plant.play.state.lines["line-2"]
+    assert other.serving.model == "seal-check:m@1"
+    plant.wait(2 * LOOK_S)
+    assert plant.play.state.plant.loadable("seal-check:n@2") is not None
+    assert (other.serving.model, other.comparison) == ("seal-check:m@1", None)
+    plant.play._give(CapChanged("temperature", "n", "90"))
+    plant.wait(5.0)
+    assert other.serving.model == "seal-check:m@1"
+
+
+@pytest.mark.parametrize("meant", ["3", None])
+def test_a_version_that_its_alias_leaves_is_promoted_no_more_and_its_end_is_told(
+    tmp_path: Path, meant: str | None
+) -> None:
+    plant = Plant(tmp_path, '[canary]\npromote = "auto"\nframes = 2000')
+    plant.mean("4")
+    plant.begin()
+    plant.count(frames=100)
+    if meant is None:
+        del plant.play.supply.means[ALIAS]
+        plant.wait(LOOK_S + 10.0)
+    else:
+        plant.mean(meant)
+    assert (plant.comparison.result, plant.comparison.end_reason) == ("stopped", "superseded")
+    plant.play._give(Compared("line-1", plant.comparison.number, Counts(frames=2000)))
+    plant.wait(10.0)
+    assert plant.line.serving.model == "cap-check:n@3"
+    [(version, told)] = plant.told()
+    assert (version, told["result"], told["frames"]) == ("4", "stopped", 100)
+
+
+def test_a_version_is_withdrawn_also_where_the_next_one_fails_its_proof(plant: Plant) -> None:
+    plant.mean("4")
+    plant.begin()
+    plant.play.worker.prepare_fail = "proof_failed"
+    plant.mean("5")
+    assert (plant.comparison.candidate, plant.comparison.result) == ("cap-check:n@4", "stopped")
+
+
+def test_the_end_of_a_version_is_told_before_the_next_one_is_compared(plant: Plant) -> None:
+    plant.mean("4")
+    plant.begin()
+    plant.mean("5")
+    plant.wait(10.0)
+    assert plant.comparison.candidate == "cap-check:n@5"
+    assert [(version, told["result"]) for version, told in plant.told()] == [("4", "stopped")]
+
+
+@pytest.mark.parametrize("is_untold", [True, False])
+def test_a_look_that_the_supply_process_dies_with_comes_less_and_less(plant: Plant, *, is_untold: bool) -> None:
+    if is_untold:
+        plant.mean("4")
+        plant.begin()
+    plant.play.supply.lose = True
+    looked = len(plant.looks)
+    if is_untold:
+        plant.send("canary/set", "stop")
+    plant.wait(3 * 3600.0)
+    assert 3 <= len(plant.looks) - looked <= 8
+
+
+@pytest.mark.parametrize("way", ["order", "cancel"])
+def test_a_version_whose_job_gave_way_is_brought_by_the_next_look(plant: Plant, way: str) -> None:
+    plant.play.worker.prepare_s = 10_000.0
+    plant.mean("4")
+    plant.play.worker.prepare_s = 0.2
+    if way == "order":
+        order = {"id": "job-1", "rev": 1, "activate": "now", "models": [meaning("6")]}
+        plant.play._message("models/set", {"payload": order})
+    else:
+        plant.play._message("cmd/cancel", {"payload": {"id": "c1", "job": CANDIDATES_JOB}})
+    plant.wait(LOOK_S + 30.0)
+    assert plant.play.state.plant.loadable("cap-check:n@4") is not None
+
+
+def test_one_alias_that_fails_stops_no_other_and_is_told_once(tmp_path: Path) -> None:
+    plant = Plant(tmp_path, f'candidate = "{SEALS}"')
+    plant.play.supply.missed = {SEALS}
+    plant.mean("4")
+    plant.wait(LOOK_S)
+    assert plant.comparison.candidate == "cap-check:n@4"
+    job = plant.job() or {}
+    assert (job["state"], job["reason"]) == ("failed", "cut_off")
+    since, looked = job["since"], len(plant.looks)
+    plant.wait(3 * LOOK_S)
+    assert (plant.job() or {})["since"] == since
+    assert len(plant.looks) - looked >= 2
+    plant.play.supply.missed = set()
+    plant.wait(LOOK_S + 10.0)
+    assert (plant.job() or {})["state"] == "done"
+
+
+def test_an_alias_that_could_not_be_looked_up_withdraws_nothing(plant: Plant) -> None:
+    plant.mean("4")
+    plant.begin()
+    plant.restart()
+    plant.play.supply.missed = {ALIAS}
+    plant.wait(LOOK_S + 10.0)
+    assert plant.comparison.result == "running"
+
+
+def test_a_result_that_could_not_be_written_is_written_by_a_later_look(plant: Plant) -> None:
+    plant.mean("4")
+    plant.begin()
+    plant.play.supply.writes = False
+    looked = len(plant.looks)
+    plant.send("canary/set", "stop")
+    plant.wait(3 * LOOK_S)
+    assert 2 <= len(plant.looks) - looked <= 5
+    plant.play.supply.writes = True
+    plant.wait(2 * LOOK_S)
+    told = len(plant.told())
+    plant.wait(2 * LOOK_S)
+    assert len(plant.told()) == told
+
+
+def test_a_candidate_without_memory_gives_way_to_the_index(plant: Plant) -> None:
+    plant.play.worker.prepare_fail, plant.play.worker.prepare_may_fit = "no_memory", True
+    plant.mean("4")
+    assert (plant.job() or {})["state"] == "waiting"
+    state = plant.play.state
+    state.plant = replace(state.plant, supply=replace(state.plant.supply, index="https://hub/index"))
+    plant.wait(5.0)
+    assert json.loads(state.orders.states[CATALOG_JOB])["state"] == "done"

@@ -71,3 +71,16 @@ def test_an_index_that_was_never_verified_is_told(tmp_path: Path) -> None:
     (tmp_path / "changeover.toml").write_text(text + PLANT)
     (one,) = try_sources(load(tmp_path / "changeover.toml", {}))
     assert (one.verdict, one.subject) == ("note", "index")
+
+
+def test_an_alias_that_a_line_follows_is_tried(server: FileServer, tmp_path: Path) -> None:
+    alias = Served(json.dumps({"model_version": {"version": "4"}}).encode(), user="Bearer t0ken")
+    server.files["/api/2.0/mlflow/registered-models/alias"] = alias
+    (tmp_path / "models.toml").write_text("")
+    plant = f'[supply.host.hub]\nendpoint = "{server.url("")}"\n{PLANT}candidate = "mlflow://hub/cap@candidate"\n'
+    (tmp_path / "changeover.toml").write_text(plant)
+    [found] = try_sources(load(tmp_path / "changeover.toml", {}))
+    assert (found.verdict, found.subject) == ("fail", "source mlflow://hub/cap@candidate")
+    server.files.clear()
+    [found] = try_sources(load(tmp_path / "changeover.toml", {}))
+    assert (found.verdict, "not set" in found.text) == ("note", True)

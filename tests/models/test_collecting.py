@@ -106,9 +106,9 @@ def test_models_are_entered_and_taken_out_at_once_and_comments_stay(store: Store
     assert [(one.imgsz, one.preprocess.resize) for one in store._catalog().versions] == [(320, "corner")]
 
 
-@pytest.mark.parametrize("has_index", [False, True])
+@pytest.mark.parametrize(("has_index", "follows"), [(False, False), (True, False), (False, True)])
 def test_a_start_leaves_parts_that_the_catalog_or_the_job_goes_on_with_and_no_others(
-    tmp_path: Path, *, has_index: bool
+    tmp_path: Path, *, has_index: bool, follows: bool
 ) -> None:
     parts = tmp_path / ".parts"
     (tmp_path / ".draft-fetched-1").mkdir(parents=True)
@@ -122,6 +122,8 @@ def test_a_start_leaves_parts_that_the_catalog_or_the_job_goes_on_with_and_no_ot
     play.state.plant = replace(play.state.plant, supply=replace(play.state.plant.supply, missing=(missing,)))
     entries = () if has_index else (encode({"sha256": "c" * 64}),)
     play.state.orders.job = Job("job-1", 1, entries=entries, index="https://host/index" if has_index else "")
+    line = next(iter(play.state.lines.values()))
+    line.rules = replace(line.rules, candidate="mlflow://hub/cap@candidate" if follows else "")
     settings = play.settings.model_copy()
     settings = settings.model_copy(update={"catalog": settings.catalog.model_copy(update={"store_dir": tmp_path})})
     with closing(Loop()) as loop:
@@ -130,7 +132,7 @@ def test_a_start_leaves_parts_that_the_catalog_or_the_job_goes_on_with_and_no_ot
             supply.begin(play.state)
         assert {path.stem[0] for path in parts.glob("*.part")} == set("abcd"), "another process fetches"
         supply.begin(play.state)
-    left = "abcd" if has_index else "abc"
+    left = "abcd" if has_index or follows else "abc"
     assert {path.stem[0] for path in (*parts.glob("*.part"), *parts.glob("*.json"))} == set(left)
     assert (parts / "stick-1").exists()
     assert (tmp_path / ".draft-fetched-1").exists() is has_index

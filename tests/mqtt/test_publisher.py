@@ -239,6 +239,34 @@ def test_a_heartbeat_of_0_is_not_sent_behind_a_newer_one() -> None:
     assert link.wire == [("line/line-1/live", b"0"), ("line/line-1/live", b"open")]
 
 
+def test_an_owed_heartbeat_of_0_is_sent_before_the_next_product_that_waits() -> None:
+    link = DummyLink(window=2)
+    publisher = announced(link)
+    publisher.send_live(LIVE, b"open")
+    for payload in (b"old model 1", b"old model 2", b"old model 3"):
+        publisher.send_detection("cam-1", payload)
+    link.is_choked = True
+    publisher.send_live(LIVE, b"0")
+    publisher.send_live(LIVE, b"shut")
+    link.is_choked = False
+    publisher.tick()
+    link.acknowledge_all()
+    assert [payload for topic, payload in link.wire if topic.endswith("live")] == [b"open", b"0", b"shut"]
+
+
+def test_an_owed_heartbeat_of_0_is_sent_before_the_next_product_at_once() -> None:
+    link = DummyLink()
+    publisher = announced(link)
+    publisher.send_live(LIVE, b"open")
+    link.is_choked = True
+    publisher.send_live(LIVE, b"0")
+    publisher.send_live(LIVE, b"shut")
+    link.is_choked = False
+    publisher.send_live(LIVE, b"shut")
+    publisher.tick()
+    assert [payload for topic, payload in link.wire if topic.endswith("live")] == [b"open", b"0", b"shut"]
+
+
 def _changed_over_in_a_full_window() -> tuple[DummyLink, Publisher]:
     """Return a link whose window is full, and a publisher with a changeover that waits for it."""
     link = DummyLink(window=2)

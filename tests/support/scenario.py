@@ -47,6 +47,7 @@ from agent.messages.short_lived.supply import (
     AliasesFound,
     Entered,
     EnterModels,
+    Fault,
     Fetched,
     FetchFailed,
     FetchModels,
@@ -114,6 +115,10 @@ class Supply:
     lose: bool = False
     means: dict[str, dict[str, Any]] = field(default_factory=dict)
     """What aliases mean: entries of the catalog, by alias."""
+    missed: set[str] = field(default_factory=set)
+    """Aliases that cannot be looked up."""
+    writes: bool = True
+    """Tags are written."""
     asked: list[FetchModels | FollowAliases | EnterModels] = field(default_factory=list)
 
     def answers(self, message: FetchModels | FollowAliases | EnterModels) -> Iterator[tuple[float, Event]]:
@@ -135,14 +140,17 @@ class Supply:
 
     def _found(self, message: FollowAliases) -> AliasesFound:
         found, entries = [], {}
+        missed = tuple((one.alias, one.variant) for one in message.aliases if one.alias in self.missed)
+        unwritten = () if self.writes else tuple(tag[1] for one in message.aliases for tag in one.tags)
+        fault = Fault("cut_off", "said the source", is_transient=True) if missed else None
         for one in message.aliases:
-            if one.alias in self.means:
+            if one.alias in self.means and one.alias not in self.missed:
                 entry = self.means[one.alias]
                 reference = f"{entry['name']}:{entry['variant']}@{entry['version']}"
                 found.append((one.alias, one.variant, reference))
                 if reference not in message.known:
                     entries[reference] = json.dumps(entry).encode()
-        return AliasesFound(message.job, tuple(found), tuple(entries.values()))
+        return AliasesFound(message.job, tuple(found), tuple(entries.values()), missed, (), unwritten, fault)
 
 
 class Play:

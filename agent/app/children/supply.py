@@ -60,7 +60,8 @@ class SupplyProcess:
             return  # because its models are known when its index is read
         entries = [msgspec.json.decode(one) for one in (*state.plant.supply.missing, *(job.entries if job else ()))]
         wanted = {sha256 for one in entries for sha256 in (one["sha256"], *one.get("files", {}).values())}
-        sweep_at_start(self._settings().catalog.store_dir, wanted)
+        follows = any(line.rules.candidate for line in state.lines.values())  # what that means is known after a look
+        sweep_at_start(self._settings().catalog.store_dir, None if follows else wanted)
 
     def ask(self, message: FetchModels | FollowAliases | EnterModels) -> None:
         """Send a request; the process is started for it where it does not run."""

@@ -1,6 +1,10 @@
 """State of the aliases that lines follow for their candidates."""
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from agent.control.job import Job
 
 
 @dataclass
@@ -21,10 +25,16 @@ class Following:
     """Time of the next look (monotonic)."""
     failures: int = 0
     """Looks in a row that failed."""
+    fault: str = ""
+    """Detail of what failed in the newest look, beside what it found."""
+    look_job: "Job | None" = None
+    """The job of the newest look, until its end is known."""
     meanings: dict[tuple[str, str], str] = field(default_factory=dict)
     """Full reference by alias and variant, as of the newest look."""
     telling: dict[str, str] = field(default_factory=dict)
     """Results that the look under way writes, by line."""
+    tried: dict[str, str] = field(default_factory=dict)
+    """Newest results for which a look was begun, by line, so that each has a look begin at once only once."""
     bringing: tuple[str, ...] = ()
     """Full references that a job brings to the catalog."""
     refused_until_s: dict[str, float] = field(default_factory=dict)

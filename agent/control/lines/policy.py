@@ -180,7 +180,8 @@ def _capped(
     if cap is None or asked.rank <= (limit := plant.rank(asked.name, cap.max_variant)):
         return asked, None, False
     variants = [ModelReference(asked.name, variant, reference.version) for variant in plant.variants(asked.name)]
-    found = [version for variant in variants if (version := plant.find(variant, line.rules.variant)) is not None]
+    newest = [version for variant in variants if (version := plant.find(variant, line.rules.variant)) is not None]
+    found = newest if reference.version is not None else [_decided(plant, line, version) for version in newest]
     allowed = [version for version in found if version.rank <= limit]
     if allowed:
         return allowed[-1], cap, False

@@ -4,7 +4,7 @@ from typing import Final
 
 from agent.control.actions import Action, AskSupply, EndSupply, PrepareModel, ReadCatalog, SaveSnapshot
 from agent.control.events import CatalogRead, ModelsLoading, SupplyLost
-from agent.control.job import CATALOG_JOB, Job, Step
+from agent.control.job import CANDIDATES_JOB, CATALOG_JOB, Job, Step
 from agent.control.lines import changeover, preload
 from agent.control.lines.policy import choose
 from agent.control.orders import jobs, room, safe_points, upkeep
@@ -31,6 +31,8 @@ _LOSSES: Final = 3
 _WORKERS_A_PROOF_MAY_LOSE: Final = 1
 _LEAST_HOLD_S: Final = 1800.0
 """Least time for which a proven model stays loaded for its line; also the time limit of its preparation."""
+_GIVES_WAY: Final = frozenset({Step.FETCH, Step.PROVE, Step.OPEN})
+"""Steps at which a job for candidates leaves its place to that of the index, revoked models and missing files."""
 _ENTERING: Final = frozenset({Step.ENTER, Step.REMOVE, Step.UNDO})
 
 
@@ -73,6 +75,10 @@ def tick(state: State, now: Now) -> list[Action]:
     safe_points.release(state)
     actions = jobs.say_all(state)
     job = state.orders.job
+    if job is not None and job.id == CANDIDATES_JOB and job.step in _GIVES_WAY and upkeep.is_due(state, now):
+        why = Why("superseded", "the catalog's own job is due")
+        actions += jobs.end(state, job, "superseded", now, why)
+        job = None
     if job is None:
         return actions + upkeep.begin(state, now)
     if job.unreadable:

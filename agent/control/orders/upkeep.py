@@ -24,6 +24,13 @@ def begin(state: State, now: Now) -> list[Action]:
     return _begin_index(state, now) or _begin_models(state, now)
 
 
+def is_due(state: State, now: Now) -> bool:
+    """Return True where the agent's own files of the catalog, or the index, want the job."""
+    supply, orders = state.plant.supply, state.orders
+    is_index_due = supply.index and now.monotonic_s >= orders.index_at_s and supply.in_window(now.unix_s)
+    return bool(is_index_due or ((supply.missing or supply.revoked) and now.monotonic_s >= orders.refetch_at_s))
+
+
 def reads_index(job: Job) -> bool:
     """Return True for a job that reads the configured index, and fetches nothing."""
     return job.id == CATALOG_JOB and job.step is Step.FETCH and not job.entries

@@ -30,11 +30,13 @@ _CURES: Final = {
 
 
 def try_sources(settings: Settings) -> Iterator[Finding]:
-    """Try to reach the source of each model that is fetched, and the index."""
+    """Try to reach the source of each model that is fetched, the aliases that lines follow, and the index."""
     yield from _index(settings)
     catalog = Catalog.load(settings.catalog.file, settings.catalog.store_dir)
     versions = [version for version in catalog.versions if version.source]
     sources = list({version.source: AskedSource(version.source, version.sha256) for version in versions}.values())
+    aliases = list(dict.fromkeys(line.candidate for line in settings.line.values() if line.candidate))
+    sources = [*map(AskedSource, aliases), *sources]
     if settings.catalog.index:
         sources.insert(0, AskedSource(f"{settings.catalog.index}/{_INDEX_FILE}"))
     if not sources:
@@ -42,15 +44,17 @@ def try_sources(settings: Settings) -> Iterator[Finding]:
     request = SourceRequest(tuple(sources[:_MOST]), setup_of(settings).hosts)
     said = run_apart(_MODULE, [], msgspec.json.encode(request), _DEADLINE_S)
     for source in msgspec.json.decode(said, type=list[ProbedSource]):
-        yield _finding(source)
+        yield _finding(source, is_alias=source.reference in aliases)
     if len(sources) > _MOST:
         yield note("sources", f"{len(sources) - _MOST} more are named in the catalog, and were not tried")
 
 
-def _finding(source: ProbedSource) -> Finding:
+def _finding(source: ProbedSource, *, is_alias: bool) -> Finding:
     subject = f"source {source.reference}"
     if source.reason is None:
         return ok(subject, "answers")
+    if is_alias and source.reason == "not_found":
+        return note(subject, f"is not set, or its version has no model file: {source.detail}")
     cure = _CURES.get(source.reason, "docs/supply.md has each source")
     return fail(subject, f"{source.reason}: {source.detail}; {cure}")
 

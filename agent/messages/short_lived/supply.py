@@ -98,14 +98,30 @@ class FollowAliases(Message, frozen=True):
 # ---- supply -> control
 
 
+class Fault(msgspec.Struct, frozen=True):
+    """Reason of a failure; with `is_transient` the same may succeed later."""
+
+    reason: Reason
+    detail: str
+    is_transient: bool
+
+
 class AliasesFound(Message, frozen=True):
-    """Meaning of each alias that is set; what was not known is in the store, verified."""
+    """Meaning of each alias that is set; what was not known is in the store, verified, unless it is `refused`."""
 
     job: str
     found: tuple[tuple[str, str, str], ...]
     """Alias, variant asked for, and the full reference that it means."""
     entries: tuple[bytes, ...]
     """JSON of each fetched model; `file` is the path in the store."""
+    missed: tuple[tuple[str, str], ...] = ()
+    """Alias and variant asked for of each that could not be looked up."""
+    refused: tuple[str, ...] = ()
+    """Full references that were not known and could not be fetched."""
+    unwritten: tuple[str, ...] = ()
+    """Keys of tags that a later attempt may write."""
+    fault: Fault | None = None
+    """The first failure of what was missed or refused."""
 
 
 class FetchProgress(Message, frozen=True):

@@ -35,8 +35,11 @@ def sweep(store_dir: Path, parts: Path) -> None:
                 path.unlink()
 
 
-def sweep_at_start(store_dir: Path, wanted: Container[str]) -> None:
-    """Delete drafts, and parts of files of which `wanted` lacks the sha256; none while another process fetches."""
+def sweep_at_start(store_dir: Path, wanted: Container[str] | None) -> None:
+    """Delete drafts, and parts of files of which `wanted` lacks the sha256; none while another process fetches.
+
+    With None for `wanted`, parts stay as long as a later job may go on with them.
+    """
     parts = store_dir / PARTS
     with suppress(OSError):
         if not parts.is_dir():
@@ -44,7 +47,7 @@ def sweep_at_start(store_dir: Path, wanted: Container[str]) -> None:
         with locked(parts / "lock", _PATIENCE_S):
             sweep(store_dir, parts)
             for path in parts.iterdir():
-                if path.suffix in _OF_A_PART and path.stem not in wanted:
+                if wanted is not None and path.suffix in _OF_A_PART and path.stem not in wanted:
                     path.unlink()
 
 

@@ -35,7 +35,6 @@ class Heartbeats:
 
     def offer(self, topic: str, payload: bytes) -> None:
         """Send a value, or enqueue it in place of the topic's earlier one."""
-        self._owed_zeros.discard(topic)
         message = OutgoingMessage(topic, payload, qos=0)
         if self._queue and payload not in {_NOTHING, self._last.get(topic)}:
             self._queue.add_heartbeat(message)
@@ -46,7 +45,12 @@ class Heartbeats:
     def send(self, message: OutgoingMessage) -> None:
         """Send a value whose turn it is."""
         self._last[message.topic] = message.payload
-        if not self._publish(message):
+        is_owed = message.topic in self._owed_zeros and message.payload != _NOTHING
+        if is_owed and not self._send_zero(message.topic):
+            self.dropped += 1  # because a change that does not pass through 0 may not be seen
+        elif self._publish(message):
+            self._owed_zeros.discard(message.topic)
+        else:
             self.dropped += 1
             if message.payload == _NOTHING:
                 self._owed_zeros.add(message.topic)
@@ -54,5 +58,10 @@ class Heartbeats:
     def send_owed(self) -> None:
         """Send each `0` that the socket did not take; call before anything else is sent."""
         for topic in sorted(self._owed_zeros):
-            if self._publish(OutgoingMessage(topic, _NOTHING, qos=0)):
-                self._owed_zeros.discard(topic)
+            self._send_zero(topic)
+
+    def _send_zero(self, topic: str) -> bool:
+        is_sent = self._publish(OutgoingMessage(topic, _NOTHING, qos=0))
+        if is_sent:
+            self._owed_zeros.discard(topic)
+        return is_sent
