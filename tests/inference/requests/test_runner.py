@@ -48,6 +48,9 @@ class Plant:
         self.ns += int(self.takes_ms * MS)
         return [self.answer]
 
+    def give_back(self) -> None:
+        pass
+
     def close(self) -> None:
         pass
 

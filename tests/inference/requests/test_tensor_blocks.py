@@ -86,10 +86,12 @@ def test_a_model_of_texts_is_served_by_onnx_runtime(backend: str, tmp_path_facto
     model.close()
 
 
-def test_what_a_large_input_took_is_given_back(tmp_path: Path) -> None:
+@pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
+def test_what_a_large_input_took_is_given_back(backend: str, tmp_path: Path) -> None:
+    pytest.importorskip(backend)
     path = tmp_path / "encoder.onnx"
     onnx.save(encoder_model(), path)
-    version = ModelVersion("text", "n", "1", str(path), file_sha256(path), is_tensors=True)
+    version = ModelVersion("text", "n", "1", str(path), file_sha256(path), backend=backend, is_tensors=True)
     model = backends.load(version, "cpu", tmp_path)
     assert isinstance(model, TensorModel)
     model.check_outputs(np.zeros((64, 64, 3), np.uint8))

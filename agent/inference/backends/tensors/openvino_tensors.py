@@ -2,8 +2,6 @@
 
 from typing import Final
 
-import numpy as np
-
 from agent.inference.backends.detector import Untyped
 from agent.inference.backends.errors import TextsError, loading
 from agent.inference.backends.openvino_graph import core
@@ -33,8 +31,6 @@ _DATATYPES: Final = {
 # float32, because nobody compares the answers of a lower precision with the file's, as is done for detectors.
 _OPTIONS: Final = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
 
-_KEPT_TIMES, _LEAST_KEPT_BYTES = 8, 64 << 10
-
 
 def load(version: ModelVersion, compute: str) -> TensorModel:
     """Load a file; raises what `backends.load` raises, and TextsError."""
@@ -59,27 +55,18 @@ def _port(one: Untyped, unnamed: str) -> Port:
 
 
 class _Session:
-    """A compiled model; gives back what a much larger input than the first made it allocate, which nobody counts."""
-
     def __init__(self, compiled: Untyped) -> None:
         self._compiled: Untyped = compiled
         self._request: Untyped = compiled.create_infer_request()
-        self._kept_bytes = 0
-        """Input bytes up to which the memory of an inference is kept for the next one; 0 before the first."""
 
     def run(self, inputs: list[Array], outputs: list[int]) -> list[Array]:
-        size_bytes = sum(one.nbytes for one in inputs)
-        self._kept_bytes = self._kept_bytes or max(_KEPT_TIMES * size_bytes, _LEAST_KEPT_BYTES)
-        try:
-            self._request.infer(dict(enumerate(inputs)), share_inputs=True)
-            answers = [self._request.get_output_tensor(at).data for at in outputs]
-            # Copies, because they lie in the request's memory.
-            return answers if size_bytes <= self._kept_bytes else [np.array(one) for one in answers]
-        finally:
-            if size_bytes > self._kept_bytes:
-                self._request = None
-                self._compiled.release_memory()
-                self._request = self._compiled.create_infer_request()
+        self._request.infer(dict(enumerate(inputs)), share_inputs=True)
+        return [self._request.get_output_tensor(at).data for at in outputs]
+
+    def give_back(self) -> None:
+        self._request = None
+        self._compiled.release_memory()
+        self._request = self._compiled.create_infer_request()
 
     def close(self) -> None:
         self._compiled = None

@@ -21,6 +21,8 @@ Array: TypeAlias = NDArray[Any]
 """A tensor of whatever element type."""
 _NOBODY: Final = nullcontext()
 _SIDE: Final = 64
+_KEPT_TIMES, _LEAST_KEPT_BYTES = 8, 64 << 10
+"""A runtime keeps its memory after inputs of up to so many times the proof's bytes, and of up to so many bytes."""
 OPEN: Final = -1
 
 DTYPES: Final[Mapping[str, type[np.generic]]] = {
@@ -53,6 +55,9 @@ class Session(Protocol):
 
     def run(self, inputs: list[Array], outputs: list[int]) -> list[Array]:
         """Infer all inputs, in their order; return the outputs of those numbers, valid until the next run."""
+
+    def give_back(self) -> None:
+        """Release the memory that an inference left for the next one."""
 
     def close(self) -> None:
         """Release the runtime's model."""
@@ -101,8 +106,14 @@ class TensorModel:
         with inferring(self._reference), self._running:
             if self._session is None:
                 raise InferenceError(f"{self._reference}: is closed")
-            answers = self._session.run(arrays, numbers)
-            return {self.outputs[at].name: _copy(one) for at, one in zip(numbers, answers, strict=True)}
+            answers: list[Array] = []
+            try:
+                answers = self._session.run(arrays, numbers)
+                return {self.outputs[at].name: _copy(one) for at, one in zip(numbers, answers, strict=True)}
+            finally:
+                answers.clear()  # because they lie in the runtime's memory
+                if sum(map(_size_bytes, arrays)) > max(_KEPT_TIMES * self.proof_bytes, _LEAST_KEPT_BYTES):
+                    self._session.give_back()
 
     def _numbers(self, wanted: tuple[str, ...]) -> list[int]:
         known = {port.name: at for at, port in enumerate(self.outputs)}
@@ -134,12 +145,12 @@ class TensorModel:
         """
         del image
         zeros = {port.name: _zeros(port) for port in self.inputs}
+        self.proof_bytes = sum(map(_size_bytes, zeros.values()))
         try:
             self.run(zeros, ())  # untimed, because the first inference allocates
             began_ns = time.monotonic_ns()
             answers = self.run(zeros, ())
             self.proof_ns = time.monotonic_ns() - began_ns
-            self.proof_bytes = sum(map(_size_bytes, zeros.values()))
         except InferenceError:
             if any(OPEN in port.shape for port in self.inputs):
                 return no_objects()
@@ -185,9 +196,9 @@ def _zeros(port: Port) -> Array:
     return np.full(shape, "", np.object_) if port.datatype == "BYTES" else np.zeros(shape, DTYPES.get(port.datatype))
 
 
-def _size_bytes(zeros: Array) -> int:
-    """Return the bytes of a proof's input; an empty text takes the four of its length, as in a block."""
-    return 4 * zeros.size if zeros.dtype == np.object_ else zeros.nbytes
+def _size_bytes(array: Array) -> int:
+    """Return the bytes of an input; each text counts as the four of its length in a block."""
+    return 4 * array.size if array.dtype == np.object_ else array.nbytes
 
 
 def _copy(array: Array) -> Array:
