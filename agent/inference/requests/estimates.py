@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 _NEWEST: Final = 0.125
 """Weight of the newest duration in the moving averages."""
-_UNKNOWN_NS: Final = 100e6
+_UNKNOWN_NS: Final = 50e6
 """Estimate of a model of which nothing was measured, at whatever size."""
 _HALF_LIFE_NS, _LONGEST_HALF_LIFE_NS = 2e9, 3600e9
 _MOST_MODELS: Final = 256

@@ -23,7 +23,7 @@ def needed_ms(estimates: Estimates, size_bytes: int, proof: Measured = PROOF) ->
 
 def test_a_size_that_has_not_run_is_bounded_by_those_that_have() -> None:
     estimates = Estimates(Clock())
-    assert needed_ms(estimates, 8, NONE) == 100
+    assert needed_ms(estimates, 8, NONE) == 50
     assert (needed_ms(estimates, 4), needed_ms(estimates, 15), needed_ms(estimates, 64)) == (1, 1, 8)
     estimates.ended("m", Measured(1024, 10.0 * MS), PROOF)
     assert (needed_ms(estimates, 64), needed_ms(estimates, 512), needed_ms(estimates, 4096)) == (8, 10, 40)
