@@ -66,6 +66,8 @@ UNIT: Final = (
     "inference/test_load_priority.py",
     "inference/test_runtime_account.py",
     "inference/processors",
+    "inference/requests/test_estimates.py",
+    "inference/requests/test_runner.py",
     "inference/requests/test_slack.py",
     "inference/worker/test_cache.py",
     "inference/worker/test_eviction.py",

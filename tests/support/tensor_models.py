@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 
 def write_affine_model(path: Path) -> Path:
@@ -41,6 +42,23 @@ def open_model() -> onnx.ModelProto:
     inputs = [helper.make_tensor_value_info("tokens", TensorProto.INT64, [1, "length"])]
     outputs = [helper.make_tensor_value_info("mean", TensorProto.FLOAT, [1, 1])]
     return _model(nodes, inputs, outputs)
+
+
+def encoder_model(width: int = 64) -> onnx.ModelProto:
+    """Return the mean over an open length of `width` numbers a token: int64 (1, -1) to float32 (1, `width`)."""
+    nodes = [
+        helper.make_node("Gather", ["table", "tokens"], ["numbers"]),
+        helper.make_node("MatMul", ["numbers", "table"], ["mixed"]),
+        helper.make_node("Tanh", ["mixed"], ["bent"]),
+        helper.make_node("MatMul", ["bent", "table"], ["last"]),
+        helper.make_node("ReduceMean", ["last"], ["mean"], axes=[1], keepdims=0),
+    ]
+    inputs = [helper.make_tensor_value_info("tokens", TensorProto.INT64, [1, "length"])]
+    outputs = [helper.make_tensor_value_info("mean", TensorProto.FLOAT, [1, width])]
+    model = _model(nodes, inputs, outputs)
+    table = np.random.default_rng(0).normal(size=(width, width)).astype(np.float32)
+    model.graph.initializer.append(numpy_helper.from_array(table, "table"))
+    return model
 
 
 def _model(nodes: list[Any], inputs: list[Any], outputs: list[Any]) -> onnx.ModelProto:

@@ -4,7 +4,8 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import msgspec
@@ -15,6 +16,7 @@ from agent.inference.backends.detector import Detector
 from agent.inference.backends.tensors.tensor_model import Array, TensorModel, WrongTensorsError
 from agent.inference.memory.cache import Cache
 from agent.inference.requests import tensor_blocks
+from agent.inference.requests.estimates import Estimates, Measured
 from agent.inference.requests.held_models import HeldModels
 from agent.inference.serving.stream_pipeline import Outlet
 from agent.inference.yolo.detections import objects_of, top_of
@@ -27,7 +29,6 @@ from agent.processes.slots.request_memory import BLOCK_BYTES, BLOCKS, RequestMem
 from agent.processes.threads import RestartedThread
 
 _LOG: Final = logging.getLogger(__name__)
-_NEWEST: Final = 0.125
 _CHANNELS: Final = 3
 _GRACE_S: Final = 10.0
 _PATIENCE_NS: Final = 200_000_000
@@ -68,8 +69,8 @@ class RequestRunner:
         self._changed: Final = threading.Condition()
         self._waiting: Final[deque[Inference | Open]] = deque()
         self._is_stopping = False
-        self._usual_ns: Final[dict[str, tuple[float, float]]] = {}
-        """Moving averages of an inference's duration and of its deviation, by reference."""
+        self._clock_ns: Final = outlet.slack.clock_ns
+        self._estimates: Final = Estimates(self._clock_ns)
         self._thread: Final = RestartedThread(self._run, "requests")
 
     def start(self) -> None:
@@ -128,22 +129,31 @@ class RequestRunner:
         with self._cache.borrowed(version, is_request=True) as model:
             if model is None:
                 return NotInferred(message.number, "gone", f"{message.reference}: a line took its memory")
-            if time.monotonic_ns() >= message.deadline_ns:  # nobody waits for it any more
+            if self._clock_ns() >= message.deadline_ns:  # nobody waits for it any more
                 return NotInferred(message.number, "busy", f"those before it took too long for {message.reference}")
-            needed_ns = self._needed_ns(message.reference, model)
-            if not self._outlet.slack.wait(needed_ns, min(message.deadline_ns, time.monotonic_ns() + _PATIENCE_NS)):
-                if time.monotonic_ns() < message.deadline_ns and self._outlet.slack.has_room(needed_ns):
+            size_bytes, proof = _size_bytes(message, model), _proof(model)
+            needed_ns = self._estimates.needed_ns(message.reference, size_bytes, proof)
+            if not self._outlet.slack.wait(needed_ns, min(message.deadline_ns, self._clock_ns() + _PATIENCE_NS)):
+                if self._clock_ns() < message.deadline_ns and self._outlet.slack.has_room(needed_ns):
                     self._put_back(message)
                     return None
+                self._estimates.refused(message.reference, size_bytes, proof)
                 detail = f"the lines leave no {needed_ns / 1e6:.0f} ms for an inference of {message.reference}"
                 return NotInferred(message.number, "busy", detail)
-            with self._outlet.busy(_GRACE_S):
-                began_ns = time.monotonic_ns()
-                answer = self._run_model(message, model)
-                took_ns = time.monotonic_ns() - began_ns
-                self._note(message.reference, took_ns)
-                self._outlet.slack.spent(took_ns)
-            return answer
+            with self._outlet.busy(_GRACE_S), self._charged(message.reference, size_bytes, proof):
+                return self._run_model(message, model)
+
+    @contextmanager
+    def _charged(self, reference: str, size_bytes: int, proof: Measured) -> Iterator[None]:
+        """Count the block's time as that of a request's inference, also where it raises."""
+        began_ns, has_failed = self._clock_ns(), True
+        try:
+            yield
+            has_failed = False
+        finally:
+            took_ns = self._clock_ns() - began_ns
+            self._estimates.ended(reference, Measured(size_bytes, took_ns), proof, has_failed=has_failed)
+            self._outlet.slack.spent(took_ns)
 
     def _put_back(self, message: Inference) -> None:
         with self._changed:
@@ -166,14 +176,18 @@ class RequestRunner:
         size = _tell(found.resized((message.height, message.width), message.of), model.names, message, block)
         return Found(message.number, message.reference, size, forward.ms)
 
-    def _needed_ns(self, reference: str, model: Model) -> float:
-        known = self._usual_ns.get(reference)
-        return known[0] + known[1] if known is not None else model.places.usual_s * 1e9
 
-    def _note(self, reference: str, took_ns: int) -> None:
-        usual_ns, deviation_ns = self._usual_ns.pop(reference, (float(took_ns), 0.0))
-        deviation_ns += (abs(took_ns - usual_ns) - deviation_ns) * _NEWEST
-        self._usual_ns[reference] = (usual_ns + (took_ns - usual_ns) * _NEWEST, deviation_ns)
+def _size_bytes(message: Inference, model: Model) -> int:
+    """Return the bytes of a request's tensors; 0 for a picture, because a detector resizes each to its own size."""
+    if not isinstance(message, InferTensors) or not isinstance(model, TensorModel):
+        return 0
+    return sum(max(0, one.bytes) for one in message.inputs)
+
+
+def _proof(model: Model) -> Measured:
+    if isinstance(model, TensorModel):
+        return Measured(model.proof_bytes, model.proof_ns)
+    return Measured(0, model.places.usual_s * 1e9)
 
 
 def _picture(message: InferPicture, block: memoryview) -> Array:

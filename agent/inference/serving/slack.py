@@ -42,7 +42,7 @@ class Slack:
     """
 
     def __init__(self, clock_ns: Callable[[], int] = time.monotonic_ns) -> None:
-        self._clock_ns: Final = clock_ns
+        self.clock_ns: Final = clock_ns
         self._changed: Final = threading.Condition()
         self._streams: Final[dict[str, _Stream]] = {}
         self._shared_from_ns = 0.0
@@ -77,7 +77,7 @@ class Slack:
     def spent(self, took_ns: float) -> None:
         """Record that a request's inference took so long, and has just ended."""
         with self._changed:
-            self._shared_from_ns = self._clock_ns() + took_ns * (1 / _SHARE - 1)
+            self._shared_from_ns = self.clock_ns() + took_ns * (1 / _SHARE - 1)
 
     def stop(self) -> None:
         """End every wait; no request begins any more."""
@@ -92,7 +92,7 @@ class Slack:
         """
         with self._changed:
             while not self._is_stopping:
-                now_ns = self._clock_ns()
+                now_ns = self.clock_ns()
                 expected = [one for one in self._streams.values() if one.is_expected(now_ns)]
                 paced = [one for one in expected if one.is_paced]
                 if self._is_gap(expected, needed_ns, now_ns):
@@ -108,7 +108,7 @@ class Slack:
     def has_room(self, needed_ns: float) -> bool:
         """Return True where some gap between two frames is so long."""
         with self._changed:
-            return needed_ns <= self._longest_ns(self._clock_ns())
+            return needed_ns <= self._longest_ns(self.clock_ns())
 
     def _is_gap(self, streams: list[_Stream], needed_ns: float, now_ns: int) -> bool:
         """Return True where no frame is under way or late, and `needed_ns` are left before the next one is due."""

@@ -1,15 +1,18 @@
 """Tensors of requests lie where their message says, or are refused."""
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto
-from support.tensor_models import identity_model
+from support.tensor_models import encoder_model, identity_model
 
 from agent.files import file_sha256
 from agent.inference import backends
 from agent.inference.backends.tensors.tensor_model import TensorModel, WrongTensorsError
+from agent.inference.memory import process_memory
 from agent.inference.requests import tensor_blocks
 from agent.messages.references import ModelVersion
 from agent.messages.web import byte_elements
@@ -80,4 +83,23 @@ def test_a_model_of_texts_is_served_by_onnx_runtime(backend: str, tmp_path_facto
     assert isinstance(model, TensorModel)
     model.check_outputs(np.zeros((64, 64, 3), np.uint8))
     assert model.run({"INPUT0": texts("hé", "").reshape(1, 2)}, ())["OUTPUT0"].tolist() == [["hé", ""]]
+    model.close()
+
+
+@pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
+def test_what_a_large_input_took_is_given_back(backend: str, tmp_path: Path) -> None:
+    pytest.importorskip(backend)
+    path = tmp_path / "encoder.onnx"
+    onnx.save(encoder_model(), path)
+    version = ModelVersion("text", "n", "1", str(path), file_sha256(path), backend=backend, is_tensors=True)
+    model = backends.load(version, "cpu", tmp_path)
+    assert isinstance(model, TensorModel)
+    model.check_outputs(np.zeros((64, 64, 3), np.uint8))
+    small = model.run({"tokens": np.ones((1, 5), np.int64)}, ())["mean"]
+    before_bytes = process_memory.process_bytes()
+    large = model.run({"tokens": np.ones((1, 300_000), np.int64)}, ())["mean"]
+    grown_bytes = process_memory.process_bytes() - before_bytes
+    assert grown_bytes < 40 << 20  # of 150 MB
+    np.testing.assert_allclose(large, small, rtol=1e-2, atol=1e-3)
+    np.testing.assert_array_equal(model.run({"tokens": np.ones((1, 5), np.int64)}, ())["mean"], small)
     model.close()

@@ -55,6 +55,9 @@ class _Session:
         answers: list[Array] = self._session.run([self._outputs[at].name for at in outputs], feeds)
         return answers
 
+    def give_back(self) -> None:
+        shrink()
+
     def close(self) -> None:
         self._session = None
         shrink()

@@ -63,6 +63,11 @@ class _Session:
         self._request.infer(dict(enumerate(inputs)), share_inputs=True)
         return [self._request.get_output_tensor(at).data for at in outputs]
 
+    def give_back(self) -> None:
+        self._request = None
+        self._compiled.release_memory()
+        self._request = self._compiled.create_infer_request()
+
     def close(self) -> None:
         self._compiled = None
         self._request = None  # last, because the reverse order holds the GIL for long

@@ -1,6 +1,7 @@
 """A loaded model without a head: named tensors in, named tensors out."""
 
 import threading
+import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, Protocol, TypeAlias
@@ -20,6 +21,8 @@ Array: TypeAlias = NDArray[Any]
 """A tensor of whatever element type."""
 _NOBODY: Final = nullcontext()
 _SIDE: Final = 64
+_KEPT_TIMES, _LEAST_KEPT_BYTES = 8, 64 << 10
+"""A runtime keeps its memory after inputs of up to so many times the proof's bytes, and of up to so many bytes."""
 OPEN: Final = -1
 
 DTYPES: Final[Mapping[str, type[np.generic]]] = {
@@ -53,6 +56,9 @@ class Session(Protocol):
     def run(self, inputs: list[Array], outputs: list[int]) -> list[Array]:
         """Infer all inputs, in their order; return the outputs of those numbers, valid until the next run."""
 
+    def give_back(self) -> None:
+        """Release the memory that an inference left for the next one."""
+
     def close(self) -> None:
         """Release the runtime's model."""
 
@@ -77,6 +83,10 @@ class TensorModel:
         self.places: Final = InFlightLimiter()
         self.reading: Final = ModelReading("", "tensors")
         self.device_bytes: Final = 0
+        self.proof_bytes = 0
+        """Bytes of the inputs that `check_outputs` last gave the model, as a request counts them."""
+        self.proof_ns = 0
+        """Duration of that inference; 0 where the model refused it."""
         self._reference: Final = reference
         self._session: Session | None = session
         self._running: Final = threading.Lock()
@@ -96,8 +106,14 @@ class TensorModel:
         with inferring(self._reference), self._running:
             if self._session is None:
                 raise InferenceError(f"{self._reference}: is closed")
-            answers = self._session.run(arrays, numbers)
-            return {self.outputs[at].name: _copy(one) for at, one in zip(numbers, answers, strict=True)}
+            answers: list[Array] = []
+            try:
+                answers = self._session.run(arrays, numbers)
+                return {self.outputs[at].name: _copy(one) for at, one in zip(numbers, answers, strict=True)}
+            finally:
+                answers.clear()  # because they lie in the runtime's memory
+                if sum(map(_size_bytes, arrays)) > max(_KEPT_TIMES * self.proof_bytes, _LEAST_KEPT_BYTES):
+                    self._session.give_back()
 
     def _numbers(self, wanted: tuple[str, ...]) -> list[int]:
         known = {port.name: at for at, port in enumerate(self.outputs)}
@@ -123,14 +139,18 @@ class TensorModel:
         return array
 
     def check_outputs(self, image: NDArray[np.uint8]) -> Objects:
-        """Infer zeros; raises what `run` raises, and ModelError("proof_failed") for a number that is none.
+        """Infer zeros twice, and time the second; raises what `run` raises, and ModelError("proof_failed") for a NaN.
 
         An input with open sides is given one element on each, which a model may refuse: that proves nothing.
         """
         del image
         zeros = {port.name: _zeros(port) for port in self.inputs}
+        self.proof_bytes = sum(map(_size_bytes, zeros.values()))
         try:
+            self.run(zeros, ())  # untimed, because the first inference allocates
+            began_ns = time.monotonic_ns()
             answers = self.run(zeros, ())
+            self.proof_ns = time.monotonic_ns() - began_ns
         except InferenceError:
             if any(OPEN in port.shape for port in self.inputs):
                 return no_objects()
@@ -174,6 +194,11 @@ def _zeros(port: Port) -> Array:
     """Return zeros, or empty texts, with one element on each open side."""
     shape = [1 if side == OPEN else side for side in port.shape]
     return np.full(shape, "", np.object_) if port.datatype == "BYTES" else np.zeros(shape, DTYPES.get(port.datatype))
+
+
+def _size_bytes(array: Array) -> int:
+    """Return the bytes of an input; each text counts as the four of its length in a block."""
+    return 4 * array.size if array.dtype == np.object_ else array.nbytes
 
 
 def _copy(array: Array) -> Array:
