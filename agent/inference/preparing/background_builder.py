@@ -47,6 +47,8 @@ class _Task:
     """Callback of the load that waits for it; None: it runs in the background."""
     is_patient: bool = True
     """No line needs the model yet."""
+    gave_way: bool = False
+    """Its process was killed for one of more haste, so it is repeated."""
 
     @property
     def rank(self) -> int:
@@ -86,6 +88,7 @@ class BackgroundBuilder:
         self._stopping = False
         self._running: Preparation | None = None
         self._task: _Task | None = None
+        """The task that the thread has taken, whether or not its process runs yet."""
         self._thread: Final = RestartedThread(self._run, "artifact-maker")
 
     def start(self) -> None:
@@ -139,8 +142,7 @@ class BackgroundBuilder:
         """
         with self._turn:
             self._awaited.append(_Task(version, ended, is_patient))
-            if self._running is not None and self._gives_way():
-                self._running.kill()
+            self._give_way()
             self._turn.notify_all()
 
     def hasten(self, version: ModelVersion) -> None:
@@ -153,12 +155,15 @@ class BackgroundBuilder:
                 task.is_patient = False
                 if self._running is not None:
                     self._running.hasten()
-            elif self._running is not None and self._gives_way():
-                self._running.kill()
+            else:
+                self._give_way()
 
-    def _gives_way(self) -> bool:
-        """Return True where the running preparation is to end for one of more haste; needs `_turn` held."""
-        return self._task is not None and any(one.rank < self._task.rank for one in self._awaited)
+    def _give_way(self) -> None:
+        """Kill the running preparation where one of more haste waits; needs `_turn` held."""
+        task, running = self._task, self._running
+        if task is not None and running is not None and any(one.rank < task.rank for one in self._awaited):
+            task.gave_way = True  # because haste that comes before the process is dead changes the ranks
+            running.kill()
 
     def _run(self) -> None:
         while (task := self._next()) is not None:
@@ -173,20 +178,15 @@ class BackgroundBuilder:
         version, is_awaited = task.version, task.ended is not None
         if not _has_memory(version, self._compute):
             return Outcome("failed", "there is not the memory to prepare it")
-        request = Request(
-            version,
-            compute_now(version, self._compute),
-            str(self._cache_dir.absolute()),
-            self._max_bytes,
-            is_awaited=is_awaited,
-            idle_s=_IDLE_S if is_awaited and task.is_patient else 0.0,
-        )
+        compute, folder = compute_now(version, self._compute), str(self._cache_dir.absolute())
         began_s = time.monotonic()
-        running = Preparation(request, _LOG.debug)
         with self._turn:
-            self._running, self._task = running, task
-            if self._stopping or self._gives_way():
+            idle_s = _IDLE_S if is_awaited and task.is_patient else 0.0
+            request = Request(version, compute, folder, self._max_bytes, is_awaited=is_awaited, idle_s=idle_s)
+            self._running = running = Preparation(request, _LOG.debug)
+            if self._stopping:
                 running.kill()
+            self._give_way()
         try:
             with self._during():
                 outcome = running.run()
@@ -194,8 +194,8 @@ class BackgroundBuilder:
             _LOG.exception("event=prepare_crashed model=%s", version.reference)
             outcome = Outcome("failed", f"the worker failed: {error!r}")
         with self._turn:
-            is_killed = self._gives_way() and outcome.result == "failed" and outcome.reason is None
-            self._running = self._task = None
+            is_killed = task.gave_way and outcome.result == "failed" and outcome.reason is None
+            self._running, task.gave_way = None, False
             if is_killed:
                 if is_awaited:
                     self._awaited.insert(0, task)
@@ -217,14 +217,17 @@ class BackgroundBuilder:
     def _next(self) -> _Task | None:
         """Wait for a request and return it; a background request also waits for quiet. None once stopped."""
         with self._turn:
+            self._task = None
             self._turn.wait_for(lambda: self._stopping or self._wanted or self._awaited)
             self._wait_for_quiet()
             if self._stopping:
                 return None
             if not self._awaited:
-                return self._wanted.popleft()
-            task = min(self._awaited, key=lambda one: one.rank)
-            self._awaited.remove(task)
+                task = self._wanted.popleft()
+            else:
+                task = min(self._awaited, key=lambda one: one.rank)
+                self._awaited.remove(task)
+            self._task = task  # with the removal, because haste looks for it in either place
             return task
 
     def _wait_for_quiet(self) -> None:
