@@ -350,6 +350,16 @@ def test_haste_reaches_a_preparation_that_is_about_to_begin(
     assert [one.idle_s for one in held.began] == [0.0]
 
 
+def test_what_a_disk_cannot_keep_is_told_to_the_load(
+    new_maker: NewMaker, entry: ModelVersion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(background_builder, "Preparation", Recorder(Outcome("failed", "full", is_of_disk=True)))
+    ended: list[object] = []
+    new_maker().prepare_first(entry, ended.append, is_patient=True)
+    wait_until(lambda: ended)
+    assert isinstance(ended[0], background_builder.ArtifactDiskError)
+
+
 def test_a_process_that_starves_may_compete_after_a_while(version: Callable[..., ModelVersion], tmp_path: Path) -> None:
     pytest.importorskip("agent.inference.backends.openvino")
     if not load_priority.can_return():

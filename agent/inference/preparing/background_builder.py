@@ -38,6 +38,10 @@ class BuildHinderedError(OutOfMemoryError):
     """A preparation ended for lack of memory or disk, or was killed; a later one may succeed."""
 
 
+class ArtifactDiskError(BuildHinderedError):
+    """The cache folder cannot keep an artifact: its disk is full, or the folder is another user's."""
+
+
 @dataclass(eq=False)
 class _Task:
     """One preparation."""
@@ -242,7 +246,9 @@ def _failure(version: ModelVersion, outcome: Outcome) -> ModelError | OutOfMemor
     if outcome.result != "failed":
         return None
     detail = f"{version.reference} cannot be prepared: {outcome.detail}"
-    return BuildHinderedError(detail) if outcome.reason is None else ModelError(outcome.reason, detail)
+    if outcome.reason is not None:
+        return ModelError(outcome.reason, detail)
+    return ArtifactDiskError(detail) if outcome.is_of_disk else BuildHinderedError(detail)
 
 
 def _has_memory(version: ModelVersion, compute: str) -> bool:

@@ -17,7 +17,7 @@ from agent.inference.swapping.budget_share import BudgetShare
 from agent.inference.swapping.likely_models import LikelyModels
 from agent.inference.swapping.load_job import DroppedError, Failure, LoadJob, NoArtifactError
 from agent.inference.swapping.model_loading import ModelLoader
-from agent.inference.swapping.retries import is_to_be_prepared, is_worth_a_retry
+from agent.inference.swapping.retries import is_loaded_without, is_to_be_prepared, is_worth_a_retry
 from agent.inference.swapping.turn_thread import TurnThread
 from agent.messages.errors import ModelError, OutOfMemoryError
 from agent.messages.groups.memory_share import ShareRecalled
@@ -386,7 +386,7 @@ class LoadQueue:
             if not job.is_preparing:
                 return  # because somebody needed the model before
             job.end_preparing()
-            if failure is None and job.is_wanted:
+            if (failure is None or is_loaded_without(job, failure)) and job.is_wanted:
                 self._waiting.append(job)
             else:
                 job.failure = failure or DroppedError(job)

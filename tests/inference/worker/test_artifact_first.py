@@ -8,7 +8,7 @@ import pytest
 from inference.worker.dummies import DummyRuntime, PlantOfDummies, wait_for
 from msgspec.structs import replace
 
-from agent.inference.preparing.background_builder import BuildHinderedError
+from agent.inference.preparing.background_builder import ArtifactDiskError, BuildHinderedError
 from agent.inference.scheduling import load_priority
 from agent.messages.children import Prepare, Prepared, PrepareFailed, SwapFailed
 from agent.messages.errors import ModelError, OutOfMemoryError
@@ -94,7 +94,7 @@ def test_beside_cores_without_idle_time_it_is_made_at_a_priority_that_does_not_s
     ("error", "reason", "may_fit"),
     [
         (ModelError("proof_failed", "it answers otherwise"), "proof_failed", False),
-        (BuildHinderedError("the disk is full"), "no_memory", True),
+        (BuildHinderedError("the process was killed"), "no_memory", True),
     ],
 )
 def test_a_preparation_that_fails_is_the_answer(  # noqa: PLR0913, PLR0917 - fixtures
@@ -115,6 +115,18 @@ def test_a_preparation_that_fails_is_the_answer(  # noqa: PLR0913, PLR0917 - fix
     assert isinstance(outcome, PrepareFailed)
     assert (outcome.reason, outcome.detail, outcome.may_fit) == (reason, str(error), may_fit)
     assert runtime.loads == ["serving"]
+
+
+def test_an_artifact_that_no_disk_can_keep_costs_nothing_but_itself(
+    plant: PlantOfDummies, builds: Builds, runtime: DummyRuntime, graph: ModelVersion
+) -> None:
+    plant.switch(runtime.make("serving"))
+    number = announce(plant, graph)
+    wait_for(lambda: builds.asked)
+    builds.asked[0][1](ArtifactDiskError("the disk is full"))
+    assert isinstance(plant.outcome(number), Prepared)
+    assert runtime.loads == ["serving", "graph"]
+    assert len(builds.asked) == 1
 
 
 def test_a_line_that_needs_the_model_meanwhile_does_not_wait_for_the_artifact(
