@@ -350,6 +350,65 @@ def test_haste_reaches_a_preparation_that_is_about_to_begin(
     assert [one.idle_s for one in held.began] == [0.0]
 
 
+def test_what_a_load_no_longer_waits_for_delays_no_other(
+    new_maker: NewMaker, entry: ModelVersion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = Held()
+    monkeypatch.setattr(background_builder, "Preparation", held)
+    left, last = (
+        ModelVersion(name, "n", "1", entry.path, entry.sha256, backend="openvino") for name in ("left", "last")
+    )
+    ended: list[object] = []
+    maker = new_maker()
+    maker.prepare_first(entry, ended.append, is_patient=True)
+    maker.prepare_first(left, lambda _: pytest.fail("its load has left"), is_patient=True)
+    maker.prepare_first(last, ended.append, is_patient=True)
+    wait_until(lambda: held.began)
+    maker.leave(left)
+    held.end(entry)
+    held.end(last)
+    wait_until(lambda: len(ended) == 2)
+    assert [one.model.name for one in held.began] == ["tiny", "last"]
+
+
+def test_a_load_that_comes_back_finds_its_preparation(
+    new_maker: NewMaker, entry: ModelVersion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = Held()
+    monkeypatch.setattr(background_builder, "Preparation", held)
+    ended: list[object] = []
+    maker = new_maker()
+    maker.prepare_first(entry, lambda _: pytest.fail("its load has left"), is_patient=True)
+    wait_until(lambda: held.began)
+    maker.leave(entry)
+    maker.prepare_first(entry, ended.append)
+    assert held.hastened == [entry]
+    held.end(entry)
+    wait_until(lambda: ended)
+    assert (len(held.began), ended) == (1, [None])
+
+
+def test_what_a_load_has_skipped_goes_on_in_the_background(
+    new_maker: NewMaker, entry: ModelVersion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = Held()
+    monkeypatch.setattr(background_builder, "Preparation", held)
+    other = ModelVersion("other", "n", "1", entry.path, entry.sha256, backend="openvino")
+    ended: list[object] = []
+    maker = new_maker()
+    maker.prepare_first(entry, lambda _: pytest.fail("its load has left"), is_patient=True)
+    wait_until(lambda: held.began)
+    maker.leave(entry)
+    maker.prepare_first(other, ended.append, is_patient=True)
+    wait_until(lambda: len(held.began) == 2)
+    held.end(other)
+    wait_until(lambda: len(held.began) == 3)
+    held.end(entry)
+    assert [one.model.name for one in held.began] == ["tiny", "other", "tiny"]
+    assert [one.is_awaited for one in held.began] == [True, True, False]
+    assert ended == [None]
+
+
 def test_what_a_disk_cannot_keep_is_told_to_the_load(
     new_maker: NewMaker, entry: ModelVersion, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -51,6 +51,8 @@ class _Task:
     """Callback of the load that waits for it; None: it runs in the background."""
     is_patient: bool = True
     """No line needs the model yet."""
+    is_left: bool = False
+    """The load that waited for it has left; its process goes on in the background, where another load may find it."""
     gave_way: bool = False
     """Its process was killed for one of more haste, so it is repeated."""
 
@@ -145,6 +147,12 @@ class BackgroundBuilder:
         because each load waits for at most one preparation.
         """
         with self._turn:
+            task = self._task
+            if task is not None and task.version == version and task.is_left and not task.gave_way:
+                task.ended, task.is_patient, task.is_left = ended, is_patient, False
+                if self._running is not None and not is_patient:
+                    self._running.hasten()
+                return
             self._awaited.append(_Task(version, ended, is_patient))
             self._give_way()
             self._turn.notify_all()
@@ -162,6 +170,19 @@ class BackgroundBuilder:
             else:
                 self._give_way()
 
+    def leave(self, version: ModelVersion) -> None:
+        """Let no load wait for `version`: a running preparation goes on in the background, one that waits is dropped.
+
+        Its `ended` is not called any more.
+        """
+        with self._turn:
+            self._awaited[:] = [one for one in self._awaited if one.version != version]
+            task = self._task
+            if task is None or task.version != version or task.ended is None:
+                return
+            task.ended, task.is_left = None, True
+            self._give_way()
+
     def _give_way(self) -> None:
         """Kill the running preparation where one of more haste waits; needs `_turn` held."""
         task, running = self._task, self._running
@@ -174,8 +195,11 @@ class BackgroundBuilder:
             until_s, outcome = self._refused.get(task.version, (0.0, None))
             if outcome is None or time.monotonic() > until_s:
                 outcome = self._prepare(task)
-            if task.ended is not None and outcome is not None:
-                task.ended(_failure(task.version, outcome))
+            with self._turn:
+                self._task = None
+                ended = task.ended
+            if ended is not None and outcome is not None:
+                ended(_failure(task.version, outcome))
 
     def _prepare(self, task: _Task) -> Outcome | None:
         """Run a preparation; None where it was killed for another one, and waits again."""
@@ -200,8 +224,9 @@ class BackgroundBuilder:
         with self._turn:
             is_killed = task.gave_way and outcome.result == "failed" and outcome.reason is None
             self._running, task.gave_way = None, False
+            task.is_left = task.is_left and not is_killed  # because its next process is one of the background
             if is_killed:
-                if is_awaited:
+                if task.ended is not None:
                     self._awaited.insert(0, task)
                 else:
                     self._wanted.appendleft(task)
@@ -221,7 +246,6 @@ class BackgroundBuilder:
     def _next(self) -> _Task | None:
         """Wait for a request and return it; a background request also waits for quiet. None once stopped."""
         with self._turn:
-            self._task = None
             self._turn.wait_for(lambda: self._stopping or self._wanted or self._awaited)
             self._wait_for_quiet()
             if self._stopping:
