@@ -61,6 +61,8 @@ class Outcome(msgspec.Struct, frozen=True, tag=True):
     """Reason of a failure that lies in the model; None: disk or memory failed, and a retry may help."""
     profile: dict[str, int | float | str] | None = None
     """The artifact's profile (inference/artifacts/profile.py)."""
+    is_of_disk: bool = False
+    """The cache folder cannot keep the artifact: its disk is full, or the folder is another user's."""
 
     @property
     def exit_code(self) -> int:

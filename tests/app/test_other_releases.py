@@ -1,6 +1,7 @@
 """State that another release of the agent has written: what this one does not know costs itself alone."""
 
 import json
+from base64 import b64encode
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ from support.scenario import Play
 from agent.app.state_disk.record_log import RecordLog
 from agent.app.state_disk.snapshot_file import SnapshotFile
 from agent.control import snapshot
-from agent.control.actions import PublishState
-from agent.control.events import Tick
+from agent.control.actions import AskSupply, PublishState, SaveSnapshot
+from agent.control.events import CatalogRead, Tick
+from agent.control.job import Step
+from agent.control.orders import steps
 from agent.control.reconciler import reconcile
 from agent.control.snapshot import Snapshot
 from agent.control.state import Now, State
@@ -98,6 +101,25 @@ def test_a_job_in_an_unknown_step_ends_with_a_reason_and_all_else_lives(
     assert new[2] == "job-1"
     answer = state.answers[new]
     assert (answer.result, answer.reason) == ("failed", "not_understood")
+
+
+@pytest.mark.parametrize("step", ["prove", "open", "enter", "turn"])
+def test_a_job_of_unknown_models_does_nothing_before_it_ends(play: Play, tmp_path: Path, step: str) -> None:
+    def change(content: dict[str, Any]) -> None:
+        entries = [b64encode(b'{"odd": 1}').decode()]
+        content["orders"]["job"] |= {"step": step, "entries": entries, "remove": ["cap-check:n@3"]}
+
+    kept = loaded(tmp_path, written(play, change))
+    state, now = State.of(play.plant()), Now(1000.0, 1.7e9)
+    snapshot.restore(state, kept)
+    assert state.orders.job is not None
+    assert state.orders.job.unreadable
+    begun = [steps.worker_up(state, group, now) for group in {one.rules.group for one in state.lines.values()}]
+    begun.append(steps.catalog_read(state, CatalogRead(state.plant), now))
+    assert not [one for actions in begun for one in actions if isinstance(one, AskSupply | SaveSnapshot)]
+    assert state.orders.job.step is Step.FETCH
+    reconcile(state, Tick(), now)
+    assert state.orders.job is None
 
 
 def test_it_ends_also_where_only_the_log_has_it(play: Play, tmp_path: Path) -> None:

@@ -224,6 +224,8 @@ class Held:
     def __init__(self) -> None:
         self.began: list[Request] = []
         self.hastened: list[ModelVersion] = []
+        self.may_die = threading.Event()
+        self.may_die.set()
         self._turn = threading.Condition()
         self._ended: set[ModelVersion] = set()
 
@@ -248,6 +250,7 @@ class HeldRun:
         held.began.append(self._request)
         with held._turn:
             assert held._turn.wait_for(lambda: self._is_killed or version in held._ended, DEADLINE_S)
+        assert held.may_die.wait(DEADLINE_S)
         return (
             Outcome("failed", "the process that prepares ended with -9") if self._is_killed else Outcome("present", "")
         )
@@ -305,6 +308,115 @@ def test_a_patient_preparation_that_a_line_needs_goes_on_with_haste(
     wait_until(lambda: len(ended) == 2)
     assert [one.model.name for one in held.began] == ["tiny", "other"], "equal haste kills nothing"
     assert held.began[1].idle_s == 0
+
+
+def test_a_killed_preparation_that_is_hastened_before_its_end_runs_again(
+    new_maker: NewMaker, entry: ModelVersion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = Held()
+    monkeypatch.setattr(background_builder, "Preparation", held)
+    other = ModelVersion("other", "n", "1", entry.path, entry.sha256, backend="openvino")
+    ended: list[object] = []
+    maker = new_maker()
+    maker.prepare_first(entry, ended.append, is_patient=True)
+    wait_until(lambda: held.began)
+    held.may_die.clear()
+    maker.prepare_first(other, ended.append)
+    maker.hasten(entry)
+    held.may_die.set()
+    held.end(entry)
+    held.end(other)
+    wait_until(lambda: len(ended) == 2)
+    assert ended == [None, None]
+    assert sorted(one.model.name for one in held.began) == ["other", "tiny", "tiny"]
+
+
+def test_haste_reaches_a_preparation_that_is_about_to_begin(
+    new_maker: NewMaker, entry: ModelVersion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = Held()
+    maker = new_maker()
+
+    def compute_now(_version: ModelVersion, compute: str) -> str:
+        maker.hasten(entry)
+        return compute
+
+    monkeypatch.setattr(background_builder, "Preparation", held)
+    monkeypatch.setattr(background_builder, "compute_now", compute_now)
+    ended: list[object] = []
+    held.end(entry)
+    maker.prepare_first(entry, ended.append, is_patient=True)
+    wait_until(lambda: ended)
+    assert [one.idle_s for one in held.began] == [0.0]
+
+
+def test_what_a_load_no_longer_waits_for_delays_no_other(
+    new_maker: NewMaker, entry: ModelVersion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = Held()
+    monkeypatch.setattr(background_builder, "Preparation", held)
+    left, last = (
+        ModelVersion(name, "n", "1", entry.path, entry.sha256, backend="openvino") for name in ("left", "last")
+    )
+    ended: list[object] = []
+    maker = new_maker()
+    maker.prepare_first(entry, ended.append, is_patient=True)
+    maker.prepare_first(left, lambda _: pytest.fail("its load has left"), is_patient=True)
+    maker.prepare_first(last, ended.append, is_patient=True)
+    wait_until(lambda: held.began)
+    maker.leave(left)
+    held.end(entry)
+    held.end(last)
+    wait_until(lambda: len(ended) == 2)
+    assert [one.model.name for one in held.began] == ["tiny", "last"]
+
+
+def test_a_load_that_comes_back_finds_its_preparation(
+    new_maker: NewMaker, entry: ModelVersion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = Held()
+    monkeypatch.setattr(background_builder, "Preparation", held)
+    ended: list[object] = []
+    maker = new_maker()
+    maker.prepare_first(entry, lambda _: pytest.fail("its load has left"), is_patient=True)
+    wait_until(lambda: held.began)
+    maker.leave(entry)
+    maker.prepare_first(entry, ended.append)
+    assert held.hastened == [entry]
+    held.end(entry)
+    wait_until(lambda: ended)
+    assert (len(held.began), ended) == (1, [None])
+
+
+def test_what_a_load_has_skipped_goes_on_in_the_background(
+    new_maker: NewMaker, entry: ModelVersion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = Held()
+    monkeypatch.setattr(background_builder, "Preparation", held)
+    other = ModelVersion("other", "n", "1", entry.path, entry.sha256, backend="openvino")
+    ended: list[object] = []
+    maker = new_maker()
+    maker.prepare_first(entry, lambda _: pytest.fail("its load has left"), is_patient=True)
+    wait_until(lambda: held.began)
+    maker.leave(entry)
+    maker.prepare_first(other, ended.append, is_patient=True)
+    wait_until(lambda: len(held.began) == 2)
+    held.end(other)
+    wait_until(lambda: len(held.began) == 3)
+    held.end(entry)
+    assert [one.model.name for one in held.began] == ["tiny", "other", "tiny"]
+    assert [one.is_awaited for one in held.began] == [True, True, False]
+    assert ended == [None]
+
+
+def test_what_a_disk_cannot_keep_is_told_to_the_load(
+    new_maker: NewMaker, entry: ModelVersion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(background_builder, "Preparation", Recorder(Outcome("failed", "full", is_of_disk=True)))
+    ended: list[object] = []
+    new_maker().prepare_first(entry, ended.append, is_patient=True)
+    wait_until(lambda: ended)
+    assert isinstance(ended[0], background_builder.ArtifactDiskError)
 
 
 def test_a_process_that_starves_may_compete_after_a_while(version: Callable[..., ModelVersion], tmp_path: Path) -> None:

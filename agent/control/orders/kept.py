@@ -108,7 +108,9 @@ def restore(orders: Orders, kept: KeptOrders, versions: Versions) -> None:
     try:
         versions(orders.job.entries)
     except ValueError as error:
-        orders.job.unreadable, orders.job.entries = f"kept by another release of the agent: {error}", ()
+        orders.job.unreadable = f"kept by another release of the agent: {error}"
+        # Because a worker or a catalog that comes before its end would go on with a later step.
+        orders.job.step, orders.job.entries, orders.job.remove = Step.FETCH, (), ()
     if orders.job.state in _AT_RESTART:
         orders.job.state = "queued"
     steps.restored(orders.job)

@@ -38,6 +38,10 @@ class BuildHinderedError(OutOfMemoryError):
     """A preparation ended for lack of memory or disk, or was killed; a later one may succeed."""
 
 
+class ArtifactDiskError(BuildHinderedError):
+    """The cache folder cannot keep an artifact: its disk is full, or the folder is another user's."""
+
+
 @dataclass(eq=False)
 class _Task:
     """One preparation."""
@@ -47,6 +51,10 @@ class _Task:
     """Callback of the load that waits for it; None: it runs in the background."""
     is_patient: bool = True
     """No line needs the model yet."""
+    is_left: bool = False
+    """The load that waited for it has left; its process goes on in the background, where another load may find it."""
+    gave_way: bool = False
+    """Its process was killed for one of more haste, so it is repeated."""
 
     @property
     def rank(self) -> int:
@@ -86,6 +94,7 @@ class BackgroundBuilder:
         self._stopping = False
         self._running: Preparation | None = None
         self._task: _Task | None = None
+        """The task that the thread has taken, whether or not its process runs yet."""
         self._thread: Final = RestartedThread(self._run, "artifact-maker")
 
     def start(self) -> None:
@@ -138,9 +147,14 @@ class BackgroundBuilder:
         because each load waits for at most one preparation.
         """
         with self._turn:
+            task = self._task
+            if task is not None and task.version == version and task.is_left and not task.gave_way:
+                task.ended, task.is_patient, task.is_left = ended, is_patient, False
+                if self._running is not None and not is_patient:
+                    self._running.hasten()
+                return
             self._awaited.append(_Task(version, ended, is_patient))
-            if self._running is not None and self._gives_way():
-                self._running.kill()
+            self._give_way()
             self._turn.notify_all()
 
     def hasten(self, version: ModelVersion) -> None:
@@ -153,40 +167,54 @@ class BackgroundBuilder:
                 task.is_patient = False
                 if self._running is not None:
                     self._running.hasten()
-            elif self._running is not None and self._gives_way():
-                self._running.kill()
+            else:
+                self._give_way()
 
-    def _gives_way(self) -> bool:
-        """Return True where the running preparation is to end for one of more haste; needs `_turn` held."""
-        return self._task is not None and any(one.rank < self._task.rank for one in self._awaited)
+    def leave(self, version: ModelVersion) -> None:
+        """Let no load wait for `version`: a running preparation goes on in the background, one that waits is dropped.
+
+        Its `ended` is not called any more.
+        """
+        with self._turn:
+            self._awaited[:] = [one for one in self._awaited if one.version != version]
+            task = self._task
+            if task is None or task.version != version or task.ended is None:
+                return
+            task.ended, task.is_left = None, True
+            self._give_way()
+
+    def _give_way(self) -> None:
+        """Kill the running preparation where one of more haste waits; needs `_turn` held."""
+        task, running = self._task, self._running
+        if task is not None and running is not None and any(one.rank < task.rank for one in self._awaited):
+            task.gave_way = True  # because haste that comes before the process is dead changes the ranks
+            running.kill()
 
     def _run(self) -> None:
         while (task := self._next()) is not None:
             until_s, outcome = self._refused.get(task.version, (0.0, None))
             if outcome is None or time.monotonic() > until_s:
                 outcome = self._prepare(task)
-            if task.ended is not None and outcome is not None:
-                task.ended(_failure(task.version, outcome))
+            with self._turn:
+                self._task = None
+                ended = task.ended
+            if ended is not None and outcome is not None:
+                ended(_failure(task.version, outcome))
 
     def _prepare(self, task: _Task) -> Outcome | None:
         """Run a preparation; None where it was killed for another one, and waits again."""
         version, is_awaited = task.version, task.ended is not None
         if not _has_memory(version, self._compute):
             return Outcome("failed", "there is not the memory to prepare it")
-        request = Request(
-            version,
-            compute_now(version, self._compute),
-            str(self._cache_dir.absolute()),
-            self._max_bytes,
-            is_awaited=is_awaited,
-            idle_s=_IDLE_S if is_awaited and task.is_patient else 0.0,
-        )
+        compute, folder = compute_now(version, self._compute), str(self._cache_dir.absolute())
         began_s = time.monotonic()
-        running = Preparation(request, _LOG.debug)
         with self._turn:
-            self._running, self._task = running, task
-            if self._stopping or self._gives_way():
+            idle_s = _IDLE_S if is_awaited and task.is_patient else 0.0
+            request = Request(version, compute, folder, self._max_bytes, is_awaited=is_awaited, idle_s=idle_s)
+            self._running = running = Preparation(request, _LOG.debug)
+            if self._stopping:
                 running.kill()
+            self._give_way()
         try:
             with self._during():
                 outcome = running.run()
@@ -194,10 +222,11 @@ class BackgroundBuilder:
             _LOG.exception("event=prepare_crashed model=%s", version.reference)
             outcome = Outcome("failed", f"the worker failed: {error!r}")
         with self._turn:
-            is_killed = self._gives_way() and outcome.result == "failed" and outcome.reason is None
-            self._running = self._task = None
+            is_killed = task.gave_way and outcome.result == "failed" and outcome.reason is None
+            self._running, task.gave_way = None, False
+            task.is_left = task.is_left and not is_killed  # because its next process is one of the background
             if is_killed:
-                if is_awaited:
+                if task.ended is not None:
                     self._awaited.insert(0, task)
                 else:
                     self._wanted.appendleft(task)
@@ -222,9 +251,11 @@ class BackgroundBuilder:
             if self._stopping:
                 return None
             if not self._awaited:
-                return self._wanted.popleft()
-            task = min(self._awaited, key=lambda one: one.rank)
-            self._awaited.remove(task)
+                task = self._wanted.popleft()
+            else:
+                task = min(self._awaited, key=lambda one: one.rank)
+                self._awaited.remove(task)
+            self._task = task  # with the removal, because haste looks for it in either place
             return task
 
     def _wait_for_quiet(self) -> None:
@@ -239,7 +270,9 @@ def _failure(version: ModelVersion, outcome: Outcome) -> ModelError | OutOfMemor
     if outcome.result != "failed":
         return None
     detail = f"{version.reference} cannot be prepared: {outcome.detail}"
-    return BuildHinderedError(detail) if outcome.reason is None else ModelError(outcome.reason, detail)
+    if outcome.reason is not None:
+        return ModelError(outcome.reason, detail)
+    return ArtifactDiskError(detail) if outcome.is_of_disk else BuildHinderedError(detail)
 
 
 def _has_memory(version: ModelVersion, compute: str) -> bool:

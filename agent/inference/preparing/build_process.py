@@ -70,9 +70,11 @@ def prepare(request: Request, tell: Callable[[str], None]) -> Outcome:
     except (MistakeError, OutOfMemoryError) as error:
         return Outcome("failed", str(error), _reason(error))
     except PermissionError as error:
-        return Outcome("failed", f"{error.filename or artifacts.folder}: {_not_ours(artifacts.folder)}")
+        detail = f"{error.filename or artifacts.folder}: {_not_ours(artifacts.folder)}"
+        return Outcome("failed", detail, is_of_disk=True)
     except OSError as error:
-        return Outcome("failed", f"{error.filename or artifacts.folder}: {error.strerror or error}")
+        detail = f"{error.filename or artifacts.folder}: {error.strerror or error}"
+        return Outcome("failed", detail, is_of_disk=error.errno != errno.ENOMEM)
     return _told("prepared", made)
 
 

@@ -123,6 +123,11 @@ class LoadJob:
         return not self.interested and time.monotonic() < self.artifact_until_s
 
     @property
+    def needs_preparation(self) -> bool:
+        """Return True while an artifact is being made that the load cannot do without."""
+        return self.is_preparing and not self.can_skip
+
+    @property
     def waits_in_vain(self) -> bool:
         """Return True where the load waits for an artifact that it could do without, and somebody needs the model."""
         return self.is_preparing and self.can_skip and not self.is_patient
@@ -134,6 +139,11 @@ class LoadJob:
     def end_preparing(self) -> None:
         """Note that the load waits for no artifact any more; the caller holds `turn`."""
         self.prepared_s, self.preparing_since_s = self.waited_s, None
+
+    def end_unprepared(self, failure: Failure) -> None:
+        """End a load that waited for an artifact; the caller holds `turn`."""
+        self.end_preparing()
+        self.failure = failure
 
     def priority(self, idle_share: float, serving: AbstractSet[str]) -> LoadPriority:
         """Return the CPU priority of the next step while it competes with the lines in `serving`."""

@@ -17,7 +17,7 @@ from agent.inference.swapping.budget_share import BudgetShare
 from agent.inference.swapping.likely_models import LikelyModels
 from agent.inference.swapping.load_job import DroppedError, Failure, LoadJob, NoArtifactError
 from agent.inference.swapping.model_loading import ModelLoader
-from agent.inference.swapping.retries import is_to_be_prepared, is_worth_a_retry
+from agent.inference.swapping.retries import is_loaded_without, is_to_be_prepared, is_worth_a_retry
 from agent.inference.swapping.turn_thread import TurnThread
 from agent.messages.errors import ModelError, OutOfMemoryError
 from agent.messages.groups.memory_share import ShareRecalled
@@ -78,8 +78,7 @@ class LoadQueue:
         """Drop all jobs, and return when the running load has ended or its time is over."""
         with self.turn:
             for job in self._jobs.values():
-                job.interested.clear()
-                job.announced.clear()
+                job.interested, job.announced = set(), {}
                 job.is_likely, job.requests_until_s = False, 0.0
             self._likely.replace(())
         load_priority.restore_normal()  # because the present step of an idle preload would starve where lines serve
@@ -99,7 +98,7 @@ class LoadQueue:
             job = self._find_or_enqueue(version)
             job.join(line, is_ready=is_ready)
             self._idle_cpu.forget()  # because the line's first frames come next, not what is done in idle time
-            if not is_ready and job.is_preparing and not job.can_skip:
+            if not is_ready and job.needs_preparation:
                 self._artifacts.hasten(version)
             if not is_ready and any(one.began_idle and one.is_running for one in self._jobs.values()):
                 load_priority.restore_normal()  # because the line waits for the present step of an idle preload
@@ -108,7 +107,7 @@ class LoadQueue:
     def announce(self, version: ModelVersion, line: str, until_s: float, artifact_until_s: float) -> LoadJob | None:
         """Reserve a resident model for `line` until `until_s` (monotonic) and return None; else return its load's job.
 
-        A new load waits until `artifact_until_s` for its artifact to be made. Raises as `obtain` does.
+        It waits until `artifact_until_s` for its artifact. Raises as `obtain` does.
         """
         with self.turn:
             self._admission.require_guaranteed(version, ())
@@ -118,6 +117,8 @@ class LoadQueue:
                 return None
             job = self._find_or_enqueue(version)
             job.announce(line, until_s, artifact_until_s)
+            if not job.is_patient and job.needs_preparation:
+                self._artifacts.hasten(version)
             return job
 
     def keep_for_requests(self, version: ModelVersion, until_s: float) -> LoadJob | None:
@@ -212,7 +213,11 @@ class LoadQueue:
         return job
 
     def _drop_unwanted(self, job: LoadJob) -> None:
-        if job in self._waiting and not job.is_wanted:
+        if job.is_preparing and not job.is_wanted:
+            job.end_unprepared(DroppedError(job))
+            del self._jobs[job.version]
+            self._artifacts.leave(job.version)
+        elif job in self._waiting and not job.is_wanted:
             self._waiting.remove(job)
             del self._jobs[job.version]
         self.turn.notify_all()
@@ -262,6 +267,7 @@ class LoadQueue:
         with self.turn:
             for one in (one for one in self._jobs.values() if one.waits_in_vain):
                 one.end_preparing()
+                self._artifacts.leave(one.version)
                 self._waiting.append(one)
             if not self._waiting:
                 return self._begin_preload()
@@ -304,13 +310,10 @@ class LoadQueue:
         thread.join()
 
     def _hasten_or_drop(self, job: LoadJob) -> None:
-        """Raise the priority of a load that is so slow that it would time out; drop it where no line asked for it.
-
-        Requests have no right to the processor where lines serve. The caller holds `turn`.
-        """
+        """Raise the priority of a load that would else time out; drop it where no line asks. The caller holds `turn`."""
         job.is_late, job.is_likely = True, False
         if self._cache.serving():
-            job.requests_until_s = 0.0
+            job.requests_until_s = 0.0  # because requests have no right to the processor where lines serve
         load_priority.restore_normal()
 
     def _abandon(self, job: LoadJob, why: str) -> None:
@@ -388,10 +391,10 @@ class LoadQueue:
         with self.turn:
             if not job.is_preparing:
                 return  # because somebody needed the model before
-            job.end_preparing()
-            if failure is None and job.is_wanted:
+            if (failure is None or is_loaded_without(job, failure)) and job.is_wanted:
+                job.end_preparing()
                 self._waiting.append(job)
             else:
-                job.failure = failure or DroppedError(job)
+                job.end_unprepared(failure or DroppedError(job))
                 del self._jobs[job.version]
             self.turn.notify_all()

@@ -2,6 +2,7 @@
 
 from agent.inference.backends import FellBackError, NotPreparedError
 from agent.inference.memory.admission import NoFreeRoomError, NoRoomError
+from agent.inference.preparing.background_builder import ArtifactDiskError
 from agent.inference.swapping.load_job import DroppedError, Failure, LoadJob, NoArtifactError
 from agent.messages.errors import ModelError
 
@@ -10,6 +11,14 @@ def is_to_be_prepared(job: LoadJob, failure: Failure | None) -> bool:
     """Return True where somebody waits for a model whose artifact is to be made before its load."""
     is_asked = job.is_patient if isinstance(failure, NoArtifactError) else job.is_requested or job.is_for_requests
     return isinstance(failure, NotPreparedError) and is_asked and not job.was_prepared
+
+
+def is_loaded_without(job: LoadJob, failure: Failure) -> bool:
+    """Return True where a model is loaded from its file, because the disk cannot keep its artifact.
+
+    A lack of memory is no such failure, because the worker's runtime would compile with as much.
+    """
+    return job.can_skip and isinstance(failure, ArtifactDiskError)
 
 
 def is_worth_a_retry(job: LoadJob, failure: Failure | None) -> bool:

@@ -218,6 +218,29 @@ def test_root_becomes_the_user_whose_folder_it_prepares_in(tmp_path: Path) -> No
     assert said == "(65534, 65534, 65534) (65534, 65534, 65534) []\n"
 
 
+@pytest.mark.parametrize(
+    ("number", "is_disk"), [(errno.ENOSPC, True), (errno.EROFS, True), (errno.EACCES, True), (errno.ENOMEM, False)]
+)
+def test_a_disk_that_keeps_no_artifact_is_told_from_a_lack_of_memory(  # noqa: PLR0913 - fixtures
+    version: VersionOf,
+    tiny_model: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+    *,
+    is_disk: bool,
+) -> None:
+    path = tiny_model(tmp_path / "tiny.onnx")
+    entry = version(path, backend="openvino", sha256=file_sha256(path))
+
+    def refuse(*_arguments: object) -> None:
+        raise OSError(number, os.strerror(number), str(tmp_path))
+
+    monkeypatch.setattr(ArtifactStore, "add", refuse)
+    outcome = prepare(Request(entry, "cpu", str(tmp_path / "cache")), lambda _: None)
+    assert (outcome.result, outcome.reason, outcome.is_of_disk) == ("failed", None, is_disk)
+
+
 def test_a_folder_of_another_user_is_told_with_the_cure(
     version: VersionOf, tiny_model: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
