@@ -1,5 +1,6 @@
 """Device check: board, runtimes, memory, folders, disk, clock, and addresses to serve."""
 
+import ipaddress
 import os
 import platform
 import shutil
@@ -27,6 +28,7 @@ from agent.processes.package_version import version_of
 from agent.processes.walls import missing_walls
 from agent.settings import Settings
 
+HOSTS: Final = Path("/etc/hosts")
 _BOARDS: Final = ("/proc/device-tree/model", "/sys/class/dmi/id/product_name")
 _RUNTIMES: Final = ("openvino", "onnxruntime", "torch", "ultralytics", "tensorrt")
 _COMPUTE_MODULE: Final = "agent.inference.processors.probe_process"
@@ -57,7 +59,9 @@ def try_binds(settings: Settings) -> Iterator[Finding]:
         else:
             yield _bind(key, bind)
     is_running = bool(settings.http.bind) and running_agent.ask(settings.http.bind, settings.device.id) is not None
-    for key, bind in {"web.bind": settings.web.bind, "web.grpc_bind": settings.web.grpc_bind}.items():
+    binds = {"web.bind": settings.web.bind, "web.grpc_bind": settings.web.grpc_bind}
+    yield from names_in_binds(binds)
+    for key, bind in binds.items():
         if bind and is_running:
             yield note(key, f"{bind} is the running agent's matter: the alert web_unavailable says what is wrong")
         elif bind:
@@ -74,6 +78,23 @@ def _web(settings: Settings) -> Iterator[Finding]:
         yield note("web", f"a wall around the web process is missing: {'; '.join(lacking.values())}")
     if settings.web.is_on and settings.web.gateway and not settings.web.client:
         yield note("web", "the gateway lets nobody in: there is no [[web.client]] (docs/gateway.md)")
+
+
+def names_in_binds(binds: dict[str, str]) -> Iterator[Finding]:
+    """Yield a note for each address of `[web]` whose name only DNS knows, because the web process may not ask it."""
+    known = {name.lower() for line in _read(str(HOSTS)).splitlines() for name in line.partition("#")[0].split()[1:]}
+    for key, bind in binds.items():
+        name = bind.rpartition(":")[0].strip("[]").lower()
+        if name and not _is_address(name) and name not in known:
+            yield note(key, f"{bind}: the web process asks no DNS; give an address, or enter the name in {HOSTS}")
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _bind(key: str, bind: str) -> Finding:

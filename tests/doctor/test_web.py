@@ -18,3 +18,14 @@ def test_a_missing_wall_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     )
     found = [one for one in host.try_binds(load(path, {})) if "no Landlock" in str(one)]
     assert [one.verdict for one in found] == ["note"] * notes
+
+
+@pytest.mark.parametrize(
+    ("bind", "notes"),
+    [("box.plant.example:0", 1), ("127.0.0.1:0", 0), ("[::1]:0", 0), ("known:0", 0), ("KNOWN.plant:0", 0), (":0", 0)],
+)
+def test_a_name_that_needs_dns_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bind: str, notes: int) -> None:
+    hosts = tmp_path / "hosts"
+    hosts.write_text("127.0.0.1 localhost\n10.0.0.1 known known.plant # box.plant.example\n")
+    monkeypatch.setattr(host, "HOSTS", hosts)
+    assert [one.verdict for one in host.names_in_binds({"web.bind": bind, "web.grpc_bind": ""})] == ["note"] * notes

@@ -1,13 +1,14 @@
 """Clients are let in by a token or a certificate, and as often as they may."""
 
 import hashlib
+import os
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
 from agent.messages.web.control import WebClient
-from agent.web.gateway.core.clients import Client, Clients
+from agent.web.gateway.core.clients import Client, Clients, new_token
 from agent.web.gateway.core.faults import RequestError
 from agent.web.gateway.core.service import GatewayService
 
@@ -123,3 +124,13 @@ def test_a_client_of_a_group_without_a_worker_is_not_given_another_groups() -> N
     service = GatewayService(nobody, nobody, nobody, {"other": nobody})
     with pytest.raises(RequestError, match="no worker serves the group default of client mes"):
         service._link(Client(settings()))
+
+
+def test_the_service_may_read_a_token_that_is_made_under_a_closed_umask(tmp_path: Path) -> None:
+    file = tmp_path / "clients" / "plant" / "mes.token"
+    before = os.umask(0o077)
+    try:
+        new_token(file)
+    finally:
+        os.umask(before)
+    assert [path.stat().st_mode & 0o777 for path in (file, file.parent, file.parent.parent)] == [0o644, 0o755, 0o755]

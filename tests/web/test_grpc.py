@@ -2,16 +2,23 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import pytest
 from grpclib import GRPCError, Status
 from grpclib.client import Channel, UnaryUnaryMethod
+from grpclib.protocol import Stream
+from grpclib.utils import Wrapper
+from hypothesis import given
+from hypothesis import strategies as st
 from support.gateway_plant import TOKENS, GatewayPlant, jpeg
 
 from agent.messages.web import byte_elements
+from agent.web.gateway.core.faults import RequestError
 from agent.web.gateway.grpc.schema import METHODS, SERVICE, Messages, Untyped
+from agent.web.gateway.grpc.wire import require_proportionate
 
 MESSAGES = Messages()
 
@@ -141,3 +148,88 @@ def test_a_model_of_others_is_not_there(plant: GatewayPlant) -> None:
     with pytest.raises(GRPCError) as refused:
         run(plant, asks, TOKENS["narrow"])
     assert refused.value.status is Status.NOT_FOUND
+
+
+class Raw:
+    """One call of a client that sends the bytes it likes."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+
+    async def send(self, content: bytes, *, ends: bool = False) -> None:
+        await self._stream.send_data(content, end_stream=ends)
+
+    async def status(self) -> int:
+        """Return the status that the call ends with."""
+        found = dict(await asyncio.wait_for(self._stream.recv_headers(), 60))
+        if "grpc-status" not in found:
+            found = dict(await asyncio.wait_for(self._stream.recv_trailers(), 60))
+        return int(found["grpc-status"])
+
+
+async def raw_call(channel: Channel, name: str) -> Raw:
+    protocol = await channel.__connect__()
+    stream = protocol.processor.connection.create_stream(wrapper=Wrapper())
+    headers = {":method": "POST", ":scheme": "http", ":path": f"/{SERVICE}/{name}", ":authority": "box"}
+    headers |= {"te": "trailers", "content-type": "application/grpc", "authorization": f"Bearer {TOKENS['mes']}"}
+    await stream.send_request(list(headers.items()), _processor=protocol.processor)
+    return Raw(stream)
+
+
+def raw(plant: GatewayPlant, asks: Callable[[Channel], Awaitable[Any]]) -> Untyped:
+    async def ask() -> Untyped:
+        channel = Channel("127.0.0.1", plant.grpc_port)
+        try:
+            return await asks(channel)
+        finally:
+            channel.close()
+
+    return asyncio.run(ask())
+
+
+@pytest.mark.parametrize("content", [b"\0\0", b"\0\0\0\0\x10abc", b"\0\0\0\0\x03\xff\xff\xff"])
+@pytest.mark.parametrize("name", ["ModelInfer", "ModelStreamInfer", "ServerLive"])
+def test_a_message_that_ends_early_is_the_clients_mistake(plant: GatewayPlant, name: str, content: bytes) -> None:
+    async def asks(channel: Channel) -> int:
+        call = await raw_call(channel, name)
+        await call.send(content, ends=True)
+        return await call.status()
+
+    is_answered = name == "ModelStreamInfer" and content.endswith(b"\xff")  # it ends no stream of requests
+    assert raw(plant, asks) == (Status.OK if is_answered else Status.INVALID_ARGUMENT).value
+    assert "Traceback" not in plant.agent.log()
+
+
+@pytest.mark.parametrize("name", ["ModelInfer", "ModelStreamInfer"])
+def test_messages_count_from_their_first_bytes_on(plant: GatewayPlant, name: str) -> None:
+    async def asks(channel: Channel) -> int:
+        calls = [await raw_call(channel, name) for _ in range(4)]
+        for call in calls:
+            await call.send(b"\0" + (32 << 20).to_bytes(4, "big"))
+        ends = [asyncio.ensure_future(call.status()) for call in calls]
+        done, others = await asyncio.wait(ends, timeout=20, return_when=asyncio.FIRST_COMPLETED)
+        for one in others:
+            one.cancel()
+        return next(iter(done)).result()
+
+    assert raw(plant, asks) == Status.UNAVAILABLE.value
+
+
+@pytest.mark.parametrize(
+    "content", [b"\x2a\x00" * (1 << 20), b"\x08\x01" * (3 << 20), b"\x2a\x80\x80\x80\x04" + bytes(8 << 20)]
+)
+def test_a_message_that_would_grow_is_refused_before_it_is_parsed(content: bytes) -> None:
+    with pytest.raises(RequestError):
+        require_proportionate(content)
+
+
+@given(st.binary(max_size=64))
+def test_bytes_of_any_kind_are_bounded_or_refused(content: bytes) -> None:
+    with suppress(RequestError):  # and no other exception
+        require_proportionate(content)
+
+
+def test_raw_tensors_of_32_mib_are_no_matter() -> None:
+    require_proportionate(
+        MESSAGES["ModelInferRequest"](**affine(raw_input_contents=[bytes(32 << 20)])).SerializeToString()
+    )

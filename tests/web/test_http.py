@@ -189,3 +189,15 @@ def _in_memory(plant: GatewayPlant) -> list[str]:
     """Return the models that the device says are in memory."""
     cache = json.loads(plant.agent.retained("cache") or "{}")
     return [one["model"] for one in cache["models"]]
+
+
+def test_a_load_with_empty_parameters_is_a_load(plant: GatewayPlant) -> None:
+    with plant.client() as client:
+        for content in (b'{"parameters":null}', b'{"parameters":{}}', b""):
+            assert client.post("/v2/repository/models/affine/load", content=content).status_code == 200
+
+
+def test_a_header_of_many_digits_is_the_clients_mistake(plant: GatewayPlant) -> None:
+    with plant.client() as client:
+        headers = {"Inference-Header-Content-Length": "9" * 5000}
+        assert client.post("/v2/models/affine/infer", content=b"{}", headers=headers).status_code == 400

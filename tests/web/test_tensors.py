@@ -1,7 +1,9 @@
 """Tensors of requests are what they say, or are refused by name."""
 
+import tracemalloc
 from contextlib import suppress
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,21 +12,26 @@ from hypothesis import strategies as st
 from agent.messages.web import byte_elements
 from agent.messages.web.requests import Port
 from agent.processes.slots.request_memory import BLOCK_BYTES
-from agent.web.gateway.core import tensors
+from agent.web.gateway.core import json_data, tensors
 from agent.web.gateway.core.faults import RequestError
+from agent.web.gateway.rest.answers import inferred
 from agent.web.gateway.rest.infer_body import parse
+
+
+def of_json(name: str, datatype: str, shape: list[int], data: object) -> tensors.Tensor:
+    return json_data.of_text(name, datatype, shape, msgspec.json.encode(data))
 
 
 @pytest.mark.parametrize("datatype", [kind for kind in tensors.SIZES if kind not in {"BF16", "BOOL"}])
 def test_numbers_come_back_as_they_were(datatype: str) -> None:
-    made = tensors.of_numbers("x", datatype, [2, 2], [[1, 2], [3, 4]])
-    assert tensors.to_numbers(made) == [1, 2, 3, 4]
+    made = of_json("x", datatype, [2, 2], [[1, 2], [3, 4]])
+    assert json_data.to_values(made) == [1, 2, 3, 4]
     assert len(made.raw) == 4 * tensors.SIZES[datatype]
 
 
 def test_truths_and_texts_come_back_as_they_were() -> None:
-    assert tensors.to_numbers(tensors.of_numbers("x", "BOOL", [2], [True, False])) == [True, False]
-    assert tensors.to_numbers(tensors.of_numbers("x", "BYTES", [2], ["a", "ü"])) == ["a", "ü"]
+    assert json_data.to_values(of_json("x", "BOOL", [2], [True, False])) == [True, False]
+    assert json_data.to_values(of_json("x", "BYTES", [2], ["a", "ü"])) == ["a", "ü"]
 
 
 @pytest.mark.parametrize(
@@ -49,7 +56,7 @@ def test_truths_and_texts_come_back_as_they_were() -> None:
 )
 def test_what_does_not_fit_is_refused_by_name(datatype: str, shape: list[int], data: list[object]) -> None:
     with pytest.raises(RequestError, match="'x'"):
-        tensors.of_numbers("x", datatype, tensors_shape(shape), data)
+        of_json("x", datatype, tensors_shape(shape), data)
 
 
 def tensors_shape(shape: list[int]) -> list[int]:
@@ -124,18 +131,18 @@ def test_lists_of_one_list_are_taken_to_a_depth_of_100(datatype: str) -> None:
             value = [value]
         return value
 
-    assert tensors.of_numbers("x", datatype, [1, 1], nested(50)).shape == (1, 1)
+    assert of_json("x", datatype, [1, 1], nested(50)).shape == (1, 1)
     for depth in (101, 900):
         with pytest.raises(RequestError, match="JSON nesting depth exceeds"):
-            tensors.of_numbers("x", datatype, [1, 1], nested(depth))
+            of_json("x", datatype, [1, 1], nested(depth))
 
 
 def test_lists_of_two_lists_are_refused_at_any_depth() -> None:
     data: list[object] = []
     for _ in range(900):
         data = ["a", data]
-    with pytest.raises(RequestError, match="JSON nesting depth exceeds"):
-        tensors.of_numbers("x", "BYTES", [900], data)
+    with pytest.raises(RequestError, match="has not the 900 elements"):
+        of_json("x", "BYTES", [900], data)
 
 
 @pytest.mark.parametrize(
@@ -155,10 +162,98 @@ def test_elements_beyond_what_memory_can_hold_are_refused() -> None:
 
 def test_inputs_lie_one_behind_the_other_in_a_block() -> None:
     block = memoryview(bytearray(BLOCK_BYTES))
-    inputs = [tensors.of_numbers("a", "INT8", [3], [1, 2, 3]), tensors.of_numbers("b", "FP32", [2], [4, 5])]
+    inputs = [of_json("a", "INT8", [3], [1, 2, 3]), of_json("b", "FP32", [2], [4, 5])]
     placed = tensors.place(inputs, block)
     assert [(one.name, one.offset, one.bytes) for one in placed] == [("a", 0, 3), ("b", 64, 8)]
     assert np.frombuffer(block, np.float32, 2, 64).tolist() == [4, 5]
     with pytest.raises(RequestError) as refused:
         tensors.place([tensors.Tensor("a", "UINT8", (BLOCK_BYTES + 1,), memoryview(bytes(BLOCK_BYTES + 1)))], block)
     assert refused.value.kind == "too_large"
+
+
+@pytest.mark.parametrize("data", ["[]", "{}", '""', "1.5", "[[]]", "[1,2]"])
+@pytest.mark.parametrize("datatype", ["FP32", "BYTES", "INT64", "BOOL"])
+@pytest.mark.parametrize("shape", [[1], [900_000], [1, 65_536]])
+def test_json_data_take_memory_in_proportion_to_their_text(data: str, datatype: str, shape: list[int]) -> None:
+    many = ",".join([data] * (3_600_000 // (len(data) + 1)))
+    row = '{"name":"x","shape":%s,"datatype":"%s","data":[%s]}' % (shape, datatype, many)  # noqa: UP031
+    content = ('{"inputs":[%s]}' % row).encode()  # noqa: UP031
+    tracemalloc.start()
+    try:
+        with suppress(RequestError):
+            parse(content, None)
+        assert tracemalloc.get_traced_memory()[1] < 10 * len(content)
+    finally:
+        tracemalloc.stop()
+
+
+def test_json_of_more_than_4_mib_is_refused_and_the_same_bytes_as_binary_data_are_not() -> None:
+    head = b'{"inputs":[{"name":"x","shape":[5242880],"datatype":"UINT8",%s}]}'
+    with pytest.raises(RequestError, match="as binary data") as refused:
+        parse(head % (b'"data":[%s]' % b",".join([b"1"] * 5_242_880)), None)
+    assert refused.value.kind == "too_large"
+    text = head % b'"parameters":{"binary_data_size":5242880}'
+    assert len(parse(text + bytes(5_242_880), str(len(text))).inputs[0].raw) == 5_242_880
+
+
+def test_outputs_of_more_than_4_mib_are_refused_as_json() -> None:
+    large = tensors.Tensor("y", "FP32", (1 << 20 | 1,), bytes(4 << 20 | 4))
+    with pytest.raises(RequestError, match=r"'y'.* as binary data"):
+        inferred({}, [large], frozenset())
+    assert inferred({}, [large], frozenset(["y"])).status_code == 200
+
+
+@pytest.mark.parametrize("datatype", ["FP16", "FP32", "FP64"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_an_output_that_json_cannot_hold_is_refused_by_name(datatype: str, value: float) -> None:
+    raw = np.array([value], f"<f{tensors.SIZES[datatype]}").tobytes()
+    with pytest.raises(RequestError, match="'y' holds NaN or infinity"):
+        inferred({}, [tensors.Tensor("y", datatype, (1,), raw)], frozenset())
+
+
+@pytest.mark.parametrize(("datatype", "number"), [("FP32", 1e39), ("FP16", 70_000), ("FP32", -(10**39))])
+def test_a_number_beyond_its_datatype_is_refused(datatype: str, number: float) -> None:
+    with pytest.raises(RequestError, match=f"numbers that {datatype} cannot hold"):
+        of_json("x", datatype, [1], [number])
+
+
+@pytest.mark.parametrize("data", [[2**64 - 1, 1], [0, 2**63]])
+def test_large_numbers_of_uint64_are_themselves(data: list[int]) -> None:
+    for made in (of_json("x", "UINT64", [2], data), tensors.of_numbers("x", "UINT64", [2], data)):
+        assert json_data.to_values(made) == data
+
+
+@pytest.mark.parametrize("data", [[2**64, 1], [2**63, -1], [10**30, 0]])
+@pytest.mark.parametrize("datatype", ["UINT64", "INT64"])
+def test_numbers_beyond_64_bits_are_refused(data: list[int], datatype: str) -> None:
+    with pytest.raises(RequestError, match=r"cannot hold|out of range"):
+        json_data.of_text("x", datatype, [2], str(data).encode())
+
+
+@pytest.mark.parametrize("length", ["9" * 5000, "9" * 11, "-1", "x", ""])
+def test_a_length_of_any_digits_is_refused(length: str) -> None:
+    with pytest.raises(RequestError, match="Inference-Header-Content-Length"):
+        parse(b"{}", length)
+
+
+@pytest.mark.parametrize("part", ['"shape":[-1],"data":[1]', '"shape":[1],"data":[1,2]', '"shape":[1]'])
+def test_a_long_name_is_cut_in_what_refuses_it(part: str) -> None:
+    with pytest.raises(RequestError) as refused:
+        parse(b'{"inputs":[{"name":"%s","datatype":"FP32",%s}]}' % (b"a" * 1_000_000, part.encode()), None)
+    assert len(str(refused.value)) < 300
+
+
+@given(st.recursive(st.integers(0, 9), lambda part: st.lists(part, max_size=3), max_leaves=12))
+def test_nested_lists_are_taken_where_numpy_takes_them(data: object) -> None:
+    try:
+        expected = np.array(data, np.int64)
+    except ValueError:
+        with pytest.raises(RequestError):
+            of_json("x", "INT64", [len(msgspec.json.encode(data).translate(None, b"[],"))], data)
+        return
+    assert json_data.to_values(of_json("x", "INT64", [expected.size], data)) == expected.ravel().tolist()
+
+
+@given(st.lists(st.text(max_size=8), max_size=6))
+def test_texts_of_any_kind_come_back_from_json(found: list[str]) -> None:
+    assert json_data.to_values(of_json("x", "BYTES", [len(found)], found)) == found

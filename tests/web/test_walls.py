@@ -82,6 +82,8 @@ must_not = {
     "connect": lambda: connects(socket.SOCK_STREAM),
     "connect by its first bytes": connects_fast,
     "send datagrams": lambda: connects(socket.SOCK_DGRAM),
+    "reach the machine's host": lambda: socket.socket(40, socket.SOCK_STREAM),
+    "take another protocol": lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM, 262),
     "ask the kernel of the network": lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW),
     "reach a socket file": lambda: socket.socket(socket.AF_UNIX).connect("/run/systemd/private"),
 }

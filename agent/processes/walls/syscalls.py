@@ -71,6 +71,10 @@ _SERVING: Final = (
 """Calls of a server beside those of `ALLOWED`; no `connect`, because it asks nobody. Landlock says which files."""
 _STREAM, _KIND = 1, 0xF
 """SOCK_STREAM, and the bits of a socket's kind: others send without `connect`."""
+_FAMILIES: Final = (1, 2, 10)
+"""AF_UNIX, AF_INET, AF_INET6: not the virtual machine's host, nor what a kernel has besides."""
+_PROTOCOLS: Final = (0, 6)
+"""The family's own, and TCP: not those that are rarely used, and so rarely tried."""
 _FAST_OPEN: Final = 0x20000000
 """MSG_FASTOPEN, which connects."""
 _THREAD: Final = 0x10000  # CLONE_THREAD: without it a clone is a process
@@ -104,14 +108,17 @@ class _Rule(NamedTuple):
     argument: int | None = None
     value: int = 0
     mask: int | None = None
+    also: tuple[tuple[int, int], ...] = ()
+    """Further arguments, and what each equals."""
 
     def comparisons(self) -> list[_Comparison]:
         """Return the rule's condition in libseccomp's form."""
         if self.argument is None:
             return []
+        further = [_Comparison(argument, _EQUAL, value, 0) for argument, value in self.also]
         if self.mask is None:
-            return [_Comparison(self.argument, _EQUAL, self.value, 0)]
-        return [_Comparison(self.argument, _MASKED_EQUAL, self.mask, self.value)]
+            return [_Comparison(self.argument, _EQUAL, self.value, 0), *further]
+        return [_Comparison(self.argument, _MASKED_EQUAL, self.mask, self.value), *further]
 
 
 def is_there() -> bool:
@@ -147,7 +154,8 @@ def restrict(*, for_gpu: bool = False, is_server: bool = False) -> None:
 
 def _rules_of_server() -> Iterator[_Rule]:
     yield from (_Rule(name) for name in _SERVING)
-    yield _Rule("socket", 1, _STREAM, _KIND)
+    for family in _FAMILIES:
+        yield from (_Rule("socket", 1, _STREAM, _KIND, ((0, family), (2, protocol))) for protocol in _PROTOCOLS)
     yield _Rule("sendto", 3, 0, _FAST_OPEN)
     yield _Rule("sendmsg", 2, 0, _FAST_OPEN)
     yield _Rule("clone", 0, _THREAD, _THREAD)

@@ -21,6 +21,7 @@ _LEAST: Final = 16
 """Characters of a token; shorter ones can be guessed."""
 _LONGEST_BYTES: Final = 4096
 _TOKEN_BYTES: Final = 32
+_FOLDER_MODE: Final = 0o755
 _FILE_MODE: Final = 0o644
 """The service must read it, and a hash of 32 random bytes tells nobody the token."""
 
@@ -102,10 +103,18 @@ class Clients:
 def new_token(file: Path) -> str:
     """Make a token and write its hash to a client's file; return the token, which nobody keeps. Raises OSError."""
     token = secrets.token_hex(_TOKEN_BYTES)
-    file.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(file.parent)
     digest = hashlib.sha256(token.encode()).hexdigest()
     replace_file(file, f"{_HASH}{digest}\n".encode(), sync=True, mode=_FILE_MODE)
     return token
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder that is missing, and those above it, so that the service may enter them whatever the umask."""
+    if not folder.exists():
+        _make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        folder.chmod(_FOLDER_MODE)
 
 
 def holds_token(file: Path) -> bool:

@@ -34,6 +34,7 @@ _TURN_S: Final = 10.0
 _ATTEMPTS: Final = 3
 """A line may take the memory of a model between a request's load and its inference."""
 MOST_BYTES: Final = 32 << 20
+_ASIDE_BYTES: Final = 64 << 10
 _LAG_S: Final = 3.0
 _IMAGE: Final = "image"
 _REASONS: Final = {"UNAVAILABLE": "it is loaded at the first request"}
@@ -100,6 +101,12 @@ class GatewayService:
             yield
         finally:
             self._held_bytes -= size_bytes
+
+    async def aside(self, size_bytes: int, make: Callable[[], _Read]) -> _Read:
+        """Return what `make` makes of so many bytes: on a thread where they are many, because others wait meanwhile."""
+        if size_bytes <= _ASIDE_BYTES:
+            return make()
+        return await asyncio.get_running_loop().run_in_executor(self._threads, make)
 
     @property
     def is_ready(self) -> bool:

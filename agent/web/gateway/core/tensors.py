@@ -35,8 +35,6 @@ BYTES: Final = "BYTES"
 _MOST_SIDES: Final = 16
 OPEN_SIDE: Final = -1
 _LARGEST: Final = 2**63 - 1
-_DEEPEST: Final = 100
-"""Lists within lists of one tensor's JSON data."""
 
 
 class Tensor(NamedTuple):
@@ -54,16 +52,16 @@ def elements(shape: Iterable[int], name: str, datatype: str) -> int:
     sides, count = list(shape), 1
     for side in sides:
         if side < 0:
-            raise invalid(f"inputs: {name!r} has shape {sides[:_MOST_SIDES]}: a side is negative")
+            raise invalid(f"inputs: {shown(name)} has shape {sides[:_MOST_SIDES]}: a side is negative")
         count *= side
-    shown = sides[:_MOST_SIDES]
+    start = sides[:_MOST_SIDES]
     if count > _LARGEST:
         why = f"causes total element count to exceed maximum size of {_LARGEST}"
-        raise invalid(f"inputs: {name!r}: shape {shown} {why}")
+        raise invalid(f"inputs: {shown(name)}: shape {start} {why}")
     if count * SIZES.get(datatype, 1) > _LARGEST:
-        raise invalid(f"inputs: byte size overflow for input {name!r} of shape {shown}")
+        raise invalid(f"inputs: byte size overflow for input {shown(name)} of shape {start}")
     if len(sides) > _MOST_SIDES or count > BLOCK_BYTES:
-        raise RequestError("too_large", f"inputs: {name!r} has shape {shown}, which is too large")
+        raise RequestError("too_large", f"inputs: {shown(name)} has shape {start}, which is too large")
     return count
 
 
@@ -72,12 +70,12 @@ def checked(name: str, datatype: str, shape: Sequence[int], raw: bytes | memoryv
     count = elements(shape, name, datatype)
     if datatype == BYTES:
         if len(split(raw, name)) != count:
-            raise invalid(f"inputs: {name!r} has not the {count} elements of its shape")
+            raise invalid(f"inputs: {shown(name)} has not the {count} elements of its shape")
     elif datatype not in SIZES:
-        raise invalid(f"inputs: {name!r} has datatype {datatype[:32]!r}; there are {', '.join(SIZES)} and {BYTES}")
+        raise invalid(f"inputs: {shown(name)} has datatype {datatype[:32]!r}; there are {', '.join(SIZES)} and {BYTES}")
     elif len(raw) != count * SIZES[datatype]:
         expected = count * SIZES[datatype]
-        raise invalid(f"inputs: {name!r} has {len(raw)} bytes, expected {expected} for {datatype} {list(shape)}")
+        raise invalid(f"inputs: {shown(name)} has {len(raw)} bytes, expected {expected} for {datatype} {list(shape)}")
     return Tensor(name, datatype, tuple(shape), raw)
 
 
@@ -86,7 +84,7 @@ def split(raw: bytes | memoryview, name: str) -> list[bytes]:
     try:
         return byte_elements.split(raw)
     except ValueError as error:
-        raise invalid(f"inputs: {name!r} {error}") from None
+        raise invalid(f"inputs: {shown(name)} {error}") from None
 
 
 def of_raw(ports: tuple[Port, ...], raw: bytes, model: str) -> Tensor:
@@ -111,24 +109,39 @@ def of_raw(ports: tuple[Port, ...], raw: bytes, model: str) -> Tensor:
     return checked(port.name, port.datatype, shape, raw)
 
 
-def of_numbers(name: str, datatype: str, shape: Sequence[int], data: Any) -> Tensor:  # noqa: ANN401 - JSON's own
-    """Return the tensor of JSON numbers or texts, nested like the shape or flat. Raises RequestError("invalid")."""
-    if datatype == BYTES:
-        texts = [one.encode() if isinstance(one, str) else None for one in _flat(data, name)]
-        if None in texts:
-            raise invalid(f"inputs: {name!r} is {BYTES}: its data are texts")
-        return checked(name, datatype, shape, byte_elements.joined(cast("list[bytes]", texts)))
+def of_numbers(name: str, datatype: str, shape: Sequence[int], numbers: Sequence[Any]) -> Tensor:
+    """Return the tensor of flat numbers of its kind. Raises RequestError("invalid")."""
+    require_typed(name, datatype)
+    return checked(name, datatype, shape, array_of(name, datatype, numbers).tobytes())
+
+
+def require_typed(name: str, datatype: str) -> None:
+    """Raise RequestError("invalid") where numbers of a datatype cannot be given one by one."""
     if datatype not in _NUMPY:
-        raise invalid(f"inputs: {name!r} has datatype {datatype[:32]!r}, whose data must be binary, or is unknown")
-    array = _array(name, datatype, data)
-    return checked(name, datatype, shape, array.tobytes())
+        raise invalid(f"inputs: {shown(name)} has datatype {datatype[:32]!r}, whose data must be binary, or is unknown")
 
 
-def to_numbers(tensor: Tensor) -> list[Any]:
-    """Return a tensor's elements as flat JSON values. Raises RequestError for one that JSON cannot hold."""
-    if tensor.datatype == BYTES:
-        return [one.decode("utf-8", "replace") for one in split(tensor.raw, tensor.name)]
-    return cast("list[Any]", as_array(tensor).ravel().tolist())
+def array_of(name: str, datatype: str, numbers: Sequence[Any]) -> "NDArray[Any]":
+    """Return numbers as an array, none of them changed but by rounding of floats. Raises RequestError("invalid")."""
+    import numpy as np  # noqa: PLC0415 - 12 MB that only a gateway in use needs
+
+    wanted = np.dtype(_NUMPY[datatype])
+    if wanted.kind in "iu" and numbers:  # as Python's own, because numpy has no kind for all of int64 and uint64
+        limits = np.iinfo(wanted)
+        if min(numbers) < limits.min or max(numbers) > limits.max:
+            raise beyond(name, datatype)
+    with np.errstate(over="ignore"):
+        return np.array(numbers, wanted)
+
+
+def beyond(name: str, datatype: str) -> RequestError:
+    """Return the refusal of an input that holds numbers beyond its datatype's."""
+    return invalid(f"inputs: {shown(name)} holds numbers that {datatype} cannot hold")
+
+
+def shown(name: str) -> str:
+    """Return a tensor's name as messages have it: quoted, and never as long as a client may send it."""
+    return repr(name[:64])
 
 
 def as_array(tensor: Tensor) -> "NDArray[Any]":
@@ -137,7 +150,7 @@ def as_array(tensor: Tensor) -> "NDArray[Any]":
 
     kind = _NUMPY.get(tensor.datatype)
     if kind is None:
-        raise RequestError("unsupported", f"{tensor.name!r} is {tensor.datatype}: ask for it as binary data")
+        raise RequestError("unsupported", f"{shown(tensor.name)} is {tensor.datatype[:32]}: ask for it as binary data")
     return np.frombuffer(tensor.raw, kind).reshape(tensor.shape)
 
 
@@ -147,7 +160,7 @@ def place(tensors: Iterable[Tensor], block: memoryview) -> tuple[TensorAt, ...]:
     offset = 0
     for one in tensors:
         if one.datatype not in _NUMPY and one.datatype != BYTES:
-            raise RequestError("unsupported", f"inputs: {one.name!r} is {one.datatype}, which no model here takes")
+            raise RequestError("unsupported", f"inputs: {shown(one.name)} is {one.datatype}, which no model here takes")
         size = len(one.raw)
         if offset + size > BLOCK_BYTES:
             raise RequestError("too_large", f"inputs: together they take more than {BLOCK_BYTES >> 20} MiB")
@@ -167,49 +180,7 @@ def take(outputs: Iterable[TensorAt], block: memoryview) -> list[Tensor]:
 def require_fitting(tensor: Tensor, port: Port) -> None:
     """Raise RequestError("invalid") where an input has another datatype or shape than its port, -1 being open."""
     if tensor.datatype != port.datatype:
-        raise invalid(f"inputs: {tensor.name!r} has datatype {tensor.datatype}, expected {port.datatype}")
+        raise invalid(f"inputs: {shown(tensor.name)} has datatype {tensor.datatype[:32]}, expected {port.datatype}")
     sides = zip(tensor.shape, port.shape, strict=False)
     if len(tensor.shape) != len(port.shape) or any(want not in {have, -1} for have, want in sides):
-        raise invalid(f"inputs: {tensor.name!r} has shape {list(tensor.shape)}, expected {list(port.shape)}")
-
-
-def _flat(data: Any, name: str, depth: int = 0) -> list[Any]:  # noqa: ANN401 - JSON's own
-    if not isinstance(data, list):
-        return [data]
-    _require_shallow(depth, name)
-    return [one for part in data for one in (_flat(part, name, depth + 1) if isinstance(part, list) else [part])]
-
-
-def _unwrapped(data: Any, name: str) -> Any:  # noqa: ANN401 - JSON's own
-    """Return JSON data without the lists of one list around it, of which numpy takes a few dozen at most."""
-    depth = 0
-    while isinstance(data, list) and len(data) == 1 and isinstance(data[0], list):
-        depth += 1
-        _require_shallow(depth, name)
-        data = data[0]
-    return data
-
-
-def _require_shallow(depth: int, name: str) -> None:
-    if depth >= _DEEPEST:
-        raise invalid(f"inputs: {name!r}: JSON nesting depth exceeds maximum allowed limit ({_DEEPEST})")
-
-
-def _array(name: str, datatype: str, data: Any) -> "NDArray[Any]":  # noqa: ANN401 - JSON's own
-    """Return JSON numbers as an array, none of them changed but by rounding of floats."""
-    import numpy as np  # noqa: PLC0415 - as above
-
-    try:
-        array = np.array(_unwrapped(data, name))
-        is_float, kinds = datatype.startswith("FP"), {"BOOL": "b", "FP": "iuf"}
-        allowed = kinds.get("FP" if is_float else datatype, "iu")
-        if array.size and array.dtype.kind not in allowed:
-            raise invalid(f"inputs: {name!r} is {datatype}: data holds other values, or lists of different lengths")
-        wanted = np.dtype(_NUMPY[datatype])
-        if array.size and not is_float and datatype != "BOOL":
-            limits = np.iinfo(wanted)
-            if int(array.min()) < limits.min or int(array.max()) > limits.max:
-                raise invalid(f"inputs: {name!r} holds numbers that {datatype} cannot hold")
-        return array.astype(wanted)
-    except (ValueError, OverflowError, TypeError, RecursionError):
-        raise invalid(f"inputs: {name!r} has data that are no numbers, or lists of different lengths") from None
+        raise invalid(f"inputs: {shown(tensor.name)} has shape {list(tensor.shape)}, expected {list(port.shape)}")

@@ -23,6 +23,7 @@ from agent.web.gateway.core.faults import RequestError, invalid
 from agent.web.gateway.core.service import EXTENSIONS, MOST_BYTES, GatewayService
 from agent.web.gateway.grpc.contents import add_outputs, inputs_of, wish_in
 from agent.web.gateway.grpc.schema import METHODS, SERVICE, Messages, Untyped
+from agent.web.gateway.grpc.wire import require_proportionate
 from agent.web.serving.tls import subject_of
 
 _log: Final = logging.getLogger(__name__)
@@ -73,30 +74,44 @@ class GrpcServer:
     async def _answer_one(self, call: Call, taken: Untyped, stream: "Stream[Any, Any]") -> None:
         try:
             with self._request(stream) as (client, counted):
-                request = await asyncio.wait_for(_receive(stream, taken), _WHOLE_S)
-                if request is None:
-                    raise invalid("the request is missing")
-                answer = await call(self, client, counted, request)
+                size_bytes = await asyncio.wait_for(_only_size(stream), _WHOLE_S)
+                with self._service.bytes_held(size_bytes):
+                    request = _parsed(taken, await _content(stream, size_bytes))
+                    answer = await call(self, client, counted, request)
         except RequestError as error:
             raise _refusal(error) from None
         except (TimeoutError, asyncio.TimeoutError):
             raise GRPCError(Status.DEADLINE_EXCEEDED, "the request did not come in time") from None
+        except GRPCError:
+            raise
+        except Exception:  # noqa: BLE001 - the loop's edge
+            raise _crashed() from None
         await stream.send_message(answer)
 
     async def _stream(self, stream: "Stream[Any, Any]") -> None:
-        """Answer requests one after the other; a refusal is an answer of the stream, and does not end it."""
+        """Answer requests one after the other; the refusal of one that is read is an answer, others end the stream."""
         taken, given = self._messages["ModelInferRequest"], self._messages["ModelStreamInferResponse"]
         while True:
+            is_read = False
             try:
                 with self._request(stream) as (client, counted):
-                    request = await _receive(stream, taken)
-                    if request is None:
+                    size_bytes = await _next_size(stream)
+                    if size_bytes is None:
                         return
-                    answer = given(infer_response=await _infer(self, client, counted, request))
+                    with self._service.bytes_held(size_bytes):
+                        content = await _content(stream, size_bytes)
+                        is_read = True
+                        request = _parsed(taken, content)
+                        del content  # it is as large as the request made of it
+                        answer = given(infer_response=await _infer(self, client, counted, request))
             except RequestError as error:
-                if error.kind in {"unauthorized", "too_large"}:
+                if not is_read or error.kind == "too_large":
                     raise _refusal(error) from None
                 answer = given(error_message=str(error))
+            except GRPCError:
+                raise
+            except Exception:  # noqa: BLE001 - the loop's edge
+                raise _crashed() from None
             await stream.send_message(answer)
 
     def _request(self, stream: "Stream[Any, Any]") -> Any:  # noqa: ANN401 - a context manager of the service
@@ -121,13 +136,12 @@ class GrpcServer:
         return self._messages[message](**fields)
 
 
-async def _receive(stream: "Stream[Any, Any]", taken: Untyped) -> Untyped:
-    """Return the next message, None at the stream's end. Raises RequestError for one that is too large or broken.
+async def _next_size(stream: "Stream[Any, Any]") -> int | None:
+    """Return the bytes of the next message, None at the stream's end. Raises RequestError for one that is too large.
 
     grpclib's own reading has no limit, so its stream of bytes is read here.
     """
-    incoming = stream._stream  # noqa: SLF001 - tests/architecture/test_private_names.py
-    head = await incoming.recv_data(_HEAD.size)
+    head = await _read(stream, _HEAD.size)
     if not head:
         return None
     is_compressed, size_bytes = _HEAD.unpack(head)
@@ -135,10 +149,48 @@ async def _receive(stream: "Stream[Any, Any]", taken: Untyped) -> Untyped:
         raise RequestError("unsupported", "compressed messages are not understood")
     if size_bytes > MOST_BYTES + _ENVELOPE_BYTES:
         raise RequestError("too_large", f"a message of more than {MOST_BYTES >> 20} MiB")
+    return int(size_bytes)
+
+
+async def _only_size(stream: "Stream[Any, Any]") -> int:
+    """Return the bytes of a call's only message. Raises RequestError."""
+    size_bytes = await _next_size(stream)
+    if size_bytes is None:
+        raise invalid("the request is missing")
+    return size_bytes
+
+
+async def _content(stream: "Stream[Any, Any]", size_bytes: int) -> bytes:
+    """Return a message's bytes. Raises RequestError for one that ends early, GRPCError for one that is too slow."""
     try:
-        return taken.FromString(await incoming.recv_data(size_bytes) if size_bytes else b"")
+        content = await asyncio.wait_for(_read(stream, size_bytes), _WHOLE_S)
+    except (TimeoutError, asyncio.TimeoutError):
+        raise GRPCError(Status.DEADLINE_EXCEEDED, "the request did not come in time") from None
+    if len(content) != size_bytes:
+        raise invalid("the message ends early")
+    return content
+
+
+def _parsed(taken: Untyped, content: bytes) -> Untyped:
+    """Return a message. Raises RequestError for one that is broken, or would grow beyond its bytes."""
+    require_proportionate(content)
+    try:
+        return taken.FromString(content)
     except DecodeError:
         raise invalid("the message is no protobuf of its kind") from None
+
+
+async def _read(stream: "Stream[Any, Any]", size_bytes: int) -> bytes:
+    try:
+        return await stream._stream.recv_data(size_bytes)  # noqa: SLF001 - tests/architecture/test_private_names.py
+    except AssertionError:  # grpclib's way to say so
+        raise invalid("the message ends early") from None
+
+
+def _crashed() -> GRPCError:
+    """Return the last resort's answer to a request that failed by a mistake of ours, which the log tells."""
+    _log.exception("event=request_crashed transport=grpc")
+    return GRPCError(Status.INTERNAL, "the gateway failed; its log says how")
 
 
 def _refusal(error: RequestError) -> GRPCError:
@@ -177,8 +229,7 @@ async def _model_metadata(server: GrpcServer, client: Client, counted: Counted, 
 
 async def _infer(server: GrpcServer, client: Client, counted: Counted, request: Untyped) -> Untyped:
     one = server.resolve(client, counted, request.model_name, request.model_version)
-    with server.service.bytes_held(request.ByteSize()):
-        outputs = await server.service.infer(client, one, inputs_of(request), wish_in(request))
+    outputs = await server.service.infer(client, one, inputs_of(request), wish_in(request))
     answer = server.made("ModelInferResponse", model_name=request.model_name, model_version=one.version, id=request.id)
     add_outputs(answer, outputs)
     return answer

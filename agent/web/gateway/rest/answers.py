@@ -7,7 +7,7 @@ import msgspec
 from starlette.responses import Response
 
 from agent.messages.web.control import Outcome
-from agent.web.gateway.core import tensors
+from agent.web.gateway.core import json_data
 from agent.web.gateway.core.faults import RequestError
 from agent.web.gateway.core.tensors import Tensor
 
@@ -48,7 +48,11 @@ def refusal(error: RequestError) -> Response:
 
 
 def inferred(head: dict[str, Any], outputs: list[Tensor], binary: frozenset[str]) -> Response:
-    """Return the answer to `infer`; the outputs named in `binary` follow the JSON as raw bytes."""
+    """Return the answer to `infer`; the outputs named in `binary` follow the JSON as raw bytes.
+
+    Raises RequestError where the others are too large for JSON, or hold what it cannot.
+    """
+    json_data.require_small([one for one in outputs if one.name not in binary])
     raw: list[bytes | memoryview] = []
     rows: list[dict[str, Any]] = []
     for one in outputs:
@@ -57,7 +61,7 @@ def inferred(head: dict[str, Any], outputs: list[Tensor], binary: frozenset[str]
             row["parameters"] = {"binary_data_size": len(one.raw)}
             raw.append(one.raw)
         else:
-            row["data"] = tensors.to_numbers(one)
+            row["data"] = json_data.to_values(one)
         rows.append(row)
     text = msgspec.json.encode({**head, "outputs": rows})
     if not raw:

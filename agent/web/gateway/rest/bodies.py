@@ -13,6 +13,7 @@ from agent.web.gateway.core.service import MOST_BYTES, GatewayService
 
 _WHOLE_S: Final = 30.0
 """Time for a whole body."""
+_MOST_DIGITS: Final = 10
 _WINDOWS: Final = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 """Of zlib, by the content's coding."""
 
@@ -23,10 +24,10 @@ async def body_of(request: Request, service: GatewayService, most_bytes: int = M
     coding = request.headers.get("content-encoding", "identity").strip().lower()
     if coding not in {"identity", "", *_WINDOWS}:
         raise RequestError("media", f"Content-Encoding {coding[:32]!r}; gzip, deflate and identity are understood")
-    length = request.headers.get("content-length", "")
-    if length.isdecimal() and int(length) > most_bytes:
+    length = whole(request.headers.get("content-length", ""))
+    if length is not None and length > most_bytes:
         raise _too_large(most_bytes)
-    held_bytes = int(length) if length.isdecimal() and coding not in _WINDOWS else most_bytes
+    held_bytes = length if length is not None and coding not in _WINDOWS else most_bytes
     with service.bytes_held(held_bytes):
         try:
             content = await asyncio.wait_for(_read(request, most_bytes), _WHOLE_S)
@@ -34,7 +35,14 @@ async def body_of(request: Request, service: GatewayService, most_bytes: int = M
             raise invalid(f"the body did not come within {_WHOLE_S:g} s") from None
         except ClientDisconnect:
             raise invalid("the client went away") from None
-        yield _decompressed(content, coding, most_bytes) if coding in _WINDOWS else content
+        if coding in _WINDOWS:
+            content = _decompressed(content, coding, most_bytes)  # and nothing holds the compressed one
+        yield content
+
+
+def whole(text: str) -> int | None:
+    """Return the number of a header that counts bytes, None where it is no such number."""
+    return int(text) if text.isdecimal() and len(text) <= _MOST_DIGITS else None
 
 
 async def _read(request: Request, most_bytes: int) -> bytes:

@@ -5,10 +5,11 @@ from typing import Any, Final
 
 import msgspec
 
-from agent.web.gateway.core import tensors
-from agent.web.gateway.core.faults import invalid
+from agent.web.gateway.core import json_data, tensors
+from agent.web.gateway.core.faults import RequestError, invalid
 from agent.web.gateway.core.tensors import Tensor
 from agent.web.gateway.core.wishes import Wish, wish_of
+from agent.web.gateway.rest.bodies import whole
 
 _MOST_TENSORS: Final = 64
 _UNSET: Final = msgspec.UNSET
@@ -20,7 +21,7 @@ class _Input(msgspec.Struct):
     shape: list[int]
     datatype: str
     parameters: dict[str, Any] = {}
-    data: Any = _UNSET
+    data: msgspec.Raw | msgspec.UnsetType = _UNSET
 
 
 class _Output(msgspec.Struct):
@@ -60,9 +61,13 @@ def parse(content: bytes, header_length: str | None) -> InferBody:
     """
     text, raw = content, memoryview(b"")
     if header_length is not None:
-        if not header_length.isdecimal() or int(header_length) > len(content):
+        length = whole(header_length)
+        if length is None or length > len(content):
             raise invalid("Inference-Header-Content-Length is not the length of a part of the body")
-        text, raw = content[: int(header_length)], memoryview(content)[int(header_length) :]
+        text, raw = content[:length], memoryview(content)[length:]
+    if len(text) > json_data.MOST_BYTES:
+        detail = f"JSON of more than {json_data.MOST_BYTES >> 20} MiB: send the inputs as binary data"
+        raise RequestError("too_large", detail)
     try:
         body = msgspec.json.decode(text, type=_Body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
@@ -89,8 +94,7 @@ def _tensor(one: _Input, raw: memoryview) -> tuple[Tensor, memoryview]:
     if size is None:
         if one.data is _UNSET:
             raise invalid(f"inputs: {one.name[:64]!r} has neither data nor {_SIZE}")
-        tensors.elements(one.shape, one.name, one.datatype)
-        return tensors.of_numbers(one.name, one.datatype, one.shape, one.data), raw
+        return json_data.of_text(one.name, one.datatype, one.shape, bytes(one.data)), raw
     if one.data is not _UNSET:
         raise invalid(f"inputs: {one.name[:64]!r} has both data and {_SIZE}")
     if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= len(raw):

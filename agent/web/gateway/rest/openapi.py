@@ -19,9 +19,12 @@ _REFUSALS: Final = {
     "413": "A body that is too large",
     "415": "Another picture, or coding of the body, than is understood",
     "429": "The client's rate, or its requests in flight; Retry-After says when",
+    "500": "The model or the gateway failed; the log says how",
     "501": "What the protocol has and this server has not",
     "503": "Loading, no memory, no time, or the worker starts again",
 }
+
+_RETRIED: Final = ("429", "503")
 
 
 def document() -> Untyped:
@@ -101,7 +104,9 @@ def _infer() -> Untyped:
         id=_TEXT,
         outputs=_list({"$ref": "#/components/schemas/Output"}),
     )
-    call = _call("Infer tensors", answer, _json(request, is_required=True))
+    body = _json(request, is_required=True)
+    body["content"]["application/octet-stream"] = {"schema": {}}
+    call = _call("Infer tensors", answer, body)
     call["responses"]["200"]["content"]["application/octet-stream"] = {}
     length = "Bytes of the JSON before the inputs' raw bytes; 0: the body is the only input"
     call["parameters"] = [_parameter("Inference-Header-Content-Length", "header", _WHOLE, length)]
@@ -109,14 +114,17 @@ def _infer() -> Untyped:
 
 
 def _detect() -> Untyped:
-    found = _object(["label", "class", "score"], label=_TEXT, score=_NUMBER, box=_list(_NUMBER), **{"class": _WHOLE})
+    best = _object(["label", "class", "score"], label=_TEXT, score=_NUMBER, **{"class": _WHOLE})
+    numbers = _list(_NUMBER)
+    shapes = {"polygons": _list(numbers), "keypoints": _list(numbers), "angle": _NUMBER, "corners": _list(numbers)}
+    found = {**best, "properties": {**best["properties"], "box": numbers, **shapes}}
     answer = _object(
         ["model", "width", "height", "objects", "latency_ms"],
         model=_TEXT,
         width=_WHOLE,
         height=_WHOLE,
         objects=_list(found),
-        top=_list(found),
+        top=_list(best),
         latency_ms=_NUMBER,
     )
     kinds = ("image/jpeg", "image/png", "image/webp", "application/octet-stream")
@@ -150,6 +158,8 @@ def _with_names(path: str, calls: Untyped) -> Untyped:
 def _call(summary: str, answer: Untyped, body: Untyped | None = None) -> Untyped:
     error = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
     responses: Untyped = {code: {"description": text, "content": error} for code, text in _REFUSALS.items()}
+    for code in _RETRIED:
+        responses[code]["headers"] = {"Retry-After": {"description": "Seconds to wait", "schema": _WHOLE}}
     responses["200"] = {"description": summary, "content": {"application/json": {"schema": answer}}}
     call: Untyped = {"summary": summary, "responses": responses}
     return {**call, "requestBody": body} if body is not None else call

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -22,7 +23,7 @@ from agent.web.gateway.core.service import EXTENSIONS, GatewayService
 from agent.web.gateway.core.wishes import wish_of
 from agent.web.gateway.rest import openapi
 from agent.web.gateway.rest.answers import HEADER_LENGTH, inferred, json_of, refusal
-from agent.web.gateway.rest.bodies import body_of
+from agent.web.gateway.rest.bodies import body_of, whole
 from agent.web.gateway.rest.infer_body import InferBody, parse
 from agent.web.serving.http_server import SUBJECT
 
@@ -64,7 +65,7 @@ class _IndexBody(msgspec.Struct):
 
 
 class _LoadBody(msgspec.Struct):
-    parameters: dict[str, Any] = {}
+    parameters: dict[str, Any] | None = None
 
 
 Answer = Callable[[Asked], Awaitable[Response]]
@@ -179,17 +180,18 @@ async def _infer(asked: Asked) -> Response:
     one = asked.model()
     length = asked.request.headers.get(HEADER_LENGTH)
     async with body_of(asked.request, asked.service) as content:
-        if length is not None and length.isdecimal() and int(length) == 0:
+        if length is not None and whole(length) == 0:
             signature = await asked.service.signature(asked.client, one)
             body = InferBody.of_raw(tensors.of_raw(signature.inputs, content, one.path))
         else:
-            body = parse(content, length)
+            body = await asked.service.aside(len(content), partial(parse, content, length))
         outputs = await asked.service.infer(asked.client, one, body.inputs, body.wish)
     head = {"model_name": asked.request.path_params["model"], "model_version": one.version}
     if body.id:
         head["id"] = body.id
     binary = frozenset(output.name for output in outputs) if body.is_binary and not body.wish.outputs else body.named
-    return inferred(head, outputs, binary)
+    size_bytes = sum(len(output.raw) for output in outputs)
+    return await asked.service.aside(size_bytes, partial(inferred, head, outputs, binary))
 
 
 async def _detect(asked: Asked) -> Response:
