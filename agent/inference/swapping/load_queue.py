@@ -310,7 +310,7 @@ class LoadQueue:
         thread.join()
 
     def _hasten_or_drop(self, job: LoadJob) -> None:
-        """Raise the priority of a load that would else time out; drop it where no line asks. The caller holds `turn`."""
+        """Raise the priority of a load that would else time out; drop it where no line asks. Needs `turn` held."""
         job.is_late, job.is_likely = True, False
         if self._cache.serving():
             job.requests_until_s = 0.0  # because requests have no right to the processor where lines serve
