@@ -14,6 +14,7 @@ import numpy as np
 from agent.inference.backends import InferenceError, Model
 from agent.inference.backends.detector import Detector
 from agent.inference.backends.tensors.tensor_model import Array, TensorModel, WrongTensorsError
+from agent.inference.memory import process_memory
 from agent.inference.memory.cache import Cache
 from agent.inference.requests import tensor_blocks
 from agent.inference.requests.estimates import Estimates, Measured
@@ -167,8 +168,12 @@ class RequestRunner:
         if isinstance(message, InferTensors):
             if not isinstance(model, TensorModel):
                 raise WrongTensorsError(f"{message.reference} takes a picture, no tensors")
-            with forward:
-                answers = model.run(tensor_blocks.read(message, block), message.outputs)
+            try:
+                with forward:
+                    answers = model.run(tensor_blocks.read(message, block), message.outputs)
+            finally:
+                if model.gave_back:
+                    process_memory.trim()
             return Tensors(message.number, message.reference, tensor_blocks.write(answers, block), forward.ms)
         if isinstance(model, TensorModel):
             raise WrongTensorsError(f"{message.reference} takes tensors, no picture")

@@ -95,6 +95,7 @@ def test_a_torn_frame_is_discarded_and_counted() -> None:
     tally = FrameLossCounter(slot.read)
     mark = tally.mark(0)
     outlet = Outlet(sent.append, lambda _: nullcontext())
+    outlet.slack.add("cam-1", lambda: False)
     pipeline = StreamPipeline("cam-1", cast("SlotReader", slot), line_with_model(), tally, outlet)
     pipeline.start()
     wait_for(lambda: len(sent) == FRAMES // 2 and slot.offered == FRAMES)

@@ -87,6 +87,8 @@ class TensorModel:
         """Bytes of the inputs that `check_outputs` last gave the model, as a request counts them."""
         self.proof_ns = 0
         """Duration of that inference; 0 where the model refused it."""
+        self.gave_back = False
+        """True where the last inference's memory went back to the allocator, which keeps it until it is trimmed."""
         self._reference: Final = reference
         self._session: Session | None = session
         self._running: Final = threading.Lock()
@@ -112,7 +114,9 @@ class TensorModel:
                 return {self.outputs[at].name: _copy(one) for at, one in zip(numbers, answers, strict=True)}
             finally:
                 answers.clear()  # because they lie in the runtime's memory
-                if sum(map(_size_bytes, arrays)) > max(_KEPT_TIMES * self.proof_bytes, _LEAST_KEPT_BYTES):
+                kept_bytes = max(_KEPT_TIMES * self.proof_bytes, _LEAST_KEPT_BYTES)
+                self.gave_back = sum(map(_size_bytes, arrays)) > kept_bytes
+                if self.gave_back:
                     self._session.give_back()
 
     def _numbers(self, wanted: tuple[str, ...]) -> list[int]:
