@@ -37,6 +37,7 @@ def test_it_goes_on(make_agent: Callable[..., RunningAgent], server: FileServer,
     agent = make_agent(one_stream)
     agent.until_said("status", "online")
     agent.ready("bottle-500")
+    agent.until(lambda: "event=prepared model=" in agent.log(), PATIENCE_S)  # so that the next builder is the order's
     order(agent, another(server, tmp_path, 2), activate="now")
     found(agent, BUILDER, signal.SIGKILL)
     waiting = until_state(agent, "waiting")
