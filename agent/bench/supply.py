@@ -113,13 +113,16 @@ def _beside(models: Models, folder: Path, server: _Server, repeats: int) -> dict
     with started(plant) as device:
         for number in range(repeats):
             say(f"a line beside an order: {number + 1} of {repeats}")
+            entry = server.new(
+                models[_FETCHED], str(number + 2)
+            )  # before the look: a server's work is not the device's
             device.during(_SETTLE_S)
             frames = device.observer.frames["cam-1"]
             mark = len(frames)
             device.during(_STEADY_S)
             steady.append([one.latency_ms for one in frames[mark:]])
             mark, began_s = len(frames) - 1, time.monotonic()
-            _finish(device, f"beside-{number}", number + 1, server.new(models[_FETCHED], str(number + 2)), "changeover")
+            _finish(device, f"beside-{number}", number + 1, entry, "changeover")
             took_s.append(time.monotonic() - began_s)
             busy.append([one.latency_ms for one in frames[mark + 1 :]])
             missing += gaps(frames[mark:]).missing

@@ -169,7 +169,7 @@ class CanarySettings(Group):
     memory: fields.Size = 64 * 2**20
     """Growth of the worker's memory in bytes while the candidate infers."""
     mode: Literal["shadow", "canary"] = "shadow"
-    """What `canary/set` leaves out, and how a candidate that an alias names is compared; so are the next three."""
+    """Mode where `canary/set` names none, and for candidates that an alias brings; so are the next three."""
     share: Annotated[float, Field(ge=0.001, le=1)] = 0.1
     frames: Annotated[int, Field(ge=10, le=100_000_000)] = 2000
     promote: Literal["auto", "ask"] = "ask"

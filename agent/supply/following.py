@@ -59,7 +59,7 @@ def follow(setup: SupplySetup, order: FollowAliases, job: Job, pace: Pace | None
 
 
 class _Look:
-    """What one look has found so far, and what failed of it."""
+    """Findings of one look so far, and its failures."""
 
     def __init__(self, order: FollowAliases, until_s: float) -> None:
         self.until_s = until_s

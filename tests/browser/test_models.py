@@ -1,4 +1,4 @@
-"""What an admin does with models: compares two versions to the end, and orders one and takes the order back."""
+"""Acts of an admin on models: compares two versions to the end, and orders one and takes the order back."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What a model of each task finds is drawn into the live picture, where the device says that it is."""
+"""Objects of each task are drawn into the live picture, where the device says that they are."""
 
 import hashlib
 import json

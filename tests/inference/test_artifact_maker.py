@@ -264,14 +264,22 @@ class HeldRun:
         self._held.hastened.append(self._request.model)
 
 
-def test_the_one_of_most_haste_runs_and_what_it_replaced_runs_again(
-    new_maker: NewMaker, entry: ModelVersion, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> Held:
     held = Held()
     monkeypatch.setattr(background_builder, "Preparation", held)
-    background, patient, hurried = (
-        ModelVersion(name, "n", "1", entry.path, entry.sha256, backend="openvino") for name in ("any", "soon", "now")
-    )
+    return held
+
+
+@pytest.fixture
+def other(entry: ModelVersion) -> ModelVersion:
+    return replace(entry, name="other")
+
+
+def test_the_one_of_most_haste_runs_and_what_it_replaced_runs_again(
+    new_maker: NewMaker, entry: ModelVersion, held: Held
+) -> None:
+    background, patient, hurried = (replace(entry, name=name) for name in ("any", "soon", "now"))
     ended: list[str] = []
     maker = new_maker()
     maker.ask(background)
@@ -290,11 +298,8 @@ def test_the_one_of_most_haste_runs_and_what_it_replaced_runs_again(
 
 
 def test_a_patient_preparation_that_a_line_needs_goes_on_with_haste(
-    new_maker: NewMaker, entry: ModelVersion, monkeypatch: pytest.MonkeyPatch
+    new_maker: NewMaker, entry: ModelVersion, other: ModelVersion, held: Held
 ) -> None:
-    held = Held()
-    monkeypatch.setattr(background_builder, "Preparation", held)
-    other = ModelVersion("other", "n", "1", entry.path, entry.sha256, backend="openvino")
     ended: list[object] = []
     maker = new_maker()
     maker.prepare_first(entry, ended.append, is_patient=True)
@@ -311,11 +316,8 @@ def test_a_patient_preparation_that_a_line_needs_goes_on_with_haste(
 
 
 def test_a_killed_preparation_that_is_hastened_before_its_end_runs_again(
-    new_maker: NewMaker, entry: ModelVersion, monkeypatch: pytest.MonkeyPatch
+    new_maker: NewMaker, entry: ModelVersion, other: ModelVersion, held: Held
 ) -> None:
-    held = Held()
-    monkeypatch.setattr(background_builder, "Preparation", held)
-    other = ModelVersion("other", "n", "1", entry.path, entry.sha256, backend="openvino")
     ended: list[object] = []
     maker = new_maker()
     maker.prepare_first(entry, ended.append, is_patient=True)
@@ -332,16 +334,14 @@ def test_a_killed_preparation_that_is_hastened_before_its_end_runs_again(
 
 
 def test_haste_reaches_a_preparation_that_is_about_to_begin(
-    new_maker: NewMaker, entry: ModelVersion, monkeypatch: pytest.MonkeyPatch
+    new_maker: NewMaker, entry: ModelVersion, held: Held, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    held = Held()
     maker = new_maker()
 
     def compute_now(_version: ModelVersion, compute: str) -> str:
         maker.hasten(entry)
         return compute
 
-    monkeypatch.setattr(background_builder, "Preparation", held)
     monkeypatch.setattr(background_builder, "compute_now", compute_now)
     ended: list[object] = []
     held.end(entry)
@@ -350,14 +350,8 @@ def test_haste_reaches_a_preparation_that_is_about_to_begin(
     assert [one.idle_s for one in held.began] == [0.0]
 
 
-def test_what_a_load_no_longer_waits_for_delays_no_other(
-    new_maker: NewMaker, entry: ModelVersion, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    held = Held()
-    monkeypatch.setattr(background_builder, "Preparation", held)
-    left, last = (
-        ModelVersion(name, "n", "1", entry.path, entry.sha256, backend="openvino") for name in ("left", "last")
-    )
+def test_what_a_load_no_longer_waits_for_delays_no_other(new_maker: NewMaker, entry: ModelVersion, held: Held) -> None:
+    left, last = replace(entry, name="left"), replace(entry, name="last")
     ended: list[object] = []
     maker = new_maker()
     maker.prepare_first(entry, ended.append, is_patient=True)
@@ -371,11 +365,7 @@ def test_what_a_load_no_longer_waits_for_delays_no_other(
     assert [one.model.name for one in held.began] == ["tiny", "last"]
 
 
-def test_a_load_that_comes_back_finds_its_preparation(
-    new_maker: NewMaker, entry: ModelVersion, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    held = Held()
-    monkeypatch.setattr(background_builder, "Preparation", held)
+def test_a_load_that_comes_back_finds_its_preparation(new_maker: NewMaker, entry: ModelVersion, held: Held) -> None:
     ended: list[object] = []
     maker = new_maker()
     maker.prepare_first(entry, lambda _: pytest.fail("its load has left"), is_patient=True)
@@ -389,11 +379,8 @@ def test_a_load_that_comes_back_finds_its_preparation(
 
 
 def test_what_a_load_has_skipped_goes_on_in_the_background(
-    new_maker: NewMaker, entry: ModelVersion, monkeypatch: pytest.MonkeyPatch
+    new_maker: NewMaker, entry: ModelVersion, other: ModelVersion, held: Held
 ) -> None:
-    held = Held()
-    monkeypatch.setattr(background_builder, "Preparation", held)
-    other = ModelVersion("other", "n", "1", entry.path, entry.sha256, backend="openvino")
     ended: list[object] = []
     maker = new_maker()
     maker.prepare_first(entry, lambda _: pytest.fail("its load has left"), is_patient=True)

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from support.brokers import Mosquitto
-from support.gateway_plant import TOKENS, GatewayPlant, gateway_plant, jpeg
+from support.gateway_plant import TOKENS, GatewayPlant, jpeg, own_gateway_plant
 from support.partners import FOLDER
 
 pytestmark = [pytest.mark.partners, pytest.mark.timeout(3000)]
@@ -27,13 +26,8 @@ GROWTH_BYTES = 10 << 20
 def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayPlant]:
     if not PROGRAM.exists():
         pytest.skip("scripts/partners brings schemathesis")
-    broker = Mosquitto(tmp_path_factory.mktemp("mosquitto"), persistence=False, more=())
-    broker.start()
-    try:
-        with gateway_plant(broker, tmp_path_factory.mktemp("agent")) as made:
-            yield made
-    finally:
-        broker.kill()
+    with own_gateway_plant(tmp_path_factory) as made:
+        yield made
 
 
 def run(plant: GatewayPlant, folder: Path, examples: int) -> int:

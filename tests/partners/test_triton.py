@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.brokers import Mosquitto
-from support.gateway_plant import TOKENS, GatewayPlant, gateway_plant, jpeg
+from support.gateway_plant import TOKENS, GatewayPlant, jpeg, own_gateway_plant
 from support.partners import FOLDER
 
 pytestmark = [pytest.mark.partners, pytest.mark.timeout(300)]
@@ -21,13 +20,8 @@ REFUSED = {"http": ("404", "400", "401"), "grpc": ("NOT_FOUND", "INVALID_ARGUMEN
 def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayPlant]:
     if not PYTHON.exists():
         pytest.skip("scripts/partners brings Triton's client")
-    broker = Mosquitto(tmp_path_factory.mktemp("mosquitto"), persistence=False, more=())
-    broker.start()
-    try:
-        with gateway_plant(broker, tmp_path_factory.mktemp("agent")) as made:
-            yield made
-    finally:
-        broker.kill()
+    with own_gateway_plant(tmp_path_factory) as made:
+        yield made
 
 
 @pytest.mark.parametrize("kind", ["http", "grpc"])

@@ -14,6 +14,7 @@ import cv2
 import httpx
 import numpy as np
 import onnx
+import pytest
 import tomlkit
 
 from agent.mqtt.blocking_client import connected
@@ -113,6 +114,18 @@ def gateway_plant(  # noqa: PLR0913 - each option is one way in which a plant di
             yield plant
         finally:
             agent.kill()
+
+
+@contextmanager
+def own_gateway_plant(folders: pytest.TempPathFactory) -> Iterator[GatewayPlant]:
+    """Run an agent with a gateway, and a broker of its own."""
+    broker = Mosquitto(folders.mktemp("mosquitto"), persistence=False, more=())
+    broker.start()
+    try:
+        with gateway_plant(broker, folders.mktemp("agent")) as made:
+            yield made
+    finally:
+        broker.kill()
 
 
 def jpeg(width: int = 128, height: int = 96, kind: str = ".jpg") -> bytes:

@@ -114,7 +114,7 @@ class Supply:
     transient: bool = False
     lose: bool = False
     means: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """What aliases mean: entries of the catalog, by alias."""
+    """Meanings of aliases: entries of the catalog, by alias."""
     missed: set[str] = field(default_factory=set)
     """Aliases that cannot be looked up."""
     writes: bool = True

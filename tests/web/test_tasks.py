@@ -1,4 +1,4 @@
-"""What a model of each task finds in a picture, over HTTP: as in a detections message, and as tensors."""
+"""Objects of each task in a picture, over HTTP: as in a detections message, and as tensors."""
 
 from typing import Any, Final
 

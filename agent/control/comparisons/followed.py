@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class LineFollow:
-    """What came of the alias that a line follows; `canary/following.py` assigns it."""
+    """State of the alias that a line follows; `canary/following.py` assigns it."""
 
     begun: str | None = None
     """Full reference that the alias meant when it was last acted on, so that it is acted on once."""

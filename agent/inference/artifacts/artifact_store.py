@@ -57,7 +57,7 @@ class Artifact(msgspec.Struct, frozen=True):
     proof: str = ""
     """Hash of the checks that the artifact passed, from `proof_record`; empty: none yet."""
     verified: tuple[tuple[int, ...], ...] = ()
-    """What stat(2) told of each source file when all were verified last, from `file_check`; empty: not remembered."""
+    """Values of stat(2) of each source file when all were verified last, from `file_check`; empty: not remembered."""
 
 
 class Made(msgspec.Struct, frozen=True):

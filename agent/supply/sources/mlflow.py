@@ -25,7 +25,7 @@ _PROXY: Final = "/api/2.0/mlflow-artifacts/artifacts"
 _PROXIED: Final = "mlflow-artifacts"
 _ANSWER: Final = "an MLflow server's answer"
 _UNKNOWN: Final = (400, 404)
-"""What a server answers where a model or an alias is not there; which of them differs between its releases."""
+"""Status of an answer where a model or an alias is not there; the two are of different releases."""
 _MOST_BYTES: Final = 1 << 20
 _T = TypeVar("_T")
 

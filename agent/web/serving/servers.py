@@ -20,7 +20,7 @@ Serve = Callable[[socket.socket, ssl.SSLContext | None], Coroutine[Any, Any, Non
 
 @dataclass(frozen=True)
 class Told:
-    """What control is told beside the addresses."""
+    """Answer to control, beside the addresses."""
 
     faults: tuple[str, ...]
     """Mistakes that keep clients from being let in."""

@@ -71,12 +71,18 @@ def announce(
     return number
 
 
+def announced(plant: PlantOfDummies, builds: Builds, runtime: DummyRuntime, version: ModelVersion) -> int:
+    """Announce a model beside one that serves, and wait until its artifact is asked for."""
+    plant.switch(runtime.make("serving"))
+    number = announce(plant, version)
+    wait_for(lambda: builds.asked)
+    return number
+
+
 def test_the_artifact_is_made_before_the_load_at_the_lowest_priority(
     plant: PlantOfDummies, builds: Builds, runtime: DummyRuntime, graph: ModelVersion
 ) -> None:
-    plant.switch(runtime.make("serving"))
-    number = announce(plant, graph)
-    wait_for(lambda: builds.asked)
+    number = announced(plant, builds, runtime, graph)
     ((name, ended, is_patient),) = builds.asked
     assert (name, is_patient) == ("graph", True)
     assert runtime.loads == ["serving"]
@@ -116,9 +122,7 @@ def test_a_preparation_that_fails_is_the_answer(  # noqa: PLR0913, PLR0917 - fix
     *,
     may_fit: bool,
 ) -> None:
-    plant.switch(runtime.make("serving"))
-    number = announce(plant, graph)
-    wait_for(lambda: builds.asked)
+    number = announced(plant, builds, runtime, graph)
     builds.asked[0][1](error)
     outcome = plant.outcome(number)
     assert isinstance(outcome, PrepareFailed)
@@ -129,9 +133,7 @@ def test_a_preparation_that_fails_is_the_answer(  # noqa: PLR0913, PLR0917 - fix
 def test_an_artifact_that_no_disk_can_keep_costs_nothing_but_itself(
     plant: PlantOfDummies, builds: Builds, runtime: DummyRuntime, graph: ModelVersion
 ) -> None:
-    plant.switch(runtime.make("serving"))
-    number = announce(plant, graph)
-    wait_for(lambda: builds.asked)
+    number = announced(plant, builds, runtime, graph)
     builds.asked[0][1](ArtifactDiskError("the disk is full"))
     assert isinstance(plant.outcome(number), Prepared)
     assert runtime.loads == ["serving", "graph"]
@@ -141,9 +143,7 @@ def test_an_artifact_that_no_disk_can_keep_costs_nothing_but_itself(
 def test_a_line_that_needs_the_model_meanwhile_does_not_wait_for_the_artifact(
     plant: PlantOfDummies, builds: Builds, runtime: DummyRuntime, graph: ModelVersion
 ) -> None:
-    plant.switch(runtime.make("serving"))
-    number = announce(plant, graph)
-    wait_for(lambda: builds.asked)
+    number = announced(plant, builds, runtime, graph)
     plant.switch(graph)
     assert isinstance(plant.outcome(number), Prepared)
     builds.asked[0][1](ModelError("load_failed", "too late to matter"))
