@@ -169,6 +169,21 @@ def test_before_the_first_request_the_proof_tells_its_time(plant: Plant, ask: Ca
     assert isinstance(ask(2), Tensors)
 
 
+def test_the_allocator_is_trimmed_after_a_large_input_alone(
+    plant: Plant, ask: Callable[..., Message], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trimmed: list[int] = []
+    monkeypatch.setattr("agent.inference.requests.runner.process_memory.trim", lambda: trimmed.append(plant.ran))
+    ask()
+    ask(100_000)
+    ask()
+    plant.answer = TOO_LARGE
+    ask(100_000)  # which fails at its answer
+    plant.model.close()
+    ask()
+    assert trimmed == [2, 4]
+
+
 def test_the_proof_is_timed_and_counted_as_a_request_is() -> None:
     plant = Plant()
     began_ns = time.monotonic_ns()

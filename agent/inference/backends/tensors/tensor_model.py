@@ -99,6 +99,7 @@ class TensorModel:
 
         The arrays belong to the caller. Raises WrongTensorsError, InferenceError and OutOfMemoryError.
         """
+        self.gave_back = False
         if self._refusal:
             raise ModelError("proof_failed", self._refusal)
         arrays = [self._fitting(port, given.get(port.name)) for port in self.inputs]
