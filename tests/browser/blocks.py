@@ -55,7 +55,7 @@ def cpu_s(pid: int) -> dict[str, float]:
     found: dict[str, float] = {}
     for process in (agent, *agent.children(recursive=True)):
         with suppress(psutil.NoSuchProcess):
-            words, used = process.cmdline(), process.cpu_times()
-            name = words[words.index("-m") + 1].rpartition(".")[2] if "-m" in words else "other"
+            module = next((word for word in process.cmdline() if word.startswith("agent.")), "agent.control")
+            used, name = process.cpu_times(), module.split(".")[1]
             found[name] = found.get(name, 0.0) + used.user + used.system
     return found

@@ -6,7 +6,6 @@ scripts/browser brings, and a quiet machine.
 
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 import psutil
 from browser.blocks import Block, compared, cpu_s
+from browser.viewers import pulling
 from playwright.sync_api import sync_playwright
 from support.brokers import Mosquitto
 from support.console_plant import CHROMIUM, ConsolePlant, Looking, usual_pictures
@@ -30,10 +30,10 @@ from agent.mqtt.endpoint.link_settings import LinkSettings
 
 SAMPLES = 200
 VIEWERS = 3
-BLOCK_S = 20.0
-SETTLES_S = 3.0
-PULLED_ROUNDS = 8
-SHOWN_ROUNDS = 4
+SETTLES_S = 3.5
+"""A stream is watched for 3 s after the last request of a page."""
+PULLED_ROUNDS, PULLED_S = 20, 8.0
+SHOWN_ROUNDS, SHOWN_S = 4, 20.0
 EVENTS = 20_000
 SETTLED_EVENTS = 4_000
 BATCH = 10
@@ -88,8 +88,6 @@ class Figures:
         self.plant = plant
         self.browser = browser
         self.distant = distant
-        self.pulled_per_s: list[float] = []
-        """Pictures a second of a stream that a viewer without a browser had, of each block."""
 
     @contextmanager
     def viewer(self, place: str, url: str | None = None, browser: Any = None) -> Iterator[Looking]:  # noqa: ANN401
@@ -133,11 +131,11 @@ class Figures:
         return {**spread(ages), "frame_ms": 1000 / FPS, "per_s": rate}
 
     def slow_reader(self) -> dict[str, float]:
-        with slow_link(self.plant.port, SLOW_BYTES_PER_S) as port, ExitStack() as beside:
+        with slow_link(self.plant.port, SLOW_BYTES_PER_S) as link, ExitStack() as beside:
             other = beside.enter_context(self.viewer("line/line-1"))
             other.within(lambda: other.frame("cam-1") > 0, 60)
             alone = other.page.evaluate(SAMPLE_AGES, 10)
-            ages, rate = self.ages_ms(60, f"http://127.0.0.1:{port}")
+            ages, rate = self.ages_ms(60, f"http://127.0.0.1:{link.port}")
             last = ages[-len(ages) // 10 :]
             watched = other.page.evaluate(SAMPLE_AGES, 10)
         return {
@@ -157,33 +155,36 @@ class Figures:
         The viewers pull what pages pull, at idle priority, and draw nothing: they stand for machines of their own, so
         that the figure is what the agent pays for them.
         """
+        rates: list[float] = []
         sizes = self.sizes_of_a_page()
-        kinds: list[Callable[[], AbstractContextManager[Any]]] = [nullcontext, lambda: self.pullers(sizes)]
-        without, pulled = self.in_turn(kinds, PULLED_ROUNDS)
-        return {**compared(without, pulled), "sizes": sizes, "pulled_per_s": self.pulled_per_s}
+        with pulling(self.plant.url, VIEWERS, sizes) as look:
+            without, pulled = self.in_turn([nullcontext, lambda: look(rates)], PULLED_ROUNDS, PULLED_S)
+        return {**compared(without, pulled), "sizes": sizes, "pulled_per_s": round(statistics.median(rates), 2)}
 
     def three_browsers(self) -> dict[str, Any]:
         """Return the same with three pages of Chromium on this machine, at idle priority, and `beside` as it is."""
         pages = [lambda: self.pages(self.distant), lambda: self.pages(self.browser)]
-        without, distant, near = self.in_turn([nullcontext, *pages], SHOWN_ROUNDS)
+        without, distant, near = self.in_turn([nullcontext, *pages], SHOWN_ROUNDS, SHOWN_S)
         return {**compared(without, distant), "beside": compared(without, near)}
 
-    def in_turn(self, kinds: Sequence[Callable[[], AbstractContextManager[Any]]], rounds: int) -> list[list[Block]]:
+    def in_turn(
+        self, kinds: Sequence[Callable[[], AbstractContextManager[Any]]], rounds: int, seconds: float
+    ) -> list[list[Block]]:
         """Return the blocks of each kind of viewers, which took turns; no kind always goes first."""
         found: list[list[Block]] = [[] for _ in kinds]
         for number in range(rounds):
             order = list(range(len(kinds)))
             for at in order if number % 2 == 0 else reversed(order):
                 with kinds[at]():
-                    found[at].append(self.block())
+                    found[at].append(self.block(seconds))
         return found
 
-    def block(self) -> Block:
+    def block(self, seconds: float) -> Block:
         """Return what line-1 and the agent's processes did in some seconds, once they have settled."""
         agent = self.plant.agent
         self._pass(SETTLES_S)
         mark, before, begun_s = len(agent.heard), cpu_s(agent.process.pid), time.monotonic()
-        self._pass(BLOCK_S)
+        self._pass(seconds)
         after, took_s = cpu_s(agent.process.pid), time.monotonic() - begun_s
         latencies = [one["latency_ms"] for name in STREAMS for one in agent.detections(name, mark)]
         cpu = {name: round(1000 * (after[name] - before.get(name, 0.0)) / took_s, 1) for name in after}
@@ -201,23 +202,6 @@ class Figures:
                 looking = stack.enter_context(self.viewer("line/line-1", browser=browser))
                 looking.within(partial(_has_pictures, looking), 60)
             yield
-
-    @contextmanager
-    def pullers(self, sizes: dict[str, str]) -> Iterator[None]:
-        """Run the block with three viewers that draw nothing, at idle priority."""
-        asked = [f"{stream}:{size}" for stream, size in sizes.items()]
-        command = [sys.executable, "-m", "browser.viewers", self.plant.url, str(VIEWERS), *asked]
-        pipe = subprocess.PIPE
-        with subprocess.Popen(["chrt", "--idle", "0", *command], stdin=pipe, stdout=pipe, text=True) as process:
-            assert process.stdout is not None
-            assert process.stdin is not None
-            assert process.stdout.readline() == "up\n"
-            try:
-                yield
-            finally:
-                process.stdin.close()
-                rates = json.loads(process.stdout.readline())
-                self.pulled_per_s.append(round(statistics.mean(rate for one in rates for rate in one.values()), 2))
 
     def sizes_of_a_page(self) -> dict[str, str]:
         """Return the size in which a page of line-1 asks for each stream's pictures."""

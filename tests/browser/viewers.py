@@ -1,15 +1,20 @@
 """Viewers without a browser: each pulls events and pictures as a page does, and draws nothing.
 
-Run in tests/: `python -m browser.viewers URL COUNT STREAM:SIZE...`. It says `up` once each viewer has a picture of each
-stream, pulls until its standard input ends, and then prints the pictures a second of each stream of each viewer.
+Their process: `python -m browser.viewers URL COUNT STREAM:SIZE...`. At a line `look` on standard input they connect,
+and it says `up` once each has a picture of each stream; at `rest` they go, and it says the pictures a second that
+each had of a stream.
 """
 
 import asyncio
 import json
+import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from http.client import HTTPConnection
+from typing import IO
 from urllib.parse import urlsplit
 
 from support.console_plant import PASSWORD
@@ -18,6 +23,7 @@ from wsproto.connection import ConnectionType
 from wsproto.events import AcceptConnection, BytesMessage, Request, TextMessage
 
 _READ_BYTES = 256 * 1024
+Look = Callable[[list[float]], AbstractContextManager[None]]
 
 
 class Puller:
@@ -26,7 +32,6 @@ class Puller:
     def __init__(self, host: str, port: int, sizes: dict[str, str]) -> None:
         self.host, self.port, self.sizes = host, port, sizes
         self.pictures: Counter[str] = Counter()
-        self.events = 0
         self._origin = f"http://{host}:{port}"
         self._cookie = self._log_in()
 
@@ -41,15 +46,23 @@ class Puller:
         client.close()
         return cookie
 
-    async def pull_events(self) -> None:
-        reader, writer = await asyncio.open_connection(self.host, self.port)
+    async def look(self) -> None:
+        """Pull until it is cancelled."""
+        self.pictures.clear()
+        ends = [await asyncio.open_connection(self.host, self.port) for _ in range(2)]
+        try:
+            await asyncio.gather(self._pull_events(*ends[0]), self._pull_pictures(*ends[1]))
+        finally:
+            for _, writer in ends:
+                writer.close()
+
+    async def _pull_events(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = f"GET /console/api/events HTTP/1.1\r\nhost: {self.host}:{self.port}\r\ncookie: {self._cookie}\r\n\r\n"
         writer.write(head.encode())
-        while data := await reader.read(_READ_BYTES):
-            self.events += data.count(b"data: ")
+        while await reader.read(_READ_BYTES):
+            pass
 
-    async def pull_pictures(self) -> None:
-        reader, writer = await asyncio.open_connection(self.host, self.port)
+    async def _pull_pictures(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         link = WSConnection(ConnectionType.CLIENT)
         headers = [(b"cookie", self._cookie.encode()), (b"origin", self._origin.encode())]
         to = f"{self.host}:{self.port}"
@@ -74,28 +87,55 @@ class Puller:
         return link.send(TextMessage(f"{stream} {frame} {self.sizes[stream]}"))
 
 
+@contextmanager
+def pulling(url: str, count: int, sizes: dict[str, str]) -> Iterator[Look]:
+    """Give `look`: it runs a block with viewers at idle priority, and adds a viewer's pictures a second to a list."""
+    command = [sys.executable, "-m", "browser.viewers", url, str(count), *(f"{one}:{sizes[one]}" for one in sizes)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(["chrt", "--idle", "0", *command], stdin=pipe, stdout=pipe, text=True, bufsize=1) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+
+        @contextmanager
+        def look(rates: list[float], end: IO[str] = process.stdin, answers: IO[str] = process.stdout) -> Iterator[None]:
+            end.write("look\n")
+            assert answers.readline() == "up\n"
+            yield
+            end.write("rest\n")
+            rates.append(float(answers.readline()))
+
+        yield look
+        process.stdin.close()
+
+
 async def pull(url: str, count: int, sizes: dict[str, str]) -> None:
-    """Pull with so many viewers until standard input ends."""
+    """Obey standard input until it ends."""
     address = urlsplit(url)
     assert address.hostname is not None
     assert address.port is not None
     pullers = [Puller(address.hostname, address.port, sizes) for _ in range(count)]
-    tasks = [asyncio.ensure_future(one) for puller in pullers for one in (puller.pull_events(), puller.pull_pictures())]
-    while not all(puller.pictures[stream] for puller in pullers for stream in sizes):
-        await asyncio.sleep(0.05)
-        assert not any(task.done() for task in tasks), "a viewer was refused"
-    before, begun_s = [puller.pictures.copy() for puller in pullers], time.monotonic()
-    sys.stdout.write("up\n")
+    loop = asyncio.get_running_loop()
+    while await loop.run_in_executor(None, sys.stdin.readline):  # "look"
+        tasks = [asyncio.ensure_future(one.look()) for one in pullers]
+        while not all(one.pictures[stream] for one in pullers for stream in sizes):
+            await asyncio.sleep(0.05)
+            assert not any(task.done() for task in tasks), "a viewer was refused"
+        before, begun_s = [one.pictures.copy() for one in pullers], time.monotonic()
+        _say("up")
+        await loop.run_in_executor(None, sys.stdin.readline)  # "rest"
+        took_s = time.monotonic() - begun_s
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        found = sum(
+            one.pictures[stream] - was[stream] for one, was in zip(pullers, before, strict=True) for stream in sizes
+        )
+        _say(str(round(found / took_s / len(sizes) / count, 2)))
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
     sys.stdout.flush()
-    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
-    took_s = time.monotonic() - begun_s
-    rates = [
-        {stream: round((puller.pictures[stream] - first[stream]) / took_s, 2) for stream in sizes}
-        for puller, first in zip(pullers, before, strict=True)
-    ]
-    sys.stdout.write(json.dumps(rates) + "\n")
-    for task in tasks:
-        task.cancel()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Encodes frames as JPEG for people who look, on a thread with a low priority; nobody looking costs nothing."""
 
 import logging
+import math
 import os
 import threading
 from contextlib import suppress
@@ -11,11 +12,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.processes.slots.picture_link import MOST_BYTES, Picture, PictureSender, Size
+from agent.processes.slots.picture_link import Picture, PictureSender, Size
 
 _log: Final = logging.getLogger(__name__)
 _QUALITIES: Final = (78, 66, 55, 42, 30, 20, 12)
 """JPEG qualities. From one to the next a file loses less than 40 % of its bytes."""
+_STEP: Final = 0.8
+"""What the next quality leaves of a file, as most scenes have it."""
+_TOO_LARGE: Final = 1.3
+"""A file of more than the wanted bytes times this is encoded once more: a slow link would be late by seconds."""
 _ROOM: Final = 0.6
 """Part of the wanted bytes below which the next better quality is sure to fit."""
 _NICE: Final = 10
@@ -102,18 +107,21 @@ class FileSizes:
         """Index of the quality for the next image: one step better or worse than the last, as that one's file tells."""
 
     def encode(self, image: _Image) -> bytes:
-        """Return an image as a JPEG file of at most MOST_BYTES, where a lower quality gets it there."""
+        """Return an image as a JPEG file of about the wanted bytes, where a quality gets it there."""
         last = len(_QUALITIES) - 1
-        while True:
-            data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, _QUALITIES[self._at]])[1].tobytes()
-            if len(data) <= MOST_BYTES or self._at == last:
-                break
-            self._at += 1
+        data = self._file(image)
+        while len(data) > _TOO_LARGE * self._wanted_bytes and self._at < last:
+            steps = int(math.log(len(data) / self._wanted_bytes) / -math.log(_STEP))
+            self._at = min(self._at + max(1, steps), last)
+            data = self._file(image)
         if len(data) > self._wanted_bytes:
             self._at = min(self._at + 1, last)
         elif len(data) < _ROOM * self._wanted_bytes:
             self._at = max(self._at - 1, 0)
         return data
+
+    def _file(self, image: _Image) -> bytes:
+        return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, _QUALITIES[self._at]])[1].tobytes()
 
 
 def scaled(image: _Image, size: Size) -> _Image:

@@ -106,7 +106,8 @@ def test_files_come_to_the_wanted_size_and_back_to_their_quality() -> None:
     plain, files = shade(540, 960), FileSizes(Size.LARGE.wanted_bytes)
     best = len(files.encode(plain))
     sizes = [len(files.encode(rough)) for _ in range(12)]
-    assert sizes[0] > Size.LARGE.wanted_bytes >= sizes[-2], "a few pictures are larger, then none"
+    assert sizes[0] <= 1.3 * Size.LARGE.wanted_bytes, "a slow link has no large ones to wait for, not even the first"
+    assert sizes[-2] <= Size.LARGE.wanted_bytes
     assert sizes[-1] == sizes[-2], "it settles"
     assert [len(files.encode(plain)) for _ in range(12)][-1] == best
 
