@@ -48,7 +48,6 @@ class Puller:
 
     async def look(self) -> None:
         """Pull until it is cancelled."""
-        self.pictures.clear()
         ends = [await asyncio.open_connection(self.host, self.port) for _ in range(2)]
         try:
             await asyncio.gather(self._pull_events(*ends[0]), self._pull_pictures(*ends[1]))
@@ -116,6 +115,8 @@ async def pull(url: str, count: int, sizes: dict[str, str]) -> None:
     pullers = [Puller(address.hostname, address.port, sizes) for _ in range(count)]
     loop = asyncio.get_running_loop()
     while await loop.run_in_executor(None, sys.stdin.readline):  # "look"
+        for one in pullers:
+            one.pictures.clear()
         tasks = [asyncio.ensure_future(one.look()) for one in pullers]
         while not all(one.pictures[stream] for one in pullers for stream in sizes):
             await asyncio.sleep(0.05)

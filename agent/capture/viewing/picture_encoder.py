@@ -4,6 +4,7 @@ import logging
 import math
 import os
 import threading
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -24,6 +25,9 @@ _TOO_LARGE: Final = 1.3
 _ROOM: Final = 0.6
 """Part of the wanted bytes below which the next better quality is sure to fit."""
 _NICE: Final = 10
+_REST: Final = 0.25
+"""Part of the time between two frames that a picture waits: the line begins with its frame at once."""
+_LONGEST_REST_S: Final = 0.05
 _Image = NDArray[np.uint8]
 
 
@@ -34,6 +38,8 @@ class _Job:
     frame: int
     captured_unix_ns: int
     sizes: frozenset[Size]
+    due_s: float
+    """Time at which it may be encoded (monotonic)."""
 
 
 class PictureEncoder:
@@ -43,6 +49,8 @@ class PictureEncoder:
         self._sender: Final = sender
         self._job: _Job | None = None
         self._wanted: Final[set[Size]] = set()
+        self._last_ns = 0
+        """Time of the last frame (Unix)."""
         self._is_stopping = False
         self._changed: Final = threading.Condition()
         self._thread: Final = threading.Thread(target=self._run, name="pictures", daemon=True)
@@ -65,13 +73,15 @@ class PictureEncoder:
 
         `image`: (height, width, 3) uint8 BGR, which may change after this call.
         """
+        rest_s = min(_REST * (captured_unix_ns - self._last_ns) / 1e9, _LONGEST_REST_S)
+        self._last_ns = captured_unix_ns
         self._wanted.update(self._sender.asked())
         if not self._wanted or self._job is not None:
             return
         small = scaled(image, max(self._wanted))
         own = image.copy() if small is image else small
         with self._changed:
-            self._job = _Job(own, frame, captured_unix_ns, frozenset(self._wanted))
+            self._job = _Job(own, frame, captured_unix_ns, frozenset(self._wanted), time.monotonic() + rest_s)
             self._changed.notify()
         self._wanted.clear()
 
@@ -84,6 +94,8 @@ class PictureEncoder:
                 if self._is_stopping or self._job is None:
                     return
                 job = self._job
+                if self._changed.wait_for(lambda: self._is_stopping, max(0.0, job.due_s - time.monotonic())):
+                    return
             try:
                 self._send(job)
             except Exception:  # noqa: BLE001 - the thread's edge: a camera does not end because of a picture

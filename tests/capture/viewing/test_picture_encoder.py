@@ -1,5 +1,6 @@
 """Frames become pictures only while somebody asks, smaller where they are large, and within the link's bound."""
 
+import time
 from collections.abc import Iterator
 
 import cv2
@@ -91,6 +92,15 @@ def test_a_picture_is_of_its_own_frame_though_the_buffer_is_written_again(viewin
     viewing.encoder.offer(buffer, 1, 10)
     buffer[:] = 250
     assert abs(int(pixels(viewing.seen()).mean()) - 30) <= 3
+
+
+def test_the_line_has_a_part_of_the_frames_time_for_itself(viewing: Viewing) -> None:
+    viewing.encoder.offer(shade(48, 64), 1, 0)
+    viewing.web.ask(Size.LARGE)
+    begun_s = time.monotonic()
+    viewing.encoder.offer(shade(48, 64), 2, 160_000_000)
+    assert viewing.seen().frame == 2
+    assert time.monotonic() - begun_s >= 0.04
 
 
 def noise(height: int, width: int) -> Image:
