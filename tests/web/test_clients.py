@@ -121,7 +121,7 @@ def test_models_are_seen_by_pattern(patterns: tuple[str, ...], seen: set[str]) -
 def test_a_client_of_a_group_without_a_worker_is_not_given_another_groups() -> None:
     """`check` refuses such a configuration; until the next start an old one may run."""
     nobody = cast("Any", None)
-    service = GatewayService(nobody, nobody, nobody, {"other": nobody})
+    service = GatewayService(Clients(()), nobody, nobody, {"other": nobody})
     with pytest.raises(RequestError, match="no worker serves the group default of client mes"):
         service._link(Client(settings()))
 

@@ -81,6 +81,10 @@ class Clients:
                 why = error.strerror if isinstance(error, OSError) else str(error)
                 self.faults.append(f"client {one.name} is not let in: its token_file: {why}")
 
+    def __len__(self) -> int:
+        """Return the number of clients that may be let in."""
+        return len(self._by_token) + len(self._by_subject)
+
     def authenticated(self, authorization: str, subject: str) -> Client:
         """Return the client of a header `Bearer TOKEN`, else of a certificate's subject.
 
