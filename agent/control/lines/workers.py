@@ -76,9 +76,9 @@ def _say(state: State, group: str, change: Alert) -> list[Action]:
     if lines := state.lines_of(group):
         changes = [Alert(change.code, change.on, line=line.id, detail=words) for line in lines]
         return [action for one in changes for action in report.alert(state, one)]
-    own = state.groups[group].alerts
+    own = state.groups[group].troubles
     own.pop(change.code, None)
     if words is not None:
         own[change.code] = words
-    told = [one.alerts[change.code] for one in state.groups.values() if change.code in one.alerts]
+    told = [one.troubles[change.code] for one in state.groups.values() if change.code in one.troubles]
     return report.notice(state, Alert(change.code, on=bool(told), detail="; ".join(told) or None))
