@@ -11,6 +11,7 @@ from inference.worker.dummies import MIB, DummyRuntime, PlantOfDummies, wait_for
 from agent.control.comparisons.totals import added
 from agent.inference.comparing import line_comparison
 from agent.inference.comparing.share import is_of_share
+from agent.inference.comparing.slack import Slack
 from agent.messages.canary import (
     CanaryMode,
     Compare,
@@ -118,7 +119,7 @@ def test_beside_a_line_without_gaps_the_model_that_serves_infers_nothing_but_its
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(line_comparison, "_PATIENCE_S", 0.05)
-    monkeypatch.setattr(line_comparison.Slack, "fits", lambda _self, duration_s: duration_s < 0)
+    monkeypatch.setattr(Slack, "fits", lambda _self, duration_s: duration_s < 0)
     pair.run()
     for frame in range(3):
         pair.plant.detect()
@@ -139,7 +140,7 @@ def test_in_a_gap_the_model_that_serves_keeps_its_priority_because_a_frame_may_w
         priorities.append(priority)
         return nullcontext()
 
-    monkeypatch.setattr(line_comparison.load_priority, "lowered", lowered)
+    monkeypatch.setattr("agent.inference.scheduling.load_priority.lowered", lowered)
     for behaviour in pair.runtime.behaviours.values():
         behaviour.box = (10, 10, 40, 40)
     pair.run()
