@@ -103,6 +103,23 @@ def test_cache_meta_and_health_know_the_groups(plant: RunningAgent) -> None:
     assert {"worker_bytes", "worker_press_bytes"} <= health["memory"].keys()
 
 
+def test_a_single_group_may_have_any_name(make_agent: Callable[..., RunningAgent]) -> None:
+    def in_one_group(settings: dict[str, Any]) -> None:
+        settings["group"] = {"press": {}}
+        for line in settings["line"].values():
+            line["group"] = "press"
+
+    agent = make_agent(in_one_group)
+    agent.until_said("status", "online")
+    agent.ready("bottle-500")
+    agent.until(lambda: any("worker_press_bytes" in json.loads(one.payload)["memory"] for one in agent.on("health")))
+    assert json.loads(agent.on("health")[-1].payload)["worker"]["refused_messages"] == 0
+    cache = json.loads(agent.value("cache") or "{}")
+    assert {one["model"] for one in cache["models"]} == {"alpha:n@1", "beta:n@1"}
+    assert "groups" not in cache
+    assert json.loads(agent.value("meta") or "{}")["processors"].keys() == {"alpha:n@1", "beta:n@1"}
+
+
 @pytest.fixture
 def orders(tmp_path: Path) -> Path:
     """Give the file that says how the frames of the group `press` fare."""

@@ -234,13 +234,13 @@ async def _server_live(server: GrpcServer, _client: Client, _counted: Counted, _
     return server.made("ServerLiveResponse", live=True)
 
 
-async def _server_ready(server: GrpcServer, _client: Client, _counted: Counted, _: Untyped) -> Untyped:
-    return server.made("ServerReadyResponse", ready=server.service.is_ready)
+async def _server_ready(server: GrpcServer, client: Client, _counted: Counted, _: Untyped) -> Untyped:
+    return server.made("ServerReadyResponse", ready=server.service.is_ready(client))
 
 
 async def _model_ready(server: GrpcServer, client: Client, counted: Counted, request: Untyped) -> Untyped:
     one = server.resolve(client, counted, request.name, request.version)
-    return server.made("ModelReadyResponse", ready=server.service.is_model_ready(one))
+    return server.made("ModelReadyResponse", ready=server.service.is_model_ready(client, one))
 
 
 async def _server_metadata(server: GrpcServer, _client: Client, _counted: Counted, _: Untyped) -> Untyped:

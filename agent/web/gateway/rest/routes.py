@@ -149,14 +149,14 @@ async def _live(_: Asked) -> Response:
 
 
 async def _ready(asked: Asked) -> Response:
-    if not asked.service.is_ready:
+    if not asked.service.is_ready(asked.client):
         return json_of({"ready": False, "error": "a worker starts"}, 503)
     return json_of({"ready": True})
 
 
 async def _model_ready(asked: Asked) -> Response:
     one = asked.model()
-    if not asked.service.is_model_ready(one):
+    if not asked.service.is_model_ready(asked.client, one):
         return json_of({"name": one.path, "ready": False, "error": "the model is not in memory"}, 503)
     return json_of({"name": one.path, "ready": True})
 
