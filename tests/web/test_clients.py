@@ -1,16 +1,21 @@
 """Clients are let in by a token or a certificate, and as often as they may."""
 
 import hashlib
+import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from agent.messages.web.control import WebClient
+from agent.processes.slots.request_memory import MOST_HELD_BYTES
+from agent.web.gateway.core.catalog import CatalogView
 from agent.web.gateway.core.clients import Client, Clients, new_token
 from agent.web.gateway.core.faults import RequestError
 from agent.web.gateway.core.service import GatewayService
+from agent.web.serving.documents import DocumentStore
 
 TOKEN = "t" * 40
 
@@ -124,6 +129,41 @@ def test_a_client_of_a_group_without_a_worker_is_not_given_another_groups() -> N
     service = GatewayService(nobody, nobody, nobody, {"other": nobody})
     with pytest.raises(RequestError, match="no worker serves the group default of client mes"):
         service._link(Client(settings()))
+
+
+def test_a_client_sees_the_state_of_its_own_group() -> None:
+    documents = DocumentStore()
+    rows = [
+        {"model": "cap-check:n@3", "state": "active", "group": "press"},
+        {"model": "seal:n@1", "state": "resident", "group": "default"},
+    ]
+    documents.states["meta"] = json.dumps({"models": [row["model"] for row in rows]}).encode()
+    documents.states["cache"] = json.dumps({"models": rows}).encode()
+    links = {
+        group: cast("Any", SimpleNamespace(is_open=group == "press", changed_s={})) for group in ("default", "press")
+    }
+    service = GatewayService(cast("Any", None), CatalogView(documents), cast("Any", None), links)
+    mes, press = Client(settings(models=("*",))), Client(settings(name="press", models=("*",), group="press"))
+    states = {
+        one.group: {row["name"]: row["state"] for row in service.index(one, only_ready=False)} for one in (mes, press)
+    }
+    assert states == {
+        "default": {"cap-check:n": "UNAVAILABLE", "seal:n": "READY"},
+        "press": {"cap-check:n": "READY", "seal:n": "UNAVAILABLE"},
+    }
+    assert (service.is_ready(mes), service.is_ready(press)) == (False, True)
+
+
+def test_bodies_of_one_group_leave_the_room_of_another() -> None:
+    service = GatewayService(*cast("Any", (None, None, None, {})))
+    mes, press = Client(settings()), Client(settings(name="press", group="press"))
+    with service.bytes_held(mes, MOST_HELD_BYTES):
+        with pytest.raises(RequestError, match="too many bytes"), service.bytes_held(mes, 1):
+            pass
+        with service.bytes_held(press, MOST_HELD_BYTES):
+            pass
+    with service.bytes_held(mes, MOST_HELD_BYTES):
+        pass
 
 
 def test_the_service_may_read_a_token_that_is_made_under_a_closed_umask(tmp_path: Path) -> None:

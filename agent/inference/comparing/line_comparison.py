@@ -36,7 +36,7 @@ _LOG: Final = logging.getLogger(__name__)
 _WAITING: Final = 2
 """Frames that wait for slack; a further one is skipped, and counted."""
 _PATIENCE_S: Final = 0.5
-"""Time that a frame waits for slack."""
+"""Time that a frame waits for a gap; then as long again for a moment without a frame, where that may do."""
 _LOOK_S: Final = 0.002
 _MARGIN: Final = 1.2
 """Factor on an inference's usual duration that must fit before the next frame."""
@@ -223,12 +223,13 @@ class LineComparison:
             return None if self._is_over else self._waiting.popleft()
 
     def _compare(self, frame: "_Frame", published: LineAnswer) -> None:
-        if not self._wait_for_slack():
+        entry = self._parts.line.active if frame.is_candidates else self._parts.entry
+        if entry is None or not self._wait_for_slack(entry, may_delay=frame.is_candidates):
             if not self._is_over:
                 self.tally.count("skipped")
             return
         try:
-            other = self._infer_in_slack(frame)
+            other = self._answer_in_slack(entry, frame.pixels, is_timed=not frame.is_candidates)
         except Exception as error:  # noqa: BLE001 - of a model that may do whatever it likes
             if frame.is_candidates:
                 _LOG.warning("event=not_compared line=%s error=%r", self.request.line, error)
@@ -238,37 +239,40 @@ class LineComparison:
         if other is not None and not self._is_over:
             self._look_again(frame, *self._count(frame, published, other))
 
-    def _wait_for_slack(self) -> bool:
+    def _wait_for_slack(self, entry: Entry[Model], *, may_delay: bool = False) -> bool:
         """Wait until an inference disturbs no frame; False where there is no such time soon.
 
-        At idle priority it disturbs none as long as none is in work when it begins; else it must fit before the next.
+        It must end before the next frame is due. Where no gap is so long, it may begin at idle priority while no frame
+        is in work, unless it is of a model that serves, whose next frame would wait for it: that must be allowed.
         """
-        until_s = time.monotonic() + _PATIENCE_S
-        is_lowered = load_priority.can_return() and self._runs_on_cpu()
+        model = entry.model
+        if model is None:
+            return False
+        needed_s = _MARGIN * (self._usual_s if entry is self._parts.entry else model.places.usual_s)
+        may_disturb = may_delay or (not entry.serving and self._can_step_back(model))
+        since_s, slack = time.monotonic(), self._parts.slack
         while not self._is_over:
-            slack = self._parts.slack
-            if slack.is_idle() if is_lowered else slack.fits(_MARGIN * self._usual_s):
+            if slack.fits(needed_s):
                 return True
-            if time.monotonic() >= until_s:
+            waited_s = time.monotonic() - since_s
+            if may_disturb and waited_s >= _PATIENCE_S and slack.is_idle():
+                return True
+            if waited_s >= (2 * _PATIENCE_S if may_disturb else _PATIENCE_S):
                 return False
             time.sleep(_LOOK_S)
         return False
 
-    def _runs_on_cpu(self) -> bool:
-        model = self._parts.entry.model
-        return model is not None and model.processor.processor == "cpu"
-
-    def _infer_in_slack(self, frame: "_Frame") -> Answer | None:
-        """Have the model infer that did not answer the frame; None where it is not there any more."""
-        entry = self._parts.entry if not frame.is_candidates else self._parts.line.active
-        return self._answer_in_slack(entry, frame.pixels, is_timed=not frame.is_candidates)
+    @staticmethod
+    def _can_step_back(model: Model) -> bool:
+        return model.processor.processor == "cpu" and load_priority.can_return()
 
     def _answer_in_slack(
-        self, entry: Entry[Model] | None, pixels: NDArray[np.uint8], *, is_timed: bool = False
+        self, entry: Entry[Model], pixels: NDArray[np.uint8], *, is_timed: bool = False
     ) -> Answer | None:
-        """Have a model infer a picture; None where it is not there any more. With `is_timed` its duration counts."""
-        if entry is None:
-            return None
+        """Have a model infer a picture; None where it is not there any more. With `is_timed` its duration counts.
+
+        A model that serves keeps its priority, because at idle priority its next frame could wait for long.
+        """
         with self._parts.cache.borrowed(entry.version) as model:
             if model is None:
                 return None
@@ -277,7 +281,7 @@ class LineComparison:
                 began_ns = time.monotonic_ns()
                 prepared = model.prepare(pixels)
                 with self._parts.pausing():
-                    lowered = load_priority.lowered("idle", may_stay=False)
+                    lowered = load_priority.lowered("normal" if entry.serving else "idle", may_stay=False)
                     answer = model.answer(prepared, lowered, here=True)
                 ended_ns = time.monotonic_ns()
             finally:
@@ -293,7 +297,7 @@ class LineComparison:
             return  # because the best class of a whole picture has no place in it
         move, found = move_of(frame.number), list[float | None]()
         for entry, answer in ((self._parts.line.active, stable), (self._parts.entry, candidate)):
-            if not self._wait_for_slack():
+            if entry is None or not self._wait_for_slack(entry):
                 return
             try:
                 again = self._answer_in_slack(entry, moved(frame.pixels, move))

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from agent.control.comparisons.totals import added
 from agent.inference.comparing import line_comparison
 from agent.inference.comparing.deadline import deadline_s
 from agent.inference.comparing.share import is_of_share
+from agent.inference.comparing.slack import Slack
 from agent.messages.canary import (
     CanaryMode,
     Compare,
@@ -113,6 +115,40 @@ def test_each_compared_frame_is_inferred_once_more_by_both_moved_by_some_pixels(
     assert counts.stable_unsteady == counts.candidate_unsteady > 0
     assert counts.stable_unsteady_squares == pytest.approx(counts.unsteady_products)
     assert (counts.frames, counts.candidate_ms.count, counts.seen) == (3, 3, 3)
+
+
+def test_beside_a_line_without_gaps_the_model_that_serves_infers_nothing_but_its_frames(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(line_comparison, "_PATIENCE_S", 0.05)
+    monkeypatch.setattr(Slack, "fits", lambda _self, duration_s: duration_s < 0)
+    pair.run()
+    for frame in range(3):
+        pair.plant.detect()
+        pair.wait_for_counts(lambda counts, done=frame + 1: counts.frames == done)  # type: ignore[misc] # a default binds
+    pair.stop()
+    assert pair.counts().again == 0
+    begun = pair.runtime.behaviours["stable"].answers_begun
+    assert [begun.acquire(blocking=False) for _ in range(4)] == [True] * 3 + [False]
+
+
+def test_in_a_gap_the_model_that_serves_keeps_its_priority_because_a_frame_may_wait_for_it(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    priorities: list[str] = []
+
+    def lowered(priority: str, *, may_stay: bool) -> AbstractContextManager[None]:
+        del may_stay
+        priorities.append(priority)
+        return nullcontext()
+
+    monkeypatch.setattr("agent.inference.scheduling.load_priority.lowered", lowered)
+    for behaviour in pair.runtime.behaviours.values():
+        behaviour.box = (10, 10, 40, 40)
+    pair.run()
+    pair.plant.detect()
+    pair.wait_for_counts(lambda counts: counts.again == 1)
+    assert priorities == ["idle", "normal", "idle"]  # the shadow's frame, and both models' moved ones
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5])

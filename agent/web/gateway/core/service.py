@@ -3,6 +3,7 @@
 import asyncio
 import struct
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -37,7 +38,8 @@ MOST_BYTES: Final = 32 << 20
 _ASIDE_BYTES: Final = 64 << 10
 _LAG_S: Final = 3.0
 _IMAGE: Final = "image"
-_REASONS: Final = {"UNAVAILABLE": "it is loaded at the first request"}
+_ABSENT: Final = "UNAVAILABLE"
+_REASONS: Final = {_ABSENT: "it is loaded at the first request"}
 _BATCHED: Final = 4
 """Sides of a picture with its batch."""
 _Read = TypeVar("_Read")
@@ -79,7 +81,8 @@ class GatewayService:
         self.catalog: Final = catalog
         self.counting: Final = counting
         self._links: Final = links
-        self._held_bytes = 0
+        self._held_bytes: Final[Counter[str]] = Counter()
+        """Bytes that the requests of each group hold."""
         self._threads: Final = ThreadPoolExecutor(2, "request")
 
     @contextmanager
@@ -92,15 +95,18 @@ class GatewayService:
                 yield client, counted
 
     @contextmanager
-    def bytes_held(self, size_bytes: int) -> Iterator[None]:
-        """Run the block while a body of that size is in memory. Raises RequestError where all of them take too much."""
-        if self._held_bytes + size_bytes > MOST_HELD_BYTES:
+    def bytes_held(self, client: Client, size_bytes: int) -> Iterator[None]:
+        """Run the block while a client's body of that size is in memory.
+
+        Raises RequestError where all those of its group take too much.
+        """
+        if self._held_bytes[client.group] + size_bytes > MOST_HELD_BYTES:
             raise busy("requests hold too many bytes")
-        self._held_bytes += size_bytes
+        self._held_bytes[client.group] += size_bytes
         try:
             yield
         finally:
-            self._held_bytes -= size_bytes
+            self._held_bytes[client.group] -= size_bytes
 
     async def aside(self, size_bytes: int, make: Callable[[], _Read]) -> _Read:
         """Return what `make` makes of so many bytes: on a thread where they are many, because others wait meanwhile."""
@@ -108,26 +114,28 @@ class GatewayService:
             return make()
         return await asyncio.get_running_loop().run_in_executor(self._threads, make)
 
-    @property
-    def is_ready(self) -> bool:
-        """True where every worker answers."""
-        return all(link.is_open for link in self._links.values())
+    def is_ready(self, client: Client) -> bool:
+        """Return True where the worker of a client's group answers."""
+        link = self._links.get(client.group)
+        return link is not None and link.is_open
 
-    def is_model_ready(self, one: Version) -> bool:
-        """Return True where a model is in memory."""
-        return self.state(one) == "READY"
+    def is_model_ready(self, client: Client, one: Version) -> bool:
+        """Return True where a model is in the memory of a client's group."""
+        return self.state(client, one) == "READY"
 
-    def state(self, one: Version) -> str:
-        """Return the state of a model: READY, LOADING, UNLOADING or UNAVAILABLE."""
-        for link in self._links.values():
-            is_resident, changed_s = link.changed_s.get(one.reference, (False, 0.0))
-            if time.monotonic() - changed_s < _LAG_S:
-                return "READY" if is_resident else "UNAVAILABLE"
-        return self.catalog.states().get(one.reference, "UNAVAILABLE")
+    def state(self, client: Client, one: Version) -> str:
+        """Return the state of a model for a client's group: READY, LOADING, UNLOADING or UNAVAILABLE."""
+        link = self._links.get(client.group)
+        if link is None:
+            return _ABSENT
+        is_resident, changed_s = link.changed_s.get(one.reference, (False, 0.0))
+        if time.monotonic() - changed_s < _LAG_S:
+            return "READY" if is_resident else _ABSENT
+        return self.catalog.states(client.group).get(one.reference, _ABSENT)
 
     def index(self, client: Client, *, only_ready: bool) -> list[dict[str, str]]:
         """Return a row of the repository's index for each version that exists for a client."""
-        rows = [(one, self.state(one)) for one in self.catalog.seen_by(client)]
+        rows = [(one, self.state(client, one)) for one in self.catalog.seen_by(client)]
         return [
             {"name": one.path, "version": one.version, "state": state, "reason": _REASONS.get(state, "")}
             for one, state in rows

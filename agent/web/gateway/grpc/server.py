@@ -75,7 +75,7 @@ class GrpcServer:
         try:
             with self._request(stream) as (client, counted):
                 size_bytes = await asyncio.wait_for(_only_size(stream), _WHOLE_S)
-                with self._service.bytes_held(size_bytes):
+                with self._service.bytes_held(client, size_bytes):
                     request = _parsed(taken, await _content(stream, size_bytes))
                     answer = await call(self, client, counted, request)
         except RequestError as error:
@@ -98,7 +98,7 @@ class GrpcServer:
                     size_bytes = await _next_size(stream)
                     if size_bytes is None:
                         return
-                    with self._service.bytes_held(size_bytes):
+                    with self._service.bytes_held(client, size_bytes):
                         content = await _content(stream, size_bytes)
                         is_read = True
                         request = _parsed(taken, content)
@@ -203,13 +203,13 @@ async def _server_live(server: GrpcServer, _client: Client, _counted: Counted, _
     return server.made("ServerLiveResponse", live=True)
 
 
-async def _server_ready(server: GrpcServer, _client: Client, _counted: Counted, _: Untyped) -> Untyped:
-    return server.made("ServerReadyResponse", ready=server.service.is_ready)
+async def _server_ready(server: GrpcServer, client: Client, _counted: Counted, _: Untyped) -> Untyped:
+    return server.made("ServerReadyResponse", ready=server.service.is_ready(client))
 
 
 async def _model_ready(server: GrpcServer, client: Client, counted: Counted, request: Untyped) -> Untyped:
     one = server.resolve(client, counted, request.name, request.version)
-    return server.made("ModelReadyResponse", ready=server.service.is_model_ready(one))
+    return server.made("ModelReadyResponse", ready=server.service.is_model_ready(client, one))
 
 
 async def _server_metadata(server: GrpcServer, _client: Client, _counted: Counted, _: Untyped) -> Untyped:

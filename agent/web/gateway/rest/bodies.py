@@ -8,6 +8,7 @@ from typing import Final
 
 from starlette.requests import ClientDisconnect, Request
 
+from agent.web.gateway.core.clients import Client
 from agent.web.gateway.core.faults import RequestError, invalid
 from agent.web.gateway.core.service import MOST_BYTES, GatewayService
 
@@ -19,7 +20,9 @@ _WINDOWS: Final = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 
 
 @asynccontextmanager
-async def body_of(request: Request, service: GatewayService, most_bytes: int = MOST_BYTES) -> AsyncIterator[bytes]:
+async def body_of(
+    request: Request, service: GatewayService, client: Client, most_bytes: int = MOST_BYTES
+) -> AsyncIterator[bytes]:
     """Run the block with the whole body, decompressed. Raises RequestError for one that is too large or too slow."""
     coding = request.headers.get("content-encoding", "identity").strip().lower()
     if coding not in {"identity", "", *_WINDOWS}:
@@ -28,7 +31,7 @@ async def body_of(request: Request, service: GatewayService, most_bytes: int = M
     if length is not None and length > most_bytes:
         raise _too_large(most_bytes)
     held_bytes = length if length is not None and coding not in _WINDOWS else most_bytes
-    with service.bytes_held(held_bytes):
+    with service.bytes_held(client, held_bytes):
         try:
             content = await asyncio.wait_for(_read(request, most_bytes), _WHOLE_S)
         except (TimeoutError, asyncio.TimeoutError):

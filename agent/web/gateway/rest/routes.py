@@ -51,7 +51,7 @@ class Asked:
 
     async def json(self, kind: type[_Body], wrong: str = "") -> _Body:
         """Return a small body, an object of JSON or nothing. Raises RequestError, of `wrong` for other values."""
-        async with body_of(self.request, self.service, _SMALL_BYTES) as content:
+        async with body_of(self.request, self.service, self.client, _SMALL_BYTES) as content:
             try:
                 return msgspec.json.decode(content if content.strip() else b"{}", type=kind)
             except msgspec.ValidationError as error:
@@ -143,14 +143,14 @@ async def _live(_: Asked) -> Response:
 
 
 async def _ready(asked: Asked) -> Response:
-    if not asked.service.is_ready:
+    if not asked.service.is_ready(asked.client):
         return json_of({"ready": False, "error": "a worker starts"}, 503)
     return json_of({"ready": True})
 
 
 async def _model_ready(asked: Asked) -> Response:
     one = asked.model()
-    if not asked.service.is_model_ready(one):
+    if not asked.service.is_model_ready(asked.client, one):
         return json_of({"name": one.path, "ready": False, "error": "the model is not in memory"}, 503)
     return json_of({"name": one.path, "ready": True})
 
@@ -179,7 +179,7 @@ async def _metadata(asked: Asked) -> Response:
 async def _infer(asked: Asked) -> Response:
     one = asked.model()
     length = asked.request.headers.get(HEADER_LENGTH)
-    async with body_of(asked.request, asked.service) as content:
+    async with body_of(asked.request, asked.service, asked.client) as content:
         if length is not None and whole(length) == 0:
             signature = await asked.service.signature(asked.client, one)
             body = InferBody.of_raw(tensors.of_raw(signature.inputs, content, one.path))
@@ -201,7 +201,7 @@ async def _detect(asked: Asked) -> Response:
     media = asked.request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media.startswith("image/") and media not in {"image/jpeg", "image/png", "image/webp"}:
         raise RequestError("media", f"{media[:64]!r}; JPEG, PNG and WebP are understood")
-    async with body_of(asked.request, asked.service) as content:
+    async with body_of(asked.request, asked.service, asked.client) as content:
         found = await asked.service.detect(asked.client, one, content, wish)
     took_ms = round((time.monotonic() - began_s) * 1000, 1)
     text = found.text[:-1] + b',"latency_ms":%s}' % str(took_ms).encode()
