@@ -16,6 +16,7 @@ from support.agent_here import AgentHere, Sensors
 from support.brokers import Mosquitto
 from support.running_agent import RunningAgent
 
+from agent.app.children.groups import memory_guard
 from agent.app.children.worker import name_of
 from agent.messages import children as said
 from agent.mqtt.blocking_client import connected
@@ -155,6 +156,32 @@ def test_an_endless_loop_costs_the_other_group_nothing(here: AgentHere, orders: 
     orders.write_text("spin")
     here.until_said("line/line-2/ready", "0", mark)
     orders.unlink()  # for the next worker
+    here.until_said("line/line-2/ready", "open", mark)
+    here.until(lambda: len(here.detections("cam-1", mark)) >= AFTER)
+    assert_untouched(here, mark, before)
+
+
+def test_a_leak_ends_at_the_groups_wall_and_costs_the_other_nothing(
+    here: AgentHere, orders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The device is told to be small, so that the worker is ended at 600 MiB of its own."""
+    monkeypatch.setattr(memory_guard, "available_bytes", lambda: 1 << 30)
+    here.kill()
+    here.start()
+    here.until_said("status", "online")
+    here.ready("bottle-500")
+    here.ready("open", "line-2")
+    here.until(lambda: here.detections("cam-1"))
+    mark, before = len(here.heard), here.detections("cam-1")[-1]["frame"]
+    orders.write_text("leak")
+    here.until_said("line/line-2/ready", "0", mark)
+    orders.unlink()
+    here.until(lambda: here.on("alert", mark))
+    lost = json.loads(here.on("alert", mark)[0].payload)
+    assert (lost["code"], lost["on"], lost["line"]) == ("worker_lost", True, "line-2")
+    assert re.match(
+        r"group press: \d+ MiB of memory, its group has 598; 1024 MiB of the device's are left", lost["detail"]
+    )
     here.until_said("line/line-2/ready", "open", mark)
     here.until(lambda: len(here.detections("cam-1", mark)) >= AFTER)
     assert_untouched(here, mark, before)
