@@ -37,6 +37,8 @@ _TIME_S: Final = {_Stage.HEAD: 10.0, _Stage.BODY: 40.0, _Stage.UNWANTED: 5.0}
 """A body has longer than its routes give it, so that they can say so."""
 SUBJECT: Final = "client_subject"
 """Key of a request's scope: the subject of the client's verified certificate."""
+ABORT: Final = "abort"
+"""Key of a request's scope: a function that ends its connection at once."""
 
 
 class HttpServer:
@@ -89,7 +91,7 @@ class _Protocol(H11Protocol):
         app = self.app
 
         async def with_subject(scope: Scope, receive: Receive, send: Send) -> None:
-            await app({**scope, SUBJECT: subject}, receive, send)
+            await app({**scope, SUBJECT: subject, ABORT: transport.abort}, receive, send)
 
         self.app = with_subject
         self._watch()
