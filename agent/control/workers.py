@@ -51,3 +51,5 @@ class Group:
     calm_s: float | None = None
     """End of `is_hung` (monotonic), unless the worker hangs again before."""
     likely: Likely = field(default_factory=Likely)
+    troubles: dict[str, str] = field(default_factory=dict)
+    """Alerts about the worker of a group without lines: the detail by code."""

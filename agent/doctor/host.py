@@ -35,6 +35,8 @@ _COMPUTE_MODULE: Final = "agent.inference.processors.probe_process"
 _COMPUTE_DEADLINE_S: Final = 60.0
 """Timeout of the processor check; long, because a driver may load its modules at the first call."""
 _SPARE_BYTES: Final = 200 * 2**20
+_LEAST_BYTES: Final = 2**20
+"""No model fits less."""
 
 
 def try_host(settings: Settings) -> Iterator[Finding]:
@@ -167,7 +169,10 @@ def _groups(settings: Settings, budgets: Budgets) -> Iterator[Finding]:
     wanted = {name: group.memory for name, group in settings.groups.items()}
     parts = divided(wanted, budgets.of_models)
     text = f"{', '.join(f'{name} {size_bytes / 1e6:.0f} MB' for name, size_bytes in parts.items())} guaranteed"
-    if any(parts[name] < one.resolve(budgets.of_models, 0) for name, one in wanted.items()):
+    empty = [name for name, size_bytes in parts.items() if size_bytes < _LEAST_BYTES]
+    if empty:
+        yield fail("groups", f"{text}: no model fits {', '.join(empty)}, so lower [group.*] memory of the others")
+    elif any(parts[name] < one.resolve(budgets.of_models, 0) for name, one in wanted.items()):
         yield note("groups", f"{text}, less than [group.*] memory asks for, which together is more than the budget")
     else:
         yield ok("groups", text)

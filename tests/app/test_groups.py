@@ -16,6 +16,7 @@ from support.agent_here import AgentHere, Sensors
 from support.brokers import Mosquitto
 from support.running_agent import RunningAgent
 
+from agent.app.children.groups import memory_guard
 from agent.app.children.worker import name_of
 from agent.messages import children as said
 from agent.mqtt.blocking_client import connected
@@ -103,6 +104,23 @@ def test_cache_meta_and_health_know_the_groups(plant: RunningAgent) -> None:
     assert {"worker_bytes", "worker_press_bytes"} <= health["memory"].keys()
 
 
+def test_a_single_group_may_have_any_name(make_agent: Callable[..., RunningAgent]) -> None:
+    def in_one_group(settings: dict[str, Any]) -> None:
+        settings["group"] = {"press": {}}
+        for line in settings["line"].values():
+            line["group"] = "press"
+
+    agent = make_agent(in_one_group)
+    agent.until_said("status", "online")
+    agent.ready("bottle-500")
+    agent.until(lambda: any("worker_press_bytes" in json.loads(one.payload)["memory"] for one in agent.on("health")))
+    assert json.loads(agent.on("health")[-1].payload)["worker"]["refused_messages"] == 0
+    cache = json.loads(agent.value("cache") or "{}")
+    assert {one["model"] for one in cache["models"]} == {"alpha:n@1", "beta:n@1"}
+    assert "groups" not in cache
+    assert json.loads(agent.value("meta") or "{}")["processors"].keys() == {"alpha:n@1", "beta:n@1"}
+
+
 @pytest.fixture
 def orders(tmp_path: Path) -> Path:
     """Give the file that says how the frames of the group `press` fare."""
@@ -138,6 +156,32 @@ def test_an_endless_loop_costs_the_other_group_nothing(here: AgentHere, orders: 
     orders.write_text("spin")
     here.until_said("line/line-2/ready", "0", mark)
     orders.unlink()  # for the next worker
+    here.until_said("line/line-2/ready", "open", mark)
+    here.until(lambda: len(here.detections("cam-1", mark)) >= AFTER)
+    assert_untouched(here, mark, before)
+
+
+def test_a_leak_ends_at_the_groups_wall_and_costs_the_other_nothing(
+    here: AgentHere, orders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The device is told to be small, so that the worker is ended at 600 MiB of its own."""
+    monkeypatch.setattr(memory_guard, "available_bytes", lambda: 1 << 30)
+    here.kill()
+    here.start()
+    here.until_said("status", "online")
+    here.ready("bottle-500")
+    here.ready("open", "line-2")
+    here.until(lambda: here.detections("cam-1"))
+    mark, before = len(here.heard), here.detections("cam-1")[-1]["frame"]
+    orders.write_text("leak")
+    here.until_said("line/line-2/ready", "0", mark)
+    orders.unlink()
+    here.until(lambda: here.on("alert", mark))
+    lost = json.loads(here.on("alert", mark)[0].payload)
+    assert (lost["code"], lost["on"], lost["line"]) == ("worker_lost", True, "line-2")
+    assert re.match(
+        r"group press: \d+ MiB of memory, its group has 598; 1024 MiB of the device's are left", lost["detail"]
+    )
     here.until_said("line/line-2/ready", "open", mark)
     here.until(lambda: len(here.detections("cam-1", mark)) >= AFTER)
     assert_untouched(here, mark, before)

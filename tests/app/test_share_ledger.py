@@ -178,6 +178,15 @@ def test_a_worker_that_does_not_answer_holds_nobody_up_for_ever(device: Device) 
     assert device.workers["default"].answers == [0]
 
 
+def test_a_worker_cannot_answer_with_less_than_nothing(device: Device) -> None:
+    device.asks("default", 1000)
+    recalled = next(message for group, message in device.waiting if group == "press")
+    assert isinstance(recalled, ShareRecalled)
+    device.ledger.held("press", ShareHeld(recalled.number, MemoryLimit(-5000, -5000)))
+    assert device.ledger.limits["press"] == MemoryLimit(0, 0)
+    assert device.ledger.limits["default"].host_bytes <= WHOLE
+
+
 def test_a_late_or_foreign_answer_changes_nothing(device: Device) -> None:
     device.ledger.held("press", ShareHeld(77, MemoryLimit(1)))
     assert device.ledger.limits["press"].host_bytes == 300

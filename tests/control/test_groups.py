@@ -59,6 +59,22 @@ def test_an_alert_names_the_lines_of_the_group(bench: Bench) -> None:
     assert [(one.code, one.on, one.line) for one in back] == [("worker_lost", False, "line-2")]
 
 
+def test_a_group_of_clients_alone_is_told_of_without_a_line() -> None:
+    groups = ("default", "mes", "scada")
+    bench = Bench(State.of(replace(plant(), groups=groups)))
+    bench.give(Tick(), *(WorkerUp(group) for group in groups))
+    lost = alerts(bench.give(WorkerLost("killed", "mes"), WorkerHung(hung=True, group="scada")))
+    assert [(one.code, one.on, one.line, one.detail) for one in lost] == [
+        ("worker_lost", True, None, "group mes: killed"),
+        ("worker_hung", True, None, "group scada"),
+    ]
+    both = alerts(bench.give(WorkerLost("killed too", "scada")))
+    assert [(one.on, one.detail) for one in both] == [(True, "group mes: killed; group scada: killed too")]
+    assert [(one.on, one.detail) for one in alerts(bench.give(WorkerUp("mes")))] == [(True, "group scada: killed too")]
+    back = alerts(bench.give(WorkerUp("scada")))
+    assert [(one.code, one.on) for one in back] == [("worker_lost", False), ("worker_hung", False)]
+
+
 def test_a_hung_worker_takes_its_own_lines_alone(bench: Bench) -> None:
     actions = bench.give(WorkerHung(hung=True, group="other"))
     assert states(actions, TWO) == ["0"]

@@ -119,8 +119,19 @@ def test_groups_are_told_what_they_get(doctor: Doctor, mosquitto: Mosquitto) -> 
     answer = doctor(mosquitto, in_groups)
     told = [line for line in answer.stdout.splitlines() if " groups: " in line]
     assert len(told) == 2
-    assert "default 0 MB, press 210 MB guaranteed, less than" in told[0]
+    assert "default 0 MB, press 210 MB guaranteed: no model fits default, so lower [group.*] memory" in told[0]
+    assert told[0].startswith("fail")
     assert "the kernel" in told[1]
+
+
+def test_groups_that_ask_for_more_than_there_is_are_told_so(doctor: Doctor, mosquitto: Mosquitto) -> None:
+    def in_groups(settings: dict[str, Any]) -> None:
+        settings["device"]["memory_budget"] = "200MiB"
+        settings["line"]["line-2"]["group"] = "press"
+        settings["group"] = {"default": {"memory": "500MiB"}, "press": {"memory": "500MiB"}}
+
+    told = [line for line in doctor(mosquitto, in_groups).stdout.splitlines() if " groups: " in line]
+    assert "default 105 MB, press 105 MB guaranteed, less than" in told[0]
 
 
 def test_a_gpu_that_cannot_start_fails_with_what_is_missing(doctor: Doctor, mosquitto: Mosquitto) -> None:

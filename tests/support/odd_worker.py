@@ -1,4 +1,4 @@
-"""A worker whose frames fare as a file says, named by ODD_WORKER: `fail`, `stop`, `stand`, `spin`, or well."""
+"""A worker whose frames fare as a file says, named by ODD_WORKER: `fail`, `stop`, `stand`, `spin`, `leak`, or well."""
 
 import os
 import sys
@@ -20,6 +20,8 @@ from agent.messages.worker import ToWorker
 from agent.processes.child import run_child
 
 ORDERS = Path(os.environ["ODD_WORKER"])
+HOARD: list[bytes] = []
+LEAKED = b"x" * (32 << 20)
 
 
 def ordered(word: str) -> bool:
@@ -40,6 +42,8 @@ class OddModel:
         """Answer as the model does, or fail, or never."""
         while ordered("spin"):
             pass
+        if ordered("leak"):
+            HOARD.append(LEAKED[:-1] + b"y")
         if ordered("fail"):
             raise RuntimeError("no kernel image is available")
         return self._model.answer(*arguments)

@@ -51,7 +51,7 @@ def own_bytes(settings: Settings) -> int:
 def beside_bytes(settings: Settings) -> int:
     """Return the memory of the web process and of requests under way, in bytes; 0 where `[web]` is off."""
     web = settings.web
-    requests = BLOCKS * BLOCK_BYTES * len(settings.groups) + MOST_HELD_BYTES if web.gateway else 0
+    requests = (BLOCKS * BLOCK_BYTES + MOST_HELD_BYTES) * len(settings.groups) if web.gateway else 0
     return WEB_BYTES + requests if web.is_on else 0
 
 

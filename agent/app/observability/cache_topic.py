@@ -37,10 +37,10 @@ class _Ledger:
 class CacheTopic:
     """State of the workers' model caches, with counts since the agent started; for control's loop alone."""
 
-    def __init__(self, guaranteed: Mapping[str, int] | None = None) -> None:
-        """Store the guaranteed bytes of each group, where there are several."""
+    def __init__(self, guaranteed: Mapping[str, int] | None = None, *, lone: str = DEFAULT_GROUP) -> None:
+        """Store the guaranteed bytes of each group, where there are several; else `lone` is the only one's name."""
         self._guaranteed: Final = guaranteed or {}
-        self._ledgers: Final[dict[str, _Ledger]] = {group: _Ledger() for group in self._guaranteed or (DEFAULT_GROUP,)}
+        self._ledgers: Final[dict[str, _Ledger]] = {group: _Ledger() for group in self._guaranteed or (lone,)}
         self._decisions: Final[deque[CacheDecision]] = deque(maxlen=_TOLD)
         self._evicted: Final[Counter[CacheReason]] = Counter()
         self._refused: Final[Counter[CacheReason]] = Counter()

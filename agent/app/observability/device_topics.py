@@ -48,7 +48,7 @@ class DeviceTopics:
         self._publisher: Final = publisher
         self._link: Final = link
         self._reporter: Final = Reporter()
-        self._ledger = CacheTopic()
+        self._ledger = CacheTopic(lone=next(iter(context.settings.groups)))
         self._groups: Mapping[str, MetaGroup] = {}
         self._web: MetaWeb | msgspec.UnsetType = msgspec.UNSET
         self._processors: Final = ModelProcessors()

@@ -29,11 +29,11 @@ _LONGEST_DETAIL: Final = 500
 
 
 def begin(state: State, line: Line, one: Comparison, now: Now) -> list[Action]:
-    """Begin a comparison; one that runs is stopped."""
+    """Begin a comparison, or one that goes on after an interruption; one that runs is stopped."""
     before = line.comparison
     is_running = before is not None and not before.is_over
     actions = end(state, line, "stopped", _superseded("another comparison was asked for"), now) if is_running else []
-    one.since = now.text()
+    one.since = one.since or now.text()
     line.comparison = one
     actions += alert(state, Alert("candidate_rolled_back", on=False, line=line.id))
     return [*actions, said(state, line, one)]
@@ -53,6 +53,9 @@ def follow(state: State, line: Line, now: Now) -> list[Action]:
     if not one.is_over:
         why = _moved_on(state, line, one)
         if why is not None:
+            target = line.assignment.target
+            chosen = target is not None and target.reference == one.candidate
+            one.is_interrupted = why.reason == "superseded" and not chosen
             return end(state, line, "stopped", why, now)
         actions = _go_on(state, line, one)
     actions += _warn(state, line, one)

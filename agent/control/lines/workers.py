@@ -66,9 +66,19 @@ def stopped(state: State) -> None:
 
 
 def _say(state: State, group: str, change: Alert) -> list[Action]:
-    """Raise or clear an alert about a group's worker: the device's, or each line's where there are several groups."""
+    """Raise or clear an alert about a group's worker: the device's, or each line's where there are several groups.
+
+    The groups without lines share the device's.
+    """
     if len(state.groups) == 1:
         return report.alert(state, change)
     words = f"group {group}" + (f": {change.detail}" if change.detail else "") if change.on else None
-    changes = [Alert(change.code, change.on, line=line.id, detail=words) for line in state.lines_of(group)]
-    return [action for one in changes for action in report.alert(state, one)]
+    if lines := state.lines_of(group):
+        changes = [Alert(change.code, change.on, line=line.id, detail=words) for line in lines]
+        return [action for one in changes for action in report.alert(state, one)]
+    own = state.groups[group].troubles
+    own.pop(change.code, None)
+    if words is not None:
+        own[change.code] = words
+    told = [one.troubles[change.code] for one in state.groups.values() if change.code in one.troubles]
+    return report.notice(state, Alert(change.code, on=bool(told), detail="; ".join(told) or None))

@@ -1,5 +1,6 @@
 """Available memory of the device and memory of processes, from the kernel's files."""
 
+import os
 from pathlib import Path
 from typing import Final
 
@@ -25,6 +26,15 @@ def resident_bytes(pid: int) -> int:
         return 1024 * next(int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:"))
     except (OSError, StopIteration):
         return _rss(pid)
+
+
+def unshared_bytes(pid: int) -> int:
+    """Return a process' memory that is neither of a file nor shared; 0 if it ended. Takes no lock of the process."""
+    try:
+        _, resident, shared, *_ = Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()
+    except (OSError, ValueError):
+        return 0
+    return (int(resident) - int(shared)) * os.sysconf("SC_PAGE_SIZE")
 
 
 def _rss(pid: int) -> int:

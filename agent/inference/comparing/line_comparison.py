@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.inference.backends import Model
-from agent.inference.comparing.deadline import DeadlineCaller
+from agent.inference.comparing.deadline import USUAL_TIMES, DeadlineCaller, deadline_s
 from agent.inference.comparing.kept_frames import FrameKeeper
 from agent.inference.comparing.matching import FrameAnswer, compare
 from agent.inference.comparing.share import is_of_share
@@ -36,17 +36,10 @@ _LOG: Final = logging.getLogger(__name__)
 _WAITING: Final = 2
 """Frames that wait for slack; a further one is skipped, and counted."""
 _PATIENCE_S: Final = 0.5
-"""Time that a frame waits for slack."""
+"""Time that a frame waits for a gap; then as long again for a moment without a frame, where that may do."""
 _LOOK_S: Final = 0.002
 _MARGIN: Final = 1.2
 """Factor on an inference's usual duration that must fit before the next frame."""
-_LEAST_DEADLINE_S: Final = 0.05
-_USUAL_TIMES: Final = 4.0
-"""Multiple of its usual duration after which a candidate's answer is too late."""
-_PATIENT_PERIODS: Final = 0.75
-"""Frame periods for which it may take in any case, because no frame is lost by that."""
-_PERIODS: Final = 1.5
-"""Frame periods after which it is too late in any case, because the next frames would be lost."""
 HUNG_S: Final = 2.0
 """Time after which an inference that was too late counts as hanging."""
 _STARVED_S: Final = 5.0
@@ -82,16 +75,18 @@ class LineComparison:
     Threading: `take`, `line_answered` and the frames' methods run on the threads of the line's model.
     """
 
-    def __init__(self, request: Compare, parts: Parts, latest_period_ns: Callable[[], int]) -> None:
-        """Store the arguments; `latest_period_ns` returns the usual time between frames, 0 where unknown."""
+    def __init__(self, request: Compare, parts: Parts, pace: Callable[[], tuple[int, int]]) -> None:
+        """Store the arguments; `pace` returns the line's frame period (ns; 0: unknown) and its model's streams."""
         self.request: Final = request
         self.tally: Final = Tally()
         self._parts: Final = parts
-        self._period_ns: Final = latest_period_ns
+        self._pace: Final = pace
         model = parts.entry.model
         assert model is not None, "a claimed model is resident"
         self._usual_s: float = model.places.usual_s
-        self._caller: Final = DeadlineCaller[Answer](f"candidate of {request.line}", max(1, model.places.count - 1))
+        self._threads: Final = model.places.count
+        """Threads of the line's model, which has as many as a version of its own."""
+        self._caller: Final = DeadlineCaller[Answer](f"candidate of {request.line}", max(1, self._threads - 1))
         self._keeper = self._make_keeper()
         self._turn: Final = threading.Condition()
         self._waiting: Final[deque[tuple[_Frame, LineAnswer]]] = deque()
@@ -145,13 +140,13 @@ class LineComparison:
     def trouble(self) -> tuple[CanaryReason, str] | None:
         """Return what is wrong with an inference that does not end; None where none hangs. For the owner's thread."""
         late_s = self._caller.late_s()
-        if late_s > max(HUNG_S, _USUAL_TIMES * self._usual_s):
+        if late_s > max(HUNG_S, USUAL_TIMES * self._usual_s):
             return "hung", f"a frame was not answered for {late_s:.1f} s; its thread and its memory are left behind"
         since_s = self._slack_since_s
         slack_s = time.monotonic() - since_s if since_s else 0.0
-        if slack_s > max(_STARVED_S, _USUAL_TIMES * self._usual_s):
+        if slack_s > max(_STARVED_S, USUAL_TIMES * self._usual_s):
             load_priority.restore_normal()
-        if slack_s > max(HUNG_IN_SLACK_S, 2 * _USUAL_TIMES * self._usual_s):
+        if slack_s > max(HUNG_IN_SLACK_S, 2 * USUAL_TIMES * self._usual_s):
             return (
                 "hung",
                 f"an inference in slack has run for {slack_s:.0f} s; its thread and its memory are left behind",
@@ -195,10 +190,8 @@ class LineComparison:
         return Answer(entry.version.reference, model.names, answer, began_ns, ended_ns)
 
     def _deadline_s(self) -> float:
-        usual_s = self._usual_s or self._parts.line.usual_s
-        period_s = self._period_ns() / 1e9
-        patient_s = max(_LEAST_DEADLINE_S, _USUAL_TIMES * usual_s, _PATIENT_PERIODS * period_s)
-        return min(patient_s, max(_PERIODS * period_s, 2 * usual_s)) if period_s else patient_s
+        period_ns, streams = self._pace()
+        return deadline_s(self._usual_s or self._parts.line.usual_s, period_ns / 1e9, streams - self._threads)
 
     def _note_usual(self, took_s: float) -> None:
         self._usual_s += (took_s - self._usual_s) * _NEWEST if self._usual_s else took_s
@@ -230,12 +223,13 @@ class LineComparison:
             return None if self._is_over else self._waiting.popleft()
 
     def _compare(self, frame: "_Frame", published: LineAnswer) -> None:
-        if not self._wait_for_slack():
+        entry = self._parts.line.active if frame.is_candidates else self._parts.entry
+        if entry is None or not self._wait_for_slack(entry, may_delay=frame.is_candidates):
             if not self._is_over:
                 self.tally.count("skipped")
             return
         try:
-            other = self._infer_in_slack(frame)
+            other = self._answer_in_slack(entry, frame.pixels, is_timed=not frame.is_candidates)
         except Exception as error:  # noqa: BLE001 - of a model that may do whatever it likes
             if frame.is_candidates:
                 _LOG.warning("event=not_compared line=%s error=%r", self.request.line, error)
@@ -245,37 +239,40 @@ class LineComparison:
         if other is not None and not self._is_over:
             self._look_again(frame, *self._count(frame, published, other))
 
-    def _wait_for_slack(self) -> bool:
+    def _wait_for_slack(self, entry: Entry[Model], *, may_delay: bool = False) -> bool:
         """Wait until an inference disturbs no frame; False where there is no such time soon.
 
-        At idle priority it disturbs none as long as none is in work when it begins; else it must fit before the next.
+        It must end before the next frame is due. Where no gap is so long, it may begin at idle priority while no frame
+        is in work, unless it is of a model that serves, whose next frame would wait for it: that must be allowed.
         """
-        until_s = time.monotonic() + _PATIENCE_S
-        is_lowered = load_priority.can_return() and self._runs_on_cpu()
+        model = entry.model
+        if model is None:
+            return False
+        needed_s = _MARGIN * (self._usual_s if entry is self._parts.entry else model.places.usual_s)
+        may_disturb = may_delay or (not entry.serving and self._can_step_back(model))
+        since_s, slack = time.monotonic(), self._parts.slack
         while not self._is_over:
-            slack = self._parts.slack
-            if slack.is_idle() if is_lowered else slack.fits(_MARGIN * self._usual_s):
+            if slack.fits(needed_s):
                 return True
-            if time.monotonic() >= until_s:
+            waited_s = time.monotonic() - since_s
+            if may_disturb and waited_s >= _PATIENCE_S and slack.is_idle():
+                return True
+            if waited_s >= (2 * _PATIENCE_S if may_disturb else _PATIENCE_S):
                 return False
             time.sleep(_LOOK_S)
         return False
 
-    def _runs_on_cpu(self) -> bool:
-        model = self._parts.entry.model
-        return model is not None and model.processor.processor == "cpu"
-
-    def _infer_in_slack(self, frame: "_Frame") -> Answer | None:
-        """Have the model infer that did not answer the frame; None where it is not there any more."""
-        entry = self._parts.entry if not frame.is_candidates else self._parts.line.active
-        return self._answer_in_slack(entry, frame.pixels, is_timed=not frame.is_candidates)
+    @staticmethod
+    def _can_step_back(model: Model) -> bool:
+        return model.processor.processor == "cpu" and load_priority.can_return()
 
     def _answer_in_slack(
-        self, entry: Entry[Model] | None, pixels: NDArray[np.uint8], *, is_timed: bool = False
+        self, entry: Entry[Model], pixels: NDArray[np.uint8], *, is_timed: bool = False
     ) -> Answer | None:
-        """Have a model infer a picture; None where it is not there any more. With `is_timed` its duration counts."""
-        if entry is None:
-            return None
+        """Have a model infer a picture; None where it is not there any more. With `is_timed` its duration counts.
+
+        A model that serves keeps its priority, because at idle priority its next frame could wait for long.
+        """
         with self._parts.cache.borrowed(entry.version) as model:
             if model is None:
                 return None
@@ -284,7 +281,7 @@ class LineComparison:
                 began_ns = time.monotonic_ns()
                 prepared = model.prepare(pixels)
                 with self._parts.pausing():
-                    lowered = load_priority.lowered("idle", may_stay=False)
+                    lowered = load_priority.lowered("normal" if entry.serving else "idle", may_stay=False)
                     answer = model.answer(prepared, lowered, here=True)
                 ended_ns = time.monotonic_ns()
             finally:
@@ -300,7 +297,7 @@ class LineComparison:
             return  # because the best class of a whole picture has no place in it
         move, found = move_of(frame.number), list[float | None]()
         for entry, answer in ((self._parts.line.active, stable), (self._parts.entry, candidate)):
-            if not self._wait_for_slack():
+            if entry is None or not self._wait_for_slack(entry):
                 return
             try:
                 again = self._answer_in_slack(entry, moved(frame.pixels, move))

@@ -2,7 +2,8 @@
 
 import gc
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -59,6 +60,10 @@ class Unloader:
         self._timeout_s: Final = timeout_s
         self._warn: Final = warn
         self._lock: Final = threading.Lock()
+        self.released_bytes = 0
+        """Host memory that was charged for the models unloaded so far."""
+        self._unmeasured: Final[list[int]] = []
+        """Predicted host memory of each load that is not measured yet."""
         self._kept: list[_Kept] = []
         self._kept_on_device: list[_KeptOnDevice] = []
 
@@ -71,12 +76,24 @@ class Unloader:
         model = self._cache.begin_release(entry)
         if model is None:
             return False
+        charged_bytes = entry.bytes
         model.close()
         del model
-        returned_bytes = self._wait_freed(entry, before_bytes)
-        if returned_bytes is not None:
+        beside = tuple(self._unmeasured)
+        returned_bytes = self._wait_freed(entry, before_bytes + sum(beside))
+        self.released_bytes += charged_bytes - entry.bytes
+        if returned_bytes is not None and not beside:
             self._footprints.came_back(entry.origin.footprint_key, returned_bytes, entry.grown_bytes)
         return True
+
+    @contextmanager
+    def unmeasured(self, predicted_bytes: int) -> Iterator[None]:
+        """Run the block as a load that may take so many bytes of host memory, and is not measured yet."""
+        self._unmeasured.append(predicted_bytes)
+        try:
+            yield
+        finally:
+            self._unmeasured.remove(predicted_bytes)
 
     def discard(self, entry: Entry[Model], model: Model | None, before_bytes: int) -> None:
         """Close the model of a failed load, and end its charge once its memory is free.
@@ -131,7 +148,7 @@ class Unloader:
     def recheck(self) -> None:
         """Measure again, and end the charge for missing memory that has become free."""
         with self._lock:
-            if self._kept:
+            if self._kept and not self._unmeasured:  # because what a load has taken so far is not known
                 self._recheck()
             for closed in self._kept_on_device:
                 self._cache.keep_on_device(closed.entry, closed.model.device_bytes or 0)

@@ -24,8 +24,7 @@ from agent.messages.groups.memory_share import ShareRecalled
 from agent.messages.references import ModelVersion
 
 _LOG: Final = logging.getLogger(__name__)
-_OVERTAKEN_S: Final = 10.0
-"""Longest wait for the present step of an idle preload that was overtaken; a longer one is taken to hang."""
+_OVERTAKEN_S: Final = 10.0  # longest wait for the present step of an idle preload; a longer one is taken to hang
 _PATIENT_SHARE: Final = 0.25  # of a load's timeout, in which an abandoned idle preload may still end
 
 
@@ -231,9 +230,7 @@ class LoadQueue:
         self._idle_cpu.sample()
         if self._thread.is_stopping:
             return
-        recalled = self._share.recalled
-        self._admission.tidy(is_recalled=recalled is not None)
-        self._share.settle(recalled)
+        self._share.tidy(self._admission.tidy)
         self._unload_asked()
         job = self._next()
         if job is not None:
@@ -298,16 +295,19 @@ class LoadQueue:
         thread = threading.Thread(target=self._load, args=(job,), name="load", daemon=True)
         thread.start()
         with self.turn:
-            if not self.turn.wait_for(lambda: not job.is_running or job.is_overtaken, self._timeout_s / 2):
+            if not self._wait_for(lambda: not job.is_running or job.is_overtaken, self._timeout_s / 2):
                 self._hasten_or_drop(job)
             step_s = min(_OVERTAKEN_S, self._timeout_s / 2)
-            if job.is_overtaken and not self.turn.wait_for(lambda: not job.is_overtaken, step_s):
+            if job.is_overtaken and not self._wait_for(lambda: not job.is_overtaken, step_s):
                 self._abandon(job, f"its present step did not end within {step_s:g} s after an order overtook it")
                 return
-            if not self.turn.wait_for(lambda: not job.is_running, self._timeout_s / 2):
+            if not self._wait_for(lambda: not job.is_running, self._timeout_s / 2):
                 self._abandon(job, f"not loaded within {self._timeout_s:g} s")
                 return
         thread.join()
+
+    def _wait_for(self, is_over: Callable[[], bool], timeout_s: float) -> bool:
+        return self._share.wait_for(self.turn, is_over, timeout_s, self._admission.tidy)
 
     def _hasten_or_drop(self, job: LoadJob) -> None:
         """Raise the priority of a load that would else time out; drop it where no line asks. Needs `turn` held."""

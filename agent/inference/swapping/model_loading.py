@@ -143,9 +143,10 @@ class ModelLoader:
         try:
             is_first = self._import_runtime(file.origin.backend)
             process_memory.trim()
-            before_bytes = process_memory.process_bytes()
+            before_bytes, released_bytes = process_memory.process_bytes(), self._unloader.released_bytes
             began_ns = time.monotonic_ns()
-            with self._threads.of_load() as threads, self._lowered(job, threads.kept):
+            unmeasured = self._unloader.unmeasured(file.predicted.host_bytes)
+            with self._threads.of_load() as threads, self._lowered(job, threads.kept), unmeasured:
                 model = self._load(job.version, self._compute, self._cache_dir)
                 threads.serve(model)
                 load_ms = verify_ms + _ms_since(began_ns)
@@ -163,6 +164,7 @@ class ModelLoader:
             times = LoadTimes(load_ms, _ms_since(began_ns))
             process_memory.trim()
             grown_bytes = process_memory.process_bytes() - before_bytes
+            grown_bytes += self._unloader.released_bytes - released_bytes  # by a recall that did not wait for the load
             self._measure(file, entry, grown_bytes, _in_device(file, model), times, is_first=is_first)
             if not job.version.is_tensors:  # whose session is made of the file itself
                 self._make_artifact(job.version)

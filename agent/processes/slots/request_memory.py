@@ -12,7 +12,7 @@ from typing import Final
 BLOCKS: Final = 4
 BLOCK_BYTES: Final = 32 << 20
 MOST_HELD_BYTES: Final = 96 << 20
-"""Most bytes of bodies and messages that the web process holds for requests of all groups."""
+"""Most bytes of bodies and messages that the web process holds for the requests of one group."""
 ALIGNMENT: Final = 64
 _KEPT_BYTES: Final = 1 << 20
 """Pages beyond these are given back to the system when no request comes."""

@@ -4,10 +4,11 @@ from collections.abc import Callable
 
 import pytest
 from inference.worker.dummies import MIB, DummyRuntime, PlantOfDummies, wait_for
-from inference.worker.plant import decisions
+from inference.worker.plant import DEADLINE_S, decisions
 
 from agent.inference.scheduling import load_priority
-from agent.messages.children import CacheState, MemoryLimit, Preload, SwapFailed, Swapped
+from agent.inference.swapping import budget_share
+from agent.messages.children import CacheState, MemoryKept, MemoryLimit, Preload, SwapFailed, Swapped
 from agent.messages.groups.memory_share import Share, ShareAsked, ShareHeld, ShareRecalled
 from agent.messages.references import ModelVersion
 
@@ -128,3 +129,28 @@ def test_a_recall_ends_a_wait_for_memory(new_dummies: NewDummies, runtime: Dummy
     assert swapped.report.order == "break-before-make"
     plant.wait_until(lambda: [one.number for one in plant.of(ShareHeld)] == [7])
     wait_for(lambda: plant.of(CacheState)[-1].used_bytes == 60 * MIB)
+
+
+def test_a_recall_does_not_wait_for_a_load_that_hangs(
+    new_dummies: NewDummies, runtime: DummyRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(budget_share, "_BESIDE_S", 0.2)
+    plant = new_dummies(budget_mib=200, guaranteed_mib=120)
+    a, b, c = (runtime.make(name) for name in "abc")
+    plant.switch(a)
+    plant.switch(b)
+    plant.wait_for_ledger({"a:n@1": "resident", "b:n@1": "active"})
+    runtime.behaviours["c"].load_may_end.clear()
+    change = plant.assign(c)
+    assert runtime.behaviours["c"].load_began.wait(DEADLINE_S)
+    plant.worker.share(ShareRecalled(7, MemoryLimit(100 * MIB), evict=True))
+    plant.wait_until(lambda: [one.number for one in plant.of(ShareHeld)] == [7])
+    assert plant.of(ShareHeld)[0].limit.host_bytes == 120 * MIB
+    assert plant.resident() == {"b:n@1": "active", "c:n@1": "loading"}
+    assert plant.detect().model == "b:n@1"
+    runtime.behaviours["c"].load_may_end.set()
+    assert isinstance(plant.answer(change), Swapped)
+    plant.wait_for_ledger({"b:n@1": "resident", "c:n@1": "active"})
+    sizes = {one.model: one.bytes // MIB for one in plant.of(CacheState)[-1].models}
+    assert sizes == {"b:n@1": 60, "c:n@1": 60}, "what was evicted meanwhile is not taken off the load's size"
+    assert not plant.of(MemoryKept)

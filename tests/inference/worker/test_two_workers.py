@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 from inference.worker.dummies import MIB, DummyRuntime, PlantOfDummies, start_dummies
+from inference.worker.plant import DEADLINE_S
 
 from agent.app.children.groups.share_ledger import ShareLedger
+from agent.inference.swapping import budget_share
 from agent.messages.children import CacheState, MemoryLimit, Message
 from agent.messages.groups.memory_share import Share, ShareAsked, ShareHeld, ShareRecalled
 
@@ -86,3 +88,22 @@ def test_a_full_budget_of_one_is_not_the_others_matter(both: TwoWorkers, runtime
     two.wait_for_ledger({"e:n@1": "active"})
     assert one.detect().model == "c:n@1"
     assert both.used_mib() <= WHOLE_MIB
+
+
+def test_a_load_that_hangs_in_one_is_not_the_others_matter(
+    both: TwoWorkers, runtime: DummyRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(budget_share, "_BESIDE_S", 0.2)
+    one, two = both.plants["one"], both.plants["two"]
+    a, b, c, d = (runtime.make(name) for name in "abcd")
+    for version in (a, b):
+        one.switch(version)
+    one.wait_for_ledger({"a:n@1": "resident", "b:n@1": "active"})
+    runtime.own_bytes = 0
+    runtime.behaviours["c"].load_may_end.clear()
+    one.assign(c)
+    assert runtime.behaviours["c"].load_began.wait(DEADLINE_S)
+    assert two.switch(d).report.residency == "cold"
+    assert both.used_mib() <= WHOLE_MIB
+    assert one.detect().model == "b:n@1"
+    runtime.behaviours["c"].load_may_end.set()

@@ -72,7 +72,7 @@ class ShareLedger:
         if recalled is None or recalled.number != held.number:
             return
         del self._recalls[group]
-        self._limits[group] = _smaller(self._limits[group], held.limit)
+        self._limits[group] = _smaller(self._limits[group], _larger(held.limit, _NOTHING))
         self._settle()
 
     def lost(self, group: str) -> None:

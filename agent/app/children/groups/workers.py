@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Final
 
+from agent.app.children.groups.memory_guard import DeviceMemory, MemoryGuard
 from agent.app.children.groups.memory_shares import as_limit, guaranteed
 from agent.app.children.groups.share_ledger import ShareLedger
 from agent.app.children.groups.walls import Walls
@@ -16,7 +17,6 @@ from agent.app.children.memory_budget import (
 from agent.app.children.message_gate import Gate
 from agent.app.children.worker import HUNG_AFTER_S, Share, name_of
 from agent.control.events import WorkerHung
-from agent.health.sensors.available_memory import available_bytes
 from agent.messages.children import Message
 from agent.messages.groups.memory_share import ShareAsked, ShareHeld
 from agent.messages.groups.told import MetaGroup
@@ -46,6 +46,7 @@ class Workers:
         self._walls: Final = Walls({group: one.cpu_weight for group, one in settings.groups.items()})
         self._whole = Budgets(0)
         self._ledger: ShareLedger | None = None
+        self._guard: Final = MemoryGuard(self.restart)
         self._room_bytes = 0
 
     def children(self) -> dict[str, str]:
@@ -63,8 +64,10 @@ class Workers:
             return {}
         parts = guaranteed(self._settings, whole)
         self._ledger = ShareLedger(as_limit(whole), parts, self.send)
-        self._room_bytes = available_bytes() - PROCESSES_BYTES - CAMERA_BYTES * len(self._settings.stream)
-        self._room_bytes -= beside_bytes(self._settings)
+        device = DeviceMemory.read()
+        beside = PROCESSES_BYTES + CAMERA_BYTES * len(self._settings.stream) + beside_bytes(self._settings)
+        # Less what a cap on the models of all lines begins at, because a leak of one group must not bring it on.
+        self._room_bytes = device.available_bytes - device.spare_bytes - beside
         self._walls.build()
         self._set_walls()
         return {
@@ -134,24 +137,28 @@ class Workers:
             if is_hung != (group in self._hung):
                 (self._hung.add if is_hung else self._hung.discard)(group)
                 self._decide(WorkerHung(is_hung, group))
-        if self._ledger is not None and self._ledger.tick():
-            self._set_walls()
-
-    def _set_walls(self) -> None:
-        """Leave each group the memory that the others may not use; less only where that is not enough for its own."""
         if self._ledger is None:
             return
-        limits = {group: limit.host_bytes for group, limit in self._ledger.limits.items()}
+        if self._ledger.tick():
+            self._set_walls()
+        if self._walls.missing:
+            self._guard.tick(now_s, self.pids(), self._most_bytes(self._ledger))
+
+    def _set_walls(self) -> None:
+        if self._ledger is not None:
+            self._walls.limit(self._most_bytes(self._ledger))
+
+    def _most_bytes(self, ledger: ShareLedger) -> dict[str, int]:
+        """Return the memory that the others leave each group; less only where that is not enough for its own."""
+        limits = {group: limit.host_bytes for group, limit in ledger.limits.items()}
         taken_bytes = sum(limits.values()) + FURTHER_WORKER_BYTES * len(limits)
-        self._walls.limit(
-            {
-                group: max(
-                    limit_bytes + FURTHER_WORKER_BYTES + _PEAK_BYTES,
-                    self._room_bytes - (taken_bytes - limit_bytes - FURTHER_WORKER_BYTES),
-                )
-                for group, limit_bytes in limits.items()
-            }
-        )
+        return {
+            group: max(
+                limit_bytes + FURTHER_WORKER_BYTES + _PEAK_BYTES,
+                self._room_bytes - (taken_bytes - limit_bytes - FURTHER_WORKER_BYTES),
+            )
+            for group, limit_bytes in limits.items()
+        }
 
 
 def _gate(settings: Settings, group: str) -> Gate:

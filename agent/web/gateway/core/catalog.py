@@ -39,6 +39,7 @@ class _Meta(msgspec.Struct):
 class _Resident(msgspec.Struct):
     model: str
     state: str
+    group: str | None = None
 
 
 class _Cache(msgspec.Struct):
@@ -85,11 +86,11 @@ class CatalogView:
         """Return all versions of a model that exist for a client, the highest first."""
         return [other.version for other in self.seen_by(client) if other.path == one.path]
 
-    def states(self) -> dict[str, State]:
-        """Return the state of each model in memory, by reference: READY, LOADING or UNLOADING."""
+    def states(self, group: str) -> dict[str, State]:
+        """Return the state of each model in a group's memory, by reference: READY, LOADING or UNLOADING."""
         cache = self._documents.states.get("cache", b"")
         rows = msgspec.json.decode(cache, type=_Cache).models if cache else []
-        return {one.model: _state(one.state) for one in rows}
+        return {one.model: _state(one.state) for one in rows if one.group in {group, None}}
 
 
 def _state(word: str) -> State:

@@ -13,12 +13,12 @@ import msgspec
 
 from agent.messages.web import byte_elements
 from agent.messages.web.requests import Found, InferPicture, InferTensors, NotInferred, Port, Signature, Tensors
-from agent.processes.slots.request_memory import MOST_HELD_BYTES
 from agent.web.gateway.core import pictures, tensors
 from agent.web.gateway.core.catalog import CatalogView, Version
 from agent.web.gateway.core.clients import Client, Clients
 from agent.web.gateway.core.counting import Counted, Counting
 from agent.web.gateway.core.faults import RequestError, busy, invalid
+from agent.web.gateway.core.held_bytes import Held, HeldBytes
 from agent.web.gateway.core.tensors import Tensor
 from agent.web.gateway.core.wishes import Wish
 from agent.web.gateway.core.worker_link import Inferred, Numbered, WorkerLink
@@ -37,7 +37,8 @@ MOST_BYTES: Final = 32 << 20
 _ASIDE_BYTES: Final = 64 << 10
 _LAG_S: Final = 3.0
 _IMAGE: Final = "image"
-_REASONS: Final = {"UNAVAILABLE": "it is loaded at the first request"}
+_ABSENT: Final = "UNAVAILABLE"
+_REASONS: Final = {_ABSENT: "it is loaded at the first request"}
 _BATCHED: Final = 4
 """Sides of a picture with its batch."""
 _Read = TypeVar("_Read")
@@ -69,6 +70,16 @@ class Detected:
     """Time of the network alone."""
 
 
+@dataclass(frozen=True)
+class Admitted:
+    """A request of a known client, under way."""
+
+    client: Client
+    counted: Counted
+    held: Held
+    """What it holds in memory."""
+
+
 class GatewayService:
     """The calls of a client, whatever the transport. For the event loop's thread."""
 
@@ -79,28 +90,18 @@ class GatewayService:
         self.catalog: Final = catalog
         self.counting: Final = counting
         self._links: Final = links
-        self._held_bytes = 0
+        self._held: Final = {group: HeldBytes(count) for group, count in clients.counts().items()}
+        """What the clients of each group hold, because the groups share no memory."""
         self._threads: Final = ThreadPoolExecutor(2, "request")
 
     @contextmanager
-    def request(self, authorization: str, subject: str) -> Iterator[tuple[Client, Counted]]:
+    def request(self, authorization: str, subject: str) -> Iterator[Admitted]:
         """Run the block as one request of an authenticated client, counted. Raises RequestError."""
         with self.counting.request() as counted:
             client = self.clients.authenticated(authorization, subject)
             counted.client = client.name
-            with client.admitted():
-                yield client, counted
-
-    @contextmanager
-    def bytes_held(self, size_bytes: int) -> Iterator[None]:
-        """Run the block while a body of that size is in memory. Raises RequestError where all of them take too much."""
-        if self._held_bytes + size_bytes > MOST_HELD_BYTES:
-            raise busy("requests hold too many bytes")
-        self._held_bytes += size_bytes
-        try:
-            yield
-        finally:
-            self._held_bytes -= size_bytes
+            with client.admitted(), self._held[client.group].of(client.name) as held:
+                yield Admitted(client, counted, held)
 
     async def aside(self, size_bytes: int, make: Callable[[], _Read]) -> _Read:
         """Return what `make` makes of so many bytes: on a thread where they are many, because others wait meanwhile."""
@@ -108,26 +109,28 @@ class GatewayService:
             return make()
         return await asyncio.get_running_loop().run_in_executor(self._threads, make)
 
-    @property
-    def is_ready(self) -> bool:
-        """True where every worker answers."""
-        return all(link.is_open for link in self._links.values())
+    def is_ready(self, client: Client) -> bool:
+        """Return True where the worker of a client's group answers."""
+        link = self._links.get(client.group)
+        return link is not None and link.is_open
 
-    def is_model_ready(self, one: Version) -> bool:
-        """Return True where a model is in memory."""
-        return self.state(one) == "READY"
+    def is_model_ready(self, client: Client, one: Version) -> bool:
+        """Return True where a model is in the memory of a client's group."""
+        return self.state(client, one) == "READY"
 
-    def state(self, one: Version) -> str:
-        """Return the state of a model: READY, LOADING, UNLOADING or UNAVAILABLE."""
-        for link in self._links.values():
-            is_resident, changed_s = link.changed_s.get(one.reference, (False, 0.0))
-            if time.monotonic() - changed_s < _LAG_S:
-                return "READY" if is_resident else "UNAVAILABLE"
-        return self.catalog.states().get(one.reference, "UNAVAILABLE")
+    def state(self, client: Client, one: Version) -> str:
+        """Return the state of a model for a client's group: READY, LOADING, UNLOADING or UNAVAILABLE."""
+        link = self._links.get(client.group)
+        if link is None:
+            return _ABSENT
+        is_resident, changed_s = link.changed_s.get(one.reference, (False, 0.0))
+        if time.monotonic() - changed_s < _LAG_S:
+            return "READY" if is_resident else _ABSENT
+        return self.catalog.states(client.group).get(one.reference, _ABSENT)
 
     def index(self, client: Client, *, only_ready: bool) -> list[dict[str, str]]:
         """Return a row of the repository's index for each version that exists for a client."""
-        rows = [(one, self.state(one)) for one in self.catalog.seen_by(client)]
+        rows = [(one, self.state(client, one)) for one in self.catalog.seen_by(client)]
         return [
             {"name": one.path, "version": one.version, "state": state, "reason": _REASONS.get(state, "")}
             for one, state in rows
