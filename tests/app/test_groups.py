@@ -127,9 +127,8 @@ def orders(tmp_path: Path) -> Path:
     return tmp_path / "orders"
 
 
-@pytest.fixture
-def here(mosquitto: Mosquitto, tmp_path: Path, orders: Path) -> Iterator[AgentHere]:
-    """Give an agent whose group `press` has a worker that does as the orders say."""
+def odd_press(orders: Path) -> Callable[[ChildSpec], ChildSpec]:
+    """Return what makes the worker of the group `press` one that does as the orders say."""
 
     def odd(spec: ChildSpec) -> ChildSpec:
         if spec.name != name_of("press"):
@@ -138,10 +137,16 @@ def here(mosquitto: Mosquitto, tmp_path: Path, orders: Path) -> Iterator[AgentHe
         environment = {**(spec.environment or {}), "ODD_WORKER": str(orders), "PYTHONPATH": tests}
         return replace(spec, command=(sys.executable, str(ODD_WORKER)), environment=environment)
 
+    return odd
+
+
+@pytest.fixture
+def here(mosquitto: Mosquitto, tmp_path: Path, orders: Path) -> Iterator[AgentHere]:
+    """Give an agent whose group `press` has a worker that does as the orders say."""
     with connected(LinkSettings("127.0.0.1", mosquitto.port, "plc")) as peer:
         agent = AgentHere(tmp_path, mosquitto.url, peer, in_two_groups)
         agent.sensors = Sensors()
-        agent.change_worker = odd
+        agent.change_worker = odd_press(orders)
         agent.start()
         yield agent
         agent.kill()
