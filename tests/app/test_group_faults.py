@@ -26,7 +26,7 @@ FPS = 10
 FRAMES = 100
 """Of each window, of which the ones with a fault last until the other group is ready again at the least."""
 SMALL_BYTES = 1 << 30
-"""Available memory that the device is said to have, so that a worker is ended at 600 MiB of its own."""
+"""Available memory that the device is said to have, so that a worker is ended at 854 MiB of its own."""
 
 pytestmark = pytest.mark.soak
 

@@ -23,8 +23,8 @@ from agent.messages.groups.told import MetaGroup
 from agent.processes.supervisor import ChildSpec, Supervisor
 from agent.settings import Settings
 
-_PEAK_BYTES: Final = 256 << 20
-"""Memory that a load takes for a moment beyond its model, and that its group may always take."""
+_PEAK_BYTES: Final = 512 << 20
+"""Memory beyond models and runtime that a group may always take: a load's peak, and the 0.3 GB of torch."""
 
 
 class Workers:
