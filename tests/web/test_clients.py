@@ -13,6 +13,7 @@ from agent.messages.web.control import WebClient
 from agent.processes.slots.request_memory import MOST_HELD_BYTES
 from agent.web.gateway.core.catalog import CatalogView
 from agent.web.gateway.core.clients import Client, Clients, new_token
+from agent.web.gateway.core.counting import Counting
 from agent.web.gateway.core.faults import RequestError
 from agent.web.gateway.core.service import GatewayService
 from agent.web.serving.documents import DocumentStore
@@ -126,7 +127,7 @@ def test_models_are_seen_by_pattern(patterns: tuple[str, ...], seen: set[str]) -
 def test_a_client_of_a_group_without_a_worker_is_not_given_another_groups() -> None:
     """`check` refuses such a configuration; until the next start an old one may run."""
     nobody = cast("Any", None)
-    service = GatewayService(nobody, nobody, nobody, {"other": nobody})
+    service = GatewayService(Clients(()), nobody, nobody, {"other": nobody})
     with pytest.raises(RequestError, match="no worker serves the group default of client mes"):
         service._link(Client(settings()))
 
@@ -142,7 +143,7 @@ def test_a_client_sees_the_state_of_its_own_group() -> None:
     links = {
         group: cast("Any", SimpleNamespace(is_open=group == "press", changed_s={})) for group in ("default", "press")
     }
-    service = GatewayService(cast("Any", None), CatalogView(documents), cast("Any", None), links)
+    service = GatewayService(Clients(()), CatalogView(documents), cast("Any", None), links)
     mes, press = Client(settings(models=("*",))), Client(settings(name="press", models=("*",), group="press"))
     states = {
         one.group: {row["name"]: row["state"] for row in service.index(one, only_ready=False)} for one in (mes, press)
@@ -155,15 +156,14 @@ def test_a_client_sees_the_state_of_its_own_group() -> None:
 
 
 def test_bodies_of_one_group_leave_the_room_of_another() -> None:
-    service = GatewayService(*cast("Any", (None, None, None, {})))
-    mes, press = Client(settings()), Client(settings(name="press", group="press"))
-    with service.bytes_held(mes, MOST_HELD_BYTES):
-        with pytest.raises(RequestError, match="too many bytes"), service.bytes_held(mes, 1):
-            pass
-        with service.bytes_held(press, MOST_HELD_BYTES):
-            pass
-    with service.bytes_held(mes, MOST_HELD_BYTES):
-        pass
+    subjects = {name: settings(name, subject=f"CN={name}", group=name) for name in ("mes", "press")}
+    counting = Counting(cast("Any", None))
+    service = GatewayService(Clients(tuple(subjects.values())), cast("Any", None), counting, {})
+    with service.request("", "CN=mes") as mes, service.request("", "CN=press") as press:
+        mes.held.resize(MOST_HELD_BYTES)
+        with service.request("", "CN=mes") as another, pytest.raises(RequestError, match="requests of mes hold"):
+            another.held.resize(1)
+        press.held.resize(MOST_HELD_BYTES)
 
 
 def test_the_service_may_read_a_token_that_is_made_under_a_closed_umask(tmp_path: Path) -> None:

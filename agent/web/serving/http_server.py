@@ -20,6 +20,8 @@ _KEEP_ALIVE_S: Final = 30
 _HEADER_BYTES: Final = 32 * 1024
 SUBJECT: Final = "client_subject"
 """Key of a request's scope: the subject of the client's verified certificate."""
+ABORT: Final = "abort"
+"""Key of a request's scope: a function that ends its connection at once."""
 
 
 class HttpServer:
@@ -70,7 +72,7 @@ class _Protocol(H11Protocol):
         app = self.app
 
         async def with_subject(scope: Scope, receive: Receive, send: Send) -> None:
-            await app({**scope, SUBJECT: subject}, receive, send)
+            await app({**scope, SUBJECT: subject, ABORT: transport.abort}, receive, send)
 
         self.app = with_subject
 

@@ -5,6 +5,7 @@ import hmac
 import math
 import secrets
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
@@ -80,6 +81,10 @@ class Clients:
             except (OSError, ValueError) as error:
                 why = error.strerror if isinstance(error, OSError) else str(error)
                 self.faults.append(f"client {one.name} is not let in: its token_file: {why}")
+
+    def counts(self) -> Counter[str]:
+        """Return the number of clients that may be let in, by group."""
+        return Counter(one.group for one in (*(client for _, client in self._by_token), *self._by_subject.values()))
 
     def authenticated(self, authorization: str, subject: str) -> Client:
         """Return the client of a header `Bearer TOKEN`, else of a certificate's subject.

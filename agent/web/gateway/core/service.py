@@ -3,7 +3,6 @@
 import asyncio
 import struct
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -14,12 +13,12 @@ import msgspec
 
 from agent.messages.web import byte_elements
 from agent.messages.web.requests import Found, InferPicture, InferTensors, NotInferred, Port, Signature, Tensors
-from agent.processes.slots.request_memory import MOST_HELD_BYTES
 from agent.web.gateway.core import pictures, tensors
 from agent.web.gateway.core.catalog import CatalogView, Version
 from agent.web.gateway.core.clients import Client, Clients
 from agent.web.gateway.core.counting import Counted, Counting
 from agent.web.gateway.core.faults import RequestError, busy, invalid
+from agent.web.gateway.core.held_bytes import Held, HeldBytes
 from agent.web.gateway.core.tensors import Tensor
 from agent.web.gateway.core.wishes import Wish
 from agent.web.gateway.core.worker_link import Inferred, Numbered, WorkerLink
@@ -71,6 +70,16 @@ class Detected:
     """Time of the network alone."""
 
 
+@dataclass(frozen=True)
+class Admitted:
+    """A request of a known client, under way."""
+
+    client: Client
+    counted: Counted
+    held: Held
+    """What it holds in memory."""
+
+
 class GatewayService:
     """The calls of a client, whatever the transport. For the event loop's thread."""
 
@@ -81,32 +90,18 @@ class GatewayService:
         self.catalog: Final = catalog
         self.counting: Final = counting
         self._links: Final = links
-        self._held_bytes: Final[Counter[str]] = Counter()
-        """Bytes that the requests of each group hold."""
+        self._held: Final = {group: HeldBytes(count) for group, count in clients.counts().items()}
+        """What the clients of each group hold, because the groups share no memory."""
         self._threads: Final = ThreadPoolExecutor(2, "request")
 
     @contextmanager
-    def request(self, authorization: str, subject: str) -> Iterator[tuple[Client, Counted]]:
+    def request(self, authorization: str, subject: str) -> Iterator[Admitted]:
         """Run the block as one request of an authenticated client, counted. Raises RequestError."""
         with self.counting.request() as counted:
             client = self.clients.authenticated(authorization, subject)
             counted.client = client.name
-            with client.admitted():
-                yield client, counted
-
-    @contextmanager
-    def bytes_held(self, client: Client, size_bytes: int) -> Iterator[None]:
-        """Run the block while a client's body of that size is in memory.
-
-        Raises RequestError where all those of its group take too much.
-        """
-        if self._held_bytes[client.group] + size_bytes > MOST_HELD_BYTES:
-            raise busy("requests hold too many bytes")
-        self._held_bytes[client.group] += size_bytes
-        try:
-            yield
-        finally:
-            self._held_bytes[client.group] -= size_bytes
+            with client.admitted(), self._held[client.group].of(client.name) as held:
+                yield Admitted(client, counted, held)
 
     async def aside(self, size_bytes: int, make: Callable[[], _Read]) -> _Read:
         """Return what `make` makes of so many bytes: on a thread where they are many, because others wait meanwhile."""

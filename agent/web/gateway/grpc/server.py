@@ -20,6 +20,7 @@ from agent.web.gateway.core.catalog import Version
 from agent.web.gateway.core.clients import Client
 from agent.web.gateway.core.counting import Counted
 from agent.web.gateway.core.faults import RequestError, invalid
+from agent.web.gateway.core.held_bytes import ENVELOPE_BYTES, Held
 from agent.web.gateway.core.service import EXTENSIONS, MOST_BYTES, GatewayService
 from agent.web.gateway.grpc.contents import add_outputs, inputs_of, wish_in
 from agent.web.gateway.grpc.schema import METHODS, SERVICE, Messages, Untyped
@@ -38,8 +39,6 @@ _STATUS: Final[dict[Outcome, Status]] = {
     "busy": Status.UNAVAILABLE,
     "failed": Status.INTERNAL,
 }
-_ENVELOPE_BYTES: Final = 1 << 20
-"""Of a message, beside its tensors."""
 _HEAD: Final = struct.Struct(">BI")
 _WHOLE_S: Final = 30.0
 
@@ -73,11 +72,12 @@ class GrpcServer:
 
     async def _answer_one(self, call: Call, taken: Untyped, stream: "Stream[Any, Any]") -> None:
         try:
-            with self._request(stream) as (client, counted):
+            with self._request(stream) as admitted:
                 size_bytes = await asyncio.wait_for(_only_size(stream), _WHOLE_S)
-                with self._service.bytes_held(client, size_bytes):
-                    request = _parsed(taken, await _content(stream, size_bytes))
-                    answer = await call(self, client, counted, request)
+                content = await _content(stream, size_bytes, admitted.held)
+                answer = await call(self, admitted.client, admitted.counted, _parsed(taken, content))
+                del content
+                await _send(stream, answer, admitted.held)
         except RequestError as error:
             raise _refusal(error) from None
         except (TimeoutError, asyncio.TimeoutError):
@@ -86,26 +86,28 @@ class GrpcServer:
             raise
         except Exception:  # noqa: BLE001 - the loop's edge
             raise _crashed() from None
-        await stream.send_message(answer)
 
     async def _stream(self, stream: "Stream[Any, Any]") -> None:
         """Answer requests one after the other; the refusal of one that is read is an answer, others end the stream."""
         taken, given = self._messages["ModelInferRequest"], self._messages["ModelStreamInferResponse"]
         while True:
-            is_read = False
+            may_go_on = False
             try:
-                with self._request(stream) as (client, counted):
+                with self._request(stream) as admitted:
                     size_bytes = await _next_size(stream)
                     if size_bytes is None:
                         return
-                    with self._service.bytes_held(client, size_bytes):
-                        content = await _content(stream, size_bytes)
-                        is_read = True
-                        request = _parsed(taken, content)
-                        del content  # it is as large as the request made of it
-                        answer = given(infer_response=await _infer(self, client, counted, request))
+                    content = await _content(stream, size_bytes, admitted.held)
+                    may_go_on = True
+                    request = _parsed(taken, content)
+                    del content  # it is as large as the request made of it
+                    response = await _infer(self, admitted.client, admitted.counted, request)
+                    may_go_on = False
+                    del request
+                    await _send(stream, given(infer_response=response), admitted.held)
+                    continue
             except RequestError as error:
-                if not is_read or error.kind == "too_large":
+                if not may_go_on or error.kind == "too_large":
                     raise _refusal(error) from None
                 answer = given(error_message=str(error))
             except GRPCError:
@@ -147,7 +149,7 @@ async def _next_size(stream: "Stream[Any, Any]") -> int | None:
     is_compressed, size_bytes = _HEAD.unpack(head)
     if is_compressed:
         raise RequestError("unsupported", "compressed messages are not understood")
-    if size_bytes > MOST_BYTES + _ENVELOPE_BYTES:
+    if size_bytes > MOST_BYTES + ENVELOPE_BYTES:
         raise RequestError("too_large", f"a message of more than {MOST_BYTES >> 20} MiB")
     return int(size_bytes)
 
@@ -160,15 +162,44 @@ async def _only_size(stream: "Stream[Any, Any]") -> int:
     return size_bytes
 
 
-async def _content(stream: "Stream[Any, Any]", size_bytes: int) -> bytes:
-    """Return a message's bytes. Raises RequestError for one that ends early, GRPCError for one that is too slow."""
+async def _content(stream: "Stream[Any, Any]", size_bytes: int, held: Held) -> bytes:
+    """Return a message's bytes, held from now on.
+
+    Raises RequestError for one that ends early or finds no room, GRPCError for one that is too slow.
+    """
+    held.resize(size_bytes)
+    received = _Progress(stream, "data_received")
     try:
-        content = await asyncio.wait_for(_read(stream, size_bytes), _WHOLE_S)
+        content = await held.moving(_read(stream, size_bytes), received, _WHOLE_S)
     except (TimeoutError, asyncio.TimeoutError):
         raise GRPCError(Status.DEADLINE_EXCEEDED, "the request did not come in time") from None
     if len(content) != size_bytes:
         raise invalid("the message ends early")
     return content
+
+
+async def _send(stream: "Stream[Any, Any]", answer: Untyped, held: Held) -> None:
+    """Send an answer, whose bytes are held meanwhile.
+
+    Raises RequestError where there is no room for them, GRPCError where the client reads too slowly.
+    """
+    held.resize(answer.ByteSize())
+    try:
+        await held.moving(stream.send_message(answer), _Progress(stream, "data_sent"), _WHOLE_S)
+    except (TimeoutError, asyncio.TimeoutError):
+        raise GRPCError(Status.DEADLINE_EXCEEDED, "the answer was not read in time") from None
+
+
+class _Progress:
+    """Bytes that a stream has moved since now, by one of grpclib's counts."""
+
+    def __init__(self, stream: "Stream[Any, Any]", count: str) -> None:
+        self._stream: Final = stream._stream  # noqa: SLF001 - as in _read
+        self._count: Final = count
+        self._before: Final = getattr(self._stream, count)
+
+    def __call__(self) -> int:
+        return int(getattr(self._stream, self._count) - self._before)
 
 
 def _parsed(taken: Untyped, content: bytes) -> Untyped:

@@ -2,15 +2,13 @@
 
 import asyncio
 import zlib
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Final
 
 from starlette.requests import ClientDisconnect, Request
 
-from agent.web.gateway.core.clients import Client
 from agent.web.gateway.core.faults import RequestError, invalid
-from agent.web.gateway.core.service import MOST_BYTES, GatewayService
+from agent.web.gateway.core.held_bytes import Held
+from agent.web.gateway.core.service import MOST_BYTES
 
 _WHOLE_S: Final = 30.0
 """Time for a whole body."""
@@ -19,28 +17,28 @@ _WINDOWS: Final = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 """Of zlib, by the content's coding."""
 
 
-@asynccontextmanager
-async def body_of(
-    request: Request, service: GatewayService, client: Client, most_bytes: int = MOST_BYTES
-) -> AsyncIterator[bytes]:
-    """Run the block with the whole body, decompressed. Raises RequestError for one that is too large or too slow."""
+async def body_of(request: Request, held: Held, most_bytes: int = MOST_BYTES) -> bytes:
+    """Return the whole body, decompressed; it is held then. Raises RequestError for one that is too large or slow."""
     coding = request.headers.get("content-encoding", "identity").strip().lower()
     if coding not in {"identity", "", *_WINDOWS}:
         raise RequestError("media", f"Content-Encoding {coding[:32]!r}; gzip, deflate and identity are understood")
     length = whole(request.headers.get("content-length", ""))
     if length is not None and length > most_bytes:
         raise _too_large(most_bytes)
-    held_bytes = length if length is not None and coding not in _WINDOWS else most_bytes
-    with service.bytes_held(client, held_bytes):
-        try:
-            content = await asyncio.wait_for(_read(request, most_bytes), _WHOLE_S)
-        except (TimeoutError, asyncio.TimeoutError):
-            raise invalid(f"the body did not come within {_WHOLE_S:g} s") from None
-        except ClientDisconnect:
-            raise invalid("the client went away") from None
-        if coding in _WINDOWS:
-            content = _decompressed(content, coding, most_bytes)  # and nothing holds the compressed one
-        yield content
+    held.resize(length if length is not None and coding not in _WINDOWS else most_bytes)
+    come = bytearray()
+    try:
+        await held.moving(_read(request, come, most_bytes), lambda: len(come), _WHOLE_S)
+    except (TimeoutError, asyncio.TimeoutError):
+        raise invalid(f"the body did not come within {_WHOLE_S:g} s") from None
+    except ClientDisconnect:
+        raise invalid("the client went away") from None
+    content = bytes(come)
+    come.clear()
+    if coding in _WINDOWS:
+        content = _decompressed(content, coding, most_bytes)  # and nothing holds the compressed one
+    held.resize(len(content))
+    return content
 
 
 def whole(text: str) -> int | None:
@@ -48,13 +46,11 @@ def whole(text: str) -> int | None:
     return int(text) if text.isdecimal() and len(text) <= _MOST_DIGITS else None
 
 
-async def _read(request: Request, most_bytes: int) -> bytes:
-    content = bytearray()
+async def _read(request: Request, come: bytearray, most_bytes: int) -> None:
     async for chunk in request.stream():
-        content += chunk
-        if len(content) > most_bytes:
+        come += chunk
+        if len(come) > most_bytes:
             raise _too_large(most_bytes)
-    return bytes(content)
 
 
 def _decompressed(content: bytes, coding: str, most_bytes: int) -> bytes:

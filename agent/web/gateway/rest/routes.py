@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -16,15 +17,14 @@ from agent import __version__
 from agent.messages.web.requests import Port
 from agent.web.gateway.core import tensors
 from agent.web.gateway.core.catalog import Version
-from agent.web.gateway.core.clients import Client
-from agent.web.gateway.core.counting import Counted
 from agent.web.gateway.core.faults import RequestError, invalid, not_found
-from agent.web.gateway.core.service import EXTENSIONS, GatewayService
+from agent.web.gateway.core.service import EXTENSIONS, MOST_BYTES, Admitted, GatewayService
 from agent.web.gateway.core.wishes import wish_of
 from agent.web.gateway.rest import openapi
 from agent.web.gateway.rest.answers import HEADER_LENGTH, inferred, json_of, refusal
 from agent.web.gateway.rest.bodies import body_of, whole
 from agent.web.gateway.rest.infer_body import InferBody, parse
+from agent.web.gateway.rest.sending import Sending
 from agent.web.serving.http_server import SUBJECT
 
 _log: Final = logging.getLogger(__name__)
@@ -36,28 +36,32 @@ _MODEL, _OF_VERSION = "/v2/models/{model}", "/v2/models/{model}/versions/{versio
 class Asked:
     """One request of a client that is let in."""
 
-    def __init__(self, request: Request, service: GatewayService, client: Client, counted: Counted) -> None:
+    def __init__(self, request: Request, service: GatewayService, admitted: Admitted) -> None:
         self.request: Final = request
         self.service: Final = service
-        self.client: Final = client
-        self._counted: Final = counted
+        self.client: Final = admitted.client
+        self._admitted: Final = admitted
 
     def model(self) -> Version:
         """Return the model that the path names. Raises RequestError("not_found")."""
         path = self.request.path_params
         one = self.service.catalog.resolve(self.client, path["model"], path.get("version", ""))
-        self._counted.model = one.reference
+        self._admitted.counted.model = one.reference
         return one
+
+    async def body(self, most_bytes: int = MOST_BYTES) -> bytes:
+        """Return the body. Raises RequestError."""
+        return await body_of(self.request, self._admitted.held, most_bytes)
 
     async def json(self, kind: type[_Body], wrong: str = "") -> _Body:
         """Return a small body, an object of JSON or nothing. Raises RequestError, of `wrong` for other values."""
-        async with body_of(self.request, self.service, self.client, _SMALL_BYTES) as content:
-            try:
-                return msgspec.json.decode(content if content.strip() else b"{}", type=kind)
-            except msgspec.ValidationError as error:
-                raise invalid(wrong or f"the body: {error}") from None
-            except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-                raise invalid(f"the body: {error}") from None
+        content = await self.body(_SMALL_BYTES)
+        try:
+            return msgspec.json.decode(content if content.strip() else b"{}", type=kind)
+        except msgspec.ValidationError as error:
+            raise invalid(wrong or f"the body: {error}") from None
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+            raise invalid(f"the body: {error}") from None
 
 
 class _IndexBody(msgspec.Struct):
@@ -81,24 +85,26 @@ class _Endpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, whatever it is."""
-        request = Request(scope, receive)
-        response = await self._answered(request)
-        await response(scope, receive, send)
-
-    async def _answered(self, request: Request) -> Response:
+        request, sending = Request(scope, receive), Sending(scope, send)
+        response: Response | None = None
         try:
             authorization = request.headers.get("authorization", "")
-            with self._service.request(authorization, request.scope.get(SUBJECT, "")) as (client, counted):
-                method = "GET" if request.method == "HEAD" else request.method
-                answer = self._answers.get(method)
-                if answer is not None:
-                    return await answer(Asked(request, self._service, client, counted))
-                return self._nothing(request)
+            with self._service.request(authorization, request.scope.get(SUBJECT, "")) as admitted:
+                await sending.run(await self._answered(request, admitted), admitted.held)
         except RequestError as error:
-            return refusal(error)
+            response = refusal(error)
         except Exception:  # noqa: BLE001 - the loop's edge: a request must not end its connection without an answer
             _log.exception("event=request_crashed path=%r", request.url.path[:200])
-            return json_of({"error": "the gateway failed; its log says how"}, 500)
+            response = json_of({"error": "the gateway failed; its log says how"}, 500)
+        if response is not None and not sending.has_begun:
+            await response(scope, receive, send)
+
+    async def _answered(self, request: Request, admitted: Admitted) -> Response:
+        method = "GET" if request.method == "HEAD" else request.method
+        answer = self._answers.get(method)
+        if answer is not None:
+            return await answer(Asked(request, self._service, admitted))
+        return self._nothing(request)
 
     def _nothing(self, request: Request) -> Response:
         if not self._answers:
@@ -178,20 +184,26 @@ async def _metadata(asked: Asked) -> Response:
 
 async def _infer(asked: Asked) -> Response:
     one = asked.model()
-    length = asked.request.headers.get(HEADER_LENGTH)
-    async with body_of(asked.request, asked.service, asked.client) as content:
-        if length is not None and whole(length) == 0:
-            signature = await asked.service.signature(asked.client, one)
-            body = InferBody.of_raw(tensors.of_raw(signature.inputs, content, one.path))
-        else:
-            body = await asked.service.aside(len(content), partial(parse, content, length))
-        outputs = await asked.service.infer(asked.client, one, body.inputs, body.wish)
+    body, outputs = await _inferred(asked, one)  # and not the request's bytes, which may go now
     head = {"model_name": asked.request.path_params["model"], "model_version": one.version}
     if body.id:
         head["id"] = body.id
-    binary = frozenset(output.name for output in outputs) if body.is_binary and not body.wish.outputs else body.named
+    is_binary = body.is_binary and not body.wish.outputs
+    binary = frozenset(output.name for output in outputs) if is_binary else body.named
     size_bytes = sum(len(output.raw) for output in outputs)
     return await asked.service.aside(size_bytes, partial(inferred, head, outputs, binary))
+
+
+async def _inferred(asked: Asked, one: Version) -> tuple[InferBody, list[tensors.Tensor]]:
+    """Return a request without its inputs, and its outputs."""
+    length = asked.request.headers.get(HEADER_LENGTH)
+    content = await asked.body()
+    if length is not None and whole(length) == 0:
+        signature = await asked.service.signature(asked.client, one)
+        body = InferBody.of_raw(tensors.of_raw(signature.inputs, content, one.path))
+    else:
+        body = await asked.service.aside(len(content), partial(parse, content, length))
+    return replace(body, inputs=[]), await asked.service.infer(asked.client, one, body.inputs, body.wish)
 
 
 async def _detect(asked: Asked) -> Response:
@@ -201,8 +213,7 @@ async def _detect(asked: Asked) -> Response:
     media = asked.request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media.startswith("image/") and media not in {"image/jpeg", "image/png", "image/webp"}:
         raise RequestError("media", f"{media[:64]!r}; JPEG, PNG and WebP are understood")
-    async with body_of(asked.request, asked.service, asked.client) as content:
-        found = await asked.service.detect(asked.client, one, content, wish)
+    found = await asked.service.detect(asked.client, one, await asked.body(), wish)
     took_ms = round((time.monotonic() - began_s) * 1000, 1)
     text = found.text[:-1] + b',"latency_ms":%s}' % str(took_ms).encode()
     times = {"Server-Timing": f"decode;dur={found.decode_ms:.2f}, infer;dur={found.infer_ms:.2f}"}
