@@ -23,6 +23,9 @@ class Options:
     precision: str = ""
     """Precision in which everything computes; empty: the one that a preparation chooses."""
 
+    part: str = ""
+    """The only part to measure, of a benchmark that has several; empty: all."""
+
     @property
     def models_dir(self) -> Path:
         """Folder of built models, kept from run to run."""

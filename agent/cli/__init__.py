@@ -218,9 +218,10 @@ def init(no_try: bool, **given: Any) -> None:  # noqa: ANN401, FBT001 - one para
 )
 @click.option("--json", "as_json", is_flag=True, help="End with one line of JSON, the figures.")
 @click.option("--swaps", type=click.IntRange(min=1), help="How many swaps in a row; 1000 unless --quick.")
-@click.option("--rounds", type=click.IntRange(min=1), help="pipeline: how many rounds of pairs; 5 unless --quick.")
-@click.option("--seconds", type=click.FloatRange(min=1), help="pipeline: length of one look; 20 unless --quick.")
+@click.option("--rounds", type=click.IntRange(min=1), help="pipeline, canary: how many rounds.")
+@click.option("--seconds", type=click.FloatRange(min=1), help="pipeline, canary: length of one look.")
 @click.option("--precision", type=click.Choice(["f32", "bf16"]), help="Not the fastest that answers alike, but this.")
+@click.option("--part", type=click.Choice(["latency", "same", "share"]), help="canary: this part alone.")
 @click.option("--quick", is_flag=True, help="Few repeats: to see that it runs, not for figures.")
 def bench(name: str, **options: Any) -> None:  # noqa: ANN401 - click's, as `bench_command` takes them
     """Measure the agent against the bare runtime and a reference manager. Takes minutes; progress goes to stderr."""

@@ -9,7 +9,16 @@ from typing import Any
 
 import pytest
 from support.brokers import Mosquitto
-from support.candidates import CANDIDATE, NAMES, STABLE, add_version, pinned, write_nan_model
+from support.candidates import (
+    CANDIDATE,
+    NAMES,
+    STABLE,
+    add_version,
+    pinned,
+    write_failing_model,
+    write_hanging_model,
+    write_nan_model,
+)
 from support.running_agent import DEADLINE_S, RunningAgent
 from support.tiny_models import write_tiny_model
 
@@ -98,6 +107,8 @@ def test_a_good_version_is_shadowed_then_answers_its_share_and_is_promoted(
     agent.until_inferred("cam-1", CANDIDATE, len(agent.heard))
     switch = json.loads(agent.on("line/line-1/switch", since)[-1].payload)
     assert (switch["cause"]["rule"], switch["result"], switch["frames_lost"]) == ("canary", "switched", 0)
+    assert "agreement 1.0000" in switch["detail"]
+    agent.logged(r"event=comparison line=line-1 candidate=alpha:n@2 .* result=promoted .* detail='agreement 1.0000")
 
     agent.until(lambda: CANDIDATE in run(agent, "models", "log", "line-1").splitlines()[-1])
     log = run(agent, "models", "log", "line-1")
@@ -111,22 +122,34 @@ def test_a_good_version_is_shadowed_then_answers_its_share_and_is_promoted(
     assert "promoted" in page
 
 
-def test_a_version_that_answers_nan_is_given_up_with_no_frame_lost(prepared: Callable[[Write], RunningAgent]) -> None:
-    agent = prepared(write_nan_model)
-    mark = len(agent.heard)
-    ask(agent, mode="canary", share=1.0)
-    ended = until(agent, result="rolled_back")
-    assert ended["reason"] == "proof_failed"
-    after = len(agent.heard)
-    agent.until_inferred("cam-1", STABLE, after)
-    agent.until_inferred("cam-2", STABLE, after)
-    for stream in ("cam-1", "cam-2"):
-        frames = [one["frame"] for one in agent.detections(stream, mark)]
-        assert frames == list(range(frames[0], frames[-1] + 1)), "each frame has its answer"
-    assert agent.value(READY) == "bottle-500"
-    assert "candidate_rolled_back" in (agent.value("alerts") or "")
-    switch = json.loads(agent.on("line/line-1/switch", mark)[-1].payload)
-    assert (switch["from"], switch["to"], switch["cause"]["rule"]) == (CANDIDATE, STABLE, "canary")
+@pytest.mark.parametrize(
+    ("write", "reason", "modes"),
+    [
+        (write_nan_model, "proof_failed", ["shadow", "canary"]),
+        (write_failing_model, "inference_failed", ["shadow", "canary"]),
+        (write_hanging_model, "hung", ["canary"]),  # as a shadow it has 20 s
+    ],
+)
+def test_a_version_that_goes_wrong_is_given_up_with_no_frame_lost(
+    prepared: Callable[[Write], RunningAgent], write: Write, reason: str, modes: list[str]
+) -> None:
+    agent = prepared(write)
+    for mode in modes:
+        mark = len(agent.heard)
+        ask(agent, id=mode, mode=mode, share=1.0)
+        ended = until(agent, result="rolled_back", id=mode)
+        assert ended["reason"] == reason
+        after = len(agent.heard)
+        for stream in ("cam-1", "cam-2"):
+            agent.until(lambda one=stream, of=after: len(agent.detections(one, of)) > 5)  # type: ignore[misc] # bound
+            frames = [one["frame"] for one in agent.detections(stream, mark)]
+            assert frames == list(range(frames[0], frames[-1] + 1)), "each frame has its answer"
+            assert {one["model"] for one in agent.detections(stream, after)[2:]} == {STABLE}
+        assert agent.value(READY) == "bottle-500"
+        assert "candidate_rolled_back" in (agent.value("alerts") or "")
+        switch = json.loads(agent.on("line/line-1/switch", mark)[-1].payload)
+        way = (CANDIDATE, STABLE) if mode == "canary" else (STABLE, CANDIDATE)
+        assert (switch["from"], switch["to"], switch["cause"]["rule"]) == (*way, "canary")
     agent.until(lambda: "rolled_back" in run(agent, "models", "log", "line-1"))
 
 

@@ -16,7 +16,20 @@ from agent.web.console.access.guard import COOKIE, HEADERS, Row
 from agent.web.console.access.users import ROLES, Role
 from agent.web.console.acts import ACTS
 
-FORGED = ({"origin": "http://evil.example"}, {"origin": "null"}, {"origin": f"http://{HOST}.evil.example"})
+FORGED = tuple(
+    {"origin": origin}
+    for origin in (
+        "http://evil.example",
+        "null",
+        "",
+        HOST,
+        f"http://{HOST}.evil.example",
+        f"http://{HOST}/",
+        f"http://a@{HOST}",
+        "http://[x",
+        "http://[",
+    )
+)
 
 
 @pytest.fixture
@@ -63,7 +76,7 @@ def test_no_route_answers_without_a_session(here: ConsoleHere, client: TestClien
 def test_public_routes_hold_nothing_of_the_device(here: ConsoleHere, client: TestClient) -> None:
     here.publish("meta", '{"device":"secret-box"}')
     public = [row for row in here.console.table() if row.access == "public"]
-    assert {row.path for row in public} == {"/", "/console/{name:path}", "/console/api/login"}
+    assert {row.path for row in public} == {"/", "/console", "/console/{name:path}", "/console/api/login"}
     for name in here.console.files.names():
         assert "secret-box" not in client.get(f"/console/{name}").text
 

@@ -3,104 +3,14 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
-from support.scenario import Play
+from support.alias_plant import ALIAS, LOOK_S, SEALS, Plant, meaning
 
 from agent.control import snapshot
 from agent.control.events import CapChanged
 from agent.control.job import CANDIDATES_JOB, CATALOG_JOB
-from agent.control.state import Line
-from agent.messages.canary import Compared, ComparisonBegan, Counts
-from agent.messages.short_lived.supply import FollowAliases
-
-ALIAS = "mlflow://hub/cap-check@candidate"
-SEALS = "mlflow://hub/seal-check@candidate"
-MODELS = Path(__file__).parents[1] / "scenarios" / "models.toml"
-LOOK_S = 300.0
-
-
-def meaning(version: str) -> dict[str, Any]:
-    file = f"mlflow://hub/cap-check/{version}"
-    return {"name": "cap-check", "variant": "n", "version": version, "file": file, "sha256": version * 64}
-
-
-class Plant:
-    """A plant whose line-1 follows an alias, which means nothing yet."""
-
-    def __init__(self, folder: Path, more: str = "", candidate: str = ALIAS) -> None:
-        (folder / "settings.toml").write_text(
-            f"""[catalog]
-file = "{MODELS}"
-[[stream]]
-id = "cam-1"
-line = "line-1"
-source = "clip.avi"
-[[stream]]
-id = "cam-2"
-line = "line-2"
-source = "clip.avi"
-[line.line-1]
-default = "cap-check"
-candidate = "{candidate}"
-products = {{ "bottle-500" = "cap-check", "17" = "label-check" }}
-[line.line-2]
-default = "cap-check"
-{more}
-"""
-        )
-        self.come_up(folder)
-
-    def come_up(self, folder: Path) -> None:
-        self.play = Play(folder)
-        self.play.supply.fetch_s = 0.5
-        self.play._come_up()
-        self.send("product/set", "bottle-500")
-
-    def send(self, topic: str, value: object, line: str = "line-1") -> None:
-        self.play._message(f"line/{line}/{topic}", {"payload": value})
-        self.wait(1.0)
-
-    def wait(self, seconds: float) -> None:
-        self.play._until(self.play.t + seconds)
-
-    def mean(self, version: str) -> None:
-        """Let the alias move, and the device notice."""
-        self.play.supply.means[ALIAS] = meaning(version)
-        self.wait(LOOK_S + 10.0)
-
-    def begin(self) -> None:
-        """Let the worker begin the comparison."""
-        self.play._give(ComparisonBegan("line-1", self.comparison.number))
-
-    def count(self, **counts: Any) -> None:  # noqa: ANN401 - fields of Counts
-        self.play._give(Compared("line-1", self.comparison.number, Counts(**counts)))
-
-    @property
-    def line(self) -> Line:
-        return self.play.state.lines["line-1"]
-
-    @property
-    def comparison(self) -> Any:  # noqa: ANN401 - None is an error of the test
-        return self.line.comparison
-
-    @property
-    def looks(self) -> list[FollowAliases]:
-        return [one for one in self.play.supply.asked if isinstance(one, FollowAliases)]
-
-    def job(self) -> dict[str, Any] | None:
-        payload = self.play.state.orders.states.get(CANDIDATES_JOB)
-        return dict(json.loads(payload)) if payload else None
-
-    def told(self) -> list[tuple[str, dict[str, Any]]]:
-        """Return the results that looks were to write: the version, and what is said of it."""
-        tags = [tag for look in self.looks for one in look.aliases for tag in one.tags]
-        return [(version, json.loads(value)) for version, _, value in tags]
-
-    def restart(self) -> None:
-        self.play._restart({"restart": "whole"})
-        self.wait(3.0)
+from agent.messages.canary import Compared, Counts
 
 
 @pytest.fixture
@@ -197,6 +107,79 @@ def test_a_line_that_serves_another_model_begins_when_it_serves_this_one(plant: 
     plant.send("product/set", "bottle-500")
     plant.wait(LOOK_S + 10.0)
     assert plant.comparison.candidate == "cap-check:n@4"
+
+
+def away_and_back(plant: Plant) -> None:
+    plant.send("product/set", "17")
+    plant.wait(5.0)
+    assert (plant.comparison.result, plant.comparison.end_reason) == ("stopped", "superseded")
+    plant.send("product/set", "bottle-500")
+    plant.wait(5.0)
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_comparison_that_a_product_ended_goes_on_when_its_model_serves_again(plant: Plant, *, restarts: bool) -> None:
+    plant.mean("4")
+    plant.begin()
+    plant.count(frames=100)
+    since = plant.comparison.since
+    plant.send("product/set", "17")
+    if restarts:
+        plant.restart()
+    plant.wait(2 * LOOK_S)
+    assert [told["frames"] for _, told in plant.told()] == [100], "a regular look tells how far it came"
+    plant.send("product/set", "bottle-500")
+    plant.wait(5.0)
+    assert (plant.comparison.candidate, plant.comparison.since) == ("cap-check:n@4", since)
+    plant.begin()
+    plant.count(frames=50)
+    assert (plant.comparison.result, plant.comparison.counts.frames) == ("running", 150)
+
+
+def test_a_line_that_often_changes_has_no_look_begin_each_time(plant: Plant) -> None:
+    plant.mean("4")
+    looked = len(plant.looks)
+    for _ in range(10):
+        plant.begin()
+        away_and_back(plant)
+        assert plant.comparison.result == "running"
+    assert len(plant.looks) - looked <= 2
+
+
+def test_what_an_operator_stopped_does_not_go_on(plant: Plant) -> None:
+    plant.mean("4")
+    plant.begin()
+    plant.send("canary/set", "stop")
+    plant.send("product/set", "17")
+    plant.send("product/set", "bottle-500")
+    plant.wait(2 * LOOK_S)
+    assert plant.comparison.result == "stopped"
+
+
+def test_a_candidate_that_an_operator_chose_and_left_is_not_compared_again(plant: Plant) -> None:
+    plant.mean("4")
+    plant.begin()
+    plant.send("model/set", "cap-check:n@4")
+    plant.wait(5.0)
+    plant.send("model/set", "auto")
+    plant.wait(2 * LOOK_S)
+    assert (plant.line.serving.model, plant.comparison.result) == ("cap-check:n@3", "stopped")
+
+
+@pytest.mark.parametrize("meant", ["5", None])
+def test_a_version_that_its_alias_has_left_meanwhile_does_not_go_on(plant: Plant, meant: str | None) -> None:
+    plant.mean("4")
+    plant.begin()
+    plant.send("product/set", "17")
+    if meant is None:
+        del plant.play.supply.means[ALIAS]
+        plant.wait(LOOK_S + 10.0)
+    else:
+        plant.mean(meant)
+    plant.send("product/set", "bottle-500")
+    plant.wait(LOOK_S + 10.0)
+    now = ("cap-check:n@5", "running") if meant is not None else ("cap-check:n@4", "stopped")
+    assert (plant.comparison.candidate, plant.comparison.result) == now
 
 
 def test_a_restart_goes_on_with_the_comparison_and_begins_none_anew(plant: Plant) -> None:

@@ -81,6 +81,13 @@ def test_an_alias_that_a_line_follows_is_tried(server: FileServer, tmp_path: Pat
     (tmp_path / "changeover.toml").write_text(plant)
     [found] = try_sources(load(tmp_path / "changeover.toml", {}))
     assert (found.verdict, found.subject) == ("fail", "source mlflow://hub/cap@candidate")
-    server.files.clear()
+
+
+@pytest.mark.parametrize("status", [400, 404])
+def test_an_alias_that_is_not_set_is_no_fault(server: FileServer, tmp_path: Path, status: int) -> None:
+    server.files["/api/2.0/mlflow/registered-models/alias"] = Served(b"{}", status=status)
+    (tmp_path / "models.toml").write_text("")
+    plant = f'[supply.host.hub]\nendpoint = "{server.url("")}"\n{PLANT}candidate = "mlflow://hub/cap@candidate"\n'
+    (tmp_path / "changeover.toml").write_text(plant)
     [found] = try_sources(load(tmp_path / "changeover.toml", {}))
     assert (found.verdict, "not set" in found.text) == ("note", True)

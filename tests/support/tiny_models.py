@@ -94,9 +94,9 @@ def _graph(answer: NDArray[np.floating], imgsz: int, *, dynamic: bool) -> onnx.M
     return model
 
 
-def write_endless_model(path: Path) -> Path:
+def write_endless_model(path: Path, names: Sequence[str] = ("cap", "no-cap")) -> Path:
     """Write an ONNX detection model whose graph loops for ever once it is given a picture; returns `path`."""
-    model = onnx.load(write_tiny_model(path))
+    model = onnx.load(write_tiny_model(path, names))
     step = helper.make_graph(
         [
             helper.make_node("Identity", ["goes_on"], ["still_goes_on"]),

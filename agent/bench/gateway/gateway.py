@@ -45,6 +45,7 @@ def run(options: Options) -> dict[str, Any]:
     steady: list[Seen] = []
     beside: dict[str, list[Seen]] = {kind: [] for kind in kinds}
     lost = dict.fromkeys(kinds, 0)
+    missing_alone = 0
     asked: dict[str, list[Asked]] = {kind: [] for kind in kinds}
     with started(plant) as device:
         _until_ready(device, plant)
@@ -54,7 +55,9 @@ def run(options: Options) -> dict[str, Any]:
                 paths = [models[name].reference.partition("@")[0] for name in names]
                 if not is_cold:
                     Requester(plant.web_port, _SMALL).repository(paths[0], "load")
-                steady += _window(device, seconds)
+                calm = _window(device, seconds)
+                steady += calm
+                missing_alone += gaps(calm).missing
                 with saturating(plant.web_port, _SMALL, paths, is_cold=is_cold) as said:
                     device.during(0.5)
                     window = _window(device, seconds)
@@ -73,6 +76,7 @@ def run(options: Options) -> dict[str, Any]:
             for kind, frames in beside.items()
         },
         "frames_lost": lost,
+        "frames_missing_alone": missing_alone,
         "line_alone_ms": spread(calm_ms),
         "of_the_remaining_throughput": answered / (full_fps - fps),
         "requests_per_s": answered,

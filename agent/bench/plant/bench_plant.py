@@ -57,8 +57,6 @@ class Plant:
     """`memory_budget` of the configuration."""
     http_port: int = 0
     """Port of /metrics; 0: none."""
-    second_version: str = ""
-    """Name of the model that the catalog has again as version 2, by the same file; empty: none."""
     preload: bool = False
     """Likely models are loaded in idle time, which most measurements would not expect."""
     web_port: int = 0
@@ -79,9 +77,7 @@ class Plant:
         pictures = self.folder / "pictures"
         if not pictures.exists():
             write_pictures(pictures, self.models.imgsz, self.models[self.stations[0].default].task)
-        entries = [_entry(one) for one in self.models.by_name.values()]
-        entries += [_entry(self.models[self.second_version]) | {"version": "2"}] if self.second_version else []
-        catalog = {"model": entries}
+        catalog = {"model": [_entry(one) for one in self.models.by_name.values()]}
         (self.folder / "models.toml").write_text(tomlkit.dumps(catalog), encoding="utf-8")
         config = self.folder / "changeover.toml"
         config.write_text(tomlkit.dumps(self._settings(port, pictures)), encoding="utf-8")
@@ -127,7 +123,7 @@ def _entry(model: BenchModel) -> dict[str, object]:
     return {
         "name": name,
         "variant": model.size,
-        "version": "1",
+        "version": model.number,
         "file": str(model.onnx),
         "sha256": model.sha256,
     }

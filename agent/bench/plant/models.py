@@ -37,6 +37,8 @@ class BenchModel:
     """A size, possibly with a suffix; also the product that the model inspects."""
     onnx: Path
     sha256: str
+    number: str = "1"
+    """Version in the catalog."""
 
     @property
     def size(self) -> str:
@@ -56,12 +58,12 @@ class BenchModel:
     @property
     def reference(self) -> str:
         """The full reference, as in topics."""
-        return f"part-{self.name}:{self.size}@1"
+        return f"part-{self.name}:{self.size}@{self.number}"
 
     @property
     def version(self) -> ModelVersion:
         """The catalog's version."""
-        return ModelVersion(f"part-{self.name}", self.size, "1", str(self.onnx), self.sha256)
+        return ModelVersion(f"part-{self.name}", self.size, self.number, str(self.onnx), self.sha256)
 
 
 @dataclass(frozen=True)

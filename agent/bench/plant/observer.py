@@ -25,15 +25,28 @@ class Seen:
     latency_ms: float
 
 
+def is_answer_of(one: DetectionsPayload) -> bool:
+    """Return True where a frame's labels belong to the model that it states.
+
+    A benchmark's model always finds one object, so an empty answer is False. `product` and `ready` are not judged,
+    because they are those of the capture, after which the line may change.
+    """
+    name = one.model.partition(":")[0].removeprefix("part-")
+    labels = [found.label for found in one.objects]
+    return bool(labels) and all(is_label_of(label, name) for label in labels)
+
+
 @dataclass
 class Observer:
     """Record of a device's messages; for one thread."""
 
     on_cache: Callable[[float, Cache], None] = lambda _at_s, _cache: None
     """Called with each `cache` message and its time of arrival."""
+    is_right: Callable[[DetectionsPayload], bool] = is_answer_of
+    """Returns False for an answer of another model than the stated one."""
     status: str = ""
     wrong_model: int = 0
-    """Frames whose labels belong to another model than the stated one."""
+    """Frames that `is_right` denies."""
     frames: dict[str, list[Seen]] = field(default_factory=lambda: defaultdict(list))
     ready: dict[str, tuple[float, str]] = field(default_factory=dict)
     """Newest `ready` of each line, with its time of arrival."""
@@ -69,18 +82,7 @@ class Observer:
 
     def _take_detections(self, at_s: float, one: DetectionsPayload) -> None:
         self.frames[one.stream].append(Seen(at_s, one.frame, one.model, one.latency_ms))
-        self.wrong_model += not is_answer_of(one)
-
-
-def is_answer_of(one: DetectionsPayload) -> bool:
-    """Return True where a frame's labels belong to the model that it states.
-
-    A benchmark's model always finds one object, so an empty answer is False. `product` and `ready` are not judged,
-    because they are those of the capture, after which the line may change.
-    """
-    name = one.model.partition(":")[0].removeprefix("part-")
-    labels = [found.label for found in one.objects]
-    return bool(labels) and all(is_label_of(label, name) for label in labels)
+        self.wrong_model += not self.is_right(one)
 
 
 @dataclass(frozen=True)

@@ -27,13 +27,18 @@ _GAVE_WAY: Final[tuple[JobPhase, ...]] = ("superseded", "cancelled")
 
 
 def tick(state: State, now: Now) -> list[Action]:
-    """Have the aliases looked at when that is due, in the window, while no order is under way."""
+    """Go on with what was interrupted, and have the aliases looked at when that is due, in the window."""
     following, lines = state.following, _lines(state)
-    if not lines or state.stopping or state.orders.job is not None or not state.plant.supply.in_window(now.unix_s):
+    if not lines or state.stopping:
         return []
+    resumed = [action for line in lines for action in _resume(state, line, now)]
+    if resumed or state.orders.job is not None or not state.plant.supply.in_window(now.unix_s):
+        return resumed
     _note_end(state, now)
     results = {line.id: result for line in lines if (result := _untold(line)) is not None}
-    has_news = any(following.tried.get(line) != result for line, result in results.items())
+    # What was interrupted may go on, so that a regular look is soon enough for its numbers.
+    ended = [line for line in results if not _is_interrupted(state.lines[line])]
+    has_news = any(following.tried.get(line) != results[line] for line in ended)
     if now.monotonic_s < following.look_at_s and (not has_news or following.failures):
         return []
     following.look_at_s, following.telling = now.monotonic_s + state.plant.canary.look_s, results
@@ -134,6 +139,26 @@ def _begin(state: State, line: Line, now: Now) -> list[Action]:
     return [*steps.begin(state, line, one, now), SaveSnapshot()]
 
 
+def _resume(state: State, line: Line, now: Now) -> list[Action]:
+    """Go on with the comparison of the line's alias, once the stable version that the line had left serves again."""
+    before, serving = line.comparison, line.serving.model
+    if before is None or not _is_interrupted(line) or serving is None or line.changeover is not None:
+        return []
+    is_back = serving == before.stable or (before.stable is None and is_of_one_model(before.candidate, serving))
+    is_meant = state.following.meanings.get(_alias(line)) == before.candidate
+    if not is_back or not is_meant or state.plant.loadable(before.candidate) is None:
+        return []
+    how = (before.mode, before.share, before.frames, before.promote)
+    one = Comparison(before.candidate, *how, line.selection.product, counts=before.counts, since=before.since)
+    return [*steps.begin(state, line, one, now), SaveSnapshot()]
+
+
+def _is_interrupted(line: Line) -> bool:
+    """Return True where a comparison of the line's alias waits for the line to serve its stable version again."""
+    one = line.comparison
+    return one is not None and one.is_interrupted and one.candidate == line.followed.begun
+
+
 def _hold_back(state: State, brought: tuple[ModelVersion, ...]) -> None:
     """Have every line keep its version where rules would find one of `brought`, which only a comparison decides.
 
@@ -212,7 +237,7 @@ def _untold(line: Line) -> str | None:
     one = line.comparison
     if one is None or one.result == "running" or one.candidate != line.followed.begun:
         return None
-    result = f"{one.candidate} {one.result} {one.since}"
+    result = f"{one.candidate} {one.result} {one.ended_at or one.since}"
     return result if result != line.followed.told else None
 
 

@@ -31,6 +31,7 @@ class KeptComparison(msgspec.Struct, frozen=True):
     workers_lost: int
     frames_at_loss: int
     is_seen: bool = False
+    is_interrupted: bool = False
 
 
 def take(one: Comparison | None) -> KeptComparison | None:

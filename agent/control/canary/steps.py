@@ -3,7 +3,7 @@
 from typing import Final, get_args
 
 from agent.control.actions import Action, CompareModels, EndComparison, PrepareModel, PublishEvent, SaveSnapshot
-from agent.control.canary.telling import said
+from agent.control.canary.telling import numbers, said
 from agent.control.comparisons.comparison import Comparison, Stage
 from agent.control.comparisons.totals import added
 from agent.control.comparisons.verdict import Verdict, verdict
@@ -29,11 +29,11 @@ _LONGEST_DETAIL: Final = 500
 
 
 def begin(state: State, line: Line, one: Comparison, now: Now) -> list[Action]:
-    """Begin a comparison; one that runs is stopped."""
+    """Begin a comparison, or one that goes on after an interruption; one that runs is stopped."""
     before = line.comparison
     is_running = before is not None and not before.is_over
     actions = end(state, line, "stopped", _superseded("another comparison was asked for"), now) if is_running else []
-    one.since = now.text()
+    one.since = one.since or now.text()
     line.comparison = one
     actions += alert(state, Alert("candidate_rolled_back", on=False, line=line.id))
     return [*actions, said(state, line, one)]
@@ -53,6 +53,9 @@ def follow(state: State, line: Line, now: Now) -> list[Action]:
     if not one.is_over:
         why = _moved_on(state, line, one)
         if why is not None:
+            target = line.assignment.target
+            chosen = target is not None and target.reference == one.candidate
+            one.is_interrupted = why.reason == "superseded" and not chosen
             return end(state, line, "stopped", why, now)
         actions = _go_on(state, line, one)
     actions += _warn(state, line, one)
@@ -138,20 +141,20 @@ def promote(state: State, line: Line, commands: list[Command], now: Now) -> list
     assert one is not None, "only a comparison under way is promoted"
     assert one.stable is not None, "it runs"
     cause = Cause("canary", commands[0].topic if commands else None, one.candidate)
-    actions = end(state, line, "promoted", None, now)
+    words = numbers(one.counts)
+    actions = end(state, line, "promoted", Verdict(None, words), now)
     selection.prefer(line, one.candidate, over=one.stable)
     _replace_choice(line, one)
-    return [*actions, *changeover.begin(state, line, commands, now, because=cause), SaveSnapshot()]
+    return [*actions, *changeover.begin(state, line, commands, now, because=(cause, words)), SaveSnapshot()]
 
 
-def end(state: State, line: Line, result: CanaryResult, why: Verdict | None, now: Now) -> list[Action]:
+def end(state: State, line: Line, result: CanaryResult, why: Verdict, now: Now) -> list[Action]:
     """End a comparison: every frame is the stable model's again, and the end is published with its numbers."""
     one = line.comparison
     assert one is not None, "only a comparison can end"
     was = one.stage
     one.stage, one.result, one.ended_at = Stage.ENDED, result, now.text()
-    one.end_reason = why.reason if why is not None else None
-    one.end_detail = why.detail[:_LONGEST_DETAIL] if why is not None else None
+    one.end_reason, one.end_detail = why.reason, why.detail[:_LONGEST_DETAIL]
     one.tell_at_s = float("inf")
     commands, one.commands = one.commands, []
     actions: list[Action] = [EndComparison(line.id, one.number)] if was in {Stage.STARTING, Stage.RUNNING} else []

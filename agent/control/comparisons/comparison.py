@@ -56,6 +56,8 @@ class Comparison:
     """Workers lost in a row with the candidate in them, without enough compared frames in between."""
     frames_at_loss: int = 0
     """Compared frames at the last loss of a worker."""
+    is_interrupted: bool = False
+    """The line has left the stable version for a while, by a change of product or of its model."""
     is_seen: bool = False
     """Somebody has seen its rollback, so that the alert is off."""
     tell_at_s: float = 0.0

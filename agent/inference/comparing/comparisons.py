@@ -77,7 +77,7 @@ class Comparisons:
             return
         give_up = partial(self._give_up, request)
         parts = Parts(entry, self._cache, line, Slack(self._pipelines), self._pausing, give_up)
-        comparison = LineComparison(request, parts, partial(self._period_ns, request.line))
+        comparison = LineComparison(request, parts, partial(self._pace, request.line))
         with self._lock:
             self._running[request.line] = comparison, MemoryGrowth(self._cache, request.memory_bytes)
         self._send(ComparisonBegan(request.line, request.number))  # before the candidate's first answer
@@ -125,10 +125,12 @@ class Comparisons:
             return f"it has no class of {active.version.reference}"
         return None
 
-    def _period_ns(self, line: str) -> int:
-        """Return the shortest period of the line's streams; 0 where none is known."""
+    def _pace(self, line: str) -> tuple[int, int]:
+        """Return the shortest frame period of the line's streams in ns, 0 where unknown, and its model's streams."""
         periods = (one.period_ns for one in self._pipelines if one.line == line)
-        return min((one for one in periods if one), default=0)
+        active = self._lines[line].active
+        served = sum(self._lines[one.line].active is active for one in self._pipelines)
+        return min((one for one in periods if one), default=0), served
 
     def _watch(self) -> None:
         while not self._stopping.is_set():

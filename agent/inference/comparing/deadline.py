@@ -9,6 +9,34 @@ from typing import Final, Generic, TypeVar
 from agent.processes.threads import RestartedThread
 
 _Result = TypeVar("_Result")
+_LEAST_S: Final = 0.05
+USUAL_TIMES: Final = 4.0
+"""Multiple of its usual duration after which a candidate's answer is too late."""
+_PATIENT_PERIODS: Final = 0.75
+"""Frame periods for which it may take in any case, because no frame is lost by that."""
+_PERIODS: Final = 1.5
+"""Frame periods after which it is too late in any case, because the next frames would be lost."""
+_LEAST_USUAL_TIMES: Final = 2.0
+_LEAST_OF_MANY: Final = 3.0
+"""The same where it waits for the frame of another stream before it."""
+_SPARE_PERIODS: Final = 0.1
+"""Frame periods that are left over where further streams wait for the same threads."""
+
+
+def deadline_s(usual_s: float, period_s: float, waiting: int) -> float:
+    """Return the time after which a candidate's answer to a frame is too late.
+
+    `usual_s` is the usual duration of its inference, `period_s` the shortest time between two frames of a stream, 0.0
+    where it is unknown. `waiting` streams have no thread until the candidate's frames are answered; each frame of
+    theirs is to be taken before the next one replaces it, also where all come at the same moment.
+    """
+    patient_s = max(_LEAST_S, USUAL_TIMES * usual_s, _PATIENT_PERIODS * period_s)
+    if not period_s:
+        return patient_s
+    if waiting > 0:
+        spare_s = (1 - _SPARE_PERIODS) * period_s - waiting * usual_s
+        return max(min(patient_s, spare_s), _LEAST_OF_MANY * usual_s)
+    return min(patient_s, max(_PERIODS * period_s, _LEAST_USUAL_TIMES * usual_s))
 
 
 class _Task(Generic[_Result]):

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.inference.backends import Model
-from agent.inference.comparing.deadline import DeadlineCaller
+from agent.inference.comparing.deadline import USUAL_TIMES, DeadlineCaller, deadline_s
 from agent.inference.comparing.kept_frames import FrameKeeper
 from agent.inference.comparing.matching import FrameAnswer, compare
 from agent.inference.comparing.share import is_of_share
@@ -40,13 +40,6 @@ _PATIENCE_S: Final = 0.5
 _LOOK_S: Final = 0.002
 _MARGIN: Final = 1.2
 """Factor on an inference's usual duration that must fit before the next frame."""
-_LEAST_DEADLINE_S: Final = 0.05
-_USUAL_TIMES: Final = 4.0
-"""Multiple of its usual duration after which a candidate's answer is too late."""
-_PATIENT_PERIODS: Final = 0.75
-"""Frame periods for which it may take in any case, because no frame is lost by that."""
-_PERIODS: Final = 1.5
-"""Frame periods after which it is too late in any case, because the next frames would be lost."""
 HUNG_S: Final = 2.0
 """Time after which an inference that was too late counts as hanging."""
 _STARVED_S: Final = 5.0
@@ -82,16 +75,18 @@ class LineComparison:
     Threading: `take`, `line_answered` and the frames' methods run on the threads of the line's model.
     """
 
-    def __init__(self, request: Compare, parts: Parts, latest_period_ns: Callable[[], int]) -> None:
-        """Store the arguments; `latest_period_ns` returns the usual time between frames, 0 where unknown."""
+    def __init__(self, request: Compare, parts: Parts, pace: Callable[[], tuple[int, int]]) -> None:
+        """Store the arguments; `pace` returns the line's frame period (ns; 0: unknown) and its model's streams."""
         self.request: Final = request
         self.tally: Final = Tally()
         self._parts: Final = parts
-        self._period_ns: Final = latest_period_ns
+        self._pace: Final = pace
         model = parts.entry.model
         assert model is not None, "a claimed model is resident"
         self._usual_s: float = model.places.usual_s
-        self._caller: Final = DeadlineCaller[Answer](f"candidate of {request.line}", max(1, model.places.count - 1))
+        self._threads: Final = model.places.count
+        """Threads of the line's model, which has as many as a version of its own."""
+        self._caller: Final = DeadlineCaller[Answer](f"candidate of {request.line}", max(1, self._threads - 1))
         self._keeper = self._make_keeper()
         self._turn: Final = threading.Condition()
         self._waiting: Final[deque[tuple[_Frame, LineAnswer]]] = deque()
@@ -145,13 +140,13 @@ class LineComparison:
     def trouble(self) -> tuple[CanaryReason, str] | None:
         """Return what is wrong with an inference that does not end; None where none hangs. For the owner's thread."""
         late_s = self._caller.late_s()
-        if late_s > max(HUNG_S, _USUAL_TIMES * self._usual_s):
+        if late_s > max(HUNG_S, USUAL_TIMES * self._usual_s):
             return "hung", f"a frame was not answered for {late_s:.1f} s; its thread and its memory are left behind"
         since_s = self._slack_since_s
         slack_s = time.monotonic() - since_s if since_s else 0.0
-        if slack_s > max(_STARVED_S, _USUAL_TIMES * self._usual_s):
+        if slack_s > max(_STARVED_S, USUAL_TIMES * self._usual_s):
             load_priority.restore_normal()
-        if slack_s > max(HUNG_IN_SLACK_S, 2 * _USUAL_TIMES * self._usual_s):
+        if slack_s > max(HUNG_IN_SLACK_S, 2 * USUAL_TIMES * self._usual_s):
             return (
                 "hung",
                 f"an inference in slack has run for {slack_s:.0f} s; its thread and its memory are left behind",
@@ -195,10 +190,8 @@ class LineComparison:
         return Answer(entry.version.reference, model.names, answer, began_ns, ended_ns)
 
     def _deadline_s(self) -> float:
-        usual_s = self._usual_s or self._parts.line.usual_s
-        period_s = self._period_ns() / 1e9
-        patient_s = max(_LEAST_DEADLINE_S, _USUAL_TIMES * usual_s, _PATIENT_PERIODS * period_s)
-        return min(patient_s, max(_PERIODS * period_s, 2 * usual_s)) if period_s else patient_s
+        period_ns, streams = self._pace()
+        return deadline_s(self._usual_s or self._parts.line.usual_s, period_ns / 1e9, streams - self._threads)
 
     def _note_usual(self, took_s: float) -> None:
         self._usual_s += (took_s - self._usual_s) * _NEWEST if self._usual_s else took_s

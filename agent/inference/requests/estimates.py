@@ -2,16 +2,20 @@
 
 import math
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from statistics import median_low
 from typing import Final, NamedTuple
 
-_NEWEST: Final = 0.125
-"""Weight of the newest duration in the moving averages."""
+_NEWEST: Final = 5
+"""Durations whose median is the estimate, because a single slow one tells of the machine, not of the model."""
+_PER_OCTAVE: Final = 8
+"""Estimates for each doubling of the inputs' bytes: one's sizes differ by a tenth."""
 _UNKNOWN_NS: Final = 50e6
 """Estimate of a model of which nothing was measured, at whatever size."""
-_HALF_LIFE_NS, _LONGEST_HALF_LIFE_NS = 2e9, 3600e9
+_PATIENCE, _MOST_PATIENCE = 16.0, 16384.0
+"""Time for which an estimate is passed over until it is a unit of time shorter: at first, and at most."""
 _MOST_MODELS: Final = 256
 
 
@@ -21,81 +25,97 @@ class Measured(NamedTuple):
     size_bytes: int
     took_ns: float
 
+    @property
+    def size(self) -> int:
+        """Size class: inputs of one are alike."""
+        return round(_PER_OCTAVE * math.log2(max(1, self.size_bytes)))
+
 
 @dataclass
 class _Estimate:
-    """Moving averages of the durations at one size; times in ns."""
+    """Newest durations at one size; times in ns."""
 
-    usual_ns: float
-    deviation_ns: float = 0.0
-    is_guess: bool = False
-    """Made from other sizes, because none of this size has run."""
-    refused_ns: int = 0
-    """Time of the first refusal since the last inference; 0 without one."""
-    half_life_ns: float = _HALF_LIFE_NS
+    took_ns: deque[float] = field(default_factory=lambda: deque(maxlen=_NEWEST))
+    guess_ns: float = 0.0
+    """Duration that was made from other sizes; counts until one of this size has run."""
+    passed_over_ns: int = 0
+    """Time at which the lines first left no gap since the last inference; 0 while they have."""
+    patience: float = _PATIENCE
 
     @property
     def full_ns(self) -> float:
-        return self.usual_ns + self.deviation_ns
+        return median_low(self.took_ns) if self.took_ns else self.guess_ns
 
-    def aged_ns(self, now_ns: int) -> float:
-        age_ns = now_ns - self.refused_ns if self.refused_ns else 0
-        return self.full_ns * math.pow(0.5, age_ns / self.half_life_ns)
+    def aged_ns(self, now_ns: int, at_ns: int) -> float:
+        """Return the estimate at a time where it is passed over from now on, if it was not before."""
+        age_ns = max(0, at_ns - (self.passed_over_ns or now_ns))
+        return max(0.0, self.full_ns - age_ns / self.patience)
 
 
 class Estimates:
-    """Table of estimates by model and size, each of which ages while it causes refusals. Threading: one thread.
+    """Table of estimates by model and size, each of which ages while it fits no gap. Threading: one thread.
 
-    Size: inputs count as alike where their bytes have the same number of binary digits. For a size that has not run,
-    the least bound is taken from those that have, and from the proof: a smaller one's duration grows with the bytes, a
-    larger one's counts as it is.
+    Duration: the median of the newest five. A mean would stay above every gap after one slow inference, and none would
+    run that corrects it.
 
-    Age: from its first refusal on, an estimate halves every 2 s, so that one slow inference cannot close a model. The
-    inference that then runs replaces it where it took less than half of it; where it took longer than the aged
-    estimate, the half-life doubles, up to an hour, so that a model which is slow is tried ever more seldom.
+    Size: inputs count as alike where their bytes differ by less than a tenth. For a size that has not run, the least
+    bound is taken from those that have, and from the proof: a smaller one's duration grows with the bytes, a larger
+    one's counts as it is.
+
+    Age: from the first time that it was passed over, an estimate falls by a sixteenth of the time, so that slow
+    inferences cannot close a model, and one that is tried makes frames late for a sixteenth of the time at most. The
+    inference that then runs replaces it where it took no longer than the aged estimate, or half of it; otherwise it
+    falls half as fast, so that a model which is slow is tried ever more seldom.
     """
 
     def __init__(self, clock_ns: Callable[[], int] = time.monotonic_ns) -> None:
         self._clock_ns: Final = clock_ns
         self._models: Final[OrderedDict[str, dict[int, _Estimate]]] = OrderedDict()
-        """Estimates by number of binary digits, by reference; the model used last is the last."""
+        """Estimates by size class, by reference; the model used last is the last."""
 
     def needed_ns(self, reference: str, size_bytes: int, proof: Measured) -> float:
         """Return the time to reserve for an inference; `proof` is what the model's load measured."""
-        one = self._models.get(reference, {}).get(size_bytes.bit_length())
-        return self._guess_ns(reference, size_bytes, proof) if one is None else one.aged_ns(self._clock_ns())
+        now_ns = self._clock_ns()
+        return self._find(reference, size_bytes, proof).aged_ns(now_ns, now_ns)
 
-    def refused(self, reference: str, size_bytes: int, proof: Measured) -> None:
-        """Record that the lines left no time for the estimate."""
-        guess = _Estimate(self._guess_ns(reference, size_bytes, proof), is_guess=True)
-        one = self._of(reference).setdefault(size_bytes.bit_length(), guess)
-        one.refused_ns = one.refused_ns or self._clock_ns()
+    def last_ns(self, reference: str, size_bytes: int, proof: Measured, until_ns: int) -> float:
+        """Return the time to reserve at `until_ns` (monotonic) for an inference that is passed over until then."""
+        return self._find(reference, size_bytes, proof).aged_ns(self._clock_ns(), until_ns)
+
+    def passed_over(self, reference: str, size_bytes: int, proof: Measured) -> None:
+        """Record that the lines left no gap for the estimate, whether or not the request goes on waiting."""
+        one = self._find(reference, size_bytes, proof)
+        self._of(reference)[Measured(size_bytes, 0).size] = one
+        one.passed_over_ns = one.passed_over_ns or self._clock_ns()
 
     def ended(self, reference: str, ran: Measured, proof: Measured, *, has_failed: bool = False) -> None:
         """Record an inference; one that failed may have ended early, so it only lengthens an estimate."""
-        sizes, size, took_ns = self._of(reference), ran.size_bytes.bit_length(), ran.took_ns
-        one = sizes.get(size)
-        if has_failed and took_ns <= (one.full_ns if one else self._guess_ns(reference, ran.size_bytes, proof)):
+        sizes, took_ns = self._of(reference), ran.took_ns
+        one = sizes.get(ran.size)
+        if has_failed and took_ns <= (one.full_ns if one else self._guess_ns(reference, ran.size, proof)):
             return
         if one is None:
-            sizes[size] = _Estimate(took_ns)
-            return
-        if one.refused_ns:
-            is_slow = took_ns > one.aged_ns(self._clock_ns() - int(took_ns))
-            one.half_life_ns = min(2 * one.half_life_ns, _LONGEST_HALF_LIFE_NS) if is_slow else _HALF_LIFE_NS
-            one.refused_ns = 0
-            if one.is_guess or took_ns < one.full_ns / 2:
-                one.usual_ns, one.deviation_ns, one.is_guess = took_ns, 0.0, False
-        one.deviation_ns += (abs(took_ns - one.usual_ns) - one.deviation_ns) * _NEWEST
-        one.usual_ns += (took_ns - one.usual_ns) * _NEWEST
+            one = sizes[ran.size] = _Estimate()
+        if one.passed_over_ns:
+            is_slow = took_ns > max(one.full_ns / 2, one.aged_ns(0, self._clock_ns() - int(took_ns)))
+            one.patience = min(2 * one.patience, _MOST_PATIENCE) if is_slow else _PATIENCE
+            one.passed_over_ns = 0
+            if not is_slow:
+                one.took_ns.clear()
+        one.took_ns.append(took_ns)
 
-    def _guess_ns(self, reference: str, size_bytes: int, proof: Measured) -> float:
+    def _find(self, reference: str, size_bytes: int, proof: Measured) -> _Estimate:
+        size = Measured(size_bytes, 0).size
+        one = self._models.get(reference, {}).get(size)
+        return one or _Estimate(guess_ns=self._guess_ns(reference, size, proof))
+
+    def _guess_ns(self, reference: str, wanted: int, proof: Measured) -> float:
         sizes = self._models.get(reference, {})
-        known = {size: one.full_ns for size, one in sizes.items() if not one.is_guess}
+        known = {size: one.full_ns for size, one in sizes.items() if one.took_ns}
         if proof.took_ns:
-            known.setdefault(proof.size_bytes.bit_length(), proof.took_ns)
-        wanted = size_bytes.bit_length()
-        return min((took_ns * 2.0 ** max(0, wanted - size) for size, took_ns in known.items()), default=_UNKNOWN_NS)
+            known.setdefault(proof.size, proof.took_ns)
+        grown = (took_ns * 2.0 ** max(0.0, (wanted - size) / _PER_OCTAVE) for size, took_ns in known.items())
+        return min(grown, default=_UNKNOWN_NS)
 
     def _of(self, reference: str) -> dict[int, _Estimate]:
         sizes = self._models.setdefault(reference, {})

@@ -19,6 +19,7 @@ from agent.inference.memory.cache import Cache
 from agent.inference.requests import tensor_blocks
 from agent.inference.requests.estimates import Estimates, Measured
 from agent.inference.requests.held_models import HeldModels
+from agent.inference.serving.slack import Gap
 from agent.inference.serving.stream_pipeline import Outlet
 from agent.inference.yolo.detections import objects_of, top_of
 from agent.inference.yolo.objects import Objects
@@ -32,7 +33,7 @@ from agent.processes.threads import RestartedThread
 _LOG: Final = logging.getLogger(__name__)
 _CHANNELS: Final = 3
 _GRACE_S: Final = 10.0
-_PATIENCE_NS: Final = 200_000_000
+_PATIENCE_NS: Final = 100_000_000
 """Time for which a request waits for a gap before the next one is looked at."""
 
 Inference = InferPicture | InferTensors
@@ -134,15 +135,23 @@ class RequestRunner:
                 return NotInferred(message.number, "busy", f"those before it took too long for {message.reference}")
             size_bytes, proof = _size_bytes(message, model), _proof(model)
             needed_ns = self._estimates.needed_ns(message.reference, size_bytes, proof)
-            if not self._outlet.slack.wait(needed_ns, min(message.deadline_ns, self._clock_ns() + _PATIENCE_NS)):
-                if self._clock_ns() < message.deadline_ns and self._outlet.slack.has_room(needed_ns):
+            last_ns = self._estimates.last_ns(message.reference, size_bytes, proof, message.deadline_ns)
+            is_hopeless = not self._outlet.slack.has_room(last_ns)
+            gap = Gap.TOO_SHORT if is_hopeless else self._wait(message, needed_ns)
+            if gap is not Gap.FOUND:
+                if gap is Gap.TOO_SHORT:
+                    self._estimates.passed_over(message.reference, size_bytes, proof)
+                if not is_hopeless and self._clock_ns() < message.deadline_ns:
                     self._put_back(message)
                     return None
-                self._estimates.refused(message.reference, size_bytes, proof)
                 detail = f"the lines leave no {needed_ns / 1e6:.0f} ms for an inference of {message.reference}"
                 return NotInferred(message.number, "busy", detail)
             with self._outlet.busy(_GRACE_S), self._charged(message.reference, size_bytes, proof):
                 return self._run_model(message, model)
+
+    def _wait(self, message: Inference, needed_ns: float) -> Gap:
+        """Wait for a gap between the lines' frames, for a while only, because another request may fit."""
+        return self._outlet.slack.wait(needed_ns, min(message.deadline_ns, self._clock_ns() + _PATIENCE_NS))
 
     @contextmanager
     def _charged(self, reference: str, size_bytes: int, proof: Measured) -> Iterator[None]:

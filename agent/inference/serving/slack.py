@@ -3,22 +3,33 @@
 A stream without a pace (`fps = 0`) takes all the time there is. Beside such streams alone requests get a share of it.
 """
 
+import math
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Final
 
 _NEWEST: Final = 0.125
 """Weight of the newest period in a stream's moving average."""
 _PERIODS: Final = 3.0
 """Periods without a frame after which a stream counts as standing."""
-_LATE_SHARE, _LATE_MOST_NS = 0.05, 500_000
-"""Limit by which a request's inference may reach beyond the next frame's time: a share of the period, and a time."""
+_LATE_OF_PERIOD, _LATE_OF_FRAME = 0.05, 0.1
+"""Limits by which a request may reach beyond the next frame's time: shares of the period, and of a frame's duration."""
 _SHARE: Final = 0.1
 """Share of the time that requests get beside streams without a pace."""
 _LOOK_NS: Final = 50_000_000
 """Longest sleep between two looks at the streams, because a frame that waits in its slot notifies nobody here."""
+
+
+class Gap(Enum):
+    """Result of a wait for a gap between the lines' frames."""
+
+    FOUND = auto()
+    TOO_SHORT = auto()
+    """Nothing was under way at times, but never for so long."""
+    NONE = auto()
 
 
 @dataclass
@@ -28,7 +39,32 @@ class _Stream:
     number: int = 0
     offered_ns: int = 0
     period_ns: float = 0.0
+    least_ns: float = 0.0
+    """Short time from the offer of a frame to its answer: falls at once, rises slowly; 0: unknown."""
+    answered_ns: int = 0
     in_flight: int = 0
+
+    @property
+    def due_ns(self) -> float:
+        """Time until which a request may reach."""
+        return self.offered_ns + self.period_ns + self.late_ns
+
+    @property
+    def late_ns(self) -> float:
+        return min(self.period_ns * _LATE_OF_PERIOD, self.least_ns * _LATE_OF_FRAME)
+
+    @property
+    def longest_ns(self) -> float:
+        """Longest gap between two frames; infinite before there were two."""
+        return self.period_ns + self.late_ns - self.least_ns if self.period_ns else math.inf
+
+    def answered(self, now_ns: int) -> None:
+        if self.in_flight == 1:  # because beside another frame it is not the one offered last
+            took_ns = now_ns - self.offered_ns
+            is_longer = self.least_ns and took_ns > self.least_ns
+            self.least_ns += (took_ns - self.least_ns) * (_NEWEST if is_longer else 1.0)
+        self.answered_ns = now_ns
+        self.in_flight -= 1
 
     def is_expected(self, now_ns: int) -> bool:
         """Return True while frames come; a stream's first two frames tell its period."""
@@ -71,7 +107,7 @@ class Slack:
         with self._changed:
             one = self._streams.get(stream)
             if one is not None and one.in_flight:
-                one.in_flight -= 1
+                one.answered(self.clock_ns())
                 self._changed.notify_all()
 
     def spent(self, took_ns: float) -> None:
@@ -85,43 +121,46 @@ class Slack:
             self._is_stopping = True
             self._changed.notify_all()
 
-    def wait(self, needed_ns: float, deadline_ns: int) -> bool:
+    def wait(self, needed_ns: float, deadline_ns: int) -> Gap:
         """Wait until nothing of the lines is under way, and `needed_ns` are left before a frame is due.
 
-        Returns False at `deadline_ns` (monotonic), and at once where no gap between two frames is ever so long.
+        Returns another result than FOUND at `deadline_ns` (monotonic).
         """
+        last = Gap.NONE
         with self._changed:
             while not self._is_stopping:
                 now_ns = self.clock_ns()
-                expected = [one for one in self._streams.values() if one.is_expected(now_ns)]
-                paced = [one for one in expected if one.is_paced]
-                if self._is_gap(expected, needed_ns, now_ns):
-                    return True
-                has_share = len(paced) < len(expected) and now_ns >= self._shared_from_ns
-                if has_share and self._is_gap(paced, needed_ns, now_ns):
-                    return True
-                if now_ns >= deadline_ns or needed_ns > self._longest_ns(now_ns):
-                    return False
+                found = self._look(needed_ns, now_ns)
+                if found is Gap.FOUND:
+                    return found
+                last = last if found is Gap.NONE else found
+                if now_ns >= deadline_ns:
+                    return last
                 self._changed.wait(min(deadline_ns - now_ns, _LOOK_NS) / 1e9)
-        return False
+        return Gap.NONE
 
     def has_room(self, needed_ns: float) -> bool:
         """Return True where some gap between two frames is so long."""
         with self._changed:
-            return needed_ns <= self._longest_ns(self.clock_ns())
+            now_ns = self.clock_ns()
+            paced = [one for one in self._streams.values() if one.is_paced and one.is_expected(now_ns)]
+            return all(needed_ns <= one.longest_ns for one in paced)
 
-    def _is_gap(self, streams: list[_Stream], needed_ns: float, now_ns: int) -> bool:
-        """Return True where no frame is under way or late, and `needed_ns` are left before the next one is due."""
-        if any(one.in_flight or one.is_waiting() for one in streams):
-            return False
-        return all(needed_ns <= self._until_due_ns(one, now_ns) for one in streams)
+    def _look(self, needed_ns: float, now_ns: int) -> Gap:
+        expected = [one for one in self._streams.values() if one.is_expected(now_ns)]
+        paced = [one for one in expected if one.is_paced]
+        found = _gap(expected, needed_ns, now_ns)
+        if found is Gap.FOUND or len(paced) == len(expected):
+            return found
+        return _gap(paced, needed_ns, now_ns) if now_ns >= self._shared_from_ns else Gap.NONE
 
-    @staticmethod
-    def _until_due_ns(one: _Stream, now_ns: int) -> float:
-        late_ns = min(one.period_ns * _LATE_SHARE, _LATE_MOST_NS)
-        return max(0.0, one.offered_ns + one.period_ns + late_ns - now_ns)
 
-    def _longest_ns(self, now_ns: int) -> float:
-        paced = [one for one in self._streams.values() if one.is_paced and one.is_expected(now_ns)]
-        periods = [one.period_ns for one in paced if one.period_ns]
-        return min(periods, default=float("inf")) + _LATE_MOST_NS
+def _gap(streams: list[_Stream], needed_ns: float, now_ns: int) -> Gap:
+    """Return FOUND where no frame is under way or late, and `needed_ns` are left before the next one is due."""
+    if any(one.in_flight or one.is_waiting() for one in streams):
+        return Gap.NONE
+    due_ns = min((one.due_ns for one in streams), default=math.inf)
+    if needed_ns <= max(0.0, due_ns - now_ns):
+        return Gap.FOUND
+    began_ns = max(one.answered_ns for one in streams)
+    return Gap.TOO_SHORT if began_ns < due_ns < began_ns + needed_ns else Gap.NONE

@@ -30,14 +30,6 @@ _MOST_BYTES: Final = 1 << 20
 _T = TypeVar("_T")
 
 
-class _Version(msgspec.Struct, frozen=True):
-    version: str | int
-
-
-class _Alias(msgspec.Struct, frozen=True):
-    model_version: _Version
-
-
 class _Tag(msgspec.Struct, frozen=True):
     key: str
     value: str = ""
@@ -73,12 +65,15 @@ def resolve(wanted: Wanted, web: Web) -> Located:
         expected = "mlflow://HOST/MODEL@ALIAS or mlflow://HOST/MODEL/VERSION"
         raise ModelError("source_refused", f"{wanted.reference}: expected {expected}")
     base, model = web.hosts.base_url(parts["host"]), unquote(parts["model"])
-    version = parts["version"]
-    if version is None:
-        alias = unquote(parts["alias"])
-        found = _ask(web, f"{base}{_API}/registered-models/alias", _Alias, name=model, alias=alias)
-        version = str(found.model_version.version)
-    answer = _ask(web, f"{base}{_API}/model-versions/get-download-uri", _Place, name=model, version=unquote(version))
+    version = unquote(parts["version"] or "")
+    if not version:
+        meant = aliased(wanted.reference, web)
+        if meant is None:
+            raise ModelError(
+                "not_found", f"{wanted.reference}: the server knows no such model, or it has no such alias"
+            )
+        version = meant.version
+    answer = _ask(web, f"{base}{_API}/model-versions/get-download-uri", _Place, name=model, version=version)
     scheme, root = _split(answer.artifact_uri, wanted)
     if scheme != _PROXIED:
         wanted_place = "the server's own proxy (mlflow server --serve-artifacts)"
@@ -106,10 +101,8 @@ class AliasedVersion(msgspec.Struct, frozen=True):
 def aliased(alias: str, web: Web) -> AliasedVersion | None:
     """Return what mlflow://HOST/MODEL@ALIAS means; None where the server knows no such model or alias."""
     parts = _parts(alias)
-    model, query = (
-        unquote(parts["model"]),
-        urlencode({"name": unquote(parts["model"]), "alias": unquote(parts["alias"])}),
-    )
+    model = unquote(parts["model"])
+    query = urlencode({"name": model, "alias": unquote(parts["alias"])})
     url = f"{web.hosts.base_url(parts['host'])}{_API}/registered-models/alias?{query}"
     with web.open(url, web.hosts.authorization(url)) as response:
         if response.status_code in _UNKNOWN:

@@ -17,10 +17,11 @@ import msgspec
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from agent.processes.slots.picture_link import Picture, PictureReceiver, Size
+from agent.web.console.access.body import RefusedError
 from agent.web.console.access.guard import token_of
+from agent.web.console.access.places import Places
 from agent.web.console.access.sessions import Sessions
 
-MOST_VIEWERS: Final = 32
 _HOLD_S: Final = 0.15
 """Longest wait for a picture's detections, where frames come often; then a slow model's boxes are left out."""
 _LONGEST_HOLD_S: Final = 0.6
@@ -36,6 +37,8 @@ _FRAMES: Final = 8
 _BOX_AGE_S: Final = 0.35
 """Time after which detections of an earlier frame no longer belong to a picture."""
 _LONGEST_REQUEST: Final = 128
+_LOOK_AGAIN_S: Final = 1.0
+"""A session that has ended is noticed so soon, also where no picture comes."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,7 @@ class PictureHub:
         self._watched: tuple[str, ...] = ()
         self._wakes: Final[set[asyncio.Event]] = set()
         """One of each page."""
+        self._places: Final = Places()
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def start(self) -> None:
@@ -176,16 +180,18 @@ class PictureHub:
 
     async def serve(self, socket: WebSocket, sessions: Sessions) -> None:
         """Serve one page until it closes its socket or its session ends."""
-        if len(self._wakes) >= MOST_VIEWERS:
+        token = token_of(socket) or ""
+        if not self._places.has_for(token):
             await socket.close(1013)
             return
-        await socket.accept()
-        viewer = _Viewer(socket, self, sessions)
-        self._wakes.add(viewer.wake)
-        try:
-            await viewer.run()
-        finally:
-            self._wakes.discard(viewer.wake)
+        with self._places.taken(token):
+            await socket.accept()
+            viewer = _Viewer(socket, self, sessions)
+            self._wakes.add(viewer.wake)
+            try:
+                await viewer.run()
+            finally:
+                self._wakes.discard(viewer.wake)
 
     def _tell_watched(self, now_s: float) -> None:
         watched = tuple(id_ for id_, one in self._streams.items() if one.is_watched(now_s))
@@ -234,7 +240,7 @@ class _Viewer:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        with suppress(RuntimeError, OSError):  # it may be closed already
+        with suppress(RuntimeError, OSError, WebSocketDisconnect):  # it may be closed already
             await self._socket.close(1008)
 
     async def _read(self) -> None:
@@ -246,21 +252,28 @@ class _Viewer:
                 request = request_of(rest)
                 if request is None or not self._hub.has(stream):
                     return
-                if self._sessions.user_of(token_of(self._socket)) is None:
+                if not self._may_look():
                     return
                 self._wants[stream] = request
                 self.wake.set()
 
     async def _write(self) -> None:
         with suppress(WebSocketDisconnect, RuntimeError, OSError):
-            while True:
+            while self._may_look():
                 self.wake.clear()
                 for stream, request in list(self._wants.items()):
                     message = self._hub.answer(stream, request)
                     if message is not None:
                         del self._wants[stream]
                         await self._socket.send_bytes(message)
-                await self.wake.wait()
+                with suppress(TimeoutError, asyncio.TimeoutError):
+                    await asyncio.wait_for(self.wake.wait(), _LOOK_AGAIN_S)
+
+    def _may_look(self) -> bool:
+        try:
+            return self._sessions.user_of(token_of(self._socket)) is not None
+        except RefusedError:
+            return False
 
 
 def request_of(text: str) -> Request | None:

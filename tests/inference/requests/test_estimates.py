@@ -21,54 +21,99 @@ def needed_ms(estimates: Estimates, size_bytes: int, proof: Measured = PROOF) ->
     return round(estimates.needed_ns("m", size_bytes, proof) / MS, 3)
 
 
+def took(estimates: Estimates, *durations_ms: float, size_bytes: int = 8) -> None:
+    for one in durations_ms:
+        estimates.ended("m", Measured(size_bytes, one * MS), PROOF)
+
+
 def test_a_size_that_has_not_run_is_bounded_by_those_that_have() -> None:
     estimates = Estimates(Clock())
     assert needed_ms(estimates, 8, NONE) == 50
-    assert (needed_ms(estimates, 4), needed_ms(estimates, 15), needed_ms(estimates, 64)) == (1, 1, 8)
+    assert (needed_ms(estimates, 4), needed_ms(estimates, 64)) == (1, 8)
     estimates.ended("m", Measured(1024, 10.0 * MS), PROOF)
     assert (needed_ms(estimates, 64), needed_ms(estimates, 512), needed_ms(estimates, 4096)) == (8, 10, 40)
     assert needed_ms(Estimates(Clock()), 1024) == 128
 
 
-def test_only_a_refused_estimate_ages() -> None:
+def test_sizes_that_differ_by_more_than_a_tenth_have_estimates_of_their_own() -> None:
+    estimates = Estimates(Clock())
+    took(estimates, 10, size_bytes=1000)
+    took(estimates, 14, size_bytes=1200)
+    assert needed_ms(estimates, 1000) == needed_ms(estimates, 1040) == 10
+    assert needed_ms(estimates, 1200) == 14
+    assert 10 < needed_ms(estimates, 1100) < 11.5
+
+
+def test_one_slow_inference_changes_no_estimate_and_three_of_five_do() -> None:
+    estimates = Estimates(Clock())
+    took(estimates, 5, 5, 5, 5, 5, 90)
+    assert needed_ms(estimates, 8) == 5
+    took(estimates, 40)
+    assert needed_ms(estimates, 8) == 5
+    took(estimates, 50)
+    assert needed_ms(estimates, 8) == 40
+
+
+def test_a_slow_second_inference_changes_no_estimate() -> None:
+    estimates = Estimates(Clock())
+    took(estimates, 5, 90)
+    assert needed_ms(estimates, 8) == 5
+
+
+def test_an_estimate_that_was_passed_over_falls_by_a_sixteenth_of_the_time() -> None:
     clock = Clock()
     estimates = Estimates(clock)
-    estimates.ended("m", Measured(8, 300.0 * MS), PROOF)
+    took(estimates, 300)
     clock.ns += 60_000 * MS
     assert needed_ms(estimates, 8) == 300
-    estimates.refused("m", 8, PROOF)
-    clock.ns += 2_000 * MS
-    estimates.refused("m", 8, PROOF)
-    assert needed_ms(estimates, 8) == 150
+    assert estimates.last_ns("m", 8, PROOF, clock.ns + 1_600 * MS) == 200 * MS
+    estimates.passed_over("m", 8, PROOF)
+    clock.ns += 1_600 * MS
+    estimates.passed_over("m", 8, PROOF)
+    assert needed_ms(estimates, 8) == 200
+    assert estimates.last_ns("m", 8, PROOF, clock.ns + 1_600 * MS) == 100 * MS
     assert needed_ms(estimates, 1 << 20) > 300
+    clock.ns += 60_000 * MS
+    assert needed_ms(estimates, 8) == 0
 
 
 def test_a_slow_model_is_tried_ever_more_seldom_and_a_quick_one_at_once_again() -> None:
     clock = Clock()
     estimates = Estimates(clock)
-    estimates.ended("m", Measured(8, 300.0 * MS), PROOF)
-    for half_life_ms in (2_000, 4_000, 8_000):
-        estimates.refused("m", 8, PROOF)
-        clock.ns += half_life_ms * MS
-        assert needed_ms(estimates, 8) == 150
+    took(estimates, 300)
+    for passed_ms in (1_600, 3_200, 6_400):
+        estimates.passed_over("m", 8, PROOF)
+        clock.ns += passed_ms * MS
+        assert needed_ms(estimates, 8) == 200
         clock.ns += 300 * MS
-        estimates.ended("m", Measured(8, 300.0 * MS), PROOF)
+        took(estimates, 300)
         assert needed_ms(estimates, 8) == 300
-    estimates.refused("m", 8, PROOF)
+    estimates.passed_over("m", 8, PROOF)
     clock.ns += 60_000 * MS
-    estimates.ended("m", Measured(8, 1.0 * MS), PROOF)
+    took(estimates, 1)
     assert needed_ms(estimates, 8) == 1
-    estimates.refused("m", 8, PROOF)
-    clock.ns += 2_000 * MS
+    estimates.passed_over("m", 8, PROOF)
+    clock.ns += 8 * MS
     assert needed_ms(estimates, 8) == 0.5
+
+
+def test_a_model_is_tried_less_than_once_an_hour_at_the_least() -> None:
+    clock = Clock()
+    estimates = Estimates(clock)
+    for _ in range(20):
+        clock.ns += 400 * MS
+        took(estimates, 300)
+        estimates.passed_over("m", 8, PROOF)
+    clock.ns += 3_600_000 * MS
+    assert 50 < needed_ms(estimates, 8) < 100
 
 
 def test_a_guess_ages_too_and_the_first_inference_replaces_it() -> None:
     clock = Clock()
     estimates = Estimates(clock)
-    estimates.refused("m", 1024, PROOF)
+    estimates.passed_over("m", 1024, PROOF)
     assert needed_ms(estimates, 1024) == 128
-    clock.ns += 2_000 * MS
+    clock.ns += 1_024 * MS
     assert needed_ms(estimates, 1024) == 64
     estimates.ended("m", Measured(1024, 90.0 * MS), PROOF)
     assert needed_ms(estimates, 1024) == 90

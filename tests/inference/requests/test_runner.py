@@ -12,7 +12,7 @@ from support.waiting import until
 
 from agent.inference.backends.tensors.tensor_model import Array, TensorModel
 from agent.inference.requests.runner import RequestRunner
-from agent.inference.serving.slack import Slack
+from agent.inference.serving.slack import Gap, Slack
 from agent.messages.children import Message
 from agent.messages.payloads import ModelProcessor
 from agent.messages.web.requests import InferTensors, NotInferred, Port, TensorAt, Tensors
@@ -25,13 +25,17 @@ TOO_LARGE = np.broadcast_to(np.float32(0), (9 << 20,))
 
 @dataclass
 class Plant:
-    """A line of 10 frames/s, a model that takes as long as a test says, and the clock of both; also its cache."""
+    """A line, a model that takes as long as a test says, and the clock of both; also the model's cache."""
 
     ns: int = 10_000 * MS
+    period: int = PERIOD
+    frame_takes: int = 0
     takes_ms: float = 1.0
     answer: Array = field(default_factory=lambda: np.zeros(1, np.float32))
     ran: int = 0
     frames: int = 0
+    offered: int = 0
+    """Time of the newest frame; 0 before the first."""
     got: list[Message] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -40,6 +44,7 @@ class Plant:
         self.model = TensorModel("m:n@1", self, *ports, ModelProcessor("cpu", "openvino", "1", "CPU"))
 
     def clock(self) -> int:
+        self.ns += MS // 100  # so that a wait ends
         return self.ns
 
     def run(self, inputs: list[Array], outputs: list[int]) -> list[Array]:
@@ -66,12 +71,16 @@ class Plant:
         assert grace_s
         return nullcontext()
 
-    def frame(self) -> None:
-        """Offer and answer the line's next frame, a period after the last one."""
+    def frame(self) -> int:
+        """Offer and answer the line's next frame, a period after the last one; return by how much it began late."""
         self.frames += 1
-        self.ns += PERIOD
-        self.slack.began("cam-1", self.frames, self.ns)
+        self.offered = (self.offered or self.ns) + self.period
+        late = max(0, self.ns - self.offered)
+        self.ns = self.offered + late
+        self.slack.began("cam-1", self.frames, self.offered)
+        self.ns += self.frame_takes
         self.slack.ended("cam-1")
+        return late
 
 
 @pytest.fixture
@@ -90,7 +99,7 @@ def ask(plant: Plant) -> Iterator[Callable[..., Message]]:
     def send(count: int = 1) -> Message:
         plant.got.clear()
         inputs = (TensorAt("x", "FP32", (count,), 0, 4 * count),)
-        runner.put(InferTensors(1, 0, "m:n@1", inputs, (), plant.ns + 10_000 * MS))
+        runner.put(InferTensors(1, 0, "m:n@1", inputs, (), plant.ns + MS // 10))
         until(lambda: bool(plant.got))
         return plant.got[0]
 
@@ -125,7 +134,7 @@ def test_beside_a_stream_without_a_pace_a_failure_takes_its_share(plant: Plant, 
     plant.answer, plant.takes_ms = TOO_LARGE, 20
     ask()
     plant.slack.began("file", 2, plant.ns)
-    assert not plant.slack.wait(MS, plant.ns)
+    assert plant.slack.wait(MS, plant.ns) is not Gap.FOUND
 
 
 def test_a_request_that_is_refused_early_shortens_no_estimate(plant: Plant, ask: Callable[..., Message]) -> None:
@@ -144,11 +153,25 @@ def test_one_slow_inference_does_not_close_a_model(plant: Plant, ask: Callable[.
     plant.takes_ms = 1
     line(plant)
     assert is_busy(ask())
-    plant.ns += 4_000 * MS  # two half-lives
+    plant.ns += 3_600 * MS
+    plant.offered = 0
     line(plant)
     assert isinstance(ask(), Tensors)
     line(plant)
     assert isinstance(ask(), Tensors)
+
+
+def test_beside_a_half_loaded_line_a_client_gets_the_gaps(plant: Plant, ask: Callable[..., Message]) -> None:
+    plant.period, plant.frame_takes = 13 * MS, 6 * MS
+    line(plant)
+    answered, delays = 0, []
+    for number in range(400):
+        # One of twenty is slow, also two in a row, and the frame that it delays leaves a shorter gap.
+        plant.takes_ms = 20 if number % 40 in {3, 4} else 5.8 + 0.1 * (number % 7)
+        delays.append(plant.frame())
+        answered += isinstance(ask(), Tensors)
+    assert answered > 0.8 * 400
+    assert sum(delay > 0.6 * MS for delay in delays) < 0.1 * 400
 
 
 def test_a_larger_input_than_any_before_waits_for_a_gap_of_its_size(plant: Plant, ask: Callable[..., Message]) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from support.waiting import until
 
-from agent.inference.serving.slack import Slack
+from agent.inference.serving.slack import Gap, Slack
 
 MS = 1_000_000
 PERIOD = 100 * MS
@@ -21,21 +21,24 @@ class Clock:
         return self.ns
 
 
-def paced(frames: int = 4, is_waiting: Callable[[], bool] = lambda: False) -> tuple[Slack, Clock]:
-    """Return the slack of one stream whose frames came each 100 ms, the last of them now and answered."""
+def paced(frames: int = 4, is_waiting: Callable[[], bool] = lambda: False, takes_ms: int = 0) -> tuple[Slack, Clock]:
+    """Return the slack of one stream whose frames came each 100 ms, the last of them answered now."""
     clock = Clock()
     slack = Slack(clock)
     slack.add("cam-1", is_waiting)
     for number in range(frames):
         clock.ns += PERIOD
         slack.began("cam-1", number, clock.ns)
+        clock.ns += takes_ms * MS
         slack.ended("cam-1")
+        clock.ns -= takes_ms * MS
+    clock.ns += takes_ms * MS
     return slack, clock
 
 
 def fits(slack: Slack, clock: Clock, needed_ms: float) -> bool:
     """Say whether a request may begin now."""
-    return slack.wait(needed_ms * MS, clock.ns)
+    return slack.wait(needed_ms * MS, clock.ns) is Gap.FOUND
 
 
 def test_without_frames_a_request_begins_at_once() -> None:
@@ -45,8 +48,8 @@ def test_without_frames_a_request_begins_at_once() -> None:
 def test_a_request_that_ends_before_the_next_frame_begins_and_a_longer_one_does_not() -> None:
     slack, clock = paced()
     clock.ns += 30 * MS
-    assert fits(slack, clock, 69)
-    assert not fits(slack, clock, 75)
+    assert fits(slack, clock, 70)
+    assert not fits(slack, clock, 71)
 
 
 def test_nothing_begins_beside_a_frame_or_before_one_that_is_late() -> None:
@@ -85,9 +88,42 @@ def test_frames_that_were_dropped_do_not_lengthen_the_period() -> None:
     assert slack.has_room(99 * MS)
 
 
-def test_what_never_fits_is_refused_at_once() -> None:
-    slack, clock = paced()
-    assert not slack.wait(1e9, clock.ns + 3_600_000 * MS)
+def test_a_request_may_make_a_frame_late_by_a_twentieth_of_the_period_and_a_tenth_of_a_frame() -> None:
+    slack, clock = paced(takes_ms=20)
+    assert fits(slack, clock, 82)
+    assert not fits(slack, clock, 83)
+    slack, clock = paced(takes_ms=70)
+    assert fits(slack, clock, 35)
+    assert not fits(slack, clock, 36)
+
+
+def test_there_is_no_room_for_what_is_longer_than_the_usual_gap() -> None:
+    slack, clock = paced(takes_ms=60)
+    assert slack.has_room(45 * MS)
+    assert not slack.has_room(46 * MS)
+    clock.ns += 40 * MS
+    slack.began("cam-1", 4, clock.ns)
+    clock.ns += 90 * MS  # one slow frame
+    slack.ended("cam-1")
+    assert slack.has_room(41 * MS)
+    assert not slack.has_room(43 * MS)
+
+
+def test_a_gap_is_too_short_only_as_a_whole() -> None:
+    slack, clock = paced(takes_ms=40)
+    clock.ns += 30 * MS
+    assert slack.wait(50 * MS, clock.ns) is Gap.NONE
+    assert slack.wait(66 * MS, clock.ns) is Gap.TOO_SHORT
+    clock.ns += 30 * MS
+    slack.began("cam-1", 4, clock.ns)
+    assert slack.wait(66 * MS, clock.ns) is Gap.NONE
+
+
+def test_a_wait_for_the_tenth_makes_no_gap_too_short() -> None:
+    slack, clock = unpaced()
+    slack.ended("file")
+    slack.spent(20 * MS)
+    assert slack.wait(150 * MS, clock.ns) is Gap.NONE
 
 
 def test_the_nearest_frame_of_all_streams_counts() -> None:
@@ -103,16 +139,16 @@ def test_the_nearest_frame_of_all_streams_counts() -> None:
 def test_a_waiting_request_begins_when_the_frame_is_answered_and_ends_at_the_stop() -> None:
     slack, clock = paced()
     slack.began("cam-1", 4, clock.ns)
-    began: list[bool] = []
+    began: list[Gap] = []
     thread = threading.Thread(target=lambda: began.append(slack.wait(MS, clock.ns + 3_600_000 * MS)))
     thread.start()
     slack.ended("cam-1")
-    until(lambda: began == [True])
+    until(lambda: began == [Gap.FOUND])
     slack.began("cam-1", 5, clock.ns)
     other = threading.Thread(target=lambda: began.append(slack.wait(MS, clock.ns + 3_600_000 * MS)))
     other.start()
     slack.stop()
-    until(lambda: began == [True, False])
+    until(lambda: began == [Gap.FOUND, Gap.NONE])
     for one in (thread, other):
         one.join()
 

@@ -151,6 +151,10 @@ class Plant:
         self.wait_until(lambda: bool(found()))
         return found()[0]
 
+    def frames(self, stream: str) -> list[int]:
+        """Return the numbers of the frames of a stream that were answered, in the order of the answers."""
+        return [one.frame for one in self.of(Detections) if one.stream == stream]
+
     def resident(self) -> dict[str, str]:
         """Read the ledger told last: states by reference."""
         return {row.model: row.state for row in self.of(CacheState)[-1].models}

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 from inference.worker.dummies import MIB, DummyRuntime, PlantOfDummies, wait_for
+from inference.worker.plant import Feeder
 
 from agent.control.comparisons.totals import added
 from agent.inference.comparing import line_comparison
+from agent.inference.comparing.deadline import deadline_s
 from agent.inference.comparing.share import is_of_share
 from agent.inference.comparing.slack import Slack
 from agent.messages.canary import (
@@ -198,6 +200,75 @@ def test_a_candidate_that_fails_is_given_up_and_no_frame_is_lost(
     assert pair.plant.detect().model == "stable:n@1"
     assert [one.frame for one in pair.plant.of(Detections)] == [0, 1, 2]
     assert not pair.plant.of(InferenceFailed)
+
+
+def _fail(pair: Pair) -> None:
+    pair.runtime.behaviours["candidate"].answer_error = RuntimeError("no kernel image")
+
+
+def _answer_nan(pair: Pair) -> None:
+    pair.runtime.behaviours["candidate"].answer_error = ModelError("proof_failed", "the answer holds NaN")
+
+
+def _hang(pair: Pair) -> None:
+    pair.runtime.behaviours["candidate"].answer_may_end.clear()
+
+
+def _grow(pair: Pair) -> None:
+    pair.runtime.held_bytes += 80 * MIB
+
+
+@pytest.mark.parametrize(
+    ("go_wrong", "reason"),
+    [(_fail, "inference_failed"), (_answer_nan, "proof_failed"), (_hang, "hung"), (_grow, "memory")],
+)
+@pytest.mark.parametrize("mode", ["shadow", "canary"])
+def test_several_cameras_lose_no_frame_by_a_candidate_that_goes_wrong(  # noqa: PLR0913, PLR0917 - fixtures
+    new_dummies: NewDummies,
+    runtime: DummyRuntime,
+    feed: Callable[..., Feeder],
+    monkeypatch: pytest.MonkeyPatch,
+    mode: CanaryMode,
+    go_wrong: Callable[[Pair], None],
+    reason: str,
+) -> None:
+    monkeypatch.setattr(line_comparison, "HUNG_S", 0.5)
+    monkeypatch.setattr(line_comparison, "HUNG_IN_SLACK_S", 0.5)
+    monkeypatch.setattr("agent.inference.comparing.memory_growth._SETTLED_S", 0.1)
+    cameras = [f"cam-{number}" for number in range(1, 5)]
+    pair = Pair(new_dummies(lines=dict.fromkeys(cameras, "line-1")), runtime)
+    pair.run(mode)
+    feeders = {camera: feed(pair.plant.writers[camera], pause_s=0.02) for camera in cameras}
+    pair.wait_for_counts(lambda counts: counts.frames > 5)
+    time.sleep(1.0 if reason == "memory" else 0.0)  # for a first reading
+    go_wrong(pair)
+    assert pair.failure().reason == reason
+    offered = {camera: feeders[camera].offered for camera in cameras}
+    pair.plant.wait_until(lambda: all(pair.plant.frames(camera)[-1] > offered[camera] + 5 for camera in cameras))
+    for camera, feeder in feeders.items():
+        feeder.stop()
+        pair.plant.wait_until(lambda one=camera, of=feeder.offered: len(pair.plant.frames(one)) == of)  # type: ignore[misc] # defaults bind
+        assert pair.plant.frames(camera) == list(range(feeder.offered)), "each frame has its answer, in order"
+        since = [one.model for one in pair.plant.of(Detections) if one.stream == camera][offered[camera] + 3 :]
+        assert set(since) == {"stable:n@1"}
+    assert not pair.plant.of(InferenceFailed)
+    assert pair.counts().late <= len(cameras), "at most one frame of each camera is late"
+
+
+@pytest.mark.parametrize("load", [0.1, 0.5, 0.7])
+@pytest.mark.parametrize("streams", [1, 2, 3, 4, 8, 16])
+def test_a_deadline_leaves_all_streams_their_frames(streams: int, load: float) -> None:
+    period_s, threads = 0.1, 2
+    usual_s = load * period_s / streams
+    found = deadline_s(usual_s, period_s, streams - threads)
+    last_taken_s = found + max(0, streams - threads) * usual_s
+    assert last_taken_s <= (period_s if streams > threads else 1.5 * period_s)
+    assert found >= 2 * usual_s
+
+
+def test_a_deadline_without_a_pace_is_four_inferences() -> None:
+    assert deadline_s(0.2, 0.0, 3) == pytest.approx(0.8)
+    assert deadline_s(0.001, 0.0, 0) == pytest.approx(0.05)
 
 
 def test_a_candidate_that_hangs_delays_one_frame_and_loses_none(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
