@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.messages.web import byte_elements
-from agent.messages.web.requests import Signature, Port
+from agent.messages.web.requests import Port, Signature
 from agent.processes.slots.request_memory import BLOCK_BYTES
 from agent.web.gateway.core import json_data, service, tensors
 from agent.web.gateway.core.faults import RequestError
