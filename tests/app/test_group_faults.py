@@ -8,6 +8,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,7 @@ def test_whatever_becomes_of_one_group_the_other_loses_no_frame(plant: AgentHere
         for name, begin in faults.items():
             watch(plant, calm)
             mark = len(plant.heard)
-            watch(plant, beside[name], lambda begin=begin, mark=mark: suffer(plant, begin, orders, mark))
+            watch(plant, beside[name], partial(suffer, plant, begin, orders, mark))
             assert not plant.on("line/line-1/ready", mark)
     calm_ms = percentile(calm.latencies_ms, 99)
     figures = {
